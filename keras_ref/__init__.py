@@ -1,0 +1,1 @@
+"""Keras beside it: mirrored models, autodiff, comparison."""

@@ -1,0 +1,100 @@
+"""Identical weights both ways: by name and order, shapes asserted.
+
+A layer of scratch names its weights in Keras's own order (`layer.weights`) and ends each name as Keras does, so that
+"dense/kernel" is the variable `kernel` of the layer `dense`, and "wrapper/forward/kernel" the one of a wrapped layer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import keras
+import numpy as np
+
+from scratch.model import Model
+
+
+def variables_of(layer: keras.layers.Layer) -> list[Any]:
+    """The variables of a Keras layer that hold numbers: seed generators' states are not weights."""
+    return [v for v in layer.weights if not v.path.endswith("seed_generator_state")]
+
+
+def parts(table: Mapping[str, Any], layer: str) -> Iterator[tuple[str, Any]]:
+    """Entries of {"layer/part": value} that belong to one layer, as (part, value)."""
+    for name, value in table.items():
+        owner, _, part = name.rpartition("/")
+        if owner == layer:
+            yield part, value
+
+
+def paired(own: Mapping[str, tuple[int, ...]], layer: keras.layers.Layer) -> dict[str, Any]:
+    """{weight name of scratch: Keras variable} for one layer.
+
+    Raises: ValueError where number, names or shapes do not agree.
+    """
+    variables = variables_of(layer)
+    if len(own) != len(variables):
+        raise ValueError(
+            f"Twin and Keras layer must have the same weights. Received for {layer.name!r}: {sorted(own)} against "
+            f"{[v.path for v in variables]}. Correct weight_shapes or write a mirror."
+        )
+    for (name, shape), variable in zip(own.items(), variables, strict=True):
+        if name.rsplit("/", 1)[-1] != variable.name.rsplit("/", 1)[-1] or tuple(shape) != tuple(variable.shape):
+            raise ValueError(
+                f"Twin and Keras layer must agree in the name and shape of each weight. Received for {layer.name!r}: "
+                f"{name} {tuple(shape)} against {variable.path} {tuple(variable.shape)}. Correct weight_shapes."
+            )
+    return dict(zip(own, variables, strict=True))
+
+
+def variables(built: keras.Model, model: Model) -> dict[str, Any]:
+    """{weight name of the scratch model: variable of the Keras model}."""
+    pairs: dict[str, Any] = {}
+    for name in model.layers:
+        prefix = name + "/"
+        own = {n[len(prefix) :]: s for n, s in model.weight_shapes.items() if n.startswith(prefix)}
+        pairs.update({prefix + n: v for n, v in paired(own, built.get_layer(name)).items()})
+    return pairs
+
+
+def checked(model: Model, weights: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """The weights of a scratch model as arrays, in its order.
+
+    Raises: ValueError for a wrong number, name or shape, a dtype that is not float32 or float64, NaN or infinity.
+    """
+    if set(weights) != set(model.weight_shapes):
+        missing, extra = set(model.weight_shapes) - set(weights), set(weights) - set(model.weight_shapes)
+        raise ValueError(
+            f"The weights must be those of the model ({len(model.weight_shapes)}). Received: {len(weights)}, "
+            f"missing {sorted(missing) or 'none'}, unknown {sorted(extra) or 'none'}. Pass one array for each name."
+        )
+    arrays = {name: np.asarray(weights[name]) for name in model.weight_shapes}
+    for name, array in arrays.items():
+        if array.shape != tuple(model.weight_shapes[name]):
+            raise ValueError(
+                f"Weight {name!r} must have shape {tuple(model.weight_shapes[name])}. Received: {array.shape}. "
+                "Reshape it or change the layer."
+            )
+        if array.dtype not in (np.float32, np.float64):
+            raise ValueError(
+                f"Weight {name!r} must be float32 or float64. Received: {array.dtype}. Convert it with .astype('float64')."
+            )
+        if not np.isfinite(array).all():
+            raise ValueError(
+                f"Weight {name!r} must be finite. Received: {array[~np.isfinite(array)][0]} at index "
+                f"{tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])}. Correct the value."
+            )
+    return arrays
+
+
+def assign(built: keras.Model, model: Model, weights: Mapping[str, Any]) -> None:
+    """Give a mirrored Keras model the weights of its scratch model. Raises as `checked` and `paired` do."""
+    arrays = checked(model, weights)
+    for name, variable in variables(built, model).items():
+        variable.assign(arrays[name])
+
+
+def read(built: keras.Model, model: Model) -> dict[str, np.ndarray]:
+    """The values of a Keras model's variables under the names of its twin."""
+    return {name: np.asarray(variable.numpy()) for name, variable in variables(built, model).items()}

@@ -1,0 +1,235 @@
+"""A model is a directed graph of layers; a chain is the simple case. Weights are arguments: {"dense/kernel": array}."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from scratch.domain import Shape
+from scratch.layers.base import Array, Layer, Weights
+
+
+@dataclass(frozen=True)
+class Call:
+    """One use of a layer: tensors in by name, tensors out by name, call arguments by keyword.
+
+    A keyword whose value is a `Tensor` is taken from the graph; any other value is passed as it is.
+    """
+
+    layer: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    keywords: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """A tensor of the graph, as the value of a call's keyword."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class Run:
+    """What one forward pass left behind: every tensor and mask of the graph, and the new state weights."""
+
+    tensors: Mapping[str, Array]
+    masks: Mapping[str, Array | None]
+    updates: Mapping[str, Array]
+
+
+@dataclass(frozen=True)
+class Model:
+    """inputs {name: shape with the batch as None}, layers {name: layer}, calls in order, names of the output tensors.
+
+    `regularizers` {weight name: regularizer} and `activity_regularizers` {layer name: regularizer} add to the loss,
+    `constraints` {weight name: constraint} act after each update, `frozen` names weights that are not trained.
+    Raises ValueError where the graph names what is not there.
+    """
+
+    inputs: Mapping[str, Shape]
+    layers: Mapping[str, Layer]
+    calls: tuple[Call, ...]
+    outputs: tuple[str, ...]
+    regularizers: Mapping[str, Any] = field(default_factory=dict)
+    activity_regularizers: Mapping[str, Any] = field(default_factory=dict)
+    constraints: Mapping[str, Any] = field(default_factory=dict)
+    frozen: frozenset[str] = frozenset()
+
+    @classmethod
+    def chain(cls, layers: Sequence[Layer] | Mapping[str, Layer], input_shape: Sequence[int | None], **more: Any) -> Model:
+        """A chain of layers on one input of shape `input_shape` (without the batch), named as Keras would name them."""
+        named = layers if isinstance(layers, Mapping) else dict(zip(default_names(layers), layers, strict=True))
+        calls, tensor = [], "input"
+        for name in named:
+            calls.append(Call(name, (tensor,), (name,)))
+            tensor = name
+        return cls({"input": (None, *input_shape)}, dict(named), tuple(calls), (tensor,), **more)
+
+    def __post_init__(self) -> None:
+        known = set(self.inputs)
+        for call in self.calls:
+            if call.layer not in self.layers:
+                raise ValueError(
+                    f"A call must name a layer of the model. Received: {call.layer!r}, where the layers are "
+                    f"{', '.join(self.layers) or 'none'}. Add the layer or correct the name."
+                )
+            needed = {*call.inputs, *(v.name for v in call.keywords.values() if isinstance(v, Tensor))}
+            self._require(needed - known, f"A call of {call.layer!r} must take tensors made before it")
+            known.update(call.outputs)
+        self._require(set(self.outputs) - known, "The outputs of a model must be tensors of its graph")
+
+    @staticmethod
+    def _require(missing: set[str], rule: str) -> None:
+        if missing:
+            raise ValueError(f"{rule}. Received: {', '.join(sorted(missing))}. Reorder the calls or correct the name.")
+
+    @cached_property
+    def shapes(self) -> Mapping[str, Shape]:
+        """Shape of every tensor, unknown sizes being those of a batch of two (found by running the layers on zeros)."""
+        return {name: tensor.shape for name, tensor in self._rehearsal[0].items()}
+
+    @cached_property
+    def weight_shapes(self) -> Mapping[str, tuple[int, ...]]:
+        """{"dense/kernel": shape, …} in the order of the calls."""
+        return self._rehearsal[1]
+
+    @cached_property
+    def _rehearsal(self) -> tuple[dict[str, Array], dict[str, tuple[int, ...]]]:
+        tensors: dict[str, Array] = {
+            name: np.zeros(tuple(2 if size is None else size for size in shape)) for name, shape in self.inputs.items()
+        }
+        shapes: dict[str, tuple[int, ...]] = {}
+        for call in self.calls:
+            layer = self.layers[call.layer]
+            inputs = [tensors[name] for name in call.inputs]
+            own = layer.weight_shapes(*(x.shape for x in inputs))
+            shapes.update({f"{call.layer}/{name}": tuple(shape) for name, shape in own.items()})  # type: ignore[misc]
+            with np.errstate(all="ignore"):
+                outputs = _tuple(
+                    layer.forward({n: np.ones(s) for n, s in own.items()}, *inputs, **_keywords(call, layer, tensors, {}))  # type: ignore[arg-type]
+                )
+            tensors.update(zip(call.outputs, outputs, strict=False))
+        return tensors, shapes
+
+    @cached_property
+    def state(self) -> frozenset[str]:
+        """Names of the weights that gradients do not train: moving averages."""
+        return frozenset(f"{name}/{own}" for name, layer in self.layers.items() for own in layer.state)
+
+    @cached_property
+    def trainable(self) -> tuple[str, ...]:
+        """Names of the weights that gradients train."""
+        return tuple(name for name in self.weight_shapes if name not in self.state and name not in self.frozen)
+
+    def run(
+        self,
+        weights: Weights,
+        inputs: Any,
+        *,
+        training: bool = False,
+        draws: Mapping[str, Mapping[str, Array]] | None = None,
+        masks: Mapping[str, Array] | None = None,
+    ) -> Run:
+        """One forward pass, everything kept. `draws` is {first output of a call: {name: random array}}."""
+        tensors = dict(self.named_inputs(inputs))
+        known: dict[str, Array | None] = {name: (masks or {}).get(name) for name in tensors}
+        updates: dict[str, Array] = {}
+        for call in self.calls:
+            layer = self.layers[call.layer]
+            own = weights_of(weights | updates if updates else weights, call.layer)
+            arguments = [tensors[name] for name in call.inputs]
+            mask = tuple(known[name] for name in call.inputs) if len(call.inputs) > 1 else known[call.inputs[0]]
+            context = {"training": training, "mask": mask, "draw": (draws or {}).get(call.outputs[0])}
+            keywords = _keywords(call, layer, tensors, context)
+            outputs = _tuple(layer.forward(own, *arguments, **keywords))
+            tensors.update(zip(call.outputs, outputs, strict=False))
+            out_masks = layer.compute_mask(*arguments, mask=mask)
+            known.update(zip(call.outputs, _masks(out_masks, len(call.outputs)), strict=True))
+            if training and layer.state:
+                new = layer.updates(own, *arguments, **keywords)
+                updates.update({f"{call.layer}/{name}": value for name, value in new.items()})
+        return Run(tensors, known, updates)
+
+    def forward(self, weights: Weights, inputs: Any, **options: Any) -> Any:
+        """The output array (a tuple of them for several outputs); options as for `run`."""
+        tensors = self.run(weights, inputs, **options).tensors
+        outputs = tuple(tensors[name] for name in self.outputs)
+        return outputs[0] if len(outputs) == 1 else outputs
+
+    def named_inputs(self, inputs: Any) -> dict[str, Array]:
+        """Inputs given as an array, a sequence in order, or a mapping by name, as a mapping by name.
+
+        Raises: ValueError where their number, names or shapes are not the model's.
+        """
+        if isinstance(inputs, Mapping):
+            given = {name: np.asarray(value) for name, value in inputs.items()}
+        elif isinstance(inputs, (tuple, list)) and len(self.inputs) > 1:
+            given = dict(zip(self.inputs, map(np.asarray, inputs), strict=False))
+        else:
+            given = {next(iter(self.inputs)): np.asarray(inputs)}
+        if set(given) != set(self.inputs):
+            raise ValueError(
+                f"A model takes exactly its inputs ({', '.join(self.inputs)}). Received: {', '.join(given)}. "
+                "Pass one array for each, in order or by name."
+            )
+        for name, shape in self.inputs.items():
+            if not fits(given[name].shape, shape):
+                raise ValueError(
+                    f"Input {name!r} must have shape {_shown(shape)}. Received: {_shown(given[name].shape)}. "
+                    "Reshape the data or change the model's input shape."
+                )
+        return {name: given[name] for name in self.inputs}
+
+
+def fits(shape: tuple[int, ...], expected: Shape) -> bool:
+    """Whether `shape` is `expected`, None standing for any size."""
+    return len(shape) == len(expected) and all(e in (None, s) for s, e in zip(shape, expected, strict=True))
+
+
+def _shown(shape: Shape) -> str:
+    return "(" + ", ".join("any" if size is None else str(size) for size in shape) + ("," if len(shape) == 1 else "") + ")"
+
+
+def weights_of(weights: Weights, layer: str) -> dict[str, Array]:
+    """The weights of one layer (or of a part of a wrapper), without the prefix."""
+    prefix = layer + "/"
+    return {name[len(prefix) :]: value for name, value in weights.items() if name.startswith(prefix)}
+
+
+def default_names(layers: Sequence[Layer]) -> list[str]:
+    """dense, dense_1, …: what Keras would call them in a fresh session."""
+    names: list[str] = []
+    for layer in layers:
+        base = snake_case(type(layer).__name__)
+        count = sum(name == base or name.rsplit("_", 1)[0] == base and name.rsplit("_", 1)[1].isdigit() for name in names)
+        names.append(base if count == 0 else f"{base}_{count}")
+    return names
+
+
+def snake_case(name: str) -> str:
+    """Conv2DTranspose → conv2d_transpose, as keras.utils names layers."""
+    import re
+
+    name = re.sub(r"\W+", "", name)
+    name = re.sub("(.)([A-Z][a-z]+)", r"\1_\2", name)
+    return re.sub("([a-z])([A-Z])", r"\1_\2", name).lower()
+
+
+def _keywords(call: Call, layer: Layer, tensors: Mapping[str, Array], context: Mapping[str, Any]) -> dict[str, Any]:
+    """The call's own keywords with tensors filled in, and of the context what the layer's forward accepts."""
+    own = {k: tensors[v.name] if isinstance(v, Tensor) else v for k, v in call.keywords.items()}
+    return {k: v for k, v in context.items() if k in layer.accepts} | own
+
+
+def _tuple(value: Any) -> tuple[Any, ...]:
+    return tuple(value) if isinstance(value, (tuple, list)) else (value,)
+
+
+def _masks(masks: Any, count: int) -> tuple[Any, ...]:
+    masks = tuple(masks) if isinstance(masks, (tuple, list)) else (masks,)
+    return masks + (None,) * (count - len(masks))

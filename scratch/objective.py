@@ -1,0 +1,110 @@
+"""What is minimised: the losses of a model's outputs, and what regularizers add."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from scratch import registry
+from scratch.layers.base import Array, Weights
+from scratch.losses.base import Loss
+from scratch.model import Model, Run
+
+
+def as_loss(loss: Loss | str) -> Loss:
+    """A loss given as an object or by its registered name."""
+    return registry.get("loss", loss)() if isinstance(loss, str) else loss
+
+
+@dataclass(frozen=True)
+class Objective:
+    """weights ↦ Σ loss_weight · loss(y, model(x)) + regularization: one number.
+
+    `losses` and `loss_weights` go with the model's outputs, in order; a loss may be None. A loss that takes logits
+    (binary and categorical crossentropy) on an output that ends in the matching activation is computed from the
+    logits, as Keras does: the same definition, without the clip that guards log(0).
+    """
+
+    model: Model
+    losses: tuple[Loss | None, ...]
+    loss_weights: tuple[float, ...] = ()
+
+    @classmethod
+    def of(cls, model: Model, loss: Any, loss_weights: Sequence[float] = ()) -> Objective:
+        """From one loss or a sequence of them, as objects or names. Raises: ValueError if their number is wrong."""
+        losses = tuple(loss) if isinstance(loss, (tuple, list)) else (loss,)
+        if len(losses) != len(model.outputs):
+            raise ValueError(
+                f"There must be one loss per output. Received: {len(losses)} for {len(model.outputs)} outputs. "
+                "Pass a sequence of losses (None where an output has none)."
+            )
+        return cls(model, tuple(None if one is None else as_loss(one) for one in losses), tuple(loss_weights))
+
+    @cached_property
+    def resolved(self) -> Objective:
+        """The same objective with crossentropies moved to the logits where the graph allows it."""
+        model, losses = self.model, list(self.losses)
+        for i, (tensor, loss) in enumerate(zip(model.outputs, losses, strict=True)):
+            call = next((c for c in model.calls if tensor in c.outputs), None)
+            if loss is None or loss.shortcut is None or call is None:
+                continue
+            layer = model.layers[call.layer]
+            alone = sum(c.layer == call.layer for c in model.calls) == 1 and model.outputs.count(tensor) == 1
+            alone = alone and not any(tensor in c.inputs for c in model.calls)
+            if alone and call.layer not in model.activity_regularizers and tagged(layer) == loss.shortcut:
+                model = replace(model, layers={**model.layers, call.layer: replace(layer, activation="linear")})  # type: ignore[type-var]
+                losses[i] = replace(loss, from_logits=True)  # type: ignore[call-arg]
+        return Objective(model, tuple(losses), self.loss_weights)
+
+    def __call__(self, weights: Weights, x: Any, y: Any, *, sample_weight: Any = None, **options: Any) -> Array:
+        """The loss, a scalar; `options` as for Model.run."""
+        objective = self.resolved
+        run = objective.model.run(weights, x, **options)
+        return objective.of_run(run, weights, y, sample_weight=sample_weight)
+
+    def of_run(self, run: Run, weights: Weights, y: Any, *, sample_weight: Any = None) -> Array:
+        """The loss of a forward pass that has been run."""
+        targets, shares = per_output(y, len(self.losses)), per_output(sample_weight, len(self.losses))
+        scales = self.loss_weights or (1.0,) * len(self.losses)
+        total: Any = self.penalty(run, weights)
+        for tensor, loss, target, share, scale in zip(
+            self.model.outputs, self.losses, targets, shares, scales, strict=True
+        ):
+            if loss is not None:
+                total = total + scale * loss(
+                    np.asarray(target), run.tensors[tensor], sample_weight=share, mask=run.masks[tensor]
+                )
+        return total
+
+    def penalty(self, run: Run, weights: Weights) -> Any:
+        """What the regularizers of weights add, and those of activities (divided by the batch size)."""
+        total: Any = 0.0
+        for name, regularizer in self.model.regularizers.items():
+            total = total + regularizer(weights[name])
+        for name, regularizer in self.model.activity_regularizers.items():
+            for call in self.model.calls:
+                if call.layer == name:
+                    output = run.tensors[call.outputs[0]]
+                    total = total + regularizer(output) / len(output)
+        return total
+
+
+def tagged(layer: Any) -> str | None:
+    """The activation that ends a layer, where it is one of those whose logits Keras remembers."""
+    activation = getattr(layer, "activation", None)
+    return activation if activation in ("sigmoid", "softmax") else None
+
+
+def per_output(value: Any, count: int) -> tuple[Any, ...]:
+    """A value per output: the value itself for one output, else a sequence or mapping in order, or None for all."""
+    if value is None:
+        return (None,) * count
+    if isinstance(value, Mapping):
+        return tuple(value.values())
+    if count == 1:
+        return (value,) if not (isinstance(value, (tuple, list)) and len(value) == 1 and np.ndim(value[0]) > 0) else (value[0],)
+    return tuple(value)
