@@ -1,0 +1,214 @@
+"""numeric against autodiff, entry by entry. The allowed difference is derived here and nowhere else:
+
+    allowed = truncation + rounding of the numeric slope + rounding of the autodiff value
+
+each measured at the entry itself. An entry is looked at with few steps first; where those leave doubt (too wide an
+error, sides that differ, a difference that is not allowed) with more, down to the last bits of the weight.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+import numpy as np
+
+from keras_ref.verdicts import Verdict, worst_of
+from scratch.differences import UNIT, Estimate, scale_of
+from scratch.slopes import TIERS, Slopes, slopes
+
+Array = np.ndarray
+
+#: a doubt is looked into while truncation exceeds this share of the slope: planted errors of 1e-6 must stand out
+SHARP = 1e-7
+#: generic points near a kink, and how far off they lie, in units of each weight's size: near enough to be the same
+#: neighbourhood, far enough that loss noise / distance stays below SHARP (1e-16 · 2^13 ~ 1e-12)
+NEIGHBOURS, DISTANCE = 3, 2.0**-13
+
+
+class Oracle(Protocol):
+    """A loss that can be nudged: Keras's own forward pass, or a twin's."""
+
+    name: str
+    base: float
+    noise: float
+    values: Mapping[str, Array]
+
+    def losses(self, name: str, entries: Array, offsets: Array) -> Array: ...
+
+    def moved(self, values: Mapping[str, Array]) -> Oracle: ...
+
+
+@dataclass(frozen=True)
+class Autodiff:
+    """Autodiff's gradient at the point: its values, their rounding error, and how to get it at another point."""
+
+    gradient: Mapping[str, Array | None]
+    rounding: Mapping[str, Array]
+    at: Any
+    how: str = "eager"
+
+
+@dataclass
+class _Entries:
+    """What is known of the entries of one variable so far."""
+
+    estimate: Estimate
+    left: Estimate
+    right: Estimate
+    smooth: Array
+    jump: Array
+    reach: Array
+
+    @classmethod
+    def unknown(cls, n: int) -> _Entries:
+        def none() -> Estimate:
+            return Estimate(np.full(n, np.nan), np.full(n, np.inf), np.full(n, np.inf))
+
+        return cls(none(), none(), none(), np.zeros(n, bool), np.zeros(n, bool), np.full(n, np.nan))
+
+    def learn(self, at: Array, found: Slopes) -> None:
+        for mine, new in ((self.estimate, found.value), (self.left, found.left), (self.right, found.right)):
+            mine.value[at], mine.truncation[at], mine.rounding[at] = new.value, new.truncation, new.rounding
+        self.smooth[at], self.jump[at], self.reach[at] = found.smooth, found.jump, found.reach
+
+
+def measure(oracle: Oracle, name: str, entries: Array, autodiff: Array, rounding: Array) -> _Entries:
+    """Slopes of the given flat entries, each with as many steps as its own doubt asks for."""
+    at = np.ravel(oracle.values[name])[entries]
+    known, doubtful = _Entries.unknown(len(entries)), np.arange(len(entries))
+    for exponents in TIERS:
+        if not len(doubtful):
+            break
+
+        def line(offsets: Array, doubtful: Array = doubtful) -> Array:
+            return np.asarray(oracle.losses(name, entries[doubtful], offsets), dtype=float)
+
+        known.learn(doubtful, slopes(line, at[doubtful], oracle.noise, base=oracle.base, exponents=exponents))
+        estimate = known.estimate
+        sharp = estimate.truncation <= np.maximum(SHARP * np.abs(estimate.value), estimate.rounding)
+        agrees = np.abs(estimate.value - autodiff) <= estimate.error + rounding
+        doubtful = np.flatnonzero(~(known.smooth & sharp & agrees))
+    return known
+
+
+def compare(oracle: Oracle, name: str, autodiff: Autodiff, entries: Array | None = None, *, seed: int = 0) -> Verdict:
+    """The verdict on one variable (all its entries, or the given flat ones) against one oracle."""
+    value = oracle.values[name]
+    entries = np.arange(value.size) if entries is None else entries
+    gradient = autodiff.gradient[name]
+    a = np.zeros(len(entries)) if gradient is None else np.ravel(gradient)[entries].astype(float)
+    rounding = np.zeros(len(entries)) if gradient is None else np.ravel(autodiff.rounding[name])[entries]
+    known = measure(oracle, name, entries, np.where(np.isfinite(a), a, np.inf), rounding)
+    verdicts, reasons = judge(known, a, rounding)
+    at_kink = np.flatnonzero(verdicts == "kink")
+    if len(at_kink):
+        _look_around(oracle, name, entries, at_kink, known, a, rounding, verdicts, reasons, autodiff, seed)
+    if gradient is None:
+        verdicts[verdicts == "match"] = "disconnected"
+        reasons.update({int(i): "autodiff gives None where the loss moves" for i in np.flatnonzero(verdicts == "mismatch")})
+    return _verdict(oracle, name, value.shape, entries, known, a, rounding, verdicts, reasons, autodiff.how)
+
+
+def judge(known: _Entries, a: Array, rounding: Array) -> tuple[Array, dict[int, str]]:
+    """Verdict of each entry from its own numbers alone; "kink" is provisional until the neighbourhood has been seen."""
+    estimate, left, right = known.estimate, known.left, known.right
+    verdicts = np.full(len(a), "undecided", dtype="<U16")
+    allowed = estimate.error + rounding
+    with np.errstate(invalid="ignore"):
+        match = known.smooth & (np.abs(estimate.value - a) <= allowed)
+        measured = np.isfinite(estimate.value) & np.isfinite(estimate.error)
+        verdicts[known.smooth & measured] = "mismatch"
+        verdicts[match] = "match"
+        verdicts[~known.smooth & measured] = "kink"
+        verdicts[~np.isfinite(a) & known.smooth & measured] = "nan"
+        verdicts[known.jump] = "undecided"
+    reasons = {int(i): "the loss jumps at the point" for i in np.flatnonzero(known.jump)}
+    reasons |= {int(i): "the loss is not finite beside the point" for i in np.flatnonzero(~measured & ~known.jump)}
+    unbounded = ~known.smooth & ~np.isfinite(a)
+    verdicts[unbounded] = "undecided"
+    reasons |= {int(i): "autodiff is not finite and the loss has no slope at the point" for i in np.flatnonzero(unbounded)}
+    del left, right
+    return verdicts, reasons
+
+
+def _look_around(
+    oracle: Oracle, name: str, entries: Array, at_kink: Array, known: _Entries, a: Array, rounding: Array,
+    verdicts: Array, reasons: dict[int, str], autodiff: Autodiff, seed: int,
+) -> None:  # fmt: skip
+    """Decide kinks by their neighbourhood: autodiff against differences at generic points close by.
+
+    At a kink any value between the left and the right slope is a convention, and where several kinks meet even values
+    outside are; but beside the kink the derivative is unique, and there autodiff has to be right.
+    """
+    low = np.minimum(known.left.value - known.left.error, known.right.value - known.right.error) - rounding
+    high = np.maximum(known.left.value + known.left.error, known.right.value + known.right.error) + rounding
+    between = (low <= a) & (a <= high)
+    generator = np.random.default_rng(seed)
+    right_beside, decided = np.zeros(len(entries), bool), np.zeros(len(entries), bool)
+    for _ in range(NEIGHBOURS):
+        point = {
+            n: v + DISTANCE * scale_of(v.ravel()).reshape(v.shape) * generator.uniform(0.5, 1.0, v.shape) * generator.choice([-1.0, 1.0], v.shape)
+            for n, v in oracle.values.items()
+        }
+        beside = autodiff.at(point)
+        if beside.gradient[name] is None:
+            continue
+        here = np.ravel(beside.gradient[name])[entries[at_kink]].astype(float)
+        noise = np.ravel(beside.rounding[name])[entries[at_kink]]
+        around = measure(oracle.moved(point), name, entries[at_kink], here, noise)
+        found, _ = judge(around, here, noise)
+        for i, verdict in zip(at_kink, found, strict=True):
+            if verdict in ("mismatch", "nan"):
+                verdicts[i] = verdict
+                reasons[int(i)] = "at a kink, and autodiff is wrong at generic points beside it too"
+            right_beside[i] |= verdict == "match"
+        decided[at_kink] |= np.isin(found, ("match", "mismatch", "nan"))
+    for i in at_kink:
+        if verdicts[i] != "kink":
+            continue
+        if right_beside[i]:
+            reasons[int(i)] = "a kink: autodiff lies between the sides" if between[i] else (
+                "several kinks meet here: autodiff lies outside the sides and is right at generic points beside them"
+            )
+        elif between[i]:
+            reasons[int(i)] = "a kink: autodiff lies between the sides; no smooth point was found beside it"
+        else:
+            verdicts[i] = "undecided" if not decided[i] else "mismatch"
+            reasons[int(i)] = "autodiff lies outside the slopes from left and right, and no smooth point was found beside"
+
+
+def _verdict(
+    oracle: Oracle, name: str, shape: tuple[int, ...], entries: Array, known: _Entries, a: Array, rounding: Array,
+    verdicts: Array, reasons: dict[int, str], how: str,
+) -> Verdict:  # fmt: skip
+    found, counts = np.unique(verdicts, return_counts=True)
+    verdict = worst_of(map(str, found)) if len(found) else "match"
+    among = np.flatnonzero(verdicts == verdict)
+    estimate = known.estimate
+    allowed = estimate.error + rounding
+    with np.errstate(invalid="ignore", divide="ignore"):
+        excess = np.nan_to_num(np.abs(estimate.value - a) / allowed, nan=np.inf)
+        clean = np.isin(verdicts, ("match", "disconnected")) & np.isfinite(allowed)
+        # an error E shows itself where |E| - |numeric - true slope| > allowed, and numeric is within allowed of the truth
+        visible = 2 * allowed[clean]
+        relative = visible / np.abs(estimate.value[clean])
+    i = int(among[np.argmax(excess[among])]) if len(among) else 0
+    base = Verdict(name, oracle.name, verdict, len(entries), int(np.prod(shape)), dict(zip(map(str, found), map(int, counts), strict=True)), how=how)
+    if not len(among):
+        return base
+    meaningful = relative[np.abs(estimate.value[clean]) > 1 / SHARP * UNIT * max(abs(oracle.base), UNIT)]
+    return replace(
+        base,
+        worst=tuple(int(k) for k in np.unravel_index(entries[i], shape)) if shape else (),
+        autodiff=float(a[i]),
+        numeric=float(estimate.value[i]),
+        left=float(known.left.value[i]),
+        right=float(known.right.value[i]),
+        truncation=float(estimate.truncation[i]),
+        rounding=float(estimate.rounding[i] + rounding[i]),
+        visible=float(visible.max()) if visible.size else float("nan"),
+        visible_relative=float(meaningful.max()) if meaningful.size else float("nan"),
+        reason=reasons.get(i, ""),
+    )

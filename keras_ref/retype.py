@@ -1,0 +1,155 @@
+"""A Keras object computing in float64 for a while: its variables, policies and constants are replaced, then put back.
+
+The user's own variables are never written: every variable gets a copy for the time of the check, and the originals
+return when the scope closes, whatever closes it. What a check does to weights, moving averages, seeds or optimizer
+slots happens to the copies.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+DTYPE = "float64"
+
+
+def is_float(dtype: Any) -> bool:
+    """Whether a dtype, given by name or as TensorFlow's, is a floating one."""
+    return tf.as_dtype(dtype).is_floating
+
+
+def layers_of(thing: Any) -> list[keras.layers.Layer]:
+    """A layer and everything inside it, a Sequential model's inner functional model included."""
+    if not isinstance(thing, keras.layers.Layer):
+        return []
+    found = list(thing._flatten_layers())
+    for layer in list(found):
+        inner = getattr(layer, "_functional", None)
+        if inner is not None and all(inner is not other for other in found):
+            found.append(inner)
+    return found
+
+
+def _losses_of(model: Any) -> list[Any]:
+    compiled = getattr(model, "_compile_loss", None)
+    if compiled is None:
+        return []
+    given = [getattr(compiled, "_user_loss", None), getattr(compiled, "_flat_losses", None)]
+    flat = [loss for loss in tf.nest.flatten(given) if isinstance(loss, keras.losses.Loss)]
+    return [compiled, *flat]
+
+
+def _optimizers_of(thing: Any) -> list[Any]:
+    """A model's optimizer, or an optimizer given itself, and those that it wraps."""
+    queue = [thing if isinstance(thing, keras.optimizers.Optimizer) else getattr(thing, "optimizer", None)]
+    found: list[Any] = []
+    while queue:
+        optimizer = queue.pop()
+        if optimizer is not None and all(optimizer is not other for other in found):
+            found.append(optimizer)
+            queue += [vars(optimizer).get("inner_optimizer"), *(vars(optimizer).get("_optimizers") or ())]
+    return found
+
+
+class _Swap:
+    """Attributes replaced in order, and put back in reverse."""
+
+    def __init__(self) -> None:
+        self.undo: list[tuple[dict[str, Any], str, Any, bool]] = []
+
+    def set(self, owner: Any, name: str, value: Any) -> None:
+        """Put `value` into the owner's own dictionary, past any tracking, and remember what was there."""
+        table = vars(owner)
+        self.undo.append((table, name, table.get(name), name in table))
+        table[name] = value
+
+    def back(self) -> None:
+        """Put everything back."""
+        for table, name, value, present in reversed(self.undo):
+            if present:
+                table[name] = value
+            else:
+                table.pop(name, None)
+        self.undo.clear()
+
+
+def _copy(value: Any, dtype: Any) -> tf.Variable:
+    array = value.numpy()
+    return tf.Variable(np.asarray(array, dtype=tf.as_dtype(dtype).as_numpy_dtype), trainable=value.trainable, dtype=dtype)
+
+
+def _retype_variable(swap: _Swap, variable: Any, done: set[int]) -> None:
+    if id(variable) in done or variable._value is None:
+        return
+    done.add(id(variable))
+    dtype = DTYPE if is_float(variable._dtype) else variable._dtype
+    swap.set(variable, "_value", _copy(variable._value, dtype))
+    swap.set(variable, "_dtype", dtype)
+
+
+def _retype_attributes(swap: _Swap, layer: Any) -> None:
+    """Raw TensorFlow variables and float constants that a layer keeps as attributes."""
+    for name, value in list(vars(layer).items()):
+        if isinstance(value, tf.Variable):
+            swap.set(layer, name, _copy(value, DTYPE if is_float(value.dtype) else value.dtype))
+        elif isinstance(value, tf.Tensor) and hasattr(value, "numpy") and is_float(value.dtype):
+            swap.set(layer, name, tf.cast(value, DTYPE))
+
+
+def _rekey(swap: _Swap, optimizer: Any, keys: dict[Any, Any]) -> None:
+    """An optimizer looks variables up by the identity of what they hold: tell it the new identities."""
+    for name, value in list(vars(optimizer).items()):
+        if isinstance(value, dict) and any(key in keys for key in value):
+            swap.set(optimizer, name, {keys.get(key, key): item for key, item in value.items()})
+        elif isinstance(value, (set, frozenset)) and any(item in keys for item in value):
+            swap.set(optimizer, name, type(value)(keys.get(item, item) for item in value))
+
+
+@contextmanager
+def in_float64(*things: Any) -> Iterator[None]:
+    """Let Keras layers, models, losses and optimizers compute in float64 inside the `with` block.
+
+    On the way out, also after an exception or Ctrl-C, every one of them is what it was, bit for bit.
+    """
+    swap, floatx, done = _Swap(), keras.config.floatx(), set[int]()
+    traced = ("train_function", "test_function", "predict_function")
+    try:
+        keras.config.set_floatx(DTYPE)
+        for thing in things:
+            layers = layers_of(thing)
+            optimizers = _optimizers_of(thing)
+            trained = [v for o in optimizers for v in getattr(o, "_trainable_variables", ()) if v._value is not None]
+            old_keys = [v._value._unique_id for v in trained]
+            for variable in [*getattr(thing, "variables", ()), *getattr(thing, "metrics_variables", ())]:
+                _retype_variable(swap, variable, done)
+            for optimizer in optimizers:
+                for variable in [*optimizer.variables, *trained]:
+                    _retype_variable(swap, variable, done)
+            new_keys = dict(zip(old_keys, (v._value._unique_id for v in trained), strict=True))
+            for optimizer in optimizers:
+                _rekey(swap, optimizer, new_keys)
+            if isinstance(thing, keras.Model):
+                # compile() and make_train_function() set attributes; whatever they leave behind goes with the scope
+                for name in (*traced, "loss", "optimizer", "_compile_loss", "_compile_metrics", "compiled"):
+                    if name in vars(thing):
+                        swap.set(thing, name, None if name in traced else vars(thing)[name])
+            for layer in layers:
+                swap.set(layer, "_dtype_policy", keras.DTypePolicy(DTYPE))
+                _retype_attributes(swap, layer)
+                for tensor in tf.nest.flatten(vars(layer).get("_inputs") or []):
+                    if isinstance(tensor, keras.KerasTensor) and is_float(tensor.dtype):
+                        swap.set(tensor, "_dtype", DTYPE)
+                if isinstance(layer, keras.layers.InputLayer) and is_float(layer._dtype):
+                    swap.set(layer, "_dtype", DTYPE)
+            for loss in [*_losses_of(thing), *([thing] if isinstance(thing, keras.losses.Loss) else [])]:
+                swap.set(loss, "_dtype", DTYPE)
+                swap.set(loss, "_dtype_policy", keras.DTypePolicy(DTYPE))
+        yield
+    finally:
+        swap.back()
+        keras.config.set_floatx(floatx)

@@ -1,0 +1,182 @@
+"""What a check answers: a Verdict per variable and oracle, a Report for all of them."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+#: worst first: a variable's verdict is the worst of its entries'
+ORDER = (
+    "mismatch",
+    "nan",
+    "mode-dependent",
+    "nondeterministic",
+    "undecided",
+    "kink",
+    "disconnected",
+    "surrogate",
+    "match",
+)
+#: verdicts that fail a check
+FAILING = frozenset(("mismatch", "nan", "mode-dependent", "nondeterministic", "undecided"))
+
+
+class GradientMismatch(AssertionError):
+    """Raised by Report.raise_if_failed: the message is the six lines of each failure."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One variable (or input) against one oracle.
+
+    `oracle`: "forward" (Keras's own forward pass, differenced), "twin" (the NumPy twin, nudged) or "update".
+    `compared` of `total` entries; `worst` the index of the worst one, whose values follow; `visible`: the smallest
+    error in one entry that this check would have seen, absolute, and `visible_relative` as a share of the entry.
+    """
+
+    name: str
+    oracle: str
+    verdict: str
+    compared: int = 0
+    total: int = 0
+    counts: dict[str, int] = field(default_factory=dict)
+    worst: tuple[int, ...] = ()
+    autodiff: float = float("nan")
+    numeric: float = float("nan")
+    left: float = float("nan")
+    right: float = float("nan")
+    truncation: float = float("nan")
+    rounding: float = float("nan")
+    visible: float = float("nan")
+    visible_relative: float = float("nan")
+    how: str = ""
+    reason: str = ""
+
+    @property
+    def difference(self) -> float:
+        """|numeric - autodiff| at the worst entry."""
+        return abs(self.numeric - self.autodiff)
+
+    @property
+    def allowed(self) -> float:
+        """truncation + rounding of both sides at the worst entry."""
+        return self.truncation + self.rounding
+
+    @property
+    def failed(self) -> bool:
+        """Whether this verdict fails a check."""
+        return self.verdict in FAILING
+
+    def explain(self, replay: str = "") -> str:
+        """Six aligned lines: subject, worst index, both values, difference against allowance, replay."""
+        share = f"{self.counts.get(self.verdict, 0)} of {self.compared} compared entries"
+        numeric = {
+            "forward": "Keras's own forward pass, differenced",
+            "twin": "the NumPy twin, every weight nudged",
+            "update": "numeric gradient and optimizer twin",
+        }.get(self.oracle, self.oracle)
+        autodiff = "Keras's own step" if self.oracle == "update" else f"GradientTape, {self.how or 'eager'}"
+        lines = [
+            ("verdict", f"{self.verdict}: {self.name}, by the oracle {self.oracle!r}" + (f" ({self.reason})" if self.reason else "")),
+            ("worst at", f"{list(self.worst)}, {share}"),
+            ("autodiff" if self.oracle != "update" else "keras", f"{self.autodiff:+.15e}  {autodiff}"),
+            ("numeric", f"{self.numeric:+.15e}  {numeric}" + self._sides()),
+            ("differ by", f"{self.difference:.3e}, allowed {self.allowed:.3e} = truncation {self.truncation:.1e} + rounding {self.rounding:.1e}"),
+            ("replay", replay or "call the check again with the same arguments"),
+        ]
+        return "\n".join(f"{label:<10} {text}" for label, text in lines)
+
+    def _sides(self) -> str:
+        if self.verdict != "kink" and self.reason.find("kink") < 0:
+            return ""
+        return f" (left {self.left:+.6e}, right {self.right:+.6e})"
+
+
+@dataclass(frozen=True)
+class Report:
+    """All verdicts of one check, the seed, and what is worth saying aloud (`notes`)."""
+
+    subject: str
+    verdicts: tuple[Verdict, ...]
+    notes: tuple[str, ...] = ()
+    seed: int = 0
+    replay: str = ""
+    noise: float = float("nan")
+    allowed: frozenset[str] = frozenset()
+    float32_loss: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def failures(self) -> tuple[Verdict, ...]:
+        """The verdicts that fail this check."""
+        return tuple(v for v in self.verdicts if v.failed and v.verdict not in self.allowed)
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing failed and something was compared."""
+        return not self.failures and any(v.compared for v in self.verdicts)
+
+    @property
+    def oracles(self) -> str:
+        """Which of the oracles disagreed, in words."""
+        bad = {v.oracle for v in self.failures}
+        if not bad:
+            return "all oracles agree: " + ", ".join(dict.fromkeys(v.oracle for v in self.verdicts))
+        if "forward" in bad:
+            return "autodiff is not the derivative of Keras's own forward pass: look at the backward pass"
+        if "twin" in bad:
+            return "autodiff is the derivative of Keras's forward pass, which is not the definition: look at the forward pass"
+        return "the gradient is right and the update is not: look at the optimizer"
+
+    def summary(self) -> str:
+        """One line: variables, verdicts, entries, the smallest error that would have been seen."""
+        counts = Counter(v.verdict for v in self.verdicts)
+        visible = [v.visible for v in self.verdicts if v.visible == v.visible]
+        seen = f"; smallest error that would have been seen {max(visible):.1e}" if visible else ""
+        entries = sum(v.compared for v in self.verdicts)
+        total = sum(v.total for v in self.verdicts)
+        tally = ", ".join(f"{counts[name]} {name}" for name in reversed(ORDER) if counts[name])
+        return f"{self.subject}: {len({v.name for v in self.verdicts})} variables, {entries} of {total} entries compared: {tally or 'nothing'}{seen}"
+
+    def explain(self) -> str:
+        """The summary, the six lines of every failure, and the notes."""
+        parts = [self.summary()]
+        if self.failures:
+            parts += [v.explain(self.replay) for v in self.failures]
+            parts.append(self.oracles)
+        parts += list(self.notes)
+        return "\n\n".join(parts) if self.failures else "\n".join(parts)
+
+    def raise_if_failed(self) -> Report:
+        """This report, if it is ok. Raises: GradientMismatch with the explanation."""
+        if not self.ok:
+            raise GradientMismatch(self.explain())
+        return self
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data, for JSON."""
+        return {
+            "subject": self.subject,
+            "ok": self.ok,
+            "seed": self.seed,
+            "replay": self.replay,
+            "noise": self.noise,
+            "notes": list(self.notes),
+            "float32_loss": dict(self.float32_loss),
+            "verdicts": [asdict(v) | {"difference": v.difference, "allowed": v.allowed} for v in self.verdicts],
+        }
+
+    def to_json(self) -> str:
+        """to_dict as JSON text."""
+        return json.dumps(self.to_dict(), indent=2)
+
+    def __repr__(self) -> str:
+        rows = [f"  {v.verdict:<12} {v.name}  [{v.oracle}] {v.compared} of {v.total}" for v in self.verdicts]
+        return "\n".join([self.summary(), *rows, *self.notes])
+
+
+def worst_of(verdicts: Iterable[str]) -> str:
+    """The worst of several verdicts."""
+    return min(verdicts, key=ORDER.index)

@@ -1,0 +1,56 @@
+"""How noisy is a loss? Measured, not assumed: a float32 operation can hide inside a float64 model."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+
+import numpy as np
+
+from scratch.differences import UNIT, scale_of
+
+Array = np.ndarray
+Directional = Callable[[Mapping[str, Array], Array], Array]
+
+#: points of a difference table, and the relative distance between them: wide enough that a float32 value changes
+#: (its unit is 2^-24), narrow enough that fourth and higher differences of the smooth part vanish below float64
+POINTS, SPACINGS = 9, (2.0**-20, 2.0**-22)
+#: loss noise is stated as this many of its standard deviations
+DEVIATIONS = 4.0
+
+
+def difference_noise(losses: Array) -> float:
+    """The standard deviation of the noise in equally spaced losses, from differences of order 4 to 6.
+
+    σ² = (k!)² / (2k)! · mean of the squared k-th differences. Source  Moré & Wild 2011, equation 2.4 and algorithm ECnoise
+    """
+    differences, found = losses - losses[0], []
+    for k in range(1, 7):
+        differences = np.diff(differences)
+        if k >= 4:
+            found.append(math.sqrt(math.factorial(k) ** 2 / math.factorial(2 * k) * float(np.mean(differences**2))))
+    return min(found)
+
+
+def measure(directional: Directional, weights: Mapping[str, Array], base: float, *, seed: int = 0) -> float:
+    """The absolute noise of a loss near `weights`: `DEVIATIONS` standard deviations, at least a unit in its last place.
+
+    `directional(direction, steps)` gives losses along weights + step · direction. Lines start beside the point and run
+    out on one side each, so that a kink at the point is not taken for noise, and the quietest of several lines counts,
+    since noise is everywhere and a kink is not.
+    """
+    generator = np.random.default_rng(seed)
+    quietest, largest = math.inf, abs(base)
+    for spacing in SPACINGS:
+        direction = {
+            name: generator.uniform(0.5, 1.0, w.shape) * generator.choice([-1.0, 1.0], w.shape) * scale_of(w.ravel()).reshape(w.shape)
+            for name, w in weights.items()
+        }
+        for side in (1.0, -1.0):
+            losses = np.asarray(directional(direction, side * spacing * np.arange(1, POINTS + 1)), dtype=float)
+            if np.isfinite(losses).all():
+                quietest = min(quietest, difference_noise(losses))
+                largest = max(largest, float(np.max(np.abs(losses))))
+    if not math.isfinite(quietest):
+        return math.nan
+    return max(DEVIATIONS * quietest, UNIT * largest)

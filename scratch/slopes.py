@@ -1,0 +1,100 @@
+"""Slopes from the left and from the right, and what they say of kinks.
+
+A step is trusted only as far as smaller ones do not contradict it. Slopes at halved steps are extrapolated in windows
+of neighbouring steps; each window states its error. Going outward from the smallest steps (noisy, but certainly on
+this side of any kink that can be told apart at all), the most accurate window is taken until one contradicts a window
+further in: there is a kink between them, and nothing beyond it counts.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from scratch.differences import SAFETY, UNIT, Array, Estimate, Line, Tableau, scale_of, taken
+
+#: exponents of the steps in units of the weight's size: a quick look, a wider one, the ladder down to the last bits
+QUICK = np.arange(-3.0, -8.0, -1.0)
+WIDER = np.arange(-1.0, -13.0, -1.0)
+LADDER = np.arange(1.0, -46.0, -1.0)
+TIERS = (QUICK, WIDER, LADDER)
+
+
+@dataclass(frozen=True)
+class Slopes:
+    """Of n weights: the slope from each side, the best two-sided one, and whether the sides agree.
+
+    `smooth` (n,): left and right agree within their errors, so `value` is the derivative. `jump` (n,): the loss itself
+    does not tend to its value at the point. `reach` (n,): the largest step that nothing contradicted.
+    """
+
+    left: Estimate
+    right: Estimate
+    value: Estimate
+    smooth: Array
+    jump: Array
+    reach: Array
+
+
+def slopes(line: Line, at: Array, noise: float, *, base: float, exponents: Array = QUICK) -> Slopes:
+    """Left, right and two-sided slopes of the loss along each weight, from steps 2^exponents · size of the weight.
+
+    Shapes  at (n,); line (m, n) → (m, n); exponents falling by one.
+    """
+    at = np.asarray(at, dtype=float)
+    steps = np.exp2(exponents)[:, None] * scale_of(at)
+    ahead_step, behind_step = taken(at, steps), -taken(at, -steps)
+    losses = line(np.concatenate([ahead_step, -behind_step]))
+    ahead, behind = np.split(losses, 2)
+    level = noise + UNIT * np.maximum(np.abs(ahead), np.abs(behind))
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        right, right_edge = _outward((ahead - base) / ahead_step, 2 * level / ahead_step, power=1)
+        left, left_edge = _outward((base - behind) / behind_step, 2 * level / behind_step, power=1)
+        edge = np.maximum(right_edge, left_edge)
+        width = ahead_step + behind_step
+        central, _ = _outward((ahead - behind) / width, 2 * level / width, power=2, limit=edge)
+    smooth = np.abs(right.value - left.value) <= right.error + left.error
+    side = right.where(right.error < left.error, left)
+    central_agrees = np.abs(central.value - side.value) <= central.error + side.error
+    value = central.where((central.error <= side.error) & central_agrees, side)
+    reach = np.take_along_axis(steps, edge[None], axis=0)[0]
+    return Slopes(left, right, value, smooth, _jumps(ahead, behind, base, ahead_step, value.value, level), reach)
+
+
+def _outward(slopes_: Array, rounding: Array, *, power: int, limit: Array | None = None) -> tuple[Estimate, Array]:
+    """The most accurate window that no window further in contradicts, and the outermost row that was trusted."""
+    table = Tableau.of(slopes_, rounding, power=power)
+    rows, columns, n = table.value.shape
+    truncation = SAFETY * table.truncation
+    error = np.nan_to_num(truncation + table.rounding, nan=np.inf, posinf=np.inf)
+    best = [np.full(n, np.nan), np.full(n, np.inf), np.full(n, np.inf)]
+    best_error, alive, edge = np.full(n, np.inf), np.ones(n, bool), np.full(n, rows - 1)
+    for outer in range(rows - 1, -1, -1):
+        window = range(min(columns, rows - outer))
+        errors = np.stack([error[outer + j, j] for j in window])
+        pick = np.argmin(errors, axis=0)[None]
+        value, trunc, rnd = (
+            np.take_along_axis(np.stack([a[outer + j, j] for j in window]), pick, axis=0)[0]
+            for a in (table.value, truncation, table.rounding)
+        )
+        candidate = np.take_along_axis(errors, pick, axis=0)[0]
+        contradicted = np.isfinite(best_error) & (np.abs(value - best[0]) > candidate + best_error)
+        alive &= ~contradicted
+        if limit is not None:
+            alive &= outer >= limit
+        better = alive & (candidate < best_error)
+        best = [np.where(better, new, old) for new, old in zip((value, trunc, rnd), best, strict=True)]
+        best_error = np.where(better, candidate, best_error)
+        edge = np.where(alive, outer, edge)
+    return Estimate(*best), edge
+
+
+def _jumps(ahead: Array, behind: Array, base: float, step: Array, slope: Array, level: Array) -> Array:
+    """Whether the loss at the smallest steps is farther from its value at the point than any slope explains."""
+    if len(step) < len(LADDER):
+        return np.zeros(step.shape[1], bool)
+    steepest = np.maximum(np.abs(ahead[-8:] - base), np.abs(behind[-8:] - base))
+    same = (steepest > 32 * level[-8:]).all(axis=0)
+    # of eight halvings a slope would leave 1/128, a jump leaves itself
+    return same & (steepest[-1] > 0.5 * steepest[0])
