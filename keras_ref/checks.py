@@ -15,15 +15,17 @@ import tensorflow as tf
 from keras_ref import data as data_module
 from keras_ref.comparison import Autodiff, compare
 from keras_ref.oracles import ForwardOracle, TwinOracle, autodiff_at
-from keras_ref.probe import Data, Probe
+from keras_ref.probe import Data, Probe, named_leaves
 from keras_ref.reflect import NoTwin, reflect_with_variables, reflected
 from keras_ref.retype import in_float64
+from keras_ref.updates import compare_steps
 from keras_ref.verdicts import Report, Verdict
 from scratch.differences import UNIT
 from scratch.gradient import Nudges
-from scratch.losses.base import Projection
+from scratch.losses.base import Loss, Projection
 from scratch.model import Model
 from scratch.objective import Objective
+from scratch.registry import every, get
 
 Array = np.ndarray
 Progress = Callable[[int, int, str], None]
@@ -68,6 +70,7 @@ def check_gradients(
         from keras_ref.mirror import mirror
 
         model = mirror(model, weights)
+        loss = _mirrored_losses(loss)
     _options(effort, modes, wrt, expect)
     data_module.validated(model, x, y, sample_weight)
     if "weights" in wrt:
@@ -87,6 +90,96 @@ def check_gradients(
     verdicts = [_expected(v, expect or {}) for v in verdicts]
     _said_aloud(verdicts, oracles, notes)
     return Report(model.name, tuple(verdicts), tuple(dict.fromkeys(notes)), seed, replay, oracles[0].noise)
+
+
+def check_updates(
+    model: Any,
+    x: Any,
+    y: Any = None,
+    *,
+    optimizer: Any = None,
+    loss: Any = None,
+    sample_weight: Any = None,
+    steps: int = 3,
+    batch_size: int | None = None,
+    weights: Mapping[str, Array] | None = None,
+    seed: int = 0,
+    executor: Any = None,
+    progress: Progress | None = None,
+    replay: str = "",
+) -> Report:
+    """Compare the weights after each of Keras's own training steps with numeric gradient and optimizer twin.
+
+    model, x, y   as for check_gradients; batches of `batch_size` are taken in order, round and round
+    optimizer, loss   those the model was compiled with, unless given
+
+    Model, optimizer and data are afterwards what they were. Raises: ValueError for what cannot be checked.
+    """
+    if steps < 1:
+        raise ValueError(f"`steps` must be at least 1. Received: steps={steps}. Pass the number of training steps to compare.")
+    if isinstance(model, Model):
+        from keras_ref.mirror import mirror, mirrored
+
+        model = mirror(model, weights)
+        optimizer = optimizer if isinstance(optimizer, (str, keras.optimizers.Optimizer)) else mirrored(optimizer)
+        loss = _mirrored_losses(loss)
+    data_module.validated(model, x, y, sample_weight)
+    data_module.finite_weights(model)
+    compiled = getattr(model, "optimizer", None)
+    if optimizer is None and compiled is None:
+        raise ValueError(f"A model must have an optimizer for its updates to be checked. Received: {model.name!r}, not compiled. Compile it, or pass optimizer= and loss=.")
+    notes: list[str] = []
+    with ExitStack() as stack:
+        given = [optimizer] if isinstance(optimizer, keras.optimizers.Optimizer) else []
+        stack.enter_context(in_float64(model, *given, *_loss_objects(loss)))
+        if optimizer is not None or loss is not None:
+            model.compile(optimizer=optimizer or compiled, loss=loss if loss is not None else model.loss, run_eagerly=True)
+        batches = _batches(Data(x, y, sample_weight), steps, batch_size)
+        data, loss_of, projection = _subject(model, batches[0], None, True, seed, notes)
+        if projection:
+            raise ValueError(f"A training step needs targets. Received: y=None for {model.name!r}, which was compiled with a loss. Pass y.")
+
+        trained = list(model.trainable_variables)
+        state = [v for v in model.variables if all(v is not other for other in trained)]
+        probe = Probe(loss_of, trained, _distinct([*state, *model.metrics_variables]), batches[0], watch_inputs=False)
+
+        def oracle_of(probe: Probe) -> Any:
+            oracles = _oracles(model, probe, Data(probe.data.x, probe.data.y, probe.data.sample_weight), None, False, True, seed, notes, executor)
+            return oracles[-1]
+
+        try:
+            verdicts = compare_steps(model, probe, oracle_of, batches, seed=seed, progress=progress)
+        except NoTwin as reason:
+            notes.append(f"No twin: {reason}")
+            verdicts = [Verdict(v.path, "update", "undecided", 0, int(np.prod(v.shape)), reason=str(reason)) for v in model.trainable_variables]
+    return Report(f"{model.name}, {steps} steps of {_optimizer_name(optimizer or compiled)}", tuple(verdicts), tuple(dict.fromkeys(notes)), seed, replay)
+
+
+def _mirrored_losses(loss: Any) -> Any:
+    """Losses given as objects or names of scratch, as Keras's."""
+    from keras_ref.mirror import mirrored
+
+    flat = list(loss) if isinstance(loss, (list, tuple)) else [loss]
+    flat = [get("loss", one)() if isinstance(one, str) and one in every("loss") else one for one in flat]
+    flat = [mirrored(one, dtype="float64") if isinstance(one, Loss) else one for one in flat]
+    return flat[0] if len(flat) == 1 else flat
+
+
+def _optimizer_name(optimizer: Any) -> str:
+    return optimizer if isinstance(optimizer, str) else type(optimizer).__name__
+
+
+def _batches(data: Data, steps: int, batch_size: int | None) -> list[Data]:
+    """`steps` batches in order, round and round."""
+    samples = len(np.asarray(tf.nest.flatten(data.x)[0]))
+    size = min(batch_size or samples, samples)
+    starts = range(0, samples - samples % size, size)
+
+    def take(part: Any, start: int) -> Any:
+        return tf.nest.map_structure(lambda leaf: None if leaf is None else np.asarray(leaf)[start : start + size], part)
+
+    order = [starts[i % len(starts)] for i in range(steps)]
+    return [Data(take(data.x, s), take(data.y, s), take(data.sample_weight, s)) for s in order]
 
 
 def _options(effort: str, modes: Sequence[str], wrt: Sequence[str], expect: Mapping[str, str] | None) -> None:
@@ -197,10 +290,11 @@ def _twin(model: Any, probe: Probe, data: Data, loss: Any, projection: bool, tra
     weights = tf.nest.flatten(data.sample_weight) if data.sample_weight is not None else [None]
     paths = {id(v): path for path, v in probe.variables.items()}
     names = {paths[id(v)]: name for name, v in variables.items() if id(v) in paths}
-    inputs = dict(zip((n for n in _input_names(probe.data.x)), twin.inputs, strict=True))
+    leaves = named_leaves(probe.data.x)
+    inputs = dict(zip(leaves, twin.inputs, strict=True))
     names |= {n: f"input:{inputs[n]}" for n in probe.inputs}
     fixed = {name: np.asarray(v.numpy()) for name, v in variables.items()}
-    integers = {inputs[n]: np.asarray(t) for n, t in zip(_input_names(probe.data.x), tf.nest.flatten(probe.data.x), strict=True)}
+    integers = {inputs[n]: np.asarray(t) for n, t in leaves.items()}
     draws = _draws(model, twin, training)
 
     def make(values: Mapping[str, Array]) -> Nudges:
@@ -217,13 +311,6 @@ def _draws(model: Any, twin: Model, training: bool) -> Any:
     if training and any("draw" in layer.accepts for layer in twin.layers.values()):
         raise NoTwin("A random layer in training needs the array that Keras draws. Received: a model with one.")
     return None
-
-
-def _input_names(x: Any) -> list[str]:
-    from keras_ref.probe import _paths
-
-    paths = _paths(x)
-    return ["input" if len(paths) == 1 else "input:" + "/".join(map(str, path)) for path, _ in paths]
 
 
 def _twin_losses(model: Any, count: int) -> tuple[Any, ...]:

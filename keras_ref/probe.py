@@ -12,6 +12,7 @@ state is put back afterwards.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -50,61 +51,85 @@ def _tensor(value: Any) -> Any:
 class Probe:
     """The loss of a model (or of any `loss(data)` over Keras variables) as a function of every float it depends on.
 
-    Names are those of the variables (`variable.path`) and "input:…" for float inputs. The model must already compute
-    in float64 (see retype.in_float64). Raises: ValueError where the loss is not a scalar or is not finite.
+    Names are those of the variables (`variable.path`) and "input…" for float inputs. The model must already compute
+    in float64 (see retype.in_float64). Tracing costs more than many evaluations, so a probe can be moved to other data
+    of the same shapes, and to the variables' present values, with `refresh`.
+    Raises: ValueError where the loss is not a scalar.
     """
 
     def __init__(
         self, loss: Callable[[Data], Any], variables: list[Any], state: list[Any], data: Data, *, watch_inputs: bool = True
     ) -> None:
-        self.data = data.tensors()
         self._loss, self._state = loss, state
         self.variables = dict(zip(_unique([v.path for v in variables]), variables, strict=True))
-        self.inputs = _float_inputs(self.data.x) if watch_inputs else {}
+        self._watch = watch_inputs
+        self._gradients: dict[str, Any] = {}
+        self.evaluations = 0
+        self.refresh(data)
+        size = sum(v.size for v in self.values.values())
+        vector, numbers, indices = (tf.TensorSpec(s, t) for s, t in (([size], DTYPE), ([None], DTYPE), ([None], tf.int64)))
+        held = tf.nest.map_structure(lambda t: tf.TensorSpec(t.shape, t.dtype), self._held())
+        self._evaluate = tf.function(self._stack, autograph=False, input_signature=[vector, vector, numbers, indices, numbers, held])
+
+    def refresh(self, data: Data | None = None) -> Probe:
+        """Take the variables' present values, and other data of the same shapes, as the point. Returns itself."""
+        if data is not None:
+            self.data = data.tensors()
+        self.inputs = float_inputs(self.data.x) if self._watch else {}
         self.values: dict[str, Array] = {name: v.numpy() for name, v in self.variables.items()}
         self.values |= {name: tensor.numpy() for name, tensor in self.inputs.items()}
         self._offsets = dict(zip(self.values, np.cumsum([0, *(v.size for v in self.values.values())]), strict=False))
-        self._state_values = [v.numpy() for v in state]
-        self._evaluate = tf.function(self._stack, autograph=False, reduce_retracing=True)
-        self._gradients: dict[str, Any] = {}
-        self.evaluations = 0
+        self._state_values = [v.numpy() for v in self._state]
+        return self
+
+    def _held(self) -> list[Any]:
+        """Everything that is fixed during a check: state and data, as one list of tensors."""
+        leaves = tf.nest.flatten([self.data.x, self.data.y, self.data.sample_weight])
+        return [*map(tf.constant, self._state_values), *(leaf for leaf in leaves if leaf is not None)]
+
+    def _unpacked(self, held: list[Any]) -> tuple[list[Any], Data]:
+        count = len(self._state_values)
+        structure = [self.data.x, self.data.y, self.data.sample_weight]
+        present = iter(held[count:])
+        leaves = [None if leaf is None else next(present) for leaf in tf.nest.flatten(structure)]
+        return held[:count], Data(*tf.nest.pack_sequence_as(structure, leaves))
 
     # Losses, no gradient -------------------------------------------------------------------------------------------
 
     def _flat(self, values: Mapping[str, Array]) -> Array:
         return np.concatenate([np.ravel(values[name]) for name in self.values]) if self.values else np.zeros(0)
 
-    def _at(self, flat: Any) -> Any:
+    def _at(self, flat: Any, held: list[Any]) -> Any:
         """The loss where all values are those of one flat vector."""
         parts = {
             name: tf.reshape(flat[start : start + self.values[name].size], self.values[name].shape)
             for name, start in self._offsets.items()
         }
+        state, data = self._unpacked(held)
         mapping = [(v, parts[name]) for name, v in self.variables.items()]
-        mapping += [(v, tf.constant(value)) for v, value in zip(self._state, self._state_values, strict=True)]
+        mapping += list(zip(self._state, state, strict=True))
         with keras.StatelessScope(state_mapping=mapping):
-            data = Data(_with_inputs(self.data.x, parts), self.data.y, self.data.sample_weight)
-            return require_scalar(self._loss(data))
+            return require_scalar(self._loss(Data(_with_inputs(data.x, parts), data.y, data.sample_weight)))
 
-    def _stack(self, flat: Any, direction: Any, steps: Any, entries: Any, targets: Any) -> Any:
+    def _stack(self, flat: Any, direction: Any, steps: Any, entries: Any, targets: Any, held: list[Any]) -> Any:
         """Losses at flat + step · direction with one entry set to a target value, one evaluation after another."""
 
         def one(nudge: tuple[Any, Any, Any]) -> Any:
             step, entry, target = nudge
             moved = tf.tensor_scatter_nd_update(flat + step * direction, [[entry]], [target])
-            return tf.cast(self._at(moved), tf.float64)
+            return tf.cast(self._at(moved, held), DTYPE)
 
-        return tf.map_fn(one, (steps, entries, targets), fn_output_signature=tf.float64, parallel_iterations=1)
+        return tf.map_fn(one, (steps, entries, targets), fn_output_signature=DTYPE, parallel_iterations=1)
 
     def _run(self, values: Mapping[str, Array], direction: Any, steps: Array, entries: Array, targets: Array) -> Array:
-        flat = self._flat(values)
+        flat, held = self._flat(values), self._held()
         direction = np.zeros_like(flat) if direction is None else direction
         self.evaluations += len(steps)
-        blocks = [
-            self._evaluate(*map(tf.constant, (flat, direction, steps[i : i + BLOCK], entries[i : i + BLOCK], targets[i : i + BLOCK])))
-            for i in range(0, len(steps), BLOCK)
-        ]
-        return np.concatenate([block.numpy() for block in blocks]) if blocks else np.zeros(0)
+        blocks = []
+        for i in range(0, len(steps), BLOCK):
+            block = (steps[i : i + BLOCK], entries[i : i + BLOCK], targets[i : i + BLOCK])
+            blocks.append(self._evaluate(*map(tf.constant, (flat, direction, *block)), held).numpy())
+        return np.concatenate(blocks) if blocks else np.zeros(0)
 
     def losses(self, name: str, entries: Array, offsets: Array, *, at: Mapping[str, Array] | None = None) -> Array:
         """Losses (m, e) with entry entries[j] of `name` moved by offsets[i, j]; all else as at the point (or `at`)."""
@@ -119,7 +144,7 @@ class Probe:
         vector = self._flat({name: direction.get(name, np.zeros_like(value)) for name, value in values.items()})
         flat = self._flat(values)
         entries = np.zeros(len(steps), dtype=np.int64)
-        return self._run(values, vector, steps, entries, flat[0] + steps * vector[0] if len(flat) else steps)
+        return self._run(values, vector, steps, entries, flat[0] + steps * vector[0])
 
     # Gradients ------------------------------------------------------------------------------------------------------
 
@@ -132,30 +157,23 @@ class Probe:
         try:
             for name, variable in self.variables.items():
                 variable._value.assign(values[name])
-            found = self._gradients[mode](inputs)
+            found = self._gradients[mode](inputs, self._held())
         finally:
             for name, variable in self.variables.items():
                 variable._value.assign(self.values[name])
             for variable, value in zip(self._state, self._state_values, strict=True):
                 variable._value.assign(value)
-        return {name: None if gradient is None else _dense(gradient) for name, gradient in zip(self.values, found, strict=True)}
+        return {name: None if gradient is None else np.asarray(gradient) for name, gradient in zip(self.values, found, strict=True)}
 
-    def _tape(self, inputs: list[Any]) -> list[Any]:
-        data = Data(_with_inputs(self.data.x, dict(zip(self.inputs, inputs, strict=True))), self.data.y, self.data.sample_weight)
+    def _tape(self, inputs: list[Any], held: list[Any]) -> list[Any]:
+        _, data = self._unpacked(held)
         watched = [v._value for v in self.variables.values()] + inputs
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             for source in watched:
                 tape.watch(source)
-            loss = require_scalar(self._loss(data))
-        return [None if g is None else _densify(g) for g in tape.gradient(loss, watched)]
-
-
-def _densify(gradient: Any) -> Any:
-    return tf.convert_to_tensor(gradient) if is_indexed(gradient) else gradient
-
-
-def _dense(gradient: Any) -> Array:
-    return np.asarray(gradient)
+            parts = dict(zip(self.inputs, inputs, strict=True))
+            loss = require_scalar(self._loss(Data(_with_inputs(data.x, parts), data.y, data.sample_weight)))
+        return [tf.convert_to_tensor(g) if is_indexed(g) else g for g in tape.gradient(loss, watched)]
 
 
 def require_scalar(loss: Any) -> Any:
@@ -177,12 +195,11 @@ def _unique(names: list[str]) -> list[str]:
     return unique
 
 
-def _float_inputs(x: Any) -> dict[str, Any]:
-    """The float tensors of nested inputs by name: "input" for one, "input:0", "input:key" for several."""
+def named_leaves(x: Any) -> dict[str, Any]:
+    """The leaves of nested inputs by name: "input" for one, "input:0", "input:key" for several, in tf.nest's order."""
     paths = _paths(x)
     single = len(paths) == 1
-    named = {"input" if single else "input:" + "/".join(map(str, path)): tensor for path, tensor in paths}
-    return {name: t for name, t in named.items() if t is not None and is_float(t.dtype)}
+    return {"input" if single else "input:" + "/".join(map(str, path)): leaf for path, leaf in paths}
 
 
 def _paths(x: Any, prefix: tuple[Any, ...] = ()) -> list[tuple[tuple[Any, ...], Any]]:
@@ -193,9 +210,21 @@ def _paths(x: Any, prefix: tuple[Any, ...] = ()) -> list[tuple[tuple[Any, ...], 
     return [(prefix, x)]
 
 
+def float_inputs(x: Any) -> dict[str, Any]:
+    """The float tensors of nested inputs, by name."""
+    return {name: t for name, t in named_leaves(x).items() if t is not None and is_float(t.dtype)}
+
+
 def _with_inputs(x: Any, parts: Mapping[str, Any]) -> Any:
     """Nested inputs with the float ones replaced by name."""
-    paths = _paths(x)
-    single = len(paths) == 1
-    leaves = [parts.get("input" if single else "input:" + "/".join(map(str, path)), tensor) for path, tensor in paths]
-    return tf.nest.pack_sequence_as(x, leaves)
+    return tf.nest.pack_sequence_as(x, [parts.get(name, leaf) for name, leaf in named_leaves(x).items()])
+
+
+class _NoRetracingTalk(logging.Filter):
+    """Every check traces a function of its own; TensorFlow's advice against that is not for the user."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return "Probe." not in record.getMessage()
+
+
+tf.get_logger().addFilter(_NoRetracingTalk())

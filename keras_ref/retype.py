@@ -92,13 +92,19 @@ def _retype_variable(swap: _Swap, variable: Any, done: set[int]) -> None:
     swap.set(variable, "_dtype", dtype)
 
 
-def _retype_attributes(swap: _Swap, layer: Any) -> None:
-    """Raw TensorFlow variables and float constants that a layer keeps as attributes."""
-    for name, value in list(vars(layer).items()):
-        if isinstance(value, tf.Variable):
-            swap.set(layer, name, _copy(value, DTYPE if is_float(value.dtype) else value.dtype))
+def _retype_attributes(swap: _Swap, owner: Any) -> None:
+    """Raw TensorFlow variables and float constants that a layer, loss, optimizer or schedule keeps as attributes.
+
+    Python floats become np.float64 (a subclass of float): TensorFlow takes a plain 0.9 for a float32, and
+    `keras.ops.cast(0.9, "float64")` is 0.8999999761581421.
+    """
+    for name, value in list(vars(owner).items()):
+        if type(value) is float:
+            swap.set(owner, name, np.float64(value))
+        elif isinstance(value, tf.Variable):
+            swap.set(owner, name, _copy(value, DTYPE if is_float(value.dtype) else value.dtype))
         elif isinstance(value, tf.Tensor) and hasattr(value, "numpy") and is_float(value.dtype):
-            swap.set(layer, name, tf.cast(value, DTYPE))
+            swap.set(owner, name, tf.cast(value, DTYPE))
 
 
 def _rekey(swap: _Swap, optimizer: Any, keys: dict[Any, Any]) -> None:
@@ -133,6 +139,9 @@ def in_float64(*things: Any) -> Iterator[None]:
             new_keys = dict(zip(old_keys, (v._value._unique_id for v in trained), strict=True))
             for optimizer in optimizers:
                 _rekey(swap, optimizer, new_keys)
+                _retype_attributes(swap, optimizer)
+                if isinstance(getattr(optimizer, "_learning_rate", None), keras.optimizers.schedules.LearningRateSchedule):
+                    _retype_attributes(swap, optimizer._learning_rate)
             if isinstance(thing, keras.Model):
                 # compile() and make_train_function() set attributes; whatever they leave behind goes with the scope
                 for name in (*traced, "loss", "optimizer", "_compile_loss", "_compile_metrics", "compiled"):
@@ -147,6 +156,7 @@ def in_float64(*things: Any) -> Iterator[None]:
                 if isinstance(layer, keras.layers.InputLayer) and is_float(layer._dtype):
                     swap.set(layer, "_dtype", DTYPE)
             for loss in [*_losses_of(thing), *([thing] if isinstance(thing, keras.losses.Loss) else [])]:
+                _retype_attributes(swap, loss)
                 swap.set(loss, "_dtype", DTYPE)
                 swap.set(loss, "_dtype_policy", keras.DTypePolicy(DTYPE))
         yield

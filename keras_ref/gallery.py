@@ -1,0 +1,80 @@
+"""Small models on real data (Fisher's iris measurements, as scikit-learn ships them), checked by the bare command."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from scratch.layers.core import Activation, Dense
+from scratch.model import Call, Model
+
+Array = np.ndarray
+
+
+@dataclass(frozen=True)
+class Exhibit:
+    """A model, its data, loss and optimizer."""
+
+    name: str
+    model: Model
+    weights: dict[str, Array]
+    x: Any
+    y: Any
+    loss: Any
+    optimizer: Any
+
+
+def iris(samples: int = 24) -> tuple[Array, Array]:
+    """Standardised measurements (samples, 4) and one-hot species (samples, 3), every sixth flower or so."""
+    from sklearn.datasets import load_iris
+
+    features, species = load_iris(return_X_y=True)
+    step = len(features) // samples
+    x = ((features - features.mean(axis=0)) / features.std(axis=0))[::step][:samples]
+    return x, np.eye(3)[species[::step][:samples]]
+
+
+def draw_weights(model: Model, *, seed: int = 0) -> dict[str, Array]:
+    """Weights as a fresh network has them: normal kernels over the root of their inputs, small biases."""
+    generator = np.random.default_rng(seed)
+    return {
+        name: generator.normal(scale=1 / np.sqrt(shape[0]) if len(shape) > 1 else 0.1, size=shape)
+        for name, shape in model.weight_shapes.items()
+    }
+
+
+def two_towers() -> Model:
+    """Petals and sepals in towers of their own, a shared layer, two outputs."""
+    layers = {"petals": Dense(4, "tanh"), "sepals": Dense(4, "tanh"), "shared": Dense(3, "sigmoid"), "species": Dense(3, "softmax"), "size": Dense(1)}
+    calls = (
+        Call("petals", ("petal",), ("p",)),
+        Call("sepals", ("sepal",), ("s",)),
+        Call("shared", ("p",), ("sp",)),
+        Call("shared", ("s",), ("ss",)),
+        Call("species", ("sp",), ("kind",)),
+        Call("size", ("ss",), ("length",)),
+    )
+    return Model({"petal": (None, 2), "sepal": (None, 2)}, layers, calls, ("kind", "length"))
+
+
+def exhibits() -> Iterator[Exhibit]:
+    """The gallery, one exhibit after another."""
+    from scratch.optimizers.adam import Adam
+    from scratch.optimizers.sgd import SGD
+
+    x, y = iris()
+    chains = (
+        ("linear regression", [Dense(1)], x[:, :3], x[:, 3:], "MeanSquaredError", SGD(0.01)),
+        ("softmax regression", [Dense(3, "softmax")], x, y, "CategoricalCrossentropy", SGD(0.1, momentum=0.9)),
+        ("one against the rest", [Dense(5, "tanh"), Dense(1, "sigmoid")], x, y[:, :1], "BinaryCrossentropy", Adam()),
+        ("ReLU network", [Dense(8, "relu"), Dense(6, "relu"), Dense(3, "softmax")], x, y, "CategoricalCrossentropy", SGD(0.1, momentum=0.9, nesterov=True)),
+        ("autoencoder", [Dense(2), Activation("sigmoid"), Dense(4)], x, x, "MeanSquaredError", Adam(0.01)),
+    )
+    for seed, (name, layers, inputs, targets, loss, optimizer) in enumerate(chains):
+        model = Model.chain(layers, inputs.shape[1:])
+        yield Exhibit(name, model, draw_weights(model, seed=seed), inputs, targets, loss, optimizer)
+    towers = two_towers()
+    yield Exhibit("two towers", towers, draw_weights(towers, seed=9), [x[:, 2:], x[:, :2]], [y, x[:, :1]], ("CategoricalCrossentropy", "MeanSquaredError"), SGD(0.05))

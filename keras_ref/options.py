@@ -1,0 +1,34 @@
+"""Every option once, for both fronts: the command line reads this table, and so does the pytest plugin."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Option:
+    """An option of a check: its name (with dashes), type, default and help."""
+
+    name: str
+    type: type
+    default: Any
+    help: str
+    choices: tuple[str, ...] = ()
+
+
+OPTIONS: dict[str, Option] = {
+    option.name: option
+    for option in (
+        Option("effort", str, "auto", "full: every entry; auto: every entry of a small model, sampled ones of a large one.", ("auto", "full")),
+        Option("seed", int, 0, "Seed of drawn data, cotangents and sampled entries; printed, and enough to replay."),
+        Option("variables", str, "*", "Only variables (or inputs) whose path matches this glob."),
+        Option("training", bool, False, "Check the forward pass of training (batch statistics, dropout) instead of inference."),
+        Option("mode", str, "eager", "How autodiff runs: eager, function or jit_compile; several, joined by commas, are compared."),
+        Option("json", str, "", "Write the report as JSON to this file."),
+    )
+}
+
+
+class CouldNotRun(Exception):
+    """The work could not be done; the message is one line: what was wrong, what to do. Exit status 2."""

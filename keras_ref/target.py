@@ -1,0 +1,106 @@
+"""What a target on the command line means: package.module:factory, or a saved .keras file."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from keras_ref.options import CouldNotRun
+
+
+def quiet_tensorflow() -> None:
+    """Set the environment so that TensorFlow loads without writing to the terminal; call before importing it.
+
+    Raises: CouldNotRun if Keras is set to another backend.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
+    backend = os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+    if backend != "tensorflow":
+        raise CouldNotRun(f"Keras must run on the TensorFlow backend. Received: KERAS_BACKEND={backend}. Unset it, or set it to tensorflow.")
+
+
+def load(target: str) -> Any:
+    """The keras.Model that a target names. Raises: CouldNotRun with one line for whatever goes wrong."""
+    if target.endswith(".keras") or os.path.sep in target:
+        return _load_file(target)
+    if ":" not in target:
+        raise CouldNotRun(f"A target must be package.module:factory or a .keras file. Received: {target!r}. Name the factory after a colon.")
+    return _load_factory(target)
+
+
+def _load_file(target: str) -> Any:
+    import keras
+
+    path = Path(target)
+    if not path.exists():
+        raise CouldNotRun(f"A model file must exist. Received: {target}, which does not. Check the path.")
+    try:
+        return keras.saving.load_model(path, compile=True, safe_mode=True)
+    except Exception as error:
+        text = " ".join(str(error).split())
+        if "safe_mode" in text or "Lambda" in text or "lambda" in text:
+            advice = "It holds code, which safe mode does not run: rebuild it in a factory, package.module:factory."
+        elif "Could not locate" in text or "registered" in text.lower() or "deserialize" in text.lower():
+            advice = "Give a factory, package.module:factory, that imports its custom classes and loads it."
+        else:
+            advice = "Save it again with model.save('name.keras')."
+        raise CouldNotRun(f"A .keras file must load in safe mode. Received: {target}: {_short(text)} {advice}") from error
+
+
+def _load_factory(target: str) -> Any:
+    import keras
+
+    module_name, _, factory_name = target.partition(":")
+    if "" not in sys.path and os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    try:
+        module = importlib.import_module(module_name)
+    except ImportError as error:
+        raise CouldNotRun(f"A target's module must import. Received: {module_name}: {_short(error)} Check the name, or install what it needs.") from error
+    except Exception as error:
+        raise CouldNotRun(f"A target's module must import. Received: {module_name}, which raised {type(error).__name__}: {_short(error)} Mend the module.") from error
+    factory = getattr(module, factory_name, None)
+    if factory is None:
+        raise CouldNotRun(f"A target's factory must exist. Received: {factory_name!r}, which {module_name} does not have. Check the name after the colon.")
+    if isinstance(factory, keras.Model):
+        return factory
+    if not callable(factory):
+        raise CouldNotRun(f"A target must be a model or a function that returns one. Received: {target}, a {type(factory).__name__}. Name another.")
+    try:
+        model = factory()
+    except Exception as error:
+        raise CouldNotRun(f"A factory must return a model. Received: {target}, which raised {type(error).__name__}: {_short(error)} Run it by itself.") from error
+    if not isinstance(model, keras.Model):
+        raise CouldNotRun(f"A factory must return a keras.Model. Received: a {type(model).__name__} from {target}. Return the model.")
+    return model
+
+
+def load_data(path: str) -> tuple[Any, Any, Any]:
+    """x, y and sample_weight of an .npz file: arrays of these names, or x0, x1, … for several inputs.
+
+    Raises: CouldNotRun for a file that is not one, or has no x.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            arrays = dict(archive)
+    except Exception as error:
+        raise CouldNotRun(f"--data must name an .npz file. Received: {path}: {_short(error)} Write it with numpy.savez(path, x=…, y=…).") from error
+
+    def part(name: str) -> Any:
+        several = [arrays[key] for key in sorted(arrays) if key[:1] == name and key[1:].isdigit()]
+        return arrays.get(name, several or None)
+
+    if part("x") is None:
+        raise CouldNotRun(f"--data must hold an array x. Received: {', '.join(arrays) or 'no arrays'} in {path}. Add x (or x0, x1, …) and y.")
+    return part("x"), part("y"), arrays.get("sample_weight")
+
+
+def _short(error: Any) -> str:
+    text = " ".join(str(error).split()).rstrip(".")
+    return (text if len(text) <= 160 else text[:157] + "…") + "."

@@ -1,0 +1,171 @@
+"""The third oracle: numeric gradient and optimizer twin against the weights after Keras's own train_step.
+
+Every step starts both sides from the same weights and state, so that an error is named at the step that makes it.
+allowed = what the numeric gradient's own error does to the step (the optimizer's law at gradient ± error, both signs
+and several patterns of them) + rounding of the weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_ref.oracles import autodiff_at
+from keras_ref.probe import Data, Probe
+from keras_ref.reflect import reflected
+from keras_ref.verdicts import Verdict
+from scratch.differences import UNIT
+from scratch.optimizers.base import Optimizer, State
+from scratch.slopes import TIERS, slopes
+
+Array = np.ndarray
+#: sign patterns under which the error of the gradient is carried through the law: all up, all down, and random ones
+PATTERNS = 4
+
+
+@dataclass(frozen=True)
+class Slot:
+    """What an update check carries from step to step: the twin's optimizer and its state, and each variable's constraint."""
+
+    optimizer: Optimizer
+    state: State
+    constraints: Mapping[str, Any]
+
+
+def slot_of(model: keras.Model, names: Mapping[int, str], values: Mapping[str, Array]) -> Slot:
+    """The optimizer twin of a compiled model, in the state the model's optimizer is in. Raises: NoTwin."""
+    optimizer = model.optimizer
+    if not optimizer.built:
+        optimizer.build(model.trainable_variables)
+    spec = reflected(optimizer, "optimizer")
+    state = spec.init(values)
+    if int(np.asarray(optimizer.iterations.numpy())) or _touched(optimizer):
+        state = _live_state(optimizer, spec, names)
+    constraints = {
+        names[id(v)]: reflected(v.constraint, "constraint") for v in model.trainable_variables if getattr(v, "constraint", None) is not None
+    }
+    return Slot(spec, state, constraints)
+
+
+def _touched(optimizer: Any) -> bool:
+    accumulated = getattr(optimizer, "_accumulated_gradients", None) or []
+    return any(np.any(a.numpy()) for a in accumulated)
+
+
+def _live_state(optimizer: Any, spec: Optimizer, names: Mapping[int, str]) -> State:
+    from keras_ref.mirrors import optimizers
+
+    paths = {v.path: names[id(v)] for v in optimizer._trainable_variables if id(v) in names}
+    return optimizers.state_of(optimizer, paths)
+
+
+def numeric(oracle: Any, names: Sequence[str]) -> dict[str, tuple[Array, Array]]:
+    """{name: (slope, error)} of every entry of the named variables, each with as many steps as it needs."""
+    found = {}
+    for name in names:
+        value = np.ravel(oracle.values[name])
+        slope, error = np.zeros(value.size), np.full(value.size, np.inf)
+        pending = np.arange(value.size)
+        for exponents in TIERS:
+
+            def line(offsets: Array, name: str = name, pending: Array = pending) -> Array:
+                return np.asarray(oracle.losses(name, pending, offsets), dtype=float)
+
+            s = slopes(line, value[pending], oracle.noise, base=oracle.base, exponents=exponents)
+            # at a kink any value between the sides is a convention: the middle, give or take half their distance
+            low, high = np.minimum(s.left.value, s.right.value), np.maximum(s.left.value, s.right.value)
+            slope[pending] = np.where(s.smooth, s.value.value, (low + high) / 2)
+            error[pending] = np.where(s.smooth, s.value.error, (high - low) / 2 + s.left.error + s.right.error)
+            sharp = s.smooth & (s.value.truncation <= np.maximum(1e-9 * np.abs(s.value.value), s.value.rounding))
+            pending = pending[~sharp]
+            if not len(pending):
+                break
+        shape = oracle.values[name].shape
+        found[name] = slope.reshape(shape), error.reshape(shape)
+    return found
+
+
+def step_of(slot: Slot, weights: Mapping[str, Array], gradients: Mapping[str, Array]) -> tuple[dict[str, Array], State]:
+    """Optimizer and constraints: the whole update of the trained weights."""
+    new, state = slot.optimizer.step(weights, gradients, slot.state)
+    return {name: slot.constraints[name](w) if name in slot.constraints else w for name, w in new.items()}, state
+
+
+def carried(slot: Slot, weights: Mapping[str, Array], gradients: Mapping[str, Array], errors: Mapping[str, Array], *, seed: int) -> dict[str, Array]:
+    """How far the updated weights may be off, entry by entry, when each gradient may be off by its error."""
+    centre, _ = step_of(slot, weights, gradients)
+    spread = {name: np.zeros_like(w) for name, w in weights.items()}
+    generator = np.random.default_rng(seed)
+    for k in range(2 + PATTERNS):
+        signs = {n: np.full(e.shape, 1.0 - 2 * k) if k < 2 else generator.choice([-1.0, 1.0], e.shape) for n, e in errors.items()}
+        # the law's own rounding is rolled too: gradient and weights by four units in the last place
+        moved = {n: g + signs[n] * (errors[n] + 4 * UNIT * np.abs(g)) for n, g in gradients.items()}
+        start = {n: w * (1 + signs[n] * UNIT) if n in signs else w for n, w in weights.items()}
+        there, _ = step_of(slot, start, moved)
+        for name in spread:
+            spread[name] = np.maximum(spread[name], np.abs(there[name] - centre[name]))
+    return {name: 2 * s + 8 * UNIT * (np.abs(weights[name]) + np.abs(centre[name] - weights[name])) for name, s in spread.items()}
+
+
+def compare_steps(
+    model: keras.Model,
+    probe: Probe,
+    oracle_of: Callable[[Probe], Any],
+    batches: Sequence[Data],
+    *,
+    seed: int = 0,
+    progress: Callable[[int, int, str], None] | None = None,
+) -> list[Verdict]:
+    """One verdict per trained variable, of its worst step. The model must be compiled and computing in float64."""
+    names = {id(v): name for name, v in probe.variables.items()}
+    slot = slot_of(model, names, {name: probe.values[name] for name in probe.variables})
+    worst: dict[str, Verdict] = {}
+    for step, data in enumerate(batches, start=1):
+        oracle = oracle_of(probe.refresh(data))
+        weights = {name: probe.values[name] for name in probe.variables}
+        measured = numeric(oracle, list(probe.variables))
+        autodiff = autodiff_at(probe, probe.values)
+        exact = {n: g for n in weights if (g := autodiff.gradient[n]) is not None}
+        gradients = {n: measured[n][0] for n in exact}
+        predicted, _ = step_of(slot, weights, gradients)
+        allowed = carried(slot, weights, gradients, {n: measured[n][1] + autodiff.rounding[n] for n in exact}, seed=seed)
+        by_law, state = step_of(slot, weights, exact)
+        law_allowed = carried(slot, weights, exact, {n: autodiff.rounding[n] for n in exact}, seed=seed)
+        tensors = data.tensors()
+        model.train_step((tensors.x, tensors.y) if data.sample_weight is None else (tensors.x, tensors.y, tensors.sample_weight))
+        for name, variable in probe.variables.items():
+            verdict = _step_verdict(name, step, variable.numpy(), predicted[name], allowed[name], by_law[name], law_allowed[name])
+            if name not in worst or (verdict.failed, verdict.difference / (verdict.allowed or UNIT)) > (
+                worst[name].failed,
+                worst[name].difference / (worst[name].allowed or UNIT),
+            ):
+                worst[name] = verdict if not (name in worst and worst[name].failed) else worst[name]
+        slot = replace(slot, state=state)
+        if progress is not None:
+            progress(step, len(batches), f"step {step}")
+    return list(worst.values())
+
+
+def _step_verdict(name: str, step: int, keras_value: Array, predicted: Array, allowed: Array, by_law: Array, law_allowed: Array) -> Verdict:
+    with np.errstate(invalid="ignore"):
+        wrong = ~(np.abs(keras_value - predicted) <= allowed)
+        law_wrong = ~(np.abs(keras_value - by_law) <= law_allowed)
+    excess = np.nan_to_num(np.abs(keras_value - predicted) / allowed, nan=np.inf)
+    i = int(np.argmax(np.where(wrong | law_wrong, np.maximum(excess, 1.0) + wrong, excess))) if excess.size else 0
+    failed = bool(wrong.any() or law_wrong.any())
+    law = bool(law_wrong.any())
+    where = tuple(int(k) for k in np.unravel_index(i, keras_value.shape)) if keras_value.shape else ()
+    blame = "Keras's step is not the optimizer's law even with Keras's own gradient" if law else "the gradient differs, not the law"
+    return Verdict(
+        name, "update", "mismatch" if failed else "match", keras_value.size, keras_value.size,
+        {"mismatch": int((wrong | law_wrong).sum()), "match": int((~(wrong | law_wrong)).sum())},
+        where, float(keras_value.ravel()[i]), float(predicted.ravel()[i]),
+        truncation=0.0, rounding=float(allowed.ravel()[i]), visible=float(2 * law_allowed.max(initial=0.0)),
+        reason=f"step {step}: {blame}" if failed else f"worst at step {step}",
+    )  # fmt: skip
+
+
