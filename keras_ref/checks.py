@@ -49,6 +49,7 @@ def check_gradients(
     variables: str = "*",
     modes: Sequence[str] = ("eager",),
     expect: Mapping[str, str] | None = None,
+    oracles: Sequence[str] = ("forward", "twin"),
     weights: Mapping[str, Array] | None = None,
     seed: int = 0,
     executor: Any = None,
@@ -62,6 +63,7 @@ def check_gradients(
     wrt        "weights", "inputs" or both;   variables  a glob over variable paths;   modes  see autodiff.MODES
     effort     "full": every entry; "auto": every entry of a small model, sampled ones of a large one
     expect     {glob: "surrogate"}: gradients that are meant to differ
+    oracles    "forward", "twin" or both; "twin" alone raises NoTwin where there is none
 
     Two oracles: Keras's own forward pass differenced in float64, always; the NumPy twin where every layer has one.
     Nothing of the model, the data or the seeds is changed. Raises: ValueError for what cannot be checked, one sentence.
@@ -71,7 +73,7 @@ def check_gradients(
 
         model = mirror(model, weights)
         loss = _mirrored_losses(loss)
-    _options(effort, modes, wrt, expect)
+    _options(effort, modes, wrt, expect, oracles)
     data_module.validated(model, x, y, sample_weight)
     if "weights" in wrt:
         data_module.finite_weights(model)
@@ -85,11 +87,11 @@ def check_gradients(
         probe = Probe(loss_of, trained, _distinct(state), data, watch_inputs="inputs" in wrt)
         names = [n for n in probe.values if fnmatch.fnmatch(n, variables)]
         _require_names(names, variables, probe)
-        oracles = _oracles(model, probe, data, loss, projection, training, seed, notes, executor)
-        verdicts = _compared(probe, oracles, names, effort, modes, seed, progress, notes)
+        found = _oracles(model, probe, data, projection, training, seed, notes, executor, oracles)
+        verdicts = _compared(probe, found, names, effort, modes, seed, progress, notes)
     verdicts = [_expected(v, expect or {}) for v in verdicts]
-    _said_aloud(verdicts, oracles, notes)
-    return Report(model.name, tuple(verdicts), tuple(dict.fromkeys(notes)), seed, replay, oracles[0].noise)
+    _said_aloud(verdicts, notes)
+    return Report(model.name, tuple(verdicts), tuple(dict.fromkeys(notes)), seed, replay, found[0].noise)
 
 
 def check_updates(
@@ -144,8 +146,7 @@ def check_updates(
         probe = Probe(loss_of, trained, _distinct([*state, *model.metrics_variables]), batches[0], watch_inputs=False)
 
         def oracle_of(probe: Probe) -> Any:
-            oracles = _oracles(model, probe, Data(probe.data.x, probe.data.y, probe.data.sample_weight), None, False, True, seed, notes, executor)
-            return oracles[-1]
+            return _oracles(model, probe, probe.data, False, True, seed, notes, executor)[-1]
 
         try:
             verdicts = compare_steps(model, probe, oracle_of, batches, seed=seed, progress=progress)
@@ -182,12 +183,15 @@ def _batches(data: Data, steps: int, batch_size: int | None) -> list[Data]:
     return [Data(take(data.x, s), take(data.y, s), take(data.sample_weight, s)) for s in order]
 
 
-def _options(effort: str, modes: Sequence[str], wrt: Sequence[str], expect: Mapping[str, str] | None) -> None:
+def _options(
+    effort: str, modes: Sequence[str], wrt: Sequence[str], expect: Mapping[str, str] | None, oracles: Sequence[str]
+) -> None:
     from keras_ref.autodiff import MODES
 
     for value, legal, name in (
         *((mode, tuple(MODES), "modes") for mode in modes),
         *((one, ("weights", "inputs"), "wrt") for one in wrt),
+        *((one, ("forward", "twin"), "oracles") for one in oracles),
         (effort, ("auto", "full", "fast"), "effort"),
         *((word, ("surrogate",), "expect") for word in (expect or {}).values()),
     ):
@@ -254,30 +258,38 @@ def _compile(model: Any, loss: Any) -> None:
 
 
 def _oracles(
-    model: Any, probe: Probe, data: Data, loss: Any, projection: bool, training: bool, seed: int, notes: list[str], executor: Any
-) -> list[Any]:
-    forward = ForwardOracle.at(probe, probe.values, seed=seed)
-    if not np.isfinite(forward.base):
+    model: Any, probe: Probe, data: Data, projection: bool, training: bool, seed: int, notes: list[str], executor: Any,
+    wanted: Sequence[str] = ("forward", "twin"),
+) -> list[Any]:  # fmt: skip
+    found: list[Any] = [ForwardOracle.at(probe, probe.values, seed=seed)] if "forward" in wanted else []
+    if "twin" in wanted:
+        try:
+            found.append(_twin(model, probe, data, projection, training, seed, executor))
+        except NoTwin as reason:
+            if not found:
+                raise
+            notes.append(f"No twin: {reason}")
+    for oracle in found:
+        _finite(oracle, model.name)
+        if oracle.noise > SUSPICIOUS * abs(oracle.base) and oracle.name == "forward":
+            notes.append(
+                f"float32 inside: the loss of {model.name} has a noise of {oracle.noise:.1e} "
+                f"({oracle.noise / max(abs(oracle.base), UNIT):.0e} of its value), more than float64 rounding; steps were widened accordingly."
+            )
+    return found
+
+
+def _finite(oracle: Any, name: str) -> None:
+    if not np.isfinite(oracle.base):
         raise ValueError(
-            f"The loss must be finite before its gradient can be checked. Received: {forward.base} from the forward pass of "
-            f"{model.name!r}. Look at the forward pass, the data and the weights first."
+            f"The loss must be finite before its gradient can be checked. Received: {oracle.base} from the forward pass of "
+            f"{name!r}. Look at the forward pass, the data and the weights first."
         )
-    if not np.isfinite(forward.noise):
-        raise ValueError(f"The loss of {model.name!r} must be finite near the point. Received: values that are not. Move the weights.")
-    if forward.noise > SUSPICIOUS * abs(forward.base):
-        notes.append(
-            f"float32 inside: the loss of {model.name} has a noise of {forward.noise:.1e} ({forward.noise / max(abs(forward.base), UNIT):.0e} "
-            "of its value), more than float64 rounding; steps were widened accordingly."
-        )
-    oracles: list[Any] = [forward]
-    try:
-        oracles.append(_twin(model, probe, data, loss, projection, training, seed, executor))
-    except NoTwin as reason:
-        notes.append(f"No twin: {reason}")
-    return oracles
+    if not np.isfinite(oracle.noise):
+        raise ValueError(f"The loss of {name!r} must be finite near the point. Received: values that are not. Move the weights.")
 
 
-def _twin(model: Any, probe: Probe, data: Data, loss: Any, projection: bool, training: bool, seed: int, executor: Any) -> TwinOracle:
+def _twin(model: Any, probe: Probe, data: Data, projection: bool, training: bool, seed: int, executor: Any) -> TwinOracle:
     twin, variables = reflect_with_variables(model)
     if projection:
         objective = Objective.of(twin, tuple(Projection() for _ in twin.outputs))
@@ -409,9 +421,8 @@ def _expected(verdict: Verdict, expect: Mapping[str, str]) -> Verdict:
     return verdict
 
 
-def _said_aloud(verdicts: list[Verdict], oracles: list[Any], notes: list[str]) -> None:
+def _said_aloud(verdicts: list[Verdict], notes: list[str]) -> None:
     """Nothing passes vacuously: dead and saturated parts, disconnected variables and kinks are named."""
-    del oracles
     for v in verdicts:
         if v.oracle != "forward":
             continue

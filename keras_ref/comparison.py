@@ -102,9 +102,9 @@ def compare(oracle: Oracle, name: str, autodiff: Autodiff, entries: Array | None
     rounding = np.zeros(len(entries)) if gradient is None else np.ravel(autodiff.rounding[name])[entries]
     known = measure(oracle, name, entries, np.where(np.isfinite(a), a, np.inf), rounding)
     verdicts, reasons = judge(known, a, rounding)
-    at_kink = np.flatnonzero(verdicts == "kink")
-    if len(at_kink):
-        _look_around(oracle, name, entries, at_kink, known, a, rounding, verdicts, reasons, autodiff, seed)
+    special = np.flatnonzero(np.isin(verdicts, ("kink", "mismatch")))
+    if len(special) and gradient is not None:
+        _look_around(oracle, name, entries, special, known, a, rounding, verdicts, reasons, autodiff, seed)
     if gradient is None:
         verdicts[verdicts == "match"] = "disconnected"
         reasons.update({int(i): "autodiff gives None where the loss moves" for i in np.flatnonzero(verdicts == "mismatch")})
@@ -134,49 +134,57 @@ def judge(known: _Entries, a: Array, rounding: Array) -> tuple[Array, dict[int, 
 
 
 def _look_around(
-    oracle: Oracle, name: str, entries: Array, at_kink: Array, known: _Entries, a: Array, rounding: Array,
+    oracle: Oracle, name: str, entries: Array, special: Array, known: _Entries, a: Array, rounding: Array,
     verdicts: Array, reasons: dict[int, str], autodiff: Autodiff, seed: int,
 ) -> None:  # fmt: skip
-    """Decide kinks by their neighbourhood: autodiff against differences at generic points close by.
+    """Decide kinks and mismatches by their neighbourhood: autodiff against differences at generic points close by.
 
     At a kink any value between the left and the right slope is a convention, and where several kinks meet even values
-    outside are; but beside the kink the derivative is unique, and there autodiff has to be right.
+    outside are (relu(x) - relu(-x) has slope 1 at 0, and autodiff 0); but beside the kink the derivative is unique, and
+    there autodiff has to be right. A wrong backward pass is wrong there too.
     """
     low = np.minimum(known.left.value - known.left.error, known.right.value - known.right.error) - rounding
     high = np.maximum(known.left.value + known.left.error, known.right.value + known.right.error) + rounding
     between = (low <= a) & (a <= high)
     generator = np.random.default_rng(seed)
-    right_beside, decided = np.zeros(len(entries), bool), np.zeros(len(entries), bool)
+    right, wrong = np.zeros(len(entries), int), np.zeros(len(entries), int)
+    pending = special
     for _ in range(NEIGHBOURS):
-        point = {
-            n: v + DISTANCE * scale_of(v.ravel()).reshape(v.shape) * generator.uniform(0.5, 1.0, v.shape) * generator.choice([-1.0, 1.0], v.shape)
-            for n, v in oracle.values.items()
-        }
+        point = {n: v + _generic(v, generator) for n, v in oracle.values.items()}
         beside = autodiff.at(point)
-        if beside.gradient[name] is None:
-            continue
-        here = np.ravel(beside.gradient[name])[entries[at_kink]].astype(float)
-        noise = np.ravel(beside.rounding[name])[entries[at_kink]]
-        around = measure(oracle.moved(point), name, entries[at_kink], here, noise)
+        here = np.ravel(beside.gradient[name])[entries[pending]].astype(float)
+        noise = np.ravel(beside.rounding[name])[entries[pending]]
+        around = measure(oracle.moved(point), name, entries[pending], here, noise)
         found, _ = judge(around, here, noise)
-        for i, verdict in zip(at_kink, found, strict=True):
-            if verdict in ("mismatch", "nan"):
-                verdicts[i] = verdict
-                reasons[int(i)] = "at a kink, and autodiff is wrong at generic points beside it too"
-            right_beside[i] |= verdict == "match"
-        decided[at_kink] |= np.isin(found, ("match", "mismatch", "nan"))
-    for i in at_kink:
-        if verdicts[i] != "kink":
-            continue
-        if right_beside[i]:
-            reasons[int(i)] = "a kink: autodiff lies between the sides" if between[i] else (
-                "several kinks meet here: autodiff lies outside the sides and is right at generic points beside them"
-            )
-        elif between[i]:
-            reasons[int(i)] = "a kink: autodiff lies between the sides; no smooth point was found beside it"
-        else:
-            verdicts[i] = "undecided" if not decided[i] else "mismatch"
-            reasons[int(i)] = "autodiff lies outside the slopes from left and right, and no smooth point was found beside"
+        right[pending] += found == "match"
+        wrong[pending] += np.isin(found, ("mismatch", "nan"))
+        # a wrong neighbour settles it; so does a kink between whose sides autodiff lies, with one right neighbour
+        settled = (wrong[pending] > 0) | ((verdicts[pending] == "kink") & between[pending] & (right[pending] > 0))
+        pending = pending[~settled]
+        if not len(pending):
+            break
+    for i in map(int, special):
+        at_kink = verdicts[i] == "kink"
+        if wrong[i]:
+            verdicts[i] = "mismatch"
+            if at_kink:
+                reasons[i] = "at a kink, and autodiff is wrong at generic points beside it too"
+        elif right[i] and at_kink and between[i]:
+            reasons[i] = "a kink: autodiff lies between the sides"
+        elif right[i]:
+            verdicts[i] = "kink"
+            reasons[i] = "several kinks meet here: autodiff is off at this very point and right at generic points beside it"
+        elif at_kink and between[i]:
+            reasons[i] = "a kink: autodiff lies between the sides; no smooth point was found beside it"
+        elif at_kink:
+            verdicts[i] = "undecided"
+            reasons[i] = "autodiff lies outside the slopes from left and right, and no smooth point was found beside"
+
+
+def _generic(value: Array, generator: np.random.Generator) -> Array:
+    """A small move of every entry, each by its own amount, so that no tie and no zero survives."""
+    size = DISTANCE * scale_of(value.ravel()).reshape(value.shape)
+    return size * generator.uniform(0.5, 1.0, value.shape) * generator.choice([-1.0, 1.0], value.shape)
 
 
 def _verdict(

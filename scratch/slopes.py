@@ -66,28 +66,33 @@ def _outward(slopes_: Array, rounding: Array, *, power: int, limit: Array | None
     """The most accurate window that no window further in contradicts, and the outermost row that was trusted."""
     table = Tableau.of(slopes_, rounding, power=power)
     rows, columns, n = table.value.shape
-    truncation = SAFETY * table.truncation
-    error = np.nan_to_num(truncation + table.rounding, nan=np.inf, posinf=np.inf)
-    best = [np.full(n, np.nan), np.full(n, np.inf), np.full(n, np.inf)]
-    best_error, alive, edge = np.full(n, np.inf), np.ones(n, bool), np.full(n, rows - 1)
+    # window j of row `outer` spans the rows outer … outer + j: a diagonal of the tableau
+    inner = np.minimum(np.arange(rows)[:, None] + np.arange(columns), rows - 1)
+    inside = (np.arange(rows)[:, None] + np.arange(columns) < rows)[..., None]
+    truncation = SAFETY * table.truncation[inner, np.arange(columns)]
+    error = np.where(inside, truncation + table.rounding[inner, np.arange(columns)], np.inf)
+    error = np.nan_to_num(error, nan=np.inf, posinf=np.inf)
+    pick = np.argmin(error, axis=1)[:, None]
+    error = np.take_along_axis(error, pick, axis=1)[:, 0]
+    value, truncation, rounding = (
+        np.take_along_axis(a, pick, axis=1)[:, 0]
+        for a in (table.value[inner, np.arange(columns)], truncation, table.rounding[inner, np.arange(columns)])
+    )
+    best, best_error = np.full(n, rows - 1), np.full(n, np.inf)
+    best_value, alive, edge = np.full(n, np.nan), np.ones(n, bool), np.full(n, rows - 1)
     for outer in range(rows - 1, -1, -1):
-        window = range(min(columns, rows - outer))
-        errors = np.stack([error[outer + j, j] for j in window])
-        pick = np.argmin(errors, axis=0)[None]
-        value, trunc, rnd = (
-            np.take_along_axis(np.stack([a[outer + j, j] for j in window]), pick, axis=0)[0]
-            for a in (table.value, truncation, table.rounding)
-        )
-        candidate = np.take_along_axis(errors, pick, axis=0)[0]
-        contradicted = np.isfinite(best_error) & (np.abs(value - best[0]) > candidate + best_error)
+        contradicted = np.isfinite(best_error) & (np.abs(value[outer] - best_value) > error[outer] + best_error)
         alive &= ~contradicted
         if limit is not None:
             alive &= outer >= limit
-        better = alive & (candidate < best_error)
-        best = [np.where(better, new, old) for new, old in zip((value, trunc, rnd), best, strict=True)]
-        best_error = np.where(better, candidate, best_error)
+        better = alive & (error[outer] < best_error)
+        best = np.where(better, outer, best)
+        best_value, best_error = np.where(better, value[outer], best_value), np.where(better, error[outer], best_error)
         edge = np.where(alive, outer, edge)
-    return Estimate(*best), edge
+    found = np.isfinite(best_error)
+    chosen = [np.take_along_axis(a, best[None], axis=0)[0] for a in (value, truncation, rounding)]
+    unknown = (np.nan, np.inf, np.inf)
+    return Estimate(*(np.where(found, c, u) for c, u in zip(chosen, unknown, strict=True))), edge
 
 
 def _jumps(ahead: Array, behind: Array, base: float, step: Array, slope: Array, level: Array) -> Array:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
 import numpy as np
 
@@ -50,6 +50,10 @@ class Dense(Layer):
         feature, channel = np.divmod(np.arange(x.shape[-1] * self.units), self.units)
         return np.moveaxis(x, -1, 0), feature, channel
 
+    def mixing(self, weights: Weights) -> Array:
+        """The matrix by which the last axis of the input is multiplied: all that is done before the activation."""
+        return weights["kernel"]
+
 
 @layer
 class Activation(Layer):
@@ -75,16 +79,23 @@ class Activation(Layer):
 
 @layer
 class Flatten(Layer):
-    """y = x with all axes but the batch in one, C order.
+    """y = x with all axes but the batch in one, C order; "channels_first" moves axis 1 to the end before that.
 
     Shapes  x (batch, a, b, …)   →   y (batch, a·b·…)
     Keras   Flatten
     Source  keras.io/api/layers/reshaping_layers/flatten
     """
 
+    data_format: Literal["channels_last", "channels_first"] = "channels_last"
+
     def forward(self, weights: Weights, *inputs: Array) -> Array:
         (x,) = inputs
+        if self.data_format == "channels_first" and x.ndim > 1:
+            x = np.moveaxis(x, 1, -1)
         return x.reshape(len(x), math.prod(x.shape[1:]))
+
+    def compute_mask(self, *inputs: Array, mask: Any = None) -> None:
+        return None
 
     def input_shapes(self, size: Size) -> tuple[Shape, ...]:
         return ((size(1, 3), *(size(1, 3) for _ in range(size(1, 3)))),)

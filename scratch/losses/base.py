@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Literal
 
 import numpy as np
 
+from scratch.activations.axes import rank_for
 from scratch.domain import Domain, Real, Shape, Size
 
 Array = np.ndarray
@@ -21,54 +22,85 @@ def clip(x: Array, low: float, high: float) -> Array:
     return np.where(x.real < low, low, np.where(x.real > high, high, x)).astype(x.dtype, copy=False)
 
 
+def matched(a: tuple[int, ...], b: tuple[int, ...]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Keras's rule for two shapes of which one has an axis of size 1 more, at the end: a vector gains that axis,
+    otherwise it goes. All other shapes stay as they are."""
+    if len(a) < len(b):
+        b, a = matched(b, a)
+    elif len(a) == len(b) + 1 and a[-1] == 1:
+        a, b = (a, (*b, 1)) if len(b) == 1 else (a[:-1], b)
+    return a, b
+
+
 def aligned(y_true: Array, y_pred: Array) -> tuple[Array, Array]:
-    """Keras's rule for ranks that differ by one: squeeze a last axis of size 1, or expand a vector."""
-    if y_pred.ndim == y_true.ndim + 1:
-        return (y_true[..., None], y_pred) if y_true.ndim == 1 and y_pred.shape[-1] != 1 else (y_true, _squeeze(y_pred))
-    if y_true.ndim == y_pred.ndim + 1:
-        return (y_true, y_pred[..., None]) if y_pred.ndim == 1 and y_true.shape[-1] != 1 else (_squeeze(y_true), y_pred)
-    return y_true, y_pred
+    """Targets, in the precision of the predictions, and predictions; shapes as `matched` says."""
+    true, pred = matched(y_true.shape, y_pred.shape)
+    return y_true.reshape(true).astype(y_pred.real.dtype, copy=False), y_pred.reshape(pred)
 
 
-def _squeeze(x: Array) -> Array:
-    return x[..., 0] if x.shape[-1] == 1 else x
+def times(a: Array, b: Array) -> Array:
+    """a · b, shapes as `matched` says; what has fewer axes goes with the first ones: weights of samples, of steps."""
+    first, second = matched(a.shape, b.shape)
+    rank = max(len(first), len(second))
+    first, second = (shape + (1,) * (rank - len(shape)) for shape in (first, second))
+    return a.reshape(first) * b.reshape(second)
 
 
-def weighted(values: Array, sample_weight: Array) -> Array:
-    """Values (batch, …) times weights of the same rank, one rank less (expanded) or with a last axis of 1."""
-    if sample_weight.ndim == values.ndim + 1 and sample_weight.shape[-1] == 1:
-        sample_weight = sample_weight[..., 0]
-    while sample_weight.ndim < values.ndim:
-        sample_weight = sample_weight[..., None]
-    return values * sample_weight
+def log_sum_exp(x: Array, axis: int) -> Array:
+    """log(Σ exp(x)) along an axis, -∞ being the logarithm of 0."""
+    top = x.real.max(axis=axis, keepdims=True)
+    top = np.where(np.isfinite(top), top, 0).astype(x.real.dtype)
+    with np.errstate(divide="ignore"):
+        return np.log(np.exp(x - top).sum(axis=axis)) + np.squeeze(top, axis)
+
+
+def shape_with(size: Size, axis: int | tuple[int, ...] | None = -1, smallest: int = 1) -> tuple[int, ...]:
+    """A small shape (batch, …) in which `axis` exists; it, if one, and the last have size `smallest` or more."""
+    rank = max(2 + size(0, 1), rank_for(axis))
+    large = {rank - 1, axis % rank} if isinstance(axis, int) else {rank - 1}
+    return tuple(size(smallest, smallest + 2) if i in large else size(1, 3) for i in range(rank))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Loss:
     """Base of the losses: a subclass decorated with `@loss` gives `per_sample`.
 
-    loss(y_true, y_pred) = reduction of per_sample(y_true, y_pred) · sample_weight
-    Source  keras.io/api/losses, "Base Loss API" (which divisor belongs to which reduction)
+    loss(y_true, y_pred) = reduction of values v = per_sample(y_true, y_pred) with weights w = sample_weight · mask:
+    sum_over_batch_size, mean      Σ v·w / number of values; under a mask, of those that it keeps
+    mean_with_sample_weight        Σ v·w / Σ w
+    sum; none, None                Σ v·w; v·w
+    A mean over nothing is 0.
+    Source  keras.io/api/losses, "Base Loss API"; keras.io/api/models/model_training_apis, `sample_weight`
     """
 
     reduction: Reduction = "sum_over_batch_size"
-    #: whether a sample's value depends on other samples of the batch
-    couples_batch: ClassVar[bool] = False
-    #: the activation whose logits this loss takes instead of its output (Keras's shortcut), if any
-    shortcut: ClassVar[str | None] = None
+
+    @property
+    def couples_batch(self) -> bool:
+        """Whether a sample's value may depend on other samples of the batch (y_pred having two axes or more)."""
+        return False
+
+    @property
+    def shortcut(self) -> str | None:
+        """The activation whose logits this loss takes instead of its output (Keras's shortcut), if any."""
+        return None
 
     def per_sample(self, y_true: Array, y_pred: Array) -> Array:
         """Values of shape (batch, …), mostly without the last axis of y_pred."""
         raise TypeError(f"{type(self).__name__} gives no per_sample: write its law in scratch/losses/.")
 
     def valid(self, y_true: Array, y_pred: Array) -> Array | None:
-        """Samples that count (boolean, shape of per_sample), or None where all do."""
+        """Values that count (boolean, shape of per_sample), or None where all do."""
         return None
 
     def __call__(
         self, y_true: Array, y_pred: Array, *, sample_weight: Array | None = None, mask: Array | None = None
     ) -> Array:
-        """The reduced loss, a scalar (with reduction None or "none": the weighted values)."""
+        """The reduced loss, a scalar (with reduction None or "none": the weighted values).
+
+        Raises: ValueError where weights or mask have no place among the values.
+        """
+        y_true, y_pred = np.asarray(y_true), np.asarray(y_pred)
         values = self.per_sample(y_true, y_pred)
         own = self.valid(y_true, y_pred)
         mask = own if mask is None else mask if own is None else mask & own
@@ -77,39 +109,58 @@ class Loss:
     def reduce(
         self, values: Array, *, sample_weight: Array | None = None, mask: Array | None = None, stacked: bool = False
     ) -> Array:
-        """Values (batch, …) → scalar; with `stacked`, values (stack, batch, …) → (stack,)."""
-        if stacked:
-            return np.array([self.reduce(v, sample_weight=sample_weight, mask=mask) for v in values])
-        weights = None if sample_weight is None else np.asarray(sample_weight)
-        if mask is not None:
-            scale = 1.0
-            if self.reduction in ("sum_over_batch_size", "mean"):
-                scale = mask.size / max(np.count_nonzero(mask), EPSILON)
-            masked = mask * values.real.dtype.type(scale)
-            weights = masked if weights is None else weighted(masked, weights)
+        """Values (batch, …) → scalar; with `stacked`, values (stack, batch, …) → (stack,).
+
+        Raises: ValueError where weights or mask have no place among the values.
+        """
+        stack = values if stacked else values[None]
+        weights = self._weights(stack.real.dtype, sample_weight, mask)
         if weights is not None:
-            values = weighted(values, weights.astype(values.real.dtype, copy=False))
-        if self.reduction in (None, "none"):
-            return values
-        total = values.sum()
-        if self.reduction == "sum":
-            return total
-        if self.reduction == "mean_with_sample_weight" and weights is not None:
-            divisor = np.broadcast_to(weighted(np.ones(values.shape, values.real.dtype), weights), values.shape).sum()
-        else:
-            divisor = values.real.dtype.type(values.size)
-        return total / divisor if divisor != 0 else total * 0
+            shape, own = _placed(stack.shape[1:], weights.shape)
+            stack = stack.reshape(len(stack), *shape) * weights.reshape(own)
+        if self.reduction not in (None, "none"):
+            count = stack[0].size if len(stack) else 1
+            stack = stack.sum(axis=tuple(range(1, stack.ndim)))
+            if self.reduction == "mean_with_sample_weight" and weights is not None:
+                count = weights.sum()
+            if self.reduction != "sum":
+                stack = stack / stack.real.dtype.type(count) if count != 0 else np.zeros_like(stack)
+        return stack if stacked else stack[0]
+
+    def _weights(self, dtype: np.dtype, sample_weight: Array | None, mask: Array | None) -> Array | None:
+        """What the values are multiplied with. The means divide by the number of all values: under a mask, each kept
+        one weighs all / kept instead of 1."""
+        weights = None if sample_weight is None else np.asarray(sample_weight).astype(dtype)
+        if mask is None:
+            return weights
+        kept = np.asarray(mask).astype(bool).astype(dtype)
+        if self.reduction in ("sum_over_batch_size", "mean") and kept.any():
+            kept = kept * dtype.type(kept.size / np.count_nonzero(kept))
+        return kept if weights is None else times(kept, weights)
 
     # What examples are made of -------------------------------------------------------------------------------------
 
     def shapes(self, size: Size) -> tuple[Shape, Shape]:
         """Legal shapes of (y_true, y_pred); `size(low, high)` chooses each integer."""
-        shape = (size(1, 4), *(size(1, 3) for _ in range(size(0, 1))), size(1, 4))
+        shape = shape_with(size)
         return shape, shape
 
     def domains(self) -> tuple[Domain, Domain]:
         """What the entries of (y_true, y_pred) may be."""
         return Real(), Real()
+
+
+def _placed(values: tuple[int, ...], weights: tuple[int, ...]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Shapes in which values and weights multiply. Values without an axis (one for the batch) take any weights."""
+    shape, own = matched(values, weights)
+    shape = shape or (1,) * len(own)
+    fits = len(own) <= len(shape) and all(w in (1, v) or v == 1 for w, v in zip(own, shape, strict=False))
+    if not fits:
+        raise ValueError(
+            "Sample weights and masks must have the first axes of the loss values, each of the same size or 1. "
+            f"Received: weights {weights}, values {values}. Give one weight per sample, or one per value."
+        )
+    return shape, own + (1,) * (len(shape) - len(own))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,57 +1,257 @@
-"""What every optimizer is: a pure step from (weights, gradients, state) to (weights, state)."""
+"""What every optimizer is: a pure step from (weights, gradients, state) to (weights, state), in one shared order."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Annotated, Any
+import inspect
+import math
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import MISSING, dataclass, field, fields
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 
-from scratch.domain import AtLeast
+from scratch.domain import Above, AtLeast, Between
+from scratch.schedules import Schedule
 
 Array = np.ndarray
 Weights = Mapping[str, Array]
-LearningRate = Annotated[float, AtLeast(0.0, small=(0.0, 0.5))]
-Momentum = Annotated[float, AtLeast(0.0, small=(0.0, 0.99))]
+Slots = Mapping[str, Array]
+LearningRate = Annotated[float, AtLeast(0.0, small=(0.0, 0.5))] | Schedule
+Decay = Annotated[float, Between(0.0, 1.0, open_high=True, small=(0.0, 0.999))]
+Epsilon = Annotated[float, Above(0.0, small=(1e-8, 1e-3))]
+Strength = Annotated[float, AtLeast(0.0, small=(0.0, 0.5))]
+Bound = Annotated[float, Above(0.0, small=(0.1, 2.0))]
 
 
 @dataclass(frozen=True)
 class State:
-    """Everything an optimizer remembers: completed steps, and one dictionary of slots per weight."""
+    """Everything an optimizer remembers: steps taken (gradient-accumulating ones included), one dictionary of slots
+    per weight, named as Keras ends the names of its variables, and what all weights share (Nadam's product, …).
+    """
 
     iterations: int = 0
-    slots: Mapping[str, Mapping[str, Array]] = field(default_factory=dict)
+    slots: Mapping[str, Slots] = field(default_factory=dict)
+    shared: Mapping[str, float] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, kw_only=True)
 class Optimizer:
-    """Base of the optimizers: a subclass decorated with `@optimizer` gives `slots` and `update`."""
+    """Base of the optimizers: a subclass decorated with `@optimizer` gives `slots` and `update`.
 
-    def rate(self, iterations: int) -> float:
-        """The learning rate of the step that follows `iterations` completed ones."""
-        rate: Any = self.learning_rate  # type: ignore[attr-defined]
-        return rate(iterations) if callable(rate) else rate
+    A step: drop missing gradients · divide by the loss scale · average n of them (the other n - 1 steps end here) ·
+    clip · w ← w - η·λ·w · update · constrain · a ← μ·a + (1 - μ)·w (μ = 0 at first), w ← a now and then · count.
+    Schedules see the count of steps, bias corrections the count of updates.
+    Keras   arguments of every optimizer; there averages precede constraints, and both act in accumulating steps too
+    Source  keras.io/api/optimizers ("weights … as the weight values change after each training batch", "will not be
+            updated at every step"); constraints: keras.io/api/layers/constraints ("after each gradient update")
+    """
+
+    weight_decay: Strength | None = None
+    clipnorm: Bound | None = None
+    clipvalue: Bound | None = None
+    global_clipnorm: Bound | None = None
+    use_ema: bool = False
+    ema_momentum: Annotated[float, Between(0.0, 1.0, small=(0.0, 0.99))] = 0.99
+    ema_overwrite_frequency: Annotated[int, AtLeast(1, small=(1, 3))] | None = None
+    loss_scale_factor: Annotated[float, Above(0.0, small=(1.0, 1024.0))] | None = None
+    gradient_accumulation_steps: Annotated[int, AtLeast(2, small=(2, 3))] | None = None
+
+    #: the parameters of `update`: what it asks for beside the learning rate and the count of updates
+    accepts: ClassVar[frozenset[str]] = frozenset()
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        cls.accepts = frozenset(inspect.signature(cls.update).parameters)
+        cls.__repr__ = _shown  # type: ignore[method-assign]
+
+    def check(self) -> None:
+        """At most one way of clipping."""
+        ways = [name for name in ("clipnorm", "clipvalue", "global_clipnorm") if getattr(self, name) is not None]
+        if len(ways) > 1:
+            raise ValueError(
+                f"At most one of `clipnorm`, `clipvalue` and `global_clipnorm` may be set. Received: {', '.join(ways)}. "
+                "Drop the others."
+            )
+
+    # What a subclass gives ----------------------------------------------------------------------------------------
 
     def slots(self, weight: Array) -> dict[str, Array]:
         """What is remembered of one weight before the first step."""
         return {}
 
+    def slots_of(self, path: str, weight: Array) -> dict[str, Array]:
+        """The same, where it depends on the weight's path."""
+        return self.slots(weight)
+
+    def shared(self) -> dict[str, float]:
+        """What is remembered for all weights together before the first step."""
+        return {}
+
+    def advance(self, shared: Mapping[str, float], *, rate: float, iterations: int) -> dict[str, float]:
+        """The same after this update, computed before the weights move."""
+        return {}
+
     def update(
-        self, weight: Array, gradient: Array, slots: Mapping[str, Array], *, rate: float, iterations: int
+        self, weight: Array, gradient: Array, slots: Slots, *, rate: float, iterations: int
     ) -> tuple[Array, dict[str, Array]]:
-        """One step of one weight: its new value and its new slots."""
+        """One update of one weight: its new value and its new slots. May also take `path=`, `shared=` and
+        `weight_decay=` (the weight's own, 0 where excluded, which it then has to apply itself).
+        """
         raise TypeError(f"{type(self).__name__} gives no update: write its law in scratch/optimizers/.")
 
-    def init(self, weights: Weights) -> State:
-        """The state before the first step."""
-        return State(0, {name: self.slots(weight) for name, weight in weights.items()})
+    def decay_of(self, path: str, weight: Array) -> float:
+        """The weight decay of one weight."""
+        return self.weight_decay or 0.0
 
-    def step(self, weights: Weights, gradients: Weights, state: State) -> tuple[dict[str, Array], State]:
-        """All weights, updated together. Weights without a gradient stay as they are."""
+    # What all of them share ---------------------------------------------------------------------------------------
+
+    def rate(self, iterations: int) -> float:
+        """The learning rate of the step that follows `iterations` taken ones."""
+        rate: Any = self.learning_rate  # type: ignore[attr-defined]
+        return float(rate(iterations) if isinstance(rate, Schedule) else rate)
+
+    def loss_scale(self, state: State) -> float:
+        """What the loss is multiplied with before gradients are taken; a step divides the gradients by it."""
+        return self.loss_scale_factor or 1.0
+
+    def init(self, weights: Weights, *, paths: Mapping[str, str] | None = None) -> State:
+        """The state before the first step. `paths` are what patterns look at where it is not the weights' names."""
+        slots = {}
+        for name, weight in weights.items():
+            slots[name] = dict(self.slots_of((paths or {}).get(name, name), weight))
+            if self.use_ema:
+                slots[name]["average"] = np.zeros_like(weight)
+            if self.gradient_accumulation_steps:
+                slots[name]["gradient_accumulator"] = np.zeros_like(weight)
+        return State(0, slots, self.shared())
+
+    def step(
+        self,
+        weights: Weights,
+        gradients: Mapping[str, Array | None],
+        state: State,
+        *,
+        constraints: Mapping[str, Callable[[Array], Array]] | None = None,
+        excluded_from_weight_decay: Collection[str] = (),
+        paths: Mapping[str, str] | None = None,
+    ) -> tuple[dict[str, Array], State]:
+        """All weights, updated together; those without a gradient stay as they are.
+
+        `constraints` and `excluded_from_weight_decay` go by the weights' names. Raises: ValueError without gradients.
+        """
+        scale = self.loss_scale(state)
+        present = {name: g / scale if scale != 1 else g for name, g in with_gradient(gradients, weights).items()}
+        new, slots = dict(weights), {name: dict(own) for name, own in state.slots.items()}
+        every = self.gradient_accumulation_steps or 1
+        iterations = state.iterations // every
+        if every > 1:
+            present = {name: slots[name]["gradient_accumulator"] + g for name, g in present.items()}
+            if (state.iterations + 1) % every:
+                for name, total in present.items():
+                    slots[name]["gradient_accumulator"] = total
+                self.wait(new, slots, present, constraints or {}, iterations)
+                return new, State(state.iterations + 1, slots, state.shared)
+            present = {name: total / every for name, total in present.items()}
+            for own in slots.values():
+                own["gradient_accumulator"] = np.zeros_like(own["gradient_accumulator"])
         rate = self.rate(state.iterations)
-        new_weights, new_slots = dict(weights), dict(state.slots)
-        for name, gradient in gradients.items():
-            new_weights[name], new_slots[name] = self.update(
-                weights[name], gradient, state.slots[name], rate=rate, iterations=state.iterations
+        shared = {**state.shared, **self.advance(state.shared, rate=rate, iterations=iterations)}
+        for name, gradient in self.clipped(present).items():
+            path, weight = (paths or {}).get(name, name), new[name]
+            decay = 0.0 if name in excluded_from_weight_decay else self.decay_of(path, weight)
+            context = {"path": path, "shared": shared, "weight_decay": decay}
+            if decay and "weight_decay" not in self.accepts:
+                weight = weight - weight * decay * rate
+            wanted = {key: value for key, value in context.items() if key in self.accepts}
+            new[name], own = self.update(weight, gradient, slots[name], rate=rate, iterations=iterations, **wanted)
+            slots[name].update(own)
+        self.settle(new, slots, present, constraints or {}, iterations)
+        return new, State(state.iterations + 1, slots, shared)
+
+    def clipped(self, gradients: Weights) -> dict[str, Array]:
+        """g·c / max(‖g‖, c) with ‖g‖ of each gradient or of all together, or every entry kept in [-c, c]."""
+        if self.clipvalue is not None:
+            return {name: np.clip(g, -self.clipvalue, self.clipvalue) for name, g in gradients.items()}
+        bound = self.clipnorm or self.global_clipnorm
+        if bound is None:
+            return dict(gradients)
+        squares = {name: float(np.sum(g * g)) for name, g in gradients.items()}
+        if self.global_clipnorm is not None:
+            squares = dict.fromkeys(squares, sum(squares.values()))
+        return {name: g * (bound / max(math.sqrt(squares[name]), bound)) for name, g in gradients.items()}
+
+    def settle(
+        self,
+        weights: dict[str, Array],
+        slots: dict[str, dict[str, Array]],
+        updated: Collection[str],
+        constraints: Mapping[str, Callable[[Array], Array]],
+        iterations: int,
+    ) -> None:
+        """What follows an update, in place: constraints of the updated weights, then the moving averages of all."""
+        constrain(weights, updated, constraints)
+        self.average(weights, slots, iterations)
+
+    def wait(
+        self,
+        weights: dict[str, Array],
+        slots: dict[str, dict[str, Array]],
+        updated: Collection[str],
+        constraints: Mapping[str, Callable[[Array], Array]],
+        iterations: int,
+    ) -> None:
+        """What follows a step that only accumulates: nothing."""
+
+    def average(self, weights: dict[str, Array], slots: dict[str, dict[str, Array]], iterations: int) -> None:
+        """Refresh the moving averages, and every `ema_overwrite_frequency` updates put them in place of the weights."""
+        if not self.use_ema:
+            return
+        momentum = self.ema_momentum if iterations else 0.0
+        for name, own in slots.items():
+            own["average"] = momentum * own["average"] + (1 - momentum) * weights[name]
+            if self.ema_overwrite_frequency and (iterations + 1) % self.ema_overwrite_frequency == 0:
+                weights[name] = own["average"]
+
+    def finalize(self, weights: Weights, state: State, *, paths: Mapping[str, str] | None = None) -> dict[str, Array]:
+        """What the weights become when training ends: with `use_ema` their moving averages."""
+        averages = {name: own["average"] for name, own in state.slots.items()} if self.use_ema else {}
+        return {**weights, **averages}
+
+
+def _shown(self: Any) -> str:
+    """The call that makes an optimizer, defaults left out."""
+    own_first = sorted(fields(self), key=lambda f: f.kw_only)
+    values = {f.name: (getattr(self, f.name), f.default) for f in own_first}
+    given = [f"{name}={value!r}" for name, (value, default) in values.items() if default is MISSING or value != default]
+    return f"{type(self).__name__}({', '.join(given)})"
+
+
+def with_gradient(gradients: Mapping[str, Array | None], weights: Weights) -> dict[str, Array]:
+    """The gradients that are there, in the dtype of their weights. Raises: ValueError if there is none."""
+    present = {name: np.asarray(g, dtype=weights[name].dtype) for name, g in gradients.items() if g is not None}
+    if not present:
+        raise ValueError(
+            f"A step needs the gradient of at least one weight. Received: none for {', '.join(weights) or 'no weight'}. "
+            "Pass gradients={name: array}."
+        )
+    return present
+
+
+def constrain(weights: dict[str, Array], names: Collection[str], constraints: Mapping[str, Any]) -> None:
+    """Put the named weights back to where their constraints allow, in place."""
+    for name in names:
+        if name in constraints:
+            weights[name] = constraints[name](weights[name])
+
+
+def only(optimizer: Optimizer, allowed: Collection[str]) -> None:
+    """Refuse shared arguments that a wrapper leaves to the optimizers inside it. Raises: ValueError."""
+    for shared in fields(Optimizer):
+        value = getattr(optimizer, shared.name)
+        if shared.name not in allowed and value != shared.default:
+            raise ValueError(
+                f"{type(optimizer).__name__} does not take `{shared.name}`. Received: {shared.name}={value!r}. "
+                f"Set `{shared.name}` on the optimizer inside it."
             )
-        return new_weights, State(state.iterations + 1, new_slots)
+
+

@@ -1,14 +1,13 @@
-"""Stochastic gradient descent."""
+"""Gradient descent, its momentum, and the sign of it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Annotated
 
 import numpy as np
 
 from scratch.domain import Between
-from scratch.optimizers.base import Array, LearningRate, Optimizer
+from scratch.optimizers.base import Array, Decay, LearningRate, Optimizer, Slots
 from scratch.registry import optimizer
 
 
@@ -28,10 +27,33 @@ class SGD(Optimizer):
         return {"momentum": np.zeros_like(weight)} if self.momentum else {}
 
     def update(
-        self, weight: Array, gradient: Array, slots: Mapping[str, Array], *, rate: float, iterations: int
+        self, weight: Array, gradient: Array, slots: Slots, *, rate: float, iterations: int
     ) -> tuple[Array, dict[str, Array]]:
         if not self.momentum:
             return weight - rate * gradient, {}
         velocity = self.momentum * slots["momentum"] - rate * gradient
         step = self.momentum * velocity - rate * gradient if self.nesterov else velocity
         return weight + step, {"momentum": velocity}
+
+
+@optimizer
+class Lion(Optimizer):
+    """w ← w - η·sign(β₁m + (1-β₁)g), then m ← β₂m + (1-β₂)g;  sign(0) = 0.
+
+    Keras   Lion
+    Source  Chen et al. 2023, algorithm 2 (its weight decay is the shared one)
+    """
+
+    learning_rate: LearningRate = 0.001
+    beta_1: Annotated[float, Between(0.0, 1.0, open_low=True, small=(0.1, 0.99))] = 0.9
+    beta_2: Decay = 0.99
+
+    def slots(self, weight: Array) -> dict[str, Array]:
+        return {"momentum": np.zeros_like(weight)}
+
+    def update(
+        self, weight: Array, gradient: Array, slots: Slots, *, rate: float, iterations: int
+    ) -> tuple[Array, dict[str, Array]]:
+        m = slots["momentum"]
+        step = np.sign(self.beta_1 * m + (1 - self.beta_1) * gradient)
+        return weight - rate * step, {"momentum": self.beta_2 * m + (1 - self.beta_2) * gradient}

@@ -1,0 +1,32 @@
+"""Losses whose Keras configuration does not say all that made them: what Keras calls them with does."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from keras_ref.mirrors import reflects
+from scratch.losses.base import Loss
+from scratch.losses.metric import CosineSimilarity
+from scratch.losses.probabilistic import SparseCategoricalCrossentropy
+from scratch.losses.regression import Huber
+
+
+@reflects("Huber")
+def huber(keras_loss: Any) -> Loss:
+    """get_config leaves `delta` out."""
+    return Huber(reduction=keras_loss.reduction, delta=float(keras_loss._fn_kwargs["delta"]))
+
+
+@reflects("CosineSimilarity")
+def cosine_similarity(keras_loss: Any) -> Loss:
+    """get_config leaves `axis` out."""
+    return CosineSimilarity(reduction=keras_loss.reduction, axis=keras_loss._fn_kwargs["axis"])
+
+
+@reflects("SparseCategoricalCrossentropy")
+def sparse_categorical_crossentropy(keras_loss: Any) -> Loss:
+    """get_config leaves `axis` out; on TensorFlow the only one is the last, counted from either end."""
+    own = keras_loss._fn_kwargs
+    return SparseCategoricalCrossentropy(
+        reduction=keras_loss.reduction, from_logits=own["from_logits"], ignore_class=own["ignore_class"]
+    )

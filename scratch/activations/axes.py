@@ -1,0 +1,36 @@
+"""Which axes something works along, as domains of fields and arguments."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from scratch.domain import Between, Integers, is_integer
+
+#: an axis counted from either end; a tensor of TensorFlow has at most 8 of them on most operations
+Axis = Annotated[int, Between(-8, 7, small=(-2, 1))]
+
+
+@dataclass(frozen=True)
+class Axes(Integers):
+    """A tuple of different axes; one integer stands for a tuple of one."""
+
+    low: int = -8
+    small: tuple[int, int] = (1, 2)
+    shortest: int = 1
+
+    @property
+    def rule(self) -> str:
+        return f"must be a tuple of axes, each an integer of at least {self.low}"
+
+    def holds(self, value: Any) -> bool:
+        return super().holds((value,) if is_integer(value) else value)
+
+    def normalise(self, value: Any) -> tuple[int, ...]:
+        return tuple(dict.fromkeys(super().normalise((value,) if is_integer(value) else value)))
+
+
+def rank_for(axes: int | tuple[int, ...] | None) -> int:
+    """The smallest rank in which these axes exist and differ, counted as they are from both ends."""
+    given = () if axes is None else axes if isinstance(axes, tuple) else (axes,)
+    return max((a + 1 for a in given if a >= 0), default=0) + max((-a for a in given if a < 0), default=0)

@@ -1,0 +1,123 @@
+"""Who does the work: blocks of nudges in threads of our own, or in any executor; none is lost, and none is wrong."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
+from functools import cache
+from typing import Any
+
+#: blocks for each worker: enough that none waits long for the last one
+SHARES = 4
+
+Function = Callable[..., Any]
+
+
+def cores() -> int:
+    """How many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def workers(executor: Any) -> int:
+    """How many workers an executor has, as far as it says."""
+    return int(getattr(executor, "_max_workers", 0) or cores())
+
+
+def every(
+    function: Function, blocks: Sequence[Sequence[Any]], executor: Executor | None, done: Callable[[int], None]
+) -> list[Any]:
+    """[function(*block) for block in blocks], by the executor's workers (None: a thread for each core).
+
+    What a worker fails to deliver, because it died, was killed, or could not be reached, is done again here. If it fails
+    here too, that is the error. `done(i)` is called in this thread when block i is there.
+    """
+    results: list[Any] = [None] * len(blocks)
+    left = list(range(len(blocks)))
+    if executor is not None:
+        left = _collect(function, blocks, left, executor, results, done)
+    if len(left) > 1 and cores() > 1:
+        with ThreadPoolExecutor(cores(), thread_name_prefix="nudges") as threads:
+            left = _collect(function, blocks, left, threads, results, done)
+    for i in left:
+        results[i] = alone(function, *blocks[i])
+        done(i)
+    return results
+
+
+def _collect(
+    function: Function, blocks: Sequence[Any], wanted: list[int], executor: Any, results: list[Any], done: Callable[[int], None]
+) -> list[int]:
+    """Fill in the results of the wanted blocks; the numbers of those that did not come."""
+    futures, left = {}, []
+    try:
+        for i in wanted:
+            try:
+                futures[executor.submit(alone, function, *blocks[i])] = i
+            except Exception:  # a pool that broke, or was shut down, takes no more work
+                left.append(i)
+        for future in _finished(futures):
+            i = futures[future]
+            try:
+                results[i] = future.result()
+            except Exception:  # whatever it was: done again by the caller, where a true error will show itself
+                left.append(i)
+                continue
+            done(i)
+    except BaseException:
+        for future in futures:
+            future.cancel()
+        raise
+    return sorted(left)
+
+
+def _finished(futures: Any) -> Iterator[Any]:
+    """Futures as they finish; those of another kind than the standard library's in their order."""
+    try:
+        yield from as_completed(list(futures))
+    except AttributeError:
+        yield from futures
+
+
+def alone(function: Function, *arguments: Any) -> Any:
+    """function(*arguments) with BLAS held to this one thread: blocks are small, and spinning threads cost more."""
+    with one_blas_thread():
+        return function(*arguments)
+
+
+_LOCK = threading.Lock()
+_inside = 0
+_limits: Any = None
+
+
+@cache
+def _controller() -> Any:
+    try:
+        from threadpoolctl import ThreadpoolController
+    except ImportError:
+        return None
+    return ThreadpoolController()
+
+
+@contextmanager
+def one_blas_thread() -> Iterator[None]:
+    """BLAS held to one thread, where threadpoolctl is installed; as it was when the last one leaves."""
+    global _inside, _limits
+    controller = _controller()
+    if controller is None:
+        yield
+        return
+    with _LOCK:
+        _inside += 1
+        if _inside == 1:
+            _limits = controller.limit(limits=1, user_api="blas")
+    try:
+        yield
+    finally:
+        with _LOCK:
+            _inside -= 1
+            if _inside == 0:
+                _limits.restore_original_limits()
+                _limits = None

@@ -1,0 +1,107 @@
+"""Constraints: where a weight is put back to after an update. Source: keras.io/api/layers/constraints."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import numpy as np
+
+from scratch.domain import AtLeast, Between, Domain, is_integer
+from scratch.registry import constraint
+
+Array = np.ndarray
+
+#: keras.config.epsilon(): keeps the zero vector from a division by zero; it also takes 1e-7/length off every vector
+EPSILON = 1e-7
+
+
+@dataclass(frozen=True)
+class Axes(Domain):
+    """An axis, or a tuple of different axes."""
+
+    small: tuple[int, int] = (0, 0)
+
+    @property
+    def rule(self) -> str:
+        return "must be an axis or a sequence of different axes"
+
+    def holds(self, value: Any) -> bool:
+        if isinstance(value, Sequence) and not isinstance(value, str):
+            return bool(value) and all(map(is_integer, value)) and len(set(value)) == len(value)
+        return is_integer(value)
+
+    def normalise(self, value: Any) -> Any:
+        return tuple(int(axis) for axis in value) if isinstance(value, Sequence) else int(value)
+
+
+Axis = Annotated[int | tuple, Axes()]
+Length = Annotated[float, AtLeast(0.0, small=(0.0, 2.0))]
+
+
+@dataclass(frozen=True)
+class Constraint:
+    """Base of the constraints: a subclass decorated with `@constraint` gives `__call__`."""
+
+    def __call__(self, weight: Array) -> Array:
+        """The nearest (or nearly so) weight that is allowed."""
+        raise TypeError(f"{type(self).__name__} gives no __call__: write its law in scratch/constraints.py.")
+
+
+def lengths(weight: Array, axis: Any) -> Array:
+    """Euclidean lengths along an axis, which stays with size 1."""
+    return np.sqrt(np.sum(weight * weight, axis=axis, keepdims=True))
+
+
+@constraint
+class MaxNorm(Constraint):
+    """w · min(‖w‖, max_value) / (ε + ‖w‖), ‖w‖ along `axis`."""
+
+    max_value: Length = 2
+    axis: Axis = 0
+
+    def __call__(self, weight: Array) -> Array:
+        length = lengths(weight, self.axis)
+        return weight * (np.minimum(length, self.max_value) / (EPSILON + length))
+
+
+@constraint
+class MinMaxNorm(Constraint):
+    """w · (rate·clip(‖w‖, min_value, max_value) + (1 - rate)·‖w‖) / (ε + ‖w‖), ‖w‖ along `axis`."""
+
+    min_value: Length = 0.0
+    max_value: Length = 1.0
+    rate: Annotated[float, Between(0.0, 1.0, small=(0.0, 1.0))] = 1.0
+    axis: Axis = 0
+
+    def check(self) -> None:
+        """min_value ≤ max_value."""
+        if self.min_value > self.max_value:
+            raise ValueError(
+                f"`min_value` must be at most `max_value`. Received: min_value={self.min_value}, "
+                f"max_value={self.max_value}. Swap them."
+            )
+
+    def __call__(self, weight: Array) -> Array:
+        length = lengths(weight, self.axis)
+        desired = self.rate * np.clip(length, self.min_value, self.max_value) + (1 - self.rate) * length
+        return weight * (desired / (EPSILON + length))
+
+
+@constraint
+class NonNeg(Constraint):
+    """max(w, 0)."""
+
+    def __call__(self, weight: Array) -> Array:
+        return np.maximum(weight, 0)
+
+
+@constraint
+class UnitNorm(Constraint):
+    """w / (ε + ‖w‖), ‖w‖ along `axis`."""
+
+    axis: Axis = 0
+
+    def __call__(self, weight: Array) -> Array:
+        return weight / (EPSILON + lengths(weight, self.axis))

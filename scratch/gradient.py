@@ -1,0 +1,171 @@
+"""What to evaluate: the loss of a model at nudged weights, one entry at a time, for whatever scheme asks for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from scratch.blocks import SHARES, alone, every, workers
+from scratch.differences import Central, Estimate, Scheme
+from scratch.layers.base import Array, Weights
+from scratch.model import Model
+from scratch.noise import measure
+from scratch.nudging import Walk
+from scratch.objective import Objective
+from scratch.point import INPUT, Point
+
+Progress = Callable[[str, int, int], None]
+#: nudges below which nothing is gained by handing them to others
+FEW = 64
+
+
+class Nudges:
+    """The losses of an objective around one point: an entry nudged, or all weights moved along a direction.
+
+    `executor` takes the blocks: any concurrent.futures.Executor, None for a thread on each core. `progress(name, done,
+    total)` is called as nudges are done. `plain` makes one whole forward pass for each nudge: the reference.
+    """
+
+    def __init__(
+        self,
+        objective: Objective,
+        weights: Weights,
+        x: Any,
+        y: Any,
+        *,
+        sample_weight: Any = None,
+        training: bool = False,
+        draws: Mapping[str, Mapping[str, Array]] | None = None,
+        masks: Mapping[str, Array] | None = None,
+        executor: Executor | None = None,
+        progress: Progress | None = None,
+        plain: bool = False,
+    ) -> None:
+        self.point = Point(
+            objective, weights, x, y, sample_weight=sample_weight, training=training, draws=draws, masks=masks
+        )
+        self.executor, self.progress, self.plain = executor, progress, plain
+
+    @property
+    def objective(self) -> Objective:
+        """The objective, its crossentropies moved to the logits where the graph allows it."""
+        return self.point.objective
+
+    @property
+    def base(self) -> float:
+        """The loss at the point."""
+        return self.point.base
+
+    def value(self, name: str) -> Array:
+        """The array that `name` names: a weight, or with the prefix "input:" an input."""
+        return self.point.value(name)
+
+    def losses(self, name: str, entries: Array, offsets: Array) -> Array:
+        """The losses with flat entry entries[j] of `name` set to its value + offsets[i, j]: (e,), (m, e) → (m, e).
+
+        An entry that an offset leaves as it is has the loss of the point. Complex offsets give complex losses.
+        """
+        entries, offsets = np.asarray(entries, int), np.asarray(offsets)
+        offsets = offsets.astype(np.complex128 if np.iscomplexobj(offsets) else np.float64, copy=False)
+        value = self.value(name).reshape(-1)[entries]
+        moves = (value + offsets != value).ravel()
+        results = np.full(offsets.size, self.base, offsets.dtype)
+        which = np.broadcast_to(entries, offsets.shape).ravel()[moves]
+        results[moves] = self._scattered(name, which, offsets.ravel()[moves])
+        return results.reshape(offsets.shape)
+
+    def _scattered(self, name: str, entries: Array, offsets: Array) -> Array:
+        job = Job(self.point, name, self.plain)
+        total, finished = len(entries), [0]
+        if total <= FEW and self.executor is None:
+            return alone(job, entries, offsets)
+        count = min(max(1, total // FEW), SHARES * workers(self.executor))
+        edges = [total * i // count for i in range(count + 1)]
+        blocks = [(entries[a:b], offsets[a:b]) for a, b in zip(edges, edges[1:], strict=False)]
+
+        def done(i: int) -> None:
+            finished[0] += len(blocks[i][0])
+            if self.progress is not None:
+                self.progress(name, finished[0], total)
+
+        alone(job, entries[:1], offsets[:1])  # what all blocks share is there before threads ask for it
+        return np.concatenate(every(job, blocks, self.executor, done))
+
+    def directional(self, direction: Mapping[str, Array], steps: Array) -> Array:
+        """The losses at weights + step · direction, for each of `steps` (m,) → (m,)."""
+        return np.array([alone(self._along, direction, step) for step in np.asarray(steps)])
+
+    def _along(self, direction: Mapping[str, Array], step: Any) -> Any:
+        weights, inputs = dict(self.point.weights), dict(self.point.inputs)
+        for name, towards in direction.items():
+            into, key = (inputs, name.removeprefix(INPUT)) if name.startswith(INPUT) else (weights, name)
+            into[key] = into[key] + step * np.asarray(towards)
+        with np.errstate(all="ignore"):
+            return self.point.loss(weights, inputs)
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is sent to a worker: a point, and the name of what is nudged there. Called with entries and offsets."""
+
+    point: Point
+    name: str
+    plain: bool
+
+    def __call__(self, entries: Array, offsets: Array) -> Array:
+        """The losses with one entry nudged each: (stack,), (stack,) → (stack,). An overflow shows in the loss."""
+        with np.errstate(all="ignore"):
+            if self.plain:
+                return self.point.plain(self.name, entries, offsets)
+            return Walk(self.point, self.name).losses(entries, offsets)
+
+
+def numeric_gradient(
+    model: Model,
+    weights: Weights,
+    x: Any,
+    y: Any,
+    *,
+    loss: Any,
+    scheme: Scheme | None = None,
+    wrt: Sequence[str] = ("weights",),
+    loss_weights: Sequence[float] = (),
+    noise: float | None = None,
+    **point: Any,
+) -> dict[str, Estimate]:
+    """{"dense/kernel": Estimate, …}: the gradient of the loss by nudging every entry of what `wrt` names.
+
+    `wrt` holds "weights" (all trainable ones), "inputs" (those of floats, as "input:<name>") or names of either kind;
+    `noise` is the absolute noise of the loss (None: measured); `point` takes the options of `Nudges`.
+    """
+    nudges = Nudges(Objective.of(model, loss, loss_weights), weights, x, y, **point)
+    scheme = Central() if scheme is None else scheme
+    names = variables(nudges, wrt)
+    if noise is None:
+        noise = measure(nudges.directional, {name: nudges.value(name) for name in names}, nudges.base)
+    gradient = {}
+    for name in names:
+        value = nudges.value(name)
+        estimate = scheme(partial(nudges.losses, name, np.arange(value.size)), value.ravel(), noise)
+        gradient[name] = estimate.reshape(value.shape)
+    return gradient
+
+
+def variables(nudges: Nudges, wrt: Sequence[str]) -> tuple[str, ...]:
+    """The names that `wrt` stands for. Raises: ValueError for one that names nothing."""
+    floats = tuple(INPUT + name for name, value in nudges.point.inputs.items() if value.dtype.kind == "f")
+    known = {"weights": nudges.point.model.trainable, "inputs": floats}
+    names: dict[str, None] = {}
+    for one in (wrt,) if isinstance(wrt, str) else wrt:
+        if one not in known and one not in nudges.point.weights and one not in floats:
+            raise ValueError(
+                f"`wrt` must hold 'weights', 'inputs', or names of weights or float inputs. Received: {one!r}. "
+                f"The names are {', '.join((*nudges.point.weights, *floats))}."
+            )
+        names.update(dict.fromkeys(known.get(one, (one,))))
+    return tuple(names)

@@ -1,0 +1,150 @@
+"""Convolutional recurrence: an LSTM whose linear maps are convolutions, over one, two or three axes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, Literal
+
+import numpy as np
+
+from scratch.domain import AtLeast, Shape, Size
+from scratch.layers.base import Array, Weights
+from scratch.layers.convolution import convolved
+from scratch.layers.patches import (
+    DataFormat,
+    One,
+    Rate1,
+    Rate2,
+    Rate3,
+    Three,
+    Two,
+    channels_last,
+    channels_of,
+    extents,
+    formatted,
+    patches,
+    restored,
+)
+from scratch.layers.recurrent import Recurrent
+from scratch.layers.recurrent_cells import Activation, Cell, Draw, Rate, gated, kept, lstm
+from scratch.registry import layer
+
+GATES = 4
+
+
+@dataclass(frozen=True)
+class ConvLSTMCell(Cell):
+    """LSTMCell with convolutions (∗) for products: i, f, g, o = the blocks of x ∗ kernel + h ∗ recurrent_kernel + bias
+
+    The input is convolved with strides, dilation_rate and padding; h with neither, "same". In training each gate has
+    masks of its own.
+    Shapes  x (batch, size…, n)   h, c (batch, size'…, filters)   kernel (k…, n, 4·filters)   →   y, h', c' as h
+    Source  Shi et al. 2015, Convolutional LSTM Network, equation 3, without the peepholes W·c, as Keras documents
+    """
+
+    filters: Annotated[int, AtLeast(1)]
+    kernel_size: tuple[int, ...]
+    strides: tuple[int, ...]
+    padding: Literal["valid", "same"] = "valid"
+    data_format: DataFormat = "channels_last"
+    dilation_rate: tuple[int, ...] = (1,)
+    activation: Activation = "tanh"
+    recurrent_activation: Activation = "sigmoid"
+    use_bias: bool = True
+    dropout: Rate = 0.0
+    recurrent_dropout: Rate = 0.0
+
+    def check(self) -> None:
+        if max(self.strides) > 1 and max(self.dilation_rate) > 1:
+            raise ValueError(
+                "`strides` or `dilation_rate` must be 1. Received: "
+                f"strides={self.strides}, dilation_rate={self.dilation_rate}. Set one of them to 1."
+            )
+
+    def state_shapes(self, x: Shape) -> tuple[Shape, ...]:
+        last = x[1:-1] if self.data_format == "channels_last" else x[2:]
+        spans = extents(self.kernel_size, self.dilation_rate)
+        if self.padding == "same":
+            spans = (1,) * len(spans)
+        sizes = [(n - span) // s + 1 for n, span, s in zip(last, spans, self.strides, strict=True)]  # type: ignore[operator]
+        return (formatted(x[0], sizes, self.filters, self.data_format),) * 2  # type: ignore[arg-type]
+
+    def weight_shapes(self, *inputs: Shape) -> dict[str, Shape]:
+        width, channels = GATES * self.filters, channels_of(inputs[0], self.data_format)
+        shapes = {"kernel": (*self.kernel_size, channels, width)}
+        shapes["recurrent_kernel"] = (*self.kernel_size, self.filters, width)
+        return shapes | ({"bias": (width,)} if self.use_bias else {})
+
+    def draw_shapes(self, *inputs: Shape) -> dict[str, Shape]:
+        shapes = {"dropout": inputs[0], "recurrent_dropout": self.state_shapes(inputs[0])[0]}
+        return {name: (GATES, *shape) for name, shape in shapes.items() if getattr(self, name) > 0}
+
+    def forward(self, weights: Weights, *inputs: Array, training: bool = False, draw: Draw = None) -> Any:
+        x, h, c = inputs
+        ones = (1,) * len(self.kernel_size)
+
+        def of_input(x: Array, kernel: Array) -> Array:
+            x = channels_last(x, self.data_format)
+            return convolved(patches(x, self.kernel_size, self.strides, self.dilation_rate, self.padding), kernel)
+
+        def of_state(h: Array, kernel: Array) -> Array:
+            return convolved(patches(channels_last(h, self.data_format), self.kernel_size, ones, ones, "same"), kernel)
+
+        keep = kept("dropout", self.dropout, training, draw, GATES)
+        keep_h = kept("recurrent_dropout", self.recurrent_dropout, training, draw, GATES)
+        z = gated(of_input, x, weights["kernel"], keep, self.dropout)
+        z = z + gated(of_state, h, weights["recurrent_kernel"], keep_h, self.recurrent_dropout)
+        z = z + weights["bias"] if self.use_bias else z
+        # Back into the layer's own data format before any activation: a softmax is along its last axis.
+        return lstm(self, [restored(gate, self.data_format) for gate in np.split(z, GATES, axis=-1)], c)
+
+    def input_shapes(self, size: Size) -> tuple[Shape, ...]:
+        spans = extents(self.kernel_size, self.dilation_rate)
+        sizes = [size(low, low + 2) for low in (spans if self.padding == "valid" else (1,) * len(spans))]
+        x = formatted(size(1, 2), sizes, size(1, 2), self.data_format)
+        return x, *self.state_shapes(x)
+
+
+@layer
+class ConvLSTM1D(Recurrent, ConvLSTMCell):
+    """An LSTM along time whose products are convolutions over one axis.
+
+    Shapes  x (batch, time, size, n)   →   y (batch, size', filters) or (batch, time, size', filters), h, c
+    Keras   ConvLSTM1D
+    Source  keras.io/api/layers/recurrent_layers/conv_lstm1d
+    """
+
+    kernel_size: One
+    strides: One = (1,)
+    dilation_rate: Rate1 = (1,)
+    runs: ClassVar[type[Any]] = ConvLSTMCell
+
+
+@layer
+class ConvLSTM2D(Recurrent, ConvLSTMCell):
+    """An LSTM along time whose products are convolutions over two axes.
+
+    Shapes  x (batch, time, rows, columns, n)   →   y (batch, rows', columns', filters) or with time, h, c
+    Keras   ConvLSTM2D
+    Source  keras.io/api/layers/recurrent_layers/conv_lstm2d
+    """
+
+    kernel_size: Two
+    strides: Two = (1, 1)
+    dilation_rate: Rate2 = (1, 1)
+    runs: ClassVar[type[Any]] = ConvLSTMCell
+
+
+@layer
+class ConvLSTM3D(Recurrent, ConvLSTMCell):
+    """An LSTM along time whose products are convolutions over three axes.
+
+    Shapes  x (batch, time, a, b, c, n)   →   y (batch, a', b', c', filters) or with time, h, c
+    Keras   ConvLSTM3D
+    Source  keras.io/api/layers/recurrent_layers/conv_lstm3d
+    """
+
+    kernel_size: Three
+    strides: Three = (1, 1, 1)
+    dilation_rate: Rate3 = (1, 1, 1)
+    runs: ClassVar[type[Any]] = ConvLSTMCell

@@ -1,0 +1,234 @@
+"""Normalization: subtract a mean, divide by a spread, each over some of the axes; then scale and shift."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar
+
+import numpy as np
+
+from scratch.domain import Above, AtLeast, Domain, Shape, is_integer
+from scratch.layers.base import Array, Layer, Size, Weights
+from scratch.layers.core import ones_feature
+from scratch.registry import layer
+
+Epsilon = Annotated[float, Above(0.0, small=(1e-3, 0.5))]
+Response = tuple[Array, Array, Array] | None
+
+
+@dataclass(frozen=True)
+class Axes(Domain):
+    """One axis, or where `many` a tuple of different ones; never axis 0, the batch, whose size is not fixed."""
+
+    many: bool = True
+    examples: ClassVar[tuple[Any, ...]] = (-1, 1, -2, (-1,), (1, 2), (-2, -1), (1, -1))
+
+    @property
+    def rule(self) -> str:
+        return "must be an axis other than 0" + (", or a tuple of different ones" if self.many else "")
+
+    def holds(self, value: Any) -> bool:
+        if is_integer(value):
+            return value != 0
+        if not self.many or not isinstance(value, (tuple, list)) or not value:
+            return False
+        return all(is_integer(v) and v != 0 for v in value) and len(set(value)) == len(value)
+
+    def normalise(self, value: Any) -> Any:
+        return int(value) if is_integer(value) else tuple(int(v) for v in value)
+
+
+Axis = Annotated[int, Axes(many=False)]
+AxisOrAxes = Annotated[int | tuple, Axes()]
+
+
+def many(axis: int | Sequence[int]) -> tuple[int, ...]:
+    """Axes as a sorted tuple, the order in which Keras lays out the weights that span them."""
+    return (axis,) if is_integer(axis) else tuple(sorted(axis))  # type: ignore[arg-type, return-value]
+
+
+def shape_with(axis: int | Sequence[int], size: Size) -> tuple[int, ...]:
+    """A shape in which these axes exist, are different, and none is the batch."""
+    axes = many(axis)
+    rank = max(max(0, *axes) + 1 + max(0, *(-a for a in axes)), 2) + size(0, 1)
+    return tuple(size(1, 3) for _ in range(rank))
+
+
+def spread(weight: Array, axis: int | Sequence[int], rank: int) -> Array:
+    """A weight whose axes are the given axes of x, transposed and reshaped so that it broadcasts over x."""
+    places = [a % rank for a in many(axis)]
+    shape = [1] * rank
+    for place, length in zip(places, weight.shape, strict=True):
+        shape[place] = length
+    return weight.transpose(np.argsort(places)).reshape(shape)
+
+
+def centred(x: Array, axes: tuple[int, ...]) -> tuple[Array, Array]:
+    """x minus its mean over `axes`, and the mean of that squared: the biased variance."""
+    difference = x - x.mean(axis=axes, keepdims=True)
+    return difference, (difference * difference).mean(axis=axes, keepdims=True)
+
+
+def unit(x: Array, axis: int | Sequence[int], epsilon: float) -> Array:
+    """x / max(|x|, ε) with the Euclidean norm over `axis`."""
+    squares = (x * x).sum(axis=many(axis), keepdims=True)
+    above = squares.real > epsilon * epsilon
+    return x / np.where(above, np.sqrt(np.where(above, squares, 1.0)), epsilon).astype(x.dtype)
+
+
+def channel_response(features: Array) -> Response:
+    """The response of a weight with one entry per channel: entry c adds features[..., c] to channel c."""
+    channels = np.arange(features.shape[-1])
+    return np.moveaxis(features, -1, 0), channels, channels
+
+
+def shift_response(x: Array) -> Response:
+    """The response of an offset with one entry per channel."""
+    channels = np.arange(x.shape[-1])
+    return ones_feature(x.shape[:-1]), np.zeros(x.shape[-1], int), channels
+
+
+class Affine(Layer):
+    """Base of the layers y = gamma · normalized(x) + beta, with gamma and beta along `axis`."""
+
+    axis: int | tuple[int, ...]
+    epsilon: float
+    center: bool
+    scale: bool
+
+    def normalized(self, x: Array) -> Array:
+        """x before gamma and beta."""
+        raise TypeError(f"{type(self).__name__} gives no normalized: write its law in scratch/layers/normalization.py.")
+
+    def weight_shapes(self, *inputs: Shape) -> dict[str, Shape]:
+        shape = tuple(inputs[0][a] for a in many(self.axis))
+        return {name: shape for name, used in (("gamma", self.scale), ("beta", self.center)) if used}
+
+    def forward(self, weights: Weights, *inputs: Array) -> Array:
+        (x,) = inputs
+        y = self.normalized(x)
+        y = y * spread(weights["gamma"], self.axis, x.ndim) if "gamma" in weights else y
+        return y + spread(weights["beta"], self.axis, x.ndim) if "beta" in weights else y
+
+    def input_shapes(self, size: Size) -> tuple[Shape, ...]:
+        return (shape_with(self.axis, size),)
+
+    def responses(self, weights: Weights, name: str, *inputs: Array) -> Response:
+        (x,) = inputs
+        if [a % x.ndim for a in many(self.axis)] != [x.ndim - 1]:
+            return None
+        return shift_response(x) if name == "beta" else channel_response(self.normalized(x))
+
+
+@layer
+class LayerNormalization(Affine):
+    """y = (x - mean) / √(variance + ε) · gamma + beta, mean and biased variance of each sample over `axis`.
+
+    Shapes  x (batch, …)   gamma, beta: the sizes of `axis`   →   y as x
+    Keras   LayerNormalization; `rms_scaling` (deprecated there) leaves out the mean and beta: x / √(variance + ε) · gamma
+    Source  Ba, Kiros & Hinton 2016, eq. 3 (ε: keras.io)
+    """
+
+    axis: AxisOrAxes = -1
+    epsilon: Epsilon = 1e-3
+    center: bool = True
+    scale: bool = True
+    rms_scaling: bool = False
+
+    def normalized(self, x: Array) -> Array:
+        difference, variance = centred(x, many(self.axis))
+        return (x if self.rms_scaling else difference) / np.sqrt(variance + self.epsilon)
+
+    def weight_shapes(self, *inputs: Shape) -> dict[str, Shape]:
+        shape = tuple(inputs[0][a] for a in many(self.axis))
+        scale, center = self.scale or self.rms_scaling, self.center and not self.rms_scaling
+        return {name: shape for name, used in (("gamma", scale), ("beta", center)) if used}
+
+
+@layer
+class GroupNormalization(Affine):
+    """y = (x - mean) / √(variance + ε) · gamma + beta, mean and biased variance of each sample over all places and one
+    group of channels; `axis` is the channel axis, -1 groups means one group per channel.
+
+    Shapes  x (batch, …)   gamma, beta (channels,)   →   y as x
+    Keras   GroupNormalization
+    Source  Wu & He 2018, eq. 1, 2, 7
+    """
+
+    groups: Annotated[int, AtLeast(-1, small=(1, 3))] = 32
+    axis: Axis = -1
+    epsilon: Epsilon = 1e-3
+    center: bool = True
+    scale: bool = True
+
+    def check(self) -> None:
+        if self.groups == 0:
+            raise ValueError(
+                "`groups` must be -1 or at least 1. Received: groups=0. Pass -1 for one group per channel."
+            )
+
+    def normalized(self, x: Array) -> Array:
+        last = np.moveaxis(x, self.axis, -1)
+        groups = last.shape[-1] if self.groups == -1 else self.groups
+        if last.shape[-1] % groups:
+            raise ValueError(
+                f"The number of channels must be a multiple of `groups`. Received: {last.shape[-1]} channels, "
+                f"groups={groups}. Change `groups` or `axis`."
+            )
+        y = last.reshape(*last.shape[:-1], groups, last.shape[-1] // groups)
+        difference, variance = centred(y, tuple(a for a in range(1, y.ndim) if a != y.ndim - 2))
+        return np.moveaxis((difference / np.sqrt(variance + self.epsilon)).reshape(last.shape), -1, self.axis)
+
+    def input_shapes(self, size: Size) -> tuple[Shape, ...]:
+        shape = list(shape_with(self.axis, size))
+        shape[self.axis] = size(1, 4) if self.groups == -1 else self.groups * size(1, 2)
+        return (tuple(shape),)
+
+
+@layer
+class RMSNormalization(Layer):
+    """y = x / √(mean(x²) + ε) · scale, the mean of each sample over `axis`, along which `scale` lies.
+
+    Shapes  x (batch, …)   scale: the sizes of `axis`   →   y as x
+    Keras   RMSNormalization
+    Source  Zhang & Sennrich 2019, eq. 4 (ε: keras.io)
+    """
+
+    axis: AxisOrAxes = -1
+    epsilon: Epsilon = 1e-6
+
+    def weight_shapes(self, *inputs: Shape) -> dict[str, Shape]:
+        return {"scale": tuple(inputs[0][a] for a in many(self.axis))}
+
+    def _normalized(self, x: Array) -> Array:
+        return x / np.sqrt((x * x).mean(axis=many(self.axis), keepdims=True) + self.epsilon)
+
+    def forward(self, weights: Weights, *inputs: Array) -> Array:
+        return self._normalized(inputs[0]) * spread(weights["scale"], self.axis, inputs[0].ndim)
+
+    def input_shapes(self, size: Size) -> tuple[Shape, ...]:
+        return (shape_with(self.axis, size),)
+
+    def responses(self, weights: Weights, name: str, *inputs: Array) -> Response:
+        (x,) = inputs
+        last = [a % x.ndim for a in many(self.axis)] == [x.ndim - 1]
+        return channel_response(self._normalized(x)) if last else None
+
+
+@layer
+class UnitNormalization(Layer):
+    """y = x / max(|x|, 1e-12), the Euclidean norm of each sample over `axis`.
+
+    Shapes  x (batch, …)   →   y as x
+    Keras   UnitNormalization
+    Source  keras.io/api/layers/normalization_layers/unit_normalization
+    """
+
+    axis: AxisOrAxes = -1
+
+    def forward(self, weights: Weights, *inputs: Array) -> Array:
+        return unit(inputs[0], self.axis, 1e-12)
+
+    def input_shapes(self, size: Size) -> tuple[Shape, ...]:
+        return (shape_with(self.axis, size),)

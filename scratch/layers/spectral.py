@@ -1,0 +1,106 @@
+"""Spectral normalization: a wrapper that divides a layer's kernel by its largest singular value."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Annotated, Any
+
+from scratch.domain import AtLeast, Domain, Shape
+from scratch.layers.base import Array, Layer, Size, Weights
+from scratch.layers.normalization import unit
+from scratch.model import weights_of
+from scratch.registry import layer
+
+
+@layer
+class SpectralNormalization(Layer):
+    """In training y = layer(x) with the kernel W / σ, and W becomes W / σ; in inference y = layer(x) with W as it is
+    σ = v · W · uᵀ after `power_iterations` times v = u · Wᵀ / |u · Wᵀ|, u = v · W / |v · W|
+
+    W is (…, n) made a matrix; u and v are constant under differentiation (`held`), σ is not:
+    ∂L/∂W = (G - (G : W / σ) · vᵀ · u) / σ with G the gradient of the normalized kernel. A kernel of zeros stays.
+    Shapes  those of `layer`; vector_u (1, n)
+    Keras   SpectralNormalization
+    Source  Miyato et al. 2018, algorithm 1, eq. 8, 11, 12
+    """
+
+    layer: Layer
+    power_iterations: Annotated[int, AtLeast(1, small=(1, 2))] = 1
+
+    @property
+    def state(self) -> tuple[str, ...]:
+        return ("vector_u", *(f"layer/{name}" for name in self.layer.state))
+
+    @cached_property
+    def kernel(self) -> str:
+        """Name of the weight that is normalized. Raises: ValueError for a layer without kernel or embeddings."""
+        names = self.layer.weight_shapes(*self.layer.input_shapes(lambda low, high: low))
+        for name in ("kernel", "embeddings"):
+            if name in names:
+                return name
+        raise ValueError(
+            "`layer` of a SpectralNormalization must have a weight `kernel` or `embeddings`. Received: "
+            f"{type(self.layer).__name__} with {', '.join(names) or 'no weights'}. Wrap a layer that has one."
+        )
+
+    def check(self) -> None:
+        assert self.kernel
+
+    def weight_shapes(self, *inputs: Shape) -> dict[str, Shape]:
+        # Keras lists the kernel among the wrapper's own variables, in front.
+        own = self.layer.weight_shapes(*inputs)
+        first: dict[str, Shape] = {f"layer/{self.kernel}": own[self.kernel], "vector_u": (1, own[self.kernel][-1])}
+        return first | {f"layer/{name}": shape for name, shape in own.items()}
+
+    def held(self, weights: Weights, *inputs: Array, training: bool = False) -> dict[str, Array]:
+        """u and v after the power iterations, from real parts: they do not move when a weight is nudged."""
+        if not training:
+            return {}
+        kernel, u = weights[f"layer/{self.kernel}"].real, weights["vector_u"].real
+        matrix = kernel.reshape(-1, kernel.shape[-1])
+        v = u @ matrix.T
+        for _ in range(self.power_iterations if kernel.any() else 0):
+            v = unit(u @ matrix.T, (0, 1), 1e-7)
+            u = unit(v @ matrix, (0, 1), 1e-7)
+        return {"u": u, "v": v}
+
+    def _normalized(self, weights: Weights, fixed: Mapping[str, Array]) -> Array:
+        kernel = weights[f"layer/{self.kernel}"]
+        if not kernel.real.any():
+            return kernel
+        return kernel / (fixed["v"] @ kernel.reshape(-1, kernel.shape[-1]) @ fixed["u"].T)[0, 0]
+
+    def forward(
+        self, weights: Weights, *inputs: Array, training: bool = False, held: Mapping[str, Array] | None = None
+    ) -> Any:
+        own = weights_of(weights, "layer")
+        if training:
+            fixed = held or self.held(weights, *inputs, training=True)
+            own[self.kernel] = self._normalized(weights, fixed)
+        context = {"training": training} if "training" in self.layer.accepts else {}
+        return self.layer.forward(own, *inputs, **context)
+
+    def updates(self, weights: Weights, *inputs: Array, **call: Any) -> dict[str, Array]:
+        if not call.get("training", True):
+            return {}
+        fixed = self.held(weights, *inputs, training=True)
+        return {"vector_u": fixed["u"], f"layer/{self.kernel}": self._normalized(weights, fixed)}
+
+    def compute_mask(self, *inputs: Array, mask: Any = None) -> None:
+        return None
+
+    def input_shapes(self, size: Size) -> tuple[Shape, ...]:
+        return self.layer.input_shapes(size)
+
+    def input_domains(self) -> tuple[Domain, ...]:
+        return self.layer.input_domains()
+
+    @classmethod
+    def examples(cls) -> tuple[SpectralNormalization, ...]:
+        """Small legal specifications: a matrix, a convolution, a table."""
+        from scratch.layers.convolution import Conv2D
+        from scratch.layers.core import Dense
+        from scratch.layers.embedding import Embedding
+
+        return cls(Dense(2)), cls(Dense(3, "tanh"), 2), cls(Conv2D(2, (2, 2))), cls(Embedding(3, 2))

@@ -1,0 +1,109 @@
+"""Crossentropies in which what is nearly right weighs less: the factor (1 - p)^gamma of Lin et al. 2018."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import numpy as np
+
+from scratch.activations.axes import Axis
+from scratch.activations.normalizing import softmax
+from scratch.activations.smooth import sigmoid
+from scratch.domain import AtLeast, Between, Binary, Distribution, Domain, OneHot, Probability, Real, Shape, Size
+from scratch.losses.base import EPSILON, Array, aligned, clip, shape_with
+from scratch.losses.probabilistic import AlongAxis, ClassAxis, Smoothing, binary_entropy
+from scratch.registry import loss
+
+Gamma = Annotated[float, AtLeast(0.0, small=(0.0, 3.0))]
+
+
+@dataclass(frozen=True)
+class Numbers(Domain):
+    """A tuple of numbers of at least `low`, one or more of them."""
+
+    low: float = 0.0
+    examples: tuple[tuple[float, ...], ...] = ((0.25, 0.75), (0.5, 0.125, 1.0))
+
+    @property
+    def rule(self) -> str:
+        return f"must be a tuple of numbers, each at least {self.low}"
+
+    def holds(self, value: Any) -> bool:
+        return isinstance(value, (tuple, list)) and len(value) > 0 and all(AtLeast(self.low).holds(v) for v in value)
+
+    def normalise(self, value: Any) -> tuple[float, ...]:
+        return tuple(value)
+
+
+@loss
+class BinaryFocalCrossentropy(AlongAxis):
+    """mean over `axis` of (1 - p_t)^gamma · crossentropy(t, p), p_t = t·p + (1-t)·(1-p), t smoothed as in
+    BinaryCrossentropy; balanced, times t·alpha + (1-t)·(1-alpha). From logits z: p = sigmoid(z).
+
+    Shapes  y_true, y_pred (batch, …, n)   →   (batch, …)
+    Keras   BinaryFocalCrossentropy; p is kept in [ε, 1-ε] in the crossentropy of probabilities only
+    Source  Lin et al. 2018, equations 2 to 5; keras.io/api/losses/probabilistic_losses
+    """
+
+    apply_class_balancing: bool = False
+    alpha: Annotated[float, Between(0.0, 1.0)] = 0.25
+    gamma: Gamma = 2.0
+    from_logits: bool = False
+    label_smoothing: Smoothing = 0.0
+    axis: Axis = -1
+
+    @property
+    def shortcut(self) -> str | None:
+        # told that they are logits, Keras takes the sigmoid of the probabilities all the same
+        return None if self.from_logits else "sigmoid"
+
+    def per_sample(self, y_true: Array, y_pred: Array) -> Array:
+        t, p = aligned(y_true, y_pred)
+        t = t * (1 - self.label_smoothing) + self.label_smoothing / 2
+        values = binary_entropy(t, p, self.from_logits)
+        if self.from_logits:
+            p = sigmoid(p)
+        values = values * (1 - (t * p + (1 - t) * (1 - p))) ** self.gamma
+        if self.apply_class_balancing:
+            values = values * (t * self.alpha + (1 - t) * (1 - self.alpha))
+        return values.mean(axis=self.axis)
+
+    def domains(self) -> tuple[Domain, Domain]:
+        return Binary(), Real() if self.from_logits else Probability()
+
+
+@loss
+class CategoricalFocalCrossentropy(AlongAxis):
+    """Σ over `axis` of -alpha · (1 - p)^gamma · t·log(p), alpha being one for all classes or one for each, t smoothed
+    as in CategoricalCrossentropy, p divided by its sum and kept in [ε, 1-ε]. From logits z: p = softmax(z).
+
+    Shapes  y_true, y_pred (batch, …, n)   →   (batch, …)
+    Keras   CategoricalFocalCrossentropy; ε is keras.config.epsilon()
+    Source  Lin et al. 2018, equation 5; keras.io/api/losses/probabilistic_losses
+    """
+
+    alpha: Annotated[float, AtLeast(0.0, small=(0.0, 1.0))] | Annotated[tuple, Numbers()] = 0.25
+    gamma: Gamma = 2.0
+    from_logits: bool = False
+    label_smoothing: Smoothing = 0.0
+    axis: ClassAxis = -1
+
+    def per_sample(self, y_true: Array, y_pred: Array) -> Array:
+        t, p = aligned(y_true, y_pred)
+        t = t * (1 - self.label_smoothing) + self.label_smoothing / p.shape[self.axis]
+        if self.from_logits:
+            p = softmax(p, axis=self.axis)
+        p = clip(p / p.sum(axis=self.axis, keepdims=True), EPSILON, 1 - EPSILON)
+        values = -((1 - p) ** self.gamma) * t * np.log(p)
+        alpha = np.asarray(self.alpha, p.real.dtype)
+        return (np.moveaxis(values, self.axis, -1) * alpha).sum(axis=-1)
+
+    def shapes(self, size: Size) -> tuple[Shape, Shape]:
+        sizes = list(shape_with(size, self.axis, smallest=2))
+        if isinstance(self.alpha, tuple):
+            sizes[self.axis] = len(self.alpha)
+        return tuple(sizes), tuple(sizes)
+
+    def domains(self) -> tuple[Domain, Domain]:
+        return OneHot(), Real() if self.from_logits else Distribution()

@@ -1,0 +1,196 @@
+"""Optimizers around optimizers: dynamic loss scaling, and one optimizer for each part of a model."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Annotated, Any
+
+import numpy as np
+
+from scratch.domain import Above, AtLeast, Domain
+from scratch.optimizers.base import Array, Optimizer, State, Weights, only, with_gradient
+from scratch.optimizers.sgd import SGD
+from scratch.registry import optimizer
+
+
+@optimizer
+class LossScaleOptimizer(Optimizer):
+    """Gradients of scale·loss: all finite → divided by scale they go to the inner optimizer, and after
+    dynamic_growth_steps such steps the scale doubles; any other → scale/2, and nothing else happens.
+
+    Keras   LossScaleOptimizer (the inner optimizer's own loss_scale_factor is ignored)
+    Source  keras.io/api/optimizers/loss_scale_optimizer; Micikevicius et al. 2018, section 3.2
+    """
+
+    inner_optimizer: Optimizer = field(default_factory=SGD)
+    initial_scale: Annotated[float, Above(0.0, small=(1.0, 1024.0))] = 2.0**15
+    dynamic_growth_steps: Annotated[int, AtLeast(1, small=(1, 3))] = 2000
+
+    def check(self) -> None:
+        """Shared arguments belong to the inner optimizer."""
+        only(self, ())
+        if isinstance(self.inner_optimizer, LossScaleOptimizer):
+            raise ValueError("LossScaleOptimizer may not wrap another. Received: a LossScaleOptimizer inside. Unwrap it.")
+
+    @property
+    def inner(self) -> Optimizer:
+        """The inner optimizer without a loss scale of its own."""
+        return replace(self.inner_optimizer, loss_scale_factor=None)
+
+    def loss_scale(self, state: State) -> float:
+        return state.shared["dynamic_scale"]
+
+    def rate(self, iterations: int) -> float:
+        return self.inner.rate(iterations)
+
+    def init(self, weights: Weights, *, paths: Mapping[str, str] | None = None) -> State:
+        state = self.inner.init(weights, paths=paths)
+        own = {"dynamic_scale": float(self.initial_scale), "step_counter": 0}
+        return replace(state, shared={**state.shared, **own})
+
+    def step(
+        self,
+        weights: Weights,
+        gradients: Mapping[str, Array | None],
+        state: State,
+        *,
+        constraints: Mapping[str, Callable[[Array], Array]] | None = None,
+        excluded_from_weight_decay: Collection[str] = (),
+        paths: Mapping[str, str] | None = None,
+    ) -> tuple[dict[str, Array], State]:
+        present, scale, count = with_gradient(gradients, weights), self.loss_scale(state), state.shared["step_counter"] + 1
+        if not all(np.isfinite(gradient).all() for gradient in present.values()):
+            halved = {**state.shared, "dynamic_scale": scale * 0.5, "step_counter": 0}
+            return dict(weights), replace(state, shared=halved)
+        new, after = self.inner.step(
+            weights,
+            {name: gradient / scale for name, gradient in present.items()},
+            state,
+            constraints=constraints,
+            excluded_from_weight_decay=excluded_from_weight_decay,
+            paths=paths,
+        )
+        grown = count == self.dynamic_growth_steps
+        own = {"dynamic_scale": scale * 2.0 if grown else scale, "step_counter": 0 if grown else count}
+        return new, replace(after, shared={**after.shared, **own})
+
+    def finalize(self, weights: Weights, state: State, *, paths: Mapping[str, str] | None = None) -> dict[str, Array]:
+        return self.inner.finalize(weights, state, paths=paths)
+
+
+@dataclass(frozen=True)
+class Routes(Domain):
+    """A mapping, or pairs, of a path or regular expression and an optimizer."""
+
+    @property
+    def rule(self) -> str:
+        return "must map paths or regular expressions to optimizers"
+
+    def holds(self, value: Any) -> bool:
+        pairs = list(value.items()) if isinstance(value, Mapping) else value
+        if not isinstance(pairs, Sequence) or isinstance(pairs, str):
+            return False
+        if not all(isinstance(p, Sequence) and len(p) == 2 and isinstance(p[0], str) for p in pairs):
+            return False
+        return len({p[0] for p in pairs}) == len(pairs) and all(isinstance(p[1], Optimizer) for p in pairs)
+
+    def normalise(self, value: Any) -> tuple[tuple[str, Optimizer], ...]:
+        return tuple((p[0], p[1]) for p in (value.items() if isinstance(value, Mapping) else value))
+
+
+@optimizer
+class MultiOptimizer(Optimizer):
+    """Each weight goes to the optimizer whose pattern is its path, or else matches all of it, or to the default.
+
+    One optimizer object under several patterns is one optimizer: its weights share a global norm.
+    Keras   MultiOptimizer of an OptimizerMap (default_optimizer, optimizer_map); loss_scale_factor is that of all
+    Source  keras.io/api/optimizers/multi_optimizer
+    """
+
+    default_optimizer: Optimizer = field(default_factory=SGD)
+    optimizer_map: Annotated[tuple, Routes()] = ()
+
+    def check(self) -> None:
+        """Shared arguments belong to the optimizers inside, which may be no wrappers."""
+        only(self, ("loss_scale_factor",))
+        for inner in self.optimizers:
+            if isinstance(inner, (LossScaleOptimizer, MultiOptimizer)):
+                raise ValueError(
+                    f"MultiOptimizer may not hold a wrapper. Received: {type(inner).__name__}. Wrap MultiOptimizer instead."
+                )
+
+    @property
+    def optimizers(self) -> tuple[Optimizer, ...]:
+        """The optimizers inside, each object once, the default last unless it is in the map."""
+        found: list[Optimizer] = []
+        for inner in (*(inner for _, inner in self.optimizer_map), self.default_optimizer):
+            if all(inner is not other for other in found):
+                found.append(inner)
+        return tuple(found)
+
+    def optimizer_of(self, path: str) -> int:
+        """The place in `optimizers` of the one for this path. Raises: ValueError if several patterns match."""
+        exact = [inner for pattern, inner in self.optimizer_map if pattern == path]
+        matches = exact or [inner for pattern, inner in self.optimizer_map if re.fullmatch(pattern, path)]
+        if len(matches) > 1:
+            raise ValueError(f"One pattern may match a path. Received: {len(matches)} for {path!r}. Narrow the patterns.")
+        chosen = matches[0] if matches else self.default_optimizer
+        return next(i for i, inner in enumerate(self.optimizers) if inner is chosen)
+
+    def _parts(self, names: Collection[str], paths: Mapping[str, str] | None) -> dict[int, list[str]]:
+        parts: dict[int, list[str]] = {}
+        for name in names:
+            parts.setdefault(self.optimizer_of((paths or {}).get(name, name)), []).append(name)
+        return dict(sorted(parts.items()))
+
+    def _inner(self, i: int) -> Optimizer:
+        return replace(self.optimizers[i], loss_scale_factor=self.loss_scale_factor)
+
+    def _part_of(self, state: State, i: int, names: Collection[str]) -> State:
+        own = {key.split("/", 1)[1]: value for key, value in state.shared.items() if key.startswith(f"{i}/")}
+        return State(state.iterations, {name: state.slots[name] for name in names}, own)
+
+    def init(self, weights: Weights, *, paths: Mapping[str, str] | None = None) -> State:
+        slots, shared = dict.fromkeys(weights), {}
+        for i, names in self._parts(weights, paths).items():
+            part = self._inner(i).init({name: weights[name] for name in names}, paths=paths)
+            slots.update(part.slots)  # type: ignore[arg-type]
+            shared.update({f"{i}/{key}": value for key, value in part.shared.items()})
+        return State(0, slots, shared)  # type: ignore[arg-type]
+
+    def step(
+        self,
+        weights: Weights,
+        gradients: Mapping[str, Array | None],
+        state: State,
+        *,
+        constraints: Mapping[str, Callable[[Array], Array]] | None = None,
+        excluded_from_weight_decay: Collection[str] = (),
+        paths: Mapping[str, str] | None = None,
+    ) -> tuple[dict[str, Array], State]:
+        present = with_gradient(gradients, weights)
+        new, slots, shared = dict(weights), dict(state.slots), dict(state.shared)
+        for i, names in self._parts(state.slots, paths).items():
+            mine = {name: present[name] for name in names if name in present}
+            if mine:
+                moved, part = self._inner(i).step(
+                    {name: weights[name] for name in names},
+                    mine,
+                    self._part_of(state, i, names),
+                    constraints=constraints,
+                    excluded_from_weight_decay=excluded_from_weight_decay,
+                    paths=paths,
+                )
+                new.update(moved)
+                slots.update(part.slots)
+                shared.update({f"{i}/{key}": value for key, value in part.shared.items()})
+        return new, State(state.iterations + 1, slots, shared)
+
+    def finalize(self, weights: Weights, state: State, *, paths: Mapping[str, str] | None = None) -> dict[str, Array]:
+        new = dict(weights)
+        for i, names in self._parts(state.slots, paths).items():
+            part = {name: weights[name] for name in names}
+            new.update(self._inner(i).finalize(part, self._part_of(state, i, names), paths=paths))
+        return new

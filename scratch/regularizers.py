@@ -1,0 +1,90 @@
+"""Regularizers: what a weight, or an activity, adds to the loss. They follow float32, float64 and complex128."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+import numpy as np
+
+from scratch.domain import AtLeast
+from scratch.registry import regularizer
+
+Array = np.ndarray
+Factor = Annotated[float, AtLeast(0.0, small=(0.0, 1.0))]
+
+#: keras.config.epsilon(): the norm below which a vector is not normalised any further
+EPSILON = 1e-7
+
+
+def absolute(x: Array) -> Array:
+    """|x| by the real part, so that a complex step stays on its side."""
+    return np.where(x.real < 0, -x, x)
+
+
+@dataclass(frozen=True)
+class Regularizer:
+    """Base of the regularizers: a subclass decorated with `@regularizer` gives `__call__`."""
+
+    def __call__(self, x: Array) -> Any:
+        """The penalty, a scalar of x's dtype."""
+        raise TypeError(f"{type(self).__name__} gives no __call__: write its law in scratch/regularizers.py.")
+
+
+@regularizer
+class L1(Regularizer):
+    """l1 · Σ|x|.    Source  keras.io/api/layers/regularizers"""
+
+    l1: Factor = 0.01
+
+    def __call__(self, x: Array) -> Any:
+        return self.l1 * np.sum(absolute(x))
+
+
+@regularizer
+class L2(Regularizer):
+    """l2 · Σx² (no ½).    Source  keras.io/api/layers/regularizers"""
+
+    l2: Factor = 0.01
+
+    def __call__(self, x: Array) -> Any:
+        return self.l2 * np.sum(x * x)
+
+
+@regularizer
+class L1L2(Regularizer):
+    """l1 · Σ|x| + l2 · Σx².    Source  keras.io/api/layers/regularizers"""
+
+    l1: Factor = 0.0
+    l2: Factor = 0.0
+
+    def __call__(self, x: Array) -> Any:
+        return self.l1 * np.sum(absolute(x)) + self.l2 * np.sum(x * x)
+
+
+@regularizer
+class OrthogonalRegularizer(Regularizer):
+    """factor · mean of |uᵢ·uⱼ| over the pairs i < j of rows (or columns) u of x, each divided by its length.
+    One row alone has no pair and no penalty.
+
+    Keras   OrthogonalRegularizer; of the dot product it takes the absolute value; a length below ε counts as ε;
+            one row alone gives 0/0 = NaN there
+    Source  keras.io/api/layers/regularizers
+    """
+
+    factor: Factor = 0.01
+    mode: Literal["rows", "columns"] = "rows"
+
+    def __call__(self, x: Array) -> Any:
+        if x.ndim != 2:
+            raise ValueError(
+                f"OrthogonalRegularizer takes a matrix. Received: an array of shape {x.shape}. "
+                "Regularize a kernel of rank 2."
+            )
+        rows = x if self.mode == "rows" else x.T
+        squares = np.sum(rows * rows, axis=1, keepdims=True)
+        long = squares.real > EPSILON**2
+        unit = rows * np.where(long, 1 / np.sqrt(np.where(long, squares, 1)), 1 / EPSILON).astype(x.dtype)
+        first, second = np.triu_indices(len(rows), 1)
+        total = np.sum(absolute(unit @ unit.T)[first, second])
+        return self.factor * total / max(len(first), 1)

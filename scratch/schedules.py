@@ -1,0 +1,165 @@
+"""Learning-rate schedules: functions of the number of steps taken. Source of each law: its page under
+keras.io/api/optimizers/learning_rate_schedules, and the paper that its docstring names.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from scratch.domain import Above, AtLeast, Between, Domain, is_real
+from scratch.registry import schedule
+
+Rate = Annotated[float, AtLeast(0.0, small=(0.01, 0.5))]
+Steps = Annotated[float, Above(0.0, small=(1, 6))]
+Fraction = Annotated[float, Between(0.0, 1.0, small=(0.0, 0.5))]
+
+
+@dataclass(frozen=True)
+class Numbers(Domain):
+    """A tuple of at least one finite number, strictly increasing if so asked."""
+
+    increasing: bool = False
+    small: tuple[float, float] = (0.0, 8.0)
+
+    @property
+    def rule(self) -> str:
+        return "must be a sequence of finite numbers" + (", each greater than the one before" if self.increasing else "")
+
+    def holds(self, value: Any) -> bool:
+        if not isinstance(value, Sequence) or isinstance(value, str) or not value or not all(map(is_real, value)):
+            return False
+        return not self.increasing or all(a < b for a, b in zip(value, value[1:], strict=False))
+
+    def normalise(self, value: Any) -> tuple[float, ...]:
+        return tuple(value)
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Base of the schedules: a subclass decorated with `@schedule` gives `__call__`."""
+
+    def __call__(self, step: int) -> float:
+        """The learning rate of the step that follows `step` taken ones (gradient-accumulating ones included)."""
+        raise TypeError(f"{type(self).__name__} gives no __call__: write its law in scratch/schedules.py.")
+
+
+@schedule
+class ExponentialDecay(Schedule):
+    """r · d^(s/n);  staircase: s/n rounded down."""
+
+    initial_learning_rate: Rate
+    decay_steps: Steps
+    decay_rate: Annotated[float, AtLeast(0.0, small=(0.1, 1.0))]
+    staircase: bool = False
+
+    def __call__(self, step: int) -> float:
+        periods = step / self.decay_steps
+        return float(self.initial_learning_rate * self.decay_rate ** (math.floor(periods) if self.staircase else periods))
+
+
+@schedule
+class InverseTimeDecay(Schedule):
+    """r / (1 + d·s/n);  staircase: s/n rounded down."""
+
+    initial_learning_rate: Rate
+    decay_steps: Steps
+    decay_rate: Annotated[float, AtLeast(0.0, small=(0.1, 1.0))]
+    staircase: bool = False
+
+    def __call__(self, step: int) -> float:
+        periods = step / self.decay_steps
+        return self.initial_learning_rate / (1 + self.decay_rate * (math.floor(periods) if self.staircase else periods))
+
+
+@schedule
+class PiecewiseConstantDecay(Schedule):
+    """values[i] up to and including step boundaries[i]; the last value after the last boundary."""
+
+    boundaries: Annotated[tuple, Numbers(increasing=True)]
+    values: Annotated[tuple, Numbers()]
+
+    def check(self) -> None:
+        """One value more than boundaries."""
+        if len(self.values) != len(self.boundaries) + 1:
+            raise ValueError(
+                f"`values` must be one more than `boundaries`. Received: {len(self.values)} values and "
+                f"{len(self.boundaries)} boundaries. Add or drop values."
+            )
+
+    def __call__(self, step: int) -> float:
+        return float(self.values[sum(step > boundary for boundary in self.boundaries)])
+
+
+@schedule
+class PolynomialDecay(Schedule):
+    """(r - e)·(1 - min(s, n)/n)^power + e;  cycle: n ← n·ceil(s/n) (n at step 0) in place of the minimum."""
+
+    initial_learning_rate: Rate
+    decay_steps: Steps
+    end_learning_rate: Rate = 0.0001
+    power: Annotated[float, AtLeast(0.0, small=(0.5, 2.0))] = 1.0
+    cycle: bool = False
+
+    def __call__(self, step: int) -> float:
+        steps = self.decay_steps * (max(1, math.ceil(step / self.decay_steps)) if self.cycle else 1)
+        remaining = 1 - min(step, steps) / steps
+        return float((self.initial_learning_rate - self.end_learning_rate) * remaining**self.power + self.end_learning_rate)
+
+
+@schedule
+class CosineDecay(Schedule):
+    """p·((1 - α)·(1 + cos(π·min(s, n)/n))/2 + α), where the peak p is r; with a `warmup_target` the rate first goes
+    in a line from r to that target in `warmup_steps` steps, and the cosine starts there with the target as its peak.
+
+    Keras   CosineDecay (its pseudo-code of the warm-up forgets to add r; its words and its numbers do not)
+    Source  Loshchilov & Hutter 2016, equation 5; Goyal et al. 2017, section 2.2 (gradual warm-up)
+    """
+
+    initial_learning_rate: Rate
+    decay_steps: Steps
+    alpha: Fraction = 0.0
+    warmup_target: Rate | None = None
+    warmup_steps: Annotated[int, AtLeast(0, small=(0, 4))] = 0
+
+    def __call__(self, step: int) -> float:
+        peak, start = self.initial_learning_rate, 0
+        if self.warmup_target is not None:
+            peak, start = self.warmup_target, self.warmup_steps
+            if step < start:
+                return self.initial_learning_rate + (peak - self.initial_learning_rate) * step / start
+        cosine = (1 + math.cos(math.pi * min(step - start, self.decay_steps) / self.decay_steps)) / 2
+        return peak * ((1 - self.alpha) * cosine + self.alpha)
+
+
+@schedule
+class CosineDecayRestarts(Schedule):
+    """r·(α + (m_mulⁱ - α)·(1 + cos(π·f))/2), f being the completed fraction of period i, which lasts n·t_mulⁱ steps:
+    period i falls from m_mulⁱ·r, "the new learning rate", to α·r, "the minimum".
+
+    Keras   CosineDecayRestarts; it computes (1 - α)·m_mulⁱ in place of m_mulⁱ - α, which differs where m_mul ≠ 1 and
+            α ≠ 0, and finds i by a float32 logarithm, which misses some restarts (t_mul=1.2)
+    Source  Loshchilov & Hutter 2016, equation 5, section 4.1 for the shrinking maximum
+    """
+
+    initial_learning_rate: Rate
+    first_decay_steps: Steps
+    t_mul: Annotated[float, AtLeast(1.0, small=(1.0, 3.0))] = 2.0
+    m_mul: Annotated[float, AtLeast(0.0, small=(0.5, 1.5))] = 1.0
+    alpha: Fraction = 0.0
+
+    def __call__(self, step: int) -> float:
+        period, start, length = 0, 0.0, 1.0
+        periods = step / self.first_decay_steps
+        # steps are whole numbers: what is this close to the end of a period has reached it, but for rounding
+        while (periods - start) / length > 1 - 1e-12:
+            period, start, length = period + 1, start + length, length * self.t_mul
+        fraction = max(0.0, (periods - start) / length)
+        peak = self.amplitude(period)
+        return self.initial_learning_rate * (self.alpha + (peak - self.alpha) * (1 + math.cos(math.pi * fraction)) / 2)
+
+    def amplitude(self, period: int) -> float:
+        """What the initial learning rate is multiplied with at the start of a period."""
+        return float(self.m_mul**period)

@@ -1,0 +1,127 @@
+"""Schemes: order of convergence, and whether the stated error covers the true one."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from scratch.differences import Backward, Central, ComplexStep, Forward, Richardson, coefficients, scale_of, taken
+from scratch.noise import measure
+from scratch.slopes import LADDER, slopes
+
+#: analytic functions and their derivatives, by hand
+FUNCTIONS = {
+    "sin": (lambda w: np.sin(2 * w), lambda w: 2 * np.cos(2 * w)),
+    "tanh": (lambda w: np.tanh(w) + w**2, lambda w: 1 / np.cosh(w) ** 2 + 2 * w),
+    "exp": (np.exp, np.exp),
+    "rational": (lambda w: 1 / (1 + w * w), lambda w: -2 * w / (1 + w * w) ** 2),
+    "cubic": (lambda w: w**3 - 2 * w, lambda w: 3 * w**2 - 2),
+}
+SCHEMES = [Forward(), Backward(), Forward(order=3), Central(), Central(order=4), Central(order=6), Richardson(), Richardson(levels=8)]
+NOISE = 2.0**-51
+
+
+def on(function, at):
+    """A line whose losses at the point are all 1, so that one noise fits all entries."""
+    return lambda offsets: function(at + offsets) - function(at).real + 1
+
+
+@pytest.mark.parametrize("scheme", SCHEMES, ids=str)
+def test_stated_error_covers_the_true_one(scheme, record_property):
+    """Counted over 5 functions × 2,000 points; the share is recorded, and at least 99 of 100 must be covered."""
+    at = np.random.default_rng(0).normal(size=2000)
+    covered = []
+    for function, derivative in FUNCTIONS.values():
+        estimate = scheme(on(function, at), at, NOISE)
+        covered.append(np.abs(estimate.value - derivative(at)) <= estimate.error)
+    share = float(np.mean(covered))
+    record_property("covered", f"{int(np.sum(covered))} of {np.size(covered)}")
+    assert share >= 0.98, share
+
+
+@pytest.mark.parametrize(
+    ("scheme", "order"), [(Forward, 1), (Forward, 2), (Backward, 1), (Backward, 3), (Central, 2), (Central, 4), (Central, 6)]
+)
+def test_observed_order(scheme, order):
+    """Halving the step divides the error by 2^order."""
+    at = np.array([0.3, 0.7, -0.4])
+    function, derivative = FUNCTIONS["sin"]
+    step = 2.0**-4
+    errors = [np.abs(scheme(order=order, step=h)(on(function, at), at, NOISE).value - derivative(at)) for h in (step, step / 2)]
+    observed = np.log2(errors[0] / errors[1])
+    assert np.abs(observed - order).max() < 0.2, observed
+
+
+def test_coefficients_are_derived():
+    assert np.round(coefficients((-1, 0, 1)), 12).tolist() == [-0.5, 0.0, 0.5]
+    assert np.round(np.array(coefficients((-2, -1, 0, 1, 2))) * 12, 9).tolist() == [1, -8, 0, 8, -1]
+
+
+def test_richardson_picks_a_step_per_weight():
+    """A weight of 1e-4 and one of 1e4 in one call: each to nine digits of its own slope."""
+    at = np.array([1e-4, 1.0, 1e4])
+    estimate = Richardson()(on(lambda w: np.sin(w / at), at), at, NOISE)
+    truth = np.cos(1.0) / at
+    assert (np.abs(estimate.value - truth) <= 1e-9 * truth).all()
+
+
+@given(st.floats(-1e3, 1e3), st.sampled_from(sorted(FUNCTIONS)))
+def test_complex_step_is_exact_to_rounding(at, name):
+    if name == "exp":
+        at = at / 10
+    function, derivative = FUNCTIONS[name]
+    point = np.array([at])
+    estimate = ComplexStep()(lambda offsets: function(point + offsets), point, 0.0)
+    assert abs(estimate.value[0] - derivative(point)[0]) <= estimate.error[0] + 1e-14 * abs(derivative(point)[0]) + 1e-13 * (name == "cubic")
+
+
+def test_steps_are_those_really_taken():
+    at = np.array([1e4, 1.0, 3e-7])
+    assert ((at + taken(at, np.full(3, 1e-5))) - at == taken(at, np.full(3, 1e-5))).all()
+
+
+@given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=5))
+def test_scale_is_a_power_of_two(values):
+    mantissa, _ = np.frexp(scale_of(np.array(values)))
+    assert (mantissa == 0.5).all()
+
+
+def test_odd_central_order_is_refused():
+    with pytest.raises(ValueError) as caught:
+        Central(order=3)
+    assert str(caught.value) == "`order` of Central must be even. Received: order=3. Pass 2, 4, 6, …."
+
+
+def test_smooth_slopes_cover(record_property):
+    """The adaptive slopes: every one of 10,000 smooth cases is called smooth and covers the truth."""
+    at = np.random.default_rng(1).normal(size=2000)
+    wrong = 0
+    for function, derivative in FUNCTIONS.values():
+        found = slopes(on(function, at), at, NOISE, base=1.0, exponents=LADDER)
+        wrong += int(np.sum(found.smooth & (np.abs(found.value.value - derivative(at)) > found.value.error)))
+        assert found.smooth.mean() > 0.999
+    record_property("uncovered", f"{wrong} of {5 * len(at)}")
+    assert wrong == 0
+
+
+@pytest.mark.parametrize("unit", [2.0**-53, 2.0**-24], ids=["float64", "float32 inside"])
+def test_noise_is_measured(unit):
+    """The noise of a sum of rounded terms is found within a factor of eight, whatever its size."""
+    dtype = np.float64 if unit < 1e-10 else np.float32
+    weights = {"w": np.random.default_rng(2).normal(size=(40,))}
+
+    def directional(direction, steps):
+        return np.array([float(np.sum(np.sin(weights["w"] + t * direction["w"]).astype(dtype).astype(np.float64) ** 2)) for t in steps])
+
+    base = directional({"w": np.zeros(40)}, np.zeros(1))[0]
+    noise = measure(directional, weights, base)
+    assert unit <= noise <= 2**9 * unit, noise / unit
+
+
+def test_a_kink_is_not_taken_for_noise():
+    weights = {"w": np.zeros(3)}
+
+    def directional(direction, steps):
+        return np.array([1 + np.maximum(t * direction["w"], 0).sum() for t in steps])
+
+    assert measure(directional, weights, 1.0) < 1e-14
