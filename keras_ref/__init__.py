@@ -3,22 +3,25 @@
 check_gradients, check_updates   the checks;   mirror, reflect   a scratch model as Keras, and back
 """
 
+from typing import Any
+
 _HOMES = {
     "check_gradients": "checks",
     "check_updates": "checks",
-    "mirror": "mirror",
-    "reflect": "reflect",
+    "GradientMismatch": "verdicts",
     "Report": "verdicts",
     "Verdict": "verdicts",
-    "GradientMismatch": "verdicts",
 }
-__all__ = list(_HOMES)
+_CALLABLE = ("mirror", "reflect")
+__all__ = ["GradientMismatch", "Report", "Verdict", "check_gradients", "check_updates", "mirror", "reflect"]
 
 
-def __getattr__(name: str) -> object:
+def __getattr__(name: str) -> Any:
     """Import lazily, so that the plugin and the command line start without TensorFlow."""
-    if name not in _HOMES:
-        raise AttributeError(f"module 'keras_ref' has no attribute {name!r}")
     from importlib import import_module
 
+    if name in _CALLABLE:
+        return import_module(f"keras_ref.{name}")
+    if name not in _HOMES:
+        raise AttributeError(f"module 'keras_ref' has no attribute {name!r}")
     return getattr(import_module(f"keras_ref.{_HOMES[name]}"), name)

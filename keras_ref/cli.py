@@ -215,11 +215,10 @@ def main() -> None:
     except (KeyboardInterrupt, typer.Abort):
         _fail("Interrupted; the model is what it was.")
     except Exception as error:
-        import click
-
-        if isinstance(error, click.ClickException):
-            _fail(f"{error.format_message()} See gradtwin --help.")
-        raise
+        # the command line's own complaints (an unknown command, a missing argument) know how to say themselves
+        if not hasattr(error, "format_message"):
+            raise
+        _fail(f"{error.format_message()} See gradtwin --help.")
 
 
 def _fail(sentence: str) -> None:

@@ -10,7 +10,10 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_ref import mirrors, weights as weights_module
+from keras_ref import mirrors
+from keras_ref import weights as weights_module
+from keras_ref._callable import make_callable
+from keras_ref.retype import DTYPE, policy_of
 from scratch.losses.base import Loss
 from scratch.model import Model, Tensor
 
@@ -75,7 +78,7 @@ def mirror(model: Model, weights: Mapping[str, np.ndarray] | None = None, *, dty
 
 
 def _layer(model: Model, name: str, dtype: str) -> keras.layers.Layer:
-    layer = mirrored(model.layers[name], name=name, dtype=dtype)
+    layer = mirrored(model.layers[name], name=name, dtype=policy_of(model.layers[name]) if dtype == DTYPE else dtype)
     for part, regularizer in weights_module.parts(model.regularizers, name):
         setattr(layer, f"{part}_regularizer", mirrored(regularizer))
     for part, constraint in weights_module.parts(model.constraints, name):
@@ -100,3 +103,6 @@ def _grouped(layer: keras.layers.Layer, inputs: list[Any]) -> list[Any]:
 def mirrored_loss(loss: Loss, *, dtype: str = "float64") -> Any:
     """The Keras loss of a scratch loss, computing in `dtype`."""
     return mirrored(loss, dtype=dtype)
+
+
+make_callable(__name__, mirror)

@@ -56,6 +56,7 @@ class TwinOracle:
     base: float
     noise: float
     name: str = "twin"
+    specifications: tuple[Any, ...] = ()
 
     @classmethod
     def at(cls, make: Callable[[Mapping[str, Array]], Nudges], names: Mapping[str, str], values: Mapping[str, Array], *, seed: int = 0) -> TwinOracle:

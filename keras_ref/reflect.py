@@ -10,6 +10,7 @@ import keras
 import numpy as np
 
 from keras_ref import mirrors
+from keras_ref._callable import make_callable
 from keras_ref.weights import paired
 from scratch import registry
 from scratch.model import Call, Model, Tensor
@@ -191,3 +192,6 @@ def _arguments(node: Any, names: Mapping[int, str]) -> tuple[tuple[str, ...], di
             lambda leaf: Tensor(names[id(leaf)]) if isinstance(leaf, keras.KerasTensor) else leaf, value
         )
     return tuple(positional), keywords
+
+
+make_callable(__name__, reflect)

@@ -18,6 +18,18 @@ import tensorflow as tf
 DTYPE = "float64"
 
 
+#: layers whose TensorFlow kernels do not exist in float64 on a CPU (AvgPool3D, MaxPool3D): they go on computing in
+#: float32, whose noise is then measured in the loss, widens the steps and is said in the report
+FLOAT32_ONLY = frozenset(
+    f"{kind}Pooling3D" for kind in ("Max", "Average", "AdaptiveMax", "AdaptiveAverage")
+)
+
+
+def policy_of(layer: Any) -> str:
+    """The dtype that a layer computes in during a check, given as a Keras layer or as a specification."""
+    return "float32" if type(layer).__name__ in FLOAT32_ONLY else DTYPE
+
+
 def is_float(dtype: Any) -> bool:
     """Whether a dtype, given by name or as TensorFlow's, is a floating one."""
     return tf.as_dtype(dtype).is_floating
@@ -61,12 +73,17 @@ class _Swap:
 
     def __init__(self) -> None:
         self.undo: list[tuple[dict[str, Any], str, Any, bool]] = []
+        self.kept: list[tuple[dict[str, Any], dict[str, Any]]] = []
 
     def set(self, owner: Any, name: str, value: Any) -> None:
         """Put `value` into the owner's own dictionary, past any tracking, and remember what was there."""
         table = vars(owner)
         self.undo.append((table, name, table.get(name), name in table))
         table[name] = value
+
+    def keep(self, owner: Any) -> None:
+        """Remember all of the owner's attributes: those that are replaced or added later go back too."""
+        self.kept.append((vars(owner), dict(vars(owner))))
 
     def back(self) -> None:
         """Put everything back."""
@@ -75,7 +92,11 @@ class _Swap:
                 table[name] = value
             else:
                 table.pop(name, None)
+        for table, copy in reversed(self.kept):
+            table.clear()
+            table.update(copy)
         self.undo.clear()
+        self.kept.clear()
 
 
 def _copy(value: Any, dtype: Any) -> tf.Variable:
@@ -143,12 +164,13 @@ def in_float64(*things: Any) -> Iterator[None]:
                 if isinstance(getattr(optimizer, "_learning_rate", None), keras.optimizers.schedules.LearningRateSchedule):
                     _retype_attributes(swap, optimizer._learning_rate)
             if isinstance(thing, keras.Model):
-                # compile() and make_train_function() set attributes; whatever they leave behind goes with the scope
-                for name in (*traced, "loss", "optimizer", "_compile_loss", "_compile_metrics", "compiled"):
+                # what compile(), fit() and their like leave behind goes with the scope
+                swap.keep(thing)
+                for name in traced:
                     if name in vars(thing):
-                        swap.set(thing, name, None if name in traced else vars(thing)[name])
+                        vars(thing)[name] = None
             for layer in layers:
-                swap.set(layer, "_dtype_policy", keras.DTypePolicy(DTYPE))
+                swap.set(layer, "_dtype_policy", keras.DTypePolicy(policy_of(layer)))
                 _retype_attributes(swap, layer)
                 for tensor in tf.nest.flatten(vars(layer).get("_inputs") or []):
                     if isinstance(tensor, keras.KerasTensor) and is_float(tensor.dtype):

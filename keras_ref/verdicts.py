@@ -18,6 +18,7 @@ ORDER = (
     "kink",
     "disconnected",
     "surrogate",
+    "departure",
     "match",
 )
 #: verdicts that fail a check

@@ -39,12 +39,17 @@ def every(
     if executor is not None:
         left = _collect(function, blocks, left, executor, results, done)
     if len(left) > 1 and cores() > 1:
-        with ThreadPoolExecutor(cores(), thread_name_prefix="nudges") as threads:
-            left = _collect(function, blocks, left, threads, results, done)
+        left = _collect(function, blocks, left, _threads(os.getpid()), results, done)
     for i in left:
         results[i] = alone(function, *blocks[i])
         done(i)
     return results
+
+
+@cache
+def _threads(process: int) -> Executor:
+    """A thread for each core, for the life of this process (a fork has none of its parent's threads)."""
+    return ThreadPoolExecutor(cores(), thread_name_prefix="nudges")
 
 
 def _collect(

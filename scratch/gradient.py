@@ -20,8 +20,8 @@ from scratch.objective import Objective
 from scratch.point import INPUT, Point
 
 Progress = Callable[[str, int, int], None]
-#: nudges below which nothing is gained by handing them to others
-FEW = 64
+#: entries of tensors (one nudge touches at most as many as the model has) that make a block worth handing to others
+WORTHWHILE = 2**20
 
 
 class Nudges:
@@ -80,11 +80,11 @@ class Nudges:
         return results.reshape(offsets.shape)
 
     def _scattered(self, name: str, entries: Array, offsets: Array) -> Array:
-        job = Job(self.point, name, self.plain)
-        total, finished = len(entries), [0]
-        if total <= FEW and self.executor is None:
+        job, total, finished = Job(self.point, name, self.plain), len(entries), [0]
+        share = total * self.point.size // WORTHWHILE
+        count = max(1, min(share, total, SHARES * workers(self.executor)))
+        if self.executor is None and count == 1:
             return alone(job, entries, offsets)
-        count = min(max(1, total // FEW), SHARES * workers(self.executor))
         edges = [total * i // count for i in range(count + 1)]
         blocks = [(entries[a:b], offsets[a:b]) for a, b in zip(edges, edges[1:], strict=False)]
 

@@ -13,6 +13,8 @@ Every step below computes what the plain loop would compute, from what is alread
 
 from __future__ import annotations
 
+import math
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -24,8 +26,8 @@ from scratch.model import Call
 from scratch.point import INPUT, Copies, Point, Term, activation_of, nudged, own_copy
 from scratch.shifts import shift_of
 
-#: entries of the largest array of a block: with its fellows it stays in a core's own cache
-BLOCK = 2**17
+#: entries of the largest array of a block: large enough that NumPy calls cost nothing, small enough for the cache
+BLOCK = 2**18
 #: a last axis shorter than this makes loops over it slow
 SHORT = 32
 
@@ -91,7 +93,7 @@ class Walk:
     def __init__(self, point: Point, name: str) -> None:
         self.point, self.name = point, name
         self.calls, self.tensors = point.model.calls, point.run.tensors
-        self.buffers: dict[Any, Array] = {}
+        self.targets: dict[Any, Array] = {}
         self.plan: dict[int, tuple[Step, int]] = {}
 
     def losses(self, entries: Array, offsets: Array) -> Array:
@@ -197,7 +199,7 @@ class Walk:
         assert isinstance(given, Channel) and matrix is not None
         change = given.values - point.channels(call.inputs[0])[given.channel]
         activation = activation_of(point.model.layers[call.layer])
-        shift = shift_of(activation, float(np.abs(change).max()) * float(np.abs(matrix).max()))
+        shift = shift_of(activation, float(np.abs(change).max()) * point.largest(call))
         ones, places = (1,) * (base.ndim - 1), base.shape[:-1]
         # NumPy's inner loops are as long as the last axis in memory: a short one goes first
         first = base.shape[-1] < min(SHORT, base[..., 0].size)
@@ -207,7 +209,7 @@ class Walk:
         else:
             rows = matrix[given.channel].reshape(state.count, *ones, -1)
             shape, factor = (state.count, *base.shape), change[..., None]
-        d, spare = (self._buffer((output, i), shape, np.result_type(factor, rows)) for i in range(2))
+        d, spare = (buffer((output, i), shape, np.result_type(factor, rows)) for i in range(2))
         np.multiply(factor, rows, out=d)
         view = np.moveaxis(d, 0, -1) if first else d
         if shift is not None:
@@ -275,12 +277,11 @@ class Walk:
         return np.array([term.function(term.target, p, sample_weight=term.share, mask=m)[()] - term.loss for p, m in pairs])
 
     def _target(self, i: int, term: Term, count: int, flipped: bool) -> Array:
-        target = self.buffers.get(("target", i))
-        if target is None or len(target) != count * len(term.target):
-            target = self.buffers["target", i] = Copies(count)(term.target)
-            if flipped and target.ndim == 2:
-                target = self.buffers["target", i] = np.asfortranarray(target)
-        return target
+        key = (i, count, flipped)
+        if key not in self.targets:
+            target = Copies(count)(term.target)
+            self.targets = {key: np.asfortranarray(target) if flipped and target.ndim == 2 else target}
+        return self.targets[key]
 
     def _activity(self, state: State) -> Any:
         total: Any = 0.0
@@ -311,12 +312,18 @@ class Walk:
     def _stacked(x: Array, state: State) -> Array:
         return x.reshape(state.count, len(x) // state.count, *x.shape[1:])
 
-    def _buffer(self, key: Any, shape: tuple[int, ...], dtype: Any) -> Array:
-        """Memory that the next block uses again; a call's own, since its blocks come one after the other."""
-        found = self.buffers.get(key)
-        if found is None or found.shape != shape or found.dtype != dtype:
-            found = self.buffers[key] = np.empty(shape, dtype)
-        return found
+_OWN = threading.local()
+
+
+def buffer(key: Any, shape: tuple[int, ...], dtype: Any) -> Array:
+    """Memory that this thread's next block uses again. A call's own: its blocks come one after the other."""
+    known = _OWN.__dict__.setdefault("buffers", {})
+    size = math.prod(shape) * np.dtype(dtype).itemsize
+    if key not in known or known[key].nbytes < size:
+        while len(known) > 8:
+            known.pop(next(iter(known)))
+        known[key] = np.empty(size, np.uint8)
+    return known[key][:size].view(dtype).reshape(shape)
 
 
 def _merge(x: Array) -> Array:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from scratch import registry
+from scratch.claims import linear, mixing_of, responses_of
 from scratch.layers.base import Array, Layer, Weights
 from scratch.losses.base import Loss
 from scratch.model import Call, Run, Tensor, _keywords, _masks, _tuple, weights_of
@@ -182,6 +183,11 @@ class Point:
         return not carried and bool(np.isfinite(self.base))
 
     @cached_property
+    def size(self) -> int:
+        """The number of entries of all tensors."""
+        return sum(np.size(tensor) for tensor in self.run.tensors.values())
+
+    @cached_property
     def masked(self) -> bool:
         """Whether there are masks at all."""
         return any(mask is not None for mask in self.run.masks.values())
@@ -233,28 +239,35 @@ class Point:
         key = (call.outputs, name)
         if key not in self._responses:
             layer, output = self.model.layers[call.layer], self.run.tensors[call.outputs[0]]
-            own = self.weights_of(call)
-            fits = self.weights[name].size * output.size * 8 <= FEATURES * max(output.shape[-1], 1) ** 2 if output.ndim else False
-            known = None
-            if fits and len(call.outputs) == 1 and self.bare(call):
-                known = layer.responses(own, name.removeprefix(call.layer + "/"), self.run.tensors[call.inputs[0]])
-            self._responses[key] = known
+            fits = output.ndim > 1 and self.weights[name].size * output.size * 8 <= FEATURES * output.shape[-1] ** 2
+            usable = fits and len(call.outputs) == 1 and self.bare(call)
+            arguments = self.weights_of(call), name.removeprefix(call.layer + "/"), self.run.tensors[call.inputs[0]]
+            self._responses[key] = responses_of(layer, *arguments) if usable else None
         return self._responses[key]
 
     def mixing(self, call: Call) -> Array | None:
         """The matrix by which a layer multiplies the last axis of its input, if that is all it does before its activation."""
-        mixing = getattr(self.model.layers[call.layer], "mixing", None)
-        return None if mixing is None or not self.bare(call) else mixing(self.weights_of(call))
+        key = (call.outputs, "mixing")
+        if key not in self._responses:
+            layer, x = self.model.layers[call.layer], self.run.tensors[call.inputs[0]]
+            self._responses[key] = mixing_of(layer, self.weights_of(call), x) if self.bare(call) else None
+        return self._responses[key]
+
+    def largest(self, call: Call) -> float:
+        """The largest entry of the matrix of `mixing`."""
+        key = (call.outputs, "largest")
+        if key not in self._responses:
+            self._responses[key] = float(np.max(np.abs(self.mixing(call)), initial=0))  # type: ignore[arg-type]
+        return self._responses[key]
 
     def before(self, call: Call) -> Array:
         """The output of a call before its activation."""
-        layer, (output, *_) = self.model.layers[call.layer], call.outputs
-        if getattr(layer, "activation", "linear") == "linear":
+        layer, output = self.model.layers[call.layer], call.outputs[0]
+        if linear(layer) is layer:
             return self.run.tensors[output]
         if ("before", output) not in self._arrays:
-            linear = replace(layer, activation="linear")  # type: ignore[type-var]
             inputs = [self.run.tensors[name] for name in call.inputs]
-            self._arrays["before", output] = linear.forward(self.weights_of(call), *inputs)
+            self._arrays["before", output] = linear(layer).forward(self.weights_of(call), *inputs)
         return self._arrays["before", output]
 
     def channels(self, name: str, before: Call | None = None) -> Array:

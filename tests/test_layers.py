@@ -5,9 +5,11 @@ import pytest
 from hypothesis import given, note
 from hypothesis import strategies as st
 
+from keras_ref import departures
 from keras_ref import strategies as gt
 from keras_ref.checks import check_gradients
 from keras_ref.mirror import mirror
+from keras_ref.retype import policy_of
 from scratch import registry
 from scratch.differences import UNIT
 
@@ -49,7 +51,12 @@ def test_forward(name, data):
     note(f"replay: {model.layers} on inputs {model.inputs}")
     built = mirror(model, weights)
     ours, theirs = flat(model.forward(weights, x)), flat(built(x))
-    for mine, keras_value, allowed in zip(ours, theirs, rounding_of(model, weights, x, ours, UNIT), strict=True):
+    layer = next(iter(model.layers.values()))
+    unit = UNIT if policy_of(layer) == "float64" else float(np.finfo(np.float32).eps)
+    if departures.touching([layer]):
+        note("a known departure touches this layer; its own test holds it")
+        return
+    for mine, keras_value, allowed in zip(ours, theirs, rounding_of(model, weights, x, ours, unit), strict=True):
         assert mine.shape == keras_value.shape
         assert (np.abs(mine - keras_value) <= allowed).all(), (mine, keras_value)
 

@@ -1,27 +1,30 @@
-"""L1 and OrthogonalRegularizer keep their factor as a float32 tensor: 0.1 is not 0.1 there, and the second refuses
-float64 weights. A plain number in its place is the same factor in any precision.
+"""Factors in full precision: Keras makes float32 tensors of them (`tf.cast(0.1, "float64")` is 0.10000000149011612),
+and OrthogonalRegularizer refuses float64 weights for that reason.
 """
 
 from __future__ import annotations
 
+from dataclasses import fields
 from typing import Any
 
 import keras
+import numpy as np
 
 from keras_ref.mirrors import mirrors
 
 
-@mirrors("L1")
-def l1(spec: Any, **options: Any) -> Any:
-    """L1 with its factor in full precision."""
-    made = keras.regularizers.L1(**options)
-    made.l1 = float(spec.l1)
+@mirrors("L1", "L2", "L1L2")
+def norms(spec: Any, **options: Any) -> Any:
+    """The regularizer, its factors as numbers of which tf.cast keeps every digit."""
+    made = getattr(keras.regularizers, type(spec).__name__)(**options)
+    for field in fields(spec):
+        setattr(made, field.name, np.float64(getattr(spec, field.name)))
     return made
 
 
 @mirrors("OrthogonalRegularizer")
 def orthogonal(spec: Any, **options: Any) -> Any:
-    """OrthogonalRegularizer with its factor in full precision."""
+    """OrthogonalRegularizer, its factor as a plain number, which multiplies a tensor of any precision."""
     made = keras.regularizers.OrthogonalRegularizer(mode=spec.mode, **options)
     made.factor = float(spec.factor)
     return made

@@ -25,6 +25,17 @@ def both(first: Mask, second: Mask) -> Mask:
     return second if first is None else first if second is None else first & second
 
 
+def masked_softmax(scores: Array, allowed: Mask) -> Array:
+    """Softmax along the last axis over the allowed entries; 0 elsewhere, and everywhere in a row with none."""
+    if allowed is None:
+        return activate("softmax", scores)
+    allowed = np.broadcast_to(allowed, scores.shape)
+    some = allowed.any(axis=-1, keepdims=True)
+    top = np.where(some, np.where(allowed, scores.real, -np.inf).max(axis=-1, keepdims=True), 0.0)
+    exponential = np.where(allowed, np.exp(np.where(allowed, scores - top, 0.0)), 0.0)
+    return (exponential / np.where(some, exponential.sum(axis=-1, keepdims=True), 1.0)).astype(scores.dtype)
+
+
 def attention_dropout(owner: Any, scores: Array, training: bool, draw: Draw) -> Array:
     """The weights of the values after dropout."""
     if not training or owner.dropout == 0:
@@ -56,9 +67,7 @@ class Scored(Layer):
         scores = self.scores(weights, query, key)
         allowed = None if value_mask is None else value_mask[..., None, :].astype(bool)
         allowed = both(allowed, causal(*scores.shape[-2:]) if use_causal_mask else None)
-        if allowed is not None:
-            scores = np.where(allowed, scores, scores - 1e9)
-        shares = attention_dropout(self, activate("softmax", scores), training, draw)
+        shares = attention_dropout(self, masked_softmax(scores, allowed), training, draw)
         y = shares @ value
         if query_mask is not None:
             y = np.where(query_mask[..., None], y, 0.0).astype(y.dtype)
@@ -81,10 +90,10 @@ class Attention(Scored):
     """y = dropout(softmax(scores)) · value, with scores = scale · query · keyᵀ ("dot") or
     concat_score_weight · Σ tanh(scale · (query + key)) over the features ("concat").
 
-    Masked scores (value mask, causal mask) are lowered by 1e9; a masked query gives 0. The returned scores are the
-    shares that weigh the values, dropout included.
+    Masked keys (value mask, causal mask) do not count, a query that may attend to none gives 0, as does a masked query.
+    The returned scores are the shares that weigh the values, dropout included.
     Shapes  query (batch, Tq, n)   value (batch, Tv, m)   key (batch, Tv, n)   scale ()   →   y (batch, Tq, m)
-    Keras   Attention; a key mask is not used, and a row with no key allowed keeps its softmax
+    Keras   Attention; a key mask is not used
     Source  Luong et al. 2015, eq. 7, 8 (dot, concat); keras.io/api/layers/attention_layers/attention
     """
 

@@ -11,7 +11,16 @@ import numpy as np
 
 from scratch.domain import Between, Domain, Positive, Shape, is_real
 from scratch.layers.base import Array, Layer, Size, Weights
-from scratch.layers.normalization import Axis, Epsilon, Response, centred, shape_with, shift_response, spread
+from scratch.layers.normalization import (
+    Axis,
+    Epsilon,
+    Response,
+    centred,
+    channel_response,
+    shape_with,
+    shift_response,
+    spread,
+)
 from scratch.registry import layer
 
 Momentum = Annotated[float, Between(0.0, 1.0)]
@@ -164,6 +173,10 @@ class BatchNormalization(Layer):
         return dict.fromkeys(("moving_variance", "moving_stddev", "renorm_stddev"), Positive())
 
     def responses(self, weights: Weights, name: str, *inputs: Array) -> Response:
-        # Not gamma: what it multiplies depends on training and mask, which are not known here.
+        # Asked for only where neither training nor a mask plays a part.
         (x,) = inputs
-        return shift_response(x) if name == "beta" and self.axis % x.ndim == x.ndim - 1 else None
+        if self.axis % x.ndim != x.ndim - 1 or name not in ("gamma", "beta"):
+            return None
+        if name == "beta":
+            return shift_response(x)
+        return channel_response((x - weights["moving_mean"]) / np.sqrt(weights["moving_variance"] + self.epsilon))

@@ -10,7 +10,7 @@ from typing import Annotated, Any, ClassVar
 import numpy as np
 
 from scratch.domain import AtLeast, Domain, Integers, Shape, is_integer
-from scratch.layers.attention import Mask, attention_dropout, both, causal
+from scratch.layers.attention import Mask, attention_dropout, both, causal, masked_softmax
 from scratch.layers.base import Array, Layer, Size, Weights, activate
 from scratch.layers.regularization import Draw, Rate
 from scratch.registry import layer
@@ -56,17 +56,6 @@ def parted(y: Array, axes: tuple[int, ...], query: Shape) -> Array:
     rank, count = len(query) - 1, len(axes)
     y = y.reshape(*y.shape[: rank - count], *(query[a] for a in axes), *y.shape[-2:])  # type: ignore[arg-type]
     return np.moveaxis(y, range(rank - count, rank), axes)
-
-
-def masked_softmax(scores: Array, allowed: Mask) -> Array:
-    """Softmax along the last axis over the allowed entries; 0 elsewhere, and everywhere in a row with none."""
-    if allowed is None:
-        return activate("softmax", scores)
-    allowed = np.broadcast_to(allowed, scores.shape)
-    some = allowed.any(axis=-1, keepdims=True)
-    top = np.where(some, np.where(allowed, scores.real, -np.inf).max(axis=-1, keepdims=True), 0.0)
-    exponential = np.where(allowed, np.exp(np.where(allowed, scores - top, 0.0)), 0.0)
-    return (exponential / np.where(some, exponential.sum(axis=-1, keepdims=True), 1.0)).astype(scores.dtype)
 
 
 class Projected(Layer):

@@ -59,9 +59,9 @@ class Muon(Optimizer):
     weight_decay: Strength | None = field(default=0.004, kw_only=True)
     exclude_layers: Annotated[tuple, Patterns()] = ()
     exclude_embeddings: bool = True
-    muon_a: Annotated[float, Real(small=(3.0, 4.0))] = 3.4445
-    muon_b: Annotated[float, Real(small=(-5.0, -4.0))] = -4.7750
-    muon_c: Annotated[float, Real(small=(1.5, 2.5))] = 2.0315
+    muon_a: Annotated[float, Real(small=(3.3, 3.45))] = 3.4445
+    muon_b: Annotated[float, Real(small=(-4.8, -4.7))] = -4.7750
+    muon_c: Annotated[float, Real(small=(1.9, 2.03))] = 2.0315
     adam_lr_ratio: Annotated[float, AtLeast(0.0, small=(0.1, 2.0))] = 1
     momentum: Annotated[float, Between(0.0, 1.0, small=(0.0, 0.99))] = 0.95
     ns_steps: Annotated[int, AtLeast(0, small=(1, 5))] = 5

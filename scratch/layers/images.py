@@ -1,0 +1,205 @@
+"""Images: cropping, resizing, stretching of contrast."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, Literal
+
+import numpy as np
+
+from scratch.domain import AtLeast, Domain, Real, Shape, is_real
+from scratch.layers.base import Array, Layer, Size, Weights
+from scratch.layers.patches import DataFormat, channels_last, formatted, restored
+from scratch.registry import layer
+
+Pixels = Annotated[int, AtLeast(1, small=(1, 4))]
+
+
+def triangle(x: Array) -> Array:
+    """1 - |x| inside (-1, 1)."""
+    return np.maximum(1 - np.abs(x), 0.0)
+
+
+def keys(x: Array) -> Array:
+    """The cubic of Keys 1981 with a = -1/2."""
+    x = np.abs(x)
+    near, far = (1.5 * x - 2.5) * x * x + 1, ((-0.5 * x + 2.5) * x - 4) * x + 2
+    return np.where(x <= 1, near, np.where(x < 2, far, 0.0))
+
+
+def lanczos(radius: int) -> Callable[[Array], Array]:
+    """sinc(x) · sinc(x / radius) inside (-radius, radius)."""
+    return lambda x: np.where(np.abs(x) < radius, np.sinc(x) * np.sinc(x / radius), 0.0)
+
+
+KERNELS: dict[str, Callable[[Array], Array]] = {
+    "bilinear": triangle,
+    "bicubic": keys,
+    "lanczos3": lanczos(3),
+    "lanczos5": lanczos(5),
+}
+
+
+def resampling(before: int, after: int, interpolation: str, antialias: bool = False) -> Array:
+    """The matrix (after, before) that resizes one axis: pixel i of the result has its centre at (i + 1/2) · before / after,
+    and weighs the pixels j + 1/2 by a kernel, the weights made to sum to one. `antialias` widens it where pixels get fewer.
+    """
+    ratio = before / after
+    centres = (np.arange(after)[:, None] + 0.5) * ratio
+    if interpolation == "nearest":
+        return (np.arange(before) == np.minimum(np.floor(centres), before - 1)).astype(float)
+    weights = KERNELS[interpolation]((np.arange(before) + 0.5 - centres) / (max(ratio, 1.0) if antialias else 1.0))
+    return weights / weights.sum(axis=1, keepdims=True)
+
+
+def resized(x: Array, height: int, width: int, interpolation: str = "bilinear", antialias: bool = False) -> Array:
+    """Images (…, height, width, channels) in another size."""
+    rows = resampling(x.shape[-3], height, interpolation, antialias).astype(x.real.dtype)
+    columns = resampling(x.shape[-2], width, interpolation, antialias).astype(x.real.dtype)
+    return np.einsum("ij,...jkc,lk->...ilc", rows, x, columns, optimize=True)
+
+
+def cropped(x: Array, height: int, width: int) -> Array:
+    """The largest centred part of (…, height, width, channels) with the proportions of height × width."""
+    rows, columns = x.shape[-3:-1]
+    tall, wide = max(min(rows, columns * height // width), 1), max(min(columns, rows * width // height), 1)
+    top, left = (rows - tall) // 2, (columns - wide) // 2
+    return x[..., top : top + tall, left : left + wide, :]
+
+
+class Image(Layer):
+    """Base of the layers over images (batch, height, width, channels), or channels first, or without the batch."""
+
+    data_format: str
+
+    def changed(self, x: Array) -> Array:
+        """The law, channels last."""
+        raise TypeError(f"{type(self).__name__} gives no changed: write its law in scratch/layers/images.py.")
+
+    def forward(self, weights: Weights, *inputs: Array) -> Array:
+        (x,) = inputs
+        if x.ndim == 3:
+            return self.forward(weights, x[None])[0]
+        return restored(self.changed(channels_last(x, self.data_format)), self.data_format)
+
+    def compute_mask(self, *inputs: Array, mask: Array | None = None) -> None:
+        return None
+
+    def input_shapes(self, size: Size) -> tuple[Shape, ...]:
+        return (formatted(size(1, 2), (size(1, 5), size(1, 5)), size(1, 2), self.data_format),)
+
+
+@layer
+class CenterCrop(Image):
+    """The centred height × width pixels of an image; of one that is smaller in either, the largest centred part of these
+    proportions, resized (bilinear).
+
+    Shapes  x (batch, h, w, channels) or channels first   →   y (batch, height, width, channels)
+    Keras   CenterCrop; of an odd number of pixels to drop, the odd one is dropped at the end
+    Source  keras.io/api/layers/preprocessing_layers/image_preprocessing/center_crop
+    """
+
+    height: Pixels
+    width: Pixels
+    data_format: DataFormat = "channels_last"
+
+    def changed(self, x: Array) -> Array:
+        rows, columns = x.shape[1] - self.height, x.shape[2] - self.width
+        if rows < 0 or columns < 0:
+            return resized(cropped(x, self.height, self.width), self.height, self.width)
+        return x[:, rows // 2 : rows // 2 + self.height, columns // 2 : columns // 2 + self.width]
+
+
+@layer
+class Resizing(Image):
+    """Images resampled to height × width (`resampling`); before that cropped to these proportions, or padded evenly to them
+    with fill_value, if asked.
+
+    Shapes  x (batch, h, w, channels) or channels first   →   y (batch, height, width, channels)
+    Keras   Resizing
+    Source  keras.io/api/layers/preprocessing_layers/image_preprocessing/resizing; Keys 1981 (bicubic)
+    """
+
+    height: Pixels
+    width: Pixels
+    interpolation: Literal["bilinear", "nearest", "bicubic", "lanczos3", "lanczos5"] = "bilinear"
+    crop_to_aspect_ratio: bool = False
+    pad_to_aspect_ratio: bool = False
+    fill_mode: Literal["constant"] = "constant"
+    fill_value: Annotated[float, Real()] = 0.0
+    antialias: bool = False
+    data_format: DataFormat = "channels_last"
+
+    def check(self) -> None:
+        if self.crop_to_aspect_ratio and self.pad_to_aspect_ratio:
+            raise ValueError(
+                "`crop_to_aspect_ratio` and `pad_to_aspect_ratio` must not both be True. Received: True and True. Pass one."
+            )
+
+    def changed(self, x: Array) -> Array:
+        if self.crop_to_aspect_ratio:
+            x = cropped(x, self.height, self.width)
+        if self.pad_to_aspect_ratio:
+            rows, columns = x.shape[1:3]
+            top = (max(columns * self.height // self.width, rows) - rows) // 2
+            left = (max(rows * self.width // self.height, columns) - columns) // 2
+            x = np.pad(x, ((0, 0), (top, top), (left, left), (0, 0)), constant_values=self.fill_value)
+        return resized(x, self.height, self.width, self.interpolation, self.antialias)
+
+    @classmethod
+    def examples(cls) -> tuple[Resizing, ...]:
+        """Small legal specifications: larger and smaller, every interpolation and way to keep proportions."""
+        return (
+            cls(2, 3),
+            cls(3, 3, "nearest"),
+            cls(4, 2, "bicubic"),
+            cls(2, 2, "lanczos3", antialias=True),
+            cls(2, 4, "lanczos5", crop_to_aspect_ratio=True),
+            cls(4, 3, pad_to_aspect_ratio=True, fill_value=0.5, data_format="channels_first"),
+            cls(2, 2, antialias=True),
+        )
+
+
+@dataclass(frozen=True)
+class Range(Domain):
+    """A pair of different numbers, low and high."""
+
+    examples: ClassVar[tuple[Any, ...]] = ((0, 255), (-1.0, 1.0))
+
+    @property
+    def rule(self) -> str:
+        return "must be two different numbers"
+
+    def holds(self, value: Any) -> bool:
+        return (
+            isinstance(value, (tuple, list)) and len(value) == 2 and all(map(is_real, value)) and value[0] != value[1]
+        )
+
+    def normalise(self, value: Any) -> tuple[float, ...]:
+        return tuple(sorted(value))
+
+
+@layer
+class AutoContrast(Image):
+    """y = x stretched in each image and channel so that its smallest and largest pixel become the ends of value_range; a
+    constant channel stays as it is.
+
+    Shapes  x (batch, h, w, channels) or channels first   →   y as x
+    Keras   AutoContrast
+    Source  keras.io/api/layers/preprocessing_layers/image_augmentation/auto_contrast
+    """
+
+    value_range: Annotated[tuple, Range()] = (0, 255)
+    data_format: DataFormat = "channels_last"
+
+    def changed(self, x: Array) -> Array:
+        flat = x.reshape(len(x), -1, x.shape[-1])
+        low, high = (
+            np.take_along_axis(flat, pick(flat.real, axis=1)[:, None], axis=1)[:, :, None]
+            for pick in (np.argmin, np.argmax)
+        )
+        bottom, top = self.value_range
+        constant = high.real == low.real
+        stretched = (x - low) / np.where(constant, 1.0, high - low).astype(x.dtype) * (top - bottom) + bottom
+        return np.where(constant, x, stretched)

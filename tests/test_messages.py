@@ -1,0 +1,110 @@
+"""Bad input: the rule, what was received, what to do; whole texts, and nothing of the user's changed."""
+
+import keras
+import numpy as np
+import pytest
+
+from keras_ref import check_gradients, check_updates, mirror
+from keras_ref.reflect import reflect
+from scratch.layers.core import Dense
+from scratch.model import Call, Model
+from scratch.objective import Objective
+from scratch.registry import get
+from scratch.training import fit
+
+X, Y = np.arange(12.0).reshape(4, 3) / 8, np.arange(8.0).reshape(4, 2) / 8
+
+
+def model(loss="mse"):
+    keras.utils.set_random_seed(1)
+    m = keras.Sequential([keras.Input((3,), name="x"), keras.layers.Dense(2, name="dense")], name="mine")
+    m.compile(optimizer="sgd", loss=loss)
+    return m
+
+
+TWIN = Model.chain([Dense(2)], (3,))
+WEIGHTS = {"dense/kernel": np.ones((3, 2)), "dense/bias": np.zeros(2)}
+
+
+def with_nan_weight():
+    m = model()
+    m.layers[0].kernel.assign(np.array([[1, 2], [3, np.nan], [5, 6]]))
+    return m
+
+
+CASES = {
+    "wrong input shape": (lambda: check_gradients(model(), X[:, :2], Y), "Input 'x' must have shape (any, 3). Received: (4, 2). Reshape the data or change the model's input shape."),
+    "NaN in the data": (lambda: check_gradients(model(), np.where(X == X[1, 1], np.nan, X), Y), "`x` must be finite. Received: nan at index (1, 1). Clean the data first."),
+    "infinity in the targets": (lambda: check_gradients(model(), X, np.where(Y == Y[2, 0], np.inf, Y)), "`y` must be finite. Received: inf at index (2, 0). Clean the data first."),
+    "NaN in the weights": (lambda: check_gradients(with_nan_weight(), X, Y), "Weight 'mine/dense/kernel' must be finite. Received: nan at index (1, 1). Correct the value."),
+    "empty batch": (lambda: check_gradients(model(), X[:0], Y[:0]), "`x` must hold at least one sample. Received: an empty batch of shape (0, 3). Pass data."),
+    "words for data": (lambda: check_gradients(model(), np.array([["a", "b", "c"]]), Y), "`x` must be numbers. Received: dtype <U1. Convert it to floats or integers."),
+    "different numbers of samples": (lambda: check_gradients(model(), X, Y[:3]), "`x` and `y` must have the same number of samples. Received: [3, 4]. Pass matching batches."),
+    "no weights": (lambda: check_gradients(keras.Sequential([keras.Input((3,)), keras.layers.Flatten()], name="bare"), X), "A model must have trainable weights to be checked. Received: 'bare', which has none. Check its inputs with wrt=('inputs',), or a model with weights."),
+    "unbuilt": (lambda: check_gradients(keras.Sequential([keras.layers.Dense(2)], name="raw"), X), "A model must be built. Received: 'raw', unbuilt. Call it once on data, or give it an Input."),
+    "not compiled": (lambda: check_gradients(keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)], name="loose"), X, Y), "A model must have a loss when targets are given. Received: 'loose', not compiled, and loss=None. Compile it with a loss, or pass loss=."),
+    "no optimizer": (lambda: check_updates(keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)], name="loose"), X, Y), "A model must have an optimizer for its updates to be checked. Received: 'loose', not compiled. Compile it, or pass optimizer= and loss=."),
+    "no such variable": (lambda: check_gradients(model(), X, Y, variables="encoder/*"), "`variables` must match at least one variable. Received: 'encoder/*', where there are mine/dense/kernel, mine/dense/bias, input. Correct the pattern."),
+    "too few steps": (lambda: check_updates(model(), X, Y, steps=0), "`steps` must be at least 1. Received: steps=0. Pass the number of training steps to compare."),
+    "a loss that is a vector": (lambda: check_gradients(model(loss=keras.losses.MeanSquaredError(reduction=None)), X, Y), "A loss must be a scalar. Received: shape (4,). Reduce it, with a mean or a sum over the batch."),
+    "a weight too many": (lambda: mirror(TWIN, WEIGHTS | {"extra": np.ones(1)}), "The weights must be those of the model (2). Received: 3, missing none, unknown ['extra']. Pass one array for each name."),
+    "a weight of the wrong shape": (lambda: mirror(TWIN, WEIGHTS | {"dense/bias": np.ones(3)}), "Weight 'dense/bias' must have shape (2,). Received: (3,). Reshape it or change the layer."),
+    "integer weights": (lambda: mirror(TWIN, WEIGHTS | {"dense/bias": np.zeros(2, int)}), "Weight 'dense/bias' must be float32 or float64. Received: int64. Convert it with .astype('float64')."),
+    "float16 weights": (lambda: mirror(TWIN, WEIGHTS | {"dense/bias": np.zeros(2, np.float16)}), "Weight 'dense/bias' must be float32 or float64. Received: float16. Convert it with .astype('float64')."),
+    "infinite weights": (lambda: mirror(TWIN, WEIGHTS | {"dense/bias": np.array([0, np.inf])}), "Weight 'dense/bias' must be finite. Received: inf at index (1,). Correct the value."),
+    "an illegal field": (lambda: Dense(0), "`units` of Dense must be an integer, at least 1. Received: units=0. Pass a legal value."),
+    "an unknown activation": (lambda: Dense(2, "rilu"), "`activation` of Dense must be a registered activation. Received: activation='rilu'. Pass a legal value."),
+    "an unknown layer": (lambda: get("layer", "Dens"), None),
+    "a call of nothing": (lambda: Model({"x": (None, 3)}, {}, (Call("dense", ("x",), ("y",)),), ("y",)), "A call must name a layer of the model. Received: 'dense', where the layers are none. Add the layer or correct the name."),
+    "tensors out of order": (lambda: Model({"x": (None, 3)}, {"d": Dense(2)}, (Call("d", ("z",), ("y",)),), ("y",)), "A call of 'd' must take tensors made before it. Received: z. Reorder the calls or correct the name."),
+    "too few losses": (lambda: Objective.of(TWIN, ("MeanSquaredError",) * 2), "There must be one loss per output. Received: 2 for 1 outputs. Pass a sequence of losses (None where an output has none)."),
+    "a batch size of nothing": (lambda: fit(TWIN, WEIGHTS, X, Y, loss="MeanSquaredError", batch_size=0), "`batch_size` must be a positive integer. Received: 0. Pass 1 or more, or None for all."),
+    "negative epochs": (lambda: fit(TWIN, WEIGHTS, X, Y, loss="MeanSquaredError", epochs=-1), "`epochs` must be at least 0. Received: epochs=-1. Pass a whole number of passes."),
+    "a model without twin": (lambda: reflect(Sub(name="sub")), None),
+}  # fmt: skip
+
+
+class Sub(keras.Model):
+    def __init__(self, **options):
+        super().__init__(**options)
+        self.built = True
+
+    def call(self, x):
+        return x
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_message(name):
+    call, text = CASES[name]
+    kept = X.copy(), Y.copy(), {n: w.copy() for n, w in WEIGHTS.items()}
+    with pytest.raises((ValueError, LookupError)) as caught:
+        call()
+    if text is None:
+        assert all(part in str(caught.value) for part in (" must ", "Received: ", ". ")), caught.value
+    else:
+        assert str(caught.value) == text
+    np.testing.assert_array_equal((X, *WEIGHTS.values())[0], kept[0])
+    np.testing.assert_array_equal(Y, kept[1])
+    for n, w in WEIGHTS.items():
+        np.testing.assert_array_equal(w, kept[2][n])
+
+
+def test_a_check_changes_nothing_of_the_model():
+    """Weights, moving averages, seeds, optimizer slots, compile state: bit-identical, also after an exception."""
+    keras.utils.set_random_seed(2)
+    m = keras.Sequential([keras.Input((3,)), keras.layers.Dense(4, "relu"), keras.layers.BatchNormalization(), keras.layers.Dropout(0.5), keras.layers.Dense(2)])
+    m.compile(optimizer="adam", loss="mse")
+    m.fit(X, Y, epochs=2, verbose=0)
+    before = [(v.dtype, v.numpy().copy()) for v in [*m.variables, *m.optimizer.variables, *m.metrics_variables]]
+    kept = (m.loss, m.optimizer, m.train_function, m.dtype_policy.name, m.layers[0].dtype_policy.name)
+    assert check_gradients(m, X, Y).ok
+    assert check_updates(m, X, Y, steps=2).subject
+    with pytest.raises(ValueError):
+        check_gradients(m, X, Y, loss=keras.losses.MeanSquaredError(reduction="none"))
+    after = [(v.dtype, v.numpy().copy()) for v in [*m.variables, *m.optimizer.variables, *m.metrics_variables]]
+    assert len(before) == len(after)
+    for (dtype, value), (dtype_now, now) in zip(before, after, strict=True):
+        assert dtype == dtype_now
+        np.testing.assert_array_equal(value, now)
+    assert kept == (m.loss, m.optimizer, m.train_function, m.dtype_policy.name, m.layers[0].dtype_policy.name)
+    assert keras.config.floatx() == "float32"
