@@ -15,6 +15,7 @@ import tensorflow as tf
 from keras_ref import data as data_module
 from keras_ref import departures
 from keras_ref.comparison import Autodiff, compare
+from keras_ref.draws import draws_of_model
 from keras_ref.oracles import ForwardOracle, TwinOracle, autodiff_at
 from keras_ref.probe import Data, Probe, named_leaves
 from keras_ref.reflect import NoTwin, reflect_with_variables, reflected
@@ -309,7 +310,7 @@ def _twin(model: Any, probe: Probe, data: Data, projection: bool, training: bool
     names |= {n: f"input:{inputs[n]}" for n in probe.inputs}
     fixed = {name: np.asarray(v.numpy()) for name, v in variables.items()}
     integers = {inputs[n]: np.asarray(t) for n, t in leaves.items()}
-    draws = _draws(model, twin, training)
+    draws = _draws(model, twin, training, fixed, integers)
 
     def make(values: Mapping[str, Array]) -> Nudges:
         moved = {name: values[path] for path, name in names.items() if path in values}
@@ -322,10 +323,19 @@ def _twin(model: Any, probe: Probe, data: Data, projection: bool, training: bool
     return replace(TwinOracle.at(make, names, probe.values, seed=seed), specifications=specifications)
 
 
-def _draws(model: Any, twin: Model, training: bool) -> Any:
-    if training and any("draw" in layer.accepts for layer in twin.layers.values()):
-        raise NoTwin("A random layer in training needs the array that Keras draws. Received: a model with one.")
-    return None
+def _draws(model: Any, twin: Model, training: bool, weights: Mapping[str, Array], x: Mapping[str, Array]) -> Any:
+    """In training, the random arrays that Keras will draw from the present state of its seeds."""
+    if not training or not any("draw" in layer.accepts for layer in twin.layers.values()):
+        return None
+    shapes = {name: tensor.shape for name, tensor in twin.run(weights, x).tensors.items()}
+    return draws_of_model(twin, {name: keras_layer(model, name) for name in twin.layers}, shapes)
+
+
+def keras_layer(model: Any, name: str) -> Any:
+    """The layer of a Keras model that the twin calls `name`: nested models are in front, divided by strokes."""
+    for part in name.split("/"):
+        model = model.get_layer(part)
+    return model
 
 
 def _twin_losses(model: Any, count: int) -> tuple[Any, ...]:
@@ -415,6 +425,44 @@ def _between_modes(probe: Probe, first: Autodiff, mode: str, names: list[str]) -
             )
         )  # fmt: skip
     return verdicts
+
+
+_TRACED: dict[Any, tuple[Any, Probe, list[str]]] = {}
+
+
+def _traced(model: Model, loss: Loss, shapes: tuple[tuple[int, ...], ...]) -> tuple[Any, Probe, list[str]]:
+    """A Keras model and its probe for an architecture, built once: weights and data are moved to each point."""
+    key = (repr(model), loss, shapes)
+    if key in _TRACED:
+        return _TRACED[key]
+    from keras_ref.mirror import mirror, mirrored_loss
+    from keras_ref.weights import variables
+
+    built = mirror(model)
+    built.compile(optimizer=None, loss=mirrored_loss(loss), run_eagerly=True)
+    scope = in_float64(built)
+    scope.__enter__()
+    names = variables(built, model)
+    data, loss_of, _ = _subject(built, Data(*(np.zeros(shape) for shape in shapes)), None, False, 0, [])
+    state = [v for v in built.variables if all(v is not names[n] for n in model.trainable)]
+    probe = Probe(loss_of, [names[n] for n in model.trainable], state, data, watch_inputs=False)
+    return _TRACED.setdefault(key, (built, probe, list(model.trainable)))
+
+
+def numeric_sides(model: Model, weights: Mapping[str, Array], x: Array, y: Array, loss: Loss) -> tuple[TwinOracle, Autodiff]:
+    """Both sides of one comparison, ready for `compare`: the twin as oracle, and Keras's autodiff (as a graph).
+
+    For many points of few architectures: the Keras model of each is built and traced once.
+    """
+    built, probe, names = _traced(model, loss, (x.shape, y.shape))
+    built.set_weights([weights[n] for n in names])
+    probe.refresh(Data(x, y))
+    paths = dict(zip(probe.variables, names, strict=True))
+
+    def make(values: Mapping[str, Array]) -> Nudges:
+        return Nudges(Objective.of(model, loss), {paths[p]: v for p, v in values.items()}, x, y)
+
+    return TwinOracle.at(make, paths, probe.values), autodiff_at(probe, probe.values, mode="function")
 
 
 def _known(verdicts: list[Verdict], oracles: list[Any], notes: list[str]) -> list[Verdict]:

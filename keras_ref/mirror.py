@@ -15,7 +15,7 @@ from keras_ref import weights as weights_module
 from keras_ref._callable import make_callable
 from keras_ref.retype import DTYPE, policy_of
 from scratch.losses.base import Loss
-from scratch.model import Model, Tensor
+from scratch.model import Model, filled
 
 _HOMES = {
     "layers": keras.layers,
@@ -63,11 +63,10 @@ def mirror(model: Model, weights: Mapping[str, np.ndarray] | None = None, *, dty
     layers = {name: _layer(model, name, dtype) for name in model.layers}
     for call in model.calls:
         layer = layers[call.layer]
-        arguments_ = [tensors[name] for name in call.inputs]
-        keywords = {k: tensors[v.name] if isinstance(v, Tensor) else v for k, v in call.keywords.items()}
-        output = layer(*_grouped(layer, arguments_), **keywords)
-        outputs = output if isinstance(output, (tuple, list)) else (output,)
-        tensors.update(zip(call.outputs, outputs, strict=False))
+        positional, states = _grouped(layer, [tensors[name] for name in call.inputs])
+        keywords = {k: filled(v, tensors) for k, v in call.keywords.items()}
+        output = layer(*positional, **states, **keywords)
+        tensors.update(zip(call.outputs, keras.tree.flatten(output), strict=False))
     built = keras.Model(
         inputs=[tensors[name] for name in model.inputs] if len(model.inputs) > 1 else tensors[next(iter(model.inputs))],
         outputs=[tensors[name] for name in model.outputs] if len(model.outputs) > 1 else tensors[model.outputs[0]],
@@ -90,14 +89,25 @@ def _layer(model: Model, name: str, dtype: str) -> keras.layers.Layer:
     return layer
 
 
-def _grouped(layer: keras.layers.Layer, inputs: list[Any]) -> list[Any]:
-    """Keras's merging layers take one list; layers with several named inputs take them one by one."""
+def _grouped(layer: keras.layers.Layer, inputs: list[Any]) -> tuple[list[Any], dict[str, Any]]:
+    """Several inputs as the layer's call takes them: merging layers one list, cells and recurrent layers their states
+    beside the input, others one by one."""
     if len(inputs) == 1:
-        return inputs
-    positional = [
-        p for p in inspect.signature(layer.call).parameters.values() if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
+        return inputs, {}
+    names = [
+        p.name for p in inspect.signature(layer.call).parameters.values() if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
     ]
-    return [inputs] if positional and positional[0].name == "inputs" and not isinstance(layer, keras.layers.RNN) else inputs
+    if "states" in names:
+        return [inputs[0], _packed(layer.state_size, inputs[1:])], {}
+    if "initial_state" in names:
+        return [inputs[0]], {"initial_state": inputs[1:]}
+    return ([inputs] if names and names[0] == "inputs" else inputs), {}
+
+
+def _packed(sizes: Any, states: list[Any]) -> list[Any]:
+    """States in the structure that a cell's state_size has: a list, or for stacked cells a list of lists."""
+    packed = keras.tree.pack_sequence_as(sizes, states)
+    return packed if isinstance(packed, (list, tuple)) else [packed]
 
 
 def mirrored_loss(loss: Loss, *, dtype: str = "float64") -> Any:

@@ -65,6 +65,7 @@ class Probe:
         self._watch = watch_inputs
         self._gradients: dict[str, Any] = {}
         self.evaluations = 0
+        self.sparse: frozenset[str] = frozenset()
         self.refresh(data)
         size = sum(v.size for v in self.values.values())
         vector, numbers, indices = (tf.TensorSpec(s, t) for s, t in (([size], DTYPE), ([None], DTYPE), ([None], tf.int64)))
@@ -173,7 +174,9 @@ class Probe:
                 tape.watch(source)
             parts = dict(zip(self.inputs, inputs, strict=True))
             loss = require_scalar(self._loss(Data(_with_inputs(data.x, parts), data.y, data.sample_weight)))
-        return [tf.convert_to_tensor(g) if is_indexed(g) else g for g in tape.gradient(loss, watched)]
+        found = tape.gradient(loss, watched)
+        self.sparse = frozenset(name for name, g in zip(self.values, found, strict=True) if is_indexed(g))
+        return [tf.convert_to_tensor(g) if is_indexed(g) else g for g in found]
 
 
 def require_scalar(loss: Any) -> Any:

@@ -64,7 +64,8 @@ def _optimizers_of(thing: Any) -> list[Any]:
         optimizer = queue.pop()
         if optimizer is not None and all(optimizer is not other for other in found):
             found.append(optimizer)
-            queue += [vars(optimizer).get("inner_optimizer"), *(vars(optimizer).get("_optimizers") or ())]
+            inner = [vars(optimizer).get(name) or () for name in ("_optimizers", "_inner_optimizers")]
+            queue += [vars(optimizer).get("inner_optimizer"), *inner[0], *inner[1]]
     return found
 
 
@@ -74,6 +75,7 @@ class _Swap:
     def __init__(self) -> None:
         self.undo: list[tuple[dict[str, Any], str, Any, bool]] = []
         self.kept: list[tuple[dict[str, Any], dict[str, Any]]] = []
+        self.contents: list[tuple[Any, Any]] = []
 
     def set(self, owner: Any, name: str, value: Any) -> None:
         """Put `value` into the owner's own dictionary, past any tracking, and remember what was there."""
@@ -82,8 +84,12 @@ class _Swap:
         table[name] = value
 
     def keep(self, owner: Any) -> None:
-        """Remember all of the owner's attributes: those that are replaced or added later go back too."""
+        """Remember all of the owner's attributes and what its containers hold: whatever changes later goes back."""
         self.kept.append((vars(owner), dict(vars(owner))))
+        for value in vars(owner).values():
+            plain = getattr(value, "__wrapped__", value)  # TensorFlow wraps dictionaries that it tracks
+            if isinstance(plain, (list, dict, set)):
+                self.contents.append((plain, plain.copy()))
 
     def back(self) -> None:
         """Put everything back."""
@@ -95,13 +101,24 @@ class _Swap:
         for table, copy in reversed(self.kept):
             table.clear()
             table.update(copy)
+        for container, items in self.contents:
+            # past the container's own methods: Keras's lists track, and may be locked
+            if isinstance(container, list):
+                list.__setitem__(container, slice(None), list(items))
+            else:
+                plain = dict if isinstance(container, dict) else set
+                plain.clear(container)
+                plain.update(container, items)  # type: ignore[arg-type]
         self.undo.clear()
         self.kept.clear()
+        self.contents.clear()
 
 
 def _copy(value: Any, dtype: Any) -> tf.Variable:
     array = value.numpy()
-    return tf.Variable(np.asarray(array, dtype=tf.as_dtype(dtype).as_numpy_dtype), trainable=value.trainable, dtype=dtype)
+    values = np.asarray(array, dtype=tf.as_dtype(dtype).as_numpy_dtype)
+    # the name stays: patterns that exclude variables from weight decay read it
+    return tf.Variable(values, trainable=value.trainable, dtype=dtype, name=value.name.split(":")[0])
 
 
 def _retype_variable(swap: _Swap, variable: Any, done: set[int]) -> None:
@@ -155,6 +172,7 @@ def in_float64(*things: Any) -> Iterator[None]:
             for variable in [*getattr(thing, "variables", ()), *getattr(thing, "metrics_variables", ())]:
                 _retype_variable(swap, variable, done)
             for optimizer in optimizers:
+                swap.keep(optimizer)
                 for variable in [*optimizer.variables, *trained]:
                     _retype_variable(swap, variable, done)
             new_keys = dict(zip(old_keys, (v._value._unique_id for v in trained), strict=True))
@@ -172,6 +190,9 @@ def in_float64(*things: Any) -> Iterator[None]:
             for layer in layers:
                 swap.set(layer, "_dtype_policy", keras.DTypePolicy(policy_of(layer)))
                 _retype_attributes(swap, layer)
+                for part in list(vars(layer).values()):
+                    if isinstance(part, (keras.regularizers.Regularizer, keras.constraints.Constraint)):
+                        _retype_attributes(swap, part)
                 for tensor in tf.nest.flatten(vars(layer).get("_inputs") or []):
                     if isinstance(tensor, keras.KerasTensor) and is_float(tensor.dtype):
                         swap.set(tensor, "_dtype", DTYPE)

@@ -17,6 +17,7 @@ import numpy as np
 from hypothesis import strategies as st
 from hypothesis.strategies import DrawFn, SearchStrategy
 
+from keras_ref.departures import parts
 from scratch import domain as domains
 from scratch import registry
 from scratch.layers.base import Layer
@@ -164,7 +165,9 @@ def model_of(layer: Layer, shapes: tuple[tuple[int, ...], ...], **keywords: Any)
     from scratch.model import Call, snake_case
 
     name = snake_case(type(layer).__name__)
-    inputs = {f"x{i}": (None, *shape[1:]) for i, shape in enumerate(shapes)}
+    # a layer that keeps a state from call to call has one for each sample, so the batch is fixed
+    fixed = any(getattr(part, "stateful", False) for part in parts(layer))
+    inputs = {f"x{i}": shape if fixed else (None, *shape[1:]) for i, shape in enumerate(shapes)}
     arrays = [np.zeros(shape, dtype=int if isinstance(d, domains.Index) else float) for shape, d in zip(shapes, _each(layer, len(shapes)), strict=True)]
     weights = {n: np.ones([k or 1 for k in shape]) for n, shape in layer.weight_shapes(*shapes).items()}
     with np.errstate(all="ignore"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,10 @@ def _load_file(target: str) -> Any:
     if not path.exists():
         raise CouldNotRun(f"A model file must exist. Received: {target}, which does not. Check the path.")
     try:
-        return keras.saving.load_model(path, compile=True, safe_mode=True)
+        with warnings.catch_warnings():
+            # an optimizer that was never run is saved without its slots, and Keras warns of that
+            warnings.simplefilter("ignore", UserWarning)
+            return keras.saving.load_model(path, compile=True, safe_mode=True)
     except Exception as error:
         text = " ".join(str(error).split())
         if "safe_mode" in text or "Lambda" in text or "lambda" in text:

@@ -78,7 +78,7 @@ class Model:
                     f"A call must name a layer of the model. Received: {call.layer!r}, where the layers are "
                     f"{', '.join(self.layers) or 'none'}. Add the layer or correct the name."
                 )
-            needed = {*call.inputs, *(v.name for v in call.keywords.values() if isinstance(v, Tensor))}
+            needed = {*call.inputs, *(leaf.name for leaf in _leaves(call.keywords.values()) if isinstance(leaf, Tensor))}
             self._require(needed - known, f"A call of {call.layer!r} must take tensors made before it")
             known.update(call.outputs)
         self._require(set(self.outputs) - known, "The outputs of a model must be tensors of its graph")
@@ -120,6 +120,12 @@ class Model:
     def state(self) -> frozenset[str]:
         """Names of the weights that gradients do not train: moving averages."""
         return frozenset(f"{name}/{own}" for name, layer in self.layers.items() for own in layer.state)
+
+    @cached_property
+    def activity(self) -> Mapping[str, Any]:
+        """{layer name: what its outputs add to the loss, before division by the batch size}."""
+        own = {name: layer.penalty for name, layer in self.layers.items() if hasattr(layer, "penalty")}
+        return own | dict(self.activity_regularizers)
 
     @cached_property
     def trainable(self) -> tuple[str, ...]:
@@ -222,8 +228,19 @@ def snake_case(name: str) -> str:
 
 def _keywords(call: Call, layer: Layer, tensors: Mapping[str, Array], context: Mapping[str, Any]) -> dict[str, Any]:
     """The call's own keywords with tensors filled in, and of the context what the layer's forward accepts."""
-    own = {k: tensors[v.name] if isinstance(v, Tensor) else v for k, v in call.keywords.items()}
+    own = {k: filled(v, tensors) for k, v in call.keywords.items()}
     return {k: v for k, v in context.items() if k in layer.accepts} | own
+
+
+def filled(value: Any, tensors: Mapping[str, Any]) -> Any:
+    """A keyword's value with the tensors it names, in lists too, filled in."""
+    if isinstance(value, (tuple, list)):
+        return [filled(item, tensors) for item in value]
+    return tensors[value.name] if isinstance(value, Tensor) else value
+
+
+def _leaves(values: Any) -> list[Any]:
+    return [leaf for v in values for leaf in (_leaves(v) if isinstance(v, (tuple, list)) else [v])]
 
 
 def _tuple(value: Any) -> tuple[Any, ...]:

@@ -285,7 +285,7 @@ class Walk:
 
     def _activity(self, state: State) -> Any:
         total: Any = 0.0
-        for name, regularizer in self.point.model.activity_regularizers.items():
+        for name, regularizer in self.point.model.activity.items():
             for output in (call.outputs[0] for call in self.calls if call.layer == name):
                 if output in state.changed:
                     base = self.tensors[output]

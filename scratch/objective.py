@@ -55,7 +55,7 @@ class Objective:
             layer = model.layers[call.layer]
             alone = sum(c.layer == call.layer for c in model.calls) == 1 and model.outputs.count(tensor) == 1
             alone = alone and not any(tensor in c.inputs for c in model.calls)
-            if alone and call.layer not in model.activity_regularizers and tagged(layer) == loss.shortcut:
+            if alone and call.layer not in model.activity and tagged(layer) == loss.shortcut:
                 model = replace(model, layers={**model.layers, call.layer: replace(layer, activation="linear")})  # type: ignore[type-var]
                 losses[i] = replace(loss, from_logits=True)  # type: ignore[call-arg]
         return Objective(model, tuple(losses), self.loss_weights)
@@ -85,7 +85,7 @@ class Objective:
         total: Any = 0.0
         for name, regularizer in self.model.regularizers.items():
             total = total + regularizer(weights[name])
-        for name, regularizer in self.model.activity_regularizers.items():
+        for name, regularizer in self.model.activity.items():
             for call in self.model.calls:
                 if call.layer == name:
                     output = run.tensors[call.outputs[0]]

@@ -228,7 +228,7 @@ class Point:
         reached = {key}
         for call in self.model.calls:
             if reached.intersection(self.takes(call)):
-                if not self.mergeable(call) or call.layer in self.model.activity_regularizers:
+                if not self.mergeable(call) or call.layer in self.model.activity:
                     return False
                 reached.update(call.outputs)
         led = all(term.alone and len(term.target) == self.batch for term in self.terms if term.tensor in reached)

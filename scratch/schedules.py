@@ -7,6 +7,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Annotated, Any
 
 from scratch.domain import Above, AtLeast, Between, Domain, is_real
@@ -26,12 +27,14 @@ class Numbers(Domain):
 
     @property
     def rule(self) -> str:
-        return "must be a sequence of finite numbers" + (", each greater than the one before" if self.increasing else "")
+        return "must be a sequence of finite numbers" + (
+            ", each greater than the one before" if self.increasing else ""
+        )
 
     def holds(self, value: Any) -> bool:
         if not isinstance(value, Sequence) or isinstance(value, str) or not value or not all(map(is_real, value)):
             return False
-        return not self.increasing or all(a < b for a, b in zip(value, value[1:], strict=False))
+        return not self.increasing or all(a < b for a, b in pairwise(value))
 
     def normalise(self, value: Any) -> tuple[float, ...]:
         return tuple(value)
@@ -57,7 +60,9 @@ class ExponentialDecay(Schedule):
 
     def __call__(self, step: int) -> float:
         periods = step / self.decay_steps
-        return float(self.initial_learning_rate * self.decay_rate ** (math.floor(periods) if self.staircase else periods))
+        return float(
+            self.initial_learning_rate * self.decay_rate ** (math.floor(periods) if self.staircase else periods)
+        )
 
 
 @schedule
@@ -106,7 +111,9 @@ class PolynomialDecay(Schedule):
     def __call__(self, step: int) -> float:
         steps = self.decay_steps * (max(1, math.ceil(step / self.decay_steps)) if self.cycle else 1)
         remaining = 1 - min(step, steps) / steps
-        return float((self.initial_learning_rate - self.end_learning_rate) * remaining**self.power + self.end_learning_rate)
+        return float(
+            (self.initial_learning_rate - self.end_learning_rate) * remaining**self.power + self.end_learning_rate
+        )
 
 
 @schedule

@@ -126,8 +126,7 @@ def apply_step(
     training: bool = True, draws: Any = None,
 ) -> tuple[dict[str, Array], State]:  # fmt: skip
     """What follows a gradient: the optimizer's step, constraints, moving averages."""
-    trained, state = optimizer.step({name: weights[name] for name in model.trainable}, gradients, state)
-    trained = {name: model.constraints[name](w) if name in model.constraints else w for name, w in trained.items()}
+    trained, state = optimizer.step({name: weights[name] for name in model.trainable}, gradients, state, constraints=model.constraints)
     updates = model.run(weights, x, training=training, draws=draws).updates if training and model.state else {}
     return {**weights, **trained, **updates}, state
 

@@ -1,22 +1,31 @@
 """The engine equals the plain loop, to rounding, for every registered layer and loss, in graphs of every kind."""
 
+import os
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from multiprocessing import get_context
+
 import numpy as np
 import pytest
 from hypothesis import given, note, settings
 from hypothesis import strategies as st
 
 from keras_ref import strategies as gt
-from scratch import domain, registry
-from scratch.differences import UNIT
-from scratch.gradient import Nudges
+from scratch import blocks, domain, registry, shifts
+from scratch.claims import mixing_of, responses_of
+from scratch.differences import UNIT, Central
+from scratch.gradient import Nudges, numeric_gradient
+from scratch.layers.base import Layer
 from scratch.layers.core import Activation, Dense
 from scratch.losses.base import Projection
 from scratch.model import Call, Model
+from scratch.noise import measure
 from scratch.objective import Objective
+from scratch.regularizers import L1, L2, OrthogonalRegularizer
 
 LAYERS, LOSSES = registry.names("layer"), registry.names("loss")
 SMOOTH = ("tanh", "sigmoid", "softmax", "relu", "gelu", "linear")
-OFFSETS = (1e-6, -1e-6, 0.3, 0.0, 1e-20j)
+OFFSETS = (1e-6, -0.3, 0.0, 1e-20j)
 
 
 def reals(layer, count):
@@ -79,21 +88,22 @@ def allowed(nudges, losses):
         ]
         with np.errstate(all="ignore"):
             spread = max(spread, abs(point.loss(*moved) - base))
-    return 32 * spread + 512 * UNIT * np.maximum(np.abs(losses), abs(base))
+    moved = measure(nudges.directional, {**point.weights, **{f"input:{n}": a for n, a in point.inputs.items() if a.dtype.kind == "f"}}, base)
+    return 32 * max(spread, moved) + 512 * UNIT * np.maximum(np.abs(losses), abs(base))
 
 
-def check_equal(objective, weights, x, y, wanted=None, **options):
+def check_equal(objective, weights, x, y, offsets=OFFSETS, entries=3, **options):
     """Every loss of the engine is that of the plain loop."""
     fast = Nudges(objective, weights, x, y, **options)
     plain = Nudges(objective, weights, x, y, plain=True, **options)
     assert fast.base == plain.base
     for name in [*objective.model.trainable, *(f"input:{n}" for n, a in fast.point.inputs.items() if a.dtype.kind == "f")]:
         size = fast.value(name).size
-        entries = np.unique(np.linspace(0, size - 1, min(size, 5)).astype(int))
+        which = np.unique(np.linspace(0, size - 1, min(size, entries)).astype(int))
         for kind in (float, complex):
-            offsets = np.array([o for o in OFFSETS if kind is complex or not isinstance(o, complex)], kind)
-            offsets = offsets[:, None] * np.ones(len(entries))
-            mine, true = fast.losses(name, entries, offsets), plain.losses(name, entries, offsets)
+            steps = np.array([o for o in offsets if isinstance(o, complex) is (kind is complex)], kind)
+            steps = steps[:, None] * np.ones(len(which))
+            mine, true = fast.losses(name, which, steps), plain.losses(name, which, steps)
             assert mine.shape == true.shape and mine.dtype == true.dtype
             finite = np.isfinite(true)
             assert (np.abs(mine - true)[finite] <= np.broadcast_to(allowed(plain, true), true.shape)[finite]).all(), (name, mine, true)
@@ -126,3 +136,332 @@ def test_layers(name, data):
     loss = registry.get("loss", "MeanSquaredError")() if masked or data.draw(st.booleans()) else Projection()
     losses = (loss,) * len(y)
     check_equal(Objective.of(model, losses), weights, x, y if len(y) > 1 else y[0], training=training, draws=draws)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+@settings(max_examples=10)
+@given(data=st.data())
+def test_losses(name, data):
+    """A registered loss, every reduction, with and without sample weights, on predictions of its own domain."""
+    loss = data.draw(gt.specifications("loss", name))
+    loss = replace(loss, reduction="sum") if loss.reduction in (None, "none") else loss
+    shapes, domains = loss.shapes(gt.sizes(data.draw)), loss.domains()
+    y, x = (data.draw(gt.samples(s, d, ("generic",))) for s, d in zip(shapes, domains, strict=True))
+    if x.ndim > 1 and data.draw(st.booleans()):
+        model = Model.chain([Dense(x.shape[-1])], x.shape[1:])
+        weights = {"dense/kernel": np.eye(x.shape[-1]), "dense/bias": np.zeros(x.shape[-1])}
+    else:
+        model, weights = Model.chain([Activation("linear")], x.shape[1:]), {}
+    led = loss.per_sample(y, x).shape[:1] == (len(x),)  # an axis of 0 leaves no values that belong to samples
+    share = np.arange(1.0, len(x) + 1) if led and data.draw(st.booleans()) else None
+    note(f"replay: {loss} y={y!r} x={x!r}")
+    check_equal(Objective.of(model, loss), weights, x, y, offsets=(1e-7, -1e-7, 1e-20j), sample_weight=share)
+
+
+# Graphs of every kind --------------------------------------------------------------------------------------------------
+
+
+def get(name, *arguments, **fields):
+    return registry.get("layer", name)(*arguments, **fields)
+
+
+def case(model, *shapes, seed=0, batch=3, **options):
+    """Generic weights, inputs and targets of a model."""
+    g = np.random.default_rng(seed)
+    weights = {n: g.uniform(0.5, 1.5, s) if "variance" in n else g.normal(size=s) for n, s in model.weight_shapes.items()}
+    x = {n: g.normal(size=(batch, *s[1:])) for n, s in model.inputs.items()}
+    y = [g.normal(size=(batch, *model.shapes[o][1:])) for o in model.outputs]
+    return {"weights": weights, "x": x, "y": y if len(y) > 1 else y[0], **options}
+
+
+def graph(layers, calls, inputs, outputs, **more):
+    return Model(inputs, layers, tuple(Call(*call) for call in calls), outputs, **more)
+
+
+SHARED = graph(
+    {"d": Dense(3, "tanh"), "add": get("Add"), "out": Dense(2)},
+    [("d", ("x",), ("a",)), ("d", ("a",), ("b",)), ("add", ("x", "b"), ("c",)), ("out", ("c",), ("y",))],
+    {"x": (None, 3)},
+    ("y", "b"),
+)
+TWO_INPUTS = graph(
+    {"left": Dense(4, "sigmoid"), "right": Dense(4, "relu"), "join": get("Concatenate"), "out": Dense(2, "softmax")},
+    [("left", ("u",), ("a",)), ("right", ("v",), ("b",)), ("join", ("a", "b"), ("c",)), ("out", ("c",), ("y",))],
+    {"u": (None, 3), "v": (None, 2)},
+    ("y",),
+)
+MASKED = Model.chain([Dense(3, "relu"), get("Masking"), get("LSTM", 2, return_sequences=True), Dense(2)], (4, 3))
+CONVOLUTION = Model.chain(
+    [get("Conv2D", 3, 2, activation="tanh"), get("MaxPooling2D", 2), get("Flatten"), Dense(2)], (5, 5, 2)
+)
+NORMALIZED = Model.chain(
+    [Dense(4), get("BatchNormalization"), Activation("tanh"), get("Dropout", 0.5), get("LayerNormalization"), Dense(2)], (3,)
+)
+PENALIZED = Model.chain(
+    [Dense(3, "tanh"), Dense(2)],
+    (4,),
+    regularizers={"dense/kernel": L2(0.1), "dense/bias": L1(0.1), "dense_1/kernel": OrthogonalRegularizer(0.1)},
+    activity_regularizers={"dense": L2(0.3)},
+)
+DROPPED = {"dropout": {"keep": np.arange(12).reshape(3, 4) % 3 > 0}}
+GRAPHS = {
+    "shared": (SHARED, {}),
+    "two inputs": (TWO_INPUTS, {}),
+    "masked": (MASKED, {"masks": {"input": np.array([[1, 1, 0, 0], [1, 0, 1, 0], [1, 1, 1, 1]], bool)}}),
+    "weighted": (TWO_INPUTS, {"sample_weight": np.array([0.0, 2.0, -1.0])}),
+    "convolution": (CONVOLUTION, {}),
+    "inference": (NORMALIZED, {}),
+    "training": (NORMALIZED, {"training": True, "draws": DROPPED}),
+    "penalized": (PENALIZED, {}),
+    "penalized, weighted": (PENALIZED, {"sample_weight": np.array([0.5, 2.0, 1.0])}),
+}
+
+
+@pytest.mark.parametrize("name", GRAPHS)
+@pytest.mark.parametrize("loss", ["MeanSquaredError", "CosineSimilarity"])
+def test_graphs(name, loss):
+    """Shared layers, branches, masks, training, penalties: each in full, all entries."""
+    model, options = GRAPHS[name]
+    given = case(model, **options)
+    count = len(model.outputs)
+    objective = Objective.of(model, (loss,) * count, (2.0, 0.5)[:count])
+    check_equal(objective, given.pop("weights"), given.pop("x"), given.pop("y"), entries=10**6, **given)
+
+
+def test_dense_is_never_run_twice():
+    """A nudge of a weight repeats nothing that comes before it, and of what comes after only what it changes."""
+    calls = []
+
+    class Counted(Dense):
+        def forward(self, weights, *inputs):
+            calls.append(inputs[0].shape)
+            return super().forward(weights, *inputs)
+
+    model = Model.chain([Counted(3, "tanh"), Counted(4, "tanh"), Counted(2)], (2,))
+    given = case(model)
+    nudges = Nudges(Objective.of(model, "MeanSquaredError"), given["weights"], given["x"], given["y"])
+    entries = np.arange(3)
+    nudges.losses("counted_1/kernel", entries, np.full((1, 12), 1e-3))
+    calls.clear()
+    nudges.losses("counted_1/kernel", entries, np.full((1, 12), 2e-3))
+    assert calls == []  # a channel moves, and one row of the last kernel goes with it
+
+
+# Claims and shifts -------------------------------------------------------------------------------------------------------
+
+
+def test_a_wrong_claim_is_not_used():
+    """Responses and mixing are compared with the forward pass before they are used."""
+
+    class Boastful(Dense):
+        def responses(self, weights, name, *inputs):
+            features, feature, channel = super().responses(weights, name, *inputs)
+            return features, feature, channel[::-1]
+
+        def mixing(self, weights):
+            return weights["kernel"] * 2
+
+    layer, g = Boastful(3), np.random.default_rng(0)
+    weights = {"kernel": g.normal(size=(2, 3)), "bias": g.normal(size=3)}
+    with pytest.warns(RuntimeWarning, match="`responses` of a layer must describe its forward pass"):
+        assert responses_of(layer, weights, "kernel", g.normal(size=(4, 2))) is None
+    with pytest.warns(RuntimeWarning, match="`mixing` of a layer must describe its forward pass"):
+        assert mixing_of(layer, weights, g.normal(size=(4, 2))) is None
+
+
+@pytest.mark.parametrize("name", ["tanh", "sigmoid"])
+@pytest.mark.parametrize("kind", [float, complex])
+def test_shifts(name, kind):
+    """f(z + d) by the addition theorem is right to four units in the last place (of f(z), where it is larger)."""
+    function, g = registry.get("activation", name), np.random.default_rng(0)
+    z = np.concatenate([g.normal(size=4000) * 10.0 ** g.integers(-8, 2, 4000), [0.0, 1e-300, 30.0, -30.0, 800.0, -800.0]])
+    d = g.uniform(-1, 1, z.size) * shifts.REACH * 10.0 ** g.integers(-20, 1, z.size)
+    d = d if kind is float else d + 1e-30j * g.normal(size=z.size)
+    shifted, spare = d.copy(), np.empty_like(d)
+    shifts.shift_of(function, shifts.REACH)(function(z), shifted, spare)
+    true = function(z.astype(np.longdouble) + d.real)
+    unit = np.spacing(np.maximum(np.abs(true), np.abs(function(z))).astype(float))
+    assert (np.abs(shifted.real - true) / unit).max() <= 4
+    if kind is complex:
+        slope = function(z + d).imag
+        assert (np.abs(shifted.imag - slope) <= 1e-12 * np.abs(slope) + 1e-45).all()
+    assert shifts.shift_of(function, 2 * shifts.REACH) is None and shifts.shift_of(np.exp, 0.0) is None
+
+
+# Who does the work -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Deadly(Layer):
+    """x, and the end of any process but `parent`: of the first one only, if a file can be made to remember it by."""
+
+    parent: int
+    memory: str
+
+    def forward(self, weights, *inputs):
+        if os.getpid() != self.parent and not (self.memory and os.path.exists(self.memory)):
+            if self.memory:
+                open(self.memory, "w").close()
+            os._exit(1)
+        return inputs[0]
+
+
+@dataclass(frozen=True)
+class Faulty(Layer):
+    """x, of inputs that are not nudged."""
+
+    def forward(self, weights, *inputs):
+        if inputs[0].min() < -1e3:
+            raise ArithmeticError("a fault of the layer")
+        return inputs[0]
+
+
+def deadly(memory=""):
+    model = Model.chain({"dense": Dense(8, "tanh"), "deadly": Deadly(os.getpid(), memory), "out": Dense(2)}, (4,))
+    given = case(model)
+    return Objective.of(model, "MeanSquaredError"), given["weights"], given["x"], given["y"]
+
+
+def check_executor(executor, objective, *point):
+    entries, offsets = np.arange(32), np.array([[1e-3], [-1e-3]]) * np.ones(32)
+    done = []
+    many = Nudges(objective, *point, executor=executor, progress=lambda *now: done.append(now))
+    true = Nudges(objective, *point, plain=True).losses("dense/kernel", entries, offsets)
+    mine = many.losses("dense/kernel", entries, offsets)
+    assert (np.abs(mine - true) <= 1e-12 * np.abs(true)).all()
+    assert done[-1] == ("dense/kernel", 64, 64) and [n for _, n, _ in done] == sorted(n for _, n, _ in done)
+
+
+@pytest.fixture(scope="module")
+def processes():
+    with ProcessPoolExecutor(2, get_context("spawn")) as pool:
+        yield pool
+
+
+@pytest.fixture(autouse=True)
+def small_blocks(monkeypatch):
+    """Examples are small: hand out even the smallest block."""
+    from scratch import gradient
+
+    monkeypatch.setattr(gradient, "WORTHWHILE", 2**8)
+
+
+def test_threads():
+    with ThreadPoolExecutor(3) as pool:
+        check_executor(pool, *deadly())
+    check_executor(None, *deadly())
+
+
+def test_processes(processes, tmp_path):
+    (tmp_path / "dead").touch()
+    check_executor(processes, *deadly(str(tmp_path / "dead")))
+
+
+@pytest.mark.parametrize("forever", [False, True])
+def test_a_worker_that_dies(forever, tmp_path):
+    """Its block, and what the broken pool will not take any more, is done again here."""
+    with ProcessPoolExecutor(2, get_context("spawn")) as pool:
+        check_executor(pool, *deadly("" if forever else str(tmp_path / "dead")))
+        check_executor(pool, *deadly("" if forever else str(tmp_path / "dead")))  # the pool is still broken
+
+
+def test_a_pool_that_was_shut_down():
+    pool = ThreadPoolExecutor(1)
+    pool.shutdown()
+    check_executor(pool, *deadly())
+
+
+@pytest.mark.parametrize("where", ["threads", "processes", "here"])
+def test_an_error_of_the_model_is_told(where, processes):
+    """What goes wrong in the model itself is raised, once, by whoever asked."""
+    model = Model.chain({"dense": Dense(8), "faulty": Faulty(), "out": Dense(2)}, (4,))
+    given = case(model)
+    executor = {"threads": ThreadPoolExecutor(2), "processes": processes, "here": None}[where]
+    nudges = Nudges(Objective.of(model, "MeanSquaredError"), given["weights"], given["x"], given["y"], executor=executor)
+    offsets = np.concatenate([np.full((1, 32), 1e-3), np.full((1, 32), 1e6), np.full((1, 32), -1e6)])
+    with pytest.raises(ArithmeticError, match="a fault of the layer"):
+        nudges.losses("dense/kernel", np.arange(32), offsets)
+
+
+@pytest.mark.filterwarnings("default")
+@pytest.mark.parametrize("dying", [False, True])
+def test_dask(dying, tmp_path):
+    """A real cluster on this machine, one whose worker dies included."""
+    distributed = pytest.importorskip("distributed", reason="needs gradtwin[dask]")
+    memory = tmp_path / "dead"
+    if not dying:
+        memory.touch()
+    cluster = distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None, silence_logs=50)
+    with cluster, distributed.Client(cluster) as client:
+        check_executor(client.get_executor(), *deadly(str(memory)))
+    assert memory.exists()
+
+
+def test_blas_threads():
+    """BLAS has one thread inside, and as many as before outside, whoever leaves first."""
+    threadpoolctl = pytest.importorskip("threadpoolctl")
+
+    def counts():
+        return [m["num_threads"] for m in threadpoolctl.threadpool_info() if m["user_api"] == "blas"]
+
+    before = counts()
+    with blocks.one_blas_thread(), blocks.one_blas_thread():
+        assert set(counts()) <= {1}
+    assert counts() == before
+    with ThreadPoolExecutor(4) as pool:
+        assert all(set(found) <= {1} for found in pool.map(lambda _: blocks.alone(counts), range(16)))
+    assert counts() == before
+
+
+# The gradient --------------------------------------------------------------------------------------------------------------
+
+
+def test_numeric_gradient():
+    """All trainable weights, or what `wrt` names; complex steps and differences agree."""
+    model = replace(TWO_INPUTS, frozen=frozenset({"left/bias"}))
+    given = case(model)
+    point = given["weights"], given["x"], given["y"]
+    gradient = numeric_gradient(model, *point, loss="MeanSquaredError")
+    assert set(gradient) == {"left/kernel", "right/kernel", "right/bias", "out/kernel", "out/bias"}
+    exact = numeric_gradient(model, *point, loss="MeanSquaredError", scheme=registry_complex(), wrt=("weights", "inputs", "left/bias"))
+    assert set(exact) == {*gradient, "left/bias", "input:u", "input:v"}
+    for name, estimate in gradient.items():
+        assert estimate.value.shape == model.weight_shapes[name]
+        assert (np.abs(estimate.value - exact[name].value) <= estimate.error + exact[name].error).all()
+    with pytest.raises(ValueError, match="`wrt` must hold 'weights', 'inputs', or names of weights or float inputs"):
+        numeric_gradient(model, *point, loss="MeanSquaredError", wrt=("left",))
+
+
+def registry_complex():
+    from scratch.differences import ComplexStep
+
+    return ComplexStep()
+
+
+def test_directional():
+    """All weights at once along a direction: the slope is the sum of the slopes."""
+    given = case(TWO_INPUTS)
+    nudges = Nudges(Objective.of(TWO_INPUTS, "MeanSquaredError"), given["weights"], given["x"], given["y"])
+    direction = {n: np.ones(w.shape) for n, w in given["weights"].items()}
+    up, down, here = nudges.directional(direction, np.array([1e-6, -1e-6, 0.0]))
+    gradient = numeric_gradient(TWO_INPUTS, given["weights"], given["x"], given["y"], loss="MeanSquaredError", scheme=Central())
+    assert here == nudges.base
+    assert abs((up - down) / 2e-6 - sum(e.value.sum() for e in gradient.values())) <= 1e-8
+
+
+def test_float32_is_taken_in_float64():
+    """Weights and inputs held in float32 are nudged in float64: steps of 1e-9 are seen."""
+    model = Model.chain([Dense(2, "tanh")], (3,))
+    given = case(model)
+    single = {n: w.astype(np.float32) for n, w in given["weights"].items()}
+    nudges = Nudges(Objective.of(model, "MeanSquaredError"), single, given["x"]["input"].astype(np.float32), given["y"])
+    low, high = nudges.losses("dense/kernel", np.array([0]), np.array([[-1e-9], [1e-9]]))[:, 0]
+    assert low != nudges.base != high and nudges.value("dense/kernel").dtype == np.float64
+
+
+def test_a_loss_must_be_one_number():
+    model = Model.chain([Dense(2)], (3,))
+    given = case(model)
+    loss = registry.get("loss", "MeanSquaredError")(reduction="none")
+    with pytest.raises(ValueError, match="A loss must be one number"):
+        _ = Nudges(Objective.of(model, loss), given["weights"], given["x"], given["y"]).base

@@ -1,5 +1,6 @@
 """Every registered layer against Keras: values, gradients of weights and inputs, complex steps. A new layer is tested because it exists."""
 
+import keras
 import numpy as np
 import pytest
 from hypothesis import given, note
@@ -25,7 +26,7 @@ def cases(draw, name, patterns=gt.PATTERNS):
 
 
 def flat(outputs):
-    return [np.asarray(o) for o in (outputs if isinstance(outputs, (tuple, list)) else [outputs])]
+    return [np.asarray(o) for o in keras.tree.flatten(outputs)]
 
 
 def rounding_of(model, weights, x, outputs, unit):

@@ -47,7 +47,8 @@ def optimizer(spec: Any, **options: Any) -> Any:
     """The Keras optimizer, integers as the floats that Keras asks for, the learning rate in float64; not so for Muon,
     which multiplies the rate as it is with weights that then have to be of its dtype.
     """
-    hints, values, precise = registry.hints(type(spec)), {}, type(spec).__name__ != "Muon"
+    cls: Any = type(spec)
+    hints, values, precise = registry.hints(cls), {}, cls.__name__ != "Muon"
     for name in (f.name for f in fields(spec)):
         value = getattr(spec, name)
         if isinstance(value, Schedule):
@@ -56,7 +57,7 @@ def optimizer(spec: Any, **options: Any) -> Any:
             value = float(value)
         values[name] = list(value) if isinstance(value, tuple) else value
     with _float64_rate(precise):
-        return getattr(keras.optimizers, type(spec).__name__)(**values, **options)
+        return getattr(keras.optimizers, cls.__name__)(**values, **options)
 
 
 @mirrors("LossScaleOptimizer")
@@ -116,7 +117,9 @@ def multi_back(thing: Any) -> Any:
     if isinstance(table, keras.optimizers.OptimizerMap):
         default, routes = table.default_optimizer, dict(table.items())
     elif thing.built:
-        routes = {v.path: thing.optimizers[thing._var_to_optimizer_idx[thing._var_key(v)]] for v in thing._trainable_variables}
+        routes = {
+            v.path: thing.optimizers[thing._var_to_optimizer_idx[thing._var_key(v)]] for v in thing._trainable_variables
+        }
         default = next(iter(routes.values()))
     else:
         raise NoTwin(
@@ -127,7 +130,7 @@ def multi_back(thing: Any) -> Any:
     made = {id(o): replace(reflected(o, "optimizer"), loss_scale_factor=None) for o in (*routes.values(), default)}
     return MultiOptimizer(
         made[id(default)],
-        {pattern: made[id(inner)] for pattern, inner in routes.items()},
+        tuple((pattern, made[id(inner)]) for pattern, inner in routes.items()),
         loss_scale_factor=thing.loss_scale_factor,
     )
 
@@ -144,7 +147,10 @@ def state_of(optimizer: Any, names: Mapping[str, str]) -> State:
             "Call build(model.trainable_variables), or take the twin's init."
         )
     if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
-        own = {"dynamic_scale": float(optimizer.dynamic_scale.numpy()), "step_counter": int(optimizer.step_counter.numpy())}
+        own = {
+            "dynamic_scale": float(optimizer.dynamic_scale.numpy()),
+            "step_counter": int(optimizer.step_counter.numpy()),
+        }
         inner = state_of(optimizer.inner_optimizer, names)
         return replace(inner, shared={**inner.shared, **own})
     if isinstance(optimizer, keras.optimizers.MultiOptimizer):
@@ -160,7 +166,11 @@ def state_of(optimizer: Any, names: Mapping[str, str]) -> State:
 def _slots(optimizer: Any, i: int, variable: Any) -> dict[str, np.ndarray]:
     """The i-th variable's own entries of every list that the optimizer keeps, by the ends of their names."""
     count, prefix = len(optimizer._trainable_variables), variable.path.replace("/", "_") + "_"
-    tables = {n: t for n, t in vars(optimizer).items() if isinstance(t, list) and n not in ("_variables", "_trainable_variables")}
+    tables = {
+        n: t
+        for n, t in vars(optimizer).items()
+        if isinstance(t, list) and n not in ("_variables", "_trainable_variables")
+    }
     found = {}
     for table in tables.values():
         entry = table[i] if len(table) == count else None
@@ -193,7 +203,7 @@ def excluded_from_weight_decay(optimizer: Any, names: Mapping[str, str]) -> froz
     if isinstance(optimizer, keras.optimizers.MultiOptimizer):
         inside = (excluded_from_weight_decay(inner, names) for inner in optimizer.optimizers if inner.built)
         return frozenset[str]().union(*inside)
-    keys = getattr(optimizer, "_exclude_from_weight_decay", set())
+    keys: set[Any] = getattr(optimizer, "_exclude_from_weight_decay", set())
     pattern = getattr(optimizer, "_exclude_from_weight_decay_pattern", None)
     muon = isinstance(optimizer, keras.optimizers.Muon)
     found = set()
@@ -207,8 +217,6 @@ def excluded_from_weight_decay(optimizer: Any, names: Mapping[str, str]) -> froz
 def paths_of(names: Mapping[str, str]) -> dict[str, str]:
     """The other way round: what an optimizer's patterns look at, by the twin's names (for init, step and finalize)."""
     return {name: path for path, name in names.items()}
-
-
 
 
 # What Keras computes where it departs from the definition ------------------------------------------------------------
@@ -230,7 +238,9 @@ class _ScheduleFree(ScheduleFreeAdamW):
     def update(self, weight: Any, gradient: Any, slots: Any, *, rate: float, iterations: int) -> Any:  # type: ignore[override]
         k, b = iterations + 1, self.beta_1
         v = self.beta_2 * slots["velocity"] + (1 - self.beta_2) * gradient**2
-        z = slots["momentum"] - self.warm(rate, iterations) * gradient / (np.sqrt(v / (1 - self.beta_2**k)) + self.epsilon)
+        z = slots["momentum"] - self.warm(rate, iterations) * gradient / (
+            np.sqrt(v / (1 - self.beta_2**k)) + self.epsilon
+        )
         x = (1 - 1 / k) * self.averaged(weight, z) + z / k
         return (1 - b) * z + b * x, {"momentum": z, "velocity": v}
 
@@ -302,8 +312,9 @@ def as_keras(spec: Any) -> Any:
         return replace(spec, inner_optimizer=as_keras(spec.inner_optimizer))
     if isinstance(spec, MultiOptimizer):
         made = {id(inner): as_keras(inner) for inner in spec.optimizers}
-        routes = {pattern: made[id(inner)] for pattern, inner in spec.optimizer_map}
+        routes = tuple((pattern, made[id(inner)]) for pattern, inner in spec.optimizer_map)
         return replace(spec, default_optimizer=made[id(spec.default_optimizer)], optimizer_map=routes)
     if not isinstance(spec, (Optimizer, Schedule)):
         return spec
-    return _class_of(type(spec))(**{f.name: as_keras(getattr(spec, f.name)) for f in fields(spec)})
+    cls: Any = type(spec)
+    return _class_of(cls)(**{f.name: as_keras(getattr(spec, f.name)) for f in fields(spec)})

@@ -64,7 +64,8 @@ class BatchNormalization(Layer):
     `renorm`: in training y = ((x - mean) / s · r + d) · gamma + beta with s = √(variance + ε), r = s / renorm_stddev and
     d = (mean - renorm_mean) / renorm_stddev, clipped, and constant under differentiation (`held`).
     Shapes  x (batch, …)   all weights (channels,)   →   y as x
-    Keras   BatchNormalization; not trainable means inference; a masked count is count + 1e-7; biased variance everywhere
+    Keras   BatchNormalization; not trainable means inference; a masked count is count + 1e-7; biased variance everywhere;
+            `synchronized` changes nothing on one device
     Source  Ioffe & Szegedy 2015, algorithms 1 and 2; Ioffe 2017, algorithm 1
     """
 
@@ -76,6 +77,7 @@ class BatchNormalization(Layer):
     renorm: bool = False
     renorm_clipping: Annotated[dict, Clipping()] | None = None
     renorm_momentum: Momentum = 0.99
+    synchronized: bool = False
     trainable: bool = True
 
     _MOVING: ClassVar[tuple[str, ...]] = ("moving_mean", "moving_variance")

@@ -189,6 +189,13 @@ class MultiHeadAttention(Projected):
     sliding_window: Few | None = None
     use_gate: bool = False
 
+    def check(self) -> None:
+        if self.sliding_window is not None and len(self._given()) > 1:
+            raise ValueError(
+                "A `sliding_window` must run along one axis. Received: "
+                f"attention_axes={self.attention_axes}, sliding_window={self.sliding_window}. Name one axis."
+            )
+
     @property
     def sizes(self) -> tuple[int, int, int, int]:
         return self.key_dim, self.value_dim or self.key_dim, self.num_heads, self.num_heads

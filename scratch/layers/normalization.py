@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 
@@ -156,17 +156,11 @@ class GroupNormalization(Affine):
     Source  Wu & He 2018, eq. 1, 2, 7
     """
 
-    groups: Annotated[int, AtLeast(-1, small=(1, 3))] = 32
+    groups: Literal[-1] | Annotated[int, AtLeast(1, small=(1, 3))] = 32
     axis: Axis = -1
     epsilon: Epsilon = 1e-3
     center: bool = True
     scale: bool = True
-
-    def check(self) -> None:
-        if self.groups == 0:
-            raise ValueError(
-                "`groups` must be -1 or at least 1. Received: groups=0. Pass -1 for one group per channel."
-            )
 
     def normalized(self, x: Array) -> Array:
         last = np.moveaxis(x, self.axis, -1)

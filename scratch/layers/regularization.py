@@ -224,7 +224,7 @@ class SpatialDropout3D(SpatialDropout):
 
 @layer
 class ActivityRegularization(Layer):
-    """y = x; adds `penalty` = (l1 · Σ|x| + l2 · Σx²) / batch size to what is minimised.
+    """y = x; adds `penalty` = l1 · Σ|x| + l2 · Σx², divided by the batch size, to what is minimised.
 
     Shapes  x any   →   y as x
     Keras   ActivityRegularization
@@ -242,6 +242,6 @@ class ActivityRegularization(Layer):
         return inputs[0]
 
     def penalty(self, output: Array) -> Array:
-        """What an output of this layer adds to the objective."""
+        """What an output of this layer adds to the objective, before division by the batch size."""
         size = np.where(output.real < 0, -output, output)
-        return (self.l1 * size.sum() + self.l2 * (output * output).sum()) / len(output)
+        return self.l1 * size.sum() + self.l2 * (output * output).sum()

@@ -97,7 +97,10 @@ class TimeDistributed(Layer):
 
     def input_shapes(self, size: Size) -> tuple[Shape, ...]:
         time = size(1, 3)
-        return tuple((x[0], time, *x[1:]) for x in self.layer.input_shapes(size))
+        # Keras asks for one axis more than batch and time; a layer that takes a vector of samples takes a matrix too.
+        inner = [x if len(x) > 1 else (*x, size(1, 3)) for x in self.layer.input_shapes(size)]
+        states = "initial_state" in self.layer.accepts  # which a step of another sequence does not pass
+        return tuple((x[0], time, *x[1:]) for x in (inner[:1] if states else inner))
 
     def input_domains(self) -> tuple[Domain, ...]:
         return self.layer.input_domains()

@@ -174,3 +174,9 @@ class Projection(Loss):
 
     def per_sample(self, y_true: Array, y_pred: Array) -> Array:
         return (y_true * y_pred).reshape(len(y_pred), -1).sum(axis=-1)
+
+    def reduce(
+        self, values: Array, *, sample_weight: Array | None = None, mask: Array | None = None, stacked: bool = False
+    ) -> Array:
+        """Every entry counts: a cotangent knows no masks and no weights."""
+        return super().reduce(values, stacked=stacked)

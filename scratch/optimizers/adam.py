@@ -87,7 +87,10 @@ class Adamax(Optimizer):
     ) -> tuple[Array, dict[str, Array]]:
         m = self.beta_1 * slots["momentum"] + (1 - self.beta_1) * gradient
         u = np.maximum(self.beta_2 * slots["norm"], np.abs(gradient))
-        return weight - rate / (1 - self.beta_1 ** (iterations + 1)) * m / (u + self.epsilon), {"momentum": m, "norm": u}
+        return weight - rate / (1 - self.beta_1 ** (iterations + 1)) * m / (u + self.epsilon), {
+            "momentum": m,
+            "norm": u,
+        }
 
 
 @optimizer

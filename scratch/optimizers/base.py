@@ -220,7 +220,7 @@ class Optimizer:
 
 def _shown(self: Any) -> str:
     """The call that makes an optimizer, defaults left out."""
-    own_first = sorted(fields(self), key=lambda f: f.kw_only)
+    own_first = sorted(fields(self), key=lambda f: bool(f.kw_only))
     values = {f.name: (getattr(self, f.name), f.default) for f in own_first}
     given = [f"{name}={value!r}" for name, (value, default) in values.items() if default is MISSING or value != default]
     return f"{type(self).__name__}({', '.join(given)})"
@@ -253,5 +253,3 @@ def only(optimizer: Optimizer, allowed: Collection[str]) -> None:
                 f"{type(optimizer).__name__} does not take `{shared.name}`. Received: {shared.name}={value!r}. "
                 f"Set `{shared.name}` on the optimizer inside it."
             )
-
-

@@ -18,8 +18,8 @@ class ScheduleFreeAdamW(Optimizer):
     z' = z - γ·g/(√(v/(1-β₂ᵏ)) + ε) - γ·λ·y;  x' = (1-c)x + c·z' with c = γ²/Σγ²;  y' = (1-β₁)z' + β₁x'.
     x, the average that counts after training, is (y - (1-β₁)z)/β₁; finalize gives it.
 
-    Keras   ScheduleFreeAdamW; z is called momentum. There x is recovered with z' in place of z, λ decays y alone,
-            c = 1/k during the warm-up too, and x is never put in place of y
+    Keras   ScheduleFreeAdamW; z is called momentum. There x is recovered with z' in place of z, so that β₁ cancels
+            and y is the mean of the z's; λ decays y alone; c = 1/k during the warm-up too; under fit z starts at 0
     Source  Defazio et al. 2024, algorithm 1; γ without √(1-β₂ᵏ), v/(1-β₂ᵏ) in the root: the authors' repository
     """
 

@@ -32,7 +32,9 @@ class LossScaleOptimizer(Optimizer):
         """Shared arguments belong to the inner optimizer."""
         only(self, ())
         if isinstance(self.inner_optimizer, LossScaleOptimizer):
-            raise ValueError("LossScaleOptimizer may not wrap another. Received: a LossScaleOptimizer inside. Unwrap it.")
+            raise ValueError(
+                "LossScaleOptimizer may not wrap another. Received: a LossScaleOptimizer inside. Unwrap it."
+            )
 
     @property
     def inner(self) -> Optimizer:
@@ -60,7 +62,11 @@ class LossScaleOptimizer(Optimizer):
         excluded_from_weight_decay: Collection[str] = (),
         paths: Mapping[str, str] | None = None,
     ) -> tuple[dict[str, Array], State]:
-        present, scale, count = with_gradient(gradients, weights), self.loss_scale(state), state.shared["step_counter"] + 1
+        present, scale, count = (
+            with_gradient(gradients, weights),
+            self.loss_scale(state),
+            state.shared["step_counter"] + 1,
+        )
         if not all(np.isfinite(gradient).all() for gradient in present.values()):
             halved = {**state.shared, "dynamic_scale": scale * 0.5, "step_counter": 0}
             return dict(weights), replace(state, shared=halved)
@@ -135,7 +141,9 @@ class MultiOptimizer(Optimizer):
         exact = [inner for pattern, inner in self.optimizer_map if pattern == path]
         matches = exact or [inner for pattern, inner in self.optimizer_map if re.fullmatch(pattern, path)]
         if len(matches) > 1:
-            raise ValueError(f"One pattern may match a path. Received: {len(matches)} for {path!r}. Narrow the patterns.")
+            raise ValueError(
+                f"One pattern may match a path. Received: {len(matches)} for {path!r}. Narrow the patterns."
+            )
         chosen = matches[0] if matches else self.default_optimizer
         return next(i for i, inner in enumerate(self.optimizers) if inner is chosen)
 
