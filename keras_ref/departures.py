@@ -1,18 +1,41 @@
 """Known differences of Keras from the definition, as data: departures.toml beside this file.
 
-An entry has an id, a reading ("fault", "precision" or "convention"), a reason, a source, the smallest example (Python
-that sets `keras_value` and `definition`, run by the suite: an entry that no longer differs fails it) and `applies`:
-tables of a layer's (loss's, …) name and of field values that say which specifications may show it.
+An entry has an id, a reading (see READINGS), a reason, a source, and the smallest example: Python that sets `keras_value`
+and `definition`, run by the suite in a fresh namespace; an entry whose example no longer differs fails the suite and has
+to go. `applies` says which specifications may show it, as conditions of which one has to hold:
+
+    name         class name, or several        any field   its value, or several      activation   of any activation field
+    where        a Python expression of the fields (with `activation`: of the arguments that the function is called with)
+    beside       a condition that another specification of the same model fulfils
+
+An entry without `applies` depends on data (weights, masks, targets), not on a specification: it excuses nothing by itself.
 """
 
 from __future__ import annotations
 
+import inspect
+import subprocess
+import sys
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+
+#: what an entry may be, and what that means
+READINGS = {
+    "fault": "a wrong number",
+    "precision": "right but for a rounding to float32 inside float64",
+    "convention": "two answers are possible, and the documentation or the paper names the other one",
+    "refusal": "Keras raises where its documentation promises a value",
+}
+#: what a departure may change; an entry names the ones that it does
+ASPECTS = ("value", "gradient", "update")
+#: a difference counts from this many units in the last place of the largest number on
+UNITS = 64
 
 
 @dataclass(frozen=True)
@@ -25,10 +48,13 @@ class Departure:
     source: str
     example: str
     applies: tuple[Mapping[str, Any], ...] = ()
+    shows_in: tuple[str, ...] = ASPECTS
+    own_process: bool = False
 
-    def touches(self, spec: Any) -> bool:
-        """Whether a specification (or one held in its fields) may show this departure."""
-        return any(_fits(part, condition) for part in parts(spec) for condition in self.applies)
+    def touches(self, spec: Any, among: Iterable[Any] = ()) -> bool:
+        """Whether a specification (or one held in its fields) may show this departure in a model with those `among`."""
+        others = [part for other in among for part in parts(other)]
+        return any(_fits(part, condition, others) for part in parts(spec) for condition in self.applies)
 
 
 def parts(spec: Any) -> Iterator[Any]:
@@ -42,32 +68,128 @@ def parts(spec: Any) -> Iterator[Any]:
                     yield from parts(item)
 
 
-def _fits(spec: Any, condition: Mapping[str, Any]) -> bool:
-    """A condition names the class under "name" and values of fields; under "activation", that of any activation field."""
+def _fits(spec: Any, condition: Mapping[str, Any], others: list[Any]) -> bool:
     wanted = dict(condition)
-    name = wanted.pop("name", None)
-    if name is not None and type(spec).__name__ not in ([name] if isinstance(name, str) else name):
+    name, where, beside = (wanted.pop(key, None) for key in ("name", "where", "beside"))
+    if name is not None and type(spec).__name__ not in _several(name):
         return False
-    for key, value in wanted.items():
-        legal = value if isinstance(value, list) else [value]
-        held = [getattr(spec, k, None) for k in ("activation", "recurrent_activation")] if key == "activation" else [getattr(spec, key, None)]
-        if not any(h == one for h in held for one in legal):
-            return False
-    return True
+    held = [own for key in ("activation", "recurrent_activation") if (own := getattr(spec, key, None)) is not None]
+    scopes = [_fields(spec)]
+    if "activation" in wanted:
+        legal = _several(wanted.pop("activation"))
+        scopes = [_called_with(spec, own) for own in held if own in legal]
+    if not scopes or any(getattr(spec, key, None) not in _several(value) for key, value in wanted.items()):
+        return False
+    if where is not None and not any(eval(where, {"float32": _float32, **scope}) for scope in scopes):
+        return False
+    return beside is None or any(_fits(other, beside, []) for other in others if other is not spec)
+
+
+def _several(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+def _fields(spec: Any) -> dict[str, Any]:
+    return {field.name: getattr(spec, field.name) for field in fields(spec)} if is_dataclass(spec) else {}
+
+
+def _called_with(spec: Any, activation: str) -> dict[str, Any]:
+    """The arguments of an activation: the specification's own `arguments` if it has such a field, and the defaults."""
+    from scratch import registry
+
+    parameters = inspect.signature(registry.get("activation", activation)).parameters.values()
+    return {p.name: p.default for p in parameters if p.default is not p.empty} | dict(getattr(spec, "arguments", {}))
+
+
+def _float32(value: float) -> float:
+    """A number after it has been a float32, for conditions on what does not survive that."""
+    return float(np.float32(value))
 
 
 @cache
 def every() -> tuple[Departure, ...]:
-    """All entries. Raises: ValueError for an id used twice."""
+    """All entries. Raises: ValueError for an id used twice, or a reading or an aspect that there is not."""
     with open(Path(__file__).with_name("departures.toml"), "rb") as file:
         entries = tomllib.load(file).get("departure", [])
-    found = tuple(Departure(**{**entry, "applies": tuple(entry.get("applies", ()))}) for entry in entries)
+    found = tuple(Departure(**{k: tuple(v) if isinstance(v, list) else v for k, v in entry.items()}) for entry in entries)
     if len({d.id for d in found}) != len(found):
         raise ValueError(f"A departure's id must be its own. Received: {sorted(d.id for d in found)}. Rename one.")
+    for d in found:
+        if d.reading not in READINGS or not set(d.shows_in) <= set(ASPECTS):
+            raise ValueError(
+                f"A departure must have one of the readings {', '.join(READINGS)} and show in {', '.join(ASPECTS)}. "
+                f"Received: {d.reading!r}, {d.shows_in} of {d.id!r}. Correct the entry."
+            )
     return found
 
 
-def touching(specs: Iterable[Any]) -> tuple[str, ...]:
-    """Ids of the departures that any of the specifications may show."""
+def named(id: str) -> Departure:
+    """The entry with that id, for what depends on data. Raises: ValueError if it has gone: then its excuse has to go too."""
+    for departure in every():
+        if departure.id == id:
+            return departure
+    raise ValueError(f"A departure must be in departures.toml. Received: {id!r}. Remove what refers to it, or correct the id.")
+
+
+def touching(specs: Iterable[Any], shows_in: str | None = None) -> tuple[str, ...]:
+    """Ids of the departures that any of the specifications may show (in the value, the gradient or the update).
+
+    Refusals are left out: where Keras gives no number there is nothing to excuse (see `refusing`).
+    """
+    found = _applying(specs)
+    return tuple(d.id for d in found if d.reading != "refusal" and (shows_in is None or shows_in in d.shows_in))
+
+
+def refusing(specs: Iterable[Any], shows_in: str | None = None) -> tuple[str, ...]:
+    """Ids of the departures by which Keras may refuse to compute the value (the gradient, …) of these specifications."""
+    found = _applying(specs)
+    return tuple(d.id for d in found if d.reading == "refusal" and (shows_in is None or shows_in in d.shows_in))
+
+
+def _applying(specs: Iterable[Any]) -> list[Departure]:
     specs = list(specs)
-    return tuple(d.id for d in every() if any(d.touches(spec) for spec in specs))
+    return [d for d in every() if any(d.touches(spec, specs) for spec in specs)]
+
+
+# Examples ------------------------------------------------------------------------------------------------------------
+
+
+#: what every example finds imported
+IMPORTS = "import keras\nimport numpy as np\nimport tensorflow as tf\nfrom keras import ops"
+
+
+def run(departure: Departure) -> tuple[Any, Any]:
+    """(keras_value, definition) of the example: numbers, or text where one side raises. Leaves Keras's settings alone.
+
+    An example that ends its process (`own_process`) has a process of its own; then keras_value says how that ended.
+    """
+    if departure.own_process:
+        ended = subprocess.run([sys.executable, "-c", f"{IMPORTS}\n{departure.example}"], capture_output=True)
+        return f"exit status {ended.returncode}", "exit status 0"
+
+    scope: dict[str, Any] = {}
+    floatx = keras.config.floatx()
+    try:
+        with np.errstate(all="ignore"):
+            exec(f"{IMPORTS}\n{departure.example}", scope)
+    finally:
+        keras.config.set_floatx(floatx)
+    return _plain(scope["keras_value"]), _plain(scope["definition"])
+
+
+def _plain(value: Any) -> Any:
+    return value if isinstance(value, str) or value is None else np.asarray(value, dtype=float)
+
+
+def differs(keras_value: Any, definition: Any) -> bool:
+    """Whether the two are farther apart than rounding: text or None against numbers, shapes, NaN, or by more than UNITS
+    units in the last place (float64) of the largest number."""
+    if not isinstance(keras_value, np.ndarray) or not isinstance(definition, np.ndarray):
+        return type(keras_value) is not type(definition) or keras_value != definition
+    if keras_value.shape != definition.shape or (np.isfinite(keras_value) != np.isfinite(definition)).any():
+        return True
+    finite = np.isfinite(definition)
+    if not np.array_equal(keras_value[~finite], definition[~finite], equal_nan=True):
+        return True
+    largest = max(np.abs(a[finite]).max(initial=0) for a in (keras_value, definition))
+    return bool((np.abs(keras_value - definition)[finite] > UNITS * np.finfo(float).eps * largest).any())

@@ -66,7 +66,7 @@ def exhibits() -> Iterator[Exhibit]:
     from scratch.optimizers.sgd import SGD
 
     x, y = iris()
-    chains = (
+    chains: tuple[tuple[Any, ...], ...] = (
         ("linear regression", [Dense(1)], x[:, :3], x[:, 3:], "MeanSquaredError", SGD(0.01)),
         ("softmax regression", [Dense(3, "softmax")], x, y, "CategoricalCrossentropy", SGD(0.1, momentum=0.9)),
         ("one against the rest", [Dense(5, "tanh"), Dense(1, "sigmoid")], x, y[:, :1], "BinaryCrossentropy", Adam()),

@@ -107,7 +107,7 @@ def _grouped(layer: keras.layers.Layer, inputs: list[Any]) -> tuple[list[Any], d
 def _packed(sizes: Any, states: list[Any]) -> list[Any]:
     """States in the structure that a cell's state_size has: a list, or for stacked cells a list of lists."""
     packed = keras.tree.pack_sequence_as(sizes, states)
-    return packed if isinstance(packed, (list, tuple)) else [packed]
+    return list(packed) if isinstance(packed, (list, tuple)) else [packed]
 
 
 def mirrored_loss(loss: Loss, *, dtype: str = "float64") -> Any:

@@ -17,7 +17,7 @@ import numpy as np
 from hypothesis import strategies as st
 from hypothesis.strategies import DrawFn, SearchStrategy
 
-from keras_ref.departures import parts
+from keras_ref.departures import parts, touching
 from scratch import domain as domains
 from scratch import registry
 from scratch.layers.base import Layer
@@ -147,6 +147,11 @@ def specifications(draw: DrawFn, kind: str, name: str, **fixed: Any) -> Any:
             from hypothesis import reject
 
             reject()
+
+
+def departures_of(model: Model) -> tuple[str, ...]:
+    """Ids of the known departures that a model's layers may show."""
+    return touching(model.layers.values())
 
 
 def sizes(draw: DrawFn) -> domains.Size:

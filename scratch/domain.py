@@ -191,7 +191,7 @@ def _member(hint: Any, domains: tuple[Domain, ...], value: Any) -> bool:
         return value is None
     if get_origin(hint) is Literal:
         return any(value is option or (value == option and type(value) is type(option)) for option in get_args(hint))
-    if domains and get_origin(hint) is tuple or hint is tuple:
+    if (domains and get_origin(hint) is tuple) or hint is tuple:
         return all(domain.holds(value) for domain in domains)
     return _plain(hint, value) and all(domain.holds(value) for domain in domains)
 

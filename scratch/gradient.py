@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from functools import partial
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -86,7 +87,7 @@ class Nudges:
         if self.executor is None and count == 1:
             return alone(job, entries, offsets)
         edges = [total * i // count for i in range(count + 1)]
-        blocks = [(entries[a:b], offsets[a:b]) for a, b in zip(edges, edges[1:], strict=False)]
+        blocks = [(entries[a:b], offsets[a:b]) for a, b in pairwise(edges)]
 
         def done(i: int) -> None:
             finished[0] += len(blocks[i][0])

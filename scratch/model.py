@@ -108,7 +108,7 @@ class Model:
             layer = self.layers[call.layer]
             inputs = [tensors[name] for name in call.inputs]
             own = layer.weight_shapes(*(x.shape for x in inputs))
-            shapes.update({f"{call.layer}/{name}": tuple(shape) for name, shape in own.items()})  # type: ignore[misc]
+            shapes.update({f"{call.layer}/{name}": tuple(int(n or 0) for n in shape) for name, shape in own.items()})
             with np.errstate(all="ignore"):
                 outputs = _tuple(
                     layer.forward({n: np.ones(s) for n, s in own.items()}, *inputs, **_keywords(call, layer, tensors, {}))  # type: ignore[arg-type]
@@ -147,7 +147,7 @@ class Model:
         updates: dict[str, Array] = {}
         for call in self.calls:
             layer = self.layers[call.layer]
-            own = weights_of(weights | updates if updates else weights, call.layer)
+            own = weights_of({**weights, **updates} if updates else weights, call.layer)
             arguments = [tensors[name] for name in call.inputs]
             mask = tuple(known[name] for name in call.inputs) if len(call.inputs) > 1 else known[call.inputs[0]]
             context = {"training": training, "mask": mask, "draw": (draws or {}).get(call.outputs[0])}
@@ -212,7 +212,7 @@ def default_names(layers: Sequence[Layer]) -> list[str]:
     names: list[str] = []
     for layer in layers:
         base = snake_case(type(layer).__name__)
-        count = sum(name == base or name.rsplit("_", 1)[0] == base and name.rsplit("_", 1)[1].isdigit() for name in names)
+        count = sum(name == base or (name.rsplit("_", 1)[0] == base and name.rsplit("_", 1)[1].isdigit()) for name in names)
         names.append(base if count == 0 else f"{base}_{count}")
     return names
 

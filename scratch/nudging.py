@@ -17,6 +17,7 @@ import math
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -77,7 +78,7 @@ class State:
         """The same in pieces of about `count` nudges."""
         pieces = -(-self.count // count)
         edges = [self.count * i // pieces for i in range(pieces + 1)]
-        return (self.part(slice(low, high)) for low, high in zip(edges, edges[1:], strict=False))
+        return (self.part(slice(low, high)) for low, high in pairwise(edges))
 
     def plus(self, tensors: Mapping[str, Channel | Array], masks: Mapping[str, Array] | None = None) -> State:
         """The same with tensors and masks that changed too."""
@@ -241,7 +242,7 @@ class Walk:
         produced = list(zip(*(outputs for outputs, _ in results), strict=True))
         new = {n: np.stack(arrays) for n, arrays in zip(call.outputs, produced, strict=False)}
         changed = {n for _, after in results for n in after}
-        after = {n: np.stack([m.get(n, point.run.masks[n]) for _, m in results]) for n in changed}
+        after = {n: np.stack([np.asarray(m.get(n, point.run.masks[n])) for _, m in results]) for n in changed}
         return state.plus(new, after)
 
     # What it comes to --------------------------------------------------------------------------------------------
@@ -269,7 +270,7 @@ class Walk:
             return term.change(differences)
         if term.linear and term.tensor not in state.masks:
             target = self._target(i, term, state.count, prediction.flags.f_contiguous)
-            if term.valid is None or np.array_equal(term.function.valid(target, prediction), Copies(state.count)(term.valid)):
+            if term.valid is None or np.array_equal(np.asarray(term.function.valid(target, prediction)), Copies(state.count)(term.valid)):
                 values = term.function.per_sample(target, prediction).reshape(state.count, *term.values.shape)
                 return term.change(values - term.values)
         masks, predictions = state.masks.get(term.tensor), self._stacked(prediction, state)

@@ -6,7 +6,7 @@ import uuid
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -18,7 +18,7 @@ from scratch.layers.base import Array, Layer, Weights
 from scratch.losses.base import Loss
 from scratch.model import Call, Run, Tensor, _keywords, _masks, _tuple, weights_of
 from scratch.objective import Objective, per_output
-from scratch.regularizers import L1, L2, L1L2
+from scratch.regularizers import L1, L1L2, L2
 
 #: how an entry of an input array is named, where a weight would have its own name
 INPUT = "input:"
@@ -321,7 +321,7 @@ class Point:
         own = self.weights_of(call) if own is None else own
         outputs = tuple(np.asarray(x) for x in _tuple(layer.forward(own, *arguments, **_keywords(call, layer, known, context))))
         before = {name: self.run.masks[name] for name in call.outputs}
-        if all(m is None for m in before.values()) or not masks and (not tensors or self.passes_mask(call)):
+        if all(m is None for m in before.values()) or (not masks and (not tensors or self.passes_mask(call))):
             return outputs, {}
         after = zip(call.outputs, _masks(layer.compute_mask(*arguments, mask=mask), len(call.outputs)), strict=True)
         return outputs, {n: m for n, m in after if m is not None and not np.array_equal(m, copies(before[n]))}

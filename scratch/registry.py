@@ -37,7 +37,7 @@ def _record(kind: str, name: str, thing: T) -> T:
 
 
 @cache
-def hints(cls: type) -> Mapping[str, Any]:
+def hints(cls: Any) -> Mapping[str, Any]:
     """The annotations of a registered class or function, domains included."""
     return get_type_hints(cls, include_extras=True)
 

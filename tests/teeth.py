@@ -23,7 +23,7 @@ if __name__ == "__main__":
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-from keras_ref.checks import numeric_sides
+from keras_ref.sides import numeric_sides
 from keras_ref.comparison import Autodiff, compare
 from scratch.layers.core import Activation, Dense
 from scratch.losses.regression import MeanSquaredError

@@ -80,7 +80,8 @@ class Scored(Layer):
         return {"keep": (*inputs[0][:-1], inputs[1][-2])} if 0 < self.dropout < 1 else {}
 
     def input_shapes(self, size: Size) -> tuple[Shape, ...]:
-        batch, queries, keys, features = size(1, 3), size(1, 3), size(1, 3), size(1, 3)
+        # Keras warns of a softmax over one key.
+        batch, queries, keys, features = size(1, 3), size(1, 3), size(2, 3), size(1, 3)
         query, key = (batch, queries, features), (batch, keys, features)
         return (query, (batch, keys, size(1, 3)), key) if size(0, 1) else (query, key)
 

@@ -77,7 +77,7 @@ class ConvLSTMCell(Cell):
 
     def draw_shapes(self, *inputs: Shape) -> dict[str, Shape]:
         shapes = {"dropout": inputs[0], "recurrent_dropout": self.state_shapes(inputs[0])[0]}
-        return {name: (GATES, *shape) for name, shape in shapes.items() if getattr(self, name) > 0}
+        return {name: (GATES, *shape) for name, shape in shapes.items() if 0 < getattr(self, name) < 1}
 
     def forward(self, weights: Weights, *inputs: Array, training: bool = False, draw: Draw = None) -> Any:
         x, h, c = inputs

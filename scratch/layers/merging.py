@@ -153,7 +153,7 @@ class Concatenate(Merge):
         if mask is None or all(m is None for m in mask):
             return None
         whole = [np.ones(x.shape, bool) if m is None else over(m, x) for x, m in zip(inputs, mask, strict=True)]
-        return np.concatenate(whole, axis=self.axis).any(axis=-1)
+        return np.asarray(np.concatenate(whole, axis=self.axis).any(axis=-1))
 
     def input_shapes(self, size: Size) -> tuple[Shape, ...]:
         shape = shape_with(self.axis, size)

@@ -217,7 +217,12 @@ class MultiHeadAttention(Projected):
         first, last = max((0, *self._given())), max((0, *(-a for a in self._given())))
         rank = max(first + 1 + last, first + 2, 3) + (self.sliding_window is None and size(0, 1))
         places = [size(1, 3) for _ in range(rank - 1)]
-        others = [size(1, 3) if a in self.axes(rank) else n for a, n in enumerate(places)]
+        # Every query finds a key in its window, and (Keras warns else) there is more than one key.
+        least = [2 if self.sliding_window is None else max(2, n) for n in places]
+        others = [
+            size(low, low + 1) if a in self.axes(rank) else n
+            for a, (low, n) in enumerate(zip(least, places, strict=True))
+        ]
         shapes = (*places, size(1, 3)), (*others, size(1, 3)), (*others, size(1, 3))
         return shapes[: 2 + size(0, 1)]
 
@@ -253,7 +258,9 @@ class GroupQueryAttention(Projected):
 
     def input_shapes(self, size: Size) -> tuple[Shape, ...]:
         batch, features = size(1, 3), size(1, 3)
-        query, value = (batch, size(1, 3), features), (batch, size(1, 3), features)
+        queries = size(1, 3)
+        least = 2 if self.sliding_window is None else max(2, queries)
+        query, value = (batch, queries, features), (batch, size(least, least + 1), features)
         return (query, value, value) if size(0, 1) else (query, value)
 
     @classmethod

@@ -93,7 +93,8 @@ class Recurrent(Layer):
         """The last output, all outputs, the last states."""
         x, *states = inputs
         own, drawn = (weights_of(table or {}, self.prefix[:-1]) if self.prefix else table for table in (weights, draw))
-        states = list(flat(initial_state)) or states or [np.zeros(s, x.dtype) for s in self.state_shapes(x.shape)]
+        shapes: Any = self.state_shapes(x.shape)
+        states = list(flat(initial_state)) or states or [np.zeros(shape, x.dtype) for shape in shapes]
         valid = mask[0] if isinstance(mask, (tuple, list)) else mask
         if valid is not None:
             valid = np.asarray(valid).astype(bool).reshape(x.shape[:2])

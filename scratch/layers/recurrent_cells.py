@@ -105,6 +105,8 @@ def kept(name: str, rate: float, training: bool, draw: Draw, gates: int) -> Arra
     """
     if not training or rate == 0:
         return None
+    if rate == 1:
+        return np.zeros((gates, 1), bool)
     if draw is None or name not in draw:
         raise ValueError(
             f"`{name}` in training must be given what was drawn. Received: {name}={rate} and no such array. "
@@ -125,7 +127,11 @@ def gated(product: Any, x: Array, kernel: Array, keep: Array | None, rate: float
 
 @dataclass(frozen=True)
 class UnitCell(Cell):
-    """Base of the cells with `units` numbers per state: fields, and weights side by side, one block a gate."""
+    """Base of the cells with `units` numbers per state; their gates stand side by side in the last axis of a weight.
+
+    In training `dropout` masks what the kernel sees, `recurrent_dropout` what the recurrent kernel sees: kept entries
+    are scaled by 1 / (1 - rate). Draws (1 or gates, batch, …), non-zero where kept, the same at all steps.
+    """
 
     units: Annotated[int, AtLeast(1)]
     activation: Activation = "tanh"
@@ -148,7 +154,7 @@ class UnitCell(Cell):
         # Keras draws one mask for each gate as soon as the state is dropped too, else one for all of them.
         count = self.gates if self.recurrent_dropout and self.masks_per_gate else 1
         shapes = {"dropout": inputs[0], "recurrent_dropout": self.state_shapes(inputs[0])[0]}
-        return {name: (count, *shape) for name, shape in shapes.items() if getattr(self, name) > 0}
+        return {name: (count, *shape) for name, shape in shapes.items() if 0 < getattr(self, name) < 1}
 
     def input_shapes(self, size: Size) -> tuple[Shape, ...]:
         x = (size(1, 3), size(1, 3))
@@ -169,7 +175,6 @@ class UnitCell(Cell):
 class SimpleRNNCell(UnitCell):
     """h' = activation(x · kernel + h · recurrent_kernel + bias);   y = h'
 
-    In training `dropout` masks x and `recurrent_dropout` masks h (draws of 0 and 1, scaled by 1 / (1 - rate)).
     Shapes  x (batch, n)   h (batch, units)   kernel (n, units)   recurrent_kernel (units, units)   →   y, h'
     Keras   SimpleRNNCell
     Source  Elman 1990, Finding structure in time; keras.io/api/layers/recurrent_layers/simple_rnn

@@ -201,7 +201,7 @@ class SpatialDropout1D(SpatialDropout):
 
     rate: Rate
     rank: ClassVar[int] = 1
-    data_format: ClassVar[str] = "channels_last"
+    data_format: ClassVar[str] = "channels_last"  # type: ignore[misc]
 
 
 @layer

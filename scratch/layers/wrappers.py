@@ -221,7 +221,8 @@ class Bidirectional(Layer):
     ) -> Any:
         x, *states = inputs
         call = {"training": training, "mask": mask, "draw": draw}
-        outputs, last = [], []
+        outputs: list[Array] = []
+        last: list[Array] = []
         for name, part, keywords in self._calls(x, states, initial_state, call):
             found = part.forward(weights_of(weights, name), x, **keywords)
             outputs.append(found[0] if self.layer.return_state else found)

@@ -1,0 +1,226 @@
+"""The speed table of the README, every row measured in this run: `python tests/benchmarks/speed.py [--quick]`.
+
+Central differences (two losses a weight), float64, the whole gradient. The engine's time is the best of several runs.
+Each way runs with one BLAS thread unless its row says otherwise. The plain loop over 85,002 weights is estimated from a
+sample of them, before and after the engine, drawn over all layers in proportion.
+"""
+
+import argparse
+import os
+import resource
+import subprocess
+import sys
+import time
+from contextlib import nullcontext
+
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+from scratch.blocks import cores
+from scratch.differences import Estimate, taken
+from scratch.gradient import Nudges, numeric_gradient
+from scratch.layers.core import Dense
+from scratch.model import Model
+from scratch.objective import Objective
+from scratch.registry import get
+from scratch.shifts import SHIFTS, shift_of
+
+STEP = 2.0**-17
+SMALL, LARGE = ((16, 64, 64, 10), 32), ((64, 256, 256, 10), 64)
+
+
+def two_points(line, at, noise):
+    """(f(w + h) - f(w - h)) / 2h, and nothing about its error: what a plain loop does."""
+    ahead, behind = taken(at, np.full(at.shape, STEP)), taken(at, np.full(at.shape, -STEP))
+    high, low = line(np.stack([ahead, behind]))
+    return Estimate((high - low) / (ahead - behind), np.zeros(at.shape), np.zeros(at.shape))
+
+
+def network(sizes, batch, seed=0):
+    """Model, weights, x, y: tanh between dense layers, a linear last one, mean squared error."""
+    g = np.random.default_rng(seed)
+    model = Model.chain([*(Dense(n, "tanh") for n in sizes[1:-1]), Dense(sizes[-1])], sizes[:1])
+    weights = {n: g.normal(size=s) / np.sqrt(s[0]) for n, s in model.weight_shapes.items()}
+    return model, weights, g.normal(size=(batch, sizes[0])), g.normal(size=(batch, sizes[-1]))
+
+
+def convolutional(seed=0):
+    """Two convolutions, a pooling, a dense layer."""
+    g = np.random.default_rng(seed)
+    layers = [get("layer", "Conv2D")(8, 3, activation="tanh"), get("layer", "Conv2D")(8, 3, activation="tanh")]
+    model = Model.chain([*layers, get("layer", "MaxPooling2D")(2), get("layer", "Flatten")(), Dense(10)], (16, 16, 3))
+    weights = {n: g.normal(size=s) / 4 for n, s in model.weight_shapes.items()}
+    return model, weights, g.normal(size=(16, 16, 16, 3)), g.normal(size=(16, 10))
+
+
+def engine(model, weights, x, y, **options):
+    """The whole gradient by the engine."""
+    return numeric_gradient(model, weights, x, y, loss="MeanSquaredError", scheme=two_points, noise=0.0, **options)
+
+
+def plain_loss(weights, x, y):
+    """The loss as anybody would write it in NumPy."""
+    for i in range(0, len(weights), 2):
+        x = (x if i == 0 else np.tanh(x)) @ weights[i] + weights[i + 1]
+    return np.mean((x - y) ** 2)
+
+
+def plain_loop(weights, x, y, which=None):
+    """Slopes of the flat entries `which` of each weight (None: all), one forward pass for each nudge."""
+    slopes = []
+    for i, weight in enumerate(weights):
+        flat, found = weight.reshape(-1), []
+        for e in range(flat.size) if which is None else which[i]:
+            kept = flat[e]
+            flat[e] = kept + STEP
+            high, above = plain_loss(weights, x, y), flat[e]
+            flat[e] = kept - STEP
+            low, below = plain_loss(weights, x, y), flat[e]
+            flat[e] = kept
+            found.append((high - low) / (above - below))
+        slopes.append(np.array(found))
+    return slopes
+
+
+def sample(weights, count, seed=0):
+    """About `count` flat entries, of each weight in proportion to its size, at least one."""
+    g, total = np.random.default_rng(seed), sum(w.size for w in weights)
+    return [np.sort(g.choice(w.size, max(1, round(count * w.size / total)), replace=False)) for w in weights]
+
+
+def tensorflow_check(weights, x, y):
+    """tf.test.compute_gradient over all weights: seconds."""
+    import tensorflow as tf
+
+    def loss(*variables):
+        signal = tf.constant(x)
+        for i in range(0, len(variables), 2):
+            signal = (signal if i == 0 else tf.tanh(signal)) @ variables[i] + variables[i + 1]
+        return tf.reduce_mean((signal - y) ** 2)
+
+    arguments = [tf.constant(w) for w in weights]
+    return timed(lambda: tf.test.compute_gradient(loss, arguments, delta=STEP))[0]
+
+
+def timed(function, repeats=1):
+    """Best wall-clock seconds, and processor seconds of that run."""
+    best = (float("inf"), 0.0)
+    for _ in range(repeats):
+        wall, processor = time.perf_counter(), time.process_time()
+        function()
+        best = min(best, (time.perf_counter() - wall, time.process_time() - processor))
+    return best
+
+
+def unavoidable(sizes, batch):
+    """Seconds on one core of the activations behind nudged weights and the products of the last kernel with them.
+
+    A nudge of the first kernel or bias changes all of the second activation, and a product of it with the last kernel;
+    a nudge of the second changes one channel. First with the activation itself, then with its addition theorem.
+    """
+    inputs, first, second, outputs = sizes
+    block = max(1, 2**18 // (batch * second))
+    z, g = np.empty((block, batch, second)), np.random.default_rng(0)
+    z[...] = g.normal(size=z.shape)
+    kernel, base, out = g.normal(size=(second, outputs)), np.tanh(z[0]), np.empty_like(z)
+    activation = timed(lambda: np.tanh(z, out=out), 9)[0] / block
+    product = timed(lambda: z.reshape(-1, second) @ kernel, 9)[0] / block
+    step, spare = g.normal(size=z.shape) * 1e-6, np.empty_like(z)
+    shift = shift_of(get("activation", "tanh"), 1e-5)
+    theorem = timed(lambda: (np.multiply(step, 1e-6, out=out), shift(base, out, spare)), 9)[0] / block
+    nudges = 2 * (inputs + 1) * first
+    own = 2 * ((inputs + 1) * first + (first + 1) * second) * activation / second
+    return nudges * (activation + product) + own, nudges * (theorem + product) + own
+
+
+def memory(name):
+    """Peak megabytes of a run in a process of its own, and those before it began."""
+    code = f"import sys; sys.path.insert(0, {os.path.dirname(__file__)!r}); import speed; speed.report_memory({name!r})"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=os.environ)
+    return [float(n) for n in out.stdout.split()]
+
+
+WIDE = ((784, 1024, 1024, 10), 256)
+
+
+def report_memory(name):
+    """Print megabytes before and at the peak: of the large network in full, of others for some entries of each weight."""
+    model, weights, x, y = convolutional() if name == "convolutional" else network(*{"large": LARGE, "wide": WIDE}[name])
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    if name == "wide":
+        nudges = Nudges(Objective.of(model, "MeanSquaredError"), weights, x, y)
+        for weight, value in weights.items():
+            nudges.losses(weight, np.arange(min(value.size, 64)), np.full((2, min(value.size, 64)), STEP))
+    else:
+        engine(model, weights, x, y)
+    print(before, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+
+
+def table(quick=False):
+    """The rows, as printed."""
+    rows = []
+
+    def row(what, seconds, note=""):
+        rows.append((what, seconds, note))
+        print(f"  {what:<58} {seconds:>9.3f} s   {note}", flush=True)
+
+    for (sizes, batch), name, count in ((SMALL, "small", 600), (LARGE, "large", 300 if quick else 1000)):
+        model, weights, x, y = network(sizes, batch)
+        arrays, total = list(weights.values()), sum(w.size for w in weights.values())
+        print(f"{'-'.join(map(str, sizes))} tanh, batch {batch}: {total:,} weights, {cores()} cores")
+        which = None if name == "small" and not quick else sample(arrays, count)
+        scale = 1.0 if which is None else total / sum(map(len, which))
+        with threadpool_limits(1, user_api="blas"):
+            first = timed(lambda: plain_loop(arrays, x, y, which))[0] * scale  # noqa: B023
+        engine(model, weights, x, y)
+        fast, processor = timed(lambda: engine(model, weights, x, y), 3 if quick else 5)  # noqa: B023
+        with threadpool_limits(1, user_api="blas"):
+            loop = min(first, timed(lambda: plain_loop(arrays, x, y, which))[0] * scale)  # noqa: B023
+        row("plain NumPy loop, one BLAS thread", loop, "" if which is None else f"estimated from {sum(map(len, which)):,} weights")
+        row("engine", fast, f"{loop / fast:.0f} x faster than the loop; {processor:.3f} s of processors")
+        with threadpool_limits(cores(), user_api="blas"):
+            row(f"engine, the environment asking for {cores()} BLAS threads", timed(lambda: engine(model, weights, x, y), 3)[0])  # noqa: B023
+        with without_shifts():
+            row("engine without addition theorems", timed(lambda: engine(model, weights, x, y))[0])  # noqa: B023
+        with threadpool_limits(1, user_api="blas"):
+            floor, shifted = unavoidable(sizes, batch)
+        row(f"np.tanh and products that are needed, on {cores()} cores", floor / cores())
+        row(f"the same with the addition theorem of tanh, on {cores()} cores", shifted / cores(), f"engine: {fast * cores() / shifted:.1f} x that")
+        if name == "small":
+            seconds = tensorflow_check(arrays, x, y)
+            row("tf.test.compute_gradient", seconds, f"engine: {seconds / fast:.0f} x faster")
+    print("cost against number of weights (64-n-n-10 tanh, batch 64)")
+    for n in (32, 64, 128, 256) if quick else (32, 64, 128, 256, 512):
+        model, weights, x, y = network((64, n, n, 10), 64)
+        total = sum(w.size for w in weights.values())
+        engine(model, weights, x, y)
+        seconds = timed(lambda: engine(model, weights, x, y), 3)[0]  # noqa: B023
+        row(f"n = {n}: {total:,} weights", seconds, f"{seconds / total * 1e6:.1f} µs a weight")
+    print("convolutional network (16, 16, 3), batch 16")
+    model, weights, x, y = convolutional()
+    fast = timed(lambda: engine(model, weights, x, y), 3)[0]
+    plain = timed(lambda: engine(model, weights, x, y, plain=True))[0]
+    row("engine", fast, f"{plain / fast:.1f} x faster than one forward pass for each nudge ({plain:.1f} s)")
+    print("memory, MB before and at the peak, each in a process of its own")
+    for name in ("large", "convolutional", "wide"):
+        before, peak = memory(name)
+        print(f"  {name:<58} {before:>5.0f} → {peak:.0f}")
+    return rows
+
+
+class without_shifts(nullcontext):
+    """Inside, no activation has an addition theorem."""
+
+    def __enter__(self):
+        self.kept = dict(SHIFTS)
+        SHIFTS.clear()
+
+    def __exit__(self, *error):
+        SHIFTS.update(self.kept)
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="smaller samples, fewer repeats")
+    table(parser.parse_args().quick)

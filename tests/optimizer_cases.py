@@ -1,0 +1,368 @@
+"""What the tests of the optimizers share: specifications drawn from their fields, gradients of every kind, one step of
+Keras beside one of the twin, and what rounding may do to a step.
+
+Keras computes in float64 with every hyper-parameter exact (retype.in_float64); its variables are made once.
+"""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, fields, is_dataclass, replace
+from functools import cache
+from typing import Annotated, Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from hypothesis import strategies as st
+
+from keras_ref import departures
+from keras_ref import strategies as gt
+from keras_ref.mirror import mirrored
+from keras_ref.mirrors.optimizers import state_of
+from keras_ref.retype import in_float64
+from scratch import registry
+from scratch.constraints import MaxNorm, MinMaxNorm, NonNeg, UnitNorm
+from scratch.differences import UNIT
+from scratch.domain import alternatives
+from scratch.optimizers.base import Optimizer, State
+from scratch.optimizers.wrappers import LossScaleOptimizer, MultiOptimizer
+from scratch.schedules import Schedule
+
+Array = np.ndarray
+OPTIMIZERS = registry.names("optimizer")
+SCHEDULES = registry.names("schedule")
+WRAPPERS = ("LossScaleOptimizer", "MultiOptimizer")
+PLAIN = tuple(name for name in OPTIMIZERS if name not in WRAPPERS)
+CLIPPING = ("clipnorm", "clipvalue", "global_clipnorm")
+
+#: a matrix, a vector, a table that gets sparse gradients, and a rank that is no matrix
+SHAPES = {"dense/kernel": (3, 2), "dense/bias": (2,), "embedding/embeddings": (4, 2), "conv/kernel": (2, 1, 2)}
+TABLE = "embedding/embeddings"
+PATHS = {name: name for name in SHAPES}
+CONSTRAINTS = {"dense/kernel": MaxNorm(1.0), "dense/bias": NonNeg(), TABLE: UnitNorm(1), "conv/kernel": MinMaxNorm(0.25, 0.75, 0.5, (0, 1))}
+
+
+# Specifications ---------------------------------------------------------------------------------------------------------
+
+
+@st.composite
+def schedules(draw: st.DrawFn, name: str | None = None) -> Schedule:
+    """Any registered schedule, all of its fields drawn."""
+    name = draw(st.sampled_from(SCHEDULES)) if name is None else name
+    cls = registry.get("schedule", name)
+    if name == "PiecewiseConstantDecay":  # one value more than boundaries: a rule between fields
+        count = draw(st.integers(1, 3))
+        boundaries = draw(st.lists(st.integers(0, 8), min_size=count, max_size=count, unique=True).map(sorted))
+        return cls(tuple(boundaries), tuple(k / 8 for k in draw(st.lists(st.integers(0, 8), min_size=count + 1, max_size=count + 1))))
+    return cls(**{f.name: draw(field_values(registry.hints(cls)[f.name])) for f in fields(cls)})
+
+
+def field_values(hint: Any) -> st.SearchStrategy[Any]:
+    """Legal values of a field, those that are schedules and optimizers themselves included."""
+    options = []
+    for plain, found in alternatives(hint):
+        if plain is Schedule:
+            options.append(schedules())
+        elif plain is Optimizer:
+            options.append(optimizers(("SGD", "Adam", "Nadam", "Ftrl", "Muon", "RMSprop")))
+        else:
+            options.append(gt.values(Annotated[(plain, *found)] if found else plain))
+    return st.one_of(options)
+
+
+@st.composite
+def optimizers(draw: st.DrawFn, names: tuple[str, ...] = OPTIMIZERS) -> Any:
+    """Any of the named optimizers, every argument drawn, one way of clipping at most."""
+    name = draw(st.sampled_from(names))
+    cls = registry.get("optimizer", name)
+    if name == "MultiOptimizer":
+        return _routed(draw, cls)
+    shared = {f.name for f in fields(Optimizer)}
+    chosen: dict[str, Any] = {}
+    if name not in WRAPPERS:
+        clipping = draw(st.sampled_from((None, *CLIPPING)))
+        if clipping:
+            chosen[clipping] = draw(gt.values(registry.hints(cls)[clipping]).filter(lambda bound: bound is not None))
+    for field in fields(cls):
+        if field.name in CLIPPING or (name in WRAPPERS and field.name in shared):
+            continue
+        if field.name == "exclude_layers":  # a tuple of patterns; the paths are those of SHAPES
+            chosen[field.name] = draw(st.sampled_from(((), ("kernel",), ("dense",))))
+        elif not field.kw_only or draw(st.booleans()):
+            chosen[field.name] = draw(field_values(registry.hints(cls)[field.name]))
+    return cls(**chosen)
+
+
+def _routed(draw: st.DrawFn, cls: Any) -> Any:
+    """Two or three optimizers over the paths of SHAPES: by regular expression, by name, one object under two patterns."""
+    inner = [draw(optimizers(("SGD", "Adam", "RMSprop", "Lion", "Nadam"))) for _ in range(3)]
+    inner = [replace(one, loss_scale_factor=None) for one in inner]  # the wrapper's own is that of all
+    routes = draw(st.sampled_from(({}, {"dense/.*": inner[0]}, {"dense/kernel": inner[0], "embed.*": inner[1], "conv/kernel": inner[0]})))
+    return cls(inner[2], routes, loss_scale_factor=draw(st.sampled_from((None, 4.0))))
+
+
+# One step of both ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Moment:
+    """The weights and the optimizer's state between two steps."""
+
+    weights: Mapping[str, Array]
+    state: State
+
+
+@dataclass(frozen=True)
+class Sparse:
+    """The gradient of a table as rows and their indices."""
+
+    rows: Array
+    indices: Array
+
+    @property
+    def dense(self) -> Array:
+        """The same as an array of SHAPES[TABLE], repeated indices added up."""
+        total = np.zeros(SHAPES[TABLE])
+        np.add.at(total, self.indices, self.rows)
+        return total
+
+    @property
+    def tensor(self) -> tf.IndexedSlices:
+        """The same as TensorFlow has it."""
+        return tf.IndexedSlices(tf.constant(self.rows), tf.constant(self.indices), tf.constant(SHAPES[TABLE]))
+
+
+def dense(gradients: Mapping[str, Any]) -> dict[str, Array | None]:
+    """Gradients as the twin takes them."""
+    return {name: g.dense if isinstance(g, Sparse) else g for name, g in gradients.items()}
+
+
+@cache
+def variables() -> dict[str, keras.Variable]:
+    """The Keras variables, made once."""
+    made = {}
+    for name, shape in SHAPES.items():
+        scope, _, own = name.rpartition("/")
+        with keras.name_scope(scope):
+            made[name] = keras.Variable(np.zeros(shape), dtype="float64", name=own)
+        assert made[name].path == name
+    return made
+
+
+@contextmanager
+def keras_optimizer(spec: Any, *, weights: Mapping[str, Array], constrained: bool = False, exclude: str | None = None) -> Iterator[Any]:
+    """The Keras optimizer of a specification, built on `variables()` holding `weights`, computing in float64.
+
+    `exclude` is a pattern of variables that do not decay, told to it and to what it wraps.
+    """
+    for name, variable in variables().items():
+        variable.assign(weights[name])
+        variable.constraint = mirrored(CONSTRAINTS[name]) if constrained and name in CONSTRAINTS else None
+    with in_float64():
+        made = mirrored(spec)
+        inner = [made, getattr(made, "inner_optimizer", None), *getattr(made, "_inner_optimizers", ())]
+        for one in inner if exclude else ():
+            if one is not None:
+                one.exclude_from_weight_decay(var_names=[exclude])
+        with in_float64(made):
+            made.build(list(variables().values()))
+            yield made
+
+
+def excluded(exclude: str | None) -> frozenset[str]:
+    """The names that a pattern keeps from decaying."""
+    return frozenset(name for name in SHAPES if exclude and re.search(exclude, name))
+
+
+def moment(optimizer: Any) -> Moment:
+    """Where Keras is."""
+    return Moment({name: v.numpy() for name, v in variables().items()}, state_of(optimizer, PATHS))
+
+
+def advance(optimizer: Any, steps: int) -> None:
+    """Tell a Keras optimizer, and those that it wraps, that so many steps have been taken."""
+    for one in (optimizer, getattr(optimizer, "inner_optimizer", None), *getattr(optimizer, "_inner_optimizers", ())):
+        if one is not None and one.built:
+            one._iterations.assign(steps)
+
+
+def apply(optimizer: Any, gradients: Mapping[str, Any]) -> None:
+    """One step of Keras; that a gradient is missing is what some examples are for, so its warning is not an error."""
+    tensors = [g.tensor if isinstance(g, Sparse) else None if g is None else tf.constant(g) for g in gradients.values()]
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Gradients do not exist")
+        optimizer.apply(tensors, list(variables().values()))
+
+
+def step(spec: Any, at: Moment, gradients: Mapping[str, Any], *, constrained: bool = False, exclude: str | None = None) -> Moment:
+    """One step of the twin."""
+    constraints = CONSTRAINTS if constrained else {}
+    with np.errstate(all="ignore"):  # a law with Keras's 0/0 in it says NaN, as Keras does
+        weights, state = spec.step(at.weights, dense(gradients), at.state, constraints=constraints, excluded_from_weight_decay=excluded(exclude), paths=PATHS)
+    return Moment(weights, state)
+
+
+# What rounding may do -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Rolled(Schedule):
+    """A schedule whose rates are off by rounding; its steps are whole numbers, which are exact."""
+
+    inner: Schedule
+    factor: float
+
+    def __call__(self, step: int) -> float:
+        return self.inner(step) * self.factor
+
+
+#: moments are kept as β·m + (1 - β)·g or as m + (1 - β)·(g - m), which cancels: β is as good as off by a unit of 1
+DECAYS = re.compile(r"(adam_)?beta_[12]|rho|ema_momentum")
+
+
+def rolled(spec: Any, generator: np.random.Generator, made: dict[int, Any] | None = None) -> Any:
+    """A specification with every number in it moved by a unit in the last place; one object stays one."""
+    made = {} if made is None else made
+    if id(spec) in made:
+        return made[id(spec)]
+    if isinstance(spec, Schedule):
+        return Rolled(spec, 1 + 4 * UNIT * generator.choice([-1, 1]))
+    values = {}
+    for field in fields(spec):
+        value, sign = getattr(spec, field.name), generator.choice([-1, 1])
+        if isinstance(value, tuple):
+            values[field.name] = tuple((key, rolled(one, generator, made)) for key, one in value) if value and isinstance(value[0], tuple) else value
+        elif is_dataclass(value):
+            values[field.name] = rolled(value, generator, made)
+        elif isinstance(value, float):
+            values[field.name] = abs(value + UNIT * sign) if DECAYS.fullmatch(field.name) else value * (1 + UNIT * sign)
+    try:
+        made[id(spec)] = replace(spec, **values)
+    except ValueError:  # an end of a domain was passed: 1.0 is legal, its neighbour is not
+        made[id(spec)] = spec
+    return made[id(spec)]
+
+
+class Noisy(np.ndarray):
+    """Monte Carlo arithmetic (Parker 1997): the result of every operation is off by a random unit in the last place."""
+
+    generator = np.random.default_rng(0)
+
+    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, out: Any = None, **keywords: Any) -> Any:
+        plain = [i.view(np.ndarray) if isinstance(i, Noisy) else i for i in inputs]
+        result = np.asarray(getattr(ufunc, method)(*plain, **keywords))
+        if result.dtype.kind != "f":
+            return result
+        return (result * (1 + UNIT * Noisy.generator.choice([-1.0, 1.0], result.shape))).view(Noisy)
+
+
+def flat(at: Moment) -> dict[str, Array]:
+    """Everything that a step leaves behind, by name: weights, slots, and what all weights share."""
+    found = {name: np.asarray(w) for name, w in at.weights.items()}
+    found |= {f"{name}.{slot}": np.asarray(v) for name, own in at.state.slots.items() for slot, v in own.items()}
+    return found | {f"shared.{name}": np.asarray(v) for name, v in at.state.shared.items() if not name.endswith("weight_sum")}
+
+
+#: how often a step is repeated in noisy arithmetic
+ROLLS = 6
+
+
+def allowed(spec: Any, at: Moment, gradients: Mapping[str, Any], **how: Any) -> dict[str, Array]:
+    """What rounding may do to one step: how far it moves when every operation of the law is off by a unit in the last
+    place, gradients by four (the operations that see them alone: scaling, averaging, clipping, squaring) and every
+    hyper-parameter by one (the scalars made of them).
+
+    Rounding is to half a UNIT, so that this is twice what each side does; the largest of ROLLS random patterns is
+    doubled once more for the pattern that was not met. What no pattern shows, the order of the sum w + Δw, is eight
+    units of its terms. An estimate, not a bound.
+    """
+    centre = flat(step(spec, at, gradients, **how))
+    spread = {name: np.zeros(value.shape) for name, value in centre.items()}
+    for seed in range(ROLLS):
+        Noisy.generator = g = np.random.default_rng(seed)
+        slots = {name: {k: v.view(Noisy) for k, v in own.items()} for name, own in at.state.slots.items()}
+        start = Moment({name: w.view(Noisy) for name, w in at.weights.items()}, replace(at.state, slots=slots))
+        moved = {name: None if v is None else v * (1 + 4 * UNIT * g.choice([-1.0, 1.0], np.shape(v))) for name, v in dense(gradients).items()}
+        there = flat(step(rolled(spec, g), start, moved, **how))
+        with np.errstate(invalid="ignore"):
+            spread = {name: np.fmax(s, np.abs(there[name] - centre[name])) for name, s in spread.items()}
+    floor = _floor(at, centre)
+    return {name: 2 * s + floor[name] for name, s in spread.items()}
+
+
+def _floor(at: Moment, after: Mapping[str, Array]) -> dict[str, Array]:
+    before = flat(at)
+    with np.errstate(invalid="ignore"):
+        return {name: 8 * UNIT * (np.abs(before[name]) + np.abs(value - before[name])) for name, value in after.items()}
+
+
+def departing(spec: Any, at: Moment, gradients: Mapping[str, Any], theirs: Moment, **how: Any) -> list[str]:
+    """Where a step of Keras is not that of the specification, one line each."""
+    ours = step(spec, at, gradients, **how)
+    # most steps differ by less than the last term of `allowed`, which costs nothing
+    return differing(ours, theirs, _floor(at, flat(ours))) and differing(ours, theirs, allowed(spec, at, gradients, **how))
+
+
+def differing(ours: Moment, theirs: Moment, within: Mapping[str, Array]) -> list[str]:
+    """Where two moments differ by more than rounding, one line each; NaN agrees with NaN."""
+    mine, keras_values = flat(ours), flat(theirs)
+    lines = [f"{name}: kept by one side alone" for name in sorted(mine.keys() ^ keras_values.keys())]
+    for name in mine.keys() & keras_values.keys():
+        value, other = mine[name], keras_values[name]
+        same = np.isnan(value) & np.isnan(other)
+        with np.errstate(invalid="ignore"):
+            wrong = ~((np.abs(value - other) <= within[name]) | same)
+        if wrong.any():
+            i = tuple(np.argwhere(wrong)[0])
+            lines.append(f"{name}{list(map(int, i))}: twin {value[i]!r}, Keras {other[i]!r}, allowed {within[name][i]:.1e}")
+    if ours.state.iterations != theirs.state.iterations:
+        lines.append(f"iterations: twin {ours.state.iterations}, Keras {theirs.state.iterations}")
+    return lines
+
+
+def named(spec: Any) -> tuple[str, ...]:
+    """The known departures that a specification may show."""
+    return departures.touching([spec])
+
+
+# Weights and gradients ----------------------------------------------------------------------------------------------------
+
+KINDS = ("eighths", "generic", "zeros", "equal")
+
+
+@st.composite
+def points(draw: st.DrawFn) -> dict[str, Array]:
+    """Weights, special ones (zeros, equal ones) included."""
+    return {name: draw(gt.special_points(shape, KINDS)) for name, shape in SHAPES.items()}
+
+
+@st.composite
+def sparse(draw: st.DrawFn, *, unique: bool = True) -> Sparse:
+    """Rows of the table with indices in any order, each once (or else one of them twice)."""
+    rows = SHAPES[TABLE][0]
+    indices = draw(st.lists(st.integers(0, rows - 1), min_size=1, max_size=rows, unique=True))
+    indices = indices if unique else [*indices, indices[0]]
+    return Sparse(draw(gt.special_points((len(indices), SHAPES[TABLE][1]), KINDS)), np.array(indices))
+
+
+@st.composite
+def gradients(draw: st.DrawFn, spec: Any) -> dict[str, Any]:
+    """Gradients of every variable: dense, zero, missing, sparse, and for a loss scale that adapts some that are not finite.
+
+    Keras's MultiOptimizer refuses a step in which one of its optimizers gets no gradient at all: there, one gradient
+    may be missing, that of a variable which shares its optimizer on every route.
+    """
+    multi, infinite = isinstance(spec, MultiOptimizer), isinstance(spec, LossScaleOptimizer)
+    missing = ("conv/kernel",) if multi else ("conv/kernel", "dense/bias")
+    found: dict[str, Any] = {}
+    for name, shape in SHAPES.items():
+        other = "sparse" if name == TABLE else "missing" if name in missing else "dense"
+        kind = draw(st.sampled_from(("dense", "dense", other)))
+        found[name] = draw(gt.special_points(shape, KINDS)) if kind == "dense" else draw(sparse()) if kind == "sparse" else None
+    if infinite and draw(st.integers(0, 3)) == 3:
+        found["dense/bias"] = np.array([1.0, draw(st.sampled_from((np.inf, np.nan)))])
+    return found
