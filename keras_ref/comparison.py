@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from keras_ref.verdicts import Verdict, worst_of
-from scratch.differences import UNIT, Estimate, scale_of
+from scratch.differences import UNIT, ComplexStep, Estimate, Scheme, scale_of
 from scratch.slopes import TIERS, Slopes, slopes
 
 Array = np.ndarray
@@ -93,17 +93,56 @@ def measure(oracle: Oracle, name: str, entries: Array, autodiff: Array, rounding
     return known
 
 
-def compare(oracle: Oracle, name: str, autodiff: Autodiff, entries: Array | None = None, *, seed: int = 0) -> Verdict:
-    """The verdict on one variable (all its entries, or the given flat ones) against one oracle."""
+def schemed(oracle: Oracle, name: str, entries: Array, scheme: Scheme) -> _Entries:
+    """Slopes by one given scheme, taken at its word: it knows no sides, so every entry counts as smooth."""
+    known = _Entries.unknown(len(entries))
+    found = scheme(lambda offsets: oracle.losses(name, entries, offsets), np.ravel(oracle.values[name])[entries], oracle.noise)
+    everywhere = np.ones(len(entries), bool)
+    known.learn(np.arange(len(entries)), Slopes(found, found, found, everywhere, ~everywhere, np.full(len(entries), np.nan)))
+    return known
+
+
+def sharpened(oracle: Oracle, name: str, entries: Array, known: _Entries) -> None:
+    """Entries that noise leaves blunt (between two kinks a billionth away, say) by a complex step, where a twin takes one.
+
+    A complex step stays on the branch of the point and cancels nothing; it counts where the real slopes, as blunt as
+    they are, do not contradict it.
+    """
+    estimate = known.estimate
+    with np.errstate(invalid="ignore"):
+        blunt = np.flatnonzero(known.smooth & (estimate.error > SHARP * np.abs(estimate.value)) & (estimate.value != 0))
+    if not len(blunt) or not getattr(oracle, "takes_complex", False):
+        return
+    at = np.ravel(oracle.values[name])[entries[blunt]]
+    found = ComplexStep()(lambda offsets: oracle.losses(name, entries[blunt], offsets), at, oracle.noise)
+    fits = np.abs(found.value - estimate.value[blunt]) <= estimate.error[blunt] + found.error
+    here = blunt[fits & (found.error < estimate.error[blunt])]
+    chosen = np.isin(blunt, here)
+    estimate.value[here], estimate.truncation[here], estimate.rounding[here] = (
+        a[chosen] for a in (found.value, found.truncation, found.rounding)
+    )
+
+
+def compare(
+    oracle: Oracle, name: str, autodiff: Autodiff, entries: Array | None = None, *, seed: int = 0, scheme: Scheme | None = None
+) -> Verdict:
+    """The verdict on one variable (all its entries, or the given flat ones) against one oracle.
+
+    `scheme` None lets every entry have as many steps as its own doubt asks for, and sees kinks.
+    """
     value = oracle.values[name]
     entries = np.arange(value.size) if entries is None else entries
     gradient = autodiff.gradient[name]
     a = np.zeros(len(entries)) if gradient is None else np.ravel(gradient)[entries].astype(float)
     rounding = np.zeros(len(entries)) if gradient is None else np.ravel(autodiff.rounding[name])[entries]
-    known = measure(oracle, name, entries, np.where(np.isfinite(a), a, np.inf), rounding)
+    if scheme is None:
+        known = measure(oracle, name, entries, np.where(np.isfinite(a), a, np.inf), rounding)
+        sharpened(oracle, name, entries, known)
+    else:
+        known = schemed(oracle, name, entries, scheme)
     verdicts, reasons = judge(known, a, rounding)
     special = np.flatnonzero(np.isin(verdicts, ("kink", "mismatch")))
-    if len(special) and gradient is not None:
+    if len(special) and gradient is not None and scheme is None:
         _look_around(oracle, name, entries, special, known, a, rounding, verdicts, reasons, autodiff, seed)
     if gradient is None:
         verdicts[verdicts == "match"] = "disconnected"
@@ -113,7 +152,7 @@ def compare(oracle: Oracle, name: str, autodiff: Autodiff, entries: Array | None
 
 def judge(known: _Entries, a: Array, rounding: Array) -> tuple[Array, dict[int, str]]:
     """Verdict of each entry from its own numbers alone; "kink" is provisional until the neighbourhood has been seen."""
-    estimate, left, right = known.estimate, known.left, known.right
+    estimate = known.estimate
     verdicts = np.full(len(a), "undecided", dtype="<U16")
     allowed = estimate.error + rounding
     with np.errstate(invalid="ignore"):
@@ -129,7 +168,6 @@ def judge(known: _Entries, a: Array, rounding: Array) -> tuple[Array, dict[int, 
     unbounded = ~known.smooth & ~np.isfinite(a)
     verdicts[unbounded] = "undecided"
     reasons |= {int(i): "autodiff is not finite and the loss has no slope at the point" for i in np.flatnonzero(unbounded)}
-    del left, right
     return verdicts, reasons
 
 

@@ -17,6 +17,7 @@ import inspect
 import subprocess
 import sys
 import tomllib
+import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from functools import cache
@@ -161,16 +162,21 @@ IMPORTS = "import keras\nimport numpy as np\nimport tensorflow as tf\nfrom keras
 def run(departure: Departure) -> tuple[Any, Any]:
     """(keras_value, definition) of the example: numbers, or text where one side raises. Leaves Keras's settings alone.
 
-    An example that ends its process (`own_process`) has a process of its own; then keras_value says how that ended.
+    An example that a signal ends (`own_process`) has a process of its own, and these answers: "ends its process", "goes on".
+    Raises: whatever the example raises. RuntimeError where one with a process of its own raises.
     """
     if departure.own_process:
-        ended = subprocess.run([sys.executable, "-c", f"{IMPORTS}\n{departure.example}"], capture_output=True)
-        return f"exit status {ended.returncode}", "exit status 0"
+        ended = subprocess.run([sys.executable, "-c", f"{IMPORTS}\n{departure.example}"], capture_output=True, text=True)
+        if ended.returncode > 0:
+            raise RuntimeError(f"An example must run to its end or end the process. Received: {ended.stderr[-2000:]} Correct {departure.id!r}.")
+        return ("ends its process" if ended.returncode else "goes on"), "goes on"
+    import keras
 
     scope: dict[str, Any] = {}
     floatx = keras.config.floatx()
     try:
-        with np.errstate(all="ignore"):
+        with np.errstate(all="ignore"), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # an example is about numbers: what Keras warns of is not checked here
             exec(f"{IMPORTS}\n{departure.example}", scope)
     finally:
         keras.config.set_floatx(floatx)

@@ -13,6 +13,7 @@ import numpy as np
 from keras_ref import mirrors
 from keras_ref import weights as weights_module
 from keras_ref._callable import make_callable
+from keras_ref.mirrors import recurrent
 from keras_ref.retype import DTYPE, policy_of
 from scratch.losses.base import Loss
 from scratch.model import Model, filled
@@ -94,20 +95,10 @@ def _grouped(layer: keras.layers.Layer, inputs: list[Any]) -> tuple[list[Any], d
     beside the input, others one by one."""
     if len(inputs) == 1:
         return inputs, {}
-    names = [
-        p.name for p in inspect.signature(layer.call).parameters.values() if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
-    ]
-    if "states" in names:
-        return [inputs[0], _packed(layer.state_size, inputs[1:])], {}
-    if "initial_state" in names:
-        return [inputs[0]], {"initial_state": inputs[1:]}
-    return ([inputs] if names and names[0] == "inputs" else inputs), {}
-
-
-def _packed(sizes: Any, states: list[Any]) -> list[Any]:
-    """States in the structure that a cell's state_size has: a list, or for stacked cells a list of lists."""
-    packed = keras.tree.pack_sequence_as(sizes, states)
-    return list(packed) if isinstance(packed, (list, tuple)) else [packed]
+    if recurrent.takes_states(layer):
+        return recurrent.arguments(layer, inputs)
+    parameters = inspect.signature(layer.call).parameters
+    return ([inputs] if next(iter(parameters), "") == "inputs" else inputs), {}
 
 
 def mirrored_loss(loss: Loss, *, dtype: str = "float64") -> Any:

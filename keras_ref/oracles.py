@@ -56,6 +56,7 @@ class TwinOracle:
     base: float
     noise: float
     name: str = "twin"
+    takes_complex: bool = True
     specifications: tuple[Any, ...] = ()
 
     @classmethod
@@ -74,7 +75,7 @@ class TwinOracle:
 
     def moved(self, values: Mapping[str, Array]) -> TwinOracle:
         nudges = self.make(values)
-        return TwinOracle(nudges, self.make, self.names, values, nudges.base, self.noise)
+        return TwinOracle(nudges, self.make, self.names, values, nudges.base, self.noise, self.name, self.takes_complex, self.specifications)
 
 
 #: uniform relative shifts of a whole variable, about sixteen units in the last place: they re-roll the rounding of a

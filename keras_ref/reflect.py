@@ -284,25 +284,37 @@ def _needed(graph: Any) -> list[Any]:
 
 
 def _arguments(node: Any, accepts: frozenset[str], names: Mapping[int, str]) -> tuple[tuple[str, ...], dict[str, Any]]:
-    """Inputs in the order of Keras's `call`, and by keyword what the twin takes so, tensors being references."""
-    operation, positional, keywords = node.operation, list[str](), dict[str, Any]()
-    signature = inspect.signature(operation.call).parameters
+    """The inputs and keywords of a call in a graph, tensors being references."""
+    inputs, keywords = as_taken(node.operation, accepts, node.arguments.args, _tensor_keywords(node), keras.KerasTensor)
+
+    def reference(leaf: Any) -> Any:
+        return Tensor(names[id(leaf)]) if isinstance(leaf, keras.KerasTensor) else leaf
+
+    return tuple(names[id(tensor)] for tensor in inputs), keras.tree.map_structure(reference, keywords)
+
+
+def as_taken(layer: Any, accepts: frozenset[str], args: Any, kwargs: Mapping[str, Any], kind: type) -> tuple[list[Any], dict[str, Any]]:
+    """Arguments of a Keras layer as its twin takes them: inputs (of the class `kind`) in the order of Keras's `call`, and by
+    keyword what the twin's definition names; states are inputs. Raises: NoTwin for an argument that it does not name.
+    """
+    signature = inspect.signature(layer.call).parameters
     order = [p.name for p in signature.values() if p.kind is not p.VAR_KEYWORD]
     variadic = any(p.kind is p.VAR_POSITIONAL for p in signature.values())
-    given = [(order[0] if variadic else order[i], value) for i, value in enumerate(node.arguments.args)]
-    given += sorted(_tensor_keywords(node).items(), key=lambda pair: order.index(pair[0]) if pair[0] in order else len(order))
+    given = [(order[0] if variadic else order[i], value) for i, value in enumerate(args)]
+    given += sorted(kwargs.items(), key=lambda pair: order.index(pair[0]) if pair[0] in order else len(order))
+    inputs, keywords = list[Any](), dict[str, Any]()
     for key, value in given:
-        tensors = _tensors(value)
+        leaves = [leaf for leaf in keras.tree.flatten(value) if leaf is not None]
         if key in accepts and key not in ("initial_state", "states", *order[:1]):
-            keywords[key] = keras.tree.map_structure(lambda leaf: Tensor(names[id(leaf)]) if isinstance(leaf, keras.KerasTensor) else leaf, value)
-        elif tensors and all(leaf is None or isinstance(leaf, keras.KerasTensor) for leaf in keras.tree.flatten(value)):
-            positional += [names[id(tensor)] for tensor in tensors]
-        elif value is not None and not (key in signature and signature[key].default is value) and key != "training":
+            keywords[key] = value
+        elif leaves and all(isinstance(leaf, kind) for leaf in leaves):
+            inputs += leaves
+        elif leaves and not (key in signature and signature[key].default is value) and key != "training":
             raise NoTwin(
                 f"A layer of a twin takes tensors, and the arguments that its definition names. Received: {key}={value!r} "
-                f"in a call of {operation.name!r}. {_DIFFERENCING}"
+                f"in a call of {layer.name!r}. {_DIFFERENCING}"
             )
-    return tuple(positional), keywords
+    return inputs, keywords
 
 
 # Operations that are no layers ---------------------------------------------------------------------------------------

@@ -47,6 +47,12 @@ def layers_of(thing: Any) -> list[keras.layers.Layer]:
     return found
 
 
+def states_of(thing: Any) -> list[Any]:
+    """The variables in which stateful recurrent layers keep their state: in no list of weights, but written by calls."""
+    found = [v for layer in layers_of(thing) for v in keras.tree.flatten(getattr(layer, "states", None) or [])]
+    return [v for v in found if isinstance(v, keras.Variable)]
+
+
 def _losses_of(model: Any) -> list[Any]:
     compiled = getattr(model, "_compile_loss", None)
     if compiled is None:
@@ -169,7 +175,7 @@ def in_float64(*things: Any) -> Iterator[None]:
             optimizers = _optimizers_of(thing)
             trained = [v for o in optimizers for v in getattr(o, "_trainable_variables", ()) if v._value is not None]
             old_keys = [v._value._unique_id for v in trained]
-            for variable in [*getattr(thing, "variables", ()), *getattr(thing, "metrics_variables", ())]:
+            for variable in [*getattr(thing, "variables", ()), *getattr(thing, "metrics_variables", ()), *states_of(thing)]:
                 _retype_variable(swap, variable, done)
             for optimizer in optimizers:
                 swap.keep(optimizer)

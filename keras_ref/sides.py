@@ -11,7 +11,7 @@ from keras_ref.comparison import Autodiff
 from keras_ref.mirror import mirror, mirrored_loss
 from keras_ref.oracles import TwinOracle, autodiff_at
 from keras_ref.probe import Data, Probe
-from keras_ref.retype import in_float64
+from keras_ref.retype import in_float64, states_of
 from keras_ref.subject import subject_of, twin_of
 from keras_ref.weights import variables
 from scratch.gradient import Nudges
@@ -62,7 +62,7 @@ def twin_sides(model: Model, weights: Mapping[str, Array], x: Any, *, seed: int 
     with in_float64(built):
         data, loss_of, _ = subject_of(built, Data(x), None, False, seed, [])
         trained = list(built.trainable_variables)
-        state = [v for v in built.variables if all(v is not other for other in trained)]
+        state = [v for v in [*built.variables, *states_of(built)] if all(v is not other for other in trained)]
         probe = Probe(loss_of, trained, state, data)
         oracle = twin_of(built, probe, data, True, False, seed, None)
     return oracle, autodiff_at(probe, probe.values)

@@ -3,13 +3,14 @@
     layers()              any registered layer        specifications(kind, name)   one definition, every legal combination
     models()              small graphs of layers      weights_of(model)            {name: array}
     inputs_of(model)      arrays that it takes        special_points(shape)        zeros, ties, saturation, repeats
-    samples(shape, domain)   entries of a domain
+    samples(shape, domain)   entries of a domain    arguments(name)   keyword arguments of an activation
 
 Legal is not the same as small: examples are small because they are then fast, and readable once shrunk.
 """
 
 from __future__ import annotations
 
+import inspect
 from dataclasses import MISSING, fields
 from typing import Any, Literal, get_args, get_origin
 
@@ -93,6 +94,31 @@ def keeps_shape(thing: Any) -> bool:
     return getattr(thing, "__name__", "") != "glu"
 
 
+def needs_no_arguments(thing: Any) -> bool:
+    """False for an activation that asks for arguments (threshold): where a field names it, there is no place for them."""
+    if isinstance(thing, type):
+        return True
+    return all(p.default is not p.empty or p.kind is not p.KEYWORD_ONLY for p in inspect.signature(thing).parameters.values())
+
+
+def _registered_under(base: type) -> list[tuple[str, str]]:
+    """(kind, name) of every definition that is a `base`: a field may hold a schedule, whichever it is."""
+    return [
+        (kind, name) for kind in registry.KINDS for name, thing in sorted(registry.every(kind).items()) if isinstance(thing, type) and issubclass(thing, base)
+    ]
+
+
+@st.composite
+def arguments(draw: DrawFn, name: str) -> dict[str, Any]:
+    """Keyword arguments of a registered activation, each from its domain; those with a default may be left out."""
+    function = registry.get("activation", name)
+    hints, chosen = registry.hints(function), {}
+    for parameter in inspect.signature(function).parameters.values():
+        if parameter.kind is parameter.KEYWORD_ONLY and (parameter.default is parameter.empty or draw(st.booleans())):
+            chosen[parameter.name] = draw(values(hints[parameter.name]))
+    return chosen
+
+
 def values(hint: Any) -> SearchStrategy[Any]:
     """Legal values of a field annotation, small ones."""
     options: list[SearchStrategy[Any]] = []
@@ -100,7 +126,8 @@ def values(hint: Any) -> SearchStrategy[Any]:
         registered = next((d for d in found if isinstance(d, domains.Registered)), None)
         examples = next((d.examples for d in found if hasattr(d, "examples")), None)  # every legal kind, small
         if registered is not None:
-            options.append(st.sampled_from([n for n, thing in sorted(registry.every(registered.kind).items()) if keeps_shape(thing)]))
+            every = sorted(registry.every(registered.kind).items())
+            options.append(st.sampled_from([n for n, thing in every if keeps_shape(thing) and needs_no_arguments(thing)]))
         elif examples is not None:
             options.append(st.sampled_from(tuple(examples() if callable(examples) else examples)))
         elif plain is type(None):
@@ -109,6 +136,8 @@ def values(hint: Any) -> SearchStrategy[Any]:
             options.append(st.sampled_from(get_args(plain)))
         elif plain is bool:
             options.append(st.booleans())
+        elif isinstance(plain, type) and (kinds := _registered_under(plain)):
+            options.append(st.sampled_from(kinds).flatmap(lambda kind: specifications(*kind)))
         elif plain in (int, float) or plain is tuple or get_origin(plain) is tuple:
             options.append(_numbers(plain if plain in (int, float) else int, found))
         else:
@@ -139,14 +168,27 @@ def specifications(draw: DrawFn, kind: str, name: str, **fixed: Any) -> Any:
     try:
         return cls(**chosen)
     except ValueError:
-        # rules that bind several fields are the definition's own; what is left then is the default of each
-        required = {f.name: chosen[f.name] for f in fields(cls) if f.init and f.default is MISSING and f.default_factory is MISSING}
-        try:
-            return cls(**required | fixed)
-        except ValueError:
-            from hypothesis import reject
+        return _as_many_as_go(draw, cls, chosen, fixed)
 
-            reject()
+
+def _as_many_as_go(draw: DrawFn, cls: type, chosen: dict[str, Any], fixed: dict[str, Any]) -> Any:
+    """What is drawn where a rule that binds several fields refuses all of them together: defaults, and then each
+    optional field, in any order, that goes with those before it."""
+    optional = [f.name for f in fields(cls) if f.init and f.name in chosen and f.name not in fixed and (f.default is not MISSING or f.default_factory is not MISSING)]
+    kept = {name: value for name, value in chosen.items() if name not in optional}
+    try:
+        spec = cls(**kept)
+    except ValueError:
+        from hypothesis import reject
+
+        reject()
+    for name in draw(st.permutations(optional)):
+        try:
+            spec = cls(**kept | {name: chosen[name]})
+        except ValueError:
+            continue
+        kept[name] = chosen[name]
+    return spec
 
 
 def departures_of(model: Model) -> tuple[str, ...]:

@@ -116,7 +116,7 @@ def twin_of(model: Any, probe: Probe, data: Data, projection: bool, training: bo
     else:
         if type(model).compute_loss not in (keras.Model.compute_loss, keras.Sequential.compute_loss):
             raise NoTwin(f"The loss of a twin must be a compiled one. Received: {type(model).__name__}, which computes its own.")
-        objective = Objective.of(twin, _twin_losses(model, len(twin.outputs)), _loss_weights(model, len(twin.outputs)))
+        objective = Objective.of(twin, twin_losses(model, len(twin.outputs)), _loss_weights(model, len(twin.outputs)))
         targets = tf.nest.flatten(data.y) if len(twin.outputs) > 1 else np.asarray(tf.nest.flatten(data.y)[0])
     weights = tf.nest.flatten(data.sample_weight) if data.sample_weight is not None else [None]
     paths = {id(v): path for path, v in probe.variables.items()}
@@ -154,7 +154,7 @@ def keras_layer(model: Any, name: str) -> Any:
     return model
 
 
-def _twin_losses(model: Any, count: int) -> tuple[Any, ...]:
+def twin_losses(model: Any, count: int) -> tuple[Any, ...]:
     given = getattr(model, "loss", None)
     flat = keras.tree.flatten(given) if isinstance(given, (list, tuple, dict)) else [given]
     flat = flat * count if len(flat) == 1 else flat

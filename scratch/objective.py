@@ -11,6 +11,8 @@ import numpy as np
 
 from scratch import registry
 from scratch.layers.base import Array, Weights
+from scratch.layers.recurrent import Recurrent
+from scratch.layers.recurrent_cells import Cell
 from scratch.losses.base import Loss
 from scratch.model import Model, Run
 
@@ -95,6 +97,8 @@ class Objective:
 
 def tagged(layer: Any) -> str | None:
     """The activation that ends a layer, where it is one of those whose logits Keras remembers."""
+    if isinstance(layer, (Recurrent, Cell)):
+        return None  # their activation acts inside the recurrence
     activation = getattr(layer, "activation", None)
     return activation if activation in ("sigmoid", "softmax") else None
 

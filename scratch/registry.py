@@ -43,8 +43,10 @@ def hints(cls: Any) -> Mapping[str, Any]:
 
 
 def _check_fields(self: Any) -> None:
+    cls: Any = type(self)
+    own = hints(cls)
     for field in fields(self):
-        value = domain.checked(type(self).__name__, field.name, hints(type(self))[field.name], getattr(self, field.name))
+        value = domain.checked(type(self).__name__, field.name, own[field.name], getattr(self, field.name))
         object.__setattr__(self, field.name, value)
     check = getattr(self, "check", None)
     if check is not None:

@@ -39,12 +39,13 @@ def loss_of(subject: Subject, weights: Weights) -> float:
         return float(subject.objective(weights, subject.x, subject.y, training=True))
 
 
-def slopes_of(subject: Subject, weights: Weights, x: Any, y: Any, scheme: Scheme = BOOK) -> dict[str, Estimate]:
-    """Every slope by nudging, with its error; an overflow shows in the slope."""
+def slopes_of(subject: Subject, weights: Weights, x: Any, y: Any, scheme: Scheme = BOOK, *, noise: float | None = None) -> dict[str, Estimate]:
+    """Every slope by nudging, with its error (`noise` of the loss None: measured); an overflow shows in the slope."""
     with np.errstate(all="ignore"):
         return numeric_gradient(
-            subject.model, weights, x, y, loss=subject.objective.losses, loss_weights=subject.objective.loss_weights, scheme=scheme, training=True
-        )
+            subject.model, weights, x, y, loss=subject.objective.losses, loss_weights=subject.objective.loss_weights,
+            scheme=scheme, noise=noise, training=True,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -76,9 +77,12 @@ def _epochs(subject: Subject, epochs: int, one: Callable[[Weights], Weights]) ->
 
 
 def nudged_path(
-    subject: Subject, *, epochs: int, optimizer: Optimizer | None = None, batch_size: int | None = None, scheme: Scheme = BOOK, seed: int | None = None
-) -> Path:
+    subject: Subject, *, epochs: int, optimizer: Optimizer | None = None, batch_size: int | None = None, scheme: Scheme = BOOK,
+    seed: int | None = None, on_step: Callable[[Weights], None] | None = None,
+) -> Path:  # fmt: skip
     """The twin's training: every weight nudged, the optimizer's law; batches in order, or as `seed` draws them."""
+    # a step that is given does not depend on the noise of the loss, which need not be measured then
+    noise = 0.0 if getattr(scheme, "step", None) is not None else None
     optimizer = subject.optimizer if optimizer is None else optimizer
     state = [optimizer.init({name: subject.weights[name] for name in subject.trained})]
     generator = None if seed is None else np.random.default_rng(seed)
@@ -86,9 +90,11 @@ def nudged_path(
     def one(weights: Weights) -> Weights:
         for index in batches(subject.samples, batch_size, generator=generator):
             x, y = take(subject.x, index), take(subject.y, index)
-            gradients = {name: e.value for name, e in slopes_of(subject, weights, x, y, scheme).items()}
+            gradients = {name: e.value for name, e in slopes_of(subject, weights, x, y, scheme, noise=noise).items()}
             with np.errstate(all="ignore"):
                 weights, state[0] = apply_step(subject.model, weights, gradients, x, optimizer=optimizer, state=state[0])
+            if on_step is not None:
+                on_step(weights)
         return weights
 
     return _epochs(subject, epochs, one)

@@ -86,15 +86,15 @@ class Normalization(Layer):
     invert: bool = False
 
     def check(self) -> None:
-        if (self.mean is None) != (self.variance is None) or np.shape(self.mean) != np.shape(self.variance):
+        if (self.mean is None) != (self.variance is None) or np.asarray(self.mean).shape != np.asarray(self.variance).shape:
             raise ValueError(
                 "`mean` and `variance` must be given together and have the same shape. Received: "
                 f"mean={self.mean}, variance={self.variance}. Pass both or none."
             )
-        if np.ndim(self.mean) > len(self._axes) and self.mean is not None:
+        if np.asarray(self.mean).ndim > len(self._axes) and self.mean is not None:
             raise ValueError(
                 "`mean` must have at most as many axes as `axis` names. Received: "
-                f"{np.ndim(self.mean)} axes, axis={self.axis}. Change one of them."
+                f"{np.asarray(self.mean).ndim} axes, axis={self.axis}. Change one of them."
             )
 
     @property
@@ -127,7 +127,7 @@ class Normalization(Layer):
 
     def input_shapes(self, size: Size) -> tuple[Shape, ...]:
         shape = list(shape_with(self._axes, size) if self._axes else (size(1, 3), size(1, 3)))
-        for place, length in zip(reversed(self._places(len(shape))), reversed(np.shape(self.mean)), strict=False):
+        for place, length in zip(reversed(self._places(len(shape))), reversed(np.asarray(self.mean).shape), strict=False):
             shape[place] = length if length > 1 else shape[place]
         return (tuple(shape),)
 

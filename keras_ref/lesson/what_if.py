@@ -1,0 +1,186 @@
+"""What if the step, the learning rate, the batch size, the optimizer were another? And the landscape. All by the engine."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from keras_ref.lesson.sides import KerasSide, Path, Track, flat, loss_of, nudged_path, slopes_of
+from keras_ref.lesson.subject import Subject
+from scratch.differences import Central, ComplexStep, Forward, Richardson, scale_of
+from scratch.optimizers.adagrad import Adagrad, RMSprop
+from scratch.optimizers.adam import Adam
+from scratch.optimizers.base import Optimizer
+from scratch.optimizers.sgd import SGD
+
+Array = np.ndarray
+#: nudges from 1e-1 to 1e-15, four to a decade
+STEPS = 10.0 ** -(1 + np.arange(57) / 4)
+#: learning rates as multiples of the lesson's own: timid to divergent
+RATES = (0.01, 0.1, 1.0, 3.0, 10.0, 12.0, 15.0, 30.0)
+BATCHES = (1, 2, 4)
+GRID = 41
+
+
+@dataclass(frozen=True)
+class Precision:
+    """The error of one scheme's slopes at nudges of many sizes: |slope - autodiff|, (steps, entries), and what the
+    scheme itself says of its error."""
+
+    scheme: str
+    steps: Array
+    error: Array
+    stated: Array
+
+    @property
+    def best(self) -> Array:
+        """The step with the least error, per entry (the largest such step)."""
+        return self.steps[np.argmin(np.nan_to_num(self.error, nan=np.inf), axis=0)]
+
+
+@dataclass(frozen=True)
+class Run:
+    """A training on the same start with one thing changed: the loss of all samples after `epochs` epochs (fractions
+    where it is looked at after each batch), and the epoch at which it ran away (0: it did not)."""
+
+    label: str
+    epochs: tuple[float, ...]
+    losses: tuple[float, ...]
+    diverged: int
+
+
+@dataclass(frozen=True)
+class Landscape:
+    """The loss over two weights, the others as at the start: axes (GRID,), losses (GRID of second, GRID of first)."""
+
+    first: str
+    second: str
+    entries: tuple[int, int]
+    across: Array
+    up: Array
+    losses: Array
+
+
+def precisions(subject: Subject, side: KerasSide) -> tuple[Precision, ...]:
+    """Forward, central, Richardson and complex step at every nudge of STEPS, against autodiff at the start."""
+    exact = flat(subject, side.gradient(subject.weights))
+    makers: dict[str, Any] = {
+        "forward": lambda h: Forward(step=h),
+        "central": lambda h: Central(step=h),
+        "Richardson": lambda h: _Started(h),
+        "complex step": lambda h: ComplexStep(step=h),
+    }
+    found = []
+    for name, make in makers.items():
+        errors, stated = [], []
+        for h in STEPS:
+            estimates = slopes_of(subject, subject.weights, subject.x, subject.y, make(float(h)))
+            errors.append(np.abs(flat(subject, {n: e.value for n, e in estimates.items()}) - exact))
+            stated.append(flat(subject, {n: e.error for n, e in estimates.items()}))
+        found.append(Precision(name, STEPS, np.array(errors), np.array(stated)))
+    return tuple(found)
+
+
+@dataclass(frozen=True)
+class _Started:
+    """Richardson whose first step is h itself, not h in units of the weight."""
+
+    step: float
+
+    def __call__(self, line: Any, at: Array, noise: float) -> Any:
+        # a division by a power of two, which the scheme multiplies again: the first step is h to the last bit
+        return Richardson(start=self.step / scale_of(at))(line, at, noise)  # type: ignore[arg-type]
+
+
+def rates(subject: Subject, epochs: int) -> tuple[Run, ...]:
+    """The same start and optimizer at learning rates from timid to divergent. Empty where a schedule sets the rate."""
+    own = getattr(subject.optimizer, "learning_rate", None)
+    if not isinstance(own, float) or own <= 0:
+        return ()
+    found = []
+    for factor in RATES:
+        rate = float(f"{own * factor:.6g}")
+        path = nudged_path(subject, epochs=epochs, optimizer=replace(subject.optimizer, learning_rate=rate))  # type: ignore[call-arg]
+        found.append(_run(f"{rate:g}", path))
+    return tuple(found)
+
+
+def batch_sizes(subject: Subject, epochs: int, *, seed: int = 0) -> tuple[Run, ...]:
+    """Batches of 1, 2, 4 and all samples, drawn anew each epoch: the loss of all samples after each batch."""
+    sizes = dict.fromkeys((*(b for b in BATCHES if b < subject.samples), subject.samples))
+    found = []
+    for size in sizes:
+        losses = [loss_of(subject, subject.weights)]
+        path = nudged_path(
+            subject, epochs=epochs, batch_size=size, seed=seed, on_step=lambda weights, losses=losses: losses.append(loss_of(subject, weights))
+        )
+        share = 1 / math.ceil(subject.samples / size)
+        positions = tuple(round(i * share, 6) for i in range(len(losses)))
+        found.append(Run(str(size) + (" (all)" if size == subject.samples else ""), positions, tuple(losses), path.diverged))
+    return tuple(found)
+
+
+def _run(label: str, path: Path) -> Run:
+    return Run(label, tuple(map(float, range(len(path.losses)))), path.losses, path.diverged)
+
+
+def optimizers(subject: Subject, epochs: int) -> tuple[Run, ...]:
+    """Optimizers on the same start, all at the lesson's own learning rate."""
+    own = getattr(subject.optimizer, "learning_rate", 0.01)
+    rate = own if isinstance(own, float) and own > 0 else 0.01
+    choices: dict[str, Optimizer] = {
+        "SGD": SGD(rate),
+        "momentum 0.9": SGD(rate, momentum=0.9),
+        "Nesterov 0.9": SGD(rate, momentum=0.9, nesterov=True),
+        "Adagrad": Adagrad(rate),
+        "RMSprop": RMSprop(rate),
+        "Adam": Adam(rate),
+    }
+    found = []
+    for label, optimizer in choices.items():
+        path = nudged_path(subject, epochs=epochs, optimizer=optimizer)
+        found.append(_run(label, path))
+    return tuple(found)
+
+
+def landscapes(subject: Subject, track: Track, *, most: int = 3) -> tuple[Landscape, ...]:
+    """The loss over the pairs of weights that move farthest. Empty for a model with a single weight."""
+    moved = np.max(np.abs(track.weights - track.weights[0]), axis=0)
+    order = [int(i) for i in np.argsort(-np.nan_to_num(moved), kind="stable")][:3]
+    pairs = [(a, b) for k, a in enumerate(order) for b in order[k + 1 :]][:most]
+    return tuple(_landscape(subject, track, *sorted(pair)) for pair in pairs)
+
+
+def _landscape(subject: Subject, track: Track, first: int, second: int) -> Landscape:
+    # where a path runs away, the part is shown that stays within sight of the start
+    near = np.nan_to_num(np.abs(track.losses), nan=np.inf) <= 100 * max(abs(track.losses[0]), 1.0)
+    axes = [_axis(np.concatenate([track.weights[near, i], track.keras_weights[near, i]])) for i in (first, second)]
+    start = flat(subject, subject.weights)
+    losses = np.empty((GRID, GRID))
+    for row, up in enumerate(axes[1]):
+        for column, across in enumerate(axes[0]):
+            start[first], start[second] = across, up
+            losses[row, column] = loss_of(subject, unflat(subject, start))
+    labels = subject.labels
+    return Landscape(labels[first], labels[second], (first, second), axes[0], axes[1], losses)
+
+
+def _axis(values: Array) -> Array:
+    """GRID points around what a path visits, with room on both sides."""
+    low, high = float(np.nanmin(values)), float(np.nanmax(values))
+    room = max(0.6 * (high - low), 0.25)
+    return np.linspace(low - room, high + room, GRID)
+
+
+def unflat(subject: Subject, vector: Sequence[float] | Array) -> dict[str, Array]:
+    """All weights with the trained entries taken from a vector."""
+    values, at = dict(subject.weights), 0
+    for name in subject.trained:
+        size = values[name].size
+        values[name] = np.asarray(vector[at : at + size], dtype=float).reshape(values[name].shape)
+        at += size
+    return values

@@ -1,0 +1,116 @@
+"""departures.toml: every known difference of Keras still is one, and says whom it may excuse."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from keras_ref import departures
+from keras_ref import strategies as gt
+from keras_ref.departures import Departure
+from scratch import registry
+
+ENTRIES = {entry.id: entry for entry in departures.every()}
+
+
+def named_in(condition):
+    """Names of classes (and of activations, as such) in a condition, those beside it included."""
+    found = [(None, name) for name in departures._several(condition.get("name", []))]
+    found += [("activation", name) for name in departures._several(condition.get("activation", []))]
+    return found + (named_in(condition["beside"]) if "beside" in condition else [])
+
+
+def kind_of(name):
+    return next((kind for kind in registry.KINDS if kind != "activation" and name in registry.names(kind)), None)
+
+
+@pytest.mark.parametrize("id", ENTRIES)
+def test_example_still_differs(id):
+    keras_value, definition = departures.run(ENTRIES[id])
+    assert departures.differs(keras_value, definition), (
+        f"A departure must still differ. Received: Keras and the definition both give {definition} in the example of {id!r}. "
+        "Keras has been corrected (or never was wrong): remove the entry from keras_ref/departures.toml."
+    )
+    # by its exception a refusal says what refused; any other entry has numbers to show
+    assert isinstance(keras_value, str) == (ENTRIES[id].reading == "refusal" or ENTRIES[id].own_process)
+
+
+@pytest.mark.parametrize("id", [id for id, entry in ENTRIES.items() if entry.applies])
+@given(data=st.data())
+@settings(max_examples=5)
+def test_conditions_can_be_asked(id, data):
+    """Every name is registered, and every condition can be put to any specification of that name."""
+    entry = ENTRIES[id]
+    for condition in entry.applies:
+        names = named_in(condition)
+        assert names, f"A condition must name a class or an activation. Received: {condition} of {id!r}. Name one."
+        for kind, name in names:
+            assert name in registry.names(kind or kind_of(name) or "layer"), f"{name!r} of {id!r} is not registered. Correct the name."
+    for kind, name in dict.fromkeys(n for condition in entry.applies for n in named_in(condition)):
+        given_specs = ("layer", "Activation", {"activation": name}) if kind else (kind_of(name), name, {})
+        spec = data.draw(gt.specifications(given_specs[0], given_specs[1], **given_specs[2]))
+        assert entry.touches(spec, [spec]) in (True, False)
+
+
+@pytest.mark.parametrize("id", [id for id, entry in ENTRIES.items() if entry.applies])
+def test_conditions_can_hold(id):
+    """An entry that no specification can meet excuses nothing and says so by failing here (with defaults or its own fields)."""
+    for entry in ENTRIES[id].applies:
+        assert set(entry) - {"name", "activation", "where", "beside"} <= known_fields(entry), f"{entry} of {id!r} names a field that there is not"
+
+
+def known_fields(condition):
+    found = set()
+    for kind, name in named_in(condition):
+        if kind is None and kind_of(name):
+            found |= {field for field in registry.get(kind_of(name), name).__dataclass_fields__}
+    return found
+
+
+def test_ids_and_texts():
+    assert len(ENTRIES) == len(departures.every())
+    for entry in departures.every():
+        assert entry.reason.endswith(".") and len(entry.source) > 10, f"{entry.id!r} needs a reason and a source"
+        assert entry.example.count("keras_value") and entry.example.count("definition")
+
+
+def made(example, **options):
+    return Departure("made-up", "fault", "None.", "none", example, **options)
+
+
+def test_what_differs():
+    same = made("keras_value, definition = 1.0, 1.0 + 2.0**-50")
+    assert not departures.differs(*departures.run(same))
+    for other in (
+        "keras_value, definition = 1.0, 1.0 + 2.0**-40",
+        "keras_value, definition = [1.0], 1.0",
+        "keras_value, definition = np.nan, 1.0",
+        "keras_value, definition = np.inf, -np.inf",
+        "keras_value, definition = None, 1.0",
+        "keras_value, definition = 'ValueError', 1.0",
+    ):
+        assert departures.differs(*departures.run(made(other))), other
+
+
+def test_what_ends_its_process_is_told_and_survived():
+    assert departures.run(made("import os; os.abort()", own_process=True)) == ("ends its process", "goes on")
+
+
+def test_who_is_excused():
+    dense = registry.get("layer", "Dense")
+    assert departures.touching([dense(1, activation="sparsemax")]) == ("sparsemax-sums-the-sums",)
+    assert departures.touching([dense(1, activation="relu")]) == ()
+    assert departures.touching([dense(1, activation="celu")], "value") == ()
+    convolution = registry.get("layer", "Conv2D")(1, 1, data_format="channels_first")
+    assert departures.touching([convolution]) == ()
+    assert departures.refusing([convolution]) == ("channels-first-convolution-on-a-processor",)
+    crossentropy = registry.get("loss", "BinaryCrossentropy")()
+    assert departures.touching([crossentropy]) == ()
+    assert departures.touching([dense(1, activation="softmax"), crossentropy]) == ("logits-of-another-activation",)
+
+
+def test_an_unknown_id_is_refused():
+    with pytest.raises(ValueError) as refused:
+        departures.named("no-such-thing")
+    assert str(refused.value) == (
+        "A departure must be in departures.toml. Received: 'no-such-thing'. Remove what refers to it, or correct the id."
+    )

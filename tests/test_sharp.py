@@ -1,0 +1,37 @@
+"""Where real differences are blunt, the twin's complex step is not: between two kinks a billionth away on either side."""
+
+import numpy as np
+import pytest
+
+from keras_ref.comparison import compare
+from keras_ref.sides import numeric_sides
+from scratch.layers.core import Dense
+from scratch.losses.regression import MeanSquaredError
+from scratch.model import Model
+
+import teeth  # isort: skip
+
+MODEL = Model.chain([Dense(2, "relu"), Dense(1)], (1,))
+X, Y = np.array([[1.0], [0.5]]), np.array([[0.25], [1.0]])
+
+
+def between_kinks(distance):
+    """Unit 0 of the first sample is `distance` above its kink, unit 1 as far below; each kernel entry has one near."""
+    kernel = np.array([[0.75, -0.5]])
+    return {
+        "dense/kernel": kernel,
+        "dense/bias": np.array([-0.75 + distance, 0.5 - distance]),
+        "dense_1/kernel": np.array([[0.5], [-1.25]]),
+        "dense_1/bias": np.array([0.125]),
+    }
+
+
+@pytest.mark.parametrize("distance", [1e-6, 1e-9, 1e-11])
+def test_an_error_of_a_millionth_is_seen_between_kinks(distance):
+    oracle, autodiff = numeric_sides(MODEL, between_kinks(distance), X, Y, MeanSquaredError())
+    for name in oracle.names:
+        assert not compare(oracle, name, autodiff).failed
+        gradient = autodiff.gradient[name]
+        entry = int(np.argmax(np.abs(gradient)))
+        wrong = teeth.planted(autodiff, name, teeth.PLANTS["entry 1e-06"], entry)
+        assert compare(oracle, name, wrong).verdict == "mismatch", name
