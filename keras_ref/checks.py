@@ -50,6 +50,7 @@ def check_gradients(
     expect: Mapping[str, str] | None = None,
     oracles: Sequence[str] = ("forward", "twin"),
     scheme: Scheme | None = None,
+    most: int | None = None,
     weights: Mapping[str, Array] | None = None,
     seed: int = 0,
     executor: Any = None,
@@ -62,6 +63,7 @@ def check_gradients(
     x, y       a batch, as the model takes it; without y and loss every output meets a random cotangent
     wrt        "weights", "inputs" or both;   variables  a glob over variable paths;   modes  see autodiff.MODES
     effort     "full": every entry; "auto": every entry of a small model, sampled ones of a large one
+    most       compare at most so many entries of each variable, drawn with the seed
     expect     {glob: "surrogate"}: gradients that are meant to differ
     oracles    "forward", "twin" or both; "twin" alone raises NoTwin where there is none
     scheme     a scheme of scratch.differences for every entry, in place of as many steps as each entry's doubt asks for
@@ -87,7 +89,7 @@ def check_gradients(
         names = [n for n in probe.values if fnmatch.fnmatch(n, variables)]
         _require_names(names, variables, probe)
         found = oracles_of(model, probe, data, projection, training, seed, notes, executor, oracles)
-        verdicts = _compared(probe, found, names, effort, modes, seed, progress, notes, scheme)
+        verdicts = _compared(probe, found, names, effort, modes, seed, progress, notes, scheme, most)
         verdicts = _known(verdicts, found, notes)
     verdicts = [_expected(v, expect or {}) for v in verdicts]
     _said_aloud(verdicts, notes)
@@ -205,15 +207,16 @@ def _require_names(names: list[str], pattern: str, probe: Probe) -> None:
 
 def _compared(
     probe: Probe, oracles: list[Any], names: list[str], effort: str, modes: Sequence[str], seed: int,
-    progress: Progress | None, notes: list[str], scheme: Scheme | None,
+    progress: Progress | None, notes: list[str], scheme: Scheme | None, most: int | None,
 ) -> list[Verdict]:  # fmt: skip
     autodiff = autodiff_at(probe, probe.values, mode=modes[0])
     verdicts = []
     total = sum(probe.values[n].size for n in names)
-    if effort != "full" and total > FULL:
+    if most is None and effort != "full" and total > FULL:
+        most = SAMPLED
         notes.append(f"{total} entries: {SAMPLED} of each variable are compared, drawn with seed {seed}; effort='full' compares all.")
     for i, name in enumerate(names):
-        entries = _chosen(probe.values[name].size, effort, total, seed + i)
+        entries = _chosen(probe.values[name].size, most, seed + i)
         for oracle in oracles:
             if oracle.name == "twin" and name not in oracle.names:
                 continue
@@ -225,10 +228,10 @@ def _compared(
     return verdicts
 
 
-def _chosen(size: int, effort: str, total: int, seed: int) -> Array:
-    if effort == "full" or total <= FULL or size <= SAMPLED:
+def _chosen(size: int, most: int | None, seed: int) -> Array:
+    if most is None or size <= most:
         return np.arange(size)
-    return np.sort(np.random.default_rng(seed).choice(size, SAMPLED, replace=False))
+    return np.sort(np.random.default_rng(seed).choice(size, most, replace=False))
 
 
 def _between_modes(probe: Probe, first: Autodiff, mode: str, names: list[str]) -> list[Verdict]:

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 
+from keras_ref.lesson.cli import lesson, recipe
 from keras_ref.options import OPTIONS, CouldNotRun
 
 app = typer.Typer(add_completion=False, no_args_is_help=False, pretty_exceptions_enable=False, help=__doc__)
@@ -31,6 +32,7 @@ Training = Annotated[bool, _option("training")]
 Mode = Annotated[str, _option("mode")]
 Json = Annotated[str, _option("json")]
 DataFile = Annotated[str, typer.Option("--data", help="An .npz file with x and y (x0, x1, … for several inputs); drawn with the seed otherwise.")]
+Imports = Annotated[list[str], typer.Option("--import", help="A module to import first: one that registers a file's custom classes.")]
 TargetName = Annotated[str, typer.Argument(metavar="TARGET", help="package.module:factory, or a saved .keras file.")]
 
 
@@ -125,12 +127,12 @@ def _print_recipe(out: Console, name: str, note: str, found: Any, epochs: int = 
 @app.command()
 def check(
     target: TargetName, data: DataFile = "", effort: Effort = "auto", variables: Variables = "*", training: Training = False,
-    mode: Mode = "eager", seed: Seed = 0, json: Json = "",
+    mode: Mode = "eager", seed: Seed = 0, json: Json = "", imports: Imports = [],  # noqa: B006 (Typer's way)
 ) -> None:  # fmt: skip
     """Compare every gradient of a model with slopes that need no calculus."""
     from keras_ref.checks import check_gradients
 
-    model, x, y, weight = _subject(target, data, seed)
+    model, x, y, weight = _subject(target, data, seed, imports)
     out = console()
     with _show_progress(out) as bar:
         report = check_gradients(
@@ -144,11 +146,12 @@ def check(
 def updates(
     target: TargetName, data: DataFile = "", steps: Annotated[int, typer.Option(help="Training steps to compare.")] = 3,
     batch_size: Annotated[int, typer.Option(help="Samples a step takes, in order; 0 for all.")] = 0, seed: Seed = 0, json: Json = "",
+    imports: Imports = [],  # noqa: B006
 ) -> None:  # fmt: skip
     """Compare the weights after Keras's own training steps with numeric gradient and optimizer twin."""
     from keras_ref.checks import check_updates
 
-    model, x, y, weight = _subject(target, data, seed)
+    model, x, y, weight = _subject(target, data, seed, imports)
     out = console()
     with _show_progress(out) as bar:
         report = check_updates(
@@ -158,21 +161,23 @@ def updates(
 
 
 @app.command()
-def recipe(
-    epochs: Annotated[int, typer.Option(help="Epochs of both sides.", min=0)] = 1,
-) -> None:
-    """The book's two recipes beside Keras."""
-    from keras_ref.recipes import RECIPES, rows
+def coverage(run: Annotated[bool, typer.Option(help="Compare one small example of every twin with Keras, each in turn.")] = False) -> None:
+    """What the installed Keras exports, what has a twin, what is compared, and the known departures."""
+    from keras_ref.coverage import print_coverage
 
-    out = console()
-    for name, (weights, note) in RECIPES.items():
-        _print_recipe(out, name, note, rows(weights, epochs=epochs), epochs)
+    raise typer.Exit(0 if print_coverage(console(), run=run) else FINDING)
 
 
-def _subject(target: str, data: str, seed: int) -> tuple[Any, Any, Any, Any]:
+app.command()(lesson)
+app.command()(recipe)
+
+
+def _subject(target: str, data: str, seed: int, imports: list[str]) -> tuple[Any, Any, Any, Any]:
     from keras_ref import data as data_module
-    from keras_ref.target import load, load_data
+    from keras_ref.target import imported, load, load_data
 
+    for module in imports:
+        imported(module)
     model = load(target)
     if data:
         return (model, *load_data(data))

@@ -112,7 +112,9 @@ def every() -> tuple[Departure, ...]:
     """All entries. Raises: ValueError for an id used twice, or a reading or an aspect that there is not."""
     with open(Path(__file__).with_name("departures.toml"), "rb") as file:
         entries = tomllib.load(file).get("departure", [])
-    found = tuple(Departure(**{k: tuple(v) if isinstance(v, list) else v for k, v in entry.items()}) for entry in entries)
+    found = tuple(
+        Departure(**{k: tuple(v) if isinstance(v, list) else v for k, v in entry.items()}) for entry in entries
+    )
     if len({d.id for d in found}) != len(found):
         raise ValueError(f"A departure's id must be its own. Received: {sorted(d.id for d in found)}. Rename one.")
     for d in found:
@@ -129,7 +131,9 @@ def named(id: str) -> Departure:
     for departure in every():
         if departure.id == id:
             return departure
-    raise ValueError(f"A departure must be in departures.toml. Received: {id!r}. Remove what refers to it, or correct the id.")
+    raise ValueError(
+        f"A departure must be in departures.toml. Received: {id!r}. Remove what refers to it, or correct the id."
+    )
 
 
 def touching(specs: Iterable[Any], shows_in: str | None = None) -> tuple[str, ...]:
@@ -166,9 +170,13 @@ def run(departure: Departure) -> tuple[Any, Any]:
     Raises: whatever the example raises. RuntimeError where one with a process of its own raises.
     """
     if departure.own_process:
-        ended = subprocess.run([sys.executable, "-c", f"{IMPORTS}\n{departure.example}"], capture_output=True, text=True)
+        ended = subprocess.run(
+            [sys.executable, "-c", f"{IMPORTS}\n{departure.example}"], capture_output=True, text=True
+        )
         if ended.returncode > 0:
-            raise RuntimeError(f"An example must run to its end or end the process. Received: {ended.stderr[-2000:]} Correct {departure.id!r}.")
+            raise RuntimeError(
+                f"An example must run to its end or end the process. Received: {ended.stderr[-2000:]} Correct {departure.id!r}."
+            )
         return ("ends its process" if ended.returncode else "goes on"), "goes on"
     import keras
 

@@ -40,7 +40,9 @@ def special_points(draw: DrawFn, shape: tuple[int, ...], patterns: tuple[str, ..
     if pattern == "equal":
         return np.full(shape, draw(st.integers(-16, 16)) / 8)
     if pattern == "eighths":
-        return np.array(draw(st.lists(st.integers(-16, 16), min_size=size, max_size=size)), dtype=float).reshape(shape) / 8
+        return (
+            np.array(draw(st.lists(st.integers(-16, 16), min_size=size, max_size=size)), dtype=float).reshape(shape) / 8
+        )
     generic = np.random.default_rng(draw(st.integers(0, 2**16))).normal(size=shape)
     if pattern == "repeated" and shape:
         return np.repeat(generic[:1], shape[0], axis=0)
@@ -48,7 +50,9 @@ def special_points(draw: DrawFn, shape: tuple[int, ...], patterns: tuple[str, ..
 
 
 @st.composite
-def samples(draw: DrawFn, shape: tuple[int, ...], domain: domains.Domain, patterns: tuple[str, ...] = PATTERNS) -> Array:
+def samples(
+    draw: DrawFn, shape: tuple[int, ...], domain: domains.Domain, patterns: tuple[str, ...] = PATTERNS
+) -> Array:
     """An array whose entries belong to the domain of an input, a target or a weight."""
     generator = np.random.default_rng(draw(st.integers(0, 2**16)))
     if isinstance(domain, domains.Index):
@@ -98,13 +102,18 @@ def needs_no_arguments(thing: Any) -> bool:
     """False for an activation that asks for arguments (threshold): where a field names it, there is no place for them."""
     if isinstance(thing, type):
         return True
-    return all(p.default is not p.empty or p.kind is not p.KEYWORD_ONLY for p in inspect.signature(thing).parameters.values())
+    return all(
+        p.default is not p.empty or p.kind is not p.KEYWORD_ONLY for p in inspect.signature(thing).parameters.values()
+    )
 
 
 def _registered_under(base: type) -> list[tuple[str, str]]:
     """(kind, name) of every definition that is a `base`: a field may hold a schedule, whichever it is."""
     return [
-        (kind, name) for kind in registry.KINDS for name, thing in sorted(registry.every(kind).items()) if isinstance(thing, type) and issubclass(thing, base)
+        (kind, name)
+        for kind in registry.KINDS
+        for name, thing in sorted(registry.every(kind).items())
+        if isinstance(thing, type) and issubclass(thing, base)
     ]
 
 
@@ -115,7 +124,8 @@ def arguments(draw: DrawFn, name: str) -> dict[str, Any]:
     hints, chosen = registry.hints(function), {}
     for parameter in inspect.signature(function).parameters.values():
         if parameter.kind is parameter.KEYWORD_ONLY and (parameter.default is parameter.empty or draw(st.booleans())):
-            chosen[parameter.name] = draw(values(hints[parameter.name]))
+            hint = hints[parameter.name]
+            chosen[parameter.name] = domains.checked(name, parameter.name, hint, draw(values(hint)))
     return chosen
 
 
@@ -127,7 +137,9 @@ def values(hint: Any) -> SearchStrategy[Any]:
         examples = next((d.examples for d in found if hasattr(d, "examples")), None)  # every legal kind, small
         if registered is not None:
             every = sorted(registry.every(registered.kind).items())
-            options.append(st.sampled_from([n for n, thing in every if keeps_shape(thing) and needs_no_arguments(thing)]))
+            options.append(
+                st.sampled_from([n for n, thing in every if keeps_shape(thing) and needs_no_arguments(thing)])
+            )
         elif examples is not None:
             options.append(st.sampled_from(tuple(examples() if callable(examples) else examples)))
         elif plain is type(None):
@@ -141,7 +153,9 @@ def values(hint: Any) -> SearchStrategy[Any]:
         elif plain in (int, float) or plain is tuple or get_origin(plain) is tuple:
             options.append(_numbers(plain if plain in (int, float) else int, found))
         else:
-            raise TypeError(f"A field annotation must say what is legal. Received: {hint!r}. Write a strategy hook, or a domain with examples().")
+            raise TypeError(
+                f"A field annotation must say what is legal. Received: {hint!r}. Write a strategy hook, or a domain with examples()."
+            )
     return st.one_of(options)
 
 
@@ -174,7 +188,14 @@ def specifications(draw: DrawFn, kind: str, name: str, **fixed: Any) -> Any:
 def _as_many_as_go(draw: DrawFn, cls: type, chosen: dict[str, Any], fixed: dict[str, Any]) -> Any:
     """What is drawn where a rule that binds several fields refuses all of them together: defaults, and then each
     optional field, in any order, that goes with those before it."""
-    optional = [f.name for f in fields(cls) if f.init and f.name in chosen and f.name not in fixed and (f.default is not MISSING or f.default_factory is not MISSING)]
+    optional = [
+        f.name
+        for f in fields(cls)
+        if f.init
+        and f.name in chosen
+        and f.name not in fixed
+        and (f.default is not MISSING or f.default_factory is not MISSING)
+    ]
     kept = {name: value for name, value in chosen.items() if name not in optional}
     try:
         spec = cls(**kept)
@@ -215,7 +236,10 @@ def model_of(layer: Layer, shapes: tuple[tuple[int, ...], ...], **keywords: Any)
     # a layer that keeps a state from call to call has one for each sample, so the batch is fixed
     fixed = any(getattr(part, "stateful", False) for part in parts(layer))
     inputs = {f"x{i}": shape if fixed else (None, *shape[1:]) for i, shape in enumerate(shapes)}
-    arrays = [np.zeros(shape, dtype=int if isinstance(d, domains.Index) else float) for shape, d in zip(shapes, _each(layer, len(shapes)), strict=True)]
+    arrays = [
+        np.zeros(shape, dtype=int if isinstance(d, domains.Index) else float)
+        for shape, d in zip(shapes, _each(layer, len(shapes)), strict=True)
+    ]
     weights = {n: np.ones([k or 1 for k in shape]) for n, shape in layer.weight_shapes(*shapes).items()}
     with np.errstate(all="ignore"):
         output = layer.forward(weights, *arrays, **keywords)
@@ -239,7 +263,9 @@ def input_shapes_of(draw: DrawFn, layer: Layer) -> tuple[tuple[int, ...], ...]:
 @st.composite
 def models(draw: DrawFn, names: tuple[str, ...] = ("Dense", "Activation", "Flatten"), *, longest: int = 3) -> Model:
     """Chains of the named layers on a small input; every activation may come up."""
-    chain = [draw(specifications("layer", draw(st.sampled_from(names)))) for _ in range(draw(st.integers(0, longest - 1)))]
+    chain = [
+        draw(specifications("layer", draw(st.sampled_from(names)))) for _ in range(draw(st.integers(0, longest - 1)))
+    ]
     head = draw(specifications("layer", "Dense"))
     shape = (draw(st.integers(1, 4)),)
     return Model.chain([*chain, head], shape)
@@ -257,7 +283,9 @@ def weights_of(draw: DrawFn, model: Model, patterns: tuple[str, ...] = PATTERNS)
 
 
 @st.composite
-def inputs_of(draw: DrawFn, model: Model, batch: int | None = None, patterns: tuple[str, ...] = PATTERNS) -> dict[str, Array]:
+def inputs_of(
+    draw: DrawFn, model: Model, batch: int | None = None, patterns: tuple[str, ...] = PATTERNS
+) -> dict[str, Array]:
     """Arrays for a model's inputs, special ones included."""
     size = draw(st.integers(1, 4)) if batch is None else batch
     wanted: dict[str, domains.Domain] = {}
@@ -267,6 +295,12 @@ def inputs_of(draw: DrawFn, model: Model, batch: int | None = None, patterns: tu
             if name in model.inputs:
                 wanted.setdefault(name, own[min(i, len(own) - 1)])
     return {
-        name: draw(samples(tuple(size if i == 0 and n is None else n or 2 for i, n in enumerate(shape)), wanted.get(name, domains.Real()), patterns))
+        name: draw(
+            samples(
+                tuple(size if i == 0 and n is None else n or 2 for i, n in enumerate(shape)),
+                wanted.get(name, domains.Real()),
+                patterns,
+            )
+        )
         for name, shape in model.inputs.items()
     }

@@ -51,24 +51,29 @@ def _load_file(target: str) -> Any:
         if "safe_mode" in text or "Lambda" in text or "lambda" in text:
             advice = "It holds code, which safe mode does not run: rebuild it in a factory, package.module:factory."
         elif "Could not locate" in text or "registered" in text.lower() or "deserialize" in text.lower():
-            advice = "Give a factory, package.module:factory, that imports its custom classes and loads it."
+            advice = "Name the module that registers its custom classes with --import, or give a factory, package.module:factory."
         else:
             advice = "Save it again with model.save('name.keras')."
         raise CouldNotRun(f"A .keras file must load in safe mode. Received: {target}: {_short(text)} {advice}") from error
+
+
+def imported(name: str) -> Any:
+    """A module by name, the working directory's own included. Raises: CouldNotRun where it does not import."""
+    if "" not in sys.path and os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise CouldNotRun(f"A target's module must import. Received: {name}: {_short(error)} Check the name, or install what it needs.") from error
+    except Exception as error:
+        raise CouldNotRun(f"A target's module must import. Received: {name}, which raised {type(error).__name__}: {_short(error)} Mend the module.") from error
 
 
 def _load_factory(target: str) -> Any:
     import keras
 
     module_name, _, factory_name = target.partition(":")
-    if "" not in sys.path and os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())
-    try:
-        module = importlib.import_module(module_name)
-    except ImportError as error:
-        raise CouldNotRun(f"A target's module must import. Received: {module_name}: {_short(error)} Check the name, or install what it needs.") from error
-    except Exception as error:
-        raise CouldNotRun(f"A target's module must import. Received: {module_name}, which raised {type(error).__name__}: {_short(error)} Mend the module.") from error
+    module = imported(module_name)
     factory = getattr(module, factory_name, None)
     if factory is None:
         raise CouldNotRun(f"A target's factory must exist. Received: {factory_name!r}, which {module_name} does not have. Check the name after the colon.")

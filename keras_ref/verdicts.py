@@ -90,6 +90,13 @@ class Verdict:
         ]
         return "\n".join(f"{label:<10} {text}" for label, text in lines)
 
+    def _repr_html_(self) -> str:
+        from html import escape
+
+        from keras_ref.html_report import heat_maps, variables_table
+
+        return f"{variables_table([self])}{heat_maps(self) if self.compared else ''}<pre>{escape(self.explain())}</pre>"
+
     def _sides(self) -> str:
         if self.verdict != "kink" and self.reason.find("kink") < 0:
             return ""
@@ -172,6 +179,15 @@ class Report:
     def to_json(self) -> str:
         """to_dict as JSON text."""
         return json.dumps(self.to_dict(), indent=2)
+
+    def _repr_html_(self) -> str:
+        from html import escape
+
+        from keras_ref.html_report import variables_table
+
+        failures = "".join(f"<pre>{escape(v.explain(self.replay))}</pre>" for v in self.failures)
+        notes = "".join(f"<p>{escape(note)}</p>" for note in self.notes)
+        return f"<p><b>{escape(self.summary())}</b></p>{variables_table(self.verdicts, self.allowed)}{failures}{notes}"
 
     def __repr__(self) -> str:
         rows = [f"  {v.verdict:<12} {v.name}  [{v.oracle}] {v.compared} of {v.total}" for v in self.verdicts]

@@ -11,18 +11,20 @@ from typing import Any
 
 import numpy as np
 
-from scratch.blocks import SHARES, alone, every, workers
 from scratch.differences import Central, Estimate, Scheme
 from scratch.layers.base import Array, Weights
 from scratch.model import Model
 from scratch.noise import measure
-from scratch.nudging import Walk
+from scratch.nudging.blocks import SHARES, alone, every, workers
+from scratch.nudging.point import INPUT, Point
+from scratch.nudging.walk import Walk
 from scratch.objective import Objective
-from scratch.point import INPUT, Point
 
 Progress = Callable[[str, int, int], None]
 #: entries of tensors (one nudge touches at most as many as the model has) that make a block worth handing to others
 WORTHWHILE = 2**20
+#: nudges that are held at once, beside what the caller holds
+AT_ONCE = 2**22
 
 
 class Nudges:
@@ -73,28 +75,34 @@ class Nudges:
         """
         entries, offsets = np.asarray(entries, int), np.asarray(offsets)
         offsets = offsets.astype(np.complex128 if np.iscomplexobj(offsets) else np.float64, copy=False)
-        value = self.value(name).reshape(-1)[entries]
-        moves = (value + offsets != value).ravel()
-        results = np.full(offsets.size, self.base, offsets.dtype)
-        which = np.broadcast_to(entries, offsets.shape).ravel()[moves]
-        results[moves] = self._scattered(name, which, offsets.ravel()[moves])
-        return results.reshape(offsets.shape)
+        values = self.value(name).reshape(-1)[entries]
+        results = np.full(offsets.shape, self.base, offsets.dtype)
+        columns = max(1, AT_ONCE // max(1, len(offsets)))
+        for start in range(0, len(entries), columns):
+            part = slice(start, start + columns)
+            moves = values[part] + offsets[:, part] != values[part]
+            which = np.broadcast_to(entries[part], moves.shape)[moves]
+            results[:, part][moves] = self._scattered(
+                name, which, offsets[:, part][moves], (results.size, start * len(offsets))
+            )
+        return results
 
-    def _scattered(self, name: str, entries: Array, offsets: Array) -> Array:
-        job, total, finished = Job(self.point, name, self.plain), len(entries), [0]
-        share = total * self.point.size // WORTHWHILE
-        count = max(1, min(share, total, SHARES * workers(self.executor)))
-        if self.executor is None and count == 1:
-            return alone(job, entries, offsets)
+    def _scattered(self, name: str, entries: Array, offsets: Array, progress: tuple[int, int]) -> Array:
+        """The same for pairs of entry and offset, (stack,) → (stack,), in blocks; `progress` is (all, done before)."""
+        job, total = Job(self.point, name, self.plain), len(entries)
+        count = max(1, min(total * self.point.size // WORTHWHILE, total, SHARES * workers(self.executor)))
         edges = [total * i // count for i in range(count + 1)]
         blocks = [(entries[a:b], offsets[a:b]) for a, b in pairwise(edges)]
+        number, finished = progress
 
         def done(i: int) -> None:
-            finished[0] += len(blocks[i][0])
+            nonlocal finished
+            finished += len(blocks[i][0])
             if self.progress is not None:
-                self.progress(name, finished[0], total)
+                self.progress(name, finished, number)
 
-        alone(job, entries[:1], offsets[:1])  # what all blocks share is there before threads ask for it
+        if count > 1:
+            alone(job, entries[:1], offsets[:1])  # what all blocks share is there before threads ask for it
         return np.concatenate(every(job, blocks, self.executor, done))
 
     def directional(self, direction: Mapping[str, Array], steps: Array) -> Array:

@@ -167,6 +167,20 @@ class Model:
         outputs = tuple(tensors[name] for name in self.outputs)
         return outputs[0] if len(outputs) == 1 else outputs
 
+    def _repr_html_(self) -> str:
+        from html import escape
+
+        def weights(layer: str) -> str:
+            return ", ".join(f"{name} {_shown(shape)}" for name, shape in self.weight_shapes.items() if name.startswith(layer + "/")) or "none"
+
+        heads = ("layer", "what it is", "inputs", "output shape (batch of two)", "weights")
+        rows = [(name, "input", "", _shown(shape), "none") for name, shape in self.inputs.items()]
+        for call in self.calls:
+            shape = " and ".join(_shown(self.shapes[name]) for name in call.outputs)
+            rows.append((call.layer, repr(self.layers[call.layer]), ", ".join(call.inputs), shape, weights(call.layer)))
+        body = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
+        return f"<table><caption>Model of {len(self.calls)} calls</caption><tr>{''.join(f'<th>{head}</th>' for head in heads)}</tr>{body}</table>"
+
     def named_inputs(self, inputs: Any) -> dict[str, Array]:
         """Inputs given as an array, a sequence in order, or a mapping by name, as a mapping by name.
 

@@ -15,6 +15,6 @@ pytest_plugins = ["pytester"]
 
 COMMON = {"deadline": None, "print_blob": True, "suppress_health_check": [HealthCheck.too_slow, HealthCheck.data_too_large]}
 settings.register_profile("dev", max_examples=5, derandomize=True, **COMMON)
-settings.register_profile("ci", max_examples=25, derandomize=True, **COMMON)
+settings.register_profile("ci", max_examples=10, derandomize=True, **COMMON)
 settings.register_profile("nightly", max_examples=500, **COMMON)
 settings.load_profile("ci")

@@ -168,6 +168,10 @@ def keras_optimizer(spec: Any, *, weights: Mapping[str, Array], constrained: boo
         for one in inner if exclude else ():
             if one is not None:
                 one.exclude_from_weight_decay(var_names=[exclude])
+        for one in inner:  # a list of rates is not made exact by in_float64
+            rates = getattr(one, "_learning_rate", None)
+            if isinstance(rates, keras.optimizers.schedules.PiecewiseConstantDecay):
+                rates.values = [np.float64(value) for value in rates.values]
         with in_float64(made):
             made.build(list(variables().values()))
             yield made
@@ -218,6 +222,22 @@ class Rolled(Schedule):
 
     def __call__(self, step: int) -> float:
         return self.inner(step) * self.factor
+
+
+def numbers(spec: Any) -> list[float]:
+    """Every number in the fields of a specification."""
+    found: list[float] = []
+    for field in fields(spec):
+        value = getattr(spec, field.name)
+        found += [float(one) for one in (value if isinstance(value, tuple) else (value,)) if isinstance(one, (int, float))]
+    return found
+
+
+def rolled_fields(spec: Any, generator: np.random.Generator) -> Any:
+    """A specification with every float that is no whole number moved by a unit in the last place."""
+    values = {f.name: getattr(spec, f.name) for f in fields(spec)}
+    moved = {n: v * (1 + UNIT * generator.choice([-1, 1])) for n, v in values.items() if isinstance(v, float) and not v.is_integer()}
+    return replace(spec, **moved)
 
 
 #: moments are kept as β·m + (1 - β)·g or as m + (1 - β)·(g - m), which cancels: β is as good as off by a unit of 1
@@ -324,9 +344,29 @@ def differing(ours: Moment, theirs: Moment, within: Mapping[str, Array]) -> list
     return lines
 
 
-def named(spec: Any) -> tuple[str, ...]:
-    """The known departures that a specification may show."""
-    return departures.touching([spec])
+def inside(spec: Any) -> tuple[Any, ...]:
+    """A specification and the optimizers that it holds, in the pairs of a map too."""
+    return (spec, *(spec.optimizers if isinstance(spec, MultiOptimizer) else ()), *(getattr(spec, "inner_optimizer", None),) * hasattr(spec, "inner_optimizer"))
+
+
+def settings(spec: Any, name: str) -> list[Any]:
+    """What a specification and the optimizers inside it are given for an argument, where it is switched on."""
+    return [value for part in inside(spec) if (value := getattr(part, name, None))]
+
+
+def named(spec: Any, gradients: Mapping[str, Any], *, constrained: bool = False, **_: Any) -> tuple[str, ...]:
+    """Ids of the known departures that a step may show: those of the specification, and those of what happens to it."""
+    ids = departures.touching(inside(spec))
+    table = gradients[TABLE]
+    if isinstance(table, Sparse):
+        repeated = len(set(table.indices)) < len(table.indices)
+        ids += ("sparse-rows-are-squared-before-they-are-summed",) * repeated
+        ids += ("sparse-rows-are-clipped-before-they-are-summed",) * (repeated and any(settings(spec, way) for way in CLIPPING))
+    if constrained:
+        ids += ("averages-are-taken-before-constraints",) * bool(settings(spec, "use_ema"))
+        ids += ("averages-move-without-an-update",) * bool(settings(spec, "gradient_accumulation_steps"))
+    known = {d.id for d in departures.every()}
+    return tuple(one for one in ids if one in known)
 
 
 # Weights and gradients ----------------------------------------------------------------------------------------------------
@@ -357,10 +397,11 @@ def gradients(draw: st.DrawFn, spec: Any) -> dict[str, Any]:
     may be missing, that of a variable which shares its optimizer on every route.
     """
     multi, infinite = isinstance(spec, MultiOptimizer), isinstance(spec, LossScaleOptimizer)
+    scaled = bool(settings(spec, "loss_scale_factor"))  # Keras refuses sparse ones: sparse-gradients-cannot-be-unscaled
     missing = ("conv/kernel",) if multi else ("conv/kernel", "dense/bias")
     found: dict[str, Any] = {}
     for name, shape in SHAPES.items():
-        other = "sparse" if name == TABLE else "missing" if name in missing else "dense"
+        other = "sparse" if name == TABLE and not scaled else "missing" if name in missing else "dense"
         kind = draw(st.sampled_from(("dense", "dense", other)))
         found[name] = draw(gt.special_points(shape, KINDS)) if kind == "dense" else draw(sparse()) if kind == "sparse" else None
     if infinite and draw(st.integers(0, 3)) == 3:

@@ -2,7 +2,7 @@
 
 A case ends "matched", "differing" or "not applicable". The allowed difference is what float32 does to the case:
 
-    8 · spread + 4 · |twin in float32 - twin in float64| + 64 units in the last place of the largest value
+    8 · spread + 4 · |twin in float32 - twin in float64| + 64 units in the last place of the largest value + underflow
 
 spread: how far the twin's values move when every number that goes in moves by up to 4 units of the recorded precision
 (four seeded sets of signs). The second term is the rounding of the definition's own steps, run in float32.
@@ -108,7 +108,15 @@ def revived(serialized: Any) -> Any:
             warnings.simplefilter("ignore")
             return keras.saving.deserialize_keras_object(serialized)
     except (TypeError, ValueError, AttributeError, ModuleNotFoundError) as error:
-        raise NotApplicable(f"not revived: {type(error).__name__}") from error
+        name = "quantised" if "Quantized" in str(serialized) or "Int4" in str(serialized) else serialized.get("class_name")
+        raise NotApplicable(f"not revived: {name}") from error
+
+
+def alive(value: Any) -> Any:
+    """A recorded value, serialized Keras objects revived wherever they are in it."""
+    if isinstance(value, dict):
+        return revived(value["__keras__"]) if "__keras__" in value else decoded(value) if len(value) == 1 else {k: alive(v) for k, v in value.items()}
+    return [alive(item) for item in value] if isinstance(value, list) else value
 
 
 # Comparing -----------------------------------------------------------------------------------------------------------
@@ -137,12 +145,18 @@ def moved(value: Any, dtype: Any, generator: np.random.Generator | None = None, 
 
 
 def specification_moved(spec: Any, generator: np.random.Generator, unit: float) -> Any:
-    """A specification whose floats are those that a float32 may stand for: half a unit up or down, where that is legal."""
+    """A specification whose floats are those that a float32 may stand for: half a unit up or down, where that is legal.
+
+    Each of several specifications (one a step) moves by itself, as the places do where Keras rounds one number.
+    """
+    if isinstance(spec, tuple):
+        return tuple(specification_moved(item, generator, unit) for item in spec)
     if not is_dataclass(spec):
         return spec
     for field in fields(spec):
         value = getattr(spec, field.name)
-        new = value * (1 + unit / 2 * generator.choice([-1.0, 1.0])) if type(value) is float and field.init else specification_moved(value, generator, unit)
+        step = float(generator.choice([-1.0, 1.0])) * unit / 2
+        new = value * (1 + step) if type(value) is float and field.init else specification_moved(value, generator, unit)
         if new is not value:
             try:
                 spec = replace(spec, **{field.name: new})
@@ -157,7 +171,8 @@ def compare(law: Callable[[Any, Any], Any], spec: Any, arguments: Any, expected:
     with np.errstate(all="ignore"):
         ours, rough = leaves(law(spec, moved(arguments, np.float64))), leaves(law(spec, moved(arguments, np.float32)))
         spread = [np.zeros(o.shape) for o in ours]
-        for seed in range(4):
+        # of a million entries some show the worst that float32 does to the definition's own run
+        for seed in range(4 if sum(o.size for o in ours) < 2**20 else 0):
             generator = np.random.default_rng(seed)
             near = leaves(law(specification_moved(spec, generator, unit), moved(arguments, np.float64, generator, unit)))
             spread = [np.fmax(s, np.abs(n.astype(float) - o)) for s, n, o in zip(spread, near, ours, strict=True)]
@@ -168,7 +183,8 @@ def compare(law: Callable[[Any, Any], Any], spec: Any, arguments: Any, expected:
             recorded, mine = recorded.astype(float), mine.astype(float)
             finite = np.abs(mine[np.isfinite(mine)])
             scale = unit / float(np.finfo(np.float32).eps)
-            allowed = 8 * s + 4 * scale * np.nan_to_num(np.abs(own - mine)) + 64 * unit * float(np.max(finite, initial=0.0))
+            tiny = float(ml_dtypes.finfo(dtype).smallest_normal) if np.dtype(dtype).kind in "fV" else 0.0
+            allowed = 8 * s + 4 * scale * np.nan_to_num(np.abs(own - mine)) + 64 * unit * float(np.max(finite, initial=0.0)) + tiny
             wrong = ~((np.abs(mine - recorded) <= allowed) | (mine == recorded) | (np.isnan(mine) & np.isnan(recorded)))
             if wrong.any():
                 i = np.unravel_index(int(np.argmax(np.where(wrong, np.abs(mine - recorded), -1))), mine.shape)
@@ -208,7 +224,8 @@ def layer_call(case: dict[str, Any]) -> None:
     """One eager call: outputs, and what it does to the weights that are not trained."""
     layer = revived(decoded(case["layer"]))
     spec = twin_of(layer)
-    policy = getattr(layer, "compute_dtype", "float32") or "float32"
+    # Keras casts floats to the dtype that the layer computes in, unless the layer asks for them as they are
+    policy = (getattr(layer, "compute_dtype", None) or "float32") if getattr(layer, "autocast", True) else "float32"
     kwargs = decoded(case.get("kwargs", {}))
     inputs, keywords = taken(layer, spec, decoded(case.get("args", [])), kwargs)
     training = bool(kwargs.get("training") or False)
@@ -216,13 +233,15 @@ def layer_call(case: dict[str, Any]) -> None:
     if training and spec.draw_shapes(*shapes):
         raise NotApplicable("the random numbers of the call were not recorded")
     recorded = [w for w in case.get("weights", []) if not w["path"].endswith("seed_generator_state")]
+    changed = [w["path"] for w in recorded if w["path"].rsplit("/", 1)[-1].startswith(("lora_", "kernel_scale"))]
+    if changed:
+        raise NotApplicable(f"adapted or quantised: {changed[0]}")
     names = tuple(spec.weight_shapes(*shapes))
     assert len(names) == len(recorded), f"weights {names} for {[w['path'] for w in recorded]}"
     for name, w in zip(names, recorded, strict=True):
         assert name.rsplit("/", 1)[-1] == w["path"].rsplit("/", 1)[-1], f"weight {name} for {w['path']}"
     weights = {name: decoded(w["value"]) for name, w in zip(names, recorded, strict=True)}
     context = {"training": training, "mask": input_masks(case, len(inputs))}
-    # Keras casts floats to the dtype that the layer computes in
     arguments = moved((weights, inputs, {n: v for n, v in context.items() if n in spec.accepts} | keywords), policy)
 
     def law(spec: Any, arguments: Any) -> Any:
@@ -237,37 +256,45 @@ def layer_call(case: dict[str, Any]) -> None:
 
 def layer_case(case: dict[str, Any]) -> None:
     """One configuration: shapes and numbers of weights as Keras tests them, and the values of a call made now."""
-    kwargs = {name: revived(value["__keras__"]) if isinstance(value, dict) and "__keras__" in value else decoded(value) for name, value in case.get("init_kwargs", {}).items()}
+    kwargs = {name: alive(value) for name, value in case.get("init_kwargs", {}).items()}
     cls = getattr(keras.layers, case["public"].rsplit(".", 1)[-1], None)
     if cls is None:
         raise NotApplicable(f"{case['public']} is not exported")
     generator = np.random.default_rng(0)
-    shape = decoded(case.get("input_shape"))
-    several = isinstance(shape, list) or (isinstance(shape, tuple) and shape and isinstance(shape[0], tuple))
     integers = "int" in str(case.get("input_dtype", ""))
-    if isinstance(shape, dict):
-        raise NotApplicable("inputs by name are a model's, not a layer's")
 
-    def drawn(shape: Any) -> Array:
+    def drawn(shape: Any) -> Any:
+        if isinstance(shape, dict):
+            return {name.removesuffix("_shape"): drawn(item) for name, item in shape.items()}
+        if isinstance(shape, list) or (shape and isinstance(shape[0], tuple)):
+            return [drawn(item) for item in shape]
         return generator.integers(0, 2, shape) if integers else generator.normal(size=shape).astype(np.float32)
 
-    x = decoded(case["input_data"]) if "input_data" in case else [drawn(s) for s in shape] if several else drawn(shape)
+    x = decoded(case["input_data"]) if "input_data" in case else drawn(decoded(case["input_shape"]))
+    call = decoded(case.get("call_kwargs", {}))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         layer = cls(**kwargs)
-        spec, call = twin_of(layer), decoded(case.get("call_kwargs", {}))
-        several_arguments = several and "inputs" not in _first(layer)
-        output = layer(*x, **call) if several_arguments else layer(x, **call)
-    inputs, keywords = taken(layer, spec, x if several_arguments else [x], call)
+        spec = twin_of(layer)
+        several = isinstance(x, (list, tuple)) and "inputs" not in _first(layer)
+        args, named = (list(x) if several else [] if isinstance(x, dict) else [x]), x if isinstance(x, dict) else {}
+        output = layer(*args, **named, **call)
+        held = variables_of(layer)
+        if call.get("training") and spec.state:
+            # the first call has moved the state already
+            before = [np.asarray(v.numpy()) for v in held]
+            output = layer(*args, **named, **call)
+        else:
+            before = [np.asarray(v.numpy()) for v in held]
+    inputs, keywords = taken(layer, spec, args, named | call)
     shapes = tuple(a.shape for a in inputs)
     if call.get("training") and spec.draw_shapes(*shapes):
         raise NotApplicable("the random numbers of the call were not recorded")
-    held = variables_of(layer)
     own = spec.weight_shapes(*shapes)
     assert [tuple(s) for s in own.values()] == [tuple(v.shape) for v in held], f"weights {own} for {[v.path for v in held]}"
     if "expected_num_trainable_weights" in case:
         assert len(own) - len(spec.state) == case["expected_num_trainable_weights"], "another number of trainable weights"
-    weights = dict(zip(own, (np.asarray(v.numpy()) for v in held), strict=True))
+    weights = dict(zip(own, before, strict=True))
     if "training" in spec.accepts:
         keywords["training"] = bool(call.get("training") or False)
 
@@ -279,7 +306,8 @@ def layer_case(case: dict[str, Any]) -> None:
     if "expected_output_shape" in case:
         wanted = decoded(case["expected_output_shape"])
         wanted = wanted if isinstance(wanted, list) or (wanted and isinstance(wanted[0], (tuple, list))) else [wanted]
-        assert [tuple(s) for s in wanted] == [o.shape for o in expected], f"shapes {wanted}"
+        fits = [len(s) == o.ndim and all(n in (None, m) for n, m in zip(s, o.shape, strict=True)) for s, o in zip(wanted, expected, strict=True)]
+        assert all(fits), f"shapes {wanted}"
     policy = layer.compute_dtype or "float32"
     compare(law, spec, moved((weights, inputs), policy), expected, policy)
     if "expected_output" in case:
@@ -337,10 +365,6 @@ def optimizer_case(case: dict[str, Any]) -> None:
         raise NotApplicable(f"no twin: {reason}") from reason
     steps = [{part: decoded([v["value"] for v in step[part]]) for part in ("before", "after")} | {"grads": decoded(step["grads"])} for step in case["steps"]]
     names = [v["path"] if len({w["path"] for w in case["steps"][0]["before"]}) == len(case["steps"][0]["before"]) else f"{i}" for i, v in enumerate(case["steps"][0]["before"])]
-    if any(isinstance(g, dict) for step in steps for g in step["grads"]) or any("__indexed_slices__" in str(g)[:40] for s in case["steps"] for g in s["grads"]):
-        sparse = True
-    else:
-        sparse = False
     excluded = {n for n, e in zip(names, case["excluded_from_weight_decay"], strict=True) if e}
     constraints = {n: reflected(revived(v["constraint"]["__keras__"]), "constraint") for n, v in zip(names, case["steps"][0]["before"], strict=True) if v["constraint"]}
     if any(v["overwrite_with_gradient"] for v in case["steps"][0]["before"]):
@@ -349,9 +373,9 @@ def optimizer_case(case: dict[str, Any]) -> None:
         raise NotApplicable("the optimizer had run before the recording")
     paths = {n: v["path"] for n, v in zip(names, case["steps"][0]["before"], strict=True)}
 
-    def law(spec: Any, arguments: Any) -> Any:
+    def law(specs: Any, arguments: Any) -> Any:
         state, found = None, []
-        for before, grads in arguments:
+        for spec, (before, grads) in zip(specs, arguments, strict=True):
             weights = dict(zip(names, map(np.asarray, before), strict=True))
             state = spec.init(weights, paths=paths) if state is None else state
             new, state = spec.step(weights, dict(zip(names, grads, strict=True)), state, constraints=constraints, excluded_from_weight_decay=excluded, paths=paths)
@@ -361,13 +385,13 @@ def optimizer_case(case: dict[str, Any]) -> None:
     arguments = [(step["before"], step["grads"]) for step in steps]
     expected = [after for step in steps for after in step["after"]]
     try:
-        compare(law, spec, arguments, expected)
+        compare(law, (spec,) * len(steps), arguments, expected)
     except AssertionError as difference:
         try:
-            compare(law, as_keras(spec), arguments, expected)
+            compare(law, (as_keras(spec),) * len(steps), arguments, expected)
         except AssertionError:
             raise difference from None
-        raise AssertionError(f"a departure that as_keras knows{' (repeated indices)' if sparse else ''}: {difference}") from None
+        raise AssertionError(f"as mirrors.optimizers.as_keras has it: {difference}") from None
 
 
 def value_case(kind: str) -> Callable[[dict[str, Any]], None]:
@@ -422,6 +446,6 @@ if __name__ == "__main__":
     for kind in sys.argv[1:] or KINDS:
         start = time.time()
         found = list(outcomes(kind))
-        print(kind, dict(Counter(o.end for o in found)), f"{time.time() - start:.1f} s")
+        print(kind, dict(Counter(o.end for o in found)), f"{time.time() - start:.1f} s", flush=True)
         for (subject, end, reason), count in Counter((o.subject, o.end, o.reason[:230]) for o in found if o.end != "matched").items():
             print(f"    {count:3d} {subject}: {end}: {reason}")

@@ -36,7 +36,7 @@ def test_example_still_differs(id):
 
 @pytest.mark.parametrize("id", [id for id, entry in ENTRIES.items() if entry.applies])
 @given(data=st.data())
-@settings(max_examples=5)
+@settings(max_examples=3)
 def test_conditions_can_be_asked(id, data):
     """Every name is registered, and every condition can be put to any specification of that name."""
     entry = ENTRIES[id]
@@ -44,7 +44,9 @@ def test_conditions_can_be_asked(id, data):
         names = named_in(condition)
         assert names, f"A condition must name a class or an activation. Received: {condition} of {id!r}. Name one."
         for kind, name in names:
-            assert name in registry.names(kind or kind_of(name) or "layer"), f"{name!r} of {id!r} is not registered. Correct the name."
+            assert name in registry.names(kind or kind_of(name) or "layer"), (
+                f"{name!r} of {id!r} is not registered. Correct the name."
+            )
     for kind, name in dict.fromkeys(n for condition in entry.applies for n in named_in(condition)):
         given_specs = ("layer", "Activation", {"activation": name}) if kind else (kind_of(name), name, {})
         spec = data.draw(gt.specifications(given_specs[0], given_specs[1], **given_specs[2]))
@@ -55,7 +57,9 @@ def test_conditions_can_be_asked(id, data):
 def test_conditions_can_hold(id):
     """An entry that no specification can meet excuses nothing and says so by failing here (with defaults or its own fields)."""
     for entry in ENTRIES[id].applies:
-        assert set(entry) - {"name", "activation", "where", "beside"} <= known_fields(entry), f"{entry} of {id!r} names a field that there is not"
+        assert set(entry) - {"name", "activation", "where", "beside"} <= known_fields(entry), (
+            f"{entry} of {id!r} names a field that there is not"
+        )
 
 
 def known_fields(condition):

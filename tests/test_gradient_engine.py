@@ -1,9 +1,6 @@
 """The engine equals the plain loop, to rounding, for every registered layer and loss, in graphs of every kind."""
 
-import os
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
-from dataclasses import dataclass, replace
-from multiprocessing import get_context
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,15 +8,15 @@ from hypothesis import given, note, settings
 from hypothesis import strategies as st
 
 from keras_ref import strategies as gt
-from scratch import blocks, domain, registry, shifts
-from scratch.claims import mixing_of, responses_of
+from scratch import domain, registry
 from scratch.differences import UNIT, Central
 from scratch.gradient import Nudges, numeric_gradient
-from scratch.layers.base import Layer
 from scratch.layers.core import Activation, Dense
 from scratch.losses.base import Projection
 from scratch.model import Call, Model
 from scratch.noise import measure
+from scratch.nudging import shifts
+from scratch.nudging.claims import mixing_of, responses_of
 from scratch.objective import Objective
 from scratch.regularizers import L1, L2, OrthogonalRegularizer
 
@@ -85,12 +82,19 @@ def allowed(nudges, losses):
     for seed in range(3):
         g = np.random.default_rng(seed)
         moved = [
-            {n: a * (1 + 8 * UNIT * g.choice([-1.0, 1.0], a.shape)) if a.dtype.kind == "f" else a for n, a in arrays.items()}
+            {
+                n: a * (1 + 8 * UNIT * g.choice([-1.0, 1.0], a.shape)) if a.dtype.kind == "f" else a
+                for n, a in arrays.items()
+            }
             for arrays in (point.weights, point.inputs)
         ]
         with np.errstate(all="ignore"):
             spread = max(spread, abs(point.loss(*moved) - base))
-    moved = measure(nudges.directional, {**point.weights, **{f"input:{n}": a for n, a in point.inputs.items() if a.dtype.kind == "f"}}, base)
+    moved = measure(
+        nudges.directional,
+        {**point.weights, **{f"input:{n}": a for n, a in point.inputs.items() if a.dtype.kind == "f"}},
+        base,
+    )
     return 32 * max(spread, moved) + 512 * UNIT * np.maximum(np.abs(losses), abs(base))
 
 
@@ -99,7 +103,10 @@ def check_equal(objective, weights, x, y, offsets=OFFSETS, entries=3, **options)
     fast = Nudges(objective, weights, x, y, **options)
     plain = Nudges(objective, weights, x, y, plain=True, **options)
     assert fast.base == plain.base
-    for name in [*objective.model.trainable, *(f"input:{n}" for n, a in fast.point.inputs.items() if a.dtype.kind == "f")]:
+    for name in [
+        *objective.model.trainable,
+        *(f"input:{n}" for n, a in fast.point.inputs.items() if a.dtype.kind == "f"),
+    ]:
         size = fast.value(name).size
         which = np.unique(np.linspace(0, size - 1, min(size, entries)).astype(int))
         for kind in (float, complex):
@@ -108,7 +115,11 @@ def check_equal(objective, weights, x, y, offsets=OFFSETS, entries=3, **options)
             mine, true = fast.losses(name, which, steps), plain.losses(name, which, steps)
             assert mine.shape == true.shape and mine.dtype == true.dtype
             finite = np.isfinite(true)
-            assert (np.abs(mine - true)[finite] <= np.broadcast_to(allowed(plain, true), true.shape)[finite]).all(), (name, mine, true)
+            assert (np.abs(mine - true)[finite] <= np.broadcast_to(allowed(plain, true), true.shape)[finite]).all(), (
+                name,
+                mine,
+                true,
+            )
             if kind is complex:
                 tiny, flat = 1e20, np.isfinite(true[-1])
                 error = np.abs(mine[-1].imag - true[-1].imag)[flat] * tiny
@@ -170,7 +181,9 @@ def get(name, *arguments, **fields):
 def case(model, *shapes, seed=0, batch=3, **options):
     """Generic weights, inputs and targets of a model."""
     g = np.random.default_rng(seed)
-    weights = {n: g.uniform(0.5, 1.5, s) if "variance" in n else g.normal(size=s) for n, s in model.weight_shapes.items()}
+    weights = {
+        n: g.uniform(0.5, 1.5, s) if "variance" in n else g.normal(size=s) for n, s in model.weight_shapes.items()
+    }
     x = {n: g.normal(size=(batch, *s[1:])) for n, s in model.inputs.items()}
     y = [g.normal(size=(batch, *model.shapes[o][1:])) for o in model.outputs]
     return {"weights": weights, "x": x, "y": y if len(y) > 1 else y[0], **options}
@@ -197,7 +210,8 @@ CONVOLUTION = Model.chain(
     [get("Conv2D", 3, 2, activation="tanh"), get("MaxPooling2D", 2), get("Flatten"), Dense(2)], (5, 5, 2)
 )
 NORMALIZED = Model.chain(
-    [Dense(4), get("BatchNormalization"), Activation("tanh"), get("Dropout", 0.5), get("LayerNormalization"), Dense(2)], (3,)
+    [Dense(4), get("BatchNormalization"), Activation("tanh"), get("Dropout", 0.5), get("LayerNormalization"), Dense(2)],
+    (3,),
 )
 PENALIZED = Model.chain(
     [Dense(3, "tanh"), Dense(2)],
@@ -276,7 +290,9 @@ def test_a_wrong_claim_is_not_used():
 def test_shifts(name, kind):
     """f(z + d) by the addition theorem is right to four units in the last place (of f(z), where it is larger)."""
     function, g = registry.get("activation", name), np.random.default_rng(0)
-    z = np.concatenate([g.normal(size=4000) * 10.0 ** g.integers(-8, 2, 4000), [0.0, 1e-300, 30.0, -30.0, 800.0, -800.0]])
+    z = np.concatenate(
+        [g.normal(size=4000) * 10.0 ** g.integers(-8, 2, 4000), [0.0, 1e-300, 30.0, -30.0, 800.0, -800.0]]
+    )
     d = g.uniform(-1, 1, z.size) * shifts.REACH * 10.0 ** g.integers(-20, 1, z.size)
     d = d if kind is float else d + 1e-30j * g.normal(size=z.size)
     shifted, spare = d.copy(), np.empty_like(d)
@@ -290,131 +306,6 @@ def test_shifts(name, kind):
     assert shifts.shift_of(function, 2 * shifts.REACH) is None and shifts.shift_of(np.exp, 0.0) is None
 
 
-# Who does the work -------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Deadly(Layer):
-    """x, and the end of any process but `parent`: of the first one only, if a file can be made to remember it by."""
-
-    parent: int
-    memory: str
-
-    def forward(self, weights, *inputs):
-        if os.getpid() != self.parent and not (self.memory and os.path.exists(self.memory)):
-            if self.memory:
-                open(self.memory, "w").close()
-            os._exit(1)
-        return inputs[0]
-
-
-@dataclass(frozen=True)
-class Faulty(Layer):
-    """x, of inputs that are not nudged."""
-
-    def forward(self, weights, *inputs):
-        if inputs[0].min() < -1e3:
-            raise ArithmeticError("a fault of the layer")
-        return inputs[0]
-
-
-def deadly(memory=""):
-    model = Model.chain({"dense": Dense(8, "tanh"), "deadly": Deadly(os.getpid(), memory), "out": Dense(2)}, (4,))
-    given = case(model)
-    return Objective.of(model, "MeanSquaredError"), given["weights"], given["x"], given["y"]
-
-
-def check_executor(executor, objective, *point):
-    entries, offsets = np.arange(32), np.array([[1e-3], [-1e-3]]) * np.ones(32)
-    done = []
-    many = Nudges(objective, *point, executor=executor, progress=lambda *now: done.append(now))
-    true = Nudges(objective, *point, plain=True).losses("dense/kernel", entries, offsets)
-    mine = many.losses("dense/kernel", entries, offsets)
-    assert (np.abs(mine - true) <= 1e-12 * np.abs(true)).all()
-    assert done[-1] == ("dense/kernel", 64, 64) and [n for _, n, _ in done] == sorted(n for _, n, _ in done)
-
-
-@pytest.fixture(scope="module")
-def processes():
-    with ProcessPoolExecutor(2, get_context("spawn")) as pool:
-        yield pool
-
-
-@pytest.fixture(autouse=True)
-def small_blocks(monkeypatch):
-    """Examples are small: hand out even the smallest block."""
-    from scratch import gradient
-
-    monkeypatch.setattr(gradient, "WORTHWHILE", 2**8)
-
-
-def test_threads():
-    with ThreadPoolExecutor(3) as pool:
-        check_executor(pool, *deadly())
-    check_executor(None, *deadly())
-
-
-def test_processes(processes, tmp_path):
-    (tmp_path / "dead").touch()
-    check_executor(processes, *deadly(str(tmp_path / "dead")))
-
-
-@pytest.mark.parametrize("forever", [False, True])
-def test_a_worker_that_dies(forever, tmp_path):
-    """Its block, and what the broken pool will not take any more, is done again here."""
-    with ProcessPoolExecutor(2, get_context("spawn")) as pool:
-        check_executor(pool, *deadly("" if forever else str(tmp_path / "dead")))
-        check_executor(pool, *deadly("" if forever else str(tmp_path / "dead")))  # the pool is still broken
-
-
-def test_a_pool_that_was_shut_down():
-    pool = ThreadPoolExecutor(1)
-    pool.shutdown()
-    check_executor(pool, *deadly())
-
-
-@pytest.mark.parametrize("where", ["threads", "processes", "here"])
-def test_an_error_of_the_model_is_told(where, processes):
-    """What goes wrong in the model itself is raised, once, by whoever asked."""
-    model = Model.chain({"dense": Dense(8), "faulty": Faulty(), "out": Dense(2)}, (4,))
-    given = case(model)
-    executor = {"threads": ThreadPoolExecutor(2), "processes": processes, "here": None}[where]
-    nudges = Nudges(Objective.of(model, "MeanSquaredError"), given["weights"], given["x"], given["y"], executor=executor)
-    offsets = np.concatenate([np.full((1, 32), 1e-3), np.full((1, 32), 1e6), np.full((1, 32), -1e6)])
-    with pytest.raises(ArithmeticError, match="a fault of the layer"):
-        nudges.losses("dense/kernel", np.arange(32), offsets)
-
-
-@pytest.mark.filterwarnings("default")
-@pytest.mark.parametrize("dying", [False, True])
-def test_dask(dying, tmp_path):
-    """A real cluster on this machine, one whose worker dies included."""
-    distributed = pytest.importorskip("distributed", reason="needs gradtwin[dask]")
-    memory = tmp_path / "dead"
-    if not dying:
-        memory.touch()
-    cluster = distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None, silence_logs=50)
-    with cluster, distributed.Client(cluster) as client:
-        check_executor(client.get_executor(), *deadly(str(memory)))
-    assert memory.exists()
-
-
-def test_blas_threads():
-    """BLAS has one thread inside, and as many as before outside, whoever leaves first."""
-    threadpoolctl = pytest.importorskip("threadpoolctl")
-
-    def counts():
-        return [m["num_threads"] for m in threadpoolctl.threadpool_info() if m["user_api"] == "blas"]
-
-    before = counts()
-    with blocks.one_blas_thread(), blocks.one_blas_thread():
-        assert set(counts()) <= {1}
-    assert counts() == before
-    with ThreadPoolExecutor(4) as pool:
-        assert all(set(found) <= {1} for found in pool.map(lambda _: blocks.alone(counts), range(16)))
-    assert counts() == before
-
-
 # The gradient --------------------------------------------------------------------------------------------------------------
 
 
@@ -425,7 +316,9 @@ def test_numeric_gradient():
     point = given["weights"], given["x"], given["y"]
     gradient = numeric_gradient(model, *point, loss="MeanSquaredError")
     assert set(gradient) == {"left/kernel", "right/kernel", "right/bias", "out/kernel", "out/bias"}
-    exact = numeric_gradient(model, *point, loss="MeanSquaredError", scheme=registry_complex(), wrt=("weights", "inputs", "left/bias"))
+    exact = numeric_gradient(
+        model, *point, loss="MeanSquaredError", scheme=registry_complex(), wrt=("weights", "inputs", "left/bias")
+    )
     assert set(exact) == {*gradient, "left/bias", "input:u", "input:v"}
     for name, estimate in gradient.items():
         assert estimate.value.shape == model.weight_shapes[name]
@@ -446,7 +339,9 @@ def test_directional():
     nudges = Nudges(Objective.of(TWO_INPUTS, "MeanSquaredError"), given["weights"], given["x"], given["y"])
     direction = {n: np.ones(w.shape) for n, w in given["weights"].items()}
     up, down, here = nudges.directional(direction, np.array([1e-6, -1e-6, 0.0]))
-    gradient = numeric_gradient(TWO_INPUTS, given["weights"], given["x"], given["y"], loss="MeanSquaredError", scheme=Central())
+    gradient = numeric_gradient(
+        TWO_INPUTS, given["weights"], given["x"], given["y"], loss="MeanSquaredError", scheme=Central()
+    )
     assert here == nudges.base
     assert abs((up - down) / 2e-6 - sum(e.value.sum() for e in gradient.values())) <= 1e-8
 

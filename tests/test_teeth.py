@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
+import teeth
 from hypothesis import HealthCheck, Phase, find, settings
 from hypothesis import strategies as st
 
-import teeth
 from keras_ref import departures
 from keras_ref import strategies as gt
 from keras_ref.sides import twin_sides

@@ -62,6 +62,16 @@ class Lesson:
         return len(self.track.losses) - 1
 
     @property
+    def steepest(self) -> int:
+        """The entry whose slope is largest at the start: the one to explain first."""
+        return int(np.argmax(np.nan_to_num(np.abs(self.track.slopes[0]))))
+
+    @property
+    def farthest(self) -> int:
+        """The entry that moves farthest: the one to watch."""
+        return int(np.argmax(np.nan_to_num(np.max(np.abs(self.track.weights - self.track.weights[0]), axis=0))))
+
+    @property
     def verdict(self) -> str:
         """Whether every difference stayed within what is allowed, in one sentence."""
         compared = 2 * self.track.weights.size
@@ -75,7 +85,7 @@ class Lesson:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON; numbers that are not finite become None."""
-        return plain(self) | {"verdict": self.verdict, "epochs": self.epochs}
+        return plain(self)
 
     def __repr__(self) -> str:
         return f"{self.title}: {self.note}\n{self.verdict}"
@@ -90,7 +100,7 @@ def plain(value: Any) -> Any:
     """Records, arrays and numbers as lists, dictionaries and floats; what is not finite becomes None."""
     if is_dataclass(value) and not isinstance(value, type):
         own = {f.name: plain(getattr(value, f.name)) for f in fields(value)}
-        derived = [n for n, member in vars(type(value)).items() if isinstance(member, property) and n not in ("verdict", "epochs")]
+        derived = [name for name, member in vars(type(value)).items() if isinstance(member, property)]
         return own | {name: plain(getattr(value, name)) for name in derived}
     if isinstance(value, dict):
         return {key: plain(item) for key, item in value.items()}
@@ -131,9 +141,15 @@ def make(target: str | Subject = "recipe1", data: str = "", *, seed: int = 0, ep
     tell("both programs")
     return Lesson(
         subject.name, subject.title, subject.note, tuple(f"{n}: {layer!r}" for n, layer in subject.model.layers.items()),
-        repr(subject.optimizer), ", ".join(repr(loss) for loss in subject.objective.losses), recipe.NUDGE, step, found,
+        _law(subject.optimizer), ", ".join(repr(loss) for loss in subject.objective.losses), recipe.NUDGE, step, found,
         dead_units(subject, path), scenes, precise, tried, batches, optimizers, listings(),
     )  # fmt: skip
+
+
+def _law(optimizer: Any) -> str:
+    """An optimizer with its learning rate, which its repr leaves out where it is the default."""
+    shown, rate = repr(optimizer), getattr(optimizer, "learning_rate", None)
+    return shown if "learning_rate" in shown or not isinstance(rate, float) else shown.replace("(", f"(learning_rate={rate:g}, ", 1).replace(", )", ")")
 
 
 def listings() -> tuple[Listing, ...]:

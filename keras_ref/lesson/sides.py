@@ -147,7 +147,7 @@ def keras_side(subject: Subject) -> Iterator[KerasSide]:
         rate = getattr(subject.optimizer, "learning_rate", None)
         if isinstance(rate, float):
             optimizer.learning_rate.assign(np.float64(rate))  # it was kept in float32; 0.01 is meant
-        model.compile(optimizer=optimizer, loss=model.loss, loss_weights=subject.objective.loss_weights or None, run_eagerly=True)
+        model.compile(optimizer=optimizer, loss=model.loss, loss_weights=list(subject.objective.loss_weights) or None, run_eagerly=True)
         trained = [subject.variables[name] for name in subject.trained]
         state = [v for v in model.variables if all(v is not other for other in trained)]
 

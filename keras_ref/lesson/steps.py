@@ -102,7 +102,7 @@ def _keras_loss(side: KerasSide) -> float:
 def _tensors(subject: Subject, run: Run) -> list[Tensor]:
     found = []
     for name in subject.model.inputs:
-        found.append(_tensor(name, "input", run.tensors[name]))
+        found.append(_tensor(name, "the data", run.tensors[name]))
     for call in subject.model.calls:
         layer = subject.model.layers[call.layer]
         activation = getattr(layer, "activation", "linear")
@@ -147,7 +147,7 @@ def _nudges(subject: Subject, track: Track) -> tuple[Nudge, ...]:
         for i, entry in enumerate(np.ndindex(value.shape)):
             explained = (ahead[i] - 2 * nudges.base + behind[i]) / step[i] / 2
             nudge = Nudge(
-                label_of(name, entry, value.shape), float(value[entry]), float(step[i]), nudges.base, float(ahead[i]), float(slopes[at]),
+                label_of(name, entry, value.shape), float(value[entry]), float(step[i]), float(nudges.base), float(ahead[i]), float(slopes[at]),
                 float(track.same_point[0, at]), float(explained), float(track.slope_allowed[0, at]),
                 float(track.weights[1, at]), float(track.keras_weights[1, at]), "",
             )  # fmt: skip

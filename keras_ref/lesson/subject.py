@@ -15,6 +15,7 @@ from keras_ref.mirror import mirror, mirrored, mirrored_loss
 from keras_ref.options import CouldNotRun
 from keras_ref.recipes import RECIPES
 from keras_ref.reflect import NoTwin, reflect_with_variables, reflected
+from keras_ref.subject import twin_losses
 from keras_ref.target import load, load_data
 from scratch import recipe
 from scratch.layers.core import Dense
@@ -85,7 +86,7 @@ def recipe_subject(name: str, weights: Any = None, *, learning_rate: float = rec
     Raises: CouldNotRun for an unknown recipe, for weights that are no such list, for an illegal learning rate.
     """
     if name not in RECIPES:
-        raise CouldNotRun(f"A recipe must be one of {', '.join(RECIPES)}. Received: {name!r}. Name one of them, or a model as package.module:factory.")
+        raise CouldNotRun(f"A recipe must be one of {', '.join(RECIPES)}. Received: {name!r}. Name one of them; gradtwin lesson also takes a model, package.module:factory.")
     own = weights is not None
     start, note = RECIPES[name]
     arrays = [np.asarray(w, dtype=float) for w in start] if not own else _arrays(weights)
@@ -144,11 +145,9 @@ def target_subject(target: str, data: str = "", *, seed: int = 0) -> Subject:
     if weight is not None:
         raise CouldNotRun(f"A lesson takes no sample weights. Received: sample_weight in {data}. Leave it out, or use gradtwin check.")
     _small(entries, target, len(first(x)))
-    from keras_ref.checks import _loss_weights, _twin_losses
-
     try:
         twin, variables = reflect_with_variables(model)
-        objective = Objective.of(twin, _twin_losses(model, len(twin.outputs)), _loss_weights(model, len(twin.outputs)))
+        objective = Objective.of(twin, twin_losses(model, len(twin.outputs)), _loss_weights(model, len(twin.outputs)))
         optimizer = reflected(model.optimizer, "optimizer")
     except NoTwin as reason:
         raise CouldNotRun(f"A model must have a NumPy twin to be taught from. {str(reason).split('. ', 1)[-1].split('. Its ')[0].rstrip('.')}. Use gradtwin check, which needs no twin.") from reason
@@ -158,6 +157,13 @@ def target_subject(target: str, data: str = "", *, seed: int = 0) -> Subject:
     weights = {name: np.asarray(v.numpy(), dtype=float) for name, v in variables.items()}
     note = f"{entries} weights in {len(twin.trainable)} arrays, {len(first(x))} samples{'' if data else f' drawn with seed {seed}'}, {type(optimizer).__name__}, {_losses(objective)}"
     return Subject(model.name, f"The model {model.name}", note, twin, weights, x, y, objective, optimizer, model, variables)
+
+
+def _loss_weights(model: Any, count: int) -> tuple[float, ...]:
+    """What each output's loss is multiplied with; () where nothing was said."""
+    given = getattr(model._compile_loss, "_user_loss_weights", None)
+    flat = [] if given is None else [float(w) for w in keras.tree.flatten(given)]
+    return tuple(flat * count if len(flat) == 1 else flat)
 
 
 def _losses(objective: Objective) -> str:

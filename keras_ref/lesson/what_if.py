@@ -21,9 +21,11 @@ Array = np.ndarray
 #: nudges from 1e-1 to 1e-15, four to a decade
 STEPS = 10.0 ** -(1 + np.arange(57) / 4)
 #: learning rates as multiples of the lesson's own: timid to divergent
-RATES = (0.01, 0.1, 1.0, 3.0, 10.0, 12.0, 15.0, 30.0)
+RATES = (0.01, 0.1, 1.0, 3.0, 10.0, 12.0, 15.0, 30.0, 100.0, 300.0, 1000.0)
+#: of those that diverge, so many are shown
+AWAY = 2
 BATCHES = (1, 2, 4)
-GRID = 41
+GRID = 61
 
 
 @dataclass(frozen=True)
@@ -97,15 +99,17 @@ class _Started:
 
 
 def rates(subject: Subject, epochs: int) -> tuple[Run, ...]:
-    """The same start and optimizer at learning rates from timid to divergent. Empty where a schedule sets the rate."""
+    """The same start and optimizer at learning rates from timid to divergent, until two diverge. Empty where a schedule sets the rate."""
     own = getattr(subject.optimizer, "learning_rate", None)
     if not isinstance(own, float) or own <= 0:
         return ()
-    found = []
+    found: list[Run] = []
     for factor in RATES:
         rate = float(f"{own * factor:.6g}")
         path = nudged_path(subject, epochs=epochs, optimizer=replace(subject.optimizer, learning_rate=rate))  # type: ignore[call-arg]
         found.append(_run(f"{rate:g}", path))
+        if sum(run.diverged > 0 for run in found) == AWAY:
+            break
     return tuple(found)
 
 

@@ -7,23 +7,23 @@ sample of them, before and after the engine, drawn over all layers in proportion
 
 import argparse
 import os
-import resource
 import subprocess
 import sys
 import time
 from contextlib import nullcontext
+from functools import partial
 
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from scratch.blocks import cores
 from scratch.differences import Estimate, taken
 from scratch.gradient import Nudges, numeric_gradient
 from scratch.layers.core import Dense
 from scratch.model import Model
+from scratch.nudging.blocks import cores
+from scratch.nudging.shifts import SHIFTS, shift_of
 from scratch.objective import Objective
 from scratch.registry import get
-from scratch.shifts import SHIFTS, shift_of
 
 STEP = 2.0**-17
 SMALL, LARGE = ((16, 64, 64, 10), 32), ((64, 256, 256, 10), 64)
@@ -146,66 +146,83 @@ WIDE = ((784, 1024, 1024, 10), 256)
 def report_memory(name):
     """Print megabytes before and at the peak: of the large network in full, of others for some entries of each weight."""
     model, weights, x, y = convolutional() if name == "convolutional" else network(*{"large": LARGE, "wide": WIDE}[name])
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    before = peak_memory()
     if name == "wide":
         nudges = Nudges(Objective.of(model, "MeanSquaredError"), weights, x, y)
         for weight, value in weights.items():
             nudges.losses(weight, np.arange(min(value.size, 64)), np.full((2, min(value.size, 64)), STEP))
     else:
         engine(model, weights, x, y)
-    print(before, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+    print(before, peak_memory())
+
+
+def peak_memory():
+    """Megabytes: the most that this program ever held (getrusage would count what its parent held when it forked)."""
+    with open("/proc/self/status") as status:
+        return next(int(line.split()[1]) / 1024 for line in status if line.startswith("VmHWM"))
+
+
+def row(what, seconds, note=""):
+    """One printed line."""
+    print(f"  {what:<60} {seconds:>9.3f} s   {note}".rstrip(), flush=True)
+
+
+def compared(name, sizes, batch, quick):
+    """The rows of one network."""
+    model, weights, x, y = network(sizes, batch)
+    arrays, total = list(weights.values()), sum(w.size for w in weights.values())
+    print(f"{'-'.join(map(str, sizes))} tanh, batch {batch}: {total:,} weights, {cores()} cores")
+    which = None if name == "small" and not quick else sample(arrays, 300 if quick else 1000)
+    looked_at = total if which is None else sum(map(len, which))
+    fast_way, slow_way = partial(engine, model, weights, x, y), partial(plain_loop, arrays, x, y, which)
+    fast_way()
+    with threadpool_limits(1, user_api="blas"):
+        loops = [timed(slow_way)]
+    fast = timed(fast_way, 3 if quick else 5)
+    with threadpool_limits(1, user_api="blas"):
+        loops.append(timed(slow_way))
+        loop = [t * total / looked_at for t in min(loops)]
+        floor, shifted = (t / cores() for t in unavoidable(sizes, batch))
+    row("plain NumPy loop, one BLAS thread", loop[0], "" if which is None else f"estimated from {looked_at:,} weights")
+    row(
+        "engine",
+        fast[0],
+        f"{loop[0] / fast[0]:.0f} x faster (by processor time on every core {loop[1] * cores() / fast[1]:.0f} x)",
+    )
+    with threadpool_limits(cores(), user_api="blas"):
+        row(f"engine, {cores()} BLAS threads asked for outside", timed(fast_way, 3)[0])
+    with without_shifts():
+        row("engine without addition theorems", timed(fast_way)[0])
+    row(f"np.tanh and products that no nudge can do without, {cores()} cores", floor)
+    row("the same with the addition theorem of tanh", shifted, f"engine: {fast[0] / shifted:.1f} x that")
+    if name == "small":
+        seconds = tensorflow_check(arrays, x, y)
+        row("tf.test.compute_gradient", seconds, f"engine: {seconds / fast[0]:.0f} x faster")
 
 
 def table(quick=False):
-    """The rows, as printed."""
-    rows = []
-
-    def row(what, seconds, note=""):
-        rows.append((what, seconds, note))
-        print(f"  {what:<58} {seconds:>9.3f} s   {note}", flush=True)
-
-    for (sizes, batch), name, count in ((SMALL, "small", 600), (LARGE, "large", 300 if quick else 1000)):
-        model, weights, x, y = network(sizes, batch)
-        arrays, total = list(weights.values()), sum(w.size for w in weights.values())
-        print(f"{'-'.join(map(str, sizes))} tanh, batch {batch}: {total:,} weights, {cores()} cores")
-        which = None if name == "small" and not quick else sample(arrays, count)
-        scale = 1.0 if which is None else total / sum(map(len, which))
-        with threadpool_limits(1, user_api="blas"):
-            first = timed(lambda: plain_loop(arrays, x, y, which))[0] * scale  # noqa: B023
-        engine(model, weights, x, y)
-        fast, processor = timed(lambda: engine(model, weights, x, y), 3 if quick else 5)  # noqa: B023
-        with threadpool_limits(1, user_api="blas"):
-            loop = min(first, timed(lambda: plain_loop(arrays, x, y, which))[0] * scale)  # noqa: B023
-        row("plain NumPy loop, one BLAS thread", loop, "" if which is None else f"estimated from {sum(map(len, which)):,} weights")
-        row("engine", fast, f"{loop / fast:.0f} x faster than the loop; {processor:.3f} s of processors")
-        with threadpool_limits(cores(), user_api="blas"):
-            row(f"engine, the environment asking for {cores()} BLAS threads", timed(lambda: engine(model, weights, x, y), 3)[0])  # noqa: B023
-        with without_shifts():
-            row("engine without addition theorems", timed(lambda: engine(model, weights, x, y))[0])  # noqa: B023
-        with threadpool_limits(1, user_api="blas"):
-            floor, shifted = unavoidable(sizes, batch)
-        row(f"np.tanh and products that are needed, on {cores()} cores", floor / cores())
-        row(f"the same with the addition theorem of tanh, on {cores()} cores", shifted / cores(), f"engine: {fast * cores() / shifted:.1f} x that")
-        if name == "small":
-            seconds = tensorflow_check(arrays, x, y)
-            row("tf.test.compute_gradient", seconds, f"engine: {seconds / fast:.0f} x faster")
+    """All rows, printed as they come."""
+    compared("small", *SMALL, quick)
+    compared("large", *LARGE, quick)
     print("cost against number of weights (64-n-n-10 tanh, batch 64)")
     for n in (32, 64, 128, 256) if quick else (32, 64, 128, 256, 512):
-        model, weights, x, y = network((64, n, n, 10), 64)
-        total = sum(w.size for w in weights.values())
-        engine(model, weights, x, y)
-        seconds = timed(lambda: engine(model, weights, x, y), 3)[0]  # noqa: B023
-        row(f"n = {n}: {total:,} weights", seconds, f"{seconds / total * 1e6:.1f} µs a weight")
-    print("convolutional network (16, 16, 3), batch 16")
-    model, weights, x, y = convolutional()
-    fast = timed(lambda: engine(model, weights, x, y), 3)[0]
-    plain = timed(lambda: engine(model, weights, x, y, plain=True))[0]
-    row("engine", fast, f"{plain / fast:.1f} x faster than one forward pass for each nudge ({plain:.1f} s)")
+        case = network((64, n, n, 10), 64)
+        total = sum(w.size for w in case[1].values())
+        engine(*case)
+        seconds, processor = timed(partial(engine, *case), 3)
+        row(f"n = {n}: {total:,} weights", seconds, f"{processor / total * 1e6:.1f} µs of processors a weight")
+    print("two convolutions, pooling, dense on (16, 16, 3), batch 16")
+    case = convolutional()
+    fast, plain = timed(partial(engine, *case), 3)[0], timed(partial(engine, *case, plain=True))[0]
+    row(
+        "engine",
+        fast,
+        f"{plain / fast:.1f} x faster than one forward pass for each nudge on {cores()} cores ({plain:.1f} s)",
+    )
     print("memory, MB before and at the peak, each in a process of its own")
     for name in ("large", "convolutional", "wide"):
         before, peak = memory(name)
-        print(f"  {name:<58} {before:>5.0f} → {peak:.0f}")
-    return rows
+        print(f"  {name:<60} {before:>9.0f} → {peak:.0f}")
 
 
 class without_shifts(nullcontext):

@@ -24,8 +24,9 @@ import numpy as np
 
 from scratch.layers.base import Array
 from scratch.model import Call
-from scratch.point import INPUT, Copies, Point, Term, activation_of, nudged, own_copy
-from scratch.shifts import shift_of
+from scratch.nudging.point import INPUT, Copies, Point, activation_of, nudged, own_copy
+from scratch.nudging.shifts import shift_of
+from scratch.nudging.term import Term
 
 #: entries of the largest array of a block: large enough that NumPy calls cost nothing, small enough for the cache
 BLOCK = 2**18
@@ -270,12 +271,16 @@ class Walk:
             return term.change(differences)
         if term.linear and term.tensor not in state.masks:
             target = self._target(i, term, state.count, prediction.flags.f_contiguous)
-            if term.valid is None or np.array_equal(np.asarray(term.function.valid(target, prediction)), Copies(state.count)(term.valid)):
+            if term.valid is None or np.array_equal(
+                np.asarray(term.function.valid(target, prediction)), Copies(state.count)(term.valid)
+            ):
                 values = term.function.per_sample(target, prediction).reshape(state.count, *term.values.shape)
                 return term.change(values - term.values)
         masks, predictions = state.masks.get(term.tensor), self._stacked(prediction, state)
         pairs = zip(predictions, [term.mask] * state.count if masks is None else masks, strict=True)
-        return np.array([term.function(term.target, p, sample_weight=term.share, mask=m)[()] - term.loss for p, m in pairs])
+        return np.array(
+            [term.function(term.target, p, sample_weight=term.share, mask=m)[()] - term.loss for p, m in pairs]
+        )
 
     def _target(self, i: int, term: Term, count: int, flipped: bool) -> Array:
         key = (i, count, flipped)
@@ -312,6 +317,7 @@ class Walk:
     @staticmethod
     def _stacked(x: Array, state: State) -> Array:
         return x.reshape(state.count, len(x) // state.count, *x.shape[1:])
+
 
 _OWN = threading.local()
 

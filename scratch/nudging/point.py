@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 
 from scratch import registry
-from scratch.claims import linear, mixing_of, responses_of
 from scratch.layers.base import Array, Layer, Weights
-from scratch.losses.base import Loss
-from scratch.model import Call, Run, Tensor, _keywords, _masks, _tuple, weights_of
+from scratch.model import Call, Run, Tensor, _keywords, _leaves, _masks, _tuple, weights_of
+from scratch.nudging.claims import linear, mixing_of, responses_of
+from scratch.nudging.term import Term
 from scratch.objective import Objective, per_output
 from scratch.regularizers import L1, L1L2, L2
 
@@ -29,47 +29,6 @@ FEATURES = 2**28
 def activation_of(layer: Layer) -> Callable[..., Array]:
     """The function that ends a layer."""
     return registry.get("activation", getattr(layer, "activation", "linear"))
-
-
-@dataclass(frozen=True)
-class Term:
-    """One loss: of `tensor` against `target`. At the point it is `loss`, and `values` sample by sample.
-
-    `linear`: while masks stay as they are, it is a linear function of `values`, so a change of it is that of a change
-    of them. Where that does not hold each nudge's loss has to be taken by itself.
-    """
-
-    tensor: str
-    function: Loss
-    target: Array
-    share: Any
-    mask: Array | None
-    scale: float
-    loss: Any
-    values: Array
-    valid: Array | None
-    linear: bool
-
-    @classmethod
-    def of(cls, tensor: str, function: Loss, target: Array, share: Any, scale: float, run: Run) -> Term:
-        """The term at the point."""
-        prediction, mask = run.tensors[tensor], run.masks[tensor]
-        loss = function(target, prediction, sample_weight=share, mask=mask)[()]
-        values, valid = np.asarray(function.per_sample(target, prediction)), function.valid(target, prediction)
-        usual = type(function).__call__ is Loss.__call__ and type(function).reduce is Loss.reduce
-        led = values.ndim > 0 and len(values) == len(prediction) == len(target)
-        return cls(tensor, function, target, share, mask, scale, loss, values, valid, usual and led and not function.couples_batch)
-
-    @property
-    def alone(self) -> bool:
-        """Whether a sample's part of the loss depends on that sample's prediction only."""
-        return self.linear and self.mask is None and self.valid is None
-
-    def change(self, difference: Array) -> Array:
-        """What differences of `values` (stack, …) do to the loss, (stack,)."""
-        masks = [mask for mask in (self.mask, self.valid) if mask is not None]
-        mask = np.logical_and.reduce(masks) if masks else None
-        return self.function.reduce(difference, sample_weight=self.share, mask=mask, stacked=True)
 
 
 @dataclass(frozen=True)
@@ -120,7 +79,9 @@ class Point:
     def __reduce__(self) -> Any:
         """What travels to another process is what was given; what was made from it there stays there."""
         names = ("objective", "model", "weights", "inputs", "y", "sample_weight", "training", "draws", "masks", "token")
-        return _arrived, ({name: self.__dict__[name] for name in names} | {"_responses": {}, "_arrays": {}, "_own": {}},)
+        return _arrived, (
+            {name: self.__dict__[name] for name in names} | {"_responses": {}, "_arrays": {}, "_own": {}},
+        )
 
     def value(self, name: str) -> Array:
         """The array that `name` names: a weight, or with the prefix "input:" an input."""
@@ -198,7 +159,7 @@ class Point:
 
     def takes(self, call: Call) -> tuple[str, ...]:
         """The tensors that a call takes, by keyword too."""
-        return (*call.inputs, *(v.name for v in call.keywords.values() if isinstance(v, Tensor)))
+        return (*call.inputs, *(leaf.name for leaf in _leaves(call.keywords.values()) if isinstance(leaf, Tensor)))
 
     def bare(self, call: Call) -> bool:
         """Whether a call is a function of one input and weights alone: no mask, draw, training or keyword plays a part."""
@@ -217,7 +178,7 @@ class Point:
             return False
         names = [*self.takes(call), *(name for name in call.outputs if name in self.run.tensors)]
         led = all(np.ndim(self.run.tensors[n]) and len(self.run.tensors[n]) == self.batch for n in names)
-        arrays = (value for value in call.keywords.values() if not isinstance(value, Tensor))
+        arrays = (leaf for leaf in _leaves(call.keywords.values()) if not isinstance(leaf, Tensor))
         plain = all(value is None or isinstance(value, (bool, int, float, str)) for value in arrays)
         # a draw that does not grow with the batch is shared by the samples, or made for this very batch
         fixed = (np.shape(draw) for draw, axis in self._draws(call).values() if axis is None)
@@ -319,7 +280,9 @@ class Point:
         context = {"training": self.training, "mask": mask, "draw": draw}
         arguments = [known[name] for name in call.inputs]
         own = self.weights_of(call) if own is None else own
-        outputs = tuple(np.asarray(x) for x in _tuple(layer.forward(own, *arguments, **_keywords(call, layer, known, context))))
+        outputs = tuple(
+            np.asarray(x) for x in _tuple(layer.forward(own, *arguments, **_keywords(call, layer, known, context)))
+        )
         before = {name: self.run.masks[name] for name in call.outputs}
         if all(m is None for m in before.values()) or (not masks and (not tensors or self.passes_mask(call))):
             return outputs, {}
@@ -334,7 +297,9 @@ class Point:
         value, results = self.weights[name], []
         if isinstance(regularizer, (L1, L2, L1L2)):  # a sum over entries: the nudged one alone is enough
             old = value.reshape(-1)[entries]
-            return np.array([regularizer(pair[:1]) - regularizer(pair[1:]) for pair in np.stack([old + offsets, old], axis=1)])
+            return np.array(
+                [regularizer(pair[:1]) - regularizer(pair[1:]) for pair in np.stack([old + offsets, old], axis=1)]
+            )
         base, value = regularizer(value), own_copy(value, offsets)
         for entry, offset in zip(entries, offsets, strict=True):
             with nudged(value, entry, offset):
@@ -376,7 +341,6 @@ def _double(value: Any) -> Array:
     """Numeric slopes are taken in float64, whatever the weights are held in."""
     value = np.asarray(value)
     return value.astype(np.float64) if value.dtype.kind == "f" else value
-
 
 
 def own_copy(value: Array, offsets: Array) -> Array:

@@ -36,13 +36,14 @@ def every(
     """
     results: list[Any] = [None] * len(blocks)
     left = list(range(len(blocks)))
-    if executor is not None:
-        left = _collect(function, blocks, left, executor, results, done)
-    if len(left) > 1 and cores() > 1:
-        left = _collect(function, blocks, left, _threads(os.getpid()), results, done)
-    for i in left:
-        results[i] = alone(function, *blocks[i])
-        done(i)
+    with one_blas_thread():
+        if executor is not None:
+            left = _collect(function, blocks, left, executor, results, done)
+        if len(left) > 1 and cores() > 1:
+            left = _collect(function, blocks, left, _threads(os.getpid()), results, done)
+        for i in left:
+            results[i] = function(*blocks[i])
+            done(i)
     return results
 
 
@@ -53,7 +54,12 @@ def _threads(process: int) -> Executor:
 
 
 def _collect(
-    function: Function, blocks: Sequence[Any], wanted: list[int], executor: Any, results: list[Any], done: Callable[[int], None]
+    function: Function,
+    blocks: Sequence[Any],
+    wanted: list[int],
+    executor: Any,
+    results: list[Any],
+    done: Callable[[int], None],
 ) -> list[int]:
     """Fill in the results of the wanted blocks; the numbers of those that did not come."""
     futures, left = {}, []
@@ -97,32 +103,48 @@ _inside = 0
 _limits: Any = None
 
 
-@cache
-def _controller() -> Any:
-    try:
-        from threadpoolctl import ThreadpoolController
-    except ImportError:
-        return None
-    return ThreadpoolController()
-
-
 @contextmanager
 def one_blas_thread() -> Iterator[None]:
-    """BLAS held to one thread, where threadpoolctl is installed; as it was when the last one leaves."""
+    """BLAS held to one thread, where threadpoolctl is installed; as it was when the last of those inside leaves."""
     global _inside, _limits
-    controller = _controller()
-    if controller is None:
-        yield
-        return
     with _LOCK:
         _inside += 1
         if _inside == 1:
-            _limits = controller.limit(limits=1, user_api="blas")
+            _limits = _limited()
     try:
         yield
     finally:
         with _LOCK:
             _inside -= 1
-            if _inside == 0:
+            if _inside == 0 and _limits is not None:
+                _released()
                 _limits.restore_original_limits()
-                _limits = None
+                _released()
+
+
+def _limited() -> Any:
+    controller = _controller()
+    if controller is None:
+        return None
+    _released()
+    return controller.limit(limits=1, user_api="blas")
+
+
+def _released() -> None:
+    """Let this thread set the limit: threadpoolctl ignores all threads but the one that set it first, and only some
+    calls make it forget that one."""
+    import threadpoolctl
+
+    forget = getattr(getattr(threadpoolctl, "OpenBLASController", None), "clear_controlling_thread", None)
+    if forget is not None:
+        forget(force=True)
+
+
+@cache
+def _controller() -> Any:
+    """The BLAS libraries that are loaded (NumPy's is)."""
+    try:
+        from threadpoolctl import ThreadpoolController
+    except ImportError:
+        return None
+    return ThreadpoolController()

@@ -1,0 +1,187 @@
+"""The figures of a lesson as Plotly specifications {"data": …, "layout": …}: plain data, for the page and the notebook.
+
+A trace with `meta.source` shows one entry of the track's array of that name; the page swaps the entry and nothing else.
+Both sides are told apart by colour, by line and by their place in the legend.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from keras_ref.lesson.records import Lesson, plain
+from keras_ref.lesson.what_if import Landscape, Precision, Run
+
+Array = np.ndarray
+Spec = dict[str, Any]
+NUDGED, KERAS, DIFFERENCE, OTHER = "#e07b1f", "#3d8fd6", "#c44fa3", "#2f9e77"
+SERIES = (KERAS, NUDGED, OTHER, DIFFERENCE, "#b59a00", "#7a6fd0", "#d1495b", "#5f9ea0")
+DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot", "solid", "dash")
+
+
+def _layout(x: str, y: str, *, log: bool = False, log_x: bool = False, **more: Any) -> Spec:
+    return {
+        "xaxis": {"title": {"text": x, "standoff": 14}, "zeroline": False} | ({"type": "log", "exponentformat": "power"} if log_x else {}),
+        "yaxis": {"title": {"text": y}, "zeroline": False, "automargin": True} | ({"type": "log", "exponentformat": "power"} if log else {}),
+        "margin": {"l": 70, "r": 16, "t": 16, "b": 64},
+        "legend": {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
+        "hovermode": "x unified",
+        "paper_bgcolor": "rgba(0,0,0,0)",
+        "plot_bgcolor": "rgba(0,0,0,0)",
+    } | more
+
+
+def _line(x: Any, y: Any, name: str, color: str, dash: str = "solid", source: str = "", width: float = 2.5) -> Spec:
+    meta = {"meta": {"source": source}} if source else {}
+    return {
+        "type": "scatter", "mode": "lines", "name": name, "x": plain(x), "y": plain(y),
+        "line": {"color": color, "dash": dash, "width": width}, "hovertemplate": "%{y:.9g}",
+    } | meta  # fmt: skip
+
+
+def positive(values: Any) -> Any:
+    """Values for a logarithmic axis: what is not above zero has no place there and leaves a gap."""
+    values = np.asarray(values, dtype=float)
+    with np.errstate(invalid="ignore"):
+        return np.where(values > 0, values, np.nan)
+
+
+def _all_positive(*series: Any) -> bool:
+    return all(np.all(np.asarray(s, dtype=float)[np.isfinite(s)] > 0) for s in series)
+
+
+def loss_figure(lesson: Lesson) -> Spec:
+    """The loss of both sides over epochs, with the epochs in which units die."""
+    track, epochs = lesson.track, np.arange(lesson.epochs + 1)
+    deaths = sorted({unit.since for unit in lesson.units if unit.since > 0})
+    marks = [{"type": "line", "x0": at, "x1": at, "yref": "paper", "y0": 0, "y1": 1, "line": {"color": DIFFERENCE, "dash": "dot", "width": 2}} for at in deaths]
+    named = [
+        {"x": at, "y": 0.98, "yref": "paper", "xanchor": "left", "yanchor": "top", "showarrow": False, "font": {"color": DIFFERENCE},
+         "text": " " + ", ".join(f"✝ {unit.name}" for unit in lesson.units if unit.since == at)}
+        for at in deaths
+    ]  # fmt: skip
+    return {
+        "data": [
+            _line(epochs, track.keras_losses, "back-propagated (Keras)", KERAS, width=8),
+            _line(epochs, track.losses, "nudged (NumPy)", NUDGED, "6px,5px"),
+        ],
+        "layout": _layout("epoch", "loss", log=_all_positive(track.losses, track.keras_losses), shapes=marks, annotations=named),
+    }
+
+
+def _pair(lesson: Lesson, entry: int, sources: Sequence[str], title: str) -> Spec:
+    epochs = np.arange(lesson.epochs + 1)
+    mine, theirs = sources
+    return {
+        "data": [
+            _line(epochs, getattr(lesson.track, theirs)[:, entry], "back-propagated (Keras)", KERAS, source=theirs, width=8),
+            _line(epochs, getattr(lesson.track, mine)[:, entry], "nudged (NumPy)", NUDGED, "6px,5px", source=mine),
+        ],
+        "layout": _layout("epoch", title),
+    }
+
+
+def weight_figure(lesson: Lesson, entry: int = 0) -> Spec:
+    """One weight over epochs, of both sides."""
+    return _pair(lesson, entry, ("weights", "keras_weights"), "weight")
+
+
+def slope_figure(lesson: Lesson, entry: int = 0) -> Spec:
+    """One gradient entry over epochs: nudged at the twin's weights, back-propagated at Keras's."""
+    return _pair(lesson, entry, ("slopes", "gradients"), "slope of the loss")
+
+
+def difference_figure(lesson: Lesson, entry: int = 0) -> Spec:
+    """How far the sides are apart, in slope and in weight, and how far they may be, on a logarithmic axis."""
+    epochs = np.arange(lesson.epochs + 1)
+    rows = (
+        ("slope_difference", "|slopes| differ by", NUDGED, "solid"),
+        ("slope_allowed", "slopes may differ by", NUDGED, "dot"),
+        ("weight_difference", "|weights| differ by", OTHER, "solid"),
+        ("weight_allowed", "weights may differ by", OTHER, "dot"),
+    )
+    return {
+        "data": [_line(epochs, positive(getattr(lesson.track, s)[:, entry]), name, color, dash, s) for s, name, color, dash in rows],
+        "layout": _layout("epoch", "difference", log=True),
+    }
+
+
+def landscape_figure(lesson: Lesson, index: int = 0, epoch: int = 0) -> Spec:
+    """Contours of the loss over two weights, both paths on it, and the nudges at one epoch, drawn longer."""
+    scene = lesson.landscapes[index]
+    log = bool(np.all(scene.losses > 0)) and _all_positive(lesson.track.losses)
+    # on a grid the logarithm digs a pit at whatever point lies nearest to a minimum: nothing is drawn lower than the paths get
+    lowest = float(np.nanmin(lesson.track.losses))
+    height = np.log10(np.maximum(scene.losses, lowest)) if log else scene.losses
+    a, b = scene.entries
+    track = lesson.track
+    contour = {
+        "type": "contour", "x": plain(scene.across), "y": plain(scene.up), "z": plain(height),
+        "customdata": plain(scene.losses), "colorscale": "Viridis", "ncontours": 24, "contours": {"coloring": "heatmap"}, "line": {"width": 0.6, "color": "rgba(255,255,255,.45)"},
+        "colorbar": {"title": {"text": "log₁₀ loss" if log else "loss", "side": "right"}, "thickness": 12},
+        "hovertemplate": f"{scene.first} %{{x:.6g}}<br>{scene.second} %{{y:.6g}}<br>loss %{{customdata:.6g}}<extra></extra>",
+    }  # fmt: skip
+    def path(values: Array, name: str, color: str, width: float, dash: str) -> Spec:
+        return _line(values[:, a], values[:, b], name, color, dash, width=width) | {"hoverinfo": "skip", "hovertemplate": None}
+
+    x, y = float(track.weights[epoch, a]), float(track.weights[epoch, b])
+    length = nudge_length(scene, lesson.nudge)
+    here = {"type": "scatter", "mode": "markers", "name": "this epoch", "x": [x], "y": [y], "marker": {"size": 13, "color": "#ffffff", "line": {"color": "#000000", "width": 2}}, "hovertemplate": "%{x:.9g}, %{y:.9g}<extra></extra>"}
+    arms = {"type": "scatter", "mode": "lines+markers", "name": f"nudges, {length / lesson.nudge:g} times longer", "x": [x + length, x, x], "y": [y, y, y + length], "line": {"color": "#ff5252", "width": 3}, "marker": {"size": 7, "symbol": "circle"}, "hoverinfo": "skip"}
+    return {
+        "data": [
+            contour, path(track.keras_weights, "back-propagated (Keras)", "rgba(190,225,255,.75)", 9, "solid"), path(track.weights, "nudged (NumPy)", "#ff9330", 3, "6px,5px"), arms, here,
+        ],
+        "layout": _layout(scene.first, scene.second, hovermode="closest") | {
+            "xaxis": {"title": {"text": scene.first}, "range": [float(scene.across[0]), float(scene.across[-1])], "zeroline": False},
+            "yaxis": {"title": {"text": scene.second}, "range": [float(scene.up[0]), float(scene.up[-1])], "zeroline": False, "automargin": True},
+        },
+    }  # fmt: skip
+
+
+def nudge_length(scene: Landscape, nudge: float) -> float:
+    """The nudge times a power of ten, so that it can be seen: between a fiftieth and a fifth of the smaller axis."""
+    span = min(scene.across[-1] - scene.across[0], scene.up[-1] - scene.up[0])
+    return float(nudge * 10.0 ** np.floor(np.log10(0.2 * span / nudge)))
+
+
+def precision_figure(lesson: Lesson, entry: int = 0) -> Spec:
+    """The error of one slope against the size of the nudge, of four schemes, each with its best nudge marked."""
+    data: list[Spec] = []
+    for k, one in enumerate(lesson.precisions):
+        line = _line(one.steps, positive(one.error[:, entry]), one.scheme, SERIES[k], DASHES[k]) | {"mode": "lines+markers", "meta": {"scheme": k}}
+        line["marker"] = {"size": 5, "color": SERIES[k]}
+        data.append(line)
+    for k, one in enumerate(lesson.precisions):
+        data.append(_best(one, entry, k))
+    layout = _layout("size of the nudge h", "|slope − autodiff|", log=True, log_x=True, hovermode="closest")
+    layout["xaxis"]["autorange"] = "reversed"
+    return {"data": data, "layout": layout}
+
+
+def _best(one: Precision, entry: int, k: int) -> Spec:
+    best = float(one.best[entry])
+    error = float(np.nanmin(one.error[:, entry]))
+    return {
+        "type": "scatter", "mode": "markers", "x": [best], "y": [error if error > 0 else None], "name": f"best h of {one.scheme}", "showlegend": False, "meta": {"best": k},
+        "marker": {"size": 15, "symbol": "star", "color": SERIES[k], "line": {"width": 1, "color": "#ffffff"}}, "hovertemplate": f"best h of {one.scheme}: %{{x:.2g}}, error %{{y:.2g}}<extra></extra>",
+    }  # fmt: skip
+
+
+def runs_figure(runs: Sequence[Run], what: str) -> Spec:
+    """The loss of several trainings on one start."""
+    log = _all_positive(*(np.nan_to_num(run.losses, nan=1.0, posinf=1.0) for run in runs))
+    data = []
+    for k, run in enumerate(runs):
+        name = f"{run.label} – diverges" if run.diverged else run.label
+        data.append(_line(run.epochs, run.losses, name, SERIES[k % len(SERIES)], DASHES[k % len(DASHES)]) | {"hovertemplate": "%{y:.4g}"})
+    layout = _layout("epoch", "loss of all samples", log=log)
+    # so wide that labels stand in columns on a phone too
+    layout["legend"] |= {"title": {"text": what}, "entrywidth": 7.0 * max(len(trace["name"]) for trace in data) + 8, "entrywidthmode": "pixels"}
+    if log and any(run.diverged for run in runs):
+        # a runaway leaves the picture; what stays in it keeps its scale
+        low = min(float(np.min(run.losses)) for run in runs if not run.diverged) if not all(run.diverged for run in runs) else runs[0].losses[0]
+        layout["yaxis"]["range"] = [float(np.log10(low)) - 0.2, float(np.log10(runs[0].losses[0])) + 2]
+    return {"data": data, "layout": layout}

@@ -1,0 +1,115 @@
+"""The numbers of a lesson as HTML tables: for the page, for notebooks, for a screen reader."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from html import escape
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from keras_ref.lesson.records import Lesson
+    from keras_ref.lesson.steps import Nudge, Step, Tensor
+
+#: significant digits that are shown; the cell carries the whole number as data-value
+DIGITS = 10
+
+
+def number(value: float | None, digits: int = DIGITS, sign: bool = False) -> str:
+    """A number as it is shown."""
+    if value is None or value != value or abs(value) == float("inf"):
+        return "not finite"
+    return f"{value:{'+' if sign else ''}.{digits}g}" if value else "0"
+
+
+def cell(value: float, digits: int = DIGITS, tag: str = "td", sign: bool = False) -> str:
+    """A table cell with a number: short to read, whole in data-value."""
+    return f'<{tag} class="n" data-value="{float(value)!r}">{number(value, digits, sign)}</{tag}>'
+
+
+def table(caption: str, head: Sequence[str], rows: Iterable[str], *, label: str = "") -> str:
+    """A table that scrolls by itself where it is wider than the screen, also by keyboard."""
+    columns = "".join(f'<th scope="col">{escape(name)}</th>' for name in head)
+    return (
+        f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(label or caption, quote=True)}"><table><caption>{escape(caption)}</caption>'
+        f"<thead><tr>{columns}</tr></thead><tbody>{''.join(rows)}</tbody></table></div>"
+    )
+
+
+def row(name: str, cells: Iterable[str], **attributes: str) -> str:
+    """A row with its heading."""
+    own = "".join(f' data-{key}="{escape(value, quote=True)}"' for key, value in attributes.items())
+    return f'<tr{own}><th scope="row">{escape(name)}</th>{"".join(cells)}</tr>'
+
+
+def tensor_table(tensor: Tensor) -> str:
+    """One intermediate array: a row per sample."""
+    shape = " × ".join(map(str, tensor.shape))
+    head = ["sample", *(f"[{i + 1}]" if tensor.rows.shape[1] > 1 else "value" for i in range(tensor.rows.shape[1]))]
+    rows = (row(str(i + 1), (cell(v) for v in values)) for i, values in enumerate(tensor.rows))
+    return table(f"{tensor.name} ({shape}): {tensor.meaning}", head, rows)
+
+
+def forward_tables(step: Step) -> str:
+    """The forward pass, array after array, and the loss."""
+    parts = [tensor_table(tensor) for tensor in step.tensors]
+    if step.sample_losses is not None:
+        rows = (row(str(i + 1), [cell(v)]) for i, v in enumerate(step.sample_losses))
+        parts.append(table("loss of each sample", ["sample", "loss"], rows))
+    return f'<div class="tensors">{"".join(parts)}</div>'
+
+
+def nudge_table(step: Step) -> str:
+    """Every weight: nudge, change, slope, autodiff, difference, what explains it, both updates."""
+    head = ("weight", "value", "change of the loss", "slope: change / h", "back-propagation", "difference", "explained by h/2·f″", "allowed", "updated, nudged", "updated, Keras")
+    return table("Every weight of the first epoch, on both sides", head, (_nudge_row(n) for n in step.nudges))
+
+
+def _nudge_row(n: Nudge) -> str:
+    values = (n.weight, n.change, n.slope, n.autodiff)
+    errors = (n.difference, n.explained, n.allowed)
+    return row(n.label, [*map(cell, values), *(cell(v, 3) for v in errors), cell(n.updated), cell(n.keras_updated)])
+
+
+def walk(step: Step, index: int) -> str:
+    """One weight in sentences: nudge, look, divide, compare, step."""
+    n = step.nudges[index]
+
+    def value(name: str, x: float, digits: int = DIGITS, sign: bool = False) -> str:
+        return f'<b class="n" data-name="{name}" data-value="{x!r}">{number(x, digits, sign)}</b>'
+
+    rows = (
+        ("Nudge", f"{value('weight', n.weight)} becomes {value('nudged', n.weight + n.step)}, which is {value('step', n.step, 4)} more."),
+        ("Look", f"The loss was {value('loss', n.loss)} and is now {value('nudged_loss', n.nudged_loss)}: it changed by {value('change', n.change, 8, True)}."),
+        ("Divide", f"Change by nudge is the slope: {value('slope', n.slope)}."),
+        ("Compare", f"Back-propagation says {value('autodiff', n.autodiff)}. The slope is off by {value('difference', n.difference, 3, True)}, and may be off by {value('allowed', n.allowed, 3)}."),
+        ("Why", f"{escape(n.reason)} Measured on the loss itself, h/2·f″ is {value('explained', n.explained, 3, True)}, which leaves {value('left', n.left, 2, True)} to rounding."),
+        ("Step", f"The update moves it to {value('updated', n.updated)}; Keras moves it to {value('keras_updated', n.keras_updated)}."),
+    )
+    items = "".join(f"<li><span>{name}</span><div>{text}</div></li>" for name, text in rows)
+    return f'<article class="walk" id="walk-{index}" data-label="{escape(n.label, quote=True)}" hidden><h4>{escape(n.label)}</h4><ol>{items}</ol></article>'
+
+
+def track_table(lesson: Lesson, epochs: Sequence[int]) -> str:
+    """Every weight of both sides after some epochs."""
+    head = ("weight", *(f"{side}, epoch {e}" for e in epochs for side in ("nudged", "Keras")))
+    rows = (
+        row(label, [cell(a[e, i]) for e in epochs for a in (lesson.track.weights, lesson.track.keras_weights)]) for i, label in enumerate(lesson.track.labels)
+    )
+    return table("Weights of both sides", head, rows)
+
+
+def unit_sentences(lesson: Lesson) -> list[str]:
+    """What to know of dead units, a sentence for each."""
+    found = []
+    for unit in lesson.units:
+        born = "is dead from the start" if unit.since == 0 else f"dies in epoch {unit.since}"
+        stays = f"and stays dead through epoch {lesson.epochs}" if unit.until < 0 else f"and is dead until epoch {unit.until}"
+        found.append(f"{unit.name} {born} {stays}: it is 0 for every sample, so its weights get a slope of exactly 0.")
+    return found
+
+
+def lesson_table(lesson: Lesson) -> str:
+    """What a notebook shows of a lesson: title, note, verdict, both sides after 1 epoch and the last."""
+    marks = sorted({0, min(1, lesson.epochs), lesson.epochs})
+    note = "".join(f"<p>{escape(s)}</p>" for s in (lesson.note, lesson.verdict))
+    return f"<h3>{escape(lesson.title)}</h3>{note}{track_table(lesson, marks)}"

@@ -1,0 +1,114 @@
+"""Everything that Keras exports is accounted for; what is new in it, or kills the process, shows itself."""
+
+import io
+import sys
+
+import pytest
+from rich.console import Console
+
+from keras_ref import coverage, example_runs
+from scratch import registry
+
+
+@pytest.mark.parametrize("kind", registry.KINDS)
+def test_everything_has_a_twin(kind):
+    """No name of the installed Keras is unknown, none of the inventory is gone, and each that is owed a twin has one."""
+    table = coverage.coverage_of(kind)
+    open_rows = [row for row in table.rows if row.status in ("missing", "unknown", "gone")]
+    assert not open_rows
+    assert table.covered == table.owed > 0
+
+
+def test_counts_are_those_of_the_inventory():
+    """93 layers in 11 families, 32 activations, 22 losses, 16 optimizers, 6 schedules, 4 regularizers, 4 constraints."""
+    assert [coverage.coverage_of(kind).owed for kind in registry.KINDS] == [93, 32, 22, 16, 6, 4, 4]
+    assert len(coverage.inventory()["layer"]) == 11
+
+
+def test_a_new_release_shows_itself():
+    """A name that neither inventory nor exclusions know is unknown; one that Keras has no more is gone."""
+    present = dict(coverage.exported("loss"))
+    del present["Huber"]
+    rows = {row.name: row.status for row in coverage.coverage_of("loss", present | {"Wasserstein": ()}).rows}
+    assert rows["Wasserstein"] == "unknown"
+    assert rows["Huber"] == "gone"
+    assert rows["Poisson"] == "twin"
+
+
+def test_a_lost_twin_is_missing(monkeypatch):
+    """A known name without twin is missing, and counts against the coverage."""
+    names = tuple(n for n in registry.names("loss") if n != "Poisson")
+    monkeypatch.setattr(registry, "names", lambda kind: names)
+    table = coverage.coverage_of("loss")
+    assert {row.name for row in table.rows if row.status == "missing"} == {"Poisson"}
+    assert (table.covered, table.owed) == (21, 22)
+
+
+@pytest.mark.parametrize("kind", registry.KINDS)
+def test_exclusions_have_reasons_and_exist(kind):
+    """An exclusion says why, and is of something that Keras exports."""
+    excluded = coverage.inventory()["excluded"].get(kind, {})
+    present = {alias for name, names in coverage.exported(kind).items() for alias in (name, *names)}
+    assert set(excluded) <= present
+    assert all(len(reason) > 10 for reason in excluded.values())
+
+
+def test_aliases_are_one_row():
+    """AvgPool2D and AveragePooling2D are one layer."""
+    rows = {row.name: row for row in coverage.coverage_of("layer").rows}
+    assert rows["AveragePooling2D"].aliases == ("AvgPool2D",)
+    assert "AvgPool2D" not in rows
+
+
+KILLED = """
+import json, os, signal, sys
+for argument in sys.argv[1:]:
+    if argument == "loss:b":
+        os.kill(os.getpid(), signal.SIGKILL)
+    kind, name = argument.split(":")
+    print(json.dumps({"kind": kind, "name": name, "compared": {"values": "match"}}), flush=True)
+"""
+
+
+def test_what_kills_the_process_is_reported_and_the_run_goes_on():
+    """b kills its process; a before it and c behind it are compared."""
+    wanted = [("loss", "a"), ("loss", "b"), ("loss", "c")]
+    found = dict(coverage.measured(wanted, command=lambda names: [sys.executable, "-c", KILLED, *names]))
+    assert found[("loss", "a")] == found[("loss", "c")] == {"values": "match"}
+    assert found[("loss", "b")] == {"values": "killed the process (signal 9)"}
+
+
+def test_what_hangs_is_ended():
+    """A process that is silent for too long is killed, and counts as such."""
+    script = "import time; time.sleep(60)"
+    found = dict(coverage.measured([("loss", "a")], command=lambda names: [sys.executable, "-c", script], patience=0.5))
+    assert found == {("loss", "a"): {"values": "killed the process (signal 9)"}}
+
+
+@pytest.mark.parametrize(
+    "kind, name, columns",
+    [
+        ("layer", "Dense", {"values", "float32", "weights", "inputs", "graph", "compiled"}),
+        ("activation", "tanh", {"values", "float32", "inputs", "graph", "compiled"}),
+        ("loss", "MeanSquaredError", {"values", "inputs", "graph", "compiled"}),
+        ("optimizer", "SGD", {"updates"}),
+        ("schedule", "InverseTimeDecay", {"values"}),
+        ("constraint", "UnitNorm", {"values"}),
+    ],
+)
+def test_example_run(kind, name, columns):
+    """One small example of a definition is compared in every column that applies."""
+    found = example_runs.compared(kind, name)
+    assert {column for column, said in found.items() if said == "match"} == columns
+    assert set(found.values()) <= {"match", "-"}
+
+
+def test_printed():
+    """The tables end in one line of counts."""
+    out = io.StringIO()
+    complete = coverage.print_coverage(Console(width=150, no_color=True, file=out))
+    text = out.getvalue()
+    assert complete
+    assert text.splitlines()[-1] == "layer 93/93, activation 32/32, loss 22/22, optimizer 16/16, schedule 6/6, regularizer 4/4, constraint 4/4"
+    assert "MultiHeadAttention" in text
+    assert "no twin, on purpose: InputLayer" in text

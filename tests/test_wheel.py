@@ -1,0 +1,34 @@
+"""A built wheel holds both packages and their data, and works when installed outside the checkout."""
+
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+
+
+def run(*command, cwd, **options):
+    done = subprocess.run([sys.executable, *command], cwd=cwd, capture_output=True, text=True, **options)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_wheel(tmp_path):
+    run("-m", "build", "--wheel", "--no-isolation", "--outdir", str(tmp_path / "dist"), str(ROOT), cwd=tmp_path)
+    (wheel,) = (tmp_path / "dist").glob("gradtwin-*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        names = set(archive.namelist())
+        entry_points = archive.read(next(n for n in names if n.endswith("entry_points.txt"))).decode()
+    for needed in ("scratch/recipe.py", "scratch/layers/core.py", "keras_ref/cli.py", "keras_ref/departures.toml", "keras_ref/mirrors/__init__.py"):
+        assert needed in names
+    assert not any(name.startswith("tests") for name in names)
+    assert "gradtwin = keras_ref.cli:main" in entry_points and "gradtwin = keras_ref.plugin" in entry_points
+    run("-m", "pip", "install", "-q", "--no-deps", "--no-compile", "--target", str(tmp_path / "site"), str(wheel), cwd=tmp_path)
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path / "site")}
+    code = "import scratch, keras_ref, sys; print(scratch.__file__, keras_ref.__file__); from keras_ref import departures; print(len(departures.every()))"
+    out = run("-c", code, cwd=tmp_path, env=environment)
+    assert out.count(str(tmp_path / "site")) == 2
+    assert int(out.splitlines()[-1]) > 0
+    assert "1.556179450000008" in run("-m", "scratch.recipe", cwd=tmp_path, env=environment)
