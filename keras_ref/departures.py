@@ -107,6 +107,10 @@ def _float32(value: float) -> float:
     return float(np.float32(value))
 
 
+def _entry(entry: dict[str, Any]) -> Departure:
+    return Departure(**{key: tuple(value) if isinstance(value, list) else value for key, value in entry.items()})
+
+
 @cache
 def every() -> tuple[Departure, ...]:
     """All entries. Raises: ValueError for an id used twice, or a reading or an aspect that there is not."""

@@ -9,6 +9,15 @@
     page.py        one self-contained file;   notebook.py  the same as a notebook;   cli.py  the commands
 """
 
-from keras_ref.lesson.records import Lesson, make
+from typing import Any
 
 __all__ = ["Lesson", "make"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import lazily: the command line starts without TensorFlow."""
+    if name not in ("Lesson", "make"):
+        raise AttributeError(f"module 'keras_ref.lesson' has no attribute {name!r}")
+    from keras_ref.lesson import records
+
+    return getattr(records, name)
