@@ -48,6 +48,11 @@ def positive(values: Any) -> Any:
         return np.where(values > 0, values, np.nan)
 
 
+def digits(values: Array, count: int) -> Any:
+    """Numbers of a picture with so many significant digits: a colour needs no more, and the page stays small."""
+    return plain([[float(f"{v:.{count}g}") for v in row] for row in values])
+
+
 def _all_positive(*series: Any) -> bool:
     return all(np.all(np.asarray(s, dtype=float)[np.isfinite(s)] > 0) for s in series)
 
@@ -118,8 +123,8 @@ def landscape_figure(lesson: Lesson, index: int = 0, epoch: int = 0) -> Spec:
     a, b = scene.entries
     track = lesson.track
     contour = {
-        "type": "contour", "x": plain(scene.across), "y": plain(scene.up), "z": plain(height),
-        "customdata": plain(scene.losses), "colorscale": "Viridis", "ncontours": 24, "contours": {"coloring": "heatmap"}, "line": {"width": 0.6, "color": "rgba(255,255,255,.45)"},
+        "type": "contour", "x": plain(scene.across), "y": plain(scene.up), "z": digits(height, 5),
+        "customdata": digits(scene.losses, 7), "colorscale": "Viridis", "ncontours": 24, "contours": {"coloring": "heatmap"}, "line": {"width": 0.6, "color": "rgba(255,255,255,.45)"},
         "colorbar": {"title": {"text": "log₁₀ loss" if log else "loss", "side": "right"}, "thickness": 12},
         "hovertemplate": f"{scene.first} %{{x:.6g}}<br>{scene.second} %{{y:.6g}}<br>loss %{{customdata:.6g}}<extra></extra>",
     }  # fmt: skip

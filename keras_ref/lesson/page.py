@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import gzip
 import json
 from html import escape
 from importlib.metadata import PackageNotFoundError, version
@@ -32,7 +34,7 @@ def page(lesson: Lesson) -> str:
         update=escape(lesson.optimizer), units_text=_units_text(lesson), units=_units(lesson), epochs=str(lesson.epochs),
         epoch_table=_epoch_table(lesson), landscape=_landscape(lesson), best=_best(lesson), runs=_runs(lesson), listings="".join(map(_listing, lesson.listings)),
         **{f"figure_{name}": figure(name, title, caption) for name, (title, caption) in _captions(lesson).items()},
-        records=_json(_without_listings(lesson)), figures=_json(specs), plotly=_plotly(), script=_asset("page.js"), version=_version(),
+        records=_json(_shown_records(lesson)), figures=_json(specs), plotly=_plotly(), script=_asset("page.js"), version=_version(),
     )  # fmt: skip
 
 
@@ -41,9 +43,10 @@ def _asset(name: str) -> str:
 
 
 def _plotly() -> str:
+    """Plotly's own bundle, compressed: the page unpacks it, and stays small enough to be mailed and opened on a phone."""
     from plotly.offline import get_plotlyjs
 
-    return get_plotlyjs().replace("</script", "<\\/script")
+    return base64.b64encode(gzip.compress(get_plotlyjs().encode("utf-8"), 9, mtime=0)).decode("ascii")
 
 
 def _json(value: Any) -> str:
@@ -51,8 +54,14 @@ def _json(value: Any) -> str:
     return json.dumps(value, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
 
 
-def _without_listings(lesson: Lesson) -> dict[str, Any]:
-    return {key: value for key, value in lesson.to_dict().items() if key != "listings"}
+def _shown_records(lesson: Lesson) -> dict[str, Any]:
+    """The records without what stands in the page already: programs, tables of the step, heights of the landscapes."""
+    records = lesson.to_dict()
+    for one in records["precisions"]:
+        del one["stated"]
+    for scene in records["landscapes"]:
+        del scene["losses"]
+    return {key: value for key, value in records.items() if key not in ("listings", "step")}
 
 
 def _version() -> str:

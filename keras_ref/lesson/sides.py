@@ -14,8 +14,9 @@ from keras_ref.lesson.subject import Subject, fresh_optimizer, take
 from keras_ref.oracles import autodiff_at
 from keras_ref.probe import Data, Probe
 from keras_ref.retype import in_float64
-from scratch.differences import UNIT, Estimate, Forward, Scheme
-from scratch.gradient import numeric_gradient
+from scratch.differences import UNIT, Estimate, Forward, Scheme, taken
+from scratch.gradient import Nudges, numeric_gradient
+from scratch.noise import measure
 from scratch.optimizers.base import Optimizer, State
 from scratch.recipe import NUDGE
 from scratch.training import apply_step, batches
@@ -46,6 +47,23 @@ def slopes_of(subject: Subject, weights: Weights, x: Any, y: Any, scheme: Scheme
             subject.model, weights, x, y, loss=subject.objective.losses, loss_weights=subject.objective.loss_weights,
             scheme=scheme, noise=noise, training=True,
         )  # fmt: skip
+
+
+def quick_slopes(subject: Subject, weights: Weights, x: Any, y: Any) -> dict[str, Array]:
+    """The slopes of BOOK, (loss nudged - loss) / step taken, without their error: half the work, for training alone."""
+    with np.errstate(all="ignore"):
+        nudges, found = Nudges(subject.objective, weights, x, y, training=True), {}
+        for name in subject.trained:
+            value = np.asarray(weights[name], dtype=float)
+            step = taken(value.ravel(), np.full(value.size, NUDGE))
+            found[name] = ((nudges.losses(name, np.arange(value.size), step[None])[0] - nudges.base) / step).reshape(value.shape)
+    return found
+
+
+def noise_of(subject: Subject) -> float:
+    """The noise of the loss at the start."""
+    nudges = Nudges(subject.objective, subject.weights, subject.x, subject.y, training=True)
+    return measure(nudges.directional, {name: nudges.value(name) for name in subject.trained}, nudges.base)
 
 
 @dataclass(frozen=True)
@@ -81,8 +99,6 @@ def nudged_path(
     seed: int | None = None, on_step: Callable[[Weights], None] | None = None,
 ) -> Path:  # fmt: skip
     """The twin's training: every weight nudged, the optimizer's law; batches in order, or as `seed` draws them."""
-    # a step that is given does not depend on the noise of the loss, which need not be measured then
-    noise = 0.0 if getattr(scheme, "step", None) is not None else None
     optimizer = subject.optimizer if optimizer is None else optimizer
     state = [optimizer.init({name: subject.weights[name] for name in subject.trained})]
     generator = None if seed is None else np.random.default_rng(seed)
@@ -90,7 +106,7 @@ def nudged_path(
     def one(weights: Weights) -> Weights:
         for index in batches(subject.samples, batch_size, generator=generator):
             x, y = take(subject.x, index), take(subject.y, index)
-            gradients = {name: e.value for name, e in slopes_of(subject, weights, x, y, scheme, noise=noise).items()}
+            gradients = quick_slopes(subject, weights, x, y) if scheme == BOOK else {n: e.value for n, e in slopes_of(subject, weights, x, y, scheme).items()}
             with np.errstate(all="ignore"):
                 weights, state[0] = apply_step(subject.model, weights, gradients, x, optimizer=optimizer, state=state[0])
             if on_step is not None:

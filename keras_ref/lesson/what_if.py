@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_ref.lesson.sides import KerasSide, Path, Track, flat, loss_of, nudged_path, slopes_of
+from keras_ref.lesson.sides import KerasSide, Path, Track, flat, loss_of, noise_of, nudged_path, slopes_of
 from keras_ref.lesson.subject import Subject
 from scratch.differences import Central, ComplexStep, Forward, Richardson, scale_of
 from scratch.optimizers.adagrad import Adagrad, RMSprop
@@ -69,7 +69,7 @@ class Landscape:
 
 def precisions(subject: Subject, side: KerasSide) -> tuple[Precision, ...]:
     """Forward, central, Richardson and complex step at every nudge of STEPS, against autodiff at the start."""
-    exact = flat(subject, side.gradient(subject.weights))
+    exact, noise = flat(subject, side.gradient(subject.weights)), noise_of(subject)
     makers: dict[str, Any] = {
         "forward": lambda h: Forward(step=h),
         "central": lambda h: Central(step=h),
@@ -80,7 +80,7 @@ def precisions(subject: Subject, side: KerasSide) -> tuple[Precision, ...]:
     for name, make in makers.items():
         errors, stated = [], []
         for h in STEPS:
-            estimates = slopes_of(subject, subject.weights, subject.x, subject.y, make(float(h)))
+            estimates = slopes_of(subject, subject.weights, subject.x, subject.y, make(float(h)), noise=noise)
             errors.append(np.abs(flat(subject, {n: e.value for n, e in estimates.items()}) - exact))
             stated.append(flat(subject, {n: e.error for n, e in estimates.items()}))
         found.append(Precision(name, STEPS, np.array(errors), np.array(stated)))

@@ -1,5 +1,11 @@
 // Shows what the engine computed: every number here comes from the JSON in this page, nothing is computed but a cursor.
 "use strict";
+async function unpack(id) { // Plotly is in the page, compressed
+  const bytes = Uint8Array.from(atob(document.getElementById(id).textContent), (c) => c.charCodeAt(0));
+  const script = document.createElement("script");
+  script.textContent = await new Response(new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"))).text();
+  document.head.append(script);
+}
 const lesson = JSON.parse(document.getElementById("records").textContent);
 const figures = JSON.parse(document.getElementById("figures").textContent);
 const all = (selector, root = document) => [...root.querySelectorAll(selector)];
@@ -36,7 +42,7 @@ function setTheme(name) {
 
 // Figures ----------------------------------------------------------------------------------------------------------
 function draw(panel) {
-  for (const plot of all(".plot", panel)) {
+  for (const plot of typeof Plotly === "undefined" ? [] : all(".plot", panel)) {
     if (drawn.has(plot.id) || !figures[plot.id]) continue;
     const spec = figures[plot.id];
     spec.layout = merged(spec.layout);
@@ -187,5 +193,7 @@ by("entry").value = String(lesson.farthest);
 walkTo(lesson.steepest);
 showBest(lesson.steepest);
 sayEqual();
-choose(by("tab" + (location.hash || "#").replace("#", "-")) || tabs[0]);
-document.documentElement.dataset.ready = "yes";
+unpack("plotly").catch(() => { by("no-figures").hidden = false; }).then(() => {
+  choose(by("tab" + (location.hash || "#").replace("#", "-")) || tabs[0]);
+  document.documentElement.dataset.ready = "yes";
+});
