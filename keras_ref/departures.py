@@ -64,9 +64,17 @@ def parts(spec: Any) -> Iterator[Any]:
     if is_dataclass(spec):
         for field in fields(spec):
             value = getattr(spec, field.name)
-            for item in value if isinstance(value, (tuple, list)) else (value,):
+            for item in _flat(value):
                 if is_dataclass(item):
                     yield from parts(item)
+
+
+def _flat(value: Any) -> Iterator[Any]:
+    if isinstance(value, (tuple, list)):
+        for item in value:
+            yield from _flat(item)
+    else:
+        yield value
 
 
 def _fits(spec: Any, condition: Mapping[str, Any], others: list[Any]) -> bool:
@@ -107,8 +115,9 @@ def _float32(value: float) -> float:
     return float(np.float32(value))
 
 
-def _entry(entry: dict[str, Any]) -> Departure:
-    return Departure(**{key: tuple(value) if isinstance(value, list) else value for key, value in entry.items()})
+def _entry(entry: Mapping[str, Any]) -> Departure:
+    values: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in entry.items()}
+    return Departure(**values)
 
 
 @cache
@@ -116,9 +125,7 @@ def every() -> tuple[Departure, ...]:
     """All entries. Raises: ValueError for an id used twice, or a reading or an aspect that there is not."""
     with open(Path(__file__).with_name("departures.toml"), "rb") as file:
         entries = tomllib.load(file).get("departure", [])
-    found = tuple(
-        Departure(**{k: tuple(v) if isinstance(v, list) else v for k, v in entry.items()}) for entry in entries
-    )
+    found = tuple(_entry(entry) for entry in entries)
     if len({d.id for d in found}) != len(found):
         raise ValueError(f"A departure's id must be its own. Received: {sorted(d.id for d in found)}. Rename one.")
     for d in found:

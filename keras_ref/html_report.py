@@ -9,7 +9,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from html import escape
 from importlib.resources import files
-from typing import Any
 
 import numpy as np
 

@@ -145,6 +145,8 @@ def _retype_attributes(swap: _Swap, owner: Any) -> None:
     for name, value in list(vars(owner).items()):
         if type(value) is float:
             swap.set(owner, name, np.float64(value))
+        elif isinstance(value, (list, tuple)) and value and all(type(item) is float for item in value):
+            swap.set(owner, name, [np.float64(item) for item in value])
         elif isinstance(value, tf.Variable):
             swap.set(owner, name, _copy(value, DTYPE if is_float(value.dtype) else value.dtype))
         elif isinstance(value, tf.Tensor) and hasattr(value, "numpy") and is_float(value.dtype):

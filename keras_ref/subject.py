@@ -144,7 +144,7 @@ def _draws(model: Any, twin: Model, training: bool, weights: Mapping[str, Array]
     if not training or not any("draw" in layer.accepts for layer in twin.layers.values()):
         return None
     shapes = {name: tensor.shape for name, tensor in twin.run(weights, x).tensors.items()}
-    return draws_of_model(twin, {name: keras_layer(model, name) for name in twin.layers}, shapes)
+    return draws_of_model(twin, {name: keras_layer(model, name) for name, layer in twin.layers.items() if "draw" in layer.accepts}, shapes)
 
 
 def keras_layer(model: Any, name: str) -> Any:

@@ -106,10 +106,22 @@ def carried(slot: Slot, weights: Mapping[str, Array], gradients: Mapping[str, Ar
         # the law's own rounding is rolled too: gradient and weights by four units in the last place
         moved = {n: g + signs[n] * (errors[n] + 4 * UNIT * np.abs(g)) for n, g in gradients.items()}
         start = {n: w * (1 + signs[n] * UNIT) if n in signs else w for n, w in weights.items()}
-        there, _ = step_of(slot, start, moved)
+        there, _ = step_of(replace(slot, state=_rolled(slot.state, generator)), start, moved)
         for name in spread:
             spread[name] = np.maximum(spread[name], np.abs(there[name] - centre[name]))
-    return {name: 2 * s + 8 * UNIT * (np.abs(weights[name]) + np.abs(centre[name] - weights[name])) for name, s in spread.items()}
+    return {name: 4 * s + 8 * UNIT * (np.abs(weights[name]) + np.abs(centre[name] - weights[name])) for name, s in spread.items()}
+
+
+def _rolled(state: State, generator: np.random.Generator) -> State:
+    """The state with every slot moved by two units in the last place: what two honest roundings may differ by."""
+    slots = {
+        name: {
+            key: value * (1 + 2 * UNIT * generator.choice([-1.0, 1.0], np.shape(value))) if np.asarray(value).dtype.kind == "f" else value
+            for key, value in own.items()
+        }
+        for name, own in state.slots.items()
+    }
+    return replace(state, slots=slots)
 
 
 def compare_steps(
@@ -176,7 +188,7 @@ def _step_verdict(name: str, step: int, keras_value: Array, predicted: Array, al
     with np.errstate(invalid="ignore"):
         wrong = ~(np.abs(keras_value - predicted) <= allowed)
         law_wrong = ~(np.abs(keras_value - by_law) <= law_allowed)
-    excess = np.nan_to_num(np.abs(keras_value - predicted) / allowed, nan=np.inf)
+        excess = np.nan_to_num(np.where(wrong | (allowed > 0), np.abs(keras_value - predicted) / allowed, 0.0), nan=np.inf)
     i = int(np.argmax(np.where(wrong | law_wrong, np.maximum(excess, 1.0) + wrong, excess))) if excess.size else 0
     failed = bool(wrong.any() or law_wrong.any())
     law = bool(law_wrong.any())

@@ -154,7 +154,7 @@ class Model:
             keywords = _keywords(call, layer, tensors, context)
             outputs = _tuple(layer.forward(own, *arguments, **keywords))
             tensors.update(zip(call.outputs, outputs, strict=False))
-            out_masks = layer.compute_mask(*arguments, mask=mask)
+            out_masks = layer.compute_mask(*arguments, mask=keywords.get("mask", mask))
             known.update(zip(call.outputs, _masks(out_masks, len(call.outputs)), strict=True))
             if training and layer.state:
                 new = layer.updates(own, *arguments, **keywords)

@@ -6,9 +6,9 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
 os.environ.setdefault("TF_NUM_INTEROP_THREADS", "1")
 
-from hypothesis import HealthCheck, settings  # noqa: E402
+from hypothesis import HealthCheck, settings
 
-from keras_ref.target import quiet_tensorflow  # noqa: E402
+from keras_ref.target import quiet_tensorflow
 
 quiet_tensorflow()
 pytest_plugins = ["pytester"]

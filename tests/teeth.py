@@ -23,8 +23,8 @@ if __name__ == "__main__":
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-from keras_ref.sides import numeric_sides
 from keras_ref.comparison import Autodiff, compare
+from keras_ref.sides import numeric_sides
 from scratch.layers.core import Activation, Dense
 from scratch.losses.regression import MeanSquaredError
 from scratch.model import Model

@@ -95,6 +95,7 @@ def test_architecture(name, in_double):
     assert difference <= allowed, f"{name}: {difference / largest:.1e} of the largest logit, allowed {allowed / largest:.1e}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name, variables", [("MobileNetV2", "*logits*/bias"), ("MobileNetV3Small", "*logits*/bias")])
 def test_gradients(name, variables, in_double):
     """Autodiff through a whole architecture: the gradient of some of its weights is the slope of the twin."""

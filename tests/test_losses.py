@@ -7,7 +7,7 @@ from typing import get_args
 import numpy as np
 import pytest
 import tensorflow as tf
-from hypothesis import given, note
+from hypothesis import given, note, settings
 from hypothesis import strategies as st
 
 from keras_ref import departures
@@ -23,6 +23,8 @@ from scratch.model import Call, Model
 
 LOSSES = registry.names("loss")
 REDUCTIONS = get_args(Reduction)
+#: examples of each property: a loss has six reductions, weights and masks, an activation its arguments and edges
+ENOUGH = settings(max_examples=max(25, settings().max_examples))
 FLOAT32 = float(np.finfo(np.float32).eps)
 FROM_THE_RIGHT = departures.named("sample-weights-align-from-the-right").id
 
@@ -107,6 +109,7 @@ def rounding(function, y_pred, unit):
 
 
 @pytest.mark.parametrize("name", LOSSES)
+@ENOUGH
 @given(data=st.data())
 def test_value(name, data):
     """The reduced loss of Keras is that of the definition, to rounding."""
@@ -119,6 +122,7 @@ def test_value(name, data):
 
 
 @pytest.mark.parametrize("reduction", REDUCTIONS)
+@ENOUGH
 @given(data=st.data())
 def test_reduction(reduction, data):
     """Values of three axes with weights and masks of one to three: the hardest that a reduction meets, for each of them."""
@@ -182,6 +186,7 @@ def looked_at_closely(case, cotangent, seed):
 
 
 @pytest.mark.parametrize("name", LOSSES)
+@ENOUGH
 @given(data=st.data())
 def test_gradient(name, data):
     """Autodiff's gradient with respect to the predictions is the slope by complex steps. Where it is not (at a kink the two

@@ -34,8 +34,8 @@ def with_nan_weight():
 
 CASES = {
     "wrong input shape": (lambda: check_gradients(model(), X[:, :2], Y), "Input 'x' must have shape (any, 3). Received: (4, 2). Reshape the data or change the model's input shape."),
-    "NaN in the data": (lambda: check_gradients(model(), np.where(X == X[1, 1], np.nan, X), Y), "`x` must be finite. Received: nan at index (1, 1). Clean the data first."),
-    "infinity in the targets": (lambda: check_gradients(model(), X, np.where(Y == Y[2, 0], np.inf, Y)), "`y` must be finite. Received: inf at index (2, 0). Clean the data first."),
+    "NaN in the data": (lambda: check_gradients(model(), np.where(X[1, 1] == X, np.nan, X), Y), "`x` must be finite. Received: nan at index (1, 1). Clean the data first."),
+    "infinity in the targets": (lambda: check_gradients(model(), X, np.where(Y[2, 0] == Y, np.inf, Y)), "`y` must be finite. Received: inf at index (2, 0). Clean the data first."),
     "NaN in the weights": (lambda: check_gradients(with_nan_weight(), X, Y), "Weight 'mine/dense/kernel' must be finite. Received: nan at index (1, 1). Correct the value."),
     "empty batch": (lambda: check_gradients(model(), X[:0], Y[:0]), "`x` must hold at least one sample. Received: an empty batch of shape (0, 3). Pass data."),
     "words for data": (lambda: check_gradients(model(), np.array([["a", "b", "c"]]), Y), "`x` must be numbers. Received: dtype <U1. Convert it to floats or integers."),

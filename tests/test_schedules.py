@@ -175,7 +175,7 @@ REFUSALS = {
     "factor": (lambda: L1(-1.0), "`l1` of L1 must be at least 0.0. Received: l1=-1.0. Pass a legal value."),
     "matrix": (lambda: OrthogonalRegularizer()(np.ones(3)), "OrthogonalRegularizer takes a matrix. Received: an array of shape (3,). Regularize a kernel of rank 2."),
     "norms": (lambda: MinMaxNorm(2.0, 1.0), "`min_value` must be at most `max_value`. Received: min_value=2.0, max_value=1.0. Swap them."),
-    "axis": (lambda: MaxNorm(axis=(0, 0)), "`axis` of MaxNorm must be an axis or a sequence of different axes. Received: axis=(0, 0). Pass a legal value."),
+    "axis": (lambda: MaxNorm(axis=(0, 0)), "`axis` of MaxNorm must be an integer, an axis or a sequence of different axes or an axis or a sequence of different axes. Received: axis=(0, 0). Pass a legal value."),
 }  # fmt: skip
 
 

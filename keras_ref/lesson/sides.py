@@ -221,7 +221,10 @@ def track(subject: Subject, side: KerasSide, *, epochs: int, scheme: Scheme = BO
     """Train both sides on all samples at once, then compare them at every epoch."""
     nudged, beside = nudged_path(subject, epochs=epochs, scheme=scheme), side.path(epochs)
     count = min(len(nudged.weights), len(beside.weights))
-    slopes, gradients, same, allowed = [], [], [], []
+    slopes: list[Any] = []
+    gradients: list[Any] = []
+    same: list[Any] = []
+    allowed: list[Any] = []
     drift = [np.zeros(len(subject.labels))]
     states = [subject.optimizer.init({n: subject.weights[n] for n in subject.trained})] * 2
     for at in range(count):

@@ -186,22 +186,22 @@ def dead_units(subject: Subject, path: Any) -> tuple[Unit, ...]:
         for name, dead in _dead(subject, weights).items():
             states.setdefault(name, []).append(dead)
     found = []
-    for name, dead in states.items():
+    for name, was_dead in states.items():
         since = 0
-        for at in range(len(dead) + 1):
-            here = at < len(dead) and dead[at]
-            before = at > 0 and dead[at - 1]
+        for at in range(len(was_dead) + 1):
+            here = at < len(was_dead) and was_dead[at]
+            before = at > 0 and was_dead[at - 1]
             if here and not before:
                 since = at
             if before and not here:
-                found.append(Unit(name, since, -1 if at == len(dead) else at - 1))
+                found.append(Unit(name, since, -1 if at == len(was_dead) else at - 1))
     return tuple(found)
 
 
 def _dead(subject: Subject, weights: Mapping[str, Array]) -> dict[str, bool]:
     with np.errstate(all="ignore"):
         run = subject.model.run(weights, subject.x, training=True)
-    found = {}
+    found: dict[str, bool] = {}
     for call in subject.model.calls:
         layer = subject.model.layers[call.layer]
         if getattr(layer, "activation", "") == "relu" or type(layer).__name__ == "ReLU":

@@ -119,9 +119,11 @@ def batch_sizes(subject: Subject, epochs: int, *, seed: int = 0) -> tuple[Run, .
     found = []
     for size in sizes:
         losses = [loss_of(subject, subject.weights)]
-        path = nudged_path(
-            subject, epochs=epochs, batch_size=size, seed=seed, on_step=lambda weights, losses=losses: losses.append(loss_of(subject, weights))
-        )
+
+        def record(weights: Any, losses: list[float] = losses) -> None:
+            losses.append(loss_of(subject, weights))
+
+        path = nudged_path(subject, epochs=epochs, batch_size=size, seed=seed, on_step=record)
         share = 1 / math.ceil(subject.samples / size)
         positions = tuple(round(i * share, 6) for i in range(len(losses)))
         found.append(Run(str(size) + (" (all)" if size == subject.samples else ""), positions, tuple(losses), path.diverged))

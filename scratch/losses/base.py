@@ -103,7 +103,7 @@ class Loss:
         y_true, y_pred = np.asarray(y_true), np.asarray(y_pred)
         values = self.per_sample(y_true, y_pred)
         own = self.valid(y_true, y_pred)
-        mask = own if mask is None else mask if own is None else mask & own
+        mask = own if mask is None else mask if own is None else times(mask, own)
         return self.reduce(values, sample_weight=sample_weight, mask=mask)
 
     def reduce(

@@ -145,7 +145,9 @@ WIDE = ((784, 1024, 1024, 10), 256)
 
 def report_memory(name):
     """Print megabytes before and at the peak: of the large network in full, of others for some entries of each weight."""
-    model, weights, x, y = convolutional() if name == "convolutional" else network(*{"large": LARGE, "wide": WIDE}[name])
+    model, weights, x, y = (
+        convolutional() if name == "convolutional" else network(*{"large": LARGE, "wide": WIDE}[name])
+    )
     before = peak_memory()
     if name == "wide":
         nudges = Nudges(Objective.of(model, "MeanSquaredError"), weights, x, y)
