@@ -74,6 +74,9 @@ def report_table(report: Any) -> Table:
 @app.callback(invoke_without_command=True)
 def overview(context: typer.Context, seed: Seed = 0) -> None:
     """Both recipes of the book beside Keras, then a gallery of small models on real data."""
+    from keras_ref.target import import_quietly
+
+    import_quietly()
     if context.invoked_subcommand is not None:
         return
     out = console()
@@ -183,7 +186,7 @@ def _subject(target: str, data: str, seed: int, imports: list[str]) -> tuple[Any
         return (model, *load_data(data))
     x = data_module.draw_inputs(model, seed=seed)
     compiled = getattr(model, "_compile_loss", None) is not None
-    y = data_module.draw_targets(model, model(x), seed=seed) if compiled else None
+    y = data_module.draw_targets(model, data_module.outputs_of(model, x), seed=seed) if compiled else None
     return model, x, y, None
 
 

@@ -100,6 +100,12 @@ def _vocabulary(model: Any, spec: Any) -> int:
     return min(sizes, default=2)
 
 
+def outputs_of(model: Any, x: Any) -> Any:
+    """What a model gives for x; states, seeds and averages stay as they are."""
+    with keras.StatelessScope():
+        return model(x)
+
+
 def draw_targets(model: Any, outputs: Any, *, seed: int = 0) -> Any:
     """Random targets that fit the model's compiled loss: class indices, one-hot rows, zeros and ones, or normal numbers."""
     generator = np.random.default_rng(seed + 1)

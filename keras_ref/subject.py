@@ -42,7 +42,8 @@ def subject_of(
         give_loss(model, loss)
     compiled = getattr(model, "_compile_loss", None) is not None
     if data.y is None:
-        shapes = keras.tree.flatten(model(data.tensors().x, training=False))
+        with keras.StatelessScope():  # a call writes states and seeds, and this one must leave no trace
+            shapes = keras.tree.flatten(_call(model, data.tensors().x, False))
         if compiled:
             notes.append("No targets were given: every output meets a random cotangent in place of the compiled loss.")
         generator = np.random.default_rng(seed + 2)

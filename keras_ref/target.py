@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+import tempfile
 import warnings
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,29 @@ def quiet_tensorflow() -> None:
     backend = os.environ.setdefault("KERAS_BACKEND", "tensorflow")
     if backend != "tensorflow":
         raise CouldNotRun(f"Keras must run on the TensorFlow backend. Received: KERAS_BACKEND={backend}. Unset it, or set it to tensorflow.")
+
+
+def import_quietly() -> None:
+    """Import TensorFlow and run one operation with the terminal's error stream set aside.
+
+    What its C++ side logs before its logging is set up (that no GPU was found, say) obeys no level. It is shown if the
+    import fails.
+    """
+    sys.stderr.flush()
+    terminal = os.dup(2)
+    with tempfile.TemporaryFile() as aside:
+        os.dup2(aside.fileno(), 2)
+        try:
+            import tensorflow as tf
+
+            tf.reduce_sum(tf.zeros(2)).numpy()
+        except BaseException:
+            aside.seek(0)
+            os.write(terminal, aside.read())
+            raise
+        finally:
+            os.dup2(terminal, 2)
+            os.close(terminal)
 
 
 def load(target: str) -> Any:
