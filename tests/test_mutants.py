@@ -1,0 +1,110 @@
+"""The suite proves its teeth: a mutant of each law makes a named check fail, and the law itself passes."""
+
+from dataclasses import replace
+
+import keras
+import numpy as np
+import pytest
+
+from keras_ref import check_gradients, check_updates
+from scratch.layers import core
+from scratch.layers.recurrent_cells import GRUCell, LSTMCell
+from scratch.losses.probabilistic import BinaryCrossentropy, CategoricalCrossentropy
+from scratch.losses.regression import MeanSquaredError
+from scratch.optimizers.adam import Adam
+from scratch.optimizers.sgd import SGD
+
+X = np.array([[0.5, -1.25, 0.75], [1.5, 0.25, -0.5]])
+ORIGINAL = {
+    cls: getattr(cls, name)
+    for cls, name in ((core.Dense, "forward"), (MeanSquaredError, "per_sample"), (BinaryCrossentropy, "per_sample"), (CategoricalCrossentropy, "per_sample"), (SGD, "update"), (Adam, "update"))
+}
+
+
+def without_bias(self, weights, *inputs):
+    return ORIGINAL[core.Dense](self, {**weights, "bias": 0 * weights["bias"]}, *inputs)
+
+
+def transposed_kernel(self, weights, *inputs):
+    return ORIGINAL[core.Dense](self, {**weights, "kernel": weights["kernel"].T}, *inputs)
+
+
+def without_activation(self, weights, *inputs):
+    return ORIGINAL[core.Dense](replace(self, activation="linear"), weights, *inputs)
+
+
+def dense_mutant(law):
+    """The mutant law is undone where a layer is no square one with an activation: it must show itself there."""
+    return "gradients", core.Dense, "forward", law
+
+
+#: name → (which check must fail, class, method, mutant)
+MUTANTS = {
+    "Dense loses its bias": dense_mutant(without_bias),
+    "Dense transposes its kernel": dense_mutant(transposed_kernel),
+    "Dense loses its activation": dense_mutant(without_activation),
+    "MeanSquaredError sums": ("gradients", MeanSquaredError, "per_sample", lambda self, t, p: ORIGINAL[MeanSquaredError](self, t, p) * 3),
+    "MeanSquaredError takes the absolute value": ("gradients", MeanSquaredError, "per_sample", lambda self, t, p: np.abs(t - p).mean(axis=-1)),
+    "SGD climbs": ("updates", SGD, "update", lambda self, w, g, s, **more: ORIGINAL[SGD](self, w, -g, s, **more)),
+    "SGD forgets its momentum": ("updates", SGD, "update", lambda self, w, g, s, **more: ORIGINAL[SGD](self, w, g, {k: 0 * v for k, v in s.items()}, **more)),
+    "Adam is a step ahead": ("updates", Adam, "update", lambda self, w, g, s, *, iterations, **more: ORIGINAL[Adam](self, w, g, s, iterations=iterations + 1, **more)),
+    "Adam loses its epsilon": ("updates", Adam, "update", lambda self, w, g, s, **more: ORIGINAL[Adam](replace(self, epsilon=1e-12), w, g, s, **more)),
+    "Adam confuses its moments": ("updates", Adam, "update", lambda self, w, g, s, **more: ORIGINAL[Adam](replace(self, beta_1=self.beta_2, beta_2=self.beta_1), w, g, s, **more)),
+}  # fmt: skip
+
+
+def network(optimizer):
+    keras.utils.set_random_seed(4)
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(3, "tanh", bias_initializer="random_normal"), keras.layers.Dense(3)])
+    model.compile(optimizer=optimizer, loss="mse")
+    return model
+
+
+def optimizer_for(cls):
+    return keras.optimizers.Adam(0.01) if cls is Adam else keras.optimizers.SGD(0.1, momentum=0.9)
+
+
+def verdict(check, cls):
+    model = network(optimizer_for(cls))
+    if check == "gradients":
+        return check_gradients(model, X, X[::-1].copy(), oracles=("twin",))
+    return check_updates(model, X, X[::-1].copy(), steps=2)
+
+
+@pytest.mark.parametrize("check, cls", [("gradients", core.Dense), ("updates", SGD), ("updates", Adam)])
+def test_the_laws_themselves_pass(check, cls):
+    assert verdict(check, cls).ok
+
+
+# the engine, too, notices that what a layer claims of its forward pass no longer holds, and warns
+@pytest.mark.filterwarnings("ignore:`responses` of a layer:RuntimeWarning")
+@pytest.mark.parametrize("name", MUTANTS)
+def test_a_mutant_is_caught(name, monkeypatch):
+    check, cls, method, mutant = MUTANTS[name]
+    monkeypatch.setattr(cls, method, mutant)
+    report = verdict(check, cls)
+    assert not report.ok
+    assert {v.oracle for v in report.failures} == {"twin" if check == "gradients" else "update"}
+
+
+GATES = {"swapped gates": [1, 0, 2, 3], "output for forget": [0, 3, 2, 1]}
+
+
+@pytest.mark.parametrize("order", GATES)
+@pytest.mark.parametrize("cell, count", [(LSTMCell, 4), (GRUCell, 3)], ids=["LSTM", "GRU"])
+def test_swapped_gates_are_caught(cell, count, order, monkeypatch):
+    """Columns of the kernels read in another order: the twin of a recurrent layer no longer is the layer."""
+    keras.utils.set_random_seed(5)
+    layer = {LSTMCell: keras.layers.LSTM, GRUCell: keras.layers.GRU}[cell]
+    model = keras.Sequential([keras.Input((2, 3)), layer(2)])
+    x = np.stack([X, 2 * X])
+    assert check_gradients(model, x, oracles=("twin",)).ok
+    original = cell.forward
+    places = [p for p in GATES[order] if p < count]
+
+    def swapped(self, weights, *inputs, **more):
+        cut = {n: np.split(w, count, axis=-1) for n, w in weights.items()}
+        return original(self, {n: np.concatenate([parts[p] for p in places], axis=-1) for n, parts in cut.items()}, *inputs, **more)
+
+    monkeypatch.setattr(cell, "forward", swapped)
+    assert not check_gradients(model, x, oracles=("twin",)).ok
