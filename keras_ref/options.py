@@ -30,5 +30,9 @@ OPTIONS: dict[str, Option] = {
 }
 
 
+class BadInput(ValueError):
+    """A check refuses what it was given; the message is one sentence in three parts: rule, what was received, what to do."""
+
+
 class CouldNotRun(Exception):
     """The work could not be done; the message is one line: what was wrong, what to do. Exit status 2."""

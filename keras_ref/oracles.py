@@ -11,7 +11,6 @@ import numpy as np
 from keras_ref.comparison import Autodiff
 from keras_ref.probe import Probe
 from scratch import noise as loss_noise
-from scratch.differences import UNIT
 from scratch.gradient import Nudges
 
 Array = np.ndarray
@@ -78,9 +77,9 @@ class TwinOracle:
         return TwinOracle(nudges, self.make, self.names, values, nudges.base, self.noise, self.name, self.takes_complex, self.specifications)
 
 
-#: uniform relative shifts of a whole variable, about sixteen units in the last place: they re-roll the rounding of a
-#: gradient without breaking the ties and zeros that kinks are made of
-SHIFTS = (2.0**-48, -(2.0**-48), 3 * 2.0**-49)
+#: uniform relative shifts of a whole variable, about sixteen units in the last place of what it computes in: they re-roll
+#: the rounding of a gradient without breaking the ties and zeros that kinks are made of
+SHIFTS = (16, -16, 24)
 
 
 def autodiff_at(probe: Probe, values: Mapping[str, Array], *, mode: str = "eager") -> Autodiff:
@@ -91,7 +90,7 @@ def autodiff_at(probe: Probe, values: Mapping[str, Array], *, mode: str = "eager
     gradient = probe.gradient(mode, at=values)
     changes: dict[str, list[Array]] = {name: [] for name in values}
     for k, shift in enumerate(SHIFTS):
-        shifted = {name: value * (1 + shift * (1 + ((i + k) % 3) / 2)) for i, (name, value) in enumerate(values.items())}
+        shifted = {name: value * (1 + shift * probe.unit * (1 + ((i + k) % 3) / 2)) for i, (name, value) in enumerate(values.items())}
         for name, again in probe.gradient(mode, at=shifted).items():
             here = gradient[name]
             if again is not None and here is not None:
@@ -99,16 +98,16 @@ def autodiff_at(probe: Probe, values: Mapping[str, Array], *, mode: str = "eager
     rounding = {
         name: np.zeros_like(value)
         if gradient[name] is None
-        else _rounding(_some(gradient[name]), changes[name])
+        else _rounding(_some(gradient[name]), changes[name], probe.unit)
         for name, value in values.items()
     }
     return Autodiff(gradient, rounding, lambda point: autodiff_at(probe, point, mode=mode), how=mode)
 
 
-def _rounding(gradient: Array, changes: list[Array]) -> Array:
+def _rounding(gradient: Array, changes: list[Array], unit: float) -> Array:
     """No allowance where the gradient is not finite: that is judged by itself."""
     with np.errstate(invalid="ignore"):
-        spread = 4 * np.median(changes, axis=0) + 8 * UNIT * np.abs(gradient)
+        spread = 4 * np.median(changes, axis=0) + 8 * unit * np.abs(gradient)
     return np.where(np.isfinite(gradient) & np.isfinite(spread), spread, 0.0)
 
 

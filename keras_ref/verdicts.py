@@ -114,7 +114,7 @@ class Report:
     replay: str = ""
     noise: float = float("nan")
     allowed: frozenset[str] = frozenset()
-    float32_loss: dict[str, float] = field(default_factory=dict)
+    precision_loss: dict[str, float] = field(default_factory=dict)
 
     @property
     def failures(self) -> tuple[Verdict, ...]:
@@ -172,7 +172,7 @@ class Report:
             "replay": self.replay,
             "noise": self.noise,
             "notes": list(self.notes),
-            "float32_loss": dict(self.float32_loss),
+            "precision_loss": dict(self.precision_loss),
             "verdicts": [asdict(v) | {"difference": v.difference, "allowed": v.allowed} for v in self.verdicts],
         }
 
