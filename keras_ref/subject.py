@@ -148,6 +148,8 @@ def oracles_of(name: str, probe: Probe, twin: Callable[[Probe], TwinOracle], see
             notes.append(f"No twin: {reason}")
         else:
             _finite(found[-1], name)
+    if len(found) == 2:
+        found[0] = replace(found[0], second=found[1])
     return found
 
 
