@@ -39,9 +39,9 @@ class Arguments:
         x = given[data[0]] if len(data) == 1 else {name: given[name] for name in data}
         return cls(x, data, names, {name: value for name, value in given.items() if name not in data})
 
-    def call(self, function: Callable[..., Any], x: Any) -> Any:
-        """The function called with the same arguments, the arrays being those of `x`."""
-        given = {**self.fixed, **(dict(x) if len(self.data) > 1 else {self.data[0]: x})}
+    def call(self, function: Callable[..., Any], x: Any, **more: Any) -> Any:
+        """The function called with the same arguments (or `more` in their place), the arrays being those of `x`."""
+        given = {**self.fixed, **more, **(dict(x) if len(self.data) > 1 else {self.data[0]: x})}
         keywords = {name: value for name, value in given.items() if name not in self.positional}
         return function(*(given[name] for name in self.positional), **keywords)
 

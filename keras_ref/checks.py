@@ -1,38 +1,49 @@
-"""The public verbs: check_gradients and check_updates."""
+"""The public verb check_gradients, and what the other verbs share with it: Settings, checked."""
 
 from __future__ import annotations
 
 import fnmatch
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import keras
 import numpy as np
 import tensorflow as tf
 
 from keras_ref import data as data_module
 from keras_ref import precision
-from keras_ref.autodiff import MODES
+from keras_ref.autodiff import COMPILE_ERRORS, MODES
+from keras_ref.causes import Causes, explained
 from keras_ref.comparison import Autodiff, compare
+from keras_ref.derivatives import direction_of, hessian
+from keras_ref.derivatives import forward_mode as pushed_forward
 from keras_ref.findings import between_modes, expected, known, said_aloud
-from keras_ref.mirror import mirror, mirrored
-from keras_ref.options import BadInput
+from keras_ref.mirror import mirror
+from keras_ref.options import BadInput, short
 from keras_ref.oracles import autodiff_at
 from keras_ref.probe import Data, Probe
-from keras_ref.reflect import NoTwin
-from keras_ref.retype import DTYPE, in_float64, in_precision
-from keras_ref.subject import Subject, loss_objects, loss_scale, oracles_of, subject_of, twin_of, untrained
-from keras_ref.updates import compare_steps
+from keras_ref.repeats import unrepeatable
+from keras_ref.retype import DTYPE, in_precision
+from keras_ref.subject import (
+    Subject,
+    loss_objects,
+    loss_scale,
+    mirrored_losses,
+    oracles_of,
+    subject_of,
+    twin_of,
+    untrained,
+)
+from keras_ref.surrogates import declared_layers
+from keras_ref.triangles import symmetrized
+from keras_ref.updates import Progress, check_updates
 from keras_ref.verdicts import Report, Verdict
 from scratch.differences import Scheme
-from scratch.losses.base import Loss
 from scratch.model import Model
-from scratch.registry import every, get
+
+__all__ = ["Settings", "check_gradients", "check_updates", "checked"]
 
 Array = np.ndarray
-Progress = Callable[[int, int, str], None]
 
 #: entries that effort "auto" compares of one variable, when the model has more than FULL in all
 FULL, SAMPLED = 4096, 64
@@ -55,6 +66,8 @@ def check_gradients(
     scheme: Scheme | None = None,
     most: int | None = None,
     weights: Mapping[str, Array] | None = None,
+    order: int = 1,
+    forward_mode: bool = False,
     seed: int = 0,
     executor: Any = None,
     progress: Progress | None = None,
@@ -69,6 +82,8 @@ def check_gradients(
     most       compare at most so many entries of each variable, drawn with the seed
     expect     {glob: "surrogate"}: gradients that are meant to differ
     oracles    "forward", "twin" or both; "twin" alone raises NoTwin where there is none
+    order      2 checks the second derivative too: autodiff's Hessian · v against differences of its own gradient along v
+    forward_mode   check tf.autodiff.ForwardAccumulator too, along a random direction of each variable
     scheme     a scheme of scratch.differences for every entry, in place of as many steps as each entry's doubt asks for
 
     Two oracles: Keras's own forward pass differenced in float64, always; the NumPy twin where every layer has one.
@@ -76,7 +91,7 @@ def check_gradients(
     """
     if isinstance(model, Model):
         model = mirror(model, weights)
-        loss = _mirrored_losses(loss)
+        loss = mirrored_losses(loss)
     for one in wrt:
         require_one_of("wrt", one, ("weights", "inputs"))
     data_module.validated(model, x, y, sample_weight)
@@ -90,94 +105,16 @@ def check_gradients(
         def twin(probe: Probe) -> Any:
             return twin_of(model, probe, data, projection, training, seed, executor)
 
-        return Subject(model.name, data, loss_of, trained, untrained(model, trained), twin, loss_scale(model))
+        def otherwise() -> Any:
+            return subject_of(model, Data(x, y, sample_weight), None, not training, seed, [], dtype)[1]
 
-    settings = Settings(effort, variables, tuple(modes), expect or {}, tuple(oracles), scheme, most, seed, "inputs" in wrt, progress, replay)
+        return Subject(
+            model.name, data, loss_of, trained, untrained(model, trained), twin, loss_scale(model),
+            otherwise if getattr(model, "_call_has_training_arg", False) else None, training,
+        )  # fmt: skip
+
+    settings = Settings(effort, variables, tuple(modes), expect or {}, tuple(oracles), scheme, most, seed, "inputs" in wrt, order, forward_mode, progress, replay)
     return checked((model, *loss_objects(loss)), prepare, settings)
-
-
-def check_updates(
-    model: Any,
-    x: Any,
-    y: Any = None,
-    *,
-    optimizer: Any = None,
-    loss: Any = None,
-    sample_weight: Any = None,
-    steps: int = 3,
-    batch_size: int | None = None,
-    weights: Mapping[str, Array] | None = None,
-    seed: int = 0,
-    executor: Any = None,
-    progress: Progress | None = None,
-    replay: str = "",
-) -> Report:
-    """Compare the weights after each of Keras's own training steps with numeric gradient and optimizer twin.
-
-    model, x, y   as for check_gradients; batches of `batch_size` are taken in order, round and round
-    optimizer, loss   those the model was compiled with, unless given
-
-    Model, optimizer and data are afterwards what they were. Raises: BadInput (a ValueError) for what cannot be checked.
-    """
-    if steps < 1:
-        raise BadInput(f"`steps` must be at least 1. Received: steps={steps}. Pass the number of training steps to compare.")
-    if isinstance(model, Model):
-        model = mirror(model, weights)
-        optimizer = optimizer if isinstance(optimizer, (str, keras.optimizers.Optimizer)) else mirrored(optimizer)
-        loss = _mirrored_losses(loss)
-    data_module.validated(model, x, y, sample_weight)
-    data_module.finite_weights(model)
-    compiled = getattr(model, "optimizer", None)
-    if optimizer is None and compiled is None:
-        raise BadInput(f"A model must have an optimizer for its updates to be checked. Received: {model.name!r}, not compiled. Compile it, or pass optimizer= and loss=.")
-    notes: list[str] = []
-    with ExitStack() as stack:
-        given = [optimizer] if isinstance(optimizer, keras.optimizers.Optimizer) else []
-        stack.enter_context(in_float64(model, *given, *loss_objects(loss)))
-        if optimizer is not None or loss is not None:
-            model.compile(optimizer=optimizer or compiled, loss=loss if loss is not None else model.loss, run_eagerly=True)
-        batches = _batches(Data(x, y, sample_weight), steps, batch_size)
-        _, loss_of, projection = subject_of(model, batches[0], None, True, seed, notes)
-        if projection:
-            raise BadInput(f"A training step needs targets. Received: y=None for {model.name!r}, which was compiled with a loss. Pass y.")
-
-        trained = list(model.trainable_variables)
-        probe = Probe(loss_of, trained, untrained(model, trained), batches[0], watch_inputs=False)
-
-        def oracle_of(probe: Probe) -> Any:
-            return oracles_of(model.name, probe, lambda p: twin_of(model, p, p.data, False, True, seed, executor), seed, notes)[-1]
-
-        try:
-            verdicts = compare_steps(model, probe, oracle_of, batches, seed=seed, progress=progress)
-        except NoTwin as reason:
-            notes.append(f"No twin: {reason}")
-            verdicts = [Verdict(v.path, "update", "undecided", 0, int(np.prod(v.shape)), reason=str(reason)) for v in model.trainable_variables]
-    return Report(f"{model.name}, {steps} steps of {_optimizer_name(optimizer or compiled)}", tuple(verdicts), tuple(dict.fromkeys(notes)), seed, replay)
-
-
-def _mirrored_losses(loss: Any) -> Any:
-    """Losses given as objects or names of scratch, as Keras's."""
-    flat = list(loss) if isinstance(loss, (list, tuple)) else [loss]
-    flat = [get("loss", one)() if isinstance(one, str) and one in every("loss") else one for one in flat]
-    flat = [mirrored(one, dtype="float64") if isinstance(one, Loss) else one for one in flat]
-    return flat[0] if len(flat) == 1 else flat
-
-
-def _optimizer_name(optimizer: Any) -> str:
-    return optimizer if isinstance(optimizer, str) else type(optimizer).__name__
-
-
-def _batches(data: Data, steps: int, batch_size: int | None) -> list[Data]:
-    """`steps` batches in order, round and round."""
-    samples = len(np.asarray(tf.nest.flatten(data.x)[0]))
-    size = min(batch_size or samples, samples)
-    starts = range(0, samples - samples % size, size)
-
-    def take(part: Any, start: int) -> Any:
-        return tf.nest.map_structure(lambda leaf: None if leaf is None else np.asarray(leaf)[start : start + size], part)
-
-    order = [starts[i % len(starts)] for i in range(steps)]
-    return [Data(take(data.x, s), take(data.y, s), take(data.sample_weight, s)) for s in order]
 
 
 @dataclass(frozen=True)
@@ -193,6 +130,8 @@ class Settings:
     most: int | None = None
     seed: int = 0
     watch_inputs: bool = True
+    order: int = 1
+    forward_mode: bool = False
     progress: Progress | None = None
     replay: str = ""
 
@@ -200,16 +139,17 @@ class Settings:
         for value, legal, name in (
             *((mode, tuple(MODES), "modes") for mode in self.modes),
             *((one, ("forward", "twin"), "oracles") for one in self.oracles),
+            (self.order, (1, 2), "order"),
             (self.effort, ("auto", "full", "fast"), "effort"),
             *((word, ("surrogate",), "expect") for word in self.expect.values()),
         ):
             require_one_of(name, value, legal)
 
 
-def require_one_of(name: str, value: Any, legal: Sequence[str]) -> None:
+def require_one_of(name: str, value: Any, legal: Sequence[Any]) -> None:
     """Raises: BadInput for an option's value that is not legal."""
     if value not in legal:
-        raise BadInput(f"`{name}` must be one of {', '.join(legal)}. Received: {value!r}. Choose one of them.")
+        raise BadInput(f"`{name}` must be one of {', '.join(map(str, legal))}. Received: {value!r}. Choose one of them.")
 
 
 #: builds the subject of a check, given a list to add notes to and the precision of its data (None: as they are)
@@ -233,7 +173,7 @@ def checked(things: Sequence[Any], prepare: Prepare, settings: Settings) -> Repo
 
 def _low_gradient(things: Sequence[Any], prepare: Prepare) -> dict[str, Any]:
     """The gradient of the variables in the precision that the subject trains in, where that is less than float64."""
-    if not precision.is_low(things):
+    if not precision.low_dtypes(things):
         return {}
     with in_precision(None, *things):
         subject = prepare([], None)
@@ -252,13 +192,42 @@ def _checked(
         names = [n for n in probe.values if fnmatch.fnmatch(n, settings.variables)]
         _require_names(names, settings.variables, probe)
         found = oracles_of(subject.name, probe, subject.twin, settings.seed, notes, settings.oracles)
-        autodiff = autodiff_at(probe, probe.values, mode=settings.modes[0])
-        verdicts = _compared(probe, found, autodiff, names, settings, notes)
+        autodiff = _autodiff(probe, settings.modes[0])
+        verdicts = unrepeatable(probe, found, autodiff, names)
+        if not verdicts:
+            verdicts = _compared(probe, found, autodiff, names, settings, notes)
+            verdicts = symmetrized(verdicts, probe, found[0], autodiff)
+            if settings.order == 2:
+                second = subject.probe(watch_inputs=settings.watch_inputs, dtype=dtype or "float32", contraction=direction_of(probe.values, settings.seed))
+                verdicts += hessian(second, lambda p, o, a: _compared(p, o, a, names, replace(settings, modes=("eager",)), notes), settings.seed)
+            if settings.forward_mode:
+                verdicts += pushed_forward(probe, found[0].noise, autodiff, names, settings.seed)
         verdicts = known(verdicts, found, notes)
-    verdicts = [expected(v, settings.expect) for v in verdicts]
+        verdicts, declared = _causes(subject, probe, verdicts, names, things)
+    verdicts = [expected(v, settings.expect, declared) for v in verdicts]
     said_aloud(verdicts, notes)
     cost = precision.losses_of(low, autodiff.gradient)
+    notes += precision.cost(cost, precision.low_dtypes(things))
     return Report(subject.name, tuple(verdicts), tuple(dict.fromkeys(notes)), settings.seed, settings.replay, found[0].noise, precision_loss=cost)
+
+
+def _autodiff(probe: Probe, mode: str) -> Autodiff:
+    try:
+        return autodiff_at(probe, probe.values, mode=mode)
+    except COMPILE_ERRORS as error:
+        if mode != "jit_compile":
+            raise
+        raise BadInput(f"`modes` must be ones that the subject runs in. Received: {mode}, which fails: {short(error)} Leave it out.") from error
+
+
+def _causes(subject: Subject, probe: Probe, verdicts: list[Verdict], names: list[str], things: Sequence[Any]) -> tuple[list[Verdict], frozenset[str]]:
+    """Verdicts with the reason why autodiff says None, and the names whose gradient layers under `surrogate` declare."""
+
+    def otherwise() -> Probe:
+        return replace(subject, loss=subject.otherwise()).probe(watch_inputs=bool(probe.inputs))  # type: ignore[misc]
+
+    causes = Causes(probe, otherwise if subject.otherwise else None, subject.training, tuple(declared_layers(things)))
+    return [explained(v, causes) for v in verdicts], frozenset(name for name in names if causes.is_declared(name))
 
 
 def _require_names(names: list[str], pattern: str, probe: Probe) -> None:

@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 
 from keras_ref import departures
+from keras_ref.autodiff import COMPILE_ERRORS
 from keras_ref.comparison import Autodiff
+from keras_ref.options import short
 from keras_ref.oracles import autodiff_at
 from keras_ref.probe import Probe
 from keras_ref.retype import DTYPE, policy_of
@@ -20,7 +22,12 @@ from scratch.differences import UNIT
 
 def between_modes(probe: Probe, first: Autodiff, mode: str, names: list[str]) -> list[Verdict]:
     """Gradients of another mode against those of the first; both are exact but for rounding."""
-    other = autodiff_at(probe, probe.values, mode=mode)
+    try:
+        other = autodiff_at(probe, probe.values, mode=mode)
+    except COMPILE_ERRORS as error:
+        if mode != "jit_compile":
+            raise
+        return [Verdict(names[0] if len(names) == 1 else "every gradient", mode, "undecided", reason=f"it does not compile: {short(error)}")]
     verdicts = []
     for name in names:
         a, b = first.gradient[name], other.gradient[name]
@@ -64,10 +71,14 @@ def known(verdicts: list[Verdict], oracles: list[Any], notes: list[str]) -> list
     return [replace(v, verdict="departure", reason=named) if v.failed and v.oracle == "twin" else v for v in verdicts]
 
 
-def expected(verdict: Verdict, expect: Mapping[str, str]) -> Verdict:
-    declared = any(fnmatch.fnmatch(verdict.name, pattern) for pattern in expect)
-    if declared and verdict.verdict in ("mismatch", "undecided", "kink", "disconnected"):
+def expected(verdict: Verdict, expect: Mapping[str, str], declared: frozenset[str] = frozenset()) -> Verdict:
+    """The verdict, a surrogate where that was declared: by pattern, or by a layer under `keras_ref.surrogate`."""
+    if verdict.verdict not in ("mismatch", "undecided", "kink", "disconnected"):
+        return verdict
+    if any(fnmatch.fnmatch(verdict.name, pattern) for pattern in expect):
         return replace(verdict, verdict="surrogate", reason=f"declared a surrogate; found: {verdict.verdict}")
+    if verdict.name in declared:
+        return replace(verdict, verdict="surrogate", reason=f"its gradient passes through a layer under @surrogate; found: {verdict.verdict}")
     return verdict
 
 
@@ -79,7 +90,9 @@ def said_aloud(verdicts: list[Verdict], notes: list[str]) -> None:
         if v.verdict == "match" and v.compared and v.numeric == 0.0 and v.autodiff == 0.0 and abs(v.visible) >= 0 and _all_zero(v):
             notes.append(f"{v.name}: every compared slope is zero (dead, saturated or without influence); compared against the noise alone.")
         if v.verdict == "disconnected":
-            notes.append(f"{v.name}: autodiff gives None, and the loss does not move either: it is not connected to this loss.")
+            notes.append(f"{v.name}: autodiff gives None, and the loss does not move either: {v.reason}.")
+        if v.verdict == "symmetrized":
+            notes.append(f"{v.name}: {v.reason}.")
         if v.counts.get("kink"):
             notes.append(f"{v.name}: {v.counts['kink']} entries sit on a kink; autodiff is right beside it.")
 

@@ -32,6 +32,8 @@ def check_layer(
     oracles: Sequence[str] = ("forward", "twin"),
     scheme: Scheme | None = None,
     most: int | None = None,
+    order: int = 1,
+    forward_mode: bool = False,
     seed: int = 0,
     executor: Any = None,
     progress: Progress | None = None,
@@ -68,9 +70,16 @@ def check_layer(
             with _wrapped(layer, arguments, probe.data.x) as model:
                 return twin_of(model, probe, data, True, bool(training), seed, executor)
 
-        return Subject(layer.name, data, lambda d: projection_of(arguments.call(layer, d.x), d.y, layer.losses), trained, untrained(layer, trained), twin)
+        def loss(data: Data, **more: Any) -> Any:
+            return projection_of(arguments.call(layer, data.x, **more), data.y, layer.losses)
 
-    settings = Settings(effort, variables, tuple(modes), expect or {}, tuple(oracles), scheme, most, seed, "inputs" in wrt, progress, replay)
+        def otherwise() -> Any:
+            return lambda d: loss(d, training=not training)
+
+        has_training = getattr(layer, "_call_has_training_arg", False)
+        return Subject(layer.name, data, loss, trained, untrained(layer, trained), twin, 1.0, otherwise if has_training else None, bool(training))
+
+    settings = Settings(effort, variables, tuple(modes), expect or {}, tuple(oracles), scheme, most, seed, "inputs" in wrt, order, forward_mode, progress, replay)
     return checked((layer,), prepare, settings)
 
 
@@ -85,6 +94,8 @@ def check_function(
     expect: Mapping[str, str] | None = None,
     scheme: Scheme | None = None,
     most: int | None = None,
+    order: int = 1,
+    forward_mode: bool = False,
     seed: int = 0,
     progress: Progress | None = None,
     replay: str = "",
@@ -118,7 +129,7 @@ def check_function(
         trained = list(variables) if "weights" in wrt else []
         return Subject(name, data, lambda d: projection_of(arguments.call(function, d.x), d.y), trained, [], no_twin)
 
-    settings = Settings(effort, only, tuple(modes), expect or {}, ("forward",), scheme, most, seed, "inputs" in wrt, progress, replay)
+    settings = Settings(effort, only, tuple(modes), expect or {}, ("forward",), scheme, most, seed, "inputs" in wrt, order, forward_mode, progress, replay)
     return checked(things, prepare, settings)
 
 

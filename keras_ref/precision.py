@@ -10,7 +10,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_ref.graphs import casts_down, opaque
+from keras_ref.graphs import casts_down, constants_in_float32, opaque
+from keras_ref.options import short
 from keras_ref.oracles import ForwardOracle
 from keras_ref.probe import Probe
 from keras_ref.retype import DTYPE, is_float, layers_of
@@ -25,25 +26,26 @@ PLACES = 3
 
 
 def judged(probe: Probe, oracle: ForwardOracle, name: str, notes: list[str]) -> None:
-    """Say "float32 inside" where a loss is noisier than float64 and its graph leaves float64, and where that is.
+    """Say "float32 inside" where a loss that should compute in float64 does not, and where that is.
 
-    From then on autodiff's own rounding is measured in units of that precision too.
+    Where its noise shows it, autodiff's own rounding is measured in units of that precision from then on too.
     """
-    if oracle.noise <= SUSPICIOUS * abs(oracle.base) and probe.unit == UNIT:
+    if probe.unit != UNIT:
+        return  # it is known to compute in less
+    constants = [f"{value:.7g} at {_place(operation.name)}" for operation, value in constants_in_float32(probe.graph)]
+    if constants:
+        notes.append(f"float32 inside: {name} keeps a constant in float32 ({', '.join(constants[:PLACES])}); both sides compute with what is left of it.")
+    if oracle.noise <= SUSPICIOUS * abs(oracle.base):
         return
     casts, hidden = casts_down(probe.graph), opaque(probe.graph)
-    if not casts and not hidden and probe.unit == UNIT:
+    if not casts and not hidden:
         return
     dtypes = {o.outputs[0].dtype for o in casts}
-    unit = max([float(np.finfo(t.as_numpy_dtype).eps) for t in dtypes], default=2.0**-23)
-    probe.unit = max(probe.unit, unit)
-    places = [_place(o.name) for o in (casts or hidden)]
-    where = ", ".join(list(dict.fromkeys(places))[:PLACES])
+    probe.unit = max([float(np.finfo(t.as_numpy_dtype).eps) for t in dtypes], default=2.0**-23)
+    where = ", ".join(list(dict.fromkeys(_place(o.name) for o in (casts or hidden)))[:PLACES])
     notes.append(
         f"{'/'.join(sorted(t.name for t in dtypes)) or 'float32'} inside: the loss of {name} has a noise of {oracle.noise:.1e} "
-        f"({oracle.noise / max(abs(oracle.base), UNIT):.0e} of its value), more than float64 rounding"
-        + (f" (at {where})" if where else "")
-        + "; steps were widened accordingly."
+        f"({oracle.noise / max(abs(oracle.base), UNIT):.0e} of its value), more than float64 rounding (at {where}); steps were widened accordingly."
     )
 
 
@@ -52,15 +54,15 @@ def _place(name: str) -> str:
     return name.removeprefix("while/").removeprefix("map/while/")
 
 
-def is_low(things: Any) -> bool:
-    """Whether something that trains computes in less than float64, or keeps its weights so."""
+def low_dtypes(things: Any) -> list[str]:
+    """The floating dtypes below float64 that what trains among things computes or is kept in."""
+    found: dict[str, None] = {}
     for thing in things:
-        if isinstance(thing, (keras.Variable, tf.Variable)) and thing.trainable and _low(thing.dtype):
-            return True
+        dtypes = [thing.dtype] if isinstance(thing, (keras.Variable, tf.Variable)) and thing.trainable else []
         for layer in layers_of(thing):
-            if layer._trainable_variables and any(map(_low, (layer.compute_dtype, layer.variable_dtype))):
-                return True
-    return False
+            dtypes += [layer.compute_dtype, layer.variable_dtype] if layer._trainable_variables else []
+        found.update({tf.as_dtype(dtype).name: None for dtype in dtypes if _low(dtype)})
+    return sorted(found, key=lambda name: tf.as_dtype(name).size)
 
 
 def _low(dtype: Any) -> bool:
@@ -79,8 +81,7 @@ def refuses_float64(error: Exception) -> bool:
 
 def refusal(error: Exception) -> str:
     """The note that goes with a check in the precision that a subject has."""
-    text = " ".join(str(error).split())
-    return f"float32 inside: it does not run in float64 ({text[:160].rstrip('. ')}); it was checked in the precision it has, with steps as wide as its noise asks for."
+    return f"float32 inside: it does not run in float64 and was checked in the precision it has, with steps as wide as its noise asks for: {short(error)}"
 
 
 def losses_of(low: Mapping[str, Array | None], exact: Mapping[str, Array | None]) -> dict[str, float]:
@@ -94,3 +95,11 @@ def losses_of(low: Mapping[str, Array | None], exact: Mapping[str, Array | None]
             difference, size = float(np.linalg.norm(other - gradient)), float(np.linalg.norm(gradient))
         found[name] = 0.0 if difference == 0 else float("inf") if size == 0 or not np.isfinite(difference) else difference / size
     return found
+
+
+def cost(found: Mapping[str, float], dtypes: list[str]) -> list[str]:
+    """The note on what a low precision costs, at the variable where it costs most."""
+    if not found:
+        return []
+    worst = max(found, key=lambda name: found[name])
+    return [f"{'/'.join(dtypes)} costs the gradient up to {found[worst]:.1e} of its size (at {worst}): |low - float64| / |float64|, see precision_loss."]

@@ -55,7 +55,8 @@ class Probe:
 
     Names are those of the variables (`variable.path`) and "input…" for float inputs. `dtype`: what the floats of the
     data are cast to; the variables must already compute in it (see retype.in_float64); None leaves everything in the
-    precision it has. `state` lists variables that a call may write: Keras's or TensorFlow's; others that a trace finds
+    precision it has. With a `contraction` (an array for each name) what is differenced and differentiated is not the loss
+    but its slope along that direction, Σ gradient · contraction, as autodiff has it. `state` lists variables that a call may write: Keras's or TensorFlow's; others that a trace finds
     are added to it. Tracing costs more than many evaluations, so a probe can be moved to other data of the same shapes,
     and to the variables' present values, with `refresh`.
     Raises: BadInput where the loss is not a scalar, or memory does not suffice for one evaluation.
@@ -63,13 +64,15 @@ class Probe:
 
     def __init__(
         self, loss: Callable[[Data], Any], variables: list[Any], state: list[Any], data: Data,
-        *, watch_inputs: bool = True, dtype: str | None = DTYPE,
+        *, watch_inputs: bool = True, dtype: str | None = DTYPE, contraction: Mapping[str, Array] | None = None,
     ) -> None:  # fmt: skip
-        self._loss, self._state, self._dtype = loss, list(state), dtype
+        self._loss, self._state, self._dtype, self._contraction = loss, list(state), dtype, contraction
         self.variables = dict(zip(_unique([path_of(v) for v in variables]), variables, strict=True))
         self._watch = watch_inputs
         self._gradients: dict[tuple[str, str], Any] = {}
         self._evaluate: Any = None
+        #: the loss at the point, as each mode of autodiff saw it
+        self.seen: dict[str, float] = {}
         self.evaluations = 0
         self.block = BLOCK
         self.unit = UNIT
@@ -117,7 +120,20 @@ class Probe:
             if isinstance(variable, tf.Variable):  # no scope stands between it and its reader
                 variable.assign(value)
         with keras.StatelessScope(state_mapping=[pair for pair in mapping if isinstance(pair[0], keras.Variable)]):
-            return require_scalar(self._loss(Data(_with_inputs(data.x, parts), data.y, data.sample_weight)))
+            sources = [parts[n] if isinstance(v, keras.Variable) else v for n, v in self.variables.items()]
+            return self._valued(Data(_with_inputs(data.x, parts), data.y, data.sample_weight), [*sources, *(parts[n] for n in self.inputs)])
+
+    def _valued(self, data: Data, sources: list[Any]) -> Any:
+        """The loss, or its slope along the contraction, of which `sources` are what is contracted, in order."""
+        if self._contraction is None:
+            return require_scalar(self._loss(data))
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            for source in sources:
+                tape.watch(source)
+            loss = require_scalar(self._loss(data))
+        found = tape.gradient(loss, sources)
+        parts = [tf.reduce_sum(g * tf.cast(self._contraction[n], g.dtype)) for n, g in zip(self.values, found, strict=True) if g is not None]
+        return tf.add_n([tf.cast(part, DTYPE) for part in parts]) if parts else tf.zeros((), DTYPE)
 
     def _stack(self, flat: Any, direction: Any, steps: Any, entries: Any, targets: Any, held: list[Any]) -> Any:
         """Losses at flat + step · direction with one entry set to a target value, one evaluation after another."""
@@ -199,18 +215,26 @@ class Probe:
 
     def gradient(self, mode: str = "eager", *, at: Mapping[str, Array] | None = None) -> dict[str, Array | None]:
         """Autodiff's gradient by name at the point (or `at`), None where autodiff says None. State is put back."""
-        return self.run_in(mode, self._tape, at or self.values)[0]
+        values = at or self.values
+        found, loss = self.run_in(mode, self.tape, values)
+        if values is self.values:
+            self.seen[mode] = loss
+        return found
 
-    def run_in(self, mode: str, taped: Callable[..., Any], values: Mapping[str, Array]) -> tuple[dict[str, Array | None], float]:
-        """What `taped(inputs, held)` says by name, and of the loss, run in a mode of autodiff.MODES at a point."""
-        key = mode, taped.__name__
-        if key not in self._gradients:
-            self._gradients[key] = MODES[mode](taped)
+    def run_in(
+        self, mode: str, taped: Callable[..., Any], values: Mapping[str, Array], *, key: str = "gradient"
+    ) -> tuple[dict[str, Array | None], float]:
+        """What `taped(inputs, held)` says by name, and of the loss, run in a mode of autodiff.MODES at a point.
+
+        A function is traced once for each mode and `key`.
+        """
+        if (mode, key) not in self._gradients:
+            self._gradients[mode, key] = MODES[mode](taped)
         inputs = [tf.cast(tf.constant(values[name]), tensor.dtype) for name, tensor in self.inputs.items()]
         try:
             for name, variable in self.variables.items():
                 raw(variable).assign(tf.cast(values[name], variable.dtype))
-            found, loss = self._gradients[key](inputs, self._held())
+            found, loss = self._gradients[mode, key](inputs, self._held())
         finally:
             self._put_back()
         gradients = {n: None if g is None else np.asarray(g, dtype=DTYPE) for n, g in zip(self.values, found, strict=True)}
@@ -222,21 +246,28 @@ class Probe:
         for variable, value in zip(self._state, self._state_values, strict=True):
             raw(variable).assign(value)
 
-    def _watched(self, inputs: list[Any]) -> list[Any]:
+    def watched(self, inputs: list[Any]) -> list[Any]:
+        """What a gradient is taken with respect to, in the order of the names."""
         return [*map(raw, self.variables.values()), *inputs]
 
-    def _loss_at(self, inputs: list[Any], held: list[Any]) -> Any:
+    def loss_at(self, inputs: list[Any], held: list[Any]) -> Any:
+        """The loss on the real variables, as training computes it."""
         _, data = self._unpacked(held)
         parts = dict(zip(self.inputs, inputs, strict=True))
-        return require_scalar(self._loss(Data(_with_inputs(data.x, parts), data.y, data.sample_weight)))
+        return self._valued(Data(_with_inputs(data.x, parts), data.y, data.sample_weight), self.watched(inputs))
 
-    def _tape(self, inputs: list[Any], held: list[Any]) -> tuple[list[Any], Any]:
-        watched = self._watched(inputs)
+    def loss_arguments(self) -> tuple[list[Any], list[Any]]:
+        """What `loss_at` and `tape` take at the point."""
+        return list(self.inputs.values()), self._held()
+
+    def tape(self, inputs: list[Any], held: list[Any]) -> tuple[list[Any], Any]:
+        """Autodiff's gradient in the order of the names, None where it says so, and the loss."""
+        watched = self.watched(inputs)
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             for source in watched:
                 tape.watch(source)
-            loss = self._loss_at(inputs, held)
-        found = tape.gradient(loss, watched)
+            loss = self.loss_at(inputs, held)
+        found = tape.gradient(loss, watched) if self._contraction is None else tape.gradient(loss, watched, unconnected_gradients="zero")
         self.sparse = frozenset(name for name, g in zip(self.values, found, strict=True) if is_indexed(g))
         return [tf.convert_to_tensor(g) if is_indexed(g) else g for g in found], loss
 

@@ -12,15 +12,17 @@ import tensorflow as tf
 
 from keras_ref import precision
 from keras_ref.draws import draws_of_model
+from keras_ref.mirror import mirrored
 from keras_ref.options import BadInput
 from keras_ref.oracles import ForwardOracle, TwinOracle
 from keras_ref.probe import Data, Probe, named_leaves
 from keras_ref.reflect import NoTwin, reflect_with_variables, reflected
 from keras_ref.retype import DTYPE, states_of
 from scratch.gradient import Nudges
-from scratch.losses.base import Projection
+from scratch.losses.base import Loss, Projection
 from scratch.model import Model, snake_case
 from scratch.objective import Objective
+from scratch.registry import every, get
 
 Array = np.ndarray
 
@@ -43,6 +45,14 @@ def loss_scale(model: Any) -> float:
 
 def loss_objects(loss: Any) -> list[Any]:
     return [one for one in tf.nest.flatten(loss) if isinstance(one, keras.losses.Loss)]
+
+
+def mirrored_losses(loss: Any) -> Any:
+    """Losses given as objects or names of scratch, as Keras's."""
+    flat = list(loss) if isinstance(loss, (list, tuple)) else [loss]
+    flat = [get("loss", one)() if isinstance(one, str) and one in every("loss") else one for one in flat]
+    flat = [mirrored(one, dtype="float64") if isinstance(one, Loss) else one for one in flat]
+    return flat[0] if len(flat) == 1 else flat
 
 
 def subject_of(
@@ -116,7 +126,8 @@ class Subject:
     """What a check differences: a loss of data over trained variables, what else a call may write, and the twin.
 
     `twin` builds the twin's oracle for a probe and raises NoTwin where there is none; `scale` is what training multiplies
-    the loss with before it takes a gradient in low precision.
+    the loss with before it takes a gradient in low precision; `otherwise` makes the loss with the other value of
+    `training`, where it has one.
     """
 
     name: str
@@ -126,10 +137,12 @@ class Subject:
     state: list[Any]
     twin: Callable[[Probe], TwinOracle]
     scale: float = 1.0
+    otherwise: Callable[[], Callable[[Data], Any]] | None = None
+    training: bool = False
 
-    def probe(self, *, watch_inputs: bool, dtype: str | None = DTYPE) -> Probe:
-        """The loss as a function of every float."""
-        return Probe(self.loss, self.trained, self.state, self.data, watch_inputs=watch_inputs, dtype=dtype)
+    def probe(self, **options: Any) -> Probe:
+        """The loss as a function of every float; options as Probe has them."""
+        return Probe(self.loss, self.trained, self.state, self.data, **options)
 
 
 def oracles_of(name: str, probe: Probe, twin: Callable[[Probe], TwinOracle], seed: int, notes: list[str], wanted: Sequence[str] = ("forward", "twin")) -> list[Any]:
