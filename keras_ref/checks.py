@@ -56,6 +56,7 @@ def check_gradients(
     *,
     loss: Any = None,
     sample_weight: Any = None,
+    class_weight: Mapping[int, float] | None = None,
     wrt: Sequence[str] = ("weights", "inputs"),
     training: bool = False,
     effort: str = "auto",
@@ -94,6 +95,7 @@ def check_gradients(
         loss = mirrored_losses(loss)
     for one in wrt:
         require_one_of("wrt", one, ("weights", "inputs"))
+    sample_weight = data_module.weighted(y, sample_weight, class_weight)
     data_module.validated(model, x, y, sample_weight)
     if "weights" in wrt:
         data_module.finite_weights(model)

@@ -44,6 +44,21 @@ def validated(model: Any, x: Any, y: Any = None, sample_weight: Any = None) -> N
         raise BadInput(f"`x` and `y` must have the same number of samples. Received: {sorted(samples)}. Pass matching batches.")
 
 
+def weighted(y: Any, sample_weight: Any, class_weight: Any) -> Any:
+    """Sample weights that say what `class_weight` {class: weight} says, as fit() reads it. Raises: BadInput."""
+    if class_weight is None:
+        return sample_weight
+    if sample_weight is not None or y is None or len(tf.nest.flatten(y)) != 1:
+        received = "sample_weight too" if sample_weight is not None else "no targets" if y is None else f"{len(tf.nest.flatten(y))} targets"
+        raise BadInput(f"`class_weight` needs one target and no sample_weight. Received: {received}. Pass sample_weight=, one weight a sample.")
+    labels = np.asarray(tf.nest.flatten(y)[0])
+    labels = labels.argmax(-1) if labels.ndim > 1 and labels.shape[-1] > 1 else labels.reshape(len(labels))
+    missing = sorted(set(labels.astype(int).tolist()) - set(class_weight))
+    if missing:
+        raise BadInput(f"`class_weight` must have a weight for every class of `y`. Received: none for {missing}. Add them.")
+    return np.array([float(class_weight[int(label)]) for label in labels])
+
+
 def numbers(name: str, value: Any) -> None:
     """Refuse what is not an array of finite real numbers, in any nesting. Raises: BadInput."""
     for leaf in tf.nest.flatten(value):

@@ -119,7 +119,8 @@ class Probe:
         for variable, value in mapping:
             if isinstance(variable, tf.Variable):  # no scope stands between it and its reader
                 variable.assign(value)
-        with keras.StatelessScope(state_mapping=[pair for pair in mapping if isinstance(pair[0], keras.Variable)]):
+        mapping = [pair for pair in mapping if isinstance(pair[0], keras.Variable)]
+        with keras.StatelessScope(state_mapping=mapping, collect_losses=True):  # what add_loss adds is part of the loss
             sources = [parts[n] if isinstance(v, keras.Variable) else v for n, v in self.variables.items()]
             return self._valued(Data(_with_inputs(data.x, parts), data.y, data.sample_weight), [*sources, *(parts[n] for n in self.inputs)])
 

@@ -265,14 +265,12 @@ def _retype(swap: _Swap, thing: Any, done: set[int], dtype: str | None) -> None:
         _retype_attributes(swap, optimizer, done, dtype)
         if isinstance(getattr(optimizer, "_learning_rate", None), keras.optimizers.schedules.LearningRateSchedule):
             _retype_attributes(swap, optimizer._learning_rate, done, dtype)
+    for layer in layers_of(thing):
+        _retype_layer(swap, layer, done, dtype)
     if isinstance(thing, keras.Model):
-        # what compile(), fit() and their like leave behind goes with the scope
-        swap.keep(thing)
         for name in TRACED:
             if name in vars(thing):
                 vars(thing)[name] = None
-    for layer in layers_of(thing):
-        _retype_layer(swap, layer, done, dtype)
     for loss in [*_losses_of(thing), *([thing] if isinstance(thing, keras.losses.Loss) else [])]:
         _retype_attributes(swap, loss, done, dtype)
         if dtype is not None:
@@ -281,6 +279,7 @@ def _retype(swap: _Swap, thing: Any, done: set[int], dtype: str | None) -> None:
 
 
 def _retype_layer(swap: _Swap, layer: Any, done: set[int], dtype: str | None) -> None:
+    swap.keep(layer)  # calls leave losses, counters and the like on it
     _retype_attributes(swap, layer, done, dtype)
     if dtype is None:
         return

@@ -46,6 +46,7 @@ def check_updates(
     optimizer: Any = None,
     loss: Any = None,
     sample_weight: Any = None,
+    class_weight: Mapping[int, float] | None = None,
     steps: int = 3,
     batch_size: int | None = None,
     weights: Mapping[str, Array] | None = None,
@@ -67,6 +68,7 @@ def check_updates(
         model = mirror(model, weights)
         optimizer = optimizer if isinstance(optimizer, (str, keras.optimizers.Optimizer)) else mirrored(optimizer)
         loss = mirrored_losses(loss)
+    sample_weight = data_module.weighted(y, sample_weight, class_weight)
     data_module.validated(model, x, y, sample_weight)
     data_module.finite_weights(model)
     compiled = getattr(model, "optimizer", None)
