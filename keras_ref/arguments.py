@@ -45,15 +45,19 @@ class Arguments:
         keywords = {name: value for name, value in given.items() if name not in self.positional}
         return function(*(given[name] for name in self.positional), **keywords)
 
-    def touched(self, function: Callable[..., Any]) -> list[tf.Variable]:
-        """The TensorFlow variables that a trace of the call reads or writes; none where it cannot be traced."""
-        for dtype in (None, "float32", "float64"):
+    def touched(self, function: Callable[..., Any]) -> tuple[list[tf.Variable], str | None]:
+        """The TensorFlow variables that a trace of the call reads or writes, and the dtype of its data (None: as given).
+
+        None and nothing where it cannot be traced.
+        """
+        for dtype in (None, "float32", "float64", "float16", "bfloat16"):
             x = Data(self.x).tensors(dtype).x
             try:
-                return list(tf.function(lambda x=x: self.call(function, x), autograph=False).get_concrete_function().graph.variables)
+                graph = tf.function(lambda x=x: self.call(function, x), autograph=False).get_concrete_function().graph
             except (TypeError, ValueError, tf.errors.OpError):
                 continue  # the check itself will run into what is wrong, and say it
-        return []
+            return list(graph.variables), dtype
+        return [], None
 
 
 def _parameters(function: Callable[..., Any], count: int) -> tuple[str, ...]:

@@ -17,13 +17,14 @@ from keras_ref.causes import Causes, explained
 from keras_ref.comparison import Autodiff, compare
 from keras_ref.derivatives import direction_of, hessian
 from keras_ref.derivatives import forward_mode as pushed_forward
+from keras_ref.draws import generators_of
 from keras_ref.findings import between_modes, expected, known, said_aloud
 from keras_ref.mirror import mirror
 from keras_ref.options import BadInput, short
 from keras_ref.oracles import autodiff_at
 from keras_ref.probe import Data, Probe
 from keras_ref.repeats import unrepeatable
-from keras_ref.retype import DTYPE, in_precision
+from keras_ref.retype import DTYPE, in_precision, layers_of
 from keras_ref.subject import (
     Subject,
     loss_objects,
@@ -164,21 +165,25 @@ def checked(things: Sequence[Any], prepare: Prepare, settings: Settings) -> Repo
     Where they do not run in float64 at all, they are checked in the precision they have. What a lower precision than
     float64 costs the gradient is measured first.
     """
-    low = _low_gradient(things, prepare)
+    notes: list[str] = []
+    low = _low_gradient(things, prepare, notes)
     try:
-        return _checked(DTYPE, things, prepare, settings, low, [])
+        return _checked(DTYPE, things, prepare, settings, low, notes)
     except (TypeError, ValueError, tf.errors.OpError) as error:
         if isinstance(error, BadInput) or not precision.refuses_float64(error):
             raise
         return _checked(None, things, prepare, settings, {}, [precision.refusal(error)])
 
 
-def _low_gradient(things: Sequence[Any], prepare: Prepare) -> dict[str, Any]:
+def _low_gradient(things: Sequence[Any], prepare: Prepare, notes: list[str]) -> dict[str, Any]:
     """The gradient of the variables in the precision that the subject trains in, where that is less than float64."""
     if not precision.low_dtypes(things):
         return {}
     with in_precision(None, *things):
         subject = prepare([], None)
+        if subject.training and any(generators_of(layer) for thing in things for layer in layers_of(thing)):
+            notes.append("What its low precision costs was not measured: random layers draw other numbers in another precision.")
+            return {}
         probe = replace(subject, loss=lambda data: subject.loss(data) * subject.scale).probe(watch_inputs=False, dtype=None)
         return {name: None if g is None else g / subject.scale for name, g in probe.gradient().items()}
 

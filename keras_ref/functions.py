@@ -8,6 +8,7 @@ from typing import Any
 
 import keras
 import tensorflow as tf
+from keras.src.layers.layer import CallSpec
 
 from keras_ref import data as data_module
 from keras_ref.arguments import Arguments, closed_over, unwritten
@@ -15,7 +16,7 @@ from keras_ref.checks import Progress, Settings, checked
 from keras_ref.options import BadInput
 from keras_ref.probe import Data, Probe
 from keras_ref.reflect import NoTwin, functional, reflected
-from keras_ref.retype import attributes_kept, is_float
+from keras_ref.retype import attributes_kept
 from keras_ref.subject import Subject, drawn_cotangents, projection_of, twin_of, untrained
 from keras_ref.verdicts import Report
 from scratch.differences import Scheme
@@ -117,8 +118,8 @@ def check_function(
     data_module.numbers("inputs", arguments.x)
     data_module.finite_variables(variables)
     name = getattr(function, "__name__", type(function).__name__)
-    own = next((v.dtype for v in variables if is_float(v.dtype)), None)
-    things = [*variables, *closed_over(function), *arguments.touched(function)]
+    touched, own = arguments.touched(function)
+    things = [*variables, *closed_over(function), *touched]
 
     def prepare(notes: list[str], dtype: str | None) -> Subject:
         del notes
@@ -139,9 +140,16 @@ def no_twin(probe: Probe) -> Any:
 
 
 def _build(layer: Any, arguments: Arguments) -> None:
-    """Build a layer by a call whose writes are discarded; its variables are initialized when the scope closes."""
-    with keras.StatelessScope():
-        arguments.call(layer, Data(arguments.x).tensors(None).x)
+    """Build a layer as its first call would, without the call."""
+    x = Data(arguments.x).tensors(None).x
+
+    def built(*given: Any, **keywords: Any) -> None:
+        layer._maybe_build(CallSpec(layer._call_signature, layer._call_context_args, given, keywords))
+        if not layer.built:
+            with keras.StatelessScope():
+                layer(*given, **keywords)
+
+    arguments.call(built, x)
 
 
 @contextmanager

@@ -178,6 +178,8 @@ def _finite(oracle: Any, name: str) -> None:
 
 def twin_of(model: Any, probe: Probe, data: Data, projection: bool, training: bool, seed: int, executor: Any) -> TwinOracle:
     twin, variables = reflect_with_variables(model)
+    if any(np.any(state.numpy()) for state in states_of(model)):
+        raise NoTwin("A stateful layer must be in its initial state to have a twin, which starts from zeros. Call reset_states() first.")
     if projection:
         objective = Objective.of(twin, tuple(Projection() for _ in twin.outputs))
         targets: Any = [np.asarray(c) for c in data.y]
