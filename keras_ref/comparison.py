@@ -31,10 +31,17 @@ PAIRS, DISTANCE = 2, 2.0**-13
 class Oracle(Protocol):
     """A loss that can be nudged: Keras's own forward pass, or a twin's."""
 
-    name: str
-    base: float
-    noise: float
-    values: Mapping[str, Array]
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def base(self) -> float: ...
+
+    @property
+    def noise(self) -> float: ...
+
+    @property
+    def values(self) -> Mapping[str, Array]: ...
 
     def losses(self, name: str, entries: Array, offsets: Array) -> Array: ...
 

@@ -18,6 +18,7 @@ ORDER = (
     "kink",
     "disconnected",
     "surrogate",
+    "symmetrized",
     "departure",
     "match",
 )
@@ -78,6 +79,8 @@ class Verdict:
             "forward": "Keras's own forward pass, differenced",
             "twin": "the NumPy twin, every weight nudged",
             "update": "numeric gradient and optimizer twin",
+            "hessian": "autodiff's own slope along a random direction, differenced",
+            "forward-mode": "the loss along a random direction, differenced",
         }.get(self.oracle, self.oracle)
         autodiff = "Keras's own step" if self.oracle == "update" else f"GradientTape, {self.how or 'eager'}"
         lines = [
@@ -114,7 +117,7 @@ class Report:
     replay: str = ""
     noise: float = float("nan")
     allowed: frozenset[str] = frozenset()
-    float32_loss: dict[str, float] = field(default_factory=dict)
+    precision_loss: dict[str, float] = field(default_factory=dict)
 
     @property
     def failures(self) -> tuple[Verdict, ...]:
@@ -136,6 +139,8 @@ class Report:
             return "autodiff is not the derivative of Keras's own forward pass: look at the backward pass"
         if "twin" in bad:
             return "autodiff is the derivative of Keras's forward pass, which is not the definition: look at the forward pass"
+        if "hessian" in bad:
+            return "the gradient is right and its own derivative is not: look at the backward pass of the backward pass"
         return "the gradient is right and the update is not: look at the optimizer"
 
     def summary(self) -> str:
@@ -172,7 +177,7 @@ class Report:
             "replay": self.replay,
             "noise": self.noise,
             "notes": list(self.notes),
-            "float32_loss": dict(self.float32_loss),
+            "precision_loss": dict(self.precision_loss),
             "verdicts": [asdict(v) | {"difference": v.difference, "allowed": v.allowed} for v in self.verdicts],
         }
 
