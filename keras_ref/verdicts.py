@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
+
+from keras_ref.cells import Cells
 
 #: worst first: a variable's verdict is the worst of its entries'
 ORDER = (
@@ -35,7 +37,8 @@ class Verdict:
 
     `oracle`: "forward" (Keras's own forward pass, differenced), "twin" (the NumPy twin, nudged) or "update".
     `compared` of `total` entries; `worst` the index of the worst one, whose values follow; `visible`: the smallest
-    error in one entry that this check would have seen, absolute, and `visible_relative` as a share of the entry.
+    error in one entry that this check would have seen, absolute, and `visible_relative` as a share of the entry;
+    `cells` the entries around the worst, for a page (JSON leaves them out).
     """
 
     name: str
@@ -55,6 +58,7 @@ class Verdict:
     visible_relative: float = float("nan")
     how: str = ""
     reason: str = ""
+    cells: Cells | None = field(default=None, compare=False, repr=False)
 
     @property
     def difference(self) -> float:
@@ -173,7 +177,7 @@ class Report:
             "noise": self.noise,
             "notes": list(self.notes),
             "float32_loss": dict(self.float32_loss),
-            "verdicts": [asdict(v) | {"difference": v.difference, "allowed": v.allowed} for v in self.verdicts],
+            "verdicts": [asdict(replace(v, cells=None)) | {"difference": v.difference, "allowed": v.allowed} for v in self.verdicts],
         }
 
     def to_json(self) -> str:

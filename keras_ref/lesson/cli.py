@@ -12,6 +12,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from keras_ref.files import writable, write
 from keras_ref.options import CouldNotRun
 
 SCHEMES = ("forward", "backward", "central", "richardson", "complex")
@@ -34,7 +35,7 @@ def lesson(
     out = _console()
     page_path = output or ("" if notebook else "lesson.html")
     for name, path in (("--output", page_path), ("--notebook", notebook)):
-        _writable(name, path)
+        writable(name, path)
     from keras_ref.lesson.records import make
 
     if notebook:
@@ -44,14 +45,14 @@ def lesson(
         subject_of(target, data, seed=seed)  # what cannot be taught from is refused now, not when the notebook runs
         import nbformat
 
-        _write("--notebook", notebook, nbformat.writes(build(target, data, seed=seed, epochs=epochs)) + "\n")
+        write("--notebook", notebook, nbformat.writes(build(target, data, seed=seed, epochs=epochs)) + "\n")
         out.print(f"{_size(notebook)} {Path(notebook).resolve()}: run it from top to bottom.", markup=False, soft_wrap=True)
     if page_path:
         from keras_ref.lesson.page import page
 
         with _status(out) as tell:
             made = make(target, data, seed=seed, epochs=epochs, progress=tell)
-        _write("--output", page_path, page(made))
+        write("--output", page_path, page(made))
         for line in (made.note, made.verdict, f"{_size(page_path)} {Path(page_path).resolve()}: open it in a browser; it needs nothing else."):
             out.print(line, markup=False, soft_wrap=True)
 
@@ -70,24 +71,6 @@ class _status:
     def __exit__(self, *_: Any) -> None:
         if self.status is not None:
             self.status.stop()
-
-
-def _writable(name: str, path: str) -> None:
-    """Refuse a path before minutes of work, not after. Raises: CouldNotRun."""
-    if not path:
-        return
-    target = Path(path)
-    if target.is_dir():
-        raise CouldNotRun(f"{name} must name a file that can be written. Received: {path}: Is a directory. Choose another path.")
-    if not target.parent.is_dir():
-        raise CouldNotRun(f"{name} must name a file that can be written. Received: {path}: No such file or directory. Choose another path.")
-
-
-def _write(name: str, path: str, text: str) -> None:
-    try:
-        Path(path).write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise CouldNotRun(f"{name} must name a file that can be written. Received: {path}: {error.strerror}. Choose another path.") from error
 
 
 def _size(path: str) -> str:

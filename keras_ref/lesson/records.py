@@ -82,7 +82,7 @@ class Lesson:
         said = (
             f"All {compared} differences, of slopes and of weights over {self.epochs} epochs, are within what is allowed."
             if not outside
-            else f"{outside} of {compared} differences, of slopes and of weights over {self.epochs} epochs, exceed what is allowed."
+            else f"{outside} of {compared} differences, of slopes and of weights over {self.epochs} epochs, exceed what is allowed: Keras computes something else here, and gradtwin check and gradtwin updates say where."
         )
         return said + (f" The training diverges: it was stopped at epoch {away}." if away else "")
 

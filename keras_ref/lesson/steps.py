@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_ref.lesson.sides import BOOK, KerasSide, Track, flat, loss_of, slopes_of
+from keras_ref.lesson.sides import KerasSide, Track, loss_of
 from keras_ref.lesson.subject import Subject, label_of, take
 from scratch.differences import taken
 from scratch.gradient import Nudges
@@ -137,7 +137,6 @@ def _sample_losses(subject: Subject) -> Array | None:
 
 def _nudges(subject: Subject, track: Track) -> tuple[Nudge, ...]:
     nudges = Nudges(subject.objective, subject.weights, subject.x, subject.y, training=True)
-    slopes = flat(subject, {n: e.value for n, e in slopes_of(subject, subject.weights, subject.x, subject.y, BOOK).items()})
     found, at = [], 0
     for name in subject.trained:
         value = subject.weights[name]
@@ -147,10 +146,10 @@ def _nudges(subject: Subject, track: Track) -> tuple[Nudge, ...]:
         for i, entry in enumerate(np.ndindex(value.shape)):
             explained = (ahead[i] - 2 * nudges.base + behind[i]) / step[i] / 2
             closed = reason(
-                subject, name, slope=float(slopes[at]), autodiff=float(track.same_point[0, at]), explained=float(explained), allowed=float(track.slope_allowed[0, at]), step=NUDGE
+                subject, name, slope=float(track.slopes[0, at]), autodiff=float(track.same_point[0, at]), explained=float(explained), allowed=float(track.slope_allowed[0, at]), step=NUDGE
             )
             found.append(Nudge(
-                label_of(name, entry, value.shape), float(value[entry]), float(step[i]), float(nudges.base), float(ahead[i]), float(slopes[at]),
+                label_of(name, entry, value.shape), float(value[entry]), float(step[i]), float(nudges.base), float(ahead[i]), float(track.slopes[0, at]),
                 float(track.same_point[0, at]), float(explained), float(track.slope_allowed[0, at]),
                 float(track.weights[1, at]), float(track.keras_weights[1, at]), closed,
             ))  # fmt: skip

@@ -80,7 +80,7 @@ class Landscape:
 
 def precisions(subject: Subject, side: KerasSide) -> tuple[Precision, ...]:
     """Forward, central, Richardson and complex step at every nudge of STEPS, against autodiff at the start."""
-    exact, noise = flat(subject, side.gradient(subject.weights)), noise_of(subject)
+    exact, noise = flat(subject, side.gradient(subject.weights)), noise_of(subject, subject.weights)
     makers: dict[str, Any] = {
         "forward": lambda h: Forward(step=h),
         "central": lambda h: Central(step=h),
