@@ -32,7 +32,7 @@ from keras_ref import strategies as gt
 from keras_ref.comparison import Autodiff, compare
 from keras_ref.sides import twin_sides
 from scratch import registry
-from scratch.differences import UNIT, ComplexStep
+from scratch.differences import UNIT, ComplexStep, Estimate
 from scratch.gradient import Nudges
 from scratch.layers.core import Activation
 from scratch.losses.base import Loss, Projection
@@ -160,7 +160,11 @@ class TwinAlone:
     def exact(self, values: dict[str, Array]) -> Autodiff:
         """Complex steps in the place of autodiff: right to rounding, and no difference of anything."""
         here = self.moved(values)
-        slopes = {n: ComplexStep()(lambda o, n=n: here.losses(n, np.arange(v.size), o), v.ravel(), here.noise).reshape(v.shape) for n, v in here.values.items()}
+
+        def slopes_of(name: str, value: Array) -> Estimate:
+            return ComplexStep()(lambda offsets: here.losses(name, np.arange(value.size), offsets), value.ravel(), here.noise).reshape(value.shape)
+
+        slopes = {n: slopes_of(n, v) for n, v in here.values.items()}
         return Autodiff({n: e.value for n, e in slopes.items()}, {n: e.error + 16 * UNIT for n, e in slopes.items()}, self.exact, "complex step")
 
 
