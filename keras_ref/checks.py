@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fnmatch
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
@@ -16,6 +15,7 @@ from keras_ref import data as data_module
 from keras_ref import departures
 from keras_ref.comparison import Autodiff, compare
 from keras_ref.mirror import mirror, mirrored
+from keras_ref.options import matches
 from keras_ref.oracles import autodiff_at
 from keras_ref.probe import Data, Probe
 from keras_ref.reflect import NoTwin
@@ -61,7 +61,7 @@ def check_gradients(
 
     model      a built keras.Model (loss and everything else as compiled), or a scratch.Model with `weights`
     x, y       a batch, as the model takes it; without y and loss every output meets a random cotangent
-    wrt        "weights", "inputs" or both;   variables  a glob over variable paths;   modes  see autodiff.MODES
+    wrt        "weights", "inputs" or both;   variables  a glob over paths, the model's name or not;   modes  see autodiff.MODES
     effort     "full": every entry; "auto": every entry of a small model, sampled ones of a large one
     most       compare at most so many entries of each variable, drawn with the seed
     expect     {glob: "surrogate"}: gradients that are meant to differ
@@ -86,12 +86,12 @@ def check_gradients(
         state = [v for v in model.variables if all(v is not other for other in trained)]
         state += [*getattr(model, "metrics_variables", ()), *states_of(model)]
         probe = Probe(loss_of, trained, distinct(state), data, watch_inputs="inputs" in wrt)
-        names = [n for n in probe.values if fnmatch.fnmatch(n, variables)]
+        names = [n for n in probe.values if matches(n, variables, model.name)]
         _require_names(names, variables, probe)
         found = oracles_of(model, probe, data, projection, training, seed, notes, executor, oracles)
         verdicts = _compared(probe, found, names, effort, modes, seed, progress, notes, scheme, most)
         verdicts = _known(verdicts, found, notes)
-    verdicts = [_expected(v, expect or {}) for v in verdicts]
+    verdicts = [_expected(v, expect or {}, model.name) for v in verdicts]
     _said_aloud(verdicts, notes)
     return Report(model.name, tuple(verdicts), tuple(dict.fromkeys(notes)), seed, replay, found[0].noise)
 
@@ -280,8 +280,8 @@ def _known(verdicts: list[Verdict], oracles: list[Any], notes: list[str]) -> lis
     return [replace(v, verdict="departure", reason=named) if v.failed and v.oracle == "twin" else v for v in verdicts]
 
 
-def _expected(verdict: Verdict, expect: Mapping[str, str]) -> Verdict:
-    declared = any(fnmatch.fnmatch(verdict.name, pattern) for pattern in expect)
+def _expected(verdict: Verdict, expect: Mapping[str, str], model: str) -> Verdict:
+    declared = any(matches(verdict.name, pattern, model) for pattern in expect)
     if declared and verdict.verdict in ("mismatch", "undecided", "kink", "disconnected"):
         return replace(verdict, verdict="surrogate", reason=f"declared a surrogate; found: {verdict.verdict}")
     return verdict

@@ -61,7 +61,7 @@ class Probe:
         self, loss: Callable[[Data], Any], variables: list[Any], state: list[Any], data: Data, *, watch_inputs: bool = True
     ) -> None:
         self._loss, self._state = loss, state
-        self.variables = dict(zip(_unique([v.path for v in variables]), variables, strict=True))
+        self.variables = dict(zip(unique([v.path for v in variables]), variables, strict=True))
         self._watch = watch_inputs
         self._gradients: dict[str, Any] = {}
         self.evaluations = 0
@@ -189,7 +189,7 @@ def require_scalar(loss: Any) -> Any:
     return loss
 
 
-def _unique(names: list[str]) -> list[str]:
+def unique(names: list[str]) -> list[str]:
     counts: dict[str, int] = {}
     unique = []
     for name in names:
