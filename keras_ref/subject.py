@@ -89,6 +89,8 @@ def oracles_of(
             if not found:
                 raise
             notes.append(f"No twin: {reason}")
+    if len(found) == 2:
+        found[0] = replace(found[0], second=found[1])
     for oracle in found:
         _finite(oracle, model.name)
         if oracle.noise > SUSPICIOUS * abs(oracle.base) and oracle.name == "forward":

@@ -97,9 +97,11 @@ def test_smooth_slopes_cover(record_property):
     at = np.random.default_rng(1).normal(size=2000)
     wrong = 0
     for function, derivative in FUNCTIONS.values():
-        found = slopes(on(function, at), at, NOISE, base=1.0, exponents=LADDER)
-        wrong += int(np.sum(found.smooth & (np.abs(found.value.value - derivative(at)) > found.value.error)))
-        assert found.smooth.mean() > 0.999
+        # `on` subtracts values of the function's own size, whose last place is what these losses are noisy by
+        noise = NOISE * max(1.0, float(np.max(np.abs(function(at)))))
+        found = slopes(on(function, at), at, noise, base=1.0, exponents=LADDER)
+        wrong += int(np.sum(np.abs(found.value.value - derivative(at)) > found.value.error))
+        assert found.smooth.all()
     record_property("uncovered", f"{wrong} of {5 * len(at)}")
     assert wrong == 0
 
