@@ -1,6 +1,7 @@
 """Keras beside the scratch network: mirrored models, autodiff, comparison. The public verbs load lazily.
 
 check_gradients, check_updates   the checks;   mirror, reflect   a scratch model as Keras, and back
+GradientCheck                    a callback for model.fit
 """
 
 from typing import Any
@@ -8,12 +9,14 @@ from typing import Any
 _HOMES = {
     "check_gradients": "checks",
     "check_updates": "checks",
+    "GradientCheck": "callback",
     "GradientMismatch": "verdicts",
+    "GradientWarning": "callback",
     "Report": "verdicts",
     "Verdict": "verdicts",
 }
 _CALLABLE = ("mirror", "reflect")
-__all__ = ["GradientMismatch", "Report", "Verdict", "check_gradients", "check_updates", "mirror", "reflect"]
+__all__ = ["GradientCheck", "GradientMismatch", "GradientWarning", "Report", "Verdict", "check_gradients", "check_updates", "mirror", "reflect"]
 
 
 def __getattr__(name: str) -> Any:

@@ -209,7 +209,8 @@ def main() -> None:
         # the command line's own complaints (an unknown command, a missing argument) know how to say themselves
         if not hasattr(error, "format_message"):
             raise
-        _fail(f"{error.format_message()} See gradtwin --help.")
+        said = error.format_message()
+        _fail(f"{said}{'' if said.endswith(('.', '?')) else '.'} See gradtwin --help.")
 
 
 def complain(sentence: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import re
 import sys
 import tempfile
 import warnings
@@ -158,5 +159,6 @@ def load_data(path: str) -> tuple[Any, Any, Any]:
 
 def short(error: Any) -> str:
     """An error in one line of at most 160 characters, with a full stop."""
-    text = " ".join(str(error).split()).rstrip(".")
+    plain = error.args[0] if isinstance(error, KeyError) and error.args else error  # whose text is a repr
+    text = " ".join(re.sub(r"\x1b\[[0-9;]*m", "", str(plain)).split()).rstrip(".")
     return (text if len(text) <= 160 else text[:157] + "…") + "."
