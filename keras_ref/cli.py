@@ -42,7 +42,7 @@ Unsafe = Annotated[bool, _option("unsafe")]
 Json = Annotated[str, _option("json")]
 Isolate = Annotated[bool, _option("isolate")]
 DataFile = Annotated[str, typer.Option("--data", help="An .npz file with x and y (x0, x1, … for several inputs), and sample_weight; drawn with the seed otherwise.")]
-Targets = Annotated[list[str], typer.Argument(metavar="TARGET…", help="package.module:factory (it returns a model, or a model and its data), or a saved .keras file.")]
+Targets = Annotated[list[str], typer.Argument(metavar="TARGET", help="package.module:factory (it returns a model, or a model and its data), or a saved .keras file.")]
 
 
 @app.callback(invoke_without_command=True)

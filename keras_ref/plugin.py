@@ -9,6 +9,7 @@ Loading this plugin imports neither TensorFlow nor Hypothesis; the checks do, wh
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Callable, Generator
 from typing import Any
@@ -22,6 +23,8 @@ SHARED = ("effort", "budget", "seed", "json", "isolate")
 VERBS = ("check_gradients", "check_updates", "check_layer", "check_function")
 #: reports of a test, as they are made; targets of a run
 _MADE: pytest.StashKey[list[Any]] = pytest.StashKey()
+#: what TensorFlow logs where the test imported it before its level could be set: not beside six lines that matter
+_LOG_LINES = re.compile(r"^[IW]\d{4} \d\d:\d\d:\S+ +\d+ \S+\] .*\n", re.MULTILINE)
 _TARGETS: pytest.StashKey[Any] = pytest.StashKey()
 
 
@@ -73,8 +76,11 @@ def pytest_collection_modifyitems(session: pytest.Session, config: pytest.Config
 # Checks inside tests ---------------------------------------------------------------------------------------------------
 
 
-def checked(item: Any, verb: str, *arguments: Any, allow: Any = (), **options: Any) -> Any:
-    """The report of a check for a test, with the options of the run where the test gives none of its own."""
+def checked(item: Any, verb: str, *arguments: Any, allow: Any = (), note: str = "", **options: Any) -> Any:
+    """The report of a check for a test, with the options of the run where the test gives none of its own.
+
+    `allow`: verdicts that do not fail it ("undecided"); `note`: what is worth saying beside the check's own notes.
+    """
     __tracebackhide__ = True
     from dataclasses import replace
     from inspect import signature
@@ -90,7 +96,7 @@ def checked(item: Any, verb: str, *arguments: Any, allow: Any = (), **options: A
     given = {"seed": options.get("seed", item.config.getoption("--gradtwin-seed")), **shared}
     replay = ["pytest", item.nodeid, *(word for name, value in given.items() for word in (f"--gradtwin-{name}", str(value)))]
     report = function(*arguments, **{"replay": shlex.join(replay), **shared, **options})
-    return reported(item, replace(report, allowed=frozenset(allow)) if allow else report)
+    return reported(item, replace(report, allowed=frozenset(allow), notes=(*report.notes, *([note] if note else []))))
 
 
 def shared_options(config: pytest.Config) -> dict[str, Any]:
@@ -150,6 +156,7 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, Any]:
         from keras_ref.verdicts import json_text
 
         result.gradtwin = [json_text(report.to_dict()) for report in made]
+        result.sections = [(name, text) for name, text in ((n, _LOG_LINES.sub("", t)) for n, t in result.sections) if text]
         made.clear()
     return result
 

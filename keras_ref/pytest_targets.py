@@ -18,11 +18,17 @@ from keras_ref.verdicts import ORDER, Report, worst_of
 
 
 def collected(session: pytest.Session, targets: Iterable[str]) -> list[pytest.Item]:
-    """The tests of all targets."""
-    from keras_ref.target import quiet_tensorflow
+    """The tests of all targets, reported as collected."""
+    from keras_ref.target import import_quietly, quiet_tensorflow
 
     quiet_tensorflow()
-    return [item for target in targets for item in Target.from_parent(session, name=target, nodeid=f"gradtwin::{target}").collect()]
+    import_quietly()
+    items: list[pytest.Item] = []
+    for target in targets:
+        report = session.ihook.pytest_make_collect_report(collector=Target.from_parent(session, name=target, nodeid=f"gradtwin::{target}"))
+        session.ihook.pytest_collectreport(report=report)
+        items += report.result
+    return items
 
 
 class Target(pytest.Collector):
@@ -123,6 +129,7 @@ def check_returned(item: Any, returned: Any, options: dict[str, Any], *, positio
     import keras_ref
 
     subject, *arguments = returned if isinstance(returned, tuple) and returned else (returned,)
+    drawn = ""
     verb = "check_gradients" if isinstance(subject, keras.Model) else "check_layer" if isinstance(subject, keras.layers.Layer) else "check_function"
     what = f"a tuple of {len(returned)}, {type(subject).__name__} first" if isinstance(returned, tuple) else type(returned).__name__
     if len(arguments) > 3 if verb == "check_gradients" else not callable(subject) or not arguments:
@@ -133,9 +140,9 @@ def check_returned(item: Any, returned: Any, options: dict[str, Any], *, positio
         pytest.fail(f"The marker `gradients` must have options of {verb}. Received: {', '.join(wrong)}. Choose from {', '.join(known[1:])}.", pytrace=False)
     if verb == "check_gradients":
         seed = options.get("seed", item.config.getoption("--gradtwin-seed"))
-        (subject, *arguments, weight), _ = completed(subject, *arguments, seed=seed)
+        (subject, *arguments, weight), drawn = completed(subject, *arguments, seed=seed)
         options = options if weight is None else {"sample_weight": weight, **options}
-    checked(item, verb, subject, *arguments, **options)
+    checked(item, verb, subject, *arguments, note=drawn, **options)
 
 
 # What a run says ---------------------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from contextlib import nullcontext
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 
 from keras_ref.verdicts import Report
@@ -27,7 +27,7 @@ def show_progress(out: Console) -> Any:
     """A progress bar on a terminal, nothing elsewhere."""
     if not out.is_terminal:
         return nullcontext(None)
-    return Progress(TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total}"), console=out, transient=True)
+    return Progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), console=out, transient=True)
 
 
 def ticking(bar: Any, label: str) -> Callable[[int, int, str], None] | None:

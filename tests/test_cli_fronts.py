@@ -201,7 +201,7 @@ CASES = {
     "no steps": (("updates", "fronts_shop:build", "--steps", "0"), "--steps must be at least 1. Received: 0. Pass 3, say."),
     "a negative seed": (("check", "fronts_shop:build", "--seed", "-1"), "--seed must be at least 0. Received: -1. Pass 0, say."),
     "a seed of letters": (("check", "fronts_shop:build", "--seed", "x"), "Invalid value for '--seed': Input should be a valid integer, unable to parse string as an integer. See gradtwin --help."),
-    "no target": (("check",), "Missing argument 'TARGET…'. See gradtwin --help."),
+    "no target": (("check",), "Missing argument 'TARGET'. See gradtwin --help."),
     "an option of another command": (("updates", "fronts_shop:build", "--effort", "full"), "No such option: --effort (Possible options: --import). See gradtwin --help."),
     "no match": (("check", "fronts_shop:build", "--variables", "decoder/*"), "`variables` must match at least one variable. Received: 'decoder/*', where there are shop/encoder/kernel, shop/encoder/bias, input. Correct the pattern."),
     "a factory of too much": (("check", "fronts_shop:too_much"), "A factory must return a keras.Model. Received: a tuple from fronts_shop:too_much. Return the model, or (model, x, y)."),
