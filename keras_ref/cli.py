@@ -40,6 +40,7 @@ BatchSize = Annotated[int, _option("batch-size")]
 Imports = Annotated[list[str], _option("import")]
 Unsafe = Annotated[bool, _option("unsafe")]
 Json = Annotated[str, _option("json")]
+Html = Annotated[str, _option("html")]
 Isolate = Annotated[bool, _option("isolate")]
 DataFile = Annotated[str, typer.Option("--data", help="An .npz file with x and y (x0, x1, … for several inputs), and sample_weight; drawn with the seed otherwise.")]
 Targets = Annotated[list[str], typer.Argument(metavar="TARGET", help="package.module:factory (it returns a model, or a model and its data), or a saved .keras file.")]
@@ -104,39 +105,39 @@ def _print_recipe(out: Console, name: str, note: str, found: Any, epochs: int = 
 @app.command()
 def check(
     targets: Targets, data: DataFile = "", effort: Effort = "auto", budget: Budget = "", variables: Variables = "*", training: Training = False,
-    mode: Mode = "eager", expect: Expect = [], allow: Allow = [], seed: Seed = 0, json: Json = "", isolate: Isolate = False,
+    mode: Mode = "eager", expect: Expect = [], allow: Allow = [], seed: Seed = 0, json: Json = "", html: Html = "", isolate: Isolate = False,
     imports: Imports = [], unsafe: Unsafe = False,
 ) -> None:  # fmt: skip
     """Compare every gradient of a model with slopes that need no calculus."""
-    _carry_out(Run.of("check", **_without(locals(), "json")), json)
+    _carry_out(Run.of("check", **_without(locals(), "json", "html")), json, html)
 
 
 @app.command()
 def updates(
-    targets: Targets, data: DataFile = "", steps: Steps = 3, batch_size: BatchSize = 0, allow: Allow = [], seed: Seed = 0, json: Json = "",
+    targets: Targets, data: DataFile = "", steps: Steps = 3, batch_size: BatchSize = 0, allow: Allow = [], seed: Seed = 0, json: Json = "", html: Html = "",
     isolate: Isolate = False, imports: Imports = [], unsafe: Unsafe = False,
 ) -> None:  # fmt: skip
     """Compare the weights after Keras's own training steps with numeric gradient and optimizer twin."""
-    _carry_out(Run.of("updates", **_without(locals(), "json")), json)
+    _carry_out(Run.of("updates", **_without(locals(), "json", "html")), json, html)
 
 
 @app.command()
 def locate(
     targets: Targets, data: DataFile = "", budget: Budget = "", variables: Variables = "*", training: Training = False, mode: Mode = "eager",
-    expect: Expect = [], allow: Allow = [], seed: Seed = 0, json: Json = "", isolate: Isolate = False, imports: Imports = [],
+    expect: Expect = [], allow: Allow = [], seed: Seed = 0, json: Json = "", html: Html = "", isolate: Isolate = False, imports: Imports = [],
     unsafe: Unsafe = False,
 ) -> None:  # fmt: skip
     """Is any gradient of a large model wrong, and which weight? A few random directions, bisected where they disagree."""
-    _carry_out(Run.of("locate", **_without(locals(), "json")), json)
+    _carry_out(Run.of("locate", **_without(locals(), "json", "html")), json, html)
 
 
 @app.command()
 def replay(
-    file: Annotated[str, typer.Argument(metavar="FILE", help="A report that --json wrote.")], json: Json = "",
+    file: Annotated[str, typer.Argument(metavar="FILE", help="A report that --json wrote.")], json: Json = "", html: Html = "",
 ) -> None:  # fmt: skip
     """Run the check again that a JSON report records, and say whether the verdicts are the same."""
     recorded = recorded_in(file)
-    _carry_out(recorded.run, json, recorded)
+    _carry_out(recorded.run, json, html, recorded)
 
 
 @app.command()
@@ -155,9 +156,12 @@ def _without(given: dict[str, Any], *names: str) -> dict[str, Any]:
     return {name: value for name, value in given.items() if name not in names}
 
 
-def _carry_out(run: Run, json: str, recorded: Recorded | None = None) -> None:
+def _carry_out(run: Run, json: str, html: str, recorded: Recorded | None = None) -> None:
     """Run it for each target, show, write and annotate what it found; exit 1 with a finding, 2 where one could not be run."""
     writable("--json", json)
+    writable("--html", html)
+    if html and len(run.targets) > 1:
+        raise CouldNotRun(f"--html must have one target. Received: {len(run.targets)}. Run the command for each, or write --json.")
     out, found, refused = console(), dict[str, Report](), list[str]()
     for target in run.targets:
         try:
@@ -177,6 +181,10 @@ def _carry_out(run: Run, json: str, recorded: Recorded | None = None) -> None:
             github.summarize(target, report)
     if json and found:  # where nothing ran there is nothing to write
         write("--json", json, json_text(document(run, found, refused)) + "\n")
+    if html and found:
+        from keras_ref.html_report import report_html
+
+        write("--html", html, report_html(next(iter(found.values()))))
     same = recorded is None or _compared_with(out, recorded, found)
     raise typer.Exit(COULD_NOT if refused else 0 if same and all(report.ok for report in found.values()) else FINDING)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
@@ -36,8 +37,13 @@ OPTIONS: dict[str, Option] = {
         Option("unsafe", bool, False, "Load .keras files that hold code (a Lambda); only files that you trust."),
         Option("json", str, "", "Write the report as JSON to this file; gradtwin replay runs it again."),
         Option("isolate", bool, False, "Run each target in a process of its own: a crash is a verdict with the signal's name."),
+        Option("html", str, "", "Write the report as one small page to this file."),
     )
 }  # fmt: skip
+
+
+class BadInput(ValueError):
+    """A check refuses what it was given; the message is one sentence in three parts: rule, what was received, what to do."""
 
 
 class CouldNotRun(Exception):
@@ -75,3 +81,11 @@ def unsigned(name: str, given: int) -> int:
     if given < least:
         raise CouldNotRun(f"--{name} must be at least {least}. Received: {given}. Pass {max(least, OPTIONS[name].default)}, say.")
     return given
+
+
+def short(error: Any) -> str:
+    """The text of an error as one sentence of at most 160 characters, without colours and names made up by TensorFlow."""
+    plain = error.args[0] if isinstance(error, KeyError) and error.args else error  # whose text is a repr
+    text = re.sub(r"\x1b\[[0-9;]*m|__inference_\S+|\[Op:\w+\] name:", "", str(plain))
+    text = " ".join(text.split()).rstrip(".: ")
+    return text + "." if len(text) <= 160 else text[:159] + "…"

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from keras_ref.options import OPTIONS, CouldNotRun
+from keras_ref.options import OPTIONS, BadInput, CouldNotRun
 
 #: options that both fronts share: --gradtwin-effort here is --effort on the command line
 SHARED = ("effort", "budget", "seed", "json", "isolate")
@@ -95,7 +95,10 @@ def checked(item: Any, verb: str, *arguments: Any, allow: Any = (), note: str = 
     shared = {name: value for name, value in shared_options(item.config).items() if name in takes}
     given = {"seed": options.get("seed", item.config.getoption("--gradtwin-seed")), **shared}
     replay = ["pytest", item.nodeid, *(word for name, value in given.items() for word in (f"--gradtwin-{name}", str(value)))]
-    report = function(*arguments, **{"replay": shlex.join(replay), **shared, **options})
+    try:
+        report = function(*arguments, **{"replay": shlex.join(replay), **shared, **options})
+    except BadInput as error:  # the sentence is about the call, not about the frames that found it out
+        raise error.with_traceback(None) from None
     return reported(item, replace(report, allowed=frozenset(allow), notes=(*report.notes, *([note] if note else []))))
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from keras_ref.options import OPTIONS, CouldNotRun
+from keras_ref.options import OPTIONS, BadInput, CouldNotRun
 from keras_ref.plugin import checked, reported, shared_options
 from keras_ref.verdicts import ORDER, Report, worst_of
 
@@ -47,7 +47,7 @@ class Target(pytest.Collector):
         """One test for each variable."""
         try:
             names = _names(self.name, self.config.getoption("--gradtwin-seed"))
-        except (CouldNotRun, ValueError) as error:
+        except (CouldNotRun, BadInput) as error:
             self._found["*"] = error
             names = ["load"]
         self._items = [Variable.from_parent(self, name=name) for name in names]
@@ -58,13 +58,13 @@ class Target(pytest.Collector):
         return list(self._items)
 
     def report(self, name: str) -> Report:
-        """The verdicts of one variable. Raises: CouldNotRun or ValueError where there are none."""
+        """The verdicts of one variable. Raises: CouldNotRun or BadInput where there are none."""
         chosen = {id(item) for item in self.session.items}
         variables = "*" if "*" in self._found or all(id(item) in chosen for item in self._items) else glob.escape(name)
         if variables not in self._found:
             try:
                 self._found[variables] = self._checked(variables)
-            except (CouldNotRun, ValueError) as error:
+            except (CouldNotRun, BadInput) as error:
                 self._found[variables] = error
         found = self._found[variables]
         if isinstance(found, Exception):
@@ -110,7 +110,7 @@ class Variable(pytest.Item):
 
     def repr_failure(self, excinfo: Any, style: Any = None) -> Any:
         """The sentence alone, where the check could not be done."""
-        known = isinstance(excinfo.value, (CouldNotRun, ValueError))
+        known = isinstance(excinfo.value, (CouldNotRun, BadInput))
         return str(excinfo.value) if known else super().repr_failure(excinfo, style)
 
     def reportinfo(self) -> tuple[Any, int | None, str]:
@@ -138,11 +138,16 @@ def check_returned(item: Any, returned: Any, options: dict[str, Any], *, positio
     wrong = [name for name in options if name not in known] + ["a positional one"] * positional
     if wrong:
         pytest.fail(f"The marker `gradients` must have options of {verb}. Received: {', '.join(wrong)}. Choose from {', '.join(known[1:])}.", pytrace=False)
-    if verb == "check_gradients":
-        seed = options.get("seed", item.config.getoption("--gradtwin-seed"))
-        (subject, *arguments, weight), drawn = completed(subject, *arguments, seed=seed)
-        options = options if weight is None else {"sample_weight": weight, **options}
-    checked(item, verb, subject, *arguments, note=drawn, **options)
+    try:
+        if verb == "check_gradients":
+            seed = options.get("seed", item.config.getoption("--gradtwin-seed"))
+            (subject, *arguments, weight), drawn = completed(subject, *arguments, seed=seed)
+            options = options if weight is None else {"sample_weight": weight, **options}
+        checked(item, verb, subject, *arguments, note=drawn, **options)
+        return
+    except BadInput as error:
+        sentence = str(error)
+    pytest.fail(sentence, pytrace=False)
 
 
 # What a run says ---------------------------------------------------------------------------------------------------------

@@ -13,8 +13,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from keras_ref.options import OPTIONS, CouldNotRun, checked_choices, expected, unsigned
-from keras_ref.target import completed, imported, load_data, loaded, short
+from keras_ref.options import OPTIONS, BadInput, CouldNotRun, checked_choices, expected, short, unsigned
+from keras_ref.target import completed, imported, load_data, loaded
 from keras_ref.verdicts import Report, Verdict
 
 #: which options of the table each command takes
@@ -78,12 +78,12 @@ class Run:
         given = (x, y, weight) if not self.data else load_data(self.data)
         (model, x, y, weight), drawn = completed(model, *given, seed=self.value("seed"))
         verb, options = _VERBS[self.command](self)
-        from keras_ref import checks
+        import keras_ref
 
         common = {"sample_weight": weight, "seed": self.value("seed"), "replay": self.alone(target).replay(), "progress": progress}
         try:
-            report = getattr(checks, verb)(model, x, y, **common, **options)
-        except (CouldNotRun, ValueError):
+            report = getattr(keras_ref, verb)(model, x, y, **common, **options)
+        except (CouldNotRun, BadInput):
             raise
         except Exception as error:
             if os.environ.get("GRADTWIN_TRACEBACK"):
@@ -140,7 +140,7 @@ def report_of(data: Mapping[str, Any]) -> Report:
         verdicts.append(Verdict(**kept | {"worst": tuple(kept.get("worst", ()))}))
     return Report(
         data["subject"], tuple(verdicts), tuple(data["notes"]), data["seed"], data["replay"], float(data["noise"]),
-        frozenset(data.get("allowed", ())), {name: float(v) for name, v in data.get("float32_loss", {}).items()},
+        frozenset(data.get("allowed", ())), {name: float(v) for name, v in data.get("precision_loss", {}).items()},
     )  # fmt: skip
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import os
-import re
 import sys
 import tempfile
 import warnings
@@ -13,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_ref.options import CouldNotRun
+from keras_ref.options import CouldNotRun, short
 
 
 def quiet_tensorflow() -> None:
@@ -155,10 +154,3 @@ def load_data(path: str) -> tuple[Any, Any, Any]:
     if part("x") is None:
         raise CouldNotRun(f"--data must hold an array x. Received: {', '.join(arrays) or 'no arrays'} in {path}. Add x (or x0, x1, …) and y.")
     return part("x"), part("y"), arrays.get("sample_weight")
-
-
-def short(error: Any) -> str:
-    """An error in one line of at most 160 characters, with a full stop."""
-    plain = error.args[0] if isinstance(error, KeyError) and error.args else error  # whose text is a repr
-    text = " ".join(re.sub(r"\x1b\[[0-9;]*m", "", str(plain)).split()).rstrip(".")
-    return (text if len(text) <= 160 else text[:157] + "…") + "."

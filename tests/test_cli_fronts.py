@@ -108,7 +108,7 @@ def test_surrogates_are_declared_and_a_factory_may_bring_its_data(run):
 
 
 def test_locate_is_a_fast_check(run, monkeypatch):
-    import keras_ref.checks
+    import keras_ref
 
     seen = {}
 
@@ -116,7 +116,7 @@ def test_locate_is_a_fast_check(run, monkeypatch):
         seen.update(options)
         return Report(model.name, (Verdict("v", "forward", "match", 4, 4, visible=1e-9),), replay=options["replay"])
 
-    monkeypatch.setattr(keras_ref.checks, "check_gradients", check)
+    monkeypatch.setattr(keras_ref, "check_gradients", check, raising=False)
     status, out, _ = run("locate", "fronts_shop:build", "--budget", "60s", "--allow", "undecided")
     assert (status, seen["effort"], seen["budget"]) == (0, "fast", "60s"), out
     assert seen["replay"] == "gradtwin locate fronts_shop:build --budget 60s --allow undecided"
@@ -205,6 +205,7 @@ CASES = {
     "an option of another command": (("updates", "fronts_shop:build", "--effort", "full"), "No such option: --effort (Possible options: --import). See gradtwin --help."),
     "no match": (("check", "fronts_shop:build", "--variables", "decoder/*"), "`variables` must match at least one variable. Received: 'decoder/*', where there are shop/encoder/kernel, shop/encoder/bias, input. Correct the pattern."),
     "a factory of too much": (("check", "fronts_shop:too_much"), "A factory must return a keras.Model. Received: a tuple from fronts_shop:too_much. Return the model, or (model, x, y)."),
+    "a page of two": (("check", "fronts_shop:build", "fronts_shop:build", "--html", "page.html"), "--html must have one target. Received: 2. Run the command for each, or write --json."),
     "no report": (("replay", "gone.json"), "A report to replay must exist. Received: gone.json: No such file or directory. Check the path."),
     "a report of something else": (("replay", "other.json"), "A report to replay must be one that --json wrote. Received: other.json, which is not. Write one with gradtwin check … --json other.json."),
     "a report of a later gradtwin": (("replay", "later.json"), "A recorded run must be one of check, locate, updates with its options. Received: 'check' with later. Replay it with the gradtwin that wrote it."),

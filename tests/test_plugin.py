@@ -17,7 +17,7 @@ import keras, numpy as np, pytest, tensorflow as tf
 
 def model():
     keras.utils.set_random_seed(1)
-    m = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2, "tanh", name="dense")])
+    m = keras.Sequential([keras.Input((3,), name="table"), keras.layers.Dense(2, "tanh", name="dense")])
     m.compile(optimizer="sgd", loss="mse")
     return m
 
@@ -79,6 +79,27 @@ def test_importing_the_plugin_loads_neither_tensorflow_nor_hypothesis(pytester):
     assert result.outlines == ["[]"]
 
 
+def test_layers_and_functions(pytester):
+    pytester.makepyfile(
+        MODEL
+        + """
+def test_layer(check_layer, check_function):
+    assert check_layer(keras.layers.Dense(2), X).ok
+    assert check_function(lambda a, b: tf.sin(a) * b, X, X).ok
+
+@pytest.mark.gradients(seed=3)
+def test_marked_layer():
+    return keras.layers.Dense(2), X
+
+@pytest.mark.gradients(wrt=("inputs",))
+def test_marked_function():
+    return tf.linalg.matmul, X, X.T
+"""
+    )
+    result = pytester.runpytest_inprocess(*QUIET)
+    result.assert_outcomes(passed=3)
+
+
 MARKED = (
     MODEL
     + """
@@ -120,9 +141,10 @@ def test_the_marker_checks_what_a_test_returns(pytester):
         ("gradients", "None", "A test marked `gradients` must return a model, (model, x, y), (layer, *inputs) or (function, *inputs). Received: NoneType. Return one of them."),
         ("gradients", "(3, X)", "A test marked `gradients` must return a model, (model, x, y), (layer, *inputs) or (function, *inputs). Received: a tuple of 2, int first. Return one of them."),
         ("gradients(varables='x')", "(model(), X, Y)", "The marker `gradients` must have options of check_gradients. Received: varables. Choose from x, y, *"),
+        ("gradients", "(model(), X[:, :2], Y)", "Input 'table' must have shape (any, 3). Received: (4, 2). Reshape the data or change the model's input shape."),
         ("gradients('dense/*')", "(model(), X, Y)", "The marker `gradients` must have options of check_gradients. Received: a positional one. Choose from x, y, *"),
     ],
-    ids=["nothing", "no model", "an unknown option", "a positional option"],
+    ids=["nothing", "no model", "an unknown option", "data that do not fit", "a positional option"],
 )  # fmt: skip
 def test_a_marked_test_that_cannot_be_checked_says_so_in_one_sentence(pytester, mark, returns, sentence):
     pytester.makepyfile(MODEL + f"\n@pytest.mark.{mark}\ndef test_it():\n    return {returns}\n")
@@ -154,6 +176,14 @@ def build(*more):
 def wrong():
     return build(Doubled())
 """
+
+
+def test_a_fixture_points_at_the_call_that_it_refuses(pytester):
+    pytester.makepyfile(MODEL + "\ndef test_it(check_gradients):\n    check_gradients(model(), X[:, :2], Y)\n")
+    result = pytester.runpytest_inprocess(*QUIET)
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines([">       check_gradients(model(), X[[]:, :2], Y)", "E       keras_ref.options.BadInput: Input 'table' must have shape (any, 3). Received: (4, 2). *"])
+    assert not [line for line in result.stdout.lines if "keras_ref/" in line and "Error" not in line and line.startswith("/")]
 
 
 def test_targets_of_the_ini_file_and_the_command_line_are_tests(pytester):
