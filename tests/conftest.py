@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, Phase, settings
 from keras_ref.target import quiet_tensorflow
 
 quiet_tensorflow()
-pytest_plugins = ["pytester"]
+pytest_plugins = ["pytester", "lesson_pages"]
 
 COMMON = {"deadline": None, "print_blob": True, "suppress_health_check": [HealthCheck.too_slow, HealthCheck.data_too_large]}
 settings.register_profile("dev", max_examples=5, derandomize=True, **COMMON)
