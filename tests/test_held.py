@@ -6,11 +6,13 @@ import numpy as np
 import pytest
 
 from keras_ref.checks import check_gradients
+from keras_ref.mirror import mirror
 from keras_ref.sides import twin_sides
 from scratch.gradient import Nudges, numeric_gradient
 from scratch.layers.batch_normalization import BatchNormalization
 from scratch.layers.core import Dense
 from scratch.layers.masking import Masking
+from scratch.layers.preprocessing import Normalization
 from scratch.layers.recurrent import SimpleRNN
 from scratch.layers.spectral import SpectralNormalization
 from scratch.losses.regression import MeanSquaredError
@@ -85,9 +87,16 @@ def test_masked_steps_stay_masked():
     model = Model.chain([Masking(0.5), SimpleRNN(2)], (3, 2))
     x = np.array([[[0.25, 1.0], [0.5, 0.5], [1.0, -0.5]], [[0.5, 0.5], [0.75, 0.5], [-1.0, 0.25]]])
     weights = drawn(model)
-    oracle, autodiff = twin_sides(model, weights, [x])
-    name = next(n for n in oracle.values if oracle.names[n].startswith("input:"))
-    masked = np.flatnonzero((x == 0.5).all(-1).repeat(2))
-    losses = oracle.losses(name, masked, np.full((1, len(masked)), 1e-3))
-    np.testing.assert_array_equal(losses[0], oracle.base)
-    np.testing.assert_array_equal(np.asarray(autodiff.gradient[name]).ravel()[masked], 0.0)
+    with twin_sides(model, weights, [x]) as (oracle, autodiff):
+        name = next(n for n in oracle.values if oracle.names[n].startswith("input:"))
+        masked = np.flatnonzero((x == 0.5).all(-1).repeat(2))
+        losses = oracle.losses(name, masked, np.full((1, len(masked)), 1e-3))
+        np.testing.assert_array_equal(losses[0], oracle.base)
+        np.testing.assert_array_equal(np.asarray(autodiff.gradient[name]).ravel()[masked], 0.0)
+
+
+def test_moments_that_were_assigned_are_computed_with():
+    """Keras's Normalization computes with what finalize_state makes of its variables: assigning them makes it anew."""
+    model = Model.chain([Normalization()], (2,))
+    weights = {"normalization/mean": np.array([0.5, 0.25]), "normalization/variance": np.array([4.0, 0.25]), "normalization/count": np.array(0.0)}
+    np.testing.assert_array_equal(mirror(model, weights)(X), model.forward(weights, X))
