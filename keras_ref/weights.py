@@ -93,6 +93,14 @@ def assign(built: keras.Model, model: Model, weights: Mapping[str, Any]) -> None
     arrays = checked(model, weights)
     for name, variable in variables(built, model).items():
         variable.assign(arrays[name])
+    finalize(built)
+
+
+def finalize(built: keras.Model) -> None:
+    """Let layers that compute with what they made of their variables (Normalization) make it again."""
+    for layer in built._flatten_layers():
+        if hasattr(layer, "finalize_state"):
+            layer.finalize_state()
 
 
 def read(built: keras.Model, model: Model) -> dict[str, np.ndarray]:
