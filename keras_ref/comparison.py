@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from keras_ref.cells import Cells
 from keras_ref.verdicts import Verdict, worst_of
 from scratch.differences import UNIT, ComplexStep, Estimate, Scheme, scale_of
 from scratch.slopes import TIERS, Slopes, slopes
@@ -284,4 +285,5 @@ def _verdict(
         visible=float(visible.max()) if visible.size else float("nan"),
         visible_relative=float(meaningful.max()) if meaningful.size else float("nan"),
         reason=reasons.get(i, ""),
+        cells=Cells.around(int(entries[i]), shape, entries, estimate.value, a),
     )

@@ -27,6 +27,7 @@ OPTIONS: dict[str, Option] = {
         Option("training", bool, False, "Check the forward pass of training (batch statistics, dropout) instead of inference."),
         Option("mode", str, "eager", "How autodiff runs: eager, function or jit_compile; several, joined by commas, are compared."),
         Option("json", str, "", "Write the report as JSON to this file."),
+        Option("html", str, "", "Write the report as one small page to this file."),
     )
 }
 

@@ -18,6 +18,7 @@ import tensorflow as tf
 
 from keras_ref import data as data_module
 from keras_ref import departures
+from keras_ref.cells import Cells
 from keras_ref.mirror import mirror, mirrored
 from keras_ref.mirrors import optimizers as mirrors
 from keras_ref.options import BadInput
@@ -287,6 +288,7 @@ def _step_verdict(name: str, step: int, keras_value: Array, predicted: Array, al
         where, float(keras_value.ravel()[i]), float(predicted.ravel()[i]),
         truncation=0.0, rounding=float(allowed.ravel()[i]), visible=float(2 * law_allowed.max(initial=0.0)),
         reason=f"step {step}: {blame}" if failed else f"worst at step {step}",
+        cells=Cells.around(i, keras_value.shape, np.arange(keras_value.size), predicted.ravel(), keras_value.ravel()) if keras_value.size else None,
     )  # fmt: skip
 
 

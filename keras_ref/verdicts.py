@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
+
+from keras_ref.cells import Cells
 
 #: worst first: a variable's verdict is the worst of its entries'
 ORDER = (
@@ -36,7 +38,8 @@ class Verdict:
 
     `oracle`: "forward" (Keras's own forward pass, differenced), "twin" (the NumPy twin, nudged) or "update".
     `compared` of `total` entries; `worst` the index of the worst one, whose values follow; `visible`: the smallest
-    error in one entry that this check would have seen, absolute, and `visible_relative` as a share of the entry.
+    error in one entry that this check would have seen, absolute, and `visible_relative` as a share of the entry;
+    `cells` the entries around the worst, for a page (JSON leaves them out).
     """
 
     name: str
@@ -56,6 +59,7 @@ class Verdict:
     visible_relative: float = float("nan")
     how: str = ""
     reason: str = ""
+    cells: Cells | None = field(default=None, compare=False, repr=False)
 
     @property
     def difference(self) -> float:
@@ -178,7 +182,7 @@ class Report:
             "noise": self.noise,
             "notes": list(self.notes),
             "precision_loss": dict(self.precision_loss),
-            "verdicts": [asdict(v) | {"difference": v.difference, "allowed": v.allowed} for v in self.verdicts],
+            "verdicts": [asdict(replace(v, cells=None)) | {"difference": v.difference, "allowed": v.allowed} for v in self.verdicts],
         }
 
     def to_json(self) -> str:
