@@ -8,12 +8,13 @@ to go. `applies` says which specifications may show it, as conditions of which o
     where        a Python expression of the fields (with `activation`: of the arguments that the function is called with)
     beside       a condition that another specification of the same model fulfils
 
-An entry without `applies` depends on data (weights, masks, targets), not on a specification: it excuses nothing by itself.
+`says` is what Keras says when it refuses: words of the exception, without which a refusal is not the known one. An entry without `applies` depends on data (weights, masks, targets), not on a specification: it excuses nothing by itself.
 """
 
 from __future__ import annotations
 
 import inspect
+import os
 import subprocess
 import sys
 import tomllib
@@ -50,12 +51,18 @@ class Departure:
     example: str
     applies: tuple[Mapping[str, Any], ...] = ()
     shows_in: tuple[str, ...] = ASPECTS
+    says: str = ""
     own_process: bool = False
 
     def touches(self, spec: Any, among: Iterable[Any] = ()) -> bool:
         """Whether a specification (or one held in its fields) may show this departure in a model with those `among`."""
-        others = [part for other in among for part in parts(other)]
-        return any(_fits(part, condition, others) for part in parts(spec) for condition in self.applies)
+        return fits(spec, self.applies, among)
+
+
+def fits(spec: Any, conditions: Iterable[Mapping[str, Any]], among: Iterable[Any] = ()) -> bool:
+    """Whether a specification (or one held in its fields) meets one of the conditions, in a model with those `among`."""
+    others = [part for other in among for part in parts(other)]
+    return any(_fits(part, condition, others) for part in parts(spec) for condition in conditions)
 
 
 def parts(spec: Any) -> Iterator[Any]:
@@ -156,10 +163,11 @@ def touching(specs: Iterable[Any], shows_in: str | None = None) -> tuple[str, ..
     return tuple(d.id for d in found if d.reading != "refusal" and (shows_in is None or shows_in in d.shows_in))
 
 
-def refusing(specs: Iterable[Any], shows_in: str | None = None) -> tuple[str, ...]:
-    """Ids of the departures by which Keras may refuse to compute the value (the gradient, …) of these specifications."""
-    found = _applying(specs)
-    return tuple(d.id for d in found if d.reading == "refusal" and (shows_in is None or shows_in in d.shows_in))
+def refusing(specs: Iterable[Any], shows_in: str | None = None, *, saying: str | None = None) -> tuple[str, ...]:
+    """Ids of the departures by which Keras may refuse to compute the value (the gradient, …) of these specifications; with
+    `saying`, of those whose words (`says`) are in that text."""
+    found = [d for d in _applying(specs) if d.reading == "refusal" and (shows_in is None or shows_in in d.shows_in)]
+    return tuple(d.id for d in found if saying is None or d.says in saying)
 
 
 def _applying(specs: Iterable[Any]) -> list[Departure]:
@@ -181,8 +189,10 @@ def run(departure: Departure) -> tuple[Any, Any]:
     Raises: whatever the example raises. RuntimeError where one with a process of its own raises.
     """
     if departure.own_process:
+        # with TensorFlow as it is by itself: what quiets it in our runs also keeps some kernels out of it
+        plain = {name: value for name, value in os.environ.items() if not name.startswith("TF_")}
         ended = subprocess.run(
-            [sys.executable, "-c", f"{IMPORTS}\n{departure.example}"], capture_output=True, text=True
+            [sys.executable, "-c", f"{IMPORTS}\n{departure.example}"], capture_output=True, text=True, env=plain
         )
         if ended.returncode > 0:
             raise RuntimeError(
