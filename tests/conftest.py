@@ -1,4 +1,4 @@
-"""Hypothesis profiles and a quiet TensorFlow. `pytest --hypothesis-profile=dev|ci|nightly`; ci is the default."""
+"""Hypothesis profiles and a quiet TensorFlow. `pytest --hypothesis-profile=dev|ci|shrink|nightly`; ci is the default."""
 
 import os
 
@@ -15,9 +15,10 @@ quiet_tensorflow()
 pytest_plugins = ["pytester"]
 
 COMMON = {"deadline": None, "print_blob": True, "suppress_health_check": [HealthCheck.too_slow, HealthCheck.data_too_large]}
-settings.register_profile("dev", max_examples=5, derandomize=True, **COMMON)
-settings.register_profile("ci", max_examples=25, derandomize=True, **COMMON)
-# ci without shrinking: to learn quickly which tests fail
-settings.register_profile("scan", max_examples=25, derandomize=True, phases=[Phase.explicit, Phase.generate], **COMMON)
+QUICK = [Phase.explicit, Phase.reuse, Phase.generate]
+# ci does not shrink, which may take minutes for each failing test: `shrink` draws the same examples, and makes one small
+settings.register_profile("ci", max_examples=25, derandomize=True, phases=QUICK, **COMMON)
+settings.register_profile("shrink", max_examples=25, derandomize=True, **COMMON)
+settings.register_profile("dev", max_examples=5, derandomize=True, phases=QUICK, **COMMON)
 settings.register_profile("nightly", max_examples=500, **COMMON)
 settings.load_profile("ci")
