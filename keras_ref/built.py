@@ -26,8 +26,8 @@ from keras_ref.departures import parts
 from keras_ref.mirror import mirror
 from keras_ref.oracles import TwinOracle, autodiff_at
 from keras_ref.probe import Data, Probe
-from keras_ref.retype import DTYPE, in_float64, states_of
-from keras_ref.subject import distinct, subject_of, twin_of
+from keras_ref.retype import DTYPE, in_float64
+from keras_ref.subject import subject_of, twin_of, untrained
 from keras_ref.verdicts import Verdict
 from scratch.layers.recurrent import Recurrent
 from scratch.model import Model
@@ -97,8 +97,7 @@ class Built:
     def _probed(self) -> Probe:
         data, loss_of, _ = subject_of(self.keras_model, Data(self._x), None, False, 0, [])
         trained = list(self.keras_model.trainable_variables)
-        state = [v for v in [*self.keras_model.variables, *states_of(self.keras_model)] if all(v is not other for other in trained)]
-        return Probe(loss_of, trained, distinct(state), data)
+        return Probe(loss_of, trained, untrained(self.keras_model, trained), data)
 
     @property
     def mode(self) -> str:

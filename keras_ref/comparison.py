@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from keras_ref.cells import Cells
 from keras_ref.verdicts import Verdict, worst_of
 from scratch.differences import UNIT, ComplexStep, Estimate, Scheme, scale_of
 from scratch.slopes import TIERS, Slopes, slopes
@@ -31,10 +32,17 @@ PAIRS, DISTANCE = 2, 2.0**-13
 class Oracle(Protocol):
     """A loss that can be nudged: Keras's own forward pass, or a twin's."""
 
-    name: str
-    base: float
-    noise: float
-    values: Mapping[str, Array]
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def base(self) -> float: ...
+
+    @property
+    def noise(self) -> float: ...
+
+    @property
+    def values(self) -> Mapping[str, Array]: ...
 
     def losses(self, name: str, entries: Array, offsets: Array) -> Array: ...
 
@@ -277,4 +285,5 @@ def _verdict(
         visible=float(visible.max()) if visible.size else float("nan"),
         visible_relative=float(meaningful.max()) if meaningful.size else float("nan"),
         reason=reasons.get(i, ""),
+        cells=Cells.around(int(entries[i]), shape, entries, estimate.value, a),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,9 +27,21 @@ OPTIONS: dict[str, Option] = {
         Option("training", bool, False, "Check the forward pass of training (batch statistics, dropout) instead of inference."),
         Option("mode", str, "eager", "How autodiff runs: eager, function or jit_compile; several, joined by commas, are compared."),
         Option("json", str, "", "Write the report as JSON to this file."),
+        Option("html", str, "", "Write the report as one small page to this file."),
     )
 }
 
 
+class BadInput(ValueError):
+    """A check refuses what it was given; the message is one sentence in three parts: rule, what was received, what to do."""
+
+
 class CouldNotRun(Exception):
     """The work could not be done; the message is one line: what was wrong, what to do. Exit status 2."""
+
+
+def short(error: Any) -> str:
+    """The text of an error as one sentence of at most 160 characters, without colours and names made up by TensorFlow."""
+    text = re.sub(r"\x1b\[[0-9;]*m|__inference_\S+|\[Op:\w+\] name:", "", str(error))
+    text = " ".join(text.split()).rstrip(".: ")
+    return text + "." if len(text) <= 160 else text[:159] + "…"
