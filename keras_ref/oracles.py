@@ -12,7 +12,6 @@ import numpy as np
 from keras_ref.comparison import SHARP, Autodiff, generic
 from keras_ref.probe import Probe
 from scratch import noise as loss_noise
-from scratch.differences import UNIT
 from scratch.gradient import Nudges
 
 Array = np.ndarray
@@ -97,9 +96,9 @@ class TwinOracle:
         return loss_noise.against_more_bits(directional, {n: v for n, v in self.values.items() if n in self.names})
 
 
-#: uniform relative shifts of a whole variable, about sixteen units in the last place: they re-roll the rounding of a
-#: gradient without breaking the ties and zeros that kinks are made of
-SHIFTS = (2.0**-48, -(2.0**-48), 3 * 2.0**-49)
+#: uniform relative shifts of a whole variable, about sixteen units in the last place of what it computes in: they re-roll
+#: the rounding of a gradient without breaking the ties and zeros that kinks are made of
+SHIFTS = (16, -16, 24)
 #: how far beside the point a gradient is rolled again where SHIFTS did break a tie (two variables that are equal, a sum
 #: that is zero by its rounding): far more than the shifts, so that none of them crosses a kink, and still the same place
 ASIDE = 2.0**-26
@@ -120,7 +119,7 @@ def autodiff_at(probe: Probe, values: Mapping[str, Array], *, mode: str = "eager
         again = _spread(probe, beside, probe.gradient(mode, at=beside), mode)
         spread = {name: np.fmin(s, again[name]) for name, s in spread.items()}
     rounding = {
-        name: np.zeros_like(value) if (g := gradient[name]) is None else _rounding(g, spread[name]) for name, value in values.items()
+        name: np.zeros_like(value) if (g := gradient[name]) is None else _rounding(g, spread[name], probe.unit) for name, value in values.items()
     }
     return Autodiff(gradient, rounding, lambda point: autodiff_at(probe, point, mode=mode), how=mode)
 
@@ -129,7 +128,7 @@ def _spread(probe: Probe, values: Mapping[str, Array], gradient: Mapping[str, Ar
     """The median change of each entry of a gradient under SHIFTS; nan where none can be told."""
     changes: dict[str, list[Array]] = {name: [] for name in values}
     for k, shift in enumerate(SHIFTS):
-        shifted = {name: value * (1 + shift * (1 + ((i + k) % 3) / 2)) for i, (name, value) in enumerate(values.items())}
+        shifted = {name: value * (1 + shift * probe.unit * (1 + ((i + k) % 3) / 2)) for i, (name, value) in enumerate(values.items())}
         for name, again in probe.gradient(mode, at=shifted).items():
             here = gradient[name]
             if again is not None and here is not None:
@@ -138,8 +137,8 @@ def _spread(probe: Probe, values: Mapping[str, Array], gradient: Mapping[str, Ar
     return {name: np.median(changes[name], axis=0) if changes[name] else np.full(np.shape(value), np.nan) for name, value in values.items()}
 
 
-def _rounding(gradient: Array, spread: Array) -> Array:
+def _rounding(gradient: Array, spread: Array, unit: float) -> Array:
     """No allowance where the gradient is not finite: that is judged by itself."""
     with np.errstate(invalid="ignore"):
-        allowed = 4 * spread + 8 * UNIT * np.abs(gradient)
+        allowed = 4 * spread + 8 * unit * np.abs(gradient)
     return np.where(np.isfinite(gradient) & np.isfinite(allowed), allowed, 0.0)

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from scratch.differences import Backward, Central, ComplexStep, Forward, Richardson, coefficients, scale_of, taken
 from scratch.noise import measure
-from scratch.slopes import LADDER, slopes
+from scratch.slopes import LADDER, TIERS, slopes
 
 #: analytic functions and their derivatives, by hand
 FUNCTIONS = {
@@ -26,17 +26,21 @@ def on(function, at):
     return lambda offsets: function(at + offsets) - function(at).real + 1
 
 
+def noise_of(function, at):
+    """`on` subtracts values of the function's own size, whose last place is what these losses are noisy by."""
+    return NOISE * max(1.0, float(np.max(np.abs(function(at)))))
+
+
 @pytest.mark.parametrize("scheme", SCHEMES, ids=str)
 def test_stated_error_covers_the_true_one(scheme, record_property):
-    """Counted over 5 functions × 2,000 points; the share is recorded, and at least 99 of 100 must be covered."""
+    """Counted over 5 functions × 2,000 points: 10,000 of 10,000 for each scheme."""
     at = np.random.default_rng(0).normal(size=2000)
     covered = []
     for function, derivative in FUNCTIONS.values():
-        estimate = scheme(on(function, at), at, NOISE)
+        estimate = scheme(on(function, at), at, noise_of(function, at))
         covered.append(np.abs(estimate.value - derivative(at)) <= estimate.error)
-    share = float(np.mean(covered))
     record_property("covered", f"{int(np.sum(covered))} of {np.size(covered)}")
-    assert share >= 0.98, share
+    assert np.all(covered)
 
 
 @pytest.mark.parametrize(
@@ -97,9 +101,7 @@ def test_smooth_slopes_cover(record_property):
     at = np.random.default_rng(1).normal(size=2000)
     wrong = 0
     for function, derivative in FUNCTIONS.values():
-        # `on` subtracts values of the function's own size, whose last place is what these losses are noisy by
-        noise = NOISE * max(1.0, float(np.max(np.abs(function(at)))))
-        found = slopes(on(function, at), at, noise, base=1.0, exponents=LADDER)
+        found = slopes(on(function, at), at, noise_of(function, at), base=1.0, exponents=LADDER)
         wrong += int(np.sum(np.abs(found.value.value - derivative(at)) > found.value.error))
         assert found.smooth.all()
     record_property("uncovered", f"{wrong} of {5 * len(at)}")
@@ -127,3 +129,14 @@ def test_a_kink_is_not_taken_for_noise():
         return np.array([1 + np.maximum(t * direction["w"], 0).sum() for t in steps])
 
     assert measure(directional, weights, 1.0) < 1e-14
+
+
+@pytest.mark.parametrize("exponents", TIERS, ids=["quick", "wider"] + ["ladder"] * (len(TIERS) - 2))
+def test_a_term_that_dies_within_the_step_is_not_passed_over(exponents):
+    """softplus(-27.4) beside a loss of 438: from steps of a few units on, one side is flat, its slope a constant over h.
+    Halved steps agree better and better there the larger they are, and none of them has seen the point."""
+    loss = lambda w: 438.0 - np.log1p(np.exp(-27.4248698 + 2.16499099 * (w + 46.0)))  # noqa: E731
+    at = np.array([-46.0])
+    truth = -2.16499099 / (1 + np.exp(27.4248698))
+    found = slopes(lambda offsets: loss(at + offsets), at, 2.0**-43, base=loss(at)[0], exponents=exponents)
+    assert abs(found.value.value[0] - truth) <= found.value.error[0], (found.value, truth)
