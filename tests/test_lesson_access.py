@@ -99,6 +99,7 @@ def test_nothing_is_cut(shown, driver, width):
         assert empty == []
 
 
+@pytest.mark.parametrize("shown", ["recipe2", "classifier"], indirect=True)
 def test_a_screen_reader_finds_its_way(shown, driver):
     for name, _ in page_module.TABS:
         click(driver, f"tab-{name}")

@@ -3,6 +3,7 @@
 import re
 
 import numpy as np
+import pytest
 from by_hand import H, flat
 from lesson_pages import EPOCHS, click, figure, rows, slide, until
 
@@ -189,6 +190,7 @@ def test_what_if(shown, driver):
     assert set(optimizers) == {"SGD", "momentum 0.9", "Nesterov 0.9", "Adagrad", "RMSprop", "Adam"}
 
 
+@pytest.mark.parametrize("shown", ["classifier"], indirect=True)
 def test_numbers_of_a_figure(shown, driver):
     """Lines with points of their own keep them apart: batches of 1, of 2 and of all samples are looked at in different places."""
     click(driver, "tab-what-if")
@@ -202,6 +204,7 @@ def test_numbers_of_a_figure(shown, driver):
         assert cells[0] == "" or cells[0] == f"{y[near[0]]:.6g}"
 
 
+@pytest.mark.parametrize("shown", ["recipe1"], indirect=True)
 def test_code(shown, driver):
     click(driver, "tab-code")
     source, printed, keras_source, keras_printed = driver.execute_script("return [...document.querySelectorAll('#panel-code pre')].map((p) => p.textContent)")
