@@ -146,7 +146,7 @@ def test_the_notebook_runs_from_top_to_bottom(run, tmp_path):
     nbformat.validate(written)
     NotebookClient(written, timeout=300, kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}}).execute()
     outputs = [output for cell in written.cells if cell.cell_type == "code" for output in cell.outputs]
-    assert not [o for o in outputs if o.output_type in ("error",)]
+    assert not [o for o in outputs if o.output_type == "error" or o.get("name") == "stderr"]
     shown = "\n".join(str(o.get("data", o.get("text"))) for o in outputs)
     assert sum("application/vnd.plotly.v1+json" in o.get("data", {}) for o in outputs) == 9
     network = Network.of(INPUTS, OUTPUTS, RECIPE_2, 0.01)
