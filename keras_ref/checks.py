@@ -14,8 +14,8 @@ from keras_ref import precision
 from keras_ref.autodiff import COMPILE_ERRORS, MODES
 from keras_ref.causes import Causes, explained
 from keras_ref.comparison import Autodiff, compare
-from keras_ref.derivatives import direction_of, hessian
 from keras_ref.derivatives import forward_mode as pushed_forward
+from keras_ref.derivatives import hessian
 from keras_ref.draws import generators_of
 from keras_ref.findings import between_modes, expected, known, said_aloud
 from keras_ref.mirror import mirror
@@ -204,7 +204,7 @@ def _checked(
             verdicts = _compared(probe, found, autodiff, names, settings, notes)
             verdicts = symmetrized(verdicts, probe, found[0], autodiff)
             if settings.order == 2:
-                second = subject.probe(watch_inputs=settings.watch_inputs, dtype=dtype or "float32", contraction=direction_of(probe.values, settings.seed))
+                second = subject.probe(watch_inputs=settings.watch_inputs, dtype=dtype or "float32", contraction=precision.direction_of(probe.values, settings.seed))
                 verdicts += hessian(second, lambda p, o, a: _compared(p, o, a, names, replace(settings, modes=("eager",)), notes), settings.seed)
             if settings.forward_mode:
                 verdicts += pushed_forward(probe, found[0].noise, autodiff, names, settings.seed)

@@ -42,7 +42,7 @@ class Verdict:
     where the subject killed the process that it was checked in, and `name` is the target.
     `compared` of `total` entries; `worst` the index of the worst one, whose values follow; `visible`: the smallest
     error in one entry that this check would have seen, absolute, and `visible_relative` as a share of the entry;
-    `cells` the entries around the worst, for a page (JSON leaves them out).
+    `order`, of a mismatch, how fast the Taylor remainder shrinks (taylor.py); `cells` the entries around the worst, for a page (JSON leaves them out).
     """
 
     name: str
@@ -62,6 +62,7 @@ class Verdict:
     visible_relative: float = float("nan")
     how: str = ""
     reason: str = ""
+    order: float = float("nan")
     cells: Cells | None = field(default=None, compare=False, repr=False)
 
     @property
@@ -97,7 +98,7 @@ class Verdict:
             ("worst at", f"{list(self.worst)}, {share}"),
             ("autodiff" if self.oracle != "update" else "keras", f"{self.autodiff:+.15e}  {autodiff}"),
             ("numeric", f"{self.numeric:+.15e}  {numeric}" + self._sides()),
-            ("differ by", f"{self.difference:.3e}, allowed {self.allowed:.3e} = truncation {self.truncation:.1e} + rounding {self.rounding:.1e}"),
+            ("differ by", f"{self.difference:.3e}, allowed {self.allowed:.3e} = truncation {self.truncation:.1e} + rounding {self.rounding:.1e}{self._second_opinion()}"),
             ("replay", replay or "call the check again with the same arguments"),
         ]
         return "\n".join(f"{label:<10} {text}" for label, text in lines)
@@ -108,6 +109,12 @@ class Verdict:
         from keras_ref.html_report import heat_maps, variables_table
 
         return f"{variables_table([self])}{heat_maps(self) if self.compared else ''}<pre>{escape(self.explain())}</pre>"
+
+    def _second_opinion(self) -> str:
+        """What the Taylor remainder says (taylor.py), where it was asked."""
+        if self.order != self.order:
+            return ""
+        return f"; second opinion: the Taylor remainder shrinks as t^{self.order:.2f} (t^2 if right, t if wrong)"
 
     def _sides(self) -> str:
         if self.verdict != "kink" and self.reason.find("kink") < 0:
