@@ -16,7 +16,9 @@ from typing import Annotated, Any
 
 import keras
 import numpy as np
+import pools
 import tensorflow as tf
+from hypothesis import settings as profile
 from hypothesis import strategies as st
 
 from keras_ref import departures
@@ -95,6 +97,12 @@ def optimizers(draw: st.DrawFn, names: tuple[str, ...] = OPTIMIZERS) -> Any:
         elif not field.kw_only or draw(st.booleans()):
             chosen[field.name] = draw(field_values(registry.hints(cls)[field.name]))
     return cls(**chosen)
+
+
+@cache
+def pool(name: str) -> tuple[Any, ...]:
+    """The specifications of an optimizer, as many as there are examples, every option among them."""
+    return pools.covering(optimizers((name,)), "optimizer", name, profile.default.max_examples)
 
 
 def _routed(draw: st.DrawFn, cls: Any) -> Any:

@@ -12,6 +12,7 @@ import optimizer_cases as cases
 import pytest
 from hypothesis import given, note
 from hypothesis import strategies as st
+from pools import record
 
 from keras_ref.checks import check_updates
 from keras_ref.mirror import mirrored
@@ -25,6 +26,14 @@ from scratch.optimizers.wrappers import LossScaleOptimizer, MultiOptimizer
 
 #: steps of an example; accumulation and overwriting depend on the steps taken before, which are drawn
 STEPS = 2
+
+
+@pytest.fixture(autouse=True)
+def drawn(request):
+    """The specifications are drawn before the examples are: Hypothesis does not like to draw while it draws."""
+    parameters = getattr(request.node, "callspec", None)
+    if parameters is not None and "name" in parameters.params:
+        cases.pool(parameters.params["name"])
 
 
 def holds(spec, before, gradients, after, **how):
@@ -44,7 +53,8 @@ def test_step(name, data):
 
     The first state is the twin's, and a Keras optimizer gives its specification back.
     """
-    spec, weights = data.draw(cases.optimizers((name,))), data.draw(cases.points())
+    spec, weights = data.draw(st.sampled_from(cases.pool(name))), data.draw(cases.points())
+    record("optimizer", spec)
     how = {"constrained": data.draw(st.booleans()), "exclude": data.draw(st.sampled_from((None, "bias")))}
     given_gradients = [data.draw(cases.gradients(spec)) for _ in range(STEPS)]
     taken = data.draw(st.sampled_from((0, 0, 1, 2, 9, 1000)))
