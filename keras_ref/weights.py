@@ -93,6 +93,11 @@ def assign(built: keras.Model, model: Model, weights: Mapping[str, Any]) -> None
     arrays = checked(model, weights)
     for name, variable in variables(built, model).items():
         variable.assign(arrays[name])
+    finalize(built)
+
+
+def finalize(built: keras.Model) -> None:
+    """Let layers that compute with what they made of their variables (Normalization) make it again."""
     for layer in adapted(built):
         layer.finalize_state()
 
