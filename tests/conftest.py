@@ -30,6 +30,19 @@ settings.register_profile("nightly", max_examples=500, **COMMON)
 settings.load_profile("ci")
 
 
+#: the tests that take longest, in the order in which they start: a worker that begins one at the end makes the other wait
+HEAVY = (
+    "test_gradient[ConvLSTM3D]", "test_gradient[Bidirectional]", "test_gradients_by_both_oracles", "test_gradient[ConvLSTM1D]",
+    "test_planted_errors_are_caught_and_correct_gradients_are_not_accused", "test_gradient[LSTM]", "test_gradient[MultiHeadAttention]",
+    "test_value[CTC]", "test_fit", "test_step[MultiOptimizer]", "test_step[ScheduleFreeAdamW]",
+)  # fmt: skip
+
+
+def pytest_collection_modifyitems(items):
+    places = {name: place for place, name in enumerate(HEAVY)}
+    items.sort(key=lambda item: places.get(item.nodeid.partition("::")[2], len(places)))
+
+
 # The options that the examples of a run reached: every worker counts, and the terminal says what never came up.
 
 
