@@ -21,7 +21,7 @@ from keras_ref import departures
 from keras_ref.cells import Cells
 from keras_ref.mirror import mirror, mirrored
 from keras_ref.mirrors import optimizers as mirrors
-from keras_ref.options import BadInput
+from keras_ref.options import BadInput, refused, the_subject
 from keras_ref.oracles import autodiff_at
 from keras_ref.probe import Data, Probe
 from keras_ref.reflect import NoTwin, reflected
@@ -77,6 +77,7 @@ def check_updates(
         raise BadInput(f"A model must have an optimizer for its updates to be checked. Received: {model.name!r}, not compiled. Compile it, or pass optimizer= and loss=.")
     notes: list[str] = []
     with ExitStack() as stack:
+        stack.enter_context(refused())
         given = [optimizer] if isinstance(optimizer, keras.optimizers.Optimizer) else []
         stack.enter_context(in_float64(model, *given, *loss_objects(loss)))
         if optimizer is not None or loss is not None:
@@ -238,7 +239,8 @@ def compare_steps(
         by_law, state = step_of(slot, weights, exact)
         law_allowed = carried(slot, weights, exact, {n: autodiff.rounding[n] for n in exact}, seed=seed)
         tensors = data.tensors()
-        model.train_step((tensors.x, tensors.y) if data.sample_weight is None else (tensors.x, tensors.y, tensors.sample_weight))
+        with the_subject():
+            model.train_step((tensors.x, tensors.y) if data.sample_weight is None else (tensors.x, tensors.y, tensors.sample_weight))
         keras_law, _ = step_of(replace(slot, optimizer=mirrors.as_keras(slot.optimizer)), weights, exact)
         for name, variable in probe.variables.items():
             value = variable.numpy()
