@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fnmatch
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -20,7 +19,7 @@ from keras_ref.derivatives import hessian
 from keras_ref.draws import generators_of
 from keras_ref.findings import between_modes, expected, known, said_aloud
 from keras_ref.mirror import mirror
-from keras_ref.options import BadInput, SubjectFailed, refused, short
+from keras_ref.options import BadInput, SubjectFailed, matches, refused, short
 from keras_ref.oracles import autodiff_at
 from keras_ref.probe import Data, Probe, named_leaves
 from keras_ref.repeats import unrepeatable
@@ -79,7 +78,7 @@ def check_gradients(
 
     model      a built keras.Model (loss and everything else as compiled), or a scratch.Model with `weights`
     x, y       a batch, as the model takes it; without y and loss every output meets a random cotangent
-    wrt        "weights", "inputs" or both;   variables  a glob over variable paths;   modes  see autodiff.MODES
+    wrt        "weights", "inputs" or both;   variables  a glob over paths, the model's name or not;   modes  see autodiff.MODES
     effort     "full": every entry; "auto": every entry of a small model, sampled ones of a large one
     most       compare at most so many entries of each variable, drawn with the seed
     expect     {glob: "surrogate"}: gradients that are meant to differ
@@ -197,7 +196,7 @@ def _checked(
         probe = subject.probe(watch_inputs=settings.watch_inputs, dtype=dtype or "float32")
         if dtype is None:
             probe.unit = precision.unit_of([*subject.trained, *probe.inputs.values()])
-        names = [n for n in probe.values if fnmatch.fnmatch(n, settings.variables)]
+        names = [n for n in probe.values if matches(n, settings.variables, subject.name)]
         _require_names(names, settings.variables, probe)
         notes += _whole_numbers(probe) if settings.watch_inputs else []
         found = oracles_of(subject.name, probe, subject.twin, settings.seed, notes, settings.oracles)
@@ -213,7 +212,7 @@ def _checked(
                 verdicts += pushed_forward(probe, found[0].noise, autodiff, names, settings.seed)
         verdicts = known(verdicts, found, notes)
         verdicts, declared = _causes(subject, probe, verdicts, names, things)
-    verdicts = [expected(v, settings.expect, declared) for v in verdicts]
+    verdicts = [expected(v, settings.expect, subject.name, declared) for v in verdicts]
     said_aloud(verdicts, notes)
     cost = precision.losses_of(low, autodiff.gradient)
     notes += precision.cost(cost, precision.low_dtypes(things))
