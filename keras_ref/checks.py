@@ -15,6 +15,7 @@ import tensorflow as tf
 from keras_ref import data as data_module
 from keras_ref import departures
 from keras_ref.comparison import Autodiff, compare
+from keras_ref.locate import located
 from keras_ref.mirror import mirror, mirrored
 from keras_ref.oracles import autodiff_at
 from keras_ref.probe import Data, Probe
@@ -88,8 +89,9 @@ def check_gradients(
         probe = Probe(loss_of, trained, distinct(state), data, watch_inputs="inputs" in wrt)
         names = [n for n in probe.values if fnmatch.fnmatch(n, variables)]
         _require_names(names, variables, probe)
-        found = oracles_of(model, probe, data, projection, training, seed, notes, executor, oracles)
-        verdicts = _compared(probe, found, names, effort, modes, seed, progress, notes, scheme, most)
+        found = oracles_of(model, probe, data, projection, training, seed, notes, executor, oracles, along=effort == "fast")
+        declared = [n for n in names if any(fnmatch.fnmatch(n, glob) for glob in expect or {})]
+        verdicts = _compared(probe, found, names, effort, modes, seed, progress, notes, scheme, most, declared)
         verdicts = _known(verdicts, found, notes)
     verdicts = [_expected(v, expect or {}) for v in verdicts]
     _said_aloud(verdicts, notes)
@@ -207,8 +209,14 @@ def _require_names(names: list[str], pattern: str, probe: Probe) -> None:
 
 def _compared(
     probe: Probe, oracles: list[Any], names: list[str], effort: str, modes: Sequence[str], seed: int,
-    progress: Progress | None, notes: list[str], scheme: Scheme | None, most: int | None,
+    progress: Progress | None, notes: list[str], scheme: Scheme | None, most: int | None, declared: list[str],
 ) -> list[Verdict]:  # fmt: skip
+    if effort == "fast":
+        verdicts = located(probe, oracles[0], names, mode=modes[0], seed=seed, notes=notes, progress=progress, declared=declared)
+        if len(modes) > 1:
+            autodiff = autodiff_at(probe, probe.values, mode=modes[0])
+            verdicts += [v for mode in modes[1:] for v in _between_modes(probe, autodiff, mode, names)]
+        return verdicts
     autodiff = autodiff_at(probe, probe.values, mode=modes[0])
     verdicts = []
     total = sum(probe.values[n].size for n in names)

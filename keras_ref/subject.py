@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_ref.draws import draws_of_model
+from keras_ref.lines import Lines
 from keras_ref.oracles import ForwardOracle, TwinOracle
 from keras_ref.probe import Data, Probe, named_leaves
 from keras_ref.reflect import NoTwin, reflect_with_variables, reflected
@@ -79,9 +80,16 @@ def give_loss(model: Any, loss: Any) -> None:
 
 def oracles_of(
     model: Any, probe: Probe, data: Data, projection: bool, training: bool, seed: int, notes: list[str], executor: Any,
-    wanted: Sequence[str] = ("forward", "twin"),
+    wanted: Sequence[str] = ("forward", "twin"), *, along: bool = False,
 ) -> list[Any]:  # fmt: skip
-    found: list[Any] = [ForwardOracle.at(probe, probe.values, seed=seed)] if "forward" in wanted else []
+    """The oracles that are wanted and exist. `along` directions only the first of them is asked, and its noise later."""
+    if along and "forward" in wanted:
+        lines = Lines(probe)
+        base = float(lines.directional({}, np.zeros(1))[0])
+        found: list[Any] = [ForwardOracle(lines, probe.values, base, UNIT * abs(base))]  # type: ignore[arg-type]
+        wanted = ("forward",)
+    else:
+        found = [ForwardOracle.at(probe, probe.values, seed=seed)] if "forward" in wanted else []
     if "twin" in wanted:
         try:
             found.append(twin_of(model, probe, data, projection, training, seed, executor))

@@ -36,6 +36,7 @@ class Verdict:
     `oracle`: "forward" (Keras's own forward pass, differenced), "twin" (the NumPy twin, nudged) or "update".
     `compared` of `total` entries; `worst` the index of the worst one, whose values follow; `visible`: the smallest
     error in one entry that this check would have seen, absolute, and `visible_relative` as a share of the entry.
+    `together`: entries that were moved together along random directions (effort "fast"), where single ones were not.
     """
 
     name: str
@@ -55,6 +56,14 @@ class Verdict:
     visible_relative: float = float("nan")
     how: str = ""
     reason: str = ""
+    together: int = 0
+
+    @property
+    def coverage(self) -> str:
+        """How many entries were compared, in words: one by one, or together along random directions."""
+        if not self.together:
+            return f"{self.compared} of {self.total}"
+        return f"{self.compared} of {self.total}, all together" if self.compared else f"all {self.total} together"
 
     @property
     def difference(self) -> float:
@@ -73,7 +82,7 @@ class Verdict:
 
     def explain(self, replay: str = "") -> str:
         """Six aligned lines: subject, worst index, both values, difference against allowance, replay."""
-        share = f"{self.counts.get(self.verdict, 0)} of {self.compared} compared entries"
+        share = f"{self.counts.get(self.verdict, 0)} of {self.compared} compared entries" if self.compared else f"no single entry: {self.coverage}"
         numeric = {
             "forward": "Keras's own forward pass, differenced",
             "twin": "the NumPy twin, every weight nudged",
@@ -124,7 +133,7 @@ class Report:
     @property
     def ok(self) -> bool:
         """Whether nothing failed and something was compared."""
-        return not self.failures and any(v.compared for v in self.verdicts)
+        return not self.failures and any(v.compared or v.together for v in self.verdicts)
 
     @property
     def oracles(self) -> str:
@@ -146,7 +155,9 @@ class Report:
         entries = sum(v.compared for v in self.verdicts)
         total = sum(v.total for v in self.verdicts)
         tally = ", ".join(f"{counts[name]} {name}" for name in reversed(ORDER) if counts[name])
-        return f"{self.subject}: {len({v.name for v in self.verdicts})} variables, {entries} of {total} entries compared: {tally or 'nothing'}{seen}"
+        together = sum(v.together for v in self.verdicts)
+        along = f", {together} together along random directions" if together else ""
+        return f"{self.subject}: {len({v.name for v in self.verdicts})} variables, {entries} of {total} entries compared{along}: {tally or 'nothing'}{seen}"
 
     def explain(self) -> str:
         """The summary, the six lines of every failure, and the notes."""
