@@ -1,19 +1,24 @@
 """Keras beside the scratch network: mirrored models, autodiff, comparison. The public verbs load lazily.
 
-check_gradients, check_updates   the checks;   mirror, reflect   a scratch model as Keras, and back
+check_gradients, check_updates, check_layer, check_function   the checks
+mirror, reflect                                               a scratch model as Keras, and back
+surrogate                                                     a class decorator for layers whose gradient is meant to differ
 """
 
 from typing import Any
 
 _HOMES = {
+    "check_function": "functions",
     "check_gradients": "checks",
-    "check_updates": "checks",
+    "check_layer": "functions",
+    "check_updates": "updates",
+    "surrogate": "surrogates",
     "GradientMismatch": "verdicts",
     "Report": "verdicts",
     "Verdict": "verdicts",
 }
 _CALLABLE = ("mirror", "reflect")
-__all__ = ["GradientMismatch", "Report", "Verdict", "check_gradients", "check_updates", "mirror", "reflect"]
+__all__ = ["GradientMismatch", "Report", "Verdict", "check_function", "check_gradients", "check_layer", "check_updates", "mirror", "reflect", "surrogate"]
 
 
 def __getattr__(name: str) -> Any:

@@ -31,3 +31,6 @@ MODES: dict[str, Callable[[Callable[..., Any]], Callable[..., Any]]] = {
     "function": _graph,
     "jit_compile": _compiled,
 }
+
+#: what TensorFlow raises where XLA cannot compile a function
+COMPILE_ERRORS = (tf.errors.InvalidArgumentError, tf.errors.UnimplementedError, tf.errors.NotFoundError, tf.errors.InternalError)

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 
+from keras_ref.files import writable, write
 from keras_ref.lesson.cli import lesson, recipe
 from keras_ref.options import OPTIONS, CouldNotRun
 
@@ -31,6 +32,7 @@ Variables = Annotated[str, _option("variables")]
 Training = Annotated[bool, _option("training")]
 Mode = Annotated[str, _option("mode")]
 Json = Annotated[str, _option("json")]
+Html = Annotated[str, _option("html")]
 DataFile = Annotated[str, typer.Option("--data", help="An .npz file with x and y (x0, x1, … for several inputs); drawn with the seed otherwise.")]
 Imports = Annotated[list[str], typer.Option("--import", help="A module to import first: one that registers a file's custom classes.")]
 TargetName = Annotated[str, typer.Argument(metavar="TARGET", help="package.module:factory, or a saved .keras file.")]
@@ -130,11 +132,12 @@ def _print_recipe(out: Console, name: str, note: str, found: Any, epochs: int = 
 @app.command()
 def check(
     target: TargetName, data: DataFile = "", effort: Effort = "auto", variables: Variables = "*", training: Training = False,
-    mode: Mode = "eager", seed: Seed = 0, json: Json = "", imports: Imports = [],  # noqa: B006 (Typer's way)
+    mode: Mode = "eager", seed: Seed = 0, json: Json = "", html: Html = "", imports: Imports = [],  # noqa: B006 (Typer's way)
 ) -> None:  # fmt: skip
     """Compare every gradient of a model with slopes that need no calculus."""
     from keras_ref.checks import check_gradients
 
+    writable("--html", html)
     model, x, y, weight = _subject(target, data, seed, imports)
     out = console()
     with _show_progress(out) as bar:
@@ -142,6 +145,10 @@ def check(
             model, x, y, sample_weight=weight, effort=effort, variables=variables, training=training,
             modes=tuple(mode.split(",")), seed=seed, replay=_replay(), progress=_callback(bar, target),
         )  # fmt: skip
+    if html:
+        from keras_ref.html_report import report_html
+
+        write("--html", html, report_html(report))
     _finish(out, report, json, "" if data else f"Data drawn with seed {seed}.")
 
 

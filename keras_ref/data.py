@@ -8,6 +8,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_ref.options import BadInput
 from keras_ref.retype import is_float
 
 Array = np.ndarray
@@ -20,59 +21,88 @@ def _shown(shape: Any) -> str:
 
 
 def validated(model: Any, x: Any, y: Any = None, sample_weight: Any = None) -> None:
-    """Refuse data that cannot be checked. Raises: ValueError: empty, not finite, or not of the model's input shapes."""
+    """Refuse data that cannot be checked. Raises: BadInput: empty, not finite, or not of the model's input shapes."""
     for name, value in (("x", x), ("y", y), ("sample_weight", sample_weight)):
-        for leaf in tf.nest.flatten(value):
-            if leaf is None:
-                continue
-            array = np.asarray(leaf)
-            if array.dtype.kind not in "fiub" and array.dtype.name not in ("bfloat16",):
-                raise ValueError(f"`{name}` must be numbers. Received: dtype {array.dtype}. Convert it to floats or integers.")
+        numbers(name, value)
+        for array in (np.asarray(leaf) for leaf in tf.nest.flatten(value) if leaf is not None):
             if array.ndim and len(array) == 0:
-                raise ValueError(f"`{name}` must hold at least one sample. Received: an empty batch of shape {array.shape}. Pass data.")
-            if array.dtype.kind == "f" and not np.isfinite(array).all():
-                place = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
-                raise ValueError(f"`{name}` must be finite. Received: {array[place]} at index {place}. Clean the data first.")
+                raise BadInput(f"`{name}` must hold at least one sample. Received: an empty batch of shape {array.shape}. Pass data.")
     specs = getattr(model, "inputs", None)
     leaves = [np.asarray(leaf) for leaf in tf.nest.flatten(x)]
     if specs and len(specs) != len(leaves):
-        raise ValueError(f"`x` must have one array per input of the model ({len(specs)}). Received: {len(leaves)}. Pass a list or a dictionary.")
+        raise BadInput(f"`x` must have one array per input of the model ({len(specs)}). Received: {len(leaves)}. Pass a list or a dictionary.")
     if specs and not isinstance(x, dict):
         for spec, leaf in zip(specs, leaves, strict=True):
             shape = tuple(spec.shape)
             if len(shape) != leaf.ndim or any(s not in (None, n) for s, n in zip(shape, leaf.shape, strict=False)):
-                raise ValueError(
+                raise BadInput(
                     f"Input {spec.name!r} must have shape {_shown(shape)}. Received: {_shown(leaf.shape)}. "
                     "Reshape the data or change the model's input shape."
                 )
     samples = {len(np.asarray(leaf)) for part in (x, y) for leaf in tf.nest.flatten(part) if leaf is not None and np.ndim(leaf)}
     if len(samples) > 1:
-        raise ValueError(f"`x` and `y` must have the same number of samples. Received: {sorted(samples)}. Pass matching batches.")
+        raise BadInput(f"`x` and `y` must have the same number of samples. Received: {sorted(samples)}. Pass matching batches.")
+
+
+def weighted(y: Any, sample_weight: Any, class_weight: Any) -> Any:
+    """Sample weights that say what `class_weight` {class: weight} says, as fit() reads it. Raises: BadInput."""
+    if class_weight is None:
+        return sample_weight
+    if sample_weight is not None or y is None or len(tf.nest.flatten(y)) != 1:
+        received = "sample_weight too" if sample_weight is not None else "no targets" if y is None else f"{len(tf.nest.flatten(y))} targets"
+        raise BadInput(f"`class_weight` needs one target and no sample_weight. Received: {received}. Pass sample_weight=, one weight a sample.")
+    labels = np.asarray(tf.nest.flatten(y)[0])
+    labels = labels.argmax(-1) if labels.ndim > 1 and labels.shape[-1] > 1 else labels.reshape(len(labels))
+    missing = sorted(set(labels.astype(int).tolist()) - set(class_weight))
+    if missing:
+        raise BadInput(f"`class_weight` must have a weight for every class of `y`. Received: none for {missing}. Add them.")
+    return np.array([float(class_weight[int(label)]) for label in labels])
+
+
+def numbers(name: str, value: Any) -> None:
+    """Refuse what is not an array of finite real numbers, in any nesting. Raises: BadInput."""
+    for leaf in tf.nest.flatten(value):
+        if leaf is None:
+            continue
+        if isinstance(leaf, (tf.RaggedTensor, tf.SparseTensor)):
+            raise BadInput(f"`{name}` must be dense. Received: a {type(leaf).__name__}. Convert it, and mask what is padding.")
+        array = np.asarray(leaf)
+        if array.dtype.kind not in "fiub" and array.dtype.name not in ("bfloat16",):
+            raise BadInput(f"`{name}` must be numbers. Received: dtype {array.dtype}. Convert it to floats or integers.")
+        floats = array.astype(float) if is_float(array.dtype) else np.zeros(0)
+        if not np.isfinite(floats).all():
+            place = tuple(int(i) for i in np.argwhere(~np.isfinite(floats))[0])
+            raise BadInput(f"`{name}` must be finite. Received: {array[place]} at index {place}. Clean the data first.")
 
 
 def finite_weights(model: Any) -> None:
-    """Refuse a model whose weights are not finite or that has none. Raises: ValueError."""
+    """Refuse a model whose weights are not finite or that has none. Raises: BadInput."""
     if not getattr(model, "built", True):
-        raise ValueError(f"A model must be built. Received: {model.name!r}, unbuilt. Call it once on data, or give it an Input.")
+        raise BadInput(f"A model must be built. Received: {model.name!r}, unbuilt. Call it once on data, or give it an Input.")
     if not model.trainable_variables:
-        raise ValueError(
+        raise BadInput(
             f"A model must have trainable weights to be checked. Received: {model.name!r}, which has none. "
             "Check its inputs with wrt=('inputs',), or a model with weights."
         )
-    for variable in model.variables:
+    finite_variables(model.variables)
+
+
+def finite_variables(variables: Any) -> None:
+    """Refuse variables whose values are not finite. Raises: BadInput."""
+    for variable in variables:
         value = np.asarray(variable.numpy())
-        if value.dtype.kind == "f" and not np.isfinite(value).all():
-            place = tuple(int(i) for i in np.argwhere(~np.isfinite(value))[0])
-            raise ValueError(f"Weight {variable.path!r} must be finite. Received: {value[place]} at index {place}. Correct the value.")
+        if is_float(variable.dtype) and not np.isfinite(value.astype(float)).all():
+            place = tuple(int(i) for i in np.argwhere(~np.isfinite(value.astype(float)))[0])
+            raise BadInput(f"Weight {getattr(variable, 'path', variable.name)!r} must be finite. Received: {value[place]} at index {place}. Correct the value.")
 
 
 def draw_inputs(model: Any, *, seed: int = 0, batch: int = BATCH) -> Any:
     """Random inputs for a model, from its input specification: normal floats, small integers; unknown sizes are 4.
 
-    Raises: ValueError where the model has no known inputs.
+    Raises: BadInput where the model has no known inputs.
     """
     if not getattr(model, "inputs", None):
-        raise ValueError(
+        raise BadInput(
             f"A model must state its inputs for data to be drawn. Received: {model.name!r}, which does not. "
             "Pass data (--data file.npz with arrays x and y), or give the model an Input."
         )

@@ -14,6 +14,7 @@ An entry without `applies` depends on data (weights, masks, targets), not on a s
 from __future__ import annotations
 
 import inspect
+import os
 import subprocess
 import sys
 import tomllib
@@ -181,9 +182,11 @@ def run(departure: Departure) -> tuple[Any, Any]:
     Raises: whatever the example raises. RuntimeError where one with a process of its own raises.
     """
     if departure.own_process:
+        # with the kernels that TensorFlow takes by itself: gradtwin asks for others (see quiet_tensorflow)
         ended = subprocess.run(
-            [sys.executable, "-c", f"{IMPORTS}\n{departure.example}"], capture_output=True, text=True
-        )
+            [sys.executable, "-c", f"{IMPORTS}\n{departure.example}"], capture_output=True, text=True,
+            env={**os.environ, "TF_ENABLE_ONEDNN_OPTS": "1"},
+        )  # fmt: skip
         if ended.returncode > 0:
             raise RuntimeError(
                 f"An example must run to its end or end the process. Received: {ended.stderr[-2000:]} Correct {departure.id!r}."

@@ -29,7 +29,9 @@ from typing import Any
 
 import numpy as np
 
-from keras_ref.comparison import DISTANCE, NEIGHBOURS
+from keras_ref.comparison import DISTANCE
+from keras_ref.graphs import casts_down, opaque
+from keras_ref.lines import Lines
 from scratch import noise as loss_noise
 from scratch.differences import SAFETY, UNIT, scale_of
 from scratch.slopes import LADDER, slopes
@@ -47,8 +49,10 @@ FAINT = 2.0**-20
 BLUNT = 2.0**-8
 #: relative noise above which rounding in float64 does not explain it (subject.SUSPICIOUS)
 NOISY = 2.0**-36
-#: spacings at which a loss in float64 still follows its slope, and has left all kinks and curvature behind
-FINE = (2.0**-30, 2.0**-33)
+#: generic points beside a kink (as comparison.compare looks for them)
+NEIGHBOURS = 3
+#: spacings at which the noise of a loss in float64 is measured: kinks and curvature are out of reach
+CLOSE = (2.0**-30, -(2.0**-33))
 #: a half is wrong or right at a look where its difference is so many times what was allowed, or so much less
 CLEAR = 2.0
 #: a variable is hidden while its share of the slope is within this many times what was allowed
@@ -118,9 +122,12 @@ class Residual:
 class Place:
     """A point, the loss that is differenced there, and autodiff's gradient at it."""
 
-    def __init__(self, oracle: Any, gradient_at: Callable[[Mapping[str, Array]], Gradient], *, seed: int = 0, noise: float | None = None) -> None:
+    def __init__(
+        self, oracle: Any, gradient_at: Callable[[Mapping[str, Array]], Gradient], gradient: Gradient | None = None,
+        *, seed: int = 0, noise: float | None = None,
+    ) -> None:  # fmt: skip
         self.oracle, self.gradient_at, self.seed, self._noise = oracle, gradient_at, seed, noise
-        self.gradient: Gradient = gradient_at(oracle.values)
+        self.gradient: Gradient = gradient_at(oracle.values) if gradient is None else gradient
 
     @property
     def measured(self) -> bool:
@@ -132,21 +139,19 @@ class Place:
         """Measured, which costs as many evaluations as several directions.
 
         scratch.noise differences the loss where a float32 value still changes; there a network of many ReLUs has kinks
-        that look like noise. Where the loss in float64 demonstrably follows its slope a thousand times closer, it is
-        measured there.
+        that look like noise. Where the traced loss is float64 throughout, it is measured a thousand times closer.
         """
         if self._noise is not None:
             return self._noise
-        oracle, points = self.oracle, np.arange(1, loss_noise.POINTS + 1)
-        generator = np.random.default_rng(self.seed)
+        oracle = self.oracle
+        close = isinstance(getattr(oracle, "probe", None), Lines) and not casts_down(oracle.probe.graph) and not opaque(oracle.probe.graph)
+        if not close:
+            return loss_noise.measure(oracle.directional, oracle.values, oracle.base, seed=self.seed)
+        points, generator = np.arange(1, loss_noise.POINTS + 1), np.random.default_rng(self.seed)
         vector = {n: (_rms(v) or 1.0) * _signed(v.shape, generator) for n, v in oracle.values.items()}
-        lines = [np.asarray(oracle.directional(vector, spacing * points), dtype=float) for spacing in FINE]
-        noises = [loss_noise.DEVIATIONS * loss_noise.difference_noise(line) + UNIT * float(np.max(np.abs(line))) for line in lines]
-        rises = [(line[-1] - line[0]) / (spacing * (points[-1] - points[0])) for line, spacing in zip(lines, FINE, strict=True)]
-        doubts = [2 * noise / (spacing * (points[-1] - points[0])) for noise, spacing in zip(noises, FINE, strict=True)]
-        if abs(rises[1] - rises[0]) <= sum(doubts) < abs(rises[0]) / 8:
-            return max(noises)
-        return loss_noise.measure(oracle.directional, oracle.values, oracle.base, seed=self.seed)
+        lines = [np.asarray(oracle.directional(vector, spacing * points), dtype=float) for spacing in CLOSE]
+        noises = [loss_noise.difference_noise(line) for line in lines if np.isfinite(line).all()]
+        return max(loss_noise.DEVIATIONS * min(noises), UNIT * float(np.max(np.abs(lines)))) if noises else math.nan
 
     @cached_property
     def again(self) -> list[Gradient]:
@@ -220,13 +225,13 @@ def look(place: Place, vector: Mapping[str, Array], exponents: Array = LOOK, noi
         value = math.fsum(shares.values())
         rolled = [abs(math.fsum(_inner(g[n], v) for n, v in vector.items()) - value) for g in place.again]
         spread += 4 * max(rolled)
-    autodiff, value, sides = math.fsum(shares.values()), found.value, (found.left, found.right)
+    autodiff, best, sides = math.fsum(shares.values()), found.value, (found.left, found.right)
     low = min(float(side.value[0] - side.error[0]) for side in sides) - spread
     high = max(float(side.value[0] + side.error[0]) for side in sides) + spread
     return Residual(
-        autodiff, float(value.value[0]), float(value.truncation[0]), float(value.rounding[0]) + spread,
+        autodiff, float(best.value[0]), float(best.truncation[0]), float(best.rounding[0]) + spread,
         float(found.left.value[0]), float(found.right.value[0]), low <= autodiff <= high,
-        bool(found.smooth[0]) and math.isfinite(value.value[0]), bool(found.jump[0]), shares, level,
+        bool(found.smooth[0]) and math.isfinite(best.value[0]), bool(found.jump[0]), shares, level,
     )  # fmt: skip
 
 

@@ -6,17 +6,15 @@ No script and nothing loaded: an artifact of a few kilobytes that opens anywhere
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from html import escape
 from importlib.resources import files
 
 import numpy as np
 
+from keras_ref.cells import WINDOW, Cells
 from keras_ref.verdicts import Report, Verdict
 
 Array = np.ndarray
-#: rows and columns of a heat map, a window around the worst entry of a larger variable
-WINDOW = 24
 #: variables, and failures in six lines, that are shown: a report of a large model stays an artifact
 ROWS, FAILURES = 1000, 50
 
@@ -28,21 +26,17 @@ td.l, th.l { text-align: left; } .state { font-size: 1.2rem; font-weight: 700; }
 """
 
 
-@dataclass(frozen=True)
-class Cells:
-    """What a check compared of one variable: numeric and autodiff (entries,), which flat entries, of what shape."""
+def report_html(*reports: Report) -> str:
+    """The page of a report, or of several, at most 2 MB for one: ROWS variables, FAILURES in six lines, a heat map of
+    WINDOW × WINDOW entries."""
+    title = ", ".join(report.subject for report in reports)
+    return (
+        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1"><title>{escape(title)} – gradtwin</title>'
+        f'<link rel="icon" href="data:,"><style>{_style()}</style></head><body>{"".join(map(_section, reports))}</body></html>\n'
+    )
 
-    numeric: Array
-    autodiff: Array
-    entries: Array
-    shape: tuple[int, ...]
 
-
-def report_html(report: Report) -> str:
-    """The page of a report, at most 2 MB: ROWS variables, FAILURES in six lines, a heat map of WINDOW × WINDOW entries.
-
-    The heat map shows the entries that a verdict carries as `cells`, and the worst entry alone where it carries none.
-    """
+def _section(report: Report) -> str:
     state = "All match." if report.ok else f"{len(report.failures)} of {len(report.verdicts)} verdicts fail." if report.failures else "Nothing was compared."
     body = [
         f'<header><h1>{escape(report.subject)}</h1><p class="state {"ok" if report.ok else "bad"}">{state}</p><p class="verdict">{escape(report.summary())}</p></header><main>',
@@ -51,18 +45,17 @@ def report_html(report: Report) -> str:
     ]
     worst = worst_verdict(report)
     if worst is not None:
-        body.append(f"<h2>The worst: {escape(worst.name)}, by the oracle {escape(worst.oracle)}</h2>{heat_maps(worst)}")
+        nearest = "The worst" if worst.failed else "Nearest to what is allowed"
+        body.append(f"<h2>{nearest}: {escape(worst.name)}, by the oracle {escape(worst.oracle)}</h2>{heat_maps(worst)}")
     if report.failures:
         body.append(f"<h2>Failures</h2><p>{escape(report.oracles)}.</p>")
         body += [f'<pre tabindex="0">{escape(v.explain(report.replay))}</pre>' for v in report.failures[:FAILURES]]
         if len(report.failures) > FAILURES:
             body.append(f"<p>{len(report.failures) - FAILURES} more failures are in the table above.</p>")
     replay = report.replay or "call the check again with the same arguments"
-    body.append(f'<h2>Replay</h2><pre tabindex="0">{escape(replay)}</pre></main><footer>gradtwin, seed {report.seed}, noise of the loss {report.noise:.1e}.</footer>')
-    return (
-        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1"><title>{escape(report.subject)} – gradtwin</title>'
-        f'<link rel="icon" href="data:,"><style>{_style()}</style></head><body>{"".join(body)}</body></html>\n'
-    )
+    noise = f", noise of the loss {report.noise:.1e}" if report.noise == report.noise else ""
+    body.append(f'<h2>Replay</h2><pre tabindex="0">{escape(replay)}</pre></main><footer>gradtwin, seed {report.seed}{noise}.</footer>')
+    return "".join(body)
 
 
 def _style() -> str:
@@ -110,46 +103,27 @@ def worst_verdict(report: Report) -> Verdict | None:
 
 def heat_maps(verdict: Verdict) -> str:
     """numeric, autodiff and difference of one variable as coloured tables; colours repeat what the numbers say."""
-    cells = getattr(verdict, "cells", None)
-    if cells is None:
-        at = _index2(verdict.worst, tuple(i + 1 for i in verdict.worst))
-        rows, columns = range(at[0], at[0] + 1), range(at[1], at[1] + 1)
-        numeric, autodiff = np.array([[verdict.numeric]]), np.array([[verdict.autodiff]])
+    cells = verdict.cells
+    if cells is None:  # a report that went through JSON
+        if verdict.numeric != verdict.numeric:
+            return "<p>Nothing was compared of it.</p>"
+        cells = _alone(verdict)
         where = "of this check only the worst entry was kept"
     else:
-        at = _index2(verdict.worst, cells.shape)
-        rows, columns, (numeric, autodiff) = _window(cells, at)
-        seen, size = int(np.isfinite(numeric).sum()), int(np.prod(cells.shape, dtype=int))
-        where = f"all {size} entries" if seen == size else f"{seen} of {size} entries, those around the worst that were compared"
-    names = ("numeric", numeric), ("autodiff", autodiff), ("numeric − autodiff", numeric - autodiff)
-    both = _largest(numeric, autodiff)
-    parts = [_heat(name, grid, rows, columns, at, both if i < 2 else _largest(grid)) for i, (name, grid) in enumerate(names)]
-    return f'<p>Blue is negative, orange positive, the frame marks the worst entry; {where}.</p><div class="cells">{"".join(parts)}</div>'
+        seen = int((~np.isnan(cells.numeric)).sum())
+        where = f"all {cells.size} entries" if seen == cells.size else f"{seen} of {cells.size} entries, those around the worst that were compared; at most {WINDOW} rows and columns"
+    both = _largest(cells.numeric, cells.autodiff)
+    theirs = "Keras" if verdict.oracle == "update" else "autodiff"
+    names = (("numeric", cells.numeric, both), (theirs, cells.autodiff, both), (f"numeric − {theirs}", cells.difference, _largest(cells.difference)))
+    parts = [_heat(name, grid, cells, largest) for name, grid, largest in names]
+    return f'<p>Rows and columns are indices (all axes but the last in one). Blue is negative, orange positive, the frame marks the worst entry; {where}.</p><div class="cells">{"".join(parts)}</div>'
 
 
-def _index2(worst: tuple[int, ...], shape: tuple[int, ...]) -> tuple[int, int]:
-    """Where an index lies when all axes but the last are one."""
-    if not worst:
-        return 0, 0
-    leading = shape[:-1]
-    return (int(np.ravel_multi_index(worst[:-1], leading)) if leading else 0), int(worst[-1])
-
-
-def _window(cells: Cells, at: tuple[int, int]) -> tuple[range, range, tuple[Array, Array]]:
-    """Row and column numbers of at most WINDOW each around the worst entry, and the two grids; nan was not compared."""
-    width = cells.shape[-1] if cells.shape else 1
-    height = int(np.prod(cells.shape[:-1], dtype=int)) if cells.shape else 1
-    ranges = []
-    for size, centre in ((height, at[0]), (width, at[1])):
-        start = max(0, min(centre - WINDOW // 2, size - WINDOW))
-        ranges.append(range(start, min(size, start + WINDOW)))
-    rows, columns = ranges
-    grids = np.full((2, len(rows), len(columns)), np.nan)
-    for flat, numeric, autodiff in zip(cells.entries, cells.numeric, cells.autodiff, strict=True):
-        i, j = divmod(int(flat), width)
-        if i in rows and j in columns:
-            grids[:, i - rows.start, j - columns.start] = numeric, autodiff
-    return rows, columns, (grids[0], grids[1])
+def _alone(verdict: Verdict) -> Cells:
+    """The worst entry by itself."""
+    shape = tuple(i + 1 for i in verdict.worst) or (1,)
+    row, column = int(np.prod(shape[:-1], dtype=int)) - 1, shape[-1] - 1
+    return Cells(np.array([[verdict.numeric]]), np.array([[verdict.autodiff]]), row, column, (row, column), 0)
 
 
 def _largest(*grids: Array) -> float:
@@ -157,12 +131,13 @@ def _largest(*grids: Array) -> float:
     return float(values.max(initial=0.0))
 
 
-def _heat(name: str, grid: Array, rows: range, columns: range, worst: tuple[int, int], largest: float) -> str:
+def _heat(name: str, grid: Array, cells: Cells, largest: float) -> str:
+    columns = range(cells.left, cells.left + grid.shape[1])
     head = "".join(f'<th scope="col">{j}</th>' for j in columns)
     lines = []
-    for i, values in zip(rows, grid, strict=True):
-        cells = "".join(_cell(float(v), largest, (i, j) == worst) for j, v in zip(columns, values, strict=True))
-        lines.append(f'<tr><th scope="row">{i}</th>{cells}</tr>')
+    for i, values in enumerate(grid, start=cells.top):
+        shown = "".join(_cell(float(v), largest, (i, j) == cells.worst) for j, v in zip(columns, values, strict=True))
+        lines.append(f'<tr><th scope="row">{i}</th>{shown}</tr>')
     caption = f"{name}, up to {largest:.3g}"
     return f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(name)}"><table><caption>{escape(caption)}</caption><thead><tr><td></td>{head}</tr></thead><tbody>{"".join(lines)}</tbody></table></div>'
 

@@ -21,6 +21,7 @@ import numpy as np
 from keras_ref import directions
 from keras_ref.comparison import Autodiff, compare
 from keras_ref.directions import Finding, Place, Residual
+from keras_ref.lines import Lines
 from keras_ref.oracles import autodiff_at
 from keras_ref.verdicts import Verdict
 
@@ -48,33 +49,35 @@ class Swept:
 
 
 def located(
-    probe: Any, oracle: Any, names: Sequence[str], *, mode: str, seed: int, notes: list[str], progress: Progress | None = None,
-    declared: Sequence[str] = (),
+    probe: Any, oracle: Any, gradient: Mapping[str, Array | None], names: Sequence[str], *, mode: str, seed: int, notes: list[str],
+    progress: Progress | None = None, apart: Sequence[str] = (),
 ) -> list[Verdict]:  # fmt: skip
     """A verdict for each named variable, all entries of all of them compared together.
 
-    `declared` surrogates move by themselves, and are not bisected. Where something is wrong it is named, the worst entry
-    of each variable; the others are checked without it.
+    `gradient` is autodiff's at the oracle's point, in the given mode. What is `apart` (a declared surrogate) moves by
+    itself and is not bisected. Where something is wrong it is named, the worst entry of each variable; the others are
+    checked without it.
     """
-    begun, before = time.perf_counter(), probe.evaluations
-    gradients = 0
+    begun, before, gradients = time.perf_counter(), probe.evaluations, 1
 
     def gradient_at(values: Mapping[str, Array]) -> Mapping[str, Array | None]:
         nonlocal gradients
         gradients += 1
         return probe.gradient(mode, at=values)
 
-    place = Place(oracle, gradient_at, seed=seed)
+    # what differences the loss itself states its noise; along lines it is measured once a doubt asks for it
+    place = Place(oracle, gradient_at, gradient, seed=seed, noise=None if isinstance(oracle.probe, Lines) else oracle.noise)
     search = _Search(probe, place, mode, seed, progress)
     verdicts: dict[str, Verdict] = {}
     for name in names:
-        gradient = place.gradient[name]
-        if gradient is not None and not np.isfinite(gradient).all():
-            verdicts[name] = search.confirmed(name, int(np.flatnonzero(~np.isfinite(np.ravel(gradient)))[0]), place)
+        said = gradient[name]
+        broken = np.array([], int) if said is None else np.flatnonzero(~np.isfinite(said))
+        if len(broken):
+            verdicts[name] = search.confirmed(name, int(broken[0]), place)
     pending = [n for n in names if n not in verdicts and oracle.values[n].size]
-    for apart in [n for n in pending if n in declared]:
-        verdicts |= search.unlocated([apart])
-        pending.remove(apart)
+    for name in [n for n in pending if n in apart]:
+        verdicts |= search.unlocated([name])
+        pending.remove(name)
     wrong = 0
     while pending:
         swept = search.sweep(pending)
@@ -92,10 +95,8 @@ def located(
         wrong += 1
         verdicts[found.name] = found
         pending.remove(found.name)
-    if place.measured and place.noise > directions.NOISY * abs(oracle.base):
-        notes.append(f"float32 inside: the loss has a noise of {place.noise:.1e}, more than float64 rounding; steps were widened accordingly.")
     seconds = time.perf_counter() - begun
-    notes.append(f"fast: {probe.evaluations - before} forward passes and {gradients} backward in {seconds:.1f} s, after tracing.")
+    notes.append(f"fast: {probe.evaluations - before} forward passes and {gradients} backward in {seconds:.1f} s.")
     return [verdicts[n] for n in names if n in verdicts]
 
 

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-from keras_ref.comparison import Autodiff
+from keras_ref.comparison import SHARP, Autodiff, generic
 from keras_ref.probe import Probe
 from scratch import noise as loss_noise
-from scratch.differences import UNIT
 from scratch.gradient import Nudges
 
 Array = np.ndarray
@@ -26,6 +26,7 @@ class ForwardOracle:
     base: float
     noise: float
     name: str = "forward"
+    second: TwinOracle | None = None
 
     @classmethod
     def at(cls, probe: Probe, values: Mapping[str, Array], *, seed: int = 0) -> ForwardOracle:
@@ -45,7 +46,11 @@ class ForwardOracle:
 
     def moved(self, values: Mapping[str, Array]) -> ForwardOracle:
         base = float(self.probe.directional({}, np.zeros(1), at=values)[0])
-        return ForwardOracle(self.probe, values, base, self.noise)
+        return replace(self, values=values, base=base)
+
+    def doubted(self) -> ForwardOracle:
+        """The same with the noise that more bits show in the twin of the same definition, where there is one."""
+        return self if self.second is None else replace(self, noise=max(self.noise, self.second.hidden_noise))
 
 
 @dataclass(frozen=True)
@@ -81,42 +86,65 @@ class TwinOracle:
 
     def moved(self, values: Mapping[str, Array]) -> TwinOracle:
         nudges = self.make(values)
-        return TwinOracle(nudges, self.make, self.names, values, nudges.base, self.noise, self.name, self.takes_complex, self.specifications)
+        return replace(self, nudges=nudges, values=values, base=nudges.base)
+
+    def doubted(self) -> TwinOracle:
+        """The same with the noise that more bits show: asked for before a gradient is accused."""
+        return replace(self, noise=max(self.noise, self.hidden_noise))
+
+    @cached_property
+    def hidden_noise(self) -> float:
+        """Rounding that no difference of neighbouring losses shows (see scratch.noise.against_more_bits)."""
+
+        def directional(direction: Mapping[str, Array], steps: Array) -> Array:
+            return self.nudges.directional({self.names[n]: v for n, v in direction.items()}, steps)
+
+        return loss_noise.against_more_bits(directional, {n: v for n, v in self.values.items() if n in self.names})
 
 
-#: uniform relative shifts of a whole variable, about sixteen units in the last place: they re-roll the rounding of a
-#: gradient without breaking the ties and zeros that kinks are made of
-SHIFTS = (2.0**-48, -(2.0**-48), 3 * 2.0**-49)
+#: uniform relative shifts of a whole variable, about sixteen units in the last place of what it computes in: they re-roll
+#: the rounding of a gradient without breaking the ties and zeros that kinks are made of
+SHIFTS = (16, -16, 24)
+#: how far beside the point a gradient is rolled again where SHIFTS did break a tie (two variables that are equal, a sum
+#: that is zero by its rounding): far more than the shifts, so that none of them crosses a kink, and still the same place
+ASIDE = 2.0**-26
 
 
 def autodiff_at(probe: Probe, values: Mapping[str, Array], *, mode: str = "eager") -> Autodiff:
     """Autodiff's gradient at a point, with its rounding error measured by re-rolling it.
 
-    rounding = 4 · median |change under SHIFTS| + 8 units in the last place of the value itself.
+    rounding = 4 · median |change under SHIFTS| + 8 units in the last place of the value itself. A change that is no
+    rounding but a jump from one side of a kink to the other would excuse any error: an entry that changes by more than
+    SHARP of itself is rolled again at a generic point beside, where no tie is left, and the smaller change counts.
     """
     gradient = probe.gradient(mode, at=values)
-    changes: dict[str, list[Array]] = {name: [] for name in values}
-    for k, shift in enumerate(SHIFTS):
-        shifted = {name: value * (1 + shift * (1 + ((i + k) % 3) / 2)) for i, (name, value) in enumerate(values.items())}
-        for name, again in probe.gradient(mode, at=shifted).items():
-            here = gradient[name]
-            if again is not None and here is not None:
-                changes[name].append(np.abs(again - here))
+    spread = _spread(probe, values, gradient, mode)
+    if any((4 * spread[name] > SHARP * np.abs(g)).any() for name, g in gradient.items() if g is not None):
+        generator = np.random.default_rng(len(spread))
+        beside = {name: value + generic(value, generator, ASIDE) for name, value in values.items()}
+        again = _spread(probe, beside, probe.gradient(mode, at=beside), mode)
+        spread = {name: np.fmin(s, again[name]) for name, s in spread.items()}
     rounding = {
-        name: np.zeros_like(value)
-        if gradient[name] is None
-        else _rounding(_some(gradient[name]), changes[name])
-        for name, value in values.items()
+        name: np.zeros_like(value) if (g := gradient[name]) is None else _rounding(g, spread[name], probe.unit) for name, value in values.items()
     }
     return Autodiff(gradient, rounding, lambda point: autodiff_at(probe, point, mode=mode), how=mode)
 
 
-def _rounding(gradient: Array, changes: list[Array]) -> Array:
+def _spread(probe: Probe, values: Mapping[str, Array], gradient: Mapping[str, Array | None], mode: str) -> dict[str, Array]:
+    """The median change of each entry of a gradient under SHIFTS; nan where none can be told."""
+    changes: dict[str, list[Array]] = {name: [] for name in values}
+    for k, shift in enumerate(SHIFTS):
+        shifted = {name: value * (1 + shift * probe.unit * (1 + ((i + k) % 3) / 2)) for i, (name, value) in enumerate(values.items())}
+        for name, again in probe.gradient(mode, at=shifted).items():
+            here = gradient[name]
+            if again is not None and here is not None:
+                with np.errstate(invalid="ignore"):
+                    changes[name].append(np.abs(again - here))
+    return {name: np.median(changes[name], axis=0) if changes[name] else np.full(np.shape(value), np.nan) for name, value in values.items()}
+
+
+def _rounding(gradient: Array, spread: Array, unit: float) -> Array:
     """No allowance where the gradient is not finite: that is judged by itself."""
     with np.errstate(invalid="ignore"):
-        spread = 4 * np.median(changes, axis=0) + 8 * UNIT * np.abs(gradient)
-    return np.where(np.isfinite(gradient) & np.isfinite(spread), spread, 0.0)
-
-
-def _some(value: Any) -> Array:
-    return np.asarray(value)
+        allowed = 4 * spread + 8 * unit * np.abs(gradient)
+    return np.where(np.isfinite(gradient) & np.isfinite(allowed), allowed, 0.0)

@@ -22,7 +22,9 @@ import numpy as np
 import tensorflow as tf
 
 from keras_ref.autodiff import MODES, is_indexed
+from keras_ref.options import BadInput
 from keras_ref.retype import DTYPE, is_float
+from scratch.differences import UNIT
 
 Array = np.ndarray
 BLOCK = 512
@@ -36,49 +38,54 @@ class Data:
     y: Any = None
     sample_weight: Any = None
 
-    def tensors(self) -> Data:
-        """The same as tensors, floats in float64, everything else as it is."""
-        return Data(*(tf.nest.map_structure(_tensor, part) for part in (self.x, self.y, self.sample_weight)))
+    def tensors(self, dtype: str | None = DTYPE) -> Data:
+        """The same as tensors, floats in `dtype` (None: as they are), everything else as it is."""
 
+        def tensor(value: Any) -> Any:
+            if value is None:
+                return None
+            found = tf.convert_to_tensor(value)
+            return tf.cast(found, dtype) if dtype is not None and is_float(found.dtype) else found
 
-def _tensor(value: Any) -> Any:
-    if value is None:
-        return None
-    tensor = tf.convert_to_tensor(value)
-    return tf.cast(tensor, DTYPE) if is_float(tensor.dtype) else tensor
+        return Data(*(tf.nest.map_structure(tensor, part) for part in (self.x, self.y, self.sample_weight)))
 
 
 class Probe:
-    """The loss of a model (or of any `loss(data)` over Keras variables) as a function of every float it depends on.
+    """The loss of a model (or of any `loss(data)` over variables) as a function of every float it depends on.
 
-    Names are those of the variables (`variable.path`) and "input…" for float inputs. The model must already compute
-    in float64 (see retype.in_float64). Tracing costs more than many evaluations, so a probe can be moved to other data
-    of the same shapes, and to the variables' present values, with `refresh`.
-    Raises: ValueError where the loss is not a scalar.
+    Names are those of the variables (`variable.path`) and "input…" for float inputs. `dtype`: what the floats of the
+    data are cast to; the variables must already compute in it (see retype.in_float64); None leaves everything in the
+    precision it has. With a `contraction` (an array for each name) what is differenced and differentiated is not the loss
+    but its slope along that direction, Σ gradient · contraction, as autodiff has it. `state` lists variables that a call may write: Keras's or TensorFlow's; others that a trace finds
+    are added to it. Tracing costs more than many evaluations, so a probe can be moved to other data of the same shapes,
+    and to the variables' present values, with `refresh`.
+    Raises: BadInput where the loss is not a scalar, or memory does not suffice for one evaluation.
     """
 
     def __init__(
-        self, loss: Callable[[Data], Any], variables: list[Any], state: list[Any], data: Data, *, watch_inputs: bool = True
-    ) -> None:
-        self._loss, self._state = loss, state
-        self.variables = dict(zip(_unique([v.path for v in variables]), variables, strict=True))
+        self, loss: Callable[[Data], Any], variables: list[Any], state: list[Any], data: Data,
+        *, watch_inputs: bool = True, dtype: str | None = DTYPE, contraction: Mapping[str, Array] | None = None,
+    ) -> None:  # fmt: skip
+        self._loss, self._state, self._dtype, self._contraction = loss, list(state), dtype, contraction
+        self.variables = dict(zip(_unique([path_of(v) for v in variables]), variables, strict=True))
         self._watch = watch_inputs
-        self._gradients: dict[str, Any] = {}
+        self._gradients: dict[tuple[str, str], Any] = {}
+        self._evaluate: Any = None
+        #: the loss at the point, as each mode of autodiff saw it
+        self.seen: dict[str, float] = {}
         self.evaluations = 0
+        self.block = BLOCK
+        self.unit = UNIT
         self.sparse: frozenset[str] = frozenset()
         self.refresh(data)
-        size = sum(v.size for v in self.values.values())
-        vector, numbers, indices = (tf.TensorSpec(s, t) for s, t in (([size], DTYPE), ([None], DTYPE), ([None], tf.int64)))
-        held = tf.nest.map_structure(lambda t: tf.TensorSpec(t.shape, t.dtype), self._held())
-        self._evaluate = tf.function(self._stack, autograph=False, input_signature=[vector, vector, numbers, indices, numbers, held])
 
     def refresh(self, data: Data | None = None) -> Probe:
         """Take the variables' present values, and other data of the same shapes, as the point. Returns itself."""
         if data is not None:
-            self.data = data.tensors()
+            self.data = data.tensors(self._dtype)
         self.inputs = float_inputs(self.data.x) if self._watch else {}
-        self.values: dict[str, Array] = {name: v.numpy() for name, v in self.variables.items()}
-        self.values |= {name: tensor.numpy() for name, tensor in self.inputs.items()}
+        sources = {**self.variables, **self.inputs}
+        self.values: dict[str, Array] = {name: np.asarray(v.numpy(), dtype=DTYPE) for name, v in sources.items()}
         self._offsets = dict(zip(self.values, np.cumsum([0, *(v.size for v in self.values.values())]), strict=False))
         self._state_values = [v.numpy() for v in self._state]
         return self
@@ -103,8 +110,8 @@ class Probe:
     def _at(self, flat: Any, held: list[Any]) -> Any:
         """The loss where all values are those of one flat vector."""
         parts = {
-            name: tf.reshape(flat[start : start + self.values[name].size], self.values[name].shape)
-            for name, start in self._offsets.items()
+            name: tf.cast(tf.reshape(flat[start : start + self.values[name].size], self.values[name].shape), source.dtype)
+            for (name, start), source in zip(self._offsets.items(), (*self.variables.values(), *self.inputs.values()), strict=True)
         }
         return self.loss_of(parts, held)
 
@@ -113,8 +120,25 @@ class Probe:
         state, data = self._unpacked(held)
         mapping = [(v, parts[name]) for name, v in self.variables.items()]
         mapping += list(zip(self._state, state, strict=True))
-        with keras.StatelessScope(state_mapping=mapping):
-            return require_scalar(self._loss(Data(_with_inputs(data.x, parts), data.y, data.sample_weight)))
+        for variable, value in mapping:
+            if isinstance(variable, tf.Variable):  # no scope stands between it and its reader
+                variable.assign(value)
+        mapping = [pair for pair in mapping if isinstance(pair[0], keras.Variable)]
+        with keras.StatelessScope(state_mapping=mapping, collect_losses=True):  # what add_loss adds is part of the loss
+            sources = [parts[n] if isinstance(v, keras.Variable) else v for n, v in self.variables.items()]
+            return self._valued(Data(_with_inputs(data.x, parts), data.y, data.sample_weight), [*sources, *(parts[n] for n in self.inputs)])
+
+    def _valued(self, data: Data, sources: list[Any]) -> Any:
+        """The loss, or its slope along the contraction, of which `sources` are what is contracted, in order."""
+        if self._contraction is None:
+            return require_scalar(self._loss(data))
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            for source in sources:
+                tape.watch(source)
+            loss = require_scalar(self._loss(data))
+        found = tape.gradient(loss, sources)
+        parts = [tf.reduce_sum(g * tf.cast(self._contraction[n], g.dtype)) for n, g in zip(self.values, found, strict=True) if g is not None]
+        return tf.add_n([tf.cast(part, DTYPE) for part in parts]) if parts else tf.zeros((), DTYPE)
 
     def _stack(self, flat: Any, direction: Any, steps: Any, entries: Any, targets: Any, held: list[Any]) -> Any:
         """Losses at flat + step · direction with one entry set to a target value, one evaluation after another."""
@@ -126,15 +150,61 @@ class Probe:
 
         return tf.map_fn(one, (steps, entries, targets), fn_output_signature=DTYPE, parallel_iterations=1)
 
+    def _traced(self) -> Any:
+        """The traced losses."""
+        if self._evaluate is None:
+            self._evaluate = self.complete(self._trace)
+        return self._evaluate
+
+    def complete(self, trace: Callable[[], Any]) -> Any:
+        """A traced function of losses. Variables that only the trace shows to be touched count as state from then on."""
+        traced = trace()
+        known = {id(getattr(v, "_value", v)) for v in (*self.variables.values(), *self._state)}
+        found = [v for v in traced.graph.variables if id(v) not in known]
+        if found:
+            self._state += found
+            self._state_values += [v.numpy() for v in found]
+            self._gradients.clear()
+            traced = trace()
+        return traced
+
+    @property
+    def graph(self) -> Any:
+        """The traced losses as a graph."""
+        return self._traced().graph
+
+    def _trace(self) -> Any:
+        size = sum(v.size for v in self.values.values())
+        vector, numbers, indices = (tf.TensorSpec(s, t) for s, t in (([size], DTYPE), ([None], DTYPE), ([None], tf.int64)))
+        held = tf.nest.map_structure(lambda t: tf.TensorSpec(t.shape, t.dtype), self._held())
+        return tf.function(self._stack, autograph=False).get_concrete_function(vector, vector, numbers, indices, numbers, held)
+
     def _run(self, values: Mapping[str, Array], direction: Any, steps: Array, entries: Array, targets: Array) -> Array:
+        evaluate = self._traced()
         flat, held = self._flat(values), self._held()
         direction = np.zeros_like(flat) if direction is None else direction
         self.evaluations += len(steps)
-        blocks = []
-        for i in range(0, len(steps), BLOCK):
-            block = (steps[i : i + BLOCK], entries[i : i + BLOCK], targets[i : i + BLOCK])
-            blocks.append(self._evaluate(*map(tf.constant, (flat, direction, *block)), held).numpy())
+        blocks, i = [], 0
+        try:
+            while i < len(steps):
+                block = (steps[i : i + self.block], entries[i : i + self.block], targets[i : i + self.block])
+                try:
+                    blocks.append(evaluate(*map(tf.constant, (flat, direction, *block)), held).numpy())
+                except tf.errors.ResourceExhaustedError as error:
+                    self._smaller_block(error)
+                else:
+                    i += len(block[0])
+        finally:
+            self._put_back()
         return np.concatenate(blocks) if blocks else np.zeros(0)
+
+    def _smaller_block(self, error: Exception) -> None:
+        if self.block == 1:
+            raise BadInput(
+                "A forward pass must fit into memory. Received: TensorFlow ran out of it at one evaluation, the smallest "
+                "block. Pass a smaller batch, or a machine with more memory."
+            ) from error
+        self.block = max(1, self.block // 8)
 
     def losses(self, name: str, entries: Array, offsets: Array, *, at: Mapping[str, Array] | None = None) -> Array:
         """Losses (m, e) with entry entries[j] of `name` moved by offsets[i, j]; all else as at the point (or `at`)."""
@@ -156,38 +226,77 @@ class Probe:
     def gradient(self, mode: str = "eager", *, at: Mapping[str, Array] | None = None) -> dict[str, Array | None]:
         """Autodiff's gradient by name at the point (or `at`), None where autodiff says None. State is put back."""
         values = at or self.values
-        if mode not in self._gradients:
-            self._gradients[mode] = MODES[mode](self._tape)
-        inputs = [tf.constant(values[name]) for name in self.inputs]
+        found, loss = self.run_in(mode, self.tape, values)
+        if values is self.values:
+            self.seen[mode] = loss
+        return found
+
+    def run_in(
+        self, mode: str, taped: Callable[..., Any], values: Mapping[str, Array], *, key: str = "gradient"
+    ) -> tuple[dict[str, Array | None], float]:
+        """What `taped(inputs, held)` says by name, and of the loss, run in a mode of autodiff.MODES at a point.
+
+        A function is traced once for each mode and `key`.
+        """
+        if (mode, key) not in self._gradients:
+            self._gradients[mode, key] = MODES[mode](taped)
+        inputs = [tf.cast(tf.constant(values[name]), tensor.dtype) for name, tensor in self.inputs.items()]
         try:
             for name, variable in self.variables.items():
-                variable._value.assign(values[name])
-            found = self._gradients[mode](inputs, self._held())
+                raw(variable).assign(tf.cast(values[name], variable.dtype))
+            found, loss = self._gradients[mode, key](inputs, self._held())
         finally:
-            for name, variable in self.variables.items():
-                variable._value.assign(self.values[name])
-            for variable, value in zip(self._state, self._state_values, strict=True):
-                variable._value.assign(value)
-        return {name: None if gradient is None else np.asarray(gradient) for name, gradient in zip(self.values, found, strict=True)}
+            self._put_back()
+        gradients = {n: None if g is None else np.asarray(g, dtype=DTYPE) for n, g in zip(self.values, found, strict=True)}
+        return gradients, float(loss)
 
-    def _tape(self, inputs: list[Any], held: list[Any]) -> list[Any]:
+    def _put_back(self) -> None:
+        for name, variable in self.variables.items():
+            raw(variable).assign(tf.cast(self.values[name], variable.dtype))
+        for variable, value in zip(self._state, self._state_values, strict=True):
+            raw(variable).assign(value)
+
+    def watched(self, inputs: list[Any]) -> list[Any]:
+        """What a gradient is taken with respect to, in the order of the names."""
+        return [*map(raw, self.variables.values()), *inputs]
+
+    def loss_at(self, inputs: list[Any], held: list[Any]) -> Any:
+        """The loss on the real variables, as training computes it."""
         _, data = self._unpacked(held)
-        watched = [v._value for v in self.variables.values()] + inputs
+        parts = dict(zip(self.inputs, inputs, strict=True))
+        return self._valued(Data(_with_inputs(data.x, parts), data.y, data.sample_weight), self.watched(inputs))
+
+    def loss_arguments(self) -> tuple[list[Any], list[Any]]:
+        """What `loss_at` and `tape` take at the point."""
+        return list(self.inputs.values()), self._held()
+
+    def tape(self, inputs: list[Any], held: list[Any]) -> tuple[list[Any], Any]:
+        """Autodiff's gradient in the order of the names, None where it says so, and the loss."""
+        watched = self.watched(inputs)
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             for source in watched:
                 tape.watch(source)
-            parts = dict(zip(self.inputs, inputs, strict=True))
-            loss = require_scalar(self._loss(Data(_with_inputs(data.x, parts), data.y, data.sample_weight)))
-        found = tape.gradient(loss, watched)
+            loss = self.loss_at(inputs, held)
+        found = tape.gradient(loss, watched) if self._contraction is None else tape.gradient(loss, watched, unconnected_gradients="zero")
         self.sparse = frozenset(name for name, g in zip(self.values, found, strict=True) if is_indexed(g))
-        return [tf.convert_to_tensor(g) if is_indexed(g) else g for g in found]
+        return [tf.convert_to_tensor(g) if is_indexed(g) else g for g in found], loss
+
+
+def raw(variable: Any) -> Any:
+    """The TensorFlow variable that a Keras variable holds, or the one given."""
+    return variable if isinstance(variable, tf.Variable) else variable._value
+
+
+def path_of(variable: Any) -> str:
+    """What a variable is called in a report: Keras's path, or TensorFlow's name."""
+    return getattr(variable, "path", None) or variable.name.split(":")[0]
 
 
 def require_scalar(loss: Any) -> Any:
-    """The loss, if it is one number. Raises: ValueError."""
+    """The loss, if it is one number. Raises: BadInput."""
     loss = tf.convert_to_tensor(loss)
     if loss.shape.rank not in (0, None):
-        raise ValueError(
+        raise BadInput(
             f"A loss must be a scalar. Received: shape {tuple(loss.shape)}. Reduce it, with a mean or a sum over the batch."
         )
     return loss

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterator, Mapping
 from dataclasses import fields, replace
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args, get_origin
 
 import keras
 import numpy as np
@@ -106,6 +106,8 @@ def plain(value: Any, hint: Any = None) -> Any:
         return value
     if isinstance(value, list):
         return tuple(plain(item) for item in value)
+    if isinstance(value, str) and get_origin(hint) is Literal and value not in get_args(hint) and value.lower() in get_args(hint):
+        return value.lower()  # "SAME": Keras minds no case
     if isinstance(value, np.generic):
         return value.item()
     return value
@@ -295,7 +297,8 @@ def _arguments(node: Any, accepts: frozenset[str], names: Mapping[int, str]) -> 
 
 def as_taken(layer: Any, accepts: frozenset[str], args: Any, kwargs: Mapping[str, Any], kind: type) -> tuple[list[Any], dict[str, Any]]:
     """Arguments of a Keras layer as its twin takes them: inputs (of the class `kind`) in the order of Keras's `call`, and by
-    keyword what the twin's definition names; states are inputs. Raises: NoTwin for an argument that it does not name.
+    keyword what the twin's definition names; states are inputs, query_mask= and its like are the `mask` of their inputs.
+    Raises: NoTwin for an argument that it does not name.
     """
     signature = inspect.signature(layer.call).parameters
     order = [p.name for p in signature.values() if p.kind is not p.VAR_KEYWORD]
@@ -303,6 +306,9 @@ def as_taken(layer: Any, accepts: frozenset[str], args: Any, kwargs: Mapping[str
     given = [(order[0] if variadic else order[i], value) for i, value in enumerate(args)]
     given += sorted(kwargs.items(), key=lambda pair: order.index(pair[0]) if pair[0] in order else len(order))
     inputs, keywords = list[Any](), dict[str, Any]()
+    given, masks = _masks_apart(given, order, accepts)
+    if masks is not None:
+        keywords["mask"] = masks
     for key, value in given:
         leaves = [leaf for leaf in keras.tree.flatten(value) if leaf is not None]
         if key in accepts and key not in ("initial_state", "states", *order[:1]):
@@ -315,6 +321,15 @@ def as_taken(layer: Any, accepts: frozenset[str], args: Any, kwargs: Mapping[str
                 f"in a call of {layer.name!r}. {_DIFFERENCING}"
             )
     return inputs, keywords
+
+
+def _masks_apart(given: list[tuple[str, Any]], order: list[str], accepts: frozenset[str]) -> tuple[list[tuple[str, Any]], list[Any] | None]:
+    """The arguments without those named for the mask of another one, and the masks of all that have one, in order."""
+    of = {key: key.removesuffix("_mask") for key in order if key.removesuffix("_mask") in order and key.endswith("_mask")}
+    masks = {of[key]: value for key, value in given if key in of and value is not None}
+    if not masks or "mask" not in accepts:
+        return given, None
+    return [(key, value) for key, value in given if key not in of], [masks.get(key) for key in order if key in of.values()]
 
 
 # Operations that are no layers ---------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ slots happens to the copies.
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -14,9 +15,11 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
+from keras.src.backend.common import global_state
 
 DTYPE = "float64"
-
+#: under which Keras keeps its global seed generator, and what compiled training leaves on a model
+GENERATOR, TRACED = "global_seed_generator", ("train_function", "test_function", "predict_function")
 
 #: layers whose TensorFlow kernels do not exist in float64 on a CPU (AvgPool3D, MaxPool3D): they go on computing in
 #: float32, whose noise is then measured in the loss, widens the steps and is said in the report
@@ -97,6 +100,12 @@ class _Swap:
             if isinstance(plain, (list, dict, set)):
                 self.contents.append((plain, plain.copy()))
 
+    def become(self, variable: tf.Variable, other: tf.Variable) -> None:
+        """Let a TensorFlow variable be another one, wherever it is held: its attributes are all that it is."""
+        self.kept.append((vars(variable), dict(vars(variable))))
+        vars(variable).clear()
+        vars(variable).update(vars(other))
+
     def back(self) -> None:
         """Put everything back."""
         for table, name, value, present in reversed(self.undo):
@@ -120,37 +129,56 @@ class _Swap:
         self.contents.clear()
 
 
+def _target(dtype: str | None, own: Any) -> Any:
+    """What a variable or constant of dtype `own` becomes: `dtype` if it is a float, else (and for None) what it is."""
+    return dtype if dtype is not None and is_float(own) else own
+
+
 def _copy(value: Any, dtype: Any) -> tf.Variable:
-    array = value.numpy()
-    values = np.asarray(array, dtype=tf.as_dtype(dtype).as_numpy_dtype)
+    values = np.asarray(value.numpy(), dtype=tf.as_dtype(dtype).as_numpy_dtype)
     # the name stays: patterns that exclude variables from weight decay read it
     return tf.Variable(values, trainable=value.trainable, dtype=dtype, name=value.name.split(":")[0])
 
 
-def _retype_variable(swap: _Swap, variable: Any, done: set[int]) -> None:
-    if id(variable) in done or variable._value is None:
+def _retype_variable(swap: _Swap, variable: Any, done: set[int], dtype: str | None) -> None:
+    if id(variable) in done:
         return
-    done.add(id(variable))
-    dtype = DTYPE if is_float(variable._dtype) else variable._dtype
-    swap.set(variable, "_value", _copy(variable._value, dtype))
-    swap.set(variable, "_dtype", dtype)
+    if isinstance(variable, tf.Variable):
+        done.add(id(variable))
+        swap.become(variable, _copy(variable, _target(dtype, variable.dtype)))
+    elif variable._value is not None:
+        done.add(id(variable))
+        own = _target(dtype, variable._dtype)
+        swap.set(variable, "_value", _copy(variable._value, own))
+        swap.set(variable, "_dtype", own)
 
 
-def _retype_attributes(swap: _Swap, owner: Any) -> None:
+def _held(value: Any) -> list[tf.Variable]:
+    """The TensorFlow variables in an attribute, lists and dictionaries included."""
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, (list, tuple)):
+        return [variable for item in value for variable in _held(item)]
+    return [value] if isinstance(value, tf.Variable) else []
+
+
+def _retype_attributes(swap: _Swap, owner: Any, done: set[int], dtype: str | None) -> None:
     """Raw TensorFlow variables and float constants that a layer, loss, optimizer or schedule keeps as attributes.
 
     Python floats become np.float64 (a subclass of float): TensorFlow takes a plain 0.9 for a float32, and
     `keras.ops.cast(0.9, "float64")` is 0.8999999761581421.
     """
     for name, value in list(vars(owner).items()):
+        for variable in _held(value):
+            _retype_variable(swap, variable, done, dtype)
+        if dtype is None:
+            continue
         if type(value) is float:
             swap.set(owner, name, np.float64(value))
         elif isinstance(value, (list, tuple)) and value and all(type(item) is float for item in value):
             swap.set(owner, name, [np.float64(item) for item in value])
-        elif isinstance(value, tf.Variable):
-            swap.set(owner, name, _copy(value, DTYPE if is_float(value.dtype) else value.dtype))
         elif isinstance(value, tf.Tensor) and hasattr(value, "numpy") and is_float(value.dtype):
-            swap.set(owner, name, tf.cast(value, DTYPE))
+            swap.set(owner, name, tf.cast(value, dtype))
 
 
 def _rekey(swap: _Swap, optimizer: Any, keys: dict[Any, Any]) -> None:
@@ -163,54 +191,104 @@ def _rekey(swap: _Swap, optimizer: Any, keys: dict[Any, Any]) -> None:
 
 
 @contextmanager
-def in_float64(*things: Any) -> Iterator[None]:
-    """Let Keras layers, models, losses and optimizers compute in float64 inside the `with` block.
-
-    On the way out, also after an exception or Ctrl-C, every one of them is what it was, bit for bit.
-    """
-    swap, floatx, done = _Swap(), keras.config.floatx(), set[int]()
-    traced = ("train_function", "test_function", "predict_function")
+def attributes_kept(layer: Any) -> Iterator[None]:
+    """Put everything that a layer, and the layers inside it, have as attributes back on the way out."""
+    swap = _Swap()
+    for one in layers_of(layer):
+        swap.keep(one)
     try:
-        keras.config.set_floatx(DTYPE)
-        for thing in things:
-            layers = layers_of(thing)
-            optimizers = _optimizers_of(thing)
-            trained = [v for o in optimizers for v in getattr(o, "_trainable_variables", ()) if v._value is not None]
-            old_keys = [v._value._unique_id for v in trained]
-            for variable in [*getattr(thing, "variables", ()), *getattr(thing, "metrics_variables", ()), *states_of(thing)]:
-                _retype_variable(swap, variable, done)
-            for optimizer in optimizers:
-                swap.keep(optimizer)
-                for variable in [*optimizer.variables, *trained]:
-                    _retype_variable(swap, variable, done)
-            new_keys = dict(zip(old_keys, (v._value._unique_id for v in trained), strict=True))
-            for optimizer in optimizers:
-                _rekey(swap, optimizer, new_keys)
-                _retype_attributes(swap, optimizer)
-                if isinstance(getattr(optimizer, "_learning_rate", None), keras.optimizers.schedules.LearningRateSchedule):
-                    _retype_attributes(swap, optimizer._learning_rate)
-            if isinstance(thing, keras.Model):
-                # what compile(), fit() and their like leave behind goes with the scope
-                swap.keep(thing)
-                for name in traced:
-                    if name in vars(thing):
-                        vars(thing)[name] = None
-            for layer in layers:
-                swap.set(layer, "_dtype_policy", keras.DTypePolicy(policy_of(layer)))
-                _retype_attributes(swap, layer)
-                for part in list(vars(layer).values()):
-                    if isinstance(part, (keras.regularizers.Regularizer, keras.constraints.Constraint)):
-                        _retype_attributes(swap, part)
-                for tensor in tf.nest.flatten(vars(layer).get("_inputs") or []):
-                    if isinstance(tensor, keras.KerasTensor) and is_float(tensor.dtype):
-                        swap.set(tensor, "_dtype", DTYPE)
-                if isinstance(layer, keras.layers.InputLayer) and is_float(layer._dtype):
-                    swap.set(layer, "_dtype", DTYPE)
-            for loss in [*_losses_of(thing), *([thing] if isinstance(thing, keras.losses.Loss) else [])]:
-                _retype_attributes(swap, loss)
-                swap.set(loss, "_dtype", DTYPE)
-                swap.set(loss, "_dtype_policy", keras.DTypePolicy(DTYPE))
         yield
     finally:
         swap.back()
+
+
+@contextmanager
+def in_float64(*things: Any) -> Iterator[None]:
+    """Let Keras layers, models, losses and optimizers, and variables, compute in float64 inside the `with` block.
+
+    On the way out, also after an exception or Ctrl-C, every one of them is what it was, bit for bit.
+    """
+    with in_precision(DTYPE, *things):
+        yield
+
+
+@contextmanager
+def in_precision(dtype: str | None, *things: Any) -> Iterator[None]:
+    """`in_float64` for any dtype; None: every variable is a copy for the time of the block, and keeps its own dtype."""
+    swap, done = _Swap(), set[int]()
+    with globals_kept():
+        try:
+            if dtype is not None:
+                keras.config.set_floatx(dtype)
+            generator = global_generator()
+            for thing in (*things, *([generator.state] if generator is not None else [])):
+                _retype(swap, thing, done, dtype)
+            yield
+        finally:
+            swap.back()
+
+
+def global_generator() -> Any:
+    """Keras's global seed generator, if anything has drawn from it yet."""
+    return global_state.get_global_attribute(GENERATOR)
+
+
+@contextmanager
+def globals_kept() -> Iterator[None]:
+    """Put floatx and the seeds of Python, NumPy and Keras back on the way out."""
+    floatx, python, numpy, generator = keras.config.floatx(), random.getstate(), np.random.get_state(), global_generator()
+    try:
+        yield
+    finally:
         keras.config.set_floatx(floatx)
+        random.setstate(python)
+        np.random.set_state(numpy)
+        if global_generator() is not generator:
+            global_state.set_global_attribute(GENERATOR, generator)
+
+
+def _retype(swap: _Swap, thing: Any, done: set[int], dtype: str | None) -> None:
+    if isinstance(thing, (keras.Variable, tf.Variable)):
+        return _retype_variable(swap, thing, done, dtype)
+    optimizers = _optimizers_of(thing)
+    trained = [v for o in optimizers for v in getattr(o, "_trainable_variables", ()) if v._value is not None]
+    old_keys = [v._value._unique_id for v in trained]
+    for variable in [*getattr(thing, "variables", ()), *getattr(thing, "metrics_variables", ()), *states_of(thing)]:
+        _retype_variable(swap, variable, done, dtype)
+    for optimizer in optimizers:
+        swap.keep(optimizer)
+        for variable in [*optimizer.variables, *trained]:
+            _retype_variable(swap, variable, done, dtype)
+    new_keys = dict(zip(old_keys, (v._value._unique_id for v in trained), strict=True))
+    for optimizer in optimizers:
+        _rekey(swap, optimizer, new_keys)
+        _retype_attributes(swap, optimizer, done, dtype)
+        if isinstance(getattr(optimizer, "_learning_rate", None), keras.optimizers.schedules.LearningRateSchedule):
+            _retype_attributes(swap, optimizer._learning_rate, done, dtype)
+    for layer in layers_of(thing):
+        _retype_layer(swap, layer, done, dtype)
+    if isinstance(thing, keras.Model):
+        for name in TRACED:
+            if name in vars(thing):
+                vars(thing)[name] = None
+    for loss in [*_losses_of(thing), *([thing] if isinstance(thing, keras.losses.Loss) else [])]:
+        _retype_attributes(swap, loss, done, dtype)
+        if dtype is not None:
+            swap.set(loss, "_dtype", dtype)
+            swap.set(loss, "_dtype_policy", keras.DTypePolicy(dtype))
+
+
+def _retype_layer(swap: _Swap, layer: Any, done: set[int], dtype: str | None) -> None:
+    swap.keep(layer)  # calls leave losses, counters and the like on it
+    _retype_attributes(swap, layer, done, dtype)
+    if dtype is None:
+        return
+    swap.set(layer, "_dtype_policy", keras.DTypePolicy(policy_of(layer)))
+    for part in list(vars(layer).values()):
+        if isinstance(part, (keras.regularizers.Regularizer, keras.constraints.Constraint)):
+            _retype_attributes(swap, part, done, dtype)
+    for tensor in tf.nest.flatten(vars(layer).get("_inputs") or []):
+        if isinstance(tensor, keras.KerasTensor) and is_float(tensor.dtype):
+            swap.set(tensor, "_dtype", dtype)
+    if isinstance(layer, keras.layers.InputLayer) and is_float(layer._dtype):
+        swap.set(layer, "_dtype", dtype)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
+import keras
 import numpy as np
 
 from keras_ref.comparison import Autodiff
@@ -30,12 +32,16 @@ def _traced(model: Model, loss: Loss, shapes: tuple[tuple[int, ...], ...]) -> tu
         return _TRACED[key]
     built = mirror(model)
     built.compile(optimizer=None, loss=mirrored_loss(loss), run_eagerly=True)
-    scope = in_float64(built)
-    scope.__enter__()
-    names = variables(built, model)
-    data, loss_of, _ = subject_of(built, Data(*(np.zeros(shape) for shape in shapes)), None, False, 0, [])
-    state = [v for v in built.variables if all(v is not names[n] for n in model.trainable)]
-    probe = Probe(loss_of, [names[n] for n in model.trainable], state, data, watch_inputs=False)
+    floatx = keras.config.floatx()
+    in_float64(built).__enter__()  # for good: this model is nobody else's
+    try:
+        names = variables(built, model)
+        data, loss_of, _ = subject_of(built, Data(*(np.zeros(shape) for shape in shapes)), None, False, 0, [])
+        state = [v for v in built.variables if all(v is not names[n] for n in model.trainable)]
+        probe = Probe(loss_of, [names[n] for n in model.trainable], state, data, watch_inputs=False)
+        probe.gradient("function")  # traced here, while Keras is set to float64
+    finally:
+        keras.config.set_floatx(floatx)
     return _TRACED.setdefault(key, (built, probe, list(model.trainable)))
 
 
@@ -55,14 +61,20 @@ def numeric_sides(model: Model, weights: Mapping[str, Array], x: Array, y: Array
     return TwinOracle.at(make, paths, probe.values), autodiff_at(probe, probe.values, mode="function")
 
 
-def twin_sides(model: Model, weights: Mapping[str, Array], x: Any, *, seed: int = 0) -> tuple[TwinOracle, Autodiff]:
-    """Both sides for one model under random cotangents, ready for `compare`: the twin as oracle, Keras's autodiff."""
+@contextmanager
+def twin_sides(
+    model: Model, weights: Mapping[str, Array], x: Any, y: Any = None, loss: Loss | None = None, *, seed: int = 0
+) -> Iterator[tuple[TwinOracle, Autodiff]]:
+    """Both sides for one model, weights and inputs: the twin as oracle, Keras's autodiff; good inside the `with` block.
+
+    Without a loss, under random cotangents; with one, on targets `y`.
+    """
     built = mirror(model, weights)
     x = x if len(model.inputs) > 1 else x[0]
-    with in_float64(built):
-        data, loss_of, _ = subject_of(built, Data(x), None, False, seed, [])
+    given = None if loss is None else mirrored_loss(loss)
+    with in_float64(built, *([] if given is None else [given])):
+        data, loss_of, projection = subject_of(built, Data(x, y), given, False, seed, [])
         trained = list(built.trainable_variables)
         state = [v for v in [*built.variables, *states_of(built)] if all(v is not other for other in trained)]
         probe = Probe(loss_of, trained, state, data)
-        oracle = twin_of(built, probe, data, True, False, seed, None)
-    return oracle, autodiff_at(probe, probe.values)
+        yield twin_of(built, probe, data, projection, False, seed, None), autodiff_at(probe, probe.values)

@@ -3,40 +3,62 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_ref import precision
 from keras_ref.draws import draws_of_model
 from keras_ref.lines import Lines
+from keras_ref.mirror import mirrored
+from keras_ref.options import BadInput
 from keras_ref.oracles import ForwardOracle, TwinOracle
 from keras_ref.probe import Data, Probe, named_leaves
 from keras_ref.reflect import NoTwin, reflect_with_variables, reflected
+from keras_ref.retype import DTYPE, states_of
 from scratch.differences import UNIT
 from scratch.gradient import Nudges
-from scratch.losses.base import Projection
+from scratch.losses.base import Loss, Projection
 from scratch.model import Model, snake_case
 from scratch.objective import Objective
+from scratch.registry import every, get
 
 Array = np.ndarray
-
-#: relative noise of a loss from which on float64 rounding alone no longer explains it
-SUSPICIOUS = 2.0**-36
 
 
 def distinct(variables: list[Any]) -> list[Any]:
     return list({id(v): v for v in variables}.values())
 
 
+def untrained(thing: Any, trained: list[Any]) -> list[Any]:
+    """Everything that a layer or model keeps and a call may write: moving averages, seeds, states; frozen weights too."""
+    state = [v for v in thing.variables if all(v is not other for other in trained)]
+    return distinct([*state, *getattr(thing, "metrics_variables", ()), *states_of(thing)])
+
+
+def loss_scale(model: Any) -> float:
+    """What training multiplies the loss with so that its gradient survives a low precision."""
+    scale = getattr(getattr(model, "optimizer", None), "dynamic_scale", None)
+    return 1.0 if scale is None else float(np.asarray(scale))
+
+
 def loss_objects(loss: Any) -> list[Any]:
     return [one for one in tf.nest.flatten(loss) if isinstance(one, keras.losses.Loss)]
 
 
+def mirrored_losses(loss: Any) -> Any:
+    """Losses given as objects or names of scratch, as Keras's."""
+    flat = list(loss) if isinstance(loss, (list, tuple)) else [loss]
+    flat = [get("loss", one)() if isinstance(one, str) and one in every("loss") else one for one in flat]
+    flat = [mirrored(one, dtype="float64") if isinstance(one, Loss) else one for one in flat]
+    return flat[0] if len(flat) == 1 else flat
+
+
 def subject_of(
-    model: Any, data: Data, loss: Any, training: bool, seed: int, notes: list[str]
+    model: Any, data: Data, loss: Any, training: bool, seed: int, notes: list[str], dtype: str | None = DTYPE
 ) -> tuple[Data, Callable[[Data], Any], bool]:
     """The loss as a function of data: compiled, given, or random cotangents on every float output."""
     if loss is not None:
@@ -44,20 +66,17 @@ def subject_of(
     compiled = getattr(model, "_compile_loss", None) is not None
     if data.y is None:
         with keras.StatelessScope():  # a call writes states and seeds, and this one must leave no trace
-            shapes = keras.tree.flatten(_call(model, data.tensors().x, False))
+            outputs = keras.tree.flatten(_call(model, data.tensors(dtype).x, False))
         if compiled:
             notes.append("No targets were given: every output meets a random cotangent in place of the compiled loss.")
-        generator = np.random.default_rng(seed + 2)
-        cotangents = [generator.normal(size=tuple(t.shape)) for t in shapes]
+        cotangents = drawn_cotangents(outputs, model.name, seed)
 
         def projected(data: Data) -> Any:
-            outputs = keras.tree.flatten(_call(model, data.x, training))
-            parts = [tf.reduce_sum(tf.cast(o, "float64") * c) for o, c in zip(outputs, data.y, strict=True) if o.dtype.is_floating]
-            return tf.add_n([*parts, *(tf.cast(extra, "float64") for extra in model.losses)])
+            return projection_of(_call(model, data.x, training), data.y, model.losses)
 
         return Data(data.x, cotangents, None), projected, True
     if not compiled and not model.losses and type(model).compute_loss is keras.Model.compute_loss:
-        raise ValueError(
+        raise BadInput(
             f"A model must have a loss when targets are given. Received: {model.name!r}, not compiled, and loss=None. "
             "Compile it with a loss, or pass loss=."
         )
@@ -69,6 +88,32 @@ def subject_of(
     return data, compiled_loss, False
 
 
+def drawn_cotangents(outputs: Any, name: str, seed: int) -> list[Array]:
+    """A random cotangent for every output, of its shape. Raises: BadInput where no output has a gradient."""
+    flat = [tf.convert_to_tensor(output) for output in keras.tree.flatten(outputs) if output is not None]
+    if not any(output.dtype.is_floating or output.dtype.is_complex for output in flat):
+        received = ", ".join(output.dtype.name for output in flat) or "nothing"
+        raise BadInput(f"An output must be a float for a gradient to reach it. Received: {received} from {name!r}. Check a function whose result is a float.")
+    generator = np.random.default_rng(seed + 2)
+    drawn = [generator.normal(size=tuple(output.shape)) for output in flat]
+    return [c + 1j * generator.normal(size=c.shape) if output.dtype.is_complex else c for c, output in zip(drawn, flat, strict=True)]
+
+
+def projection_of(outputs: Any, cotangents: Any, extra: Any = ()) -> Any:
+    """Σ output · cotangent over all float outputs, plus the losses that layers add: a scalar that sees every output.
+
+    Of a complex output it is the real part of output · conjugate of a complex cotangent.
+    """
+    parts = []
+    flat = [output for output in keras.tree.flatten(outputs) if output is not None]
+    for output, cotangent in zip(map(tf.convert_to_tensor, flat), cotangents, strict=True):
+        if output.dtype.is_complex:
+            parts.append(tf.math.real(tf.cast(output, cotangent.dtype) * tf.math.conj(cotangent)))
+        elif output.dtype.is_floating:
+            parts.append(tf.cast(output, DTYPE) * tf.cast(cotangent, DTYPE))
+    return tf.add_n([*(tf.reduce_sum(part) for part in parts), *(tf.cast(loss, DTYPE) for loss in extra)])
+
+
 def _call(model: Any, x: Any, training: bool) -> Any:
     return model(x, training=training) if getattr(model, "_call_has_training_arg", True) else model(x)
 
@@ -78,47 +123,75 @@ def give_loss(model: Any, loss: Any) -> None:
     model.compile(optimizer=None, loss=loss, run_eagerly=True)
 
 
-def oracles_of(
-    model: Any, probe: Probe, data: Data, projection: bool, training: bool, seed: int, notes: list[str], executor: Any,
-    wanted: Sequence[str] = ("forward", "twin"), *, along: bool = False,
-) -> list[Any]:  # fmt: skip
-    """The oracles that are wanted and exist. `along` directions only the first of them is asked, and its noise later."""
-    if along and "forward" in wanted:
-        lines = Lines(probe)
-        base = float(lines.directional({}, np.zeros(1))[0])
-        found: list[Any] = [ForwardOracle(lines, probe.values, base, UNIT * abs(base))]  # type: ignore[arg-type]
-        wanted = ("forward",)
-    else:
-        found = [ForwardOracle.at(probe, probe.values, seed=seed)] if "forward" in wanted else []
+@dataclass(frozen=True)
+class Subject:
+    """What a check differences: a loss of data over trained variables, what else a call may write, and the twin.
+
+    `twin` builds the twin's oracle for a probe and raises NoTwin where there is none; `scale` is what training multiplies
+    the loss with before it takes a gradient in low precision; `otherwise` makes the loss with the other value of
+    `training`, where it has one.
+    """
+
+    name: str
+    data: Data
+    loss: Callable[[Data], Any]
+    trained: list[Any]
+    state: list[Any]
+    twin: Callable[[Probe], TwinOracle]
+    scale: float = 1.0
+    otherwise: Callable[[], Callable[[Data], Any]] | None = None
+    training: bool = False
+
+    def probe(self, **options: Any) -> Probe:
+        """The loss as a function of every float; options as Probe has them."""
+        return Probe(self.loss, self.trained, self.state, self.data, **options)
+
+
+def oracles_of(name: str, probe: Probe, twin: Callable[[Probe], TwinOracle], seed: int, notes: list[str], wanted: Sequence[str] = ("forward", "twin")) -> list[Any]:
+    """The oracles that are wanted and possible. Raises: NoTwin where the twin alone is wanted and there is none."""
+    found: list[Any] = []
+    if "forward" in wanted:
+        found.append(ForwardOracle.at(probe, probe.values, seed=seed))
+        _finite(found[0], name)
+        precision.judged(probe, found[0], name, notes)
     if "twin" in wanted:
         try:
-            found.append(twin_of(model, probe, data, projection, training, seed, executor))
+            found.append(twin(probe))
         except NoTwin as reason:
             if not found:
                 raise
             notes.append(f"No twin: {reason}")
-    for oracle in found:
-        _finite(oracle, model.name)
-        if oracle.noise > SUSPICIOUS * abs(oracle.base) and oracle.name == "forward":
-            notes.append(
-                f"float32 inside: the loss of {model.name} has a noise of {oracle.noise:.1e} "
-                f"({oracle.noise / max(abs(oracle.base), UNIT):.0e} of its value), more than float64 rounding; steps were widened accordingly."
-            )
+        else:
+            _finite(found[-1], name)
+    if len(found) == 2:
+        found[0] = replace(found[0], second=found[1])
     return found
+
+
+def oracle_along(name: str, probe: Probe, notes: list[str]) -> ForwardOracle:
+    """The forward oracle for directions that move everything at once; its noise is measured when there is a doubt."""
+    lines: Any = Lines(probe)
+    base = float(lines.directional({}, np.zeros(1))[0])
+    oracle = ForwardOracle(lines, probe.values, base, UNIT * abs(base))
+    _finite(oracle, name)
+    precision.judged(lines, oracle, name, notes)
+    return oracle
 
 
 def _finite(oracle: Any, name: str) -> None:
     if not np.isfinite(oracle.base):
-        raise ValueError(
+        raise BadInput(
             f"The loss must be finite before its gradient can be checked. Received: {oracle.base} from the forward pass of "
             f"{name!r}. Look at the forward pass, the data and the weights first."
         )
     if not np.isfinite(oracle.noise):
-        raise ValueError(f"The loss of {name!r} must be finite near the point. Received: values that are not. Move the weights.")
+        raise BadInput(f"The loss of {name!r} must be finite near the point. Received: values that are not. Move the weights.")
 
 
 def twin_of(model: Any, probe: Probe, data: Data, projection: bool, training: bool, seed: int, executor: Any) -> TwinOracle:
     twin, variables = reflect_with_variables(model)
+    if any(np.any(state.numpy()) for state in states_of(model)):
+        raise NoTwin("A stateful layer must be in its initial state to have a twin, which starts from zeros. Call reset_states() first.")
     if projection:
         objective = Objective.of(twin, tuple(Projection() for _ in twin.outputs))
         targets: Any = [np.asarray(c) for c in data.y]

@@ -8,25 +8,113 @@ and several patterns of them) + rounding of the weights.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 
+from keras_ref import data as data_module
 from keras_ref import departures
+from keras_ref.cells import Cells
+from keras_ref.mirror import mirror, mirrored
 from keras_ref.mirrors import optimizers as mirrors
+from keras_ref.options import BadInput
 from keras_ref.oracles import autodiff_at
 from keras_ref.probe import Data, Probe
-from keras_ref.reflect import reflected
-from keras_ref.verdicts import Verdict
+from keras_ref.reflect import NoTwin, reflected
+from keras_ref.retype import in_float64
+from keras_ref.subject import loss_objects, mirrored_losses, oracles_of, subject_of, twin_of, untrained
+from keras_ref.verdicts import Report, Verdict
 from scratch.differences import UNIT
+from scratch.model import Model
 from scratch.optimizers.base import Optimizer, State
 from scratch.slopes import TIERS, slopes
 
 Array = np.ndarray
+Progress = Callable[[int, int, str], None]
 #: sign patterns under which the error of the gradient is carried through the law: all up, all down, and random ones
 PATTERNS = 4
+
+
+def check_updates(
+    model: Any,
+    x: Any,
+    y: Any = None,
+    *,
+    optimizer: Any = None,
+    loss: Any = None,
+    sample_weight: Any = None,
+    class_weight: Mapping[int, float] | None = None,
+    steps: int = 3,
+    batch_size: int | None = None,
+    weights: Mapping[str, Array] | None = None,
+    seed: int = 0,
+    executor: Any = None,
+    progress: Progress | None = None,
+    replay: str = "",
+) -> Report:
+    """Compare the weights after each of Keras's own training steps with numeric gradient and optimizer twin.
+
+    model, x, y   as for check_gradients; batches of `batch_size` are taken in order, round and round
+    optimizer, loss   those the model was compiled with, unless given
+
+    Model, optimizer and data are afterwards what they were. Raises: BadInput (a ValueError) for what cannot be checked.
+    """
+    if steps < 1:
+        raise BadInput(f"`steps` must be at least 1. Received: steps={steps}. Pass the number of training steps to compare.")
+    if isinstance(model, Model):
+        model = mirror(model, weights)
+        optimizer = optimizer if isinstance(optimizer, (str, keras.optimizers.Optimizer)) else mirrored(optimizer)
+        loss = mirrored_losses(loss)
+    sample_weight = data_module.weighted(y, sample_weight, class_weight)
+    data_module.validated(model, x, y, sample_weight)
+    data_module.finite_weights(model)
+    compiled = getattr(model, "optimizer", None)
+    if optimizer is None and compiled is None:
+        raise BadInput(f"A model must have an optimizer for its updates to be checked. Received: {model.name!r}, not compiled. Compile it, or pass optimizer= and loss=.")
+    notes: list[str] = []
+    with ExitStack() as stack:
+        given = [optimizer] if isinstance(optimizer, keras.optimizers.Optimizer) else []
+        stack.enter_context(in_float64(model, *given, *loss_objects(loss)))
+        if optimizer is not None or loss is not None:
+            model.compile(optimizer=optimizer or compiled, loss=loss if loss is not None else model.loss, run_eagerly=True)
+        batches = _batches(Data(x, y, sample_weight), steps, batch_size)
+        _, loss_of, projection = subject_of(model, batches[0], None, True, seed, notes)
+        if projection:
+            raise BadInput(f"A training step needs targets. Received: y=None for {model.name!r}, which was compiled with a loss. Pass y.")
+
+        trained = list(model.trainable_variables)
+        probe = Probe(loss_of, trained, untrained(model, trained), batches[0], watch_inputs=False)
+
+        def oracle_of(probe: Probe) -> Any:
+            return oracles_of(model.name, probe, lambda p: twin_of(model, p, p.data, False, True, seed, executor), seed, notes)[-1]
+
+        try:
+            verdicts = compare_steps(model, probe, oracle_of, batches, seed=seed, progress=progress)
+        except NoTwin as reason:
+            notes.append(f"No twin: {reason}")
+            verdicts = [Verdict(v.path, "update", "undecided", 0, int(np.prod(v.shape)), reason=str(reason)) for v in model.trainable_variables]
+    return Report(f"{model.name}, {steps} steps of {_optimizer_name(optimizer or compiled)}", tuple(verdicts), tuple(dict.fromkeys(notes)), seed, replay)
+
+
+def _optimizer_name(optimizer: Any) -> str:
+    return optimizer if isinstance(optimizer, str) else type(optimizer).__name__
+
+
+def _batches(data: Data, steps: int, batch_size: int | None) -> list[Data]:
+    """`steps` batches in order, round and round."""
+    samples = len(np.asarray(tf.nest.flatten(data.x)[0]))
+    size = min(batch_size or samples, samples)
+    starts = range(0, samples - samples % size, size)
+
+    def take(part: Any, start: int) -> Any:
+        return tf.nest.map_structure(lambda leaf: None if leaf is None else np.asarray(leaf)[start : start + size], part)
+
+    order = [starts[i % len(starts)] for i in range(steps)]
+    return [Data(take(data.x, s), take(data.y, s), take(data.sample_weight, s)) for s in order]
 
 
 @dataclass(frozen=True)
@@ -200,6 +288,7 @@ def _step_verdict(name: str, step: int, keras_value: Array, predicted: Array, al
         where, float(keras_value.ravel()[i]), float(predicted.ravel()[i]),
         truncation=0.0, rounding=float(allowed.ravel()[i]), visible=float(2 * law_allowed.max(initial=0.0)),
         reason=f"step {step}: {blame}" if failed else f"worst at step {step}",
+        cells=Cells.around(i, keras_value.shape, np.arange(keras_value.size), predicted.ravel(), keras_value.ravel()) if keras_value.size else None,
     )  # fmt: skip
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
+
+from keras_ref.cells import Cells
 
 #: worst first: a variable's verdict is the worst of its entries'
 ORDER = (
@@ -18,6 +20,7 @@ ORDER = (
     "kink",
     "disconnected",
     "surrogate",
+    "symmetrized",
     "departure",
     "match",
 )
@@ -35,7 +38,8 @@ class Verdict:
 
     `oracle`: "forward" (Keras's own forward pass, differenced), "twin" (the NumPy twin, nudged) or "update".
     `compared` of `total` entries; `worst` the index of the worst one, whose values follow; `visible`: the smallest
-    error in one entry that this check would have seen, absolute, and `visible_relative` as a share of the entry.
+    error in one entry that this check would have seen, absolute, and `visible_relative` as a share of the entry;
+    `cells` the entries around the worst, for a page (JSON leaves them out);
     `together`: entries that were moved together along random directions (effort "fast"), where single ones were not.
     """
 
@@ -57,6 +61,7 @@ class Verdict:
     how: str = ""
     reason: str = ""
     together: int = 0
+    cells: Cells | None = field(default=None, compare=False, repr=False)
 
     @property
     def coverage(self) -> str:
@@ -87,6 +92,8 @@ class Verdict:
             "forward": "Keras's own forward pass, differenced",
             "twin": "the NumPy twin, every weight nudged",
             "update": "numeric gradient and optimizer twin",
+            "hessian": "autodiff's own slope along a random direction, differenced",
+            "forward-mode": "the loss along a random direction, differenced",
         }.get(self.oracle, self.oracle)
         autodiff = "Keras's own step" if self.oracle == "update" else f"GradientTape, {self.how or 'eager'}"
         lines = [
@@ -123,7 +130,7 @@ class Report:
     replay: str = ""
     noise: float = float("nan")
     allowed: frozenset[str] = frozenset()
-    float32_loss: dict[str, float] = field(default_factory=dict)
+    precision_loss: dict[str, float] = field(default_factory=dict)
 
     @property
     def failures(self) -> tuple[Verdict, ...]:
@@ -145,6 +152,8 @@ class Report:
             return "autodiff is not the derivative of Keras's own forward pass: look at the backward pass"
         if "twin" in bad:
             return "autodiff is the derivative of Keras's forward pass, which is not the definition: look at the forward pass"
+        if "hessian" in bad:
+            return "the gradient is right and its own derivative is not: look at the backward pass of the backward pass"
         return "the gradient is right and the update is not: look at the optimizer"
 
     def summary(self) -> str:
@@ -183,8 +192,8 @@ class Report:
             "replay": self.replay,
             "noise": self.noise,
             "notes": list(self.notes),
-            "float32_loss": dict(self.float32_loss),
-            "verdicts": [asdict(v) | {"difference": v.difference, "allowed": v.allowed} for v in self.verdicts],
+            "precision_loss": dict(self.precision_loss),
+            "verdicts": [asdict(replace(v, cells=None)) | {"difference": v.difference, "allowed": v.allowed} for v in self.verdicts],
         }
 
     def to_json(self) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import zip_longest
 from typing import Any
 
 import numpy as np
@@ -241,8 +242,14 @@ def snake_case(name: str) -> str:
 
 
 def _keywords(call: Call, layer: Layer, tensors: Mapping[str, Array], context: Mapping[str, Any]) -> dict[str, Any]:
-    """The call's own keywords with tensors filled in, and of the context what the layer's forward accepts."""
+    """The call's own keywords with tensors filled in, and of the context what the layer's forward accepts.
+
+    Of several masks (one an input) those that a call leaves open are the ones that travel.
+    """
     own = {k: filled(v, tensors) for k, v in call.keywords.items()}
+    travelling = context.get("mask")
+    if isinstance(own.get("mask"), list) and isinstance(travelling, tuple):
+        own["mask"] = [there if given is None else given for given, there in zip_longest(own["mask"], travelling)]
     return {k: v for k, v in context.items() if k in layer.accepts} | own
 
 

@@ -26,17 +26,21 @@ def on(function, at):
     return lambda offsets: function(at + offsets) - function(at).real + 1
 
 
+def noise_of(function, at):
+    """`on` subtracts values of the function's own size, whose last place is what these losses are noisy by."""
+    return NOISE * max(1.0, float(np.max(np.abs(function(at)))))
+
+
 @pytest.mark.parametrize("scheme", SCHEMES, ids=str)
 def test_stated_error_covers_the_true_one(scheme, record_property):
-    """Counted over 5 functions × 2,000 points; the share is recorded, and at least 99 of 100 must be covered."""
+    """Counted over 5 functions × 2,000 points: 10,000 of 10,000 for each scheme."""
     at = np.random.default_rng(0).normal(size=2000)
     covered = []
     for function, derivative in FUNCTIONS.values():
-        estimate = scheme(on(function, at), at, NOISE)
+        estimate = scheme(on(function, at), at, noise_of(function, at))
         covered.append(np.abs(estimate.value - derivative(at)) <= estimate.error)
-    share = float(np.mean(covered))
     record_property("covered", f"{int(np.sum(covered))} of {np.size(covered)}")
-    assert share >= 0.98, share
+    assert np.all(covered)
 
 
 @pytest.mark.parametrize(
@@ -97,9 +101,9 @@ def test_smooth_slopes_cover(record_property):
     at = np.random.default_rng(1).normal(size=2000)
     wrong = 0
     for function, derivative in FUNCTIONS.values():
-        found = slopes(on(function, at), at, NOISE, base=1.0, exponents=LADDER)
-        wrong += int(np.sum(found.smooth & (np.abs(found.value.value - derivative(at)) > found.value.error)))
-        assert found.smooth.mean() > 0.999
+        found = slopes(on(function, at), at, noise_of(function, at), base=1.0, exponents=LADDER)
+        wrong += int(np.sum(np.abs(found.value.value - derivative(at)) > found.value.error))
+        assert found.smooth.all()
     record_property("uncovered", f"{wrong} of {5 * len(at)}")
     assert wrong == 0
 

@@ -1,15 +1,17 @@
 """Every recorded case of Keras's own tests agrees with the twins, but for those that tests/replay.toml explains."""
 
+import allowance
 import pytest
+import recorded
 import replaying
 
-PRESENT = replaying.CASES.is_dir()
-SUBJECTS = [(kind, name) for kind in replaying.KINDS for name in sorted({case["class"] for case in replaying.cases(kind)})]
+PRESENT = recorded.CASES.is_dir()
+SUBJECTS = [(kind, name) for kind in recorded.KINDS for name in sorted({case["class"] for case in recorded.cases(kind)})]
 
 
 def explained(outcome):
     """The entry of replay.toml that goes with an outcome, or None."""
-    table = replaying.exceptions()
+    table = recorded.exceptions()
     if outcome.end == "differing":
         return next((key for key in table["differs"] if outcome.id.endswith(key)), None)
     return next((entry["match"] for entry in table["not_applicable"] if entry["match"] in outcome.reason), None)
@@ -24,7 +26,7 @@ def test_replay(kind, subject):
     assert found
     unexplained = [o for o in found if o.end != "matched" and explained(o) is None]
     assert not unexplained, "\n".join(f"{o.id}: {o.end}: {o.reason}" for o in unexplained)
-    differs = replaying.exceptions()["differs"]
+    differs = recorded.exceptions()["differs"]
     agreeing = [o.id for o in found if o.end == "matched" and any(o.id.endswith(key) for key in differs)]
     assert not agreeing, f"these agree now, and their entries in tests/replay.toml have to go: {agreeing}"
 
@@ -32,8 +34,8 @@ def test_replay(kind, subject):
 @pytest.mark.skipif(not PRESENT, reason="the recorded cases lie beside the repository, and are not there")
 def test_entries_name_cases():
     """An entry of replay.toml names a case that is there, and a reason that is given."""
-    table = replaying.exceptions()
-    ids = [case["id"] for kind in replaying.KINDS for case in replaying.cases(kind)]
+    table = recorded.exceptions()
+    ids = [case["id"] for kind in recorded.KINDS for case in recorded.cases(kind)]
     for key, reason in table["differs"].items():
         assert sum(i.endswith(key) for i in ids) == 1, key
         assert reason in table["reasons"], reason
@@ -54,7 +56,7 @@ def test_a_wrong_twin_is_seen():
         return spec.forward(weights, x)
 
     recorded = (x @ kernel + bias).astype(np.float32)
-    replaying.compare(law, Dense(2), (weights, x), recorded)
+    allowance.compare(law, Dense(2), (weights, x), recorded)
     recorded[1, 0] *= 1 + 2e-5
     with pytest.raises(AssertionError, match="1 of 4 entries"):
-        replaying.compare(law, Dense(2), (weights, x), recorded)
+        allowance.compare(law, Dense(2), (weights, x), recorded)

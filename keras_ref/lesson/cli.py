@@ -12,6 +12,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from keras_ref.files import writable, write
 from keras_ref.options import CouldNotRun
 
 SCHEMES = ("forward", "backward", "central", "richardson", "complex")
@@ -34,7 +35,7 @@ def lesson(
     out = _console()
     page_path = output or ("" if notebook else "lesson.html")
     for name, path in (("--output", page_path), ("--notebook", notebook)):
-        _writable(name, path)
+        writable(name, path)
     from keras_ref.lesson.records import make
 
     if notebook:
@@ -44,14 +45,14 @@ def lesson(
         subject_of(target, data, seed=seed)  # what cannot be taught from is refused now, not when the notebook runs
         import nbformat
 
-        _write("--notebook", notebook, nbformat.writes(build(target, data, seed=seed, epochs=epochs)) + "\n")
+        write("--notebook", notebook, nbformat.writes(build(target, data, seed=seed, epochs=epochs)) + "\n")
         out.print(f"{_size(notebook)} {Path(notebook).resolve()}: run it from top to bottom.", markup=False, soft_wrap=True)
     if page_path:
         from keras_ref.lesson.page import page
 
         with _status(out) as tell:
             made = make(target, data, seed=seed, epochs=epochs, progress=tell)
-        _write("--output", page_path, page(made))
+        write("--output", page_path, page(made))
         for line in (made.note, made.verdict, f"{_size(page_path)} {Path(page_path).resolve()}: open it in a browser; it needs nothing else."):
             out.print(line, markup=False, soft_wrap=True)
 
@@ -70,24 +71,6 @@ class _status:
     def __exit__(self, *_: Any) -> None:
         if self.status is not None:
             self.status.stop()
-
-
-def _writable(name: str, path: str) -> None:
-    """Refuse a path before minutes of work, not after. Raises: CouldNotRun."""
-    if not path:
-        return
-    target = Path(path)
-    if target.is_dir():
-        raise CouldNotRun(f"{name} must name a file that can be written. Received: {path}: Is a directory. Choose another path.")
-    if not target.parent.is_dir():
-        raise CouldNotRun(f"{name} must name a file that can be written. Received: {path}: No such file or directory. Choose another path.")
-
-
-def _write(name: str, path: str, text: str) -> None:
-    try:
-        Path(path).write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise CouldNotRun(f"{name} must name a file that can be written. Received: {path}: {error.strerror}. Choose another path.") from error
 
 
 def _size(path: str) -> str:
@@ -150,18 +133,19 @@ def _show(out: Console, subject: Any, *, epochs: int, scheme: Any, batch_size: i
     done = min(len(nudged.weights), len(beside.weights)) - 1
     start, mine, theirs = flat(subject, subject.weights), flat(subject, nudged.weights[done]), flat(subject, beside.weights[done])
     once = epochs == 1 and batch_size is None and _is_forward(scheme)
-    explained = _explained(subject, scheme.step) if once else None
+    rate = subject.optimizer.learning_rate
+    # stepping along a slope that is too large by the error leaves the weight lower by rate · error
+    curved = _curvature_error(subject, scheme.step) if once else None
     out.print(f"{subject.name}, {done} epoch{'' if done == 1 else 's'}: {subject.note}", soft_wrap=True, markup=False)
     table = Table(box=None, pad_edge=False)
     for column in ("weight", "start", "nudged (NumPy)", "back-propagated (Keras)", "difference", *(["explained by h/2·f''"] if once else [])):
         table.add_column(column, justify="left" if column == "weight" else "right", no_wrap=True)
     for i, label in enumerate(subject.labels):
-        more = [f"{explained[i] + 0.0:+.3e}"] if explained is not None else []
+        more = [f"{-rate * curved[i] + 0.0:+.3e}"] if curved is not None else []
         table.add_row(label, f"{start[i]:.8f}", f"{mine[i]:.12f}", f"{theirs[i]:.12f}", f"{mine[i] - theirs[i]:+.3e}", *more)
     out.print(table)
-    if subject.name == "recipe1" and once and explained is not None and subject.title == "Recipe 1 of the book" and subject.optimizer.learning_rate:
-        error = -explained[0] / subject.optimizer.learning_rate
-        out.print(f"The forward difference errs by h·mean(x²) = {error:.2e} in the slope of the weight, hence by {-explained[0]:.2e} in the weight.")
+    if curved is not None and subject.title == "Recipe 1 of the book":
+        out.print(f"The forward difference errs by h·mean(x²) = {curved[0]:.2e} in the slope of the weight, hence by {rate * curved[0]:.2e} in the weight.")
     if epochs > 1:
         out.print(_epoch_table(nudged, beside, done, epochs))
     away = nudged.diverged or beside.diverged
@@ -186,8 +170,8 @@ def _is_forward(scheme: Any) -> bool:
     return type(scheme).__name__ == "Forward"
 
 
-def _explained(subject: Any, step: float) -> Any:
-    """-learning rate · h/2 · f'' of every entry, from the losses at w - h, w, w + h."""
+def _curvature_error(subject: Any, step: float) -> Any:
+    """h/2 · f'' of every entry, from the losses at w - h, w, w + h: what a forward difference errs by."""
     import numpy as np
 
     from scratch.gradient import Nudges
@@ -196,7 +180,7 @@ def _explained(subject: Any, step: float) -> Any:
     for name in subject.trained:
         size = subject.weights[name].size
         ahead, behind = nudges.losses(name, np.arange(size), np.array([[step], [-step]]) * np.ones(size))
-        found.append(-subject.optimizer.learning_rate * (ahead - 2 * nudges.base + behind) / step / 2)
+        found.append((ahead - 2 * nudges.base + behind) / step / 2)
     return np.concatenate(found)
 
 
@@ -212,6 +196,7 @@ def explanation(subject: Any, scheme: Any) -> list[str]:
     import numpy as np
 
     from keras_ref.lesson.sides import flat, keras_side, loss_of, slopes_of
+    from keras_ref.lesson.steps import reason
     from keras_ref.lesson.what_if import unflat
 
     slopes = slopes_of(subject, subject.weights, subject.x, subject.y, scheme)
@@ -220,7 +205,7 @@ def explanation(subject: Any, scheme: Any) -> list[str]:
         autodiff = flat(subject, side.gradient(subject.weights))
     i = int(np.argmax(np.abs(values)))
     start = flat(subject, subject.weights)
-    step = getattr(scheme, "step", None) or getattr(scheme, "start", 0.0)
+    step: float = getattr(scheme, "step", 0.0) or getattr(scheme, "start", 0.0)
     moved = start.copy()
     moved[i] += step
     before, after = loss_of(subject, subject.weights), loss_of(subject, unflat(subject, moved))
@@ -232,10 +217,15 @@ def explanation(subject: Any, scheme: Any) -> list[str]:
         "Richardson": [f"Push and pull it by ever smaller nudges, from {step:g} times its size on, and extrapolate to none: the slope is {values[i]:.10g}."],
         "ComplexStep": [f"Push it by h = {step:g} in the imaginary direction: the imaginary part of the loss divided by h is the slope, {values[i]:.10g}."],
     }[kind]
+    why = []
+    if kind == "Forward":
+        name = subject.labels[i].split("[")[0]
+        why = [reason(subject, name, slope=values[i], autodiff=autodiff[i], explained=_curvature_error(subject, step)[i], allowed=errors[i], step=step)]
     return [
         f"Look at {subject.labels[i]} of {subject.name}, which is {start[i]:.10g}. The loss of all {subject.samples} samples is {before:.12g}.",
         *looking,
         f"Back-propagation says {autodiff[i]:.10g}: the two differ by {values[i] - autodiff[i]:+.3g}, and may differ by {errors[i]:.3g}, truncation and rounding of the nudge.",
+        *why,
         f"The weight steps against the slope, {rate:g} times as far: {start[i]:.10g} - {rate:g} · {values[i]:.10g} = {start[i] - rate * values[i]:.12g}. With back-propagation's slope it would be {start[i] - rate * autodiff[i]:.12g}.",
         "Every other weight is nudged the same way, each alone, and then all step together: that is one epoch." + (f" {subject.note}" if subject.name == "recipe2" else ""),
     ]  # fmt: skip

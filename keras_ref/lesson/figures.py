@@ -18,7 +18,8 @@ Array = np.ndarray
 Spec = dict[str, Any]
 NUDGED, KERAS, DIFFERENCE, OTHER = "#e07b1f", "#3d8fd6", "#c44fa3", "#2f9e77"
 SERIES = (KERAS, NUDGED, OTHER, DIFFERENCE, "#b59a00", "#7a6fd0", "#d1495b", "#5f9ea0")
-DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot", "solid", "dash")
+#: five dashes for eight colours: forty lines before two look alike
+DASHES = ("solid", "dash", "dot", "dashdot", "longdash")
 
 
 def _layout(x: str, y: str, *, log: bool = False, log_x: bool = False, **more: Any) -> Spec:
@@ -63,7 +64,7 @@ def loss_figure(lesson: Lesson) -> Spec:
     deaths = sorted({unit.since for unit in lesson.units if unit.since > 0})
     marks = [{"type": "line", "x0": at, "x1": at, "yref": "paper", "y0": 0, "y1": 1, "line": {"color": DIFFERENCE, "dash": "dot", "width": 2}} for at in deaths]
     named = [
-        {"x": at, "y": 0.98, "yref": "paper", "xanchor": "left", "yanchor": "top", "showarrow": False, "font": {"color": DIFFERENCE},
+        {"x": at, "y": 0.02, "yref": "paper", "xanchor": "left", "yanchor": "bottom", "showarrow": False, "font": {"color": DIFFERENCE},
          "text": " " + ", ".join(f"✝ {unit.name}" for unit in lesson.units if unit.since == at)}
         for at in deaths
     ]  # fmt: skip
@@ -123,10 +124,10 @@ def landscape_figure(lesson: Lesson, index: int = 0, epoch: int = 0) -> Spec:
     a, b = scene.entries
     track = lesson.track
     contour = {
-        "type": "contour", "x": plain(scene.across), "y": plain(scene.up), "z": digits(height, 5),
-        "customdata": digits(scene.losses, 7), "colorscale": "Viridis", "ncontours": 24, "contours": {"coloring": "heatmap"}, "line": {"width": 0.6, "color": "rgba(255,255,255,.45)"},
+        "type": "contour", "x": plain(scene.across), "y": plain(scene.up), "z": digits(height, 4),
+        "customdata": digits(scene.losses, 5), "colorscale": "Viridis", "ncontours": 24, "contours": {"coloring": "heatmap"}, "line": {"width": 0.6, "color": "rgba(255,255,255,.45)"},
         "colorbar": {"title": {"text": "log₁₀ loss" if log else "loss", "side": "right"}, "thickness": 12},
-        "hovertemplate": f"{scene.first} %{{x:.6g}}<br>{scene.second} %{{y:.6g}}<br>loss %{{customdata:.6g}}<extra></extra>",
+        "hovertemplate": f"{scene.first} %{{x:.6g}}<br>{scene.second} %{{y:.6g}}<br>loss %{{customdata:.5g}}<extra></extra>",
     }  # fmt: skip
     def path(values: Array, name: str, color: str, width: float, dash: str) -> Spec:
         return _line(values[:, a], values[:, b], name, color, dash, width=width) | {"hoverinfo": "skip", "hovertemplate": None}
@@ -180,11 +181,10 @@ def runs_figure(runs: Sequence[Run], what: str) -> Spec:
     log = _all_positive(*(np.nan_to_num(run.losses, nan=1.0, posinf=1.0) for run in runs))
     data = []
     for k, run in enumerate(runs):
-        name = f"{run.label} – diverges" if run.diverged else run.label
+        name = f"{run.label}, diverges" if run.diverged else run.label
         data.append(_line(run.epochs, run.losses, name, SERIES[k % len(SERIES)], DASHES[k % len(DASHES)]) | {"hovertemplate": "%{y:.4g}"})
     layout = _layout("epoch", "loss of all samples", log=log)
-    # so wide that labels stand in columns on a phone too
-    layout["legend"] |= {"title": {"text": what}, "entrywidth": 7.0 * max(len(trace["name"]) for trace in data) + 8, "entrywidthmode": "pixels"}
+    layout["legend"] |= {"title": {"text": what, "side": "top"}}
     if log and any(run.diverged for run in runs):
         # a runaway leaves the picture; what stays in it keeps its scale
         low = min(float(np.min(run.losses)) for run in runs if not run.diverged) if not all(run.diverged for run in runs) else runs[0].losses[0]

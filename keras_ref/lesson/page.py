@@ -11,9 +11,15 @@ from importlib.resources import files
 from string import Template
 from typing import Any
 
+import numpy as np
+
 from keras_ref.lesson import figures
+from keras_ref.lesson.captions import Change, captions, changes, landscape
 from keras_ref.lesson.records import Lesson, Listing
 from keras_ref.lesson.tables import cell, forward_tables, nudge_table, number, row, table, unit_sentences, walk
+from keras_ref.lesson.what_if import Run
+from keras_ref.options import CouldNotRun
+from keras_ref.recipes import RECIPES
 
 #: bytes that a page may have
 LIMIT = 6_000_000
@@ -23,19 +29,25 @@ COLUMNS = ("nudged", "Keras", "differ by", "may differ by", "slope, nudged", "au
 
 
 def page(lesson: Lesson) -> str:
-    """The page of a lesson: HTML that needs no network and no server."""
+    """The page of a lesson: HTML that needs no network and no server, at most LIMIT bytes. Raises: CouldNotRun above that."""
     specs = _specs(lesson)
-    return Template(_asset("page.html")).substitute(
-        title=escape(lesson.title), note=escape(_sentence(lesson.note)), note_class="note warn" if lesson.units else "note", verdict=escape(lesson.verdict), nudge=f"{lesson.nudge:g}",
-        style=_asset("style.css"), tabs=_tabs(), model=_model(lesson), forward=forward_tables(lesson.step),
+    made = Template(_asset("page.html")).substitute(
+        title=escape(lesson.title), note=escape(_sentence(lesson.note)), note_class="note warn" if lesson.name == "recipe2" else "note", units_note=_units_note(lesson),
+        verdict=escape(lesson.verdict), nudge=f"{lesson.nudge:g}",
+        style=_asset("style.css"), tabs=_tabs(), model=_model(lesson), forward=forward_tables(lesson.step), loss_text=_loss_text(lesson),
         loss=repr(lesson.step.loss), loss_shown=number(lesson.step.loss), keras_loss=repr(lesson.step.keras_loss), keras_loss_shown=number(lesson.step.keras_loss),
         entries="".join(f'<option value="{i}">{escape(label)}</option>' for i, label in enumerate(lesson.track.labels)),
         walks="".join(walk(lesson.step, i).replace(" hidden", "" if i == lesson.steepest else " hidden", 1) for i in range(len(lesson.step.nudges))), nudges=nudge_table(lesson.step),
         update=escape(lesson.optimizer), units_text=_units_text(lesson), units=_units(lesson), epochs=str(lesson.epochs),
-        epoch_table=_epoch_table(lesson), landscape=_landscape(lesson), best=_best(lesson), runs=_runs(lesson), listings="".join(map(_listing, lesson.listings)),
-        **{f"figure_{name}": figure(name, title, caption) for name, (title, caption) in _captions(lesson).items()},
+        epoch_table=_epoch_table(lesson), landscape=_landscape(lesson), best=_best(lesson), runs="".join(map(_runs, changes(lesson))),
+        code=_code(lesson), listings="".join(map(_listing, lesson.listings)),
+        **{f"figure_{name}": figure(name, title, caption) for name, (title, caption) in captions(lesson).items()},
         records=_json(_shown_records(lesson)), figures=_json(specs), plotly=_plotly(), script=_asset("page.js"), version=_version(),
     )  # fmt: skip
+    size = len(made.encode())
+    if size > LIMIT:
+        raise CouldNotRun(f"A page must have at most {LIMIT / 1e6:g} MB. Received: {lesson.name}, whose page would have {size / 1e6:.1f} MB. Pass fewer --epochs, or a smaller model.")
+    return made
 
 
 def _asset(name: str) -> str:
@@ -55,12 +67,18 @@ def _json(value: Any) -> str:
 
 
 def _shown_records(lesson: Lesson) -> dict[str, Any]:
-    """The records without what stands in the page already: programs, tables of the step, heights of the landscapes."""
+    """The records without what stands in the page already: programs, tables of the step, heights of the landscapes.
+
+    Errors are kept to 6 digits: they are shown with 3, and the page stays small.
+    """
     records = lesson.to_dict()
     for one in records["precisions"]:
         del one["stated"]
+        one["error"] = figures.digits(np.array(one["error"], dtype=float), 6)
     for scene in records["landscapes"]:
         del scene["losses"]
+    for name in ("slope_allowed", "weight_allowed", "slope_difference", "weight_difference"):
+        records["track"][name] = figures.digits(getattr(lesson.track, name), 6)
     return {key: value for key, value in records.items() if key not in ("listings", "step")}
 
 
@@ -84,10 +102,7 @@ def _specs(lesson: Lesson) -> dict[str, Any]:
     }  # fmt: skip
     for i, scene in enumerate(lesson.landscapes):
         specs[f"landscape-{i}"] = figures.landscape_figure(lesson, i) | {"length": figures.nudge_length(scene, lesson.nudge)}
-    for name, runs, what, _, _ in _changes(lesson):
-        if runs:
-            specs[name] = figures.runs_figure(runs, what)
-    return specs
+    return specs | {change.name: figures.runs_figure(change.runs, change.what) for change in changes(lesson)}
 
 
 def _tabs() -> str:
@@ -106,33 +121,29 @@ def figure(name: str, title: str, caption: str, *, tall: bool = False, extra: st
     )
 
 
-def _captions(lesson: Lesson) -> dict[str, tuple[str, str]]:
-    track = lesson.track
-    best, steepest = lesson.precisions[0], lesson.steepest
-    dies = " The dotted line marks where a unit dies." if any(u.since > 0 for u in lesson.units) else ""
-    return {
-        "loss": ("Loss", f"See one line on the other: the loss falls from {track.losses[0]:.4g} to {track.losses[-1]:.4g} on both sides.{dies}"),
-        "weight": ("The weight", "See the dashes of the nudged weight lie on Keras's line, epoch after epoch."),
-        "slope": ("Its slope", "See both slopes tend to zero where the weight comes to rest."),
-        "difference": ("How far apart", "See each solid line stay below the dotted one of its colour: what differs is what the nudge explains, and no more. Slopes are compared at the same weights; weights each on their own path."),
-        "precision": ("… the nudge were larger, or smaller?", f"Read from left to right, as h shrinks. Forward: see the V, first h/2·f″ falls with h, then rounding rises as h falls; the star marks the best h. {_parabola(lesson)} The smallest errors are autodiff's own rounding. Errors of exactly 0 have no place on the axis. Best h of the forward difference for {lesson.track.labels[steepest]}: {best.best[steepest]:.2g}."),
-    }  # fmt: skip
-
-
-def _parabola(lesson: Lesson) -> str:
-    straight = all("activation=" not in layer or "'linear'" in layer or "'relu'" in layer for layer in lesson.layers)
-    if straight and lesson.loss.startswith("MeanSquaredError") and all("Dense" in layer for layer in lesson.layers):
-        return "Along each weight this loss is a parabola (until a ReLU flips), so the other three have no truncation at all and only central and Richardson suffer rounding; the complex step takes no difference and stays at the bottom."
-    return "Central falls twice as steeply, Richardson is nearly free of truncation, and the complex step takes no difference, so nothing is ever lost to rounding."
-
-
 def _model(lesson: Lesson) -> str:
     layers = ", then ".join(f"<code>{escape(layer)}</code>" for layer in lesson.layers)
     return f"The network: {layers}; loss <code>{escape(lesson.loss)}</code>; update <code>{escape(lesson.optimizer)}</code>; {len(lesson.track.labels)} weights in all."
 
 
+def _loss_text(lesson: Lesson) -> str:
+    return "The mean of the last table is the loss" if lesson.step.sample_losses is not None else "All samples together give the loss"
+
+
 def _units_text(lesson: Lesson) -> str:
-    return "Some units die on the way:" if lesson.units else "No unit dies in this one."
+    return "Some units are dead:" if lesson.units else "No ReLU unit dies in this one."
+
+
+def _units_note(lesson: Lesson) -> str:
+    """A line at the top where units die, of a model that has no note of its own about it."""
+    if not lesson.units or lesson.name == "recipe2":
+        return ""
+    names = "; ".join(dict.fromkeys(unit.name for unit in lesson.units))
+    return f'<p class="note warn">ReLU units that are dead for some time and do not learn then: {escape(names)}. The second part says when.</p>'
+
+
+def _code(lesson: Lesson) -> str:
+    return "" if lesson.name in RECIPES else f" This page's {escape(lesson.name)} was trained by the same two ideas; here they are in their shortest form, on the book's two recipes."
 
 
 def _units(lesson: Lesson) -> str:
@@ -150,19 +161,13 @@ def _landscape(lesson: Lesson) -> str:
         return "<p>A landscape needs two weights; this model has one.</p>"
     options = "".join(f'<option value="{i}">{escape(s.first)} and {escape(s.second)}</option>' for i, s in enumerate(lesson.landscapes))
     choice = f'<label>Two weights <select id="pair">{options}</select></label>' if len(lesson.landscapes) > 1 else ""
-    exact = len(lesson.track.labels) == 2
-    slice_ = "" if exact else " The other weights are held at their start, so away from the start the paths are seen in projection."
+    goes = "Both paths run away from the valley" if lesson.track.diverged else "Both paths run down into the valley"
     parts = [
-        '<p>The loss over two weights, seen from above: dark is low (nothing is drawn darker than the lowest loss on the paths). Both paths run down into the valley.</p><div class="controls"><button class="play" type="button">Play</button>'
+        f'<p>The loss over two weights, seen from above: dark is low (nothing is drawn darker than the lowest loss on the paths). {goes}.</p><div class="controls"><button class="play" type="button">Play</button>'
         f'<label class="grow"><span class="epoch-number">epoch 0</span><input class="epoch" type="range" min="0" max="{lesson.epochs}" value="0" aria-label="Epoch"></label>{choice}</div>'
     ]
     for i, scene in enumerate(lesson.landscapes):
-        times = figures.nudge_length(scene, lesson.nudge) / lesson.nudge
-        caption = (
-            f"See both paths run downhill, and the dashes of the nudged one lie on Keras's. At the white point both nudges of this epoch are drawn in red, {times:g} times longer than they are: "
-            f"a nudge asks how the height changes along one axis at a time.{slice_}"
-        )
-        parts.append(figure(f"landscape-{i}", f"{scene.first} and {scene.second}", caption, tall=True, extra=' class="scene"', hidden=i > 0))
+        parts.append(figure(f"landscape-{i}", f"{scene.first} and {scene.second}", landscape(lesson, scene), tall=True, extra=' class="scene"', hidden=i > 0))
     return "".join(parts)
 
 
@@ -171,28 +176,21 @@ def _best(lesson: Lesson) -> str:
     return table("The best nudge of each scheme, for this weight", ("scheme", "best h", "error there"), rows)
 
 
-def _changes(lesson: Lesson) -> tuple[tuple[str, Any, str, str, str], ...]:
-    """id, runs, what changes, question, caption."""
-    away = [run for run in lesson.rates if run.diverged]
-    ran = "; ".join(f"at {run.label} it passes 10¹² times its start in epoch {run.diverged}, and we stop" for run in away)
-    return (
-        ("rates", lesson.rates, "learning rate", "… the learning rate were another?", "See timid rates creep, bolder ones arrive" + (f", and too bold ones diverge: {ran}." if away else "; in this network none of these diverges.")),
-        ("batches", lesson.batches, "batch size", "… the batches were smaller?", "See the same number of epochs, cut into smaller batches drawn anew each epoch: more steps, so the loss falls sooner, but each step sees few samples, so the line is rough."),
-        ("optimizers", lesson.optimizers, "optimizer", "… the optimizer were another?", "See the same start and the same learning rate under different laws. A rate that suits one law need not suit another: compare the shapes, not the ranks."),
-    )  # fmt: skip
+def _runs(change: Change) -> str:
+    return f"<div>{figure(change.name, change.question, change.caption)}{_ends(change)}</div>"
 
 
-def _runs(lesson: Lesson) -> str:
-    parts = []
-    for name, runs, what, question, caption in _changes(lesson):
-        if runs:
-            parts.append(f"<div>{figure(name, question, caption)}{_ends(runs, what)}</div>")
-    return "".join(parts)
+def _ends(change: Change) -> str:
+    """Where each training ends; for batches, how far their slopes spread."""
+    noisy = change.name == "batches"
+    rows = (
+        row(run.label, [cell(float(run.losses[-1]), 6), *([cell(run.spread, 3)] if noisy else []), f"<td>{_ended(run)}</td>"]) for run in change.runs
+    )
+    return table(f"Where each {change.what} ends", (change.what, "last loss", *(["slopes spread"] if noisy else []), ""), rows)
 
 
-def _ends(runs: Any, what: str) -> str:
-    rows = (row(run.label, [cell(float(run.losses[-1]), 6), f"<td>{'diverges: stopped in epoch ' + str(run.diverged) if run.diverged else ''}</td>"]) for run in runs)
-    return table(f"Where each {what} ends", (what, "last loss", ""), rows)
+def _ended(run: Run) -> str:
+    return f"diverges: stopped in epoch {run.diverged}" if run.diverged else "higher than its start" if run.higher else ""
 
 
 def _listing(one: Listing) -> str:

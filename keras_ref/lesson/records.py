@@ -19,10 +19,13 @@ from keras_ref.lesson.sides import Track, keras_side, track
 from keras_ref.lesson.steps import Step, Unit, dead_units, one_step
 from keras_ref.lesson.subject import Subject, subject_of
 from keras_ref.lesson.what_if import Landscape, Precision, Run
+from keras_ref.options import CouldNotRun
 from scratch import recipe
 
 #: epochs of the two trainings, and of each of the trainings with one thing changed
 EPOCHS, SHORT = 100, 60
+#: weights × epochs that fit into a page
+SHOWN = 15_000
 Progress = Callable[[str], None]
 
 
@@ -79,7 +82,7 @@ class Lesson:
         said = (
             f"All {compared} differences, of slopes and of weights over {self.epochs} epochs, are within what is allowed."
             if not outside
-            else f"{outside} of {compared} differences, of slopes and of weights over {self.epochs} epochs, exceed what is allowed."
+            else f"{outside} of {compared} differences, of slopes and of weights over {self.epochs} epochs, exceed what is allowed: Keras computes something else here, and gradtwin check and gradtwin updates say where."
         )
         return said + (f" The training diverges: it was stopped at epoch {away}." if away else "")
 
@@ -122,6 +125,9 @@ def make(target: str | Subject = "recipe1", data: str = "", *, seed: int = 0, ep
     """
     tell = progress or (lambda what: None)
     subject = target if isinstance(target, Subject) else subject_of(target, data, seed=seed)
+    entries = len(subject.labels)
+    if entries * epochs > SHOWN:
+        raise CouldNotRun(f"A lesson must have at most {SHOWN} weights times epochs to fit into a page. Received: {entries} weights of {subject.name}, {epochs} epochs. Pass --epochs {SHOWN // entries}, or a smaller model.")
     short = min(epochs, SHORT)
     tell("both trainings")
     with keras_side(subject) as side:

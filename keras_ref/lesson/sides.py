@@ -14,7 +14,7 @@ from keras_ref.lesson.subject import Subject, fresh_optimizer, take
 from keras_ref.oracles import autodiff_at
 from keras_ref.probe import Data, Probe
 from keras_ref.retype import in_float64
-from scratch.differences import UNIT, Estimate, Forward, Scheme, taken
+from scratch.differences import SAFETY, UNIT, Estimate, Forward, Scheme, taken
 from scratch.gradient import Nudges, numeric_gradient
 from scratch.noise import measure
 from scratch.optimizers.base import Optimizer, State
@@ -60,9 +60,27 @@ def quick_slopes(subject: Subject, weights: Weights, x: Any, y: Any) -> dict[str
     return found
 
 
-def noise_of(subject: Subject) -> float:
-    """The noise of the loss at the start."""
-    nudges = Nudges(subject.objective, subject.weights, subject.x, subject.y, training=True)
+def book_slopes(subject: Subject, weights: Weights, noise: float) -> dict[str, Estimate]:
+    """The slopes of BOOK, each with its error: truncation h/2·f″ + h²/6·f‴, from the losses at w - h, w, w + h, w + 2h.
+
+    The two terms are taken apart and added by size. Where f″ passes through zero they can cancel in the difference of
+    two steps, which is all that a Forward of scratch looks at.
+    """
+    with np.errstate(all="ignore"):
+        nudges, found = Nudges(subject.objective, weights, subject.x, subject.y, training=True), {}
+        for name in subject.trained:
+            value = np.asarray(weights[name], dtype=float)
+            h = taken(value.ravel(), np.full(value.size, NUDGE))
+            back, ahead, twice = nudges.losses(name, np.arange(value.size), np.stack([-h, h, 2 * h]))
+            slope = (ahead - nudges.base) / h
+            second, third = (ahead - 2 * nudges.base + back) / h / 2, (twice - 3 * ahead + 3 * nudges.base - back) / h / 6
+            found[name] = Estimate(slope, SAFETY * (np.abs(second) + np.abs(third)), 2 * noise / h + UNIT * np.abs(slope)).reshape(value.shape)
+    return found
+
+
+def noise_of(subject: Subject, weights: Weights) -> float:
+    """The noise of the loss at these weights."""
+    nudges = Nudges(subject.objective, weights, subject.x, subject.y, training=True)
     return measure(nudges.directional, {name: nudges.value(name) for name in subject.trained}, nudges.base)
 
 
@@ -217,9 +235,9 @@ class Track:
         return int(sum(w.sum() for w in wrong))
 
 
-def track(subject: Subject, side: KerasSide, *, epochs: int, scheme: Scheme = BOOK) -> Track:
+def track(subject: Subject, side: KerasSide, *, epochs: int) -> Track:
     """Train both sides on all samples at once, then compare them at every epoch."""
-    nudged, beside = nudged_path(subject, epochs=epochs, scheme=scheme), side.path(epochs)
+    nudged, beside = nudged_path(subject, epochs=epochs), side.path(epochs)
     count = min(len(nudged.weights), len(beside.weights))
     slopes: list[Any] = []
     gradients: list[Any] = []
@@ -227,9 +245,13 @@ def track(subject: Subject, side: KerasSide, *, epochs: int, scheme: Scheme = BO
     allowed: list[Any] = []
     drift = [np.zeros(len(subject.labels))]
     states = [subject.optimizer.init({n: subject.weights[n] for n in subject.trained})] * 2
+    noises = np.array([noise_of(subject, weights) for weights in nudged.weights[:count]])
     for at in range(count):
+        # the quietest of a few lines is an estimate that now and then falls short; a loss of this size is as noisy as
+        # its neighbours of two epochs around
+        noise = float(np.max(noises[max(0, at - 2) : at + 3]))
         here, there = nudged.weights[at], beside.weights[at]
-        estimates = slopes_of(subject, here, subject.x, subject.y, scheme)
+        estimates = book_slopes(subject, here, noise)
         exact, rounding = side.gradient_with_rounding(here)
         beyond = side.gradient(there)
         numeric = {n: estimates[n].value for n in subject.trained}

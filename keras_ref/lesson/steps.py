@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_ref.lesson.sides import BOOK, KerasSide, Track, flat, loss_of, slopes_of
+from keras_ref.lesson.sides import KerasSide, Track, loss_of
 from keras_ref.lesson.subject import Subject, label_of, take
 from scratch.differences import taken
 from scratch.gradient import Nudges
@@ -137,7 +137,6 @@ def _sample_losses(subject: Subject) -> Array | None:
 
 def _nudges(subject: Subject, track: Track) -> tuple[Nudge, ...]:
     nudges = Nudges(subject.objective, subject.weights, subject.x, subject.y, training=True)
-    slopes = flat(subject, {n: e.value for n, e in slopes_of(subject, subject.weights, subject.x, subject.y, BOOK).items()})
     found, at = [], 0
     for name in subject.trained:
         value = subject.weights[name]
@@ -146,37 +145,39 @@ def _nudges(subject: Subject, track: Track) -> tuple[Nudge, ...]:
         ahead, behind = nudges.losses(name, entries, np.stack([step, -step]))
         for i, entry in enumerate(np.ndindex(value.shape)):
             explained = (ahead[i] - 2 * nudges.base + behind[i]) / step[i] / 2
-            nudge = Nudge(
-                label_of(name, entry, value.shape), float(value[entry]), float(step[i]), float(nudges.base), float(ahead[i]), float(slopes[at]),
+            closed = reason(
+                subject, name, slope=float(track.slopes[0, at]), autodiff=float(track.same_point[0, at]), explained=float(explained), allowed=float(track.slope_allowed[0, at]), step=NUDGE
+            )
+            found.append(Nudge(
+                label_of(name, entry, value.shape), float(value[entry]), float(step[i]), float(nudges.base), float(ahead[i]), float(track.slopes[0, at]),
                 float(track.same_point[0, at]), float(explained), float(track.slope_allowed[0, at]),
-                float(track.weights[1, at]), float(track.keras_weights[1, at]), "",
-            )  # fmt: skip
-            found.append(replace(nudge, reason=_reason(subject, name, nudge)))
+                float(track.weights[1, at]), float(track.keras_weights[1, at]), closed,
+            ))  # fmt: skip
             at += 1
     return tuple(found)
 
 
-def _reason(subject: Subject, name: str, nudge: Nudge) -> str:
-    """Why the nudged slope is not the derivative, in one sentence."""
-    if nudge.slope == 0.0 and nudge.autodiff == 0.0:
+def reason(subject: Subject, name: str, *, slope: float, autodiff: float, explained: float, allowed: float, step: float) -> str:
+    """Why the slope of a forward difference is not the derivative, in one or two sentences."""
+    if slope == 0.0 and autodiff == 0.0:
         return "Nothing moves: the loss does not depend on this weight here, and both sides say exactly 0."
-    if abs(nudge.explained) <= nudge.allowed * 1e-3 and abs(nudge.difference) <= nudge.allowed:
+    if abs(explained) <= allowed * 1e-3 and abs(slope - autodiff) <= allowed:
         return "The loss is straight along this weight, so a nudge of any size gives the derivative; what is left is rounding."
-    closed = _closed_form(subject, name)
+    closed = _closed_form(subject, name, step)
     if closed:
         formula, value = closed
-        return f"The loss is a parabola in this weight, and a forward difference of a parabola is too large by {formula} = {value:.2e}."
-    return f"A forward difference errs by h/2 times the curvature of the loss along this weight: {nudge.explained:+.2e}. What is left is rounding and the third derivative."
+        return f"The loss is a parabola in this weight, and pushing to one side shows its slope half a nudge further on: too large by {formula} = {value:.3g}."
+    return f"The loss curves along this weight, and pushing to one side shows its slope half a nudge further on: off by h/2 times the curvature f″, {explained:+.3g}."
 
 
-def _closed_form(subject: Subject, name: str) -> tuple[str, float] | None:
+def _closed_form(subject: Subject, name: str, step: float) -> tuple[str, float] | None:
     """h · mean(x²) and h: half the second derivative of mean((w·x + b - y)²), where the network is that one."""
     layers = list(subject.model.layers.values())
     linear = len(layers) == 1 and isinstance(layers[0], Dense) and layers[0].activation == "linear" and layers[0].units == 1
     squared = len(subject.objective.losses) == 1 and type(subject.objective.losses[0]) is MeanSquaredError
     if not linear or not squared or subject.model.regularizers or np.shape(subject.x)[1:] != (1,):
         return None
-    return ("h", NUDGE) if name.endswith("bias") else ("h · mean(x²)", NUDGE * float(np.mean(np.square(subject.x))))
+    return ("h", step) if name.endswith("bias") else ("h · mean(x²)", step * float(np.mean(np.square(subject.x))))
 
 
 def dead_units(subject: Subject, path: Any) -> tuple[Unit, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import keras
@@ -26,8 +26,9 @@ from scratch.optimizers.base import Optimizer
 from scratch.optimizers.sgd import SGD
 
 Array = np.ndarray
-#: what a page can still teach from: entries of weights that are nudged one by one before the reader's eyes, rows of data
-WEIGHTS, SAMPLES = 128, 64
+#: what a page can still teach from: entries of weights that are nudged one by one before the reader's eyes, rows of
+#: data, numbers of a forward pass (each is a cell of a table)
+WEIGHTS, SAMPLES, NUMBERS = 128, 64, 8000
 
 
 @dataclass(frozen=True)
@@ -148,15 +149,28 @@ def target_subject(target: str, data: str = "", *, seed: int = 0) -> Subject:
     try:
         twin, variables = reflect_with_variables(model)
         objective = Objective.of(twin, twin_losses(model, len(twin.outputs)), _loss_weights(model, len(twin.outputs)))
-        optimizer = reflected(model.optimizer, "optimizer")
+        optimizer = _meant(reflected(model.optimizer, "optimizer"))
     except NoTwin as reason:
         raise CouldNotRun(f"A model must have a NumPy twin to be taught from. {str(reason).split('. ', 1)[-1].split('. Its ')[0].rstrip('.')}. Use gradtwin check, which needs no twin.") from reason
-    random = [name for name, layer in twin.layers.items() if "draw" in layer.accepts]
+    run = twin.run({n: np.asarray(v.numpy(), dtype=float) for n, v in variables.items()}, x)
+    random = [call.layer for call in twin.calls if twin.layers[call.layer].draw_shapes(*(np.shape(run.tensors[n]) for n in call.inputs))]
     if random:
         raise CouldNotRun(f"A model must not draw random numbers to be taught from: nudged losses would differ by chance. Received: {', '.join(random)}. Leave them out, or use gradtwin check --training.")
+    shown = sum(np.size(tensor) for tensor in run.tensors.values())
+    if shown > NUMBERS:
+        raise CouldNotRun(
+            f"A forward pass must have at most {NUMBERS} numbers to be taught from, each being shown. Received: {target}, which has {shown} with {len(first(x))} samples. "
+            "Pass fewer rows in --data, use a smaller model of the same kind, or gradtwin check, which takes any size."
+        )
     weights = {name: np.asarray(v.numpy(), dtype=float) for name, v in variables.items()}
     note = f"{entries} weights in {len(twin.trainable)} arrays, {len(first(x))} samples{'' if data else f' drawn with seed {seed}'}, {type(optimizer).__name__}, {_losses(objective)}"
     return Subject(model.name, f"The model {model.name}", note, twin, weights, x, y, objective, optimizer, model, variables)
+
+
+def _meant(optimizer: Any) -> Any:
+    """An optimizer with the learning rate that was meant: Keras keeps 0.1 in float32, as 0.10000000149."""
+    rate = getattr(optimizer, "learning_rate", None)
+    return replace(optimizer, learning_rate=float(str(np.float32(rate)))) if isinstance(rate, float) else optimizer
 
 
 def _loss_weights(model: Any, count: int) -> tuple[float, ...]:

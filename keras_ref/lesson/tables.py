@@ -82,7 +82,7 @@ def walk(step: Step, index: int) -> str:
         ("Look", f"The loss was {value('loss', n.loss)} and is now {value('nudged_loss', n.nudged_loss)}: it changed by {value('change', n.change, 8, True)}."),
         ("Divide", f"Change by nudge is the slope: {value('slope', n.slope)}."),
         ("Compare", f"Back-propagation says {value('autodiff', n.autodiff)}. The slope is off by {value('difference', n.difference, 3, True)}, and may be off by {value('allowed', n.allowed, 3)}."),
-        ("Why", f"{escape(n.reason)} Measured on the loss itself, h/2·f″ is {value('explained', n.explained, 3, True)}, which leaves {value('left', n.left, 2, True)} to rounding."),
+        ("Why", f"{escape(n.reason)} Measured on the loss itself, h/2·f″ is {value('explained', n.explained, 3, True)}; that leaves {value('left', n.left, 2, True)}, which is rounding and what curves beyond."),
         ("Step", f"The update moves it to {value('updated', n.updated)}; Keras moves it to {value('keras_updated', n.keras_updated)}."),
     )
     items = "".join(f"<li><span>{name}</span><div>{text}</div></li>" for name, text in rows)

@@ -9,13 +9,15 @@ from typing import Any
 
 import numpy as np
 
-from keras_ref.lesson.sides import KerasSide, Path, Track, flat, loss_of, noise_of, nudged_path, slopes_of
-from keras_ref.lesson.subject import Subject
+from keras_ref.lesson.sides import KerasSide, Path, Track, flat, loss_of, noise_of, nudged_path, quick_slopes, slopes_of
+from keras_ref.lesson.subject import Subject, take
 from scratch.differences import Central, ComplexStep, Forward, Richardson, scale_of
+from scratch.gradient import Nudges
 from scratch.optimizers.adagrad import Adagrad, RMSprop
 from scratch.optimizers.adam import Adam
 from scratch.optimizers.base import Optimizer
 from scratch.optimizers.sgd import SGD
+from scratch.training import batches
 
 Array = np.ndarray
 #: nudges from 1e-1 to 1e-15, four to a decade
@@ -25,7 +27,9 @@ RATES = (0.01, 0.1, 1.0, 3.0, 10.0, 12.0, 15.0, 30.0, 100.0, 300.0, 1000.0)
 #: of those that diverge, so many are shown
 AWAY = 2
 BATCHES = (1, 2, 4)
-GRID = 61
+GRID = 101
+#: how often single batches are drawn at the start to see how their slopes spread
+DRAWS = 8
 
 
 @dataclass(frozen=True)
@@ -47,12 +51,19 @@ class Precision:
 @dataclass(frozen=True)
 class Run:
     """A training on the same start with one thing changed: the loss of all samples after `epochs` epochs (fractions
-    where it is looked at after each batch), and the epoch at which it ran away (0: it did not)."""
+    where it is looked at after each batch), the epoch at which it ran away (0: it did not), and for batches how far
+    their slopes of the steepest weight spread at the start (standard deviation)."""
 
     label: str
     epochs: tuple[float, ...]
     losses: tuple[float, ...]
     diverged: int
+    spread: float = 0.0
+
+    @property
+    def higher(self) -> bool:
+        """Whether it ends above where it started."""
+        return not self.losses[-1] <= self.losses[0]
 
 
 @dataclass(frozen=True)
@@ -69,7 +80,7 @@ class Landscape:
 
 def precisions(subject: Subject, side: KerasSide) -> tuple[Precision, ...]:
     """Forward, central, Richardson and complex step at every nudge of STEPS, against autodiff at the start."""
-    exact, noise = flat(subject, side.gradient(subject.weights)), noise_of(subject)
+    exact, noise = flat(subject, side.gradient(subject.weights)), noise_of(subject, subject.weights)
     makers: dict[str, Any] = {
         "forward": lambda h: Forward(step=h),
         "central": lambda h: Central(step=h),
@@ -126,8 +137,18 @@ def batch_sizes(subject: Subject, epochs: int, *, seed: int = 0) -> tuple[Run, .
         path = nudged_path(subject, epochs=epochs, batch_size=size, seed=seed, on_step=record)
         share = 1 / math.ceil(subject.samples / size)
         positions = tuple(round(i * share, 6) for i in range(len(losses)))
-        found.append(Run(str(size) + (" (all)" if size == subject.samples else ""), positions, tuple(losses), path.diverged))
+        label = str(size) + (" (all)" if size == subject.samples else "")
+        found.append(Run(label, positions, tuple(losses), path.diverged, _spread(subject, size, seed)))
     return tuple(found)
+
+
+def _spread(subject: Subject, size: int, seed: int) -> float:
+    """How far the nudged slopes of batches of this size spread at the start, for the weight that is steepest there."""
+    generator = np.random.default_rng(seed)
+    drawn = [index for _ in range(DRAWS if size < subject.samples else 1) for index in batches(subject.samples, size, generator=generator)]
+    slopes = np.array([flat(subject, quick_slopes(subject, subject.weights, take(subject.x, i), take(subject.y, i))) for i in drawn])
+    steepest = int(np.argmax(np.abs(flat(subject, quick_slopes(subject, subject.weights, subject.x, subject.y)))))
+    return float(np.std(slopes[:, steepest]))
 
 
 def _run(label: str, path: Path) -> Run:
@@ -165,12 +186,13 @@ def _landscape(subject: Subject, track: Track, first: int, second: int) -> Lands
     # where a path runs away, the part is shown that stays within sight of the start
     near = np.nan_to_num(np.abs(track.losses), nan=np.inf) <= 100 * max(abs(track.losses[0]), 1.0)
     axes = [_axis(np.concatenate([track.weights[near, i], track.keras_weights[near, i]])) for i in (first, second)]
-    start = flat(subject, subject.weights)
-    losses = np.empty((GRID, GRID))
-    for row, up in enumerate(axes[1]):
-        for column, across in enumerate(axes[0]):
-            start[first], start[second] = across, up
-            losses[row, column] = loss_of(subject, unflat(subject, start))
+    start, losses = flat(subject, subject.weights), np.empty((GRID, GRID))
+    name, entry = _place(subject, first)
+    with np.errstate(all="ignore"):
+        for row, up in enumerate(axes[1]):
+            start[second] = up
+            nudges = Nudges(subject.objective, unflat(subject, start), subject.x, subject.y, training=True)
+            losses[row] = nudges.losses(name, np.array([entry]), axes[0][:, None] - start[first])[:, 0]
     labels = subject.labels
     return Landscape(labels[first], labels[second], (first, second), axes[0], axes[1], losses)
 
@@ -180,6 +202,15 @@ def _axis(values: Array) -> Array:
     low, high = float(np.nanmin(values)), float(np.nanmax(values))
     room = max(0.6 * (high - low), 0.25)
     return np.linspace(low - room, high + room, GRID)
+
+
+def _place(subject: Subject, index: int) -> tuple[str, int]:
+    """The name of the weight that an entry of the flat vector belongs to, and the entry's place in it."""
+    for name in subject.trained:
+        if index < (size := subject.weights[name].size):
+            return name, index
+        index -= size
+    raise IndexError(f"There is no entry {index} behind the last weight.")
 
 
 def unflat(subject: Subject, vector: Sequence[float] | Array) -> dict[str, Array]:

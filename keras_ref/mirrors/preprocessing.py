@@ -1,4 +1,4 @@
-"""Numbers that Keras keeps as arrays are tuples in scratch, and a Pipeline holds layers."""
+"""Numbers that Keras keeps as arrays are tuples in scratch, a Pipeline holds layers, and a FeatureSpace has layers of its own."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ import numpy as np
 from keras_ref.mirror import mirrored
 from keras_ref.mirrors import mirrors, reflects
 from keras_ref.reflect import reflected
+from scratch.layers.identity import Identity
+from scratch.layers.merging import Concatenate
 from scratch.layers.preprocessing import Normalization, Pipeline, Rescaling
 
 
@@ -29,8 +31,23 @@ def pipeline_back(keras_layer: Any) -> Pipeline:
 
 @reflects("Rescaling")
 def rescaling(keras_layer: Any) -> Rescaling:
-    """The specification of a Keras Rescaling."""
-    return Rescaling(np.asarray(keras_layer.scale).tolist(), np.asarray(keras_layer.offset).tolist())
+    """The specification of a Keras Rescaling, whose scales lie along the channels where Keras puts images' channels first."""
+    scale = np.asarray(keras_layer.scale)
+    if scale.ndim and keras.config.image_data_format() == "channels_first":
+        scale = scale.reshape(scale.shape + (1,) * (3 - scale.ndim))
+    return Rescaling(scale.tolist(), np.asarray(keras_layer.offset).tolist())
+
+
+@reflects("TFDIdentity")
+def of_feature_space(keras_layer: Any) -> Identity:
+    """What a FeatureSpace passes on as it is."""
+    return Identity()
+
+
+@reflects("TFDConcat")
+def joined_features(keras_layer: Any) -> Concatenate:
+    """What a FeatureSpace joins its features with."""
+    return Concatenate(keras_layer.axis)
 
 
 @reflects("Normalization")

@@ -16,11 +16,11 @@ Threshold = Annotated[float, AtLeast(0.0, small=(0.0, 1.0))]
 
 
 def pieces(x: Array, *rules: tuple[Array, Array | float], otherwise: Array | float) -> Array:
-    """The value of the first rule (condition, value) that holds, entry by entry, in the dtype of x."""
+    """The value of the first rule (condition, value) that holds, entry by entry, in the dtype of x, or as floats for integers."""
     values: Array | float = otherwise
     for condition, value in reversed(rules):
         values = np.where(condition, value, values)
-    return np.asarray(values).astype(x.dtype, copy=False)
+    return np.asarray(values).astype(x.dtype if x.dtype.kind in "fc" else float, copy=False)
 
 
 @activation

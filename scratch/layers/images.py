@@ -11,6 +11,7 @@ import numpy as np
 from scratch.domain import AtLeast, Domain, Real, Shape, is_real
 from scratch.layers.base import Array, Layer, Size, Weights
 from scratch.layers.patches import DataFormat, channels_last, formatted, restored
+from scratch.layers.preprocessing import floats
 from scratch.registry import layer
 
 Pixels = Annotated[int, AtLeast(1, small=(1, 4))]
@@ -69,9 +70,11 @@ def cropped(x: Array, height: int, width: int) -> Array:
 
 
 class Image(Layer):
-    """Base of the layers over images (batch, height, width, channels), or channels first, or without the batch."""
+    """Base of the layers over images (batch, height, width, channels), or channels first, or without the batch; integers
+    become floats, unless `whole` says that they stay what they are, rounded and held in the range of their type."""
 
     data_format: str
+    whole: ClassVar[bool] = False
 
     def changed(self, x: Array) -> Array:
         """The law, channels last."""
@@ -81,7 +84,10 @@ class Image(Layer):
         (x,) = inputs
         if x.ndim == 3:
             return self.forward(weights, x[None])[0]
-        return restored(self.changed(channels_last(x, self.data_format)), self.data_format)
+        y = restored(self.changed(channels_last(floats(x), self.data_format)), self.data_format)
+        if not self.whole or x.dtype.kind not in "iu":
+            return y
+        return np.clip(np.rint(y), np.iinfo(x.dtype).min, np.iinfo(x.dtype).max)
 
     def compute_mask(self, *inputs: Array, mask: Array | None = None) -> None:
         return None
@@ -117,7 +123,7 @@ class Resizing(Image):
     with fill_value, if asked.
 
     Shapes  x (batch, h, w, channels) or channels first   →   y (batch, height, width, channels)
-    Keras   Resizing
+    Keras   Resizing; integers stay integers
     Source  keras.io/api/layers/preprocessing_layers/image_preprocessing/resizing; Keys 1981 (bicubic)
     """
 
@@ -130,6 +136,7 @@ class Resizing(Image):
     fill_value: Annotated[float, Real()] = 0.0
     antialias: bool = False
     data_format: DataFormat = "channels_last"
+    whole: ClassVar[bool] = True
 
     def check(self) -> None:
         if self.crop_to_aspect_ratio and self.pad_to_aspect_ratio:

@@ -43,9 +43,14 @@ class Numbers(Domain):
 Given = Annotated[float | tuple | np.ndarray, Numbers()]
 
 
+def floats(x: Array) -> Array:
+    """x, integers and truth values as float64."""
+    return x if x.dtype.kind in "fc" else x.astype(float)
+
+
 @layer
 class Rescaling(Layer):
-    """y = x · scale + offset, numbers or arrays that broadcast.
+    """y = x · scale + offset, numbers or arrays that broadcast; integers become floats.
 
     Shapes  x any   →   y as x
     Keras   Rescaling
@@ -60,7 +65,7 @@ class Rescaling(Layer):
         return True
 
     def forward(self, weights: Weights, *inputs: Array) -> Array:
-        (x,) = inputs
+        x = floats(inputs[0])
         scale, offset = (np.asarray(v, x.real.dtype) for v in (self.scale, self.offset))
         return x * scale + offset
 
@@ -113,7 +118,7 @@ class Normalization(Layer):
         return {"mean": shape, "variance": shape, "count": ()} if self.mean is None else {}
 
     def forward(self, weights: Weights, *inputs: Array) -> Array:
-        (x,) = inputs
+        x = floats(inputs[0])
         places, moments = self._places(x.ndim), []
         for name, value in (("mean", self.mean), ("variance", self.variance)):
             moment = weights[name] if value is None else np.asarray(value, x.real.dtype)

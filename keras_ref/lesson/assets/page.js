@@ -52,9 +52,13 @@ function draw(panel) {
   }
   showEpoch(state.epoch);
 }
-function numbersOf(plot) { // the figure as a table, for those who read rather than look
+function numbersOf(plot) { // the figure as a table, for those who read rather than look: a row for every x of any line
   const traces = plot.data.filter((t) => t.type === "scatter" && t.x && t.x.length > 1 && t.hoverinfo !== "skip");
-  const rows = (traces[0] || { x: [] }).x.map((x, i) => `<tr><th scope="row">${shown(x, 4)}</th>${traces.map((t) => `<td class="n">${shown(t.y[i] ?? null, 6)}</td>`).join("")}</tr>`);
+  const columns = traces.map((t) => new Map([...t.x].map((x, i) => [x, t.y[i]])));
+  const xs = [...new Set(traces.flatMap((t) => [...t.x]))].sort((a, b) => a - b);
+  if (plot.layout.xaxis.autorange === "reversed") xs.reverse();
+  const cells = (x) => columns.map((c) => `<td class="n">${c.has(x) ? shown(c.get(x), 6) : ""}</td>`).join("");
+  const rows = xs.map((x) => `<tr><th scope="row">${shown(x, 4)}</th>${cells(x)}</tr>`);
   return `<div class="scroll" tabindex="0" role="region" aria-label="Numbers of this figure"><table><thead><tr><th scope="col">${plot.layout.xaxis.title.text}</th>${traces.map((t) => `<th scope="col">${t.name}</th>`).join("")}</tr></thead><tbody>${rows.join("")}</tbody></table></div>`;
 }
 for (const box of all("details.numbers")) box.addEventListener("toggle", () => { if (box.open) box.querySelector("div").innerHTML = numbersOf(by(box.dataset.of)); });
@@ -108,7 +112,7 @@ function cursor(id) {
 }
 function showEpoch(epoch) {
   state.epoch = epoch;
-  for (const slider of sliders) { slider.value = String(epoch); slider.setAttribute("aria-valuetext", `epoch ${epoch} of ${lesson.epochs}, loss ${shown(track.losses[epoch], 4)}`); }
+  for (const slider of sliders) { slider.value = String(epoch); slider.setAttribute("aria-valuetext", `epoch ${epoch} of ${lesson.epochs}`); }
   for (const out of all(".epoch-number")) out.textContent = `epoch ${epoch} of ${lesson.epochs}`;
   put(by("loss-nudged"), track.losses[epoch]);
   put(by("loss-keras"), track.keras_losses[epoch]);
@@ -125,7 +129,11 @@ function stop() {
   clearInterval(state.timer);
   state.timer = null;
   for (const button of all("button.play")) button.textContent = "Play";
-  by("said").textContent = `Stopped at epoch ${state.epoch}, loss ${shown(track.losses[state.epoch], 6)}.`;
+  say();
+}
+function say() { // for a screen reader, once the slider rests: the numbers of the epoch
+  const e = state.epoch, i = entry(), name = track.labels[i];
+  by("said").textContent = `Epoch ${e}: loss ${shown(track.losses[e], 6)} nudged, ${shown(track.keras_losses[e], 6)} back-propagated; ${name} ${shown(track.weights[e][i], 6)} nudged, ${shown(track.keras_weights[e][i], 6)} back-propagated, ${shown(track.weight_difference[e][i], 3)} apart.`;
 }
 function play() {
   if (state.timer !== null) { stop(); return; }
@@ -134,7 +142,10 @@ function play() {
   state.timer = setInterval(() => { if (state.epoch >= lesson.epochs) stop(); else showEpoch(state.epoch + 1); }, 120);
 }
 for (const button of all("button.play")) button.addEventListener("click", play);
-for (const slider of sliders) slider.addEventListener("input", () => { stop(); showEpoch(Number(slider.value)); });
+for (const slider of sliders) {
+  slider.addEventListener("input", () => { stop(); showEpoch(Number(slider.value)); });
+  slider.addEventListener("change", say);
+}
 const logarithmic = (id) => figures[id].layout.yaxis.type === "log";
 by("entry").addEventListener("change", () => {
   for (const id of ["weight", "slope", "difference"]) {
@@ -187,7 +198,9 @@ function showBest(i) {
 
 // Start ------------------------------------------------------------------------------------------------------------
 by("theme").addEventListener("click", () => setTheme(dark() ? "light" : "dark"));
-setTheme(window.matchMedia && matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light");
+const preferred = matchMedia("(prefers-color-scheme: dark)");
+setTheme(preferred.matches ? "dark" : "light");
+preferred.addEventListener("change", (event) => setTheme(event.matches ? "dark" : "light"));
 for (const id of ["walk-choice", "precise-entry"]) by(id).value = String(lesson.steepest);
 by("entry").value = String(lesson.farthest);
 walkTo(lesson.steepest);

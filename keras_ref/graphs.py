@@ -1,0 +1,66 @@
+"""What a traced computation is made of: its operations, inner functions included, and what they say of its precision."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+
+def operations(graph: Any) -> Iterator[Any]:
+    """Every operation of a traced function, those of the functions that it calls (loops, branches) included."""
+    queue, seen = [graph], set[str]()
+    while queue:
+        here = queue.pop()
+        for operation in here.get_operations():
+            yield operation
+            for name in called(operation):
+                if name not in seen:
+                    seen.add(name)
+                    inner = function_of(here, name)
+                    if inner is not None:
+                        queue.append(inner)
+
+
+def called(operation: Any) -> list[str]:
+    """The names of the functions that an operation calls."""
+    values = [operation.get_attr(a.name) for a in operation.op_def.attr if a.type in ("func", "list(func)")]
+    flat = [one for value in values for one in (value if isinstance(value, list) else [value])]
+    return [one.name for one in flat]
+
+
+def function_of(graph: Any, name: str) -> Any:
+    """The graph of a function that is known to a graph, or to one around it, by name; None where there is none."""
+    while graph is not None:
+        found = graph._get_function(name)
+        if found is not None:
+            return getattr(found, "graph", None)
+        graph = getattr(graph, "outer_graph", None)
+    return None
+
+
+def casts_down(graph: Any) -> list[Any]:
+    """The casts of a traced float64 computation to a lower floating precision: from there on it is less exact."""
+    return [o for o in operations(graph) if o.type == "Cast" and _lower(o.outputs[0].dtype) and o.inputs[0].dtype == tf.float64]
+
+
+def _lower(dtype: Any) -> bool:
+    return dtype.is_floating and dtype.size < tf.float64.size
+
+
+def constants_in_float32(graph: Any) -> list[tuple[Any, float]]:
+    """(operation, value) of the scalars that reach float64 by way of float32 and lost digits there: 0.1, but not 0.5."""
+    found = []
+    for o in operations(graph):
+        if o.type == "Cast" and o.outputs[0].dtype == tf.float64 and o.inputs[0].op.type == "Const" and _lower(o.inputs[0].dtype):
+            value = np.asarray(tf.get_static_value(o.inputs[0]))
+            if value.size == 1 and np.isfinite(value.astype(float)).all() and float(str(value.ravel()[0])) != float(value.ravel()[0]):
+                found.append((o.inputs[0].op, float(str(value.ravel()[0]))))
+    return found
+
+
+def opaque(graph: Any) -> list[Any]:
+    """The operations of a graph that run Python, whose precision no graph shows."""
+    return [o for o in operations(graph) if o.type in ("PyFunc", "PyFuncStateless", "EagerPyFunc")]

@@ -1,0 +1,105 @@
+"""In what precision a model really computes, and what a low precision costs its gradient."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from keras_ref.graphs import casts_down, constants_in_float32, opaque
+from keras_ref.options import short
+from keras_ref.oracles import ForwardOracle
+from keras_ref.probe import Probe
+from keras_ref.retype import DTYPE, is_float, layers_of
+from scratch.differences import UNIT
+
+Array = np.ndarray
+
+#: relative noise of a loss from which on float64 rounding alone no longer explains it
+SUSPICIOUS = 2.0**-36
+#: how many places of a graph a note names
+PLACES = 3
+
+
+def judged(probe: Probe, oracle: ForwardOracle, name: str, notes: list[str]) -> None:
+    """Say "float32 inside" where a loss that should compute in float64 does not, and where that is.
+
+    Where its noise shows it, autodiff's own rounding is measured in units of that precision from then on too.
+    """
+    if probe.unit != UNIT:
+        return  # it is known to compute in less
+    constants = [f"{value:.7g} at {_place(operation.name)}" for operation, value in constants_in_float32(probe.graph)]
+    if constants:
+        notes.append(f"float32 inside: {name} keeps a constant in float32 ({', '.join(constants[:PLACES])}); both sides compute with what is left of it.")
+    if oracle.noise <= SUSPICIOUS * abs(oracle.base):
+        return
+    casts, hidden = casts_down(probe.graph), opaque(probe.graph)
+    if not casts and not hidden:
+        return
+    dtypes = {o.outputs[0].dtype for o in casts}
+    probe.unit = max([float(np.finfo(t.as_numpy_dtype).eps) for t in dtypes], default=2.0**-23)
+    where = ", ".join(list(dict.fromkeys(_place(o.name) for o in (casts or hidden)))[:PLACES])
+    notes.append(
+        f"{'/'.join(sorted(t.name for t in dtypes)) or 'float32'} inside: the loss of {name} has a noise of {oracle.noise:.1e} "
+        f"({oracle.noise / max(abs(oracle.base), UNIT):.0e} of its value), more than float64 rounding (at {where}); steps were widened accordingly."
+    )
+
+
+def _place(name: str) -> str:
+    """An operation's name without what the probe put around it."""
+    return name.removeprefix("while/").removeprefix("map/while/")
+
+
+def low_dtypes(things: Any) -> list[str]:
+    """The floating dtypes below float64 that what trains among things computes or is kept in."""
+    found: dict[str, None] = {}
+    for thing in things:
+        dtypes = [thing.dtype] if isinstance(thing, (keras.Variable, tf.Variable)) and thing.trainable else []
+        for layer in layers_of(thing):
+            dtypes += [layer.compute_dtype, layer.variable_dtype] if layer._trainable_variables else []
+        found.update({tf.as_dtype(dtype).name: None for dtype in dtypes if _low(dtype)})
+    return sorted(found, key=lambda name: tf.as_dtype(name).size)
+
+
+def _low(dtype: Any) -> bool:
+    return dtype is not None and is_float(dtype) and tf.as_dtype(dtype).size < tf.as_dtype(DTYPE).size
+
+
+def unit_of(sources: Any) -> float:
+    """The distance of 1 from the next number in the coarsest floating dtype among variables and tensors."""
+    return max([float(np.finfo(tf.as_dtype(s.dtype).as_numpy_dtype).eps) for s in sources if is_float(s.dtype)], default=UNIT)
+
+
+def refuses_float64(error: Exception) -> bool:
+    """Whether an error is TensorFlow's or Keras's word that something does not run in float64."""
+    return re.search(r"float64|double|DT_DOUBLE", str(error)) is not None
+
+
+def refusal(error: Exception) -> str:
+    """The note that goes with a check in the precision that a subject has."""
+    return f"float32 inside: it does not run in float64 and was checked in the precision it has, with steps as wide as its noise asks for: {short(error)}"
+
+
+def losses_of(low: Mapping[str, Array | None], exact: Mapping[str, Array | None]) -> dict[str, float]:
+    """|low - exact| / |exact| of each variable's gradient, as 2-norms; infinite where only the low one is not finite."""
+    found: dict[str, float] = {}
+    for name, gradient in exact.items():
+        other = low.get(name)
+        if gradient is None or other is None or not np.isfinite(gradient).all():
+            continue
+        with np.errstate(over="ignore", invalid="ignore"):
+            difference, size = float(np.linalg.norm(other - gradient)), float(np.linalg.norm(gradient))
+        found[name] = 0.0 if difference == 0 else float("inf") if size == 0 or not np.isfinite(difference) else difference / size
+    return found
+
+
+def cost(found: Mapping[str, float], dtypes: list[str]) -> list[str]:
+    """The note on what a low precision costs, at the variable where it costs most."""
+    if not found:
+        return []
+    worst = max(found, key=lambda name: found[name])
+    return [f"{'/'.join(dtypes)} costs the gradient up to {found[worst]:.1e} of its size (at {worst}): |low - float64| / |float64|, see precision_loss."]

@@ -1,0 +1,25 @@
+"""Every kind of model in kinds.py: right, nothing is accused; with an error of 1e-4 planted in it, it is found."""
+
+import keras
+import pytest
+from kinds import KINDS, PLANTED
+
+
+def found(name, wrong):
+    keras.utils.set_random_seed(5)
+    made = KINDS[name](wrong)
+    return made.check(made.model, made.x, made.y, **made.options)
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_right(name):
+    report = found(name, 0.0)
+    assert report.ok, report.explain()
+    assert {v.oracle for v in report.verdicts} & {"forward", "update"}
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_planted(name):
+    report = found(name, PLANTED)
+    assert "mismatch" in {v.verdict for v in report.failures}, report
+    assert all(v.compared for v in report.failures)
