@@ -67,7 +67,7 @@ def located(
 
     # what differences the loss itself states its noise; along lines it is measured once a doubt asks for it
     place = Place(oracle, gradient_at, gradient, seed=seed, noise=None if isinstance(oracle.probe, Lines) else oracle.noise)
-    search = _Search(probe, place, mode, seed, progress)
+    search = Search(probe, place, mode, seed, progress)
     verdicts: dict[str, Verdict] = {}
     for name in names:
         said = gradient[name]
@@ -100,10 +100,10 @@ def located(
     return [verdicts[n] for n in names if n in verdicts]
 
 
-class _Search:
+class Search:
     """The steps of a search at one point."""
 
-    def __init__(self, probe: Any, place: Place, mode: str, seed: int, progress: Progress | None) -> None:
+    def __init__(self, probe: Any, place: Place, mode: str, seed: int, progress: Progress | None = None) -> None:
         self.probe, self.place, self.mode, self.seed, self.progress = probe, place, mode, seed, progress
         self.generator = np.random.default_rng(seed)
         self._autodiff: Autodiff | None = None
