@@ -17,9 +17,11 @@ from keras_ref.comparison import Autodiff, compare
 from keras_ref.derivatives import forward_mode as pushed_forward
 from keras_ref.derivatives import hessian
 from keras_ref.draws import generators_of
+from keras_ref.efforts import BUDGET, FULL, SAMPLED, chosen, within
 from keras_ref.findings import between_modes, expected, known, said_aloud
+from keras_ref.locate import located
 from keras_ref.mirror import mirror
-from keras_ref.options import BadInput, SubjectFailed, matches, refused, short
+from keras_ref.options import BadInput, SubjectFailed, matches, refused, seconds_of, short
 from keras_ref.oracles import autodiff_at
 from keras_ref.probe import Data, Probe, named_leaves
 from keras_ref.repeats import unrepeatable
@@ -29,6 +31,7 @@ from keras_ref.subject import (
     loss_objects,
     loss_scale,
     mirrored_losses,
+    oracle_along,
     oracles_of,
     subject_of,
     twin_of,
@@ -45,8 +48,6 @@ __all__ = ["Settings", "check_gradients", "check_updates", "checked"]
 
 Array = np.ndarray
 
-#: entries that effort "auto" compares of one variable, when the model has more than FULL in all
-FULL, SAMPLED = 4096, 64
 
 
 def check_gradients(
@@ -60,6 +61,7 @@ def check_gradients(
     wrt: Sequence[str] = ("weights", "inputs"),
     training: bool = False,
     effort: str = "auto",
+    budget: float | str | None = None,
     variables: str = "*",
     modes: Sequence[str] = ("eager",),
     expect: Mapping[str, str] | None = None,
@@ -79,7 +81,9 @@ def check_gradients(
     model      a built keras.Model (loss and everything else as compiled), or a scratch.Model with `weights`
     x, y       a batch, as the model takes it; without y and loss every output meets a random cotangent
     wrt        "weights", "inputs" or both;   variables  a glob over paths, the model's name or not;   modes  see autodiff.MODES
-    effort     "full": every entry; "auto": every entry of a small model, sampled ones of a large one
+    effort     "full": every entry; "auto": every entry of a small model, as many as the budget allows of a large one, the
+               others together; "fast": all entries together along random directions, bisected where they disagree
+    budget     seconds, or a text such as "60s" or "5m", that "auto" may take for comparing entries
     most       compare at most so many entries of each variable, drawn with the seed
     expect     {glob: "surrogate"}: gradients that are meant to differ
     oracles    "forward", "twin" or both; "twin" alone raises NoTwin where there is none
@@ -115,7 +119,7 @@ def check_gradients(
             otherwise if getattr(model, "_call_has_training_arg", False) else None, training,
         )  # fmt: skip
 
-    settings = Settings(effort, variables, tuple(modes), expect or {}, tuple(oracles), scheme, most, seed, "inputs" in wrt, order, forward_mode, progress, replay)
+    settings = Settings(effort, variables, tuple(modes), expect or {}, tuple(oracles), scheme, most, seed, "inputs" in wrt, order, forward_mode, progress, replay, budget)
     return checked((model, *loss_objects(loss)), prepare, settings)
 
 
@@ -136,8 +140,20 @@ class Settings:
     forward_mode: bool = False
     progress: Progress | None = None
     replay: str = ""
+    budget: float | str | None = None
+
+    @property
+    def fast(self) -> bool:
+        """Whether everything is compared along directions; they are taken of Keras's own forward pass."""
+        return self.effort == "fast" and "forward" in self.oracles
+
+    @property
+    def seconds(self) -> float | None:
+        """The budget in seconds."""
+        return seconds_of(self.budget)
 
     def __post_init__(self) -> None:
+        seconds_of(self.budget)
         for value, legal, name in (
             *((mode, tuple(MODES), "modes") for mode in self.modes),
             *((one, ("forward", "twin"), "oracles") for one in self.oracles),
@@ -166,7 +182,7 @@ def checked(things: Sequence[Any], prepare: Prepare, settings: Settings) -> Repo
     """
     notes: list[str] = []
     with refused():
-        low = _low_gradient(things, prepare, notes)
+        low = {} if settings.fast else _low_gradient(things, prepare, notes)
         try:
             return _checked(DTYPE, things, prepare, settings, low, notes)
         except SubjectFailed as failed:
@@ -199,15 +215,20 @@ def _checked(
         names = [n for n in probe.values if matches(n, settings.variables, subject.name)]
         _require_names(names, settings.variables, probe)
         notes += _whole_numbers(probe) if settings.watch_inputs else []
-        found = oracles_of(subject.name, probe, subject.twin, settings.seed, notes, settings.oracles)
-        autodiff = _autodiff(probe, settings.modes[0])
-        verdicts = unrepeatable(probe, found, autodiff, names)
+        found: list[Any] = [oracle_along(subject.name, probe, notes)] if settings.fast else oracles_of(
+            subject.name, probe, subject.twin, settings.seed, notes, settings.oracles
+        )
+        # along directions autodiff's own rounding is nothing beside that of the slope; it is measured where there is a doubt
+        autodiff = Autodiff(probe.gradient(settings.modes[0]), {}, None, settings.modes[0]) if settings.fast else _autodiff(probe, settings.modes[0])
+        verdicts = unrepeatable(found[0].probe if settings.fast else probe, found, autodiff, names)
         if not verdicts:
-            verdicts = _compared(probe, found, autodiff, names, settings, notes)
+            verdicts = _compared(subject.name, probe, found, autodiff, names, settings, notes)
+            if settings.fast and (settings.forward_mode or any(v.failed for v in verdicts)):
+                autodiff = _autodiff(probe, settings.modes[0])
             verdicts = symmetrized(verdicts, probe, found[0], autodiff)
             if settings.order == 2:
                 second = subject.probe(watch_inputs=settings.watch_inputs, dtype=dtype or "float32", contraction=precision.direction_of(probe.values, settings.seed))
-                verdicts += hessian(second, lambda p, o, a: _compared(p, o, a, names, replace(settings, modes=("eager",)), notes), settings.seed)
+                verdicts += hessian(second, lambda p, o, a: _compared(subject.name, p, o, a, names, replace(settings, modes=("eager",)), notes), settings.seed)
             if settings.forward_mode:
                 verdicts += pushed_forward(probe, found[0].noise, autodiff, names, settings.seed)
         verdicts = known(verdicts, found, notes)
@@ -259,16 +280,29 @@ def _require_names(names: list[str], pattern: str, probe: Probe) -> None:
 
 
 def _compared(
-    probe: Probe, oracles: list[Any], autodiff: Autodiff, names: list[str], settings: Settings, notes: list[str]
+    subject: str, probe: Probe, oracles: list[Any], autodiff: Autodiff, names: list[str], settings: Settings, notes: list[str]
 ) -> list[Verdict]:  # fmt: skip
     """The verdicts on the named variables; this is where an effort decides what is compared."""
-    verdicts, most, seed = [], settings.most, settings.seed
-    total = sum(probe.values[n].size for n in names)
-    if most is None and settings.effort != "full" and total > FULL:
+    verdicts: list[Verdict] = []
+    most, seed, budget = settings.most, settings.seed, settings.seconds
+    large = sum(probe.values[n].size for n in names) > FULL
+    apart = [n for n in names if any(matches(n, glob, subject) for glob in settings.expect)]
+    if settings.fast:
+        verdicts = located(
+            probe, oracles[0], autodiff.gradient, names, mode=autodiff.how, seed=seed, notes=notes, progress=settings.progress, apart=apart,
+        )  # fmt: skip
+        autodiff = _autodiff(probe, autodiff.how) if settings.modes[1:] else autodiff
+        return verdicts + [v for mode in settings.modes[1:] for v in between_modes(probe, autodiff, mode, names)]
+    if settings.effort == "auto" and most is None and settings.scheme is None and (large or budget is not None) and oracles[0].name == "forward":
+        verdicts = within(
+            budget or BUDGET, probe, oracles, autodiff, names, notes, most=None if budget else SAMPLED, seed=seed, progress=settings.progress, expect=apart,
+        )  # fmt: skip
+        return verdicts + [v for mode in settings.modes[1:] for v in between_modes(probe, autodiff, mode, names)]
+    if most is None and settings.effort == "auto" and large:
         most = SAMPLED
-        notes.append(f"{total} entries: {SAMPLED} of each variable are compared, drawn with seed {seed}; effort='full' compares all.")
+        notes.append(f"{SAMPLED} entries of each variable are compared, drawn with seed {seed}; effort='full' compares all.")
     for i, name in enumerate(names):
-        entries = _chosen(probe.values[name].size, most, seed + i)
+        entries = chosen(probe.values[name].size, most, seed + i)
         for oracle in oracles:
             if oracle.name == "twin" and name not in oracle.names:
                 continue
@@ -278,9 +312,3 @@ def _compared(
     for mode in settings.modes[1:]:
         verdicts += between_modes(probe, autodiff, mode, names)
     return verdicts
-
-
-def _chosen(size: int, most: int | None, seed: int) -> Array:
-    if most is None or size <= most:
-        return np.arange(size)
-    return np.sort(np.random.default_rng(seed).choice(size, most, replace=False))

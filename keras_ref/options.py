@@ -116,6 +116,21 @@ def unsigned(name: str, given: int) -> int:
     return given
 
 
+#: what a unit of time is in seconds
+UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
+
+
+def seconds_of(budget: Any) -> float | None:
+    """Seconds of a budget: a number, or text such as 60s, 5m, 1h; None for none. Raises: BadInput."""
+    if budget is None or budget == "":
+        return None
+    found = re.fullmatch(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*([smh]?)\s*", str(budget)) if not isinstance(budget, bool) else None
+    seconds = float(found[1]) * UNITS[found[2]] if found else 0.0
+    if not seconds > 0:
+        raise BadInput(f"`budget` must be a time such as 60s, 5m or 1h. Received: {budget!r}. Pass seconds, or a number with s, m or h.")
+    return seconds
+
+
 def short(error: Any) -> str:
     """The text of an error as one sentence of at most 160 characters, without colours and names made up by TensorFlow."""
     plain = error.args[0] if isinstance(error, KeyError) and error.args else error  # whose text is a repr

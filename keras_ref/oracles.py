@@ -42,6 +42,9 @@ class ForwardOracle:
     def losses(self, name: str, entries: Array, offsets: Array) -> Array:
         return self.probe.losses(name, entries, offsets, at=self.values)
 
+    def directional(self, direction: Mapping[str, Array], steps: Array) -> Array:
+        return self.probe.directional(direction, steps, at=self.values)
+
     def moved(self, values: Mapping[str, Array]) -> ForwardOracle:
         base = float(self.probe.directional({}, np.zeros(1), at=values)[0])
         return replace(self, values=values, base=base)
@@ -79,6 +82,9 @@ class TwinOracle:
 
     def losses(self, name: str, entries: Array, offsets: Array) -> Array:
         return self.nudges.losses(self.names[name], entries, offsets)
+
+    def directional(self, direction: Mapping[str, Array], steps: Array) -> Array:
+        return np.asarray(self.nudges.directional({self.names[n]: v for n, v in direction.items()}, steps))
 
     def moved(self, values: Mapping[str, Array]) -> TwinOracle:
         nudges = self.make(values)

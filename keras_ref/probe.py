@@ -113,6 +113,10 @@ class Probe:
             name: tf.cast(tf.reshape(flat[start : start + self.values[name].size], self.values[name].shape), source.dtype)
             for (name, start), source in zip(self._offsets.items(), (*self.variables.values(), *self.inputs.values()), strict=True)
         }
+        return self.loss_of(parts, held)
+
+    def loss_of(self, parts: Mapping[str, Any], held: list[Any]) -> Any:
+        """The loss where the values are the given tensors, by name: no gradient, and nothing is written."""
         state, data = self._unpacked(held)
         mapping = [(v, parts[name]) for name, v in self.variables.items()]
         mapping += list(zip(self._state, state, strict=True))
@@ -148,17 +152,22 @@ class Probe:
         return tf.map_fn(one, (steps, entries, targets), fn_output_signature=DTYPE, parallel_iterations=1)
 
     def _traced(self) -> Any:
-        """The traced losses. Variables that only the trace shows to be touched count as state from then on."""
+        """The traced losses."""
         if self._evaluate is None:
-            self._evaluate = self._trace()
-            known = {id(getattr(v, "_value", v)) for v in (*self.variables.values(), *self._state)}
-            found = [v for v in self._evaluate.graph.variables if id(v) not in known]
-            if found:
-                self._state += found
-                self._state_values += [v.numpy() for v in found]
-                self._gradients.clear()
-                self._evaluate = self._trace()
+            self._evaluate = self.complete(self._trace)
         return self._evaluate
+
+    def complete(self, trace: Callable[[], Any]) -> Any:
+        """A traced function of losses. Variables that only the trace shows to be touched count as state from then on."""
+        traced = trace()
+        known = {id(getattr(v, "_value", v)) for v in (*self.variables.values(), *self._state)}
+        found = [v for v in traced.graph.variables if id(v) not in known]
+        if found:
+            self._state += found
+            self._state_values += [v.numpy() for v in found]
+            self._gradients.clear()
+            traced = trace()
+        return traced
 
     @property
     def graph(self) -> Any:
@@ -339,7 +348,7 @@ class _NoRetracingTalk(logging.Filter):
     """Every check traces a function of its own; TensorFlow's advice against that is not for the user."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        return "Probe." not in record.getMessage()
+        return not any(name in record.getMessage() for name in ("Probe.", "Lines."))
 
 
 tf.get_logger().addFilter(_NoRetracingTalk())

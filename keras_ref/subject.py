@@ -13,12 +13,14 @@ import tensorflow as tf
 from keras_ref import precision
 from keras_ref.draws import draws_of_model
 from keras_ref.graphs import kinks
+from keras_ref.lines import Lines
 from keras_ref.mirror import mirrored
 from keras_ref.options import BadInput, the_subject
 from keras_ref.oracles import ForwardOracle, TwinOracle
 from keras_ref.probe import Data, Probe, named_leaves
 from keras_ref.reflect import NoTwin, reflect_with_variables, reflected
 from keras_ref.retype import DTYPE, states_of
+from scratch.differences import UNIT
 from scratch.gradient import Nudges
 from scratch.losses.base import Loss, Projection
 from scratch.model import Model, snake_case
@@ -167,6 +169,16 @@ def oracles_of(name: str, probe: Probe, twin: Callable[[Probe], TwinOracle], see
     if len(found) == 2:
         found[0] = replace(found[0], second=found[1])
     return found
+
+
+def oracle_along(name: str, probe: Probe, notes: list[str]) -> ForwardOracle:
+    """The forward oracle for directions that move everything at once; its noise is measured when there is a doubt."""
+    lines: Any = Lines(probe)
+    base = float(lines.directional({}, np.zeros(1))[0])
+    oracle = ForwardOracle(lines, probe.values, base, UNIT * abs(base))
+    _finite(oracle, name)
+    precision.judged(lines, oracle, name, notes)
+    return oracle
 
 
 def _finite(oracle: Any, name: str) -> None:

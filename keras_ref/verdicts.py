@@ -42,7 +42,8 @@ class Verdict:
     where the subject killed the process that it was checked in, and `name` is the target.
     `compared` of `total` entries; `worst` the index of the worst one, whose values follow; `visible`: the smallest
     error in one entry that this check would have seen, absolute, and `visible_relative` as a share of the entry;
-    `order`, of a mismatch, how fast the Taylor remainder shrinks (taylor.py); `cells` the entries around the worst, for a page (JSON leaves them out).
+    `order`, of a mismatch, how fast the Taylor remainder shrinks (taylor.py); `cells` the entries around the worst, for a page (JSON leaves them out);
+    `together`: entries that were moved together along random directions (effort "fast"), where single ones were not.
     """
 
     name: str
@@ -63,7 +64,15 @@ class Verdict:
     how: str = ""
     reason: str = ""
     order: float = float("nan")
+    together: int = 0
     cells: Cells | None = field(default=None, compare=False, repr=False)
+
+    @property
+    def coverage(self) -> str:
+        """How many entries were compared, in words: one by one, or together along random directions."""
+        if not self.together:
+            return f"{self.compared} of {self.total}"
+        return f"{self.compared} of {self.total}, all together" if self.compared else f"all {self.total} together"
 
     @property
     def difference(self) -> float:
@@ -84,7 +93,7 @@ class Verdict:
         """Six aligned lines: subject, worst index, both values, difference against allowance, replay. Two of a crash."""
         if self.verdict == "crash":
             return f"{'verdict':<10} crash: {self.name}, {self.reason}\n{'replay':<10} {replay or 'run it again'}"
-        share = f"{self.counts.get(self.verdict, 0)} of {self.compared} compared entries"
+        share = f"{self.counts.get(self.verdict, 0)} of {self.compared} compared entries" if self.compared else f"no single entry: {self.coverage}"
         numeric = {
             "forward": "Keras's own forward pass, differenced",
             "twin": "the NumPy twin, every weight nudged",
@@ -148,7 +157,7 @@ class Report:
     @property
     def ok(self) -> bool:
         """Whether nothing failed and something was compared."""
-        return not self.failures and any(v.compared for v in self.verdicts)
+        return not self.failures and any(v.compared or v.together for v in self.verdicts)
 
     @property
     def oracles(self) -> str:
@@ -175,15 +184,18 @@ class Report:
         said = self.properties()
         seen = f"; smallest error that would have been seen {said['would_see']}" if "would_see" in said else ""
         variables = len({v.name for v in self.verdicts})
-        return f"{self.subject}: {variables} variable{'' if variables == 1 else 's'}, {said['compared']} entries compared: {said['verdicts'] or 'nothing'}{seen}"
+        along = f", {said['together']} together along random directions" if "together" in said else ""
+        return f"{self.subject}: {variables} variable{'' if variables == 1 else 's'}, {said['compared']} entries compared{along}: {said['verdicts'] or 'nothing'}{seen}"
 
     def properties(self) -> dict[str, str]:
         """The summary as names and values, for a test's properties in JUnit."""
         counts = Counter(v.verdict for v in self.verdicts)
         visible = [v.visible for v in self.verdicts if v.visible == v.visible]
+        together = sum(v.together for v in self.verdicts)
         return {
             "subject": self.subject,
             "compared": f"{sum(v.compared for v in self.verdicts)} of {sum(v.total for v in self.verdicts)}",
+            **({"together": str(together)} if together else {}),
             "verdicts": ", ".join(f"{counts[name]} {name}" for name in reversed(ORDER) if counts[name]),
             **({"would_see": f"{max(visible):.1e}"} if visible else {}),
             "seed": str(self.seed),
