@@ -164,6 +164,8 @@ class Report:
             return "autodiff is the derivative of Keras's forward pass, which is not the definition: look at the forward pass"
         if "hessian" in bad:
             return "the gradient is right and its own derivative is not: look at the backward pass of the backward pass"
+        if all("the gradient differs" in v.reason for v in self.failures):
+            return "the step is the optimizer's law, on a gradient that is not the loss's: check the gradients"
         return "the gradient is right and the update is not: look at the optimizer"
 
     def summary(self) -> str:
