@@ -131,6 +131,7 @@ def test_what_to_know_of_recipe_2(shown, driver):
     for epoch, dead in ((0, "hidden, unit 1 of 3; hidden, unit 2 of 3"), (1, "hidden, unit 1 of 3; hidden, unit 2 of 3; hidden, unit 3 of 3")):
         slide(driver, epoch)
         assert driver.execute_script("return document.getElementById('dead-now').textContent") == f"Dead at this epoch: {dead}."
-    assert driver.execute_script("return document.getElementById('loss').layout.annotations.map((a) => [a.x, a.text])") == [[1, " ✝ hidden, unit 3 of 3"]]
+    assert driver.execute_script("return document.getElementById('loss').layout.annotations.map((a) => [a.x, a.text])") == [[1, " ✝ hidden, unit 3 of 3 "]]
+    assert driver.execute_script("return document.getElementById('loss').layout.xaxis.range") == [0, EPOCHS]
     found = {label: cells for label, cells in rows(driver, "#epoch-table")}
     assert [label for label, cells in found.items() if cells[4][0] != "0"] == ["output/bias"]

@@ -66,16 +66,18 @@ def loss_figure(lesson: Lesson) -> Spec:
     deaths = sorted({unit.since for unit in lesson.units if unit.since > 0})
     marks = [{"type": "line", "x0": at, "x1": at, "yref": "paper", "y0": 0, "y1": 1, "line": {"color": DIFFERENCE, "dash": "dot", "width": 2}} for at in deaths]
     named = [
-        {"x": at, "y": 0.02, "yref": "paper", "xanchor": "left", "yanchor": "bottom", "showarrow": False, "font": {"color": DIFFERENCE},
-         "text": " " + ", ".join(f"✝ {unit.name}" for unit in lesson.units if unit.since == at)}
-        for at in deaths
+        {"x": at, "y": 0.02 + 0.07 * (k % 5), "yref": "paper", "xanchor": "left" if at <= lesson.epochs / 2 else "right", "yanchor": "bottom", "showarrow": False,
+         "font": {"color": DIFFERENCE}, "text": " " + ", ".join(f"✝ {unit.name}" for unit in lesson.units if unit.since == at) + " "}
+        for k, at in enumerate(deaths)
     ]  # fmt: skip
+    layout = _layout("epoch", "loss", log=_all_positive(track.losses, track.keras_losses), shapes=marks, annotations=named)
+    layout["xaxis"]["range"] = [0, lesson.epochs]  # which a long name beside a line would widen
     return {
         "data": [
             _line(epochs, track.keras_losses, "back-propagated (Keras)", KERAS, width=8),
             _line(epochs, track.losses, "nudged (NumPy)", NUDGED, "6px,5px"),
         ],
-        "layout": _layout("epoch", "loss", log=_all_positive(track.losses, track.keras_losses), shapes=marks, annotations=named),
+        "layout": layout,
     }
 
 
