@@ -86,6 +86,6 @@ def unsigned(name: str, given: int) -> int:
 def short(error: Any) -> str:
     """The text of an error as one sentence of at most 160 characters, without colours and names made up by TensorFlow."""
     plain = error.args[0] if isinstance(error, KeyError) and error.args else error  # whose text is a repr
-    text = re.sub(r"\x1b\[[0-9;]*m|__inference_\S+|\[Op:\w+\] name:", "", str(plain))
+    text = re.sub(r"\x1b\[[0-9;]*m|__inference_\S+|\{\{function_node [^}]*\}\}|\[Op:\w+\] name:", "", str(plain))
     text = " ".join(text.split()).rstrip(".: ")
     return text + "." if len(text) <= 160 else text[:159] + "…"
