@@ -22,7 +22,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_ref.autodiff import MODES, is_indexed
-from keras_ref.options import BadInput
+from keras_ref.options import BadInput, SubjectFailed, the_subject
 from keras_ref.retype import DTYPE, is_float
 from scratch.differences import UNIT
 
@@ -127,7 +127,8 @@ class Probe:
     def _valued(self, data: Data, sources: list[Any]) -> Any:
         """The loss, or its slope along the contraction, of which `sources` are what is contracted, in order."""
         if self._contraction is None:
-            return require_scalar(self._loss(data))
+            with the_subject():
+                return require_scalar(self._loss(data))
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             for source in sources:
                 tape.watch(source)
@@ -183,6 +184,8 @@ class Probe:
                     blocks.append(evaluate(*map(tf.constant, (flat, direction, *block)), held).numpy())
                 except tf.errors.ResourceExhaustedError as error:
                     self._smaller_block(error)
+                except tf.errors.OpError as error:
+                    raise SubjectFailed(str(error)) from error
                 else:
                     i += len(block[0])
         finally:

@@ -21,7 +21,7 @@ from keras_ref import data as data_module
 from keras_ref.cells import Cells
 from keras_ref.mirror import mirror, mirrored
 from keras_ref.mirrors import optimizers as mirrors
-from keras_ref.options import BadInput
+from keras_ref.options import BadInput, refused, the_subject
 from keras_ref.oracles import autodiff_at
 from keras_ref.probe import Data, Probe
 from keras_ref.reflect import NoTwin
@@ -76,6 +76,7 @@ def check_updates(
         raise BadInput(f"A model must have an optimizer for its updates to be checked. Received: {model.name!r}, not compiled. Compile it, or pass optimizer= and loss=.")
     notes: list[str] = []
     with ExitStack() as stack:
+        stack.enter_context(refused())
         given = [optimizer] if isinstance(optimizer, keras.optimizers.Optimizer) else []
         stack.enter_context(in_float64(model, *given, *loss_objects(loss)))
         if optimizer is not None or loss is not None:
@@ -170,7 +171,8 @@ def compare_steps(
         law_allowed = carried(slot, weights, exact, law_errors, seed=seed)
         as_keras = explained_by(slot, weights, exact, rows_of(probe) if probe.sparse else {}, law_errors, seed=seed)
         tensors = data.tensors()
-        model.train_step((tensors.x, tensors.y) if data.sample_weight is None else (tensors.x, tensors.y, tensors.sample_weight))
+        with the_subject():
+            model.train_step((tensors.x, tensors.y) if data.sample_weight is None else (tensors.x, tensors.y, tensors.sample_weight))
         for name, variable in probe.variables.items():
             value = variable.numpy()
             verdict = _step_verdict(name, step, value, predicted[name], allowed[name], by_law[name], law_allowed[name])
