@@ -137,13 +137,13 @@ def coverage_of(kind: str, present: Mapping[str, tuple[str, ...]] | None = None)
             else "unknown"
         )  # fmt: skip
         reason = reason if status == "excluded" else ""
-        touching = tuple(d.id for d in departures.every() if any(_named(c, twin) for c in d.applies))
+        touching = tuple(d.id for d in departures.every() if any(_named(c, kind, twin) for c in d.applies))
         rows.append(Row(kind, family, name, status, reason, present.get(name, ()), touching))
     return Coverage(kind, tuple(rows))
 
 
-def _named(condition: Mapping[str, Any], name: str | None) -> bool:
-    names = condition.get("name", ())
+def _named(condition: Mapping[str, Any], kind: str, name: str | None) -> bool:
+    names = condition.get("activation" if kind == "activation" else "name", ())
     return name in ([names] if isinstance(names, str) else names)
 
 
@@ -224,11 +224,14 @@ def _examples(arguments: list[str]) -> None:
 
 def print_coverage(console: Any, *, run: bool = False) -> bool:
     """Print all tables, what is missing, and the departures. Returns whether nothing is missing or differs."""
+    import keras
+    import tensorflow as tf
     from rich.table import Table
 
     from keras_ref import departures
 
     tables = coverage_tables(run=run)
+    console.print(f"What Keras {keras.__version__} exports, on TensorFlow {tf.__version__}", markup=False, highlight=False)
     for coverage in tables:
         table = Table(title=f"{coverage.kind}: {coverage.covered} of {coverage.owed} have a twin", title_justify="left", box=None, pad_edge=False)
         for column in ("family", "name", "status", *(COMPARED if run else ()), "departures"):

@@ -10,13 +10,14 @@ amplified, which no factor on the spread of the arguments does.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from functools import cache
 from typing import Any
 
 import numpy as np
 
 from scratch.differences import UNIT
+from scratch.schedules import Schedule
 
 Array = np.ndarray
 #: how often a law is repeated
@@ -51,6 +52,20 @@ def noisy(value: Any, generator: np.random.Generator) -> Noisy:
     return array
 
 
+@dataclass(frozen=True)
+class _Off(Schedule):
+    """A schedule whose rates are off by rounding: a few units of their own, and of the initial rate that they are parts of
+    (1 + cos π cancels)."""
+
+    inner: Schedule
+    own: float
+    initial: float
+
+    def __call__(self, step: int) -> float:
+        rate = self.inner(step)
+        return max(0.0, rate * (1 + self.own) + self.initial * max(abs(rate), getattr(self.inner, "initial_learning_rate", 0.0)))
+
+
 @cache
 def _unchecked(cls: type) -> type:
     """The class without a look at its fields, also where a wrapper makes another of what is inside it."""
@@ -71,9 +86,11 @@ def noisy_law(spec: Any, generator: np.random.Generator, made: dict[int, Any] | 
             value = getattr(spec, field.name)
             if type(value) is float:
                 value = noisy(value, generator)
+            elif isinstance(value, Schedule):
+                value = _Off(value, *(4 * UNIT * generator.choice([-1.0, 1.0], 2)))
             elif isinstance(value, tuple) and value and isinstance(value[0], tuple):
                 value = tuple((key, noisy_law(one, generator, made)) for key, one in value)
-            elif is_dataclass(value) and not callable(value):
+            elif is_dataclass(value):
                 value = noisy_law(value, generator, made)
             object.__setattr__(copy, field.name, value)
     return made[id(spec)]
