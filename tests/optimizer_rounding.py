@@ -63,11 +63,17 @@ def rolled(spec: Any, generator: np.random.Generator, made: dict[int, Any] | Non
             values[field.name] = rolled(value, generator, made)
         elif isinstance(value, float):
             values[field.name] = abs(value + UNIT * sign) if DECAYS.fullmatch(field.name) else value * (1 + UNIT * sign)
-    try:
-        made[id(spec)] = replace(spec, **values)
-    except ValueError:  # an end of a domain was passed: 1.0 is legal, its neighbour is not
-        made[id(spec)] = spec
+    # what passes an end of its domain stays: 1.0 is legal, its neighbour is not, and all other fields are rolled
+    made[id(spec)] = replace(spec, **{name: value for name, value in values.items() if _legal(spec, name, value)})
     return made[id(spec)]
+
+
+def _legal(spec: Any, name: str, value: Any) -> bool:
+    try:
+        replace(spec, **{name: value})
+    except ValueError:
+        return False
+    return True
 
 
 class Noisy(np.ndarray):
