@@ -25,7 +25,7 @@ from keras_ref.options import BadInput, SubjectFailed, matches, refused, seconds
 from keras_ref.oracles import autodiff_at
 from keras_ref.probe import Data, Probe, named_leaves
 from keras_ref.repeats import unrepeatable
-from keras_ref.retype import DTYPE, in_precision, layers_of
+from keras_ref.retype import DTYPE, in_precision, layers_of, seeds_kept
 from keras_ref.subject import (
     Subject,
     loss_objects,
@@ -181,7 +181,7 @@ def checked(things: Sequence[Any], prepare: Prepare, settings: Settings) -> Repo
     float64 costs the gradient is measured first.
     """
     notes: list[str] = []
-    with refused():
+    with refused(), seeds_kept():
         low = {} if settings.fast else _low_gradient(things, prepare, notes)
         try:
             return _checked(DTYPE, things, prepare, settings, low, notes)

@@ -25,7 +25,7 @@ from keras_ref.options import BadInput, refused, the_subject
 from keras_ref.oracles import autodiff_at
 from keras_ref.probe import Data, Probe
 from keras_ref.reflect import NoTwin
-from keras_ref.retype import in_float64
+from keras_ref.retype import in_float64, seeds_kept
 from keras_ref.rows import rows_of
 from keras_ref.steps import carried, explained_by, slot_of, step_of
 from keras_ref.subject import loss_objects, mirrored_losses, oracles_of, subject_of, twin_of, untrained
@@ -77,6 +77,7 @@ def check_updates(
     notes: list[str] = []
     with ExitStack() as stack:
         stack.enter_context(refused())
+        stack.enter_context(seeds_kept())
         given = [optimizer] if isinstance(optimizer, keras.optimizers.Optimizer) else []
         stack.enter_context(in_float64(model, *given, *loss_objects(loss)))
         if optimizer is not None or loss is not None:
