@@ -74,16 +74,23 @@ def opaque(graph: Any) -> list[Any]:
 #: operations that are analytic wherever they are finite, and those that only move numbers or count
 SMOOTH = frozenset(
     """
-    Add AddN AddV2 BatchMatMul BatchMatMulV2 BatchMatMulV3 BiasAdd Conv2D Conv3D Cos Cosh DepthwiseConv2dNative Einsum Erf Erfc Exp
-    Expm1 L2Loss Log Log1p LogSoftmax MatMul Mean Mul Neg Prod RealDiv Reciprocal Sigmoid Sin Sinh Softmax Softplus
-    SparseSoftmaxCrossEntropyWithLogits SoftmaxCrossEntropyWithLogits Square SquaredDifference Sub Sum Tanh
-    BroadcastArgs BroadcastTo Cast Concat ConcatV2 Const EnsureShape ExpandDims Fill Gather GatherNd GatherV2 Identity IdentityN Pack Pad
-    PadV2 Placeholder PlaceholderWithDefault PreventGradient ReadVariableOp Reshape ResourceGather ReverseV2 ScatterNd Shape ShapeN
-    Size Slice Snapshot Split SplitV Squeeze StopGradient StridedSlice TensorScatterUpdate TensorScatterAdd Tile Transpose Unpack
-    UnsortedSegmentSum VarHandleOp ZerosLike OnesLike
-    Assert Equal FloorDiv FloorMod Greater GreaterEqual Less LessEqual LogicalAnd LogicalNot LogicalOr NoOp NotEqual Range Rank
-    PartitionedCall StatefulPartitionedCall StatelessWhile While TensorListConcatV2 TensorListElementShape TensorListFromTensor TensorListGetItem
-    TensorListLength TensorListReserve TensorListSetItem TensorListStack
+    Acosh Add AddN AddV2 Asin Asinh Assert Atan Atanh AvgPool AvgPool3D BatchMatMul BatchMatMulV2 BatchMatMulV3
+    BesselI0 BesselI1 BesselJ0 BesselJ1 Betainc BiasAdd BroadcastArgs BroadcastTo Cast Cholesky Complex Concat
+    ConcatV2 Const Conv2D Conv2DBackpropInput Conv3D Conv3DBackpropInputV2 Cos Cosh Cumprod Cumsum
+    DepthwiseConv2dNative DepthwiseConv2dNativeBackpropInput Digamma Einsum EnsureShape Equal Erf Erfc Erfcinv Erfinv
+    Exp ExpandDims Expm1 FFT FFT2D FFT3D Fill FloorDiv FloorMod Gather GatherNd GatherV2 Greater GreaterEqual Identity
+    IdentityN IFFT IFFT2D IFFT3D Igamma Igammac Imag InvertPermutation IRFFT IRFFT2D IRFFT3D L2Loss Less LessEqual
+    Lgamma Log Log1p LogicalAnd LogicalNot LogicalOr LogMatrixDeterminant LogSoftmax LRN MatMul MatrixBandPart
+    MatrixDeterminant MatrixDiag MatrixDiagPart MatrixDiagPartV2 MatrixDiagPartV3 MatrixDiagV2 MatrixDiagV3
+    MatrixExponential MatrixInverse MatrixSetDiagV3 MatrixSolve MatrixTriangularSolve Mean MirrorPad Mul Ndtri Neg
+    NoOp NotEqual OnesLike Pack Pad PadV2 PartitionedCall Placeholder PlaceholderWithDefault Polygamma PreventGradient
+    Prod Range Rank ReadVariableOp Real RealDiv Reciprocal Reshape ResizeBicubic ResizeBilinear ResourceGather
+    ReverseV2 RFFT RFFT2D RFFT3D Roll ScatterNd SegmentSum Shape ShapeN Sigmoid Sin Sinh Size Slice Snapshot Softmax
+    SoftmaxCrossEntropyWithLogits Softplus SparseSoftmaxCrossEntropyWithLogits SparseTensorDenseMatMul Split SplitV
+    Square SquaredDifference Squeeze StatefulPartitionedCall StatelessWhile StopGradient StridedSlice Sub Sum Tan Tanh
+    TensorListConcatV2 TensorListElementShape TensorListFromTensor TensorListGetItem TensorListLength
+    TensorListReserve TensorListSetItem TensorListStack TensorScatterAdd TensorScatterUpdate Tile Transpose Unpack
+    UnsortedSegmentSum VarHandleOp While Xdivy Xlog1py Xlogy ZerosLike Zeta
     """.split()  # noqa: SIM905 (a hundred quoted words are no easier to read)
 )
 
