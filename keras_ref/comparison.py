@@ -242,6 +242,8 @@ def _look_around(
                 reasons[i] = "at a kink, and autodiff is wrong at generic points beside it too"
         elif right[i] and at_kink and between[i]:
             reasons[i] = "a kink: autodiff lies between the sides"
+        elif right[i] and not at_kink and not getattr(oracle, "kinks", True):
+            reasons[i] = "only at this very point: right at generic points beside it, and no operation of the forward pass has a kink"
         elif right[i]:
             verdicts[i] = "kink"
             reasons[i] = "several kinks meet here: autodiff is off at this very point and right at generic points beside it"

@@ -21,6 +21,17 @@ from scratch import registry
 
 #: what a run compares, in the order of the columns
 COMPARED = ("values", "float32", "weights", "inputs", "updates", "graph", "compiled")
+_GRADIENTS = "eagerly, as a graph and compiled"
+#: the same in words, by kind
+COMPARES = {
+    "layer": f"values in float64 and float32; gradients of weights and of inputs, {_GRADIENTS}",
+    "activation": f"values in float64 and float32; gradients of inputs, {_GRADIENTS}",
+    "loss": f"values in float64; gradients of predictions, {_GRADIENTS}",
+    "optimizer": "weights after each of three training steps, numeric gradient and law against model.fit's own step",
+    "schedule": "rates at the steps 0, 1, 2, 5 and 11",
+    "regularizer": "the penalty of a weight, in float64",
+    "constraint": "what becomes of a weight, in float64",
+}
 
 
 @dataclass(frozen=True)
@@ -225,9 +236,10 @@ def print_coverage(console: Any, *, run: bool = False) -> bool:
         for row in coverage.rows:
             if row.status != "excluded":
                 style = "red" if row.status in ("missing", "unknown", "gone") else ""
-                results = [row.compared.get(c, "") for c in COMPARED] if run else []
-                table.add_row(row.family, row.name, row.status, *results, ", ".join(row.departures), style=style)
+                results = [_short(row.compared.get(c, "")) for c in COMPARED] if run else []
+                table.add_row(row.family, " = ".join((row.name, *row.aliases)), row.status, *results, ", ".join(row.departures), style=style)
         console.print(table)
+        console.print(f"compared{'' if run else ' with --run'}: {COMPARES[coverage.kind]}", markup=False)
         excluded = [row for row in coverage.rows if row.status == "excluded"]
         for reason in sorted({row.reason for row in excluded}):
             console.print(f"no twin, on purpose: {', '.join(r.name for r in excluded if r.reason == reason)}: {reason}", markup=False)
@@ -250,6 +262,11 @@ def print_coverage(console: Any, *, run: bool = False) -> bool:
         console.print(f"{row.kind} {row.name}: {', '.join(f'{c} {v}' for c, v in row.compared.items() if _open(v))}", markup=False)
     console.print(", ".join(f"{t.kind} {t.covered}/{t.owed}" for t in tables), markup=False)
     return not open_rows and not wrong
+
+
+def _short(result: str) -> str:
+    """A result in one word; what does not fit is said at the end."""
+    return result if result in ("match", "departure", "-", "") else result.split(":")[0].split(" (")[0] if len(result) < 24 else result.split(":")[0][:20]
 
 
 def _open(result: str) -> bool:

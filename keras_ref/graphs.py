@@ -69,3 +69,33 @@ def constants_in_float32(graph: Any) -> list[tuple[Any, float]]:
 def opaque(graph: Any) -> list[Any]:
     """The operations of a graph that run Python, whose precision no graph shows."""
     return [o for o in operations(graph) if o.type in ("PyFunc", "PyFuncStateless", "EagerPyFunc")]
+
+
+#: operations that are analytic wherever they are finite, and those that only move numbers or count
+SMOOTH = frozenset(
+    """
+    Add AddN AddV2 BatchMatMul BatchMatMulV2 BatchMatMulV3 BiasAdd Conv2D Conv3D Cos Cosh DepthwiseConv2dNative Einsum Erf Erfc Exp
+    Expm1 L2Loss Log Log1p LogSoftmax MatMul Mean Mul Neg Prod RealDiv Reciprocal Sigmoid Sin Sinh Softmax Softplus
+    SparseSoftmaxCrossEntropyWithLogits SoftmaxCrossEntropyWithLogits Square SquaredDifference Sub Sum Tanh
+    BroadcastArgs BroadcastTo Cast Concat ConcatV2 Const EnsureShape ExpandDims Fill Gather GatherNd GatherV2 Identity IdentityN Pack Pad
+    PadV2 Placeholder PlaceholderWithDefault PreventGradient ReadVariableOp Reshape ResourceGather ReverseV2 ScatterNd Shape ShapeN
+    Size Slice Snapshot Split SplitV Squeeze StopGradient StridedSlice TensorScatterUpdate TensorScatterAdd Tile Transpose Unpack
+    UnsortedSegmentSum VarHandleOp ZerosLike OnesLike
+    Assert Equal FloorDiv FloorMod Greater GreaterEqual Less LessEqual LogicalAnd LogicalNot LogicalOr NoOp NotEqual Range Rank
+    PartitionedCall StatefulPartitionedCall StatelessWhile While TensorListConcatV2 TensorListElementShape TensorListFromTensor TensorListGetItem
+    TensorListLength TensorListReserve TensorListSetItem TensorListStack
+    """.split()  # noqa: SIM905 (a hundred quoted words are no easier to read)
+)
+
+
+def kinks(graph: Any) -> list[Any]:
+    """The operations of a graph that may bend or jump: all that are not known to be smooth, and floats that are compared
+    or cut to integers. Where there are none, the function is analytic and a special point excuses nothing."""
+    return [o for o in operations(graph) if o.type not in SMOOTH or _decides(o)]
+
+
+def _decides(operation: Any) -> bool:
+    """Whether an operation makes a truth value, or an integer, of floats."""
+    outputs, inputs = [t.dtype for t in operation.outputs], [t.dtype for t in operation.inputs]
+    plain = operation.type in ("Cast", "Equal", "NotEqual", "Greater", "GreaterEqual", "Less", "LessEqual")
+    return plain and any(d.is_floating for d in inputs) and not any(d.is_floating for d in outputs)

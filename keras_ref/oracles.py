@@ -26,6 +26,7 @@ class ForwardOracle:
     base: float
     noise: float
     name: str = "forward"
+    kinks: bool = True
     second: TwinOracle | None = None
 
     @classmethod
@@ -62,6 +63,7 @@ class TwinOracle:
     noise: float
     name: str = "twin"
     takes_complex: bool = True
+    kinks: bool = True
     specifications: tuple[Any, ...] = ()
 
     @classmethod

@@ -266,14 +266,19 @@ class Probe:
 
     def tape(self, inputs: list[Any], held: list[Any]) -> tuple[list[Any], Any]:
         """Autodiff's gradient in the order of the names, None where it says so, and the loss."""
+        found, loss = self.indexed(inputs, held)
+        self.sparse = frozenset(name for name, g in zip(self.values, found, strict=True) if is_indexed(g))
+        return [tf.convert_to_tensor(g) if is_indexed(g) else g for g in found], loss
+
+    def indexed(self, inputs: list[Any], held: list[Any]) -> tuple[list[Any], Any]:
+        """The same, what is in rows left as it is."""
         watched = self.watched(inputs)
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             for source in watched:
                 tape.watch(source)
             loss = self.loss_at(inputs, held)
-        found = tape.gradient(loss, watched) if self._contraction is None else tape.gradient(loss, watched, unconnected_gradients="zero")
-        self.sparse = frozenset(name for name, g in zip(self.values, found, strict=True) if is_indexed(g))
-        return [tf.convert_to_tensor(g) if is_indexed(g) else g for g in found], loss
+        unconnected = "none" if self._contraction is None else "zero"
+        return tape.gradient(loss, watched, unconnected_gradients=unconnected), loss
 
 
 def raw(variable: Any) -> Any:

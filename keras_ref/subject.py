@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from keras_ref import precision
 from keras_ref.draws import draws_of_model
+from keras_ref.graphs import kinks
 from keras_ref.mirror import mirrored
 from keras_ref.options import BadInput, the_subject
 from keras_ref.oracles import ForwardOracle, TwinOracle
@@ -161,6 +162,8 @@ def oracles_of(name: str, probe: Probe, twin: Callable[[Probe], TwinOracle], see
             notes.append(f"No twin: {reason}")
         else:
             _finite(found[-1], name)
+    bends = bool(kinks(probe.graph))
+    found = [replace(oracle, kinks=bends) for oracle in found]
     if len(found) == 2:
         found[0] = replace(found[0], second=found[1])
     return found

@@ -93,10 +93,13 @@ def test_nothing_is_cut(shown, driver, width):
             "return [...document.querySelectorAll('p, h1, h2, h3, figure, pre, .controls, .controls *, .walk, .main-svg')].filter((e) => e.offsetParent && e.getBoundingClientRect().right > innerWidth + 0.5).map((e) => e.outerHTML.slice(0, 80))"
         )
         assert outside == [], name
+        tab, bar = driver.execute_script("const t = document.querySelector('[aria-selected=true]'); return [t, t.parentElement].map((e) => { const r = e.getBoundingClientRect(); return [r.left, r.right]; });")
+        assert bar[0] - 0.5 <= tab[0] and tab[1] <= bar[1] + 0.5, "the chosen tab is seen whole"
         empty = driver.execute_script("return [...document.querySelectorAll('.plot')].filter((p) => p.offsetHeight && !p.querySelector('.cartesianlayer path')).map((p) => p.id)")
         assert empty == []
 
 
+@pytest.mark.parametrize("shown", ["recipe2", "classifier"], indirect=True)
 def test_a_screen_reader_finds_its_way(shown, driver):
     for name, _ in page_module.TABS:
         click(driver, f"tab-{name}")

@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 import pytest
-from hypothesis import given, note, settings
+from hypothesis import given, note
 from hypothesis import strategies as st
 
 from keras_ref import check_gradients, check_updates
@@ -39,7 +39,6 @@ def test_forward_and_reflection(case):
     assert departing or (np.abs(theirs - ours) <= 256 * np.finfo(float).eps * max(largest, 1) ** 2).all()
 
 
-@settings(max_examples=15)
 @given(networks(), st.integers(0, 9))
 def test_gradients_by_both_oracles(case, seed):
     """Weights and inputs, under random cotangents; the float32 model is checked through float64."""
@@ -56,7 +55,6 @@ def test_gradients_by_both_oracles(case, seed):
 
 
 @pytest.mark.parametrize("loss", LOSSES)
-@settings(max_examples=10)
 @given(data=st.data())
 def test_losses_of_models(loss, data):
     """Loss of a model and its gradients, from probabilities, from logits, and through the shortcut of a last activation."""
@@ -70,7 +68,6 @@ def test_losses_of_models(loss, data):
 
 
 @pytest.mark.parametrize("optimizer", ["SGD", "Adam"])
-@settings(max_examples=5)
 @given(data=st.data())
 def test_updates_of_models(optimizer, data):
     """Weights after one and several of Keras's own steps."""
