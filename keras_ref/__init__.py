@@ -2,6 +2,7 @@
 
 check_gradients, check_updates, check_layer, check_function   the checks
 mirror, reflect                                               a scratch model as Keras, and back
+GradientCheck                                                 a callback for model.fit
 surrogate                                                     a class decorator for layers whose gradient is meant to differ
 """
 
@@ -13,12 +14,17 @@ _HOMES = {
     "check_layer": "functions",
     "check_updates": "updates",
     "surrogate": "surrogates",
+    "GradientCheck": "callback",
     "GradientMismatch": "verdicts",
+    "GradientWarning": "callback",
     "Report": "verdicts",
     "Verdict": "verdicts",
 }
 _CALLABLE = ("mirror", "reflect")
-__all__ = ["GradientMismatch", "Report", "Verdict", "check_function", "check_gradients", "check_layer", "check_updates", "mirror", "reflect", "surrogate"]
+__all__ = [
+    "GradientCheck", "GradientMismatch", "GradientWarning", "Report", "Verdict", "check_function", "check_gradients", "check_layer",
+    "check_updates", "mirror", "reflect", "surrogate",
+]  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:

@@ -10,7 +10,7 @@ from typing import Any
 import tensorflow as tf
 from tensorflow.python.framework import ops
 
-from keras_ref.graphs import called, function_of, operations
+from keras_ref.graphs import called, function_of, is_cast_down, operations
 from keras_ref.probe import Probe, raw
 from keras_ref.surrogates import recorded
 from keras_ref.verdicts import Verdict
@@ -97,6 +97,13 @@ class Causes:
             return "no gradient, although it is connected to the loss"
         stopped = [o for o in blocking if o.type in STOPS]
         return f"stopped on purpose by {_named(stopped)}" if stopped else f"not differentiable: {_named(blocking)}"
+
+    def casts_down(self) -> list[Any]:
+        """The casts to a lower precision on the way from a variable or input to the loss."""
+        ways = [self._reached(name) & self._feeding() for name in self.probe.values]
+        way = {operation for each in ways for operation in each}
+        every = [inner for operation in way for inner in (operation, *_inside(operation))]
+        return sorted((o for o in every if is_cast_down(o)), key=lambda o: o._id)
 
     def of_nan(self, name: str) -> str:
         """A hint why a gradient is not finite where the loss is: a branch that was not taken."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import fnmatch
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -15,14 +15,14 @@ from keras_ref import precision
 from keras_ref.autodiff import COMPILE_ERRORS, MODES
 from keras_ref.causes import Causes, explained
 from keras_ref.comparison import Autodiff, compare
-from keras_ref.derivatives import direction_of, hessian
 from keras_ref.derivatives import forward_mode as pushed_forward
+from keras_ref.derivatives import hessian
 from keras_ref.draws import generators_of
 from keras_ref.efforts import BUDGET, FULL, SAMPLED, chosen, within
 from keras_ref.findings import between_modes, expected, known, said_aloud
 from keras_ref.locate import located
 from keras_ref.mirror import mirror
-from keras_ref.options import BadInput, seconds_of, short
+from keras_ref.options import BadInput, matches, seconds_of, short
 from keras_ref.oracles import autodiff_at
 from keras_ref.probe import Data, Probe
 from keras_ref.repeats import unrepeatable
@@ -81,7 +81,7 @@ def check_gradients(
 
     model      a built keras.Model (loss and everything else as compiled), or a scratch.Model with `weights`
     x, y       a batch, as the model takes it; without y and loss every output meets a random cotangent
-    wrt        "weights", "inputs" or both;   variables  a glob over variable paths;   modes  see autodiff.MODES
+    wrt        "weights", "inputs" or both;   variables  a glob over paths, the model's name or not;   modes  see autodiff.MODES
     effort     "full": every entry; "auto": every entry of a small model, as many as the budget allows of a large one, the
                others together; "fast": all entries together along random directions, bisected where they disagree
     budget     seconds, or a text such as "60s" or "5m", that "auto" may take for comparing entries
@@ -207,32 +207,34 @@ def _low_gradient(things: Sequence[Any], prepare: Prepare, notes: list[str]) -> 
 def _checked(
     dtype: str | None, things: Sequence[Any], prepare: Prepare, settings: Settings, low: Mapping[str, Any], notes: list[str]
 ) -> Report:  # fmt: skip
+    start = time.perf_counter()
     with in_precision(dtype, *things):
         subject = prepare(notes, dtype or "float32")
         probe = subject.probe(watch_inputs=settings.watch_inputs, dtype=dtype or "float32")
         if dtype is None:
             probe.unit = precision.unit_of([*subject.trained, *probe.inputs.values()])
-        names = [n for n in probe.values if fnmatch.fnmatch(n, settings.variables)]
+        names = [n for n in probe.values if matches(n, settings.variables, subject.name)]
         _require_names(names, settings.variables, probe)
         found: list[Any] = [oracle_along(subject.name, probe, notes)] if settings.fast else oracles_of(
             subject.name, probe, subject.twin, settings.seed, notes, settings.oracles
         )
+        prepared = start, time.perf_counter(), probe.evaluations
         # along directions autodiff's own rounding is nothing beside that of the slope; it is measured where there is a doubt
         autodiff = Autodiff(probe.gradient(settings.modes[0]), {}, None, settings.modes[0]) if settings.fast else _autodiff(probe, settings.modes[0])
         verdicts = unrepeatable(found[0].probe if settings.fast else probe, found, autodiff, names)
         if not verdicts:
-            verdicts = _compared(probe, found, autodiff, names, settings, notes)
+            verdicts = _compared(probe, found, autodiff, names, settings, notes, subject.name, prepared)
             if settings.fast and (settings.forward_mode or any(v.failed for v in verdicts)):
                 autodiff = _autodiff(probe, settings.modes[0])
             verdicts = symmetrized(verdicts, probe, found[0], autodiff)
             if settings.order == 2:
-                second = subject.probe(watch_inputs=settings.watch_inputs, dtype=dtype or "float32", contraction=direction_of(probe.values, settings.seed))
-                verdicts += hessian(second, lambda p, o, a: _compared(p, o, a, names, replace(settings, modes=("eager",)), notes), settings.seed)
+                second = subject.probe(watch_inputs=settings.watch_inputs, dtype=dtype or "float32", contraction=precision.direction_of(probe.values, settings.seed))
+                verdicts += hessian(second, lambda p, o, a: _compared(p, o, a, names, replace(settings, modes=("eager",)), notes, subject.name), settings.seed)
             if settings.forward_mode:
                 verdicts += pushed_forward(probe, found[0].noise, autodiff, names, settings.seed)
         verdicts = known(verdicts, found, notes)
         verdicts, declared = _causes(subject, probe, verdicts, names, things)
-    verdicts = [expected(v, settings.expect, declared) for v in verdicts]
+    verdicts = [expected(v, settings.expect, subject.name, declared) for v in verdicts]
     said_aloud(verdicts, notes)
     cost = precision.losses_of(low, autodiff.gradient)
     notes += precision.cost(cost, precision.low_dtypes(things))
@@ -267,16 +269,17 @@ def _require_names(names: list[str], pattern: str, probe: Probe) -> None:
 
 
 def _compared(
-    probe: Probe, oracles: list[Any], autodiff: Autodiff, names: list[str], settings: Settings, notes: list[str]
+    probe: Probe, oracles: list[Any], autodiff: Autodiff, names: list[str], settings: Settings, notes: list[str], subject: str,
+    prepared: tuple[float, float, int] | None = None,
 ) -> list[Verdict]:  # fmt: skip
     """The verdicts on the named variables; this is where an effort decides what is compared."""
     verdicts: list[Verdict] = []
     most, seed, budget = settings.most, settings.seed, settings.seconds
     large = sum(probe.values[n].size for n in names) > FULL
-    apart = [n for n in names if any(fnmatch.fnmatch(n, glob) for glob in settings.expect)]
+    apart = [n for n in names if any(matches(n, glob, subject) for glob in settings.expect)]
     if settings.fast:
         verdicts = located(
-            probe, oracles[0], autodiff.gradient, names, mode=autodiff.how, seed=seed, notes=notes, progress=settings.progress, apart=apart,
+            probe, oracles[0], autodiff.gradient, names, mode=autodiff.how, seed=seed, notes=notes, progress=settings.progress, apart=apart, prepared=prepared,
         )  # fmt: skip
         autodiff = _autodiff(probe, autodiff.how) if settings.modes[1:] else autodiff
         return verdicts + [v for mode in settings.modes[1:] for v in between_modes(probe, autodiff, mode, names)]

@@ -1,76 +1,49 @@
 """The command `gradtwin`: the recipes and a gallery; or any model of yours. Exit status 0 fine, 1 a finding, 2 could not run."""
 
+# ruff: noqa: B006 (an empty list as default is Typer's way)
 from __future__ import annotations
 
-import shlex
 import sys
-from contextlib import nullcontext
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 
+from keras_ref import github
 from keras_ref.files import writable, write
+from keras_ref.isolate import isolated
 from keras_ref.lesson.cli import lesson, recipe
 from keras_ref.options import OPTIONS, CouldNotRun
+from keras_ref.runs import Recorded, Run, differing, document, recorded_in
+from keras_ref.terminal import console, print_report, report_table, show_progress, ticking
+from keras_ref.verdicts import Report, json_text
 
 app = typer.Typer(add_completion=False, no_args_is_help=False, pretty_exceptions_enable=False, help=__doc__)
 FINDING, COULD_NOT = 1, 2
 
 
-def _option(name: str, *flags: str) -> Any:
-    option = OPTIONS[name]
-    return typer.Option(*(flags or (f"--{name}",)), help=option.help)
+def _option(name: str) -> Any:
+    return typer.Option(f"--{name}", help=OPTIONS[name].help)
 
 
 Seed = Annotated[int, _option("seed")]
 Effort = Annotated[str, _option("effort")]
+Budget = Annotated[str, _option("budget")]
 Variables = Annotated[str, _option("variables")]
 Training = Annotated[bool, _option("training")]
 Mode = Annotated[str, _option("mode")]
+Expect = Annotated[list[str], _option("expect")]
+Allow = Annotated[list[str], _option("allow")]
+Steps = Annotated[int, _option("steps")]
+BatchSize = Annotated[int, _option("batch-size")]
+Imports = Annotated[list[str], _option("import")]
+Unsafe = Annotated[bool, _option("unsafe")]
 Json = Annotated[str, _option("json")]
 Html = Annotated[str, _option("html")]
-DataFile = Annotated[str, typer.Option("--data", help="An .npz file with x and y (x0, x1, … for several inputs); drawn with the seed otherwise.")]
-Imports = Annotated[list[str], typer.Option("--import", help="A module to import first: one that registers a file's custom classes.")]
-TargetName = Annotated[str, typer.Argument(metavar="TARGET", help="package.module:factory, or a saved .keras file.")]
-
-
-def console() -> Console:
-    """Where output goes: plain text when it is no terminal, wide enough there that no row is cut."""
-    terminal = sys.stdout.isatty()
-    return Console(width=None if terminal else 132, highlight=False, no_color=not terminal)
-
-
-def _show_progress(out: Console) -> Any:
-    """A progress bar on a terminal, nothing elsewhere."""
-    if not out.is_terminal:
-        return nullcontext(None)
-    return Progress(TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total}"), console=out, transient=True)
-
-
-def _callback(bar: Any, label: str) -> Any:
-    if bar is None:
-        return None
-    task = bar.add_task(label, total=None)
-
-    def update(done: int, total: int, name: str) -> None:
-        bar.update(task, completed=done, total=total, description=f"{label} {name}")
-
-    return update
-
-
-def report_table(report: Any) -> Table:
-    """A row per variable and oracle: entries compared, worst difference, what was allowed, verdict."""
-    table = Table(title=report.subject, title_justify="left", box=None, pad_edge=False)
-    for column, justify in (("variable", "left"), ("oracle", "left"), ("compared", "right"), ("worst difference", "right"), ("allowed", "right"), ("would see", "right"), ("verdict", "left")):
-        table.add_column(column, justify=justify, no_wrap=True)  # type: ignore[arg-type]
-    for v in report.verdicts:
-        style = "red" if v.failed else "yellow" if v.verdict != "match" else ""
-        table.add_row(v.name, v.oracle, f"{v.compared} of {v.total}", f"{v.difference:.1e}", f"{v.allowed:.1e}", f"{v.visible:.1e}", v.verdict, style=style)
-    return table
+Isolate = Annotated[bool, _option("isolate")]
+DataFile = Annotated[str, typer.Option("--data", help="An .npz file with x and y (x0, x1, … for several inputs), and sample_weight; drawn with the seed otherwise.")]
+Targets = Annotated[list[str], typer.Argument(metavar="TARGET", help="package.module:factory (it returns a model, or a model and its data), or a saved .keras file.")]
 
 
 @app.callback(invoke_without_command=True)
@@ -89,14 +62,14 @@ def overview(context: typer.Context, seed: Seed = 0) -> None:
     for name, (weights, note) in RECIPES.items():
         _print_recipe(out, name, note, rows(weights))
     reports = []
-    with _show_progress(out) as bar:
+    with show_progress(out) as bar:
         for exhibit in exhibits():
-            common = {"loss": exhibit.loss, "weights": exhibit.weights, "seed": seed, "progress": _callback(bar, exhibit.name)}
+            common = {"loss": exhibit.loss, "weights": exhibit.weights, "seed": seed, "progress": ticking(bar, exhibit.name)}
             for check, more in ((check_gradients, {}), (check_updates, {"optimizer": exhibit.optimizer})):
                 report = check(exhibit.model, exhibit.x, exhibit.y, **common, **more)  # type: ignore[operator]
                 titled = _titled(report, f"iris, {exhibit.name}" + (f", 3 steps of {type(exhibit.optimizer).__name__}" if more else ""))
                 reports.append(titled)
-                out.print(report_table(titled))
+                out.print(report_table(titled, out.width))
                 out.print()
     failed = [r for r in reports if not r.ok]
     for report in failed:
@@ -131,43 +104,40 @@ def _print_recipe(out: Console, name: str, note: str, found: Any, epochs: int = 
 
 @app.command()
 def check(
-    target: TargetName, data: DataFile = "", effort: Effort = "auto", variables: Variables = "*", training: Training = False,
-    mode: Mode = "eager", seed: Seed = 0, json: Json = "", html: Html = "", imports: Imports = [],  # noqa: B006 (Typer's way)
+    targets: Targets, data: DataFile = "", effort: Effort = "auto", budget: Budget = "", variables: Variables = "*", training: Training = False,
+    mode: Mode = "eager", expect: Expect = [], allow: Allow = [], seed: Seed = 0, json: Json = "", html: Html = "", isolate: Isolate = False,
+    imports: Imports = [], unsafe: Unsafe = False,
 ) -> None:  # fmt: skip
     """Compare every gradient of a model with slopes that need no calculus."""
-    from keras_ref.checks import check_gradients
-
-    writable("--html", html)
-    model, x, y, weight = _subject(target, data, seed, imports)
-    out = console()
-    with _show_progress(out) as bar:
-        report = check_gradients(
-            model, x, y, sample_weight=weight, effort=effort, variables=variables, training=training,
-            modes=tuple(mode.split(",")), seed=seed, replay=_replay(), progress=_callback(bar, target),
-        )  # fmt: skip
-    if html:
-        from keras_ref.html_report import report_html
-
-        write("--html", html, report_html(report))
-    _finish(out, report, json, "" if data else f"Data drawn with seed {seed}.")
+    _carry_out(Run.of("check", **_without(locals(), "json", "html")), json, html)
 
 
 @app.command()
 def updates(
-    target: TargetName, data: DataFile = "", steps: Annotated[int, typer.Option(help="Training steps to compare.")] = 3,
-    batch_size: Annotated[int, typer.Option(help="Samples a step takes, in order; 0 for all.")] = 0, seed: Seed = 0, json: Json = "",
-    imports: Imports = [],  # noqa: B006
+    targets: Targets, data: DataFile = "", steps: Steps = 3, batch_size: BatchSize = 0, allow: Allow = [], seed: Seed = 0, json: Json = "", html: Html = "",
+    isolate: Isolate = False, imports: Imports = [], unsafe: Unsafe = False,
 ) -> None:  # fmt: skip
     """Compare the weights after Keras's own training steps with numeric gradient and optimizer twin."""
-    from keras_ref.checks import check_updates
+    _carry_out(Run.of("updates", **_without(locals(), "json", "html")), json, html)
 
-    model, x, y, weight = _subject(target, data, seed, imports)
-    out = console()
-    with _show_progress(out) as bar:
-        report = check_updates(
-            model, x, y, sample_weight=weight, steps=steps, batch_size=batch_size or None, seed=seed, replay=_replay(), progress=_callback(bar, target)
-        )
-    _finish(out, report, json, "" if data else f"Data drawn with seed {seed}.")
+
+@app.command()
+def locate(
+    targets: Targets, data: DataFile = "", budget: Budget = "", variables: Variables = "*", training: Training = False, mode: Mode = "eager",
+    expect: Expect = [], allow: Allow = [], seed: Seed = 0, json: Json = "", html: Html = "", isolate: Isolate = False, imports: Imports = [],
+    unsafe: Unsafe = False,
+) -> None:  # fmt: skip
+    """Is any gradient of a large model wrong, and which weight? A few random directions, bisected where they disagree."""
+    _carry_out(Run.of("locate", **_without(locals(), "json", "html")), json, html)
+
+
+@app.command()
+def replay(
+    file: Annotated[str, typer.Argument(metavar="FILE", help="A report that --json wrote.")], json: Json = "", html: Html = "",
+) -> None:  # fmt: skip
+    """Run the check again that a JSON report records, and say whether the verdicts are the same."""
+    recorded = recorded_in(file)
+    _carry_out(recorded.run, json, html, recorded)
 
 
 @app.command()
@@ -182,37 +152,51 @@ app.command()(lesson)
 app.command()(recipe)
 
 
-def _subject(target: str, data: str, seed: int, imports: list[str]) -> tuple[Any, Any, Any, Any]:
-    from keras_ref import data as data_module
-    from keras_ref.target import imported, load, load_data
-
-    for module in imports:
-        imported(module)
-    model = load(target)
-    if data:
-        return (model, *load_data(data))
-    x = data_module.draw_inputs(model, seed=seed)
-    compiled = getattr(model, "_compile_loss", None) is not None
-    y = data_module.draw_targets(model, data_module.outputs_of(model, x), seed=seed) if compiled else None
-    return model, x, y, None
+def _without(given: dict[str, Any], *names: str) -> dict[str, Any]:
+    return {name: value for name, value in given.items() if name not in names}
 
 
-def _finish(out: Console, report: Any, json: str, drawn: str) -> None:
-    out.print(report_table(report))
-    for failure in report.failures:
-        out.print("\n" + failure.explain(report.replay), markup=False, soft_wrap=True)
-    for line in (*([report.oracles] if report.failures else []), *report.notes, *([drawn] if drawn else []), report.summary()):
-        out.print(line, markup=False, soft_wrap=True)
-    if json:
+def _carry_out(run: Run, json: str, html: str, recorded: Recorded | None = None) -> None:
+    """Run it for each target, show, write and annotate what it found; exit 1 with a finding, 2 where one could not be run."""
+    writable("--json", json)
+    writable("--html", html)
+    if html and len(run.targets) > 1:
+        raise CouldNotRun(f"--html must have one target. Received: {len(run.targets)}. Run the command for each, or write --json.")
+    out, found, refused = console(), dict[str, Report](), list[str]()
+    for target in run.targets:
         try:
-            Path(json).write_text(report.to_json() + "\n", encoding="utf-8")
-        except OSError as error:
-            raise CouldNotRun(f"--json must name a file that can be written. Received: {json}: {error.strerror}. Choose another path.") from error
-    raise typer.Exit(0 if report.ok else FINDING)
+            with show_progress(out) as bar:
+                report = isolated(run, target) if run.value("isolate") else run.report(target, ticking(bar, target))
+        except (CouldNotRun, ValueError) as error:
+            refused.append(str(error))
+            complain(str(error))
+            continue
+        if found:
+            out.print()
+        found[target] = report
+        print_report(out, report)
+        if github.active():
+            for line in github.findings(target, report):
+                out.print(line, markup=False, soft_wrap=True)
+            github.summarize(target, report)
+    if json and found:  # where nothing ran there is nothing to write
+        write("--json", json, json_text(document(run, found, refused)) + "\n")
+    if html and found:
+        from keras_ref.html_report import report_html
+
+        write("--html", html, report_html(next(iter(found.values()))))
+    same = recorded is None or _compared_with(out, recorded, found)
+    raise typer.Exit(COULD_NOT if refused else 0 if same and all(report.ok for report in found.values()) else FINDING)
 
 
-def _replay() -> str:
-    return shlex.join(["gradtwin", *sys.argv[1:]])
+def _compared_with(out: Console, recorded: Recorded, found: dict[str, Any]) -> bool:
+    """Say whether the verdicts are those that were recorded."""
+    changes = [line for target, report in found.items() for line in differing(recorded.reports[target], report)]
+    total = sum(len(report.verdicts) for report in found.values())
+    for line in (*recorded.changed, *changes):
+        out.print(line, markup=False, soft_wrap=True)
+    out.print(f"{len(changes)} verdicts are not those recorded." if changes else f"The same {total} verdicts as recorded.", soft_wrap=True)
+    return not changes
 
 
 def main() -> None:
@@ -233,11 +217,20 @@ def main() -> None:
         # the command line's own complaints (an unknown command, a missing argument) know how to say themselves
         if not hasattr(error, "format_message"):
             raise
-        _fail(f"{error.format_message()} See gradtwin --help.")
+        said = error.format_message()
+        _fail(f"{said}{'' if said.endswith(('.', '?')) else '.'} See gradtwin --help.")
+
+
+def complain(sentence: str) -> None:
+    """One line on stderr, and an annotation in GitHub Actions."""
+    line = " ".join(sentence.split())
+    print(f"gradtwin: {line}", file=sys.stderr)
+    if github.active():
+        print(github.annotation("gradtwin could not run", line))
 
 
 def _fail(sentence: str) -> None:
-    print("gradtwin: " + " ".join(sentence.split()), file=sys.stderr)
+    complain(sentence)
     sys.exit(COULD_NOT)
 
 

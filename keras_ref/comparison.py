@@ -15,6 +15,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from keras_ref.cells import Cells
+from keras_ref.taylor import remainder_order
 from keras_ref.verdicts import Verdict, worst_of
 from scratch.differences import UNIT, ComplexStep, Estimate, Scheme, scale_of
 from scratch.slopes import TIERS, Slopes, slopes
@@ -174,7 +175,11 @@ def compare(
     if gradient is None:
         verdicts[verdicts == "match"] = "disconnected"
         reasons.update({int(i): "autodiff gives None where the loss moves" for i in np.flatnonzero(verdicts == "mismatch")})
-    return _verdict(oracle, name, value.shape, entries, known, a, rounding, verdicts, reasons, autodiff.how)
+    verdict = _verdict(oracle, name, value.shape, entries, known, a, rounding, verdicts, reasons, autodiff.how)
+    if verdict.verdict != "mismatch":
+        return verdict
+    worst = int(np.ravel_multi_index(verdict.worst, value.shape)) if value.shape else 0
+    return replace(verdict, order=remainder_order(oracle, name, worst, verdict.autodiff))
 
 
 def judge(known: _Entries, a: Array, rounding: Array) -> tuple[Array, dict[int, str]]:

@@ -7,8 +7,9 @@ to go. `applies` says which specifications may show it, as conditions of which o
     name         class name, or several        any field   its value, or several      activation   of any activation field
     where        a Python expression of the fields (with `activation`: of the arguments that the function is called with)
     beside       a condition that another specification of the same model fulfils
+    shapes       a Python expression of the fields and of `shapes`, those of the inputs, where they are known
 
-An entry without `applies` depends on data (weights, masks, targets), not on a specification: it excuses nothing by itself.
+`only` says what it takes beside the specification (CIRCUMSTANCES). `says` is what Keras says when it refuses: words of the exception, without which a refusal is not the known one. An entry without `applies` depends on data (weights, masks, targets), not on a specification: it excuses nothing by itself.
 """
 
 from __future__ import annotations
@@ -19,13 +20,16 @@ import subprocess
 import sys
 import tomllib
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+Shape = tuple[int, ...]
+Shapes = Sequence[Shape]
 
 #: what an entry may be, and what that means
 READINGS = {
@@ -36,6 +40,9 @@ READINGS = {
 }
 #: what a departure may change; an entry names the ones that it does
 ASPECTS = ("value", "gradient", "update")
+#: what an entry may need beside a specification: a call with a mask, one in training, or a point where a law has an edge
+#: (zeros, ties, constants), beside which the gradient is right
+CIRCUMSTANCES = ("mask", "training", "special points")
 #: a difference counts from this many units in the last place of the largest number on
 UNITS = 64
 
@@ -51,12 +58,22 @@ class Departure:
     example: str
     applies: tuple[Mapping[str, Any], ...] = ()
     shows_in: tuple[str, ...] = ASPECTS
+    only: tuple[str, ...] = ()
+    says: str = ""
     own_process: bool = False
 
-    def touches(self, spec: Any, among: Iterable[Any] = ()) -> bool:
-        """Whether a specification (or one held in its fields) may show this departure in a model with those `among`."""
-        others = [part for other in among for part in parts(other)]
-        return any(_fits(part, condition, others) for part in parts(spec) for condition in self.applies)
+    def touches(self, spec: Any, among: Iterable[Any] = (), shapes: Shapes | None = None) -> bool:
+        """Whether a specification (or one held in its fields) may show this departure in a model with those `among`, on
+        inputs of these shapes, if they are known."""
+        return fits(spec, self.applies, among, shapes)
+
+
+def fits(
+    spec: Any, conditions: Iterable[Mapping[str, Any]], among: Iterable[Any] = (), shapes: Shapes | None = None
+) -> bool:
+    """Whether a specification (or one held in its fields) meets one of the conditions, in a model with those `among`."""
+    others = [part for other in among for part in parts(other)]
+    return any(_fits(part, condition, others, shapes) for part in parts(spec) for condition in conditions)
 
 
 def parts(spec: Any) -> Iterator[Any]:
@@ -78,9 +95,9 @@ def _flat(value: Any) -> Iterator[Any]:
         yield value
 
 
-def _fits(spec: Any, condition: Mapping[str, Any], others: list[Any]) -> bool:
+def _fits(spec: Any, condition: Mapping[str, Any], others: list[Any], shapes: Shapes | None = None) -> bool:
     wanted = dict(condition)
-    name, where, beside = (wanted.pop(key, None) for key in ("name", "where", "beside"))
+    name, where, beside, on = (wanted.pop(key, None) for key in ("name", "where", "beside", "shapes"))
     if name is not None and type(spec).__name__ not in _several(name):
         return False
     held = [own for key in ("activation", "recurrent_activation") if (own := getattr(spec, key, None)) is not None]
@@ -91,6 +108,8 @@ def _fits(spec: Any, condition: Mapping[str, Any], others: list[Any]) -> bool:
     if not scopes or any(getattr(spec, key, None) not in _several(value) for key, value in wanted.items()):
         return False
     if where is not None and not any(eval(where, {"float32": _float32, **scope}) for scope in scopes):
+        return False
+    if on is not None and shapes is not None and not eval(on, {"np": np, "astray": _astray, "shapes": shapes, **_fields(spec)}):
         return False
     return beside is None or any(_fits(other, beside, []) for other in others if other is not spec)
 
@@ -116,6 +135,14 @@ def _float32(value: float) -> float:
     return float(np.float32(value))
 
 
+def _astray(first: Shape, second: Shape) -> bool:
+    """Whether keras.ops.add takes the second for a bias of the first, and adds it along another axis than its own."""
+    long = [i - len(second) for i, n in enumerate(second) if n > 1]
+    if len(long) != 1 or len(first) < 2 or second[long[0]] not in (first[1], first[-1]):
+        return False
+    return long[0] != (-1 if second[long[0]] == first[-1] else 1 - len(first))
+
+
 def _entry(entry: Mapping[str, Any]) -> Departure:
     values: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in entry.items()}
     return Departure(**values)
@@ -130,10 +157,10 @@ def every() -> tuple[Departure, ...]:
     if len({d.id for d in found}) != len(found):
         raise ValueError(f"A departure's id must be its own. Received: {sorted(d.id for d in found)}. Rename one.")
     for d in found:
-        if d.reading not in READINGS or not set(d.shows_in) <= set(ASPECTS):
+        if d.reading not in READINGS or not set(d.shows_in) <= set(ASPECTS) or not set(d.only) <= set(CIRCUMSTANCES):
             raise ValueError(
-                f"A departure must have one of the readings {', '.join(READINGS)} and show in {', '.join(ASPECTS)}. "
-                f"Received: {d.reading!r}, {d.shows_in} of {d.id!r}. Correct the entry."
+                f"A departure must have one of the readings {', '.join(READINGS)}, show in {', '.join(ASPECTS)} and need only "
+                f"{', '.join(CIRCUMSTANCES)}. Received: {d.reading!r}, {d.shows_in}, {d.only} of {d.id!r}. Correct the entry."
             )
     return found
 
@@ -148,24 +175,28 @@ def named(id: str) -> Departure:
     )
 
 
-def touching(specs: Iterable[Any], shows_in: str | None = None) -> tuple[str, ...]:
-    """Ids of the departures that any of the specifications may show (in the value, the gradient or the update).
+def touching(
+    specs: Iterable[Any], shows_in: str | None = None, *, shapes: Shapes | None = None, without: Iterable[str] = ()
+) -> tuple[str, ...]:
+    """Ids of the departures that any of the specifications may show (in the value, the gradient or the update), on inputs
+    of these shapes, if they are known, and `without` what an entry may need beside them (see CIRCUMSTANCES).
 
     Refusals are left out: where Keras gives no number there is nothing to excuse (see `refusing`).
     """
-    found = _applying(specs)
-    return tuple(d.id for d in found if d.reading != "refusal" and (shows_in is None or shows_in in d.shows_in))
+    found = [d for d in _applying(specs, shapes) if d.reading != "refusal" and not set(d.only) & set(without)]
+    return tuple(d.id for d in found if shows_in is None or shows_in in d.shows_in)
 
 
-def refusing(specs: Iterable[Any], shows_in: str | None = None) -> tuple[str, ...]:
-    """Ids of the departures by which Keras may refuse to compute the value (the gradient, …) of these specifications."""
-    found = _applying(specs)
-    return tuple(d.id for d in found if d.reading == "refusal" and (shows_in is None or shows_in in d.shows_in))
+def refusing(specs: Iterable[Any], shows_in: str | None = None, *, saying: str | None = None) -> tuple[str, ...]:
+    """Ids of the departures by which Keras may refuse to compute the value (the gradient, …) of these specifications; with
+    `saying`, of those whose words (`says`) are in that text."""
+    found = [d for d in _applying(specs) if d.reading == "refusal" and (shows_in is None or shows_in in d.shows_in)]
+    return tuple(d.id for d in found if saying is None or d.says in saying)
 
 
-def _applying(specs: Iterable[Any]) -> list[Departure]:
+def _applying(specs: Iterable[Any], shapes: Shapes | None = None) -> list[Departure]:
     specs = list(specs)
-    return [d for d in every() if any(d.touches(spec, specs) for spec in specs)]
+    return [d for d in every() if any(d.touches(spec, specs, shapes) for spec in specs)]
 
 
 # Examples ------------------------------------------------------------------------------------------------------------

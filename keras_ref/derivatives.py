@@ -12,17 +12,11 @@ import tensorflow as tf
 from keras_ref.comparison import DISTANCE, Autodiff, compare, generic
 from keras_ref.options import BadInput, short
 from keras_ref.oracles import ForwardOracle, autodiff_at
+from keras_ref.precision import direction_of
 from keras_ref.probe import Probe
 from keras_ref.verdicts import Verdict
-from scratch.differences import scale_of
 
 Array = np.ndarray
-
-
-def direction_of(values: Mapping[str, Array], seed: int) -> dict[str, Array]:
-    """A random direction in which every variable moves by about its own size."""
-    generator = np.random.default_rng(seed + 3)
-    return {n: generator.normal(size=v.shape) * scale_of(v.ravel()).reshape(v.shape) for n, v in values.items()}
 
 
 def hessian(probe: Probe, compared: Callable[[Probe, list[Any], Autodiff], list[Verdict]], seed: int) -> list[Verdict]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fnmatch
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -12,7 +11,7 @@ import numpy as np
 from keras_ref import departures
 from keras_ref.autodiff import COMPILE_ERRORS
 from keras_ref.comparison import Autodiff
-from keras_ref.options import short
+from keras_ref.options import matches, short
 from keras_ref.oracles import autodiff_at
 from keras_ref.probe import Probe
 from keras_ref.retype import DTYPE, policy_of
@@ -71,11 +70,11 @@ def known(verdicts: list[Verdict], oracles: list[Any], notes: list[str]) -> list
     return [replace(v, verdict="departure", reason=named) if v.failed and v.oracle == "twin" else v for v in verdicts]
 
 
-def expected(verdict: Verdict, expect: Mapping[str, str], declared: frozenset[str] = frozenset()) -> Verdict:
+def expected(verdict: Verdict, expect: Mapping[str, str], model: str, declared: frozenset[str] = frozenset()) -> Verdict:
     """The verdict, a surrogate where that was declared: by pattern, or by a layer under `keras_ref.surrogate`."""
     if verdict.verdict not in ("mismatch", "undecided", "kink", "disconnected"):
         return verdict
-    if any(fnmatch.fnmatch(verdict.name, pattern) for pattern in expect):
+    if any(matches(verdict.name, pattern, model) for pattern in expect):
         return replace(verdict, verdict="surrogate", reason=f"declared a surrogate; found: {verdict.verdict}")
     if verdict.name in declared:
         return replace(verdict, verdict="surrogate", reason=f"its gradient passes through a layer under @surrogate; found: {verdict.verdict}")

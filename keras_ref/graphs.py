@@ -43,7 +43,12 @@ def function_of(graph: Any, name: str) -> Any:
 
 def casts_down(graph: Any) -> list[Any]:
     """The casts of a traced float64 computation to a lower floating precision: from there on it is less exact."""
-    return [o for o in operations(graph) if o.type == "Cast" and _lower(o.outputs[0].dtype) and o.inputs[0].dtype == tf.float64]
+    return [o for o in operations(graph) if is_cast_down(o)]
+
+
+def is_cast_down(operation: Any) -> bool:
+    """Whether an operation casts float64 to a lower floating precision."""
+    return operation.type == "Cast" and operation.inputs[0].dtype == tf.float64 and _lower(operation.outputs[0].dtype)
 
 
 def _lower(dtype: Any) -> bool:

@@ -4,54 +4,78 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_ref.causes import Causes
 from keras_ref.graphs import casts_down, constants_in_float32, opaque
 from keras_ref.options import short
 from keras_ref.oracles import ForwardOracle
 from keras_ref.probe import Probe
 from keras_ref.retype import DTYPE, is_float, layers_of
-from scratch.differences import UNIT
+from scratch import noise as loss_noise
+from scratch.differences import UNIT, scale_of
 
 Array = np.ndarray
 
 #: relative noise of a loss from which on float64 rounding alone no longer explains it
 SUSPICIOUS = 2.0**-36
+#: the unit that Python code inside a graph is taken to compute in, where its noise says that it is not float64's
+OPAQUE = float(np.finfo(np.float32).eps)
+#: directions along which the noise of a coarse precision is measured; the median of their sides counts
+LINES = 3
 #: how many places of a graph a note names
 PLACES = 3
 
 
-def judged(probe: Probe, oracle: ForwardOracle, name: str, notes: list[str]) -> None:
-    """Say "float32 inside" where a loss that should compute in float64 does not, and where that is.
+def judged(probe: Probe, oracle: ForwardOracle, name: str, notes: list[str], seed: int = 0) -> ForwardOracle:
+    """The oracle with the noise that it has. Says "float32 inside" where a loss that should compute in float64 does not.
 
     Where its noise shows it, autodiff's own rounding is measured in units of that precision from then on too.
     """
-    if probe.unit != UNIT:
-        return  # it is known to compute in less
-    constants = [f"{value:.7g} at {_place(operation.name)}" for operation, value in constants_in_float32(probe.graph)]
+    known = probe.unit
+    casts = casts_down(probe.graph) and Causes(probe).casts_down()
+    dtypes = {o.outputs[0].dtype for o in casts}
+    probe.unit = max([known, *map(eps, dtypes)])
+    oracle = _coarse(probe, oracle, seed)
+    if known != UNIT:
+        return oracle  # it is known to compute in less
+    constants = [f"{value:.7g} at {operation.name}" for operation, value in constants_in_float32(probe.graph)]
     if constants:
         notes.append(f"float32 inside: {name} keeps a constant in float32 ({', '.join(constants[:PLACES])}); both sides compute with what is left of it.")
-    if oracle.noise <= SUSPICIOUS * abs(oracle.base):
-        return
-    casts, hidden = casts_down(probe.graph), opaque(probe.graph)
-    if not casts and not hidden:
-        return
-    dtypes = {o.outputs[0].dtype for o in casts}
-    probe.unit = max([float(np.finfo(t.as_numpy_dtype).eps) for t in dtypes], default=2.0**-23)
-    where = ", ".join(list(dict.fromkeys(_place(o.name) for o in (casts or hidden)))[:PLACES])
-    notes.append(
-        f"{'/'.join(sorted(t.name for t in dtypes)) or 'float32'} inside: the loss of {name} has a noise of {oracle.noise:.1e} "
-        f"({oracle.noise / max(abs(oracle.base), UNIT):.0e} of its value), more than float64 rounding (at {where}); steps were widened accordingly."
-    )
+    noisy, hidden = oracle.noise > SUSPICIOUS * abs(oracle.base), opaque(probe.graph)
+    if noisy and hidden and not casts:
+        probe.unit = OPAQUE
+    if probe.unit != UNIT:
+        where = ", ".join(list(dict.fromkeys(o.name for o in (casts or hidden)))[:PLACES])
+        notes.append(
+            f"{'/'.join(sorted(t.name for t in dtypes)) or 'float32'} inside (at {where}): the loss of {name} has a noise of {oracle.noise:.1e} "
+            f"({oracle.noise / max(abs(oracle.base), UNIT):.0e} of its value); steps were widened accordingly."
+        )
+    return oracle
 
 
-def _place(name: str) -> str:
-    """An operation's name without what the probe put around it."""
-    return name.removeprefix("while/").removeprefix("map/while/")
+def _coarse(probe: Probe, oracle: ForwardOracle, seed: int) -> ForwardOracle:
+    """The oracle with the noise of a coarse precision: measured over steps that its numbers can see at all, and never
+    less than half a unit of the loss, which may stand still by chance (a softmax of equal logits)."""
+    if probe.unit == UNIT:
+        return oracle
+    found = [oracle.noise, probe.unit * abs(oracle.base) / 2]
+    if probe.unit > loss_noise.SPACINGS[0]:
+        steps = 4 * probe.unit * np.arange(1, loss_noise.POINTS + 1)
+        lines = [probe.directional(direction_of(probe.values, seed + k), side * steps, at=oracle.values) for k in range(LINES) for side in (1, -1)]
+        found.append(loss_noise.DEVIATIONS * float(np.median([loss_noise.difference_noise(line) for line in lines])))
+    return replace(oracle, noise=max(found))
+
+
+def direction_of(values: Mapping[str, Array], seed: int) -> dict[str, Array]:
+    """A random direction in which every variable moves by about its own size."""
+    generator = np.random.default_rng(seed + 3)
+    return {n: generator.normal(size=v.shape) * scale_of(v.ravel()).reshape(v.shape) for n, v in values.items()}
 
 
 def low_dtypes(things: Any) -> list[str]:
@@ -69,9 +93,15 @@ def _low(dtype: Any) -> bool:
     return dtype is not None and is_float(dtype) and tf.as_dtype(dtype).size < tf.as_dtype(DTYPE).size
 
 
+def eps(dtype: Any) -> float:
+    """The distance of 1 from the next number; NumPy does not know that of bfloat16, which has 8 bits."""
+    dtype = tf.as_dtype(dtype)
+    return 2.0**-7 if dtype == tf.bfloat16 else float(np.finfo(dtype.as_numpy_dtype).eps)
+
+
 def unit_of(sources: Any) -> float:
     """The distance of 1 from the next number in the coarsest floating dtype among variables and tensors."""
-    return max([float(np.finfo(tf.as_dtype(s.dtype).as_numpy_dtype).eps) for s in sources if is_float(s.dtype)], default=UNIT)
+    return max([eps(s.dtype) for s in sources if is_float(s.dtype)], default=UNIT)
 
 
 def refuses_float64(error: Exception) -> bool:

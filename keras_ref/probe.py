@@ -67,7 +67,7 @@ class Probe:
         *, watch_inputs: bool = True, dtype: str | None = DTYPE, contraction: Mapping[str, Array] | None = None,
     ) -> None:  # fmt: skip
         self._loss, self._state, self._dtype, self._contraction = loss, list(state), dtype, contraction
-        self.variables = dict(zip(_unique([path_of(v) for v in variables]), variables, strict=True))
+        self.variables = dict(zip(unique([path_of(v) for v in variables]), variables, strict=True))
         self._watch = watch_inputs
         self._gradients: dict[tuple[str, str], Any] = {}
         self._evaluate: Any = None
@@ -302,7 +302,7 @@ def require_scalar(loss: Any) -> Any:
     return loss
 
 
-def _unique(names: list[str]) -> list[str]:
+def unique(names: list[str]) -> list[str]:
     counts: dict[str, int] = {}
     unique = []
     for name in names:

@@ -41,8 +41,8 @@ def untrained(thing: Any, trained: list[Any]) -> list[Any]:
 
 def loss_scale(model: Any) -> float:
     """What training multiplies the loss with so that its gradient survives a low precision."""
-    scale = getattr(getattr(model, "optimizer", None), "dynamic_scale", None)
-    return 1.0 if scale is None else float(np.asarray(scale))
+    optimizer = getattr(model, "optimizer", None)
+    return 1.0 if optimizer is None else float(np.asarray(optimizer.scale_loss(1.0)))
 
 
 def loss_objects(loss: Any) -> list[Any]:
@@ -153,7 +153,7 @@ def oracles_of(name: str, probe: Probe, twin: Callable[[Probe], TwinOracle], see
     if "forward" in wanted:
         found.append(ForwardOracle.at(probe, probe.values, seed=seed))
         _finite(found[0], name)
-        precision.judged(probe, found[0], name, notes)
+        found[0] = precision.judged(probe, found[0], name, notes, seed)
     if "twin" in wanted:
         try:
             found.append(twin(probe))
@@ -174,8 +174,7 @@ def oracle_along(name: str, probe: Probe, notes: list[str]) -> ForwardOracle:
     base = float(lines.directional({}, np.zeros(1))[0])
     oracle = ForwardOracle(lines, probe.values, base, UNIT * abs(base))
     _finite(oracle, name)
-    precision.judged(lines, oracle, name, notes)
-    return oracle
+    return precision.judged(lines, oracle, name, notes)
 
 
 def _finite(oracle: Any, name: str) -> None:

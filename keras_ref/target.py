@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_ref.options import CouldNotRun
+from keras_ref.options import CouldNotRun, short
 
 
 def quiet_tensorflow() -> None:
@@ -52,14 +52,34 @@ def import_quietly() -> None:
 
 def load(target: str) -> Any:
     """The keras.Model that a target names. Raises: CouldNotRun with one line for whatever goes wrong."""
+    return loaded(target)[0]
+
+
+def loaded(target: str, *, unsafe: bool = False) -> tuple[Any, Any, Any, Any]:
+    """(model, x, y, sample_weight) of a target; a file, and a factory that returns a model alone, leave the data None.
+
+    Raises: CouldNotRun with one line for whatever goes wrong.
+    """
     if target.endswith(".keras") or os.path.sep in target:
-        return _load_file(target)
+        return _load_file(target, unsafe), None, None, None
     if ":" not in target:
         raise CouldNotRun(f"A target must be package.module:factory or a .keras file. Received: {target!r}. Name the factory after a colon.")
     return _load_factory(target)
 
 
-def _load_file(target: str) -> Any:
+def completed(model: Any, x: Any = None, y: Any = None, sample_weight: Any = None, *, seed: int = 0) -> tuple[tuple[Any, Any, Any, Any], str]:
+    """What a check takes, and a word on it: data that nobody gave are drawn from the model's inputs with the seed."""
+    if x is not None:
+        return (model, x, y, sample_weight), ""
+    from keras_ref import data
+
+    x = data.draw_inputs(model, seed=seed)
+    compiled = getattr(model, "_compile_loss", None) is not None
+    y = data.draw_targets(model, data.outputs_of(model, x), seed=seed) if compiled else None
+    return (model, x, y, None), f"Data drawn with seed {seed}."
+
+
+def _load_file(target: str, unsafe: bool) -> Any:
     import keras
 
     path = Path(target)
@@ -69,16 +89,16 @@ def _load_file(target: str) -> Any:
         with warnings.catch_warnings():
             # an optimizer that was never run is saved without its slots, and Keras warns of that
             warnings.simplefilter("ignore", UserWarning)
-            return keras.saving.load_model(path, compile=True, safe_mode=True)
+            return keras.saving.load_model(path, compile=True, safe_mode=not unsafe)
     except Exception as error:
         text = " ".join(str(error).split())
-        if "safe_mode" in text or "Lambda" in text or "lambda" in text:
-            advice = "It holds code, which safe mode does not run: rebuild it in a factory, package.module:factory."
+        if not unsafe and ("safe_mode" in text or "lambda" in text.lower()):
+            advice = "It holds code, which safe mode does not run: pass --unsafe if you trust the file, or rebuild it in a factory, package.module:factory."
         elif "Could not locate" in text or "registered" in text.lower() or "deserialize" in text.lower():
             advice = "Name the module that registers its custom classes with --import, or give a factory, package.module:factory."
         else:
             advice = "Save it again with model.save('name.keras')."
-        raise CouldNotRun(f"A .keras file must load in safe mode. Received: {target}: {_short(text)} {advice}") from error
+        raise CouldNotRun(f"A .keras file must load{'' if unsafe else ' in safe mode'}. Received: {target}: {short(text)} {advice}") from error
 
 
 def imported(name: str) -> Any:
@@ -88,12 +108,12 @@ def imported(name: str) -> Any:
     try:
         return importlib.import_module(name)
     except ImportError as error:
-        raise CouldNotRun(f"A target's module must import. Received: {name}: {_short(error)} Check the name, or install what it needs.") from error
+        raise CouldNotRun(f"A target's module must import. Received: {name}: {short(error)} Check the name, or install what it needs.") from error
     except Exception as error:
-        raise CouldNotRun(f"A target's module must import. Received: {name}, which raised {type(error).__name__}: {_short(error)} Mend the module.") from error
+        raise CouldNotRun(f"A target's module must import. Received: {name}, which raised {type(error).__name__}: {short(error)} Mend the module.") from error
 
 
-def _load_factory(target: str) -> Any:
+def _load_factory(target: str) -> tuple[Any, Any, Any, Any]:
     import keras
 
     module_name, _, factory_name = target.partition(":")
@@ -102,16 +122,18 @@ def _load_factory(target: str) -> Any:
     if factory is None:
         raise CouldNotRun(f"A target's factory must exist. Received: {factory_name!r}, which {module_name} does not have. Check the name after the colon.")
     if isinstance(factory, keras.Model):
-        return factory
+        return factory, None, None, None
     if not callable(factory):
         raise CouldNotRun(f"A target must be a model or a function that returns one. Received: {target}, a {type(factory).__name__}. Name another.")
     try:
-        model = factory()
+        made = factory()
     except Exception as error:
-        raise CouldNotRun(f"A factory must return a model. Received: {target}, which raised {type(error).__name__}: {_short(error)} Run it by itself.") from error
-    if not isinstance(model, keras.Model):
-        raise CouldNotRun(f"A factory must return a keras.Model. Received: a {type(model).__name__} from {target}. Return the model.")
-    return model
+        raise CouldNotRun(f"A factory must return a model. Received: {target}, which raised {type(error).__name__}: {short(error)} Run it by itself.") from error
+    model, *data = made if isinstance(made, tuple) and made else (made,)
+    if not isinstance(model, keras.Model) or len(data) > 3:
+        raise CouldNotRun(f"A factory must return a keras.Model. Received: a {type(made).__name__} from {target}. Return the model, or (model, x, y).")
+    x, y, sample_weight = [*data, None, None, None][:3]
+    return model, x, y, sample_weight
 
 
 def load_data(path: str) -> tuple[Any, Any, Any]:
@@ -123,7 +145,7 @@ def load_data(path: str) -> tuple[Any, Any, Any]:
         with np.load(path, allow_pickle=False) as archive:
             arrays = dict(archive)
     except Exception as error:
-        raise CouldNotRun(f"--data must name an .npz file. Received: {path}: {_short(error)} Write it with numpy.savez(path, x=…, y=…).") from error
+        raise CouldNotRun(f"--data must name an .npz file. Received: {path}: {short(error)} Write it with numpy.savez(path, x=…, y=…).") from error
 
     def part(name: str) -> Any:
         several = [arrays[key] for key in sorted(arrays) if key[:1] == name and key[1:].isdigit()]
@@ -132,8 +154,3 @@ def load_data(path: str) -> tuple[Any, Any, Any]:
     if part("x") is None:
         raise CouldNotRun(f"--data must hold an array x. Received: {', '.join(arrays) or 'no arrays'} in {path}. Add x (or x0, x1, …) and y.")
     return part("x"), part("y"), arrays.get("sample_weight")
-
-
-def _short(error: Any) -> str:
-    text = " ".join(str(error).split()).rstrip(".")
-    return (text if len(text) <= 160 else text[:157] + "…") + "."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, replace
@@ -12,6 +13,7 @@ from keras_ref.cells import Cells
 
 #: worst first: a variable's verdict is the worst of its entries'
 ORDER = (
+    "crash",
     "mismatch",
     "nan",
     "mode-dependent",
@@ -25,7 +27,7 @@ ORDER = (
     "match",
 )
 #: verdicts that fail a check
-FAILING = frozenset(("mismatch", "nan", "mode-dependent", "nondeterministic", "undecided"))
+FAILING = frozenset(("crash", "mismatch", "nan", "mode-dependent", "nondeterministic", "undecided"))
 
 
 class GradientMismatch(AssertionError):
@@ -36,10 +38,11 @@ class GradientMismatch(AssertionError):
 class Verdict:
     """One variable (or input) against one oracle.
 
-    `oracle`: "forward" (Keras's own forward pass, differenced), "twin" (the NumPy twin, nudged) or "update".
+    `oracle`: "forward" (Keras's own forward pass, differenced), "twin" (the NumPy twin, nudged) or "update"; "process"
+    where the subject killed the process that it was checked in, and `name` is the target.
     `compared` of `total` entries; `worst` the index of the worst one, whose values follow; `visible`: the smallest
     error in one entry that this check would have seen, absolute, and `visible_relative` as a share of the entry;
-    `cells` the entries around the worst, for a page (JSON leaves them out);
+    `order`, of a mismatch, how fast the Taylor remainder shrinks (taylor.py); `cells` the entries around the worst, for a page (JSON leaves them out);
     `together`: entries that were moved together along random directions (effort "fast"), where single ones were not.
     """
 
@@ -60,6 +63,7 @@ class Verdict:
     visible_relative: float = float("nan")
     how: str = ""
     reason: str = ""
+    order: float = float("nan")
     together: int = 0
     cells: Cells | None = field(default=None, compare=False, repr=False)
 
@@ -86,7 +90,9 @@ class Verdict:
         return self.verdict in FAILING
 
     def explain(self, replay: str = "") -> str:
-        """Six aligned lines: subject, worst index, both values, difference against allowance, replay."""
+        """Six aligned lines: subject, worst index, both values, difference against allowance, replay. Two of a crash."""
+        if self.verdict == "crash":
+            return f"{'verdict':<10} crash: {self.name}, {self.reason}\n{'replay':<10} {replay or 'run it again'}"
         share = f"{self.counts.get(self.verdict, 0)} of {self.compared} compared entries" if self.compared else f"no single entry: {self.coverage}"
         numeric = {
             "forward": "Keras's own forward pass, differenced",
@@ -101,7 +107,7 @@ class Verdict:
             ("worst at", f"{list(self.worst)}, {share}"),
             ("autodiff" if self.oracle != "update" else "keras", f"{self.autodiff:+.15e}  {autodiff}"),
             ("numeric", f"{self.numeric:+.15e}  {numeric}" + self._sides()),
-            ("differ by", f"{self.difference:.3e}, allowed {self.allowed:.3e} = truncation {self.truncation:.1e} + rounding {self.rounding:.1e}"),
+            ("differ by", f"{self.difference:.3e}, allowed {self.allowed:.3e} = truncation {self.truncation:.1e} + rounding {self.rounding:.1e}{self._second_opinion()}"),
             ("replay", replay or "call the check again with the same arguments"),
         ]
         return "\n".join(f"{label:<10} {text}" for label, text in lines)
@@ -112,6 +118,12 @@ class Verdict:
         from keras_ref.html_report import heat_maps, variables_table
 
         return f"{variables_table([self])}{heat_maps(self) if self.compared else ''}<pre>{escape(self.explain())}</pre>"
+
+    def _second_opinion(self) -> str:
+        """What the Taylor remainder says (taylor.py), where it was asked."""
+        if self.order != self.order:
+            return ""
+        return f"; second opinion: the Taylor remainder shrinks as t^{self.order:.2f} (t^2 if right, t if wrong)"
 
     def _sides(self) -> str:
         if self.verdict != "kink" and self.reason.find("kink") < 0:
@@ -148,6 +160,8 @@ class Report:
         bad = {v.oracle for v in self.failures}
         if not bad:
             return "all oracles agree: " + ", ".join(dict.fromkeys(v.oracle for v in self.verdicts))
+        if "process" in bad:
+            return "the process died before a gradient could be compared: look at the operation that kills it"
         if "forward" in bad:
             return "autodiff is not the derivative of Keras's own forward pass: look at the backward pass"
         if "twin" in bad:
@@ -158,15 +172,27 @@ class Report:
 
     def summary(self) -> str:
         """One line: variables, verdicts, entries, the smallest error that would have been seen."""
+        if any(v.verdict == "crash" for v in self.verdicts):
+            return f"{self.subject}: {', '.join(v.reason for v in self.verdicts)}"
+        said = self.properties()
+        seen = f"; smallest error that would have been seen {said['would_see']}" if "would_see" in said else ""
+        along = f", {said['together']} together along random directions" if "together" in said else ""
+        variables = len({v.name for v in self.verdicts})
+        return f"{self.subject}: {variables} variable{'' if variables == 1 else 's'}, {said['compared']} entries compared{along}: {said['verdicts'] or 'nothing'}{seen}"
+
+    def properties(self) -> dict[str, str]:
+        """The summary as names and values, for a test's properties in JUnit."""
         counts = Counter(v.verdict for v in self.verdicts)
         visible = [v.visible for v in self.verdicts if v.visible == v.visible]
-        seen = f"; smallest error that would have been seen {max(visible):.1e}" if visible else ""
-        entries = sum(v.compared for v in self.verdicts)
-        total = sum(v.total for v in self.verdicts)
-        tally = ", ".join(f"{counts[name]} {name}" for name in reversed(ORDER) if counts[name])
         together = sum(v.together for v in self.verdicts)
-        along = f", {together} together along random directions" if together else ""
-        return f"{self.subject}: {len({v.name for v in self.verdicts})} variables, {entries} of {total} entries compared{along}: {tally or 'nothing'}{seen}"
+        return {
+            "subject": self.subject,
+            "compared": f"{sum(v.compared for v in self.verdicts)} of {sum(v.total for v in self.verdicts)}",
+            **({"together": str(together)} if together else {}),
+            "verdicts": ", ".join(f"{counts[name]} {name}" for name in reversed(ORDER) if counts[name]),
+            **({"would_see": f"{max(visible):.1e}"} if visible else {}),
+            "seed": str(self.seed),
+        }
 
     def explain(self) -> str:
         """The summary, the six lines of every failure, and the notes."""
@@ -192,13 +218,14 @@ class Report:
             "replay": self.replay,
             "noise": self.noise,
             "notes": list(self.notes),
+            "allowed": sorted(self.allowed),
             "precision_loss": dict(self.precision_loss),
             "verdicts": [asdict(replace(v, cells=None)) | {"difference": v.difference, "allowed": v.allowed} for v in self.verdicts],
         }
 
     def to_json(self) -> str:
-        """to_dict as JSON text."""
-        return json.dumps(self.to_dict(), indent=2)
+        """to_dict as JSON text; what is not finite is a word there ("nan", "inf"), which JSON has no number for."""
+        return json_text(self.to_dict())
 
     def _repr_html_(self) -> str:
         from html import escape
@@ -212,6 +239,19 @@ class Report:
     def __repr__(self) -> str:
         rows = [f"  {v.verdict:<12} {v.name}  [{v.oracle}] {v.compared} of {v.total}" for v in self.verdicts]
         return "\n".join([self.summary(), *rows, *self.notes])
+
+
+def json_text(data: Any) -> str:
+    """Plain data as strict JSON: numbers that are not finite as words."""
+
+    def strict(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: strict(item) for key, item in value.items()}
+        if isinstance(value, (list, tuple)):
+            return [strict(item) for item in value]
+        return repr(float(value)) if isinstance(value, float) and not math.isfinite(value) else value
+
+    return json.dumps(strict(data), indent=2, allow_nan=False)
 
 
 def worst_of(verdicts: Iterable[str]) -> str:

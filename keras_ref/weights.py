@@ -93,6 +93,18 @@ def assign(built: keras.Model, model: Model, weights: Mapping[str, Any]) -> None
     arrays = checked(model, weights)
     for name, variable in variables(built, model).items():
         variable.assign(arrays[name])
+    finalize(built)
+
+
+def finalize(built: keras.Model) -> None:
+    """Let layers that compute with what they made of their variables (Normalization) make it again."""
+    for layer in adapted(built):
+        layer.finalize_state()
+
+
+def adapted(built: keras.Model) -> list[Any]:
+    """The layers (Normalization) that compute with a copy of their weights, which they take when they are told to."""
+    return [layer for layer in built._flatten_layers() if hasattr(layer, "finalize_state")]
 
 
 def read(built: keras.Model, model: Model) -> dict[str, np.ndarray]:

@@ -215,11 +215,16 @@ class Tableau:
             value[j:, j] = inner + (inner - outer) / (gain - 1)
             noise[j:, j] = (gain * noise[j:, j - 1] + noise[j - 1 : -1, j - 1]) / (gain - 1)
             spread[j:, j] = np.maximum(np.abs(value[j:, j] - inner), np.abs(value[j:, j] - outer))
+        # halving a step shrinks what is left of the error. Where the change grew instead, by more than noise does, a term
+        # dies within the step (exp(-h/L), whose slope is a constant over h): such a row has not seen the point yet
+        with np.errstate(invalid="ignore"):
+            grew = (spread[1:] > spread[:-1]) & (spread[1:] > (noise[1:] + noise[:-1]) / 4)
+        unseen = np.concatenate([grew, grew[-1:]])
         # two neighbours can agree by chance; two pairs of them in a row hardly do, so each row also answers for the
         # disagreement of the row before it, reduced by what halving the step should have gained
         gains = 2.0 ** (-power * (1.0 + np.arange(columns)))[:, None]
         spread[1:] = np.maximum(spread[1:], spread[:-1].copy() * gains)
-        return cls(value, spread, noise + UNIT * np.abs(value))
+        return cls(value, np.where(unseen, np.inf, spread), noise + UNIT * np.abs(value))
 
     def best(self) -> Estimate:
         """Of each weight the entry whose truncation + rounding is least."""

@@ -36,11 +36,13 @@ class Tensor:
 
 @dataclass(frozen=True)
 class Run:
-    """What one forward pass left behind: every tensor and mask of the graph, and the new state weights."""
+    """What one forward pass left behind: every tensor and mask of the graph, the new state weights, and by first output of
+    a call what is constant under differentiation (`Layer.held`)."""
 
     tensors: Mapping[str, Array]
     masks: Mapping[str, Array | None]
     updates: Mapping[str, Array]
+    held: Mapping[str, Mapping[str, Array]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -141,11 +143,16 @@ class Model:
         training: bool = False,
         draws: Mapping[str, Mapping[str, Array]] | None = None,
         masks: Mapping[str, Array] | None = None,
+        point: Run | None = None,
     ) -> Run:
-        """One forward pass, everything kept. `draws` is {first output of a call: {name: random array}}."""
+        """One forward pass, everything kept. `draws` is {first output of a call: {name: random array}}.
+
+        `point` is a run whose held values, and masks made of values, are taken in place of this one's own.
+        """
         tensors = dict(self.named_inputs(inputs))
         known: dict[str, Array | None] = {name: (masks or {}).get(name) for name in tensors}
         updates: dict[str, Array] = {}
+        held: dict[str, Mapping[str, Array]] = {}
         for call in self.calls:
             layer = self.layers[call.layer]
             own = weights_of({**weights, **updates} if updates else weights, call.layer)
@@ -153,14 +160,18 @@ class Model:
             mask = tuple(known[name] for name in call.inputs) if len(call.inputs) > 1 else known[call.inputs[0]]
             context = {"training": training, "mask": mask, "draw": (draws or {}).get(call.outputs[0])}
             keywords = _keywords(call, layer, tensors, context)
+            if "held" in layer.accepts:
+                held[call.outputs[0]] = point.held[call.outputs[0]] if point else layer.held(own, *arguments, **keywords)
+                keywords["held"] = held[call.outputs[0]]
             outputs = _tuple(layer.forward(own, *arguments, **keywords))
             tensors.update(zip(call.outputs, outputs, strict=False))
-            out_masks = layer.compute_mask(*arguments, mask=keywords.get("mask", mask))
+            fixed = point is not None and layer.held_per_sample
+            out_masks = point.masks[call.outputs[0]] if fixed else layer.compute_mask(*arguments, mask=keywords.get("mask", mask))  # type: ignore[union-attr]
             known.update(zip(call.outputs, _masks(out_masks, len(call.outputs)), strict=True))
             if training and layer.state:
                 new = layer.updates(own, *arguments, **keywords)
                 updates.update({f"{call.layer}/{name}": value for name, value in new.items()})
-        return Run(tensors, known, updates)
+        return Run(tensors, known, updates, held)
 
     def forward(self, weights: Weights, inputs: Any, **options: Any) -> Any:
         """The output array (a tuple of them for several outputs); options as for `run`."""

@@ -158,8 +158,10 @@ class CosineDecayRestarts(Schedule):
     alpha: Fraction = 0.0
 
     def __call__(self, step: int) -> float:
-        period, start, length = 0, 0.0, 1.0
-        periods = step / self.first_decay_steps
+        periods, length = step / self.first_decay_steps, 1.0
+        # periods of one length are counted at once
+        period = int(periods + 1e-12) if self.t_mul == 1 else 0
+        start = float(period)
         # steps are whole numbers: what is this close to the end of a period has reached it, but for rounding
         while (periods - start) / length > 1 - 1e-12:
             period, start, length = period + 1, start + length, length * self.t_mul
@@ -168,5 +170,8 @@ class CosineDecayRestarts(Schedule):
         return self.initial_learning_rate * (self.alpha + (peak - self.alpha) * (1 + math.cos(math.pi * fraction)) / 2)
 
     def amplitude(self, period: int) -> float:
-        """What the initial learning rate is multiplied with at the start of a period."""
-        return float(self.m_mul**period)
+        """What the initial learning rate is multiplied with at the start of a period: infinite where no float holds it."""
+        try:
+            return float(self.m_mul**period)
+        except OverflowError:
+            return math.inf

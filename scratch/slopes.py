@@ -88,7 +88,7 @@ def _outward(slopes_: Array, rounding: Array, *, power: int, limit: Array | None
         better = alive & (error[outer] < best_error)
         best = np.where(better, outer, best)
         best_value, best_error = np.where(better, value[outer], best_value), np.where(better, error[outer], best_error)
-        edge = np.where(alive, outer, edge)
+        edge = np.where(alive & np.isfinite(error[outer]), outer, edge)
     found = np.isfinite(best_error)
     chosen = [np.take_along_axis(a, best[None], axis=0)[0] for a in (value, truncation, rounding)]
     unknown = (np.nan, np.inf, np.inf)

@@ -84,7 +84,8 @@ def fit(
     """Train by nudging: numeric gradients in, optimizer's law out; the arguments stay as they are.
 
     x, y are arrays or sequences of arrays with the batch first. `shuffle` draws each epoch's order from `seed`.
-    Constraints act after each step, moving averages follow the batches, as in Keras's own training.
+    Constraints act after each step, moving averages follow the batches, and what the optimizer makes of the weights when
+    training ends (`finalize`: moving averages in their place) is in the final ones, as in Keras's own training.
     Raises: ValueError for illegal arguments.
     """
     if epochs < 0:
@@ -106,7 +107,8 @@ def fit(
         done.append(Epoch(number, float(np.average(losses, weights=sizes)), {name: w.copy() for name, w in current.items()}))
         if progress is not None:
             progress(number, epochs)
-    return History(tuple(done), current, state)
+    ended = optimizer.finalize({name: current[name] for name in model.trainable}, state) if epochs else {}
+    return History(tuple(done), {**current, **ended}, state)
 
 
 def train_step(

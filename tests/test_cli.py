@@ -118,11 +118,11 @@ def test_check_of_a_saved_file_with_data(run, tmp_path):
         (("check", "no_such_module_x:build"), "A target's module must import. Received: no_such_module_x: No module named 'no_such_module_x'. Check the name, or install what it needs."),
         (("check", "right_models:missing"), "A target's factory must exist. Received: 'missing', which right_models does not have. Check the name after the colon."),
         (("check", "right_models:raises"), "A factory must return a model. Received: right_models:raises, which raised RuntimeError: no weights today. Run it by itself."),
-        (("check", "right_models:nothing"), "A factory must return a keras.Model. Received: a NoneType from right_models:nothing. Return the model."),
+        (("check", "right_models:nothing"), "A factory must return a keras.Model. Received: a NoneType from right_models:nothing. Return the model, or (model, x, y)."),
         (("check", "right_models:number"), "A target must be a model or a function that returns one. Received: right_models:number, a int. Name another."),
         (("check", "right_models:build", "--data", "none.npz"), "--data must name an .npz file. Received: none.npz: [Errno 2] No such file or directory: 'none.npz'. Write it with numpy.savez(path, x=…, y=…)."),
-        (("check", "right_models:build", "--effort", "some"), "`effort` must be one of auto, full, fast. Received: 'some'. Choose one of them."),
-        (("check", "right_models:build", "--mode", "slow"), "`modes` must be one of eager, function, jit_compile. Received: 'slow'. Choose one of them."),
+        (("check", "right_models:build", "--effort", "some"), "--effort must be one of auto, full, fast. Received: 'some'. Choose one of them."),
+        (("check", "right_models:build", "--mode", "slow"), "--mode must be one of eager, function, jit_compile. Received: 'slow'. Choose one of them."),
         (("check", "right_models:build", "--json", "no/such/folder.json"), "--json must name a file that can be written. Received: no/such/folder.json: No such file or directory. Choose another path."),
         (("chekc",), "No such command 'chekc'. Did you mean 'check'? See gradtwin --help."),
     ],
@@ -147,7 +147,7 @@ def test_safe_mode_stays_on(run, tmp_path):
     model.save(tmp_path / "lambda.keras")
     status, _, err = run("check", "lambda.keras")
     assert status == 2
-    assert "It holds code, which safe mode does not run: rebuild it in a factory, package.module:factory." in err
+    assert "It holds code, which safe mode does not run: pass --unsafe if you trust the file, or rebuild it in a factory, package.module:factory." in err
 
 
 def test_the_bare_command_in_a_process_of_its_own():

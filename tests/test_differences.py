@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from scratch.differences import Backward, Central, ComplexStep, Forward, Richardson, coefficients, scale_of, taken
 from scratch.noise import measure
-from scratch.slopes import LADDER, slopes
+from scratch.slopes import LADDER, TIERS, slopes
 
 #: analytic functions and their derivatives, by hand
 FUNCTIONS = {
@@ -129,3 +129,14 @@ def test_a_kink_is_not_taken_for_noise():
         return np.array([1 + np.maximum(t * direction["w"], 0).sum() for t in steps])
 
     assert measure(directional, weights, 1.0) < 1e-14
+
+
+@pytest.mark.parametrize("exponents", TIERS, ids=["quick", "wider"] + ["ladder"] * (len(TIERS) - 2))
+def test_a_term_that_dies_within_the_step_is_not_passed_over(exponents):
+    """softplus(-27.4) beside a loss of 438: from steps of a few units on, one side is flat, its slope a constant over h.
+    Halved steps agree better and better there the larger they are, and none of them has seen the point."""
+    loss = lambda w: 438.0 - np.log1p(np.exp(-27.4248698 + 2.16499099 * (w + 46.0)))  # noqa: E731
+    at = np.array([-46.0])
+    truth = -2.16499099 / (1 + np.exp(27.4248698))
+    found = slopes(lambda offsets: loss(at + offsets), at, 2.0**-43, base=loss(at)[0], exponents=exponents)
+    assert abs(found.value.value[0] - truth) <= found.value.error[0], (found.value, truth)

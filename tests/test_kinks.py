@@ -1,4 +1,4 @@
-"""Kinks: one test sits on each, and at distances from 1e-3 to 1e-12; the right gradient passes, a wrong one does not."""
+"""Kinks: one test sits on each, and in every decade of distance from 1e-3 to 1e-12; the right gradient passes, a wrong one does not."""
 
 import functools
 
@@ -10,7 +10,7 @@ import tensorflow as tf
 from keras_ref.comparison import Autodiff, compare
 from scratch.differences import UNIT
 
-DISTANCES = (0.0, 1e-3, 1e-5, 1e-7, 1e-9, 1e-10, 1e-12)
+DISTANCES = (0.0, *(10.0**-k for k in range(3, 13)))
 
 
 def median_of(x):
@@ -94,8 +94,9 @@ def test_the_right_gradient_passes(name, distance):
         point = Point(function, at)
         verdict = compare(point, "x", point.autodiff())
         assert not verdict.failed, verdict.explain()
-        if distance and distance >= 1e-9:
-            assert verdict.counts.get("match", 0) >= len(kink) - 1, verdict
+        if distance:  # off the kink, however little, the derivative is unique: found, and compared
+            moved = compare(point, "x", point.autodiff(), np.array([0]))
+            assert moved.verdict == "match", moved.explain()
 
 
 @pytest.mark.parametrize("distance", (0.0, 1e-3, 1e-6, 1e-9), ids=str)

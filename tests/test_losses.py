@@ -47,12 +47,13 @@ class Case:
         return self.loss(self.y_true, y_pred, sample_weight=self.sample_weight, mask=self.mask)
 
     def spread(self, part):
-        """Weights or mask with all axes of the values: what they mean, and how Keras understands them too. Keras aligns
-        fewer axes from the right, which is the departure FROM_THE_RIGHT: by its id this excuse goes when the entry goes."""
+        """Weights or mask with all axes that the values will have: what they mean, and how Keras understands them too. Keras
+        aligns fewer axes from the right, which is the departure FROM_THE_RIGHT: by its id this excuse goes when the entry
+        goes. Values that lose their last axis to a part of one axis less keep that part as it is."""
         if part is None or self.values.ndim == 0:
             return part
-        own = matched(self.values.shape, part.shape)[1]
-        return part.reshape(own + (1,) * (self.values.ndim - len(own)))
+        values, own = matched(self.values.shape, part.shape)
+        return part.reshape(own + (1,) * (len(values) - len(own)))
 
     def keras(self, y_pred):
         """The Keras loss of untagged predictions, which carry their mask as Keras's layers leave it."""

@@ -73,6 +73,13 @@ def test_restart_is_where_the_period_ends():
     assert [CosineDecayRestarts(1.0, 10, t_mul=t)(s) for t, s in ((1.1, 21), (1.2, 22), (1.3, 23))] == [1.0] * 3
 
 
+def test_restarts_without_end():
+    """Late in training too: periods of one length are counted at once, and a maximum that no float holds is infinite."""
+    assert CosineDecayRestarts(1.0, 10, t_mul=1.0, m_mul=0.5)(25) == CosineDecayRestarts(0.25, 10, t_mul=1.0)(5)
+    assert CosineDecayRestarts(1.0, 1, t_mul=1.0)(10**12) == 1.0
+    assert CosineDecayRestarts(1.0, 1, t_mul=1.0, m_mul=1.5)(10**6) == np.inf
+
+
 # Regularizers ---------------------------------------------------------------------------------------------------------------
 
 

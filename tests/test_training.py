@@ -125,7 +125,7 @@ def compared(spec, theirs):
     key = (type(spec), spec)
     if key not in _TRAINED:
         history = fit(MODEL, START, X, Y, loss=MeanSquaredError(), optimizer=spec, epochs=2, batch_size=2)
-        ours = finished(MODEL, dict(history.weights), spec, history.state)
+        ours = dict(history.weights)
         _TRAINED[key] = ours, allowed(MODEL, START, spec, X, Y, [np.arange(len(X))] * 2, 2, ours)
     return disagreeing(_TRAINED[key][0], theirs, _TRAINED[key][1])
 
@@ -157,7 +157,7 @@ def test_fit(limit, averages, samples, batch_size, epochs):
     law = spec if not (averages and model.constraints) else as_keras(spec)  # averages-are-taken-before-constraints
     assert law is spec or any(d.id == "averages-are-taken-before-constraints" for d in departures.every())
     history = fit(model, ALONE, x, y, loss=MeanSquaredError(), optimizer=law, epochs=epochs, batch_size=batch_size)
-    ours = finished(model, dict(history.weights), law, history.state)
+    ours = dict(history.weights)
     within = allowed(model, ALONE, law, x, y, [np.arange(samples)] * epochs, batch_size, ours)
     assert not disagreeing(ours, theirs, within)
     # a loss is off by what the weights are off by times its slope, at most 2·√loss·(Σ|x| + 1), but for the square of it
@@ -190,6 +190,16 @@ def test_batch_normalization_in_training():
     within = allowed(model, weights, spec, X, Y, [np.arange(6)] * 2, 3, dict(history.weights))
     assert not disagreeing(dict(history.weights), theirs, within)
     assert any("moving" in n and not np.array_equal(w, weights[n]) for n, w in history.weights.items())
+
+
+def test_training_ends_with_the_averages():
+    """The final weights are what `finalize` makes of the last epoch's: with use_ema the moving averages; of no epoch, nothing."""
+    options = {"loss": MeanSquaredError(), "optimizer": SGD(0.125, use_ema=True, ema_momentum=0.5), "batch_size": 2}
+    history = fit(LINEAR, ALONE, X, Y, epochs=2, **options)
+    for name, own in history.state.slots.items():
+        assert np.array_equal(history.weights[name], own["average"])
+        assert not np.array_equal(history.weights[name], history.epochs[-1].weights[name])
+    assert all(np.array_equal(w, ALONE[n]) for n, w in fit(LINEAR, ALONE, X, Y, epochs=0, **options).weights.items())
 
 
 @given(first=st.integers(0, 3), second=st.integers(0, 3))

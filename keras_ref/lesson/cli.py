@@ -219,8 +219,9 @@ def explanation(subject: Any, scheme: Any) -> list[str]:
     }[kind]
     why = []
     if kind == "Forward":
-        name = subject.labels[i].split("[")[0]
-        why = [reason(subject, name, slope=values[i], autodiff=autodiff[i], explained=_curvature_error(subject, step)[i], allowed=errors[i], step=step)]
+        name, curved = subject.labels[i].split("[")[0], float(_curvature_error(subject, step)[i])
+        said = reason(subject, name, slope=values[i], autodiff=autodiff[i], explained=curved, allowed=errors[i], step=step)
+        why = [f"{said} Measured on the loss itself, h/2·f″ is {curved:+.3g}."]
     return [
         f"Look at {subject.labels[i]} of {subject.name}, which is {start[i]:.10g}. The loss of all {subject.samples} samples is {before:.12g}.",
         *looking,

@@ -18,6 +18,8 @@ Array = np.ndarray
 Spec = dict[str, Any]
 NUDGED, KERAS, DIFFERENCE, OTHER = "#e07b1f", "#3d8fd6", "#c44fa3", "#2f9e77"
 SERIES = (KERAS, NUDGED, OTHER, DIFFERENCE, "#b59a00", "#7a6fd0", "#d1495b", "#5f9ea0")
+#: contours of a landscape
+LEVELS = 18
 #: five dashes for eight colours: forty lines before two look alike
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash")
 
@@ -121,11 +123,14 @@ def landscape_figure(lesson: Lesson, index: int = 0, epoch: int = 0) -> Spec:
     # on a grid the logarithm digs a pit at whatever point lies nearest to a minimum: nothing is drawn lower than the paths get
     lowest = float(np.nanmin(lesson.track.losses))
     height = np.log10(np.maximum(scene.losses, lowest)) if log else scene.losses
+    low, high = float(np.nanmin(height)), float(np.nanmax(height))
+    spacing = (high - low) / LEVELS or 1.0
     a, b = scene.entries
     track = lesson.track
     contour = {
         "type": "contour", "x": plain(scene.across), "y": plain(scene.up), "z": digits(height, 4),
-        "customdata": digits(scene.losses, 5), "colorscale": "Viridis", "ncontours": 24, "contours": {"coloring": "heatmap"}, "line": {"width": 0.6, "color": "rgba(255,255,255,.45)"},
+        "customdata": digits(scene.losses, 5), "colorscale": "Viridis", "contours": {"coloring": "heatmap", "start": low + spacing, "end": high, "size": spacing},
+        "line": {"width": 0.6, "smoothing": 1.3, "color": "rgba(255,255,255,.45)"},
         "colorbar": {"title": {"text": "log₁₀ loss" if log else "loss", "side": "right"}, "thickness": 12},
         "hovertemplate": f"{scene.first} %{{x:.6g}}<br>{scene.second} %{{y:.6g}}<br>loss %{{customdata:.5g}}<extra></extra>",
     }  # fmt: skip

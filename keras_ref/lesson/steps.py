@@ -167,7 +167,7 @@ def reason(subject: Subject, name: str, *, slope: float, autodiff: float, explai
     if closed:
         formula, value = closed
         return f"The loss is a parabola in this weight, and pushing to one side shows its slope half a nudge further on: too large by {formula} = {value:.3g}."
-    return f"The loss curves along this weight, and pushing to one side shows its slope half a nudge further on: off by h/2 times the curvature f″, {explained:+.3g}."
+    return "The loss curves along this weight, and pushing to one side shows its slope half a nudge further on: off by h/2 times the curvature f″."
 
 
 def _closed_form(subject: Subject, name: str, step: float) -> tuple[str, float] | None:

@@ -27,7 +27,8 @@ class Bins(Pooled):
     data_format: DataFormat = "channels_last"
 
     def pooled(self, x: Array, axis: int) -> Array:
-        raise NotImplementedError
+        """One bin, its axis gone."""
+        raise TypeError(f"{type(self).__name__} gives no pooled: write its law in scratch/layers/adaptive_pooling.py.")
 
     def forward(self, weights: Weights, *inputs: Array) -> Array:
         y = channels_last(inputs[0], self.data_format)

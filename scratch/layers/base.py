@@ -26,8 +26,9 @@ class Layer:
     Shapes are tuples with the batch first; `forward` follows the dtype it is given (float32, float64, complex128).
     """
 
-    #: what the parameters of `forward` say it takes beside weights and inputs: "training", "mask", "draw", …
+    #: what the parameters of `forward` say it takes beside weights and inputs: "training", "mask", "draw", "held", …
     accepts: ClassVar[frozenset[str]] = frozenset()
+    held_per_sample: ClassVar[bool] = False
 
     def weight_shapes(self, *inputs: Shape) -> dict[str, Shape]:
         """Name and shape of every weight, trainable ones first, for inputs of these shapes."""
@@ -57,6 +58,12 @@ class Layer:
 
     def updates(self, weights: Weights, *inputs: Array, **call: Any) -> dict[str, Array]:
         """New values of the weights in `state` after a call with training=True."""
+        return {}
+
+    def held(self, weights: Weights, *inputs: Array, **call: Any) -> dict[str, Array]:
+        """What is constant under differentiation (a stopped gradient, a mask that values decide on), for a layer whose
+        `forward` takes `held`; where it differs per sample `held_per_sample` says so, and the first axis is the batch.
+        """
         return {}
 
     def compute_mask(self, *inputs: Array, mask: Any = None) -> Any:

@@ -112,14 +112,12 @@ class BatchNormalization(Layer):
         difference = np.where(keep, x - mean, 0.0).astype(x.dtype)
         return mean, (difference * difference).sum(axis=axes, keepdims=True) / count
 
-    def held(
-        self, weights: Weights, *inputs: Array, training: bool = False, mask: Array | None = None
-    ) -> dict[str, Array]:
+    def held(self, weights: Weights, *inputs: Array, **call: Any) -> dict[str, Array]:
         """r and d, computed from real parts: they do not move when a weight or an input is nudged."""
-        if not (self.renorm and training and self.trainable):
+        if not (self.renorm and call.get("training") and self.trainable):
             return {}
         x = inputs[0].real
-        mean, variance = self.moments(x, mask)
+        mean, variance = self.moments(x, call.get("mask"))
         old = spread(weights["renorm_stddev"].real, self.axis, x.ndim)
         old = np.maximum(old, math.sqrt(self.epsilon))
         bounds = {"rmin": 0.0, "rmax": math.inf, "dmax": math.inf} | (self.renorm_clipping or {})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 
@@ -23,11 +23,12 @@ class Masking(Layer):
     """
 
     mask_value: Annotated[float, Real()] = 0.0
+    held_per_sample: ClassVar[bool] = True
 
     def _counts(self, x: Array) -> Array:
         return (x.real != x.real.dtype.type(self.mask_value)).any(axis=-1)
 
-    def held(self, weights: Weights, *inputs: Array) -> dict[str, Array]:
+    def held(self, weights: Weights, *inputs: Array, **call: Any) -> dict[str, Array]:
         """The steps that count."""
         return {"counts": self._counts(inputs[0])}
 

@@ -39,7 +39,7 @@ def angle(imaginary: Array, real: Array) -> Array:
     a, b = imaginary.real, real.real
     dot = a * imaginary + b * real
     turn = (b * imaginary - a * real) / np.where(dot == 0, 1.0, dot)
-    return (np.arctan2(a, b) + np.arctan(turn)).astype(imaginary.dtype)
+    return (np.arctan2(a, b) + np.arctan(turn)).astype(np.result_type(imaginary, real), copy=False)
 
 
 def at_least(x: Array, low: float) -> Array:

@@ -53,9 +53,9 @@ class SpectralNormalization(Layer):
         first: dict[str, Shape] = {f"layer/{self.kernel}": own[self.kernel], "vector_u": (1, own[self.kernel][-1])}
         return first | {f"layer/{name}": shape for name, shape in own.items()}
 
-    def held(self, weights: Weights, *inputs: Array, training: bool = False) -> dict[str, Array]:
+    def held(self, weights: Weights, *inputs: Array, **call: Any) -> dict[str, Array]:
         """u and v after the power iterations, from real parts: they do not move when a weight is nudged."""
-        if not training:
+        if not call.get("training"):
             return {}
         kernel, u = weights[f"layer/{self.kernel}"].real, weights["vector_u"].real
         matrix = kernel.reshape(-1, kernel.shape[-1])

@@ -91,7 +91,7 @@ class Point:
 
     def loss(self, weights: Weights, inputs: Mapping[str, Array]) -> Any:
         """The loss elsewhere: one whole forward pass."""
-        options = {"training": self.training, "draws": self.draws, "masks": self.masks}
+        options = {"training": self.training, "draws": self.draws, "masks": self.masks, "point": self.run}
         return self.objective(weights, inputs, self.y, sample_weight=self.sample_weight, **options)[()]
 
     def plain(self, name: str, entries: Array, offsets: Array) -> Array:
@@ -164,12 +164,14 @@ class Point:
     def bare(self, call: Call) -> bool:
         """Whether a call is a function of one input and weights alone: no mask, draw, training or keyword plays a part."""
         layer, masked = self.model.layers[call.layer], any(self.run.masks[name] is not None for name in call.inputs)
-        active = {"training": self.training, "mask": masked, "draw": bool(self._draws(call)), "held": self.training}
+        held = bool(self.run.held.get(call.outputs[0]))
+        active = {"training": self.training, "mask": masked, "draw": bool(self._draws(call)), "held": held}
         return len(call.inputs) == 1 and not call.keywords and not any(active.get(name) for name in layer.accepts)
 
     def passes_mask(self, call: Call) -> bool:
         """Whether the masks behind a call do not depend on the values of its inputs."""
-        usual = type(self.model.layers[call.layer]).compute_mask is Layer.compute_mask
+        layer = self.model.layers[call.layer]
+        usual = type(layer).compute_mask is Layer.compute_mask or layer.held_per_sample
         return usual or all(self.run.masks[name] is None for name in call.outputs)
 
     def mergeable(self, call: Call) -> bool:
@@ -277,14 +279,16 @@ class Point:
         mask = tuple(given) if len(given) > 1 else given[0]
         draws = self._draws(call).items()
         draw = {name: array if axis is None else copies(array, axis=axis) for name, (array, axis) in draws} or None
-        context = {"training": self.training, "mask": mask, "draw": draw}
+        held = self.run.held.get(call.outputs[0], {})
+        held = {name: copies(array) for name, array in held.items()} if layer.held_per_sample else held
+        context = {"training": self.training, "mask": mask, "draw": draw, "held": held}
         arguments = [known[name] for name in call.inputs]
         own = self.weights_of(call) if own is None else own
         outputs = tuple(
             np.asarray(x) for x in _tuple(layer.forward(own, *arguments, **_keywords(call, layer, known, context)))
         )
         before = {name: self.run.masks[name] for name in call.outputs}
-        if all(m is None for m in before.values()) or (not masks and (not tensors or self.passes_mask(call))):
+        if layer.held_per_sample or all(m is None for m in before.values()) or (not masks and (not tensors or self.passes_mask(call))):
             return outputs, {}
         after = zip(call.outputs, _masks(layer.compute_mask(*arguments, mask=mask), len(call.outputs)), strict=True)
         return outputs, {n: m for n, m in after if m is not None and not np.array_equal(m, copies(before[n]))}

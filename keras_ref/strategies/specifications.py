@@ -1,9 +1,4 @@
-"""Hypothesis strategies, public: specifications from their field annotations, weights, inputs, special points.
-
-    layers()              any registered layer        specifications(kind, name)   one definition, every legal combination
-    models()              small graphs of layers      weights_of(model)            {name: array}
-    inputs_of(model)      arrays that it takes        special_points(shape)        zeros, ties, saturation, repeats
-    samples(shape, domain)   entries of a domain    arguments(name)   keyword arguments of an activation
+"""Specifications, from the annotations of their fields.
 
 Legal is not the same as small: examples are small because they are then fast, and readable once shrunk.
 """
@@ -18,61 +13,9 @@ import numpy as np
 from hypothesis import strategies as st
 from hypothesis.strategies import DrawFn, SearchStrategy
 
-from keras_ref.departures import parts, touching
 from scratch import domain as domains
 from scratch import registry
 from scratch.layers.base import Layer
-from scratch.model import Model
-
-Array = np.ndarray
-
-#: how an array of examples is made; the names appear in falsifying examples
-PATTERNS = ("generic", "eighths", "zeros", "equal", "repeated", "saturated")
-
-
-@st.composite
-def special_points(draw: DrawFn, shape: tuple[int, ...], patterns: tuple[str, ...] = PATTERNS) -> Array:
-    """Real arrays, special ones included: k/8 (ties and exact zeros), zeros, one value, repeated rows, saturation."""
-    pattern = draw(st.sampled_from(patterns))
-    size = int(np.prod(shape))
-    if pattern == "zeros":
-        return np.zeros(shape)
-    if pattern == "equal":
-        return np.full(shape, draw(st.integers(-16, 16)) / 8)
-    if pattern == "eighths":
-        return (
-            np.array(draw(st.lists(st.integers(-16, 16), min_size=size, max_size=size)), dtype=float).reshape(shape) / 8
-        )
-    generic = np.random.default_rng(draw(st.integers(0, 2**16))).normal(size=shape)
-    if pattern == "repeated" and shape:
-        return np.repeat(generic[:1], shape[0], axis=0)
-    return generic * 40 if pattern == "saturated" else generic
-
-
-@st.composite
-def samples(
-    draw: DrawFn, shape: tuple[int, ...], domain: domains.Domain, patterns: tuple[str, ...] = PATTERNS
-) -> Array:
-    """An array whose entries belong to the domain of an input, a target or a weight."""
-    generator = np.random.default_rng(draw(st.integers(0, 2**16)))
-    if isinstance(domain, domains.Index):
-        return generator.integers(0, domain.below, size=shape)
-    if isinstance(domain, domains.Binary):
-        return generator.integers(0, 2, size=shape).astype(float)
-    if isinstance(domain, domains.Signs):
-        return generator.choice([-1.0, 1.0], size=shape)
-    if isinstance(domain, domains.OneHot):
-        return np.eye(shape[-1])[generator.integers(0, shape[-1], size=shape[:-1])]
-    if isinstance(domain, domains.Distribution):
-        return generator.dirichlet(np.ones(shape[-1]), size=shape[:-1])
-    if isinstance(domain, domains.Probability):
-        return generator.uniform(0.05, 0.95, size=shape)
-    if isinstance(domain, domains.Positive):
-        return generator.uniform(0.25, 2.0, size=shape)
-    own = getattr(domain, "sample", None)
-    if own is not None:
-        return own(shape, generator)
-    return draw(special_points(shape, patterns))
 
 
 def _numbers(plain: type, found: tuple[domains.Domain, ...]) -> SearchStrategy[Any]:
@@ -212,95 +155,7 @@ def _as_many_as_go(draw: DrawFn, cls: type, chosen: dict[str, Any], fixed: dict[
     return spec
 
 
-def departures_of(model: Model) -> tuple[str, ...]:
-    """Ids of the known departures that a model's layers may show."""
-    return touching(model.layers.values())
-
-
-def sizes(draw: DrawFn) -> domains.Size:
-    """The `size(low, high)` that definitions choose example shapes with, drawn by Hypothesis."""
-    return lambda low, high: draw(st.integers(low, max(low, high)))
-
-
 @st.composite
 def layers(draw: DrawFn, names: tuple[str, ...] | None = None) -> Layer:
     """Any registered layer (or one of the named ones), any legal specification."""
     return draw(specifications("layer", draw(st.sampled_from(names or registry.names("layer")))))
-
-
-def model_of(layer: Layer, shapes: tuple[tuple[int, ...], ...], **keywords: Any) -> Model:
-    """A model of one layer on inputs of these shapes (the batch first), all of its outputs being outputs."""
-    from scratch.model import Call, snake_case
-
-    name = snake_case(type(layer).__name__)
-    # a layer that keeps a state from call to call has one for each sample, so the batch is fixed
-    fixed = any(getattr(part, "stateful", False) for part in parts(layer))
-    inputs = {f"x{i}": shape if fixed else (None, *shape[1:]) for i, shape in enumerate(shapes)}
-    arrays = [
-        np.zeros(shape, dtype=int if isinstance(d, domains.Index) else float)
-        for shape, d in zip(shapes, _each(layer, len(shapes)), strict=True)
-    ]
-    weights = {n: np.ones([k or 1 for k in shape]) for n, shape in layer.weight_shapes(*shapes).items()}
-    with np.errstate(all="ignore"):
-        output = layer.forward(weights, *arrays, **keywords)
-    count = len(output) if isinstance(output, (tuple, list)) else 1
-    outputs = tuple(f"y{i}" for i in range(count))
-    return Model(inputs, {name: layer}, (Call(name, tuple(inputs), outputs, keywords),), outputs)
-
-
-def _each(layer: Layer, count: int) -> tuple[domains.Domain, ...]:
-    own = layer.input_domains()
-    return tuple(own[min(i, len(own) - 1)] for i in range(count))
-
-
-@st.composite
-def input_shapes_of(draw: DrawFn, layer: Layer) -> tuple[tuple[int, ...], ...]:
-    """Legal input shapes of a layer, the batch first, one batch size for all."""
-    shapes = layer.input_shapes(sizes(draw))
-    return tuple(tuple(int(n) for n in shape if n is not None) for shape in shapes)
-
-
-@st.composite
-def models(draw: DrawFn, names: tuple[str, ...] = ("Dense", "Activation", "Flatten"), *, longest: int = 3) -> Model:
-    """Chains of the named layers on a small input; every activation may come up."""
-    chain = [
-        draw(specifications("layer", draw(st.sampled_from(names)))) for _ in range(draw(st.integers(0, longest - 1)))
-    ]
-    head = draw(specifications("layer", "Dense"))
-    shape = (draw(st.integers(1, 4)),)
-    return Model.chain([*chain, head], shape)
-
-
-@st.composite
-def weights_of(draw: DrawFn, model: Model, patterns: tuple[str, ...] = PATTERNS) -> dict[str, Array]:
-    """Weights for a model, special ones included, each from the domain its layer states."""
-    drawn = {}
-    for name, shape in model.weight_shapes.items():
-        layer, _, part = name.partition("/")
-        own = model.layers[layer].weight_domains() if layer in model.layers else {}
-        drawn[name] = draw(samples(tuple(shape), own.get(part, domains.Real()), patterns))
-    return drawn
-
-
-@st.composite
-def inputs_of(
-    draw: DrawFn, model: Model, batch: int | None = None, patterns: tuple[str, ...] = PATTERNS
-) -> dict[str, Array]:
-    """Arrays for a model's inputs, special ones included."""
-    size = draw(st.integers(1, 4)) if batch is None else batch
-    wanted: dict[str, domains.Domain] = {}
-    for call in model.calls:
-        own = model.layers[call.layer].input_domains()
-        for i, name in enumerate(call.inputs):
-            if name in model.inputs:
-                wanted.setdefault(name, own[min(i, len(own) - 1)])
-    return {
-        name: draw(
-            samples(
-                tuple(size if i == 0 and n is None else n or 2 for i, n in enumerate(shape)),
-                wanted.get(name, domains.Real()),
-                patterns,
-            )
-        )
-        for name, shape in model.inputs.items()
-    }

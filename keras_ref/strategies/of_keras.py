@@ -1,0 +1,62 @@
+"""Weights and inputs of Keras models and layers, anybody's own."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import numpy as np
+from hypothesis import strategies as st
+from hypothesis.strategies import DrawFn
+
+from keras_ref.data import draw_inputs
+from keras_ref.probe import unique
+from keras_ref.retype import is_float
+from keras_ref.strategies.arrays import special_points
+
+Array = np.ndarray
+#: what an unknown size of a layer's input is
+UNKNOWN = 3
+
+
+@st.composite
+def weights(draw: DrawFn, model: Any, patterns: tuple[str, ...]) -> dict[str, Array]:
+    """{variable path: array} in the order of `weights`. Raises: ValueError for what is not built."""
+    _require_built(model)
+    trained = {id(v) for v in model.trainable_weights}
+    names = unique([v.path for v in model.weights])
+    return {
+        name: draw(special_points(tuple(v.shape), patterns)) if id(v) in trained else v.numpy()
+        for name, v in zip(names, model.weights, strict=True)
+    }
+
+
+@st.composite
+def inputs(draw: DrawFn, model: Any, batch: int | None, patterns: tuple[str, ...]) -> Any:
+    """What a model or a built layer takes: special points for floats, small integers. Raises: ValueError where it does not say."""
+    size, seed = draw(st.integers(1, 4)) if batch is None else batch, draw(st.integers(0, 2**16))
+    template = draw_inputs(model, seed=seed, batch=size) if isinstance(model, keras.Model) else _of_layer(model, size, seed)
+    return keras.tree.map_structure(lambda leaf: draw(special_points(leaf.shape, patterns)) if is_float(leaf.dtype) else leaf, template)
+
+
+def _of_layer(layer: Any, size: int, seed: int) -> Any:
+    _require_built(layer)
+    config = layer.get_build_config() or {}
+    shapes = list((config.get("shapes_dict") or {"input_shape": config.get("input_shape")}).values())
+    shapes = shapes[0] if len(shapes) == 1 else shapes
+    if shapes is None:
+        raise ValueError(f"A layer must have been built for known shapes for inputs to be drawn. Received: {layer.name!r}, which does not say. Draw special_points(shape).")
+    whole = isinstance(layer, keras.layers.Embedding)
+    generator = np.random.default_rng(seed)
+
+    def one(shape: tuple[int | None, ...]) -> Array:
+        sizes = tuple(size if i == 0 else n or UNKNOWN for i, n in enumerate(shape))
+        return generator.integers(0, layer.input_dim, sizes) if whole else generator.normal(size=sizes)
+
+    several = bool(shapes) and isinstance(shapes[0], (list, tuple))
+    return [one(tuple(shape)) for shape in shapes] if several else one(tuple(shapes))
+
+
+def _require_built(thing: Any) -> None:
+    if not thing.built:
+        raise ValueError(f"A model or layer must be built for its weights or inputs to be drawn. Received: {thing.name!r}, unbuilt. Call it once on data.")

@@ -1,0 +1,141 @@
+"""The lesson without a browser: refusals word by word, divergence, the notebook run from top to bottom, what notebooks show."""
+
+import sys
+import textwrap
+
+import nbformat
+import numpy as np
+import pytest
+from by_hand import Network, flat
+
+from keras_ref import cli
+from scratch.recipe import INPUTS, OUTPUTS, RECIPE_1, RECIPE_2, RECIPE_2_NOTE
+
+MODELS = """
+import keras
+
+def model(name, *layers, rate=0.1, loss="mse", shape=(3,), dtype=None):
+    keras.utils.set_random_seed(3)
+    built = keras.Sequential([keras.Input(shape, dtype=dtype), *layers], name=name)
+    built.compile(optimizer=keras.optimizers.SGD(rate), loss=loss)
+    return built
+
+Dense = keras.layers.Dense
+
+def big(): return model("big", Dense(40), Dense(1))
+def diverging(): return model("diverging", Dense(1), rate=10.0, shape=(1,))
+def dropping(): return model("dropping", Dense(2), keras.layers.Dropout(0.5), Dense(1))
+def image(): return model("image", keras.layers.Conv2D(2, 3), keras.layers.GlobalAveragePooling2D(), Dense(1), shape=(50, 50, 1))
+def recurrent(): return model("recurrent", keras.layers.LSTM(1), Dense(1, "sigmoid"), loss="binary_crossentropy", shape=(3, 1))
+def dense(): return model("dense", Dense(4, "relu"), Dense(1))
+def loose(): return keras.Sequential([keras.Input((3,)), Dense(1)], name="loose")
+
+class Own(keras.layers.Layer):
+    def build(self, shape):
+        self.kernel = self.add_weight(shape=(shape[-1], 1))
+    def call(self, x):
+        return x @ self.kernel
+
+def own(): return model("own", Own())
+"""
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch, capsys):
+    """Run the command in a folder of its own; returns (exit status, stdout, stderr)."""
+    (tmp_path / "lesson_models.py").write_text(textwrap.dedent(MODELS))
+    sys.modules.pop("lesson_models", None)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+    def command(*arguments):
+        monkeypatch.setattr(sys, "argv", ["gradtwin", *arguments])
+        with pytest.raises(SystemExit) as stopped:
+            cli.main()
+        captured = capsys.readouterr()
+        return stopped.value.code or 0, captured.out, captured.err
+
+    return command
+
+
+REFUSED = {
+    "lesson lesson_models:big": "A model must have at most 128 weights to be taught from, each being nudged before the reader's eyes. Received: lesson_models:big, which has 201. Use gradtwin check, which takes any size, or a smaller model of the same kind.",
+    "lesson lesson_models:image": "A forward pass must have at most 8000 numbers to be taught from, each being shown. Received: lesson_models:image, which has 28444 with 4 samples. Pass fewer rows in --data, use a smaller model of the same kind, or gradtwin check, which takes any size.",
+    "lesson lesson_models:dense --epochs 1000": "A lesson must have at most 15000 weights times epochs to fit into a page. Received: 21 weights of dense, 1000 epochs. Pass --epochs 714, or a smaller model.",
+    "lesson lesson_models:dense --data many.npz": "A lesson must have at most 64 samples, each being shown. Received: 65 for lesson_models:dense. Pass fewer rows in --data, or use gradtwin check, which takes any number.",
+    "lesson lesson_models:dropping": "A model must not draw random numbers to be taught from: nudged losses would differ by chance. Received: dropout. Leave them out, or use gradtwin check --training.",
+    "lesson lesson_models:loose": "A model must be compiled with a loss and an optimizer to be taught from. Received: lesson_models:loose, which is not. Call model.compile(optimizer=…, loss=…) in the factory.",
+    "lesson lesson_models:own": "A model must have a NumPy twin to be taught from. Received: lesson_models.Own. Use gradtwin check, which needs no twin.",
+    "lesson recipe3": "A recipe must be one of recipe1, recipe2. Received: 'recipe3'. Name one of them; gradtwin lesson also takes a model, package.module:factory.",
+    "lesson recipe1 -o no/such/page.html": "--output must name a file that can be written. Received: no/such/page.html: No such file or directory. Choose another path.",
+    "lesson recipe1 -o .": "--output must name a file that can be written. Received: .: Is a directory. Choose another path.",
+    "lesson recipe1 --notebook no/lesson.ipynb": "--notebook must name a file that can be written. Received: no/lesson.ipynb: No such file or directory. Choose another path.",
+    "lesson recipe1 --epochs 0": "Invalid value for '--epochs': 0 is not in the range 1<=x<=1000. See gradtwin --help.",
+    "recipe recipe3": "A recipe must be one of recipe1, recipe2. Received: 'recipe3'. Name one of them; gradtwin lesson also takes a model, package.module:factory.",
+    "recipe --step 0": "--step must be a number above 0. Received: 0.0. Pass 0.0001, say.",
+    "recipe --scheme sideways": "--scheme must be one of forward, backward, central, richardson, complex. Received: 'sideways'. Choose one of them.",
+    "recipe --learning-rate nan": "A learning rate must be a finite number, at least 0. Received: nan. Pass 0.01, say.",
+    "recipe --learning-rate -1": "A learning rate must be a finite number, at least 0. Received: -1.0. Pass 0.01, say.",
+    "recipe --weights [[": "--weights must be JSON, [kernel, bias, kernel, bias, …]. Received: '[[': Expecting value. Pass '[[[1.5]], [0.0]]', say.",
+    "recipe --weights [[[1,2]],[0]]": "Weights must be [kernel, bias, kernel, bias, …] of one input and one output, as in scratch/recipe.py. Received: arrays of shapes (1, 2), (1,). Pass '[[[1.5]], [0.0]]', say.",
+    "recipe --weights [[[NaN]],[0]]": "Weights must be [kernel, bias, kernel, bias, …] of one input and one output, as in scratch/recipe.py, all finite. Received: [[[nan]], [0]]. Pass '[[[1.5]], [0.0]]', say.",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("command", REFUSED)
+def test_what_cannot_be_done_is_one_sentence_and_status_2(run, command, tmp_path):
+    np.savez(tmp_path / "many.npz", x=np.ones((65, 3)), y=np.ones((65, 1)))
+    status, out, err = run(*command.split())
+    assert (status, out, err) == (2, "", f"gradtwin: {REFUSED[command]}\n")
+    assert not (tmp_path / "lesson.html").exists()
+
+
+def test_a_page_that_would_be_too_large(run, monkeypatch, tmp_path):
+    from keras_ref.lesson import page
+
+    monkeypatch.setattr(page, "LIMIT", 1_500_000)
+    status, _, err = run("lesson", "recipe1", "--epochs", "2")
+    assert status == 2
+    assert err.startswith("gradtwin: A page must have at most 1.5 MB. Received: recipe1, whose page would have 2.")
+    assert err.endswith(" MB. Pass fewer --epochs, or a smaller model.\n")
+    assert not (tmp_path / "lesson.html").exists()
+
+
+def test_divergence_is_shown_as_divergence(run, tmp_path):
+    status, out, err = run("lesson", "lesson_models:diverging", "-o", "page.html")
+    assert (status, err) == (0, "")
+    assert "are within what is allowed. The training diverges: it was stopped at epoch 6." in out
+    text = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert "See both sides run away together: the steps are too bold, each lands farther off than the last, and the loss grows from" in text
+    assert "See both paths leap across the valley" in text and "Both paths run away from the valley" in text
+    status, out, err = run("recipe", "recipe1", "--learning-rate", "0.3", "--epochs", "50")
+    assert (status, err) == (0, "")
+    assert "The training diverges: after epoch 10 the loss is more than 10¹² times what it was, and we stop. A smaller --learning-rate does not." in out
+
+
+def test_a_recurrent_model_is_taught_too(run):
+    status, out, err = run("lesson", "lesson_models:recurrent", "--epochs", "3")
+    assert (status, err) == (0, "")
+    assert "14 weights in 5 arrays, 4 samples drawn with seed 0, SGD, BinaryCrossentropy" in out
+    assert "All 112 differences, of slopes and of weights over 3 epochs, are within what is allowed." in out
+
+
+@pytest.mark.parametrize("target", ["recipe1", "recipe2"])
+def test_the_notebook_runs_from_top_to_bottom(run, tmp_path, target):
+    from nbclient import NotebookClient
+
+    status, out, _ = run("lesson", target, "--notebook", "lesson.ipynb", "--epochs", "3")
+    assert status == 0 and f"{tmp_path / 'lesson.ipynb'}: run it from top to bottom." in out
+    assert not (tmp_path / "lesson.html").exists()
+    written = nbformat.read(tmp_path / "lesson.ipynb", as_version=4)
+    nbformat.validate(written)
+    NotebookClient(written, timeout=300, kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}}).execute()
+    outputs = [output for cell in written.cells if cell.cell_type == "code" for output in cell.outputs]
+    assert not [o for o in outputs if o.output_type in ("error",)]
+    shown = "\n".join(str(o.get("data", o.get("text"))) for o in outputs)
+    assert sum("application/vnd.plotly.v1+json" in o.get("data", {}) for o in outputs) == 9
+    network = Network.of(INPUTS, OUTPUTS, RECIPE_1 if target == "recipe1" else RECIPE_2, 0.01)
+    for weights in (network.path(3, network.nudged)[3], network.path(3, network.chain_rule)[3]):
+        assert all(f"{v:.9g}"[:-1] in shown for v in flat(weights) if v)  # shown with 10 digits
+    assert (RECIPE_2_NOTE in shown) == (RECIPE_2_NOTE in "".join(c.source for c in written.cells)) == (target == "recipe2")
+    assert "1.556179450000008" in shown  # the programs printed it

@@ -1,0 +1,142 @@
+"""float64 is verified, what is below it is said, and what a low precision costs the gradient is a figure of its own."""
+
+import json
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from keras_ref import check_function, check_gradients
+
+X, Y = np.random.default_rng(0).normal(size=(4, 3)), np.random.default_rng(1).normal(size=(4, 2))
+#: policy → the unit of its coarsest number
+POLICIES = {"float32": 2.0**-23, "mixed_float16": 2.0**-10, "mixed_bfloat16": 2.0**-7, "float16": 2.0**-10, "bfloat16": 2.0**-7}
+
+
+def chain(policy, *layers):
+    keras.utils.set_random_seed(1)
+    model = keras.Sequential(
+        [keras.Input((3,)), keras.layers.Dense(3, "tanh", dtype=policy, name="a"), *layers, keras.layers.Dense(2, dtype=policy, name="b")], name="m"
+    )
+    model.dtype_policy = keras.DTypePolicy(policy)  # compile() scales the loss of a mixed_float16 model
+    model.compile(optimizer="sgd", loss="mse")
+    return model
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_low_precision_is_checked_through_float64(policy):
+    """The comparison is as sharp as in float64; the figure beside it is what the policy costs, of the order of its unit."""
+    model = chain(policy)
+    report = check_gradients(model, X, Y)
+    assert report.ok, report.explain()
+    assert all(v.visible_relative < 1e-6 for v in report.verdicts)
+    assert set(report.precision_loss) == {"m/a/kernel", "m/a/bias", "m/b/kernel", "m/b/bias"}
+    worst = max(report.precision_loss.values())
+    assert POLICIES[policy] / 64 < worst < POLICIES[policy] * 64
+    assert json.loads(report.to_json())["precision_loss"] == report.precision_loss
+    assert f"costs the gradient up to {worst:.1e} of its size" in report.explain()
+    assert {v.dtype for v in model.variables if keras.backend.is_float_dtype(v.dtype)} == {policy.removeprefix("mixed_") if "mixed" not in policy else "float32"}
+
+
+def test_the_cost_is_what_training_sees():
+    """The figure is |gradient in the model's own precision - gradient in float64| / |gradient in float64|."""
+    model = chain("mixed_float16")
+    report = check_gradients(model, X, Y)
+    with tf.GradientTape() as tape:
+        loss = model.optimizer.scale_loss(model._compute_loss(X, Y, model(X)))
+    scale = float(np.asarray(model.optimizer.scale_loss(1.0)))
+    assert scale == 2.0**15
+    low = {v.path: np.asarray(g, float) / scale for v, g in zip(model.trainable_variables, tape.gradient(loss, [v.value for v in model.trainable_variables]), strict=True)}
+    exact = chain("float64")
+    exact.set_weights([np.asarray(v.numpy(), float) for v in model.trainable_variables])
+    with tf.GradientTape() as tape:
+        loss = tf.reduce_mean((exact(X) - Y) ** 2)
+    for v, g in zip(exact.trainable_variables, tape.gradient(loss, [v.value for v in exact.trainable_variables]), strict=True):
+        cost = np.linalg.norm(low[v.path] - g) / np.linalg.norm(g)
+        assert report.precision_loss[v.path] == pytest.approx(cost, rel=1e-6)
+
+
+def test_float64_costs_nothing():
+    report = check_gradients(chain("float64"), X, Y)
+    assert report.ok and report.precision_loss == {} and report.notes == ()
+
+
+def test_an_overflow_is_a_cost():
+    """float16 ends at 65504: a gradient beyond is infinite there, and right in float64."""
+    model = chain("float16")
+    model.layers[-1].kernel.assign(300 * np.ones((3, 2)))
+    report = check_gradients(model, X * 8, 4000 * Y, loss=keras.losses.MeanSquaredError(reduction="sum"))
+    assert report.ok, report.explain()
+    assert max(report.precision_loss.values()) == float("inf")
+
+
+def test_zeros_are_no_float32():
+    """A loss that is zero has no relative noise: that is not float32 inside."""
+    model = chain("float64")
+    for v in model.variables:
+        v.assign(np.zeros(v.shape))
+    assert not any("inside" in note for note in check_gradients(model, X).notes)
+
+
+class Inside(keras.layers.Layer):
+    """exp(0.3 · x) in the ways in which people get float32 into it."""
+
+    def __init__(self, way, wrong=0.0, **options):
+        super().__init__(**options)
+        self.way, self.wrong = way, wrong
+
+    def call(self, x):
+        @tf.custom_gradient
+        def scaled(x):
+            return 0.3 * x, lambda upstream: upstream * (0.3 * (1 + self.wrong))
+
+        if self.way == "casts":
+            return tf.cast(tf.exp(scaled(tf.cast(x, "float32"))), x.dtype)
+        if self.way == "half":
+            return tf.cast(tf.exp(scaled(tf.cast(x, "float16"))), x.dtype)
+        if self.way == "constant":
+            return tf.exp(scaled(x) * tf.cast(tf.constant(0.9), x.dtype))
+        return tf.exp(scaled(x) * tf.constant(0.9))
+
+
+#: way → what the report says of it
+SAID = {
+    "casts": "float32 inside (at m_1/inside_",
+    "half": "float16 inside (at m_1/inside_",
+    "constant": "float32 inside: m keeps a constant in float32 (0.9 at ",
+    "refuses": "float32 inside: it does not run in float64 and was checked in the precision it has",
+}
+
+
+@pytest.mark.parametrize("way", SAID)
+def test_float32_inside_is_said(way):
+    report = check_gradients(chain("float32", Inside(way)), X, Y)
+    assert report.ok, report.explain()
+    assert any(note.startswith(SAID[way]) for note in report.notes), report.notes
+
+
+@pytest.mark.parametrize("way", SAID)
+def test_an_error_that_precision_does_not_hide_is_found(way):
+    report = check_gradients(chain("float32", Inside(way, wrong=1.0)), X, Y)
+    assert {v.name for v in report.failures} == {"m/a/kernel", "m/a/bias", "input"}, report.explain()
+
+
+def test_an_exact_constant_is_not_said():
+    report = check_function(lambda x: x * tf.cast(tf.constant(0.5), x.dtype), X)
+    assert report.ok and report.notes == ()
+
+
+def test_a_function_that_casts():
+    report = check_function(lambda x: tf.cast(tf.sin(tf.cast(x, tf.float32)), tf.float64), X)
+    assert report.ok and report.verdicts[0].visible > 1e-6
+    assert len(report.notes) == 1 and report.notes[0].startswith("float32 inside (at Cast): the loss of <lambda> has a noise of ")
+    assert report.notes[0].endswith(" of its value); steps were widened accordingly.")
+
+
+def test_a_function_over_float32_variables():
+    """They compute in float64 for the time of the check, and their own precision is what is charged."""
+    weight = tf.Variable(np.float32([[1.1, 2.3], [0.7, -0.2], [0.4, 1.9]]), name="w")
+    report = check_function(lambda x: tf.tanh(x @ weight), X, variables=[weight])
+    assert report.ok and all(v.visible < 1e-8 for v in report.verdicts)
+    assert 1e-9 < report.precision_loss["w"] < 1e-5 and weight.dtype == "float32"
