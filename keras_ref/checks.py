@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -207,6 +208,7 @@ def _low_gradient(things: Sequence[Any], prepare: Prepare, notes: list[str]) -> 
 def _checked(
     dtype: str | None, things: Sequence[Any], prepare: Prepare, settings: Settings, low: Mapping[str, Any], notes: list[str]
 ) -> Report:  # fmt: skip
+    start = time.perf_counter()
     with in_precision(dtype, *things):
         subject = prepare(notes, dtype or "float32")
         probe = subject.probe(watch_inputs=settings.watch_inputs, dtype=dtype or "float32")
@@ -218,17 +220,18 @@ def _checked(
         found: list[Any] = [oracle_along(subject.name, probe, notes)] if settings.fast else oracles_of(
             subject.name, probe, subject.twin, settings.seed, notes, settings.oracles
         )
+        prepared = start, time.perf_counter(), probe.evaluations
         # along directions autodiff's own rounding is nothing beside that of the slope; it is measured where there is a doubt
         autodiff = Autodiff(probe.gradient(settings.modes[0]), {}, None, settings.modes[0]) if settings.fast else _autodiff(probe, settings.modes[0])
         verdicts = unrepeatable(found[0].probe if settings.fast else probe, found, autodiff, names)
         if not verdicts:
-            verdicts = _compared(subject.name, probe, found, autodiff, names, settings, notes)
+            verdicts = _compared(probe, found, autodiff, names, settings, notes, subject.name, prepared)
             if settings.fast and (settings.forward_mode or any(v.failed for v in verdicts)):
                 autodiff = _autodiff(probe, settings.modes[0])
             verdicts = symmetrized(verdicts, probe, found[0], autodiff)
             if settings.order == 2:
                 second = subject.probe(watch_inputs=settings.watch_inputs, dtype=dtype or "float32", contraction=precision.direction_of(probe.values, settings.seed))
-                verdicts += hessian(second, lambda p, o, a: _compared(subject.name, p, o, a, names, replace(settings, modes=("eager",)), notes), settings.seed)
+                verdicts += hessian(second, lambda p, o, a: _compared(p, o, a, names, replace(settings, modes=("eager",)), notes, subject.name), settings.seed)
             if settings.forward_mode:
                 verdicts += pushed_forward(probe, found[0].noise, autodiff, names, settings.seed)
         verdicts = known(verdicts, found, notes)
@@ -280,7 +283,8 @@ def _require_names(names: list[str], pattern: str, probe: Probe) -> None:
 
 
 def _compared(
-    subject: str, probe: Probe, oracles: list[Any], autodiff: Autodiff, names: list[str], settings: Settings, notes: list[str]
+    probe: Probe, oracles: list[Any], autodiff: Autodiff, names: list[str], settings: Settings, notes: list[str], subject: str,
+    prepared: tuple[float, float, int] | None = None,
 ) -> list[Verdict]:  # fmt: skip
     """The verdicts on the named variables; this is where an effort decides what is compared."""
     verdicts: list[Verdict] = []
@@ -289,7 +293,7 @@ def _compared(
     apart = [n for n in names if any(matches(n, glob, subject) for glob in settings.expect)]
     if settings.fast:
         verdicts = located(
-            probe, oracles[0], autodiff.gradient, names, mode=autodiff.how, seed=seed, notes=notes, progress=settings.progress, apart=apart,
+            probe, oracles[0], autodiff.gradient, names, mode=autodiff.how, seed=seed, notes=notes, progress=settings.progress, apart=apart, prepared=prepared,
         )  # fmt: skip
         autodiff = _autodiff(probe, autodiff.how) if settings.modes[1:] else autodiff
         return verdicts + [v for mode in settings.modes[1:] for v in between_modes(probe, autodiff, mode, names)]

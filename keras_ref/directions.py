@@ -39,14 +39,15 @@ from scratch.slopes import LADDER, slopes
 Array = np.ndarray
 Gradient = Mapping[str, Array | None]
 
-#: exponents of t: a first look around √UNIT, and a wide one; the ladder of scratch.slopes comes last
-LOOK, WIDE = np.arange(-26.0, -29.0, -1.0), np.arange(-8.0, -33.0, -1.0)
+#: exponents of t: a first look around √UNIT, one closer where a kink lies within it, and a wide one; the ladder of
+#: scratch.slopes comes last
+LOOK, CLOSER, WIDE = np.arange(-26.0, -29.0, -1.0), np.arange(-29.0, -32.0, -1.0), np.arange(-8.0, -33.0, -1.0)
 #: how far a variable's scale may be from the median variable's, in units of the variable's own size
 CLIP = 2.0**6
 #: variables that move the loss by less than this share of what the one does that moves it most set no scale for others
 FAINT = 2.0**-20
 #: while more than this share of an ordinary entry would go unseen, the error of the slope is looked into
-BLUNT = 2.0**-8
+BLUNT = 2.0**-6
 #: relative noise above which rounding in float64 does not explain it (subject.SUSPICIOUS)
 NOISY = 2.0**-36
 #: generic points beside a kink (as comparison.compare looks for them)
@@ -241,13 +242,15 @@ def _inner(gradient: Array | None, vector: Array) -> float:
 
 def settled(place: Place, vector: Mapping[str, Array], ordinary: float = 0.0) -> Residual:
     """The residual with as many steps as its doubt asks for; `ordinary`: the share of an entry that should stand out."""
-    found = look(place, vector)
-
     def blunt(residual: Residual) -> bool:
         return SAFETY * residual.allowed > BLUNT * ordinary > 0
 
-    if found.fine and not blunt(found) and found.noise <= NOISY * abs(place.oracle.base):
-        return found
+    for exponents in (LOOK, CLOSER):
+        found = look(place, vector, exponents)
+        if found.fine and not blunt(found) and found.noise <= NOISY * abs(place.oracle.base):
+            return found
+        if found.smooth and not found.fine:
+            break  # not a matter of width
     best = None
     for exponents in (WIDE, LADDER):
         found = look(place, vector, exponents, place.noise)

@@ -50,15 +50,15 @@ class Swept:
 
 def located(
     probe: Any, oracle: Any, gradient: Mapping[str, Array | None], names: Sequence[str], *, mode: str, seed: int, notes: list[str],
-    progress: Progress | None = None, apart: Sequence[str] = (),
+    progress: Progress | None = None, apart: Sequence[str] = (), prepared: tuple[float, float, int] | None = None,
 ) -> list[Verdict]:  # fmt: skip
     """A verdict for each named variable, all entries of all of them compared together.
 
     `gradient` is autodiff's at the oracle's point, in the given mode. What is `apart` (a declared surrogate) moves by
     itself and is not bisected. Where something is wrong it is named, the worst entry of each variable; the others are
-    checked without it.
+    checked without it. `prepared`: the clock before and after float64 copies and tracing, and the evaluations by then.
     """
-    begun, before, gradients = time.perf_counter(), probe.evaluations, 1
+    gradients = 1
 
     def gradient_at(values: Mapping[str, Array]) -> Mapping[str, Array | None]:
         nonlocal gradients
@@ -95,8 +95,12 @@ def located(
         wrong += 1
         verdicts[found.name] = found
         pending.remove(found.name)
-    seconds = time.perf_counter() - begun
-    notes.append(f"fast: {probe.evaluations - before} forward passes and {gradients} backward in {seconds:.1f} s.")
+    if prepared is not None:
+        start, traced, before = prepared
+        notes.append(
+            f"fast: {probe.evaluations - before} forward passes and {gradients} backward in {time.perf_counter() - traced:.1f} s, "
+            f"after {traced - start:.1f} s for copies in float64 and tracing."
+        )
     return [verdicts[n] for n in names if n in verdicts]
 
 
@@ -258,7 +262,7 @@ def _said(findings: Sequence[Finding], names: Sequence[str], place: Place) -> li
         worst = max(shares, key=lambda n: shares[n])
         lines.append(
             f"One entry wrong by less than {seen[worst]:.1e} ({shares[worst]:.1e} of the root mean square of its variable) may have been missed in "
-            f"{worst}, by less elsewhere; effort='full' compares every entry."
+            f"{worst}, and less than that elsewhere; effort='full' compares every entry."
         )
     lines += list(dict.fromkeys(f"Along random directions: {f.reason}." for f in findings if f.verdict == "kink"))
     faint = [n for n in names if not place.sizes[n]]

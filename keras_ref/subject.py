@@ -177,8 +177,7 @@ def oracle_along(name: str, probe: Probe, notes: list[str]) -> ForwardOracle:
     base = float(lines.directional({}, np.zeros(1))[0])
     oracle = ForwardOracle(lines, probe.values, base, UNIT * abs(base))
     _finite(oracle, name)
-    precision.judged(lines, oracle, name, notes)
-    return oracle
+    return precision.judged(lines, oracle, name, notes)
 
 
 def _finite(oracle: Any, name: str) -> None:

@@ -67,7 +67,7 @@ def one(layer, name, factor):
 
 
 def test_right():
-    """18 forward passes and one backward, and what they would have missed is said."""
+    """Few forward passes and one backward, and what they would have missed is said."""
     model, x, y = network()
     report = check_gradients(model, x, y, effort="fast")
     assert report.ok, report.explain()
@@ -78,7 +78,7 @@ def test_right():
     assert report.notes[0] == f"{entries} entries were moved together along 2 random directions, and a sampled one of each variable along another."
     assert report.notes[1].startswith("One entry wrong by less than ") and report.notes[1].endswith("effort='full' compares every entry.")
     assert f"0 of {entries} entries compared, {entries} together along random directions: 7 match" in report.summary()
-    assert any(note.startswith("fast: 18 forward passes and 1 backward in ") for note in report.notes)
+    assert any(note.startswith("fast: 20 forward passes and 1 backward in ") for note in report.notes)
 
 
 @pytest.mark.parametrize("layer, name, factor", [("d60", "kernel", 1.1), ("d10", "bias", 1.001), ("out", "bias", 0.9), ("out", "kernel", 1.001)])
@@ -232,7 +232,7 @@ def test_resnet50():
     model.compile(loss="categorical_crossentropy")
     x, y = np.random.default_rng(0).normal(size=(4, 32, 32, 3)), np.eye(10)[:4]
     report = check_gradients(model, x, y, effort="fast")
-    assert report.ok and sum(v.together for v in report.verdicts) == model.count_params() - 53120 + x.size, report.explain()
+    assert report.ok and sum(v.together for v in report.verdicts) == sum(int(np.prod(v.shape)) for v in model.trainable_variables) + x.size, report.explain()
     layer, entry = model.get_layer("conv4_block3_2_conv"), (1, 1, 21, 7)
     planting.plant(layer, kernel=planting.factors(layer.kernel.shape, [entry], 1.1))
     report = check_gradients(model, x, y, effort="fast")
