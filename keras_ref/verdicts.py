@@ -183,7 +183,6 @@ class Report:
             return f"{self.subject}: {', '.join(v.reason for v in self.verdicts)}"
         said = self.properties()
         seen = f"; smallest error that would have been seen {said['would_see']}" if "would_see" in said else ""
-        along = f", {said['together']} together along random directions" if "together" in said else ""
         variables = len({v.name for v in self.verdicts})
         along = f", {said['together']} together along random directions" if "together" in said else ""
         return f"{self.subject}: {variables} variable{'' if variables == 1 else 's'}, {said['compared']} entries compared{along}: {said['verdicts'] or 'nothing'}{seen}"
