@@ -83,7 +83,9 @@ class Run:
         common = {"sample_weight": weight, "seed": self.value("seed"), "replay": self.alone(target).replay(), "progress": progress}
         try:
             report = getattr(keras_ref, verb)(model, x, y, **common, **options)
-        except (CouldNotRun, BadInput):
+        except (CouldNotRun, BadInput) as refusal:
+            if os.environ.get("GRADTWIN_TRACEBACK") and refusal.__cause__ is not None:
+                raise refusal.__cause__ from None
             raise
         except Exception as error:
             if os.environ.get("GRADTWIN_TRACEBACK"):

@@ -110,7 +110,8 @@ def losses(draw: st.DrawFn, name: str) -> Subject:
     spec = replace(spec, reduction="sum") if spec.reduction in (None, "none") else spec
     shapes, domains = spec.shapes(gt.sizes(draw)), spec.domains()
     y, x = (draw(gt.samples(tuple(s), d, ("generic",))) for s, d in zip(shapes, domains, strict=True))
-    y = y / 2 if y.dtype.kind == "f" else y  # generic numbers are the same for both: nothing would be wrong anywhere
+    # generic numbers are the same for both, and then nothing would be wrong anywhere, nor where both point the same way
+    y = y[..., ::-1] / 2 if y.dtype.kind == "f" else y
     model = Model.chain([Activation("linear")], tuple(x.shape[1:]))
     return Subject(spec, model, {}, [x], y, spec)
 

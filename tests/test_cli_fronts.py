@@ -250,8 +250,8 @@ def test_what_the_model_raises_is_said_in_one_sentence(run, tmp_path, monkeypatc
     np.savez("data.npz", x=np.zeros((4, 3)), y=np.zeros((4, 2)))
     status, out, err = run("check", "fronts_raises:dies", "--data", "data.npz")
     assert (status, out, err.count("\n")) == (2, "", 1)
-    assert err.startswith("gradtwin: A check must be able to run the model. Received: fronts_raises:dies, which raised KeyError: Exception encountered when calling Dies.call(). table Arguments received")
-    assert err.endswith(" Call the model on this data by itself; with GRADTWIN_TRACEBACK=1 in the environment the whole trace is shown.\n")
+    assert err.startswith("gradtwin: A subject must run on the data it is checked on. Received: KeyError: Exception encountered when calling Dies.call(). table Arguments received")
+    assert err.endswith(" Call it on them by itself first.\n")
     monkeypatch.setenv("GRADTWIN_TRACEBACK", "1")
     monkeypatch.setattr(sys, "argv", ["gradtwin", "check", "fronts_raises:dies", "--data", "data.npz"])
     with pytest.raises(KeyError):
