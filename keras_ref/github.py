@@ -73,7 +73,7 @@ def summary(target: str, report: Report) -> str:
     failed = set(map(id, report.failures))
     ordered = sorted(report.verdicts, key=lambda v: (id(v) not in failed, v.verdict == "match"))
     rows = [
-        f"| {_cell(v.name)} | {v.oracle} | {'**' + v.verdict + '**' if id(v) in failed else v.verdict} | {v.compared} of {v.total} | {v.difference:.1e} | {v.allowed:.1e} |"
+        f"| {_cell(v.name)} | {v.oracle} | {'**' + v.verdict + '**' if id(v) in failed else v.verdict} | {v.coverage} | {v.difference:.1e} | {v.allowed:.1e} |"
         for v in ordered[:ROWS]
     ]
     more = [f"\n{len(ordered) - ROWS} more rows are in the log.\n"] if len(ordered) > ROWS else []
