@@ -35,7 +35,7 @@ class Arguments:
         given = {**dict(zip(names, map(_array, inputs), strict=True)), **keywords}
         data = tuple(name for name, value in given.items() if _is_data(value))
         if not data:
-            raise BadInput("A check needs at least one array to call with. Received: none. Pass the inputs after the layer or function.")
+            raise BadInput("A check must have at least one array to call with. Received: none. Pass the inputs after the layer or function.")
         x = given[data[0]] if len(data) == 1 else {name: given[name] for name in data}
         return cls(x, data, names, {name: value for name, value in given.items() if name not in data})
 
@@ -54,7 +54,7 @@ class Arguments:
             x = Data(self.x).tensors(dtype).x
             try:
                 graph = tf.function(lambda x=x: self.call(function, x), autograph=False).get_concrete_function().graph
-            except (TypeError, ValueError, tf.errors.OpError):
+            except Exception:
                 continue  # the check itself will run into what is wrong, and say it
             return list(graph.variables), dtype
         return [], None

@@ -22,11 +22,11 @@ from keras_ref.efforts import BUDGET, FULL, SAMPLED, chosen, within
 from keras_ref.findings import between_modes, expected, known, said_aloud
 from keras_ref.locate import located
 from keras_ref.mirror import mirror
-from keras_ref.options import BadInput, matches, seconds_of, short
+from keras_ref.options import BadInput, SubjectFailed, matches, refused, seconds_of, short
 from keras_ref.oracles import autodiff_at
-from keras_ref.probe import Data, Probe
+from keras_ref.probe import Data, Probe, named_leaves
 from keras_ref.repeats import unrepeatable
-from keras_ref.retype import DTYPE, in_precision, layers_of
+from keras_ref.retype import DTYPE, in_precision, layers_of, seeds_kept
 from keras_ref.subject import (
     Subject,
     loss_objects,
@@ -182,13 +182,14 @@ def checked(things: Sequence[Any], prepare: Prepare, settings: Settings) -> Repo
     float64 costs the gradient is measured first.
     """
     notes: list[str] = []
-    low = {} if settings.fast else _low_gradient(things, prepare, notes)
-    try:
-        return _checked(DTYPE, things, prepare, settings, low, notes)
-    except (TypeError, ValueError, tf.errors.OpError) as error:
-        if isinstance(error, BadInput) or not precision.refuses_float64(error):
-            raise
-        return _checked(None, things, prepare, settings, {}, [precision.refusal(error)])
+    with refused(), seeds_kept():
+        low = {} if settings.fast else _low_gradient(things, prepare, notes)
+        try:
+            return _checked(DTYPE, things, prepare, settings, low, notes)
+        except SubjectFailed as failed:
+            if not precision.refuses_float64(failed.error):
+                raise
+            return _checked(None, things, prepare, settings, {}, [precision.refusal(failed.error)])
 
 
 def _low_gradient(things: Sequence[Any], prepare: Prepare, notes: list[str]) -> dict[str, Any]:
@@ -215,6 +216,7 @@ def _checked(
             probe.unit = precision.unit_of([*subject.trained, *probe.inputs.values()])
         names = [n for n in probe.values if matches(n, settings.variables, subject.name)]
         _require_names(names, settings.variables, probe)
+        notes += _whole_numbers(probe) if settings.watch_inputs else []
         found: list[Any] = [oracle_along(subject.name, probe, notes)] if settings.fast else oracles_of(
             subject.name, probe, subject.twin, settings.seed, notes, settings.oracles
         )
@@ -244,6 +246,10 @@ def _checked(
 def _autodiff(probe: Probe, mode: str) -> Autodiff:
     try:
         return autodiff_at(probe, probe.values, mode=mode)
+    except LookupError as error:
+        raise BadInput(
+            f"Autodiff must have a gradient for every operation. Received: {short(error)} Write one with tf.custom_gradient, or stop it with tf.stop_gradient."
+        ) from error
     except COMPILE_ERRORS as error:
         if mode != "jit_compile":
             raise
@@ -260,7 +266,15 @@ def _causes(subject: Subject, probe: Probe, verdicts: list[Verdict], names: list
     return [explained(v, causes) for v in verdicts], frozenset(name for name in names if causes.is_declared(name))
 
 
+def _whole_numbers(probe: Probe) -> list[str]:
+    leaves = {name: t for name, t in named_leaves(probe.data.x).items() if t is not None and not t.dtype.is_floating}
+    return [f"{name}: {t.dtype.name} has no gradient; it was passed on as it is." for name, t in leaves.items()]
+
+
 def _require_names(names: list[str], pattern: str, probe: Probe) -> None:
+    if not probe.values:
+        received = ", ".join(sorted({t.dtype.name for t in tf.nest.flatten(probe.data.x) if t is not None})) or "nothing"
+        raise BadInput(f"A check must have a float input or a variable to differentiate by. Received: {received}. Pass floats, or variables.")
     if not names:
         raise BadInput(
             f"`variables` must match at least one variable. Received: {pattern!r}, where there are "

@@ -166,7 +166,8 @@ def _carry_out(run: Run, json: str, html: str, recorded: Recorded | None = None)
     for target in run.targets:
         try:
             with show_progress(out) as bar:
-                report = isolated(run, target) if run.value("isolate") else run.report(target, ticking(bar, target))
+                tick = ticking(bar, target)
+                report = isolated(run, target) if run.value("isolate") else run.report(target, tick)
         except (CouldNotRun, ValueError) as error:
             refused.append(str(error))
             complain(str(error))

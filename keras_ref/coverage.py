@@ -21,6 +21,17 @@ from scratch import registry
 
 #: what a run compares, in the order of the columns
 COMPARED = ("values", "float32", "weights", "inputs", "updates", "graph", "compiled")
+_GRADIENTS = "eagerly, as a graph and compiled"
+#: the same in words, by kind
+COMPARES = {
+    "layer": f"values in float64 and float32; gradients of weights and of inputs, {_GRADIENTS}",
+    "activation": f"values in float64 and float32; gradients of inputs, {_GRADIENTS}",
+    "loss": f"values in float64; gradients of predictions, {_GRADIENTS}",
+    "optimizer": "weights after each of three training steps, numeric gradient and law against model.fit's own step",
+    "schedule": "rates at the steps 0, 1, 2, 5 and 11",
+    "regularizer": "the penalty of a weight, in float64",
+    "constraint": "what becomes of a weight, in float64",
+}
 
 
 @dataclass(frozen=True)
@@ -126,13 +137,13 @@ def coverage_of(kind: str, present: Mapping[str, tuple[str, ...]] | None = None)
             else "unknown"
         )  # fmt: skip
         reason = reason if status == "excluded" else ""
-        touching = tuple(d.id for d in departures.every() if any(_named(c, twin) for c in d.applies))
+        touching = tuple(d.id for d in departures.every() if any(_named(c, kind, twin) for c in d.applies))
         rows.append(Row(kind, family, name, status, reason, present.get(name, ()), touching))
     return Coverage(kind, tuple(rows))
 
 
-def _named(condition: Mapping[str, Any], name: str | None) -> bool:
-    names = condition.get("name", ())
+def _named(condition: Mapping[str, Any], kind: str, name: str | None) -> bool:
+    names = condition.get("activation" if kind == "activation" else "name", ())
     return name in ([names] if isinstance(names, str) else names)
 
 
@@ -213,11 +224,14 @@ def _examples(arguments: list[str]) -> None:
 
 def print_coverage(console: Any, *, run: bool = False) -> bool:
     """Print all tables, what is missing, and the departures. Returns whether nothing is missing or differs."""
+    import keras
+    import tensorflow as tf
     from rich.table import Table
 
     from keras_ref import departures
 
     tables = coverage_tables(run=run)
+    console.print(f"What Keras {keras.__version__} exports, on TensorFlow {tf.__version__}", markup=False, highlight=False)
     for coverage in tables:
         table = Table(title=f"{coverage.kind}: {coverage.covered} of {coverage.owed} have a twin", title_justify="left", box=None, pad_edge=False)
         for column in ("family", "name", "status", *(COMPARED if run else ()), "departures"):
@@ -225,9 +239,10 @@ def print_coverage(console: Any, *, run: bool = False) -> bool:
         for row in coverage.rows:
             if row.status != "excluded":
                 style = "red" if row.status in ("missing", "unknown", "gone") else ""
-                results = [row.compared.get(c, "") for c in COMPARED] if run else []
-                table.add_row(row.family, row.name, row.status, *results, ", ".join(row.departures), style=style)
+                results = [_short(row.compared.get(c, "")) for c in COMPARED] if run else []
+                table.add_row(row.family, " = ".join((row.name, *row.aliases)), row.status, *results, ", ".join(row.departures), style=style)
         console.print(table)
+        console.print(f"compared{'' if run else ' with --run'}: {COMPARES[coverage.kind]}", markup=False)
         excluded = [row for row in coverage.rows if row.status == "excluded"]
         for reason in sorted({row.reason for row in excluded}):
             console.print(f"no twin, on purpose: {', '.join(r.name for r in excluded if r.reason == reason)}: {reason}", markup=False)
@@ -250,6 +265,11 @@ def print_coverage(console: Any, *, run: bool = False) -> bool:
         console.print(f"{row.kind} {row.name}: {', '.join(f'{c} {v}' for c, v in row.compared.items() if _open(v))}", markup=False)
     console.print(", ".join(f"{t.kind} {t.covered}/{t.owed}" for t in tables), markup=False)
     return not open_rows and not wrong
+
+
+def _short(result: str) -> str:
+    """A result in one word; what does not fit is said at the end."""
+    return result if result in ("match", "departure", "-", "") else result.split(":")[0].split(" (")[0] if len(result) < 24 else result.split(":")[0][:20]
 
 
 def _open(result: str) -> bool:

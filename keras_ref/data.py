@@ -27,6 +27,8 @@ def validated(model: Any, x: Any, y: Any = None, sample_weight: Any = None) -> N
         for array in (np.asarray(leaf) for leaf in tf.nest.flatten(value) if leaf is not None):
             if array.ndim and len(array) == 0:
                 raise BadInput(f"`{name}` must hold at least one sample. Received: an empty batch of shape {array.shape}. Pass data.")
+    if y is not None:
+        labels_in_range(model, y)
     specs = getattr(model, "inputs", None)
     leaves = [np.asarray(leaf) for leaf in tf.nest.flatten(x)]
     if specs and len(specs) != len(leaves):
@@ -50,13 +52,31 @@ def weighted(y: Any, sample_weight: Any, class_weight: Any) -> Any:
         return sample_weight
     if sample_weight is not None or y is None or len(tf.nest.flatten(y)) != 1:
         received = "sample_weight too" if sample_weight is not None else "no targets" if y is None else f"{len(tf.nest.flatten(y))} targets"
-        raise BadInput(f"`class_weight` needs one target and no sample_weight. Received: {received}. Pass sample_weight=, one weight a sample.")
+        raise BadInput(f"`class_weight` must come with one target and no sample_weight. Received: {received}. Pass sample_weight=, one weight a sample.")
     labels = np.asarray(tf.nest.flatten(y)[0])
     labels = labels.argmax(-1) if labels.ndim > 1 and labels.shape[-1] > 1 else labels.reshape(len(labels))
     missing = sorted(set(labels.astype(int).tolist()) - set(class_weight))
     if missing:
         raise BadInput(f"`class_weight` must have a weight for every class of `y`. Received: none for {missing}. Add them.")
     return np.array([float(class_weight[int(label)]) for label in labels])
+
+
+def labels_in_range(model: Any, y: Any) -> None:
+    """Refuse class indices beyond the classes of a sparse crossentropy's output. Raises: BadInput."""
+    outputs, losses = getattr(model, "outputs", None) or [], getattr(model, "loss", None)
+    flat = keras.tree.flatten(losses) if isinstance(losses, (list, tuple, dict)) else [losses] * len(outputs)
+    for output, loss, labels in zip(outputs, flat, tf.nest.flatten(y), strict=False):
+        name = loss if isinstance(loss, str) else getattr(loss, "name", None) or getattr(loss, "__name__", "")
+        if "sparse_categorical" not in str(name) or labels is None or output.shape[-1] is None:
+            continue
+        labels, ignored = np.asarray(labels), getattr(loss, "ignore_class", None)
+        outside = np.argwhere(((labels < 0) | (labels >= output.shape[-1])) & (labels != (-1e9 if ignored is None else ignored)))
+        if len(outside):
+            place = tuple(int(i) for i in outside[0])
+            raise BadInput(
+                f"`y` must hold classes from 0 to {output.shape[-1] - 1}, which the output has. "
+                f"Received: {labels[place]} at index {place}. Correct the labels, or widen the output."
+            )
 
 
 def numbers(name: str, value: Any) -> None:

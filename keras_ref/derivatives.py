@@ -30,7 +30,7 @@ def hessian(probe: Probe, compared: Callable[[Probe, list[Any], Autodiff], list[
         oracle = replace(ForwardOracle.at(probe, probe.values, seed=seed), name="hessian")
         autodiff = autodiff_at(probe, probe.values)
     except LookupError as error:
-        raise BadInput(f"`order=2` needs operations that have second derivatives. Received: {short(error)} Pass order=1.") from error
+        raise BadInput(f"Operations must have second derivatives for `order=2`. Received: {short(error)} Pass order=1.") from error
     verdicts = compared(probe, [oracle], autodiff)
     if not any("jumps" in v.reason for v in verdicts):
         return verdicts
@@ -82,7 +82,7 @@ class _Pushed:
         try:
             slope = self.probe.run_in("eager", self._run, moved, key=f"forward mode of {self.name}")[0][self.name]
         except (LookupError, NotImplementedError, tf.errors.OpError) as error:
-            raise BadInput(f"`forward_mode` needs operations that have one. Received: {short(error)} Leave it out.") from error
+            raise BadInput(f"Operations must have a forward mode for `forward_mode`. Received: {short(error)} Leave it out.") from error
         gradient = None if slope is None else np.reshape(slope, (1,))
         return Autodiff({self.name: gradient}, {self.name: np.array([self.rounding])}, self, how="ForwardAccumulator")
 

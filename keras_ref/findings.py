@@ -36,7 +36,10 @@ def between_modes(probe: Probe, first: Autodiff, mode: str, names: list[str]) ->
             continue
         allowed = first.rounding[name] + other.rounding[name]
         with np.errstate(invalid="ignore"):
-            same = (np.abs(a - b) <= allowed) | ((a == b) | (np.isnan(a) & np.isnan(b)))
+            equal = (a == b) | (np.isnan(a) & np.isnan(b))
+            if not (equal | (np.abs(a - b) <= allowed)).all():
+                allowed = first.doubted[name] + other.doubted[name]
+            same = equal | (np.abs(a - b) <= allowed)
             excess = np.where(same, 0.0, np.nan_to_num(np.abs(a - b), nan=np.inf) + UNIT)
         i = int(np.argmax(excess)) if excess.size else 0
         verdicts.append(

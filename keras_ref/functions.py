@@ -13,7 +13,7 @@ from keras.src.layers.layer import CallSpec
 from keras_ref import data as data_module
 from keras_ref.arguments import Arguments, closed_over, unwritten
 from keras_ref.checks import Progress, Settings, checked
-from keras_ref.options import BadInput
+from keras_ref.options import BadInput, the_subject
 from keras_ref.probe import Data, Probe
 from keras_ref.reflect import NoTwin, functional, reflected
 from keras_ref.retype import attributes_kept
@@ -61,7 +61,7 @@ def check_layer(
 
     def prepare(notes: list[str], dtype: str | None) -> Subject:
         del notes
-        with keras.StatelessScope():  # a call writes states and seeds, and this one must leave no trace
+        with keras.StatelessScope(), the_subject():  # a call writes states and seeds, and this one must leave no trace
             outputs = arguments.call(layer, Data(arguments.x).tensors(dtype).x)
         data = Data(arguments.x, drawn_cotangents(outputs, layer.name, seed))
         trained = list(layer.trainable_variables) if "weights" in wrt else []
@@ -124,7 +124,7 @@ def check_function(
     def prepare(notes: list[str], dtype: str | None) -> Subject:
         del notes
         x = Data(arguments.x).tensors(dtype or own).x
-        with unwritten(things):
+        with unwritten(things), the_subject():
             outputs = arguments.call(function, x)
         data = Data(x, drawn_cotangents(outputs, name, seed))
         trained = list(variables) if "weights" in wrt else []

@@ -69,3 +69,40 @@ def constants_in_float32(graph: Any) -> list[tuple[Any, float]]:
 def opaque(graph: Any) -> list[Any]:
     """The operations of a graph that run Python, whose precision no graph shows."""
     return [o for o in operations(graph) if o.type in ("PyFunc", "PyFuncStateless", "EagerPyFunc")]
+
+
+#: operations that are analytic wherever they are finite, and those that only move numbers or count
+SMOOTH = frozenset(
+    """
+    Acosh Add AddN AddV2 Asin Asinh Assert Atan Atanh AvgPool AvgPool3D BatchMatMul BatchMatMulV2 BatchMatMulV3
+    BesselI0 BesselI1 BesselJ0 BesselJ1 Betainc BiasAdd BroadcastArgs BroadcastTo Cast Cholesky Complex Concat
+    ConcatV2 Const Conv2D Conv2DBackpropInput Conv3D Conv3DBackpropInputV2 Cos Cosh Cumprod Cumsum
+    DepthwiseConv2dNative DepthwiseConv2dNativeBackpropInput Digamma Einsum EnsureShape Equal Erf Erfc Erfcinv Erfinv
+    Exp ExpandDims Expm1 FFT FFT2D FFT3D Fill FloorDiv FloorMod Gather GatherNd GatherV2 Greater GreaterEqual Identity
+    IdentityN IFFT IFFT2D IFFT3D Igamma Igammac Imag InvertPermutation IRFFT IRFFT2D IRFFT3D L2Loss Less LessEqual
+    Lgamma Log Log1p LogicalAnd LogicalNot LogicalOr LogMatrixDeterminant LogSoftmax LRN MatMul MatrixBandPart
+    MatrixDeterminant MatrixDiag MatrixDiagPart MatrixDiagPartV2 MatrixDiagPartV3 MatrixDiagV2 MatrixDiagV3
+    MatrixExponential MatrixInverse MatrixSetDiagV3 MatrixSolve MatrixTriangularSolve Mean MirrorPad Mul Ndtri Neg
+    NoOp NotEqual OnesLike Pack Pad PadV2 PartitionedCall Placeholder PlaceholderWithDefault Polygamma PreventGradient
+    Prod Range Rank ReadVariableOp Real RealDiv Reciprocal Reshape ResizeBicubic ResizeBilinear ResourceGather
+    ReverseV2 RFFT RFFT2D RFFT3D Roll ScatterNd SegmentSum Shape ShapeN Sigmoid Sin Sinh Size Slice Snapshot Softmax
+    SoftmaxCrossEntropyWithLogits Softplus SparseSoftmaxCrossEntropyWithLogits SparseTensorDenseMatMul Split SplitV
+    Square SquaredDifference Squeeze StatefulPartitionedCall StatelessWhile StopGradient StridedSlice Sub Sum Tan Tanh
+    TensorListConcatV2 TensorListElementShape TensorListFromTensor TensorListGetItem TensorListLength
+    TensorListReserve TensorListSetItem TensorListStack TensorScatterAdd TensorScatterUpdate Tile Transpose Unpack
+    UnsortedSegmentSum VarHandleOp While Xdivy Xlog1py Xlogy ZerosLike Zeta
+    """.split()  # noqa: SIM905 (a hundred quoted words are no easier to read)
+)
+
+
+def kinks(graph: Any) -> list[Any]:
+    """The operations of a graph that may bend or jump: all that are not known to be smooth, and floats that are compared
+    or cut to integers. Where there are none, the function is analytic and a special point excuses nothing."""
+    return [o for o in operations(graph) if o.type not in SMOOTH or _decides(o)]
+
+
+def _decides(operation: Any) -> bool:
+    """Whether an operation makes a truth value, or an integer, of floats."""
+    outputs, inputs = [t.dtype for t in operation.outputs], [t.dtype for t in operation.inputs]
+    plain = operation.type in ("Cast", "Equal", "NotEqual", "Greater", "GreaterEqual", "Less", "LessEqual")
+    return plain and any(d.is_floating for d in inputs) and not any(d.is_floating for d in outputs)

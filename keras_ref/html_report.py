@@ -26,17 +26,15 @@ td.l, th.l { text-align: left; } .state { font-size: 1.2rem; font-weight: 700; }
 """
 
 
-def report_html(*reports: Report) -> str:
-    """The page of a report, or of several, at most 2 MB for one: ROWS variables, FAILURES in six lines, a heat map of
-    WINDOW × WINDOW entries."""
-    title = ", ".join(report.subject for report in reports)
+def report_html(report: Report) -> str:
+    """The page of a report, at most 2 MB: ROWS variables, FAILURES in six lines, a heat map of WINDOW × WINDOW entries."""
     return (
-        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1"><title>{escape(title)} – gradtwin</title>'
-        f'<link rel="icon" href="data:,"><style>{_style()}</style></head><body>{"".join(map(_section, reports))}</body></html>\n'
+        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1"><title>{escape(report.subject)} – gradtwin</title>'
+        f'<link rel="icon" href="data:,"><style>{_style()}</style></head><body>{_body(report)}</body></html>\n'
     )
 
 
-def _section(report: Report) -> str:
+def _body(report: Report) -> str:
     state = "All match." if report.ok else f"{len(report.failures)} of {len(report.verdicts)} verdicts fail." if report.failures else "Nothing was compared."
     body = [
         f'<header><h1>{escape(report.subject)}</h1><p class="state {"ok" if report.ok else "bad"}">{state}</p><p class="verdict">{escape(report.summary())}</p></header><main>',

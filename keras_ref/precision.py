@@ -104,12 +104,12 @@ def unit_of(sources: Any) -> float:
     return max([eps(s.dtype) for s in sources if is_float(s.dtype)], default=UNIT)
 
 
-def refuses_float64(error: Exception) -> bool:
+def refuses_float64(error: BaseException) -> bool:
     """Whether an error is TensorFlow's or Keras's word that something does not run in float64."""
     return re.search(r"float64|double|DT_DOUBLE", str(error)) is not None
 
 
-def refusal(error: Exception) -> str:
+def refusal(error: BaseException) -> str:
     """The note that goes with a check in the precision that a subject has."""
     return f"float32 inside: it does not run in float64 and was checked in the precision it has, with steps as wide as its noise asks for: {short(error)}"
 

@@ -22,7 +22,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_ref.autodiff import MODES, is_indexed
-from keras_ref.options import BadInput
+from keras_ref.options import BadInput, SubjectFailed, the_subject
 from keras_ref.retype import DTYPE, is_float
 from scratch.differences import UNIT
 
@@ -131,7 +131,8 @@ class Probe:
     def _valued(self, data: Data, sources: list[Any]) -> Any:
         """The loss, or its slope along the contraction, of which `sources` are what is contracted, in order."""
         if self._contraction is None:
-            return require_scalar(self._loss(data))
+            with the_subject():
+                return require_scalar(self._loss(data))
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             for source in sources:
                 tape.watch(source)
@@ -192,6 +193,8 @@ class Probe:
                     blocks.append(evaluate(*map(tf.constant, (flat, direction, *block)), held).numpy())
                 except tf.errors.ResourceExhaustedError as error:
                     self._smaller_block(error)
+                except tf.errors.OpError as error:
+                    raise SubjectFailed(str(error)) from error
                 else:
                     i += len(block[0])
         finally:
@@ -272,14 +275,19 @@ class Probe:
 
     def tape(self, inputs: list[Any], held: list[Any]) -> tuple[list[Any], Any]:
         """Autodiff's gradient in the order of the names, None where it says so, and the loss."""
+        found, loss = self.indexed(inputs, held)
+        self.sparse = frozenset(name for name, g in zip(self.values, found, strict=True) if is_indexed(g))
+        return [tf.convert_to_tensor(g) if is_indexed(g) else g for g in found], loss
+
+    def indexed(self, inputs: list[Any], held: list[Any]) -> tuple[list[Any], Any]:
+        """The same, what is in rows left as it is."""
         watched = self.watched(inputs)
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             for source in watched:
                 tape.watch(source)
             loss = self.loss_at(inputs, held)
-        found = tape.gradient(loss, watched) if self._contraction is None else tape.gradient(loss, watched, unconnected_gradients="zero")
-        self.sparse = frozenset(name for name, g in zip(self.values, found, strict=True) if is_indexed(g))
-        return [tf.convert_to_tensor(g) if is_indexed(g) else g for g in found], loss
+        unconnected = "none" if self._contraction is None else "zero"
+        return tape.gradient(loss, watched, unconnected_gradients=unconnected), loss
 
 
 def raw(variable: Any) -> Any:

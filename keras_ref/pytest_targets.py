@@ -93,12 +93,14 @@ class Target(pytest.Collector):
 
 
 def _names(target: str, seed: int) -> list[str]:
-    """The names of a target's trained variables and float inputs, as a check will name them."""
-    from keras_ref.probe import Data, float_inputs, unique
-    from keras_ref.target import completed, loaded
+    """The names of a target's trained variables and float inputs, as a check will name them. The model is not run."""
+    from keras_ref.data import draw_inputs
+    from keras_ref.probe import Data, float_inputs, path_of, unique
+    from keras_ref.target import loaded
 
-    (model, x, _, _), _ = completed(*loaded(target), seed=seed)
-    return [*unique([v.path for v in model.trainable_variables]), *float_inputs(Data(x).tensors().x)]
+    model, x, _, _ = loaded(target)
+    x = draw_inputs(model, seed=seed) if x is None else x
+    return [*unique([path_of(v) for v in model.trainable_variables]), *float_inputs(Data(x).tensors().x)]
 
 
 class Variable(pytest.Item):

@@ -215,17 +215,16 @@ def in_float64(*things: Any) -> Iterator[None]:
 @contextmanager
 def in_precision(dtype: str | None, *things: Any) -> Iterator[None]:
     """`in_float64` for any dtype; None: every variable is a copy for the time of the block, and keeps its own dtype."""
-    swap, done = _Swap(), set[int]()
-    with globals_kept():
-        try:
-            if dtype is not None:
-                keras.config.set_floatx(dtype)
-            generator = global_generator()
-            for thing in (*things, *([generator.state] if generator is not None else [])):
-                _retype(swap, thing, done, dtype)
-            yield
-        finally:
-            swap.back()
+    swap, floatx, done = _Swap(), keras.config.floatx(), set[int]()
+    try:
+        if dtype is not None:
+            keras.config.set_floatx(dtype)
+        for thing in things:
+            _retype(swap, thing, done, dtype)
+        yield
+    finally:
+        swap.back()
+        keras.config.set_floatx(floatx)
 
 
 def global_generator() -> Any:
@@ -234,17 +233,17 @@ def global_generator() -> Any:
 
 
 @contextmanager
-def globals_kept() -> Iterator[None]:
-    """Put floatx and the seeds of Python, NumPy and Keras back on the way out."""
-    floatx, python, numpy, generator = keras.config.floatx(), random.getstate(), np.random.get_state(), global_generator()
-    try:
-        yield
-    finally:
-        keras.config.set_floatx(floatx)
-        random.setstate(python)
-        np.random.set_state(numpy)
-        if global_generator() is not generator:
-            global_state.set_global_attribute(GENERATOR, generator)
+def seeds_kept() -> Iterator[None]:
+    """Put the seeds of Python, NumPy and Keras's global generator back on the way out."""
+    python, numpy, generator = random.getstate(), np.random.get_state(), global_generator()
+    with in_precision(None, *([] if generator is None else [generator.state])):
+        try:
+            yield
+        finally:
+            random.setstate(python)
+            np.random.set_state(numpy)
+            if global_generator() is not generator:
+                global_state.set_global_attribute(GENERATOR, generator)
 
 
 def _retype(swap: _Swap, thing: Any, done: set[int], dtype: str | None) -> None:

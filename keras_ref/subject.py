@@ -12,9 +12,10 @@ import tensorflow as tf
 
 from keras_ref import precision
 from keras_ref.draws import draws_of_model
+from keras_ref.graphs import kinks
 from keras_ref.lines import Lines
 from keras_ref.mirror import mirrored
-from keras_ref.options import BadInput
+from keras_ref.options import BadInput, the_subject
 from keras_ref.oracles import ForwardOracle, TwinOracle
 from keras_ref.probe import Data, Probe, named_leaves
 from keras_ref.reflect import NoTwin, reflect_with_variables, reflected
@@ -65,7 +66,7 @@ def subject_of(
         give_loss(model, loss)
     compiled = getattr(model, "_compile_loss", None) is not None
     if data.y is None:
-        with keras.StatelessScope():  # a call writes states and seeds, and this one must leave no trace
+        with keras.StatelessScope(), the_subject():  # a call writes states and seeds, and this one must leave no trace
             outputs = keras.tree.flatten(_call(model, data.tensors(dtype).x, False))
         if compiled:
             notes.append("No targets were given: every output meets a random cotangent in place of the compiled loss.")
@@ -163,6 +164,8 @@ def oracles_of(name: str, probe: Probe, twin: Callable[[Probe], TwinOracle], see
             notes.append(f"No twin: {reason}")
         else:
             _finite(found[-1], name)
+    bends = bool(kinks(probe.graph))
+    found = [replace(oracle, kinks=bends) for oracle in found]
     if len(found) == 2:
         found[0] = replace(found[0], second=found[1])
     return found

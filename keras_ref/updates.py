@@ -1,15 +1,16 @@
 """The third oracle: numeric gradient and optimizer twin against the weights after Keras's own train_step.
 
-Every step starts both sides from the same weights and state, so that an error is named at the step that makes it.
-allowed = what the numeric gradient's own error does to the step (the optimizer's law at gradient ± error, both signs
-and several patterns of them) + rounding of the weights.
+Every step starts both sides from the same weights, so that an error is named at the step that makes it; the twin keeps a
+state of its own. allowed = twice the largest move of the law's step when the gradient is off by its error (both signs, and
+patterns of them), the state by what the steps before may have left in it, and every operation by a unit in the last place
+(rolling.py, where the twice is derived).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import keras
@@ -17,26 +18,24 @@ import numpy as np
 import tensorflow as tf
 
 from keras_ref import data as data_module
-from keras_ref import departures
 from keras_ref.cells import Cells
 from keras_ref.mirror import mirror, mirrored
 from keras_ref.mirrors import optimizers as mirrors
-from keras_ref.options import BadInput
+from keras_ref.options import BadInput, refused, the_subject
 from keras_ref.oracles import autodiff_at
 from keras_ref.probe import Data, Probe
-from keras_ref.reflect import NoTwin, reflected
-from keras_ref.retype import in_float64
+from keras_ref.reflect import NoTwin
+from keras_ref.retype import in_float64, seeds_kept
+from keras_ref.rows import rows_of
+from keras_ref.steps import carried, explained_by, slot_of, step_of
 from keras_ref.subject import loss_objects, mirrored_losses, oracles_of, subject_of, twin_of, untrained
 from keras_ref.verdicts import Report, Verdict
 from scratch.differences import UNIT
 from scratch.model import Model
-from scratch.optimizers.base import Optimizer, State
 from scratch.slopes import TIERS, slopes
 
 Array = np.ndarray
 Progress = Callable[[int, int, str], None]
-#: sign patterns under which the error of the gradient is carried through the law: all up, all down, and random ones
-PATTERNS = 4
 
 
 def check_updates(
@@ -77,6 +76,8 @@ def check_updates(
         raise BadInput(f"A model must have an optimizer for its updates to be checked. Received: {model.name!r}, not compiled. Compile it, or pass optimizer= and loss=.")
     notes: list[str] = []
     with ExitStack() as stack:
+        stack.enter_context(refused())
+        stack.enter_context(seeds_kept())
         given = [optimizer] if isinstance(optimizer, keras.optimizers.Optimizer) else []
         stack.enter_context(in_float64(model, *given, *loss_objects(loss)))
         if optimizer is not None or loss is not None:
@@ -117,38 +118,6 @@ def _batches(data: Data, steps: int, batch_size: int | None) -> list[Data]:
     return [Data(take(data.x, s), take(data.y, s), take(data.sample_weight, s)) for s in order]
 
 
-@dataclass(frozen=True)
-class Slot:
-    """What an update check carries from step to step: the twin's optimizer and its state, and each variable's constraint."""
-
-    optimizer: Optimizer
-    state: State
-    constraints: Mapping[str, Any]
-    paths: Mapping[str, str]
-    excluded: frozenset[str]
-
-
-def slot_of(model: keras.Model, names: Mapping[int, str], values: Mapping[str, Array]) -> Slot:
-    """The optimizer twin of a compiled model, in the state the model's optimizer is in. Raises: NoTwin."""
-    optimizer = model.optimizer
-    if not optimizer.built:
-        optimizer.build(model.trainable_variables)
-    spec = reflected(optimizer, "optimizer")
-    by_path = {v.path: names[id(v)] for v in model.trainable_variables}
-    paths = mirrors.paths_of(by_path)
-    started = int(np.asarray(optimizer.iterations.numpy())) or _touched(optimizer)
-    state = mirrors.state_of(optimizer, by_path) if started else spec.init(values, paths=paths)
-    constraints = {
-        names[id(v)]: reflected(v.constraint, "constraint") for v in model.trainable_variables if getattr(v, "constraint", None) is not None
-    }
-    return Slot(spec, state, constraints, paths, mirrors.excluded_from_weight_decay(optimizer, by_path))
-
-
-def _touched(optimizer: Any) -> bool:
-    accumulated = getattr(optimizer, "_accumulated_gradients", None) or []
-    return any(np.any(a.numpy()) for a in accumulated)
-
-
 def numeric(oracle: Any, names: Sequence[str]) -> dict[str, tuple[Array, Array]]:
     """{name: (slope, error)} of every entry of the named variables, each with as many steps as it needs."""
     found = {}
@@ -175,43 +144,6 @@ def numeric(oracle: Any, names: Sequence[str]) -> dict[str, tuple[Array, Array]]
     return found
 
 
-def step_of(slot: Slot, weights: Mapping[str, Array], gradients: Mapping[str, Array]) -> tuple[dict[str, Array], State]:
-    """Optimizer and constraints: the whole update of the trained weights."""
-    scale = slot.optimizer.loss_scale(slot.state)
-    return slot.optimizer.step(
-        weights, {name: g * scale for name, g in gradients.items()}, slot.state,
-        constraints=slot.constraints, excluded_from_weight_decay=slot.excluded, paths=slot.paths,
-    )  # fmt: skip
-
-
-def carried(slot: Slot, weights: Mapping[str, Array], gradients: Mapping[str, Array], errors: Mapping[str, Array], *, seed: int) -> dict[str, Array]:
-    """How far the updated weights may be off, entry by entry, when each gradient may be off by its error."""
-    centre, _ = step_of(slot, weights, gradients)
-    spread = {name: np.zeros_like(w) for name, w in weights.items()}
-    generator = np.random.default_rng(seed)
-    for k in range(2 + PATTERNS):
-        signs = {n: np.full(e.shape, 1.0 - 2 * k) if k < 2 else generator.choice([-1.0, 1.0], e.shape) for n, e in errors.items()}
-        # the law's own rounding is rolled too: gradient and weights by four units in the last place
-        moved = {n: g + signs[n] * (errors[n] + 4 * UNIT * np.abs(g)) for n, g in gradients.items()}
-        start = {n: w * (1 + signs[n] * UNIT) if n in signs else w for n, w in weights.items()}
-        there, _ = step_of(replace(slot, state=_rolled(slot.state, generator)), start, moved)
-        for name in spread:
-            spread[name] = np.maximum(spread[name], np.abs(there[name] - centre[name]))
-    return {name: 4 * s + 8 * UNIT * (np.abs(weights[name]) + np.abs(centre[name] - weights[name])) for name, s in spread.items()}
-
-
-def _rolled(state: State, generator: np.random.Generator) -> State:
-    """The state with every slot moved by two units in the last place: what two honest roundings may differ by."""
-    slots = {
-        name: {
-            key: value * (1 + 2 * UNIT * generator.choice([-1.0, 1.0], np.shape(value))) if np.asarray(value).dtype.kind == "f" else value
-            for key, value in own.items()
-        }
-        for name, own in state.slots.items()
-    }
-    return replace(state, slots=slots)
-
-
 def compare_steps(
     model: keras.Model,
     probe: Probe,
@@ -236,15 +168,17 @@ def compare_steps(
         predicted, _ = step_of(slot, weights, gradients)
         allowed = carried(slot, weights, gradients, {n: measured[n][1] + autodiff.rounding[n] for n in exact}, seed=seed)
         by_law, state = step_of(slot, weights, exact)
-        law_allowed = carried(slot, weights, exact, {n: autodiff.rounding[n] for n in exact}, seed=seed)
+        law_errors = {n: autodiff.rounding[n] for n in exact}
+        law_allowed = carried(slot, weights, exact, law_errors, seed=seed)
+        as_keras = explained_by(slot, weights, exact, rows_of(probe) if probe.sparse else {}, law_errors, seed=seed)
         tensors = data.tensors()
-        model.train_step((tensors.x, tensors.y) if data.sample_weight is None else (tensors.x, tensors.y, tensors.sample_weight))
-        keras_law, _ = step_of(replace(slot, optimizer=mirrors.as_keras(slot.optimizer)), weights, exact)
+        with the_subject():
+            model.train_step((tensors.x, tensors.y) if data.sample_weight is None else (tensors.x, tensors.y, tensors.sample_weight))
         for name, variable in probe.variables.items():
             value = variable.numpy()
             verdict = _step_verdict(name, step, value, predicted[name], allowed[name], by_law[name], law_allowed[name])
             if verdict.failed:
-                known = _known(slot.optimizer, name in probe.sparse, np.abs(value - keras_law[name]) <= law_allowed[name])
+                known = as_keras(name, value)
                 verdict = replace(verdict, verdict="departure", reason=f"step {step}: {known}") if known else verdict
             departed |= verdict.verdict == "departure"
             if name not in worst or (verdict.failed, verdict.difference / (verdict.allowed or UNIT)) > (
@@ -255,28 +189,18 @@ def compare_steps(
         if departed:
             # what Keras remembers is no longer what the law says: the next step starts from Keras's own state
             state = mirrors.state_of(model.optimizer, {v.path: names[id(v)] for v in model.trainable_variables})
-        slot = replace(slot, state=state)
+        slot = replace(slot, state=state, doubt={} if departed else {n: d for n, d in law_allowed.items() if isinstance(n, tuple)})
         if progress is not None:
             progress(step, len(batches), f"step {step}")
     return list(worst.values())
 
 
-def _known(optimizer: Optimizer, sparse: bool, explained: Array) -> str:
-    """Ids of the known departures that explain a step of Keras that is not the law's; "" where none does.
-
-    A sparse gradient with repeated indices is one; otherwise the law with Keras's departures must give Keras's step.
-    """
-    ids = departures.touching([optimizer])
-    if sparse:
-        ids = (*ids, *(d.id for d in departures.every() if d.id.startswith("sparse-")))
-    return ", ".join(dict.fromkeys(ids)) if sparse or explained.all() else ""
-
-
 def _step_verdict(name: str, step: int, keras_value: Array, predicted: Array, allowed: Array, by_law: Array, law_allowed: Array) -> Verdict:
-    with np.errstate(invalid="ignore"):
-        wrong = ~(np.abs(keras_value - predicted) <= allowed)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        off = np.abs(keras_value - predicted)
+        wrong = ~(off <= allowed)
         law_wrong = ~(np.abs(keras_value - by_law) <= law_allowed)
-        excess = np.nan_to_num(np.where(wrong | (allowed > 0), np.abs(keras_value - predicted) / allowed, 0.0), nan=np.inf)
+        excess = np.nan_to_num(np.where(off != 0, off / allowed, 0.0), nan=np.inf)
     i = int(np.argmax(np.where(wrong | law_wrong, np.maximum(excess, 1.0) + wrong, excess))) if excess.size else 0
     failed = bool(wrong.any() or law_wrong.any())
     law = bool(law_wrong.any())

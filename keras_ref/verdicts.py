@@ -112,6 +112,11 @@ class Verdict:
         ]
         return "\n".join(f"{label:<10} {text}" for label, text in lines)
 
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data, for JSON: all but the cells."""
+        plain = asdict(replace(self, cells=None)) | {"difference": self.difference, "allowed": self.allowed}
+        return {key: value for key, value in plain.items() if key != "cells"}
+
     def _repr_html_(self) -> str:
         from html import escape
 
@@ -168,6 +173,8 @@ class Report:
             return "autodiff is the derivative of Keras's forward pass, which is not the definition: look at the forward pass"
         if "hessian" in bad:
             return "the gradient is right and its own derivative is not: look at the backward pass of the backward pass"
+        if all("the gradient differs" in v.reason for v in self.failures):
+            return "the step is the optimizer's law, on a gradient that is not the loss's: check the gradients"
         return "the gradient is right and the update is not: look at the optimizer"
 
     def summary(self) -> str:
@@ -176,8 +183,8 @@ class Report:
             return f"{self.subject}: {', '.join(v.reason for v in self.verdicts)}"
         said = self.properties()
         seen = f"; smallest error that would have been seen {said['would_see']}" if "would_see" in said else ""
-        along = f", {said['together']} together along random directions" if "together" in said else ""
         variables = len({v.name for v in self.verdicts})
+        along = f", {said['together']} together along random directions" if "together" in said else ""
         return f"{self.subject}: {variables} variable{'' if variables == 1 else 's'}, {said['compared']} entries compared{along}: {said['verdicts'] or 'nothing'}{seen}"
 
     def properties(self) -> dict[str, str]:
@@ -220,7 +227,7 @@ class Report:
             "notes": list(self.notes),
             "allowed": sorted(self.allowed),
             "precision_loss": dict(self.precision_loss),
-            "verdicts": [asdict(replace(v, cells=None)) | {"difference": v.difference, "allowed": v.allowed} for v in self.verdicts],
+            "verdicts": [v.to_dict() for v in self.verdicts],
         }
 
     def to_json(self) -> str:

@@ -58,7 +58,7 @@ def measure(directional: Directional, weights: Mapping[str, Array], base: float,
 
 #: points at which the loss is compared with itself in more bits, and how far off they lie, in units of each weight's
 #: size: far enough that a saturated gate stands at another place of its last bit, which is what hides there
-PLACES, SPREAD = 6, 2.0**-5
+PLACES, SPREAD = 12, 2.0**-5
 
 
 def against_more_bits(directional: Directional, weights: Mapping[str, Array], *, seed: int = 0) -> float:
@@ -66,8 +66,8 @@ def against_more_bits(directional: Directional, weights: Mapping[str, Array], *,
 
     Differences between neighbouring losses show noise that changes from place to place. They cannot show a rounding
     that stays the same over a whole neighbourhood: in (1 - sigmoid(33)) · h the gate is 62 units in the last place of 1
-    and does not move for any small nudge, while h does. More bits show it. Twice the largest error of `PLACES` places;
-    0 where the platform has no wider floats, or the forward pass computes in float64 whatever it is given.
+    and does not move for any small nudge, while h does. More bits show it. `DEVIATIONS` times the largest error of `PLACES`
+    places, of which there are few; 0 where the platform has no wider floats, or the forward pass computes in float64 whatever it is given.
     """
     if np.finfo(np.longdouble).eps >= UNIT:
         return 0.0
@@ -81,4 +81,4 @@ def against_more_bits(directional: Directional, weights: Mapping[str, Array], *,
         wide = {name: (w + steps[name]).astype(np.longdouble) - w.astype(np.longdouble) for name, w in weights.items()}
         error = directional(wide, np.ones(1))[0] - directional(steps, np.ones(1))[0]
         largest = max(largest, float(np.abs(error))) if np.isfinite(error) else largest
-    return 2 * largest
+    return DEVIATIONS * largest

@@ -97,6 +97,11 @@ class PiecewiseConstantDecay(Schedule):
     def __call__(self, step: int) -> float:
         return float(self.values[sum(step > boundary for boundary in self.boundaries)])
 
+    @classmethod
+    def examples(cls) -> tuple[PiecewiseConstantDecay, ...]:
+        """Small legal specifications: one boundary, several."""
+        return cls((2,), (0.5, 0.25)), cls((1, 4), (0.125, 0.5, 0.25)), cls((0, 1, 9), (1.0, 0.0, 0.5, 0.125))
+
 
 @schedule
 class PolynomialDecay(Schedule):

@@ -331,6 +331,13 @@ def _(wrong: float) -> Made:
     return Made(model, X, Y)
 
 
+@kind("freshly initialized, on the kink: zero biases before a ReLU, a sample of zeros")
+def _(wrong: float) -> Made:
+    model = keras.Sequential([keras.Input((3,)), dense(3, "relu"), Scaled(wrong), dense(2, None)])
+    model.compile(loss="mse")
+    return Made(model, X * [[0.0], [1.0], [1.0], [1.0]], Y)
+
+
 @kind("mixed_float16")
 def _(wrong: float) -> Made:
     policy = "mixed_float16"

@@ -8,7 +8,8 @@ option comes up: each value of a choice, True and False, None and not, each kind
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields, is_dataclass
 from functools import cache, cached_property
 from typing import Any, Literal, get_args, get_origin
@@ -54,17 +55,30 @@ def architectures(draw: st.DrawFn, name: str) -> Architecture:
 
 @cache
 def pool(name: str) -> tuple[Architecture, ...]:
-    """The architectures of a layer: of CANDIDATES those that show an option for the first time, and others up to the size."""
+    """The architectures of a layer."""
     size = max(LEAST, settings.default.max_examples // SHARE)
+    return covering(architectures(name), "layer", name, size, lambda one: one.layer)
+
+
+@cache
+def losses(name: str) -> tuple[Any, ...]:
+    """The specifications of a loss, as many as there are examples."""
+    return covering(gt.specifications("loss", name), "loss", name, settings.default.max_examples)
+
+
+def covering(
+    strategy: st.SearchStrategy[Any], kind: str, name: str, size: int, spec_of: Callable[[Any], Any] = lambda one: one
+) -> tuple[Any, ...]:
+    """Of CANDIDATES examples those that show an option for the first time, and others up to the size."""
     for candidates in CANDIDATES:
-        found = drawn(architectures(name), max(candidates, 2 * size), name)
-        chosen: list[Architecture] = []
+        found = drawn(strategy, max(candidates, 2 * size), name)
+        chosen: list[Any] = []
         seen: set[tuple[str, str, str]] = set()
         for one in found:
-            if not seen.issuperset(shown := set(options(one.layer))):
+            if not seen.issuperset(shown := set(options(spec_of(one)))):
                 seen |= shown
                 chosen.append(one)
-        if seen.issuperset(legal("layer", name)):
+        if seen.issuperset(legal(kind, name)):
             break
     others = [one for one in found if one not in chosen]
     return tuple(chosen + others[: max(0, size - len(chosen))])
@@ -122,10 +136,20 @@ def legal_options(cls: type, field: str) -> tuple[str, ...]:
     return () if found == [KIND] else tuple(found)
 
 
+#: the options that the examples of this process have shown, counted (see reached.py)
+COUNTED: Counter[tuple[str, ...]] = Counter()
+
+
+def record(kind: str, spec: object) -> None:
+    """Count the options of a drawn specification."""
+    COUNTED.update((kind, *option) for option in options(spec))
+
+
 @st.composite
 def cases(draw: st.DrawFn, name: str, patterns: tuple[str, ...] = gt.PATTERNS) -> tuple[Model, dict[str, Any], Any]:
     """(model of one layer, weights, inputs as the model takes them): an architecture of the pool, any point."""
     chosen = draw(st.sampled_from(pool(name)))
+    record("layer", chosen.layer)
     model = chosen.model
     weights = draw(gt.weights_of(model, patterns))
     x = draw(gt.inputs_of(model, batch=chosen.shapes[0][0], patterns=patterns))

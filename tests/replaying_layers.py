@@ -217,14 +217,19 @@ def drawn_inputs(case: dict[str, Any]) -> Any:
     return drawn(decoded(case["input_shape"]))
 
 
+def spread_out(layer: Any, x: Any) -> tuple[list[Any], dict[str, Any]]:
+    """Inputs as the layer's call takes them: one, several one by one or in one list, or by name."""
+    several = isinstance(x, (list, tuple)) and "inputs" not in next(iter(layer._call_signature.parameters), "")
+    return (list(x) if several else [] if isinstance(x, dict) else [x]), x if isinstance(x, dict) else {}
+
+
 def called(layer: Any, x: Any, kwargs: dict[str, Any]) -> Call:
     """A call of a Keras layer made now: what goes in and what comes out, the draws of a random layer included.
 
     Raises: NotApplicable for a layer without twin.
     """
     spec = twin_of(layer)
-    several = isinstance(x, (list, tuple)) and "inputs" not in next(iter(layer._call_signature.parameters), "")
-    args, named = (list(x) if several else [] if isinstance(x, dict) else [x]), x if isinstance(x, dict) else {}
+    args, named = spread_out(layer, x)
     inputs, keywords = taken(layer, spec, args, named | kwargs)
     layer(*args, **named, **kwargs)  # builds it, and moves its state: everything below is of the second call
     if getattr(layer, "stateful", False):

@@ -78,7 +78,7 @@ PLANTS: dict[str, Callable[[np.ndarray, int], np.ndarray]] = {
 def planted(autodiff: Autodiff, name: str, plant: Callable[[np.ndarray, int], np.ndarray], entry: int) -> Autodiff:
     """What autodiff would say with the error planted in one variable, here and at any other point."""
     gradient = {n: plant(np.asarray(g), entry) if n == name and g is not None else g for n, g in autodiff.gradient.items()}
-    return Autodiff(gradient, autodiff.rounding, lambda point: planted(autodiff.at(point), name, plant, entry), autodiff.how)
+    return Autodiff(gradient, autodiff.rounding, lambda point: planted(autodiff.at(point), name, plant, entry), autodiff.how, autodiff.again)
 
 
 def caught(oracle, autodiff: Autodiff, name: str) -> Iterator[tuple[str, bool, object]]:

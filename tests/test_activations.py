@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from hypothesis import given, note, settings
+from hypothesis import given, note
 from hypothesis import strategies as st
 
 from keras_ref import departures
@@ -22,8 +22,6 @@ from scratch.layers.base import Layer, activate
 from scratch.model import Call, Model
 
 ACTIVATIONS = registry.names("activation")
-#: examples of each property: a loss has six reductions, weights and masks, an activation its arguments and edges
-ENOUGH = settings(max_examples=max(25, settings().max_examples))
 FLOAT32 = float(np.finfo(np.float32).eps)
 #: where the pieces of the piecewise activations meet; their arguments add more of them
 EDGES = (0.0, 0.5, 1.0, 3.0, 6.0)
@@ -119,7 +117,6 @@ def allowed(spec, x, y):
 
 
 @pytest.mark.parametrize("name", ACTIVATIONS)
-@ENOUGH
 @given(data=st.data())
 def test_value(name, data):
     """Keras's values are those of the definition, to rounding."""
@@ -162,7 +159,6 @@ def model_of(spec, shape):
 
 
 @pytest.mark.parametrize("name", ACTIVATIONS)
-@ENOUGH
 @given(data=st.data())
 def test_gradient(name, data):
     """Autodiff's gradient under a random cotangent is the slope by complex steps. Where it is not (on an edge the two may

@@ -110,5 +110,26 @@ def test_printed():
     text = out.getvalue()
     assert complete
     assert text.splitlines()[-1] == "layer 93/93, activation 32/32, loss 22/22, optimizer 16/16, schedule 6/6, regularizer 4/4, constraint 4/4"
-    assert "MultiHeadAttention" in text
+    assert text.splitlines()[0].startswith("What Keras 3.")
+    assert "MultiHeadAttention" in text and "AveragePooling2D = AvgPool2D" in text
+    assert sum(line.startswith("compared with --run: ") for line in text.splitlines()) == len(registry.KINDS)
     assert "no twin, on purpose: InputLayer" in text
+
+
+def test_activations_have_their_departures():
+    """A departure of an activation stands beside it."""
+    rows = {row.name: row.departures for row in coverage.coverage_of("activation").rows}
+    assert rows["sparsemax"] == ("sparsemax-sums-the-sums",)
+    assert rows["tanh"] == ()
+
+
+def test_results_fit_in_columns():
+    """A long answer is one word in the table; it is told in full below it."""
+    out = io.StringIO()
+    told = {"values": "ValueError: " + "so long " * 40, "float32": "match", "weights": "killed the process (signal 9)"}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(coverage, "measured", lambda wanted: [(one, told) for one in wanted if one[0] == "constraint"])
+        assert not coverage.print_coverage(Console(width=200, no_color=True, file=out), run=True)
+    line = next(line for line in out.getvalue().splitlines() if line.startswith("constraints  MaxNorm"))
+    assert line[line.index("twin") :].split()[:4] == ["twin", "ValueError", "match", "killed"]
+    assert "constraint MaxNorm: values ValueError: so long so long" in out.getvalue()

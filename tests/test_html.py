@@ -52,7 +52,7 @@ def test_a_failing_report(wrong):
     worst = wrong.failures[0]
     assert (numeric[worst.worst], autodiff[worst.worst]) == (worst.numeric, worst.autodiff)
     assert page.count("worst\"") == 3
-    assert not re.search(r"""(?:src|href)\s*=\s*["']?(?!#|data:)""", page) and "<script" not in page and "url(" not in page
+    assert re.findall(r"""(?:src|href)\s*=\s*["']?([^\s"'>]+)""", page) == ["data:,"] and "<script" not in page and "url(" not in page
 
 
 def test_check_html_from_the_command_line(run, tmp_path):  # noqa: F811
@@ -60,7 +60,7 @@ def test_check_html_from_the_command_line(run, tmp_path):  # noqa: F811
     assert (status, err) == (0, ""), out
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert "All match." in page and "<h2>Failures</h2>" not in page
-    assert "gradtwin check right_models:build --html report.html --json report.json" in page
+    assert "gradtwin check right_models:build</pre>" in page
     assert page.count('<tr class=""><th scope="row">') == len(json.loads((tmp_path / "report.json").read_text())["verdicts"]) == 10
     assert "cells" not in (tmp_path / "report.json").read_text()
     status, out, _ = run("check", module(tmp_path, "wrong_models", WRONG), "--html", "report.html")

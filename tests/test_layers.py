@@ -93,7 +93,6 @@ def test_gradient(name, data):
     model, weights, x = data.draw(cases(name))
     seed = data.draw(st.integers(0, 99))
     note(f"replay: Built.of({model.layers}, x).verdicts(weights, x, seed={seed}) on inputs {model.inputs}")
-    (layer,) = model.layers.values()
     verdicts = computed(model, x, "gradient", lambda built: built.verdicts(weights, x, seed=seed, most=MOST))
     if verdicts is None:
         return

@@ -93,10 +93,13 @@ def test_nothing_is_cut(shown, driver, width):
             "return [...document.querySelectorAll('p, h1, h2, h3, figure, pre, .controls, .controls *, .walk, .main-svg')].filter((e) => e.offsetParent && e.getBoundingClientRect().right > innerWidth + 0.5).map((e) => e.outerHTML.slice(0, 80))"
         )
         assert outside == [], name
+        tab, bar = driver.execute_script("const t = document.querySelector('[aria-selected=true]'); return [t, t.parentElement].map((e) => { const r = e.getBoundingClientRect(); return [r.left, r.right]; });")
+        assert bar[0] - 0.5 <= tab[0] and tab[1] <= bar[1] + 0.5, "the chosen tab is seen whole"
         empty = driver.execute_script("return [...document.querySelectorAll('.plot')].filter((p) => p.offsetHeight && !p.querySelector('.cartesianlayer path')).map((p) => p.id)")
         assert empty == []
 
 
+@pytest.mark.parametrize("shown", ["recipe2", "classifier"], indirect=True)
 def test_a_screen_reader_finds_its_way(shown, driver):
     for name, _ in page_module.TABS:
         click(driver, f"tab-{name}")
@@ -128,6 +131,7 @@ def test_what_to_know_of_recipe_2(shown, driver):
     for epoch, dead in ((0, "hidden, unit 1 of 3; hidden, unit 2 of 3"), (1, "hidden, unit 1 of 3; hidden, unit 2 of 3; hidden, unit 3 of 3")):
         slide(driver, epoch)
         assert driver.execute_script("return document.getElementById('dead-now').textContent") == f"Dead at this epoch: {dead}."
-    assert driver.execute_script("return document.getElementById('loss').layout.annotations.map((a) => [a.x, a.text])") == [[1, " ✝ hidden, unit 3 of 3"]]
+    assert driver.execute_script("return document.getElementById('loss').layout.annotations.map((a) => [a.x, a.text])") == [[1, " ✝ hidden, unit 3 of 3 "]]
+    assert driver.execute_script("return document.getElementById('loss').layout.xaxis.range") == [0, EPOCHS]
     found = {label: cells for label, cells in rows(driver, "#epoch-table")}
     assert [label for label, cells in found.items() if cells[4][0] != "0"] == ["output/bias"]

@@ -3,6 +3,7 @@
 import re
 
 import numpy as np
+import pytest
 from by_hand import H, flat
 from lesson_pages import EPOCHS, click, figure, rows, slide, until
 
@@ -168,13 +169,13 @@ def test_what_if(shown, driver):
     assert precision["best h of forward"][0][0] == steps[np.nanargmin(errors)]
     rates = figure(driver, "rates")
     for name, (_, losses) in rates.items():
-        path = network.path(3, network.nudged, rate=float(name.removesuffix(", diverges")))
+        path = network.path(3, network.nudged, rate=float(name.removesuffix(" ↗")))
         tame = np.logical_and.accumulate(losses[:4] < 1e6)  # above that the slopes drown in the noise of the loss
         np.testing.assert_allclose(losses[:4][tame], np.array([network.loss(w) for w in path])[tame], rtol=1e-6)
-    away = [name for name in rates if name.endswith(", diverges")]
+    away = [name for name in rates if name.endswith(" ↗")]
     assert len(away) == (0 if shown.name == "classifier" else 2)
     ends = {label: cells for label, cells in rows(driver, "div:has(> figure > #rates) > .scroll")}
-    assert [f"{label}, diverges" for label, cells in ends.items() if cells[1][0].startswith("diverges: stopped in epoch ")] == away
+    assert [f"{label} ↗" for label, cells in ends.items() if cells[1][0].startswith("diverges: stopped in epoch ")] == away
     batches = figure(driver, "batches")
     full = next(name for name in batches if name.endswith("(all)"))
     np.testing.assert_allclose(batches[full][1], [network.loss(w) for w in network.path(EPOCHS, network.nudged)], rtol=1e-9)
@@ -189,6 +190,7 @@ def test_what_if(shown, driver):
     assert set(optimizers) == {"SGD", "momentum 0.9", "Nesterov 0.9", "Adagrad", "RMSprop", "Adam"}
 
 
+@pytest.mark.parametrize("shown", ["classifier"], indirect=True)
 def test_numbers_of_a_figure(shown, driver):
     """Lines with points of their own keep them apart: batches of 1, of 2 and of all samples are looked at in different places."""
     click(driver, "tab-what-if")
@@ -202,6 +204,7 @@ def test_numbers_of_a_figure(shown, driver):
         assert cells[0] == "" or cells[0] == f"{y[near[0]]:.6g}"
 
 
+@pytest.mark.parametrize("shown", ["recipe1"], indirect=True)
 def test_code(shown, driver):
     click(driver, "tab-code")
     source, printed, keras_source, keras_printed = driver.execute_script("return [...document.querySelectorAll('#panel-code pre')].map((p) => p.textContent)")

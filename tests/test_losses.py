@@ -7,8 +7,9 @@ from typing import get_args
 import numpy as np
 import pytest
 import tensorflow as tf
-from hypothesis import given, note, settings
+from hypothesis import given, note
 from hypothesis import strategies as st
+from pools import losses, record
 
 from keras_ref import departures
 from keras_ref import strategies as gt
@@ -23,10 +24,15 @@ from scratch.model import Call, Model
 
 LOSSES = registry.names("loss")
 REDUCTIONS = get_args(Reduction)
-#: examples of each property: a loss has six reductions, weights and masks, an activation its arguments and edges
-ENOUGH = settings(max_examples=max(25, settings().max_examples))
 FLOAT32 = float(np.finfo(np.float32).eps)
 FROM_THE_RIGHT = departures.named("sample-weights-align-from-the-right").id
+
+
+@pytest.fixture(autouse=True)
+def drawn(request):
+    """The specifications are drawn before the examples are: Hypothesis does not like to draw while it draws."""
+    if "name" in request.node.callspec.params:
+        losses(request.node.callspec.params["name"])
 
 
 @dataclass(frozen=True)
@@ -74,7 +80,8 @@ def weights_for(draw, shape):
 
 @st.composite
 def cases(draw, name, patterns=gt.PATTERNS):
-    loss = replace(draw(gt.specifications("loss", name)), reduction=draw(st.sampled_from(REDUCTIONS)))
+    loss = draw(st.sampled_from(losses(name)))
+    record("loss", loss)
     shapes, domains = loss.shapes(gt.sizes(draw)), loss.domains()
     y_true, y_pred = (
         draw(gt.samples(tuple(shape), domain, patterns)) for shape, domain in zip(shapes, domains, strict=True)
@@ -110,7 +117,6 @@ def rounding(function, y_pred, unit):
 
 
 @pytest.mark.parametrize("name", LOSSES)
-@ENOUGH
 @given(data=st.data())
 def test_value(name, data):
     """The reduced loss of Keras is that of the definition, to rounding."""
@@ -123,7 +129,6 @@ def test_value(name, data):
 
 
 @pytest.mark.parametrize("reduction", REDUCTIONS)
-@ENOUGH
 @given(data=st.data())
 def test_reduction(reduction, data):
     """Values of three axes with weights and masks of one to three: the hardest that a reduction meets, for each of them."""
@@ -187,7 +192,6 @@ def looked_at_closely(case, cotangent, seed):
 
 
 @pytest.mark.parametrize("name", LOSSES)
-@ENOUGH
 @given(data=st.data())
 def test_gradient(name, data):
     """Autodiff's gradient with respect to the predictions is the slope by complex steps. Where it is not (at a kink the two

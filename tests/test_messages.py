@@ -3,8 +3,10 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
-from keras_ref import check_gradients, check_updates, mirror
+from keras_ref import check_function, check_gradients, check_layer, check_updates, mirror
+from keras_ref.probe import Probe
 from keras_ref.reflect import reflect
 from scratch.layers.core import Dense
 from scratch.model import Call, Model
@@ -32,6 +34,27 @@ def with_nan_weight():
     return m
 
 
+class Own(keras.Model):
+    def __init__(self, loss):
+        super().__init__(name="own")
+        self.inner = keras.layers.Dense(2, name="inner")
+        self(X)
+        self.compile(optimizer="sgd", loss=loss)
+
+    def call(self, x):
+        return self.inner(x)
+
+
+def own(loss="mse"):
+    return Own(loss)
+
+
+def nan_inside():
+    m = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2), keras.layers.Lambda(lambda x: tf.math.log(-1 - x * x))], name="mine")
+    m.compile(loss="mse")
+    return m
+
+
 CASES = {
     "wrong input shape": (lambda: check_gradients(model(), X[:, :2], Y), "Input 'x' must have shape (any, 3). Received: (4, 2). Reshape the data or change the model's input shape."),
     "NaN in the data": (lambda: check_gradients(model(), np.where(X[1, 1] == X, np.nan, X), Y), "`x` must be finite. Received: nan at index (1, 1). Clean the data first."),
@@ -47,6 +70,30 @@ CASES = {
     "no such variable": (lambda: check_gradients(model(), X, Y, variables="encoder/*"), "`variables` must match at least one variable. Received: 'encoder/*', where there are mine/dense/kernel, mine/dense/bias, input. Correct the pattern."),
     "too few steps": (lambda: check_updates(model(), X, Y, steps=0), "`steps` must be at least 1. Received: steps=0. Pass the number of training steps to compare."),
     "a loss that is a vector": (lambda: check_gradients(model(loss=keras.losses.MeanSquaredError(reduction=None)), X, Y), "A loss must be a scalar. Received: shape (4,). Reduce it, with a mean or a sum over the batch."),
+    "data that do not fit a subclassed model": (lambda: check_gradients(own(), X[:, :2], Y), "A subject must run on the data it is checked on. Received: ValueError: Exception encountered when calling Own.call(). Input 0 with name 'None' of layer 'inner' is incompatible with the layer: expected axis -1 of input shape to hav… Call it on them by itself first."),
+    "targets that do not fit": (lambda: check_gradients(own(), X, np.ones((4, 3))), "A subject must run on the data it is checked on. Received: InvalidArgumentError: Incompatible shapes: [4,3] vs. [4,2]. Call it on them by itself first."),
+    "targets that do not fit an update": (lambda: check_updates(own(), X, np.ones((4, 3))), None),
+    "labels out of range": (lambda: check_gradients(model(loss="sparse_categorical_crossentropy"), X, np.array([0, 1, 2, 0])), "`y` must hold classes from 0 to 1, which the output has. Received: 2 at index (2,). Correct the labels, or widen the output."),
+    "labels out of range of an update": (lambda: check_updates(model(loss="sparse_categorical_crossentropy"), X, np.array([[0], [1], [-1], [0]])), "`y` must hold classes from 0 to 1, which the output has. Received: -1 at index (2, 0). Correct the labels, or widen the output."),
+    "labels out of range, subclassed": (lambda: check_gradients(own(keras.losses.SparseCategoricalCrossentropy(from_logits=True)), X, np.array([0, 1, 2, 0])), "A subject must run on the data it is checked on. Received: InvalidArgumentError: Received a label value of 2 which is outside the valid range of [0, 2). Label values: 0 1 2 0. Call it on them by itself first."),
+    "NaN in the forward pass": (lambda: check_gradients(nan_inside(), X, Y), "The loss must be finite before its gradient can be checked. Received: nan from the forward pass of 'mine'. Look at the forward pass, the data and the weights first."),
+    "infinity in a forward pass": (lambda: check_function(tf.math.log, np.array([1.0, 0.0])), "The loss must be finite before its gradient can be checked. Received: inf from the forward pass of 'log'. Look at the forward pass, the data and the weights first."),
+    "an order of three": (lambda: check_gradients(model(), X, Y, order=3), "`order` must be one of 1, 2. Received: 3. Choose one of them."),
+    "an unknown mode": (lambda: check_function(tf.sin, X, modes=("xla",)), "`modes` must be one of eager, function, jit_compile. Received: 'xla'. Choose one of them."),
+    "an unknown expectation": (lambda: check_layer(keras.layers.Dense(1), X, expect={"*": "wrong"}), "`expect` must be one of surrogate. Received: 'wrong'. Choose one of them."),
+    "a mode that does not compile": (lambda: check_function(lambda x: tf.py_function(tf.sin, [x], x.dtype), X, modes=("jit_compile",)), None),
+    "a class without weight": (lambda: check_gradients(model(), X, np.array([0, 1, 1, 0]), class_weight={0: 1.0}), "`class_weight` must have a weight for every class of `y`. Received: none for [1]. Add them."),
+    "class and sample weights": (lambda: check_gradients(model(), X, np.array([0, 1, 1, 0]), class_weight={0: 1.0, 1: 2.0}, sample_weight=np.ones(4)), "`class_weight` must come with one target and no sample_weight. Received: sample_weight too. Pass sample_weight=, one weight a sample."),
+    "a function for a layer": (lambda: check_layer(tf.sin, X), "`layer` must be a Keras layer. Received: function. Pass a layer, or a function to check_function."),
+    "a number for a function": (lambda: check_function(3, X), "`function` must be callable. Received: int. Pass a function of tensors."),
+    "nothing to call with": (lambda: check_function(tf.sin), "A check must have at least one array to call with. Received: none. Pass the inputs after the layer or function."),
+    "nothing but integers": (lambda: check_function(lambda i: tf.cast(i, "float64"), np.array([1, 2])), "A check must have a float input or a variable to differentiate by. Received: int64. Pass floats, or variables."),
+    "an integer output": (lambda: check_function(tf.argmax, X), "An output must be a float for a gradient to reach it. Received: int64 from 'argmax_v2'. Check a function whose result is a float."),
+    "a ragged input": (lambda: check_function(tf.sin, tf.ragged.constant([[1.0], [1.0, 2.0]])), "`inputs` must be dense. Received: a RaggedTensor. Convert it, and mask what is padding."),
+    "NaN in an input": (lambda: check_layer(keras.layers.Dense(1), np.full((2, 3), np.nan)), "`inputs` must be finite. Received: nan at index (0, 0). Clean the data first."),
+    "a function that fails": (lambda: check_function(lambda x: x / (1 // 0), X), "A subject must run on the data it is checked on. Received: ZeroDivisionError: integer division or modulo by zero. Call it on them by itself first."),
+    "an index out of range": (lambda: check_layer(keras.layers.Embedding(3, 2), np.array([[0, 5]])), "A subject must run on the data it is checked on. Received: InvalidArgumentError: Exception encountered when calling Embedding.call(). indices[0,1] = 5 is not in [0, 3) Arguments received by Embedding.call(): • inputs=tf.Tensor(shape=(1, 2),… Call it on them by itself first."),
+    "an operation without gradient": (lambda: check_function(lambda x: tf.raw_ops.Bincount(arr=[0, 1], size=3, weights=x[0, :2]), X), "Autodiff must have a gradient for every operation. Received: gradient registry has no entry for: Bincount. Write one with tf.custom_gradient, or stop it with tf.stop_gradient."),
     "a weight too many": (lambda: mirror(TWIN, WEIGHTS | {"extra": np.ones(1)}), "The weights must be those of the model (2). Received: 3, missing none, unknown ['extra']. Pass one array for each name."),
     "a weight of the wrong shape": (lambda: mirror(TWIN, WEIGHTS | {"dense/bias": np.ones(3)}), "Weight 'dense/bias' must have shape (2,). Received: (3,). Reshape it or change the layer."),
     "integer weights": (lambda: mirror(TWIN, WEIGHTS | {"dense/bias": np.zeros(2, int)}), "Weight 'dense/bias' must be float32 or float64. Received: int64. Convert it with .astype('float64')."),
@@ -108,3 +155,37 @@ def test_a_check_changes_nothing_of_the_model():
         np.testing.assert_array_equal(value, now)
     assert kept == (m.loss, m.optimizer, m.train_function, m.dtype_policy.name, m.layers[0].dtype_policy.name)
     assert keras.config.floatx() == "float32"
+
+
+def exhausted_above(entries, monkeypatch):
+    """A probe whose evaluations run out of memory when a block has more than so many entries."""
+    traced = Probe._traced
+
+    def small(self):
+        evaluate = traced(self)
+
+        def run(flat, direction, steps, *rest):
+            if len(steps) > entries:
+                raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor")
+            return evaluate(flat, direction, steps, *rest)
+
+        return run
+
+    monkeypatch.setattr(Probe, "_traced", small)
+    monkeypatch.setattr(Probe, "graph", property(lambda self: traced(self).graph))
+
+
+def test_out_of_memory_is_met_with_smaller_blocks(monkeypatch):
+    before = check_gradients(model(), X, Y, oracles=("forward",))
+    exhausted_above(2, monkeypatch)
+    assert check_gradients(model(), X, Y, oracles=("forward",)).verdicts == before.verdicts
+
+
+def test_out_of_memory_is_said(monkeypatch):
+    exhausted_above(0, monkeypatch)
+    with pytest.raises(ValueError) as caught:
+        check_gradients(model(), X, Y)
+    assert str(caught.value) == (
+        "A forward pass must fit into memory. Received: TensorFlow ran out of it at one evaluation, the smallest block. "
+        "Pass a smaller batch, or a machine with more memory."
+    )

@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 import pytest
-from hypothesis import given, note, settings
+from hypothesis import assume, given, note
 from hypothesis import strategies as st
 
 from keras_ref import check_gradients, check_updates
@@ -39,7 +39,6 @@ def test_forward_and_reflection(case):
     assert departing or (np.abs(theirs - ours) <= 256 * np.finfo(float).eps * max(largest, 1) ** 2).all()
 
 
-@settings(max_examples=15)
 @given(networks(), st.integers(0, 9))
 def test_gradients_by_both_oracles(case, seed):
     """Weights and inputs, under random cotangents; the float32 model is checked through float64."""
@@ -56,21 +55,25 @@ def test_gradients_by_both_oracles(case, seed):
 
 
 @pytest.mark.parametrize("loss", LOSSES)
-@settings(max_examples=10)
 @given(data=st.data())
 def test_losses_of_models(loss, data):
     """Loss of a model and its gradients, from probabilities, from logits, and through the shortcut of a last activation."""
     # one class is no choice: Keras warns of it, and a warning is an error here
     least = 2 if loss == "CategoricalCrossentropy" else 1
     model, weights, x, y = data.draw(networks().filter(lambda case: case[3].shape[-1] >= least))
+    if loss == "CategoricalCrossentropy":  # the classes share one: crossentropy-of-logits-assumes-one-hot
+        y = y / y.sum(axis=-1, keepdims=True)
     y = np.round(y) if loss == "BinaryCrossentropy" else y
     fixed = {"reduction": "sum_over_batch_size"} | ({} if loss == "MeanSquaredError" else {"axis": -1})
-    report = check_gradients(model, x, y, weights=weights, loss=data.draw(gt.specifications("loss", loss, **fixed)))
+    spec = data.draw(gt.specifications("loss", loss, **fixed))
+    with np.errstate(all="ignore"):
+        # outputs of a Dense are no probabilities: those that sum to 0 have no share of it, and no crossentropy
+        assume(np.isfinite(spec(y, model.forward(weights, x))))
+    report = check_gradients(model, x, y, weights=weights, loss=spec)
     assert report.ok, report.explain()
 
 
 @pytest.mark.parametrize("optimizer", ["SGD", "Adam"])
-@settings(max_examples=5)
 @given(data=st.data())
 def test_updates_of_models(optimizer, data):
     """Weights after one and several of Keras's own steps."""

@@ -212,6 +212,14 @@ def test_targets_of_the_ini_file_and_the_command_line_are_tests(pytester):
     result.stdout.fnmatch_lines(["gradtwin: 1 variable; *"])
 
 
+def test_a_target_in_a_process_of_its_own(pytester):
+    dies = TARGETS.replace("def call(self, x):\n", "def call(self, x):\n        if not isinstance(x, keras.KerasTensor):\n            tf.py_function(__import__('os').abort, [], [])\n")
+    pytester.makepyfile(plugin_targets_b=dies.replace("def build(", "    def compute_output_shape(self, shape):\n        return shape\n\ndef build("))
+    result = pytester.runpytest_inprocess(*QUIET, "--gradtwin", "plugin_targets_b:wrong", "--gradtwin-isolate", "-k", "outer and kernel")
+    result.assert_outcomes(failed=1, deselected=4)
+    result.stdout.fnmatch_lines(["verdict    crash: plugin_targets_b:wrong, killed by SIGABRT*", "replay     gradtwin check plugin_targets_b:wrong --variables mine/outer/kernel --isolate", "gradtwin: 1 variable, 1 crash"])
+
+
 #: reports without Keras: what travels, and what is said
 STUBS = """
 import keras_ref, keras_ref.pytest_targets, keras_ref.runs

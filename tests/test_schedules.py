@@ -2,6 +2,7 @@
 
 import numpy as np
 import optimizer_cases as cases
+import optimizer_rounding as rounding
 import pytest
 import tensorflow as tf
 from hypothesis import given, note
@@ -33,9 +34,9 @@ def rounding_of_rate(schedule, step):
     the fraction step/steps is off by, which rolling the fields shows; whole-numbered fields (and boundaries) are exact.
     """
     centre, spread = schedule(step), 0.0
-    for seed in range(cases.ROLLS):
-        spread = max(spread, abs(cases.rolled_fields(schedule, np.random.default_rng(seed))(step) - centre))
-    largest = max(abs(value) for value in cases.numbers(schedule))
+    for seed in range(rounding.ROLLS):
+        spread = max(spread, abs(rounding.rolled_fields(schedule, np.random.default_rng(seed))(step) - centre))
+    largest = max(abs(value) for value in rounding.numbers(schedule))
     return 2 * spread + 8 * UNIT * max(abs(centre), largest)
 
 

@@ -28,11 +28,13 @@ def lesson(
     output: Annotated[str, typer.Option("--output", "-o", help="The page to write; lesson.html by default.")] = "",
     notebook: Annotated[str, typer.Option("--notebook", help="The notebook to write, instead of a page.")] = "",
     data: Annotated[str, typer.Option("--data", help="An .npz file with x and y; drawn with the seed otherwise.")] = "",
-    epochs: Annotated[int, typer.Option("--epochs", help="Epochs of both sides.", min=1, max=1000)] = 100,
+    epochs: Annotated[int, typer.Option("--epochs", help="Epochs of both sides, 1 to 1000.")] = 100,
     seed: Annotated[int, typer.Option("--seed", help="Seed of drawn data and of the batches' order.")] = 0,
 ) -> None:
     """Write a page (or a notebook) that teaches one recipe or one small model, number by number."""
     out = _console()
+    if not 1 <= epochs <= 1000:
+        raise CouldNotRun(f"--epochs must be from 1 to 1000. Received: {epochs}. Pass 100, say.")
     page_path = output or ("" if notebook else "lesson.html")
     for name, path in (("--output", page_path), ("--notebook", notebook)):
         writable(name, path)
@@ -80,10 +82,10 @@ def _size(path: str) -> str:
 
 def recipe(
     which: Annotated[str, typer.Argument(metavar="[recipe1|recipe2]", help="One of the recipes; both by default.")] = "",
-    epochs: Annotated[int, typer.Option("--epochs", help="Epochs of both sides.", min=0)] = 1,
+    epochs: Annotated[int, typer.Option("--epochs", help="Epochs of both sides.")] = 1,
     learning_rate: Annotated[float, typer.Option("--learning-rate", help="Learning rate of both sides.")] = 0.01,
     step: Annotated[float, typer.Option("--step", help="The nudge h.")] = 1e-4,
-    batch_size: Annotated[int, typer.Option("--batch-size", help="Samples a step takes, in order; 0 for all.", min=0)] = 0,
+    batch_size: Annotated[int, typer.Option("--batch-size", help="Samples a step takes, in order; 0 for all.")] = 0,
     weights: Annotated[str, typer.Option("--weights", help="Other start weights as JSON: [kernel, bias, kernel, bias, …], as in scratch/recipe.py.")] = "",
     scheme: Annotated[str, typer.Option("--scheme", help="How to difference: " + ", ".join(SCHEMES) + ".")] = "forward",
     explain: Annotated[bool, typer.Option("--explain", help="Walk one weight in sentences.")] = False,
@@ -92,6 +94,9 @@ def recipe(
     from keras_ref.lesson.subject import recipe_subject
     from keras_ref.recipes import RECIPES
 
+    for name, number, advice in (("epochs", epochs, "10, say"), ("batch-size", batch_size, "2, say, or 0 for all samples")):
+        if number < 0:
+            raise CouldNotRun(f"--{name} must be at least 0. Received: {number}. Pass {advice}.")
     out, differencing = _console(), scheme_of(scheme, step)
     given = _weights(weights)
     for name in [which] if which else ["recipe1"] if given is not None else list(RECIPES):

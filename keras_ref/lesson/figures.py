@@ -18,7 +18,7 @@ Array = np.ndarray
 Spec = dict[str, Any]
 NUDGED, KERAS, DIFFERENCE, OTHER = "#e07b1f", "#3d8fd6", "#c44fa3", "#2f9e77"
 SERIES = (KERAS, NUDGED, OTHER, DIFFERENCE, "#b59a00", "#7a6fd0", "#d1495b", "#5f9ea0")
-#: contours of a landscape
+#: contours of a landscape, at most
 LEVELS = 18
 #: five dashes for eight colours: forty lines before two look alike
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash")
@@ -27,7 +27,7 @@ DASHES = ("solid", "dash", "dot", "dashdot", "longdash")
 def _layout(x: str, y: str, *, log: bool = False, log_x: bool = False, **more: Any) -> Spec:
     return {
         "xaxis": {"title": {"text": x, "standoff": 14}, "zeroline": False} | ({"type": "log", "exponentformat": "power"} if log_x else {}),
-        "yaxis": {"title": {"text": y}, "zeroline": False, "automargin": True} | ({"type": "log", "exponentformat": "power"} if log else {}),
+        "yaxis": {"title": {"text": y}, "zeroline": False, "automargin": True} | ({"type": "log", "exponentformat": "power", "nticks": 6} if log else {}),
         "margin": {"l": 70, "r": 16, "t": 16, "b": 64},
         "legend": {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
         "hovermode": "x unified",
@@ -66,16 +66,18 @@ def loss_figure(lesson: Lesson) -> Spec:
     deaths = sorted({unit.since for unit in lesson.units if unit.since > 0})
     marks = [{"type": "line", "x0": at, "x1": at, "yref": "paper", "y0": 0, "y1": 1, "line": {"color": DIFFERENCE, "dash": "dot", "width": 2}} for at in deaths]
     named = [
-        {"x": at, "y": 0.02, "yref": "paper", "xanchor": "left", "yanchor": "bottom", "showarrow": False, "font": {"color": DIFFERENCE},
-         "text": " " + ", ".join(f"✝ {unit.name}" for unit in lesson.units if unit.since == at)}
-        for at in deaths
+        {"x": at, "y": 0.02 + 0.07 * (k % 5), "yref": "paper", "xanchor": "left" if at <= lesson.epochs / 2 else "right", "yanchor": "bottom", "showarrow": False,
+         "font": {"color": DIFFERENCE}, "text": " " + ", ".join(f"✝ {unit.name}" for unit in lesson.units if unit.since == at) + " "}
+        for k, at in enumerate(deaths)
     ]  # fmt: skip
+    layout = _layout("epoch", "loss", log=_all_positive(track.losses, track.keras_losses), shapes=marks, annotations=named)
+    layout["xaxis"]["range"] = [0, lesson.epochs]  # which a long name beside a line would widen
     return {
         "data": [
             _line(epochs, track.keras_losses, "back-propagated (Keras)", KERAS, width=8),
             _line(epochs, track.losses, "nudged (NumPy)", NUDGED, "6px,5px"),
         ],
-        "layout": _layout("epoch", "loss", log=_all_positive(track.losses, track.keras_losses), shapes=marks, annotations=named),
+        "layout": layout,
     }
 
 
@@ -124,12 +126,12 @@ def landscape_figure(lesson: Lesson, index: int = 0, epoch: int = 0) -> Spec:
     lowest = float(np.nanmin(lesson.track.losses))
     height = np.log10(np.maximum(scene.losses, lowest)) if log else scene.losses
     low, high = float(np.nanmin(height)), float(np.nanmax(height))
-    spacing = (high - low) / LEVELS or 1.0
+    spacing = _round((high - low) / LEVELS)
     a, b = scene.entries
     track = lesson.track
     contour = {
         "type": "contour", "x": plain(scene.across), "y": plain(scene.up), "z": digits(height, 4),
-        "customdata": digits(scene.losses, 5), "colorscale": "Viridis", "contours": {"coloring": "heatmap", "start": low + spacing, "end": high, "size": spacing},
+        "customdata": digits(scene.losses, 5), "colorscale": "Viridis", "contours": {"coloring": "heatmap", "start": spacing * np.floor(low / spacing + 1.5), "end": high, "size": spacing},
         "line": {"width": 0.6, "smoothing": 1.3, "color": "rgba(255,255,255,.45)"},
         "colorbar": {"title": {"text": "log₁₀ loss" if log else "loss", "side": "right"}, "thickness": 12},
         "hovertemplate": f"{scene.first} %{{x:.6g}}<br>{scene.second} %{{y:.6g}}<br>loss %{{customdata:.5g}}<extra></extra>",
@@ -150,6 +152,14 @@ def landscape_figure(lesson: Lesson, index: int = 0, epoch: int = 0) -> Spec:
             "yaxis": {"title": {"text": scene.second}, "range": [float(scene.up[0]), float(scene.up[-1])], "zeroline": False, "automargin": True},
         },
     }  # fmt: skip
+
+
+def _round(value: float) -> float:
+    """A number with one digit, 1, 2 or 5, at least `value`; 1 for 0."""
+    if value <= 0:
+        return 1.0
+    unit = 10.0 ** np.floor(np.log10(value))
+    return float(next(unit * k for k in (1, 2, 5, 10) if unit * k >= value))
 
 
 def nudge_length(scene: Landscape, nudge: float) -> float:
@@ -186,10 +196,10 @@ def runs_figure(runs: Sequence[Run], what: str) -> Spec:
     log = _all_positive(*(np.nan_to_num(run.losses, nan=1.0, posinf=1.0) for run in runs))
     data = []
     for k, run in enumerate(runs):
-        name = f"{run.label}, diverges" if run.diverged else run.label
+        name = f"{run.label} ↗" if run.diverged else run.label
         data.append(_line(run.epochs, run.losses, name, SERIES[k % len(SERIES)], DASHES[k % len(DASHES)]) | {"hovertemplate": "%{y:.4g}"})
     layout = _layout("epoch", "loss of all samples", log=log)
-    layout["legend"] |= {"title": {"text": what, "side": "top"}}
+    layout["legend"] |= {"title": {"text": what + (" (↗ diverges)" if any(run.diverged for run in runs) else ""), "side": "top"}}
     if log and any(run.diverged for run in runs):
         # a runaway leaves the picture; what stays in it keeps its scale
         low = min(float(np.min(run.losses)) for run in runs if not run.diverged) if not all(run.diverged for run in runs) else runs[0].losses[0]

@@ -67,7 +67,7 @@ def _json(value: Any) -> str:
 
 
 def _shown_records(lesson: Lesson) -> dict[str, Any]:
-    """The records without what stands in the page already: programs, tables of the step, heights of the landscapes.
+    """The records without what stands in the page already: programs, tables of the step, heights of the landscapes, runs.
 
     Errors are kept to 6 digits: they are shown with 3, and the page stays small.
     """
@@ -79,7 +79,7 @@ def _shown_records(lesson: Lesson) -> dict[str, Any]:
         del scene["losses"]
     for name in ("slope_allowed", "weight_allowed", "slope_difference", "weight_difference"):
         records["track"][name] = figures.digits(getattr(lesson.track, name), 6)
-    return {key: value for key, value in records.items() if key not in ("listings", "step")}
+    return {key: value for key, value in records.items() if key not in ("listings", "step", "rates", "batches", "optimizers")}
 
 
 def _version() -> str:
@@ -139,7 +139,7 @@ def _units_note(lesson: Lesson) -> str:
     if not lesson.units or lesson.name == "recipe2":
         return ""
     names = "; ".join(dict.fromkeys(unit.name for unit in lesson.units))
-    return f'<p class="note warn">ReLU units that are dead for some time and do not learn then: {escape(names)}. The second part says when.</p>'
+    return f'<p class="note warn">Some ReLU units are dead for a time, and their weights do not learn then: {escape(names)}. The second part says when.</p>'
 
 
 def _code(lesson: Lesson) -> str:

@@ -9,6 +9,7 @@ import math
 import runpy
 from collections.abc import Callable
 from dataclasses import dataclass, fields, is_dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -158,6 +159,7 @@ def _law(optimizer: Any) -> str:
     return shown if "learning_rate" in shown or not isinstance(rate, float) else shown.replace("(", f"(learning_rate={rate:g}, ", 1).replace(", )", ")")
 
 
+@cache
 def listings() -> tuple[Listing, ...]:
     """scratch/recipe.py and its equivalent in Keras, with what each prints when it is run."""
     return (

@@ -16,7 +16,7 @@ from keras_ref.options import CouldNotRun
 from keras_ref.recipes import RECIPES
 from keras_ref.reflect import NoTwin, reflect_with_variables, reflected
 from keras_ref.subject import twin_losses
-from keras_ref.target import load, load_data
+from keras_ref.target import load_data, loaded
 from scratch import recipe
 from scratch.layers.core import Dense
 from scratch.losses.regression import MeanSquaredError
@@ -131,20 +131,20 @@ def _arrays(weights: Any) -> list[Array]:
 
 
 def target_subject(target: str, data: str = "", *, seed: int = 0) -> Subject:
-    """A Keras model, package.module:factory or a .keras file, with data of an .npz file or drawn with the seed.
+    """A Keras model, package.module:factory or a .keras file, with data of an .npz file, the factory's own, or drawn.
 
     Raises: CouldNotRun for a model that is too large, is not compiled, has no twin, or draws random numbers in training.
     """
-    model = load(target)
+    model, *own = loaded(target)
     if not getattr(model, "built", False) or not model.trainable_variables:
         raise CouldNotRun(f"A model must be built and have trainable weights to be taught from. Received: {target}, which has none. Give it an Input and a layer with weights.")
     entries = sum(int(np.prod(v.shape)) for v in model.trainable_variables)
     _small(entries, target, 0)
     if getattr(model, "_compile_loss", None) is None or model.optimizer is None:
         raise CouldNotRun(f"A model must be compiled with a loss and an optimizer to be taught from. Received: {target}, which is not. Call model.compile(optimizer=…, loss=…) in the factory.")
-    x, y, weight = _data(model, target, data, seed)
+    x, y, weight = _data(model, target, own, data, seed)
     if weight is not None:
-        raise CouldNotRun(f"A lesson takes no sample weights. Received: sample_weight in {data}. Leave it out, or use gradtwin check.")
+        raise CouldNotRun(f"A lesson takes no sample weights. Received: sample_weight in {data or target}. Leave it out, or use gradtwin check.")
     _small(entries, target, len(first(x)))
     try:
         twin, variables = reflect_with_variables(model)
@@ -163,7 +163,7 @@ def target_subject(target: str, data: str = "", *, seed: int = 0) -> Subject:
             "Pass fewer rows in --data, use a smaller model of the same kind, or gradtwin check, which takes any size."
         )
     weights = {name: np.asarray(v.numpy(), dtype=float) for name, v in variables.items()}
-    note = f"{entries} weights in {len(twin.trainable)} arrays, {len(first(x))} samples{'' if data else f' drawn with seed {seed}'}, {type(optimizer).__name__}, {_losses(objective)}"
+    note = f"{entries} weights in {len(twin.trainable)} arrays, {len(first(x))} samples{f' drawn with seed {seed}' if not data and own[0] is None else ''}, {type(optimizer).__name__}, {_losses(objective)}"
     return Subject(model.name, f"The model {model.name}", note, twin, weights, x, y, objective, optimizer, model, variables)
 
 
@@ -184,11 +184,15 @@ def _losses(objective: Objective) -> str:
     return " + ".join(type(loss).__name__ for loss in objective.losses if loss is not None)
 
 
-def _data(model: Any, target: str, data: str, seed: int) -> tuple[Any, Any, Any]:
+def _data(model: Any, target: str, own: list[Any], data: str, seed: int) -> tuple[Any, Any, Any]:
     if data:
         x, y, weight = load_data(data)
         if y is None:
             raise CouldNotRun(f"--data must hold targets y for a lesson. Received: {data} without. Add y to the .npz file.")
+    elif own[0] is not None:
+        x, y, weight = own
+        if y is None:
+            raise CouldNotRun(f"A factory with data must return targets for a lesson. Received: {target}, which returns a model and x. Return (model, x, y).")
     else:
         x, weight = data_module.draw_inputs(model, seed=seed), None
         y = data_module.draw_targets(model, model(x), seed=seed)

@@ -15,7 +15,7 @@ import numpy as np
 
 from scratch.domain import Shape, Size
 from scratch.layers.base import Array, Layer, Weights
-from scratch.layers.recurrent_cells import CellOf, Draw, GRUCell, LSTMCell, SimpleRNNCell
+from scratch.layers.recurrent_cells import Cell, CellOf, Draw, GRUCell, LSTMCell, SimpleRNNCell
 from scratch.model import weights_of
 from scratch.registry import layer
 
@@ -53,7 +53,7 @@ class Recurrent(Layer):
     #: what the names of the cell's weights and draws begin with
     prefix: ClassVar[str] = ""
     #: the class of the cell, whose fields the layer has too
-    runs: ClassVar[type[Any]]
+    runs: ClassVar[type[Any]] = Cell
 
     @cached_property
     def law(self) -> Any:

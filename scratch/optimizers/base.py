@@ -228,7 +228,7 @@ def _shown(self: Any) -> str:
 
 def with_gradient(gradients: Mapping[str, Array | None], weights: Weights) -> dict[str, Array]:
     """The gradients that are there, in the dtype of their weights. Raises: ValueError if there is none."""
-    present = {name: np.asarray(g, dtype=weights[name].dtype) for name, g in gradients.items() if g is not None}
+    present = {name: np.asanyarray(g, dtype=weights[name].dtype) for name, g in gradients.items() if g is not None}
     if not present:
         raise ValueError(
             f"A step needs the gradient of at least one weight. Received: none for {', '.join(weights) or 'no weight'}. "

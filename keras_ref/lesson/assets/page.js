@@ -73,7 +73,7 @@ function choose(tab, focus = false) {
     by(other.getAttribute("aria-controls")).hidden = !on;
   }
   if (focus) tab.focus();
-  tab.scrollIntoView({ block: "nearest", inline: "nearest" });
+  tab.scrollIntoView({ block: "nearest", inline: "center" });
   if (tab.id !== "tab-epochs" && tab.id !== "tab-landscape") stop();
   draw(by(tab.getAttribute("aria-controls")));
   try { history.replaceState(null, "", "#" + tab.id.slice(4)); } catch { /* a page in a frame has no address of its own */ }
