@@ -128,6 +128,8 @@ class Place:
         *, seed: int = 0, noise: float | None = None,
     ) -> None:  # fmt: skip
         self.oracle, self.gradient_at, self.seed, self._noise = oracle, gradient_at, seed, noise
+        #: where to look first: a closer look that one direction needed, the others will need too
+        self.looks: tuple[Array, ...] = (LOOK, CLOSER)
         self.gradient: Gradient = gradient_at(oracle.values) if gradient is None else gradient
 
     @property
@@ -241,17 +243,23 @@ def _inner(gradient: Array | None, vector: Array) -> float:
 
 
 def settled(place: Place, vector: Mapping[str, Array], ordinary: float = 0.0) -> Residual:
-    """The residual with as many steps as its doubt asks for; `ordinary`: the share of an entry that should stand out."""
+    """The residual with as many steps as its doubt asks for; `ordinary`: the share of an entry that should stand out, for
+    which one closer look is taken."""
     def blunt(residual: Residual) -> bool:
         return SAFETY * residual.allowed > BLUNT * ordinary > 0
 
-    for exponents in (LOOK, CLOSER):
-        found = look(place, vector, exponents)
-        if found.fine and not blunt(found) and found.noise <= NOISY * abs(place.oracle.base):
-            return found
-        if found.smooth and not found.fine:
-            break  # not a matter of width
     best = None
+    for exponents in place.looks:
+        found = look(place, vector, exponents)
+        if found.fine and found.noise <= NOISY * abs(place.oracle.base):
+            best = found if best is None or found.allowed < best.allowed else best
+            place.looks = place.looks if best is not found else tuple(e for e in (LOOK, CLOSER) if e[0] <= exponents[0])
+            if not blunt(best):
+                break
+        elif found.smooth:
+            break  # a difference, or noise: closer steps do not help
+    if best is not None:
+        return best  # what it is too blunt for is said: a match is not worth a hundred passes more
     for exponents in (WIDE, LADDER):
         found = look(place, vector, exponents, place.noise)
         if found.smooth and not blunt(found):

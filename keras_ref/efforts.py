@@ -103,6 +103,8 @@ def _joined(one_by_one: list[Verdict], along: Verdict | None) -> list[Verdict]:
         if ORDER.index(along.verdict) < ORDER.index(verdict.verdict) and along.failed:
             joined.append(along)
         else:
-            worse = max(verdict.visible, along.visible) if along.visible == along.visible else verdict.visible
+            # where every entry was compared, directions say nothing more
+            partly = verdict.compared < verdict.total and along.visible == along.visible
+            worse = max(verdict.visible, along.visible) if partly else verdict.visible
             joined.append(replace(verdict, together=along.together, visible=worse))
     return joined if found else [along, *joined]

@@ -71,7 +71,7 @@ def variables_table(verdicts: Iterable[Verdict], allowed: frozenset[str] = froze
     for v in ordered[:ROWS]:
         kind = "bad" if v.failed and v.verdict not in allowed else "odd" if v.verdict != "match" else ""
         at = str(list(v.worst)) if v.worst else ""
-        numbers = (f"{v.compared} of {v.total}", at, *(_short(x) for x in (v.numeric, v.autodiff)), *(_short(x, 1) for x in (v.difference, v.allowed, v.visible)))
+        numbers = (v.coverage, at, *(_short(x) for x in (v.numeric, v.autodiff)), *(_short(x, 1) for x in (v.difference, v.allowed, v.visible)))
         cells = "".join(f'<td class="n">{x}</td>' for x in numbers)
         rows.append(f'<tr class="{kind}"><th scope="row">{escape(v.name)}</th><td class="l">{escape(v.oracle)}</td><td class="l">{escape(v.verdict)}</td>{cells}</tr>')
     more = f"; the first {ROWS} of {len(ordered)}" if len(ordered) > ROWS else ""

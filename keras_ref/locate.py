@@ -264,6 +264,9 @@ def _said(findings: Sequence[Finding], names: Sequence[str], place: Place) -> li
             f"One entry wrong by less than {seen[worst]:.1e} ({shares[worst]:.1e} of the root mean square of its variable) may have been missed in "
             f"{worst}, and less than that elsewhere; effort='full' compares every entry."
         )
+    unseen = [n for n in directions.hidden(findings, names) if place.sizes[n]]
+    if unseen:
+        lines.append(f"Too faint beside the noise of the loss to be judged, even whole: {len(unseen)} of {len(names)} variables ({', '.join(unseen[:3])}{' …' if unseen[3:] else ''}).")
     lines += list(dict.fromkeys(f"Along random directions: {f.reason}." for f in findings if f.verdict == "kink"))
     faint = [n for n in names if not place.sizes[n]]
     if faint:

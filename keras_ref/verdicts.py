@@ -244,7 +244,7 @@ class Report:
         return f"<p><b>{escape(self.summary())}</b></p>{variables_table(self.verdicts, self.allowed)}{failures}{notes}"
 
     def __repr__(self) -> str:
-        rows = [f"  {v.verdict:<12} {v.name}  [{v.oracle}] {v.compared} of {v.total}" for v in self.verdicts]
+        rows = [f"  {v.verdict:<12} {v.name}  [{v.oracle}] {v.coverage}" for v in self.verdicts]
         return "\n".join([self.summary(), *rows, *self.notes])
 
 

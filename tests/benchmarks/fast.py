@@ -46,6 +46,19 @@ def own(model, x, y):
     return float(np.median(seconds))
 
 
+def lively(model, x):
+    """Weights as a trained network has them, in that signals reach its end: kernels scaled for ReLUs where nothing normalizes,
+    moving averages that are those of the data where something does."""
+    normalized = [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
+    for layer in normalized:
+        layer.momentum = 0.0
+    if normalized:
+        model(x, training=True)
+    else:
+        for variable in model.trainable_variables:
+            variable.assign(variable * 2**0.5)
+
+
 def measured(name):
     """(entries, own seconds before and after, seconds of fast, of tracing, forward passes, backward passes, report)."""
     keras.utils.set_random_seed(0)
@@ -53,6 +66,7 @@ def measured(name):
     model.compile(loss="categorical_crossentropy")
     generator = np.random.default_rng(0)
     x, y = generator.normal(size=(BATCH, 32, 32, 3)), np.eye(10)[generator.integers(0, 10, BATCH)]
+    lively(model, x)
     before = own(model, x, y)
     report = check_gradients(model, x, y, effort="fast")
     after = own(model, x, y)
