@@ -110,6 +110,11 @@ SHIFTS = (16, -16, 24)
 #: how far beside the point a gradient is rolled again where SHIFTS did break a tie (two variables that are equal, a sum
 #: that is zero by its rounding): far more than the shifts, so that none of them crosses a kink, and still the same place
 ASIDE = 2.0**-26
+#: how far the upstream gradient is moved to roll what becomes of it: thousands of units in the last place, and far less
+#: than would hide an error of 1e-6 in a backward pass that is not linear in it
+UPSTREAM = 2.0**-40
+#: in such steps: no whole ones, which would leave it on the grid that it came from
+UNEVEN = (0.9, -1.7, 2.3)
 
 
 def autodiff_at(probe: Probe, values: Mapping[str, Array], *, mode: str = "eager") -> Autodiff:
@@ -133,26 +138,34 @@ def autodiff_at(probe: Probe, values: Mapping[str, Array], *, mode: str = "eager
 
 
 def _rolled_apart(probe: Probe, values: Mapping[str, Array], gradient: Mapping[str, Array | None], mode: str) -> dict[str, Array]:
-    """The rounding error, every entry rolled by itself at a generic point beside, where there are no ties to keep.
+    """The rounding error rolled in two other ways, the larger of which counts: every entry by itself, at a generic point
+    beside where there are no ties to keep; and the gradient that comes in from above, where nothing of the point moves.
 
-    Under SHIFTS all entries of a variable move alike, and a difference of two of them (x - logsumexp(x) at x = 400, a
-    softmax) stands still with the rounding that it has.
+    Under SHIFTS all entries of a variable move alike, and a difference of two of them (a softmax) stands still with the
+    rounding that it has; in exp(log g - y + x) with x near 400 it is that of log g - y, which no x rolls.
     """
     generator = np.random.default_rng(len(values))
     beside = {name: value + generic(value, generator, ASIDE) for name, value in values.items()}
-    there = probe.gradient(mode, at=beside)
-    changes: dict[str, list[Array]] = {name: [] for name in values}
-    for shift in SHIFTS:
-        apart = {n: v * (1 + shift * probe.unit * generator.choice([-1.0, 1.0], np.shape(v))) for n, v in beside.items()}
-        for name, again in probe.gradient(mode, at=apart).items():
-            here = there[name]
-            if again is not None and here is not None:
-                with np.errstate(invalid="ignore"):
-                    changes[name].append(np.abs(again - here))
+    apart = [
+        {n: v * (1 + shift * probe.unit * generator.choice([-1.0, 1.0], np.shape(v))) for n, v in beside.items()} for shift in SHIFTS
+    ]
+    rolls = (
+        (probe.gradient(mode, at=beside), [probe.gradient(mode, at=moved) for moved in apart]),
+        (gradient, [probe.gradient(mode, at=values, upstream=1 + factor * UPSTREAM) for factor in UNEVEN]),
+    )
     return {
-        name: np.zeros_like(value) if (g := gradient[name]) is None or not changes[name] else _rounding(g, np.median(changes[name], axis=0), probe.unit)
+        name: np.zeros_like(value) if (g := gradient[name]) is None else _rounding(g, np.fmax(*(_median(name, *roll) for roll in rolls)), probe.unit)
         for name, value in values.items()
     }
+
+
+def _median(name: str, here: Mapping[str, Array | None], others: list[dict[str, Array | None]]) -> Array:
+    """The median change of one gradient; nan where autodiff says None somewhere."""
+    origin, moved = here[name], [other[name] for other in others]
+    if origin is None or any(m is None for m in moved):
+        return np.array(np.nan)
+    with np.errstate(invalid="ignore"):
+        return np.median([np.abs(m - origin) for m in moved], axis=0)  # type: ignore[operator]
 
 
 def _spread(probe: Probe, values: Mapping[str, Array], gradient: Mapping[str, Array | None], mode: str) -> dict[str, Array]:

@@ -2,7 +2,9 @@
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
+from keras_ref import check_function
 from keras_ref.comparison import compare
 from keras_ref.sides import numeric_sides
 from scratch.layers.core import Dense
@@ -35,3 +37,19 @@ def test_an_error_of_a_millionth_is_seen_between_kinks(distance):
         entry = int(np.argmax(np.abs(gradient)))
         wrong = teeth.planted(autodiff, name, teeth.PLANTS["entry 1e-06"], entry)
         assert compare(oracle, name, wrong).verdict == "mismatch", name
+
+
+def test_rounding_that_no_shift_of_the_point_rolls_is_not_accused():
+    """exp(log g - y + x) near 400: log g - y is rounded to a grid of 6e-14, and x and y move on that very grid."""
+    report = check_function(tf.math.cumulative_logsumexp, np.array([-500.0, 0.0, 10.0, 400.0]))
+    assert report.ok, report.explain()
+
+
+def test_a_backward_pass_that_is_not_linear_in_its_upstream_is_found():
+    """Rolling the upstream gradient must not excuse what clips it."""
+
+    @tf.custom_gradient
+    def clipped(x):
+        return x**3, lambda upstream: tf.clip_by_norm(upstream * 3 * x**2, 1e-3)
+
+    assert [v.verdict for v in check_function(clipped, np.array([0.5, -1.25])).failures] == ["mismatch"]
