@@ -114,6 +114,7 @@ def test_figures_of_epochs(shown, driver):
     nudged, beside = network.path(EPOCHS, network.nudged), network.path(EPOCHS, network.chain_rule)
     click(driver, "tab-epochs")
     loss = figure(driver, "loss")
+    # paths of a hundred steps, computed in another order: nudged ones carry rounding / h = 1e-12 a step, the others 1e-16
     np.testing.assert_allclose(loss["nudged (NumPy)"][1], [network.loss(w) for w in nudged], rtol=1e-9)
     np.testing.assert_allclose(loss["back-propagated (Keras)"][1], [network.loss(w) for w in beside], rtol=1e-12)
     for i in (0, len(flat(network.weights)) - 1):
