@@ -9,18 +9,18 @@ surrogate                                                     a class decorator 
 from typing import Any
 
 _HOMES = {
-    "check_function": "functions",
-    "check_gradients": "checks",
-    "check_layer": "functions",
-    "check_updates": "updates",
-    "surrogate": "surrogates",
-    "GradientCheck": "callback",
-    "GradientMismatch": "verdicts",
-    "GradientWarning": "callback",
-    "Report": "verdicts",
-    "Verdict": "verdicts",
+    "check_function": "checks.layers_and_functions",
+    "check_gradients": "checks.gradients",
+    "check_layer": "checks.layers_and_functions",
+    "check_updates": "checks.updates",
+    "surrogate": "checks.surrogates",
+    "GradientCheck": "frontends.callback",
+    "GradientMismatch": "reports.verdict",
+    "GradientWarning": "frontends.callback",
+    "Report": "reports.verdict",
+    "Verdict": "reports.verdict",
 }
-_CALLABLE = ("mirror", "reflect")
+_CALLABLE = {"mirror": "translation.to_keras", "reflect": "translation.from_keras"}
 __all__ = [
     "GradientCheck", "GradientMismatch", "GradientWarning", "Report", "Verdict", "check_function", "check_gradients", "check_layer",
     "check_updates", "mirror", "reflect", "surrogate",
@@ -32,7 +32,7 @@ def __getattr__(name: str) -> Any:
     from importlib import import_module
 
     if name in _CALLABLE:
-        return import_module(f"keras_ref.{name}")
+        return getattr(import_module(f"keras_ref.{_CALLABLE[name]}"), name)
     if name not in _HOMES:
         raise AttributeError(f"module 'keras_ref' has no attribute {name!r}")
     return getattr(import_module(f"keras_ref.{_HOMES[name]}"), name)

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import numpy as np
 
-from scratch.domain import AtLeast, Between, Domain, is_integer
+from scratch.fields import AtLeast, Between, Domain, is_integer
 from scratch.registry import constraint
 
 Array = np.ndarray

@@ -17,7 +17,7 @@ from typing import Annotated, Protocol
 
 import numpy as np
 
-from scratch.domain import AtLeast, checked
+from scratch.fields import AtLeast, checked
 
 Array = np.ndarray
 Line = Callable[[Array], Array]

@@ -15,9 +15,9 @@ from scratch.differences import Central, Estimate, Scheme
 from scratch.layers.base import Array, Weights
 from scratch.model import Model
 from scratch.noise import measure
+from scratch.nudging.base_point import INPUT, Point
 from scratch.nudging.blocks import SHARES, alone, every, workers
-from scratch.nudging.point import INPUT, Point
-from scratch.nudging.walk import Walk
+from scratch.nudging.propagate import Walk
 from scratch.objective import Objective
 
 Progress = Callable[[str, int, int], None]

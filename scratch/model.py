@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from scratch.domain import Shape
+from scratch.fields import Shape
 from scratch.layers.base import Array, Layer, Weights
 
 

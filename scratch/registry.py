@@ -19,7 +19,7 @@ from functools import cache
 from types import MappingProxyType
 from typing import Any, TypeVar, dataclass_transform, get_type_hints
 
-from scratch import domain
+from scratch.fields import Domain, checked
 
 KINDS = ("layer", "activation", "loss", "optimizer", "schedule", "regularizer", "constraint")
 _PLACES = ("layers", "activations", "losses", "optimizers", "schedules", "regularizers", "constraints")
@@ -46,7 +46,7 @@ def _check_fields(self: Any) -> None:
     cls: Any = type(self)
     own = hints(cls)
     for field in fields(self):
-        value = domain.checked(type(self).__name__, field.name, own[field.name], getattr(self, field.name))
+        value = checked(type(self).__name__, field.name, own[field.name], getattr(self, field.name))
         object.__setattr__(self, field.name, value)
     check = getattr(self, "check", None)
     if check is not None:
@@ -157,3 +157,17 @@ def get(kind: str, name: str) -> Any:
             f"Use one of the registered ones ({', '.join(near)}, …) or write it in scratch/."
         )
     return known[name]
+
+
+@dataclass(frozen=True)
+class Registered(Domain):
+    """The name of a registered activation, layer, …"""
+
+    kind: str
+
+    @property
+    def rule(self) -> str:
+        return f"must be a registered {self.kind}"
+
+    def holds(self, value: Any) -> bool:
+        return isinstance(value, str) and value in names(self.kind)

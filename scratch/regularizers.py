@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 
-from scratch.domain import AtLeast
+from scratch.fields import AtLeast
 from scratch.registry import regularizer
 
 Array = np.ndarray

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Annotated, Any
 
-from scratch.domain import Above, AtLeast, Between, Domain, is_real
+from scratch.fields import Above, AtLeast, Between, Domain, is_real
 from scratch.registry import schedule
 
 Rate = Annotated[float, AtLeast(0.0, small=(0.01, 0.5))]

@@ -11,7 +11,7 @@ os.environ.setdefault("TF_NUM_INTEROP_THREADS", "1")
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 
-from keras_ref.target import quiet_tensorflow
+from keras_ref.inputs.targets import quiet_tensorflow
 
 quiet_tensorflow()
 pytest_plugins = ["pytester", "lesson_pages"]
@@ -52,8 +52,8 @@ def pytest_addoption(parser):
 
 def pytest_sessionfinish(session):
     output = getattr(session.config, "workeroutput", None)
-    if output is not None and "pools" in sys.modules:
-        output["reached"] = [[*option, count] for option, count in sys.modules["pools"].COUNTED.items()]
+    if output is not None and "example_pools" in sys.modules:
+        output["reached"] = [[*option, count] for option, count in sys.modules["example_pools"].COUNTED.items()]
 
 
 def pytest_testnodedown(node):
@@ -62,15 +62,15 @@ def pytest_testnodedown(node):
 
 
 def pytest_terminal_summary(terminalreporter, config):
-    counts = config.stash.get(REACHED, Counter()) + getattr(sys.modules.get("pools"), "COUNTED", Counter())
+    counts = config.stash.get(REACHED, Counter()) + getattr(sys.modules.get("example_pools"), "COUNTED", Counter())
     if not counts or not (config.option.reached or len(counts) > MANY):
         return
-    import reached
+    import option_coverage
 
-    seen = sorted({(kind, name) for kind, name, *_ in counts if name in reached.registry.names(kind)})
+    seen = sorted({(kind, name) for kind, name, *_ in counts if name in option_coverage.registry.names(kind)})
     if config.option.reached:
         for kind, name in seen:
-            for line in reached.table(kind, name, counts):
+            for line in option_coverage.table(kind, name, counts):
                 terminalreporter.write_line(line)
-    never = [".".join(option) for kind, name in seen for option in reached.unreached(kind, name, counts)]
+    never = [".".join(option) for kind, name in seen for option in option_coverage.unreached(kind, name, counts)]
     terminalreporter.write_line(f"options of {len(seen)} definitions: {len(never)} never came up" + (f": {', '.join(never)}" if never else ""))

@@ -9,9 +9,9 @@ from pathlib import Path
 import browser
 import numpy as np
 import pytest
-from by_hand import Network
+from reference_network import Network
 
-from keras_ref import cli
+from keras_ref.frontends import cli
 from scratch.recipe import INPUTS, OUTPUTS, RECIPE_1, RECIPE_2
 
 EPOCHS = 20

@@ -14,21 +14,21 @@ from dataclasses import dataclass, fields, replace
 from functools import cache
 from typing import Annotated, Any
 
+import example_pools as pools
 import keras
 import numpy as np
-import pools
 import tensorflow as tf
 from hypothesis import settings as profile
 from hypothesis import strategies as st
 
-from keras_ref import departures
 from keras_ref import strategies as gt
-from keras_ref.mirror import mirrored
-from keras_ref.mirrors.optimizers import state_of
-from keras_ref.retype import in_float64
+from keras_ref.evaluation.float64 import in_float64
+from keras_ref.translation import departures
+from keras_ref.translation.exceptions.optimizers import state_of
+from keras_ref.translation.to_keras import mirrored
 from scratch import registry
 from scratch.constraints import MaxNorm, MinMaxNorm, NonNeg, UnitNorm
-from scratch.domain import alternatives
+from scratch.fields import alternatives
 from scratch.optimizers.base import Optimizer, State
 from scratch.optimizers.wrappers import LossScaleOptimizer, MultiOptimizer
 from scratch.schedules import Schedule

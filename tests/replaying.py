@@ -13,12 +13,12 @@ from typing import Any
 
 import keras
 import numpy as np
-from allowance import compare, moved
+from float32_allowance import compare, moved
 from recorded import KINDS, NotApplicable, Outcome, cases, decoded, dtype_of, revived
 from replaying_layers import layer_call, layer_case
 
-from keras_ref.mirrors.optimizers import as_keras
-from keras_ref.reflect import NoTwin, reflected
+from keras_ref.translation.exceptions.optimizers import as_keras
+from keras_ref.translation.from_keras import NoTwin, reflected
 from scratch import registry
 from scratch.optimizers.base import State
 

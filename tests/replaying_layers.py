@@ -8,15 +8,15 @@ from dataclasses import dataclass, field
 from itertools import zip_longest
 from typing import Any
 
-import foreign_cells  # noqa: F401  (twins of the cells that Keras's tests define)
+import custom_cells as foreign_cells  # noqa: F401  (twins of the cells that Keras's tests define)
 import keras
 import numpy as np
-from allowance import compare, moved
+from float32_allowance import compare, moved
 from recorded import NotApplicable, alive, decoded, revived
 
-from keras_ref.draws import draws_of
-from keras_ref.reflect import NoTwin, as_taken, reflected
-from keras_ref.weights import variables_of
+from keras_ref.translation.from_keras import NoTwin, as_taken, reflected
+from keras_ref.translation.random_draws import draws_of
+from keras_ref.translation.weights import variables_of
 from scratch.layers.base import Layer
 from scratch.layers.multi_head_attention import Projected
 from scratch.layers.recurrent import Recurrent

@@ -11,10 +11,10 @@ import tensorflow as tf
 from hypothesis import given, note
 from hypothesis import strategies as st
 
-from keras_ref import departures
 from keras_ref import strategies as gt
-from keras_ref.checks import check_gradients
-from keras_ref.mirrors import mirrors
+from keras_ref.checks.gradients import check_gradients
+from keras_ref.translation import departures
+from keras_ref.translation.exceptions import mirrors
 from scratch import registry
 from scratch.activations.axes import rank_for
 from scratch.differences import UNIT

@@ -2,7 +2,7 @@
 
 import keras
 import pytest
-from kinds import KINDS, PLANTED
+from model_kinds import KINDS, PLANTED
 
 
 def found(name, wrong):

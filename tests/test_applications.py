@@ -15,9 +15,9 @@ import keras
 import numpy as np
 import pytest
 
-from keras_ref import departures
-from keras_ref.checks import check_gradients
-from keras_ref.reflect import reflect
+from keras_ref.checks.gradients import check_gradients
+from keras_ref.translation import departures
+from keras_ref.translation.from_keras import reflect
 from scratch import registry
 from scratch.activations.special import erf
 from scratch.differences import UNIT

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-import keras_ref.checks
+import keras_ref.checks.gradients
 from keras_ref import GradientCheck, GradientMismatch, GradientWarning
-from keras_ref.verdicts import Report, Verdict
+from keras_ref.reports.verdict import Report, Verdict
 
 X, Y = np.random.default_rng(0).normal(size=(24, 3)), np.random.default_rng(1).normal(size=(24, 2))
 
@@ -61,7 +61,7 @@ def stub(monkeypatch, verdict="match"):
         calls.append((x, y, options, model.optimizer.iterations.numpy()))
         return Report(model.name, (Verdict("v", "forward", verdict, 1, 1, visible=1e-9),))
 
-    monkeypatch.setattr(keras_ref.checks, "check_gradients", check)
+    monkeypatch.setattr(keras_ref.checks.gradients, "check_gradients", check)
     return calls
 
 

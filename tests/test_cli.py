@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import pytest
 
-from keras_ref import cli
+from keras_ref.frontends import cli
 
 RIGHT = """
 import keras

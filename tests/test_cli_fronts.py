@@ -7,8 +7,9 @@ import keras
 import numpy as np
 import pytest
 
-from keras_ref import cli, github
-from keras_ref.verdicts import Report, Verdict
+from keras_ref.frontends import cli
+from keras_ref.reports import github
+from keras_ref.reports.verdict import Report, Verdict
 
 SHOP = """
 import os
@@ -142,7 +143,7 @@ def test_a_crash_is_a_verdict_with_the_signal(run, tmp_path, monkeypatch):
 def test_a_crash_alone_is_a_finding(run, monkeypatch):
     import subprocess
 
-    from keras_ref import isolate
+    from keras_ref.frontends import isolation as isolate
 
     for returned, said in ((-11, "killed by SIGSEGV"), (139, "killed by SIGSEGV"), (-9, "killed by SIGKILL"), (77, "ended with exit status 77")):
         stderr = "noise\n2026 F external/x.cc:1] Check failed: a == b\n"
@@ -180,7 +181,7 @@ def test_annotations_are_escaped():
 def test_a_narrow_terminal_loses_columns_not_names():
     from rich.console import Console
 
-    from keras_ref.terminal import report_table
+    from keras_ref.reports.terminal import report_table
 
     report = Report("s", (Verdict("encoder/" + "x" * 40 + "/kernel", "forward", "mismatch", 10, 10, {}, (0,), 1.0, 2.0, truncation=1e-9, rounding=1e-9),))
     for width, shown, gone in ((200, ("compared", "allowed", "would see"), ()), (115, ("allowed", "compared"), ("would see",)), (60, ("verdict",), ("compared", "allowed"))):

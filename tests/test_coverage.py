@@ -6,7 +6,8 @@ import sys
 import pytest
 from rich.console import Console
 
-from keras_ref import coverage, example_runs
+from keras_ref.coverage import examples as example_runs
+from keras_ref.coverage import table as coverage
 from scratch import registry
 
 

@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keras_ref import departures
 from keras_ref import strategies as gt
-from keras_ref.departures import Departure
+from keras_ref.translation import departures
+from keras_ref.translation.departures import Departure
 from scratch import registry
 
 ENTRIES = {entry.id: entry for entry in departures.every()}
@@ -28,7 +28,7 @@ def test_example_still_differs(id):
     keras_value, definition = departures.run(ENTRIES[id])
     assert departures.differs(keras_value, definition), (
         f"A departure must still differ. Received: Keras and the definition both give {definition} in the example of {id!r}. "
-        "Keras has been corrected (or never was wrong): remove the entry from keras_ref/departures.toml."
+        "Keras has been corrected (or never was wrong): remove the entry from keras_ref/translation/departures.toml."
     )
     # by its exception a refusal says what refused; any other entry has numbers to show
     assert isinstance(keras_value, str) == (ENTRIES[id].reading == "refusal" or ENTRIES[id].own_process)

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from scratch.differences import Backward, Central, ComplexStep, Forward, Richardson, coefficients, scale_of, taken
 from scratch.noise import measure
-from scratch.slopes import LADDER, TIERS, slopes
+from scratch.one_sided import LADDER, TIERS, slopes
 
 #: analytic functions and their derivatives, by hand
 FUNCTIONS = {

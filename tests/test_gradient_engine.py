@@ -8,15 +8,16 @@ from hypothesis import given, note, settings
 from hypothesis import strategies as st
 
 from keras_ref import strategies as gt
-from scratch import domain, registry
+from scratch import fields as domains
+from scratch import registry
 from scratch.differences import UNIT, Central
 from scratch.gradient import Nudges, numeric_gradient
 from scratch.layers.core import Activation, Dense
 from scratch.losses.base import Projection
 from scratch.model import Call, Model
 from scratch.noise import measure
-from scratch.nudging import shifts
-from scratch.nudging.claims import mixing_of, responses_of
+from scratch.nudging import addition_theorems as shifts
+from scratch.nudging.linear_structure import mixing_of, responses_of
 from scratch.objective import Objective
 from scratch.regularizers import L1, L2, OrthogonalRegularizer
 
@@ -30,7 +31,7 @@ OFFSETS = (1e-6, -0.3, 0.0, 1e-20j)
 def reals(layer, count):
     """Which of the inputs take any real number."""
     own = layer.input_domains()
-    return [isinstance(own[min(i, len(own) - 1)], domain.Real) for i in range(count)]
+    return [isinstance(own[min(i, len(own) - 1)], domains.Real) for i in range(count)]
 
 
 @st.composite
@@ -155,7 +156,7 @@ def test_layers(name, data):
 @settings(max_examples=FEW)
 @given(data=st.data())
 def test_losses(name, data):
-    """A registered loss, every reduction, with and without sample weights, on predictions of its own domain."""
+    """A registered loss, every reduction, with and without sample weights, on predictions of its own domains."""
     loss = data.draw(gt.specifications("loss", name))
     loss = replace(loss, reduction="sum") if loss.reduction in (None, "none") else loss
     shapes, domains = loss.shapes(gt.sizes(data.draw)), loss.domains()

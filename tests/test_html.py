@@ -9,9 +9,9 @@ import pytest
 from test_cli import RIGHT, WRONG, module, run  # noqa: F401 (a fixture)
 
 from keras_ref import check_gradients, check_updates
-from keras_ref.cells import WINDOW, Cells
-from keras_ref.html_report import report_html, worst_verdict
-from keras_ref.verdicts import Report, Verdict
+from keras_ref.reports.heat_map import WINDOW, Cells
+from keras_ref.reports.html import report_html, worst_verdict
+from keras_ref.reports.verdict import Report, Verdict
 from scratch.layers.core import Dense
 from scratch.model import Model
 from scratch.training import fit

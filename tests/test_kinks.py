@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_ref.comparison import Autodiff, compare
+from keras_ref.comparison.entrywise import Autodiff, compare
 from scratch.differences import UNIT
 
 DISTANCES = (0.0, *(10.0**-k for k in range(3, 13)))

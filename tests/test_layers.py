@@ -3,17 +3,17 @@
 import keras
 import numpy as np
 import pytest
+from example_pools import cases, pool
 from hypothesis import given, note
 from hypothesis import strategies as st
-from pools import cases, pool
+from support_built import Built
 
-from keras_ref import departures
-from keras_ref.built import Built
-from keras_ref.retype import policy_of
-from scratch import domain as domains
+from keras_ref.evaluation.float64 import policy_of
+from keras_ref.translation import departures
+from scratch import fields as domains
 from scratch import registry
 from scratch.differences import UNIT
-from scratch.slopes import WIDER, slopes
+from scratch.one_sided import WIDER, slopes
 
 LAYERS = registry.names("layer")
 #: entries of each variable and input that an example compares, other ones in each: a recurrence is nudged one by one

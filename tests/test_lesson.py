@@ -6,9 +6,9 @@ import textwrap
 import nbformat
 import numpy as np
 import pytest
-from by_hand import Network, flat
+from reference_network import Network, flat
 
-from keras_ref import cli
+from keras_ref.frontends import cli
 from scratch.recipe import INPUTS, OUTPUTS, RECIPE_2, RECIPE_2_NOTE
 
 MODELS = """

@@ -4,8 +4,8 @@ import re
 
 import numpy as np
 import pytest
-from by_hand import H, flat
 from lesson_pages import EPOCHS, click, figure, rows, slide, until
+from reference_network import H, flat
 
 from keras_ref.lesson import page as page_module
 

@@ -6,12 +6,15 @@ import keras
 import numpy as np
 import planting
 import pytest
-import teeth
+import sensitivity as teeth
 import tensorflow as tf
 
-from keras_ref import check_gradients, directions, locate
-from keras_ref.efforts import shares
-from keras_ref.options import BadInput, seconds_of
+from keras_ref import check_gradients
+from keras_ref.comparison import bisection as locate
+from keras_ref.comparison import directional as directions
+from keras_ref.comparison.time_budget import shares
+from keras_ref.errors import BadInput
+from keras_ref.options import seconds_of
 
 SIZES = (20, 60, 10, 3)
 

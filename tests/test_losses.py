@@ -7,17 +7,17 @@ from typing import get_args
 import numpy as np
 import pytest
 import tensorflow as tf
+from example_pools import losses, record
 from hypothesis import given, note
 from hypothesis import strategies as st
-from pools import losses, record
 
-from keras_ref import departures
 from keras_ref import strategies as gt
-from keras_ref.checks import check_gradients
-from keras_ref.mirror import mirrored_loss
+from keras_ref.checks.gradients import check_gradients
+from keras_ref.translation import departures
+from keras_ref.translation.to_keras import mirrored_loss
 from scratch import registry
 from scratch.differences import UNIT
-from scratch.domain import Real
+from scratch.fields import Real
 from scratch.losses.base import Loss, Reduction, matched
 from scratch.losses.regression import MeanSquaredError
 from scratch.model import Call, Model

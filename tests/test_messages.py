@@ -6,8 +6,8 @@ import pytest
 import tensorflow as tf
 
 from keras_ref import check_function, check_gradients, check_layer, check_updates, mirror
-from keras_ref.probe import Probe
-from keras_ref.reflect import reflect
+from keras_ref.evaluation.loss_function import Probe
+from keras_ref.translation.from_keras import reflect
 from scratch.layers.core import Dense
 from scratch.model import Call, Model
 from scratch.objective import Objective

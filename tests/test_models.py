@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 from keras_ref import check_gradients, check_updates
 from keras_ref import strategies as gt
-from keras_ref.gallery import exhibits
-from keras_ref.mirror import mirror, mirrored
-from keras_ref.reflect import reflect
+from keras_ref.frontends.gallery import exhibits
+from keras_ref.translation.from_keras import reflect
+from keras_ref.translation.to_keras import mirror, mirrored
 
 PARTS = ("Dense", "Activation", "Flatten")
 LOSSES = ("MeanSquaredError", "BinaryCrossentropy", "CategoricalCrossentropy")

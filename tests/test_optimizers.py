@@ -11,14 +11,14 @@ import numpy as np
 import optimizer_cases as cases
 import optimizer_rounding as rounding
 import pytest
+from example_pools import record
 from hypothesis import given, note
 from hypothesis import strategies as st
-from pools import record
 
-from keras_ref.checks import check_updates
-from keras_ref.mirror import mirrored
-from keras_ref.mirrors.optimizers import as_keras, excluded_from_weight_decay
-from keras_ref.reflect import reflected
+from keras_ref.checks.gradients import check_updates
+from keras_ref.translation.exceptions.optimizers import as_keras, excluded_from_weight_decay
+from keras_ref.translation.from_keras import reflected
+from keras_ref.translation.to_keras import mirrored
 from scratch import registry
 from scratch.optimizers.adam import Adam
 from scratch.optimizers.muon import Muon

@@ -15,8 +15,8 @@ import pytest
 import tensorflow as tf
 from replaying_layers import called, compared, spread_out
 
-from keras_ref import departures
-from keras_ref.reflect import reflected
+from keras_ref.translation import departures
+from keras_ref.translation.from_keras import reflected
 
 GENERATOR = np.random.default_rng(7)
 STEPS = np.array([[True, True, False, True], [False, True, True, False]])

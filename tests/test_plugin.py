@@ -10,7 +10,6 @@ from xml.etree import ElementTree
 import pytest
 
 # a run inside this process forgets what it imports, and TensorFlow cannot be imported twice
-import keras_ref.checks  # noqa: F401
 
 MODEL = """
 import keras, numpy as np, pytest, tensorflow as tf
@@ -74,7 +73,7 @@ def test_wrong(check_gradients):
 
 
 def test_importing_the_plugin_loads_neither_tensorflow_nor_hypothesis(pytester):
-    code = "import sys, keras_ref.plugin, scratch; print([m for m in ('tensorflow', 'keras', 'hypothesis', 'numpy', 'rich', 'typer') if m in sys.modules])"
+    code = "import sys, keras_ref.frontends.pytest_plugin, scratch; print([m for m in ('tensorflow', 'keras', 'hypothesis', 'numpy', 'rich', 'typer') if m in sys.modules])"
     result = pytester.run(sys.executable, "-c", code)
     assert result.outlines == ["[]"]
 
@@ -182,7 +181,7 @@ def test_a_fixture_points_at_the_call_that_it_refuses(pytester):
     pytester.makepyfile(MODEL + "\ndef test_it(check_gradients):\n    check_gradients(model(), X[:, :2], Y)\n")
     result = pytester.runpytest_inprocess(*QUIET)
     result.assert_outcomes(failed=1)
-    result.stdout.fnmatch_lines([">       check_gradients(model(), X[[]:, :2], Y)", "E       keras_ref.options.BadInput: Input 'table' must have shape (any, 3). Received: (4, 2). *"])
+    result.stdout.fnmatch_lines([">       check_gradients(model(), X[[]:, :2], Y)", "E       keras_ref.errors.BadInput: Input 'table' must have shape (any, 3). Received: (4, 2). *"])
     assert not [line for line in result.stdout.lines if "keras_ref/" in line and "Error" not in line and line.startswith("/")]
 
 
@@ -222,7 +221,7 @@ def test_a_target_in_a_process_of_its_own(pytester):
 
 #: reports without Keras: what travels, and what is said
 STUBS = """
-import keras_ref, keras_ref.pytest_targets, keras_ref.runs
+import keras_ref, keras_ref.frontends.pytest_items, keras_ref.frontends.invocation
 from keras_ref.verdicts import Report, Verdict
 
 def check(subject, *arguments, seed=0, replay="", effort="auto", **options):
@@ -231,8 +230,8 @@ def check(subject, *arguments, seed=0, replay="", effort="auto", **options):
 
 for verb in ("check_gradients", "check_updates", "check_layer", "check_function"):
     setattr(keras_ref, verb, check)
-keras_ref.pytest_targets._names = lambda target, seed: ["v0", "v1"]
-keras_ref.runs.Run.report = lambda run, target, progress=None: check(["match", "mismatch", "nan"], replay=run.replay())
+keras_ref.frontends.pytest_items._names = lambda target, seed: ["v0", "v1"]
+keras_ref.frontends.invocation.Run.report = lambda run, target, progress=None: check(["match", "mismatch", "nan"], replay=run.replay())
 """
 STUBBED = """
 import pytest

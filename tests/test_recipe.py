@@ -85,7 +85,7 @@ def test_it_needs_numpy_alone():
 
 def test_keras_beside_it():
     """The difference from Keras after one epoch is the nudge's own error, and nothing else."""
-    from keras_ref.recipes import RECIPES, rows
+    from keras_ref.lesson.recipe_table import RECIPES, rows
 
     for weights, _ in RECIPES.values():
         for row in rows(weights):
@@ -93,7 +93,7 @@ def test_keras_beside_it():
 
 
 def test_the_nudge_is_h_times_mean_of_x_squared():
-    from keras_ref.recipes import rows
+    from keras_ref.lesson.recipe_table import rows
 
     weight, bias = rows(recipe.RECIPE_1)
     assert f"{-weight.explained / recipe.LEARNING_RATE:.1e}" == "7.5e-04"

@@ -4,7 +4,7 @@ import re
 
 import numpy as np
 import pytest
-from by_hand import H, Network, flat
+from reference_network import H, Network, flat
 from test_lesson import run  # noqa: F401 (a fixture)
 
 from scratch.recipe import INPUTS, OUTPUTS, RECIPE_1, RECIPE_2, RECIPE_2_NOTE

@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 from keras import layers, ops
 
-from keras_ref.checks import check_gradients
-from keras_ref.mirror import mirror
-from keras_ref.reflect import NoTwin, reflect, reflect_with_variables
-from keras_ref.retype import in_float64
+from keras_ref.checks.gradients import check_gradients
+from keras_ref.evaluation.float64 import in_float64
+from keras_ref.translation.from_keras import NoTwin, reflect, reflect_with_variables
+from keras_ref.translation.to_keras import mirror
 from scratch.differences import UNIT
 from scratch.layers.operations import INPUT, Operation
 from scratch.model import Call, Model, Tensor

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from replaying_layers import called, compared
 
-from keras_ref.reflect import NoTwin, reflect, reflected
+from keras_ref.translation.from_keras import NoTwin, reflect, reflected
 
 X = np.array([[[0.5, -1.25], [2.0, 0.375], [-0.875, 0.125]], [[1.5, 0.25], [-0.5, 1.0], [0.75, -2.0]]])
 MASK = np.array([[True, False, True], [True, True, False]])

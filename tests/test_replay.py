@@ -1,6 +1,6 @@
 """Every recorded case of Keras's own tests agrees with the twins, but for those that tests/replay.toml explains."""
 
-import allowance
+import float32_allowance as allowance
 import pytest
 import recorded
 import replaying

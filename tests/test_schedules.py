@@ -8,12 +8,12 @@ import tensorflow as tf
 from hypothesis import given, note
 from hypothesis import strategies as st
 
-from keras_ref import departures
 from keras_ref import strategies as gt
-from keras_ref.mirror import mirrored
-from keras_ref.mirrors.optimizers import as_keras
-from keras_ref.reflect import reflected
-from keras_ref.retype import in_float64
+from keras_ref.evaluation.float64 import in_float64
+from keras_ref.translation import departures
+from keras_ref.translation.exceptions.optimizers import as_keras
+from keras_ref.translation.from_keras import reflected
+from keras_ref.translation.to_keras import mirrored
 from scratch import registry
 from scratch.constraints import MaxNorm, MinMaxNorm
 from scratch.differences import UNIT

@@ -3,15 +3,15 @@
 import numpy as np
 import pytest
 import tensorflow as tf
+from support_sides import numeric_sides
 
 from keras_ref import check_function
-from keras_ref.comparison import compare
-from keras_ref.sides import numeric_sides
+from keras_ref.comparison.entrywise import compare
 from scratch.layers.core import Dense
 from scratch.losses.regression import MeanSquaredError
 from scratch.model import Model
 
-import teeth  # isort: skip
+import sensitivity as teeth  # isort: skip
 
 MODEL = Model.chain([Dense(2, "relu"), Dense(1)], (1,))
 X, Y = np.array([[1.0], [0.5]]), np.array([[0.25], [1.0]])

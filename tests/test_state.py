@@ -8,8 +8,8 @@ import pytest
 import tensorflow as tf
 
 from keras_ref import check_function, check_gradients, check_layer, check_updates
-from keras_ref.probe import Probe
-from keras_ref.retype import layers_of, states_of
+from keras_ref.evaluation.float64 import layers_of, states_of
+from keras_ref.evaluation.loss_function import Probe
 
 X, Y = np.random.default_rng(0).normal(size=(4, 3)), np.random.default_rng(1).normal(size=(4, 2))
 SEQUENCES = np.random.default_rng(2).normal(size=(4, 2, 2))

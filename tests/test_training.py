@@ -12,11 +12,11 @@ import tensorflow as tf
 from hypothesis import given, note
 from hypothesis import strategies as st
 
-from keras_ref import departures
-from keras_ref.mirror import mirror, mirrored
-from keras_ref.mirrors.optimizers import as_keras
-from keras_ref.retype import in_float64
-from keras_ref.weights import variables
+from keras_ref.evaluation.float64 import in_float64
+from keras_ref.translation import departures
+from keras_ref.translation.exceptions.optimizers import as_keras
+from keras_ref.translation.to_keras import mirror, mirrored
+from keras_ref.translation.weights import variables
 from scratch import registry
 from scratch.constraints import MaxNorm, NonNeg
 from scratch.differences import UNIT

@@ -18,6 +18,6 @@ def __getattr__(name: str) -> Any:
     """Import lazily: the command line starts without TensorFlow."""
     if name not in ("Lesson", "make"):
         raise AttributeError(f"module 'keras_ref.lesson' has no attribute {name!r}")
-    from keras_ref.lesson import records
+    from keras_ref.lesson import lesson as records
 
     return getattr(records, name)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from keras_ref.lesson.figures import nudge_length
-from keras_ref.lesson.records import Lesson
+from keras_ref.lesson.lesson import Lesson
 from keras_ref.lesson.what_if import Landscape, Run
 
 

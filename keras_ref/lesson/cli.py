@@ -12,8 +12,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from keras_ref.files import writable, write
-from keras_ref.options import CouldNotRun
+from keras_ref.errors import CouldNotRun
+from keras_ref.reports.files import writable, write
 
 SCHEMES = ("forward", "backward", "central", "richardson", "complex")
 
@@ -38,11 +38,11 @@ def lesson(
     page_path = output or ("" if notebook else "lesson.html")
     for name, path in (("--output", page_path), ("--notebook", notebook)):
         writable(name, path)
-    from keras_ref.lesson.records import make
+    from keras_ref.lesson.lesson import make
 
     if notebook:
+        from keras_ref.lesson.lesson_model import subject_of
         from keras_ref.lesson.notebook import notebook as build
-        from keras_ref.lesson.subject import subject_of
 
         subject_of(target, data, seed=seed)  # what cannot be taught from is refused now, not when the notebook runs
         import nbformat
@@ -91,8 +91,8 @@ def recipe(
     explain: Annotated[bool, typer.Option("--explain", help="Walk one weight in sentences.")] = False,
 ) -> None:
     """The book's recipes beside Keras, epoch by epoch."""
-    from keras_ref.lesson.subject import recipe_subject
-    from keras_ref.recipes import RECIPES
+    from keras_ref.lesson.lesson_model import recipe_subject
+    from keras_ref.lesson.recipe_table import RECIPES
 
     for name, number, advice in (("epochs", epochs, "10, say"), ("batch-size", batch_size, "2, say, or 0 for all samples")):
         if number < 0:
@@ -130,7 +130,7 @@ def _weights(text: str) -> Any:
 
 def _show(out: Console, subject: Any, *, epochs: int, scheme: Any, batch_size: int | None) -> None:
     """The weights of both sides after the last epoch, and the loss of both over the epochs."""
-    from keras_ref.lesson.sides import flat, keras_side, nudged_path
+    from keras_ref.lesson.two_trainings import flat, keras_side, nudged_path
 
     with keras_side(subject) as side:
         beside = side.path(epochs, batch_size)
@@ -200,8 +200,8 @@ def explanation(subject: Any, scheme: Any) -> list[str]:
     """What happens to the weight with the largest slope in the first epoch, sentence by sentence."""
     import numpy as np
 
-    from keras_ref.lesson.sides import flat, keras_side, loss_of, slopes_of
-    from keras_ref.lesson.steps import reason
+    from keras_ref.lesson.two_trainings import flat, keras_side, loss_of, slopes_of
+    from keras_ref.lesson.walkthrough import reason
     from keras_ref.lesson.what_if import unflat
 
     slopes = slopes_of(subject, subject.weights, subject.x, subject.y, scheme)

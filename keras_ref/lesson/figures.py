@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_ref.lesson.records import Lesson, plain
+from keras_ref.lesson.lesson import Lesson, plain
 from keras_ref.lesson.what_if import Landscape, Precision, Run
 
 Array = np.ndarray

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from keras_ref.lesson.page import TABS
-from keras_ref.recipes import RECIPES
+from keras_ref.lesson.recipe_table import RECIPES
 
 _SHOW = "import plotly.graph_objects as go\n\n\ndef show(specification):\n    return go.Figure(data=specification['data'], layout=specification['layout'])"
 
@@ -28,7 +28,7 @@ def _cells(target: str, data: str, seed: int, epochs: int) -> list[tuple[str, st
     titles = [title for _, title in TABS]
     return [
         ("text", f"# Nudge every weight and look, or back-propagate: {target}{note}\n\nThe same network twice, from the same start. One side only pushes each weight by h = 0.0001 and looks at the loss (NumPy, no calculus); the other back-propagates (Keras). Run the cells from top to bottom."),
-        ("code", "from keras_ref.target import import_quietly, quiet_tensorflow\n\nquiet_tensorflow()\nimport_quietly()\n\nfrom IPython.display import HTML, Markdown\n\nfrom keras_ref.lesson import figures, make, tables\n\n" + _SHOW),
+        ("code", "from keras_ref.inputs.targets import import_quietly, quiet_tensorflow\n\nquiet_tensorflow()\nimport_quietly()\n\nfrom IPython.display import HTML, Markdown\n\nfrom keras_ref.lesson import figures, make, tables\n\n" + _SHOW),
         ("code", f"lesson = make({target!r}{options})\nlesson"),
         ("text", f"## 1. {titles[0]}\n\nForward: follow one sample from table to table; the mean of the last is the loss."),
         ("code", "HTML(tables.forward_tables(lesson.step))"),

@@ -13,13 +13,13 @@ from typing import Any
 
 import numpy as np
 
+from keras_ref.errors import CouldNotRun
 from keras_ref.lesson import figures
 from keras_ref.lesson.captions import Change, captions, changes, landscape
-from keras_ref.lesson.records import Lesson, Listing
+from keras_ref.lesson.lesson import Lesson, Listing
+from keras_ref.lesson.recipe_table import RECIPES
 from keras_ref.lesson.tables import cell, forward_tables, nudge_table, number, row, table, unit_sentences, walk
 from keras_ref.lesson.what_if import Run
-from keras_ref.options import CouldNotRun
-from keras_ref.recipes import RECIPES
 
 #: bytes that a page may have
 LIMIT = 6_000_000

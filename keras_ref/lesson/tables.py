@@ -7,8 +7,8 @@ from html import escape
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from keras_ref.lesson.records import Lesson
-    from keras_ref.lesson.steps import Nudge, Step, Tensor
+    from keras_ref.lesson.lesson import Lesson
+    from keras_ref.lesson.walkthrough import Nudge, Step, Tensor
 
 #: significant digits that are shown; the cell carries the whole number as data-value
 DIGITS = 10

@@ -9,8 +9,18 @@ from typing import Any
 
 import numpy as np
 
-from keras_ref.lesson.sides import KerasSide, Path, Track, flat, loss_of, noise_of, nudged_path, quick_slopes, slopes_of
-from keras_ref.lesson.subject import Subject, take
+from keras_ref.lesson.lesson_model import Subject, take
+from keras_ref.lesson.two_trainings import (
+    KerasSide,
+    Path,
+    Track,
+    flat,
+    loss_of,
+    noise_of,
+    nudged_path,
+    quick_slopes,
+    slopes_of,
+)
 from scratch.differences import Central, ComplexStep, Forward, Richardson, scale_of
 from scratch.gradient import Nudges
 from scratch.optimizers.adagrad import Adagrad, RMSprop

@@ -19,7 +19,7 @@ from keras_ref.strategies.specifications import (
     specifications,
     values,
 )
-from scratch import domain as domains
+from scratch import fields as domains
 
 __all__ = [
     "PATTERNS",

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import strategies as st
 from hypothesis.strategies import DrawFn
 
-from scratch import domain as domains
+from scratch import fields as domains
 
 Array = np.ndarray
 

@@ -8,10 +8,10 @@ import numpy as np
 from hypothesis import strategies as st
 from hypothesis.strategies import DrawFn, SearchStrategy
 
-from keras_ref.departures import parts, touching
 from keras_ref.strategies.arrays import PATTERNS, samples
 from keras_ref.strategies.specifications import specifications
-from scratch import domain as domains
+from keras_ref.translation.departures import parts, touching
+from scratch import fields as domains
 from scratch.layers.base import Layer
 from scratch.model import Call, Model, snake_case
 

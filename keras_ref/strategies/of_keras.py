@@ -9,9 +9,9 @@ import numpy as np
 from hypothesis import strategies as st
 from hypothesis.strategies import DrawFn
 
-from keras_ref.data import draw_inputs
-from keras_ref.probe import unique
-from keras_ref.retype import is_float
+from keras_ref.evaluation.float64 import is_float
+from keras_ref.evaluation.loss_function import unique
+from keras_ref.inputs.data import draw_inputs
 from keras_ref.strategies.arrays import special_points
 
 Array = np.ndarray

@@ -13,7 +13,7 @@ import numpy as np
 from hypothesis import strategies as st
 from hypothesis.strategies import DrawFn, SearchStrategy
 
-from scratch import domain as domains
+from scratch import fields as domains
 from scratch import registry
 from scratch.layers.base import Layer
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from scratch.domain import Between, Integers, is_integer
+from scratch.fields import Between, Integers, is_integer
 
 #: an axis counted from either end; a tensor of TensorFlow has at most 8 of them on most operations
 Axis = Annotated[int, Between(-8, 7, small=(-2, 1))]

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import numpy as np
 
-from scratch.domain import AtLeast, Real
+from scratch.fields import AtLeast, Real
 from scratch.registry import activation
 
 Array = np.ndarray

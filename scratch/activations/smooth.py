@@ -8,7 +8,7 @@ from typing import Annotated
 import numpy as np
 
 from scratch.activations.special import erf
-from scratch.domain import Above, AtLeast
+from scratch.fields import Above, AtLeast
 from scratch.registry import activation
 
 Array = np.ndarray

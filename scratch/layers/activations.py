@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import numpy as np
 
 from scratch.activations.axes import Axes, Axis, rank_for
-from scratch.domain import AtLeast, Shape
+from scratch.fields import AtLeast, Shape
 from scratch.layers.base import Array, Layer, Size, Weights, activate
 from scratch.registry import layer
 

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from scratch.domain import Shape
+from scratch.fields import Shape
 from scratch.layers.base import Array, Layer, Size, Weights, activate
 from scratch.layers.regularization import Draw, Rate, drawn, dropped
 from scratch.registry import layer

@@ -8,7 +8,8 @@ from typing import Annotated, Any, ClassVar
 import numpy as np
 
 from scratch import registry
-from scratch.domain import Domain, Real, Registered, Shape, Size
+from scratch.fields import Domain, Real, Shape, Size
+from scratch.registry import Registered
 
 Array = np.ndarray
 Weights = Mapping[str, Array]

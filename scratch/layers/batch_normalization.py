@@ -9,7 +9,7 @@ from typing import Annotated, Any, ClassVar
 
 import numpy as np
 
-from scratch.domain import Between, Domain, Positive, Shape, is_real
+from scratch.fields import Between, Domain, Positive, Shape, is_real
 from scratch.layers.base import Array, Layer, Size, Weights
 from scratch.layers.normalization import (
     Axis,

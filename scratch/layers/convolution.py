@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 import numpy as np
 
-from scratch.domain import AtLeast, Shape
+from scratch.fields import AtLeast, Shape
 from scratch.layers.base import Activation, Array, Layer, Size, Weights, activate
 from scratch.layers.core import ones_feature
 from scratch.layers.patches import (

@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 
-from scratch.domain import AtLeast, Shape, Size
+from scratch.fields import AtLeast, Shape, Size
 from scratch.layers.base import Array, Weights
 from scratch.layers.convolution import convolved
 from scratch.layers.patches import (

@@ -10,7 +10,7 @@ from typing import Annotated, Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from scratch.domain import Domain, Shape, is_integer
+from scratch.fields import Domain, Shape, is_integer
 from scratch.layers.base import Activation, Array, Layer, Size, Weights, activate
 from scratch.registry import layer
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import numpy as np
 
-from scratch.domain import Above, AtLeast, Domain, Index, Shape
+from scratch.fields import Above, AtLeast, Domain, Index, Shape
 from scratch.layers.base import Array, Layer, Size, Weights
 from scratch.registry import layer
 

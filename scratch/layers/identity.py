@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar
 
 import numpy as np
 
-from scratch.domain import Domain, Shape
+from scratch.fields import Domain, Shape
 from scratch.layers.base import Array, Layer, Size, Weights
 from scratch.registry import layer
 

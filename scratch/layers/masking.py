@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar
 
 import numpy as np
 
-from scratch.domain import Real, Shape
+from scratch.fields import Real, Shape
 from scratch.layers.base import Array, Layer, Size, Weights
 from scratch.registry import layer
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any, ClassVar
 
 import numpy as np
 
-from scratch.domain import Domain, Shape, is_integer
+from scratch.fields import Domain, Shape, is_integer
 from scratch.layers.base import Array, Layer, Size, Weights
 from scratch.layers.normalization import Axis, shape_with, unit
 from scratch.registry import layer

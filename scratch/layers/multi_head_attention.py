@@ -9,7 +9,7 @@ from typing import Annotated, Any, ClassVar
 
 import numpy as np
 
-from scratch.domain import AtLeast, Domain, Integers, Shape, is_integer
+from scratch.fields import AtLeast, Domain, Integers, Shape, is_integer
 from scratch.layers.attention import Mask, attention_dropout, both, causal, masked_softmax
 from scratch.layers.base import Array, Layer, Size, Weights, activate
 from scratch.layers.regularization import Draw, Rate

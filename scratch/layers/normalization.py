@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 
-from scratch.domain import Above, AtLeast, Domain, Shape, is_integer
+from scratch.fields import Above, AtLeast, Domain, Shape, is_integer
 from scratch.layers.base import Array, Layer, Size, Weights
 from scratch.layers.core import ones_feature
 from scratch.registry import layer

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import numpy as np
 
 from scratch import registry
-from scratch.domain import AtLeast, Domain, Real, Shape
+from scratch.fields import AtLeast, Domain, Real, Shape
 from scratch.layers.base import Array, Layer, Size, Weights
 from scratch.layers.identity import Keywords
 from scratch.registry import layer

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 
-from scratch.domain import Integers
+from scratch.fields import Integers
 from scratch.layers.base import Array, Shape
 
 DataFormat = Literal["channels_last", "channels_first"]

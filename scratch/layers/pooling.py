@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from scratch.domain import Shape
+from scratch.fields import Shape
 from scratch.layers.base import Array, Layer, Size, Weights
 from scratch.layers.patches import DataFormat, One, Padding, Three, Two, channels_last, formatted, patches, restored
 from scratch.registry import layer

@@ -13,7 +13,7 @@ from typing import Annotated, Any, ClassVar
 
 import numpy as np
 
-from scratch.domain import AtLeast, Between, Domain, Shape, is_integer
+from scratch.fields import AtLeast, Between, Domain, Shape, is_integer
 from scratch.layers.base import Array, Layer, Size, Weights
 from scratch.layers.patches import DataFormat
 from scratch.registry import layer
@@ -28,7 +28,7 @@ def drawn(owner: Layer, draw: Draw, name: str) -> Array:
     if draw is None or name not in draw:
         raise ValueError(
             f"{type(owner).__name__} in training must be given what was drawn. Received: draw={draw!r}. "
-            f"Pass draw={{{name!r}: array}}, the array that Keras drew (keras_ref.draws) or one of your own."
+            f"Pass draw={{{name!r}: array}}, the array that Keras drew (keras_ref.translation.random_draws) or one of your own."
         )
     return np.asarray(draw[name])
 

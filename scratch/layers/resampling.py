@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 
-from scratch.domain import AtLeast, Shape
+from scratch.fields import AtLeast, Shape
 from scratch.layers.base import Array, Layer, Size, Weights
 from scratch.layers.patches import DataFormat, Three, Two, channels_last, formatted, restored
 from scratch.registry import layer

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from functools import cached_property
 from typing import Annotated, Any
 
-from scratch.domain import AtLeast, Domain, Shape
+from scratch.fields import AtLeast, Domain, Shape
 from scratch.layers.base import Array, Layer, Size, Weights
 from scratch.layers.normalization import unit
 from scratch.model import weights_of

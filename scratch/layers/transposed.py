@@ -9,7 +9,7 @@ from typing import Annotated
 
 import numpy as np
 
-from scratch.domain import AtLeast, Integers, Shape
+from scratch.fields import AtLeast, Integers, Shape
 from scratch.layers.base import Activation, Array, Size, Weights
 from scratch.layers.convolution import Kernelled, Response
 from scratch.layers.patches import (

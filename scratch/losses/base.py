@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 
 from scratch.activations.axes import rank_for
-from scratch.domain import Domain, Real, Shape, Size
+from scratch.fields import Domain, Real, Shape, Size
 
 Array = np.ndarray
 Reduction = Literal["sum_over_batch_size", "mean", "sum", "mean_with_sample_weight", "none", None]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from scratch.activations.normalizing import log_softmax
-from scratch.domain import Domain, Real, Shape, Size
+from scratch.fields import Domain, Real, Shape, Size
 from scratch.losses.base import Array, Loss, log_sum_exp
 from scratch.losses.probabilistic import of_label
 from scratch.registry import loss

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from scratch.domain import Domain, OneHot, Real, Shape, Signs, Size
+from scratch.fields import Domain, OneHot, Real, Shape, Signs, Size
 from scratch.losses.base import Array, Loss, aligned, shape_with
 from scratch.losses.regression import MeanOfEntries, at_least
 from scratch.registry import loss

@@ -9,7 +9,7 @@ import numpy as np
 
 from scratch.activations.axes import Axis
 from scratch.activations.smooth import softplus
-from scratch.domain import Above, Domain, Index, Real, Shape, Size
+from scratch.fields import Above, Domain, Index, Real, Shape, Size
 from scratch.losses.base import EPSILON, Array, Loss, aligned, log_sum_exp
 from scratch.losses.probabilistic import AlongAxis
 from scratch.losses.regression import at_least

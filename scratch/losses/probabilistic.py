@@ -9,7 +9,7 @@ import numpy as np
 from scratch.activations.axes import Axis
 from scratch.activations.normalizing import log_softmax
 from scratch.activations.smooth import falling
-from scratch.domain import Between, Binary, Distribution, Domain, Index, OneHot, Probability, Real, Shape, Size
+from scratch.fields import Between, Binary, Distribution, Domain, Index, OneHot, Probability, Real, Shape, Size
 from scratch.losses.base import EPSILON, Array, Loss, aligned, clip, shape_with
 from scratch.registry import loss
 

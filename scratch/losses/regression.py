@@ -7,7 +7,7 @@ from typing import Annotated
 
 import numpy as np
 
-from scratch.domain import Above, Domain, Positive
+from scratch.fields import Above, Domain, Positive
 from scratch.losses.base import EPSILON, Array, Loss, aligned
 from scratch.registry import loss
 

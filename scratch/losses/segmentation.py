@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 
 from scratch.activations.axes import Axes, Axis
-from scratch.domain import AtLeast, Binary, Domain, Probability, Shape, Size
+from scratch.fields import AtLeast, Binary, Domain, Probability, Shape, Size
 from scratch.losses.base import EPSILON, Array, Loss, aligned, shape_with
 from scratch.registry import loss
 

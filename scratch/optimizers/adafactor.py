@@ -6,7 +6,7 @@ from typing import Annotated
 
 import numpy as np
 
-from scratch.domain import Above, Between
+from scratch.fields import Above, Between
 from scratch.optimizers.base import Array, LearningRate, Optimizer, Slots
 from scratch.registry import optimizer
 from scratch.schedules import Schedule

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import numpy as np
 
-from scratch.domain import Above, AtLeast, Between
+from scratch.fields import Above, AtLeast, Between
 from scratch.optimizers.base import Array, Decay, Epsilon, LearningRate, Optimizer, Slots, Strength
 from scratch.registry import optimizer
 from scratch.schedules import Schedule

@@ -10,7 +10,7 @@ from typing import Annotated, Any, ClassVar
 
 import numpy as np
 
-from scratch.domain import Above, AtLeast, Between
+from scratch.fields import Above, AtLeast, Between
 from scratch.schedules import Schedule
 
 Array = np.ndarray

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import numpy as np
 
-from scratch.domain import AtLeast, Between
+from scratch.fields import AtLeast, Between
 from scratch.optimizers.base import Array, Decay, Epsilon, LearningRate, Optimizer, Slots, State, Weights
 from scratch.registry import optimizer
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import numpy as np
 
-from scratch.domain import Between
+from scratch.fields import Between
 from scratch.optimizers.base import Array, Decay, LearningRate, Optimizer, Slots
 from scratch.registry import optimizer
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import numpy as np
 
-from scratch.domain import Above, AtLeast, Domain
+from scratch.fields import Above, AtLeast, Domain
 from scratch.optimizers.base import Array, Optimizer, State, Weights, only, with_gradient
 from scratch.optimizers.sgd import SGD
 from scratch.registry import optimizer

@@ -18,7 +18,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_ref import check_gradients
-from keras_ref.retype import in_float64
+from keras_ref.evaluation.float64 import in_float64
 
 ARCHITECTURES, BATCH, REPEATS = ("ResNet50", "MobileNetV2", "DenseNet121", "EfficientNetB0", "VGG16"), 8, 5
 

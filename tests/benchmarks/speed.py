@@ -20,8 +20,8 @@ from scratch.differences import Estimate, taken
 from scratch.gradient import Nudges, numeric_gradient
 from scratch.layers.core import Dense
 from scratch.model import Model
+from scratch.nudging.addition_theorems import SHIFTS, shift_of
 from scratch.nudging.blocks import cores
-from scratch.nudging.shifts import SHIFTS, shift_of
 from scratch.objective import Objective
 from scratch.registry import get
 

@@ -1,0 +1,1 @@
+"""The public verbs: each puts evaluation, translation and comparison together."""

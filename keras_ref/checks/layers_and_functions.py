@@ -1,0 +1,170 @@
+"""The verbs for less than a model: one layer, or any TensorFlow function. Every float output meets a random cotangent."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import keras
+import tensorflow as tf
+from keras.src.layers.layer import CallSpec
+
+from keras_ref.checks.checked_loss import Subject, drawn_cotangents, projection_of, twin_of, untrained
+from keras_ref.checks.gradients import Progress, Settings, checked
+from keras_ref.errors import BadInput, the_subject
+from keras_ref.evaluation.float64 import attributes_kept
+from keras_ref.evaluation.loss_function import Data, Probe
+from keras_ref.inputs import data as data_module
+from keras_ref.inputs.call_arguments import Arguments, closed_over, unwritten
+from keras_ref.reports.verdict import Report
+from keras_ref.translation.from_keras import NoTwin, functional, reflected
+from scratch.differences import Scheme
+
+
+def check_layer(
+    layer: Any,
+    *inputs: Any,
+    wrt: Sequence[str] = ("weights", "inputs"),
+    effort: str = "auto",
+    variables: str = "*",
+    modes: Sequence[str] = ("eager",),
+    expect: Mapping[str, str] | None = None,
+    oracles: Sequence[str] = ("forward", "twin"),
+    scheme: Scheme | None = None,
+    most: int | None = None,
+    order: int = 1,
+    forward_mode: bool = False,
+    seed: int = 0,
+    executor: Any = None,
+    progress: Progress | None = None,
+    replay: str = "",
+    **call_arguments: Any,
+) -> Report:
+    """Compare autodiff's gradients of one layer with slopes that need no calculus.
+
+    layer            any Keras layer; one that is not built yet is built by a call on the inputs
+    inputs           what its `call` takes, in order; nested as it takes them; floats in any precision, integers as they are
+    call_arguments   whatever else `call` takes: training=, mask=, initial_state=, …; arrays among them are inputs too
+
+    The other options are those of check_gradients. Every float output meets a random cotangent, and losses that the layer
+    adds are added. Nothing but the building of an unbuilt layer is changed. Raises: BadInput (a ValueError).
+    """
+    if not isinstance(layer, keras.layers.Layer):
+        raise BadInput(f"`layer` must be a Keras layer. Received: {type(layer).__name__}. Pass a layer, or a function to check_function.")
+    arguments = Arguments.of(layer.call, inputs, call_arguments)
+    data_module.numbers("inputs", arguments.x)
+    if not layer.built:
+        _build(layer, arguments)
+    data_module.finite_variables(layer.variables)
+    training = call_arguments.get("training")
+
+    def prepare(notes: list[str], dtype: str | None) -> Subject:
+        del notes
+        with keras.StatelessScope(), the_subject():  # a call writes states and seeds, and this one must leave no trace
+            outputs = arguments.call(layer, Data(arguments.x).tensors(dtype).x)
+        data = Data(arguments.x, drawn_cotangents(outputs, layer.name, seed))
+        trained = list(layer.trainable_variables) if "weights" in wrt else []
+
+        def twin(probe: Probe) -> Any:
+            functional(layer) if isinstance(layer, keras.Model) else reflected(layer, "layer")
+            with _wrapped(layer, arguments, probe.data.x) as model:
+                return twin_of(model, probe, data, True, bool(training), seed, executor)
+
+        def loss(data: Data, **more: Any) -> Any:
+            return projection_of(arguments.call(layer, data.x, **more), data.y, layer.losses)
+
+        def otherwise() -> Any:
+            return lambda d: loss(d, training=not training)
+
+        has_training = getattr(layer, "_call_has_training_arg", False)
+        return Subject(layer.name, data, loss, trained, untrained(layer, trained), twin, 1.0, otherwise if has_training else None, bool(training))
+
+    settings = Settings(effort, variables, tuple(modes), expect or {}, tuple(oracles), scheme, most, seed, "inputs" in wrt, order, forward_mode, progress, replay)
+    return checked((layer,), prepare, settings)
+
+
+def check_function(
+    function: Callable[..., Any],
+    *inputs: Any,
+    variables: Sequence[Any] = (),
+    wrt: Sequence[str] = ("weights", "inputs"),
+    effort: str = "auto",
+    only: str = "*",
+    modes: Sequence[str] = ("eager",),
+    expect: Mapping[str, str] | None = None,
+    scheme: Scheme | None = None,
+    most: int | None = None,
+    order: int = 1,
+    forward_mode: bool = False,
+    seed: int = 0,
+    progress: Progress | None = None,
+    replay: str = "",
+    **call_arguments: Any,
+) -> Report:
+    """Compare autodiff's gradients of a TensorFlow function with slopes that need no calculus.
+
+    function         of tensors, tf.custom_gradient included; its outputs may be nested
+    inputs           its arguments, in order, nested as it takes them; float64 reaches it, integers as they are
+    variables        tf.Variables or Keras variables that it reads: checked too;   only  a glob over inputs and variables
+    call_arguments   keywords of the function; arrays among them are inputs too
+
+    The other options are those of check_gradients. Every float output meets a random cotangent. Where the function casts
+    to a lower precision the report says so. Nothing is changed. Raises: BadInput (a ValueError).
+    """
+    if not callable(function):
+        raise BadInput(f"`function` must be callable. Received: {type(function).__name__}. Pass a function of tensors.")
+    arguments = Arguments.of(function, inputs, call_arguments)
+    data_module.numbers("inputs", arguments.x)
+    data_module.finite_variables(variables)
+    name = getattr(function, "__name__", type(function).__name__)
+    touched, own = arguments.touched(function)
+    things = [*variables, *closed_over(function), *touched]
+
+    def prepare(notes: list[str], dtype: str | None) -> Subject:
+        del notes
+        x = Data(arguments.x).tensors(dtype or own).x
+        with unwritten(things), the_subject():
+            outputs = arguments.call(function, x)
+        data = Data(x, drawn_cotangents(outputs, name, seed))
+        trained = list(variables) if "weights" in wrt else []
+        return Subject(name, data, lambda d: projection_of(arguments.call(function, d.x), d.y), trained, [], no_twin)
+
+    settings = Settings(effort, only, tuple(modes), expect or {}, ("forward",), scheme, most, seed, "inputs" in wrt, order, forward_mode, progress, replay)
+    return checked(things, prepare, settings)
+
+
+def no_twin(probe: Probe) -> Any:
+    """Raises: NoTwin: a function is its own only definition."""
+    raise NoTwin("A function has no definition in scratch.")
+
+
+def _build(layer: Any, arguments: Arguments) -> None:
+    """Build a layer as its first call would, without the call."""
+    x = Data(arguments.x).tensors(None).x
+
+    def built(*given: Any, **keywords: Any) -> None:
+        layer._maybe_build(CallSpec(layer._call_signature, layer._call_context_args, given, keywords))
+        if not layer.built:
+            with keras.StatelessScope():
+                layer(*given, **keywords)
+
+    arguments.call(built, x)
+
+
+@contextmanager
+def _wrapped(layer: Any, arguments: Arguments, x: Any) -> Iterator[Any]:
+    """A functional model of one call of the layer, which a twin can be made of; the layer forgets the call afterwards."""
+
+    def symbolic(tensor: Any) -> Any:
+        shape = tuple(tensor.shape)
+        return keras.Input(batch_shape=(None, *shape[1:]) if shape else (), dtype=tensor.dtype.name)
+
+    with attributes_kept(layer):
+        tensors = tf.nest.map_structure(symbolic, x)
+        try:
+            outputs = arguments.call(layer, tensors)
+            model = keras.Model(tf.nest.flatten(tensors), outputs)
+        except (TypeError, ValueError) as error:
+            raise NoTwin(f"A call must be possible on symbolic tensors to have a twin. Received: {layer.name!r}, {error}") from error
+        yield model

@@ -1,0 +1,48 @@
+"""Layers whose gradient is meant not to be the derivative of their forward pass: straight-through, gradient reversal."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any, TypeVar
+
+Class = TypeVar("Class", bound=type)
+FLAG = "gradtwin_surrogate"
+
+
+def surrogate(cls: Class) -> Class:
+    """Class decorator for a Keras layer: every gradient that passes through its call is declared a surrogate.
+
+    That is what `expect={name: "surrogate"}` says of single variables: its own weights, and whatever feeds it.
+    """
+    setattr(cls, FLAG, True)
+    return cls
+
+
+@contextmanager
+def recorded(layers: list[Any]) -> Iterator[list[Any]]:
+    """While the block runs, the tensors that layers under `surrogate` return are appended to the list it is given."""
+    import keras
+
+    found: list[Any] = []
+
+    def watching(call: Callable[..., Any]) -> Callable[..., Any]:
+        def watched(*arguments: Any, **keywords: Any) -> Any:
+            outputs = call(*arguments, **keywords)
+            found.extend(keras.tree.flatten(outputs))
+            return outputs
+
+        return watched
+
+    with ExitStack() as stack:
+        for layer in layers:
+            stack.callback(vars(layer).pop, "call", None)
+            vars(layer)["call"] = watching(layer.call)
+        yield found
+
+
+def declared_layers(things: Any) -> list[Any]:
+    """The layers among things, and inside them, whose class is under `surrogate`."""
+    from keras_ref.evaluation.float64 import layers_of
+
+    return [layer for thing in things for layer in layers_of(thing) if getattr(type(layer), FLAG, False)]

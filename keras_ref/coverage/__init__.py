@@ -1,0 +1,1 @@
+"""What Keras exports, what has a twin, what is compared."""

@@ -1,0 +1,361 @@
+"""Any Keras model as a pure float64 function of its weights and inputs: the forward oracle.
+
+    with in_float64(model):
+        probe = Probe(model, Data(x, y, sample_weight), training=False)
+        probe.losses("dense/kernel", entries, offsets)     # the loss at nudged entries, no gradient involved
+        probe.gradient("eager")                            # what autodiff says
+
+Losses are evaluated under a StatelessScope: what a forward pass writes (moving averages, seeds) is discarded, so that
+every evaluation starts from the same state. Gradients are taken on the real variables, as training does, and the
+state is put back afterwards.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from keras_ref.errors import BadInput, SubjectFailed, the_subject
+from keras_ref.evaluation.float64 import DTYPE, is_float
+from keras_ref.evaluation.gradient_modes import MODES, is_indexed
+from scratch.differences import UNIT
+
+Array = np.ndarray
+BLOCK = 512
+
+
+@dataclass(frozen=True)
+class Data:
+    """What a loss is computed on: inputs, targets, sample weights; nested as the model takes them, batch first."""
+
+    x: Any
+    y: Any = None
+    sample_weight: Any = None
+
+    def tensors(self, dtype: str | None = DTYPE) -> Data:
+        """The same as tensors, floats in `dtype` (None: as they are), everything else as it is."""
+
+        def tensor(value: Any) -> Any:
+            if value is None:
+                return None
+            found = tf.convert_to_tensor(value)
+            return tf.cast(found, dtype) if dtype is not None and is_float(found.dtype) else found
+
+        return Data(*(tf.nest.map_structure(tensor, part) for part in (self.x, self.y, self.sample_weight)))
+
+
+class Probe:
+    """The loss of a model (or of any `loss(data)` over variables) as a function of every float it depends on.
+
+    Names are those of the variables (`variable.path`) and "input…" for float inputs. `dtype`: what the floats of the
+    data are cast to; the variables must already compute in it (see retype.in_float64); None leaves everything in the
+    precision it has. With a `contraction` (an array for each name) what is differenced and differentiated is not the loss
+    but its slope along that direction, Σ gradient · contraction, as autodiff has it. `state` lists variables that a call may write: Keras's or TensorFlow's; others that a trace finds
+    are added to it. Tracing costs more than many evaluations, so a probe can be moved to other data of the same shapes,
+    and to the variables' present values, with `refresh`.
+    Raises: BadInput where the loss is not a scalar, or memory does not suffice for one evaluation.
+    """
+
+    def __init__(
+        self, loss: Callable[[Data], Any], variables: list[Any], state: list[Any], data: Data,
+        *, watch_inputs: bool = True, dtype: str | None = DTYPE, contraction: Mapping[str, Array] | None = None,
+    ) -> None:  # fmt: skip
+        self._loss, self._state, self._dtype, self._contraction = loss, list(state), dtype, contraction
+        self.variables = dict(zip(unique([path_of(v) for v in variables]), variables, strict=True))
+        self._watch = watch_inputs
+        self._gradients: dict[tuple[str, str], Any] = {}
+        self._evaluate: Any = None
+        #: the loss at the point, as each mode of autodiff saw it
+        self.seen: dict[str, float] = {}
+        self.evaluations = 0
+        self.block = BLOCK
+        self.unit = UNIT
+        self.sparse: frozenset[str] = frozenset()
+        self.refresh(data)
+
+    def refresh(self, data: Data | None = None) -> Probe:
+        """Take the variables' present values, and other data of the same shapes, as the point. Returns itself."""
+        if data is not None:
+            self.data = data.tensors(self._dtype)
+        self.inputs = float_inputs(self.data.x) if self._watch else {}
+        sources = {**self.variables, **self.inputs}
+        self.values: dict[str, Array] = {name: np.asarray(v.numpy(), dtype=DTYPE) for name, v in sources.items()}
+        self._offsets = dict(zip(self.values, np.cumsum([0, *(v.size for v in self.values.values())]), strict=False))
+        self._state_values = [v.numpy() for v in self._state]
+        return self
+
+    def _held(self) -> list[Any]:
+        """Everything that is fixed during a check: state and data, as one list of tensors."""
+        leaves = tf.nest.flatten([self.data.x, self.data.y, self.data.sample_weight])
+        return [*map(tf.constant, self._state_values), *(leaf for leaf in leaves if leaf is not None)]
+
+    def _unpacked(self, held: list[Any]) -> tuple[list[Any], Data]:
+        count = len(self._state_values)
+        structure = [self.data.x, self.data.y, self.data.sample_weight]
+        present = iter(held[count:])
+        leaves = [None if leaf is None else next(present) for leaf in tf.nest.flatten(structure)]
+        return held[:count], Data(*tf.nest.pack_sequence_as(structure, leaves))
+
+    # Losses, no gradient -------------------------------------------------------------------------------------------
+
+    def _flat(self, values: Mapping[str, Array]) -> Array:
+        return np.concatenate([np.ravel(values[name]) for name in self.values]) if self.values else np.zeros(0)
+
+    def _at(self, flat: Any, held: list[Any]) -> Any:
+        """The loss where all values are those of one flat vector."""
+        parts = {
+            name: tf.cast(tf.reshape(flat[start : start + self.values[name].size], self.values[name].shape), source.dtype)
+            for (name, start), source in zip(self._offsets.items(), (*self.variables.values(), *self.inputs.values()), strict=True)
+        }
+        return self.loss_of(parts, held)
+
+    def loss_of(self, parts: Mapping[str, Any], held: list[Any]) -> Any:
+        """The loss where the values are the given tensors, by name: no gradient, and nothing is written."""
+        state, data = self._unpacked(held)
+        mapping = [(v, parts[name]) for name, v in self.variables.items()]
+        mapping += list(zip(self._state, state, strict=True))
+        for variable, value in mapping:
+            if isinstance(variable, tf.Variable):  # no scope stands between it and its reader
+                variable.assign(value)
+        mapping = [pair for pair in mapping if isinstance(pair[0], keras.Variable)]
+        with keras.StatelessScope(state_mapping=mapping, collect_losses=True):  # what add_loss adds is part of the loss
+            sources = [parts[n] if isinstance(v, keras.Variable) else v for n, v in self.variables.items()]
+            return self._valued(Data(_with_inputs(data.x, parts), data.y, data.sample_weight), [*sources, *(parts[n] for n in self.inputs)])
+
+    def _valued(self, data: Data, sources: list[Any]) -> Any:
+        """The loss, or its slope along the contraction, of which `sources` are what is contracted, in order."""
+        if self._contraction is None:
+            with the_subject():
+                return require_scalar(self._loss(data))
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            for source in sources:
+                tape.watch(source)
+            loss = require_scalar(self._loss(data))
+        found = tape.gradient(loss, sources)
+        parts = [tf.reduce_sum(g * tf.cast(self._contraction[n], g.dtype)) for n, g in zip(self.values, found, strict=True) if g is not None]
+        return tf.add_n([tf.cast(part, DTYPE) for part in parts]) if parts else tf.zeros((), DTYPE)
+
+    def _stack(self, flat: Any, direction: Any, steps: Any, entries: Any, targets: Any, held: list[Any]) -> Any:
+        """Losses at flat + step · direction with one entry set to a target value, one evaluation after another."""
+
+        def one(nudge: tuple[Any, Any, Any]) -> Any:
+            step, entry, target = nudge
+            moved = tf.tensor_scatter_nd_update(flat + step * direction, [[entry]], [target])
+            return tf.cast(self._at(moved, held), DTYPE)
+
+        return tf.map_fn(one, (steps, entries, targets), fn_output_signature=DTYPE, parallel_iterations=1)
+
+    def _traced(self) -> Any:
+        """The traced losses."""
+        if self._evaluate is None:
+            self._evaluate = self.complete(self._trace)
+        return self._evaluate
+
+    def complete(self, trace: Callable[[], Any]) -> Any:
+        """A traced function of losses. Variables that only the trace shows to be touched count as state from then on."""
+        traced = trace()
+        known = {id(getattr(v, "_value", v)) for v in (*self.variables.values(), *self._state)}
+        found = [v for v in traced.graph.variables if id(v) not in known]
+        if found:
+            self._state += found
+            self._state_values += [v.numpy() for v in found]
+            self._gradients.clear()
+            traced = trace()
+        return traced
+
+    @property
+    def graph(self) -> Any:
+        """The traced losses as a graph."""
+        return self._traced().graph
+
+    def _trace(self) -> Any:
+        size = sum(v.size for v in self.values.values())
+        vector, numbers, indices = (tf.TensorSpec(s, t) for s, t in (([size], DTYPE), ([None], DTYPE), ([None], tf.int64)))
+        held = tf.nest.map_structure(lambda t: tf.TensorSpec(t.shape, t.dtype), self._held())
+        return tf.function(self._stack, autograph=False).get_concrete_function(vector, vector, numbers, indices, numbers, held)
+
+    def _run(self, values: Mapping[str, Array], direction: Any, steps: Array, entries: Array, targets: Array) -> Array:
+        evaluate = self._traced()
+        flat, held = self._flat(values), self._held()
+        direction = np.zeros_like(flat) if direction is None else direction
+        self.evaluations += len(steps)
+        blocks, i = [], 0
+        try:
+            while i < len(steps):
+                block = (steps[i : i + self.block], entries[i : i + self.block], targets[i : i + self.block])
+                try:
+                    blocks.append(evaluate(*map(tf.constant, (flat, direction, *block)), held).numpy())
+                except tf.errors.ResourceExhaustedError as error:
+                    self._smaller_block(error)
+                except tf.errors.OpError as error:
+                    raise SubjectFailed(str(error)) from error
+                else:
+                    i += len(block[0])
+        finally:
+            self._put_back()
+        return np.concatenate(blocks) if blocks else np.zeros(0)
+
+    def _smaller_block(self, error: Exception) -> None:
+        if self.block == 1:
+            raise BadInput(
+                "A forward pass must fit into memory. Received: TensorFlow ran out of it at one evaluation, the smallest "
+                "block. Pass a smaller batch, or a machine with more memory."
+            ) from error
+        self.block = max(1, self.block // 8)
+
+    def losses(self, name: str, entries: Array, offsets: Array, *, at: Mapping[str, Array] | None = None) -> Array:
+        """Losses (m, e) with entry entries[j] of `name` moved by offsets[i, j]; all else as at the point (or `at`)."""
+        values = at or self.values
+        flat_entries = np.broadcast_to(self._offsets[name] + np.asarray(entries), offsets.shape).ravel().astype(np.int64)
+        targets = (np.ravel(values[name])[entries] + offsets).ravel()
+        return self._run(values, None, np.zeros(len(targets)), flat_entries, targets).reshape(offsets.shape)
+
+    def directional(self, direction: Mapping[str, Array], steps: Array, *, at: Mapping[str, Array] | None = None) -> Array:
+        """Losses (m,) along the point (or `at`) + step · direction; names left out of `direction` stay."""
+        values, steps = at or self.values, np.asarray(steps, dtype=float)
+        vector = self._flat({name: direction.get(name, np.zeros_like(value)) for name, value in values.items()})
+        flat = self._flat(values)
+        entries = np.zeros(len(steps), dtype=np.int64)
+        return self._run(values, vector, steps, entries, flat[0] + steps * vector[0])
+
+    # Gradients ------------------------------------------------------------------------------------------------------
+
+    def gradient(self, mode: str = "eager", *, at: Mapping[str, Array] | None = None, upstream: float = 1.0) -> dict[str, Array | None]:
+        """Autodiff's gradient by name at the point (or `at`), None where autodiff says None. State is put back.
+
+        `upstream` times the loss is differentiated, and the gradient divided by it again: the same but for its rounding.
+        """
+        values = at or self.values
+        if upstream != 1.0:
+            scaled, _ = self.run_in(mode, lambda inputs, held: self.tape(inputs, held, upstream), values, key=f"gradient times {upstream}")
+            return {name: None if g is None else g / upstream for name, g in scaled.items()}
+        found, loss = self.run_in(mode, self.tape, values)
+        if values is self.values:
+            self.seen[mode] = loss
+        return found
+
+    def run_in(
+        self, mode: str, taped: Callable[..., Any], values: Mapping[str, Array], *, key: str = "gradient"
+    ) -> tuple[dict[str, Array | None], float]:
+        """What `taped(inputs, held)` says by name, and of the loss, run in a mode of autodiff.MODES at a point.
+
+        A function is traced once for each mode and `key`.
+        """
+        if (mode, key) not in self._gradients:
+            self._gradients[mode, key] = MODES[mode](taped)
+        inputs = [tf.cast(tf.constant(values[name]), tensor.dtype) for name, tensor in self.inputs.items()]
+        try:
+            for name, variable in self.variables.items():
+                raw(variable).assign(tf.cast(values[name], variable.dtype))
+            found, loss = self._gradients[mode, key](inputs, self._held())
+        finally:
+            self._put_back()
+        gradients = {n: None if g is None else np.asarray(g, dtype=DTYPE) for n, g in zip(self.values, found, strict=True)}
+        return gradients, float(loss)
+
+    def _put_back(self) -> None:
+        for name, variable in self.variables.items():
+            raw(variable).assign(tf.cast(self.values[name], variable.dtype))
+        for variable, value in zip(self._state, self._state_values, strict=True):
+            raw(variable).assign(value)
+
+    def watched(self, inputs: list[Any]) -> list[Any]:
+        """What a gradient is taken with respect to, in the order of the names."""
+        return [*map(raw, self.variables.values()), *inputs]
+
+    def loss_at(self, inputs: list[Any], held: list[Any]) -> Any:
+        """The loss on the real variables, as training computes it."""
+        _, data = self._unpacked(held)
+        parts = dict(zip(self.inputs, inputs, strict=True))
+        return self._valued(Data(_with_inputs(data.x, parts), data.y, data.sample_weight), self.watched(inputs))
+
+    def loss_arguments(self) -> tuple[list[Any], list[Any]]:
+        """What `loss_at` and `tape` take at the point."""
+        return list(self.inputs.values()), self._held()
+
+    def tape(self, inputs: list[Any], held: list[Any], upstream: float = 1.0) -> tuple[list[Any], Any]:
+        """Autodiff's gradient in the order of the names, None where it says so, and the loss."""
+        found, loss = self.indexed(inputs, held, upstream)
+        self.sparse = frozenset(name for name, g in zip(self.values, found, strict=True) if is_indexed(g))
+        return [tf.convert_to_tensor(g) if is_indexed(g) else g for g in found], loss
+
+    def indexed(self, inputs: list[Any], held: list[Any], upstream: float = 1.0) -> tuple[list[Any], Any]:
+        """The same, what is in rows left as it is."""
+        watched = self.watched(inputs)
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            for source in watched:
+                tape.watch(source)
+            loss = self.loss_at(inputs, held)
+        unconnected = "none" if self._contraction is None else "zero"
+        seed = None if upstream == 1.0 else tf.cast(tf.constant(upstream, DTYPE), loss.dtype)
+        return tape.gradient(loss, watched, output_gradients=seed, unconnected_gradients=unconnected), loss
+
+
+def raw(variable: Any) -> Any:
+    """The TensorFlow variable that a Keras variable holds, or the one given."""
+    return variable if isinstance(variable, tf.Variable) else variable._value
+
+
+def path_of(variable: Any) -> str:
+    """What a variable is called in a report: Keras's path, or TensorFlow's name."""
+    return getattr(variable, "path", None) or variable.name.split(":")[0]
+
+
+def require_scalar(loss: Any) -> Any:
+    """The loss, if it is one number. Raises: BadInput."""
+    loss = tf.convert_to_tensor(loss)
+    if loss.shape.rank not in (0, None):
+        raise BadInput(
+            f"A loss must be a scalar. Received: shape {tuple(loss.shape)}. Reduce it, with a mean or a sum over the batch."
+        )
+    return loss
+
+
+def unique(names: list[str]) -> list[str]:
+    counts: dict[str, int] = {}
+    unique = []
+    for name in names:
+        counts[name] = counts.get(name, -1) + 1
+        unique.append(f"{name}:{counts[name]}" if counts[name] else name)
+    return unique
+
+
+def named_leaves(x: Any) -> dict[str, Any]:
+    """The leaves of nested inputs by name: "input" for one, "input:0", "input:key" for several, in tf.nest's order."""
+    paths = _paths(x)
+    single = len(paths) == 1
+    return {"input" if single else "input:" + "/".join(map(str, path)): leaf for path, leaf in paths}
+
+
+def _paths(x: Any, prefix: tuple[Any, ...] = ()) -> list[tuple[tuple[Any, ...], Any]]:
+    if isinstance(x, Mapping):
+        return [pair for key in sorted(x) for pair in _paths(x[key], (*prefix, key))]
+    if isinstance(x, (list, tuple)):
+        return [pair for i, item in enumerate(x) for pair in _paths(item, (*prefix, i))]
+    return [(prefix, x)]
+
+
+def float_inputs(x: Any) -> dict[str, Any]:
+    """The float tensors of nested inputs, by name."""
+    return {name: t for name, t in named_leaves(x).items() if t is not None and is_float(t.dtype)}
+
+
+def _with_inputs(x: Any, parts: Mapping[str, Any]) -> Any:
+    """Nested inputs with the float ones replaced by name."""
+    return tf.nest.pack_sequence_as(x, [parts.get(name, leaf) for name, leaf in named_leaves(x).items()])
+
+
+class _NoRetracingTalk(logging.Filter):
+    """Every check traces a function of its own; TensorFlow's advice against that is not for the user."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return not any(name in record.getMessage() for name in ("Probe.", "Lines."))
+
+
+tf.get_logger().addFilter(_NoRetracingTalk())

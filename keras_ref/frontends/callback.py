@@ -1,0 +1,115 @@
+"""A check during training: keras_ref.GradientCheck, a callback for model.fit."""
+
+from __future__ import annotations
+
+import random
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from keras_ref.inputs.targets import completed
+from keras_ref.reports.verdict import GradientMismatch, Report
+
+WORDS = ("warn", "stop", "raise")
+
+
+class GradientWarning(UserWarning):
+    """A check during training failed, or could not be done; the message is the report's."""
+
+
+class GradientCheck(keras.callbacks.Callback):
+    """Check the model's gradients while it trains: before the first batch and then before every `every`-th.
+
+    data         what is checked: (x, y) or (x, y, sample_weight), a tf.data.Dataset or a PyDataset (its first batch).
+                 A callback does not see the batches of fit, nor its validation data: give it some. Without, data are
+                 drawn from the model's inputs with the seed.
+    samples      at most so many of the first ones
+    effort       as for check_gradients, as are all other options (training=True, variables="encoder/*", expect=…)
+    on_failure   "warn": a GradientWarning, and training goes on; "stop": that, and training ends after the batch at
+                 hand; "raise": GradientMismatch; or a function of the report
+
+    After a check everything is bit for bit what it was, Python's and NumPy's random states included: training goes on
+    as it would have without. Between checks a batch costs an integer comparison. `report` is the last report.
+    Raises: ValueError at the first check for data that do not fit.
+    """
+
+    def __init__(
+        self, data: Any = None, *, every: int = 1000, effort: str = "fast", on_failure: str | Callable[[Report], Any] = "warn",
+        samples: int = 32, seed: int = 0, **options: Any,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        for name, number in (("every", every), ("samples", samples)):
+            if isinstance(number, bool) or not isinstance(number, (int, np.integer)) or number < 1:
+                raise ValueError(f"`{name}` must be a positive integer. Received: {number!r}. Pass 1 or more.")
+        if not callable(on_failure) and on_failure not in WORDS:
+            raise ValueError(f"`on_failure` must be one of {', '.join(WORDS)}, or a function of the report. Received: {on_failure!r}. Choose one of them.")
+        self.data, self.every, self.samples, self.on_failure = data, int(every), int(samples), on_failure
+        self.options = {"effort": effort, "seed": seed, **options}
+        self.report: Report | None = None
+        self._left = 0
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        """The first batch is checked, of a model without Input the second: it is built by the first."""
+        self._left = 0
+
+    # not on_train_batch_end: who overrides that makes Keras wait for the metrics of every batch
+    def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
+        """One comparison, and now and then a check."""
+        if self._left > 0:
+            self._left -= 1
+        elif self.model.built:
+            self._left = self.every - 1
+            self._check(batch)
+
+    def _check(self, batch: int) -> None:
+        from keras_ref.checks.gradients import check_gradients
+
+        first = self.report is None
+        with random_states_kept():
+            try:
+                (model, x, y, weight), _ = completed(self.model, *_first(self.data, self.samples), seed=self.options["seed"])
+                report = check_gradients(model, x, y, sample_weight=weight, **self.options)
+            except ValueError as error:
+                if first:  # what is wrong from the start is wrong with the call
+                    raise
+                return self._failed(f"The gradients could not be checked before batch {batch}: {error}", None)
+        self.report = report
+        if not report.ok:
+            self._failed(f"Before batch {batch}: {report.explain()}", report)
+
+    def _failed(self, text: str, report: Report | None) -> None:
+        if callable(self.on_failure) and report is not None:
+            self.on_failure(report)
+        elif self.on_failure == "raise":
+            raise GradientMismatch(text)
+        else:
+            warnings.warn(text, GradientWarning, stacklevel=2)
+            self.model.stop_training |= self.on_failure == "stop"
+
+
+@contextmanager
+def random_states_kept() -> Iterator[None]:
+    """Python's and NumPy's global random states are afterwards what they were: layers and data pipelines draw from them."""
+    python, numpy = random.getstate(), np.random.get_state()
+    try:
+        yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(numpy)
+
+
+def _first(data: Any, samples: int) -> tuple[Any, ...]:
+    """(x, y, sample_weight) of the first samples, from the left; nothing where there are no data."""
+    if data is None:
+        return ()
+    if isinstance(data, tf.data.Dataset):
+        data = next(iter(data))
+    elif isinstance(data, keras.utils.PyDataset):
+        data = data[0]
+    parts = data if isinstance(data, tuple) else (data,)
+    return tuple(keras.tree.map_structure(lambda leaf: None if leaf is None else np.asarray(leaf)[:samples], part) for part in parts)

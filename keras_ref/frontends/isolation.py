@@ -1,0 +1,57 @@
+"""A target in a process of its own: what kills that process is a verdict, and the other targets are still checked."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+from keras_ref.errors import CouldNotRun
+from keras_ref.frontends.invocation import Run, report_of
+from keras_ref.reports.verdict import Report, Verdict
+
+
+def isolated(run: Run, target: str) -> Report:
+    """The report of a run of one target in a child process; a report of one crash where a signal ended it.
+
+    Raises: CouldNotRun with the child's own sentence.
+    """
+    alone = run.alone(target)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "report.json"
+        done = subprocess.run(
+            [sys.executable, "-m", "keras_ref", *alone.inside().argv(), "--json", str(path)],
+            capture_output=True, text=True, check=False, env=_environment(),
+        )  # fmt: skip
+        if done.returncode in (0, 1) and path.exists():
+            return replace(report_of(json.loads(path.read_text(encoding="utf-8"))), replay=alone.replay())
+    last = next((line.strip() for line in reversed(done.stderr.splitlines()) if line.strip()), "")
+    if done.returncode == 2 and last.startswith("gradtwin: "):
+        raise CouldNotRun(last.removeprefix("gradtwin: "))
+    return crash(target, ended(done.returncode), alone.replay(), done.stderr)
+
+
+def _environment() -> dict[str, str]:
+    """This process's, without GitHub: what is annotated is annotated once."""
+    return {name: value for name, value in os.environ.items() if name not in ("GITHUB_ACTIONS", "GITHUB_STEP_SUMMARY")}
+
+
+def ended(status: int) -> str:
+    """How a process ended: killed by SIGABRT, or exit status 3. A shell's 128 + n is a signal too."""
+    number = -status if status < 0 else status - 128 if status > 128 else 0
+    try:
+        return f"killed by {signal.Signals(number).name}"
+    except ValueError:
+        return f"ended with exit status {status}"
+
+
+def crash(target: str, how: str, replay: str, stderr: str = "") -> Report:
+    """A report of one crash, with the first line that the process left behind."""
+    fatal = [line.strip() for line in stderr.splitlines() if "F external" in line or "Check failed" in line or line.startswith("Fatal")]
+    verdict = Verdict(target, "process", "crash", reason=how + (f": {fatal[0]}" if fatal else ""))
+    return Report(target, (verdict,), (), 0, replay)

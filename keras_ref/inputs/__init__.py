@@ -1,0 +1,1 @@
+"""What a check is given: targets, call arguments, validated or drawn data."""

@@ -1,0 +1,103 @@
+"""What a layer or function is called with: the arrays among its arguments are data, the rest stays as it is."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from keras_ref.errors import BadInput
+from keras_ref.evaluation.loss_function import Data, raw
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """The arguments of one call. `x`: the arrays, by parameter, or alone where there is one array argument.
+
+    `data` names the parameters that are arrays, and `positional` those that are passed by position, in order.
+    """
+
+    x: Any
+    data: tuple[str, ...]
+    positional: tuple[str, ...]
+    fixed: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, function: Callable[..., Any], inputs: Sequence[Any], keywords: Mapping[str, Any]) -> Arguments:
+        """From a call; numbers by position count as arrays, numbers by keyword do not. Raises: BadInput without any."""
+        names = _parameters(function, len(inputs))
+        given = {**dict(zip(names, map(_array, inputs), strict=True)), **keywords}
+        data = tuple(name for name, value in given.items() if _is_data(value))
+        if not data:
+            raise BadInput("A check must have at least one array to call with. Received: none. Pass the inputs after the layer or function.")
+        x = given[data[0]] if len(data) == 1 else {name: given[name] for name in data}
+        return cls(x, data, names, {name: value for name, value in given.items() if name not in data})
+
+    def call(self, function: Callable[..., Any], x: Any, **more: Any) -> Any:
+        """The function called with the same arguments (or `more` in their place), the arrays being those of `x`."""
+        given = {**self.fixed, **more, **(dict(x) if len(self.data) > 1 else {self.data[0]: x})}
+        keywords = {name: value for name, value in given.items() if name not in self.positional}
+        return function(*(given[name] for name in self.positional), **keywords)
+
+    def touched(self, function: Callable[..., Any]) -> tuple[list[tf.Variable], str | None]:
+        """The TensorFlow variables that a trace of the call reads or writes, and the dtype of its data (None: as given).
+
+        None and nothing where it cannot be traced.
+        """
+        for dtype in (None, "float32", "float64", "float16", "bfloat16"):
+            x = Data(self.x).tensors(dtype).x
+            try:
+                graph = tf.function(lambda x=x: self.call(function, x), autograph=False).get_concrete_function().graph
+            except Exception:
+                continue  # the check itself will run into what is wrong, and say it
+            return list(graph.variables), dtype
+        return [], None
+
+
+def _parameters(function: Callable[..., Any], count: int) -> tuple[str, ...]:
+    """What positional arguments are called: by the function's own names where it has them, else 0, 1, …"""
+    try:
+        known = [p.name for p in inspect.signature(function).parameters.values() if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    except (TypeError, ValueError):
+        known = []
+    return tuple(known[i] if i < len(known) else str(i) for i in range(count))
+
+
+def _array(value: Any) -> Any:
+    """A number, or a list of nothing but numbers, as an array; anything else as it is."""
+    leaves = tf.nest.flatten(value)
+    plain = leaves and all(isinstance(leaf, float) or (isinstance(leaf, int) and not isinstance(leaf, bool)) for leaf in leaves)
+    return np.asarray(value) if plain and isinstance(value, (list, tuple, float)) else value
+
+
+def _is_data(value: Any) -> bool:
+    leaves = tf.nest.flatten(value)
+    return bool(leaves) and all(isinstance(leaf, (np.ndarray, np.generic, tf.Tensor, tf.RaggedTensor, tf.SparseTensor)) for leaf in leaves)
+
+
+def closed_over(function: Callable[..., Any]) -> list[Any]:
+    """The Keras layers and losses that a function is, belongs to, or reads from its surroundings."""
+    function = getattr(function, "func", function)  # of a functools.partial
+    found = [function, getattr(function, "__self__", None)]
+    if inspect.isfunction(function):
+        names = inspect.getclosurevars(function)
+        for value in (*names.nonlocals.values(), *names.globals.values()):
+            found += tf.nest.flatten(value) if isinstance(value, (list, tuple, dict)) else [value]
+    return [one for one in found if isinstance(one, (keras.layers.Layer, keras.losses.Loss))]
+
+
+@contextmanager
+def unwritten(variables: Sequence[Any]) -> Iterator[None]:
+    """Put the values of variables back on the way out."""
+    kept = [(raw(v), raw(v).numpy()) for v in variables if isinstance(v, (tf.Variable, keras.Variable))]
+    try:
+        yield
+    finally:
+        for variable, value in kept:
+            variable.assign(value)

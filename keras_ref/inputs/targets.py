@@ -1,0 +1,156 @@
+"""What a target on the command line means: package.module:factory, or a saved .keras file."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+import tempfile
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from keras_ref.errors import CouldNotRun, short
+
+
+def quiet_tensorflow() -> None:
+    """Set the environment so that TensorFlow loads without writing to the terminal; call before importing it.
+
+    Raises: CouldNotRun if Keras is set to another backend.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
+    backend = os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+    if backend != "tensorflow":
+        raise CouldNotRun(f"Keras must run on the TensorFlow backend. Received: KERAS_BACKEND={backend}. Unset it, or set it to tensorflow.")
+
+
+def import_quietly() -> None:
+    """Import TensorFlow and run one operation with the terminal's error stream set aside.
+
+    What its C++ side logs before its logging is set up (that no GPU was found, say) obeys no level. It is shown if the
+    import fails.
+    """
+    sys.stderr.flush()
+    terminal = os.dup(2)
+    with tempfile.TemporaryFile() as aside:
+        os.dup2(aside.fileno(), 2)
+        try:
+            import tensorflow as tf
+
+            tf.reduce_sum(tf.zeros(2)).numpy()
+        except BaseException:
+            aside.seek(0)
+            os.write(terminal, aside.read())
+            raise
+        finally:
+            os.dup2(terminal, 2)
+            os.close(terminal)
+
+
+def load(target: str) -> Any:
+    """The keras.Model that a target names. Raises: CouldNotRun with one line for whatever goes wrong."""
+    return loaded(target)[0]
+
+
+def loaded(target: str, *, unsafe: bool = False) -> tuple[Any, Any, Any, Any]:
+    """(model, x, y, sample_weight) of a target; a file, and a factory that returns a model alone, leave the data None.
+
+    Raises: CouldNotRun with one line for whatever goes wrong.
+    """
+    if target.endswith(".keras") or os.path.sep in target:
+        return _load_file(target, unsafe), None, None, None
+    if ":" not in target:
+        raise CouldNotRun(f"A target must be package.module:factory or a .keras file. Received: {target!r}. Name the factory after a colon.")
+    return _load_factory(target)
+
+
+def completed(model: Any, x: Any = None, y: Any = None, sample_weight: Any = None, *, seed: int = 0) -> tuple[tuple[Any, Any, Any, Any], str]:
+    """What a check takes, and a word on it: data that nobody gave are drawn from the model's inputs with the seed."""
+    if x is not None:
+        return (model, x, y, sample_weight), ""
+    from keras_ref.inputs import data
+
+    x = data.draw_inputs(model, seed=seed)
+    compiled = getattr(model, "_compile_loss", None) is not None
+    y = data.draw_targets(model, data.outputs_of(model, x), seed=seed) if compiled else None
+    return (model, x, y, None), f"Data drawn with seed {seed}."
+
+
+def _load_file(target: str, unsafe: bool) -> Any:
+    import keras
+
+    path = Path(target)
+    if not path.exists():
+        raise CouldNotRun(f"A model file must exist. Received: {target}, which does not. Check the path.")
+    try:
+        with warnings.catch_warnings():
+            # an optimizer that was never run is saved without its slots, and Keras warns of that
+            warnings.simplefilter("ignore", UserWarning)
+            return keras.saving.load_model(path, compile=True, safe_mode=not unsafe)
+    except Exception as error:
+        text = " ".join(str(error).split())
+        if not unsafe and ("safe_mode" in text or "lambda" in text.lower()):
+            advice = "It holds code, which safe mode does not run: pass --unsafe if you trust the file, or rebuild it in a factory, package.module:factory."
+        elif "Could not locate" in text or "registered" in text.lower() or "deserialize" in text.lower():
+            advice = "Name the module that registers its custom classes with --import, or give a factory, package.module:factory."
+        else:
+            advice = "Save it again with model.save('name.keras')."
+        raise CouldNotRun(f"A .keras file must load{'' if unsafe else ' in safe mode'}. Received: {target}: {short(text)} {advice}") from error
+
+
+def imported(name: str) -> Any:
+    """A module by name, the working directory's own included. Raises: CouldNotRun where it does not import."""
+    if "" not in sys.path and os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise CouldNotRun(f"A target's module must import. Received: {name}: {short(error)} Check the name, or install what it needs.") from error
+    except Exception as error:
+        raise CouldNotRun(f"A target's module must import. Received: {name}, which raised {type(error).__name__}: {short(error)} Mend the module.") from error
+
+
+def _load_factory(target: str) -> tuple[Any, Any, Any, Any]:
+    import keras
+
+    module_name, _, factory_name = target.partition(":")
+    module = imported(module_name)
+    factory = getattr(module, factory_name, None)
+    if factory is None:
+        raise CouldNotRun(f"A target's factory must exist. Received: {factory_name!r}, which {module_name} does not have. Check the name after the colon.")
+    if isinstance(factory, keras.Model):
+        return factory, None, None, None
+    if not callable(factory):
+        raise CouldNotRun(f"A target must be a model or a function that returns one. Received: {target}, a {type(factory).__name__}. Name another.")
+    try:
+        made = factory()
+    except Exception as error:
+        raise CouldNotRun(f"A factory must return a model. Received: {target}, which raised {type(error).__name__}: {short(error)} Run it by itself.") from error
+    model, *data = made if isinstance(made, tuple) and made else (made,)
+    if not isinstance(model, keras.Model) or len(data) > 3:
+        raise CouldNotRun(f"A factory must return a keras.Model. Received: a {type(made).__name__} from {target}. Return the model, or (model, x, y).")
+    x, y, sample_weight = [*data, None, None, None][:3]
+    return model, x, y, sample_weight
+
+
+def load_data(path: str) -> tuple[Any, Any, Any]:
+    """x, y and sample_weight of an .npz file: arrays of these names, or x0, x1, … for several inputs.
+
+    Raises: CouldNotRun for a file that is not one, or has no x.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            arrays = dict(archive)
+    except Exception as error:
+        raise CouldNotRun(f"--data must name an .npz file. Received: {path}: {short(error)} Write it with numpy.savez(path, x=…, y=…).") from error
+
+    def part(name: str) -> Any:
+        several = [arrays[key] for key in sorted(arrays) if key[:1] == name and key[1:].isdigit()]
+        return arrays.get(name, several or None)
+
+    if part("x") is None:
+        raise CouldNotRun(f"--data must hold an array x. Received: {', '.join(arrays) or 'no arrays'} in {path}. Add x (or x0, x1, …) and y.")
+    return part("x"), part("y"), arrays.get("sample_weight")

@@ -1,0 +1,93 @@
+"""GitHub Actions: an annotation for each finding, a table in the step's summary. Elsewhere nothing of this is written.
+
+Source: docs.github.com, "Workflow commands for GitHub Actions" (::error …; GITHUB_STEP_SUMMARY).
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from keras_ref.reports.files import write
+from keras_ref.reports.verdict import Report
+
+#: rows of a table and failures in six lines that a summary shows of one target; a step's summary may hold 1 MiB
+ROWS, FAILURES = 100, 20
+
+
+def active() -> bool:
+    """Whether this process runs in GitHub Actions."""
+    return os.environ.get("GITHUB_ACTIONS") == "true"
+
+
+def annotation(title: str, message: str, **where: Any) -> str:
+    """A workflow command that shows as an error on the run, and beside the line where `file` and `line` say it."""
+    properties = {**{k: v for k, v in where.items() if v}, "title": title}
+    said = ",".join(f"{name}={_property(str(value))}" for name, value in properties.items())
+    return f"::error {said}::{_data(message)}"
+
+
+def _data(text: str) -> str:
+    return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+
+
+def _property(text: str) -> str:
+    return _data(text).replace(":", "%3A").replace(",", "%2C")
+
+
+def findings(target: str, report: Report) -> list[str]:
+    """One annotation for each failure, beside the target's factory."""
+    where = place_of(target)
+    if not report.ok and not report.failures:
+        return [annotation("gradtwin: nothing was compared", report.summary(), **where)]
+    return [annotation(f"gradtwin: {v.verdict} in {v.name}", v.explain(report.replay), **where) for v in report.failures]
+
+
+def place_of(target: str) -> dict[str, Any]:
+    """{file, line} of a target's factory, relative to the working directory; nothing where it is not below it."""
+    module, _, name = target.partition(":")
+    factory = getattr(sys.modules.get(module), name, None)
+    if not callable(factory):
+        return {}
+    try:
+        file, line = inspect.getsourcefile(inspect.unwrap(factory)), inspect.getsourcelines(inspect.unwrap(factory))[1]
+    except (OSError, TypeError):  # built in, or made of no file
+        return {}
+    here = Path(os.environ.get("GITHUB_WORKSPACE") or os.getcwd()).resolve()
+    path = Path(file or "").resolve()
+    return {"file": path.relative_to(here).as_posix(), "line": line} if path.is_relative_to(here) else {}
+
+
+def summarize(target: str, report: Report) -> None:
+    """Append a report to the step's summary, where there is one. Raises: CouldNotRun where it cannot be written."""
+    path = os.environ.get("GITHUB_STEP_SUMMARY")
+    if path:
+        write("GITHUB_STEP_SUMMARY", path, summary(target, report), mode="a")
+
+
+def summary(target: str, report: Report) -> str:
+    """A report as Markdown: the line that sums up, a table with the failures first, the six lines of each failure."""
+    failed = set(map(id, report.failures))
+    ordered = sorted(report.verdicts, key=lambda v: (id(v) not in failed, v.verdict == "match"))
+    rows = [
+        f"| {_cell(v.name)} | {v.oracle} | {'**' + v.verdict + '**' if id(v) in failed else v.verdict} | {v.coverage} | {v.difference:.1e} | {v.allowed:.1e} |"
+        for v in ordered[:ROWS]
+    ]
+    more = [f"\n{len(ordered) - ROWS} more rows are in the log.\n"] if len(ordered) > ROWS else []
+    fences = [f"\n```text\n{v.explain(report.replay)}\n```\n" for v in report.failures[:FAILURES]]
+    return "\n".join(
+        [
+            f"### {'✅' if report.ok else '❌'} gradtwin: {_cell(target)}\n",
+            report.summary() + "\n",
+            "| variable | oracle | verdict | compared | worst difference | allowed |",
+            "|---|---|---|---:|---:|---:|",
+            *rows, *more, *fences, *(f"- {note}" for note in report.notes), "",
+        ]
+    )  # fmt: skip
+
+
+def _cell(text: str) -> str:
+    return "`" + text.replace("|", "\\|").replace("`", "'") + "`"

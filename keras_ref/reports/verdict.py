@@ -1,0 +1,266 @@
+"""What a check answers: a Verdict per variable and oracle, a Report for all of them."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+from keras_ref.reports.heat_map import Cells
+
+#: worst first: a variable's verdict is the worst of its entries'
+ORDER = (
+    "crash",
+    "mismatch",
+    "nan",
+    "mode-dependent",
+    "nondeterministic",
+    "undecided",
+    "kink",
+    "disconnected",
+    "surrogate",
+    "symmetrized",
+    "departure",
+    "match",
+)
+#: verdicts that fail a check
+FAILING = frozenset(("crash", "mismatch", "nan", "mode-dependent", "nondeterministic", "undecided"))
+
+
+class GradientMismatch(AssertionError):
+    """Raised by Report.raise_if_failed: the message is the six lines of each failure."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One variable (or input) against one oracle.
+
+    `oracle`: "forward" (Keras's own forward pass, differenced), "twin" (the NumPy twin, nudged) or "update"; "process"
+    where the subject killed the process that it was checked in, and `name` is the target.
+    `compared` of `total` entries; `worst` the index of the worst one, whose values follow; `visible`: the smallest
+    error in one entry that this check would have seen, absolute, and `visible_relative` as a share of the entry;
+    `order`, of a mismatch, how fast the Taylor remainder shrinks (taylor.py); `cells` the entries around the worst, for a page (JSON leaves them out);
+    `together`: entries that were moved together along random directions (effort "fast"), where single ones were not.
+    """
+
+    name: str
+    oracle: str
+    verdict: str
+    compared: int = 0
+    total: int = 0
+    counts: dict[str, int] = field(default_factory=dict)
+    worst: tuple[int, ...] = ()
+    autodiff: float = float("nan")
+    numeric: float = float("nan")
+    left: float = float("nan")
+    right: float = float("nan")
+    truncation: float = float("nan")
+    rounding: float = float("nan")
+    visible: float = float("nan")
+    visible_relative: float = float("nan")
+    how: str = ""
+    reason: str = ""
+    order: float = float("nan")
+    together: int = 0
+    cells: Cells | None = field(default=None, compare=False, repr=False)
+
+    @property
+    def coverage(self) -> str:
+        """How many entries were compared, in words: one by one, or together along random directions."""
+        if not self.together:
+            return f"{self.compared} of {self.total}"
+        return f"{self.compared} of {self.total}, all together" if self.compared else f"all {self.total} together"
+
+    @property
+    def difference(self) -> float:
+        """|numeric - autodiff| at the worst entry."""
+        return abs(self.numeric - self.autodiff)
+
+    @property
+    def allowed(self) -> float:
+        """truncation + rounding of both sides at the worst entry."""
+        return self.truncation + self.rounding
+
+    @property
+    def failed(self) -> bool:
+        """Whether this verdict fails a check."""
+        return self.verdict in FAILING
+
+    def explain(self, replay: str = "") -> str:
+        """Six aligned lines: subject, worst index, both values, difference against allowance, replay. Two of a crash."""
+        if self.verdict == "crash":
+            return f"{'verdict':<10} crash: {self.name}, {self.reason}\n{'replay':<10} {replay or 'run it again'}"
+        share = f"{self.counts.get(self.verdict, 0)} of {self.compared} compared entries" if self.compared else f"no single entry: {self.coverage}"
+        numeric = {
+            "forward": "Keras's own forward pass, differenced",
+            "twin": "the NumPy twin, every weight nudged",
+            "update": "numeric gradient and optimizer twin",
+            "hessian": "autodiff's own slope along a random direction, differenced",
+            "forward-mode": "the loss along a random direction, differenced",
+        }.get(self.oracle, self.oracle)
+        autodiff = "Keras's own step" if self.oracle == "update" else f"GradientTape, {self.how or 'eager'}"
+        lines = [
+            ("verdict", f"{self.verdict}: {self.name}, by the oracle {self.oracle!r}" + (f" ({self.reason})" if self.reason else "")),
+            ("worst at", f"{list(self.worst)}, {share}"),
+            ("autodiff" if self.oracle != "update" else "keras", f"{self.autodiff:+.15e}  {autodiff}"),
+            ("numeric", f"{self.numeric:+.15e}  {numeric}" + self._sides()),
+            ("differ by", f"{self.difference:.3e}, allowed {self.allowed:.3e} = truncation {self.truncation:.1e} + rounding {self.rounding:.1e}{self._second_opinion()}"),
+            ("replay", replay or "call the check again with the same arguments"),
+        ]
+        return "\n".join(f"{label:<10} {text}" for label, text in lines)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data, for JSON: all but the cells."""
+        plain = asdict(replace(self, cells=None)) | {"difference": self.difference, "allowed": self.allowed}
+        return {key: value for key, value in plain.items() if key != "cells"}
+
+    def _repr_html_(self) -> str:
+        from html import escape
+
+        from keras_ref.reports.html import heat_maps, variables_table
+
+        return f"{variables_table([self])}{heat_maps(self) if self.compared else ''}<pre>{escape(self.explain())}</pre>"
+
+    def _second_opinion(self) -> str:
+        """What the Taylor remainder says (taylor.py), where it was asked."""
+        if self.order != self.order:
+            return ""
+        return f"; second opinion: the Taylor remainder shrinks as t^{self.order:.2f} (t^2 if right, t if wrong)"
+
+    def _sides(self) -> str:
+        if self.verdict != "kink" and self.reason.find("kink") < 0:
+            return ""
+        return f" (left {self.left:+.6e}, right {self.right:+.6e})"
+
+
+@dataclass(frozen=True)
+class Report:
+    """All verdicts of one check, the seed, and what is worth saying aloud (`notes`)."""
+
+    subject: str
+    verdicts: tuple[Verdict, ...]
+    notes: tuple[str, ...] = ()
+    seed: int = 0
+    replay: str = ""
+    noise: float = float("nan")
+    allowed: frozenset[str] = frozenset()
+    precision_loss: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def failures(self) -> tuple[Verdict, ...]:
+        """The verdicts that fail this check."""
+        return tuple(v for v in self.verdicts if v.failed and v.verdict not in self.allowed)
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing failed and something was compared."""
+        return not self.failures and any(v.compared or v.together for v in self.verdicts)
+
+    @property
+    def oracles(self) -> str:
+        """Which of the oracles disagreed, in words."""
+        bad = {v.oracle for v in self.failures}
+        if not bad:
+            return "all oracles agree: " + ", ".join(dict.fromkeys(v.oracle for v in self.verdicts))
+        if "process" in bad:
+            return "the process died before a gradient could be compared: look at the operation that kills it"
+        if "forward" in bad:
+            return "autodiff is not the derivative of Keras's own forward pass: look at the backward pass"
+        if "twin" in bad:
+            return "autodiff is the derivative of Keras's forward pass, which is not the definition: look at the forward pass"
+        if "hessian" in bad:
+            return "the gradient is right and its own derivative is not: look at the backward pass of the backward pass"
+        if all("the gradient differs" in v.reason for v in self.failures):
+            return "the step is the optimizer's law, on a gradient that is not the loss's: check the gradients"
+        return "the gradient is right and the update is not: look at the optimizer"
+
+    def summary(self) -> str:
+        """One line: variables, verdicts, entries, the smallest error that would have been seen."""
+        if any(v.verdict == "crash" for v in self.verdicts):
+            return f"{self.subject}: {', '.join(v.reason for v in self.verdicts)}"
+        said = self.properties()
+        seen = f"; smallest error that would have been seen {said['would_see']}" if "would_see" in said else ""
+        variables = len({v.name for v in self.verdicts})
+        along = f", {said['together']} together along random directions" if "together" in said else ""
+        return f"{self.subject}: {variables} variable{'' if variables == 1 else 's'}, {said['compared']} entries compared{along}: {said['verdicts'] or 'nothing'}{seen}"
+
+    def properties(self) -> dict[str, str]:
+        """The summary as names and values, for a test's properties in JUnit."""
+        counts = Counter(v.verdict for v in self.verdicts)
+        visible = [v.visible for v in self.verdicts if v.visible == v.visible]
+        together = sum(v.together for v in self.verdicts)
+        return {
+            "subject": self.subject,
+            "compared": f"{sum(v.compared for v in self.verdicts)} of {sum(v.total for v in self.verdicts)}",
+            **({"together": str(together)} if together else {}),
+            "verdicts": ", ".join(f"{counts[name]} {name}" for name in reversed(ORDER) if counts[name]),
+            **({"would_see": f"{max(visible):.1e}"} if visible else {}),
+            "seed": str(self.seed),
+        }
+
+    def explain(self) -> str:
+        """The summary, the six lines of every failure, and the notes."""
+        parts = [self.summary()]
+        if self.failures:
+            parts += [v.explain(self.replay) for v in self.failures]
+            parts.append(self.oracles)
+        parts += list(self.notes)
+        return "\n\n".join(parts) if self.failures else "\n".join(parts)
+
+    def raise_if_failed(self) -> Report:
+        """This report, if it is ok. Raises: GradientMismatch with the explanation."""
+        if not self.ok:
+            raise GradientMismatch(self.explain())
+        return self
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data, for JSON."""
+        return {
+            "subject": self.subject,
+            "ok": self.ok,
+            "seed": self.seed,
+            "replay": self.replay,
+            "noise": self.noise,
+            "notes": list(self.notes),
+            "allowed": sorted(self.allowed),
+            "precision_loss": dict(self.precision_loss),
+            "verdicts": [v.to_dict() for v in self.verdicts],
+        }
+
+    def to_json(self) -> str:
+        """to_dict as JSON text; what is not finite is a word there ("nan", "inf"), which JSON has no number for."""
+        return json_text(self.to_dict())
+
+    def _repr_html_(self) -> str:
+        from html import escape
+
+        from keras_ref.reports.html import variables_table
+
+        failures = "".join(f"<pre>{escape(v.explain(self.replay))}</pre>" for v in self.failures)
+        notes = "".join(f"<p>{escape(note)}</p>" for note in self.notes)
+        return f"<p><b>{escape(self.summary())}</b></p>{variables_table(self.verdicts, self.allowed)}{failures}{notes}"
+
+    def __repr__(self) -> str:
+        rows = [f"  {v.verdict:<12} {v.name}  [{v.oracle}] {v.coverage}" for v in self.verdicts]
+        return "\n".join([self.summary(), *rows, *self.notes])
+
+
+def json_text(data: Any) -> str:
+    """Plain data as strict JSON: numbers that are not finite as words."""
+
+    def strict(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: strict(item) for key, item in value.items()}
+        if isinstance(value, (list, tuple)):
+            return [strict(item) for item in value]
+        return repr(float(value)) if isinstance(value, float) and not math.isfinite(value) else value
+
+    return json.dumps(strict(data), indent=2, allow_nan=False)
+
+
+def worst_of(verdicts: Iterable[str]) -> str:
+    """The worst of several verdicts."""
+    return min(verdicts, key=ORDER.index)

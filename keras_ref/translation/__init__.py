@@ -1,0 +1,1 @@
+"""scratch to Keras and back: specifications, weights, random draws, known departures."""

@@ -1,0 +1,47 @@
+"""Losses whose Keras configuration does not say all that made them: what Keras calls them with does."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+
+from keras_ref.translation.exceptions import reflects
+from keras_ref.translation.from_keras import NoTwin, reflected
+from scratch import registry
+from scratch.losses.base import Loss
+from scratch.losses.metric import CosineSimilarity
+from scratch.losses.probabilistic import SparseCategoricalCrossentropy
+from scratch.losses.regression import Huber
+
+
+@reflects("Huber")
+def huber(keras_loss: Any) -> Loss:
+    """get_config leaves `delta` out."""
+    return Huber(reduction=keras_loss.reduction, delta=float(keras_loss._fn_kwargs["delta"]))
+
+
+@reflects("CosineSimilarity")
+def cosine_similarity(keras_loss: Any) -> Loss:
+    """get_config leaves `axis` out."""
+    return CosineSimilarity(reduction=keras_loss.reduction, axis=keras_loss._fn_kwargs["axis"])
+
+
+@reflects("SparseCategoricalCrossentropy")
+def sparse_categorical_crossentropy(keras_loss: Any) -> Loss:
+    """get_config leaves `axis` out; on TensorFlow the only one is the last, counted from either end."""
+    own = keras_loss._fn_kwargs
+    return SparseCategoricalCrossentropy(
+        reduction=keras_loss.reduction, from_logits=own["from_logits"], ignore_class=own["ignore_class"]
+    )
+
+
+@reflects("LossFunctionWrapper")
+def of_function(keras_loss: Any) -> Loss:
+    """The loss whose function a wrapper (what Keras makes of loss="mse") was given. Raises: NoTwin for one of the user's own."""
+    function, known = keras_loss.fn, {name.lower(): name for name in registry.names("loss")}
+    name = known.get(getattr(function, "__name__", "").replace("_", ""))
+    if name is None or getattr(keras.losses, function.__name__, None) is not function:
+        raise NoTwin(f"A loss function must be one of keras.losses to have a twin. Received: {function!r}. Use a loss object.")
+    made = getattr(keras.losses, name)(reduction=keras_loss.reduction, **keras_loss._fn_kwargs)
+    return reflected(made, "loss")

@@ -1,0 +1,320 @@
+"""Optimizers both ways, and the state of a live Keras optimizer as that of its twin."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import fields, replace
+from functools import cache
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_ref.translation.exceptions import mirrors, reflects
+from keras_ref.translation.from_keras import NoTwin, plain, reflected
+from keras_ref.translation.to_keras import mirrored
+from scratch import registry
+from scratch.fields import alternatives
+from scratch.optimizers.adafactor import Adafactor
+from scratch.optimizers.adagrad import Ftrl
+from scratch.optimizers.adam import Lamb, Nadam
+from scratch.optimizers.base import Optimizer, State, constrain
+from scratch.optimizers.muon import Muon
+from scratch.optimizers.schedule_free import ScheduleFreeAdamW
+from scratch.optimizers.wrappers import LossScaleOptimizer, MultiOptimizer
+from scratch.schedules import CosineDecayRestarts, Schedule
+
+_WRAPPERS = ("LossScaleOptimizer", "MultiOptimizer")
+_PLAIN = tuple(name for name in registry.names("optimizer") if name not in _WRAPPERS)
+#: arguments that Keras takes as switched off where they are zero
+_OFF = ("clipnorm", "clipvalue", "global_clipnorm", "ema_overwrite_frequency", "gradient_accumulation_steps")
+
+
+@contextmanager
+def _float64_rate(wanted: bool) -> Iterator[None]:
+    """Keras keeps a constant learning rate as a variable of floatx: let 0.1 be 0.1 for float64 weights."""
+    floatx = keras.config.floatx()
+    keras.config.set_floatx("float64" if wanted else floatx)
+    try:
+        yield
+    finally:
+        keras.config.set_floatx(floatx)
+
+
+@mirrors(*_PLAIN)
+def optimizer(spec: Any, **options: Any) -> Any:
+    """The Keras optimizer, integers as the floats that Keras asks for, the learning rate in float64; not so for Muon,
+    which multiplies the rate as it is with weights that then have to be of its dtype.
+    """
+    cls: Any = type(spec)
+    hints, values, precise = registry.hints(cls), {}, cls.__name__ != "Muon"
+    for name in (f.name for f in fields(spec)):
+        value = getattr(spec, name)
+        if isinstance(value, Schedule):
+            value = mirrored(value, precise=precise)
+        elif type(value) is int and any(kind is float for kind, _ in alternatives(hints[name])):
+            value = float(value)
+        values[name] = list(value) if isinstance(value, tuple) else value
+    with _float64_rate(precise):
+        return getattr(keras.optimizers, cls.__name__)(**values, **options)
+
+
+@mirrors("LossScaleOptimizer")
+def loss_scale(spec: Any, **options: Any) -> Any:
+    """The wrapper around the mirrored optimizer."""
+    own = {name: getattr(spec, name) for name in ("initial_scale", "dynamic_growth_steps")}
+    return keras.optimizers.LossScaleOptimizer(mirrored(spec.inner_optimizer), **own, **options)
+
+
+@mirrors("MultiOptimizer")
+def multi(spec: Any, **options: Any) -> Any:
+    """Each optimizer mirrored once, so that one object under two patterns stays one."""
+    made = {id(inner): mirrored(inner) for inner in spec.optimizers}
+    routes = {pattern: made[id(inner)] for pattern, inner in spec.optimizer_map}
+    table = keras.optimizers.OptimizerMap(made[id(spec.default_optimizer)], routes)
+    return keras.optimizers.MultiOptimizer(table, loss_scale_factor=spec.loss_scale_factor, **options)
+
+
+def _rate_of(optimizer: Any) -> Any:
+    rate = optimizer._learning_rate
+    if isinstance(rate, keras.optimizers.schedules.LearningRateSchedule):
+        return reflected(rate, "schedule")
+    if isinstance(rate, keras.Variable):
+        return float(np.asarray(rate.numpy()))
+    raise NoTwin(
+        f"A learning rate must be a number or one of Keras's schedules to have a twin. Received: {rate!r}. "
+        "Write it as a schedule in scratch/schedules.py."
+    )
+
+
+@reflects(*_PLAIN)
+def optimizer_back(thing: Any) -> Any:
+    """The twin of a Keras optimizer, its learning rate as it is now. Raises: NoTwin."""
+    cls = registry.get("optimizer", type(thing).__name__)
+    values = {"learning_rate": _rate_of(thing)}
+    for name in (f.name for f in fields(cls) if f.name != "learning_rate"):
+        value = plain(getattr(thing, name))
+        value = value.numpy().item() if hasattr(value, "numpy") else value
+        values[name] = (value or None) if name in _OFF else value
+    try:
+        return cls(**values)
+    except ValueError as error:
+        raise NoTwin(f"The twin of {type(thing).__name__} does not take this configuration: {error}") from error
+
+
+@reflects("LossScaleOptimizer")
+def loss_scale_back(thing: Any) -> Any:
+    """The twin of the wrapper and of what it wraps."""
+    inner = reflected(thing.inner_optimizer, "optimizer")
+    return LossScaleOptimizer(inner, float(thing.initial_scale), int(thing.dynamic_growth_steps))
+
+
+@reflects("MultiOptimizer")
+def multi_back(thing: Any) -> Any:
+    """The twin; a function that chooses optimizers becomes a map of the paths it was built with."""
+    table = thing._optimizer_map
+    if isinstance(table, keras.optimizers.OptimizerMap):
+        default, routes = table.default_optimizer, dict(table.items())
+    elif thing.built:
+        routes = {
+            v.path: thing.optimizers[thing._var_to_optimizer_idx[thing._var_key(v)]] for v in thing._trainable_variables
+        }
+        default = next(iter(routes.values()))
+    else:
+        raise NoTwin(
+            "A MultiOptimizer must hold an OptimizerMap, or be built, to have a twin. Received: an unbuilt one with a "
+            "function. Call build(model.trainable_variables)."
+        )
+    # the wrapper's loss_scale_factor has overwritten theirs
+    made = {id(o): replace(reflected(o, "optimizer"), loss_scale_factor=None) for o in (*routes.values(), default)}
+    return MultiOptimizer(
+        made[id(default)],
+        tuple((pattern, made[id(inner)]) for pattern, inner in routes.items()),
+        loss_scale_factor=thing.loss_scale_factor,
+    )
+
+
+def state_of(optimizer: Any, names: Mapping[str, str]) -> State:
+    """The state of a live Keras optimizer for its twin; `names` maps the paths of its variables to the twin's names.
+
+    ScheduleFreeAdamW keeps no sum of squared rates: it is that of the present learning rate over the steps taken.
+    Raises: ValueError for an optimizer that is not built; KeyError for a variable without a name.
+    """
+    if not optimizer.built:
+        raise ValueError(
+            f"An optimizer must be built to have a state. Received: {optimizer.name!r}, unbuilt. "
+            "Call build(model.trainable_variables), or take the twin's init."
+        )
+    if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
+        own = {
+            "dynamic_scale": float(optimizer.dynamic_scale.numpy()),
+            "step_counter": int(optimizer.step_counter.numpy()),
+        }
+        inner = state_of(optimizer.inner_optimizer, names)
+        return replace(inner, shared={**inner.shared, **own})
+    if isinstance(optimizer, keras.optimizers.MultiOptimizer):
+        parts = [(i, state_of(inner, names)) for i, inner in enumerate(optimizer.optimizers) if inner.built]
+        slots = {name: own for _, part in parts for name, own in part.slots.items()}
+        shared = {f"{i}/{key}": value for i, part in parts for key, value in part.shared.items()}
+        return State(int(optimizer._iterations.numpy()), slots, shared)
+    slots = {names[v.path]: _slots(optimizer, i, v) for i, v in enumerate(optimizer._trainable_variables)}
+    iterations = int(optimizer._iterations.numpy())
+    return State(iterations, slots, _shared(optimizer, iterations))
+
+
+def _slots(optimizer: Any, i: int, variable: Any) -> dict[str, np.ndarray]:
+    """The i-th variable's own entries of every list that the optimizer keeps, by the ends of their names."""
+    count, prefix = len(optimizer._trainable_variables), variable.path.replace("/", "_") + "_"
+    tables = {
+        n: t
+        for n, t in vars(optimizer).items()
+        if isinstance(t, list) and n not in ("_variables", "_trainable_variables")
+    }
+    found = {}
+    for table in tables.values():
+        entry = table[i] if len(table) == count else None
+        if isinstance(entry, keras.Variable) and entry.name.startswith(prefix):
+            found[entry.name.removeprefix(prefix)] = np.array(entry.numpy())
+    if isinstance(optimizer, keras.optimizers.Adafactor) and len(variable.shape) >= 2:
+        found.update(r=np.array(optimizer._r[i].numpy()), c=np.array(optimizer._c[i].numpy()))
+    return found
+
+
+def _shared(optimizer: Any, iterations: int) -> dict[str, float]:
+    if isinstance(optimizer, keras.optimizers.Nadam):
+        return {"u_product": float(optimizer._u_product.numpy())}
+    if isinstance(optimizer, keras.optimizers.ScheduleFreeAdamW):
+        spec = reflected(optimizer, "optimizer")
+        every = spec.gradient_accumulation_steps or 1
+        rates = (spec.warm(spec.rate(every * k + every - 1), k) for k in range(iterations // every))
+        return {"weight_sum": float(sum(rate**2 for rate in rates))}
+    return {}
+
+
+def excluded_from_weight_decay(optimizer: Any, names: Mapping[str, str]) -> frozenset[str]:
+    """The twin's names of the variables that a live Keras optimizer does not decay.
+
+    On TensorFlow the patterns of exclude_from_weight_decay() are searched for in the path and ":0", by Muon in the
+    variable's own name. What is called on a wrapper has no effect on the optimizers inside it.
+    """
+    if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
+        return excluded_from_weight_decay(optimizer.inner_optimizer, names)
+    if isinstance(optimizer, keras.optimizers.MultiOptimizer):
+        inside = (excluded_from_weight_decay(inner, names) for inner in optimizer.optimizers if inner.built)
+        return frozenset[str]().union(*inside)
+    keys: set[Any] = getattr(optimizer, "_exclude_from_weight_decay", set())
+    pattern = getattr(optimizer, "_exclude_from_weight_decay_pattern", None)
+    muon = isinstance(optimizer, keras.optimizers.Muon)
+    found = set()
+    for variable in optimizer._trainable_variables:
+        searched = variable.name if muon else variable.value.name
+        if optimizer._var_key(variable) in keys or (pattern is not None and pattern.search(searched)):
+            found.add(names[variable.path])
+    return frozenset(found)
+
+
+def paths_of(names: Mapping[str, str]) -> dict[str, str]:
+    """The other way round: what an optimizer's patterns look at, by the twin's names (for init, step and finalize)."""
+    return {name: path for path, name in names.items()}
+
+
+# What Keras computes where it departs from the definition ------------------------------------------------------------
+
+
+class _AsKeras(Optimizer):
+    """Averages before constraints, and both in accumulating steps too."""
+
+    def settle(self, weights: Any, slots: Any, updated: Any, constraints: Any, iterations: int) -> None:
+        self.average(weights, slots, iterations)
+        constrain(weights, updated, constraints)
+
+    wait = settle
+
+
+class _ScheduleFree(ScheduleFreeAdamW):
+    """x from the new z, λ on y alone, c = 1/k; training ends with y."""
+
+    def update(self, weight: Any, gradient: Any, slots: Any, *, rate: float, iterations: int) -> Any:  # type: ignore[override]
+        k, b = iterations + 1, self.beta_1
+        v = self.beta_2 * slots["velocity"] + (1 - self.beta_2) * gradient**2
+        z = slots["momentum"] - self.warm(rate, iterations) * gradient / (
+            np.sqrt(v / (1 - self.beta_2**k)) + self.epsilon
+        )
+        x = (1 - 1 / k) * self.averaged(weight, z) + z / k
+        return (1 - b) * z + b * x, {"momentum": z, "velocity": v}
+
+    def finalize(self, weights: Any, state: State, *, paths: Any = None) -> Any:
+        return Optimizer.finalize(self, weights, state)
+
+
+class _Nadam(Nadam):
+    """0.96 as a float32 wherever it is not in the product."""
+
+    def mu(self, k: int) -> float:
+        return self.beta_1 * (1 - 0.5 * float(np.float32(0.96)) ** k)
+
+    def advance(self, shared: Mapping[str, float], *, rate: float, iterations: int) -> dict[str, float]:
+        return {"u_product": shared["u_product"] * super().mu(iterations + 1)}
+
+
+class _Adafactor(Adafactor):
+    """The rate adjusted whatever relative_step says."""
+
+    def relative(self, rate: float, k: int) -> float:
+        return min(rate, k**-0.5)
+
+
+class _Ftrl(Ftrl):
+    """2·λ₂, and 0/0 where nothing has been accumulated."""
+
+    def solution(self, z: Any, curvature: Any, l1: float, l2: float) -> Any:
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return (np.clip(z, -l1, l1) - z) / (curvature + 2 * l2)
+
+
+class _Lamb(Lamb):
+    """The decay beforehand, outside the trust ratio."""
+
+    def update(self, weight: Any, gradient: Any, slots: Any, *, rate: float, iterations: int) -> Any:  # type: ignore[override]
+        return super().update(weight, gradient, slots, rate=rate, iterations=iterations)
+
+
+class _Muon(Muon):
+    """AdamW decays by the main learning rate."""
+
+    def adam_decay_rate(self, rate: float) -> float:
+        return rate
+
+
+class _Restarts(CosineDecayRestarts):
+    """(1 - α)·m_mulⁱ in place of m_mulⁱ - α."""
+
+    def amplitude(self, period: int) -> float:
+        return (1 - self.alpha) * super().amplitude(period) + self.alpha
+
+
+_LAWS = {law.__bases__[0]: law for law in (_ScheduleFree, _Nadam, _Adafactor, _Ftrl, _Lamb, _Muon, _Restarts)}
+
+
+@cache
+def _class_of(cls: type) -> type:
+    law = _LAWS.get(cls, cls)
+    return type(cls.__name__, (_AsKeras, law), {}) if issubclass(cls, Optimizer) else law
+
+
+def as_keras(spec: Any) -> Any:
+    """An optimizer or schedule with the laws that Keras computes in place of those it departs from.
+
+    What differs from the definition and not from this is a known departure, and nothing else.
+    """
+    if isinstance(spec, LossScaleOptimizer):
+        return replace(spec, inner_optimizer=as_keras(spec.inner_optimizer))
+    if isinstance(spec, MultiOptimizer):
+        made = {id(inner): as_keras(inner) for inner in spec.optimizers}
+        routes = tuple((pattern, made[id(inner)]) for pattern, inner in spec.optimizer_map)
+        return replace(spec, default_optimizer=made[id(spec.default_optimizer)], optimizer_map=routes)
+    if not isinstance(spec, (Optimizer, Schedule)):
+        return spec
+    cls: Any = type(spec)
+    return _class_of(cls)(**{f.name: as_keras(getattr(spec, f.name)) for f in fields(spec)})

@@ -1,0 +1,253 @@
+"""What a field may be, as data: checked when a specification is made, read by the Hypothesis strategies.
+
+    units: Annotated[int, AtLeast(1)] = 1
+
+Every domain answers four questions: is `value` legal (`holds`), what is the rule in words (`rule`), what is the
+canonical form of a legal value (`normalise`), and which small values should an example draw (`small`, read by
+`keras_ref.strategies`; legal is not the same as small).
+"""
+
+from __future__ import annotations
+
+import math
+import numbers
+import types
+import typing
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Literal, Union, get_args, get_origin
+
+Shape = tuple[int | None, ...]
+Size = Callable[[int, int], int]
+
+
+def is_integer(value: object) -> bool:
+    """True for integers, NumPy's included, and not for booleans."""
+    return isinstance(value, numbers.Integral) and not isinstance(value, bool)
+
+
+def is_real(value: object) -> bool:
+    """True for finite real numbers, not for booleans."""
+    return isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value)
+
+
+class Domain:
+    """Base of all domains; a domain is a frozen dataclass."""
+
+    @property
+    def rule(self) -> str:
+        """The rule, to be read after the name of a field."""
+        return "must be legal"
+
+    def holds(self, value: Any) -> bool:
+        """Whether `value` is legal."""
+        return True
+
+    def normalise(self, value: Any) -> Any:
+        """The canonical form of a legal value (a list becomes a tuple, and so on)."""
+        return value
+
+
+@dataclass(frozen=True)
+class AtLeast(Domain):
+    """Numbers from `low` on."""
+
+    low: float
+    small: tuple[float, float] | None = None
+
+    @property
+    def rule(self) -> str:
+        return f"must be at least {self.low}"
+
+    def holds(self, value: Any) -> bool:
+        return is_real(value) and value >= self.low
+
+
+@dataclass(frozen=True)
+class Above(Domain):
+    """Numbers greater than `low`."""
+
+    low: float
+    small: tuple[float, float] | None = None
+
+    @property
+    def rule(self) -> str:
+        return f"must be greater than {self.low}"
+
+    def holds(self, value: Any) -> bool:
+        return is_real(value) and value > self.low
+
+
+@dataclass(frozen=True)
+class Between(Domain):
+    """Numbers from `low` to `high`; `open_low`, `open_high` exclude the ends."""
+
+    low: float
+    high: float
+    open_low: bool = False
+    open_high: bool = False
+    small: tuple[float, float] | None = None
+
+    @property
+    def rule(self) -> str:
+        left, right = "(" if self.open_low else "[", ")" if self.open_high else "]"
+        return f"must lie in {left}{self.low}, {self.high}{right}"
+
+    def holds(self, value: Any) -> bool:
+        if not is_real(value):
+            return False
+        above = value > self.low if self.open_low else value >= self.low
+        below = value < self.high if self.open_high else value <= self.high
+        return above and below
+
+
+@dataclass(frozen=True)
+class Real(Domain):
+    """Any finite real number; examples are drawn from `small`."""
+
+    small: tuple[float, float] | None = (-2.0, 2.0)
+
+    @property
+    def rule(self) -> str:
+        return "must be a finite number"
+
+    def holds(self, value: Any) -> bool:
+        return is_real(value)
+
+
+@dataclass(frozen=True)
+class Integers(Domain):
+    """A tuple of `length` integers (any length when None) from `low` on; one integer stands for `length` equal ones."""
+
+    length: int | None = None
+    low: int = 1
+    small: tuple[int, int] = (1, 3)
+    shortest: int = 0
+
+    @property
+    def rule(self) -> str:
+        many = "integers" if self.length is None else f"{self.length} integer{'s' if self.length != 1 else ''}"
+        return f"must be {many}, each at least {self.low}"
+
+    def holds(self, value: Any) -> bool:
+        if self.length is not None and is_integer(value):
+            return value >= self.low
+        if not isinstance(value, (tuple, list)) or not all(is_integer(v) and v >= self.low for v in value):
+            return False
+        return len(value) == self.length if self.length is not None else len(value) >= self.shortest
+
+    def normalise(self, value: Any) -> tuple[int, ...]:
+        if is_integer(value):
+            return (int(value),) * (self.length or 1)
+        return tuple(int(v) for v in value)
+
+
+def _plain(hint: Any, value: Any) -> bool:
+    """Whether `value` is of the plain type `hint`; bool is not an int, and an int is a fine float."""
+    if hint is Any:
+        return True
+    if hint is None or hint is type(None):
+        return value is None
+    if hint is bool:
+        return isinstance(value, bool)
+    if hint is int:
+        return is_integer(value)
+    if hint is float:
+        return is_real(value)
+    return isinstance(value, get_origin(hint) or hint)
+
+
+def alternatives(hint: Any) -> Iterator[tuple[Any, tuple[Domain, ...]]]:
+    """The members of a (possibly annotated) union: pairs of plain type and its domains."""
+    if get_origin(hint) is typing.Annotated:
+        inner, *metadata = get_args(hint)
+        for plain, domains in alternatives(inner):
+            yield plain, domains + tuple(m for m in metadata if isinstance(m, Domain))
+    elif get_origin(hint) in (Union, types.UnionType):
+        for member in get_args(hint):
+            yield from alternatives(member)
+    else:
+        yield hint, ()
+
+
+def _member(hint: Any, domains: tuple[Domain, ...], value: Any) -> bool:
+    if hint is type(None):
+        return value is None
+    if get_origin(hint) is Literal:
+        return any(value is option or (value == option and type(value) is type(option)) for option in get_args(hint))
+    if (domains and get_origin(hint) is tuple) or hint is tuple:
+        return all(domain.holds(value) for domain in domains)
+    return _plain(hint, value) and all(domain.holds(value) for domain in domains)
+
+
+def rule(hint: Any) -> str:
+    """The rule of an annotation, in words."""
+    parts: list[str] = []
+    for plain, domains in alternatives(hint):
+        if domains and plain is not type(None):
+            text = " and ".join(domain.rule for domain in domains)
+            if plain is int:
+                text = text.replace("must be ", "must be an integer, ", 1) if "integer" not in text else text
+            parts.append(text)
+        elif get_origin(plain) is Literal:
+            parts.append("must be one of " + ", ".join(repr(option) for option in get_args(plain)))
+        elif plain is type(None):
+            parts.append("must be None")
+        else:
+            names = {bool: "must be True or False", int: "must be an integer", float: "must be a finite number"}
+            parts.append(names.get(plain, f"must be of type {getattr(plain, '__name__', plain)}"))
+    first, *rest = dict.fromkeys(parts)
+    return " or ".join([first, *(part.removeprefix("must be ") for part in rest)])
+
+
+def checked(owner: str, name: str, hint: Any, value: Any) -> Any:
+    """The canonical form of `value` for the field `name` of `owner`.
+
+    Raises: ValueError with the rule, what was received and what to do.
+    """
+    for plain, domains in alternatives(hint):
+        if _member(plain, domains, value):
+            for domain in domains:
+                value = domain.normalise(value)
+            return value
+    raise ValueError(f"`{name}` of {owner} {rule(hint)}. Received: {name}={value!r}. Pass a legal value.")
+
+
+# What the entries of an array may be: the domains of inputs, targets and predictions -------------------------------
+
+
+@dataclass(frozen=True)
+class Positive(Domain):
+    """Entries greater than zero (a variance, a rate)."""
+
+
+@dataclass(frozen=True)
+class Binary(Domain):
+    """Entries 0 and 1."""
+
+
+@dataclass(frozen=True)
+class Signs(Domain):
+    """Entries -1 and 1."""
+
+
+@dataclass(frozen=True)
+class Probability(Domain):
+    """Entries in (0, 1)."""
+
+
+@dataclass(frozen=True)
+class Distribution(Domain):
+    """Entries in (0, 1) that sum to one along the last axis."""
+
+
+@dataclass(frozen=True)
+class OneHot(Domain):
+    """One 1 along the last axis, 0 elsewhere."""
+
+
+@dataclass(frozen=True)
+class Index(Domain):
+    """Integers from 0 up to but not including `below`."""
+
+    below: int

@@ -1,0 +1,348 @@
+"""How a nudge travels: what a stack of nudged entries changes in every tensor of a model, and in its loss.
+
+All tensors at the point itself are kept. A nudge changes those behind its layer only, and each of them is held in the
+smallest form that says what it became:
+
+    (absent)    nothing changed: the tensor of the point stands for all nudges
+    Channel     one channel (of the last axis) changed for each nudge: values (stack, rows, middle…), channel (stack,)
+    an array    (stack, rows, …): everything may have changed
+
+`rows` is the batch; where nothing couples the samples, an entry of an input changes one sample, and that row goes alone.
+Every step below computes what the plain loop would compute, from what is already known; it never differentiates.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from scratch.layers.base import Array
+from scratch.model import Call
+from scratch.nudging.addition_theorems import shift_of
+from scratch.nudging.base_point import INPUT, Copies, Point, activation_of, nudged, own_copy
+from scratch.nudging.loss_term import Term
+
+#: entries of the largest array of a block: large enough that NumPy calls cost nothing, small enough for the cache
+BLOCK = 2**18
+#: a last axis shorter than this makes loops over it slow
+SHORT = 32
+
+
+@dataclass(frozen=True)
+class Channel:
+    """A tensor of which one channel changed: nudge s has `values[s]` (rows, middle…) in channel `channel[s]`."""
+
+    values: Array
+    channel: Array
+
+    def part(self, which: slice) -> Channel:
+        """The same of some of the nudges."""
+        return Channel(self.values[which], self.channel[which])
+
+    def whole(self, base: Array) -> Array:
+        """The whole tensor of every nudge: (stack, rows, …)."""
+        whole = np.empty((len(self.values), *base.shape), np.result_type(self.values, base))
+        whole[...] = base
+        np.moveaxis(whole, -1, 1)[np.arange(len(whole)), self.channel] = self.values
+        return whole
+
+
+@dataclass(frozen=True)
+class State:
+    """What `count` nudges have changed so far: tensors and masks, by name; `samples` are the rows that go alone."""
+
+    entries: Array
+    offsets: Array
+    changed: Mapping[str, Channel | Array]
+    masks: Mapping[str, Array]
+    samples: Array | None = None
+
+    @property
+    def count(self) -> int:
+        """How many nudges."""
+        return len(self.entries)
+
+    def part(self, which: slice) -> State:
+        """The same of some of the nudges."""
+        changed = {k: v.part(which) if isinstance(v, Channel) else v[which] for k, v in self.changed.items()}
+        masks = {k: v[which] for k, v in self.masks.items()}
+        samples = None if self.samples is None else self.samples[which]
+        return State(self.entries[which], self.offsets[which], changed, masks, samples)
+
+    def parts(self, count: int) -> Iterator[State]:
+        """The same in pieces of about `count` nudges."""
+        pieces = -(-self.count // count)
+        edges = [self.count * i // pieces for i in range(pieces + 1)]
+        return (self.part(slice(low, high)) for low, high in pairwise(edges))
+
+    def plus(self, tensors: Mapping[str, Channel | Array], masks: Mapping[str, Array] | None = None) -> State:
+        """The same with tensors and masks that changed too."""
+        return replace(self, changed={**self.changed, **tensors}, masks={**self.masks, **(masks or {})})
+
+
+Step = Callable[[Call, State], State]
+
+
+class Walk:
+    """Losses of a point with entries of one weight or input nudged, `name` being the same for all of them."""
+
+    def __init__(self, point: Point, name: str) -> None:
+        self.point, self.name = point, name
+        self.calls, self.tensors = point.model.calls, point.run.tensors
+        self.targets: dict[Any, Array] = {}
+        self.plan: dict[int, tuple[Step, int]] = {}
+
+    def losses(self, entries: Array, offsets: Array) -> Array:
+        """The loss with flat entry entries[s] set to its value + offsets[s], (stack,) → (stack,)."""
+        if not self.point.ordinary or not len(entries):
+            return self.point.plain(self.name, entries, offsets)
+        if not self.name.startswith(INPUT):
+            return self._walk(0, State(entries, offsets, {}, {}))
+        key, value = self.name.removeprefix(INPUT), self.point.value(self.name)
+        size = value[0].size
+        alone = self.point.separable(key)
+        whole = State(entries, offsets, {}, {}, entries // size if alone else None)
+        results = []
+        largest = max([size, *(term.values.size for term in self.point.terms)]) if alone else value.size
+        for state in whole.parts(max(1, BLOCK // largest)):
+            copies = own_copy(self._copies(value, state), offsets)
+            flat = copies.reshape(state.count, -1)
+            flat[np.arange(state.count), state.entries % size if alone else state.entries] += state.offsets
+            results.append(self._walk(0, state.plus({key: copies})))
+        return np.concatenate(results)
+
+    # From call to call -------------------------------------------------------------------------------------------
+
+    def _walk(self, position: int, state: State) -> Array:
+        """The losses of a state that has come as far as call `position`; splits what would become too large."""
+        for i in range(position, len(self.calls)):
+            call = self.calls[i]
+            if not self.point.owns(call, self.name) and not self._touched(call, state):
+                continue
+            step, size = self.plan[i] if i in self.plan else self._step(call, state)
+            if not self.point.masked:
+                self.plan[i] = step, size
+            if state.count > 1 and state.count * size > BLOCK:
+                return np.concatenate([self._walk(i, part) for part in state.parts(max(1, BLOCK // size))])
+            state = step(call, state)
+        return self._losses(state)
+
+    def _touched(self, call: Call, state: State) -> bool:
+        return any(name in state.changed or name in state.masks for name in self.point.takes(call))
+
+    def _step(self, call: Call, state: State) -> tuple[Step, int]:
+        """How a call is made, and the entries of its largest array for each nudge."""
+        point, layer = self.point, self.point.model.layers[call.layer]
+        base = self.tensors[call.outputs[0]]
+        size = max(self.tensors[name].size for name in (*point.takes(call), *call.outputs) if name in self.tensors)
+        channel = base.size // max(base.shape[-1], 1) if base.ndim > 1 else base.size
+        if point.owns(call, self.name):
+            if not self._touched(call, state) and point.responses(call, self.name) is not None:
+                return self._respond, channel if activation_of(layer).elementwise else base.size  # type: ignore[attr-defined]
+            return self._each, size
+        if state.samples is not None:
+            return self._merged, size // point.batch
+        given = state.changed.get(call.inputs[0])
+        if isinstance(given, Channel) and not self.masks_of(call, state) and point.passes_mask(call):
+            if layer.elementwise and len(call.inputs) == 1 and point.mergeable(call):
+                return self._packed, channel
+            if point.mixing(call) is not None:
+                return self._mixed, base.size
+        return self._merged if point.mergeable(call) else self._each, size
+
+    def masks_of(self, call: Call, state: State) -> dict[str, Array]:
+        """The changed masks that a call takes."""
+        return {name: state.masks[name] for name in call.inputs if name in state.masks}
+
+    # The ways of making a call -----------------------------------------------------------------------------------
+
+    def _respond(self, call: Call, state: State) -> State:
+        """A layer linear in the nudged weight: its output before the activation moves by step · feature."""
+        point, output = self.point, call.outputs[0]
+        features, feature, channel = point.responses(call, self.name)  # type: ignore[misc]
+        value = point.value(self.name).reshape(-1)[state.entries]
+        steps = (value + state.offsets) - value
+        moved, which = features[feature[state.entries]], channel[state.entries]
+        moved = moved * steps.reshape(-1, *(1,) * (moved.ndim - 1))
+        moved += point.channels(output, before=call)[which]
+        activation = activation_of(point.model.layers[call.layer])
+        if activation.elementwise:  # type: ignore[attr-defined]
+            return state.plus({output: Channel(activation(moved), which)})
+        whole = Channel(moved, which).whole(point.before(call))
+        return state.plus({output: activation(_merge(whole)).reshape(whole.shape)})
+
+    def _packed(self, call: Call, state: State) -> State:
+        """An elementwise layer: changed channels that are not the same go through it together, each in its own place."""
+        given, base = state.changed[call.inputs[0]], self.tensors[call.inputs[0]]
+        assert isinstance(given, Channel)
+        rank = _ranks(given.channel)
+        copies = int(rank.max()) + 1
+        if state.count > 1 and copies * base.size > 4 * BLOCK:
+            halves = [self._packed(call, part).changed[call.outputs[0]] for part in state.parts(-(-state.count // 2))]
+            values = np.concatenate([half.values for half in halves])  # type: ignore[union-attr]
+        else:
+            packed = np.empty((copies, *base.shape), np.result_type(given.values, base))
+            packed[...] = base
+            np.moveaxis(packed, -1, 1)[rank, given.channel] = given.values
+            (output,), _ = self.point.call(call, {call.inputs[0]: _merge(packed)}, {}, copies=Copies(copies))
+            values = np.moveaxis(output.reshape(packed.shape), -1, 1)[rank, given.channel]
+        return state.plus({call.outputs[0]: Channel(values, given.channel)})
+
+    def _mixed(self, call: Call, state: State) -> State:
+        """A layer that multiplies the last axis by a matrix: one changed channel adds its change times one row."""
+        point, given, output = self.point, state.changed[call.inputs[0]], call.outputs[0]
+        matrix, base = point.mixing(call), self.tensors[output]
+        assert isinstance(given, Channel) and matrix is not None
+        change = given.values - point.channels(call.inputs[0])[given.channel]
+        activation = activation_of(point.model.layers[call.layer])
+        shift = shift_of(activation, float(np.abs(change).max()) * point.largest(call))
+        ones, places = (1,) * (base.ndim - 1), base.shape[:-1]
+        # NumPy's inner loops are as long as the last axis in memory: a short one goes first
+        first = base.shape[-1] < min(SHORT, base[..., 0].size)
+        if first:
+            rows = matrix.T.take(given.channel, axis=1).reshape(-1, state.count, *ones)
+            shape, factor = (base.shape[-1], state.count, *places), change
+        else:
+            rows = matrix[given.channel].reshape(state.count, *ones, -1)
+            shape, factor = (state.count, *base.shape), change[..., None]
+        d, spare = (buffer((output, i), shape, np.result_type(factor, rows)) for i in range(2))
+        np.multiply(factor, rows, out=d)
+        view = np.moveaxis(d, 0, -1) if first else d
+        if shift is not None:
+            shift(point.channels(output)[:, None] if first else base, d, spare)
+            return state.plus({output: view})
+        d += point.channels(output, before=call)[:, None] if first else point.before(call)
+        return state.plus({output: activation(_merge(view)).reshape(view.shape)})
+
+    def _merged(self, call: Call, state: State) -> State:
+        """Any layer that treats the samples of a batch one by one: all nudges in one batch, one call."""
+        tensors = {name: _merge(self._full(name, state)) for name in self.point.takes(call) if name in state.changed}
+        masks = {name: _merge(mask) for name, mask in self.masks_of(call, state).items()}
+        outputs, after = self.point.call(call, tensors, masks, copies=Copies(state.count, state.samples))
+        new = {name: self._stacked(x, state) for name, x in zip(call.outputs, outputs, strict=False)}
+        return state.plus(new, {name: self._stacked(mask, state) for name, mask in after.items()})
+
+    def _each(self, call: Call, state: State) -> State:
+        """Any layer at all: one call for each nudge, with the nudged weight where it is the layer's own."""
+        point, own, results = self.point, self.point.weights_of(call), []
+        name = self.name.removeprefix(call.layer + "/") if point.owns(call, self.name) else None
+        if name is not None:
+            own[name] = own_copy(own[name], state.offsets)
+        for s, (entry, offset) in enumerate(zip(state.entries, state.offsets, strict=True)):
+            one = state.part(slice(s, s + 1))
+            tensors = {n: self._full(n, one)[0] for n in point.takes(call) if n in state.changed}
+            masks = {n: mask[0] for n, mask in self.masks_of(call, one).items()}
+            with nudged(own.get(name), entry, offset):  # type: ignore[arg-type]
+                results.append(point.call(call, tensors, masks, own=own))
+        produced = list(zip(*(outputs for outputs, _ in results), strict=True))
+        new = {n: np.stack(arrays) for n, arrays in zip(call.outputs, produced, strict=False)}
+        changed = {n for _, after in results for n in after}
+        after = {n: np.stack([np.asarray(m.get(n, point.run.masks[n])) for _, m in results]) for n in changed}
+        return state.plus(new, after)
+
+    # What it comes to --------------------------------------------------------------------------------------------
+
+    def _losses(self, state: State) -> Array:
+        """The loss at the point and what has changed of it: nothing is lost of a small change by adding large numbers."""
+        point, total = self.point, np.zeros(state.count, np.result_type(state.offsets, np.float64))
+        for i, term in enumerate(point.terms):
+            if term.tensor in state.changed or term.tensor in state.masks:
+                total += term.scale * self._change(i, term, state)
+        if not self.name.startswith(INPUT):
+            total += point.penalty(self.name, state.entries, state.offsets)
+        total += self._activity(state)
+        return point.base + total
+
+    def _change(self, i: int, term: Term, state: State) -> Array:
+        prediction = _merge(self._full(term.tensor, state))
+        if term.linear and state.samples is not None:
+            # beside the whole batch, since some losses look at all targets (are they 0 and 1?)
+            both = np.concatenate([term.target, term.target[state.samples]])
+            values = term.function.per_sample(both, np.concatenate([self.tensors[term.tensor], prediction]))
+            before, after = np.split(values, [self.point.batch])
+            differences = np.zeros((state.count, *term.values.shape), values.dtype)
+            differences[np.arange(state.count), state.samples] = after - before[state.samples]
+            return term.change(differences)
+        if term.linear and term.tensor not in state.masks:
+            target = self._target(i, term, state.count, prediction.flags.f_contiguous)
+            if term.valid is None or np.array_equal(
+                np.asarray(term.function.valid(target, prediction)), Copies(state.count)(term.valid)
+            ):
+                values = term.function.per_sample(target, prediction).reshape(state.count, *term.values.shape)
+                return term.change(values - term.values)
+        masks, predictions = state.masks.get(term.tensor), self._stacked(prediction, state)
+        pairs = zip(predictions, [term.mask] * state.count if masks is None else masks, strict=True)
+        return np.array(
+            [term.function(term.target, p, sample_weight=term.share, mask=m)[()] - term.loss for p, m in pairs]
+        )
+
+    def _target(self, i: int, term: Term, count: int, flipped: bool) -> Array:
+        key = (i, count, flipped)
+        if key not in self.targets:
+            target = Copies(count)(term.target)
+            self.targets = {key: np.asfortranarray(target) if flipped and target.ndim == 2 else target}
+        return self.targets[key]
+
+    def _activity(self, state: State) -> Any:
+        total: Any = 0.0
+        for name, regularizer in self.point.model.activity.items():
+            for output in (call.outputs[0] for call in self.calls if call.layer == name):
+                if output in state.changed:
+                    base = self.tensors[output]
+                    known = regularizer(base)
+                    total = total + np.array([regularizer(x) - known for x in self._full(output, state)]) / len(base)
+        return total
+
+    # Forms of a tensor -------------------------------------------------------------------------------------------
+
+    def _full(self, name: str, state: State) -> Array:
+        """A tensor of all nudges: (stack, rows, …)."""
+        given = state.changed.get(name)
+        if given is None:
+            return self._copies(self.tensors[name], state)
+        return given.whole(self.tensors[name]) if isinstance(given, Channel) else given
+
+    @staticmethod
+    def _copies(base: Array, state: State) -> Array:
+        if state.samples is not None:
+            return base[state.samples][:, None]
+        return np.broadcast_to(base, (state.count, *base.shape))
+
+    @staticmethod
+    def _stacked(x: Array, state: State) -> Array:
+        return x.reshape(state.count, len(x) // state.count, *x.shape[1:])
+
+
+_OWN = threading.local()
+
+
+def buffer(key: Any, shape: tuple[int, ...], dtype: Any) -> Array:
+    """Memory that this thread's next block uses again. A call's own: its blocks come one after the other."""
+    known = _OWN.__dict__.setdefault("buffers", {})
+    size = math.prod(shape) * np.dtype(dtype).itemsize
+    if key not in known or known[key].nbytes < size:
+        while len(known) > 8:
+            known.pop(next(iter(known)))
+        known[key] = np.empty(size, np.uint8)
+    return known[key][:size].view(dtype).reshape(shape)
+
+
+def _merge(x: Array) -> Array:
+    """(stack, rows, …) → (stack · rows, …)"""
+    return x.reshape(-1, *x.shape[2:]) if x.size else x.reshape(x.shape[0] * x.shape[1], *x.shape[2:])
+
+
+def _ranks(channel: Array) -> Array:
+    """How many times the same channel came before."""
+    order = np.argsort(channel, kind="stable")
+    ordered, places = channel[order], np.arange(len(channel))
+    first = np.concatenate([[True], ordered[1:] != ordered[:-1]]) if len(channel) else np.empty(0, bool)
+    ranks = np.empty(len(channel), int)
+    ranks[order] = places - np.maximum.accumulate(np.where(first, places, 0))
+    return ranks

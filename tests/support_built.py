@@ -1,0 +1,149 @@
+"""A Keras model built once for an architecture, in float64, and moved from point to point: for many points of few models.
+
+    built = Built.of(model, x)                              # kept, for models and inputs of the same shapes
+    built.values(weights, x)                                # Keras's outputs
+    built.verdicts(weights, x, seed=0)                      # the twin against autodiff, under random cotangents
+
+Building a model costs more than a hundred of its small gradients, and tracing a gradient about ten: an architecture's
+first gradients are taken eagerly, and from the second point on as a graph; as a graph at once where that is slow.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import cached_property
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from keras_ref.checks.checked_loss import subject_of, twin_of, untrained
+from keras_ref.comparison.entrywise import Autodiff, compare
+from keras_ref.comparison.oracles import TwinOracle, autodiff_at
+from keras_ref.evaluation.float64 import DTYPE, in_float64
+from keras_ref.evaluation.loss_function import Data, Probe
+from keras_ref.reports.verdict import Verdict
+from keras_ref.translation import weights as weights_module
+from keras_ref.translation.departures import parts
+from keras_ref.translation.to_keras import mirror
+from scratch.layers.recurrent import Recurrent
+from scratch.model import Model
+
+Array = np.ndarray
+
+#: how many architectures are kept: more than one layer's examples have, fewer than all layers' together
+KEPT = 64
+_KEPT: OrderedDict[Any, Built] = OrderedDict()
+
+
+@contextmanager
+def computing_in(dtype: str) -> Iterator[None]:
+    """Keras's default float type for a while."""
+    before = keras.config.floatx()
+    keras.config.set_floatx(dtype)
+    try:
+        yield
+    finally:
+        keras.config.set_floatx(before)
+
+
+class Built:
+    """A Keras model of an architecture in float64, whose weights and inputs are moved.
+
+    Raises: whatever Keras raises where it refuses the model, on building it or on its first inputs.
+    """
+
+    def __init__(self, model: Model, x: Any) -> None:
+        self.model, self._x = model, x
+        self.keras_model = mirror(model)
+        self._points = 0
+        # float64 for good, while Keras's default float type stays what it is for everything else
+        self._scope = in_float64(self.keras_model)
+        with computing_in(keras.config.floatx()):
+            self._scope.__enter__()
+
+    @classmethod
+    def of(cls, model: Model, x: Any) -> Built:
+        """The model of this architecture on inputs of these shapes: the one that is kept, or a new one."""
+        key = repr(model), tuple((np.shape(a), np.asarray(a).dtype) for a in _leaves(x))
+        if key not in _KEPT:
+            while len(_KEPT) >= KEPT:
+                _KEPT.popitem(last=False)[1].close()
+            _KEPT[key] = cls(model, x)
+        _KEPT.move_to_end(key)
+        return _KEPT[key]
+
+    def close(self) -> None:
+        """Give the model back its own precision; it is of no use afterwards."""
+        with computing_in(keras.config.floatx()):
+            self._scope.__exit__(None, None, None)
+
+    def values(self, weights: Mapping[str, Array], x: Any) -> list[Array]:
+        """Keras's outputs, in inference. What a call writes, the states of stateful layers, is discarded."""
+        weights_module.assign(self.keras_model, self.model, weights)
+        with computing_in(DTYPE), keras.StatelessScope():
+            return [np.asarray(o) for o in keras.tree.flatten(self._forward(x))]
+
+    @cached_property
+    def _forward(self) -> Callable[[Any], Any]:
+        """The forward pass, as a graph where Keras would compile a part of it in every call anew."""
+        compiles = any(_compiles_anew(part) for layer in self.model.layers.values() for part in parts(layer))
+        return tf.function(self.keras_model, autograph=False) if compiles else self.keras_model
+
+    @cached_property
+    def _probed(self) -> Probe:
+        data, loss_of, _ = subject_of(self.keras_model, Data(self._x), None, False, 0, [])
+        trained = list(self.keras_model.trainable_variables)
+        return Probe(loss_of, trained, untrained(self.keras_model, trained), data)
+
+    @property
+    def mode(self) -> str:
+        """How the next gradient is taken."""
+        if weights_module.adapted(self.keras_model):
+            return "eager"  # a graph keeps the copy of the weights that it was traced with
+        return "function" if self._slow or self._points > 1 else "eager"
+
+    @property
+    def _slow(self) -> bool:
+        return any(_slow_eagerly(part) for layer in self.model.layers.values() for part in parts(layer))
+
+    def sides(self, weights: Mapping[str, Array], x: Any, *, seed: int = 0) -> tuple[TwinOracle, Autodiff]:
+        """Both sides at a point under random cotangents, ready for `compare`: the twin as oracle, Keras's autodiff."""
+        weights_module.assign(self.keras_model, self.model, weights)
+        with computing_in(DTYPE):
+            probe = self._probed
+            generator = np.random.default_rng(seed)
+            cotangents = [generator.normal(size=np.shape(c)) for c in probe.data.y]
+            self._points += 1
+            probe.refresh(Data(x, cotangents))
+            oracle = twin_of(self.keras_model, probe, probe.data, True, False, seed, None)
+            return oracle, autodiff_at(probe, probe.values, mode=self.mode)
+
+    def verdicts(self, weights: Mapping[str, Array], x: Any, *, seed: int = 0, most: int | None = None) -> list[Verdict]:
+        """One verdict for every weight and float input; of each variable `most` entries are compared, drawn with the seed."""
+        oracle, autodiff = self.sides(weights, x, seed=seed)
+        found = []
+        with computing_in(DTYPE):
+            for i, (name, value) in enumerate(oracle.values.items()):
+                if name in oracle.names:
+                    size = value.size
+                    chosen = np.random.default_rng(seed + i).permutation(size)[:most]
+                    found.append(compare(oracle, name, autodiff, np.sort(chosen), seed=seed))
+        return found
+
+
+def _slow_eagerly(spec: Any) -> bool:
+    """Whether an eager gradient costs as much as a trace: a loop over steps does."""
+    return isinstance(spec, Recurrent) or _compiles_anew(spec)
+
+
+def _compiles_anew(spec: Any) -> bool:
+    """Whether Keras compiles a convolution in every eager call anew: it does so for groups, and for channels in front."""
+    return hasattr(spec, "kernel_size") and (getattr(spec, "groups", 1) > 1 or spec.data_format == "channels_first")
+
+
+def _leaves(x: Any) -> list[Any]:
+    return list(x) if isinstance(x, (list, tuple)) else [x]

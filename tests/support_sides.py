@@ -1,0 +1,80 @@
+"""Both sides of a comparison without a verdict, ready for `comparison.compare`: for studies of many points, and tests."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_ref.checks.checked_loss import subject_of, twin_of
+from keras_ref.comparison.entrywise import Autodiff
+from keras_ref.comparison.oracles import TwinOracle, autodiff_at
+from keras_ref.evaluation.float64 import in_float64, states_of
+from keras_ref.evaluation.loss_function import Data, Probe
+from keras_ref.translation.to_keras import mirror, mirrored_loss
+from keras_ref.translation.weights import variables
+from scratch.gradient import Nudges
+from scratch.losses.base import Loss
+from scratch.model import Model
+from scratch.objective import Objective
+
+Array = np.ndarray
+_TRACED: dict[Any, tuple[Any, Probe, list[str]]] = {}
+
+
+def _traced(model: Model, loss: Loss, shapes: tuple[tuple[int, ...], ...]) -> tuple[Any, Probe, list[str]]:
+    """A Keras model and its probe for an architecture, built once: weights and data are moved to each point."""
+    key = (repr(model), loss, shapes)
+    if key in _TRACED:
+        return _TRACED[key]
+    built = mirror(model)
+    built.compile(optimizer=None, loss=mirrored_loss(loss), run_eagerly=True)
+    floatx = keras.config.floatx()
+    in_float64(built).__enter__()  # for good: this model is nobody else's
+    try:
+        names = variables(built, model)
+        data, loss_of, _ = subject_of(built, Data(*(np.zeros(shape) for shape in shapes)), None, False, 0, [])
+        state = [v for v in built.variables if all(v is not names[n] for n in model.trainable)]
+        probe = Probe(loss_of, [names[n] for n in model.trainable], state, data, watch_inputs=False)
+        probe.gradient("function")  # traced here, while Keras is set to float64
+    finally:
+        keras.config.set_floatx(floatx)
+    return _TRACED.setdefault(key, (built, probe, list(model.trainable)))
+
+
+def numeric_sides(model: Model, weights: Mapping[str, Array], x: Array, y: Array, loss: Loss) -> tuple[TwinOracle, Autodiff]:
+    """Both sides of one comparison, ready for `compare`: the twin as oracle, and Keras's autodiff (as a graph).
+
+    For many points of few architectures: the Keras model of each is built and traced once.
+    """
+    built, probe, names = _traced(model, loss, (x.shape, y.shape))
+    built.set_weights([weights[n] for n in names])
+    probe.refresh(Data(x, y))
+    paths = dict(zip(probe.variables, names, strict=True))
+
+    def make(values: Mapping[str, Array]) -> Nudges:
+        return Nudges(Objective.of(model, loss), {paths[p]: v for p, v in values.items()}, x, y)
+
+    return TwinOracle.at(make, paths, probe.values), autodiff_at(probe, probe.values, mode="function")
+
+
+@contextmanager
+def twin_sides(
+    model: Model, weights: Mapping[str, Array], x: Any, y: Any = None, loss: Loss | None = None, *, seed: int = 0
+) -> Iterator[tuple[TwinOracle, Autodiff]]:
+    """Both sides for one model, weights and inputs: the twin as oracle, Keras's autodiff; good inside the `with` block.
+
+    Without a loss, under random cotangents; with one, on targets `y`.
+    """
+    built = mirror(model, weights)
+    x = x if len(model.inputs) > 1 else x[0]
+    given = None if loss is None else mirrored_loss(loss)
+    with in_float64(built, *([] if given is None else [given])):
+        data, loss_of, projection = subject_of(built, Data(x, y), given, False, seed, [])
+        trained = list(built.trainable_variables)
+        state = [v for v in [*built.variables, *states_of(built)] if all(v is not other for other in trained)]
+        probe = Probe(loss_of, trained, state, data)
+        yield twin_of(built, probe, data, projection, False, seed, None), autodiff_at(probe, probe.values)
