@@ -22,9 +22,19 @@ _HOMES = {
 }
 _CALLABLE = {"mirror": "translation.to_keras", "reflect": "translation.from_keras"}
 __all__ = [
-    "GradientCheck", "GradientMismatch", "GradientWarning", "Report", "Verdict", "check_function", "check_gradients", "check_layer",
-    "check_updates", "mirror", "reflect", "surrogate",
-]  # fmt: skip
+    "GradientCheck",
+    "GradientMismatch",
+    "GradientWarning",
+    "Report",
+    "Verdict",
+    "check_function",
+    "check_gradients",
+    "check_layer",
+    "check_updates",
+    "mirror",
+    "reflect",
+    "surrogate",
+]
 
 
 def __getattr__(name: str) -> Any:

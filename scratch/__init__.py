@@ -1,12 +1,12 @@
 """Start with recipe.py: the whole idea on one screen. The rest is the same recipe, for any network, with its error.
 
-    registry.py, domain.py   who is there, and what a field may be
-    activations.py, layers/, losses/, optimizers/, schedules.py, regularizers.py, constraints.py   the definitions
-    model.py, objective.py   a graph of layers; what is being minimised
-    differences.py           how to difference: Estimate(value, truncation, rounding)
-    slopes.py                slopes from the left and from the right; kinks
-    gradient.py              what to evaluate: every nudged loss of a model
-    training.py              batches, epochs, History: the recipe for any model
+registry.py, domain.py   who is there, and what a field may be
+activations.py, layers/, losses/, optimizers/, schedules.py, regularizers.py, constraints.py   the definitions
+model.py, objective.py   a graph of layers; what is being minimised
+differences.py           how to difference: Estimate(value, truncation, rounding)
+slopes.py                slopes from the left and from the right; kinks
+gradient.py              what to evaluate: every nudged loss of a model
+training.py              batches, epochs, History: the recipe for any model
 """
 
 _HOMES = {

@@ -231,5 +231,8 @@ class Tableau:
         flat = self.value.reshape(-1, self.value.shape[-1])
         error = np.nan_to_num((self.truncation + self.rounding).reshape(flat.shape), nan=np.inf)
         pick = np.argmin(error, axis=0)[None]
-        chosen = (np.take_along_axis(a.reshape(flat.shape), pick, axis=0)[0] for a in (self.value, self.truncation, self.rounding))
+        chosen = (
+            np.take_along_axis(a.reshape(flat.shape), pick, axis=0)[0]
+            for a in (self.value, self.truncation, self.rounding)
+        )
         return Estimate(*chosen)

@@ -64,7 +64,9 @@ class Model:
     frozen: frozenset[str] = frozenset()
 
     @classmethod
-    def chain(cls, layers: Sequence[Layer] | Mapping[str, Layer], input_shape: Sequence[int | None], **more: Any) -> Model:
+    def chain(
+        cls, layers: Sequence[Layer] | Mapping[str, Layer], input_shape: Sequence[int | None], **more: Any
+    ) -> Model:
         """A chain of layers on one input of shape `input_shape` (without the batch), named as Keras would name them."""
         named = layers if isinstance(layers, Mapping) else dict(zip(default_names(layers), layers, strict=True))
         calls, tensor = [], "input"
@@ -81,7 +83,10 @@ class Model:
                     f"A call must name a layer of the model. Received: {call.layer!r}, where the layers are "
                     f"{', '.join(self.layers) or 'none'}. Add the layer or correct the name."
                 )
-            needed = {*call.inputs, *(leaf.name for leaf in _leaves(call.keywords.values()) if isinstance(leaf, Tensor))}
+            needed = {
+                *call.inputs,
+                *(leaf.name for leaf in _leaves(call.keywords.values()) if isinstance(leaf, Tensor)),
+            }
             self._require(needed - known, f"A call of {call.layer!r} must take tensors made before it")
             known.update(call.outputs)
         self._require(set(self.outputs) - known, "The outputs of a model must be tensors of its graph")
@@ -114,7 +119,9 @@ class Model:
             shapes.update({f"{call.layer}/{name}": tuple(int(n or 0) for n in shape) for name, shape in own.items()})
             with np.errstate(all="ignore"):
                 outputs = _tuple(
-                    layer.forward({n: np.ones(s) for n, s in own.items()}, *inputs, **_keywords(call, layer, tensors, {}))  # type: ignore[arg-type]
+                    layer.forward(
+                        {n: np.ones(s) for n, s in own.items()}, *inputs, **_keywords(call, layer, tensors, {})
+                    )  # type: ignore[arg-type]
                 )
             tensors.update(zip(call.outputs, outputs, strict=False))
         return tensors, shapes
@@ -161,12 +168,18 @@ class Model:
             context = {"training": training, "mask": mask, "draw": (draws or {}).get(call.outputs[0])}
             keywords = _keywords(call, layer, tensors, context)
             if "held" in layer.accepts:
-                held[call.outputs[0]] = point.held[call.outputs[0]] if point else layer.held(own, *arguments, **keywords)
+                held[call.outputs[0]] = (
+                    point.held[call.outputs[0]] if point else layer.held(own, *arguments, **keywords)
+                )
                 keywords["held"] = held[call.outputs[0]]
             outputs = _tuple(layer.forward(own, *arguments, **keywords))
             tensors.update(zip(call.outputs, outputs, strict=False))
             fixed = point is not None and layer.held_per_sample
-            out_masks = point.masks[call.outputs[0]] if fixed else layer.compute_mask(*arguments, mask=keywords.get("mask", mask))  # type: ignore[union-attr]
+            out_masks = (
+                point.masks[call.outputs[0]]
+                if fixed
+                else layer.compute_mask(*arguments, mask=keywords.get("mask", mask))
+            )  # type: ignore[union-attr]
             known.update(zip(call.outputs, _masks(out_masks, len(call.outputs)), strict=True))
             if training and layer.state:
                 new = layer.updates(own, *arguments, **keywords)
@@ -183,7 +196,14 @@ class Model:
         from html import escape
 
         def weights(layer: str) -> str:
-            return ", ".join(f"{name} {_shown(shape)}" for name, shape in self.weight_shapes.items() if name.startswith(layer + "/")) or "none"
+            return (
+                ", ".join(
+                    f"{name} {_shown(shape)}"
+                    for name, shape in self.weight_shapes.items()
+                    if name.startswith(layer + "/")
+                )
+                or "none"
+            )
 
         heads = ("layer", "what it is", "inputs", "output shape (batch of two)", "weights")
         rows = [(name, "input", "", _shown(shape), "none") for name, shape in self.inputs.items()]
@@ -224,7 +244,9 @@ def fits(shape: tuple[int, ...], expected: Shape) -> bool:
 
 
 def _shown(shape: Shape) -> str:
-    return "(" + ", ".join("any" if size is None else str(size) for size in shape) + ("," if len(shape) == 1 else "") + ")"
+    return (
+        "(" + ", ".join("any" if size is None else str(size) for size in shape) + ("," if len(shape) == 1 else "") + ")"
+    )
 
 
 def weights_of(weights: Weights, layer: str) -> dict[str, Array]:
@@ -238,7 +260,9 @@ def default_names(layers: Sequence[Layer]) -> list[str]:
     names: list[str] = []
     for layer in layers:
         base = snake_case(type(layer).__name__)
-        count = sum(name == base or (name.rsplit("_", 1)[0] == base and name.rsplit("_", 1)[1].isdigit()) for name in names)
+        count = sum(
+            name == base or (name.rsplit("_", 1)[0] == base and name.rsplit("_", 1)[1].isdigit()) for name in names
+        )
         names.append(base if count == 0 else f"{base}_{count}")
     return names
 

@@ -43,7 +43,9 @@ def measure(directional: Directional, weights: Mapping[str, Array], base: float,
     quietest, largest = math.inf, abs(base)
     for spacing in SPACINGS:
         direction = {
-            name: generator.uniform(0.5, 1.0, w.shape) * generator.choice([-1.0, 1.0], w.shape) * scale_of(w.ravel()).reshape(w.shape)
+            name: generator.uniform(0.5, 1.0, w.shape)
+            * generator.choice([-1.0, 1.0], w.shape)
+            * scale_of(w.ravel()).reshape(w.shape)
             for name, w in weights.items()
         }
         for side in (1.0, -1.0):

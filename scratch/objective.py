@@ -110,5 +110,9 @@ def per_output(value: Any, count: int) -> tuple[Any, ...]:
     if isinstance(value, Mapping):
         return tuple(value.values())
     if count == 1:
-        return (value,) if not (isinstance(value, (tuple, list)) and len(value) == 1 and np.ndim(value[0]) > 0) else (value[0],)
+        return (
+            (value,)
+            if not (isinstance(value, (tuple, list)) and len(value) == 1 and np.ndim(value[0]) > 0)
+            else (value[0],)
+        )
     return tuple(value)

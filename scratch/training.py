@@ -41,7 +41,9 @@ class History:
 
     def __repr__(self) -> str:
         rows = [f"  epoch {epoch.number:>4}  loss {epoch.loss:.8g}" for epoch in self.epochs]
-        return "\n".join([f"History of {len(rows)} epochs", *rows[:3], *(["  …"] if len(rows) > 6 else []), *rows[3:][-3:]])
+        return "\n".join(
+            [f"History of {len(rows)} epochs", *rows[:3], *(["  …"] if len(rows) > 6 else []), *rows[3:][-3:]]
+        )
 
     def _repr_html_(self) -> str:
         rows = "".join(f"<tr><td>{epoch.number}</td><td>{epoch.loss:.8g}</td></tr>" for epoch in self.epochs)
@@ -55,7 +57,9 @@ def batches(samples: int, batch_size: int | None, *, generator: np.random.Genera
     """
     size = samples if batch_size is None else batch_size
     if not isinstance(size, (int, np.integer)) or size < 1:
-        raise ValueError(f"`batch_size` must be a positive integer. Received: {batch_size!r}. Pass 1 or more, or None for all.")
+        raise ValueError(
+            f"`batch_size` must be a positive integer. Received: {batch_size!r}. Pass 1 or more, or None for all."
+        )
     order = np.arange(samples) if generator is None else generator.permutation(samples)
     for start in range(0, samples, size):
         yield order[start : start + size]
@@ -103,8 +107,21 @@ def fit(
             options: dict[str, Any] = {"sample_weight": batch[2], "training": training, "draws": draws}
             losses.append(float(objective(current, batch[0], batch[1], **options)))
             sizes.append(len(index))
-            current, state = train_step(model, current, batch[0], batch[1], loss=loss, optimizer=optimizer, state=state, scheme=scheme, executor=executor, **options)
-        done.append(Epoch(number, float(np.average(losses, weights=sizes)), {name: w.copy() for name, w in current.items()}))
+            current, state = train_step(
+                model,
+                current,
+                batch[0],
+                batch[1],
+                loss=loss,
+                optimizer=optimizer,
+                state=state,
+                scheme=scheme,
+                executor=executor,
+                **options,
+            )
+        done.append(
+            Epoch(number, float(np.average(losses, weights=sizes)), {name: w.copy() for name, w in current.items()})
+        )
         if progress is not None:
             progress(number, epochs)
     ended = optimizer.finalize({name: current[name] for name in model.trainable}, state) if epochs else {}
@@ -112,23 +129,52 @@ def fit(
 
 
 def train_step(
-    model: Model, weights: Weights, x: Any, y: Any, *, loss: Any, optimizer: Optimizer, state: State,
-    scheme: Scheme | None = None, sample_weight: Any = None, training: bool = True, draws: Any = None, executor: Any = None,
-) -> tuple[dict[str, Array], State]:  # fmt: skip
+    model: Model,
+    weights: Weights,
+    x: Any,
+    y: Any,
+    *,
+    loss: Any,
+    optimizer: Optimizer,
+    state: State,
+    scheme: Scheme | None = None,
+    sample_weight: Any = None,
+    training: bool = True,
+    draws: Any = None,
+    executor: Any = None,
+) -> tuple[dict[str, Array], State]:
     """One step: numeric gradient, optimizer, constraints, moving averages. All weights move together."""
     estimates = numeric_gradient(
-        model, weights, x, y, loss=loss, scheme=scheme, sample_weight=sample_weight, training=training, draws=draws, executor=executor
+        model,
+        weights,
+        x,
+        y,
+        loss=loss,
+        scheme=scheme,
+        sample_weight=sample_weight,
+        training=training,
+        draws=draws,
+        executor=executor,
     )
     gradients = {name: estimates[name].value for name in model.trainable}
     return apply_step(model, weights, gradients, x, optimizer=optimizer, state=state, training=training, draws=draws)
 
 
 def apply_step(
-    model: Model, weights: Weights, gradients: Mapping[str, Array], x: Any, *, optimizer: Optimizer, state: State,
-    training: bool = True, draws: Any = None,
-) -> tuple[dict[str, Array], State]:  # fmt: skip
+    model: Model,
+    weights: Weights,
+    gradients: Mapping[str, Array],
+    x: Any,
+    *,
+    optimizer: Optimizer,
+    state: State,
+    training: bool = True,
+    draws: Any = None,
+) -> tuple[dict[str, Array], State]:
     """What follows a gradient: the optimizer's step, constraints, moving averages."""
-    trained, state = optimizer.step({name: weights[name] for name in model.trainable}, gradients, state, constraints=model.constraints)
+    trained, state = optimizer.step(
+        {name: weights[name] for name in model.trainable}, gradients, state, constraints=model.constraints
+    )
     updates = model.run(weights, x, training=training, draws=draws).updates if training and model.state else {}
     return {**weights, **trained, **updates}, state
 
@@ -136,7 +182,11 @@ def apply_step(
 def _first(x: Any) -> Any:
     if isinstance(x, Mapping):
         return next(iter(x.values()))
-    return x[0] if isinstance(x, (tuple, list)) and np.ndim(x[0]) > 0 and not np.isscalar(x[0]) and isinstance(x[0], np.ndarray) else x
+    return (
+        x[0]
+        if isinstance(x, (tuple, list)) and np.ndim(x[0]) > 0 and not np.isscalar(x[0]) and isinstance(x[0], np.ndarray)
+        else x
+    )
 
 
 def _take(part: Any, index: Array) -> Any:

@@ -20,7 +20,11 @@ REACHED = pytest.StashKey[Counter]()
 #: a run of a few tests is not about what it reached: so many options make a whole one
 MANY = 500
 
-COMMON = {"deadline": None, "print_blob": True, "suppress_health_check": [HealthCheck.too_slow, HealthCheck.data_too_large]}
+COMMON = {
+    "deadline": None,
+    "print_blob": True,
+    "suppress_health_check": [HealthCheck.too_slow, HealthCheck.data_too_large],
+}
 QUICK = [Phase.explicit, Phase.reuse, Phase.generate]
 # ci does not shrink, which may take minutes for each failing test: `shrink` draws the same examples, and makes one small
 settings.register_profile("ci", max_examples=25, derandomize=True, phases=QUICK, **COMMON)
@@ -32,10 +36,18 @@ settings.load_profile("ci")
 
 #: the tests that take longest, in the order in which they start: a worker that begins one at the end makes the other wait
 HEAVY = (
-    "test_gradient[ConvLSTM3D]", "test_gradient[Bidirectional]", "test_gradients_by_both_oracles", "test_gradient[ConvLSTM1D]",
-    "test_planted_errors_are_caught_and_correct_gradients_are_not_accused", "test_gradient[LSTM]", "test_gradient[MultiHeadAttention]",
-    "test_value[CTC]", "test_fit", "test_step[MultiOptimizer]", "test_step[ScheduleFreeAdamW]",
-)  # fmt: skip
+    "test_gradient[ConvLSTM3D]",
+    "test_gradient[Bidirectional]",
+    "test_gradients_by_both_oracles",
+    "test_gradient[ConvLSTM1D]",
+    "test_planted_errors_are_caught_and_correct_gradients_are_not_accused",
+    "test_gradient[LSTM]",
+    "test_gradient[MultiHeadAttention]",
+    "test_value[CTC]",
+    "test_fit",
+    "test_step[MultiOptimizer]",
+    "test_step[ScheduleFreeAdamW]",
+)
 
 
 def pytest_collection_modifyitems(items):
@@ -73,4 +85,6 @@ def pytest_terminal_summary(terminalreporter, config):
             for line in option_coverage.table(kind, name, counts):
                 terminalreporter.write_line(line)
     never = [".".join(option) for kind, name in seen for option in option_coverage.unreached(kind, name, counts)]
-    terminalreporter.write_line(f"options of {len(seen)} definitions: {len(never)} never came up" + (f": {', '.join(never)}" if never else ""))
+    terminalreporter.write_line(
+        f"options of {len(seen)} definitions: {len(never)} never came up" + (f": {', '.join(never)}" if never else "")
+    )

@@ -57,7 +57,9 @@ class RNNCellWithDropout(OneStateRNNCell):
 
     def forward(self, weights: Weights, *inputs: Array, training: bool = False, draw: Draw = None) -> Any:
         masks = {name: draw[name][0] / (1 - getattr(self, name)) for name in draw} if training and draw else {}
-        x, h = (array * masks.get(name, 1.0) for name, array in zip(("dropout", "recurrent_dropout"), inputs, strict=True))
+        x, h = (
+            array * masks.get(name, 1.0) for name, array in zip(("dropout", "recurrent_dropout"), inputs, strict=True)
+        )
         return super().forward(weights, x, h)
 
 

@@ -88,7 +88,9 @@ def covering(
 def legal(kind: str, name: str) -> frozenset[tuple[str, str, str]]:
     """(class, field, option) for every option of a definition's own fields."""
     cls = registry.get(kind, name)
-    return frozenset((name, field.name, option) for field in fields(cls) if field.init for option in legal_options(cls, field.name))
+    return frozenset(
+        (name, field.name, option) for field in fields(cls) if field.init for option in legal_options(cls, field.name)
+    )
 
 
 def drawn(strategy: st.SearchStrategy[Any], count: int, name: str) -> list[Any]:
@@ -96,7 +98,13 @@ def drawn(strategy: st.SearchStrategy[Any], count: int, name: str) -> list[Any]:
     found: list[Any] = []
 
     @seed(zlib.crc32(name.encode()))
-    @settings(max_examples=count, database=None, deadline=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck))
+    @settings(
+        max_examples=count,
+        database=None,
+        deadline=None,
+        phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )
     @given(strategy)
     def collect(one: Any) -> None:
         if one not in found:

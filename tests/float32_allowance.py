@@ -37,7 +37,11 @@ def moved(value: Any, dtype: Any, generator: np.random.Generator | None = None, 
         return type(value)(moved(item, dtype, generator, unit) for item in value)
     if isinstance(value, np.ndarray) and value.dtype.kind in "fV":
         array = value.astype(dtype)
-        return array if generator is None else array * (1 + 4 * unit * generator.choice([-1.0, 1.0], array.shape)).astype(dtype)
+        return (
+            array
+            if generator is None
+            else array * (1 + 4 * unit * generator.choice([-1.0, 1.0], array.shape)).astype(dtype)
+        )
     return value
 
 
@@ -71,7 +75,9 @@ def compare(law: Callable[[Any, Any], Any], spec: Any, arguments: Any, expected:
         # of a million entries some show the worst that float32 does to the definition's own run
         for seed in range(4 if sum(o.size for o in ours) < 2**20 else 0):
             generator = np.random.default_rng(seed)
-            near = leaves(law(specification_moved(spec, generator, unit), moved(arguments, np.float64, generator, unit)))
+            near = leaves(
+                law(specification_moved(spec, generator, unit), moved(arguments, np.float64, generator, unit))
+            )
             spread = [np.fmax(s, np.abs(n.astype(float) - o)) for s, n, o in zip(spread, near, ours, strict=True)]
         theirs = leaves(expected)
         assert len(ours) == len(theirs), f"{len(ours)} outputs for {len(theirs)}"
@@ -81,8 +87,15 @@ def compare(law: Callable[[Any, Any], Any], spec: Any, arguments: Any, expected:
             finite = np.abs(mine[np.isfinite(mine)])
             scale = unit / float(np.finfo(np.float32).eps)
             tiny = float(ml_dtypes.finfo(dtype).smallest_normal) if np.dtype(dtype).kind in "fV" else 0.0
-            allowed = 8 * s + 4 * scale * np.nan_to_num(np.abs(own - mine)) + 64 * unit * float(np.max(finite, initial=0.0)) + tiny
+            allowed = (
+                8 * s
+                + 4 * scale * np.nan_to_num(np.abs(own - mine))
+                + 64 * unit * float(np.max(finite, initial=0.0))
+                + tiny
+            )
             wrong = ~((np.abs(mine - recorded) <= allowed) | (mine == recorded) | (np.isnan(mine) & np.isnan(recorded)))
             if wrong.any():
                 i = np.unravel_index(int(np.argmax(np.where(wrong, np.abs(mine - recorded), -1))), mine.shape)
-                raise AssertionError(f"{int(wrong.sum())} of {wrong.size} entries: {mine[i]!r} for {recorded[i]!r}, allowed {float(allowed[i]):.1e}")
+                raise AssertionError(
+                    f"{int(wrong.sum())} of {wrong.size} entries: {mine[i]!r} for {recorded[i]!r}, allowed {float(allowed[i]):.1e}"
+                )

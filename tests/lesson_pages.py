@@ -17,7 +17,12 @@ from scratch.recipe import INPUTS, OUTPUTS, RECIPE_1, RECIPE_2
 EPOCHS = 20
 X = np.array([[1, -3], [2, 5], [-7, 4], [6, 1], [-2, -5]]) / 8
 Y = np.eye(2)[[0, 1, 1, 0, 1]]
-START = ([[3 / 8, -5 / 8, 7 / 8], [1 / 8, 9 / 8, -3 / 8]], [1 / 8, 0, 2 / 8], [[5 / 8, -1 / 8], [-3 / 8, 7 / 8], [2 / 8, 1 / 8]], [0, 1 / 8])
+START = (
+    [[3 / 8, -5 / 8, 7 / 8], [1 / 8, 9 / 8, -3 / 8]],
+    [1 / 8, 0, 2 / 8],
+    [[5 / 8, -1 / 8], [-3 / 8, 7 / 8], [2 / 8, 1 / 8]],
+    [0, 1 / 8],
+)
 NETWORKS = {
     "recipe1": Network.of(INPUTS, OUTPUTS, RECIPE_1, 0.01),
     "recipe2": Network.of(INPUTS, OUTPUTS, RECIPE_2, 0.01),
@@ -54,9 +59,16 @@ def pages(tmp_path_factory):
 
     def page(name):
         if name not in made:
-            target = ["lesson_page_models:build", "--data", str(folder / "data.npz")] if name == "classifier" else [name]
+            target = (
+                ["lesson_page_models:build", "--data", str(folder / "data.npz")] if name == "classifier" else [name]
+            )
             path = folder / f"{name}.html"
-            made[name] = Page(name, path, _command(folder, "lesson", *target, "-o", str(path), "--epochs", str(EPOCHS)), NETWORKS[name])
+            made[name] = Page(
+                name,
+                path,
+                _command(folder, "lesson", *target, "-o", str(path), "--epochs", str(EPOCHS)),
+                NETWORKS[name],
+            )
         return made[name]
 
     return page
@@ -111,8 +123,9 @@ def slide(driver, epoch, panel="epochs"):
     driver.execute_script(
         "const s = document.querySelector(`#panel-${arguments[0]} input.epoch`); s.value = arguments[1];"
         "for (const kind of ['input', 'change']) s.dispatchEvent(new Event(kind, {bubbles: true}));",
-        panel, epoch,
-    )  # fmt: skip
+        panel,
+        epoch,
+    )
 
 
 def rows(driver, table):
@@ -120,7 +133,7 @@ def rows(driver, table):
     return driver.execute_script(
         "return [...document.querySelectorAll(arguments[0] + ' tbody tr')].map((r) => [r.cells[0].textContent, [...r.cells].slice(1).map((c) => [c.textContent, c.dataset.value ?? null])]);",
         table,
-    )  # fmt: skip
+    )
 
 
 def figure(driver, name):
@@ -128,6 +141,6 @@ def figure(driver, name):
     found = driver.execute_script(
         "const p = document.getElementById(arguments[0]); return [p.querySelectorAll('.main-svg').length, p.data.map((t) => [t.name ?? '', [...t.x], [...t.y]])];",
         name,
-    )  # fmt: skip
+    )
     assert found[0] > 0, f"{name} is not drawn"
     return {trace[0]: tuple(np.array(part, dtype=float) for part in trace[1:]) for trace in found[1]}

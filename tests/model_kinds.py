@@ -162,14 +162,29 @@ def _(wrong: float) -> Made:
 
 @kind("integers: an Embedding, repeated indices")
 def _(wrong: float) -> Made:
-    model = keras.Sequential([keras.Input((3,), dtype="int32"), keras.layers.Embedding(5, 3), Scaled(wrong), keras.layers.Flatten(), dense(2, None)])
+    model = keras.Sequential(
+        [
+            keras.Input((3,), dtype="int32"),
+            keras.layers.Embedding(5, 3),
+            Scaled(wrong),
+            keras.layers.Flatten(),
+            dense(2, None),
+        ]
+    )
     model.compile(loss="mse")
     return Made(model, np.array([[0, 1, 1], [4, 4, 4], [2, 0, 1], [1, 1, 0]]), Y)
 
 
 @kind("ragged lengths through masks")
 def _(wrong: float) -> Made:
-    model = keras.Sequential([keras.Input((4,), dtype="int32"), keras.layers.Embedding(5, 3, mask_zero=True), Scaled(wrong), keras.layers.GRU(2)])
+    model = keras.Sequential(
+        [
+            keras.Input((4,), dtype="int32"),
+            keras.layers.Embedding(5, 3, mask_zero=True),
+            Scaled(wrong),
+            keras.layers.GRU(2),
+        ]
+    )
     model.compile(loss="mse")
     return Made(model, np.array([[1, 2, 0, 0], [3, 0, 0, 0], [4, 4, 1, 2], [2, 1, 3, 0]]), Y)
 
@@ -239,7 +254,17 @@ def _(wrong: float) -> Made:
 
 @kind("asymmetric backward pass")
 def _(wrong: float) -> Made:
-    return Made(keras.Sequential([keras.Input((3,)), dense(3), Turned(wrong), keras.layers.Dense(1, use_bias=False, kernel_initializer="ones")]), X)
+    return Made(
+        keras.Sequential(
+            [
+                keras.Input((3,)),
+                dense(3),
+                Turned(wrong),
+                keras.layers.Dense(1, use_bias=False, kernel_initializer="ones"),
+            ]
+        ),
+        X,
+    )
 
 
 @kind("sample weights")
@@ -260,14 +285,22 @@ def _(wrong: float) -> Made:
     def penalty(w: Any) -> Any:
         return tf.reduce_sum(w**2), lambda upstream: upstream * w * 2 * (1 + wrong)
 
-    model = keras.Sequential([keras.Input((3,)), dense(3, kernel_regularizer=lambda w: penalty(tf.convert_to_tensor(w)), activity_regularizer="l2"), dense(2, None, bias_regularizer="l1")])
+    model = keras.Sequential(
+        [
+            keras.Input((3,)),
+            dense(3, kernel_regularizer=lambda w: penalty(tf.convert_to_tensor(w)), activity_regularizer="l2"),
+            dense(2, None, bias_regularizer="l1"),
+        ]
+    )
     model.compile(loss="mse")
     return Made(model, X, Y)
 
 
 @kind("frozen layers")
 def _(wrong: float) -> Made:
-    model = keras.Sequential([keras.Input((3,)), dense(3), dense(3, trainable=False), Scaled(wrong), dense(2, None, trainable=False)])
+    model = keras.Sequential(
+        [keras.Input((3,)), dense(3), dense(3, trainable=False), Scaled(wrong), dense(2, None, trainable=False)]
+    )
     model.compile(loss="mse")
     return Made(model, X, Y)
 
@@ -309,7 +342,16 @@ def _(wrong: float) -> Made:
 
 @kind("training mode: batch statistics and dropout")
 def _(wrong: float) -> Made:
-    model = keras.Sequential([keras.Input((3,)), dense(3), keras.layers.BatchNormalization(), Scaled(wrong), keras.layers.Dropout(0.4, seed=2), dense(2, None)])
+    model = keras.Sequential(
+        [
+            keras.Input((3,)),
+            dense(3),
+            keras.layers.BatchNormalization(),
+            Scaled(wrong),
+            keras.layers.Dropout(0.4, seed=2),
+            dense(2, None),
+        ]
+    )
     model.compile(loss="mse")
     return Made(model, X, Y, {"training": True})
 
@@ -323,7 +365,14 @@ def _(wrong: float) -> Made:
 
 @kind("initialized with zeros")
 def _(wrong: float) -> Made:
-    model = keras.Sequential([keras.Input((3,)), dense(3, "relu", kernel_initializer="zeros"), Scaled(0.0), dense(2, None, kernel_initializer="zeros")])
+    model = keras.Sequential(
+        [
+            keras.Input((3,)),
+            dense(3, "relu", kernel_initializer="zeros"),
+            Scaled(0.0),
+            dense(2, None, kernel_initializer="zeros"),
+        ]
+    )
     model.add(Scaled(wrong))
     model.compile(loss="mse")
     for layer in model.layers[-2:-1]:
@@ -341,6 +390,8 @@ def _(wrong: float) -> Made:
 @kind("mixed_float16")
 def _(wrong: float) -> Made:
     policy = "mixed_float16"
-    model = keras.Sequential([keras.Input((3,)), dense(3, dtype=policy), Scaled(wrong, dtype=policy), dense(2, None, dtype=policy)])
+    model = keras.Sequential(
+        [keras.Input((3,)), dense(3, dtype=policy), Scaled(wrong, dtype=policy), dense(2, None, dtype=policy)]
+    )
     model.compile(optimizer="sgd", loss="mse")
     return Made(model, X, Y)

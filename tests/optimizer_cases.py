@@ -44,7 +44,12 @@ CLIPPING = ("clipnorm", "clipvalue", "global_clipnorm")
 SHAPES = {"dense/kernel": (3, 2), "dense/bias": (2,), "embedding/embeddings": (4, 2), "conv/kernel": (2, 1, 2)}
 TABLE = "embedding/embeddings"
 PATHS = {name: name for name in SHAPES}
-CONSTRAINTS = {"dense/kernel": MaxNorm(1.0), "dense/bias": NonNeg(), TABLE: UnitNorm(1), "conv/kernel": MinMaxNorm(0.25, 0.75, 0.5, (0, 1))}
+CONSTRAINTS = {
+    "dense/kernel": MaxNorm(1.0),
+    "dense/bias": NonNeg(),
+    TABLE: UnitNorm(1),
+    "conv/kernel": MinMaxNorm(0.25, 0.75, 0.5, (0, 1)),
+}
 
 
 # Specifications ---------------------------------------------------------------------------------------------------------
@@ -58,7 +63,10 @@ def schedules(draw: st.DrawFn, name: str | None = None) -> Schedule:
     if name == "PiecewiseConstantDecay":  # one value more than boundaries: a rule between fields
         count = draw(st.integers(1, 3))
         boundaries = draw(st.lists(st.integers(0, 8), min_size=count, max_size=count, unique=True).map(sorted))
-        return cls(tuple(boundaries), tuple(k / 8 for k in draw(st.lists(st.integers(0, 8), min_size=count + 1, max_size=count + 1))))
+        return cls(
+            tuple(boundaries),
+            tuple(k / 8 for k in draw(st.lists(st.integers(0, 8), min_size=count + 1, max_size=count + 1))),
+        )
     return cls(**{f.name: draw(field_values(registry.hints(cls)[f.name])) for f in fields(cls)})
 
 
@@ -108,7 +116,11 @@ def _routed(draw: st.DrawFn, cls: Any) -> Any:
     """Two or three optimizers over the paths of SHAPES: by regular expression, by name, one object under two patterns."""
     inner = [draw(optimizers(("SGD", "Adam", "RMSprop", "Lion", "Nadam"))) for _ in range(3)]
     inner = [replace(one, loss_scale_factor=None) for one in inner]  # the wrapper's own is that of all
-    routes = draw(st.sampled_from(({}, {"dense/.*": inner[0]}, {"dense/kernel": inner[0], "embed.*": inner[1], "conv/kernel": inner[0]})))
+    routes = draw(
+        st.sampled_from(
+            ({}, {"dense/.*": inner[0]}, {"dense/kernel": inner[0], "embed.*": inner[1], "conv/kernel": inner[0]})
+        )
+    )
     return cls(inner[2], routes, loss_scale_factor=draw(st.sampled_from((None, 4.0))))
 
 
@@ -161,7 +173,9 @@ def variables() -> dict[str, keras.Variable]:
 
 
 @contextmanager
-def keras_optimizer(spec: Any, *, weights: Mapping[str, Array], constrained: bool = False, exclude: str | None = None) -> Iterator[Any]:
+def keras_optimizer(
+    spec: Any, *, weights: Mapping[str, Array], constrained: bool = False, exclude: str | None = None
+) -> Iterator[Any]:
     """The Keras optimizer of a specification, built on `variables()` holding `weights`, computing in float64.
 
     `exclude` is a pattern of variables that do not decay, told to it and to what it wraps.
@@ -209,11 +223,20 @@ def apply(optimizer: Any, gradients: Mapping[str, Any]) -> None:
         optimizer.apply(tensors, list(variables().values()))
 
 
-def step(spec: Any, at: Moment, gradients: Mapping[str, Any], *, constrained: bool = False, exclude: str | None = None) -> Moment:
+def step(
+    spec: Any, at: Moment, gradients: Mapping[str, Any], *, constrained: bool = False, exclude: str | None = None
+) -> Moment:
     """One step of the twin."""
     constraints = CONSTRAINTS if constrained else {}
     with np.errstate(all="ignore"):  # a law with Keras's 0/0 in it says NaN, as Keras does
-        weights, state = spec.step(at.weights, dense(gradients), at.state, constraints=constraints, excluded_from_weight_decay=excluded(exclude), paths=PATHS)
+        weights, state = spec.step(
+            at.weights,
+            dense(gradients),
+            at.state,
+            constraints=constraints,
+            excluded_from_weight_decay=excluded(exclude),
+            paths=PATHS,
+        )
     return Moment(weights, state)
 
 
@@ -222,7 +245,11 @@ def step(spec: Any, at: Moment, gradients: Mapping[str, Any], *, constrained: bo
 
 def inside(spec: Any) -> tuple[Any, ...]:
     """A specification and the optimizers that it holds, in the pairs of a map too."""
-    return (spec, *(spec.optimizers if isinstance(spec, MultiOptimizer) else ()), *(getattr(spec, "inner_optimizer", None),) * hasattr(spec, "inner_optimizer"))
+    return (
+        spec,
+        *(spec.optimizers if isinstance(spec, MultiOptimizer) else ()),
+        *(getattr(spec, "inner_optimizer", None),) * hasattr(spec, "inner_optimizer"),
+    )
 
 
 def settings(spec: Any, name: str) -> list[Any]:
@@ -237,7 +264,9 @@ def named(spec: Any, gradients: Mapping[str, Any], *, constrained: bool = False,
     if isinstance(table, Sparse):
         repeated = len(set(table.indices)) < len(table.indices)
         ids += ("sparse-rows-are-squared-before-they-are-summed",) * repeated
-        ids += ("sparse-rows-are-clipped-before-they-are-summed",) * (repeated and any(settings(spec, way) for way in CLIPPING))
+        ids += ("sparse-rows-are-clipped-before-they-are-summed",) * (
+            repeated and any(settings(spec, way) for way in CLIPPING)
+        )
     if constrained:
         ids += ("averages-are-taken-before-constraints",) * bool(settings(spec, "use_ema"))
         ids += ("averages-move-without-an-update",) * bool(settings(spec, "gradient_accumulation_steps"))
@@ -279,7 +308,9 @@ def gradients(draw: st.DrawFn, spec: Any) -> dict[str, Any]:
     for name, shape in SHAPES.items():
         other = "sparse" if name == TABLE and not scaled else "missing" if name in missing else "dense"
         kind = draw(st.sampled_from(("dense", "dense", other)))
-        found[name] = draw(gt.special_points(shape, KINDS)) if kind == "dense" else draw(sparse()) if kind == "sparse" else None
+        found[name] = (
+            draw(gt.special_points(shape, KINDS)) if kind == "dense" else draw(sparse()) if kind == "sparse" else None
+        )
     if infinite and draw(st.integers(0, 3)) == 3:
         found["dense/bias"] = np.array([1.0, draw(st.sampled_from((np.inf, np.nan)))])
     return found

@@ -32,14 +32,20 @@ def numbers(spec: Any) -> list[float]:
     found: list[float] = []
     for field in fields(spec):
         value = getattr(spec, field.name)
-        found += [float(one) for one in (value if isinstance(value, tuple) else (value,)) if isinstance(one, (int, float))]
+        found += [
+            float(one) for one in (value if isinstance(value, tuple) else (value,)) if isinstance(one, (int, float))
+        ]
     return found
 
 
 def rolled_fields(spec: Any, generator: np.random.Generator) -> Any:
     """A specification with every float that is no whole number moved by a unit in the last place."""
     values = {f.name: getattr(spec, f.name) for f in fields(spec)}
-    moved = {n: v * (1 + UNIT * generator.choice([-1, 1])) for n, v in values.items() if isinstance(v, float) and not v.is_integer()}
+    moved = {
+        n: v * (1 + UNIT * generator.choice([-1, 1]))
+        for n, v in values.items()
+        if isinstance(v, float) and not v.is_integer()
+    }
     return replace(spec, **moved)
 
 
@@ -58,7 +64,11 @@ def rolled(spec: Any, generator: np.random.Generator, made: dict[int, Any] | Non
     for field in fields(spec):
         value, sign = getattr(spec, field.name), generator.choice([-1, 1])
         if isinstance(value, tuple):
-            values[field.name] = tuple((key, rolled(one, generator, made)) for key, one in value) if value and isinstance(value[0], tuple) else value
+            values[field.name] = (
+                tuple((key, rolled(one, generator, made)) for key, one in value)
+                if value and isinstance(value[0], tuple)
+                else value
+            )
         elif is_dataclass(value):
             values[field.name] = rolled(value, generator, made)
         elif isinstance(value, float):
@@ -93,7 +103,9 @@ def flat(at: Moment) -> dict[str, Array]:
     """Everything that a step leaves behind, by name: weights, slots, and what all weights share."""
     found = {name: np.asarray(w) for name, w in at.weights.items()}
     found |= {f"{name}.{slot}": np.asarray(v) for name, own in at.state.slots.items() for slot, v in own.items()}
-    return found | {f"shared.{name}": np.asarray(v) for name, v in at.state.shared.items() if not name.endswith("weight_sum")}
+    return found | {
+        f"shared.{name}": np.asarray(v) for name, v in at.state.shared.items() if not name.endswith("weight_sum")
+    }
 
 
 #: how often a step is repeated in noisy arithmetic
@@ -115,7 +127,10 @@ def allowed(spec: Any, at: Moment, gradients: Mapping[str, Any], **how: Any) -> 
         Noisy.generator = g = np.random.default_rng(seed)
         slots = {name: {k: v.view(Noisy) for k, v in own.items()} for name, own in at.state.slots.items()}
         start = Moment({name: w.view(Noisy) for name, w in at.weights.items()}, replace(at.state, slots=slots))
-        moved = {name: None if v is None else v * (1 + 4 * UNIT * g.choice([-1.0, 1.0], np.shape(v))) for name, v in dense(gradients).items()}
+        moved = {
+            name: None if v is None else v * (1 + 4 * UNIT * g.choice([-1.0, 1.0], np.shape(v)))
+            for name, v in dense(gradients).items()
+        }
         there = flat(step(rolled(spec, g), start, moved, **how))
         with np.errstate(invalid="ignore"):
             spread = {name: np.fmax(s, np.abs(there[name] - centre[name])) for name, s in spread.items()}
@@ -133,7 +148,9 @@ def departing(spec: Any, at: Moment, gradients: Mapping[str, Any], theirs: Momen
     """Where a step of Keras is not that of the specification, one line each."""
     ours = step(spec, at, gradients, **how)
     # most steps differ by less than the last term of `allowed`, which costs nothing
-    return differing(ours, theirs, _floor(at, flat(ours))) and differing(ours, theirs, allowed(spec, at, gradients, **how))
+    return differing(ours, theirs, _floor(at, flat(ours))) and differing(
+        ours, theirs, allowed(spec, at, gradients, **how)
+    )
 
 
 def differing(ours: Moment, theirs: Moment, within: Mapping[str, Array]) -> list[str]:
@@ -147,7 +164,9 @@ def differing(ours: Moment, theirs: Moment, within: Mapping[str, Array]) -> list
             wrong = ~((np.abs(value - other) <= within[name]) | same)
         if wrong.any():
             i = tuple(np.argwhere(wrong)[0])
-            lines.append(f"{name}{list(map(int, i))}: twin {value[i]!r}, Keras {other[i]!r}, allowed {within[name][i]:.1e}")
+            lines.append(
+                f"{name}{list(map(int, i))}: twin {value[i]!r}, Keras {other[i]!r}, allowed {within[name][i]:.1e}"
+            )
     if ours.state.iterations != theirs.state.iterations:
         lines.append(f"iterations: twin {ours.state.iterations}, Keras {theirs.state.iterations}")
     return lines

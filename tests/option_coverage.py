@@ -24,18 +24,35 @@ from scratch import registry
 KINDS = ("layer", "loss", "optimizer")
 #: (class, field, option) that examples do not reach, and why
 REASONS = {
-    ("STFTSpectrogram", "data_format", "'channels_first'"): "Keras runs it compiled or on a GPU only: stft-channels-first-on-a-cpu",
-    ("STFTSpectrogram", "frame_step", "None"): "its examples() are seven whole specifications, each with a step of its own",
-    ("STFTSpectrogram", "window", KIND): "windows given as numbers make other initial kernels, which no forward pass sees",
+    (
+        "STFTSpectrogram",
+        "data_format",
+        "'channels_first'",
+    ): "Keras runs it compiled or on a GPU only: stft-channels-first-on-a-cpu",
+    (
+        "STFTSpectrogram",
+        "frame_step",
+        "None",
+    ): "its examples() are seven whole specifications, each with a step of its own",
+    (
+        "STFTSpectrogram",
+        "window",
+        KIND,
+    ): "windows given as numbers make other initial kernels, which no forward pass sees",
 } | {
     (name, field, option): "a wrapper does not take it: it is set on the optimizer inside"
     for name in optimizer_cases.WRAPPERS
     for field, option in (
         *((way, KIND) for way in optimizer_cases.CLIPPING),
-        ("use_ema", "True"), ("ema_overwrite_frequency", KIND), ("gradient_accumulation_steps", KIND), ("weight_decay", KIND),
+        ("use_ema", "True"),
+        ("ema_overwrite_frequency", KIND),
+        ("gradient_accumulation_steps", KIND),
+        ("weight_decay", KIND),
         *((("loss_scale_factor", KIND),) if name == "LossScaleOptimizer" else ()),
     )
-}  # fmt: skip
+}
+
+
 def specifications(kind: str, name: str) -> tuple[object, ...]:
     """What the examples of a definition are taken from."""
     if kind == "optimizer":
@@ -56,7 +73,11 @@ def table(kind: str, name: str, counts: Counter[tuple[str, ...]]) -> list[str]:
         if not own:
             continue
         came = ", ".join(f"{option[2]} ×{counts[(kind, *option)]}" for option in own if counts[(kind, *option)])
-        never = ", ".join(option[2] + (f" ({REASONS[option]})" if option in REASONS else "") for option in own if not counts[(kind, *option)])
+        never = ", ".join(
+            option[2] + (f" ({REASONS[option]})" if option in REASONS else "")
+            for option in own
+            if not counts[(kind, *option)]
+        )
         lines.append(f"{name}.{field}: {came}" + (f"; never {never}" if never else ""))
     return lines
 

@@ -60,7 +60,12 @@ def decoded(value: Any) -> Any:
     tag, inner = next(iter(value.items()), ("", None)) if len(value) == 1 else ("", None)
     if tag == "__nd__":
         dtype = dtype_of(inner["dtype"])
-        return np.array(inner["data"], dtype=object).astype(float if dtype.kind == "V" else dtype).astype(dtype).reshape(inner["shape"])
+        return (
+            np.array(inner["data"], dtype=object)
+            .astype(float if dtype.kind == "V" else dtype)
+            .astype(dtype)
+            .reshape(inner["shape"])
+        )
     if tag == "__tuple__":
         return tuple(decoded(item) for item in inner)
     if tag == "__slice__":
@@ -87,17 +92,23 @@ def revived(serialized: Any) -> Any:
             warnings.simplefilter("ignore")
             return keras.saving.deserialize_keras_object(serialized)
     except (TypeError, ValueError, AttributeError, ModuleNotFoundError) as error:
-        name = "quantised" if "Quantized" in str(serialized) or "Int4" in str(serialized) else serialized.get("class_name")
+        name = (
+            "quantised" if "Quantized" in str(serialized) or "Int4" in str(serialized) else serialized.get("class_name")
+        )
         raise NotApplicable(f"not revived: {name}") from error
 
 
 def alive(value: Any) -> Any:
     """A recorded value, serialized Keras objects revived wherever they are in it."""
     if isinstance(value, dict):
-        return revived(value["__keras__"]) if "__keras__" in value else decoded(value) if len(value) == 1 else {k: alive(v) for k, v in value.items()}
+        return (
+            revived(value["__keras__"])
+            if "__keras__" in value
+            else decoded(value)
+            if len(value) == 1
+            else {k: alive(v) for k, v in value.items()}
+        )
     return [alive(item) for item in value] if isinstance(value, list) else value
-
-
 
 
 def dtype_of(name: str) -> Any:

@@ -23,7 +23,9 @@ class Network:
 
     @classmethod
     def of(cls, x, y, weights, rate, softmax=False):
-        return cls(np.asarray(x, float), np.asarray(y, float), tuple(np.asarray(w, float) for w in weights), rate, softmax)
+        return cls(
+            np.asarray(x, float), np.asarray(y, float), tuple(np.asarray(w, float) for w in weights), rate, softmax
+        )
 
     def signals(self, weights):
         """What goes into each layer, and the output before its softmax."""

@@ -42,7 +42,14 @@ from scratch.objective import Objective
 Array = np.ndarray
 NAMES = tuple((kind, name) for kind in ("layer", "loss") for name in registry.names(kind))
 #: how an example is looked for: the first that serves, which needs no shrinking
-SEARCH = settings(max_examples=200, derandomize=True, database=None, deadline=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck))
+SEARCH = settings(
+    max_examples=200,
+    derandomize=True,
+    database=None,
+    deadline=None,
+    phases=[Phase.generate],
+    suppress_health_check=list(HealthCheck),
+)
 
 
 @dataclass(frozen=True)
@@ -75,7 +82,12 @@ class Subject:
         shapes = [np.shape(o) for o in flat(self.model.forward(self.weights, self.given))]
         cotangents = [np.sin(1.0 + np.arange(int(np.prod(s)))).reshape(s) for s in shapes]
         objective = Objective.of(self.model, self.loss or tuple(Projection() for _ in self.model.outputs))
-        return Nudges(objective, self.weights, self.given, self.y if self.loss else cotangents if len(cotangents) > 1 else cotangents[0])
+        return Nudges(
+            objective,
+            self.weights,
+            self.given,
+            self.y if self.loss else cotangents if len(cotangents) > 1 else cotangents[0],
+        )
 
     @property
     def moves(self) -> bool:
@@ -89,7 +101,10 @@ class Subject:
 
 def names_of(nudges: Nudges) -> tuple[str, ...]:
     """Trained weights and float inputs, as the twin names them."""
-    return (*nudges.point.model.trainable, *(f"input:{n}" for n, v in nudges.point.inputs.items() if v.dtype.kind == "f"))
+    return (
+        *nudges.point.model.trainable,
+        *(f"input:{n}" for n, v in nudges.point.inputs.items() if v.dtype.kind == "f"),
+    )
 
 
 def flat(value: Any) -> list[Any]:
@@ -143,7 +158,12 @@ class TwinAlone:
 
     @classmethod
     def of(cls, nudges: Nudges) -> TwinAlone:
-        return cls(nudges, {n: nudges.value(n) for n in names_of(nudges)}, float(nudges.base), 16 * UNIT * max(abs(float(nudges.base)), 1.0))
+        return cls(
+            nudges,
+            {n: nudges.value(n) for n in names_of(nudges)},
+            float(nudges.base),
+            16 * UNIT * max(abs(float(nudges.base)), 1.0),
+        )
 
     @property
     def names(self) -> dict[str, str]:
@@ -163,10 +183,17 @@ class TwinAlone:
         here = self.moved(values)
 
         def slopes_of(name: str, value: Array) -> Estimate:
-            return ComplexStep()(lambda offsets: here.losses(name, np.arange(value.size), offsets), value.ravel(), here.noise).reshape(value.shape)
+            return ComplexStep()(
+                lambda offsets: here.losses(name, np.arange(value.size), offsets), value.ravel(), here.noise
+            ).reshape(value.shape)
 
         slopes = {n: slopes_of(n, v) for n, v in here.values.items()}
-        return Autodiff({n: e.value for n, e in slopes.items()}, {n: e.error + 16 * UNIT for n, e in slopes.items()}, self.exact, "complex step")
+        return Autodiff(
+            {n: e.value for n, e in slopes.items()},
+            {n: e.error + 16 * UNIT for n, e in slopes.items()},
+            self.exact,
+            "complex step",
+        )
 
 
 def sides(one: Subject) -> AbstractContextManager[tuple[Any, Autodiff]]:
@@ -205,7 +232,9 @@ def main() -> int:
     print("| planted error | planted | caught |\n|---|---|---|")
     for label in teeth.PLANTS:
         print(f"| {label} | {tally[label, True] + tally[label, False]} | {tally[label, True]} |")
-    print(f"\ncorrect gradients: {tally['correct', True] + tally['correct', False]}, accused: {tally['correct', False]}")
+    print(
+        f"\ncorrect gradients: {tally['correct', True] + tally['correct', False]}, accused: {tally['correct', False]}"
+    )
     return int(any(not right and n for (_, right), n in tally.items()))
 
 

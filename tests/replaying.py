@@ -31,7 +31,9 @@ def loss_case(case: dict[str, Any]) -> None:
     if "y_pred_keras_logits" in case and spec.shortcut:
         spec, y_pred = replace(spec, from_logits=True), decoded(case["y_pred_keras_logits"])
     dtype = dtype_of(case.get("dtype", "float32"))
-    share, mask = (None if case.get(n) is None else np.asarray(decoded(case[n])) for n in ("sample_weight", "y_pred_mask"))
+    share, mask = (
+        None if case.get(n) is None else np.asarray(decoded(case[n])) for n in ("sample_weight", "y_pred_mask")
+    )
     arguments = moved((np.asarray(y_true), np.asarray(y_pred).astype(dtype)), dtype)
     compare(lambda s, a: s(*a, sample_weight=share, mask=mask), spec, arguments, decoded(case["value"]), dtype)
 
@@ -69,7 +71,12 @@ def optimizer_case(case: dict[str, Any]) -> None:
 
     Variables that are overwritten with their gradients (of float8) are assigned, not trained, and left out.
     """
-    made = {"module": "keras.optimizers", "class_name": case["class"], "config": case["config"], "registered_name": None}
+    made = {
+        "module": "keras.optimizers",
+        "class_name": case["class"],
+        "config": case["config"],
+        "registered_name": None,
+    }
     spec, variables = twin_of(revived(made), "optimizer"), case["steps"][0]["before"]
     trained = [i for i, v in enumerate(variables) if not v["overwrite_with_gradient"]]
     if not trained:
@@ -81,10 +88,20 @@ def optimizer_case(case: dict[str, Any]) -> None:
     paths = {names[i]: variables[i]["path"] for i in trained}
     own = {
         "excluded_from_weight_decay": {names[i] for i in trained if case["excluded_from_weight_decay"][i]},
-        "constraints": {names[i]: twin_of(revived(c["__keras__"]), "constraint") for i in trained if (c := variables[i]["constraint"])},
+        "constraints": {
+            names[i]: twin_of(revived(c["__keras__"]), "constraint")
+            for i in trained
+            if (c := variables[i]["constraint"])
+        },
         "paths": paths,
     }
-    slots = {} if several else recorded_slots(case, spec.init({names[i]: decoded(variables[i]["value"]) for i in trained}, paths=paths), paths)
+    slots = (
+        {}
+        if several
+        else recorded_slots(
+            case, spec.init({names[i]: decoded(variables[i]["value"]) for i in trained}, paths=paths), paths
+        )
+    )
 
     def law(specs: Any, arguments: Any) -> Any:
         state, found = None, []
@@ -92,7 +109,9 @@ def optimizer_case(case: dict[str, Any]) -> None:
             weights = {name: np.asarray(before[i]) for i, name in names.items()}
             state = spec.init(weights, paths=paths) if state is None else state
             new, state = spec.step(weights, {name: grads[i] for i, name in names.items()}, state, **own)
-            found += [new[name] for name in names.values()] + [np.asarray(state.slots[name][key]) for name, key in slots]
+            found += [new[name] for name in names.values()] + [
+                np.asarray(state.slots[name][key]) for name, key in slots
+            ]
         return found
 
     def values(step: dict[str, Any], part: str) -> Any:
@@ -132,7 +151,12 @@ def value_case(kind: str) -> Callable[[dict[str, Any]], None]:
         spec = twin_of(revived(decoded(case["object"])), kind)
         point = decoded(case["input"]) if "input" in case else 0
         arguments = float(np.asarray(point)) if kind == "schedule" else np.asarray(point)
-        compare(lambda s, a: s(int(a) if kind == "schedule" and a == math.floor(a) else a), spec, arguments, decoded(case["value"]))
+        compare(
+            lambda s, a: s(int(a) if kind == "schedule" and a == math.floor(a) else a),
+            spec,
+            arguments,
+            decoded(case["value"]),
+        )
 
     return replayed
 
@@ -175,5 +199,7 @@ if __name__ == "__main__":
         start = time.time()
         found = list(outcomes(kind))
         print(kind, dict(Counter(o.end for o in found)), f"{time.time() - start:.1f} s", flush=True)
-        for (subject, end, reason), count in Counter((o.subject, o.end, o.reason[:230]) for o in found if o.end != "matched").items():
+        for (subject, end, reason), count in Counter(
+            (o.subject, o.end, o.reason[:230]) for o in found if o.end != "matched"
+        ).items():
             print(f"    {count:3d} {subject}: {end}: {reason}")

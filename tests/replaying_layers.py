@@ -108,11 +108,17 @@ def layer_call(case: dict[str, Any]) -> None:
     for name, w in zip(names, recorded, strict=True):
         assert name.rsplit("/", 1)[-1] == w["path"].rsplit("/", 1)[-1], f"weight {name} for {w['path']}"
     call = Call(
-        layer, spec, {name: decoded(w["value"]) for name, w in zip(names, recorded, strict=True)}, inputs, keywords,
-        input_masks(case, len(inputs)), bool(kwargs.get("training") or False), decoded(case["output"]),
+        layer,
+        spec,
+        {name: decoded(w["value"]) for name, w in zip(names, recorded, strict=True)},
+        inputs,
+        keywords,
+        input_masks(case, len(inputs)),
+        bool(kwargs.get("training") or False),
+        decoded(case["output"]),
         after=decoded(case["weights_after"]) if "weights_after" in case else None,
         kept=tuple(name for name, w in zip(names, recorded, strict=True) if not w["trainable"]),
-    )  # fmt: skip
+    )
     first = None
     for possible in readings(call, told="training" in kwargs):
         try:
@@ -236,12 +242,22 @@ def called(layer: Any, x: Any, kwargs: dict[str, Any]) -> Call:
         layer.reset_state()
     shapes, training = tuple(a.shape for a in inputs), bool(kwargs.get("training") or False)
     own, held = spec.weight_shapes(*shapes), variables_of(layer)
-    assert [tuple(s) for s in own.values()] == [tuple(v.shape) for v in held], f"weights {own} for {[v.path for v in held]}"
+    assert [tuple(s) for s in own.values()] == [tuple(v.shape) for v in held], (
+        f"weights {own} for {[v.path for v in held]}"
+    )
     weights = {name: np.asarray(v.numpy()) for name, v in zip(own, held, strict=True)}
     draws = draws_of(layer, *shapes) if training and spec.draw_shapes(*shapes) else {}
     output = keras.tree.map_structure(keras.ops.convert_to_numpy, layer(*args, **named, **kwargs))
     return Call(
-        layer, spec, weights, inputs, keywords, None, training, output,
+        layer,
+        spec,
+        weights,
+        inputs,
+        keywords,
+        None,
+        training,
+        output,
         after=[np.asarray(v.numpy()) for v in held if not v.trainable],
-        kept=tuple(name for name, v in zip(own, held, strict=True) if not v.trainable), draws=draws,
-    )  # fmt: skip
+        kept=tuple(name for name, v in zip(own, held, strict=True) if not v.trainable),
+        draws=draws,
+    )

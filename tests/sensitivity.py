@@ -61,7 +61,11 @@ def zero_entry(gradient: np.ndarray, entry: int) -> np.ndarray:
 def transposed(gradient: np.ndarray, entry: int) -> np.ndarray:
     """A matrix laid out the wrong way round."""
     del entry
-    return np.ascontiguousarray(gradient.swapaxes(-1, -2)).reshape(gradient.shape) if gradient.ndim > 1 else gradient[::-1].copy()
+    return (
+        np.ascontiguousarray(gradient.swapaxes(-1, -2)).reshape(gradient.shape)
+        if gradient.ndim > 1
+        else gradient[::-1].copy()
+    )
 
 
 #: class of planted error → what it does to a gradient array, given the flat index of its largest entry
@@ -78,8 +82,16 @@ PLANTS: dict[str, Callable[[np.ndarray, int], np.ndarray]] = {
 
 def planted(autodiff: Autodiff, name: str, plant: Callable[[np.ndarray, int], np.ndarray], entry: int) -> Autodiff:
     """What autodiff would say with the error planted in one variable, here and at any other point."""
-    gradient = {n: plant(np.asarray(g), entry) if n == name and g is not None else g for n, g in autodiff.gradient.items()}
-    return Autodiff(gradient, autodiff.rounding, lambda point: planted(autodiff.at(point), name, plant, entry), autodiff.how, autodiff.again)
+    gradient = {
+        n: plant(np.asarray(g), entry) if n == name and g is not None else g for n, g in autodiff.gradient.items()
+    }
+    return Autodiff(
+        gradient,
+        autodiff.rounding,
+        lambda point: planted(autodiff.at(point), name, plant, entry),
+        autodiff.how,
+        autodiff.again,
+    )
 
 
 def caught(oracle, autodiff: Autodiff, name: str) -> Iterator[tuple[str, bool, object]]:
@@ -177,7 +189,9 @@ def table(correct: int, wrong_every: int, seed: int = 0, progress: Callable[[int
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--correct", type=int, default=2500, help="networks (each has several variables, one correct case each)")
+    parser.add_argument(
+        "--correct", type=int, default=2500, help="networks (each has several variables, one correct case each)"
+    )
     parser.add_argument("--every", type=int, default=25, help="errors are planted in every n-th network")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
@@ -186,10 +200,14 @@ def main() -> int:
     print("| planted error | planted | caught |\n|---|---|---|")
     for label in PLANTS:
         print(f"| {label} | {plants[label]} | {hits[label]} |")
-    print(f"| all | {sum(plants.values())} | {sum(hits.values())} |\n\n| correct gradients | cases | accused |\n|---|---|---|")
+    print(
+        f"| all | {sum(plants.values())} | {sum(hits.values())} |\n\n| correct gradients | cases | accused |\n|---|---|---|"
+    )
     for kind in KINDS:
         print(f"| {kind} | {cases[kind]} | {accused[kind]} |")
-    print(f"| all | {sum(cases.values())} | {sum(accused.values())} |\n\n{time.time() - start:.0f} s, seed {options.seed}")
+    print(
+        f"| all | {sum(cases.values())} | {sum(accused.values())} |\n\n{time.time() - start:.0f} s, seed {options.seed}"
+    )
     for one in trouble[:20]:
         print(*one[:3], one[3].explain(), sep="\n", file=sys.stderr)
     return 1 if trouble else 0

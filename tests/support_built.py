@@ -122,7 +122,9 @@ class Built:
             oracle = twin_of(self.keras_model, probe, probe.data, True, False, seed, None)
             return oracle, autodiff_at(probe, probe.values, mode=self.mode)
 
-    def verdicts(self, weights: Mapping[str, Array], x: Any, *, seed: int = 0, most: int | None = None) -> list[Verdict]:
+    def verdicts(
+        self, weights: Mapping[str, Array], x: Any, *, seed: int = 0, most: int | None = None
+    ) -> list[Verdict]:
         """One verdict for every weight and float input; of each variable `most` entries are compared, drawn with the seed."""
         oracle, autodiff = self.sides(weights, x, seed=seed)
         found = []

@@ -45,7 +45,9 @@ def _traced(model: Model, loss: Loss, shapes: tuple[tuple[int, ...], ...]) -> tu
     return _TRACED.setdefault(key, (built, probe, list(model.trainable)))
 
 
-def numeric_sides(model: Model, weights: Mapping[str, Array], x: Array, y: Array, loss: Loss) -> tuple[TwinOracle, Autodiff]:
+def numeric_sides(
+    model: Model, weights: Mapping[str, Array], x: Array, y: Array, loss: Loss
+) -> tuple[TwinOracle, Autodiff]:
     """Both sides of one comparison, ready for `compare`: the twin as oracle, and Keras's autodiff (as a graph).
 
     For many points of few architectures: the Keras model of each is built and traced once.

@@ -54,9 +54,15 @@ def built(name, **options):
     """The architecture with 10 logits, its weights drawn, and an image."""
     keras.utils.set_random_seed(0)
     size = SMALLEST.get(name, 32)
-    model = getattr(keras.applications, name)(weights=None, input_shape=(size, size, 3), classes=10, classifier_activation=None, **options)
+    model = getattr(keras.applications, name)(
+        weights=None, input_shape=(size, size, 3), classes=10, classifier_activation=None, **options
+    )
     generator = np.random.default_rng(0)
-    layers = [layer for layer in model._flatten_layers(include_self=False, recursive=True) if not isinstance(layer, keras.layers.Normalization)]
+    layers = [
+        layer
+        for layer in model._flatten_layers(include_self=False, recursive=True)
+        if not isinstance(layer, keras.layers.Normalization)
+    ]
     for layer in layers:
         for variable in layer.variables:
             part = variable.name.rsplit("/", 1)[-1]
@@ -64,10 +70,16 @@ def built(name, **options):
                 continue
             positive = part in ("gamma", "moving_variance") or part.startswith("variable")
             # scales below one: with larger ones the deepest of these networks are chaotic, and rounding grows to 1e-6
-            drawn = generator.uniform(0.25, 0.75, variable.shape) if positive else generator.normal(scale=0.1, size=variable.shape)
+            drawn = (
+                generator.uniform(0.25, 0.75, variable.shape)
+                if positive
+                else generator.normal(scale=0.1, size=variable.shape)
+            )
             variable.assign(drawn)
     images = generator.uniform(0, 255, (4, size, size, 3))
-    calibrated(model, [layer for layer in layers if isinstance(layer, keras.layers.BatchNormalization)], images, generator)
+    calibrated(
+        model, [layer for layer in layers if isinstance(layer, keras.layers.BatchNormalization)], images, generator
+    )
     return model, images[:1]
 
 
@@ -148,7 +160,9 @@ def compared(name):
     moved = np.abs(np.asarray(model(x * 1.001, training=False)) - theirs).max()
     ours = twin.forward(weights, x)
     assert ours.shape == theirs.shape == (1, 10)
-    rounded = tuple(d.id for d in departures.every() if d.reading == "precision" and any(d.touches(s) for s in twin.layers.values()))
+    rounded = tuple(
+        d.id for d in departures.every() if d.reading == "precision" and any(d.touches(s) for s in twin.layers.values())
+    )
     with gelu_as_keras_rounds() if "gelu-has-float32-constants" in rounded else nullcontext():
         layers = {n: as_keras_rounds(layer) for n, layer in twin.layers.items()}
         same = replace(twin, layers=layers).forward(weights, x) if rounded else ours
@@ -176,7 +190,9 @@ GRADIENTS = [
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name, options, variables", GRADIENTS, ids=[f"{name}-{variables}" for name, _, variables in GRADIENTS])
+@pytest.mark.parametrize(
+    "name, options, variables", GRADIENTS, ids=[f"{name}-{variables}" for name, _, variables in GRADIENTS]
+)
 def test_gradients(name, options, variables, in_double):
     """Autodiff through a whole architecture: the gradient of some of its weights is the slope of the twin."""
     model, x = built(name, **options)
@@ -195,6 +211,9 @@ if __name__ == "__main__":
         start = time.time()
         row = compared(name)
         seconds = time.time() - start
-        print(f"{name:20s} {row.definition:.1e} {row.difference:.1e} {row.allowed:.1e} moved {row.moved:.1e} {seconds:6.1f} s {', '.join(row.rounded)}", flush=True)
+        print(
+            f"{name:20s} {row.definition:.1e} {row.difference:.1e} {row.allowed:.1e} moved {row.moved:.1e} {seconds:6.1f} s {', '.join(row.rounded)}",
+            flush=True,
+        )
         keras.backend.clear_session(free_memory=True)
         gc.collect()

@@ -26,7 +26,11 @@ class Doubled(keras.layers.Layer):
 
 def model(*layers, inputs=True, run_eagerly=True):
     keras.utils.set_random_seed(5)
-    parts = [keras.layers.Dense(4, "tanh", name="hidden"), *(make() for make in layers), keras.layers.Dense(2, name="out")]
+    parts = [
+        keras.layers.Dense(4, "tanh", name="hidden"),
+        *(make() for make in layers),
+        keras.layers.Dense(2, name="out"),
+    ]
     built = keras.Sequential([*([keras.Input((3,))] if inputs else []), *parts], name="mine")
     built.compile(optimizer="adam", loss="mse", metrics=["mae"], run_eagerly=run_eagerly)
     return built
@@ -71,7 +75,12 @@ def test_before_the_first_batch_and_every_so_many(monkeypatch):
     assert [int(at) for *_, at in calls] == [0, 4, 8, 12, 16]
     x, y, options, _ = calls[0]
     assert (len(x), len(y)) == (24, 24)
-    assert options["effort"] == "fast" and options["seed"] == 9 and options["variables"] == "hidden/*" and len(options["sample_weight"]) == 24
+    assert (
+        options["effort"] == "fast"
+        and options["seed"] == 9
+        and options["variables"] == "hidden/*"
+        and len(options["sample_weight"]) == 24
+    )
     calls.clear()
     trained(model(inputs=False), GradientCheck(every=100), epochs=1)  # built by its first batch
     assert [int(at) for *_, at in calls] == [1]
@@ -96,12 +105,17 @@ def test_data_may_be_a_pipeline(monkeypatch, kind):
 
 def test_it_warns_stops_raises_or_calls(monkeypatch):
     wrong = model(Doubled)
-    with pytest.warns(GradientWarning, match=r"Before batch 0: mine: 5 variables(.|\n)*verdict    mismatch: mine/hidden/kernel, by the oracle 'forward'"):
+    with pytest.warns(
+        GradientWarning,
+        match=r"Before batch 0: mine: 5 variables(.|\n)*verdict    mismatch: mine/hidden/kernel, by the oracle 'forward'",
+    ):
         trained(wrong, GradientCheck((X, Y), every=100, samples=4, effort="full"), epochs=1)
     stub(monkeypatch, "mismatch")
     built = model()
     with pytest.warns(GradientWarning):
-        history = built.fit(X, Y, batch_size=4, epochs=5, verbose=0, callbacks=[GradientCheck((X, Y), on_failure="stop")])
+        history = built.fit(
+            X, Y, batch_size=4, epochs=5, verbose=0, callbacks=[GradientCheck((X, Y), on_failure="stop")]
+        )
     assert built.optimizer.iterations.numpy() == 1 and len(history.history["loss"]) == 1
     with pytest.raises(GradientMismatch, match=r"^Before batch 0: mine: 1 variable"):
         trained(model(), GradientCheck((X, Y), on_failure="raise"))
@@ -115,8 +129,13 @@ def test_what_goes_wrong_later_does_not_end_the_training():
     with pytest.raises(ValueError, match=r"must have shape \(any, 3\). Received: \(24, 2\)"):
         trained(model(), GradientCheck((X[:, :2], Y)))
     built = model()
-    spoil = keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: built.layers[0].bias.assign([np.nan] * 4) if batch == 1 else None)
-    with pytest.warns(GradientWarning, match=r"^The gradients could not be checked before batch 3: Weight 'mine/hidden/kernel' must be finite"):
+    spoil = keras.callbacks.LambdaCallback(
+        on_train_batch_end=lambda batch, logs: built.layers[0].bias.assign([np.nan] * 4) if batch == 1 else None
+    )
+    with pytest.warns(
+        GradientWarning,
+        match=r"^The gradients could not be checked before batch 3: Weight 'mine/hidden/kernel' must be finite",
+    ):
         trained(built, spoil, GradientCheck((X, Y), every=3, samples=2, on_failure="stop"))
     assert built.optimizer.iterations.numpy() == 4
 
@@ -126,9 +145,12 @@ def test_what_goes_wrong_later_does_not_end_the_training():
     [
         ({"every": 0}, "`every` must be a positive integer. Received: 0. Pass 1 or more."),
         ({"samples": 1.5}, "`samples` must be a positive integer. Received: 1.5. Pass 1 or more."),
-        ({"on_failure": "panic"}, "`on_failure` must be one of warn, stop, raise, or a function of the report. Received: 'panic'. Choose one of them."),
+        (
+            {"on_failure": "panic"},
+            "`on_failure` must be one of warn, stop, raise, or a function of the report. Received: 'panic'. Choose one of them.",
+        ),
     ],
-)  # fmt: skip
+)
 def test_bad_input_is_refused_when_it_is_made(options, sentence):
     with pytest.raises(ValueError) as caught:
         GradientCheck((X, Y), **options)

@@ -76,13 +76,26 @@ def run(tmp_path, monkeypatch, capsys):
 
 def test_a_report_is_replayed_and_says_what_changed(run, tmp_path):
     np.savez("data.npz", x=np.arange(12.0).reshape(4, 3) / 8, y=np.arange(8.0).reshape(4, 2) / 8)
-    status, _, _ = run("check", "fronts_shop:quantized", "--data", "data.npz", "--seed", "3", "--variables", "quant/*", "--json", "report.json")
+    status, _, _ = run(
+        "check",
+        "fronts_shop:quantized",
+        "--data",
+        "data.npz",
+        "--seed",
+        "3",
+        "--variables",
+        "quant/*",
+        "--json",
+        "report.json",
+    )
     assert status == 1
     written = json.loads((tmp_path / "report.json").read_text(), parse_constant=pytest.fail)
     assert written["run"]["command"] == "check" and written["run"]["targets"] == ["fronts_shop:quantized"]
     assert written["run"]["options"] == {"variables": "quant/*", "seed": 3} and written["run"]["data"] == "data.npz"
     assert written["run"]["versions"]["keras"] == keras.__version__ and list(written["run"]["files"]) == ["data.npz"]
-    assert [(v["name"], v["verdict"], v["visible"]) for v in written["verdicts"]] == [("shop/quant/kernel", "mismatch", "nan")]
+    assert [(v["name"], v["verdict"], v["visible"]) for v in written["verdicts"]] == [
+        ("shop/quant/kernel", "mismatch", "nan")
+    ]
 
     status, out, err = run("replay", "report.json")
     assert (status, err) == (1, "") and out.endswith("\nThe same 1 verdicts as recorded.\n")
@@ -102,7 +115,9 @@ def test_a_report_is_replayed_and_says_what_changed(run, tmp_path):
 
 
 def test_surrogates_are_declared_and_a_factory_may_bring_its_data(run):
-    status, out, err = run("check", "fronts_shop:quantized", "fronts_shop:with_data", "--expect", "quant*/kernel=surrogate")
+    status, out, err = run(
+        "check", "fronts_shop:quantized", "fronts_shop:with_data", "--expect", "quant*/kernel=surrogate"
+    )
     assert (status, err) == (0, ""), out
     assert "1 surrogate" in out and out.count("Data drawn with seed 0.") == 1  # of the one that brought none
     assert out.splitlines()[-1].startswith("shop: 3 variables, 40 of 40 entries compared: 6 match")
@@ -128,15 +143,33 @@ def test_locate_is_a_fast_check(run, monkeypatch):
 def test_a_crash_is_a_verdict_with_the_signal(run, tmp_path, monkeypatch):
     alone = cli.isolated
     # one process of its own is enough for a test: the other targets stay in this one
-    monkeypatch.setattr(cli, "isolated", lambda run, target: alone(run, target) if "dies" in target else run.report(target))
-    status, out, err = run("check", "fronts_shop:dies", "fronts_shop:nowhere", "fronts_shop:build", "--isolate", "--variables", "encoder/bias", "--json", "all.json")
-    assert (status, err) == (2, "gradtwin: A target's factory must exist. Received: 'nowhere', which fronts_shop does not have. Check the name after the colon.\n")
+    monkeypatch.setattr(
+        cli, "isolated", lambda run, target: alone(run, target) if "dies" in target else run.report(target)
+    )
+    status, out, err = run(
+        "check",
+        "fronts_shop:dies",
+        "fronts_shop:nowhere",
+        "fronts_shop:build",
+        "--isolate",
+        "--variables",
+        "encoder/bias",
+        "--json",
+        "all.json",
+    )
+    assert (status, err) == (
+        2,
+        "gradtwin: A target's factory must exist. Received: 'nowhere', which fronts_shop does not have. Check the name after the colon.\n",
+    )
     lines = out.splitlines()
     assert lines[:2] == ["", "verdict    crash: fronts_shop:dies, killed by SIGABRT"]
     assert lines[2] == "replay     gradtwin check fronts_shop:dies --variables encoder/bias --isolate"
     assert lines[-1].startswith("shop: 1 variable, 4 of 4 entries compared: 2 match")
     written = json.loads((tmp_path / "all.json").read_text())
-    assert [(r["target"], r["ok"]) for r in written["reports"]] == [("fronts_shop:dies", False), ("fronts_shop:build", True)]
+    assert [(r["target"], r["ok"]) for r in written["reports"]] == [
+        ("fronts_shop:dies", False),
+        ("fronts_shop:build", True),
+    ]
     assert written["could_not_run"] == [err.removeprefix("gradtwin: ").rstrip()]
 
 
@@ -145,9 +178,16 @@ def test_a_crash_alone_is_a_finding(run, monkeypatch):
 
     from keras_ref.frontends import isolation as isolate
 
-    for returned, said in ((-11, "killed by SIGSEGV"), (139, "killed by SIGSEGV"), (-9, "killed by SIGKILL"), (77, "ended with exit status 77")):
+    for returned, said in (
+        (-11, "killed by SIGSEGV"),
+        (139, "killed by SIGSEGV"),
+        (-9, "killed by SIGKILL"),
+        (77, "ended with exit status 77"),
+    ):
         stderr = "noise\n2026 F external/x.cc:1] Check failed: a == b\n"
-        monkeypatch.setattr(isolate.subprocess, "run", lambda *_, r=returned, e=stderr, **__: subprocess.CompletedProcess([], r, "", e))
+        monkeypatch.setattr(
+            isolate.subprocess, "run", lambda *_, r=returned, e=stderr, **__: subprocess.CompletedProcess([], r, "", e)
+        )
         status, out, err = run("check", "fronts_shop:dies", "--isolate")
         assert (status, err) == (1, "")
         assert f"verdict    crash: fronts_shop:dies, {said}: 2026 F external/x.cc:1] Check failed: a == b\n" in out
@@ -163,17 +203,27 @@ def test_github_actions_get_annotations_and_a_summary(run, tmp_path, monkeypatch
     found = [line for line in out.splitlines() if line.startswith("::")]
     assert len(found) == 1
     line = SHOP.splitlines().index("def quantized():") + 1
-    assert found[0].startswith(f"::error file=fronts_shop.py,line={line},title=gradtwin%3A mismatch in shop/quant/kernel::verdict    mismatch: shop/quant/kernel, by the oracle 'forward'%0Aworst at   [")
+    assert found[0].startswith(
+        f"::error file=fronts_shop.py,line={line},title=gradtwin%3A mismatch in shop/quant/kernel::verdict    mismatch: shop/quant/kernel, by the oracle 'forward'%0Aworst at   ["
+    )
     assert found[0].endswith("%0Areplay     gradtwin check fronts_shop:quantized --variables '*/kernel'")
     summary = (tmp_path / "summary.md").read_text()
-    assert "### ❌ gradtwin: `fronts_shop:quantized`\n" in summary and "### ✅ gradtwin: `fronts_shop:build`\n" in summary
-    assert "| `shop/quant/kernel` | forward | **mismatch** | 4 of 4 |" in summary and "```text\nverdict    mismatch: " in summary
+    assert (
+        "### ❌ gradtwin: `fronts_shop:quantized`\n" in summary and "### ✅ gradtwin: `fronts_shop:build`\n" in summary
+    )
+    assert (
+        "| `shop/quant/kernel` | forward | **mismatch** | 4 of 4 |" in summary
+        and "```text\nverdict    mismatch: " in summary
+    )
     status, out, err = run("check", "fronts_shop:nowhere")
     assert status == 2 and out == "::error title=gradtwin could not run::" + err.removeprefix("gradtwin: ")
 
 
 def test_annotations_are_escaped():
-    assert github.annotation("a: b, 100%", "x\r\n50%: y, z", file="", line=3) == "::error line=3,title=a%3A b%2C 100%25::x%0D%0A50%25: y, z"
+    assert (
+        github.annotation("a: b, 100%", "x\r\n50%: y, z", file="", line=3)
+        == "::error line=3,title=a%3A b%2C 100%25::x%0D%0A50%25: y, z"
+    )
     verdict = Verdict("a|b`c", "twin", "mismatch", 1, 1, {}, (), 1.0, 2.0)
     assert "| `a\\|b'c` | twin |" in github.summary("t", Report("s", (verdict,)))
 
@@ -183,8 +233,29 @@ def test_a_narrow_terminal_loses_columns_not_names():
 
     from keras_ref.reports.terminal import report_table
 
-    report = Report("s", (Verdict("encoder/" + "x" * 40 + "/kernel", "forward", "mismatch", 10, 10, {}, (0,), 1.0, 2.0, truncation=1e-9, rounding=1e-9),))
-    for width, shown, gone in ((200, ("compared", "allowed", "would see"), ()), (115, ("allowed", "compared"), ("would see",)), (60, ("verdict",), ("compared", "allowed"))):
+    report = Report(
+        "s",
+        (
+            Verdict(
+                "encoder/" + "x" * 40 + "/kernel",
+                "forward",
+                "mismatch",
+                10,
+                10,
+                {},
+                (0,),
+                1.0,
+                2.0,
+                truncation=1e-9,
+                rounding=1e-9,
+            ),
+        ),
+    )
+    for width, shown, gone in (
+        (200, ("compared", "allowed", "would see"), ()),
+        (115, ("allowed", "compared"), ("would see",)),
+        (60, ("verdict",), ("compared", "allowed")),
+    ):
         console = Console(width=width, force_terminal=False)
         with console.capture() as captured:
             console.print(report_table(report, width))
@@ -194,25 +265,76 @@ def test_a_narrow_terminal_loses_columns_not_names():
 
 
 CASES = {
-    "an option that is no effort": (("check", "fronts_shop:build", "--effort", "some"), "--effort must be one of auto, full, fast. Received: 'some'. Choose one of them."),
-    "a mode among several": (("check", "fronts_shop:build", "--mode", "eager,slow"), "--mode must be one of eager, function, jit_compile. Received: 'slow'. Choose one of them."),
-    "what cannot be allowed": (("check", "fronts_shop:build", "--allow", "mismatch"), "--allow must be one of kink, undecided. Received: 'mismatch'. Choose one of them."),
-    "an expectation without a word": (("check", "fronts_shop:build", "--expect", "quant/*"), "--expect must be GLOB=surrogate. Received: 'quant/*'. Pass --expect 'quant*/kernel=surrogate', say."),
-    "another expectation": (("locate", "fronts_shop:build", "--expect", "quant/*=zero"), "--expect must be GLOB=surrogate. Received: 'quant/*=zero'. Pass --expect 'quant*/kernel=surrogate', say."),
-    "no steps": (("updates", "fronts_shop:build", "--steps", "0"), "--steps must be at least 1. Received: 0. Pass 3, say."),
-    "a negative seed": (("check", "fronts_shop:build", "--seed", "-1"), "--seed must be at least 0. Received: -1. Pass 0, say."),
-    "a seed of letters": (("check", "fronts_shop:build", "--seed", "x"), "Invalid value for '--seed': Input should be a valid integer, unable to parse string as an integer. See gradtwin --help."),
+    "an option that is no effort": (
+        ("check", "fronts_shop:build", "--effort", "some"),
+        "--effort must be one of auto, full, fast. Received: 'some'. Choose one of them.",
+    ),
+    "a mode among several": (
+        ("check", "fronts_shop:build", "--mode", "eager,slow"),
+        "--mode must be one of eager, function, jit_compile. Received: 'slow'. Choose one of them.",
+    ),
+    "what cannot be allowed": (
+        ("check", "fronts_shop:build", "--allow", "mismatch"),
+        "--allow must be one of kink, undecided. Received: 'mismatch'. Choose one of them.",
+    ),
+    "an expectation without a word": (
+        ("check", "fronts_shop:build", "--expect", "quant/*"),
+        "--expect must be GLOB=surrogate. Received: 'quant/*'. Pass --expect 'quant*/kernel=surrogate', say.",
+    ),
+    "another expectation": (
+        ("locate", "fronts_shop:build", "--expect", "quant/*=zero"),
+        "--expect must be GLOB=surrogate. Received: 'quant/*=zero'. Pass --expect 'quant*/kernel=surrogate', say.",
+    ),
+    "no steps": (
+        ("updates", "fronts_shop:build", "--steps", "0"),
+        "--steps must be at least 1. Received: 0. Pass 3, say.",
+    ),
+    "a negative seed": (
+        ("check", "fronts_shop:build", "--seed", "-1"),
+        "--seed must be at least 0. Received: -1. Pass 0, say.",
+    ),
+    "a seed of letters": (
+        ("check", "fronts_shop:build", "--seed", "x"),
+        "Invalid value for '--seed': Input should be a valid integer, unable to parse string as an integer. See gradtwin --help.",
+    ),
     "no target": (("check",), "Missing argument 'TARGET'. See gradtwin --help."),
-    "an option of another command": (("updates", "fronts_shop:build", "--effort", "full"), "No such option: --effort (Possible options: --import). See gradtwin --help."),
-    "no match": (("check", "fronts_shop:build", "--variables", "decoder/*"), "`variables` must match at least one variable. Received: 'decoder/*', where there are shop/encoder/kernel, shop/encoder/bias, input. Correct the pattern."),
-    "a factory of too much": (("check", "fronts_shop:too_much"), "A factory must return a keras.Model. Received: a tuple from fronts_shop:too_much. Return the model, or (model, x, y)."),
-    "a page of two": (("check", "fronts_shop:build", "fronts_shop:build", "--html", "page.html"), "--html must have one target. Received: 2. Run the command for each, or write --json."),
-    "no report": (("replay", "gone.json"), "A report to replay must exist. Received: gone.json: No such file or directory. Check the path."),
-    "a report of something else": (("replay", "other.json"), "A report to replay must be one that --json wrote. Received: other.json, which is not. Write one with gradtwin check … --json other.json."),
-    "a report of a later gradtwin": (("replay", "later.json"), "A recorded run must be one of check, locate, updates with its options. Received: 'check' with later. Replay it with the gradtwin that wrote it."),
-    "data that do not fit": (("check", "fronts_shop:build", "--data", "wide.npz"), "Input 'table' must have shape (any, 3). Received: (4, 5). Reshape the data or change the model's input shape."),
-    "a module that does not import": (("check", "fronts_broken:build"), "A target's module must import. Received: fronts_broken, which raised SyntaxError: '(' was never closed (fronts_broken.py, line 1). Mend the module."),
-}  # fmt: skip
+    "an option of another command": (
+        ("updates", "fronts_shop:build", "--effort", "full"),
+        "No such option: --effort (Possible options: --import). See gradtwin --help.",
+    ),
+    "no match": (
+        ("check", "fronts_shop:build", "--variables", "decoder/*"),
+        "`variables` must match at least one variable. Received: 'decoder/*', where there are shop/encoder/kernel, shop/encoder/bias, input. Correct the pattern.",
+    ),
+    "a factory of too much": (
+        ("check", "fronts_shop:too_much"),
+        "A factory must return a keras.Model. Received: a tuple from fronts_shop:too_much. Return the model, or (model, x, y).",
+    ),
+    "a page of two": (
+        ("check", "fronts_shop:build", "fronts_shop:build", "--html", "page.html"),
+        "--html must have one target. Received: 2. Run the command for each, or write --json.",
+    ),
+    "no report": (
+        ("replay", "gone.json"),
+        "A report to replay must exist. Received: gone.json: No such file or directory. Check the path.",
+    ),
+    "a report of something else": (
+        ("replay", "other.json"),
+        "A report to replay must be one that --json wrote. Received: other.json, which is not. Write one with gradtwin check … --json other.json.",
+    ),
+    "a report of a later gradtwin": (
+        ("replay", "later.json"),
+        "A recorded run must be one of check, locate, updates with its options. Received: 'check' with later. Replay it with the gradtwin that wrote it.",
+    ),
+    "data that do not fit": (
+        ("check", "fronts_shop:build", "--data", "wide.npz"),
+        "Input 'table' must have shape (any, 3). Received: (4, 5). Reshape the data or change the model's input shape.",
+    ),
+    "a module that does not import": (
+        ("check", "fronts_broken:build"),
+        "A target's module must import. Received: fronts_broken, which raised SyntaxError: '(' was never closed (fronts_broken.py, line 1). Mend the module.",
+    ),
+}
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -228,30 +350,47 @@ def test_refused_in_one_sentence(run, tmp_path, name):
     assert {path: path.stat().st_mtime_ns for path in tmp_path.glob("*.*")} == before
 
 
-@pytest.mark.parametrize(("path", "reason"), [("no/such/report.json", "No such file or directory"), (".", "Is a directory")])
+@pytest.mark.parametrize(
+    ("path", "reason"), [("no/such/report.json", "No such file or directory"), (".", "Is a directory")]
+)
 def test_a_json_path_is_refused_before_the_model_is_built(run, path, reason):
     status, out, err = run("check", "fronts_shop:dies", "--json", path)  # which would end this process
-    assert (status, out, err) == (2, "", f"gradtwin: --json must name a file that can be written. Received: {path}: {reason}. Choose another path.\n")
+    assert (status, out, err) == (
+        2,
+        "",
+        f"gradtwin: --json must name a file that can be written. Received: {path}: {reason}. Choose another path.\n",
+    )
 
 
 def test_a_file_with_a_lambda_needs_a_flag(run, tmp_path):
-    model = keras.Sequential([keras.Input((3,)), keras.layers.Lambda(lambda x: x * 2.0, output_shape=(3,)), keras.layers.Dense(1)])
+    model = keras.Sequential(
+        [keras.Input((3,)), keras.layers.Lambda(lambda x: x * 2.0, output_shape=(3,)), keras.layers.Dense(1)]
+    )
     model.save(tmp_path / "lambda.keras")
     status, out, err = run("check", "lambda.keras")
     assert (status, out) == (2, "") and err.count("\n") == 1
-    assert err.startswith("gradtwin: A .keras file must load in safe mode. Received: lambda.keras: Requested the deserialization of a `Lambda` layer")
-    assert err.endswith(" It holds code, which safe mode does not run: pass --unsafe if you trust the file, or rebuild it in a factory, package.module:factory.\n")
+    assert err.startswith(
+        "gradtwin: A .keras file must load in safe mode. Received: lambda.keras: Requested the deserialization of a `Lambda` layer"
+    )
+    assert err.endswith(
+        " It holds code, which safe mode does not run: pass --unsafe if you trust the file, or rebuild it in a factory, package.module:factory.\n"
+    )
     assert run("check", "lambda.keras", "--unsafe")[0] == 0
 
 
 def test_what_the_model_raises_is_said_in_one_sentence(run, tmp_path, monkeypatch):
     raising = SHOP.replace("tf.py_function(os.abort, [], [])", 'raise KeyError("table")')
-    raising = raising.replace("class Dies(keras.layers.Layer):", "class Dies(keras.layers.Layer):\n    def compute_output_shape(self, shape): return shape")
+    raising = raising.replace(
+        "class Dies(keras.layers.Layer):",
+        "class Dies(keras.layers.Layer):\n    def compute_output_shape(self, shape): return shape",
+    )
     (tmp_path / "fronts_raises.py").write_text(raising)
     np.savez("data.npz", x=np.zeros((4, 3)), y=np.zeros((4, 2)))
     status, out, err = run("check", "fronts_raises:dies", "--data", "data.npz")
     assert (status, out, err.count("\n")) == (2, "", 1)
-    assert err.startswith("gradtwin: A subject must run on the data it is checked on. Received: KeyError: Exception encountered when calling Dies.call(). table Arguments received")
+    assert err.startswith(
+        "gradtwin: A subject must run on the data it is checked on. Received: KeyError: Exception encountered when calling Dies.call(). table Arguments received"
+    )
     assert err.endswith(" Call it on them by itself first.\n")
     monkeypatch.setenv("GRADTWIN_TRACEBACK", "1")
     monkeypatch.setattr(sys, "argv", ["gradtwin", "check", "fronts_raises:dies", "--data", "data.npz"])
@@ -267,12 +406,18 @@ def test_the_readme_workflow_runs_commands_that_exist():
 
     import typer
 
-    blocks = re.findall(r"```yaml\n(.*?)```", (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8"), flags=re.DOTALL)
+    blocks = re.findall(
+        r"```yaml\n(.*?)```", (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8"), flags=re.DOTALL
+    )
     assert blocks, "the README has lost its workflow"
     (workflow,) = blocks
-    assert "\t" not in workflow and all(len(line) - len(line.lstrip()) in (0, 2, 4, 6, 8, 10) for line in workflow.splitlines())
+    assert "\t" not in workflow and all(
+        len(line) - len(line.lstrip()) in (0, 2, 4, 6, 8, 10) for line in workflow.splitlines()
+    )
     assert [line.split(":")[0] for line in workflow.splitlines() if line[:1].isalpha()] == ["name", "on", "jobs"]
-    commands = [shlex.split(found) for found in re.findall(r"(?:run: |^ +)(gradtwin .*)$", workflow, flags=re.MULTILINE)]
+    commands = [
+        shlex.split(found) for found in re.findall(r"(?:run: |^ +)(gradtwin .*)$", workflow, flags=re.MULTILINE)
+    ]
     assert {words[1] for words in commands} >= {"check"}
     group = typer.main.get_command(cli.app)
     for words in commands:

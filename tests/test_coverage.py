@@ -110,7 +110,10 @@ def test_printed():
     complete = coverage.print_coverage(Console(width=150, no_color=True, file=out))
     text = out.getvalue()
     assert complete
-    assert text.splitlines()[-1] == "layer 93/93, activation 32/32, loss 22/22, optimizer 16/16, schedule 6/6, regularizer 4/4, constraint 4/4"
+    assert (
+        text.splitlines()[-1]
+        == "layer 93/93, activation 32/32, loss 22/22, optimizer 16/16, schedule 6/6, regularizer 4/4, constraint 4/4"
+    )
     assert text.splitlines()[0].startswith("What Keras 3.")
     assert "MultiHeadAttention" in text and "AveragePooling2D = AvgPool2D" in text
     assert sum(line.startswith("compared with --run: ") for line in text.splitlines()) == len(registry.KINDS)

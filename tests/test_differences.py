@@ -17,7 +17,16 @@ FUNCTIONS = {
     "rational": (lambda w: 1 / (1 + w * w), lambda w: -2 * w / (1 + w * w) ** 2),
     "cubic": (lambda w: w**3 - 2 * w, lambda w: 3 * w**2 - 2),
 }
-SCHEMES = [Forward(), Backward(), Forward(order=3), Central(), Central(order=4), Central(order=6), Richardson(), Richardson(levels=8)]
+SCHEMES = [
+    Forward(),
+    Backward(),
+    Forward(order=3),
+    Central(),
+    Central(order=4),
+    Central(order=6),
+    Richardson(),
+    Richardson(levels=8),
+]
 NOISE = 2.0**-51
 
 
@@ -44,7 +53,8 @@ def test_stated_error_covers_the_true_one(scheme, record_property):
 
 
 @pytest.mark.parametrize(
-    ("scheme", "order"), [(Forward, 1), (Forward, 2), (Backward, 1), (Backward, 3), (Central, 2), (Central, 4), (Central, 6)]
+    ("scheme", "order"),
+    [(Forward, 1), (Forward, 2), (Backward, 1), (Backward, 3), (Central, 2), (Central, 4), (Central, 6)],
 )
 def test_observed_order(scheme, order):
     """Halving the step divides the error by 2^order."""
@@ -52,7 +62,10 @@ def test_observed_order(scheme, order):
     function, derivative = FUNCTIONS["sin"]
     step = 2.0**-4
     # summed over points: at a single one the leading term of the error can vanish
-    errors = [np.abs(scheme(order=order, step=h)(on(function, at), at, NOISE).value - derivative(at)).sum() for h in (step, step / 2)]
+    errors = [
+        np.abs(scheme(order=order, step=h)(on(function, at), at, NOISE).value - derivative(at)).sum()
+        for h in (step, step / 2)
+    ]
     observed = np.log2(errors[0] / errors[1])
     assert abs(observed - order) < 0.2, observed
 
@@ -76,7 +89,9 @@ def test_complex_step_is_exact_to_rounding(at, name):
     function, derivative = FUNCTIONS[name]
     point = np.array([at])
     estimate = ComplexStep()(lambda offsets: function(point + offsets), point, 0.0)
-    assert abs(estimate.value[0] - derivative(point)[0]) <= estimate.error[0] + 1e-14 * abs(derivative(point)[0]) + 1e-13 * (name == "cubic")
+    assert abs(estimate.value[0] - derivative(point)[0]) <= estimate.error[0] + 1e-14 * abs(
+        derivative(point)[0]
+    ) + 1e-13 * (name == "cubic")
 
 
 def test_steps_are_those_really_taken():
@@ -115,7 +130,12 @@ def test_noise_is_measured(unit):
     weights = {"w": np.random.default_rng(2).normal(size=(40,))}
 
     def directional(direction, steps):
-        return np.array([float(np.sum(np.sin(weights["w"] + t * direction["w"]).astype(dtype).astype(np.float64) ** 2)) for t in steps])
+        return np.array(
+            [
+                float(np.sum(np.sin(weights["w"] + t * direction["w"]).astype(dtype).astype(np.float64) ** 2))
+                for t in steps
+            ]
+        )
 
     base = directional({"w": np.zeros(40)}, np.zeros(1))[0]
     noise = measure(directional, weights, base)

@@ -94,21 +94,37 @@ def test_variables_are_checked():
     assert verdicts(check_function(function, X, variables=[kernel, bias])) == dict.fromkeys(
         [("kernel", "forward"), ("bias", "forward"), ("input", "forward")], "match"
     )
-    report = check_function(lambda x: wrong(tf.matmul)(x, tf.convert_to_tensor(kernel)) + tf.cast(bias.value, x.dtype), X, variables=[kernel, bias])
-    assert verdicts(report) == {("kernel", "forward"): "mismatch", ("bias", "forward"): "match", ("input", "forward"): "mismatch"}
+    report = check_function(
+        lambda x: wrong(tf.matmul)(x, tf.convert_to_tensor(kernel)) + tf.cast(bias.value, x.dtype),
+        X,
+        variables=[kernel, bias],
+    )
+    assert verdicts(report) == {
+        ("kernel", "forward"): "mismatch",
+        ("bias", "forward"): "match",
+        ("input", "forward"): "mismatch",
+    }
 
 
 #: name → (layer, inputs, arguments of its call)
 LAYERS = {
     "Dense": (lambda: keras.layers.Dense(2, "tanh"), (X,), {}),
     "mask": (lambda: keras.layers.LSTM(2), (SEQUENCES,), {"mask": np.array([[1, 1, 0], [1, 0, 0]], bool)}),
-    "initial_state": (lambda: keras.layers.GRU(2, return_state=True), (SEQUENCES,), {"initial_state": [SEQUENCES[:, 0]]}),
+    "initial_state": (
+        lambda: keras.layers.GRU(2, return_state=True),
+        (SEQUENCES,),
+        {"initial_state": [SEQUENCES[:, 0]]},
+    ),
     "training": (lambda: keras.layers.BatchNormalization(), (X,), {"training": True}),
     "dropout": (lambda: keras.layers.Dropout(0.5, seed=1), (X,), {"training": True}),
     "a list of inputs": (lambda: keras.layers.Multiply(), ([X, X + 1],), {}),
     "inputs by position": (lambda: keras.layers.MultiHeadAttention(1, 2), (SEQUENCES, SEQUENCES + 1), {}),
     "integers": (lambda: keras.layers.Embedding(4, 2), (np.array([[0, 1, 1]]),), {}),
-    "activity regularizer": (lambda: keras.layers.Dense(2, activity_regularizer="l2", kernel_regularizer="l1"), (X,), {}),
+    "activity regularizer": (
+        lambda: keras.layers.Dense(2, activity_regularizer="l2", kernel_regularizer="l1"),
+        (X,),
+        {},
+    ),
 }
 
 
@@ -157,17 +173,23 @@ NONE = {
     "round": (tf.round, "disconnected", "not differentiable: Round (Round)"),
     "argmax": (lambda x: tf.cast(tf.argmax(x, -1), x.dtype), "disconnected", "not differentiable: ArgMax (ArgMax)"),
     "a comparison": (lambda x: tf.cast(x > 0, x.dtype), "disconnected", "not differentiable: Greater (Greater)"),
-    "an index": (lambda x: tf.gather(tf.range(9.0), tf.cast(tf.abs(x), tf.int32)), "disconnected", "not differentiable: Cast (Cast)"),
+    "an index": (
+        lambda x: tf.gather(tf.range(9.0), tf.cast(tf.abs(x), tf.int32)),
+        "disconnected",
+        "not differentiable: Cast (Cast)",
+    ),
     "numpy": (
-        lambda x: tf.reshape(tf.numpy_function(np.sin, [x], x.dtype), x.shape), "mismatch",
+        lambda x: tf.reshape(tf.numpy_function(np.sin, [x], x.dtype), x.shape),
+        "mismatch",
         "autodiff gives None where the loss moves: not differentiable: PyFunc (PyFunc)",
     ),
     "stop_gradient": (
-        lambda x: tf.stop_gradient(x) * 2, "mismatch",
+        lambda x: tf.stop_gradient(x) * 2,
+        "mismatch",
         "autodiff gives None where the loss moves: stopped on purpose by StopGradient (StopGradient)",
     ),
     "unused": (lambda x: tf.ones(2, x.dtype), "disconnected", "not connected to the loss"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", NONE)
@@ -183,9 +205,16 @@ def test_py_function_has_a_gradient():
 
 def test_connected_only_in_training():
     report = check_layer(OnlyInTraining(name="only"), X)
-    assert {k: v for k, v in reasons(report).items() if v} == {"only/gain": "connected to the loss only in training", "only/unused": "not connected to the loss"}
+    assert {k: v for k, v in reasons(report).items() if v} == {
+        "only/gain": "connected to the loss only in training",
+        "only/unused": "not connected to the loss",
+    }
     report = check_layer(OnlyInTraining(name="only"), X, training=True)
-    assert verdicts(report) == {("only/gain", "forward"): "match", ("only/unused", "forward"): "disconnected", ("input", "forward"): "match"}
+    assert verdicts(report) == {
+        ("only/gain", "forward"): "match",
+        ("only/unused", "forward"): "disconnected",
+        ("input", "forward"): "match",
+    }
 
 
 # Not a number -----------------------------------------------------------------------------------------------------------
@@ -195,7 +224,9 @@ def test_the_where_trap():
     """The branch that is not taken has an infinite slope: 0 · inf is nan in autodiff, the loss knows nothing of it."""
     report = check_function(lambda x: tf.where(x > 2, tf.math.log(x), x), np.array([4.0, 0.0, 3.0]))
     assert verdicts(report) == {("input", "forward"): "nan"}, report.explain()
-    assert reasons(report)["input"] == "the loss is finite; SelectV2 (SelectV2) hides a branch whose own derivative is not"
+    assert (
+        reasons(report)["input"] == "the loss is finite; SelectV2 (SelectV2) hides a branch whose own derivative is not"
+    )
 
 
 # What is not a function -------------------------------------------------------------------------------------------------
@@ -225,7 +256,10 @@ def test_keras_random_is_deterministic():
 def test_a_loss_that_depends_on_the_mode():
     report = check_function(lambda x: x * (2.0 if tf.executing_eagerly() else 3.0), X)
     assert verdicts(report) == {("input", "forward"): "mode-dependent"}
-    assert report.verdicts[0].reason.startswith("the loss itself is ") and " in mode eager and " in report.verdicts[0].reason
+    assert (
+        report.verdicts[0].reason.startswith("the loss itself is ")
+        and " in mode eager and " in report.verdicts[0].reason
+    )
 
 
 class Moody(keras.layers.Layer):
@@ -241,7 +275,11 @@ class Moody(keras.layers.Layer):
 
 def test_a_gradient_that_depends_on_the_mode():
     report = check_layer(Moody(), X, modes=("eager", "function", "jit_compile"))
-    assert verdicts(report) == {("input", "forward"): "match", ("input", "function"): "mode-dependent", ("input", "jit_compile"): "mode-dependent"}
+    assert verdicts(report) == {
+        ("input", "forward"): "match",
+        ("input", "function"): "mode-dependent",
+        ("input", "jit_compile"): "mode-dependent",
+    }
     assert verdicts(check_layer(Moody(), X, modes=("function",))) == {("input", "forward"): "mismatch"}
 
 
@@ -266,16 +304,30 @@ def cubed(x):
 
 
 def test_second_order_of_functions():
-    assert verdicts(check_function(lambda x: x**3, X, order=2)) == {("input", "forward"): "match", ("input", "hessian"): "match"}
+    assert verdicts(check_function(lambda x: x**3, X, order=2)) == {
+        ("input", "forward"): "match",
+        ("input", "hessian"): "match",
+    }
     report = check_function(cubed, X, order=2)
     assert verdicts(report) == {("input", "forward"): "match", ("input", "hessian"): "mismatch"}
-    assert report.oracles == "the gradient is right and its own derivative is not: look at the backward pass of the backward pass"
+    assert (
+        report.oracles
+        == "the gradient is right and its own derivative is not: look at the backward pass of the backward pass"
+    )
 
 
 def test_second_order_of_a_model_names_the_variable():
     def model(inside):
         keras.utils.set_random_seed(3)
-        m = keras.Sequential([keras.Input((2,)), keras.layers.Dense(2, "tanh", name="a"), keras.layers.Lambda(inside), keras.layers.Dense(2, name="b")], name="m")
+        m = keras.Sequential(
+            [
+                keras.Input((2,)),
+                keras.layers.Dense(2, "tanh", name="a"),
+                keras.layers.Lambda(inside),
+                keras.layers.Dense(2, name="b"),
+            ],
+            name="m",
+        )
         m.compile(loss="mse")
         return check_gradients(m, X, X + 1, order=2, forward_mode=True, oracles=("forward",))
 
@@ -296,20 +348,31 @@ def test_second_order_on_a_kink():
 
 def test_forward_mode():
     """Forward mode goes through the operations inside a custom gradient, whatever its backward pass says: they must agree."""
-    assert verdicts(check_function(wrong(tf.sin, 1.0), X, forward_mode=True)) == {("input", "forward"): "match", ("input", "forward-mode"): "match"}
-    assert verdicts(check_function(wrong(tf.sin), X, forward_mode=True)) == {("input", "forward"): "mismatch", ("input", "forward-mode"): "mode-dependent"}
+    assert verdicts(check_function(wrong(tf.sin, 1.0), X, forward_mode=True)) == {
+        ("input", "forward"): "match",
+        ("input", "forward-mode"): "match",
+    }
+    assert verdicts(check_function(wrong(tf.sin), X, forward_mode=True)) == {
+        ("input", "forward"): "mismatch",
+        ("input", "forward-mode"): "mode-dependent",
+    }
 
 
 # Triangles --------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("function", [tf.linalg.cholesky, lambda m: tf.linalg.cholesky(tf.stack([m, 2 * m])), lambda m: tf.linalg.logdet(m)], ids=["cholesky", "batch", "logdet"])
+@pytest.mark.parametrize(
+    "function",
+    [tf.linalg.cholesky, lambda m: tf.linalg.cholesky(tf.stack([m, 2 * m])), lambda m: tf.linalg.logdet(m)],
+    ids=["cholesky", "batch", "logdet"],
+)
 def test_functions_that_read_one_triangle(function):
     report = check_function(function, MATRIX)
     assert report.ok, report.explain()
     assert (report.verdicts[0].verdict, report.verdicts[0].reason) == (
-        "symmetrized", "the function does not read the upper triangle, and autodiff spreads the slope over both; along symmetric changes they agree",
-    )  # fmt: skip
+        "symmetrized",
+        "the function does not read the upper triangle, and autodiff spreads the slope over both; along symmetric changes they agree",
+    )
     assert report.notes == (f"input: {report.verdicts[0].reason}.",)
 
 
@@ -348,7 +411,9 @@ class Declared(Plain):
 
 def quantized(layer, **options):
     keras.utils.set_random_seed(4)
-    m = keras.Sequential([keras.Input((2,)), keras.layers.Dense(2, name="a"), layer, keras.layers.Dense(2, name="b")], name="m")
+    m = keras.Sequential(
+        [keras.Input((2,)), keras.layers.Dense(2, name="a"), layer, keras.layers.Dense(2, name="b")], name="m"
+    )
     return verdicts(check_gradients(m, X, oracles=("forward",), **options))
 
 

@@ -28,7 +28,9 @@ def wrong(tmp_path_factory):
         module(folder, "wrong_html_models", WRONG)
         import wrong_html_models
 
-        return check_gradients(wrong_html_models.build(), np.arange(12.0).reshape(4, 3) / 8, np.arange(8.0).reshape(4, 2) / 8)
+        return check_gradients(
+            wrong_html_models.build(), np.arange(12.0).reshape(4, 3) / 8, np.arange(8.0).reshape(4, 2) / 8
+        )
 
 
 def cells_of(page, caption):
@@ -40,28 +42,41 @@ def cells_of(page, caption):
 
 def test_a_failing_report(wrong):
     page = report_html(wrong)
-    assert "<p class=\"state bad\">1 of 4 verdicts fail.</p>" in page
-    assert f"<pre tabindex=\"0\">{wrong.failures[0].explain(wrong.replay)}</pre>".replace("'", "&#x27;") in page
+    assert '<p class="state bad">1 of 4 verdicts fail.</p>' in page
+    assert f'<pre tabindex="0">{wrong.failures[0].explain(wrong.replay)}</pre>'.replace("'", "&#x27;") in page
     for verdict in wrong.verdicts:
         assert f'<th scope="row">{verdict.name}</th>' in page
-    assert re.search(r'<tr class="bad"><th scope="row">sequential[^/]*/halved/kernel</th><td class="l">forward</td><td class="l">mismatch</td><td class="n">8 of 8</td>', page)
+    assert re.search(
+        r'<tr class="bad"><th scope="row">sequential[^/]*/halved/kernel</th><td class="l">forward</td><td class="l">mismatch</td><td class="n">8 of 8</td>',
+        page,
+    )
     numeric, autodiff, apart = (cells_of(page, name) for name in ("numeric", "autodiff", "numeric − autodiff"))
     assert numeric.shape == (4, 2)
     np.testing.assert_allclose(autodiff, numeric * [1.0, 0.5], rtol=1e-9)  # the bug, entry by entry
     np.testing.assert_array_equal(apart, numeric - autodiff)
     worst = wrong.failures[0]
     assert (numeric[worst.worst], autodiff[worst.worst]) == (worst.numeric, worst.autodiff)
-    assert page.count("worst\"") == 3
-    assert re.findall(r"""(?:src|href)\s*=\s*["']?([^\s"'>]+)""", page) == ["data:,"] and "<script" not in page and "url(" not in page
+    assert page.count('worst"') == 3
+    assert (
+        re.findall(r"""(?:src|href)\s*=\s*["']?([^\s"'>]+)""", page) == ["data:,"]
+        and "<script" not in page
+        and "url(" not in page
+    )
 
 
 def test_check_html_from_the_command_line(run, tmp_path):  # noqa: F811
-    status, out, err = run("check", module(tmp_path, "right_models", RIGHT), "--html", "report.html", "--json", "report.json")
+    status, out, err = run(
+        "check", module(tmp_path, "right_models", RIGHT), "--html", "report.html", "--json", "report.json"
+    )
     assert (status, err) == (0, ""), out
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert "All match." in page and "<h2>Failures</h2>" not in page
     assert "gradtwin check right_models:build</pre>" in page
-    assert page.count('<tr class=""><th scope="row">') == len(json.loads((tmp_path / "report.json").read_text())["verdicts"]) == 10
+    assert (
+        page.count('<tr class=""><th scope="row">')
+        == len(json.loads((tmp_path / "report.json").read_text())["verdicts"])
+        == 10
+    )
     assert "cells" not in (tmp_path / "report.json").read_text()
     status, out, _ = run("check", module(tmp_path, "wrong_models", WRONG), "--html", "report.html")
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
@@ -69,23 +84,48 @@ def test_check_html_from_the_command_line(run, tmp_path):  # noqa: F811
     six = out[out.index("verdict    mismatch") :].splitlines()[:6]
     assert all(line.replace("'", "&#x27;") in page for line in six)
     status, _, err = run("check", "right_models:build", "--html", "no/such/folder.html")
-    assert (status, err) == (2, "gradtwin: --html must name a file that can be written. Received: no/such/folder.html: No such file or directory. Choose another path.\n")
+    assert (status, err) == (
+        2,
+        "gradtwin: --html must name a file that can be written. Received: no/such/folder.html: No such file or directory. Choose another path.\n",
+    )
 
 
 def test_the_report_of_a_large_model_stays_small():
     verdicts = tuple(
         Verdict(
-            f"block_{i}/a_layer_with_a_long_name/kernel", "forward", "mismatch", 10**6, 10**6, {"mismatch": 10**6}, (999, 999), 1.0 + i, 2.0, 1.0, 1.0, 1e-12, 1e-13, 1e-9,
-            cells=Cells.around(10**6 - 1, (1000, 1000), np.arange(10**6), np.full(10**6, 2.0), np.full(10**6, 1.0 + i)) if i == 0 else None,
+            f"block_{i}/a_layer_with_a_long_name/kernel",
+            "forward",
+            "mismatch",
+            10**6,
+            10**6,
+            {"mismatch": 10**6},
+            (999, 999),
+            1.0 + i,
+            2.0,
+            1.0,
+            1.0,
+            1e-12,
+            1e-13,
+            1e-9,
+            cells=Cells.around(10**6 - 1, (1000, 1000), np.arange(10**6), np.full(10**6, 2.0), np.full(10**6, 1.0 + i))
+            if i == 0
+            else None,
         )
         for i in range(5000)
-    )  # fmt: skip
+    )
     page = report_html(Report("large", verdicts, replay="gradtwin check large:build"))
     assert len(page.encode()) <= LIMIT
-    assert "5000 of 5000 verdicts fail." in page and "Verdicts, failures first; the first 1000 of 5000" in page and "4950 more failures are in the table above." in page
+    assert (
+        "5000 of 5000 verdicts fail." in page
+        and "Verdicts, failures first; the first 1000 of 5000" in page
+        and "4950 more failures are in the table above." in page
+    )
 
 
-@pytest.mark.parametrize(("shape", "worst"), [((), 0), ((1,), 0), ((5,), 3), ((3, 4), 7), ((100, 70), 6999), ((2, 3, 50), 149), ((40, 30), 600)])
+@pytest.mark.parametrize(
+    ("shape", "worst"),
+    [((), 0), ((1,), 0), ((5,), 3), ((3, 4), 7), ((100, 70), 6999), ((2, 3, 50), 149), ((40, 30), 600)],
+)
 def test_cells_around_the_worst(shape, worst):
     size = int(np.prod(shape))
     numeric = np.arange(size, dtype=float)
@@ -99,13 +139,20 @@ def test_cells_around_the_worst(shape, worst):
     assert (tall, wide) == (min(WINDOW, size // width), min(WINDOW, width))
     np.testing.assert_array_equal(cells.numeric, whole[cells.top : cells.top + tall, cells.left : cells.left + wide])
     np.testing.assert_array_equal(cells.difference, 2 * cells.numeric)
-    assert cells.numeric[cells.worst[0] - cells.top, cells.worst[1] - cells.left] == worst == cells.worst[0] * width + cells.worst[1]
+    assert (
+        cells.numeric[cells.worst[0] - cells.top, cells.worst[1] - cells.left]
+        == worst
+        == cells.worst[0] * width + cells.worst[1]
+    )
 
 
 def test_nothing_compared_and_a_report_from_json(wrong):
     assert "Nothing was compared." in report_html(Report("empty", ()))
     assert worst_verdict(Report("empty", ())) is None
-    bare = Report("bare", (Verdict("w", "forward", "mismatch", 4, 4, {"mismatch": 1}, (1, 2), 0.5, 0.25, truncation=0.0, rounding=1e-9),))
+    bare = Report(
+        "bare",
+        (Verdict("w", "forward", "mismatch", 4, 4, {"mismatch": 1}, (1, 2), 0.5, 0.25, truncation=0.0, rounding=1e-9),),
+    )
     page = report_html(bare)
     assert "of this check only the worst entry was kept" in page
     np.testing.assert_array_equal(cells_of(page, "numeric"), [[0.25]])
@@ -122,7 +169,14 @@ def test_an_update_shows_keras_and_its_twin(wrong):
     page = report_html(report)
     worst = worst_verdict(report)
     assert cells_of(page, "Keras").shape == cells_of(page, "numeric").shape
-    assert cells_of(page, "Keras").ravel()[np.ravel_multi_index(worst.worst, worst.cells.numeric.shape if len(worst.worst) == 2 else (worst.cells.size,))] == worst.autodiff
+    assert (
+        cells_of(page, "Keras").ravel()[
+            np.ravel_multi_index(
+                worst.worst, worst.cells.numeric.shape if len(worst.worst) == 2 else (worst.cells.size,)
+            )
+        ]
+        == worst.autodiff
+    )
 
 
 def test_reports_and_verdicts_in_notebooks(wrong):
@@ -143,7 +197,9 @@ def test_models_and_histories_in_notebooks():
     weights = {name: np.ones(shape) / 8 for name, shape in model.weight_shapes.items()}
     history = fit(model, weights, np.eye(3), np.ones((3, 1)), loss="MeanSquaredError", epochs=7, batch_size=None)
     shown = history._repr_html_()
-    assert [float(v) for v in re.findall(r"<td>([^<]+)</td></tr>", shown)] == [float(f"{loss:.8g}") for loss in history.losses]
+    assert [float(v) for v in re.findall(r"<td>([^<]+)</td></tr>", shown)] == [
+        float(f"{loss:.8g}") for loss in history.losses
+    ]
     assert "History of 7 epochs" in repr(history) and f"{history.losses[-1]:.8g}" in repr(history)
 
 

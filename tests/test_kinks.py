@@ -50,7 +50,8 @@ def traced(function, size):
         return tape.gradient(loss, x)
 
     many = tf.function(
-        lambda xs: tf.map_fn(lambda x: scalar(function, x), xs), input_signature=[tf.TensorSpec((None, size), tf.float64)]
+        lambda xs: tf.map_fn(lambda x: scalar(function, x), xs),
+        input_signature=[tf.TensorSpec((None, size), tf.float64)],
     )
     return many, tf.function(gradient)
 

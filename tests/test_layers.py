@@ -60,7 +60,9 @@ def rounding_of(model, weights, x, outputs, unit):
         def nudge(a, g=g):
             return a if a.dtype.kind != "f" else a * (1 + 4 * unit * g.choice([-1.0, 1.0], a.shape))
 
-        moved = model.forward({n: nudge(w) for n, w in weights.items()}, [nudge(a) for a in x] if isinstance(x, list) else nudge(x))
+        moved = model.forward(
+            {n: nudge(w) for n, w in weights.items()}, [nudge(a) for a in x] if isinstance(x, list) else nudge(x)
+        )
         spread = [np.maximum(s, np.abs(m - o)) for s, m, o in zip(spread, flat(moved), outputs, strict=True)]
     largest = max((float(np.max(np.abs(o), initial=0)) for o in outputs), default=0.0)
     return [8 * s + 64 * unit * largest for s in spread]
@@ -106,7 +108,10 @@ def test_gradient(name, data):
     if all("special points" in entry.only for entry in known):
         # such a departure excuses the point, and nothing beside it
         generator = np.random.default_rng(seed)
-        beside = {n: moved(w, generator) for n, w in weights.items()}, [moved(a, generator) for a in x] if isinstance(x, list) else moved(x, generator)
+        beside = (
+            {n: moved(w, generator) for n, w in weights.items()},
+            [moved(a, generator) for a in x] if isinstance(x, list) else moved(x, generator),
+        )
         unexplained = failing(model, x, Built.of(model, x).verdicts(*beside, seed=seed, most=MOST))
         assert not unexplained, "\n\n".join(v.explain() for v in unexplained)
 
@@ -115,14 +120,19 @@ def departing(model, x, shows_in):
     """The departures that the layer may show on these inputs, in inference and without a mask."""
     (layer,) = model.layers.values()
     shapes = [np.shape(a) for a in (x if isinstance(x, list) else [x])]
-    return [departures.named(id) for id in departures.touching([layer], shows_in, shapes=shapes, without=("mask", "training"))]
+    return [
+        departures.named(id)
+        for id in departures.touching([layer], shows_in, shapes=shapes, without=("mask", "training"))
+    ]
 
 
 def failing(model, x, verdicts):
     """The verdicts that fail, but for jumps, and for differences that float32 explains where Keras computes in it."""
     (layer,) = model.layers.values()
     jumping = departures.fits(layer, JUMPS)
-    rough = any(entry.reading == "precision" for entry in departing(model, x, "gradient")) or policy_of(layer) != "float64"
+    rough = (
+        any(entry.reading == "precision" for entry in departing(model, x, "gradient")) or policy_of(layer) != "float64"
+    )
     largest = np.nanmax([1.0, *(abs(v.autodiff) for v in verdicts), *(abs(v.numeric) for v in verdicts)])
     return [
         v
@@ -135,7 +145,11 @@ def failing(model, x, verdicts):
 
 def moved(array, generator):
     """A float array with every entry moved by its own amount, a thirtieth or so; others as they are."""
-    return array if array.dtype.kind != "f" else array + 2.0**-5 * generator.uniform(0.5, 1.0, array.shape) * np.maximum(np.abs(array), 1)
+    return (
+        array
+        if array.dtype.kind != "f"
+        else array + 2.0**-5 * generator.uniform(0.5, 1.0, array.shape) * np.maximum(np.abs(array), 1)
+    )
 
 
 @pytest.mark.parametrize("name", LAYERS)
@@ -144,9 +158,16 @@ def test_complex_step(name, data):
     """The layer carries complex128 through: the real part is the value, the imaginary part the slope along a direction."""
     model, weights, x = data.draw(cases(name, patterns=("generic",)))
     real = flat(model.forward(weights, x))
-    positive = {f"{name}/{part}" for name, own in model.layers.items() for part, d in own.weight_domains().items() if isinstance(d, domains.Positive)}
+    positive = {
+        f"{name}/{part}"
+        for name, own in model.layers.items()
+        for part, d in own.weight_domains().items()
+        if isinstance(d, domains.Positive)
+    }
     # half a step along the direction is the farthest that slopes look: what has to be positive stays it
-    direction = {n: np.cos(np.arange(w.size)).reshape(w.shape) * (w if n in positive else 1.0) for n, w in weights.items()}
+    direction = {
+        n: np.cos(np.arange(w.size)).reshape(w.shape) * (w if n in positive else 1.0) for n, w in weights.items()
+    }
     cotangents = [np.sin(np.arange(o.size) + 1.0).reshape(o.shape) for o in real]
 
     def along(step):

@@ -88,7 +88,7 @@ REFUSED = {
     "recipe --weights [[": "--weights must be JSON, [kernel, bias, kernel, bias, …]. Received: '[[': Expecting value. Pass '[[[1.5]], [0.0]]', say.",
     "recipe --weights [[[1,2]],[0]]": "Weights must be [kernel, bias, kernel, bias, …] of one input and one output, as in scratch/recipe.py. Received: arrays of shapes (1, 2), (1,). Pass '[[[1.5]], [0.0]]', say.",
     "recipe --weights [[[NaN]],[0]]": "Weights must be [kernel, bias, kernel, bias, …] of one input and one output, as in scratch/recipe.py, all finite. Received: [[[nan]], [0]]. Pass '[[[1.5]], [0.0]]', say.",
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("command", REFUSED)
@@ -116,11 +116,17 @@ def test_divergence_is_shown_as_divergence(run, tmp_path):
     assert (status, err) == (0, "")
     assert "are within what is allowed. The training diverges: it was stopped at epoch 6." in out
     text = (tmp_path / "page.html").read_text(encoding="utf-8")
-    assert "See both sides run away together: the steps are too bold, each lands farther off than the last, and the loss grows from" in text
+    assert (
+        "See both sides run away together: the steps are too bold, each lands farther off than the last, and the loss grows from"
+        in text
+    )
     assert "See both paths leap across the valley" in text and "Both paths run away from the valley" in text
     status, out, err = run("recipe", "recipe1", "--learning-rate", "0.3", "--epochs", "50")
     assert (status, err) == (0, "")
-    assert "The training diverges: after epoch 10 the loss is more than 10¹² times what it was, and we stop. A smaller --learning-rate does not." in out
+    assert (
+        "The training diverges: after epoch 10 the loss is more than 10¹² times what it was, and we stop. A smaller --learning-rate does not."
+        in out
+    )
 
 
 @pytest.mark.parametrize(
@@ -133,7 +139,10 @@ def test_divergence_is_shown_as_divergence(run, tmp_path):
 def test_any_small_model_is_taught_from(run, target, note, compared):
     status, out, err = run("lesson", f"lesson_models:{target}", "--epochs", "3")
     assert (status, err) == (0, "")
-    assert out.splitlines()[:2] == [note, f"All {compared} differences, of slopes and of weights over 3 epochs, are within what is allowed."]
+    assert out.splitlines()[:2] == [
+        note,
+        f"All {compared} differences, of slopes and of weights over 3 epochs, are within what is allowed.",
+    ]
 
 
 def test_the_notebook_runs_from_top_to_bottom(run, tmp_path):
@@ -144,7 +153,9 @@ def test_the_notebook_runs_from_top_to_bottom(run, tmp_path):
     assert not (tmp_path / "lesson.html").exists()
     written = nbformat.read(tmp_path / "lesson.ipynb", as_version=4)
     nbformat.validate(written)
-    NotebookClient(written, timeout=300, kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}}).execute()
+    NotebookClient(
+        written, timeout=300, kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}}
+    ).execute()
     outputs = [output for cell in written.cells if cell.cell_type == "code" for output in cell.outputs]
     assert not [o for o in outputs if o.output_type == "error" or o.get("name") == "stderr"]
     shown = "\n".join(str(o.get("data", o.get("text"))) for o in outputs)

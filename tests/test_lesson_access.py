@@ -17,18 +17,32 @@ def test_tabs_by_mouse_and_keyboard(shown, driver):
     from selenium.webdriver.common.keys import Keys
 
     def selected():
-        return driver.execute_script("return [...document.querySelectorAll('[role=tab][aria-selected=true]')].map((t) => t.id)")
+        return driver.execute_script(
+            "return [...document.querySelectorAll('[role=tab][aria-selected=true]')].map((t) => t.id)"
+        )
 
     def visible():
-        return driver.execute_script("return [...document.querySelectorAll('[role=tabpanel]')].filter((p) => p.offsetHeight).map((p) => p.id)")
+        return driver.execute_script(
+            "return [...document.querySelectorAll('[role=tabpanel]')].filter((p) => p.offsetHeight).map((p) => p.id)"
+        )
 
     names = [name for name, _ in page_module.TABS]
     for name in names:
         driver.find_element(By.ID, f"tab-{name}").click()
         assert (selected(), visible()) == ([f"tab-{name}"], [f"panel-{name}"])
-    for key, name in ((Keys.ARROW_RIGHT, "step"), (Keys.ARROW_RIGHT, "epochs"), (Keys.END, "code"), (Keys.ARROW_LEFT, "what-if"), (Keys.HOME, "step")):
+    for key, name in (
+        (Keys.ARROW_RIGHT, "step"),
+        (Keys.ARROW_RIGHT, "epochs"),
+        (Keys.END, "code"),
+        (Keys.ARROW_LEFT, "what-if"),
+        (Keys.HOME, "step"),
+    ):
         driver.switch_to.active_element.send_keys(key)
-        assert (selected(), visible(), driver.switch_to.active_element.get_attribute("id")) == ([f"tab-{name}"], [f"panel-{name}"], f"tab-{name}")
+        assert (selected(), visible(), driver.switch_to.active_element.get_attribute("id")) == (
+            [f"tab-{name}"],
+            [f"panel-{name}"],
+            f"tab-{name}",
+        )
         outline = driver.execute_script("return getComputedStyle(document.activeElement).outlineStyle")
         assert outline == "solid", "the focus must be seen"
     driver.find_element(By.ID, "tab-epochs").click()
@@ -42,7 +56,9 @@ def test_tabs_by_mouse_and_keyboard(shown, driver):
 @pytest.mark.parametrize("shown", ["recipe2"], indirect=True)
 def test_themes(shown, driver):
     def look():
-        return driver.execute_script("const c = getComputedStyle(document.body); return [document.documentElement.dataset.theme, c.backgroundColor, c.color, document.getElementById('theme').textContent];")
+        return driver.execute_script(
+            "const c = getComputedStyle(document.body); return [document.documentElement.dataset.theme, c.backgroundColor, c.color, document.getElementById('theme').textContent];"
+        )
 
     click(driver, "tab-epochs")
     light = look()
@@ -65,7 +81,7 @@ def test_themes(shown, driver):
                 "while (e && getComputedStyle(e).backgroundColor === 'rgba(0, 0, 0, 0)') e = e.parentElement;"
                 "return [ink, getComputedStyle(e ?? document.body).backgroundColor];",
                 selector,
-            )  # fmt: skip
+            )
             assert _contrast(background, ink) >= 4.5, (selector, scheme, background, ink)  # level AA
 
 
@@ -74,7 +90,10 @@ def _contrast(one, other):
 
     def luminance(color):
         channels = np.array([int(c) for c in re.findall(r"\d+", color)[:3]]) / 255
-        return float(np.where(channels <= 0.03928, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4) @ [0.2126, 0.7152, 0.0722])
+        return float(
+            np.where(channels <= 0.03928, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)
+            @ [0.2126, 0.7152, 0.0722]
+        )
 
     high, low = sorted((luminance(one), luminance(other)), reverse=True)
     return (high + 0.05) / (low + 0.05)
@@ -93,9 +112,13 @@ def test_nothing_is_cut(shown, driver, width):
             "return [...document.querySelectorAll('p, h1, h2, h3, figure, pre, .controls, .controls *, .walk, .main-svg')].filter((e) => e.offsetParent && e.getBoundingClientRect().right > innerWidth + 0.5).map((e) => e.outerHTML.slice(0, 80))"
         )
         assert outside == [], name
-        tab, bar = driver.execute_script("const t = document.querySelector('[aria-selected=true]'); return [t, t.parentElement].map((e) => { const r = e.getBoundingClientRect(); return [r.left, r.right]; });")
+        tab, bar = driver.execute_script(
+            "const t = document.querySelector('[aria-selected=true]'); return [t, t.parentElement].map((e) => { const r = e.getBoundingClientRect(); return [r.left, r.right]; });"
+        )
         assert bar[0] - 0.5 <= tab[0] and tab[1] <= bar[1] + 0.5, "the chosen tab is seen whole"
-        empty = driver.execute_script("return [...document.querySelectorAll('.plot')].filter((p) => p.offsetHeight && !p.querySelector('.cartesianlayer path')).map((p) => p.id)")
+        empty = driver.execute_script(
+            "return [...document.querySelectorAll('.plot')].filter((p) => p.offsetHeight && !p.querySelector('.cartesianlayer path')).map((p) => p.id)"
+        )
         assert empty == []
 
 
@@ -103,15 +126,24 @@ def test_nothing_is_cut(shown, driver, width):
 def test_a_screen_reader_finds_its_way(shown, driver):
     for name, _ in page_module.TABS:
         click(driver, f"tab-{name}")
-    assert driver.execute_script("return [document.documentElement.lang, document.querySelectorAll('h1').length, document.querySelectorAll('main').length]") == ["en", 1, 1]
-    levels = [int(tag[1]) for tag in driver.execute_script("return [...document.querySelectorAll('h1, h2, h3, h4')].map((h) => h.tagName)")]
+    assert driver.execute_script(
+        "return [document.documentElement.lang, document.querySelectorAll('h1').length, document.querySelectorAll('main').length]"
+    ) == ["en", 1, 1]
+    levels = [
+        int(tag[1])
+        for tag in driver.execute_script(
+            "return [...document.querySelectorAll('h1, h2, h3, h4')].map((h) => h.tagName)"
+        )
+    ]
     assert all(b <= a + 1 for a, b in pairwise(levels)), "a level of headings is left out"
     nameless = driver.execute_script(
         "const named = (e) => (e.getAttribute('aria-label') || (e.labels && e.labels.length && e.labels[0].textContent) || e.textContent).trim();"
         "return [...document.querySelectorAll('button, select, input, summary')].filter((e) => !named(e)).map((e) => e.outerHTML);"
     )
     assert nameless == []
-    figures = driver.execute_script("return [...document.querySelectorAll('.plot')].map((p) => [p.id, p.getAttribute('role'), (document.getElementById(p.getAttribute('aria-labelledby')) ?? {}).textContent])")
+    figures = driver.execute_script(
+        "return [...document.querySelectorAll('.plot')].map((p) => [p.id, p.getAttribute('role'), (document.getElementById(p.getAttribute('aria-labelledby')) ?? {}).textContent])"
+    )
     assert {role for _, role, _ in figures} == {"img"}
     assert all(caption and caption.startswith(("See ", "Read ")) for _, _, caption in figures), figures
     assert driver.execute_script("return document.getElementById('said').getAttribute('role')") == "status"
@@ -120,18 +152,34 @@ def test_a_screen_reader_finds_its_way(shown, driver):
 @pytest.mark.parametrize("shown", ["recipe2"], indirect=True)
 def test_what_to_know_of_recipe_2(shown, driver):
     """Two units start dead, the third dies in the first step, and from epoch 2 on only the output bias learns."""
-    assert "Two of its three ReLU units start dead and the third dies in the first step: from epoch 2 on only the output bias learns." in shown.printed
+    assert (
+        "Two of its three ReLU units start dead and the third dies in the first step: from epoch 2 on only the output bias learns."
+        in shown.printed
+    )
     click(driver, "tab-epochs")
-    said = driver.execute_script("return [...document.querySelectorAll('.note, .units li')].filter((e) => e.offsetHeight).map((e) => e.textContent.trim())")
+    said = driver.execute_script(
+        "return [...document.querySelectorAll('.note, .units li')].filter((e) => e.offsetHeight).map((e) => e.textContent.trim())"
+    )
     assert said == [
         "Two of its three ReLU units start dead and the third dies in the first step: from epoch 2 on only the output bias learns.",
-        *(f"hidden, unit {i} of 3 is dead from the start and stays dead through epoch 20: it is 0 for every sample, so its weights get a slope of exactly 0." for i in (1, 2)),
+        *(
+            f"hidden, unit {i} of 3 is dead from the start and stays dead through epoch 20: it is 0 for every sample, so its weights get a slope of exactly 0."
+            for i in (1, 2)
+        ),
         "hidden, unit 3 of 3 dies in epoch 1 and stays dead through epoch 20: it is 0 for every sample, so its weights get a slope of exactly 0.",
     ]
-    for epoch, dead in ((0, "hidden, unit 1 of 3; hidden, unit 2 of 3"), (1, "hidden, unit 1 of 3; hidden, unit 2 of 3; hidden, unit 3 of 3")):
+    for epoch, dead in (
+        (0, "hidden, unit 1 of 3; hidden, unit 2 of 3"),
+        (1, "hidden, unit 1 of 3; hidden, unit 2 of 3; hidden, unit 3 of 3"),
+    ):
         slide(driver, epoch)
-        assert driver.execute_script("return document.getElementById('dead-now').textContent") == f"Dead at this epoch: {dead}."
-    assert driver.execute_script("return document.getElementById('loss').layout.annotations.map((a) => [a.x, a.text])") == [[1, " ✝ hidden, unit 3 of 3 "]]
+        assert (
+            driver.execute_script("return document.getElementById('dead-now').textContent")
+            == f"Dead at this epoch: {dead}."
+        )
+    assert driver.execute_script(
+        "return document.getElementById('loss').layout.annotations.map((a) => [a.x, a.text])"
+    ) == [[1, " ✝ hidden, unit 3 of 3 "]]
     assert driver.execute_script("return document.getElementById('loss').layout.xaxis.range") == [0, EPOCHS]
     found = {label: cells for label, cells in rows(driver, "#epoch-table")}
     assert [label for label, cells in found.items() if cells[4][0] != "0"] == ["output/bias"]

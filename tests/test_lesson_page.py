@@ -28,19 +28,35 @@ def test_one_file(shown):
     assert shown.path.stat().st_size <= page_module.LIMIT
     assert f"{shown.path}: open it in a browser; it needs nothing else." in shown.printed
     assert "are within what is allowed." in shown.printed and " exceed " not in shown.printed
-    assert re.findall(r"""(?:src|href|url)\s*[=(]\s*["']?(?!#|data:)[^\s"'>)]+""", text.split('<script type="application/json"')[0]) == []
-    assert "@import" not in text and "<iframe" not in text and "<link rel=\"stylesheet\"" not in text
+    assert (
+        re.findall(
+            r"""(?:src|href|url)\s*[=(]\s*["']?(?!#|data:)[^\s"'>)]+""",
+            text.split('<script type="application/json"')[0],
+        )
+        == []
+    )
+    assert "@import" not in text and "<iframe" not in text and '<link rel="stylesheet"' not in text
 
 
 def test_one_epoch(shown, driver):
     network, start = shown.network, list(shown.network.weights)
-    tables = driver.execute_script("return [...document.querySelectorAll('.tensors table')].map((t) => [...t.querySelectorAll('td.n')].map((c) => [c.textContent, c.dataset.value]));")
+    tables = driver.execute_script(
+        "return [...document.querySelectorAll('.tensors table')].map((t) => [...t.querySelectorAll('td.n')].map((c) => [c.textContent, c.dataset.value]));"
+    )
     signals = network.signals(start)
     np.testing.assert_allclose([float(v) for _, v in tables[0]], signals[0].ravel(), rtol=1e-15)
     for signal in signals[1:]:
-        assert any(len(t) == signal.size and np.allclose([float(v) for _, v in t], signal.ravel(), rtol=1e-13, atol=1e-15) for t in tables)
+        assert any(
+            len(t) == signal.size and np.allclose([float(v) for _, v in t], signal.ravel(), rtol=1e-13, atol=1e-15)
+            for t in tables
+        )
     for element in ("first-loss", "first-keras-loss"):
-        _agrees(*driver.execute_script("const e = document.getElementById(arguments[0]); return [e.textContent, e.dataset.value];", element), network.loss(start))
+        _agrees(
+            *driver.execute_script(
+                "const e = document.getElementById(arguments[0]); return [e.textContent, e.dataset.value];", element
+            ),
+            network.loss(start),
+        )
     slopes, exact = flat(network.nudged(start)), flat(network.chain_rule(start))
     second = (slopes - flat(network.nudged(start, -H))) / 2
     stepped, beside = flat(start) - network.rate * slopes, flat(start) - network.rate * exact
@@ -48,7 +64,9 @@ def test_one_epoch(shown, driver):
     first = driver.execute_script("return document.querySelector('.walk:not([hidden])').id")
     seen = set()
     for _ in range(len(slopes)):
-        told = driver.execute_script("const w = document.querySelector('.walk:not([hidden])'); return [w.id, [...w.querySelectorAll('b')].map((b) => [b.dataset.name, b.textContent, b.dataset.value])];")
+        told = driver.execute_script(
+            "const w = document.querySelector('.walk:not([hidden])'); return [w.id, [...w.querySelectorAll('b')].map((b) => [b.dataset.name, b.textContent, b.dataset.value])];"
+        )
         i = int(told[0].removeprefix("walk-"))
         numbers = {name: (text, value) for name, text, value in told[1]}
         _agrees(*numbers["weight"], flat(start)[i])
@@ -83,9 +101,14 @@ def test_slider_play_and_table(shown, driver):
     noise = network.noise() * network.rate * EPOCHS
     for epoch in (0, 1, 7, EPOCHS):
         slide(driver, epoch)
-        assert driver.execute_script("return [...document.querySelectorAll('.epoch-number')].map((e) => e.textContent)") == [f"epoch {epoch} of {EPOCHS}"] * 2
+        assert (
+            driver.execute_script("return [...document.querySelectorAll('.epoch-number')].map((e) => e.textContent)")
+            == [f"epoch {epoch} of {EPOCHS}"] * 2
+        )
         for element, weights in (("loss-nudged", nudged[epoch]), ("loss-keras", beside[epoch])):
-            told = driver.execute_script("const e = document.getElementById(arguments[0]); return [e.textContent, e.dataset.value];", element)
+            told = driver.execute_script(
+                "const e = document.getElementById(arguments[0]); return [e.textContent, e.dataset.value];", element
+            )
             _agrees(*told, network.loss(weights), noise=noise)
         found = rows(driver, "#epoch-table")
         exact = flat(network.chain_rule(nudged[epoch]))
@@ -97,11 +120,16 @@ def test_slider_play_and_table(shown, driver):
             _agrees(*cells[5], exact[i], noise=noise)
             assert float(cells[2][1]) <= float(cells[3][1]) and float(cells[6][1]) <= float(cells[7][1])
         said = driver.execute_script("return document.getElementById('said').textContent")
-        assert said.startswith(f"Epoch {epoch}: loss {network.loss(nudged[epoch]):.6g} nudged, {network.loss(beside[epoch]):.6g} back-propagated; ")
+        assert said.startswith(
+            f"Epoch {epoch}: loss {network.loss(nudged[epoch]):.6g} nudged, {network.loss(beside[epoch]):.6g} back-propagated; "
+        )
     slide(driver, EPOCHS - 3)
     click(driver, "play")
     assert driver.execute_script("return document.getElementById('play').textContent") == "Pause"
-    until(driver, f"return document.getElementById('slider').value === '{EPOCHS}' && document.getElementById('play').textContent === 'Play'")
+    until(
+        driver,
+        f"return document.getElementById('slider').value === '{EPOCHS}' && document.getElementById('play').textContent === 'Play'",
+    )
     click(driver, "play")  # from the end it starts again
     until(driver, "return Number(document.getElementById('slider').value) >= 1")
     click(driver, "play")
@@ -118,10 +146,21 @@ def test_figures_of_epochs(shown, driver):
     np.testing.assert_allclose(loss["nudged (NumPy)"][1], [network.loss(w) for w in nudged], rtol=1e-9)
     np.testing.assert_allclose(loss["back-propagated (Keras)"][1], [network.loss(w) for w in beside], rtol=1e-12)
     for i in (0, len(flat(network.weights)) - 1):
-        driver.execute_script("const s = document.getElementById('entry'); s.value = String(arguments[0]); s.dispatchEvent(new Event('change'));", i)
-        np.testing.assert_allclose(figure(driver, "weight")["back-propagated (Keras)"][1], [flat(w)[i] for w in beside], rtol=1e-12)
-        np.testing.assert_allclose(figure(driver, "weight")["nudged (NumPy)"][1], [flat(w)[i] for w in nudged], rtol=1e-9)
-        np.testing.assert_allclose(figure(driver, "slope")["nudged (NumPy)"][1], [flat(network.nudged(w))[i] for w in nudged], atol=network.noise())
+        driver.execute_script(
+            "const s = document.getElementById('entry'); s.value = String(arguments[0]); s.dispatchEvent(new Event('change'));",
+            i,
+        )
+        np.testing.assert_allclose(
+            figure(driver, "weight")["back-propagated (Keras)"][1], [flat(w)[i] for w in beside], rtol=1e-12
+        )
+        np.testing.assert_allclose(
+            figure(driver, "weight")["nudged (NumPy)"][1], [flat(w)[i] for w in nudged], rtol=1e-9
+        )
+        np.testing.assert_allclose(
+            figure(driver, "slope")["nudged (NumPy)"][1],
+            [flat(network.nudged(w))[i] for w in nudged],
+            atol=network.noise(),
+        )
         apart = figure(driver, "difference")
         below = apart["|slopes| differ by"][1], apart["slopes may differ by"][1]
         assert np.all((below[0] <= below[1]) | np.isnan(below[0]))
@@ -136,7 +175,7 @@ def test_landscape(shown, driver):
     (a, b), heights = driver.execute_script(
         "const c = document.getElementById('landscape-0').data[0]; return [lesson.landscapes[0].entries, arguments[0].map(([i, j]) => [c.x[j], c.y[i], c.customdata[i][j]])];",
         some,
-    )  # fmt: skip
+    )
     for across, up, height in heights:
         moved = flat(network.weights)
         moved[a], moved[b] = across, up
@@ -147,7 +186,9 @@ def test_landscape(shown, driver):
     np.testing.assert_allclose(np.ravel(traces["this epoch"]), [there[a], there[b]], rtol=1e-9)
     length = next(float(name.split()[1]) for name in traces if name.startswith("nudges, ")) * H
     arms = traces[f"nudges, {length / H:g} times longer"]
-    np.testing.assert_allclose(arms, [[there[a] + length, there[a], there[a]], [there[b], there[b], there[b] + length]], rtol=1e-9)
+    np.testing.assert_allclose(
+        arms, [[there[a] + length, there[a], there[a]], [there[b], there[b], there[b] + length]], rtol=1e-9
+    )
 
 
 def _shaped(vector, like):
@@ -176,10 +217,14 @@ def test_what_if(shown, driver):
     away = [name for name in rates if name.endswith(" ↗")]
     assert len(away) == (0 if shown.name == "classifier" else 2)
     ends = {label: cells for label, cells in rows(driver, "div:has(> figure > #rates) > .scroll")}
-    assert [f"{label} ↗" for label, cells in ends.items() if cells[1][0].startswith("diverges: stopped in epoch ")] == away
+    assert [
+        f"{label} ↗" for label, cells in ends.items() if cells[1][0].startswith("diverges: stopped in epoch ")
+    ] == away
     batches = figure(driver, "batches")
     full = next(name for name in batches if name.endswith("(all)"))
-    np.testing.assert_allclose(batches[full][1], [network.loss(w) for w in network.path(EPOCHS, network.nudged)], rtol=1e-9)
+    np.testing.assert_allclose(
+        batches[full][1], [network.loss(w) for w in network.path(EPOCHS, network.nudged)], rtol=1e-9
+    )
     assert len(batches["1"][0]) == EPOCHS * len(network.x) + 1
     optimizers = figure(driver, "optimizers")
     velocity, weights, expected = [0.0] * len(start), start, [network.loss(start)]
@@ -199,7 +244,9 @@ def test_numbers_of_a_figure(shown, driver):
     until(driver, "return document.querySelector('details[data-of=batches] tbody tr') !== null")
     found, batches = rows(driver, "details[data-of=batches]"), figure(driver, "batches")
     assert len(found) == len(set(np.concatenate([x for x, _ in batches.values()])))
-    for (where, cells), (x, y) in ((r, xy) for k, xy in enumerate(batches.values()) for r in [(row[0], row[1][k]) for row in found]):
+    for (where, cells), (x, y) in (
+        (r, xy) for k, xy in enumerate(batches.values()) for r in [(row[0], row[1][k]) for row in found]
+    ):
         near = np.flatnonzero([f"{v:.4g}" == where for v in x])
         assert (cells[0] == "") == (len(near) == 0)
         assert cells[0] == "" or cells[0] == f"{y[near[0]]:.6g}"
@@ -208,7 +255,9 @@ def test_numbers_of_a_figure(shown, driver):
 @pytest.mark.parametrize("shown", ["recipe1"], indirect=True)
 def test_code(shown, driver):
     click(driver, "tab-code")
-    source, printed, keras_source, keras_printed = driver.execute_script("return [...document.querySelectorAll('#panel-code pre')].map((p) => p.textContent)")
+    source, printed, keras_source, keras_printed = driver.execute_script(
+        "return [...document.querySelectorAll('#panel-code pre')].map((p) => p.textContent)"
+    )
     assert "nudged[i][entry] += NUDGE" in source and "train_on_batch" in keras_source
     assert "1.556179450000008" in printed and "1.5561869" in keras_printed
     assert "only the output bias learns" in printed

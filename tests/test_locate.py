@@ -24,7 +24,12 @@ def network():
     """A kernel of 1,200 entries in front of a bias of 10."""
     keras.utils.set_random_seed(0)
     model = keras.Sequential(
-        [keras.Input((SIZES[0],)), *(keras.layers.Dense(n, "relu", name=f"d{n}") for n in SIZES[1:3]), keras.layers.Dense(SIZES[3], name="out")], name="net"
+        [
+            keras.Input((SIZES[0],)),
+            *(keras.layers.Dense(n, "relu", name=f"d{n}") for n in SIZES[1:3]),
+            keras.layers.Dense(SIZES[3], name="out"),
+        ],
+        name="net",
     )
     model.compile(loss="mse")
     generator = np.random.default_rng(0)
@@ -78,20 +83,30 @@ def test_right():
     assert all(v.compared == 0 and v.together == v.total for v in report.verdicts)
     assert all(v.visible_relative < 1e-3 for v in report.verdicts)
     entries = sum(v.total for v in report.verdicts)
-    assert report.notes[0] == f"{entries} entries were moved together along 2 random directions, and a sampled one of each variable along another."
-    assert report.notes[1].startswith("One entry wrong by less than ") and report.notes[1].endswith("effort='full' compares every entry.")
+    assert (
+        report.notes[0]
+        == f"{entries} entries were moved together along 2 random directions, and a sampled one of each variable along another."
+    )
+    assert report.notes[1].startswith("One entry wrong by less than ") and report.notes[1].endswith(
+        "effort='full' compares every entry."
+    )
     assert f"0 of {entries} entries compared, {entries} together along random directions: 7 match" in report.summary()
     assert any(note.startswith("fast: 20 forward passes and 1 backward in ") for note in report.notes)
 
 
-@pytest.mark.parametrize("layer, name, factor", [("d60", "kernel", 1.1), ("d10", "bias", 1.001), ("out", "bias", 0.9), ("out", "kernel", 1.001)])
+@pytest.mark.parametrize(
+    "layer, name, factor",
+    [("d60", "kernel", 1.1), ("d10", "bias", 1.001), ("out", "bias", 0.9), ("out", "kernel", 1.001)],
+)
 def test_one_wrong_entry(planted, layer, name, factor):
     """A single entry, in a large kernel or in a small bias behind it, is named; the others are not accused."""
     entry, factors = one(layer, name, factor)
     report = planted([(layer, name, factors)])
     assert [(v.name, v.verdict, v.worst) for v in report.failures] == [(f"net/{layer}/{name}", "mismatch", entry)]
     failure = report.failures[0]
-    assert failure.autodiff / failure.numeric == pytest.approx(factor, abs=1e-7) and failure.difference > failure.allowed
+    assert (
+        failure.autodiff / failure.numeric == pytest.approx(factor, abs=1e-7) and failure.difference > failure.allowed
+    )
     assert failure.reason == "the other entries match along a random direction"
 
 
@@ -114,15 +129,22 @@ def test_input(planted):
 
 def test_two_wrong_variables(planted):
     """Each is named, at its own entry."""
-    plants = {(layer, name): one(layer, name, factor) for layer, name, factor in (("d60", "kernel", 1.1), ("out", "bias", 1.01))}
+    plants = {
+        (layer, name): one(layer, name, factor)
+        for layer, name, factor in (("d60", "kernel", 1.1), ("out", "bias", 1.01))
+    }
     report = planted([(*place, factors) for place, (_, factors) in plants.items()])
-    assert {v.name: v.worst for v in report.failures} == {f"net/{layer}/{name}": entry for (layer, name), (entry, _) in plants.items()}
+    assert {v.name: v.worst for v in report.failures} == {
+        f"net/{layer}/{name}": entry for (layer, name), (entry, _) in plants.items()
+    }
 
 
 def test_declared(planted):
     """A declared surrogate moves by itself, is not bisected, and hides nothing else."""
     entry, factors = one("out", "bias", 1.01)
-    report = planted([("d60", "kernel", np.full((20, 60), 0.5)), ("out", "bias", factors)], expect={"*d60/kernel": "surrogate"})
+    report = planted(
+        [("d60", "kernel", np.full((20, 60), 0.5)), ("out", "bias", factors)], expect={"*d60/kernel": "surrogate"}
+    )
     verdicts = {v.name: v for v in report.verdicts}
     assert verdicts["net/d60/kernel"].verdict == "surrogate"
     assert [(v.name, v.worst) for v in report.failures] == [("net/out/bias", entry)]
@@ -142,10 +164,17 @@ def test_kinks_and_batch_statistics(training):
     layers = keras.layers
     model = keras.Sequential(
         [
-            keras.Input((8, 8, 2)), layers.Conv2D(4, 3, activation="relu"), layers.MaxPooling2D(), layers.BatchNormalization(),
-            layers.Conv2D(3, 2), layers.ReLU(), layers.GlobalMaxPooling2D(), layers.Dropout(0.25), layers.Dense(2),
+            keras.Input((8, 8, 2)),
+            layers.Conv2D(4, 3, activation="relu"),
+            layers.MaxPooling2D(),
+            layers.BatchNormalization(),
+            layers.Conv2D(3, 2),
+            layers.ReLU(),
+            layers.GlobalMaxPooling2D(),
+            layers.Dropout(0.25),
+            layers.Dense(2),
         ]
-    )  # fmt: skip
+    )
     model.compile(loss="mse")
     generator = np.random.default_rng(2)
     x, y = generator.normal(size=(5, 8, 8, 2)), generator.normal(size=(5, 2))
@@ -213,7 +242,10 @@ def test_dot():
     assert directions.dot(a, np.ones(a.size)) == 1.0
 
 
-@pytest.mark.parametrize("budget, seconds", [(None, None), ("", None), (90, 90.0), ("90", 90.0), ("60s", 60.0), ("5m", 300.0), ("1.5h", 5400.0)])
+@pytest.mark.parametrize(
+    "budget, seconds",
+    [(None, None), ("", None), (90, 90.0), ("90", 90.0), ("60s", 60.0), ("5m", 300.0), ("1.5h", 5400.0)],
+)
 def test_seconds(budget, seconds):
     """Seconds of a budget."""
     assert seconds_of(budget) == seconds
@@ -224,7 +256,10 @@ def test_bad_budget(budget):
     """One sentence, before anything runs."""
     with pytest.raises(BadInput) as error:
         check_gradients(*network(), budget=budget)
-    assert str(error.value) == f"`budget` must be a time such as 60s, 5m or 1h. Received: {budget!r}. Pass seconds, or a number with s, m or h."
+    assert (
+        str(error.value)
+        == f"`budget` must be a time such as 60s, 5m or 1h. Received: {budget!r}. Pass seconds, or a number with s, m or h."
+    )
 
 
 @pytest.mark.slow
@@ -235,7 +270,11 @@ def test_resnet50():
     model.compile(loss="categorical_crossentropy")
     x, y = np.random.default_rng(0).normal(size=(4, 32, 32, 3)), np.eye(10)[:4]
     report = check_gradients(model, x, y, effort="fast")
-    assert report.ok and sum(v.together for v in report.verdicts) == sum(int(np.prod(v.shape)) for v in model.trainable_variables) + x.size, report.explain()
+    assert (
+        report.ok
+        and sum(v.together for v in report.verdicts)
+        == sum(int(np.prod(v.shape)) for v in model.trainable_variables) + x.size
+    ), report.explain()
     layer, entry = model.get_layer("conv4_block3_2_conv"), (1, 1, 21, 7)
     planting.plant(layer, kernel=planting.factors(layer.kernel.shape, [entry], 1.1))
     report = check_gradients(model, x, y, effort="fast")

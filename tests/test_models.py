@@ -88,7 +88,9 @@ def test_updates_of_models(optimizer, data):
 def test_the_gallery():
     for exhibit in exhibits():
         assert check_gradients(exhibit.model, exhibit.x, exhibit.y, loss=exhibit.loss, weights=exhibit.weights).ok
-        assert check_updates(exhibit.model, exhibit.x, exhibit.y, loss=exhibit.loss, weights=exhibit.weights, optimizer=exhibit.optimizer).ok
+        assert check_updates(
+            exhibit.model, exhibit.x, exhibit.y, loss=exhibit.loss, weights=exhibit.weights, optimizer=exhibit.optimizer
+        ).ok
 
 
 def test_modes_agree():

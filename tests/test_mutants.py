@@ -17,7 +17,14 @@ from scratch.optimizers.sgd import SGD
 X = np.array([[0.5, -1.25, 0.75], [1.5, 0.25, -0.5]])
 ORIGINAL = {
     cls: getattr(cls, name)
-    for cls, name in ((core.Dense, "forward"), (MeanSquaredError, "per_sample"), (BinaryCrossentropy, "per_sample"), (CategoricalCrossentropy, "per_sample"), (SGD, "update"), (Adam, "update"))
+    for cls, name in (
+        (core.Dense, "forward"),
+        (MeanSquaredError, "per_sample"),
+        (BinaryCrossentropy, "per_sample"),
+        (CategoricalCrossentropy, "per_sample"),
+        (SGD, "update"),
+        (Adam, "update"),
+    )
 }
 
 
@@ -43,19 +50,53 @@ MUTANTS = {
     "Dense loses its bias": dense_mutant(without_bias),
     "Dense transposes its kernel": dense_mutant(transposed_kernel),
     "Dense loses its activation": dense_mutant(without_activation),
-    "MeanSquaredError sums": ("gradients", MeanSquaredError, "per_sample", lambda self, t, p: ORIGINAL[MeanSquaredError](self, t, p) * 3),
-    "MeanSquaredError takes the absolute value": ("gradients", MeanSquaredError, "per_sample", lambda self, t, p: np.abs(t - p).mean(axis=-1)),
+    "MeanSquaredError sums": (
+        "gradients",
+        MeanSquaredError,
+        "per_sample",
+        lambda self, t, p: ORIGINAL[MeanSquaredError](self, t, p) * 3,
+    ),
+    "MeanSquaredError takes the absolute value": (
+        "gradients",
+        MeanSquaredError,
+        "per_sample",
+        lambda self, t, p: np.abs(t - p).mean(axis=-1),
+    ),
     "SGD climbs": ("updates", SGD, "update", lambda self, w, g, s, **more: ORIGINAL[SGD](self, w, -g, s, **more)),
-    "SGD forgets its momentum": ("updates", SGD, "update", lambda self, w, g, s, **more: ORIGINAL[SGD](self, w, g, {k: 0 * v for k, v in s.items()}, **more)),
-    "Adam is a step ahead": ("updates", Adam, "update", lambda self, w, g, s, *, iterations, **more: ORIGINAL[Adam](self, w, g, s, iterations=iterations + 1, **more)),
-    "Adam loses its epsilon": ("updates", Adam, "update", lambda self, w, g, s, **more: ORIGINAL[Adam](replace(self, epsilon=1e-12), w, g, s, **more)),
-    "Adam confuses its moments": ("updates", Adam, "update", lambda self, w, g, s, **more: ORIGINAL[Adam](replace(self, beta_1=self.beta_2, beta_2=self.beta_1), w, g, s, **more)),
-}  # fmt: skip
+    "SGD forgets its momentum": (
+        "updates",
+        SGD,
+        "update",
+        lambda self, w, g, s, **more: ORIGINAL[SGD](self, w, g, {k: 0 * v for k, v in s.items()}, **more),
+    ),
+    "Adam is a step ahead": (
+        "updates",
+        Adam,
+        "update",
+        lambda self, w, g, s, *, iterations, **more: ORIGINAL[Adam](self, w, g, s, iterations=iterations + 1, **more),
+    ),
+    "Adam loses its epsilon": (
+        "updates",
+        Adam,
+        "update",
+        lambda self, w, g, s, **more: ORIGINAL[Adam](replace(self, epsilon=1e-12), w, g, s, **more),
+    ),
+    "Adam confuses its moments": (
+        "updates",
+        Adam,
+        "update",
+        lambda self, w, g, s, **more: ORIGINAL[Adam](
+            replace(self, beta_1=self.beta_2, beta_2=self.beta_1), w, g, s, **more
+        ),
+    ),
+}
 
 
 def network(optimizer):
     keras.utils.set_random_seed(4)
-    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(3, "tanh", bias_initializer="random_normal"), keras.layers.Dense(3)])
+    model = keras.Sequential(
+        [keras.Input((3,)), keras.layers.Dense(3, "tanh", bias_initializer="random_normal"), keras.layers.Dense(3)]
+    )
     model.compile(optimizer=optimizer, loss="mse")
     return model
 
@@ -104,7 +145,9 @@ def test_swapped_gates_are_caught(cell, count, order, monkeypatch):
 
     def swapped(self, weights, *inputs, **more):
         cut = {n: np.split(w, count, axis=-1) for n, w in weights.items()}
-        return original(self, {n: np.concatenate([parts[p] for p in places], axis=-1) for n, parts in cut.items()}, *inputs, **more)
+        return original(
+            self, {n: np.concatenate([parts[p] for p in places], axis=-1) for n, parts in cut.items()}, *inputs, **more
+        )
 
     monkeypatch.setattr(cell, "forward", swapped)
     assert not check_gradients(model, x, oracles=("twin",)).ok

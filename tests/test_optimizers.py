@@ -65,7 +65,9 @@ def test_step(name, data):
         ours, theirs = rounding.flat(cases.Moment(weights, spec.init(weights))), rounding.flat(cases.moment(optimizer))
         assert ours.keys() == theirs.keys() and all(np.array_equal(ours[n], theirs[n]) for n in ours)
         # Keras takes an inner loss scale away, as the twin does
-        assert reflected(optimizer, "optimizer") == (replace(spec, inner_optimizer=spec.inner) if isinstance(spec, LossScaleOptimizer) else spec)
+        assert reflected(optimizer, "optimizer") == (
+            replace(spec, inner_optimizer=spec.inner) if isinstance(spec, LossScaleOptimizer) else spec
+        )
         cases.advance(optimizer, taken)
         for gradients in given_gradients:
             before = cases.moment(optimizer)
@@ -123,10 +125,15 @@ def replace_rate(spec, rate):
 ARGUMENTS = {
     "defaults": {},
     "several": {
-        "clipnorm": 0.5, "weight_decay": 0.125, "use_ema": True, "ema_momentum": 0.5, "ema_overwrite_frequency": 2,
-        "gradient_accumulation_steps": 2, "loss_scale_factor": 8.0,
+        "clipnorm": 0.5,
+        "weight_decay": 0.125,
+        "use_ema": True,
+        "ema_momentum": 0.5,
+        "ema_overwrite_frequency": 2,
+        "gradient_accumulation_steps": 2,
+        "loss_scale_factor": 8.0,
     },
-}  # fmt: skip
+}
 
 
 def keras_model():
@@ -144,7 +151,9 @@ def with_arguments(name, arguments):
         return cls(Adam(0.05, **{k: v for k, v in arguments.items() if k != "loss_scale_factor"}), 8.0, 2)
     if name == "MultiOptimizer":
         own = {k: v for k, v in arguments.items() if k != "loss_scale_factor"}
-        return cls(SGD(0.05, **own), {".*kernel": Adam(0.05, **own)}, loss_scale_factor=arguments.get("loss_scale_factor"))
+        return cls(
+            SGD(0.05, **own), {".*kernel": Adam(0.05, **own)}, loss_scale_factor=arguments.get("loss_scale_factor")
+        )
     return cls(learning_rate=0.05, **arguments)
 
 
@@ -158,23 +167,55 @@ def test_check_updates(name, arguments):
     model.compile(mirrored(spec), "mse")
     report = check_updates(model, x, y, steps=3)
     assert report.ok, report.explain()
-    assert all(v.verdict == "match" for v in report.verdicts) or cases.named(spec, dict.fromkeys(cases.SHAPES), constrained=True)
+    assert all(v.verdict == "match" for v in report.verdicts) or cases.named(
+        spec, dict.fromkeys(cases.SHAPES), constrained=True
+    )
 
 
 # Refusals -----------------------------------------------------------------------------------------------------------------
 
 REFUSALS = {
-    "rate": (lambda: SGD(-0.5), "`learning_rate` of SGD must be at least 0.0 or of type Schedule. Received: learning_rate=-0.5. Pass a legal value."),
-    "momentum": (lambda: SGD(momentum=1.5), "`momentum` of SGD must lie in [0.0, 1.0]. Received: momentum=1.5. Pass a legal value."),
-    "beta": (lambda: Adam(beta_1=1.0), "`beta_1` of Adam must lie in [0.0, 1.0). Received: beta_1=1.0. Pass a legal value."),
-    "clipping": (lambda: SGD(clipnorm=1.0, clipvalue=1.0), "At most one of `clipnorm`, `clipvalue` and `global_clipnorm` may be set. Received: clipnorm, clipvalue. Drop the others."),
-    "accumulation": (lambda: SGD(gradient_accumulation_steps=1), "`gradient_accumulation_steps` of SGD must be an integer, at least 2 or None. Received: gradient_accumulation_steps=1. Pass a legal value."),
-    "patterns": (lambda: Muon(exclude_layers=("[",)), "`exclude_layers` of Muon must be a sequence of regular expressions. Received: exclude_layers=('[',). Pass a legal value."),
-    "wrapped": (lambda: LossScaleOptimizer(LossScaleOptimizer()), "LossScaleOptimizer may not wrap another. Received: a LossScaleOptimizer inside. Unwrap it."),
-    "shared": (lambda: LossScaleOptimizer(clipnorm=1.0), "LossScaleOptimizer does not take `clipnorm`. Received: clipnorm=1.0. Set `clipnorm` on the optimizer inside it."),
-    "several": (lambda: MultiOptimizer(SGD(), {"a.*": SGD(), ".*b": SGD()}).optimizer_of("ab"), "One pattern may match a path. Received: 2 for 'ab'. Narrow the patterns."),
-    "gradients": (lambda: SGD().step({"w": np.ones(1)}, {"w": None}, SGD().init({"w": np.ones(1)})), "A step needs the gradient of at least one weight. Received: none for w. Pass gradients={name: array}."),
-}  # fmt: skip
+    "rate": (
+        lambda: SGD(-0.5),
+        "`learning_rate` of SGD must be at least 0.0 or of type Schedule. Received: learning_rate=-0.5. Pass a legal value.",
+    ),
+    "momentum": (
+        lambda: SGD(momentum=1.5),
+        "`momentum` of SGD must lie in [0.0, 1.0]. Received: momentum=1.5. Pass a legal value.",
+    ),
+    "beta": (
+        lambda: Adam(beta_1=1.0),
+        "`beta_1` of Adam must lie in [0.0, 1.0). Received: beta_1=1.0. Pass a legal value.",
+    ),
+    "clipping": (
+        lambda: SGD(clipnorm=1.0, clipvalue=1.0),
+        "At most one of `clipnorm`, `clipvalue` and `global_clipnorm` may be set. Received: clipnorm, clipvalue. Drop the others.",
+    ),
+    "accumulation": (
+        lambda: SGD(gradient_accumulation_steps=1),
+        "`gradient_accumulation_steps` of SGD must be an integer, at least 2 or None. Received: gradient_accumulation_steps=1. Pass a legal value.",
+    ),
+    "patterns": (
+        lambda: Muon(exclude_layers=("[",)),
+        "`exclude_layers` of Muon must be a sequence of regular expressions. Received: exclude_layers=('[',). Pass a legal value.",
+    ),
+    "wrapped": (
+        lambda: LossScaleOptimizer(LossScaleOptimizer()),
+        "LossScaleOptimizer may not wrap another. Received: a LossScaleOptimizer inside. Unwrap it.",
+    ),
+    "shared": (
+        lambda: LossScaleOptimizer(clipnorm=1.0),
+        "LossScaleOptimizer does not take `clipnorm`. Received: clipnorm=1.0. Set `clipnorm` on the optimizer inside it.",
+    ),
+    "several": (
+        lambda: MultiOptimizer(SGD(), {"a.*": SGD(), ".*b": SGD()}).optimizer_of("ab"),
+        "One pattern may match a path. Received: 2 for 'ab'. Narrow the patterns.",
+    ),
+    "gradients": (
+        lambda: SGD().step({"w": np.ones(1)}, {"w": None}, SGD().init({"w": np.ones(1)})),
+        "A step needs the gradient of at least one weight. Received: none for w. Pass gradients={name: array}.",
+    ),
+}
 
 
 @pytest.mark.parametrize("case", REFUSALS)

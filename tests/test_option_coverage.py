@@ -26,5 +26,7 @@ def test_reasons_are_of_options():
 def test_the_table_of_a_layer():
     """What came up and how often, and what never did."""
     counts = reached.Counter({("layer", "Flatten", "data_format", "'channels_last'"): 2})
-    assert reached.table("layer", "Flatten", counts) == ["Flatten.data_format: 'channels_last' ×2; never 'channels_first'"]
+    assert reached.table("layer", "Flatten", counts) == [
+        "Flatten.data_format: 'channels_last' ×2; never 'channels_first'"
+    ]
     assert reached.unreached("layer", "Flatten", counts) == [("Flatten", "data_format", "'channels_first'")]

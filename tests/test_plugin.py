@@ -125,26 +125,51 @@ def test_the_marker_checks_what_a_test_returns(pytester):
     result = pytester.runpytest_inprocess(*QUIET, "--strict-markers", "--gradtwin-json", "all.json")
     result.assert_outcomes(passed=4)
     result.stdout.fnmatch_lines(["gradtwin: 10 variables; smallest error that would have been seen ?e-*"])
-    found = {r["test"]: {(v["name"], v["oracle"]) for v in r["verdicts"]} for r in json.loads((pytester.path / "all.json").read_text())["reports"]}
+    found = {
+        r["test"]: {(v["name"], v["oracle"]) for v in r["verdicts"]}
+        for r in json.loads((pytester.path / "all.json").read_text())["reports"]
+    }
     names = {test.partition("::")[2]: pairs for test, pairs in found.items()}
     assert {name.rpartition("/")[2] for name, _ in names["test_model"]} == {"kernel", "bias"}
     assert {"input"} < {name for name, _ in names["test_model_and_data[2]"]}
     # the class's option and the method's own
-    assert {"weights", "function"} <= {"weights" if name.endswith("bias") else oracle for name, oracle in names["TestAll::test_method"]}
+    assert {"weights", "function"} <= {
+        "weights" if name.endswith("bias") else oracle for name, oracle in names["TestAll::test_method"]
+    }
     assert "input" not in {name for name, _ in names["TestAll::test_method"]}
 
 
 @pytest.mark.parametrize(
     ("mark", "returns", "sentence"),
     [
-        ("gradients", "None", "A test marked `gradients` must return a model, (model, x, y), (layer, *inputs) or (function, *inputs). Received: NoneType. Return one of them."),
-        ("gradients", "(3, X)", "A test marked `gradients` must return a model, (model, x, y), (layer, *inputs) or (function, *inputs). Received: a tuple of 2, int first. Return one of them."),
-        ("gradients(varables='x')", "(model(), X, Y)", "The marker `gradients` must have options of check_gradients. Received: varables. Choose from x, y, *"),
-        ("gradients", "(model(), X[:, :2], Y)", "Input 'table' must have shape (any, 3). Received: (4, 2). Reshape the data or change the model's input shape."),
-        ("gradients('dense/*')", "(model(), X, Y)", "The marker `gradients` must have options of check_gradients. Received: a positional one. Choose from x, y, *"),
+        (
+            "gradients",
+            "None",
+            "A test marked `gradients` must return a model, (model, x, y), (layer, *inputs) or (function, *inputs). Received: NoneType. Return one of them.",
+        ),
+        (
+            "gradients",
+            "(3, X)",
+            "A test marked `gradients` must return a model, (model, x, y), (layer, *inputs) or (function, *inputs). Received: a tuple of 2, int first. Return one of them.",
+        ),
+        (
+            "gradients(varables='x')",
+            "(model(), X, Y)",
+            "The marker `gradients` must have options of check_gradients. Received: varables. Choose from x, y, *",
+        ),
+        (
+            "gradients",
+            "(model(), X[:, :2], Y)",
+            "Input 'table' must have shape (any, 3). Received: (4, 2). Reshape the data or change the model's input shape.",
+        ),
+        (
+            "gradients('dense/*')",
+            "(model(), X, Y)",
+            "The marker `gradients` must have options of check_gradients. Received: a positional one. Choose from x, y, *",
+        ),
     ],
     ids=["nothing", "no model", "an unknown option", "data that do not fit", "a positional option"],
-)  # fmt: skip
+)
 def test_a_marked_test_that_cannot_be_checked_says_so_in_one_sentence(pytester, mark, returns, sentence):
     pytester.makepyfile(MODEL + f"\n@pytest.mark.{mark}\ndef test_it():\n    return {returns}\n")
     result = pytester.runpytest_inprocess(*QUIET)
@@ -181,14 +206,23 @@ def test_a_fixture_points_at_the_call_that_it_refuses(pytester):
     pytester.makepyfile(MODEL + "\ndef test_it(check_gradients):\n    check_gradients(model(), X[:, :2], Y)\n")
     result = pytester.runpytest_inprocess(*QUIET)
     result.assert_outcomes(failed=1)
-    result.stdout.fnmatch_lines([">       check_gradients(model(), X[[]:, :2], Y)", "E       keras_ref.errors.BadInput: Input 'table' must have shape (any, 3). Received: (4, 2). *"])
-    assert not [line for line in result.stdout.lines if "keras_ref/" in line and "Error" not in line and line.startswith("/")]
+    result.stdout.fnmatch_lines(
+        [
+            ">       check_gradients(model(), X[[]:, :2], Y)",
+            "E       keras_ref.errors.BadInput: Input 'table' must have shape (any, 3). Received: (4, 2). *",
+        ]
+    )
+    assert not [
+        line for line in result.stdout.lines if "keras_ref/" in line and "Error" not in line and line.startswith("/")
+    ]
 
 
 def test_targets_of_the_ini_file_and_the_command_line_are_tests(pytester):
     pytester.makepyfile(plugin_targets_a=TARGETS, test_own="def test_own(): pass")
     pytester.makeini("[pytest]\ngradtwin_targets =\n    plugin_targets_a:build\n")
-    result = pytester.runpytest_inprocess(*QUIET, "-v", "--gradtwin", "plugin_targets_a:wrong", "--gradtwin", "plugin_targets_a:missing")
+    result = pytester.runpytest_inprocess(
+        *QUIET, "-v", "--gradtwin", "plugin_targets_a:wrong", "--gradtwin", "plugin_targets_a:missing"
+    )
     result.assert_outcomes(passed=1 + 5 + 2, failed=3 + 1)
     result.stdout.fnmatch_lines(
         [
@@ -206,17 +240,34 @@ def test_targets_of_the_ini_file_and_the_command_line_are_tests(pytester):
     assert "Traceback" not in result.stdout.str()
     # a run that names its tests does not get those of the ini file; -k chooses among a target's variables
     pytester.runpytest_inprocess(*QUIET, "test_own.py").assert_outcomes(passed=1)
-    result = pytester.runpytest_inprocess(*QUIET, "-k", "outer and bias", "--gradtwin", "plugin_targets_a:wrong", "test_own.py")
+    result = pytester.runpytest_inprocess(
+        *QUIET, "-k", "outer and bias", "--gradtwin", "plugin_targets_a:wrong", "test_own.py"
+    )
     result.assert_outcomes(passed=1, deselected=5)
     result.stdout.fnmatch_lines(["gradtwin: 1 variable; *"])
 
 
 def test_a_target_in_a_process_of_its_own(pytester):
-    dies = TARGETS.replace("def call(self, x):\n", "def call(self, x):\n        if not isinstance(x, keras.KerasTensor):\n            tf.py_function(__import__('os').abort, [], [])\n")
-    pytester.makepyfile(plugin_targets_b=dies.replace("def build(", "    def compute_output_shape(self, shape):\n        return shape\n\ndef build("))
-    result = pytester.runpytest_inprocess(*QUIET, "--gradtwin", "plugin_targets_b:wrong", "--gradtwin-isolate", "-k", "outer and kernel")
+    dies = TARGETS.replace(
+        "def call(self, x):\n",
+        "def call(self, x):\n        if not isinstance(x, keras.KerasTensor):\n            tf.py_function(__import__('os').abort, [], [])\n",
+    )
+    pytester.makepyfile(
+        plugin_targets_b=dies.replace(
+            "def build(", "    def compute_output_shape(self, shape):\n        return shape\n\ndef build("
+        )
+    )
+    result = pytester.runpytest_inprocess(
+        *QUIET, "--gradtwin", "plugin_targets_b:wrong", "--gradtwin-isolate", "-k", "outer and kernel"
+    )
     result.assert_outcomes(failed=1, deselected=4)
-    result.stdout.fnmatch_lines(["verdict    crash: plugin_targets_b:wrong, killed by SIGABRT*", "replay     gradtwin check plugin_targets_b:wrong --variables mine/outer/kernel --isolate", "gradtwin: 1 variable, 1 crash"])
+    result.stdout.fnmatch_lines(
+        [
+            "verdict    crash: plugin_targets_b:wrong, killed by SIGABRT*",
+            "replay     gradtwin check plugin_targets_b:wrong --variables mine/outer/kernel --isolate",
+            "gradtwin: 1 variable, 1 crash",
+        ]
+    )
 
 
 #: reports without Keras: what travels, and what is said
@@ -252,7 +303,20 @@ def test_undecided(check_function, check_updates):
 def test_reports_travel_from_the_workers_of_xdist(pytester):
     pytester.makeconftest(STUBS)
     pytester.makepyfile(STUBBED)
-    options = ("-p", "no:cacheprovider", "-p", "no:benchmark", "--gradtwin-seed", "5", "--gradtwin-json", "all.json", "--junitxml", "junit.xml", "--gradtwin", "package:factory")
+    options = (
+        "-p",
+        "no:cacheprovider",
+        "-p",
+        "no:benchmark",
+        "--gradtwin-seed",
+        "5",
+        "--gradtwin-json",
+        "all.json",
+        "--junitxml",
+        "junit.xml",
+        "--gradtwin",
+        "package:factory",
+    )
     result = pytester.runpytest_subprocess(*options, "-n", "2")
     result.assert_outcomes(passed=5, failed=3)
     result.stdout.fnmatch_lines_random(
@@ -270,15 +334,29 @@ def test_reports_travel_from_the_workers_of_xdist(pytester):
     assert len(reports) == 9 and {r["seed"] for r in reports if "package" not in r["test"]} == {5}
     cases = ElementTree.parse(pytester.path / "junit.xml").getroot().iter("testcase")
     properties = {case.get("name"): [(p.get("name"), p.get("value")) for p in case.iter("property")] for case in cases}
-    assert properties["test_wrong"] == [("gradtwin_subject", "stub"), ("gradtwin_compared", "8 of 8"), ("gradtwin_verdicts", "1 match, 1 mismatch"), ("gradtwin_would_see", "3.0e-09"), ("gradtwin_seed", "5")]
-    assert properties["v1"][:3] == [("gradtwin_subject", "package:factory"), ("gradtwin_compared", "4 of 4"), ("gradtwin_verdicts", "1 mismatch")]
+    assert properties["test_wrong"] == [
+        ("gradtwin_subject", "stub"),
+        ("gradtwin_compared", "8 of 8"),
+        ("gradtwin_verdicts", "1 match, 1 mismatch"),
+        ("gradtwin_would_see", "3.0e-09"),
+        ("gradtwin_seed", "5"),
+    ]
+    assert properties["v1"][:3] == [
+        ("gradtwin_subject", "package:factory"),
+        ("gradtwin_compared", "4 of 4"),
+        ("gradtwin_verdicts", "1 mismatch"),
+    ]
 
 
 def test_a_json_file_that_cannot_be_written_is_refused_before_the_work(pytester):
     pytester.makepyfile("def test_it(): open('ran', 'w')")
     result = pytester.runpytest_inprocess(*QUIET, "--gradtwin-json", "no/such/file.json")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
-    result.stderr.fnmatch_lines(["ERROR: --gradtwin-json must name a file that can be written. Received: no/such/file.json: No such file or directory. Choose another path."])
+    result.stderr.fnmatch_lines(
+        [
+            "ERROR: --gradtwin-json must name a file that can be written. Received: no/such/file.json: No such file or directory. Choose another path."
+        ]
+    )
     assert not (pytester.path / "ran").exists()
 
 

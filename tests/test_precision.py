@@ -11,13 +11,25 @@ from keras_ref import check_function, check_gradients
 
 X, Y = np.random.default_rng(0).normal(size=(4, 3)), np.random.default_rng(1).normal(size=(4, 2))
 #: policy → the unit of its coarsest number
-POLICIES = {"float32": 2.0**-23, "mixed_float16": 2.0**-10, "mixed_bfloat16": 2.0**-7, "float16": 2.0**-10, "bfloat16": 2.0**-7}
+POLICIES = {
+    "float32": 2.0**-23,
+    "mixed_float16": 2.0**-10,
+    "mixed_bfloat16": 2.0**-7,
+    "float16": 2.0**-10,
+    "bfloat16": 2.0**-7,
+}
 
 
 def chain(policy, *layers):
     keras.utils.set_random_seed(1)
     model = keras.Sequential(
-        [keras.Input((3,)), keras.layers.Dense(3, "tanh", dtype=policy, name="a"), *layers, keras.layers.Dense(2, dtype=policy, name="b")], name="m"
+        [
+            keras.Input((3,)),
+            keras.layers.Dense(3, "tanh", dtype=policy, name="a"),
+            *layers,
+            keras.layers.Dense(2, dtype=policy, name="b"),
+        ],
+        name="m",
     )
     model.dtype_policy = keras.DTypePolicy(policy)  # compile() scales the loss of a mixed_float16 model
     model.compile(optimizer="sgd", loss="mse")
@@ -36,7 +48,9 @@ def test_low_precision_is_checked_through_float64(policy):
     assert POLICIES[policy] / 64 < worst < POLICIES[policy] * 64
     assert json.loads(report.to_json())["precision_loss"] == report.precision_loss
     assert f"costs the gradient up to {worst:.1e} of its size" in report.explain()
-    assert {v.dtype for v in model.variables if keras.backend.is_float_dtype(v.dtype)} == {policy.removeprefix("mixed_") if "mixed" not in policy else "float32"}
+    assert {v.dtype for v in model.variables if keras.backend.is_float_dtype(v.dtype)} == {
+        policy.removeprefix("mixed_") if "mixed" not in policy else "float32"
+    }
 
 
 def test_the_cost_is_what_training_sees():
@@ -47,12 +61,19 @@ def test_the_cost_is_what_training_sees():
         loss = model.optimizer.scale_loss(model._compute_loss(X, Y, model(X)))
     scale = float(np.asarray(model.optimizer.scale_loss(1.0)))
     assert scale == 2.0**15
-    low = {v.path: np.asarray(g, float) / scale for v, g in zip(model.trainable_variables, tape.gradient(loss, [v.value for v in model.trainable_variables]), strict=True)}
+    low = {
+        v.path: np.asarray(g, float) / scale
+        for v, g in zip(
+            model.trainable_variables, tape.gradient(loss, [v.value for v in model.trainable_variables]), strict=True
+        )
+    }
     exact = chain("float64")
     exact.set_weights([np.asarray(v.numpy(), float) for v in model.trainable_variables])
     with tf.GradientTape() as tape:
         loss = tf.reduce_mean((exact(X) - Y) ** 2)
-    for v, g in zip(exact.trainable_variables, tape.gradient(loss, [v.value for v in exact.trainable_variables]), strict=True):
+    for v, g in zip(
+        exact.trainable_variables, tape.gradient(loss, [v.value for v in exact.trainable_variables]), strict=True
+    ):
         cost = np.linalg.norm(low[v.path] - g) / np.linalg.norm(g)
         assert report.precision_loss[v.path] == pytest.approx(cost, rel=1e-3)
 
@@ -131,7 +152,9 @@ def test_an_exact_constant_is_not_said():
 def test_a_function_that_casts():
     report = check_function(lambda x: tf.cast(tf.sin(tf.cast(x, tf.float32)), tf.float64), X)
     assert report.ok and report.verdicts[0].visible > 1e-6
-    assert len(report.notes) == 1 and report.notes[0].startswith("float32 inside (at Cast): the loss of <lambda> has a noise of ")
+    assert len(report.notes) == 1 and report.notes[0].startswith(
+        "float32 inside (at Cast): the loss of <lambda> has a noise of "
+    )
     assert report.notes[0].endswith(" of its value); steps were widened accordingly.")
 
 

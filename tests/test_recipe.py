@@ -89,7 +89,9 @@ def test_keras_beside_it():
 
     for weights, _ in RECIPES.values():
         for row in rows(weights):
-            assert abs(row.difference - row.explained) <= 1e-9 * max(abs(row.explained), 1e-3), row  # noise/h · rate: 1e-15/1e-4/1e-2
+            assert abs(row.difference - row.explained) <= 1e-9 * max(abs(row.explained), 1e-3), (
+                row
+            )  # noise/h · rate: 1e-15/1e-4/1e-2
 
 
 def test_the_nudge_is_h_times_mean_of_x_squared():

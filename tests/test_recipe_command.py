@@ -34,16 +34,30 @@ def test_the_numbers_of_the_book(run):  # noqa: F811
     assert (status, err) == (0, "")
     assert "dense/kernel  1.47786700  1.556179450000           1.556186950000  -7.500e-06            -7.500e-06" in out
     assert "dense/bias    0.00000000  0.026105650000           0.026106650000  -1.000e-06            -1.000e-06" in out
-    assert "The forward difference errs by h·mean(x²) = 7.50e-04 in the slope of the weight, hence by 7.50e-06 in the weight." in out
+    assert (
+        "The forward difference errs by h·mean(x²) = 7.50e-04 in the slope of the weight, hence by 7.50e-06 in the weight."
+        in out
+    )
     assert RECIPE_2_NOTE in out
     second = [f"{row[1][1]:.8f}" for row in table(out[out.index("recipe2") :], "weight")]
     assert second == [
-        "-0.82203424", "-0.91858060", "-0.12938991", "0.00000000", "0.00000000", "-0.05477719",
-        "1.06928960", "0.62761235", "-0.53204233", "0.10094705",
-    ]  # fmt: skip
+        "-0.82203424",
+        "-0.91858060",
+        "-0.12938991",
+        "0.00000000",
+        "0.00000000",
+        "-0.05477719",
+        "1.06928960",
+        "0.62761235",
+        "-0.53204233",
+        "0.10094705",
+    ]
 
 
-@pytest.mark.parametrize(("epochs", "weight", "bias"), [(2, "1.62143975", "0.04777356"), (10, "1.87214395", "0.12887177"), (100, "1.95980346", "0.11804470")])
+@pytest.mark.parametrize(
+    ("epochs", "weight", "bias"),
+    [(2, "1.62143975", "0.04777356"), (10, "1.87214395", "0.12887177"), (100, "1.95980346", "0.11804470")],
+)
 def test_epochs(run, epochs, weight, bias):  # noqa: F811
     status, out, _ = run("recipe", "recipe1", "--epochs", str(epochs))
     assert status == 0
@@ -54,14 +68,23 @@ def test_epochs(run, epochs, weight, bias):  # noqa: F811
     marks = table(out, "after epoch")
     assert [int(label) for label, _ in marks][-1] == epochs
     for label, (mine, theirs, apart) in marks:
-        np.testing.assert_allclose([mine, theirs], [ONE.loss(nudged[int(label)]), ONE.loss(beside[int(label)])], rtol=1e-10)
+        np.testing.assert_allclose(
+            [mine, theirs], [ONE.loss(nudged[int(label)]), ONE.loss(beside[int(label)])], rtol=1e-10
+        )
         np.testing.assert_allclose(apart, ONE.loss(nudged[int(label)]) - ONE.loss(beside[int(label)]), rtol=1e-3)
 
 
 def test_learning_rate_step_batches_and_weights(run):  # noqa: F811
     _, out, _ = run("recipe", "recipe1", "--learning-rate", "0.05", "--step", "0.01")
-    same([v[1] for _, v in table(out, "weight")], flat(ONE.weights) - 0.05 * flat(ONE.nudged(list(ONE.weights), 0.01)), 12)
-    assert "The forward difference errs by h·mean(x²) = 7.50e-02 in the slope of the weight, hence by 3.75e-03 in the weight." in out
+    same(
+        [v[1] for _, v in table(out, "weight")],
+        flat(ONE.weights) - 0.05 * flat(ONE.nudged(list(ONE.weights), 0.01)),
+        12,
+    )
+    assert (
+        "The forward difference errs by h·mean(x²) = 7.50e-02 in the slope of the weight, hence by 3.75e-03 in the weight."
+        in out
+    )
     _, out, _ = run("recipe", "recipe2", "--batch-size", "1")
     weights = list(TWO.weights)
     for x, y in zip(TWO.x, TWO.y, strict=True):
@@ -106,9 +129,18 @@ def test_explain_walks_one_weight(run):  # noqa: F811
     ("scheme", "sentence"),
     [
         ("backward", "Pull it down by h = 0.0001 and see what that changes; divided by h it is the slope: -7.832745."),
-        ("central", "Push it up and pull it down by h = 0.0001; half the difference divided by h is the slope: -7.831995."),
-        ("complex", "Push it by h = 0.0001 in the imaginary direction: the imaginary part of the loss divided by h is the slope, -7.831995."),
-        ("richardson", "Push and pull it by ever smaller nudges, from 0.0001 times its size on, and extrapolate to none: the slope is -7.831995"),
+        (
+            "central",
+            "Push it up and pull it down by h = 0.0001; half the difference divided by h is the slope: -7.831995.",
+        ),
+        (
+            "complex",
+            "Push it by h = 0.0001 in the imaginary direction: the imaginary part of the loss divided by h is the slope, -7.831995.",
+        ),
+        (
+            "richardson",
+            "Push and pull it by ever smaller nudges, from 0.0001 times its size on, and extrapolate to none: the slope is -7.831995",
+        ),
     ],
 )
 def test_explain_knows_every_scheme(run, scheme, sentence):  # noqa: F811

@@ -126,7 +126,16 @@ def test_frozen_layers():
 # Masks ---------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("layer", [layers.LSTM(3), layers.GRU(2, return_sequences=True), layers.Bidirectional(layers.SimpleRNN(2)), layers.GlobalAveragePooling1D()], ids=lambda layer: layer.name)
+@pytest.mark.parametrize(
+    "layer",
+    [
+        layers.LSTM(3),
+        layers.GRU(2, return_sequences=True),
+        layers.Bidirectional(layers.SimpleRNN(2)),
+        layers.GlobalAveragePooling1D(),
+    ],
+    ids=lambda layer: layer.name,
+)
 def test_masks_travel(layer):
     """The mask of an Embedding reaches the layer behind it, through a Dense layer and without operations that make it."""
     x = tokens()
@@ -204,7 +213,10 @@ def _lora():
         (lambda: layers.Dense(3, activation=relu), f"Received: activation='relu' of 'dense', from {__name__}. {ASIDE}"),
         (lambda: layers.Dense(3, activation=ops.gelu), "Received: activation='gelu' of 'dense'"),
         (_lora, f"Received: 'adapted' with lora_enabled=True. {ASIDE}"),
-        (lambda: layers.Dense(3, dtype="int8_from_float32", name="q"), f"Received: 'q' with quantization_mode='int8'. {ASIDE}"),
+        (
+            lambda: layers.Dense(3, dtype="int8_from_float32", name="q"),
+            f"Received: 'q' with quantization_mode='int8'. {ASIDE}",
+        ),
     ],
     ids=["a subclass", "a function", "another function of Keras", "LoRA", "quantised"],
 )

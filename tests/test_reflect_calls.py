@@ -36,7 +36,11 @@ def test_explicit_masks(name):
 
 def test_an_explicit_mask_beside_one_that_travels():
     """The call names the values' mask; the queries' comes along with them."""
-    query, value, mask = keras.Input((3, 2), dtype="float64"), keras.Input((3, 2), dtype="float64"), keras.Input((3,), dtype="bool")
+    query, value, mask = (
+        keras.Input((3, 2), dtype="float64"),
+        keras.Input((3, 2), dtype="float64"),
+        keras.Input((3,), dtype="bool"),
+    )
     masked = keras.layers.Masking(dtype="float64")(query)
     layer = keras.layers.GroupQueryAttention(2, 2, 1, dropout=0.5, dtype="float64")
     model = drawn(keras.Model([query, value, mask], layer(masked, value, value_mask=mask)))
@@ -95,6 +99,7 @@ def test_functions_as_losses():
 
     with pytest.raises(NoTwin) as refused:
         reflected(wrapper(mine), "loss")
-    assert str(refused.value) == f"A loss function must be one of keras.losses to have a twin. Received: {mine!r}. Use a loss object."
-
-
+    assert (
+        str(refused.value)
+        == f"A loss function must be one of keras.losses to have a twin. Received: {mine!r}. Use a loss object."
+    )

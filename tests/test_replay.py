@@ -6,7 +6,9 @@ import recorded
 import replaying
 
 PRESENT = recorded.CASES.is_dir()
-SUBJECTS = [(kind, name) for kind in recorded.KINDS for name in sorted({case["class"] for case in recorded.cases(kind)})]
+SUBJECTS = [
+    (kind, name) for kind in recorded.KINDS for name in sorted({case["class"] for case in recorded.cases(kind)})
+]
 
 
 def explained(outcome):
@@ -48,7 +50,11 @@ def test_a_wrong_twin_is_seen():
 
     from scratch.layers.core import Dense
 
-    x, kernel, bias = np.array([[0.5, -1.25], [2.0, 0.375]]), np.array([[0.75, -0.5], [1.5, 0.25]]), np.array([0.125, -0.25])
+    x, kernel, bias = (
+        np.array([[0.5, -1.25], [2.0, 0.375]]),
+        np.array([[0.75, -0.5], [1.5, 0.25]]),
+        np.array([0.125, -0.25]),
+    )
     weights = {"kernel": kernel, "bias": bias}
 
     def law(spec, arguments):

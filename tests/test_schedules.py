@@ -56,7 +56,11 @@ def test_schedule(name, data):
             explained = [keras_law(step)]
             if "cosine-restarts-are-missed" in ids and ends_a_period(spec, step):
                 explained.append(spec.alpha * spec.initial_learning_rate)  # the end of the period before
-            assert any(abs(rate - known) <= rounding_of_rate(keras_law, step) for known in explained), (step, rate, explained)
+            assert any(abs(rate - known) <= rounding_of_rate(keras_law, step) for known in explained), (
+                step,
+                rate,
+                explained,
+            )
 
 
 def ends_a_period(spec, step):
@@ -129,7 +133,9 @@ def test_regularizer_gradient(name, data):
         slope = spec(tilted).imag / step
         # |∂/∂x| is at most l1, 2·l2·|x|, or factor·2·(pairs)/‖row‖: the terms that a slope sums, each right to a few units
         length = np.min(np.linalg.norm(x, axis=1 if getattr(spec, "mode", "rows") == "rows" else 0))
-        terms = sum(getattr(spec, f, 0.0) for f in ("l1", "factor")) * max(1.0, 2 / length) + 2 * getattr(spec, "l2", 0.0) * abs(x[i])
+        terms = sum(getattr(spec, f, 0.0) for f in ("l1", "factor")) * max(1.0, 2 / length) + 2 * getattr(
+            spec, "l2", 0.0
+        ) * abs(x[i])
         assert abs(slope - theirs[i]) <= 4 * x.size * UNIT * terms, (i, slope, theirs[i])
 
 
@@ -176,15 +182,36 @@ def test_max_norm_bounds(weight, bound):
 
 
 REFUSALS = {
-    "steps": (lambda: ExponentialDecay(0.1, 0, 0.5), "`decay_steps` of ExponentialDecay must be greater than 0.0. Received: decay_steps=0. Pass a legal value."),
-    "values": (lambda: PiecewiseConstantDecay((1, 2), (0.1, 0.2)), "`values` must be one more than `boundaries`. Received: 2 values and 2 boundaries. Add or drop values."),
-    "boundaries": (lambda: PiecewiseConstantDecay((2, 1), (0.1, 0.2, 0.3)), "`boundaries` of PiecewiseConstantDecay must be a sequence of finite numbers, each greater than the one before. Received: boundaries=(2, 1). Pass a legal value."),
-    "alpha": (lambda: CosineDecay(0.1, 10, alpha=2.0), "`alpha` of CosineDecay must lie in [0.0, 1.0]. Received: alpha=2.0. Pass a legal value."),
+    "steps": (
+        lambda: ExponentialDecay(0.1, 0, 0.5),
+        "`decay_steps` of ExponentialDecay must be greater than 0.0. Received: decay_steps=0. Pass a legal value.",
+    ),
+    "values": (
+        lambda: PiecewiseConstantDecay((1, 2), (0.1, 0.2)),
+        "`values` must be one more than `boundaries`. Received: 2 values and 2 boundaries. Add or drop values.",
+    ),
+    "boundaries": (
+        lambda: PiecewiseConstantDecay((2, 1), (0.1, 0.2, 0.3)),
+        "`boundaries` of PiecewiseConstantDecay must be a sequence of finite numbers, each greater than the one before. Received: boundaries=(2, 1). Pass a legal value.",
+    ),
+    "alpha": (
+        lambda: CosineDecay(0.1, 10, alpha=2.0),
+        "`alpha` of CosineDecay must lie in [0.0, 1.0]. Received: alpha=2.0. Pass a legal value.",
+    ),
     "factor": (lambda: L1(-1.0), "`l1` of L1 must be at least 0.0. Received: l1=-1.0. Pass a legal value."),
-    "matrix": (lambda: OrthogonalRegularizer()(np.ones(3)), "OrthogonalRegularizer takes a matrix. Received: an array of shape (3,). Regularize a kernel of rank 2."),
-    "norms": (lambda: MinMaxNorm(2.0, 1.0), "`min_value` must be at most `max_value`. Received: min_value=2.0, max_value=1.0. Swap them."),
-    "axis": (lambda: MaxNorm(axis=(0, 0)), "`axis` of MaxNorm must be an integer, an axis or a sequence of different axes or an axis or a sequence of different axes. Received: axis=(0, 0). Pass a legal value."),
-}  # fmt: skip
+    "matrix": (
+        lambda: OrthogonalRegularizer()(np.ones(3)),
+        "OrthogonalRegularizer takes a matrix. Received: an array of shape (3,). Regularize a kernel of rank 2.",
+    ),
+    "norms": (
+        lambda: MinMaxNorm(2.0, 1.0),
+        "`min_value` must be at most `max_value`. Received: min_value=2.0, max_value=1.0. Swap them.",
+    ),
+    "axis": (
+        lambda: MaxNorm(axis=(0, 0)),
+        "`axis` of MaxNorm must be an integer, an axis or a sequence of different axes or an axis or a sequence of different axes. Received: axis=(0, 0). Pass a legal value.",
+    ),
+}
 
 
 @pytest.mark.parametrize("case", REFUSALS)

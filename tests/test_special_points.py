@@ -22,7 +22,11 @@ X = np.array([0.0, 0.75, -0.5])
 SMOOTH = {
     "tanh": at_zero(tf.tanh, lambda x: 1 - tf.tanh(x) ** 2, tf.zeros((), tf.float64)),
     "square": at_zero(lambda x: x * x + x, lambda x: 2 * x + 1, tf.constant(1.001, tf.float64)),
-    "product": at_zero(lambda x: tf.exp(x) * tf.sin(x), lambda x: tf.exp(x) * (tf.sin(x) + tf.cos(x)), tf.constant(1 + 1e-6, tf.float64)),
+    "product": at_zero(
+        lambda x: tf.exp(x) * tf.sin(x),
+        lambda x: tf.exp(x) * (tf.sin(x) + tf.cos(x)),
+        tf.constant(1 + 1e-6, tf.float64),
+    ),
 }
 
 
@@ -31,7 +35,10 @@ def test_a_fault_at_one_point_of_a_smooth_function_is_found(name):
     report = check_function(SMOOTH[name], X)
     (failure,) = report.failures
     assert (failure.verdict, failure.worst) == ("mismatch", (0,))
-    assert failure.reason == "only at this very point: right at generic points beside it, and no operation of the forward pass has a kink"
+    assert (
+        failure.reason
+        == "only at this very point: right at generic points beside it, and no operation of the forward pass has a kink"
+    )
 
 
 def test_kinks_that_meet_are_no_fault():

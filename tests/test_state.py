@@ -52,19 +52,42 @@ STATEFUL = {
 
 
 def raw_variables(model):
-    return [v for layer in layers_of(model) for a in vars(layer).values() for v in (a if isinstance(a, list) else [a]) if isinstance(v, tf.Variable)]
+    return [
+        v
+        for layer in layers_of(model)
+        for a in vars(layer).values()
+        for v in (a if isinstance(a, list) else [a])
+        if isinstance(v, tf.Variable)
+    ]
 
 
 def snapshot(model):
     """All that a check could have touched, in a form that can be compared."""
-    variables = [*model.variables, *model.optimizer.variables, *model.metrics_variables, *states_of(model), *raw_variables(model)]
+    variables = [
+        *model.variables,
+        *model.optimizer.variables,
+        *model.metrics_variables,
+        *states_of(model),
+        *raw_variables(model),
+    ]
     values = [(str(v.dtype), v.numpy().tobytes()) for v in variables]
     attributes = [
-        (layer.name, {k: v for k, v in vars(layer).items() if isinstance(v, (int, float, str, bool, type(None)))}, layer.dtype_policy.name, len(layer._losses))
+        (
+            layer.name,
+            {k: v for k, v in vars(layer).items() if isinstance(v, (int, float, str, bool, type(None)))},
+            layer.dtype_policy.name,
+            len(layer._losses),
+        )
         for layer in layers_of(model)
     ]
     identity = [id(v) for v in variables] + [id(getattr(v, "_value", v)) for v in variables]
-    compiled = [id(model.optimizer), id(model.loss), id(model.train_function), id(model._compile_loss), model.run_eagerly]
+    compiled = [
+        id(model.optimizer),
+        id(model.loss),
+        id(model.train_function),
+        id(model._compile_loss),
+        model.run_eagerly,
+    ]
     seeds = random.getstate(), np.random.get_state()[1].tobytes(), np.random.get_state()[2], keras.config.floatx()
     return values, attributes, identity, compiled, seeds
 

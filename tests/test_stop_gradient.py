@@ -23,7 +23,11 @@ X = np.array([[0.5, -1.25], [2.0, 0.375], [-0.875, 0.125], [1.5, 0.25]])
 Y = np.array([[0.25, 1.0, -0.5], [1.0, 0.5, 0.75], [-1.0, 2.0, 0.125], [0.0, -0.25, 1.0]])
 MODELS = {
     "renorm": [Dense(3), BatchNormalization(renorm=True)],
-    "renorm-clipped": [Dense(3), BatchNormalization(renorm=True, renorm_clipping={"rmax": 8.0, "dmax": 8.0}), Dense(3, "tanh")],
+    "renorm-clipped": [
+        Dense(3),
+        BatchNormalization(renorm=True, renorm_clipping={"rmax": 8.0, "dmax": 8.0}),
+        Dense(3, "tanh"),
+    ],
     "spectral": [SpectralNormalization(Dense(3, "tanh"), 2), Dense(3)],
 }
 
@@ -32,7 +36,9 @@ def drawn(model):
     """Weights of eighths, variances positive."""
     generator = np.random.default_rng(3)
     return {
-        name: generator.integers(4, 16, shape) / 8 if name.endswith(("variance", "stddev")) else generator.integers(-12, 12, shape) / 8 + 1 / 16
+        name: generator.integers(4, 16, shape) / 8
+        if name.endswith(("variance", "stddev"))
+        else generator.integers(-12, 12, shape) / 8 + 1 / 16
         for name, shape in model.weight_shapes.items()
     }
 
@@ -59,7 +65,9 @@ def test_held_while_nudged(case):
     found = numeric_gradient(model, weights, X, Y, loss=MeanSquaredError(), training=True)
     for name in model.trainable:
         # held_slope takes one central step, whose own error is not measured: the moving r, d, u, v below differ by far more
-        np.testing.assert_allclose(found[name].value, held_slope(model, weights, name), rtol=1e-6, atol=1e-8, err_msg=name)
+        np.testing.assert_allclose(
+            found[name].value, held_slope(model, weights, name), rtol=1e-6, atol=1e-8, err_msg=name
+        )
     moving = Nudges(Objective.of(model, MeanSquaredError()), weights, X, Y, training=True)
     first = model.trainable[0]
     h = 1e-6
@@ -73,7 +81,12 @@ def test_held_while_nudged(case):
 def test_renormalization_against_keras(renorm_clipping):
     """In training Keras's autodiff is the slope of the twin, whose r and d do not move."""
     keras.utils.set_random_seed(0)
-    layers = [keras.Input((2,)), keras.layers.Dense(3), keras.layers.BatchNormalization(renorm=True, renorm_clipping=renorm_clipping), keras.layers.Dense(3)]
+    layers = [
+        keras.Input((2,)),
+        keras.layers.Dense(3),
+        keras.layers.BatchNormalization(renorm=True, renorm_clipping=renorm_clipping),
+        keras.layers.Dense(3),
+    ]
     model = keras.Sequential(layers)
     for variable in model.variables:
         low = 0.5 if variable.name.endswith(("variance", "stddev")) else -1.0
@@ -99,5 +112,9 @@ def test_masked_steps_stay_masked():
 def test_moments_that_were_assigned_are_computed_with():
     """Keras's Normalization computes with what finalize_state makes of its variables: assigning them makes it anew."""
     model = Model.chain([Normalization()], (2,))
-    weights = {"normalization/mean": np.array([0.5, 0.25]), "normalization/variance": np.array([4.0, 0.25]), "normalization/count": np.array(0.0)}
+    weights = {
+        "normalization/mean": np.array([0.5, 0.25]),
+        "normalization/variance": np.array([4.0, 0.25]),
+        "normalization/count": np.array(0.0),
+    }
     np.testing.assert_array_equal(mirror(model, weights)(X), model.forward(weights, X))

@@ -21,12 +21,26 @@ class Scaled(keras.layers.Layer):
 
 def own():
     keras.utils.set_random_seed(0)
-    return keras.Sequential([keras.Input((3,)), keras.layers.Dense(2, name="dense"), keras.layers.BatchNormalization(name="norm"), Scaled(name="scaled")], name="own")
+    return keras.Sequential(
+        [
+            keras.Input((3,)),
+            keras.layers.Dense(2, name="dense"),
+            keras.layers.BatchNormalization(name="norm"),
+            Scaled(name="scaled"),
+        ],
+        name="own",
+    )
 
 
 OWN = own()
-ABC = {"a": keras.Input((2,), name="a"), "b": keras.Input((None, 2), name="b"), "ids": keras.Input((3,), dtype="int32", name="ids")}
-TREE = keras.Model(ABC, [keras.layers.Flatten()(keras.layers.Embedding(5, 2)(ABC["ids"])), ABC["a"], keras.ops.sum(ABC["b"], 1)])
+ABC = {
+    "a": keras.Input((2,), name="a"),
+    "b": keras.Input((None, 2), name="b"),
+    "ids": keras.Input((3,), dtype="int32", name="ids"),
+}
+TREE = keras.Model(
+    ABC, [keras.layers.Flatten()(keras.layers.Embedding(5, 2)(ABC["ids"])), ABC["a"], keras.ops.sum(ABC["b"], 1)]
+)
 
 
 @settings(max_examples=3)
@@ -74,9 +88,13 @@ class Pair(keras.layers.Layer):
 
 @pytest.mark.parametrize(
     ("layer", "shapes", "call"),
-    [(Scaled(), [(3,)], lambda layer, x: layer(x)), (Pair(), [(3,), (2,)], lambda layer, x: layer(*x)), (keras.layers.Embedding(5, 2), [(3,)], lambda layer, x: layer(x))],
+    [
+        (Scaled(), [(3,)], lambda layer, x: layer(x)),
+        (Pair(), [(3,), (2,)], lambda layer, x: layer(*x)),
+        (keras.layers.Embedding(5, 2), [(3,)], lambda layer, x: layer(x)),
+    ],
     ids=["one", "two", "indices"],
-)  # fmt: skip
+)
 def test_layers_that_were_built(layer, shapes, call):
     call(layer, [np.zeros((4, *s)) for s in shapes] if len(shapes) > 1 else np.zeros((4, *shapes[0])))
     x = find(strategies.inputs_of(layer, batch=2), lambda _: True)
@@ -90,4 +108,7 @@ def test_what_is_not_built_is_refused():
     for strategy in (strategies.weights_of, strategies.inputs_of):
         with pytest.raises(ValueError) as caught:
             find(strategy(Scaled(name="raw")), lambda _: True)
-        assert str(caught.value) == "A model or layer must be built for its weights or inputs to be drawn. Received: 'raw', unbuilt. Call it once on data."
+        assert (
+            str(caught.value)
+            == "A model or layer must be built for its weights or inputs to be drawn. Received: 'raw', unbuilt. Call it once on data."
+        )

@@ -56,7 +56,9 @@ def keras_fit(model, weights, optimizer, x, y, *, epochs=1, batch_size=2, order=
             made.build(keras_model.trainable_variables)
         options = {"batch_size": batch_size, "shuffle": False, "verbose": 0}
         runs = [(x, y, epochs)] if order is None else [(x[index], y[index], 1) for index in order]
-        losses = [loss for x, y, epochs in runs for loss in keras_model.fit(x, y, epochs=epochs, **options).history["loss"]]
+        losses = [
+            loss for x, y, epochs in runs for loss in keras_model.fit(x, y, epochs=epochs, **options).history["loss"]
+        ]
         return {name: v.numpy() for name, v in named.items()}, losses
 
 
@@ -80,7 +82,10 @@ def rolled_training(model, weights, optimizer, x, y, order, batch_size, seed):
         for start in range(0, len(index), batch_size):
             part = index[start : start + batch_size]
             estimates = numeric_gradient(model, current, x[part], y[part], loss=MeanSquaredError(), training=True)
-            gradients = {n: (e.value + e.error * g.choice([-1.0, 1.0], e.value.shape)) * optimizer.loss_scale(state) for n, e in estimates.items()}
+            gradients = {
+                n: (e.value + e.error * g.choice([-1.0, 1.0], e.value.shape)) * optimizer.loss_scale(state)
+                for n, e in estimates.items()
+            }
             current, state = apply_step(model, current, gradients, x[part], optimizer=optimizer, state=state)
             current = {n: w * (1 + UNIT * g.choice([-1.0, 1.0], w.shape)) for n, w in current.items()}
     return finished(model, current, optimizer, state)
@@ -138,7 +143,11 @@ LIMITED = {
     "positive": replace(LINEAR, constraints={"dense/kernel": NonNeg(), "dense/bias": NonNeg()}),
 }
 ALONE = {"dense/kernel": np.array([[0.5], [-0.25], [0.125]]), "dense/bias": np.array([0.125])}
-AVERAGES = ({}, {"use_ema": True, "ema_momentum": 0.75}, {"use_ema": True, "ema_momentum": 0.5, "ema_overwrite_frequency": 2})
+AVERAGES = (
+    {},
+    {"use_ema": True, "ema_momentum": 0.75},
+    {"use_ema": True, "ema_momentum": 0.5, "ema_overwrite_frequency": 2},
+)
 
 
 @given(
@@ -174,9 +183,33 @@ def test_shuffle(seed, batch_size, epochs):
     assert all(sorted(index) == list(range(len(X))) for index in order)
     spec = SGD(0.125, momentum=0.5)
     theirs, _ = keras_fit(LINEAR, ALONE, spec, X, Y, batch_size=batch_size, order=order)
-    history = fit(LINEAR, ALONE, X, Y, loss=MeanSquaredError(), optimizer=spec, epochs=epochs, batch_size=batch_size, shuffle=True, seed=seed)
-    assert not disagreeing(dict(history.weights), theirs, allowed(LINEAR, ALONE, spec, X, Y, order, batch_size, dict(history.weights)))
-    again = fit(LINEAR, ALONE, X, Y, loss=MeanSquaredError(), optimizer=spec, epochs=epochs, batch_size=batch_size, shuffle=True, seed=seed)
+    history = fit(
+        LINEAR,
+        ALONE,
+        X,
+        Y,
+        loss=MeanSquaredError(),
+        optimizer=spec,
+        epochs=epochs,
+        batch_size=batch_size,
+        shuffle=True,
+        seed=seed,
+    )
+    assert not disagreeing(
+        dict(history.weights), theirs, allowed(LINEAR, ALONE, spec, X, Y, order, batch_size, dict(history.weights))
+    )
+    again = fit(
+        LINEAR,
+        ALONE,
+        X,
+        Y,
+        loss=MeanSquaredError(),
+        optimizer=spec,
+        epochs=epochs,
+        batch_size=batch_size,
+        shuffle=True,
+        seed=seed,
+    )
     assert again.losses == history.losses
 
 
@@ -218,7 +251,17 @@ def test_history():
     """An epoch has its number, the mean of its batches' losses before each step, and weights of its own."""
     start = {n: w.copy() for n, w in ALONE.items()}
     seen = []
-    history = fit(LINEAR, start, X, Y, loss=MeanSquaredError(), optimizer="SGD", epochs=8, batch_size=4, progress=lambda done, of: seen.append((done, of)))
+    history = fit(
+        LINEAR,
+        start,
+        X,
+        Y,
+        loss=MeanSquaredError(),
+        optimizer="SGD",
+        epochs=8,
+        batch_size=4,
+        progress=lambda done, of: seen.append((done, of)),
+    )
     assert all(np.array_equal(start[n], ALONE[n]) for n in ALONE)
     assert seen == [(k, 8) for k in range(1, 9)]
     assert [epoch.number for epoch in history.epochs] == list(range(1, 9))
@@ -232,7 +275,10 @@ def test_history():
 
 REFUSALS = {
     "epochs": ({"epochs": -1}, "`epochs` must be at least 0. Received: epochs=-1. Pass a whole number of passes."),
-    "batch-size": ({"batch_size": 0}, "`batch_size` must be a positive integer. Received: 0. Pass 1 or more, or None for all."),
+    "batch-size": (
+        {"batch_size": 0},
+        "`batch_size` must be a positive integer. Received: 0. Pass 1 or more, or None for all.",
+    ),
 }
 
 

@@ -16,7 +16,10 @@ WORDS, LABELS = np.array([[1, 1], [3, 1], [0, 1]]), np.array([[0.5], [-0.25], [1
 def dense_model(optimizer):
     """Two layers."""
     keras.utils.set_random_seed(0)
-    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2, "tanh", name="hidden"), keras.layers.Dense(1, name="out")], name="tiny")
+    model = keras.Sequential(
+        [keras.Input((3,)), keras.layers.Dense(2, "tanh", name="hidden"), keras.layers.Dense(1, name="out")],
+        name="tiny",
+    )
     model.compile(optimizer, "mse")
     return model
 
@@ -24,7 +27,12 @@ def dense_model(optimizer):
 def sparse_model(optimizer):
     """Words into a number."""
     keras.utils.set_random_seed(0)
-    layers = [keras.Input((2,)), keras.layers.Embedding(4, 2, name="table"), keras.layers.Flatten(), keras.layers.Dense(1, name="out")]
+    layers = [
+        keras.Input((2,)),
+        keras.layers.Embedding(4, 2, name="table"),
+        keras.layers.Flatten(),
+        keras.layers.Dense(1, name="out"),
+    ]
     model = keras.Sequential(layers, name="words")
     model.compile(optimizer, "mse")
     return model
@@ -38,7 +46,10 @@ def scaled(name, place):
 
         def wrong(*arguments):
             if place is not None:
-                arguments = [keras.tree.map_structure(lambda a: a * SMALL, a) if i == place else a for i, a in enumerate(arguments)]
+                arguments = [
+                    keras.tree.map_structure(lambda a: a * SMALL, a) if i == place else a
+                    for i, a in enumerate(arguments)
+                ]
             found = original(*arguments)
             return keras.tree.map_structure(lambda a: a * SMALL, found) if place is None else found
 
@@ -76,14 +87,26 @@ PARTS = {
     "schedule": (lambda: keras.optimizers.SGD(decaying()), scaled("_get_current_learning_rate", None)),
     "clipnorm": (lambda: keras.optimizers.SGD(0.125, clipnorm=0.25), scaled("_clip_gradients", None)),
     "clipvalue": (lambda: keras.optimizers.RMSprop(0.125, clipvalue=0.125), scaled("_clip_gradients", None)),
-    "global_clipnorm": (lambda: keras.optimizers.SGD(0.125, momentum=0.5, global_clipnorm=0.5), scaled("_clip_gradients", None)),
-    "weight_decay": (lambda: keras.optimizers.AdamW(0.125, weight_decay=0.25), with_number("weight_decay", "_apply_weight_decay")),
+    "global_clipnorm": (
+        lambda: keras.optimizers.SGD(0.125, momentum=0.5, global_clipnorm=0.5),
+        scaled("_clip_gradients", None),
+    ),
+    "weight_decay": (
+        lambda: keras.optimizers.AdamW(0.125, weight_decay=0.25),
+        with_number("weight_decay", "_apply_weight_decay"),
+    ),
     "use_ema": (
         lambda: keras.optimizers.SGD(0.125, use_ema=True, ema_momentum=0.5, ema_overwrite_frequency=1),
         with_number("ema_momentum", "_update_model_variables_moving_average"),
     ),
-    "gradient_accumulation_steps": (lambda: keras.optimizers.SGD(0.125, gradient_accumulation_steps=2), scaled("_backend_update_step", 0)),
-    "loss_scale_factor": (lambda: keras.optimizers.Adagrad(0.125, loss_scale_factor=8.0), with_number("loss_scale_factor", "scale_loss")),
+    "gradient_accumulation_steps": (
+        lambda: keras.optimizers.SGD(0.125, gradient_accumulation_steps=2),
+        scaled("_backend_update_step", 0),
+    ),
+    "loss_scale_factor": (
+        lambda: keras.optimizers.Adagrad(0.125, loss_scale_factor=8.0),
+        with_number("loss_scale_factor", "scale_loss"),
+    ),
 }
 
 
@@ -106,7 +129,20 @@ def test_planted_error(part):
     assert all("is not the optimizer's law" in v.reason for v in report.failures)
 
 
-SPARSE = ["SGD", "Lion", "Adam", "Adamax", "Nadam", "Adagrad", "Adadelta", "RMSprop", "Ftrl", "Lamb", "Adafactor", "ScheduleFreeAdamW"]
+SPARSE = [
+    "SGD",
+    "Lion",
+    "Adam",
+    "Adamax",
+    "Nadam",
+    "Adagrad",
+    "Adadelta",
+    "RMSprop",
+    "Ftrl",
+    "Lamb",
+    "Adafactor",
+    "ScheduleFreeAdamW",
+]
 LINEAR = ("SGD", "Lion")
 
 
@@ -125,7 +161,9 @@ def test_sparse_clipped(clipping):
     """Keras clips row by row."""
     report = check_updates(sparse_model(keras.optimizers.SGD(0.125, **{clipping: 0.125})), WORDS, LABELS, steps=2)
     assert report.ok, report.explain()
-    assert "sparse-rows-are-clipped-before-they-are-summed" in next(v.reason for v in report.verdicts if "table" in v.name)
+    assert "sparse-rows-are-clipped-before-they-are-summed" in next(
+        v.reason for v in report.verdicts if "table" in v.name
+    )
 
 
 @pytest.mark.parametrize("name", ["SGD", "Adam", "Ftrl", "Adafactor"])

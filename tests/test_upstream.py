@@ -43,25 +43,33 @@ CASES = {
     "power 0 of 0": (lambda x: tf.pow(x, constant(0.0, x)), [0.0], [0.0]),
     # Re z0 z1 along Re z1 is Re z0, along Im z1 is -Im z0; TensorFlow does not conjugate. So in the next two.
     "cumprod of complex numbers": (
-        lambda a, b: tf.math.real(tf.math.cumprod(tf.complex(a, b)))[1], [A, B],
+        lambda a, b: tf.math.real(tf.math.cumprod(tf.complex(a, b)))[1],
+        [A, B],
         [[Z[1].real, Z[0].real, 0.0], [-Z[1].imag, -Z[0].imag, 0.0]],
     ),
     "xlogy of complex numbers": (
-        lambda a, b: tf.reduce_sum(tf.math.real(tf.math.xlogy(tf.complex(a, b), tf.constant([1j, 2j, 3j], tf.complex128)))), [A, B],
+        lambda a, b: tf.reduce_sum(
+            tf.math.real(tf.math.xlogy(tf.complex(a, b), tf.constant([1j, 2j, 3j], tf.complex128)))
+        ),
+        [A, B],
         [np.log([1.0, 2.0, 3.0]), [-np.pi / 2] * 3],
     ),
     "determinant of complex numbers": (
-        lambda a, b: tf.math.real(tf.linalg.det(tf.complex(a, b))), [M.real, M.imag], [COFACTORS.real, -COFACTORS.imag],
+        lambda a, b: tf.math.real(tf.linalg.det(tf.complex(a, b))),
+        [M.real, M.imag],
+        [COFACTORS.real, -COFACTORS.imag],
     ),
     # what is written twice keeps the last value, so that the first has no influence
     "dynamic_stitch of one index twice": (
-        lambda a, b: tf.reduce_sum(tf.dynamic_stitch([[0, 1], [1]], [a, b])), [[1.0, 2.0], [3.0]], [[1.0, 0.0], [1.0]],
+        lambda a, b: tf.reduce_sum(tf.dynamic_stitch([[0, 1], [1]], [a, b])),
+        [[1.0, 2.0], [3.0]],
+        [[1.0, 0.0], [1.0]],
     ),
     # the saturation of a colour is (max - min) / max, along its smallest part -1 / max; TensorFlow says 0 where that part is 0
     "saturation without blue": (lambda x: tf.image.rgb_to_hsv(x)[0, 1], [[[1.0, 0.75, 0.0]]], [[[0.0, 0.0, -1.0]]]),
     # the factors of a matrix multiply to the matrix, whatever its singular values; near equal ones TensorFlow drops a term
     "svd of rank one": (recomposed, [np.outer([1.0, 2.0, 3.0], [1.0, 0.0, 1.0])], [WEIGHTS]),
-}  # fmt: skip
+}
 
 
 def slopes(function, arguments):
@@ -83,7 +91,9 @@ def test_fault_of_tensorflow(name):
     assert report.failures and {v.verdict for v in report.failures} <= {"mismatch", "nan"}, report.explain()
     for verdict in report.failures:
         at = 0 if len(arguments) == 1 else [v.name for v in report.verdicts].index(verdict.name)
-        assert np.isclose(verdict.numeric, cotangent() * truth[at][verdict.worst], rtol=1e-6, atol=1e-9), report.explain()
+        assert np.isclose(verdict.numeric, cotangent() * truth[at][verdict.worst], rtol=1e-6, atol=1e-9), (
+            report.explain()
+        )
 
 
 @functools.cache

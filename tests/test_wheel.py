@@ -21,11 +21,31 @@ def test_wheel(tmp_path):
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
         entry_points = archive.read(next(n for n in names if n.endswith("entry_points.txt"))).decode()
-    for needed in ("scratch/recipe.py", "scratch/layers/core.py", "keras_ref/frontends/cli.py", "keras_ref/translation/departures.toml", "keras_ref/translation/exceptions/__init__.py"):
+    for needed in (
+        "scratch/recipe.py",
+        "scratch/layers/core.py",
+        "keras_ref/frontends/cli.py",
+        "keras_ref/translation/departures.toml",
+        "keras_ref/translation/exceptions/__init__.py",
+    ):
         assert needed in names
     assert not any(name.startswith("tests") for name in names)
-    assert "gradtwin = keras_ref.frontends.cli:main" in entry_points and "gradtwin = keras_ref.frontends.pytest_plugin" in entry_points
-    run("-m", "pip", "install", "-q", "--no-deps", "--no-compile", "--target", str(tmp_path / "site"), str(wheel), cwd=tmp_path)
+    assert (
+        "gradtwin = keras_ref.frontends.cli:main" in entry_points
+        and "gradtwin = keras_ref.frontends.pytest_plugin" in entry_points
+    )
+    run(
+        "-m",
+        "pip",
+        "install",
+        "-q",
+        "--no-deps",
+        "--no-compile",
+        "--target",
+        str(tmp_path / "site"),
+        str(wheel),
+        cwd=tmp_path,
+    )
     environment = {**os.environ, "PYTHONPATH": str(tmp_path / "site")}
     code = "import scratch, keras_ref, sys; print(scratch.__file__, keras_ref.__file__); from keras_ref import departures; print(len(departures.every()))"
     out = run("-c", code, cwd=tmp_path, env=environment)

@@ -27,13 +27,22 @@ def between_modes(probe: Probe, first: Autodiff, mode: str, names: list[str]) ->
     except COMPILE_ERRORS as error:
         if mode != "jit_compile":
             raise
-        return [Verdict(names[0] if len(names) == 1 else "every gradient", mode, "undecided", reason=f"it does not compile: {short(error)}")]
+        return [
+            Verdict(
+                names[0] if len(names) == 1 else "every gradient",
+                mode,
+                "undecided",
+                reason=f"it does not compile: {short(error)}",
+            )
+        ]
     verdicts = []
     for name in names:
         a, b = first.gradient[name], other.gradient[name]
         if a is None or b is None:
             if (a is None) != (b is None):
-                verdicts.append(Verdict(name, mode, "mode-dependent", reason=f"None in {first.how if a is None else mode} only"))
+                verdicts.append(
+                    Verdict(name, mode, "mode-dependent", reason=f"None in {first.how if a is None else mode} only")
+                )
             continue
         allowed = first.rounding[name] + other.rounding[name]
         with np.errstate(invalid="ignore"):
@@ -45,12 +54,21 @@ def between_modes(probe: Probe, first: Autodiff, mode: str, names: list[str]) ->
         i = int(np.argmax(excess)) if excess.size else 0
         verdicts.append(
             Verdict(
-                name, mode, "match" if same.all() else "mode-dependent", a.size, a.size,
+                name,
+                mode,
+                "match" if same.all() else "mode-dependent",
+                a.size,
+                a.size,
                 {"match": int(same.sum()), "mode-dependent": int((~same).sum())},
-                tuple(int(k) for k in np.unravel_index(i, a.shape)), float(a.ravel()[i]), float(b.ravel()[i]),
-                truncation=0.0, rounding=float(allowed.ravel()[i]), visible=float(2 * allowed.max(initial=0.0)), how=first.how,
+                tuple(int(k) for k in np.unravel_index(i, a.shape)),
+                float(a.ravel()[i]),
+                float(b.ravel()[i]),
+                truncation=0.0,
+                rounding=float(allowed.ravel()[i]),
+                visible=float(2 * allowed.max(initial=0.0)),
+                how=first.how,
             )
-        )  # fmt: skip
+        )
     return verdicts
 
 
@@ -70,18 +88,26 @@ def known(verdicts: list[Verdict], oracles: list[Any], notes: list[str]) -> list
     if not ids:
         return verdicts
     named = ", ".join(ids)
-    notes.append(f"Keras departs from the definition here ({named}; see departures.toml): the twin differs for that reason.")
+    notes.append(
+        f"Keras departs from the definition here ({named}; see departures.toml): the twin differs for that reason."
+    )
     return [replace(v, verdict="departure", reason=named) if v.failed and v.oracle == "twin" else v for v in verdicts]
 
 
-def expected(verdict: Verdict, expect: Mapping[str, str], model: str, declared: frozenset[str] = frozenset()) -> Verdict:
+def expected(
+    verdict: Verdict, expect: Mapping[str, str], model: str, declared: frozenset[str] = frozenset()
+) -> Verdict:
     """The verdict, a surrogate where that was declared: by pattern, or by a layer under `keras_ref.surrogate`."""
     if verdict.verdict not in ("mismatch", "undecided", "kink", "disconnected"):
         return verdict
     if any(matches(verdict.name, pattern, model) for pattern in expect):
         return replace(verdict, verdict="surrogate", reason=f"declared a surrogate; found: {verdict.verdict}")
     if verdict.name in declared:
-        return replace(verdict, verdict="surrogate", reason=f"its gradient passes through a layer under @surrogate; found: {verdict.verdict}")
+        return replace(
+            verdict,
+            verdict="surrogate",
+            reason=f"its gradient passes through a layer under @surrogate; found: {verdict.verdict}",
+        )
     return verdict
 
 
@@ -90,8 +116,17 @@ def said_aloud(verdicts: list[Verdict], notes: list[str]) -> None:
     for v in verdicts:
         if v.oracle != "forward":
             continue
-        if v.verdict == "match" and v.compared and v.numeric == 0.0 and v.autodiff == 0.0 and abs(v.visible) >= 0 and _all_zero(v):
-            notes.append(f"{v.name}: every compared slope is zero (dead, saturated or without influence); compared against the noise alone.")
+        if (
+            v.verdict == "match"
+            and v.compared
+            and v.numeric == 0.0
+            and v.autodiff == 0.0
+            and abs(v.visible) >= 0
+            and _all_zero(v)
+        ):
+            notes.append(
+                f"{v.name}: every compared slope is zero (dead, saturated or without influence); compared against the noise alone."
+            )
         if v.verdict == "disconnected":
             notes.append(f"{v.name}: autodiff gives None, and the loss does not move either: {v.reason}.")
         if v.verdict == "symmetrized":

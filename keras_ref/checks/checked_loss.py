@@ -84,7 +84,9 @@ def subject_of(
 
     def compiled_loss(data: Data) -> Any:
         y_pred = _call(model, data.x, training)
-        return model._compute_loss(x=data.x, y=data.y, y_pred=y_pred, sample_weight=data.sample_weight, training=training)
+        return model._compute_loss(
+            x=data.x, y=data.y, y_pred=y_pred, sample_weight=data.sample_weight, training=training
+        )
 
     return data, compiled_loss, False
 
@@ -94,10 +96,15 @@ def drawn_cotangents(outputs: Any, name: str, seed: int) -> list[Array]:
     flat = [tf.convert_to_tensor(output) for output in keras.tree.flatten(outputs) if output is not None]
     if not any(output.dtype.is_floating or output.dtype.is_complex for output in flat):
         received = ", ".join(output.dtype.name for output in flat) or "nothing"
-        raise BadInput(f"An output must be a float for a gradient to reach it. Received: {received} from {name!r}. Check a function whose result is a float.")
+        raise BadInput(
+            f"An output must be a float for a gradient to reach it. Received: {received} from {name!r}. Check a function whose result is a float."
+        )
     generator = np.random.default_rng(seed + 2)
     drawn = [generator.normal(size=tuple(output.shape)) for output in flat]
-    return [c + 1j * generator.normal(size=c.shape) if output.dtype.is_complex else c for c, output in zip(drawn, flat, strict=True)]
+    return [
+        c + 1j * generator.normal(size=c.shape) if output.dtype.is_complex else c
+        for c, output in zip(drawn, flat, strict=True)
+    ]
 
 
 def projection_of(outputs: Any, cotangents: Any, extra: Any = ()) -> Any:
@@ -148,7 +155,14 @@ class Subject:
         return Probe(self.loss, self.trained, self.state, self.data, **options)
 
 
-def oracles_of(name: str, probe: Probe, twin: Callable[[Probe], TwinOracle], seed: int, notes: list[str], wanted: Sequence[str] = ("forward", "twin")) -> list[Any]:
+def oracles_of(
+    name: str,
+    probe: Probe,
+    twin: Callable[[Probe], TwinOracle],
+    seed: int,
+    notes: list[str],
+    wanted: Sequence[str] = ("forward", "twin"),
+) -> list[Any]:
     """The oracles that are wanted and possible. Raises: NoTwin where the twin alone is wanted and there is none."""
     found: list[Any] = []
     if "forward" in wanted:
@@ -187,19 +201,27 @@ def _finite(oracle: Any, name: str) -> None:
             f"{name!r}. Look at the forward pass, the data and the weights first."
         )
     if not np.isfinite(oracle.noise):
-        raise BadInput(f"The loss of {name!r} must be finite near the point. Received: values that are not. Move the weights.")
+        raise BadInput(
+            f"The loss of {name!r} must be finite near the point. Received: values that are not. Move the weights."
+        )
 
 
-def twin_of(model: Any, probe: Probe, data: Data, projection: bool, training: bool, seed: int, executor: Any) -> TwinOracle:
+def twin_of(
+    model: Any, probe: Probe, data: Data, projection: bool, training: bool, seed: int, executor: Any
+) -> TwinOracle:
     twin, variables = reflect_with_variables(model)
     if any(np.any(state.numpy()) for state in states_of(model)):
-        raise NoTwin("A stateful layer must be in its initial state to have a twin, which starts from zeros. Call reset_states() first.")
+        raise NoTwin(
+            "A stateful layer must be in its initial state to have a twin, which starts from zeros. Call reset_states() first."
+        )
     if projection:
         objective = Objective.of(twin, tuple(Projection() for _ in twin.outputs))
         targets: Any = [np.asarray(c) for c in data.y]
     else:
         if type(model).compute_loss not in (keras.Model.compute_loss, keras.Sequential.compute_loss):
-            raise NoTwin(f"The loss of a twin must be a compiled one. Received: {type(model).__name__}, which computes its own.")
+            raise NoTwin(
+                f"The loss of a twin must be a compiled one. Received: {type(model).__name__}, which computes its own."
+            )
         objective = Objective.of(twin, twin_losses(model, len(twin.outputs)), _loss_weights(model, len(twin.outputs)))
         targets = tf.nest.flatten(data.y) if len(twin.outputs) > 1 else np.asarray(tf.nest.flatten(data.y)[0])
     weights = tf.nest.flatten(data.sample_weight) if data.sample_weight is not None else [None]
@@ -217,7 +239,16 @@ def twin_of(model: Any, probe: Probe, data: Data, projection: bool, training: bo
         own = fixed | {n: v for n, v in moved.items() if not n.startswith("input:")}
         x = integers | {n.removeprefix("input:"): v for n, v in moved.items() if n.startswith("input:")}
         share = weights[0] if len(weights) == 1 else weights
-        return Nudges(objective, own, x, targets, sample_weight=None if share is None else np.asarray(share), training=training, draws=draws, executor=executor)
+        return Nudges(
+            objective,
+            own,
+            x,
+            targets,
+            sample_weight=None if share is None else np.asarray(share),
+            training=training,
+            draws=draws,
+            executor=executor,
+        )
 
     specifications = (*twin.layers.values(), *objective.losses)
     return replace(TwinOracle.at(make, names, probe.values, seed=seed), specifications=specifications)
@@ -228,7 +259,9 @@ def _draws(model: Any, twin: Model, training: bool, weights: Mapping[str, Array]
     if not training or not any("draw" in layer.accepts for layer in twin.layers.values()):
         return None
     shapes = {name: tensor.shape for name, tensor in twin.run(weights, x).tensors.items()}
-    return draws_of_model(twin, {name: keras_layer(model, name) for name, layer in twin.layers.items() if "draw" in layer.accepts}, shapes)
+    return draws_of_model(
+        twin, {name: keras_layer(model, name) for name, layer in twin.layers.items() if "draw" in layer.accepts}, shapes
+    )
 
 
 def keras_layer(model: Any, name: str) -> Any:

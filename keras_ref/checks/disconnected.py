@@ -114,13 +114,20 @@ class Causes:
 
 def _inside(operation: Any) -> Iterable[Any]:
     """The operations of the functions that an operation calls."""
-    return [inner for name in called(operation) if (graph := function_of(operation.graph, name)) is not None for inner in operations(graph)]
+    return [
+        inner
+        for name in called(operation)
+        if (graph := function_of(operation.graph, name)) is not None
+        for inner in operations(graph)
+    ]
 
 
 def _differentiable(operation: Any) -> bool:
     if not operation.outputs:
         return True
-    if operation.type in (*STOPS, *STEPS) or not any(t.dtype.is_floating or t.dtype.is_complex or t.dtype in (tf.resource, tf.variant) for t in operation.outputs):
+    if operation.type in (*STOPS, *STEPS) or not any(
+        t.dtype.is_floating or t.dtype.is_complex or t.dtype in (tf.resource, tf.variant) for t in operation.outputs
+    ):
         return False
     try:
         return ops.get_gradient_function(operation) is not None or operation.type in ("ReadVariableOp", "Placeholder")

@@ -51,7 +51,6 @@ __all__ = ["Settings", "check_gradients", "check_updates", "checked"]
 Array = np.ndarray
 
 
-
 def check_gradients(
     model: Any,
     x: Any,
@@ -117,11 +116,33 @@ def check_gradients(
             return subject_of(model, Data(x, y, sample_weight), None, not training, seed, [], dtype)[1]
 
         return Subject(
-            model.name, data, loss_of, trained, untrained(model, trained), twin, loss_scale(model),
-            otherwise if getattr(model, "_call_has_training_arg", False) else None, training,
-        )  # fmt: skip
+            model.name,
+            data,
+            loss_of,
+            trained,
+            untrained(model, trained),
+            twin,
+            loss_scale(model),
+            otherwise if getattr(model, "_call_has_training_arg", False) else None,
+            training,
+        )
 
-    settings = Settings(effort, variables, tuple(modes), expect or {}, tuple(oracles), scheme, most, seed, "inputs" in wrt, order, forward_mode, progress, replay, budget)
+    settings = Settings(
+        effort,
+        variables,
+        tuple(modes),
+        expect or {},
+        tuple(oracles),
+        scheme,
+        most,
+        seed,
+        "inputs" in wrt,
+        order,
+        forward_mode,
+        progress,
+        replay,
+        budget,
+    )
     return checked((model, *loss_objects(loss)), prepare, settings)
 
 
@@ -169,7 +190,9 @@ class Settings:
 def require_one_of(name: str, value: Any, legal: Sequence[Any]) -> None:
     """Raises: BadInput for an option's value that is not legal."""
     if value not in legal:
-        raise BadInput(f"`{name}` must be one of {', '.join(map(str, legal))}. Received: {value!r}. Choose one of them.")
+        raise BadInput(
+            f"`{name}` must be one of {', '.join(map(str, legal))}. Received: {value!r}. Choose one of them."
+        )
 
 
 #: builds the subject of a check, given a list to add notes to and the precision of its data (None: as they are)
@@ -200,15 +223,24 @@ def _low_gradient(things: Sequence[Any], prepare: Prepare, notes: list[str]) -> 
     with in_precision(None, *things):
         subject = prepare([], None)
         if subject.training and any(generators_of(layer) for thing in things for layer in layers_of(thing)):
-            notes.append("What its low precision costs was not measured: random layers draw other numbers in another precision.")
+            notes.append(
+                "What its low precision costs was not measured: random layers draw other numbers in another precision."
+            )
             return {}
-        probe = replace(subject, loss=lambda data: subject.loss(data) * subject.scale).probe(watch_inputs=False, dtype=None)
+        probe = replace(subject, loss=lambda data: subject.loss(data) * subject.scale).probe(
+            watch_inputs=False, dtype=None
+        )
         return {name: None if g is None else g / subject.scale for name, g in probe.gradient().items()}
 
 
 def _checked(
-    dtype: str | None, things: Sequence[Any], prepare: Prepare, settings: Settings, low: Mapping[str, Any], notes: list[str]
-) -> Report:  # fmt: skip
+    dtype: str | None,
+    things: Sequence[Any],
+    prepare: Prepare,
+    settings: Settings,
+    low: Mapping[str, Any],
+    notes: list[str],
+) -> Report:
     start = time.perf_counter()
     with in_precision(dtype, *things):
         subject = prepare(notes, dtype or "float32")
@@ -218,12 +250,18 @@ def _checked(
         names = [n for n in probe.values if matches(n, settings.variables, subject.name)]
         _require_names(names, settings.variables, probe)
         notes += _whole_numbers(probe) if settings.watch_inputs else []
-        found: list[Any] = [oracle_along(subject.name, probe, notes)] if settings.fast else oracles_of(
-            subject.name, probe, subject.twin, settings.seed, notes, settings.oracles
+        found: list[Any] = (
+            [oracle_along(subject.name, probe, notes)]
+            if settings.fast
+            else oracles_of(subject.name, probe, subject.twin, settings.seed, notes, settings.oracles)
         )
         prepared = start, time.perf_counter(), probe.evaluations
         # along directions autodiff's own rounding is nothing beside that of the slope; it is measured where there is a doubt
-        autodiff = Autodiff(probe.gradient(settings.modes[0]), {}, None, settings.modes[0]) if settings.fast else _autodiff(probe, settings.modes[0])
+        autodiff = (
+            Autodiff(probe.gradient(settings.modes[0]), {}, None, settings.modes[0])
+            if settings.fast
+            else _autodiff(probe, settings.modes[0])
+        )
         verdicts = unrepeatable(found[0].probe if settings.fast else probe, found, autodiff, names)
         if not verdicts:
             verdicts = _compared(probe, found, autodiff, names, settings, notes, subject.name, prepared)
@@ -231,8 +269,16 @@ def _checked(
                 autodiff = _autodiff(probe, settings.modes[0])
             verdicts = symmetrized(verdicts, probe, found[0], autodiff)
             if settings.order == 2:
-                second = subject.probe(watch_inputs=settings.watch_inputs, dtype=dtype or "float32", contraction=precision.direction_of(probe.values, settings.seed))
-                verdicts += hessian(second, lambda p, o, a: _compared(p, o, a, names, replace(settings, modes=("eager",)), notes, subject.name), settings.seed)
+                second = subject.probe(
+                    watch_inputs=settings.watch_inputs,
+                    dtype=dtype or "float32",
+                    contraction=precision.direction_of(probe.values, settings.seed),
+                )
+                verdicts += hessian(
+                    second,
+                    lambda p, o, a: _compared(p, o, a, names, replace(settings, modes=("eager",)), notes, subject.name),
+                    settings.seed,
+                )
             if settings.forward_mode:
                 verdicts += pushed_forward(probe, found[0].noise, autodiff, names, settings.seed)
         verdicts = known(verdicts, found, notes)
@@ -241,7 +287,15 @@ def _checked(
     said_aloud(verdicts, notes)
     cost = precision.losses_of(low, autodiff.gradient)
     notes += precision.cost(cost, precision.low_dtypes(things))
-    return Report(subject.name, tuple(verdicts), tuple(dict.fromkeys(notes)), settings.seed, settings.replay, found[0].noise, precision_loss=cost)
+    return Report(
+        subject.name,
+        tuple(verdicts),
+        tuple(dict.fromkeys(notes)),
+        settings.seed,
+        settings.replay,
+        found[0].noise,
+        precision_loss=cost,
+    )
 
 
 def _autodiff(probe: Probe, mode: str) -> Autodiff:
@@ -254,10 +308,14 @@ def _autodiff(probe: Probe, mode: str) -> Autodiff:
     except COMPILE_ERRORS as error:
         if mode != "jit_compile":
             raise
-        raise BadInput(f"`modes` must be ones that the subject runs in. Received: {mode}, which fails: {short(error)} Leave it out.") from error
+        raise BadInput(
+            f"`modes` must be ones that the subject runs in. Received: {mode}, which fails: {short(error)} Leave it out."
+        ) from error
 
 
-def _causes(subject: Subject, probe: Probe, verdicts: list[Verdict], names: list[str], things: Sequence[Any]) -> tuple[list[Verdict], frozenset[str]]:
+def _causes(
+    subject: Subject, probe: Probe, verdicts: list[Verdict], names: list[str], things: Sequence[Any]
+) -> tuple[list[Verdict], frozenset[str]]:
     """Verdicts with the reason why autodiff says None, and the names whose gradient layers under `surrogate` declare."""
 
     def otherwise() -> Probe:
@@ -274,8 +332,12 @@ def _whole_numbers(probe: Probe) -> list[str]:
 
 def _require_names(names: list[str], pattern: str, probe: Probe) -> None:
     if not probe.values:
-        received = ", ".join(sorted({t.dtype.name for t in tf.nest.flatten(probe.data.x) if t is not None})) or "nothing"
-        raise BadInput(f"A check must have a float input or a variable to differentiate by. Received: {received}. Pass floats, or variables.")
+        received = (
+            ", ".join(sorted({t.dtype.name for t in tf.nest.flatten(probe.data.x) if t is not None})) or "nothing"
+        )
+        raise BadInput(
+            f"A check must have a float input or a variable to differentiate by. Received: {received}. Pass floats, or variables."
+        )
     if not names:
         raise BadInput(
             f"`variables` must match at least one variable. Received: {pattern!r}, where there are "
@@ -284,9 +346,15 @@ def _require_names(names: list[str], pattern: str, probe: Probe) -> None:
 
 
 def _compared(
-    probe: Probe, oracles: list[Any], autodiff: Autodiff, names: list[str], settings: Settings, notes: list[str], subject: str,
+    probe: Probe,
+    oracles: list[Any],
+    autodiff: Autodiff,
+    names: list[str],
+    settings: Settings,
+    notes: list[str],
+    subject: str,
     prepared: tuple[float, float, int] | None = None,
-) -> list[Verdict]:  # fmt: skip
+) -> list[Verdict]:
     """The verdicts on the named variables; this is where an effort decides what is compared."""
     verdicts: list[Verdict] = []
     most, seed, budget = settings.most, settings.seed, settings.seconds
@@ -294,18 +362,44 @@ def _compared(
     apart = [n for n in names if any(matches(n, glob, subject) for glob in settings.expect)]
     if settings.fast:
         verdicts = located(
-            probe, oracles[0], autodiff.gradient, names, mode=autodiff.how, seed=seed, notes=notes, progress=settings.progress, apart=apart, prepared=prepared,
-        )  # fmt: skip
+            probe,
+            oracles[0],
+            autodiff.gradient,
+            names,
+            mode=autodiff.how,
+            seed=seed,
+            notes=notes,
+            progress=settings.progress,
+            apart=apart,
+            prepared=prepared,
+        )
         autodiff = _autodiff(probe, autodiff.how) if settings.modes[1:] else autodiff
         return verdicts + [v for mode in settings.modes[1:] for v in between_modes(probe, autodiff, mode, names)]
-    if settings.effort == "auto" and most is None and settings.scheme is None and (large or budget is not None) and oracles[0].name == "forward":
+    if (
+        settings.effort == "auto"
+        and most is None
+        and settings.scheme is None
+        and (large or budget is not None)
+        and oracles[0].name == "forward"
+    ):
         verdicts = within(
-            budget or BUDGET, probe, oracles, autodiff, names, notes, most=None if budget else SAMPLED, seed=seed, progress=settings.progress, expect=apart,
-        )  # fmt: skip
+            budget or BUDGET,
+            probe,
+            oracles,
+            autodiff,
+            names,
+            notes,
+            most=None if budget else SAMPLED,
+            seed=seed,
+            progress=settings.progress,
+            expect=apart,
+        )
         return verdicts + [v for mode in settings.modes[1:] for v in between_modes(probe, autodiff, mode, names)]
     if most is None and settings.effort == "auto" and large:
         most = SAMPLED
-        notes.append(f"{SAMPLED} entries of each variable are compared, drawn with seed {seed}; effort='full' compares all.")
+        notes.append(
+            f"{SAMPLED} entries of each variable are compared, drawn with seed {seed}; effort='full' compares all."
+        )
     for i, name in enumerate(names):
         entries = chosen(probe.values[name].size, most, seed + i)
         for oracle in oracles:

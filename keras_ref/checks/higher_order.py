@@ -30,7 +30,9 @@ def hessian(probe: Probe, compared: Callable[[Probe, list[Any], Autodiff], list[
         oracle = replace(ForwardOracle.at(probe, probe.values, seed=seed), name="hessian")
         autodiff = autodiff_at(probe, probe.values)
     except LookupError as error:
-        raise BadInput(f"Operations must have second derivatives for `order=2`. Received: {short(error)} Pass order=1.") from error
+        raise BadInput(
+            f"Operations must have second derivatives for `order=2`. Received: {short(error)} Pass order=1."
+        ) from error
     verdicts = compared(probe, [oracle], autodiff)
     if not any("jumps" in v.reason for v in verdicts):
         return verdicts
@@ -38,7 +40,9 @@ def hessian(probe: Probe, compared: Callable[[Probe, list[Any], Autodiff], list[
     beside = {n: v + generic(v, generator, DISTANCE) for n, v in probe.values.items()}
     moved, there = oracle.moved(beside), autodiff.at(beside)
     reason = "at a point beside: the slope itself jumps at the very point, a kink of the loss"
-    return [replace(compare(moved, v.name, there, seed=seed), reason=reason) if "jumps" in v.reason else v for v in verdicts]
+    return [
+        replace(compare(moved, v.name, there, seed=seed), reason=reason) if "jumps" in v.reason else v for v in verdicts
+    ]
 
 
 @dataclass(frozen=True)
@@ -78,11 +82,15 @@ class _Pushed:
         return [accumulator.jvp(loss) if n == self.name else None for n in self.probe.values], loss
 
     def __call__(self, point: Mapping[str, Array]) -> Autodiff:
-        moved = dict(self.probe.values) | {self.name: self.probe.values[self.name] + point[self.name][0] * self.direction}
+        moved = dict(self.probe.values) | {
+            self.name: self.probe.values[self.name] + point[self.name][0] * self.direction
+        }
         try:
             slope = self.probe.run_in("eager", self._run, moved, key=f"forward mode of {self.name}")[0][self.name]
         except (LookupError, NotImplementedError, tf.errors.OpError) as error:
-            raise BadInput(f"Operations must have a forward mode for `forward_mode`. Received: {short(error)} Leave it out.") from error
+            raise BadInput(
+                f"Operations must have a forward mode for `forward_mode`. Received: {short(error)} Leave it out."
+            ) from error
         gradient = None if slope is None else np.reshape(slope, (1,))
         return Autodiff({self.name: gradient}, {self.name: np.array([self.rounding])}, self, how="ForwardAccumulator")
 
@@ -95,7 +103,9 @@ def forward_mode(probe: Probe, noise: float, reverse: Autodiff, names: list[str]
     """
     direction = direction_of(probe.values, seed)
     base = float(probe.directional({}, np.zeros(1))[0])
-    return [_forward_mode(_Along(probe, direction, {name: np.zeros(1)}, base, noise), reverse, name, seed) for name in names]
+    return [
+        _forward_mode(_Along(probe, direction, {name: np.zeros(1)}, base, noise), reverse, name, seed) for name in names
+    ]
 
 
 def _forward_mode(oracle: _Along, reverse: Autodiff, name: str, seed: int) -> Verdict:
@@ -108,4 +118,6 @@ def _forward_mode(oracle: _Along, reverse: Autodiff, name: str, seed: int) -> Ve
     slope = found.gradient[name]
     if verdict.failed or slope is None or abs(slope[0] - dot) <= 2 * rounding:
         return verdict
-    return replace(verdict, verdict="mode-dependent", reason=f"forward mode gives {slope[0]:+.15e}, reverse mode {dot:+.15e}")
+    return replace(
+        verdict, verdict="mode-dependent", reason=f"forward mode gives {slope[0]:+.15e}, reverse mode {dot:+.15e}"
+    )

@@ -51,7 +51,9 @@ def check_layer(
     adds are added. Nothing but the building of an unbuilt layer is changed. Raises: BadInput (a ValueError).
     """
     if not isinstance(layer, keras.layers.Layer):
-        raise BadInput(f"`layer` must be a Keras layer. Received: {type(layer).__name__}. Pass a layer, or a function to check_function.")
+        raise BadInput(
+            f"`layer` must be a Keras layer. Received: {type(layer).__name__}. Pass a layer, or a function to check_function."
+        )
     arguments = Arguments.of(layer.call, inputs, call_arguments)
     data_module.numbers("inputs", arguments.x)
     if not layer.built:
@@ -78,9 +80,33 @@ def check_layer(
             return lambda d: loss(d, training=not training)
 
         has_training = getattr(layer, "_call_has_training_arg", False)
-        return Subject(layer.name, data, loss, trained, untrained(layer, trained), twin, 1.0, otherwise if has_training else None, bool(training))
+        return Subject(
+            layer.name,
+            data,
+            loss,
+            trained,
+            untrained(layer, trained),
+            twin,
+            1.0,
+            otherwise if has_training else None,
+            bool(training),
+        )
 
-    settings = Settings(effort, variables, tuple(modes), expect or {}, tuple(oracles), scheme, most, seed, "inputs" in wrt, order, forward_mode, progress, replay)
+    settings = Settings(
+        effort,
+        variables,
+        tuple(modes),
+        expect or {},
+        tuple(oracles),
+        scheme,
+        most,
+        seed,
+        "inputs" in wrt,
+        order,
+        forward_mode,
+        progress,
+        replay,
+    )
     return checked((layer,), prepare, settings)
 
 
@@ -130,7 +156,21 @@ def check_function(
         trained = list(variables) if "weights" in wrt else []
         return Subject(name, data, lambda d: projection_of(arguments.call(function, d.x), d.y), trained, [], no_twin)
 
-    settings = Settings(effort, only, tuple(modes), expect or {}, ("forward",), scheme, most, seed, "inputs" in wrt, order, forward_mode, progress, replay)
+    settings = Settings(
+        effort,
+        only,
+        tuple(modes),
+        expect or {},
+        ("forward",),
+        scheme,
+        most,
+        seed,
+        "inputs" in wrt,
+        order,
+        forward_mode,
+        progress,
+        replay,
+    )
     return checked(things, prepare, settings)
 
 
@@ -166,5 +206,7 @@ def _wrapped(layer: Any, arguments: Arguments, x: Any) -> Iterator[Any]:
             outputs = arguments.call(layer, tensors)
             model = keras.Model(tf.nest.flatten(tensors), outputs)
         except (TypeError, ValueError) as error:
-            raise NoTwin(f"A call must be possible on symbolic tensors to have a twin. Received: {layer.name!r}, {error}") from error
+            raise NoTwin(
+                f"A call must be possible on symbolic tensors to have a twin. Received: {layer.name!r}, {error}"
+            ) from error
         yield model

@@ -44,7 +44,9 @@ def slot_of(model: keras.Model, names: Mapping[int, str], values: Mapping[str, A
     started = int(np.asarray(optimizer.iterations.numpy())) or _touched(optimizer)
     state = mirrors.state_of(optimizer, by_path) if started else spec.init(values, paths=paths)
     constraints = {
-        names[id(v)]: reflected(v.constraint, "constraint") for v in model.trainable_variables if getattr(v, "constraint", None) is not None
+        names[id(v)]: reflected(v.constraint, "constraint")
+        for v in model.trainable_variables
+        if getattr(v, "constraint", None) is not None
     }
     return Slot(spec, state, constraints, paths, mirrors.excluded_from_weight_decay(optimizer, by_path))
 
@@ -58,9 +60,13 @@ def step_of(slot: Slot, weights: Mapping[str, Array], gradients: Mapping[str, Ar
     """Optimizer and constraints: the whole update of the trained weights."""
     scale = slot.optimizer.loss_scale(slot.state)
     return slot.optimizer.step(
-        weights, {name: g * scale for name, g in gradients.items()}, slot.state,
-        constraints=slot.constraints, excluded_from_weight_decay=slot.excluded, paths=slot.paths,
-    )  # fmt: skip
+        weights,
+        {name: g * scale for name, g in gradients.items()},
+        slot.state,
+        constraints=slot.constraints,
+        excluded_from_weight_decay=slot.excluded,
+        paths=slot.paths,
+    )
 
 
 def flat(weights: Mapping[str, Array], state: State) -> dict[Any, Any]:
@@ -69,15 +75,23 @@ def flat(weights: Mapping[str, Array], state: State) -> dict[Any, Any]:
     return {**weights, **slots, **{("", key): value for key, value in state.shared.items()}}
 
 
-def carried(slot: Slot, weights: Mapping[str, Array], gradients: Mapping[str, Array], errors: Mapping[str, Array], *, seed: int) -> dict[Any, Array]:
+def carried(
+    slot: Slot, weights: Mapping[str, Array], gradients: Mapping[str, Array], errors: Mapping[str, Array], *, seed: int
+) -> dict[Any, Array]:
     """How far what a step leaves behind may be off, entry by entry: by errors of the gradient, doubts of the state, rounding."""
     centre = flat(*step_of(slot, weights, gradients))
     spread = {name: np.zeros(np.shape(value)) for name, value in centre.items()}
     generator = np.random.default_rng(seed)
     for k in range(ROLLS):
         # all up, all down, then patterns
-        signs = {n: np.full(e.shape, 1.0 - 2 * k) if k < 2 else generator.choice([-1.0, 1.0], e.shape) for n, e in errors.items()}
-        moved = {n: g.moved(signs[n] * errors[n]) if isinstance(g, Rows) else g + signs[n] * errors[n] for n, g in gradients.items()}
+        signs = {
+            n: np.full(e.shape, 1.0 - 2 * k) if k < 2 else generator.choice([-1.0, 1.0], e.shape)
+            for n, e in errors.items()
+        }
+        moved = {
+            n: g.moved(signs[n] * errors[n]) if isinstance(g, Rows) else g + signs[n] * errors[n]
+            for n, g in gradients.items()
+        }
         start = {n: noisy(w, generator) for n, w in weights.items()}
         rolled = replace(slot, optimizer=noisy_law(slot.optimizer, generator), state=_rolled(slot, generator))
         with np.errstate(all="ignore"):
@@ -94,12 +108,22 @@ def _rolled(slot: Slot, generator: np.random.Generator) -> State:
         doubt = slot.doubt.get(name, np.zeros(np.shape(value)))
         return noisy(value + doubt * generator.choice([-1.0, 1.0], np.shape(value)), generator)
 
-    slots = {name: {key: off(value, (name, key)) for key, value in own.items()} for name, own in slot.state.slots.items()}
-    return replace(slot.state, slots=slots, shared={key: off(value, ("", key)) for key, value in slot.state.shared.items()})
+    slots = {
+        name: {key: off(value, (name, key)) for key, value in own.items()} for name, own in slot.state.slots.items()
+    }
+    return replace(
+        slot.state, slots=slots, shared={key: off(value, ("", key)) for key, value in slot.state.shared.items()}
+    )
 
 
 def explained_by(
-    slot: Slot, weights: Mapping[str, Array], exact: Mapping[str, Array], rows: Mapping[str, Rows], errors: Mapping[str, Array], *, seed: int
+    slot: Slot,
+    weights: Mapping[str, Array],
+    exact: Mapping[str, Array],
+    rows: Mapping[str, Rows],
+    errors: Mapping[str, Array],
+    *,
+    seed: int,
 ) -> Callable[[str, Array], str]:
     """For a variable and what Keras made of it: the ids of the known departures that give just that; "" where none does.
 
@@ -112,14 +136,20 @@ def explained_by(
     def law() -> tuple[dict[Any, Any], dict[Any, Array]]:
         with np.errstate(all="ignore"):
             gradients = {**exact, **rows}
-            return flat(*step_of(as_keras, weights, gradients)), carried(as_keras, weights, gradients, errors, seed=seed)
+            return flat(*step_of(as_keras, weights, gradients)), carried(
+                as_keras, weights, gradients, errors, seed=seed
+            )
 
     def explained(name: str, value: Array) -> str:
         values, within = law()
         with np.errstate(invalid="ignore"):
             same = (np.abs(value - values[name]) <= within[name]) | (np.isnan(value) & np.isnan(values[name]))
         # rows reach other variables too, by a norm that all share
-        sparse = (d.id for d in departures.every() if d.id.startswith("sparse-rows-")) if any(r.repeated for r in rows.values()) else ()
+        sparse = (
+            (d.id for d in departures.every() if d.id.startswith("sparse-rows-"))
+            if any(r.repeated for r in rows.values())
+            else ()
+        )
         return ", ".join(dict.fromkeys((*ids, *sparse))) if same.all() else ""
 
     return explained

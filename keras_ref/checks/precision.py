@@ -46,7 +46,9 @@ def judged(probe: Probe, oracle: ForwardOracle, name: str, notes: list[str], see
         return oracle  # it is known to compute in less
     constants = [f"{value:.7g} at {operation.name}" for operation, value in constants_in_float32(probe.graph)]
     if constants:
-        notes.append(f"float32 inside: {name} keeps a constant in float32 ({', '.join(constants[:PLACES])}); both sides compute with what is left of it.")
+        notes.append(
+            f"float32 inside: {name} keeps a constant in float32 ({', '.join(constants[:PLACES])}); both sides compute with what is left of it."
+        )
     noisy, hidden = oracle.noise > SUSPICIOUS * abs(oracle.base), opaque(probe.graph)
     if noisy and hidden and not casts:
         probe.unit = OPAQUE
@@ -67,7 +69,11 @@ def _coarse(probe: Probe, oracle: ForwardOracle, seed: int) -> ForwardOracle:
     found = [oracle.noise, probe.unit * abs(oracle.base) / 2]
     if probe.unit > loss_noise.SPACINGS[0]:
         steps = 4 * probe.unit * np.arange(1, loss_noise.POINTS + 1)
-        lines = [probe.directional(direction_of(probe.values, seed + k), side * steps, at=oracle.values) for k in range(LINES) for side in (1, -1)]
+        lines = [
+            probe.directional(direction_of(probe.values, seed + k), side * steps, at=oracle.values)
+            for k in range(LINES)
+            for side in (1, -1)
+        ]
         found.append(loss_noise.DEVIATIONS * float(np.median([loss_noise.difference_noise(line) for line in lines])))
     return replace(oracle, noise=max(found))
 
@@ -123,7 +129,9 @@ def losses_of(low: Mapping[str, Array | None], exact: Mapping[str, Array | None]
             continue
         with np.errstate(over="ignore", invalid="ignore"):
             difference, size = float(np.linalg.norm(other - gradient)), float(np.linalg.norm(gradient))
-        found[name] = 0.0 if difference == 0 else float("inf") if size == 0 or not np.isfinite(difference) else difference / size
+        found[name] = (
+            0.0 if difference == 0 else float("inf") if size == 0 or not np.isfinite(difference) else difference / size
+        )
     return found
 
 
@@ -132,4 +140,6 @@ def cost(found: Mapping[str, float], dtypes: list[str]) -> list[str]:
     if not found:
         return []
     worst = max(found, key=lambda name: found[name])
-    return [f"{'/'.join(dtypes)} costs the gradient up to {found[worst]:.1e} of its size (at {worst}): |low - float64| / |float64|, see precision_loss."]
+    return [
+        f"{'/'.join(dtypes)} costs the gradient up to {found[worst]:.1e} of its size (at {worst}): |low - float64| / |float64|, see precision_loss."
+    ]

@@ -63,7 +63,9 @@ def check_updates(
     Model, optimizer and data are afterwards what they were. Raises: BadInput (a ValueError) for what cannot be checked.
     """
     if steps < 1:
-        raise BadInput(f"`steps` must be at least 1. Received: steps={steps}. Pass the number of training steps to compare.")
+        raise BadInput(
+            f"`steps` must be at least 1. Received: steps={steps}. Pass the number of training steps to compare."
+        )
     if isinstance(model, Model):
         model = mirror(model, weights)
         optimizer = optimizer if isinstance(optimizer, (str, keras.optimizers.Optimizer)) else mirrored(optimizer)
@@ -73,7 +75,9 @@ def check_updates(
     data_module.finite_weights(model)
     compiled = getattr(model, "optimizer", None)
     if optimizer is None and compiled is None:
-        raise BadInput(f"A model must have an optimizer for its updates to be checked. Received: {model.name!r}, not compiled. Compile it, or pass optimizer= and loss=.")
+        raise BadInput(
+            f"A model must have an optimizer for its updates to be checked. Received: {model.name!r}, not compiled. Compile it, or pass optimizer= and loss=."
+        )
     notes: list[str] = []
     with ExitStack() as stack:
         stack.enter_context(refused())
@@ -81,24 +85,39 @@ def check_updates(
         given = [optimizer] if isinstance(optimizer, keras.optimizers.Optimizer) else []
         stack.enter_context(in_float64(model, *given, *loss_objects(loss)))
         if optimizer is not None or loss is not None:
-            model.compile(optimizer=optimizer or compiled, loss=loss if loss is not None else model.loss, run_eagerly=True)
+            model.compile(
+                optimizer=optimizer or compiled, loss=loss if loss is not None else model.loss, run_eagerly=True
+            )
         batches = _batches(Data(x, y, sample_weight), steps, batch_size)
         _, loss_of, projection = subject_of(model, batches[0], None, True, seed, notes)
         if projection:
-            raise BadInput(f"A training step needs targets. Received: y=None for {model.name!r}, which was compiled with a loss. Pass y.")
+            raise BadInput(
+                f"A training step needs targets. Received: y=None for {model.name!r}, which was compiled with a loss. Pass y."
+            )
 
         trained = list(model.trainable_variables)
         probe = Probe(loss_of, trained, untrained(model, trained), batches[0], watch_inputs=False)
 
         def oracle_of(probe: Probe) -> Any:
-            return oracles_of(model.name, probe, lambda p: twin_of(model, p, p.data, False, True, seed, executor), seed, notes)[-1]
+            return oracles_of(
+                model.name, probe, lambda p: twin_of(model, p, p.data, False, True, seed, executor), seed, notes
+            )[-1]
 
         try:
             verdicts = compare_steps(model, probe, oracle_of, batches, seed=seed, progress=progress)
         except NoTwin as reason:
             notes.append(f"No twin: {reason}")
-            verdicts = [Verdict(v.path, "update", "undecided", 0, int(np.prod(v.shape)), reason=str(reason)) for v in model.trainable_variables]
-    return Report(f"{model.name}, {steps} steps of {_optimizer_name(optimizer or compiled)}", tuple(verdicts), tuple(dict.fromkeys(notes)), seed, replay)
+            verdicts = [
+                Verdict(v.path, "update", "undecided", 0, int(np.prod(v.shape)), reason=str(reason))
+                for v in model.trainable_variables
+            ]
+    return Report(
+        f"{model.name}, {steps} steps of {_optimizer_name(optimizer or compiled)}",
+        tuple(verdicts),
+        tuple(dict.fromkeys(notes)),
+        seed,
+        replay,
+    )
 
 
 def _optimizer_name(optimizer: Any) -> str:
@@ -112,7 +131,9 @@ def _batches(data: Data, steps: int, batch_size: int | None) -> list[Data]:
     starts = range(0, samples - samples % size, size)
 
     def take(part: Any, start: int) -> Any:
-        return tf.nest.map_structure(lambda leaf: None if leaf is None else np.asarray(leaf)[start : start + size], part)
+        return tf.nest.map_structure(
+            lambda leaf: None if leaf is None else np.asarray(leaf)[start : start + size], part
+        )
 
     order = [starts[i % len(starts)] for i in range(steps)]
     return [Data(take(data.x, s), take(data.y, s), take(data.sample_weight, s)) for s in order]
@@ -166,14 +187,18 @@ def compare_steps(
         exact = {n: g for n in weights if (g := autodiff.gradient[n]) is not None}
         gradients = {n: measured[n][0] for n in exact}
         predicted, _ = step_of(slot, weights, gradients)
-        allowed = carried(slot, weights, gradients, {n: measured[n][1] + autodiff.rounding[n] for n in exact}, seed=seed)
+        allowed = carried(
+            slot, weights, gradients, {n: measured[n][1] + autodiff.rounding[n] for n in exact}, seed=seed
+        )
         by_law, state = step_of(slot, weights, exact)
         law_errors = {n: autodiff.rounding[n] for n in exact}
         law_allowed = carried(slot, weights, exact, law_errors, seed=seed)
         as_keras = explained_by(slot, weights, exact, rows_of(probe) if probe.sparse else {}, law_errors, seed=seed)
         tensors = data.tensors()
         with the_subject():
-            model.train_step((tensors.x, tensors.y) if data.sample_weight is None else (tensors.x, tensors.y, tensors.sample_weight))
+            model.train_step(
+                (tensors.x, tensors.y) if data.sample_weight is None else (tensors.x, tensors.y, tensors.sample_weight)
+            )
         for name, variable in probe.variables.items():
             value = variable.numpy()
             verdict = _step_verdict(name, step, value, predicted[name], allowed[name], by_law[name], law_allowed[name])
@@ -189,13 +214,17 @@ def compare_steps(
         if departed:
             # what Keras remembers is no longer what the law says: the next step starts from Keras's own state
             state = mirrors.state_of(model.optimizer, {v.path: names[id(v)] for v in model.trainable_variables})
-        slot = replace(slot, state=state, doubt={} if departed else {n: d for n, d in law_allowed.items() if isinstance(n, tuple)})
+        slot = replace(
+            slot, state=state, doubt={} if departed else {n: d for n, d in law_allowed.items() if isinstance(n, tuple)}
+        )
         if progress is not None:
             progress(step, len(batches), f"step {step}")
     return list(worst.values())
 
 
-def _step_verdict(name: str, step: int, keras_value: Array, predicted: Array, allowed: Array, by_law: Array, law_allowed: Array) -> Verdict:
+def _step_verdict(
+    name: str, step: int, keras_value: Array, predicted: Array, allowed: Array, by_law: Array, law_allowed: Array
+) -> Verdict:
     with np.errstate(invalid="ignore", divide="ignore"):
         off = np.abs(keras_value - predicted)
         wrong = ~(off <= allowed)
@@ -205,14 +234,26 @@ def _step_verdict(name: str, step: int, keras_value: Array, predicted: Array, al
     failed = bool(wrong.any() or law_wrong.any())
     law = bool(law_wrong.any())
     where = tuple(int(k) for k in np.unravel_index(i, keras_value.shape)) if keras_value.shape else ()
-    blame = "Keras's step is not the optimizer's law even with Keras's own gradient" if law else "the gradient differs, not the law"
+    blame = (
+        "Keras's step is not the optimizer's law even with Keras's own gradient"
+        if law
+        else "the gradient differs, not the law"
+    )
     return Verdict(
-        name, "update", "mismatch" if failed else "match", keras_value.size, keras_value.size,
+        name,
+        "update",
+        "mismatch" if failed else "match",
+        keras_value.size,
+        keras_value.size,
         {"mismatch": int((wrong | law_wrong).sum()), "match": int((~(wrong | law_wrong)).sum())},
-        where, float(keras_value.ravel()[i]), float(predicted.ravel()[i]),
-        truncation=0.0, rounding=float(allowed.ravel()[i]), visible=float(2 * law_allowed.max(initial=0.0)),
+        where,
+        float(keras_value.ravel()[i]),
+        float(predicted.ravel()[i]),
+        truncation=0.0,
+        rounding=float(allowed.ravel()[i]),
+        visible=float(2 * law_allowed.max(initial=0.0)),
         reason=f"step {step}: {blame}" if failed else f"worst at step {step}",
-        cells=Cells.around(i, keras_value.shape, np.arange(keras_value.size), predicted.ravel(), keras_value.ravel()) if keras_value.size else None,
-    )  # fmt: skip
-
-
+        cells=Cells.around(i, keras_value.shape, np.arange(keras_value.size), predicted.ravel(), keras_value.ravel())
+        if keras_value.size
+        else None,
+    )

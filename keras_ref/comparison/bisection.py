@@ -49,9 +49,18 @@ class Swept:
 
 
 def located(
-    probe: Any, oracle: Any, gradient: Mapping[str, Array | None], names: Sequence[str], *, mode: str, seed: int, notes: list[str],
-    progress: Progress | None = None, apart: Sequence[str] = (), prepared: tuple[float, float, int] | None = None,
-) -> list[Verdict]:  # fmt: skip
+    probe: Any,
+    oracle: Any,
+    gradient: Mapping[str, Array | None],
+    names: Sequence[str],
+    *,
+    mode: str,
+    seed: int,
+    notes: list[str],
+    progress: Progress | None = None,
+    apart: Sequence[str] = (),
+    prepared: tuple[float, float, int] | None = None,
+) -> list[Verdict]:
     """A verdict for each named variable, all entries of all of them compared together.
 
     `gradient` is autodiff's at the oracle's point, in the given mode. What is `apart` (a declared surrogate) moves by
@@ -66,7 +75,9 @@ def located(
         return probe.gradient(mode, at=values)
 
     # what differences the loss itself states its noise; along lines it is measured once a doubt asks for it
-    place = Place(oracle, gradient_at, gradient, seed=seed, noise=None if isinstance(oracle.probe, Lines) else oracle.noise)
+    place = Place(
+        oracle, gradient_at, gradient, seed=seed, noise=None if isinstance(oracle.probe, Lines) else oracle.noise
+    )
     search = Search(probe, place, mode, seed, progress)
     verdicts: dict[str, Verdict] = {}
     for name in names:
@@ -124,7 +135,9 @@ class Search:
         for i in range(DENSE + 1):
             everywhere = list(names) if i < DENSE else directions.hidden(findings, names)
             singly = [n for n in names if n not in everywhere]
-            findings.append(directions.decided(self.place, directions.drawn(self.place, everywhere, self.generator, singly)))
+            findings.append(
+                directions.decided(self.place, directions.drawn(self.place, everywhere, self.generator, singly))
+            )
             self.say(i + 1, DENSE + 1, f"direction {i + 1}")
             if findings[-1].verdict not in ("match", "kink"):
                 break
@@ -192,14 +205,22 @@ class Search:
             if found.excess <= 1:
                 break
             others = True
-            ratios.append((found.autodiff / found.numeric, found.allowed / abs(found.numeric)) if found.numeric else (math.inf, 0.0))
+            ratios.append(
+                (found.autodiff / found.numeric, found.allowed / abs(found.numeric))
+                if found.numeric
+                else (math.inf, 0.0)
+            )
         reason = verdict.reason
         if not others:
             more = "the other entries match along a random direction" if total > 1 else ""
         else:
             middle = ratios[0][0]
             same = len(ratios) == RATIOS and all(abs(r - middle) <= e + ratios[0][1] for r, e in ratios)
-            more = f"the whole tensor is wrong, by a factor of {middle:.6g}" if same else "other entries of this variable are wrong too"
+            more = (
+                f"the whole tensor is wrong, by a factor of {middle:.6g}"
+                if same
+                else "other entries of this variable are wrong too"
+            )
             gradient = place.gradient[name]
             largest = int(np.argmax(np.abs(gradient))) if gradient is not None else entry
             if same and largest != entry:
@@ -245,11 +266,29 @@ def _verdict(findings: Sequence[Finding], name: str, place: Place, mode: str, re
     usual = place.sizes[name]
     undecided = verdict in ("undecided", "mismatch")
     return Verdict(
-        name, place.oracle.name, verdict, 0, size, {}, (), residual.autodiff, residual.numeric, residual.left, residual.right,
-        residual.truncation, residual.rounding, float("nan") if undecided else seen, float("nan") if undecided or not usual else seen / usual,
-        f"{mode}, along random directions", reason or worst.reason or ("" if not undecided else "random directions disagree, and bisection found no entry that is wrong by itself"),
+        name,
+        place.oracle.name,
+        verdict,
+        0,
+        size,
+        {},
+        (),
+        residual.autodiff,
+        residual.numeric,
+        residual.left,
+        residual.right,
+        residual.truncation,
+        residual.rounding,
+        float("nan") if undecided else seen,
+        float("nan") if undecided or not usual else seen / usual,
+        f"{mode}, along random directions",
+        reason
+        or worst.reason
+        or (
+            "" if not undecided else "random directions disagree, and bisection found no entry that is wrong by itself"
+        ),
         together=size,
-    )  # fmt: skip
+    )
 
 
 def _said(findings: Sequence[Finding], names: Sequence[str], place: Place) -> list[str]:
@@ -257,7 +296,9 @@ def _said(findings: Sequence[Finding], names: Sequence[str], place: Place) -> li
     seen = {n: min(directions.visible(f, n) for f in findings) for n in names}
     shares = {n: seen[n] / place.sizes[n] for n in names if place.sizes[n] and math.isfinite(seen[n])}
     total = sum(place.oracle.values[n].size for n in names)
-    lines = [f"{total} entries were moved together along {DENSE} random directions, and a sampled one of each variable along another."]
+    lines = [
+        f"{total} entries were moved together along {DENSE} random directions, and a sampled one of each variable along another."
+    ]
     if shares:
         worst = max(shares, key=lambda n: shares[n])
         lines.append(
@@ -266,9 +307,13 @@ def _said(findings: Sequence[Finding], names: Sequence[str], place: Place) -> li
         )
     unseen = [n for n in directions.hidden(findings, names) if place.sizes[n]]
     if unseen:
-        lines.append(f"Too faint beside the noise of the loss to be judged, even whole: {len(unseen)} of {len(names)} variables ({', '.join(unseen[:3])}{' …' if unseen[3:] else ''}).")
+        lines.append(
+            f"Too faint beside the noise of the loss to be judged, even whole: {len(unseen)} of {len(names)} variables ({', '.join(unseen[:3])}{' …' if unseen[3:] else ''})."
+        )
     lines += list(dict.fromkeys(f"Along random directions: {f.reason}." for f in findings if f.verdict == "kink"))
     faint = [n for n in names if not place.sizes[n]]
     if faint:
-        lines.append(f"Autodiff's gradient is zero throughout {', '.join(faint[:4])}{' …' if len(faint) > 4 else ''}, and the loss does not move along it either.")
+        lines.append(
+            f"Autodiff's gradient is zero throughout {', '.join(faint[:4])}{' …' if len(faint) > 4 else ''}, and the loss does not move along it either."
+        )
     return lines

@@ -124,9 +124,14 @@ class Place:
     """A point, the loss that is differenced there, and autodiff's gradient at it."""
 
     def __init__(
-        self, oracle: Any, gradient_at: Callable[[Mapping[str, Array]], Gradient], gradient: Gradient | None = None,
-        *, seed: int = 0, noise: float | None = None,
-    ) -> None:  # fmt: skip
+        self,
+        oracle: Any,
+        gradient_at: Callable[[Mapping[str, Array]], Gradient],
+        gradient: Gradient | None = None,
+        *,
+        seed: int = 0,
+        noise: float | None = None,
+    ) -> None:
         self.oracle, self.gradient_at, self.seed, self._noise = oracle, gradient_at, seed, noise
         #: where to look first: a closer look that one direction needed, the others will need too
         self.looks: tuple[Array, ...] = (LOOK, CLOSER)
@@ -147,7 +152,11 @@ class Place:
         if self._noise is not None:
             return self._noise
         oracle = self.oracle
-        close = isinstance(getattr(oracle, "probe", None), Lines) and not casts_down(oracle.probe.graph) and not opaque(oracle.probe.graph)
+        close = (
+            isinstance(getattr(oracle, "probe", None), Lines)
+            and not casts_down(oracle.probe.graph)
+            and not opaque(oracle.probe.graph)
+        )
         if not close:
             return loss_noise.measure(oracle.directional, oracle.values, oracle.base, seed=self.seed)
         points, generator = np.arange(1, loss_noise.POINTS + 1), np.random.default_rng(self.seed)
@@ -178,11 +187,16 @@ class Place:
         whole = {n: moved[n] * math.sqrt(self.oracle.values[n].size) for n in names}
         telling = [moved[n] for n in names if whole[n] > FAINT * max(whole.values())]
         ordinary = float(np.median(telling)) if telling else 0.0
-        return {n: own[n] * float(np.clip(ordinary / moved[n] if moved[n] else CLIP, 1 / CLIP, CLIP)) for n in names}, ordinary
+        return {
+            n: own[n] * float(np.clip(ordinary / moved[n] if moved[n] else CLIP, 1 / CLIP, CLIP)) for n in names
+        }, ordinary
 
     def beside(self, generator: np.random.Generator) -> Place:
         """A generic point close by: no tie and no zero survives."""
-        values = {n: v + DISTANCE * scale_of(v.ravel()).reshape(v.shape) * _signed(v.shape, generator) for n, v in self.oracle.values.items()}
+        values = {
+            n: v + DISTANCE * scale_of(v.ravel()).reshape(v.shape) * _signed(v.shape, generator)
+            for n, v in self.oracle.values.items()
+        }
         return Place(self.oracle.moved(values), self.gradient_at, seed=self.seed, noise=self.noise)
 
 
@@ -219,7 +233,9 @@ def look(place: Place, vector: Mapping[str, Array], exponents: Array = LOOK, noi
     with np.errstate(invalid="ignore", over="ignore"):
         # curvature goes with the square of the step and cancels; of losses with deviation σ, σ·√(2 + 32 + 36) is left
         rough = even[:-1] - 4 * even[1:]
-        within = max(loss_noise.DEVIATIONS * math.sqrt(float(np.mean(rough**2)) / 70), UNIT * float(np.max(np.abs(losses))))
+        within = max(
+            loss_noise.DEVIATIONS * math.sqrt(float(np.mean(rough**2)) / 70), UNIT * float(np.max(np.abs(losses)))
+        )
     level = within if noise is None else noise
     found = slopes(lambda offsets: losses[:, None], np.zeros(1), level, base=base, exponents=exponents)
     shares = {n: _inner(place.gradient[n], v) for n, v in vector.items()}
@@ -232,10 +248,18 @@ def look(place: Place, vector: Mapping[str, Array], exponents: Array = LOOK, noi
     low = min(float(side.value[0] - side.error[0]) for side in sides) - spread
     high = max(float(side.value[0] + side.error[0]) for side in sides) + spread
     return Residual(
-        autodiff, float(best.value[0]), float(best.truncation[0]), float(best.rounding[0]) + spread,
-        float(found.left.value[0]), float(found.right.value[0]), low <= autodiff <= high,
-        bool(found.smooth[0]) and math.isfinite(best.value[0]), bool(found.jump[0]), shares, level,
-    )  # fmt: skip
+        autodiff,
+        float(best.value[0]),
+        float(best.truncation[0]),
+        float(best.rounding[0]) + spread,
+        float(found.left.value[0]),
+        float(found.right.value[0]),
+        low <= autodiff <= high,
+        bool(found.smooth[0]) and math.isfinite(best.value[0]),
+        bool(found.jump[0]),
+        shares,
+        level,
+    )
 
 
 def _inner(gradient: Array | None, vector: Array) -> float:
@@ -245,6 +269,7 @@ def _inner(gradient: Array | None, vector: Array) -> float:
 def settled(place: Place, vector: Mapping[str, Array], ordinary: float = 0.0) -> Residual:
     """The residual with as many steps as its doubt asks for; `ordinary`: the share of an entry that should stand out, for
     which one closer look is taken."""
+
     def blunt(residual: Residual) -> bool:
         return SAFETY * residual.allowed > BLUNT * ordinary > 0
 
@@ -293,7 +318,13 @@ def decided(place: Place, direction: Direction) -> Finding:
     if here.fine:
         return Finding("match", direction, here, place)
     if here.jump or not math.isfinite(here.numeric):
-        return Finding("undecided", direction, here, place, "the loss jumps at the point" if here.jump else "the loss is not finite beside the point")
+        return Finding(
+            "undecided",
+            direction,
+            here,
+            place,
+            "the loss jumps at the point" if here.jump else "the loss is not finite beside the point",
+        )
     within, right, generator = not here.smooth and here.between, 0, np.random.default_rng(place.seed)
     for _ in range(NEIGHBOURS):
         near = place.beside(generator)
@@ -305,8 +336,22 @@ def decided(place: Place, direction: Direction) -> Finding:
         if within and right:
             break
     if right or within:
-        return Finding("kink", direction, here, place, "a kink at this very point: autodiff is right beside it" if right else "a kink: autodiff lies between the sides; no smooth point was found beside it")
-    return Finding("undecided", direction, here, place, "left and right slopes differ along random directions, and no smooth point was found beside")
+        return Finding(
+            "kink",
+            direction,
+            here,
+            place,
+            "a kink at this very point: autodiff is right beside it"
+            if right
+            else "a kink: autodiff lies between the sides; no smooth point was found beside it",
+        )
+    return Finding(
+        "undecided",
+        direction,
+        here,
+        place,
+        "left and right slopes differ along random directions, and no smooth point was found beside",
+    )
 
 
 def visible(finding: Finding, name: str) -> float:
@@ -317,5 +362,6 @@ def visible(finding: Finding, name: str) -> float:
 
 def hidden(findings: Sequence[Finding], names: Sequence[str]) -> list[str]:
     """Variables whose whole share is so small beside what was allowed that it could be missing."""
-    return [n for n in names if all(abs(f.residual.shares.get(n, 0.0)) <= HIDDEN * f.residual.allowed for f in findings)]
-
+    return [
+        n for n in names if all(abs(f.residual.shares.get(n, 0.0)) <= HIDDEN * f.residual.allowed for f in findings)
+    ]

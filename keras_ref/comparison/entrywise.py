@@ -119,7 +119,9 @@ def measure(oracle: Oracle, name: str, entries: Array, autodiff: Array, rounding
     return known
 
 
-def _listened(oracle: Oracle, name: str, entries: Array, known: _Entries, a: Array, rounding: Array, verdicts: Array) -> Oracle:
+def _listened(
+    oracle: Oracle, name: str, entries: Array, known: _Entries, a: Array, rounding: Array, verdicts: Array
+) -> Oracle:
     """Before an entry is accused, the oracle doubts itself: noise that stood still is looked for, and counted in."""
     doubted = getattr(oracle, "doubted", lambda: oracle)()
     if doubted.noise > oracle.noise:
@@ -133,9 +135,13 @@ def _listened(oracle: Oracle, name: str, entries: Array, known: _Entries, a: Arr
 def schemed(oracle: Oracle, name: str, entries: Array, scheme: Scheme) -> _Entries:
     """Slopes by one given scheme, taken at its word: it knows no sides, so every entry counts as smooth."""
     known = _Entries.unknown(len(entries))
-    found = scheme(lambda offsets: oracle.losses(name, entries, offsets), np.ravel(oracle.values[name])[entries], oracle.noise)
+    found = scheme(
+        lambda offsets: oracle.losses(name, entries, offsets), np.ravel(oracle.values[name])[entries], oracle.noise
+    )
     everywhere = np.ones(len(entries), bool)
-    known.learn(np.arange(len(entries)), Slopes(found, found, found, everywhere, ~everywhere, np.full(len(entries), np.nan)))
+    known.learn(
+        np.arange(len(entries)), Slopes(found, found, found, everywhere, ~everywhere, np.full(len(entries), np.nan))
+    )
     return known
 
 
@@ -161,7 +167,13 @@ def sharpened(oracle: Oracle, name: str, entries: Array, known: _Entries) -> Non
 
 
 def compare(
-    oracle: Oracle, name: str, autodiff: Autodiff, entries: Array | None = None, *, seed: int = 0, scheme: Scheme | None = None
+    oracle: Oracle,
+    name: str,
+    autodiff: Autodiff,
+    entries: Array | None = None,
+    *,
+    seed: int = 0,
+    scheme: Scheme | None = None,
 ) -> Verdict:
     """The verdict on one variable (all its entries, or the given flat ones) against one oracle.
 
@@ -187,7 +199,9 @@ def compare(
         _look_around(oracle, name, entries, special, known, a, rounding, verdicts, reasons, autodiff, seed)
     if gradient is None:
         verdicts[verdicts == "match"] = "disconnected"
-        reasons.update({int(i): "autodiff gives None where the loss moves" for i in np.flatnonzero(verdicts == "mismatch")})
+        reasons.update(
+            {int(i): "autodiff gives None where the loss moves" for i in np.flatnonzero(verdicts == "mismatch")}
+        )
     verdict = _verdict(oracle, name, value.shape, entries, known, a, rounding, verdicts, reasons, autodiff.how)
     if verdict.verdict != "mismatch":
         return verdict
@@ -212,14 +226,25 @@ def judge(known: _Entries, a: Array, rounding: Array) -> tuple[Array, dict[int, 
     reasons |= {int(i): "the loss is not finite beside the point" for i in np.flatnonzero(~measured & ~known.jump)}
     unbounded = ~known.smooth & ~np.isfinite(a)
     verdicts[unbounded] = "undecided"
-    reasons |= {int(i): "autodiff is not finite and the loss has no slope at the point" for i in np.flatnonzero(unbounded)}
+    reasons |= {
+        int(i): "autodiff is not finite and the loss has no slope at the point" for i in np.flatnonzero(unbounded)
+    }
     return verdicts, reasons
 
 
 def _look_around(
-    oracle: Oracle, name: str, entries: Array, special: Array, known: _Entries, a: Array, rounding: Array,
-    verdicts: Array, reasons: dict[int, str], autodiff: Autodiff, seed: int,
-) -> None:  # fmt: skip
+    oracle: Oracle,
+    name: str,
+    entries: Array,
+    special: Array,
+    known: _Entries,
+    a: Array,
+    rounding: Array,
+    verdicts: Array,
+    reasons: dict[int, str],
+    autodiff: Autodiff,
+    seed: int,
+) -> None:
     """Decide kinks and mismatches by their neighbourhood: autodiff against differences at generic points close by.
 
     At a kink any value between the left and the right slope is a convention, and where several kinks meet even values
@@ -234,7 +259,11 @@ def _look_around(
     pending = special
     moves: dict[str, Array] = {}
     for k in range(2 * PAIRS):
-        moves = {n: -m for n, m in moves.items()} if k % 2 else {n: generic(v, generator, DISTANCE) for n, v in oracle.values.items()}
+        moves = (
+            {n: -m for n, m in moves.items()}
+            if k % 2
+            else {n: generic(v, generator, DISTANCE) for n, v in oracle.values.items()}
+        )
         beside = autodiff.at(point := {n: v + moves[n] for n, v in oracle.values.items()})
         here = np.ravel(beside.gradient[name])[entries[pending]].astype(float)
         noise = np.ravel(beside.rounding[name])[entries[pending]]
@@ -243,7 +272,9 @@ def _look_around(
         right[pending] += found == "match"
         wrong[pending] += np.isin(found, ("mismatch", "nan"))
         # a wrong neighbour settles it; so does a kink between whose sides autodiff lies, after a pair with one right
-        settled = (wrong[pending] > 0) | ((k % 2 == 1) & (verdicts[pending] == "kink") & between[pending] & (right[pending] > 0))
+        settled = (wrong[pending] > 0) | (
+            (k % 2 == 1) & (verdicts[pending] == "kink") & between[pending] & (right[pending] > 0)
+        )
         pending = pending[~settled]
         if not len(pending):
             break
@@ -256,10 +287,14 @@ def _look_around(
         elif right[i] and at_kink and between[i]:
             reasons[i] = "a kink: autodiff lies between the sides"
         elif right[i] and not at_kink and not getattr(oracle, "kinks", True):
-            reasons[i] = "only at this very point: right at generic points beside it, and no operation of the forward pass has a kink"
+            reasons[i] = (
+                "only at this very point: right at generic points beside it, and no operation of the forward pass has a kink"
+            )
         elif right[i]:
             verdicts[i] = "kink"
-            reasons[i] = "several kinks meet here: autodiff is off at this very point and right at generic points beside it"
+            reasons[i] = (
+                "several kinks meet here: autodiff is off at this very point and right at generic points beside it"
+            )
         elif at_kink and between[i]:
             reasons[i] = "a kink: autodiff lies between the sides; no smooth point was found beside it"
         elif at_kink:
@@ -274,9 +309,17 @@ def generic(value: Array, generator: np.random.Generator, distance: float) -> Ar
 
 
 def _verdict(
-    oracle: Oracle, name: str, shape: tuple[int, ...], entries: Array, known: _Entries, a: Array, rounding: Array,
-    verdicts: Array, reasons: dict[int, str], how: str,
-) -> Verdict:  # fmt: skip
+    oracle: Oracle,
+    name: str,
+    shape: tuple[int, ...],
+    entries: Array,
+    known: _Entries,
+    a: Array,
+    rounding: Array,
+    verdicts: Array,
+    reasons: dict[int, str],
+    how: str,
+) -> Verdict:
     found, counts = np.unique(verdicts, return_counts=True)
     verdict = worst_of(map(str, found)) if len(found) else "match"
     among = np.flatnonzero(verdicts == verdict)
@@ -289,7 +332,15 @@ def _verdict(
         visible = 2 * allowed[clean]
         relative = visible / np.abs(estimate.value[clean])
     i = int(among[np.argmax(excess[among])]) if len(among) else 0
-    base = Verdict(name, oracle.name, verdict, len(entries), int(np.prod(shape)), dict(zip(map(str, found), map(int, counts), strict=True)), how=how)
+    base = Verdict(
+        name,
+        oracle.name,
+        verdict,
+        len(entries),
+        int(np.prod(shape)),
+        dict(zip(map(str, found), map(int, counts), strict=True)),
+        how=how,
+    )
     if not len(among):
         return base
     meaningful = relative[np.abs(estimate.value[clean]) > 1 / SHARP * UNIT * max(abs(oracle.base), UNIT)]

@@ -63,7 +63,10 @@ class _Off(Schedule):
 
     def __call__(self, step: int) -> float:
         rate = self.inner(step)
-        return max(0.0, rate * (1 + self.own) + self.initial * max(abs(rate), getattr(self.inner, "initial_learning_rate", 0.0)))
+        return max(
+            0.0,
+            rate * (1 + self.own) + self.initial * max(abs(rate), getattr(self.inner, "initial_learning_rate", 0.0)),
+        )
 
 
 @cache
@@ -99,4 +102,6 @@ def noisy_law(spec: Any, generator: np.random.Generator, made: dict[int, Any] | 
 def worst(spread: Mapping[str, Array], there: Mapping[str, Any], centre: Mapping[str, Any]) -> dict[str, Array]:
     """The largest distances so far, those of another roll included; what is not finite is judged by itself."""
     with np.errstate(invalid="ignore"):
-        return {n: np.fmax(s, np.abs(np.asarray(there[n], float) - np.asarray(centre[n], float))) for n, s in spread.items()}
+        return {
+            n: np.fmax(s, np.abs(np.asarray(there[n], float) - np.asarray(centre[n], float))) for n, s in spread.items()
+        }

@@ -70,7 +70,14 @@ class TwinOracle:
     specifications: tuple[Any, ...] = ()
 
     @classmethod
-    def at(cls, make: Callable[[Mapping[str, Array]], Nudges], names: Mapping[str, str], values: Mapping[str, Array], *, seed: int = 0) -> TwinOracle:
+    def at(
+        cls,
+        make: Callable[[Mapping[str, Array]], Nudges],
+        names: Mapping[str, str],
+        values: Mapping[str, Array],
+        *,
+        seed: int = 0,
+    ) -> TwinOracle:
         """The oracle at a point; `make` builds the nudges from values under the probe's names."""
         nudges = make(values)
 
@@ -78,7 +85,9 @@ class TwinOracle:
             return nudges.directional({names[n]: v for n, v in direction.items()}, steps)
 
         known = {n: v for n, v in values.items() if n in names}
-        return cls(nudges, make, names, values, nudges.base, loss_noise.measure(directional, known, nudges.base, seed=seed))
+        return cls(
+            nudges, make, names, values, nudges.base, loss_noise.measure(directional, known, nudges.base, seed=seed)
+        )
 
     def losses(self, name: str, entries: Array, offsets: Array) -> Array:
         return self.nudges.losses(self.names[name], entries, offsets)
@@ -132,12 +141,21 @@ def autodiff_at(probe: Probe, values: Mapping[str, Array], *, mode: str = "eager
         again = _spread(probe, beside, probe.gradient(mode, at=beside), mode)
         spread = {name: np.fmin(s, again[name]) for name, s in spread.items()}
     rounding = {
-        name: np.zeros_like(value) if (g := gradient[name]) is None else _rounding(g, spread[name], probe.unit) for name, value in values.items()
+        name: np.zeros_like(value) if (g := gradient[name]) is None else _rounding(g, spread[name], probe.unit)
+        for name, value in values.items()
     }
-    return Autodiff(gradient, rounding, lambda point: autodiff_at(probe, point, mode=mode), mode, cache(lambda: _rolled_apart(probe, values, gradient, mode)))
+    return Autodiff(
+        gradient,
+        rounding,
+        lambda point: autodiff_at(probe, point, mode=mode),
+        mode,
+        cache(lambda: _rolled_apart(probe, values, gradient, mode)),
+    )
 
 
-def _rolled_apart(probe: Probe, values: Mapping[str, Array], gradient: Mapping[str, Array | None], mode: str) -> dict[str, Array]:
+def _rolled_apart(
+    probe: Probe, values: Mapping[str, Array], gradient: Mapping[str, Array | None], mode: str
+) -> dict[str, Array]:
     """The rounding error rolled in two other ways, the larger of which counts: every entry by itself, at a generic point
     beside where there are no ties to keep; and the gradient that comes in from above, where nothing of the point moves.
 
@@ -147,14 +165,17 @@ def _rolled_apart(probe: Probe, values: Mapping[str, Array], gradient: Mapping[s
     generator = np.random.default_rng(len(values))
     beside = {name: value + generic(value, generator, ASIDE) for name, value in values.items()}
     apart = [
-        {n: v * (1 + shift * probe.unit * generator.choice([-1.0, 1.0], np.shape(v))) for n, v in beside.items()} for shift in SHIFTS
+        {n: v * (1 + shift * probe.unit * generator.choice([-1.0, 1.0], np.shape(v))) for n, v in beside.items()}
+        for shift in SHIFTS
     ]
     rolls = (
         (probe.gradient(mode, at=beside), [probe.gradient(mode, at=moved) for moved in apart]),
         (gradient, [probe.gradient(mode, at=values, upstream=1 + factor * UPSTREAM) for factor in UNEVEN]),
     )
     return {
-        name: np.zeros_like(value) if (g := gradient[name]) is None else _rounding(g, np.fmax(*(_median(name, *roll) for roll in rolls)), probe.unit)
+        name: np.zeros_like(value)
+        if (g := gradient[name]) is None
+        else _rounding(g, np.fmax(*(_median(name, *roll) for roll in rolls)), probe.unit)
         for name, value in values.items()
     }
 
@@ -168,17 +189,25 @@ def _median(name: str, here: Mapping[str, Array | None], others: list[dict[str, 
         return np.median([np.abs(m - origin) for m in moved], axis=0)  # type: ignore[operator]
 
 
-def _spread(probe: Probe, values: Mapping[str, Array], gradient: Mapping[str, Array | None], mode: str) -> dict[str, Array]:
+def _spread(
+    probe: Probe, values: Mapping[str, Array], gradient: Mapping[str, Array | None], mode: str
+) -> dict[str, Array]:
     """The median change of each entry of a gradient under SHIFTS; nan where none can be told."""
     changes: dict[str, list[Array]] = {name: [] for name in values}
     for k, shift in enumerate(SHIFTS):
-        shifted = {name: value * (1 + shift * probe.unit * (1 + ((i + k) % 3) / 2)) for i, (name, value) in enumerate(values.items())}
+        shifted = {
+            name: value * (1 + shift * probe.unit * (1 + ((i + k) % 3) / 2))
+            for i, (name, value) in enumerate(values.items())
+        }
         for name, again in probe.gradient(mode, at=shifted).items():
             here = gradient[name]
             if again is not None and here is not None:
                 with np.errstate(invalid="ignore"):
                     changes[name].append(np.abs(again - here))
-    return {name: np.median(changes[name], axis=0) if changes[name] else np.full(np.shape(value), np.nan) for name, value in values.items()}
+    return {
+        name: np.median(changes[name], axis=0) if changes[name] else np.full(np.shape(value), np.nan)
+        for name, value in values.items()
+    }
 
 
 def _rounding(gradient: Array, spread: Array, unit: float) -> Array:

@@ -22,7 +22,12 @@ def unrepeatable(probe: Probe, oracles: list[Any], autodiff: Autodiff, names: li
     allowed = SLACK * probe.unit * scale
     graph = [float(loss) for loss in losses] + [o.base for o in oracles if o.name == "forward"]
     if max(graph) - min(graph) > allowed:
-        return _all(names, probe, "nondeterministic", f"the loss is {graph[0]:.15g} and {_farthest(graph):.15g} at the same point")
+        return _all(
+            names,
+            probe,
+            "nondeterministic",
+            f"the loss is {graph[0]:.15g} and {_farthest(graph):.15g} at the same point",
+        )
     noise = max([o.noise for o in oracles if o.name == "forward"], default=0.0)
     taped = probe.seen[autodiff.how]
     if abs(taped - graph[0]) <= allowed + 8 * noise:
@@ -30,7 +35,12 @@ def unrepeatable(probe: Probe, oracles: list[Any], autodiff: Autodiff, names: li
     again = probe.run_in(autodiff.how, probe.tape, probe.values)[1]
     if abs(again - taped) > allowed:
         return _all(names, probe, "nondeterministic", f"the loss is {taped:.15g} and {again:.15g} at the same point")
-    return _all(names, probe, "mode-dependent", f"the loss itself is {taped:.15g} in mode {autodiff.how} and {graph[0]:.15g} in the graph that is differenced")
+    return _all(
+        names,
+        probe,
+        "mode-dependent",
+        f"the loss itself is {taped:.15g} in mode {autodiff.how} and {graph[0]:.15g} in the graph that is differenced",
+    )
 
 
 def _farthest(losses: list[float]) -> float:
@@ -39,7 +49,9 @@ def _farthest(losses: list[float]) -> float:
 
 def _terms(gradient: Mapping[str, Any], values: Mapping[str, Any]) -> float:
     """Σ |slope · value|: how large the terms of a loss are that may cancel in it."""
-    sizes = [float(np.sum(np.abs(g * values[n]))) for n, g in gradient.items() if g is not None and np.isfinite(g).all()]
+    sizes = [
+        float(np.sum(np.abs(g * values[n]))) for n, g in gradient.items() if g is not None and np.isfinite(g).all()
+    ]
     return sum(size for size in sizes if np.isfinite(size))
 
 

@@ -48,9 +48,18 @@ def shares(sizes: Mapping[str, int], costs: Mapping[str, float], seconds: float,
 
 
 def within(
-    seconds: float, probe: Any, oracles: Sequence[Any], autodiff: Autodiff, names: Sequence[str], notes: list[str],
-    *, most: int | None, seed: int, progress: Any = None, expect: Sequence[str] = (),
-) -> list[Verdict]:  # fmt: skip
+    seconds: float,
+    probe: Any,
+    oracles: Sequence[Any],
+    autodiff: Autodiff,
+    names: Sequence[str],
+    notes: list[str],
+    *,
+    most: int | None,
+    seed: int,
+    progress: Any = None,
+    expect: Sequence[str] = (),
+) -> list[Verdict]:
     """Verdicts on as many entries as fit into the time; the others along random directions of the first oracle."""
     begun = time.perf_counter()
     pairs = {n: [o for o in oracles if o.name != "twin" or n in o.names] for n in names}
@@ -70,10 +79,14 @@ def within(
         costs[name] = (time.perf_counter() - start) / max(min(PILOT, sizes[name]), 1)
     along: dict[str, Verdict] = {}
     spent = time.perf_counter() - begun
-    everything = spent + sum(costs[n] * min(sizes[n], most or sizes[n]) for n in pilots) if len(pilots) == len(names) else np.inf
+    everything = (
+        spent + sum(costs[n] * min(sizes[n], most or sizes[n]) for n in pilots) if len(pilots) == len(names) else np.inf
+    )
     sampled = most is not None and any(size > most for size in sizes.values())
     if everything > seconds or sampled:
-        found = located(probe, oracles[0], autodiff.gradient, names, mode=autodiff.how, seed=seed, notes=notes, apart=expect)
+        found = located(
+            probe, oracles[0], autodiff.gradient, names, mode=autodiff.how, seed=seed, notes=notes, apart=expect
+        )
         along = {v.name: v for v in found}
         spent = time.perf_counter() - begun
     counts = shares({n: sizes[n] for n in pilots}, costs, max(seconds - spent, 0.0), most)
@@ -84,9 +97,14 @@ def within(
         verdicts += _joined(one_by_one, along.get(name))
         if progress is not None:
             progress(i + 1, len(names), name)
-    count, total = sum(max((v.compared for v in verdicts if v.name == n), default=0) for n in names), sum(sizes.values())
+    count, total = (
+        sum(max((v.compared for v in verdicts if v.name == n), default=0) for n in names),
+        sum(sizes.values()),
+    )
     rest = "the others together along random directions; effort='full' compares all" if along else "none was left out"
-    notes.append(f"{count} of {total} entries were compared one by one, drawn with seed {seed}, within {seconds:g} s; {rest}.")
+    notes.append(
+        f"{count} of {total} entries were compared one by one, drawn with seed {seed}, within {seconds:g} s; {rest}."
+    )
     return verdicts
 
 

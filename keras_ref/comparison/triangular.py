@@ -24,7 +24,9 @@ READERS = frozenset(("Cholesky", "SelfAdjointEigV2", "XlaSelfAdjointEig"))
 
 def symmetrized(verdicts: list[Verdict], probe: Probe, oracle: Any, autodiff: Autodiff) -> list[Verdict]:
     """The verdicts, with those mismatches that are only a matter of which triangle is read told apart."""
-    accused = [v for v in verdicts if v.verdict == "mismatch" and v.oracle == oracle.name and _square(probe.values[v.name])]
+    accused = [
+        v for v in verdicts if v.verdict == "mismatch" and v.oracle == oracle.name and _square(probe.values[v.name])
+    ]
     if not accused or not any(o.type in READERS for o in operations(probe.graph)):
         return verdicts
     return [_judged(v, oracle, autodiff) if v in accused and v.compared == v.total else v for v in verdicts]
@@ -50,9 +52,12 @@ def _judged(verdict: Verdict, oracle: Any, autodiff: Autodiff) -> Verdict:
     if unread is None or not known.smooth.all() or not symmetric.all() or not agrees.all():
         return verdict
     return replace(
-        verdict, verdict="symmetrized", counts={"symmetrized": verdict.compared}, visible=float(2 * allowed.max()),
+        verdict,
+        verdict="symmetrized",
+        counts={"symmetrized": verdict.compared},
+        visible=float(2 * allowed.max()),
         reason=f"the function does not read the {unread} triangle, and autodiff spreads the slope over both; along symmetric changes they agree",
-    )  # fmt: skip
+    )
 
 
 def _t(matrix: Array) -> Array:

@@ -45,7 +45,9 @@ def example(kind: str, name: str, chosen: Callable[[Any], bool] = lambda spec: T
         from hypothesis import find, settings
         from hypothesis.errors import NoSuchExample
     except ImportError as error:
-        raise CouldNotRun("Examples are drawn with Hypothesis. Received: an installation without it. pip install gradtwin[test].") from error
+        raise CouldNotRun(
+            "Examples are drawn with Hypothesis. Received: an installation without it. pip install gradtwin[test]."
+        ) from error
     from keras_ref import strategies
 
     cls = registry.get(kind, name)
@@ -64,10 +66,16 @@ def _filled(shape: tuple[int, ...], domain: Any, seed: int) -> np.ndarray:
     from keras_ref import strategies
 
     if not hasattr(domain, "small") and not isinstance(domain, Index):
-        drawn = find(strategies.samples(shape, domain, patterns=("generic",)), lambda _: True, settings=settings(database=None, derandomize=True))
+        drawn = find(
+            strategies.samples(shape, domain, patterns=("generic",)),
+            lambda _: True,
+            settings=settings(database=None, derandomize=True),
+        )
         return np.asarray(drawn)
     generator = np.random.default_rng(seed)
-    return generator.integers(0, domain.below, size=shape) if isinstance(domain, Index) else generator.normal(size=shape)
+    return (
+        generator.integers(0, domain.below, size=shape) if isinstance(domain, Index) else generator.normal(size=shape)
+    )
 
 
 def model_of(spec: Any) -> tuple[Model, dict[str, np.ndarray], Any]:
@@ -77,7 +85,10 @@ def model_of(spec: Any) -> tuple[Model, dict[str, np.ndarray], Any]:
     shapes = tuple(tuple(int(n or 2) for n in shape) for shape in spec.input_shapes(lambda low, high: high))
     model = strategies.model_of(spec, shapes)
     own, domains = spec.weight_domains(), spec.input_domains()
-    weights = {n: _filled(tuple(s), own.get(n.partition("/")[2], _REAL), i) for i, (n, s) in enumerate(model.weight_shapes.items())}
+    weights = {
+        n: _filled(tuple(s), own.get(n.partition("/")[2], _REAL), i)
+        for i, (n, s) in enumerate(model.weight_shapes.items())
+    }
     x = [_filled(s, domains[min(i, len(domains) - 1)], 100 + i) for i, s in enumerate(shapes)]
     return model, weights, x if len(x) > 1 else x[0]
 
@@ -95,7 +106,11 @@ def _layer(kind: str, name: str) -> dict[str, str]:
 
 
 def _without_ones(spec: Any) -> bool:
-    return all(1 not in value for f in fields(spec) if f.default is MISSING and isinstance(value := getattr(spec, f.name), tuple))
+    return all(
+        1 not in value
+        for f in fields(spec)
+        if f.default is MISSING and isinstance(value := getattr(spec, f.name), tuple)
+    )
 
 
 def _activation(kind: str, name: str) -> dict[str, str]:
@@ -113,10 +128,18 @@ def _function(name: str, arguments: dict[str, float]) -> dict[str, str]:
     found = {}
     for column, dtype in (("values", np.float64), ("float32", np.float32)):
         y = np.asarray(own(x.astype(dtype), **arguments))
-        found[column] = "match" if np.allclose(law(x.astype(dtype), **arguments), y, rtol=64 * np.finfo(dtype).eps, atol=0) else "differs"
+        found[column] = (
+            "match"
+            if np.allclose(law(x.astype(dtype), **arguments), y, rtol=64 * np.finfo(dtype).eps, atol=0)
+            else "differs"
+        )
     slope = law(x + 1e-30j, **arguments).imag / 1e-30
     for column, options in (("inputs", {}), ("graph", {"jit_compile": False}), ("compiled", {"jit_compile": True})):
-        called = (lambda z: own(z, **arguments)) if not options else tf.function(lambda z: own(z, **arguments), autograph=False, **options)
+        called = (
+            (lambda z: own(z, **arguments))
+            if not options
+            else tf.function(lambda z: own(z, **arguments), autograph=False, **options)
+        )
         z = tf.constant(x)
         with tf.GradientTape() as tape:
             tape.watch(z)
@@ -131,7 +154,9 @@ def _of_model(model: Model, weights: dict[str, np.ndarray], x: Any) -> dict[str,
     wrt = ("weights",) * bool(model.trainable) + ("inputs",) * floats
     found |= _gradients(lambda modes: check_gradients(model, x, weights=weights, wrt=wrt, modes=modes))
     # what rounds to float32 in one mode and not in the other is a known departure
-    rounded = any(d.reading == "precision" and d.touches(layer) for d in departures.every() for layer in model.layers.values())
+    rounded = any(
+        d.reading == "precision" and d.touches(layer) for d in departures.every() for layer in model.layers.values()
+    )
     return {c: "departure" if v == "mode-dependent" and rounded else v for c, v in found.items()}
 
 
@@ -146,21 +171,32 @@ def _gradients(check: Callable[[tuple[str, ...]], Any]) -> dict[str, str]:
     modes = {"function": "graph", "jit_compile": "compiled"}
     by_column: dict[str, list[Any]] = {}
     for v in report.verdicts:
-        by_column.setdefault(modes.get(v.oracle) or ("inputs" if v.name.startswith("input") else "weights"), []).append(v)
-    found = {column: _said(by_column[column]) if column in by_column else "-" for column in ("weights", "inputs", "graph", "compiled")}
+        by_column.setdefault(modes.get(v.oracle) or ("inputs" if v.name.startswith("input") else "weights"), []).append(
+            v
+        )
+    found = {
+        column: _said(by_column[column]) if column in by_column else "-"
+        for column in ("weights", "inputs", "graph", "compiled")
+    }
     return found | ({"compiled": refused} if refused else {})
 
 
 def _values(model: Model, weights: dict[str, np.ndarray], x: Any, dtype: str) -> str:
     single = dtype == "float32" or any(policy_of(layer) == "float32" for layer in model.layers.values())
     cast = {n: w.astype(dtype) if w.dtype.kind == "f" else w for n, w in weights.items()}
-    arrays = [np.asarray(a).astype(dtype) if np.asarray(a).dtype.kind == "f" else a for a in (x if isinstance(x, list) else [x])]
+    arrays = [
+        np.asarray(a).astype(dtype) if np.asarray(a).dtype.kind == "f" else a
+        for a in (x if isinstance(x, list) else [x])
+    ]
     x = arrays if len(arrays) > 1 else arrays[0]
     ours = [np.asarray(o, float) for o in keras.tree.flatten(model.forward(cast, x))]
     theirs = [np.asarray(o, float) for o in keras.tree.flatten(mirror(model, cast, dtype=dtype)(x, training=False))]
     # entries of these small examples are sums of some dozen terms, each off by a unit of the largest value at most
     unit = UNIT32 if single else 2.0**-52
-    close = all(np.abs(a - b).max(initial=0) <= 64 * unit * max(np.abs(a).max(initial=0), 1) for a, b in zip(ours, theirs, strict=True))
+    close = all(
+        np.abs(a - b).max(initial=0) <= 64 * unit * max(np.abs(a).max(initial=0), 1)
+        for a, b in zip(ours, theirs, strict=True)
+    )
     return "match" if close else "departure" if departures.touching(model.layers.values()) else "differs"
 
 
@@ -172,7 +208,10 @@ def _said(verdicts: Any) -> str:
 def _loss(kind: str, name: str) -> dict[str, str]:
     spec = example(kind, name)
     shapes = spec.shapes(lambda low, high: high)
-    y, p = (_filled(tuple(int(n or 2) for n in s), d, i) for i, (s, d) in enumerate(zip(shapes, spec.domains(), strict=True)))
+    y, p = (
+        _filled(tuple(int(n or 2) for n in s), d, i)
+        for i, (s, d) in enumerate(zip(shapes, spec.domains(), strict=True))
+    )
     model = Model.chain([Activation("linear")], p.shape[1:])
     value, keras_value = float(spec(y, p)), float(mirrored(spec, dtype="float64")(y, p))
     near = abs(value - keras_value) <= 64 * 2.0**-52 * max(abs(value), 1)
@@ -197,7 +236,13 @@ def _value(kind: str, name: str) -> dict[str, str]:
     spec = example(kind, name)
     points: Any = (0, 1, 2, 5, 11) if kind == "schedule" else (data_point(),)
     law = mirrored(spec)
-    pairs = [(np.asarray(spec(p), float), np.asarray(law(keras.ops.convert_to_tensor(p)) if kind != "schedule" else law(p), float)) for p in points]
+    pairs = [
+        (
+            np.asarray(spec(p), float),
+            np.asarray(law(keras.ops.convert_to_tensor(p)) if kind != "schedule" else law(p), float),
+        )
+        for p in points
+    ]
     near = all(np.abs(a - b).max() <= 64 * 2.0**-52 * max(np.abs(a).max(), 1) for a, b in pairs)
     return {"values": "match" if near else "departure" if departures.touching([spec]) else "differs"}
 
@@ -208,4 +253,9 @@ def data_point() -> np.ndarray:
 
 
 _REAL = Real()
-_RUNS: dict[str, Callable[[str, str], dict[str, str]]] = {"layer": _layer, "activation": _activation, "loss": _loss, "optimizer": _optimizer}
+_RUNS: dict[str, Callable[[str, str], dict[str, str]]] = {
+    "layer": _layer,
+    "activation": _activation,
+    "loss": _loss,
+    "optimizer": _optimizer,
+}

@@ -68,7 +68,10 @@ class Coverage:
     @property
     def owed(self) -> int:
         """Names that are owed a twin."""
-        return sum(row.status == "unknown" or (row.family not in ("", "optional") and row.status != "gone") for row in self.rows)
+        return sum(
+            row.status == "unknown" or (row.family not in ("", "optional") and row.status != "gone")
+            for row in self.rows
+        )
 
 
 @cache
@@ -129,13 +132,18 @@ def coverage_of(kind: str, present: Mapping[str, tuple[str, ...]] | None = None)
         reason = next((excluded[n] for n in names if n in excluded), "")
         family = families.get(name, "")
         status = (
-            "gone" if name not in present
-            else "twin" if twin is not None
-            else "excluded" if reason
-            else "optional" if family == "optional"
-            else "missing" if family
+            "gone"
+            if name not in present
+            else "twin"
+            if twin is not None
+            else "excluded"
+            if reason
+            else "optional"
+            if family == "optional"
+            else "missing"
+            if family
             else "unknown"
-        )  # fmt: skip
+        )
         reason = reason if status == "excluded" else ""
         touching = tuple(d.id for d in departures.every() if any(_named(c, kind, twin) for c in d.applies))
         rows.append(Row(kind, family, name, status, reason, present.get(name, ()), touching))
@@ -154,13 +162,19 @@ def coverage_tables(*, run: bool = False, kinds: Iterable[str] = registry.KINDS)
         return tables
     wanted = [(row.kind, row.name) for table in tables for row in table.rows if row.status == "twin"]
     found = dict(measured(wanted))
-    return tuple(replace(t, rows=tuple(replace(r, compared=found.get((r.kind, r.name), {})) for r in t.rows)) for t in tables)
+    return tuple(
+        replace(t, rows=tuple(replace(r, compared=found.get((r.kind, r.name), {})) for r in t.rows)) for t in tables
+    )
 
 
 def beyond(kind: str) -> tuple[str, ...]:
     """Names with a twin that the inventory does not hold: Keras's unexported ones, and parts of graphs."""
     aliases = {alias for names in exported(kind).values() for alias in names}
-    return tuple(name for name in registry.names(kind) if name not in _families(kind) and name not in exported(kind) and name not in aliases)
+    return tuple(
+        name
+        for name in registry.names(kind)
+        if name not in _families(kind) and name not in exported(kind) and name not in aliases
+    )
 
 
 # Running one example of each, in another process ---------------------------------------------------------------------
@@ -174,7 +188,12 @@ def measured(
     left = list(wanted)
     command = command or (lambda names: [sys.executable, "-m", "keras_ref.coverage.table", *names])
     while left:
-        process = subprocess.Popen(command([f"{kind}:{name}" for kind, name in left]), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        process = subprocess.Popen(
+            command([f"{kind}:{name}" for kind, name in left]),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
         for line in _lines(process, patience):
             if line.startswith("{"):
                 told = json.loads(line)
@@ -231,25 +250,47 @@ def print_coverage(console: Any, *, run: bool = False) -> bool:
     from keras_ref.translation import departures
 
     tables = coverage_tables(run=run)
-    console.print(f"What Keras {keras.__version__} exports, on TensorFlow {tf.__version__}", markup=False, highlight=False)
+    console.print(
+        f"What Keras {keras.__version__} exports, on TensorFlow {tf.__version__}", markup=False, highlight=False
+    )
     for coverage in tables:
-        table = Table(title=f"{coverage.kind}: {coverage.covered} of {coverage.owed} have a twin", title_justify="left", box=None, pad_edge=False)
+        table = Table(
+            title=f"{coverage.kind}: {coverage.covered} of {coverage.owed} have a twin",
+            title_justify="left",
+            box=None,
+            pad_edge=False,
+        )
         for column in ("family", "name", "status", *(COMPARED if run else ()), "departures"):
             table.add_column(column, no_wrap=column != "departures")
         for row in coverage.rows:
             if row.status != "excluded":
                 style = "red" if row.status in ("missing", "unknown", "gone") else ""
                 results = [_short(row.compared.get(c, "")) for c in COMPARED] if run else []
-                table.add_row(row.family, " = ".join((row.name, *row.aliases)), row.status, *results, ", ".join(row.departures), style=style)
+                table.add_row(
+                    row.family,
+                    " = ".join((row.name, *row.aliases)),
+                    row.status,
+                    *results,
+                    ", ".join(row.departures),
+                    style=style,
+                )
         console.print(table)
         console.print(f"compared{'' if run else ' with --run'}: {COMPARES[coverage.kind]}", markup=False)
         excluded = [row for row in coverage.rows if row.status == "excluded"]
         for reason in sorted({row.reason for row in excluded}):
-            console.print(f"no twin, on purpose: {', '.join(r.name for r in excluded if r.reason == reason)}: {reason}", markup=False)
+            console.print(
+                f"no twin, on purpose: {', '.join(r.name for r in excluded if r.reason == reason)}: {reason}",
+                markup=False,
+            )
         if beyond(coverage.kind):
             console.print(f"beyond what Keras exports: {', '.join(beyond(coverage.kind))}", markup=False)
         console.print()
-    table = Table(title=f"{len(departures.every())} known departures of Keras from the definition", title_justify="left", box=None, pad_edge=False)
+    table = Table(
+        title=f"{len(departures.every())} known departures of Keras from the definition",
+        title_justify="left",
+        box=None,
+        pad_edge=False,
+    )
     for column in ("id", "reading", "reason"):
         table.add_column(column, no_wrap=column != "reason")
     for departure in departures.every():
@@ -259,17 +300,29 @@ def print_coverage(console: Any, *, run: bool = False) -> bool:
     wrong = [row for t in tables for row in t.rows if any(map(_open, row.compared.values()))]
     console.print()
     for row in open_rows:
-        meaning = {"missing": "has no twin", "unknown": "is new in Keras: write its twin, or exclude it in inventory.toml", "gone": "is not in this Keras"}
+        meaning = {
+            "missing": "has no twin",
+            "unknown": "is new in Keras: write its twin, or exclude it in inventory.toml",
+            "gone": "is not in this Keras",
+        }
         console.print(f"{row.kind} {row.name} {meaning[row.status]}.", markup=False)
     for row in wrong:
-        console.print(f"{row.kind} {row.name}: {', '.join(f'{c} {v}' for c, v in row.compared.items() if _open(v))}", markup=False)
+        console.print(
+            f"{row.kind} {row.name}: {', '.join(f'{c} {v}' for c, v in row.compared.items() if _open(v))}", markup=False
+        )
     console.print(", ".join(f"{t.kind} {t.covered}/{t.owed}" for t in tables), markup=False)
     return not open_rows and not wrong
 
 
 def _short(result: str) -> str:
     """A result in one word; what does not fit is said at the end."""
-    return result if result in ("match", "departure", "-", "") else result.split(":")[0].split(" (")[0] if len(result) < 24 else result.split(":")[0][:20]
+    return (
+        result
+        if result in ("match", "departure", "-", "")
+        else result.split(":")[0].split(" (")[0]
+        if len(result) < 24
+        else result.split(":")[0][:20]
+    )
 
 
 def _open(result: str) -> bool:

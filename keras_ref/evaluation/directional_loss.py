@@ -51,7 +51,9 @@ class Lines:
         anything, number = tf.TensorSpec(None, DTYPE), tf.TensorSpec([], DTYPE)
         point = [tf.TensorSpec(value.shape, DTYPE) for value in self.probe.values.values()]
         held = tf.nest.map_structure(lambda t: tf.TensorSpec(t.shape, t.dtype), self.probe.loss_arguments()[1])
-        return tf.function(self._moved, autograph=False).get_concrete_function(number, [anything] * len(point), point, held)
+        return tf.function(self._moved, autograph=False).get_concrete_function(
+            number, [anything] * len(point), point, held
+        )
 
     def _moved(self, step: Any, direction: list[Any], point: list[Any], held: list[Any]) -> Any:
         parts = {
@@ -65,13 +67,17 @@ class Lines:
             self._tensors = (values, [tf.constant(values[name], DTYPE) for name in self.probe.values])
         return self._tensors[1]
 
-    def directional(self, direction: Mapping[str, Array], steps: Array, *, at: Mapping[str, Array] | None = None) -> Array:
+    def directional(
+        self, direction: Mapping[str, Array], steps: Array, *, at: Mapping[str, Array] | None = None
+    ) -> Array:
         """Losses (m,) along the point (or `at`) + step · direction."""
         point = self._point(self.probe.values if at is None else at)
         moves = [tf.constant(direction.get(name, ZERO), DTYPE) for name in self.probe.values]
         self.probe.evaluations += len(steps)
         try:
-            return np.array([float(self._evaluate(tf.constant(step, DTYPE), moves, point, self._held)) for step in steps])
+            return np.array(
+                [float(self._evaluate(tf.constant(step, DTYPE), moves, point, self._held)) for step in steps]
+            )
         finally:
             if self._writes:  # TensorFlow's own variables are assigned to, where Keras's are replaced
                 self.probe._put_back()

@@ -23,9 +23,7 @@ GENERATOR, TRACED = "global_seed_generator", ("train_function", "test_function",
 
 #: layers whose TensorFlow kernels do not exist in float64 on a CPU (AvgPool3D, MaxPool3D): they go on computing in
 #: float32, whose noise is then measured in the loss, widens the steps and is said in the report
-FLOAT32_ONLY = frozenset(
-    f"{kind}Pooling3D" for kind in ("Max", "Average", "AdaptiveMax", "AdaptiveAverage")
-)
+FLOAT32_ONLY = frozenset(f"{kind}Pooling3D" for kind in ("Max", "Average", "AdaptiveMax", "AdaptiveAverage"))
 
 
 def policy_of(layer: Any) -> str:

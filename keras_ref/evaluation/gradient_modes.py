@@ -33,4 +33,9 @@ MODES: dict[str, Callable[[Callable[..., Any]], Callable[..., Any]]] = {
 }
 
 #: what TensorFlow raises where XLA cannot compile a function
-COMPILE_ERRORS = (tf.errors.InvalidArgumentError, tf.errors.UnimplementedError, tf.errors.NotFoundError, tf.errors.InternalError)
+COMPILE_ERRORS = (
+    tf.errors.InvalidArgumentError,
+    tf.errors.UnimplementedError,
+    tf.errors.NotFoundError,
+    tf.errors.InternalError,
+)

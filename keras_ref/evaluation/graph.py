@@ -59,9 +59,18 @@ def constants_in_float32(graph: Any) -> list[tuple[Any, float]]:
     """(operation, value) of the scalars that reach float64 by way of float32 and lost digits there: 0.1, but not 0.5."""
     found = []
     for o in operations(graph):
-        if o.type == "Cast" and o.outputs[0].dtype == tf.float64 and o.inputs[0].op.type == "Const" and _lower(o.inputs[0].dtype):
+        if (
+            o.type == "Cast"
+            and o.outputs[0].dtype == tf.float64
+            and o.inputs[0].op.type == "Const"
+            and _lower(o.inputs[0].dtype)
+        ):
             value = np.asarray(tf.get_static_value(o.inputs[0]))
-            if value.size == 1 and np.isfinite(value.astype(float)).all() and float(str(value.ravel()[0])) != float(value.ravel()[0]):
+            if (
+                value.size == 1
+                and np.isfinite(value.astype(float)).all()
+                and float(str(value.ravel()[0])) != float(value.ravel()[0])
+            ):
                 found.append((o.inputs[0].op, float(str(value.ravel()[0]))))
     return found
 

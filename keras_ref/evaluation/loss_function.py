@@ -63,9 +63,16 @@ class Probe:
     """
 
     def __init__(
-        self, loss: Callable[[Data], Any], variables: list[Any], state: list[Any], data: Data,
-        *, watch_inputs: bool = True, dtype: str | None = DTYPE, contraction: Mapping[str, Array] | None = None,
-    ) -> None:  # fmt: skip
+        self,
+        loss: Callable[[Data], Any],
+        variables: list[Any],
+        state: list[Any],
+        data: Data,
+        *,
+        watch_inputs: bool = True,
+        dtype: str | None = DTYPE,
+        contraction: Mapping[str, Array] | None = None,
+    ) -> None:
         self._loss, self._state, self._dtype, self._contraction = loss, list(state), dtype, contraction
         self.variables = dict(zip(unique([path_of(v) for v in variables]), variables, strict=True))
         self._watch = watch_inputs
@@ -110,8 +117,12 @@ class Probe:
     def _at(self, flat: Any, held: list[Any]) -> Any:
         """The loss where all values are those of one flat vector."""
         parts = {
-            name: tf.cast(tf.reshape(flat[start : start + self.values[name].size], self.values[name].shape), source.dtype)
-            for (name, start), source in zip(self._offsets.items(), (*self.variables.values(), *self.inputs.values()), strict=True)
+            name: tf.cast(
+                tf.reshape(flat[start : start + self.values[name].size], self.values[name].shape), source.dtype
+            )
+            for (name, start), source in zip(
+                self._offsets.items(), (*self.variables.values(), *self.inputs.values()), strict=True
+            )
         }
         return self.loss_of(parts, held)
 
@@ -126,7 +137,10 @@ class Probe:
         mapping = [pair for pair in mapping if isinstance(pair[0], keras.Variable)]
         with keras.StatelessScope(state_mapping=mapping, collect_losses=True):  # what add_loss adds is part of the loss
             sources = [parts[n] if isinstance(v, keras.Variable) else v for n, v in self.variables.items()]
-            return self._valued(Data(_with_inputs(data.x, parts), data.y, data.sample_weight), [*sources, *(parts[n] for n in self.inputs)])
+            return self._valued(
+                Data(_with_inputs(data.x, parts), data.y, data.sample_weight),
+                [*sources, *(parts[n] for n in self.inputs)],
+            )
 
     def _valued(self, data: Data, sources: list[Any]) -> Any:
         """The loss, or its slope along the contraction, of which `sources` are what is contracted, in order."""
@@ -138,7 +152,11 @@ class Probe:
                 tape.watch(source)
             loss = require_scalar(self._loss(data))
         found = tape.gradient(loss, sources)
-        parts = [tf.reduce_sum(g * tf.cast(self._contraction[n], g.dtype)) for n, g in zip(self.values, found, strict=True) if g is not None]
+        parts = [
+            tf.reduce_sum(g * tf.cast(self._contraction[n], g.dtype))
+            for n, g in zip(self.values, found, strict=True)
+            if g is not None
+        ]
         return tf.add_n([tf.cast(part, DTYPE) for part in parts]) if parts else tf.zeros((), DTYPE)
 
     def _stack(self, flat: Any, direction: Any, steps: Any, entries: Any, targets: Any, held: list[Any]) -> Any:
@@ -176,9 +194,13 @@ class Probe:
 
     def _trace(self) -> Any:
         size = sum(v.size for v in self.values.values())
-        vector, numbers, indices = (tf.TensorSpec(s, t) for s, t in (([size], DTYPE), ([None], DTYPE), ([None], tf.int64)))
+        vector, numbers, indices = (
+            tf.TensorSpec(s, t) for s, t in (([size], DTYPE), ([None], DTYPE), ([None], tf.int64))
+        )
         held = tf.nest.map_structure(lambda t: tf.TensorSpec(t.shape, t.dtype), self._held())
-        return tf.function(self._stack, autograph=False).get_concrete_function(vector, vector, numbers, indices, numbers, held)
+        return tf.function(self._stack, autograph=False).get_concrete_function(
+            vector, vector, numbers, indices, numbers, held
+        )
 
     def _run(self, values: Mapping[str, Array], direction: Any, steps: Array, entries: Array, targets: Array) -> Array:
         evaluate = self._traced()
@@ -212,11 +234,15 @@ class Probe:
     def losses(self, name: str, entries: Array, offsets: Array, *, at: Mapping[str, Array] | None = None) -> Array:
         """Losses (m, e) with entry entries[j] of `name` moved by offsets[i, j]; all else as at the point (or `at`)."""
         values = at or self.values
-        flat_entries = np.broadcast_to(self._offsets[name] + np.asarray(entries), offsets.shape).ravel().astype(np.int64)
+        flat_entries = (
+            np.broadcast_to(self._offsets[name] + np.asarray(entries), offsets.shape).ravel().astype(np.int64)
+        )
         targets = (np.ravel(values[name])[entries] + offsets).ravel()
         return self._run(values, None, np.zeros(len(targets)), flat_entries, targets).reshape(offsets.shape)
 
-    def directional(self, direction: Mapping[str, Array], steps: Array, *, at: Mapping[str, Array] | None = None) -> Array:
+    def directional(
+        self, direction: Mapping[str, Array], steps: Array, *, at: Mapping[str, Array] | None = None
+    ) -> Array:
         """Losses (m,) along the point (or `at`) + step · direction; names left out of `direction` stay."""
         values, steps = at or self.values, np.asarray(steps, dtype=float)
         vector = self._flat({name: direction.get(name, np.zeros_like(value)) for name, value in values.items()})
@@ -226,14 +252,18 @@ class Probe:
 
     # Gradients ------------------------------------------------------------------------------------------------------
 
-    def gradient(self, mode: str = "eager", *, at: Mapping[str, Array] | None = None, upstream: float = 1.0) -> dict[str, Array | None]:
+    def gradient(
+        self, mode: str = "eager", *, at: Mapping[str, Array] | None = None, upstream: float = 1.0
+    ) -> dict[str, Array | None]:
         """Autodiff's gradient by name at the point (or `at`), None where autodiff says None. State is put back.
 
         `upstream` times the loss is differentiated, and the gradient divided by it again: the same but for its rounding.
         """
         values = at or self.values
         if upstream != 1.0:
-            scaled, _ = self.run_in(mode, lambda inputs, held: self.tape(inputs, held, upstream), values, key=f"gradient times {upstream}")
+            scaled, _ = self.run_in(
+                mode, lambda inputs, held: self.tape(inputs, held, upstream), values, key=f"gradient times {upstream}"
+            )
             return {name: None if g is None else g / upstream for name, g in scaled.items()}
         found, loss = self.run_in(mode, self.tape, values)
         if values is self.values:
@@ -256,7 +286,9 @@ class Probe:
             found, loss = self._gradients[mode, key](inputs, self._held())
         finally:
             self._put_back()
-        gradients = {n: None if g is None else np.asarray(g, dtype=DTYPE) for n, g in zip(self.values, found, strict=True)}
+        gradients = {
+            n: None if g is None else np.asarray(g, dtype=DTYPE) for n, g in zip(self.values, found, strict=True)
+        }
         return gradients, float(loss)
 
     def _put_back(self) -> None:

@@ -79,4 +79,8 @@ def rows_of(probe: Probe) -> Mapping[str, Rows]:
         return probe.run_in("eager", taped, probe.values, key=name)[0]
 
     rows, indices = part("values"), part("indices")
-    return {n: Rows.of(r, np.asarray(indices[n]).astype(int), probe.values[n].shape) for n, r in rows.items() if r is not None}
+    return {
+        n: Rows.of(r, np.asarray(indices[n]).astype(int), probe.values[n].shape)
+        for n, r in rows.items()
+        if r is not None
+    }

@@ -39,15 +39,24 @@ class GradientCheck(keras.callbacks.Callback):
     """
 
     def __init__(
-        self, data: Any = None, *, every: int = 1000, effort: str = "fast", on_failure: str | Callable[[Report], Any] = "warn",
-        samples: int = 32, seed: int = 0, **options: Any,
-    ) -> None:  # fmt: skip
+        self,
+        data: Any = None,
+        *,
+        every: int = 1000,
+        effort: str = "fast",
+        on_failure: str | Callable[[Report], Any] = "warn",
+        samples: int = 32,
+        seed: int = 0,
+        **options: Any,
+    ) -> None:
         super().__init__()
         for name, number in (("every", every), ("samples", samples)):
             if isinstance(number, bool) or not isinstance(number, (int, np.integer)) or number < 1:
                 raise ValueError(f"`{name}` must be a positive integer. Received: {number!r}. Pass 1 or more.")
         if not callable(on_failure) and on_failure not in WORDS:
-            raise ValueError(f"`on_failure` must be one of {', '.join(WORDS)}, or a function of the report. Received: {on_failure!r}. Choose one of them.")
+            raise ValueError(
+                f"`on_failure` must be one of {', '.join(WORDS)}, or a function of the report. Received: {on_failure!r}. Choose one of them."
+            )
         self.data, self.every, self.samples, self.on_failure = data, int(every), int(samples), on_failure
         self.options = {"effort": effort, "seed": seed, **options}
         self.report: Report | None = None
@@ -72,7 +81,9 @@ class GradientCheck(keras.callbacks.Callback):
         first = self.report is None
         with random_states_kept():
             try:
-                (model, x, y, weight), _ = completed(self.model, *_first(self.data, self.samples), seed=self.options["seed"])
+                (model, x, y, weight), _ = completed(
+                    self.model, *_first(self.data, self.samples), seed=self.options["seed"]
+                )
                 report = check_gradients(model, x, y, sample_weight=weight, **self.options)
             except ValueError as error:
                 if first:  # what is wrong from the start is wrong with the call
@@ -112,4 +123,7 @@ def _first(data: Any, samples: int) -> tuple[Any, ...]:
     elif isinstance(data, keras.utils.PyDataset):
         data = data[0]
     parts = data if isinstance(data, tuple) else (data,)
-    return tuple(keras.tree.map_structure(lambda leaf: None if leaf is None else np.asarray(leaf)[:samples], part) for part in parts)
+    return tuple(
+        keras.tree.map_structure(lambda leaf: None if leaf is None else np.asarray(leaf)[:samples], part)
+        for part in parts
+    )

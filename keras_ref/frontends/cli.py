@@ -43,8 +43,20 @@ Unsafe = Annotated[bool, _option("unsafe")]
 Json = Annotated[str, _option("json")]
 Html = Annotated[str, _option("html")]
 Isolate = Annotated[bool, _option("isolate")]
-DataFile = Annotated[str, typer.Option("--data", help="An .npz file with x and y (x0, x1, … for several inputs), and sample_weight; drawn with the seed otherwise.")]
-Targets = Annotated[list[str], typer.Argument(metavar="TARGET", help="package.module:factory (it returns a model, or a model and its data), or a saved .keras file.")]
+DataFile = Annotated[
+    str,
+    typer.Option(
+        "--data",
+        help="An .npz file with x and y (x0, x1, … for several inputs), and sample_weight; drawn with the seed otherwise.",
+    ),
+]
+Targets = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="TARGET",
+        help="package.module:factory (it returns a model, or a model and its data), or a saved .keras file.",
+    ),
+]
 
 
 @app.callback(invoke_without_command=True)
@@ -65,10 +77,18 @@ def overview(context: typer.Context, seed: Seed = 0) -> None:
     reports = []
     with show_progress(out) as bar:
         for exhibit in exhibits():
-            common = {"loss": exhibit.loss, "weights": exhibit.weights, "seed": seed, "progress": ticking(bar, exhibit.name)}
+            common = {
+                "loss": exhibit.loss,
+                "weights": exhibit.weights,
+                "seed": seed,
+                "progress": ticking(bar, exhibit.name),
+            }
             for check, more in ((check_gradients, {}), (check_updates, {"optimizer": exhibit.optimizer})):
                 report = check(exhibit.model, exhibit.x, exhibit.y, **common, **more)  # type: ignore[operator]
-                titled = _titled(report, f"iris, {exhibit.name}" + (f", 3 steps of {type(exhibit.optimizer).__name__}" if more else ""))
+                titled = _titled(
+                    report,
+                    f"iris, {exhibit.name}" + (f", 3 steps of {type(exhibit.optimizer).__name__}" if more else ""),
+                )
                 reports.append(titled)
                 out.print(report_table(titled, out.width))
                 out.print()
@@ -78,7 +98,11 @@ def overview(context: typer.Context, seed: Seed = 0) -> None:
     variables, entries = sum(len(r.verdicts) for r in reports), sum(v.compared for r in reports for v in r.verdicts)
     out.print(
         f"{len(reports) - len(failed)} of {len(reports)} checks match: {variables} verdicts on {entries} entries, seed {seed}. "
-        + ("Two implementations that share nothing but their weights agree." if not failed else "See the six lines of each mismatch above.")
+        + (
+            "Two implementations that share nothing but their weights agree."
+            if not failed
+            else "See the six lines of each mismatch above."
+        )
     )
     raise typer.Exit(FINDING if failed else 0)
 
@@ -91,58 +115,117 @@ def _titled(report: Any, subject: str) -> Any:
 
 def _print_recipe(out: Console, name: str, note: str, found: Any, epochs: int = 1) -> None:
     once = epochs == 1
-    table = Table(title=f"{name}, {epochs} epoch{'s' if epochs > 1 else ''}: {note}", title_justify="left", box=None, pad_edge=False)
-    for column in ("weight", "start", "nudged (NumPy)", "back-propagated (Keras)", "difference", *(["explained by h/2·f''"] if once else [])):
+    table = Table(
+        title=f"{name}, {epochs} epoch{'s' if epochs > 1 else ''}: {note}",
+        title_justify="left",
+        box=None,
+        pad_edge=False,
+    )
+    for column in (
+        "weight",
+        "start",
+        "nudged (NumPy)",
+        "back-propagated (Keras)",
+        "difference",
+        *(["explained by h/2·f''"] if once else []),
+    ):
         table.add_column(column, justify="left" if column == "weight" else "right", no_wrap=True)
     for row in found:
-        table.add_row(row.name, f"{row.start:.8f}", f"{row.nudged:.12f}", f"{row.keras:.12f}", f"{row.difference:+.3e}", *([f"{row.explained:+.3e}"] if once else []))
+        table.add_row(
+            row.name,
+            f"{row.start:.8f}",
+            f"{row.nudged:.12f}",
+            f"{row.keras:.12f}",
+            f"{row.difference:+.3e}",
+            *([f"{row.explained:+.3e}"] if once else []),
+        )
     out.print(table)
     if name == "recipe1" and once:
         error = -found[0].explained / 0.01
-        out.print(f"The forward difference errs by h·mean(x²) = {error:.2e} in the slope of the weight, hence by {error * 0.01:.2e} in the weight.")
+        out.print(
+            f"The forward difference errs by h·mean(x²) = {error:.2e} in the slope of the weight, hence by {error * 0.01:.2e} in the weight."
+        )
     out.print()
 
 
 @app.command()
 def check(
-    targets: Targets, data: DataFile = "", effort: Effort = "auto", budget: Budget = "", variables: Variables = "*", training: Training = False,
-    mode: Mode = "eager", expect: Expect = [], allow: Allow = [], seed: Seed = 0, json: Json = "", html: Html = "", isolate: Isolate = False,
-    imports: Imports = [], unsafe: Unsafe = False,
-) -> None:  # fmt: skip
+    targets: Targets,
+    data: DataFile = "",
+    effort: Effort = "auto",
+    budget: Budget = "",
+    variables: Variables = "*",
+    training: Training = False,
+    mode: Mode = "eager",
+    expect: Expect = [],
+    allow: Allow = [],
+    seed: Seed = 0,
+    json: Json = "",
+    html: Html = "",
+    isolate: Isolate = False,
+    imports: Imports = [],
+    unsafe: Unsafe = False,
+) -> None:
     """Compare every gradient of a model with slopes that need no calculus."""
     _carry_out(Run.of("check", **_without(locals(), "json", "html")), json, html)
 
 
 @app.command()
 def updates(
-    targets: Targets, data: DataFile = "", steps: Steps = 3, batch_size: BatchSize = 0, allow: Allow = [], seed: Seed = 0, json: Json = "", html: Html = "",
-    isolate: Isolate = False, imports: Imports = [], unsafe: Unsafe = False,
-) -> None:  # fmt: skip
+    targets: Targets,
+    data: DataFile = "",
+    steps: Steps = 3,
+    batch_size: BatchSize = 0,
+    allow: Allow = [],
+    seed: Seed = 0,
+    json: Json = "",
+    html: Html = "",
+    isolate: Isolate = False,
+    imports: Imports = [],
+    unsafe: Unsafe = False,
+) -> None:
     """Compare the weights after Keras's own training steps with numeric gradient and optimizer twin."""
     _carry_out(Run.of("updates", **_without(locals(), "json", "html")), json, html)
 
 
 @app.command()
 def locate(
-    targets: Targets, data: DataFile = "", budget: Budget = "", variables: Variables = "*", training: Training = False, mode: Mode = "eager",
-    expect: Expect = [], allow: Allow = [], seed: Seed = 0, json: Json = "", html: Html = "", isolate: Isolate = False, imports: Imports = [],
+    targets: Targets,
+    data: DataFile = "",
+    budget: Budget = "",
+    variables: Variables = "*",
+    training: Training = False,
+    mode: Mode = "eager",
+    expect: Expect = [],
+    allow: Allow = [],
+    seed: Seed = 0,
+    json: Json = "",
+    html: Html = "",
+    isolate: Isolate = False,
+    imports: Imports = [],
     unsafe: Unsafe = False,
-) -> None:  # fmt: skip
+) -> None:
     """Is any gradient of a large model wrong, and which weight? A few random directions, bisected where they disagree."""
     _carry_out(Run.of("locate", **_without(locals(), "json", "html")), json, html)
 
 
 @app.command()
 def replay(
-    file: Annotated[str, typer.Argument(metavar="FILE", help="A report that --json wrote.")], json: Json = "", html: Html = "",
-) -> None:  # fmt: skip
+    file: Annotated[str, typer.Argument(metavar="FILE", help="A report that --json wrote.")],
+    json: Json = "",
+    html: Html = "",
+) -> None:
     """Run the check again that a JSON report records, and say whether the verdicts are the same."""
     recorded = recorded_in(file)
     _carry_out(recorded.run, json, html, recorded)
 
 
 @app.command()
-def coverage(run: Annotated[bool, typer.Option(help="Compare one small example of every twin with Keras, each in turn.")] = False) -> None:
+def coverage(
+    run: Annotated[
+        bool, typer.Option(help="Compare one small example of every twin with Keras, each in turn.")
+    ] = False,
+) -> None:
     """What the installed Keras exports, what has a twin, what is compared, and the known departures."""
     from keras_ref.coverage.table import print_coverage
 
@@ -162,7 +245,9 @@ def _carry_out(run: Run, json: str, html: str, recorded: Recorded | None = None)
     writable("--json", json)
     writable("--html", html)
     if html and len(run.targets) > 1:
-        raise CouldNotRun(f"--html must have one target. Received: {len(run.targets)}. Run the command for each, or write --json.")
+        raise CouldNotRun(
+            f"--html must have one target. Received: {len(run.targets)}. Run the command for each, or write --json."
+        )
     out, found, refused = console(), dict[str, Report](), list[str]()
     for target in run.targets:
         try:
@@ -197,7 +282,10 @@ def _compared_with(out: Console, recorded: Recorded, found: dict[str, Any]) -> b
     total = sum(len(report.verdicts) for report in found.values())
     for line in (*recorded.changed, *changes):
         out.print(line, markup=False, soft_wrap=True)
-    out.print(f"{len(changes)} verdicts are not those recorded." if changes else f"The same {total} verdicts as recorded.", soft_wrap=True)
+    out.print(
+        f"{len(changes)} verdicts are not those recorded." if changes else f"The same {total} verdicts as recorded.",
+        soft_wrap=True,
+    )
     return not changes
 
 

@@ -48,7 +48,13 @@ def draw_weights(model: Model, *, seed: int = 0) -> dict[str, Array]:
 
 def two_towers() -> Model:
     """Petals and sepals in towers of their own, a shared layer, two outputs."""
-    layers = {"petals": Dense(4, "tanh"), "sepals": Dense(4, "tanh"), "shared": Dense(3, "sigmoid"), "species": Dense(3, "softmax"), "size": Dense(1)}
+    layers = {
+        "petals": Dense(4, "tanh"),
+        "sepals": Dense(4, "tanh"),
+        "shared": Dense(3, "sigmoid"),
+        "species": Dense(3, "softmax"),
+        "size": Dense(1),
+    }
     calls = (
         Call("petals", ("petal",), ("p",)),
         Call("sepals", ("sepal",), ("s",)),
@@ -70,11 +76,26 @@ def exhibits() -> Iterator[Exhibit]:
         ("linear regression", [Dense(1)], x[:, :3], x[:, 3:], "MeanSquaredError", SGD(0.01)),
         ("softmax regression", [Dense(3, "softmax")], x, y, "CategoricalCrossentropy", SGD(0.1, momentum=0.9)),
         ("one against the rest", [Dense(5, "tanh"), Dense(1, "sigmoid")], x, y[:, :1], "BinaryCrossentropy", Adam()),
-        ("ReLU network", [Dense(8, "relu"), Dense(6, "relu"), Dense(3, "softmax")], x, y, "CategoricalCrossentropy", SGD(0.1, momentum=0.9, nesterov=True)),
+        (
+            "ReLU network",
+            [Dense(8, "relu"), Dense(6, "relu"), Dense(3, "softmax")],
+            x,
+            y,
+            "CategoricalCrossentropy",
+            SGD(0.1, momentum=0.9, nesterov=True),
+        ),
         ("autoencoder", [Dense(2), Activation("sigmoid"), Dense(4)], x, x, "MeanSquaredError", Adam(0.01)),
     )
     for seed, (name, layers, inputs, targets, loss, optimizer) in enumerate(chains):
         model = Model.chain(layers, inputs.shape[1:])
         yield Exhibit(name, model, draw_weights(model, seed=seed), inputs, targets, loss, optimizer)
     towers = two_towers()
-    yield Exhibit("two towers", towers, draw_weights(towers, seed=9), [x[:, 2:], x[:, :2]], [y, x[:, :1]], ("CategoricalCrossentropy", "MeanSquaredError"), SGD(0.05))
+    yield Exhibit(
+        "two towers",
+        towers,
+        draw_weights(towers, seed=9),
+        [x[:, 2:], x[:, :2]],
+        [y, x[:, :1]],
+        ("CategoricalCrossentropy", "MeanSquaredError"),
+        SGD(0.05),
+    )

@@ -20,7 +20,19 @@ from keras_ref.reports.verdict import Report, Verdict
 
 #: which options of the table each command takes
 TAKES = {
-    "check": ("effort", "budget", "variables", "training", "mode", "expect", "allow", "seed", "import", "unsafe", "isolate"),
+    "check": (
+        "effort",
+        "budget",
+        "variables",
+        "training",
+        "mode",
+        "expect",
+        "allow",
+        "seed",
+        "import",
+        "unsafe",
+        "isolate",
+    ),
     "locate": ("budget", "variables", "training", "mode", "expect", "allow", "seed", "import", "unsafe", "isolate"),
     "updates": ("steps", "batch-size", "allow", "seed", "import", "unsafe", "isolate"),
 }
@@ -39,7 +51,11 @@ class Run:
     def of(cls, command: str, targets: Iterable[str], data: str, **given: Any) -> Run:
         """A run of what the command line gave. Raises: CouldNotRun for values that no option takes."""
         named = {name: given[name.replace("-", "_").replace("import", "imports")] for name in TAKES[command]}
-        options = {name: tuple(v) if OPTIONS[name].many else v for name, v in named.items() if v not in (OPTIONS[name].default, [])}
+        options = {
+            name: tuple(v) if OPTIONS[name].many else v
+            for name, v in named.items()
+            if v not in (OPTIONS[name].default, [])
+        }
         for name, value in options.items():
             checked_choices(name, value)
         expected(options.get("expect", ()))
@@ -81,7 +97,12 @@ class Run:
         verb, options = _VERBS[self.command](self)
         import keras_ref
 
-        common = {"sample_weight": weight, "seed": self.value("seed"), "replay": self.alone(target).replay(), "progress": progress}
+        common = {
+            "sample_weight": weight,
+            "seed": self.value("seed"),
+            "replay": self.alone(target).replay(),
+            "progress": progress,
+        }
         try:
             report = getattr(keras_ref, verb)(model, x, y, **common, **options)
         except (CouldNotRun, BadInput) as refusal:
@@ -95,16 +116,23 @@ class Run:
                 f"A check must be able to run the model. Received: {target}, which raised {type(error).__name__}: {short(error)} "
                 "Call the model on this data by itself; with GRADTWIN_TRACEBACK=1 in the environment the whole trace is shown."
             ) from error
-        return replace(report, allowed=frozenset(self.value("allow")), notes=(*report.notes, *([drawn] if drawn else [])))
+        return replace(
+            report, allowed=frozenset(self.value("allow")), notes=(*report.notes, *([drawn] if drawn else []))
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data, with the versions and the digests of the files that it read."""
         read = [name for name in (*self.targets, self.data) if name and Path(name).is_file()]
         return {
-            "command": self.command, "targets": list(self.targets), "data": self.data,
+            "command": self.command,
+            "targets": list(self.targets),
+            "data": self.data,
             "options": {name: list(v) if isinstance(v, tuple) else v for name, v in self.options.items()},
-            "seed": self.value("seed"), "files": {name: _digest(name) for name in read}, "versions": versions(), "replay": self.replay(),
-        }  # fmt: skip
+            "seed": self.value("seed"),
+            "files": {name: _digest(name) for name in read},
+            "versions": versions(),
+            "replay": self.replay(),
+        }
 
 
 def run_of(data: Mapping[str, Any]) -> Run:
@@ -113,14 +141,24 @@ def run_of(data: Mapping[str, Any]) -> Run:
         command, targets, options = data["command"], tuple(data["targets"]), dict(data["options"])
         known = command in TAKES and set(options) <= set(TAKES[command]) and all(isinstance(t, str) for t in targets)
     except (KeyError, TypeError) as error:
-        raise CouldNotRun(f"A recorded run must have command, targets and options. Received: none of {error}. Write the file again with --json.") from error
+        raise CouldNotRun(
+            f"A recorded run must have command, targets and options. Received: none of {error}. Write the file again with --json."
+        ) from error
     if not known:
-        raise CouldNotRun(f"A recorded run must be one of {', '.join(TAKES)} with its options. Received: {command!r} with {', '.join(options) or 'none'}. Replay it with the gradtwin that wrote it.")
-    return Run(command, targets, data.get("data", ""), {n: tuple(v) if OPTIONS[n].many else v for n, v in options.items()})
+        raise CouldNotRun(
+            f"A recorded run must be one of {', '.join(TAKES)} with its options. Received: {command!r} with {', '.join(options) or 'none'}. Replay it with the gradtwin that wrote it."
+        )
+    return Run(
+        command, targets, data.get("data", ""), {n: tuple(v) if OPTIONS[n].many else v for n, v in options.items()}
+    )
 
 
 def _check(run: Run) -> tuple[str, dict[str, Any]]:
-    options = {"variables": run.value("variables"), "training": run.value("training"), "modes": tuple(run.value("mode").split(","))}
+    options = {
+        "variables": run.value("variables"),
+        "training": run.value("training"),
+        "modes": tuple(run.value("mode").split(",")),
+    }
     budget = {"budget": run.value("budget")} if run.value("budget") else {}
     effort = "fast" if run.command == "locate" else run.value("effort")
     return "check_gradients", options | budget | {"effort": effort, "expect": expected(run.value("expect"))}
@@ -142,9 +180,15 @@ def report_of(data: Mapping[str, Any]) -> Report:
         kept: dict[str, Any] = {name: float(v) if name in numbers else v for name, v in one.items() if name in names}
         verdicts.append(Verdict(**kept | {"worst": tuple(kept.get("worst", ()))}))
     return Report(
-        data["subject"], tuple(verdicts), tuple(data["notes"]), data["seed"], data["replay"], float(data["noise"]),
-        frozenset(data.get("allowed", ())), {name: float(v) for name, v in data.get("precision_loss", {}).items()},
-    )  # fmt: skip
+        data["subject"],
+        tuple(verdicts),
+        tuple(data["notes"]),
+        data["seed"],
+        data["replay"],
+        float(data["noise"]),
+        frozenset(data.get("allowed", ())),
+        {name: float(v) for name, v in data.get("precision_loss", {}).items()},
+    )
 
 
 def document(run: Run, found: Mapping[str, Report], refused: Iterable[str] = ()) -> dict[str, Any]:
@@ -153,7 +197,12 @@ def document(run: Run, found: Mapping[str, Report], refused: Iterable[str] = ())
     if len(run.targets) == 1:
         return {**next(iter(reports.values())), "run": run.to_dict()}
     listed = [{"target": target, **report} for target, report in reports.items()]
-    return {"ok": not refused and all(r.ok for r in found.values()), "could_not_run": list(refused), "reports": listed, "run": run.to_dict()}
+    return {
+        "ok": not refused and all(r.ok for r in found.values()),
+        "could_not_run": list(refused),
+        "reports": listed,
+        "run": run.to_dict(),
+    }
 
 
 @dataclass(frozen=True)
@@ -173,9 +222,13 @@ def recorded_in(path: str) -> Recorded:
         listed = data["reports"] if "reports" in data else [{"target": run.targets[0], **data}]
         reports = {one["target"]: report_of(one) for one in listed}
     except OSError as error:
-        raise CouldNotRun(f"A report to replay must exist. Received: {path}: {error.strerror}. Check the path.") from error
+        raise CouldNotRun(
+            f"A report to replay must exist. Received: {path}: {error.strerror}. Check the path."
+        ) from error
     except (ValueError, KeyError, TypeError, IndexError) as error:
-        raise CouldNotRun(f"A report to replay must be one that --json wrote. Received: {path}, which is not. Write one with gradtwin check … --json {path}.") from error
+        raise CouldNotRun(
+            f"A report to replay must be one that --json wrote. Received: {path}, which is not. Write one with gradtwin check … --json {path}."
+        ) from error
     return Recorded(replace(run, targets=tuple(reports)), reports, tuple(changed(data["run"])))
 
 
@@ -191,15 +244,27 @@ def versions() -> dict[str, str]:
 def changed(data: Mapping[str, Any]) -> list[str]:
     """What is no longer as it was when a run was recorded: files and versions, a sentence each."""
     now = versions()
-    said = [f"{name} was {was} when the report was written, and is {now[name]}." for name, was in data.get("versions", {}).items() if name in now and now[name] != was]
+    said = [
+        f"{name} was {was} when the report was written, and is {now[name]}."
+        for name, was in data.get("versions", {}).items()
+        if name in now and now[name] != was
+    ]
     files = data.get("files", {}).items()
-    return said + [f"{name} is not the file that the report was written for." for name, was in files if Path(name).is_file() and _digest(name) != was]
+    return said + [
+        f"{name} is not the file that the report was written for."
+        for name, was in files
+        if Path(name).is_file() and _digest(name) != was
+    ]
 
 
 def differing(recorded: Report, again: Report) -> list[str]:
     """The verdicts that are not the same, a line each."""
     before, now = ({(v.name, v.oracle): v.verdict for v in report.verdicts} for report in (recorded, again))
-    return [f"{name}, by the oracle {oracle!r}: {before.get((name, oracle), 'none')} recorded, {now.get((name, oracle), 'none')} now" for name, oracle in {**before, **now} if before.get((name, oracle)) != now.get((name, oracle))]
+    return [
+        f"{name}, by the oracle {oracle!r}: {before.get((name, oracle), 'none')} recorded, {now.get((name, oracle), 'none')} now"
+        for name, oracle in {**before, **now}
+        if before.get((name, oracle)) != now.get((name, oracle))
+    ]
 
 
 def _digest(path: str) -> str:

@@ -26,8 +26,11 @@ def isolated(run: Run, target: str) -> Report:
         path = Path(folder) / "report.json"
         done = subprocess.run(
             [sys.executable, "-m", "keras_ref", *alone.inside().argv(), "--json", str(path)],
-            capture_output=True, text=True, check=False, env=_environment(),
-        )  # fmt: skip
+            capture_output=True,
+            text=True,
+            check=False,
+            env=_environment(),
+        )
         if done.returncode in (0, 1) and path.exists():
             return replace(report_of(json.loads(path.read_text(encoding="utf-8"))), replay=alone.replay())
     last = next((line.strip() for line in reversed(done.stderr.splitlines()) if line.strip()), "")
@@ -52,6 +55,10 @@ def ended(status: int) -> str:
 
 def crash(target: str, how: str, replay: str, stderr: str = "") -> Report:
     """A report of one crash, with the first line that the process left behind."""
-    fatal = [line.strip() for line in stderr.splitlines() if "F external" in line or "Check failed" in line or line.startswith("Fatal")]
+    fatal = [
+        line.strip()
+        for line in stderr.splitlines()
+        if "F external" in line or "Check failed" in line or line.startswith("Fatal")
+    ]
     verdict = Verdict(target, "process", "crash", reason=how + (f": {fatal[0]}" if fatal else ""))
     return Report(target, (verdict,), (), 0, replay)

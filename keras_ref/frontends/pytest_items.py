@@ -26,7 +26,9 @@ def collected(session: pytest.Session, targets: Iterable[str]) -> list[pytest.It
     import_quietly()
     items: list[pytest.Item] = []
     for target in targets:
-        report = session.ihook.pytest_make_collect_report(collector=Target.from_parent(session, name=target, nodeid=f"gradtwin::{target}"))
+        report = session.ihook.pytest_make_collect_report(
+            collector=Target.from_parent(session, name=target, nodeid=f"gradtwin::{target}")
+        )
         session.ihook.pytest_collectreport(report=report)
         items += report.result
     return items
@@ -75,7 +77,9 @@ class Target(pytest.Collector):
             listed = {item.name for item in self._items}
             own += tuple(v for v in found.verdicts if v.name not in listed and v not in own)
         if not own:
-            raise CouldNotRun(f"A check must have a verdict on every variable. Received: none on {name} of {self.name}. Run gradtwin check {self.name}.")
+            raise CouldNotRun(
+                f"A check must have a verdict on every variable. Received: none on {name} of {self.name}. Run gradtwin check {self.name}."
+            )
         run = self._run(glob.escape(name))
         return replace(found, subject=self.name, verdicts=own, replay=run.replay())
 
@@ -133,14 +137,30 @@ def check_returned(item: Any, returned: Any, options: dict[str, Any], *, positio
 
     subject, *arguments = returned if isinstance(returned, tuple) and returned else (returned,)
     drawn = ""
-    verb = "check_gradients" if isinstance(subject, keras.Model) else "check_layer" if isinstance(subject, keras.layers.Layer) else "check_function"
-    what = f"a tuple of {len(returned)}, {type(subject).__name__} first" if isinstance(returned, tuple) else type(returned).__name__
+    verb = (
+        "check_gradients"
+        if isinstance(subject, keras.Model)
+        else "check_layer"
+        if isinstance(subject, keras.layers.Layer)
+        else "check_function"
+    )
+    what = (
+        f"a tuple of {len(returned)}, {type(subject).__name__} first"
+        if isinstance(returned, tuple)
+        else type(returned).__name__
+    )
     if len(arguments) > 3 if verb == "check_gradients" else not callable(subject) or not arguments:
-        pytest.fail(f"A test marked `gradients` must return a model, (model, x, y), (layer, *inputs) or (function, *inputs). Received: {what}. Return one of them.", pytrace=False)
+        pytest.fail(
+            f"A test marked `gradients` must return a model, (model, x, y), (layer, *inputs) or (function, *inputs). Received: {what}. Return one of them.",
+            pytrace=False,
+        )
     known = [*signature(getattr(keras_ref, verb)).parameters, "allow"]
     wrong = [name for name in options if name not in known] + ["a positional one"] * positional
     if wrong:
-        pytest.fail(f"The marker `gradients` must have options of {verb}. Received: {', '.join(wrong)}. Choose from {', '.join(known[1:])}.", pytrace=False)
+        pytest.fail(
+            f"The marker `gradients` must have options of {verb}. Received: {', '.join(wrong)}. Choose from {', '.join(known[1:])}.",
+            pytrace=False,
+        )
     try:
         if verb == "check_gradients":
             seed = options.get("seed", item.config.getoption("--gradtwin-seed"))
@@ -161,7 +181,11 @@ def document(texts: Iterable[tuple[str, str]]) -> dict[str, Any]:
     from keras_ref.frontends.invocation import versions
 
     reports = [{"test": test, **json.loads(text)} for test, text in texts]
-    return {"ok": all(report["ok"] for report in reports), "reports": reports, "versions": versions() if reports else {}}
+    return {
+        "ok": all(report["ok"] for report in reports),
+        "reports": reports,
+        "versions": versions() if reports else {},
+    }
 
 
 def tally(texts: Iterable[tuple[str, str]]) -> tuple[str, bool]:
@@ -173,13 +197,23 @@ def tally(texts: Iterable[tuple[str, str]]) -> tuple[str, bool]:
             by_variable.setdefault((i, verdict["name"]), []).append(verdict["verdict"])
     counts = Counter(worst_of(found) for found in by_variable.values())
     visible = [float(v["visible"]) for report in reports for v in report["verdicts"] if v["visible"] != "nan"]
-    parts = [_counted(len(by_variable), "variable"), *(_counted(counts[name], name) for name in reversed(ORDER) if counts[name] and name != "match")]
+    parts = [
+        _counted(len(by_variable), "variable"),
+        *(_counted(counts[name], name) for name in reversed(ORDER) if counts[name] and name != "match"),
+    ]
     seen = f"; smallest error that would have been seen {max(visible):.0e}" if visible else ""
     return ", ".join(parts) + seen, all(report["ok"] for report in reports)
 
 
 #: verdicts that are nouns have a plural
-_PLURALS = {"variable": "variables", "kink": "kinks", "mismatch": "mismatches", "crash": "crashes", "surrogate": "surrogates", "departure": "departures"}
+_PLURALS = {
+    "variable": "variables",
+    "kink": "kinks",
+    "mismatch": "mismatches",
+    "crash": "crashes",
+    "surrogate": "surrogates",
+    "departure": "departures",
+}
 
 
 def _counted(count: int, noun: str) -> str:

@@ -32,20 +32,42 @@ _TARGETS: pytest.StashKey[Any] = pytest.StashKey()
 def pytest_addoption(parser: pytest.Parser) -> None:
     """--gradtwin-effort and the like, from the same table as the command line's options."""
     group = parser.getgroup("gradtwin", "gradient checks")
-    group.addoption("--gradtwin", action="append", default=[], metavar="TARGET", help="Check package.module:factory (or a .keras file): one test for each variable.")
+    group.addoption(
+        "--gradtwin",
+        action="append",
+        default=[],
+        metavar="TARGET",
+        help="Check package.module:factory (or a .keras file): one test for each variable.",
+    )
     for name in SHARED:
         option = OPTIONS[name]
-        kind = {"action": "store_true"} if option.type is bool else {"type": option.type, "choices": option.choices or None}
-        group.addoption(f"--gradtwin-{name}", default=option.default, help=option.help.partition("; gradtwin replay")[0], **kind)
-    parser.addini("gradtwin_targets", "Targets to check in every run that names no tests of its own: package.module:factory.", type="linelist", default=[])
+        kind = (
+            {"action": "store_true"}
+            if option.type is bool
+            else {"type": option.type, "choices": option.choices or None}
+        )
+        group.addoption(
+            f"--gradtwin-{name}", default=option.default, help=option.help.partition("; gradtwin replay")[0], **kind
+        )
+    parser.addini(
+        "gradtwin_targets",
+        "Targets to check in every run that names no tests of its own: package.module:factory.",
+        type="linelist",
+        default=[],
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Register the marker; find out which targets are meant; refuse a file that cannot be written before the work."""
-    config.addinivalue_line("markers", "gradients(**options): the test returns a model, (model, x, y) or (layer, *inputs); its gradients are checked with these options of check_gradients")
+    config.addinivalue_line(
+        "markers",
+        "gradients(**options): the test returns a model, (model, x, y) or (layer, *inputs); its gradients are checked with these options of check_gradients",
+    )
     worker = getattr(config, "workerinput", None)
     whole = config.args_source is not pytest.Config.ArgsSource.ARGS
-    targets: Any = worker["gradtwin"] if worker else [*config.getini("gradtwin_targets") * whole, *config.getoption("--gradtwin")]
+    targets: Any = (
+        worker["gradtwin"] if worker else [*config.getini("gradtwin_targets") * whole, *config.getoption("--gradtwin")]
+    )
     config.stash[_TARGETS] = targets
     if worker is None:
         path = config.getoption("--gradtwin-json")
@@ -95,7 +117,11 @@ def checked(item: Any, verb: str, *arguments: Any, allow: Any = (), note: str = 
     takes = signature(function).parameters
     shared = {name: value for name, value in shared_options(item.config).items() if name in takes}
     given = {"seed": options.get("seed", item.config.getoption("--gradtwin-seed")), **shared}
-    replay = ["pytest", item.nodeid, *(word for name, value in given.items() for word in (f"--gradtwin-{name}", str(value)))]
+    replay = [
+        "pytest",
+        item.nodeid,
+        *(word for name, value in given.items() for word in (f"--gradtwin-{name}", str(value))),
+    ]
     try:
         report = function(*arguments, **{"replay": shlex.join(replay), **shared, **options})
     except BadInput as error:  # the sentence is about the call, not about the frames that found it out
@@ -127,7 +153,9 @@ def _fixture(verb: str) -> Any:
 
         return check
 
-    fixture.__doc__ = f"keras_ref.{verb} that fails the test with the six lines of each finding, and returns the report."
+    fixture.__doc__ = (
+        f"keras_ref.{verb} that fails the test with the six lines of each finding, and returns the report."
+    )
     return pytest.fixture(name=verb)(fixture)
 
 
@@ -160,7 +188,9 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, Any]:
         from keras_ref.reports.verdict import json_text
 
         result.gradtwin = [json_text(report.to_dict()) for report in made]
-        result.sections = [(name, text) for name, text in ((n, _LOG_LINES.sub("", t)) for n, t in result.sections) if text]
+        result.sections = [
+            (name, text) for name, text in ((n, _LOG_LINES.sub("", t)) for n, t in result.sections) if text
+        ]
         made.clear()
     return result
 

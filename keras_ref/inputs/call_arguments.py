@@ -35,7 +35,9 @@ class Arguments:
         given = {**dict(zip(names, map(_array, inputs), strict=True)), **keywords}
         data = tuple(name for name, value in given.items() if _is_data(value))
         if not data:
-            raise BadInput("A check must have at least one array to call with. Received: none. Pass the inputs after the layer or function.")
+            raise BadInput(
+                "A check must have at least one array to call with. Received: none. Pass the inputs after the layer or function."
+            )
         x = given[data[0]] if len(data) == 1 else {name: given[name] for name in data}
         return cls(x, data, names, {name: value for name, value in given.items() if name not in data})
 
@@ -63,7 +65,11 @@ class Arguments:
 def _parameters(function: Callable[..., Any], count: int) -> tuple[str, ...]:
     """What positional arguments are called: by the function's own names where it has them, else 0, 1, …"""
     try:
-        known = [p.name for p in inspect.signature(function).parameters.values() if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+        known = [
+            p.name
+            for p in inspect.signature(function).parameters.values()
+            if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
+        ]
     except (TypeError, ValueError):
         known = []
     return tuple(known[i] if i < len(known) else str(i) for i in range(count))
@@ -72,13 +78,17 @@ def _parameters(function: Callable[..., Any], count: int) -> tuple[str, ...]:
 def _array(value: Any) -> Any:
     """A number, or a list of nothing but numbers, as an array; anything else as it is."""
     leaves = tf.nest.flatten(value)
-    plain = leaves and all(isinstance(leaf, float) or (isinstance(leaf, int) and not isinstance(leaf, bool)) for leaf in leaves)
+    plain = leaves and all(
+        isinstance(leaf, float) or (isinstance(leaf, int) and not isinstance(leaf, bool)) for leaf in leaves
+    )
     return np.asarray(value) if plain and isinstance(value, (list, tuple, float)) else value
 
 
 def _is_data(value: Any) -> bool:
     leaves = tf.nest.flatten(value)
-    return bool(leaves) and all(isinstance(leaf, (np.ndarray, np.generic, tf.Tensor, tf.RaggedTensor, tf.SparseTensor)) for leaf in leaves)
+    return bool(leaves) and all(
+        isinstance(leaf, (np.ndarray, np.generic, tf.Tensor, tf.RaggedTensor, tf.SparseTensor)) for leaf in leaves
+    )
 
 
 def closed_over(function: Callable[..., Any]) -> list[Any]:

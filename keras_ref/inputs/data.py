@@ -26,13 +26,17 @@ def validated(model: Any, x: Any, y: Any = None, sample_weight: Any = None) -> N
         numbers(name, value)
         for array in (np.asarray(leaf) for leaf in tf.nest.flatten(value) if leaf is not None):
             if array.ndim and len(array) == 0:
-                raise BadInput(f"`{name}` must hold at least one sample. Received: an empty batch of shape {array.shape}. Pass data.")
+                raise BadInput(
+                    f"`{name}` must hold at least one sample. Received: an empty batch of shape {array.shape}. Pass data."
+                )
     if y is not None:
         labels_in_range(model, y)
     specs = getattr(model, "inputs", None)
     leaves = [np.asarray(leaf) for leaf in tf.nest.flatten(x)]
     if specs and len(specs) != len(leaves):
-        raise BadInput(f"`x` must have one array per input of the model ({len(specs)}). Received: {len(leaves)}. Pass a list or a dictionary.")
+        raise BadInput(
+            f"`x` must have one array per input of the model ({len(specs)}). Received: {len(leaves)}. Pass a list or a dictionary."
+        )
     if specs and not isinstance(x, dict):
         for spec, leaf in zip(specs, leaves, strict=True):
             shape = tuple(spec.shape)
@@ -41,9 +45,13 @@ def validated(model: Any, x: Any, y: Any = None, sample_weight: Any = None) -> N
                     f"Input {spec.name!r} must have shape {_shown(shape)}. Received: {_shown(leaf.shape)}. "
                     "Reshape the data or change the model's input shape."
                 )
-    samples = {len(np.asarray(leaf)) for part in (x, y) for leaf in tf.nest.flatten(part) if leaf is not None and np.ndim(leaf)}
+    samples = {
+        len(np.asarray(leaf)) for part in (x, y) for leaf in tf.nest.flatten(part) if leaf is not None and np.ndim(leaf)
+    }
     if len(samples) > 1:
-        raise BadInput(f"`x` and `y` must have the same number of samples. Received: {sorted(samples)}. Pass matching batches.")
+        raise BadInput(
+            f"`x` and `y` must have the same number of samples. Received: {sorted(samples)}. Pass matching batches."
+        )
 
 
 def weighted(y: Any, sample_weight: Any, class_weight: Any) -> Any:
@@ -51,13 +59,23 @@ def weighted(y: Any, sample_weight: Any, class_weight: Any) -> Any:
     if class_weight is None:
         return sample_weight
     if sample_weight is not None or y is None or len(tf.nest.flatten(y)) != 1:
-        received = "sample_weight too" if sample_weight is not None else "no targets" if y is None else f"{len(tf.nest.flatten(y))} targets"
-        raise BadInput(f"`class_weight` must come with one target and no sample_weight. Received: {received}. Pass sample_weight=, one weight a sample.")
+        received = (
+            "sample_weight too"
+            if sample_weight is not None
+            else "no targets"
+            if y is None
+            else f"{len(tf.nest.flatten(y))} targets"
+        )
+        raise BadInput(
+            f"`class_weight` must come with one target and no sample_weight. Received: {received}. Pass sample_weight=, one weight a sample."
+        )
     labels = np.asarray(tf.nest.flatten(y)[0])
     labels = labels.argmax(-1) if labels.ndim > 1 and labels.shape[-1] > 1 else labels.reshape(len(labels))
     missing = sorted(set(labels.astype(int).tolist()) - set(class_weight))
     if missing:
-        raise BadInput(f"`class_weight` must have a weight for every class of `y`. Received: none for {missing}. Add them.")
+        raise BadInput(
+            f"`class_weight` must have a weight for every class of `y`. Received: none for {missing}. Add them."
+        )
     return np.array([float(class_weight[int(label)]) for label in labels])
 
 
@@ -70,7 +88,9 @@ def labels_in_range(model: Any, y: Any) -> None:
         if "sparse_categorical" not in str(name) or labels is None or output.shape[-1] is None:
             continue
         labels, ignored = np.asarray(labels), getattr(loss, "ignore_class", None)
-        outside = np.argwhere(((labels < 0) | (labels >= output.shape[-1])) & (labels != (-1e9 if ignored is None else ignored)))
+        outside = np.argwhere(
+            ((labels < 0) | (labels >= output.shape[-1])) & (labels != (-1e9 if ignored is None else ignored))
+        )
         if len(outside):
             place = tuple(int(i) for i in outside[0])
             raise BadInput(
@@ -85,10 +105,14 @@ def numbers(name: str, value: Any) -> None:
         if leaf is None:
             continue
         if isinstance(leaf, (tf.RaggedTensor, tf.SparseTensor)):
-            raise BadInput(f"`{name}` must be dense. Received: a {type(leaf).__name__}. Convert it, and mask what is padding.")
+            raise BadInput(
+                f"`{name}` must be dense. Received: a {type(leaf).__name__}. Convert it, and mask what is padding."
+            )
         array = np.asarray(leaf)
         if array.dtype.kind not in "fiub" and array.dtype.name not in ("bfloat16",):
-            raise BadInput(f"`{name}` must be numbers. Received: dtype {array.dtype}. Convert it to floats or integers.")
+            raise BadInput(
+                f"`{name}` must be numbers. Received: dtype {array.dtype}. Convert it to floats or integers."
+            )
         floats = array.astype(float) if is_float(array.dtype) else np.zeros(0)
         if not np.isfinite(floats).all():
             place = tuple(int(i) for i in np.argwhere(~np.isfinite(floats))[0])
@@ -98,7 +122,9 @@ def numbers(name: str, value: Any) -> None:
 def finite_weights(model: Any) -> None:
     """Refuse a model whose weights are not finite or that has none. Raises: BadInput."""
     if not getattr(model, "built", True):
-        raise BadInput(f"A model must be built. Received: {model.name!r}, unbuilt. Call it once on data, or give it an Input.")
+        raise BadInput(
+            f"A model must be built. Received: {model.name!r}, unbuilt. Call it once on data, or give it an Input."
+        )
     if not model.trainable_variables:
         raise BadInput(
             f"A model must have trainable weights to be checked. Received: {model.name!r}, which has none. "
@@ -113,7 +139,9 @@ def finite_variables(variables: Any) -> None:
         value = np.asarray(variable.numpy())
         if is_float(variable.dtype) and not np.isfinite(value.astype(float)).all():
             place = tuple(int(i) for i in np.argwhere(~np.isfinite(value.astype(float)))[0])
-            raise BadInput(f"Weight {getattr(variable, 'path', variable.name)!r} must be finite. Received: {value[place]} at index {place}. Correct the value.")
+            raise BadInput(
+                f"Weight {getattr(variable, 'path', variable.name)!r} must be finite. Received: {value[place]} at index {place}. Correct the value."
+            )
 
 
 def draw_inputs(model: Any, *, seed: int = 0, batch: int = BATCH) -> Any:
@@ -129,7 +157,9 @@ def draw_inputs(model: Any, *, seed: int = 0, batch: int = BATCH) -> Any:
     generator = np.random.default_rng(seed)
 
     def one(spec: Any) -> Array:
-        shape = tuple(batch if i == 0 and size is None else 4 if size is None else size for i, size in enumerate(spec.shape))
+        shape = tuple(
+            batch if i == 0 and size is None else 4 if size is None else size for i, size in enumerate(spec.shape)
+        )
         if is_float(spec.dtype):
             return generator.normal(size=shape)
         below = _vocabulary(model, spec)

@@ -24,7 +24,9 @@ def quiet_tensorflow() -> None:
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
     backend = os.environ.setdefault("KERAS_BACKEND", "tensorflow")
     if backend != "tensorflow":
-        raise CouldNotRun(f"Keras must run on the TensorFlow backend. Received: KERAS_BACKEND={backend}. Unset it, or set it to tensorflow.")
+        raise CouldNotRun(
+            f"Keras must run on the TensorFlow backend. Received: KERAS_BACKEND={backend}. Unset it, or set it to tensorflow."
+        )
 
 
 def import_quietly() -> None:
@@ -63,11 +65,15 @@ def loaded(target: str, *, unsafe: bool = False) -> tuple[Any, Any, Any, Any]:
     if target.endswith(".keras") or os.path.sep in target:
         return _load_file(target, unsafe), None, None, None
     if ":" not in target:
-        raise CouldNotRun(f"A target must be package.module:factory or a .keras file. Received: {target!r}. Name the factory after a colon.")
+        raise CouldNotRun(
+            f"A target must be package.module:factory or a .keras file. Received: {target!r}. Name the factory after a colon."
+        )
     return _load_factory(target)
 
 
-def completed(model: Any, x: Any = None, y: Any = None, sample_weight: Any = None, *, seed: int = 0) -> tuple[tuple[Any, Any, Any, Any], str]:
+def completed(
+    model: Any, x: Any = None, y: Any = None, sample_weight: Any = None, *, seed: int = 0
+) -> tuple[tuple[Any, Any, Any, Any], str]:
     """What a check takes, and a word on it: data that nobody gave are drawn from the model's inputs with the seed."""
     if x is not None:
         return (model, x, y, sample_weight), ""
@@ -98,7 +104,9 @@ def _load_file(target: str, unsafe: bool) -> Any:
             advice = "Name the module that registers its custom classes with --import, or give a factory, package.module:factory."
         else:
             advice = "Save it again with model.save('name.keras')."
-        raise CouldNotRun(f"A .keras file must load{'' if unsafe else ' in safe mode'}. Received: {target}: {short(text)} {advice}") from error
+        raise CouldNotRun(
+            f"A .keras file must load{'' if unsafe else ' in safe mode'}. Received: {target}: {short(text)} {advice}"
+        ) from error
 
 
 def imported(name: str) -> Any:
@@ -108,9 +116,13 @@ def imported(name: str) -> Any:
     try:
         return importlib.import_module(name)
     except ImportError as error:
-        raise CouldNotRun(f"A target's module must import. Received: {name}: {short(error)} Check the name, or install what it needs.") from error
+        raise CouldNotRun(
+            f"A target's module must import. Received: {name}: {short(error)} Check the name, or install what it needs."
+        ) from error
     except Exception as error:
-        raise CouldNotRun(f"A target's module must import. Received: {name}, which raised {type(error).__name__}: {short(error)} Mend the module.") from error
+        raise CouldNotRun(
+            f"A target's module must import. Received: {name}, which raised {type(error).__name__}: {short(error)} Mend the module."
+        ) from error
 
 
 def _load_factory(target: str) -> tuple[Any, Any, Any, Any]:
@@ -120,18 +132,26 @@ def _load_factory(target: str) -> tuple[Any, Any, Any, Any]:
     module = imported(module_name)
     factory = getattr(module, factory_name, None)
     if factory is None:
-        raise CouldNotRun(f"A target's factory must exist. Received: {factory_name!r}, which {module_name} does not have. Check the name after the colon.")
+        raise CouldNotRun(
+            f"A target's factory must exist. Received: {factory_name!r}, which {module_name} does not have. Check the name after the colon."
+        )
     if isinstance(factory, keras.Model):
         return factory, None, None, None
     if not callable(factory):
-        raise CouldNotRun(f"A target must be a model or a function that returns one. Received: {target}, a {type(factory).__name__}. Name another.")
+        raise CouldNotRun(
+            f"A target must be a model or a function that returns one. Received: {target}, a {type(factory).__name__}. Name another."
+        )
     try:
         made = factory()
     except Exception as error:
-        raise CouldNotRun(f"A factory must return a model. Received: {target}, which raised {type(error).__name__}: {short(error)} Run it by itself.") from error
+        raise CouldNotRun(
+            f"A factory must return a model. Received: {target}, which raised {type(error).__name__}: {short(error)} Run it by itself."
+        ) from error
     model, *data = made if isinstance(made, tuple) and made else (made,)
     if not isinstance(model, keras.Model) or len(data) > 3:
-        raise CouldNotRun(f"A factory must return a keras.Model. Received: a {type(made).__name__} from {target}. Return the model, or (model, x, y).")
+        raise CouldNotRun(
+            f"A factory must return a keras.Model. Received: a {type(made).__name__} from {target}. Return the model, or (model, x, y)."
+        )
     x, y, sample_weight = [*data, None, None, None][:3]
     return model, x, y, sample_weight
 
@@ -145,12 +165,16 @@ def load_data(path: str) -> tuple[Any, Any, Any]:
         with np.load(path, allow_pickle=False) as archive:
             arrays = dict(archive)
     except Exception as error:
-        raise CouldNotRun(f"--data must name an .npz file. Received: {path}: {short(error)} Write it with numpy.savez(path, x=…, y=…).") from error
+        raise CouldNotRun(
+            f"--data must name an .npz file. Received: {path}: {short(error)} Write it with numpy.savez(path, x=…, y=…)."
+        ) from error
 
     def part(name: str) -> Any:
         several = [arrays[key] for key in sorted(arrays) if key[:1] == name and key[1:].isdigit()]
         return arrays.get(name, several or None)
 
     if part("x") is None:
-        raise CouldNotRun(f"--data must hold an array x. Received: {', '.join(arrays) or 'no arrays'} in {path}. Add x (or x0, x1, …) and y.")
+        raise CouldNotRun(
+            f"--data must hold an array x. Received: {', '.join(arrays) or 'no arrays'} in {path}. Add x (or x0, x1, …) and y."
+        )
     return part("x"), part("y"), arrays.get("sample_weight")

@@ -1,12 +1,12 @@
 """The lesson: a page or a notebook that shows, number by number, that nudging and back-propagation are the same thing.
 
-    subject.py     what it is about: a recipe or a small model, with its data, loss and optimizer
-    sides.py       both trainings, recorded: the twin that nudges, and Keras's own train_step
-    steps.py       one epoch, number by number; units that die
-    what_if.py     nudges, learning rates, batches, optimizers, landscapes
-    records.py     Lesson: all of it, frozen; make(target)
-    figures.py     Plotly specifications;   tables.py  HTML tables
-    page.py        one self-contained file;   notebook.py  the same as a notebook;   cli.py  the commands
+subject.py     what it is about: a recipe or a small model, with its data, loss and optimizer
+sides.py       both trainings, recorded: the twin that nudges, and Keras's own train_step
+steps.py       one epoch, number by number; units that die
+what_if.py     nudges, learning rates, batches, optimizers, landscapes
+records.py     Lesson: all of it, frozen; make(target)
+figures.py     Plotly specifications;   tables.py  HTML tables
+page.py        one self-contained file;   notebook.py  the same as a notebook;   cli.py  the commands
 """
 
 from typing import Any

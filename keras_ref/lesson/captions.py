@@ -26,11 +26,17 @@ def captions(lesson: Lesson) -> dict[str, tuple[str, str]]:
     at_rest = "" if lesson.track.diverged else " It tends to zero as the weight comes to rest."
     return {
         "loss": ("Loss", _loss(lesson)),
-        "weight": ("The weight", f"See the dashes of the nudged weight lie on Keras's line, epoch after epoch. At first this is {far}, which moves farthest; choose another above."),
+        "weight": (
+            "The weight",
+            f"See the dashes of the nudged weight lie on Keras's line, epoch after epoch. At first this is {far}, which moves farthest; choose another above.",
+        ),
         "slope": ("Its slope", f"See how steep the loss is along this weight, on both sides.{at_rest}"),
-        "difference": ("How far apart", "See each solid line stay on or below the dotted one of its colour: both sides differ by what the nudge explains, and by no more. Slopes are compared at the same weights; weights each on their own path, so their differences add up."),
+        "difference": (
+            "How far apart",
+            "See each solid line stay on or below the dotted one of its colour: both sides differ by what the nudge explains, and by no more. Slopes are compared at the same weights; weights each on their own path, so their differences add up.",
+        ),
         "precision": ("… the nudge were larger, or smaller?", _precision(lesson)),
-    }  # fmt: skip
+    }
 
 
 def _loss(lesson: Lesson) -> str:
@@ -64,8 +70,16 @@ def _others(lesson: Lesson) -> str:
 def landscape(lesson: Lesson, scene: Landscape) -> str:
     """The caption of a landscape."""
     times = nudge_length(scene, lesson.nudge) / lesson.nudge
-    both = "See both paths leap across the valley, each time farther, until they leave the picture" if lesson.track.diverged else "See both paths run downhill"
-    rest = "" if len(lesson.track.labels) == 2 else " The other weights are held at their start, so away from it the paths are seen in projection."
+    both = (
+        "See both paths leap across the valley, each time farther, until they leave the picture"
+        if lesson.track.diverged
+        else "See both paths run downhill"
+    )
+    rest = (
+        ""
+        if len(lesson.track.labels) == 2
+        else " The other weights are held at their start, so away from it the paths are seen in projection."
+    )
     return (
         f"{both}; the dashes of the nudged one lie on Keras's. At the white point both nudges of this epoch are drawn in red, {times:g} times longer than they are: "
         f"a nudge asks how the height changes along one axis at a time.{rest}"
@@ -76,14 +90,30 @@ def changes(lesson: Lesson) -> tuple[Change, ...]:
     """The figures of trainings with one thing changed; those without trainings are left out."""
     found = (
         Change("rates", lesson.rates, "learning rate", "… the learning rate were another?", _rates(lesson.rates)),
-        Change("batches", lesson.batches, "batch size", "… the batches were smaller?", "See as many epochs, cut into smaller batches drawn anew each epoch: more steps, so the loss changes faster, but each step follows the slope of a few samples only, so the line trembles. “Slopes spread” is that noise in numbers: the standard deviation of single batches' slopes at the start, for the steepest weight."),
-        Change("optimizers", lesson.optimizers, "optimizer", "… the optimizer were another?", "See the same start and the same learning rate under different laws. A rate that suits one law need not suit another: compare the shapes, not the ranks."),
-    )  # fmt: skip
+        Change(
+            "batches",
+            lesson.batches,
+            "batch size",
+            "… the batches were smaller?",
+            "See as many epochs, cut into smaller batches drawn anew each epoch: more steps, so the loss changes faster, but each step follows the slope of a few samples only, so the line trembles. “Slopes spread” is that noise in numbers: the standard deviation of single batches' slopes at the start, for the steepest weight.",
+        ),
+        Change(
+            "optimizers",
+            lesson.optimizers,
+            "optimizer",
+            "… the optimizer were another?",
+            "See the same start and the same learning rate under different laws. A rate that suits one law need not suit another: compare the shapes, not the ranks.",
+        ),
+    )
     return tuple(change for change in found if change.runs)
 
 
 def _rates(runs: tuple[Run, ...]) -> str:
-    away = "; ".join(f"at {run.label} the loss passes 10¹² times its start in epoch {run.diverged}, and we stop" for run in runs if run.diverged)
+    away = "; ".join(
+        f"at {run.label} the loss passes 10¹² times its start in epoch {run.diverged}, and we stop"
+        for run in runs
+        if run.diverged
+    )
     higher = " and ".join(run.label for run in runs if run.higher and not run.diverged)
     parts = ["See timid rates creep and bolder ones arrive."]
     if away:

@@ -24,7 +24,13 @@ def _console() -> Console:
 
 
 def lesson(
-    target: Annotated[str, typer.Argument(metavar="recipe1|recipe2|TARGET", help="A recipe of the book, package.module:factory, or a saved .keras file.")] = "recipe1",
+    target: Annotated[
+        str,
+        typer.Argument(
+            metavar="recipe1|recipe2|TARGET",
+            help="A recipe of the book, package.module:factory, or a saved .keras file.",
+        ),
+    ] = "recipe1",
     output: Annotated[str, typer.Option("--output", "-o", help="The page to write; lesson.html by default.")] = "",
     notebook: Annotated[str, typer.Option("--notebook", help="The notebook to write, instead of a page.")] = "",
     data: Annotated[str, typer.Option("--data", help="An .npz file with x and y; drawn with the seed otherwise.")] = "",
@@ -48,14 +54,20 @@ def lesson(
         import nbformat
 
         write("--notebook", notebook, nbformat.writes(build(target, data, seed=seed, epochs=epochs)) + "\n")
-        out.print(f"{_size(notebook)} {Path(notebook).resolve()}: run it from top to bottom.", markup=False, soft_wrap=True)
+        out.print(
+            f"{_size(notebook)} {Path(notebook).resolve()}: run it from top to bottom.", markup=False, soft_wrap=True
+        )
     if page_path:
         from keras_ref.lesson.page import page
 
         with _status(out) as tell:
             made = make(target, data, seed=seed, epochs=epochs, progress=tell)
         write("--output", page_path, page(made))
-        for line in (made.note, made.verdict, f"{_size(page_path)} {Path(page_path).resolve()}: open it in a browser; it needs nothing else."):
+        for line in (
+            made.note,
+            made.verdict,
+            f"{_size(page_path)} {Path(page_path).resolve()}: open it in a browser; it needs nothing else.",
+        ):
             out.print(line, markup=False, soft_wrap=True)
 
 
@@ -81,12 +93,19 @@ def _size(path: str) -> str:
 
 
 def recipe(
-    which: Annotated[str, typer.Argument(metavar="[recipe1|recipe2]", help="One of the recipes; both by default.")] = "",
+    which: Annotated[
+        str, typer.Argument(metavar="[recipe1|recipe2]", help="One of the recipes; both by default.")
+    ] = "",
     epochs: Annotated[int, typer.Option("--epochs", help="Epochs of both sides.")] = 1,
     learning_rate: Annotated[float, typer.Option("--learning-rate", help="Learning rate of both sides.")] = 0.01,
     step: Annotated[float, typer.Option("--step", help="The nudge h.")] = 1e-4,
     batch_size: Annotated[int, typer.Option("--batch-size", help="Samples a step takes, in order; 0 for all.")] = 0,
-    weights: Annotated[str, typer.Option("--weights", help="Other start weights as JSON: [kernel, bias, kernel, bias, …], as in scratch/recipe.py.")] = "",
+    weights: Annotated[
+        str,
+        typer.Option(
+            "--weights", help="Other start weights as JSON: [kernel, bias, kernel, bias, …], as in scratch/recipe.py."
+        ),
+    ] = "",
     scheme: Annotated[str, typer.Option("--scheme", help="How to difference: " + ", ".join(SCHEMES) + ".")] = "forward",
     explain: Annotated[bool, typer.Option("--explain", help="Walk one weight in sentences.")] = False,
 ) -> None:
@@ -94,7 +113,10 @@ def recipe(
     from keras_ref.lesson.lesson_model import recipe_subject
     from keras_ref.lesson.recipe_table import RECIPES
 
-    for name, number, advice in (("epochs", epochs, "10, say"), ("batch-size", batch_size, "2, say, or 0 for all samples")):
+    for name, number, advice in (
+        ("epochs", epochs, "10, say"),
+        ("batch-size", batch_size, "2, say, or 0 for all samples"),
+    ):
         if number < 0:
             raise CouldNotRun(f"--{name} must be at least 0. Received: {number}. Pass {advice}.")
     out, differencing = _console(), scheme_of(scheme, step)
@@ -124,7 +146,9 @@ def _weights(text: str) -> Any:
     try:
         given = json.loads(text)
     except json.JSONDecodeError as error:
-        raise CouldNotRun(f"--weights must be JSON, [kernel, bias, kernel, bias, …]. Received: {text!r}: {error.msg}. Pass '[[[1.5]], [0.0]]', say.") from error
+        raise CouldNotRun(
+            f"--weights must be JSON, [kernel, bias, kernel, bias, …]. Received: {text!r}: {error.msg}. Pass '[[[1.5]], [0.0]]', say."
+        ) from error
     return given if isinstance(given, list) else [given]
 
 
@@ -136,32 +160,51 @@ def _show(out: Console, subject: Any, *, epochs: int, scheme: Any, batch_size: i
         beside = side.path(epochs, batch_size)
     nudged = nudged_path(subject, epochs=epochs, batch_size=batch_size, scheme=scheme)
     done = min(len(nudged.weights), len(beside.weights)) - 1
-    start, mine, theirs = flat(subject, subject.weights), flat(subject, nudged.weights[done]), flat(subject, beside.weights[done])
+    start, mine, theirs = (
+        flat(subject, subject.weights),
+        flat(subject, nudged.weights[done]),
+        flat(subject, beside.weights[done]),
+    )
     once = epochs == 1 and batch_size is None and _is_forward(scheme)
     rate = subject.optimizer.learning_rate
     # stepping along a slope that is too large by the error leaves the weight lower by rate · error
     curved = _curvature_error(subject, scheme.step) if once else None
     out.print(f"{subject.name}, {done} epoch{'' if done == 1 else 's'}: {subject.note}", soft_wrap=True, markup=False)
     table = Table(box=None, pad_edge=False)
-    for column in ("weight", "start", "nudged (NumPy)", "back-propagated (Keras)", "difference", *(["explained by h/2·f''"] if once else [])):
+    for column in (
+        "weight",
+        "start",
+        "nudged (NumPy)",
+        "back-propagated (Keras)",
+        "difference",
+        *(["explained by h/2·f''"] if once else []),
+    ):
         table.add_column(column, justify="left" if column == "weight" else "right", no_wrap=True)
     for i, label in enumerate(subject.labels):
         more = [f"{-rate * curved[i] + 0.0:+.3e}"] if curved is not None else []
-        table.add_row(label, f"{start[i]:.8f}", f"{mine[i]:.12f}", f"{theirs[i]:.12f}", f"{mine[i] - theirs[i]:+.3e}", *more)
+        table.add_row(
+            label, f"{start[i]:.8f}", f"{mine[i]:.12f}", f"{theirs[i]:.12f}", f"{mine[i] - theirs[i]:+.3e}", *more
+        )
     out.print(table)
     if curved is not None and subject.title == "Recipe 1 of the book":
-        out.print(f"The forward difference errs by h·mean(x²) = {curved[0]:.2e} in the slope of the weight, hence by {rate * curved[0]:.2e} in the weight.")
+        out.print(
+            f"The forward difference errs by h·mean(x²) = {curved[0]:.2e} in the slope of the weight, hence by {rate * curved[0]:.2e} in the weight."
+        )
     if epochs > 1:
         out.print(_epoch_table(nudged, beside, done, epochs))
     away = nudged.diverged or beside.diverged
     if away:
-        out.print(f"The training diverges: after epoch {away} the loss is more than 10¹² times what it was, and we stop. A smaller --learning-rate does not.")
+        out.print(
+            f"The training diverges: after epoch {away} the loss is more than 10¹² times what it was, and we stop. A smaller --learning-rate does not."
+        )
     out.print()
 
 
 def _epoch_table(nudged: Any, beside: Any, done: int, epochs: int) -> Table:
     """The loss of both sides: the first epochs, then ever fewer, and the last."""
-    marks = sorted({0, 1, 2, 3, *(m * 10**k for k in range(len(str(epochs))) for m in (1, 2, 5)), done} & set(range(done + 1)))
+    marks = sorted(
+        {0, 1, 2, 3, *(m * 10**k for k in range(len(str(epochs))) for m in (1, 2, 5)), done} & set(range(done + 1))
+    )
     table = Table(box=None, pad_edge=False)
     for column in ("after epoch", "loss, nudged", "loss, back-propagated", "difference"):
         table.add_column(column, justify="right", no_wrap=True)
@@ -205,7 +248,10 @@ def explanation(subject: Any, scheme: Any) -> list[str]:
     from keras_ref.lesson.what_if import unflat
 
     slopes = slopes_of(subject, subject.weights, subject.x, subject.y, scheme)
-    values, errors = flat(subject, {n: e.value for n, e in slopes.items()}), flat(subject, {n: e.error for n, e in slopes.items()})
+    values, errors = (
+        flat(subject, {n: e.value for n, e in slopes.items()}),
+        flat(subject, {n: e.error for n, e in slopes.items()}),
+    )
     with keras_side(subject) as side:
         autodiff = flat(subject, side.gradient(subject.weights))
     i = int(np.argmax(np.abs(values)))
@@ -216,16 +262,29 @@ def explanation(subject: Any, scheme: Any) -> list[str]:
     before, after = loss_of(subject, subject.weights), loss_of(subject, unflat(subject, moved))
     rate, kind = subject.optimizer.learning_rate, type(scheme).__name__
     looking = {
-        "Forward": [f"Push it up by h = {step:g}: the loss becomes {after:.12g}, a change of {after - before:+.6g}.", f"Change divided by h is the slope: {values[i]:.10g}."],
-        "Backward": [f"Pull it down by h = {step:g} and see what that changes; divided by h it is the slope: {values[i]:.10g}."],
-        "Central": [f"Push it up and pull it down by h = {step:g}; half the difference divided by h is the slope: {values[i]:.10g}."],
-        "Richardson": [f"Push and pull it by ever smaller nudges, from {step:g} times its size on, and extrapolate to none: the slope is {values[i]:.10g}."],
-        "ComplexStep": [f"Push it by h = {step:g} in the imaginary direction: the imaginary part of the loss divided by h is the slope, {values[i]:.10g}."],
+        "Forward": [
+            f"Push it up by h = {step:g}: the loss becomes {after:.12g}, a change of {after - before:+.6g}.",
+            f"Change divided by h is the slope: {values[i]:.10g}.",
+        ],
+        "Backward": [
+            f"Pull it down by h = {step:g} and see what that changes; divided by h it is the slope: {values[i]:.10g}."
+        ],
+        "Central": [
+            f"Push it up and pull it down by h = {step:g}; half the difference divided by h is the slope: {values[i]:.10g}."
+        ],
+        "Richardson": [
+            f"Push and pull it by ever smaller nudges, from {step:g} times its size on, and extrapolate to none: the slope is {values[i]:.10g}."
+        ],
+        "ComplexStep": [
+            f"Push it by h = {step:g} in the imaginary direction: the imaginary part of the loss divided by h is the slope, {values[i]:.10g}."
+        ],
     }[kind]
     why = []
     if kind == "Forward":
         name, curved = subject.labels[i].split("[")[0], float(_curvature_error(subject, step)[i])
-        said = reason(subject, name, slope=values[i], autodiff=autodiff[i], explained=curved, allowed=errors[i], step=step)
+        said = reason(
+            subject, name, slope=values[i], autodiff=autodiff[i], explained=curved, allowed=errors[i], step=step
+        )
         why = [f"{said} Measured on the loss itself, h/2·f″ is {curved:+.3g}."]
     return [
         f"Look at {subject.labels[i]} of {subject.name}, which is {start[i]:.10g}. The loss of all {subject.samples} samples is {before:.12g}.",
@@ -233,5 +292,6 @@ def explanation(subject: Any, scheme: Any) -> list[str]:
         f"Back-propagation says {autodiff[i]:.10g}: the two differ by {values[i] - autodiff[i]:+.3g}, and may differ by {errors[i]:.3g}, truncation and rounding of the nudge.",
         *why,
         f"The weight steps against the slope, {rate:g} times as far: {start[i]:.10g} - {rate:g} · {values[i]:.10g} = {start[i] - rate * values[i]:.12g}. With back-propagation's slope it would be {start[i] - rate * autodiff[i]:.12g}.",
-        "Every other weight is nudged the same way, each alone, and then all step together: that is one epoch." + (f" {subject.note}" if subject.name == "recipe2" else ""),
-    ]  # fmt: skip
+        "Every other weight is nudged the same way, each alone, and then all step together: that is one epoch."
+        + (f" {subject.note}" if subject.name == "recipe2" else ""),
+    ]

@@ -26,8 +26,10 @@ DASHES = ("solid", "dash", "dot", "dashdot", "longdash")
 
 def _layout(x: str, y: str, *, log: bool = False, log_x: bool = False, **more: Any) -> Spec:
     return {
-        "xaxis": {"title": {"text": x, "standoff": 14}, "zeroline": False} | ({"type": "log", "exponentformat": "power"} if log_x else {}),
-        "yaxis": {"title": {"text": y}, "zeroline": False, "automargin": True} | ({"type": "log", "exponentformat": "power", "nticks": 6} if log else {}),
+        "xaxis": {"title": {"text": x, "standoff": 14}, "zeroline": False}
+        | ({"type": "log", "exponentformat": "power"} if log_x else {}),
+        "yaxis": {"title": {"text": y}, "zeroline": False, "automargin": True}
+        | ({"type": "log", "exponentformat": "power", "nticks": 6} if log else {}),
         "margin": {"l": 70, "r": 16, "t": 16, "b": 64},
         "legend": {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
         "hovermode": "x unified",
@@ -39,9 +41,14 @@ def _layout(x: str, y: str, *, log: bool = False, log_x: bool = False, **more: A
 def _line(x: Any, y: Any, name: str, color: str, dash: str = "solid", source: str = "", width: float = 2.5) -> Spec:
     meta = {"meta": {"source": source}} if source else {}
     return {
-        "type": "scatter", "mode": "lines", "name": name, "x": plain(x), "y": plain(y),
-        "line": {"color": color, "dash": dash, "width": width}, "hovertemplate": "%{y:.9g}",
-    } | meta  # fmt: skip
+        "type": "scatter",
+        "mode": "lines",
+        "name": name,
+        "x": plain(x),
+        "y": plain(y),
+        "line": {"color": color, "dash": dash, "width": width},
+        "hovertemplate": "%{y:.9g}",
+    } | meta
 
 
 def positive(values: Any) -> Any:
@@ -64,13 +71,34 @@ def loss_figure(lesson: Lesson) -> Spec:
     """The loss of both sides over epochs, with the epochs in which units die."""
     track, epochs = lesson.track, np.arange(lesson.epochs + 1)
     deaths = sorted({unit.since for unit in lesson.units if unit.since > 0})
-    marks = [{"type": "line", "x0": at, "x1": at, "yref": "paper", "y0": 0, "y1": 1, "line": {"color": DIFFERENCE, "dash": "dot", "width": 2}} for at in deaths]
+    marks = [
+        {
+            "type": "line",
+            "x0": at,
+            "x1": at,
+            "yref": "paper",
+            "y0": 0,
+            "y1": 1,
+            "line": {"color": DIFFERENCE, "dash": "dot", "width": 2},
+        }
+        for at in deaths
+    ]
     named = [
-        {"x": at, "y": 0.02 + 0.07 * (k % 5), "yref": "paper", "xanchor": "left" if at <= lesson.epochs / 2 else "right", "yanchor": "bottom", "showarrow": False,
-         "font": {"color": DIFFERENCE}, "text": " " + ", ".join(f"✝ {unit.name}" for unit in lesson.units if unit.since == at) + " "}
+        {
+            "x": at,
+            "y": 0.02 + 0.07 * (k % 5),
+            "yref": "paper",
+            "xanchor": "left" if at <= lesson.epochs / 2 else "right",
+            "yanchor": "bottom",
+            "showarrow": False,
+            "font": {"color": DIFFERENCE},
+            "text": " " + ", ".join(f"✝ {unit.name}" for unit in lesson.units if unit.since == at) + " ",
+        }
         for k, at in enumerate(deaths)
-    ]  # fmt: skip
-    layout = _layout("epoch", "loss", log=_all_positive(track.losses, track.keras_losses), shapes=marks, annotations=named)
+    ]
+    layout = _layout(
+        "epoch", "loss", log=_all_positive(track.losses, track.keras_losses), shapes=marks, annotations=named
+    )
     layout["xaxis"]["range"] = [0, lesson.epochs]  # which a long name beside a line would widen
     return {
         "data": [
@@ -86,7 +114,14 @@ def _pair(lesson: Lesson, entry: int, sources: Sequence[str], title: str) -> Spe
     mine, theirs = sources
     return {
         "data": [
-            _line(epochs, getattr(lesson.track, theirs)[:, entry], "back-propagated (Keras)", KERAS, source=theirs, width=8),
+            _line(
+                epochs,
+                getattr(lesson.track, theirs)[:, entry],
+                "back-propagated (Keras)",
+                KERAS,
+                source=theirs,
+                width=8,
+            ),
             _line(epochs, getattr(lesson.track, mine)[:, entry], "nudged (NumPy)", NUDGED, "6px,5px", source=mine),
         ],
         "layout": _layout("epoch", title),
@@ -113,7 +148,10 @@ def difference_figure(lesson: Lesson, entry: int = 0) -> Spec:
         ("weight_allowed", "weights may differ by", OTHER, "dot"),
     )
     return {
-        "data": [_line(epochs, positive(getattr(lesson.track, s)[:, entry]), name, color, dash, s) for s, name, color, dash in rows],
+        "data": [
+            _line(epochs, positive(getattr(lesson.track, s)[:, entry]), name, color, dash, s)
+            for s, name, color, dash in rows
+        ],
         "layout": _layout("epoch", "difference", log=True),
     }
 
@@ -130,28 +168,73 @@ def landscape_figure(lesson: Lesson, index: int = 0, epoch: int = 0) -> Spec:
     a, b = scene.entries
     track = lesson.track
     contour = {
-        "type": "contour", "x": plain(scene.across), "y": plain(scene.up), "z": digits(height, 4),
-        "customdata": digits(scene.losses, 5), "colorscale": "Viridis", "contours": {"coloring": "heatmap", "start": spacing * np.floor(low / spacing + 1.5), "end": high, "size": spacing},
+        "type": "contour",
+        "x": plain(scene.across),
+        "y": plain(scene.up),
+        "z": digits(height, 4),
+        "customdata": digits(scene.losses, 5),
+        "colorscale": "Viridis",
+        "contours": {
+            "coloring": "heatmap",
+            "start": spacing * np.floor(low / spacing + 1.5),
+            "end": high,
+            "size": spacing,
+        },
         "line": {"width": 0.6, "smoothing": 1.3, "color": "rgba(255,255,255,.45)"},
         "colorbar": {"title": {"text": "log₁₀ loss" if log else "loss", "side": "right"}, "thickness": 12},
         "hovertemplate": f"{scene.first} %{{x:.6g}}<br>{scene.second} %{{y:.6g}}<br>loss %{{customdata:.5g}}<extra></extra>",
-    }  # fmt: skip
+    }
+
     def path(values: Array, name: str, color: str, width: float, dash: str) -> Spec:
-        return _line(values[:, a], values[:, b], name, color, dash, width=width) | {"hoverinfo": "skip", "hovertemplate": None}
+        return _line(values[:, a], values[:, b], name, color, dash, width=width) | {
+            "hoverinfo": "skip",
+            "hovertemplate": None,
+        }
 
     x, y = float(track.weights[epoch, a]), float(track.weights[epoch, b])
     length = nudge_length(scene, lesson.nudge)
-    here = {"type": "scatter", "mode": "markers", "name": "this epoch", "x": [x], "y": [y], "marker": {"size": 13, "color": "#ffffff", "line": {"color": "#000000", "width": 2}}, "hovertemplate": "%{x:.9g}, %{y:.9g}<extra></extra>"}
-    arms = {"type": "scatter", "mode": "lines+markers", "name": f"nudges, {length / lesson.nudge:g} times longer", "x": [x + length, x, x], "y": [y, y, y + length], "line": {"color": "#ff5252", "width": 3}, "marker": {"size": 7, "symbol": "circle"}, "hoverinfo": "skip"}
+    here = {
+        "type": "scatter",
+        "mode": "markers",
+        "name": "this epoch",
+        "x": [x],
+        "y": [y],
+        "marker": {"size": 13, "color": "#ffffff", "line": {"color": "#000000", "width": 2}},
+        "hovertemplate": "%{x:.9g}, %{y:.9g}<extra></extra>",
+    }
+    arms = {
+        "type": "scatter",
+        "mode": "lines+markers",
+        "name": f"nudges, {length / lesson.nudge:g} times longer",
+        "x": [x + length, x, x],
+        "y": [y, y, y + length],
+        "line": {"color": "#ff5252", "width": 3},
+        "marker": {"size": 7, "symbol": "circle"},
+        "hoverinfo": "skip",
+    }
     return {
         "data": [
-            contour, path(track.keras_weights, "back-propagated (Keras)", "rgba(190,225,255,.75)", 9, "solid"), path(track.weights, "nudged (NumPy)", "#ff9330", 3, "6px,5px"), arms, here,
+            contour,
+            path(track.keras_weights, "back-propagated (Keras)", "rgba(190,225,255,.75)", 9, "solid"),
+            path(track.weights, "nudged (NumPy)", "#ff9330", 3, "6px,5px"),
+            arms,
+            here,
         ],
-        "layout": _layout(scene.first, scene.second, hovermode="closest") | {
-            "xaxis": {"title": {"text": scene.first}, "range": [float(scene.across[0]), float(scene.across[-1])], "zeroline": False},
-            "yaxis": {"title": {"text": scene.second}, "range": [float(scene.up[0]), float(scene.up[-1])], "zeroline": False, "automargin": True},
+        "layout": _layout(scene.first, scene.second, hovermode="closest")
+        | {
+            "xaxis": {
+                "title": {"text": scene.first},
+                "range": [float(scene.across[0]), float(scene.across[-1])],
+                "zeroline": False,
+            },
+            "yaxis": {
+                "title": {"text": scene.second},
+                "range": [float(scene.up[0]), float(scene.up[-1])],
+                "zeroline": False,
+                "automargin": True,
+            },
         },
-    }  # fmt: skip
+    }
 
 
 def _round(value: float) -> float:
@@ -172,7 +255,10 @@ def precision_figure(lesson: Lesson, entry: int = 0) -> Spec:
     """The error of one slope against the size of the nudge, of four schemes, each with its best nudge marked."""
     data: list[Spec] = []
     for k, one in enumerate(lesson.precisions):
-        line = _line(one.steps, positive(one.error[:, entry]), one.scheme, SERIES[k], DASHES[k]) | {"mode": "lines+markers", "meta": {"scheme": k}}
+        line = _line(one.steps, positive(one.error[:, entry]), one.scheme, SERIES[k], DASHES[k]) | {
+            "mode": "lines+markers",
+            "meta": {"scheme": k},
+        }
         line["marker"] = {"size": 5, "color": SERIES[k]}
         data.append(line)
     for k, one in enumerate(lesson.precisions):
@@ -186,9 +272,16 @@ def _best(one: Precision, entry: int, k: int) -> Spec:
     best = float(one.best[entry])
     error = float(np.nanmin(one.error[:, entry]))
     return {
-        "type": "scatter", "mode": "markers", "x": [best], "y": [error if error > 0 else None], "name": f"best h of {one.scheme}", "showlegend": False, "meta": {"best": k},
-        "marker": {"size": 15, "symbol": "star", "color": SERIES[k], "line": {"width": 1, "color": "#ffffff"}}, "hovertemplate": f"best h of {one.scheme}: %{{x:.2g}}, error %{{y:.2g}}<extra></extra>",
-    }  # fmt: skip
+        "type": "scatter",
+        "mode": "markers",
+        "x": [best],
+        "y": [error if error > 0 else None],
+        "name": f"best h of {one.scheme}",
+        "showlegend": False,
+        "meta": {"best": k},
+        "marker": {"size": 15, "symbol": "star", "color": SERIES[k], "line": {"width": 1, "color": "#ffffff"}},
+        "hovertemplate": f"best h of {one.scheme}: %{{x:.2g}}, error %{{y:.2g}}<extra></extra>",
+    }
 
 
 def runs_figure(runs: Sequence[Run], what: str) -> Spec:
@@ -197,11 +290,20 @@ def runs_figure(runs: Sequence[Run], what: str) -> Spec:
     data = []
     for k, run in enumerate(runs):
         name = f"{run.label} ↗" if run.diverged else run.label
-        data.append(_line(run.epochs, run.losses, name, SERIES[k % len(SERIES)], DASHES[k % len(DASHES)]) | {"hovertemplate": "%{y:.4g}"})
+        data.append(
+            _line(run.epochs, run.losses, name, SERIES[k % len(SERIES)], DASHES[k % len(DASHES)])
+            | {"hovertemplate": "%{y:.4g}"}
+        )
     layout = _layout("epoch", "loss of all samples", log=log)
-    layout["legend"] |= {"title": {"text": what + (" (↗ diverges)" if any(run.diverged for run in runs) else ""), "side": "top"}}
+    layout["legend"] |= {
+        "title": {"text": what + (" (↗ diverges)" if any(run.diverged for run in runs) else ""), "side": "top"}
+    }
     if log and any(run.diverged for run in runs):
         # a runaway leaves the picture; what stays in it keeps its scale
-        low = min(float(np.min(run.losses)) for run in runs if not run.diverged) if not all(run.diverged for run in runs) else runs[0].losses[0]
+        low = (
+            min(float(np.min(run.losses)) for run in runs if not run.diverged)
+            if not all(run.diverged for run in runs)
+            else runs[0].losses[0]
+        )
         layout["yaxis"]["range"] = [float(np.log10(low)) - 0.2, float(np.log10(runs[0].losses[0])) + 2]
     return {"data": data, "layout": layout}

@@ -30,7 +30,10 @@ def update_weights(inputs, outputs, weights, epochs):
 
 def show(marks=(0, 1, 2, 10, 100)):
     """Print the weights of both recipes after these numbers of epochs, in the words of scratch/recipe.py."""
-    for name, start, note in (("Recipe 1", RECIPE_1, "y = 2x, one weight, one bias"), ("Recipe 2", RECIPE_2, RECIPE_2_NOTE)):
+    for name, start, note in (
+        ("Recipe 1", RECIPE_1, "y = 2x, one weight, one bias"),
+        ("Recipe 2", RECIPE_2, RECIPE_2_NOTE),
+    ):
         print(f"{name}: {note}")
         weights, done = [np.array(weight, dtype=float) for weight in start], 0
         for epochs in marks:

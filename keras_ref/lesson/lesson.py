@@ -119,7 +119,14 @@ def plain(value: Any) -> Any:
     return value
 
 
-def make(target: str | Subject = "recipe1", data: str = "", *, seed: int = 0, epochs: int = EPOCHS, progress: Progress | None = None) -> Lesson:
+def make(
+    target: str | Subject = "recipe1",
+    data: str = "",
+    *,
+    seed: int = 0,
+    epochs: int = EPOCHS,
+    progress: Progress | None = None,
+) -> Lesson:
     """The lesson of a recipe ("recipe1", "recipe2"), a model (package.module:factory, file.keras) or a Subject.
 
     Raises: CouldNotRun, one sentence, for what cannot be taught from.
@@ -128,7 +135,9 @@ def make(target: str | Subject = "recipe1", data: str = "", *, seed: int = 0, ep
     subject = target if isinstance(target, Subject) else subject_of(target, data, seed=seed)
     entries = len(subject.labels)
     if entries * epochs > SHOWN:
-        raise CouldNotRun(f"A lesson must have at most {SHOWN} weights times epochs to fit into a page. Received: {entries} weights of {subject.name}, {epochs} epochs. Pass --epochs {SHOWN // entries}, or a smaller model.")
+        raise CouldNotRun(
+            f"A lesson must have at most {SHOWN} weights times epochs to fit into a page. Received: {entries} weights of {subject.name}, {epochs} epochs. Pass --epochs {SHOWN // entries}, or a smaller model."
+        )
     short = min(epochs, SHORT)
     tell("both trainings")
     with keras_side(subject) as side:
@@ -147,24 +156,49 @@ def make(target: str | Subject = "recipe1", data: str = "", *, seed: int = 0, ep
     scenes = what_if_module.landscapes(subject, found)
     tell("both programs")
     return Lesson(
-        subject.name, subject.title, subject.note, tuple(f"{n}: {layer!r}" for n, layer in subject.model.layers.items()),
-        _law(subject.optimizer), ", ".join(repr(loss) for loss in subject.objective.losses), recipe.NUDGE, step, found,
-        dead_units(subject, path), scenes, precise, tried, batches, optimizers, listings(),
-    )  # fmt: skip
+        subject.name,
+        subject.title,
+        subject.note,
+        tuple(f"{n}: {layer!r}" for n, layer in subject.model.layers.items()),
+        _law(subject.optimizer),
+        ", ".join(repr(loss) for loss in subject.objective.losses),
+        recipe.NUDGE,
+        step,
+        found,
+        dead_units(subject, path),
+        scenes,
+        precise,
+        tried,
+        batches,
+        optimizers,
+        listings(),
+    )
 
 
 def _law(optimizer: Any) -> str:
     """An optimizer with its learning rate, which its repr leaves out where it is the default."""
     shown, rate = repr(optimizer), getattr(optimizer, "learning_rate", None)
-    return shown if "learning_rate" in shown or not isinstance(rate, float) else shown.replace("(", f"(learning_rate={rate:g}, ", 1).replace(", )", ")")
+    return (
+        shown
+        if "learning_rate" in shown or not isinstance(rate, float)
+        else shown.replace("(", f"(learning_rate={rate:g}, ", 1).replace(", )", ")")
+    )
 
 
 @cache
 def listings() -> tuple[Listing, ...]:
     """scratch/recipe.py and its equivalent in Keras, with what each prints when it is run."""
     return (
-        Listing("scratch/recipe.py: NumPy, nudging", inspect.getsource(recipe), _printed(lambda: runpy.run_path(str(recipe.__file__), run_name="__main__"))),
-        Listing("keras_ref/lesson/keras_recipe.py: Keras, back-propagation", inspect.getsource(keras_recipe), _printed(keras_recipe.show)),
+        Listing(
+            "scratch/recipe.py: NumPy, nudging",
+            inspect.getsource(recipe),
+            _printed(lambda: runpy.run_path(str(recipe.__file__), run_name="__main__")),
+        ),
+        Listing(
+            "keras_ref/lesson/keras_recipe.py: Keras, back-propagation",
+            inspect.getsource(keras_recipe),
+            _printed(keras_recipe.show),
+        ),
     )
 
 

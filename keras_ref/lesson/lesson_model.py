@@ -58,7 +58,11 @@ class Subject:
     @property
     def labels(self) -> tuple[str, ...]:
         """One label for each trained entry: dense/kernel[0, 2]; without an index where there is only one."""
-        return tuple(label_of(n, index, self.weights[n].shape) for n in self.trained for index in np.ndindex(self.weights[n].shape))
+        return tuple(
+            label_of(n, index, self.weights[n].shape)
+            for n in self.trained
+            for index in np.ndindex(self.weights[n].shape)
+        )
 
     @property
     def samples(self) -> int:
@@ -87,15 +91,23 @@ def recipe_subject(name: str, weights: Any = None, *, learning_rate: float = rec
     Raises: CouldNotRun for an unknown recipe, for weights that are no such list, for an illegal learning rate.
     """
     if name not in RECIPES:
-        raise CouldNotRun(f"A recipe must be one of {', '.join(RECIPES)}. Received: {name!r}. Name one of them; gradtwin lesson also takes a model, package.module:factory.")
+        raise CouldNotRun(
+            f"A recipe must be one of {', '.join(RECIPES)}. Received: {name!r}. Name one of them; gradtwin lesson also takes a model, package.module:factory."
+        )
     own = weights is not None
     start, note = RECIPES[name]
     arrays = [np.asarray(w, dtype=float) for w in start] if not own else _arrays(weights)
     kernels = arrays[::2]
     if not np.isfinite(learning_rate) or learning_rate < 0:
-        raise CouldNotRun(f"A learning rate must be a finite number, at least 0. Received: {learning_rate}. Pass 0.01, say.")
+        raise CouldNotRun(
+            f"A learning rate must be a finite number, at least 0. Received: {learning_rate}. Pass 0.01, say."
+        )
     count = len(kernels)
-    names = ["dense"] if count == 1 else [*(["hidden"] if count == 2 else [f"hidden_{i + 1}" for i in range(count - 1)]), "output"]
+    names = (
+        ["dense"]
+        if count == 1
+        else [*(["hidden"] if count == 2 else [f"hidden_{i + 1}" for i in range(count - 1)]), "output"]
+    )
     layers = {n: Dense(k.shape[1], "linear" if n == names[-1] else "relu") for n, k in zip(names, kernels, strict=True)}
     model = Model.chain(layers, (len(kernels[0]),))
     values = dict(zip(model.weight_shapes, arrays, strict=True))
@@ -107,7 +119,9 @@ def recipe_subject(name: str, weights: Any = None, *, learning_rate: float = rec
     x, y = np.asarray(recipe.INPUTS, dtype=float), np.asarray(recipe.OUTPUTS, dtype=float)
     title = f"Recipe {name[-1]} of the book" + (", other weights" if own else "")
     said = "y = 2x, with weights of your own" if own else note
-    return Subject(name, title, said, model, values, x, y, Objective.of(model, loss), optimizer, built, variables(built, model))
+    return Subject(
+        name, title, said, model, values, x, y, Objective.of(model, loss), optimizer, built, variables(built, model)
+    )
 
 
 def _arrays(weights: Any) -> list[Array]:
@@ -121,9 +135,14 @@ def _arrays(weights: Any) -> list[Array]:
     kernels, biases = arrays[::2], arrays[1::2]
     sizes = [1, *(k.shape[1] if k.ndim == 2 else -1 for k in kernels)]
     fits = len(kernels) == len(biases) > 0 and sizes[-1] == 1
-    fits = fits and all(k.ndim == 2 and k.shape[0] == n and b.shape == (k.shape[1],) for k, b, n in zip(kernels, biases, sizes, strict=False))
+    fits = fits and all(
+        k.ndim == 2 and k.shape[0] == n and b.shape == (k.shape[1],)
+        for k, b, n in zip(kernels, biases, sizes, strict=False)
+    )
     if not fits:
-        raise CouldNotRun(f"{rule}. Received: arrays of shapes {', '.join(str(a.shape) for a in arrays) or 'none'}. {advice}")
+        raise CouldNotRun(
+            f"{rule}. Received: arrays of shapes {', '.join(str(a.shape) for a in arrays) or 'none'}. {advice}"
+        )
     if not all(np.isfinite(a).all() for a in arrays):
         raise CouldNotRun(f"{rule}, all finite. Received: {weights!r}. {advice}")
     _small(sum(a.size for a in arrays), "these weights", len(recipe.INPUTS))
@@ -137,25 +156,39 @@ def target_subject(target: str, data: str = "", *, seed: int = 0) -> Subject:
     """
     model, *own = loaded(target)
     if not getattr(model, "built", False) or not model.trainable_variables:
-        raise CouldNotRun(f"A model must be built and have trainable weights to be taught from. Received: {target}, which has none. Give it an Input and a layer with weights.")
+        raise CouldNotRun(
+            f"A model must be built and have trainable weights to be taught from. Received: {target}, which has none. Give it an Input and a layer with weights."
+        )
     entries = sum(int(np.prod(v.shape)) for v in model.trainable_variables)
     _small(entries, target, 0)
     if getattr(model, "_compile_loss", None) is None or model.optimizer is None:
-        raise CouldNotRun(f"A model must be compiled with a loss and an optimizer to be taught from. Received: {target}, which is not. Call model.compile(optimizer=…, loss=…) in the factory.")
+        raise CouldNotRun(
+            f"A model must be compiled with a loss and an optimizer to be taught from. Received: {target}, which is not. Call model.compile(optimizer=…, loss=…) in the factory."
+        )
     x, y, weight = _data(model, target, own, data, seed)
     if weight is not None:
-        raise CouldNotRun(f"A lesson takes no sample weights. Received: sample_weight in {data or target}. Leave it out, or use gradtwin check.")
+        raise CouldNotRun(
+            f"A lesson takes no sample weights. Received: sample_weight in {data or target}. Leave it out, or use gradtwin check."
+        )
     _small(entries, target, len(first(x)))
     try:
         twin, variables = reflect_with_variables(model)
         objective = Objective.of(twin, twin_losses(model, len(twin.outputs)), _loss_weights(model, len(twin.outputs)))
         optimizer = _meant(reflected(model.optimizer, "optimizer"))
     except NoTwin as reason:
-        raise CouldNotRun(f"A model must have a NumPy twin to be taught from. {str(reason).split('. ', 1)[-1].split('. Its ')[0].rstrip('.')}. Use gradtwin check, which needs no twin.") from reason
+        raise CouldNotRun(
+            f"A model must have a NumPy twin to be taught from. {str(reason).split('. ', 1)[-1].split('. Its ')[0].rstrip('.')}. Use gradtwin check, which needs no twin."
+        ) from reason
     run = twin.run({n: np.asarray(v.numpy(), dtype=float) for n, v in variables.items()}, x)
-    random = [call.layer for call in twin.calls if twin.layers[call.layer].draw_shapes(*(np.shape(run.tensors[n]) for n in call.inputs))]
+    random = [
+        call.layer
+        for call in twin.calls
+        if twin.layers[call.layer].draw_shapes(*(np.shape(run.tensors[n]) for n in call.inputs))
+    ]
     if random:
-        raise CouldNotRun(f"A model must not draw random numbers to be taught from: nudged losses would differ by chance. Received: {', '.join(random)}. Leave them out, or use gradtwin check --training.")
+        raise CouldNotRun(
+            f"A model must not draw random numbers to be taught from: nudged losses would differ by chance. Received: {', '.join(random)}. Leave them out, or use gradtwin check --training."
+        )
     shown = sum(np.size(tensor) for tensor in run.tensors.values())
     if shown > NUMBERS:
         raise CouldNotRun(
@@ -164,7 +197,9 @@ def target_subject(target: str, data: str = "", *, seed: int = 0) -> Subject:
         )
     weights = {name: np.asarray(v.numpy(), dtype=float) for name, v in variables.items()}
     note = f"{entries} weights in {len(twin.trainable)} arrays, {len(first(x))} samples{f' drawn with seed {seed}' if not data and own[0] is None else ''}, {type(optimizer).__name__}, {_losses(objective)}"
-    return Subject(model.name, f"The model {model.name}", note, twin, weights, x, y, objective, optimizer, model, variables)
+    return Subject(
+        model.name, f"The model {model.name}", note, twin, weights, x, y, objective, optimizer, model, variables
+    )
 
 
 def _meant(optimizer: Any) -> Any:
@@ -188,11 +223,15 @@ def _data(model: Any, target: str, own: list[Any], data: str, seed: int) -> tupl
     if data:
         x, y, weight = load_data(data)
         if y is None:
-            raise CouldNotRun(f"--data must hold targets y for a lesson. Received: {data} without. Add y to the .npz file.")
+            raise CouldNotRun(
+                f"--data must hold targets y for a lesson. Received: {data} without. Add y to the .npz file."
+            )
     elif own[0] is not None:
         x, y, weight = own
         if y is None:
-            raise CouldNotRun(f"A factory with data must return targets for a lesson. Received: {target}, which returns a model and x. Return (model, x, y).")
+            raise CouldNotRun(
+                f"A factory with data must return targets for a lesson. Received: {target}, which returns a model and x. Return (model, x, y)."
+            )
     else:
         x, weight = data_module.draw_inputs(model, seed=seed), None
         y = data_module.draw_targets(model, model(x), seed=seed)

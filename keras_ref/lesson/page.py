@@ -23,30 +23,73 @@ from keras_ref.lesson.what_if import Run
 
 #: bytes that a page may have
 LIMIT = 6_000_000
-TABS = (("step", "One epoch"), ("epochs", "Epochs"), ("landscape", "Landscape"), ("what-if", "What if"), ("code", "Code"))
+TABS = (
+    ("step", "One epoch"),
+    ("epochs", "Epochs"),
+    ("landscape", "Landscape"),
+    ("what-if", "What if"),
+    ("code", "Code"),
+)
 #: columns of the table that follows the slider, in the order in which page.js fills them
-COLUMNS = ("nudged", "Keras", "differ by", "may differ by", "slope, nudged", "autodiff there", "differ by", "may differ by")
+COLUMNS = (
+    "nudged",
+    "Keras",
+    "differ by",
+    "may differ by",
+    "slope, nudged",
+    "autodiff there",
+    "differ by",
+    "may differ by",
+)
 
 
 def page(lesson: Lesson) -> str:
     """The page of a lesson: HTML that needs no network and no server, at most LIMIT bytes. Raises: CouldNotRun above that."""
     specs = _specs(lesson)
     made = Template(_asset("page.html")).substitute(
-        title=escape(lesson.title), note=escape(_sentence(lesson.note)), note_class="note warn" if lesson.name == "recipe2" else "note", units_note=_units_note(lesson),
-        verdict=escape(lesson.verdict), nudge=f"{lesson.nudge:g}",
-        style=_asset("style.css"), tabs=_tabs(), model=_model(lesson), forward=forward_tables(lesson.step), loss_text=_loss_text(lesson),
-        loss=repr(lesson.step.loss), loss_shown=number(lesson.step.loss), keras_loss=repr(lesson.step.keras_loss), keras_loss_shown=number(lesson.step.keras_loss),
+        title=escape(lesson.title),
+        note=escape(_sentence(lesson.note)),
+        note_class="note warn" if lesson.name == "recipe2" else "note",
+        units_note=_units_note(lesson),
+        verdict=escape(lesson.verdict),
+        nudge=f"{lesson.nudge:g}",
+        style=_asset("style.css"),
+        tabs=_tabs(),
+        model=_model(lesson),
+        forward=forward_tables(lesson.step),
+        loss_text=_loss_text(lesson),
+        loss=repr(lesson.step.loss),
+        loss_shown=number(lesson.step.loss),
+        keras_loss=repr(lesson.step.keras_loss),
+        keras_loss_shown=number(lesson.step.keras_loss),
         entries="".join(f'<option value="{i}">{escape(label)}</option>' for i, label in enumerate(lesson.track.labels)),
-        walks="".join(walk(lesson.step, i).replace(" hidden", "" if i == lesson.steepest else " hidden", 1) for i in range(len(lesson.step.nudges))), nudges=nudge_table(lesson.step),
-        update=escape(lesson.optimizer), units_text=_units_text(lesson), units=_units(lesson), epochs=str(lesson.epochs),
-        epoch_table=_epoch_table(lesson), landscape=_landscape(lesson), best=_best(lesson), runs="".join(map(_runs, changes(lesson))),
-        code=_code(lesson), listings="".join(map(_listing, lesson.listings)),
+        walks="".join(
+            walk(lesson.step, i).replace(" hidden", "" if i == lesson.steepest else " hidden", 1)
+            for i in range(len(lesson.step.nudges))
+        ),
+        nudges=nudge_table(lesson.step),
+        update=escape(lesson.optimizer),
+        units_text=_units_text(lesson),
+        units=_units(lesson),
+        epochs=str(lesson.epochs),
+        epoch_table=_epoch_table(lesson),
+        landscape=_landscape(lesson),
+        best=_best(lesson),
+        runs="".join(map(_runs, changes(lesson))),
+        code=_code(lesson),
+        listings="".join(map(_listing, lesson.listings)),
         **{f"figure_{name}": figure(name, title, caption) for name, (title, caption) in captions(lesson).items()},
-        records=_json(_shown_records(lesson)), figures=_json(specs), plotly=_plotly(), script=_asset("page.js"), version=_version(),
-    )  # fmt: skip
+        records=_json(_shown_records(lesson)),
+        figures=_json(specs),
+        plotly=_plotly(),
+        script=_asset("page.js"),
+        version=_version(),
+    )
     size = len(made.encode())
     if size > LIMIT:
-        raise CouldNotRun(f"A page must have at most {LIMIT / 1e6:g} MB. Received: {lesson.name}, whose page would have {size / 1e6:.1f} MB. Pass fewer --epochs, or a smaller model.")
+        raise CouldNotRun(
+            f"A page must have at most {LIMIT / 1e6:g} MB. Received: {lesson.name}, whose page would have {size / 1e6:.1f} MB. Pass fewer --epochs, or a smaller model."
+        )
     return made
 
 
@@ -79,7 +122,11 @@ def _shown_records(lesson: Lesson) -> dict[str, Any]:
         del scene["losses"]
     for name in ("slope_allowed", "weight_allowed", "slope_difference", "weight_difference"):
         records["track"][name] = figures.digits(getattr(lesson.track, name), 6)
-    return {key: value for key, value in records.items() if key not in ("listings", "step", "rates", "batches", "optimizers")}
+    return {
+        key: value
+        for key, value in records.items()
+        if key not in ("listings", "step", "rates", "batches", "optimizers")
+    }
 
 
 def _version() -> str:
@@ -97,11 +144,16 @@ def _specs(lesson: Lesson) -> dict[str, Any]:
     """Figure id → Plotly specification."""
     far = lesson.farthest
     specs = {
-        "loss": figures.loss_figure(lesson), "weight": figures.weight_figure(lesson, far), "slope": figures.slope_figure(lesson, far),
-        "difference": figures.difference_figure(lesson, far), "precision": figures.precision_figure(lesson, lesson.steepest),
-    }  # fmt: skip
+        "loss": figures.loss_figure(lesson),
+        "weight": figures.weight_figure(lesson, far),
+        "slope": figures.slope_figure(lesson, far),
+        "difference": figures.difference_figure(lesson, far),
+        "precision": figures.precision_figure(lesson, lesson.steepest),
+    }
     for i, scene in enumerate(lesson.landscapes):
-        specs[f"landscape-{i}"] = figures.landscape_figure(lesson, i) | {"length": figures.nudge_length(scene, lesson.nudge)}
+        specs[f"landscape-{i}"] = figures.landscape_figure(lesson, i) | {
+            "length": figures.nudge_length(scene, lesson.nudge)
+        }
     return specs | {change.name: figures.runs_figure(change.runs, change.what) for change in changes(lesson)}
 
 
@@ -114,7 +166,9 @@ def _tabs() -> str:
 
 def figure(name: str, title: str, caption: str, *, tall: bool = False, extra: str = "", hidden: bool = False) -> str:
     """A figure: plot, caption that says what to see, and its numbers as a table."""
-    numbers = f'<details class="numbers" data-of="{name}"><summary>Numbers of this figure</summary><div></div></details>'
+    numbers = (
+        f'<details class="numbers" data-of="{name}"><summary>Numbers of this figure</summary><div></div></details>'
+    )
     return (
         f'<figure{extra}{" hidden" if hidden else ""}><h3>{escape(title)}</h3><div class="plot{" tall" if tall else ""}" id="{name}" role="img" aria-labelledby="{name}-caption"></div>'
         f'<figcaption id="{name}-caption">{escape(caption)}</figcaption>{"" if name.startswith("landscape") else numbers}</figure>'
@@ -127,7 +181,11 @@ def _model(lesson: Lesson) -> str:
 
 
 def _loss_text(lesson: Lesson) -> str:
-    return "The mean of the last table is the loss" if lesson.step.sample_losses is not None else "All samples together give the loss"
+    return (
+        "The mean of the last table is the loss"
+        if lesson.step.sample_losses is not None
+        else "All samples together give the loss"
+    )
 
 
 def _units_text(lesson: Lesson) -> str:
@@ -143,7 +201,11 @@ def _units_note(lesson: Lesson) -> str:
 
 
 def _code(lesson: Lesson) -> str:
-    return "" if lesson.name in RECIPES else f" This page's {escape(lesson.name)} was trained by the same two ideas; here they are in their shortest form, on the book's two recipes."
+    return (
+        ""
+        if lesson.name in RECIPES
+        else f" This page's {escape(lesson.name)} was trained by the same two ideas; here they are in their shortest form, on the book's two recipes."
+    )
 
 
 def _units(lesson: Lesson) -> str:
@@ -159,7 +221,10 @@ def _epoch_table(lesson: Lesson) -> str:
 def _landscape(lesson: Lesson) -> str:
     if not lesson.landscapes:
         return "<p>A landscape needs two weights; this model has one.</p>"
-    options = "".join(f'<option value="{i}">{escape(s.first)} and {escape(s.second)}</option>' for i, s in enumerate(lesson.landscapes))
+    options = "".join(
+        f'<option value="{i}">{escape(s.first)} and {escape(s.second)}</option>'
+        for i, s in enumerate(lesson.landscapes)
+    )
     choice = f'<label>Two weights <select id="pair">{options}</select></label>' if len(lesson.landscapes) > 1 else ""
     goes = "Both paths run away from the valley" if lesson.track.diverged else "Both paths run down into the valley"
     parts = [
@@ -167,12 +232,23 @@ def _landscape(lesson: Lesson) -> str:
         f'<label class="grow"><span class="epoch-number">epoch 0</span><input class="epoch" type="range" min="0" max="{lesson.epochs}" value="0" aria-label="Epoch"></label>{choice}</div>'
     ]
     for i, scene in enumerate(lesson.landscapes):
-        parts.append(figure(f"landscape-{i}", f"{scene.first} and {scene.second}", landscape(lesson, scene), tall=True, extra=' class="scene"', hidden=i > 0))
+        parts.append(
+            figure(
+                f"landscape-{i}",
+                f"{scene.first} and {scene.second}",
+                landscape(lesson, scene),
+                tall=True,
+                extra=' class="scene"',
+                hidden=i > 0,
+            )
+        )
     return "".join(parts)
 
 
 def _best(lesson: Lesson) -> str:
-    rows = (row(one.scheme, [cell(float(one.best[lesson.steepest]), 3), '<td class="n"></td>']) for one in lesson.precisions)
+    rows = (
+        row(one.scheme, [cell(float(one.best[lesson.steepest]), 3), '<td class="n"></td>']) for one in lesson.precisions
+    )
     return table("The best nudge of each scheme, for this weight", ("scheme", "best h", "error there"), rows)
 
 
@@ -184,13 +260,21 @@ def _ends(change: Change) -> str:
     """Where each training ends; for batches, how far their slopes spread."""
     noisy = change.name == "batches"
     rows = (
-        row(run.label, [cell(float(run.losses[-1]), 6), *([cell(run.spread, 3)] if noisy else []), f"<td>{_ended(run)}</td>"]) for run in change.runs
+        row(
+            run.label,
+            [cell(float(run.losses[-1]), 6), *([cell(run.spread, 3)] if noisy else []), f"<td>{_ended(run)}</td>"],
+        )
+        for run in change.runs
     )
-    return table(f"Where each {change.what} ends", (change.what, "last loss", *(["slopes spread"] if noisy else []), ""), rows)
+    return table(
+        f"Where each {change.what} ends", (change.what, "last loss", *(["slopes spread"] if noisy else []), ""), rows
+    )
 
 
 def _ended(run: Run) -> str:
-    return f"diverges: stopped in epoch {run.diverged}" if run.diverged else "higher than its start" if run.higher else ""
+    return (
+        f"diverges: stopped in epoch {run.diverged}" if run.diverged else "higher than its start" if run.higher else ""
+    )
 
 
 def _listing(one: Listing) -> str:

@@ -99,5 +99,7 @@ def rows(weights: Sequence[Any], *, epochs: int = 1) -> list[Row]:
             index = "" if start.size == 1 else str(list(entry))
             # stepping along a slope that is too large by the error leaves the weight lower by rate · error
             explained = -recipe.LEARNING_RATE * float(errors[i][entry])
-            found.append(Row(f"{layer}{index}", float(start[entry]), float(nudged[i][entry]), float(beside[i][entry]), explained))
+            found.append(
+                Row(f"{layer}{index}", float(start[entry]), float(nudged[i][entry]), float(beside[i][entry]), explained)
+            )
     return found

@@ -60,7 +60,18 @@ def forward_tables(step: Step) -> str:
 
 def nudge_table(step: Step) -> str:
     """Every weight: nudge, change, slope, autodiff, difference, what explains it, both updates."""
-    head = ("weight", "value", "change of the loss", "slope: change / h", "back-propagation", "difference", "explained by h/2·f″", "allowed", "updated, nudged", "updated, Keras")
+    head = (
+        "weight",
+        "value",
+        "change of the loss",
+        "slope: change / h",
+        "back-propagation",
+        "difference",
+        "explained by h/2·f″",
+        "allowed",
+        "updated, nudged",
+        "updated, Keras",
+    )
     return table("Every weight of the first epoch, on both sides", head, (_nudge_row(n) for n in step.nudges))
 
 
@@ -78,12 +89,27 @@ def walk(step: Step, index: int) -> str:
         return f'<b class="n" data-name="{name}" data-value="{x!r}">{number(x, digits, sign)}</b>'
 
     rows = (
-        ("Nudge", f"{value('weight', n.weight)} becomes {value('nudged', n.weight + n.step)}, which is {value('step', n.step, 4)} more."),
-        ("Look", f"The loss was {value('loss', n.loss)} and is now {value('nudged_loss', n.nudged_loss)}: it changed by {value('change', n.change, 8, True)}."),
+        (
+            "Nudge",
+            f"{value('weight', n.weight)} becomes {value('nudged', n.weight + n.step)}, which is {value('step', n.step, 4)} more.",
+        ),
+        (
+            "Look",
+            f"The loss was {value('loss', n.loss)} and is now {value('nudged_loss', n.nudged_loss)}: it changed by {value('change', n.change, 8, True)}.",
+        ),
         ("Divide", f"Change by nudge is the slope: {value('slope', n.slope)}."),
-        ("Compare", f"Back-propagation says {value('autodiff', n.autodiff)}. The slope is off by {value('difference', n.difference, 3, True)}, and may be off by {value('allowed', n.allowed, 3)}."),
-        ("Why", f"{escape(n.reason)} Measured on the loss itself, h/2·f″ is {value('explained', n.explained, 3, True)}; that leaves {value('left', n.left, 2, True)}, which is rounding and what curves beyond."),
-        ("Step", f"The update moves it to {value('updated', n.updated)}; Keras moves it to {value('keras_updated', n.keras_updated)}."),
+        (
+            "Compare",
+            f"Back-propagation says {value('autodiff', n.autodiff)}. The slope is off by {value('difference', n.difference, 3, True)}, and may be off by {value('allowed', n.allowed, 3)}.",
+        ),
+        (
+            "Why",
+            f"{escape(n.reason)} Measured on the loss itself, h/2·f″ is {value('explained', n.explained, 3, True)}; that leaves {value('left', n.left, 2, True)}, which is rounding and what curves beyond.",
+        ),
+        (
+            "Step",
+            f"The update moves it to {value('updated', n.updated)}; Keras moves it to {value('keras_updated', n.keras_updated)}.",
+        ),
     )
     items = "".join(f"<li><span>{name}</span><div>{text}</div></li>" for name, text in rows)
     return f'<article class="walk" id="walk-{index}" data-label="{escape(n.label, quote=True)}" hidden><h4>{escape(n.label)}</h4><ol>{items}</ol></article>'
@@ -93,7 +119,8 @@ def track_table(lesson: Lesson, epochs: Sequence[int]) -> str:
     """Every weight of both sides after some epochs."""
     head = ("weight", *(f"{side}, epoch {e}" for e in epochs for side in ("nudged", "Keras")))
     rows = (
-        row(label, [cell(a[e, i]) for e in epochs for a in (lesson.track.weights, lesson.track.keras_weights)]) for i, label in enumerate(lesson.track.labels)
+        row(label, [cell(a[e, i]) for e in epochs for a in (lesson.track.weights, lesson.track.keras_weights)])
+        for i, label in enumerate(lesson.track.labels)
     )
     return table("Weights of both sides", head, rows)
 
@@ -103,7 +130,11 @@ def unit_sentences(lesson: Lesson) -> list[str]:
     found = []
     for unit in lesson.units:
         born = "is dead from the start" if unit.since == 0 else f"dies in epoch {unit.since}"
-        stays = f"and stays dead through epoch {lesson.epochs}" if unit.until < 0 else f"and is dead until epoch {unit.until}"
+        stays = (
+            f"and stays dead through epoch {lesson.epochs}"
+            if unit.until < 0
+            else f"and is dead until epoch {unit.until}"
+        )
         found.append(f"{unit.name} {born} {stays}: it is 0 for every sample, so its weights get a slope of exactly 0.")
     return found
 

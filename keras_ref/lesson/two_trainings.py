@@ -40,13 +40,22 @@ def loss_of(subject: Subject, weights: Weights) -> float:
         return float(subject.objective(weights, subject.x, subject.y, training=True))
 
 
-def slopes_of(subject: Subject, weights: Weights, x: Any, y: Any, scheme: Scheme = BOOK, *, noise: float | None = None) -> dict[str, Estimate]:
+def slopes_of(
+    subject: Subject, weights: Weights, x: Any, y: Any, scheme: Scheme = BOOK, *, noise: float | None = None
+) -> dict[str, Estimate]:
     """Every slope by nudging, with its error (`noise` of the loss None: measured); an overflow shows in the slope."""
     with np.errstate(all="ignore"):
         return numeric_gradient(
-            subject.model, weights, x, y, loss=subject.objective.losses, loss_weights=subject.objective.loss_weights,
-            scheme=scheme, noise=noise, training=True,
-        )  # fmt: skip
+            subject.model,
+            weights,
+            x,
+            y,
+            loss=subject.objective.losses,
+            loss_weights=subject.objective.loss_weights,
+            scheme=scheme,
+            noise=noise,
+            training=True,
+        )
 
 
 def quick_slopes(subject: Subject, weights: Weights, x: Any, y: Any) -> dict[str, Array]:
@@ -56,7 +65,9 @@ def quick_slopes(subject: Subject, weights: Weights, x: Any, y: Any) -> dict[str
         for name in subject.trained:
             value = np.asarray(weights[name], dtype=float)
             step = taken(value.ravel(), np.full(value.size, NUDGE))
-            found[name] = ((nudges.losses(name, np.arange(value.size), step[None])[0] - nudges.base) / step).reshape(value.shape)
+            found[name] = ((nudges.losses(name, np.arange(value.size), step[None])[0] - nudges.base) / step).reshape(
+                value.shape
+            )
     return found
 
 
@@ -73,8 +84,13 @@ def book_slopes(subject: Subject, weights: Weights, noise: float) -> dict[str, E
             h = taken(value.ravel(), np.full(value.size, NUDGE))
             back, ahead, twice = nudges.losses(name, np.arange(value.size), np.stack([-h, h, 2 * h]))
             slope = (ahead - nudges.base) / h
-            second, third = (ahead - 2 * nudges.base + back) / h / 2, (twice - 3 * ahead + 3 * nudges.base - back) / h / 6
-            found[name] = Estimate(slope, SAFETY * (np.abs(second) + np.abs(third)), 2 * noise / h + UNIT * np.abs(slope)).reshape(value.shape)
+            second, third = (
+                (ahead - 2 * nudges.base + back) / h / 2,
+                (twice - 3 * ahead + 3 * nudges.base - back) / h / 6,
+            )
+            found[name] = Estimate(
+                slope, SAFETY * (np.abs(second) + np.abs(third)), 2 * noise / h + UNIT * np.abs(slope)
+            ).reshape(value.shape)
     return found
 
 
@@ -113,9 +129,15 @@ def _epochs(subject: Subject, epochs: int, one: Callable[[Weights], Weights]) ->
 
 
 def nudged_path(
-    subject: Subject, *, epochs: int, optimizer: Optimizer | None = None, batch_size: int | None = None, scheme: Scheme = BOOK,
-    seed: int | None = None, on_step: Callable[[Weights], None] | None = None,
-) -> Path:  # fmt: skip
+    subject: Subject,
+    *,
+    epochs: int,
+    optimizer: Optimizer | None = None,
+    batch_size: int | None = None,
+    scheme: Scheme = BOOK,
+    seed: int | None = None,
+    on_step: Callable[[Weights], None] | None = None,
+) -> Path:
     """The twin's training: every weight nudged, the optimizer's law; batches in order, or as `seed` draws them."""
     optimizer = subject.optimizer if optimizer is None else optimizer
     state = [optimizer.init({name: subject.weights[name] for name in subject.trained})]
@@ -124,9 +146,15 @@ def nudged_path(
     def one(weights: Weights) -> Weights:
         for index in batches(subject.samples, batch_size, generator=generator):
             x, y = take(subject.x, index), take(subject.y, index)
-            gradients = quick_slopes(subject, weights, x, y) if scheme == BOOK else {n: e.value for n, e in slopes_of(subject, weights, x, y, scheme).items()}
+            gradients = (
+                quick_slopes(subject, weights, x, y)
+                if scheme == BOOK
+                else {n: e.value for n, e in slopes_of(subject, weights, x, y, scheme).items()}
+            )
             with np.errstate(all="ignore"):
-                weights, state[0] = apply_step(subject.model, weights, gradients, x, optimizer=optimizer, state=state[0])
+                weights, state[0] = apply_step(
+                    subject.model, weights, gradients, x, optimizer=optimizer, state=state[0]
+                )
             if on_step is not None:
                 on_step(weights)
         return weights
@@ -158,7 +186,9 @@ class KerasSide:
 
     def _back(self, values: Mapping[str, Any], weights: Weights) -> dict[str, Array]:
         paths = self.named(weights)
-        found = [np.zeros_like(here) if values[path] is None else np.asarray(values[path]) for path, here in paths.items()]
+        found = [
+            np.zeros_like(here) if values[path] is None else np.asarray(values[path]) for path, here in paths.items()
+        ]
         return dict(zip(self.subject.trained, found, strict=True))
 
     def path(self, epochs: int, batch_size: int | None = None) -> Path:
@@ -181,7 +211,12 @@ def keras_side(subject: Subject) -> Iterator[KerasSide]:
         rate = getattr(subject.optimizer, "learning_rate", None)
         if isinstance(rate, float):
             optimizer.learning_rate.assign(np.float64(rate))  # it was kept in float32; 0.01 is meant
-        model.compile(optimizer=optimizer, loss=model.loss, loss_weights=list(subject.objective.loss_weights) or None, run_eagerly=True)
+        model.compile(
+            optimizer=optimizer,
+            loss=model.loss,
+            loss_weights=list(subject.objective.loss_weights) or None,
+            run_eagerly=True,
+        )
         trained = [subject.variables[name] for name in subject.trained]
         state = [v for v in model.variables if all(v is not other for other in trained)]
 
@@ -261,14 +296,29 @@ def track(subject: Subject, side: KerasSide, *, epochs: int) -> Track:
         bound, states = _drift(subject, here, there, numeric, error, exact, beyond, states)
         drift.append(bound)
     return Track(
-        subject.labels, nudged.vectors(subject)[:count], beside.vectors(subject)[:count], np.array(slopes), np.array(gradients),
-        np.array(same), np.array(allowed), np.array(drift[:count]), np.array(nudged.losses[:count]), np.array(beside.losses[:count]),
+        subject.labels,
+        nudged.vectors(subject)[:count],
+        beside.vectors(subject)[:count],
+        np.array(slopes),
+        np.array(gradients),
+        np.array(same),
+        np.array(allowed),
+        np.array(drift[:count]),
+        np.array(nudged.losses[:count]),
+        np.array(beside.losses[:count]),
         nudged.diverged or beside.diverged,
-    )  # fmt: skip
+    )
 
 
 def _drift(
-    subject: Subject, here: Weights, there: Weights, numeric: Weights, error: Weights, exact: Weights, beyond: Weights, states: list[State]
+    subject: Subject,
+    here: Weights,
+    there: Weights,
+    numeric: Weights,
+    error: Weights,
+    exact: Weights,
+    beyond: Weights,
+    states: list[State],
 ) -> tuple[Array, list[State]]:
     """How far the two sides may be apart after the next step, and both optimizers' states then.
 
@@ -279,7 +329,9 @@ def _drift(
 
     def law(weights: Weights, gradients: Weights, state: State) -> tuple[Array, State]:
         with np.errstate(all="ignore"):
-            new, after = apply_step(subject.model, weights, gradients, subject.x, optimizer=subject.optimizer, state=state)
+            new, after = apply_step(
+                subject.model, weights, gradients, subject.x, optimizer=subject.optimizer, state=state
+            )
         return flat(subject, new), after
 
     mine, theirs = states

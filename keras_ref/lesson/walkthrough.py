@@ -92,7 +92,13 @@ class Step:
 def one_step(subject: Subject, side: KerasSide, track: Track) -> Step:
     """The first epoch of a track."""
     run = subject.model.run(subject.weights, subject.x, training=True)
-    return Step(tuple(_tensors(subject, run)), _sample_losses(subject), float(track.losses[0]), _keras_loss(side), _nudges(subject, track))
+    return Step(
+        tuple(_tensors(subject, run)),
+        _sample_losses(subject),
+        float(track.losses[0]),
+        _keras_loss(side),
+        _nudges(subject, track),
+    )
 
 
 def _keras_loss(side: KerasSide) -> float:
@@ -109,13 +115,26 @@ def _tensors(subject: Subject, run: Run) -> list[Tensor]:
         inputs = [run.tensors[name] for name in call.inputs]
         if isinstance(layer, Dense) and activation != "linear":
             before = replace(layer, activation="linear").forward(weights_of(subject.weights, call.layer), *inputs)
-            found.append(_tensor(f"{call.layer}, before {activation}", "x · kernel + bias" if layer.use_bias else "x · kernel", before))
+            found.append(
+                _tensor(
+                    f"{call.layer}, before {activation}",
+                    "x · kernel + bias" if layer.use_bias else "x · kernel",
+                    before,
+                )
+            )
             found.append(_tensor(call.layer, f"{activation} of it", run.tensors[call.outputs[0]]))
             continue
-        meaning = ("x · kernel + bias" if layer.use_bias else "x · kernel") if isinstance(layer, Dense) else type(layer).__name__
+        meaning = (
+            ("x · kernel + bias" if layer.use_bias else "x · kernel")
+            if isinstance(layer, Dense)
+            else type(layer).__name__
+        )
         found += [_tensor(call.layer, meaning, run.tensors[name]) for name in call.outputs]
     targets = subject.y if isinstance(subject.y, list) else [subject.y]
-    return found + [_tensor("target" if len(targets) == 1 else f"target {i + 1}", "what the output should be", np.asarray(t)) for i, t in enumerate(targets)]
+    return found + [
+        _tensor("target" if len(targets) == 1 else f"target {i + 1}", "what the output should be", np.asarray(t))
+        for i, t in enumerate(targets)
+    ]
 
 
 def _tensor(name: str, meaning: str, value: Array) -> Tensor:
@@ -127,7 +146,8 @@ def _sample_losses(subject: Subject) -> Array | None:
     """The loss of each sample by itself, where their mean is the loss (no coupling, no regularizer)."""
     weights = subject.weights
     alone = [
-        float(subject.objective(weights, take(subject.x, np.array([i])), take(subject.y, np.array([i])), training=True)) for i in range(subject.samples)
+        float(subject.objective(weights, take(subject.x, np.array([i])), take(subject.y, np.array([i])), training=True))
+        for i in range(subject.samples)
     ]
     loss = loss_of(subject, weights)
     # a mean of n numbers in another order differs by at most n units in the last place of their largest
@@ -146,18 +166,37 @@ def _nudges(subject: Subject, track: Track) -> tuple[Nudge, ...]:
         for i, entry in enumerate(np.ndindex(value.shape)):
             explained = (ahead[i] - 2 * nudges.base + behind[i]) / step[i] / 2
             closed = reason(
-                subject, name, slope=float(track.slopes[0, at]), autodiff=float(track.same_point[0, at]), explained=float(explained), allowed=float(track.slope_allowed[0, at]), step=NUDGE
+                subject,
+                name,
+                slope=float(track.slopes[0, at]),
+                autodiff=float(track.same_point[0, at]),
+                explained=float(explained),
+                allowed=float(track.slope_allowed[0, at]),
+                step=NUDGE,
             )
-            found.append(Nudge(
-                label_of(name, entry, value.shape), float(value[entry]), float(step[i]), float(nudges.base), float(ahead[i]), float(track.slopes[0, at]),
-                float(track.same_point[0, at]), float(explained), float(track.slope_allowed[0, at]),
-                float(track.weights[1, at]), float(track.keras_weights[1, at]), closed,
-            ))  # fmt: skip
+            found.append(
+                Nudge(
+                    label_of(name, entry, value.shape),
+                    float(value[entry]),
+                    float(step[i]),
+                    float(nudges.base),
+                    float(ahead[i]),
+                    float(track.slopes[0, at]),
+                    float(track.same_point[0, at]),
+                    float(explained),
+                    float(track.slope_allowed[0, at]),
+                    float(track.weights[1, at]),
+                    float(track.keras_weights[1, at]),
+                    closed,
+                )
+            )
             at += 1
     return tuple(found)
 
 
-def reason(subject: Subject, name: str, *, slope: float, autodiff: float, explained: float, allowed: float, step: float) -> str:
+def reason(
+    subject: Subject, name: str, *, slope: float, autodiff: float, explained: float, allowed: float, step: float
+) -> str:
     """Why the slope of a forward difference is not the derivative, in one or two sentences."""
     if slope == 0.0 and autodiff == 0.0:
         return "Nothing moves: the loss does not depend on this weight here, and both sides say exactly 0."
@@ -173,7 +212,9 @@ def reason(subject: Subject, name: str, *, slope: float, autodiff: float, explai
 def _closed_form(subject: Subject, name: str, step: float) -> tuple[str, float] | None:
     """h · mean(x²) and h: half the second derivative of mean((w·x + b - y)²), where the network is that one."""
     layers = list(subject.model.layers.values())
-    linear = len(layers) == 1 and isinstance(layers[0], Dense) and layers[0].activation == "linear" and layers[0].units == 1
+    linear = (
+        len(layers) == 1 and isinstance(layers[0], Dense) and layers[0].activation == "linear" and layers[0].units == 1
+    )
     squared = len(subject.objective.losses) == 1 and type(subject.objective.losses[0]) is MeanSquaredError
     if not linear or not squared or subject.model.regularizers or np.shape(subject.x)[1:] != (1,):
         return None

@@ -155,8 +155,14 @@ def batch_sizes(subject: Subject, epochs: int, *, seed: int = 0) -> tuple[Run, .
 def _spread(subject: Subject, size: int, seed: int) -> float:
     """How far the nudged slopes of batches of this size spread at the start, for the weight that is steepest there."""
     generator = np.random.default_rng(seed)
-    drawn = [index for _ in range(DRAWS if size < subject.samples else 1) for index in batches(subject.samples, size, generator=generator)]
-    slopes = np.array([flat(subject, quick_slopes(subject, subject.weights, take(subject.x, i), take(subject.y, i))) for i in drawn])
+    drawn = [
+        index
+        for _ in range(DRAWS if size < subject.samples else 1)
+        for index in batches(subject.samples, size, generator=generator)
+    ]
+    slopes = np.array(
+        [flat(subject, quick_slopes(subject, subject.weights, take(subject.x, i), take(subject.y, i))) for i in drawn]
+    )
     steepest = int(np.argmax(np.abs(flat(subject, quick_slopes(subject, subject.weights, subject.x, subject.y)))))
     return float(np.std(slopes[:, steepest]))
 

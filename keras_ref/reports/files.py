@@ -30,4 +30,6 @@ def write(name: str, path: str, text: str, mode: str = "w") -> None:
         with open(path, mode, encoding="utf-8") as file:
             file.write(text)
     except OSError as error:
-        raise CouldNotRun(f"{name} must name a file that can be written. Received: {path}: {error.strerror}. Choose another path.") from error
+        raise CouldNotRun(
+            f"{name} must name a file that can be written. Received: {path}: {error.strerror}. Choose another path."
+        ) from error

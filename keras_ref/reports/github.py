@@ -43,7 +43,9 @@ def findings(target: str, report: Report) -> list[str]:
     where = place_of(target)
     if not report.ok and not report.failures:
         return [annotation("gradtwin: nothing was compared", report.summary(), **where)]
-    return [annotation(f"gradtwin: {v.verdict} in {v.name}", v.explain(report.replay), **where) for v in report.failures]
+    return [
+        annotation(f"gradtwin: {v.verdict} in {v.name}", v.explain(report.replay), **where) for v in report.failures
+    ]
 
 
 def place_of(target: str) -> dict[str, Any]:
@@ -84,9 +86,13 @@ def summary(target: str, report: Report) -> str:
             report.summary() + "\n",
             "| variable | oracle | verdict | compared | worst difference | allowed |",
             "|---|---|---|---:|---:|---:|",
-            *rows, *more, *fences, *(f"- {note}" for note in report.notes), "",
+            *rows,
+            *more,
+            *fences,
+            *(f"- {note}" for note in report.notes),
+            "",
         ]
-    )  # fmt: skip
+    )
 
 
 def _cell(text: str) -> str:

@@ -31,7 +31,10 @@ class Cells:
         size = int(np.prod(shape, dtype=int))
         row, column = divmod(worst, width)
         tall, wide = min(WINDOW, size // width), min(WINDOW, width)
-        top, left = (max(0, min(at - WINDOW // 2, length - kept)) for at, length, kept in ((row, size // width, tall), (column, width, wide)))
+        top, left = (
+            max(0, min(at - WINDOW // 2, length - kept))
+            for at, length, kept in ((row, size // width, tall), (column, width, wide))
+        )
         grids = np.full((2, tall, wide), np.nan)
         rows, columns = np.divmod(np.asarray(entries), width)
         inside = (top <= rows) & (rows < top + tall) & (left <= columns) & (columns < left + wide)

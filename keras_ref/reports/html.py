@@ -35,7 +35,13 @@ def report_html(report: Report) -> str:
 
 
 def _body(report: Report) -> str:
-    state = "All match." if report.ok else f"{len(report.failures)} of {len(report.verdicts)} verdicts fail." if report.failures else "Nothing was compared."
+    state = (
+        "All match."
+        if report.ok
+        else f"{len(report.failures)} of {len(report.verdicts)} verdicts fail."
+        if report.failures
+        else "Nothing was compared."
+    )
     body = [
         f'<header><h1>{escape(report.subject)}</h1><p class="state {"ok" if report.ok else "bad"}">{state}</p><p class="verdict">{escape(report.summary())}</p></header><main>',
         *(f'<p class="note">{escape(note)}</p>' for note in report.notes),
@@ -52,7 +58,9 @@ def _body(report: Report) -> str:
             body.append(f"<p>{len(report.failures) - FAILURES} more failures are in the table above.</p>")
     replay = report.replay or "call the check again with the same arguments"
     noise = f", noise of the loss {report.noise:.1e}" if report.noise == report.noise else ""
-    body.append(f'<h2>Replay</h2><pre tabindex="0">{escape(replay)}</pre></main><footer>gradtwin, seed {report.seed}{noise}.</footer>')
+    body.append(
+        f'<h2>Replay</h2><pre tabindex="0">{escape(replay)}</pre></main><footer>gradtwin, seed {report.seed}{noise}.</footer>'
+    )
     return "".join(body)
 
 
@@ -66,14 +74,32 @@ def _style() -> str:
 def variables_table(verdicts: Iterable[Verdict], allowed: frozenset[str] = frozenset()) -> str:
     """A row per variable and oracle: entries compared, worst difference, what was allowed, verdict. Failures first."""
     ordered = sorted(verdicts, key=lambda v: (not v.failed, v.verdict == "match"))
-    head = ("variable", "oracle", "verdict", "compared", "worst at", "numeric", "autodiff", "differ by", "allowed", "would see")
+    head = (
+        "variable",
+        "oracle",
+        "verdict",
+        "compared",
+        "worst at",
+        "numeric",
+        "autodiff",
+        "differ by",
+        "allowed",
+        "would see",
+    )
     rows = []
     for v in ordered[:ROWS]:
         kind = "bad" if v.failed and v.verdict not in allowed else "odd" if v.verdict != "match" else ""
         at = str(list(v.worst)) if v.worst else ""
-        numbers = (v.coverage, at, *(_short(x) for x in (v.numeric, v.autodiff)), *(_short(x, 1) for x in (v.difference, v.allowed, v.visible)))
+        numbers = (
+            v.coverage,
+            at,
+            *(_short(x) for x in (v.numeric, v.autodiff)),
+            *(_short(x, 1) for x in (v.difference, v.allowed, v.visible)),
+        )
         cells = "".join(f'<td class="n">{x}</td>' for x in numbers)
-        rows.append(f'<tr class="{kind}"><th scope="row">{escape(v.name)}</th><td class="l">{escape(v.oracle)}</td><td class="l">{escape(v.verdict)}</td>{cells}</tr>')
+        rows.append(
+            f'<tr class="{kind}"><th scope="row">{escape(v.name)}</th><td class="l">{escape(v.oracle)}</td><td class="l">{escape(v.verdict)}</td>{cells}</tr>'
+        )
     more = f"; the first {ROWS} of {len(ordered)}" if len(ordered) > ROWS else ""
     columns = "".join(f'<th scope="col"{" class=l" if i < 3 else ""}>{name}</th>' for i, name in enumerate(head))
     return (
@@ -109,10 +135,18 @@ def heat_maps(verdict: Verdict) -> str:
         where = "of this check only the worst entry was kept"
     else:
         seen = int((~np.isnan(cells.numeric)).sum())
-        where = f"all {cells.size} entries" if seen == cells.size else f"{seen} of {cells.size} entries, those around the worst that were compared; at most {WINDOW} rows and columns"
+        where = (
+            f"all {cells.size} entries"
+            if seen == cells.size
+            else f"{seen} of {cells.size} entries, those around the worst that were compared; at most {WINDOW} rows and columns"
+        )
     both = _largest(cells.numeric, cells.autodiff)
     theirs = "Keras" if verdict.oracle == "update" else "autodiff"
-    names = (("numeric", cells.numeric, both), (theirs, cells.autodiff, both), (f"numeric − {theirs}", cells.difference, _largest(cells.difference)))
+    names = (
+        ("numeric", cells.numeric, both),
+        (theirs, cells.autodiff, both),
+        (f"numeric − {theirs}", cells.difference, _largest(cells.difference)),
+    )
     parts = [_heat(name, grid, cells, largest) for name, grid, largest in names]
     return f'<p>Rows and columns are indices (all axes but the last in one). Blue is negative, orange positive, the frame marks the worst entry; {where}.</p><div class="cells">{"".join(parts)}</div>'
 
@@ -144,6 +178,8 @@ def _cell(value: float, largest: float, worst: bool) -> str:
     frame = " worst" if worst else ""
     if value != value:
         return f'<td class="n{frame}" title="not compared"></td>'
-    share = min(abs(value) / largest, 1.0) if largest > 0 and np.isfinite(value) else 1.0 if not np.isfinite(value) else 0.0
+    share = (
+        min(abs(value) / largest, 1.0) if largest > 0 and np.isfinite(value) else 1.0 if not np.isfinite(value) else 0.0
+    )
     hue = "224,123,31" if value > 0 else "61,143,214"
     return f'<td class="n{frame}" style="background:rgba({hue},{share * 0.75:.2f})" title="{value!r}">{value:.2g}</td>'

@@ -50,7 +50,16 @@ _DISPENSABLE = ("would see", "allowed", "compared")
 def report_table(report: Report, width: int = WIDE) -> Table:
     """A row per variable and oracle: entries compared, worst difference, what was allowed, verdict."""
     rows = [
-        (v, dict(zip(_COLUMNS, (v.name, v.oracle, v.coverage, *map(_number, (v.difference, v.allowed, v.visible)), v.verdict), strict=True)))
+        (
+            v,
+            dict(
+                zip(
+                    _COLUMNS,
+                    (v.name, v.oracle, v.coverage, *map(_number, (v.difference, v.allowed, v.visible)), v.verdict),
+                    strict=True,
+                )
+            ),
+        )
         for v in report.verdicts
     ]
     lengths = {column: max([len(column), *(len(row[column]) for _, row in rows)]) for column in _COLUMNS}

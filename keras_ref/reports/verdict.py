@@ -93,7 +93,11 @@ class Verdict:
         """Six aligned lines: subject, worst index, both values, difference against allowance, replay. Two of a crash."""
         if self.verdict == "crash":
             return f"{'verdict':<10} crash: {self.name}, {self.reason}\n{'replay':<10} {replay or 'run it again'}"
-        share = f"{self.counts.get(self.verdict, 0)} of {self.compared} compared entries" if self.compared else f"no single entry: {self.coverage}"
+        share = (
+            f"{self.counts.get(self.verdict, 0)} of {self.compared} compared entries"
+            if self.compared
+            else f"no single entry: {self.coverage}"
+        )
         numeric = {
             "forward": "Keras's own forward pass, differenced",
             "twin": "the NumPy twin, every weight nudged",
@@ -103,11 +107,18 @@ class Verdict:
         }.get(self.oracle, self.oracle)
         autodiff = "Keras's own step" if self.oracle == "update" else f"GradientTape, {self.how or 'eager'}"
         lines = [
-            ("verdict", f"{self.verdict}: {self.name}, by the oracle {self.oracle!r}" + (f" ({self.reason})" if self.reason else "")),
+            (
+                "verdict",
+                f"{self.verdict}: {self.name}, by the oracle {self.oracle!r}"
+                + (f" ({self.reason})" if self.reason else ""),
+            ),
             ("worst at", f"{list(self.worst)}, {share}"),
             ("autodiff" if self.oracle != "update" else "keras", f"{self.autodiff:+.15e}  {autodiff}"),
             ("numeric", f"{self.numeric:+.15e}  {numeric}" + self._sides()),
-            ("differ by", f"{self.difference:.3e}, allowed {self.allowed:.3e} = truncation {self.truncation:.1e} + rounding {self.rounding:.1e}{self._second_opinion()}"),
+            (
+                "differ by",
+                f"{self.difference:.3e}, allowed {self.allowed:.3e} = truncation {self.truncation:.1e} + rounding {self.rounding:.1e}{self._second_opinion()}",
+            ),
             ("replay", replay or "call the check again with the same arguments"),
         ]
         return "\n".join(f"{label:<10} {text}" for label, text in lines)

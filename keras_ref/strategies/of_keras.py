@@ -35,8 +35,12 @@ def weights(draw: DrawFn, model: Any, patterns: tuple[str, ...]) -> dict[str, Ar
 def inputs(draw: DrawFn, model: Any, batch: int | None, patterns: tuple[str, ...]) -> Any:
     """What a model or a built layer takes: special points for floats, small integers. Raises: ValueError where it does not say."""
     size, seed = draw(st.integers(1, 4)) if batch is None else batch, draw(st.integers(0, 2**16))
-    template = draw_inputs(model, seed=seed, batch=size) if isinstance(model, keras.Model) else _of_layer(model, size, seed)
-    return keras.tree.map_structure(lambda leaf: draw(special_points(leaf.shape, patterns)) if is_float(leaf.dtype) else leaf, template)
+    template = (
+        draw_inputs(model, seed=seed, batch=size) if isinstance(model, keras.Model) else _of_layer(model, size, seed)
+    )
+    return keras.tree.map_structure(
+        lambda leaf: draw(special_points(leaf.shape, patterns)) if is_float(leaf.dtype) else leaf, template
+    )
 
 
 def _of_layer(layer: Any, size: int, seed: int) -> Any:
@@ -45,7 +49,9 @@ def _of_layer(layer: Any, size: int, seed: int) -> Any:
     shapes = list((config.get("shapes_dict") or {"input_shape": config.get("input_shape")}).values())
     shapes = shapes[0] if len(shapes) == 1 else shapes
     if shapes is None:
-        raise ValueError(f"A layer must have been built for known shapes for inputs to be drawn. Received: {layer.name!r}, which does not say. Draw special_points(shape).")
+        raise ValueError(
+            f"A layer must have been built for known shapes for inputs to be drawn. Received: {layer.name!r}, which does not say. Draw special_points(shape)."
+        )
     whole = isinstance(layer, keras.layers.Embedding)
     generator = np.random.default_rng(seed)
 
@@ -59,4 +65,6 @@ def _of_layer(layer: Any, size: int, seed: int) -> Any:
 
 def _require_built(thing: Any) -> None:
     if not thing.built:
-        raise ValueError(f"A model or layer must be built for its weights or inputs to be drawn. Received: {thing.name!r}, unbuilt. Call it once on data.")
+        raise ValueError(
+            f"A model or layer must be built for its weights or inputs to be drawn. Received: {thing.name!r}, unbuilt. Call it once on data."
+        )

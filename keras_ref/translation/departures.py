@@ -109,7 +109,11 @@ def _fits(spec: Any, condition: Mapping[str, Any], others: list[Any], shapes: Sh
         return False
     if where is not None and not any(eval(where, {"float32": _float32, **scope}) for scope in scopes):
         return False
-    if on is not None and shapes is not None and not eval(on, {"np": np, "astray": _astray, "shapes": shapes, **_fields(spec)}):
+    if (
+        on is not None
+        and shapes is not None
+        and not eval(on, {"np": np, "astray": _astray, "shapes": shapes, **_fields(spec)})
+    ):
         return False
     return beside is None or any(_fits(other, beside, []) for other in others if other is not spec)
 
@@ -215,9 +219,11 @@ def run(departure: Departure) -> tuple[Any, Any]:
     if departure.own_process:
         # with the kernels that TensorFlow takes by itself: gradtwin asks for others (see quiet_tensorflow)
         ended = subprocess.run(
-            [sys.executable, "-c", f"{IMPORTS}\n{departure.example}"], capture_output=True, text=True,
+            [sys.executable, "-c", f"{IMPORTS}\n{departure.example}"],
+            capture_output=True,
+            text=True,
             env={**os.environ, "TF_ENABLE_ONEDNN_OPTS": "1"},
-        )  # fmt: skip
+        )
         if ended.returncode > 0:
             raise RuntimeError(
                 f"An example must run to its end or end the process. Received: {ended.stderr[-2000:]} Correct {departure.id!r}."

@@ -25,7 +25,9 @@ HOMES = {
     "regularizer": keras.regularizers,
     "constraint": keras.constraints,
 }
-_DIFFERENCING = "Its gradients can still be checked by differencing Keras's own forward pass, which check_gradients does."
+_DIFFERENCING = (
+    "Its gradients can still be checked by differencing Keras's own forward pass, which check_gradients does."
+)
 
 
 class NoTwin(LookupError):
@@ -45,11 +47,15 @@ def reflected(thing: Any, kind: str) -> Any:
     if exception is not None:
         return exception(thing)
     if not exported or name not in registry.every(kind):
-        raise NoTwin(f"A Keras {kind} must have a definition in scratch to have a twin. Received: {module}.{name}. {_DIFFERENCING}")
+        raise NoTwin(
+            f"A Keras {kind} must have a definition in scratch to have a twin. Received: {module}.{name}. {_DIFFERENCING}"
+        )
     cls = registry.get(kind, name)
     config = thing.get_config()
     hints = registry.hints(cls)
-    values = {f.name: _field(thing, f.name, config[f.name], hints[f.name]) for f in fields(cls) if f.init and f.name in config}
+    values = {
+        f.name: _field(thing, f.name, config[f.name], hints[f.name]) for f in fields(cls) if f.init and f.name in config
+    }
     try:
         return cls(**values)
     except ValueError as error:
@@ -78,9 +84,15 @@ def _field(thing: Any, name: str, value: Any, hint: Any) -> Any:
                 f"{getattr(thing, 'name', type(thing).__name__)!r}, from {live.__module__}. {_DIFFERENCING}"
             )
         return known
-    if isinstance(value, dict) and isinstance(live, (keras.layers.Layer, keras.optimizers.schedules.LearningRateSchedule)):
+    if isinstance(value, dict) and isinstance(
+        live, (keras.layers.Layer, keras.optimizers.schedules.LearningRateSchedule)
+    ):
         return reflected(live, "layer" if isinstance(live, keras.layers.Layer) else "schedule")
-    if isinstance(value, list) and isinstance(live, (list, tuple)) and any(isinstance(item, keras.layers.Layer) for item in live):
+    if (
+        isinstance(value, list)
+        and isinstance(live, (list, tuple))
+        and any(isinstance(item, keras.layers.Layer) for item in live)
+    ):
         return tuple(reflected(item, "layer") for item in live)
     return plain(value, hint)
 
@@ -98,14 +110,23 @@ def plain(value: Any, hint: Any = None) -> Any:
         try:
             thing = keras.saving.deserialize_keras_object(value)
         except (TypeError, ValueError) as error:
-            raise NoTwin(f"What a layer holds must be Keras's own to have a twin. Received: {value['class_name']}. {_DIFFERENCING}") from error
+            raise NoTwin(
+                f"What a layer holds must be Keras's own to have a twin. Received: {value['class_name']}. {_DIFFERENCING}"
+            ) from error
         for kind, home in HOMES.items():
-            if getattr(home, type(thing).__name__, None) is type(thing) and type(thing).__name__ in registry.every(kind):
+            if getattr(home, type(thing).__name__, None) is type(thing) and type(thing).__name__ in registry.every(
+                kind
+            ):
                 return reflected(thing, kind)
         return value
     if isinstance(value, list):
         return tuple(plain(item) for item in value)
-    if isinstance(value, str) and get_origin(hint) is Literal and value not in get_args(hint) and value.lower() in get_args(hint):
+    if (
+        isinstance(value, str)
+        and get_origin(hint) is Literal
+        and value not in get_args(hint)
+        and value.lower() in get_args(hint)
+    ):
         return value.lower()  # "SAME": Keras minds no case
     if isinstance(value, np.generic):
         return value.item()
@@ -124,7 +145,9 @@ def reflect(model: keras.Model) -> tuple[Model, dict[str, np.ndarray]]:
 def reflect_with_variables(model: keras.Model) -> tuple[Model, dict[str, Any]]:
     """The twin of a model, and {weight name of the twin: variable of the model}. Raises as `reflect`."""
     if not model.built:
-        raise ValueError(f"A model must be built. Received: {model.name!r}, unbuilt. Call it once, or give it an Input.")
+        raise ValueError(
+            f"A model must be built. Received: {model.name!r}, unbuilt. Call it once, or give it an Input."
+        )
     graph = functional(model)
     builder = _Builder()
     inputs = {tensor.name: tensor for tensor in graph.inputs}
@@ -139,7 +162,8 @@ def reflect_with_variables(model: keras.Model) -> tuple[Model, dict[str, Any]]:
         activity_regularizers={
             name: reflected(layer.activity_regularizer, "regularizer")
             for name, layer in builder.keras_layers.items()
-            if getattr(layer, "activity_regularizer", None) is not None and type(layer).__name__ != "ActivityRegularization"
+            if getattr(layer, "activity_regularizer", None) is not None
+            and type(layer).__name__ != "ActivityRegularization"
         },
         constraints=builder.table("constraint"),
     )
@@ -273,7 +297,9 @@ def _tensor_keywords(node: Any) -> dict[str, Any]:
 def _needed(graph: Any) -> list[Any]:
     """The nodes of a graph, first ones first, that its outputs are made from; not those that only make masks which travel
     by themselves."""
-    nodes = [node for depth in sorted(graph._nodes_by_depth) for node in graph._nodes_by_depth[depth] if not node.is_input]
+    nodes = [
+        node for depth in sorted(graph._nodes_by_depth) for node in graph._nodes_by_depth[depth] if not node.is_input
+    ]
     wanted, kept = {id(tensor) for tensor in graph.outputs}, []
     for node in nodes:
         if wanted.intersection(map(id, node.outputs)):
@@ -294,7 +320,9 @@ def _arguments(node: Any, accepts: frozenset[str], names: Mapping[int, str]) -> 
     return tuple(names[id(tensor)] for tensor in inputs), keras.tree.map_structure(reference, keywords)
 
 
-def as_taken(layer: Any, accepts: frozenset[str], args: Any, kwargs: Mapping[str, Any], kind: type) -> tuple[list[Any], dict[str, Any]]:
+def as_taken(
+    layer: Any, accepts: frozenset[str], args: Any, kwargs: Mapping[str, Any], kind: type
+) -> tuple[list[Any], dict[str, Any]]:
     """Arguments of a Keras layer as its twin takes them: inputs (of the class `kind`) in the order of Keras's `call`, and by
     keyword what the twin's definition names; states are inputs, query_mask= and its like are the `mask` of their inputs.
     Raises: NoTwin for an argument that it does not name.
@@ -322,13 +350,19 @@ def as_taken(layer: Any, accepts: frozenset[str], args: Any, kwargs: Mapping[str
     return inputs, keywords
 
 
-def _masks_apart(given: list[tuple[str, Any]], order: list[str], accepts: frozenset[str]) -> tuple[list[tuple[str, Any]], list[Any] | None]:
+def _masks_apart(
+    given: list[tuple[str, Any]], order: list[str], accepts: frozenset[str]
+) -> tuple[list[tuple[str, Any]], list[Any] | None]:
     """The arguments without those named for the mask of another one, and the masks of all that have one, in order."""
-    of = {key: key.removesuffix("_mask") for key in order if key.removesuffix("_mask") in order and key.endswith("_mask")}
+    of = {
+        key: key.removesuffix("_mask") for key in order if key.removesuffix("_mask") in order and key.endswith("_mask")
+    }
     masks = {of[key]: value for key, value in given if key in of and value is not None}
     if not masks or "mask" not in accepts:
         return given, None
-    return [(key, value) for key, value in given if key not in of], [masks.get(key) for key in order if key in of.values()]
+    return [(key, value) for key, value in given if key not in of], [
+        masks.get(key) for key in order if key in of.values()
+    ]
 
 
 # Operations that are no layers ---------------------------------------------------------------------------------------
@@ -346,7 +380,9 @@ def _operation(node: Any) -> Operation:
         )
     config = getattr(getattr(operation, "_auto_config", None), "config", {}) | node.arguments.kwargs
     if _tensors(config):
-        raise NoTwin(f"An operation of a twin takes tensors by position. Received: {sorted(config)} for {operation.name!r}. {_DIFFERENCING}")
+        raise NoTwin(
+            f"An operation of a twin takes tensors by position. Received: {sorted(config)} for {operation.name!r}. {_DIFFERENCING}"
+        )
     keywords = {key: _tupled(value) for key, value in config.items() if key != "name"}
     tensors = node.input_tensors
     return Operation(known[0], _tupled(node.arguments.args), keywords or None, _per_sample(known[0], tensors, keywords))
@@ -366,5 +402,17 @@ def _per_sample(function: str, tensors: list[Any], keywords: Mapping[str, Any]) 
     rank = ranks.pop()
     axes = keywords.get("axis")
     along = [axis % rank for axis in (axes if isinstance(axes, tuple) else (axes,)) if axis is not None]
-    reduces = function in ("mean", "sum", "max", "min", "prod", "var", "any", "all", "concatenate", "softmax", "log_softmax")
+    reduces = function in (
+        "mean",
+        "sum",
+        "max",
+        "min",
+        "prod",
+        "var",
+        "any",
+        "all",
+        "concatenate",
+        "softmax",
+        "log_softmax",
+    )
     return function in ELEMENTWISE or bool(reduces and along and 0 not in along)

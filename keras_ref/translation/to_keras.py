@@ -30,7 +30,10 @@ _HOMES = {
 def arguments(spec: Any) -> dict[str, Any]:
     """The fields of a specification, those that are specifications themselves mirrored."""
     values = {field.name: getattr(spec, field.name) for field in fields(spec)}
-    return {name: mirrored(value) if type(value).__module__.startswith("scratch.") else value for name, value in values.items()}
+    return {
+        name: mirrored(value) if type(value).__module__.startswith("scratch.") else value
+        for name, value in values.items()
+    }
 
 
 def mirrored(spec: Any, **options: Any) -> Any:
@@ -58,7 +61,8 @@ def mirror(model: Model, weights: Mapping[str, np.ndarray] | None = None, *, dty
     Raises: LookupError for a layer without mirror; ValueError where weights do not fit.
     """
     tensors: dict[str, Any] = {
-        name: keras.Input(shape[1:], batch_size=shape[0], dtype=dtype, name=name) for name, shape in model.inputs.items()
+        name: keras.Input(shape[1:], batch_size=shape[0], dtype=dtype, name=name)
+        for name, shape in model.inputs.items()
     }
     layers = {name: _layer(model, name, dtype) for name in model.layers}
     for call in model.calls:

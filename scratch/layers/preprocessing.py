@@ -91,7 +91,9 @@ class Normalization(Layer):
     invert: bool = False
 
     def check(self) -> None:
-        if (self.mean is None) != (self.variance is None) or np.asarray(self.mean).shape != np.asarray(self.variance).shape:
+        if (self.mean is None) != (self.variance is None) or np.asarray(self.mean).shape != np.asarray(
+            self.variance
+        ).shape:
             raise ValueError(
                 "`mean` and `variance` must be given together and have the same shape. Received: "
                 f"mean={self.mean}, variance={self.variance}. Pass both or none."
@@ -132,7 +134,9 @@ class Normalization(Layer):
 
     def input_shapes(self, size: Size) -> tuple[Shape, ...]:
         shape = list(shape_with(self._axes, size) if self._axes else (size(1, 3), size(1, 3)))
-        for place, length in zip(reversed(self._places(len(shape))), reversed(np.asarray(self.mean).shape), strict=False):
+        for place, length in zip(
+            reversed(self._places(len(shape))), reversed(np.asarray(self.mean).shape), strict=False
+        ):
             shape[place] = length if length > 1 else shape[place]
         return (tuple(shape),)
 

@@ -288,7 +288,11 @@ class Point:
             np.asarray(x) for x in _tuple(layer.forward(own, *arguments, **_keywords(call, layer, known, context)))
         )
         before = {name: self.run.masks[name] for name in call.outputs}
-        if layer.held_per_sample or all(m is None for m in before.values()) or (not masks and (not tensors or self.passes_mask(call))):
+        if (
+            layer.held_per_sample
+            or all(m is None for m in before.values())
+            or (not masks and (not tensors or self.passes_mask(call)))
+        ):
             return outputs, {}
         after = zip(call.outputs, _masks(layer.compute_mask(*arguments, mask=mask), len(call.outputs)), strict=True)
         return outputs, {n: m for n, m in after if m is not None and not np.array_equal(m, copies(before[n]))}

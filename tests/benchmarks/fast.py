@@ -76,7 +76,9 @@ def measured(name):
 
 
 def main():
-    print("| architecture, 32 × 32, batch 8 | entries | own forward and backward | fast | ratio | passes | tracing | verdict |")
+    print(
+        "| architecture, 32 × 32, batch 8 | entries | own forward and backward | fast | ratio | passes | tracing | verdict |"
+    )
     print("|---|---|---|---|---|---|---|---|")
     for name in sys.argv[1:] or ARCHITECTURES:
         entries, before, after, seconds, tracing, forward, backward, report = measured(name)

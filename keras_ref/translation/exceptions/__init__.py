@@ -25,7 +25,9 @@ def _recorder(table: dict[str, Callable[..., Any]], names: tuple[str, ...]) -> C
     def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
         for name in names:
             if name in table:
-                raise ValueError(f"There may be one exception for each name. Received a second for {name!r}. Remove one.")
+                raise ValueError(
+                    f"There may be one exception for each name. Received a second for {name!r}. Remove one."
+                )
             table[name] = function
         return function
 

@@ -42,6 +42,8 @@ def of_function(keras_loss: Any) -> Loss:
     function, known = keras_loss.fn, {name.lower(): name for name in registry.names("loss")}
     name = known.get(getattr(function, "__name__", "").replace("_", ""))
     if name is None or getattr(keras.losses, function.__name__, None) is not function:
-        raise NoTwin(f"A loss function must be one of keras.losses to have a twin. Received: {function!r}. Use a loss object.")
+        raise NoTwin(
+            f"A loss function must be one of keras.losses to have a twin. Received: {function!r}. Use a loss object."
+        )
     made = getattr(keras.losses, name)(reduction=keras_loss.reduction, **keras_loss._fn_kwargs)
     return reflected(made, "loss")
