@@ -1,0 +1,66 @@
+"""The rooms of keras_ref: an import goes to a lower floor or stays in its room; no circle inside one; scratch is NumPy."""
+
+import ast
+import sys
+from graphlib import TopologicalSorter
+from itertools import chain
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+#: floors from the ground up; rooms on one floor do not know each other
+FLOORS = (
+    {"scratch"}, {"errors"}, {"options"}, {"reports"}, {"evaluation"}, {"translation"}, {"inputs"}, {"comparison"}, {"checks", "strategies"},
+    {"coverage", "lesson"}, {"frontends"}, {"__init__", "__main__"},
+)  # fmt: skip
+FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
+LIBRARIES = {"scratch": {"numpy", "threadpoolctl"}, "errors": set(), "options": set()}
+
+
+def modules():
+    files = chain((ROOT / "scratch").rglob("*.py"), (ROOT / "keras_ref").rglob("*.py"))
+    return {".".join(f.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): f for f in files}
+
+
+MODULES = modules()
+
+
+def room(module):
+    top, *rest = module.split(".")
+    return top if top == "scratch" else rest[0] if rest else "__init__"
+
+
+def imports(module):
+    """Every import of a module, those inside functions too."""
+    for node in ast.walk(ast.parse(MODULES[module].read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            yield from (
+                f"{node.module}.{a.name}" if f"{node.module}.{a.name}" in MODULES else node.module for a in node.names
+            )
+        elif isinstance(node, ast.Import):
+            yield from (a.name for a in node.names)
+
+
+def test_every_room_has_a_floor():
+    assert {room(m) for m in MODULES} == set(FLOOR)
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_imports_go_down(module):
+    here = room(module)
+    for other in set(imports(module)) & set(MODULES):
+        assert room(other) == here or FLOOR[room(other)] < FLOOR[here], (
+            f"{module} ({here}) imports {other} ({room(other)})"
+        )
+
+
+@pytest.mark.parametrize("here", LIBRARIES)
+def test_libraries(here):
+    known = {m.split(".")[0] for m in MODULES} | set(sys.stdlib_module_names)
+    taken = {name.split(".")[0] for m in MODULES if room(m) == here for name in imports(m)} - known
+    assert taken <= LIBRARIES[here], taken
+
+
+def test_no_circles():
+    TopologicalSorter({m: set(imports(m)) & set(MODULES) - {m} for m in MODULES}).prepare()
