@@ -8,10 +8,9 @@ from typing import Annotated, Any
 
 import numpy as np
 
+from scratch.arrays import Array
 from scratch.fields import AtLeast, Between, Domain, is_integer
 from scratch.registry import constraint
-
-Array = np.ndarray
 
 #: keras.config.epsilon(): keeps the zero vector from a division by zero; it also takes 1e-7/length off every vector
 EPSILON = 1e-7

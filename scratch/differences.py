@@ -17,9 +17,9 @@ from typing import Annotated, Protocol
 
 import numpy as np
 
+from scratch.arrays import Array
 from scratch.fields import AtLeast, checked
 
-Array = np.ndarray
 Line = Callable[[Array], Array]
 UNIT = float(np.finfo(np.float64).eps)
 

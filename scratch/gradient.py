@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from scratch.arrays import Array
 from scratch.differences import Central, Estimate, Scheme
-from scratch.layers.base import Array, Weights
+from scratch.layers.base import Weights
 from scratch.model import Model
 from scratch.noise import measure
 from scratch.nudging.base_point import INPUT, Point

@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from scratch.arrays import Array
 from scratch.fields import Shape
-from scratch.layers.base import Array, Layer, Weights
+from scratch.layers.base import Layer, Weights
 
 
 @dataclass(frozen=True)

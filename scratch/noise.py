@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
+from scratch.arrays import Array
 from scratch.differences import UNIT, scale_of
 
-Array = np.ndarray
 Directional = Callable[[Mapping[str, Array], Array], Array]
 
 #: points of a difference table, and the relative distance between them: wide enough that a float32 value changes

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from scratch import registry
-from scratch.layers.base import Array, Weights
+from scratch.arrays import Array
+from scratch.layers.base import Weights
 from scratch.layers.recurrent import Recurrent
 from scratch.layers.recurrent_cells import Cell
 from scratch.losses.base import Loss

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from scratch.differences import SAFETY, UNIT, Array, Estimate, Line, Tableau, scale_of, taken
+from scratch.arrays import Array
+from scratch.differences import SAFETY, UNIT, Estimate, Line, Tableau, scale_of, taken
 
 #: exponents of the steps in units of the weight's size: a quick look, a wider one, the ladder down to the last bits
 QUICK = np.arange(-3.0, -8.0, -1.0)

@@ -7,10 +7,10 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 
+from scratch.arrays import Array
 from scratch.fields import AtLeast
 from scratch.registry import regularizer
 
-Array = np.ndarray
 Factor = Annotated[float, AtLeast(0.0, small=(0.0, 1.0))]
 
 #: keras.config.epsilon(): the norm below which a vector is not normalised any further

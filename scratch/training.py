@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 
 from scratch import registry
+from scratch.arrays import Array
 from scratch.differences import Scheme
 from scratch.gradient import numeric_gradient
-from scratch.layers.base import Array, Weights
+from scratch.layers.base import Weights
 from scratch.model import Model
 from scratch.objective import Objective
 from scratch.optimizers.base import Optimizer, State

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from keras_ref.translation.exceptions import reflects
+from scratch.arrays import Array
 from scratch.fields import Shape
-from scratch.layers.base import Array, Weights
+from scratch.layers.base import Weights
 from scratch.layers.recurrent_cells import Cell, Draw
 
 

@@ -16,7 +16,7 @@ import keras
 import ml_dtypes
 import numpy as np
 
-Array = np.ndarray
+from scratch.arrays import Array
 
 
 def leaves(value: Any) -> list[Array]:

@@ -27,13 +27,13 @@ from keras_ref.translation import departures
 from keras_ref.translation.exceptions.optimizers import state_of
 from keras_ref.translation.to_keras import mirrored
 from scratch import registry
+from scratch.arrays import Array
 from scratch.constraints import MaxNorm, MinMaxNorm, NonNeg, UnitNorm
 from scratch.fields import alternatives
 from scratch.optimizers.base import Optimizer, State
 from scratch.optimizers.wrappers import LossScaleOptimizer, MultiOptimizer
 from scratch.schedules import Schedule
 
-Array = np.ndarray
 OPTIMIZERS = registry.names("optimizer")
 SCHEDULES = registry.names("schedule")
 WRAPPERS = ("LossScaleOptimizer", "MultiOptimizer")

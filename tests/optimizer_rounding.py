@@ -10,10 +10,9 @@ from typing import Any
 import numpy as np
 from optimizer_cases import Moment, dense, step
 
+from scratch.arrays import Array
 from scratch.differences import UNIT
 from scratch.schedules import Schedule
-
-Array = np.ndarray
 
 
 @dataclass(frozen=True)

@@ -32,6 +32,7 @@ from keras_ref import strategies as gt
 from keras_ref.comparison.entrywise import Autodiff, compare
 from keras_ref.translation import departures
 from scratch import registry
+from scratch.arrays import Array
 from scratch.differences import UNIT, ComplexStep, Estimate
 from scratch.gradient import Nudges
 from scratch.layers.core import Activation
@@ -39,7 +40,6 @@ from scratch.losses.base import Loss, Projection
 from scratch.model import Model
 from scratch.objective import Objective
 
-Array = np.ndarray
 NAMES = tuple((kind, name) for kind in ("layer", "loss") for name in registry.names(kind))
 #: how an example is looked for: the first that serves, which needs no shrinking
 SEARCH = settings(

@@ -17,11 +17,10 @@ from recorded import NotApplicable, alive, decoded, revived
 from keras_ref.translation.from_keras import NoTwin, as_taken, reflected
 from keras_ref.translation.random_draws import draws_of
 from keras_ref.translation.weights import variables_of
+from scratch.arrays import Array
 from scratch.layers.base import Layer
 from scratch.layers.multi_head_attention import Projected
 from scratch.layers.recurrent import Recurrent
-
-Array = np.ndarray
 
 
 @dataclass(frozen=True)

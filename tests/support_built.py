@@ -29,10 +29,9 @@ from keras_ref.reports.verdict import Verdict
 from keras_ref.translation import weights as weights_module
 from keras_ref.translation.departures import parts
 from keras_ref.translation.to_keras import mirror
+from scratch.arrays import Array
 from scratch.layers.recurrent import Recurrent
 from scratch.model import Model
-
-Array = np.ndarray
 
 #: how many architectures are kept: more than one layer's examples have, fewer than all layers' together
 KEPT = 64

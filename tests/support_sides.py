@@ -16,12 +16,12 @@ from keras_ref.evaluation.float64 import in_float64, states_of
 from keras_ref.evaluation.loss_function import Data, Probe
 from keras_ref.translation.to_keras import mirror, mirrored_loss
 from keras_ref.translation.weights import variables
+from scratch.arrays import Array
 from scratch.gradient import Nudges
 from scratch.losses.base import Loss
 from scratch.model import Model
 from scratch.objective import Objective
 
-Array = np.ndarray
 _TRACED: dict[Any, tuple[Any, Probe, list[str]]] = {}
 
 

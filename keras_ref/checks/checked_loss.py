@@ -20,14 +20,13 @@ from keras_ref.evaluation.loss_function import Data, Probe, named_leaves
 from keras_ref.translation.from_keras import NoTwin, reflect_with_variables, reflected
 from keras_ref.translation.random_draws import draws_of_model
 from keras_ref.translation.to_keras import mirrored
+from scratch.arrays import Array
 from scratch.differences import UNIT
 from scratch.gradient import Nudges
 from scratch.losses.base import Loss, Projection
 from scratch.model import Model, snake_case
 from scratch.objective import Objective
 from scratch.registry import every, get
-
-Array = np.ndarray
 
 
 def distinct(variables: list[Any]) -> list[Any]:

@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import numpy as np
 import tensorflow as tf
 
 from keras_ref.checks import precision
@@ -43,12 +42,11 @@ from keras_ref.options import matches, seconds_of
 from keras_ref.reports.verdict import Report, Verdict
 from keras_ref.translation.random_draws import generators_of
 from keras_ref.translation.to_keras import mirror
+from scratch.arrays import Array
 from scratch.differences import Scheme
 from scratch.model import Model
 
 __all__ = ["Settings", "check_gradients", "check_updates", "checked"]
-
-Array = np.ndarray
 
 
 def check_gradients(

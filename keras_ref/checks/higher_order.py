@@ -15,8 +15,7 @@ from keras_ref.comparison.oracles import ForwardOracle, autodiff_at
 from keras_ref.errors import BadInput, short
 from keras_ref.evaluation.loss_function import Probe
 from keras_ref.reports.verdict import Verdict
-
-Array = np.ndarray
+from scratch.arrays import Array
 
 
 def hessian(probe: Probe, compared: Callable[[Probe, list[Any], Autodiff], list[Verdict]], seed: int) -> list[Verdict]:

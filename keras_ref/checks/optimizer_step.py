@@ -15,9 +15,8 @@ from keras_ref.evaluation.sparse_gradient import Rows
 from keras_ref.translation import departures
 from keras_ref.translation.exceptions import optimizers as mirrors
 from keras_ref.translation.from_keras import reflected
+from scratch.arrays import Array
 from scratch.optimizers.base import Optimizer, State
-
-Array = np.ndarray
 
 
 @dataclass(frozen=True)

@@ -18,9 +18,8 @@ from keras_ref.evaluation.float64 import DTYPE, is_float, layers_of
 from keras_ref.evaluation.graph import casts_down, constants_in_float32, opaque
 from keras_ref.evaluation.loss_function import Probe
 from scratch import noise as loss_noise
+from scratch.arrays import Array
 from scratch.differences import UNIT, scale_of
-
-Array = np.ndarray
 
 #: relative noise of a loss from which on float64 rounding alone no longer explains it
 SUSPICIOUS = 2.0**-36

@@ -30,11 +30,11 @@ from keras_ref.reports.verdict import Report, Verdict
 from keras_ref.translation.exceptions import optimizers as mirrors
 from keras_ref.translation.from_keras import NoTwin
 from keras_ref.translation.to_keras import mirror, mirrored
+from scratch.arrays import Array
 from scratch.differences import UNIT
 from scratch.model import Model
 from scratch.one_sided import TIERS, slopes
 
-Array = np.ndarray
 Progress = Callable[[int, int, str], None]
 
 

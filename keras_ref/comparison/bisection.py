@@ -24,8 +24,8 @@ from keras_ref.comparison.entrywise import Autodiff, compare
 from keras_ref.comparison.oracles import autodiff_at
 from keras_ref.evaluation.directional_loss import Lines
 from keras_ref.reports.verdict import Verdict
+from scratch.arrays import Array
 
-Array = np.ndarray
 Progress = Callable[[int, int, str], None]
 Block = tuple[tuple[str, int, int], ...]
 

@@ -33,10 +33,10 @@ from keras_ref.comparison.entrywise import DISTANCE
 from keras_ref.evaluation.directional_loss import Lines
 from keras_ref.evaluation.graph import casts_down, opaque
 from scratch import noise as loss_noise
+from scratch.arrays import Array
 from scratch.differences import SAFETY, UNIT, scale_of
 from scratch.one_sided import LADDER, slopes
 
-Array = np.ndarray
 Gradient = Mapping[str, Array | None]
 
 #: exponents of t: a first look around √UNIT, one closer where a kink lies within it, and a wide one; the ladder of

@@ -17,10 +17,9 @@ import numpy as np
 from keras_ref.comparison.taylor_remainder import remainder_order
 from keras_ref.reports.heat_map import Cells
 from keras_ref.reports.verdict import Verdict, worst_of
+from scratch.arrays import Array
 from scratch.differences import UNIT, ComplexStep, Estimate, Scheme, scale_of
 from scratch.one_sided import TIERS, Slopes, slopes
-
-Array = np.ndarray
 
 #: a doubt is looked into while truncation exceeds this share of the slope: planted errors of 1e-6 must stand out
 SHARP = 1e-7

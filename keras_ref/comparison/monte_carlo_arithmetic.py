@@ -16,10 +16,10 @@ from typing import Any
 
 import numpy as np
 
+from scratch.arrays import Array
 from scratch.differences import UNIT
 from scratch.schedules import Schedule
 
-Array = np.ndarray
 #: how often a law is repeated
 ROLLS = 16
 

@@ -12,9 +12,8 @@ import numpy as np
 from keras_ref.comparison.entrywise import SHARP, Autodiff, generic
 from keras_ref.evaluation.loss_function import Probe
 from scratch import noise as loss_noise
+from scratch.arrays import Array
 from scratch.gradient import Nudges
-
-Array = np.ndarray
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,7 @@ import numpy as np
 from keras_ref.comparison.bisection import located
 from keras_ref.comparison.entrywise import Autodiff, compare
 from keras_ref.reports.verdict import ORDER, Verdict
-
-Array = np.ndarray
+from scratch.arrays import Array
 
 #: entries that effort "auto" compares of one variable, when the model has more than FULL in all and no budget is given
 FULL, SAMPLED = 4096, 64

@@ -16,8 +16,8 @@ from keras_ref.comparison.entrywise import Autodiff, measure
 from keras_ref.evaluation.graph import operations
 from keras_ref.evaluation.loss_function import Probe
 from keras_ref.reports.verdict import Verdict
+from scratch.arrays import Array
 
-Array = np.ndarray
 #: TensorFlow's operations that read one triangle of their matrix
 READERS = frozenset(("Cholesky", "SelfAdjointEigV2", "XlaSelfAdjointEig"))
 

@@ -11,8 +11,8 @@ import tensorflow as tf
 
 from keras_ref.evaluation.float64 import DTYPE
 from keras_ref.evaluation.loss_function import Probe
+from scratch.arrays import Array
 
-Array = np.ndarray
 ZERO = np.float64(0.0)
 
 

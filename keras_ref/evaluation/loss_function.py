@@ -24,9 +24,9 @@ import tensorflow as tf
 from keras_ref.errors import BadInput, SubjectFailed, the_subject
 from keras_ref.evaluation.float64 import DTYPE, is_float
 from keras_ref.evaluation.gradient_modes import MODES, is_indexed
+from scratch.arrays import Array
 from scratch.differences import UNIT
 
-Array = np.ndarray
 BLOCK = 512
 
 

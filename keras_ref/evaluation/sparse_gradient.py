@@ -14,8 +14,8 @@ import numpy as np
 
 from keras_ref.evaluation.gradient_modes import is_indexed
 from keras_ref.evaluation.loss_function import Probe
+from scratch.arrays import Array
 
-Array = np.ndarray
 _LINEAR = (np.multiply, np.true_divide)
 
 

@@ -8,10 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from scratch.arrays import Array
 from scratch.layers.core import Activation, Dense
 from scratch.model import Call, Model
-
-Array = np.ndarray
 
 
 @dataclass(frozen=True)

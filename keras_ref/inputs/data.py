@@ -10,8 +10,8 @@ import tensorflow as tf
 
 from keras_ref.errors import BadInput
 from keras_ref.evaluation.float64 import is_float
+from scratch.arrays import Array
 
-Array = np.ndarray
 BATCH = 4
 
 

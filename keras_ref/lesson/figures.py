@@ -13,8 +13,8 @@ import numpy as np
 
 from keras_ref.lesson.lesson import Lesson, plain
 from keras_ref.lesson.what_if import Landscape, Precision, Run
+from scratch.arrays import Array
 
-Array = np.ndarray
 Spec = dict[str, Any]
 NUDGED, KERAS, DIFFERENCE, OTHER = "#e07b1f", "#3d8fd6", "#c44fa3", "#2f9e77"
 SERIES = (KERAS, NUDGED, OTHER, DIFFERENCE, "#b59a00", "#7a6fd0", "#d1495b", "#5f9ea0")

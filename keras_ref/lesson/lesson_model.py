@@ -18,6 +18,7 @@ from keras_ref.lesson.recipe_table import RECIPES
 from keras_ref.translation.from_keras import NoTwin, reflect_with_variables, reflected
 from keras_ref.translation.to_keras import mirror, mirrored, mirrored_loss
 from scratch import recipe
+from scratch.arrays import Array
 from scratch.layers.core import Dense
 from scratch.losses.regression import MeanSquaredError
 from scratch.model import Model
@@ -25,7 +26,6 @@ from scratch.objective import Objective
 from scratch.optimizers.base import Optimizer
 from scratch.optimizers.sgd import SGD
 
-Array = np.ndarray
 #: what a page can still teach from: entries of weights that are nudged one by one before the reader's eyes, rows of
 #: data, numbers of a forward pass (each is a cell of a table)
 WEIGHTS, SAMPLES, NUMBERS = 128, 64, 8000

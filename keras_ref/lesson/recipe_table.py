@@ -11,8 +11,8 @@ import numpy as np
 
 from keras_ref.evaluation.float64 import in_float64
 from scratch import recipe
+from scratch.arrays import Array
 
-Array = np.ndarray
 RECIPES: dict[str, tuple[list[Any], str]] = {
     "recipe1": (recipe.RECIPE_1, "y = 2x with one weight and one bias"),
     "recipe2": (recipe.RECIPE_2, recipe.RECIPE_2_NOTE),

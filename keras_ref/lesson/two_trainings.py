@@ -14,6 +14,7 @@ from keras_ref.comparison.oracles import autodiff_at
 from keras_ref.evaluation.float64 import in_float64
 from keras_ref.evaluation.loss_function import Data, Probe
 from keras_ref.lesson.lesson_model import Subject, fresh_optimizer, take
+from scratch.arrays import Array
 from scratch.differences import SAFETY, UNIT, Estimate, Forward, Scheme, taken
 from scratch.gradient import Nudges, numeric_gradient
 from scratch.noise import measure
@@ -21,7 +22,6 @@ from scratch.optimizers.base import Optimizer, State
 from scratch.recipe import NUDGE
 from scratch.training import apply_step, batches
 
-Array = np.ndarray
 Weights = Mapping[str, Array]
 #: a loss this many times the first one is running away: training stops there and the page says so
 RUNAWAY = 1e12

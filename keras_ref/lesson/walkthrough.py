@@ -10,14 +10,13 @@ import numpy as np
 
 from keras_ref.lesson.lesson_model import Subject, label_of, take
 from keras_ref.lesson.two_trainings import KerasSide, Track, loss_of
+from scratch.arrays import Array
 from scratch.differences import taken
 from scratch.gradient import Nudges
 from scratch.layers.core import Dense
 from scratch.losses.regression import MeanSquaredError
 from scratch.model import Run, weights_of
 from scratch.recipe import NUDGE
-
-Array = np.ndarray
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from keras_ref.lesson.two_trainings import (
     quick_slopes,
     slopes_of,
 )
+from scratch.arrays import Array
 from scratch.differences import Central, ComplexStep, Forward, Richardson, scale_of
 from scratch.gradient import Nudges
 from scratch.optimizers.adagrad import Adagrad, RMSprop
@@ -29,7 +30,6 @@ from scratch.optimizers.base import Optimizer
 from scratch.optimizers.sgd import SGD
 from scratch.training import batches
 
-Array = np.ndarray
 #: nudges from 1e-1 to 1e-15, four to a decade
 STEPS = 10.0 ** -(1 + np.arange(57) / 4)
 #: learning rates as multiples of the lesson's own: timid to divergent

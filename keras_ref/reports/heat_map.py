@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-Array = np.ndarray
+from scratch.arrays import Array
+
 #: rows and columns that are kept of a larger variable
 WINDOW = 24
 

@@ -13,8 +13,8 @@ import numpy as np
 
 from keras_ref.reports.heat_map import WINDOW, Cells
 from keras_ref.reports.verdict import Report, Verdict
+from scratch.arrays import Array
 
-Array = np.ndarray
 #: variables, and failures in six lines, that are shown: a report of a large model stays an artifact
 ROWS, FAILURES = 1000, 50
 

@@ -7,8 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.strategies import DrawFn
 
 from scratch import fields as domains
-
-Array = np.ndarray
+from scratch.arrays import Array
 
 #: how an array of examples is made; the names appear in falsifying examples
 PATTERNS = ("generic", "eighths", "zeros", "equal", "repeated", "saturated")

@@ -12,10 +12,9 @@ from keras_ref.strategies.arrays import PATTERNS, samples
 from keras_ref.strategies.specifications import specifications
 from keras_ref.translation.departures import parts, touching
 from scratch import fields as domains
+from scratch.arrays import Array
 from scratch.layers.base import Layer
 from scratch.model import Call, Model, snake_case
-
-Array = np.ndarray
 
 
 def departures_of(model: Model) -> tuple[str, ...]:

@@ -13,8 +13,8 @@ from keras_ref.evaluation.float64 import is_float
 from keras_ref.evaluation.loss_function import unique
 from keras_ref.inputs.data import draw_inputs
 from keras_ref.strategies.arrays import special_points
+from scratch.arrays import Array
 
-Array = np.ndarray
 #: what an unknown size of a layer's input is
 UNKNOWN = 3
 

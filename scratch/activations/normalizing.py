@@ -8,9 +8,9 @@ import numpy as np
 
 from scratch.activations.axes import Axes, Axis
 from scratch.activations.smooth import sigmoid
+from scratch.arrays import Array
 from scratch.registry import activation
 
-Array = np.ndarray
 AxisOrAxes = Axis | Annotated[tuple, Axes()]
 
 

@@ -7,10 +7,10 @@ from typing import Annotated
 
 import numpy as np
 
+from scratch.arrays import Array
 from scratch.fields import AtLeast, Real
 from scratch.registry import activation
 
-Array = np.ndarray
 Slope = Annotated[float, Real(small=(0.0, 1.0))]
 Threshold = Annotated[float, AtLeast(0.0, small=(0.0, 1.0))]
 

@@ -8,10 +8,9 @@ from typing import Annotated
 import numpy as np
 
 from scratch.activations.special import erf
+from scratch.arrays import Array
 from scratch.fields import Above, AtLeast
 from scratch.registry import activation
-
-Array = np.ndarray
 
 #: what keeps mean 0 and variance 1 from layer to layer under scale · elu(x, alpha) (Klambauer et al. 2017)
 SELU_ALPHA, SELU_SCALE = 1.6732632423543772848, 1.0507009873554804934

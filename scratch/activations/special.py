@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-Array = np.ndarray
+from scratch.arrays import Array
 
 _real_erf = np.vectorize(math.erf, otypes=[np.float64])
 

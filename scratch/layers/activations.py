@@ -7,8 +7,9 @@ from typing import Annotated, Any
 import numpy as np
 
 from scratch.activations.axes import Axes, Axis, rank_for
+from scratch.arrays import Array
 from scratch.fields import AtLeast, Shape
-from scratch.layers.base import Array, Layer, Size, Weights, activate
+from scratch.layers.base import Layer, Size, Weights, activate
 from scratch.registry import layer
 
 

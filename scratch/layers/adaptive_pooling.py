@@ -7,7 +7,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from scratch.layers.base import Array, Weights
+from scratch.arrays import Array
+from scratch.layers.base import Weights
 from scratch.layers.patches import DataFormat, One, Three, Two, channels_last, restored
 from scratch.layers.pooling import Pooled, largest
 from scratch.registry import layer

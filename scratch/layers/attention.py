@@ -7,8 +7,9 @@ from typing import Any, Literal
 
 import numpy as np
 
+from scratch.arrays import Array
 from scratch.fields import Shape
-from scratch.layers.base import Array, Layer, Size, Weights, activate
+from scratch.layers.base import Layer, Size, Weights, activate
 from scratch.layers.regularization import Draw, Rate, drawn, dropped
 from scratch.registry import layer
 

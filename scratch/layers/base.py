@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar
 
-import numpy as np
-
 from scratch import registry
+from scratch.arrays import Array
 from scratch.fields import Domain, Real, Shape, Size
 from scratch.registry import Registered
 
-Array = np.ndarray
 Weights = Mapping[str, Array]
 Activation = Annotated[str, Registered("activation")]
 

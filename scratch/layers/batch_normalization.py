@@ -9,8 +9,9 @@ from typing import Annotated, Any, ClassVar
 
 import numpy as np
 
+from scratch.arrays import Array
 from scratch.fields import Between, Domain, Positive, Shape, is_real
-from scratch.layers.base import Array, Layer, Size, Weights
+from scratch.layers.base import Layer, Size, Weights
 from scratch.layers.normalization import (
     Axis,
     Epsilon,

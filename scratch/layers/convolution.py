@@ -8,8 +8,9 @@ from typing import Annotated, Literal
 
 import numpy as np
 
+from scratch.arrays import Array
 from scratch.fields import AtLeast, Shape
-from scratch.layers.base import Activation, Array, Layer, Size, Weights, activate
+from scratch.layers.base import Activation, Layer, Size, Weights, activate
 from scratch.layers.core import ones_feature
 from scratch.layers.patches import (
     DataFormat,

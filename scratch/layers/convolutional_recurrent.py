@@ -7,8 +7,9 @@ from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 
+from scratch.arrays import Array
 from scratch.fields import AtLeast, Shape, Size
-from scratch.layers.base import Array, Weights
+from scratch.layers.base import Weights
 from scratch.layers.convolution import convolved
 from scratch.layers.patches import (
     DataFormat,

@@ -7,9 +7,10 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 
+from scratch.arrays import Array
 from scratch.fields import AtLeast, Shape
 from scratch.layers.base import Activation as ActivationName
-from scratch.layers.base import Array, Layer, Size, Weights, activate
+from scratch.layers.base import Layer, Size, Weights, activate
 from scratch.registry import get, layer
 
 

@@ -10,8 +10,9 @@ from typing import Annotated, Any, ClassVar, NamedTuple
 
 import numpy as np
 
+from scratch.arrays import Array
 from scratch.fields import Domain, Shape, is_integer
-from scratch.layers.base import Activation, Array, Layer, Size, Weights, activate
+from scratch.layers.base import Activation, Layer, Size, Weights, activate
 from scratch.registry import layer
 
 

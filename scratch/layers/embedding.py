@@ -6,8 +6,9 @@ from typing import Annotated
 
 import numpy as np
 
+from scratch.arrays import Array
 from scratch.fields import Above, AtLeast, Domain, Index, Shape
-from scratch.layers.base import Array, Layer, Size, Weights
+from scratch.layers.base import Layer, Size, Weights
 from scratch.registry import layer
 
 Response = tuple[Array, Array, Array] | None

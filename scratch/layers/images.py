@@ -8,8 +8,9 @@ from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 
+from scratch.arrays import Array
 from scratch.fields import AtLeast, Domain, Real, Shape, is_real
-from scratch.layers.base import Array, Layer, Size, Weights
+from scratch.layers.base import Layer, Size, Weights
 from scratch.layers.patches import DataFormat, channels_last, formatted, restored
 from scratch.layers.preprocessing import floats
 from scratch.registry import layer

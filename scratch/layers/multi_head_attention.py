@@ -9,9 +9,10 @@ from typing import Annotated, Any, ClassVar
 
 import numpy as np
 
+from scratch.arrays import Array
 from scratch.fields import AtLeast, Domain, Integers, Shape, is_integer
 from scratch.layers.attention import Mask, attention_dropout, both, causal, masked_softmax
-from scratch.layers.base import Array, Layer, Size, Weights, activate
+from scratch.layers.base import Layer, Size, Weights, activate
 from scratch.layers.regularization import Draw, Rate
 from scratch.registry import layer
 

@@ -8,8 +8,9 @@ from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 
+from scratch.arrays import Array
 from scratch.fields import Above, AtLeast, Domain, Shape, is_integer
-from scratch.layers.base import Array, Layer, Size, Weights
+from scratch.layers.base import Layer, Size, Weights
 from scratch.layers.core import ones_feature
 from scratch.registry import layer
 

@@ -9,8 +9,9 @@ from typing import Annotated, Any
 import numpy as np
 
 from scratch import registry
+from scratch.arrays import Array
 from scratch.fields import AtLeast, Domain, Real, Shape
-from scratch.layers.base import Array, Layer, Size, Weights
+from scratch.layers.base import Layer, Size, Weights
 from scratch.layers.identity import Keywords
 from scratch.registry import layer
 

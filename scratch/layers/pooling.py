@@ -7,8 +7,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from scratch.arrays import Array
 from scratch.fields import Shape
-from scratch.layers.base import Array, Layer, Size, Weights
+from scratch.layers.base import Layer, Size, Weights
 from scratch.layers.patches import DataFormat, One, Padding, Three, Two, channels_last, formatted, patches, restored
 from scratch.registry import layer
 

@@ -9,8 +9,9 @@ from typing import Annotated, Any, ClassVar
 
 import numpy as np
 
+from scratch.arrays import Array
 from scratch.fields import Domain, Positive, Shape, is_integer, is_real
-from scratch.layers.base import Array, Layer, Size, Weights
+from scratch.layers.base import Layer, Size, Weights
 from scratch.layers.normalization import Axes, shape_with
 from scratch.model import default_names, weights_of
 from scratch.registry import layer

@@ -13,8 +13,9 @@ from typing import Annotated, Any, ClassVar
 
 import numpy as np
 
+from scratch.arrays import Array
 from scratch.fields import Shape, Size
-from scratch.layers.base import Array, Layer, Weights
+from scratch.layers.base import Layer, Weights
 from scratch.layers.recurrent_cells import Cell, CellOf, Draw, GRUCell, LSTMCell, SimpleRNNCell
 from scratch.model import weights_of
 from scratch.registry import layer

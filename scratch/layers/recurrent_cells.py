@@ -14,8 +14,9 @@ from typing import Annotated, Any, ClassVar
 
 import numpy as np
 
+from scratch.arrays import Array
 from scratch.fields import AtLeast, Between, Domain, Shape, Size
-from scratch.layers.base import Array, Layer, Weights, activate
+from scratch.layers.base import Layer, Weights, activate
 from scratch.model import default_names, weights_of
 from scratch.registry import layer, names
 

@@ -13,8 +13,9 @@ from typing import Annotated, Any, ClassVar
 
 import numpy as np
 
+from scratch.arrays import Array
 from scratch.fields import AtLeast, Between, Domain, Shape, is_integer
-from scratch.layers.base import Array, Layer, Size, Weights
+from scratch.layers.base import Layer, Size, Weights
 from scratch.layers.patches import DataFormat
 from scratch.registry import layer
 

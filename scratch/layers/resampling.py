@@ -6,8 +6,9 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 
+from scratch.arrays import Array
 from scratch.fields import AtLeast, Shape
-from scratch.layers.base import Array, Layer, Size, Weights
+from scratch.layers.base import Layer, Size, Weights
 from scratch.layers.patches import DataFormat, Three, Two, channels_last, formatted, restored
 from scratch.registry import layer
 

@@ -9,8 +9,9 @@ from typing import Annotated, Any, ClassVar
 
 import numpy as np
 
+from scratch.arrays import Array
 from scratch.fields import AtLeast, Domain, Integers, Shape, Size, is_integer
-from scratch.layers.base import Array, Layer, Weights
+from scratch.layers.base import Layer, Weights
 from scratch.layers.patches import DataFormat, channels_last, formatted, restored
 from scratch.registry import layer
 

@@ -8,8 +8,9 @@ from typing import Annotated
 
 import numpy as np
 
+from scratch.arrays import Array
 from scratch.fields import AtLeast, Shape
-from scratch.layers.base import Activation, Array, Weights
+from scratch.layers.base import Activation, Weights
 from scratch.layers.convolution import Few, Kernelled, Response
 from scratch.layers.patches import DataFormat, One, Padding, Rate1, Rate2, Two, cells, channels_of
 from scratch.registry import layer

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from functools import cached_property
 from typing import Annotated, Any
 
+from scratch.arrays import Array
 from scratch.fields import AtLeast, Domain, Shape
-from scratch.layers.base import Array, Layer, Size, Weights
+from scratch.layers.base import Layer, Size, Weights
 from scratch.layers.normalization import unit
 from scratch.model import weights_of
 from scratch.registry import layer

@@ -9,8 +9,9 @@ from typing import Annotated
 
 import numpy as np
 
+from scratch.arrays import Array
 from scratch.fields import AtLeast, Integers, Shape
-from scratch.layers.base import Activation, Array, Size, Weights
+from scratch.layers.base import Activation, Size, Weights
 from scratch.layers.convolution import Kernelled, Response
 from scratch.layers.patches import (
     DataFormat,

@@ -9,8 +9,9 @@ from typing import Any, Literal
 
 import numpy as np
 
+from scratch.arrays import Array
 from scratch.fields import Domain, Shape, Size
-from scratch.layers.base import Array, Layer, Weights
+from scratch.layers.base import Layer, Weights
 from scratch.layers.recurrent import GRU, LSTM, RNN, Recurrent, SimpleRNN, flat
 from scratch.layers.recurrent_cells import Cell, Draw, GRUCell, LSTMCell, StackedRNNCells
 from scratch.model import weights_of

@@ -8,9 +8,9 @@ from typing import Literal
 import numpy as np
 
 from scratch.activations.axes import rank_for
+from scratch.arrays import Array
 from scratch.fields import Domain, Real, Shape, Size
 
-Array = np.ndarray
 Reduction = Literal["sum_over_batch_size", "mean", "sum", "mean_with_sample_weight", "none", None]
 
 #: keras.config.epsilon(): the distance that probabilities keep from 0 and 1 (keras.io/api/utils/config_utils)

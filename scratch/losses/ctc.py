@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from scratch.activations.normalizing import log_softmax
+from scratch.arrays import Array
 from scratch.fields import Domain, Real, Shape, Size
-from scratch.losses.base import Array, Loss, log_sum_exp
+from scratch.losses.base import Loss, log_sum_exp
 from scratch.losses.probabilistic import of_label
 from scratch.registry import loss
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from scratch.arrays import Array
 from scratch.fields import Domain, OneHot, Real, Shape, Signs, Size
-from scratch.losses.base import Array, Loss, aligned, shape_with
+from scratch.losses.base import Loss, aligned, shape_with
 from scratch.losses.regression import MeanOfEntries, at_least
 from scratch.registry import loss
 

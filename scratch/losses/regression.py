@@ -7,8 +7,9 @@ from typing import Annotated
 
 import numpy as np
 
+from scratch.arrays import Array
 from scratch.fields import Above, Domain, Positive
-from scratch.losses.base import EPSILON, Array, Loss, aligned
+from scratch.losses.base import EPSILON, Loss, aligned
 from scratch.registry import loss
 
 

@@ -14,7 +14,7 @@ from collections.abc import Callable
 import numpy as np
 
 from scratch.activations import smooth
-from scratch.layers.base import Array
+from scratch.arrays import Array
 
 #: how large d may be for what is left out to lie below half a unit in the last place of t or u
 REACH = 2.0**-13

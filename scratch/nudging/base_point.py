@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from scratch import registry
-from scratch.layers.base import Array, Layer, Weights
+from scratch.arrays import Array
+from scratch.layers.base import Layer, Weights
 from scratch.model import Call, Run, Tensor, _keywords, _leaves, _masks, _tuple, weights_of
 from scratch.nudging.linear_structure import linear, mixing_of, responses_of
 from scratch.nudging.loss_term import Term

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from scratch.layers.base import Array, Layer, Weights
+from scratch.arrays import Array
+from scratch.layers.base import Layer, Weights
 
 #: how far a claim may be off, relative to the largest number in it: much more than rounding, much less than a fault
 CLOSE = 1e-9

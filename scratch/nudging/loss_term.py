@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from scratch.layers.base import Array
+from scratch.arrays import Array
 from scratch.losses.base import Loss
 from scratch.model import Run
 

@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from scratch.layers.base import Array
+from scratch.arrays import Array
 from scratch.model import Call
 from scratch.nudging.addition_theorems import shift_of
 from scratch.nudging.base_point import INPUT, Copies, Point, activation_of, nudged, own_copy

@@ -6,8 +6,9 @@ from typing import Annotated
 
 import numpy as np
 
+from scratch.arrays import Array
 from scratch.fields import Above, Between
-from scratch.optimizers.base import Array, LearningRate, Optimizer, Slots
+from scratch.optimizers.base import LearningRate, Optimizer, Slots
 from scratch.registry import optimizer
 from scratch.schedules import Schedule
 

@@ -6,8 +6,9 @@ from typing import Annotated
 
 import numpy as np
 
+from scratch.arrays import Array
 from scratch.fields import Above, AtLeast, Between
-from scratch.optimizers.base import Array, Decay, Epsilon, LearningRate, Optimizer, Slots, Strength
+from scratch.optimizers.base import Decay, Epsilon, LearningRate, Optimizer, Slots, Strength
 from scratch.registry import optimizer
 from scratch.schedules import Schedule
 

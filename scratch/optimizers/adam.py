@@ -11,7 +11,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from scratch.optimizers.base import Array, Decay, Epsilon, LearningRate, Optimizer, Slots, Strength
+from scratch.arrays import Array
+from scratch.optimizers.base import Decay, Epsilon, LearningRate, Optimizer, Slots, Strength
 from scratch.registry import optimizer
 
 

@@ -10,10 +10,10 @@ from typing import Annotated, Any, ClassVar
 
 import numpy as np
 
+from scratch.arrays import Array
 from scratch.fields import Above, AtLeast, Between
 from scratch.schedules import Schedule
 
-Array = np.ndarray
 Weights = Mapping[str, Array]
 Slots = Mapping[str, Array]
 LearningRate = Annotated[float, AtLeast(0.0, small=(0.0, 0.5))] | Schedule

@@ -10,9 +10,10 @@ from typing import Annotated, Any
 
 import numpy as np
 
+from scratch.arrays import Array
 from scratch.fields import AtLeast, Between, Domain, Real
 from scratch.optimizers.adam import adam_step, moments
-from scratch.optimizers.base import Array, Decay, Epsilon, LearningRate, Optimizer, Slots, Strength
+from scratch.optimizers.base import Decay, Epsilon, LearningRate, Optimizer, Slots, Strength
 from scratch.registry import optimizer
 
 

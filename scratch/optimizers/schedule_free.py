@@ -7,8 +7,9 @@ from typing import Annotated
 
 import numpy as np
 
+from scratch.arrays import Array
 from scratch.fields import AtLeast, Between
-from scratch.optimizers.base import Array, Decay, Epsilon, LearningRate, Optimizer, Slots, State, Weights
+from scratch.optimizers.base import Decay, Epsilon, LearningRate, Optimizer, Slots, State, Weights
 from scratch.registry import optimizer
 
 

@@ -6,8 +6,9 @@ from typing import Annotated
 
 import numpy as np
 
+from scratch.arrays import Array
 from scratch.fields import Between
-from scratch.optimizers.base import Array, Decay, LearningRate, Optimizer, Slots
+from scratch.optimizers.base import Decay, LearningRate, Optimizer, Slots
 from scratch.registry import optimizer
 
 

@@ -9,8 +9,9 @@ from typing import Annotated, Any
 
 import numpy as np
 
+from scratch.arrays import Array
 from scratch.fields import Above, AtLeast, Domain
-from scratch.optimizers.base import Array, Optimizer, State, Weights, only, with_gradient
+from scratch.optimizers.base import Optimizer, State, Weights, only, with_gradient
 from scratch.optimizers.sgd import SGD
 from scratch.registry import optimizer
 
