@@ -15,7 +15,6 @@ from scratch.arrays import Array
 from scratch.differences import Central, Estimate, Scheme
 from scratch.layers.base import Weights
 from scratch.model import Model
-from scratch.noise import measure
 from scratch.nudging.base_point import INPUT, Point
 from scratch.nudging.blocks import SHARES, alone, every, workers
 from scratch.nudging.propagate import Walk
@@ -64,6 +63,11 @@ class Nudges:
     def base(self) -> float:
         """The loss at the point."""
         return self.point.base
+
+    @property
+    def noise(self) -> float:
+        """The absolute rounding error of the loss at the point."""
+        return self.point.noise
 
     def value(self, name: str) -> Array:
         """The array that `name` names: a weight, or with the prefix "input:" an input."""
@@ -157,7 +161,7 @@ def numeric_gradient(
     scheme = Central() if scheme is None else scheme
     names = variables(nudges, wrt)
     if noise is None:
-        noise = measure(nudges.directional, {name: nudges.value(name) for name in names}, nudges.base)
+        noise = nudges.noise
     gradient = {}
     for name in names:
         value = nudges.value(name)

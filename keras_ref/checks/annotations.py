@@ -48,7 +48,7 @@ def between_modes(probe: Probe, first: Autodiff, mode: str, names: list[str]) ->
         with np.errstate(invalid="ignore"):
             equal = (a == b) | (np.isnan(a) & np.isnan(b))
             if not (equal | (np.abs(a - b) <= allowed)).all():
-                allowed = first.doubted[name] + other.doubted[name]
+                allowed = first.rounding[name] + other.rounding[name]
             same = equal | (np.abs(a - b) <= allowed)
             excess = np.where(same, 0.0, np.nan_to_num(np.abs(a - b), nan=np.inf) + UNIT)
         i = int(np.argmax(excess)) if excess.size else 0

@@ -179,8 +179,6 @@ def oracles_of(
             _finite(found[-1], name)
     bends = bool(kinks(probe.graph))
     found = [replace(oracle, kinks=bends) for oracle in found]
-    if len(found) == 2:
-        found[0] = replace(found[0], second=found[1])
     return found
 
 

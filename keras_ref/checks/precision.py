@@ -17,7 +17,6 @@ from keras_ref.errors import short
 from keras_ref.evaluation.float64 import DTYPE, is_float, layers_of
 from keras_ref.evaluation.graph import casts_down, constants_in_float32, opaque
 from keras_ref.evaluation.loss_function import Probe
-from scratch import noise as loss_noise
 from scratch.arrays import Array
 from scratch.differences import UNIT, scale_of
 
@@ -25,8 +24,6 @@ from scratch.differences import UNIT, scale_of
 SUSPICIOUS = 2.0**-36
 #: the unit that Python code inside a graph is taken to compute in, where its noise says that it is not float64's
 OPAQUE = float(np.finfo(np.float32).eps)
-#: directions along which the noise of a coarse precision is measured; the median of their sides counts
-LINES = 3
 #: how many places of a graph a note names
 PLACES = 3
 
@@ -40,7 +37,6 @@ def judged(probe: Probe, oracle: ForwardOracle, name: str, notes: list[str], see
     casts = casts_down(probe.graph) and Causes(probe).casts_down()
     dtypes = {o.outputs[0].dtype for o in casts}
     probe.unit = max([known, *map(eps, dtypes)])
-    oracle = _coarse(probe, oracle, seed)
     if known != UNIT:
         return oracle  # it is known to compute in less
     constants = [f"{value:.7g} at {operation.name}" for operation, value in constants_in_float32(probe.graph)]
@@ -51,6 +47,8 @@ def judged(probe: Probe, oracle: ForwardOracle, name: str, notes: list[str], see
     noisy, hidden = oracle.noise > SUSPICIOUS * abs(oracle.base), opaque(probe.graph)
     if noisy and hidden and not casts:
         probe.unit = OPAQUE
+        # what Python code computes may stand still by chance
+        oracle = replace(oracle, noise=max(oracle.noise, probe.unit * abs(oracle.base) / 2))
     if probe.unit != UNIT:
         where = ", ".join(list(dict.fromkeys(o.name for o in (casts or hidden)))[:PLACES])
         notes.append(
@@ -58,23 +56,6 @@ def judged(probe: Probe, oracle: ForwardOracle, name: str, notes: list[str], see
             f"({oracle.noise / max(abs(oracle.base), UNIT):.0e} of its value); steps were widened accordingly."
         )
     return oracle
-
-
-def _coarse(probe: Probe, oracle: ForwardOracle, seed: int) -> ForwardOracle:
-    """The oracle with the noise of a coarse precision: measured over steps that its numbers can see at all, and never
-    less than half a unit of the loss, which may stand still by chance (a softmax of equal logits)."""
-    if probe.unit == UNIT:
-        return oracle
-    found = [oracle.noise, probe.unit * abs(oracle.base) / 2]
-    if probe.unit > loss_noise.SPACINGS[0]:
-        steps = 4 * probe.unit * np.arange(1, loss_noise.POINTS + 1)
-        lines = [
-            probe.directional(direction_of(probe.values, seed + k), side * steps, at=oracle.values)
-            for k in range(LINES)
-            for side in (1, -1)
-        ]
-        found.append(loss_noise.DEVIATIONS * float(np.median([loss_noise.difference_noise(line) for line in lines])))
-    return replace(oracle, noise=max(found))
 
 
 def direction_of(values: Mapping[str, Array], seed: int) -> dict[str, Array]:

@@ -30,8 +30,7 @@ from typing import Any
 import numpy as np
 
 from keras_ref.comparison.entrywise import DISTANCE
-from keras_ref.evaluation.directional_loss import Lines
-from keras_ref.evaluation.graph import casts_down, opaque
+from keras_ref.comparison.oracles import noise_at
 from scratch import noise as loss_noise
 from scratch.arrays import Array
 from scratch.differences import SAFETY, UNIT, scale_of
@@ -52,8 +51,6 @@ BLUNT = 2.0**-6
 NOISY = 2.0**-36
 #: generic points beside a kink (as comparison.compare looks for them)
 NEIGHBOURS = 3
-#: spacings at which the noise of a loss in float64 is measured: kinks and curvature are out of reach
-CLOSE = (2.0**-30, -(2.0**-33))
 #: a half is wrong or right at a look where its difference is so many times what was allowed, or so much less
 CLEAR = 2.0
 #: a variable is hidden while its share of the slope is within this many times what was allowed
@@ -144,26 +141,10 @@ class Place:
 
     @cached_property
     def noise(self) -> float:
-        """Measured, which costs as many evaluations as several directions.
-
-        scratch.noise differences the loss where a float32 value still changes; there a network of many ReLUs has kinks
-        that look like noise. Where the traced loss is float64 throughout, it is measured a thousand times closer.
-        """
+        """Measured, which costs as many evaluations as several directions."""
         if self._noise is not None:
             return self._noise
-        oracle = self.oracle
-        close = (
-            isinstance(getattr(oracle, "probe", None), Lines)
-            and not casts_down(oracle.probe.graph)
-            and not opaque(oracle.probe.graph)
-        )
-        if not close:
-            return loss_noise.measure(oracle.directional, oracle.values, oracle.base, seed=self.seed)
-        points, generator = np.arange(1, loss_noise.POINTS + 1), np.random.default_rng(self.seed)
-        vector = {n: (_rms(v) or 1.0) * _signed(v.shape, generator) for n, v in oracle.values.items()}
-        lines = [np.asarray(oracle.directional(vector, spacing * points), dtype=float) for spacing in CLOSE]
-        noises = [loss_noise.difference_noise(line) for line in lines if np.isfinite(line).all()]
-        return max(loss_noise.DEVIATIONS * min(noises), UNIT * float(np.max(np.abs(lines)))) if noises else math.nan
+        return noise_at(self.oracle.probe, self.oracle.values, self.oracle.base, seed=self.seed)
 
     @cached_property
     def again(self) -> list[Gradient]:
@@ -197,7 +178,7 @@ class Place:
             n: v + DISTANCE * scale_of(v.ravel()).reshape(v.shape) * _signed(v.shape, generator)
             for n, v in self.oracle.values.items()
         }
-        return Place(self.oracle.moved(values), self.gradient_at, seed=self.seed, noise=self.noise)
+        return Place(self.oracle.moved(values), self.gradient_at, seed=self.seed)
 
 
 def _rms(value: Array) -> float:

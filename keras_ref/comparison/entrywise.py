@@ -51,24 +51,12 @@ class Oracle(Protocol):
 
 @dataclass(frozen=True)
 class Autodiff:
-    """Autodiff's gradient at the point: its values, their rounding error, and how to get it at another point.
-
-    `again` measures the rounding once more, in another way: asked for before a value is accused.
-    """
+    """Autodiff's gradient at the point: its values, their rounding error, and how to get it at another point."""
 
     gradient: Mapping[str, Array | None]
     rounding: Mapping[str, Array]
     at: Any
     how: str = "eager"
-    again: Callable[[], Mapping[str, Array]] | None = None
-
-    @property
-    def doubted(self) -> Mapping[str, Array]:
-        """The rounding error with all that is known of it."""
-        if self.again is None:
-            return self.rounding
-        second = self.again()
-        return {name: np.fmax(own, second[name]) for name, own in self.rounding.items()}
 
 
 @dataclass
@@ -116,19 +104,6 @@ def measure(oracle: Oracle, name: str, entries: Array, autodiff: Array, rounding
         agrees = np.abs(estimate.value - autodiff) <= estimate.error + rounding
         doubtful = np.flatnonzero(~(known.smooth & sharp & agrees))
     return known
-
-
-def _listened(
-    oracle: Oracle, name: str, entries: Array, known: _Entries, a: Array, rounding: Array, verdicts: Array
-) -> Oracle:
-    """Before an entry is accused, the oracle doubts itself: noise that stood still is looked for, and counted in."""
-    doubted = getattr(oracle, "doubted", lambda: oracle)()
-    if doubted.noise > oracle.noise:
-        accused = np.flatnonzero(verdicts == "mismatch")
-        again = measure(doubted, name, entries[accused], a[accused], rounding[accused])
-        sharpened(doubted, name, entries[accused], again)
-        known.replace(accused, again)
-    return doubted
 
 
 def schemed(oracle: Oracle, name: str, entries: Array, scheme: Scheme) -> _Entries:
@@ -189,10 +164,6 @@ def compare(
     else:
         known = schemed(oracle, name, entries, scheme)
     verdicts, reasons = judge(known, a, rounding)
-    if scheme is None and gradient is not None and (verdicts == "mismatch").any():
-        rounding = np.where(verdicts == "mismatch", np.ravel(autodiff.doubted[name])[entries], rounding)
-        oracle = _listened(oracle, name, entries, known, a, rounding, verdicts)
-        verdicts, reasons = judge(known, a, rounding)
     special = np.flatnonzero(np.isin(verdicts, ("kink", "mismatch")))
     if len(special) and gradient is not None and scheme is None:
         _look_around(oracle, name, entries, special, known, a, rounding, verdicts, reasons, autodiff, seed)

@@ -10,8 +10,10 @@ import numpy as np
 import tensorflow as tf
 
 from keras_ref.evaluation.float64 import DTYPE
-from keras_ref.evaluation.loss_function import Probe
+from keras_ref.evaluation.loss_function import POINT, Probe
+from keras_ref.evaluation.rounding import Rounded
 from scratch.arrays import Array
+from scratch.noise import ROLLS
 
 ZERO = np.float64(0.0)
 
@@ -27,6 +29,7 @@ class Lines:
         self._tensors: tuple[Any, list[Any]] = (None, [])
         self._sources = [*probe.variables.values(), *probe.inputs.values()]
         self._evaluate = probe.complete(self._trace)
+        self._rounded: Any = None
         self._held = probe.loss_arguments()[1]
         self._writes = any(isinstance(v, tf.Variable) for v in (*probe.variables.values(), *probe._state))
 
@@ -56,9 +59,13 @@ class Lines:
         )
 
     def _moved(self, step: Any, direction: list[Any], point: list[Any], held: list[Any]) -> Any:
+        with tf.name_scope(POINT):
+            moved = [
+                tf.ensure_shape(value + step * move, value.shape) for value, move in zip(point, direction, strict=True)
+            ]
         parts = {
-            name: tf.cast(tf.ensure_shape(value + step * move, value.shape), source.dtype)
-            for name, source, value, move in zip(self.probe.values, self._sources, point, direction, strict=True)
+            name: tf.cast(value, source.dtype)
+            for name, source, value in zip(self.probe.values, self._sources, moved, strict=True)
         }
         return tf.cast(self.probe.loss_of(parts, held), DTYPE)
 
@@ -80,6 +87,18 @@ class Lines:
             )
         finally:
             if self._writes:  # TensorFlow's own variables are assigned to, where Keras's are replaced
+                self.probe._put_back()
+
+    def noise(self, *, at: Mapping[str, Array] | None = None) -> float:
+        """The absolute rounding error of the loss at the point (or `at`); nan where it cannot be told."""
+        if self._rounded is None:
+            self._rounded = Rounded(self._evaluate, exact=POINT)
+        point = self._point(self.probe.values if at is None else at)
+        moves = [tf.constant(ZERO, DTYPE)] * len(point)
+        try:
+            return self._rounded.noise([tf.constant(ZERO, DTYPE), *moves, *point, *self._held], ROLLS)
+        finally:
+            if self._writes:
                 self.probe._put_back()
 
     def losses(self, name: str, entries: Array, offsets: Array, *, at: Mapping[str, Array] | None = None) -> Array:

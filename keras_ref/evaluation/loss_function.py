@@ -24,10 +24,14 @@ import tensorflow as tf
 from keras_ref.errors import BadInput, SubjectFailed, the_subject
 from keras_ref.evaluation.float64 import DTYPE, is_float
 from keras_ref.evaluation.gradient_modes import MODES, is_indexed
+from keras_ref.evaluation.rounding import Rounded
 from scratch.arrays import Array
 from scratch.differences import UNIT
+from scratch.noise import ROLLS
 
 BLOCK = 512
+#: the scope of the operations that move the point: they are no part of the loss, whose rounding is measured
+POINT = "exact_point"
 
 
 @dataclass(frozen=True)
@@ -78,6 +82,8 @@ class Probe:
         self._watch = watch_inputs
         self._gradients: dict[tuple[str, str], Any] = {}
         self._evaluate: Any = None
+        self._rounded: Any = None
+        self._rounded_gradient: Any = None
         #: the loss at the point, as each mode of autodiff saw it
         self.seen: dict[str, float] = {}
         self.evaluations = 0
@@ -164,7 +170,8 @@ class Probe:
 
         def one(nudge: tuple[Any, Any, Any]) -> Any:
             step, entry, target = nudge
-            moved = tf.tensor_scatter_nd_update(flat + step * direction, [[entry]], [target])
+            with tf.name_scope(POINT):
+                moved = tf.tensor_scatter_nd_update(flat + step * direction, [[entry]], [target])
             return tf.cast(self._at(moved, held), DTYPE)
 
         return tf.map_fn(one, (steps, entries, targets), fn_output_signature=DTYPE, parallel_iterations=1)
@@ -231,6 +238,20 @@ class Probe:
             ) from error
         self.block = max(1, self.block // 8)
 
+    def noise(self, *, at: Mapping[str, Array] | None = None) -> float:
+        """The absolute rounding error of the loss at the point (or `at`); nan where it cannot be told."""
+        evaluate, values = self._traced(), at or self.values
+        if self._rounded is None:
+            self._rounded = Rounded(evaluate, exact=POINT)
+        flat, count = self._flat(values), min(ROLLS // 2, self.block)
+        steps, entries = np.zeros(count), np.zeros(count, np.int64)
+        arguments = [flat, np.zeros_like(flat), steps, entries, steps + flat[0]]
+        flat_arguments = [*map(tf.constant, arguments), *self._held()]
+        try:
+            return self._rounded.noise(flat_arguments, -(-ROLLS // count))
+        finally:
+            self._put_back()
+
     def losses(self, name: str, entries: Array, offsets: Array, *, at: Mapping[str, Array] | None = None) -> Array:
         """Losses (m, e) with entry entries[j] of `name` moved by offsets[i, j]; all else as at the point (or `at`)."""
         values = at or self.values
@@ -290,6 +311,30 @@ class Probe:
             n: None if g is None else np.asarray(g, dtype=DTYPE) for n, g in zip(self.values, found, strict=True)
         }
         return gradients, float(loss)
+
+    def gradient_rounding(self, *, at: Mapping[str, Array] | None = None) -> dict[str, Array]:
+        """The absolute rounding error of autodiff's gradient at the point (or `at`), by name; 0 where autodiff says None.
+
+        Raises: whatever tracing a backward pass raises that only runs eagerly.
+        """
+        values = at or self.values
+        inputs = [tf.cast(tf.constant(values[name]), tensor.dtype) for name, tensor in self.inputs.items()]
+        held = self._held()
+        if self._rounded_gradient is None:
+            specs = tf.nest.map_structure(lambda t: tf.TensorSpec(t.shape, t.dtype), (inputs, held))
+            traced = tf.function(self.tape, autograph=False).get_concrete_function(*specs)
+            self._rounded_gradient = Rounded(traced), [g is not None for g in traced.structured_outputs[0]]
+        rounded, known = self._rounded_gradient
+        try:
+            for name, variable in self.variables.items():
+                raw(variable).assign(tf.cast(values[name], variable.dtype))
+            found = iter(rounded.errors([*inputs, *held], ROLLS))
+        finally:
+            self._put_back()
+        return {
+            name: next(found) if there else np.zeros_like(value)
+            for (name, value), there in zip(self.values.items(), known, strict=True)
+        }
 
     def _put_back(self) -> None:
         for name, variable in self.variables.items():

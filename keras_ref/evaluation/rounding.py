@@ -13,19 +13,26 @@ of each other (0), or all in one direction (1), as equal entries are (padded row
 
 from __future__ import annotations
 
+import math
+import weakref
 from collections.abc import Iterable, Iterator
 from functools import cache
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
-from tensorflow.core.framework import attr_value_pb2, function_pb2, graph_pb2, node_def_pb2
-from tensorflow.python.eager import wrap_function
+from tensorflow.core.framework import attr_value_pb2, function_pb2, node_def_pb2
+from tensorflow.core.protobuf import config_pb2
+from tensorflow.python.eager import context
 from tensorflow.python.framework import op_def_registry
 
 from keras_ref.evaluation.operation_rounding import COMPOSED, DECIDED, DECIDING, EXACT, UNITS
 from scratch.arrays import Array
+from scratch.noise import OFF, errors_of, noise_of
 
+#: by how many half units results are off
+REAL = np.array([*OFF, *(-size for size in OFF)])
+COMPLEX = np.array([size * turn for size in OFF for turn in (1, 1j, -1, -1j)])
 #: what ends the name of a copy, and of a converted function
 COPY = "__rounded"
 #: the name of the argument that chooses how entries are off
@@ -179,11 +186,10 @@ class _Body:
         return self._add("Const", [], value=attr_value_pb2.AttrValue(tensor=tensor), dtype=_type(dtype)) + ":output:0"
 
     def _table(self, dtype: Any, units: float) -> str:
-        """1 ± units (of complex numbers, in each of four directions), as a tensor."""
+        """1 ± units · OFF (of complex numbers, in each of four directions), as a tensor."""
         if (dtype, units) not in self.tables:
             u = units * unit_of(dtype)
-            values = [1 + u, 1 - u] if dtype.is_floating else [1 + u, 1 + 1j * u, 1 - u, 1 - 1j * u]
-            self.tables[dtype, units] = self._constant(np.array(values), dtype)
+            self.tables[dtype, units] = self._constant(1 + u * (REAL if dtype.is_floating else COMPLEX), dtype)
         return self.tables[dtype, units]
 
     def _number(self, value: int) -> str:
@@ -198,11 +204,11 @@ class _Body:
         own = self.tables["numbers"]  # 1 where each entry goes its own way
         shape = self._add("Shape", [tensor], T=_type(dtype), out_type=_type(tf.int32)) + ":output:0"
         shape = self._add("Mul", [shape, own], T=_type(tf.int32)) + ":z:0"
-        shape = self._add("Maximum", [shape, own and self._number(1)], T=_type(tf.int32)) + ":z:0"
+        shape = self._add("Maximum", [shape, self._number(1)], T=_type(tf.int32)) + ":z:0"
         self.conversion.seed += 1
         sign = self._add(
             "RandomUniformInt",
-            [shape, self._number(0), self._number(2 if dtype.is_floating else 4)],
+            [shape, self._number(0), self._number(len(REAL if dtype.is_floating else COMPLEX))],
             T=_type(tf.int32),
             Tout=_type(tf.int32),
             seed=attr_value_pb2.AttrValue(i=87654321),
@@ -341,30 +347,58 @@ class Rounded:
         graph = function.graph.as_graph_def()
         main = function.function_def
         conversion = _Conversion([*graph.library.function, main], exact)
-        name = conversion.convert(main.signature.name)
-        signature = conversion.library[name].signature
-        whole = graph_pb2.GraphDef(versions=graph.versions)
-        whole.library.function.extend(conversion.library.values())
-        whole.library.function.extend(f for f in graph.library.function)
-        for argument in signature.input_arg:
-            whole.node.add(name="in_" + argument.name, op="Placeholder").attr["dtype"].type = argument.type
-        call = whole.node.add(name="call", op="StatefulPartitionedCall", input=["in_" + a.name for a in signature.input_arg])
-        call.attr["f"].func.name = name
-        call.attr["Tin"].CopyFrom(_types(a.type for a in signature.input_arg))
-        call.attr["Tout"].CopyFrom(_types(a.type for a in signature.output_arg))
-        self._function = wrap_function.function_from_graph_def(
-            whole, [f"in_{a.name}:0" for a in signature.input_arg], [f"call:{i}" for i in range(len(signature.output_arg))]
-        )
+        self._name = conversion.convert(main.signature.name)
+        self._own = function, list(conversion.library)  # alive as long as this: functions that no node of ours calls
+        self._results = [a.type for a in conversion.library[self._name].signature.output_arg]
         self._dtypes = [tf.as_dtype(a.type) for a in main.signature.input_arg]
         self._outputs = [tf.as_dtype(a.type) for a in main.signature.output_arg]
         self._captured = function.captured_inputs
-        self.nodes = sum(len(f.node_def) for f in conversion.library.values())
+        self._context = context.context()
+        settings = config_pb2.ConfigProto()
+        settings.CopyFrom(self._context.config)
+        settings.graph_options.rewrite_options.disable_meta_optimizer = True
+        self._settings = settings.SerializeToString()
+        for definition in conversion.library.values():
+            self._context.add_function_def(definition)
+        weakref.finalize(self, _forget, self._context, list(conversion.library))
+
+    def noise(self, arguments: list[Any], rolls: int) -> float:
+        """The absolute error of the one output, losses at the same point, from so many calls; nan where none can be told."""
+        deviations: list[float] = []
+        base = math.nan
+        for k in range(rolls):
+            try:
+                (exact,), (rolled,) = self(arguments, common=k % 2 == 1)
+            except tf.errors.OpError:  # what is decomposed lies so close to a singular matrix that rounding makes it one
+                deviations.append(math.nan)
+                continue
+            base = float(np.ravel(exact)[0])
+            deviations += [float(one) for one in np.ravel(rolled) - np.ravel(exact)]
+        return noise_of(deviations, base)
+
+    def errors(self, arguments: list[Any], rolls: int) -> list[Array]:
+        """The absolute error of every entry of every output, from so many calls."""
+        found = [self(arguments, common=k % 2 == 1) for k in range(rolls)]
+        exact = [np.asarray(one, float) for one in found[0][0]]
+        return [
+            errors_of((np.asarray(rolled[i], float) for _, rolled in found), one) for i, one in enumerate(exact)
+        ]
 
     def __call__(self, arguments: list[Any], common: bool) -> tuple[list[Any], list[Any]]:
         """The flat outputs as they are, and off by rounding, for flat arguments."""
         given = [*arguments, *self._captured]
         copies = [a for a, t in zip(given, self._dtypes, strict=True) if t in COPIED]
-        found = self._function(*given, *copies, tf.constant(int(common)))
-        found = list(found) if isinstance(found, (list, tuple)) else [found]
+        found = tf.raw_ops.StatefulPartitionedCall(
+            args=[*given, *copies, tf.constant(int(common))],
+            Tout=self._results,
+            f=self._name,
+            config_proto=self._settings,
+        )
         rest = iter(found[len(self._outputs) :])
         return found[: len(self._outputs)], [next(rest) if t in COPIED else None for t in self._outputs]
+
+
+def _forget(here: Any, names: list[str]) -> None:
+    """Take functions out of TensorFlow's library."""
+    for name in names:
+        here.remove_function(name)

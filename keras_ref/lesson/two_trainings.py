@@ -17,7 +17,6 @@ from keras_ref.lesson.lesson_model import Subject, fresh_optimizer, take
 from scratch.arrays import Array
 from scratch.differences import SAFETY, UNIT, Estimate, Forward, Scheme, taken
 from scratch.gradient import Nudges, numeric_gradient
-from scratch.noise import measure
 from scratch.optimizers.base import Optimizer, State
 from scratch.recipe import NUDGE
 from scratch.training import apply_step, batches
@@ -96,8 +95,7 @@ def book_slopes(subject: Subject, weights: Weights, noise: float) -> dict[str, E
 
 def noise_of(subject: Subject, weights: Weights) -> float:
     """The noise of the loss at these weights."""
-    nudges = Nudges(subject.objective, weights, subject.x, subject.y, training=True)
-    return measure(nudges.directional, {name: nudges.value(name) for name in subject.trained}, nudges.base)
+    return Nudges(subject.objective, weights, subject.x, subject.y, training=True).noise
 
 
 @dataclass(frozen=True)
