@@ -87,10 +87,9 @@ def planted(autodiff: Autodiff, name: str, plant: Callable[[np.ndarray, int], np
     }
     return Autodiff(
         gradient,
-        autodiff.rounding,
+        autodiff.measure_rounding,
         lambda point: planted(autodiff.at(point), name, plant, entry),
         autodiff.how,
-        autodiff.again,
     )
 
 

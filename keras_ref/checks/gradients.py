@@ -256,7 +256,7 @@ def _checked(
         prepared = start, time.perf_counter(), probe.evaluations
         # along directions autodiff's own rounding is nothing beside that of the slope; it is measured where there is a doubt
         autodiff = (
-            Autodiff(probe.gradient(settings.modes[0]), {}, None, settings.modes[0])
+            Autodiff(probe.gradient(settings.modes[0]), dict, None, settings.modes[0])
             if settings.fast
             else _autodiff(probe, settings.modes[0])
         )

@@ -91,7 +91,7 @@ class _Pushed:
                 f"Operations must have a forward mode for `forward_mode`. Received: {short(error)} Leave it out."
             ) from error
         gradient = None if slope is None else np.reshape(slope, (1,))
-        return Autodiff({self.name: gradient}, {self.name: np.array([self.rounding])}, self, how="ForwardAccumulator")
+        return Autodiff({self.name: gradient}, lambda: {self.name: np.array([self.rounding])}, self, how="ForwardAccumulator")
 
 
 def forward_mode(probe: Probe, noise: float, reverse: Autodiff, names: list[str], seed: int) -> list[Verdict]:

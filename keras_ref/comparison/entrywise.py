@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
@@ -19,7 +20,7 @@ from keras_ref.reports.heat_map import Cells
 from keras_ref.reports.verdict import Verdict, worst_of
 from scratch.arrays import Array
 from scratch.differences import UNIT, ComplexStep, Estimate, Scheme, scale_of
-from scratch.one_sided import TIERS, Slopes, slopes
+from scratch.one_sided import QUICK, TIERS, Slopes, slopes
 
 #: a doubt is looked into while truncation exceeds this share of the slope: planted errors of 1e-6 must stand out
 SHARP = 1e-7
@@ -51,12 +52,28 @@ class Oracle(Protocol):
 
 @dataclass(frozen=True)
 class Autodiff:
-    """Autodiff's gradient at the point: its values, their rounding error, and how to get it at another point."""
+    """Autodiff's gradient at the point: its values, their rounding error (measured when it is asked for, which takes longer
+    than the gradient itself), and how to get it at another point."""
 
     gradient: Mapping[str, Array | None]
-    rounding: Mapping[str, Array]
+    measure_rounding: Callable[[], Mapping[str, Array]]
     at: Any
     how: str = "eager"
+
+    @cached_property
+    def rounding(self) -> Mapping[str, Array]:
+        """The rounding error of every entry by name."""
+        return self.measure_rounding()
+
+    def rounding_of(self, name: str, entries: Array) -> Array:
+        """The rounding error of flat entries of one gradient: its own last place, until the whole has been measured."""
+        gradient = self.gradient[name]
+        if gradient is None:
+            return np.zeros(len(entries))
+        if "rounding" in vars(self):
+            return np.ravel(self.rounding[name])[entries]
+        with np.errstate(invalid="ignore"):
+            return np.nan_to_num(UNIT * np.abs(np.ravel(gradient)[entries]), nan=0.0, posinf=0.0)
 
 
 @dataclass
@@ -87,8 +104,11 @@ class _Entries:
         self.smooth[at], self.jump[at], self.reach[at] = found.smooth, found.jump, found.reach
 
 
-def measure(oracle: Oracle, name: str, entries: Array, autodiff: Array, rounding: Array) -> _Entries:
-    """Slopes of the given flat entries, each with as many steps as its own doubt asks for."""
+def measure(oracle: Oracle, name: str, entries: Array, a: Array, autodiff: Autodiff) -> _Entries:
+    """Slopes of the given flat entries, each with as many steps as its own doubt asks for.
+
+    The rounding of autodiff's values is measured once one of them does not agree without it.
+    """
     at = np.ravel(oracle.values[name])[entries]
     known, doubtful = _Entries.unknown(len(entries)), np.arange(len(entries))
     for exponents in TIERS:
@@ -101,7 +121,12 @@ def measure(oracle: Oracle, name: str, entries: Array, autodiff: Array, rounding
         known.learn(doubtful, slopes(line, at[doubtful], oracle.noise, base=oracle.base, exponents=exponents))
         estimate = known.estimate
         sharp = estimate.truncation <= np.maximum(SHARP * np.abs(estimate.value), estimate.rounding)
-        agrees = np.abs(estimate.value - autodiff) <= estimate.error + rounding
+        off = np.abs(estimate.value - a)
+        agrees = off <= estimate.error + autodiff.rounding_of(name, entries)
+        # a few more steps cost less than to measure the rounding of a gradient, which costs less than the whole ladder
+        wrong = exponents is not QUICK and (known.smooth & ~agrees & np.isfinite(a)).any()
+        if wrong and autodiff.gradient[name] is not None:
+            agrees = off <= estimate.error + np.ravel(autodiff.rounding[name])[entries]
         doubtful = np.flatnonzero(~(known.smooth & sharp & agrees))
     return known
 
@@ -157,13 +182,16 @@ def compare(
     entries = np.arange(value.size) if entries is None else entries
     gradient = autodiff.gradient[name]
     a = np.zeros(len(entries)) if gradient is None else np.ravel(gradient)[entries].astype(float)
-    rounding = np.zeros(len(entries)) if gradient is None else np.ravel(autodiff.rounding[name])[entries]
     if scheme is None:
-        known = measure(oracle, name, entries, np.where(np.isfinite(a), a, np.inf), rounding)
+        known = measure(oracle, name, entries, np.where(np.isfinite(a), a, np.inf), autodiff)
         sharpened(oracle, name, entries, known)
     else:
         known = schemed(oracle, name, entries, scheme)
+    rounding = autodiff.rounding_of(name, entries)
     verdicts, reasons = judge(known, a, rounding)
+    if gradient is not None and np.isin(verdicts, ("kink", "mismatch")).any():
+        rounding = np.ravel(autodiff.rounding[name])[entries]
+        verdicts, reasons = judge(known, a, rounding)
     special = np.flatnonzero(np.isin(verdicts, ("kink", "mismatch")))
     if len(special) and gradient is not None and scheme is None:
         _look_around(oracle, name, entries, special, known, a, rounding, verdicts, reasons, autodiff, seed)
@@ -236,9 +264,8 @@ def _look_around(
         )
         beside = autodiff.at(point := {n: v + moves[n] for n, v in oracle.values.items()})
         here = np.ravel(beside.gradient[name])[entries[pending]].astype(float)
-        noise = np.ravel(beside.rounding[name])[entries[pending]]
-        around = measure(oracle.moved(point), name, entries[pending], here, noise)
-        found, _ = judge(around, here, noise)
+        around = measure(oracle.moved(point), name, entries[pending], here, beside)
+        found, _ = judge(around, here, beside.rounding_of(name, entries[pending]))
         right[pending] += found == "match"
         wrong[pending] += np.isin(found, ("mismatch", "nan"))
         # a wrong neighbour settles it; so does a kink between whose sides autodiff lies, after a pair with one right

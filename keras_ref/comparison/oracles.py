@@ -101,10 +101,10 @@ class TwinOracle:
 
 
 def autodiff_at(probe: Probe, values: Mapping[str, Array], *, mode: str = "eager") -> Autodiff:
-    """Autodiff's gradient at a point, and its rounding error there."""
+    """Autodiff's gradient at a point; its rounding error there is measured when it is asked for."""
     return Autodiff(
         probe.gradient(mode, at=values),
-        probe.gradient_rounding(at=values),
+        lambda: probe.gradient_rounding(at=values),
         lambda point: autodiff_at(probe, point, mode=mode),
         mode,
     )

@@ -41,7 +41,7 @@ def _judged(verdict: Verdict, oracle: Any, autodiff: Autodiff) -> Verdict:
     if gradient is None:
         return verdict
     rounding = autodiff.rounding[verdict.name]
-    known = measure(oracle, verdict.name, np.arange(value.size), np.ravel(gradient), np.ravel(rounding))
+    known = measure(oracle, verdict.name, np.arange(value.size), np.ravel(gradient), autodiff)
     numeric, error = known.estimate.value.reshape(value.shape), known.estimate.error.reshape(value.shape)
     upper = np.triu(np.ones(value.shape[-2:], bool), 1)
     flat = np.abs(numeric) <= error

@@ -274,18 +274,10 @@ class Probe:
     # Gradients ------------------------------------------------------------------------------------------------------
 
     def gradient(
-        self, mode: str = "eager", *, at: Mapping[str, Array] | None = None, upstream: float = 1.0
+        self, mode: str = "eager", *, at: Mapping[str, Array] | None = None
     ) -> dict[str, Array | None]:
-        """Autodiff's gradient by name at the point (or `at`), None where autodiff says None. State is put back.
-
-        `upstream` times the loss is differentiated, and the gradient divided by it again: the same but for its rounding.
-        """
+        """Autodiff's gradient by name at the point (or `at`), None where autodiff says None. State is put back."""
         values = at or self.values
-        if upstream != 1.0:
-            scaled, _ = self.run_in(
-                mode, lambda inputs, held: self.tape(inputs, held, upstream), values, key=f"gradient times {upstream}"
-            )
-            return {name: None if g is None else g / upstream for name, g in scaled.items()}
         found, loss = self.run_in(mode, self.tape, values)
         if values is self.values:
             self.seen[mode] = loss
@@ -356,13 +348,13 @@ class Probe:
         """What `loss_at` and `tape` take at the point."""
         return list(self.inputs.values()), self._held()
 
-    def tape(self, inputs: list[Any], held: list[Any], upstream: float = 1.0) -> tuple[list[Any], Any]:
+    def tape(self, inputs: list[Any], held: list[Any]) -> tuple[list[Any], Any]:
         """Autodiff's gradient in the order of the names, None where it says so, and the loss."""
-        found, loss = self.indexed(inputs, held, upstream)
+        found, loss = self.indexed(inputs, held)
         self.sparse = frozenset(name for name, g in zip(self.values, found, strict=True) if is_indexed(g))
         return [tf.convert_to_tensor(g) if is_indexed(g) else g for g in found], loss
 
-    def indexed(self, inputs: list[Any], held: list[Any], upstream: float = 1.0) -> tuple[list[Any], Any]:
+    def indexed(self, inputs: list[Any], held: list[Any]) -> tuple[list[Any], Any]:
         """The same, what is in rows left as it is."""
         watched = self.watched(inputs)
         with tf.GradientTape(watch_accessed_variables=False) as tape:
@@ -370,8 +362,7 @@ class Probe:
                 tape.watch(source)
             loss = self.loss_at(inputs, held)
         unconnected = "none" if self._contraction is None else "zero"
-        seed = None if upstream == 1.0 else tf.cast(tf.constant(upstream, DTYPE), loss.dtype)
-        return tape.gradient(loss, watched, output_gradients=seed, unconnected_gradients=unconnected), loss
+        return tape.gradient(loss, watched, unconnected_gradients=unconnected), loss
 
 
 def raw(variable: Any) -> Any:

@@ -13,6 +13,7 @@ of each other (0), or all in one direction (1), as equal entries are (padded row
 
 from __future__ import annotations
 
+import itertools
 import math
 import weakref
 from collections.abc import Iterable, Iterator
@@ -35,6 +36,8 @@ REAL = np.array([*OFF, *(-size for size in OFF)])
 COMPLEX = np.array([size * turn for size in OFF for turn in (1, 1j, -1, -1j)])
 #: what ends the name of a copy, and of a converted function
 COPY = "__rounded"
+#: TensorFlow keeps one library of functions for all
+NUMBERS = itertools.count()
 #: the name of the argument that chooses how entries are off
 COMMON = "rounding__common"
 FLOATS = (tf.float16, tf.bfloat16, tf.float32, tf.float64, tf.complex64, tf.complex128)
@@ -113,11 +116,11 @@ class _Conversion:
     def __init__(self, functions: Iterable[function_pb2.FunctionDef], exact: str) -> None:
         self.originals = {f.signature.name: f for f in functions}
         self.library: dict[str, function_pb2.FunctionDef] = {}
-        self.exact, self.seed = exact, 0
+        self.exact, self.seed, self.number = exact, 0, next(NUMBERS)
 
     def convert(self, name: str) -> str:
         """The name of the converted function."""
-        new = name + COPY
+        new = f"{name}{COPY}_{self.number}"
         if new not in self.library:
             self.library[new] = function_pb2.FunctionDef()  # a function may call itself
             _Body(self, self.originals[name], self.library[new], new).fill()
