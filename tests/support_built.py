@@ -24,7 +24,7 @@ from keras_ref.checks.checked_loss import subject_of, twin_of, untrained
 from keras_ref.comparison.entrywise import Autodiff, compare
 from keras_ref.comparison.oracles import TwinOracle, autodiff_at
 from keras_ref.evaluation.float64 import DTYPE, in_float64
-from keras_ref.evaluation.loss_function import Data, Probe
+from keras_ref.evaluation.loss_function import Data, LossFunction
 from keras_ref.reports.verdict import Verdict
 from keras_ref.translation import weights as weights_module
 from keras_ref.translation.departures import parts
@@ -93,10 +93,10 @@ class Built:
         return tf.function(self.keras_model, autograph=False) if compiles else self.keras_model
 
     @cached_property
-    def _probed(self) -> Probe:
+    def _probed(self) -> LossFunction:
         data, loss_of, _ = subject_of(self.keras_model, Data(self._x), None, False, 0, [])
         trained = list(self.keras_model.trainable_variables)
-        return Probe(loss_of, trained, untrained(self.keras_model, trained), data)
+        return LossFunction(loss_of, trained, untrained(self.keras_model, trained), data)
 
     @property
     def mode(self) -> str:

@@ -9,7 +9,7 @@ from keras_ref.translation import departures
 from keras_ref.translation.departures import Departure
 from scratch import registry
 
-ENTRIES = {entry.id: entry for entry in departures.every()}
+ENTRIES = {entry.id: entry for entry in departures.load_departures()}
 
 
 def named_in(condition):
@@ -25,7 +25,7 @@ def kind_of(name):
 
 @pytest.mark.parametrize("id", ENTRIES)
 def test_example_still_differs(id):
-    keras_value, definition = departures.run(ENTRIES[id])
+    keras_value, definition = departures.run_example(ENTRIES[id])
     assert departures.differs(keras_value, definition), (
         f"A departure must still differ. Received: Keras and the definition both give {definition} in the example of {id!r}. "
         "Keras has been corrected (or never was wrong): remove the entry from keras_ref/translation/departures.toml."
@@ -49,7 +49,7 @@ def test_conditions_can_be_asked(id, data):
     for kind, name in dict.fromkeys(n for condition in entry.applies for n in named_in(condition)):
         given_specs = ("layer", "Activation", {"activation": name}) if kind else (kind_of(name), name, {})
         spec = data.draw(gt.specifications(given_specs[0], given_specs[1], **given_specs[2]))
-        assert entry.touches(spec, [spec]) in (True, False)
+        assert entry.applies_to(spec, [spec]) in (True, False)
 
 
 @pytest.mark.parametrize("id", [id for id, entry in ENTRIES.items() if entry.applies])
@@ -70,8 +70,8 @@ def known_fields(condition):
 
 
 def test_ids_and_texts():
-    assert len(ENTRIES) == len(departures.every())
-    for entry in departures.every():
+    assert len(ENTRIES) == len(departures.load_departures())
+    for entry in departures.load_departures():
         assert entry.reason.endswith(".") and len(entry.source) > 10, f"{entry.id!r} needs a reason and a source"
         assert entry.example.count("keras_value") and entry.example.count("definition")
 
@@ -82,7 +82,7 @@ def made(example, **options):
 
 def test_what_differs():
     same = made("keras_value, definition = 1.0, 1.0 + 2.0**-50")
-    assert not departures.differs(*departures.run(same))
+    assert not departures.differs(*departures.run_example(same))
     for other in (
         "keras_value, definition = 1.0, 1.0 + 2.0**-40",
         "keras_value, definition = [1.0], 1.0",
@@ -91,29 +91,31 @@ def test_what_differs():
         "keras_value, definition = None, 1.0",
         "keras_value, definition = 'ValueError', 1.0",
     ):
-        assert departures.differs(*departures.run(made(other))), other
+        assert departures.differs(*departures.run_example(made(other))), other
 
 
 def test_what_ends_its_process_is_told_and_survived():
-    assert departures.run(made("import os; os.abort()", own_process=True)) == ("ends its process", "goes on")
+    assert departures.run_example(made("import os; os.abort()", own_process=True)) == ("ends its process", "goes on")
 
 
 def test_who_is_excused():
     dense = registry.get("layer", "Dense")
-    assert departures.touching([dense(1, activation="sparsemax")]) == ("sparsemax-sums-the-sums",)
-    assert departures.touching([dense(1, activation="relu")]) == ()
-    assert departures.touching([dense(1, activation="celu")], "value") == ()
+    assert departures.find_departures([dense(1, activation="sparsemax")]) == ("sparsemax-sums-the-sums",)
+    assert departures.find_departures([dense(1, activation="relu")]) == ()
+    assert departures.find_departures([dense(1, activation="celu")], "value") == ()
     convolution = registry.get("layer", "Conv2D")(1, 1, data_format="channels_first")
-    assert departures.touching([convolution]) == ()
-    assert departures.refusing([convolution]) == ("channels-first-convolution-on-a-processor",)
+    assert departures.find_departures([convolution]) == ()
+    assert departures.find_refusals([convolution]) == ("channels-first-convolution-on-a-processor",)
     crossentropy = registry.get("loss", "BinaryCrossentropy")()
-    assert departures.touching([crossentropy]) == ()
-    assert departures.touching([dense(1, activation="softmax"), crossentropy]) == ("logits-of-another-activation",)
+    assert departures.find_departures([crossentropy]) == ()
+    assert departures.find_departures([dense(1, activation="softmax"), crossentropy]) == (
+        "logits-of-another-activation",
+    )
 
 
 def test_an_unknown_id_is_refused():
     with pytest.raises(ValueError) as refused:
-        departures.named("no-such-thing")
+        departures.get_departure("no-such-thing")
     assert str(refused.value) == (
         "A departure must be in departures.toml. Received: 'no-such-thing'. Remove what refers to it, or correct the id."
     )

@@ -44,7 +44,7 @@ def computed(model, x, shows_in, call):
     try:
         return call(Built.of(model, x))
     except Exception as refusal:
-        known = departures.refusing([layer], shows_in, saying=str(refusal))
+        known = departures.find_refusals([layer], shows_in, saying=str(refusal))
         if not known:
             raise
         note(f"Keras refuses: {type(refusal).__name__}, known as {known}")
@@ -121,15 +121,15 @@ def departing(model, x, shows_in):
     (layer,) = model.layers.values()
     shapes = [np.shape(a) for a in (x if isinstance(x, list) else [x])]
     return [
-        departures.named(id)
-        for id in departures.touching([layer], shows_in, shapes=shapes, without=("mask", "training"))
+        departures.get_departure(id)
+        for id in departures.find_departures([layer], shows_in, shapes=shapes, without=("mask", "training"))
     ]
 
 
 def failing(model, x, verdicts):
     """The verdicts that fail, but for jumps, and for differences that float32 explains where Keras computes in it."""
     (layer,) = model.layers.values()
-    jumping = departures.fits(layer, JUMPS)
+    jumping = departures.meets_any(layer, JUMPS)
     rough = (
         any(entry.reading == "precision" for entry in departing(model, x, "gradient")) or policy_of(layer) != "float64"
     )

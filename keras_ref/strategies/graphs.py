@@ -10,7 +10,7 @@ from hypothesis.strategies import DrawFn, SearchStrategy
 
 from keras_ref.strategies.arrays import PATTERNS, samples
 from keras_ref.strategies.specifications import specifications
-from keras_ref.translation.departures import parts, touching
+from keras_ref.translation.departures import find_departures, parts
 from scratch import fields as domains
 from scratch.arrays import Array
 from scratch.layers.base import Layer
@@ -19,7 +19,7 @@ from scratch.model import Call, Model, snake_case
 
 def departures_of(model: Model) -> tuple[str, ...]:
     """Ids of the known departures that a model's layers may show."""
-    return touching(model.layers.values())
+    return find_departures(model.layers.values())
 
 
 def sizes(draw: DrawFn) -> domains.Size:

@@ -62,13 +62,13 @@ class Departure:
     says: str = ""
     own_process: bool = False
 
-    def touches(self, spec: Any, among: Iterable[Any] = (), shapes: Shapes | None = None) -> bool:
+    def applies_to(self, spec: Any, among: Iterable[Any] = (), shapes: Shapes | None = None) -> bool:
         """Whether a specification (or one held in its fields) may show this departure in a model with those `among`, on
         inputs of these shapes, if they are known."""
-        return fits(spec, self.applies, among, shapes)
+        return meets_any(spec, self.applies, among, shapes)
 
 
-def fits(
+def meets_any(
     spec: Any, conditions: Iterable[Mapping[str, Any]], among: Iterable[Any] = (), shapes: Shapes | None = None
 ) -> bool:
     """Whether a specification (or one held in its fields) meets one of the conditions, in a model with those `among`."""
@@ -153,7 +153,7 @@ def _entry(entry: Mapping[str, Any]) -> Departure:
 
 
 @cache
-def every() -> tuple[Departure, ...]:
+def load_departures() -> tuple[Departure, ...]:
     """All entries. Raises: ValueError for an id used twice, or a reading or an aspect that there is not."""
     with open(Path(__file__).with_name("departures.toml"), "rb") as file:
         entries = tomllib.load(file).get("departure", [])
@@ -169,9 +169,9 @@ def every() -> tuple[Departure, ...]:
     return found
 
 
-def named(id: str) -> Departure:
+def get_departure(id: str) -> Departure:
     """The entry with that id, for what depends on data. Raises: ValueError if it has gone: then its excuse has to go too."""
-    for departure in every():
+    for departure in load_departures():
         if departure.id == id:
             return departure
     raise ValueError(
@@ -179,19 +179,19 @@ def named(id: str) -> Departure:
     )
 
 
-def touching(
+def find_departures(
     specs: Iterable[Any], shows_in: str | None = None, *, shapes: Shapes | None = None, without: Iterable[str] = ()
 ) -> tuple[str, ...]:
     """Ids of the departures that any of the specifications may show (in the value, the gradient or the update), on inputs
     of these shapes, if they are known, and `without` what an entry may need beside them (see CIRCUMSTANCES).
 
-    Refusals are left out: where Keras gives no number there is nothing to excuse (see `refusing`).
+    Refusals are left out: where Keras gives no number there is nothing to excuse (see `find_refusals`).
     """
     found = [d for d in _applying(specs, shapes) if d.reading != "refusal" and not set(d.only) & set(without)]
     return tuple(d.id for d in found if shows_in is None or shows_in in d.shows_in)
 
 
-def refusing(specs: Iterable[Any], shows_in: str | None = None, *, saying: str | None = None) -> tuple[str, ...]:
+def find_refusals(specs: Iterable[Any], shows_in: str | None = None, *, saying: str | None = None) -> tuple[str, ...]:
     """Ids of the departures by which Keras may refuse to compute the value (the gradient, …) of these specifications; with
     `saying`, of those whose words (`says`) are in that text."""
     found = [d for d in _applying(specs) if d.reading == "refusal" and (shows_in is None or shows_in in d.shows_in)]
@@ -200,7 +200,7 @@ def refusing(specs: Iterable[Any], shows_in: str | None = None, *, saying: str |
 
 def _applying(specs: Iterable[Any], shapes: Shapes | None = None) -> list[Departure]:
     specs = list(specs)
-    return [d for d in every() if any(d.touches(spec, specs, shapes) for spec in specs)]
+    return [d for d in load_departures() if any(d.applies_to(spec, specs, shapes) for spec in specs)]
 
 
 # Examples ------------------------------------------------------------------------------------------------------------
@@ -210,7 +210,7 @@ def _applying(specs: Iterable[Any], shapes: Shapes | None = None) -> list[Depart
 IMPORTS = "import keras\nimport numpy as np\nimport tensorflow as tf\nfrom keras import ops"
 
 
-def run(departure: Departure) -> tuple[Any, Any]:
+def run_example(departure: Departure) -> tuple[Any, Any]:
     """(keras_value, definition) of the example: numbers, or text where one side raises. Leaves Keras's settings alone.
 
     An example that a signal ends (`own_process`) has a process of its own, and these answers: "ends its process", "goes on".
