@@ -10,6 +10,7 @@ from support_built import Built
 
 from keras_ref.evaluation.float64 import policy_of
 from keras_ref.translation import departures
+from keras_ref.translation.departures import Condition
 from scratch import fields as domains
 from scratch import registry
 from scratch.differences import UNIT
@@ -19,11 +20,11 @@ LAYERS = registry.names("layer")
 #: entries of each variable and input that an example compares, other ones in each: a recurrence is nudged one by one
 MOST = 3
 FLOAT32 = float(np.finfo(np.float32).eps)
-#: layers that jump by definition, as conditions of departures.toml: on the jump itself there is no slope to compare
+#: layers that jump by definition, as conditions of departures are: on the jump itself there is no slope to compare
 JUMPS = (
-    {"activation": ["hard_shrink", "threshold"]},
-    {"activation": "relu", "where": "threshold != 0"},
-    {"name": "ReLU", "where": "threshold != 0"},
+    Condition(activations=("hard_shrink", "threshold")),
+    Condition(activations=("relu",), where=lambda threshold: threshold != 0),
+    Condition(names=("ReLU",), where=lambda threshold: threshold != 0),
 )
 
 

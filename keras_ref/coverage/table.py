@@ -150,9 +150,8 @@ def coverage_of(kind: str, present: Mapping[str, tuple[str, ...]] | None = None)
     return Coverage(kind, tuple(rows))
 
 
-def _named(condition: Mapping[str, Any], kind: str, name: str | None) -> bool:
-    names = condition.get("activation" if kind == "activation" else "name", ())
-    return name in ([names] if isinstance(names, str) else names)
+def _named(condition: Any, kind: str, name: str | None) -> bool:
+    return name in (condition.activations if kind == "activation" else condition.names)
 
 
 def coverage_tables(*, run: bool = False, kinds: Iterable[str] = registry.KINDS) -> tuple[Coverage, ...]:
