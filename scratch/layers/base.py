@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar
 
@@ -28,6 +29,10 @@ class Layer:
     #: what the parameters of `forward` say it takes beside weights and inputs: "training", "mask", "draw", "held", …
     accepts: ClassVar[frozenset[str]] = frozenset()
     held_per_sample: ClassVar[bool] = False
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        cls.accepts = frozenset(inspect.signature(cls.forward).parameters)
 
     def weight_shapes(self, *inputs: Shape) -> dict[str, Shape]:
         """Name and shape of every weight, trainable ones first, for inputs of these shapes."""
