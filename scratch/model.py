@@ -152,7 +152,7 @@ class Model:
                 keywords["held"] = held[call.outputs[0]]
             outputs = as_tuple(layer.forward(own, *arguments, **keywords))
             tensors.update(zip(call.outputs, outputs, strict=False))
-            fixed = point is not None and layer.held_per_sample
+            fixed = point is not None and layer.stopped_per_sample
             out_masks = (
                 point.masks[call.outputs[0]]
                 if fixed

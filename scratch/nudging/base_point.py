@@ -170,7 +170,7 @@ class Point:
     def passes_mask(self, call: Call) -> bool:
         """Whether the masks behind a call do not depend on the values of its inputs."""
         layer = self.model.layers[call.layer]
-        usual = type(layer).compute_mask is Layer.compute_mask or layer.held_per_sample
+        usual = type(layer).compute_mask is Layer.compute_mask or layer.stopped_per_sample
         return usual or all(self.run.masks[name] is None for name in call.outputs)
 
     def mergeable(self, call: Call) -> bool:
@@ -279,7 +279,7 @@ class Point:
         draws = self._draws(call).items()
         draw = {name: array if axis is None else copies(array, axis=axis) for name, (array, axis) in draws} or None
         held = self.run.held.get(call.outputs[0], {})
-        held = {name: copies(array) for name, array in held.items()} if layer.held_per_sample else held
+        held = {name: copies(array) for name, array in held.items()} if layer.stopped_per_sample else held
         context = {"training": self.training, "mask": mask, "draw": draw, "held": held}
         arguments = [known[name] for name in call.inputs]
         own = self.weights_of(call) if own is None else own
@@ -288,7 +288,7 @@ class Point:
         )
         before = {name: self.run.masks[name] for name in call.outputs}
         if (
-            layer.held_per_sample
+            layer.stopped_per_sample
             or all(m is None for m in before.values())
             or (not masks and (not tensors or self.passes_mask(call)))
         ):
