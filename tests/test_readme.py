@@ -157,7 +157,7 @@ def parse_linter(words: list[str], config: pytest.Config) -> None:
 
 
 PROGRAMS = {"gradtwin": parse_gradtwin, "pytest": parse_pytest, "python": parse_python}
-LINTERS = ("ruff", "mypy")
+LINTERS = ("ruff", "mypy", "lint-imports")
 
 
 def is_parsed(words: list[str]) -> bool:
