@@ -14,7 +14,7 @@ from keras_ref.checks.twins import twin_of
 from keras_ref.comparison.autodiff import Autodiff, autodiff_at
 from keras_ref.comparison.oracles import TwinOracle
 from keras_ref.evaluation.float64 import in_float64, states_of
-from keras_ref.evaluation.loss_function import Data, Probe
+from keras_ref.evaluation.loss_function import Data, LossFunction
 from keras_ref.translation.to_keras import mirror, mirrored_loss
 from keras_ref.translation.weights import variables
 from scratch.arrays import Array
@@ -23,10 +23,10 @@ from scratch.losses.base import Loss
 from scratch.model import Model
 from scratch.objective import Objective
 
-_TRACED: dict[Any, tuple[Any, Probe, list[str]]] = {}
+_TRACED: dict[Any, tuple[Any, LossFunction, list[str]]] = {}
 
 
-def _traced(model: Model, loss: Loss, shapes: tuple[tuple[int, ...], ...]) -> tuple[Any, Probe, list[str]]:
+def _traced(model: Model, loss: Loss, shapes: tuple[tuple[int, ...], ...]) -> tuple[Any, LossFunction, list[str]]:
     """A Keras model and its probe for an architecture, built once: weights and data are moved to each point."""
     key = (repr(model), loss, shapes)
     if key in _TRACED:
@@ -39,7 +39,7 @@ def _traced(model: Model, loss: Loss, shapes: tuple[tuple[int, ...], ...]) -> tu
         names = variables(built, model)
         found = model_loss(built, Data(*(np.zeros(shape) for shape in shapes)))
         state = [v for v in built.variables if all(v is not names[n] for n in model.trainable)]
-        probe = Probe(found.loss, [names[n] for n in model.trainable], state, found.data, watch_inputs=False)
+        probe = LossFunction(found.loss, [names[n] for n in model.trainable], state, found.data, watch_inputs=False)
         probe.gradient("function")  # traced here, while Keras is set to float64
     finally:
         keras.config.set_floatx(floatx)
@@ -79,6 +79,6 @@ def twin_sides(
         found = model_loss(built, Data(x, y), loss=given, seed=seed)
         trained = list(built.trainable_variables)
         state = [v for v in [*built.variables, *states_of(built)] if all(v is not other for other in trained)]
-        probe = Probe(found.loss, trained, state, found.data)
+        probe = LossFunction(found.loss, trained, state, found.data)
         oracle = twin_of(built, probe, data=found.data, projection=found.is_projection, training=False, seed=seed)
         yield oracle, autodiff_at(probe, probe.values)

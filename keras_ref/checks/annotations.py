@@ -47,9 +47,9 @@ def mark_departures(outcome: Outcome, *, evidence: Evidence) -> Outcome:
     if not specifications:
         return outcome
     # a layer that has no float64 kernels computes in float32, which the twin does not: refused in float64, it is excused
-    ids = departures.touching(specifications)
+    ids = departures.find_departures(specifications)
     if not ids and any(policy_of(one) != DTYPE for one in specifications):
-        ids = departures.refusing(specifications)
+        ids = departures.find_refusals(specifications)
     if not ids:
         return outcome
     named = ", ".join(ids)

@@ -19,9 +19,9 @@ from keras_ref.comparison.higher_order import compare_higher_orders
 from keras_ref.comparison.modes import compare_modes
 from keras_ref.comparison.repeatability import compare_runs
 from keras_ref.comparison.settings import Settings
-from keras_ref.errors import BadInput, SubjectFailed, refused
-from keras_ref.evaluation.float64 import DTYPE, in_precision, seeds_kept
-from keras_ref.evaluation.loss_function import Probe
+from keras_ref.errors import BadInput, UserCodeFailed, errors_as_bad_input
+from keras_ref.evaluation.float64 import DTYPE, in_precision, restore_seeds
+from keras_ref.evaluation.loss_function import LossFunction
 from keras_ref.reports.verdict import Report
 
 
@@ -31,15 +31,15 @@ def check(keras_objects: Sequence[Any], prepare: Prepare, settings: Settings) ->
     The objects compute in float64 for the time of the check. Where they do not run in float64 at all, they are checked
     in the precision that they have. What a lower precision than float64 costs the gradient is measured first.
     """
-    with refused(), seeds_kept():
+    with errors_as_bad_input(), restore_seeds():
         low = LowPrecision() if settings.along_directions else measure_low_precision(keras_objects, prepare)
         try:
             return check_in(DTYPE, keras_objects, prepare, settings=settings, low=low)
-        except SubjectFailed as failed:
+        except UserCodeFailed as failed:
             low = LowPrecision(notes=(note_of_refusal(failed.error),))
             try:
                 return check_in(None, keras_objects, prepare, settings=settings, low=low)
-            except (SubjectFailed, BadInput):
+            except (UserCodeFailed, BadInput):
                 raise failed from failed.error
 
 
@@ -64,7 +64,7 @@ def compare(evidence: Evidence) -> Outcome:
     return effort_for(evidence).compare(evidence) + compare_modes(evidence) + compare_higher_orders(evidence)
 
 
-def gradient_paths(subject: CheckedLoss, probe: Probe, keras_objects: Sequence[Any]) -> GradientPaths:
+def gradient_paths(subject: CheckedLoss, probe: LossFunction, keras_objects: Sequence[Any]) -> GradientPaths:
     """The ways that gradients take through the graph of a loss; traced when they are first asked for."""
     make = subject.otherwise
     other = None if make is None else lambda: replace(subject, loss=make()).probe(watch_inputs=bool(probe.inputs))

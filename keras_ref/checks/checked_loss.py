@@ -11,9 +11,9 @@ import numpy as np
 import tensorflow as tf
 
 from keras_ref.comparison.oracles import TwinOracle
-from keras_ref.errors import BadInput, the_subject
+from keras_ref.errors import BadInput, running_user_code
 from keras_ref.evaluation.float64 import DTYPE, states_of
-from keras_ref.evaluation.loss_function import Data, Probe
+from keras_ref.evaluation.loss_function import Data, LossFunction
 from keras_ref.translation.to_keras import mirrored
 from scratch.arrays import Array
 from scratch.losses.base import Loss
@@ -35,15 +35,15 @@ class CheckedLoss:
     loss: Callable[[Data], Any]
     trained: list[Any]
     state: list[Any]
-    twin: Callable[[Probe], TwinOracle]
+    twin: Callable[[LossFunction], TwinOracle]
     scale: float = 1.0
     otherwise: Callable[[], Callable[[Data], Any]] | None = None
     training: bool = False
     notes: tuple[str, ...] = ()
 
-    def probe(self, **options: Any) -> Probe:
-        """The loss as a function of every float; options as Probe has them."""
-        return Probe(self.loss, self.trained, self.state, self.data, **options)
+    def probe(self, **options: Any) -> LossFunction:
+        """The loss as a function of every float; options as LossFunction has them."""
+        return LossFunction(self.loss, self.trained, self.state, self.data, **options)
 
 
 #: builds what is checked, its data in a given precision (None: as they are), while its objects compute in that
@@ -74,7 +74,10 @@ def model_loss(
         give_loss(model, loss)
     compiled = getattr(model, "_compile_loss", None) is not None
     if data.y is None:
-        with keras.StatelessScope(), the_subject():  # a call writes states and seeds, and this one must leave no trace
+        with (
+            keras.StatelessScope(),
+            running_user_code(),
+        ):  # a call writes states and seeds, and this one must leave no trace
             outputs = keras.tree.flatten(_call(model, data.tensors(dtype).x, training=False))
         note = "No targets were given: every output meets a random cotangent in place of the compiled loss."
         return ModelLoss(

@@ -11,9 +11,9 @@ import tensorflow as tf
 from tensorflow.python.framework import ops
 
 from keras_ref.checks.surrogates import recorded
-from keras_ref.evaluation.directional_loss import Lines
+from keras_ref.evaluation.directional_loss import DirectionalLoss
 from keras_ref.evaluation.graph import called, function_of, is_cast_down, operations
-from keras_ref.evaluation.loss_function import Probe, raw
+from keras_ref.evaluation.loss_function import LossFunction, raw
 from keras_ref.comparison.evidence import Evidence, Outcome
 from keras_ref.reports.verdict import Kind, Reason, Verdict
 
@@ -46,8 +46,8 @@ class GradientPaths:
     layers whose outputs are recorded.
     """
 
-    probe: Probe | Lines
-    otherwise: Callable[[], Probe] | None = None
+    probe: LossFunction | DirectionalLoss
+    otherwise: Callable[[], LossFunction] | None = None
     training: bool = False
     surrogates: tuple[Any, ...] = ()
 

@@ -19,8 +19,8 @@ from keras_ref.comparison.settings import Settings
 from keras_ref.errors import BadInput, short
 from keras_ref.evaluation.gradient_modes import COMPILE_ERRORS
 from keras_ref.evaluation.graph import kinks
-from keras_ref.evaluation.loss_function import Probe, named_leaves
-from keras_ref.options import matches
+from keras_ref.evaluation.loss_function import LossFunction, named_leaves
+from keras_ref.options import matches_variable
 from keras_ref.translation.from_keras import NoTwin
 from scratch.arrays import Array
 
@@ -32,10 +32,10 @@ def gather(subject: CheckedLoss, settings: Settings, *, dtype: str | None, start
     Raises: BadInput for what cannot be compared; NoTwin where only a twin is wanted and there is none.
     """
 
-    def probe_of(**options: Any) -> Probe:
+    def probe_of(**options: Any) -> LossFunction:
         return subject.probe(watch_inputs=settings.watch_inputs, dtype=dtype or "float32", **options)
 
-    def contracted(direction: Mapping[str, Array]) -> Probe:
+    def contracted(direction: Mapping[str, Array]) -> LossFunction:
         return probe_of(contraction=direction)
 
     probe = probe_of()
@@ -71,8 +71,8 @@ class Oracles:
 
 
 def oracles_of(
-    probe: Probe,
-    twin: Callable[[Probe], TwinOracle],
+    probe: LossFunction,
+    twin: Callable[[LossFunction], TwinOracle],
     *,
     subject: str,
     wanted: Sequence[str] = ("forward", "twin"),
@@ -110,7 +110,7 @@ def oracles_of(
     return Oracles(tuple(found), tuple(notes))
 
 
-def directional_oracle(probe: Probe, *, subject: str) -> Oracles:
+def directional_oracle(probe: LossFunction, *, subject: str) -> Oracles:
     """The oracle for directions that move everything at once. Raises: BadInput where the loss is not finite."""
     oracle = DirectionalOracle.of(probe)
     _require_finite(oracle, subject)
@@ -130,7 +130,7 @@ def _require_finite(oracle: Oracle, subject: str) -> None:
         )
 
 
-def _autodiff(probe: Probe, mode: str, *, measured: bool) -> Autodiff:
+def _autodiff(probe: LossFunction, mode: str, *, measured: bool) -> Autodiff:
     try:
         return autodiff_at(probe, probe.values, mode=mode, measured=measured)
     except LookupError as error:
@@ -146,12 +146,12 @@ def _autodiff(probe: Probe, mode: str, *, measured: bool) -> Autodiff:
         ) from error
 
 
-def _notes_on_integers(probe: Probe) -> list[str]:
+def _notes_on_integers(probe: LossFunction) -> list[str]:
     leaves = {name: t for name, t in named_leaves(probe.data.x).items() if t is not None and not t.dtype.is_floating}
     return [f"{name}: {t.dtype.name} has no gradient; it was passed on as it is." for name, t in leaves.items()]
 
 
-def _names_to_compare(probe: Probe, pattern: str, subject: str) -> tuple[str, ...]:
+def _names_to_compare(probe: LossFunction, pattern: str, subject: str) -> tuple[str, ...]:
     """The variables and inputs that a pattern matches. Raises: BadInput where there are none."""
     if not probe.values:
         leaves = [t for t in tf.nest.flatten(probe.data.x) if t is not None]
@@ -160,7 +160,7 @@ def _names_to_compare(probe: Probe, pattern: str, subject: str) -> tuple[str, ..
             f"A check must have a float input or a variable to differentiate by. Received: {received}. Pass floats, "
             "or variables."
         )
-    names = tuple(n for n in probe.values if matches(n, pattern, subject))
+    names = tuple(n for n in probe.values if matches_variable(n, pattern, subject))
     if not names:
         raise BadInput(
             f"`variables` must match at least one variable. Received: {pattern!r}, where there are "

@@ -91,10 +91,10 @@ def check_gradients(
     if isinstance(model, Model):
         model = mirror(model, weights)
         loss = mirrored_losses(loss)
-    data = Data(x, y, data_module.weighted(y, sample_weight, class_weight))
-    data_module.validated(model, x, y, data.sample_weight)
+    data = Data(x, y, data_module.apply_class_weight(y, sample_weight, class_weight))
+    data_module.validate_data(model, x, y, data.sample_weight)
     if settings.watch_weights:
-        data_module.finite_weights(model)
+        data_module.require_finite_weights(model)
 
     def prepare(dtype: str | None) -> CheckedLoss:
         found = model_loss(model, data, loss=loss, training=training, seed=seed, dtype=dtype)

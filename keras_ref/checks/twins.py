@@ -11,18 +11,19 @@ import tensorflow as tf
 
 from keras_ref.comparison.oracles import TwinOracle
 from keras_ref.evaluation.float64 import states_of
-from keras_ref.evaluation.loss_function import Data, Probe, named_leaves
+from keras_ref.evaluation.loss_function import Data, LossFunction, named_leaves
 from keras_ref.translation.from_keras import NoTwin, reflect_with_variables, reflected
-from keras_ref.translation.random_draws import draws_of_model
+from keras_ref.translation.random_draws import predict_model_draws
 from scratch.arrays import Array
 from scratch.gradient import Nudges
 from scratch.losses.base import Projection
-from scratch.model import Model, snake_case
+from scratch.model import Model
+from scratch.naming import snake_case
 from scratch.objective import Objective
 
 
 def twin_of(
-    model: Any, probe: Probe, *, data: Data, projection: bool, training: bool, seed: int, executor: Any = None
+    model: Any, probe: LossFunction, *, data: Data, projection: bool, training: bool, seed: int, executor: Any = None
 ) -> TwinOracle:
     """The twin's oracle at the probe's point.
 
@@ -85,7 +86,7 @@ def _draws(model: Any, twin: Model, weights: Mapping[str, Array], x: Mapping[str
     if not drawing:
         return None
     shapes = {name: tensor.shape for name, tensor in twin.run(weights, x).tensors.items()}
-    return draws_of_model(twin, {name: keras_layer(model, name) for name in drawing}, shapes)
+    return predict_model_draws(twin, {name: keras_layer(model, name) for name in drawing}, shapes)
 
 
 def keras_layer(model: Any, name: str) -> Any:

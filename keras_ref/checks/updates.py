@@ -26,10 +26,10 @@ from keras_ref.comparison.entry_slopes import measure_by_tiers
 from keras_ref.comparison.evidence import Outcome
 from keras_ref.comparison.oracles import Oracle
 from keras_ref.comparison.settings import Progress
-from keras_ref.errors import BadInput, refused, the_subject
-from keras_ref.evaluation.float64 import in_float64, seeds_kept
-from keras_ref.evaluation.loss_function import Data, Probe
-from keras_ref.evaluation.sparse_gradient import rows_of
+from keras_ref.errors import BadInput, errors_as_bad_input, running_user_code
+from keras_ref.evaluation.float64 import in_float64, restore_seeds
+from keras_ref.evaluation.loss_function import Data, LossFunction
+from keras_ref.evaluation.sparse_gradient import find_sparse_gradients
 from keras_ref.inputs import data as data_module
 from keras_ref.reports.heat_map import Cells
 from keras_ref.reports.verdict import Kind, Reason, Report, Verdict
@@ -79,9 +79,9 @@ def check_updates(
         model = mirror(model, weights)
         optimizer = optimizer if isinstance(optimizer, (str, keras.optimizers.Optimizer)) else mirrored(optimizer)
         loss = mirrored_losses(loss)
-    sample_weight = data_module.weighted(y, sample_weight, class_weight)
-    data_module.validated(model, x, y, sample_weight)
-    data_module.finite_weights(model)
+    sample_weight = data_module.apply_class_weight(y, sample_weight, class_weight)
+    data_module.validate_data(model, x, y, sample_weight)
+    data_module.require_finite_weights(model)
     compiled = getattr(model, "optimizer", None)
     if optimizer is None and compiled is None:
         raise BadInput(
@@ -89,8 +89,8 @@ def check_updates(
             "Compile it, or pass optimizer= and loss=."
         )
     with ExitStack() as stack:
-        stack.enter_context(refused())
-        stack.enter_context(seeds_kept())
+        stack.enter_context(errors_as_bad_input())
+        stack.enter_context(restore_seeds())
         given = [optimizer] if isinstance(optimizer, keras.optimizers.Optimizer) else []
         stack.enter_context(in_float64(model, *given, *loss_objects(loss)))
         if optimizer is not None or loss is not None:
@@ -118,9 +118,9 @@ def _compare_updates(
             f"A training step needs targets. Received: y=None for {model.name!r}, which was compiled with a loss. Pass y."
         )
     trained = list(model.trainable_variables)
-    probe = Probe(found.loss, trained, untrained(model, trained), batches[0], watch_inputs=False)
+    probe = LossFunction(found.loss, trained, untrained(model, trained), batches[0], watch_inputs=False)
 
-    def gather(probe: Probe) -> Oracles:
+    def gather(probe: LossFunction) -> Oracles:
         return oracles_of(
             probe,
             lambda p: twin_of(model, p, data=p.data, projection=False, training=True, seed=seed, executor=executor),
@@ -177,10 +177,10 @@ def numeric_gradient(oracle: Oracle, names: Sequence[str]) -> dict[str, tuple[Ar
 
 def compare_steps(
     model: keras.Model,
-    probe: Probe,
+    probe: LossFunction,
     batches: Sequence[Data],
     *,
-    gather: Callable[[Probe], Oracles],
+    gather: Callable[[LossFunction], Oracles],
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Outcome:
@@ -205,9 +205,11 @@ def compare_steps(
         by_law, state = step_of(slot, weights, exact)
         law_errors = {n: autodiff.rounding[n] for n in exact}
         law_allowed = carried(slot, weights, exact, law_errors, seed=seed)
-        as_keras = explained_by(slot, weights, exact, rows_of(probe) if probe.sparse else {}, law_errors, seed=seed)
+        as_keras = explained_by(
+            slot, weights, exact, find_sparse_gradients(probe) if probe.sparse else {}, law_errors, seed=seed
+        )
         tensors = data.tensors()
-        with the_subject():
+        with running_user_code():
             model.train_step(
                 (tensors.x, tensors.y) if data.sample_weight is None else (tensors.x, tensors.y, tensors.sample_weight)
             )

@@ -8,7 +8,7 @@ from functools import cache, cached_property
 
 import numpy as np
 
-from keras_ref.evaluation.loss_function import Probe
+from keras_ref.evaluation.loss_function import LossFunction
 from scratch.arrays import Array
 from scratch.random_offset import random_offsets
 
@@ -62,7 +62,9 @@ class Autodiff:
         return {name: np.fmax(own, second[name]) for name, own in self.rounding.items()}
 
 
-def autodiff_at(probe: Probe, values: Mapping[str, Array], *, mode: str = "eager", measured: bool = True) -> Autodiff:
+def autodiff_at(
+    probe: LossFunction, values: Mapping[str, Array], *, mode: str = "eager", measured: bool = True
+) -> Autodiff:
     """Autodiff's gradient at a point, in one of the modes of evaluation.gradient_modes.
 
     With `measured` False its rounding error is measured when it is asked for, which must be before the probe is moved.
@@ -97,7 +99,9 @@ def point_beside(values: Mapping[str, Array], generator: np.random.Generator, *,
     }
 
 
-def _rounding_of_shifts(probe: Probe, values: Mapping[str, Array], gradient: Gradient, mode: str) -> dict[str, Array]:
+def _rounding_of_shifts(
+    probe: LossFunction, values: Mapping[str, Array], gradient: Gradient, mode: str
+) -> dict[str, Array]:
     """rounding = 4 · median |change under SHIFTS| + 8 units in the last place of the value itself.
 
     A change that is no rounding but a jump from one side of a kink to the other would excuse any error: where an entry
@@ -117,7 +121,7 @@ def _rounding_of_shifts(probe: Probe, values: Mapping[str, Array], gradient: Gra
 
 
 def _rounding_of_entries_and_upstream(
-    probe: Probe, values: Mapping[str, Array], gradient: Gradient, mode: str
+    probe: LossFunction, values: Mapping[str, Array], gradient: Gradient, mode: str
 ) -> dict[str, Array]:
     """The rounding error measured in two other ways, the larger of which counts.
 

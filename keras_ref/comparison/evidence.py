@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from keras_ref.comparison.autodiff import Autodiff
 from keras_ref.comparison.oracles import Oracle
 from keras_ref.comparison.settings import Settings
-from keras_ref.evaluation.loss_function import Probe
+from keras_ref.evaluation.loss_function import LossFunction
 from keras_ref.reports.verdict import Verdict
 from scratch.arrays import Array
 
@@ -38,12 +38,12 @@ class Evidence:
     """
 
     subject: str
-    loss: Probe
+    loss: LossFunction
     oracles: tuple[Oracle, ...]
     autodiff: Autodiff
     names: tuple[str, ...]
     settings: Settings
-    contracted: Callable[[Mapping[str, Array]], Probe]
+    contracted: Callable[[Mapping[str, Array]], LossFunction]
     notes: tuple[str, ...] = ()
     preparation: Preparation | None = None
 

@@ -16,7 +16,7 @@ from keras_ref.comparison.evidence import Evidence, Outcome
 from keras_ref.comparison.neighbourhood import DISTANCE
 from keras_ref.comparison.oracles import ForwardOracle, Oracle
 from keras_ref.errors import BadInput, short
-from keras_ref.evaluation.loss_function import Probe
+from keras_ref.evaluation.loss_function import LossFunction
 from keras_ref.reports.verdict import Kind, Reason, Verdict
 from scratch.arrays import Array
 from scratch.random_offset import random_offsets
@@ -78,7 +78,7 @@ def compare_hessian(evidence: Evidence) -> Outcome:
 class SingleVariableOracle(Oracle):
     """The loss along one direction of one variable, as a function of a single number that bears the variable's name."""
 
-    probe: Probe
+    probe: LossFunction
     direction: Mapping[str, Array]
     values: Mapping[str, Array]
     base: float
@@ -111,7 +111,7 @@ class SingleVariableOracle(Oracle):
 class ForwardMode:
     """The slope along one direction of one variable as forward mode has it; called at a point of its oracle."""
 
-    probe: Probe
+    probe: LossFunction
     name: str
     direction: Array
     rounding: float

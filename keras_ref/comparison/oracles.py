@@ -10,8 +10,8 @@ from typing import Any, Protocol, Self
 import numpy as np
 
 from keras_ref.comparison.noise import measure_hidden_noise, measure_noise
-from keras_ref.evaluation.directional_loss import Lines
-from keras_ref.evaluation.loss_function import Probe
+from keras_ref.evaluation.directional_loss import DirectionalLoss
+from keras_ref.evaluation.loss_function import LossFunction
 from scratch.arrays import Array
 from scratch.differences import UNIT
 from scratch.gradient import Nudges
@@ -143,7 +143,7 @@ class ForwardOracle(Oracle):
     `twin`: an oracle of the same definition, which can measure rounding that Keras's float64 does not show.
     """
 
-    probe: Probe | Lines
+    probe: LossFunction | DirectionalLoss
     values: Mapping[str, Array]
     base: float
     noise: float
@@ -155,7 +155,7 @@ class ForwardOracle(Oracle):
     twin: TwinOracle | None = None
 
     @classmethod
-    def at(cls, probe: Probe, values: Mapping[str, Array], *, seed: int = 0) -> ForwardOracle:
+    def at(cls, probe: LossFunction, values: Mapping[str, Array], *, seed: int = 0) -> ForwardOracle:
         """The oracle at a point, its noise measured there."""
         quiet = cls(probe=probe, values=values, base=0.0, noise=0.0).moved(values)
         return quiet.with_noise(measure_noise(quiet.directional, values, quiet.base, seed=seed))
@@ -185,12 +185,12 @@ class DirectionalOracle(ForwardOracle):
     since that costs as much as several directions do.
     """
 
-    probe: Lines
+    probe: DirectionalLoss
 
     @classmethod
-    def of(cls, probe: Probe) -> DirectionalOracle:
+    def of(cls, probe: LossFunction) -> DirectionalOracle:
         """The oracle at the probe's own point."""
-        quiet = cls(probe=Lines(probe), values=probe.values, base=0.0, noise=0.0).moved(probe.values)
+        quiet = cls(probe=DirectionalLoss(probe), values=probe.values, base=0.0, noise=0.0).moved(probe.values)
         return quiet.with_noise(UNIT * abs(quiet.base))
 
     def measured_noise(self, *, seed: int) -> float:

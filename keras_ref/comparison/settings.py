@@ -8,7 +8,7 @@ from typing import Any
 
 from keras_ref.errors import BadInput
 from keras_ref.evaluation.gradient_modes import MODES
-from keras_ref.options import matches, seconds_of
+from keras_ref.options import matches_variable, parse_budget
 from scratch.differences import Scheme
 
 #: called with how much is done, of how much, and what is being done
@@ -38,7 +38,7 @@ class Settings:
     budget: float | str | None = None
 
     def __post_init__(self) -> None:
-        seconds_of(self.budget)
+        parse_budget(self.budget)
         for name, given, legal in (
             ("wrt", self.wrt, ("weights", "inputs")),
             ("modes", self.modes, tuple(MODES)),
@@ -58,7 +58,7 @@ class Settings:
     @property
     def seconds(self) -> float | None:
         """The budget in seconds."""
-        return seconds_of(self.budget)
+        return parse_budget(self.budget)
 
     @property
     def watch_weights(self) -> bool:
@@ -72,7 +72,7 @@ class Settings:
 
     def expects_surrogate(self, name: str, subject: str) -> bool:
         """Whether the gradient of a variable or input of a subject is declared a surrogate by its name."""
-        return any(matches(name, pattern, subject) for pattern in self.expect or {})
+        return any(matches_variable(name, pattern, subject) for pattern in self.expect or {})
 
     def report_progress(self, done: int, total: int, what: str) -> None:
         """Tell the caller how far the check is, if it asked for that."""

@@ -14,7 +14,7 @@ class Reason(StrEnum):
     sentence: str
     has_kink: bool
 
-    def __new__(cls, code: str, sentence: str, has_kink: bool = False) -> Reason:
+    def __new__(cls, code: str, sentence: str = "", has_kink: bool = False) -> Reason:
         """A member from its code, its sentence, and whether left and right slopes tell more about it."""
         member = str.__new__(cls, code)
         member._value_ = code
