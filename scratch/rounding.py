@@ -74,7 +74,10 @@ class Noisy(np.ndarray):
         name = function.__name__
         sums = name in SUMS or (function.__module__ or "").startswith(("numpy.linalg", "numpy.fft"))
         if sums:
-            arguments, keywords = _each(arguments, lambda a: rounding.off(a)), _each(keywords, lambda a: rounding.off(a))
+            arguments, keywords = (
+                _each(arguments, lambda a: rounding.off(a)),
+                _each(keywords, lambda a: rounding.off(a)),
+            )
             result = function(*arguments, **keywords)
             return _each(result, lambda a: noisy(rounding.off(a), rounding), every=True)
         result = super().__array_function__(function, types, arguments, keywords)

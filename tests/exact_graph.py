@@ -32,7 +32,9 @@ def exact(value: Any) -> Any:
 
 def each(function: Callable[..., Any]) -> Callable[..., Any]:
     """A function of numbers as one of arrays."""
-    return lambda *arrays: np.asarray(np.frompyfunc(lambda *numbers: function(*numbers), len(arrays), 1)(*arrays), object)
+    return lambda *arrays: np.asarray(
+        np.frompyfunc(lambda *numbers: function(*numbers), len(arrays), 1)(*arrays), object
+    )
 
 
 def _sigmoid(x: Any) -> Any:
@@ -174,7 +176,11 @@ def _matmul(operation: Any, a: Any, b: Any) -> Any:
     first, second = (bool(operation.get_attr(name)) for name in names)
     a = np.swapaxes(a, -1, -2) if first else a
     b = np.swapaxes(b, -1, -2) if second else b
-    return np.sum(a[..., :, :, None] * b[..., None, :, :], axis=-2) if a.shape[-1] else _zeros((*a.shape[:-1], b.shape[-1]))
+    return (
+        np.sum(a[..., :, :, None] * b[..., None, :, :], axis=-2)
+        if a.shape[-1]
+        else _zeros((*a.shape[:-1], b.shape[-1]))
+    )
 
 
 def _zeros(shape: Any) -> Any:
@@ -227,12 +233,19 @@ class Graph:
     """A concrete function in DIGITS digits: called with flat arguments as NumPy arrays."""
 
     def __init__(self, function: Any) -> None:
-        self.graph, self.captured = function.graph, [np.asarray(c.numpy()) if c.dtype != tf.resource else c for c in function.captured_inputs]
+        self.graph, self.captured = (
+            function.graph,
+            [np.asarray(c.numpy()) if c.dtype != tf.resource else c for c in function.captured_inputs],
+        )
         self.outputs = [t for t in function.outputs]
 
     def __call__(self, *arguments: Any) -> list[Any]:
         with mpmath.workdps(DIGITS):
-            return self._run(self.graph, [*map(exact, arguments), *(c if isinstance(c, tf.Tensor) else exact(c) for c in self.captured)], self.outputs)
+            return self._run(
+                self.graph,
+                [*map(exact, arguments), *(c if isinstance(c, tf.Tensor) else exact(c) for c in self.captured)],
+                self.outputs,
+            )
 
     def _run(self, graph: Any, arguments: list[Any], outputs: list[Any]) -> list[Any]:
         known = {id(t): a for t, a in zip(graph.inputs, arguments, strict=True)}
@@ -268,7 +281,11 @@ class Graph:
             return inputs
         if kind.startswith(("TensorList", "EmptyTensorList")):
             return self._list(kind, inputs, o)
-        if not any(isinstance(i, np.ndarray) and i.dtype == object for i in inputs) and kind != "Cast" and not o.outputs[0].dtype.is_floating:
+        if (
+            not any(isinstance(i, np.ndarray) and i.dtype == object for i in inputs)
+            and kind != "Cast"
+            and not o.outputs[0].dtype.is_floating
+        ):
             return _eagerly(o, inputs)
         return self._floats(kind, o, inputs)
 
@@ -392,7 +409,9 @@ def _attributes(o: Any, replaced: dict[str, Any]) -> list[Any]:
 
 def _eagerly(o: Any, inputs: list[Any]) -> list[Any]:
     """An operation as TensorFlow runs it."""
-    tensors = [i if isinstance(i, tf.Tensor) else tf.constant(i, t.dtype) for i, t in zip(inputs, o.inputs, strict=True)]
+    tensors = [
+        i if isinstance(i, tf.Tensor) else tf.constant(i, t.dtype) for i, t in zip(inputs, o.inputs, strict=True)
+    ]
     found = execute.execute(o.type.encode(), len(o.outputs), tensors, tuple(_attributes(o, {})), context.context())
     return [f if f.dtype == tf.resource else f.numpy() for f in found]
 
@@ -404,14 +423,21 @@ def _moved(o: Any, inputs: list[Any]) -> list[Any]:
     tensors = []
     for value, tensor, argument in zip(inputs, o.inputs, _arguments(o), strict=True):
         if isinstance(value, np.ndarray) and value.dtype == object:
-            tensors.append(tf.constant(np.arange(len(numbers), len(numbers) + value.size).reshape(value.shape), tf.int64))
+            tensors.append(
+                tf.constant(np.arange(len(numbers), len(numbers) + value.size).reshape(value.shape), tf.int64)
+            )
             numbers += list(value.ravel())
             replaced[argument.type_attr] = tf.int64
         else:
             tensors.append(tf.constant(value, tensor.dtype))
-    found = execute.execute(o.type.encode(), len(o.outputs), tensors, tuple(_attributes(o, replaced)), context.context())
+    found = execute.execute(
+        o.type.encode(), len(o.outputs), tensors, tuple(_attributes(o, replaced)), context.context()
+    )
     table = np.array([*numbers, None], object)[:-1]
-    return [table[f.numpy()] if f.dtype == tf.int64 and t.dtype.is_floating else f.numpy() for f, t in zip(found, o.outputs, strict=True)]
+    return [
+        table[f.numpy()] if f.dtype == tf.int64 and t.dtype.is_floating else f.numpy()
+        for f, t in zip(found, o.outputs, strict=True)
+    ]
 
 
 def _arguments(o: Any) -> list[Any]:

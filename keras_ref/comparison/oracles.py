@@ -1,69 +1,72 @@
-"""The losses that are nudged: Keras's own forward pass, and the NumPy twin's."""
+"""The losses that are differenced, each known at a point and beside it: Keras's own forward pass, and the NumPy twin's."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from functools import cached_property
+from typing import Any, Protocol, Self
 
 import numpy as np
 
-from keras_ref.comparison.entrywise import Autodiff
-from keras_ref.evaluation.graph import opaque
-from keras_ref.evaluation.loss_function import Probe
-from scratch import noise as loss_noise
+from keras_ref.comparison.noise import measure_noise
+from keras_ref.evaluation.directional_loss import DirectionalLoss
+from keras_ref.evaluation.loss_function import LossFunction
 from scratch.arrays import Array
+from scratch.differences import UNIT
 from scratch.gradient import Nudges
 
 
-@dataclass(frozen=True)
-class ForwardOracle:
-    """Keras's own forward pass in float64."""
+class Oracle(Protocol):
+    """A loss that can be evaluated at a point and beside it, and what is known of it. Nothing about gradients.
 
-    probe: Probe
+    name               what a report calls it
+    values             the point: arrays by name
+    base, noise        the loss at the point, and the absolute noise of a loss near it
+    has_kinks          whether an operation of its forward pass may have a kink
+    supports_complex   whether `losses` takes complex offsets
+    of_forward_pass    whether it is the loss of Keras's own forward pass, whose gradient autodiff takes
+    specifications     the definitions that it follows; none where it follows Keras's code
+    """
+
+    name: str
     values: Mapping[str, Array]
     base: float
     noise: float
-    name: str = "forward"
-    kinks: bool = True
+    has_kinks: bool = True
+    supports_complex: bool = False
+    of_forward_pass: bool = False
+    specifications: tuple[Any, ...] = ()
 
-    @classmethod
-    def at(cls, probe: Probe, values: Mapping[str, Array], *, seed: int = 0) -> ForwardOracle:
-        """The oracle at a point, its noise measured there."""
-
-        def directional(direction: Mapping[str, Array], steps: Array) -> Array:
-            return probe.directional(direction, steps, at=values)
-
-        base = float(directional({}, np.zeros(1))[0])
-        return cls(probe, values, base, noise_at(probe, values, base, seed=seed))
+    def covers(self, name: str) -> bool:
+        """Whether the entries of a variable or input can be moved."""
+        return name in self.values
 
     def losses(self, name: str, entries: Array, offsets: Array) -> Array:
-        return self.probe.losses(name, entries, offsets, at=self.values)
+        """Losses (m, e) with entry entries[j] of `name` moved by offsets[i, j]."""
+        ...
 
     def directional(self, direction: Mapping[str, Array], steps: Array) -> Array:
-        return self.probe.directional(direction, steps, at=self.values)
+        """Losses (m,) at the point + step · direction; what is left out of `direction` rests."""
+        ...
 
-    def moved(self, values: Mapping[str, Array]) -> ForwardOracle:
-        base = float(self.probe.directional({}, np.zeros(1), at=values)[0])
-        return replace(self, values=values, base=base, noise=noise_at(self.probe, values, base))
+    def moved(self, values: Mapping[str, Array]) -> Self:
+        """The same loss at another point, with its noise there."""
+        ...
 
+    def with_noise(self, noise: float) -> Self:
+        """The same with another noise."""
+        ...
 
-def noise_at(probe: Probe, values: Mapping[str, Array], base: float, *, seed: int = 0) -> float:
-    """The absolute rounding error of the loss at a point.
-
-    What Python code inside the graph computes is not seen there; nor is anything where rounding takes the loss out of its
-    domain. Then it is estimated from differences, and the larger of the two counts.
-    """
-    noise = probe.noise(at=values)
-    if np.isfinite(noise) and not opaque(probe.graph):
-        return noise
-    differenced = loss_noise.measure(lambda d, steps: probe.directional(d, steps, at=values), values, base, seed=seed)
-    return float(np.fmax(noise, differenced))
+    def measured_noise(self, *, seed: int) -> float:
+        """The noise near the point, measured where `noise` is only assumed."""
+        del seed
+        return self.noise
 
 
-@dataclass(frozen=True)
-class TwinOracle:
-    """The NumPy twin. `names` maps the names of the probe's variables and inputs to those of the twin."""
+@dataclass(frozen=True, kw_only=True)
+class TwinOracle(Oracle):
+    """The loss of the NumPy twin. `names` maps the names of the probe's variables and inputs to those of the twin."""
 
     nudges: Nudges
     make: Callable[[Mapping[str, Array]], Nudges]
@@ -72,22 +75,35 @@ class TwinOracle:
     base: float
     noise: float
     name: str = "twin"
-    takes_complex: bool = True
-    kinks: bool = True
+    has_kinks: bool = True
+    supports_complex: bool = True
+    of_forward_pass: bool = False
     specifications: tuple[Any, ...] = ()
 
     @classmethod
     def at(
         cls,
         make: Callable[[Mapping[str, Array]], Nudges],
+        *,
         names: Mapping[str, str],
         values: Mapping[str, Array],
-        *,
         seed: int = 0,
+        specifications: tuple[Any, ...] = (),
     ) -> TwinOracle:
-        """The oracle at a point; `make` builds the nudges from values under the probe's names."""
+        """The oracle at a point, its noise measured there; `make` builds the nudges from values by the probe's names."""
         nudges = make(values)
-        return cls(nudges, make, names, values, nudges.base, nudges.noise)
+        return cls(
+            nudges=nudges,
+            make=make,
+            names=names,
+            values=values,
+            base=nudges.base,
+            noise=nudges.noise,
+            specifications=specifications,
+        )
+
+    def covers(self, name: str) -> bool:
+        return name in self.names
 
     def losses(self, name: str, entries: Array, offsets: Array) -> Array:
         return self.nudges.losses(self.names[name], entries, offsets)
@@ -99,12 +115,64 @@ class TwinOracle:
         nudges = self.make(values)
         return replace(self, nudges=nudges, values=values, base=nudges.base, noise=nudges.noise)
 
+    def with_noise(self, noise: float) -> TwinOracle:
+        return replace(self, noise=noise)
 
-def autodiff_at(probe: Probe, values: Mapping[str, Array], *, mode: str = "eager") -> Autodiff:
-    """Autodiff's gradient at a point; its rounding error there is measured when it is asked for."""
-    return Autodiff(
-        probe.gradient(mode, at=values),
-        lambda: probe.gradient_rounding(at=values),
-        lambda point: autodiff_at(probe, point, mode=mode),
-        mode,
-    )
+
+@dataclass(frozen=True, kw_only=True)
+class ForwardOracle(Oracle):
+    """The loss of Keras's own forward pass in float64."""
+
+    probe: LossFunction | DirectionalLoss
+    values: Mapping[str, Array]
+    base: float
+    noise: float
+    name: str = "forward"
+    has_kinks: bool = True
+    supports_complex: bool = False
+    of_forward_pass: bool = True
+    seed: int = 0
+    specifications: tuple[Any, ...] = ()
+
+    @classmethod
+    def at(cls, probe: LossFunction, values: Mapping[str, Array], *, seed: int = 0) -> ForwardOracle:
+        """The oracle at a point, its noise measured there."""
+        return cls(probe=probe, values=values, base=0.0, noise=0.0, seed=seed).moved(values)
+
+    def losses(self, name: str, entries: Array, offsets: Array) -> Array:
+        return self.probe.losses(name, entries, offsets, at=self.values)
+
+    def directional(self, direction: Mapping[str, Array], steps: Array) -> Array:
+        return self.probe.directional(direction, steps, at=self.values)
+
+    def moved(self, values: Mapping[str, Array]) -> Self:
+        base = float(self.probe.directional({}, np.zeros(1), at=values)[0])
+        return replace(self, values=values, base=base, noise=self._noise_at(values, base))
+
+    def _noise_at(self, values: Mapping[str, Array], base: float) -> float:
+        return measure_noise(self.probe, values, base, seed=self.seed)
+
+    def with_noise(self, noise: float) -> Self:
+        return replace(self, noise=noise)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DirectionalOracle(ForwardOracle):
+    """Keras's own forward pass, for directions that move every entry at once.
+
+    Its noise is assumed to be one unit in the last place of the loss; it is measured where a comparison is in doubt,
+    since that costs as much as several directions do.
+    """
+
+    probe: DirectionalLoss
+
+    @classmethod
+    def of(cls, probe: LossFunction) -> DirectionalOracle:
+        """The oracle at the probe's own point."""
+        return cls(probe=DirectionalLoss(probe), values=probe.values, base=0.0, noise=0.0).moved(probe.values)
+
+    def _noise_at(self, values: Mapping[str, Array], base: float) -> float:
+        return UNIT * abs(base)
+
+    def measured_noise(self, *, seed: int) -> float:
+        return measure_noise(self.probe, self.values, self.base, seed=seed)

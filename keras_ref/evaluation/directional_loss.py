@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_ref.evaluation.float64 import DTYPE
-from keras_ref.evaluation.loss_function import POINT, Probe
+from keras_ref.evaluation.loss_function import POINT, LossFunction
 from keras_ref.evaluation.rounding import Rounded
 from scratch.arrays import Array
 from scratch.noise import ROLLS
@@ -18,13 +18,13 @@ from scratch.noise import ROLLS
 ZERO = np.float64(0.0)
 
 
-class Lines:
+class DirectionalLoss:
     """Losses of a probe at θ + step · direction, θ the probe's point (or `at`), one evaluation after another.
 
     Shapes  a direction holds arrays by name; names left out stay.   Everything else is the probe's own.
     """
 
-    def __init__(self, probe: Probe) -> None:
+    def __init__(self, probe: LossFunction) -> None:
         self.probe = probe
         self._tensors: tuple[Any, list[Any]] = (None, [])
         self._sources = [*probe.variables.values(), *probe.inputs.values()]

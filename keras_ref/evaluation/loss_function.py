@@ -1,7 +1,7 @@
 """Any Keras model as a pure float64 function of its weights and inputs: the forward oracle.
 
     with in_float64(model):
-        probe = Probe(model, Data(x, y, sample_weight), training=False)
+        probe = LossFunction(model, Data(x, y, sample_weight), training=False)
         probe.losses("dense/kernel", entries, offsets)     # the loss at nudged entries, no gradient involved
         probe.gradient("eager")                            # what autodiff says
 
@@ -21,7 +21,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_ref.errors import BadInput, SubjectFailed, the_subject
+from keras_ref.errors import BadInput, UserCodeFailed, running_user_code
 from keras_ref.evaluation.float64 import DTYPE, is_float
 from keras_ref.evaluation.gradient_modes import MODES, is_indexed
 from keras_ref.evaluation.rounding import Rounded
@@ -54,7 +54,7 @@ class Data:
         return Data(*(tf.nest.map_structure(tensor, part) for part in (self.x, self.y, self.sample_weight)))
 
 
-class Probe:
+class LossFunction:
     """The loss of a model (or of any `loss(data)` over variables) as a function of every float it depends on.
 
     Names are those of the variables (`variable.path`) and "input…" for float inputs. `dtype`: what the floats of the
@@ -92,7 +92,7 @@ class Probe:
         self.sparse: frozenset[str] = frozenset()
         self.refresh(data)
 
-    def refresh(self, data: Data | None = None) -> Probe:
+    def refresh(self, data: Data | None = None) -> LossFunction:
         """Take the variables' present values, and other data of the same shapes, as the point. Returns itself."""
         if data is not None:
             self.data = data.tensors(self._dtype)
@@ -151,7 +151,7 @@ class Probe:
     def _valued(self, data: Data, sources: list[Any]) -> Any:
         """The loss, or its slope along the contraction, of which `sources` are what is contracted, in order."""
         if self._contraction is None:
-            with the_subject():
+            with running_user_code():
                 return require_scalar(self._loss(data))
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             for source in sources:
@@ -223,7 +223,7 @@ class Probe:
                 except tf.errors.ResourceExhaustedError as error:
                     self._smaller_block(error)
                 except tf.errors.OpError as error:
-                    raise SubjectFailed(str(error)) from error
+                    raise UserCodeFailed(str(error)) from error
                 else:
                     i += len(block[0])
         finally:
@@ -273,9 +273,7 @@ class Probe:
 
     # Gradients ------------------------------------------------------------------------------------------------------
 
-    def gradient(
-        self, mode: str = "eager", *, at: Mapping[str, Array] | None = None
-    ) -> dict[str, Array | None]:
+    def gradient(self, mode: str = "eager", *, at: Mapping[str, Array] | None = None) -> dict[str, Array | None]:
         """Autodiff's gradient by name at the point (or `at`), None where autodiff says None. State is put back."""
         values = at or self.values
         found, loss = self.run_in(mode, self.tape, values)
@@ -307,14 +305,15 @@ class Probe:
     def gradient_rounding(self, *, at: Mapping[str, Array] | None = None) -> dict[str, Array]:
         """The absolute rounding error of autodiff's gradient at the point (or `at`), by name; 0 where autodiff says None.
 
-        Raises: whatever tracing a backward pass raises that only runs eagerly.
+        Raises: UserCodeFailed where the backward pass only runs eagerly.
         """
         values = at or self.values
         inputs = [tf.cast(tf.constant(values[name]), tensor.dtype) for name, tensor in self.inputs.items()]
         held = self._held()
         if self._rounded_gradient is None:
             specs = tf.nest.map_structure(lambda t: tf.TensorSpec(t.shape, t.dtype), (inputs, held))
-            traced = tf.function(self.tape, autograph=False).get_concrete_function(*specs)
+            with running_user_code():
+                traced = tf.function(self.tape, autograph=False).get_concrete_function(*specs)
             self._rounded_gradient = Rounded(traced), [g is not None for g in traced.structured_outputs[0]]
         rounded, known = self._rounded_gradient
         try:
@@ -423,7 +422,7 @@ class _NoRetracingTalk(logging.Filter):
     """Every check traces a function of its own; TensorFlow's advice against that is not for the user."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        return not any(name in record.getMessage() for name in ("Probe.", "Lines."))
+        return not any(name in record.getMessage() for name in ("LossFunction.", "DirectionalLoss."))
 
 
 tf.get_logger().addFilter(_NoRetracingTalk())

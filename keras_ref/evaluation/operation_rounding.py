@@ -54,8 +54,10 @@ UNITS: Mapping[str, float] = {
 }
 
 #: operations whose value is a decision about floats (a sign, a whole number): both computations take that of the first
-DECIDED = frozenset("Sign Floor Ceil Round Rint FloorDiv TruncateDiv FakeQuantWithMinMaxVars FakeQuantWithMinMaxArgs "
-    "FakeQuantWithMinMaxVarsPerChannel QuantizeAndDequantizeV2 QuantizeAndDequantizeV3 QuantizeAndDequantizeV4 NextAfter".split())
+DECIDED = frozenset(
+    "Sign Floor Ceil Round Rint FloorDiv TruncateDiv FakeQuantWithMinMaxVars FakeQuantWithMinMaxArgs "
+    "FakeQuantWithMinMaxVarsPerChannel QuantizeAndDequantizeV2 QuantizeAndDequantizeV3 QuantizeAndDequantizeV4 NextAfter".split()
+)
 
 #: operations that decide by some of their inputs which numbers of the others they pass on → those inputs
 DECIDING: Mapping[str, tuple[int, ...]] = {

@@ -142,7 +142,9 @@ def _composition(op: str, dtypes: tuple[Any, ...]) -> function_pb2.FunctionDef:
 class _Body:
     """The conversion of one function definition."""
 
-    def __init__(self, conversion: _Conversion, old: function_pb2.FunctionDef, new: function_pb2.FunctionDef, name: str) -> None:
+    def __init__(
+        self, conversion: _Conversion, old: function_pb2.FunctionDef, new: function_pb2.FunctionDef, name: str
+    ) -> None:
         self.conversion, self.old, self.new = conversion, old, new
         self.copies: dict[str, str] = {}
         self.tables: dict[tuple[Any, float], str] = {}
@@ -372,7 +374,9 @@ class Rounded:
         for k in range(rolls):
             try:
                 (exact,), (rolled,) = self(arguments, common=k % 2 == 1)
-            except tf.errors.OpError:  # what is decomposed lies so close to a singular matrix that rounding makes it one
+            except (
+                tf.errors.OpError
+            ):  # what is decomposed lies so close to a singular matrix that rounding makes it one
                 deviations.append(math.nan)
                 continue
             base = float(np.ravel(exact)[0])
@@ -383,9 +387,7 @@ class Rounded:
         """The absolute error of every entry of every output, from so many calls."""
         found = [self(arguments, common=k % 2 == 1) for k in range(rolls)]
         exact = [np.asarray(one, float) for one in found[0][0]]
-        return [
-            errors_of((np.asarray(rolled[i], float) for _, rolled in found), one) for i, one in enumerate(exact)
-        ]
+        return [errors_of((np.asarray(rolled[i], float) for _, rolled in found), one) for i, one in enumerate(exact)]
 
     def __call__(self, arguments: list[Any], common: bool) -> tuple[list[Any], list[Any]]:
         """The flat outputs as they are, and off by rounding, for flat arguments."""

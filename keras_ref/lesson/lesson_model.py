@@ -10,10 +10,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_ref.checks.checked_loss import twin_losses
+from keras_ref.checks.twins import twin_loss_weights, twin_losses
 from keras_ref.errors import CouldNotRun
 from keras_ref.inputs import data as data_module
-from keras_ref.inputs.targets import load_data, loaded
+from keras_ref.inputs.targets import load_data, load_target
 from keras_ref.lesson.recipe_table import RECIPES
 from keras_ref.translation.from_keras import NoTwin, reflect_with_variables, reflected
 from keras_ref.translation.to_keras import mirror, mirrored, mirrored_loss
@@ -154,7 +154,7 @@ def target_subject(target: str, data: str = "", *, seed: int = 0) -> Subject:
 
     Raises: CouldNotRun for a model that is too large, is not compiled, has no twin, or draws random numbers in training.
     """
-    model, *own = loaded(target)
+    model, *own = load_target(target)
     if not getattr(model, "built", False) or not model.trainable_variables:
         raise CouldNotRun(
             f"A model must be built and have trainable weights to be taught from. Received: {target}, which has none. Give it an Input and a layer with weights."
@@ -173,7 +173,9 @@ def target_subject(target: str, data: str = "", *, seed: int = 0) -> Subject:
     _small(entries, target, len(first(x)))
     try:
         twin, variables = reflect_with_variables(model)
-        objective = Objective.of(twin, twin_losses(model, len(twin.outputs)), _loss_weights(model, len(twin.outputs)))
+        objective = Objective.of(
+            twin, twin_losses(model, len(twin.outputs)), twin_loss_weights(model, len(twin.outputs))
+        )
         optimizer = _meant(reflected(model.optimizer, "optimizer"))
     except NoTwin as reason:
         raise CouldNotRun(
@@ -208,13 +210,6 @@ def _meant(optimizer: Any) -> Any:
     return replace(optimizer, learning_rate=float(str(np.float32(rate)))) if isinstance(rate, float) else optimizer
 
 
-def _loss_weights(model: Any, count: int) -> tuple[float, ...]:
-    """What each output's loss is multiplied with; () where nothing was said."""
-    given = getattr(model._compile_loss, "_user_loss_weights", None)
-    flat = [] if given is None else [float(w) for w in keras.tree.flatten(given)]
-    return tuple(flat * count if len(flat) == 1 else flat)
-
-
 def _losses(objective: Objective) -> str:
     return " + ".join(type(loss).__name__ for loss in objective.losses if loss is not None)
 
@@ -235,7 +230,7 @@ def _data(model: Any, target: str, own: list[Any], data: str, seed: int) -> tupl
     else:
         x, weight = data_module.draw_inputs(model, seed=seed), None
         y = data_module.draw_targets(model, model(x), seed=seed)
-    data_module.validated(model, x, y)
+    data_module.validate_data(model, x, y)
     x, y = ([np.asarray(leaf) for leaf in tf.nest.flatten(part)] for part in (x, y))
     return (x[0] if len(x) == 1 else x), (y[0] if len(y) == 1 else y), weight
 

@@ -1,0 +1,136 @@
+"""Autodiff's gradient at a point, and its rounding error there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from keras_ref.errors import UserCodeFailed
+from keras_ref.evaluation.loss_function import LossFunction
+from scratch.arrays import Array
+from scratch.differences import UNIT
+from scratch.random_offset import random_offsets
+
+#: autodiff's gradient by the names of variables and inputs; None where autodiff says None
+Gradient = Mapping[str, Array | None]
+
+#: a measured value is looked into while its error exceeds this share of it: planted errors of 1e-6 must stand out
+SHARP = 1e-7
+#: uniform relative shifts of a whole variable, in units in the last place of what it computes in: they compute a
+#: gradient again with other rounding, without breaking the ties and zeros that kinks are made of
+SHIFTS = (16, -16, 24)
+#: the rounding of a backward pass that only runs eagerly is stated as so many times the median change under SHIFTS. It is
+#: an estimate and no bound: its operations are out of reach
+CHANGES = 4.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Autodiff:
+    """Autodiff's gradient at a point and its rounding error, measured when it is asked for: that takes longer than the
+    gradient itself.
+
+    gradient           by name, None where autodiff says None
+    at                 the same at another point
+    measure_rounding   the absolute rounding error of every entry
+    how                the mode of autodiff, in words
+    """
+
+    gradient: Gradient
+    at: Callable[[Mapping[str, Array]], Autodiff]
+    measure_rounding: Callable[[], Mapping[str, Array]]
+    how: str = "eager"
+
+    @cached_property
+    def rounding(self) -> Mapping[str, Array]:
+        """The absolute rounding error of every entry."""
+        return self.measure_rounding()
+
+    def rounding_of(self, name: str, entries: Array) -> Array:
+        """The rounding error of flat entries of one gradient: a unit in their last place, until it has been measured."""
+        gradient = self.gradient[name]
+        if gradient is None:
+            return np.zeros(len(entries))
+        if "rounding" in vars(self):
+            return np.ravel(self.rounding[name])[entries]
+        own = np.abs(np.ravel(gradient)[entries])
+        return np.where(np.isfinite(own), UNIT * own, 0.0)
+
+
+def autodiff_at(probe: LossFunction, values: Mapping[str, Array], *, mode: str = "eager") -> Autodiff:
+    """Autodiff's gradient at a point, in one of the modes of evaluation.gradient_modes.
+
+    Its rounding error is measured when it is asked for, which must be before the probe is moved to other data.
+    """
+    gradient = probe.gradient(mode, at=values)
+
+    def measure() -> Mapping[str, Array]:
+        try:
+            return probe.gradient_rounding(at=values)
+        except UserCodeFailed:  # a backward pass that only runs eagerly
+            return _rounding_of_shifts(probe, values, gradient, mode)
+
+    return Autodiff(
+        gradient=gradient,
+        at=lambda point: autodiff_at(probe, point, mode=mode),
+        measure_rounding=measure,
+        how=mode,
+    )
+
+
+def shifted_points(
+    values: Mapping[str, Array], unit: float, *, shifts: tuple[int, ...] = SHIFTS
+) -> list[dict[str, Array]]:
+    """The point with every variable scaled by 1 + a few units, by another number of units for its neighbours."""
+    return [
+        {name: value * (1 + shift * unit * (1 + ((i + k) % 3) / 2)) for i, (name, value) in enumerate(values.items())}
+        for k, shift in enumerate(shifts)
+    ]
+
+
+def point_beside(values: Mapping[str, Array], generator: np.random.Generator, *, distance: float) -> dict[str, Array]:
+    """A generic point close by, `distance` in units of each entry's size: no tie and no zero is left."""
+    return {
+        name: values[name] + offset for name, offset in random_offsets(values, generator, distance=distance).items()
+    }
+
+
+def _rounding_of_shifts(
+    probe: LossFunction, values: Mapping[str, Array], gradient: Gradient, mode: str
+) -> dict[str, Array]:
+    """CHANGES times the median change of every entry under SHIFTS, and a unit in its last place."""
+    shifted = [probe.gradient(mode, at=point) for point in shifted_points(values, probe.unit)]
+    return _allowed(gradient, _median_changes(gradient, shifted, values), values, probe.unit)
+
+
+def _median_changes(origin: Gradient, others: Iterable[Gradient], values: Mapping[str, Array]) -> dict[str, Array]:
+    """The median change of every entry of a gradient; nan where autodiff says None in one of them."""
+    others = list(others)
+    found = {}
+    for name, value in values.items():
+        here, there = origin[name], [other[name] for other in others]
+        known = [t for t in there if t is not None]
+        if here is None or len(known) < len(there):
+            found[name] = np.full(np.shape(value), np.nan)
+            continue
+        with np.errstate(invalid="ignore"):
+            found[name] = np.median([np.abs(t - here) for t in known], axis=0)
+    return found
+
+
+def _allowed(
+    gradient: Gradient, spread: Mapping[str, Array], values: Mapping[str, Array], unit: float
+) -> dict[str, Array]:
+    """The rounding error of every entry: none where the gradient is not finite, which is judged by itself."""
+    found = {}
+    for name, value in values.items():
+        own = gradient[name]
+        if own is None:
+            found[name] = np.zeros_like(value)
+            continue
+        with np.errstate(invalid="ignore"):
+            allowed = CHANGES * spread[name] + unit * np.abs(own)
+        found[name] = np.where(np.isfinite(own) & np.isfinite(allowed), allowed, 0.0)
+    return found
