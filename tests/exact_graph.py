@@ -217,6 +217,20 @@ def _crossentropy(x: Any, labels: Any) -> list[Any]:
     return [-terms.sum(axis=-1), _softmax(x) - labels]
 
 
+def _convolved(o: Any, x: Any, kernel: Any) -> Any:
+    """A convolution as a product of patches and a matrix."""
+    names = ("strides", "dilations", "padding", "data_format")
+    strides, rates, padding, form = (o.get_attr(name) for name in names)
+    if form != b"NHWC" or padding not in (b"SAME", b"VALID") or x.shape[-1] != kernel.shape[2]:
+        raise Missing(f"{o.type} {form.decode()} {padding.decode()}")
+    places = np.arange(1, x.size + 1).reshape(x.shape)
+    sizes = [1, *kernel.shape[:2], 1]
+    patches = tf.image.extract_patches(places, sizes, list(strides), list(rates), padding.decode()).numpy()
+    numbers = np.array([ZERO, *x.ravel()], object)[patches]
+    matrix = kernel.reshape(-1, kernel.shape[-1])
+    return np.sum(numbers[..., :, None] * matrix, axis=-2)
+
+
 def _scattered(data: Any, indices: Any, count: Any) -> Any:
     found = _zeros((int(count), *data.shape[indices.ndim :]))
     for index, row in zip(np.ravel(indices), data.reshape(-1, *data.shape[indices.ndim :]), strict=True):
@@ -281,6 +295,11 @@ class Graph:
             return inputs
         if kind.startswith(("TensorList", "EmptyTensorList")):
             return self._list(kind, inputs, o)
+        if kind in ("Shape", "ShapeN", "Size", "Rank"):
+            dtype = o.outputs[0].dtype.as_numpy_dtype
+            shapes = [np.asarray(i.shape, dtype) for i in inputs]
+            numbers = {"Size": [np.asarray(inputs[0].size, dtype)], "Rank": [np.asarray(inputs[0].ndim, dtype)]}
+            return numbers.get(kind, shapes)
         if (
             not any(isinstance(i, np.ndarray) and i.dtype == object for i in inputs)
             and kind != "Cast"
@@ -351,6 +370,8 @@ class Graph:
         if kind == "TopKV2":
             order = np.argsort(-x.astype(float), axis=-1, kind="stable")[..., : int(inputs[1])]
             return [np.take_along_axis(x, order, -1), order.astype(np.int32)]
+        if kind == "Conv2D":
+            return [_convolved(o, *inputs)]
         if kind in EXACT:
             return _moved(o, inputs)
         raise Missing(kind)

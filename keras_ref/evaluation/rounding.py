@@ -116,6 +116,7 @@ class _Conversion:
     def __init__(self, functions: Iterable[function_pb2.FunctionDef], exact: str) -> None:
         self.originals = {f.signature.name: f for f in functions}
         self.library: dict[str, function_pb2.FunctionDef] = {}
+        self.compositions: dict[str, str] = {}
         self.exact, self.seed, self.number = exact, 0, next(NUMBERS)
 
     def convert(self, name: str) -> str:
@@ -130,6 +131,7 @@ class _Conversion:
         """The name of the converted composition of an operation."""
         definition = _composition(op, dtypes)
         self.originals.setdefault(definition.signature.name, definition)
+        self.compositions[definition.signature.name] = op
         return self.convert(definition.signature.name)
 
 
@@ -242,7 +244,7 @@ class _Body:
         if not data:
             return
         dtypes = _input_dtypes(node)
-        if node.op in COMPOSED:
+        if node.op in COMPOSED and self.conversion.compositions.get(self.old.signature.name) != node.op:
             self._composed(node, data, dtypes, outputs)
             return
         kept = DECIDING.get(node.op, ())
