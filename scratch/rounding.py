@@ -36,7 +36,7 @@ class Rounding:
         self.generator, self.common = np.random.default_rng(seed), common
 
     def off(self, array: Array, units: float = 1.0) -> Array:
-        """The array, its entries off by `units` times OFF half units in the last place; integers as they are."""
+        """The array, its entries off by `units` times OFF units in the last place; integers as they are."""
         if array.dtype.kind not in "fc":
             return array
         shape = () if self.common else array.shape

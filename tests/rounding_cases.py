@@ -16,6 +16,7 @@ import mpmath
 import numpy as np
 import tensorflow as tf
 from exact_graph import DIGITS, Graph
+from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
 from keras_ref import strategies as gt
@@ -237,6 +238,10 @@ def operations() -> list[Subject]:
 
 # Compositions -----------------------------------------------------------------------------------------------------------
 
+def _shifted(x: Any, by: Any) -> Any:
+    return (x + by) - by  # by a number that the graph cannot fold away
+
+
 STEPS: dict[str, Callable[[Any, Array], Any]] = {
     "tanh": lambda x, w: tf.tanh(x),
     "sigmoid": lambda x, w: tf.sigmoid(x),
@@ -260,7 +265,7 @@ STEPS: dict[str, Callable[[Any, Array], Any]] = {
     "attention": lambda x, w: tf.nn.softmax(x @ tf.transpose(x @ w) / 2) @ x,
     "cumsum": lambda x, w: tf.cumsum(x, 0),
     "product": lambda x, w: x * tf.roll(x, 1, -1),
-    "shift": lambda x, w: (x + 1000.0) - 1000.0,
+    "shift": lambda x, w: _shifted(x, 100 * tf.reduce_max(tf.abs(x))),
     "square": lambda x, w: x * x,
     "quotient": lambda x, w: x / (1 + tf.abs(x)),
     "large": lambda x, w: 1e3 * x,
@@ -277,9 +282,9 @@ ENDS: dict[str, Callable[[Any], Any]] = {
 }
 
 
-def compositions(seed: int, count: int) -> Iterator[Subject]:
+def compositions(count: int, *, start: int = 0) -> Iterator[Subject]:
     """Chains of two to eight steps and an end, drawn at random."""
-    generator = np.random.default_rng(seed)
+    generator = np.random.default_rng(start)
     for _ in range(count):
         steps = [str(s) for s in generator.choice(list(STEPS), generator.integers(2, 9))]
         end = str(generator.choice(list(ENDS)))
@@ -310,15 +315,27 @@ def activations() -> list[Subject]:
     ]
 
 
+def examples(strategy: st.SearchStrategy[Any], count: int) -> list[Any]:
+    """So many examples of a strategy, the same in every run."""
+    found: list[Any] = []
+
+    @seed(0)
+    @settings(max_examples=count, database=None, deadline=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck))
+    @given(strategy)
+    def collect(one: Any) -> None:
+        found.append(one)
+
+    collect()
+    return found
+
+
 def drawn_by(strategy: st.SearchStrategy[Any]) -> Callable[[np.random.Generator], Any]:
     """Points of a Hypothesis strategy."""
-    from example_pools import drawn
-
-    kept: dict[int, list[Any]] = {}
+    kept: list[Any] = []
 
     def draw(generator: np.random.Generator) -> Any:
-        found = kept.setdefault(0, drawn(strategy, 200, "points"))
-        return found[generator.integers(len(found))]
+        kept.extend([] if kept else examples(strategy, 200))
+        return kept[generator.integers(len(kept))]
 
     return draw
 
@@ -332,10 +349,8 @@ class LayerSubject:
     @cached_property
     def points(self) -> list[Any]:
         """(weights, inputs)"""
-        from example_pools import drawn
-
         model, batch = self.architecture.model, self.architecture.shapes[0][0]
-        return drawn(st.tuples(gt.weights_of(model), gt.inputs_of(model, batch=batch)), 40, self.name)
+        return examples(st.tuples(gt.weights_of(model), gt.inputs_of(model, batch=batch)), 40)
 
     def cases(self, generator: np.random.Generator, count: int) -> Iterator[Case]:
         """So many points."""

@@ -22,10 +22,10 @@ def main():
     total, seed = (int(a) for a in (*sys.argv[1:], *("100000", "0")[len(sys.argv) - 1 :]))
     keras.config.set_floatx("float64")
     generator = np.random.default_rng(seed)
-    composed = max(1, total // 1000)
+    composed = max(20, total // 500)
     groups = {
         "operations": rc.operations(),
-        "compositions": list(rc.compositions(seed, composed)),
+        "compositions": list(rc.compositions(composed, start=seed)),
         "activations": rc.activations(),
         "losses": rc.losses(),
         "layers": rc.layers(),

@@ -51,9 +51,10 @@ UNITS: Mapping[str, float] = {
     for name in names.split()
 }
 
-#: operations whose value is a decision about floats (a sign, a whole number): both computations take that of the first
+#: operations whose value is a decision about floats (a sign, a whole number, how many there are): both computations take
+#: that of the first
 DECIDED = frozenset(
-    "Sign Floor Ceil Round Rint FloorDiv TruncateDiv FakeQuantWithMinMaxVars FakeQuantWithMinMaxArgs "
+    "Range Sign Floor Ceil Round Rint FloorDiv TruncateDiv FakeQuantWithMinMaxVars FakeQuantWithMinMaxArgs "
     "FakeQuantWithMinMaxVarsPerChannel QuantizeAndDequantizeV2 QuantizeAndDequantizeV3 QuantizeAndDequantizeV4 NextAfter".split()
 )
 

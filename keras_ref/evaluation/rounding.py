@@ -16,7 +16,7 @@ from __future__ import annotations
 import itertools
 import math
 import weakref
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from typing import Any
 
@@ -31,7 +31,7 @@ from keras_ref.evaluation.operation_rounding import COMPOSED, DECIDED, DECIDING,
 from scratch.arrays import Array
 from scratch.noise import OFF, errors_of, noise_of
 
-#: by how many half units results are off
+#: by how many units results are off
 REAL = np.array([*OFF, *(-size for size in OFF)])
 COMPLEX = np.array([size * turn for size in OFF for turn in (1, 1j, -1, -1j)])
 #: what ends the name of a copy, and of a converted function
@@ -110,11 +110,37 @@ def _ordered(nodes: Iterable[node_def_pb2.NodeDef]) -> Iterator[node_def_pb2.Nod
                 yield by_name[name]
 
 
+def _with_plain_calls(
+    definition: function_pb2.FunctionDef, known: Mapping[str, function_pb2.FunctionDef]
+) -> function_pb2.FunctionDef:
+    """A function in which operations that are named like the function they call are PartitionedCalls instead."""
+    if not any(node.op in known for node in definition.node_def):
+        return definition
+    found, renamed = function_pb2.FunctionDef(), {}
+    found.CopyFrom(definition)
+    for node in found.node_def:
+        if node.op in known:
+            signature = known[node.op].signature
+            node.attr["f"].func.name = node.op
+            node.attr["Tin"].CopyFrom(_types(a.type for a in signature.input_arg))
+            node.attr["Tout"].CopyFrom(_types(a.type for a in signature.output_arg))
+            node.op = "StatefulPartitionedCall"
+            renamed |= {f"{node.name}:{a.name}:0": f"{node.name}:output:{i}" for i, a in enumerate(signature.output_arg)}
+    for node in found.node_def:
+        inputs = [renamed.get(i, i) for i in node.input]
+        del node.input[:]
+        node.input.extend(inputs)
+    for key, value in found.ret.items():
+        found.ret[key] = renamed.get(value, value)
+    return found
+
+
 class _Conversion:
     """The conversion of one function and those that it calls, into `library`."""
 
     def __init__(self, functions: Iterable[function_pb2.FunctionDef], exact: str) -> None:
         self.originals = {f.signature.name: f for f in functions}
+        self.originals = {name: _with_plain_calls(f, self.originals) for name, f in self.originals.items()}
         self.library: dict[str, function_pb2.FunctionDef] = {}
         self.compositions: dict[str, str] = {}
         self.exact, self.seed, self.number = exact, 0, next(NUMBERS)
@@ -275,8 +301,8 @@ class _Body:
             source, result = dtypes[0], outputs[0][1]
             lower = source in FLOATS and result in FLOATS and unit_of(result) > unit_of(source)
             return 0.0, float(lower)
-        if node.op in UNITS:
-            return 0.0, UNITS[node.op]
+        if node.op in UNITS:  # half precision is computed in float32, and rounded
+            return 0.0, 1.0 if outputs[0][1] in (tf.float16, tf.bfloat16) else UNITS[node.op]
         return 1.0, 1.0
 
     def _call(self, node: node_def_pb2.NodeDef) -> None:
@@ -308,7 +334,6 @@ class _Body:
             self.copies[reference] = f"{node.name}:output:{len(outputs) + k}"
         if loop:
             self._carry(new.attr["body"].func.name)
-            self._decide(new.attr["cond"].func.name)
 
     def _carry(self, name: str) -> None:
         """Let the body of a loop hand `common` on."""
@@ -316,10 +341,6 @@ class _Body:
         if all(out.name != COMMON + "_out" for out in body.signature.output_arg):
             body.signature.output_arg.add(name=COMMON + "_out", type=tf.int32.as_datatype_enum)
             body.ret[COMMON + "_out"] = COMMON
-
-    @staticmethod
-    def _decide(name: str) -> None:
-        """A condition says nothing but yes or no: there is nothing to do, its copies are not computed."""
 
     def _composed(self, node: Any, data: list[str], dtypes: list[Any], outputs: list[tuple[str, Any]]) -> None:
         name = self.conversion.composed(node.op, tuple(dtypes))
