@@ -1,4 +1,4 @@
-"""Predict the random arrays that a Keras layer will draw in its next training call, without advancing its seed generator.
+"""Predict the random arrays that a Keras layer will draw in its next training call, its seed generator unchanged.
 
     predict_draws(keras.layers.Dropout(0.5), (2, 3))   →   {"keep": booleans (2, 3)}
 
@@ -120,7 +120,7 @@ def _keep(layer: Any, generator: Any, name: str, shape: Any) -> Array:
     """Where a dropout of the layer's rate keeps its input: true there."""
     rate = getattr(layer, "rate", getattr(layer, "dropout", None))
     ones = keras.ops.ones(shape, dtype=layer.compute_dtype)
-    return np.asarray(keras.random.dropout(ones, rate, seed=generator)) != 0
+    return np.asarray(keras.random.dropout(ones, rate, seed=generator)).astype(bool)
 
 
 def _uniform(layer: Any, generator: Any, name: str, shape: Any) -> Array:
@@ -138,4 +138,4 @@ def _gates(layer: Any, generator: Any, name: str, shape: Any) -> Array:
     ones = keras.ops.ones(shape[1:], dtype=layer.compute_dtype)
     rate = getattr(layer, name)
     masks = [np.asarray(keras.random.dropout(ones, rate, seed=generator)) for _ in range(shape[0])]
-    return np.stack(masks) != 0
+    return np.stack(masks).astype(bool)

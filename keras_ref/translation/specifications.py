@@ -1,4 +1,4 @@
-"""Keras → scratch for one object: the specification of a layer, loss, optimizer, schedule, regularizer or constraint."""
+"""Keras → scratch for one object: the specification of a layer, loss, optimizer, schedule or regularizer."""
 
 from __future__ import annotations
 
@@ -83,9 +83,9 @@ def _read_field(keras_object: Any, name: str, value: Any, hint: Any) -> Any:
         return reflected(live, "layer")
     if isinstance(value, dict) and isinstance(live, keras.optimizers.schedules.LearningRateSchedule):
         return reflected(live, "schedule")
-    listed = isinstance(value, list) and isinstance(live, (list, tuple))
-    if listed and any(isinstance(item, keras.layers.Layer) for item in live):
-        return tuple(reflected(item, "layer") for item in live)
+    items = live if isinstance(value, list) and isinstance(live, (list, tuple)) else ()
+    if any(isinstance(item, keras.layers.Layer) for item in items):
+        return tuple(reflected(item, "layer") for item in items)
     return plain(value, hint)
 
 

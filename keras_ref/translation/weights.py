@@ -122,5 +122,5 @@ def finalize(built: keras.Model) -> None:
 
 
 def adapted(built: keras.Model) -> list[Any]:
-    """The layers (Normalization) that compute with values derived from their weights when finalize_state() is called."""
+    """The layers (Normalization) that compute with values that finalize_state() derives from their weights."""
     return [layer for layer in built._flatten_layers() if hasattr(layer, "finalize_state")]

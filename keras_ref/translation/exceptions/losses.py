@@ -38,7 +38,7 @@ def sparse_categorical_crossentropy(keras_loss: Any) -> Loss:
 
 @reflects("LossFunctionWrapper")
 def of_function(keras_loss: Any) -> Loss:
-    """The loss of a wrapped function: Keras wraps what loss="mse" names. Raises: NoTwin for a function of the user's."""
+    """The loss of a wrapped function: Keras wraps what loss="mse" names. Raises: NoTwin for a user's function."""
     function, known = keras_loss.fn, {name.lower(): name for name in registry.names("loss")}
     name = known.get(getattr(function, "__name__", "").replace("_", ""))
     if name is None or getattr(keras.losses, function.__name__, None) is not function:

@@ -262,7 +262,7 @@ class _Adafactor(Adafactor):
     """The rate adjusted whatever relative_step says."""
 
     def relative(self, rate: float, k: int) -> float:
-        return min(rate, k**-0.5)
+        return float(min(rate, k**-0.5))
 
 
 class _Ftrl(Ftrl):

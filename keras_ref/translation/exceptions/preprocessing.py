@@ -1,4 +1,4 @@
-"""Preprocessing layers: arrays become tuples in scratch, a Pipeline holds layers, a FeatureSpace has its own classes."""
+"""Preprocessing layers: arrays become tuples, a Pipeline holds layers, a FeatureSpace has classes of its own."""
 
 from __future__ import annotations
 
