@@ -14,9 +14,11 @@ from keras_ref.checks import precision
 from keras_ref.comparison.oracles import ForwardOracle, TwinOracle
 from keras_ref.errors import BadInput, running_user_code
 from keras_ref.evaluation.directional_loss import DirectionalLoss
-from keras_ref.evaluation.float64 import DTYPE, states_of
+from keras_ref.evaluation.float64 import DTYPE
 from keras_ref.evaluation.graph import kinks
-from keras_ref.evaluation.loss_function import Data, LossFunction, named_leaves
+from keras_ref.evaluation.keras_parts import loss_weights_of, states_of
+from keras_ref.evaluation.loss_function import Data, LossFunction
+from keras_ref.evaluation.naming import named_leaves
 from keras_ref.translation.from_keras import NoTwin, reflect_with_variables, reflected
 from keras_ref.translation.random_draws import predict_model_draws
 from keras_ref.translation.to_keras import mirrored
@@ -224,7 +226,7 @@ def twin_of(
             raise NoTwin(
                 f"The loss of a twin must be a compiled one. Received: {type(model).__name__}, which computes its own."
             )
-        objective = Objective.of(twin, twin_losses(model, len(twin.outputs)), _loss_weights(model, len(twin.outputs)))
+        objective = Objective.of(twin, twin_losses(model, len(twin.outputs)), loss_weights_of(model, len(twin.outputs)))
         targets = tf.nest.flatten(data.y) if len(twin.outputs) > 1 else np.asarray(tf.nest.flatten(data.y)[0])
     weights = tf.nest.flatten(data.sample_weight) if data.sample_weight is not None else [None]
     paths = {id(v): path for path, v in probe.variables.items()}
@@ -291,11 +293,3 @@ def twin_loss(loss: Any) -> Any:
             if isinstance(candidate, type) and snake_case(candidate.__name__) == name:
                 return reflected(candidate(), "loss")
     raise NoTwin(f"A loss must be one of Keras's to have a twin. Received: {name}, a function of its own.")
-
-
-def _loss_weights(model: Any, count: int) -> tuple[float, ...]:
-    given = getattr(getattr(model, "_compile_loss", None), "_user_loss_weights", None)
-    if given is None:
-        return ()
-    flat = [float(w) for w in keras.tree.flatten(given)]
-    return tuple(flat * count if len(flat) == 1 else flat)

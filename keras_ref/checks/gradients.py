@@ -34,9 +34,11 @@ from keras_ref.comparison.repeatability import unrepeatable
 from keras_ref.comparison.time_budget import BUDGET, FULL, SAMPLED, chosen, within
 from keras_ref.comparison.triangular import symmetrized
 from keras_ref.errors import BadInput, UserCodeFailed, errors_as_bad_input, short
-from keras_ref.evaluation.float64 import DTYPE, in_precision, layers_of, restore_seeds
+from keras_ref.evaluation.float64 import DTYPE, in_precision, restore_seeds
 from keras_ref.evaluation.gradient_modes import COMPILE_ERRORS, MODES
-from keras_ref.evaluation.loss_function import Data, LossFunction, named_leaves
+from keras_ref.evaluation.keras_parts import layers_of
+from keras_ref.evaluation.loss_function import Data, LossFunction
+from keras_ref.evaluation.naming import named_leaves
 from keras_ref.inputs import data as data_module
 from keras_ref.options import matches_variable, parse_budget
 from keras_ref.reports.verdict import Report, Verdict

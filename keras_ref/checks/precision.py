@@ -14,8 +14,9 @@ import tensorflow as tf
 from keras_ref.checks.disconnected import Causes
 from keras_ref.comparison.oracles import ForwardOracle
 from keras_ref.errors import short
-from keras_ref.evaluation.float64 import DTYPE, is_float, layers_of
+from keras_ref.evaluation.float64 import DTYPE, is_float
 from keras_ref.evaluation.graph import casts_down, constants_in_float32, opaque
+from keras_ref.evaluation.keras_parts import layers_of
 from keras_ref.evaluation.loss_function import LossFunction
 from scratch import noise as loss_noise
 from scratch.arrays import Array
