@@ -17,9 +17,10 @@ from keras_ref.translation import departures
 from keras_ref.translation.exceptions import mirrors
 from scratch import registry
 from scratch.activations.axes import rank_for
+from scratch.calls import Call
 from scratch.differences import UNIT
 from scratch.layers.base import Layer, activate
-from scratch.model import Call, Model
+from scratch.model import Model
 
 ACTIVATIONS = registry.names("activation")
 FLOAT32 = float(np.finfo(np.float32).eps)

@@ -16,11 +16,12 @@ from keras_ref.checks.gradients import check_gradients
 from keras_ref.translation import departures
 from keras_ref.translation.to_keras import mirrored_loss
 from scratch import registry
+from scratch.calls import Call
 from scratch.differences import UNIT
 from scratch.fields import Real
 from scratch.losses.base import Loss, Reduction, matched
 from scratch.losses.regression import MeanSquaredError
-from scratch.model import Call, Model
+from scratch.model import Model
 
 LOSSES = registry.names("loss")
 REDUCTIONS = get_args(Reduction)

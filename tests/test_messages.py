@@ -8,8 +8,9 @@ import tensorflow as tf
 from keras_ref import check_function, check_gradients, check_layer, check_updates, mirror
 from keras_ref.evaluation.loss_function import LossFunction
 from keras_ref.translation.from_keras import reflect
+from scratch.calls import Call
 from scratch.layers.core import Dense
-from scratch.model import Call, Model
+from scratch.model import Model
 from scratch.objective import Objective
 from scratch.registry import get
 from scratch.training import fit

@@ -26,7 +26,8 @@ from scratch.arrays import Array
 from scratch.differences import UNIT
 from scratch.gradient import Nudges
 from scratch.losses.base import Loss, Projection
-from scratch.model import Model, snake_case
+from scratch.model import Model
+from scratch.naming import snake_case
 from scratch.objective import Objective
 from scratch.registry import every, get
 

@@ -13,8 +13,10 @@ from keras_ref.strategies.specifications import specifications
 from keras_ref.translation.departures import find_departures, nested_specifications
 from scratch import fields as domains
 from scratch.arrays import Array
+from scratch.calls import Call
 from scratch.layers.base import Layer
-from scratch.model import Call, Model, snake_case
+from scratch.model import Model
+from scratch.naming import snake_case
 
 
 def departures_of(model: Model) -> tuple[str, ...]:

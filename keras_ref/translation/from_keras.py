@@ -23,7 +23,8 @@ from keras_ref.translation.keras_graph import (
 from keras_ref.translation.specifications import DIFFERENCING, NoTwin, reflected
 from keras_ref.translation.weights import pair_layers, read_values
 from scratch.arrays import Array
-from scratch.model import Call, Model
+from scratch.calls import Call
+from scratch.model import Model
 
 __all__ = ["NoTwin", "as_taken", "functional", "reflect", "reflect_with_variables", "reflected"]
 

@@ -10,7 +10,8 @@ import keras
 
 from keras_ref.translation.specifications import DIFFERENCING, NoTwin
 from scratch.layers.operations import ELEMENTWISE, INPUT, Operation, law_of
-from scratch.model import Tensor, snake_case
+from scratch.calls import Tensor
+from scratch.naming import snake_case
 
 #: functions of keras.ops that reduce, join or normalise along an axis, and treat samples alike where that is not axis 0
 _ALONG_AN_AXIS = frozenset(

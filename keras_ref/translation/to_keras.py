@@ -16,7 +16,8 @@ from keras_ref.translation.keras_homes import HOMES
 from scratch import registry
 from scratch.arrays import Array
 from scratch.losses.base import Loss
-from scratch.model import Model, filled
+from scratch.calls import filled
+from scratch.model import Model
 
 
 def _arguments_of(spec: Any) -> dict[str, Any]:

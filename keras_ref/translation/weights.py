@@ -14,6 +14,7 @@ import numpy as np
 
 from scratch.arrays import Array
 from scratch.model import Model
+from scratch.naming import prefixed, weights_of
 
 
 def variables_of(layer: keras.layers.Layer) -> list[Any]:
@@ -60,9 +61,7 @@ def pair_layers(model: Model, layers: Mapping[str, keras.layers.Layer]) -> dict[
     """
     pairs: dict[str, Any] = {}
     for layer_name, layer in layers.items():
-        prefix = layer_name + "/"
-        own = {n.removeprefix(prefix): shape for n, shape in model.weight_shapes.items() if n.startswith(prefix)}
-        pairs.update({prefix + n: variable for n, variable in pair_weights(own, layer).items()})
+        pairs |= prefixed(layer_name, pair_weights(weights_of(model.weight_shapes, layer_name), layer))
     return pairs
 
 
