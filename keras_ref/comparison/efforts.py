@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
-
-import numpy as np
 
 from keras_ref.comparison.bisection import compare_along_directions
 from keras_ref.comparison.entrywise import compare_entries

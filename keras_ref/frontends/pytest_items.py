@@ -99,7 +99,8 @@ class Target(pytest.Collector):
 
 def _names(target: str, seed: int) -> list[str]:
     """The names of a target's trained variables and float inputs, as a check will name them. The model is not run."""
-    from keras_ref.evaluation.loss_function import Data, float_inputs, path_of, unique
+    from keras_ref.evaluation.loss_function import Data
+    from keras_ref.evaluation.naming import float_inputs, path_of, unique
     from keras_ref.inputs.data import draw_inputs
     from keras_ref.inputs.targets import load_target
 

@@ -10,8 +10,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_ref.checks.twins import twin_loss_weights, twin_losses
+from keras_ref.checks.twins import twin_losses
 from keras_ref.errors import CouldNotRun
+from keras_ref.evaluation.keras_parts import loss_weights_of
 from keras_ref.inputs import data as data_module
 from keras_ref.inputs.targets import load_data, load_target
 from keras_ref.lesson.recipe_table import RECIPES
@@ -173,7 +174,7 @@ def target_subject(target: str, data: str = "", *, seed: int = 0) -> Subject:
     _small(entries, target, len(first(x)))
     try:
         twin, variables = reflect_with_variables(model)
-        objective = Objective.of(twin, twin_losses(model, len(twin.outputs)), twin_loss_weights(model, len(twin.outputs)))
+        objective = Objective.of(twin, twin_losses(model, len(twin.outputs)), loss_weights_of(model, len(twin.outputs)))
         optimizer = _meant(reflected(model.optimizer, "optimizer"))
     except NoTwin as reason:
         raise CouldNotRun(
