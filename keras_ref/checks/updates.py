@@ -25,7 +25,7 @@ from keras_ref.evaluation.float64 import in_float64, seeds_kept
 from keras_ref.evaluation.loss_function import Data, Probe
 from keras_ref.evaluation.sparse_gradient import rows_of
 from keras_ref.inputs import data as data_module
-from keras_ref.reports.heat_map import Cells
+from keras_ref.reports.heat_map import ErrorWindow
 from keras_ref.reports.verdict import Report, Verdict
 from keras_ref.translation.exceptions import optimizers as mirrors
 from keras_ref.translation.from_keras import NoTwin
@@ -253,7 +253,9 @@ def _step_verdict(
         rounding=float(allowed.ravel()[i]),
         visible=float(2 * law_allowed.max(initial=0.0)),
         reason=f"step {step}: {blame}" if failed else f"worst at step {step}",
-        cells=Cells.around(i, keras_value.shape, np.arange(keras_value.size), predicted.ravel(), keras_value.ravel())
+        cells=ErrorWindow.around(
+            i, keras_value.shape, np.arange(keras_value.size), predicted.ravel(), keras_value.ravel()
+        )
         if keras_value.size
         else None,
     )

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from keras_ref.comparison.taylor_remainder import remainder_order
-from keras_ref.reports.heat_map import Cells
+from keras_ref.reports.heat_map import ErrorWindow
 from keras_ref.reports.verdict import Verdict, worst_of
 from scratch.arrays import Array
 from scratch.differences import UNIT, ComplexStep, Estimate, Scheme, scale_of
@@ -355,5 +355,5 @@ def _verdict(
         visible=float(visible.max()) if visible.size else float("nan"),
         visible_relative=float(meaningful.max()) if meaningful.size else float("nan"),
         reason=reasons.get(i, ""),
-        cells=Cells.around(int(entries[i]), shape, entries, estimate.value, a),
+        cells=ErrorWindow.around(int(entries[i]), shape, entries, estimate.value, a),
     )
