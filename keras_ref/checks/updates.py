@@ -31,7 +31,7 @@ from keras_ref.evaluation.float64 import in_float64, restore_seeds
 from keras_ref.evaluation.loss_function import Data, LossFunction
 from keras_ref.evaluation.sparse_gradient import find_sparse_gradients
 from keras_ref.inputs import data as data_module
-from keras_ref.reports.heat_map import Cells
+from keras_ref.reports.heat_map import ErrorWindow
 from keras_ref.reports.verdict import Kind, Reason, Report, Verdict
 from keras_ref.translation.exceptions import optimizers as mirrors
 from keras_ref.translation.from_keras import NoTwin
@@ -263,7 +263,9 @@ def _step_verdict(
         truncation=0.0,
         rounding=float(allowed.ravel()[i]),
         visible=float(2 * law_allowed.max(initial=0.0)),
-        cells=Cells.around(i, keras_value.shape, np.arange(keras_value.size), predicted.ravel(), keras_value.ravel())
+        cells=ErrorWindow.around(
+            i, keras_value.shape, np.arange(keras_value.size), predicted.ravel(), keras_value.ravel()
+        )
         if keras_value.size
         else None,
     ).because(reason, step)
