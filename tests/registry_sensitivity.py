@@ -74,7 +74,7 @@ class Subject:
     @property
     def departs(self) -> bool:
         """Whether Keras is known to compute something else here, or to refuse."""
-        return bool(departures.touching([self.spec]) or departures.refusing([self.spec]))
+        return bool(departures.find_departures([self.spec]) or departures.find_refusals([self.spec]))
 
     @property
     def nudges(self) -> Nudges:

@@ -24,10 +24,10 @@ from keras_ref.checks.checked_loss import subject_of, twin_of, untrained
 from keras_ref.comparison.entrywise import Autodiff, compare
 from keras_ref.comparison.oracles import TwinOracle, autodiff_at
 from keras_ref.evaluation.float64 import DTYPE, in_float64
-from keras_ref.evaluation.loss_function import Data, Probe
+from keras_ref.evaluation.loss_function import Data, LossFunction
 from keras_ref.reports.verdict import Verdict
 from keras_ref.translation import weights as weights_module
-from keras_ref.translation.departures import parts
+from keras_ref.translation.departures import nested_specifications
 from keras_ref.translation.to_keras import mirror
 from scratch.arrays import Array
 from scratch.layers.recurrent import Recurrent
@@ -89,14 +89,16 @@ class Built:
     @cached_property
     def _forward(self) -> Callable[[Any], Any]:
         """The forward pass, as a graph where Keras would compile a part of it in every call anew."""
-        compiles = any(_compiles_anew(part) for layer in self.model.layers.values() for part in parts(layer))
+        compiles = any(
+            _compiles_anew(part) for layer in self.model.layers.values() for part in nested_specifications(layer)
+        )
         return tf.function(self.keras_model, autograph=False) if compiles else self.keras_model
 
     @cached_property
-    def _probed(self) -> Probe:
+    def _probed(self) -> LossFunction:
         data, loss_of, _ = subject_of(self.keras_model, Data(self._x), None, False, 0, [])
         trained = list(self.keras_model.trainable_variables)
-        return Probe(loss_of, trained, untrained(self.keras_model, trained), data)
+        return LossFunction(loss_of, trained, untrained(self.keras_model, trained), data)
 
     @property
     def mode(self) -> str:
@@ -107,7 +109,7 @@ class Built:
 
     @property
     def _slow(self) -> bool:
-        return any(_slow_eagerly(part) for layer in self.model.layers.values() for part in parts(layer))
+        return any(_slow_eagerly(part) for layer in self.model.layers.values() for part in nested_specifications(layer))
 
     def sides(self, weights: Mapping[str, Array], x: Any, *, seed: int = 0) -> tuple[TwinOracle, Autodiff]:
         """Both sides at a point under random cotangents, ready for `compare`: the twin as oracle, Keras's autodiff."""

@@ -13,7 +13,7 @@ from keras_ref.checks.checked_loss import subject_of, twin_of
 from keras_ref.comparison.entrywise import Autodiff
 from keras_ref.comparison.oracles import TwinOracle, autodiff_at
 from keras_ref.evaluation.float64 import in_float64, states_of
-from keras_ref.evaluation.loss_function import Data, Probe
+from keras_ref.evaluation.loss_function import Data, LossFunction
 from keras_ref.translation.to_keras import mirror, mirrored_loss
 from keras_ref.translation.weights import variables
 from scratch.arrays import Array
@@ -22,10 +22,10 @@ from scratch.losses.base import Loss
 from scratch.model import Model
 from scratch.objective import Objective
 
-_TRACED: dict[Any, tuple[Any, Probe, list[str]]] = {}
+_TRACED: dict[Any, tuple[Any, LossFunction, list[str]]] = {}
 
 
-def _traced(model: Model, loss: Loss, shapes: tuple[tuple[int, ...], ...]) -> tuple[Any, Probe, list[str]]:
+def _traced(model: Model, loss: Loss, shapes: tuple[tuple[int, ...], ...]) -> tuple[Any, LossFunction, list[str]]:
     """A Keras model and its probe for an architecture, built once: weights and data are moved to each point."""
     key = (repr(model), loss, shapes)
     if key in _TRACED:
@@ -38,7 +38,7 @@ def _traced(model: Model, loss: Loss, shapes: tuple[tuple[int, ...], ...]) -> tu
         names = variables(built, model)
         data, loss_of, _ = subject_of(built, Data(*(np.zeros(shape) for shape in shapes)), None, False, 0, [])
         state = [v for v in built.variables if all(v is not names[n] for n in model.trainable)]
-        probe = Probe(loss_of, [names[n] for n in model.trainable], state, data, watch_inputs=False)
+        probe = LossFunction(loss_of, [names[n] for n in model.trainable], state, data, watch_inputs=False)
         probe.gradient("function")  # traced here, while Keras is set to float64
     finally:
         keras.config.set_floatx(floatx)
@@ -78,5 +78,5 @@ def twin_sides(
         data, loss_of, projection = subject_of(built, Data(x, y), given, False, seed, [])
         trained = list(built.trainable_variables)
         state = [v for v in [*built.variables, *states_of(built)] if all(v is not other for other in trained)]
-        probe = Probe(loss_of, trained, state, data)
+        probe = LossFunction(loss_of, trained, state, data)
         yield twin_of(built, probe, data, projection, False, seed, None), autodiff_at(probe, probe.values)

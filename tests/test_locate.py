@@ -14,7 +14,7 @@ from keras_ref.comparison import bisection as locate
 from keras_ref.comparison import directional as directions
 from keras_ref.comparison.time_budget import shares
 from keras_ref.errors import BadInput
-from keras_ref.options import seconds_of
+from keras_ref.options import parse_budget
 
 SIZES = (20, 60, 10, 3)
 
@@ -248,7 +248,7 @@ def test_dot():
 )
 def test_seconds(budget, seconds):
     """Seconds of a budget."""
-    assert seconds_of(budget) == seconds
+    assert parse_budget(budget) == seconds
 
 
 @pytest.mark.parametrize("budget", ["soon", "-3", "0s", "5 days", True, float("nan")])

@@ -13,14 +13,14 @@ from keras_ref.comparison.oracles import autodiff_at
 from keras_ref.errors import short
 from keras_ref.evaluation.float64 import DTYPE, policy_of
 from keras_ref.evaluation.gradient_modes import COMPILE_ERRORS
-from keras_ref.evaluation.loss_function import Probe
-from keras_ref.options import matches
+from keras_ref.evaluation.loss_function import LossFunction
+from keras_ref.options import matches_variable
 from keras_ref.reports.verdict import Verdict
 from keras_ref.translation import departures
 from scratch.differences import UNIT
 
 
-def between_modes(probe: Probe, first: Autodiff, mode: str, names: list[str]) -> list[Verdict]:
+def between_modes(probe: LossFunction, first: Autodiff, mode: str, names: list[str]) -> list[Verdict]:
     """Gradients of another mode against those of the first; both are exact but for rounding."""
     try:
         other = autodiff_at(probe, probe.values, mode=mode)
@@ -82,8 +82,8 @@ def known(verdicts: list[Verdict], oracles: list[Any], notes: list[str]) -> list
         return verdicts
     specs = twins[0].specifications
     # a layer that has no float64 kernels computes in float32, which the twin does not: refused in float64, it is excused
-    ids = departures.touching(specs) or (
-        departures.refusing(specs) if any(policy_of(spec) != DTYPE for spec in specs) else ()
+    ids = departures.find_departures(specs) or (
+        departures.find_refusals(specs) if any(policy_of(spec) != DTYPE for spec in specs) else ()
     )
     if not ids:
         return verdicts
@@ -100,7 +100,7 @@ def expected(
     """The verdict, a surrogate where that was declared: by pattern, or by a layer under `keras_ref.surrogate`."""
     if verdict.verdict not in ("mismatch", "undecided", "kink", "disconnected"):
         return verdict
-    if any(matches(verdict.name, pattern, model) for pattern in expect):
+    if any(matches_variable(verdict.name, pattern, model) for pattern in expect):
         return replace(verdict, verdict="surrogate", reason=f"declared a surrogate; found: {verdict.verdict}")
     if verdict.name in declared:
         return replace(

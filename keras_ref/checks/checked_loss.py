@@ -12,19 +12,20 @@ import tensorflow as tf
 
 from keras_ref.checks import precision
 from keras_ref.comparison.oracles import ForwardOracle, TwinOracle
-from keras_ref.errors import BadInput, the_subject
-from keras_ref.evaluation.directional_loss import Lines
+from keras_ref.errors import BadInput, running_user_code
+from keras_ref.evaluation.directional_loss import DirectionalLoss
 from keras_ref.evaluation.float64 import DTYPE, states_of
 from keras_ref.evaluation.graph import kinks
-from keras_ref.evaluation.loss_function import Data, Probe, named_leaves
+from keras_ref.evaluation.loss_function import Data, LossFunction, named_leaves
 from keras_ref.translation.from_keras import NoTwin, reflect_with_variables, reflected
-from keras_ref.translation.random_draws import draws_of_model
+from keras_ref.translation.random_draws import predict_model_draws
 from keras_ref.translation.to_keras import mirrored
 from scratch.arrays import Array
 from scratch.differences import UNIT
 from scratch.gradient import Nudges
 from scratch.losses.base import Loss, Projection
-from scratch.model import Model, snake_case
+from scratch.model import Model
+from scratch.naming import snake_case
 from scratch.objective import Objective
 from scratch.registry import every, get
 
@@ -65,7 +66,10 @@ def subject_of(
         give_loss(model, loss)
     compiled = getattr(model, "_compile_loss", None) is not None
     if data.y is None:
-        with keras.StatelessScope(), the_subject():  # a call writes states and seeds, and this one must leave no trace
+        with (
+            keras.StatelessScope(),
+            running_user_code(),
+        ):  # a call writes states and seeds, and this one must leave no trace
             outputs = keras.tree.flatten(_call(model, data.tensors(dtype).x, False))
         if compiled:
             notes.append("No targets were given: every output meets a random cotangent in place of the compiled loss.")
@@ -144,20 +148,20 @@ class Subject:
     loss: Callable[[Data], Any]
     trained: list[Any]
     state: list[Any]
-    twin: Callable[[Probe], TwinOracle]
+    twin: Callable[[LossFunction], TwinOracle]
     scale: float = 1.0
     otherwise: Callable[[], Callable[[Data], Any]] | None = None
     training: bool = False
 
-    def probe(self, **options: Any) -> Probe:
-        """The loss as a function of every float; options as Probe has them."""
-        return Probe(self.loss, self.trained, self.state, self.data, **options)
+    def probe(self, **options: Any) -> LossFunction:
+        """The loss as a function of every float; options as LossFunction has them."""
+        return LossFunction(self.loss, self.trained, self.state, self.data, **options)
 
 
 def oracles_of(
     name: str,
-    probe: Probe,
-    twin: Callable[[Probe], TwinOracle],
+    probe: LossFunction,
+    twin: Callable[[LossFunction], TwinOracle],
     seed: int,
     notes: list[str],
     wanted: Sequence[str] = ("forward", "twin"),
@@ -184,9 +188,9 @@ def oracles_of(
     return found
 
 
-def oracle_along(name: str, probe: Probe, notes: list[str]) -> ForwardOracle:
+def oracle_along(name: str, probe: LossFunction, notes: list[str]) -> ForwardOracle:
     """The forward oracle for directions that move everything at once; its noise is measured when there is a doubt."""
-    lines: Any = Lines(probe)
+    lines: Any = DirectionalLoss(probe)
     base = float(lines.directional({}, np.zeros(1))[0])
     oracle = ForwardOracle(lines, probe.values, base, UNIT * abs(base))
     _finite(oracle, name)
@@ -206,7 +210,7 @@ def _finite(oracle: Any, name: str) -> None:
 
 
 def twin_of(
-    model: Any, probe: Probe, data: Data, projection: bool, training: bool, seed: int, executor: Any
+    model: Any, probe: LossFunction, data: Data, projection: bool, training: bool, seed: int, executor: Any
 ) -> TwinOracle:
     twin, variables = reflect_with_variables(model)
     if any(np.any(state.numpy()) for state in states_of(model)):
@@ -258,7 +262,7 @@ def _draws(model: Any, twin: Model, training: bool, weights: Mapping[str, Array]
     if not training or not any("draw" in layer.accepts for layer in twin.layers.values()):
         return None
     shapes = {name: tensor.shape for name, tensor in twin.run(weights, x).tensors.items()}
-    return draws_of_model(
+    return predict_model_draws(
         twin, {name: keras_layer(model, name) for name, layer in twin.layers.items() if "draw" in layer.accepts}, shapes
     )
 

@@ -12,7 +12,7 @@ from tensorflow.python.framework import ops
 
 from keras_ref.checks.surrogates import recorded
 from keras_ref.evaluation.graph import called, function_of, is_cast_down, operations
-from keras_ref.evaluation.loss_function import Probe, raw
+from keras_ref.evaluation.loss_function import LossFunction, raw
 from keras_ref.reports.verdict import Verdict
 
 #: operations that pass a value on and no gradient, on purpose
@@ -30,8 +30,8 @@ class Causes:
     `otherwise` makes a probe of the same loss with the other value of `training`, where there is one.
     """
 
-    probe: Probe
-    otherwise: Callable[[], Probe] | None = None
+    probe: LossFunction
+    otherwise: Callable[[], LossFunction] | None = None
     training: bool = False
     surrogates: tuple[Any, ...] = ()
 

@@ -33,12 +33,12 @@ from keras_ref.comparison.oracles import autodiff_at
 from keras_ref.comparison.repeatability import unrepeatable
 from keras_ref.comparison.time_budget import BUDGET, FULL, SAMPLED, chosen, within
 from keras_ref.comparison.triangular import symmetrized
-from keras_ref.errors import BadInput, SubjectFailed, refused, short
-from keras_ref.evaluation.float64 import DTYPE, in_precision, layers_of, seeds_kept
+from keras_ref.errors import BadInput, UserCodeFailed, errors_as_bad_input, short
+from keras_ref.evaluation.float64 import DTYPE, in_precision, layers_of, restore_seeds
 from keras_ref.evaluation.gradient_modes import COMPILE_ERRORS, MODES
-from keras_ref.evaluation.loss_function import Data, Probe, named_leaves
+from keras_ref.evaluation.loss_function import Data, LossFunction, named_leaves
 from keras_ref.inputs import data as data_module
-from keras_ref.options import matches, seconds_of
+from keras_ref.options import matches_variable, parse_budget
 from keras_ref.reports.verdict import Report, Verdict
 from keras_ref.translation.random_draws import generators_of
 from keras_ref.translation.to_keras import mirror
@@ -98,16 +98,16 @@ def check_gradients(
         loss = mirrored_losses(loss)
     for one in wrt:
         require_one_of("wrt", one, ("weights", "inputs"))
-    sample_weight = data_module.weighted(y, sample_weight, class_weight)
-    data_module.validated(model, x, y, sample_weight)
+    sample_weight = data_module.apply_class_weight(y, sample_weight, class_weight)
+    data_module.validate_data(model, x, y, sample_weight)
     if "weights" in wrt:
-        data_module.finite_weights(model)
+        data_module.require_finite_weights(model)
 
     def prepare(notes: list[str], dtype: str | None) -> Subject:
         data, loss_of, projection = subject_of(model, Data(x, y, sample_weight), loss, training, seed, notes, dtype)
         trained = list(model.trainable_variables) if "weights" in wrt else []
 
-        def twin(probe: Probe) -> Any:
+        def twin(probe: LossFunction) -> Any:
             return twin_of(model, probe, data, projection, training, seed, executor)
 
         def otherwise() -> Any:
@@ -171,10 +171,10 @@ class Settings:
     @property
     def seconds(self) -> float | None:
         """The budget in seconds."""
-        return seconds_of(self.budget)
+        return parse_budget(self.budget)
 
     def __post_init__(self) -> None:
-        seconds_of(self.budget)
+        parse_budget(self.budget)
         for value, legal, name in (
             *((mode, tuple(MODES), "modes") for mode in self.modes),
             *((one, ("forward", "twin"), "oracles") for one in self.oracles),
@@ -204,11 +204,11 @@ def checked(things: Sequence[Any], prepare: Prepare, settings: Settings) -> Repo
     float64 costs the gradient is measured first.
     """
     notes: list[str] = []
-    with refused(), seeds_kept():
+    with errors_as_bad_input(), restore_seeds():
         low = {} if settings.fast else _low_gradient(things, prepare, notes)
         try:
             return _checked(DTYPE, things, prepare, settings, low, notes)
-        except SubjectFailed as failed:
+        except UserCodeFailed as failed:
             if not precision.refuses_float64(failed.error):
                 raise
             return _checked(None, things, prepare, settings, {}, [precision.refusal(failed.error)])
@@ -245,7 +245,7 @@ def _checked(
         probe = subject.probe(watch_inputs=settings.watch_inputs, dtype=dtype or "float32")
         if dtype is None:
             probe.unit = precision.unit_of([*subject.trained, *probe.inputs.values()])
-        names = [n for n in probe.values if matches(n, settings.variables, subject.name)]
+        names = [n for n in probe.values if matches_variable(n, settings.variables, subject.name)]
         _require_names(names, settings.variables, probe)
         notes += _whole_numbers(probe) if settings.watch_inputs else []
         found: list[Any] = (
@@ -296,7 +296,7 @@ def _checked(
     )
 
 
-def _autodiff(probe: Probe, mode: str) -> Autodiff:
+def _autodiff(probe: LossFunction, mode: str) -> Autodiff:
     try:
         return autodiff_at(probe, probe.values, mode=mode)
     except LookupError as error:
@@ -312,23 +312,23 @@ def _autodiff(probe: Probe, mode: str) -> Autodiff:
 
 
 def _causes(
-    subject: Subject, probe: Probe, verdicts: list[Verdict], names: list[str], things: Sequence[Any]
+    subject: Subject, probe: LossFunction, verdicts: list[Verdict], names: list[str], things: Sequence[Any]
 ) -> tuple[list[Verdict], frozenset[str]]:
     """Verdicts with the reason why autodiff says None, and the names whose gradient layers under `surrogate` declare."""
 
-    def otherwise() -> Probe:
+    def otherwise() -> LossFunction:
         return replace(subject, loss=subject.otherwise()).probe(watch_inputs=bool(probe.inputs))  # type: ignore[misc]
 
     causes = Causes(probe, otherwise if subject.otherwise else None, subject.training, tuple(declared_layers(things)))
     return [explained(v, causes) for v in verdicts], frozenset(name for name in names if causes.is_declared(name))
 
 
-def _whole_numbers(probe: Probe) -> list[str]:
+def _whole_numbers(probe: LossFunction) -> list[str]:
     leaves = {name: t for name, t in named_leaves(probe.data.x).items() if t is not None and not t.dtype.is_floating}
     return [f"{name}: {t.dtype.name} has no gradient; it was passed on as it is." for name, t in leaves.items()]
 
 
-def _require_names(names: list[str], pattern: str, probe: Probe) -> None:
+def _require_names(names: list[str], pattern: str, probe: LossFunction) -> None:
     if not probe.values:
         received = (
             ", ".join(sorted({t.dtype.name for t in tf.nest.flatten(probe.data.x) if t is not None})) or "nothing"
@@ -344,7 +344,7 @@ def _require_names(names: list[str], pattern: str, probe: Probe) -> None:
 
 
 def _compared(
-    probe: Probe,
+    probe: LossFunction,
     oracles: list[Any],
     autodiff: Autodiff,
     names: list[str],
@@ -357,7 +357,7 @@ def _compared(
     verdicts: list[Verdict] = []
     most, seed, budget = settings.most, settings.seed, settings.seconds
     large = sum(probe.values[n].size for n in names) > FULL
-    apart = [n for n in names if any(matches(n, glob, subject) for glob in settings.expect)]
+    apart = [n for n in names if any(matches_variable(n, glob, subject) for glob in settings.expect)]
     if settings.fast:
         verdicts = located(
             probe,

@@ -13,12 +13,14 @@ from keras_ref.checks.precision import direction_of
 from keras_ref.comparison.entrywise import DISTANCE, Autodiff, compare, generic
 from keras_ref.comparison.oracles import ForwardOracle, autodiff_at
 from keras_ref.errors import BadInput, short
-from keras_ref.evaluation.loss_function import Probe
+from keras_ref.evaluation.loss_function import LossFunction
 from keras_ref.reports.verdict import Verdict
 from scratch.arrays import Array
 
 
-def hessian(probe: Probe, compared: Callable[[Probe, list[Any], Autodiff], list[Verdict]], seed: int) -> list[Verdict]:
+def hessian(
+    probe: LossFunction, compared: Callable[[LossFunction, list[Any], Autodiff], list[Verdict]], seed: int
+) -> list[Verdict]:
     """Verdicts on Hessian · v, for one random direction v over all variables and inputs.
 
     `probe` has v as its contraction: its loss is autodiff's own slope along v, which is differenced; its gradient is
@@ -48,7 +50,7 @@ def hessian(probe: Probe, compared: Callable[[Probe, list[Any], Autodiff], list[
 class _Along:
     """The loss along one direction of one variable as a function of a single number."""
 
-    probe: Probe
+    probe: LossFunction
     direction: Mapping[str, Array]
     values: Mapping[str, Array]
     base: float
@@ -69,7 +71,7 @@ class _Along:
 class _Pushed:
     """The slope along one direction of one variable as forward mode has it, called at a point of `_Along`."""
 
-    probe: Probe
+    probe: LossFunction
     name: str
     direction: Array
     rounding: float
@@ -94,7 +96,7 @@ class _Pushed:
         return Autodiff({self.name: gradient}, {self.name: np.array([self.rounding])}, self, how="ForwardAccumulator")
 
 
-def forward_mode(probe: Probe, noise: float, reverse: Autodiff, names: list[str], seed: int) -> list[Verdict]:
+def forward_mode(probe: LossFunction, noise: float, reverse: Autodiff, names: list[str], seed: int) -> list[Verdict]:
     """Verdicts on the slope along a random direction of each variable as tf.autodiff.ForwardAccumulator has it.
 
     It has to agree with differences of the loss along the direction, and with reverse mode's Σ gradient · direction.

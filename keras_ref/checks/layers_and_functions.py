@@ -12,11 +12,11 @@ from keras.src.layers.layer import CallSpec
 
 from keras_ref.checks.checked_loss import Subject, drawn_cotangents, projection_of, twin_of, untrained
 from keras_ref.checks.gradients import Progress, Settings, checked
-from keras_ref.errors import BadInput, the_subject
-from keras_ref.evaluation.float64 import attributes_kept
-from keras_ref.evaluation.loss_function import Data, Probe
+from keras_ref.errors import BadInput, running_user_code
+from keras_ref.evaluation.float64 import restore_attributes
+from keras_ref.evaluation.loss_function import Data, LossFunction
 from keras_ref.inputs import data as data_module
-from keras_ref.inputs.call_arguments import Arguments, closed_over, unwritten
+from keras_ref.inputs.call_arguments import CallArguments, find_keras_objects, restore_variables
 from keras_ref.reports.verdict import Report
 from keras_ref.translation.from_keras import NoTwin, functional, reflected
 from scratch.differences import Scheme
@@ -54,21 +54,24 @@ def check_layer(
         raise BadInput(
             f"`layer` must be a Keras layer. Received: {type(layer).__name__}. Pass a layer, or a function to check_function."
         )
-    arguments = Arguments.of(layer.call, inputs, call_arguments)
-    data_module.numbers("inputs", arguments.x)
+    arguments = CallArguments.of(layer.call, inputs, call_arguments)
+    data_module.require_finite_numbers("inputs", arguments.x)
     if not layer.built:
         _build(layer, arguments)
-    data_module.finite_variables(layer.variables)
+    data_module.require_finite_variables(layer.variables)
     training = call_arguments.get("training")
 
     def prepare(notes: list[str], dtype: str | None) -> Subject:
         del notes
-        with keras.StatelessScope(), the_subject():  # a call writes states and seeds, and this one must leave no trace
+        with (
+            keras.StatelessScope(),
+            running_user_code(),
+        ):  # a call writes states and seeds, and this one must leave no trace
             outputs = arguments.call(layer, Data(arguments.x).tensors(dtype).x)
         data = Data(arguments.x, drawn_cotangents(outputs, layer.name, seed))
         trained = list(layer.trainable_variables) if "weights" in wrt else []
 
-        def twin(probe: Probe) -> Any:
+        def twin(probe: LossFunction) -> Any:
             functional(layer) if isinstance(layer, keras.Model) else reflected(layer, "layer")
             with _wrapped(layer, arguments, probe.data.x) as model:
                 return twin_of(model, probe, data, True, bool(training), seed, executor)
@@ -140,17 +143,17 @@ def check_function(
     """
     if not callable(function):
         raise BadInput(f"`function` must be callable. Received: {type(function).__name__}. Pass a function of tensors.")
-    arguments = Arguments.of(function, inputs, call_arguments)
-    data_module.numbers("inputs", arguments.x)
-    data_module.finite_variables(variables)
+    arguments = CallArguments.of(function, inputs, call_arguments)
+    data_module.require_finite_numbers("inputs", arguments.x)
+    data_module.require_finite_variables(variables)
     name = getattr(function, "__name__", type(function).__name__)
     touched, own = arguments.touched(function)
-    things = [*variables, *closed_over(function), *touched]
+    things = [*variables, *find_keras_objects(function), *touched]
 
     def prepare(notes: list[str], dtype: str | None) -> Subject:
         del notes
         x = Data(arguments.x).tensors(dtype or own).x
-        with unwritten(things), the_subject():
+        with restore_variables(things), running_user_code():
             outputs = arguments.call(function, x)
         data = Data(x, drawn_cotangents(outputs, name, seed))
         trained = list(variables) if "weights" in wrt else []
@@ -174,12 +177,12 @@ def check_function(
     return checked(things, prepare, settings)
 
 
-def no_twin(probe: Probe) -> Any:
+def no_twin(probe: LossFunction) -> Any:
     """Raises: NoTwin: a function is its own only definition."""
     raise NoTwin("A function has no definition in scratch.")
 
 
-def _build(layer: Any, arguments: Arguments) -> None:
+def _build(layer: Any, arguments: CallArguments) -> None:
     """Build a layer as its first call would, without the call."""
     x = Data(arguments.x).tensors(None).x
 
@@ -193,14 +196,14 @@ def _build(layer: Any, arguments: Arguments) -> None:
 
 
 @contextmanager
-def _wrapped(layer: Any, arguments: Arguments, x: Any) -> Iterator[Any]:
+def _wrapped(layer: Any, arguments: CallArguments, x: Any) -> Iterator[Any]:
     """A functional model of one call of the layer, which a twin can be made of; the layer forgets the call afterwards."""
 
     def symbolic(tensor: Any) -> Any:
         shape = tuple(tensor.shape)
         return keras.Input(batch_shape=(None, *shape[1:]) if shape else (), dtype=tensor.dtype.name)
 
-    with attributes_kept(layer):
+    with restore_attributes(layer):
         tensors = tf.nest.map_structure(symbolic, x)
         try:
             outputs = arguments.call(layer, tensors)

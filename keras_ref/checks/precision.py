@@ -16,7 +16,7 @@ from keras_ref.comparison.oracles import ForwardOracle
 from keras_ref.errors import short
 from keras_ref.evaluation.float64 import DTYPE, is_float, layers_of
 from keras_ref.evaluation.graph import casts_down, constants_in_float32, opaque
-from keras_ref.evaluation.loss_function import Probe
+from keras_ref.evaluation.loss_function import LossFunction
 from scratch import noise as loss_noise
 from scratch.arrays import Array
 from scratch.differences import UNIT, scale_of
@@ -31,7 +31,7 @@ LINES = 3
 PLACES = 3
 
 
-def judged(probe: Probe, oracle: ForwardOracle, name: str, notes: list[str], seed: int = 0) -> ForwardOracle:
+def judged(probe: LossFunction, oracle: ForwardOracle, name: str, notes: list[str], seed: int = 0) -> ForwardOracle:
     """The oracle with the noise that it has. Says "float32 inside" where a loss that should compute in float64 does not.
 
     Where its noise shows it, autodiff's own rounding is measured in units of that precision from then on too.
@@ -60,7 +60,7 @@ def judged(probe: Probe, oracle: ForwardOracle, name: str, notes: list[str], see
     return oracle
 
 
-def _coarse(probe: Probe, oracle: ForwardOracle, seed: int) -> ForwardOracle:
+def _coarse(probe: LossFunction, oracle: ForwardOracle, seed: int) -> ForwardOracle:
     """The oracle with the noise of a coarse precision: measured over steps that its numbers can see at all, and never
     less than half a unit of the loss, which may stand still by chance (a softmax of equal logits)."""
     if probe.unit == UNIT:

@@ -20,10 +20,10 @@ import tensorflow as tf
 from keras_ref.checks.checked_loss import loss_objects, mirrored_losses, oracles_of, subject_of, twin_of, untrained
 from keras_ref.checks.optimizer_step import carried, explained_by, slot_of, step_of
 from keras_ref.comparison.oracles import autodiff_at
-from keras_ref.errors import BadInput, refused, the_subject
-from keras_ref.evaluation.float64 import in_float64, seeds_kept
-from keras_ref.evaluation.loss_function import Data, Probe
-from keras_ref.evaluation.sparse_gradient import rows_of
+from keras_ref.errors import BadInput, errors_as_bad_input, running_user_code
+from keras_ref.evaluation.float64 import in_float64, restore_seeds
+from keras_ref.evaluation.loss_function import Data, LossFunction
+from keras_ref.evaluation.sparse_gradient import find_sparse_gradients
 from keras_ref.inputs import data as data_module
 from keras_ref.reports.heat_map import Cells
 from keras_ref.reports.verdict import Report, Verdict
@@ -70,9 +70,9 @@ def check_updates(
         model = mirror(model, weights)
         optimizer = optimizer if isinstance(optimizer, (str, keras.optimizers.Optimizer)) else mirrored(optimizer)
         loss = mirrored_losses(loss)
-    sample_weight = data_module.weighted(y, sample_weight, class_weight)
-    data_module.validated(model, x, y, sample_weight)
-    data_module.finite_weights(model)
+    sample_weight = data_module.apply_class_weight(y, sample_weight, class_weight)
+    data_module.validate_data(model, x, y, sample_weight)
+    data_module.require_finite_weights(model)
     compiled = getattr(model, "optimizer", None)
     if optimizer is None and compiled is None:
         raise BadInput(
@@ -80,8 +80,8 @@ def check_updates(
         )
     notes: list[str] = []
     with ExitStack() as stack:
-        stack.enter_context(refused())
-        stack.enter_context(seeds_kept())
+        stack.enter_context(errors_as_bad_input())
+        stack.enter_context(restore_seeds())
         given = [optimizer] if isinstance(optimizer, keras.optimizers.Optimizer) else []
         stack.enter_context(in_float64(model, *given, *loss_objects(loss)))
         if optimizer is not None or loss is not None:
@@ -96,9 +96,9 @@ def check_updates(
             )
 
         trained = list(model.trainable_variables)
-        probe = Probe(loss_of, trained, untrained(model, trained), batches[0], watch_inputs=False)
+        probe = LossFunction(loss_of, trained, untrained(model, trained), batches[0], watch_inputs=False)
 
-        def oracle_of(probe: Probe) -> Any:
+        def oracle_of(probe: LossFunction) -> Any:
             return oracles_of(
                 model.name, probe, lambda p: twin_of(model, p, p.data, False, True, seed, executor), seed, notes
             )[-1]
@@ -167,8 +167,8 @@ def numeric(oracle: Any, names: Sequence[str]) -> dict[str, tuple[Array, Array]]
 
 def compare_steps(
     model: keras.Model,
-    probe: Probe,
-    oracle_of: Callable[[Probe], Any],
+    probe: LossFunction,
+    oracle_of: Callable[[LossFunction], Any],
     batches: Sequence[Data],
     *,
     seed: int = 0,
@@ -193,9 +193,11 @@ def compare_steps(
         by_law, state = step_of(slot, weights, exact)
         law_errors = {n: autodiff.rounding[n] for n in exact}
         law_allowed = carried(slot, weights, exact, law_errors, seed=seed)
-        as_keras = explained_by(slot, weights, exact, rows_of(probe) if probe.sparse else {}, law_errors, seed=seed)
+        as_keras = explained_by(
+            slot, weights, exact, find_sparse_gradients(probe) if probe.sparse else {}, law_errors, seed=seed
+        )
         tensors = data.tensors()
-        with the_subject():
+        with running_user_code():
             model.train_step(
                 (tensors.x, tensors.y) if data.sample_weight is None else (tensors.x, tensors.y, tensors.sample_weight)
             )

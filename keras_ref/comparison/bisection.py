@@ -22,7 +22,7 @@ from keras_ref.comparison import directional as directions
 from keras_ref.comparison.directional import Finding, Place, Residual
 from keras_ref.comparison.entrywise import Autodiff, compare
 from keras_ref.comparison.oracles import autodiff_at
-from keras_ref.evaluation.directional_loss import Lines
+from keras_ref.evaluation.directional_loss import DirectionalLoss
 from keras_ref.reports.verdict import Verdict
 from scratch.arrays import Array
 
@@ -76,7 +76,11 @@ def located(
 
     # what differences the loss itself states its noise; along lines it is measured once a doubt asks for it
     place = Place(
-        oracle, gradient_at, gradient, seed=seed, noise=None if isinstance(oracle.probe, Lines) else oracle.noise
+        oracle,
+        gradient_at,
+        gradient,
+        seed=seed,
+        noise=None if isinstance(oracle.probe, DirectionalLoss) else oracle.noise,
     )
     search = Search(probe, place, mode, seed, progress)
     verdicts: dict[str, Verdict] = {}

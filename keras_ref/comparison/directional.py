@@ -30,7 +30,7 @@ from typing import Any
 import numpy as np
 
 from keras_ref.comparison.entrywise import DISTANCE
-from keras_ref.evaluation.directional_loss import Lines
+from keras_ref.evaluation.directional_loss import DirectionalLoss
 from keras_ref.evaluation.graph import casts_down, opaque
 from scratch import noise as loss_noise
 from scratch.arrays import Array
@@ -153,7 +153,7 @@ class Place:
             return self._noise
         oracle = self.oracle
         close = (
-            isinstance(getattr(oracle, "probe", None), Lines)
+            isinstance(getattr(oracle, "probe", None), DirectionalLoss)
             and not casts_down(oracle.probe.graph)
             and not opaque(oracle.probe.graph)
         )

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from keras_ref.comparison.entrywise import SHARP, Autodiff, generic
-from keras_ref.evaluation.loss_function import Probe
+from keras_ref.evaluation.loss_function import LossFunction
 from scratch import noise as loss_noise
 from scratch.arrays import Array
 from scratch.gradient import Nudges
@@ -20,7 +20,7 @@ from scratch.gradient import Nudges
 class ForwardOracle:
     """Keras's own forward pass in float64."""
 
-    probe: Probe
+    probe: LossFunction
     values: Mapping[str, Array]
     base: float
     noise: float
@@ -29,7 +29,7 @@ class ForwardOracle:
     second: TwinOracle | None = None
 
     @classmethod
-    def at(cls, probe: Probe, values: Mapping[str, Array], *, seed: int = 0) -> ForwardOracle:
+    def at(cls, probe: LossFunction, values: Mapping[str, Array], *, seed: int = 0) -> ForwardOracle:
         """The oracle at a point, its noise measured there."""
 
         def directional(direction: Mapping[str, Array], steps: Array) -> Array:
@@ -125,7 +125,7 @@ UPSTREAM = 2.0**-40
 UNEVEN = (0.9, -1.7, 2.3)
 
 
-def autodiff_at(probe: Probe, values: Mapping[str, Array], *, mode: str = "eager") -> Autodiff:
+def autodiff_at(probe: LossFunction, values: Mapping[str, Array], *, mode: str = "eager") -> Autodiff:
     """Autodiff's gradient at a point, with its rounding error measured by re-rolling it.
 
     rounding = 4 · median |change under SHIFTS| + 8 units in the last place of the value itself. A change that is no
@@ -153,7 +153,7 @@ def autodiff_at(probe: Probe, values: Mapping[str, Array], *, mode: str = "eager
 
 
 def _rolled_apart(
-    probe: Probe, values: Mapping[str, Array], gradient: Mapping[str, Array | None], mode: str
+    probe: LossFunction, values: Mapping[str, Array], gradient: Mapping[str, Array | None], mode: str
 ) -> dict[str, Array]:
     """The rounding error rolled in two other ways, the larger of which counts: every entry by itself, at a generic point
     beside where there are no ties to keep; and the gradient that comes in from above, where nothing of the point moves.
@@ -189,7 +189,7 @@ def _median(name: str, here: Mapping[str, Array | None], others: list[dict[str, 
 
 
 def _spread(
-    probe: Probe, values: Mapping[str, Array], gradient: Mapping[str, Array | None], mode: str
+    probe: LossFunction, values: Mapping[str, Array], gradient: Mapping[str, Array | None], mode: str
 ) -> dict[str, Array]:
     """The median change of each entry of a gradient under SHIFTS; nan where none can be told."""
     changes: dict[str, list[Array]] = {name: [] for name in values}

@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 
 from keras_ref.comparison.entrywise import Autodiff
-from keras_ref.evaluation.loss_function import Probe
+from keras_ref.evaluation.loss_function import LossFunction
 from keras_ref.reports.verdict import Verdict
 
 #: rounding that two runs of one computation may differ by, in units in the last place of the terms that add up to it
 SLACK = 64
 
 
-def unrepeatable(probe: Probe, oracles: list[Any], autodiff: Autodiff, names: list[str]) -> list[Verdict]:
+def unrepeatable(probe: LossFunction, oracles: list[Any], autodiff: Autodiff, names: list[str]) -> list[Verdict]:
     """A verdict for every name where the loss differs between two runs, or between modes; none where it is a function."""
     losses = probe.directional({}, np.zeros(2))
     scale = float(np.max(np.abs(losses))) + _terms(autodiff.gradient, probe.values)
@@ -55,5 +55,5 @@ def _terms(gradient: Mapping[str, Any], values: Mapping[str, Any]) -> float:
     return sum(size for size in sizes if np.isfinite(size))
 
 
-def _all(names: list[str], probe: Probe, verdict: str, reason: str) -> list[Verdict]:
+def _all(names: list[str], probe: LossFunction, verdict: str, reason: str) -> list[Verdict]:
     return [Verdict(name, "forward", verdict, 0, probe.values[name].size, reason=reason) for name in names]

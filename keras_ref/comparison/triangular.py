@@ -14,7 +14,7 @@ import numpy as np
 
 from keras_ref.comparison.entrywise import Autodiff, measure
 from keras_ref.evaluation.graph import operations
-from keras_ref.evaluation.loss_function import Probe
+from keras_ref.evaluation.loss_function import LossFunction
 from keras_ref.reports.verdict import Verdict
 from scratch.arrays import Array
 
@@ -22,7 +22,7 @@ from scratch.arrays import Array
 READERS = frozenset(("Cholesky", "SelfAdjointEigV2", "XlaSelfAdjointEig"))
 
 
-def symmetrized(verdicts: list[Verdict], probe: Probe, oracle: Any, autodiff: Autodiff) -> list[Verdict]:
+def symmetrized(verdicts: list[Verdict], probe: LossFunction, oracle: Any, autodiff: Autodiff) -> list[Verdict]:
     """The verdicts, with those mismatches that are only a matter of which triangle is read told apart."""
     accused = [
         v for v in verdicts if v.verdict == "mismatch" and v.oracle == oracle.name and _square(probe.values[v.name])

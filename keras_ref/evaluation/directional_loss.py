@@ -10,19 +10,19 @@ import numpy as np
 import tensorflow as tf
 
 from keras_ref.evaluation.float64 import DTYPE
-from keras_ref.evaluation.loss_function import Probe
+from keras_ref.evaluation.loss_function import LossFunction
 from scratch.arrays import Array
 
 ZERO = np.float64(0.0)
 
 
-class Lines:
+class DirectionalLoss:
     """Losses of a probe at θ + step · direction, θ the probe's point (or `at`), one evaluation after another.
 
     Shapes  a direction holds arrays by name; names left out stay.   Everything else is the probe's own.
     """
 
-    def __init__(self, probe: Probe) -> None:
+    def __init__(self, probe: LossFunction) -> None:
         self.probe = probe
         self._tensors: tuple[Any, list[Any]] = (None, [])
         self._sources = [*probe.variables.values(), *probe.inputs.values()]

@@ -189,7 +189,7 @@ def _rekey(swap: _Swap, optimizer: Any, keys: dict[Any, Any]) -> None:
 
 
 @contextmanager
-def attributes_kept(layer: Any) -> Iterator[None]:
+def restore_attributes(layer: Any) -> Iterator[None]:
     """Put everything that a layer, and the layers inside it, have as attributes back on the way out."""
     swap = _Swap()
     for one in layers_of(layer):
@@ -231,7 +231,7 @@ def global_generator() -> Any:
 
 
 @contextmanager
-def seeds_kept() -> Iterator[None]:
+def restore_seeds() -> Iterator[None]:
     """Put the seeds of Python, NumPy and Keras's global generator back on the way out."""
     python, numpy, generator = random.getstate(), np.random.get_state(), global_generator()
     with in_precision(None, *([] if generator is None else [generator.state])):

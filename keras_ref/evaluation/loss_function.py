@@ -1,7 +1,7 @@
 """Any Keras model as a pure float64 function of its weights and inputs: the forward oracle.
 
     with in_float64(model):
-        probe = Probe(model, Data(x, y, sample_weight), training=False)
+        probe = LossFunction(model, Data(x, y, sample_weight), training=False)
         probe.losses("dense/kernel", entries, offsets)     # the loss at nudged entries, no gradient involved
         probe.gradient("eager")                            # what autodiff says
 
@@ -21,7 +21,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_ref.errors import BadInput, SubjectFailed, the_subject
+from keras_ref.errors import BadInput, UserCodeFailed, running_user_code
 from keras_ref.evaluation.float64 import DTYPE, is_float
 from keras_ref.evaluation.gradient_modes import MODES, is_indexed
 from scratch.arrays import Array
@@ -50,7 +50,7 @@ class Data:
         return Data(*(tf.nest.map_structure(tensor, part) for part in (self.x, self.y, self.sample_weight)))
 
 
-class Probe:
+class LossFunction:
     """The loss of a model (or of any `loss(data)` over variables) as a function of every float it depends on.
 
     Names are those of the variables (`variable.path`) and "input…" for float inputs. `dtype`: what the floats of the
@@ -86,7 +86,7 @@ class Probe:
         self.sparse: frozenset[str] = frozenset()
         self.refresh(data)
 
-    def refresh(self, data: Data | None = None) -> Probe:
+    def refresh(self, data: Data | None = None) -> LossFunction:
         """Take the variables' present values, and other data of the same shapes, as the point. Returns itself."""
         if data is not None:
             self.data = data.tensors(self._dtype)
@@ -145,7 +145,7 @@ class Probe:
     def _valued(self, data: Data, sources: list[Any]) -> Any:
         """The loss, or its slope along the contraction, of which `sources` are what is contracted, in order."""
         if self._contraction is None:
-            with the_subject():
+            with running_user_code():
                 return require_scalar(self._loss(data))
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             for source in sources:
@@ -216,7 +216,7 @@ class Probe:
                 except tf.errors.ResourceExhaustedError as error:
                     self._smaller_block(error)
                 except tf.errors.OpError as error:
-                    raise SubjectFailed(str(error)) from error
+                    raise UserCodeFailed(str(error)) from error
                 else:
                     i += len(block[0])
         finally:
@@ -387,7 +387,7 @@ class _NoRetracingTalk(logging.Filter):
     """Every check traces a function of its own; TensorFlow's advice against that is not for the user."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        return not any(name in record.getMessage() for name in ("Probe.", "Lines."))
+        return not any(name in record.getMessage() for name in ("LossFunction.", "DirectionalLoss."))
 
 
 tf.get_logger().addFilter(_NoRetracingTalk())

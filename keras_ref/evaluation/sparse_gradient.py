@@ -13,20 +13,20 @@ from typing import Any
 import numpy as np
 
 from keras_ref.evaluation.gradient_modes import is_indexed
-from keras_ref.evaluation.loss_function import Probe
+from keras_ref.evaluation.loss_function import LossFunction
 from scratch.arrays import Array
 
 _LINEAR = (np.multiply, np.true_divide)
 
 
-class Rows(np.ndarray):
+class SparseGradient(np.ndarray):
     """The sum of rows, with the rows."""
 
     rows: Array
     indices: Array
 
     @classmethod
-    def of(cls, rows: Array, indices: Array, shape: tuple[int, ...]) -> Rows:
+    def of(cls, rows: Array, indices: Array, shape: tuple[int, ...]) -> SparseGradient:
         """Rows (k, …) at indices (k,) of an array of a shape."""
         array = _summed(rows, indices, shape).view(cls)
         array.rows, array.indices = rows, indices
@@ -40,26 +40,28 @@ class Rows(np.ndarray):
         """Whether an index comes twice: otherwise rows and sum are the same."""
         return len(set(self.indices.tolist())) < len(self.indices)
 
-    def moved(self, change: Array) -> Rows:
+    def moved(self, change: Array) -> SparseGradient:
         """Rows whose sum is moved by `change`, where there are rows."""
         counts = np.bincount(self.indices, minlength=len(change))[self.indices]
         share = change[self.indices] / counts.reshape(-1, *(1,) * (self.rows.ndim - 1))
-        return Rows.of(self.rows + share, self.indices, self.shape)
+        return SparseGradient.of(self.rows + share, self.indices, self.shape)
 
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, out: Any = None, **keywords: Any) -> Any:
-        own = [i for i in inputs if isinstance(i, Rows)]
-        others = [i for i in inputs if not isinstance(i, Rows)]
+        own = [i for i in inputs if isinstance(i, SparseGradient)]
+        others = [i for i in inputs if not isinstance(i, SparseGradient)]
         itself = len(own) == len(inputs) and all(i is own[0] for i in own)
         scalars = all(np.ndim(i) == 0 for i in others)
         if method == "__call__" and (itself or scalars) and own[0] is inputs[0]:
-            rows = getattr(ufunc, method)(*(i.rows if isinstance(i, Rows) else i for i in inputs), **keywords)
+            rows = getattr(ufunc, method)(*(i.rows if isinstance(i, SparseGradient) else i for i in inputs), **keywords)
             if ufunc.__name__ == "clip" or (ufunc in _LINEAR and not itself):
-                return Rows.of(rows, self.indices, self.shape)
+                return SparseGradient.of(rows, self.indices, self.shape)
             if ufunc in (np.square, np.absolute, np.multiply, np.power):
                 return _summed(rows, self.indices, self.shape)
         if ufunc is np.multiply and scalars and len(own) == 1:
-            return Rows.of(own[0].rows * others[0], self.indices, self.shape)
-        return getattr(ufunc, method)(*(i.view(np.ndarray) if isinstance(i, Rows) else i for i in inputs), **keywords)
+            return SparseGradient.of(own[0].rows * others[0], self.indices, self.shape)
+        return getattr(ufunc, method)(
+            *(i.view(np.ndarray) if isinstance(i, SparseGradient) else i for i in inputs), **keywords
+        )
 
 
 def _summed(rows: Array, indices: Array, shape: tuple[int, ...]) -> Array:
@@ -68,7 +70,7 @@ def _summed(rows: Array, indices: Array, shape: tuple[int, ...]) -> Array:
     return total
 
 
-def rows_of(probe: Probe) -> Mapping[str, Rows]:
+def find_sparse_gradients(probe: LossFunction) -> Mapping[str, SparseGradient]:
     """The gradients that autodiff gives in rows, at the probe's point, by name."""
 
     def part(name: str) -> Mapping[str, Array | None]:
@@ -80,7 +82,7 @@ def rows_of(probe: Probe) -> Mapping[str, Rows]:
 
     rows, indices = part("values"), part("indices")
     return {
-        n: Rows.of(r, np.asarray(indices[n]).astype(int), probe.values[n].shape)
+        n: SparseGradient.of(r, np.asarray(indices[n]).astype(int), probe.values[n].shape)
         for n, r in rows.items()
         if r is not None
     }

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from keras_ref.errors import BadInput, CouldNotRun, short
-from keras_ref.inputs.targets import completed, imported, load_data, loaded
-from keras_ref.options import OPTIONS, checked_choices, expected, unsigned
+from keras_ref.inputs.targets import complete_data, import_module, load_data, load_target
+from keras_ref.options import OPTIONS, parse_expectations, require_choice, require_minimum
 from keras_ref.reports.verdict import Report, Verdict
 
 #: which options of the table each command takes
@@ -57,10 +57,10 @@ class Run:
             if v not in (OPTIONS[name].default, [])
         }
         for name, value in options.items():
-            checked_choices(name, value)
-        expected(options.get("expect", ()))
+            require_choice(name, value)
+        parse_expectations(options.get("expect", ()))
         for name in ("steps", "seed"):
-            unsigned(name, options.get(name, OPTIONS[name].default))
+            require_minimum(name, options.get(name, OPTIONS[name].default))
         return cls(command, tuple(targets), data, options)
 
     def value(self, name: str) -> Any:
@@ -90,10 +90,10 @@ class Run:
     def report(self, target: str, progress: Callable[[int, int, str], None] | None = None) -> Report:
         """Carry it out for one target, in this process. Raises: CouldNotRun, or ValueError, one sentence either way."""
         for module in self.value("import"):
-            imported(module)
-        model, x, y, weight = loaded(target, unsafe=self.value("unsafe"))
+            import_module(module)
+        model, x, y, weight = load_target(target, unsafe=self.value("unsafe"))
         given = (x, y, weight) if not self.data else load_data(self.data)
-        (model, x, y, weight), drawn = completed(model, *given, seed=self.value("seed"))
+        (model, x, y, weight), drawn = complete_data(model, *given, seed=self.value("seed"))
         verb, options = _VERBS[self.command](self)
         import keras_ref
 
@@ -161,7 +161,7 @@ def _check(run: Run) -> tuple[str, dict[str, Any]]:
     }
     budget = {"budget": run.value("budget")} if run.value("budget") else {}
     effort = "fast" if run.command == "locate" else run.value("effort")
-    return "check_gradients", options | budget | {"effort": effort, "expect": expected(run.value("expect"))}
+    return "check_gradients", options | budget | {"effort": effort, "expect": parse_expectations(run.value("expect"))}
 
 
 def _updates(run: Run) -> tuple[str, dict[str, Any]]:

@@ -101,9 +101,9 @@ def _names(target: str, seed: int) -> list[str]:
     """The names of a target's trained variables and float inputs, as a check will name them. The model is not run."""
     from keras_ref.evaluation.loss_function import Data, float_inputs, path_of, unique
     from keras_ref.inputs.data import draw_inputs
-    from keras_ref.inputs.targets import loaded
+    from keras_ref.inputs.targets import load_target
 
-    model, x, _, _ = loaded(target)
+    model, x, _, _ = load_target(target)
     x = draw_inputs(model, seed=seed) if x is None else x
     return [*unique([path_of(v) for v in model.trainable_variables]), *float_inputs(Data(x).tensors().x)]
 
@@ -128,7 +128,7 @@ class Variable(pytest.Item):
 def check_returned(item: Any, returned: Any, options: dict[str, Any], *, positional: bool = False) -> None:
     """Check what a test marked `gradients` returned: a model with or without data, a layer or a function with inputs."""
     __tracebackhide__ = True
-    from keras_ref.inputs.targets import completed, quiet_tensorflow
+    from keras_ref.inputs.targets import complete_data, quiet_tensorflow
 
     quiet_tensorflow()
     import keras
@@ -164,7 +164,7 @@ def check_returned(item: Any, returned: Any, options: dict[str, Any], *, positio
     try:
         if verb == "check_gradients":
             seed = options.get("seed", item.config.getoption("--gradtwin-seed"))
-            (subject, *arguments, weight), drawn = completed(subject, *arguments, seed=seed)
+            (subject, *arguments, weight), drawn = complete_data(subject, *arguments, seed=seed)
             options = options if weight is None else {"sample_weight": weight, **options}
         checked(item, verb, subject, *arguments, note=drawn, **options)
         return

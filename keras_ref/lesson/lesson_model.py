@@ -13,7 +13,7 @@ import tensorflow as tf
 from keras_ref.checks.checked_loss import twin_losses
 from keras_ref.errors import CouldNotRun
 from keras_ref.inputs import data as data_module
-from keras_ref.inputs.targets import load_data, loaded
+from keras_ref.inputs.targets import load_data, load_target
 from keras_ref.lesson.recipe_table import RECIPES
 from keras_ref.translation.from_keras import NoTwin, reflect_with_variables, reflected
 from keras_ref.translation.to_keras import mirror, mirrored, mirrored_loss
@@ -154,7 +154,7 @@ def target_subject(target: str, data: str = "", *, seed: int = 0) -> Subject:
 
     Raises: CouldNotRun for a model that is too large, is not compiled, has no twin, or draws random numbers in training.
     """
-    model, *own = loaded(target)
+    model, *own = load_target(target)
     if not getattr(model, "built", False) or not model.trainable_variables:
         raise CouldNotRun(
             f"A model must be built and have trainable weights to be taught from. Received: {target}, which has none. Give it an Input and a layer with weights."
@@ -235,7 +235,7 @@ def _data(model: Any, target: str, own: list[Any], data: str, seed: int) -> tupl
     else:
         x, weight = data_module.draw_inputs(model, seed=seed), None
         y = data_module.draw_targets(model, model(x), seed=seed)
-    data_module.validated(model, x, y)
+    data_module.validate_data(model, x, y)
     x, y = ([np.asarray(leaf) for leaf in tf.nest.flatten(part)] for part in (x, y))
     return (x[0] if len(x) == 1 else x), (y[0] if len(y) == 1 else y), weight
 

@@ -12,7 +12,7 @@ import numpy as np
 from keras_ref.comparison.entrywise import Autodiff
 from keras_ref.comparison.oracles import autodiff_at
 from keras_ref.evaluation.float64 import in_float64
-from keras_ref.evaluation.loss_function import Data, Probe
+from keras_ref.evaluation.loss_function import Data, LossFunction
 from keras_ref.lesson.lesson_model import Subject, fresh_optimizer, take
 from scratch.arrays import Array
 from scratch.differences import SAFETY, UNIT, Estimate, Forward, Scheme, taken
@@ -168,7 +168,7 @@ class KerasSide:
 
     subject: Subject
     model: Any
-    probe: Probe
+    probe: LossFunction
 
     def named(self, weights: Weights) -> dict[str, Array]:
         """Weights under the probe's names (the variables' paths)."""
@@ -224,7 +224,7 @@ def keras_side(subject: Subject) -> Iterator[KerasSide]:
             y_pred = model(data.x, training=True)
             return model.compute_loss(x=data.x, y=data.y, y_pred=y_pred, training=True)
 
-        probe = Probe(loss, trained, state, Data(subject.x, subject.y), watch_inputs=False)
+        probe = LossFunction(loss, trained, state, Data(subject.x, subject.y), watch_inputs=False)
         yield KerasSide(subject, model, probe)
 
 

@@ -13,8 +13,10 @@ import numpy as np
 from keras_ref.translation import exceptions as mirrors
 from keras_ref.translation.weights import paired, variables_of
 from scratch import registry
+from scratch.calls import Call, Tensor
 from scratch.layers.operations import ELEMENTWISE, INPUT, Operation, law_of
-from scratch.model import Call, Model, Tensor, snake_case
+from scratch.model import Model
+from scratch.naming import snake_case
 
 #: where Keras exports what the registry calls a layer, a loss, …
 HOMES = {

@@ -1,6 +1,6 @@
 """What a random layer of Keras will draw in its next training call, told in advance: its seed generator stays as it is.
 
-    draws_of(keras.layers.Dropout(0.5), (2, 3))   →   {"keep": booleans (2, 3)}
+    predict_draws(keras.layers.Dropout(0.5), (2, 3))   →   {"keep": booleans (2, 3)}
 
 The arrays have the names and shapes of the twin's `draw_shapes`. A generator hands out one seed after another, so a layer
 that is called twice draws twice: an `Ahead` that is passed to both calls counts along.
@@ -36,7 +36,7 @@ class Ahead:
         return self._copies[id(generator)][1]
 
 
-def draws_of(layer: keras.layers.Layer, *shapes: Shape, ahead: Ahead | None = None) -> Draws:
+def predict_draws(layer: keras.layers.Layer, *shapes: Shape, ahead: Ahead | None = None) -> Draws:
     """The arrays that a built Keras layer draws in its next call with training=True on inputs of these shapes.
 
     Empty for a layer that draws nothing. Raises: NoTwin for a layer without twin.
@@ -45,7 +45,7 @@ def draws_of(layer: keras.layers.Layer, *shapes: Shape, ahead: Ahead | None = No
     return _drawn(layer, spec, spec.draw_shapes(*shapes), ahead or Ahead())
 
 
-def draws_of_model(
+def predict_model_draws(
     model: Model, layers: Mapping[str, keras.layers.Layer], shapes: Mapping[str, Shape]
 ) -> dict[str, Draws]:
     """{first output of a call: its draws}, as `Model.run` takes them, for a twin, its Keras layers by the twin's names, and

@@ -14,8 +14,9 @@ from keras_ref.evaluation.float64 import DTYPE, policy_of
 from keras_ref.translation import exceptions as mirrors
 from keras_ref.translation import weights as weights_module
 from keras_ref.translation.exceptions import recurrent
+from scratch.calls import filled
 from scratch.losses.base import Loss
-from scratch.model import Model, filled
+from scratch.model import Model
 
 _HOMES = {
     "layers": keras.layers,
