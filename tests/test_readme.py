@@ -27,7 +27,7 @@ import typer
 import keras_ref
 import scratch
 from keras_ref.frontends import cli
-from keras_ref.frontends.invocation import TAKES, Run
+from keras_ref.frontends.invocation import TAKES, Invocation
 from keras_ref.translation import exceptions
 from scratch import registry
 
@@ -143,7 +143,7 @@ def parse_gradtwin(words: list[str], config: pytest.Config) -> None:
     assert not context.params.get("html") or len(context.params.get("targets", ())) < 2, "--html must have one target"
     if words[0] in TAKES:
         given = {name: value for name, value in context.params.items() if name not in ("json", "html")}
-        Run.of(words[0], **given)
+        Invocation.of(words[0], **given)
 
 
 def parse_pytest(words: list[str], config: pytest.Config) -> None:
