@@ -29,7 +29,7 @@ OPAQUE = float(np.finfo(np.float32).eps)
 PLACES = 3
 
 
-# What a subject computes in ---------------------------------------------------------------------------------------------
+# What a subject computes in -------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ def note_of_refusal(error: BaseException) -> str:
     )
 
 
-# What a low precision costs ---------------------------------------------------------------------------------------------
+# What a low precision costs -------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)

@@ -24,8 +24,8 @@ SHIFTS = (16, -16, 24)
 #: sum that is zero by its rounding): far more than the shifts, so that none of them crosses a kink, and still the same
 #: neighbourhood
 ASIDE = 2.0**-26
-#: how far the upstream gradient is moved: thousands of units in the last place, and far less than would hide an error of
-#: 1e-6 in a backward pass that is not linear in it
+#: how far the upstream gradient is moved: thousands of units in the last place, and far less than would hide an error
+#: of 1e-6 in a backward pass that is not linear in it
 UPSTREAM = 2.0**-40
 #: in such steps: no whole ones, which would leave it on the grid that it came from
 UNEVEN = (0.9, -1.7, 2.3)

@@ -1,4 +1,4 @@
-"""What rounding does to a law: Monte Carlo arithmetic (Parker 1997), in which every operation is off by a whole unit in the
+"""What rounding does to a law, by Monte Carlo arithmetic (Parker 1997): every operation is off by a whole unit in the
 last place, up or down at random.
 
 Rounding to nearest errs by half a unit at most, by 1/√12 of one in the root mean square; two ways of computing the same
