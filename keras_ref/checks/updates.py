@@ -1,7 +1,7 @@
 """The public verb check_updates: numeric gradient and optimizer twin against the weights after Keras's own train_step.
 
-Every step starts both sides from the same weights, so that an error is named at the step that makes it; the twin keeps a
-state of its own. How far a step may be off is derived in comparison/optimizer_step.py.
+Every step starts both sides from the same weights, so that an error is named at the step that makes it; the twin keeps
+a state of its own. How far a step may be off is derived in comparison/optimizer_step.py.
 """
 
 from __future__ import annotations

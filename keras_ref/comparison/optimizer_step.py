@@ -1,5 +1,4 @@
-"""One training step of the optimizer twin, from Keras's own weights and state: what it leads to, and how far that may be
-off."""
+"""One training step of the optimizer twin from Keras's own weights: what it leads to, and how far that may be off."""
 
 from __future__ import annotations
 

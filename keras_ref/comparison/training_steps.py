@@ -140,7 +140,7 @@ def _train(model: Any, data: Data) -> None:
 
 
 def worst_step(verdicts: Iterable[Verdict]) -> Verdict:
-    """The first verdict that fails; where none does, the one whose difference is the largest share of what is allowed."""
+    """The first verdict that fails; where none does, that whose difference is the largest share of what is allowed."""
 
     def badness(verdict: Verdict) -> tuple[bool, float]:
         return verdict.failed, verdict.difference / (verdict.allowed or UNIT)
@@ -155,7 +155,7 @@ def worst_step(verdicts: Iterable[Verdict]) -> Verdict:
 def compare_variable(name: str, value: Array, predictions: StepPredictions, *, step: int) -> Verdict:
     """The verdict on what Keras's step made of one variable.
 
-    It has to be what the numeric gradient leads to, and what the law makes of autodiff's own gradient, which is sharper.
+    It has to be what the numeric gradient leads to, and what the law makes of autodiff's own gradient: that is sharper.
     """
     predicted, allowed = predictions.numeric.weights[name], predictions.numeric.allowed[name]
     by_law, law_allowed = predictions.law.weights[name], predictions.law.allowed[name]
