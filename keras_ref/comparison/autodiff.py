@@ -97,6 +97,23 @@ def point_beside(values: Mapping[str, Array], generator: np.random.Generator, *,
     }
 
 
+def relative_differences(gradient: Gradient, exact: Gradient) -> dict[str, float]:
+    """|gradient - exact| / |exact| by name, as 2-norms; infinite where only the exact one is finite.
+
+    Names are left out where one of the two is missing, or the exact one is not finite.
+    """
+    found: dict[str, float] = {}
+    for name, right in exact.items():
+        other = gradient.get(name)
+        if right is None or other is None or not np.isfinite(right).all():
+            continue
+        with np.errstate(over="ignore", invalid="ignore"):
+            difference, size = float(np.linalg.norm(other - right)), float(np.linalg.norm(right))
+        infinite = size == 0 or not np.isfinite(difference)
+        found[name] = 0.0 if difference == 0 else float("inf") if infinite else difference / size
+    return found
+
+
 def _rounding_of_shifts(
     probe: LossFunction, values: Mapping[str, Array], gradient: Gradient, mode: str
 ) -> dict[str, Array]:

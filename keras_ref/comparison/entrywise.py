@@ -24,7 +24,7 @@ from keras_ref.comparison.entry_slopes import (
 from keras_ref.comparison.neighbourhood import Tally, conclude, opposite_pairs, tally_neighbours
 from keras_ref.comparison.oracles import Oracle
 from keras_ref.comparison.taylor_remainder import remainder_order
-from keras_ref.reports.heat_map import Cells
+from keras_ref.reports.heat_map import ErrorWindow
 from keras_ref.reports.verdict import Kind, Reason, Verdict, worst_of
 from scratch.arrays import Array
 from scratch.differences import UNIT, Scheme
@@ -160,7 +160,7 @@ def judge(slopes: Slopes, values: Array, rounding: Array) -> Judgements:
 
 
 def mark_none(found: EntryComparison) -> EntryComparison:
-    """Where autodiff says None, an entry without slope is disconnected, and one with a slope is wrong for that reason."""
+    """Where autodiff gives None, an entry without slope is disconnected; one with a slope is wrong, for that reason."""
     kinds = np.where(found.judgements.kinds == Kind.MATCH, Kind.DISCONNECTED, found.judgements.kinds)
     wrong = map(int, found.judgements.among(Kind.MISMATCH))
     reasons = {**found.judgements.reasons, **dict.fromkeys(wrong, Reason.NONE_WHERE_LOSS_MOVES)}
@@ -210,7 +210,7 @@ def look_beside(found: EntryComparison, autodiff: Autodiff, *, seed: int) -> Ent
 
 
 def summarize(found: EntryComparison, shape: tuple[int, ...], how: str) -> Verdict:
-    """One verdict on all entries compared: the worst kind, the worst entry of that kind, and what would have been seen."""
+    """One verdict on all entries compared: the worst kind, its worst entry, and what would have been seen."""
     kinds, estimate, allowed = found.judgements.kinds, found.slopes.value, found.allowed
     present, counts = np.unique(kinds, return_counts=True)
     kind = worst_of(map(str, present)) if len(present) else Kind.MATCH
@@ -229,7 +229,7 @@ def summarize(found: EntryComparison, shape: tuple[int, ...], how: str) -> Verdi
     with np.errstate(invalid="ignore", divide="ignore"):
         excess = np.nan_to_num(np.abs(estimate.value - found.values) / allowed, nan=np.inf)
         clean = np.isin(kinds, (Kind.MATCH, Kind.DISCONNECTED)) & np.isfinite(allowed)
-        # an error E shows itself where |E| - |numeric - true slope| > allowed, and numeric is within allowed of the truth
+        # an error E shows itself where |E| - |numeric - true slope| > allowed; numeric is within allowed of the truth
         visible = 2 * allowed[clean]
         relative = visible / np.abs(estimate.value[clean])
     # a slope that is nothing but the rounding of the loss is no size to compare an error with
@@ -247,7 +247,7 @@ def summarize(found: EntryComparison, shape: tuple[int, ...], how: str) -> Verdi
         rounding=float(estimate.rounding[i] + found.rounding[i]),
         visible=float(visible.max()) if visible.size else float("nan"),
         visible_relative=float(meaningful.max()) if meaningful.size else float("nan"),
-        cells=Cells.around(int(found.entries[i]), shape, found.entries, estimate.value, found.values),
+        cells=ErrorWindow.around(int(found.entries[i]), shape, found.entries, estimate.value, found.values),
     )
     reason = found.judgements.reasons.get(i)
     return verdict if reason is None else verdict.because(reason)

@@ -1,4 +1,4 @@
-"""The losses that are differenced, each known at a point and beside it: Keras's own forward pass, and the NumPy twin's."""
+"""The losses that are differenced: that of Keras's own forward pass, and that of the NumPy twin."""
 
 from __future__ import annotations
 
@@ -90,7 +90,10 @@ class TwinOracle(Oracle):
         seed: int = 0,
         specifications: tuple[Any, ...] = (),
     ) -> TwinOracle:
-        """The oracle at a point, its noise measured there; `make` builds the nudges from values by the probe's names."""
+        """The oracle at a point, its noise measured there.
+
+        make   builds the nudges from values by the names of the loss function
+        """
         nudges = make(values)
         return cls(
             nudges=nudges,

@@ -6,9 +6,11 @@ import json
 import math
 from collections import Counter
 from dataclasses import asdict, dataclass, field, replace
+from html import escape
 from typing import Any
 
-from keras_ref.reports.heat_map import Cells
+from keras_ref.reports.heat_map import ErrorWindow
+from keras_ref.reports.html_tables import heat_maps, variables_table
 from keras_ref.reports.kinds import FAILING, ORDER, Kind, worst_of
 from keras_ref.reports.reasons import Reason
 
@@ -71,7 +73,7 @@ class Verdict:
     order: float = float("nan")
     together: int = 0
     reason_code: Reason | None = None
-    cells: Cells | None = field(default=None, compare=False, repr=False)
+    cells: ErrorWindow | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "verdict", Kind(self.verdict))
@@ -105,7 +107,10 @@ class Verdict:
         return self.verdict.failing
 
     def explain(self, replay: str = "") -> str:
-        """Six aligned lines: subject, worst index, both values, difference against allowance, replay. Two of a crash."""
+        """Six aligned lines: subject, worst index, both values, difference against allowance, replay.
+
+        A crash has two.
+        """
         if self.verdict is Kind.CRASH:
             return f"{'verdict':<10} crash: {self.name}, {self.reason}\n{'replay':<10} {replay or 'run it again'}"
         share = (
@@ -117,6 +122,7 @@ class Verdict:
         autodiff = "Keras's own step" if update else f"GradientTape, {self.how or 'eager'}"
         why = f" ({self.reason})" if self.reason else ""
         numeric = NUMERIC_BY.get(self.oracle, self.oracle)
+        errors = f"truncation {self.truncation:.1e} + rounding {self.rounding:.1e}"
         lines = (
             ("verdict", f"{self.verdict}: {self.name}, by the oracle {self.oracle!r}{why}"),
             ("worst at", f"{list(self.worst)}, {share}"),
@@ -124,8 +130,7 @@ class Verdict:
             ("numeric", f"{self.numeric:+.15e}  {numeric}{self._sides()}"),
             (
                 "differ by",
-                f"{self.difference:.3e}, allowed {self.allowed:.3e} = truncation {self.truncation:.1e} + "
-                f"rounding {self.rounding:.1e}{self._second_opinion()}",
+                f"{self.difference:.3e}, allowed {self.allowed:.3e} = {errors}{self._second_opinion()}",
             ),
             ("replay", replay or "call the check again with the same arguments"),
         )
@@ -141,10 +146,6 @@ class Verdict:
         return {key: value for key, value in plain.items() if key != "cells"}
 
     def _repr_html_(self) -> str:
-        from html import escape
-
-        from keras_ref.reports.html import heat_maps, variables_table
-
         return f"{variables_table([self])}{heat_maps(self) if self.compared else ''}<pre>{escape(self.explain())}</pre>"
 
     def _second_opinion(self) -> str:
@@ -155,7 +156,7 @@ class Verdict:
 
     def _sides(self) -> str:
         """The slopes from both sides, where the reason is a kink."""
-        if self.verdict is not Kind.KINK and not (self.reason_code is not None and self.reason_code.has_kink):
+        if self.verdict is not Kind.KINK and not (self.reason_code is not None and self.reason_code.is_kink):
             return ""
         return f" (left {self.left:+.6e}, right {self.right:+.6e})"
 
@@ -173,10 +174,19 @@ class Report:
     allowed: frozenset[str] = frozenset()
     precision_loss: dict[str, float] = field(default_factory=dict)
 
+    def fails(self, verdict: Verdict) -> bool:
+        """Whether a verdict fails this check: one of the failing kinds, and not allowed."""
+        return verdict.failed and verdict.verdict not in self.allowed
+
     @property
     def failures(self) -> tuple[Verdict, ...]:
         """The verdicts that fail this check."""
-        return tuple(v for v in self.verdicts if v.failed and v.verdict not in self.allowed)
+        return tuple(filter(self.fails, self.verdicts))
+
+    @property
+    def worst_last(self) -> tuple[Verdict, ...]:
+        """The verdicts from match to failure, as a terminal shows them: the end is what stays on the screen."""
+        return tuple(sorted(self.verdicts, key=lambda v: (self.fails(v), -ORDER.index(v.verdict))))
 
     @property
     def ok(self) -> bool:
@@ -222,10 +232,10 @@ class Report:
         }
 
     def explain(self) -> str:
-        """The summary, the six lines of every failure, and the notes."""
+        """The summary, the six lines of every failure with the worst last, and the notes."""
         parts = [self.summary()]
         if self.failures:
-            parts += [v.explain(self.replay) for v in self.failures]
+            parts += [v.explain(self.replay) for v in self.worst_last if self.fails(v)]
             parts.append(self.oracles)
         parts += list(self.notes)
         return "\n\n".join(parts) if self.failures else "\n".join(parts)
@@ -255,10 +265,6 @@ class Report:
         return json_text(self.to_dict())
 
     def _repr_html_(self) -> str:
-        from html import escape
-
-        from keras_ref.reports.html import variables_table
-
         failures = "".join(f"<pre>{escape(v.explain(self.replay))}</pre>" for v in self.failures)
         notes = "".join(f"<p>{escape(note)}</p>" for note in self.notes)
         return f"<p><b>{escape(self.summary())}</b></p>{variables_table(self.verdicts, self.allowed)}{failures}{notes}"
