@@ -105,9 +105,9 @@ class Subject:
             if not np.isfinite(values).all():
                 continue
             if len(values) == 1:
-                stated = np.array([self.rounded.noise(tensors, ROLLS)])
+                stated = np.array([self.rounded.noise(tensors, calls=ROLLS)])
             else:
-                stated = np.ravel(self.rounded.errors(tensors, ROLLS)[0])
+                stated = np.ravel(self.rounded.errors(tensors, calls=ROLLS)[0])
             yield from compared(values, stated, np.ravel(self.exact(*arrays)[0]))
 
 
@@ -170,7 +170,9 @@ ONE: dict[str, tuple[Any, Any]] = {
     "moments": (lambda x: tf.nn.moments(x, -1)[1], _ANY),
     "E x² - (E x)²": (lambda x: tf.reduce_mean(x * x, -1) - tf.reduce_mean(x, -1) ** 2, _ANY),
     "normalize": (
-        lambda x: (x - tf.reduce_mean(x, -1, keepdims=True)) / tf.sqrt(tf.math.reduce_variance(x, -1, keepdims=True) + 1e-12),
+        lambda x: (
+            (x - tf.reduce_mean(x, -1, keepdims=True)) / tf.sqrt(tf.math.reduce_variance(x, -1, keepdims=True) + 1e-12)
+        ),
         _ANY,
     ),
     "l2_normalize": (lambda x: tf.nn.l2_normalize(x, -1), _ANY),
@@ -185,7 +187,10 @@ ONE: dict[str, tuple[Any, Any]] = {
     "length 1e-12": (lambda x: x / tf.sqrt(x * x + 1e-12), _ANY),
 }
 TWO: dict[str, tuple[Any, Any, Any]] = {
-    **{name: (getattr(tf.math, name), _ANY, _ANY) for name in "add subtract multiply maximum minimum squared_difference".split()},
+    **{
+        name: (getattr(tf.math, name), _ANY, _ANY)
+        for name in "add subtract multiply maximum minimum squared_difference".split()
+    },
     "atan2": (tf.math.atan2, _ANY, _POSITIVE),
     "divide": (tf.divide, _ANY, _POSITIVE),
     "pow": (tf.pow, _POSITIVE, within(-3, 3, *SHAPE)),
@@ -238,6 +243,7 @@ def operations() -> list[Subject]:
 
 # Compositions -----------------------------------------------------------------------------------------------------------
 
+
 def _shifted(x: Any, by: Any) -> Any:
     return (x + by) - by  # by a number that the graph cannot fold away
 
@@ -260,8 +266,9 @@ STEPS: dict[str, Callable[[Any, Array], Any]] = {
     "bias": lambda x, w: x + w[0],
     "gate": lambda x, w: (1 - tf.sigmoid(x @ w)) * x,
     "residual": lambda x, w: x + 0.1 * tf.tanh(x @ w),
-    "normalize": lambda x, w: (x - tf.reduce_mean(x, -1, keepdims=True))
-    / tf.sqrt(tf.math.reduce_variance(x, -1, keepdims=True) + 1e-6),
+    "normalize": lambda x, w: (
+        (x - tf.reduce_mean(x, -1, keepdims=True)) / tf.sqrt(tf.math.reduce_variance(x, -1, keepdims=True) + 1e-6)
+    ),
     "attention": lambda x, w: tf.nn.softmax(x @ tf.transpose(x @ w) / 2) @ x,
     "cumsum": lambda x, w: tf.cumsum(x, 0),
     "product": lambda x, w: x * tf.roll(x, 1, -1),
@@ -290,7 +297,9 @@ def compositions(count: int, *, start: int = 0) -> Iterator[Subject]:
         end = str(generator.choice(list(ENDS)))
         weights = [generator.normal(size=(SHAPE[1], SHAPE[1])) for _ in steps]
 
-        yield Subject(" → ".join([*steps, end]), _chain(steps, weights, end), together(anywhere(*SHAPE, low=-3, high=1)))
+        yield Subject(
+            " → ".join([*steps, end]), _chain(steps, weights, end), together(anywhere(*SHAPE, low=-3, high=1))
+        )
 
 
 def _chain(steps: list[str], weights: list[Array], end: str) -> Callable[[Any], Any]:
@@ -300,7 +309,6 @@ def _chain(steps: list[str], weights: list[Array], end: str) -> Callable[[Any], 
         return ENDS[end](x)
 
     return function
-
 
 
 # The registry -----------------------------------------------------------------------------------------------------------
@@ -320,7 +328,13 @@ def examples(strategy: st.SearchStrategy[Any], count: int) -> list[Any]:
     found: list[Any] = []
 
     @seed(0)
-    @settings(max_examples=count, database=None, deadline=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck))
+    @settings(
+        max_examples=count,
+        database=None,
+        deadline=None,
+        phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )
     @given(strategy)
     def collect(one: Any) -> None:
         found.append(one)

@@ -50,7 +50,12 @@ def main():
             every[group] += found
             bad, over = sum(not c.covered for c in found), sum(c.exaggerated for c in found)
             if bad or over > 0.05 * len(found):
-                print(f"    {subject.name}: {len(found)} cases, {bad} not covered, {over} exaggerated", [c for c in found if not c.covered][:1], file=sys.stderr, flush=True)
+                print(
+                    f"    {subject.name}: {len(found)} cases, {bad} not covered, {over} exaggerated",
+                    [c for c in found if not c.covered][:1],
+                    file=sys.stderr,
+                    flush=True,
+                )
         say(group, len(subjects), every[group])
         if missing:
             print("    not in 50 digits:", dict(Counter(missing)), file=sys.stderr, flush=True)
@@ -61,7 +66,9 @@ def say(name, subjects, cases):
     ratios = [c.stated / max(c.error, rc.UNIT * abs(c.value), 1e-300) for c in cases]
     bad, over = sum(not c.covered for c in cases), sum(c.exaggerated for c in cases)
     share = f"{bad} ({100 * bad / max(1, len(cases)):.3f} %) | {over} ({100 * over / max(1, len(cases)):.2f} %)"
-    print(f"| {name} | {subjects} | {len(cases)} | {share} | {np.median(ratios) if ratios else np.nan:.0f} |", flush=True)
+    print(
+        f"| {name} | {subjects} | {len(cases)} | {share} | {np.median(ratios) if ratios else np.nan:.0f} |", flush=True
+    )
 
 
 if __name__ == "__main__":

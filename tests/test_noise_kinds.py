@@ -86,8 +86,10 @@ VANISHING = {
     "1 - sigmoid": (lambda x: 1 - tf.sigmoid(x), lambda m: -mpmath.exp(-m) / (1 + mpmath.exp(-m)) ** 2),
     "crossentropy": (
         lambda x: tf.nn.sparse_softmax_cross_entropy_with_logits([0], tf.stack([x, 0 * x, -x / 8], -1)),
-        lambda m: -(mpmath.exp(-m) + mpmath.mpf(9) / 8 * mpmath.exp(-m * mpmath.mpf(9) / 8))
-        / (1 + mpmath.exp(-m) + mpmath.exp(-m * mpmath.mpf(9) / 8)),
+        lambda m: (
+            -(mpmath.exp(-m) + mpmath.mpf(9) / 8 * mpmath.exp(-m * mpmath.mpf(9) / 8))
+            / (1 + mpmath.exp(-m) + mpmath.exp(-m * mpmath.mpf(9) / 8))
+        ),
     ),
     "logsumexp - max": (
         lambda x: tf.reduce_logsumexp(tf.stack([x, 0 * x], -1), -1) - tf.reduce_max(tf.stack([x, 0 * x], -1), -1),

@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from keras_ref.checks.checked_loss import CheckedLoss, Prepare
 from keras_ref.checks.disconnected import GradientPaths
-from keras_ref.comparison.autodiff import Gradient
+from keras_ref.comparison.autodiff import Gradient, relative_differences
 from keras_ref.comparison.oracles import ForwardOracle
 from keras_ref.errors import short
 from keras_ref.evaluation.float64 import DTYPE, in_precision, is_float

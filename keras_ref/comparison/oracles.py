@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property
 from typing import Any, Protocol, Self
 
 import numpy as np
@@ -124,7 +123,8 @@ class TwinOracle(Oracle):
 
 @dataclass(frozen=True, kw_only=True)
 class ForwardOracle(Oracle):
-    """The loss of Keras's own forward pass in float64."""
+    """The loss of Keras's own forward pass in float64. `seed` draws the directions that its noise may have to be measured
+    along."""
 
     probe: LossFunction | DirectionalLoss
     values: Mapping[str, Array]
@@ -134,8 +134,8 @@ class ForwardOracle(Oracle):
     has_kinks: bool = True
     supports_complex: bool = False
     of_forward_pass: bool = True
-    seed: int = 0
     specifications: tuple[Any, ...] = ()
+    seed: int = 0
 
     @classmethod
     def at(cls, probe: LossFunction, values: Mapping[str, Array], *, seed: int = 0) -> ForwardOracle:
@@ -179,3 +179,11 @@ class DirectionalOracle(ForwardOracle):
 
     def measured_noise(self, *, seed: int) -> float:
         return measure_noise(self.probe, self.values, self.base, seed=seed)
+
+
+@dataclass(frozen=True)
+class Oracles:
+    """The oracles of a check, Keras's own forward pass first, and notes on them."""
+
+    oracles: tuple[Oracle, ...]
+    notes: tuple[str, ...] = ()

@@ -31,11 +31,9 @@ class DirectionalLoss:
     def __init__(self, function: LossFunction) -> None:
         self.function = function
         self._tensors: tuple[Any, list[Any]] = (None, [])
-        self._sources = [*probe.variables.values(), *probe.inputs.values()]
-        self._evaluate = probe.complete(self._trace)
-        self._rounded: Any = None
-        self._held = probe.loss_arguments()[1]
-        self._writes = any(isinstance(v, tf.Variable) for v in (*probe.variables.values(), *probe._state))
+        self._evaluate = function.complete(self._trace)
+        self._rounded: Rounded | None = None
+        self._held = function.loss_arguments()[1]
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.function, name)
@@ -69,7 +67,7 @@ class DirectionalLoss:
             ]
         parts = {
             name: tf.cast(value, source.dtype)
-            for name, source, value in zip(self.probe.values, self._sources, moved, strict=True)
+            for name, source, value in zip(self.function.values, self.function.sources.values(), moved, strict=True)
         }
         return tf.cast(self.function.loss_of(parts, held), DTYPE)
 
@@ -97,13 +95,13 @@ class DirectionalLoss:
         """The absolute rounding error of the loss at the point (or `at`); nan where it cannot be told."""
         if self._rounded is None:
             self._rounded = Rounded(self._evaluate, exact=POINT)
-        point = self._point(self.probe.values if at is None else at)
+        point = self._point(self.function.values if at is None else at)
         moves = [tf.constant(ZERO, DTYPE)] * len(point)
         try:
-            return self._rounded.noise([tf.constant(ZERO, DTYPE), *moves, *point, *self._held], ROLLS)
+            return self._rounded.noise([tf.constant(ZERO, DTYPE), *moves, *point, *self._held], calls=ROLLS)
         finally:
-            if self._writes:
-                self.probe._put_back()
+            if self.function.writes_variables:
+                self.function.restore_values()
 
     def losses(self, name: str, entries: Array, offsets: Array, *, at: Mapping[str, Array] | None = None) -> Array:
         """Losses (m, e) with entry entries[j] of `name` moved by offsets[i, j]."""

@@ -1,7 +1,7 @@
 """The loss of any Keras model as a pure float64 function of its weights and inputs.
 
     with in_float64(model):
-        function = LossFunction(loss, variables, state, Data(x, y, sample_weight))
+        function = LossFunction(loss, variables=…, state=…, data=Data(x, y, sample_weight))
         function.losses("dense/kernel", entries, offsets)     # the loss at nudged entries, no gradient involved
         function.gradient("eager")                            # the gradient by autodiff
 
@@ -24,6 +24,8 @@ import tensorflow as tf
 from keras_ref.errors import BadInput, UserCodeFailed, running_user_code
 from keras_ref.evaluation.float64 import DTYPE, is_float
 from keras_ref.evaluation.gradient_modes import MODES, is_indexed
+from keras_ref.evaluation.keras_parts import tensorflow_variable
+from keras_ref.evaluation.naming import float_inputs, path_of, replace_inputs, unique
 from keras_ref.evaluation.rounding import Rounded
 from scratch.arrays import Array
 from scratch.differences import UNIT
@@ -78,10 +80,10 @@ class LossFunction:
     def __init__(
         self,
         loss: Callable[[Data], Any],
+        *,
         variables: list[Any],
         state: list[Any],
         data: Data,
-        *,
         watch_inputs: bool = True,
         dtype: str | None = DTYPE,
         contraction: Mapping[str, Array] | None = None,
@@ -91,9 +93,9 @@ class LossFunction:
         self._watch = watch_inputs
         self._gradients: dict[tuple[str, str], Any] = {}
         self._evaluate: Any = None
-        self._rounded: Any = None
-        self._rounded_gradient: Any = None
-        #: the loss at the point, as each mode of autodiff saw it
+        self._rounded: Rounded | None = None
+        self._rounded_gradient: tuple[Rounded, list[bool]] | None = None
+        #: the loss at the point, as each mode of autodiff computed it
         self.seen: dict[str, float] = {}
         #: forward passes so far
         self.evaluations = 0
@@ -224,7 +226,16 @@ class LossFunction:
             vector, vector, numbers, indices, numbers, held
         )
 
-    def _run(self, values: Mapping[str, Array], direction: Any, steps: Array, entries: Array, targets: Array) -> Array:
+    def _run(
+        self,
+        values: Mapping[str, Array],
+        *,
+        steps: Array,
+        entries: Array,
+        targets: Array,
+        direction: Array | None = None,
+    ) -> Array:
+        """Losses at values + step · direction with one entry of the flat vector set to a target, for each step."""
         evaluate = self._traced()
         flat, held = self._flat(values), self._held()
         direction = np.zeros_like(flat) if direction is None else direction
@@ -255,17 +266,16 @@ class LossFunction:
 
     def noise(self, *, at: Mapping[str, Array] | None = None) -> float:
         """The absolute rounding error of the loss at the point (or `at`); nan where it cannot be told."""
-        evaluate, values = self._traced(), at or self.values
+        evaluate, flat = self._traced(), self._flat(at or self.values)
         if self._rounded is None:
             self._rounded = Rounded(evaluate, exact=POINT)
-        flat, count = self._flat(values), min(ROLLS // 2, self.block)
-        steps, entries = np.zeros(count), np.zeros(count, np.int64)
-        arguments = [flat, np.zeros_like(flat), steps, entries, steps + flat[0]]
-        flat_arguments = [*map(tf.constant, arguments), *self._held()]
+        count = min(ROLLS // 2, self.block)
+        resting, first = np.zeros(count), np.zeros(count, np.int64)
+        arguments = [flat, np.zeros_like(flat), resting, first, resting + flat[0]]
         try:
-            return self._rounded.noise(flat_arguments, -(-ROLLS // count))
+            return self._rounded.noise([*map(tf.constant, arguments), *self._held()], calls=-(-ROLLS // count))
         finally:
-            self._put_back()
+            self.restore_values()
 
     def losses(self, name: str, entries: Array, offsets: Array, *, at: Mapping[str, Array] | None = None) -> Array:
         """Losses (m, e) with entry entries[j] of `name` moved by offsets[i, j]; all else as at the point (or `at`)."""
@@ -274,7 +284,8 @@ class LossFunction:
             np.broadcast_to(self._offsets[name] + np.asarray(entries), offsets.shape).ravel().astype(np.int64)
         )
         targets = (np.ravel(values[name])[entries] + offsets).ravel()
-        return self._run(values, None, np.zeros(len(targets)), flat_entries, targets).reshape(offsets.shape)
+        losses = self._run(values, steps=np.zeros(len(targets)), entries=flat_entries, targets=targets)
+        return losses.reshape(offsets.shape)
 
     def directional(
         self, direction: Mapping[str, Array], steps: Array, *, at: Mapping[str, Array] | None = None
@@ -284,12 +295,15 @@ class LossFunction:
         vector = self._flat({name: direction.get(name, np.zeros_like(value)) for name, value in values.items()})
         flat = self._flat(values)
         entries = np.zeros(len(steps), dtype=np.int64)
-        return self._run(values, vector, steps, entries, flat[0] + steps * vector[0])
+        return self._run(values, direction=vector, steps=steps, entries=entries, targets=flat[0] + steps * vector[0])
 
     # Gradients ------------------------------------------------------------------------------------------------------
 
     def gradient(self, mode: str = "eager", *, at: Mapping[str, Array] | None = None) -> dict[str, Array | None]:
-        """Autodiff's gradient by name at the point (or `at`), None where autodiff says None. State is put back."""
+        """The gradient by autodiff, {name: array} at the point (or `at`); None where autodiff gives None.
+
+        State is put back.
+        """
         values = at or self.values
         found, loss = self.run_in(mode, self.tape, values)
         if values is self.values:
@@ -318,7 +332,7 @@ class LossFunction:
         return gradients, float(loss)
 
     def gradient_rounding(self, *, at: Mapping[str, Array] | None = None) -> dict[str, Array]:
-        """The absolute rounding error of autodiff's gradient at the point (or `at`), by name; 0 where autodiff says None.
+        """The absolute rounding error of autodiff's gradient, {name: array} at the point (or `at`); 0 where it is None.
 
         Raises: UserCodeFailed where the backward pass only runs eagerly.
         """
@@ -330,19 +344,20 @@ class LossFunction:
             with running_user_code():
                 traced = tf.function(self.tape, autograph=False).get_concrete_function(*specs)
             self._rounded_gradient = Rounded(traced), [g is not None for g in traced.structured_outputs[0]]
-        rounded, known = self._rounded_gradient
+        rounded, is_known = self._rounded_gradient
         try:
             for name, variable in self.variables.items():
-                raw(variable).assign(tf.cast(values[name], variable.dtype))
-            found = iter(rounded.errors([*inputs, *held], ROLLS))
+                tensorflow_variable(variable).assign(tf.cast(values[name], variable.dtype))
+            found = iter(rounded.errors([*inputs, *held], calls=ROLLS))
         finally:
-            self._put_back()
+            self.restore_values()
         return {
-            name: next(found) if there else np.zeros_like(value)
-            for (name, value), there in zip(self.values.items(), known, strict=True)
+            name: next(found) if known else np.zeros_like(value)
+            for (name, value), known in zip(self.values.items(), is_known, strict=True)
         }
 
-    def _put_back(self) -> None:
+    def restore_values(self) -> None:
+        """Assign the values of the point to the variables and the state."""
         for name, variable in self.variables.items():
             tensorflow_variable(variable).assign(tf.cast(self.values[name], variable.dtype))
         for variable, value in zip(self._state, self._state_values, strict=True):
@@ -363,13 +378,13 @@ class LossFunction:
         return list(self.inputs.values()), self._held()
 
     def tape(self, inputs: list[Any], held: list[Any]) -> tuple[list[Any], Any]:
-        """Autodiff's gradient in the order of the names, None where it says so, and the loss."""
+        """(gradients in the order of the names, loss), dense; None where autodiff gives None."""
         found, loss = self.indexed(inputs, held)
         self.sparse = frozenset(name for name, g in zip(self.values, found, strict=True) if is_indexed(g))
         return [tf.convert_to_tensor(g) if is_indexed(g) else g for g in found], loss
 
     def indexed(self, inputs: list[Any], held: list[Any]) -> tuple[list[Any], Any]:
-        """The same, what is in rows left as it is."""
+        """`tape` with sparse gradients left as they are (tf.IndexedSlices)."""
         watched = self.watched(inputs)
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             for source in watched:

@@ -40,11 +40,17 @@ UNITS: Mapping[str, float] = {
     for units, names in (
         (1.0, "Add AddV2 Sub Mul RealDiv Div DivNoNan MulNoNan Sqrt Square Inv Reciprocal BiasAdd"),
         (2.0, "Sin Cos Tan Asin Acos Rsqrt Softsign SquaredDifference ComplexAbs Angle"),
-        (3.0, "Exp Log Sinh Cosh Asinh Acosh Atanh InvGrad ReciprocalGrad SqrtGrad RsqrtGrad TanhGrad SigmoidGrad EluGrad"),
+        (
+            3.0,
+            "Exp Log Sinh Cosh Asinh Acosh Atanh InvGrad ReciprocalGrad SqrtGrad RsqrtGrad TanhGrad SigmoidGrad EluGrad",
+        ),
         (3.0, "SeluGrad SoftsignGrad"),
         (4.0, "Log1p Expm1 Sigmoid Atan Atan2 Erf Softplus SoftplusGrad Pow Xlogy Xlog1py Xdivy"),
         (6.0, "Tanh Ndtri Erfinv"),
-        (16.0, "Erfc Lgamma Digamma Polygamma Zeta Igamma Igammac IgammaGradA Betainc BesselI0 BesselI1 BesselI0e BesselI1e"),
+        (
+            16.0,
+            "Erfc Lgamma Digamma Polygamma Zeta Igamma Igammac IgammaGradA Betainc BesselI0 BesselI1 BesselI0e BesselI1e",
+        ),
         (16.0, "BesselJ0 BesselJ1 BesselK0 BesselK1 BesselK0e BesselK1e BesselY0 BesselY1 Spence Dawsn Expint"),
         (16.0, "FresnelCos FresnelSin"),
     )

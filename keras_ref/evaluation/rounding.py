@@ -125,7 +125,9 @@ def _with_plain_calls(
             node.attr["Tin"].CopyFrom(_types(a.type for a in signature.input_arg))
             node.attr["Tout"].CopyFrom(_types(a.type for a in signature.output_arg))
             node.op = "StatefulPartitionedCall"
-            renamed |= {f"{node.name}:{a.name}:0": f"{node.name}:output:{i}" for i, a in enumerate(signature.output_arg)}
+            renamed |= {
+                f"{node.name}:{a.name}:0": f"{node.name}:output:{i}" for i, a in enumerate(signature.output_arg)
+            }
     for node in found.node_def:
         inputs = [renamed.get(i, i) for i in node.input]
         del node.input[:]
@@ -390,11 +392,11 @@ class Rounded:
             self._context.add_function_def(definition)
         weakref.finalize(self, _forget, self._context, list(conversion.library))
 
-    def noise(self, arguments: list[Any], rolls: int) -> float:
+    def noise(self, arguments: list[Any], *, calls: int) -> float:
         """The absolute error of the one output, losses at the same point, from so many calls; nan where none can be told."""
         deviations: list[float] = []
         base = math.nan
-        for k in range(rolls):
+        for k in range(calls):
             try:
                 (exact,), (rolled,) = self(arguments, common=k % 2 == 1)
             except (
@@ -406,9 +408,9 @@ class Rounded:
             deviations += [float(one) for one in np.ravel(rolled) - np.ravel(exact)]
         return noise_of(deviations, base)
 
-    def errors(self, arguments: list[Any], rolls: int) -> list[Array]:
+    def errors(self, arguments: list[Any], *, calls: int) -> list[Array]:
         """The absolute error of every entry of every output, from so many calls."""
-        found = [self(arguments, common=k % 2 == 1) for k in range(rolls)]
+        found = [self(arguments, common=k % 2 == 1) for k in range(calls)]
         exact = [np.asarray(one, float) for one in found[0][0]]
         return [errors_of((np.asarray(rolled[i], float) for _, rolled in found), one) for i, one in enumerate(exact)]
 

@@ -79,9 +79,9 @@ def measure_book_slopes(lesson_model: LessonModel, weights: Weights, noise: floa
     return found
 
 
-def noise_of(subject: Subject, weights: Weights) -> float:
-    """The noise of the loss at these weights."""
-    return Nudges(subject.objective, weights, subject.x, subject.y, training=True).noise
+def measure_noise(lesson_model: LessonModel, weights: Weights) -> float:
+    """The rounding noise of the loss at these weights."""
+    return Nudges(lesson_model.objective, weights, lesson_model.x, lesson_model.y, training=True).noise
 
 
 @dataclass(frozen=True)
@@ -218,7 +218,9 @@ def keras_training(lesson_model: LessonModel) -> Iterator[KerasTraining]:
             y_pred = model(data.x, training=True)
             return model.compute_loss(x=data.x, y=data.y, y_pred=y_pred, training=True)
 
-        probe = LossFunction(loss, trained, state, Data(lesson_model.x, lesson_model.y), watch_inputs=False)
+        probe = LossFunction(
+            loss, variables=trained, state=state, data=Data(lesson_model.x, lesson_model.y), watch_inputs=False
+        )
         yield KerasTraining(lesson_model, model, probe)
 
 
