@@ -9,8 +9,8 @@ from typing import Any
 import keras
 
 from keras_ref.translation.specifications import DIFFERENCING, NoTwin
-from scratch.layers.operations import ELEMENTWISE, INPUT, Operation, law_of
 from scratch.calls import Tensor
+from scratch.layers.operations import ELEMENTWISE, INPUT, Operation, law_of
 from scratch.naming import snake_case
 
 #: functions of keras.ops that reduce, join or normalise along an axis, and treat samples alike where that is not axis 0

@@ -15,8 +15,8 @@ from keras_ref.translation.exceptions import mirror_of, recurrent
 from keras_ref.translation.keras_homes import HOMES
 from scratch import registry
 from scratch.arrays import Array
-from scratch.losses.base import Loss
 from scratch.calls import filled
+from scratch.losses.base import Loss
 from scratch.model import Model
 
 
