@@ -111,7 +111,7 @@ _ALL = (
         name="json",
         type=str,
         default="",
-        help="Write the report as JSON to this file, from which gradtwin replay runs the check again.",
+        help="Write the report as JSON to this file; gradtwin replay runs the check again from it.",
     ),
     Option(
         name="isolate",

@@ -32,7 +32,7 @@ _OFF = ("clipnorm", "clipvalue", "global_clipnorm", "ema_overwrite_frequency", "
 
 
 @contextmanager
-def _float64_rate(wanted: bool) -> Iterator[None]:
+def _float64_rate(*, wanted: bool) -> Iterator[None]:
     """Keras keeps a constant learning rate as a variable of floatx: let 0.1 be 0.1 for float64 weights."""
     floatx = keras.config.floatx()
     keras.config.set_floatx("float64" if wanted else floatx)
@@ -56,7 +56,7 @@ def optimizer(spec: Any, **options: Any) -> Any:
         elif type(value) is int and any(kind is float for kind, _ in alternatives(hints[name])):
             value = float(value)
         values[name] = list(value) if isinstance(value, tuple) else value
-    with _float64_rate(precise):
+    with _float64_rate(wanted=precise):
         return getattr(keras.optimizers, cls.__name__)(**values, **options)
 
 
