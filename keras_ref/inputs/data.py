@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from keras_ref.errors import BadInput
 from keras_ref.evaluation.float64 import is_float
-from keras_ref.evaluation.keras_parts import layers_of
+from keras_ref.evaluation.keras_parts import compiled_losses_of, layers_of
 from scratch.arrays import Array
 
 #: samples that are drawn
@@ -89,7 +89,7 @@ def apply_class_weight(y: Any, sample_weight: Any, class_weight: Any) -> Any:
 def require_labels_in_range(model: Any, y: Any) -> None:
     """Require class indices that the output of a sparse crossentropy has. Raises: BadInput."""
     outputs = getattr(model, "outputs", None) or []
-    for output, loss, target in zip(outputs, _losses_of(model, len(outputs)), tf.nest.flatten(y), strict=False):
+    for output, loss, target in zip(outputs, compiled_losses_of(model, len(outputs)), tf.nest.flatten(y), strict=False):
         if "sparse_categorical" not in _name_of(loss) or target is None or output.shape[-1] is None:
             continue
         labels, ignored = np.asarray(target), getattr(loss, "ignore_class", None)
@@ -183,12 +183,6 @@ def _smallest_vocabulary(model: Any) -> int:
     return min((layer.input_dim for layer in layers_of(model) if isinstance(layer, keras.layers.Embedding)), default=2)
 
 
-def _losses_of(model: Any, count: int) -> list[Any]:
-    """The loss of each of `count` outputs as it was compiled: a name, a function or an object."""
-    losses = getattr(model, "loss", None)
-    return keras.tree.flatten(losses) if isinstance(losses, (list, tuple, dict)) else [losses] * count
-
-
 def _name_of(loss: Any) -> str:
     """What a loss is called, in lower case."""
     name = loss if isinstance(loss, str) else getattr(loss, "name", None) or getattr(loss, "__name__", "")
@@ -221,5 +215,5 @@ def draw_targets(model: Any, outputs: Any, *, seed: int = 0) -> Any:
             return generator.uniform(0.1, 1.0, size=shape)
         return generator.normal(size=shape)
 
-    targets = [draw(output, loss) for output, loss in zip(flat, _losses_of(model, len(flat)), strict=True)]
+    targets = [draw(output, loss) for output, loss in zip(flat, compiled_losses_of(model, len(flat)), strict=True)]
     return targets[0] if len(targets) == 1 else tf.nest.pack_sequence_as(outputs, targets)
