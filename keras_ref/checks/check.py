@@ -64,11 +64,11 @@ def compare(evidence: Evidence) -> Outcome:
     return effort_for(evidence).compare(evidence) + compare_modes(evidence) + compare_higher_orders(evidence)
 
 
-def gradient_paths(subject: CheckedLoss, probe: LossFunction, keras_objects: Sequence[Any]) -> GradientPaths:
+def gradient_paths(subject: CheckedLoss, loss: LossFunction, keras_objects: Sequence[Any]) -> GradientPaths:
     """The ways that gradients take through the graph of a loss; traced when they are first asked for."""
     make = subject.otherwise
-    other = None if make is None else lambda: replace(subject, loss=make()).probe(watch_inputs=bool(probe.inputs))
-    return GradientPaths(probe, other, subject.training, tuple(declared_layers(keras_objects)))
+    other = None if make is None else lambda: replace(subject, loss=make()).function(watch_inputs=bool(loss.inputs))
+    return GradientPaths(loss, other, subject.training, tuple(declared_layers(keras_objects)))
 
 
 def report_of(evidence: Evidence, outcome: Outcome, low: LowPrecision) -> Report:
