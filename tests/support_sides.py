@@ -13,7 +13,8 @@ from keras_ref.checks.checked_loss import model_loss
 from keras_ref.checks.twins import twin_of
 from keras_ref.comparison.autodiff import Autodiff, autodiff_at
 from keras_ref.comparison.oracles import TwinOracle
-from keras_ref.evaluation.float64 import in_float64, states_of
+from keras_ref.evaluation.float64 import in_float64
+from keras_ref.evaluation.keras_parts import states_of
 from keras_ref.evaluation.loss_function import Data, LossFunction
 from keras_ref.translation.to_keras import mirror, mirrored_loss
 from keras_ref.translation.weights import variables

@@ -12,7 +12,8 @@ import tensorflow as tf
 
 from keras_ref.comparison.oracles import TwinOracle
 from keras_ref.errors import BadInput, running_user_code
-from keras_ref.evaluation.float64 import DTYPE, states_of
+from keras_ref.evaluation.float64 import DTYPE
+from keras_ref.evaluation.keras_parts import states_of
 from keras_ref.evaluation.loss_function import Data, LossFunction
 from keras_ref.translation.to_keras import mirrored
 from scratch.arrays import Array

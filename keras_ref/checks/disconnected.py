@@ -14,7 +14,8 @@ from keras_ref.checks.surrogates import recorded
 from keras_ref.comparison.evidence import Evidence, Outcome
 from keras_ref.evaluation.directional_loss import DirectionalLoss
 from keras_ref.evaluation.graph import called, function_of, is_cast_down, operations
-from keras_ref.evaluation.loss_function import LossFunction, raw
+from keras_ref.evaluation.keras_parts import tensorflow_variable
+from keras_ref.evaluation.loss_function import LossFunction
 from keras_ref.reports.verdict import Kind, Reason, Verdict
 
 #: operations that pass a value on and no gradient, on purpose
@@ -59,7 +60,7 @@ class GradientPaths:
             traced = tf.function(loss.loss_at, autograph=False).get_concrete_function(*loss.loss_arguments())
         graph = traced.graph
         placeholders = {id(external): internal for external, internal in graph.captures}
-        sources = {name: placeholders.get(id(raw(v).handle)) for name, v in loss.variables.items()}
+        sources = {name: placeholders.get(id(tensorflow_variable(v).handle)) for name, v in loss.variables.items()}
         return graph, sources | dict(zip(loss.inputs, graph.inputs, strict=False)), [*found]
 
     @cached_property

@@ -19,7 +19,8 @@ from keras_ref.comparison.settings import Settings
 from keras_ref.errors import BadInput, short
 from keras_ref.evaluation.gradient_modes import COMPILE_ERRORS
 from keras_ref.evaluation.graph import kinks
-from keras_ref.evaluation.loss_function import LossFunction, named_leaves
+from keras_ref.evaluation.loss_function import LossFunction
+from keras_ref.evaluation.naming import named_leaves
 from keras_ref.options import matches_variable
 from keras_ref.translation.from_keras import NoTwin
 from scratch.arrays import Array

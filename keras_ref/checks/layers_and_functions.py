@@ -19,10 +19,10 @@ from keras_ref.checks.twins import twin_of
 from keras_ref.comparison.oracles import TwinOracle
 from keras_ref.comparison.settings import Progress, Settings
 from keras_ref.errors import BadInput, running_user_code
-from keras_ref.evaluation.float64 import restore_attributes
 from keras_ref.evaluation.loss_function import Data, LossFunction
+from keras_ref.evaluation.restoration import restore_attributes, restore_variables
 from keras_ref.inputs import data as data_module
-from keras_ref.inputs.call_arguments import CallArguments, find_keras_objects, restore_variables
+from keras_ref.inputs.call_arguments import CallArguments, find_keras_objects
 from keras_ref.reports.verdict import Report
 from keras_ref.translation.from_keras import NoTwin, functional, reflected
 from scratch.differences import Scheme

@@ -16,8 +16,9 @@ from keras_ref.comparison.autodiff import Gradient, relative_differences
 from keras_ref.comparison.noise import measure_coarse_noise
 from keras_ref.comparison.oracles import ForwardOracle
 from keras_ref.errors import short
-from keras_ref.evaluation.float64 import DTYPE, in_precision, is_float, layers_of
+from keras_ref.evaluation.float64 import DTYPE, in_precision, is_float
 from keras_ref.evaluation.graph import casts_down, constants_in_float32, opaque
+from keras_ref.evaluation.keras_parts import layers_of
 from keras_ref.translation.random_draws import generators_of
 from scratch.differences import UNIT
 

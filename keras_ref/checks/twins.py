@@ -10,8 +10,9 @@ import numpy as np
 import tensorflow as tf
 
 from keras_ref.comparison.oracles import TwinOracle
-from keras_ref.evaluation.float64 import states_of
-from keras_ref.evaluation.loss_function import Data, LossFunction, named_leaves
+from keras_ref.evaluation.keras_parts import loss_weights_of, states_of
+from keras_ref.evaluation.loss_function import Data, LossFunction
+from keras_ref.evaluation.naming import named_leaves
 from keras_ref.translation.from_keras import NoTwin, reflect_with_variables, reflected
 from keras_ref.translation.random_draws import predict_model_draws
 from scratch.arrays import Array
@@ -76,7 +77,7 @@ def _objective(model: Any, twin: Model, data: Data, *, projection: bool) -> tupl
             f"The loss of a twin must be a compiled one. Received: {type(model).__name__}, which computes its own."
         )
     targets = tf.nest.flatten(data.y)
-    objective = Objective.of(twin, twin_losses(model, count), twin_loss_weights(model, count))
+    objective = Objective.of(twin, twin_losses(model, count), loss_weights_of(model, count))
     return objective, targets if count > 1 else np.asarray(targets[0])
 
 
@@ -115,10 +116,3 @@ def twin_loss(loss: Any) -> Any:
             if isinstance(candidate, type) and snake_case(candidate.__name__) == name:
                 return reflected(candidate(), "loss")
     raise NoTwin(f"A loss must be one of Keras's to have a twin. Received: {name}, a function of its own.")
-
-
-def twin_loss_weights(model: Any, count: int) -> tuple[float, ...]:
-    """What each output's loss is multiplied with; () where a compiled model says nothing of it."""
-    given = getattr(getattr(model, "_compile_loss", None), "_user_loss_weights", None)
-    flat = [] if given is None else [float(w) for w in keras.tree.flatten(given)]
-    return tuple(flat * count if len(flat) == 1 else flat)

@@ -24,7 +24,7 @@ from keras_ref.comparison.entry_slopes import (
 from keras_ref.comparison.neighbourhood import Tally, conclude, opposite_pairs, tally_neighbours
 from keras_ref.comparison.oracles import Oracle
 from keras_ref.comparison.taylor_remainder import remainder_order
-from keras_ref.reports.heat_map import Cells
+from keras_ref.reports.heat_map import ErrorWindow
 from keras_ref.reports.verdict import Kind, Reason, Verdict, worst_of
 from scratch.arrays import Array
 from scratch.differences import UNIT, Scheme
@@ -269,7 +269,7 @@ def summarize(found: EntryComparison, shape: tuple[int, ...], how: str) -> Verdi
         rounding=float(estimate.rounding[i] + found.rounding[i]),
         visible=float(visible.max()) if visible.size else float("nan"),
         visible_relative=float(meaningful.max()) if meaningful.size else float("nan"),
-        cells=Cells.around(int(found.entries[i]), shape, found.entries, estimate.value, found.values),
+        cells=ErrorWindow.around(int(found.entries[i]), shape, found.entries, estimate.value, found.values),
     )
     reason = found.judgements.reasons.get(i)
     return verdict if reason is None else verdict.because(reason)

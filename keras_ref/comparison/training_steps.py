@@ -19,7 +19,7 @@ from keras_ref.comparison.settings import Progress
 from keras_ref.errors import running_user_code
 from keras_ref.evaluation.loss_function import Data, LossFunction
 from keras_ref.evaluation.sparse_gradient import find_sparse_gradients
-from keras_ref.reports.heat_map import Cells
+from keras_ref.reports.heat_map import ErrorWindow
 from keras_ref.reports.verdict import Kind, Reason, Verdict
 from keras_ref.translation.exceptions import optimizers as mirrors
 from scratch.arrays import Array
@@ -168,7 +168,7 @@ def compare_variable(name: str, value: Array, predictions: StepPredictions, *, s
     i = int(np.argmax(np.where(either, np.maximum(excess, 1.0) + wrong, excess))) if excess.size else 0
     cells = None
     if value.size:
-        cells = Cells.around(i, value.shape, np.arange(value.size), predicted.ravel(), value.ravel())
+        cells = ErrorWindow.around(i, value.shape, np.arange(value.size), predicted.ravel(), value.ravel())
     verdict = Verdict(
         name,
         "update",
