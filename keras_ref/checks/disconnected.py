@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 import tensorflow as tf
 from tensorflow.python.framework import ops
 
-from keras_ref.checks.surrogates import recorded
+from keras_ref.checks.checked_loss import CheckedLoss
+from keras_ref.checks.surrogates import declared_layers, recorded
 from keras_ref.comparison.evidence import Evidence, Outcome
 from keras_ref.evaluation.directional_loss import DirectionalLoss
 from keras_ref.evaluation.graph import called, function_of, is_cast_down, operations
@@ -51,6 +52,13 @@ class GradientPaths:
     otherwise: Callable[[], LossFunction] | None = None
     training: bool = False
     surrogates: tuple[Any, ...] = ()
+
+    @classmethod
+    def of(cls, subject: CheckedLoss, loss: LossFunction, keras_objects: Iterable[Any]) -> GradientPaths:
+        """The paths of what is checked; its graph is traced when they are first asked for."""
+        make = subject.otherwise
+        other = None if make is None else lambda: replace(subject, loss=make()).function(watch_inputs=bool(loss.inputs))
+        return cls(loss, other, subject.training, tuple(declared_layers(keras_objects)))
 
     @cached_property
     def _traced(self) -> tuple[Any, dict[str, Any], list[Any]]:

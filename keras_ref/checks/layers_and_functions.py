@@ -17,7 +17,7 @@ from keras_ref.checks.check import check
 from keras_ref.checks.checked_loss import CheckedLoss, drawn_cotangents, projection_of, untrained
 from keras_ref.checks.twins import twin_of
 from keras_ref.comparison.oracles import TwinOracle
-from keras_ref.comparison.settings import Progress, Settings
+from keras_ref.comparison.settings import Settings
 from keras_ref.errors import BadInput, running_user_code
 from keras_ref.evaluation.loss_function import Data, LossFunction
 from keras_ref.evaluation.restoration import restore_attributes, restore_variables
@@ -26,6 +26,7 @@ from keras_ref.inputs.call_arguments import CallArguments, find_keras_objects
 from keras_ref.reports.verdict import Report
 from keras_ref.translation.from_keras import NoTwin, functional, reflected
 from scratch.differences import Scheme
+from scratch.progress import Progress
 
 
 def check_layer(
