@@ -127,7 +127,7 @@ def compare_entries(
 
 
 def measure(oracle: Oracle, name: str, *, entries: Array, values: Array, rounding: Array) -> Slopes:
-    """Slopes of the given flat entries beside autodiff's values: by real steps, or complex ones where those are blunt."""
+    """Slopes of the given flat entries beside autodiff's values: real steps, and complex ones where those are blunt."""
     known = measure_beside_autodiff(
         oracle, name, entries=entries, autodiff=np.where(np.isfinite(values), values, np.inf), rounding=rounding
     )
