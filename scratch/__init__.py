@@ -11,7 +11,7 @@ training.py              batches, epochs, History: the recipe for any model
 
 _HOMES = {
     "Model": "model",
-    "Call": "model",
+    "Call": "calls",
     "Objective": "objective",
     "Estimate": "differences",
     "Forward": "differences",

@@ -1,10 +1,10 @@
-"""What a field may be, as data: checked when a specification is made, read by the Hypothesis strategies.
+"""Domains of fields: which values are legal, stated in the annotation, checked when a specification is made.
 
     units: Annotated[int, AtLeast(1)] = 1
 
-Every domain answers four questions: is `value` legal (`holds`), what is the rule in words (`rule`), what is the
-canonical form of a legal value (`normalise`), and which small values should an example draw (`small`, read by
-`keras_ref.strategies`; legal is not the same as small).
+A domain has four parts: whether a value is legal (`holds`), the rule in words (`rule`), the canonical form of a legal
+value (`normalise`), and the small values that examples draw (`small`, read by the Hypothesis strategies: legal is not
+the same as small).
 """
 
 from __future__ import annotations
@@ -13,12 +13,14 @@ import math
 import numbers
 import types
 import typing
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Any, Literal, Union, get_args, get_origin
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, fields
+from functools import cache
+from typing import Any, Literal, TypeVar, Union, dataclass_transform, get_args, get_origin, get_type_hints
 
 Shape = tuple[int | None, ...]
 Size = Callable[[int, int], int]
+T = TypeVar("T")
 
 
 def is_integer(value: object) -> bool:
@@ -211,6 +213,32 @@ def checked(owner: str, name: str, hint: Any, value: Any) -> Any:
                 value = domain.normalise(value)
             return value
     raise ValueError(f"`{name}` of {owner} {rule(hint)}. Received: {name}={value!r}. Pass a legal value.")
+
+
+@cache
+def hints(definition: Any) -> Mapping[str, Any]:
+    """The annotations of a class or function, by field or parameter name, with their domains."""
+    return get_type_hints(definition, include_extras=True)
+
+
+@dataclass_transform(frozen_default=True)
+def frozen(cls: type[T]) -> type[T]:
+    """Make a class a frozen dataclass whose fields are checked when an instance is made.
+
+    Each field takes the canonical form of its value. A method `check`, if there is one, then checks fields together.
+    Both raise ValueError for what is not legal.
+    """
+    cls.__post_init__ = _check_fields  # type: ignore[attr-defined]
+    return dataclass(frozen=True)(cls)
+
+
+def _check_fields(self: Any) -> None:
+    cls: Any = type(self)
+    for field in fields(self):
+        value = checked(cls.__name__, field.name, hints(cls)[field.name], getattr(self, field.name))
+        object.__setattr__(self, field.name, value)
+    if hasattr(self, "check"):
+        self.check()
 
 
 # What the entries of an array may be: the domains of inputs, targets and predictions -------------------------------

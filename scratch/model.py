@@ -5,34 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import zip_longest
 from typing import Any
 
 import numpy as np
 
 from scratch.arrays import Array
+from scratch.calls import Call, as_masks, as_tuple, keywords_of
 from scratch.fields import Shape
 from scratch.layers.base import Layer, Weights
-
-
-@dataclass(frozen=True)
-class Call:
-    """One use of a layer: tensors in by name, tensors out by name, call arguments by keyword.
-
-    A keyword whose value is a `Tensor` is taken from the graph; any other value is passed as it is.
-    """
-
-    layer: str
-    inputs: tuple[str, ...]
-    outputs: tuple[str, ...]
-    keywords: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Tensor:
-    """A tensor of the graph, as the value of a call's keyword."""
-
-    name: str
+from scratch.naming import default_names, weights_of
 
 
 @dataclass(frozen=True)
@@ -84,11 +65,7 @@ class Model:
                     f"A call must name a layer of the model. Received: {call.layer!r}, where the layers are "
                     f"{', '.join(self.layers) or 'none'}. Add the layer or correct the name."
                 )
-            needed = {
-                *call.inputs,
-                *(leaf.name for leaf in _leaves(call.keywords.values()) if isinstance(leaf, Tensor)),
-            }
-            self._require(needed - known, f"A call of {call.layer!r} must take tensors made before it")
+            self._require(set(call.tensors) - known, f"A call of {call.layer!r} must take tensors made before it")
             known.update(call.outputs)
         self._require(set(self.outputs) - known, "The outputs of a model must be tensors of its graph")
 
@@ -119,9 +96,9 @@ class Model:
             own = layer.weight_shapes(*(x.shape for x in inputs))
             shapes.update({f"{call.layer}/{name}": tuple(int(n or 0) for n in shape) for name, shape in own.items()})
             with np.errstate(all="ignore"):
-                outputs = _tuple(
+                outputs = as_tuple(
                     layer.forward(
-                        {n: np.ones(s) for n, s in own.items()}, *inputs, **_keywords(call, layer, tensors, {})
+                        {n: np.ones(s) for n, s in own.items()}, *inputs, **keywords_of(call, layer, tensors, {})
                     )  # type: ignore[arg-type]
                 )
             tensors.update(zip(call.outputs, outputs, strict=False))
@@ -167,21 +144,21 @@ class Model:
             arguments = [tensors[name] for name in call.inputs]
             mask = tuple(known[name] for name in call.inputs) if len(call.inputs) > 1 else known[call.inputs[0]]
             context = {"training": training, "mask": mask, "draw": (draws or {}).get(call.outputs[0])}
-            keywords = _keywords(call, layer, tensors, context)
+            keywords = keywords_of(call, layer, tensors, context)
             if "held" in layer.accepts:
                 held[call.outputs[0]] = (
                     point.held[call.outputs[0]] if point else layer.held(own, *arguments, **keywords)
                 )
                 keywords["held"] = held[call.outputs[0]]
-            outputs = _tuple(layer.forward(own, *arguments, **keywords))
+            outputs = as_tuple(layer.forward(own, *arguments, **keywords))
             tensors.update(zip(call.outputs, outputs, strict=False))
-            fixed = point is not None and layer.held_per_sample
+            fixed = point is not None and layer.stopped_per_sample
             out_masks = (
                 point.masks[call.outputs[0]]
                 if fixed
                 else layer.compute_mask(*arguments, mask=keywords.get("mask", mask))
             )  # type: ignore[union-attr]
-            known.update(zip(call.outputs, _masks(out_masks, len(call.outputs)), strict=True))
+            known.update(zip(call.outputs, as_masks(out_masks, len(call.outputs)), strict=True))
             if training and layer.state:
                 new = layer.updates(own, *arguments, **keywords)
                 updates.update({f"{call.layer}/{name}": value for name, value in new.items()})
@@ -248,62 +225,3 @@ def _shown(shape: Shape) -> str:
     return (
         "(" + ", ".join("any" if size is None else str(size) for size in shape) + ("," if len(shape) == 1 else "") + ")"
     )
-
-
-def weights_of(weights: Weights, layer: str) -> dict[str, Array]:
-    """The weights of one layer (or of a part of a wrapper), without the prefix."""
-    prefix = layer + "/"
-    return {name[len(prefix) :]: value for name, value in weights.items() if name.startswith(prefix)}
-
-
-def default_names(layers: Sequence[Layer]) -> list[str]:
-    """dense, dense_1, …: what Keras would call them in a fresh session."""
-    names: list[str] = []
-    for layer in layers:
-        base = snake_case(type(layer).__name__)
-        count = sum(
-            name == base or (name.rsplit("_", 1)[0] == base and name.rsplit("_", 1)[1].isdigit()) for name in names
-        )
-        names.append(base if count == 0 else f"{base}_{count}")
-    return names
-
-
-def snake_case(name: str) -> str:
-    """Conv2DTranspose → conv2d_transpose, as keras.utils names layers."""
-    import re
-
-    name = re.sub(r"\W+", "", name)
-    name = re.sub("(.)([A-Z][a-z]+)", r"\1_\2", name)
-    return re.sub("([a-z])([A-Z])", r"\1_\2", name).lower()
-
-
-def _keywords(call: Call, layer: Layer, tensors: Mapping[str, Array], context: Mapping[str, Any]) -> dict[str, Any]:
-    """The call's own keywords with tensors filled in, and of the context what the layer's forward accepts.
-
-    Of several masks (one an input) those that a call leaves open are the ones that travel.
-    """
-    own = {k: filled(v, tensors) for k, v in call.keywords.items()}
-    travelling = context.get("mask")
-    if isinstance(own.get("mask"), list) and isinstance(travelling, tuple):
-        own["mask"] = [there if given is None else given for given, there in zip_longest(own["mask"], travelling)]
-    return {k: v for k, v in context.items() if k in layer.accepts} | own
-
-
-def filled(value: Any, tensors: Mapping[str, Any]) -> Any:
-    """A keyword's value with the tensors it names, in lists too, filled in."""
-    if isinstance(value, (tuple, list)):
-        return [filled(item, tensors) for item in value]
-    return tensors[value.name] if isinstance(value, Tensor) else value
-
-
-def _leaves(values: Any) -> list[Any]:
-    return [leaf for v in values for leaf in (_leaves(v) if isinstance(v, (tuple, list)) else [v])]
-
-
-def _tuple(value: Any) -> tuple[Any, ...]:
-    return tuple(value) if isinstance(value, (tuple, list)) else (value,)
-
-
-def _masks(masks: Any, count: int) -> tuple[Any, ...]:
-    masks = tuple(masks) if isinstance(masks, (tuple, list)) else (masks,)
-    return masks + (None,) * (count - len(masks))

@@ -10,11 +10,12 @@ from hypothesis import strategies as st
 from keras_ref import strategies as gt
 from scratch import fields as domains
 from scratch import registry
+from scratch.calls import Call
 from scratch.differences import UNIT, Central
 from scratch.gradient import Nudges, numeric_gradient
 from scratch.layers.core import Activation, Dense
 from scratch.losses.base import Projection
-from scratch.model import Call, Model
+from scratch.model import Model
 from scratch.noise import measure
 from scratch.nudging import addition_theorems as shifts
 from scratch.nudging.linear_structure import mixing_of, responses_of

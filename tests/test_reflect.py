@@ -9,9 +9,10 @@ from keras_ref.checks.gradients import check_gradients
 from keras_ref.evaluation.float64 import in_float64
 from keras_ref.translation.from_keras import NoTwin, reflect, reflect_with_variables
 from keras_ref.translation.to_keras import mirror
+from scratch.calls import Call, Tensor
 from scratch.differences import UNIT
 from scratch.layers.operations import INPUT, Operation
-from scratch.model import Call, Model, Tensor
+from scratch.model import Model
 
 GENERATOR = np.random.default_rng(5)
 X = GENERATOR.normal(size=(3, 4))

@@ -64,3 +64,35 @@ def test_libraries(here):
 
 def test_no_circles():
     TopologicalSorter({m: set(imports(m)) & set(MODULES) - {m} for m in MODULES}).prepare()
+
+
+def folder(module):
+    """The folder of scratch that a module lies in, or the module itself where it lies in none."""
+    parts = module.split(".")
+    return parts[1] if len(parts) > 1 else parts[0]
+
+
+def test_no_circle_of_folders_in_scratch():
+    known = [m for m in MODULES if room(m) == "scratch"]
+    graph = {folder(m): set() for m in known}
+    for module in known:
+        graph[folder(module)] |= {folder(other) for other in set(imports(module)) & set(known)} - {folder(module)}
+    TopologicalSorter(graph).prepare()
+
+
+@pytest.mark.parametrize("module", [m for m in MODULES if room(m) == "scratch"])
+def test_scratch_imports_no_private_names(module):
+    """A name with a leading underscore is used in its own module only, imported or as an attribute of the module."""
+    tree = ast.parse(MODULES[module].read_text(encoding="utf-8"))
+    found, modules = [], set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] in ("scratch", "keras_ref"):
+            found += [f"{node.module}.{a.name}" for a in node.names if a.name.startswith("_")]
+            modules |= {a.asname or a.name for a in node.names if f"{node.module}.{a.name}" in MODULES}
+    found += [
+        f"{node.value.id}.{node.attr}"
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in modules
+        if node.attr.startswith("_")
+    ]
+    assert not found, f"{module} uses private names: {', '.join(found)}"

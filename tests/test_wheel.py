@@ -25,7 +25,7 @@ def test_wheel(tmp_path):
         "scratch/recipe.py",
         "scratch/layers/core.py",
         "keras_ref/frontends/cli.py",
-        "keras_ref/translation/departures.toml",
+        "keras_ref/translation/departures/losses.toml",
         "keras_ref/translation/exceptions/__init__.py",
     ):
         assert needed in names
@@ -47,7 +47,7 @@ def test_wheel(tmp_path):
         cwd=tmp_path,
     )
     environment = {**os.environ, "PYTHONPATH": str(tmp_path / "site")}
-    code = "import scratch, keras_ref, sys; print(scratch.__file__, keras_ref.__file__); from keras_ref import departures; print(len(departures.every()))"
+    code = "import scratch, keras_ref, sys; print(scratch.__file__, keras_ref.__file__); from keras_ref.translation import departures; print(len(departures.load_departures()))"
     out = run("-c", code, cwd=tmp_path, env=environment)
     assert out.count(str(tmp_path / "site")) == 2
     assert int(out.splitlines()[-1]) > 0

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from scratch.arrays import Array
+from scratch.calls import Call
 from scratch.layers.core import Activation, Dense
-from scratch.model import Call, Model
+from scratch.model import Model
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,8 @@ from typing import Any
 
 from keras_ref.errors import BadInput, CouldNotRun, short
 from keras_ref.frontends.verbs import find_check
-from keras_ref.inputs.targets import completed, imported, load_data, loaded
-from keras_ref.options import OPTIONS, checked_choices, expected, unsigned
+from keras_ref.inputs.targets import complete_data, import_module, load_data, load_target
+from keras_ref.options import OPTIONS, parse_expectations, require_choice, require_minimum
 from keras_ref.reports.verdict import Report, Verdict
 from scratch.progress import Progress
 
@@ -51,10 +51,10 @@ class Invocation:
             if v not in (OPTIONS[name].default, [])
         }
         for name, value in options.items():
-            checked_choices(name, value)
-        expected(options.get("expect", ()))
+            require_choice(name, value)
+        parse_expectations(options.get("expect", ()))
         for name in ("steps", "seed"):
-            unsigned(name, options.get(name, OPTIONS[name].default))
+            require_minimum(name, options.get(name, OPTIONS[name].default))
         return cls(command, tuple(targets), data, options)
 
     def value(self, name: str) -> Any:
@@ -84,10 +84,10 @@ class Invocation:
     def run(self, target: str, progress: Progress | None = None) -> Report:
         """Run the command for one target in this process. Raises: CouldNotRun or ValueError, in one sentence."""
         for module in self.value("import"):
-            imported(module)
-        model, x, y, weight = loaded(target, unsafe=self.value("unsafe"))
+            import_module(module)
+        model, x, y, weight = load_target(target, unsafe=self.value("unsafe"))
         given = load_data(self.data) if self.data else (x, y, weight)
-        (model, x, y, weight), drawn = completed(model, *given, seed=self.value("seed"))
+        (model, x, y, weight), drawn = complete_data(model, *given, seed=self.value("seed"))
         call = _CALLS[self.command](self)
         try:
             report = find_check(call.verb)(
@@ -153,7 +153,7 @@ def _call_gradients(invocation: Invocation) -> _Call:
             "training": value("training"),
             "modes": tuple(value("mode").split(",")),
             "effort": "fast" if invocation.command == "locate" else value("effort"),
-            "expect": expected(value("expect")),
+            "expect": parse_expectations(value("expect")),
             **budget,
         },
     )
@@ -259,7 +259,7 @@ def read_report(data: Mapping[str, Any]) -> Report:
 
 
 def read_versions() -> dict[str, str]:
-    """{package: version} of everything that a verdict may depend on, as far as it is installed. Nothing is imported."""
+    """{package: version} of everything that a verdict may depend on, as far as it is installed. Nothing is import_module."""
     found = {}
     for name in ("gradtwin", "keras", "tensorflow", "numpy"):
         with suppress(metadata.PackageNotFoundError):

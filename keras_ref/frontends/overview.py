@@ -60,8 +60,7 @@ def show_overview(out: Console, *, seed: int, verbose: bool) -> bool:
         out.print("Every number: gradtwin --verbose. Your own model: gradtwin check --help.")
     out.print(
         f"{len(reports) - len(failed)} of {len(reports)} checks match: {variables} verdicts on {entries} entries, "
-        f"seed {seed}. "
-        + ("See the six lines of each mismatch above." if failed else "NumPy and Keras agree."),
+        f"seed {seed}. " + ("See the six lines of each mismatch above." if failed else "NumPy and Keras agree."),
         soft_wrap=True,
     )
     return not failed

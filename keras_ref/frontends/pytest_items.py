@@ -103,11 +103,12 @@ class Target(pytest.Collector):
 
 def _variable_names(target: str, seed: int) -> list[str]:
     """The names of a target's trained variables and float inputs, as a check names them. The model is not run."""
-    from keras_ref.evaluation.loss_function import Data, float_inputs, path_of, unique
+    from keras_ref.evaluation.loss_function import Data
+    from keras_ref.evaluation.naming import float_inputs, path_of, unique
     from keras_ref.inputs.data import draw_inputs
-    from keras_ref.inputs.targets import loaded
+    from keras_ref.inputs.targets import load_target
 
-    model, x, _, _ = loaded(target)
+    model, x, _, _ = load_target(target)
     x = draw_inputs(model, seed=seed) if x is None else x
     return [*unique([path_of(v) for v in model.trainable_variables]), *float_inputs(Data(x).tensors().x)]
 
@@ -139,7 +140,7 @@ def check_returned(item: pytest.Item, returned: Any, options: dict[str, Any], *,
     Raises: pytest's failure, with one sentence where the marker or the returned value cannot be used.
     """
     __tracebackhide__ = True
-    from keras_ref.inputs.targets import completed, quiet_tensorflow
+    from keras_ref.inputs.targets import complete_data, quiet_tensorflow
 
     quiet_tensorflow()
     subject, *arguments = returned if isinstance(returned, tuple) and returned else (returned,)
@@ -160,7 +161,7 @@ def check_returned(item: pytest.Item, returned: Any, options: dict[str, Any], *,
     try:
         if verb == "check_gradients":
             seed = options.get("seed", item.config.getoption("--gradtwin-seed"))
-            (subject, *arguments, weight), drawn = completed(subject, *arguments, seed=seed)
+            (subject, *arguments, weight), drawn = complete_data(subject, *arguments, seed=seed)
             options = options if weight is None else {"sample_weight": weight, **options}
         check_in_test(item, verb, subject, *arguments, note=drawn, **options)
         return

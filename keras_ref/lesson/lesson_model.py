@@ -10,10 +10,11 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_ref.checks.checked_loss import twin_losses
+from keras_ref.checks.twins import twin_losses
 from keras_ref.errors import CouldNotRun
+from keras_ref.evaluation.keras_parts import loss_weights_of
 from keras_ref.inputs import data as data_module
-from keras_ref.inputs.targets import load_data, loaded
+from keras_ref.inputs.targets import load_data, load_target
 from keras_ref.lesson.recipe_table import RECIPES
 from keras_ref.translation.from_keras import NoTwin, reflect_with_variables, reflected
 from keras_ref.translation.to_keras import mirror, mirrored, mirrored_loss
@@ -180,7 +181,7 @@ def model_of_target(target: str, data: str = "", *, seed: int = 0) -> LessonMode
 
     Raises: CouldNotRun for a model that is too large, is not compiled, has no twin, or draws random numbers in training.
     """
-    model, *own = loaded(target)
+    model, *own = load_target(target)
     _refuse_untrainable(model, target)
     entries = sum(int(np.prod(v.shape)) for v in model.trainable_variables)
     _refuse_large(target, entries=entries, samples=0)
@@ -193,7 +194,7 @@ def model_of_target(target: str, data: str = "", *, seed: int = 0) -> LessonMode
     _refuse_large(target, entries=entries, samples=len(first(x)))
     try:
         twin, keras_variables = reflect_with_variables(model)
-        objective = Objective.of(twin, twin_losses(model, len(twin.outputs)), _loss_weights(model, len(twin.outputs)))
+        objective = Objective.of(twin, twin_losses(model, len(twin.outputs)), loss_weights_of(model, len(twin.outputs)))
         optimizer = _with_decimal_rate(reflected(model.optimizer, "optimizer"))
     except NoTwin as reason:
         raise CouldNotRun(
@@ -261,13 +262,6 @@ def _with_decimal_rate(optimizer: Any) -> Any:
     return replace(optimizer, learning_rate=float(str(np.float32(rate)))) if isinstance(rate, float) else optimizer
 
 
-def _loss_weights(model: Any, count: int) -> tuple[float, ...]:
-    """The weight of each output's loss, as given to model.compile; () where none were given."""
-    given = getattr(model._compile_loss, "_user_loss_weights", None)
-    flat = [] if given is None else [float(w) for w in keras.tree.flatten(given)]
-    return tuple(flat * count if len(flat) == 1 else flat)
-
-
 def _losses(objective: Objective) -> str:
     return " + ".join(type(loss).__name__ for loss in objective.losses if loss is not None)
 
@@ -290,7 +284,7 @@ def _data(model: Any, target: str, own: Sequence[Any], data: str, seed: int) -> 
     else:
         x, weight = data_module.draw_inputs(model, seed=seed), None
         y = data_module.draw_targets(model, model(x), seed=seed)
-    data_module.validated(model, x, y)
+    data_module.validate_data(model, x, y)
     x, y = ([np.asarray(leaf) for leaf in tf.nest.flatten(part)] for part in (x, y))
     return (x[0] if len(x) == 1 else x), (y[0] if len(y) == 1 else y), weight
 

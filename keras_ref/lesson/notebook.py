@@ -57,7 +57,7 @@ def notebook(target: str, data: str = "", *, seed: int = 0, epochs: int) -> Any:
 
     The arguments are those of keras_ref.lesson.make; the same arguments give the same notebook, byte for byte.
     """
-    import nbformat.v4 as v4
+    from nbformat import v4
 
     cells = [
         v4.new_markdown_cell(text) if kind == "text" else v4.new_code_cell(text)

@@ -9,10 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from keras_ref.comparison.entrywise import Autodiff
-from keras_ref.comparison.oracles import autodiff_at
+from keras_ref.comparison.autodiff import Autodiff, autodiff_at
 from keras_ref.evaluation.float64 import in_float64
-from keras_ref.evaluation.loss_function import Data, Probe
+from keras_ref.evaluation.loss_function import Data, LossFunction
 from keras_ref.lesson.lesson_model import LessonModel, fresh_optimizer, take
 from scratch.arrays import Array
 from scratch.differences import SAFETY, UNIT, Estimate, Forward, Scheme, taken
@@ -158,7 +157,7 @@ class KerasTraining:
 
     lesson_model: LessonModel
     model: Any
-    probe: Probe
+    probe: LossFunction
 
     def named(self, weights: Weights) -> dict[str, Array]:
         """Weights under the names of the probe, which are the variables' paths."""
@@ -221,7 +220,7 @@ def keras_training(lesson_model: LessonModel) -> Iterator[KerasTraining]:
             y_pred = model(data.x, training=True)
             return model.compute_loss(x=data.x, y=data.y, y_pred=y_pred, training=True)
 
-        probe = Probe(loss, trained, state, Data(lesson_model.x, lesson_model.y), watch_inputs=False)
+        probe = LossFunction(loss, trained, state, Data(lesson_model.x, lesson_model.y), watch_inputs=False)
         yield KerasTraining(lesson_model, model, probe)
 
 

@@ -15,7 +15,8 @@ from scratch.differences import taken
 from scratch.gradient import Nudges
 from scratch.layers.core import Dense
 from scratch.losses.regression import MeanSquaredError
-from scratch.model import Run, weights_of
+from scratch.model import Run
+from scratch.naming import weights_of
 from scratch.recipe import NUDGE
 
 

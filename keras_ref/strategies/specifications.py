@@ -76,7 +76,7 @@ def values(hint: Any) -> SearchStrategy[Any]:
     """Legal values of a field annotation, small ones."""
     options: list[SearchStrategy[Any]] = []
     for plain, found in domains.alternatives(hint):
-        registered = next((d for d in found if isinstance(d, domains.Registered)), None)
+        registered = next((d for d in found if isinstance(d, registry.Registered)), None)
         examples = next((d.examples for d in found if hasattr(d, "examples")), None)  # every legal kind, small
         if registered is not None:
             every = sorted(registry.every(registered.kind).items())

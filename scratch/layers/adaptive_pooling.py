@@ -3,32 +3,28 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import numpy as np
 
 from scratch.arrays import Array
 from scratch.layers.base import Weights
 from scratch.layers.patches import DataFormat, One, Three, Two, channels_last, restored
-from scratch.layers.pooling import Pooled, largest
+from scratch.layers.pooling import Pooling, largest
 from scratch.registry import layer
 
 
 @dataclass(frozen=True)
-class Bins(Pooled):
-    """y[b, o, c] = the largest (Max) or the mean (Average) of x[b, i, c] over ⌊o·n/m⌋ ≤ i < ⌈(o + 1)·n/m⌉ on each axis,
+class AdaptivePooling(Pooling):
+    """Base of the pooling layers over bins: bin o of m on an axis of n cells holds ⌊o·n/m⌋ ≤ i < ⌈(o + 1)·n/m⌉.
 
-    n being its size and m its output size: bins of equal width n/m that share the cells on their borders.
-    Shapes  x (batch, size…, n)   →   y (batch, output_size…, n)
-    Keras   AdaptiveMaxPooling1D to 3D, AdaptiveAveragePooling1D to 3D
-    Source  keras.io/api/layers/pooling_layers; the bins are those of torch.nn.AdaptiveAvgPool2d, its model
+    Bins have equal widths n/m and share the cells on their borders.
     """
 
     output_size: tuple[int, ...]
     data_format: DataFormat = "channels_last"
 
     def pooled(self, x: Array, axis: int) -> Array:
-        """One bin, its axis gone."""
+        """One number for the cells of a bin along `axis`, which is removed."""
         raise TypeError(f"{type(self).__name__} gives no pooled: write its law in scratch/layers/adaptive_pooling.py.")
 
     def forward(self, weights: Weights, *inputs: Array) -> Array:
@@ -41,83 +37,56 @@ class Bins(Pooled):
         return restored(y, self.data_format)
 
 
-class MaxBins(Bins):
+class AdaptiveMaxPooling(AdaptivePooling):
+    """y[b, o, c] = the largest of x[b, i, c] over the cells i of bin o, ⌊o·n/m⌋ ≤ i < ⌈(o + 1)·n/m⌉ on each axis.
+
+    Shapes  x (batch, n…, channels) of rank {rank} + 2, m = output_size   →   y (batch, m…, channels)
+    Keras   AdaptiveMaxPooling{rank}D
+    Source  keras.io/api/layers/pooling_layers/adaptive_max_pooling{rank}d; the bins: torch.nn.AdaptiveMaxPool2d
+    """
+
     def pooled(self, x: Array, axis: int) -> Array:
         return largest(x, axis)
 
 
-class MeanBins(Bins):
+class AdaptiveAveragePooling(AdaptivePooling):
+    """y[b, o, c] = the mean of x[b, i, c] over the cells i of bin o, ⌊o·n/m⌋ ≤ i < ⌈(o + 1)·n/m⌉ on each axis.
+
+    Shapes  x (batch, n…, channels) of rank {rank} + 2, m = output_size   →   y (batch, m…, channels)
+    Keras   AdaptiveAveragePooling{rank}D
+    Source  keras.io/api/layers/pooling_layers/adaptive_average_pooling{rank}d; the bins: torch.nn.AdaptiveAvgPool2d
+    """
+
     def pooled(self, x: Array, axis: int) -> Array:
-        return x.mean(axis=axis)
+        mean: Array = x.mean(axis=axis)
+        return mean
 
 
 @layer
-class AdaptiveMaxPooling1D(MaxBins):
-    """The largest entry of bins over one axis (`Bins`).
-
-    Keras   AdaptiveMaxPooling1D
-    Source  keras.io/api/layers/pooling_layers/adaptive_max_pooling1d
-    """
-
-    rank: ClassVar[int] = 1
+class AdaptiveMaxPooling1D(AdaptiveMaxPooling, rank=1):
     output_size: One
 
 
 @layer
-class AdaptiveMaxPooling2D(MaxBins):
-    """The largest entry of bins over two axes (`Bins`).
-
-    Keras   AdaptiveMaxPooling2D
-    Source  keras.io/api/layers/pooling_layers/adaptive_max_pooling2d
-    """
-
-    rank: ClassVar[int] = 2
+class AdaptiveMaxPooling2D(AdaptiveMaxPooling, rank=2):
     output_size: Two
 
 
 @layer
-class AdaptiveMaxPooling3D(MaxBins):
-    """The largest entry of bins over three axes (`Bins`).
-
-    Keras   AdaptiveMaxPooling3D
-    Source  keras.io/api/layers/pooling_layers/adaptive_max_pooling3d
-    """
-
-    rank: ClassVar[int] = 3
+class AdaptiveMaxPooling3D(AdaptiveMaxPooling, rank=3):
     output_size: Three
 
 
 @layer
-class AdaptiveAveragePooling1D(MeanBins):
-    """The mean of bins over one axis (`Bins`).
-
-    Keras   AdaptiveAveragePooling1D
-    Source  keras.io/api/layers/pooling_layers/adaptive_average_pooling1d
-    """
-
-    rank: ClassVar[int] = 1
+class AdaptiveAveragePooling1D(AdaptiveAveragePooling, rank=1):
     output_size: One
 
 
 @layer
-class AdaptiveAveragePooling2D(MeanBins):
-    """The mean of bins over two axes (`Bins`).
-
-    Keras   AdaptiveAveragePooling2D
-    Source  keras.io/api/layers/pooling_layers/adaptive_average_pooling2d
-    """
-
-    rank: ClassVar[int] = 2
+class AdaptiveAveragePooling2D(AdaptiveAveragePooling, rank=2):
     output_size: Two
 
 
 @layer
-class AdaptiveAveragePooling3D(MeanBins):
-    """The mean of bins over three axes (`Bins`).
-
-    Keras   AdaptiveAveragePooling3D
-    Source  keras.io/api/layers/pooling_layers/adaptive_average_pooling3d
-    """
-
-    rank: ClassVar[int] = 3
+class AdaptiveAveragePooling3D(AdaptiveAveragePooling, rank=3):
     output_size: Three

@@ -1,9 +1,10 @@
-"""What every layer is: a frozen specification with pure functions of weights and inputs."""
+"""Base of the layers: frozen specifications with pure functions of weights and inputs."""
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, NamedTuple
 
 from scratch import registry
 from scratch.arrays import Array
@@ -14,20 +15,39 @@ Weights = Mapping[str, Array]
 Activation = Annotated[str, Registered("activation")]
 
 
+class Response(NamedTuple):
+    """How the output of a layer *before* its activation moves with one weight in which it is linear.
+
+    A step t of the weight's flat entry e adds t · features[feature[e]] to channel channel[e] (of the last axis).
+    Shapes  features (k, *output.shape[:-1])   feature, channel (weight.size,), of integers
+    """
+
+    features: Array
+    feature: Array
+    channel: Array
+
+
 def activate(name: str, x: Array, **arguments: Any) -> Array:
     """The registered activation `name` of x."""
-    return registry.get("activation", name)(x, **arguments)
+    y: Array = registry.get("activation", name)(x, **arguments)
+    return y
 
 
 class Layer:
-    """Base of the layers. A subclass decorated with `@layer` gives `forward` and, if it has weights, `weight_shapes`.
+    """Base of the layers. A subclass decorated with `@layer` defines `forward` and, if it has weights, `weight_shapes`.
 
-    Shapes are tuples with the batch first; `forward` follows the dtype it is given (float32, float64, complex128).
+    Shapes are tuples with the batch first; `forward` computes in the dtype of its arguments (float32, float64,
+    complex128).
     """
 
-    #: what the parameters of `forward` say it takes beside weights and inputs: "training", "mask", "draw", "held", …
+    #: names of the parameters of `forward`: beside weights and inputs "training", "mask", "draw", "stopped", …
     accepts: ClassVar[frozenset[str]] = frozenset()
-    held_per_sample: ClassVar[bool] = False
+    #: whether what `stopped` returns has the batch as its first axis
+    stopped_per_sample: ClassVar[bool] = False
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        cls.accepts = frozenset(inspect.signature(cls.forward).parameters)
 
     def weight_shapes(self, *inputs: Shape) -> dict[str, Shape]:
         """Name and shape of every weight, trainable ones first, for inputs of these shapes."""
@@ -39,7 +59,7 @@ class Layer:
         return ()
 
     def couples_batch(self, training: bool) -> bool:
-        """Whether an output sample depends on other samples of the batch (batch normalization in training)."""
+        """Whether a sample of the output depends on other samples of the batch (batch normalization in training)."""
         return False
 
     @property
@@ -48,10 +68,11 @@ class Layer:
         return False
 
     def forward(self, weights: Weights, *inputs: Array) -> Any:
-        """The output array, or a tuple of arrays. May take training=, mask=, draw= and call arguments by keyword.
+        """The output array, or a tuple of arrays.
 
-        `mask` is the input's boolean mask or None (a tuple of them for several inputs); `draw` maps a name to the
-        random array that the layer uses instead of drawing one.
+        A layer may take by keyword: `training`; `mask`, the boolean mask of the input or None (a tuple of them for
+        several inputs); `draw`, the random arrays that it uses in place of its own, by name; `stopped`, what the method
+        of that name returned; and the arguments of its call.
         """
         raise TypeError(f"{type(self).__name__} gives no forward: write its law in scratch/layers/.")
 
@@ -59,9 +80,11 @@ class Layer:
         """New values of the weights in `state` after a call with training=True."""
         return {}
 
-    def held(self, weights: Weights, *inputs: Array, **call: Any) -> dict[str, Array]:
-        """What is constant under differentiation (a stopped gradient, a mask that values decide on), for a layer whose
-        `forward` takes `held`; where it differs per sample `held_per_sample` says so, and the first axis is the batch.
+    def stopped(self, weights: Weights, *inputs: Array, **call: Any) -> dict[str, Array]:
+        """What a layer whose `forward` takes `stopped` treats as constant under differentiation, by name.
+
+        These are stopped gradients, and masks that depend on values. The first axis is the batch where
+        `stopped_per_sample` is set.
         """
         return {}
 
@@ -73,25 +96,26 @@ class Layer:
         """Name and shape of every random array that `forward` takes as `draw` in training."""
         return {}
 
-    # What examples are made of (read by keras_ref.strategies; nothing here draws anything) --------------------
+    # Examples: what the Hypothesis strategies read --------------------------------------------------------------
 
     def input_shapes(self, size: Size) -> tuple[Shape, ...]:
         """Legal input shapes for this specification; `size(low, high)` chooses each integer."""
         return ((size(1, 3), size(1, 4)),)
 
     def input_domains(self) -> tuple[Domain, ...]:
-        """What the entries of each input may be; one domain stands for all inputs."""
+        """The domain of the entries of each input; one domain stands for all inputs."""
         return (Real(),)
 
     def weight_domains(self) -> Mapping[str, Domain]:
-        """Weights whose entries may not be any real number (variances are positive), by name."""
+        """The domains of weights whose entries may not be any real number (variances are positive), by name."""
         return {}
 
-    # The fast way to nudge a weight ----------------------------------------------------------------------------
+    # Linear structure: what the engine uses to nudge a weight without a whole forward pass ----------------------
 
-    def responses(self, weights: Weights, name: str, *inputs: Array) -> tuple[Array, Array, Array] | None:
-        """For a weight in which the output *before* `self.activation` is linear and where one entry moves one channel
-        (last axis) only: (features, feature, channel), so that nudging the flat entry e by t adds
-        t · features[feature[e]] to channel[e]. `features` has shape (k, *output.shape[:-1]). None: no such structure.
+    def responses(self, weights: Weights, name: str, *inputs: Array) -> Response | None:
+        """The response of the output *before* `self.activation` to the entries of one weight.
+
+        Only for a weight in which that output is linear, and whose entries each move one channel (last axis): None
+        for every other weight.
         """
         return None

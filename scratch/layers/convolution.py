@@ -1,4 +1,4 @@
-"""Convolution over one, two or three axes, in groups; what all layers with a moving kernel share."""
+"""Convolution over one, two or three axes, in groups; the base of all layers with a moving kernel."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from typing import Annotated, Literal
 import numpy as np
 
 from scratch.arrays import Array
-from scratch.fields import AtLeast, Shape
-from scratch.layers.base import Activation, Layer, Size, Weights, activate
+from scratch.fields import AtLeast, Shape, Size
+from scratch.layers.base import Activation, Response, Weights, activate
 from scratch.layers.core import ones_feature
+from scratch.layers.families import Family
 from scratch.layers.patches import (
     DataFormat,
     One,
@@ -30,12 +31,14 @@ from scratch.layers.patches import (
 )
 from scratch.registry import layer
 
-Response = tuple[Array, Array, Array] | None
 Few = Annotated[int, AtLeast(1, small=(1, 2))]
 
 
 def convolved(columns: Array, kernel: Array, groups: int = 1) -> Array:
-    """Patches (…, k…, n) by a kernel (k…, n/groups, filters): one matrix product for each group of channels."""
+    """The product of patches (…, k…, n) and a kernel (k…, n/groups, filters): (…, filters).
+
+    One matrix product for each group of channels.
+    """
     *places, inputs, filters = kernel.shape
     lead = columns.shape[: -len(places) - 1]
     parts = columns.reshape(math.prod(lead), math.prod(places), groups, inputs)
@@ -44,8 +47,8 @@ def convolved(columns: Array, kernel: Array, groups: int = 1) -> Array:
     return (rows @ matrices).swapaxes(0, 1).reshape(*lead, filters)
 
 
-class Kernelled(Layer):
-    """What layers with a kernel that moves over the input share: shapes, bias, data format, activation."""
+class Kernelled(Family):
+    """Base of the families with a kernel that moves over the input: shapes, bias, data format, activation."""
 
     kernel_size: tuple[int, ...]
     strides: tuple[int, ...]
@@ -56,6 +59,7 @@ class Kernelled(Layer):
     use_bias: bool
 
     def check(self) -> None:
+        """Strides and dilation do not go together."""
         if max(self.strides) > 1 and max(self.dilation_rate) > 1:
             raise ValueError(
                 "`strides` or `dilation_rate` must be 1. Received: "
@@ -63,16 +67,17 @@ class Kernelled(Layer):
             )
 
     def columns(self, x: Array) -> Array:
-        """The patches of x that the kernel meets, channels last."""
+        """The patches of x that the kernel is multiplied with, channels last."""
         last = channels_last(x, self.data_format)
         return patches(last, self.kernel_size, self.strides, self.dilation_rate, self.padding)
 
     def finished(self, y: Array, weights: Weights) -> Array:
-        """activation(y + bias) in the layer's own data format; a softmax is along the last axis of that."""
+        """activation(y + bias) in the layer's data format, along whose last axis a softmax is taken."""
         y = y + weights["bias"] if self.use_bias else y
         return activate(self.activation, restored(y, self.data_format))
 
     def with_bias(self, shapes: dict[str, Shape], channels: int) -> dict[str, Shape]:
+        """The weight shapes with that of the bias, where the layer has one."""
         return shapes | ({"bias": (channels,)} if self.use_bias else {})
 
     def compute_mask(self, *inputs: Array, mask: object = None) -> None:
@@ -80,9 +85,7 @@ class Kernelled(Layer):
 
     def sizes(self, size: Size) -> list[int]:
         """Sizes of an input that holds at least one window."""
-        least = (
-            extents(self.kernel_size, self.dilation_rate) if self.padding == "valid" else (1,) * len(self.kernel_size)
-        )
+        least = extents(self.kernel_size, self.dilation_rate) if self.padding == "valid" else (1,) * self.rank
         return [size(low, low + 3) for low in least]
 
     def input_shapes(self, size: Size) -> tuple[Shape, ...]:
@@ -90,18 +93,19 @@ class Kernelled(Layer):
 
     def bias_response(self, lead: tuple[int, ...], channels: int) -> Response:
         """The response of a bias of an output of shape (*lead, channels)."""
-        return ones_feature(lead), np.zeros(channels, int), np.arange(channels)
+        return Response(ones_feature(lead), np.zeros(channels, int), np.arange(channels))
 
 
 @dataclass(frozen=True)
 class Convolution(Kernelled):
     """y[b, o, f] = activation(Σ over places p, channels c: x[b, o·stride + p·dilation, c] · kernel[p, c, f] + bias[f])
 
-    with zeros outside x ("same": ⌈size / stride⌉ outputs, the odd zero at the end; "causal": all zeros in front). Of g
-    groups, filters of group i see the i-th of g equal parts of the channels only.
-    Shapes  x (batch, size…, n)   kernel (k…, n/g, filters)   bias (filters,)   →   y (batch, size'…, filters)
-    Keras   Conv1D, Conv2D, Conv3D (cross-correlation: the kernel is not flipped)
-    Source  keras.io/api/layers/convolution_layers; Dumoulin & Visin 2016, "A guide to convolution arithmetic"
+    with zeros outside x ("same": ⌈size / stride⌉ outputs, the odd zero at the end; "causal", over one axis: all zeros
+    first). Of g groups, the filters of group i see the i-th of g equal parts of the channels only.
+    Shapes  x (batch, size…, n) of rank {rank} + 2   kernel (k…, n/g, filters)   bias (filters,)
+            →   y (batch, size'…, filters)
+    Keras   Conv{rank}D (cross-correlation: the kernel is not flipped)
+    Source  keras.io/api/layers/convolution_layers/convolution{rank}d; Dumoulin & Visin 2016; causal: van den Oord 2016
     """
 
     filters: Annotated[int, AtLeast(1)]
@@ -115,6 +119,7 @@ class Convolution(Kernelled):
     use_bias: bool = True
 
     def check(self) -> None:
+        """Groups of filters have one size."""
         super().check()
         if self.filters % self.groups:
             raise ValueError(
@@ -137,28 +142,22 @@ class Convolution(Kernelled):
     def input_shapes(self, size: Size) -> tuple[Shape, ...]:
         return (formatted(size(1, 3), self.sizes(size), self.groups * size(1, 3), self.data_format),)
 
-    def responses(self, weights: Weights, name: str, *inputs: Array) -> Response:
+    def responses(self, weights: Weights, name: str, *inputs: Array) -> Response | None:
         if self.data_format == "channels_first":
             return None
         columns = self.columns(inputs[0])
-        lead = columns.shape[: len(self.kernel_size) + 1]
+        lead = columns.shape[: self.rank + 1]
         if name == "bias":
             return self.bias_response(lead, self.filters)
         features = columns.reshape(*lead, -1)
         places, parts = math.prod(self.kernel_size), columns.shape[-1] // self.groups
         place, part, channel = np.indices((places, parts, self.filters)).reshape(3, -1)
         group = channel // (self.filters // self.groups)
-        return np.moveaxis(features, -1, 0), (place * self.groups + group) * parts + part, channel
+        return Response(np.moveaxis(features, -1, 0), (place * self.groups + group) * parts + part, channel)
 
 
 @layer
-class Conv1D(Convolution):
-    """Convolution over one axis; padding="causal" lets an output see no later input (van den Oord et al. 2016).
-
-    Keras   Conv1D
-    Source  keras.io/api/layers/convolution_layers/convolution1d
-    """
-
+class Conv1D(Convolution, rank=1):
     kernel_size: One
     strides: One = (1,)
     padding: Literal["valid", "same", "causal"] = "valid"  # type: ignore[assignment]
@@ -166,26 +165,14 @@ class Conv1D(Convolution):
 
 
 @layer
-class Conv2D(Convolution):
-    """Convolution over two axes.
-
-    Keras   Conv2D
-    Source  keras.io/api/layers/convolution_layers/convolution2d
-    """
-
+class Conv2D(Convolution, rank=2):
     kernel_size: Two
     strides: Two = (1, 1)
     dilation_rate: Rate2 = (1, 1)
 
 
 @layer
-class Conv3D(Convolution):
-    """Convolution over three axes.
-
-    Keras   Conv3D
-    Source  keras.io/api/layers/convolution_layers/convolution3d
-    """
-
+class Conv3D(Convolution, rank=3):
     kernel_size: Three
     strides: Three = (1, 1, 1)
     dilation_rate: Rate3 = (1, 1, 1)

@@ -11,6 +11,7 @@ from scratch.arrays import Array
 from scratch.fields import AtLeast, Shape, Size
 from scratch.layers.base import Weights
 from scratch.layers.convolution import convolved
+from scratch.layers.families import Family
 from scratch.layers.patches import (
     DataFormat,
     One,
@@ -37,8 +38,8 @@ GATES = 4
 class ConvLSTMCell(Cell):
     """LSTMCell with convolutions (∗) for products: i, f, g, o = the blocks of x ∗ kernel + h ∗ recurrent_kernel + bias
 
-    The input is convolved with strides, dilation_rate and padding; h with neither, "same". In training each gate has
-    masks of its own.
+    The input is convolved with strides, dilation_rate and padding; h with strides and dilation 1 and padding "same".
+    In training each gate has its own dropout masks.
     Shapes  x (batch, size…, n)   h, c (batch, size'…, filters)   kernel (k…, n, 4·filters)   →   y, h', c' as h
     Source  Shi et al. 2015, Convolutional LSTM Network, equation 3, without the peepholes W·c, as Keras documents
     """
@@ -56,6 +57,7 @@ class ConvLSTMCell(Cell):
     recurrent_dropout: Rate = 0.0
 
     def check(self) -> None:
+        """Strides and dilation do not go together."""
         if max(self.strides) > 1 and max(self.dilation_rate) > 1:
             raise ValueError(
                 "`strides` or `dilation_rate` must be 1. Received: "
@@ -96,7 +98,7 @@ class ConvLSTMCell(Cell):
         z = gated(of_input, x, weights["kernel"], keep, self.dropout)
         z = z + gated(of_state, h, weights["recurrent_kernel"], keep_h, self.recurrent_dropout)
         z = z + weights["bias"] if self.use_bias else z
-        # Back into the layer's own data format before any activation: a softmax is along its last axis.
+        # The data format is restored before any activation: a softmax is along the last axis of that format.
         return lstm(self, [restored(gate, self.data_format) for gate in np.split(z, GATES, axis=-1)], c)
 
     def input_shapes(self, size: Size) -> tuple[Shape, ...]:
@@ -106,46 +108,34 @@ class ConvLSTMCell(Cell):
         return x, *self.state_shapes(x)
 
 
-@layer
-class ConvLSTM1D(Recurrent, ConvLSTMCell):
-    """An LSTM along time whose products are convolutions over one axis.
+class ConvLSTM(Recurrent, ConvLSTMCell, Family):
+    """ConvLSTMCell run along time: an LSTM whose products are {rank}D convolutions.
 
-    Shapes  x (batch, time, size, n)   →   y (batch, size', filters) or (batch, time, size', filters), h, c
-    Keras   ConvLSTM1D
-    Source  keras.io/api/layers/recurrent_layers/conv_lstm1d
+    Shapes  x (batch, time, size…, n) of rank {rank} + 3, h₀, c₀ (batch, size'…, filters)
+            →   y (batch, size'…, filters) or (batch, time, size'…, filters), h, c if `return_state`
+    Keras   ConvLSTM{rank}D
+    Source  keras.io/api/layers/recurrent_layers/conv_lstm{rank}d; Shi et al. 2015, equation 3
     """
 
+    runs: ClassVar[type[Any]] = ConvLSTMCell
+
+
+@layer
+class ConvLSTM1D(ConvLSTM, rank=1):
     kernel_size: One
     strides: One = (1,)
     dilation_rate: Rate1 = (1,)
-    runs: ClassVar[type[Any]] = ConvLSTMCell
 
 
 @layer
-class ConvLSTM2D(Recurrent, ConvLSTMCell):
-    """An LSTM along time whose products are convolutions over two axes.
-
-    Shapes  x (batch, time, rows, columns, n)   →   y (batch, rows', columns', filters) or with time, h, c
-    Keras   ConvLSTM2D
-    Source  keras.io/api/layers/recurrent_layers/conv_lstm2d
-    """
-
+class ConvLSTM2D(ConvLSTM, rank=2):
     kernel_size: Two
     strides: Two = (1, 1)
     dilation_rate: Rate2 = (1, 1)
-    runs: ClassVar[type[Any]] = ConvLSTMCell
 
 
 @layer
-class ConvLSTM3D(Recurrent, ConvLSTMCell):
-    """An LSTM along time whose products are convolutions over three axes.
-
-    Shapes  x (batch, time, a, b, c, n)   →   y (batch, a', b', c', filters) or with time, h, c
-    Keras   ConvLSTM3D
-    Source  keras.io/api/layers/recurrent_layers/conv_lstm3d
-    """
-
+class ConvLSTM3D(ConvLSTM, rank=3):
     kernel_size: Three
     strides: Three = (1, 1, 1)
     dilation_rate: Rate3 = (1, 1, 1)
-    runs: ClassVar[type[Any]] = ConvLSTMCell

@@ -1,4 +1,4 @@
-"""Dense, Activation, Flatten: the layers of the first chapter."""
+"""Core layers: Dense, Activation, Flatten."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import Annotated, Any, Literal
 import numpy as np
 
 from scratch.arrays import Array
-from scratch.fields import AtLeast, Shape
+from scratch.fields import AtLeast, Shape, Size
 from scratch.layers.base import Activation as ActivationName
-from scratch.layers.base import Layer, Size, Weights, activate
+from scratch.layers.base import Layer, Response, Weights, activate
 from scratch.registry import get, layer
 
 
 def ones_feature(shape: tuple[int, ...]) -> Array:
-    """The feature of a bias: one, in every place of an output whose channels are taken away."""
+    """The feature of a bias: ones, in the shape of the output without its channels."""
     return np.ones((1, *shape))
 
 
@@ -44,15 +44,15 @@ class Dense(Layer):
         middle = tuple(size(1, 3) for _ in range(size(0, 1)))
         return ((size(1, 4), *middle, size(1, 4)),)
 
-    def responses(self, weights: Weights, name: str, *inputs: Array) -> tuple[Array, Array, Array]:
+    def responses(self, weights: Weights, name: str, *inputs: Array) -> Response:
         (x,) = inputs
         if name == "bias":
-            return ones_feature(x.shape[:-1]), np.zeros(self.units, int), np.arange(self.units)
+            return Response(ones_feature(x.shape[:-1]), np.zeros(self.units, int), np.arange(self.units))
         feature, channel = np.divmod(np.arange(x.shape[-1] * self.units), self.units)
-        return np.moveaxis(x, -1, 0), feature, channel
+        return Response(np.moveaxis(x, -1, 0), feature, channel)
 
     def mixing(self, weights: Weights) -> Array:
-        """The matrix by which the last axis of the input is multiplied: all that is done before the activation."""
+        """The matrix by which the last axis of the input is multiplied; nothing else precedes the activation but a bias."""
         return weights["kernel"]
 
 
@@ -80,7 +80,7 @@ class Activation(Layer):
 
 @layer
 class Flatten(Layer):
-    """y = x with all axes but the batch in one, C order; "channels_first" moves axis 1 to the end before that.
+    """y = x with all axes but the batch made one, in C order; "channels_first" first moves axis 1 to the end.
 
     Shapes  x (batch, a, b, …)   →   y (batch, a·b·…)
     Keras   Flatten

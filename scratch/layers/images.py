@@ -1,16 +1,16 @@
-"""Images: cropping, resizing, stretching of contrast."""
+"""Image preprocessing: center crop, resizing, automatic contrast."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 
 from scratch.arrays import Array
-from scratch.fields import AtLeast, Domain, Real, Shape, is_real
-from scratch.layers.base import Layer, Size, Weights
+from scratch.fields import AtLeast, Domain, Real, Shape, Size, is_real
+from scratch.layers.base import Layer, Weights
+from scratch.layers.interpolation import KERNELS
 from scratch.layers.patches import DataFormat, channels_last, formatted, restored
 from scratch.layers.preprocessing import floats
 from scratch.registry import layer
@@ -18,34 +18,11 @@ from scratch.registry import layer
 Pixels = Annotated[int, AtLeast(1, small=(1, 4))]
 
 
-def triangle(x: Array) -> Array:
-    """1 - |x| inside (-1, 1)."""
-    return np.maximum(1 - np.abs(x), 0.0)
-
-
-def keys(x: Array) -> Array:
-    """The cubic of Keys 1981 with a = -1/2."""
-    x = np.abs(x)
-    near, far = (1.5 * x - 2.5) * x * x + 1, ((-0.5 * x + 2.5) * x - 4) * x + 2
-    return np.where(x <= 1, near, np.where(x < 2, far, 0.0))
-
-
-def lanczos(radius: int) -> Callable[[Array], Array]:
-    """sinc(x) · sinc(x / radius) inside (-radius, radius)."""
-    return lambda x: np.where(np.abs(x) < radius, np.sinc(x) * np.sinc(x / radius), 0.0)
-
-
-KERNELS: dict[str, Callable[[Array], Array]] = {
-    "bilinear": triangle,
-    "bicubic": keys,
-    "lanczos3": lanczos(3),
-    "lanczos5": lanczos(5),
-}
-
-
 def resampling(before: int, after: int, interpolation: str, antialias: bool = False) -> Array:
-    """The matrix (after, before) that resizes one axis: pixel i of the result has its centre at (i + 1/2) · before / after,
-    and weighs the pixels j + 1/2 by a kernel, the weights made to sum to one. `antialias` widens it where pixels get fewer.
+    """The matrix (after, before) that resizes one axis.
+
+    Pixel i of the result has its centre at (i + 1/2) · before / after; the pixels j + 1/2 have weights by a kernel,
+    which sum to one. `antialias` widens the kernel where the number of pixels falls.
     """
     ratio = before / after
     centres = (np.arange(after)[:, None] + 0.5) * ratio
@@ -56,7 +33,7 @@ def resampling(before: int, after: int, interpolation: str, antialias: bool = Fa
 
 
 def resized(x: Array, height: int, width: int, interpolation: str = "bilinear", antialias: bool = False) -> Array:
-    """Images (…, height, width, channels) in another size."""
+    """Images (…, height, width, channels) resized to another height and width."""
     rows = resampling(x.shape[-3], height, interpolation, antialias).astype(x.real.dtype)
     columns = resampling(x.shape[-2], width, interpolation, antialias).astype(x.real.dtype)
     return np.einsum("ij,...jkc,lk->...ilc", rows, x, columns, optimize=True)
@@ -71,14 +48,16 @@ def cropped(x: Array, height: int, width: int) -> Array:
 
 
 class Image(Layer):
-    """Base of the layers over images (batch, height, width, channels), or channels first, or without the batch; integers
-    become floats, unless `whole` says that they stay what they are, rounded and held in the range of their type."""
+    """Base of the layers over images (batch, height, width, channels), or channels first, or without the batch.
+
+    Integers become floats; where `whole` is set, the result is rounded and clipped to the range of their type.
+    """
 
     data_format: str
     whole: ClassVar[bool] = False
 
     def changed(self, x: Array) -> Array:
-        """The law, channels last."""
+        """The layer's law for images with channels last."""
         raise TypeError(f"{type(self).__name__} gives no changed: write its law in scratch/layers/images.py.")
 
     def forward(self, weights: Weights, *inputs: Array) -> Array:
@@ -99,8 +78,8 @@ class Image(Layer):
 
 @layer
 class CenterCrop(Image):
-    """The centred height × width pixels of an image; of one that is smaller in either, the largest centred part of these
-    proportions, resized (bilinear).
+    """The centred height × width pixels of an image. Of an image that is smaller in either, the largest centred part
+    with these proportions, resized (bilinear).
 
     Shapes  x (batch, h, w, channels) or channels first   →   y (batch, height, width, channels)
     Keras   CenterCrop; of an odd number of pixels to drop, the odd one is dropped at the end
@@ -120,8 +99,8 @@ class CenterCrop(Image):
 
 @layer
 class Resizing(Image):
-    """Images resampled to height × width (`resampling`); before that cropped to these proportions, or padded evenly to them
-    with fill_value, if asked.
+    """Images resampled to height × width (`resampling`), if asked after cropping them to these proportions, or padding
+    them evenly to these with fill_value.
 
     Shapes  x (batch, h, w, channels) or channels first   →   y (batch, height, width, channels)
     Keras   Resizing; integers stay integers
@@ -142,7 +121,8 @@ class Resizing(Image):
     def check(self) -> None:
         if self.crop_to_aspect_ratio and self.pad_to_aspect_ratio:
             raise ValueError(
-                "`crop_to_aspect_ratio` and `pad_to_aspect_ratio` must not both be True. Received: True and True. Pass one."
+                "`crop_to_aspect_ratio` and `pad_to_aspect_ratio` must not both be True. "
+                "Received: True and True. Pass one."
             )
 
     def changed(self, x: Array) -> Array:
@@ -190,8 +170,8 @@ class Range(Domain):
 
 @layer
 class AutoContrast(Image):
-    """y = x stretched in each image and channel so that its smallest and largest pixel become the ends of value_range; a
-    constant channel stays as it is.
+    """y = x stretched, in each image and channel, so that the smallest and the largest pixel become the ends of
+    value_range; a constant channel stays as it is.
 
     Shapes  x (batch, h, w, channels) or channels first   →   y as x
     Keras   AutoContrast

@@ -24,7 +24,7 @@ class Masking(Layer):
     """
 
     mask_value: Annotated[float, Real()] = 0.0
-    held_per_sample: ClassVar[bool] = True
+    stopped_per_sample: ClassVar[bool] = True
 
     def _counts(self, x: Array) -> Array:
         return (x.real != x.real.dtype.type(self.mask_value)).any(axis=-1)

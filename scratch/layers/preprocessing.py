@@ -13,7 +13,7 @@ from scratch.arrays import Array
 from scratch.fields import Domain, Positive, Shape, is_integer, is_real
 from scratch.layers.base import Layer, Size, Weights
 from scratch.layers.normalization import Axes, shape_with
-from scratch.model import default_names, weights_of
+from scratch.naming import default_names, weights_of
 from scratch.registry import layer
 
 

@@ -17,7 +17,7 @@ from scratch.arrays import Array
 from scratch.fields import Shape, Size
 from scratch.layers.base import Layer, Weights
 from scratch.layers.recurrent_cells import Cell, CellOf, Draw, GRUCell, LSTMCell, SimpleRNNCell
-from scratch.model import weights_of
+from scratch.naming import weights_of
 from scratch.registry import layer
 
 

@@ -17,7 +17,7 @@ import numpy as np
 from scratch.arrays import Array
 from scratch.fields import AtLeast, Between, Domain, Shape, Size
 from scratch.layers.base import Layer, Weights, activate
-from scratch.model import default_names, weights_of
+from scratch.naming import default_names, weights_of
 from scratch.registry import layer, names
 
 Draw = Mapping[str, Array] | None

@@ -1,7 +1,9 @@
-"""Noise in training, and a penalty on an activity. The random array is an argument: `draw`, the one that Keras drew.
+"""Regularization layers: dropout, noise, and a penalty on an activity.
 
-{"keep": booleans}             the dropouts: where an entry stays
-{"noise": standard normal}     GaussianNoise, GaussianDropout: before any scale
+A layer takes the random array that it would draw as an argument, `draw`:
+
+    {"keep": booleans}             the dropout layers: the entries that are kept
+    {"noise": standard normal}     GaussianNoise, GaussianDropout: before it is scaled
 """
 
 from __future__ import annotations
@@ -14,8 +16,9 @@ from typing import Annotated, Any, ClassVar
 import numpy as np
 
 from scratch.arrays import Array
-from scratch.fields import AtLeast, Between, Domain, Shape, is_integer
-from scratch.layers.base import Layer, Size, Weights
+from scratch.fields import AtLeast, Between, Domain, Shape, Size, is_integer
+from scratch.layers.base import Layer, Weights
+from scratch.layers.families import Family
 from scratch.layers.patches import DataFormat
 from scratch.registry import layer
 
@@ -25,11 +28,12 @@ RateBelowOne = Annotated[float, Between(0.0, 1.0, open_high=True, small=(0.0, 0.
 
 
 def drawn(owner: Layer, draw: Draw, name: str) -> Array:
-    """The random array `name`. Raises: ValueError if it was not given."""
+    """The random array `name`. Raises: ValueError if it is not in `draw`."""
     if draw is None or name not in draw:
         raise ValueError(
             f"{type(owner).__name__} in training must be given what was drawn. Received: draw={draw!r}. "
-            f"Pass draw={{{name!r}: array}}, the array that Keras drew (keras_ref.translation.random_draws) or one of your own."
+            f"Pass draw={{{name!r}: array}}, the array that Keras drew (keras_ref.translation.random_draws) or one of "
+            "your own."
         )
     return np.asarray(draw[name])
 
@@ -41,7 +45,7 @@ def dropped(x: Array, rate: float, keep: Array) -> Array:
 
 @dataclass(frozen=True)
 class NoiseShape(Domain):
-    """A shape in which None stands for the input's own size; a size other than that must be 1."""
+    """A shape in which None stands for the size of the input; other sizes must be 1 or the size of the input."""
 
     examples: ClassVar[tuple[Any, ...]] = ((None, 1), (None, 1, None), (2, None))
 
@@ -57,8 +61,9 @@ class NoiseShape(Domain):
 
 
 class Noisy(Layer):
-    """Base of the layers that do nothing in inference, and act on each entry by itself in training."""
+    """Base of the layers that change nothing in inference, and each entry by itself in training."""
 
+    #: the name of the random array
     draws: ClassVar[str] = "keep"
 
     @property
@@ -75,7 +80,7 @@ class Noisy(Layer):
         return x
 
     def disturbed(self, x: Array, noise: Array) -> Array:
-        """x in training, given the random array."""
+        """The output in training for an input x and the random array."""
         return dropped(x, self.rate, noise)  # type: ignore[attr-defined]
 
     def draw_shapes(self, *inputs: Shape) -> dict[str, Shape]:
@@ -94,7 +99,7 @@ class Noisy(Layer):
 
 
 class WithNoiseShape(Noisy):
-    """A noise whose random array may be smaller than the input, the same along the axes where its size is 1."""
+    """Base of the layers whose random array may be smaller than the input: it broadcasts along axes of size 1."""
 
     noise_shape: tuple[int | None, ...] | None
 
@@ -178,14 +183,14 @@ class GaussianNoise(Noisy):
         return x + self.stddev * noise.astype(x.real.dtype)
 
 
-class SpatialDropout(Noisy):
+class SpatialDropout(Noisy, Family):
     """Dropout of whole channels: `keep` has size 1 along every spatial axis.
 
-    Shapes  x (batch, `rank` sizes, channels) or channels first   keep (batch, 1…, channels)   →   y as x
+    Shapes  x (batch, size…, channels) of rank {rank} + 2, or channels first   keep (batch, 1…, channels)   →   y as x
+    Keras   SpatialDropout{rank}D
     Source  Tompson et al. 2015, section 3.2 (arXiv 1411.4280)
     """
 
-    rank: ClassVar[int]
     data_format: str
 
     def noise_of(self, x: Shape) -> Shape:
@@ -197,35 +202,26 @@ class SpatialDropout(Noisy):
 
 
 @layer
-class SpatialDropout1D(SpatialDropout):
-    """`SpatialDropout` over (batch, time, channels). Keras   SpatialDropout1D"""
-
+class SpatialDropout1D(SpatialDropout, rank=1):
     rate: Rate
-    rank: ClassVar[int] = 1
     data_format: ClassVar[str] = "channels_last"  # type: ignore[misc]
 
 
 @layer
-class SpatialDropout2D(SpatialDropout):
-    """`SpatialDropout` over two spatial axes. Keras   SpatialDropout2D"""
-
+class SpatialDropout2D(SpatialDropout, rank=2):
     rate: Rate
     data_format: DataFormat = "channels_last"
-    rank: ClassVar[int] = 2
 
 
 @layer
-class SpatialDropout3D(SpatialDropout):
-    """`SpatialDropout` over three spatial axes. Keras   SpatialDropout3D"""
-
+class SpatialDropout3D(SpatialDropout, rank=3):
     rate: Rate
     data_format: DataFormat = "channels_last"
-    rank: ClassVar[int] = 3
 
 
 @layer
 class ActivityRegularization(Layer):
-    """y = x; adds `penalty` = l1 · Σ|x| + l2 · Σx², divided by the batch size, to what is minimised.
+    """y = x; adds `penalty` = l1 · Σ|x| + l2 · Σx², divided by the batch size, to the loss.
 
     Shapes  x any   →   y as x
     Keras   ActivityRegularization
@@ -243,6 +239,6 @@ class ActivityRegularization(Layer):
         return inputs[0]
 
     def penalty(self, output: Array) -> Array:
-        """What an output of this layer adds to the objective, before division by the batch size."""
+        """What an output of this layer adds to the loss, before division by the batch size."""
         size = np.where(output.real < 0, -output, output)
         return self.l1 * size.sum() + self.l2 * (output * output).sum()

@@ -1,4 +1,4 @@
-"""Cells cut off, added, or in another order: cropping, zero padding, Permute, Reshape, RepeatVector."""
+"""Reshaping layers: cropping, zero padding, Permute, Reshape, RepeatVector."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import numpy as np
 from scratch.arrays import Array
 from scratch.fields import AtLeast, Domain, Integers, Shape, Size, is_integer
 from scratch.layers.base import Layer, Weights
+from scratch.layers.families import Family
 from scratch.layers.patches import DataFormat, channels_last, formatted, restored
 from scratch.registry import layer
 
@@ -39,7 +40,7 @@ class Ends(Domain):
         return tuple((before, after) for before, after in map(Integers(2, 0).normalise, pairs))
 
     def examples(self) -> tuple[Pairs, ...]:
-        """None at all, equal ones, and different ones everywhere."""
+        """Ends of 0, equal ends, and ends that all differ."""
         different = [tuple((a + i, b - i) for i in range(self.length)) for a, b in ((0, 2), (1, 3))]
         return (self.normalise(0), self.normalise(1), *different)
 
@@ -65,7 +66,7 @@ class Permutation(Domain):
 
 @dataclass(frozen=True)
 class Target(Domain):
-    """Sizes, one of which may be -1: what is left over."""
+    """Sizes, one of which may be -1: it follows from the others."""
 
     @property
     def rule(self) -> str:
@@ -80,34 +81,41 @@ class Target(Domain):
         return tuple(int(v) for v in value)
 
     def examples(self) -> tuple[tuple[int, ...], ...]:
-        """Each number of axes up to three, the unknown one in every place and nowhere."""
+        """Up to three axes, with -1 in every place and in none."""
         return ((-1,), (6,), (-1, 2), (2, -1), (2, 3), (-1, 1, 2), (3, -1, 2), (2, 1, -1), (1, 2, 3))
 
 
-class Rearranging(Layer):
-    """What these layers share: masks end here."""
+# Cells cut off or added ------------------------------------------------------------------------------------------
+
+
+class Ended(Family):
+    """Base of the families that change the ends of each spatial axis; the output has no mask."""
+
+    data_format: DataFormat
+
+    @property
+    def ends(self) -> Pairs:
+        """A pair (before, after) for each axis; the members over one axis hold that pair alone."""
+        raise TypeError(f"{type(self).__name__} gives no ends: write them in scratch/layers/reshaping.py.")
 
     def compute_mask(self, *inputs: Array, mask: Any = None) -> None:
         return None
 
 
-# Cropping ----------------------------------------------------------------------------------------------------------
-
-
-class Cropping(Rearranging):
+class Cropping(Ended):
     """y = x without the first `before` and the last `after` cells of each axis.
 
-    Shapes  x (batch, size…, n)   →   y (batch, size - before - after…, n)
-    Keras   Cropping1D, Cropping2D, Cropping3D
-    Source  keras.io/api/layers/reshaping_layers/cropping2d
+    Shapes  x (batch, size…, n) of rank {rank} + 2   →   y (batch, size - before - after…, n)
+    Keras   Cropping{rank}D
+    Source  keras.io/api/layers/reshaping_layers/cropping{rank}d
+    Raises  ValueError where nothing would be left of an axis
     """
 
     cropping: Any
-    data_format: DataFormat = "channels_last"
 
     @property
     def ends(self) -> Pairs:
-        return self.cropping  # type: ignore[no-any-return]
+        return (self.cropping,) if self.rank == 1 else self.cropping
 
     def forward(self, weights: Weights, *inputs: Array) -> Array:
         x = channels_last(inputs[0], self.data_format)
@@ -117,70 +125,44 @@ class Cropping(Rearranging):
                 "`cropping` must leave at least one cell of each axis. "
                 f"Received: cropping={self.cropping} for sizes {sizes}. Crop less or pass a larger input."
             )
-        kept = (slice(before, n - after) for (before, after), n in zip(self.ends, sizes, strict=True))
-        return restored(x[(slice(None), *kept)], self.data_format)
+        left = (slice(before, n - after) for (before, after), n in zip(self.ends, sizes, strict=True))
+        return restored(x[(slice(None), *left)], self.data_format)
 
     def input_shapes(self, size: Size) -> tuple[Shape, ...]:
         return (formatted(size(1, 3), [sum(pair) + size(1, 3) for pair in self.ends], size(1, 3), self.data_format),)
 
 
 @layer
-class Cropping1D(Cropping):
-    """The ends of one axis cut off (`Cropping`), channels last.
-
-    Keras   Cropping1D
-    Source  keras.io/api/layers/reshaping_layers/cropping1d
-    """
-
+class Cropping1D(Cropping, rank=1):
     data_format: ClassVar[DataFormat] = "channels_last"  # type: ignore[misc]
     cropping: Annotated[tuple[int, ...], Integers(2, 0, small=(0, 2))] = (1, 1)
 
-    @property
-    def ends(self) -> Pairs:
-        return (self.cropping,)  # type: ignore[return-value]
-
 
 @layer
-class Cropping2D(Cropping):
-    """The ends of two axes cut off (`Cropping`).
-
-    Keras   Cropping2D
-    Source  keras.io/api/layers/reshaping_layers/cropping2d
-    """
-
+class Cropping2D(Cropping, rank=2):
     cropping: Annotated[Pairs, Ends(2)] = ((0, 0), (0, 0))
     data_format: DataFormat = "channels_last"
 
 
 @layer
-class Cropping3D(Cropping):
-    """The ends of three axes cut off (`Cropping`).
-
-    Keras   Cropping3D
-    Source  keras.io/api/layers/reshaping_layers/cropping3d
-    """
-
+class Cropping3D(Cropping, rank=3):
     cropping: Annotated[Pairs, Ends(3)] = ((1, 1), (1, 1), (1, 1))
     data_format: DataFormat = "channels_last"
 
 
-# Zero padding ------------------------------------------------------------------------------------------------------
+class ZeroPadding(Ended):
+    """y = x with `before` zeros before and `after` zeros after each axis.
 
-
-class ZeroPadding(Rearranging):
-    """y = x with `before` zeros in front of and `after` zeros behind each axis.
-
-    Shapes  x (batch, size…, n)   →   y (batch, before + size + after…, n)
-    Keras   ZeroPadding1D, ZeroPadding2D, ZeroPadding3D
-    Source  keras.io/api/layers/reshaping_layers/zero_padding2d
+    Shapes  x (batch, size…, n) of rank {rank} + 2   →   y (batch, before + size + after…, n)
+    Keras   ZeroPadding{rank}D
+    Source  keras.io/api/layers/reshaping_layers/zero_padding{rank}d
     """
 
     padding: Any
-    data_format: DataFormat
 
     @property
     def ends(self) -> Pairs:
-        return self.padding  # type: ignore[no-any-return]
+        return (self.padding,) if self.rank == 1 else self.padding
 
     def forward(self, weights: Weights, *inputs: Array) -> Array:
         x = channels_last(inputs[0], self.data_format)
@@ -191,51 +173,36 @@ class ZeroPadding(Rearranging):
 
 
 @layer
-class ZeroPadding1D(ZeroPadding):
-    """Zeros at the ends of one axis (`ZeroPadding`).
-
-    Keras   ZeroPadding1D
-    Source  keras.io/api/layers/reshaping_layers/zero_padding1d
-    """
-
+class ZeroPadding1D(ZeroPadding, rank=1):
     padding: Annotated[tuple[int, ...], Integers(2, 0, small=(0, 2))] = (1, 1)
     data_format: DataFormat = "channels_last"
 
-    @property
-    def ends(self) -> Pairs:
-        return (self.padding,)  # type: ignore[return-value]
-
 
 @layer
-class ZeroPadding2D(ZeroPadding):
-    """Zeros at the ends of two axes (`ZeroPadding`).
-
-    Keras   ZeroPadding2D
-    Source  keras.io/api/layers/reshaping_layers/zero_padding2d
-    """
-
+class ZeroPadding2D(ZeroPadding, rank=2):
     padding: Annotated[Pairs, Ends(2)] = ((1, 1), (1, 1))
     data_format: DataFormat = "channels_last"
 
 
 @layer
-class ZeroPadding3D(ZeroPadding):
-    """Zeros at the ends of three axes (`ZeroPadding`).
-
-    Keras   ZeroPadding3D
-    Source  keras.io/api/layers/reshaping_layers/zero_padding3d
-    """
-
+class ZeroPadding3D(ZeroPadding, rank=3):
     padding: Annotated[Pairs, Ends(3)] = ((1, 1), (1, 1), (1, 1))
     data_format: DataFormat = "channels_last"
 
 
-# Another order -----------------------------------------------------------------------------------------------------
+# Another shape or order ------------------------------------------------------------------------------------------
+
+
+class Reshaping(Layer):
+    """Base of the layers whose output has the entries of the input in another place; it has no mask."""
+
+    def compute_mask(self, *inputs: Array, mask: Any = None) -> None:
+        return None
 
 
 @layer
-class Permute(Rearranging):
-    """y = x with axis dims[i] in place i + 1; axes count from 1, the batch stays in front.
+class Permute(Reshaping):
+    """y = x with axis dims[i] moved to place i + 1; axes count from 1, the batch stays first.
 
     Shapes  x (batch, a₁, a₂, …)   →   y (batch, a_dims[0], a_dims[1], …)
     Keras   Permute
@@ -252,8 +219,8 @@ class Permute(Rearranging):
 
 
 @layer
-class Reshape(Rearranging):
-    """y = the entries of each sample of x in C order, in another shape; -1 stands for the size that fits.
+class Reshape(Reshaping):
+    """y = the entries of each sample of x in C order, in another shape; -1 stands for the size that is left.
 
     Shapes  x (batch, …)   →   y (batch, *target_shape)
     Keras   Reshape
@@ -278,7 +245,7 @@ class Reshape(Rearranging):
 
 
 @layer
-class RepeatVector(Rearranging):
+class RepeatVector(Reshaping):
     """y[b, t] = x[b] for t = 1 … n.
 
     Shapes  x (batch, features)   →   y (batch, n, features)

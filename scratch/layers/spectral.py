@@ -10,7 +10,7 @@ from scratch.arrays import Array
 from scratch.fields import AtLeast, Domain, Shape
 from scratch.layers.base import Layer, Size, Weights
 from scratch.layers.normalization import unit
-from scratch.model import weights_of
+from scratch.naming import weights_of
 from scratch.registry import layer
 
 

@@ -1,4 +1,4 @@
-"""Transposed convolution: every input cell spreads a kernel over the output."""
+"""Transposed convolution: every input cell adds its multiple of a kernel to the output."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from typing import Annotated
 import numpy as np
 
 from scratch.arrays import Array
-from scratch.fields import AtLeast, Integers, Shape
-from scratch.layers.base import Activation, Size, Weights
-from scratch.layers.convolution import Kernelled, Response
+from scratch.fields import AtLeast, Integers, Shape, Size
+from scratch.layers.base import Activation, Response, Weights
+from scratch.layers.convolution import Kernelled
 from scratch.layers.patches import (
     DataFormat,
     One,
@@ -36,9 +36,9 @@ Extra3 = Annotated[tuple[int, ...], Integers(3, low=0, small=(0, 2))] | None
 
 
 def spread(x: Array, kernel: Array, strides: Sequence[int], dilation: Sequence[int], sizes: Sequence[int]) -> Array:
-    """The transpose of a convolution that takes arrays of `sizes` to arrays like x: (batch, size…, filters).
+    """The transpose, at x, of the convolution that maps arrays of `sizes` to arrays like x: (batch, size…, filters).
 
-    What that convolution would pad is cut off here, half of it (rounded down) in front.
+    The cells that this convolution would pad are cut off, half of them (rounded down) first.
     """
     *places, filters, inputs = kernel.shape
     full = [(n - 1) * s + span for n, s, span in zip(x.shape[1:-1], strides, extents(places, dilation), strict=True)]
@@ -56,13 +56,14 @@ def spread(x: Array, kernel: Array, strides: Sequence[int], dilation: Sequence[i
 @dataclass(frozen=True)
 class Transposed(Kernelled):
     """y[b, i·stride + p·dilation - front, f] = activation(Σ over such i, p, and c: x[b, i, c] · kernel[p, f, c]
-    + bias[f]): the transpose of the convolution with this kernel and padding that takes y's sizes to x's.
+    + bias[f]): the transpose of the convolution with this kernel and padding that maps the sizes of y to those of x.
 
     With k = (kernel - 1)·dilation + 1, y has (size - 1)·stride + r cells: "valid": r = k + output_padding, by default
-    max(k, stride), front = 0; "same": r = k mod 2 + output_padding, by default stride, front = what "same" pads there.
-    Shapes  x (batch, size…, n)   kernel (k…, filters, n)   bias (filters,)   →   y (batch, size'…, filters)
-    Keras   Conv1DTranspose, Conv2DTranspose, Conv3DTranspose
-    Source  keras.io/api/layers/convolution_layers/convolution2d_transpose; Dumoulin & Visin 2016, chapter 4
+    max(k, stride), front = 0; "same": r = k mod 2 + output_padding, by default stride, front = what "same" pads first.
+    Shapes  x (batch, size…, n) of rank {rank} + 2   kernel (k…, filters, n)   bias (filters,)
+            →   y (batch, size'…, filters)
+    Keras   Conv{rank}DTranspose
+    Source  keras.io/api/layers/convolution_layers/convolution{rank}d_transpose; Dumoulin & Visin 2016, chapter 4
     """
 
     filters: Annotated[int, AtLeast(1)]
@@ -76,6 +77,7 @@ class Transposed(Kernelled):
     use_bias: bool = True
 
     def check(self) -> None:
+        """There is a convolution of which this is the transpose."""
         super().check()
         for extra, stride, span in zip(self.output_padding or (), self.strides, self.spans, strict=False):
             if extra >= stride:
@@ -91,11 +93,12 @@ class Transposed(Kernelled):
 
     @property
     def spans(self) -> tuple[int, ...]:
+        """Cells from the first to the last that the dilated kernel covers, on each axis."""
         return extents(self.kernel_size, self.dilation_rate)
 
     def output_sizes(self, sizes: Sequence[int]) -> list[int]:
         """Sizes of the output for these sizes of the input."""
-        rest = self.output_padding or (None,) * len(self.strides)
+        rest = self.output_padding or (None,) * self.rank
         if self.padding == "valid":
             tails = [
                 k + (max(s - k, 0) if e is None else e) for k, s, e in zip(self.spans, self.strides, rest, strict=True)
@@ -109,6 +112,7 @@ class Transposed(Kernelled):
         return self.with_bias({"kernel": (*self.kernel_size, self.filters, channels)}, self.filters)
 
     def spread(self, x: Array, kernel: Array) -> Array:
+        """`spread` of an input in the layer's data format, channels last."""
         last = channels_last(x, self.data_format)
         return spread(last, kernel, self.strides, self.dilation_rate, self.output_sizes(last.shape[1:-1]))
 
@@ -116,30 +120,24 @@ class Transposed(Kernelled):
         return self.finished(self.spread(inputs[0], weights["kernel"]), weights)
 
     def sizes(self, size: Size) -> list[int]:
-        return [size(1, 3) for _ in self.kernel_size]
+        return [size(1, 3) for _ in range(self.rank)]
 
-    def responses(self, weights: Weights, name: str, *inputs: Array) -> Response:
+    def responses(self, weights: Weights, name: str, *inputs: Array) -> Response | None:
         if self.data_format == "channels_first":
             return None
         (x,) = inputs
         if name == "bias":
             return self.bias_response((len(x), *self.output_sizes(x.shape[1:-1])), self.filters)
         places, channels = math.prod(self.kernel_size), x.shape[-1]
-        # One filter for each (place, input channel), which spreads that channel to that place only.
+        # One filter for each pair of place and input channel, which adds that channel to that place only.
         single = np.eye(places * channels, dtype=x.dtype).reshape(places, channels, -1).swapaxes(1, 2)
         features = self.spread(x, single.reshape(*self.kernel_size, -1, channels))
         place, channel, part = np.indices((places, self.filters, channels)).reshape(3, -1)
-        return np.moveaxis(features, -1, 0), place * channels + part, channel
+        return Response(np.moveaxis(features, -1, 0), place * channels + part, channel)
 
 
 @layer
-class Conv1DTranspose(Transposed):
-    """Transposed convolution over one axis.
-
-    Keras   Conv1DTranspose
-    Source  keras.io/api/layers/convolution_layers/convolution1d_transpose
-    """
-
+class Conv1DTranspose(Transposed, rank=1):
     kernel_size: One
     strides: One = (1,)
     output_padding: Extra1 = None
@@ -147,13 +145,7 @@ class Conv1DTranspose(Transposed):
 
 
 @layer
-class Conv2DTranspose(Transposed):
-    """Transposed convolution over two axes.
-
-    Keras   Conv2DTranspose
-    Source  keras.io/api/layers/convolution_layers/convolution2d_transpose
-    """
-
+class Conv2DTranspose(Transposed, rank=2):
     kernel_size: Two
     strides: Two = (1, 1)
     output_padding: Extra2 = None
@@ -161,13 +153,7 @@ class Conv2DTranspose(Transposed):
 
 
 @layer
-class Conv3DTranspose(Transposed):
-    """Transposed convolution over three axes.
-
-    Keras   Conv3DTranspose
-    Source  keras.io/api/layers/convolution_layers/convolution3d_transpose
-    """
-
+class Conv3DTranspose(Transposed, rank=3):
     kernel_size: Three
     strides: Three = (1, 1, 1)
     output_padding: Extra3 = None

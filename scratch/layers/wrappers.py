@@ -14,13 +14,8 @@ from scratch.fields import Domain, Shape, Size
 from scratch.layers.base import Layer, Weights
 from scratch.layers.recurrent import GRU, LSTM, RNN, Recurrent, SimpleRNN, flat
 from scratch.layers.recurrent_cells import Cell, Draw, GRUCell, LSTMCell, StackedRNNCells
-from scratch.model import weights_of
+from scratch.naming import prefixed, weights_of
 from scratch.registry import every, layer
-
-
-def within(part: str, table: Mapping[str, Any]) -> dict[str, Any]:
-    """A table of a part's own names under the names that they have in the wrapper; `weights_of` is the inverse."""
-    return {f"{part}/{name}": value for name, value in table.items()}
 
 
 def accepted(part: Layer, context: Mapping[str, Any]) -> dict[str, Any]:
@@ -50,7 +45,7 @@ class TimeDistributed(Layer):
 
     @property
     def state(self) -> tuple[str, ...]:
-        return tuple(within("layer", dict.fromkeys(self.layer.state)))
+        return tuple(prefixed("layer", dict.fromkeys(self.layer.state)))
 
     @property
     def elementwise(self) -> bool:
@@ -60,14 +55,14 @@ class TimeDistributed(Layer):
         return self.layer.couples_batch(training)
 
     def weight_shapes(self, *inputs: Shape) -> dict[str, Shape]:
-        return within("layer", self.layer.weight_shapes(*((x[0], *x[2:]) for x in inputs)))
+        return prefixed("layer", self.layer.weight_shapes(*((x[0], *x[2:]) for x in inputs)))
 
     def weight_domains(self) -> Mapping[str, Domain]:
-        return within("layer", self.layer.weight_domains())
+        return prefixed("layer", self.layer.weight_domains())
 
     def draw_shapes(self, *inputs: Shape) -> dict[str, Shape]:
         shapes = self.layer.draw_shapes(*((x[0], *x[2:]) for x in inputs))
-        return within("layer", {name: (inputs[0][1], *shape) for name, shape in shapes.items()})
+        return prefixed("layer", {name: (inputs[0][1], *shape) for name, shape in shapes.items()})
 
     def _steps(
         self, weights: Weights, inputs: tuple[Array, ...], training: bool, mask: Any, draw: Draw
@@ -91,7 +86,7 @@ class TimeDistributed(Layer):
 
     def updates(self, weights: Weights, *inputs: Array, **call: Any) -> dict[str, Array]:
         new = self._steps(weights, inputs, True, call.get("mask"), call.get("draw"))[1]
-        return within("layer", new)
+        return prefixed("layer", new)
 
     def compute_mask(self, *inputs: Array, mask: Any = None) -> Any:
         return mask[0] if isinstance(mask, tuple) else mask
@@ -185,11 +180,11 @@ class Bidirectional(Layer):
                 f"Outputs merged by {self.merge_mode!r} must agree in shape. Received: {forward} and {backward}. "
                 "Change one of the layers or merge_mode."
             )
-        shapes = [within(name, part.weight_shapes(inputs[0])) for name, part in self.parts.items()]
+        shapes = [prefixed(name, part.weight_shapes(inputs[0])) for name, part in self.parts.items()]
         return shapes[0] | shapes[1]
 
     def draw_shapes(self, *inputs: Shape) -> dict[str, Shape]:
-        shapes = [within(name, part.draw_shapes(inputs[0])) for name, part in self.parts.items()]
+        shapes = [prefixed(name, part.draw_shapes(inputs[0])) for name, part in self.parts.items()]
         return shapes[0] | shapes[1]
 
     def input_shapes(self, size: Size) -> tuple[Shape, ...]:
@@ -245,7 +240,7 @@ class Bidirectional(Layer):
         x, *states = inputs
         new: dict[str, Array] = {}
         for name, part, keywords in self._calls(x, states, call.get("initial_state"), call):
-            new |= within(name, part.updates(weights_of(weights, name), x, **keywords))
+            new |= prefixed(name, part.updates(weights_of(weights, name), x, **keywords))
         return new
 
     def compute_mask(self, *inputs: Array, mask: Any = None) -> Any:

@@ -14,8 +14,10 @@ import numpy as np
 
 from scratch import registry
 from scratch.arrays import Array
+from scratch.calls import Call, Tensor, as_masks, as_tuple, keywords_of, leaves
 from scratch.layers.base import Layer, Weights
-from scratch.model import Call, Run, Tensor, _keywords, _leaves, _masks, _tuple, weights_of
+from scratch.model import Run
+from scratch.naming import weights_of
 from scratch.nudging.linear_structure import linear, mixing_of, responses_of
 from scratch.nudging.loss_term import Term
 from scratch.objective import Objective, per_output
@@ -158,10 +160,6 @@ class Point:
         """Whether `name` is a weight of the called layer."""
         return name.startswith(call.layer + "/")
 
-    def takes(self, call: Call) -> tuple[str, ...]:
-        """The tensors that a call takes, by keyword too."""
-        return (*call.inputs, *(leaf.name for leaf in _leaves(call.keywords.values()) if isinstance(leaf, Tensor)))
-
     def bare(self, call: Call) -> bool:
         """Whether a call is a function of one input and weights alone: no mask, draw, training or keyword plays a part."""
         layer, masked = self.model.layers[call.layer], any(self.run.masks[name] is not None for name in call.inputs)
@@ -172,16 +170,16 @@ class Point:
     def passes_mask(self, call: Call) -> bool:
         """Whether the masks behind a call do not depend on the values of its inputs."""
         layer = self.model.layers[call.layer]
-        usual = type(layer).compute_mask is Layer.compute_mask or layer.held_per_sample
+        usual = type(layer).compute_mask is Layer.compute_mask or layer.stopped_per_sample
         return usual or all(self.run.masks[name] is None for name in call.outputs)
 
     def mergeable(self, call: Call) -> bool:
         """Whether all nudges can be one batch of a call: each sample goes its own way, and all tensors begin with samples."""
         if self.model.layers[call.layer].couples_batch(self.training):
             return False
-        names = [*self.takes(call), *(name for name in call.outputs if name in self.run.tensors)]
+        names = [*call.tensors, *(name for name in call.outputs if name in self.run.tensors)]
         led = all(np.ndim(self.run.tensors[n]) and len(self.run.tensors[n]) == self.batch for n in names)
-        arrays = (leaf for leaf in _leaves(call.keywords.values()) if not isinstance(leaf, Tensor))
+        arrays = (leaf for leaf in leaves(call.keywords.values()) if not isinstance(leaf, Tensor))
         plain = all(value is None or isinstance(value, (bool, int, float, str)) for value in arrays)
         # a draw that does not grow with the batch is shared by the samples, or made for this very batch
         fixed = (np.shape(draw) for draw, axis in self._draws(call).values() if axis is None)
@@ -191,7 +189,7 @@ class Point:
         """Whether a sample of input `key` reaches the loss by itself."""
         reached = {key}
         for call in self.model.calls:
-            if reached.intersection(self.takes(call)):
+            if reached.intersection(call.tensors):
                 if not self.mergeable(call) or call.layer in self.model.activity:
                     return False
                 reached.update(call.outputs)
@@ -275,27 +273,27 @@ class Point:
         Whatever is not in `tensors` and `masks` is that of the point, `copies` of it.
         """
         layer, copies = self.model.layers[call.layer], copies or Copies()
-        known = {n: tensors[n] if n in tensors else copies(self.run.tensors[n]) for n in self.takes(call)}
+        known = {n: tensors[n] if n in tensors else copies(self.run.tensors[n]) for n in call.tensors}
         given = [masks[n] if n in masks else copies(self.run.masks[n]) for n in call.inputs]
         mask = tuple(given) if len(given) > 1 else given[0]
         draws = self._draws(call).items()
         draw = {name: array if axis is None else copies(array, axis=axis) for name, (array, axis) in draws} or None
         held = self.run.held.get(call.outputs[0], {})
-        held = {name: copies(array) for name, array in held.items()} if layer.held_per_sample else held
+        held = {name: copies(array) for name, array in held.items()} if layer.stopped_per_sample else held
         context = {"training": self.training, "mask": mask, "draw": draw, "held": held}
         arguments = [known[name] for name in call.inputs]
         own = self.weights_of(call) if own is None else own
         outputs = tuple(
-            np.asarray(x) for x in _tuple(layer.forward(own, *arguments, **_keywords(call, layer, known, context)))
+            np.asarray(x) for x in as_tuple(layer.forward(own, *arguments, **keywords_of(call, layer, known, context)))
         )
         before = {name: self.run.masks[name] for name in call.outputs}
         if (
-            layer.held_per_sample
+            layer.stopped_per_sample
             or all(m is None for m in before.values())
             or (not masks and (not tensors or self.passes_mask(call)))
         ):
             return outputs, {}
-        after = zip(call.outputs, _masks(layer.compute_mask(*arguments, mask=mask), len(call.outputs)), strict=True)
+        after = zip(call.outputs, as_masks(layer.compute_mask(*arguments, mask=mask), len(call.outputs)), strict=True)
         return outputs, {n: m for n, m in after if m is not None and not np.array_equal(m, copies(before[n]))}
 
     def penalty(self, name: str, entries: Array, offsets: Array) -> Any:

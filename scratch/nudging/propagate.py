@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from scratch.arrays import Array
-from scratch.model import Call
+from scratch.calls import Call
 from scratch.nudging.addition_theorems import shift_of
 from scratch.nudging.base_point import INPUT, Copies, Point, activation_of, nudged, own_copy
 from scratch.nudging.loss_term import Term
@@ -134,13 +134,13 @@ class Walk:
         return self._losses(state)
 
     def _touched(self, call: Call, state: State) -> bool:
-        return any(name in state.changed or name in state.masks for name in self.point.takes(call))
+        return any(name in state.changed or name in state.masks for name in call.tensors)
 
     def _step(self, call: Call, state: State) -> tuple[Step, int]:
         """How a call is made, and the entries of its largest array for each nudge."""
         point, layer = self.point, self.point.model.layers[call.layer]
         base = self.tensors[call.outputs[0]]
-        size = max(self.tensors[name].size for name in (*point.takes(call), *call.outputs) if name in self.tensors)
+        size = max(self.tensors[name].size for name in (*call.tensors, *call.outputs) if name in self.tensors)
         channel = base.size // max(base.shape[-1], 1) if base.ndim > 1 else base.size
         if point.owns(call, self.name):
             if not self._touched(call, state) and point.responses(call, self.name) is not None:
@@ -222,7 +222,7 @@ class Walk:
 
     def _merged(self, call: Call, state: State) -> State:
         """Any layer that treats the samples of a batch one by one: all nudges in one batch, one call."""
-        tensors = {name: _merge(self._full(name, state)) for name in self.point.takes(call) if name in state.changed}
+        tensors = {name: _merge(self._full(name, state)) for name in call.tensors if name in state.changed}
         masks = {name: _merge(mask) for name, mask in self.masks_of(call, state).items()}
         outputs, after = self.point.call(call, tensors, masks, copies=Copies(state.count, state.samples))
         new = {name: self._stacked(x, state) for name, x in zip(call.outputs, outputs, strict=False)}
@@ -236,7 +236,7 @@ class Walk:
             own[name] = own_copy(own[name], state.offsets)
         for s, (entry, offset) in enumerate(zip(state.entries, state.offsets, strict=True)):
             one = state.part(slice(s, s + 1))
-            tensors = {n: self._full(n, one)[0] for n in point.takes(call) if n in state.changed}
+            tensors = {n: self._full(n, one)[0] for n in call.tensors if n in state.changed}
             masks = {n: mask[0] for n, mask in self.masks_of(call, one).items()}
             with nudged(own.get(name), entry, offset):  # type: ignore[arg-type]
                 results.append(point.call(call, tensors, masks, own=own))
