@@ -1,6 +1,5 @@
 """The command `gradtwin`, with Typer. Exit status: 0 all match, 1 a finding, 2 the command could not run."""
 
-# ruff: noqa: B006 (Typer's default for an option that may be given several times is an empty list)
 from __future__ import annotations
 
 import sys
@@ -202,7 +201,7 @@ def coverage(
     ] = False,
 ) -> None:
     """List what Keras exports, what has a NumPy twin, what is compared, and the known departures."""
-    from keras_ref.coverage.table import print_coverage
+    from keras_ref.coverage.printing import print_coverage
 
     raise typer.Exit(0 if print_coverage(console(), run=run) else FINDING)
 

@@ -92,7 +92,7 @@ def _check(exhibit: Exhibit, seed: int, progress: Progress | None) -> Checked:
     return Checked(exhibit, replace(gradients, subject=name), replace(updates, subject=steps))
 
 
-# One screen ------------------------------------------------------------------------------------------------------------
+# One screen -----------------------------------------------------------------------------------------------------------
 
 
 def _print_recipes(out: Console, recipes: Mapping[str, Sequence[RecipeRow]]) -> None:
@@ -138,7 +138,7 @@ def _worst(report: Report) -> str:
     return worst_of(v.verdict for v in report.verdicts)
 
 
-# --verbose -------------------------------------------------------------------------------------------------------------
+# --verbose ------------------------------------------------------------------------------------------------------------
 
 
 def _print_every_weight(out: Console, recipes: Mapping[str, Sequence[RecipeRow]]) -> None:

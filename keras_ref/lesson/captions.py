@@ -42,8 +42,8 @@ def write_captions(lesson: Lesson) -> dict[str, Caption]:
         "difference": Caption(
             "How far apart",
             "See each solid line stay on or below the dotted line of its colour: the two trainings differ by no more "
-            "than the nudge explains. Slopes are compared at the same weights. Weights are compared along their own paths, "
-            "so their differences add up.",
+            "than the nudge explains. Slopes are compared at the same weights. Weights are compared along their own "
+            "paths, so their differences add up.",
         ),
         "precision": Caption("… the nudge were larger, or smaller?", _precision(lesson)),
     }
@@ -74,7 +74,7 @@ def _precision(lesson: Lesson) -> str:
 
 
 def _others(lesson: Lesson) -> str:
-    """What to see of the other schemes. Along a weight of Dense layers with mean squared error the loss is a parabola."""
+    """What to see of the other schemes. Along a weight of Dense layers, mean squared error is a parabola."""
     straight = all("activation=" not in layer or "'linear'" in layer or "'relu'" in layer for layer in lesson.layers)
     if straight and lesson.loss.startswith("MeanSquaredError") and all("Dense" in layer for layer in lesson.layers):
         return (
@@ -123,10 +123,10 @@ def write_comparisons(lesson: Lesson) -> tuple[Comparison, ...]:
             "batch size",
             Caption(
                 "… the batches were smaller?",
-                "See the same number of epochs, cut into smaller batches that are drawn anew each epoch. There are more "
-                "steps, so the loss changes faster, but each step follows the slope of a few samples only, so the line "
-                "is noisy. “Spread of slopes” measures that noise: the standard deviation of single batches' slopes at "
-                "the start, for the steepest weight.",
+                "See the same number of epochs, cut into smaller batches that are drawn anew each epoch. There are "
+                "more steps, so the loss changes faster, but each step follows the slope of a few samples only, so the "
+                "line is noisy. “Spread of slopes” measures that noise: the standard deviation of single batches' "
+                "slopes at the start, for the steepest weight.",
             ),
         ),
         Comparison(
@@ -135,8 +135,8 @@ def write_comparisons(lesson: Lesson) -> tuple[Comparison, ...]:
             "optimizer",
             Caption(
                 "… the optimizer were another?",
-                "See the same start and the same learning rate with different optimizers. A rate that suits one optimizer "
-                "need not suit another: compare the shapes of the lines, not their order.",
+                "See the same start and the same learning rate with different optimizers. A rate that suits one "
+                "optimizer need not suit another: compare the shapes of the lines, not their order.",
             ),
         ),
     )

@@ -1,4 +1,4 @@
-"""The commands `gradtwin lesson` and `gradtwin recipe`, as functions for Typer; keras_ref/frontends/cli.py registers them."""
+"""The commands `gradtwin lesson` and `gradtwin recipe`; keras_ref/frontends/cli.py registers them with Typer."""
 
 from __future__ import annotations
 

@@ -90,8 +90,10 @@ class Reason(StrEnum):
     # What was expected or is known
     ONE_TRIANGLE = (
         "one-triangle",
-        "the function does not read the {} triangle, and autodiff spreads the slope over both; along symmetric "
-        "changes they agree",
+        (
+            "the function does not read the {} triangle, and autodiff spreads the slope over both; along symmetric "
+            "changes they agree"
+        ),
     )
     SURROGATE_BY_NAME = "surrogate-by-name", "declared a surrogate; found: {}"
     SURROGATE_BY_LAYER = "surrogate-by-layer", "its gradient passes through a layer under @surrogate; found: {}"

@@ -126,8 +126,10 @@ class Verdict:
             ("numeric", f"{self.numeric:+.15e}  {numeric}{self._sides()}"),
             (
                 "differ by",
-                f"{self.difference:.3e}, allowed {self.allowed:.3e} = truncation {self.truncation:.1e} + "
-                f"rounding {self.rounding:.1e}{self._second_opinion()}",
+                (
+                    f"{self.difference:.3e}, allowed {self.allowed:.3e} = truncation {self.truncation:.1e} + "
+                    f"rounding {self.rounding:.1e}{self._second_opinion()}"
+                ),
             ),
             ("replay", replay or "call the check again with the same arguments"),
         )
