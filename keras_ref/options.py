@@ -29,21 +29,22 @@ OPTIONS: dict[str, Option] = {
             "effort",
             str,
             "auto",
-            "full: every entry; auto: every entry of a small model, sampled ones of a large one; fast: a few random directions, bisected where they disagree.",
+            "Which entries to compare. full: every one; auto: every one of a small model, a sample of a large one; fast: "
+            "all together along random directions, bisected where they disagree.",
             ("auto", "full", "fast"),
         ),
         Option(
             "budget",
             str,
             "",
-            "Time that effort auto may take of each model, as 60s or 5m; it says how much of it was compared.",
+            "Time that --effort auto may take for each model, such as 60s or 5m; the report says how much was compared.",
         ),
-        Option("seed", int, 0, "Seed of drawn data, cotangents and sampled entries; printed, and enough to replay."),
+        Option("seed", int, 0, "Seed of all that is drawn: data, cotangents, sampled entries. It is printed."),
         Option(
             "variables",
             str,
             "*",
-            "Only variables (or inputs) whose path matches this glob, with or without the model's name in front.",
+            "Check only variables (and inputs) whose path matches this glob; the model's name in front may be left out.",
         ),
         Option(
             "training",
@@ -55,36 +56,38 @@ OPTIONS: dict[str, Option] = {
             "mode",
             str,
             "eager",
-            "How autodiff runs: eager, function or jit_compile; several, joined by commas, are compared.",
+            "How autodiff runs: eager, function or jit_compile; several, joined by commas, are compared with each other.",
             ("eager", "function", "jit_compile"),
         ),
         Option(
             "expect",
             str,
             (),
-            "GLOB=surrogate: gradients that are meant to differ (straight-through, stop_gradient).",
+            "GLOB=surrogate: gradients that are meant not to be the derivative (straight-through, stop_gradient).",
             many=True,
         ),
         Option(
             "allow",
             str,
             (),
-            "undecided: entries that no estimate can decide do not fail; kink: nor does a kink (it never does).",
+            "A kind of verdict that does not fail the check: undecided (no estimate is sharp enough), kink (never fails).",
             ("kink", "undecided"),
             many=True,
         ),
         Option("steps", int, 3, "Training steps to compare."),
-        Option("batch-size", int, 0, "Samples a step takes, in order; 0 for all."),
-        Option("import", str, (), "A module to import first: one that registers a file's custom classes.", many=True),
-        Option("unsafe", bool, False, "Load .keras files that hold code (a Lambda); only files that you trust."),
+        Option("batch-size", int, 0, "Samples in a training step, in order; 0 for all."),
+        Option("import", str, (), "A module to import first, such as one that registers custom classes.", many=True),
+        Option(
+            "unsafe", bool, False, "Load .keras files that hold code (a Lambda layer). Only for files that you trust."
+        ),
         Option("json", str, "", "Write the report as JSON to this file; gradtwin replay runs it again."),
         Option(
             "isolate",
             bool,
             False,
-            "Run each target in a process of its own: a crash is a verdict with the signal's name.",
+            "Run each target in a process of its own; a crash becomes a verdict with the signal's name.",
         ),
-        Option("html", str, "", "Write the report as one small page to this file."),
+        Option("html", str, "", "Write the report as a page to this file."),
     )
 }
 
