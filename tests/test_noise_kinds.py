@@ -12,7 +12,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from keras_ref import check_function, check_gradients
-from keras_ref.checks.checked_loss import model_loss
 from keras_ref.comparison.oracles import ForwardOracle
 from keras_ref.evaluation.float64 import in_float64
 from keras_ref.evaluation.loss_function import Data, LossFunction

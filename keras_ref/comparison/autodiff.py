@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -59,22 +59,22 @@ class Autodiff:
         return np.where(np.isfinite(own), UNIT * own, 0.0)
 
 
-def autodiff_at(probe: LossFunction, values: Mapping[str, Array], *, mode: str = "eager") -> Autodiff:
+def autodiff_at(loss: LossFunction, values: Mapping[str, Array], *, mode: str = "eager") -> Autodiff:
     """Autodiff's gradient at a point, in one of the modes of evaluation.gradient_modes.
 
-    Its rounding error is measured when it is asked for, which must be before the probe is moved to other data.
+    Its rounding error is measured when it is asked for, which must be before the loss is moved to other data.
     """
-    gradient = probe.gradient(mode, at=values)
+    gradient = loss.gradient(mode, at=values)
 
     def measure() -> Mapping[str, Array]:
         try:
-            return probe.gradient_rounding(at=values)
+            return loss.gradient_rounding(at=values)
         except UserCodeFailed:  # a backward pass that only runs eagerly
-            return _rounding_of_shifts(probe, values, gradient, mode)
+            return _rounding_of_shifts(loss, values, gradient, mode)
 
     return Autodiff(
         gradient=gradient,
-        at=lambda point: autodiff_at(probe, point, mode=mode),
+        at=lambda point: autodiff_at(loss, point, mode=mode),
         measure_rounding=measure,
         how=mode,
     )
@@ -115,39 +115,20 @@ def relative_differences(gradient: Gradient, exact: Gradient) -> dict[str, float
 
 
 def _rounding_of_shifts(
-    probe: LossFunction, values: Mapping[str, Array], gradient: Gradient, mode: str
+    loss: LossFunction, values: Mapping[str, Array], gradient: Gradient, mode: str
 ) -> dict[str, Array]:
-    """CHANGES times the median change of every entry under SHIFTS, and a unit in its last place."""
-    shifted = [probe.gradient(mode, at=point) for point in shifted_points(values, probe.unit)]
-    return _allowed(gradient, _median_changes(gradient, shifted, values), values, probe.unit)
+    """CHANGES times the median change of every entry under SHIFTS, and a unit in its last place.
 
-
-def _median_changes(origin: Gradient, others: Iterable[Gradient], values: Mapping[str, Array]) -> dict[str, Array]:
-    """The median change of every entry of a gradient; nan where autodiff says None in one of them."""
-    others = list(others)
+    None where the gradient is not finite, which is judged by itself, or None at one of the points.
+    """
+    shifted = [loss.gradient(mode, at=point) for point in shifted_points(values, loss.unit)]
     found = {}
     for name, value in values.items():
-        here, there = origin[name], [other[name] for other in others]
-        known = [t for t in there if t is not None]
-        if here is None or len(known) < len(there):
-            found[name] = np.full(np.shape(value), np.nan)
-            continue
-        with np.errstate(invalid="ignore"):
-            found[name] = np.median([np.abs(t - here) for t in known], axis=0)
-    return found
-
-
-def _allowed(
-    gradient: Gradient, spread: Mapping[str, Array], values: Mapping[str, Array], unit: float
-) -> dict[str, Array]:
-    """The rounding error of every entry: none where the gradient is not finite, which is judged by itself."""
-    found = {}
-    for name, value in values.items():
-        own = gradient[name]
-        if own is None:
-            found[name] = np.zeros_like(value)
-            continue
-        with np.errstate(invalid="ignore"):
-            allowed = CHANGES * spread[name] + unit * np.abs(own)
-        found[name] = np.where(np.isfinite(own) & np.isfinite(allowed), allowed, 0.0)
+        own, others = gradient[name], [one for other in shifted if (one := other[name]) is not None]
+        found[name] = np.zeros_like(value)
+        if own is not None and len(others) == len(shifted):
+            with np.errstate(invalid="ignore"):
+                changes = np.median([np.abs(other - own) for other in others], axis=0)
+                allowed = CHANGES * changes + loss.unit * np.abs(own)
+            found[name] = np.where(np.isfinite(allowed), allowed, 0.0)
     return found

@@ -17,19 +17,19 @@ from scratch.arrays import Array
 from scratch.differences import UNIT
 
 
-def measure_noise(probe: Any, values: Mapping[str, Array], base: float, *, seed: int = 0) -> float:
+def measure_noise(loss: Any, values: Mapping[str, Array], base: float, *, seed: int = 0) -> float:
     """The absolute rounding error of a traced loss at a point, where it is `base`; nan where it cannot be told.
 
     What Python code inside the graph computes is not seen there, nor is anything where rounding takes the loss out of its
     domain. There it is estimated from differences too, and the larger of the two counts. What such code computes may stand
-    still by chance, as floats of the probe's own unit do within half a unit of the loss.
+    still by chance, as floats of the loss's own unit do within half a unit of the loss.
     """
-    noise = float(probe.noise(at=values))
-    if math.isfinite(noise) and not opaque(probe.graph):
+    noise = float(loss.noise(at=values))
+    if math.isfinite(noise) and not opaque(loss.graph):
         return noise
-    differenced = loss_noise.measure(lambda d, steps: probe.directional(d, steps, at=values), values, base, seed=seed)
+    differenced = loss_noise.measure(lambda d, steps: loss.directional(d, steps, at=values), values, base, seed=seed)
     found = float(np.fmax(noise, differenced))
-    return max(found, probe.unit * abs(base) / 2) if probe.unit != UNIT else found
+    return max(found, loss.unit * abs(base) / 2) if loss.unit != UNIT else found
 
 
 def even_part_noise(even: Array, losses: Array) -> float:

@@ -65,7 +65,7 @@ class Oracle(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class TwinOracle(Oracle):
-    """The loss of the NumPy twin. `names` maps the names of the probe's variables and inputs to those of the twin."""
+    """The loss of the NumPy twin. `names` maps the names of Keras's variables and inputs to those of the twin."""
 
     nudges: Nudges
     make: Callable[[Mapping[str, Array]], Nudges]
@@ -126,7 +126,7 @@ class ForwardOracle(Oracle):
     """The loss of Keras's own forward pass in float64. `seed` draws the directions that its noise may have to be measured
     along."""
 
-    probe: LossFunction | DirectionalLoss
+    loss: LossFunction | DirectionalLoss
     values: Mapping[str, Array]
     base: float
     noise: float
@@ -138,22 +138,22 @@ class ForwardOracle(Oracle):
     seed: int = 0
 
     @classmethod
-    def at(cls, probe: LossFunction, values: Mapping[str, Array], *, seed: int = 0) -> ForwardOracle:
+    def at(cls, loss: LossFunction, values: Mapping[str, Array], *, seed: int = 0) -> ForwardOracle:
         """The oracle at a point, its noise measured there."""
-        return cls(probe=probe, values=values, base=0.0, noise=0.0, seed=seed).moved(values)
+        return cls(loss=loss, values=values, base=0.0, noise=0.0, seed=seed).moved(values)
 
     def losses(self, name: str, entries: Array, offsets: Array) -> Array:
-        return self.probe.losses(name, entries, offsets, at=self.values)
+        return self.loss.losses(name, entries, offsets, at=self.values)
 
     def directional(self, direction: Mapping[str, Array], steps: Array) -> Array:
-        return self.probe.directional(direction, steps, at=self.values)
+        return self.loss.directional(direction, steps, at=self.values)
 
     def moved(self, values: Mapping[str, Array]) -> Self:
-        base = float(self.probe.directional({}, np.zeros(1), at=values)[0])
+        base = float(self.loss.directional({}, np.zeros(1), at=values)[0])
         return replace(self, values=values, base=base, noise=self._noise_at(values, base))
 
     def _noise_at(self, values: Mapping[str, Array], base: float) -> float:
-        return measure_noise(self.probe, values, base, seed=self.seed)
+        return measure_noise(self.loss, values, base, seed=self.seed)
 
     def with_noise(self, noise: float) -> Self:
         return replace(self, noise=noise)
@@ -167,18 +167,18 @@ class DirectionalOracle(ForwardOracle):
     since that costs as much as several directions do.
     """
 
-    probe: DirectionalLoss
+    loss: DirectionalLoss
 
     @classmethod
-    def of(cls, probe: LossFunction) -> DirectionalOracle:
-        """The oracle at the probe's own point."""
-        return cls(probe=DirectionalLoss(probe), values=probe.values, base=0.0, noise=0.0).moved(probe.values)
+    def of(cls, loss: LossFunction) -> DirectionalOracle:
+        """The oracle at the loss's own point."""
+        return cls(loss=DirectionalLoss(loss), values=loss.values, base=0.0, noise=0.0).moved(loss.values)
 
     def _noise_at(self, values: Mapping[str, Array], base: float) -> float:
         return UNIT * abs(base)
 
     def measured_noise(self, *, seed: int) -> float:
-        return measure_noise(self.probe, self.values, self.base, seed=seed)
+        return measure_noise(self.loss, self.values, self.base, seed=seed)
 
 
 @dataclass(frozen=True)
