@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator, Mapping
-from functools import cache, partial
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -19,13 +19,13 @@ from tensorflow.core.framework import attr_value_pb2, function_pb2, node_def_pb2
 from tensorflow.python.framework import op_def_registry
 
 from keras_ref.evaluation.operation_rounding import (
-    ATTRIBUTES,
     COMPOSED,
     DECIDED,
     DECIDING,
     EXACT,
     EXACT_SCOPE,
     SUMMED,
+    SUMS,
     UNITS,
 )
 from scratch.arrays import Array
@@ -167,11 +167,10 @@ def _with_plain_calls(definition: Definition, known: Mapping[str, Definition]) -
 
 
 @cache
-def _composition(op: str, dtypes: tuple[Any, ...], attributes: tuple[tuple[str, bool], ...]) -> Any:
+def _composition(op: str, dtypes: tuple[Any, ...]) -> Any:
     """An operation as a graph of operations that round by themselves."""
     specs = [tf.TensorSpec(None, dtype) for dtype in dtypes]
-    composed = tf.function(partial(COMPOSED[op], **dict(attributes)), autograph=False)
-    return composed.get_concrete_function(*specs)
+    return tf.function(COMPOSED[op], autograph=False).get_concrete_function(*specs)
 
 
 class _Conversion:
@@ -195,8 +194,7 @@ class _Conversion:
 
     def convert_composition(self, node: Node) -> str:
         """The name of the converted composition of an operation."""
-        attributes = tuple((name, bool(node.attr[name].b)) for name in ATTRIBUTES.get(node.op, ()))
-        composition = _composition(node.op, tuple(_input_dtypes(node)), attributes)
+        composition = _composition(node.op, tuple(_input_dtypes(node)))
         name = composition.function_def.signature.name
         if name not in self.originals:
             inner = composition.graph.as_graph_def().library.function
@@ -272,23 +270,42 @@ class _Body:
         shape = self._add("Mul", [shape, self.each_by_itself], output="z", T=whole)
         shape = self._add("Maximum", [shape, self._constant(1, tf.int32)], output="z", T=whole)
         sizes = REAL if dtype.is_floating else COMPLEX
+        factor = self._draw(shape, 1 + units * unit_of(dtype) * sizes, dtype)
+        return self._add("Mul", [tensor, factor], output="z", T=_type(dtype))
+
+    def _draw(self, shape: str, values: Array, dtype: Any) -> str:
+        """A tensor of the given shape whose entries are drawn from `values`."""
+        whole, table = _type(tf.int32), self._constant(values, dtype, (dtype, values.tobytes()))
         drawn = self._add(
             "RandomUniformInt",
-            [shape, self._constant(0, tf.int32), self._constant(len(sizes), tf.int32)],
+            [shape, self._constant(0, tf.int32), self._constant(len(values), tf.int32)],
             T=whole,
             Tout=whole,
             seed=attr_value_pb2.AttrValue(i=SEED),
             seed2=attr_value_pb2.AttrValue(i=next(self.conversion.seeds)),
         )
-        factors = self._constant(1 + units * unit_of(dtype) * sizes, dtype, ("factors", dtype, units))
-        factor = self._add(
-            "GatherV2",
-            [factors, drawn, self._constant(0, tf.int32)],
-            Tparams=_type(dtype),
-            Tindices=whole,
-            Taxis=whole,
-        )
-        return self._add("Mul", [tensor, factor], output="z", T=_type(dtype))
+        inputs = [table, drawn, self._constant(0, tf.int32)]
+        return self._add("GatherV2", inputs, Tparams=_type(dtype), Tindices=whole, Taxis=whole)
+
+    def _terms_off(self, node: Node, terms: str, dtype: Any) -> str:
+        """The terms of a sum, each off by half a unit of the largest partial sum, Σ|term|."""
+        whole, kind, place = _type(tf.int32), _type(dtype), SUMS[node.op]
+        index = node.attr["Tidx"]
+        if place is None:
+            last = self._add(
+                "Sub", [self._add("Rank", [terms], T=kind), self._constant(1, tf.int32)], output="z", T=whole
+            )
+            axes = self._add("Range", [self._constant(0, tf.int32), last, self._constant(1, tf.int32)], Tidx=whole)
+            index = whole
+        else:
+            axes = node.input[place]
+        sizes = self._add("Abs", [terms], output="y", T=kind)
+        keep = attr_value_pb2.AttrValue(b=True)
+        largest = self._add("Sum", [sizes, axes], T=kind, Tidx=index, keep_dims=keep)
+        shape = self._add("Shape", [terms], T=kind, out_type=whole)
+        share = self._draw(shape, unit_of(dtype) / 2 * REAL, dtype)
+        moves = self._add("Mul", [largest, share], output="z", T=kind)
+        return self._add("AddV2", [terms, moves], output="z", T=kind)
 
     def _convert_operation(self, node: Node) -> None:
         self.new.node_def.add().CopyFrom(node)
@@ -308,7 +325,9 @@ class _Body:
         terms, units = _rounding_of(node, dtypes, outputs)
         if not units and inputs == data:
             return
-        if terms:
+        if node.op in SUMS and dtypes[0].is_floating:
+            inputs[0] = self._terms_off(node, inputs[0], dtypes[0])
+        elif terms:
             inputs = [self._off(r, t, terms) if t in FLOATS else r for r, t in zip(inputs, dtypes, strict=True)]
         copy = self.new.node_def.add()
         copy.CopyFrom(node)
