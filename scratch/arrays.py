@@ -1,4 +1,4 @@
-"""The type of every array here: float32, float64, complex128, integers and booleans alike."""
+"""The type of arrays: of float32, float64, complex128, integers or booleans."""
 
 from typing import Any, TypeAlias
 

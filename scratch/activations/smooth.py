@@ -1,4 +1,4 @@
-"""Activations made of exponentials. None overflows: exp is taken of what is not positive."""
+"""Smooth activations, made of exponentials of numbers that are not positive, so that they do not overflow."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from scratch.arrays import Array
 from scratch.fields import Above, AtLeast
 from scratch.registry import activation
 
-#: what keeps mean 0 and variance 1 from layer to layer under scale · elu(x, alpha) (Klambauer et al. 2017)
+#: the constants for which scale · elu(x, alpha) keeps mean 0 and variance 1 (Klambauer et al. 2017)
 SELU_ALPHA, SELU_SCALE = 1.6732632423543772848, 1.0507009873554804934
 
 

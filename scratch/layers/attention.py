@@ -1,4 +1,4 @@
-"""Attention without projections: a softmax of how well query and key fit weighs the values."""
+"""Attention without projections: values weighted by a softmax of scores of query and key."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any, Literal
 import numpy as np
 
 from scratch.arrays import Array
-from scratch.fields import Shape
-from scratch.layers.base import Layer, Size, Weights, activate
+from scratch.fields import Shape, Size
+from scratch.layers.base import Layer, Weights, activate
 from scratch.layers.regularization import Draw, Rate, drawn, dropped
 from scratch.registry import layer
 
@@ -22,12 +22,12 @@ def causal(queries: int, keys: int) -> Array:
 
 
 def both(first: Mask, second: Mask) -> Mask:
-    """Where both masks hold; None holds everywhere."""
+    """Where both masks are True; None is True everywhere."""
     return second if first is None else first if second is None else first & second
 
 
 def masked_softmax(scores: Array, allowed: Mask) -> Array:
-    """Softmax along the last axis over the allowed entries; 0 elsewhere, and everywhere in a row with none."""
+    """Softmax along the last axis over the allowed entries, 0 elsewhere; a row without any is 0."""
     if allowed is None:
         return activate("softmax", scores)
     allowed = np.broadcast_to(allowed, scores.shape)
@@ -38,19 +38,19 @@ def masked_softmax(scores: Array, allowed: Mask) -> Array:
 
 
 def attention_dropout(owner: Any, scores: Array, training: bool, draw: Draw) -> Array:
-    """The weights of the values after dropout."""
+    """The scores after dropout."""
     if not training or owner.dropout == 0:
         return scores
     return dropped(scores, owner.dropout, drawn(owner, draw, "keep")) if owner.dropout < 1 else np.zeros_like(scores)
 
 
 class Scored(Layer):
-    """Attention without projections: the inputs are query, value and (else the value) key."""
+    """Base of attention without projections: the inputs are query, value and key (without a key, the value)."""
 
     dropout: float
 
     def scores(self, weights: Weights, query: Array, key: Array) -> Array:
-        """(batch, …, Tq, Tv): how well each key fits each query."""
+        """The score of each query and key: (batch, …, Tq, Tv)."""
         raise TypeError(f"{type(self).__name__} gives no scores: write its law in scratch/layers/attention.py.")
 
     def forward(
@@ -81,7 +81,7 @@ class Scored(Layer):
         return {"keep": (*inputs[0][:-1], inputs[1][-2])} if 0 < self.dropout < 1 else {}
 
     def input_shapes(self, size: Size) -> tuple[Shape, ...]:
-        # Keras warns of a softmax over one key.
+        # Keras warns about a softmax over one key.
         batch, queries, keys, features = size(1, 3), size(1, 3), size(2, 3), size(1, 3)
         query, key = (batch, queries, features), (batch, keys, features)
         return (query, (batch, keys, size(1, 3)), key) if size(0, 1) else (query, key)
@@ -92,8 +92,8 @@ class Attention(Scored):
     """y = dropout(softmax(scores)) · value, with scores = scale · query · keyᵀ ("dot") or
     concat_score_weight · Σ tanh(scale · (query + key)) over the features ("concat").
 
-    Masked keys (value mask, causal mask) do not count, a query that may attend to none gives 0, as does a masked query.
-    The returned scores are the shares that weigh the values, dropout included.
+    Masked keys (value mask, causal mask) do not count; a query without keys gives 0, and so does a masked query.
+    The returned scores are the weights of the values, after dropout.
     Shapes  query (batch, Tq, n)   value (batch, Tv, m)   key (batch, Tv, n)   scale ()   →   y (batch, Tq, m)
     Keras   Attention; a key mask is not used
     Source  Luong et al. 2015, eq. 7, 8 (dot, concat); keras.io/api/layers/attention_layers/attention

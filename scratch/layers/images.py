@@ -178,7 +178,7 @@ class AutoContrast(Image):
     Source  keras.io/api/layers/preprocessing_layers/image_augmentation/auto_contrast
     """
 
-    value_range: Annotated[tuple, Range()] = (0, 255)
+    value_range: Annotated[tuple[Any, ...], Range()] = (0, 255)
     data_format: DataFormat = "channels_last"
 
     def changed(self, x: Array) -> Array:

@@ -124,7 +124,7 @@ class Dropout(WithNoiseShape):
     """
 
     rate: Rate
-    noise_shape: Annotated[tuple, NoiseShape()] | None = None
+    noise_shape: Annotated[tuple[Any, ...], NoiseShape()] | None = None
 
 
 @layer
@@ -138,7 +138,7 @@ class AlphaDropout(WithNoiseShape):
     """
 
     rate: RateBelowOne
-    noise_shape: Annotated[tuple, NoiseShape()] | None = None
+    noise_shape: Annotated[tuple[Any, ...], NoiseShape()] | None = None
 
     def disturbed(self, x: Array, noise: Array) -> Array:
         saturated = -1.0507009873554804934 * 1.6732632423543772848

@@ -1,4 +1,4 @@
-"""Losses of differences between numbers: the mean, over the last axis, of what each pair of entries costs."""
+"""Regression losses: the mean over the last axis of a function of target and prediction."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from scratch.registry import loss
 
 
 def absolute(x: Array) -> Array:
-    """|x|, the sign being that of the real part"""
+    """|x|, where the real part decides the sign"""
     return np.where(x.real < 0, -x, x)
 
 
@@ -27,7 +27,7 @@ class MeanOfEntries(Loss):
     """Base of the losses that are the mean over the last axis of `entry`, a function of a target and a prediction."""
 
     def entry(self, y_true: Array, y_pred: Array) -> Array:
-        """What each pair of entries costs."""
+        """The value for each pair of entries."""
         raise TypeError(f"{type(self).__name__} gives no entry: write its law in scratch/losses/.")
 
     def per_sample(self, y_true: Array, y_pred: Array) -> Array:
@@ -75,7 +75,7 @@ class MeanAbsolutePercentageError(MeanOfEntries):
 
 @loss
 class MeanSquaredLogarithmicError(MeanOfEntries):
-    """mean over the last axis of (log(y_true + 1) - log(y_pred + 1))², where what is below ε counts as ε
+    """mean over the last axis of (log(y_true + 1) - log(y_pred + 1))², where values below ε count as ε
 
     Shapes  y_true, y_pred (batch, …, n)   →   (batch, …)
     Keras   MeanSquaredLogarithmicError; ε is keras.config.epsilon()

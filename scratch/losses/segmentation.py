@@ -1,4 +1,4 @@
-"""Losses of overlaps: how much of two regions is common to both."""
+"""Segmentation losses: the overlap of two regions."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from scratch.losses.base import EPSILON, Loss, aligned, shape_with
 from scratch.registry import loss
 
 Weight = Annotated[float, AtLeast(0.0, small=(0.0, 1.0))]
-AxisOrAxes = Axis | Annotated[tuple, Axes()]
+AxisOrAxes = Axis | Annotated[tuple[int, ...], Axes()]
 
 
 class Overlap(Loss):
-    """Base of the losses of sums over a field `axis`: over everything, batch included, if it is None."""
+    """Base of the losses of sums over a field `axis`; None sums over all axes, the batch too."""
 
     @property
     def couples_batch(self) -> bool:
@@ -36,7 +36,7 @@ class Overlap(Loss):
 class Dice(Overlap):
     """1 - 2·Σ(t·p) / (Σt + Σp + ε), sums over `axis`, by default over everything
 
-    Shapes  y_true, y_pred (batch, …)   →   the axes that are left, none by default
+    Shapes  y_true, y_pred (batch, …)   →   the remaining axes, none by default
     Keras   Dice; ε is keras.config.epsilon()
     Source  keras.io/api/losses/regression_losses
     """
@@ -53,7 +53,7 @@ class Tversky(Overlap):
     """1 - Σ(t·p) / (Σ(t·p) + alpha · Σ(1-t)·p + beta · Σ t·(1-p) + ε), sums over `axis`, by default over everything:
     alpha weighs false positives, beta false negatives.
 
-    Shapes  y_true, y_pred (batch, …)   →   the axes that are left, none by default
+    Shapes  y_true, y_pred (batch, …)   →   the remaining axes, none by default
     Keras   Tversky; ε is keras.config.epsilon()
     Source  Salehi et al. 2017, equation 1; keras.io/api/losses/regression_losses
     """
