@@ -53,7 +53,8 @@ class Constraint:
 
 def lengths(weight: Array, axis: Any) -> Array:
     """Euclidean lengths along an axis, which is kept with size 1."""
-    return np.sqrt(np.sum(weight * weight, axis=axis, keepdims=True))
+    y: Array = np.sqrt(np.sum(weight * weight, axis=axis, keepdims=True))
+    return y
 
 
 @constraint

@@ -100,7 +100,7 @@ class Between(Domain):
             return False
         above = value > self.low if self.open_low else value >= self.low
         below = value < self.high if self.open_high else value <= self.high
-        return above and below
+        return bool(above and below)
 
 
 @dataclass(frozen=True)
@@ -133,7 +133,7 @@ class Integers(Domain):
 
     def holds(self, value: Any) -> bool:
         if self.length is not None and is_integer(value):
-            return value >= self.low
+            return bool(value >= self.low)
         if not isinstance(value, (tuple, list)) or not all(is_integer(v) and v >= self.low for v in value):
             return False
         return len(value) == self.length if self.length is not None else len(value) >= self.shortest

@@ -64,7 +64,7 @@ class Nudges:
     @property
     def base(self) -> float:
         """The loss at the point."""
-        return self.point.base
+        return float(self.point.base)
 
     def value(self, name: str) -> Array:
         """The array that `name` names: a weight, or with the prefix "input:" an input."""

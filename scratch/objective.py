@@ -76,7 +76,7 @@ class Objective:
         """The loss of a forward pass, a scalar; `weights` are those that it ran with."""
         targets, shares = per_output(y, len(self.losses)), per_output(sample_weight, len(self.losses))
         scales = self.loss_weights or (1.0,) * len(self.losses)
-        total: Any = self.penalty(run, weights)
+        total: Array = self.penalty(run, weights)
         for tensor, loss, target, share, scale in zip(
             self.model.outputs, self.losses, targets, shares, scales, strict=True
         ):

@@ -18,14 +18,16 @@ AxisOrAxes = Axis | Annotated[tuple[int, ...], Axes()]
 def softmax(x: Array, *, axis: AxisOrAxes = -1) -> Array:
     """exp(x) / sum(exp(x)) along `axis`, shifted by the maximum, so that exp does not overflow"""
     exponential = np.exp(x - x.real.max(axis=axis, keepdims=True))
-    return exponential / exponential.sum(axis=axis, keepdims=True)
+    y: Array = exponential / exponential.sum(axis=axis, keepdims=True)
+    return y
 
 
 @activation(elementwise=False)
 def log_softmax(x: Array, *, axis: AxisOrAxes = -1) -> Array:
     """x - log(sum(exp(x))) along `axis`, shifted by the maximum, so that exp does not overflow"""
     shifted = x - x.real.max(axis=axis, keepdims=True)
-    return shifted - np.log(np.exp(shifted).sum(axis=axis, keepdims=True))
+    y: Array = shifted - np.log(np.exp(shifted).sum(axis=axis, keepdims=True))
+    return y
 
 
 @activation(elementwise=False)

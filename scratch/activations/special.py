@@ -19,9 +19,10 @@ def erf(x: Array) -> Array:
     Error   real: that of the C library, about one unit in the last place; complex: y⁴/5 for |y| ≤ 0.3, an estimate
     Source  NIST Digital Library of Mathematical Functions, 7.2.1 and 7.10.1
     """
-    real = _real_erf(x.real).astype(x.real.dtype)
+    real: Array = _real_erf(x.real).astype(x.real.dtype)
     if not np.iscomplexobj(x):
         return real
     at, y = x.real, x.imag
     slope = 2 / math.sqrt(math.pi) * np.exp(-at * at)
-    return real + slope * (at * y**2 + 1j * (y - (2 * at**2 - 1) / 3 * y**3))
+    result: Array = real + slope * (at * y**2 + 1j * (y - (2 * at**2 - 1) / 3 * y**3))
+    return result

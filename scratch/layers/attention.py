@@ -111,7 +111,8 @@ class Attention(Scored):
         if self.score_mode == "concat":
             total = query[..., :, None, :] + key[..., None, :, :]
             total = weights["scale"] * total if self.use_scale else total
-            return weights["concat_score_weight"] * np.tanh(total).sum(axis=-1)
+            y: Array = weights["concat_score_weight"] * np.tanh(total).sum(axis=-1)
+            return y
         scores = query @ key.swapaxes(-1, -2)
         return scores * weights["scale"] if self.use_scale else scores
 
@@ -134,4 +135,5 @@ class AdditiveAttention(Scored):
 
     def scores(self, weights: Weights, query: Array, key: Array) -> Array:
         fit = np.tanh(query[..., :, None, :] + key[..., None, :, :])
-        return (fit * weights["scale"] if self.use_scale else fit).sum(axis=-1)
+        y: Array = (fit * weights["scale"] if self.use_scale else fit).sum(axis=-1)
+        return y

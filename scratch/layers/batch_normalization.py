@@ -62,8 +62,8 @@ class BatchNormalization(Layer):
     `axis` (of the entries that `mask` keeps), else with the moving moments, which a training step updates:
     moving ← momentum · moving + (1 - momentum) · batch.
 
-    `renorm`: in training y = ((x - mean) / s · r + d) · gamma + beta with s = √(variance + ε), r = s / renorm_stddev and
-    d = (mean - renorm_mean) / renorm_stddev, clipped, and constant under differentiation (`stopped`).
+    `renorm`: in training y = ((x - mean) / s · r + d) · gamma + beta with s = √(variance + ε), r = s / renorm_stddev,
+    d = (mean - renorm_mean) / renorm_stddev; r and d are clipped, and constant under differentiation (`stopped`).
     Shapes  x (batch, …)   all weights (channels,)   →   y as x
     Keras   BatchNormalization; where not trainable it is in inference; under a mask the count is count + 1e-7; all
             variances are biased; `synchronized` changes nothing on one device

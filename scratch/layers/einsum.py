@@ -47,8 +47,11 @@ def parsed(equation: str) -> Terms | None:
 
 @dataclass(frozen=True)
 class Equation(Domain):
-    """An einsum of input and kernel, of the form ab,bc->ac, ...b,bc->...c or ab...,bc->ac...: no letter twice in a term,
-    each letter of the output in one of the others, the batch (dots on the left, else the first letter) not in the kernel."""
+    """An einsum equation of input and kernel, of the form ab,bc->ac, ...b,bc->...c or ab...,bc->ac....
+
+    No letter occurs twice in a term, each letter of the output occurs in another term, and the batch (dots on the left,
+    else the first letter) does not occur in the kernel.
+    """
 
     @property
     def rule(self) -> str:
@@ -78,14 +81,14 @@ class Sizes(Domain):
 class EinsumDense(Layer):
     """y = activation(einsum(equation, x, kernel) + bias), the bias along the letters in `bias_axes`.
 
-    Shapes  x, kernel, y as in the equation; `output_shape` without the batch and the axes of the dots; bias: the letters
-            of the output from the first in `bias_axes` on, with size 1 for letters not in it, and for dots after them
+    Shapes  x, kernel, y as in the equation; `output_shape` without the batch and the axes of the dots; bias: the
+            letters of the output from the first in `bias_axes` on, with size 1 for other letters and for dots after
     Keras   EinsumDense, without LoRA and quantization
     Source  keras.io/api/layers/core_layers/einsum_dense
     """
 
     equation: Annotated[str, Equation()]
-    output_shape: Annotated[int | tuple[int, ...], Sizes()]
+    output_shape: Annotated[int | tuple[int | None, ...], Sizes()]
     activation: Activation = "linear"
     bias_axes: str | None = None
 

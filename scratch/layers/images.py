@@ -27,16 +27,19 @@ def resampling(before: int, after: int, interpolation: str, antialias: bool = Fa
     ratio = before / after
     centres = (np.arange(after)[:, None] + 0.5) * ratio
     if interpolation == "nearest":
-        return (np.arange(before) == np.minimum(np.floor(centres), before - 1)).astype(float)
+        nearest: Array = np.arange(before) == np.minimum(np.floor(centres), before - 1)
+        return nearest.astype(float)
     weights = KERNELS[interpolation]((np.arange(before) + 0.5 - centres) / (max(ratio, 1.0) if antialias else 1.0))
-    return weights / weights.sum(axis=1, keepdims=True)
+    matrix: Array = weights / weights.sum(axis=1, keepdims=True)
+    return matrix
 
 
 def resized(x: Array, height: int, width: int, interpolation: str = "bilinear", antialias: bool = False) -> Array:
     """Images (…, height, width, channels) resized to another height and width."""
     rows = resampling(x.shape[-3], height, interpolation, antialias).astype(x.real.dtype)
     columns = resampling(x.shape[-2], width, interpolation, antialias).astype(x.real.dtype)
-    return np.einsum("ij,...jkc,lk->...ilc", rows, x, columns, optimize=True)
+    y: Array = np.einsum("ij,...jkc,lk->...ilc", rows, x, columns, optimize=True)
+    return y
 
 
 def cropped(x: Array, height: int, width: int) -> Array:
@@ -63,7 +66,8 @@ class Image(Layer):
     def forward(self, weights: Weights, *inputs: Array) -> Array:
         (x,) = inputs
         if x.ndim == 3:
-            return self.forward(weights, x[None])[0]
+            y: Array = self.forward(weights, x[None])[0]
+            return y
         y = restored(self.changed(channels_last(floats(x), self.data_format)), self.data_format)
         if not self.whole or x.dtype.kind not in "iu":
             return y

@@ -28,7 +28,8 @@ class Masking(Layer):
     stopped_per_sample: ClassVar[bool] = True
 
     def _kept(self, x: Array) -> Array:
-        return (x.real != x.real.dtype.type(self.mask_value)).any(axis=-1)
+        y: Array = (x.real != x.real.dtype.type(self.mask_value)).any(axis=-1)
+        return y
 
     def stopped(self, weights: Weights, *inputs: Array, **call: Any) -> dict[str, Array]:
         """The steps that are kept."""

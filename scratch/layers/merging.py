@@ -109,7 +109,7 @@ class Multiply(Merge):
 
 
 class Extremum(Merge):
-    """Base of Maximum and Minimum: the first of equal entries. Masked entries do not count; if all are masked, y = x₁."""
+    """Base of Maximum and Minimum: the first of equal entries; masked entries do not count, unless all are: y = x₁."""
 
     sign: ClassVar[int]
 
@@ -197,7 +197,8 @@ class Dot(Layer):
 
     @property
     def _pair(self) -> tuple[int, int]:
-        return (self.axes, self.axes) if isinstance(self.axes, int) else self.axes
+        first, second = (self.axes, self.axes) if isinstance(self.axes, int) else self.axes
+        return first, second
 
     def forward(self, weights: Weights, *inputs: Array) -> Array:
         x, y = (unit(x, a, 1e-7) if self.normalize else x for x, a in zip(inputs, self._pair, strict=True))

@@ -55,14 +55,14 @@ def joined(x: Array, axes: tuple[int, ...], tail: int = 1) -> Array:
 def parted(y: Array, axes: tuple[int, ...], query: Shape) -> Array:
     """The inverse of `joined` for y (others…, T, heads, size): the axes of the query in their places."""
     rank, count = len(query) - 1, len(axes)
-    y = y.reshape(*y.shape[: rank - count], *(query[a] for a in axes), *y.shape[-2:])  # type: ignore[arg-type]
+    y = y.reshape(*y.shape[: rank - count], *(query[a] for a in axes), *y.shape[-2:])
     return np.moveaxis(y, range(rank - count, rank), axes)
 
 
 class Projected(Layer):
     """y = attention_output(heads of dropout(softmax(query · keyᵀ / √size)) · value) of projected query, key and value.
 
-    Inside, arrays are (batch, others…, T, heads, size), where T joins the axes attended over, and scores are (batch,
+    Inside, arrays are (batch, others…, T, heads, size), where T joins the axes attended over; scores are (batch,
     others…, heads, T, S).
     """
 
@@ -73,7 +73,7 @@ class Projected(Layer):
 
     @property
     def sizes(self) -> tuple[int, int, int, int]:
-        """Sizes of a head of query and key and of a head of value; numbers of query heads and of key and value heads."""
+        """Sizes of a head of query and key, of a head of value; numbers of query heads, of key and value heads."""
         raise TypeError(f"{type(self).__name__} gives no sizes: write them in scratch/layers/multi_head_attention.py.")
 
     def axes(self, rank: int) -> tuple[int, ...]:

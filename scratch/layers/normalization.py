@@ -30,7 +30,7 @@ class Axes(Domain):
 
     def holds(self, value: Any) -> bool:
         if is_integer(value):
-            return value != 0
+            return bool(value != 0)
         if not self.many or not isinstance(value, (tuple, list)) or not value:
             return False
         return all(is_integer(v) and v != 0 for v in value) and len(set(value)) == len(value)
@@ -74,7 +74,8 @@ def unit(x: Array, axis: int | Sequence[int], epsilon: float) -> Array:
     """x / max(|x|, ε) with the Euclidean norm over `axis`."""
     squares = (x * x).sum(axis=many(axis), keepdims=True)
     above = squares.real > epsilon * epsilon
-    return x / np.where(above, np.sqrt(np.where(above, squares, 1.0)), epsilon).astype(x.dtype)
+    y: Array = x / np.where(above, np.sqrt(np.where(above, squares, 1.0)), epsilon).astype(x.dtype)
+    return y
 
 
 def channel_response(features: Array) -> Response:
@@ -196,7 +197,8 @@ class RMSNormalization(Layer):
         return {"scale": tuple(inputs[0][a] for a in many(self.axis))}
 
     def _normalized(self, x: Array) -> Array:
-        return x / np.sqrt((x * x).mean(axis=many(self.axis), keepdims=True) + self.epsilon)
+        y: Array = x / np.sqrt((x * x).mean(axis=many(self.axis), keepdims=True) + self.epsilon)
+        return y
 
     def forward(self, weights: Weights, *inputs: Array) -> Array:
         return self._normalized(inputs[0]) * spread(weights["scale"], self.axis, inputs[0].ndim)

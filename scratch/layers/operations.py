@@ -28,11 +28,13 @@ INPUT = _Input()
 
 
 def _larger(x: Any, y: Any) -> Array:
-    return np.where(np.real(x) >= np.real(y), x, y)
+    result: Array = np.where(np.real(x) >= np.real(y), x, y)
+    return result
 
 
 def _smaller(x: Any, y: Any) -> Array:
-    return np.where(np.real(x) <= np.real(y), x, y)
+    result: Array = np.where(np.real(x) <= np.real(y), x, y)
+    return result
 
 
 def _clip(x: Any, x_min: Any, x_max: Any) -> Array:
@@ -56,7 +58,8 @@ def _extreme(sign: int) -> Callable[..., Array]:
 def _cast(x: Array, dtype: str) -> Array:
     """Booleans and integers as numbers; floats keep the precision that they have."""
     if dtype == "bool":
-        return x != 0
+        y: Array = x != 0
+        return y
     return x.astype(np.float64 if dtype.startswith(("float", "bfloat")) else dtype) if x.dtype.kind in "biu" else x
 
 
@@ -66,7 +69,8 @@ def _transpose(x: Array, axes: Any = None) -> Array:
 
 def _variance(x: Array, axis: Any = None, keepdims: bool = False) -> Array:
     centred = x - x.mean(axis=axis, keepdims=True)
-    return (centred * centred).mean(axis=axis, keepdims=keepdims)
+    y: Array = (centred * centred).mean(axis=axis, keepdims=keepdims)
+    return y
 
 
 #: operations of which an output entry depends on the input entries at its place only, with broadcasting

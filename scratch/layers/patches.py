@@ -11,8 +11,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 
 from scratch.arrays import Array
-from scratch.fields import Integers
-from scratch.layers.base import Shape
+from scratch.fields import Integers, Shape
 
 DataFormat = Literal["channels_last", "channels_first"]
 Padding = Literal["valid", "same"]

@@ -68,7 +68,8 @@ class Rescaling(Layer):
     def forward(self, weights: Weights, *inputs: Array) -> Array:
         x = floats(inputs[0])
         scale, offset = (np.asarray(v, x.real.dtype) for v in (self.scale, self.offset))
-        return x * scale + offset
+        y: Array = x * scale + offset
+        return y
 
     def input_shapes(self, size: Size) -> tuple[Shape, ...]:
         given = np.broadcast_shapes(np.shape(self.scale), np.shape(self.offset))
@@ -171,7 +172,7 @@ class Pipeline(Layer):
     Source  keras.io/api/layers/preprocessing_layers/image_preprocessing/pipeline
     """
 
-    layers: Annotated[tuple[Any, ...], LayersInRow()]
+    layers: Annotated[tuple[Layer, ...], LayersInRow()]
 
     def check(self) -> None:
         for one in self.layers:

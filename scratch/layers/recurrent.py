@@ -63,7 +63,8 @@ class Recurrent(Layer):
 
     def state_shapes(self, x: Shape) -> tuple[Shape, ...]:
         """Shape of every state for a sequence of shape x (batch, time, …)."""
-        return self.law.state_shapes((x[0], *x[2:]))
+        shapes: tuple[Shape, ...] = self.law.state_shapes((x[0], *x[2:]))
+        return shapes
 
     def output_shape(self, x: Shape) -> Shape:
         """Shape of the output, or of the sequence of outputs, for a sequence of shape x (batch, time, …)."""

@@ -120,7 +120,8 @@ def kept(name: str, rate: float, training: bool, draw: Draw, gates: int) -> Arra
 def gated(product: Any, x: Array, kernel: Array, keep: Array | None, rate: float) -> Array:
     """product(x, kernel), where each gate of the kernel is applied to x with its own dropout mask over 1 - rate."""
     if keep is None:
-        return product(x, kernel)
+        y: Array = product(x, kernel)
+        return y
     scale = 1 / (1 - rate) if rate < 1 else 0.0
     parts = np.split(kernel, len(keep), axis=-1)
     return np.concatenate([product(x * mask * scale, part) for mask, part in zip(keep, parts, strict=True)], axis=-1)
@@ -265,7 +266,7 @@ class StackedRNNCells(Cell):
     Source  keras.io/api/layers/recurrent_layers/stacked_rnn_cell
     """
 
-    cells: Annotated[tuple[Any, ...], CellOf(many=True)]
+    cells: Annotated[tuple[Cell, ...], CellOf(many=True)]
 
     @cached_property
     def named(self) -> dict[str, Cell]:

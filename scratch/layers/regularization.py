@@ -73,7 +73,7 @@ class Noisy(Layer):
     @property
     def active(self) -> bool:
         """Whether a call in training takes a draw."""
-        return 0 < self.rate < 1  # type: ignore[attr-defined]
+        return bool(0 < self.rate < 1)  # type: ignore[attr-defined]
 
     def noise_of(self, x: Shape) -> Shape:
         """Shape of the random array for an input of shape x."""
@@ -144,7 +144,8 @@ class AlphaDropout(WithNoiseShape):
         saturated = -1.0507009873554804934 * 1.6732632423543772848
         q = 1.0 - self.rate
         a = (q + saturated**2 * q * (1.0 - q)) ** -0.5
-        return np.where(noise, x, saturated).astype(x.dtype) * a - a * (1.0 - q) * saturated
+        y: Array = np.where(noise, x, saturated).astype(x.dtype) * a - a * (1.0 - q) * saturated
+        return y
 
 
 @layer
@@ -241,4 +242,5 @@ class ActivityRegularization(Layer):
     def penalty(self, output: Array) -> Array:
         """What an output of this layer adds to the loss, before division by the batch size."""
         size = np.where(output.real < 0, -output, output)
-        return self.l1 * size.sum() + self.l2 * (output * output).sum()
+        y: Array = self.l1 * size.sum() + self.l2 * (output * output).sum()
+        return y

@@ -32,7 +32,7 @@ class Ends(Domain):
 
     def holds(self, value: Any) -> bool:
         if is_integer(value):
-            return value >= 0
+            return bool(value >= 0)
         return isinstance(value, (tuple, list)) and len(value) == self.length and all(map(Integers(2, 0).holds, value))
 
     def normalise(self, value: Any) -> Pairs:

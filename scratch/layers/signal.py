@@ -40,7 +40,8 @@ def angle(imaginary: Array, real: Array) -> Array:
     a, b = imaginary.real, real.real
     dot = a * imaginary + b * real
     turn = (b * imaginary - a * real) / np.where(dot == 0, 1.0, dot)
-    return (np.arctan2(a, b) + np.arctan(turn)).astype(np.result_type(imaginary, real), copy=False)
+    y: Array = (np.arctan2(a, b) + np.arctan(turn)).astype(np.result_type(imaginary, real), copy=False)
+    return y
 
 
 def at_least(x: Array, low: float) -> Array:
@@ -173,7 +174,7 @@ class STFTSpectrogram(Layer):
 
     @classmethod
     def examples(cls) -> tuple[STFTSpectrogram, ...]:
-        """Small legal specifications: every mode. Channels last: on a CPU Keras runs channels first only if compiled."""
+        """Small legal specifications: every mode, channels last (on a CPU Keras runs channels first compiled only)."""
         return (
             cls("log", 4, 2, 4),
             cls("magnitude", 3, 1, 4, padding="same"),

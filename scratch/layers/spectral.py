@@ -70,7 +70,8 @@ class SpectralNormalization(Layer):
         kernel = weights[f"layer/{self.kernel}"]
         if not kernel.real.any():
             return kernel
-        return kernel / (fixed["v"] @ kernel.reshape(-1, kernel.shape[-1]) @ fixed["u"].T)[0, 0]
+        y: Array = kernel / (fixed["v"] @ kernel.reshape(-1, kernel.shape[-1]) @ fixed["u"].T)[0, 0]
+        return y
 
     def forward(
         self, weights: Weights, *inputs: Array, training: bool = False, stopped: Mapping[str, Array] | None = None

@@ -54,11 +54,12 @@ def log_sum_exp(x: Array, axis: int) -> Array:
     top = x.real.max(axis=axis, keepdims=True)
     top = np.where(np.isfinite(top), top, 0).astype(x.real.dtype)
     with np.errstate(divide="ignore"):
-        return np.log(np.exp(x - top).sum(axis=axis)) + np.squeeze(top, axis)
+        values: Array = np.log(np.exp(x - top).sum(axis=axis)) + np.squeeze(top, axis)
+        return values
 
 
 def shape_with(size: Size, axis: int | tuple[int, ...] | None = -1, smallest: int = 1) -> tuple[int, ...]:
-    """A small shape (batch, …) in which `axis` exists; a single axis, and the last one, have at least size `smallest`."""
+    """A small shape (batch, …) in which `axis` exists; it, if single, and the last have at least size `smallest`."""
     rank = max(2 + size(0, 1), rank_for(axis))
     large = {rank - 1, axis % rank} if isinstance(axis, int) else {rank - 1}
     return tuple(size(smallest, smallest + 2) if i in large else size(1, 3) for i in range(rank))
@@ -68,7 +69,7 @@ def shape_with(size: Size, axis: int | tuple[int, ...] | None = -1, smallest: in
 class Loss:
     """Base of the losses: a subclass decorated with `@loss` defines `per_sample`.
 
-    loss(y_true, y_pred) = reduction of the values v = per_sample(y_true, y_pred) with weights w = sample_weight · mask:
+    loss(y_true, y_pred) = reduction of values v = per_sample(y_true, y_pred) with weights w = sample_weight · mask:
     sum_over_batch_size, mean      Σ v·w / number of values; with a mask, the number of values that it keeps
     mean_with_sample_weight        Σ v·w / Σ w
     sum; none, None                Σ v·w; v·w
@@ -85,7 +86,7 @@ class Loss:
 
     @property
     def shortcut(self) -> str | None:
-        """The activation whose logits, in place of its output, the loss is computed from, as Keras does; None: no such."""
+        """The activation from whose logits, not output, the loss is computed, as in Keras; None: there is none."""
         return None
 
     def per_sample(self, y_true: Array, y_pred: Array) -> Array:
@@ -131,8 +132,11 @@ class Loss:
         return stack if stacked else stack[0]
 
     def _weights(self, dtype: np.dtype, sample_weight: Array | None, mask: Array | None) -> Array | None:
-        """The weights of the values, or None. The means divide by the number of all values; with a mask, each value that
-        it keeps therefore has the weight all / kept in place of 1."""
+        """The weights of the values, or None.
+
+        The means divide by the number of all values; a value that a mask keeps therefore has the weight all / kept in
+        place of 1.
+        """
         weights = None if sample_weight is None else np.asarray(sample_weight).astype(dtype)
         if mask is None:
             return weights
@@ -176,7 +180,8 @@ class Projection(Loss):
     reduction: Reduction = "sum"
 
     def per_sample(self, y_true: Array, y_pred: Array) -> Array:
-        return (y_true * y_pred).reshape(len(y_pred), -1).sum(axis=-1)
+        values: Array = (y_true * y_pred).reshape(len(y_pred), -1).sum(axis=-1)
+        return values
 
     def reduce(
         self, values: Array, *, sample_weight: Array | None = None, mask: Array | None = None, stacked: bool = False

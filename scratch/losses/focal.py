@@ -68,7 +68,8 @@ class BinaryFocalCrossentropy(AlongAxis):
         values = values * (1 - (t * p + (1 - t) * (1 - p))) ** self.gamma
         if self.apply_class_balancing:
             values = values * (t * self.alpha + (1 - t) * (1 - self.alpha))
-        return values.mean(axis=self.axis)
+        result: Array = values.mean(axis=self.axis)
+        return result
 
     def domains(self) -> tuple[Domain, Domain]:
         return Binary(), Real() if self.from_logits else Probability()
@@ -98,7 +99,8 @@ class CategoricalFocalCrossentropy(AlongAxis):
         p = clip(p / p.sum(axis=self.axis, keepdims=True), EPSILON, 1 - EPSILON)
         values = -((1 - p) ** self.gamma) * t * np.log(p)
         alpha = np.asarray(self.alpha, p.real.dtype)
-        return (np.moveaxis(values, self.axis, -1) * alpha).sum(axis=-1)
+        result: Array = (np.moveaxis(values, self.axis, -1) * alpha).sum(axis=-1)
+        return result
 
     def shapes(self, size: Size) -> tuple[Shape, Shape]:
         sizes = list(shape_with(size, self.axis, smallest=2))

@@ -24,7 +24,8 @@ class Directions(Domain):
     def sample(self, shape: tuple[int, ...], generator: np.random.Generator) -> Array:
         """Random vectors of any direction."""
         vectors = generator.normal(size=shape)
-        return generator.uniform(0.5, 1.0) * vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)
+        values: Array = generator.uniform(0.5, 1.0) * vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)
+        return values
 
 
 def unit(x: Array, axis: int) -> Array:
@@ -47,7 +48,8 @@ class CosineSimilarity(AlongAxis):
 
     def per_sample(self, y_true: Array, y_pred: Array) -> Array:
         t, p = aligned(y_true, y_pred)
-        return -(unit(t, self.axis) * unit(p, self.axis)).sum(axis=self.axis)
+        values: Array = -(unit(t, self.axis) * unit(p, self.axis)).sum(axis=self.axis)
+        return values
 
 
 @loss

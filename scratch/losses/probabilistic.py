@@ -56,9 +56,11 @@ def binary_entropy(t: Array, p: Array, from_logits: bool) -> Array:
     """-t·log(p) - (1-t)·log(1-p), p clipped to [ε, 1-ε]; from logits z, log(1 + exp(z)) - z·t."""
     if from_logits:
         # softplus(z) written out, its small part added last: added to z first it would be rounded away
-        return np.where(p.real > 0, p, 0) - p * t + np.log1p(np.exp(falling(p)))
-    p = clip(p, EPSILON, 1 - EPSILON)
-    return -(t * np.log(p) + (1 - t) * np.log(1 - p))
+        entropy: Array = np.where(p.real > 0, p, 0) - p * t + np.log1p(np.exp(falling(p)))
+    else:
+        p = clip(p, EPSILON, 1 - EPSILON)
+        entropy = -(t * np.log(p) + (1 - t) * np.log(1 - p))
+    return entropy
 
 
 @loss
@@ -82,7 +84,8 @@ class BinaryCrossentropy(AlongAxis):
     def per_sample(self, y_true: Array, y_pred: Array) -> Array:
         t, p = aligned(y_true, y_pred)
         t = t * (1 - self.label_smoothing) + self.label_smoothing / 2
-        return binary_entropy(t, p, self.from_logits).mean(axis=self.axis)
+        values: Array = binary_entropy(t, p, self.from_logits).mean(axis=self.axis)
+        return values
 
     def domains(self) -> tuple[Domain, Domain]:
         return Binary(), Real() if self.from_logits else Probability()
@@ -113,7 +116,8 @@ class CategoricalCrossentropy(AlongAxis):
             log_p = log_softmax(p, axis=self.axis)
         else:
             log_p = np.log(clip(p / p.sum(axis=self.axis, keepdims=True), EPSILON, 1 - EPSILON))
-        return -(t * log_p).sum(axis=self.axis)
+        values: Array = -(t * log_p).sum(axis=self.axis)
+        return values
 
     def domains(self) -> tuple[Domain, Domain]:
         return OneHot(), Real() if self.from_logits else Distribution()
@@ -195,7 +199,8 @@ class KLDivergence(Loss):
 
     def per_sample(self, y_true: Array, y_pred: Array) -> Array:
         t, p = (clip(x, EPSILON, 1.0) for x in aligned(y_true, y_pred))
-        return (t * np.log(t / p)).sum(axis=-1)
+        values: Array = (t * np.log(t / p)).sum(axis=-1)
+        return values
 
     def shapes(self, size: Size) -> tuple[Shape, Shape]:
         shape = shape_with(size, smallest=2)

@@ -31,7 +31,8 @@ class MeanOfEntries(Loss):
         raise TypeError(f"{type(self).__name__} gives no entry: write its law in scratch/losses/.")
 
     def per_sample(self, y_true: Array, y_pred: Array) -> Array:
-        return self.entry(*aligned(y_true, y_pred)).mean(axis=-1)
+        values: Array = self.entry(*aligned(y_true, y_pred)).mean(axis=-1)
+        return values
 
 
 @loss
@@ -83,7 +84,8 @@ class MeanSquaredLogarithmicError(MeanOfEntries):
     """
 
     def entry(self, y_true: Array, y_pred: Array) -> Array:
-        return (np.log(at_least(y_true, EPSILON) + 1) - np.log(at_least(y_pred, EPSILON) + 1)) ** 2
+        values: Array = (np.log(at_least(y_true, EPSILON) + 1) - np.log(at_least(y_pred, EPSILON) + 1)) ** 2
+        return values
 
     def domains(self) -> tuple[Domain, Domain]:
         return Positive(), Positive()
@@ -116,7 +118,8 @@ class LogCosh(MeanOfEntries):
 
     def entry(self, y_true: Array, y_pred: Array) -> Array:
         error = absolute(y_pred - y_true)
-        return error + np.log1p(np.exp(-2 * error)) - math.log(2)
+        values: Array = error + np.log1p(np.exp(-2 * error)) - math.log(2)
+        return values
 
 
 @loss
@@ -129,7 +132,8 @@ class Poisson(MeanOfEntries):
     """
 
     def entry(self, y_true: Array, y_pred: Array) -> Array:
-        return y_pred - y_true * np.log(y_pred + EPSILON)
+        values: Array = y_pred - y_true * np.log(y_pred + EPSILON)
+        return values
 
     def domains(self) -> tuple[Domain, Domain]:
         return Positive(), Positive()

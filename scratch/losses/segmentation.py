@@ -45,7 +45,8 @@ class Dice(Overlap):
 
     def per_sample(self, y_true: Array, y_pred: Array) -> Array:
         t, p = aligned(y_true, y_pred)
-        return 1 - 2 * (t * p).sum(axis=self.axis) / (t.sum(axis=self.axis) + p.sum(axis=self.axis) + EPSILON)
+        values: Array = 1 - 2 * (t * p).sum(axis=self.axis) / (t.sum(axis=self.axis) + p.sum(axis=self.axis) + EPSILON)
+        return values
 
 
 @loss
@@ -65,4 +66,5 @@ class Tversky(Overlap):
     def per_sample(self, y_true: Array, y_pred: Array) -> Array:
         t, p = aligned(y_true, y_pred)
         right, false_positive, false_negative = (part.sum(axis=self.axis) for part in (t * p, (1 - t) * p, t * (1 - p)))
-        return 1 - right / (right + self.alpha * false_positive + self.beta * false_negative + EPSILON)
+        values: Array = 1 - right / (right + self.alpha * false_positive + self.beta * false_negative + EPSILON)
+        return values

@@ -361,7 +361,8 @@ def _received(state: dict[str, Any]) -> BasePoint:
 def _as_float64(value: Any) -> Array:
     """Floats as float64, whatever their precision: numeric gradients are computed in float64."""
     value = np.asarray(value)
-    return value.astype(np.float64) if value.dtype.kind == "f" else value
+    losses: Array = value.astype(np.float64) if value.dtype.kind == "f" else value
+    return losses
 
 
 def own_copy(value: Array, offsets: Array) -> Array:

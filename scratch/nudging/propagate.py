@@ -268,7 +268,8 @@ class Propagation:
         if not self.name.startswith(INPUT):
             total += point.penalty_changes(self.name, state.entries, state.offsets)
         total += self._activity_changes(state)
-        return point.base + total
+        losses: Array = point.base + total
+        return losses
 
     def _changes_of(self, i: int, term: LossTerm, state: State) -> Array:
         prediction = _merge(self._full(term.tensor, state))
@@ -341,7 +342,8 @@ def buffer(key: Any, shape: tuple[int, ...], dtype: Any) -> Array:
         while len(known) > 8:
             known.pop(next(iter(known)))
         known[key] = np.empty(size, np.uint8)
-    return known[key][:size].view(dtype).reshape(shape)
+    losses: Array = known[key][:size].view(dtype).reshape(shape)
+    return losses
 
 
 def _merge(x: Array) -> Array:

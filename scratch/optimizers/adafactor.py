@@ -15,7 +15,8 @@ from scratch.schedules import Schedule
 
 def rms(x: Array) -> Array:
     """√(mean of x²)"""
-    return np.sqrt(np.mean(x * x))
+    result: Array = np.sqrt(np.mean(x * x))
+    return result
 
 
 @optimizer

@@ -113,7 +113,7 @@ class Nadam(Optimizer):
 
     def mu(self, k: int) -> float:
         """The momentum of update k."""
-        return self.beta_1 * (1 - 0.5 * 0.96 ** (k / self.warming))
+        return float(self.beta_1 * (1 - 0.5 * 0.96 ** (k / self.warming)))
 
     def slots(self, weight: Array) -> dict[str, Array]:
         return {"momentum": np.zeros_like(weight), "velocity": np.zeros_like(weight)}

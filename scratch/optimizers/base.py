@@ -41,7 +41,7 @@ class Optimizer:
     """Base of the optimizers: a subclass decorated with `@optimizer` defines `slots` and `update`.
 
     A step: drop missing gradients · divide by the loss scale · average n of them (the other n - 1 steps end here) ·
-    clip · w ← w - η·λ·w · update · constrain · a ← μ·a + (1 - μ)·w (at first μ = 0), every so many updates w ← a · count.
+    clip · w ← w - η·λ·w · update · constrain · a ← μ·a + (1 - μ)·w (at first μ = 0), at times w ← a · count.
     Schedules take the number of steps, bias corrections the number of updates.
     Keras   arguments of every optimizer; there averages precede constraints, and both act in accumulating steps too
     Source  keras.io/api/optimizers ("weights … as the weight values change after each training batch", "will not be
@@ -71,8 +71,8 @@ class Optimizer:
         ways = [name for name in ("clipnorm", "clipvalue", "global_clipnorm") if getattr(self, name) is not None]
         if len(ways) > 1:
             raise ValueError(
-                f"At most one of `clipnorm`, `clipvalue` and `global_clipnorm` may be set. Received: {', '.join(ways)}. "
-                "Drop the others."
+                "At most one of `clipnorm`, `clipvalue` and `global_clipnorm` may be set. "
+                f"Received: {', '.join(ways)}. Drop the others."
             )
 
     # What a subclass defines --------------------------------------------------------------------------------------
@@ -119,7 +119,7 @@ class Optimizer:
         return self.loss_scale_factor or 1.0
 
     def init(self, weights: Weights, *, paths: Mapping[str, str] | None = None) -> State:
-        """The state before the first step. `paths` {weight name: path} are matched with patterns in place of the names."""
+        """The state before the first step. Patterns are matched with `paths` {weight name: path}, else with names."""
         slots = {}
         for name, weight in weights.items():
             slots[name] = dict(self.slots_of((paths or {}).get(name, name), weight))
@@ -193,7 +193,7 @@ class Optimizer:
         constraints: Mapping[str, Callable[[Array], Array]],
         iterations: int,
     ) -> None:
-        """Apply in place what follows an update: constraints of the updated weights, moving averages of all weights."""
+        """Apply, in place, what follows an update: constraints of the updated weights, moving averages of all."""
         constrain(weights, updated, constraints)
         self.average(weights, slots, iterations)
 

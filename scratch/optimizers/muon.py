@@ -116,4 +116,5 @@ class Muon(Optimizer):
         for _ in range(self.ns_steps):
             a = x @ x.T
             x = self.muon_a * x + (self.muon_b * a + self.muon_c * (a @ a)) @ x
-        return x.T if tall else x
+        result: Array = x.T if tall else x
+        return result

@@ -11,7 +11,7 @@ import numpy as np
 
 from scratch.arrays import Array
 from scratch.fields import Above, AtLeast, Domain
-from scratch.optimizers.base import Optimizer, State, Weights, only, with_gradient
+from scratch.optimizers.base import Optimizer, Slots, State, Weights, only, with_gradient
 from scratch.optimizers.sgd import SGD
 from scratch.registry import optimizer
 
@@ -163,12 +163,13 @@ class MultiOptimizer(Optimizer):
         return State(state.iterations, {name: state.slots[name] for name in names}, own)
 
     def init(self, weights: Weights, *, paths: Mapping[str, str] | None = None) -> State:
-        slots, shared = dict.fromkeys(weights), {}
+        slots: dict[str, Slots] = {}
+        shared: dict[str, float] = {}
         for i, names in self._parts(weights, paths).items():
             part = self._inner(i).init({name: weights[name] for name in names}, paths=paths)
-            slots.update(part.slots)  # type: ignore[arg-type]
+            slots.update({name: part.slots[name] for name in names})
             shared.update({f"{i}/{key}": value for key, value in part.shared.items()})
-        return State(0, slots, shared)  # type: ignore[arg-type]
+        return State(0, {name: slots[name] for name in weights}, shared)
 
     def step(
         self,
