@@ -12,7 +12,7 @@ class BadInput(ValueError):
     """A check refuses what it was given; the message is one sentence in three parts: rule, what was received, what to do."""
 
 
-class SubjectFailed(Exception):
+class UserCodeFailed(Exception):
     """What is checked raised an error of its own, which is the cause of this one."""
 
     @property
@@ -22,22 +22,22 @@ class SubjectFailed(Exception):
 
 
 @contextmanager
-def the_subject() -> Iterator[None]:
+def running_user_code() -> Iterator[None]:
     """Around code of the subject: what it raises is told apart from what a check raises."""
     try:
         yield
-    except (BadInput, SubjectFailed, AssertionError):
+    except (BadInput, UserCodeFailed, AssertionError):
         raise
     except Exception as error:
-        raise SubjectFailed(str(error)) from error
+        raise UserCodeFailed(str(error)) from error
 
 
 @contextmanager
-def refused() -> Iterator[None]:
+def errors_as_bad_input() -> Iterator[None]:
     """Around a whole check: what the subject raised becomes one sentence. Raises: BadInput."""
     try:
         yield
-    except SubjectFailed as failed:
+    except UserCodeFailed as failed:
         raise BadInput(
             f"A subject must run on the data it is checked on. Received: {type(failed.error).__name__}: {short(failed.error)} Call it on them by itself first."
         ) from failed.error

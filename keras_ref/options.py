@@ -89,12 +89,12 @@ OPTIONS: dict[str, Option] = {
 }
 
 
-def matches(path: str, pattern: str, model: str) -> bool:
+def matches_variable(path: str, pattern: str, model: str) -> bool:
     """Whether a variable's path matches a glob, with or without the model's own name in front: nobody writes sequential_3."""
     return fnmatchcase(path, pattern) or fnmatchcase(path.removeprefix(f"{model}/"), pattern)
 
 
-def checked_choices(name: str, given: Any) -> Any:
+def require_choice(name: str, given: Any) -> Any:
     """What was given for an option, one of its choices (several joined by commas). Raises: CouldNotRun for anything else."""
     option = OPTIONS[name]
     for one in given if option.many else str(given).split(","):
@@ -105,7 +105,7 @@ def checked_choices(name: str, given: Any) -> Any:
     return given
 
 
-def expected(given: tuple[str, ...]) -> dict[str, str]:
+def parse_expectations(given: tuple[str, ...]) -> dict[str, str]:
     """{glob: "surrogate"} of --expect GLOB=surrogate. Raises: CouldNotRun."""
     pairs = {}
     for one in given:
@@ -118,7 +118,7 @@ def expected(given: tuple[str, ...]) -> dict[str, str]:
     return pairs
 
 
-def unsigned(name: str, given: int) -> int:
+def require_minimum(name: str, given: int) -> int:
     """A number that may not be negative (nor 0, of steps). Raises: CouldNotRun."""
     least = 1 if name == "steps" else 0
     if given < least:
@@ -132,7 +132,7 @@ def unsigned(name: str, given: int) -> int:
 UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
-def seconds_of(budget: Any) -> float | None:
+def parse_budget(budget: Any) -> float | None:
     """Seconds of a budget: a number, or text such as 60s, 5m, 1h; None for none. Raises: BadInput."""
     if budget is None or budget == "":
         return None

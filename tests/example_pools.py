@@ -19,7 +19,7 @@ from hypothesis import HealthCheck, Phase, assume, given, seed, settings
 from hypothesis import strategies as st
 
 from keras_ref import strategies as gt
-from keras_ref.translation.departures import parts
+from keras_ref.translation.departures import nested_specifications
 from scratch import registry
 from scratch.fields import alternatives
 from scratch.layers.base import Layer
@@ -116,7 +116,7 @@ def drawn(strategy: st.SearchStrategy[Any], count: int, name: str) -> list[Any]:
 
 def options(spec: Any) -> Iterator[tuple[str, str, str]]:
     """(class, field, option) for every choice that a specification and the parts inside it make."""
-    for part in parts(spec):
+    for part in nested_specifications(spec):
         for field in fields(part) if is_dataclass(part) else ():
             for option in legal_options(type(part), field.name):
                 value = repr(getattr(part, field.name))

@@ -259,7 +259,7 @@ def settings(spec: Any, name: str) -> list[Any]:
 
 def named(spec: Any, gradients: Mapping[str, Any], *, constrained: bool = False, **_: Any) -> tuple[str, ...]:
     """Ids of the known departures that a step may show: those of the specification, and those of what happens to it."""
-    ids = departures.touching(inside(spec))
+    ids = departures.find_departures(inside(spec))
     table = gradients[TABLE]
     if isinstance(table, Sparse):
         repeated = len(set(table.indices)) < len(table.indices)
@@ -270,7 +270,7 @@ def named(spec: Any, gradients: Mapping[str, Any], *, constrained: bool = False,
     if constrained:
         ids += ("averages-are-taken-before-constraints",) * bool(settings(spec, "use_ema"))
         ids += ("averages-move-without-an-update",) * bool(settings(spec, "gradient_accumulation_steps"))
-    known = {d.id for d in departures.every()}
+    known = {d.id for d in departures.load_departures()}
     return tuple(one for one in ids if one in known)
 
 

@@ -15,7 +15,7 @@ from float32_allowance import compare, moved
 from recorded import NotApplicable, alive, decoded, revived
 
 from keras_ref.translation.from_keras import NoTwin, as_taken, reflected
-from keras_ref.translation.random_draws import draws_of
+from keras_ref.translation.random_draws import predict_draws
 from keras_ref.translation.weights import variables_of
 from scratch.arrays import Array
 from scratch.layers.base import Layer
@@ -245,7 +245,7 @@ def called(layer: Any, x: Any, kwargs: dict[str, Any]) -> Call:
         f"weights {own} for {[v.path for v in held]}"
     )
     weights = {name: np.asarray(v.numpy()) for name, v in zip(own, held, strict=True)}
-    draws = draws_of(layer, *shapes) if training and spec.draw_shapes(*shapes) else {}
+    draws = predict_draws(layer, *shapes) if training and spec.draw_shapes(*shapes) else {}
     output = keras.tree.map_structure(keras.ops.convert_to_numpy, layer(*args, **named, **kwargs))
     return Call(
         layer,

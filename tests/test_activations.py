@@ -103,7 +103,7 @@ def cases(draw, name):
 def units(spec):
     """One unit in the last place: float32's where Keras is known to compute in float32, else float64's. A departure that is a
     wrong number leaves nothing to compare with: infinity."""
-    entries = [departures.named(id) for id in departures.touching([spec], "value")]
+    entries = [departures.get_departure(id) for id in departures.find_departures([spec], "value")]
     if any(entry.reading != "precision" for entry in entries):
         return np.inf
     return FLOAT32 if entries else UNIT
@@ -174,7 +174,7 @@ def test_gradient(name, data):
         return
     note(f"looked at closely: {spec} at {x}: complex steps {ours}, autodiff {theirs}")
     model = model_of(spec, x.shape)
-    has_twin = not isinstance(model.layers["called"], Called) and not departures.touching([spec], "value")
+    has_twin = not isinstance(model.layers["called"], Called) and not departures.find_departures([spec], "value")
     oracle = "twin" if has_twin else "forward"
     report = check_gradients(model, x, weights={}, wrt=("inputs",), oracles=(oracle,), seed=seed)
     assert report.ok, report.explain()
@@ -190,7 +190,7 @@ def test_gradient_by_differences(name):
     report = check_gradients(model_of(spec, x.shape), x, weights={}, wrt=("inputs",), effort="full")
     assert report.ok, report.explain()
     assert {v.oracle for v in report.verdicts} == ({"forward"} if arguments else {"forward", "twin"})
-    excused = set(departures.touching([spec], "gradient"))
+    excused = set(departures.find_departures([spec], "gradient"))
     assert all(v.verdict == "match" or (v.verdict == "departure" and excused) for v in report.verdicts), (
         report.explain()
     )

@@ -161,7 +161,9 @@ def compared(name):
     ours = twin.forward(weights, x)
     assert ours.shape == theirs.shape == (1, 10)
     rounded = tuple(
-        d.id for d in departures.every() if d.reading == "precision" and any(d.touches(s) for s in twin.layers.values())
+        d.id
+        for d in departures.load_departures()
+        if d.reading == "precision" and any(d.applies_to(s) for s in twin.layers.values())
     )
     with gelu_as_keras_rounds() if "gelu-has-float32-constants" in rounded else nullcontext():
         layers = {n: as_keras_rounds(layer) for n, layer in twin.layers.items()}

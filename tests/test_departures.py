@@ -1,22 +1,26 @@
-"""departures.toml: every known difference of Keras still is one, and says whom it may excuse."""
+"""The known departures: every difference of Keras still is one, and says whom it may excuse."""
 
+import inspect
+import os
+
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from keras_ref import strategies as gt
 from keras_ref.translation import departures
-from keras_ref.translation.departures import Departure
+from keras_ref.translation.departures.predicates import PREDICATES
 from scratch import registry
 
-ENTRIES = {entry.id: entry for entry in departures.every()}
+ENTRIES = {entry.id: entry for entry in departures.load_departures()}
 
 
 def named_in(condition):
     """Names of classes (and of activations, as such) in a condition, those beside it included."""
-    found = [(None, name) for name in departures._several(condition.get("name", []))]
-    found += [("activation", name) for name in departures._several(condition.get("activation", []))]
-    return found + (named_in(condition["beside"]) if "beside" in condition else [])
+    found = [(None, name) for name in condition.names]
+    found += [("activation", name) for name in condition.activations]
+    return found + ([] if condition.beside is None else named_in(condition.beside))
 
 
 def kind_of(name):
@@ -25,10 +29,10 @@ def kind_of(name):
 
 @pytest.mark.parametrize("id", ENTRIES)
 def test_example_still_differs(id):
-    keras_value, definition = departures.run(ENTRIES[id])
+    keras_value, definition = departures.run_example(ENTRIES[id])
     assert departures.differs(keras_value, definition), (
         f"A departure must still differ. Received: Keras and the definition both give {definition} in the example of {id!r}. "
-        "Keras has been corrected (or never was wrong): remove the entry from keras_ref/translation/departures.toml."
+        "Keras has been corrected (or never was wrong): remove the entry from keras_ref/translation/departures."
     )
     # by its exception a refusal says what refused; any other entry has numbers to show
     assert isinstance(keras_value, str) == (ENTRIES[id].reading == "refusal" or ENTRIES[id].own_process)
@@ -49,15 +53,15 @@ def test_conditions_can_be_asked(id, data):
     for kind, name in dict.fromkeys(n for condition in entry.applies for n in named_in(condition)):
         given_specs = ("layer", "Activation", {"activation": name}) if kind else (kind_of(name), name, {})
         spec = data.draw(gt.specifications(given_specs[0], given_specs[1], **given_specs[2]))
-        assert entry.touches(spec, [spec]) in (True, False)
+        assert entry.applies_to(spec, [spec]) in (True, False)
 
 
 @pytest.mark.parametrize("id", [id for id, entry in ENTRIES.items() if entry.applies])
 def test_conditions_can_hold(id):
     """An entry that no specification can meet excuses nothing and says so by failing here (with defaults or its own fields)."""
-    for entry in ENTRIES[id].applies:
-        assert set(entry) - {"name", "activation", "where", "beside", "shapes"} <= known_fields(entry), (
-            f"{entry} of {id!r} names a field that there is not"
+    for condition in ENTRIES[id].applies:
+        assert set(condition.fields) <= known_fields(condition), (
+            f"{condition} of {id!r} names a field that there is not"
         )
 
 
@@ -70,50 +74,78 @@ def known_fields(condition):
 
 
 def test_ids_and_texts():
-    assert len(ENTRIES) == len(departures.every())
-    for entry in departures.every():
+    assert len(ENTRIES) == len(departures.load_departures())
+    for entry in departures.load_departures():
         assert entry.reason.endswith(".") and len(entry.source) > 10, f"{entry.id!r} needs a reason and a source"
-        assert entry.example.count("keras_value") and entry.example.count("definition")
 
 
-def made(example, **options):
-    return Departure("made-up", "fault", "None.", "none", example, **options)
+def test_every_entry_has_its_example():
+    assert set(departures.load_examples()) == set(ENTRIES)
+    for entry in departures.load_departures():
+        answers = inspect.getsource(departures.load_examples()[entry.id])
+        assert answers.count("keras_value") and answers.count("definition")
+
+
+def test_every_predicate_is_asked_for():
+    conditions = [c for entry in departures.load_departures() for c in entry.applies]
+    conditions += [c.beside for c in conditions if c.beside is not None]
+    asked = {p.__name__ for c in conditions for p in (c.where, c.shapes) if p is not None}
+    assert asked == set(PREDICATES)
 
 
 def test_what_differs():
-    same = made("keras_value, definition = 1.0, 1.0 + 2.0**-50")
-    assert not departures.differs(*departures.run(same))
+    def run(keras_value, definition):
+        return departures.run_here(lambda: departures.Answers(keras_value, definition))
+
+    assert not departures.differs(*run(1.0, 1.0 + 2.0**-50))
     for other in (
-        "keras_value, definition = 1.0, 1.0 + 2.0**-40",
-        "keras_value, definition = [1.0], 1.0",
-        "keras_value, definition = np.nan, 1.0",
-        "keras_value, definition = np.inf, -np.inf",
-        "keras_value, definition = None, 1.0",
-        "keras_value, definition = 'ValueError', 1.0",
+        (1.0, 1.0 + 2.0**-40),
+        ([1.0], 1.0),
+        (np.nan, 1.0),
+        (np.inf, -np.inf),
+        (None, 1.0),
+        ("ValueError", 1.0),
     ):
-        assert departures.differs(*departures.run(made(other))), other
+        assert departures.differs(*run(*other)), other
+
+
+def abort():
+    """What an example does that ends its process."""
+    os.abort()
 
 
 def test_what_ends_its_process_is_told_and_survived():
-    assert departures.run(made("import os; os.abort()", own_process=True)) == ("ends its process", "goes on")
+    assert departures.run_in_own_process(abort) == ("ends its process", "goes on")
+    assert departures.run_in_own_process(do_nothing) == ("goes on", "goes on")
+
+
+def do_nothing():
+    """What an example does that ends nothing."""
+
+
+def test_an_example_that_raises_in_its_own_process_is_an_error():
+    with pytest.raises(RuntimeError, match=r"An example must run to its end or end the process\. Received: "):
+        departures.run_in_own_process(kind_of)
 
 
 def test_who_is_excused():
     dense = registry.get("layer", "Dense")
-    assert departures.touching([dense(1, activation="sparsemax")]) == ("sparsemax-sums-the-sums",)
-    assert departures.touching([dense(1, activation="relu")]) == ()
-    assert departures.touching([dense(1, activation="celu")], "value") == ()
+    assert departures.find_departures([dense(1, activation="sparsemax")]) == ("sparsemax-sums-the-sums",)
+    assert departures.find_departures([dense(1, activation="relu")]) == ()
+    assert departures.find_departures([dense(1, activation="celu")], "value") == ()
     convolution = registry.get("layer", "Conv2D")(1, 1, data_format="channels_first")
-    assert departures.touching([convolution]) == ()
-    assert departures.refusing([convolution]) == ("channels-first-convolution-on-a-processor",)
+    assert departures.find_departures([convolution]) == ()
+    assert departures.find_refusals([convolution]) == ("channels-first-convolution-on-a-processor",)
     crossentropy = registry.get("loss", "BinaryCrossentropy")()
-    assert departures.touching([crossentropy]) == ()
-    assert departures.touching([dense(1, activation="softmax"), crossentropy]) == ("logits-of-another-activation",)
+    assert departures.find_departures([crossentropy]) == ()
+    assert departures.find_departures([dense(1, activation="softmax"), crossentropy]) == (
+        "logits-of-another-activation",
+    )
 
 
 def test_an_unknown_id_is_refused():
     with pytest.raises(ValueError) as refused:
-        departures.named("no-such-thing")
+        departures.get_departure("no-such-thing")
     assert str(refused.value) == (
-        "A departure must be in departures.toml. Received: 'no-such-thing'. Remove what refers to it, or correct the id."
+        "A departure must be an entry of keras_ref/translation/departures. Received: 'no-such-thing'. Remove what refers to it, or correct the id."
     )

@@ -10,6 +10,7 @@ from support_built import Built
 
 from keras_ref.evaluation.float64 import policy_of
 from keras_ref.translation import departures
+from keras_ref.translation.departures import Condition
 from scratch import fields as domains
 from scratch import registry
 from scratch.differences import UNIT
@@ -19,11 +20,11 @@ LAYERS = registry.names("layer")
 #: entries of each variable and input that an example compares, other ones in each: a recurrence is nudged one by one
 MOST = 3
 FLOAT32 = float(np.finfo(np.float32).eps)
-#: layers that jump by definition, as conditions of departures.toml: on the jump itself there is no slope to compare
+#: layers that jump by definition, as conditions of departures are: on the jump itself there is no slope to compare
 JUMPS = (
-    {"activation": ["hard_shrink", "threshold"]},
-    {"activation": "relu", "where": "threshold != 0"},
-    {"name": "ReLU", "where": "threshold != 0"},
+    Condition(activations=("hard_shrink", "threshold")),
+    Condition(activations=("relu",), where=lambda threshold: threshold != 0),
+    Condition(names=("ReLU",), where=lambda threshold: threshold != 0),
 )
 
 
@@ -44,7 +45,7 @@ def computed(model, x, shows_in, call):
     try:
         return call(Built.of(model, x))
     except Exception as refusal:
-        known = departures.refusing([layer], shows_in, saying=str(refusal))
+        known = departures.find_refusals([layer], shows_in, saying=str(refusal))
         if not known:
             raise
         note(f"Keras refuses: {type(refusal).__name__}, known as {known}")
@@ -121,15 +122,15 @@ def departing(model, x, shows_in):
     (layer,) = model.layers.values()
     shapes = [np.shape(a) for a in (x if isinstance(x, list) else [x])]
     return [
-        departures.named(id)
-        for id in departures.touching([layer], shows_in, shapes=shapes, without=("mask", "training"))
+        departures.get_departure(id)
+        for id in departures.find_departures([layer], shows_in, shapes=shapes, without=("mask", "training"))
     ]
 
 
 def failing(model, x, verdicts):
     """The verdicts that fail, but for jumps, and for differences that float32 explains where Keras computes in it."""
     (layer,) = model.layers.values()
-    jumping = departures.fits(layer, JUMPS)
+    jumping = departures.meets_any(layer, JUMPS)
     rough = (
         any(entry.reading == "precision" for entry in departing(model, x, "gradient")) or policy_of(layer) != "float64"
     )

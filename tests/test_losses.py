@@ -26,7 +26,7 @@ from scratch.model import Model
 LOSSES = registry.names("loss")
 REDUCTIONS = get_args(Reduction)
 FLOAT32 = float(np.finfo(np.float32).eps)
-FROM_THE_RIGHT = departures.named("sample-weights-align-from-the-right").id
+FROM_THE_RIGHT = departures.get_departure("sample-weights-align-from-the-right").id
 
 
 @pytest.fixture(autouse=True)
@@ -100,7 +100,7 @@ def cases(draw, name, patterns=gt.PATTERNS):
 def unit(loss, shows_in):
     """One unit in the last place: float32's where Keras is known to compute in float32, else float64's. A departure that is a
     wrong number leaves nothing to compare with: infinity."""
-    entries = [departures.named(id) for id in departures.touching([loss], shows_in)]
+    entries = [departures.get_departure(id) for id in departures.find_departures([loss], shows_in)]
     if any(entry.reading != "precision" for entry in entries):
         return np.inf
     return FLOAT32 if entries else UNIT
@@ -175,7 +175,7 @@ def looked_at_closely(case, cotangent, seed):
     weights, which a gradient checker knows. Differences of the twin, whose values are Keras's; where they are known to
     depart, of Keras's own forward pass."""
     loss = replace(case.loss, reduction="sum")
-    oracle = "forward" if departures.touching([loss], "value") else "twin"
+    oracle = "forward" if departures.find_departures([loss], "value") else "twin"
     weights = shares(case, cotangent) if case.values.shape else None
     linear = registry.get("layer", "Activation")("linear")
     model = Model({"x": case.y_pred.shape}, {"linear": linear}, (Call("linear", ("x",), ("y",)),), ("y",))

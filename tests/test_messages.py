@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 from keras_ref import check_function, check_gradients, check_layer, check_updates, mirror
-from keras_ref.evaluation.loss_function import Probe
+from keras_ref.evaluation.loss_function import LossFunction
 from keras_ref.translation.from_keras import reflect
 from scratch.calls import Call
 from scratch.layers.core import Dense
@@ -321,7 +321,7 @@ def test_a_check_changes_nothing_of_the_model():
 
 def exhausted_above(entries, monkeypatch):
     """A probe whose evaluations run out of memory when a block has more than so many entries."""
-    traced = Probe._traced
+    traced = LossFunction._traced
 
     def small(self):
         evaluate = traced(self)
@@ -333,8 +333,8 @@ def exhausted_above(entries, monkeypatch):
 
         return run
 
-    monkeypatch.setattr(Probe, "_traced", small)
-    monkeypatch.setattr(Probe, "graph", property(lambda self: traced(self).graph))
+    monkeypatch.setattr(LossFunction, "_traced", small)
+    monkeypatch.setattr(LossFunction, "graph", property(lambda self: traced(self).graph))
 
 
 def test_out_of_memory_is_met_with_smaller_blocks(monkeypatch):

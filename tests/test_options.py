@@ -202,7 +202,7 @@ def test_forms(case):
             try:
                 compared(made)
             except AssertionError as difference:
-                assert departures.touching([reflected(layer, "layer")], "value"), (
+                assert departures.find_departures([reflected(layer, "layer")], "value"), (
                     f"{case.layer}({options}) on {call}: {difference}"
                 )
     assert taken

@@ -51,7 +51,7 @@ def test_schedule(name, data):
     for step in STEPS:
         rate, law = float(built(step)), spec(step)
         if abs(rate - law) > rounding_of_rate(spec, step):
-            ids, keras_law = departures.touching([spec]), as_keras(spec)
+            ids, keras_law = departures.find_departures([spec]), as_keras(spec)
             assert ids, (step, rate, law)
             explained = [keras_law(step)]
             if "cosine-restarts-are-missed" in ids and ends_a_period(spec, step):

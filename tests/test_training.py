@@ -118,10 +118,10 @@ def test_trajectory(name, mode):
     ScheduleFreeAdamW is built before: in a graph it forgets where it started (schedule-free-fit-forgets-the-start).
     """
     spec = registry.get("optimizer", name)()
-    built_first = "schedule-free-fit-forgets-the-start" in departures.touching([spec])
+    built_first = "schedule-free-fit-forgets-the-start" in departures.find_departures([spec])
     theirs, _ = keras_fit(MODEL, START, spec, X, Y, epochs=2, eager=mode == "eager", built_first=built_first)
     if left := compared(spec, theirs):
-        assert departures.touching([spec]), left
+        assert departures.find_departures([spec]), left
         assert not compared(as_keras(spec), theirs)
 
 
@@ -164,7 +164,7 @@ def test_fit(limit, averages, samples, batch_size, epochs):
     x, y = X[:samples], Y[:samples]
     theirs, losses = keras_fit(model, ALONE, spec, x, y, epochs=epochs, batch_size=batch_size)
     law = spec if not (averages and model.constraints) else as_keras(spec)  # averages-are-taken-before-constraints
-    assert law is spec or any(d.id == "averages-are-taken-before-constraints" for d in departures.every())
+    assert law is spec or any(d.id == "averages-are-taken-before-constraints" for d in departures.load_departures())
     history = fit(model, ALONE, x, y, loss=MeanSquaredError(), optimizer=law, epochs=epochs, batch_size=batch_size)
     ours = dict(history.weights)
     within = allowed(model, ALONE, law, x, y, [np.arange(samples)] * epochs, batch_size, ours)

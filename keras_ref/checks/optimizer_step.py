@@ -11,7 +11,7 @@ import keras
 import numpy as np
 
 from keras_ref.comparison.monte_carlo_arithmetic import ROLLS, noisy, noisy_law, worst
-from keras_ref.evaluation.sparse_gradient import Rows
+from keras_ref.evaluation.sparse_gradient import SparseGradient
 from keras_ref.translation import departures
 from keras_ref.translation.exceptions import optimizers as mirrors
 from keras_ref.translation.from_keras import reflected
@@ -88,7 +88,7 @@ def carried(
             for n, e in errors.items()
         }
         moved = {
-            n: g.moved(signs[n] * errors[n]) if isinstance(g, Rows) else g + signs[n] * errors[n]
+            n: g.moved(signs[n] * errors[n]) if isinstance(g, SparseGradient) else g + signs[n] * errors[n]
             for n, g in gradients.items()
         }
         start = {n: noisy(w, generator) for n, w in weights.items()}
@@ -119,7 +119,7 @@ def explained_by(
     slot: Slot,
     weights: Mapping[str, Array],
     exact: Mapping[str, Array],
-    rows: Mapping[str, Rows],
+    rows: Mapping[str, SparseGradient],
     errors: Mapping[str, Array],
     *,
     seed: int,
@@ -128,7 +128,7 @@ def explained_by(
 
     The law with Keras's departures in it, and rows of one index treated one by one, must lead to Keras's step.
     """
-    ids = departures.touching([slot.optimizer])
+    ids = departures.find_departures([slot.optimizer])
     as_keras = replace(slot, optimizer=mirrors.as_keras(slot.optimizer))
 
     @cache
@@ -145,7 +145,7 @@ def explained_by(
             same = (np.abs(value - values[name]) <= within[name]) | (np.isnan(value) & np.isnan(values[name]))
         # rows reach other variables too, by a norm that all share
         sparse = (
-            (d.id for d in departures.every() if d.id.startswith("sparse-rows-"))
+            (d.id for d in departures.load_departures() if d.id.startswith("sparse-rows-"))
             if any(r.repeated for r in rows.values())
             else ()
         )

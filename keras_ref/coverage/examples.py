@@ -13,7 +13,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_ref.checks.gradients import check_gradients, check_updates
+from keras_ref.checks.gradients import check_gradients
+from keras_ref.checks.updates import check_updates
 from keras_ref.errors import CouldNotRun
 from keras_ref.evaluation.float64 import policy_of
 from keras_ref.translation import departures
@@ -55,7 +56,7 @@ def example(kind: str, name: str, chosen: Callable[[Any], bool] = lambda spec: T
     given = {f.name: f.default for f in fields(cls) if f.init and f.default is not MISSING}
     found, quiet = strategies.specifications(kind, name, **given), settings(database=None, derandomize=True)
     try:
-        return find(found, lambda spec: chosen(spec) and not departures.refusing([spec]), settings=quiet)
+        return find(found, lambda spec: chosen(spec) and not departures.find_refusals([spec]), settings=quiet)
     except NoSuchExample:
         return find(found, chosen, settings=quiet)
 
@@ -100,9 +101,9 @@ def _layer(kind: str, name: str) -> dict[str, str]:
         try:
             return _of_model(*model_of(spec))
         except (ValueError, LookupError, tf.errors.OpError):
-            if not departures.refusing([spec]):
+            if not departures.find_refusals([spec]):
                 raise
-    return {"values": f"refused: {', '.join(departures.refusing([spec]))}"}
+    return {"values": f"refused: {', '.join(departures.find_refusals([spec]))}"}
 
 
 def _without_ones(spec: Any) -> bool:
@@ -155,7 +156,9 @@ def _of_model(model: Model, weights: dict[str, np.ndarray], x: Any) -> dict[str,
     found |= _gradients(lambda modes: check_gradients(model, x, weights=weights, wrt=wrt, modes=modes))
     # what rounds to float32 in one mode and not in the other is a known departure
     rounded = any(
-        d.reading == "precision" and d.touches(layer) for d in departures.every() for layer in model.layers.values()
+        d.reading == "precision" and d.applies_to(layer)
+        for d in departures.load_departures()
+        for layer in model.layers.values()
     )
     return {c: "departure" if v == "mode-dependent" and rounded else v for c, v in found.items()}
 
@@ -197,7 +200,7 @@ def _values(model: Model, weights: dict[str, np.ndarray], x: Any, dtype: str) ->
         np.abs(a - b).max(initial=0) <= 64 * unit * max(np.abs(a).max(initial=0), 1)
         for a, b in zip(ours, theirs, strict=True)
     )
-    return "match" if close else "departure" if departures.touching(model.layers.values()) else "differs"
+    return "match" if close else "departure" if departures.find_departures(model.layers.values()) else "differs"
 
 
 def _said(verdicts: Any) -> str:
@@ -215,7 +218,13 @@ def _loss(kind: str, name: str) -> dict[str, str]:
     model = Model.chain([Activation("linear")], p.shape[1:])
     value, keras_value = float(spec(y, p)), float(mirrored(spec, dtype="float64")(y, p))
     near = abs(value - keras_value) <= 64 * 2.0**-52 * max(abs(value), 1)
-    said = "match" if near else "departure" if departures.touching([spec]) else f"differs: {value!r}, {keras_value!r}"
+    said = (
+        "match"
+        if near
+        else "departure"
+        if departures.find_departures([spec])
+        else f"differs: {value!r}, {keras_value!r}"
+    )
     return {"values": said} | _gradients(
         lambda modes: check_gradients(model, p, y, loss=spec, weights={}, wrt=("inputs",), modes=modes)
     )
@@ -228,7 +237,13 @@ def _optimizer(kind: str, name: str) -> dict[str, str]:
     x, y = generator.normal(size=(4, 3)), generator.normal(size=(4, 2))
     spec = example(kind, name)
     report = check_updates(model, x, y, optimizer=spec, loss="MeanSquaredError", weights=weights)
-    return {"updates": "match" if report.ok else "departure" if departures.touching([spec]) else _said(report.verdicts)}
+    return {
+        "updates": "match"
+        if report.ok
+        else "departure"
+        if departures.find_departures([spec])
+        else _said(report.verdicts)
+    }
 
 
 def _value(kind: str, name: str) -> dict[str, str]:
@@ -244,7 +259,7 @@ def _value(kind: str, name: str) -> dict[str, str]:
         for p in points
     ]
     near = all(np.abs(a - b).max() <= 64 * 2.0**-52 * max(np.abs(a).max(), 1) for a, b in pairs)
-    return {"values": "match" if near else "departure" if departures.touching([spec]) else "differs"}
+    return {"values": "match" if near else "departure" if departures.find_departures([spec]) else "differs"}
 
 
 def data_point() -> np.ndarray:

@@ -87,7 +87,7 @@ def exported(kind: str) -> dict[str, tuple[str, ...]]:
 
     if kind == "activation":
         return {name: () for name, thing in sorted(vars(keras.activations).items()) if inspect.isfunction(thing)}
-    from keras_ref.translation.from_keras import HOMES
+    from keras_ref.translation.keras_homes import HOMES
 
     bases = {
         "layer": keras.layers.Layer,
@@ -145,14 +145,13 @@ def coverage_of(kind: str, present: Mapping[str, tuple[str, ...]] | None = None)
             else "unknown"
         )
         reason = reason if status == "excluded" else ""
-        touching = tuple(d.id for d in departures.every() if any(_named(c, kind, twin) for c in d.applies))
+        touching = tuple(d.id for d in departures.load_departures() if any(_named(c, kind, twin) for c in d.applies))
         rows.append(Row(kind, family, name, status, reason, present.get(name, ()), touching))
     return Coverage(kind, tuple(rows))
 
 
-def _named(condition: Mapping[str, Any], kind: str, name: str | None) -> bool:
-    names = condition.get("activation" if kind == "activation" else "name", ())
-    return name in ([names] if isinstance(names, str) else names)
+def _named(condition: Any, kind: str, name: str | None) -> bool:
+    return name in (condition.activations if kind == "activation" else condition.names)
 
 
 def coverage_tables(*, run: bool = False, kinds: Iterable[str] = registry.KINDS) -> tuple[Coverage, ...]:
@@ -286,14 +285,14 @@ def print_coverage(console: Any, *, run: bool = False) -> bool:
             console.print(f"beyond what Keras exports: {', '.join(beyond(coverage.kind))}", markup=False)
         console.print()
     table = Table(
-        title=f"{len(departures.every())} known departures of Keras from the definition",
+        title=f"{len(departures.load_departures())} known departures of Keras from the definition",
         title_justify="left",
         box=None,
         pad_edge=False,
     )
     for column in ("id", "reading", "reason"):
         table.add_column(column, no_wrap=column != "reason")
-    for departure in departures.every():
+    for departure in departures.load_departures():
         table.add_row(departure.id, departure.reading, departure.reason)
     console.print(table)
     open_rows = [row for t in tables for row in t.rows if row.status in ("missing", "unknown", "gone")]

@@ -12,7 +12,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_ref.inputs.targets import completed
+from keras_ref.inputs.targets import complete_data
 from keras_ref.reports.verdict import GradientMismatch, Report
 
 WORDS = ("warn", "stop", "raise")
@@ -81,7 +81,7 @@ class GradientCheck(keras.callbacks.Callback):
         first = self.report is None
         with random_states_kept():
             try:
-                (model, x, y, weight), _ = completed(
+                (model, x, y, weight), _ = complete_data(
                     self.model, *_first(self.data, self.samples), seed=self.options["seed"]
                 )
                 report = check_gradients(model, x, y, sample_weight=weight, **self.options)

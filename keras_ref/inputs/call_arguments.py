@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,11 +12,11 @@ import numpy as np
 import tensorflow as tf
 
 from keras_ref.errors import BadInput
-from keras_ref.evaluation.loss_function import Data, raw
+from keras_ref.evaluation.loss_function import Data
 
 
 @dataclass(frozen=True)
-class Arguments:
+class CallArguments:
     """The arguments of one call. `x`: the arrays, by parameter, or alone where there is one array argument.
 
     `data` names the parameters that are arrays, and `positional` those that are passed by position, in order.
@@ -29,7 +28,7 @@ class Arguments:
     fixed: Mapping[str, Any]
 
     @classmethod
-    def of(cls, function: Callable[..., Any], inputs: Sequence[Any], keywords: Mapping[str, Any]) -> Arguments:
+    def of(cls, function: Callable[..., Any], inputs: Sequence[Any], keywords: Mapping[str, Any]) -> CallArguments:
         """From a call; numbers by position count as arrays, numbers by keyword do not. Raises: BadInput without any."""
         names = _parameters(function, len(inputs))
         given = {**dict(zip(names, map(_array, inputs), strict=True)), **keywords}
@@ -91,7 +90,7 @@ def _is_data(value: Any) -> bool:
     )
 
 
-def closed_over(function: Callable[..., Any]) -> list[Any]:
+def find_keras_objects(function: Callable[..., Any]) -> list[Any]:
     """The Keras layers and losses that a function is, belongs to, or reads from its surroundings."""
     function = getattr(function, "func", function)  # of a functools.partial
     found = [function, getattr(function, "__self__", None)]
@@ -100,14 +99,3 @@ def closed_over(function: Callable[..., Any]) -> list[Any]:
         for value in (*names.nonlocals.values(), *names.globals.values()):
             found += tf.nest.flatten(value) if isinstance(value, (list, tuple, dict)) else [value]
     return [one for one in found if isinstance(one, (keras.layers.Layer, keras.losses.Loss))]
-
-
-@contextmanager
-def unwritten(variables: Sequence[Any]) -> Iterator[None]:
-    """Put the values of variables back on the way out."""
-    kept = [(raw(v), raw(v).numpy()) for v in variables if isinstance(v, (tf.Variable, keras.Variable))]
-    try:
-        yield
-    finally:
-        for variable, value in kept:
-            variable.assign(value)

@@ -20,17 +20,17 @@ def _shown(shape: Any) -> str:
     return "(" + ", ".join(sizes) + ("," if len(sizes) == 1 else "") + ")"
 
 
-def validated(model: Any, x: Any, y: Any = None, sample_weight: Any = None) -> None:
+def validate_data(model: Any, x: Any, y: Any = None, sample_weight: Any = None) -> None:
     """Refuse data that cannot be checked. Raises: BadInput: empty, not finite, or not of the model's input shapes."""
     for name, value in (("x", x), ("y", y), ("sample_weight", sample_weight)):
-        numbers(name, value)
+        require_finite_numbers(name, value)
         for array in (np.asarray(leaf) for leaf in tf.nest.flatten(value) if leaf is not None):
             if array.ndim and len(array) == 0:
                 raise BadInput(
                     f"`{name}` must hold at least one sample. Received: an empty batch of shape {array.shape}. Pass data."
                 )
     if y is not None:
-        labels_in_range(model, y)
+        require_labels_in_range(model, y)
     specs = getattr(model, "inputs", None)
     leaves = [np.asarray(leaf) for leaf in tf.nest.flatten(x)]
     if specs and len(specs) != len(leaves):
@@ -54,7 +54,7 @@ def validated(model: Any, x: Any, y: Any = None, sample_weight: Any = None) -> N
         )
 
 
-def weighted(y: Any, sample_weight: Any, class_weight: Any) -> Any:
+def apply_class_weight(y: Any, sample_weight: Any, class_weight: Any) -> Any:
     """Sample weights that say what `class_weight` {class: weight} says, as fit() reads it. Raises: BadInput."""
     if class_weight is None:
         return sample_weight
@@ -79,7 +79,7 @@ def weighted(y: Any, sample_weight: Any, class_weight: Any) -> Any:
     return np.array([float(class_weight[int(label)]) for label in labels])
 
 
-def labels_in_range(model: Any, y: Any) -> None:
+def require_labels_in_range(model: Any, y: Any) -> None:
     """Refuse class indices beyond the classes of a sparse crossentropy's output. Raises: BadInput."""
     outputs, losses = getattr(model, "outputs", None) or [], getattr(model, "loss", None)
     flat = keras.tree.flatten(losses) if isinstance(losses, (list, tuple, dict)) else [losses] * len(outputs)
@@ -99,7 +99,7 @@ def labels_in_range(model: Any, y: Any) -> None:
             )
 
 
-def numbers(name: str, value: Any) -> None:
+def require_finite_numbers(name: str, value: Any) -> None:
     """Refuse what is not an array of finite real numbers, in any nesting. Raises: BadInput."""
     for leaf in tf.nest.flatten(value):
         if leaf is None:
@@ -119,7 +119,7 @@ def numbers(name: str, value: Any) -> None:
             raise BadInput(f"`{name}` must be finite. Received: {array[place]} at index {place}. Clean the data first.")
 
 
-def finite_weights(model: Any) -> None:
+def require_finite_weights(model: Any) -> None:
     """Refuse a model whose weights are not finite or that has none. Raises: BadInput."""
     if not getattr(model, "built", True):
         raise BadInput(
@@ -130,10 +130,10 @@ def finite_weights(model: Any) -> None:
             f"A model must have trainable weights to be checked. Received: {model.name!r}, which has none. "
             "Check its inputs with wrt=('inputs',), or a model with weights."
         )
-    finite_variables(model.variables)
+    require_finite_variables(model.variables)
 
 
-def finite_variables(variables: Any) -> None:
+def require_finite_variables(variables: Any) -> None:
     """Refuse variables whose values are not finite. Raises: BadInput."""
     for variable in variables:
         value = np.asarray(variable.numpy())
@@ -180,7 +180,7 @@ def _vocabulary(model: Any, spec: Any) -> int:
     return min(sizes, default=2)
 
 
-def outputs_of(model: Any, x: Any) -> Any:
+def compute_outputs(model: Any, x: Any) -> Any:
     """What a model gives for x; states, seeds and averages stay as they are."""
     with keras.StatelessScope():
         return model(x)

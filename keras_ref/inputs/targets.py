@@ -54,10 +54,10 @@ def import_quietly() -> None:
 
 def load(target: str) -> Any:
     """The keras.Model that a target names. Raises: CouldNotRun with one line for whatever goes wrong."""
-    return loaded(target)[0]
+    return load_target(target)[0]
 
 
-def loaded(target: str, *, unsafe: bool = False) -> tuple[Any, Any, Any, Any]:
+def load_target(target: str, *, unsafe: bool = False) -> tuple[Any, Any, Any, Any]:
     """(model, x, y, sample_weight) of a target; a file, and a factory that returns a model alone, leave the data None.
 
     Raises: CouldNotRun with one line for whatever goes wrong.
@@ -71,7 +71,7 @@ def loaded(target: str, *, unsafe: bool = False) -> tuple[Any, Any, Any, Any]:
     return _load_factory(target)
 
 
-def completed(
+def complete_data(
     model: Any, x: Any = None, y: Any = None, sample_weight: Any = None, *, seed: int = 0
 ) -> tuple[tuple[Any, Any, Any, Any], str]:
     """What a check takes, and a word on it: data that nobody gave are drawn from the model's inputs with the seed."""
@@ -81,7 +81,7 @@ def completed(
 
     x = data.draw_inputs(model, seed=seed)
     compiled = getattr(model, "_compile_loss", None) is not None
-    y = data.draw_targets(model, data.outputs_of(model, x), seed=seed) if compiled else None
+    y = data.draw_targets(model, data.compute_outputs(model, x), seed=seed) if compiled else None
     return (model, x, y, None), f"Data drawn with seed {seed}."
 
 
@@ -109,7 +109,7 @@ def _load_file(target: str, unsafe: bool) -> Any:
         ) from error
 
 
-def imported(name: str) -> Any:
+def import_module(name: str) -> Any:
     """A module by name, the working directory's own included. Raises: CouldNotRun where it does not import."""
     if "" not in sys.path and os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
@@ -129,7 +129,7 @@ def _load_factory(target: str) -> tuple[Any, Any, Any, Any]:
     import keras
 
     module_name, _, factory_name = target.partition(":")
-    module = imported(module_name)
+    module = import_module(module_name)
     factory = getattr(module, factory_name, None)
     if factory is None:
         raise CouldNotRun(

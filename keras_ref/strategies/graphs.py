@@ -10,7 +10,7 @@ from hypothesis.strategies import DrawFn, SearchStrategy
 
 from keras_ref.strategies.arrays import PATTERNS, samples
 from keras_ref.strategies.specifications import specifications
-from keras_ref.translation.departures import parts, touching
+from keras_ref.translation.departures import find_departures, nested_specifications
 from scratch import fields as domains
 from scratch.arrays import Array
 from scratch.calls import Call
@@ -21,7 +21,7 @@ from scratch.naming import snake_case
 
 def departures_of(model: Model) -> tuple[str, ...]:
     """Ids of the known departures that a model's layers may show."""
-    return touching(model.layers.values())
+    return find_departures(model.layers.values())
 
 
 def sizes(draw: DrawFn) -> domains.Size:
@@ -33,7 +33,7 @@ def model_of(layer: Layer, shapes: tuple[tuple[int, ...], ...], **keywords: Any)
     """A model of one layer on inputs of these shapes (the batch first), all of its outputs being outputs."""
     name = snake_case(type(layer).__name__)
     # a layer that keeps a state from call to call has one for each sample, so the batch is fixed
-    fixed = any(getattr(part, "stateful", False) for part in parts(layer))
+    fixed = any(getattr(part, "stateful", False) for part in nested_specifications(layer))
     inputs = {f"x{i}": shape if fixed else (None, *shape[1:]) for i, shape in enumerate(shapes)}
     arrays = [
         np.zeros(shape, dtype=int if isinstance(d, domains.Index) else float)

@@ -1,0 +1,111 @@
+"""Running the example of a departure, and saying whether Keras and the definition differ in it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import warnings
+from collections.abc import Callable
+from functools import cache
+from importlib import import_module
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from keras_ref.translation.departures.entries import FAMILIES, Departure
+
+#: a difference counts from this many units in the last place of the largest number on
+UNITS = 64
+
+
+class Answers(NamedTuple):
+    """What Keras gives and what the definition gives: numbers, or text where one side raises."""
+
+    keras_value: Any
+    definition: Any
+
+
+_EXAMPLES: dict[str, Callable[[], Answers]] = {}
+
+
+def example(function: Callable[[], Answers]) -> Callable[[], Answers]:
+    """Register the example of the departure that has the function's name as its id. Raises: ValueError for a second."""
+    id = function.__name__.replace("_", "-")
+    if id in _EXAMPLES:
+        raise ValueError(f"A departure must have one example. Received: a second for {id!r}. Remove one.")
+    _EXAMPLES[id] = function
+    return function
+
+
+@cache
+def load_examples() -> dict[str, Callable[[], Answers]]:
+    """{id: example} of every departure; imports Keras."""
+    for family in FAMILIES:
+        import_module(f"{__package__}.{family}")
+    return _EXAMPLES
+
+
+def compute_or_name_refusal(compute: Callable[[], Any]) -> Any:
+    """What a computation gives, or the name of the exception by which Keras refuses it."""
+    try:
+        return compute()
+    except Exception as refusal:
+        return type(refusal).__name__
+
+
+def run_example(departure: Departure) -> Answers:
+    """Both answers of a departure's example. Leaves Keras's settings alone. Raises: whatever the example raises."""
+    function = load_examples()[departure.id]
+    return run_in_own_process(function) if departure.own_process else run_here(function)
+
+
+def run_here(function: Callable[[], Answers]) -> Answers:
+    """Both answers of an example as plain numbers or text; Keras's floatx is put back."""
+    import keras
+
+    floatx = keras.config.floatx()
+    try:
+        with np.errstate(all="ignore"), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # an example is about numbers: what Keras warns of is not checked here
+            return Answers(*map(_plain, function()))
+    finally:
+        keras.config.set_floatx(floatx)
+
+
+def run_in_own_process(function: Callable[[], Any]) -> Answers:
+    """Whether a function of a module, run in a process of its own, ends that process by a signal.
+
+    The answers are "ends its process" or "goes on". Raises: RuntimeError where the function raises.
+    """
+    # with the kernels that TensorFlow takes by itself: gradtwin asks for others (see quiet_tensorflow)
+    environment = {**os.environ, "TF_ENABLE_ONEDNN_OPTS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, "-m", __package__, function.__module__, function.__name__]
+    ended = subprocess.run(command, capture_output=True, text=True, env=environment)
+    if ended.returncode > 0:
+        raise RuntimeError(
+            f"An example must run to its end or end the process. Received: {ended.stderr[-2000:]} Correct "
+            f"{function.__name__!r}."
+        )
+    return Answers("ends its process" if ended.returncode else "goes on", "goes on")
+
+
+def _plain(value: Any) -> Any:
+    return value if isinstance(value, str) or value is None else np.asarray(value, dtype=float)
+
+
+def differs(keras_value: Any, definition: Any) -> bool:
+    """Whether two answers are farther apart than rounding.
+
+    That is: text or None against numbers, other shapes, other places of NaN and infinity, or a difference of more than
+    UNITS units in the last place (float64) of the largest number.
+    """
+    if not isinstance(keras_value, np.ndarray) or not isinstance(definition, np.ndarray):
+        return type(keras_value) is not type(definition) or keras_value != definition
+    if keras_value.shape != definition.shape or (np.isfinite(keras_value) != np.isfinite(definition)).any():
+        return True
+    finite = np.isfinite(definition)
+    if not np.array_equal(keras_value[~finite], definition[~finite], equal_nan=True):
+        return True
+    largest = max(np.abs(a[finite]).max(initial=0) for a in (keras_value, definition))
+    return bool((np.abs(keras_value - definition)[finite] > UNITS * np.finfo(float).eps * largest).any())

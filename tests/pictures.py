@@ -1,0 +1,147 @@
+"""The pictures of the README, made again from real runs: `python tests/pictures.py` writes .github/images/.
+
+lesson.png    the page that `gradtwin lesson recipe1` writes, as headless Chromium shows it (Debian's package chromium)
+failure.svg   what `gradtwin check` prints of a model with a wrong backward pass, recorded by rich
+"""
+
+import contextlib
+import io
+import os
+import re
+import struct
+import subprocess
+import sys
+import tempfile
+import zlib
+from pathlib import Path
+from unittest import mock
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import numpy as np
+from rich.console import Console
+from rich.text import Text
+
+from keras_ref.frontends import cli
+
+IMAGES = Path(__file__).parents[1] / ".github" / "images"
+#: columns of the terminal in the picture; pixels of the lesson's window, which holds the forward pass and one weight
+COLUMNS, WINDOW = 112, (1000, 1370)
+#: the most frequent colours, to which the others are rounded
+COLOURS = 32
+#: x² with a backward pass that is wrong by one part in a million
+FACTORY = """
+import keras
+import numpy as np
+import tensorflow as tf
+
+@tf.custom_gradient
+def squared(x):
+    return x * x, lambda upstream: upstream * 2.000002 * x
+
+class Squared(keras.layers.Layer):
+    def call(self, x):
+        return squared(x)
+
+def build():
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2, name="dense"), Squared()], name="network")
+    model.compile(optimizer="sgd", loss="mse")
+    return model
+"""
+COMMAND = ("check", "models:build", "--variables", "dense/kernel")
+
+
+def run(*arguments: str) -> int:
+    """Run `gradtwin …` in this process; the exit status."""
+    with mock.patch.object(sys, "argv", ["gradtwin", *arguments]):
+        try:
+            cli.main()
+        except SystemExit as stopped:
+            return int(stopped.code or 0)
+    return 0
+
+
+def failure(folder: Path) -> str:
+    """The SVG of a terminal in which the command fails."""
+    (folder / "models.py").write_text(FACTORY)
+    recorded = Console(record=True, width=400, file=io.StringIO(), highlight=False, force_terminal=True)
+    with (
+        contextlib.chdir(folder),
+        mock.patch.object(sys, "path", [str(folder), *sys.path]),
+        mock.patch.object(cli, "console", return_value=recorded),
+        mock.patch.object(cli, "show_progress", return_value=contextlib.nullcontext()),
+    ):
+        status = run(*COMMAND)
+    assert status == 1, "the model of the picture must fail its check"
+    terminal = Console(record=True, width=COLUMNS, file=io.StringIO(), highlight=False, force_terminal=True)
+    terminal.print(f"$ gradtwin {' '.join(COMMAND)}", style="bold", markup=False)
+    for line in recorded.export_text(styles=True).splitlines():
+        terminal.print(Text.from_ansi(line.rstrip()))  # folded at the terminal's width, as a terminal does
+    svg = terminal.export_svg(title="gradtwin", unique_id="failure")
+    # the fonts of rich's template lie on another host: the viewer's own monospaced font takes their place
+    return re.sub(r"@font-face\s*{.*?}\s*", "", svg, flags=re.DOTALL)
+
+
+def lesson(folder: Path) -> None:
+    """The screenshot of the lesson, with few colours so that it is small."""
+    import tensorflow as tf
+
+    assert run("lesson", "recipe1", "-o", str(folder / "lesson.html")) == 0
+    shot, (width, height) = folder / "lesson.png", WINDOW
+    subprocess.run(
+        [
+            "chromium",
+            "--headless=new",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--hide-scrollbars",
+            f"--user-data-dir={folder / 'profile'}",
+            f"--window-size={width},{height}",
+            "--virtual-time-budget=8000",
+            f"--screenshot={shot}",
+            (folder / "lesson.html").as_uri(),
+        ],
+        check=True,
+        capture_output=True,
+    )
+    pixels = tf.io.decode_png(shot.read_bytes(), channels=3).numpy()
+    colours, where, counts = np.unique(pixels.reshape(-1, 3), axis=0, return_inverse=True, return_counts=True)
+    palette = colours[np.argsort(-counts)[:COLOURS]]
+    distances = np.square(colours[:, None].astype(float) - palette).sum(axis=-1)
+    indices = distances.argmin(axis=1)[where].reshape(pixels.shape[:2])
+    (IMAGES / "lesson.png").write_bytes(indexed_png(indices.astype(np.uint8), palette))
+
+
+def indexed_png(indices: np.ndarray, palette: np.ndarray) -> bytes:
+    """A PNG of 8-bit indices (height, width) into a palette (colours, 3).
+
+    Source  ISO/IEC 15948, sections 5.3 (chunks) and 11.2 (IHDR, PLTE, IDAT, IEND); every row has filter type 0
+    """
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    height, width = indices.shape
+    rows = np.concatenate([np.zeros((height, 1), np.uint8), indices], axis=1)
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 3, 0, 0, 0))
+        + chunk(b"PLTE", palette.astype(np.uint8).tobytes())
+        + chunk(b"IDAT", zlib.compress(rows.tobytes(), 9))
+        + chunk(b"IEND", b"")
+    )
+
+
+def main() -> None:
+    """Write both pictures."""
+    IMAGES.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as name:
+        (IMAGES / "failure.svg").write_text(failure(Path(name)), encoding="utf-8")
+        lesson(Path(name))
+    for picture in sorted(IMAGES.iterdir()):
+        print(f"{picture.stat().st_size / 1e3:6.0f} kB  {picture}")
+
+
+if __name__ == "__main__":
+    main()
