@@ -95,10 +95,7 @@ def gelu(x: Array, *, approximate: bool = False) -> Array:
 
     approximate: Φ(x) ≈ (1 + tanh(√(2/π) (x + 0.044715 x³))) / 2. Source: Hendrycks, Gimpel 2016
     """
-    if approximate:
-        inner = np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x * x * x))
-    else:
-        inner = erf(x / math.sqrt(2))
+    inner = np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x * x * x)) if approximate else erf(x / math.sqrt(2))
     y: Array = x * (1 + inner) / 2
     return y
 

@@ -124,7 +124,7 @@ class Softmax(Layer):
 
     axis: Axis | Annotated[tuple[Any, ...], Axes()] = -1
 
-    def couples_batch(self, training: bool) -> bool:
+    def couples_batch(self, *, training: bool) -> bool:
         # an axis counted from the end, other than the last, may be the batch axis
         return any(axis == 0 or axis < -1 for axis in (self.axis if isinstance(self.axis, tuple) else (self.axis,)))
 
@@ -145,4 +145,4 @@ class Softmax(Layer):
     def input_shapes(self, size: Size) -> tuple[Shape, ...]:
         rank = max(2 + size(0, 1), rank_for(self.axis))
         # Keras warns about an axis of size 1, along which softmax is always 1
-        return ((size(1 if not self.couples_batch(False) else 2, 3), *(size(2, 3) for _ in range(rank - 1))),)
+        return ((size(1 if not self.couples_batch(training=False) else 2, 3), *(size(2, 3) for _ in range(rank - 1))),)

@@ -37,7 +37,7 @@ def masked_softmax(scores: Array, allowed: Mask) -> Array:
     return (exponential / np.where(some, exponential.sum(axis=-1, keepdims=True), 1.0)).astype(scores.dtype)
 
 
-def attention_dropout(owner: Any, scores: Array, training: bool, draw: Draw) -> Array:
+def attention_dropout(owner: Any, scores: Array, *, training: bool, draw: Draw) -> Array:
     """The scores after dropout."""
     if not training or owner.dropout == 0:
         return scores
@@ -68,7 +68,7 @@ class Scored(Layer):
         scores = self.scores(weights, query, key)
         allowed = None if value_mask is None else value_mask[..., None, :].astype(bool)
         allowed = both(allowed, causal(*scores.shape[-2:]) if use_causal_mask else None)
-        shares = attention_dropout(self, masked_softmax(scores, allowed), training, draw)
+        shares = attention_dropout(self, masked_softmax(scores, allowed), training=training, draw=draw)
         y = shares @ value
         if query_mask is not None:
             y = np.where(query_mask[..., None], y, 0.0).astype(y.dtype)

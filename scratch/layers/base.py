@@ -58,7 +58,7 @@ class Layer:
         """Names of the weights that are not trained by gradients (moving averages)."""
         return ()
 
-    def couples_batch(self, training: bool) -> bool:
+    def couples_batch(self, *, training: bool) -> bool:
         """Whether a sample of the output depends on other samples of the batch (batch normalization in training)."""
         return False
 

@@ -94,7 +94,7 @@ class BatchNormalization(Layer):
         names = self._MOVING + (self._RENORM if self.renorm else ())
         return names if self.trainable else ("gamma",) * self.scale + ("beta",) * self.center + names
 
-    def couples_batch(self, training: bool) -> bool:
+    def couples_batch(self, *, training: bool) -> bool:
         return training and self.trainable
 
     def moments(self, x: Array, mask: Array | None) -> tuple[Array, Array]:

@@ -88,7 +88,7 @@ class Lambda(Layer):
     function: Annotated[Callable[..., Any], Function()]
     arguments: Annotated[dict[str, Any], Keywords()] | None = None
 
-    def couples_batch(self, training: bool) -> bool:
+    def couples_batch(self, *, training: bool) -> bool:
         # The function may do anything.
         return True
 
@@ -96,7 +96,7 @@ class Lambda(Layer):
         x = inputs[0] if len(inputs) == 1 else list(inputs)
         y = self.function(x, **(self.arguments or {}))
         if not isinstance(y, np.ndarray):
-            raise ValueError(
+            raise ValueError(  # noqa: TRY004 (a value that the field does not allow)
                 "`function` of a Lambda must turn NumPy arrays into a NumPy array to have a twin. Received: "
                 f"{type(y).__module__}.{type(y).__name__}. "
                 "Write it with operators and slices, or as a layer of your own."

@@ -18,7 +18,7 @@ from scratch.registry import layer
 Pixels = Annotated[int, AtLeast(1, small=(1, 4))]
 
 
-def resampling(before: int, after: int, interpolation: str, antialias: bool = False) -> Array:
+def resampling(before: int, after: int, *, interpolation: str, antialias: bool) -> Array:
     """The matrix (after, before) that resizes one axis.
 
     Pixel i of the result has its centre at (i + 1/2) · before / after; the pixels j + 1/2 have weights by a kernel,
@@ -34,10 +34,10 @@ def resampling(before: int, after: int, interpolation: str, antialias: bool = Fa
     return matrix
 
 
-def resized(x: Array, height: int, width: int, interpolation: str = "bilinear", antialias: bool = False) -> Array:
+def resized(x: Array, height: int, width: int, *, interpolation: str = "bilinear", antialias: bool = False) -> Array:
     """Images (…, height, width, channels) resized to another height and width."""
-    rows = resampling(x.shape[-3], height, interpolation, antialias).astype(x.real.dtype)
-    columns = resampling(x.shape[-2], width, interpolation, antialias).astype(x.real.dtype)
+    rows = resampling(x.shape[-3], height, interpolation=interpolation, antialias=antialias).astype(x.real.dtype)
+    columns = resampling(x.shape[-2], width, interpolation=interpolation, antialias=antialias).astype(x.real.dtype)
     y: Array = np.einsum("ij,...jkc,lk->...ilc", rows, x, columns, optimize=True)
     return y
 
@@ -137,7 +137,7 @@ class Resizing(Image):
             top = (max(columns * self.height // self.width, rows) - rows) // 2
             left = (max(rows * self.width // self.height, columns) - columns) // 2
             x = np.pad(x, ((0, 0), (top, top), (left, left), (0, 0)), constant_values=self.fill_value)
-        return resized(x, self.height, self.width, self.interpolation, self.antialias)
+        return resized(x, self.height, self.width, interpolation=self.interpolation, antialias=self.antialias)
 
     @classmethod
     def examples(cls) -> tuple[Resizing, ...]:

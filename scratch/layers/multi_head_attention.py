@@ -101,7 +101,7 @@ class Projected(Layer):
                 shapes |= {f"{name}/bias": outs} if self.use_bias else {}
         return shapes
 
-    def allowed(self, query: Shape, value: Shape, masks: Sequence[Mask], given: Mask, causally: bool) -> Mask:
+    def allowed(self, query: Shape, value: Shape, *, masks: Sequence[Mask], given: Mask, causally: bool) -> Mask:
         """The keys that each query may attend to, (batch, others…, heads or 1, T, S), or None for all."""
         axes = self.axes(len(query))
         count, sizes = len(axes), (*(query[a] for a in axes), *(value[a] for a in axes))
@@ -142,14 +142,16 @@ class Projected(Layer):
         query, value, key = (*inputs, inputs[1])[:3]
         size, _, heads, key_heads = self.sizes
         axes = self.axes(query.ndim)
-        allowed = self.allowed(query.shape, value.shape, mask or (), attention_mask, use_causal_mask)
+        allowed = self.allowed(
+            query.shape, value.shape, masks=mask or (), given=attention_mask, causally=use_causal_mask
+        )
         q, k, v = (
             project(joined(x, axes), weights, name) for x, name in ((query, "query"), (key, "key"), (value, "value"))
         )
         k, v = (np.repeat(x, heads // key_heads, axis=-2) for x in (k, v))
         fit = (q * (1.0 / math.sqrt(size))).swapaxes(-2, -3) @ np.moveaxis(k, -3, -1)
         scores = masked_softmax(fit, allowed).reshape(self.scores_shape(query.shape, value.shape))
-        shares = attention_dropout(self, scores, training, draw).reshape(fit.shape)
+        shares = attention_dropout(self, scores, training=training, draw=draw).reshape(fit.shape)
         y = parted((shares @ v.swapaxes(-2, -3)).swapaxes(-2, -3), axes, query.shape)
         y = y * activate("sigmoid", project(query, weights, "gate")) if self.use_gate else y
         y = project(y, weights, "attention_output", 2)

@@ -1,5 +1,7 @@
 """Operations on tensors between the layers of a functional graph, and two layers that keras.applications adds."""
 
+# ruff: noqa: ARG005, FBT001, FBT002, PLW0108 (the functions here have the parameters of keras.ops)
+
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
@@ -174,7 +176,7 @@ class Operation(Layer):
     keywords: Annotated[dict[str, Any], Keywords()] | None = None
     per_sample: bool = False
 
-    def couples_batch(self, training: bool) -> bool:
+    def couples_batch(self, *, training: bool) -> bool:
         return not self.per_sample
 
     @property

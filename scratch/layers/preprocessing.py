@@ -196,8 +196,8 @@ class Pipeline(Layer):
             shape = one.forward({part: np.ones(size) for part, size in own.items()}, np.zeros(shape)).shape  # type: ignore[arg-type]
         return shapes
 
-    def couples_batch(self, training: bool) -> bool:
-        return any(one.couples_batch(training) for one in self.layers)
+    def couples_batch(self, *, training: bool) -> bool:
+        return any(one.couples_batch(training=training) for one in self.layers)
 
     def forward(self, weights: Weights, *inputs: Array, training: bool = True, mask: Array | None = None) -> Array:
         (x,) = inputs

@@ -99,7 +99,7 @@ class CellOf(Domain):
         return value
 
 
-def kept(name: str, rate: float, training: bool, draw: Draw, gates: int) -> Array | None:
+def kept(name: str, rate: float, *, training: bool, draw: Draw, gates: int) -> Array | None:
     """The entries that the dropout `name` keeps, (gates, batch, …), the same at all steps; None without dropout.
 
     A first axis of 1 is one mask for all gates. Raises: ValueError in training without a draw.
@@ -162,15 +162,16 @@ class UnitCell(Cell):
         x = (size(1, 3), size(1, 3))
         return x, *self.state_shapes(x)
 
-    def of_input(self, x: Array, weights: Weights, training: bool, draw: Draw) -> Array:
+    def of_input(self, x: Array, weights: Weights, *, training: bool, draw: Draw) -> Array:
         """x · kernel for all gates, with dropout."""
-        keep = kept("dropout", self.dropout, training, draw, self.gates)
+        keep = kept("dropout", self.dropout, training=training, draw=draw, gates=self.gates)
         return gated(np.matmul, x, weights["kernel"], keep, self.dropout)
 
-    def of_state(self, h: Array, weights: Weights, training: bool, draw: Draw) -> Array:
+    def of_state(self, h: Array, weights: Weights, *, training: bool, draw: Draw) -> Array:
         """h · recurrent_kernel for all gates, with dropout."""
-        keep = kept("recurrent_dropout", self.recurrent_dropout, training, draw, self.gates)
-        return gated(np.matmul, h, weights["recurrent_kernel"], keep, self.recurrent_dropout)
+        rate = self.recurrent_dropout
+        keep = kept("recurrent_dropout", rate, training=training, draw=draw, gates=self.gates)
+        return gated(np.matmul, h, weights["recurrent_kernel"], keep, rate)
 
 
 @layer
@@ -186,7 +187,8 @@ class SimpleRNNCell(UnitCell):
 
     def forward(self, weights: Weights, *inputs: Array, training: bool = False, draw: Draw = None) -> Any:
         x, h = inputs
-        z = self.of_input(x, weights, training, draw) + self.of_state(h, weights, training, draw)
+        z = self.of_input(x, weights, training=training, draw=draw)
+        z = z + self.of_state(h, weights, training=training, draw=draw)
         y = activate(self.activation, z + weights["bias"] if self.use_bias else z)
         return y, y
 
@@ -207,7 +209,8 @@ class LSTMCell(UnitCell):
 
     def forward(self, weights: Weights, *inputs: Array, training: bool = False, draw: Draw = None) -> Any:
         x, h, c = inputs
-        z = self.of_input(x, weights, training, draw) + self.of_state(h, weights, training, draw)
+        z = self.of_input(x, weights, training=training, draw=draw)
+        z = z + self.of_state(h, weights, training=training, draw=draw)
         return lstm(self, np.split(z + weights["bias"] if self.use_bias else z, 4, axis=-1), c)
 
 
@@ -241,7 +244,8 @@ class GRUCell(UnitCell):
 
     def forward(self, weights: Weights, *inputs: Array, training: bool = False, draw: Draw = None) -> Any:
         x, h = inputs
-        of_x, of_h = self.of_input(x, weights, training, draw), self.of_state(h, weights, training, draw)
+        of_x = self.of_input(x, weights, training=training, draw=draw)
+        of_h = self.of_state(h, weights, training=training, draw=draw)
         if self.use_bias:
             bias = weights["bias"] if self.reset_after else (weights["bias"], 0.0)
             of_x, of_h = of_x + bias[0], of_h + bias[1]
@@ -250,7 +254,7 @@ class GRUCell(UnitCell):
         if self.reset_after:
             candidate = activate(self.activation, x_c + r * h_c)
         else:
-            h_c = np.split(self.of_state(r * h, weights, training, draw), 3, axis=-1)[2]
+            h_c = np.split(self.of_state(r * h, weights, training=training, draw=draw), 3, axis=-1)[2]
             candidate = activate(self.activation, x_c + h_c)
         h = z * h + (1 - z) * candidate
         return h, h

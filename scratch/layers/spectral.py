@@ -36,7 +36,7 @@ class SpectralNormalization(Layer):
     @cached_property
     def kernel(self) -> str:
         """Name of the weight that is normalized. Raises: ValueError for a layer without kernel or embeddings."""
-        names = self.layer.weight_shapes(*self.layer.input_shapes(lambda low, high: low))
+        names = self.layer.weight_shapes(*self.layer.input_shapes(lambda low, _: low))
         for name in ("kernel", "embeddings"):
             if name in names:
                 return name
@@ -46,7 +46,8 @@ class SpectralNormalization(Layer):
         )
 
     def check(self) -> None:
-        assert self.kernel
+        """The layer has a weight to normalize."""
+        _ = self.kernel
 
     def weight_shapes(self, *inputs: Shape) -> dict[str, Shape]:
         # In Keras the kernel is a variable of the wrapper, and the first one.

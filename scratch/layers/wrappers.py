@@ -51,8 +51,8 @@ class TimeDistributed(Layer):
     def elementwise(self) -> bool:
         return self.layer.elementwise
 
-    def couples_batch(self, training: bool) -> bool:
-        return self.layer.couples_batch(training)
+    def couples_batch(self, *, training: bool) -> bool:
+        return self.layer.couples_batch(training=training)
 
     def weight_shapes(self, *inputs: Shape) -> dict[str, Shape]:
         return prefixed("layer", self.layer.weight_shapes(*((x[0], *x[2:]) for x in inputs)))
@@ -64,8 +64,8 @@ class TimeDistributed(Layer):
         shapes = self.layer.draw_shapes(*((x[0], *x[2:]) for x in inputs))
         return prefixed("layer", {name: (inputs[0][1], *shape) for name, shape in shapes.items()})
 
-    def _steps(
-        self, weights: Weights, inputs: tuple[Array, ...], training: bool, mask: Any, draw: Draw
+    def _run_steps(
+        self, weights: Weights, inputs: tuple[Array, ...], *, training: bool, mask: Any, draw: Draw
     ) -> tuple[list[Array], dict[str, Array]]:
         own, drawn, outputs = weights_of(weights, "layer"), weights_of(draw or {}, "layer"), []
         for t in range(inputs[0].shape[1]):
@@ -82,10 +82,10 @@ class TimeDistributed(Layer):
     def forward(
         self, weights: Weights, *inputs: Array, training: bool = False, mask: Any = None, draw: Draw = None
     ) -> Array:
-        return np.stack(self._steps(weights, inputs, training, mask, draw)[0], axis=1)
+        return np.stack(self._run_steps(weights, inputs, training=training, mask=mask, draw=draw)[0], axis=1)
 
     def updates(self, weights: Weights, *inputs: Array, **call: Any) -> dict[str, Array]:
-        new = self._steps(weights, inputs, True, call.get("mask"), call.get("draw"))[1]
+        new = self._run_steps(weights, inputs, training=True, mask=call.get("mask"), draw=call.get("draw"))[1]
         return prefixed("layer", new)
 
     def compute_mask(self, *inputs: Array, mask: Any = None) -> Any:

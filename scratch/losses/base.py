@@ -11,7 +11,7 @@ from scratch.activations.axes import rank_for
 from scratch.arrays import Array
 from scratch.fields import Domain, Real, Shape, Size
 
-Reduction = Literal["sum_over_batch_size", "mean", "sum", "mean_with_sample_weight", "none", None]
+Reduction = Literal["sum_over_batch_size", "mean", "sum", "mean_with_sample_weight", "none", None]  # noqa: PYI061 (None is one of the names, not a missing value)
 
 #: keras.config.epsilon(): the distance of probabilities from 0 and 1 (keras.io/api/utils/config_utils)
 EPSILON = 1e-7

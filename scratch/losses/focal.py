@@ -62,7 +62,7 @@ class BinaryFocalCrossentropy(AlongAxis):
     def per_sample(self, y_true: Array, y_pred: Array) -> Array:
         t, p = aligned(y_true, y_pred)
         t = t * (1 - self.label_smoothing) + self.label_smoothing / 2
-        values = binary_entropy(t, p, self.from_logits)
+        values = binary_entropy(t, p, from_logits=self.from_logits)
         if self.from_logits:
             p = sigmoid(p)
         values = values * (1 - (t * p + (1 - t) * (1 - p))) ** self.gamma

@@ -52,7 +52,7 @@ def of_label(values: Array, classes: Array) -> Array:
     return np.take_along_axis(values, classes[..., None], axis=-1)[..., 0]
 
 
-def binary_entropy(t: Array, p: Array, from_logits: bool) -> Array:
+def binary_entropy(t: Array, p: Array, *, from_logits: bool) -> Array:
     """-t·log(p) - (1-t)·log(1-p), p clipped to [ε, 1-ε]; from logits z, log(1 + exp(z)) - z·t."""
     if from_logits:
         # softplus(z) written out, its small part added last: added to z first it would be rounded away
@@ -84,7 +84,7 @@ class BinaryCrossentropy(AlongAxis):
     def per_sample(self, y_true: Array, y_pred: Array) -> Array:
         t, p = aligned(y_true, y_pred)
         t = t * (1 - self.label_smoothing) + self.label_smoothing / 2
-        values: Array = binary_entropy(t, p, self.from_logits).mean(axis=self.axis)
+        values: Array = binary_entropy(t, p, from_logits=self.from_logits).mean(axis=self.axis)
         return values
 
     def domains(self) -> tuple[Domain, Domain]:

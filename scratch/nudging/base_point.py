@@ -185,7 +185,7 @@ class BasePoint:
 
     def is_per_sample(self, call: Call) -> bool:
         """Whether all nudges can be one batch of a call: samples are independent, and first axis of every tensor."""
-        if self.model.layers[call.layer].couples_batch(self.training):
+        if self.model.layers[call.layer].couples_batch(training=self.training):
             return False
         names = [*call.tensors, *(name for name in call.outputs if name in self.run.tensors)]
         led_by_batch = all(np.ndim(self.run.tensors[n]) and len(self.run.tensors[n]) == self.batch for n in names)

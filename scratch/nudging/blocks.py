@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
@@ -49,7 +50,7 @@ def run_blocks(
 
 
 @cache
-def _threads(process: int) -> Executor:
+def _threads(_process: int) -> Executor:
     """A thread for each core, made once for each process (a fork has none of its parent's threads)."""
     return ThreadPoolExecutor(cores(), thread_name_prefix="nudges")
 
@@ -69,13 +70,15 @@ def _collect(
         for i in wanted:
             try:
                 futures[executor.submit(call_with_one_blas_thread, function, *blocks[i])] = i
-            except Exception:  # a pool that broke, or was shut down, accepts no more work
+            # a pool that broke, or was shut down, accepts no more work
+            except Exception:  # noqa: BLE001
                 left.append(i)
         for future in _finished(futures):
             i = futures[future]
             try:
                 results[i] = future.result()
-            except Exception:  # the caller computes the block again, and an error of the block itself is raised there
+            # the caller computes the block again, and an error of the block itself is raised there
+            except Exception:  # noqa: BLE001
                 left.append(i)
                 continue
             done(i)
@@ -100,27 +103,33 @@ def call_with_one_blas_thread(function: Function, *arguments: Any) -> Any:
         return function(*arguments)
 
 
-_LOCK = threading.Lock()
-_contexts = 0
-_limits: Any = None
+@dataclass
+class _Limit:
+    """The limit of BLAS threads in this process: how many contexts need it, and what undoes it."""
+
+    lock: Any = field(default_factory=threading.Lock)
+    contexts: int = 0
+    undo: Any = None
+
+
+_LIMIT = _Limit()
 
 
 @contextmanager
 def one_blas_thread() -> Iterator[None]:
     """Limit BLAS to one thread, if threadpoolctl is installed; the limit is undone when the last context ends."""
-    global _contexts, _limits
-    with _LOCK:
-        _contexts += 1
-        if _contexts == 1:
-            _limits = _limit_blas()
+    with _LIMIT.lock:
+        _LIMIT.contexts += 1
+        if _LIMIT.contexts == 1:
+            _LIMIT.undo = _limit_blas()
     try:
         yield
     finally:
-        with _LOCK:
-            _contexts -= 1
-            if _contexts == 0 and _limits is not None:
+        with _LIMIT.lock:
+            _LIMIT.contexts -= 1
+            if _LIMIT.contexts == 0 and _LIMIT.undo is not None:
                 _release_control()
-                _limits.restore_original_limits()
+                _LIMIT.undo.restore_original_limits()
                 _release_control()
 
 

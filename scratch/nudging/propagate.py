@@ -19,7 +19,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -184,8 +184,7 @@ class Propagation:
 
     def _pack_channels(self, call: Call, state: State) -> State:
         """An elementwise layer: nudges that change different channels share one copy of the tensor."""
-        given, base = state.changed[call.inputs[0]], self.tensors[call.inputs[0]]
-        assert isinstance(given, Channel)
+        given, base = cast("Channel", state.changed[call.inputs[0]]), self.tensors[call.inputs[0]]
         rank = _ranks(given.channel)
         copies = int(rank.max()) + 1
         if state.count > 1 and copies * base.size > 4 * BLOCK:
@@ -205,9 +204,8 @@ class Propagation:
 
     def _apply_matrix(self, call: Call, state: State) -> State:
         """A layer that multiplies the last axis by a matrix: a changed channel adds its change times one row of it."""
-        point, given, output = self.point, state.changed[call.inputs[0]], call.outputs[0]
-        matrix, base = point.mixing(call), self.tensors[output]
-        assert isinstance(given, Channel) and matrix is not None
+        point, given, output = self.point, cast("Channel", state.changed[call.inputs[0]]), call.outputs[0]
+        matrix, base = cast("Array", point.mixing(call)), self.tensors[output]
         change = given.values - point.channels_first(call.inputs[0])[given.channel]
         activation = activation_of(point.model.layers[call.layer])
         shift = shift_of(activation, float(np.abs(change).max()) * point.largest_mixing(call))
@@ -282,7 +280,7 @@ class Propagation:
             differences[np.arange(state.count), state.samples] = after - before[state.samples]
             return term.change(differences)
         if term.linear and term.tensor not in state.masks:
-            target = self._target(i, term, state.count, prediction.flags.f_contiguous)
+            target = self._target(i, term, count=state.count, flipped=prediction.flags.f_contiguous)
             if term.valid is None or np.array_equal(
                 np.asarray(term.function.valid(target, prediction)), Copies(state.count)(term.valid)
             ):
@@ -294,7 +292,7 @@ class Propagation:
             [term.function(term.target, p, sample_weight=term.share, mask=m)[()] - term.loss for p, m in pairs]
         )
 
-    def _target(self, i: int, term: LossTerm, count: int, flipped: bool) -> Array:
+    def _target(self, i: int, term: LossTerm, *, count: int, flipped: bool) -> Array:
         key = (i, count, flipped)
         if key not in self.targets:
             target = Copies(count)(term.target)

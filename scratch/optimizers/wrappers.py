@@ -33,7 +33,7 @@ class LossScaleOptimizer(Optimizer):
         """Shared arguments belong to the inner optimizer."""
         only(self, ())
         if isinstance(self.inner_optimizer, LossScaleOptimizer):
-            raise ValueError(
+            raise ValueError(  # noqa: TRY004 (a value that the field does not allow)
                 "LossScaleOptimizer may not wrap another. Received: a LossScaleOptimizer inside. Unwrap it."
             )
 
@@ -124,7 +124,7 @@ class MultiOptimizer(Optimizer):
         only(self, ("loss_scale_factor",))
         for inner in self.optimizers:
             if isinstance(inner, (LossScaleOptimizer, MultiOptimizer)):
-                raise ValueError(
+                raise ValueError(  # noqa: TRY004 (a value that the field does not allow)
                     f"MultiOptimizer may not hold a wrapper. Received: {type(inner).__name__}. "
                     "Wrap MultiOptimizer instead."
                 )
