@@ -48,7 +48,7 @@ class Constraint:
 
     def __call__(self, weight: Array) -> Array:
         """The weight that takes the place of `weight`, with its shape and dtype."""
-        raise TypeError(f"{type(self).__name__} gives no __call__: write its law in scratch/constraints.py.")
+        raise TypeError(f"{type(self).__name__} must define `__call__`: write it in scratch/constraints.py.")
 
 
 def lengths(weight: Array, axis: Any) -> Array:

@@ -72,7 +72,7 @@ def _recorder(kind: str, prepare: Callable[[T], T]) -> Callable[[T], T]:
 
 
 if TYPE_CHECKING:
-    # A type checker finds out by its function what a decorator makes of a class. All of these make what `frozen` makes.
+    # Type checkers infer from the function of a decorator what it returns; all of these return what `frozen` returns.
     from scratch.fields import frozen as constraint
     from scratch.fields import frozen as layer
     from scratch.fields import frozen as loss

@@ -28,7 +28,7 @@ class Regularizer:
 
     def __call__(self, x: Array) -> Any:
         """The penalty, a scalar in the dtype of x."""
-        raise TypeError(f"{type(self).__name__} gives no __call__: write its law in scratch/regularizers.py.")
+        raise TypeError(f"{type(self).__name__} must define `__call__`: write it in scratch/regularizers.py.")
 
 
 @regularizer

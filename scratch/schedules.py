@@ -47,7 +47,7 @@ class Schedule:
 
     def __call__(self, step: int) -> float:
         """The learning rate of the step after `step` steps, steps that only accumulate gradients included."""
-        raise TypeError(f"{type(self).__name__} gives no __call__: write its law in scratch/schedules.py.")
+        raise TypeError(f"{type(self).__name__} must define `__call__`: write it in scratch/schedules.py.")
 
 
 @schedule

@@ -51,7 +51,7 @@ class Scored(Layer):
 
     def scores(self, weights: Weights, query: Array, key: Array) -> Array:
         """The score of each query and key: (batch, …, Tq, Tv)."""
-        raise TypeError(f"{type(self).__name__} gives no scores: write its law in scratch/layers/attention.py.")
+        raise TypeError(f"{type(self).__name__} must define `scores`: write it in scratch/layers/attention.py.")
 
     def forward(
         self,

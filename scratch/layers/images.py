@@ -61,7 +61,7 @@ class Image(Layer):
 
     def changed(self, x: Array) -> Array:
         """The layer's law for images with channels last."""
-        raise TypeError(f"{type(self).__name__} gives no changed: write its law in scratch/layers/images.py.")
+        raise TypeError(f"{type(self).__name__} must define `changed`: write it in scratch/layers/images.py.")
 
     def forward(self, weights: Weights, *inputs: Array) -> Array:
         (x,) = inputs

@@ -44,7 +44,7 @@ class Merge(Layer):
 
     def merged(self, inputs: Sequence[Array], masks: Sequence[Array | None]) -> Array:
         """The law, for inputs of equal rank."""
-        raise TypeError(f"{type(self).__name__} gives no merged: write its law in scratch/layers/merging.py.")
+        raise TypeError(f"{type(self).__name__} must define `merged`: write it in scratch/layers/merging.py.")
 
     def forward(self, weights: Weights, *inputs: Array, mask: Masks = None) -> Array:
         if self.fixed is not None and len(inputs) != self.fixed:

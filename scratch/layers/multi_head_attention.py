@@ -74,7 +74,8 @@ class Projected(Layer):
     @property
     def sizes(self) -> tuple[int, int, int, int]:
         """Sizes of a head of query and key, of a head of value; numbers of query heads, of key and value heads."""
-        raise TypeError(f"{type(self).__name__} gives no sizes: write them in scratch/layers/multi_head_attention.py.")
+        where = "scratch/layers/multi_head_attention.py"
+        raise TypeError(f"{type(self).__name__} must define `sizes`: write it in {where}.")
 
     def axes(self, rank: int) -> tuple[int, ...]:
         """The axes attended over, in an input of this rank."""

@@ -100,7 +100,7 @@ class Affine(Layer):
 
     def normalized(self, x: Array) -> Array:
         """x before gamma and beta."""
-        raise TypeError(f"{type(self).__name__} gives no normalized: write it in scratch/layers/normalization.py.")
+        raise TypeError(f"{type(self).__name__} must define `normalized`: write it in scratch/layers/normalization.py.")
 
     def weight_shapes(self, *inputs: Shape) -> dict[str, Shape]:
         shape = tuple(inputs[0][a] for a in many(self.axis))

@@ -28,7 +28,7 @@ def flat(states: Any) -> tuple[Array, ...]:
     return tuple(s for part in states for s in flat(part)) if isinstance(states, (tuple, list)) else (states,)
 
 
-def masked(valid: Array, new: Array, old: Array) -> Array:
+def held(valid: Array, new: Array, old: Array) -> Array:
     """`new` where the mask `valid` is True, else `old`; the mask has the first axes of both."""
     return np.where(valid.reshape(valid.shape + (1,) * (new.ndim - valid.ndim)), new, old)
 
@@ -106,13 +106,13 @@ class Recurrent(Layer):
         for t in range(x.shape[1]):
             y, *new = self.law.forward(own, x[:, t], *states, training=training, draw=drawn)
             if valid is not None:
-                y = masked(valid[:, t], y, outputs[-1] if outputs else np.zeros_like(y))
-                new = [masked(valid[:, t], after, before) for after, before in zip(new, states, strict=True)]
+                y = held(valid[:, t], y, outputs[-1] if outputs else np.zeros_like(y))
+                new = [held(valid[:, t], after, before) for after, before in zip(new, states, strict=True)]
             outputs.append(y)
             states = new
         sequence = np.stack(outputs, axis=1)
         if self.zero_output_for_mask and valid is not None:
-            sequence = masked(valid, sequence, np.zeros_like(sequence))
+            sequence = held(valid, sequence, np.zeros_like(sequence))
         return outputs[-1], sequence, tuple(states)
 
     def forward(

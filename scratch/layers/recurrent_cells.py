@@ -57,7 +57,7 @@ class Cell(Layer):
 
     def state_shapes(self, x: Shape) -> tuple[Shape, ...]:
         """Shape of every state, for one step of the input of shape x (batch, …)."""
-        raise TypeError(f"{type(self).__name__} gives no state_shapes: write them in scratch/layers/.")
+        raise TypeError(f"{type(self).__name__} must define `state_shapes`: write it in scratch/layers/.")
 
     def output_shape(self, x: Shape) -> Shape:
         """Shape of the output: that of the first state."""
@@ -110,7 +110,7 @@ def kept(name: str, rate: float, *, training: bool, draw: Draw, gates: int) -> A
         return np.zeros((gates, 1), bool)
     if draw is None or name not in draw:
         raise ValueError(
-            f"`{name}` in training must be given what was drawn. Received: {name}={rate} and no such array. "
+            f"`{name}` in training must be given its random array. Received: {name}={rate} and no such array. "
             f"Pass draw={{{name!r}: array}}, non-zero where an entry is kept."
         )
     mask = np.asarray(draw[name]) != 0

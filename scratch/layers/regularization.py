@@ -31,7 +31,7 @@ def drawn(owner: Layer, draw: Draw, name: str) -> Array:
     """The random array `name`. Raises: ValueError if it is not in `draw`."""
     if draw is None or name not in draw:
         raise ValueError(
-            f"{type(owner).__name__} in training must be given what was drawn. Received: draw={draw!r}. "
+            f"{type(owner).__name__} in training must be given its random array. Received: draw={draw!r}. "
             f"Pass draw={{{name!r}: array}}, the array that Keras drew (keras_ref.translation.random_draws) or one of "
             "your own."
         )

@@ -96,7 +96,7 @@ class Ended(Family):
     @property
     def ends(self) -> Pairs:
         """A pair (before, after) for each axis; the members over one axis hold that pair alone."""
-        raise TypeError(f"{type(self).__name__} gives no ends: write them in scratch/layers/reshaping.py.")
+        raise TypeError(f"{type(self).__name__} must define `ends`: write it in scratch/layers/reshaping.py.")
 
     def compute_mask(self, *inputs: Array, mask: Any = None) -> None:
         return None

@@ -91,7 +91,7 @@ class Loss:
 
     def per_sample(self, y_true: Array, y_pred: Array) -> Array:
         """Values of shape (batch, …), mostly without the last axis of y_pred."""
-        raise TypeError(f"{type(self).__name__} gives no per_sample: write its law in scratch/losses/.")
+        raise TypeError(f"{type(self).__name__} must define `per_sample`: write it in scratch/losses/.")
 
     def valid(self, y_true: Array, y_pred: Array) -> Array | None:
         """The values that count, boolean in the shape of per_sample, or None where all do."""

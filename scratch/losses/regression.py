@@ -28,7 +28,7 @@ class MeanOfEntries(Loss):
 
     def entry(self, y_true: Array, y_pred: Array) -> Array:
         """The value for each pair of entries."""
-        raise TypeError(f"{type(self).__name__} gives no entry: write its law in scratch/losses/.")
+        raise TypeError(f"{type(self).__name__} must define `entry`: write it in scratch/losses/.")
 
     def per_sample(self, y_true: Array, y_pred: Array) -> Array:
         values: Array = self.entry(*aligned(y_true, y_pred)).mean(axis=-1)

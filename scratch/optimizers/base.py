@@ -101,7 +101,7 @@ class Optimizer:
         May also take `path=`, `shared=` and `weight_decay=` (that of the weight, 0 where it is excluded); an update
         that takes the weight decay applies it itself.
         """
-        raise TypeError(f"{type(self).__name__} gives no update: write its law in scratch/optimizers/.")
+        raise TypeError(f"{type(self).__name__} must define `update`: write it in scratch/optimizers/.")
 
     def decay_of(self, path: str, weight: Array) -> float:
         """The weight decay of one weight."""
