@@ -23,7 +23,7 @@ from scratch.nudging.loss_term import LossTerm
 from scratch.objective import Objective, per_output
 from scratch.regularizers import L1, L1L2, L2
 
-#: prefix of the names of inputs, in front of which weights have none
+#: the prefix of the names of inputs; weights have their own names
 INPUT = "input:"
 #: the largest number of bytes of the features of one weight
 FEATURES = 2**28
