@@ -46,7 +46,7 @@ def mark_departures(outcome: Outcome, *, evidence: Evidence) -> Outcome:
     specifications = [one for oracle in sorted(differing) for one in followed[oracle]]
     if not specifications:
         return outcome
-    # a layer that has no float64 kernels computes in float32, which the twin does not: refused in float64, it is excused
+    # a layer without float64 kernels computes in float32, which the twin does not: refused in float64, it is excused
     ids = departures.find_departures(specifications)
     if not ids and any(policy_of(one) != DTYPE for one in specifications):
         ids = departures.find_refusals(specifications)

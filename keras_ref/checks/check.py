@@ -73,8 +73,8 @@ def gradient_paths(subject: CheckedLoss, probe: LossFunction, keras_objects: Seq
 
 def report_of(evidence: Evidence, outcome: Outcome, low: LowPrecision) -> Report:
     """The report of a check, with what a low precision costs."""
-    losses = low.losses_against(evidence.autodiff.gradient)
-    notes = (*low.notes, *evidence.notes, *outcome.notes, *low.note(losses))
+    cost = low.cost(evidence.autodiff.gradient)
+    notes = (*low.notes, *evidence.notes, *outcome.notes, *low.note(cost))
     return Report(
         evidence.subject,
         outcome.verdicts,
@@ -82,5 +82,5 @@ def report_of(evidence: Evidence, outcome: Outcome, low: LowPrecision) -> Report
         evidence.settings.seed,
         evidence.settings.replay,
         evidence.oracles[0].noise,
-        precision_loss=losses,
+        precision_loss=cost,
     )

@@ -95,7 +95,7 @@ def model_loss(
 
     def compiled_loss(data: Data) -> Any:
         y_pred = _call(model, data.x, training=training)
-        return model._compute_loss(
+        return model._compute_loss(  # noqa: SLF001 (what train_step itself calls)
             x=data.x, y=data.y, y_pred=y_pred, sample_weight=data.sample_weight, training=training
         )
 
@@ -144,7 +144,7 @@ def give_loss(model: Any, loss: Any) -> None:
 
 
 def untrained(owner: Any, trained: list[Any]) -> list[Any]:
-    """Everything that a layer or model keeps and a call may write: moving averages, seeds, states; frozen weights too."""
+    """Everything that a layer or model keeps and a call may write: moving averages, seeds, states, frozen weights."""
     state = [v for v in owner.variables if all(v is not other for other in trained)]
     state += [*getattr(owner, "metrics_variables", ()), *states_of(owner)]
     return list({id(v): v for v in state}.values())

@@ -67,7 +67,7 @@ class GradientPaths:
     def _other(self) -> dict[str, Any]:
         return {} if self.otherwise is None else self.otherwise().gradient()
 
-    def _reached(self, name: str, *, past: Callable[[Any], bool] = lambda operation: True) -> set[Any]:
+    def _reached(self, name: str, *, past: Callable[[Any], bool] = bool) -> set[Any]:
         """The operations that a variable or input reaches, going on only `past` some."""
         _, sources, _ = self._traced
         seen: set[Any] = set()
@@ -122,7 +122,7 @@ class GradientPaths:
         ways = [self._reached(name) & self._feeding() for name in self.probe.values]
         way = {operation for each in ways for operation in each}
         every = [inner for operation in way for inner in (operation, *_inside(operation))]
-        return sorted((o for o in every if is_cast_down(o)), key=lambda o: o._id)
+        return sorted((o for o in every if is_cast_down(o)), key=_order)
 
     def of_nan(self, name: str) -> Explanation | None:
         """Why a gradient may not be finite where the loss is: a branch that was not taken; None where there is none."""
@@ -154,9 +154,14 @@ def _differentiable(operation: Any) -> bool:
         return bool(_inside(operation))
 
 
+def _order(operation: Any) -> int:
+    """The place of an operation in the order in which a graph was traced."""
+    return int(operation._id)  # noqa: SLF001 (TensorFlow says it nowhere else)
+
+
 def _named(found: list[Any]) -> str:
     """The operations that come first, by type and place."""
-    names = dict.fromkeys(f"{o.type} ({o.name})" for o in sorted(found, key=lambda o: o._id))
+    names = dict.fromkeys(f"{o.type} ({o.name})" for o in sorted(found, key=_order))
     return ", ".join(list(names)[:3])
 
 

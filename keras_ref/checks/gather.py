@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from keras_ref.checks.checked_loss import CheckedLoss
 from keras_ref.checks.precision import judge_precision, unit_of
 from keras_ref.comparison.autodiff import Autodiff, autodiff_at
 from keras_ref.comparison.evidence import Evidence, Preparation
-from keras_ref.comparison.oracles import DirectionalOracle, ForwardOracle, Oracle, TwinOracle
+from keras_ref.comparison.oracles import DirectionalOracle, ForwardOracle, Oracle, Oracles, TwinOracle
 from keras_ref.comparison.settings import Settings
 from keras_ref.errors import BadInput, short
 from keras_ref.evaluation.gradient_modes import COMPILE_ERRORS
@@ -48,7 +48,7 @@ def gather(subject: CheckedLoss, settings: Settings, *, dtype: str | None, start
     else:
         found = oracles_of(probe, subject.twin, subject=subject.name, wanted=settings.oracles, seed=settings.seed)
     prepared = Preparation(started, time.perf_counter(), probe.evaluations)
-    # along directions autodiff's own rounding is nothing beside that of the slope: it is measured where there is a doubt
+    # along directions autodiff's own rounding is nothing beside that of the slope: it is measured where doubt is left
     autodiff = _autodiff(probe, settings.modes[0], measured=not settings.along_directions)
     return Evidence(
         subject=subject.name,
@@ -61,14 +61,6 @@ def gather(subject: CheckedLoss, settings: Settings, *, dtype: str | None, start
         notes=(*subject.notes, *(_notes_on_integers(probe) if settings.watch_inputs else ()), *found.notes),
         preparation=prepared,
     )
-
-
-@dataclass(frozen=True)
-class Oracles:
-    """The oracles of a check, Keras's own forward pass first, and notes on them."""
-
-    oracles: tuple[Oracle, ...]
-    notes: tuple[str, ...] = ()
 
 
 def oracles_of(
@@ -143,7 +135,8 @@ def _autodiff(probe: LossFunction, mode: str, *, measured: bool) -> Autodiff:
         if mode != "jit_compile":
             raise
         raise BadInput(
-            f"`modes` must be ones that the subject runs in. Received: {mode}, which fails: {short(error)} Leave it out."
+            f"`modes` must be ones that the subject runs in. Received: {mode}, which fails: {short(error)} "
+            "Leave it out."
         ) from error
 
 

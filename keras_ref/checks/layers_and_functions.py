@@ -1,4 +1,7 @@
-"""The verbs for less than a model: one layer, or any TensorFlow function. Every float output meets a random cotangent."""
+"""The public verbs check_layer and check_function: one layer, or any TensorFlow function.
+
+Every float output meets a random cotangent.
+"""
 
 from __future__ import annotations
 
@@ -47,11 +50,12 @@ def check_layer(
     """Compare autodiff's gradients of one layer with slopes that need no calculus.
 
     layer            any Keras layer; one that is not built yet is built by a call on the inputs
-    inputs           what its `call` takes, in order; nested as it takes them; floats in any precision, integers as they are
+    inputs           what its `call` takes, in order, nested as it takes them; floats in any precision, integers as they
+                     are
     call_arguments   whatever else `call` takes: training=, mask=, initial_state=, …; arrays among them are inputs too
 
-    The other options are those of check_gradients. Every float output meets a random cotangent, and losses that the layer
-    adds are added. Nothing but the building of an unbuilt layer is changed. Raises: BadInput (a ValueError).
+    The other options are those of check_gradients. Every float output meets a random cotangent, and losses that the
+    layer adds are added. Nothing but the building of an unbuilt layer is changed. Raises: BadInput (a ValueError).
     """
     settings = Settings(
         wrt=wrt,
@@ -136,11 +140,12 @@ def check_function(
 
     function         of tensors, tf.custom_gradient included; its outputs may be nested
     inputs           its arguments, in order, nested as it takes them; float64 reaches it, integers as they are
-    variables        tf.Variables or Keras variables that it reads: checked too;   only  a glob over inputs and variables
+    variables        tf.Variables or Keras variables that it reads: checked too
+    only             a glob over inputs and variables
     call_arguments   keywords of the function; arrays among them are inputs too
 
-    The other options are those of check_gradients. Every float output meets a random cotangent. Where the function casts
-    to a lower precision the report says so. Nothing is changed. Raises: BadInput (a ValueError).
+    The other options are those of check_gradients. Every float output meets a random cotangent. Where the function
+    casts to a lower precision the report says so. Nothing is changed. Raises: BadInput (a ValueError).
     """
     settings = Settings(
         wrt=wrt,
@@ -182,7 +187,7 @@ def check_function(
     return check(keras_objects, prepare, settings)
 
 
-def _no_twin(probe: LossFunction) -> TwinOracle:
+def _no_twin(_: LossFunction) -> TwinOracle:
     """Raises: NoTwin: a function is its own only definition."""
     raise NoTwin("A function has no definition in scratch.")
 
@@ -192,7 +197,9 @@ def _build(layer: Any, arguments: CallArguments) -> None:
     x = Data(arguments.x).tensors(None).x
 
     def built(*given: Any, **keywords: Any) -> None:
-        layer._maybe_build(CallSpec(layer._call_signature, layer._call_context_args, given, keywords))
+        # Keras builds a layer without calling it in no public way
+        spec = CallSpec(layer._call_signature, layer._call_context_args, given, keywords)  # noqa: SLF001
+        layer._maybe_build(spec)  # noqa: SLF001
         if not layer.built:
             with keras.StatelessScope():
                 layer(*given, **keywords)
@@ -202,7 +209,7 @@ def _build(layer: Any, arguments: CallArguments) -> None:
 
 @contextmanager
 def _wrapped(layer: Any, arguments: CallArguments, x: Any) -> Iterator[Any]:
-    """A functional model of one call of the layer, which a twin can be made of; the layer forgets the call afterwards."""
+    """A functional model of one call of the layer, which a twin can be made of; the layer keeps nothing of the call."""
 
     def symbolic(tensor: Any) -> Any:
         shape = tuple(tensor.shape)

@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from keras_ref.checks.checked_loss import CheckedLoss, Prepare
 from keras_ref.checks.disconnected import GradientPaths
-from keras_ref.comparison.autodiff import Gradient
+from keras_ref.comparison.autodiff import Gradient, relative_differences
 from keras_ref.comparison.noise import measure_coarse_noise
 from keras_ref.comparison.oracles import ForwardOracle
 from keras_ref.errors import short
@@ -30,7 +30,7 @@ OPAQUE = float(np.finfo(np.float32).eps)
 PLACES = 3
 
 
-# What a subject computes in ---------------------------------------------------------------------------------------------
+# What a subject computes in -------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ def note_of_refusal(error: BaseException) -> str:
     )
 
 
-# What a low precision costs ---------------------------------------------------------------------------------------------
+# What a low precision costs -------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -110,29 +110,17 @@ class LowPrecision:
     gradient: Gradient = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
-    def losses_against(self, exact: Gradient) -> dict[str, float]:
-        """|low - exact| / |exact| of each variable's gradient, as 2-norms; infinite where only the low one is not
-        finite."""
-        found: dict[str, float] = {}
-        for name, gradient in exact.items():
-            other = self.gradient.get(name)
-            if gradient is None or other is None or not np.isfinite(gradient).all():
-                continue
-            with np.errstate(over="ignore", invalid="ignore"):
-                difference, size = float(np.linalg.norm(other - gradient)), float(np.linalg.norm(gradient))
-            infinite = size == 0 or not np.isfinite(difference)
-            found[name] = 0.0 if difference == 0 else float("inf") if infinite else difference / size
-        return found
+    def cost(self, exact: Gradient) -> dict[str, float]:
+        """What the precision costs the gradient of each variable, as a share of it."""
+        return relative_differences(self.gradient, exact)
 
-    def note(self, losses: Mapping[str, float]) -> tuple[str, ...]:
+    def note(self, cost: Mapping[str, float]) -> tuple[str, ...]:
         """The note on what the precision costs, at the variable where it costs most."""
-        if not losses:
+        if not cost:
             return ()
-        worst = max(losses, key=lambda name: losses[name])
-        return (
-            f"{'/'.join(self.dtypes)} costs the gradient up to {losses[worst]:.1e} of its size (at {worst}): "
-            "|low - float64| / |float64|, see precision_loss.",
-        )
+        worst = max(cost, key=lambda name: cost[name])
+        share = f"{'/'.join(self.dtypes)} costs the gradient up to {cost[worst]:.1e} of its size (at {worst})"
+        return (f"{share}: |low - float64| / |float64|, see precision_loss.",)
 
 
 def measure_low_precision(keras_objects: Sequence[Any], prepare: Prepare) -> LowPrecision:
@@ -163,7 +151,9 @@ def low_dtypes(keras_objects: Iterable[Any]) -> list[str]:
     for one in keras_objects:
         dtypes = [one.dtype] if isinstance(one, (keras.Variable, tf.Variable)) and one.trainable else []
         for layer in layers_of(one):
-            dtypes += [layer.compute_dtype, layer.variable_dtype] if layer._trainable_variables else []
+            # a layer's own variables, those of layers inside it left out
+            own = layer._trainable_variables  # noqa: SLF001
+            dtypes += [layer.compute_dtype, layer.variable_dtype] if own else []
         found.update({tf.as_dtype(dtype).name: None for dtype in dtypes if _is_low(dtype)})
     return sorted(found, key=lambda name: tf.as_dtype(name).size)
 

@@ -1,4 +1,4 @@
-"""Layers whose gradient is meant not to be the derivative of their forward pass: straight-through, gradient reversal."""
+"""Layers whose gradient is not the derivative of their forward pass on purpose: straight-through, gradient reversal."""
 
 from __future__ import annotations
 

@@ -24,8 +24,8 @@ SHIFTS = (16, -16, 24)
 #: sum that is zero by its rounding): far more than the shifts, so that none of them crosses a kink, and still the same
 #: neighbourhood
 ASIDE = 2.0**-26
-#: how far the upstream gradient is moved: thousands of units in the last place, and far less than would hide an error of
-#: 1e-6 in a backward pass that is not linear in it
+#: how far the upstream gradient is moved: thousands of units in the last place, and far less than would hide an error
+#: of 1e-6 in a backward pass that is not linear in it
 UPSTREAM = 2.0**-40
 #: in such steps: no whole ones, which would leave it on the grid that it came from
 UNEVEN = (0.9, -1.7, 2.3)
@@ -97,6 +97,23 @@ def point_beside(values: Mapping[str, Array], generator: np.random.Generator, *,
     return {
         name: values[name] + offset for name, offset in random_offsets(values, generator, distance=distance).items()
     }
+
+
+def relative_differences(gradient: Gradient, exact: Gradient) -> dict[str, float]:
+    """|gradient - exact| / |exact| by name, as 2-norms; infinite where only the exact one is finite.
+
+    Names are left out where one of the two is missing, or the exact one is not finite.
+    """
+    found: dict[str, float] = {}
+    for name, right in exact.items():
+        other = gradient.get(name)
+        if right is None or other is None or not np.isfinite(right).all():
+            continue
+        with np.errstate(over="ignore", invalid="ignore"):
+            difference, size = float(np.linalg.norm(other - right)), float(np.linalg.norm(right))
+        infinite = size == 0 or not np.isfinite(difference)
+        found[name] = 0.0 if difference == 0 else float("inf") if infinite else difference / size
+    return found
 
 
 def _rounding_of_shifts(

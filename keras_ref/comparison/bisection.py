@@ -1,10 +1,10 @@
-"""effort="fast": is anything wrong? where? Random directions (see directional.py), then bisection.
+"""All entries together along random directions (see directional.py), and bisection where one of them disagrees.
 
-Where a direction disagrees, its entries are halved, first by variables, then within one: the half whose own residual is
-farthest beyond what is allowed for it goes on, the other one waits. Fewer entries move farther (by the root of the share
-that they are), so that every half is measured as sharply as the whole. log2(N) halvings end at one entry, which is then
-compared by itself: nothing is called a mismatch by a random direction alone. An entry that turns out right is a false
-lead, and the half that waited goes on; without an entry the answer is "undecided".
+The entries of a direction that disagrees are halved, first by variables, then within one: the half whose own residual
+is farthest beyond what is allowed for it goes on, the other one waits. Fewer entries move farther (by the root of the
+share that they are), so that every half is measured as sharply as the whole. log2(N) halvings end at one entry, which
+is then compared by itself: nothing is called a mismatch by a random direction alone. An entry that turns out right is a
+false lead, and the half that waited goes on; without an entry the answer is "undecided".
 """
 
 from __future__ import annotations
@@ -94,10 +94,8 @@ def _effort_spent(evidence: Evidence, gradients: int) -> list[str]:
         return []
     passes = evidence.loss.evaluations - prepared.evaluations
     seconds, before = time.perf_counter() - prepared.traced, prepared.traced - prepared.started
-    return [
-        f"fast: {passes} forward passes and {gradients} backward in {seconds:.1f} s, "
-        f"after {before:.1f} s for copies in float64 and tracing."
-    ]
+    took = f"fast: {passes} forward passes and {gradients} backward in {seconds:.1f} s"
+    return [f"{took}, after {before:.1f} s for copies in float64 and tracing."]
 
 
 @dataclass(kw_only=True)
@@ -234,7 +232,7 @@ class Search:
         return compare_entries(beside, name, autodiff=self.autodiff.at(beside.values), entries=entries, seed=self.seed)
 
     def with_extent(self, verdict: Verdict, entry: int, *, at: DirectionalPoint) -> Verdict:
-        """The same verdict with what is said of the variable's other entries; of a whole tensor, on the largest entry."""
+        """The same verdict with what is found of the variable's other entries; of a whole tensor, on the largest."""
         name, gradient = verdict.name, at.gradient[verdict.name]
         total = at.oracle.values[name].size
         if total == 1:
@@ -304,10 +302,8 @@ def _what_was_seen(results: Sequence[DirectionalResult], names: Sequence[str], p
     seen = {n: min(smallest_seen(r, n) for r in results) for n in names}
     shares = {n: seen[n] / point.sizes[n] for n in names if point.sizes[n] and math.isfinite(seen[n])}
     total = sum(point.oracle.values[n].size for n in names)
-    lines = [
-        f"{total} entries were moved together along {DENSE} random directions, and a sampled one of each variable "
-        "along another."
-    ]
+    moved = f"{total} entries were moved together along {DENSE} random directions"
+    lines = [f"{moved}, and a sampled one of each variable along another."]
     if shares:
         worst = max(shares, key=lambda n: shares[n])
         lines.append(

@@ -1,4 +1,4 @@
-"""Is anything wrong? Every entry moved at once along a random direction v, and ⟨g, v⟩ of autodiff's gradient g beside it.
+"""Every entry moved at once along a random direction v, compared with ⟨g, v⟩ of autodiff's gradient g.
 
 Let e be what g errs by. Along v the loss has the slope D = ⟨g, v⟩ - ⟨e, v⟩, and two forward passes give D to within an
 error `allowed` that is measured as for single entries: (L(θ + tv) - L(θ - tv)) / 2t, with left and right slopes beside
@@ -12,8 +12,8 @@ The scale      s_k ∝ 1 / rms(g_k), so that an ordinary entry of every variable
                whole ⟨g_k, v_k⟩ is within a few `allowed`) is moved once more by itself, the others at rest.
 The step       t = √UNIT: the rounding 2·noise / t and the curvature t·L'' are then of one size, about 1e-8 of D; a
                network of many ReLUs has kinks everywhere along a long line, and here most of them are out of reach.
-The noise      L(θ + tv) + L(θ - tv) - 2·L(θ) is noise, curvature and kinks, and nothing of the slope: it bounds the noise
-               from above without an evaluation more. Only where doubt remains is the noise measured by itself.
+The noise      L(θ + tv) + L(θ - tv) - 2·L(θ) is noise, curvature and kinks, and nothing of the slope: it bounds the
+               noise from above without an evaluation more. Only where doubt remains is the noise measured by itself.
 Several wrong entries may cancel along one v; they do not along several, each drawn anew.
 Doubt (sides that differ, a difference not allowed, an error too wide) asks for more steps, then for generic points
 beside: at an exact kink autodiff's value is a convention, and it has to be right where the derivative is unique.
@@ -158,8 +158,10 @@ class DirectionalPoint:
         return {name: 0.0 if g is None else root_mean_square(g) for name, g in self.gradient.items()}
 
     def scales(self, names: Sequence[str]) -> tuple[dict[str, float], float]:
-        """s_k by name, as the top of this file derives it, and s_k·rms(g_k) of most of them: the share of an ordinary
-        entry. The median variable moves by t times its own size."""
+        """s_k by name, as the top of this file derives it, and s_k·rms(g_k) of most of them.
+
+        The second is the share of an ordinary entry. The median variable moves by t times its own size.
+        """
         own = {n: root_mean_square(self.oracle.values[n]) or 1.0 for n in names}
         moved = {n: self.sizes[n] * own[n] for n in names}
         whole = {n: moved[n] * math.sqrt(self.oracle.values[n].size) for n in names}
@@ -176,7 +178,10 @@ class DirectionalPoint:
 
 @dataclass(frozen=True)
 class DirectionalResult:
-    """A match, kink, mismatch or undecided along one direction, why, and at which point (the one asked for, or beside)."""
+    """A match, kink, mismatch or undecided along one direction, why, and at which point.
+
+    The point is the one asked for, or one beside it where only that one shows the mismatch.
+    """
 
     kind: Kind
     direction: Direction
@@ -197,8 +202,10 @@ def draw_direction(
     *,
     sampled: Sequence[str] = (),
 ) -> Direction:
-    """A random direction in which every entry of the named variables moves, and of those in `sampled` one drawn entry, as
-    far as all of its fellows together would."""
+    """A random direction in which every entry of the named variables moves.
+
+    Of the variables in `sampled` one drawn entry moves, as far as all of its fellows together would.
+    """
     scales, ordinary = point.scales([*names, *sampled])
     vector = {n: random_offset(point.oracle.values[n].shape, generator, scale=scales[n]) for n in names}
     for n in sampled:
@@ -217,11 +224,9 @@ def single_look(
     """
     steps, base = np.exp2(exponents), point.oracle.base
     losses = np.asarray(point.oracle.directional(vector, np.concatenate([steps, -steps])), dtype=float)
-    if noise is None:
-        level = even_part_noise(losses[: len(steps)] + losses[len(steps) :] - 2 * base, losses)
-    else:
-        level = noise
-    found = slopes(lambda offsets: losses[:, None], np.zeros(1), level, base=base, exponents=exponents)
+    even = losses[: len(steps)] + losses[len(steps) :] - 2 * base
+    level = even_part_noise(even, losses) if noise is None else noise
+    found = slopes(lambda _: losses[:, None], np.zeros(1), level, base=base, exponents=exponents)
     shares = {n: _inner(point.gradient[n], v) for n, v in vector.items()}
     autodiff = math.fsum(shares.values())
     spread = 8 * UNIT * math.fsum(point.sizes[n] * root_mean_square(v) * v.size for n, v in vector.items())
@@ -251,28 +256,42 @@ def _inner(gradient: Array | None, vector: Array) -> float:
 
 
 def measure_along(point: DirectionalPoint, vector: Mapping[str, Array], *, ordinary: float = 0.0) -> Residual:
-    """The residual with as many steps as its doubt asks for; `ordinary`: the share of an entry that should stand out, for
-    which one closer look is taken."""
+    """The residual with as many steps as its doubt asks for.
 
-    def is_blunt(residual: Residual) -> bool:
-        return SAFETY * residual.allowed > BLUNT * ordinary > 0
+    ordinary   the share of the slope of an entry that should stand out, for which one closer look is taken
+    """
+    # what a short look is too blunt for is said in the report: a match is not worth a hundred passes more
+    return _short_looks(point, vector, ordinary) or _long_looks(point, vector, ordinary)
 
-    best = None
+
+def _is_blunt(residual: Residual, ordinary: float) -> bool:
+    """Whether an error as large as a good part of an ordinary entry would go unseen."""
+    return SAFETY * residual.allowed > BLUNT * ordinary > 0
+
+
+def _short_looks(point: DirectionalPoint, vector: Mapping[str, Array], ordinary: float) -> Residual | None:
+    """The sharpest match that three steps around √UNIT give, or three closer ones; None where they give none."""
+    best: Residual | None = None
     for exponents in point.looks:
         found = single_look(point, vector, exponents=exponents)
-        if found.fine and found.noise <= NOISY * abs(point.oracle.base):
-            if best is None or found.allowed < best.allowed:
-                best = found
-                point.looks = tuple(e for e in (LOOK, CLOSER) if e[0] <= exponents[0])
-            if not is_blunt(best):
-                break
-        elif found.smooth:
-            break  # a difference, or noise: closer steps do not help
-    if best is not None:
-        return best  # what it is too blunt for is said: a match is not worth a hundred passes more
+        if not found.fine or found.noise > NOISY * abs(point.oracle.base):
+            if found.smooth:
+                break  # a difference, or noise: closer steps do not help
+            continue
+        if best is None or found.allowed < best.allowed:
+            best = found
+            point.looks = tuple(e for e in (LOOK, CLOSER) if e[0] <= exponents[0])
+        if not _is_blunt(best, ordinary):
+            break
+    return best
+
+
+def _long_looks(point: DirectionalPoint, vector: Mapping[str, Array], ordinary: float) -> Residual:
+    """The residual from steps of all sizes, with the noise of the loss measured by itself."""
+    best: Residual | None = None
     for exponents in (WIDE, LADDER):
         found = single_look(point, vector, exponents=exponents, noise=point.noise)
-        if found.smooth and not is_blunt(found):
+        if found.smooth and not _is_blunt(found, ordinary):
             return found
         if found.fine and (best is None or found.allowed < best.allowed):
             best = found

@@ -10,7 +10,7 @@ from keras_ref.comparison.entrywise import compare_entries
 from keras_ref.comparison.evidence import Evidence, Outcome
 from keras_ref.comparison.time_budget import compare_within_budget, sample_entries
 
-#: entries that effort "auto" compares of one variable, when the subject has more than LARGE in all and no budget is given
+#: entries that effort "auto" compares of one variable, where there are more than LARGE in all and no budget is given
 LARGE, SAMPLED = 4096, 64
 #: seconds that effort "auto" may take of a subject of more than LARGE entries
 BUDGET = 60.0

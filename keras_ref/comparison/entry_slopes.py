@@ -59,13 +59,16 @@ def measure_by_tiers(oracle: Oracle, name: str, *, entries: Array, is_certain: C
 
 
 def measure_beside_autodiff(oracle: Oracle, name: str, *, entries: Array, autodiff: Array, rounding: Array) -> Slopes:
-    """Slopes of the given flat entries, with more steps while one is too blunt or autodiff's value (e,) is not allowed."""
+    """Slopes of the given flat entries, with more steps for one that is too blunt or does not allow autodiff's value.
+
+    Shapes  entries, autodiff, rounding: (e,)
+    """
 
     def is_certain(known: Slopes) -> Array:
         estimate = known.value
         sharp = estimate.truncation <= np.maximum(SHARP * np.abs(estimate.value), estimate.rounding)
         agrees = np.abs(estimate.value - autodiff) <= estimate.error + rounding
-        return known.smooth & sharp & agrees
+        return np.asarray(known.smooth & sharp & agrees)
 
     return measure_by_tiers(oracle, name, entries=entries, is_certain=is_certain)
 

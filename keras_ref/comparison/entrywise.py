@@ -2,9 +2,9 @@
 
     allowed = truncation + rounding of the numeric slope + rounding of the autodiff value
 
-each measured at the entry itself. An entry is measured with few steps first; where those leave doubt (too wide an error,
-sides that differ, a difference that is not allowed) with more, down to the last bits of the weight. Before a value is
-called wrong, both errors are measured again in more expensive ways, and points close by are compared too.
+each measured at the entry itself. An entry is measured with few steps first; where those leave doubt (too wide an
+error, sides that differ, a difference that is not allowed) with more, down to the last bits of the weight. Before a
+value is called wrong, both errors are measured again in more expensive ways, and points close by are compared too.
 """
 
 from __future__ import annotations
@@ -127,7 +127,7 @@ def compare_entries(
 
 
 def measure(oracle: Oracle, name: str, *, entries: Array, values: Array, rounding: Array) -> Slopes:
-    """Slopes of the given flat entries beside autodiff's values, by real steps and by complex ones where those are blunt."""
+    """Slopes of the given flat entries beside autodiff's values: by real steps, or complex ones where those are blunt."""
     known = measure_beside_autodiff(
         oracle, name, entries=entries, autodiff=np.where(np.isfinite(values), values, np.inf), rounding=rounding
     )
@@ -163,7 +163,7 @@ def judge(slopes: Slopes, values: Array, rounding: Array) -> Judgements:
 
 
 def mark_none(found: EntryComparison) -> EntryComparison:
-    """Where autodiff says None, an entry without slope is disconnected, and one with a slope is wrong for that reason."""
+    """Where autodiff gives None, an entry without slope is disconnected; one with a slope is wrong, for that reason."""
     kinds = np.where(found.judgements.kinds == Kind.MATCH, Kind.DISCONNECTED, found.judgements.kinds)
     wrong = map(int, found.judgements.among(Kind.MISMATCH))
     reasons = {**found.judgements.reasons, **dict.fromkeys(wrong, Reason.NONE_WHERE_LOSS_MOVES)}
@@ -232,7 +232,7 @@ def look_beside(found: EntryComparison, autodiff: Autodiff, *, seed: int) -> Ent
 
 
 def summarize(found: EntryComparison, shape: tuple[int, ...], how: str) -> Verdict:
-    """One verdict on all entries compared: the worst kind, the worst entry of that kind, and what would have been seen."""
+    """One verdict on all entries compared: the worst kind, its worst entry, and what would have been seen."""
     kinds, estimate, allowed = found.judgements.kinds, found.slopes.value, found.allowed
     present, counts = np.unique(kinds, return_counts=True)
     kind = worst_of(map(str, present)) if len(present) else Kind.MATCH
@@ -251,7 +251,7 @@ def summarize(found: EntryComparison, shape: tuple[int, ...], how: str) -> Verdi
     with np.errstate(invalid="ignore", divide="ignore"):
         excess = np.nan_to_num(np.abs(estimate.value - found.values) / allowed, nan=np.inf)
         clean = np.isin(kinds, (Kind.MATCH, Kind.DISCONNECTED)) & np.isfinite(allowed)
-        # an error E shows itself where |E| - |numeric - true slope| > allowed, and numeric is within allowed of the truth
+        # an error E shows itself where |E| - |numeric - true slope| > allowed; numeric is within allowed of the truth
         visible = 2 * allowed[clean]
         relative = visible / np.abs(estimate.value[clean])
     # a slope that is nothing but the rounding of the loss is no size to compare an error with

@@ -37,7 +37,7 @@ def random_direction(values: Mapping[str, Array], seed: int) -> dict[str, Array]
     return random_offsets(values, np.random.default_rng(seed + 3))
 
 
-# Second derivatives -----------------------------------------------------------------------------------------------------
+# Second derivatives ---------------------------------------------------------------------------------------------
 
 
 def compare_hessian(evidence: Evidence) -> Outcome:
@@ -71,7 +71,7 @@ def compare_hessian(evidence: Evidence) -> Outcome:
     return outcome.each(compare_beside)
 
 
-# Forward mode -----------------------------------------------------------------------------------------------------------
+# Forward mode ---------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, kw_only=True)

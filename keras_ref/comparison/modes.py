@@ -1,4 +1,4 @@
-"""Autodiff's gradients in other modes (a graph, compiled) against those of the first; both are exact but for rounding."""
+"""Autodiff's gradients in other modes (a graph, compiled) against those of the first: equal but for rounding."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Judging a kink, or a difference at one point, by generic points close by.
 
 At a kink any value between the left and the right slope is a convention, and where several kinks meet even values
-outside are (relu(x) - relu(-x) has slope 1 at 0, and autodiff 0); but beside the kink the derivative is unique, and there
-autodiff has to be right. A wrong backward pass is wrong there too.
+outside are (relu(x) - relu(-x) has slope 1 at 0, and autodiff 0). But beside the kink the derivative is unique, and
+there autodiff has to be right: a wrong backward pass is wrong there too.
 """
 
 from __future__ import annotations
@@ -70,17 +70,21 @@ def tally_neighbours(
 
 
 def conclude(*, at_kink: bool, between: bool, right: int, wrong: int, has_kinks: bool) -> Judgement:
-    """What a kink, or a difference at a smooth point, is after a look at `right` and `wrong` points beside."""
-    if wrong:
-        return Judgement(Kind.MISMATCH, Reason.KINK_WRONG_BESIDE if at_kink else None)
-    if right and at_kink and between:
-        return Judgement(Kind.KINK, Reason.KINK_BETWEEN)
-    if right and not at_kink and not has_kinks:
-        return Judgement(Kind.MISMATCH, Reason.WRONG_ONLY_HERE)
-    if right:
-        return Judgement(Kind.KINK, Reason.KINKS_MEET)
-    if at_kink and between:
-        return Judgement(Kind.KINK, Reason.KINK_ALONE)
-    if at_kink:
-        return Judgement(Kind.UNDECIDED, Reason.KINK_OUTSIDE)
-    return Judgement(Kind.MISMATCH)
+    """What a kink, or a difference at a smooth point, is after a look at points beside it.
+
+    between        whether autodiff's value lies between the sides of the kink
+    right, wrong   at how many points beside autodiff was right, and at how many wrong
+    has_kinks      whether an operation of the forward pass may have a kink
+    """
+    # the first line that holds decides
+    lines = (
+        (wrong and at_kink, Kind.MISMATCH, Reason.KINK_WRONG_BESIDE),
+        (wrong, Kind.MISMATCH, None),
+        (right and at_kink and between, Kind.KINK, Reason.KINK_BETWEEN),
+        (right and not at_kink and not has_kinks, Kind.MISMATCH, Reason.WRONG_ONLY_HERE),
+        (right, Kind.KINK, Reason.KINKS_MEET),
+        (at_kink and between, Kind.KINK, Reason.KINK_ALONE),
+        (at_kink, Kind.UNDECIDED, Reason.KINK_OUTSIDE),
+        (True, Kind.MISMATCH, None),
+    )
+    return next(Judgement(kind, reason) for holds, kind, reason in lines if holds)

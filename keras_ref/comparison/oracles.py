@@ -1,4 +1,4 @@
-"""The losses that are differenced, each known at a point and beside it: Keras's own forward pass, and the NumPy twin's."""
+"""The losses that are differenced: that of Keras's own forward pass, and that of the NumPy twin."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class Oracle(Protocol):
         ...
 
     def with_hidden_noise(self) -> Self:
-        """The same with rounding counted in that is constant over the whole neighbourhood, where it can be measured."""
+        """The same with rounding added that is constant over the whole neighbourhood, where it can be measured."""
         return self
 
     def measured_noise(self, *, seed: int) -> float:
@@ -94,7 +94,10 @@ class TwinOracle(Oracle):
         seed: int = 0,
         specifications: tuple[Any, ...] = (),
     ) -> TwinOracle:
-        """The oracle at a point, its noise measured there; `make` builds the nudges from values by the probe's names."""
+        """The oracle at a point, its noise measured there.
+
+        make   builds the nudges from values by the names of the loss function
+        """
         nudges = make(values)
         quiet = cls(
             nudges=nudges,
@@ -195,3 +198,11 @@ class DirectionalOracle(ForwardOracle):
 
     def measured_noise(self, *, seed: int) -> float:
         return measure_noise(self.directional, self.values, self.base, seed=seed, graph=self.probe.graph)
+
+
+@dataclass(frozen=True)
+class Oracles:
+    """The oracles of a check, Keras's own forward pass first, and notes on them."""
+
+    oracles: tuple[Oracle, ...]
+    notes: tuple[str, ...] = ()

@@ -1,5 +1,4 @@
-"""Whether a loss is a function at all: the same point twice, and the graph that is differenced against what autodiff
-ran."""
+"""Whether a loss is a function at all: the same point twice, and what autodiff ran against what is differenced."""
 
 from __future__ import annotations
 
@@ -17,7 +16,7 @@ SLACK = 64
 
 
 def compare_runs(evidence: Evidence) -> Outcome:
-    """A verdict for every name where the loss differs between two runs, or between modes; none where it is a function."""
+    """A verdict for every name where the loss differs between runs, or between modes; none where it is a function."""
     probe, how = evidence.loss, evidence.autodiff.how
     ours = [oracle for oracle in evidence.oracles if oracle.of_forward_pass]
     zeros = np.zeros(2)

@@ -3,8 +3,8 @@
     R(t) = |f(w + t·v) - f(w) - t·⟨g, v⟩|
 
 falls as t² where g is the gradient, and as t where it is not: t·⟨f'(w) - g, v⟩ is then what is left. No slope is
-estimated, so nothing of scratch.differences and scratch.one_sided has a part in it. Source  Farrell et al. 2013, section 6 (the
-Taylor remainder convergence test of adjoint models)
+estimated, so nothing of scratch.differences and scratch.one_sided has a part in it.
+Source  Farrell et al. 2013, section 6 (the Taylor remainder convergence test of adjoint models)
 """
 
 from __future__ import annotations

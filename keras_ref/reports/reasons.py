@@ -1,29 +1,36 @@
 """Why a verdict is what it is: a code to branch on, and one sentence to read.
 
-A code's sentence has a gap `{}` for each detail that belongs to one case (an operation's name, a number, a step).
+The text of a reason in a report is its code's sentence, with a gap `{}` for each detail that belongs to one case (an
+operation's name, a number, a step).
 """
 
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Self
 
 
 class Reason(StrEnum):
-    """A reason's code. `sentence` is what a reader is told; `has_kink` says whether it is about a kink at the point."""
+    """A reason's code. `sentence` is what it means; `template` its text in a report, the sentence unless given."""
 
     sentence: str
-    has_kink: bool
+    template: str
 
-    def __new__(cls, code: str, sentence: str = "", has_kink: bool = False) -> Reason:
-        """A member from its code, its sentence, and whether left and right slopes tell more about it."""
+    def __new__(cls, code: str, sentence: str = "", template: str = "") -> Self:
+        """A member from its code, its sentence and its template."""
         member = str.__new__(cls, code)
         member._value_ = code
-        member.sentence, member.has_kink = sentence, has_kink
+        member.sentence, member.template = sentence, template or sentence
         return member
 
+    @property
+    def is_kink(self) -> bool:
+        """Whether the reason is a kink at the point, of which the slopes from left and right tell more."""
+        return self in KINKS
+
     def text(self, *details: object) -> str:
-        """The sentence with its gaps filled. Raises: IndexError where a detail is missing."""
-        return self.sentence.format(*details)
+        """The text in a report, its gaps filled. Raises: IndexError where a detail is missing."""
+        return self.template.format(*details)
 
     # What the loss does at the point
     JUMP = "jump", "the loss jumps at the point"
@@ -32,32 +39,26 @@ class Reason(StrEnum):
     UNTAKEN_BRANCH = "untaken-branch", "the loss is finite; {} hides a branch whose own derivative is not"
 
     # Kinks, and points that differ from their neighbourhood
-    KINK_BETWEEN = "kink-between", "a kink: autodiff lies between the sides", True
+    KINK_BETWEEN = "kink-between", "a kink: autodiff lies between the sides"
     KINK_ALONE = (
         "kink-alone",
         "a kink: autodiff lies between the sides; no smooth point was found beside it",
-        True,
     )
     KINK_WRONG_BESIDE = (
         "kink-wrong-beside",
         "at a kink, and autodiff is wrong at generic points beside it too",
-        True,
     )
-    KINK_RIGHT_BESIDE = "kink-right-beside", "a kink at this very point: autodiff is right beside it", True
     KINKS_MEET = (
         "kinks-meet",
         "several kinks meet here: autodiff is off at this very point and right at generic points beside it",
-        True,
     )
     KINK_OUTSIDE = (
         "kink-outside",
         "autodiff lies outside the slopes from left and right, and no smooth point was found beside",
-        True,
     )
     KINK_EVERYWHERE = (
         "kink-everywhere",
         "left and right slopes differ along random directions, and no smooth point was found beside",
-        True,
     )
     WRONG_ONLY_HERE = (
         "wrong-only-here",
@@ -90,12 +91,14 @@ class Reason(StrEnum):
     # What was expected or is known
     ONE_TRIANGLE = (
         "one-triangle",
-        "the function does not read the {} triangle, and autodiff spreads the slope over both; along symmetric "
-        "changes they agree",
+        (
+            "the function does not read the {} triangle, and autodiff spreads the slope over both; along symmetric "
+            "changes they agree"
+        ),
     )
     SURROGATE_BY_NAME = "surrogate-by-name", "declared a surrogate; found: {}"
     SURROGATE_BY_LAYER = "surrogate-by-layer", "its gradient passes through a layer under @surrogate; found: {}"
-    KNOWN_DEPARTURE = "known-departure", "{}"
+    KNOWN_DEPARTURE = "known-departure", "Keras is known to depart from the definition here", "{}"
 
     # Random directions and bisection
     OTHERS_MATCH = "others-match", "the other entries match along a random direction"
@@ -114,8 +117,21 @@ class Reason(StrEnum):
         "law-differs",
         "step {}: Keras's step is not the optimizer's law even with Keras's own gradient",
     )
-    STEP_DEPARTS = "step-departs", "step {}: {}"
-    NO_TWIN = "no-twin", "{}"
+    STEP_DEPARTS = "step-departs", "Keras's step is known to depart from the optimizer's law here", "step {}: {}"
+    NO_TWIN = "no-twin", "there is no NumPy twin to compare with", "{}"
 
     # The process that checked
-    PROCESS_DIED = "process-died", "{}"
+    PROCESS_DIED = "process-died", "the process died in which the gradient was computed", "{}"
+
+
+#: reasons that are about a kink at the point itself
+KINKS = frozenset(
+    (
+        Reason.KINK_BETWEEN,
+        Reason.KINK_ALONE,
+        Reason.KINK_WRONG_BESIDE,
+        Reason.KINKS_MEET,
+        Reason.KINK_OUTSIDE,
+        Reason.KINK_EVERYWHERE,
+    )
+)

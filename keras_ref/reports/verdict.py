@@ -107,7 +107,10 @@ class Verdict:
         return self.verdict.failing
 
     def explain(self, replay: str = "") -> str:
-        """Six aligned lines: subject, worst index, both values, difference against allowance, replay. Two of a crash."""
+        """Six aligned lines: subject, worst index, both values, difference against allowance, replay.
+
+        A crash has two.
+        """
         if self.verdict is Kind.CRASH:
             return f"{'verdict':<10} crash: {self.name}, {self.reason}\n{'replay':<10} {replay or 'run it again'}"
         share = (
@@ -119,6 +122,7 @@ class Verdict:
         autodiff = "Keras's own step" if update else f"GradientTape, {self.how or 'eager'}"
         why = f" ({self.reason})" if self.reason else ""
         numeric = NUMERIC_BY.get(self.oracle, self.oracle)
+        errors = f"truncation {self.truncation:.1e} + rounding {self.rounding:.1e}"
         lines = (
             ("verdict", f"{self.verdict}: {self.name}, by the oracle {self.oracle!r}{why}"),
             ("worst at", f"{list(self.worst)}, {share}"),
@@ -126,8 +130,7 @@ class Verdict:
             ("numeric", f"{self.numeric:+.15e}  {numeric}{self._sides()}"),
             (
                 "differ by",
-                f"{self.difference:.3e}, allowed {self.allowed:.3e} = truncation {self.truncation:.1e} + "
-                f"rounding {self.rounding:.1e}{self._second_opinion()}",
+                f"{self.difference:.3e}, allowed {self.allowed:.3e} = {errors}{self._second_opinion()}",
             ),
             ("replay", replay or "call the check again with the same arguments"),
         )
@@ -153,7 +156,7 @@ class Verdict:
 
     def _sides(self) -> str:
         """The slopes from both sides, where the reason is a kink."""
-        if self.verdict is not Kind.KINK and not (self.reason_code is not None and self.reason_code.has_kink):
+        if self.verdict is not Kind.KINK and not (self.reason_code is not None and self.reason_code.is_kink):
             return ""
         return f" (left {self.left:+.6e}, right {self.right:+.6e})"
 
