@@ -19,7 +19,9 @@ model.py            a model: a graph of layers
 objective.py        the objective of training: losses and regularization
 differences.py      finite-difference schemes: Estimate(value, truncation, rounding)
 one_sided.py        slopes from the left and from the right; kinks
+random_offset.py    random offsets of weights
 noise.py            the noise of a loss
+progress.py         the type of a progress callback
 nudging/            the losses of a model at nudged weights
 gradient.py         the numeric gradient of a model
 training.py         training of a model by numeric gradients

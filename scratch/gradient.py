@@ -22,7 +22,7 @@ from scratch.nudging.propagate import Propagation
 from scratch.objective import Objective
 
 Progress = Callable[[str, int, int], None]
-#: entries of tensors, of which a nudge changes at most all of a model, that make a block worth a worker's while
+#: the smallest block for a worker, in changed entries of tensors (a nudge changes at most those of the whole model)
 WORTHWHILE = 2**20
 #: the largest number of nudges in memory at once, beside the results
 AT_ONCE = 2**22

@@ -42,3 +42,13 @@ def test_scratch_alone_imports_nothing():
     """The recipe and the public names are loaded when they are asked for."""
     code = "import scratch, sys; print([m for m in sys.modules if m.startswith('scratch.') or m == 'numpy'])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+def test_the_map_names_every_module():
+    """The docstring of scratch lists each module and folder in it, once."""
+    here = Path(scratch.__file__).parent
+    known = {p.name for p in here.glob("*.py")} | {f"{p.parent.name}/" for p in here.glob("*/__init__.py")}
+    listed = [
+        line.split()[0] for line in scratch.__doc__.splitlines() if line and line.split()[0].endswith((".py", "/"))
+    ]
+    assert sorted(listed) == sorted(known - {"__init__.py", "recipe.py"})

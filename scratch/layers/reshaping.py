@@ -88,7 +88,7 @@ class Target(Domain):
 # Cells cut off or added ------------------------------------------------------------------------------------------
 
 
-class Ended(Family):
+class WithEnds(Family):
     """Base of the families that change the ends of each spatial axis; the output has no mask."""
 
     data_format: DataFormat
@@ -102,7 +102,7 @@ class Ended(Family):
         return None
 
 
-class Cropping(Ended):
+class Cropping(WithEnds):
     """y = x without the first `before` and the last `after` cells of each axis.
 
     Shapes  x (batch, size…, n) of rank {rank} + 2   →   y (batch, size - before - after…, n)
@@ -150,7 +150,7 @@ class Cropping3D(Cropping, rank=3):
     data_format: DataFormat = "channels_last"
 
 
-class ZeroPadding(Ended):
+class ZeroPadding(WithEnds):
     """y = x with `before` zeros before and `after` zeros after each axis.
 
     Shapes  x (batch, size…, n) of rank {rank} + 2   →   y (batch, before + size + after…, n)

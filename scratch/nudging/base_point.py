@@ -205,7 +205,7 @@ class BasePoint:
                 reached.update(call.outputs)
         terms = [term for term in self.terms if term.tensor in reached]
         return len(self.inputs[key]) == self.batch and all(
-            term.per_sample and len(term.target) == self.batch for term in terms
+            term.is_per_sample and len(term.target) == self.batch for term in terms
         )
 
     def responses(self, call: Call, name: str) -> Response | None:

@@ -52,7 +52,7 @@ class LossTerm:
         )
 
     @property
-    def per_sample(self) -> bool:
+    def is_per_sample(self) -> bool:
         """Whether what a sample adds to the loss depends on the prediction for that sample only."""
         return self.linear and self.mask is None and self.valid is None
 
