@@ -1,5 +1,7 @@
 """Constraints: functions that map a weight to an allowed one after each update.
 
+ε, which prevents a division by 0, makes every length a little smaller too: by a factor 1 - ε/length.
+
 Source of each: keras.io/api/layers/constraints.
 """
 
@@ -11,12 +13,9 @@ from typing import Annotated, Any
 
 import numpy as np
 
-from scratch.arrays import Array
+from scratch.arrays import EPSILON, Array
 from scratch.fields import AtLeast, Between, Domain, is_integer
 from scratch.registry import constraint
-
-#: keras.config.epsilon(): prevents a division by zero; it also makes every length smaller by a factor 1 - 1e-7/length
-EPSILON = 1e-7
 
 
 @dataclass(frozen=True)

@@ -7,19 +7,11 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 
-from scratch.arrays import Array
+from scratch.arrays import EPSILON, Array, absolute
 from scratch.fields import AtLeast
 from scratch.registry import regularizer
 
 Factor = Annotated[float, AtLeast(0.0, small=(0.0, 1.0))]
-
-#: keras.config.epsilon(): the lower bound of the norm that a vector is divided by
-EPSILON = 1e-7
-
-
-def absolute(x: Array) -> Array:
-    """|x|, where the real part decides the sign, so that a complex step stays on its branch."""
-    return np.where(x.real < 0, -x, x)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import numpy as np
 
 from scratch import registry
-from scratch.arrays import Array
+from scratch.arrays import Array, absolute
 from scratch.fields import AtLeast, Domain, Real, Shape, Size
 from scratch.layers.base import Layer, Weights
 from scratch.layers.identity import Keywords
@@ -77,7 +77,7 @@ def _variance(x: Array, axis: Any = None, keepdims: bool = False) -> Array:
 
 #: operations of which an output entry depends on the input entries at its place only, with broadcasting
 ELEMENTWISE: Mapping[str, Callable[..., Any]] = {
-    "absolute": lambda x: np.where(x.real < 0, -x, x),
+    "absolute": absolute,
     "add": np.add,
     "cast": _cast,
     "clip": _clip,

@@ -15,7 +15,7 @@ from typing import Annotated, Any, ClassVar
 
 import numpy as np
 
-from scratch.arrays import Array
+from scratch.arrays import Array, absolute
 from scratch.fields import AtLeast, Between, Domain, Shape, Size, is_integer
 from scratch.layers.base import Layer, Weights
 from scratch.layers.families import Family
@@ -241,6 +241,6 @@ class ActivityRegularization(Layer):
 
     def penalty(self, output: Array) -> Array:
         """What an output of this layer adds to the loss, before division by the batch size."""
-        size = np.where(output.real < 0, -output, output)
+        size = absolute(output)
         y: Array = self.l1 * size.sum() + self.l2 * (output * output).sum()
         return y

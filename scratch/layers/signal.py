@@ -8,14 +8,11 @@ from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 
-from scratch.arrays import Array
+from scratch.arrays import EPSILON, Array
 from scratch.fields import AtLeast, Domain, Shape, Size, is_real
 from scratch.layers.base import Layer, Response, Weights
 from scratch.layers.patches import DataFormat, Padding, channels_last, patches
 from scratch.registry import layer
-
-#: keras.config.epsilon(): the lower bound of powers
-FLOOR = 1e-7
 
 
 @dataclass(frozen=True)
@@ -145,8 +142,8 @@ class STFTSpectrogram(Layer):
             times[[0, -1]] = 1
             y = power * times
         else:
-            y = np.sqrt(at_least(power, FLOOR))
-            y = np.log(at_least(y, FLOOR)) if self.mode == "log" else y
+            y = np.sqrt(at_least(power, EPSILON))
+            y = np.log(at_least(y, EPSILON)) if self.mode == "log" else y
         if self.expand_dims:
             return y.transpose(0, 2, 3, 1) if self.data_format == "channels_last" else y
         y = y.transpose(0, 2, 1, 3)

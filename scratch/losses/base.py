@@ -13,9 +13,6 @@ from scratch.fields import Domain, Real, Shape, Size
 
 Reduction = Literal["sum_over_batch_size", "mean", "sum", "mean_with_sample_weight", "none", None]  # noqa: PYI061 (None is one of the names, not a missing value)
 
-#: keras.config.epsilon(): the distance of probabilities from 0 and 1 (keras.io/api/utils/config_utils)
-EPSILON = 1e-7
-
 
 def clip(x: Array, low: float, high: float) -> Array:
     """x clipped to [low, high] by its real part; inside, x itself, with its imaginary part."""

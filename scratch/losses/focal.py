@@ -10,9 +10,9 @@ import numpy as np
 from scratch.activations.axes import Axis
 from scratch.activations.normalizing import softmax
 from scratch.activations.smooth import sigmoid
-from scratch.arrays import Array
+from scratch.arrays import EPSILON, Array
 from scratch.fields import AtLeast, Between, Binary, Distribution, Domain, OneHot, Probability, Real, Shape, Size
-from scratch.losses.base import EPSILON, aligned, clip, shape_with
+from scratch.losses.base import aligned, clip, shape_with
 from scratch.losses.probabilistic import AlongAxis, ClassAxis, Smoothing, binary_entropy
 from scratch.registry import loss
 

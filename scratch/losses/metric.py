@@ -9,9 +9,9 @@ import numpy as np
 
 from scratch.activations.axes import Axis
 from scratch.activations.smooth import softplus
-from scratch.arrays import Array
+from scratch.arrays import EPSILON, Array
 from scratch.fields import Above, Domain, Index, Real, Shape, Size
-from scratch.losses.base import EPSILON, Loss, aligned, log_sum_exp
+from scratch.losses.base import Loss, aligned, log_sum_exp
 from scratch.losses.probabilistic import AlongAxis
 from scratch.losses.regression import at_least
 from scratch.registry import loss

@@ -9,9 +9,9 @@ import numpy as np
 from scratch.activations.axes import Axis
 from scratch.activations.normalizing import log_softmax
 from scratch.activations.smooth import falling
-from scratch.arrays import Array
+from scratch.arrays import EPSILON, Array
 from scratch.fields import Between, Binary, Distribution, Domain, Index, OneHot, Probability, Real, Shape, Size
-from scratch.losses.base import EPSILON, Loss, aligned, clip, shape_with
+from scratch.losses.base import Loss, aligned, clip, shape_with
 from scratch.registry import loss
 
 Smoothing = Annotated[float, Between(0.0, 1.0, small=(0.0, 0.5))]

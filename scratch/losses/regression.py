@@ -7,15 +7,10 @@ from typing import Annotated
 
 import numpy as np
 
-from scratch.arrays import Array
+from scratch.arrays import EPSILON, Array, absolute
 from scratch.fields import Above, Domain, Positive
-from scratch.losses.base import EPSILON, Loss, aligned
+from scratch.losses.base import Loss, aligned
 from scratch.registry import loss
-
-
-def absolute(x: Array) -> Array:
-    """|x|, where the real part decides the sign"""
-    return np.where(x.real < 0, -x, x)
 
 
 def at_least(x: Array, low: float) -> Array:
