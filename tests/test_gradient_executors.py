@@ -139,7 +139,7 @@ def test_blas_threads():
             assert counts() <= {1}
         assert counts() == before
         with ThreadPoolExecutor(4) as pool:
-            assert all(found <= {1} for found in pool.map(blocks.alone, [counts] * 16, range(16)))
+            assert all(found <= {1} for found in pool.map(blocks.call_with_one_blas_thread, [counts] * 16, range(16)))
         assert counts() == before
-        assert all(found <= {1} for found in blocks.every(counts, [()] * 4, None, lambda i: None))
+        assert all(found <= {1} for found in blocks.run_blocks(counts, [()] * 4, executor=None, done=lambda i: None))
         assert counts() == before
