@@ -25,7 +25,7 @@ Dense = keras.layers.Dense
 
 def big(): return model("big", Dense(40), Dense(1))
 def diverging(): return model("diverging", Dense(1), rate=10.0, shape=(1,))
-def dropping(): return model("dropping", Dense(2), keras.layers.Dropout(0.5), Dense(1))
+def dropping(): return model("dropping", Dense(2), keras.layers.Dropout(0.5, name="at_random"), Dense(1))
 def image(): return model("image", keras.layers.Conv2D(2, 3), keras.layers.GlobalAveragePooling2D(), Dense(1), shape=(50, 50, 1))
 def recurrent(): return model("recurrent", keras.layers.SimpleRNN(1), Dense(1, "sigmoid"), loss="binary_crossentropy", shape=(3, 1))
 def dense(): return model("dense", Dense(4, "relu"), Dense(1))
@@ -67,7 +67,7 @@ REFUSED = {
     "lesson lesson_models:image": "A forward pass must have at most 8000 numbers to be taught from, each being shown. Received: lesson_models:image, which has 28444 with 4 samples. Pass fewer rows in --data, use a smaller model of the same kind, or gradtwin check, which takes any size.",
     "lesson lesson_models:dense --epochs 1000": "A lesson must have at most 15000 weights times epochs to fit into a page. Received: 21 weights of dense, 1000 epochs. Pass --epochs 714, or a smaller model.",
     "lesson lesson_models:dense --data many.npz": "A lesson must have at most 64 samples, each being shown. Received: 65 for lesson_models:dense. Pass fewer rows in --data, or use gradtwin check, which takes any number.",
-    "lesson lesson_models:dropping": "A model must not draw random numbers to be taught from: nudged losses would differ by chance. Received: dropout. Leave them out, or use gradtwin check --training.",
+    "lesson lesson_models:dropping": "A model must not draw random numbers to be taught from: nudged losses would differ by chance. Received: at_random. Leave them out, or use gradtwin check --training.",
     "lesson lesson_models:loose": "A model must be compiled with a loss and an optimizer to be taught from. Received: lesson_models:loose, which is not. Call model.compile(optimizer=…, loss=…) in the factory.",
     "lesson lesson_models:own": "A model must have a NumPy twin to be taught from. Received: lesson_models.Own. Use gradtwin check, which needs no twin.",
     "lesson lesson_models:weighted": "A lesson takes no sample weights. Received: sample_weight in lesson_models:weighted. Leave it out, or use gradtwin check.",
