@@ -207,6 +207,7 @@ def sides(one: Subject) -> AbstractContextManager[tuple[Any, Autodiff]]:
 def judged(one: Subject, labels: tuple[str, ...]) -> Iterator[tuple[str, str, Any]]:
     """(variable, class of planted error or "correct", verdict) for every variable whose gradient is more than rounding."""
     with sides(one) as (oracle, autodiff):
+        autodiff = teeth.remembered(autodiff)
         for variable in oracle.names:
             yield variable, "correct", compare(oracle, variable, autodiff)
             gradient = autodiff.gradient[variable]
@@ -218,7 +219,8 @@ def judged(one: Subject, labels: tuple[str, ...]) -> Iterator[tuple[str, str, An
             for label in labels:
                 wrong = teeth.planted(autodiff, variable, teeth.PLANTS[label], entry)
                 if not np.array_equal(wrong.gradient[variable], gradient):
-                    yield variable, label, compare(oracle, variable, wrong)
+                    # at the largest entry alone: each error has to be seen there, whatever the others show
+                    yield variable, label, compare(oracle, variable, wrong, np.array([entry]))
 
 
 def main() -> int:
