@@ -39,8 +39,10 @@ settings.load_profile("ci")
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_cmdline_main(config):
-    """Two processes unless -n says otherwise, where pytest-xdist is there to have them (`-p no:xdist` works too)."""
-    if config.pluginmanager.hasplugin("xdist") and not hasattr(config, "workerinput"):
+    """Two processes unless -n says otherwise, where pytest-xdist is there to have them (`-p no:xdist` works too), and
+    nothing is timed."""
+    plugins = config.pluginmanager
+    if plugins.hasplugin("xdist") and not plugins.hasplugin("benchmark") and not hasattr(config, "workerinput"):
         config.option.numprocesses = 2 if config.option.numprocesses is None else config.option.numprocesses
         config.option.dist = "worksteal" if config.option.dist == "no" else config.option.dist
 

@@ -28,9 +28,10 @@ from keras_ref.evaluation.loss_function import Data, LossFunction
 from keras_ref.reports.verdict import Verdict
 from keras_ref.translation import weights as weights_module
 from keras_ref.translation.departures import nested_specifications
-from keras_ref.translation.to_keras import mirror
+from keras_ref.translation.to_keras import mirror, mirrored_loss
 from scratch.arrays import Array
 from scratch.layers.recurrent import Recurrent
+from scratch.losses.base import Loss
 from scratch.model import Model
 
 #: how many architectures are kept: more than one layer's examples have, fewer than all layers' together
@@ -55,9 +56,11 @@ class Built:
     Raises: whatever Keras raises where it refuses the model, on building it or on its first inputs.
     """
 
-    def __init__(self, model: Model, x: Any) -> None:
-        self.model, self._x = model, x
+    def __init__(self, model: Model, x: Any, *, y: Any = None, loss: Loss | None = None, training: bool = False) -> None:
+        self.model, self._x, self._y, self.training = model, x, y, training
         self.keras_model = mirror(model)
+        if loss is not None:
+            self.keras_model.compile(optimizer=None, loss=mirrored_loss(loss), run_eagerly=True)
         self._points = 0
         # float64 for good, while Keras's default float type stays what it is for everything else
         self._scope = in_float64(self.keras_model)
@@ -65,13 +68,13 @@ class Built:
             self._scope.__enter__()
 
     @classmethod
-    def of(cls, model: Model, x: Any) -> Built:
+    def of(cls, model: Model, x: Any, *, y: Any = None, loss: Loss | None = None, training: bool = False) -> Built:
         """The model of this architecture on inputs of these shapes: the one that is kept, or a new one."""
-        key = repr(model), tuple((np.shape(a), np.asarray(a).dtype) for a in _leaves(x))
+        key = repr(model), tuple((np.shape(a), np.asarray(a).dtype) for a in _leaves(x)), repr(loss), training
         if key not in _KEPT:
             while len(_KEPT) >= KEPT:
                 _KEPT.popitem(last=False)[1].close()
-            _KEPT[key] = cls(model, x)
+            _KEPT[key] = cls(model, x, y=y, loss=loss, training=training)
         _KEPT.move_to_end(key)
         return _KEPT[key]
 
@@ -96,7 +99,7 @@ class Built:
 
     @cached_property
     def _probed(self) -> LossFunction:
-        data, loss_of, _ = subject_of(self.keras_model, Data(self._x), None, False, 0, [])
+        data, loss_of, _ = subject_of(self.keras_model, Data(self._x, self._y), None, self.training, 0, [])
         trained = list(self.keras_model.trainable_variables)
         return LossFunction(loss_of, trained, untrained(self.keras_model, trained), data)
 
@@ -111,17 +114,25 @@ class Built:
     def _slow(self) -> bool:
         return any(_slow_eagerly(part) for layer in self.model.layers.values() for part in nested_specifications(layer))
 
-    def sides(self, weights: Mapping[str, Array], x: Any, *, seed: int = 0) -> tuple[TwinOracle, Autodiff]:
-        """Both sides at a point under random cotangents, ready for `compare`: the twin as oracle, Keras's autodiff."""
+    @contextmanager
+    def at(self, weights: Mapping[str, Array], x: Any, y: Any = None, *, seed: int = 0) -> Iterator[LossFunction]:
+        """Keras's loss at a point, good inside the `with` block: under random cotangents, or with a loss on targets `y`."""
         weights_module.assign(self.keras_model, self.model, weights)
         with computing_in(DTYPE):
             probe = self._probed
             generator = np.random.default_rng(seed)
-            cotangents = [generator.normal(size=np.shape(c)) for c in probe.data.y]
+            targets = y if y is not None else [generator.normal(size=np.shape(c)) for c in probe.data.y]
+            yield probe.refresh(Data(x, targets))
+
+    def twin(self, probe: LossFunction, *, seed: int = 0) -> TwinOracle:
+        """The twin as oracle where the probe is."""
+        return twin_of(self.keras_model, probe, probe.data, self._y is None, self.training, seed, None)
+
+    def sides(self, weights: Mapping[str, Array], x: Any, *, seed: int = 0) -> tuple[TwinOracle, Autodiff]:
+        """Both sides at a point under random cotangents, ready for `compare`: the twin as oracle, Keras's autodiff."""
+        with self.at(weights, x, seed=seed) as probe:
             self._points += 1
-            probe.refresh(Data(x, cotangents))
-            oracle = twin_of(self.keras_model, probe, probe.data, True, False, seed, None)
-            return oracle, autodiff_at(probe, probe.values, mode=self.mode)
+            return self.twin(probe, seed=seed), autodiff_at(probe, probe.values, mode=self.mode)
 
     def verdicts(
         self, weights: Mapping[str, Array], x: Any, *, seed: int = 0, most: int | None = None
