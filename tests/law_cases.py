@@ -23,9 +23,11 @@ from support_built import Built
 
 from keras_ref import check_updates
 from keras_ref import strategies as gt
-from keras_ref.checks.annotations import known
-from keras_ref.comparison.entrywise import Autodiff, compare
-from keras_ref.comparison.oracles import TwinOracle, autodiff_at
+from keras_ref.checks.annotations import mark_departures
+from keras_ref.comparison.autodiff import Autodiff, autodiff_at
+from keras_ref.comparison.entrywise import compare_entries
+from keras_ref.comparison.evidence import Evidence, Outcome
+from keras_ref.comparison.settings import Settings
 from keras_ref.reports.verdict import Verdict
 from keras_ref.translation import departures
 from keras_ref.translation.to_keras import mirrored
@@ -92,15 +94,25 @@ class Slopes:
         autodiff = self._autodiff
         with self.built.at(self.weights, self.x, self.y) as probe:
             oracle = self.built.twin(probe)
-            for name, value in oracle.values.items():
-                if name in oracle.names:
-                    gradient = autodiff.gradient[name]
-                    sizes = np.zeros(np.size(value)) if gradient is None else np.ravel(np.abs(gradient))
-                    ranks = np.linspace(0, sizes.size - 1, min(sizes.size, MOST)).astype(int)
-                    entries = np.sort(np.argsort(-sizes, kind="stable")[ranks])
-                    (verdict,) = known([compare(oracle, name, autodiff, entries)], [oracle], [])
-                    if verdict.verdict != "match":
-                        return verdict
+            names = tuple(name for name in oracle.values if name in oracle.names)
+            evidence = Evidence(
+                subject="law",
+                loss=probe,
+                oracles=(oracle,),
+                autodiff=autodiff,
+                names=names,
+                settings=Settings(),
+                contracted=lambda direction: probe,
+            )
+            for name in names:
+                gradient = autodiff.gradient[name]
+                sizes = np.zeros(evidence.size(name)) if gradient is None else np.ravel(np.abs(gradient))
+                ranks = np.linspace(0, sizes.size - 1, min(sizes.size, MOST)).astype(int)
+                entries = np.sort(np.argsort(-sizes, kind="stable")[ranks])
+                found = Outcome((compare_entries(oracle, name, autodiff=autodiff, entries=entries),))
+                (verdict,) = mark_departures(found, evidence=evidence).verdicts
+                if verdict.verdict != "match":
+                    return verdict
         return None
 
 

@@ -69,8 +69,8 @@ def failure(folder: Path) -> str:
     with (
         contextlib.chdir(folder),
         mock.patch.object(sys, "path", [str(folder), *sys.path]),
-        mock.patch.object(cli, "console", lambda: recorded),
-        mock.patch.object(cli, "show_progress", lambda out: contextlib.nullcontext()),
+        mock.patch.object(cli, "console", return_value=recorded),
+        mock.patch.object(cli, "show_progress", return_value=contextlib.nullcontext()),
     ):
         status = run(*COMMAND)
     assert status == 1, "the model of the picture must fail its check"

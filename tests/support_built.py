@@ -20,9 +20,11 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_ref.checks.checked_loss import subject_of, twin_of, untrained
-from keras_ref.comparison.entrywise import Autodiff, compare
-from keras_ref.comparison.oracles import TwinOracle, autodiff_at
+from keras_ref.checks.checked_loss import model_loss, untrained
+from keras_ref.checks.twins import twin_of
+from keras_ref.comparison.autodiff import Autodiff, autodiff_at
+from keras_ref.comparison.entrywise import compare_entries
+from keras_ref.comparison.oracles import TwinOracle
 from keras_ref.evaluation.float64 import DTYPE, in_float64
 from keras_ref.evaluation.loss_function import Data, LossFunction
 from keras_ref.reports.verdict import Verdict
@@ -99,9 +101,9 @@ class Built:
 
     @cached_property
     def _probed(self) -> LossFunction:
-        data, loss_of, _ = subject_of(self.keras_model, Data(self._x, self._y), None, self.training, 0, [])
+        found = model_loss(self.keras_model, Data(self._x, self._y), training=self.training)
         trained = list(self.keras_model.trainable_variables)
-        return LossFunction(loss_of, trained, untrained(self.keras_model, trained), data)
+        return LossFunction(found.loss, trained, untrained(self.keras_model, trained), found.data)
 
     @property
     def mode(self) -> str:
@@ -126,10 +128,17 @@ class Built:
 
     def twin(self, probe: LossFunction, *, seed: int = 0) -> TwinOracle:
         """The twin as oracle where the probe is."""
-        return twin_of(self.keras_model, probe, probe.data, self._y is None, self.training, seed, None)
+        return twin_of(
+            self.keras_model,
+            probe,
+            data=probe.data,
+            projection=self._y is None,
+            training=self.training,
+            seed=seed,
+        )
 
     def sides(self, weights: Mapping[str, Array], x: Any, *, seed: int = 0) -> tuple[TwinOracle, Autodiff]:
-        """Both sides at a point under random cotangents, ready for `compare`: the twin as oracle, Keras's autodiff."""
+        """Both sides at a point under random cotangents, ready for `compare_entries`: the twin as oracle, Keras's autodiff."""
         with self.at(weights, x, seed=seed) as probe:
             self._points += 1
             return self.twin(probe, seed=seed), autodiff_at(probe, probe.values, mode=self.mode)
@@ -145,7 +154,7 @@ class Built:
                 if name in oracle.names:
                     size = value.size
                     chosen = np.random.default_rng(seed + i).permutation(size)[:most]
-                    found.append(compare(oracle, name, autodiff, np.sort(chosen), seed=seed))
+                    found.append(compare_entries(oracle, name, autodiff=autodiff, entries=np.sort(chosen), seed=seed))
         return found
 
 

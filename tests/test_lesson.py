@@ -1,14 +1,10 @@
 """The lesson without a browser: refusals word by word, divergence, the notebook run from top to bottom, what notebooks show."""
 
-import sys
-import textwrap
-
 import nbformat
 import numpy as np
 import pytest
 from reference_network import Network, flat
 
-from keras_ref.frontends import cli
 from scratch.recipe import INPUTS, OUTPUTS, RECIPE_2, RECIPE_2_NOTE
 
 MODELS = """
@@ -45,21 +41,10 @@ def paired(): return dense(), np.array([[1, 2, 3], [4, 2, 6]]) / 8, np.ones((2, 
 
 
 @pytest.fixture
-def run(tmp_path, monkeypatch, capsys):
-    """Run the command in a folder of its own; returns (exit status, stdout, stderr)."""
-    (tmp_path / "lesson_models.py").write_text(textwrap.dedent(MODELS))
-    sys.modules.pop("lesson_models", None)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(str(tmp_path))
-
-    def command(*arguments):
-        monkeypatch.setattr(sys, "argv", ["gradtwin", *arguments])
-        with pytest.raises(SystemExit) as stopped:
-            cli.main()
-        captured = capsys.readouterr()
-        return stopped.value.code or 0, captured.out, captured.err
-
-    return command
+def run(gradtwin):
+    """Run the command in a folder with the module lesson_models."""
+    gradtwin.write_module("lesson_models", MODELS)
+    return gradtwin
 
 
 REFUSED = {

@@ -87,7 +87,7 @@ def exported(kind: str) -> dict[str, tuple[str, ...]]:
 
     if kind == "activation":
         return {name: () for name, thing in sorted(vars(keras.activations).items()) if inspect.isfunction(thing)}
-    from keras_ref.translation.from_keras import HOMES
+    from keras_ref.translation.keras_homes import HOMES
 
     bases = {
         "layer": keras.layers.Layer,

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_ref.errors import BadInput
-from keras_ref.evaluation.loss_function import Data, raw
+from keras_ref.evaluation.loss_function import Data
 
 
 @dataclass(frozen=True)
@@ -100,14 +99,3 @@ def find_keras_objects(function: Callable[..., Any]) -> list[Any]:
         for value in (*names.nonlocals.values(), *names.globals.values()):
             found += tf.nest.flatten(value) if isinstance(value, (list, tuple, dict)) else [value]
     return [one for one in found if isinstance(one, (keras.layers.Layer, keras.losses.Loss))]
-
-
-@contextmanager
-def restore_variables(variables: Sequence[Any]) -> Iterator[None]:
-    """Put the values of variables back on the way out."""
-    kept = [(raw(v), raw(v).numpy()) for v in variables if isinstance(v, (tf.Variable, keras.Variable))]
-    try:
-        yield
-    finally:
-        for variable, value in kept:
-            variable.assign(value)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.strategies import DrawFn
 
 from keras_ref.evaluation.float64 import is_float
-from keras_ref.evaluation.loss_function import unique
+from keras_ref.evaluation.naming import unique
 from keras_ref.inputs.data import draw_inputs
 from keras_ref.strategies.arrays import special_points
 from scratch.arrays import Array

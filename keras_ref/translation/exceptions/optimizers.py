@@ -12,7 +12,7 @@ import keras
 import numpy as np
 
 from keras_ref.translation.exceptions import mirrors, reflects
-from keras_ref.translation.from_keras import NoTwin, plain, reflected
+from keras_ref.translation.specifications import NoTwin, plain, reflected
 from keras_ref.translation.to_keras import mirrored
 from scratch import registry
 from scratch.fields import alternatives
@@ -262,7 +262,7 @@ class _Adafactor(Adafactor):
     """The rate adjusted whatever relative_step says."""
 
     def relative(self, rate: float, k: int) -> float:
-        return min(rate, k**-0.5)
+        return float(min(rate, k**-0.5))
 
 
 class _Ftrl(Ftrl):
