@@ -77,7 +77,9 @@ def pytest_collection_modifyitems(items):
     for item in items:
         groups.setdefault(share_of(item), []).append(item)
     places = {name: place for place, name in enumerate(HEAVY)}
-    items[:] = [item for name in sorted(groups, key=lambda name: places.get(name, len(places))) for item in groups[name]]
+    items[:] = [
+        item for name in sorted(groups, key=lambda name: places.get(name, len(places))) for item in groups[name]
+    ]
 
 
 # The options that the examples of a run reached: every worker counts, and the terminal says what never came up.

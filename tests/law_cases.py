@@ -45,7 +45,7 @@ SHOWS = 2.0**-16
 #: entries of each variable that a verdict compares, from the one with the largest slope to the one with the smallest
 MOST = 5
 #: examples of a definition, and mutants of one kind, that are tried before the kind is called equivalent to the law
-EXAMPLES, SITES = 3, 6
+EXAMPLES, SITES = 2, 6
 
 
 class Case(Protocol):
@@ -162,44 +162,45 @@ class Point:
 
 @cache
 def cases(kind: str, name: str) -> tuple[Case, ...]:
-    """The examples of a definition's law, those first of which no departure is known."""
-    return tuple({"layer": _layers, "loss": _losses, "optimizer": _optimizers}[kind](name))[:EXAMPLES]
+    """Examples of a definition's law: such as no departure is known of, if there are any, and small ones."""
+    specs = {"layer": pool, "loss": losses, "optimizer": optimizer_cases.pool}[kind](name)
+    regular = [spec for spec in specs if not _departs(getattr(spec, "layer", spec))] or specs
+    make = {"layer": _layer, "loss": _loss, "optimizer": Steps}[kind]
+    return tuple(make(spec) for spec in sorted(regular, key=_size)[:EXAMPLES])
 
 
-def _layers(name: str) -> Iterator[Case]:
-    def size(one: Architecture) -> int:
-        return sum(math.prod(shape) for shape in (*one.shapes, *one.model.weight_shapes.values()))
-
-    def departs(one: Architecture) -> bool:
-        return bool(departures.find_departures([one.layer]) or departures.find_refusals([one.layer]))
-
-    for one in sorted(pool(name), key=lambda one: (departs(one), size(one)))[:EXAMPLES]:
-        model, batch = one.model, one.shapes[0][0]
-        weights, x = point(name, gt.weights_of(model, GENERIC), gt.inputs_of(model, batch=batch, patterns=GENERIC))
-        given = [x[own] for own in model.inputs] if len(x) > 1 else x["x0"]
-        # the law of a layer that does nothing in inference is that of training
-        idle = "draw" in one.layer.accepts and np.array_equal(model.forward(weights, given), given)
-        yield Slopes(Built.of(model, given, training=idle), weights, given)
+def _departs(spec: Any) -> bool:
+    return bool(departures.find_departures([spec]) or departures.find_refusals([spec]))
 
 
-def _losses(name: str) -> Iterator[Case]:
+def _size(spec: Any) -> int:
+    """The numbers of an architecture; of anything else as many as it has arguments."""
+    if not isinstance(spec, Architecture):
+        return len(repr(spec))
+    return sum(math.prod(shape) for shape in (*spec.shapes, *spec.model.weight_shapes.values()))
+
+
+def _layer(one: Architecture) -> Slopes:
+    model, batch = one.model, one.shapes[0][0]
+    weights, x = point(gt.weights_of(model, GENERIC), gt.inputs_of(model, batch=batch, patterns=GENERIC))
+    given = [x[own] for own in model.inputs] if len(x) > 1 else x["x0"]
+    # the law of a layer that does nothing in inference is that of training
+    idle = "draw" in one.layer.accepts and np.array_equal(model.forward(weights, given), given)
+    return Slopes(Built.of(model, given, training=idle), weights, given)
+
+
+def _loss(loss: Any) -> Slopes:
+    shapes, domains = loss.shapes(lambda low, high: high), loss.domains()
+    y_true, y_pred = point(*(gt.samples(tuple(s), d, GENERIC) for s, d in zip(shapes, domains, strict=True)))
     linear = registry.get("layer", "Activation")("linear")
-    for loss in sorted(losses(name), key=lambda one: bool(departures.find_departures([one])))[:EXAMPLES]:
-        shapes, domains = loss.shapes(lambda low, high: high), loss.domains()
-        y_true, y_pred = point(name, *(gt.samples(tuple(s), d, GENERIC) for s, d in zip(shapes, domains, strict=True)))
-        model = Model({"x": y_pred.shape}, {"linear": linear}, (Call("linear", ("x",), ("y",)),), ("y",))
-        summed = replace(loss, reduction="sum") if loss.reduction in (None, "none") else loss
-        yield Slopes(Built.of(model, y_pred, y=y_true, loss=summed), {}, y_pred, y_true)
+    model = Model({"x": y_pred.shape}, {"linear": linear}, (Call("linear", ("x",), ("y",)),), ("y",))
+    summed = replace(loss, reduction="sum") if loss.reduction in (None, "none") else loss
+    return Slopes(Built.of(model, y_pred, y=y_true, loss=summed), {}, y_pred, y_true)
 
 
-def point(name: str, *strategies: st.SearchStrategy[Any]) -> tuple[Any, ...]:
+def point(*strategies: st.SearchStrategy[Any]) -> tuple[Any, ...]:
     """A generic point: a later example, for in the first one all arrays of a shape are the same."""
-    return drawn(st.builds(lambda *values: Point(values), *strategies), LATER, name)[-1].values
-
-
-def _optimizers(name: str) -> Iterator[Case]:
-    plain = registry.get("optimizer", name)()
-    return map(Steps, (plain, *optimizer_cases.pool(name)[:EXAMPLES]))
+    return drawn(st.builds(lambda *values: Point(values), *strategies), LATER, "point")[-1].values
 
 
 @dataclass(frozen=True)

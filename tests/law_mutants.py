@@ -130,7 +130,7 @@ def kinds(cls: type, roots: tuple[str, ...]) -> tuple[str, ...]:
 def functions_of(cls: type, roots: Sequence[str]) -> list[FunctionType]:
     """The functions of scratch that make up the law, those nearest to the roots first: what the names in a function's code
     refer to in its class and its module, and activations that it calls by name."""
-    waiting = [function for name in roots if (function := _own(cls, name)) is not None]
+    waiting = [own for base in cls.__mro__ for name in roots if name in vars(base) and (own := _own(base, name))]
     found: list[FunctionType] = []
     while waiting:
         function = waiting.pop(0)
@@ -206,7 +206,10 @@ def _wrong(node: ast.AST) -> Iterator[tuple[str, ast.AST]]:
         case ast.BinOp(left, ast.Add(), right):
             yield from (("sign", ast.BinOp(left, ast.Sub(), right)), ("dropped-term", left), ("dropped-term", right))
         case ast.BinOp(left, ast.Sub(), right):
-            yield from (("sign", ast.BinOp(left, ast.Add(), right)), ("swapped-operands", ast.BinOp(right, ast.Sub(), left)))
+            yield from (
+                ("sign", ast.BinOp(left, ast.Add(), right)),
+                ("swapped-operands", ast.BinOp(right, ast.Sub(), left)),
+            )
             yield "dropped-term", left
         case ast.BinOp(left, ast.Mult(), right):
             yield from (("dropped-factor", left), ("dropped-factor", right))
@@ -224,7 +227,9 @@ def _wrong(node: ast.AST) -> Iterator[tuple[str, ast.AST]]:
             yield "other-branch", ast.IfExp(test, otherwise, body)
         case ast.keyword("axis", _):
             yield from (("other-axis", ast.keyword("axis", ast.Constant(axis))) for axis in AXES)
-        case ast.Attribute(_, name, _) | ast.Name(name, _) if "epsilon" in name.lower() and isinstance(node.ctx, ast.Load):
+        case ast.Attribute(_, name, _) | ast.Name(name, _) if "epsilon" in name.lower() and isinstance(
+            node.ctx, ast.Load
+        ):
             yield "lost-epsilon", ast.Constant(0.0)
         case ast.Call(ast.Attribute(owner, name, _) as called, arguments, keywords):
             if name in OTHERS:

@@ -58,7 +58,9 @@ class Built:
     Raises: whatever Keras raises where it refuses the model, on building it or on its first inputs.
     """
 
-    def __init__(self, model: Model, x: Any, *, y: Any = None, loss: Loss | None = None, training: bool = False) -> None:
+    def __init__(
+        self, model: Model, x: Any, *, y: Any = None, loss: Loss | None = None, training: bool = False
+    ) -> None:
         self.model, self._x, self._y, self.training = model, x, y, training
         self.keras_model = mirror(model)
         if loss is not None:
