@@ -126,7 +126,10 @@ def slide(driver, epoch, panel="epochs"):
 def rows(driver, table):
     """[(heading, [(text, data-value), …]), …] of a table's body."""
     return driver.execute_script(
-        "return [...document.querySelectorAll(arguments[0] + ' tbody tr')].map((r) => [r.cells[0].textContent, [...r.cells].slice(1).map((c) => [c.textContent, c.dataset.value ?? null])]);",
+        (
+            "return [...document.querySelectorAll(arguments[0] + ' tbody tr')].map((r) => [r.cells[0].textContent, "
+            "[...r.cells].slice(1).map((c) => [c.textContent, c.dataset.value ?? null])]);"
+        ),
         table,
     )
 
@@ -134,7 +137,10 @@ def rows(driver, table):
 def figure(driver, name):
     """The traces of a drawn figure, by name."""
     found = driver.execute_script(
-        "const p = document.getElementById(arguments[0]); return [p.querySelectorAll('.main-svg').length, p.data.map((t) => [t.name ?? '', [...t.x], [...t.y]])];",
+        (
+            "const p = document.getElementById(arguments[0]); return [p.querySelectorAll('.main-svg').length, "
+            "p.data.map((t) => [t.name ?? '', [...t.x], [...t.y]])];"
+        ),
         name,
     )
     assert found[0] > 0, f"{name} is not drawn"

@@ -214,7 +214,10 @@ if __name__ == "__main__":
         row = compared(name)
         seconds = time.time() - start
         print(
-            f"{name:20s} {row.definition:.1e} {row.difference:.1e} {row.allowed:.1e} moved {row.moved:.1e} {seconds:6.1f} s {', '.join(row.rounded)}",
+            (
+                f"{name:20s} {row.definition:.1e} {row.difference:.1e} {row.allowed:.1e} moved {row.moved:.1e} "
+                f"{seconds:6.1f} s {', '.join(row.rounded)}"
+            ),
             flush=True,
         )
         keras.backend.clear_session(free_memory=True)

@@ -147,7 +147,10 @@ def test_what_goes_wrong_later_does_not_end_the_training():
         ({"samples": 1.5}, "`samples` must be a positive integer. Received: 1.5. Pass 1 or more."),
         (
             {"on_failure": "panic"},
-            "`on_failure` must be one of warn, stop, raise, or a function of the report. Received: 'panic'. Choose one of them.",
+            (
+                "`on_failure` must be one of warn, stop, raise, or a function of the report. Received: 'panic'. "
+                "Choose one of them."
+            ),
         ),
     ],
 )

@@ -31,7 +31,8 @@ def kind_of(name):
 def test_example_still_differs(id):
     keras_value, definition = departures.run_example(ENTRIES[id])
     assert departures.differs(keras_value, definition), (
-        f"A departure must still differ. Received: Keras and the definition both give {definition} in the example of {id!r}. "
+        f"A departure must still differ. Received: Keras and the definition both give {definition} in the example "
+        f"of {id!r}. "
         "Keras has been corrected (or never was wrong): remove the entry from keras_ref/translation/departures."
     )
     # by its exception a refusal says what refused; any other entry has numbers to show
@@ -147,5 +148,6 @@ def test_an_unknown_id_is_refused():
     with pytest.raises(ValueError) as refused:
         departures.get_departure("no-such-thing")
     assert str(refused.value) == (
-        "A departure must be an entry of keras_ref/translation/departures. Received: 'no-such-thing'. Remove what refers to it, or correct the id."
+        "A departure must be an entry of keras_ref/translation/departures. Received: 'no-such-thing'. Remove what "
+        "refers to it, or correct the id."
     )

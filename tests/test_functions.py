@@ -371,7 +371,10 @@ def test_functions_that_read_one_triangle(function):
     assert report.ok, report.explain()
     assert (report.verdicts[0].verdict, report.verdicts[0].reason) == (
         "symmetrized",
-        "the function does not read the upper triangle, and autodiff spreads the slope over both; along symmetric changes they agree",
+        (
+            "the function does not read the upper triangle, and autodiff spreads the slope over both; along symmetric "
+            "changes they agree"
+        ),
     )
     assert report.notes == (f"input: {report.verdicts[0].reason}.",)
 

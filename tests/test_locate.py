@@ -84,9 +84,9 @@ def test_right():
     assert all(v.compared == 0 and v.together == v.total for v in report.verdicts)
     assert all(v.visible_relative < 1e-3 for v in report.verdicts)
     entries = sum(v.total for v in report.verdicts)
-    assert (
-        report.notes[0]
-        == f"{entries} entries were moved together along 2 random directions, and a sampled one of each variable along another."
+    assert report.notes[0] == (
+        f"{entries} entries were moved together along 2 random directions, and a sampled one of each variable "
+        f"along another."
     )
     assert report.notes[1].startswith("One entry wrong by less than ") and report.notes[1].endswith(
         "effort='full' compares every entry."
@@ -258,9 +258,9 @@ def test_bad_budget(budget):
     """One sentence, before anything runs."""
     with pytest.raises(BadInput) as error:
         check_gradients(*network(), budget=budget)
-    assert (
-        str(error.value)
-        == f"`budget` must be a time such as 60s, 5m or 1h. Received: {budget!r}. Pass seconds, or a number with s, m or h."
+    assert str(error.value) == (
+        f"`budget` must be a time such as 60s, 5m or 1h. Received: {budget!r}. Pass seconds, or a number with s, "
+        f"m or h."
     )
 
 

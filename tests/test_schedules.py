@@ -192,7 +192,10 @@ REFUSALS = {
     ),
     "boundaries": (
         lambda: PiecewiseConstantDecay((2, 1), (0.1, 0.2, 0.3)),
-        "`boundaries` of PiecewiseConstantDecay must be a sequence of finite numbers, each greater than the one before. Received: boundaries=(2, 1). Pass a legal value.",
+        (
+            "`boundaries` of PiecewiseConstantDecay must be a sequence of finite numbers, each greater than the one "
+            "before. Received: boundaries=(2, 1). Pass a legal value."
+        ),
     ),
     "alpha": (
         lambda: CosineDecay(0.1, 10, alpha=2.0),
@@ -209,7 +212,10 @@ REFUSALS = {
     ),
     "axis": (
         lambda: MaxNorm(axis=(0, 0)),
-        "`axis` of MaxNorm must be an integer, an axis or a sequence of different axes or an axis or a sequence of different axes. Received: axis=(0, 0). Pass a legal value.",
+        (
+            "`axis` of MaxNorm must be an integer, an axis or a sequence of different axes or an axis or a sequence "
+            "of different axes. Received: axis=(0, 0). Pass a legal value."
+        ),
     ),
 }
 

@@ -77,15 +77,20 @@ def measured(name):
 
 def main():
     print(
-        "| architecture, 32 × 32, batch 8 | entries | own forward and backward | fast | ratio | passes | tracing | verdict |"
+        (
+            "| architecture, 32 × 32, batch 8 | entries | own forward and backward | fast | ratio | passes | tracing "
+            "| verdict |"
+        )
     )
     print("|---|---|---|---|---|---|---|---|")
     for name in sys.argv[1:] or ARCHITECTURES:
         entries, before, after, seconds, tracing, forward, backward, report = measured(name)
         own_seconds = (before + after) / 2
         print(
-            f"| {name} | {entries:,} | {own_seconds:.2f} s | {seconds:.1f} s | {seconds / own_seconds:.1f} | {forward} + {backward} | {tracing:.0f} s | "
-            f"{'match' if report.ok else report.summary()}, sees {np.nanmedian([v.visible_relative for v in report.verdicts]):.0e} |",
+            f"| {name} | {entries:,} | {own_seconds:.2f} s | {seconds:.1f} s | {seconds / own_seconds:.1f} | "
+            f"{forward} + {backward} | {tracing:.0f} s | "
+            f"{'match' if report.ok else report.summary()}, sees "
+            f"{np.nanmedian([v.visible_relative for v in report.verdicts]):.0e} |",
             flush=True,
         )
         keras.backend.clear_session(free_memory=True)
