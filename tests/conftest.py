@@ -1,4 +1,4 @@
-"""Hypothesis profiles and a quiet TensorFlow. `pytest --hypothesis-profile=dev|ci|shrink|nightly`; ci is the default."""
+"""Hypothesis profiles (--hypothesis-profile=dev|ci|shrink|nightly, ci by default), processes and order of tests."""
 
 import os
 import sys
@@ -26,7 +26,7 @@ COMMON = {
     "suppress_health_check": [HealthCheck.too_slow, HealthCheck.data_too_large],
 }
 QUICK = [Phase.explicit, Phase.reuse, Phase.generate]
-# ci does not shrink, which may take minutes for each failing test: `shrink` draws the same examples, and makes one small
+# ci does not shrink, which may take minutes for each failing test: `shrink` draws the same examples and does
 settings.register_profile("ci", max_examples=25, derandomize=True, phases=QUICK, **COMMON)
 settings.register_profile("shrink", max_examples=25, derandomize=True, **COMMON)
 settings.register_profile("dev", max_examples=5, derandomize=True, phases=QUICK, **COMMON)
@@ -34,7 +34,7 @@ settings.register_profile("nightly", max_examples=500, **COMMON)
 settings.load_profile("ci")
 
 
-# Which tests run where, and in what order ------------------------------------------------------------------------------
+# Which tests run where, and in what order -----------------------------------------------------------------------------
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -62,8 +62,9 @@ HEAVY = (
 
 
 def share_of(item):
-    """What tests share, so that one worker should run them one after the other: the Keras models of a definition, the pages
-    of a lesson, or else whatever their module makes."""
+    """What tests share, so that one worker should run them one after the other: the Keras models of a definition, the
+    pages of a lesson, or else whatever their module makes.
+    """
     name = getattr(item, "callspec", None) and item.callspec.params.get("name")
     if isinstance(name, str):
         return name
@@ -72,7 +73,7 @@ def share_of(item):
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items):
-    """Tests that share something stand together, the heaviest of these groups first; what is random of their order stays."""
+    """Put tests that share something together, the heaviest groups first; otherwise the order stays random."""
     groups = {}
     for item in items:
         groups.setdefault(share_of(item), []).append(item)

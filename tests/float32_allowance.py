@@ -97,8 +97,6 @@ def compare(law: Callable[[Any, Any], Any], spec: Any, arguments: Any, expected:
             if wrong.any():
                 i = np.unravel_index(int(np.argmax(np.where(wrong, np.abs(mine - recorded), -1))), mine.shape)
                 raise AssertionError(
-                    (
-                        f"{int(wrong.sum())} of {wrong.size} entries: {mine[i]!r} for {recorded[i]!r}, allowed "
-                        f"{float(allowed[i]):.1e}"
-                    )
+                    f"{int(wrong.sum())} of {wrong.size} entries: {mine[i]!r} for {recorded[i]!r}, allowed "
+                    f"{float(allowed[i]):.1e}"
                 )

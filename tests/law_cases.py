@@ -39,8 +39,8 @@ from scratch.model import Call, Model
 ROOTS = {"layer": ("forward",), "loss": ("per_sample",), "optimizer": ("update", "advance", "step")}
 #: a step for slopes, exact in binary; its truncation is the same before and after, to first order
 STEP = 2.0**-13
-#: a law that changes a slope by less than this share of it is not called wrong: a hundred times what STEP truncates (2^-26
-#: times a third derivative), and far more than the smallest error that the checks see
+#: a law that changes a slope by less than this share of it is not called wrong: a hundred times what STEP truncates
+#: (2^-26 times a third derivative), and far more than the smallest error that the checks see
 SHOWS = 2.0**-16
 #: entries of each variable that a verdict compares, from the one with the largest slope to the one with the smallest
 MOST = 5

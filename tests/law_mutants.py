@@ -1,12 +1,12 @@
 """Wrong laws made from the right ones: the source of a definition is parsed, one expression of it is changed, and the
 function is given the code of the changed source for the time of a `with` block.
 
-    for mutant in mutants(LSTM, ("forward",)):        # a sign, a dropped term, swapped gates, another axis, a lost epsilon, …
+    for mutant in mutants(LSTM, ("forward",)):  # a sign, a dropped term, swapped gates, a lost epsilon, …
         with mutant.applied():
             ...                                       # the law is wrong here
 
-Nothing here is specific to a definition: a new layer, loss or optimizer has mutants because it has source code. A mutant
-may be equivalent to the law, or fail: whoever uses one looks at what it computes first.
+Nothing here is specific to a definition: a new layer, loss or optimizer has mutants because it has source code. A
+mutant may be equivalent to the law, or fail: whoever uses one looks at what it computes first.
 """
 
 from __future__ import annotations
@@ -128,8 +128,9 @@ def kinds(cls: type, roots: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def functions_of(cls: type, roots: Sequence[str]) -> list[FunctionType]:
-    """The functions of scratch that make up the law, those nearest to the roots first: what the names in a function's code
-    refer to in its class and its module, and activations that it calls by name."""
+    """The functions of scratch that make up the law, those nearest to the roots first: what the names in a function's
+    code refer to in its class and its module, and activations that it calls by name.
+    """
     waiting = [own for base in cls.__mro__ for name in roots if name in vars(base) and (own := _own(base, name))]
     found: list[FunctionType] = []
     while waiting:
@@ -175,7 +176,7 @@ def mutants_of(function: FunctionType, *, whole: bool) -> tuple[Mutant, ...]:
 
 
 def _expressions(nodes: Sequence[ast.AST]) -> Iterator[ast.AST]:
-    """Statements and expressions that compute values: refusals, subscripts, conditions, texts and shapes are left out."""
+    """Statements and expressions that compute values: no refusals, subscripts, conditions, texts and shapes."""
     for node in nodes:
         raises = isinstance(node, ast.If) and all(isinstance(own, ast.Raise) for own in node.body)
         if raises or isinstance(node, ast.Raise | ast.JoinedStr | ast.arguments | ast.Assert) or _of_shapes(node):
@@ -188,7 +189,7 @@ def _expressions(nodes: Sequence[ast.AST]) -> Iterator[ast.AST]:
 
 
 def _of_shapes(node: ast.AST) -> bool:
-    """Whether an expression is arithmetic of shapes, ranks and lengths: nearly all of its mutants cannot be computed."""
+    """Whether an expression is arithmetic of shapes or lengths: nearly all of its mutants cannot be computed."""
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
         return node.func.id in ("range", "len", "reversed", "sorted", "slice", "isinstance")
     return isinstance(node, ast.BinOp) and any(

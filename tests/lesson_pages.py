@@ -30,7 +30,8 @@ import keras
 import numpy as np
 
 def build():
-    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(3, "relu", name="hidden"), keras.layers.Dense(2, "softmax", name="out")], name="classifier")
+    layers = [keras.layers.Dense(3, "relu", name="hidden"), keras.layers.Dense(2, "softmax", name="out")]
+    model = keras.Sequential([keras.Input((2,)), *layers], name="classifier")
     model.set_weights([np.array(w, dtype=float) for w in {START!r}])
     model.compile(optimizer=keras.optimizers.SGD(0.5), loss="categorical_crossentropy")
     return model

@@ -207,9 +207,9 @@ def sides(one: Subject) -> AbstractContextManager[tuple[Any, Autodiff]]:
 
 
 def judged(one: Subject, labels: tuple[str, ...]) -> Iterator[tuple[str, str, Any]]:
-    """(variable, class of planted error or "correct", verdict) for every variable whose gradient is more than rounding."""
-    with sides(one) as (oracle, autodiff):
-        autodiff = teeth.remembered(autodiff)
+    """(variable, class of planted error or "correct", verdict) for every variable whose gradient is not rounding."""
+    with sides(one) as (oracle, measured):
+        autodiff = teeth.remembered(measured)
         for variable in oracle.names:
             yield variable, "correct", compare_entries(oracle, variable, autodiff=autodiff)
             gradient = autodiff.gradient[variable]

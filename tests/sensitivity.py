@@ -210,10 +210,8 @@ def main() -> int:
     for label in PLANTS:
         print(f"| {label} | {plants[label]} | {hits[label]} |")
     print(
-        (
-            f"| all | {sum(plants.values())} | {sum(hits.values())} |\n\n| correct gradients | cases | accused "
-            f"|\n|---|---|---|"
-        )
+        f"| all | {sum(plants.values())} | {sum(hits.values())} |\n\n| correct gradients | cases | accused "
+        f"|\n|---|---|---|"
     )
     for kind in KINDS:
         print(f"| {kind} | {cases[kind]} | {accused[kind]} |")

@@ -1,4 +1,5 @@
-"""A Keras model built once for an architecture, in float64, and moved from point to point: for many points of few models.
+"""A Keras model built once for an architecture, in float64, and moved from point to point: for many points of few
+models.
 
     built = Built.of(model, x)                              # kept, for models and inputs of the same shapes
     built.values(weights, x)                                # Keras's outputs
@@ -120,7 +121,9 @@ class Built:
 
     @contextmanager
     def at(self, weights: Mapping[str, Array], x: Any, y: Any = None, *, seed: int = 0) -> Iterator[LossFunction]:
-        """Keras's loss at a point, good inside the `with` block: under random cotangents, or with a loss on targets `y`."""
+        """Keras's loss at a point, good inside the `with` block: under random cotangents, or with a loss on targets
+        `y`.
+        """
         weights_module.assign(self.keras_model, self.model, weights)
         with computing_in(DTYPE):
             probe = self._probed
@@ -140,7 +143,9 @@ class Built:
         )
 
     def sides(self, weights: Mapping[str, Array], x: Any, *, seed: int = 0) -> tuple[TwinOracle, Autodiff]:
-        """Both sides at a point under random cotangents, ready for `compare_entries`: the twin as oracle, Keras's autodiff."""
+        """Both sides at a point under random cotangents, ready for `compare_entries`: the twin as oracle, Keras's
+        autodiff.
+        """
         with self.at(weights, x, seed=seed) as probe:
             self._points += 1
             return self.twin(probe, seed=seed), autodiff_at(probe, probe.values, mode=self.mode)
@@ -148,7 +153,9 @@ class Built:
     def verdicts(
         self, weights: Mapping[str, Array], x: Any, *, seed: int = 0, most: int | None = None
     ) -> list[Verdict]:
-        """One verdict for every weight and float input; of each variable `most` entries are compared, drawn with the seed."""
+        """One verdict for every weight and float input; of each variable `most` entries are compared, drawn with the
+        seed.
+        """
         oracle, autodiff = self.sides(weights, x, seed=seed)
         found = []
         with computing_in(DTYPE):
@@ -166,7 +173,7 @@ def _slow_eagerly(spec: Any) -> bool:
 
 
 def _compiles_anew(spec: Any) -> bool:
-    """Whether Keras compiles a convolution in every eager call anew: it does so for groups, and for channels in front."""
+    """Whether Keras compiles a convolution in every eager call anew: with groups, and with channels in front."""
     return hasattr(spec, "kernel_size") and (getattr(spec, "groups", 1) > 1 or spec.data_format == "channels_first")
 
 

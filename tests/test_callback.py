@@ -47,7 +47,7 @@ def trained(built, *callbacks, epochs=3):
 
 @pytest.mark.parametrize("options", [{}, {"training": True, "modes": ("eager", "function")}], ids=str)
 def test_training_goes_on_as_without_it(options):
-    noisy = (lambda: keras.layers.BatchNormalization(), lambda: keras.layers.Dropout(0.5))
+    noisy = (keras.layers.BatchNormalization, lambda: keras.layers.Dropout(0.5))
     plain = trained(model(*noisy, run_eagerly=False), epochs=2)
     check = GradientCheck((X, Y), every=5, samples=5, on_failure="raise", **options)
     checked = trained(model(*noisy, run_eagerly=False), check, epochs=2)
@@ -107,7 +107,8 @@ def test_it_warns_stops_raises_or_calls(monkeypatch):
     wrong = model(Doubled)
     with pytest.warns(
         GradientWarning,
-        match=r"Before batch 0: mine: 5 variables(.|\n)*verdict    mismatch: mine/hidden/kernel, by the oracle 'forward'",
+        match=r"Before batch 0: mine: 5 variables(.|\n)*"
+        r"verdict    mismatch: mine/hidden/kernel, by the oracle 'forward'",
     ):
         trained(wrong, GradientCheck((X, Y), every=100, samples=4, effort="full"), epochs=1)
     stub(monkeypatch, "mismatch")

@@ -13,7 +13,8 @@ import keras
 
 def build():
     keras.utils.set_random_seed(3)
-    model = keras.Sequential([keras.Input((3,), name="x"), keras.layers.Dense(4, "tanh", name="hidden"), keras.layers.Dense(2, name="out")])
+    layers = [keras.layers.Dense(4, "tanh", name="hidden"), keras.layers.Dense(2, name="out")]
+    model = keras.Sequential([keras.Input((3,), name="x"), *layers])
     model.compile(optimizer="adam", loss="mse")
     return model
 
@@ -39,7 +40,8 @@ class Halved(keras.layers.Layer):
         @tf.custom_gradient
         def product(x, w):
             def backward(upstream):
-                return tf.matmul(upstream, w, transpose_b=True), tf.matmul(x, upstream, transpose_a=True) * tf.constant([1.0, 0.5], x.dtype)
+                of_kernel = tf.matmul(x, upstream, transpose_a=True) * tf.constant([1.0, 0.5], x.dtype)
+                return tf.matmul(upstream, w, transpose_b=True), of_kernel
             return tf.matmul(x, w), backward
         return product(x, tf.convert_to_tensor(self.kernel))
 
@@ -183,7 +185,7 @@ def test_safe_mode_stays_on(gradtwin, tmp_path):
 
 
 def test_the_bare_command_in_a_process_of_its_own():
-    """One screen of plain text: both recipes beside Keras, a line per model, one that sums up; no TensorFlow log noise."""
+    """One screen of plain text: both recipes beside Keras, a line per model, one that sums up; no TensorFlow logs."""
     done = subprocess.run([sys.executable, "-m", "keras_ref"], capture_output=True, text=True, timeout=300)
     assert (done.returncode, done.stderr) == (0, ""), done.stderr
     lines = done.stdout.splitlines()

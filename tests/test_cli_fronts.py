@@ -1,4 +1,6 @@
-"""The command line in a pipeline: JSON and replay, isolated targets, GitHub Actions, declared surrogates, refusals before the work."""
+"""The command line in a pipeline: JSON and replay, isolated targets, GitHub Actions, declared surrogates, refusals
+before the work.
+"""
 
 import json
 import sys
@@ -36,7 +38,8 @@ class Dies(keras.layers.Layer):
 
 def build(*layers):
     keras.utils.set_random_seed(1)
-    model = keras.Sequential([keras.Input((3,), name="table"), keras.layers.Dense(2, "tanh", name="encoder"), *layers], name="shop")
+    encoder = keras.layers.Dense(2, "tanh", name="encoder")
+    model = keras.Sequential([keras.Input((3,), name="table"), encoder, *layers], name="shop")
     model.compile(optimizer="sgd", loss="mse")
     return model
 
@@ -198,10 +201,8 @@ def test_github_actions_get_annotations_and_a_summary(run, tmp_path, monkeypatch
     assert len(found) == 1
     line = SHOP.splitlines().index("def quantized():") + 1
     assert found[0].startswith(
-        (
-            f"::error file=fronts_shop.py,line={line},title=gradtwin%3A mismatch in shop/quant/kernel::verdict    "
-            f"mismatch: shop/quant/kernel, by the oracle 'forward'%0Aworst at   ["
-        )
+        f"::error file=fronts_shop.py,line={line},title=gradtwin%3A mismatch in shop/quant/kernel::verdict    "
+        f"mismatch: shop/quant/kernel, by the oracle 'forward'%0Aworst at   ["
     )
     assert found[0].endswith("%0Areplay     gradtwin check fronts_shop:quantized --variables '*/kernel'")
     summary = (tmp_path / "summary.md").read_text()
@@ -385,16 +386,12 @@ def test_a_file_with_a_lambda_needs_a_flag(run, tmp_path):
     status, out, err = run("check", "lambda.keras")
     assert (status, out) == (2, "") and err.count("\n") == 1
     assert err.startswith(
-        (
-            "gradtwin: A .keras file must load in safe mode. Received: lambda.keras: Requested the deserialization of "
-            "a `Lambda` layer"
-        )
+        "gradtwin: A .keras file must load in safe mode. Received: lambda.keras: Requested the deserialization of "
+        "a `Lambda` layer"
     )
     assert err.endswith(
-        (
-            " It holds code, which safe mode does not run: pass --unsafe if you trust the file, or rebuild it in a "
-            "factory, package.module:factory.\n"
-        )
+        " It holds code, which safe mode does not run: pass --unsafe if you trust the file, or rebuild it in a "
+        "factory, package.module:factory.\n"
     )
     assert run("check", "lambda.keras", "--unsafe")[0] == 0
 
@@ -410,10 +407,8 @@ def test_what_the_model_raises_is_said_in_one_sentence(run, tmp_path, monkeypatc
     status, out, err = run("check", "fronts_raises:dies", "--data", "data.npz")
     assert (status, out, err.count("\n")) == (2, "", 1)
     assert err.startswith(
-        (
-            "gradtwin: A subject must run on the data it is checked on. Received: KeyError: Exception encountered "
-            "when calling Dies.call(). table Arguments received"
-        )
+        "gradtwin: A subject must run on the data it is checked on. Received: KeyError: Exception encountered "
+        "when calling Dies.call(). table Arguments received"
     )
     assert err.endswith(" Call it on them by itself first.\n")
     monkeypatch.setenv("GRADTWIN_TRACEBACK", "1")

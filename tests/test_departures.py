@@ -59,7 +59,9 @@ def test_conditions_can_be_asked(id, data):
 
 @pytest.mark.parametrize("id", [id for id, entry in ENTRIES.items() if entry.applies])
 def test_conditions_can_hold(id):
-    """An entry that no specification can meet excuses nothing and says so by failing here (with defaults or its own fields)."""
+    """An entry that no specification can meet excuses nothing and says so by failing here (with defaults or its own
+    fields).
+    """
     for condition in ENTRIES[id].applies:
         assert set(condition.fields) <= known_fields(condition), (
             f"{condition} of {id!r} names a field that there is not"
@@ -70,7 +72,7 @@ def known_fields(condition):
     found = set()
     for kind, name in named_in(condition):
         if kind is None and kind_of(name):
-            found |= {field for field in registry.get(kind_of(name), name).__dataclass_fields__}
+            found |= set(registry.get(kind_of(name), name).__dataclass_fields__)
     return found
 
 

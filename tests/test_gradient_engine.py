@@ -173,7 +173,7 @@ def test_losses(name, data):
     check_equal(Objective.of(model, loss), weights, x, y, offsets=(1e-7, -1e-7, 1e-20j), sample_weight=share)
 
 
-# Graphs of every kind --------------------------------------------------------------------------------------------------
+# Graphs of every kind -------------------------------------------------------------------------------------------------
 
 
 def get(name, *arguments, **fields):
@@ -265,7 +265,7 @@ def test_dense_is_never_run_twice():
     assert calls == []  # a channel moves, and one row of the last kernel goes with it
 
 
-# Claims and shifts -------------------------------------------------------------------------------------------------------
+# Claims and shifts ----------------------------------------------------------------------------------------------------
 
 
 def test_a_wrong_claim_is_not_used():
@@ -308,7 +308,7 @@ def test_shifts(name, kind):
     assert shifts.shift_of(function, 2 * shifts.REACH) is None and shifts.shift_of(np.exp, 0.0) is None
 
 
-# The gradient --------------------------------------------------------------------------------------------------------------
+# The gradient ---------------------------------------------------------------------------------------------------------
 
 
 def test_numeric_gradient():

@@ -1,4 +1,6 @@
-"""The lesson without a browser: refusals word by word, divergence, the notebook run from top to bottom, what notebooks show."""
+"""The lesson without a browser: refusals word by word, divergence, the notebook run from top to bottom, what notebooks
+show.
+"""
 
 import nbformat
 import numpy as np
@@ -22,8 +24,12 @@ Dense = keras.layers.Dense
 def big(): return model("big", Dense(40), Dense(1))
 def diverging(): return model("diverging", Dense(1), rate=10.0, shape=(1,))
 def dropping(): return model("dropping", Dense(2), keras.layers.Dropout(0.5, name="at_random"), Dense(1))
-def image(): return model("image", keras.layers.Conv2D(2, 3), keras.layers.GlobalAveragePooling2D(), Dense(1), shape=(50, 50, 1))
-def recurrent(): return model("recurrent", keras.layers.SimpleRNN(1), Dense(1, "sigmoid"), loss="binary_crossentropy", shape=(3, 1))
+def image():
+    layers = keras.layers.Conv2D(2, 3), keras.layers.GlobalAveragePooling2D(), Dense(1)
+    return model("image", *layers, shape=(50, 50, 1))
+def recurrent():
+    layers = keras.layers.SimpleRNN(1), Dense(1, "sigmoid")
+    return model("recurrent", *layers, loss="binary_crossentropy", shape=(3, 1))
 def dense(): return model("dense", Dense(4, "relu"), Dense(1))
 def loose(): return keras.Sequential([keras.Input((3,)), Dense(1)], name="loose")
 
@@ -86,7 +92,9 @@ REFUSED = {
         "A factory with data must return targets for a lesson. Received: lesson_models:halved, which returns a model "
         "and x. Return (model, x, y)."
     ),
-    "lesson lesson_models:dense --data half.npz": "--data must hold targets y for a lesson. Received: half.npz without. Add y to the .npz file.",
+    "lesson lesson_models:dense --data half.npz": (
+        "--data must hold targets y for a lesson. Received: half.npz without. Add y to the .npz file."
+    ),
     "lesson recipe3": (
         "A recipe must be one of recipe1, recipe2. Received: 'recipe3'. Name one of them; gradtwin lesson also takes "
         "a model, package.module:factory."
@@ -95,7 +103,9 @@ REFUSED = {
         "--output must name a file that can be written. Received: no/such/page.html: No such file or directory. "
         "Choose another path."
     ),
-    "lesson recipe1 -o .": "--output must name a file that can be written. Received: .: Is a directory. Choose another path.",
+    "lesson recipe1 -o .": (
+        "--output must name a file that can be written. Received: .: Is a directory. Choose another path."
+    ),
     "lesson recipe1 --notebook no/lesson.ipynb": (
         "--notebook must name a file that can be written. Received: no/lesson.ipynb: No such file or directory. "
         "Choose another path."

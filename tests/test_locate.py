@@ -96,7 +96,7 @@ def test_right():
 
 
 @pytest.mark.parametrize(
-    "layer, name, factor",
+    ("layer", "name", "factor"),
     [("d60", "kernel", 1.1), ("d10", "bias", 1.001), ("out", "bias", 0.9), ("out", "kernel", 1.001)],
 )
 def test_one_wrong_entry(planted, layer, name, factor):
@@ -160,7 +160,7 @@ def test_not_a_number(planted):
 
 @pytest.mark.parametrize("training", [False, True])
 def test_kinks_and_batch_statistics(training):
-    """ReLUs at exactly zero (zero biases, a sample of zeros), ties of a maximum, batch statistics: nothing is accused."""
+    """ReLUs at exactly zero (biases, a sample of zeros), ties of a maximum, batch statistics: no false positives."""
     keras.utils.set_random_seed(1)
     layers = keras.layers
     model = keras.Sequential(
@@ -190,7 +190,9 @@ def test_kinks_and_batch_statistics(training):
 
 @pytest.mark.parametrize("start", range(4))
 def test_teeth(start):
-    """Along directions of the twin: correct gradients at smooth, kinked and badly scaled points pass, a planted entry does not."""
+    """Along directions of the twin: correct gradients at smooth, kinked and badly scaled points pass, a planted entry
+    does not.
+    """
     for i in range(start, start + 8, 4):
         case = teeth.case(i, teeth.KINDS[i % 4])
         oracle, autodiff = teeth.sides(case)
@@ -245,7 +247,7 @@ def test_dot():
 
 
 @pytest.mark.parametrize(
-    "budget, seconds",
+    ("budget", "seconds"),
     [(None, None), ("", None), (90, 90.0), ("90", 90.0), ("60s", 60.0), ("5m", 300.0), ("1.5h", 5400.0)],
 )
 def test_seconds(budget, seconds):

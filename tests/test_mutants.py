@@ -21,10 +21,10 @@ from scratch.losses.regression import MeanSquaredError
 from scratch.optimizers.adam import Adam
 from scratch.optimizers.sgd import SGD
 
-# Wrong laws of every definition -------------------------------------------------------------------------------------------
+# Wrong laws of every definition ---------------------------------------------------------------------------------------
 
 #: wrong laws of a definition that are tried, each with another kind of error
-MOST = 3
+MOST = 2
 #: what hides every wrong law of a definition: a known departure excuses whatever differs in the same layer
 HIDDEN: dict[str, str] = {}
 DEFINITIONS = [
@@ -34,7 +34,7 @@ DEFINITIONS = [
 ]
 
 
-@pytest.mark.parametrize("kind, name", DEFINITIONS)
+@pytest.mark.parametrize(("kind", "name"), DEFINITIONS)
 def test_law_mutants(kind, name):
     """Each of the first wrong laws that show is caught, at a variable, by the oracle that knows the law."""
     found = list(islice(wrong_laws(kind, name), MOST))
@@ -45,7 +45,7 @@ def test_law_mutants(kind, name):
     assert all(one.verdict.name for one in found)
 
 
-# Wrong laws by hand ---------------------------------------------------------------------------------------------------------
+# Wrong laws by hand ---------------------------------------------------------------------------------------------------
 
 X = np.array([[0.5, -1.25, 0.75], [1.5, 0.25, -0.5]])
 ORIGINAL = {
@@ -145,7 +145,7 @@ def verdict(check, cls):
     return check_updates(model, X, X[::-1].copy(), steps=2)
 
 
-@pytest.mark.parametrize("check, cls", [("gradients", core.Dense), ("updates", SGD), ("updates", Adam)])
+@pytest.mark.parametrize(("check", "cls"), [("gradients", core.Dense), ("updates", SGD), ("updates", Adam)])
 def test_the_laws_themselves_pass(check, cls):
     assert verdict(check, cls).ok
 
@@ -165,7 +165,7 @@ GATES = {"swapped gates": [1, 0, 2, 3], "output for forget": [0, 3, 2, 1]}
 
 
 @pytest.mark.parametrize("order", GATES)
-@pytest.mark.parametrize("cell, count", [(LSTMCell, 4), (GRUCell, 3)], ids=["LSTM", "GRU"])
+@pytest.mark.parametrize(("cell", "count"), [(LSTMCell, 4), (GRUCell, 3)], ids=["LSTM", "GRU"])
 def test_swapped_gates_are_caught(cell, count, order, monkeypatch):
     """Columns of the kernels read in another order: the twin of a recurrent layer no longer is the layer."""
     keras.utils.set_random_seed(5)

@@ -119,7 +119,7 @@ def replace_rate(spec, rate):
     return replace(spec, learning_rate=rate)
 
 
-# The whole training step ------------------------------------------------------------------------------------------------
+# The whole training step ----------------------------------------------------------------------------------------------
 
 #: arguments beside the defaults with which check_updates is tried
 ARGUMENTS = {
@@ -172,7 +172,7 @@ def test_check_updates(name, arguments):
     )
 
 
-# Refusals -----------------------------------------------------------------------------------------------------------------
+# Refusals -------------------------------------------------------------------------------------------------------------
 
 REFUSALS = {
     "rate": (

@@ -1,7 +1,8 @@
-"""Arguments in the forms that Keras takes: numbers for tuples, lists, None, capitals, negative axes, unusual dtypes, masks.
+"""Arguments in the forms that Keras takes: numbers for tuples, lists, None, capitals, negative axes, unusual dtypes,
+masks.
 
-Each layer is made with every combination of some options, called by Keras, and its twin is compared as a recorded call is:
-outputs, and what a training call does to the weights that are not trained.
+Each layer is made with every combination of some options, called by Keras, and its twin is compared as a recorded call
+is: outputs, and what a training call does to the weights that are not trained.
 """
 
 import itertools

@@ -208,7 +208,8 @@ class Doubled(keras.layers.Layer):
 
 def build(*more):
     keras.utils.set_random_seed(1)
-    m = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2, "tanh", name="inner"), *more, keras.layers.Dense(1, name="outer")], name="mine")
+    inner, outer = keras.layers.Dense(2, "tanh", name="inner"), keras.layers.Dense(1, name="outer")
+    m = keras.Sequential([keras.Input((3,)), inner, *more, outer], name="mine")
     m.compile(optimizer="sgd", loss="mse")
     return m
 
@@ -297,12 +298,16 @@ from keras_ref.frontends import invocation, pytest_items, verbs
 from keras_ref.reports.verdict import Report, Verdict
 
 def check(subject, *arguments, seed=0, replay="", effort="auto", **options):
-    verdicts = [Verdict(f"v{i}", "forward", word, 4, 4, {word: 4}, (0,), 1.0, 2.0, truncation=0.1, rounding=0.1, visible=3e-9) for i, word in enumerate(subject)]
+    errors = {"truncation": 0.1, "rounding": 0.1, "visible": 3e-9}
+    verdicts = [
+        Verdict(f"v{i}", "forward", word, 4, 4, {word: 4}, (0,), 1.0, 2.0, **errors) for i, word in enumerate(subject)
+    ]
     return Report("stub", tuple(verdicts), ("a note",), seed, replay)
 
 verbs.find_check = lambda verb: check
 pytest_items._variable_names = lambda target, seed: ["v0", "v1"]
-invocation.Invocation.run = lambda self, target, progress=None: check(["match", "mismatch", "nan"], replay=self.replay())
+WORDS = ["match", "mismatch", "nan"]
+invocation.Invocation.run = lambda self, target, progress=None: check(WORDS, replay=self.replay())
 """
 STUBBED = """
 import pytest

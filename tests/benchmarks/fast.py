@@ -47,8 +47,9 @@ def own(model, x, y):
 
 
 def lively(model, x):
-    """Weights as a trained network has them, in that signals reach its end: kernels scaled for ReLUs where nothing normalizes,
-    moving averages that are those of the data where something does."""
+    """Weights as a trained network has them, in that signals reach its end: kernels scaled for ReLUs where nothing
+    normalizes, moving averages that are those of the data where something does.
+    """
     normalized = [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
     for layer in normalized:
         layer.momentum = 0.0
@@ -77,10 +78,8 @@ def measured(name):
 
 def main():
     print(
-        (
-            "| architecture, 32 × 32, batch 8 | entries | own forward and backward | fast | ratio | passes | tracing "
-            "| verdict |"
-        )
+        "| architecture, 32 × 32, batch 8 | entries | own forward and backward | fast | ratio | passes | tracing "
+        "| verdict |"
     )
     print("|---|---|---|---|---|---|---|---|")
     for name in sys.argv[1:] or ARCHITECTURES:

@@ -144,7 +144,7 @@ WIDE = ((784, 1024, 1024, 10), 256)
 
 
 def report_memory(name):
-    """Print megabytes before and at the peak: of the large network in full, of others for some entries of each weight."""
+    """Print megabytes before and at the peak: all of the large network, of others some entries of each weight."""
     model, weights, x, y = (
         convolutional() if name == "convolutional" else network(*{"large": LARGE, "wide": WIDE}[name])
     )
