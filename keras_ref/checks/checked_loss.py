@@ -44,7 +44,7 @@ class CheckedLoss:
 
     def probe(self, **options: Any) -> LossFunction:
         """The loss as a function of every float; options as LossFunction has them."""
-        return LossFunction(self.loss, self.trained, self.state, self.data, **options)
+        return LossFunction(self.loss, variables=self.trained, state=self.state, data=self.data, **options)
 
 
 #: builds what is checked, its data in a given precision (None: as they are), while its objects compute in that
