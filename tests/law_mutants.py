@@ -140,9 +140,8 @@ def functions_of(cls: type, roots: Sequence[str]) -> list[FunctionType]:
         found.append(function)
         for code in _codes(function.__code__):
             for name in code.co_names:
-                for referred in (_own(cls, name), function.__globals__.get(name)):
-                    if isinstance(referred, FunctionType) and referred.__closure__ is None:
-                        waiting.append(referred)
+                referred = (_own(cls, name), function.__globals__.get(name))
+                waiting += [f for f in referred if isinstance(f, FunctionType) and f.__closure__ is None]
             named = {c for c in code.co_consts if isinstance(c, str)}
             waiting += [registry.get("activation", name) for name in sorted(named & set(registry.names("activation")))]
     return found
@@ -201,7 +200,7 @@ def _of_shapes(node: ast.AST) -> bool:
     )
 
 
-def _wrong(node: ast.AST) -> Iterator[tuple[str, ast.AST]]:
+def _wrong(node: ast.AST) -> Iterator[tuple[str, ast.AST]]:  # noqa: C901, PLR0912 (a table, one row for each kind)
     """What an expression may be changed to, and the kind of error that this is."""
     match node:
         case ast.BinOp(left, ast.Add(), right):

@@ -108,7 +108,7 @@ def units(spec):
     """One unit in the last place: float32's where Keras is known to compute in float32, else float64's. A departure
     that is a wrong number leaves nothing to compare with: infinity.
     """
-    entries = [departures.get_departure(id) for id in departures.find_departures([spec], "value")]
+    entries = [departures.get_departure(known) for known in departures.find_departures([spec], "value")]
     if any(entry.reading != "precision" for entry in entries):
         return np.inf
     return FLOAT32 if entries else UNIT

@@ -186,7 +186,7 @@ def test_safe_mode_stays_on(gradtwin, tmp_path):
 
 def test_the_bare_command_in_a_process_of_its_own():
     """One screen of plain text: both recipes beside Keras, a line per model, one that sums up; no TensorFlow logs."""
-    done = subprocess.run([sys.executable, "-m", "keras_ref"], capture_output=True, text=True, timeout=300)
+    done = subprocess.run([sys.executable, "-m", "keras_ref"], capture_output=True, text=True, timeout=300, check=False)
     assert (done.returncode, done.stderr) == (0, ""), done.stderr
     lines = done.stdout.splitlines()
     assert len(lines) <= 30 and max(map(len, map(str.rstrip, lines))) <= 100, done.stdout

@@ -60,7 +60,7 @@ def graphs(draw, name):
             after = f"after_{width}"  # outputs of one size share it, and one of two units may be called twice in a row
             layers.setdefault(after, layer)
             calls.append(Call(after, (output,), (f"{output}'",)))
-            output, width = f"{output}'", width if isinstance(layers[after], Activation) else 2
+            output, width = f"{output}'", width if isinstance(layers[after], Activation) else 2  # noqa: PLW2901
         outputs.append(output)
     return Model(inputs, layers, tuple(calls), tuple(outputs)), shapes
 

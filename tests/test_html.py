@@ -36,7 +36,7 @@ def wrong(tmp_path_factory):
 
 def cells_of(page, caption):
     """The numbers of the heat map with this caption, row by row, whole."""
-    table = next(t for t in re.findall(r"<table>.*?</table>", page, re.S) if f"<caption>{caption}, up to" in t)
+    table = next(t for t in re.findall(r"<table>.*?</table>", page, re.DOTALL) if f"<caption>{caption}, up to" in t)
     body = table.split("<tbody>")[1]
     return np.array([[float(v) for v in re.findall(r'title="([^"]+)"', row)] for row in body.split("</tr>")[:-1]])
 

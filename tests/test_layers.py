@@ -124,8 +124,8 @@ def departing(model, x, shows_in):
     (layer,) = model.layers.values()
     shapes = [np.shape(a) for a in (x if isinstance(x, list) else [x])]
     return [
-        departures.get_departure(id)
-        for id in departures.find_departures([layer], shows_in, shapes=shapes, without=("mask", "training"))
+        departures.get_departure(known)
+        for known in departures.find_departures([layer], shows_in, shapes=shapes, without=("mask", "training"))
     ]
 
 

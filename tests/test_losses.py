@@ -102,7 +102,7 @@ def unit(loss, shows_in):
     """One unit in the last place: float32's where Keras is known to compute in float32, else float64's. A departure
     that is a wrong number leaves nothing to compare with: infinity.
     """
-    entries = [departures.get_departure(id) for id in departures.find_departures([loss], shows_in)]
+    entries = [departures.get_departure(known) for known in departures.find_departures([loss], shows_in)]
     if any(entry.reading != "precision" for entry in entries):
         return np.inf
     return FLOAT32 if entries else UNIT

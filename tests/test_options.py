@@ -203,7 +203,7 @@ def test_forms(case):
             try:
                 compared(made)
             except AssertionError as difference:
-                assert departures.find_departures([reflected(layer, "layer")], "value"), (
+                assert departures.find_departures([reflected(layer, "layer")], "value"), (  # noqa: PT017 (known)
                     f"{case.layer}({options}) on {call}: {difference}"
                 )
     assert taken

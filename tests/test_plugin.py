@@ -5,7 +5,7 @@ What needs no Keras runs with stubs, in a process of its own where workers or th
 
 import json
 import sys
-from xml.etree import ElementTree
+from xml.etree import ElementTree as ET
 
 import pytest
 
@@ -360,7 +360,7 @@ def test_reports_travel_from_the_workers_of_xdist(pytester):
     assert "Traceback" not in result.stdout.str()
     reports = json.loads((pytester.path / "all.json").read_text())["reports"]
     assert len(reports) == 9 and {r["seed"] for r in reports if "package" not in r["test"]} == {5}
-    cases = ElementTree.parse(pytester.path / "junit.xml").getroot().iter("testcase")
+    cases = ET.parse(pytester.path / "junit.xml").getroot().iter("testcase")
     properties = {case.get("name"): [(p.get("name"), p.get("value")) for p in case.iter("property")] for case in cases}
     assert properties["test_wrong"] == [
         ("gradtwin_subject", "stub"),

@@ -90,7 +90,8 @@ def snapshot(model):
         id(model._compile_loss),
         model.run_eagerly,
     ]
-    seeds = random.getstate(), np.random.get_state()[1].tobytes(), np.random.get_state()[2], keras.config.floatx()
+    shared = np.random.get_state()  # noqa: NPY002 (the state that everybody shares)
+    seeds = random.getstate(), shared[1].tobytes(), shared[2], keras.config.floatx()
     return values, attributes, identity, compiled, seeds
 
 
