@@ -92,7 +92,7 @@ def test_what_hangs_is_ended():
 
 
 @pytest.mark.parametrize(
-    "kind, name, columns",
+    ("kind", "name", "columns"),
     [
         ("layer", "Dense", {"values", "float32", "weights", "inputs", "graph", "compiled"}),
         ("activation", "tanh", {"values", "float32", "inputs", "graph", "compiled"}),

@@ -34,9 +34,9 @@ def test_the_numbers_of_the_book(gradtwin):
     assert "dense/kernel  1.47786700  1.556179450000           1.556186950000  -7.500e-06            -7.500e-06" in out
     assert "dense/bias    0.00000000  0.026105650000           0.026106650000  -1.000e-06            -1.000e-06" in out
     assert (
-        "The forward difference errs by h·mean(x²) = 7.50e-04 in the slope of the weight, hence by 7.50e-06 in the weight."
-        in out
-    )
+        "The forward difference errs by h·mean(x²) = 7.50e-04 in the slope of the weight, hence by 7.50e-06 in "
+        "the weight."
+    ) in out
     assert RECIPE_2_NOTE in out
     second = [f"{row[1][1]:.8f}" for row in table(out[out.index("recipe2") :], "weight")]
     assert second == [
@@ -81,9 +81,9 @@ def test_learning_rate_step_batches_and_weights(gradtwin):
         12,
     )
     assert (
-        "The forward difference errs by h·mean(x²) = 7.50e-02 in the slope of the weight, hence by 3.75e-03 in the weight."
-        in out
-    )
+        "The forward difference errs by h·mean(x²) = 7.50e-02 in the slope of the weight, hence by 3.75e-03 in "
+        "the weight."
+    ) in out
     _, out, _ = gradtwin("recipe", "recipe2", "--batch-size", "1")
     weights = list(TWO.weights)
     for x, y in zip(TWO.x, TWO.y, strict=True):
@@ -136,7 +136,10 @@ def test_explain_walks_one_weight(gradtwin):
         ),
         (
             "complex",
-            "Push it by h = 0.0001 in the imaginary direction: the imaginary part of the loss divided by h is the slope, -7.831995.",
+            (
+                "Push it by h = 0.0001 in the imaginary direction: the imaginary part of the loss divided by h is the "
+                "slope, -7.831995."
+            ),
         ),
         (
             "richardson",

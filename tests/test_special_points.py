@@ -1,4 +1,6 @@
-"""A backward pass that is wrong at one point only: an excuse where the forward pass may bend there, a fault where it cannot."""
+"""A backward pass that is wrong at one point only: an excuse where the forward pass may bend there, a fault where it
+cannot.
+"""
 
 import numpy as np
 import pytest
