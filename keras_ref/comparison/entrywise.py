@@ -9,94 +9,31 @@ value is called wrong, both errors are measured again in more expensive ways, an
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 import numpy as np
 
 from keras_ref.comparison.autodiff import SHARP, Autodiff
-from keras_ref.comparison.entry_slopes import (
-    measure_beside_autodiff,
-    measure_with_scheme,
-    refine_by_complex_step,
-    with_entries,
+from keras_ref.comparison.entry_comparison import EntryComparison, Judgements, judge, mark_none, measure_errors_again
+from keras_ref.comparison.entry_slopes import measure_beside_autodiff
+from keras_ref.comparison.neighbourhood import (
+    EXPLAINED,
+    Tally,
+    conclude,
+    measure_kinks,
+    opposite_pairs,
+    tally_neighbours,
 )
-from keras_ref.comparison.neighbourhood import Tally, conclude, opposite_pairs, tally_neighbours
 from keras_ref.comparison.oracles import Oracle
+from keras_ref.comparison.sharpness import require_sharp
 from keras_ref.comparison.taylor_remainder import remainder_order
 from keras_ref.reports.heat_map import ErrorWindow
-from keras_ref.reports.verdict import Kind, Reason, Verdict, worst_of
+from keras_ref.reports.verdict import Kind, Verdict, worst_of
 from scratch.arrays import Array
 from scratch.differences import UNIT, Scheme
-from scratch.one_sided import Slopes
 
 #: pairs of opposite points beside an entry that is looked at more closely
 PAIRS = 2
-
-
-@dataclass(frozen=True)
-class Judgements:
-    """A kind for each entry (e,), as text, and the reasons that some have, by position."""
-
-    kinds: Array
-    reasons: Mapping[int, Reason] = field(default_factory=dict)
-
-    def among(self, *kinds: Kind) -> Array:
-        """The positions of the entries of these kinds."""
-        return np.flatnonzero(np.isin(self.kinds, kinds))
-
-
-@dataclass(frozen=True, kw_only=True)
-class EntryComparison:
-    """Some entries of one variable at one point: measured slopes beside autodiff's values, and what they amount to.
-
-    Shapes  entries, values, rounding: (e,), flat entries, autodiff's values there and their rounding error
-    """
-
-    oracle: Oracle
-    name: str
-    entries: Array
-    values: Array
-    rounding: Array
-    slopes: Slopes
-    judgements: Judgements
-
-    @classmethod
-    def of(
-        cls, oracle: Oracle, name: str, *, autodiff: Autodiff, entries: Array, scheme: Scheme | None = None
-    ) -> EntryComparison:
-        """The entries compared by their own numbers alone. A gradient that is None counts as zeros without error."""
-        gradient = autodiff.gradient[name]
-        values = rounding = np.zeros(len(entries))
-        if gradient is not None:
-            values = np.ravel(gradient)[entries].astype(float)
-            rounding = np.ravel(autodiff.rounding[name])[entries]
-        if scheme is None:
-            slopes = measure(oracle, name, entries=entries, values=values, rounding=rounding)
-        else:
-            slopes = measure_with_scheme(oracle, name, entries=entries, scheme=scheme)
-        return cls(
-            oracle=oracle,
-            name=name,
-            entries=entries,
-            values=values,
-            rounding=rounding,
-            slopes=slopes,
-            judgements=judge(slopes, values, rounding),
-        )
-
-    @property
-    def allowed(self) -> Array:
-        """The allowed difference of each entry."""
-        return self.slopes.value.error + self.rounding
-
-    @property
-    def between(self) -> Array:
-        """Whether autodiff's value lies between the slopes from left and right, errors included."""
-        left, right = self.slopes.left, self.slopes.right
-        low = np.minimum(left.value - left.error, right.value - right.error) - self.rounding
-        high = np.maximum(left.value + left.error, right.value + right.error) + self.rounding
-        return np.asarray((low <= self.values) & (self.values <= high))
 
 
 def compare_entries(
@@ -119,6 +56,7 @@ def compare_entries(
         found = mark_none(found)
     elif scheme is None:
         found = look_beside(measure_errors_again(found, autodiff), autodiff, seed=seed)
+        found = require_sharp(found, autodiff)
     verdict = summarize(found, value.shape, autodiff.how)
     if verdict.verdict is not Kind.MISMATCH:
         return verdict
@@ -126,6 +64,7 @@ def compare_entries(
     return replace(verdict, order=remainder_order(found.oracle, name, entry=worst, autodiff=verdict.autodiff))
 
 
+<<<<<<< HEAD
 def measure(oracle: Oracle, name: str, *, entries: Array, values: Array, rounding: Array) -> Slopes:
     """Slopes of the given flat entries beside autodiff's values: real steps, and complex ones where those are blunt."""
     known = measure_beside_autodiff(
@@ -196,13 +135,19 @@ def measure_errors_again(found: EntryComparison, autodiff: Autodiff) -> EntryCom
     )
 
 
+=======
+>>>>>>> verdicts
 def look_beside(found: EntryComparison, autodiff: Autodiff, *, seed: int) -> EntryComparison:
-    """Kinks and mismatches decided by autodiff against differences at generic points close by."""
+    """Kinks and mismatches decided by autodiff against differences at generic points close by.
+
+    A point beside counts as right only where it would have shown an error as large as the one that it excuses.
+    """
     special = found.judgements.among(Kind.KINK, Kind.MISMATCH)
     if not len(special):
         return found
     oracle, name = found.oracle, found.name
     at_kink, between = found.judgements.kinds[special] == Kind.KINK, found.between[special]
+    excused = found.excused[special]
     points = opposite_pairs(oracle.values, np.random.default_rng(seed))
 
     def judge_at(_: int, pending: Array) -> Tally:
@@ -213,9 +158,14 @@ def look_beside(found: EntryComparison, autodiff: Autodiff, *, seed: int) -> Ent
         rounding = np.ravel(beside.rounding[name])[entries]
         around = measure_beside_autodiff(oracle.moved(point), name, entries=entries, autodiff=values, rounding=rounding)
         kinds = judge(around, values, rounding).kinds
-        return Tally(kinds == Kind.MATCH, np.isin(kinds, (Kind.MISMATCH, Kind.NAN)))
+        sharp = 2 * (around.value.error + rounding) < excused[pending]
+        return Tally((kinds == Kind.MATCH) & sharp, np.isin(kinds, (Kind.MISMATCH, Kind.NAN)))
 
     tally = tally_neighbours(judge_at, between=at_kink & between, points=2 * PAIRS, paired=True)
+    open_ = (tally.right > 0) & (tally.wrong == 0) & ~(at_kink & between)
+    kinks = np.zeros(len(special))
+    if open_.any():
+        kinks[open_] = measure_kinks(oracle, name, entries=found.entries[special[open_]], seed=seed)
     kinds, reasons = found.judgements.kinds.copy(), dict(found.judgements.reasons)
     for k, i in enumerate(map(int, special)):
         concluded = conclude(
@@ -223,7 +173,7 @@ def look_beside(found: EntryComparison, autodiff: Autodiff, *, seed: int) -> Ent
             between=bool(between[k]),
             right=int(tally.right[k]),
             wrong=int(tally.wrong[k]),
-            has_kinks=oracle.has_kinks,
+            kinks_meet=bool(excused[k] <= EXPLAINED * kinks[k]),
         )
         kinds[i] = concluded.kind
         if concluded.reason is not None:
