@@ -1,10 +1,6 @@
-<<<<<<< HEAD
 """Kinks: one test sits on each, and in every decade of distance from 1e-3 to 1e-12; the right gradient passes, a wrong
 one does not.
 """
-=======
-"""Kinks, at each and in every decade of distance from 1e-3 to 1e-12: the right gradient passes, a wrong one does not."""
->>>>>>> verdicts
 
 import functools
 

@@ -1,10 +1,4 @@
-<<<<<<< HEAD
-"""A backward pass that is wrong at one point only: an excuse where the forward pass may bend there, a fault where it
-cannot.
-"""
-=======
-"""A backward pass that is wrong at one point only: excused where kinks meet, a fault where the loss has a derivative."""
->>>>>>> verdicts
+"""A backward pass that is wrong at one point only: excused where kinks meet, a fault where a derivative exists."""
 
 import keras
 import numpy as np

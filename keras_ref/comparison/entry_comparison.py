@@ -1,4 +1,9 @@
-"""Entries of one variable compared by their own numbers: measured slopes beside autodiff's values, each with its error."""
+"""Entries of one variable compared by their own numbers. The allowed difference is derived here and nowhere else:
+
+    allowed = truncation + rounding of the numeric slope + rounding of the autodiff value
+
+each measured at the entry itself.
+"""
 
 from __future__ import annotations
 
@@ -105,8 +110,9 @@ class EntryComparison:
 
     @property
     def excused(self) -> Array:
-        """How far autodiff is from what is allowed: from the nearer side of a kink, or of one between whose sides it lies
-        by how much these differ."""
+        """What a kink has to explain of each entry: how far autodiff is from the nearer side, or how far the sides are
+        from each other where it lies between them.
+        """
         left, right = self.slopes.left.value, self.slopes.right.value
         outside = np.minimum(np.abs(self.values - left), np.abs(self.values - right))
         return np.asarray(np.where(self.between, np.abs(right - left), outside))
@@ -121,7 +127,7 @@ class EntryComparison:
 
 
 def measure(oracle: Oracle, name: str, *, entries: Array, values: Array, rounding: Array) -> Slopes:
-    """Slopes of the given flat entries beside autodiff's values: by real steps, or complex ones where those are blunt."""
+    """Slopes of the given flat entries beside autodiff's values: real steps, or complex ones where those are blunt."""
     beside = np.where(np.isfinite(values), values, np.inf)
     known = measure_beside_autodiff(oracle, name, entries=entries, autodiff=beside, rounding=rounding)
     known = widen_steps(oracle, name, entries=entries, known=known, autodiff=beside)

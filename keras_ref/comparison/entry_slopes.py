@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import fields
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -15,7 +15,8 @@ from scratch.differences import ComplexStep, Estimate, Scheme, scale_of
 from scratch.one_sided import TIERS, WIDER, Slopes, slopes
 
 Record = TypeVar("Record", Slopes, Estimate)
-#: weights below this are small beside every step of `widen_steps`: 1 + weight rounds to 1 but for a unit in the last place
+#: weights below this are small beside every step of `widen_steps`: what a step loses by rounding is a unit in its last
+#: place
 TINY_WEIGHT = 2.0**-20
 
 
@@ -41,7 +42,7 @@ def with_entries(known: Record, at: Array, found: Record) -> Record:
 
 def take_entries(known: Record, at: Array) -> Record:
     """What is known of the entries `at` (indices) alone."""
-    taken = {}
+    taken: dict[str, Any] = {}
     for field in fields(known):
         value = getattr(known, field.name)
         taken[field.name] = take_entries(value, at) if isinstance(value, Estimate) else value[at]
@@ -88,7 +89,7 @@ def widen_steps(oracle: Oracle, name: str, *, entries: Array, known: Slopes, aut
     """The slopes with steps of the order of 1 in place of those whose error exceeds both values.
 
     A step is measured in the size of its weight. Of a weight of 1e-16 that is far too short where the loss does not
-    change on that scale: exp(x) does not move at all. The weight's size is no part of a loss that is smooth as far as 1.
+    change on that scale: exp(x) does not move at all.
     """
     estimate = known.value
     at = np.ravel(oracle.values[name])[entries]

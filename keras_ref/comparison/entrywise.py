@@ -1,8 +1,6 @@
-"""Numeric slopes against autodiff, entry by entry. The allowed difference is derived here and nowhere else:
+"""Numeric slopes against autodiff, entry by entry: one verdict on a variable.
 
-    allowed = truncation + rounding of the numeric slope + rounding of the autodiff value
-
-each measured at the entry itself. An entry is measured with few steps first; where those leave doubt (too wide an
+An entry is measured with few steps first; where those leave doubt (too wide an
 error, sides that differ, a difference that is not allowed) with more, down to the last bits of the weight. Before a
 value is called wrong, both errors are measured again in more expensive ways, and points close by are compared too.
 """
@@ -64,79 +62,6 @@ def compare_entries(
     return replace(verdict, order=remainder_order(found.oracle, name, entry=worst, autodiff=verdict.autodiff))
 
 
-<<<<<<< HEAD
-def measure(oracle: Oracle, name: str, *, entries: Array, values: Array, rounding: Array) -> Slopes:
-    """Slopes of the given flat entries beside autodiff's values: real steps, and complex ones where those are blunt."""
-    known = measure_beside_autodiff(
-        oracle, name, entries=entries, autodiff=np.where(np.isfinite(values), values, np.inf), rounding=rounding
-    )
-    return refine_by_complex_step(oracle, name, entries=entries, known=known)
-
-
-def judge(slopes: Slopes, values: Array, rounding: Array) -> Judgements:
-    """Each entry by its own numbers alone; a kink is provisional until points beside it have been compared."""
-    estimate = slopes.value
-    kinds = np.full(len(values), Kind.UNDECIDED, dtype="<U16")
-    with np.errstate(invalid="ignore"):
-        match = slopes.smooth & (np.abs(estimate.value - values) <= estimate.error + rounding)
-        measured = np.isfinite(estimate.value) & np.isfinite(estimate.error)
-    not_finite = ~np.isfinite(values)
-    no_slope = ~slopes.smooth & not_finite
-    # the later line decides
-    for which, kind in (
-        (slopes.smooth & measured, Kind.MISMATCH),
-        (match, Kind.MATCH),
-        (~slopes.smooth & measured, Kind.KINK),
-        (not_finite & slopes.smooth & measured, Kind.NAN),
-        (slopes.jump | no_slope, Kind.UNDECIDED),
-    ):
-        kinds[which] = kind
-    reasons: dict[int, Reason] = {}
-    for which, reason in (
-        (slopes.jump, Reason.JUMP),
-        (~measured & ~slopes.jump, Reason.NOT_FINITE_BESIDE),
-        (no_slope, Reason.NO_SLOPE),
-    ):
-        reasons |= dict.fromkeys(map(int, np.flatnonzero(which)), reason)
-    return Judgements(kinds, reasons)
-
-
-def mark_none(found: EntryComparison) -> EntryComparison:
-    """Where autodiff gives None, an entry without slope is disconnected; one with a slope is wrong, for that reason."""
-    kinds = np.where(found.judgements.kinds == Kind.MATCH, Kind.DISCONNECTED, found.judgements.kinds)
-    wrong = map(int, found.judgements.among(Kind.MISMATCH))
-    reasons = {**found.judgements.reasons, **dict.fromkeys(wrong, Reason.NONE_WHERE_LOSS_MOVES)}
-    return replace(found, judgements=Judgements(kinds, reasons))
-
-
-def measure_errors_again(found: EntryComparison, autodiff: Autodiff) -> EntryComparison:
-    """Before reporting a mismatch: both errors of those entries measured in more expensive ways, and judged again.
-
-    Autodiff's rounding is measured in its second way; rounding that is constant over the neighbourhood is added to the
-    oracle's noise, and the slopes are measured with that.
-    """
-    accused = found.judgements.among(Kind.MISMATCH)
-    if not len(accused):
-        return found
-    rounding, slopes = found.rounding.copy(), found.slopes
-    rounding[accused] = np.ravel(autodiff.largest_rounding[found.name])[found.entries[accused]]
-    oracle = found.oracle.with_hidden_noise()
-    if oracle.noise > found.oracle.noise:
-        again = measure(
-            oracle,
-            found.name,
-            entries=found.entries[accused],
-            values=found.values[accused],
-            rounding=rounding[accused],
-        )
-        slopes = with_entries(slopes, accused, again)
-    return replace(
-        found, oracle=oracle, rounding=rounding, slopes=slopes, judgements=judge(slopes, found.values, rounding)
-    )
-
-
-=======
->>>>>>> verdicts
 def look_beside(found: EntryComparison, autodiff: Autodiff, *, seed: int) -> EntryComparison:
     """Kinks and mismatches decided by autodiff against differences at generic points close by.
 

@@ -1,11 +1,11 @@
 """Judging a kink, or a difference at one point, by what lies around it.
 
 At a kink any value between the left and the right slope is a convention. Where several kinks meet even values outside
-are: |a| - |b| at a = b = 0 has the slope of neither side along a + b, and autodiff, which takes 0 of each, is right about
-both. But beside the kinks the derivative is unique, and there autodiff has to be right: a wrong backward pass is wrong
-there too. That several kinks meet is shown, not assumed: along generic directions, in which everything moves at once,
-the slopes of both sides differ. Where they agree along all of them the loss has a derivative at the point, and a value
-that is not it is wrong, however right autodiff is beside.
+are: with a = b = w at 0, 2 relu(a) - relu(-b) has the slopes 1 and 2 along w, and autodiff, which takes 0 of each relu,
+is right about both. But beside the kinks the derivative is unique, and there autodiff has to be right: a wrong backward
+pass is wrong there too. That several kinks meet is shown, not assumed: along generic directions, in which everything
+moves at once, the slopes of both sides differ. Where they agree along all of them the loss has a derivative at the
+point, and a value that is not it is wrong, however right autodiff is beside.
 """
 
 from __future__ import annotations
@@ -82,8 +82,8 @@ def tally_neighbours(
 def measure_kinks(oracle: Oracle, name: str, *, entries: Array, seed: int) -> Array:
     """How large the kinks are that meet at the oracle's point, as differences of slopes of the given entries (e,).
 
-    Along a direction v in which everything moves, kinks of c·relu(a·θ) at a·θ = 0 add up to |Σ c |a·v||, and one of them
-    makes no more than c·|a_i| of the slope of entry i. What is seen along v is divided by |v_i| therefore, and the
+    Along a direction v in which everything moves, kinks of c·relu(a·θ) at a·θ = 0 add up to |Σ c |a·v||, and one of
+    them makes no more than c·|a_i| of the slope of entry i. What is seen along v is divided by |v_i| therefore, and the
     largest of DIRECTIONS counts; 0 where both sides agree along all of them.
     """
     generator = np.random.default_rng(seed)
