@@ -129,7 +129,7 @@ def optimizer_case(case: dict[str, Any]) -> None:
             compare(law, (as_keras(spec),) * len(case["steps"]), arguments, expected)
         except AssertionError:
             raise difference from None
-        raise AssertionError(f"as mirrors.optimizers.as_keras has it: {difference}") from None
+        raise AssertionError(f"as exceptions.optimizers.as_keras has it: {difference}") from None
 
 
 def recorded_slots(case: dict[str, Any], state: State, paths: Mapping[str, str]) -> dict[tuple[str, str], str]:
@@ -184,7 +184,7 @@ def outcomes(kind: str, subject: str | None = None) -> Iterator[Outcome]:
             end, reason = "not applicable", str(why)
         except AssertionError as why:
             end, reason = "differing", str(why)
-        except Exception as error:  # a twin that refuses what Keras did differs, and says how
+        except Exception as error:  # noqa: BLE001  a twin that refuses what Keras did differs, and says how
             end, reason = "differing", f"{type(error).__name__}: {error}"
         finally:
             keras.config.set_image_data_format("channels_last")

@@ -39,7 +39,7 @@ def model(*layers, inputs=True, run_eagerly=True):
 def trained(built, *callbacks, epochs=3):
     """Weights, optimizer slots, history and the random states after training: all that a check might touch."""
     random.seed(3)
-    np.random.seed(3)  # noqa: NPY002 (the global state is the subject)
+    np.random.seed(3)  # noqa: NPY002 (the state that a check must leave alone)
     history = built.fit(X, Y, batch_size=4, epochs=epochs, verbose=0, callbacks=list(callbacks))
     values = [v.numpy() for v in [*built.variables, *built.optimizer.variables]]
     return values, history.history, random.random(), np.random.uniform()  # noqa: NPY002
@@ -107,10 +107,8 @@ def test_it_warns_stops_raises_or_calls(monkeypatch):
     wrong = model(Doubled)
     with pytest.warns(
         GradientWarning,
-        match=(
-            r"Before batch 0: mine: 5 variables(.|\n)*verdict    mismatch: mine/hidden/kernel, by the "
-            r"oracle 'forward'"
-        ),
+        match=r"Before batch 0: mine: 5 variables(.|\n)*"
+        r"verdict    mismatch: mine/hidden/kernel, by the oracle 'forward'",
     ):
         trained(wrong, GradientCheck((X, Y), every=100, samples=4, effort="full"), epochs=1)
     stub(monkeypatch, "mismatch")
@@ -151,8 +149,8 @@ def test_what_goes_wrong_later_does_not_end_the_training():
         (
             {"on_failure": "panic"},
             (
-                "`on_failure` must be one of warn, stop, raise, or a function of the report. Received: "
-                "'panic'. Choose one of them."
+                "`on_failure` must be one of warn, stop, raise, or a function of the report. Received: 'panic'. "
+                "Choose one of them."
             ),
         ),
     ],

@@ -49,8 +49,8 @@ def test_a_failing_report(wrong):
         assert f'<th scope="row">{verdict.name}</th>' in page
     assert re.search(
         (
-            r'<tr class="bad"><th scope="row">sequential[^/]*/halved/kernel</th><td '
-            r'class="l">forward</td><td class="l">mismatch</td><td class="n">8 of 8</td>'
+            r'<tr class="bad"><th scope="row">sequential[^/]*/halved/kernel</th><td class="l">forward</td><td '
+            r'class="l">mismatch</td><td class="n">8 of 8</td>'
         ),
         page,
     )
@@ -91,8 +91,8 @@ def test_check_html_from_the_command_line(gradtwin, tmp_path):
     assert (status, err) == (
         2,
         (
-            "gradtwin: --html must name a file that can be written. Received: no/such/folder.html: No such "
-            "file or directory. Choose another path.\n"
+            "gradtwin: --html must name a file that can be written. Received: no/such/folder.html: No such file or "
+            "directory. Choose another path.\n"
         ),
     )
 

@@ -5,7 +5,7 @@ What needs no Keras runs with stubs, in a process of its own where workers or th
 
 import json
 import sys
-import xml.etree.ElementTree as ET
+from xml.etree import ElementTree as ET
 
 import pytest
 
@@ -149,16 +149,16 @@ def test_the_marker_checks_what_a_test_returns(pytester):
             "gradients",
             "None",
             (
-                "A test marked `gradients` must return a model, (model, x, y), (layer, *inputs) or "
-                "(function, *inputs). Received: NoneType. Return one of them."
+                "A test marked `gradients` must return a model, (model, x, y), (layer, *inputs) or (function, "
+                "*inputs). Received: NoneType. Return one of them."
             ),
         ),
         (
             "gradients",
             "(3, X)",
             (
-                "A test marked `gradients` must return a model, (model, x, y), (layer, *inputs) or "
-                "(function, *inputs). Received: a tuple of 2, int first. Return one of them."
+                "A test marked `gradients` must return a model, (model, x, y), (layer, *inputs) or (function, "
+                "*inputs). Received: a tuple of 2, int first. Return one of them."
             ),
         ),
         (
@@ -170,16 +170,16 @@ def test_the_marker_checks_what_a_test_returns(pytester):
             "gradients",
             "(model(), X[:, :2], Y)",
             (
-                "Input 'table' must have shape (any, 3). Received: (4, 2). Reshape the data or change the "
-                "model's input shape."
+                "Input 'table' must have shape (any, 3). Received: (4, 2). Reshape the data or change the model's "
+                "input shape."
             ),
         ),
         (
             "gradients('dense/*')",
             "(model(), X, Y)",
             (
-                "The marker `gradients` must have options of check_gradients. Received: a positional one. "
-                "Choose from x, y, *"
+                "The marker `gradients` must have options of check_gradients. Received: a positional one. Choose from "
+                "x, y, *"
             ),
         ),
     ],
@@ -250,8 +250,8 @@ def test_targets_of_the_ini_file_and_the_command_line_are_tests(pytester):
             "verdict    mismatch: mine/inner/kernel, by the oracle 'forward'",
             "replay     gradtwin check plugin_targets_a:wrong --variables mine/inner/kernel",
             (
-                "A target's factory must exist. Received: 'missing', which plugin_targets_a does not have. "
-                "Check the name after the colon."
+                "A target's factory must exist. Received: 'missing', which plugin_targets_a does not have. Check the "
+                "name after the colon."
             ),
             "gradtwin: 10 variables, 3 mismatches; smallest error that would have been seen *",
         ]
@@ -298,17 +298,16 @@ from keras_ref.frontends import invocation, pytest_items, verbs
 from keras_ref.reports.verdict import Report, Verdict
 
 def check(subject, *arguments, seed=0, replay="", effort="auto", **options):
-    numbers = {"worst": (0,), "autodiff": 1.0, "numeric": 2.0, "truncation": 0.1, "rounding": 0.1, "visible": 3e-9}
-    verdicts = [Verdict(f"v{i}", "forward", word, 4, 4, {word: 4}, **numbers) for i, word in enumerate(subject)]
+    errors = {"truncation": 0.1, "rounding": 0.1, "visible": 3e-9}
+    verdicts = [
+        Verdict(f"v{i}", "forward", word, 4, 4, {word: 4}, (0,), 1.0, 2.0, **errors) for i, word in enumerate(subject)
+    ]
     return Report("stub", tuple(verdicts), ("a note",), seed, replay)
 
 verbs.find_check = lambda verb: check
 pytest_items._variable_names = lambda target, seed: ["v0", "v1"]
-
-def run(self, target, progress=None):
-    return check(["match", "mismatch", "nan"], replay=self.replay())
-
-invocation.Invocation.run = run
+WORDS = ["match", "mismatch", "nan"]
+invocation.Invocation.run = lambda self, target, progress=None: check(WORDS, replay=self.replay())
 """
 STUBBED = """
 import pytest
@@ -353,8 +352,8 @@ def test_reports_travel_from_the_workers_of_xdist(pytester):
             "verdict    nan: v2, by the oracle 'forward'",  # which no test stands for: it fails the first one
             "replay     gradtwin check package:factory --seed 5 --variables v1",
             (
-                "gradtwin: 15 variables, 4 kinks, 1 undecided, 1 nan, 2 mismatches; smallest error that "
-                "would have been seen 3e-09"
+                "gradtwin: 15 variables, 4 kinks, 1 undecided, 1 nan, 2 mismatches; smallest error that would have "
+                "been seen 3e-09"
             ),
         ]
     )
@@ -384,8 +383,8 @@ def test_a_json_file_that_cannot_be_written_is_refused_before_the_work(pytester)
     result.stderr.fnmatch_lines(
         [
             (
-                "ERROR: --gradtwin-json must name a file that can be written. Received: no/such/file.json: "
-                "No such file or directory. Choose another path."
+                "ERROR: --gradtwin-json must name a file that can be written. Received: no/such/file.json: No such "
+                "file or directory. Choose another path."
             )
         ]
     )

@@ -29,7 +29,7 @@ def test_explicit_masks(name):
     twin, weights = reflect(model)
     given = MASK if name != "attention_mask" else np.tril(np.ones((2, 3, 3), bool))
     y = twin.forward(weights, [X, given])
-    # Keras rounds 1/√key_dim to float32: departures.toml, multi-head-attention-scale-is-float32
+    # Keras rounds 1/√key_dim to float32: the departure multi-head-attention-scale-is-float32
     np.testing.assert_allclose(y, model([X, given]), rtol=1e-6)
     assert np.abs(y - twin.forward(weights, [X, np.ones_like(given)])).max() > 1e-3
 
@@ -63,7 +63,7 @@ def test_padding_in_capitals(name):
         lambda: keras.layers.Resizing(5, 4, "lanczos3"),
         lambda: keras.layers.Resizing(3, 2, antialias=True),
         lambda: keras.layers.CenterCrop(5, 4),
-        lambda: keras.layers.AutoContrast(),
+        keras.layers.AutoContrast,
         lambda: keras.layers.LeakyReLU(0.25),
         lambda: keras.layers.ReLU(negative_slope=0.25),
     ],

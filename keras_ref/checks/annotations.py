@@ -58,7 +58,8 @@ def mark_departures(outcome: Outcome, *, evidence: Evidence) -> Outcome:
         return replace(verdict, verdict=Kind.DEPARTURE).because(Reason.KNOWN_DEPARTURE, named)
 
     return outcome.each(lambda v: marked(v) if differs(v) else v).with_notes(
-        f"Keras departs from the definition here ({named}; see departures.toml): the twin differs for that reason."
+        f"Keras departs from the definition here ({named}; see keras_ref/translation/departures): "
+        "the twin differs for that reason."
     )
 
 

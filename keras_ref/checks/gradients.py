@@ -107,9 +107,9 @@ def check_gradients(
             loss=found.loss,
             trained=trained,
             state=untrained(model, trained),
-            twin=lambda probe: twin_of(
+            twin=lambda loss: twin_of(
                 model,
-                probe,
+                loss,
                 data=found.data,
                 projection=found.is_projection,
                 training=training,

@@ -97,12 +97,10 @@ def check_layer(
         data = Data(arguments.x, drawn_cotangents(outputs, layer.name, seed))
         trained = list(layer.trainable_variables) if settings.watch_weights else []
 
-        def twin(probe: LossFunction) -> TwinOracle:
+        def twin(loss: LossFunction) -> TwinOracle:
             functional(layer) if isinstance(layer, keras.Model) else reflected(layer, "layer")
-            with _wrapped(layer, arguments, probe.data.x) as model:
-                return twin_of(
-                    model, probe, data=data, projection=True, training=training, seed=seed, executor=executor
-                )
+            with _wrapped(layer, arguments, loss.data.x) as model:
+                return twin_of(model, loss, data=data, projection=True, training=training, seed=seed, executor=executor)
 
         has_training = getattr(layer, "_call_has_training_arg", False)
         return CheckedLoss(

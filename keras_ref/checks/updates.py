@@ -106,7 +106,9 @@ def _compare_updates(
             "Pass y."
         )
     trained = list(model.trainable_variables)
-    loss = LossFunction(found.loss, trained, untrained(model, trained), batches[0], watch_inputs=False)
+    loss = LossFunction(
+        found.loss, variables=trained, state=untrained(model, trained), data=batches[0], watch_inputs=False
+    )
 
     def twin(at: LossFunction) -> TwinOracle:
         return twin_of(model, at, data=at.data, projection=False, training=True, seed=seed, executor=executor)

@@ -24,7 +24,7 @@ DTYPE = "float64"
 #: the name under which Keras keeps its global seed generator
 GENERATOR = "global_seed_generator"
 #: functions that compiled training leaves on a model, traced with its present variables
-TRACED = ("train_function", "test_function", "predict_function")
+TRACED = frozenset(("train_function", "test_function", "predict_function"))
 
 #: layers whose TensorFlow kernels do not exist in float64 on a CPU (AvgPool3D, MaxPool3D): they go on computing in
 #: float32; the noise of that is measured in the loss, widens the steps and is named in the report
@@ -125,13 +125,13 @@ def global_generator() -> Any:
 @contextmanager
 def restore_seeds() -> Iterator[None]:
     """Put the seeds of Python, NumPy and Keras's global generator back at the end of the block."""
-    python, numpy, generator = random.getstate(), np.random.get_state(), global_generator()
+    python, numpy, generator = random.getstate(), np.random.get_state(), global_generator()  # noqa: NPY002 (the user's)
     with in_precision(None, *([] if generator is None else [generator.state])):
         try:
             yield
         finally:
             random.setstate(python)
-            np.random.set_state(numpy)
+            np.random.set_state(numpy)  # noqa: NPY002 (the user's)
             if global_generator() is not generator:
                 global_state.set_global_attribute(GENERATOR, generator)
 
@@ -139,7 +139,8 @@ def restore_seeds() -> Iterator[None]:
 def _retype(restoration: Restoration, keras_object: Any, done: set[int], dtype: str | None) -> None:
     """Let one object compute in a dtype. `done` has the identities of the variables that are replaced already."""
     if isinstance(keras_object, (keras.Variable, tf.Variable)):
-        return _retype_variable(restoration, keras_object, done, dtype)
+        _retype_variable(restoration, keras_object, done, dtype)
+        return
     optimizers = optimizers_of(keras_object)
     trained = [v for o in optimizers for v in getattr(o, "_trainable_variables", ()) if v._value is not None]
     old_keys = [v._value._unique_id for v in trained]
@@ -158,10 +159,6 @@ def _retype(restoration: Restoration, keras_object: Any, done: set[int], dtype: 
             _retype_attributes(restoration, optimizer._learning_rate, done, dtype)
     for layer in layers_of(keras_object):
         _retype_layer(restoration, layer, done, dtype)
-    if isinstance(keras_object, keras.Model):
-        for name in TRACED:
-            if name in vars(keras_object):
-                vars(keras_object)[name] = None
     for loss in losses_of(keras_object):
         _retype_attributes(restoration, loss, done, dtype)
         if dtype is not None:
@@ -172,6 +169,8 @@ def _retype(restoration: Restoration, keras_object: Any, done: set[int], dtype: 
 def _retype_layer(restoration: Restoration, layer: Any, done: set[int], dtype: str | None) -> None:
     """Let one layer compute in a dtype: variables, constants, policy, regularizers, constraints and input tensors."""
     restoration.keep_attributes(layer)  # calls leave losses, counters and the like on it
+    for name in TRACED & vars(layer).keys():
+        restoration.set_attribute(layer, name, None)
     _retype_attributes(restoration, layer, done, dtype)
     if dtype is None:
         return

@@ -52,10 +52,20 @@ def optimizers_of(keras_object: Any) -> list[Any]:
     return found
 
 
+def compiled_losses_of(model: Any, count: int) -> tuple[Any, ...]:
+    """The loss of each of `count` outputs as it was given to compile(): a name, a function, an object, or None."""
+    return _for_each_output(getattr(model, "loss", None), count)
+
+
 def loss_weights_of(model: Any, count: int) -> tuple[float, ...]:
     """The weights that a compiled model gives the losses of its `count` outputs; none where it gives no weights."""
     given = getattr(getattr(model, "_compile_loss", None), "_user_loss_weights", None)
-    flat = [] if given is None else [float(weight) for weight in keras.tree.flatten(given)]
+    return () if given is None else tuple(map(float, _for_each_output(given, count)))
+
+
+def _for_each_output(given: Any, count: int) -> tuple[Any, ...]:
+    """What compile() was given for the outputs, one for each: one value alone counts for all."""
+    flat = keras.tree.flatten(given) if isinstance(given, (list, tuple, dict)) else [given]
     return tuple(flat * count if len(flat) == 1 else flat)
 
 

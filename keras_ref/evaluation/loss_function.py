@@ -1,7 +1,7 @@
 """The loss of any Keras model as a pure float64 function of its weights and inputs.
 
     with in_float64(model):
-        function = LossFunction(loss, variables, state, Data(x, y, sample_weight))
+        function = LossFunction(loss, variables=…, state=…, data=Data(x, y, sample_weight))
         function.losses("dense/kernel", entries, offsets)     # the loss at nudged entries, no gradient involved
         function.gradient("eager")                            # the gradient by autodiff
 
@@ -76,10 +76,10 @@ class LossFunction:
     def __init__(
         self,
         loss: Callable[[Data], Any],
+        *,
         variables: list[Any],
         state: list[Any],
         data: Data,
-        *,
         watch_inputs: bool = True,
         dtype: str | None = DTYPE,
         contraction: Mapping[str, Array] | None = None,
@@ -219,7 +219,16 @@ class LossFunction:
             vector, vector, numbers, indices, numbers, held
         )
 
-    def _run(self, values: Mapping[str, Array], direction: Any, steps: Array, entries: Array, targets: Array) -> Array:
+    def _run(
+        self,
+        values: Mapping[str, Array],
+        *,
+        steps: Array,
+        entries: Array,
+        targets: Array,
+        direction: Array | None = None,
+    ) -> Array:
+        """Losses at values + step · direction with one entry of the flat vector set to a target, for each step."""
         evaluate = self._traced()
         flat, held = self._flat(values), self._held()
         direction = np.zeros_like(flat) if direction is None else direction
@@ -255,7 +264,8 @@ class LossFunction:
             np.broadcast_to(self._offsets[name] + np.asarray(entries), offsets.shape).ravel().astype(np.int64)
         )
         targets = (np.ravel(values[name])[entries] + offsets).ravel()
-        return self._run(values, None, np.zeros(len(targets)), flat_entries, targets).reshape(offsets.shape)
+        losses = self._run(values, steps=np.zeros(len(targets)), entries=flat_entries, targets=targets)
+        return losses.reshape(offsets.shape)
 
     def directional(
         self, direction: Mapping[str, Array], steps: Array, *, at: Mapping[str, Array] | None = None
@@ -265,7 +275,7 @@ class LossFunction:
         vector = self._flat({name: direction.get(name, np.zeros_like(value)) for name, value in values.items()})
         flat = self._flat(values)
         entries = np.zeros(len(steps), dtype=np.int64)
-        return self._run(values, vector, steps, entries, flat[0] + steps * vector[0])
+        return self._run(values, direction=vector, steps=steps, entries=entries, targets=flat[0] + steps * vector[0])
 
     # Gradients ------------------------------------------------------------------------------------------------------
 

@@ -220,7 +220,9 @@ def keras_training(lesson_model: LessonModel) -> Iterator[KerasTraining]:
             y_pred = model(data.x, training=True)
             return model.compute_loss(x=data.x, y=data.y, y_pred=y_pred, training=True)
 
-        probe = LossFunction(loss, trained, state, Data(lesson_model.x, lesson_model.y), watch_inputs=False)
+        probe = LossFunction(
+            loss, variables=trained, state=state, data=Data(lesson_model.x, lesson_model.y), watch_inputs=False
+        )
         yield KerasTraining(lesson_model, model, probe)
 
 

@@ -9,6 +9,7 @@ that is called twice draws twice: a `GeneratorCopies` that is passed to both cal
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 import keras
@@ -100,7 +101,7 @@ def _drawn(layer: Any, spec: Any, shapes: Mapping[str, Shape], copies: Generator
             for name, array in _drawn(part, own, _below(prefix, shapes), copies).items()
         }
     generator = copies.of(layer.seed_generator)
-    return {name: _drawing_function(layer, name)(layer, generator, name, shape) for name, shape in shapes.items()}
+    return {name: _drawing_function(layer, name)(layer, generator, shape) for name, shape in shapes.items()}
 
 
 def _below(prefix: str, shapes: Mapping[str, Shape]) -> dict[str, Shape]:
@@ -110,32 +111,31 @@ def _below(prefix: str, shapes: Mapping[str, Shape]) -> dict[str, Shape]:
 def _drawing_function(layer: Any, name: str) -> Callable[..., Array]:
     """How a layer draws the array that its twin calls `name`."""
     if name in ("dropout", "recurrent_dropout"):
-        return _gates
+        return partial(_gates, rate=getattr(layer, name))
     if name == "noise":
         return _noise
     return _uniform if isinstance(layer, keras.layers.AlphaDropout) else _keep
 
 
-def _keep(layer: Any, generator: Any, name: str, shape: Any) -> Array:
+def _keep(layer: Any, generator: Any, shape: Any) -> Array:
     """Where a dropout of the layer's rate keeps its input: true there."""
     rate = getattr(layer, "rate", getattr(layer, "dropout", None))
     ones = keras.ops.ones(shape, dtype=layer.compute_dtype)
     return np.asarray(keras.random.dropout(ones, rate, seed=generator)).astype(bool)
 
 
-def _uniform(layer: Any, generator: Any, name: str, shape: Any) -> Array:
+def _uniform(layer: Any, generator: Any, shape: Any) -> Array:
     """Where AlphaDropout keeps its input: uniform numbers of Keras's default dtype that reach the rate."""
     return np.asarray(np.asarray(keras.random.uniform(shape, seed=generator)) >= layer.rate)
 
 
-def _noise(layer: Any, generator: Any, name: str, shape: Any) -> Array:
+def _noise(layer: Any, generator: Any, shape: Any) -> Array:
     """Standard normal numbers."""
     return np.asarray(keras.random.normal(shape, dtype=layer.compute_dtype, seed=generator))
 
 
-def _gates(layer: Any, generator: Any, name: str, shape: Any) -> Array:
+def _gates(layer: Any, generator: Any, shape: Any, *, rate: float) -> Array:
     """The masks of a recurrent cell, one after another along the first axis."""
     ones = keras.ops.ones(shape[1:], dtype=layer.compute_dtype)
-    rate = getattr(layer, name)
     masks = [np.asarray(keras.random.dropout(ones, rate, seed=generator)) for _ in range(shape[0])]
     return np.stack(masks).astype(bool)

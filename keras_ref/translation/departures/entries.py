@@ -64,7 +64,7 @@ def load_departures() -> tuple[Departure, ...]:
     """All entries, in the order of the files. Raises: ValueError for an id used twice, or an illegal entry."""
     found: list[Departure] = []
     for family in FAMILIES:
-        with open(Path(__file__).with_name(f"{family}.toml"), "rb") as file:
+        with Path(__file__).with_name(f"{family}.toml").open("rb") as file:
             found += [_entry(entry) for entry in tomllib.load(file)["departure"]]
     if len({d.id for d in found}) != len(found):
         raise ValueError(f"A departure's id must be its own. Received: {sorted(d.id for d in found)}. Rename one.")
@@ -104,13 +104,13 @@ def _predicate(name: str | None) -> Predicate | None:
     return None if name is None else predicates.PREDICATES[name]
 
 
-def get_departure(id: str) -> Departure:
+def get_departure(departure_id: str) -> Departure:
     """The entry with that id, for what depends on data. Raises: ValueError if it has gone: its excuse has to go too."""
     for departure in load_departures():
-        if departure.id == id:
+        if departure.id == departure_id:
             return departure
     raise ValueError(
-        f"A departure must be an entry of keras_ref/translation/departures. Received: {id!r}. "
+        f"A departure must be an entry of keras_ref/translation/departures. Received: {departure_id!r}. "
         "Remove what refers to it, or correct the id."
     )
 

@@ -39,12 +39,19 @@ def sparse_categorical_crossentropy(keras_loss: Any) -> Loss:
 @reflects("LossFunctionWrapper")
 def of_function(keras_loss: Any) -> Loss:
     """The loss of a wrapped function: Keras wraps what loss="mse" names. Raises: NoTwin for a user's function."""
-    function, known = keras_loss.fn, {name.lower(): name for name in registry.names("loss")}
-    name = known.get(getattr(function, "__name__", "").replace("_", ""))
-    if name is None or getattr(keras.losses, function.__name__, None) is not function:
+    name = find_loss_name(keras_loss.fn)
+    if name is None:
         raise NoTwin(
-            f"A loss function must be one of keras.losses to have a twin. Received: {function!r}. Use a loss object."
+            f"A loss function must be one of keras.losses to have a twin. Received: {keras_loss.fn!r}. "
+            "Use a loss object."
         )
     made = getattr(keras.losses, name)(reduction=keras_loss.reduction, **keras_loss._fn_kwargs)
     found: Loss = reflected(made, "loss")
     return found
+
+
+def find_loss_name(function: Any) -> str | None:
+    """The class name of the loss that a function of keras.losses computes; None for any other function."""
+    name = getattr(function, "__name__", "")
+    known = {loss.lower(): loss for loss in registry.names("loss")}
+    return known.get(name.replace("_", "")) if getattr(keras.losses, name, None) is function else None

@@ -39,7 +39,7 @@ def rescaling(keras_layer: Any) -> Rescaling:
 
 
 @reflects("TFDIdentity")
-def of_feature_space(keras_layer: Any) -> Identity:
+def of_feature_space(_: Any) -> Identity:
     """The specification of the layer by which a FeatureSpace passes a feature on unchanged."""
     return Identity()
 
