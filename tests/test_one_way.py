@@ -64,7 +64,7 @@ def evidence(subject):
 
 # Oracles ------------------------------------------------------------------------------------------------------------
 
-MEMBERS = ("name", "values", "base", "noise", "has_kinks", "supports_complex", "of_forward_pass", "specifications")
+MEMBERS = ("name", "values", "base", "noise", "supports_complex", "of_forward_pass", "specifications")
 METHODS = ("covers", "losses", "directional", "moved", "with_noise", "with_hidden_noise", "measured_noise")
 
 
@@ -96,7 +96,7 @@ def test_an_oracle_is_complete(oracle):
         assert getattr(oracle, member) is not None
     for method in ("losses", "directional", "moved", "with_noise"):
         assert getattr(type(oracle), method) is not getattr(Oracle, method), method
-    assert {type(getattr(oracle, m)) for m in ("has_kinks", "supports_complex", "of_forward_pass")} == {bool}
+    assert {type(getattr(oracle, m)) for m in ("supports_complex", "of_forward_pass")} == {bool}
 
 
 def test_an_oracle_agrees_with_itself(oracle):
@@ -135,7 +135,6 @@ def test_what_an_oracle_follows(evidence):
     assert (forward.of_forward_pass, twin.of_forward_pass) == (True, False)
     assert forward.specifications == () and len(twin.specifications) == 3
     assert isinstance(forward, ForwardOracle) and forward.twin is twin
-    assert forward.has_kinks == twin.has_kinks
 
 
 # Annotators ---------------------------------------------------------------------------------------------------------
@@ -275,7 +274,7 @@ def test_no_decision_hangs_on_english():
 
 
 @pytest.mark.parametrize(
-    ("at_kink", "between", "right", "wrong", "has_kinks", "kind", "reason"),
+    ("at_kink", "between", "right", "wrong", "kinks_meet", "kind", "reason"),
     [
         (True, True, 1, 1, True, Kind.MISMATCH, Reason.KINK_WRONG_BESIDE),
         (False, True, 1, 1, True, Kind.MISMATCH, None),
@@ -284,12 +283,13 @@ def test_no_decision_hangs_on_english():
         (False, False, 1, 0, True, Kind.KINK, Reason.KINKS_MEET),
         (False, False, 1, 0, False, Kind.MISMATCH, Reason.WRONG_ONLY_HERE),
         (True, True, 0, 0, True, Kind.KINK, Reason.KINK_ALONE),
+        (True, False, 1, 0, False, Kind.MISMATCH, Reason.BEYOND_KINKS),
         (True, False, 0, 0, True, Kind.UNDECIDED, Reason.KINK_OUTSIDE),
         (False, False, 0, 0, True, Kind.MISMATCH, None),
     ],
 )
-def test_conclusions(at_kink, between, right, wrong, has_kinks, kind, reason):
-    found = conclude(at_kink=at_kink, between=between, right=right, wrong=wrong, has_kinks=has_kinks)
+def test_conclusions(at_kink, between, right, wrong, kinks_meet, kind, reason):
+    found = conclude(at_kink=at_kink, between=between, right=right, wrong=wrong, kinks_meet=kinks_meet)
     assert found == Judgement(kind, reason)
 
 

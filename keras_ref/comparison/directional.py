@@ -28,7 +28,7 @@ from functools import cached_property
 
 import numpy as np
 
-from keras_ref.comparison.autodiff import SHIFTS, Gradient, point_beside, shifted_points
+from keras_ref.comparison.autodiff import CHANGES, SHIFTS, Gradient, point_beside, shifted_points
 from keras_ref.comparison.neighbourhood import DISTANCE, Tally, conclude, tally_neighbours
 from keras_ref.comparison.noise import even_part_noise
 from keras_ref.comparison.oracles import Oracle
@@ -125,7 +125,6 @@ class DirectionalPoint:
 
     gradient_at   autodiff's gradient at a point
     gradient      the same at this point, where it is known already
-    noise         the noise of the loss, where it was measured at a point close by
     """
 
     def __init__(
@@ -135,9 +134,8 @@ class DirectionalPoint:
         *,
         gradient: Gradient | None = None,
         seed: int = 0,
-        noise: float | None = None,
     ) -> None:
-        self.oracle, self.gradient_at, self.seed, self._noise = oracle, gradient_at, seed, noise
+        self.oracle, self.gradient_at, self.seed = oracle, gradient_at, seed
         #: where to look first: a closer look that one direction needed, the others will need too
         self.looks: tuple[Array, ...] = (LOOK, CLOSER)
         self.gradient: Gradient = gradient_at(oracle.values) if gradient is None else gradient
@@ -145,7 +143,7 @@ class DirectionalPoint:
     @cached_property
     def noise(self) -> float:
         """The noise of the loss, measured when it is first asked for: that costs as much as several directions."""
-        return self.oracle.measured_noise(seed=self.seed) if self._noise is None else self._noise
+        return self.oracle.measured_noise(seed=self.seed)
 
     @cached_property
     def shifted_gradients(self) -> list[Gradient]:
@@ -173,7 +171,7 @@ class DirectionalPoint:
     def beside(self, generator: np.random.Generator) -> DirectionalPoint:
         """A generic point close by: no tie and no zero is left."""
         values = point_beside(self.oracle.values, generator, distance=DISTANCE)
-        return DirectionalPoint(self.oracle.moved(values), self.gradient_at, seed=self.seed, noise=self.noise)
+        return DirectionalPoint(self.oracle.moved(values), self.gradient_at, seed=self.seed)
 
 
 @dataclass(frozen=True)
@@ -232,7 +230,7 @@ def single_look(
     spread = 8 * UNIT * math.fsum(point.sizes[n] * root_mean_square(v) * v.size for n, v in vector.items())
     if noise is not None:
         again = [math.fsum(_inner(g[n], v) for n, v in vector.items()) for g in point.shifted_gradients]
-        spread += 4 * max(abs(value - autodiff) for value in again)
+        spread += CHANGES * max(abs(value - autodiff) for value in again)
     best, sides = found.value, (found.left, found.right)
     low = min(float(side.value[0] - side.error[0]) for side in sides) - spread
     high = max(float(side.value[0] + side.error[0]) for side in sides) + spread
