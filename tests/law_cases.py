@@ -33,7 +33,8 @@ from keras_ref.translation import departures
 from keras_ref.translation.to_keras import mirrored
 from scratch import registry
 from scratch.arrays import Array
-from scratch.model import Call, Model
+from scratch.calls import Call
+from scratch.model import Model
 
 #: the methods that a law starts from
 ROOTS = {"layer": ("forward",), "loss": ("per_sample",), "optimizer": ("update", "advance", "step")}

@@ -170,8 +170,8 @@ def keyless_rows_see_all(spec: Projected, weights: Mapping[str, Array], *inputs:
     The mean comes of a query that fits all keys alike, a zero one.
     """
     query, value = (x.shape for x in inputs[:2])
-    masks = [keywords.get("mask") or (), keywords.get("attention_mask"), keywords.get("use_causal_mask", False)]
-    allowed = spec.allowed(query, value, *masks)
+    masks, causally = keywords.get("mask") or (), keywords.get("use_causal_mask", False)
+    allowed = spec.allowed(query, value, masks=masks, given=keywords.get("attention_mask"), causally=causally)
     assert allowed is not None, "no query is without a key"
     blind = {name: np.zeros_like(w) if name.startswith("query/") else w for name, w in weights.items()}
     y = spec.forward(weights, *inputs, **keywords)

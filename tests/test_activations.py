@@ -158,7 +158,7 @@ def model_of(spec, shape):
         else registry.get("layer", "Activation")(spec.activation)
     )
     return Model(
-        {"x": shape if spec.couples_batch(False) else (None, *shape[1:])},
+        {"x": shape if spec.couples_batch(training=False) else (None, *shape[1:])},
         {"called": layer},
         (Call("called", ("x",), ("y",)),),
         ("y",),

@@ -62,7 +62,7 @@ def check_executor(executor, objective, *point):
     true = Nudges(objective, *point, plain=True).losses("dense/kernel", entries, offsets)
     mine = many.losses("dense/kernel", entries, offsets)
     assert (np.abs(mine - true) <= 1e-12 * np.abs(true)).all()
-    assert done[-1] == ("dense/kernel", 64, 64) and [n for _, n, _ in done] == sorted(n for _, n, _ in done)
+    assert done[-1] == (64, 64, "dense/kernel") and [n for n, _, _ in done] == sorted(n for n, _, _ in done)
 
 
 @pytest.fixture(scope="module")
@@ -140,7 +140,7 @@ def test_blas_threads():
             assert counts() <= {1}
         assert counts() == before
         with ThreadPoolExecutor(4) as pool:
-            assert all(found <= {1} for found in pool.map(blocks.alone, [counts] * 16, range(16)))
+            assert all(found <= {1} for found in pool.map(blocks.call_with_one_blas_thread, [counts] * 16, range(16)))
         assert counts() == before
-        assert all(found <= {1} for found in blocks.every(counts, [()] * 4, None, lambda i: None))
+        assert all(found <= {1} for found in blocks.run_blocks(counts, [()] * 4, executor=None, done=lambda i: None))
         assert counts() == before

@@ -34,7 +34,8 @@ KINKED = {
     "hard_sigmoid": (keras.activations.hard_sigmoid, [3.0, -3.0, 0.4]),
     "median": (median_of, [0.5, 0.5, -0.3]),
     "sort": (lambda x: tf.sort(x, axis=-1) * tf.constant([1.0, 2.0, 4.0], tf.float64), [0.5, 0.5, -0.3]),
-    "opposed relus": (lambda x: tf.nn.relu(x) - tf.nn.relu(-x), [0.0, 0.7, -0.3]),
+    "opposed relus": (lambda x: tf.nn.relu(x) - 0.25 * tf.nn.relu(-x), [0.0, 0.7, -0.3]),
+    "symmetric batch": (lambda x: tf.nn.relu(x[0] + x[1]) - tf.nn.relu(x[1] - x[0]), [0.0, 0.0, -0.3]),
 }
 
 
@@ -78,6 +79,9 @@ class Point(Oracle):
         i, j = np.indices(offsets.shape)
         points[i, j, entries[j]] = points[i, j, entries[j]] + offsets
         return self.many(points.reshape(-1, points.shape[-1])).numpy().reshape(offsets.shape)
+
+    def directional(self, direction, steps):
+        return self.many(self.values["x"] + np.multiply.outer(steps, direction["x"])).numpy()
 
     def moved(self, values):
         return Point(self.function, values["x"], wrong=self.wrong)

@@ -55,14 +55,14 @@ def run(gradtwin):
 
 REFUSED = {
     "lesson lesson_models:big": (
-        "A model must have at most 128 weights to be taught from, each being nudged before the reader's eyes. "
-        "Received: lesson_models:big, which has 201. Use gradtwin check, which takes any size, or a smaller model of "
-        "the same kind."
+        "A model must have at most 128 weights to be taught from, each being nudged and shown. Received: "
+        "lesson_models:big, which has 201. Use gradtwin check, which takes any size, or a smaller model of the "
+        "same kind."
     ),
     "lesson lesson_models:image": (
         "A forward pass must have at most 8000 numbers to be taught from, each being shown. Received: "
-        "lesson_models:image, which has 28444 with 4 samples. Pass fewer rows in --data, use a smaller model of the "
-        "same kind, or gradtwin check, which takes any size."
+        "lesson_models:image, which has 28444 with 4 samples. Pass fewer rows in --data, use a smaller model of "
+        "the same kind, or gradtwin check, which takes any size."
     ),
     "lesson lesson_models:dense --epochs 1000": (
         "A lesson must have at most 15000 weights times epochs to fit into a page. Received: 21 weights of dense, "
@@ -89,15 +89,15 @@ REFUSED = {
         "gradtwin check."
     ),
     "lesson lesson_models:halved": (
-        "A factory with data must return targets for a lesson. Received: lesson_models:halved, which returns a model "
-        "and x. Return (model, x, y)."
+        "A factory with data must return targets for a lesson. Received: lesson_models:halved, which returns a "
+        "model and x. Return (model, x, y)."
     ),
     "lesson lesson_models:dense --data half.npz": (
         "--data must hold targets y for a lesson. Received: half.npz without. Add y to the .npz file."
     ),
     "lesson recipe3": (
-        "A recipe must be one of recipe1, recipe2. Received: 'recipe3'. Name one of them; gradtwin lesson also takes "
-        "a model, package.module:factory."
+        "A recipe must be one of recipe1, recipe2. Received: 'recipe3'. Name one of them; gradtwin lesson also "
+        "takes a model, package.module:factory."
     ),
     "lesson recipe1 -o no/such/page.html": (
         "--output must name a file that can be written. Received: no/such/page.html: No such file or directory. "
@@ -165,15 +165,15 @@ def test_divergence_is_shown_as_divergence(run, tmp_path):
     assert "are within what is allowed. The training diverges: it was stopped at epoch 6." in out
     text = (tmp_path / "page.html").read_text(encoding="utf-8")
     assert (
-        "See both sides run away together: the steps are too bold, each lands farther off than the last, and the "
-        "loss grows from"
+        "See both trainings diverge together: the steps are too large, each lands farther from the minimum "
+        "than the one before, and the loss grows from"
     ) in text
     assert "See both paths leap across the valley" in text and "Both paths run away from the valley" in text
     status, out, err = run("recipe", "recipe1", "--learning-rate", "0.3", "--epochs", "50")
     assert (status, err) == (0, "")
     assert (
-        "The training diverges: after epoch 10 the loss is more than 10¹² times what it was, and we stop. A "
-        "smaller --learning-rate does not."
+        "The training diverges: after epoch 10 the loss is more than 10¹² times what it was, and we stop. Pass "
+        "a smaller --learning-rate."
     ) in out
 
 

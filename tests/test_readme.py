@@ -275,6 +275,15 @@ def test_files_and_functions_exist(document):
         assert not name or name in defined_in(found[0]), f"{document} names {path}:{name}, which is not there"
 
 
+def test_moved_modules_exist():
+    """The changelog's table of moved modules: what stands on the right is there."""
+    changelog = (ROOT / ".github" / "CHANGELOG.md").read_text(encoding="utf-8")
+    moved = re.findall(r"^\| `[\w.]+` \| `([\w.]+)` \|$", changelog, flags=re.MULTILINE)
+    paths = [ROOT.joinpath(*module.split(".")) for module in moved]
+    assert len(paths) > 50
+    assert [path for path in paths if not (path.is_dir() or path.with_suffix(".py").exists())] == []
+
+
 def defined_in(path: Path) -> set[str]:
     """The functions, classes, methods and assigned names of a module."""
     found = set()

@@ -115,20 +115,20 @@ def test_explain_walks_one_weight(gradtwin):
     assert told == [
         f"Look at dense/kernel of recipe1, which is 1.477867. The loss of all 4 samples is {before:.12g}.",
         f"Push it up by h = 0.0001: the loss becomes {after:.12g}, a change of {after - before:+.6g}.",
-        f"Change divided by h is the slope: {slope:.10g}.",
+        f"The change divided by h is the slope: {slope:.10g}.",
         (
-            f"Back-propagation says {exact:.10g}: the two differ by +0.00075, and may differ by 0.0015, truncation "
-            f"and rounding of the nudge."
+            f"Back-propagation computes {exact:.10g}: the two differ by +0.00075, and may differ by 0.0015, "
+            f"truncation and rounding error of the nudge."
         ),
         (
-            "The loss is a parabola in this weight, and pushing to one side shows its slope half a nudge further on: "
-            "too large by h · mean(x²) = 0.00075. Measured on the loss itself, h/2·f″ is +0.00075."
+            "The loss is a parabola in this weight, and a nudge to one side measures its slope half a nudge "
+            "further on: too large by h · mean(x²) = 0.00075. Measured on the loss itself, h/2·f″ is +0.00075."
         ),
         (
             "The weight steps against the slope, 0.01 times as far: 1.477867 - 0.01 · -7.831245 = 1.55617945. With "
             "back-propagation's slope it would be 1.55618695."
         ),
-        "Every other weight is nudged the same way, each alone, and then all step together: that is one epoch.",
+        "Every other weight is nudged the same way, one at a time, and then all step together: that is one epoch.",
     ]
     _, out, _ = gradtwin("recipe", "recipe2", "--explain")
     assert f"that is one epoch. {RECIPE_2_NOTE}" in out
@@ -138,10 +138,13 @@ def test_explain_walks_one_weight(gradtwin):
 @pytest.mark.parametrize(
     ("scheme", "sentence"),
     [
-        ("backward", "Pull it down by h = 0.0001 and see what that changes; divided by h it is the slope: -7.832745."),
+        ("backward", "Pull it down by h = 0.0001; the change of the loss divided by -h is the slope: -7.832745."),
         (
             "central",
-            "Push it up and pull it down by h = 0.0001; half the difference divided by h is the slope: -7.831995.",
+            (
+                "Push it up by h = 0.0001, then pull it down by h; half the difference of the two losses divided "
+                "by h is the slope: -7.831995."
+            ),
         ),
         (
             "complex",
@@ -153,8 +156,8 @@ def test_explain_walks_one_weight(gradtwin):
         (
             "richardson",
             (
-                "Push and pull it by ever smaller nudges, from 0.0001 times its size on, and extrapolate to none: the "
-                "slope is -7.831995"
+                "Push and pull it by ever smaller nudges, the first one 0.0001 times its size, and extrapolate to "
+                "a nudge of 0: the slope is -7.831995"
             ),
         ),
     ],

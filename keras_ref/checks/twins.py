@@ -25,9 +25,9 @@ from scratch.objective import Objective
 
 
 def twin_of(
-    model: Any, probe: LossFunction, *, data: Data, projection: bool, training: bool, seed: int, executor: Any = None
+    model: Any, loss: LossFunction, *, data: Data, projection: bool, training: bool, seed: int, executor: Any = None
 ) -> TwinOracle:
-    """The twin's oracle at the probe's point.
+    """The twin's oracle at the point of a model's loss function.
 
     `data` holds targets, or random cotangents where the loss is a projection of the outputs. Raises: NoTwin.
     """
@@ -40,11 +40,11 @@ def twin_of(
     objective, targets = _objective(model, twin, data, projection=projection)
     weights = tf.nest.flatten(data.sample_weight) if data.sample_weight is not None else [None]
     share = weights[0] if len(weights) == 1 else weights
-    paths = {id(v): path for path, v in probe.variables.items()}
+    paths = {id(v): path for path, v in loss.variables.items()}
     names = {paths[id(v)]: name for name, v in variables.items() if id(v) in paths}
-    leaves = named_leaves(probe.data.x)
+    leaves = named_leaves(loss.data.x)
     inputs = dict(zip(leaves, twin.inputs, strict=True))
-    names |= {n: f"input:{inputs[n]}" for n in probe.inputs}
+    names |= {n: f"input:{inputs[n]}" for n in loss.inputs}
     fixed = read_values(variables)
     integers = {inputs[n]: np.asarray(t) for n, t in leaves.items()}
     draws = _draws(model, twin, fixed, integers) if training else None
@@ -65,7 +65,7 @@ def twin_of(
         )
 
     specifications = (*twin.layers.values(), *objective.losses)
-    return TwinOracle.at(make, names=names, values=probe.values, seed=seed, specifications=specifications)
+    return TwinOracle.at(make, names=names, values=loss.values, seed=seed, specifications=specifications)
 
 
 def _objective(model: Any, twin: Model, data: Data, *, projection: bool) -> tuple[Objective, Any]:

@@ -15,7 +15,6 @@ from keras_ref.comparison.entry_slopes import measure_by_tiers
 from keras_ref.comparison.evidence import Outcome
 from keras_ref.comparison.optimizer_step import DepartingStep, OptimizerTwin, Prediction, StepStart, predict
 from keras_ref.comparison.oracles import Oracle, Oracles
-from keras_ref.comparison.settings import Progress
 from keras_ref.errors import running_user_code
 from keras_ref.evaluation.loss_function import Data, LossFunction
 from keras_ref.evaluation.sparse_gradient import find_sparse_gradients
@@ -25,6 +24,7 @@ from keras_ref.translation.exceptions import optimizers as mirrors
 from scratch.arrays import Array
 from scratch.differences import UNIT
 from scratch.one_sided import Slopes
+from scratch.progress import Progress
 
 #: an entry of the numeric gradient gets more steps while truncation exceeds this share of it
 SHARP = 1e-9

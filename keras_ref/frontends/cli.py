@@ -1,6 +1,5 @@
 """The command `gradtwin`, with Typer. Exit status: 0 all match, 1 a finding, 2 the command could not run."""
 
-# ruff: noqa: B006 (Typer's default for an option that may be given several times is an empty list)
 from __future__ import annotations
 
 import sys
@@ -68,6 +67,7 @@ def overview(
     """Check that gradients are right: every weight is nudged, and the change of the loss is compared with autodiff.
 
     Without a command: compare the book's two recipes with Keras, and check a gallery of small models on real data.
+
     Exit status: 0 all match, 1 a finding, 2 the command could not run.
     """
     from keras_ref.inputs.targets import import_quietly
@@ -98,7 +98,7 @@ def check(
     imports: Imports = [],
     unsafe: Unsafe = False,
 ) -> None:
-    """Check the gradients of a model: autodiff against the change of the loss when weights are nudged."""
+    """Check the gradients of a model: autodiff against the change of the loss when each weight is nudged."""
     invocation = Invocation.of(
         "check",
         targets=targets,
@@ -198,11 +198,11 @@ def replay(
 @app.command()
 def coverage(
     run: Annotated[
-        bool, typer.Option(help="Compare one small example of every definition with Keras, one after another.")
+        bool, typer.Option("--run", help="Compare a small example of every definition with Keras (minutes).")
     ] = False,
 ) -> None:
     """List what Keras exports, what has a NumPy twin, what is compared, and the known departures."""
-    from keras_ref.coverage.table import print_coverage
+    from keras_ref.coverage.printing import print_coverage
 
     raise typer.Exit(0 if print_coverage(console(), run=run) else FINDING)
 

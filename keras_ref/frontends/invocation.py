@@ -1,4 +1,4 @@
-"""A command as data: what was asked, of which targets, with which options. It can be run, written down and run again."""
+"""A command as data: which check, of which targets, with which options. It can be run, recorded, and run again."""
 
 from __future__ import annotations
 
@@ -171,7 +171,7 @@ _CALLS: dict[str, Callable[[Invocation], _Call]] = {
 }
 
 
-# What was written down -------------------------------------------------------------------------------------------------
+# What was written down ------------------------------------------------------------------------------------------------
 
 
 def make_document(invocation: Invocation, found: Mapping[str, Report], refused: Iterable[str] = ()) -> dict[str, Any]:
@@ -259,7 +259,7 @@ def read_report(data: Mapping[str, Any]) -> Report:
 
 
 def read_versions() -> dict[str, str]:
-    """{package: version} of everything that a verdict may depend on, as far as it is installed. Nothing is import_module."""
+    """{package: version} of what a verdict may depend on, as far as it is installed. Nothing is imported."""
     found = {}
     for name in ("gradtwin", "keras", "tensorflow", "numpy"):
         with suppress(metadata.PackageNotFoundError):

@@ -1,4 +1,4 @@
-"""Checking a target in a process of its own: a crash of that process is a verdict, and the other targets are checked."""
+"""Check a target in a process of its own: its crash is a verdict, and the other targets are still checked."""
 
 from __future__ import annotations
 

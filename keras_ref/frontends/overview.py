@@ -92,7 +92,7 @@ def _check(exhibit: Exhibit, seed: int, progress: Progress | None) -> Checked:
     return Checked(exhibit, replace(gradients, subject=name), replace(updates, subject=steps))
 
 
-# One screen ------------------------------------------------------------------------------------------------------------
+# One screen -----------------------------------------------------------------------------------------------------------
 
 
 def _print_recipes(out: Console, recipes: Mapping[str, Sequence[RecipeRow]]) -> None:
@@ -107,9 +107,9 @@ def _print_recipes(out: Console, recipes: Mapping[str, Sequence[RecipeRow]]) -> 
         )
         table.add_column("weight", min_width=20, no_wrap=True)
         for column in ("before", "after, NumPy", "after, Keras", "difference", "caused by the nudge"):
-            table.add_column(column, justify="right", no_wrap=True, min_width=max(len(column), 13))
+            table.add_column(column, justify="right", no_wrap=True, min_width=max(len(column), 12))
         for row in rows:
-            values = (f"{row.start:.8f}", f"{row.nudged:.10f}", f"{row.keras:.10f}")
+            values = (f"{row.start:.8f}", f"{row.nudged:.9f}", f"{row.keras:.9f}")
             # + 0.0 makes a 0 of -0
             table.add_row(row.name, *values, f"{row.difference + 0.0:+.2e}", f"{row.explained + 0.0:+.2e}")
         out.print(table)
@@ -119,7 +119,7 @@ def _gallery_table(checked: Sequence[Checked]) -> Table:
     """One line per model."""
     table = Table(title="Small models on the iris data", title_justify="left", box=None, pad_edge=False)
     table.add_column("model", no_wrap=True)
-    for column in ("gradient entries", "gradients", f"{STEPS} training steps", "smallest error it would have seen"):
+    for column in ("entries", "gradients", f"{STEPS} training steps", "smallest error it would have seen"):
         table.add_column(column, justify="right", no_wrap=True)
     for one in checked:
         visible = [v.visible for v in one.gradients.verdicts if v.visible == v.visible]
@@ -138,7 +138,7 @@ def _worst(report: Report) -> str:
     return worst_of(v.verdict for v in report.verdicts)
 
 
-# --verbose -------------------------------------------------------------------------------------------------------------
+# --verbose ------------------------------------------------------------------------------------------------------------
 
 
 def _print_every_weight(out: Console, recipes: Mapping[str, Sequence[RecipeRow]]) -> None:

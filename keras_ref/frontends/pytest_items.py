@@ -164,10 +164,11 @@ def check_returned(item: pytest.Item, returned: Any, options: dict[str, Any], *,
             (subject, *arguments, weight), drawn = complete_data(subject, *arguments, seed=seed)
             options = options if weight is None else {"sample_weight": weight, **options}
         check_in_test(item, verb, subject, *arguments, note=drawn, **options)
-        return
     except BadInput as error:
-        sentence = str(error)
-    pytest.fail(sentence, pytrace=False)
+        refusal = str(error)
+    else:
+        return
+    pytest.fail(refusal, pytrace=False)  # outside of the handler, so that pytest does not show the chain of errors
 
 
 def _verb_for(subject: Any) -> str:
@@ -193,7 +194,7 @@ def _refuse_unknown(verb: str, options: dict[str, Any], *, positional: bool) -> 
         )
 
 
-# What a test run reports -----------------------------------------------------------------------------------------------
+# What a test run reports ----------------------------------------------------------------------------------------------
 
 
 def make_document(texts: Iterable[tuple[str, str]]) -> dict[str, Any]:

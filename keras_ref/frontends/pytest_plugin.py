@@ -22,7 +22,7 @@ from keras_ref.options import OPTIONS
 #: options of the command line that pytest has too: --effort there is --gradtwin-effort here
 SHARED = ("effort", "budget", "seed", "json", "isolate")
 #: the targets of a test run
-_TARGETS: pytest.StashKey[list[str]] = pytest.StashKey()
+_TARGETS: pytest.StashKey[Any] = pytest.StashKey()
 #: log lines of a TensorFlow that the test imported before the plugin could silence it; they would bury the six lines
 _LOG_LINES = re.compile(r"^[IW]\d{4} \d\d:\d\d:\S+ +\d+ \S+\] .*\n", re.MULTILINE)
 
@@ -94,7 +94,7 @@ def pytest_collection_modifyitems(session: pytest.Session, config: pytest.Config
         items += collect_targets(session, config.stash[_TARGETS])
 
 
-# Checks inside tests ---------------------------------------------------------------------------------------------------
+# Checks inside tests --------------------------------------------------------------------------------------------------
 
 
 def _fixture(verb: str) -> Any:
@@ -123,13 +123,14 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
         return None
     from keras_ref.frontends.pytest_items import check_returned
 
-    arguments = {name: pyfuncitem.funcargs[name] for name in pyfuncitem._fixtureinfo.argnames}
+    names = pyfuncitem._fixtureinfo.argnames  # noqa: SLF001 (pytest's own pytest_pyfunc_call does the same)
+    arguments = {name: pyfuncitem.funcargs[name] for name in names}
     options = {name: value for mark in reversed(marks) for name, value in mark.kwargs.items()}
     check_returned(pyfuncitem, pyfuncitem.obj(**arguments), options, positional=any(mark.args for mark in marks))
     return True
 
 
-# What a test run reports -----------------------------------------------------------------------------------------------
+# What a test run reports ----------------------------------------------------------------------------------------------
 
 
 @pytest.hookimpl(wrapper=True)

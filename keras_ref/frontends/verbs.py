@@ -14,9 +14,10 @@ def find_check(verb: str) -> Callable[..., Report]:
     """The check of a name in VERBS. TensorFlow is imported here, not before."""
     from keras_ref.checks import gradients, layers_and_functions, updates
 
-    return {
+    checks: dict[str, Callable[..., Report]] = {
         "check_gradients": gradients.check_gradients,
         "check_updates": updates.check_updates,
         "check_layer": layers_and_functions.check_layer,
         "check_function": layers_and_functions.check_function,
-    }[verb]
+    }
+    return checks[verb]

@@ -35,15 +35,15 @@ def write_captions(lesson: Lesson) -> dict[str, Caption]:
         "loss": Caption("Loss", _loss(lesson)),
         "weight": Caption(
             "The weight",
-            "The dashes of the nudged weight lie on Keras's line, epoch after epoch. "
+            "See the dashes of the nudged weight lie on Keras's line, epoch after epoch. "
             f"This is {farthest}, which moves farthest; choose another above.",
         ),
-        "slope": Caption("Its slope", f"How steep the loss is along this weight, in both trainings.{at_rest}"),
+        "slope": Caption("Its slope", f"See how steep the loss is along this weight, in both trainings.{at_rest}"),
         "difference": Caption(
             "How far apart",
-            "Each solid line stays on or below the dotted line of its colour: the two trainings differ by no more than "
-            "the nudge explains. Slopes are compared at the same weights. Weights are compared along their own paths, "
-            "so their differences add up.",
+            "See each solid line stay on or below the dotted line of its colour: the two trainings differ by no more "
+            "than the nudge explains. Slopes are compared at the same weights. Weights are compared along their own "
+            "paths, so their differences add up.",
         ),
         "precision": Caption("… the nudge were larger, or smaller?", _precision(lesson)),
     }
@@ -55,11 +55,11 @@ def _loss(lesson: Lesson) -> str:
     dies = " A dotted line marks where a unit dies." if any(u.since > 0 for u in lesson.units) else ""
     if track.diverged:
         return (
-            "Both trainings diverge together: the steps are too large, each lands farther from the minimum than the "
-            f"one before, and the loss grows from {first} to {last} in {lesson.epochs} epochs.{dies}"
+            "See both trainings diverge together: the steps are too large, each lands farther from the minimum than "
+            f"the one before, and the loss grows from {first} to {last} in {lesson.epochs} epochs.{dies}"
         )
     moved = "falls" if track.losses[-1] < track.losses[0] else "goes"
-    return f"Two lines, one on the other: in both trainings the loss {moved} from {first} to {last}.{dies}"
+    return f"See one line on the other: in both trainings the loss {moved} from {first} to {last}.{dies}"
 
 
 def _precision(lesson: Lesson) -> str:
@@ -74,7 +74,7 @@ def _precision(lesson: Lesson) -> str:
 
 
 def _others(lesson: Lesson) -> str:
-    """What to see of the other schemes. Along a weight of Dense layers with mean squared error the loss is a parabola."""
+    """What to see of the other schemes. Along a weight of Dense layers, mean squared error is a parabola."""
     straight = all("activation=" not in layer or "'linear'" in layer or "'relu'" in layer for layer in lesson.layers)
     if straight and lesson.loss.startswith("MeanSquaredError") and all("Dense" in layer for layer in lesson.layers):
         return (
@@ -92,9 +92,9 @@ def write_landscape_caption(lesson: Lesson, landscape: Landscape) -> str:
     """What to see in a landscape."""
     times = nudge_length(landscape, lesson.nudge) / lesson.nudge
     both = (
-        "Both paths leap across the valley, each time farther, until they leave the picture"
+        "See both paths leap across the valley, each time farther, until they leave the picture"
         if lesson.track.diverged
-        else "Both paths run downhill"
+        else "See both paths run downhill"
     )
     rest = (
         ""
@@ -123,10 +123,10 @@ def write_comparisons(lesson: Lesson) -> tuple[Comparison, ...]:
             "batch size",
             Caption(
                 "… the batches were smaller?",
-                "The same number of epochs, cut into smaller batches that are drawn anew each epoch. There are more "
-                "steps, so the loss changes faster, but each step follows the slope of a few samples only, so the line "
-                "is noisy. “Spread of slopes” measures that noise: the standard deviation of single batches' slopes at "
-                "the start, for the steepest weight.",
+                "See the same number of epochs, cut into smaller batches that are drawn anew each epoch. There are "
+                "more steps, so the loss changes faster, but each step follows the slope of a few samples only, so the "
+                "line is noisy. “Spread of slopes” measures that noise: the standard deviation of single batches' "
+                "slopes at the start, for the steepest weight.",
             ),
         ),
         Comparison(
@@ -135,8 +135,8 @@ def write_comparisons(lesson: Lesson) -> tuple[Comparison, ...]:
             "optimizer",
             Caption(
                 "… the optimizer were another?",
-                "The same start and the same learning rate with different optimizers. A rate that suits one optimizer "
-                "need not suit another: compare the shapes of the lines, not their order.",
+                "See the same start and the same learning rate with different optimizers. A rate that suits one "
+                "optimizer need not suit another: compare the shapes of the lines, not their order.",
             ),
         ),
     )
@@ -150,7 +150,7 @@ def _rates(trainings: tuple[Training, ...]) -> str:
         if training.diverged
     )
     higher = " and ".join(training.label for training in trainings if training.higher and not training.diverged)
-    sentences = ["Small rates are slow, larger ones arrive."]
+    sentences = ["See small rates creep and larger ones arrive."]
     if away:
         sentences.append(f"Rates that are too large diverge: {away}.")
     if higher:

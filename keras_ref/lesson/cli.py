@@ -1,4 +1,4 @@
-"""The commands `gradtwin lesson` and `gradtwin recipe`, as functions for Typer; keras_ref/frontends/cli.py registers them."""
+"""The commands `gradtwin lesson` and `gradtwin recipe`; keras_ref/frontends/cli.py registers them with Typer."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def lesson(
     epochs: Annotated[int, typer.Option("--epochs", help="Epochs of both trainings, 1 to 1000.")] = 100,
     seed: Annotated[int, typer.Option("--seed", help="Seed of drawn data and of the order of batches.")] = 0,
 ) -> None:
-    """Write a page (or a notebook) that teaches nudging and back-propagation on one recipe or one small model."""
+    """Write a page or a notebook that shows nudging and back-propagation side by side, for a recipe or a small model."""
     out = console()
     if not 1 <= epochs <= 1000:
         raise CouldNotRun(f"--epochs must be from 1 to 1000. Received: {epochs}. Pass 100, say.")
@@ -79,9 +79,7 @@ def _size(path: str) -> str:
 
 
 def recipe(
-    which: Annotated[
-        str, typer.Argument(metavar="[recipe1|recipe2]", help="One of the recipes; both if left out.")
-    ] = "",
+    which: Annotated[str, typer.Argument(metavar="recipe1|recipe2", help="One of the recipes; both if left out.")] = "",
     epochs: Annotated[int, typer.Option("--epochs", help="Epochs of both trainings.")] = 1,
     learning_rate: Annotated[float, typer.Option("--learning-rate", help="Learning rate of both trainings.")] = 0.01,
     step: Annotated[float, typer.Option("--step", help="Size h of the nudge.")] = 1e-4,
@@ -91,7 +89,7 @@ def recipe(
     weights: Annotated[
         str,
         typer.Option(
-            "--weights", help="Other start weights as JSON: [kernel, bias, kernel, bias, …], as in scratch/recipe.py."
+            "--weights", help="Other start weights as JSON: \\[kernel, bias, kernel, bias, …], as in scratch/recipe.py."
         ),
     ] = "",
     scheme: Annotated[

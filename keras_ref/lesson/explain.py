@@ -1,4 +1,4 @@
-"""`gradtwin recipe --explain`: what happens to one weight in an epoch, sentence by sentence; and the schemes by name."""
+"""`gradtwin recipe --explain`: what happens to one weight in an epoch, in sentences; and the schemes by name."""
 
 from __future__ import annotations
 
@@ -85,14 +85,21 @@ def explain_weight(lesson_model: LessonModel, scheme: str, step: float) -> list[
         why = [f"{reason} Measured on the loss itself, h/2·f″ is {curved:+.3g}."]
     rate = lesson_model.optimizer.learning_rate  # type: ignore[attr-defined]
     return [
-        f"Look at {lesson_model.labels[i]} of {lesson_model.name}, which is {start[i]:.10g}. "
-        f"The loss of all {lesson_model.samples} samples is {before:.12g}.",
+        (
+            f"Look at {lesson_model.labels[i]} of {lesson_model.name}, which is {start[i]:.10g}. "
+            f"The loss of all {lesson_model.samples} samples is {before:.12g}."
+        ),
         *SCHEMES[scheme].sentences.format(h=step, slope=slope, after=after, change=after - before).splitlines(),
-        f"Back-propagation computes {autodiff:.10g}: the two differ by {slope - autodiff:+.3g}, and may differ by "
-        f"{allowed:.3g}, truncation and rounding error of the nudge.",
+        (
+            f"Back-propagation computes {autodiff:.10g}: the two differ by {slope - autodiff:+.3g}, and may differ by "
+            f"{allowed:.3g}, truncation and rounding error of the nudge."
+        ),
         *why,
-        f"The weight steps against the slope, {rate:g} times as far: {start[i]:.10g} - {rate:g} · {slope:.10g} = "
-        f"{start[i] - rate * slope:.12g}. With back-propagation's slope it would be {start[i] - rate * autodiff:.12g}.",
+        (
+            f"The weight steps against the slope, {rate:g} times as far: {start[i]:.10g} - {rate:g} · {slope:.10g} = "
+            f"{start[i] - rate * slope:.12g}. "
+            f"With back-propagation's slope it would be {start[i] - rate * autodiff:.12g}."
+        ),
         "Every other weight is nudged the same way, one at a time, and then all step together: that is one epoch."
         + (f" {lesson_model.note}" if lesson_model.name == "recipe2" else ""),
     ]

@@ -1,4 +1,4 @@
-"""LessonModel: what a lesson is about. One of the book's recipes, or a small Keras model with data, loss and optimizer."""
+"""LessonModel: what a lesson is about, a recipe of the book or a small Keras model, with data, loss and optimizer."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from scratch.objective import Objective
 from scratch.optimizers.base import Optimizer
 from scratch.optimizers.sgd import SGD
 
-#: what still fits into a page: weights, each nudged and shown; rows of data; numbers of a forward pass, each a table cell
+#: what fits into a page: weights, each nudged and shown; rows of data; numbers of a forward pass, each a table cell
 WEIGHTS, SAMPLES, NUMBERS = 128, 64, 8000
 
 
@@ -179,7 +179,7 @@ def _own_weights(weights: Any) -> list[Array]:
 def model_of_target(target: str, data: str = "", *, seed: int = 0) -> LessonModel:
     """A Keras model (package.module:factory or a .keras file) with the data of an .npz file, of the factory, or drawn.
 
-    Raises: CouldNotRun for a model that is too large, is not compiled, has no twin, or draws random numbers in training.
+    Raises: CouldNotRun for a model that is too large, not compiled, has no twin, or draws random numbers in training.
     """
     model, *own = load_target(target)
     _refuse_untrainable(model, target)

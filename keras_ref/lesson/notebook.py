@@ -57,7 +57,7 @@ def notebook(target: str, data: str = "", *, seed: int = 0, epochs: int) -> Any:
 
     The arguments are those of keras_ref.lesson.make; the same arguments give the same notebook, byte for byte.
     """
-    import nbformat.v4 as v4
+    from nbformat import v4
 
     cells = [
         v4.new_markdown_cell(text) if kind == "text" else v4.new_code_cell(text)
@@ -82,25 +82,31 @@ def _cells(target: str, data: str, *, seed: int, epochs: int) -> list[tuple[str,
     return [
         (
             "text",
-            f"# Nudge every weight and look, or back-propagate: {target}{note}\n\n"
-            "The same network twice, from the same start. One is trained by nudging: each weight is pushed by "
-            "h = 0.0001 and the change of the loss gives its slope (NumPy, no calculus). The other back-propagates "
-            "(Keras). Run the cells from top to bottom.",
+            (
+                f"# Nudge every weight and look, or back-propagate: {target}{note}\n\n"
+                "The same network twice, from the same start. One is trained by nudging: each weight is pushed by "
+                "h = 0.0001 and the change of the loss gives its slope (NumPy, no calculus). The other back-propagates "
+                "(Keras). Run the cells from top to bottom."
+            ),
         ),
         ("code", _IMPORTS),
         ("code", f"lesson = make({target!r}{options})\nlesson"),
         (
             "text",
-            f"## 1. {titles[0]}\n\n"
-            "Forward: follow one sample from table to table; the mean of the last table is the loss.",
+            (
+                f"## 1. {titles[0]}\n\n"
+                "Forward: follow one sample from table to table; the mean of the last table is the loss."
+            ),
         ),
         ("code", "HTML(tables.forward_tables(lesson.step))"),
         ("text", "One weight in sentences. Change the number and run the cell again."),
         ("code", "weight = lesson.steepest\nHTML(tables.walk(lesson.step, weight, hidden=False))"),
         (
             "text",
-            "All weights together. Compare “difference” with “explained”: a nudged slope is never exactly the "
-            "derivative, and the second column says by how much it is off.",
+            (
+                "All weights together. Compare “difference” with “explained”: a nudged slope is never exactly the "
+                "derivative, and the second column says by how much it is off."
+            ),
         ),
         ("code", "HTML(tables.nudge_table(lesson.step))"),
         ("text", f"## 2. {titles[1]}\n\nTwo lines, one on the other; a dotted line marks where a unit dies."),
@@ -113,28 +119,36 @@ def _cells(target: str, data: str, *, seed: int, epochs: int) -> list[tuple[str,
         ("code", _WEIGHTS),
         (
             "text",
-            f"## 3. {titles[2]}\n\nThe loss over two weights, seen from above; both paths run downhill. The red arms "
-            "are the two nudges of one epoch, drawn longer. Change the epoch and run the cell again.",
+            (
+                f"## 3. {titles[2]}\n\nThe loss over two weights, seen from above; both paths run downhill. The red "
+                "arms are the two nudges of one epoch, drawn longer. Change the epoch and run the cell again."
+            ),
         ),
         ("code", _LANDSCAPE),
         (
             "text",
-            f"## 4. {titles[3]}\n\nA larger or a smaller nudge: the error of the forward difference is a V, with "
-            "truncation error on the left and rounding error on the right. Stars mark the best h.",
+            (
+                f"## 4. {titles[3]}\n\nA larger or a smaller nudge: the error of the forward difference is a V, with "
+                "truncation error on the left and rounding error on the right. Stars mark the best h."
+            ),
         ),
         ("code", "show(figures.precision_figure(lesson, lesson.steepest))"),
         (
             "text",
-            "Learning rates from small to divergent, batches of 1, 2 and 4 samples with their noise, and other "
-            "optimizers, all from the same start.",
+            (
+                "Learning rates from small to divergent, batches of 1, 2 and 4 samples with their noise, and other "
+                "optimizers, all from the same start."
+            ),
         ),
         ("code", _RATES),
         ("code", "show(figures.trainings_figure(lesson.batches, 'batch size'))"),
         ("code", "show(figures.trainings_figure(lesson.optimizers, 'optimizer'))"),
         (
             "text",
-            f"## 5. {titles[4]}\n\nTwo programs that share nothing but the numbers they start from, and what each "
-            "printed.",
+            (
+                f"## 5. {titles[4]}\n\nTwo programs that share nothing but the numbers they start from, and what each "
+                "printed."
+            ),
         ),
         ("code", _LISTINGS),
     ]

@@ -94,19 +94,17 @@ def compare_recipe(weights: Sequence[Any], *, epochs: int = 1) -> list[RecipeRow
     nudged = recipe.update_weights(recipe.INPUTS, recipe.OUTPUTS, weights, epochs)
     beside = train_keras(weights, epochs)
     errors = measure_curvature_error(weights)
-    found = []
-    for i, start in enumerate(np.asarray(w, dtype=float) for w in weights):
-        for entry in np.ndindex(start.shape):
-            found.append(
-                RecipeRow(
-                    name=_label(i, entry, layers=len(weights) // 2, single=start.size == 1),
-                    start=float(start[entry]),
-                    nudged=float(nudged[i][entry]),
-                    keras=float(beside[i][entry]),
-                    explained=-recipe.LEARNING_RATE * float(errors[i][entry]),
-                )
-            )
-    return found
+    return [
+        RecipeRow(
+            name=_label(i, entry, layers=len(weights) // 2, single=start.size == 1),
+            start=float(start[entry]),
+            nudged=float(nudged[i][entry]),
+            keras=float(beside[i][entry]),
+            explained=-recipe.LEARNING_RATE * float(errors[i][entry]),
+        )
+        for i, start in enumerate(np.asarray(w, dtype=float) for w in weights)
+        for entry in np.ndindex(start.shape)
+    ]
 
 
 def _label(i: int, entry: tuple[int, ...], *, layers: int, single: bool) -> str:

@@ -24,16 +24,16 @@ _NUDGE_COLUMNS = (
 )
 
 
-def number(value: float | None, digits: int = DIGITS, sign: bool = False) -> str:
+def number(value: float | None, digits: int = DIGITS, *, sign: bool = False) -> str:
     """A number as it is shown, with so many significant digits."""
     if value is None or value != value or abs(value) == float("inf"):
         return "not finite"
     return f"{value:{'+' if sign else ''}.{digits}g}" if value else "0"
 
 
-def cell(value: float, digits: int = DIGITS, tag: str = "td", sign: bool = False) -> str:
+def cell(value: float, digits: int = DIGITS) -> str:
     """A table cell with a number: rounded for the reader, unrounded in data-value."""
-    return f'<{tag} class="n" data-value="{float(value)!r}">{number(value, digits, sign)}</{tag}>'
+    return f'<td class="n" data-value="{float(value)!r}">{number(value, digits)}</td>'
 
 
 def table(caption: str, head: Sequence[str], rows: Iterable[str], *, label: str = "") -> str:
@@ -85,35 +85,46 @@ def walk(step: Step, index: int, *, hidden: bool = True) -> str:
     """One weight in six sentences: nudge, look, divide, compare, why, step. The page shows one weight at a time."""
     n = step.nudges[index]
 
-    def value(name: str, x: float, digits: int = DIGITS, sign: bool = False) -> str:
-        return f'<b class="n" data-name="{name}" data-value="{x!r}">{number(x, digits, sign)}</b>'
+    def value(name: str, x: float, digits: int = DIGITS, *, sign: bool = False) -> str:
+        return f'<b class="n" data-name="{name}" data-value="{x!r}">{number(x, digits, sign=sign)}</b>'
 
     sentences = (
         (
             "Nudge",
-            f"{value('weight', n.weight)} becomes {value('nudged', n.weight + n.step)}, "
-            f"which is {value('step', n.step, 4)} more.",
+            (
+                f"{value('weight', n.weight)} becomes {value('nudged', n.weight + n.step)}, "
+                f"which is {value('step', n.step, 4)} more."
+            ),
         ),
         (
             "Look",
-            f"The loss was {value('loss', n.loss)} and is now {value('nudged_loss', n.nudged_loss)}: "
-            f"it changed by {value('change', n.change, 8, True)}.",
+            (
+                f"The loss was {value('loss', n.loss)} and is now {value('nudged_loss', n.nudged_loss)}: "
+                f"it changed by {value('change', n.change, 8, sign=True)}."
+            ),
         ),
         ("Divide", f"The change divided by the nudge is the slope: {value('slope', n.slope)}."),
         (
             "Compare",
-            f"Back-propagation computes {value('autodiff', n.autodiff)}. The nudged slope differs by "
-            f"{value('difference', n.difference, 3, True)}; allowed are {value('allowed', n.allowed, 3)}.",
+            (
+                f"Back-propagation computes {value('autodiff', n.autodiff)}. The nudged slope differs by "
+                f"{value('difference', n.difference, 3, sign=True)}; allowed are {value('allowed', n.allowed, 3)}."
+            ),
         ),
         (
             "Why",
-            f"{escape(n.reason)} Measured on the loss itself, h/2·f″ is {value('explained', n.explained, 3, True)}; "
-            f"the remaining {value('left', n.left, 2, True)} are rounding and derivatives of higher order.",
+            (
+                f"{escape(n.reason)} Measured on the loss itself, h/2·f″ is "
+                f"{value('explained', n.explained, 3, sign=True)}; "
+                f"the remaining {value('left', n.left, 2, sign=True)} are rounding and derivatives of higher order."
+            ),
         ),
         (
             "Step",
-            f"The update moves the weight to {value('updated', n.updated)}; "
-            f"Keras moves it to {value('keras_updated', n.keras_updated)}.",
+            (
+                f"The update moves the weight to {value('updated', n.updated)}; "
+                f"Keras moves it to {value('keras_updated', n.keras_updated)}."
+            ),
         ),
     )
     items = "".join(f"<li><span>{name}</span><div>{text}</div></li>" for name, text in sentences)

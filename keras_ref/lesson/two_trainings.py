@@ -153,7 +153,7 @@ def train_by_nudging(
 
 @dataclass(frozen=True)
 class KerasTraining:
-    """The Keras model in float64 with a fresh optimizer: its gradient as a function of the weights, and its training."""
+    """The Keras model in float64 with a fresh optimizer: its gradient at any weights, and its training."""
 
     lesson_model: LessonModel
     model: Any
@@ -190,7 +190,7 @@ class KerasTraining:
         """Run Keras's own train_step, epoch after epoch; batches in the order of the data."""
         lesson_model = self.lesson_model
 
-        def train_epoch(weights: Weights) -> Weights:
+        def train_epoch(_: Weights) -> Weights:
             for index in batches(lesson_model.samples, batch_size, generator=None):
                 batch = Data(take(lesson_model.x, index), take(lesson_model.y, index)).tensors()
                 self.model.train_step((batch.x, batch.y))

@@ -153,7 +153,7 @@ def _sample(lesson_model: LessonModel, i: int) -> tuple[Any, Any]:
 
 
 def measure_curvature_error(lesson_model: LessonModel, step: float) -> Array:
-    """h/2 · f″ of every trained entry, (entries,): the error of a forward difference, from the losses at w - h, w, w + h."""
+    """h/2 · f″ of every trained entry, (entries,): the error of a forward difference, from the losses at w, w ± h."""
     nudges = Nudges(lesson_model.objective, lesson_model.weights, lesson_model.x, lesson_model.y, training=True)
     found = []
     for name in lesson_model.trained:

@@ -30,7 +30,7 @@ def refuse_unwritable(option: str, path: str) -> None:
 def write(option: str, path: str, text: str, mode: str = "w") -> None:
     """Write the file that an option names; `mode` "a" appends. Raises: CouldNotRun, naming the option."""
     try:
-        with open(path, mode, encoding="utf-8") as file:
+        with Path(path).open(mode, encoding="utf-8") as file:
             file.write(text)
     except OSError as error:
         raise _cannot_write(option, path, str(error.strerror)) from error

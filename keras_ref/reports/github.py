@@ -58,7 +58,7 @@ def place_of(target: str) -> dict[str, Any]:
         file, line = inspect.getsourcefile(inspect.unwrap(factory)), inspect.getsourcelines(inspect.unwrap(factory))[1]
     except (OSError, TypeError):  # a built-in, or not defined in a file
         return {}
-    here = Path(os.environ.get("GITHUB_WORKSPACE") or os.getcwd()).resolve()
+    here = Path(os.environ.get("GITHUB_WORKSPACE") or Path.cwd()).resolve()
     path = Path(file or "").resolve()
     return {"file": path.relative_to(here).as_posix(), "line": line} if path.is_relative_to(here) else {}
 

@@ -1,4 +1,4 @@
-"""A report as one small page: a row per variable, the heat map of the worst one, the failures, the command to repeat it.
+"""A report as one small page: a row per variable, the worst one as a heat map, the failures, how to run it again.
 
 The page has no script and loads nothing: a file of a few kilobytes that opens anywhere. It shares its style with the
 lesson's page.

@@ -9,7 +9,7 @@ from rich import progress as rich_progress
 from rich.console import Console
 from rich.table import Table
 
-from keras_ref.reports.verdict import Report, Verdict
+from keras_ref.reports.verdict import NUMERIC_BY, Report, Verdict
 from scratch.progress import Progress
 
 #: width where the output goes to a file or a pipe: no row is cut or folded there
@@ -48,14 +48,15 @@ def ticking(bar: rich_progress.Progress | None, label: str) -> Progress | None:
 
 
 #: columns of a report's table, and those that a narrow terminal does without, first to go first
-_COLUMNS = ("variable", "oracle", "compared", "worst difference", "allowed", "would have seen", "verdict")
-_DISPENSABLE = ("would have seen", "allowed", "compared")
+_COMPARED, _ALLOWED, _SEEN = "entries\ncompared", "allowed\ndifference", "smallest error\nit would have seen"
+_COLUMNS = ("variable", "oracle", _COMPARED, "worst\ndifference", _ALLOWED, _SEEN, "verdict")
+_DISPENSABLE = (_SEEN, _ALLOWED, _COMPARED)
 
 
 def report_table(report: Report, width: int = WIDE) -> Table:
     """A row per variable and oracle, matches first and failures last, where a terminal stops."""
     rows = [(v, dict(zip(_COLUMNS, _cells(v), strict=True))) for v in report.worst_last]
-    lengths = {column: max([len(column), *(len(row[column]) for _, row in rows)]) for column in _COLUMNS}
+    lengths = {c: max([*map(len, c.split("\n")), *(len(row[c]) for _, row in rows)]) for c in _COLUMNS}
     shown = list(_COLUMNS)
     for column in _DISPENSABLE:
         if sum(lengths[c] + 2 for c in shown) - 2 > width:
@@ -63,7 +64,13 @@ def report_table(report: Report, width: int = WIDE) -> Table:
     table = Table(title=report.subject, title_justify="left", box=None, pad_edge=False)
     for column in shown:
         text = column in ("variable", "oracle", "verdict")
-        table.add_column(column, justify="left" if text else "right", no_wrap=column != "variable", overflow="fold")
+        table.add_column(
+            column,
+            justify="left" if text else "right",
+            no_wrap=column != "variable",
+            overflow="fold",
+            vertical="bottom",
+        )
     for v, row in rows:
         style = "red" if report.fails(v) else "yellow" if v.verdict != "match" else ""
         table.add_row(*(row[column] for column in shown), style=style)
@@ -79,10 +86,17 @@ def number(value: float) -> str:
     return "-" if value != value else f"{value:.1e}"
 
 
+def oracle_legend(report: Report) -> str:
+    """What the oracles of a report are, in one line."""
+    names = dict.fromkeys(v.oracle for v in report.verdicts)
+    return "oracles: " + "; ".join(f"{name}: {NUMERIC_BY[name]}" if name in NUMERIC_BY else name for name in names)
+
+
 def print_report(out: Console, report: Report) -> None:
     """The table, the notes, the failures with the worst last, and one line that sums up."""
     if any(v.oracle != "process" for v in report.verdicts):
         out.print(report_table(report, out.width))
+        out.print(oracle_legend(report), markup=False, soft_wrap=True)
     for note in report.notes:
         out.print(note, markup=False, soft_wrap=True)
     for failure in filter(report.fails, report.worst_last):
