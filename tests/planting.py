@@ -1,4 +1,6 @@
-"""Models with an honest error in their backward pass: the forward pass is Keras's, a custom gradient scales what is left."""
+"""Models with an honest error in their backward pass: the forward pass is Keras's, a custom gradient scales what is
+left.
+"""
 
 import keras
 import numpy as np
@@ -13,7 +15,8 @@ def scaled(value, factor):
 
 
 def plant(layer, **factors):
-    """Let the gradients of a layer's weights, by attribute name, or of its "input", be multiplied by arrays; None takes it away.
+    """Let the gradients of a layer's weights, by attribute name, or of its "input", be multiplied by arrays; None takes
+    it away.
 
     The layer's own `call` runs as it is: for its time the variable stands for the value with the custom gradient.
     """
@@ -60,3 +63,25 @@ def factors(shape, entries, factor):
     for entry in entries:
         array[entry] = factor
     return array
+
+
+#: how wrong `wrong` makes a gradient, relative
+PLANTED = 1e-4
+
+
+def wrong(function, factor=1 + PLANTED):
+    """A function with its right gradient times a factor."""
+
+    @tf.custom_gradient
+    def planted(*x):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            y = function(*x)
+
+        def backward(*upstream):
+            found = tape.gradient(y, x, list(upstream) if len(upstream) > 1 else upstream[0])
+            return [None if g is None else g * factor for g in found]
+
+        return y, backward
+
+    return planted

@@ -17,9 +17,9 @@ from keras_ref.evaluation.float64 import in_float64
 from keras_ref.evaluation.loss_function import Data, LossFunction
 from keras_ref.reports.verdict import Kind
 from scratch.differences import UNIT
+from scratch.gradient import Nudges
 from scratch.layers.core import Dense
 from scratch.losses.base import Projection
-from scratch.gradient import Nudges
 from scratch.model import Model
 from scratch.objective import Objective
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -18,7 +17,6 @@ from keras_ref.comparison.oracles import DirectionalOracle, ForwardOracle, Oracl
 from keras_ref.comparison.settings import Settings
 from keras_ref.errors import BadInput, short
 from keras_ref.evaluation.gradient_modes import COMPILE_ERRORS
-from keras_ref.evaluation.graph import kinks
 from keras_ref.evaluation.loss_function import LossFunction
 from keras_ref.evaluation.naming import named_leaves
 from keras_ref.options import matches_variable
@@ -91,9 +89,7 @@ def oracles_of(
             notes.append(f"No twin: {reason}")
         else:
             _require_finite(beside, subject)
-    has_kinks = bool(kinks(loss.graph))
-    found = (replace(oracle, has_kinks=has_kinks) for oracle in (forward, beside) if oracle is not None)
-    return Oracles(tuple(found), tuple(notes))
+    return Oracles(tuple(oracle for oracle in (forward, beside) if oracle is not None), tuple(notes))
 
 
 def directional_oracle(loss: LossFunction, *, subject: str) -> Oracles:

@@ -85,7 +85,6 @@ class SingleVariableOracle(Oracle):
     base: float
     noise: float
     name: str = "forward-mode"
-    has_kinks: bool = True
     supports_complex: bool = False
     of_forward_pass: bool = False
     specifications: tuple[Any, ...] = ()

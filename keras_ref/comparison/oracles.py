@@ -22,7 +22,6 @@ class Oracle(Protocol):
     name               what a report calls it
     values             the point: arrays by name
     base, noise        the loss at the point, and the absolute noise of a loss near it
-    has_kinks          whether an operation of its forward pass may have a kink
     supports_complex   whether `losses` takes complex offsets
     of_forward_pass    whether it is the loss of Keras's own forward pass, whose gradient autodiff takes
     specifications     the definitions that it follows; none where it follows Keras's code
@@ -32,7 +31,6 @@ class Oracle(Protocol):
     values: Mapping[str, Array]
     base: float
     noise: float
-    has_kinks: bool = True
     supports_complex: bool = False
     of_forward_pass: bool = False
     specifications: tuple[Any, ...] = ()
@@ -74,7 +72,6 @@ class TwinOracle(Oracle):
     base: float
     noise: float
     name: str = "twin"
-    has_kinks: bool = True
     supports_complex: bool = True
     of_forward_pass: bool = False
     specifications: tuple[Any, ...] = ()
@@ -131,7 +128,6 @@ class ForwardOracle(Oracle):
     base: float
     noise: float
     name: str = "forward"
-    has_kinks: bool = True
     supports_complex: bool = False
     of_forward_pass: bool = True
     specifications: tuple[Any, ...] = ()

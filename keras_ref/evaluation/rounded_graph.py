@@ -11,7 +11,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import tensorflow as tf
@@ -56,12 +56,14 @@ CALLS = {
     "Case": ("Case", 1),
     "StatelessCase": ("Case", 1),
 }
+#: operations that read variables, which are part of the point
+READING = ("ReadVariableOp", "ResourceGather", "ResourceGatherNd")
 #: attributes that hold for the original only: shapes of its outputs, and that it is compiled (what XLA fuses is not
 #: told apart)
 LEFT_OUT = ("output_shapes", "_output_shapes", "_XlaMustCompile", "_XlaScope", "_XlaSeparateCompiledGradients")
 
-Node = node_def_pb2.NodeDef
-Definition = function_pb2.FunctionDef
+Node: TypeAlias = node_def_pb2.NodeDef
+Definition: TypeAlias = function_pb2.FunctionDef
 
 
 def unit_of(dtype: Any) -> float:
@@ -212,6 +214,9 @@ class _Body:
         self.copies: dict[str, str] = {}
         #: references of constants by what they hold
         self.constants: dict[Any, str] = {}
+        #: references of what depends on the point. Of constants and random draws alone the same is computed in every
+        #: evaluation, which is no error of a difference
+        self.moving: set[str] = set()
         self.each_by_itself = ""
 
     def fill(self, name: str) -> None:
@@ -224,6 +229,7 @@ class _Body:
             if tf.as_dtype(argument.type) in COPIED:
                 new.signature.input_arg.add(name=argument.name + COPY, type=argument.type)
                 self.copies[argument.name] = argument.name + COPY
+                self.moving.add(argument.name)
         new.signature.input_arg.add(name=COMMON, type=tf.int32.as_datatype_enum)
         for index, attributes in old.arg_attr.items():
             new.arg_attr[index].CopyFrom(attributes)
@@ -290,13 +296,12 @@ class _Body:
     def _terms_off(self, node: Node, terms: str, dtype: Any) -> str:
         """The terms of a sum, each off by half a unit of the largest partial sum, Σ|term|."""
         whole, kind, place = _type(tf.int32), _type(dtype), SUMS[node.op]
-        index = node.attr["Tidx"]
+        index = whole if place is None else attr_value_pb2.AttrValue(type=node.attr["Tidx"].type)
         if place is None:
             last = self._add(
                 "Sub", [self._add("Rank", [terms], T=kind), self._constant(1, tf.int32)], output="z", T=whole
             )
             axes = self._add("Range", [self._constant(0, tf.int32), last, self._constant(1, tf.int32)], Tidx=whole)
-            index = whole
         else:
             axes = node.input[place]
         sizes = self._add("Abs", [terms], output="y", T=kind)
@@ -311,11 +316,14 @@ class _Body:
         self.new.node_def.add().CopyFrom(node)
         outputs, data = _outputs(node), _data(node)
         holds_floats = any(dtype in COPIED for _, dtype in outputs)
-        if not holds_floats or not data or node.op in DECIDED or EXACT_SCOPE in node.name:
+        if not holds_floats or not data or node.op in DECIDED:
             return
-        if op_def_registry.get(
-            node.op
-        ).is_stateful:  # it reads, draws or runs Python: once, and both have the same of it
+        # what makes the point, reads, draws or runs Python is computed once, and both have the same of it
+        if EXACT_SCOPE in node.name or op_def_registry.get(node.op).is_stateful:
+            if EXACT_SCOPE in node.name or node.op in READING:
+                self.moving.update(reference for reference, _ in outputs)
+            return
+        if not self.moving.intersection(data):
             return
         if node.op in COMPOSED and self.conversion.compositions.get(self.old.signature.name) != node.op:
             self._convert_composed(node, outputs)
@@ -323,8 +331,6 @@ class _Body:
         dtypes, decisive = _input_dtypes(node), DECIDING.get(node.op, ())
         inputs = [r if k in decisive else self.copies.get(r, r) for k, r in enumerate(data)]
         terms, units = _rounding_of(node, dtypes, outputs)
-        if not units and inputs == data:
-            return
         if node.op in SUMS and dtypes[0].is_floating:
             inputs[0] = self._terms_off(node, inputs[0], dtypes[0])
         elif terms:
@@ -338,6 +344,7 @@ class _Body:
             copy.attr.pop(key, None)
         for reference, dtype in outputs:
             if dtype in COPIED:
+                self.moving.add(reference)
                 own = copy.name + reference[len(node.name) :]
                 self.copies[reference] = self._off(own, dtype, units) if units and dtype in FLOATS else own
 
@@ -354,6 +361,7 @@ class _Body:
             Tout=types(a.type for a in signature.output_arg),
         )
         for k, (reference, _) in enumerate(outputs):
+            self.moving.add(reference)
             self.copies[reference] = f"{first[:-1]}{len(outputs) + k}"
 
     def _convert_call(self, node: Node) -> None:
@@ -380,6 +388,7 @@ class _Body:
             new.attr["Tin"].list.type.extend(more)
             new.attr["Tout"].list.type.extend(dtype.as_datatype_enum for _, dtype in copied)
         for k, (reference, _) in enumerate(copied):
+            self.moving.add(reference)
             self.copies[reference] = f"{node.name}:output:{len(outputs) + k}"
 
     def _hand_on(self, name: str) -> None:

@@ -25,7 +25,7 @@ class AdaptivePooling(Pooling):
 
     def pooled(self, x: Array, axis: int) -> Array:
         """One number for the cells of a bin along `axis`, which is removed."""
-        raise TypeError(f"{type(self).__name__} gives no pooled: write its law in scratch/layers/adaptive_pooling.py.")
+        raise TypeError(f"{type(self).__name__} must define `pooled`: write it in scratch/layers/adaptive_pooling.py.")
 
     def forward(self, weights: Weights, *inputs: Array) -> Array:
         y = channels_last(inputs[0], self.data_format)
