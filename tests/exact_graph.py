@@ -32,7 +32,9 @@ def exact(value: Any) -> Any:
 
 def as_array(value: Any) -> Any:
     """A number that NumPy took out of an array of objects, as an array again."""
-    return np.asarray(value, object) if isinstance(value, mpmath.mpf) else value
+    if isinstance(value, mpmath.mpf):
+        return np.asarray(value, object)
+    return np.asarray(value) if isinstance(value, np.generic) else value
 
 
 def each(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -393,17 +395,25 @@ class Graph:
     def _called(self, graph: Any, o: Any, inputs: list[Any]) -> list[Any] | None:
         """The outputs of an operation that calls functions; None for any other."""
         if o.type in ("PartitionedCall", "StatefulPartitionedCall"):
-            inner = function_of(graph, o.get_attr("f").name)
+            inner = _inner(graph, o.get_attr("f").name)
             return self._run(inner, inputs, inner.outputs)
         if o.type in ("StatelessIf", "If"):
-            inner = function_of(graph, o.get_attr("then_branch" if bool(inputs[0]) else "else_branch").name)
+            inner = _inner(graph, o.get_attr("then_branch" if bool(inputs[0]) else "else_branch").name)
             return self._run(inner, inputs[1:], inner.outputs)
         if o.type in ("StatelessWhile", "While"):
-            cond, body = (function_of(graph, o.get_attr(name).name) for name in ("cond", "body"))
+            cond, body = (_inner(graph, o.get_attr(name).name) for name in ("cond", "body"))
             while bool(self._run(cond, inputs, cond.outputs)[0]):
                 inputs = self._run(body, inputs, body.outputs)
             return inputs
         return None
+
+
+def _inner(graph: Any, name: str) -> Any:
+    """The graph of a function that is called. Raises: Missing where TensorFlow has kept none."""
+    found = function_of(graph, name)
+    if found is None:
+        raise Missing("a function without a graph")
+    return found
 
 
 def _needed(outputs: list[Any]) -> set[Any]:
