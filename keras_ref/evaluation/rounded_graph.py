@@ -230,7 +230,7 @@ class _Body:
         for index, attributes in old.arg_attr.items():
             new.arg_attr[index].CopyFrom(attributes)
         for node in _ordered(old.node_def):
-            if node.op in CALLS:
+            if node.op in CALLS and self._depends_on_point(_data(node)):
                 self._convert_call(node)
             else:
                 self._convert_operation(node)
@@ -300,13 +300,15 @@ class _Body:
             node.op
         ).is_stateful:  # it reads, draws or runs Python: once, and both have the same of it
             return
+        if not self._depends_on_point(data):  # the same in every evaluation, hence no error of a difference
+            return
         if node.op in COMPOSED and self.conversion.compositions.get(self.old.signature.name) != node.op:
             self._convert_composed(node, outputs)
             return
         dtypes, decisive = _input_dtypes(node), DECIDING.get(node.op, ())
         inputs = [r if k in decisive else self.copies.get(r, r) for k, r in enumerate(data)]
         terms, units = _rounding_of(node, dtypes, outputs)
-        if inputs == data:  # of constants and random draws: the same in every evaluation, and no error of a difference
+        if not units and inputs == data:
             return
         if terms:
             inputs = [self._off(r, t, terms) if t in FLOATS else r for r, t in zip(inputs, dtypes, strict=True)]
@@ -321,6 +323,10 @@ class _Body:
             if dtype in COPIED:
                 own = copy.name + reference[len(node.name) :]
                 self.copies[reference] = self._off(own, dtype, units) if units and dtype in FLOATS else own
+
+    def _depends_on_point(self, data: Iterable[str]) -> bool:
+        """Whether one of these tensors has a copy: what is made of constants and random draws alone has none."""
+        return any(reference in self.copies for reference in data)
 
     def _convert_composed(self, node: Node, outputs: list[tuple[str, Any]]) -> None:
         data, dtypes = _data(node), _input_dtypes(node)

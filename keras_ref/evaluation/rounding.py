@@ -74,7 +74,7 @@ class Rounded:
         """The absolute error of every entry of every output."""
         rolls = [self.roll(arguments, common=k % 2 == 1) for k in range(calls)]
         return [
-            errors_of((np.asarray(roll.rolled[i], float) for roll in rolls), np.asarray(exact, float))
+            errors_of((_deviation(roll, i) for roll in rolls), np.asarray(exact, float))
             for i, exact in enumerate(rolls[0].exact)
         ]
 
@@ -90,6 +90,12 @@ class Rounded:
         )
         rest = iter(found[len(self._outputs) :])
         return Roll(list(found[: len(self._outputs)]), [next(rest) if t in COPIED else None for t in self._outputs])
+
+
+def _deviation(roll: Roll, i: int) -> Array:
+    """How far rounding moved output `i`, from the value that the same evaluation has without it: a seed may advance."""
+    with np.errstate(invalid="ignore"):
+        return np.asarray(roll.rolled[i], float) - np.asarray(roll.exact[i], float)
 
 
 def _forget(here: Any, names: list[str]) -> None:
