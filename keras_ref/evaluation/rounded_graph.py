@@ -293,12 +293,16 @@ class _Body:
     def _convert_operation(self, node: Node) -> None:
         self.new.node_def.add().CopyFrom(node)
         outputs, data = _outputs(node), _data(node)
-        holds_floats = any(dtype in COPIED for _, dtype in outputs)
-        if not holds_floats or not data or node.op in DECIDED or EXACT_SCOPE in node.name:
+        if not any(dtype in COPIED for _, dtype in outputs) or node.op in DECIDED:
+            return
+        if EXACT_SCOPE in node.name:
+            self._share(outputs)
             return
         if op_def_registry.get(
             node.op
         ).is_stateful:  # it reads, draws or runs Python: once, and both have the same of it
+            if self._depends_on_point(data) or tf.resource in _input_dtypes(node):
+                self._share(outputs)
             return
         if not self._depends_on_point(data):  # the same in every evaluation, hence no error of a difference
             return
@@ -309,6 +313,7 @@ class _Body:
         inputs = [r if k in decisive else self.copies.get(r, r) for k, r in enumerate(data)]
         terms, units = _rounding_of(node, dtypes, outputs)
         if not units and inputs == data:
+            self._share(outputs)
             return
         if terms:
             inputs = [self._off(r, t, terms) if t in FLOATS else r for r, t in zip(inputs, dtypes, strict=True)]
@@ -323,6 +328,10 @@ class _Body:
             if dtype in COPIED:
                 own = copy.name + reference[len(node.name) :]
                 self.copies[reference] = self._off(own, dtype, units) if units and dtype in FLOATS else own
+
+    def _share(self, outputs: Iterable[tuple[str, Any]]) -> None:
+        """Let tensors that depend on the point, and are not off, be their own copies."""
+        self.copies |= {reference: reference for reference, dtype in outputs if dtype in COPIED}
 
     def _depends_on_point(self, data: Iterable[str]) -> bool:
         """Whether one of these tensors has a copy: what is made of constants and random draws alone has none."""
