@@ -53,7 +53,7 @@ def subject():
             loss=found.loss,
             trained=trained,
             state=untrained(model, trained),
-            twin=lambda loss: twin_of(model, loss, data=found.data, projection=False, training=False, seed=0),
+            twin=lambda loss: twin_of(model, loss, data=found.data, projection=False, training=False),
         )
 
 
@@ -151,6 +151,7 @@ SOMETHING_FOR_EVERY_ANNOTATOR = Outcome(
 
 
 CAUSES = "dead, saturated or without influence"
+DEPARTURE = "a-departure; see keras_ref/translation/departures"
 
 
 def test_annotators_are_pure(subject, evidence, monkeypatch):
@@ -177,7 +178,7 @@ def test_what_annotators_find(subject, evidence, monkeypatch):
     }
     assert found.notes == (
         "a note",
-        "Keras departs from the definition here (a-departure; see keras_ref/translation/departures): the twin differs for that reason.",
+        f"Keras departs from the definition here ({DEPARTURE}): the twin differs for that reason.",
         f"m/a/bias: autodiff gives None, and the loss does not move either: {Reason.NO_GRADIENT.sentence}.",
         f"m/b/bias: every compared slope is zero ({CAUSES}); compared against the noise alone.",
         "input: 1 entries sit on a kink; autodiff is right beside it.",

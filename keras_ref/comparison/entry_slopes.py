@@ -74,8 +74,8 @@ def measure_by_tiers(oracle: Oracle, name: str, *, entries: Array, is_certain: C
 def measure_beside_autodiff(oracle: Oracle, name: str, *, entries: Array, values: Array, autodiff: Autodiff) -> Slopes:
     """Slopes of the given flat entries, with more steps while one is too blunt or autodiff's value (e,) is not allowed.
 
-    A few more steps cost less than to measure the rounding of a gradient, which costs less than all steps: it is measured
-    where a value still differs after the second tier.
+    A few more steps cost less than to measure the rounding of a gradient, which costs less than all steps: it is
+    measured where a value still differs after the second tier.
     """
     tiers = count(1)
 

@@ -1,9 +1,10 @@
 """A match must have decided something: an error as large as the gradient itself must not have passed.
 
 Such a comparison is called blunt. It is repeated with all weights and inputs scaled down, where what had saturated
-moves again: the backward pass of a network that has learned its data is the same code there, with numbers that the loss can
-carry. What stays blunt is undecided, except where it is sharp beside the largest gradient of the whole loss: a variable
-whose gradient is zero everywhere (a bias before a normalization) can be told from none of its errors but by that.
+moves again: the backward pass of a network that has learned its data is the same code there, with numbers that the
+loss can carry. What stays blunt is undecided, except where it is sharp beside the largest gradient of the whole loss: a
+variable whose gradient is zero everywhere (a bias before a normalization) can be told from none of its errors but by
+that.
 """
 
 from __future__ import annotations
