@@ -30,6 +30,11 @@ def exact(value: Any) -> Any:
     return each(mpmath.mpf)(array.astype(float))
 
 
+def as_array(value: Any) -> Any:
+    """A number that NumPy took out of an array of objects, as an array again."""
+    return np.asarray(value, object) if isinstance(value, mpmath.mpf) else value
+
+
 def each(function: Callable[..., Any]) -> Callable[..., Any]:
     """A function of numbers as one of arrays."""
     return lambda *arrays: np.asarray(
@@ -268,7 +273,7 @@ class Graph:
             if operation not in needed or operation.type == "Placeholder":
                 continue
             inputs = [known[id(t)] for t in operation.inputs]
-            found = self._operation(graph, operation, inputs)
+            found = [as_array(one) for one in self._operation(graph, operation, inputs)]
             known.update({id(t): v for t, v in zip(operation.outputs, found, strict=True)})
         return [known[id(t)] for t in outputs]
 
@@ -343,6 +348,9 @@ class Graph:
         if kind == "LeakyRelu":
             alpha = mpmath.mpf(o.get_attr("alpha"))
             return [each(lambda v: v if v > 0 else alpha * v)(x)]
+        if kind == "LeakyReluGrad":
+            alpha = mpmath.mpf(o.get_attr("alpha"))
+            return [each(lambda dy, v: dy if v > 0 else alpha * dy)(*inputs)]
         if kind in ("SelectV2", "Select"):
             return [np.where(*inputs)]
         if kind == "ClipByValue":
@@ -355,6 +363,10 @@ class Graph:
             return _crossentropy(*inputs)
         if kind == "UnsortedSegmentSum":
             return [_scattered(*inputs)]
+        if kind == "OneHot":
+            axis, places = o.get_attr("axis"), np.arange(int(inputs[1]))
+            hot = np.where(np.asarray(x)[..., None] == places, inputs[2], inputs[3])
+            return [hot if axis == -1 else np.moveaxis(hot, -1, axis)]
         if kind in ("ZerosLike", "OnesLike"):
             return [_zeros(x.shape) + (kind == "OnesLike")]
         if kind == "Fill":

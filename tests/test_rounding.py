@@ -89,7 +89,7 @@ def test_an_operation_is_in_one_table():
 
 
 @pytest.mark.parametrize("terms", ["random", "equal", "one sign", "of all sizes"])
-@pytest.mark.parametrize("count", [100, 10_000, 300_000])
+@pytest.mark.parametrize("count", [100, 3_000, 100_000])
 def test_long_sums(count, terms):
     """Sums round at every step, and equal terms all alike."""
     generator = np.random.default_rng(count)
@@ -99,17 +99,13 @@ def test_long_sums(count, terms):
         "one sign": generator.random(count),
         "of all sizes": generator.normal(size=count) * 10.0 ** generator.uniform(-8, 8, count),
     }[terms]
-    for function in (tf.reduce_sum, lambda v: tf.tensordot(v, v, 1), lambda v: tf.cumsum(v)[-1]):
+    whole = sum(map(Fraction, x.tolist()))
+    squares = sum(Fraction(one) ** 2 for one in x.tolist())
+    losses = [(tf.reduce_sum, whole), (lambda v: tf.tensordot(v, v, 1), squares), (lambda v: tf.cumsum(v)[-1], whole)]
+    for function, truth in losses:
         traced = tf.function(function, autograph=False).get_concrete_function(tf.TensorSpec([count], tf.float64))
         value, stated = float(traced(tf.constant(x))), Rounded(traced).noise([tf.constant(x)], calls=ROLLS)
-        square = "tensordot" in str([o.name for o in traced.graph.get_operations()])
-        truth = Fraction(0)
-        if square:
-            for one in x:
-                truth += Fraction(one) * Fraction(one)
-        else:
-            truth = Fraction(math.fsum(x))
-        assert abs(Fraction(value) - truth) <= Fraction(stated) + Fraction(UNIT * abs(value)), (value, stated)
+        assert abs(Fraction(value) - truth) <= Fraction(stated), (value, stated)
 
 
 def test_the_twins_error_covers_the_true_one(record_property):

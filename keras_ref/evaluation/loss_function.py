@@ -26,6 +26,7 @@ from keras_ref.evaluation.float64 import DTYPE, is_float
 from keras_ref.evaluation.gradient_modes import MODES, is_indexed
 from keras_ref.evaluation.keras_parts import tensorflow_variable
 from keras_ref.evaluation.naming import float_inputs, path_of, replace_inputs, unique
+from keras_ref.evaluation.operation_rounding import EXACT_SCOPE
 from keras_ref.evaluation.rounding import Rounded
 from scratch.arrays import Array
 from scratch.differences import UNIT
@@ -33,8 +34,6 @@ from scratch.noise import ROLLS
 
 #: nudged losses that one call of the traced function evaluates; fewer where memory does not suffice
 BLOCK = 512
-#: the scope of the operations that move the point: they are no part of the loss, whose rounding is measured
-POINT = "exact_point"
 
 
 @dataclass(frozen=True)
@@ -187,7 +186,7 @@ class LossFunction:
 
         def one(nudge: tuple[Any, Any, Any]) -> Any:
             step, entry, target = nudge
-            with tf.name_scope(POINT):
+            with tf.name_scope(EXACT_SCOPE):
                 moved = tf.tensor_scatter_nd_update(flat + step * direction, [[entry]], [target])
             return tf.cast(self._at(moved, held), DTYPE)
 
@@ -268,7 +267,7 @@ class LossFunction:
         """The absolute rounding error of the loss at the point (or `at`); nan where it cannot be told."""
         evaluate, flat = self._traced(), self._flat(at or self.values)
         if self._rounded is None:
-            self._rounded = Rounded(evaluate, exact=POINT)
+            self._rounded = Rounded(evaluate)
         count = min(ROLLS // 2, self.block)
         resting, first = np.zeros(count), np.zeros(count, np.int64)
         arguments = [flat, np.zeros_like(flat), resting, first, resting + flat[0]]

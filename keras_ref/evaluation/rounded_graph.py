@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator, Mapping
-from functools import cache
+from functools import cache, partial
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -18,7 +18,16 @@ import tensorflow as tf
 from tensorflow.core.framework import attr_value_pb2, function_pb2, node_def_pb2
 from tensorflow.python.framework import op_def_registry
 
-from keras_ref.evaluation.operation_rounding import COMPOSED, DECIDED, DECIDING, EXACT, UNITS
+from keras_ref.evaluation.operation_rounding import (
+    ATTRIBUTES,
+    COMPOSED,
+    DECIDED,
+    DECIDING,
+    EXACT,
+    EXACT_SCOPE,
+    SUMMED,
+    UNITS,
+)
 from scratch.arrays import Array
 from scratch.rounding import SIGNED
 
@@ -61,12 +70,12 @@ def unit_of(dtype: Any) -> float:
     return 2.0**-7 if dtype == tf.bfloat16 else float(np.finfo(dtype.as_numpy_dtype).eps)
 
 
-def convert(functions: Iterable[Definition], name: str, *, exact: str) -> tuple[str, dict[str, Definition]]:
+def convert(functions: Iterable[Definition], name: str) -> tuple[str, dict[str, Definition]]:
     """The name of the conversion of the function `name`, and all definitions that it needs, by name.
 
-    Nodes in whose name `exact` stands have no copy.
+    Nodes in EXACT_SCOPE have no copy: they make the point, and are no part of what is computed there.
     """
-    conversion = _Conversion(functions, exact)
+    conversion = _Conversion(functions)
     return conversion.convert(name), conversion.library
 
 
@@ -158,22 +167,23 @@ def _with_plain_calls(definition: Definition, known: Mapping[str, Definition]) -
 
 
 @cache
-def _composition(op: str, dtypes: tuple[Any, ...]) -> Definition:
-    """An operation as a function of operations that round by themselves."""
+def _composition(op: str, dtypes: tuple[Any, ...], attributes: tuple[tuple[str, bool], ...]) -> Any:
+    """An operation as a graph of operations that round by themselves."""
     specs = [tf.TensorSpec(None, dtype) for dtype in dtypes]
-    return tf.function(COMPOSED[op], autograph=False).get_concrete_function(*specs).function_def
+    composed = tf.function(partial(COMPOSED[op], **dict(attributes)), autograph=False)
+    return composed.get_concrete_function(*specs)
 
 
 class _Conversion:
     """The conversion of functions into `library`."""
 
-    def __init__(self, functions: Iterable[Definition], exact: str) -> None:
+    def __init__(self, functions: Iterable[Definition]) -> None:
         given = {f.signature.name: f for f in functions}
         self.originals = {name: _with_plain_calls(f, given) for name, f in given.items()}
         self.library: dict[str, Definition] = {}
         #: names of functions → the operation that they are a composition of
         self.compositions: dict[str, str] = {}
-        self.exact, self.seeds, self.number = exact, itertools.count(1), next(NUMBERS)
+        self.seeds, self.number = itertools.count(1), next(NUMBERS)
 
     def convert(self, name: str) -> str:
         """The name of the converted function."""
@@ -183,12 +193,15 @@ class _Conversion:
             _Body(self, self.originals[name], self.library[new]).fill(new)
         return new
 
-    def convert_composition(self, op: str, dtypes: tuple[Any, ...]) -> str:
+    def convert_composition(self, node: Node) -> str:
         """The name of the converted composition of an operation."""
-        definition = _composition(op, dtypes)
-        name = definition.signature.name
-        self.originals.setdefault(name, definition)
-        self.compositions[name] = op
+        attributes = tuple((name, bool(node.attr[name].b)) for name in ATTRIBUTES.get(node.op, ()))
+        composition = _composition(node.op, tuple(_input_dtypes(node)), attributes)
+        name = composition.function_def.signature.name
+        if name not in self.originals:
+            inner = composition.graph.as_graph_def().library.function
+            self.originals |= {f.signature.name: f for f in (*inner, composition.function_def)}
+        self.compositions[name] = node.op
         return self.convert(name)
 
 
@@ -217,7 +230,7 @@ class _Body:
         for index, attributes in old.arg_attr.items():
             new.arg_attr[index].CopyFrom(attributes)
         for node in _ordered(old.node_def):
-            if node.op in CALLS:
+            if node.op in CALLS and self._depends_on_point(_data(node)):
                 self._convert_call(node)
             else:
                 self._convert_operation(node)
@@ -281,11 +294,13 @@ class _Body:
         self.new.node_def.add().CopyFrom(node)
         outputs, data = _outputs(node), _data(node)
         holds_floats = any(dtype in COPIED for _, dtype in outputs)
-        if not holds_floats or not data or node.op in DECIDED or self.conversion.exact in node.name:
+        if not holds_floats or not data or node.op in DECIDED or EXACT_SCOPE in node.name:
             return
         if op_def_registry.get(
             node.op
         ).is_stateful:  # it reads, draws or runs Python: once, and both have the same of it
+            return
+        if not self._depends_on_point(data):  # the same in every evaluation, hence no error of a difference
             return
         if node.op in COMPOSED and self.conversion.compositions.get(self.old.signature.name) != node.op:
             self._convert_composed(node, outputs)
@@ -309,9 +324,13 @@ class _Body:
                 own = copy.name + reference[len(node.name) :]
                 self.copies[reference] = self._off(own, dtype, units) if units and dtype in FLOATS else own
 
+    def _depends_on_point(self, data: Iterable[str]) -> bool:
+        """Whether one of these tensors has a copy: what is made of constants and random draws alone has none."""
+        return any(reference in self.copies for reference in data)
+
     def _convert_composed(self, node: Node, outputs: list[tuple[str, Any]]) -> None:
         data, dtypes = _data(node), _input_dtypes(node)
-        name = self.conversion.convert_composition(node.op, tuple(dtypes))
+        name = self.conversion.convert_composition(node)
         copies = [self.copies.get(r, r) for r, t in zip(data, dtypes, strict=True) if t in COPIED]
         signature = self.conversion.library[name].signature
         first = self._add(
@@ -368,4 +387,4 @@ def _rounding_of(node: Node, dtypes: list[Any], outputs: list[tuple[str, Any]]) 
         return 0.0, float(lower)
     if node.op in UNITS:  # half precision is computed in float32, and rounded
         return 0.0, 1.0 if result in (tf.float16, tf.bfloat16) else UNITS[node.op]
-    return 1.0, 1.0
+    return 1.0, SUMMED
