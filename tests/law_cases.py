@@ -46,7 +46,7 @@ SHOWS = 2.0**-16
 #: entries of each variable that a verdict compares, from the one with the largest slope to the one with the smallest
 MOST = 5
 #: examples of a definition, and mutants of one kind, that are tried before the kind is called equivalent to the law
-EXAMPLES, SITES = 2, 6
+EXAMPLES, SITES = 3, 6
 
 
 class Case(Protocol):
@@ -151,7 +151,7 @@ GENERIC = ("generic",)
 SHAPES = {"dense/kernel": (2, 2), "dense/bias": (2,)}
 X, Y = np.array([[1, -3], [2, 5], [-7, 4]]) / 8, np.array([[3, 1], [-2, 5], [6, -4]]) / 8
 #: what a changed expression may raise: it is no wrong law then, but none
-CANNOT_BE_COMPUTED = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
+CANNOT_BE_COMPUTED = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, RuntimeWarning)
 #: which of the drawn points is taken
 LATER = 3
 
@@ -247,12 +247,16 @@ def _wrong(case: Case, mutant: Mutant) -> Wrong | None:
 
 @cache
 def _right(case: Case) -> Array | None:
-    """What the law itself computes, where its own check accepts it; None where Keras is known to refuse the example."""
+    """What the law itself computes, where its own check accepts it; None where the example decides nothing (its gradient
+    is zero), and where Keras is known to refuse it.
+    """
     try:
         found = case.difference()
     except Exception as refusal:
         if not departures.find_refusals(case.specifications, saying=str(refusal)):
             raise
+        return None
+    if found is not None and found.verdict == "undecided":
         return None
     assert found is None or not found.failed, found.explain()
     return case.numbers()
