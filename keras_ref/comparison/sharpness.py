@@ -14,7 +14,7 @@ from dataclasses import replace
 import numpy as np
 
 from keras_ref.comparison.autodiff import Autodiff, Gradient
-from keras_ref.comparison.entry_comparison import EntryComparison, Judgements, measure_errors_again
+from keras_ref.comparison.entry_comparison import EntryComparison, Judgements, measure_rounding
 from keras_ref.reports.verdict import Kind, Reason
 from scratch.arrays import Array
 from scratch.differences import SAFETY, scale_of
@@ -83,4 +83,4 @@ def _compare_scaled(
     if beside.gradient[found.name] is None:
         return found.part(at), 0.0
     there = EntryComparison.of(found.oracle.moved(point), found.name, autodiff=beside, entries=found.entries[at])
-    return measure_errors_again(there, beside), _largest_gradient(there, beside)
+    return measure_rounding(there, beside), _largest_gradient(there, beside)
