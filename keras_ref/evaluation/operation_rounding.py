@@ -1,5 +1,9 @@
 """How TensorFlow's operations round: data for evaluation/rounding.py.
 
+A sum rounds at every step, at the size of what has been added so far; where the terms are equal all steps round alike.
+Each of its terms is off by half a unit of the largest partial sum that it may be added to: whatever the order, the steps
+then round at random.
+
 An operation that is in none of these tables rounds like a sum of some hundred products: each term by half a unit in the
 last place, and the result by SUMMED of them (matrix products, convolutions, poolings, Fourier transforms, factorizations).
 """
@@ -75,36 +79,6 @@ DECIDING: Mapping[str, tuple[int, ...]] = {
 }
 
 
-def _summed(x: Any, axes: Any) -> Any:
-    """The terms of a sum, each off by a unit of the largest partial sum that it may be added to.
-
-    Sums round at every step, at the size of what has been added so far; where the terms are equal all steps round alike,
-    which terms that are off by less do not show. x + A·w/2 - A·w/2, A = Σ|x|: exactly x, but for rounding; the signs of
-    w differ, so that all of them in one direction do not add up to more than steps can.
-    """
-    largest = tf.reduce_sum(tf.abs(x), axes, keepdims=True)
-    with tf.name_scope(EXACT_SCOPE):
-        signs = tf.reshape(tf.cos(2.4 * tf.cast(tf.range(tf.size(x)), tf.float64)), tf.shape(x))
-        ones, signs = tf.ones_like(x), tf.cast(signs / 2, x.dtype)
-    return x + (largest * ones - largest) * signs
-
-
-def _sum(x: Any, axes: Any, *, keep_dims: bool) -> Any:
-    return tf.raw_ops.Sum(input=_summed(x, axes), axis=axes, keep_dims=keep_dims)
-
-
-def _mean(x: Any, axes: Any, *, keep_dims: bool) -> Any:
-    return tf.raw_ops.Mean(input=_summed(x, axes), axis=axes, keep_dims=keep_dims)
-
-
-def _cumsum(x: Any, axis: Any, *, exclusive: bool, reverse: bool) -> Any:
-    return tf.raw_ops.Cumsum(x=_summed(x, axis), axis=axis, exclusive=exclusive, reverse=reverse)
-
-
-def _bias_gradient(x: Any) -> Any:
-    return tf.raw_ops.BiasAddGrad(out_backprop=_summed(x, tf.range(tf.rank(x) - 1)))
-
-
 def _elu(x: Any) -> Any:
     return tf.where(x < 0, tf.exp(tf.minimum(x, 0)) - 1, x)
 
@@ -151,10 +125,6 @@ def _digamma(x: Any) -> Any:
 #: operations in whose kernels numbers cancel that are larger than the result → the same of operations that round by
 #: themselves: exp(x) - 1 rounds at the ulp of 1, and the loss of a confident classifier, log(1 + tiny), too
 COMPOSED: Mapping[str, Callable[..., Any]] = {
-    "Sum": _sum,
-    "Mean": _mean,
-    "Cumsum": _cumsum,
-    "BiasAddGrad": _bias_gradient,
     "Elu": _elu,
     "Selu": _selu,
     "Digamma": _digamma,
@@ -164,10 +134,7 @@ COMPOSED: Mapping[str, Callable[..., Any]] = {
     "SparseSoftmaxCrossEntropyWithLogits": _sparse_crossentropy,
 }
 
-#: attributes of an operation that its composition takes
-ATTRIBUTES: Mapping[str, tuple[str, ...]] = {
-    **dict.fromkeys(("Sum", "Mean"), ("keep_dims",)),
-    "Cumsum": ("exclusive", "reverse"),
-}
-#: by how many half units the result of any other operation is off
+#: sums → which of their inputs holds the axes; None: all but the last
+SUMS: Mapping[str, int | None] = {"Sum": 1, "Mean": 1, "Cumsum": 1, "BiasAddGrad": None}
+#: by how many half units the result of a sum, and of any other operation, is off
 SUMMED = 4.0

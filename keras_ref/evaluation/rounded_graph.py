@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator, Mapping
-from functools import cache, partial
+from functools import cache
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -19,13 +19,13 @@ from tensorflow.core.framework import attr_value_pb2, function_pb2, node_def_pb2
 from tensorflow.python.framework import op_def_registry
 
 from keras_ref.evaluation.operation_rounding import (
-    ATTRIBUTES,
     COMPOSED,
     DECIDED,
     DECIDING,
     EXACT,
     EXACT_SCOPE,
     SUMMED,
+    SUMS,
     UNITS,
 )
 from scratch.arrays import Array
@@ -56,6 +56,8 @@ CALLS = {
     "Case": ("Case", 1),
     "StatelessCase": ("Case", 1),
 }
+#: operations that read variables, which are part of the point
+READING = ("ReadVariableOp", "ResourceGather", "ResourceGatherNd")
 #: attributes that hold for the original only: shapes of its outputs, and that it is compiled (what XLA fuses is not
 #: told apart)
 LEFT_OUT = ("output_shapes", "_output_shapes", "_XlaMustCompile", "_XlaScope", "_XlaSeparateCompiledGradients")
@@ -167,11 +169,10 @@ def _with_plain_calls(definition: Definition, known: Mapping[str, Definition]) -
 
 
 @cache
-def _composition(op: str, dtypes: tuple[Any, ...], attributes: tuple[tuple[str, bool], ...]) -> Any:
+def _composition(op: str, dtypes: tuple[Any, ...]) -> Any:
     """An operation as a graph of operations that round by themselves."""
     specs = [tf.TensorSpec(None, dtype) for dtype in dtypes]
-    composed = tf.function(partial(COMPOSED[op], **dict(attributes)), autograph=False)
-    return composed.get_concrete_function(*specs)
+    return tf.function(COMPOSED[op], autograph=False).get_concrete_function(*specs)
 
 
 class _Conversion:
@@ -195,8 +196,7 @@ class _Conversion:
 
     def convert_composition(self, node: Node) -> str:
         """The name of the converted composition of an operation."""
-        attributes = tuple((name, bool(node.attr[name].b)) for name in ATTRIBUTES.get(node.op, ()))
-        composition = _composition(node.op, tuple(_input_dtypes(node)), attributes)
+        composition = _composition(node.op, tuple(_input_dtypes(node)))
         name = composition.function_def.signature.name
         if name not in self.originals:
             inner = composition.graph.as_graph_def().library.function
@@ -214,6 +214,9 @@ class _Body:
         self.copies: dict[str, str] = {}
         #: references of constants by what they hold
         self.constants: dict[Any, str] = {}
+        #: references of what depends on the point. Of constants and random draws alone the same is computed in every
+        #: evaluation, which is no error of a difference
+        self.moving: set[str] = set()
         self.each_by_itself = ""
 
     def fill(self, name: str) -> None:
@@ -226,11 +229,12 @@ class _Body:
             if tf.as_dtype(argument.type) in COPIED:
                 new.signature.input_arg.add(name=argument.name + COPY, type=argument.type)
                 self.copies[argument.name] = argument.name + COPY
+                self.moving.add(argument.name)
         new.signature.input_arg.add(name=COMMON, type=tf.int32.as_datatype_enum)
         for index, attributes in old.arg_attr.items():
             new.arg_attr[index].CopyFrom(attributes)
         for node in _ordered(old.node_def):
-            if node.op in CALLS and self._depends_on_point(_data(node)):
+            if node.op in CALLS:
                 self._convert_call(node)
             else:
                 self._convert_operation(node)
@@ -272,39 +276,54 @@ class _Body:
         shape = self._add("Mul", [shape, self.each_by_itself], output="z", T=whole)
         shape = self._add("Maximum", [shape, self._constant(1, tf.int32)], output="z", T=whole)
         sizes = REAL if dtype.is_floating else COMPLEX
+        factor = self._draw(shape, 1 + units * unit_of(dtype) * sizes, dtype)
+        return self._add("Mul", [tensor, factor], output="z", T=_type(dtype))
+
+    def _draw(self, shape: str, values: Array, dtype: Any) -> str:
+        """A tensor of the given shape whose entries are drawn from `values`."""
+        whole, table = _type(tf.int32), self._constant(values, dtype, (dtype, values.tobytes()))
         drawn = self._add(
             "RandomUniformInt",
-            [shape, self._constant(0, tf.int32), self._constant(len(sizes), tf.int32)],
+            [shape, self._constant(0, tf.int32), self._constant(len(values), tf.int32)],
             T=whole,
             Tout=whole,
             seed=attr_value_pb2.AttrValue(i=SEED),
             seed2=attr_value_pb2.AttrValue(i=next(self.conversion.seeds)),
         )
-        factors = self._constant(1 + units * unit_of(dtype) * sizes, dtype, ("factors", dtype, units))
-        factor = self._add(
-            "GatherV2",
-            [factors, drawn, self._constant(0, tf.int32)],
-            Tparams=_type(dtype),
-            Tindices=whole,
-            Taxis=whole,
-        )
-        return self._add("Mul", [tensor, factor], output="z", T=_type(dtype))
+        inputs = [table, drawn, self._constant(0, tf.int32)]
+        return self._add("GatherV2", inputs, Tparams=_type(dtype), Tindices=whole, Taxis=whole)
+
+    def _terms_off(self, node: Node, terms: str, dtype: Any) -> str:
+        """The terms of a sum, each off by half a unit of the largest partial sum, Σ|term|."""
+        whole, kind, place = _type(tf.int32), _type(dtype), SUMS[node.op]
+        index = whole if place is None else attr_value_pb2.AttrValue(type=node.attr["Tidx"].type)
+        if place is None:
+            last = self._add(
+                "Sub", [self._add("Rank", [terms], T=kind), self._constant(1, tf.int32)], output="z", T=whole
+            )
+            axes = self._add("Range", [self._constant(0, tf.int32), last, self._constant(1, tf.int32)], Tidx=whole)
+        else:
+            axes = node.input[place]
+        sizes = self._add("Abs", [terms], output="y", T=kind)
+        keep = attr_value_pb2.AttrValue(b=True)
+        largest = self._add("Sum", [sizes, axes], T=kind, Tidx=index, keep_dims=keep)
+        shape = self._add("Shape", [terms], T=kind, out_type=whole)
+        share = self._draw(shape, unit_of(dtype) / 2 * REAL, dtype)
+        moves = self._add("Mul", [largest, share], output="z", T=kind)
+        return self._add("AddV2", [terms, moves], output="z", T=kind)
 
     def _convert_operation(self, node: Node) -> None:
         self.new.node_def.add().CopyFrom(node)
         outputs, data = _outputs(node), _data(node)
-        if not any(dtype in COPIED for _, dtype in outputs) or node.op in DECIDED:
+        holds_floats = any(dtype in COPIED for _, dtype in outputs)
+        if not holds_floats or not data or node.op in DECIDED:
             return
-        if EXACT_SCOPE in node.name:
-            self._share(outputs)
+        # what makes the point, reads, draws or runs Python is computed once, and both have the same of it
+        if EXACT_SCOPE in node.name or op_def_registry.get(node.op).is_stateful:
+            if EXACT_SCOPE in node.name or node.op in READING:
+                self.moving.update(reference for reference, _ in outputs)
             return
-        if op_def_registry.get(
-            node.op
-        ).is_stateful:  # it reads, draws or runs Python: once, and both have the same of it
-            if self._depends_on_point(data) or tf.resource in _input_dtypes(node):
-                self._share(outputs)
-            return
-        if not self._depends_on_point(data):  # the same in every evaluation, hence no error of a difference
+        if not self.moving.intersection(data):
             return
         if node.op in COMPOSED and self.conversion.compositions.get(self.old.signature.name) != node.op:
             self._convert_composed(node, outputs)
@@ -312,10 +331,9 @@ class _Body:
         dtypes, decisive = _input_dtypes(node), DECIDING.get(node.op, ())
         inputs = [r if k in decisive else self.copies.get(r, r) for k, r in enumerate(data)]
         terms, units = _rounding_of(node, dtypes, outputs)
-        if not units and inputs == data:
-            self._share(outputs)
-            return
-        if terms:
+        if node.op in SUMS and dtypes[0].is_floating:
+            inputs[0] = self._terms_off(node, inputs[0], dtypes[0])
+        elif terms:
             inputs = [self._off(r, t, terms) if t in FLOATS else r for r, t in zip(inputs, dtypes, strict=True)]
         copy = self.new.node_def.add()
         copy.CopyFrom(node)
@@ -326,16 +344,9 @@ class _Body:
             copy.attr.pop(key, None)
         for reference, dtype in outputs:
             if dtype in COPIED:
+                self.moving.add(reference)
                 own = copy.name + reference[len(node.name) :]
                 self.copies[reference] = self._off(own, dtype, units) if units and dtype in FLOATS else own
-
-    def _share(self, outputs: Iterable[tuple[str, Any]]) -> None:
-        """Let tensors that depend on the point, and are not off, be their own copies."""
-        self.copies |= {reference: reference for reference, dtype in outputs if dtype in COPIED}
-
-    def _depends_on_point(self, data: Iterable[str]) -> bool:
-        """Whether one of these tensors has a copy: what is made of constants and random draws alone has none."""
-        return any(reference in self.copies for reference in data)
 
     def _convert_composed(self, node: Node, outputs: list[tuple[str, Any]]) -> None:
         data, dtypes = _data(node), _input_dtypes(node)
@@ -350,6 +361,7 @@ class _Body:
             Tout=types(a.type for a in signature.output_arg),
         )
         for k, (reference, _) in enumerate(outputs):
+            self.moving.add(reference)
             self.copies[reference] = f"{first[:-1]}{len(outputs) + k}"
 
     def _convert_call(self, node: Node) -> None:
@@ -376,6 +388,7 @@ class _Body:
             new.attr["Tin"].list.type.extend(more)
             new.attr["Tout"].list.type.extend(dtype.as_datatype_enum for _, dtype in copied)
         for k, (reference, _) in enumerate(copied):
+            self.moving.add(reference)
             self.copies[reference] = f"{node.name}:output:{len(outputs) + k}"
 
     def _hand_on(self, name: str) -> None:
