@@ -16,7 +16,7 @@ import numpy as np
 
 from keras_ref.comparison.taylor_remainder import remainder_order
 from keras_ref.reports.heat_map import Cells
-from keras_ref.reports.verdict import Verdict, worst_of
+from keras_ref.reports.verdict import FAILING, Verdict, worst_of
 from scratch.arrays import Array
 from scratch.differences import UNIT, ComplexStep, Estimate, Scheme, scale_of
 from scratch.one_sided import TIERS, Slopes, slopes
@@ -356,4 +356,5 @@ def _verdict(
         visible_relative=float(meaningful.max()) if meaningful.size else float("nan"),
         reason=reasons.get(i, ""),
         cells=Cells.around(int(entries[i]), shape, entries, estimate.value, a),
+        accused=tuple(map(int, entries[np.isin(verdicts, list(FAILING))])),
     )

@@ -66,6 +66,8 @@ class Verdict:
     order: float = float("nan")
     together: int = 0
     cells: Cells | None = field(default=None, compare=False, repr=False)
+    #: flat indices of the entries that fail, for who looks at them again (JSON leaves them out)
+    accused: tuple[int, ...] = field(default=(), compare=False, repr=False)
 
     @property
     def coverage(self) -> str:
@@ -124,9 +126,9 @@ class Verdict:
         return "\n".join(f"{label:<10} {text}" for label, text in lines)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data, for JSON: all but the cells."""
-        plain = asdict(replace(self, cells=None)) | {"difference": self.difference, "allowed": self.allowed}
-        return {key: value for key, value in plain.items() if key != "cells"}
+        """Plain data, for JSON: all but the cells and the accused entries."""
+        plain = asdict(replace(self, cells=None, accused=())) | {"difference": self.difference, "allowed": self.allowed}
+        return {key: value for key, value in plain.items() if key not in ("cells", "accused")}
 
     def _repr_html_(self) -> str:
         from html import escape

@@ -138,6 +138,9 @@ SHAPING: Mapping[str, Callable[..., Any]] = {
 
 def law_of(name: str) -> Callable[..., Any] | None:
     """The function of an operation's name: a table's, or the activation's; None where there is none."""
+    if isinstance(name, registry.Variant):
+        law: Callable[..., Any] = name.definition
+        return law
     return ELEMENTWISE.get(name) or SHAPING.get(name) or registry.every("activation").get(name)
 
 
