@@ -29,7 +29,9 @@ from hypothesis.errors import NoSuchExample
 from support_sides import twin_sides
 
 from keras_ref import strategies as gt
-from keras_ref.comparison.entrywise import Autodiff, compare
+from keras_ref.comparison.autodiff import Autodiff
+from keras_ref.comparison.entrywise import compare_entries
+from keras_ref.comparison.oracles import Oracle
 from keras_ref.translation import departures
 from scratch import registry
 from scratch.arrays import Array
@@ -146,7 +148,7 @@ def subject(kind: str, name: str) -> Subject:
 
 
 @dataclass(frozen=True)
-class TwinAlone:
+class TwinAlone(Oracle):
     """The twin as its own oracle, under its own names: for what Keras computes otherwise, or refuses."""
 
     nudges: Nudges
@@ -154,7 +156,7 @@ class TwinAlone:
     base: float
     noise: float
     name: str = "twin"
-    takes_complex: bool = True
+    supports_complex: bool = True
 
     @classmethod
     def of(cls, nudges: Nudges) -> TwinAlone:
@@ -189,10 +191,10 @@ class TwinAlone:
 
         slopes = {n: slopes_of(n, v) for n, v in here.values.items()}
         return Autodiff(
-            {n: e.value for n, e in slopes.items()},
-            {n: e.error + 16 * UNIT for n, e in slopes.items()},
-            self.exact,
-            "complex step",
+            gradient={n: e.value for n, e in slopes.items()},
+            at=self.exact,
+            measure_rounding=lambda: {n: e.error + 16 * UNIT for n, e in slopes.items()},
+            how="complex step",
         )
 
 
@@ -208,7 +210,7 @@ def judged(one: Subject, labels: tuple[str, ...]) -> Iterator[tuple[str, str, An
     """(variable, class of planted error or "correct", verdict) for every variable whose gradient is more than rounding."""
     with sides(one) as (oracle, autodiff):
         for variable in oracle.names:
-            yield variable, "correct", compare(oracle, variable, autodiff)
+            yield variable, "correct", compare_entries(oracle, variable, autodiff=autodiff)
             gradient = autodiff.gradient[variable]
             if gradient is None or not gradient.size:
                 continue
@@ -218,7 +220,7 @@ def judged(one: Subject, labels: tuple[str, ...]) -> Iterator[tuple[str, str, An
             for label in labels:
                 wrong = teeth.planted(autodiff, variable, teeth.PLANTS[label], entry)
                 if not np.array_equal(wrong.gradient[variable], gradient):
-                    yield variable, label, compare(oracle, variable, wrong)
+                    yield variable, label, compare_entries(oracle, variable, autodiff=wrong)
 
 
 def main() -> int:

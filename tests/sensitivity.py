@@ -15,7 +15,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -25,7 +25,8 @@ if __name__ == "__main__":
 
 from support_sides import numeric_sides
 
-from keras_ref.comparison.entrywise import Autodiff, compare
+from keras_ref.comparison.autodiff import Autodiff
+from keras_ref.comparison.entrywise import compare_entries
 from scratch.layers.core import Activation, Dense
 from scratch.losses.regression import MeanSquaredError
 from scratch.model import Model
@@ -85,13 +86,7 @@ def planted(autodiff: Autodiff, name: str, plant: Callable[[np.ndarray, int], np
     gradient = {
         n: plant(np.asarray(g), entry) if n == name and g is not None else g for n, g in autodiff.gradient.items()
     }
-    return Autodiff(
-        gradient,
-        autodiff.rounding,
-        lambda point: planted(autodiff.at(point), name, plant, entry),
-        autodiff.how,
-        autodiff.again,
-    )
+    return replace(autodiff, gradient=gradient, at=lambda point: planted(autodiff.at(point), name, plant, entry))
 
 
 def caught(oracle, autodiff: Autodiff, name: str) -> Iterator[tuple[str, bool, object]]:
@@ -104,7 +99,7 @@ def caught(oracle, autodiff: Autodiff, name: str) -> Iterator[tuple[str, bool, o
         wrong = planted(autodiff, name, plant, entry)
         if np.array_equal(wrong.gradient[name], gradient):
             continue
-        verdict = compare(oracle, name, wrong)
+        verdict = compare_entries(oracle, name, autodiff=wrong)
         yield label, verdict.verdict in ("mismatch", "nan"), verdict
 
 
@@ -171,7 +166,7 @@ def table(correct: int, wrong_every: int, seed: int = 0, progress: Callable[[int
         one = case(seed + i, KINDS[i % len(KINDS)])
         oracle, autodiff = sides(one)
         for name in oracle.names:
-            verdict = compare(oracle, name, autodiff)
+            verdict = compare_entries(oracle, name, autodiff=autodiff)
             cases[one.kind] += 1
             if verdict.failed:
                 accused[one.kind] += 1

@@ -20,9 +20,11 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_ref.checks.checked_loss import subject_of, twin_of, untrained
-from keras_ref.comparison.entrywise import Autodiff, compare
-from keras_ref.comparison.oracles import TwinOracle, autodiff_at
+from keras_ref.checks.checked_loss import model_loss, untrained
+from keras_ref.checks.twins import twin_of
+from keras_ref.comparison.autodiff import Autodiff, autodiff_at
+from keras_ref.comparison.entrywise import compare_entries
+from keras_ref.comparison.oracles import TwinOracle
 from keras_ref.evaluation.float64 import DTYPE, in_float64
 from keras_ref.evaluation.loss_function import Data, LossFunction
 from keras_ref.reports.verdict import Verdict
@@ -96,9 +98,9 @@ class Built:
 
     @cached_property
     def _probed(self) -> LossFunction:
-        data, loss_of, _ = subject_of(self.keras_model, Data(self._x), None, False, 0, [])
+        found = model_loss(self.keras_model, Data(self._x))
         trained = list(self.keras_model.trainable_variables)
-        return LossFunction(loss_of, trained, untrained(self.keras_model, trained), data)
+        return LossFunction(found.loss, trained, untrained(self.keras_model, trained), found.data)
 
     @property
     def mode(self) -> str:
@@ -112,7 +114,7 @@ class Built:
         return any(_slow_eagerly(part) for layer in self.model.layers.values() for part in nested_specifications(layer))
 
     def sides(self, weights: Mapping[str, Array], x: Any, *, seed: int = 0) -> tuple[TwinOracle, Autodiff]:
-        """Both sides at a point under random cotangents, ready for `compare`: the twin as oracle, Keras's autodiff."""
+        """Both sides at a point under random cotangents, ready for `compare_entries`: the twin as oracle, Keras's autodiff."""
         weights_module.assign(self.keras_model, self.model, weights)
         with computing_in(DTYPE):
             probe = self._probed
@@ -120,7 +122,7 @@ class Built:
             cotangents = [generator.normal(size=np.shape(c)) for c in probe.data.y]
             self._points += 1
             probe.refresh(Data(x, cotangents))
-            oracle = twin_of(self.keras_model, probe, probe.data, True, False, seed, None)
+            oracle = twin_of(self.keras_model, probe, data=probe.data, projection=True, training=False, seed=seed)
             return oracle, autodiff_at(probe, probe.values, mode=self.mode)
 
     def verdicts(
@@ -134,7 +136,7 @@ class Built:
                 if name in oracle.names:
                     size = value.size
                     chosen = np.random.default_rng(seed + i).permutation(size)[:most]
-                    found.append(compare(oracle, name, autodiff, np.sort(chosen), seed=seed))
+                    found.append(compare_entries(oracle, name, autodiff=autodiff, entries=np.sort(chosen), seed=seed))
         return found
 
 

@@ -1,4 +1,4 @@
-"""Both sides of a comparison without a verdict, ready for `comparison.compare`: for studies of many points, and tests."""
+"""Both sides of a comparison without a verdict, ready for `compare_entries`: for studies of many points, and tests."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_ref.checks.checked_loss import subject_of, twin_of
-from keras_ref.comparison.entrywise import Autodiff
-from keras_ref.comparison.oracles import TwinOracle, autodiff_at
+from keras_ref.checks.checked_loss import model_loss
+from keras_ref.checks.twins import twin_of
+from keras_ref.comparison.autodiff import Autodiff, autodiff_at
+from keras_ref.comparison.oracles import TwinOracle
 from keras_ref.evaluation.float64 import in_float64, states_of
 from keras_ref.evaluation.loss_function import Data, LossFunction
 from keras_ref.translation.to_keras import mirror, mirrored_loss
@@ -36,9 +37,9 @@ def _traced(model: Model, loss: Loss, shapes: tuple[tuple[int, ...], ...]) -> tu
     in_float64(built).__enter__()  # for good: this model is nobody else's
     try:
         names = variables(built, model)
-        data, loss_of, _ = subject_of(built, Data(*(np.zeros(shape) for shape in shapes)), None, False, 0, [])
+        found = model_loss(built, Data(*(np.zeros(shape) for shape in shapes)))
         state = [v for v in built.variables if all(v is not names[n] for n in model.trainable)]
-        probe = LossFunction(loss_of, [names[n] for n in model.trainable], state, data, watch_inputs=False)
+        probe = LossFunction(found.loss, [names[n] for n in model.trainable], state, found.data, watch_inputs=False)
         probe.gradient("function")  # traced here, while Keras is set to float64
     finally:
         keras.config.set_floatx(floatx)
@@ -48,7 +49,7 @@ def _traced(model: Model, loss: Loss, shapes: tuple[tuple[int, ...], ...]) -> tu
 def numeric_sides(
     model: Model, weights: Mapping[str, Array], x: Array, y: Array, loss: Loss
 ) -> tuple[TwinOracle, Autodiff]:
-    """Both sides of one comparison, ready for `compare`: the twin as oracle, and Keras's autodiff (as a graph).
+    """Both sides of one comparison, ready for `compare_entries`: the twin as oracle, and Keras's autodiff (as a graph).
 
     For many points of few architectures: the Keras model of each is built and traced once.
     """
@@ -60,7 +61,7 @@ def numeric_sides(
     def make(values: Mapping[str, Array]) -> Nudges:
         return Nudges(Objective.of(model, loss), {paths[p]: v for p, v in values.items()}, x, y)
 
-    return TwinOracle.at(make, paths, probe.values), autodiff_at(probe, probe.values, mode="function")
+    return TwinOracle.at(make, names=paths, values=probe.values), autodiff_at(probe, probe.values, mode="function")
 
 
 @contextmanager
@@ -75,8 +76,9 @@ def twin_sides(
     x = x if len(model.inputs) > 1 else x[0]
     given = None if loss is None else mirrored_loss(loss)
     with in_float64(built, *([] if given is None else [given])):
-        data, loss_of, projection = subject_of(built, Data(x, y), given, False, seed, [])
+        found = model_loss(built, Data(x, y), loss=given, seed=seed)
         trained = list(built.trainable_variables)
         state = [v for v in [*built.variables, *states_of(built)] if all(v is not other for other in trained)]
-        probe = LossFunction(loss_of, trained, state, data)
-        yield twin_of(built, probe, data, projection, False, seed, None), autodiff_at(probe, probe.values)
+        probe = LossFunction(found.loss, trained, state, found.data)
+        oracle = twin_of(built, probe, data=found.data, projection=found.is_projection, training=False, seed=seed)
+        yield oracle, autodiff_at(probe, probe.values)

@@ -7,7 +7,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_ref.comparison.entrywise import Autodiff, compare
+from keras_ref.comparison.autodiff import Autodiff
+from keras_ref.comparison.entrywise import compare_entries
+from keras_ref.comparison.oracles import Oracle
+from keras_ref.reports.reasons import Reason
 from scratch.differences import UNIT
 
 DISTANCES = (0.0, *(10.0**-k for k in range(3, 13)))
@@ -56,7 +59,7 @@ def traced(function, size):
     return many, tf.function(gradient)
 
 
-class Point:
+class Point(Oracle):
     """The smallest oracle: a TensorFlow function of one vector."""
 
     name = "forward"
@@ -82,7 +85,11 @@ class Point:
         if self.wrong is not None:
             entry, factor = self.wrong
             gradient[entry] *= factor
-        return Autodiff({"x": gradient}, {"x": 16 * UNIT * np.abs(gradient)}, self.autodiff)
+        return Autodiff(
+            gradient={"x": gradient},
+            at=self.autodiff,
+            measure_rounding=lambda: {"x": 16 * UNIT * np.abs(gradient)},
+        )
 
 
 @pytest.mark.parametrize("distance", DISTANCES, ids=str)
@@ -93,10 +100,10 @@ def test_the_right_gradient_passes(name, distance):
         at = np.array(kink)
         at[0] += side * distance
         point = Point(function, at)
-        verdict = compare(point, "x", point.autodiff())
+        verdict = compare_entries(point, "x", autodiff=point.autodiff())
         assert not verdict.failed, verdict.explain()
         if distance:  # off the kink, however little, the derivative is unique: found, and compared
-            moved = compare(point, "x", point.autodiff(), np.array([0]))
+            moved = compare_entries(point, "x", autodiff=point.autodiff(), entries=np.array([0]))
             assert moved.verdict == "match", moved.explain()
 
 
@@ -109,7 +116,7 @@ def test_a_wrong_entry_beside_the_kink_is_found_and_named(name, distance):
     at[0] += distance
     entry = len(at) - 1
     point = Point(function, at, wrong=(entry, 1 + 1e-6))
-    verdict = compare(point, "x", point.autodiff())
+    verdict = compare_entries(point, "x", autodiff=point.autodiff())
     assert (verdict.verdict, verdict.worst) == ("mismatch", (entry,)), verdict.explain()
 
 
@@ -118,28 +125,29 @@ def test_a_wrong_entry_on_the_kink_is_found(name):
     """On the kink itself a convention is no fault, but a gradient that is wrong beside the kink too is one."""
     function, kink = KINKED[name]
     point = Point(function, kink, wrong=(0, 1.001))
-    assert compare(point, "x", point.autodiff()).verdict == "mismatch"
+    assert compare_entries(point, "x", autodiff=point.autodiff()).verdict == "mismatch"
 
 
 def test_kinks_on_both_sides_at_1e_9():
     """The slope between two kinks a billionth away on either side is found, with the error that noise leaves it."""
     function = lambda x: tf.nn.relu(x - 1e-9) - 3 * tf.nn.relu(-x - 1e-9) + 0.4 * x  # noqa: E731
     point = Point(function, [0.0, 0.7])
-    verdict = compare(point, "x", point.autodiff())
+    verdict = compare_entries(point, "x", autodiff=point.autodiff())
     assert verdict.verdict == "match", verdict.explain()
     wrong = Point(function, [0.0, 0.7], wrong=(0, 1.001))
-    assert compare(wrong, "x", wrong.autodiff()).verdict == "mismatch"
+    assert compare_entries(wrong, "x", autodiff=wrong.autodiff()).verdict == "mismatch"
 
 
 def test_a_jump_is_undecided_with_the_reason():
     point = Point(lambda x: tf.where(x > 0, x + 1.0, x), [0.0, 0.7])
-    verdict = compare(point, "x", point.autodiff())
+    verdict = compare_entries(point, "x", autodiff=point.autodiff())
     assert (verdict.verdict, verdict.worst, verdict.reason) == ("undecided", (0,), "the loss jumps at the point")
+    assert verdict.reason_code is Reason.JUMP
 
 
 def test_left_right_and_central_are_shown():
     point = Point(tf.abs, [0.0, 0.7])
-    verdict = compare(point, "x", point.autodiff())
+    verdict = compare_entries(point, "x", autodiff=point.autodiff())
     slope = np.cos(0.5)
     assert verdict.verdict == "kink"
     assert verdict.left == pytest.approx(-slope) and verdict.right == pytest.approx(slope)

@@ -10,8 +10,9 @@ import sensitivity as teeth
 import tensorflow as tf
 
 from keras_ref import check_gradients
-from keras_ref.comparison import bisection as locate
-from keras_ref.comparison import directional as directions
+from keras_ref.comparison.bisection import Search
+from keras_ref.comparison.directional import DirectionalPoint
+from keras_ref.comparison.sums import dot
 from keras_ref.comparison.time_budget import shares
 from keras_ref.errors import BadInput
 from keras_ref.options import parse_budget
@@ -196,15 +197,16 @@ def test_teeth(start):
         names = list(oracle.names)
 
         def sweep(said, oracle=oracle, names=names):
-            place = directions.Place(oracle, lambda point: said.at(point).gradient, said.gradient, noise=oracle.noise)
-            return locate.Search(None, place, "function", 0).sweep(names)
+            point = DirectionalPoint(oracle, lambda at: said.at(at).gradient, gradient=said.gradient)
+            return [r for r in Search(point=point, autodiff=said, seed=0).sweep(names) if r.is_trouble]
 
-        assert sweep(autodiff).trouble is None, case
+        assert not sweep(autodiff), case
         name = names[-1]
         if not np.any(autodiff.gradient[name]):
             continue
         entry = int(np.argmax(np.abs(autodiff.gradient[name])))
-        assert sweep(teeth.planted(autodiff, name, teeth.scaled_entry(0.1), entry)).trouble.verdict == "mismatch", case
+        (trouble,) = sweep(teeth.planted(autodiff, name, teeth.scaled_entry(0.1), entry))
+        assert trouble.kind == "mismatch", case
 
 
 def test_budget():
@@ -230,16 +232,16 @@ def test_ample_budget():
 def test_shares():
     """An equal share each; small variables all of theirs, and what they leave goes to the others; one at least."""
     sizes, costs = {"kernel": 1000, "bias": 10}, {"kernel": 0.1, "bias": 0.1}
-    assert shares(sizes, costs, 5.0, None) == {"kernel": 40, "bias": 10}
-    assert shares(sizes, costs, 1e6, None) == sizes
-    assert shares(sizes, costs, 1e6, 64) == {"kernel": 64, "bias": 10}
-    assert shares(sizes, costs, 0.0, None) == {"kernel": 1, "bias": 1}
+    assert shares(sizes, costs, seconds=5.0, most=None) == {"kernel": 40, "bias": 10}
+    assert shares(sizes, costs, seconds=1e6, most=None) == sizes
+    assert shares(sizes, costs, seconds=1e6, most=64) == {"kernel": 64, "bias": 10}
+    assert shares(sizes, costs, seconds=0.0, most=None) == {"kernel": 1, "bias": 1}
 
 
 def test_dot():
     """Ten million terms that cancel, summed to a unit in the last place of a piece."""
     a = np.concatenate([np.full(2**20, 1e8), np.full(2**20, -1e8), [1.0]])
-    assert directions.dot(a, np.ones(a.size)) == 1.0
+    assert dot(a, np.ones(a.size)) == 1.0
 
 
 @pytest.mark.parametrize(

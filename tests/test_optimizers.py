@@ -15,7 +15,7 @@ from example_pools import record
 from hypothesis import given, note
 from hypothesis import strategies as st
 
-from keras_ref.checks.gradients import check_updates
+from keras_ref.checks.updates import check_updates
 from keras_ref.translation.exceptions.optimizers import as_keras, excluded_from_weight_decay
 from keras_ref.translation.from_keras import reflected
 from keras_ref.translation.to_keras import mirrored

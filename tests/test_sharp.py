@@ -6,7 +6,7 @@ import tensorflow as tf
 from support_sides import numeric_sides
 
 from keras_ref import check_function
-from keras_ref.comparison.entrywise import compare
+from keras_ref.comparison.entrywise import compare_entries
 from scratch.layers.core import Dense
 from scratch.losses.regression import MeanSquaredError
 from scratch.model import Model
@@ -32,11 +32,11 @@ def between_kinks(distance):
 def test_an_error_of_a_millionth_is_seen_between_kinks(distance):
     oracle, autodiff = numeric_sides(MODEL, between_kinks(distance), X, Y, MeanSquaredError())
     for name in oracle.names:
-        assert not compare(oracle, name, autodiff).failed
+        assert not compare_entries(oracle, name, autodiff=autodiff).failed
         gradient = autodiff.gradient[name]
         entry = int(np.argmax(np.abs(gradient)))
         wrong = teeth.planted(autodiff, name, teeth.PLANTS["entry 1e-06"], entry)
-        assert compare(oracle, name, wrong).verdict == "mismatch", name
+        assert compare_entries(oracle, name, autodiff=wrong).verdict == "mismatch", name
 
 
 def test_rounding_that_no_shift_of_the_point_rolls_is_not_accused():

@@ -27,7 +27,7 @@ class Smooth:
 @pytest.mark.parametrize("wrong, order", [(0.0, 2), (1e-1, 1), (1e-3, 1), (1e-6, 1), (-2.0, 1)])
 def test_order(entry, wrong, order):
     slope = np.cos(W[entry]) * (entry + 1)
-    assert remainder_order(Smooth(), "w", entry, slope * (1 + wrong)) == pytest.approx(order, abs=0.15)
+    assert remainder_order(Smooth(), "w", entry=entry, autodiff=slope * (1 + wrong)) == pytest.approx(order, abs=0.15)
 
 
 def test_no_opinion_where_everything_is_noise():
@@ -35,4 +35,4 @@ def test_no_opinion_where_everything_is_noise():
         def losses(self, name, entries, offsets):
             return np.full(offsets.shape, self.base)
 
-    assert np.isnan(remainder_order(Flat(), "w", 0, 0.0))
+    assert np.isnan(remainder_order(Flat(), "w", entry=0, autodiff=0.0))

@@ -5,7 +5,7 @@ import keras
 import numpy as np
 import pytest
 
-from keras_ref.checks.gradients import check_updates
+from keras_ref.checks.updates import check_updates
 
 SMALL = 1 + 1e-6
 X, Y = np.random.default_rng(1).normal(size=(4, 3)), np.random.default_rng(2).normal(size=(4, 1))

@@ -1,139 +1,130 @@
-"""What is made of the numbers of a check: modes against each other, known departures, declared surrogates, notes."""
+"""What is added to the outcome of a comparison: known departures, declared surrogates, and notes.
+
+Every annotator is a pure function of an outcome; `annotators` lists them in the order in which they apply.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from functools import cache, partial
 
 import numpy as np
 
-from keras_ref.comparison.entrywise import Autodiff
-from keras_ref.comparison.oracles import autodiff_at
-from keras_ref.errors import short
-from keras_ref.evaluation.float64 import DTYPE, policy_of
-from keras_ref.evaluation.gradient_modes import COMPILE_ERRORS
-from keras_ref.evaluation.loss_function import LossFunction
-from keras_ref.options import matches_variable
-from keras_ref.reports.verdict import Verdict
-from keras_ref.translation import departures
-from scratch.differences import UNIT
+from keras_ref.checks.disconnected import GradientPaths, explain_none_and_nan
+from keras_ref.comparison.evidence import Annotator, Evidence, Outcome
+from keras_ref.comparison.oracles import ForwardOracle, TwinOracle
+from keras_ref.comparison.proven_departures import DepartingTwin
+from keras_ref.comparison.triangular import mark_symmetrized
+from keras_ref.reports.verdict import Kind, Reason, Verdict
+from keras_ref.translation.departures import get_departure
+
+#: kinds of verdict that a declared surrogate may end in
+OF_SURROGATES = frozenset((Kind.MISMATCH, Kind.UNDECIDED, Kind.KINK, Kind.DISCONNECTED))
 
 
-def between_modes(probe: LossFunction, first: Autodiff, mode: str, names: list[str]) -> list[Verdict]:
-    """Gradients of another mode against those of the first; both are exact but for rounding."""
-    try:
-        other = autodiff_at(probe, probe.values, mode=mode)
-    except COMPILE_ERRORS as error:
-        if mode != "jit_compile":
-            raise
-        return [
-            Verdict(
-                names[0] if len(names) == 1 else "every gradient",
-                mode,
-                "undecided",
-                reason=f"it does not compile: {short(error)}",
-            )
-        ]
-    verdicts = []
-    for name in names:
-        a, b = first.gradient[name], other.gradient[name]
-        if a is None or b is None:
-            if (a is None) != (b is None):
-                verdicts.append(
-                    Verdict(name, mode, "mode-dependent", reason=f"None in {first.how if a is None else mode} only")
-                )
-            continue
-        allowed = first.rounding[name] + other.rounding[name]
-        with np.errstate(invalid="ignore"):
-            equal = (a == b) | (np.isnan(a) & np.isnan(b))
-            if not (equal | (np.abs(a - b) <= allowed)).all():
-                allowed = first.doubted[name] + other.doubted[name]
-            same = equal | (np.abs(a - b) <= allowed)
-            excess = np.where(same, 0.0, np.nan_to_num(np.abs(a - b), nan=np.inf) + UNIT)
-        i = int(np.argmax(excess)) if excess.size else 0
-        verdicts.append(
-            Verdict(
-                name,
-                mode,
-                "match" if same.all() else "mode-dependent",
-                a.size,
-                a.size,
-                {"match": int(same.sum()), "mode-dependent": int((~same).sum())},
-                tuple(int(k) for k in np.unravel_index(i, a.shape)),
-                float(a.ravel()[i]),
-                float(b.ravel()[i]),
-                truncation=0.0,
-                rounding=float(allowed.ravel()[i]),
-                visible=float(2 * allowed.max(initial=0.0)),
-                how=first.how,
-            )
-        )
-    return verdicts
+def annotators(evidence: Evidence, paths: GradientPaths) -> tuple[Annotator, ...]:
+    """The annotators of a check of gradients."""
+    return (
+        partial(mark_symmetrized, evidence=evidence),
+        partial(mark_departures, evidence=evidence),
+        partial(explain_none_and_nan, evidence=evidence, paths=paths),
+        partial(mark_surrogates, evidence=evidence, paths=paths),
+        partial(note_vacuous, evidence=evidence),
+    )
 
 
-def known(verdicts: list[Verdict], oracles: list[Any], notes: list[str]) -> list[Verdict]:
-    """Where Keras is known to depart from the definition, a twin that differs is that departure, not a new finding.
+def mark_departures(outcome: Outcome, *, evidence: Evidence) -> Outcome:
+    """Where Keras is known to depart from the definition and that is shown to be the difference, it is no new finding.
 
-    The forward oracle still judges the backward pass: a departure excuses only the twin.
+    The forward oracle still judges the backward pass: a departure excuses only the twin, which follows a definition.
     """
-    twins = [o for o in oracles if o.name == "twin"]
-    if not twins or not any(v.failed and v.oracle == "twin" for v in verdicts):
-        return verdicts
-    specs = twins[0].specifications
-    # a layer that has no float64 kernels computes in float32, which the twin does not: refused in float64, it is excused
-    ids = departures.find_departures(specs) or (
-        departures.find_refusals(specs) if any(policy_of(spec) != DTYPE for spec in specs) else ()
+    twin = next((oracle for oracle in evidence.oracles if isinstance(oracle, TwinOracle)), None)
+    if twin is None or not any(v.failed and v.oracle == twin.name for v in outcome.verdicts):
+        return outcome
+    departing = DepartingTwin(
+        twin=twin,
+        autodiff=evidence.autodiff,
+        forward=cache(lambda: _forward_of(evidence)),
+        seed=evidence.settings.seed,
     )
-    if not ids:
-        return verdicts
-    named = ", ".join(ids)
-    notes.append(
-        f"Keras departs from the definition here ({named}; see departures.toml): the twin differs for that reason."
-    )
-    return [replace(v, verdict="departure", reason=named) if v.failed and v.oracle == "twin" else v for v in verdicts]
+    return prove_departures(outcome, departing)
 
 
-def expected(
-    verdict: Verdict, expect: Mapping[str, str], model: str, declared: frozenset[str] = frozenset()
-) -> Verdict:
-    """The verdict, a surrogate where that was declared: by pattern, or by a layer under `keras_ref.surrogate`."""
-    if verdict.verdict not in ("mismatch", "undecided", "kink", "disconnected"):
+def _forward_of(evidence: Evidence) -> ForwardOracle:
+    found = next((oracle for oracle in evidence.oracles if isinstance(oracle, ForwardOracle)), None)
+    return found or ForwardOracle.at(evidence.loss, evidence.loss.values, seed=evidence.settings.seed)
+
+
+def prove_departures(outcome: Outcome, departing: DepartingTwin) -> Outcome:
+    """The outcome with each failing verdict on a twin a departure, where that is proven, and what Keras does there."""
+    verdicts, named = [], dict[str, None]()
+    for verdict in outcome.verdicts:
+        if verdict.failed and verdict.oracle == departing.twin.name and departing.entries and verdict.accused:
+            proof = departing.prove(verdict)
+            if proof is None:
+                verdict = _unexplained(verdict, departing)
+            else:
+                verdict = replace(verdict, verdict=Kind.DEPARTURE, counts=_departed(verdict.counts), accused=()).because(
+                    Reason.KNOWN_DEPARTURE, ", ".join(proof.ids), proof.shown
+                )
+                named.update(dict.fromkeys(proof.ids))
+        verdicts.append(verdict)
+    notes = (f"Keras departs from the definition here ({id}): {get_departure(id).reason}" for id in named)
+    return replace(outcome, verdicts=tuple(verdicts)).with_notes(*notes)
+
+
+def _departed(counts: Mapping[str, int]) -> dict[str, int]:
+    """The counts of a verdict whose failing entries are all known departures."""
+    passing = {kind: n for kind, n in counts.items() if not Kind(kind).failing}
+    return {Kind.DEPARTURE.value: sum(counts.values()) - sum(passing.values()), **passing}
+
+
+def _unexplained(verdict: Verdict, departing: DepartingTwin) -> Verdict:
+    """A verdict that known departures in the model were tried on and do not explain."""
+    said = f"{verdict.reason}; " if verdict.reason else ""
+    return replace(verdict, reason=f"{said}no known departure explains it ({', '.join(departing.entries)})")
+
+
+def mark_surrogates(outcome: Outcome, *, evidence: Evidence, paths: GradientPaths) -> Outcome:
+    """Verdicts on gradients that are declared surrogates: by pattern, or by a layer under `keras_ref.surrogate`."""
+    by_layer = {name for name in evidence.names if paths.is_declared(name)}
+
+    def marked(verdict: Verdict) -> Verdict:
+        if verdict.verdict not in OF_SURROGATES:
+            return verdict
+        surrogate = replace(verdict, verdict=Kind.SURROGATE)
+        if evidence.is_expected_surrogate(verdict.name):
+            return surrogate.because(Reason.SURROGATE_BY_NAME, verdict.verdict)
+        if verdict.name in by_layer:
+            return surrogate.because(Reason.SURROGATE_BY_LAYER, verdict.verdict)
         return verdict
-    if any(matches_variable(verdict.name, pattern, model) for pattern in expect):
-        return replace(verdict, verdict="surrogate", reason=f"declared a surrogate; found: {verdict.verdict}")
-    if verdict.name in declared:
-        return replace(
-            verdict,
-            verdict="surrogate",
-            reason=f"its gradient passes through a layer under @surrogate; found: {verdict.verdict}",
-        )
-    return verdict
+
+    return outcome.each(marked)
 
 
-def said_aloud(verdicts: list[Verdict], notes: list[str]) -> None:
-    """Nothing passes vacuously: dead and saturated parts, disconnected variables and kinks are named."""
-    for v in verdicts:
-        if v.oracle != "forward":
+def note_vacuous(outcome: Outcome, *, evidence: Evidence) -> Outcome:
+    """Add a note for each all-zero gradient, disconnected variable, symmetrized matrix and kink."""
+    forward = {oracle.name for oracle in evidence.oracles if oracle.of_forward_pass}
+    notes = []
+    for v in outcome.verdicts:
+        if v.oracle not in forward:
             continue
-        if (
-            v.verdict == "match"
-            and v.compared
-            and v.numeric == 0.0
-            and v.autodiff == 0.0
-            and abs(v.visible) >= 0
-            and _all_zero(v)
-        ):
+        if v.verdict is Kind.MATCH and _is_all_zero(v):
             notes.append(
-                f"{v.name}: every compared slope is zero (dead, saturated or without influence); compared against the noise alone."
+                f"{v.name}: every compared slope is zero (dead, saturated or without influence); compared against the "
+                "noise alone."
             )
-        if v.verdict == "disconnected":
+        if v.verdict is Kind.DISCONNECTED:
             notes.append(f"{v.name}: autodiff gives None, and the loss does not move either: {v.reason}.")
-        if v.verdict == "symmetrized":
+        if v.verdict is Kind.SYMMETRIZED:
             notes.append(f"{v.name}: {v.reason}.")
-        if v.counts.get("kink"):
-            notes.append(f"{v.name}: {v.counts['kink']} entries sit on a kink; autodiff is right beside it.")
+        if kinks := v.counts.get(Kind.KINK):
+            notes.append(f"{v.name}: {kinks} entries sit on a kink; autodiff is right beside it.")
+    return outcome.with_notes(*notes)
 
 
-def _all_zero(verdict: Verdict) -> bool:
-    return not np.isfinite(verdict.visible_relative)
+def _is_all_zero(v: Verdict) -> bool:
+    """Whether every compared entry is zero on both sides, so that no error has a size relative to it."""
+    zero = v.compared > 0 and v.numeric == 0.0 and v.autodiff == 0.0
+    return zero and not np.isnan(v.visible) and not np.isfinite(v.visible_relative)

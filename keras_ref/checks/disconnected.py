@@ -1,9 +1,9 @@
-"""Why autodiff says None, or what it says is meant: found in the traced graph of a loss."""
+"""Why autodiff gives None, or a gradient that is no derivative on purpose: found in the traced graph of a loss."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -11,9 +11,11 @@ import tensorflow as tf
 from tensorflow.python.framework import ops
 
 from keras_ref.checks.surrogates import recorded
+from keras_ref.comparison.evidence import Evidence, Outcome
+from keras_ref.evaluation.directional_loss import DirectionalLoss
 from keras_ref.evaluation.graph import called, function_of, is_cast_down, operations
 from keras_ref.evaluation.loss_function import LossFunction, raw
-from keras_ref.reports.verdict import Verdict
+from keras_ref.reports.verdict import Kind, Reason, Verdict
 
 #: operations that pass a value on and no gradient, on purpose
 STOPS = ("StopGradient", "PreventGradient")
@@ -23,14 +25,28 @@ STEPS = ("Round", "Rint", "Floor", "Ceil", "FloorDiv", "FloorMod")
 SHAPES = ("Shape", "ShapeN", "Rank", "Size")
 
 
+@dataclass(frozen=True)
+class Explanation:
+    """A reason, and the operations or the mode that it is about."""
+
+    reason: Reason
+    detail: str = ""
+
+    @property
+    def text(self) -> str:
+        """The reason in words."""
+        return self.reason.text(self.detail)
+
+
 @dataclass
-class Causes:
+class GradientPaths:
     """The graph of a probe's loss, and what lies on the way from each variable or input to it.
 
-    `otherwise` makes a probe of the same loss with the other value of `training`, where there is one.
+    `otherwise` makes a probe of the same loss with the other value of `training`, where there is one; `surrogates` are
+    layers whose outputs are recorded.
     """
 
-    probe: LossFunction
+    probe: LossFunction | DirectionalLoss
     otherwise: Callable[[], LossFunction] | None = None
     training: bool = False
     surrogates: tuple[Any, ...] = ()
@@ -50,7 +66,7 @@ class Causes:
     def _other(self) -> dict[str, Any]:
         return {} if self.otherwise is None else self.otherwise().gradient()
 
-    def _reached(self, name: str, *, past: Callable[[Any], bool] = lambda operation: True) -> set[Any]:
+    def _reached(self, name: str, *, past: Callable[[Any], bool] = bool) -> set[Any]:
         """The operations that a variable or input reaches, going on only `past` some."""
         _, sources, _ = self._traced
         seen: set[Any] = set()
@@ -83,33 +99,35 @@ class Causes:
         reached = self._reached(name)
         return any(tensor.op in reached for tensor in outputs)
 
-    def of_none(self, name: str) -> str:
-        """Why autodiff gives None for a variable or input, in words."""
+    def of_none(self, name: str) -> Explanation:
+        """Why autodiff gives None for a variable or input."""
         way = self._reached(name) & self._feeding()
         if self._traced[0].outputs[0].op not in way:
             if self._other.get(name) is not None:
-                return f"connected to the loss only in {'inference' if self.training else 'training'}"
-            return "not connected to the loss"
+                return Explanation(Reason.CONNECTED_ONLY_IN, "inference" if self.training else "training")
+            return Explanation(Reason.NOT_CONNECTED)
         way &= self._reached(name, past=_differentiable)
         blocking = [o for o in way if not _differentiable(o)]
         blocking = blocking or [inner for o in way for inner in _inside(o) if not _differentiable(inner)]
         if not blocking:
-            return "no gradient, although it is connected to the loss"
+            return Explanation(Reason.NO_GRADIENT)
         stopped = [o for o in blocking if o.type in STOPS]
-        return f"stopped on purpose by {_named(stopped)}" if stopped else f"not differentiable: {_named(blocking)}"
+        if stopped:
+            return Explanation(Reason.STOPPED, _named(stopped))
+        return Explanation(Reason.NOT_DIFFERENTIABLE, _named(blocking))
 
     def casts_down(self) -> list[Any]:
         """The casts to a lower precision on the way from a variable or input to the loss."""
         ways = [self._reached(name) & self._feeding() for name in self.probe.values]
         way = {operation for each in ways for operation in each}
         every = [inner for operation in way for inner in (operation, *_inside(operation))]
-        return sorted((o for o in every if is_cast_down(o)), key=lambda o: o._id)
+        return sorted((o for o in every if is_cast_down(o)), key=_order)
 
-    def of_nan(self, name: str) -> str:
-        """A hint why a gradient is not finite where the loss is: a branch that was not taken."""
+    def of_nan(self, name: str) -> Explanation | None:
+        """Why a gradient may not be finite where the loss is: a branch that was not taken; None where there is none."""
         way = self._reached(name) & self._feeding()
         chosen = [o for o in way if o.type in ("Select", "SelectV2")]
-        return f"the loss is finite; {_named(chosen)} hides a branch whose own derivative is not" if chosen else ""
+        return Explanation(Reason.UNTAKEN_BRANCH, _named(chosen)) if chosen else None
 
 
 def _inside(operation: Any) -> Iterable[Any]:
@@ -135,20 +153,32 @@ def _differentiable(operation: Any) -> bool:
         return bool(_inside(operation))
 
 
+def _order(operation: Any) -> int:
+    """The place of an operation in the order in which a graph was traced."""
+    return int(operation._id)  # noqa: SLF001 (TensorFlow says it nowhere else)
+
+
 def _named(found: list[Any]) -> str:
     """The operations that come first, by type and place."""
-    names = dict.fromkeys(f"{o.type} ({o.name})" for o in sorted(found, key=lambda o: o._id))
+    names = dict.fromkeys(f"{o.type} ({o.name})" for o in sorted(found, key=_order))
     return ", ".join(list(names)[:3])
 
 
-def explained(verdict: Verdict, causes: Causes) -> Verdict:
-    """The verdict with the cause as its reason, where autodiff gave None or something that is not finite."""
-    if verdict.oracle not in ("forward", "twin"):
+def explain_none_and_nan(outcome: Outcome, *, evidence: Evidence, paths: GradientPaths) -> Outcome:
+    """Verdicts on gradients that are None or not finite get the cause as their reason."""
+    oracles = {oracle.name for oracle in evidence.oracles}
+
+    def explained(verdict: Verdict) -> Verdict:
+        if verdict.oracle not in oracles:
+            return verdict
+        if verdict.verdict is Kind.DISCONNECTED:
+            cause = paths.of_none(verdict.name)
+            return verdict.because(cause.reason, cause.detail)
+        if verdict.reason_code is Reason.NONE_WHERE_LOSS_MOVES:
+            return verdict.because(Reason.NONE_EXPLAINED, paths.of_none(verdict.name).text)
+        if verdict.verdict is Kind.NAN and verdict.reason_code is None:
+            branch = paths.of_nan(verdict.name)
+            return verdict if branch is None else verdict.because(branch.reason, branch.detail)
         return verdict
-    if verdict.verdict == "disconnected":
-        return replace(verdict, reason=causes.of_none(verdict.name))
-    if verdict.verdict == "mismatch" and verdict.reason.startswith("autodiff gives None"):
-        return replace(verdict, reason=f"{verdict.reason}: {causes.of_none(verdict.name)}")
-    if verdict.verdict == "nan" and not verdict.reason:
-        return replace(verdict, reason=causes.of_nan(verdict.name))
-    return verdict
+
+    return outcome.each(explained)

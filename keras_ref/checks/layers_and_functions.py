@@ -1,4 +1,7 @@
-"""The verbs for less than a model: one layer, or any TensorFlow function. Every float output meets a random cotangent."""
+"""The public verbs check_layer and check_function: one layer, or any TensorFlow function.
+
+Every float output meets a random cotangent.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +13,11 @@ import keras
 import tensorflow as tf
 from keras.src.layers.layer import CallSpec
 
-from keras_ref.checks.checked_loss import Subject, drawn_cotangents, projection_of, twin_of, untrained
-from keras_ref.checks.gradients import Progress, Settings, checked
+from keras_ref.checks.check import check
+from keras_ref.checks.checked_loss import CheckedLoss, drawn_cotangents, projection_of, untrained
+from keras_ref.checks.twins import twin_of
+from keras_ref.comparison.oracles import TwinOracle
+from keras_ref.comparison.settings import Progress, Settings
 from keras_ref.errors import BadInput, running_user_code
 from keras_ref.evaluation.float64 import restore_attributes
 from keras_ref.evaluation.loss_function import Data, LossFunction
@@ -44,73 +50,72 @@ def check_layer(
     """Compare autodiff's gradients of one layer with slopes that need no calculus.
 
     layer            any Keras layer; one that is not built yet is built by a call on the inputs
-    inputs           what its `call` takes, in order; nested as it takes them; floats in any precision, integers as they are
+    inputs           what its `call` takes, in order, nested as it takes them; floats in any precision, integers as they
+                     are
     call_arguments   whatever else `call` takes: training=, mask=, initial_state=, …; arrays among them are inputs too
 
-    The other options are those of check_gradients. Every float output meets a random cotangent, and losses that the layer
-    adds are added. Nothing but the building of an unbuilt layer is changed. Raises: BadInput (a ValueError).
+    The other options are those of check_gradients. Every float output meets a random cotangent, and losses that the
+    layer adds are added. Nothing but the building of an unbuilt layer is changed. Raises: BadInput (a ValueError).
     """
+    settings = Settings(
+        wrt=wrt,
+        effort=effort,
+        variables=variables,
+        modes=modes,
+        expect=expect,
+        oracles=oracles,
+        scheme=scheme,
+        most=most,
+        order=order,
+        forward_mode=forward_mode,
+        seed=seed,
+        progress=progress,
+        replay=replay,
+    )
     if not isinstance(layer, keras.layers.Layer):
         raise BadInput(
-            f"`layer` must be a Keras layer. Received: {type(layer).__name__}. Pass a layer, or a function to check_function."
+            f"`layer` must be a Keras layer. Received: {type(layer).__name__}. Pass a layer, or a function to "
+            "check_function."
         )
     arguments = CallArguments.of(layer.call, inputs, call_arguments)
     data_module.require_finite_numbers("inputs", arguments.x)
     if not layer.built:
         _build(layer, arguments)
     data_module.require_finite_variables(layer.variables)
-    training = call_arguments.get("training")
+    training = bool(call_arguments.get("training"))
 
-    def prepare(notes: list[str], dtype: str | None) -> Subject:
-        del notes
+    def loss(data: Data, **more: Any) -> Any:
+        return projection_of(arguments.call(layer, data.x, **more), data.y, extra=layer.losses)
+
+    def prepare(dtype: str | None) -> CheckedLoss:
         with (
             keras.StatelessScope(),
             running_user_code(),
         ):  # a call writes states and seeds, and this one must leave no trace
             outputs = arguments.call(layer, Data(arguments.x).tensors(dtype).x)
         data = Data(arguments.x, drawn_cotangents(outputs, layer.name, seed))
-        trained = list(layer.trainable_variables) if "weights" in wrt else []
+        trained = list(layer.trainable_variables) if settings.watch_weights else []
 
-        def twin(probe: LossFunction) -> Any:
+        def twin(probe: LossFunction) -> TwinOracle:
             functional(layer) if isinstance(layer, keras.Model) else reflected(layer, "layer")
             with _wrapped(layer, arguments, probe.data.x) as model:
-                return twin_of(model, probe, data, True, bool(training), seed, executor)
-
-        def loss(data: Data, **more: Any) -> Any:
-            return projection_of(arguments.call(layer, data.x, **more), data.y, layer.losses)
-
-        def otherwise() -> Any:
-            return lambda d: loss(d, training=not training)
+                return twin_of(
+                    model, probe, data=data, projection=True, training=training, seed=seed, executor=executor
+                )
 
         has_training = getattr(layer, "_call_has_training_arg", False)
-        return Subject(
-            layer.name,
-            data,
-            loss,
-            trained,
-            untrained(layer, trained),
-            twin,
-            1.0,
-            otherwise if has_training else None,
-            bool(training),
+        return CheckedLoss(
+            name=layer.name,
+            data=data,
+            loss=loss,
+            trained=trained,
+            state=untrained(layer, trained),
+            twin=twin,
+            otherwise=(lambda: lambda data: loss(data, training=not training)) if has_training else None,
+            training=training,
         )
 
-    settings = Settings(
-        effort,
-        variables,
-        tuple(modes),
-        expect or {},
-        tuple(oracles),
-        scheme,
-        most,
-        seed,
-        "inputs" in wrt,
-        order,
-        forward_mode,
-        progress,
-        replay,
-    )
-    return checked((layer,), prepare, settings)
+    return check((layer,), prepare, settings)
 
 
 def check_function(
@@ -135,12 +140,28 @@ def check_function(
 
     function         of tensors, tf.custom_gradient included; its outputs may be nested
     inputs           its arguments, in order, nested as it takes them; float64 reaches it, integers as they are
-    variables        tf.Variables or Keras variables that it reads: checked too;   only  a glob over inputs and variables
+    variables        tf.Variables or Keras variables that it reads: checked too
+    only             a glob over inputs and variables
     call_arguments   keywords of the function; arrays among them are inputs too
 
-    The other options are those of check_gradients. Every float output meets a random cotangent. Where the function casts
-    to a lower precision the report says so. Nothing is changed. Raises: BadInput (a ValueError).
+    The other options are those of check_gradients. Every float output meets a random cotangent. Where the function
+    casts to a lower precision the report says so. Nothing is changed. Raises: BadInput (a ValueError).
     """
+    settings = Settings(
+        wrt=wrt,
+        effort=effort,
+        variables=only,
+        modes=modes,
+        expect=expect,
+        oracles=("forward",),
+        scheme=scheme,
+        most=most,
+        order=order,
+        forward_mode=forward_mode,
+        seed=seed,
+        progress=progress,
+        replay=replay,
+    )
     if not callable(function):
         raise BadInput(f"`function` must be callable. Received: {type(function).__name__}. Pass a function of tensors.")
     arguments = CallArguments.of(function, inputs, call_arguments)
@@ -148,36 +169,25 @@ def check_function(
     data_module.require_finite_variables(variables)
     name = getattr(function, "__name__", type(function).__name__)
     touched, own = arguments.touched(function)
-    things = [*variables, *find_keras_objects(function), *touched]
+    keras_objects = [*variables, *find_keras_objects(function), *touched]
 
-    def prepare(notes: list[str], dtype: str | None) -> Subject:
-        del notes
+    def prepare(dtype: str | None) -> CheckedLoss:
         x = Data(arguments.x).tensors(dtype or own).x
-        with restore_variables(things), running_user_code():
+        with restore_variables(keras_objects), running_user_code():
             outputs = arguments.call(function, x)
-        data = Data(x, drawn_cotangents(outputs, name, seed))
-        trained = list(variables) if "weights" in wrt else []
-        return Subject(name, data, lambda d: projection_of(arguments.call(function, d.x), d.y), trained, [], no_twin)
+        return CheckedLoss(
+            name=name,
+            data=Data(x, drawn_cotangents(outputs, name, seed)),
+            loss=lambda data: projection_of(arguments.call(function, data.x), data.y),
+            trained=list(variables) if settings.watch_weights else [],
+            state=[],
+            twin=_no_twin,
+        )
 
-    settings = Settings(
-        effort,
-        only,
-        tuple(modes),
-        expect or {},
-        ("forward",),
-        scheme,
-        most,
-        seed,
-        "inputs" in wrt,
-        order,
-        forward_mode,
-        progress,
-        replay,
-    )
-    return checked(things, prepare, settings)
+    return check(keras_objects, prepare, settings)
 
 
-def no_twin(probe: LossFunction) -> Any:
+def _no_twin(_: LossFunction) -> TwinOracle:
     """Raises: NoTwin: a function is its own only definition."""
     raise NoTwin("A function has no definition in scratch.")
 
@@ -187,7 +197,9 @@ def _build(layer: Any, arguments: CallArguments) -> None:
     x = Data(arguments.x).tensors(None).x
 
     def built(*given: Any, **keywords: Any) -> None:
-        layer._maybe_build(CallSpec(layer._call_signature, layer._call_context_args, given, keywords))
+        # Keras builds a layer without calling it in no public way
+        spec = CallSpec(layer._call_signature, layer._call_context_args, given, keywords)  # noqa: SLF001
+        layer._maybe_build(spec)  # noqa: SLF001
         if not layer.built:
             with keras.StatelessScope():
                 layer(*given, **keywords)
@@ -197,7 +209,7 @@ def _build(layer: Any, arguments: CallArguments) -> None:
 
 @contextmanager
 def _wrapped(layer: Any, arguments: CallArguments, x: Any) -> Iterator[Any]:
-    """A functional model of one call of the layer, which a twin can be made of; the layer forgets the call afterwards."""
+    """A functional model of one call of the layer, which a twin can be made of; the layer keeps nothing of the call."""
 
     def symbolic(tensor: Any) -> Any:
         shape = tuple(tensor.shape)

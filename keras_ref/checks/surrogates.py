@@ -1,4 +1,4 @@
-"""Layers whose gradient is meant not to be the derivative of their forward pass: straight-through, gradient reversal."""
+"""Layers whose gradient is not the derivative of their forward pass on purpose: straight-through, gradient reversal."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ def recorded(layers: list[Any]) -> Iterator[list[Any]]:
         yield found
 
 
-def declared_layers(things: Any) -> list[Any]:
-    """The layers among things, and inside them, whose class is under `surrogate`."""
+def declared_layers(keras_objects: Any) -> list[Any]:
+    """The layers among Keras objects, and inside them, whose class is under `surrogate`."""
     from keras_ref.evaluation.float64 import layers_of
 
-    return [layer for thing in things for layer in layers_of(thing) if getattr(type(layer), FLAG, False)]
+    return [layer for one in keras_objects for layer in layers_of(one) if getattr(type(layer), FLAG, False)]

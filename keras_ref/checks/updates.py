@@ -1,41 +1,35 @@
-"""The third oracle: numeric gradient and optimizer twin against the weights after Keras's own train_step.
+"""The public verb check_updates: numeric gradient and optimizer twin against the weights after Keras's own train_step.
 
-Every step starts both sides from the same weights, so that an error is named at the step that makes it; the twin keeps a
-state of its own. allowed = twice the largest move of the law's step when the gradient is off by its error (both signs, and
-patterns of them), the state by what the steps before may have left in it, and every operation by a unit in the last place
-(rolling.py, where the twice is derived).
+Every step starts both sides from the same weights, so that an error is named at the step that makes it; the twin keeps
+a state of its own. How far a step may be off is derived in comparison/optimizer_step.py.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import replace
 from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_ref.checks.checked_loss import loss_objects, mirrored_losses, oracles_of, subject_of, twin_of, untrained
-from keras_ref.checks.optimizer_step import carried, explained_by, slot_of, step_of
-from keras_ref.comparison.oracles import autodiff_at
-from keras_ref.errors import BadInput, errors_as_bad_input, running_user_code
+from keras_ref.checks.checked_loss import loss_objects, mirrored_losses, model_loss, untrained
+from keras_ref.checks.gather import oracles_of
+from keras_ref.checks.twins import twin_of
+from keras_ref.comparison.evidence import Outcome
+from keras_ref.comparison.oracles import Oracles, TwinOracle
+from keras_ref.comparison.settings import Progress
+from keras_ref.comparison.training_steps import compare_steps
+from keras_ref.errors import BadInput, errors_as_bad_input
 from keras_ref.evaluation.float64 import in_float64, restore_seeds
 from keras_ref.evaluation.loss_function import Data, LossFunction
-from keras_ref.evaluation.sparse_gradient import find_sparse_gradients
 from keras_ref.inputs import data as data_module
-from keras_ref.reports.heat_map import Cells
-from keras_ref.reports.verdict import Report, Verdict
-from keras_ref.translation.exceptions import optimizers as mirrors
+from keras_ref.reports.verdict import Kind, Reason, Report, Verdict
 from keras_ref.translation.from_keras import NoTwin
 from keras_ref.translation.to_keras import mirror, mirrored
 from scratch.arrays import Array
-from scratch.differences import UNIT
 from scratch.model import Model
-from scratch.one_sided import TIERS, slopes
-
-Progress = Callable[[int, int, str], None]
 
 
 def check_updates(
@@ -57,8 +51,10 @@ def check_updates(
 ) -> Report:
     """Compare the weights after each of Keras's own training steps with numeric gradient and optimizer twin.
 
-    model, x, y   as for check_gradients; batches of `batch_size` are taken in order, round and round
+    model, x, y       as for check_gradients, and so are sample_weight, class_weight, weights and executor
     optimizer, loss   those the model was compiled with, unless given
+    steps             training steps to compare, each from the weights that Keras has by then
+    batch_size        samples that a step takes, in order, from the start again after the last; None for all
 
     Model, optimizer and data are afterwards what they were. Raises: BadInput (a ValueError) for what cannot be checked.
     """
@@ -76,9 +72,9 @@ def check_updates(
     compiled = getattr(model, "optimizer", None)
     if optimizer is None and compiled is None:
         raise BadInput(
-            f"A model must have an optimizer for its updates to be checked. Received: {model.name!r}, not compiled. Compile it, or pass optimizer= and loss=."
+            f"A model must have an optimizer for its updates to be checked. Received: {model.name!r}, not compiled. "
+            "Compile it, or pass optimizer= and loss=."
         )
-    notes: list[str] = []
     with ExitStack() as stack:
         stack.enter_context(errors_as_bad_input())
         stack.enter_context(restore_seeds())
@@ -89,35 +85,40 @@ def check_updates(
                 optimizer=optimizer or compiled, loss=loss if loss is not None else model.loss, run_eagerly=True
             )
         batches = _batches(Data(x, y, sample_weight), steps, batch_size)
-        _, loss_of, projection = subject_of(model, batches[0], None, True, seed, notes)
-        if projection:
-            raise BadInput(
-                f"A training step needs targets. Received: y=None for {model.name!r}, which was compiled with a loss. Pass y."
-            )
-
-        trained = list(model.trainable_variables)
-        probe = LossFunction(loss_of, trained, untrained(model, trained), batches[0], watch_inputs=False)
-
-        def oracle_of(probe: LossFunction) -> Any:
-            return oracles_of(
-                model.name, probe, lambda p: twin_of(model, p, p.data, False, True, seed, executor), seed, notes
-            )[-1]
-
-        try:
-            verdicts = compare_steps(model, probe, oracle_of, batches, seed=seed, progress=progress)
-        except NoTwin as reason:
-            notes.append(f"No twin: {reason}")
-            verdicts = [
-                Verdict(v.path, "update", "undecided", 0, int(np.prod(v.shape)), reason=str(reason))
-                for v in model.trainable_variables
-            ]
+        outcome = _compare_updates(model, batches, seed=seed, executor=executor, progress=progress)
     return Report(
         f"{model.name}, {steps} steps of {_optimizer_name(optimizer or compiled)}",
-        tuple(verdicts),
-        tuple(dict.fromkeys(notes)),
+        outcome.verdicts,
+        tuple(dict.fromkeys(outcome.notes)),
         seed,
         replay,
     )
+
+
+def _compare_updates(
+    model: Any, batches: Sequence[Data], *, seed: int, executor: Any, progress: Progress | None
+) -> Outcome:
+    """The verdicts on every trained variable; undecided where there is no twin of the optimizer."""
+    found = model_loss(model, batches[0], training=True, seed=seed)
+    if found.is_projection:
+        raise BadInput(
+            f"A training step needs targets. Received: y=None for {model.name!r}, which was compiled with a loss. "
+            "Pass y."
+        )
+    trained = list(model.trainable_variables)
+    loss = LossFunction(found.loss, trained, untrained(model, trained), batches[0], watch_inputs=False)
+
+    def twin(at: LossFunction) -> TwinOracle:
+        return twin_of(model, at, data=at.data, projection=False, training=True, seed=seed, executor=executor)
+
+    def oracles_at(at: LossFunction) -> Oracles:
+        return oracles_of(at, twin, subject=model.name, seed=seed)
+
+    try:
+        return compare_steps(model, loss, batches, oracles_at=oracles_at, seed=seed, progress=progress)
+    except NoTwin as error:
+        none = [Verdict(v.path, "update", Kind.UNDECIDED, total=int(np.prod(v.shape))) for v in trained]
+        return Outcome(tuple(v.because(Reason.NO_TWIN, error) for v in none), (f"No twin: {error}",))
 
 
 def _optimizer_name(optimizer: Any) -> str:
@@ -137,125 +138,3 @@ def _batches(data: Data, steps: int, batch_size: int | None) -> list[Data]:
 
     order = [starts[i % len(starts)] for i in range(steps)]
     return [Data(take(data.x, s), take(data.y, s), take(data.sample_weight, s)) for s in order]
-
-
-def numeric(oracle: Any, names: Sequence[str]) -> dict[str, tuple[Array, Array]]:
-    """{name: (slope, error)} of every entry of the named variables, each with as many steps as it needs."""
-    found = {}
-    for name in names:
-        value = np.ravel(oracle.values[name])
-        slope, error = np.zeros(value.size), np.full(value.size, np.inf)
-        pending = np.arange(value.size)
-        for exponents in TIERS:
-
-            def line(offsets: Array, name: str = name, pending: Array = pending) -> Array:
-                return np.asarray(oracle.losses(name, pending, offsets), dtype=float)
-
-            s = slopes(line, value[pending], oracle.noise, base=oracle.base, exponents=exponents)
-            # at a kink any value between the sides is a convention: the middle, give or take half their distance
-            low, high = np.minimum(s.left.value, s.right.value), np.maximum(s.left.value, s.right.value)
-            slope[pending] = np.where(s.smooth, s.value.value, (low + high) / 2)
-            error[pending] = np.where(s.smooth, s.value.error, (high - low) / 2 + s.left.error + s.right.error)
-            sharp = s.smooth & (s.value.truncation <= np.maximum(1e-9 * np.abs(s.value.value), s.value.rounding))
-            pending = pending[~sharp]
-            if not len(pending):
-                break
-        shape = oracle.values[name].shape
-        found[name] = slope.reshape(shape), error.reshape(shape)
-    return found
-
-
-def compare_steps(
-    model: keras.Model,
-    probe: LossFunction,
-    oracle_of: Callable[[LossFunction], Any],
-    batches: Sequence[Data],
-    *,
-    seed: int = 0,
-    progress: Callable[[int, int, str], None] | None = None,
-) -> list[Verdict]:
-    """One verdict per trained variable, of its worst step. The model must be compiled and computing in float64."""
-    names = {id(v): name for name, v in probe.variables.items()}
-    slot = slot_of(model, names, {name: probe.values[name] for name in probe.variables})
-    worst: dict[str, Verdict] = {}
-    departed = False
-    for step, data in enumerate(batches, start=1):
-        oracle = oracle_of(probe.refresh(data))
-        weights = {name: probe.values[name] for name in probe.variables}
-        measured = numeric(oracle, list(probe.variables))
-        autodiff = autodiff_at(probe, probe.values)
-        exact = {n: g for n in weights if (g := autodiff.gradient[n]) is not None}
-        gradients = {n: measured[n][0] for n in exact}
-        predicted, _ = step_of(slot, weights, gradients)
-        allowed = carried(
-            slot, weights, gradients, {n: measured[n][1] + autodiff.rounding[n] for n in exact}, seed=seed
-        )
-        by_law, state = step_of(slot, weights, exact)
-        law_errors = {n: autodiff.rounding[n] for n in exact}
-        law_allowed = carried(slot, weights, exact, law_errors, seed=seed)
-        as_keras = explained_by(
-            slot, weights, exact, find_sparse_gradients(probe) if probe.sparse else {}, law_errors, seed=seed
-        )
-        tensors = data.tensors()
-        with running_user_code():
-            model.train_step(
-                (tensors.x, tensors.y) if data.sample_weight is None else (tensors.x, tensors.y, tensors.sample_weight)
-            )
-        for name, variable in probe.variables.items():
-            value = variable.numpy()
-            verdict = _step_verdict(name, step, value, predicted[name], allowed[name], by_law[name], law_allowed[name])
-            if verdict.failed:
-                known = as_keras(name, value)
-                verdict = replace(verdict, verdict="departure", reason=f"step {step}: {known}") if known else verdict
-            departed |= verdict.verdict == "departure"
-            if name not in worst or (verdict.failed, verdict.difference / (verdict.allowed or UNIT)) > (
-                worst[name].failed,
-                worst[name].difference / (worst[name].allowed or UNIT),
-            ):
-                worst[name] = verdict if not (name in worst and worst[name].failed) else worst[name]
-        if departed:
-            # what Keras remembers is no longer what the law says: the next step starts from Keras's own state
-            state = mirrors.state_of(model.optimizer, {v.path: names[id(v)] for v in model.trainable_variables})
-        slot = replace(
-            slot, state=state, doubt={} if departed else {n: d for n, d in law_allowed.items() if isinstance(n, tuple)}
-        )
-        if progress is not None:
-            progress(step, len(batches), f"step {step}")
-    return list(worst.values())
-
-
-def _step_verdict(
-    name: str, step: int, keras_value: Array, predicted: Array, allowed: Array, by_law: Array, law_allowed: Array
-) -> Verdict:
-    with np.errstate(invalid="ignore", divide="ignore"):
-        off = np.abs(keras_value - predicted)
-        wrong = ~(off <= allowed)
-        law_wrong = ~(np.abs(keras_value - by_law) <= law_allowed)
-        excess = np.nan_to_num(np.where(off != 0, off / allowed, 0.0), nan=np.inf)
-    i = int(np.argmax(np.where(wrong | law_wrong, np.maximum(excess, 1.0) + wrong, excess))) if excess.size else 0
-    failed = bool(wrong.any() or law_wrong.any())
-    law = bool(law_wrong.any())
-    where = tuple(int(k) for k in np.unravel_index(i, keras_value.shape)) if keras_value.shape else ()
-    blame = (
-        "Keras's step is not the optimizer's law even with Keras's own gradient"
-        if law
-        else "the gradient differs, not the law"
-    )
-    return Verdict(
-        name,
-        "update",
-        "mismatch" if failed else "match",
-        keras_value.size,
-        keras_value.size,
-        {"mismatch": int((wrong | law_wrong).sum()), "match": int((~(wrong | law_wrong)).sum())},
-        where,
-        float(keras_value.ravel()[i]),
-        float(predicted.ravel()[i]),
-        truncation=0.0,
-        rounding=float(allowed.ravel()[i]),
-        visible=float(2 * law_allowed.max(initial=0.0)),
-        reason=f"step {step}: {blame}" if failed else f"worst at step {step}",
-        cells=Cells.around(i, keras_value.shape, np.arange(keras_value.size), predicted.ravel(), keras_value.ravel())
-        if keras_value.size
-        else None,
-    )

@@ -1,10 +1,10 @@
-"""effort="fast": is anything wrong? where? Random directions (see directions.py), then bisection.
+"""All entries together along random directions (see directional.py), and bisection where one of them disagrees.
 
-Where a direction disagrees, its entries are halved, first by variables, then within one: the half whose own residual is
-farthest beyond what is allowed for it goes on, the other one waits. Fewer entries move farther (by the root of the share
-that they are), so that every half is measured as sharply as the whole. log2(N) halvings end at one entry, which
-comparison.compare then judges by itself: nothing is called a mismatch on the word of a random direction. An entry that
-compare finds right is a false lead, and the half that waited goes on; without an entry the answer is "undecided".
+The entries of a direction that disagrees are halved, first by variables, then within one: the half whose own residual
+is farthest beyond what is allowed for it goes on, the other one waits. Fewer entries move farther (by the root of the
+share that they are), so that every half is measured as sharply as the whole. log2(N) halvings end at one entry, which
+is then compared by itself: nothing is called a mismatch by a random direction alone. An entry that turns out right is a
+false lead, and the half that waited goes on; without an entry the answer is "undecided".
 """
 
 from __future__ import annotations
@@ -12,24 +12,33 @@ from __future__ import annotations
 import heapq
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 
-from keras_ref.comparison import directional as directions
-from keras_ref.comparison.directional import Finding, Place, Residual
-from keras_ref.comparison.entrywise import Autodiff, compare
-from keras_ref.comparison.oracles import autodiff_at
-from keras_ref.evaluation.directional_loss import DirectionalLoss
-from keras_ref.reports.verdict import Verdict
+from keras_ref.comparison.autodiff import Autodiff, Gradient
+from keras_ref.comparison.directional import (
+    CLIP,
+    DirectionalPoint,
+    DirectionalResult,
+    draw_direction,
+    excess_of,
+    hidden,
+    judge_along,
+    measure_along,
+    smallest_seen,
+)
+from keras_ref.comparison.entrywise import compare_entries
+from keras_ref.comparison.evidence import Evidence, Outcome
+from keras_ref.comparison.settings import Progress
+from keras_ref.reports.verdict import Kind, Reason, Verdict
 from scratch.arrays import Array
 
-Progress = Callable[[int, int, str], None]
 Block = tuple[tuple[str, int, int], ...]
 
-#: directions in which everything moves, before one in which a sampled entry of each variable does, and all of what is hidden
+#: directions in which everything moves, before one in which a sampled entry of each variable does, and all of what is
+#: hidden
 DENSE = 2
 #: variables that are named before the rest is left unsaid, and false leads that are followed before giving up
 MOST, LEADS = 8, 4
@@ -37,136 +46,162 @@ MOST, LEADS = 8, 4
 RATIOS = 3
 
 
-@dataclass(frozen=True)
-class Swept:
-    """What directions over some variables found: all of them match (or sit on a kink), or the first that does not."""
+class GradientCounter:
+    """Autodiff's gradient at a point, counted."""
 
-    findings: tuple[Finding, ...]
+    def __init__(self, evidence: Evidence) -> None:
+        self._evidence, self.count = evidence, 1  # that of the evidence itself
 
-    @property
-    def trouble(self) -> Finding | None:
-        return next((f for f in self.findings if f.verdict not in ("match", "kink")), None)
+    def __call__(self, values: Mapping[str, Array]) -> Gradient:
+        self.count += 1
+        return self._evidence.loss.gradient(self._evidence.autodiff.how, at=values)
 
 
-def located(
-    probe: Any,
-    oracle: Any,
-    gradient: Mapping[str, Array | None],
-    names: Sequence[str],
-    *,
-    mode: str,
-    seed: int,
-    notes: list[str],
-    progress: Progress | None = None,
-    apart: Sequence[str] = (),
-    prepared: tuple[float, float, int] | None = None,
-) -> list[Verdict]:
-    """A verdict for each named variable, all entries of all of them compared together.
+def compare_along_directions(evidence: Evidence) -> Outcome:
+    """A verdict for each variable or input, all entries of all of them compared together by the first oracle.
 
-    `gradient` is autodiff's at the oracle's point, in the given mode. What is `apart` (a declared surrogate) moves by
-    itself and is not bisected. Where something is wrong it is named, the worst entry of each variable; the others are
-    checked without it. `prepared`: the clock before and after float64 copies and tracing, and the evaluations by then.
+    What is declared a surrogate moves by itself and is not bisected. Where something is wrong it is named, the worst
+    entry of each variable; the others are checked without it.
     """
-    gradients = 1
-
-    def gradient_at(values: Mapping[str, Array]) -> Mapping[str, Array | None]:
-        nonlocal gradients
-        gradients += 1
-        return probe.gradient(mode, at=values)
-
-    # what differences the loss itself states its noise; along lines it is measured once a doubt asks for it
-    place = Place(
-        oracle,
-        gradient_at,
-        gradient,
-        seed=seed,
-        noise=None if isinstance(oracle.probe, DirectionalLoss) else oracle.noise,
-    )
-    search = Search(probe, place, mode, seed, progress)
+    oracle, autodiff = evidence.oracles[0], evidence.autodiff
+    gradients, seed = GradientCounter(evidence), evidence.settings.seed
+    point = DirectionalPoint(oracle, gradients, gradient=autodiff.gradient, seed=seed)
+    search = Search(point=point, autodiff=autodiff, seed=seed, progress=evidence.settings.progress)
     verdicts: dict[str, Verdict] = {}
-    for name in names:
-        said = gradient[name]
-        broken = np.array([], int) if said is None else np.flatnonzero(~np.isfinite(said))
-        if len(broken):
-            verdicts[name] = search.confirmed(name, int(broken[0]), place)
-    pending = [n for n in names if n not in verdicts and oracle.values[n].size]
-    for name in [n for n in pending if n in apart]:
-        verdicts |= search.unlocated([name])
+    for name in evidence.names:
+        if (entry := _first_not_finite(autodiff.gradient[name])) is not None:
+            verdicts[name] = search.confirm(name, entry, at=point)
+    pending = [n for n in evidence.names if n not in verdicts and evidence.size(n)]
+    for name in filter(evidence.is_expected_surrogate, list(pending)):
+        verdicts[name] = search.compare_alone(name)
         pending.remove(name)
-    wrong = 0
-    while pending:
-        swept = search.sweep(pending)
-        trouble = swept.trouble
-        if trouble is None:
-            verdicts |= {n: _verdict(swept.findings, n, place, mode) for n in pending}
-            notes.extend(_said(swept.findings, pending, place))
-            break
-        found = search.culprit(trouble) if trouble.verdict == "mismatch" and wrong < MOST else None
-        if found is None:
-            reason = f"{wrong} variables are wrong already; the others were not told apart" if wrong == MOST else ""
-            unsaid = (replace(trouble, verdict="undecided"),)
-            verdicts |= {n: _verdict(unsaid, n, place, mode, reason) for n in pending}
-            break
-        wrong += 1
-        verdicts[found.name] = found
-        pending.remove(found.name)
-    if prepared is not None:
-        start, traced, before = prepared
-        notes.append(
-            f"fast: {probe.evaluations - before} forward passes and {gradients} backward in {time.perf_counter() - traced:.1f} s, "
-            f"after {traced - start:.1f} s for copies in float64 and tracing."
-        )
-    return [verdicts[n] for n in names if n in verdicts]
+    found = search.compare_together(pending)
+    verdicts |= {v.name: v for v in found.verdicts}
+    outcome = Outcome(tuple(verdicts[n] for n in evidence.names if n in verdicts), found.notes)
+    return outcome.with_notes(*_effort_spent(evidence, gradients.count))
 
 
+def _first_not_finite(gradient: Array | None) -> int | None:
+    """The first flat entry of a gradient that is not finite, if there is one."""
+    broken = np.array([], int) if gradient is None else np.flatnonzero(~np.isfinite(gradient))
+    return int(broken[0]) if len(broken) else None
+
+
+def _effort_spent(evidence: Evidence, gradients: int) -> list[str]:
+    """A note on how many passes it took and how long."""
+    prepared = evidence.preparation
+    if prepared is None:
+        return []
+    passes = evidence.loss.evaluations - prepared.evaluations
+    seconds, before = time.perf_counter() - prepared.traced, prepared.traced - prepared.started
+    took = f"fast: {passes} forward passes and {gradients} backward in {seconds:.1f} s"
+    return [f"{took}, after {before:.1f} s for copies in float64 and tracing."]
+
+
+@dataclass(kw_only=True)
 class Search:
     """The steps of a search at one point."""
 
-    def __init__(self, probe: Any, place: Place, mode: str, seed: int, progress: Progress | None = None) -> None:
-        self.probe, self.place, self.mode, self.seed, self.progress = probe, place, mode, seed, progress
-        self.generator = np.random.default_rng(seed)
-        self._autodiff: Autodiff | None = None
+    point: DirectionalPoint
+    autodiff: Autodiff
+    seed: int
+    progress: Progress | None = None
+
+    def __post_init__(self) -> None:
+        self.generator = np.random.default_rng(self.seed)
 
     def say(self, done: int, total: int, what: str) -> None:
+        """Report progress, if that was asked for."""
         if self.progress is not None:
             self.progress(done, total, what)
 
     # Is anything wrong? --------------------------------------------------------------------------------------------
 
-    def sweep(self, names: Sequence[str]) -> Swept:
-        """Several directions over all entries, and one over sampled entries and all of what stayed hidden."""
-        findings: list[Finding] = []
-        for i in range(DENSE + 1):
-            everywhere = list(names) if i < DENSE else directions.hidden(findings, names)
-            singly = [n for n in names if n not in everywhere]
-            findings.append(
-                directions.decided(self.place, directions.drawn(self.place, everywhere, self.generator, singly))
-            )
-            self.say(i + 1, DENSE + 1, f"direction {i + 1}")
-            if findings[-1].verdict not in ("match", "kink"):
+    def compare_together(self, names: Sequence[str]) -> Outcome:
+        """A verdict for each of the named variables, moved together as long as something is wrong with one of them."""
+        pending, verdicts, wrong = list(names), list[Verdict](), 0
+        while pending:
+            results = self.sweep(pending)
+            trouble = next((r for r in results if r.is_trouble), None)
+            if trouble is None:
+                verdicts += [self.summarize(results, n) for n in pending]
+                return Outcome(tuple(verdicts), tuple(_what_was_seen(results, pending, self.point)))
+            culprit = self.find_culprit(trouble) if trouble.kind is Kind.MISMATCH and wrong < MOST else None
+            if culprit is None:
+                verdicts += [self.undecided(trouble, n, wrong) for n in pending]
                 break
-        return Swept(tuple(findings))
+            wrong += 1
+            verdicts.append(culprit)
+            pending.remove(culprit.name)
+        return Outcome(tuple(verdicts))
 
-    def unlocated(self, names: Sequence[str]) -> dict[str, Verdict]:
-        """Verdicts of variables that move by themselves and are not bisected."""
-        findings = self.sweep(names).findings
-        return {n: _verdict(findings, n, self.place, self.mode) for n in names}
+    def compare_alone(self, name: str) -> Verdict:
+        """The verdict on a variable that moves by itself and is not bisected."""
+        return self.summarize(self.sweep([name]), name)
+
+    def sweep(self, names: Sequence[str]) -> list[DirectionalResult]:
+        """Several directions over all entries, and one over sampled entries and all of what stayed hidden.
+
+        They end at the first in which something is wrong.
+        """
+        results: list[DirectionalResult] = []
+        for i in range(DENSE + 1):
+            everywhere = list(names) if i < DENSE else hidden(results, names)
+            singly = [n for n in names if n not in everywhere]
+            direction = draw_direction(self.point, everywhere, self.generator, sampled=singly)
+            results.append(judge_along(self.point, direction))
+            self.say(i + 1, DENSE + 1, f"direction {i + 1}")
+            if results[-1].is_trouble:
+                break
+        return results
+
+    def undecided(self, trouble: DirectionalResult, name: str, wrong: int) -> Verdict:
+        """The verdict on a variable where something is wrong with some, and it was not found out with which."""
+        verdict = self.summarize([replace(trouble, kind=Kind.UNDECIDED)], name)
+        return verdict.because(Reason.NOT_TOLD_APART, wrong) if wrong == MOST else verdict
+
+    def summarize(self, results: Sequence[DirectionalResult], name: str) -> Verdict:
+        """What directions say of one variable: the worst result, and the smallest error that any of them would have
+        seen."""
+        worst = min(results, key=lambda r: (r.kind.rank, -r.residual.excess))
+        point, residual = self.point, worst.residual
+        size, usual = point.oracle.values[name].size, point.sizes[name]
+        none_is_right = worst.kind is Kind.MATCH and point.gradient[name] is None
+        seen = float("nan") if worst.is_trouble else min(smallest_seen(r, name) for r in results)
+        verdict = Verdict(
+            name,
+            point.oracle.name,
+            Kind.DISCONNECTED if none_is_right else worst.kind,
+            total=size,
+            autodiff=residual.autodiff,
+            numeric=residual.numeric,
+            left=residual.left,
+            right=residual.right,
+            truncation=residual.truncation,
+            rounding=residual.rounding,
+            visible=seen,
+            visible_relative=seen / usual if usual else float("nan"),
+            how=f"{self.autodiff.how}, along random directions",
+            together=size,
+        )
+        reason = worst.reason or (Reason.NO_SINGLE_ENTRY if worst.is_trouble else None)
+        return verdict if reason is None else verdict.because(reason)
 
     # Where? ---------------------------------------------------------------------------------------------------------
 
-    def culprit(self, trouble: Finding) -> Verdict | None:
+    def find_culprit(self, trouble: DirectionalResult) -> Verdict | None:
         """The verdict on the worst entry that bisection finds; None if it leads to no entry that is wrong by itself."""
         for leads, (name, entry) in enumerate(self.leaves(trouble)):
-            verdict = self.confirmed(name, entry, trouble.place)
+            verdict = self.confirm(name, entry, at=trouble.point)
             if verdict.failed:
-                return self.extent(trouble, verdict, name, entry)
+                return self.with_extent(verdict, entry, at=trouble.point)
             if leads + 1 == LEADS:
                 break
         return None
 
-    def leaves(self, trouble: Finding) -> Iterator[tuple[str, int]]:
+    def leaves(self, trouble: DirectionalResult) -> Iterator[tuple[str, int]]:
         """Single entries, those first whose blocks are farthest beyond what was allowed."""
-        vector, place = trouble.direction.vector, trouble.place
+        vector = trouble.direction.vector
         whole: Block = tuple((n, 0, v.size) for n, v in vector.items() if np.any(v))
         size, count = _size(whole), 0
         queue: list[tuple[float, int, Block]] = [(-trouble.residual.excess, 0, whole)]
@@ -177,60 +212,65 @@ class Search:
                 yield block[0][0], block[0][1]
                 continue
             for half in _halves(block):
-                moved = _restricted(vector, half, min(math.sqrt(size / _size(half)), directions.CLIP))
+                moved = _restricted(vector, half, farther=min(math.sqrt(size / _size(half)), CLIP))
                 if not moved:
                     continue
                 count += 1
-                excess = directions.excess_of(place, moved)
+                excess = excess_of(trouble.point, moved)
                 if excess > 1:
                     heapq.heappush(queue, (-excess, count, half))
             self.say(min(count // 2, levels), levels, f"bisecting: {_size(block)} entries")
 
-    def confirmed(self, name: str, entry: int, place: Place) -> Verdict:
-        """One entry compared by itself, at the point, and where it is right there, at the place beside it."""
-        if self._autodiff is None:
-            self._autodiff = autodiff_at(self.probe, self.place.oracle.values, mode=self.mode)
-        oracle = replace(self.place.oracle, noise=self.place.noise)
-        verdict = compare(oracle, name, self._autodiff, np.array([entry]), seed=self.seed)
-        if verdict.failed or place is self.place:
+    def confirm(self, name: str, entry: int, *, at: DirectionalPoint) -> Verdict:
+        """One entry compared by itself at the search's own point, and where it is right there, at a point beside."""
+        oracle = self.point.oracle.with_noise(self.point.noise)
+        entries = np.array([entry])
+        verdict = compare_entries(oracle, name, autodiff=self.autodiff, entries=entries, seed=self.seed)
+        if verdict.failed or at is self.point:
             return verdict
-        beside = replace(place.oracle, noise=place.noise)
-        return compare(beside, name, self._autodiff.at(beside.values), np.array([entry]), seed=self.seed)
+        beside = at.oracle.with_noise(at.noise)
+        return compare_entries(beside, name, autodiff=self.autodiff.at(beside.values), entries=entries, seed=self.seed)
 
-    def extent(self, trouble: Finding, verdict: Verdict, name: str, entry: int) -> Verdict:
-        """The same verdict with what is said of the variable's other entries; of a whole tensor, the largest entry."""
-        place, shape = trouble.place, trouble.place.oracle.values[name].shape
-        total = math.prod(shape)
-        ratios, others = [], False
-        for _ in range(RATIOS if total > 1 else 0):
-            moved = dict(directions.drawn(place, [name], self.generator).vector)
+    def with_extent(self, verdict: Verdict, entry: int, *, at: DirectionalPoint) -> Verdict:
+        """The same verdict with what is found of the variable's other entries; of a whole tensor, on the largest."""
+        name, gradient = verdict.name, at.gradient[verdict.name]
+        total = at.oracle.values[name].size
+        if total == 1:
+            return replace(verdict, together=total)
+        ratios = self.ratios_of_the_others(name, entry, at=at)
+        if not ratios:
+            return _add_reason(replace(verdict, together=total), Reason.OTHERS_MATCH)
+        middle, error = ratios[0]
+        if len(ratios) < RATIOS or not all(abs(ratio - middle) <= e + error for ratio, e in ratios):
+            return _add_reason(replace(verdict, together=total), Reason.OTHERS_WRONG)
+        largest = entry if gradient is None else int(np.argmax(np.abs(gradient)))
+        reasoned = verdict
+        if largest != entry:
+            again = self.confirm(name, largest, at=at)
+            verdict = again if again.failed else verdict
+        verdict = replace(verdict, reason=reasoned.reason, reason_code=reasoned.reason_code, together=total)
+        return _add_reason(verdict, Reason.WHOLE_TENSOR, f"{middle:.6g}")
+
+    def ratios_of_the_others(self, name: str, entry: int, *, at: DirectionalPoint) -> list[tuple[float, float]]:
+        """autodiff / numeric, and its error, along directions of all other entries of a variable; they end at one that
+        is right."""
+        ratios: list[tuple[float, float]] = []
+        for _ in range(RATIOS):
+            moved = dict(draw_direction(at, [name], self.generator).vector)
             moved[name].flat[entry] = 0.0
-            found = directions.settled(place, moved)
+            found = measure_along(at, moved)
             if found.excess <= 1:
                 break
-            others = True
-            ratios.append(
-                (found.autodiff / found.numeric, found.allowed / abs(found.numeric))
-                if found.numeric
-                else (math.inf, 0.0)
-            )
-        reason = verdict.reason
-        if not others:
-            more = "the other entries match along a random direction" if total > 1 else ""
-        else:
-            middle = ratios[0][0]
-            same = len(ratios) == RATIOS and all(abs(r - middle) <= e + ratios[0][1] for r, e in ratios)
-            more = (
-                f"the whole tensor is wrong, by a factor of {middle:.6g}"
-                if same
-                else "other entries of this variable are wrong too"
-            )
-            gradient = place.gradient[name]
-            largest = int(np.argmax(np.abs(gradient))) if gradient is not None else entry
-            if same and largest != entry:
-                again = self.confirmed(name, largest, place)
-                verdict = again if again.failed else verdict
-        return replace(verdict, reason="; ".join(r for r in (reason, more) if r), together=total)
+            numeric = found.numeric
+            ratios.append((found.autodiff / numeric, found.allowed / abs(numeric)) if numeric else (math.inf, 0.0))
+        return ratios
+
+
+def _add_reason(verdict: Verdict, code: Reason, *details: object) -> Verdict:
+    """The verdict with a second reason behind its own, whose code stays where there is one."""
+    if not verdict.reason:
+        return verdict.because(code, *details)
+    return replace(verdict, reason=f"{verdict.reason}; {code.text(*details)}")
 
 
 def _size(block: Block) -> int:
@@ -246,7 +286,7 @@ def _halves(block: Block) -> tuple[Block, Block]:
     return ((name, start, middle),), ((name, middle, stop),)
 
 
-def _restricted(vector: Mapping[str, Array], block: Block, farther: float) -> dict[str, Array]:
+def _restricted(vector: Mapping[str, Array], block: Block, *, farther: float) -> dict[str, Array]:
     """The direction with only the entries of a block moving, farther; empty where none of them moves."""
     found = {}
     for name, start, stop in block:
@@ -257,67 +297,31 @@ def _restricted(vector: Mapping[str, Array], block: Block, farther: float) -> di
     return found
 
 
-def _verdict(findings: Sequence[Finding], name: str, place: Place, mode: str, reason: str = "") -> Verdict:
-    """What directions say of one variable: the worst finding, and the smallest error that any of them would have seen."""
-    order = ("mismatch", "undecided", "kink", "match")
-    worst = min(findings, key=lambda f: (order.index(f.verdict), -f.residual.excess))
-    residual: Residual = worst.residual
-    size = place.oracle.values[name].size
-    seen = min(directions.visible(f, name) for f in findings)
-    verdict = worst.verdict
-    if verdict == "match" and place.gradient[name] is None:
-        verdict = "disconnected"
-    usual = place.sizes[name]
-    undecided = verdict in ("undecided", "mismatch")
-    return Verdict(
-        name,
-        place.oracle.name,
-        verdict,
-        0,
-        size,
-        {},
-        (),
-        residual.autodiff,
-        residual.numeric,
-        residual.left,
-        residual.right,
-        residual.truncation,
-        residual.rounding,
-        float("nan") if undecided else seen,
-        float("nan") if undecided or not usual else seen / usual,
-        f"{mode}, along random directions",
-        reason
-        or worst.reason
-        or (
-            "" if not undecided else "random directions disagree, and bisection found no entry that is wrong by itself"
-        ),
-        together=size,
-    )
-
-
-def _said(findings: Sequence[Finding], names: Sequence[str], place: Place) -> list[str]:
-    """What these directions would have missed, plainly."""
-    seen = {n: min(directions.visible(f, n) for f in findings) for n in names}
-    shares = {n: seen[n] / place.sizes[n] for n in names if place.sizes[n] and math.isfinite(seen[n])}
-    total = sum(place.oracle.values[n].size for n in names)
-    lines = [
-        f"{total} entries were moved together along {DENSE} random directions, and a sampled one of each variable along another."
-    ]
+def _what_was_seen(results: Sequence[DirectionalResult], names: Sequence[str], point: DirectionalPoint) -> list[str]:
+    """What these directions compared, and what they would have missed, plainly."""
+    seen = {n: min(smallest_seen(r, n) for r in results) for n in names}
+    shares = {n: seen[n] / point.sizes[n] for n in names if point.sizes[n] and math.isfinite(seen[n])}
+    total = sum(point.oracle.values[n].size for n in names)
+    moved = f"{total} entries were moved together along {DENSE} random directions"
+    lines = [f"{moved}, and a sampled one of each variable along another."]
     if shares:
         worst = max(shares, key=lambda n: shares[n])
         lines.append(
-            f"One entry wrong by less than {seen[worst]:.1e} ({shares[worst]:.1e} of the root mean square of its variable) may have been missed in "
-            f"{worst}, and less than that elsewhere; effort='full' compares every entry."
+            f"One entry wrong by less than {seen[worst]:.1e} ({shares[worst]:.1e} of the root mean square of its "
+            f"variable) may have been missed in {worst}, and less than that elsewhere; effort='full' compares every "
+            "entry."
         )
-    unseen = [n for n in directions.hidden(findings, names) if place.sizes[n]]
+    unseen = [n for n in hidden(results, names) if point.sizes[n]]
     if unseen:
+        listed = ", ".join(unseen[:3]) + (" …" if unseen[3:] else "")
         lines.append(
-            f"Too faint beside the noise of the loss to be judged, even whole: {len(unseen)} of {len(names)} variables ({', '.join(unseen[:3])}{' …' if unseen[3:] else ''})."
+            f"Too faint beside the noise of the loss to be judged, even whole: {len(unseen)} of {len(names)} variables "
+            f"({listed})."
         )
-    lines += list(dict.fromkeys(f"Along random directions: {f.reason}." for f in findings if f.verdict == "kink"))
-    faint = [n for n in names if not place.sizes[n]]
+    kinks = dict.fromkeys(r.reason for r in results if r.kind is Kind.KINK)
+    lines += [f"Along random directions: {reason.sentence}." for reason in kinks if reason is not None]
+    faint = [n for n in names if not point.sizes[n]]
     if faint:
-        lines.append(
-            f"Autodiff's gradient is zero throughout {', '.join(faint[:4])}{' …' if len(faint) > 4 else ''}, and the loss does not move along it either."
-        )
+        listed = ", ".join(faint[:4]) + (" …" if len(faint) > 4 else "")
+        lines.append(f"Autodiff's gradient is zero throughout {listed}, and the loss does not move along it either.")
     return lines

@@ -1,10 +1,10 @@
-"""What rounding does to a law: Monte Carlo arithmetic (Parker 1997), in which every operation is off by a whole unit in the
+"""What rounding does to a law, by Monte Carlo arithmetic (Parker 1997): every operation is off by a whole unit in the
 last place, up or down at random.
 
 Rounding to nearest errs by half a unit at most, by 1/√12 of one in the root mean square; two ways of computing the same
-differ by √2 of that, 0.41 units where a roll moves by 1. Twice the worst of ROLLS rolls is then passed by chance once in
-10⁷ entries (errors taken as normal). What one operation amplifies (1 - βᵏ, a difference of powers) the next rolls show
-amplified, which no factor on the spread of the arguments does.
+differ by √2 of that, 0.41 units where a repetition moves by 1. Twice the worst of ROLLS repetitions is then passed by
+chance once in 10⁷ entries (errors taken as normal). What one operation amplifies (1 - βᵏ, a difference of powers) the
+repetitions show amplified, which no factor on the spread of the arguments does.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ ROLLS = 16
 
 
 class Noisy(np.ndarray):
-    """An array whose operations are off by a random unit in the last place; of a sum or a product of matrices the terms are."""
+    """An array whose operations are off by a random unit in the last place; of a sum or matrix product the terms are."""
 
     generator: np.random.Generator
 
@@ -54,8 +54,10 @@ def noisy(value: Any, generator: np.random.Generator) -> Noisy:
 
 @dataclass(frozen=True)
 class _Off(Schedule):
-    """A schedule whose rates are off by rounding: a few units of their own, and of the initial rate that they are parts of
-    (1 + cos π cancels)."""
+    """A schedule whose rates are off by rounding.
+
+    That is a few units of their own, and of the initial rate that they are parts of (1 + cos π cancels).
+    """
 
     inner: Schedule
     own: float
@@ -71,12 +73,12 @@ class _Off(Schedule):
 
 @cache
 def _unchecked(cls: type) -> type:
-    """The class without a look at its fields, also where a wrapper makes another of what is inside it."""
-    return type(cls.__name__, (cls,), {"__post_init__": lambda self: None})
+    """The class without the validation of its fields, also where a wrapper makes another of what is inside it."""
+    return type(cls.__name__, (cls,), {"__post_init__": lambda _: None})
 
 
 def noisy_law(spec: Any, generator: np.random.Generator, made: dict[int, Any] | None = None) -> Any:
-    """A specification whose numbers are computed with noisily: exact themselves, what is made of them is not.
+    """A specification whose numbers are exact themselves, while every operation on them is off by rounding.
 
     One object under two names stays one. The result is for running, not for comparing: its fields are not checked.
     """
@@ -100,7 +102,7 @@ def noisy_law(spec: Any, generator: np.random.Generator, made: dict[int, Any] | 
 
 
 def worst(spread: Mapping[str, Array], there: Mapping[str, Any], centre: Mapping[str, Any]) -> dict[str, Array]:
-    """The largest distances so far, those of another roll included; what is not finite is judged by itself."""
+    """The largest distances so far, those of another repetition included; what is not finite is judged by itself."""
     with np.errstate(invalid="ignore"):
         return {
             n: np.fmax(s, np.abs(np.asarray(there[n], float) - np.asarray(centre[n], float))) for n, s in spread.items()

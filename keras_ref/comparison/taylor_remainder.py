@@ -1,18 +1,17 @@
-"""A second opinion without a difference quotient: how fast does the Taylor remainder shrink?
+"""How fast the Taylor remainder of a loss shrinks: a second opinion on a slope, without a difference quotient.
 
     R(t) = |f(w + t·v) - f(w) - t·⟨g, v⟩|
 
 falls as t² where g is the gradient, and as t where it is not: t·⟨f'(w) - g, v⟩ is then what is left. No slope is
-estimated, so nothing of differences.py and slopes.py has a part in it. Source  Farrell et al. 2013, section 6 (the
-Taylor remainder convergence test of adjoint models)
+estimated, so nothing of scratch.differences and scratch.one_sided has a part in it.
+Source  Farrell et al. 2013, section 6 (the Taylor remainder convergence test of adjoint models)
 """
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
+from keras_ref.comparison.oracles import Oracle
 from scratch.differences import UNIT, scale_of, taken
 from scratch.one_sided import LADDER
 
@@ -22,7 +21,7 @@ CLEAR = 16.0
 HALVINGS = 1
 
 
-def remainder_order(oracle: Any, name: str, entry: int, autodiff: float) -> float:
+def remainder_order(oracle: Oracle, name: str, *, entry: int, autodiff: float) -> float:
     """The observed order of R(t) along one entry (v its unit vector), from the smallest steps whose remainder is clear
     of noise: about 2 for a right entry, about 1 for a wrong one. nan where all remainders are noise, or not finite."""
     at = np.ravel(oracle.values[name])

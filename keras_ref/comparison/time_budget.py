@@ -1,38 +1,36 @@
-"""How much is compared: effort "auto" within a time budget. effort "fast" is locate.py, "full" is every entry.
+"""Choose the entries to compare within a time budget.
 
 The cost of one entry is measured on a few of each variable; then every variable gets an equal share of the entries that
-the time is enough for, drawn with the seed (small variables all of theirs, and what they leave goes to the others). What
-is not compared by itself moves together along random directions.
+the time is enough for, drawn with the seed (small variables all of theirs, and what they leave goes to the others).
+What is not compared by itself moves together along random directions.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
-from keras_ref.comparison.bisection import located
-from keras_ref.comparison.entrywise import Autodiff, compare
-from keras_ref.reports.verdict import ORDER, Verdict
+from keras_ref.comparison.bisection import compare_along_directions
+from keras_ref.comparison.entrywise import compare_entries
+from keras_ref.comparison.evidence import Evidence, Outcome
+from keras_ref.reports.verdict import Verdict
 from scratch.arrays import Array
 
-#: entries that effort "auto" compares of one variable, when the model has more than FULL in all and no budget is given
-FULL, SAMPLED = 4096, 64
-#: seconds that effort "auto" may take of a model of more than FULL entries, and the entries it learns the cost from
-BUDGET, PILOT = 60.0, 2
+#: entries of each variable that the cost of one is learned from
+PILOT = 2
 
 
-def chosen(size: int, most: int | None, seed: int) -> Array:
+def sample_entries(size: int, *, most: int | None, seed: int) -> Array:
     """The flat entries to compare: all, or `most` of them drawn with the seed."""
     if most is None or size <= most:
         return np.arange(size)
     return np.sort(np.random.default_rng(seed).choice(size, most, replace=False))
 
 
-def shares(sizes: Mapping[str, int], costs: Mapping[str, float], seconds: float, most: int | None) -> dict[str, int]:
+def shares(sizes: Mapping[str, int], costs: Mapping[str, float], *, seconds: float, most: int | None) -> dict[str, int]:
     """How many entries of each variable fit into the time: an equal share each, all of a smaller one, at least one."""
     limits = {n: size if most is None else min(size, most) for n, size in sizes.items()}
 
@@ -46,65 +44,56 @@ def shares(sizes: Mapping[str, int], costs: Mapping[str, float], seconds: float,
     return {n: min(low, limit) for n, limit in limits.items()}
 
 
-def within(
-    seconds: float,
-    probe: Any,
-    oracles: Sequence[Any],
-    autodiff: Autodiff,
-    names: Sequence[str],
-    notes: list[str],
-    *,
-    most: int | None,
-    seed: int,
-    progress: Any = None,
-    expect: Sequence[str] = (),
-) -> list[Verdict]:
-    """Verdicts on as many entries as fit into the time; the others along random directions of the first oracle."""
-    begun = time.perf_counter()
-    pairs = {n: [o for o in oracles if o.name != "twin" or n in o.names] for n in names}
-    sizes = {n: probe.values[n].size for n in names}
+def compare_within_budget(evidence: Evidence, *, seconds: float, most: int | None) -> Outcome:
+    """Verdicts on as many entries as fit into the time, at most `most` of each variable; the others along random
+    directions of the first oracle."""
+    begun, names, settings = time.perf_counter(), evidence.names, evidence.settings
+    sizes = {n: evidence.size(n) for n in names}
+
+    def spent() -> float:
+        return time.perf_counter() - begun
+
+    def compare(name: str, count: int) -> list[Verdict]:
+        entries = sample_entries(sizes[name], most=count, seed=settings.seed + names.index(name))
+        return [
+            compare_entries(oracle, name, autodiff=evidence.autodiff, entries=entries, seed=settings.seed)
+            for oracle in evidence.oracles
+            if oracle.covers(name)
+        ]
+
     costs: dict[str, float] = {}
     pilots: dict[str, list[Verdict]] = {}
-
-    def compared(name: str, most: int) -> list[Verdict]:
-        entries = chosen(sizes[name], most, seed + list(names).index(name))
-        return [compare(oracle, name, autodiff, entries, seed=seed) for oracle in pairs[name]]
-
     for name in names:
-        if pilots and time.perf_counter() - begun > seconds:
+        if pilots and spent() > seconds:
             break
-        start = time.perf_counter()
-        pilots[name] = compared(name, PILOT)
-        costs[name] = (time.perf_counter() - start) / max(min(PILOT, sizes[name]), 1)
-    along: dict[str, Verdict] = {}
-    spent = time.perf_counter() - begun
-    everything = (
-        spent + sum(costs[n] * min(sizes[n], most or sizes[n]) for n in pilots) if len(pilots) == len(names) else np.inf
-    )
-    sampled = most is not None and any(size > most for size in sizes.values())
-    if everything > seconds or sampled:
-        found = located(
-            probe, oracles[0], autodiff.gradient, names, mode=autodiff.how, seed=seed, notes=notes, apart=expect
-        )
-        along = {v.name: v for v in found}
-        spent = time.perf_counter() - begun
-    counts = shares({n: sizes[n] for n in pilots}, costs, max(seconds - spent, 0.0), most)
+        start = spent()
+        pilots[name] = compare(name, PILOT)
+        costs[name] = (spent() - start) / max(min(PILOT, sizes[name]), 1)
+    together = Outcome()
+    if not _fits(sizes, costs, seconds=seconds - spent(), most=most):
+        quiet = replace(evidence, preparation=None, settings=replace(settings, progress=None))
+        together = compare_along_directions(quiet)
+    along = {v.name: v for v in together.verdicts}
+    counts = shares({n: sizes[n] for n in pilots}, costs, seconds=max(seconds - spent(), 0.0), most=most)
     verdicts: list[Verdict] = []
     for i, name in enumerate(names):
-        late = time.perf_counter() - begun > seconds
-        one_by_one = pilots.get(name, []) if late or counts.get(name, 0) <= PILOT else compared(name, counts[name])
+        late = spent() > seconds or counts.get(name, 0) <= PILOT
+        one_by_one = pilots.get(name, []) if late else compare(name, counts[name])
         verdicts += _joined(one_by_one, along.get(name))
-        if progress is not None:
-            progress(i + 1, len(names), name)
-    count, total = (
-        sum(max((v.compared for v in verdicts if v.name == n), default=0) for n in names),
-        sum(sizes.values()),
-    )
+        settings.report_progress(i + 1, len(names), name)
+    count = sum(max((v.compared for v in verdicts if v.name == n), default=0) for n in names)
     rest = "the others together along random directions; effort='full' compares all" if along else "none was left out"
-    notes.append(
-        f"{count} of {total} entries were compared one by one, drawn with seed {seed}, within {seconds:g} s; {rest}."
+    return Outcome(tuple(verdicts), together.notes).with_notes(
+        f"{count} of {evidence.entries} entries were compared one by one, drawn with seed {settings.seed}, "
+        f"within {seconds:g} s; {rest}."
     )
-    return verdicts
+
+
+def _fits(sizes: Mapping[str, int], costs: Mapping[str, float], *, seconds: float, most: int | None) -> bool:
+    """Whether every entry of every variable can be compared in the seconds that are left."""
+    if len(costs) < len(sizes) or (most is not None and any(size > most for size in sizes.values())):
+        return False
+    return sum(cost * sizes[name] for name, cost in costs.items()) <= seconds
 
 
 def _joined(one_by_one: list[Verdict], along: Verdict | None) -> list[Verdict]:
@@ -117,11 +106,11 @@ def _joined(one_by_one: list[Verdict], along: Verdict | None) -> list[Verdict]:
             joined.append(verdict)
             continue
         found = True
-        if ORDER.index(along.verdict) < ORDER.index(verdict.verdict) and along.failed:
+        if along.failed and along.verdict.rank < verdict.verdict.rank:
             joined.append(along)
         else:
             # where every entry was compared, directions say nothing more
-            partly = verdict.compared < verdict.total and along.visible == along.visible
+            partly = verdict.compared < verdict.total and not np.isnan(along.visible)
             worse = max(verdict.visible, along.visible) if partly else verdict.visible
             joined.append(replace(verdict, together=along.together, visible=worse))
     return joined if found else [along, *joined]

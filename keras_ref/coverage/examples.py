@@ -13,7 +13,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_ref.checks.gradients import check_gradients, check_updates
+from keras_ref.checks.gradients import check_gradients
+from keras_ref.checks.updates import check_updates
 from keras_ref.errors import CouldNotRun
 from keras_ref.evaluation.float64 import policy_of
 from keras_ref.translation import departures

@@ -68,7 +68,8 @@ def overview(context: typer.Context, seed: Seed = 0) -> None:
     if context.invoked_subcommand is not None:
         return
     out = console()
-    from keras_ref.checks.gradients import check_gradients, check_updates
+    from keras_ref.checks.gradients import check_gradients
+    from keras_ref.checks.updates import check_updates
     from keras_ref.frontends.gallery import exhibits
     from keras_ref.lesson.recipe_table import RECIPES, rows
 

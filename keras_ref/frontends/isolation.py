@@ -13,7 +13,7 @@ from pathlib import Path
 
 from keras_ref.errors import CouldNotRun
 from keras_ref.frontends.invocation import Run, report_of
-from keras_ref.reports.verdict import Report, Verdict
+from keras_ref.reports.verdict import Kind, Reason, Report, Verdict
 
 
 def isolated(run: Run, target: str) -> Report:
@@ -60,5 +60,6 @@ def crash(target: str, how: str, replay: str, stderr: str = "") -> Report:
         for line in stderr.splitlines()
         if "F external" in line or "Check failed" in line or line.startswith("Fatal")
     ]
-    verdict = Verdict(target, "process", "crash", reason=how + (f": {fatal[0]}" if fatal else ""))
+    found = Verdict(target, "process", Kind.CRASH)
+    verdict = found.because(Reason.PROCESS_DIED, how + (f": {fatal[0]}" if fatal else ""))
     return Report(target, (verdict,), (), 0, replay)

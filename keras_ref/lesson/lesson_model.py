@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_ref.checks.checked_loss import twin_losses
+from keras_ref.checks.twins import twin_loss_weights, twin_losses
 from keras_ref.errors import CouldNotRun
 from keras_ref.inputs import data as data_module
 from keras_ref.inputs.targets import load_data, load_target
@@ -173,7 +173,7 @@ def target_subject(target: str, data: str = "", *, seed: int = 0) -> Subject:
     _small(entries, target, len(first(x)))
     try:
         twin, variables = reflect_with_variables(model)
-        objective = Objective.of(twin, twin_losses(model, len(twin.outputs)), _loss_weights(model, len(twin.outputs)))
+        objective = Objective.of(twin, twin_losses(model, len(twin.outputs)), twin_loss_weights(model, len(twin.outputs)))
         optimizer = _meant(reflected(model.optimizer, "optimizer"))
     except NoTwin as reason:
         raise CouldNotRun(
@@ -206,13 +206,6 @@ def _meant(optimizer: Any) -> Any:
     """An optimizer with the learning rate that was meant: Keras keeps 0.1 in float32, as 0.10000000149."""
     rate = getattr(optimizer, "learning_rate", None)
     return replace(optimizer, learning_rate=float(str(np.float32(rate)))) if isinstance(rate, float) else optimizer
-
-
-def _loss_weights(model: Any, count: int) -> tuple[float, ...]:
-    """What each output's loss is multiplied with; () where nothing was said."""
-    given = getattr(model._compile_loss, "_user_loss_weights", None)
-    flat = [] if given is None else [float(w) for w in keras.tree.flatten(given)]
-    return tuple(flat * count if len(flat) == 1 else flat)
 
 
 def _losses(objective: Objective) -> str:

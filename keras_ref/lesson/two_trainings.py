@@ -9,8 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_ref.comparison.entrywise import Autodiff
-from keras_ref.comparison.oracles import autodiff_at
+from keras_ref.comparison.autodiff import Autodiff, autodiff_at
 from keras_ref.evaluation.float64 import in_float64
 from keras_ref.evaluation.loss_function import Data, LossFunction
 from keras_ref.lesson.lesson_model import Subject, fresh_optimizer, take

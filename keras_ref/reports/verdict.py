@@ -5,29 +5,30 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from keras_ref.reports.heat_map import Cells
+from keras_ref.reports.kinds import FAILING, ORDER, Kind, worst_of
+from keras_ref.reports.reasons import Reason
 
-#: worst first: a variable's verdict is the worst of its entries'
-ORDER = (
-    "crash",
-    "mismatch",
-    "nan",
-    "mode-dependent",
-    "nondeterministic",
-    "undecided",
-    "kink",
-    "disconnected",
-    "surrogate",
-    "symmetrized",
-    "departure",
-    "match",
-)
-#: verdicts that fail a check
-FAILING = frozenset(("crash", "mismatch", "nan", "mode-dependent", "nondeterministic", "undecided"))
+__all__ = ["FAILING", "ORDER", "GradientMismatch", "Kind", "Reason", "Report", "Verdict", "json_text", "worst_of"]
+
+#: what the numeric side of a verdict was computed by, by the name of its oracle
+NUMERIC_BY = {
+    "forward": "Keras's own forward pass, differenced",
+    "twin": "the NumPy twin, every weight nudged",
+    "update": "numeric gradient and optimizer twin",
+    "hessian": "autodiff's own slope along a random direction, differenced",
+    "forward-mode": "the loss along a random direction, differenced",
+}
+#: what to look at where an oracle disagrees; the first of them that does decides
+ADVICE = {
+    "process": "the process died before a gradient could be compared: look at the operation that kills it",
+    "forward": "autodiff is not the derivative of Keras's own forward pass: look at the backward pass",
+    "twin": "autodiff is the derivative of Keras's forward pass, which is not the definition: look at the forward pass",
+    "hessian": "the gradient is right and its own derivative is not: look at the backward pass of the backward pass",
+}
 
 
 class GradientMismatch(AssertionError):
@@ -40,15 +41,20 @@ class Verdict:
 
     `oracle`: "forward" (Keras's own forward pass, differenced), "twin" (the NumPy twin, nudged) or "update"; "process"
     where the subject killed the process that it was checked in, and `name` is the target.
+    `verdict`: a Kind, which may be given as its text.
     `compared` of `total` entries; `worst` the index of the worst one, whose values follow; `visible`: the smallest
-    error in one entry that this check would have seen, absolute, and `visible_relative` as a share of the entry;
-    `order`, of a mismatch, how fast the Taylor remainder shrinks (taylor.py); `cells` the entries around the worst, for a page (JSON leaves them out);
+    error in one entry that this check would have seen, absolute, and `visible_relative` as a share of the entry.
+    `reason_code` says why in a code (None where the numbers say it all), `reason` in words.
+    `order`, of a mismatch: how fast the Taylor remainder shrinks (comparison/taylor_remainder.py).
     `together`: entries that were moved together along random directions (effort "fast"), where single ones were not.
+    `cells`: the entries around the worst, for a page; `accused`: the flat indices of the entries that fail. JSON leaves
+    both out.
+    Raises: ValueError for a kind or a reason code that there is not.
     """
 
     name: str
     oracle: str
-    verdict: str
+    verdict: Kind
     compared: int = 0
     total: int = 0
     counts: dict[str, int] = field(default_factory=dict)
@@ -65,9 +71,18 @@ class Verdict:
     reason: str = ""
     order: float = float("nan")
     together: int = 0
+    reason_code: Reason | None = None
     cells: Cells | None = field(default=None, compare=False, repr=False)
-    #: flat indices of the entries that fail, for who looks at them again (JSON leaves them out)
     accused: tuple[int, ...] = field(default=(), compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "verdict", Kind(self.verdict))
+        if self.reason_code is not None:
+            object.__setattr__(self, "reason_code", Reason(self.reason_code))
+
+    def because(self, code: Reason, *details: object) -> Verdict:
+        """The same verdict with another reason: its code, and its sentence with the details in it."""
+        return replace(self, reason_code=code, reason=code.text(*details))
 
     @property
     def coverage(self) -> str:
@@ -89,45 +104,47 @@ class Verdict:
     @property
     def failed(self) -> bool:
         """Whether this verdict fails a check."""
-        return self.verdict in FAILING
+        return self.verdict.failing
 
     def explain(self, replay: str = "") -> str:
-        """Six aligned lines: subject, worst index, both values, difference against allowance, replay. Two of a crash."""
-        if self.verdict == "crash":
+        """Six aligned lines: subject, worst index, both values, difference against allowance, replay.
+
+        A crash has two.
+        """
+        if self.verdict is Kind.CRASH:
             return f"{'verdict':<10} crash: {self.name}, {self.reason}\n{'replay':<10} {replay or 'run it again'}"
         share = (
             f"{self.counts.get(self.verdict, 0)} of {self.compared} compared entries"
             if self.compared
             else f"no single entry: {self.coverage}"
         )
-        numeric = {
-            "forward": "Keras's own forward pass, differenced",
-            "twin": "the NumPy twin, every weight nudged",
-            "update": "numeric gradient and optimizer twin",
-            "hessian": "autodiff's own slope along a random direction, differenced",
-            "forward-mode": "the loss along a random direction, differenced",
-        }.get(self.oracle, self.oracle)
-        autodiff = "Keras's own step" if self.oracle == "update" else f"GradientTape, {self.how or 'eager'}"
-        lines = [
-            (
-                "verdict",
-                f"{self.verdict}: {self.name}, by the oracle {self.oracle!r}"
-                + (f" ({self.reason})" if self.reason else ""),
-            ),
+        update = self.oracle == "update"
+        autodiff = "Keras's own step" if update else f"GradientTape, {self.how or 'eager'}"
+        why = f" ({self.reason})" if self.reason else ""
+        numeric = NUMERIC_BY.get(self.oracle, self.oracle)
+        errors = f"truncation {self.truncation:.1e} + rounding {self.rounding:.1e}"
+        lines = (
+            ("verdict", f"{self.verdict}: {self.name}, by the oracle {self.oracle!r}{why}"),
             ("worst at", f"{list(self.worst)}, {share}"),
-            ("autodiff" if self.oracle != "update" else "keras", f"{self.autodiff:+.15e}  {autodiff}"),
-            ("numeric", f"{self.numeric:+.15e}  {numeric}" + self._sides()),
+            ("keras" if update else "autodiff", f"{self.autodiff:+.15e}  {autodiff}"),
+            ("numeric", f"{self.numeric:+.15e}  {numeric}{self._sides()}"),
             (
                 "differ by",
-                f"{self.difference:.3e}, allowed {self.allowed:.3e} = truncation {self.truncation:.1e} + rounding {self.rounding:.1e}{self._second_opinion()}",
+                f"{self.difference:.3e}, allowed {self.allowed:.3e} = {errors}{self._second_opinion()}",
             ),
             ("replay", replay or "call the check again with the same arguments"),
-        ]
+        )
         return "\n".join(f"{label:<10} {text}" for label, text in lines)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data, for JSON: all but the cells and the accused entries."""
-        plain = asdict(replace(self, cells=None, accused=())) | {"difference": self.difference, "allowed": self.allowed}
+        """Plain data, for JSON: all but the cells and the accused; the kind and the code of the reason as text."""
+        plain = asdict(replace(self, cells=None, accused=()))
+        plain |= {
+            "difference": self.difference,
+            "allowed": self.allowed,
+            "verdict": self.verdict.value,
+            "reason_code": None if self.reason_code is None else self.reason_code.value,
+        }
         return {key: value for key, value in plain.items() if key not in ("cells", "accused")}
 
     def _repr_html_(self) -> str:
@@ -138,13 +155,14 @@ class Verdict:
         return f"{variables_table([self])}{heat_maps(self) if self.compared else ''}<pre>{escape(self.explain())}</pre>"
 
     def _second_opinion(self) -> str:
-        """What the Taylor remainder says (taylor.py), where it was asked."""
-        if self.order != self.order:
+        """What the Taylor remainder says (comparison/taylor_remainder.py), where it was asked."""
+        if math.isnan(self.order):
             return ""
         return f"; second opinion: the Taylor remainder shrinks as t^{self.order:.2f} (t^2 if right, t if wrong)"
 
     def _sides(self) -> str:
-        if self.verdict != "kink" and self.reason.find("kink") < 0:
+        """The slopes from both sides, where the reason is a kink."""
+        if self.verdict is not Kind.KINK and not (self.reason_code is not None and self.reason_code.is_kink):
             return ""
         return f" (left {self.left:+.6e}, right {self.right:+.6e})"
 
@@ -178,32 +196,28 @@ class Report:
         bad = {v.oracle for v in self.failures}
         if not bad:
             return "all oracles agree: " + ", ".join(dict.fromkeys(v.oracle for v in self.verdicts))
-        if "process" in bad:
-            return "the process died before a gradient could be compared: look at the operation that kills it"
-        if "forward" in bad:
-            return "autodiff is not the derivative of Keras's own forward pass: look at the backward pass"
-        if "twin" in bad:
-            return "autodiff is the derivative of Keras's forward pass, which is not the definition: look at the forward pass"
-        if "hessian" in bad:
-            return "the gradient is right and its own derivative is not: look at the backward pass of the backward pass"
-        if all("the gradient differs" in v.reason for v in self.failures):
+        for oracle, advice in ADVICE.items():
+            if oracle in bad:
+                return advice
+        if all(v.reason_code is Reason.GRADIENT_DIFFERS for v in self.failures):
             return "the step is the optimizer's law, on a gradient that is not the loss's: check the gradients"
         return "the gradient is right and the update is not: look at the optimizer"
 
     def summary(self) -> str:
         """One line: variables, verdicts, entries, the smallest error that would have been seen."""
-        if any(v.verdict == "crash" for v in self.verdicts):
+        if any(v.verdict is Kind.CRASH for v in self.verdicts):
             return f"{self.subject}: {', '.join(v.reason for v in self.verdicts)}"
         said = self.properties()
         seen = f"; smallest error that would have been seen {said['would_see']}" if "would_see" in said else ""
         variables = len({v.name for v in self.verdicts})
         along = f", {said['together']} together along random directions" if "together" in said else ""
-        return f"{self.subject}: {variables} variable{'' if variables == 1 else 's'}, {said['compared']} entries compared{along}: {said['verdicts'] or 'nothing'}{seen}"
+        counted = f"{variables} variable{'' if variables == 1 else 's'}, {said['compared']} entries compared{along}"
+        return f"{self.subject}: {counted}: {said['verdicts'] or 'nothing'}{seen}"
 
     def properties(self) -> dict[str, str]:
         """The summary as names and values, for a test's properties in JUnit."""
         counts = Counter(v.verdict for v in self.verdicts)
-        visible = [v.visible for v in self.verdicts if v.visible == v.visible]
+        visible = [v.visible for v in self.verdicts if not math.isnan(v.visible)]
         together = sum(v.together for v in self.verdicts)
         return {
             "subject": self.subject,
@@ -272,8 +286,3 @@ def json_text(data: Any) -> str:
         return repr(float(value)) if isinstance(value, float) and not math.isfinite(value) else value
 
     return json.dumps(strict(data), indent=2, allow_nan=False)
-
-
-def worst_of(verdicts: Iterable[str]) -> str:
-    """The worst of several verdicts."""
-    return min(verdicts, key=ORDER.index)

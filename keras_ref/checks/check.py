@@ -1,0 +1,86 @@
+"""The way through a check of gradients, which check_gradients, check_layer and check_function share."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from keras_ref.checks.annotations import annotators
+from keras_ref.checks.checked_loss import CheckedLoss, Prepare
+from keras_ref.checks.disconnected import GradientPaths
+from keras_ref.checks.gather import gather
+from keras_ref.checks.precision import LowPrecision, measure_low_precision, note_of_refusal
+from keras_ref.checks.surrogates import declared_layers
+from keras_ref.comparison.efforts import effort_for
+from keras_ref.comparison.evidence import Evidence, Outcome, annotate
+from keras_ref.comparison.higher_order import compare_higher_orders
+from keras_ref.comparison.modes import compare_modes
+from keras_ref.comparison.repeatability import compare_runs
+from keras_ref.comparison.settings import Settings
+from keras_ref.errors import BadInput, UserCodeFailed, errors_as_bad_input
+from keras_ref.evaluation.float64 import DTYPE, in_precision, restore_seeds
+from keras_ref.evaluation.loss_function import LossFunction
+from keras_ref.reports.verdict import Report
+
+
+def check(keras_objects: Sequence[Any], prepare: Prepare, settings: Settings) -> Report:
+    """Check the gradients of a loss that `prepare` builds over Keras objects.
+
+    The objects compute in float64 for the time of the check. Where they do not run in float64 at all, they are checked
+    in the precision that they have. What a lower precision than float64 costs the gradient is measured first.
+    """
+    with errors_as_bad_input(), restore_seeds():
+        low = LowPrecision() if settings.along_directions else measure_low_precision(keras_objects, prepare)
+        try:
+            return check_in(DTYPE, keras_objects, prepare, settings=settings, low=low)
+        except UserCodeFailed as failed:
+            low = LowPrecision(notes=(note_of_refusal(failed.error),))
+            try:
+                return check_in(None, keras_objects, prepare, settings=settings, low=low)
+            except (UserCodeFailed, BadInput):
+                raise failed from failed.error
+
+
+def check_in(
+    dtype: str | None, keras_objects: Sequence[Any], prepare: Prepare, *, settings: Settings, low: LowPrecision
+) -> Report:
+    """Check the gradients while the objects compute in `dtype` (None: in the precision that they have)."""
+    started = time.perf_counter()
+    with in_precision(dtype, *keras_objects):
+        subject = prepare(dtype or "float32")
+        evidence = gather(subject, settings, dtype=dtype, started=started)
+        outcome = compare(evidence)
+        outcome = annotate(outcome, annotators(evidence, gradient_paths(subject, evidence.loss, keras_objects)))
+    return report_of(evidence, outcome, low)
+
+
+def compare(evidence: Evidence) -> Outcome:
+    """The verdicts of a check. A loss that is no function of the point is compared no further."""
+    runs = compare_runs(evidence)
+    if runs.verdicts:
+        return runs
+    return effort_for(evidence).compare(evidence) + compare_modes(evidence) + compare_higher_orders(evidence)
+
+
+def gradient_paths(subject: CheckedLoss, probe: LossFunction, keras_objects: Sequence[Any]) -> GradientPaths:
+    """The ways that gradients take through the graph of a loss; traced when they are first asked for."""
+    make = subject.otherwise
+    other = None if make is None else lambda: replace(subject, loss=make()).probe(watch_inputs=bool(probe.inputs))
+    return GradientPaths(probe, other, subject.training, tuple(declared_layers(keras_objects)))
+
+
+def report_of(evidence: Evidence, outcome: Outcome, low: LowPrecision) -> Report:
+    """The report of a check, with what a low precision costs."""
+    cost = low.cost(evidence.autodiff.gradient)
+    notes = (*low.notes, *evidence.notes, *outcome.notes, *low.note(cost))
+    return Report(
+        evidence.subject,
+        outcome.verdicts,
+        tuple(dict.fromkeys(notes)),
+        evidence.settings.seed,
+        evidence.settings.replay,
+        evidence.oracles[0].noise,
+        precision_loss=cost,
+    )

@@ -1,0 +1,162 @@
+"""Gather what a comparison starts from: the loss, the oracles that difference it, and autodiff's gradient."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from keras_ref.checks.checked_loss import CheckedLoss
+from keras_ref.checks.precision import judge_precision, unit_of
+from keras_ref.comparison.autodiff import Autodiff, autodiff_at
+from keras_ref.comparison.evidence import Evidence, Preparation
+from keras_ref.comparison.oracles import DirectionalOracle, ForwardOracle, Oracle, Oracles, TwinOracle
+from keras_ref.comparison.settings import Settings
+from keras_ref.errors import BadInput, short
+from keras_ref.evaluation.gradient_modes import COMPILE_ERRORS
+from keras_ref.evaluation.graph import kinks
+from keras_ref.evaluation.loss_function import LossFunction, named_leaves
+from keras_ref.options import matches_variable
+from keras_ref.translation.from_keras import NoTwin
+from scratch.arrays import Array
+
+
+def gather(subject: CheckedLoss, settings: Settings, *, dtype: str | None, started: float) -> Evidence:
+    """The evidence of one check, whose subject computes in `dtype` (None: in the precision that it has).
+
+    started   time.perf_counter() when the check began
+    Raises: BadInput for what cannot be compared; NoTwin where only a twin is wanted and there is none.
+    """
+
+    def probe_of(**options: Any) -> LossFunction:
+        return subject.probe(watch_inputs=settings.watch_inputs, dtype=dtype or "float32", **options)
+
+    def contracted(direction: Mapping[str, Array]) -> LossFunction:
+        return probe_of(contraction=direction)
+
+    probe = probe_of()
+    if dtype is None:
+        probe.unit = unit_of([*subject.trained, *probe.inputs.values()])
+    names = _names_to_compare(probe, settings.variables, subject.name)
+    if settings.along_directions:
+        found = directional_oracle(probe, subject=subject.name)
+    else:
+        found = oracles_of(probe, subject.twin, subject=subject.name, wanted=settings.oracles, seed=settings.seed)
+    prepared = Preparation(started, time.perf_counter(), probe.evaluations)
+    # along directions autodiff's own rounding is nothing beside that of the slope: it is measured where doubt is left
+    autodiff = _autodiff(probe, settings.modes[0], measured=not settings.along_directions)
+    return Evidence(
+        subject=subject.name,
+        loss=probe,
+        oracles=found.oracles,
+        autodiff=autodiff,
+        names=names,
+        settings=settings,
+        contracted=contracted,
+        notes=(*subject.notes, *(_notes_on_integers(probe) if settings.watch_inputs else ()), *found.notes),
+        preparation=prepared,
+    )
+
+
+def oracles_of(
+    probe: LossFunction,
+    twin: Callable[[LossFunction], TwinOracle],
+    *,
+    subject: str,
+    wanted: Sequence[str] = ("forward", "twin"),
+    seed: int = 0,
+) -> Oracles:
+    """The oracles that are wanted and possible.
+
+    Raises: NoTwin where the twin alone is wanted and there is none; BadInput where the loss is not finite.
+    """
+    notes: list[str] = []
+    forward: ForwardOracle | None = None
+    if "forward" in wanted:
+        forward = ForwardOracle.at(probe, probe.values, seed=seed)
+        _require_finite(forward, subject)
+        judged = judge_precision(forward, subject=subject, seed=seed)
+        forward, notes = judged.oracle, [*judged.notes]
+    beside: TwinOracle | None = None
+    if "twin" in wanted:
+        try:
+            beside = twin(probe)
+        except NoTwin as reason:
+            if forward is None:
+                raise
+            notes.append(f"No twin: {reason}")
+        else:
+            _require_finite(beside, subject)
+    has_kinks = bool(kinks(probe.graph))
+    found: list[Oracle] = []
+    if beside is not None:
+        beside = replace(beside, has_kinks=has_kinks)
+    if forward is not None:
+        found.append(replace(forward, has_kinks=has_kinks, twin=beside))
+    if beside is not None:
+        found.append(beside)
+    return Oracles(tuple(found), tuple(notes))
+
+
+def directional_oracle(probe: LossFunction, *, subject: str) -> Oracles:
+    """The oracle for directions that move everything at once. Raises: BadInput where the loss is not finite."""
+    oracle = DirectionalOracle.of(probe)
+    _require_finite(oracle, subject)
+    judged = judge_precision(oracle, subject=subject)
+    return Oracles((judged.oracle,), judged.notes)
+
+
+def _require_finite(oracle: Oracle, subject: str) -> None:
+    if not np.isfinite(oracle.base):
+        raise BadInput(
+            f"The loss must be finite before its gradient can be checked. Received: {oracle.base} from the forward "
+            f"pass of {subject!r}. Look at the forward pass, the data and the weights first."
+        )
+    if not np.isfinite(oracle.noise):
+        raise BadInput(
+            f"The loss of {subject!r} must be finite near the point. Received: values that are not. Move the weights."
+        )
+
+
+def _autodiff(probe: LossFunction, mode: str, *, measured: bool) -> Autodiff:
+    try:
+        return autodiff_at(probe, probe.values, mode=mode, measured=measured)
+    except LookupError as error:
+        raise BadInput(
+            f"Autodiff must have a gradient for every operation. Received: {short(error)} Write one with "
+            "tf.custom_gradient, or stop it with tf.stop_gradient."
+        ) from error
+    except COMPILE_ERRORS as error:
+        if mode != "jit_compile":
+            raise
+        raise BadInput(
+            f"`modes` must be ones that the subject runs in. Received: {mode}, which fails: {short(error)} "
+            "Leave it out."
+        ) from error
+
+
+def _notes_on_integers(probe: LossFunction) -> list[str]:
+    leaves = {name: t for name, t in named_leaves(probe.data.x).items() if t is not None and not t.dtype.is_floating}
+    return [f"{name}: {t.dtype.name} has no gradient; it was passed on as it is." for name, t in leaves.items()]
+
+
+def _names_to_compare(probe: LossFunction, pattern: str, subject: str) -> tuple[str, ...]:
+    """The variables and inputs that a pattern matches. Raises: BadInput where there are none."""
+    if not probe.values:
+        leaves = [t for t in tf.nest.flatten(probe.data.x) if t is not None]
+        received = ", ".join(sorted({t.dtype.name for t in leaves})) or "nothing"
+        raise BadInput(
+            f"A check must have a float input or a variable to differentiate by. Received: {received}. Pass floats, "
+            "or variables."
+        )
+    names = tuple(n for n in probe.values if matches_variable(n, pattern, subject))
+    if not names:
+        raise BadInput(
+            f"`variables` must match at least one variable. Received: {pattern!r}, where there are "
+            f"{', '.join(probe.values) or 'none'}. Correct the pattern."
+        )
+    return names

@@ -1,0 +1,124 @@
+"""The NumPy twin of a Keras model as an oracle: its definition, its losses, its random draws."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from keras_ref.comparison.oracles import TwinOracle
+from keras_ref.evaluation.float64 import states_of
+from keras_ref.evaluation.loss_function import Data, LossFunction, named_leaves
+from keras_ref.translation.from_keras import NoTwin, reflect_with_variables, reflected
+from keras_ref.translation.random_draws import predict_model_draws
+from scratch.arrays import Array
+from scratch.gradient import Nudges
+from scratch.losses.base import Projection
+from scratch.model import Model
+from scratch.naming import snake_case
+from scratch.objective import Objective
+
+
+def twin_of(
+    model: Any, probe: LossFunction, *, data: Data, projection: bool, training: bool, seed: int, executor: Any = None
+) -> TwinOracle:
+    """The twin's oracle at the probe's point.
+
+    `data` holds targets, or random cotangents where the loss is a projection of the outputs. Raises: NoTwin.
+    """
+    twin, variables = reflect_with_variables(model)
+    if any(np.any(state.numpy()) for state in states_of(model)):
+        raise NoTwin(
+            "A stateful layer must be in its initial state to have a twin, which starts from zeros. "
+            "Call reset_states() first."
+        )
+    objective, targets = _objective(model, twin, data, projection=projection)
+    weights = tf.nest.flatten(data.sample_weight) if data.sample_weight is not None else [None]
+    share = weights[0] if len(weights) == 1 else weights
+    paths = {id(v): path for path, v in probe.variables.items()}
+    names = {paths[id(v)]: name for name, v in variables.items() if id(v) in paths}
+    leaves = named_leaves(probe.data.x)
+    inputs = dict(zip(leaves, twin.inputs, strict=True))
+    names |= {n: f"input:{inputs[n]}" for n in probe.inputs}
+    fixed = {name: np.asarray(v.numpy()) for name, v in variables.items()}
+    integers = {inputs[n]: np.asarray(t) for n, t in leaves.items()}
+    draws = _draws(model, twin, fixed, integers) if training else None
+
+    def make(values: Mapping[str, Array]) -> Nudges:
+        moved = {name: values[path] for path, name in names.items() if path in values}
+        own = fixed | {n: v for n, v in moved.items() if not n.startswith("input:")}
+        x = integers | {n.removeprefix("input:"): v for n, v in moved.items() if n.startswith("input:")}
+        return Nudges(
+            objective,
+            own,
+            x,
+            targets,
+            sample_weight=None if share is None else np.asarray(share),
+            training=training,
+            draws=draws,
+            executor=executor,
+        )
+
+    specifications = (*twin.layers.values(), *objective.losses)
+    return TwinOracle.at(make, names=names, values=probe.values, seed=seed, specifications=specifications)
+
+
+def _objective(model: Any, twin: Model, data: Data, *, projection: bool) -> tuple[Objective, Any]:
+    """The twin with its losses, and the targets as it takes them. Raises: NoTwin."""
+    count = len(twin.outputs)
+    if projection:
+        return Objective.of(twin, tuple(Projection() for _ in twin.outputs)), [np.asarray(c) for c in data.y]
+    if type(model).compute_loss not in (keras.Model.compute_loss, keras.Sequential.compute_loss):
+        raise NoTwin(
+            f"The loss of a twin must be a compiled one. Received: {type(model).__name__}, which computes its own."
+        )
+    targets = tf.nest.flatten(data.y)
+    objective = Objective.of(twin, twin_losses(model, count), twin_loss_weights(model, count))
+    return objective, targets if count > 1 else np.asarray(targets[0])
+
+
+def _draws(model: Any, twin: Model, weights: Mapping[str, Array], x: Mapping[str, Array]) -> Any:
+    """The random arrays that Keras will draw in training from the present state of its seeds; None where none are."""
+    drawing = [name for name, layer in twin.layers.items() if "draw" in layer.accepts]
+    if not drawing:
+        return None
+    shapes = {name: tensor.shape for name, tensor in twin.run(weights, x).tensors.items()}
+    return predict_model_draws(twin, {name: keras_layer(model, name) for name in drawing}, shapes)
+
+
+def keras_layer(model: Any, name: str) -> Any:
+    """The layer of a Keras model that the twin calls `name`: nested models are in front, divided by strokes."""
+    for part in name.split("/"):
+        model = model.get_layer(part)
+    return model
+
+
+def twin_losses(model: Any, count: int) -> tuple[Any, ...]:
+    """The scratch loss of each output of a compiled model, None where it has none. Raises: NoTwin."""
+    given = getattr(model, "loss", None)
+    flat = keras.tree.flatten(given) if isinstance(given, (list, tuple, dict)) else [given]
+    flat = flat * count if len(flat) == 1 else flat
+    losses = [None if one is None else keras.losses.get(one) for one in flat]
+    return tuple(None if one is None else twin_loss(one) for one in losses)
+
+
+def twin_loss(loss: Any) -> Any:
+    """The scratch loss of a Keras loss object, or of one of Keras's own loss functions. Raises: NoTwin."""
+    if isinstance(loss, keras.losses.Loss):
+        return reflected(loss, "loss")
+    name = getattr(loss, "__name__", str(loss))
+    if getattr(loss, "__module__", "").startswith("keras."):
+        for candidate in vars(keras.losses).values():
+            if isinstance(candidate, type) and snake_case(candidate.__name__) == name:
+                return reflected(candidate(), "loss")
+    raise NoTwin(f"A loss must be one of Keras's to have a twin. Received: {name}, a function of its own.")
+
+
+def twin_loss_weights(model: Any, count: int) -> tuple[float, ...]:
+    """What each output's loss is multiplied with; () where a compiled model says nothing of it."""
+    given = getattr(getattr(model, "_compile_loss", None), "_user_loss_weights", None)
+    flat = [] if given is None else [float(w) for w in keras.tree.flatten(given)]
+    return tuple(flat * count if len(flat) == 1 else flat)

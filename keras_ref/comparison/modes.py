@@ -1,0 +1,70 @@
+"""Autodiff's gradients in other modes (a graph, compiled) against those of the first: equal but for rounding."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from keras_ref.comparison.autodiff import Autodiff, autodiff_at
+from keras_ref.comparison.evidence import Evidence, Outcome
+from keras_ref.errors import short
+from keras_ref.evaluation.gradient_modes import COMPILE_ERRORS
+from keras_ref.reports.verdict import Kind, Reason, Verdict
+from scratch.arrays import Array
+from scratch.differences import UNIT
+
+
+def compare_modes(evidence: Evidence) -> Outcome:
+    """Verdicts on the gradients of every mode but the first against those of the first."""
+    found = [verdict for mode in evidence.settings.modes[1:] for verdict in _compare_mode(evidence, mode)]
+    return Outcome(tuple(found))
+
+
+def _compare_mode(evidence: Evidence, mode: str) -> list[Verdict]:
+    try:
+        other = autodiff_at(evidence.loss, evidence.loss.values, mode=mode)
+    except COMPILE_ERRORS as error:
+        if mode != "jit_compile":
+            raise
+        name = evidence.names[0] if len(evidence.names) == 1 else "every gradient"
+        return [Verdict(name, mode, Kind.UNDECIDED).because(Reason.DOES_NOT_COMPILE, short(error))]
+    found = (_compare_gradients(name, evidence.autodiff, other) for name in evidence.names)
+    return [verdict for verdict in found if verdict is not None]
+
+
+def _compare_gradients(name: str, first: Autodiff, other: Autodiff) -> Verdict | None:
+    """The verdict on one variable; None where both modes say None."""
+    a, b = first.gradient[name], other.gradient[name]
+    if a is None or b is None:
+        if a is None and b is None:
+            return None
+        where = first.how if a is None else other.how
+        return Verdict(name, other.how, Kind.MODE_DEPENDENT).because(Reason.NONE_IN_ONE_MODE, where)
+    allowed = first.rounding[name] + other.rounding[name]
+    same = _same(a, b, allowed)
+    if not same.all():
+        allowed = first.largest_rounding[name] + other.largest_rounding[name]
+        same = _same(a, b, allowed)
+    with np.errstate(invalid="ignore"):
+        excess = np.where(same, 0.0, np.nan_to_num(np.abs(a - b), nan=np.inf) + UNIT)
+    i = int(np.argmax(excess)) if excess.size else 0
+    return Verdict(
+        name,
+        other.how,
+        Kind.MATCH if same.all() else Kind.MODE_DEPENDENT,
+        a.size,
+        a.size,
+        {"match": int(same.sum()), "mode-dependent": int((~same).sum())},
+        tuple(int(k) for k in np.unravel_index(i, a.shape)),
+        float(a.ravel()[i]),
+        float(b.ravel()[i]),
+        truncation=0.0,
+        rounding=float(allowed.ravel()[i]),
+        visible=float(2 * allowed.max(initial=0.0)),
+        how=first.how,
+    )
+
+
+def _same(a: Array, b: Array, allowed: Array) -> Array:
+    """Where two gradients are equal, both not a number, or within the allowed difference."""
+    with np.errstate(invalid="ignore"):
+        return np.asarray((a == b) | (np.isnan(a) & np.isnan(b)) | (np.abs(a - b) <= allowed))

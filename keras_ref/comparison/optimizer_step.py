@@ -1,0 +1,182 @@
+"""One training step of the optimizer twin from Keras's own weights: what it leads to, and how far that may be off."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_ref.comparison.monte_carlo_arithmetic import ROLLS, noisy, noisy_law, worst
+from keras_ref.evaluation.sparse_gradient import SparseGradient
+from keras_ref.translation import departures
+from keras_ref.translation.exceptions import optimizers as mirrors
+from keras_ref.translation.from_keras import reflected
+from scratch.arrays import Array
+from scratch.optimizers.base import Optimizer, State
+
+#: what a step takes by the name of a variable: a gradient, or rows of one
+Gradients = Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimizerTwin:
+    """The twin of a model's optimizer, and what it carries from step to step.
+
+    paths, excluded   where the optimizer finds each variable, and those without weight decay
+    doubt             how far the state may be from Keras's, by the names of `_flat`
+    """
+
+    optimizer: Optimizer
+    state: State
+    constraints: Mapping[str, Any]
+    paths: Mapping[str, str]
+    excluded: frozenset[str]
+    doubt: Mapping[Any, Array] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, model: keras.Model, names: Mapping[int, str], values: Mapping[str, Array]) -> OptimizerTwin:
+        """The twin of a compiled model's optimizer, in the state that the model's optimizer is in.
+
+        names    the names of the trained variables by their identity;   values  the variables by name
+        Raises: NoTwin.
+        """
+        optimizer = model.optimizer
+        if not optimizer.built:
+            optimizer.build(model.trainable_variables)
+        spec = reflected(optimizer, "optimizer")
+        by_path = {v.path: names[id(v)] for v in model.trainable_variables}
+        paths = mirrors.paths_of(by_path)
+        started = int(np.asarray(optimizer.iterations.numpy())) or _has_accumulated(optimizer)
+        return cls(
+            optimizer=spec,
+            state=mirrors.state_of(optimizer, by_path) if started else spec.init(values, paths=paths),
+            constraints={
+                names[id(v)]: reflected(v.constraint, "constraint")
+                for v in model.trainable_variables
+                if getattr(v, "constraint", None) is not None
+            },
+            paths=paths,
+            excluded=mirrors.excluded_from_weight_decay(optimizer, by_path),
+        )
+
+    def step(self, weights: Mapping[str, Array], gradients: Gradients) -> tuple[dict[str, Array], State]:
+        """Optimizer and constraints: the whole update of the trained weights, and the state after it."""
+        scale = self.optimizer.loss_scale(self.state)
+        return self.optimizer.step(
+            weights,
+            {name: g * scale for name, g in gradients.items()},
+            self.state,
+            constraints=self.constraints,
+            excluded_from_weight_decay=self.excluded,
+            paths=self.paths,
+        )
+
+    def noisy(self, generator: np.random.Generator) -> OptimizerTwin:
+        """The same, every operation off by a random unit in the last place, and the state by its doubt; counts are
+        exact."""
+
+        def off(value: Any, name: tuple[str, str]) -> Any:
+            if np.asarray(value).dtype.kind != "f":
+                return value
+            doubt = self.doubt.get(name, np.zeros(np.shape(value)))
+            return noisy(value + doubt * generator.choice([-1.0, 1.0], np.shape(value)), generator)
+
+        law = noisy_law(self.optimizer, generator)
+        slots = {
+            name: {key: off(value, (name, key)) for key, value in own.items()} for name, own in self.state.slots.items()
+        }
+        shared = {key: off(value, ("", key)) for key, value in self.state.shared.items()}
+        return replace(self, optimizer=law, state=replace(self.state, slots=slots, shared=shared))
+
+
+def _has_accumulated(optimizer: Any) -> bool:
+    accumulated = getattr(optimizer, "_accumulated_gradients", None) or []
+    return any(np.any(a.numpy()) for a in accumulated)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepStart:
+    """What a step starts from: weights and gradients, and how far each gradient may be off."""
+
+    weights: Mapping[str, Array]
+    gradients: Gradients
+    errors: Mapping[str, Array]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prediction:
+    """What a step leads to: weights and state, and how far everything in them may be off, by the names of `_flat`."""
+
+    weights: Mapping[str, Array]
+    state: State
+    allowed: Mapping[Any, Array]
+
+    @property
+    def doubt(self) -> dict[Any, Array]:
+        """How far the state may be off."""
+        return {name: allowed for name, allowed in self.allowed.items() if isinstance(name, tuple)}
+
+
+def predict(twin: OptimizerTwin, start: StepStart, *, seed: int) -> Prediction:
+    """A step of the twin.
+
+    allowed = twice the largest move of what the step leaves behind, over ROLLS repetitions with the gradient off by its
+    errors, the state by its doubts and every operation by rounding (monte_carlo_arithmetic.py, where the twice is
+    derived).
+    """
+    weights, state = twin.step(start.weights, start.gradients)
+    centre = _flat(weights, state)
+    spread = {name: np.zeros(np.shape(value)) for name, value in centre.items()}
+    generator = np.random.default_rng(seed)
+    for k in range(ROLLS):
+        # all up, all down, then patterns
+        signs = {
+            n: np.full(e.shape, 1.0 - 2 * k) if k < 2 else generator.choice([-1.0, 1.0], e.shape)
+            for n, e in start.errors.items()
+        }
+        moved = {
+            n: g.moved(signs[n] * start.errors[n]) if isinstance(g, SparseGradient) else g + signs[n] * start.errors[n]
+            for n, g in start.gradients.items()
+        }
+        off = {n: noisy(w, generator) for n, w in start.weights.items()}
+        with np.errstate(all="ignore"):
+            spread = worst(spread, _flat(*twin.noisy(generator).step(off, moved)), centre)
+    return Prediction(weights=weights, state=state, allowed={name: 2 * s for name, s in spread.items()})
+
+
+def _flat(weights: Mapping[str, Array], state: State) -> dict[Any, Any]:
+    """Everything that a step leaves behind: weights by name, slots by name and slot, what is shared by ("", name)."""
+    slots = {(name, key): value for name, own in state.slots.items() for key, value in own.items()}
+    return {**weights, **slots, **{("", key): value for key, value in state.shared.items()}}
+
+
+@dataclass(frozen=True, kw_only=True)
+class DepartingStep:
+    """The step with Keras's known departures in it, and rows of one index treated one by one."""
+
+    prediction: Prediction
+    ids: tuple[str, ...]
+
+    @classmethod
+    def of(
+        cls, twin: OptimizerTwin, start: StepStart, *, rows: Mapping[str, SparseGradient], seed: int
+    ) -> DepartingStep:
+        """The departing step from the same start, with `rows` in place of some gradients."""
+        as_keras = replace(twin, optimizer=mirrors.as_keras(twin.optimizer))
+        with np.errstate(all="ignore"):
+            prediction = predict(as_keras, replace(start, gradients={**start.gradients, **rows}), seed=seed)
+        # rows reach other variables too, by a norm that all share
+        sparse = [d.id for d in departures.load_departures() if d.id.startswith("sparse-rows-")]
+        repeated = any(r.repeated for r in rows.values())
+        ids = (*departures.find_departures([twin.optimizer]), *(sparse if repeated else ()))
+        return cls(prediction=prediction, ids=tuple(dict.fromkeys(ids)))
+
+    def explains(self, name: str, value: Array) -> bool:
+        """Whether it leads to just what Keras made of a variable, by departures that are known."""
+        expected, allowed = self.prediction.weights[name], self.prediction.allowed[name]
+        with np.errstate(invalid="ignore"):
+            same = (np.abs(value - expected) <= allowed) | (np.isnan(value) & np.isnan(expected))
+        return bool(self.ids) and bool(same.all())

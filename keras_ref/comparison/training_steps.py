@@ -1,0 +1,192 @@
+"""Keras's own training steps against numeric gradient and optimizer twin, variable by variable."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_ref.comparison.autodiff import autodiff_at
+from keras_ref.comparison.entry_slopes import measure_by_tiers
+from keras_ref.comparison.evidence import Outcome
+from keras_ref.comparison.optimizer_step import DepartingStep, OptimizerTwin, Prediction, StepStart, predict
+from keras_ref.comparison.oracles import Oracle, Oracles
+from keras_ref.comparison.settings import Progress
+from keras_ref.errors import running_user_code
+from keras_ref.evaluation.loss_function import Data, LossFunction
+from keras_ref.evaluation.sparse_gradient import find_sparse_gradients
+from keras_ref.reports.heat_map import Cells
+from keras_ref.reports.verdict import Kind, Reason, Verdict
+from keras_ref.translation.exceptions import optimizers as mirrors
+from scratch.arrays import Array
+from scratch.differences import UNIT
+from scratch.one_sided import Slopes
+
+#: an entry of the numeric gradient gets more steps while truncation exceeds this share of it
+SHARP = 1e-9
+
+
+@dataclass(frozen=True)
+class NumericGradient:
+    """Slopes of every entry of a variable, and how far they may be off."""
+
+    slope: Array
+    error: Array
+
+
+def numeric_gradient(oracle: Oracle, name: str) -> NumericGradient:
+    """The slopes of a variable's entries, each with as many steps as it needs.
+
+    At a kink any value between the sides is a convention: the middle, give or take half their distance.
+    """
+
+    def is_certain(known: Slopes) -> Array:
+        estimate = known.value
+        sharp = estimate.truncation <= np.maximum(SHARP * np.abs(estimate.value), estimate.rounding)
+        return np.asarray(known.smooth & sharp)
+
+    value = oracle.values[name]
+    found = measure_by_tiers(oracle, name, entries=np.arange(value.size), is_certain=is_certain)
+    left, right = found.left, found.right
+    low, high = np.minimum(left.value, right.value), np.maximum(left.value, right.value)
+    slope = np.where(found.smooth, found.value.value, (low + high) / 2)
+    error = np.where(found.smooth, found.value.error, (high - low) / 2 + left.error + right.error)
+    return NumericGradient(slope.reshape(value.shape), error.reshape(value.shape))
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepPredictions:
+    """What one training step should lead to.
+
+    numeric     by the optimizer's law from the numeric gradient
+    law         by the law from autodiff's own gradient
+    departing   the same with Keras's known departures in it, computed when it is asked for
+    """
+
+    numeric: Prediction
+    law: Prediction
+    departing: Callable[[], DepartingStep]
+
+
+def compare_steps(
+    model: keras.Model,
+    loss: LossFunction,
+    batches: Sequence[Data],
+    *,
+    oracles_at: Callable[[LossFunction], Oracles],
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Outcome:
+    """One verdict per trained variable, of its worst step. The model must be compiled and computing in float64.
+
+    oracles_at   the oracles of the loss at the point that it is moved to before each step; the last of them decides
+    """
+    names = {id(v): name for name, v in loss.variables.items()}
+    twin = OptimizerTwin.of(model, names, {name: loss.values[name] for name in loss.variables})
+    found: dict[str, list[Verdict]] = {name: [] for name in loss.variables}
+    notes, departed = list[str](), False
+    for step, data in enumerate(batches, start=1):
+        loss.refresh(data)
+        gathered = oracles_at(loss)
+        notes += gathered.notes
+        predictions = predict_step(twin, loss, gathered.oracles[-1], seed=seed)
+        _train(model, data)
+        for name, variable in loss.variables.items():
+            verdict = compare_variable(name, variable.numpy(), predictions, step=step)
+            departed |= verdict.verdict is Kind.DEPARTURE
+            found[name].append(verdict)
+        if departed:
+            # what Keras remembers is no longer what the law says: the next step starts from Keras's own state
+            state = mirrors.state_of(model.optimizer, {v.path: names[id(v)] for v in model.trainable_variables})
+            twin = replace(twin, state=state, doubt={})
+        else:
+            twin = replace(twin, state=predictions.law.state, doubt=predictions.law.doubt)
+        if progress is not None:
+            progress(step, len(batches), f"step {step}")
+    return Outcome(tuple(worst_step(verdicts) for verdicts in found.values()), tuple(notes))
+
+
+def predict_step(twin: OptimizerTwin, loss: LossFunction, oracle: Oracle, *, seed: int) -> StepPredictions:
+    """What the next training step should lead to, from the present weights."""
+    weights = {name: loss.values[name] for name in loss.variables}
+    autodiff = autodiff_at(loss, loss.values)
+    exact = {name: g for name in weights if (g := autodiff.gradient[name]) is not None}
+    numeric = {name: numeric_gradient(oracle, name) for name in exact}
+    rounding = {name: autodiff.rounding[name] for name in exact}
+    by_numeric = StepStart(
+        weights=weights,
+        gradients={name: n.slope for name, n in numeric.items()},
+        errors={name: n.error + rounding[name] for name, n in numeric.items()},
+    )
+    by_autodiff = StepStart(weights=weights, gradients=exact, errors=rounding)
+    rows = find_sparse_gradients(loss) if loss.sparse else {}
+    return StepPredictions(
+        numeric=predict(twin, by_numeric, seed=seed),
+        law=predict(twin, by_autodiff, seed=seed),
+        departing=cache(lambda: DepartingStep.of(twin, by_autodiff, rows=rows, seed=seed)),
+    )
+
+
+def _train(model: Any, data: Data) -> None:
+    """One training step of Keras's own."""
+    tensors = data.tensors()
+    batch = (tensors.x, tensors.y)
+    with running_user_code():
+        model.train_step(batch if data.sample_weight is None else (*batch, tensors.sample_weight))
+
+
+def worst_step(verdicts: Iterable[Verdict]) -> Verdict:
+    """The first verdict that fails; where none does, that whose difference is the largest share of what is allowed."""
+
+    def badness(verdict: Verdict) -> tuple[bool, float]:
+        return verdict.failed, verdict.difference / (verdict.allowed or UNIT)
+
+    worst, *others = verdicts
+    for verdict in others:
+        if not worst.failed and badness(verdict) > badness(worst):
+            worst = verdict
+    return worst
+
+
+def compare_variable(name: str, value: Array, predictions: StepPredictions, *, step: int) -> Verdict:
+    """The verdict on what Keras's step made of one variable.
+
+    It has to be what the numeric gradient leads to, and what the law makes of autodiff's own gradient: that is sharper.
+    """
+    predicted, allowed = predictions.numeric.weights[name], predictions.numeric.allowed[name]
+    by_law, law_allowed = predictions.law.weights[name], predictions.law.allowed[name]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        off = np.abs(value - predicted)
+        wrong = ~(off <= allowed)
+        law_wrong = ~(np.abs(value - by_law) <= law_allowed)
+        excess = np.nan_to_num(np.where(off != 0, off / allowed, 0.0), nan=np.inf)
+    either = wrong | law_wrong
+    i = int(np.argmax(np.where(either, np.maximum(excess, 1.0) + wrong, excess))) if excess.size else 0
+    cells = None
+    if value.size:
+        cells = Cells.around(i, value.shape, np.arange(value.size), predicted.ravel(), value.ravel())
+    verdict = Verdict(
+        name,
+        "update",
+        Kind.MISMATCH if either.any() else Kind.MATCH,
+        value.size,
+        value.size,
+        {"mismatch": int(either.sum()), "match": int((~either).sum())},
+        tuple(int(k) for k in np.unravel_index(i, value.shape)) if value.shape else (),
+        float(value.ravel()[i]),
+        float(predicted.ravel()[i]),
+        truncation=0.0,
+        rounding=float(allowed.ravel()[i]),
+        visible=float(2 * law_allowed.max(initial=0.0)),
+        cells=cells,
+    )
+    if not either.any():
+        return verdict.because(Reason.WORST_STEP, step)
+    if (departing := predictions.departing()).explains(name, value):
+        departure = replace(verdict, verdict=Kind.DEPARTURE)
+        return departure.because(Reason.STEP_DEPARTS, step, ", ".join(departing.ids))
+    return verdict.because(Reason.LAW_DIFFERS if law_wrong.any() else Reason.GRADIENT_DIFFERS, step)

@@ -1,0 +1,137 @@
+"""Why a verdict is what it is: a code to branch on, and one sentence to read.
+
+The text of a reason in a report is its code's sentence, with a gap `{}` for each detail that belongs to one case (an
+operation's name, a number, a step).
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Self
+
+
+class Reason(StrEnum):
+    """A reason's code. `sentence` is what it means; `template` its text in a report, the sentence unless given."""
+
+    sentence: str
+    template: str
+
+    def __new__(cls, code: str, sentence: str = "", template: str = "") -> Self:
+        """A member from its code, its sentence and its template."""
+        member = str.__new__(cls, code)
+        member._value_ = code
+        member.sentence, member.template = sentence, template or sentence
+        return member
+
+    @property
+    def is_kink(self) -> bool:
+        """Whether the reason is a kink at the point, of which the slopes from left and right tell more."""
+        return self in KINKS
+
+    def text(self, *details: object) -> str:
+        """The text in a report, its gaps filled. Raises: IndexError where a detail is missing."""
+        return self.template.format(*details)
+
+    # What the loss does at the point
+    JUMP = "jump", "the loss jumps at the point"
+    NOT_FINITE_BESIDE = "not-finite-beside", "the loss is not finite beside the point"
+    NO_SLOPE = "no-slope", "autodiff is not finite and the loss has no slope at the point"
+    UNTAKEN_BRANCH = "untaken-branch", "the loss is finite; {} hides a branch whose own derivative is not"
+
+    # Kinks, and points that differ from their neighbourhood
+    KINK_BETWEEN = "kink-between", "a kink: autodiff lies between the sides"
+    KINK_ALONE = (
+        "kink-alone",
+        "a kink: autodiff lies between the sides; no smooth point was found beside it",
+    )
+    KINK_WRONG_BESIDE = (
+        "kink-wrong-beside",
+        "at a kink, and autodiff is wrong at generic points beside it too",
+    )
+    KINKS_MEET = (
+        "kinks-meet",
+        "several kinks meet here: autodiff is off at this very point and right at generic points beside it",
+    )
+    KINK_OUTSIDE = (
+        "kink-outside",
+        "autodiff lies outside the slopes from left and right, and no smooth point was found beside",
+    )
+    KINK_EVERYWHERE = (
+        "kink-everywhere",
+        "left and right slopes differ along random directions, and no smooth point was found beside",
+    )
+    WRONG_ONLY_HERE = (
+        "wrong-only-here",
+        "only at this very point: right at generic points beside it, and no operation of the forward pass has a kink",
+    )
+    BESIDE_A_JUMP = (
+        "beside-a-jump",
+        "at a point beside: the slope itself jumps at the very point, a kink of the loss",
+    )
+
+    # Autodiff says None
+    NONE_WHERE_LOSS_MOVES = "none-where-loss-moves", "autodiff gives None where the loss moves"
+    NONE_EXPLAINED = "none-explained", "autodiff gives None where the loss moves: {}"
+    NOT_CONNECTED = "not-connected", "not connected to the loss"
+    CONNECTED_ONLY_IN = "connected-only-in", "connected to the loss only in {}"
+    STOPPED = "stopped", "stopped on purpose by {}"
+    NOT_DIFFERENTIABLE = "not-differentiable", "not differentiable: {}"
+    NO_GRADIENT = "no-gradient", "no gradient, although it is connected to the loss"
+
+    # The loss or its gradient depends on more than the point
+    LOSS_NOT_REPEATABLE = "loss-not-repeatable", "the loss is {} and {} at the same point"
+    LOSS_DEPENDS_ON_MODE = (
+        "loss-depends-on-mode",
+        "the loss itself is {} in mode {} and {} in the graph that is differenced",
+    )
+    NONE_IN_ONE_MODE = "none-in-one-mode", "None in {} only"
+    DOES_NOT_COMPILE = "does-not-compile", "it does not compile: {}"
+    FORWARD_AND_REVERSE_DIFFER = "forward-and-reverse-differ", "forward mode gives {}, reverse mode {}"
+
+    # What was expected or is known
+    ONE_TRIANGLE = (
+        "one-triangle",
+        (
+            "the function does not read the {} triangle, and autodiff spreads the slope over both; along symmetric "
+            "changes they agree"
+        ),
+    )
+    SURROGATE_BY_NAME = "surrogate-by-name", "declared a surrogate; found: {}"
+    SURROGATE_BY_LAYER = "surrogate-by-layer", "its gradient passes through a layer under @surrogate; found: {}"
+    KNOWN_DEPARTURE = "known-departure", "Keras is known to depart from the definition here", "{}: {}"
+
+    # Random directions and bisection
+    OTHERS_MATCH = "others-match", "the other entries match along a random direction"
+    OTHERS_WRONG = "others-wrong", "other entries of this variable are wrong too"
+    WHOLE_TENSOR = "whole-tensor", "the whole tensor is wrong, by a factor of {}"
+    NOT_TOLD_APART = "not-told-apart", "{} variables are wrong already; the others were not told apart"
+    NO_SINGLE_ENTRY = (
+        "no-single-entry",
+        "random directions disagree, and bisection found no entry that is wrong by itself",
+    )
+
+    # Training steps
+    WORST_STEP = "worst-step", "worst at step {}"
+    GRADIENT_DIFFERS = "gradient-differs", "step {}: the gradient differs, not the law"
+    LAW_DIFFERS = (
+        "law-differs",
+        "step {}: Keras's step is not the optimizer's law even with Keras's own gradient",
+    )
+    STEP_DEPARTS = "step-departs", "Keras's step is known to depart from the optimizer's law here", "step {}: {}"
+    NO_TWIN = "no-twin", "there is no NumPy twin to compare with", "{}"
+
+    # The process that checked
+    PROCESS_DIED = "process-died", "the process died in which the gradient was computed", "{}"
+
+
+#: reasons that are about a kink at the point itself
+KINKS = frozenset(
+    (
+        Reason.KINK_BETWEEN,
+        Reason.KINK_ALONE,
+        Reason.KINK_WRONG_BESIDE,
+        Reason.KINKS_MEET,
+        Reason.KINK_OUTSIDE,
+        Reason.KINK_EVERYWHERE,
+    )
+)
