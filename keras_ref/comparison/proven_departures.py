@@ -10,14 +10,15 @@ Three proofs, tried in this order, at the entries that fail and at no others:
                therefore follows the definition, and autodiff differs from both. What autodiff says instead is not
                looked at (it may be what memory held). The variable has to feed a part that shows the entry
 
-What none of them proves stays what it is. An entry without which a proof succeeds too is not named.
+What none of them proves stays what it is.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import chain, combinations
 from typing import Any
 
 import numpy as np
@@ -122,15 +123,21 @@ class DepartingTwin:
         return tuple(id for id, (entry, _) in self.entries.items() if entry.shows_in == ("gradient",))
 
     def prove(self, verdict: Verdict) -> Proof | None:
-        """The proof that a failing verdict on this twin is a known departure; None where there is none."""
+        """The proof that a failing verdict on this twin is a known departure; None where there is none.
+
+        An entry that may show need not: the fewest that prove it are named.
+        """
         stated, place = self.by_value, self._feeding(verdict.name)
-        for proves, ids, wanted, shown in (
-            (self._agrees, stated, stated, "with what Keras computes there, the twin agrees"),
-            (self._is_rounding, (*stated, *self.by_bound), self.by_bound, "within rounding to float32 there"),
-            (self._is_autodiff_alone, (*stated, *place), place, "Keras's own forward pass has the slope of the twin"),
+        for proves, fixed, shown in (
+            (self._agrees, (), "with what Keras computes there, the twin agrees"),
+            (self._is_rounding, self.by_bound, "within rounding to float32 there"),
+            (self._is_autodiff_alone, place, "Keras's own forward pass has the slope of the twin"),
         ):
-            if wanted and proves(verdict, ids):
-                return Proof(_needed(ids, wanted, lambda rest, proves=proves: proves(verdict, rest)), shown)
+            if proves != self._agrees and not fixed:
+                continue
+            for laws in _subsets(stated):
+                if (laws or fixed) and proves(verdict, (*laws, *fixed)):
+                    return Proof((*laws, *fixed), shown)
         return None
 
     # Proofs ------------------------------------------------------------------------------------------------------
@@ -204,15 +211,9 @@ class DepartingTwin:
         return spread if bool(np.isfinite(spread).all() and (spread <= ROUNDING * largest).all()) else None
 
 
-def _needed(
-    ids: Sequence[str], wanted: Sequence[str], proves: Callable[[tuple[str, ...]], bool]
-) -> tuple[str, ...]:
-    """The ids without those that the proof does not need; one of the `wanted` stays."""
-    kept = tuple(ids)
-    for id in ids:
-        rest = tuple(one for one in kept if one != id)
-        kept = rest if set(rest) & set(wanted) and proves(rest) else kept
-    return kept
+def _subsets(ids: Sequence[str]) -> Iterator[tuple[str, ...]]:
+    """All subsets, the smallest first."""
+    return chain.from_iterable(combinations(ids, size) for size in range(len(ids) + 1))
 
 
 def _changed(nudges: Nudges, change: Callable[[Objective], Objective], *, plain: bool = False) -> Nudges:

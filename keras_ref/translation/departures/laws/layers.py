@@ -67,7 +67,10 @@ class ProjectionsAddTheirBiasAlongAnotherAxis(Projected):
 
 
 class MergesByKerasAdd(Merge):
-    """A sum or mean of inputs that are added by keras.ops.add."""
+    """A sum or mean of inputs that are added by keras.ops.add, which looks at the size of the batch too."""
+
+    def couples_batch(self, training: bool) -> bool:
+        return True
 
     def merged(self, inputs: Sequence[Array], masks: Sequence[Array | None]) -> Array:
         total = reduce(keras_add, inputs)

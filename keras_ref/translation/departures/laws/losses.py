@@ -76,7 +76,8 @@ class UndividedSingleValue(Loss):
         mask: Array | None = None,
         stacked: bool = False,
     ) -> Array:
-        single = np.ndim(values) == stacked and (sample_weight is None or np.ndim(sample_weight) == 0) and mask is None
+        weights = () if sample_weight is None else np.shape(sample_weight)
+        single = np.ndim(values) == stacked and weights in ((), (1,)) and mask is None
         law: Any = replace(self, reduction="sum") if single and self.reduction == "mean_with_sample_weight" else super()
         reduced: Array = law.reduce(values, sample_weight=sample_weight, mask=mask, stacked=stacked)
         return reduced
