@@ -168,7 +168,10 @@ class DepartingTwin:
     def _feeding(self, name: str) -> tuple[str, ...]:
         """Ids of the entries that show in the gradient alone, in a part that this variable or input feeds."""
         model, own = self.objective.model, self.twin.names[name]
-        reached, fed = {own.removeprefix("input:")}, {part for part in self.parts if part not in self.objective.model.layers}
+        reached, fed = (
+            {own.removeprefix("input:")},
+            {part for part in self.parts if part not in self.objective.model.layers},
+        )
         for call in model.calls:
             if own.startswith(call.layer + "/") or reached.intersection(call.tensors):
                 fed.add(call.layer)

@@ -63,14 +63,17 @@ def leaky_slope_is_float32(specification: Any) -> Any:
 
 
 def sparsemax(x: Array, *, axis: int = -1) -> Array:
-    """max(x - τ, 0) with τ = (Σ of the cumulative sums of the k greatest entries - 1) / k, k as in sparsemax."""
+    """max(x - τ - (S₁ + … + S of k - 1) / k, 0): with S the sums of the greatest entries, τ = (S of k - 1) / k is the
+    threshold of sparsemax, for which Keras takes (S₁ + … + S of k - 1) / k."""
     last = np.moveaxis(x, axis, -1)
-    kept = (normalizing.sparsemax(x, axis=axis).real > 0).sum(axis=axis, keepdims=True)
-    count = np.moveaxis(kept, axis, -1)
-    falling = np.take_along_axis(last, np.argsort(-last.real, axis=-1, kind="stable"), axis=-1)
-    counts = np.arange(x.shape[axis]) < count
-    sums = np.where(counts, np.cumsum(falling, axis=-1), 0).sum(axis=-1, keepdims=True)
-    above = last - (sums - 1) / count
+    right = np.moveaxis(normalizing.sparsemax(x, axis=axis), axis, -1)
+    falling = np.argsort(-last.real, axis=-1, kind="stable")
+    first = falling[..., :1]
+    threshold = np.take_along_axis(last, first, axis=-1) - np.take_along_axis(right, first, axis=-1)
+    count = (right.real > 0).sum(axis=-1, keepdims=True)
+    sums = np.cumsum(np.take_along_axis(last, falling, axis=-1), axis=-1)
+    more = np.where(np.arange(x.shape[axis]) < count - 1, sums, 0).sum(axis=-1, keepdims=True) / count
+    above = last - threshold - more
     return np.moveaxis(np.where(above.real > 0, above, 0), -1, axis)
 
 

@@ -20,7 +20,7 @@ from scratch.layers.interpolation import KERNELS
 from scratch.layers.merging import Average, Merge
 from scratch.layers.multi_head_attention import Projected
 from scratch.layers.normalization import Affine, LayerNormalization, RMSNormalization, many
-from scratch.layers.patches import extents, restored
+from scratch.layers.patches import extents
 from scratch.layers.preprocessing import Normalization, Rescaling
 from scratch.layers.resampling import UpSampling2D
 from scratch.registry import Variant
@@ -42,16 +42,20 @@ class AddsItsBiasAlongAnotherAxis(Kernelled):
     """A convolution of channels first whose bias, (filters, 1, …), is added by keras.ops.add."""
 
     def finished(self, y: Array, weights: Weights) -> Array:
-        y = restored(y, self.data_format)
-        bias = weights["bias"]
-        return activate(self.activation, keras_add(y, bias.reshape(1, -1, *(1,) * (y.ndim - 2))))
+        if not self.use_bias:
+            return super().finished(y, weights)
+        own: Any = self
+        y = replace(own, use_bias=False, activation="linear").finished(y, {})
+        return activate(self.activation, keras_add(y, weights["bias"].reshape(1, -1, *(1,) * (y.ndim - 2))))
 
 
 class EinsumAddsItsBiasAlongAnotherAxis(EinsumDense):
     """An EinsumDense whose bias is added by keras.ops.add."""
 
     def forward(self, weights: Weights, *inputs: Array) -> Array:
-        y = np.einsum(self.equation, inputs[0], weights["kernel"])
+        if self.bias_axes is None:
+            return super().forward(weights, *inputs)
+        y = replace(self, bias_axes=None, activation="linear").forward(weights, *inputs)
         return activate(self.activation, keras_add(y, weights["bias"]))
 
     def responses(self, weights: Weights, name: str, *inputs: Array) -> Any:
@@ -176,12 +180,12 @@ class ReshapesGammaAndBeta(Affine):
     """gamma and beta reshaped to the axes in the order of x, where they would have to be transposed."""
 
     def forward(self, weights: Weights, *inputs: Array) -> Array:
-        (x,) = inputs
-        places = {a % x.ndim for a in many(self.axis)}
-        shape = [n if a in places else 1 for a, n in enumerate(x.shape)]
-        y = self.normalized(x)
-        y = y * weights["gamma"].reshape(shape) if "gamma" in weights else y
-        return y + weights["beta"].reshape(shape) if "beta" in weights else y
+        order = np.argsort([a % inputs[0].ndim for a in many(self.axis)])
+
+        def reshaped(weight: Array) -> Array:
+            return weight.reshape([weight.shape[i] for i in order]).transpose(np.argsort(order))
+
+        return super().forward({name: reshaped(weight) for name, weight in weights.items()}, *inputs)
 
 
 @instead
