@@ -1,26 +1,39 @@
-"""Keras beside the scratch network: mirrored models, autodiff, comparison. The public verbs load lazily.
+"""Keras models beside their NumPy twins of `scratch`: gradients by autodiff and by finite differences, compared.
 
-check_gradients, check_updates, check_layer, check_function   the checks
-mirror, reflect                                               a scratch model as Keras, and back
+check_gradients, check_updates, check_layer, check_function   the checks; each returns a Report of Verdicts
+mirror, reflect                                               a scratch model as a Keras model, and back
 GradientCheck                                                 a callback for model.fit
-surrogate                                                     a class decorator for layers whose gradient is meant to differ
+surrogate                                                     a class decorator: the gradient differs on purpose
+
+The rooms, from the ground up; a module imports from its own room or from those above it in this list:
+
+errors, options   messages of three parts; every option once
+reports           verdicts and reports as plain data; terminal, HTML, GitHub and JSON
+evaluation        a loss as a pure float64 function of weights and inputs; autodiff; undoing what was changed
+translation       scratch to Keras and back: specifications, weights, random draws, known departures
+inputs            what a check is given: targets, data, call arguments
+comparison        two gradients with their errors become a verdict
+checks            the public checks
+strategies        Hypothesis strategies for specifications, models, weights and inputs
+coverage, lesson  what Keras exports and what is compared; the lesson's page and notebook
+frontends         command line, pytest plugin, callback
+
+Importing this package loads neither TensorFlow nor Hypothesis: a name is imported when it is first used.
 """
 
-from typing import Any
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-_HOMES = {
-    "check_function": "checks.layers_and_functions",
-    "check_gradients": "checks.gradients",
-    "check_layer": "checks.layers_and_functions",
-    "check_updates": "checks.updates",
-    "surrogate": "checks.surrogates",
-    "GradientCheck": "frontends.callback",
-    "GradientMismatch": "reports.verdict",
-    "GradientWarning": "frontends.callback",
-    "Report": "reports.verdict",
-    "Verdict": "reports.verdict",
-}
-_CALLABLE = {"mirror": "translation.to_keras", "reflect": "translation.from_keras"}
+if TYPE_CHECKING:
+    from keras_ref.checks.gradients import check_gradients
+    from keras_ref.checks.layers_and_functions import check_function, check_layer
+    from keras_ref.checks.surrogates import surrogate
+    from keras_ref.checks.updates import check_updates
+    from keras_ref.frontends.callback import GradientCheck, GradientWarning
+    from keras_ref.reports.verdict import GradientMismatch, Report, Verdict
+    from keras_ref.translation.from_keras import reflect
+    from keras_ref.translation.to_keras import mirror
+
 __all__ = [
     "GradientCheck",
     "GradientMismatch",
@@ -36,13 +49,29 @@ __all__ = [
     "surrogate",
 ]
 
+#: {public name: the module that defines it}
+_HOMES = {
+    "GradientCheck": "frontends.callback",
+    "GradientMismatch": "reports.verdict",
+    "GradientWarning": "frontends.callback",
+    "Report": "reports.verdict",
+    "Verdict": "reports.verdict",
+    "check_function": "checks.layers_and_functions",
+    "check_gradients": "checks.gradients",
+    "check_layer": "checks.layers_and_functions",
+    "check_updates": "checks.updates",
+    "mirror": "translation.to_keras",
+    "reflect": "translation.from_keras",
+    "surrogate": "checks.surrogates",
+}
+
 
 def __getattr__(name: str) -> Any:
-    """Import lazily, so that the plugin and the command line start without TensorFlow."""
-    from importlib import import_module
-
-    if name in _CALLABLE:
-        return getattr(import_module(f"keras_ref.{_CALLABLE[name]}"), name)
+    """Import a public name when it is first used."""
     if name not in _HOMES:
         raise AttributeError(f"module 'keras_ref' has no attribute {name!r}")
     return getattr(import_module(f"keras_ref.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,4 +1,4 @@
-"""Errors that users see, one sentence each: the rule, what was received, what to do."""
+"""Errors that users see. A message has three parts: the rule, what was received, what to do."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from typing import Any
 
 
 class BadInput(ValueError):
-    """A check refuses what it was given; the message is one sentence in three parts: rule, what was received, what to do."""
+    """A check refuses what it was given. The message has three parts: the rule, what was received, what to do."""
 
 
 class UserCodeFailed(Exception):
-    """What is checked raised an error of its own, which is the cause of this one."""
+    """The code that is checked (a model, layer, function or loss) raised an error, which is the cause of this one."""
 
     @property
     def error(self) -> BaseException:
-        """The subject's own error."""
+        """The error that the user's code raised."""
         return self.__cause__ or self
 
 
 @contextmanager
 def running_user_code() -> Iterator[None]:
-    """Around code of the subject: what it raises is told apart from what a check raises."""
+    """Around a call of the user's code: what it raises becomes UserCodeFailed, unlike what the check itself raises."""
     try:
         yield
     except (BadInput, UserCodeFailed, AssertionError):
@@ -34,22 +34,23 @@ def running_user_code() -> Iterator[None]:
 
 @contextmanager
 def errors_as_bad_input() -> Iterator[None]:
-    """Around a whole check: what the subject raised becomes one sentence. Raises: BadInput."""
+    """Around a whole check: what the user's code raised becomes a message of three parts. Raises: BadInput."""
     try:
         yield
     except UserCodeFailed as failed:
         raise BadInput(
-            f"A subject must run on the data it is checked on. Received: {type(failed.error).__name__}: {short(failed.error)} Call it on them by itself first."
+            f"A subject must run on the data it is checked on. Received: {type(failed.error).__name__}: "
+            f"{short(failed.error)} Call it on them by itself first."
         ) from failed.error
 
 
 class CouldNotRun(Exception):
-    """The work could not be done; the message is one line: what was wrong, what to do. Exit status 2."""
+    """A command cannot do its work: exit status 2. The message is one line of three parts, as that of BadInput."""
 
 
 def short(error: Any) -> str:
-    """The text of an error as one sentence of at most 160 characters, without colours and names made up by TensorFlow."""
-    plain = error.args[0] if isinstance(error, KeyError) and error.args else error  # whose text is a repr
+    """The text of an error in at most 160 characters of one sentence, without colours and TensorFlow's own names."""
+    plain = error.args[0] if isinstance(error, KeyError) and error.args else error  # str(KeyError) has quotes
     text = re.sub(r"\x1b\[[0-9;]*m|__inference_\S+|\[Op:\w+\]( name:)?|\{\{function_node [^}]*\}\}", "", str(plain))
     text = " ".join(text.split()).rstrip(".: ")
     return text + "." if len(text) <= 160 else text[:159] + "…"

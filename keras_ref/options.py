@@ -1,8 +1,9 @@
-"""Every option once, for both fronts: the command line reads this table, and so does the pytest plugin."""
+"""Every option of a check once, for all fronts: the command line and the pytest plugin read this table."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
@@ -10,9 +11,17 @@ from typing import Any
 from keras_ref.errors import BadInput, CouldNotRun
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Option:
-    """An option of a check: its name (with dashes), type, default and help; `many`: it may be given several times."""
+    """An option of a check.
+
+    name     as on the command line, without the dashes in front
+    type     of one value
+    default  where the option is not given
+    help     one sentence
+    choices  the legal values; empty where any is legal
+    many     whether it may be given several times
+    """
 
     name: str
     type: type
@@ -22,80 +31,112 @@ class Option:
     many: bool = False
 
 
-OPTIONS: dict[str, Option] = {
-    option.name: option
-    for option in (
-        Option(
-            "effort",
-            str,
-            "auto",
-            "full: every entry; auto: every entry of a small model, sampled ones of a large one; fast: a few random directions, bisected where they disagree.",
-            ("auto", "full", "fast"),
-        ),
-        Option(
-            "budget",
-            str,
-            "",
-            "Time that effort auto may take of each model, as 60s or 5m; it says how much of it was compared.",
-        ),
-        Option("seed", int, 0, "Seed of drawn data, cotangents and sampled entries; printed, and enough to replay."),
-        Option(
-            "variables",
-            str,
-            "*",
-            "Only variables (or inputs) whose path matches this glob, with or without the model's name in front.",
-        ),
-        Option(
-            "training",
-            bool,
-            False,
-            "Check the forward pass of training (batch statistics, dropout) instead of inference.",
-        ),
-        Option(
-            "mode",
-            str,
-            "eager",
-            "How autodiff runs: eager, function or jit_compile; several, joined by commas, are compared.",
-            ("eager", "function", "jit_compile"),
-        ),
-        Option(
-            "expect",
-            str,
-            (),
-            "GLOB=surrogate: gradients that are meant to differ (straight-through, stop_gradient).",
-            many=True,
-        ),
-        Option(
-            "allow",
-            str,
-            (),
-            "undecided: entries that no estimate can decide do not fail; kink: nor does a kink (it never does).",
-            ("kink", "undecided"),
-            many=True,
-        ),
-        Option("steps", int, 3, "Training steps to compare."),
-        Option("batch-size", int, 0, "Samples a step takes, in order; 0 for all."),
-        Option("import", str, (), "A module to import first: one that registers a file's custom classes.", many=True),
-        Option("unsafe", bool, False, "Load .keras files that hold code (a Lambda); only files that you trust."),
-        Option("json", str, "", "Write the report as JSON to this file; gradtwin replay runs it again."),
-        Option(
-            "isolate",
-            bool,
-            False,
-            "Run each target in a process of its own: a crash is a verdict with the signal's name.",
-        ),
-        Option("html", str, "", "Write the report as one small page to this file."),
-    )
-}
+_ALL = (
+    Option(
+        name="effort",
+        type=str,
+        default="auto",
+        choices=("auto", "full", "fast"),
+        help="How much is compared: full, every entry of every gradient; auto, every entry of a small model and a "
+        "sample of a large one; fast, a few random directions, narrowed down to the wrong entries where they disagree.",
+    ),
+    Option(
+        name="budget",
+        type=str,
+        default="",
+        help="Time that effort auto may take for each model, as 60s or 5m; the report says how much was compared.",
+    ),
+    Option(
+        name="seed",
+        type=int,
+        default=0,
+        help="Seed of all that is random: data that you do not give, and which entries and directions are compared.",
+    ),
+    Option(
+        name="variables",
+        type=str,
+        default="*",
+        help="Compare only the variables (or inputs) whose path matches this pattern, such as 'dense*/kernel'.",
+    ),
+    Option(
+        name="training",
+        type=bool,
+        default=False,
+        help="Check the forward pass as it is in training (batch statistics, dropout) instead of inference.",
+    ),
+    Option(
+        name="mode",
+        type=str,
+        default="eager",
+        choices=("eager", "function", "jit_compile"),
+        help="How TensorFlow runs the gradient: eager, function or jit_compile; several, joined by commas, are "
+        "compared with one another.",
+    ),
+    Option(
+        name="expect",
+        type=str,
+        default=(),
+        many=True,
+        help="PATTERN=surrogate: the gradient of these variables differs on purpose (straight-through, stop_gradient).",
+    ),
+    Option(
+        name="allow",
+        type=str,
+        default=(),
+        choices=("kink", "undecided"),
+        many=True,
+        help="A verdict that does not fail the check: undecided (the comparison was too coarse); a kink never fails.",
+    ),
+    Option(name="steps", type=int, default=3, help="Number of training steps whose updates are compared."),
+    Option(
+        name="batch-size",
+        type=int,
+        default=0,
+        help="Samples in each training step, taken in order; 0 for all.",
+    ),
+    Option(
+        name="import",
+        type=str,
+        default=(),
+        many=True,
+        help="Import this module first: one that registers the custom classes of a .keras file.",
+    ),
+    Option(
+        name="unsafe",
+        type=bool,
+        default=False,
+        help="Load .keras files that hold code (a Lambda layer); only for files that you trust.",
+    ),
+    Option(
+        name="json",
+        type=str,
+        default="",
+        help="Write the report as JSON to this file; gradtwin replay runs the check again from it.",
+    ),
+    Option(
+        name="isolate",
+        type=bool,
+        default=False,
+        help="Run each target in a process of its own, so that a crash becomes a verdict with the signal's name.",
+    ),
+    Option(name="html", type=str, default="", help="Write the report as one small HTML page to this file."),
+)
+OPTIONS: Mapping[str, Option] = {option.name: option for option in _ALL}
 
 
 def matches_variable(path: str, pattern: str, model: str) -> bool:
-    """Whether a variable's path matches a glob, with or without the model's own name in front: nobody writes sequential_3."""
+    """Whether a variable's path matches a glob pattern, with or without the name of the model in front.
+
+    Without it, a pattern does not depend on names that Keras makes up, such as sequential_3.
+    """
     return fnmatchcase(path, pattern) or fnmatchcase(path.removeprefix(f"{model}/"), pattern)
 
 
 def require_choice(name: str, given: Any) -> Any:
-    """What was given for an option, one of its choices (several joined by commas). Raises: CouldNotRun for anything else."""
+    """Return what was given for an option: one of its choices, or several. Raises: CouldNotRun for anything else.
+
+    Several are a list for an option with `many`, else joined by commas.
+    """
     option = OPTIONS[name]
     for one in given if option.many else str(given).split(","):
         if option.choices and one not in option.choices:
@@ -106,7 +147,7 @@ def require_choice(name: str, given: Any) -> Any:
 
 
 def parse_expectations(given: tuple[str, ...]) -> dict[str, str]:
-    """{glob: "surrogate"} of --expect GLOB=surrogate. Raises: CouldNotRun."""
+    """{pattern: "surrogate"} of --expect PATTERN=surrogate, given any number of times. Raises: CouldNotRun."""
     pairs = {}
     for one in given:
         glob, _, word = one.rpartition("=")
@@ -119,7 +160,7 @@ def parse_expectations(given: tuple[str, ...]) -> dict[str, str]:
 
 
 def require_minimum(name: str, given: int) -> int:
-    """A number that may not be negative (nor 0, of steps). Raises: CouldNotRun."""
+    """Return a number given for an option, which may not be negative (steps: nor 0). Raises: CouldNotRun."""
     least = 1 if name == "steps" else 0
     if given < least:
         raise CouldNotRun(
@@ -128,20 +169,20 @@ def require_minimum(name: str, given: int) -> int:
     return given
 
 
-#: what a unit of time is in seconds
-UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
+#: {unit of time: seconds}
+_UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
 def parse_budget(budget: Any) -> float | None:
-    """Seconds of a budget: a number, or text such as 60s, 5m, 1h; None for none. Raises: BadInput."""
+    """The seconds of a budget, a number or text such as 60s, 5m, 1h; None where none is given. Raises: BadInput."""
     if budget is None or budget == "":
         return None
-    found = (
-        re.fullmatch(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*([smh]?)\s*", str(budget)) if not isinstance(budget, bool) else None
-    )
-    seconds = float(found[1]) * UNITS[found[2]] if found else 0.0
+    text = "" if isinstance(budget, bool) else str(budget)
+    found = re.fullmatch(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*([smh]?)\s*", text)
+    seconds = float(found[1]) * _UNITS[found[2]] if found else 0.0
     if not seconds > 0:
         raise BadInput(
-            f"`budget` must be a time such as 60s, 5m or 1h. Received: {budget!r}. Pass seconds, or a number with s, m or h."
+            f"`budget` must be a time such as 60s, 5m or 1h. Received: {budget!r}. "
+            "Pass seconds, or a number with s, m or h."
         )
     return seconds

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from functools import partial
@@ -20,8 +20,8 @@ from scratch.nudging.base_point import INPUT, Point
 from scratch.nudging.blocks import SHARES, alone, every, workers
 from scratch.nudging.propagate import Walk
 from scratch.objective import Objective
+from scratch.progress import Progress
 
-Progress = Callable[[str, int, int], None]
 #: entries of tensors (one nudge touches at most as many as the model has) that make a block worth handing to others
 WORTHWHILE = 2**20
 #: nudges that are held at once, beside what the caller holds
@@ -31,8 +31,8 @@ AT_ONCE = 2**22
 class Nudges:
     """The losses of an objective around one point: an entry nudged, or all weights moved along a direction.
 
-    `executor` takes the blocks: any concurrent.futures.Executor, None for a thread on each core. `progress(name, done,
-    total)` is called as nudges are done. `plain` makes one whole forward pass for each nudge: the reference.
+    `executor` takes the blocks: any concurrent.futures.Executor, None for a thread on each core. `progress(done,
+    total, name)` is called as nudges are done. `plain` makes one whole forward pass for each nudge: the reference.
     """
 
     def __init__(
@@ -100,7 +100,7 @@ class Nudges:
             nonlocal finished
             finished += len(blocks[i][0])
             if self.progress is not None:
-                self.progress(name, finished, number)
+                self.progress(finished, number, name)
 
         if count > 1:
             alone(job, entries[:1], offsets[:1])  # what all blocks share is there before threads ask for it

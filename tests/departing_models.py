@@ -48,7 +48,8 @@ def generic(*shape: int, start: float = 1.0) -> Array:
 class Departing:
     """A model of layers in a row (of one that merges several inputs: on all of them), in which an entry shows.
 
-    id    the entry; by what it is proven: "value", "bound" or "place"
+    id    the entry
+    by    what proves it: "value", "bound" or "place"; of one that comes with another, what proves both
     """
 
     id: str
@@ -101,7 +102,7 @@ class Departing:
         )
 
 
-STEPS = np.concatenate([generic(1, 1, 1), np.zeros((1, 1, 1))], axis=1)
+STEPS = generic(2, 3, 1) * [[[1], [1], [0]], [[1], [1], [1]]]
 SHIFTED = generic(1, 3, 1, 1, 1)
 THREE = {"strides": (3, 3, 3), "padding": "same"}
 SIGMOID = Dense(3, "sigmoid")
@@ -134,7 +135,7 @@ CASES = (
     ),
     Departing(
         "smoothing-counts-the-last-axis",
-        "value",
+        "value and place",
         [Dense(3)],
         generic(2, 4, 2),
         CategoricalCrossentropy(label_smoothing=0.5, axis=1, from_logits=True),
@@ -188,7 +189,7 @@ CASES = (
     Departing("three-dimensional-windows-shift", "value", [ConvLSTM3D(1, (1, 1, 1), **THREE)], SHIFTED[:, None]),
     Departing(
         "bicubic-weights-come-from-a-table",
-        "value",
+        "value and bound",
         [Dense(2), UpSampling2D((1, 3), interpolation="bicubic")],
         generic(1, 2, 4, 1),
     ),

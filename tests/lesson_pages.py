@@ -1,17 +1,14 @@
 """Fixtures: pages of lessons, each made once by the command, and a browser that shows them; and what a test asks it."""
 
-import contextlib
-import io
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 import browser
 import numpy as np
 import pytest
+from command_line import run_gradtwin
 from reference_network import Network
 
-from keras_ref.frontends import cli
 from scratch.recipe import INPUTS, OUTPUTS, RECIPE_1, RECIPE_2
 
 EPOCHS = 20
@@ -76,13 +73,11 @@ def pages(tmp_path_factory):
 
 def _command(folder, *arguments):
     """What `gradtwin …` prints; it must succeed."""
-    said = io.StringIO()
-    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(said), pytest.raises(SystemExit) as stopped:
+    with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(folder))
-        patch.setattr(sys, "argv", ["gradtwin", *arguments])
-        cli.main()
-    assert not stopped.value.code, said.getvalue()
-    return said.getvalue()
+        done = run_gradtwin(*arguments)
+    assert not done.status, done.err
+    return done.out
 
 
 @pytest.fixture(scope="session")

@@ -129,7 +129,7 @@ def optimizer_case(case: dict[str, Any]) -> None:
             compare(law, (as_keras(spec),) * len(case["steps"]), arguments, expected)
         except AssertionError:
             raise difference from None
-        raise AssertionError(f"as mirrors.optimizers.as_keras has it: {difference}") from None
+        raise AssertionError(f"as exceptions.optimizers.as_keras has it: {difference}") from None
 
 
 def recorded_slots(case: dict[str, Any], state: State, paths: Mapping[str, str]) -> dict[tuple[str, str], str]:

@@ -100,7 +100,7 @@ class Built:
     def _probed(self) -> LossFunction:
         found = model_loss(self.keras_model, Data(self._x))
         trained = list(self.keras_model.trainable_variables)
-        return LossFunction(found.loss, trained, untrained(self.keras_model, trained), found.data)
+        return LossFunction(found.loss, variables=trained, state=untrained(self.keras_model, trained), data=found.data)
 
     @property
     def mode(self) -> str:

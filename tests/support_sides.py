@@ -13,7 +13,8 @@ from keras_ref.checks.checked_loss import model_loss
 from keras_ref.checks.twins import twin_of
 from keras_ref.comparison.autodiff import Autodiff, autodiff_at
 from keras_ref.comparison.oracles import TwinOracle
-from keras_ref.evaluation.float64 import in_float64, states_of
+from keras_ref.evaluation.float64 import in_float64
+from keras_ref.evaluation.keras_parts import states_of
 from keras_ref.evaluation.loss_function import Data, LossFunction
 from keras_ref.translation.to_keras import mirror, mirrored_loss
 from keras_ref.translation.weights import variables
@@ -39,7 +40,13 @@ def _traced(model: Model, loss: Loss, shapes: tuple[tuple[int, ...], ...]) -> tu
         names = variables(built, model)
         found = model_loss(built, Data(*(np.zeros(shape) for shape in shapes)))
         state = [v for v in built.variables if all(v is not names[n] for n in model.trainable)]
-        probe = LossFunction(found.loss, [names[n] for n in model.trainable], state, found.data, watch_inputs=False)
+        probe = LossFunction(
+            found.loss,
+            variables=[names[n] for n in model.trainable],
+            state=state,
+            data=found.data,
+            watch_inputs=False,
+        )
         probe.gradient("function")  # traced here, while Keras is set to float64
     finally:
         keras.config.set_floatx(floatx)
@@ -79,6 +86,6 @@ def twin_sides(
         found = model_loss(built, Data(x, y), loss=given, seed=seed)
         trained = list(built.trainable_variables)
         state = [v for v in [*built.variables, *states_of(built)] if all(v is not other for other in trained)]
-        probe = LossFunction(found.loss, trained, state, found.data)
+        probe = LossFunction(found.loss, variables=trained, state=state, data=found.data)
         oracle = twin_of(built, probe, data=found.data, projection=found.is_projection, training=False, seed=seed)
         yield oracle, autodiff_at(probe, probe.values)

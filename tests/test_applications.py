@@ -2,7 +2,7 @@
 
 Built in float64 with weights=None at the smallest input; biases, scales and moving averages are drawn (as Keras starts them
 they would hide an exchange), the moving averages about what the layers meet, so that the logits depend on the image. Where
-Keras rounds a constant to float32 (departures.toml), the twin is given that constant: then nothing but rounding is left.
+Keras rounds a constant to float32 (a known departure), the twin is given that constant: then nothing but rounding is left.
 The fast ones run by default, `-m slow` runs the others. `python tests/test_applications.py [names]` prints the table.
 """
 
@@ -115,7 +115,7 @@ def single(value):
 
 
 def as_keras_rounds(spec):
-    """A layer with the constants that Keras has: departures.toml, preprocessing-numbers-are-float32."""
+    """A layer with the constants that Keras has: the departure preprocessing-numbers-are-float32."""
     if isinstance(spec, Rescaling):
         return Rescaling(single(spec.scale), single(spec.offset))
     if isinstance(spec, Normalization):
@@ -125,7 +125,7 @@ def as_keras_rounds(spec):
 
 @contextmanager
 def gelu_as_keras_rounds():
-    """gelu with its √(1/2) a float32: departures.toml, gelu-has-float32-constants."""
+    """gelu with its √(1/2) a float32: the departure gelu-has-float32-constants."""
     known = registry.get("activation", "gelu")
 
     def gelu(x, *, approximate=False):

@@ -3,13 +3,10 @@
 import json
 import subprocess
 import sys
-import textwrap
 
 import keras
 import numpy as np
 import pytest
-
-from keras_ref.frontends import cli
 
 RIGHT = """
 import keras
@@ -54,30 +51,8 @@ def build():
 """
 
 
-@pytest.fixture
-def run(tmp_path, monkeypatch, capsys):
-    """Run the command in a folder of its own; returns (exit status, stdout, stderr)."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(str(tmp_path))
-
-    def command(*arguments):
-        monkeypatch.setattr(sys, "argv", ["gradtwin", *arguments])
-        with pytest.raises(SystemExit) as stopped:
-            cli.main()
-        captured = capsys.readouterr()
-        return stopped.value.code or 0, captured.out, captured.err
-
-    return command
-
-
-def module(tmp_path, name, source):
-    (tmp_path / f"{name}.py").write_text(textwrap.dedent(source))
-    sys.modules.pop(name, None)
-    return f"{name}:build"
-
-
-def test_check_of_a_right_model(run, tmp_path):
-    status, out, err = run("check", module(tmp_path, "right_models", RIGHT), "--json", "report.json")
+def test_check_of_a_right_model(gradtwin, tmp_path):
+    status, out, err = gradtwin("check", gradtwin.write_module("right_models", RIGHT), "--json", "report.json")
     assert (status, err) == (0, ""), out
     assert "Data drawn with seed 0." in out
     assert "5 variables" in out and "10 match" in out
@@ -85,8 +60,8 @@ def test_check_of_a_right_model(run, tmp_path):
     assert report["ok"] and {v["verdict"] for v in report["verdicts"]} == {"match"}
 
 
-def test_check_of_a_wrong_layer_names_variable_and_entry(run, tmp_path):
-    status, out, _ = run("check", module(tmp_path, "wrong_models", WRONG), "--seed", "5")
+def test_check_of_a_wrong_layer_names_variable_and_entry(gradtwin, tmp_path):
+    status, out, _ = gradtwin("check", gradtwin.write_module("wrong_models", WRONG), "--seed", "5")
     assert status == 1
     assert "mismatch: sequential" in out and "halved/kernel, by the oracle 'forward'" in out
     assert "4 of 8 compared entries" in out
@@ -94,18 +69,18 @@ def test_check_of_a_wrong_layer_names_variable_and_entry(run, tmp_path):
     assert "autodiff is not the derivative of Keras's own forward pass: look at the backward pass" in out
 
 
-def test_check_of_a_saved_file_with_data(run, tmp_path):
-    module(tmp_path, "right_models", RIGHT)
+def test_check_of_a_saved_file_with_data(gradtwin, tmp_path):
+    gradtwin.write_module("right_models", RIGHT)
     import importlib
 
     model = importlib.import_module("right_models").build()
     model.save(tmp_path / "model.keras")
     generator = np.random.default_rng(1)
     np.savez(tmp_path / "data.npz", x=generator.normal(size=(5, 3)), y=generator.normal(size=(5, 2)))
-    status, out, err = run("check", "model.keras", "--data", "data.npz")
+    status, out, err = gradtwin("check", "model.keras", "--data", "data.npz")
     assert (status, err) == (0, ""), out
     assert "Data drawn" not in out
-    status, out, _ = run("updates", "model.keras", "--data", "data.npz", "--steps", "2")
+    status, out, _ = gradtwin("updates", "model.keras", "--data", "data.npz", "--steps", "2")
     assert status == 0, out
     assert "2 steps of Adam" in out
 
@@ -158,24 +133,24 @@ def test_check_of_a_saved_file_with_data(run, tmp_path):
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )
-def test_what_cannot_be_done_is_one_sentence_and_status_2(run, tmp_path, arguments, sentence):
-    module(tmp_path, "right_models", RIGHT)
-    status, _, err = run(*arguments)
+def test_what_cannot_be_done_is_one_sentence_and_status_2(gradtwin, tmp_path, arguments, sentence):
+    gradtwin.write_module("right_models", RIGHT)
+    status, _, err = gradtwin(*arguments)
     assert (status, err) == (2, f"gradtwin: {sentence}\n")
 
 
-def test_a_file_that_is_no_model(run, tmp_path):
+def test_a_file_that_is_no_model(gradtwin, tmp_path):
     (tmp_path / "text.keras").write_text("not a model")
-    status, out, err = run("check", "text.keras")
+    status, out, err = gradtwin("check", "text.keras")
     assert (status, out) == (2, "")
     assert err.startswith("gradtwin: A .keras file must load in safe mode. Received: text.keras: ")
     assert err.endswith("Save it again with model.save('name.keras').\n") and err.count("\n") == 1
 
 
-def test_safe_mode_stays_on(run, tmp_path):
+def test_safe_mode_stays_on(gradtwin, tmp_path):
     model = keras.Sequential([keras.Input((3,)), keras.layers.Lambda(lambda x: x * 2.0), keras.layers.Dense(1)])
     model.save(tmp_path / "lambda.keras")
-    status, _, err = run("check", "lambda.keras")
+    status, _, err = gradtwin("check", "lambda.keras")
     assert status == 2
     assert (
         "It holds code, which safe mode does not run: pass --unsafe if you trust the file, or rebuild it in a factory, package.module:factory."
@@ -184,10 +159,50 @@ def test_safe_mode_stays_on(run, tmp_path):
 
 
 def test_the_bare_command_in_a_process_of_its_own():
-    """Plain text, no TensorFlow log noise, both recipes, the gallery, one line that sums up."""
+    """One screen of plain text: both recipes beside Keras, a line per model, one that sums up; no TensorFlow log noise."""
     done = subprocess.run([sys.executable, "-m", "keras_ref"], capture_output=True, text=True, timeout=300)
     assert (done.returncode, done.stderr) == (0, ""), done.stderr
-    assert "1.556179450000           1.556186950000  -7.500e-06            -7.500e-06" in done.stdout
-    assert "only the output bias learns" in " ".join(done.stdout.split())
-    assert done.stdout.splitlines()[-1].startswith("12 of 12 checks match: ")
+    lines = done.stdout.splitlines()
+    assert len(lines) <= 30 and max(map(len, map(str.rstrip, lines))) <= 100, done.stdout
     assert "\x1b" not in done.stdout
+    words = [line.split() for line in lines]
+    assert ["kernel", "1.47786700", "1.556179450", "1.556186950", "-7.50e-06", "-7.50e-06"] in words
+    assert ["layer", "2", "bias", "0.00000000", "0.100947046", "0.100948046", "-1.00e-06", "-1.00e-06"] in words
+    assert "only the output bias learns" in " ".join(done.stdout.split())
+    assert "smallest error it would have seen" in done.stdout
+    for name in ("linear regression", "softmax regression", "one against the rest", "ReLU network", "two towers"):
+        (line,) = [line for line in lines if line.startswith(name)]
+        assert line.split()[-4:-2] == ["match", "match"] and 0 < float(line.split()[-1]) < 1e-6
+    assert lines[-1] == "12 of 12 checks match: 98 verdicts on 1830 entries, seed 0. NumPy and Keras agree."
+
+
+def test_the_bare_command_with_every_number(gradtwin):
+    """--verbose: a row for every weight of the recipes, and for every variable and oracle of the gallery."""
+    status, out, err = gradtwin("--verbose")
+    assert (status, err) == (0, "")
+    assert "1.556179450000           1.556186950000  -7.500e-06            -7.500e-06" in out
+    assert "only the output bias learns" in " ".join(out.split())
+    for title in ("iris, ReLU network\n", "iris, two towers, 3 steps of SGD\n"):
+        assert title in "".join(f"{line.rstrip()}\n" for line in out.splitlines())
+    assert sum(line.rstrip().endswith(" match") for line in out.splitlines()) == 98
+    assert out.splitlines()[-1].startswith("12 of 12 checks match: ")
+
+
+def test_the_bare_command_with_a_finding(gradtwin, monkeypatch):
+    """A wrong step is named in its line, explained in six, and the exit status is 1."""
+    from keras_ref.frontends import overview
+    from keras_ref.reports.verdict import Report, Verdict
+
+    def check(name, verdict):
+        found = Verdict(name, "update", verdict, 4, 4, {verdict: 1}, (0,), 1.0, 2.0, truncation=0.1, rounding=0.1)
+        return lambda *_, **__: Report("stub", (found,))
+
+    monkeypatch.setattr(overview, "check_gradients", check("kernel", "match"))
+    monkeypatch.setattr(overview, "check_updates", check("kernel", "mismatch"))
+    status, out, _ = gradtwin()
+    assert status == 1
+    assert sum("mismatch (SGD)" in line or "mismatch (Adam)" in line for line in out.splitlines()) == 6
+    assert out.count("verdict    mismatch: kernel") == 6
+    assert out.splitlines()[-1] == (
+        "6 of 12 checks match: 12 verdicts on 48 entries, seed 0. See the six lines of each mismatch above."
+    )

@@ -6,15 +6,17 @@ import sys
 import pytest
 from rich.console import Console
 
-from keras_ref.coverage import examples as example_runs
+from keras_ref.coverage import printing
 from keras_ref.coverage import table as coverage
+from keras_ref.coverage.examples import compare_example
+from keras_ref.coverage.processes import ExampleResult, compare_examples
 from scratch import registry
 
 
 @pytest.mark.parametrize("kind", registry.KINDS)
 def test_everything_has_a_twin(kind):
     """No name of the installed Keras is unknown, none of the inventory is gone, and each that is owed a twin has one."""
-    table = coverage.coverage_of(kind)
+    table = coverage.cover(kind)
     open_rows = [row for row in table.rows if row.status in ("missing", "unknown", "gone")]
     assert not open_rows
     assert table.covered == table.owed > 0
@@ -22,15 +24,15 @@ def test_everything_has_a_twin(kind):
 
 def test_counts_are_those_of_the_inventory():
     """93 layers in 11 families, 32 activations, 22 losses, 16 optimizers, 6 schedules, 4 regularizers, 4 constraints."""
-    assert [coverage.coverage_of(kind).owed for kind in registry.KINDS] == [93, 32, 22, 16, 6, 4, 4]
-    assert len(coverage.inventory()["layer"]) == 11
+    assert [coverage.cover(kind).owed for kind in registry.KINDS] == [93, 32, 22, 16, 6, 4, 4]
+    assert len(coverage.read_inventory()["layer"]) == 11
 
 
 def test_a_new_release_shows_itself():
     """A name that neither inventory nor exclusions know is unknown; one that Keras has no more is gone."""
-    present = dict(coverage.exported("loss"))
+    present = dict(coverage.list_exports("loss"))
     del present["Huber"]
-    rows = {row.name: row.status for row in coverage.coverage_of("loss", present | {"Wasserstein": ()}).rows}
+    rows = {row.name: row.status for row in coverage.cover("loss", present | {"Wasserstein": ()}).rows}
     assert rows["Wasserstein"] == "unknown"
     assert rows["Huber"] == "gone"
     assert rows["Poisson"] == "twin"
@@ -40,7 +42,7 @@ def test_a_lost_twin_is_missing(monkeypatch):
     """A known name without twin is missing, and counts against the coverage."""
     names = tuple(n for n in registry.names("loss") if n != "Poisson")
     monkeypatch.setattr(registry, "names", lambda kind: names)
-    table = coverage.coverage_of("loss")
+    table = coverage.cover("loss")
     assert {row.name for row in table.rows if row.status == "missing"} == {"Poisson"}
     assert (table.covered, table.owed) == (21, 22)
 
@@ -48,15 +50,15 @@ def test_a_lost_twin_is_missing(monkeypatch):
 @pytest.mark.parametrize("kind", registry.KINDS)
 def test_exclusions_have_reasons_and_exist(kind):
     """An exclusion says why, and is of something that Keras exports."""
-    excluded = coverage.inventory()["excluded"].get(kind, {})
-    present = {alias for name, names in coverage.exported(kind).items() for alias in (name, *names)}
+    excluded = coverage.read_inventory()["excluded"].get(kind, {})
+    present = {alias for name, names in coverage.list_exports(kind).items() for alias in (name, *names)}
     assert set(excluded) <= present
     assert all(len(reason) > 10 for reason in excluded.values())
 
 
 def test_aliases_are_one_row():
     """AvgPool2D and AveragePooling2D are one layer."""
-    rows = {row.name: row for row in coverage.coverage_of("layer").rows}
+    rows = {row.name: row for row in coverage.cover("layer").rows}
     assert rows["AveragePooling2D"].aliases == ("AvgPool2D",)
     assert "AvgPool2D" not in rows
 
@@ -74,16 +76,19 @@ for argument in sys.argv[1:]:
 def test_what_kills_the_process_is_reported_and_the_run_goes_on():
     """b kills its process; a before it and c behind it are compared."""
     wanted = [("loss", "a"), ("loss", "b"), ("loss", "c")]
-    found = dict(coverage.measured(wanted, command=lambda names: [sys.executable, "-c", KILLED, *names]))
-    assert found[("loss", "a")] == found[("loss", "c")] == {"values": "match"}
-    assert found[("loss", "b")] == {"values": "killed the process (signal 9)"}
+    found = compare_examples(wanted, command=lambda names: [sys.executable, "-c", KILLED, *names])
+    assert list(found) == [
+        ExampleResult("loss", "a", {"values": "match"}),
+        ExampleResult("loss", "b", {"values": "killed the process (signal 9)"}),
+        ExampleResult("loss", "c", {"values": "match"}),
+    ]
 
 
 def test_what_hangs_is_ended():
     """A process that is silent for too long is killed, and counts as such."""
     script = "import time; time.sleep(60)"
-    found = dict(coverage.measured([("loss", "a")], command=lambda names: [sys.executable, "-c", script], patience=0.5))
-    assert found == {("loss", "a"): {"values": "killed the process (signal 9)"}}
+    found = compare_examples([("loss", "a")], command=lambda names: [sys.executable, "-c", script], patience=0.5)
+    assert list(found) == [ExampleResult("loss", "a", {"values": "killed the process (signal 9)"})]
 
 
 @pytest.mark.parametrize(
@@ -99,7 +104,7 @@ def test_what_hangs_is_ended():
 )
 def test_example_run(kind, name, columns):
     """One small example of a definition is compared in every column that applies."""
-    found = example_runs.compared(kind, name)
+    found = compare_example(kind, name)
     assert {column for column, said in found.items() if said == "match"} == columns
     assert set(found.values()) <= {"match", "-"}
 
@@ -107,7 +112,7 @@ def test_example_run(kind, name, columns):
 def test_printed():
     """The tables end in one line of counts."""
     out = io.StringIO()
-    complete = coverage.print_coverage(Console(width=150, no_color=True, file=out))
+    complete = printing.print_coverage(Console(width=150, no_color=True, file=out))
     text = out.getvalue()
     assert complete
     assert (
@@ -122,7 +127,7 @@ def test_printed():
 
 def test_activations_have_their_departures():
     """A departure of an activation stands beside it."""
-    rows = {row.name: row.departures for row in coverage.coverage_of("activation").rows}
+    rows = {row.name: row.departures for row in coverage.cover("activation").rows}
     assert rows["sparsemax"] == ("sparsemax-sums-the-sums",)
     assert rows["tanh"] == ()
 
@@ -132,8 +137,12 @@ def test_results_fit_in_columns():
     out = io.StringIO()
     told = {"values": "ValueError: " + "so long " * 40, "float32": "match", "weights": "killed the process (signal 9)"}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(coverage, "measured", lambda wanted: [(one, told) for one in wanted if one[0] == "constraint"])
-        assert not coverage.print_coverage(Console(width=200, no_color=True, file=out), run=True)
+        patch.setattr(
+            printing,
+            "compare_examples",
+            lambda wanted: [ExampleResult(kind, name, told) for kind, name in wanted if kind == "constraint"],
+        )
+        assert not printing.print_coverage(Console(width=200, no_color=True, file=out), run=True)
     line = next(line for line in out.getvalue().splitlines() if line.startswith("constraints  MaxNorm"))
     assert line[line.index("twin") :].split()[:4] == ["twin", "ValueError", "match", "killed"]
     assert "constraint MaxNorm: values ValueError: so long so long" in out.getvalue()

@@ -14,6 +14,7 @@ from keras_ref.translation.departures.predicates import PREDICATES
 from scratch import registry
 
 ENTRIES = {entry.id: entry for entry in departures.load_departures()}
+CONDITIONED = [departure_id for departure_id, entry in ENTRIES.items() if entry.applies]
 
 
 def named_in(condition):
@@ -27,28 +28,33 @@ def kind_of(name):
     return next((kind for kind in registry.KINDS if kind != "activation" and name in registry.names(kind)), None)
 
 
-@pytest.mark.parametrize("id", ENTRIES)
-def test_example_still_differs(id):
-    keras_value, definition = departures.run_example(ENTRIES[id])
+@pytest.mark.parametrize("departure_id", ENTRIES)
+def test_example_still_differs(departure_id):
+    keras_value, definition = departures.run_example(ENTRIES[departure_id])
     assert departures.differs(keras_value, definition), (
-        f"A departure must still differ. Received: Keras and the definition both give {definition} in the example of {id!r}. "
+        f"A departure must still differ. Received: Keras and the definition both give {definition} in the example "
+        f"of {departure_id!r}. "
         "Keras has been corrected (or never was wrong): remove the entry from keras_ref/translation/departures."
     )
     # by its exception a refusal says what refused; any other entry has numbers to show
-    assert isinstance(keras_value, str) == (ENTRIES[id].reading == "refusal" or ENTRIES[id].own_process)
+    assert isinstance(keras_value, str) == (
+        ENTRIES[departure_id].reading == "refusal" or ENTRIES[departure_id].own_process
+    )
 
 
-@pytest.mark.parametrize("id", [id for id, entry in ENTRIES.items() if entry.applies])
+@pytest.mark.parametrize("departure_id", CONDITIONED)
 @given(data=st.data())
-def test_conditions_can_be_asked(id, data):
+def test_conditions_can_be_asked(departure_id, data):
     """Every name is registered, and every condition can be put to any specification of that name."""
-    entry = ENTRIES[id]
+    entry = ENTRIES[departure_id]
     for condition in entry.applies:
         names = named_in(condition)
-        assert names, f"A condition must name a class or an activation. Received: {condition} of {id!r}. Name one."
+        assert names, (
+            f"A condition must name a class or an activation. Received: {condition} of {departure_id!r}. Name one."
+        )
         for kind, name in names:
             assert name in registry.names(kind or kind_of(name) or "layer"), (
-                f"{name!r} of {id!r} is not registered. Correct the name."
+                f"{name!r} of {departure_id!r} is not registered. Correct the name."
             )
     for kind, name in dict.fromkeys(n for condition in entry.applies for n in named_in(condition)):
         given_specs = ("layer", "Activation", {"activation": name}) if kind else (kind_of(name), name, {})
@@ -56,12 +62,12 @@ def test_conditions_can_be_asked(id, data):
         assert entry.applies_to(spec, [spec]) in (True, False)
 
 
-@pytest.mark.parametrize("id", [id for id, entry in ENTRIES.items() if entry.applies])
-def test_conditions_can_hold(id):
-    """An entry that no specification can meet excuses nothing and says so by failing here (with defaults or its own fields)."""
-    for condition in ENTRIES[id].applies:
+@pytest.mark.parametrize("departure_id", CONDITIONED)
+def test_conditions_can_hold(departure_id):
+    """Conditions name fields that the specifications have: an entry that none can meet would excuse nothing."""
+    for condition in ENTRIES[departure_id].applies:
         assert set(condition.fields) <= known_fields(condition), (
-            f"{condition} of {id!r} names a field that there is not"
+            f"{condition} of {departure_id!r} names a field that there is not"
         )
 
 
@@ -69,7 +75,7 @@ def known_fields(condition):
     found = set()
     for kind, name in named_in(condition):
         if kind is None and kind_of(name):
-            found |= {field for field in registry.get(kind_of(name), name).__dataclass_fields__}
+            found |= set(registry.get(kind_of(name), name).__dataclass_fields__)
     return found
 
 
@@ -147,5 +153,6 @@ def test_an_unknown_id_is_refused():
     with pytest.raises(ValueError) as refused:
         departures.get_departure("no-such-thing")
     assert str(refused.value) == (
-        "A departure must be an entry of keras_ref/translation/departures. Received: 'no-such-thing'. Remove what refers to it, or correct the id."
+        "A departure must be an entry of keras_ref/translation/departures. Received: 'no-such-thing'. "
+        "Remove what refers to it, or correct the id."
     )

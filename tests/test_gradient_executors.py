@@ -61,7 +61,7 @@ def check_executor(executor, objective, *point):
     true = Nudges(objective, *point, plain=True).losses("dense/kernel", entries, offsets)
     mine = many.losses("dense/kernel", entries, offsets)
     assert (np.abs(mine - true) <= 1e-12 * np.abs(true)).all()
-    assert done[-1] == ("dense/kernel", 64, 64) and [n for _, n, _ in done] == sorted(n for _, n, _ in done)
+    assert done[-1] == (64, 64, "dense/kernel") and [n for n, _, _ in done] == sorted(n for n, _, _ in done)
 
 
 @pytest.fixture(scope="module")

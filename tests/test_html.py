@@ -6,10 +6,11 @@ import sys
 
 import numpy as np
 import pytest
-from test_cli import RIGHT, WRONG, module, run  # noqa: F401 (a fixture)
+from command_line import Shell
+from test_cli import RIGHT, WRONG
 
 from keras_ref import check_gradients, check_updates
-from keras_ref.reports.heat_map import WINDOW, Cells
+from keras_ref.reports.heat_map import WINDOW, ErrorWindow
 from keras_ref.reports.html import report_html, worst_verdict
 from keras_ref.reports.verdict import Report, Verdict
 from scratch.layers.core import Dense
@@ -25,7 +26,7 @@ def wrong(tmp_path_factory):
     folder = tmp_path_factory.mktemp("wrong")
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(folder))
-        module(folder, "wrong_html_models", WRONG)
+        Shell(folder).write_module("wrong_html_models", WRONG)
         import wrong_html_models
 
         return check_gradients(
@@ -35,7 +36,7 @@ def wrong(tmp_path_factory):
 
 def cells_of(page, caption):
     """The numbers of the heat map with this caption, row by row, whole."""
-    table = next(t for t in re.findall(r"<table>.*?</table>", page, re.S) if f"<caption>{caption}, up to" in t)
+    table = next(t for t in re.findall(r"<table>.*?</table>", page, re.DOTALL) if f"<caption>{caption}, up to" in t)
     body = table.split("<tbody>")[1]
     return np.array([[float(v) for v in re.findall(r'title="([^"]+)"', row)] for row in body.split("</tr>")[:-1]])
 
@@ -64,9 +65,9 @@ def test_a_failing_report(wrong):
     )
 
 
-def test_check_html_from_the_command_line(run, tmp_path):  # noqa: F811
-    status, out, err = run(
-        "check", module(tmp_path, "right_models", RIGHT), "--html", "report.html", "--json", "report.json"
+def test_check_html_from_the_command_line(gradtwin, tmp_path):
+    status, out, err = gradtwin(
+        "check", gradtwin.write_module("right_models", RIGHT), "--html", "report.html", "--json", "report.json"
     )
     assert (status, err) == (0, ""), out
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
@@ -78,12 +79,12 @@ def test_check_html_from_the_command_line(run, tmp_path):  # noqa: F811
         == 10
     )
     assert "cells" not in (tmp_path / "report.json").read_text()
-    status, out, _ = run("check", module(tmp_path, "wrong_models", WRONG), "--html", "report.html")
+    status, out, _ = gradtwin("check", gradtwin.write_module("wrong_models", WRONG), "--html", "report.html")
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert status == 1 and "1 of 4 verdicts fail." in page
     six = out[out.index("verdict    mismatch") :].splitlines()[:6]
     assert all(line.replace("'", "&#x27;") in page for line in six)
-    status, _, err = run("check", "right_models:build", "--html", "no/such/folder.html")
+    status, _, err = gradtwin("check", "right_models:build", "--html", "no/such/folder.html")
     assert (status, err) == (
         2,
         "gradtwin: --html must name a file that can be written. Received: no/such/folder.html: No such file or directory. Choose another path.\n",
@@ -107,7 +108,9 @@ def test_the_report_of_a_large_model_stays_small():
             1e-12,
             1e-13,
             1e-9,
-            cells=Cells.around(10**6 - 1, (1000, 1000), np.arange(10**6), np.full(10**6, 2.0), np.full(10**6, 1.0 + i))
+            cells=ErrorWindow.around(
+                10**6 - 1, (1000, 1000), np.arange(10**6), np.full(10**6, 2.0), np.full(10**6, 1.0 + i)
+            )
             if i == 0
             else None,
         )
@@ -130,7 +133,7 @@ def test_cells_around_the_worst(shape, worst):
     size = int(np.prod(shape))
     numeric = np.arange(size, dtype=float)
     entries = np.flatnonzero((np.arange(size) % 3 > 0) | (np.arange(size) == worst))  # some were not compared
-    cells = Cells.around(worst, shape, entries, numeric[entries], -numeric[entries])
+    cells = ErrorWindow.around(worst, shape, entries, numeric[entries], -numeric[entries])
     width = shape[-1] if shape else 1
     whole = np.full(size, np.nan)
     whole[entries] = numeric[entries]
@@ -154,7 +157,7 @@ def test_nothing_compared_and_a_report_from_json(wrong):
         (Verdict("w", "forward", "mismatch", 4, 4, {"mismatch": 1}, (1, 2), 0.5, 0.25, truncation=0.0, rounding=1e-9),),
     )
     page = report_html(bare)
-    assert "of this check only the worst entry was kept" in page
+    assert "this report kept only the worst entry" in page
     np.testing.assert_array_equal(cells_of(page, "numeric"), [[0.25]])
 
 

@@ -39,7 +39,7 @@ def flat(outputs):
 
 
 def computed(model, x, shows_in, call):
-    """What `call` gives for the layer as Keras has it; None where Keras refuses, and departures.toml says that it refuses
+    """What `call` gives for the layer as Keras has it; None where Keras refuses, and a departure says that it refuses
     this specification in these words."""
     (layer,) = model.layers.values()
     try:

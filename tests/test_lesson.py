@@ -1,14 +1,10 @@
 """The lesson without a browser: refusals word by word, divergence, the notebook run from top to bottom, what notebooks show."""
 
-import sys
-import textwrap
-
 import nbformat
 import numpy as np
 import pytest
 from reference_network import Network, flat
 
-from keras_ref.frontends import cli
 from scratch.recipe import INPUTS, OUTPUTS, RECIPE_2, RECIPE_2_NOTE
 
 MODELS = """
@@ -45,25 +41,14 @@ def paired(): return dense(), np.array([[1, 2, 3], [4, 2, 6]]) / 8, np.ones((2, 
 
 
 @pytest.fixture
-def run(tmp_path, monkeypatch, capsys):
-    """Run the command in a folder of its own; returns (exit status, stdout, stderr)."""
-    (tmp_path / "lesson_models.py").write_text(textwrap.dedent(MODELS))
-    sys.modules.pop("lesson_models", None)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(str(tmp_path))
-
-    def command(*arguments):
-        monkeypatch.setattr(sys, "argv", ["gradtwin", *arguments])
-        with pytest.raises(SystemExit) as stopped:
-            cli.main()
-        captured = capsys.readouterr()
-        return stopped.value.code or 0, captured.out, captured.err
-
-    return command
+def run(gradtwin):
+    """Run the command in a folder with the module lesson_models."""
+    gradtwin.write_module("lesson_models", MODELS)
+    return gradtwin
 
 
 REFUSED = {
-    "lesson lesson_models:big": "A model must have at most 128 weights to be taught from, each being nudged before the reader's eyes. Received: lesson_models:big, which has 201. Use gradtwin check, which takes any size, or a smaller model of the same kind.",
+    "lesson lesson_models:big": "A model must have at most 128 weights to be taught from, each being nudged and shown. Received: lesson_models:big, which has 201. Use gradtwin check, which takes any size, or a smaller model of the same kind.",
     "lesson lesson_models:image": "A forward pass must have at most 8000 numbers to be taught from, each being shown. Received: lesson_models:image, which has 28444 with 4 samples. Pass fewer rows in --data, use a smaller model of the same kind, or gradtwin check, which takes any size.",
     "lesson lesson_models:dense --epochs 1000": "A lesson must have at most 15000 weights times epochs to fit into a page. Received: 21 weights of dense, 1000 epochs. Pass --epochs 714, or a smaller model.",
     "lesson lesson_models:dense --data many.npz": "A lesson must have at most 64 samples, each being shown. Received: 65 for lesson_models:dense. Pass fewer rows in --data, or use gradtwin check, which takes any number.",
@@ -117,14 +102,14 @@ def test_divergence_is_shown_as_divergence(run, tmp_path):
     assert "are within what is allowed. The training diverges: it was stopped at epoch 6." in out
     text = (tmp_path / "page.html").read_text(encoding="utf-8")
     assert (
-        "See both sides run away together: the steps are too bold, each lands farther off than the last, and the loss grows from"
+        "See both trainings diverge together: the steps are too large, each lands farther from the minimum than the one before, and the loss grows from"
         in text
     )
     assert "See both paths leap across the valley" in text and "Both paths run away from the valley" in text
     status, out, err = run("recipe", "recipe1", "--learning-rate", "0.3", "--epochs", "50")
     assert (status, err) == (0, "")
     assert (
-        "The training diverges: after epoch 10 the loss is more than 10¹² times what it was, and we stop. A smaller --learning-rate does not."
+        "The training diverges: after epoch 10 the loss is more than 10¹² times what it was, and we stop. Pass a smaller --learning-rate."
         in out
     )
 

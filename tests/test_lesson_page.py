@@ -90,7 +90,9 @@ def test_one_epoch(shown, driver):
 
 def test_the_reason_stands_beside_the_difference(pages):
     text = pages("recipe1").path.read_text(encoding="utf-8")
-    assert "pushing to one side shows its slope half a nudge further on: too large by h · mean(x²) = 0.00075." in text
+    assert (
+        "a nudge to one side measures its slope half a nudge further on: too large by h · mean(x²) = 0.00075." in text
+    )
     assert "too large by h = 0.0001." in text
 
 

@@ -1,6 +1,6 @@
 """Every registered optimizer against Keras: one step from the same state with the same gradient, and what is refused.
 
-A new optimizer is tested because it exists. Where Keras departs from a law, departures.toml has to say so, and Keras's
+A new optimizer is tested because it exists. Where Keras departs from a law, a departure has to say so, and Keras's
 step has to be that of the law with just those departures (as_keras), to rounding.
 """
 

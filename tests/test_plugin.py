@@ -272,17 +272,16 @@ def test_a_target_in_a_process_of_its_own(pytester):
 
 #: reports without Keras: what travels, and what is said
 STUBS = """
-import keras_ref, keras_ref.frontends.pytest_items, keras_ref.frontends.invocation
-from keras_ref.verdicts import Report, Verdict
+from keras_ref.frontends import invocation, pytest_items, verbs
+from keras_ref.reports.verdict import Report, Verdict
 
 def check(subject, *arguments, seed=0, replay="", effort="auto", **options):
     verdicts = [Verdict(f"v{i}", "forward", word, 4, 4, {word: 4}, (0,), 1.0, 2.0, truncation=0.1, rounding=0.1, visible=3e-9) for i, word in enumerate(subject)]
     return Report("stub", tuple(verdicts), ("a note",), seed, replay)
 
-for verb in ("check_gradients", "check_updates", "check_layer", "check_function"):
-    setattr(keras_ref, verb, check)
-keras_ref.frontends.pytest_items._names = lambda target, seed: ["v0", "v1"]
-keras_ref.frontends.invocation.Run.report = lambda run, target, progress=None: check(["match", "mismatch", "nan"], replay=run.replay())
+verbs.find_check = lambda verb: check
+pytest_items._variable_names = lambda target, seed: ["v0", "v1"]
+invocation.Invocation.run = lambda self, target, progress=None: check(["match", "mismatch", "nan"], replay=self.replay())
 """
 STUBBED = """
 import pytest

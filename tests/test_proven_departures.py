@@ -58,7 +58,7 @@ def test_every_entry_that_shows_in_a_gradient_has_its_proof():
     # the twin broadcasts the mask of a Softmax as Keras does, so that there is nothing to excuse
     assert {e.id for e in excusing} - proven == {"softmax-mask-aligns-from-the-right"}
     assert set(load_laws()) <= {e.id for e in excusing}
-    assert set(load_laws()) == {case.id for case in CASES if case.by == "value"}
+    assert set(load_laws()) == {case.id for case in CASES if case.by.startswith("value")}
 
 
 @pytest.mark.parametrize("case", IN_CHECKS, ids=called)
@@ -66,7 +66,8 @@ def test_real_departure(case):
     report = case.check()
     found = {v.reason for v in report.verdicts if v.verdict == "departure"}
     assert report.ok, report.explain()
-    assert any(case.id in reason.split(": ")[0].split(", ") and reason.endswith(SHOWN[case.by]) for reason in found), found
+    shown = SHOWN[case.by.split()[-1]]
+    assert any(case.id in reason.split(": ")[0].split(", ") and reason.endswith(shown) for reason in found), found
     assert any(f"({case.id}): " in note for note in report.notes)
 
 
@@ -77,7 +78,7 @@ def test_wrong_law_in_the_part_itself(case):
     part = getattr(part, "layer", part)
     with scaled(type(part), "forward" if case.loss is None else "per_sample"):
         report = case.check()
-    assert "mismatch" in {v.verdict for v in report.failures}, report
+    assert {v.verdict for v in report.failures} & {"mismatch", "nan"}, report
     assert any("no known departure explains it" in v.reason for v in report.failures)
 
 

@@ -85,19 +85,19 @@ def test_it_needs_numpy_alone():
 
 def test_keras_beside_it():
     """The difference from Keras after one epoch is the nudge's own error, and nothing else."""
-    from keras_ref.lesson.recipe_table import RECIPES, rows
+    from keras_ref.lesson.recipe_table import RECIPES, compare_recipe
 
     for weights, _ in RECIPES.values():
-        for row in rows(weights):
+        for row in compare_recipe(weights):
             assert abs(row.difference - row.explained) <= 1e-9 * max(abs(row.explained), 1e-3), (
                 row
             )  # noise/h · rate: 1e-15/1e-4/1e-2
 
 
 def test_the_nudge_is_h_times_mean_of_x_squared():
-    from keras_ref.lesson.recipe_table import rows
+    from keras_ref.lesson.recipe_table import compare_recipe
 
-    weight, bias = rows(recipe.RECIPE_1)
+    weight, bias = compare_recipe(recipe.RECIPE_1)
     assert f"{-weight.explained / recipe.LEARNING_RATE:.1e}" == "7.5e-04"
     assert f"{weight.explained:.1e}" == "-7.5e-06"
     assert f"{bias.explained:.1e}" == "-1.0e-06"

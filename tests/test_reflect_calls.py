@@ -29,7 +29,7 @@ def test_explicit_masks(name):
     twin, weights = reflect(model)
     given = MASK if name != "attention_mask" else np.tril(np.ones((2, 3, 3), bool))
     y = twin.forward(weights, [X, given])
-    # Keras rounds 1/√key_dim to float32: departures.toml, multi-head-attention-scale-is-float32
+    # Keras rounds 1/√key_dim to float32: the departure multi-head-attention-scale-is-float32
     np.testing.assert_allclose(y, model([X, given]), rtol=1e-6)
     assert np.abs(y - twin.forward(weights, [X, np.ones_like(given)])).max() > 1e-3
 

@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 from keras_ref import check_function, check_gradients, check_layer, check_updates
-from keras_ref.evaluation.float64 import layers_of, states_of
+from keras_ref.evaluation.keras_parts import layers_of, states_of
 from keras_ref.evaluation.loss_function import LossFunction
 
 X, Y = np.random.default_rng(0).normal(size=(4, 3)), np.random.default_rng(1).normal(size=(4, 2))
@@ -114,7 +114,7 @@ def test_an_update_check_leaves_no_trace(name):
 
 #: where a check is cut off, and by what
 CUTS = [
-    *((method, KeyboardInterrupt, after) for method in ("gradient", "_run", "_put_back") for after in (0, 2)),
+    *((method, KeyboardInterrupt, after) for method in ("gradient", "_run", "restore_values") for after in (0, 2)),
     *((method, error, 0) for method in ("losses", "refresh", "_traced") for error in (RuntimeError, AssertionError)),
 ]
 

@@ -10,7 +10,7 @@ ROOT = Path(__file__).parents[1]
 
 
 def run(*command, cwd, **options):
-    done = subprocess.run([sys.executable, *command], cwd=cwd, capture_output=True, text=True, **options)
+    done = subprocess.run([sys.executable, *command], cwd=cwd, capture_output=True, text=True, check=False, **options)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
@@ -23,13 +23,16 @@ def test_wheel(tmp_path):
         entry_points = archive.read(next(n for n in names if n.endswith("entry_points.txt"))).decode()
     for needed in (
         "scratch/recipe.py",
+        "scratch/py.typed",
+        "keras_ref/py.typed",
         "scratch/layers/core.py",
         "keras_ref/frontends/cli.py",
         "keras_ref/translation/departures/losses.toml",
         "keras_ref/translation/exceptions/__init__.py",
     ):
         assert needed in names
-    assert not any(name.startswith("tests") for name in names)
+    assert not any(name.startswith(("tests", ".github")) for name in names)
+    assert any(name.endswith(".dist-info/licenses/.github/LICENSE") for name in names)
     assert (
         "gradtwin = keras_ref.frontends.cli:main" in entry_points
         and "gradtwin = keras_ref.frontends.pytest_plugin" in entry_points
@@ -47,7 +50,10 @@ def test_wheel(tmp_path):
         cwd=tmp_path,
     )
     environment = {**os.environ, "PYTHONPATH": str(tmp_path / "site")}
-    code = "import scratch, keras_ref, sys; print(scratch.__file__, keras_ref.__file__); from keras_ref.translation import departures; print(len(departures.load_departures()))"
+    code = (
+        "import scratch, keras_ref; print(scratch.__file__, keras_ref.__file__); "
+        "from keras_ref.translation import departures; print(len(departures.load_departures()))"
+    )
     out = run("-c", code, cwd=tmp_path, env=environment)
     assert out.count(str(tmp_path / "site")) == 2
     assert int(out.splitlines()[-1]) > 0

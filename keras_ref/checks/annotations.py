@@ -65,9 +65,8 @@ def prove_departures(outcome: Outcome, departing: DepartingTwin) -> Outcome:
             if proof is None:
                 verdict = _unexplained(verdict, departing)
             else:
-                verdict = replace(
-                    verdict, verdict=Kind.DEPARTURE, counts=_departed(verdict.counts), accused=()
-                ).because(Reason.KNOWN_DEPARTURE, ", ".join(proof.ids), proof.shown)
+                departed = replace(verdict, verdict=Kind.DEPARTURE, counts=_departed(verdict.counts), accused=())
+                verdict = departed.because(Reason.KNOWN_DEPARTURE, ", ".join(proof.ids), proof.shown)
                 named.update(dict.fromkeys(proof.ids))
         verdicts.append(verdict)
     notes = (f"Keras departs from the definition here ({id}): {get_departure(id).reason}" for id in named)

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 from keras_ref.checks.annotations import annotators
-from keras_ref.checks.checked_loss import CheckedLoss, Prepare
+from keras_ref.checks.checked_loss import Prepare
 from keras_ref.checks.disconnected import GradientPaths
 from keras_ref.checks.gather import gather
 from keras_ref.checks.precision import LowPrecision, measure_low_precision, note_of_refusal
-from keras_ref.checks.surrogates import declared_layers
 from keras_ref.comparison.efforts import effort_for
 from keras_ref.comparison.evidence import Evidence, Outcome, annotate
 from keras_ref.comparison.higher_order import compare_higher_orders
@@ -21,7 +19,6 @@ from keras_ref.comparison.repeatability import compare_runs
 from keras_ref.comparison.settings import Settings
 from keras_ref.errors import BadInput, UserCodeFailed, errors_as_bad_input
 from keras_ref.evaluation.float64 import DTYPE, in_precision, restore_seeds
-from keras_ref.evaluation.loss_function import LossFunction
 from keras_ref.reports.verdict import Report
 
 
@@ -51,8 +48,8 @@ def check_in(
     with in_precision(dtype, *keras_objects):
         subject = prepare(dtype or "float32")
         evidence = gather(subject, settings, dtype=dtype, started=started)
-        outcome = compare(evidence)
-        outcome = annotate(outcome, annotators(evidence, gradient_paths(subject, evidence.loss, keras_objects)))
+        paths = GradientPaths.of(subject, evidence.loss, keras_objects)
+        outcome = annotate(compare(evidence), annotators(evidence, paths))
     return report_of(evidence, outcome, low)
 
 
@@ -62,13 +59,6 @@ def compare(evidence: Evidence) -> Outcome:
     if runs.verdicts:
         return runs
     return effort_for(evidence).compare(evidence) + compare_modes(evidence) + compare_higher_orders(evidence)
-
-
-def gradient_paths(subject: CheckedLoss, probe: LossFunction, keras_objects: Sequence[Any]) -> GradientPaths:
-    """The ways that gradients take through the graph of a loss; traced when they are first asked for."""
-    make = subject.otherwise
-    other = None if make is None else lambda: replace(subject, loss=make()).probe(watch_inputs=bool(probe.inputs))
-    return GradientPaths(probe, other, subject.training, tuple(declared_layers(keras_objects)))
 
 
 def report_of(evidence: Evidence, outcome: Outcome, low: LowPrecision) -> Report:

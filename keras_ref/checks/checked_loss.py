@@ -12,7 +12,8 @@ import tensorflow as tf
 
 from keras_ref.comparison.oracles import TwinOracle
 from keras_ref.errors import BadInput, running_user_code
-from keras_ref.evaluation.float64 import DTYPE, states_of
+from keras_ref.evaluation.float64 import DTYPE
+from keras_ref.evaluation.keras_parts import states_of
 from keras_ref.evaluation.loss_function import Data, LossFunction
 from keras_ref.translation.to_keras import mirrored
 from scratch.arrays import Array
@@ -24,7 +25,7 @@ from scratch.registry import every, get
 class CheckedLoss:
     """What a check differences: a loss of data over trained variables, what else a call may write, and the twin.
 
-    twin        builds the twin's oracle for a probe; raises NoTwin where there is none
+    twin        builds the twin's oracle at the point of a loss function; raises NoTwin where there is none
     scale       what training multiplies the loss with before it takes a gradient in low precision
     otherwise   makes the loss with the other value of `training`, where it has one
     notes       what is worth saying of the loss itself
@@ -41,9 +42,9 @@ class CheckedLoss:
     training: bool = False
     notes: tuple[str, ...] = ()
 
-    def probe(self, **options: Any) -> LossFunction:
+    def function(self, **options: Any) -> LossFunction:
         """The loss as a function of every float; options as LossFunction has them."""
-        return LossFunction(self.loss, self.trained, self.state, self.data, **options)
+        return LossFunction(self.loss, variables=self.trained, state=self.state, data=self.data, **options)
 
 
 #: builds what is checked, its data in a given precision (None: as they are), while its objects compute in that

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 import tensorflow as tf
 from tensorflow.python.framework import ops
 
-from keras_ref.checks.surrogates import recorded
+from keras_ref.checks.checked_loss import CheckedLoss
+from keras_ref.checks.surrogates import declared_layers, recorded
 from keras_ref.comparison.evidence import Evidence, Outcome
 from keras_ref.evaluation.directional_loss import DirectionalLoss
 from keras_ref.evaluation.graph import called, function_of, is_cast_down, operations
-from keras_ref.evaluation.loss_function import LossFunction, raw
+from keras_ref.evaluation.keras_parts import tensorflow_variable
+from keras_ref.evaluation.loss_function import LossFunction
 from keras_ref.reports.verdict import Kind, Reason, Verdict
 
 #: operations that pass a value on and no gradient, on purpose
@@ -40,33 +42,40 @@ class Explanation:
 
 @dataclass
 class GradientPaths:
-    """The graph of a probe's loss, and what lies on the way from each variable or input to it.
+    """The graph of a loss, and what lies on the way from each variable or input to it.
 
-    `otherwise` makes a probe of the same loss with the other value of `training`, where there is one; `surrogates` are
+    `otherwise` makes the same loss with the other value of `training`, where there is one; `surrogates` are
     layers whose outputs are recorded.
     """
 
-    probe: LossFunction | DirectionalLoss
+    loss: LossFunction | DirectionalLoss
     otherwise: Callable[[], LossFunction] | None = None
     training: bool = False
     surrogates: tuple[Any, ...] = ()
 
+    @classmethod
+    def of(cls, subject: CheckedLoss, loss: LossFunction, keras_objects: Iterable[Any]) -> GradientPaths:
+        """The paths of what is checked; its graph is traced when they are first asked for."""
+        make = subject.otherwise
+        other = None if make is None else lambda: replace(subject, loss=make()).function(watch_inputs=bool(loss.inputs))
+        return cls(loss, other, subject.training, tuple(declared_layers(keras_objects)))
+
     @cached_property
     def _traced(self) -> tuple[Any, dict[str, Any], list[Any]]:
         """The graph, the tensor of every source in it by name, and the outputs of layers declared surrogates."""
-        probe = self.probe
+        loss = self.loss
         with recorded(list(self.surrogates)) as found:
-            traced = tf.function(probe.loss_at, autograph=False).get_concrete_function(*probe.loss_arguments())
+            traced = tf.function(loss.loss_at, autograph=False).get_concrete_function(*loss.loss_arguments())
         graph = traced.graph
         placeholders = {id(external): internal for external, internal in graph.captures}
-        sources = {name: placeholders.get(id(raw(v).handle)) for name, v in probe.variables.items()}
-        return graph, sources | dict(zip(probe.inputs, graph.inputs, strict=False)), [*found]
+        sources = {name: placeholders.get(id(tensorflow_variable(v).handle)) for name, v in loss.variables.items()}
+        return graph, sources | dict(zip(loss.inputs, graph.inputs, strict=False)), [*found]
 
     @cached_property
     def _other(self) -> dict[str, Any]:
         return {} if self.otherwise is None else self.otherwise().gradient()
 
-    def _reached(self, name: str, *, past: Callable[[Any], bool] = bool) -> set[Any]:
+    def _reached(self, name: str, *, past: Callable[[Any], bool] | None = None) -> set[Any]:
         """The operations that a variable or input reaches, going on only `past` some."""
         _, sources, _ = self._traced
         seen: set[Any] = set()
@@ -75,7 +84,7 @@ class GradientPaths:
             operation = queue.pop()
             if operation not in seen and operation.type not in SHAPES:
                 seen.add(operation)
-                if past(operation):
+                if past is None or past(operation):
                     queue += [consumer for output in operation.outputs for consumer in output.consumers()]
         return seen
 
@@ -118,7 +127,7 @@ class GradientPaths:
 
     def casts_down(self) -> list[Any]:
         """The casts to a lower precision on the way from a variable or input to the loss."""
-        ways = [self._reached(name) & self._feeding() for name in self.probe.values]
+        ways = [self._reached(name) & self._feeding() for name in self.loss.values]
         way = {operation for each in ways for operation in each}
         every = [inner for operation in way for inner in (operation, *_inside(operation))]
         return sorted((o for o in every if is_cast_down(o)), key=_order)

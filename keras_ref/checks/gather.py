@@ -19,7 +19,8 @@ from keras_ref.comparison.settings import Settings
 from keras_ref.errors import BadInput, short
 from keras_ref.evaluation.gradient_modes import COMPILE_ERRORS
 from keras_ref.evaluation.graph import kinks
-from keras_ref.evaluation.loss_function import LossFunction, named_leaves
+from keras_ref.evaluation.loss_function import LossFunction
+from keras_ref.evaluation.naming import named_leaves
 from keras_ref.options import matches_variable
 from keras_ref.translation.from_keras import NoTwin
 from scratch.arrays import Array
@@ -32,38 +33,38 @@ def gather(subject: CheckedLoss, settings: Settings, *, dtype: str | None, start
     Raises: BadInput for what cannot be compared; NoTwin where only a twin is wanted and there is none.
     """
 
-    def probe_of(**options: Any) -> LossFunction:
-        return subject.probe(watch_inputs=settings.watch_inputs, dtype=dtype or "float32", **options)
+    def loss_of(**options: Any) -> LossFunction:
+        return subject.function(watch_inputs=settings.watch_inputs, dtype=dtype or "float32", **options)
 
     def contracted(direction: Mapping[str, Array]) -> LossFunction:
-        return probe_of(contraction=direction)
+        return loss_of(contraction=direction)
 
-    probe = probe_of()
+    loss = loss_of()
     if dtype is None:
-        probe.unit = unit_of([*subject.trained, *probe.inputs.values()])
-    names = _names_to_compare(probe, settings.variables, subject.name)
+        loss.unit = unit_of([*subject.trained, *loss.inputs.values()])
+    names = _names_to_compare(loss, settings.variables, subject.name)
     if settings.along_directions:
-        found = directional_oracle(probe, subject=subject.name)
+        found = directional_oracle(loss, subject=subject.name)
     else:
-        found = oracles_of(probe, subject.twin, subject=subject.name, wanted=settings.oracles, seed=settings.seed)
-    prepared = Preparation(started, time.perf_counter(), probe.evaluations)
+        found = oracles_of(loss, subject.twin, subject=subject.name, wanted=settings.oracles, seed=settings.seed)
+    prepared = Preparation(started, time.perf_counter(), loss.evaluations)
     # along directions autodiff's own rounding is nothing beside that of the slope: it is measured where doubt is left
-    autodiff = _autodiff(probe, settings.modes[0], measured=not settings.along_directions)
+    autodiff = _autodiff(loss, settings.modes[0], measured=not settings.along_directions)
     return Evidence(
         subject=subject.name,
-        loss=probe,
+        loss=loss,
         oracles=found.oracles,
         autodiff=autodiff,
         names=names,
         settings=settings,
         contracted=contracted,
-        notes=(*subject.notes, *(_notes_on_integers(probe) if settings.watch_inputs else ()), *found.notes),
+        notes=(*subject.notes, *(_notes_on_integers(loss) if settings.watch_inputs else ()), *found.notes),
         preparation=prepared,
     )
 
 
 def oracles_of(
-    probe: LossFunction,
+    loss: LossFunction,
     twin: Callable[[LossFunction], TwinOracle],
     *,
     subject: str,
@@ -77,21 +78,21 @@ def oracles_of(
     notes: list[str] = []
     forward: ForwardOracle | None = None
     if "forward" in wanted:
-        forward = ForwardOracle.at(probe, probe.values, seed=seed)
+        forward = ForwardOracle.at(loss, loss.values, seed=seed)
         _require_finite(forward, subject)
         judged = judge_precision(forward, subject=subject, seed=seed)
         forward, notes = judged.oracle, [*judged.notes]
     beside: TwinOracle | None = None
     if "twin" in wanted:
         try:
-            beside = twin(probe)
+            beside = twin(loss)
         except NoTwin as reason:
             if forward is None:
                 raise
             notes.append(f"No twin: {reason}")
         else:
             _require_finite(beside, subject)
-    has_kinks = bool(kinks(probe.graph))
+    has_kinks = bool(kinks(loss.graph))
     found: list[Oracle] = []
     if beside is not None:
         beside = replace(beside, has_kinks=has_kinks)
@@ -102,9 +103,9 @@ def oracles_of(
     return Oracles(tuple(found), tuple(notes))
 
 
-def directional_oracle(probe: LossFunction, *, subject: str) -> Oracles:
+def directional_oracle(loss: LossFunction, *, subject: str) -> Oracles:
     """The oracle for directions that move everything at once. Raises: BadInput where the loss is not finite."""
-    oracle = DirectionalOracle.of(probe)
+    oracle = DirectionalOracle.of(loss)
     _require_finite(oracle, subject)
     judged = judge_precision(oracle, subject=subject)
     return Oracles((judged.oracle,), judged.notes)
@@ -122,9 +123,9 @@ def _require_finite(oracle: Oracle, subject: str) -> None:
         )
 
 
-def _autodiff(probe: LossFunction, mode: str, *, measured: bool) -> Autodiff:
+def _autodiff(loss: LossFunction, mode: str, *, measured: bool) -> Autodiff:
     try:
-        return autodiff_at(probe, probe.values, mode=mode, measured=measured)
+        return autodiff_at(loss, loss.values, mode=mode, measured=measured)
     except LookupError as error:
         raise BadInput(
             f"Autodiff must have a gradient for every operation. Received: {short(error)} Write one with "
@@ -139,24 +140,24 @@ def _autodiff(probe: LossFunction, mode: str, *, measured: bool) -> Autodiff:
         ) from error
 
 
-def _notes_on_integers(probe: LossFunction) -> list[str]:
-    leaves = {name: t for name, t in named_leaves(probe.data.x).items() if t is not None and not t.dtype.is_floating}
+def _notes_on_integers(loss: LossFunction) -> list[str]:
+    leaves = {name: t for name, t in named_leaves(loss.data.x).items() if t is not None and not t.dtype.is_floating}
     return [f"{name}: {t.dtype.name} has no gradient; it was passed on as it is." for name, t in leaves.items()]
 
 
-def _names_to_compare(probe: LossFunction, pattern: str, subject: str) -> tuple[str, ...]:
+def _names_to_compare(loss: LossFunction, pattern: str, subject: str) -> tuple[str, ...]:
     """The variables and inputs that a pattern matches. Raises: BadInput where there are none."""
-    if not probe.values:
-        leaves = [t for t in tf.nest.flatten(probe.data.x) if t is not None]
+    if not loss.values:
+        leaves = [t for t in tf.nest.flatten(loss.data.x) if t is not None]
         received = ", ".join(sorted({t.dtype.name for t in leaves})) or "nothing"
         raise BadInput(
             f"A check must have a float input or a variable to differentiate by. Received: {received}. Pass floats, "
             "or variables."
         )
-    names = tuple(n for n in probe.values if matches_variable(n, pattern, subject))
+    names = tuple(n for n in loss.values if matches_variable(n, pattern, subject))
     if not names:
         raise BadInput(
             f"`variables` must match at least one variable. Received: {pattern!r}, where there are "
-            f"{', '.join(probe.values) or 'none'}. Correct the pattern."
+            f"{', '.join(loss.values) or 'none'}. Correct the pattern."
         )
     return names

@@ -8,7 +8,7 @@ from typing import Any
 from keras_ref.checks.check import check
 from keras_ref.checks.checked_loss import CheckedLoss, loss_objects, loss_scale, mirrored_losses, model_loss, untrained
 from keras_ref.checks.twins import twin_of
-from keras_ref.comparison.settings import Progress, Settings
+from keras_ref.comparison.settings import Settings
 from keras_ref.evaluation.loss_function import Data
 from keras_ref.inputs import data as data_module
 from keras_ref.reports.verdict import Report
@@ -16,6 +16,7 @@ from keras_ref.translation.to_keras import mirror
 from scratch.arrays import Array
 from scratch.differences import Scheme
 from scratch.model import Model
+from scratch.progress import Progress
 
 
 def check_gradients(
@@ -106,9 +107,9 @@ def check_gradients(
             loss=found.loss,
             trained=trained,
             state=untrained(model, trained),
-            twin=lambda probe: twin_of(
+            twin=lambda loss: twin_of(
                 model,
-                probe,
+                loss,
                 data=found.data,
                 projection=found.is_projection,
                 training=training,

@@ -17,15 +17,16 @@ from keras_ref.checks.check import check
 from keras_ref.checks.checked_loss import CheckedLoss, drawn_cotangents, projection_of, untrained
 from keras_ref.checks.twins import twin_of
 from keras_ref.comparison.oracles import TwinOracle
-from keras_ref.comparison.settings import Progress, Settings
+from keras_ref.comparison.settings import Settings
 from keras_ref.errors import BadInput, running_user_code
-from keras_ref.evaluation.float64 import restore_attributes
 from keras_ref.evaluation.loss_function import Data, LossFunction
+from keras_ref.evaluation.restoration import restore_attributes, restore_variables
 from keras_ref.inputs import data as data_module
-from keras_ref.inputs.call_arguments import CallArguments, find_keras_objects, restore_variables
+from keras_ref.inputs.call_arguments import CallArguments, find_keras_objects
 from keras_ref.reports.verdict import Report
 from keras_ref.translation.from_keras import NoTwin, functional, reflected
 from scratch.differences import Scheme
+from scratch.progress import Progress
 
 
 def check_layer(
@@ -96,12 +97,10 @@ def check_layer(
         data = Data(arguments.x, drawn_cotangents(outputs, layer.name, seed))
         trained = list(layer.trainable_variables) if settings.watch_weights else []
 
-        def twin(probe: LossFunction) -> TwinOracle:
+        def twin(loss: LossFunction) -> TwinOracle:
             functional(layer) if isinstance(layer, keras.Model) else reflected(layer, "layer")
-            with _wrapped(layer, arguments, probe.data.x) as model:
-                return twin_of(
-                    model, probe, data=data, projection=True, training=training, seed=seed, executor=executor
-                )
+            with _wrapped(layer, arguments, loss.data.x) as model:
+                return twin_of(model, loss, data=data, projection=True, training=training, seed=seed, executor=executor)
 
         has_training = getattr(layer, "_call_has_training_arg", False)
         return CheckedLoss(

@@ -16,8 +16,9 @@ from keras_ref.comparison.autodiff import Gradient, relative_differences
 from keras_ref.comparison.noise import measure_coarse_noise
 from keras_ref.comparison.oracles import ForwardOracle
 from keras_ref.errors import short
-from keras_ref.evaluation.float64 import DTYPE, in_precision, is_float, layers_of
+from keras_ref.evaluation.float64 import DTYPE, in_precision, is_float
 from keras_ref.evaluation.graph import casts_down, constants_in_float32, opaque
+from keras_ref.evaluation.keras_parts import layers_of
 from keras_ref.translation.random_draws import generators_of
 from scratch.differences import UNIT
 
@@ -44,29 +45,29 @@ def judge_precision(oracle: ForwardOracle, *, subject: str, seed: int = 0) -> Ju
     """The oracle with the noise of the precision that it computes in. Where that is not float64, a note says so.
 
     Where its noise shows it, autodiff's own rounding is measured in units of that precision from then on too: the unit
-    of the oracle's probe is set.
+    of the oracle's loss function is set.
     """
-    probe = oracle.probe
-    known = probe.unit
-    casts = GradientPaths(probe).casts_down() if casts_down(probe.graph) else []
+    loss = oracle.loss
+    known = loss.unit
+    casts = GradientPaths(loss).casts_down() if casts_down(loss.graph) else []
     dtypes = {o.outputs[0].dtype for o in casts}
-    probe.unit = max([known, *map(eps, dtypes)])
-    if probe.unit != UNIT:
-        coarse = measure_coarse_noise(oracle.directional, oracle.values, oracle.base, unit=probe.unit, seed=seed)
+    loss.unit = max([known, *map(eps, dtypes)])
+    if loss.unit != UNIT:
+        coarse = measure_coarse_noise(oracle.directional, oracle.values, oracle.base, unit=loss.unit, seed=seed)
         oracle = oracle.with_noise(max(oracle.noise, coarse))
     if known != UNIT:
         return JudgedOracle(oracle)  # it is known to compute in less
     notes = []
-    constants = [f"{value:.7g} at {operation.name}" for operation, value in constants_in_float32(probe.graph)]
+    constants = [f"{value:.7g} at {operation.name}" for operation, value in constants_in_float32(loss.graph)]
     if constants:
         notes.append(
             f"float32 inside: {subject} keeps a constant in float32 ({', '.join(constants[:PLACES])}); both sides "
             "compute with what is left of it."
         )
-    noisy, hidden = oracle.noise > SUSPICIOUS * abs(oracle.base), opaque(probe.graph)
+    noisy, hidden = oracle.noise > SUSPICIOUS * abs(oracle.base), opaque(loss.graph)
     if noisy and hidden and not casts:
-        probe.unit = OPAQUE
-    if probe.unit != UNIT:
+        loss.unit = OPAQUE
+    if loss.unit != UNIT:
         where = ", ".join(list(dict.fromkeys(o.name for o in (casts or hidden)))[:PLACES])
         names = "/".join(sorted(t.name for t in dtypes)) or "float32"
         notes.append(
@@ -140,7 +141,7 @@ def measure_low_precision(keras_objects: Sequence[Any], prepare: Prepare) -> Low
 def _scaled_gradient(subject: CheckedLoss) -> Gradient:
     """The gradient of the loss scaled as in training, divided by the scale again."""
     scaled = replace(subject, loss=lambda data: subject.loss(data) * subject.scale)
-    gradient = scaled.probe(watch_inputs=False, dtype=None).gradient()
+    gradient = scaled.function(watch_inputs=False, dtype=None).gradient()
     return {name: None if g is None else g / subject.scale for name, g in gradient.items()}
 
 

@@ -43,6 +43,6 @@ def recorded(layers: list[Any]) -> Iterator[list[Any]]:
 
 def declared_layers(keras_objects: Any) -> list[Any]:
     """The layers among Keras objects, and inside them, whose class is under `surrogate`."""
-    from keras_ref.evaluation.float64 import layers_of
+    from keras_ref.evaluation.keras_parts import layers_of
 
     return [layer for one in keras_objects for layer in layers_of(one) if getattr(type(layer), FLAG, False)]

@@ -10,22 +10,24 @@ import numpy as np
 import tensorflow as tf
 
 from keras_ref.comparison.oracles import TwinOracle
-from keras_ref.evaluation.float64 import states_of
-from keras_ref.evaluation.loss_function import Data, LossFunction, named_leaves
-from keras_ref.translation.from_keras import NoTwin, reflect_with_variables, reflected
+from keras_ref.evaluation.keras_parts import loss_weights_of, states_of
+from keras_ref.evaluation.loss_function import Data, LossFunction
+from keras_ref.evaluation.naming import named_leaves
+from keras_ref.translation.compiled_losses import twin_losses
+from keras_ref.translation.from_keras import NoTwin, reflect_with_variables
 from keras_ref.translation.random_draws import predict_model_draws
+from keras_ref.translation.weights import read_values
 from scratch.arrays import Array
 from scratch.gradient import Nudges
 from scratch.losses.base import Projection
 from scratch.model import Model
-from scratch.naming import snake_case
 from scratch.objective import Objective
 
 
 def twin_of(
-    model: Any, probe: LossFunction, *, data: Data, projection: bool, training: bool, seed: int, executor: Any = None
+    model: Any, loss: LossFunction, *, data: Data, projection: bool, training: bool, seed: int, executor: Any = None
 ) -> TwinOracle:
-    """The twin's oracle at the probe's point.
+    """The twin's oracle at the point of a model's loss function.
 
     `data` holds targets, or random cotangents where the loss is a projection of the outputs. Raises: NoTwin.
     """
@@ -38,12 +40,12 @@ def twin_of(
     objective, targets = _objective(model, twin, data, projection=projection)
     weights = tf.nest.flatten(data.sample_weight) if data.sample_weight is not None else [None]
     share = weights[0] if len(weights) == 1 else weights
-    paths = {id(v): path for path, v in probe.variables.items()}
+    paths = {id(v): path for path, v in loss.variables.items()}
     names = {paths[id(v)]: name for name, v in variables.items() if id(v) in paths}
-    leaves = named_leaves(probe.data.x)
+    leaves = named_leaves(loss.data.x)
     inputs = dict(zip(leaves, twin.inputs, strict=True))
-    names |= {n: f"input:{inputs[n]}" for n in probe.inputs}
-    fixed = {name: np.asarray(v.numpy()) for name, v in variables.items()}
+    names |= {n: f"input:{inputs[n]}" for n in loss.inputs}
+    fixed = read_values(variables)
     integers = {inputs[n]: np.asarray(t) for n, t in leaves.items()}
     draws = _draws(model, twin, fixed, integers) if training else None
 
@@ -63,7 +65,7 @@ def twin_of(
         )
 
     specifications = (*twin.layers.values(), *objective.losses)
-    return TwinOracle.at(make, names=names, values=probe.values, seed=seed, specifications=specifications)
+    return TwinOracle.at(make, names=names, values=loss.values, seed=seed, specifications=specifications)
 
 
 def _objective(model: Any, twin: Model, data: Data, *, projection: bool) -> tuple[Objective, Any]:
@@ -76,7 +78,7 @@ def _objective(model: Any, twin: Model, data: Data, *, projection: bool) -> tupl
             f"The loss of a twin must be a compiled one. Received: {type(model).__name__}, which computes its own."
         )
     targets = tf.nest.flatten(data.y)
-    objective = Objective.of(twin, twin_losses(model, count), twin_loss_weights(model, count))
+    objective = Objective.of(twin, twin_losses(model, count), loss_weights_of(model, count))
     return objective, targets if count > 1 else np.asarray(targets[0])
 
 
@@ -94,31 +96,3 @@ def keras_layer(model: Any, name: str) -> Any:
     for part in name.split("/"):
         model = model.get_layer(part)
     return model
-
-
-def twin_losses(model: Any, count: int) -> tuple[Any, ...]:
-    """The scratch loss of each output of a compiled model, None where it has none. Raises: NoTwin."""
-    given = getattr(model, "loss", None)
-    flat = keras.tree.flatten(given) if isinstance(given, (list, tuple, dict)) else [given]
-    flat = flat * count if len(flat) == 1 else flat
-    losses = [None if one is None else keras.losses.get(one) for one in flat]
-    return tuple(None if one is None else twin_loss(one) for one in losses)
-
-
-def twin_loss(loss: Any) -> Any:
-    """The scratch loss of a Keras loss object, or of one of Keras's own loss functions. Raises: NoTwin."""
-    if isinstance(loss, keras.losses.Loss):
-        return reflected(loss, "loss")
-    name = getattr(loss, "__name__", str(loss))
-    if getattr(loss, "__module__", "").startswith("keras."):
-        for candidate in vars(keras.losses).values():
-            if isinstance(candidate, type) and snake_case(candidate.__name__) == name:
-                return reflected(candidate(), "loss")
-    raise NoTwin(f"A loss must be one of Keras's to have a twin. Received: {name}, a function of its own.")
-
-
-def twin_loss_weights(model: Any, count: int) -> tuple[float, ...]:
-    """What each output's loss is multiplied with; () where a compiled model says nothing of it."""
-    given = getattr(getattr(model, "_compile_loss", None), "_user_loss_weights", None)
-    flat = [] if given is None else [float(w) for w in keras.tree.flatten(given)]
-    return tuple(flat * count if len(flat) == 1 else flat)

@@ -19,7 +19,6 @@ from keras_ref.checks.gather import oracles_of
 from keras_ref.checks.twins import twin_of
 from keras_ref.comparison.evidence import Outcome
 from keras_ref.comparison.oracles import Oracles, TwinOracle
-from keras_ref.comparison.settings import Progress
 from keras_ref.comparison.training_steps import compare_steps
 from keras_ref.errors import BadInput, errors_as_bad_input
 from keras_ref.evaluation.float64 import in_float64, restore_seeds
@@ -30,6 +29,7 @@ from keras_ref.translation.from_keras import NoTwin
 from keras_ref.translation.to_keras import mirror, mirrored
 from scratch.arrays import Array
 from scratch.model import Model
+from scratch.progress import Progress
 
 
 def check_updates(
@@ -106,7 +106,9 @@ def _compare_updates(
             "Pass y."
         )
     trained = list(model.trainable_variables)
-    loss = LossFunction(found.loss, trained, untrained(model, trained), batches[0], watch_inputs=False)
+    loss = LossFunction(
+        found.loss, variables=trained, state=untrained(model, trained), data=batches[0], watch_inputs=False
+    )
 
     def twin(at: LossFunction) -> TwinOracle:
         return twin_of(model, at, data=at.data, projection=False, training=True, seed=seed, executor=executor)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 
@@ -63,18 +63,20 @@ class Autodiff:
 
 
 def autodiff_at(
-    probe: LossFunction, values: Mapping[str, Array], *, mode: str = "eager", measured: bool = True
+    loss: LossFunction, values: Mapping[str, Array], *, mode: str = "eager", measured: bool = True
 ) -> Autodiff:
     """Autodiff's gradient at a point, in one of the modes of evaluation.gradient_modes.
 
-    With `measured` False its rounding error is measured when it is asked for, which must be before the probe is moved.
+    With `measured` False its rounding error is measured when it is asked for, which must be before the loss
+    function is moved.
     """
-    gradient = probe.gradient(mode, at=values)
+    gradient = loss.gradient(mode, at=values)
+    rounding = _Rounding(loss=loss, values=values, gradient=gradient, mode=mode)
     found = Autodiff(
         gradient=gradient,
-        at=lambda point: autodiff_at(probe, point, mode=mode),
-        measure_rounding=cache(lambda: _rounding_of_shifts(probe, values, gradient, mode)),
-        measure_again=cache(lambda: _rounding_of_entries_and_upstream(probe, values, gradient, mode)),
+        at=lambda point: autodiff_at(loss, point, mode=mode),
+        measure_rounding=cache(rounding.of_shifts),
+        measure_again=cache(rounding.of_entries_and_upstream),
         how=mode,
     )
     if measured:
@@ -116,77 +118,80 @@ def relative_differences(gradient: Gradient, exact: Gradient) -> dict[str, float
     return found
 
 
-def _rounding_of_shifts(
-    probe: LossFunction, values: Mapping[str, Array], gradient: Gradient, mode: str
-) -> dict[str, Array]:
-    """rounding = 4 · median |change under SHIFTS| + 8 units in the last place of the value itself.
+@dataclass(frozen=True, kw_only=True)
+class _Rounding:
+    """The rounding error of a gradient at a point, measured by computing the gradient again with other rounding."""
 
-    A change that is no rounding but a jump from one side of a kink to the other would excuse any error: where an entry
-    changes by more than SHARP of itself, all is measured again at a generic point beside, where no tie is left, and the
-    smaller change counts.
-    """
+    loss: LossFunction
+    values: Mapping[str, Array]
+    gradient: Gradient
+    mode: str
 
-    def spread_at(point: Mapping[str, Array], origin: Gradient) -> dict[str, Array]:
-        return _median_changes(origin, [probe.gradient(mode, at=p) for p in shifted_points(point, probe.unit)], values)
+    def of_shifts(self) -> dict[str, Array]:
+        """rounding = 4 · median |change under SHIFTS| + 8 units in the last place of the value itself.
 
-    spread = spread_at(values, gradient)
-    if any((4 * spread[name] > SHARP * np.abs(g)).any() for name, g in gradient.items() if g is not None):
-        beside = point_beside(values, np.random.default_rng(len(spread)), distance=ASIDE)
-        again = spread_at(beside, probe.gradient(mode, at=beside))
-        spread = {name: np.fmin(s, again[name]) for name, s in spread.items()}
-    return _allowed(gradient, spread, values, probe.unit)
+        A change that is no rounding but a jump from one side of a kink to the other would excuse any error: where an
+        entry changes by more than SHARP of itself, all is measured again at a generic point beside, where no tie is
+        left, and the smaller change counts.
+        """
+        spread = self._spread(self.values, self.gradient)
+        if any((4 * spread[name] > SHARP * np.abs(g)).any() for name, g in self.gradient.items() if g is not None):
+            beside = point_beside(self.values, np.random.default_rng(len(spread)), distance=ASIDE)
+            again = self._spread(beside, self._gradient_at(beside))
+            spread = {name: np.fmin(own, again[name]) for name, own in spread.items()}
+        return self._allowed(spread)
+
+    def of_entries_and_upstream(self) -> dict[str, Array]:
+        """The rounding error measured in two other ways, the larger of which counts.
+
+        Every entry is moved by itself, at a generic point beside where there are no ties to keep; and the gradient that
+        comes in from above is scaled, where nothing of the point moves. Under SHIFTS all entries of a variable move
+        alike, and a difference of two of them (a softmax) stands still with the rounding that it has; in
+        exp(log g - y + x) with x near 400 it is that of log g - y, which no move of x changes.
+        """
+        generator = np.random.default_rng(len(self.values))
+        beside = point_beside(self.values, generator, distance=ASIDE)
+        apart = [
+            {
+                name: value * (1 + shift * self.loss.unit * generator.choice([-1.0, 1.0], np.shape(value)))
+                for name, value in beside.items()
+            }
+            for shift in SHIFTS
+        ]
+        by_entry = _median_changes(self._gradient_at(beside), [self._gradient_at(point) for point in apart])
+        scaled = [self.loss.gradient(self.mode, at=self.values, upstream=1 + factor * UPSTREAM) for factor in UNEVEN]
+        by_upstream = _median_changes(self.gradient, scaled)
+        return self._allowed({name: np.fmax(by_entry[name], by_upstream[name]) for name in self.values})
+
+    def _gradient_at(self, point: Mapping[str, Array]) -> Gradient:
+        return self.loss.gradient(self.mode, at=point)
+
+    def _spread(self, point: Mapping[str, Array], gradient: Gradient) -> dict[str, Array]:
+        """The median change of each entry under SHIFTS."""
+        return _median_changes(gradient, [self._gradient_at(p) for p in shifted_points(point, self.loss.unit)])
+
+    def _allowed(self, spread: Mapping[str, Array]) -> dict[str, Array]:
+        """The rounding error of every entry: none where the gradient is not finite, which is judged by itself."""
+        found = {}
+        for name, value in self.values.items():
+            own = self.gradient[name]
+            if own is None:
+                found[name] = np.zeros_like(value)
+                continue
+            with np.errstate(invalid="ignore"):
+                allowed = 4 * spread[name] + 8 * self.loss.unit * np.abs(own)
+            found[name] = np.where(np.isfinite(own) & np.isfinite(allowed), allowed, 0.0)
+        return found
 
 
-def _rounding_of_entries_and_upstream(
-    probe: LossFunction, values: Mapping[str, Array], gradient: Gradient, mode: str
-) -> dict[str, Array]:
-    """The rounding error measured in two other ways, the larger of which counts.
-
-    Every entry is moved by itself, at a generic point beside where there are no ties to keep; and the gradient that
-    comes in from above is scaled, where nothing of the point moves. Under SHIFTS all entries of a variable move alike,
-    and a difference of two of them (a softmax) stands still with the rounding that it has; in exp(log g - y + x) with x
-    near 400 it is that of log g - y, which no move of x changes.
-    """
-    generator = np.random.default_rng(len(values))
-    beside = point_beside(values, generator, distance=ASIDE)
-    apart = [
-        {n: v * (1 + shift * probe.unit * generator.choice([-1.0, 1.0], np.shape(v))) for n, v in beside.items()}
-        for shift in SHIFTS
-    ]
-    by_entry = _median_changes(
-        probe.gradient(mode, at=beside), [probe.gradient(mode, at=moved) for moved in apart], values
-    )
-    scaled = [probe.gradient(mode, at=values, upstream=1 + factor * UPSTREAM) for factor in UNEVEN]
-    by_upstream = _median_changes(gradient, scaled, values)
-    return _allowed(gradient, {n: np.fmax(by_entry[n], by_upstream[n]) for n in values}, values, probe.unit)
-
-
-def _median_changes(origin: Gradient, others: Iterable[Gradient], values: Mapping[str, Array]) -> dict[str, Array]:
-    """The median change of every entry of a gradient; nan where autodiff says None in one of them."""
-    others = list(others)
+def _median_changes(origin: Gradient, others: Sequence[Gradient]) -> dict[str, Array]:
+    """The median change of every entry of a gradient by name; nan where autodiff says None in one of them."""
     found = {}
-    for name, value in values.items():
-        here, there = origin[name], [other[name] for other in others]
-        known = [t for t in there if t is not None]
-        if here is None or len(known) < len(there):
-            found[name] = np.full(np.shape(value), np.nan)
+    for name, here in origin.items():
+        there = [gradient for other in others if (gradient := other[name]) is not None]
+        if here is None or len(there) < len(others):
+            found[name] = np.array(np.nan)
             continue
         with np.errstate(invalid="ignore"):
-            found[name] = np.median([np.abs(t - here) for t in known], axis=0)
-    return found
-
-
-def _allowed(
-    gradient: Gradient, spread: Mapping[str, Array], values: Mapping[str, Array], unit: float
-) -> dict[str, Array]:
-    """The rounding error of every entry: none where the gradient is not finite, which is judged by itself."""
-    found = {}
-    for name, value in values.items():
-        own = gradient[name]
-        if own is None:
-            found[name] = np.zeros_like(value)
-            continue
-        with np.errstate(invalid="ignore"):
-            allowed = 4 * spread[name] + 8 * unit * np.abs(own)
-        found[name] = np.where(np.isfinite(own) & np.isfinite(allowed), allowed, 0.0)
+            found[name] = np.asarray(np.median([np.abs(gradient - here) for gradient in there], axis=0))
     return found

@@ -31,9 +31,9 @@ from keras_ref.comparison.directional import (
 )
 from keras_ref.comparison.entrywise import compare_entries
 from keras_ref.comparison.evidence import Evidence, Outcome
-from keras_ref.comparison.settings import Progress
 from keras_ref.reports.verdict import Kind, Reason, Verdict
 from scratch.arrays import Array
+from scratch.progress import Progress
 
 Block = tuple[tuple[str, int, int], ...]
 

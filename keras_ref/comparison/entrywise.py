@@ -24,7 +24,7 @@ from keras_ref.comparison.entry_slopes import (
 from keras_ref.comparison.neighbourhood import Tally, conclude, opposite_pairs, tally_neighbours
 from keras_ref.comparison.oracles import Oracle
 from keras_ref.comparison.taylor_remainder import remainder_order
-from keras_ref.reports.heat_map import Cells
+from keras_ref.reports.heat_map import ErrorWindow
 from keras_ref.reports.verdict import FAILING, Kind, Reason, Verdict, worst_of
 from scratch.arrays import Array
 from scratch.differences import UNIT, Scheme
@@ -127,7 +127,7 @@ def compare_entries(
 
 
 def measure(oracle: Oracle, name: str, *, entries: Array, values: Array, rounding: Array) -> Slopes:
-    """Slopes of the given flat entries beside autodiff's values: by real steps, or complex ones where those are blunt."""
+    """Slopes of the given flat entries beside autodiff's values: real steps, and complex ones where those are blunt."""
     known = measure_beside_autodiff(
         oracle, name, entries=entries, autodiff=np.where(np.isfinite(values), values, np.inf), rounding=rounding
     )
@@ -269,7 +269,7 @@ def summarize(found: EntryComparison, shape: tuple[int, ...], how: str) -> Verdi
         rounding=float(estimate.rounding[i] + found.rounding[i]),
         visible=float(visible.max()) if visible.size else float("nan"),
         visible_relative=float(meaningful.max()) if meaningful.size else float("nan"),
-        cells=Cells.around(int(found.entries[i]), shape, found.entries, estimate.value, found.values),
+        cells=ErrorWindow.around(int(found.entries[i]), shape, found.entries, estimate.value, found.values),
         accused=tuple(map(int, found.entries[found.judgements.among(*FAILING)])),
     )
     reason = found.judgements.reasons.get(i)

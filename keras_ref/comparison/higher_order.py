@@ -48,19 +48,19 @@ def compare_hessian(evidence: Evidence) -> Outcome:
     Raises: BadInput where an operation has no second derivative.
     """
     seed = evidence.settings.seed
-    probe = evidence.contracted(random_direction(evidence.loss.values, seed))
+    loss = evidence.contracted(random_direction(evidence.loss.values, seed))
     try:
-        oracle = replace(ForwardOracle.at(probe, probe.values, seed=seed), name="hessian", of_forward_pass=False)
-        autodiff = autodiff_at(probe, probe.values)
+        oracle = replace(ForwardOracle.at(loss, loss.values, seed=seed), name="hessian", of_forward_pass=False)
+        autodiff = autodiff_at(loss, loss.values)
     except LookupError as error:
         raise BadInput(
             f"Operations must have second derivatives for `order=2`. Received: {short(error)} Pass order=1."
         ) from error
-    second = replace(evidence, loss=probe, oracles=(oracle,), autodiff=autodiff, preparation=None)
+    second = replace(evidence, loss=loss, oracles=(oracle,), autodiff=autodiff, preparation=None)
     outcome = effort_for(second).compare(second)
     if not any(v.reason_code is Reason.JUMP for v in outcome.verdicts):
         return outcome
-    beside = point_beside(probe.values, np.random.default_rng(seed), distance=DISTANCE)
+    beside = point_beside(loss.values, np.random.default_rng(seed), distance=DISTANCE)
     moved, there = oracle.moved(beside), autodiff.at(beside)
 
     def compare_beside(verdict: Verdict) -> Verdict:
@@ -78,7 +78,7 @@ def compare_hessian(evidence: Evidence) -> Outcome:
 class SingleVariableOracle(Oracle):
     """The loss along one direction of one variable, as a function of a single number that bears the variable's name."""
 
-    probe: LossFunction
+    loss: LossFunction
     direction: Mapping[str, Array]
     values: Mapping[str, Array]
     base: float
@@ -91,7 +91,7 @@ class SingleVariableOracle(Oracle):
 
     def losses(self, name: str, entries: Array, offsets: Array) -> Array:
         steps = np.ravel(self.values[name])[0] + offsets
-        return self.probe.directional({name: self.direction[name]}, steps.ravel()).reshape(offsets.shape)
+        return self.loss.directional({name: self.direction[name]}, steps.ravel()).reshape(offsets.shape)
 
     def directional(self, direction: Mapping[str, Array], steps: Array) -> Array:
         (name,) = self.values
@@ -100,7 +100,7 @@ class SingleVariableOracle(Oracle):
 
     def moved(self, values: Mapping[str, Array]) -> SingleVariableOracle:
         (name,) = values
-        base = float(self.probe.directional({name: self.direction[name]}, np.ravel(values[name]))[0])
+        base = float(self.loss.directional({name: self.direction[name]}, np.ravel(values[name]))[0])
         return replace(self, values=values, base=base)
 
     def with_noise(self, noise: float) -> SingleVariableOracle:
@@ -111,17 +111,17 @@ class SingleVariableOracle(Oracle):
 class ForwardMode:
     """The slope along one direction of one variable as forward mode has it; called at a point of its oracle."""
 
-    probe: LossFunction
+    loss: LossFunction
     name: str
     direction: Array
     rounding: float
 
     def __call__(self, point: Mapping[str, Array]) -> Autodiff:
         """Raises: BadInput where an operation has no forward mode."""
-        own = self.probe.values[self.name]
-        moved = {**self.probe.values, self.name: own + point[self.name][0] * self.direction}
+        own = self.loss.values[self.name]
+        moved = {**self.loss.values, self.name: own + point[self.name][0] * self.direction}
         try:
-            slope = self.probe.run_in("eager", self._run, moved, key=f"forward mode of {self.name}")[0][self.name]
+            slope = self.loss.run_in("eager", self._run, moved, key=f"forward mode of {self.name}")[0][self.name]
         except (LookupError, NotImplementedError, tf.errors.OpError) as error:
             raise BadInput(
                 f"Operations must have a forward mode for `forward_mode`. Received: {short(error)} Leave it out."
@@ -135,10 +135,10 @@ class ForwardMode:
         )
 
     def _run(self, inputs: list[Any], held: list[Any]) -> tuple[list[Any], Any]:
-        source = self.probe.watched(inputs)[list(self.probe.values).index(self.name)]
+        source = self.loss.watched(inputs)[list(self.loss.values).index(self.name)]
         with tf.autodiff.ForwardAccumulator(source, tf.cast(self.direction, source.dtype)) as accumulator:
-            loss = self.probe.loss_at(inputs, held)
-        return [accumulator.jvp(loss) if n == self.name else None for n in self.probe.values], loss
+            loss = self.loss.loss_at(inputs, held)
+        return [accumulator.jvp(loss) if n == self.name else None for n in self.loss.values], loss
 
 
 def compare_forward_mode(evidence: Evidence) -> Outcome:
@@ -147,12 +147,12 @@ def compare_forward_mode(evidence: Evidence) -> Outcome:
     It has to agree with differences of the loss along the direction, and with reverse mode's Σ gradient · direction.
     Raises: BadInput where an operation has no forward mode.
     """
-    probe, seed = evidence.loss, evidence.settings.seed
-    direction = random_direction(probe.values, seed)
-    base = float(probe.directional({}, np.zeros(1))[0])
+    loss, seed = evidence.loss, evidence.settings.seed
+    direction = random_direction(loss.values, seed)
+    base = float(loss.directional({}, np.zeros(1))[0])
     noise = evidence.oracles[0].noise
     oracles = (
-        SingleVariableOracle(probe=probe, direction=direction, values={name: np.zeros(1)}, base=base, noise=noise)
+        SingleVariableOracle(loss=loss, direction=direction, values={name: np.zeros(1)}, base=base, noise=noise)
         for name in evidence.names
     )
     return Outcome(tuple(_compare_along(oracle, evidence.autodiff, seed=seed) for oracle in oracles))
@@ -163,9 +163,9 @@ def _compare_along(oracle: SingleVariableOracle, reverse: Autodiff, *, seed: int
     direction, gradient = oracle.direction[name], reverse.gradient[name]
     terms = np.zeros(1) if gradient is None else gradient * direction
     # the rounding of a sum of terms, and of the terms themselves
-    rounding = 16 * oracle.probe.unit * float(np.sum(np.abs(terms)))
+    rounding = 16 * oracle.loss.unit * float(np.sum(np.abs(terms)))
     rounding += float(np.sum(reverse.rounding[name] * np.abs(direction)))
-    forward = ForwardMode(probe=oracle.probe, name=name, direction=direction, rounding=rounding)(oracle.values)
+    forward = ForwardMode(loss=oracle.loss, name=name, direction=direction, rounding=rounding)(oracle.values)
     verdict = compare_entries(oracle, name, autodiff=forward, seed=seed)
     slope, along = forward.gradient[name], float(np.sum(terms))
     if verdict.failed or slope is None or abs(slope[0] - along) <= 2 * rounding:

@@ -25,7 +25,7 @@ ROLLS = 16
 
 
 class Noisy(np.ndarray):
-    """An array whose operations are off by a random unit in the last place; of a sum or matrix product the terms are."""
+    """An array whose operations are off by a random unit in the last place; of a sum or matrix product each term is."""
 
     generator: np.random.Generator
 

@@ -70,7 +70,7 @@ class Oracle(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class TwinOracle(Oracle):
-    """The loss of the NumPy twin. `names` maps the names of the probe's variables and inputs to those of the twin."""
+    """The loss of the NumPy twin. `names` maps the names of Keras's variables and inputs to those of the twin."""
 
     nudges: Nudges
     make: Callable[[Mapping[str, Array]], Nudges]
@@ -146,7 +146,7 @@ class ForwardOracle(Oracle):
     `twin`: an oracle of the same definition, which can measure rounding that Keras's float64 does not show.
     """
 
-    probe: LossFunction | DirectionalLoss
+    loss: LossFunction | DirectionalLoss
     values: Mapping[str, Array]
     base: float
     noise: float
@@ -158,19 +158,19 @@ class ForwardOracle(Oracle):
     twin: TwinOracle | None = None
 
     @classmethod
-    def at(cls, probe: LossFunction, values: Mapping[str, Array], *, seed: int = 0) -> ForwardOracle:
+    def at(cls, loss: LossFunction, values: Mapping[str, Array], *, seed: int = 0) -> ForwardOracle:
         """The oracle at a point, its noise measured there."""
-        quiet = cls(probe=probe, values=values, base=0.0, noise=0.0).moved(values)
+        quiet = cls(loss=loss, values=values, base=0.0, noise=0.0).moved(values)
         return quiet.with_noise(measure_noise(quiet.directional, values, quiet.base, seed=seed))
 
     def losses(self, name: str, entries: Array, offsets: Array) -> Array:
-        return self.probe.losses(name, entries, offsets, at=self.values)
+        return self.loss.losses(name, entries, offsets, at=self.values)
 
     def directional(self, direction: Mapping[str, Array], steps: Array) -> Array:
-        return self.probe.directional(direction, steps, at=self.values)
+        return self.loss.directional(direction, steps, at=self.values)
 
     def moved(self, values: Mapping[str, Array]) -> Self:
-        base = float(self.probe.directional({}, np.zeros(1), at=values)[0])
+        base = float(self.loss.directional({}, np.zeros(1), at=values)[0])
         return replace(self, values=values, base=base)
 
     def with_noise(self, noise: float) -> Self:
@@ -188,16 +188,16 @@ class DirectionalOracle(ForwardOracle):
     since that costs as much as several directions do.
     """
 
-    probe: DirectionalLoss
+    loss: DirectionalLoss
 
     @classmethod
-    def of(cls, probe: LossFunction) -> DirectionalOracle:
-        """The oracle at the probe's own point."""
-        quiet = cls(probe=DirectionalLoss(probe), values=probe.values, base=0.0, noise=0.0).moved(probe.values)
+    def of(cls, loss: LossFunction) -> DirectionalOracle:
+        """The oracle at the loss function's own point."""
+        quiet = cls(loss=DirectionalLoss(loss), values=loss.values, base=0.0, noise=0.0).moved(loss.values)
         return quiet.with_noise(UNIT * abs(quiet.base))
 
     def measured_noise(self, *, seed: int) -> float:
-        return measure_noise(self.directional, self.values, self.base, seed=seed, graph=self.probe.graph)
+        return measure_noise(self.directional, self.values, self.base, seed=seed, graph=self.loss.graph)
 
 
 @dataclass(frozen=True)

@@ -17,21 +17,21 @@ SLACK = 64
 
 def compare_runs(evidence: Evidence) -> Outcome:
     """A verdict for every name where the loss differs between runs, or between modes; none where it is a function."""
-    probe, how = evidence.loss, evidence.autodiff.how
+    loss, how = evidence.loss, evidence.autodiff.how
     ours = [oracle for oracle in evidence.oracles if oracle.of_forward_pass]
     zeros = np.zeros(2)
-    losses = ours[0].directional({}, zeros) if ours else probe.directional({}, zeros)
-    scale = float(np.max(np.abs(losses))) + _size_of_terms(evidence.autodiff.gradient, probe.values)
-    allowed = SLACK * probe.unit * scale
-    graph = [float(loss) for loss in losses] + [oracle.base for oracle in ours]
+    losses = ours[0].directional({}, zeros) if ours else loss.directional({}, zeros)
+    scale = float(np.max(np.abs(losses))) + _size_of_terms(evidence.autodiff.gradient, loss.values)
+    allowed = SLACK * loss.unit * scale
+    graph = [float(one) for one in losses] + [oracle.base for oracle in ours]
     if max(graph) - min(graph) > allowed:
-        farthest = max(graph, key=lambda loss: abs(loss - graph[0]))
+        farthest = max(graph, key=lambda one: abs(one - graph[0]))
         return _for_every_name(evidence, Kind.NONDETERMINISTIC, Reason.LOSS_NOT_REPEATABLE, graph[0], farthest)
     noise = max((oracle.noise for oracle in ours), default=0.0)
-    taped = probe.seen[how]
+    taped = loss.seen[how]
     if abs(taped - graph[0]) <= allowed + 8 * noise:
         return Outcome()
-    again = probe.run_in(how, probe.tape, probe.values)[1]
+    again = loss.run_in(how, loss.tape, loss.values)[1]
     if abs(again - taped) > allowed:
         return _for_every_name(evidence, Kind.NONDETERMINISTIC, Reason.LOSS_NOT_REPEATABLE, taped, again)
     return _for_every_name(evidence, Kind.MODE_DEPENDENT, Reason.LOSS_DEPENDS_ON_MODE, taped, how, graph[0])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,9 +10,7 @@ from keras_ref.errors import BadInput
 from keras_ref.evaluation.gradient_modes import MODES
 from keras_ref.options import matches_variable, parse_budget
 from scratch.differences import Scheme
-
-#: called with how much is done, of how much, and what is being done
-Progress = Callable[[int, int, str], None]
+from scratch.progress import Progress
 
 
 @dataclass(frozen=True, kw_only=True)

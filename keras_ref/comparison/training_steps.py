@@ -15,16 +15,16 @@ from keras_ref.comparison.entry_slopes import measure_by_tiers
 from keras_ref.comparison.evidence import Outcome
 from keras_ref.comparison.optimizer_step import DepartingStep, OptimizerTwin, Prediction, StepStart, predict
 from keras_ref.comparison.oracles import Oracle, Oracles
-from keras_ref.comparison.settings import Progress
 from keras_ref.errors import running_user_code
 from keras_ref.evaluation.loss_function import Data, LossFunction
 from keras_ref.evaluation.sparse_gradient import find_sparse_gradients
-from keras_ref.reports.heat_map import Cells
+from keras_ref.reports.heat_map import ErrorWindow
 from keras_ref.reports.verdict import Kind, Reason, Verdict
 from keras_ref.translation.exceptions import optimizers as mirrors
 from scratch.arrays import Array
 from scratch.differences import UNIT
 from scratch.one_sided import Slopes
+from scratch.progress import Progress
 
 #: an entry of the numeric gradient gets more steps while truncation exceeds this share of it
 SHARP = 1e-9
@@ -168,7 +168,7 @@ def compare_variable(name: str, value: Array, predictions: StepPredictions, *, s
     i = int(np.argmax(np.where(either, np.maximum(excess, 1.0) + wrong, excess))) if excess.size else 0
     cells = None
     if value.size:
-        cells = Cells.around(i, value.shape, np.arange(value.size), predicted.ravel(), value.ravel())
+        cells = ErrorWindow.around(i, value.shape, np.arange(value.size), predicted.ravel(), value.ravel())
     verdict = Verdict(
         name,
         "update",

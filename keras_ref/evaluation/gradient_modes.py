@@ -1,35 +1,31 @@
-"""The ways TensorFlow can run one gradient: eagerly, as a graph, compiled."""
+"""The ways in which TensorFlow can compute a gradient: eagerly, as a graph, compiled by XLA."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import tensorflow as tf
 
 
 def is_indexed(gradient: Any) -> bool:
-    """Whether a gradient is sparse: rows and their indices, as embeddings give."""
+    """Whether a gradient is sparse (tf.IndexedSlices), as embeddings give it."""
     return isinstance(gradient, tf.IndexedSlices)
 
 
-def _eager(function: Callable[..., Any]) -> Callable[..., Any]:
+Function = Callable[..., Any]
+
+
+def _leave_eager(function: Function) -> Function:
     return function
 
 
-def _graph(function: Callable[..., Any]) -> Callable[..., Any]:
-    return tf.function(function, autograph=False)
-
-
-def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    return tf.function(function, autograph=False, jit_compile=True)
-
-
-#: mode → how a function that returns gradients is made to run in it
-MODES: dict[str, Callable[[Callable[..., Any]], Callable[..., Any]]] = {
-    "eager": _eager,
-    "function": _graph,
-    "jit_compile": _compiled,
+#: {mode: what makes a function run in it}
+MODES: Mapping[str, Callable[[Function], Function]] = {
+    "eager": _leave_eager,
+    "function": partial(tf.function, autograph=False),
+    "jit_compile": partial(tf.function, autograph=False, jit_compile=True),
 }
 
 #: what TensorFlow raises where XLA cannot compile a function

@@ -1,4 +1,4 @@
-"""What a traced computation is made of: its operations, inner functions included, and what they say of its precision."""
+"""The operations of a traced computation, inner functions included; what they say of its precision and smoothness."""
 
 from __future__ import annotations
 
@@ -52,27 +52,25 @@ def is_cast_down(operation: Any) -> bool:
 
 
 def _lower(dtype: Any) -> bool:
-    return dtype.is_floating and dtype.size < tf.float64.size
+    return bool(dtype.is_floating and dtype.size < tf.float64.size)
 
 
 def constants_in_float32(graph: Any) -> list[tuple[Any, float]]:
-    """(operation, value) of the scalars that reach float64 by way of float32 and lost digits there: 0.1, but not 0.5."""
+    """(operation, value) of the scalars that were rounded to float32 before they reach float64: 0.1, but not 0.5."""
     found = []
     for o in operations(graph):
-        if (
-            o.type == "Cast"
-            and o.outputs[0].dtype == tf.float64
-            and o.inputs[0].op.type == "Const"
-            and _lower(o.inputs[0].dtype)
-        ):
+        if o.type == "Cast" and o.outputs[0].dtype == tf.float64 and _is_low_constant(o.inputs[0]):
             value = np.asarray(tf.get_static_value(o.inputs[0]))
-            if (
-                value.size == 1
-                and np.isfinite(value.astype(float)).all()
-                and float(str(value.ravel()[0])) != float(value.ravel()[0])
-            ):
-                found.append((o.inputs[0].op, float(str(value.ravel()[0]))))
+            if value.size == 1 and np.isfinite(value.astype(float)).all():
+                (number,) = value.ravel()
+                written = float(str(number))  # the shortest number that rounds to it: what somebody wrote
+                if written != float(number):
+                    found.append((o.inputs[0].op, written))
     return found
+
+
+def _is_low_constant(tensor: Any) -> bool:
+    return tensor.op.type == "Const" and _lower(tensor.dtype)
 
 
 def opaque(graph: Any) -> list[Any]:
@@ -105,8 +103,10 @@ SMOOTH = frozenset(
 
 
 def kinks(graph: Any) -> list[Any]:
-    """The operations of a graph that may bend or jump: all that are not known to be smooth, and floats that are compared
-    or cut to integers. Where there are none, the function is analytic and a special point excuses nothing."""
+    """The operations of a graph that may bend or jump: those not known to be smooth, and floats compared or truncated.
+
+    Where there are none, the function is analytic, and no point of it is special.
+    """
     return [o for o in operations(graph) if o.type not in SMOOTH or _decides(o)]
 
 

@@ -1,9 +1,9 @@
-"""Any Keras model as a pure float64 function of its weights and inputs: the forward oracle.
+"""The loss of any Keras model as a pure float64 function of its weights and inputs.
 
     with in_float64(model):
-        probe = LossFunction(model, Data(x, y, sample_weight), training=False)
-        probe.losses("dense/kernel", entries, offsets)     # the loss at nudged entries, no gradient involved
-        probe.gradient("eager")                            # what autodiff says
+        function = LossFunction(loss, variables=…, state=…, data=Data(x, y, sample_weight))
+        function.losses("dense/kernel", entries, offsets)     # the loss at nudged entries, no gradient involved
+        function.gradient("eager")                            # the gradient by autodiff
 
 Losses are evaluated under a StatelessScope: what a forward pass writes (moving averages, seeds) is discarded, so that
 every evaluation starts from the same state. Gradients are taken on the real variables, as training does, and the
@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import keras
@@ -24,9 +24,12 @@ import tensorflow as tf
 from keras_ref.errors import BadInput, UserCodeFailed, running_user_code
 from keras_ref.evaluation.float64 import DTYPE, is_float
 from keras_ref.evaluation.gradient_modes import MODES, is_indexed
+from keras_ref.evaluation.keras_parts import tensorflow_variable
+from keras_ref.evaluation.naming import float_inputs, path_of, replace_inputs, unique
 from scratch.arrays import Array
 from scratch.differences import UNIT
 
+#: nudged losses that one call of the traced function evaluates; fewer where memory does not suffice
 BLOCK = 512
 
 
@@ -53,22 +56,30 @@ class Data:
 class LossFunction:
     """The loss of a model (or of any `loss(data)` over variables) as a function of every float it depends on.
 
-    Names are those of the variables (`variable.path`) and "input…" for float inputs. `dtype`: what the floats of the
-    data are cast to; the variables must already compute in it (see retype.in_float64); None leaves everything in the
-    precision it has. With a `contraction` (an array for each name) what is differenced and differentiated is not the loss
-    but its slope along that direction, Σ gradient · contraction, as autodiff has it. `state` lists variables that a call may write: Keras's or TensorFlow's; others that a trace finds
-    are added to it. Tracing costs more than many evaluations, so a probe can be moved to other data of the same shapes,
-    and to the variables' present values, with `refresh`.
-    Raises: BadInput where the loss is not a scalar, or memory does not suffice for one evaluation.
+    Names are those of the variables (`variable.path`) and "input…" for float inputs.
+
+    loss         a scalar of Data, over Keras's or TensorFlow's variables
+    variables    those that the loss is differenced and differentiated by
+    state        variables that a call may write; others that a trace finds are added
+    data         the inputs, targets and sample weights of the point
+    dtype        what the floats of the data are cast to, in which the variables must already compute (see in_float64);
+                 None leaves everything in the precision it has
+    contraction  an array for each name: what is differenced and differentiated is then not the loss but its slope
+                 along that direction, Σ gradient · contraction, by autodiff
+
+    Tracing costs more than many evaluations: `refresh` moves a traced function to other data of the same shapes and to
+    the variables' present values.
+    Raises: BadInput where the loss is not a scalar, or memory does not suffice for one evaluation; UserCodeFailed where
+    the loss itself raises.
     """
 
     def __init__(
         self,
         loss: Callable[[Data], Any],
+        *,
         variables: list[Any],
         state: list[Any],
         data: Data,
-        *,
         watch_inputs: bool = True,
         dtype: str | None = DTYPE,
         contraction: Mapping[str, Array] | None = None,
@@ -78,24 +89,32 @@ class LossFunction:
         self._watch = watch_inputs
         self._gradients: dict[tuple[str, str], Any] = {}
         self._evaluate: Any = None
-        #: the loss at the point, as each mode of autodiff saw it
+        #: the loss at the point, as each mode of autodiff computed it
         self.seen: dict[str, float] = {}
+        #: forward passes so far
         self.evaluations = 0
         self.block = BLOCK
+        #: unit roundoff of the computation: that of float64, or a larger one where part of it is known to be in float32
         self.unit = UNIT
+        #: names of the variables whose last gradient was sparse
         self.sparse: frozenset[str] = frozenset()
         self.refresh(data)
 
     def refresh(self, data: Data | None = None) -> LossFunction:
-        """Take the variables' present values, and other data of the same shapes, as the point. Returns itself."""
+        """Take the variables' present values, and (if given) other data of the same shapes, as the point."""
         if data is not None:
             self.data = data.tensors(self._dtype)
         self.inputs = float_inputs(self.data.x) if self._watch else {}
-        sources = {**self.variables, **self.inputs}
-        self.values: dict[str, Array] = {name: np.asarray(v.numpy(), dtype=DTYPE) for name, v in sources.items()}
+        self.sources = {**self.variables, **self.inputs}
+        self.values: dict[str, Array] = {n: np.asarray(v.numpy(), dtype=DTYPE) for n, v in self.sources.items()}
         self._offsets = dict(zip(self.values, np.cumsum([0, *(v.size for v in self.values.values())]), strict=False))
         self._state_values = [v.numpy() for v in self._state]
         return self
+
+    @property
+    def writes_variables(self) -> bool:
+        """Whether losses assign to variables: to TensorFlow's own, where a StatelessScope stands in for Keras's."""
+        return any(isinstance(v, tf.Variable) for v in (*self.variables.values(), *self._state))
 
     def _held(self) -> list[Any]:
         """Everything that is fixed during a check: state and data, as one list of tensors."""
@@ -103,6 +122,7 @@ class LossFunction:
         return [*map(tf.constant, self._state_values), *(leaf for leaf in leaves if leaf is not None)]
 
     def _unpacked(self, held: list[Any]) -> tuple[list[Any], Data]:
+        """The state and the data of what `_held` packed."""
         count = len(self._state_values)
         structure = [self.data.x, self.data.y, self.data.sample_weight]
         present = iter(held[count:])
@@ -112,16 +132,15 @@ class LossFunction:
     # Losses, no gradient -------------------------------------------------------------------------------------------
 
     def _flat(self, values: Mapping[str, Array]) -> Array:
+        """All values as one vector, in the order of the names."""
         return np.concatenate([np.ravel(values[name]) for name in self.values]) if self.values else np.zeros(0)
 
     def _at(self, flat: Any, held: list[Any]) -> Any:
         """The loss where all values are those of one flat vector."""
         parts = {
-            name: tf.cast(
-                tf.reshape(flat[start : start + self.values[name].size], self.values[name].shape), source.dtype
-            )
-            for (name, start), source in zip(
-                self._offsets.items(), (*self.variables.values(), *self.inputs.values()), strict=True
+            name: tf.cast(tf.reshape(flat[start : start + value.size], value.shape), source.dtype)
+            for (name, start), value, source in zip(
+                self._offsets.items(), self.values.values(), self.sources.values(), strict=True
             )
         }
         return self.loss_of(parts, held)
@@ -137,13 +156,11 @@ class LossFunction:
         mapping = [pair for pair in mapping if isinstance(pair[0], keras.Variable)]
         with keras.StatelessScope(state_mapping=mapping, collect_losses=True):  # what add_loss adds is part of the loss
             sources = [parts[n] if isinstance(v, keras.Variable) else v for n, v in self.variables.items()]
-            return self._valued(
-                Data(_with_inputs(data.x, parts), data.y, data.sample_weight),
-                [*sources, *(parts[n] for n in self.inputs)],
-            )
+            sources += [parts[n] for n in self.inputs]
+            return self._contracted(replace(data, x=replace_inputs(data.x, parts)), sources)
 
-    def _valued(self, data: Data, sources: list[Any]) -> Any:
-        """The loss, or its slope along the contraction, of which `sources` are what is contracted, in order."""
+    def _contracted(self, data: Data, sources: list[Any]) -> Any:
+        """The loss, or its slope along the contraction: Σ gradient · contraction over `sources`, in order of names."""
         if self._contraction is None:
             with running_user_code():
                 return require_scalar(self._loss(data))
@@ -176,9 +193,9 @@ class LossFunction:
         return self._evaluate
 
     def complete(self, trace: Callable[[], Any]) -> Any:
-        """A traced function of losses. Variables that only the trace shows to be touched count as state from then on."""
+        """A traced function of losses. Variables that only the trace shows to be used are state from then on."""
         traced = trace()
-        known = {id(getattr(v, "_value", v)) for v in (*self.variables.values(), *self._state)}
+        known = {id(tensorflow_variable(v)) for v in (*self.variables.values(), *self._state)}
         found = [v for v in traced.graph.variables if id(v) not in known]
         if found:
             self._state += found
@@ -202,7 +219,16 @@ class LossFunction:
             vector, vector, numbers, indices, numbers, held
         )
 
-    def _run(self, values: Mapping[str, Array], direction: Any, steps: Array, entries: Array, targets: Array) -> Array:
+    def _run(
+        self,
+        values: Mapping[str, Array],
+        *,
+        steps: Array,
+        entries: Array,
+        targets: Array,
+        direction: Array | None = None,
+    ) -> Array:
+        """Losses at values + step · direction with one entry of the flat vector set to a target, for each step."""
         evaluate = self._traced()
         flat, held = self._flat(values), self._held()
         direction = np.zeros_like(flat) if direction is None else direction
@@ -220,14 +246,14 @@ class LossFunction:
                 else:
                     i += len(block[0])
         finally:
-            self._put_back()
+            self.restore_values()
         return np.concatenate(blocks) if blocks else np.zeros(0)
 
     def _smaller_block(self, error: Exception) -> None:
         if self.block == 1:
             raise BadInput(
-                "A forward pass must fit into memory. Received: TensorFlow ran out of it at one evaluation, the smallest "
-                "block. Pass a smaller batch, or a machine with more memory."
+                "A forward pass must fit into memory. Received: TensorFlow ran out of it at one evaluation, the "
+                "smallest block. Pass a smaller batch, or a machine with more memory."
             ) from error
         self.block = max(1, self.block // 8)
 
@@ -238,7 +264,8 @@ class LossFunction:
             np.broadcast_to(self._offsets[name] + np.asarray(entries), offsets.shape).ravel().astype(np.int64)
         )
         targets = (np.ravel(values[name])[entries] + offsets).ravel()
-        return self._run(values, None, np.zeros(len(targets)), flat_entries, targets).reshape(offsets.shape)
+        losses = self._run(values, steps=np.zeros(len(targets)), entries=flat_entries, targets=targets)
+        return losses.reshape(offsets.shape)
 
     def directional(
         self, direction: Mapping[str, Array], steps: Array, *, at: Mapping[str, Array] | None = None
@@ -248,16 +275,17 @@ class LossFunction:
         vector = self._flat({name: direction.get(name, np.zeros_like(value)) for name, value in values.items()})
         flat = self._flat(values)
         entries = np.zeros(len(steps), dtype=np.int64)
-        return self._run(values, vector, steps, entries, flat[0] + steps * vector[0])
+        return self._run(values, direction=vector, steps=steps, entries=entries, targets=flat[0] + steps * vector[0])
 
     # Gradients ------------------------------------------------------------------------------------------------------
 
     def gradient(
         self, mode: str = "eager", *, at: Mapping[str, Array] | None = None, upstream: float = 1.0
     ) -> dict[str, Array | None]:
-        """Autodiff's gradient by name at the point (or `at`), None where autodiff says None. State is put back.
+        """The gradient by autodiff, {name: array} at the point (or `at`); None where autodiff gives None.
 
-        `upstream` times the loss is differentiated, and the gradient divided by it again: the same but for its rounding.
+        `upstream` times the loss is differentiated, and the gradient divided by it: the same but for its rounding.
+        State is put back.
         """
         values = at or self.values
         if upstream != 1.0:
@@ -273,52 +301,53 @@ class LossFunction:
     def run_in(
         self, mode: str, taped: Callable[..., Any], values: Mapping[str, Array], *, key: str = "gradient"
     ) -> tuple[dict[str, Array | None], float]:
-        """What `taped(inputs, held)` says by name, and of the loss, run in a mode of autodiff.MODES at a point.
+        """(gradients by name, loss) of `taped(inputs, held)`, run in a mode of gradient_modes.MODES at a point.
 
-        A function is traced once for each mode and `key`.
+        `taped` is traced once for each mode and `key`.
         """
         if (mode, key) not in self._gradients:
             self._gradients[mode, key] = MODES[mode](taped)
         inputs = [tf.cast(tf.constant(values[name]), tensor.dtype) for name, tensor in self.inputs.items()]
         try:
             for name, variable in self.variables.items():
-                raw(variable).assign(tf.cast(values[name], variable.dtype))
+                tensorflow_variable(variable).assign(tf.cast(values[name], variable.dtype))
             found, loss = self._gradients[mode, key](inputs, self._held())
         finally:
-            self._put_back()
+            self.restore_values()
         gradients = {
             n: None if g is None else np.asarray(g, dtype=DTYPE) for n, g in zip(self.values, found, strict=True)
         }
         return gradients, float(loss)
 
-    def _put_back(self) -> None:
+    def restore_values(self) -> None:
+        """Assign the values of the point to the variables and the state."""
         for name, variable in self.variables.items():
-            raw(variable).assign(tf.cast(self.values[name], variable.dtype))
+            tensorflow_variable(variable).assign(tf.cast(self.values[name], variable.dtype))
         for variable, value in zip(self._state, self._state_values, strict=True):
-            raw(variable).assign(value)
+            tensorflow_variable(variable).assign(value)
 
     def watched(self, inputs: list[Any]) -> list[Any]:
-        """What a gradient is taken with respect to, in the order of the names."""
-        return [*map(raw, self.variables.values()), *inputs]
+        """The tensors that a gradient is taken with respect to, in the order of the names."""
+        return [*map(tensorflow_variable, self.variables.values()), *inputs]
 
     def loss_at(self, inputs: list[Any], held: list[Any]) -> Any:
         """The loss on the real variables, as training computes it."""
         _, data = self._unpacked(held)
         parts = dict(zip(self.inputs, inputs, strict=True))
-        return self._valued(Data(_with_inputs(data.x, parts), data.y, data.sample_weight), self.watched(inputs))
+        return self._contracted(replace(data, x=replace_inputs(data.x, parts)), self.watched(inputs))
 
     def loss_arguments(self) -> tuple[list[Any], list[Any]]:
-        """What `loss_at` and `tape` take at the point."""
+        """The arguments of `loss_at` and `tape` at the point: inputs, and all that is held fixed."""
         return list(self.inputs.values()), self._held()
 
     def tape(self, inputs: list[Any], held: list[Any], upstream: float = 1.0) -> tuple[list[Any], Any]:
-        """Autodiff's gradient in the order of the names, None where it says so, and the loss."""
+        """(gradients in the order of the names, loss), dense; None where autodiff gives None."""
         found, loss = self.indexed(inputs, held, upstream)
         self.sparse = frozenset(name for name, g in zip(self.values, found, strict=True) if is_indexed(g))
         return [tf.convert_to_tensor(g) if is_indexed(g) else g for g in found], loss
 
     def indexed(self, inputs: list[Any], held: list[Any], upstream: float = 1.0) -> tuple[list[Any], Any]:
-        """The same, what is in rows left as it is."""
+        """`tape` with sparse gradients left as they are (tf.IndexedSlices)."""
         watched = self.watched(inputs)
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             for source in watched:
@@ -329,65 +358,22 @@ class LossFunction:
         return tape.gradient(loss, watched, output_gradients=seed, unconnected_gradients=unconnected), loss
 
 
-def raw(variable: Any) -> Any:
-    """The TensorFlow variable that a Keras variable holds, or the one given."""
-    return variable if isinstance(variable, tf.Variable) else variable._value
-
-
-def path_of(variable: Any) -> str:
-    """What a variable is called in a report: Keras's path, or TensorFlow's name."""
-    return getattr(variable, "path", None) or variable.name.split(":")[0]
-
-
 def require_scalar(loss: Any) -> Any:
     """The loss, if it is one number. Raises: BadInput."""
     loss = tf.convert_to_tensor(loss)
     if loss.shape.rank not in (0, None):
         raise BadInput(
-            f"A loss must be a scalar. Received: shape {tuple(loss.shape)}. Reduce it, with a mean or a sum over the batch."
+            f"A loss must be a scalar. Received: shape {tuple(loss.shape)}. "
+            "Reduce it, with a mean or a sum over the batch."
         )
     return loss
 
 
-def unique(names: list[str]) -> list[str]:
-    counts: dict[str, int] = {}
-    unique = []
-    for name in names:
-        counts[name] = counts.get(name, -1) + 1
-        unique.append(f"{name}:{counts[name]}" if counts[name] else name)
-    return unique
-
-
-def named_leaves(x: Any) -> dict[str, Any]:
-    """The leaves of nested inputs by name: "input" for one, "input:0", "input:key" for several, in tf.nest's order."""
-    paths = _paths(x)
-    single = len(paths) == 1
-    return {"input" if single else "input:" + "/".join(map(str, path)): leaf for path, leaf in paths}
-
-
-def _paths(x: Any, prefix: tuple[Any, ...] = ()) -> list[tuple[tuple[Any, ...], Any]]:
-    if isinstance(x, Mapping):
-        return [pair for key in sorted(x) for pair in _paths(x[key], (*prefix, key))]
-    if isinstance(x, (list, tuple)):
-        return [pair for i, item in enumerate(x) for pair in _paths(item, (*prefix, i))]
-    return [(prefix, x)]
-
-
-def float_inputs(x: Any) -> dict[str, Any]:
-    """The float tensors of nested inputs, by name."""
-    return {name: t for name, t in named_leaves(x).items() if t is not None and is_float(t.dtype)}
-
-
-def _with_inputs(x: Any, parts: Mapping[str, Any]) -> Any:
-    """Nested inputs with the float ones replaced by name."""
-    return tf.nest.pack_sequence_as(x, [parts.get(name, leaf) for name, leaf in named_leaves(x).items()])
-
-
-class _NoRetracingTalk(logging.Filter):
-    """Every check traces a function of its own; TensorFlow's advice against that is not for the user."""
+class _NoRetracingAdvice(logging.Filter):
+    """Drops TensorFlow's advice against retracing: every check traces functions of its own, on purpose."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         return not any(name in record.getMessage() for name in ("LossFunction.", "DirectionalLoss."))
 
 
-tf.get_logger().addFilter(_NoRetracingTalk())
+tf.get_logger().addFilter(_NoRetracingAdvice())

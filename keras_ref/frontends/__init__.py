@@ -1,1 +1,9 @@
-"""The command line, the pytest plugin, the callback."""
+"""The ways in: command line, pytest plugin, callback for model.fit.
+
+verbs.py          the four checks by name, TensorFlow imported on first use
+cli.py            the command `gradtwin`;   overview.py  what it shows alone;   gallery.py  the models that it checks
+invocation.py     one command as data: run it, write it down, run it again
+isolation.py      a target in a process of its own
+pytest_plugin.py  hooks and fixtures;   pytest_items.py  targets as tests;   pytest_checks.py  one check inside a test
+callback.py       GradientCheck
+"""

@@ -15,27 +15,29 @@ import tensorflow as tf
 from keras_ref.inputs.targets import complete_data
 from keras_ref.reports.verdict import GradientMismatch, Report
 
-WORDS = ("warn", "stop", "raise")
+ON_FAILURE = ("warn", "stop", "raise")
 
 
 class GradientWarning(UserWarning):
-    """A check during training failed, or could not be done; the message is the report's."""
+    """A check during training failed, or could not be run; the message is the report's."""
 
 
-class GradientCheck(keras.callbacks.Callback):
-    """Check the model's gradients while it trains: before the first batch and then before every `every`-th.
+class GradientCheck(keras.callbacks.Callback):  # type: ignore[misc]
+    """Check the model's gradients while it trains: before the first batch, and then before every `every`-th one.
 
     data         what is checked: (x, y) or (x, y, sample_weight), a tf.data.Dataset or a PyDataset (its first batch).
-                 A callback does not see the batches of fit, nor its validation data: give it some. Without, data are
-                 drawn from the model's inputs with the seed.
-    samples      at most so many of the first ones
+                 A callback cannot see the batches of fit or its validation data. Without data, they are drawn from the
+                 model's inputs with the seed.
+    samples      at most so many samples of the data are used, the first ones
     effort       as for check_gradients, as are all other options (training=True, variables="encoder/*", expect=…)
-    on_failure   "warn": a GradientWarning, and training goes on; "stop": that, and training ends after the batch at
-                 hand; "raise": GradientMismatch; or a function of the report
+    on_failure   "warn": a GradientWarning, and training goes on; "stop": a warning, and training ends after this batch;
+                 "raise": GradientMismatch; or a function that is called with the report
 
-    After a check everything is bit for bit what it was, Python's and NumPy's random states included: training goes on
-    as it would have without. Between checks a batch costs an integer comparison. `report` is the last report.
-    Raises: ValueError at the first check for data that do not fit.
+    A check changes nothing: weights, optimizer, and the random states of Python, NumPy and Keras are bit for bit what
+    they were, so that training goes on as it would have without. Between checks, a batch costs one integer comparison.
+    `report` is the last report.
+
+    Raises: ValueError for illegal options; at the first check for data that do not fit the model.
     """
 
     def __init__(
@@ -53,9 +55,10 @@ class GradientCheck(keras.callbacks.Callback):
         for name, number in (("every", every), ("samples", samples)):
             if isinstance(number, bool) or not isinstance(number, (int, np.integer)) or number < 1:
                 raise ValueError(f"`{name}` must be a positive integer. Received: {number!r}. Pass 1 or more.")
-        if not callable(on_failure) and on_failure not in WORDS:
+        if not callable(on_failure) and on_failure not in ON_FAILURE:
             raise ValueError(
-                f"`on_failure` must be one of {', '.join(WORDS)}, or a function of the report. Received: {on_failure!r}. Choose one of them."
+                f"`on_failure` must be one of {', '.join(ON_FAILURE)}, or a function of the report. "
+                f"Received: {on_failure!r}. Choose one of them."
             )
         self.data, self.every, self.samples, self.on_failure = data, int(every), int(samples), on_failure
         self.options = {"effort": effort, "seed": seed, **options}
@@ -63,12 +66,12 @@ class GradientCheck(keras.callbacks.Callback):
         self._left = 0
 
     def on_train_begin(self, logs: Any = None) -> None:
-        """The first batch is checked, of a model without Input the second: it is built by the first."""
+        """Check before the first batch; a model without Input, which that batch builds, before the second."""
         self._left = 0
 
-    # not on_train_batch_end: who overrides that makes Keras wait for the metrics of every batch
+    # a callback with on_train_batch_end would make Keras wait for the metrics of every batch
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
-        """One comparison, and now and then a check."""
+        """Count batches, and check when it is time."""
         if self._left > 0:
             self._left -= 1
         elif self.model.built:
@@ -79,21 +82,22 @@ class GradientCheck(keras.callbacks.Callback):
         from keras_ref.checks.gradients import check_gradients
 
         first = self.report is None
-        with random_states_kept():
+        with keep_random_states():
             try:
                 (model, x, y, weight), _ = complete_data(
                     self.model, *_first(self.data, self.samples), seed=self.options["seed"]
                 )
                 report = check_gradients(model, x, y, sample_weight=weight, **self.options)
             except ValueError as error:
-                if first:  # what is wrong from the start is wrong with the call
+                if first:  # data that do not fit are the caller's mistake
                     raise
-                return self._failed(f"The gradients could not be checked before batch {batch}: {error}", None)
+                self._fail(f"The gradients could not be checked before batch {batch}: {error}", None)
+                return
         self.report = report
         if not report.ok:
-            self._failed(f"Before batch {batch}: {report.explain()}", report)
+            self._fail(f"Before batch {batch}: {report.explain()}", report)
 
-    def _failed(self, text: str, report: Report | None) -> None:
+    def _fail(self, text: str, report: Report | None) -> None:
         if callable(self.on_failure) and report is not None:
             self.on_failure(report)
         elif self.on_failure == "raise":
@@ -104,8 +108,8 @@ class GradientCheck(keras.callbacks.Callback):
 
 
 @contextmanager
-def random_states_kept() -> Iterator[None]:
-    """Python's and NumPy's global random states are afterwards what they were: layers and data pipelines draw from them."""
+def keep_random_states() -> Iterator[None]:
+    """Put Python's and NumPy's global random states back, which layers and data pipelines may draw from."""
     python, numpy = random.getstate(), np.random.get_state()
     try:
         yield
@@ -115,7 +119,7 @@ def random_states_kept() -> Iterator[None]:
 
 
 def _first(data: Any, samples: int) -> tuple[Any, ...]:
-    """(x, y, sample_weight) of the first samples, from the left; nothing where there are no data."""
+    """(x, y, sample_weight) of the first samples, as far as they are given; () without data."""
     if data is None:
         return ()
     if isinstance(data, tf.data.Dataset):

@@ -1,6 +1,5 @@
-"""The command `gradtwin`: the recipes and a gallery; or any model of yours. Exit status 0 fine, 1 a finding, 2 could not run."""
+"""The command `gradtwin`, with Typer. Exit status: 0 all match, 1 a finding, 2 the command could not run."""
 
-# ruff: noqa: B006 (an empty list as default is Typer's way)
 from __future__ import annotations
 
 import sys
@@ -8,19 +7,18 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
 from keras_ref.errors import CouldNotRun
-from keras_ref.frontends.invocation import Recorded, Run, differing, document, recorded_in
-from keras_ref.frontends.isolation import isolated
+from keras_ref.frontends.invocation import Invocation, Recorded, compare_verdicts, make_document, read_recorded
+from keras_ref.frontends.isolation import run_isolated
 from keras_ref.lesson.cli import lesson, recipe
 from keras_ref.options import OPTIONS
 from keras_ref.reports import github
-from keras_ref.reports.files import writable, write
-from keras_ref.reports.terminal import console, print_report, report_table, show_progress, ticking
+from keras_ref.reports.files import refuse_unwritable, write
+from keras_ref.reports.terminal import console, print_report, show_progress, ticking
 from keras_ref.reports.verdict import Report, json_text
 
-app = typer.Typer(add_completion=False, no_args_is_help=False, pretty_exceptions_enable=False, help=__doc__)
+app = typer.Typer(add_completion=False, no_args_is_help=False, pretty_exceptions_enable=False)
 FINDING, COULD_NOT = 1, 2
 
 
@@ -47,106 +45,39 @@ DataFile = Annotated[
     str,
     typer.Option(
         "--data",
-        help="An .npz file with x and y (x0, x1, … for several inputs), and sample_weight; drawn with the seed otherwise.",
+        help="An .npz file with x and y (x0, x1, … for several inputs), and sample_weight if there is one. Without it, "
+        "data are drawn with the seed.",
     ),
 ]
 Targets = Annotated[
     list[str],
     typer.Argument(
         metavar="TARGET",
-        help="package.module:factory (it returns a model, or a model and its data), or a saved .keras file.",
+        help="package.module:factory, a function that returns a model or (model, x, y); or a saved .keras file.",
     ),
 ]
 
 
 @app.callback(invoke_without_command=True)
-def overview(context: typer.Context, seed: Seed = 0) -> None:
-    """Both recipes of the book beside Keras, then a gallery of small models on real data."""
+def overview(
+    context: typer.Context,
+    seed: Seed = 0,
+    verbose: Annotated[bool, typer.Option("--verbose", help="Show every weight and every variable.")] = False,
+) -> None:
+    """Check that gradients are right: every weight is nudged, and the change of the loss is compared with autodiff.
+
+    Without a command: compare the book's two recipes with Keras, and check a gallery of small models on real data.
+
+    Exit status: 0 all match, 1 a finding, 2 the command could not run.
+    """
     from keras_ref.inputs.targets import import_quietly
 
     import_quietly()
     if context.invoked_subcommand is not None:
         return
-    out = console()
-    from keras_ref.checks.gradients import check_gradients
-    from keras_ref.checks.updates import check_updates
-    from keras_ref.frontends.gallery import exhibits
-    from keras_ref.lesson.recipe_table import RECIPES, rows
+    from keras_ref.frontends.overview import show_overview
 
-    for name, (weights, note) in RECIPES.items():
-        _print_recipe(out, name, note, rows(weights))
-    reports = []
-    with show_progress(out) as bar:
-        for exhibit in exhibits():
-            common = {
-                "loss": exhibit.loss,
-                "weights": exhibit.weights,
-                "seed": seed,
-                "progress": ticking(bar, exhibit.name),
-            }
-            for check, more in ((check_gradients, {}), (check_updates, {"optimizer": exhibit.optimizer})):
-                report = check(exhibit.model, exhibit.x, exhibit.y, **common, **more)  # type: ignore[operator]
-                titled = _titled(
-                    report,
-                    f"iris, {exhibit.name}" + (f", 3 steps of {type(exhibit.optimizer).__name__}" if more else ""),
-                )
-                reports.append(titled)
-                out.print(report_table(titled, out.width))
-                out.print()
-    failed = [r for r in reports if not r.ok]
-    for report in failed:
-        out.print(report.explain(), markup=False)
-    variables, entries = sum(len(r.verdicts) for r in reports), sum(v.compared for r in reports for v in r.verdicts)
-    out.print(
-        f"{len(reports) - len(failed)} of {len(reports)} checks match: {variables} verdicts on {entries} entries, seed {seed}. "
-        + (
-            "Two implementations that share nothing but their weights agree."
-            if not failed
-            else "See the six lines of each mismatch above."
-        )
-    )
-    raise typer.Exit(FINDING if failed else 0)
-
-
-def _titled(report: Any, subject: str) -> Any:
-    from dataclasses import replace
-
-    return replace(report, subject=subject)
-
-
-def _print_recipe(out: Console, name: str, note: str, found: Any, epochs: int = 1) -> None:
-    once = epochs == 1
-    table = Table(
-        title=f"{name}, {epochs} epoch{'s' if epochs > 1 else ''}: {note}",
-        title_justify="left",
-        box=None,
-        pad_edge=False,
-    )
-    for column in (
-        "weight",
-        "start",
-        "nudged (NumPy)",
-        "back-propagated (Keras)",
-        "difference",
-        *(["explained by h/2·f''"] if once else []),
-    ):
-        table.add_column(column, justify="left" if column == "weight" else "right", no_wrap=True)
-    for row in found:
-        table.add_row(
-            row.name,
-            f"{row.start:.8f}",
-            f"{row.nudged:.12f}",
-            f"{row.keras:.12f}",
-            f"{row.difference:+.3e}",
-            *([f"{row.explained:+.3e}"] if once else []),
-        )
-    out.print(table)
-    if name == "recipe1" and once:
-        error = -found[0].explained / 0.01
-        out.print(
-            f"The forward difference errs by h·mean(x²) = {error:.2e} in the slope of the weight, hence by {error * 0.01:.2e} in the weight."
-        )
-    out.print()
+    raise typer.Exit(0 if show_overview(console(), seed=seed, verbose=verbose) else FINDING)
 
 
 @app.command()
@@ -167,8 +98,24 @@ def check(
     imports: Imports = [],
     unsafe: Unsafe = False,
 ) -> None:
-    """Compare every gradient of a model with slopes that need no calculus."""
-    _carry_out(Run.of("check", **_without(locals(), "json", "html")), json, html)
+    """Check the gradients of a model: autodiff against the change of the loss when each weight is nudged."""
+    invocation = Invocation.of(
+        "check",
+        targets=targets,
+        data=data,
+        effort=effort,
+        budget=budget,
+        variables=variables,
+        training=training,
+        mode=mode,
+        expect=expect,
+        allow=allow,
+        seed=seed,
+        isolate=isolate,
+        imports=imports,
+        unsafe=unsafe,
+    )
+    _run(invocation, json=json, html=html)
 
 
 @app.command()
@@ -185,8 +132,20 @@ def updates(
     imports: Imports = [],
     unsafe: Unsafe = False,
 ) -> None:
-    """Compare the weights after Keras's own training steps with numeric gradient and optimizer twin."""
-    _carry_out(Run.of("updates", **_without(locals(), "json", "html")), json, html)
+    """Check training steps: the weights after Keras's own steps against numeric gradients and a NumPy optimizer."""
+    invocation = Invocation.of(
+        "updates",
+        targets=targets,
+        data=data,
+        steps=steps,
+        batch_size=batch_size,
+        allow=allow,
+        seed=seed,
+        isolate=isolate,
+        imports=imports,
+        unsafe=unsafe,
+    )
+    _run(invocation, json=json, html=html)
 
 
 @app.command()
@@ -206,8 +165,23 @@ def locate(
     imports: Imports = [],
     unsafe: Unsafe = False,
 ) -> None:
-    """Is any gradient of a large model wrong, and which weight? A few random directions, bisected where they disagree."""
-    _carry_out(Run.of("locate", **_without(locals(), "json", "html")), json, html)
+    """Find a wrong gradient in a large model: a few random directions, bisected down to the weight."""
+    invocation = Invocation.of(
+        "locate",
+        targets=targets,
+        data=data,
+        budget=budget,
+        variables=variables,
+        training=training,
+        mode=mode,
+        expect=expect,
+        allow=allow,
+        seed=seed,
+        isolate=isolate,
+        imports=imports,
+        unsafe=unsafe,
+    )
+    _run(invocation, json=json, html=html)
 
 
 @app.command()
@@ -216,19 +190,19 @@ def replay(
     json: Json = "",
     html: Html = "",
 ) -> None:
-    """Run the check again that a JSON report records, and say whether the verdicts are the same."""
-    recorded = recorded_in(file)
-    _carry_out(recorded.run, json, html, recorded)
+    """Run a recorded check again, and compare its verdicts with the recorded ones."""
+    recorded = read_recorded(file)
+    _run(recorded.invocation, json=json, html=html, recorded=recorded)
 
 
 @app.command()
 def coverage(
     run: Annotated[
-        bool, typer.Option(help="Compare one small example of every twin with Keras, each in turn.")
+        bool, typer.Option("--run", help="Compare a small example of every definition with Keras (minutes).")
     ] = False,
 ) -> None:
-    """What the installed Keras exports, what has a twin, what is compared, and the known departures."""
-    from keras_ref.coverage.table import print_coverage
+    """List what Keras exports, what has a NumPy twin, what is compared, and the known departures."""
+    from keras_ref.coverage.printing import print_coverage
 
     raise typer.Exit(0 if print_coverage(console(), run=run) else FINDING)
 
@@ -237,24 +211,24 @@ app.command()(lesson)
 app.command()(recipe)
 
 
-def _without(given: dict[str, Any], *names: str) -> dict[str, Any]:
-    return {name: value for name, value in given.items() if name not in names}
+def _run(invocation: Invocation, *, json: str, html: str, recorded: Recorded | None = None) -> None:
+    """Run a command for each of its targets; print, annotate and write what it found.
 
+    json, html   paths to write to, "" for none;   recorded   reports to compare the verdicts with
 
-def _carry_out(run: Run, json: str, html: str, recorded: Recorded | None = None) -> None:
-    """Run it for each target, show, write and annotate what it found; exit 1 with a finding, 2 where one could not be run."""
-    writable("--json", json)
-    writable("--html", html)
-    if html and len(run.targets) > 1:
+    Raises: typer.Exit with the exit status.
+    """
+    refuse_unwritable("--json", json)
+    refuse_unwritable("--html", html)
+    if html and len(invocation.targets) > 1:
         raise CouldNotRun(
-            f"--html must have one target. Received: {len(run.targets)}. Run the command for each, or write --json."
+            f"--html must have one target. Received: {len(invocation.targets)}. Run the command for each, or write "
+            "--json."
         )
     out, found, refused = console(), dict[str, Report](), list[str]()
-    for target in run.targets:
+    for target in invocation.targets:
         try:
-            with show_progress(out) as bar:
-                tick = ticking(bar, target)
-                report = isolated(run, target) if run.value("isolate") else run.report(target, tick)
+            report = _run_target(out, invocation, target)
         except (CouldNotRun, ValueError) as error:
             refused.append(str(error))
             complain(str(error))
@@ -264,22 +238,33 @@ def _carry_out(run: Run, json: str, html: str, recorded: Recorded | None = None)
         found[target] = report
         print_report(out, report)
         if github.active():
-            for line in github.findings(target, report):
+            for line in github.annotate(target, report):
                 out.print(line, markup=False, soft_wrap=True)
-            github.summarize(target, report)
-    if json and found:  # where nothing ran there is nothing to write
-        write("--json", json, json_text(document(run, found, refused)) + "\n")
-    if html and found:
-        from keras_ref.reports.html import report_html
-
-        write("--html", html, report_html(next(iter(found.values()))))
-    same = recorded is None or _compared_with(out, recorded, found)
+            github.append_summary(target, report)
+    if found:  # else there is nothing to write
+        _write(invocation, found, refused, json=json, html=html)
+    same = recorded is None or _print_comparison(out, recorded, found)
     raise typer.Exit(COULD_NOT if refused else 0 if same and all(report.ok for report in found.values()) else FINDING)
 
 
-def _compared_with(out: Console, recorded: Recorded, found: dict[str, Any]) -> bool:
-    """Say whether the verdicts are those that were recorded."""
-    changes = [line for target, report in found.items() for line in differing(recorded.reports[target], report)]
+def _run_target(out: Console, invocation: Invocation, target: str) -> Report:
+    with show_progress(out) as bar:
+        progress = ticking(bar, target)
+        return run_isolated(invocation, target) if invocation.value("isolate") else invocation.run(target, progress)
+
+
+def _write(invocation: Invocation, found: dict[str, Report], refused: list[str], *, json: str, html: str) -> None:
+    if json:
+        write("--json", json, json_text(make_document(invocation, found, refused)) + "\n")
+    if html:
+        from keras_ref.reports.html import report_html
+
+        write("--html", html, report_html(next(iter(found.values()))))
+
+
+def _print_comparison(out: Console, recorded: Recorded, found: dict[str, Report]) -> bool:
+    """Print which verdicts are not those recorded. Returns whether all are."""
+    changes = [line for target, report in found.items() for line in compare_verdicts(recorded.reports[target], report)]
     total = sum(len(report.verdicts) for report in found.values())
     for line in (*recorded.changed, *changes):
         out.print(line, markup=False, soft_wrap=True)
@@ -291,7 +276,7 @@ def _compared_with(out: Console, recorded: Recorded, found: dict[str, Any]) -> b
 
 
 def main() -> None:
-    """Entry point: run the command; what cannot be done is one line on stderr and exit status 2."""
+    """Run the command. An error that a user can mend is one line on stderr, and exit status 2."""
     from keras_ref.inputs.targets import quiet_tensorflow
 
     try:
@@ -305,15 +290,15 @@ def main() -> None:
     except (KeyboardInterrupt, typer.Abort):
         _fail("Interrupted; the model is what it was.")
     except Exception as error:
-        # the command line's own complaints (an unknown command, a missing argument) know how to say themselves
+        # Click's own errors (an unknown command, a missing argument) have a message for the user; others are bugs
         if not hasattr(error, "format_message"):
             raise
-        said = error.format_message()
-        _fail(f"{said}{'' if said.endswith(('.', '?')) else '.'} See gradtwin --help.")
+        message = error.format_message()
+        _fail(f"{message}{'' if message.endswith(('.', '?')) else '.'} See gradtwin --help.")
 
 
 def complain(sentence: str) -> None:
-    """One line on stderr, and an annotation in GitHub Actions."""
+    """Print one line on stderr, and an annotation in GitHub Actions."""
     line = " ".join(sentence.split())
     print(f"gradtwin: {line}", file=sys.stderr)
     if github.active():

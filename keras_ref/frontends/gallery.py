@@ -1,4 +1,4 @@
-"""Small models on real data (Fisher's iris measurements, as scikit-learn ships them), checked by the bare command."""
+"""Small models on real data (Fisher's iris measurements, from scikit-learn), which `gradtwin` alone checks."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Exhibit:
 
 
 def iris(samples: int = 24) -> tuple[Array, Array]:
-    """Standardised measurements (samples, 4) and one-hot species (samples, 3), every sixth flower or so."""
+    """Standardised measurements (samples, 4) and one-hot species (samples, 3), of flowers at even distances."""
     from sklearn.datasets import load_iris
 
     features, species = load_iris(return_X_y=True)
@@ -38,7 +38,7 @@ def iris(samples: int = 24) -> tuple[Array, Array]:
 
 
 def draw_weights(model: Model, *, seed: int = 0) -> dict[str, Array]:
-    """Weights as a fresh network has them: normal kernels over the root of their inputs, small biases."""
+    """Random weights: normal kernels scaled by 1 / sqrt(inputs), biases scaled by 0.1."""
     generator = np.random.default_rng(seed)
     return {
         name: generator.normal(scale=1 / np.sqrt(shape[0]) if len(shape) > 1 else 0.1, size=shape)
@@ -47,7 +47,7 @@ def draw_weights(model: Model, *, seed: int = 0) -> dict[str, Array]:
 
 
 def two_towers() -> Model:
-    """Petals and sepals in towers of their own, a shared layer, two outputs."""
+    """Two inputs (petals and sepals) in layers of their own, a shared layer, two outputs."""
     layers = {
         "petals": Dense(4, "tanh"),
         "sepals": Dense(4, "tanh"),
@@ -67,7 +67,7 @@ def two_towers() -> Model:
 
 
 def exhibits() -> Iterator[Exhibit]:
-    """The gallery, one exhibit after another."""
+    """The models of the gallery, one after another."""
     from scratch.optimizers.adam import Adam
     from scratch.optimizers.sgd import SGD
 

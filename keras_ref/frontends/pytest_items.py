@@ -1,4 +1,4 @@
-"""What the pytest plugin does once there is something to check: targets as tests, returned models, the run's one line."""
+"""What the pytest plugin does once there is something to check: targets as tests, returned models, the final line."""
 
 from __future__ import annotations
 
@@ -6,20 +6,21 @@ import glob
 import json
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from inspect import signature
 from typing import Any
 
 import pytest
 
 from keras_ref.errors import BadInput, CouldNotRun
-from keras_ref.frontends.pytest_plugin import checked, reported, shared_options
+from keras_ref.frontends.invocation import Invocation, read_versions
+from keras_ref.frontends.pytest_checks import check_in_test, given_options, record_report
 from keras_ref.options import OPTIONS
 from keras_ref.reports.verdict import ORDER, Report, worst_of
 
 
-def collected(session: pytest.Session, targets: Iterable[str]) -> list[pytest.Item]:
-    """The tests of all targets, reported as collected."""
+def collect_targets(session: pytest.Session, targets: Iterable[str]) -> list[pytest.Item]:
+    """The tests of all targets, reported to pytest as collected."""
     from keras_ref.inputs.targets import import_quietly, quiet_tensorflow
 
     quiet_tensorflow()
@@ -35,10 +36,10 @@ def collected(session: pytest.Session, targets: Iterable[str]) -> list[pytest.It
 
 
 class Target(pytest.Collector):
-    """A target: a test for each variable and input, or one that fails where it cannot be loaded.
+    """A target: a test for each variable and input, or one failing test where the target cannot be loaded.
 
-    All variables are checked at once when the first of them runs, in each process of pytest-xdist that gets any of
-    them (--dist loadgroup keeps them together); where only some were chosen (-k), each is checked by itself.
+    When the first of the tests runs, all variables are checked at once (under pytest-xdist in each process that runs
+    any of the tests; --dist loadgroup keeps them together). Where -k selected some of them, each is checked by itself.
     """
 
     def __init__(self, **options: Any) -> None:
@@ -49,7 +50,7 @@ class Target(pytest.Collector):
     def collect(self) -> list[pytest.Item]:
         """One test for each variable."""
         try:
-            names = _names(self.name, self.config.getoption("--gradtwin-seed"))
+            names = _variable_names(self.name, self.config.getoption("--gradtwin-seed"))
         except (CouldNotRun, BadInput) as error:
             self._found["*"] = error
             names = ["load"]
@@ -60,46 +61,50 @@ class Target(pytest.Collector):
                 item.add_marker(pytest.mark.xdist_group(self.name))
         return list(self._items)
 
-    def report(self, name: str) -> Report:
+    def check(self, name: str) -> Report:
         """The verdicts of one variable. Raises: CouldNotRun or BadInput where there are none."""
-        chosen = {id(item) for item in self.session.items}
-        variables = "*" if "*" in self._found or all(id(item) in chosen for item in self._items) else glob.escape(name)
+        selected = {id(item) for item in self.session.items}
+        together = "*" in self._found or all(id(item) in selected for item in self._items)
+        found = self._check_once("*" if together else glob.escape(name))
+        own = tuple(v for v in found.verdicts if v.name == name or v.oracle == "process")
+        if name == self._items[0].name:  # verdicts that belong to no test fail the first one
+            listed = {item.name for item in self._items}
+            own += tuple(v for v in found.verdicts if v.name not in listed and v not in own)
+        if not own:
+            raise CouldNotRun(
+                f"A check must have a verdict on every variable. Received: none on {name} of {self.name}. "
+                f"Run gradtwin check {self.name}."
+            )
+        return replace(found, subject=self.name, verdicts=own, replay=self._invocation(glob.escape(name)).replay())
+
+    def _check_once(self, variables: str) -> Report:
+        """The report on the variables that match, computed the first time. Raises: CouldNotRun or BadInput."""
+        from keras_ref.frontends.isolation import run_isolated
+
         if variables not in self._found:
+            invocation = self._invocation(variables)
             try:
-                self._found[variables] = self._checked(variables)
+                self._found[variables] = (
+                    run_isolated(invocation, self.name) if invocation.value("isolate") else invocation.run(self.name)
+                )
             except (CouldNotRun, BadInput) as error:
                 self._found[variables] = error
         found = self._found[variables]
         if isinstance(found, Exception):
             raise found
-        own = tuple(v for v in found.verdicts if v.name == name or v.oracle == "process")
-        if name == self._items[0].name:  # what belongs to no test is the first one's
-            listed = {item.name for item in self._items}
-            own += tuple(v for v in found.verdicts if v.name not in listed and v not in own)
-        if not own:
-            raise CouldNotRun(
-                f"A check must have a verdict on every variable. Received: none on {name} of {self.name}. Run gradtwin check {self.name}."
-            )
-        run = self._run(glob.escape(name))
-        return replace(found, subject=self.name, verdicts=own, replay=run.replay())
+        return found
 
-    def _run(self, variables: str) -> Any:
-        from keras_ref.frontends.invocation import Run
-
+    def _invocation(self, variables: str) -> Invocation:
+        """The command that checks the variables that match."""
         only = {"variables": variables} if variables != OPTIONS["variables"].default else {}
         isolate = {"isolate": True} if self.config.getoption("--gradtwin-isolate") else {}
-        return Run("check", (self.name,), "", {**shared_options(self.config), **only, **isolate})
-
-    def _checked(self, variables: str) -> Report:
-        from keras_ref.frontends.isolation import isolated
-
-        run = self._run(variables)
-        return isolated(run, self.name) if run.value("isolate") else run.report(self.name)
+        return Invocation("check", (self.name,), "", {**given_options(self.config), **only, **isolate})
 
 
-def _names(target: str, seed: int) -> list[str]:
-    """The names of a target's trained variables and float inputs, as a check will name them. The model is not run."""
-    from keras_ref.evaluation.loss_function import Data, float_inputs, path_of, unique
+def _variable_names(target: str, seed: int) -> list[str]:
+    """The names of a target's trained variables and float inputs, as a check names them. The model is not run."""
+    from keras_ref.evaluation.loss_function import Data
+    from keras_ref.evaluation.naming import float_inputs, path_of, unique
     from keras_ref.inputs.data import draw_inputs
     from keras_ref.inputs.targets import load_target
 
@@ -109,87 +114,112 @@ def _names(target: str, seed: int) -> list[str]:
 
 
 class Variable(pytest.Item):
-    """A variable of a target, against every oracle."""
+    """The test of one variable of a target, by every oracle."""
+
+    parent: Target
 
     def runtest(self) -> None:
         """Fail with the six lines of each finding."""
-        reported(self, self.parent.report(self.name))  # type: ignore[union-attr]
+        record_report(self, self.parent.check(self.name))
 
     def repr_failure(self, excinfo: Any, style: Any = None) -> Any:
-        """The sentence alone, where the check could not be done."""
+        """The message alone, where the check could not be run."""
         known = isinstance(excinfo.value, (CouldNotRun, BadInput))
         return str(excinfo.value) if known else super().repr_failure(excinfo, style)
 
     def reportinfo(self) -> tuple[Any, int | None, str]:
-        """The target and the variable: there is no file."""
-        return self.config.rootpath, None, f"{self.parent.name} {self.name}"  # type: ignore[union-attr]
+        """The target and the variable; there is no file and no line."""
+        return self.config.rootpath, None, f"{self.parent.name} {self.name}"
 
 
-def check_returned(item: Any, returned: Any, options: dict[str, Any], *, positional: bool = False) -> None:
-    """Check what a test marked `gradients` returned: a model with or without data, a layer or a function with inputs."""
+def check_returned(item: pytest.Item, returned: Any, options: dict[str, Any], *, positional: bool = False) -> None:
+    """Check what a test marked `gradients` returned: a model with or without data, a layer or a function with inputs.
+
+    options      keyword arguments of the marker;   positional   whether the marker had positional ones
+
+    Raises: pytest's failure, with one sentence where the marker or the returned value cannot be used.
+    """
     __tracebackhide__ = True
     from keras_ref.inputs.targets import complete_data, quiet_tensorflow
 
     quiet_tensorflow()
-    import keras
-
-    import keras_ref
-
     subject, *arguments = returned if isinstance(returned, tuple) and returned else (returned,)
-    drawn = ""
-    verb = (
-        "check_gradients"
-        if isinstance(subject, keras.Model)
-        else "check_layer"
-        if isinstance(subject, keras.layers.Layer)
-        else "check_function"
-    )
-    what = (
-        f"a tuple of {len(returned)}, {type(subject).__name__} first"
-        if isinstance(returned, tuple)
-        else type(returned).__name__
-    )
+    verb = _verb_for(subject)
     if len(arguments) > 3 if verb == "check_gradients" else not callable(subject) or not arguments:
+        received = (
+            f"a tuple of {len(returned)}, {type(subject).__name__} first"
+            if isinstance(returned, tuple)
+            else type(returned).__name__
+        )
         pytest.fail(
-            f"A test marked `gradients` must return a model, (model, x, y), (layer, *inputs) or (function, *inputs). Received: {what}. Return one of them.",
+            "A test marked `gradients` must return a model, (model, x, y), (layer, *inputs) or (function, *inputs). "
+            f"Received: {received}. Return one of them.",
             pytrace=False,
         )
-    known = [*signature(getattr(keras_ref, verb)).parameters, "allow"]
-    wrong = [name for name in options if name not in known] + ["a positional one"] * positional
-    if wrong:
-        pytest.fail(
-            f"The marker `gradients` must have options of {verb}. Received: {', '.join(wrong)}. Choose from {', '.join(known[1:])}.",
-            pytrace=False,
-        )
+    _refuse_unknown(verb, options, positional=positional)
+    drawn = ""
     try:
         if verb == "check_gradients":
             seed = options.get("seed", item.config.getoption("--gradtwin-seed"))
             (subject, *arguments, weight), drawn = complete_data(subject, *arguments, seed=seed)
             options = options if weight is None else {"sample_weight": weight, **options}
-        checked(item, verb, subject, *arguments, note=drawn, **options)
-        return
+        check_in_test(item, verb, subject, *arguments, note=drawn, **options)
     except BadInput as error:
-        sentence = str(error)
-    pytest.fail(sentence, pytrace=False)
+        refusal = str(error)
+    else:
+        return
+    pytest.fail(refusal, pytrace=False)  # outside of the handler, so that pytest does not show the chain of errors
 
 
-# What a run says ---------------------------------------------------------------------------------------------------------
+def _verb_for(subject: Any) -> str:
+    import keras
+
+    if isinstance(subject, keras.Model):
+        return "check_gradients"
+    return "check_layer" if isinstance(subject, keras.layers.Layer) else "check_function"
 
 
-def document(texts: Iterable[tuple[str, str]]) -> dict[str, Any]:
-    """What --gradtwin-json writes: every report with its test, and the versions."""
-    from keras_ref.frontends.invocation import versions
+def _refuse_unknown(verb: str, options: dict[str, Any], *, positional: bool) -> None:
+    """Fail the test for options that the check does not have."""
+    __tracebackhide__ = True
+    from keras_ref.frontends.verbs import find_check
 
+    known = [*signature(find_check(verb)).parameters, "allow"]
+    wrong = [name for name in options if name not in known] + ["a positional one"] * positional
+    if wrong:
+        pytest.fail(
+            f"The marker `gradients` must have options of {verb}. Received: {', '.join(wrong)}. "
+            f"Choose from {', '.join(known[1:])}.",
+            pytrace=False,
+        )
+
+
+# What a test run reports ----------------------------------------------------------------------------------------------
+
+
+def make_document(texts: Iterable[tuple[str, str]]) -> dict[str, Any]:
+    """What --gradtwin-json writes: every report with its test, and the versions. `texts`: (test, report as JSON)."""
     reports = [{"test": test, **json.loads(text)} for test, text in texts]
     return {
         "ok": all(report["ok"] for report in reports),
         "reports": reports,
-        "versions": versions() if reports else {},
+        "versions": read_versions() if reports else {},
     }
 
 
-def tally(texts: Iterable[tuple[str, str]]) -> tuple[str, bool]:
-    """412 variables, 3 kinks, 1 mismatch; smallest error that would have been seen 3e-9. And whether all is well."""
+@dataclass(frozen=True)
+class Total:
+    """The line that sums up a test run, and whether every check passed."""
+
+    line: str
+    ok: bool
+
+
+def sum_up(texts: Iterable[tuple[str, str]]) -> Total:
+    """The last line of a test run, of (test, report as JSON) pairs.
+
+    "412 variables, 3 kinks, 1 mismatch; smallest error that would have been seen 3e-9"
+    """
     reports = [json.loads(text) for _, text in texts]
     by_variable: dict[tuple[int, str], list[str]] = {}
     for i, report in enumerate(reports):
@@ -202,10 +232,10 @@ def tally(texts: Iterable[tuple[str, str]]) -> tuple[str, bool]:
         *(_counted(counts[name], name) for name in reversed(ORDER) if counts[name] and name != "match"),
     ]
     seen = f"; smallest error that would have been seen {max(visible):.0e}" if visible else ""
-    return ", ".join(parts) + seen, all(report["ok"] for report in reports)
+    return Total(", ".join(parts) + seen, all(report["ok"] for report in reports))
 
 
-#: verdicts that are nouns have a plural
+#: plurals; the other verdicts are adjectives
 _PLURALS = {
     "variable": "variables",
     "kink": "kinks",

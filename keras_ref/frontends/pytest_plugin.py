@@ -1,36 +1,34 @@
-"""pytest: fixtures, the marker `gradients`, targets collected as tests, and one line that sums up.
+"""The pytest plugin: fixtures, the marker `gradients`, targets collected as tests, and one line that sums up.
 
-    check_gradients, check_updates, check_layer, check_function     fixtures that fail the test with six lines a finding
-    @pytest.mark.gradients(effort="full")                           the test returns a model, or (model, x, y)
-    gradtwin_targets = package.module:factory                       (ini) one test for each variable of each target
+    check_gradients, check_updates, check_layer, check_function   fixtures that fail the test with six lines per finding
+    @pytest.mark.gradients(effort="full")                         the test returns a model, or (model, x, y)
+    gradtwin_targets = package.module:factory                     (ini) a test for each variable of each target
 
-Loading this plugin imports neither TensorFlow nor Hypothesis; the checks do, when first called.
+Loading this plugin imports neither TensorFlow nor Hypothesis; the first check does.
 """
 
 from __future__ import annotations
 
 import re
-import shlex
 from collections.abc import Callable, Generator
 from typing import Any
 
 import pytest
 
-from keras_ref.errors import BadInput, CouldNotRun
+from keras_ref.errors import CouldNotRun
+from keras_ref.frontends.pytest_checks import REPORTS, check_in_test
 from keras_ref.options import OPTIONS
 
-#: options that both fronts share: --gradtwin-effort here is --effort on the command line
+#: options of the command line that pytest has too: --effort there is --gradtwin-effort here
 SHARED = ("effort", "budget", "seed", "json", "isolate")
-VERBS = ("check_gradients", "check_updates", "check_layer", "check_function")
-#: reports of a test, as they are made; targets of a run
-_MADE: pytest.StashKey[list[Any]] = pytest.StashKey()
-#: what TensorFlow logs where the test imported it before its level could be set: not beside six lines that matter
-_LOG_LINES = re.compile(r"^[IW]\d{4} \d\d:\d\d:\S+ +\d+ \S+\] .*\n", re.MULTILINE)
+#: the targets of a test run
 _TARGETS: pytest.StashKey[Any] = pytest.StashKey()
+#: log lines of a TensorFlow that the test imported before the plugin could silence it; they would bury the six lines
+_LOG_LINES = re.compile(r"^[IW]\d{4} \d\d:\d\d:\S+ +\d+ \S+\] .*\n", re.MULTILINE)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """--gradtwin-effort and the like, from the same table as the command line's options."""
+    """--gradtwin, and the shared options from the same table as the command line's."""
     group = parser.getgroup("gradtwin", "gradient checks")
     group.addoption(
         "--gradtwin",
@@ -41,183 +39,139 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
     for name in SHARED:
         option = OPTIONS[name]
-        kind = (
+        kind: dict[str, Any] = (
             {"action": "store_true"}
             if option.type is bool
             else {"type": option.type, "choices": option.choices or None}
         )
-        group.addoption(
-            f"--gradtwin-{name}", default=option.default, help=option.help.partition("; gradtwin replay")[0], **kind
-        )
+        help_text = option.help.partition("; gradtwin replay")[0]
+        group.addoption(f"--gradtwin-{name}", default=option.default, help=help_text, **kind)
     parser.addini(
         "gradtwin_targets",
-        "Targets to check in every run that names no tests of its own: package.module:factory.",
+        "Targets (package.module:factory) to check in every test run that does not name its tests.",
         type="linelist",
         default=[],
     )
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Register the marker; find out which targets are meant; refuse a file that cannot be written before the work."""
+    """Register the marker, note the targets, and refuse a file that cannot be written before any test runs."""
     config.addinivalue_line(
         "markers",
-        "gradients(**options): the test returns a model, (model, x, y) or (layer, *inputs); its gradients are checked with these options of check_gradients",
+        "gradients(**options): the test returns a model, (model, x, y) or (layer, *inputs); its gradients are checked "
+        "with these options of check_gradients",
     )
-    worker = getattr(config, "workerinput", None)
-    whole = config.args_source is not pytest.Config.ArgsSource.ARGS
-    targets: Any = (
-        worker["gradtwin"] if worker else [*config.getini("gradtwin_targets") * whole, *config.getoption("--gradtwin")]
-    )
-    config.stash[_TARGETS] = targets
-    if worker is None:
-        path = config.getoption("--gradtwin-json")
-        config.pluginmanager.register(Reports(path), "gradtwin-reports")
-        if path:
-            from keras_ref.reports.files import writable
+    worker = getattr(config, "workerinput", None)  # of pytest-xdist
+    if worker is not None:
+        config.stash[_TARGETS] = worker["gradtwin"]
+        return
+    names_tests = config.args_source is pytest.Config.ArgsSource.ARGS
+    listed = [] if names_tests else config.getini("gradtwin_targets")
+    config.stash[_TARGETS] = [*listed, *config.getoption("--gradtwin")]
+    path = config.getoption("--gradtwin-json")
+    config.pluginmanager.register(Reports(path), "gradtwin-reports")
+    if path:
+        from keras_ref.reports.files import refuse_unwritable
 
-            try:
-                writable("--gradtwin-json", path)
-            except CouldNotRun as error:
-                raise pytest.UsageError(str(error)) from error
+        try:
+            refuse_unwritable("--gradtwin-json", path)
+        except CouldNotRun as error:
+            raise pytest.UsageError(str(error)) from error
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node: Any) -> None:
-    """Under pytest-xdist: every worker collects the targets that were meant here."""
+    """Tell a worker of pytest-xdist which targets to collect."""
     node.workerinput["gradtwin"] = node.config.stash[_TARGETS]
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(session: pytest.Session, config: pytest.Config, items: list[pytest.Item]) -> None:
-    """One test for each variable of each target; before -k and -m choose."""
+    """Add one test for each variable of each target, before -k and -m select."""
     if config.stash[_TARGETS]:
-        from keras_ref.frontends.pytest_items import collected
+        from keras_ref.frontends.pytest_items import collect_targets
 
-        items += collected(session, config.stash[_TARGETS])
-
-
-# Checks inside tests ---------------------------------------------------------------------------------------------------
+        items += collect_targets(session, config.stash[_TARGETS])
 
 
-def checked(item: Any, verb: str, *arguments: Any, allow: Any = (), note: str = "", **options: Any) -> Any:
-    """The report of a check for a test, with the options of the run where the test gives none of its own.
-
-    `allow`: verdicts that do not fail it ("undecided"); `note`: what is worth saying beside the check's own notes.
-    """
-    __tracebackhide__ = True
-    from dataclasses import replace
-    from inspect import signature
-
-    from keras_ref.inputs.targets import quiet_tensorflow
-
-    quiet_tensorflow()
-    import keras_ref
-
-    function = getattr(keras_ref, verb)
-    takes = signature(function).parameters
-    shared = {name: value for name, value in shared_options(item.config).items() if name in takes}
-    given = {"seed": options.get("seed", item.config.getoption("--gradtwin-seed")), **shared}
-    replay = [
-        "pytest",
-        item.nodeid,
-        *(word for name, value in given.items() for word in (f"--gradtwin-{name}", str(value))),
-    ]
-    try:
-        report = function(*arguments, **{"replay": shlex.join(replay), **shared, **options})
-    except BadInput as error:  # the sentence is about the call, not about the frames that found it out
-        raise error.with_traceback(None) from None
-    return reported(item, replace(report, allowed=frozenset(allow), notes=(*report.notes, *([note] if note else []))))
-
-
-def shared_options(config: pytest.Config) -> dict[str, Any]:
-    """The run's effort, budget and seed that are not as they are by default."""
-    given = {name: config.getoption(f"--gradtwin-{name}") for name in ("effort", "budget", "seed")}
-    return {name: value for name, value in given.items() if value != OPTIONS[name].default}
-
-
-def reported(item: Any, report: Any) -> Any:
-    """A report that belongs to a test: kept, in JUnit's properties, and the test fails with it."""
-    __tracebackhide__ = True
-    item.stash.setdefault(_MADE, []).append(report)
-    item.user_properties += [(f"gradtwin_{name}", value) for name, value in report.properties().items()]
-    if not report.ok:
-        pytest.fail(report.explain(), pytrace=False)
-    return report
+# Checks inside tests --------------------------------------------------------------------------------------------------
 
 
 def _fixture(verb: str) -> Any:
     def fixture(request: pytest.FixtureRequest) -> Callable[..., Any]:
         def check(*arguments: Any, **options: Any) -> Any:
             __tracebackhide__ = True
-            return checked(request.node, verb, *arguments, **options)
+            return check_in_test(request.node, verb, *arguments, **options)
 
         return check
 
-    fixture.__doc__ = (
-        f"keras_ref.{verb} that fails the test with the six lines of each finding, and returns the report."
-    )
+    fixture.__doc__ = f"keras_ref.{verb}, which fails the test with six lines per finding, else returns the report."
     return pytest.fixture(name=verb)(fixture)
 
 
-check_gradients, check_updates, check_layer, check_function = map(_fixture, VERBS)
+check_gradients = _fixture("check_gradients")
+check_updates = _fixture("check_updates")
+check_layer = _fixture("check_layer")
+check_function = _fixture("check_function")
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
-    """A test marked `gradients`: what it returns is checked."""
+    """Run a test marked `gradients`, and check what it returns."""
     marks = list(pyfuncitem.iter_markers("gradients"))
     if not marks:
         return None
     from keras_ref.frontends.pytest_items import check_returned
 
-    arguments = {name: pyfuncitem.funcargs[name] for name in pyfuncitem._fixtureinfo.argnames}
+    names = pyfuncitem._fixtureinfo.argnames  # noqa: SLF001 (pytest's own pytest_pyfunc_call does the same)
+    arguments = {name: pyfuncitem.funcargs[name] for name in names}
     options = {name: value for mark in reversed(marks) for name, value in mark.kwargs.items()}
     check_returned(pyfuncitem, pyfuncitem.obj(**arguments), options, positional=any(mark.args for mark in marks))
     return True
 
 
-# What a run says ---------------------------------------------------------------------------------------------------------
+# What a test run reports ----------------------------------------------------------------------------------------------
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, Any]:
-    """The reports of a test travel with its result, from the workers of pytest-xdist too."""
+    """Attach the reports of a test to its result, with which they travel from workers of pytest-xdist."""
     result = yield
-    made = item.stash.get(_MADE, [])
-    if made:
+    reports = item.stash.get(REPORTS, [])
+    if reports:
         from keras_ref.reports.verdict import json_text
 
-        result.gradtwin = [json_text(report.to_dict()) for report in made]
+        result.gradtwin = [json_text(report.to_dict()) for report in reports]
         result.sections = [
             (name, text) for name, text in ((n, _LOG_LINES.sub("", t)) for n, t in result.sections) if text
         ]
-        made.clear()
+        reports.clear()
     return result
 
 
 class Reports:
-    """Every report of the run, gathered in the process that speaks: one line in the terminal, one file."""
+    """Every report of the test run, gathered in the main process: one line in the terminal, one file."""
 
     def __init__(self, path: str) -> None:
         self.path, self.texts = path, list[tuple[str, str]]()
 
     def pytest_runtest_logreport(self, report: Any) -> None:
-        """Of this process or a worker's."""
+        """Keep the reports of a finished test, this process's or a worker's."""
         self.texts += [(report.nodeid, text) for text in getattr(report, "gradtwin", ())]
 
     def pytest_sessionfinish(self) -> None:
         """Write --gradtwin-json."""
         if self.path:
-            from keras_ref.frontends.pytest_items import document
+            from keras_ref.frontends.pytest_items import make_document
             from keras_ref.reports.files import write
             from keras_ref.reports.verdict import json_text
 
-            write("--gradtwin-json", self.path, json_text(document(self.texts)) + "\n")
+            write("--gradtwin-json", self.path, json_text(make_document(self.texts)) + "\n")
 
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
-        """412 variables, 3 kinks, 1 mismatch; smallest error that would have been seen 3e-9."""
+        """Print the line that sums up, in red if a check failed."""
         if self.texts:
-            from keras_ref.frontends.pytest_items import tally
+            from keras_ref.frontends.pytest_items import sum_up
 
-            line, ok = tally(self.texts)
-            terminalreporter.write_line(f"gradtwin: {line}", **({} if ok else {"red": True}))
+            total = sum_up(self.texts)
+            terminalreporter.write_line(f"gradtwin: {total.line}", **({} if total.ok else {"red": True}))

@@ -1,10 +1,9 @@
-"""What a layer or function is called with: the arrays among its arguments are data, the rest stays as it is."""
+"""The arguments of a call of a layer or function: arrays are data, the rest stays as it is."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,14 +12,17 @@ import numpy as np
 import tensorflow as tf
 
 from keras_ref.errors import BadInput
-from keras_ref.evaluation.loss_function import Data, raw
+from keras_ref.evaluation.loss_function import Data
 
 
 @dataclass(frozen=True)
 class CallArguments:
-    """The arguments of one call. `x`: the arrays, by parameter, or alone where there is one array argument.
+    """The arguments of one call.
 
-    `data` names the parameters that are arrays, and `positional` those that are passed by position, in order.
+    x            the arrays, by parameter; the array alone where there is one
+    data         names of the parameters that are arrays
+    positional   names of the parameters that are passed by position, in order
+    fixed        all other arguments, by parameter
     """
 
     x: Any
@@ -30,40 +32,41 @@ class CallArguments:
 
     @classmethod
     def of(cls, function: Callable[..., Any], inputs: Sequence[Any], keywords: Mapping[str, Any]) -> CallArguments:
-        """From a call; numbers by position count as arrays, numbers by keyword do not. Raises: BadInput without any."""
+        """From a call: numbers by position are arrays, numbers by keyword are not. Raises: BadInput without arrays."""
         names = _parameters(function, len(inputs))
         given = {**dict(zip(names, map(_array, inputs), strict=True)), **keywords}
         data = tuple(name for name, value in given.items() if _is_data(value))
         if not data:
             raise BadInput(
-                "A check must have at least one array to call with. Received: none. Pass the inputs after the layer or function."
+                "A check must have at least one array to call with. Received: none. "
+                "Pass the inputs after the layer or function."
             )
         x = given[data[0]] if len(data) == 1 else {name: given[name] for name in data}
         return cls(x, data, names, {name: value for name, value in given.items() if name not in data})
 
     def call(self, function: Callable[..., Any], x: Any, **more: Any) -> Any:
-        """The function called with the same arguments (or `more` in their place), the arrays being those of `x`."""
+        """Call a function with these arguments, `x` in place of the arrays, and `more` in place of others."""
         given = {**self.fixed, **more, **(dict(x) if len(self.data) > 1 else {self.data[0]: x})}
         keywords = {name: value for name, value in given.items() if name not in self.positional}
         return function(*(given[name] for name in self.positional), **keywords)
 
     def touched(self, function: Callable[..., Any]) -> tuple[list[tf.Variable], str | None]:
-        """The TensorFlow variables that a trace of the call reads or writes, and the dtype of its data (None: as given).
+        """(TensorFlow variables, dtype) that a trace of the call uses: those it reads or writes, and that of its data.
 
-        None and nothing where it cannot be traced.
+        The dtype is None where the data are used as given. Without variables where the call cannot be traced.
         """
         for dtype in (None, "float32", "float64", "float16", "bfloat16"):
             x = Data(self.x).tensors(dtype).x
             try:
                 graph = tf.function(lambda x=x: self.call(function, x), autograph=False).get_concrete_function().graph
-            except Exception:
-                continue  # the check itself will run into what is wrong, and say it
+            except Exception:  # noqa: BLE001, S112 (what user code raises here, the check meets again and reports)
+                continue
             return list(graph.variables), dtype
         return [], None
 
 
 def _parameters(function: Callable[..., Any], count: int) -> tuple[str, ...]:
-    """What positional arguments are called: by the function's own names where it has them, else 0, 1, …"""
+    """Names of `count` positional arguments: those of the function's parameters where it has them, else 0, 1, …"""
     try:
         known = [
             p.name
@@ -85,6 +88,7 @@ def _array(value: Any) -> Any:
 
 
 def _is_data(value: Any) -> bool:
+    """Whether a value is an array or tensor, or a nesting of them."""
     leaves = tf.nest.flatten(value)
     return bool(leaves) and all(
         isinstance(leaf, (np.ndarray, np.generic, tf.Tensor, tf.RaggedTensor, tf.SparseTensor)) for leaf in leaves
@@ -92,7 +96,7 @@ def _is_data(value: Any) -> bool:
 
 
 def find_keras_objects(function: Callable[..., Any]) -> list[Any]:
-    """The Keras layers and losses that a function is, belongs to, or reads from its surroundings."""
+    """The Keras layers and losses that a function is, is a method of, or uses as closed-over or global variables."""
     function = getattr(function, "func", function)  # of a functools.partial
     found = [function, getattr(function, "__self__", None)]
     if inspect.isfunction(function):
@@ -100,14 +104,3 @@ def find_keras_objects(function: Callable[..., Any]) -> list[Any]:
         for value in (*names.nonlocals.values(), *names.globals.values()):
             found += tf.nest.flatten(value) if isinstance(value, (list, tuple, dict)) else [value]
     return [one for one in found if isinstance(one, (keras.layers.Layer, keras.losses.Loss))]
-
-
-@contextmanager
-def restore_variables(variables: Sequence[Any]) -> Iterator[None]:
-    """Put the values of variables back on the way out."""
-    kept = [(raw(v), raw(v).numpy()) for v in variables if isinstance(v, (tf.Variable, keras.Variable))]
-    try:
-        yield
-    finally:
-        for variable, value in kept:
-            variable.assign(value)

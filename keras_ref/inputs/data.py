@@ -1,4 +1,4 @@
-"""Data for a check: what the user gave, verified against the model; or drawn from the model's inputs with a seed."""
+"""Data for a check: what the user gave, validated against the model; or drawn from the model's inputs with a seed."""
 
 from __future__ import annotations
 
@@ -10,24 +10,31 @@ import tensorflow as tf
 
 from keras_ref.errors import BadInput
 from keras_ref.evaluation.float64 import is_float
+from keras_ref.evaluation.keras_parts import compiled_losses_of, layers_of
 from scratch.arrays import Array
 
+#: samples that are drawn
 BATCH = 4
 
 
-def _shown(shape: Any) -> str:
+def _written(shape: Any) -> str:
+    """A shape in a message, "any" for a size that is not fixed."""
     sizes = ["any" if size is None else str(size) for size in shape]
     return "(" + ", ".join(sizes) + ("," if len(sizes) == 1 else "") + ")"
 
 
 def validate_data(model: Any, x: Any, y: Any = None, sample_weight: Any = None) -> None:
-    """Refuse data that cannot be checked. Raises: BadInput: empty, not finite, or not of the model's input shapes."""
+    """Validate data that a model is checked on.
+
+    Raises: BadInput where they are empty, not finite, not of the model's input shapes, or differ in their samples.
+    """
     for name, value in (("x", x), ("y", y), ("sample_weight", sample_weight)):
         require_finite_numbers(name, value)
         for array in (np.asarray(leaf) for leaf in tf.nest.flatten(value) if leaf is not None):
             if array.ndim and len(array) == 0:
                 raise BadInput(
-                    f"`{name}` must hold at least one sample. Received: an empty batch of shape {array.shape}. Pass data."
+                    f"`{name}` must hold at least one sample. Received: an empty batch of shape {array.shape}. "
+                    "Pass data."
                 )
     if y is not None:
         require_labels_in_range(model, y)
@@ -35,14 +42,15 @@ def validate_data(model: Any, x: Any, y: Any = None, sample_weight: Any = None) 
     leaves = [np.asarray(leaf) for leaf in tf.nest.flatten(x)]
     if specs and len(specs) != len(leaves):
         raise BadInput(
-            f"`x` must have one array per input of the model ({len(specs)}). Received: {len(leaves)}. Pass a list or a dictionary."
+            f"`x` must have one array per input of the model ({len(specs)}). Received: {len(leaves)}. "
+            "Pass a list or a dictionary."
         )
     if specs and not isinstance(x, dict):
         for spec, leaf in zip(specs, leaves, strict=True):
             shape = tuple(spec.shape)
             if len(shape) != leaf.ndim or any(s not in (None, n) for s, n in zip(shape, leaf.shape, strict=False)):
                 raise BadInput(
-                    f"Input {spec.name!r} must have shape {_shown(shape)}. Received: {_shown(leaf.shape)}. "
+                    f"Input {spec.name!r} must have shape {_written(shape)}. Received: {_written(leaf.shape)}. "
                     "Reshape the data or change the model's input shape."
                 )
     samples = {
@@ -55,19 +63,18 @@ def validate_data(model: Any, x: Any, y: Any = None, sample_weight: Any = None) 
 
 
 def apply_class_weight(y: Any, sample_weight: Any, class_weight: Any) -> Any:
-    """Sample weights that say what `class_weight` {class: weight} says, as fit() reads it. Raises: BadInput."""
+    """The sample weights (batch,) that mean the same as `class_weight` {class: weight} in fit(). Raises: BadInput.
+
+    `sample_weight` as it is where no class weights are given.
+    """
     if class_weight is None:
         return sample_weight
     if sample_weight is not None or y is None or len(tf.nest.flatten(y)) != 1:
-        received = (
-            "sample_weight too"
-            if sample_weight is not None
-            else "no targets"
-            if y is None
-            else f"{len(tf.nest.flatten(y))} targets"
-        )
+        targets = "no targets" if y is None else f"{len(tf.nest.flatten(y))} targets"
+        received = targets if sample_weight is None else "sample_weight too"
         raise BadInput(
-            f"`class_weight` must come with one target and no sample_weight. Received: {received}. Pass sample_weight=, one weight a sample."
+            f"`class_weight` must come with one target and no sample_weight. Received: {received}. "
+            "Pass sample_weight=, one weight a sample."
         )
     labels = np.asarray(tf.nest.flatten(y)[0])
     labels = labels.argmax(-1) if labels.ndim > 1 and labels.shape[-1] > 1 else labels.reshape(len(labels))
@@ -80,14 +87,12 @@ def apply_class_weight(y: Any, sample_weight: Any, class_weight: Any) -> Any:
 
 
 def require_labels_in_range(model: Any, y: Any) -> None:
-    """Refuse class indices beyond the classes of a sparse crossentropy's output. Raises: BadInput."""
-    outputs, losses = getattr(model, "outputs", None) or [], getattr(model, "loss", None)
-    flat = keras.tree.flatten(losses) if isinstance(losses, (list, tuple, dict)) else [losses] * len(outputs)
-    for output, loss, labels in zip(outputs, flat, tf.nest.flatten(y), strict=False):
-        name = loss if isinstance(loss, str) else getattr(loss, "name", None) or getattr(loss, "__name__", "")
-        if "sparse_categorical" not in str(name) or labels is None or output.shape[-1] is None:
+    """Require class indices that the output of a sparse crossentropy has. Raises: BadInput."""
+    outputs = getattr(model, "outputs", None) or []
+    for output, loss, target in zip(outputs, compiled_losses_of(model, len(outputs)), tf.nest.flatten(y), strict=False):
+        if "sparse_categorical" not in _name_of(loss) or target is None or output.shape[-1] is None:
             continue
-        labels, ignored = np.asarray(labels), getattr(loss, "ignore_class", None)
+        labels, ignored = np.asarray(target), getattr(loss, "ignore_class", None)
         outside = np.argwhere(
             ((labels < 0) | (labels >= output.shape[-1])) & (labels != (-1e9 if ignored is None else ignored))
         )
@@ -100,7 +105,7 @@ def require_labels_in_range(model: Any, y: Any) -> None:
 
 
 def require_finite_numbers(name: str, value: Any) -> None:
-    """Refuse what is not an array of finite real numbers, in any nesting. Raises: BadInput."""
+    """Require arrays of finite real numbers, in any nesting; `name` is that of the argument. Raises: BadInput."""
     for leaf in tf.nest.flatten(value):
         if leaf is None:
             continue
@@ -109,7 +114,7 @@ def require_finite_numbers(name: str, value: Any) -> None:
                 f"`{name}` must be dense. Received: a {type(leaf).__name__}. Convert it, and mask what is padding."
             )
         array = np.asarray(leaf)
-        if array.dtype.kind not in "fiub" and array.dtype.name not in ("bfloat16",):
+        if array.dtype.kind not in "fiub" and array.dtype.name != "bfloat16":
             raise BadInput(
                 f"`{name}` must be numbers. Received: dtype {array.dtype}. Convert it to floats or integers."
             )
@@ -120,7 +125,7 @@ def require_finite_numbers(name: str, value: Any) -> None:
 
 
 def require_finite_weights(model: Any) -> None:
-    """Refuse a model whose weights are not finite or that has none. Raises: BadInput."""
+    """Require a built model with trainable weights, all of them finite. Raises: BadInput."""
     if not getattr(model, "built", True):
         raise BadInput(
             f"A model must be built. Received: {model.name!r}, unbuilt. Call it once on data, or give it an Input."
@@ -134,19 +139,21 @@ def require_finite_weights(model: Any) -> None:
 
 
 def require_finite_variables(variables: Any) -> None:
-    """Refuse variables whose values are not finite. Raises: BadInput."""
+    """Require variables whose values are finite. Raises: BadInput."""
     for variable in variables:
         value = np.asarray(variable.numpy())
         if is_float(variable.dtype) and not np.isfinite(value.astype(float)).all():
             place = tuple(int(i) for i in np.argwhere(~np.isfinite(value.astype(float)))[0])
             raise BadInput(
-                f"Weight {getattr(variable, 'path', variable.name)!r} must be finite. Received: {value[place]} at index {place}. Correct the value."
+                f"Weight {getattr(variable, 'path', variable.name)!r} must be finite. "
+                f"Received: {value[place]} at index {place}. Correct the value."
             )
 
 
 def draw_inputs(model: Any, *, seed: int = 0, batch: int = BATCH) -> Any:
-    """Random inputs for a model, from its input specification: normal floats, small integers; unknown sizes are 4.
+    """Random inputs for a model, nested as it takes them: normal floats, small integers.
 
+    Shapes  those of the model's inputs; an unknown batch is `batch`, any other unknown size 4.
     Raises: BadInput where the model has no known inputs.
     """
     if not getattr(model, "inputs", None):
@@ -154,49 +161,50 @@ def draw_inputs(model: Any, *, seed: int = 0, batch: int = BATCH) -> Any:
             f"A model must state its inputs for data to be drawn. Received: {model.name!r}, which does not. "
             "Pass data (--data file.npz with arrays x and y), or give the model an Input."
         )
-    generator = np.random.default_rng(seed)
+    generator, below = np.random.default_rng(seed), _smallest_vocabulary(model)
 
-    def one(spec: Any) -> Array:
-        shape = tuple(
-            batch if i == 0 and size is None else 4 if size is None else size for i, size in enumerate(spec.shape)
-        )
+    def draw(spec: Any) -> Array:
+        unknown = (batch, *(4 for _ in spec.shape[1:]))
+        shape = tuple(default if size is None else size for size, default in zip(spec.shape, unknown, strict=False))
         if is_float(spec.dtype):
             return generator.normal(size=shape)
-        below = _vocabulary(model, spec)
-        return generator.integers(0, below, size=shape).astype(spec.dtype if spec.dtype != "bool" else "bool")
+        return generator.integers(0, below, size=shape).astype(spec.dtype)
 
     structure = getattr(model, "_inputs_struct", None)
     functional = getattr(model, "_functional", None)
     structure = structure if structure is not None else getattr(functional, "_inputs_struct", model.inputs)
     if isinstance(structure, (list, tuple)) and len(structure) == 1:
         structure = structure[0]
-    return keras.tree.map_structure(one, structure)
+    return keras.tree.map_structure(draw, structure)
 
 
-def _vocabulary(model: Any, spec: Any) -> int:
-    """The smallest vocabulary of the embeddings that read an integer input (2 where there is none)."""
-    sizes = [layer.input_dim for layer in model._flatten_layers() if isinstance(layer, keras.layers.Embedding)]
-    del spec
-    return min(sizes, default=2)
+def _smallest_vocabulary(model: Any) -> int:
+    """The smallest vocabulary of a model's embeddings, below which integer inputs are drawn; 2 without embeddings."""
+    return min((layer.input_dim for layer in layers_of(model) if isinstance(layer, keras.layers.Embedding)), default=2)
+
+
+def _name_of(loss: Any) -> str:
+    """What a loss is called, in lower case."""
+    name = loss if isinstance(loss, str) else getattr(loss, "name", None) or getattr(loss, "__name__", "")
+    return str(name).lower()
 
 
 def compute_outputs(model: Any, x: Any) -> Any:
-    """What a model gives for x; states, seeds and averages stay as they are."""
+    """The outputs of a model for x; states, seeds and moving averages stay as they are."""
     with keras.StatelessScope():
         return model(x)
 
 
 def draw_targets(model: Any, outputs: Any, *, seed: int = 0) -> Any:
-    """Random targets that fit the model's compiled loss: class indices, one-hot rows, zeros and ones, or normal numbers."""
-    generator = np.random.default_rng(seed + 1)
-    losses = getattr(model, "loss", None)
-    flat = tf.nest.flatten(outputs)
-    named = keras.tree.flatten(losses) if isinstance(losses, (list, tuple, dict)) else [losses] * len(flat)
+    """Random targets for a model's compiled loss, of the shapes of its outputs and nested as they are.
 
-    def one(output: Any, loss: Any) -> Array:
-        shape = tuple(output.shape)
-        name = (loss if isinstance(loss, str) else getattr(loss, "name", None) or getattr(loss, "__name__", "")) or ""
-        name = name.lower()
+    Class indices (…,), one-hot rows, zeros and ones, positive numbers or normal numbers, as the loss asks.
+    """
+    generator = np.random.default_rng(seed + 1)
+    flat = tf.nest.flatten(outputs)
+
+    def draw(output: Any, loss: Any) -> Array:
+        shape, name = tuple(output.shape), _name_of(loss)
         if "sparse" in name and "crossentropy" in name:
             return generator.integers(0, shape[-1], size=shape[:-1])
         if "categorical" in name:
@@ -207,5 +215,5 @@ def draw_targets(model: Any, outputs: Any, *, seed: int = 0) -> Any:
             return generator.uniform(0.1, 1.0, size=shape)
         return generator.normal(size=shape)
 
-    targets = [one(output, loss) for output, loss in zip(flat, named, strict=True)]
+    targets = [draw(output, loss) for output, loss in zip(flat, compiled_losses_of(model, len(flat)), strict=True)]
     return targets[0] if len(targets) == 1 else tf.nest.pack_sequence_as(outputs, targets)

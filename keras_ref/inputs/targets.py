@@ -1,4 +1,4 @@
-"""What a target on the command line means: package.module:factory, or a saved .keras file."""
+"""Targets of the command line: package.module:factory, or a saved .keras file; and the data to check them on."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from keras_ref.errors import CouldNotRun, short
 
 
 def quiet_tensorflow() -> None:
-    """Set the environment so that TensorFlow loads without writing to the terminal; call before importing it.
+    """Set the environment variables by which TensorFlow loads without writing to the terminal; call before its import.
 
     Raises: CouldNotRun if Keras is set to another backend.
     """
@@ -25,14 +25,15 @@ def quiet_tensorflow() -> None:
     backend = os.environ.setdefault("KERAS_BACKEND", "tensorflow")
     if backend != "tensorflow":
         raise CouldNotRun(
-            f"Keras must run on the TensorFlow backend. Received: KERAS_BACKEND={backend}. Unset it, or set it to tensorflow."
+            f"Keras must run on the TensorFlow backend. Received: KERAS_BACKEND={backend}. "
+            "Unset it, or set it to tensorflow."
         )
 
 
 def import_quietly() -> None:
-    """Import TensorFlow and run one operation with the terminal's error stream set aside.
+    """Import TensorFlow and run one operation with the error stream redirected to a file.
 
-    What its C++ side logs before its logging is set up (that no GPU was found, say) obeys no level. It is shown if the
+    What its C++ code logs before logging is set up (that no GPU was found, say) obeys no level. It is shown if the
     import fails.
     """
     sys.stderr.flush()
@@ -52,21 +53,17 @@ def import_quietly() -> None:
             os.close(terminal)
 
 
-def load(target: str) -> Any:
-    """The keras.Model that a target names. Raises: CouldNotRun with one line for whatever goes wrong."""
-    return load_target(target)[0]
-
-
 def load_target(target: str, *, unsafe: bool = False) -> tuple[Any, Any, Any, Any]:
     """(model, x, y, sample_weight) of a target; a file, and a factory that returns a model alone, leave the data None.
 
     Raises: CouldNotRun with one line for whatever goes wrong.
     """
     if target.endswith(".keras") or os.path.sep in target:
-        return _load_file(target, unsafe), None, None, None
+        return _load_file(target, unsafe=unsafe), None, None, None
     if ":" not in target:
         raise CouldNotRun(
-            f"A target must be package.module:factory or a .keras file. Received: {target!r}. Name the factory after a colon."
+            f"A target must be package.module:factory or a .keras file. Received: {target!r}. "
+            "Name the factory after a colon."
         )
     return _load_factory(target)
 
@@ -74,7 +71,11 @@ def load_target(target: str, *, unsafe: bool = False) -> tuple[Any, Any, Any, An
 def complete_data(
     model: Any, x: Any = None, y: Any = None, sample_weight: Any = None, *, seed: int = 0
 ) -> tuple[tuple[Any, Any, Any, Any], str]:
-    """What a check takes, and a word on it: data that nobody gave are drawn from the model's inputs with the seed."""
+    """((model, x, y, sample_weight), note): the data of a check, drawn with the seed where none are given.
+
+    The note says so in one sentence; it is empty where data were given. Raises: BadInput where the model does not state
+    its inputs.
+    """
     if x is not None:
         return (model, x, y, sample_weight), ""
     from keras_ref.inputs import data
@@ -85,7 +86,8 @@ def complete_data(
     return (model, x, y, None), f"Data drawn with seed {seed}."
 
 
-def _load_file(target: str, unsafe: bool) -> Any:
+def _load_file(target: str, *, unsafe: bool) -> Any:
+    """The model of a .keras file. Raises: CouldNotRun."""
     import keras
 
     path = Path(target)
@@ -98,21 +100,32 @@ def _load_file(target: str, unsafe: bool) -> Any:
             return keras.saving.load_model(path, compile=True, safe_mode=not unsafe)
     except Exception as error:
         text = " ".join(str(error).split())
-        if not unsafe and ("safe_mode" in text or "lambda" in text.lower()):
-            advice = "It holds code, which safe mode does not run: pass --unsafe if you trust the file, or rebuild it in a factory, package.module:factory."
-        elif "Could not locate" in text or "registered" in text.lower() or "deserialize" in text.lower():
-            advice = "Name the module that registers its custom classes with --import, or give a factory, package.module:factory."
-        else:
-            advice = "Save it again with model.save('name.keras')."
+        how = "" if unsafe else " in safe mode"
         raise CouldNotRun(
-            f"A .keras file must load{'' if unsafe else ' in safe mode'}. Received: {target}: {short(text)} {advice}"
+            f"A .keras file must load{how}. Received: {target}: {short(text)} {_advise(text, unsafe=unsafe)}"
         ) from error
 
 
+def _advise(text: str, *, unsafe: bool) -> str:
+    """What to do where loading a file raised this text."""
+    if not unsafe and ("safe_mode" in text or "lambda" in text.lower()):
+        return (
+            "It holds code, which safe mode does not run: pass --unsafe if you trust the file, or rebuild it in a "
+            "factory, package.module:factory."
+        )
+    if "Could not locate" in text or "registered" in text.lower() or "deserialize" in text.lower():
+        return (
+            "Name the module that registers its custom classes with --import, or give a factory, "
+            "package.module:factory."
+        )
+    return "Save it again with model.save('name.keras')."
+
+
 def import_module(name: str) -> Any:
-    """A module by name, the working directory's own included. Raises: CouldNotRun where it does not import."""
-    if "" not in sys.path and os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())
+    """Import a module by name, from the working directory too. Raises: CouldNotRun where it does not import."""
+    here = str(Path.cwd())
+    if "" not in sys.path and here not in sys.path:
+        sys.path.insert(0, here)
     try:
         return importlib.import_module(name)
     except ImportError as error:
@@ -121,11 +134,13 @@ def import_module(name: str) -> Any:
         ) from error
     except Exception as error:
         raise CouldNotRun(
-            f"A target's module must import. Received: {name}, which raised {type(error).__name__}: {short(error)} Mend the module."
+            f"A target's module must import. Received: {name}, which raised {type(error).__name__}: {short(error)} "
+            "Mend the module."
         ) from error
 
 
 def _load_factory(target: str) -> tuple[Any, Any, Any, Any]:
+    """(model, x, y, sample_weight) of package.module:factory. Raises: CouldNotRun."""
     import keras
 
     module_name, _, factory_name = target.partition(":")
@@ -133,24 +148,28 @@ def _load_factory(target: str) -> tuple[Any, Any, Any, Any]:
     factory = getattr(module, factory_name, None)
     if factory is None:
         raise CouldNotRun(
-            f"A target's factory must exist. Received: {factory_name!r}, which {module_name} does not have. Check the name after the colon."
+            f"A target's factory must exist. Received: {factory_name!r}, which {module_name} does not have. "
+            "Check the name after the colon."
         )
     if isinstance(factory, keras.Model):
         return factory, None, None, None
     if not callable(factory):
         raise CouldNotRun(
-            f"A target must be a model or a function that returns one. Received: {target}, a {type(factory).__name__}. Name another."
+            f"A target must be a model or a function that returns one. Received: {target}, a {type(factory).__name__}. "
+            "Name another."
         )
     try:
         made = factory()
     except Exception as error:
         raise CouldNotRun(
-            f"A factory must return a model. Received: {target}, which raised {type(error).__name__}: {short(error)} Run it by itself."
+            f"A factory must return a model. Received: {target}, which raised {type(error).__name__}: {short(error)} "
+            "Run it by itself."
         ) from error
     model, *data = made if isinstance(made, tuple) and made else (made,)
     if not isinstance(model, keras.Model) or len(data) > 3:
         raise CouldNotRun(
-            f"A factory must return a keras.Model. Received: a {type(made).__name__} from {target}. Return the model, or (model, x, y)."
+            f"A factory must return a keras.Model. Received: a {type(made).__name__} from {target}. "
+            "Return the model, or (model, x, y)."
         )
     x, y, sample_weight = [*data, None, None, None][:3]
     return model, x, y, sample_weight
@@ -166,7 +185,8 @@ def load_data(path: str) -> tuple[Any, Any, Any]:
             arrays = dict(archive)
     except Exception as error:
         raise CouldNotRun(
-            f"--data must name an .npz file. Received: {path}: {short(error)} Write it with numpy.savez(path, x=…, y=…)."
+            f"--data must name an .npz file. Received: {path}: {short(error)} "
+            "Write it with numpy.savez(path, x=…, y=…)."
         ) from error
 
     def part(name: str) -> Any:
@@ -175,6 +195,7 @@ def load_data(path: str) -> tuple[Any, Any, Any]:
 
     if part("x") is None:
         raise CouldNotRun(
-            f"--data must hold an array x. Received: {', '.join(arrays) or 'no arrays'} in {path}. Add x (or x0, x1, …) and y."
+            f"--data must hold an array x. Received: {', '.join(arrays) or 'no arrays'} in {path}. "
+            "Add x (or x0, x1, …) and y."
         )
     return part("x"), part("y"), arrays.get("sample_weight")

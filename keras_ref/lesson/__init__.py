@@ -1,12 +1,13 @@
 """The lesson: a page or a notebook that shows, number by number, that nudging and back-propagation are the same thing.
 
-subject.py     what it is about: a recipe or a small model, with its data, loss and optimizer
-sides.py       both trainings, recorded: the twin that nudges, and Keras's own train_step
-steps.py       one epoch, number by number; units that die
-what_if.py     nudges, learning rates, batches, optimizers, landscapes
-records.py     Lesson: all of it, frozen; make(target)
-figures.py     Plotly specifications;   tables.py  HTML tables
-page.py        one self-contained file;   notebook.py  the same as a notebook;   cli.py  the commands
+lesson_model.py   what a lesson is about: a recipe or a small model, with its data, loss and optimizer
+two_trainings.py  both trainings, recorded: the NumPy twin that nudges, and Keras's own train_step
+walkthrough.py    one epoch, number by number; ReLU units that die
+what_if.py        other nudges, learning rates, batch sizes and optimizers; landscapes
+lesson.py         Lesson, the record of all that;   make(target) computes one
+figures.py        Plotly specifications;   tables.py  HTML tables;   captions.py  the words beside them
+page.py           one self-contained file;   notebook.py  the same as a notebook
+recipe_table.py, keras_recipe.py   the book's recipes beside Keras;   cli.py  the two commands
 """
 
 from typing import Any
@@ -15,9 +16,9 @@ __all__ = ["Lesson", "make"]
 
 
 def __getattr__(name: str) -> Any:
-    """Import lazily: the command line starts without TensorFlow."""
-    if name not in ("Lesson", "make"):
+    """Import on first use, so that the command line starts without TensorFlow."""
+    if name not in __all__:
         raise AttributeError(f"module 'keras_ref.lesson' has no attribute {name!r}")
-    from keras_ref.lesson import lesson as records
+    from keras_ref.lesson import lesson
 
-    return getattr(records, name)
+    return getattr(lesson, name)

@@ -1,4 +1,4 @@
-"""What a lesson says beside its figures: each caption tells what to see, from what happened in this lesson."""
+"""The words of a lesson: the caption of each figure says what to look for, given what happened in this lesson."""
 
 from __future__ import annotations
 
@@ -6,70 +6,91 @@ from dataclasses import dataclass
 
 from keras_ref.lesson.figures import nudge_length
 from keras_ref.lesson.lesson import Lesson
-from keras_ref.lesson.what_if import Landscape, Run
+from keras_ref.lesson.what_if import Landscape, Training
 
 
 @dataclass(frozen=True)
-class Change:
-    """A figure of trainings with one thing changed: its id, the trainings, what was changed, question and caption."""
+class Caption:
+    """Title and caption of a figure."""
+
+    title: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A figure of trainings with one thing changed: its id, the trainings, what was changed, and its caption."""
 
     name: str
-    runs: tuple[Run, ...]
-    what: str
-    question: str
-    caption: str
+    trainings: tuple[Training, ...]
+    changed: str
+    caption: Caption
 
 
-def captions(lesson: Lesson) -> dict[str, tuple[str, str]]:
-    """Title and caption of every figure but landscapes and changes."""
-    far = lesson.track.labels[lesson.farthest]
+def write_captions(lesson: Lesson) -> dict[str, Caption]:
+    """{figure: its caption}, of every figure but landscapes and comparisons."""
+    farthest = lesson.track.labels[lesson.farthest]
     at_rest = "" if lesson.track.diverged else " It tends to zero as the weight comes to rest."
     return {
-        "loss": ("Loss", _loss(lesson)),
-        "weight": (
+        "loss": Caption("Loss", _loss(lesson)),
+        "weight": Caption(
             "The weight",
-            f"See the dashes of the nudged weight lie on Keras's line, epoch after epoch. At first this is {far}, which moves farthest; choose another above.",
+            "See the dashes of the nudged weight lie on Keras's line, epoch after epoch. "
+            f"This is {farthest}, which moves farthest; choose another above.",
         ),
-        "slope": ("Its slope", f"See how steep the loss is along this weight, on both sides.{at_rest}"),
-        "difference": (
+        "slope": Caption("Its slope", f"See how steep the loss is along this weight, in both trainings.{at_rest}"),
+        "difference": Caption(
             "How far apart",
-            "See each solid line stay on or below the dotted one of its colour: both sides differ by what the nudge explains, and by no more. Slopes are compared at the same weights; weights each on their own path, so their differences add up.",
+            "See each solid line stay on or below the dotted line of its colour: the two trainings differ by no more "
+            "than the nudge explains. Slopes are compared at the same weights. Weights are compared along their own "
+            "paths, so their differences add up.",
         ),
-        "precision": ("… the nudge were larger, or smaller?", _precision(lesson)),
+        "precision": Caption("… the nudge were larger, or smaller?", _precision(lesson)),
     }
 
 
 def _loss(lesson: Lesson) -> str:
     track = lesson.track
     first, last = f"{track.losses[0]:.4g}", f"{track.losses[-1]:.4g}"
-    dies = " The dotted line marks where a unit dies." if any(u.since > 0 for u in lesson.units) else ""
+    dies = " A dotted line marks where a unit dies." if any(u.since > 0 for u in lesson.units) else ""
     if track.diverged:
-        return f"See both sides run away together: the steps are too bold, each lands farther off than the last, and the loss grows from {first} to {last} in {lesson.epochs} epochs.{dies}"
+        return (
+            "See both trainings diverge together: the steps are too large, each lands farther from the minimum than "
+            f"the one before, and the loss grows from {first} to {last} in {lesson.epochs} epochs.{dies}"
+        )
     moved = "falls" if track.losses[-1] < track.losses[0] else "goes"
-    return f"See one line on the other: the loss {moved} from {first} to {last} on both sides.{dies}"
+    return f"See one line on the other: in both trainings the loss {moved} from {first} to {last}.{dies}"
 
 
 def _precision(lesson: Lesson) -> str:
     steepest = lesson.steepest
-    best = f"For {lesson.track.labels[steepest]} its best h is {lesson.precisions[0].best[steepest]:.2g}."
     return (
-        "Read from left to right, as h shrinks. See the V of the forward difference: first its truncation h/2·f″ falls with h, then rounding rises, "
-        f"because the change of the loss drowns in the last digits of the loss; the star marks the best h. {best} {_others(lesson)} "
-        "What is smaller than 1e-14 or so is autodiff's own rounding, and an error of exactly 0 has no place on this axis."
+        "Read from left to right, as h shrinks. The error of the forward difference is a V: first its truncation error "
+        "h/2·f″ falls with h, then rounding error rises, because the change of the loss disappears in the last digits "
+        "of the loss. The star marks the best h. "
+        f"For {lesson.track.labels[steepest]} it is {lesson.precisions[0].best[steepest]:.2g}. {_others(lesson)} "
+        "Errors below about 1e-14 are autodiff's own rounding; an error of exactly 0 cannot be drawn on this axis."
     )
 
 
 def _others(lesson: Lesson) -> str:
-    """What to see of the other schemes: along a weight of Dense layers with mean squared error the loss is a parabola."""
+    """What to see of the other schemes. Along a weight of Dense layers, mean squared error is a parabola."""
     straight = all("activation=" not in layer or "'linear'" in layer or "'relu'" in layer for layer in lesson.layers)
     if straight and lesson.loss.startswith("MeanSquaredError") and all("Dense" in layer for layer in lesson.layers):
-        return "Along each weight this loss is a parabola (until a ReLU flips), so the other three have no truncation at all: central and Richardson only suffer rounding, and the complex step, which takes no difference, not even that."
-    return "Central falls twice as steeply, Richardson has hardly any truncation, and the complex step takes no difference, so nothing is ever lost to rounding."
+        return (
+            "Along each weight this loss is a parabola (until a ReLU switches), so the other three schemes have no "
+            "truncation error at all: central and Richardson have rounding error only, and the complex step, which "
+            "subtracts nothing, not even that."
+        )
+    return (
+        "The error of the central difference falls twice as steeply, Richardson extrapolation has hardly any "
+        "truncation error, and the complex step subtracts nothing, so nothing is lost to rounding."
+    )
 
 
-def landscape(lesson: Lesson, scene: Landscape) -> str:
-    """The caption of a landscape."""
-    times = nudge_length(scene, lesson.nudge) / lesson.nudge
+def write_landscape_caption(lesson: Lesson, landscape: Landscape) -> str:
+    """What to see in a landscape."""
+    times = nudge_length(landscape, lesson.nudge) / lesson.nudge
     both = (
         "See both paths leap across the valley, each time farther, until they leave the picture"
         if lesson.track.diverged
@@ -81,43 +102,57 @@ def landscape(lesson: Lesson, scene: Landscape) -> str:
         else " The other weights are held at their start, so away from it the paths are seen in projection."
     )
     return (
-        f"{both}; the dashes of the nudged one lie on Keras's. At the white point both nudges of this epoch are drawn in red, {times:g} times longer than they are: "
-        f"a nudge asks how the height changes along one axis at a time.{rest}"
+        f"{both}; the dashes of the nudged one lie on Keras's. At the white point the two nudges of this epoch are "
+        f"drawn in red, {times:g} times longer than they are: a nudge measures how the height changes along one axis "
+        f"at a time.{rest}"
     )
 
 
-def changes(lesson: Lesson) -> tuple[Change, ...]:
-    """The figures of trainings with one thing changed; those without trainings are left out."""
+def write_comparisons(lesson: Lesson) -> tuple[Comparison, ...]:
+    """The figures of trainings with one thing changed; without those that have no trainings."""
     found = (
-        Change("rates", lesson.rates, "learning rate", "… the learning rate were another?", _rates(lesson.rates)),
-        Change(
+        Comparison(
+            "rates",
+            lesson.rates,
+            "learning rate",
+            Caption("… the learning rate were another?", _rates(lesson.rates)),
+        ),
+        Comparison(
             "batches",
             lesson.batches,
             "batch size",
-            "… the batches were smaller?",
-            "See as many epochs, cut into smaller batches drawn anew each epoch: more steps, so the loss changes faster, but each step follows the slope of a few samples only, so the line trembles. “Slopes spread” is that noise in numbers: the standard deviation of single batches' slopes at the start, for the steepest weight.",
+            Caption(
+                "… the batches were smaller?",
+                "See the same number of epochs, cut into smaller batches that are drawn anew each epoch. There are "
+                "more steps, so the loss changes faster, but each step follows the slope of a few samples only, so the "
+                "line is noisy. “Spread of slopes” measures that noise: the standard deviation of single batches' "
+                "slopes at the start, for the steepest weight.",
+            ),
         ),
-        Change(
+        Comparison(
             "optimizers",
             lesson.optimizers,
             "optimizer",
-            "… the optimizer were another?",
-            "See the same start and the same learning rate under different laws. A rate that suits one law need not suit another: compare the shapes, not the ranks.",
+            Caption(
+                "… the optimizer were another?",
+                "See the same start and the same learning rate with different optimizers. A rate that suits one "
+                "optimizer need not suit another: compare the shapes of the lines, not their order.",
+            ),
         ),
     )
-    return tuple(change for change in found if change.runs)
+    return tuple(comparison for comparison in found if comparison.trainings)
 
 
-def _rates(runs: tuple[Run, ...]) -> str:
+def _rates(trainings: tuple[Training, ...]) -> str:
     away = "; ".join(
-        f"at {run.label} the loss passes 10¹² times its start in epoch {run.diverged}, and we stop"
-        for run in runs
-        if run.diverged
+        f"at {training.label} the loss passes 10¹² times its start in epoch {training.diverged}, and we stop"
+        for training in trainings
+        if training.diverged
     )
-    higher = " and ".join(run.label for run in runs if run.higher and not run.diverged)
-    parts = ["See timid rates creep and bolder ones arrive."]
+    higher = " and ".join(training.label for training in trainings if training.higher and not training.diverged)
+    sentences = ["See small rates creep and larger ones arrive."]
     if away:
-        parts.append(f"Too bold ones diverge: {away}.")
+        sentences.append(f"Rates that are too large diverge: {away}.")
     if higher:
-        parts.append(f"At {higher} the loss ends higher than it started: too bold as well.")
-    return " ".join(parts)
+        sentences.append(f"At {higher} the loss ends higher than it started: too large as well.")
+    return " ".join(sentences)

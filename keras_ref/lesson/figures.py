@@ -1,7 +1,7 @@
 """The figures of a lesson as Plotly specifications {"data": …, "layout": …}: plain data, for the page and the notebook.
 
-A trace with `meta.source` shows one entry of the track's array of that name; the page swaps the entry and nothing else.
-Both sides are told apart by colour, by line and by their place in the legend.
+A trace with `meta.source` shows one weight's column of the track's array of that name; when the reader chooses another
+weight, the page replaces the column. The two trainings differ in colour, in line style and in the legend.
 """
 
 from __future__ import annotations
@@ -12,15 +12,15 @@ from typing import Any
 import numpy as np
 
 from keras_ref.lesson.lesson import Lesson, plain
-from keras_ref.lesson.what_if import Landscape, Precision, Run
+from keras_ref.lesson.what_if import Landscape, Precision, Training
 from scratch.arrays import Array
 
 Spec = dict[str, Any]
 NUDGED, KERAS, DIFFERENCE, OTHER = "#e07b1f", "#3d8fd6", "#c44fa3", "#2f9e77"
 SERIES = (KERAS, NUDGED, OTHER, DIFFERENCE, "#b59a00", "#7a6fd0", "#d1495b", "#5f9ea0")
-#: contours of a landscape, at most
+#: at most so many contours in a landscape
 LEVELS = 18
-#: five dashes for eight colours: forty lines before two look alike
+#: five line styles and eight colours: forty lines before two look alike
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash")
 
 
@@ -52,14 +52,14 @@ def _line(x: Any, y: Any, name: str, color: str, dash: str = "solid", source: st
 
 
 def positive(values: Any) -> Any:
-    """Values for a logarithmic axis: what is not above zero has no place there and leaves a gap."""
+    """Values for a logarithmic axis: what is not above 0 becomes nan, a gap in the line."""
     values = np.asarray(values, dtype=float)
     with np.errstate(invalid="ignore"):
         return np.where(values > 0, values, np.nan)
 
 
 def digits(values: Array, count: int) -> Any:
-    """Numbers of a picture with so many significant digits: a colour needs no more, and the page stays small."""
+    """Rows of numbers rounded to so many significant digits: enough to draw them, and the page stays small."""
     return plain([[float(f"{v:.{count}g}") for v in row] for row in values])
 
 
@@ -68,7 +68,7 @@ def _all_positive(*series: Any) -> bool:
 
 
 def loss_figure(lesson: Lesson) -> Spec:
-    """The loss of both sides over epochs, with the epochs in which units die."""
+    """The loss of both trainings over epochs, with the epochs in which units die."""
     track, epochs = lesson.track, np.arange(lesson.epochs + 1)
     deaths = sorted({unit.since for unit in lesson.units if unit.since > 0})
     marks = [
@@ -99,7 +99,7 @@ def loss_figure(lesson: Lesson) -> Spec:
     layout = _layout(
         "epoch", "loss", log=_all_positive(track.losses, track.keras_losses), shapes=marks, annotations=named
     )
-    layout["xaxis"]["range"] = [0, lesson.epochs]  # which a long name beside a line would widen
+    layout["xaxis"]["range"] = [0, lesson.epochs]  # else a long name beside a line would widen it
     return {
         "data": [
             _line(epochs, track.keras_losses, "back-propagated (Keras)", KERAS, width=8),
@@ -129,17 +129,17 @@ def _pair(lesson: Lesson, entry: int, sources: Sequence[str], title: str) -> Spe
 
 
 def weight_figure(lesson: Lesson, entry: int = 0) -> Spec:
-    """One weight over epochs, of both sides."""
+    """One weight over epochs, in both trainings."""
     return _pair(lesson, entry, ("weights", "keras_weights"), "weight")
 
 
 def slope_figure(lesson: Lesson, entry: int = 0) -> Spec:
-    """One gradient entry over epochs: nudged at the twin's weights, back-propagated at Keras's."""
+    """One gradient entry over epochs: nudged at the twin's weights, autodiff at Keras's weights."""
     return _pair(lesson, entry, ("slopes", "gradients"), "slope of the loss")
 
 
 def difference_figure(lesson: Lesson, entry: int = 0) -> Spec:
-    """How far the sides are apart, in slope and in weight, and how far they may be, on a logarithmic axis."""
+    """How far the trainings are apart, in slope and in weight, and how far they may be, on a logarithmic axis."""
     epochs = np.arange(lesson.epochs + 1)
     rows = (
         ("slope_difference", "|slopes| differ by", NUDGED, "solid"),
@@ -157,14 +157,15 @@ def difference_figure(lesson: Lesson, entry: int = 0) -> Spec:
 
 
 def landscape_figure(lesson: Lesson, index: int = 0, epoch: int = 0) -> Spec:
-    """Contours of the loss over two weights, both paths on it, and the nudges at one epoch, drawn longer."""
+    """Contours of the loss over two weights with both paths, and the two nudges at one epoch, drawn longer."""
     scene = lesson.landscapes[index]
     log = bool(np.all(scene.losses > 0)) and _all_positive(lesson.track.losses)
-    # on a grid the logarithm digs a pit at whatever point lies nearest to a minimum: nothing is drawn lower than the paths get
+    # the logarithm would draw a deep pit at the grid point that happens to lie nearest to a minimum: heights end at the
+    # lowest loss on the paths
     lowest = float(np.nanmin(lesson.track.losses))
     height = np.log10(np.maximum(scene.losses, lowest)) if log else scene.losses
     low, high = float(np.nanmin(height)), float(np.nanmax(height))
-    spacing = _round((high - low) / LEVELS)
+    spacing = _round_up((high - low) / LEVELS)
     a, b = scene.entries
     track = lesson.track
     contour = {
@@ -182,7 +183,8 @@ def landscape_figure(lesson: Lesson, index: int = 0, epoch: int = 0) -> Spec:
         },
         "line": {"width": 0.6, "smoothing": 1.3, "color": "rgba(255,255,255,.45)"},
         "colorbar": {"title": {"text": "log₁₀ loss" if log else "loss", "side": "right"}, "thickness": 12},
-        "hovertemplate": f"{scene.first} %{{x:.6g}}<br>{scene.second} %{{y:.6g}}<br>loss %{{customdata:.5g}}<extra></extra>",
+        "hovertemplate": f"{scene.first} %{{x:.6g}}<br>{scene.second} %{{y:.6g}}<br>"
+        "loss %{customdata:.5g}<extra></extra>",
     }
 
     def path(values: Array, name: str, color: str, width: float, dash: str) -> Spec:
@@ -237,8 +239,8 @@ def landscape_figure(lesson: Lesson, index: int = 0, epoch: int = 0) -> Spec:
     }
 
 
-def _round(value: float) -> float:
-    """A number with one digit, 1, 2 or 5, at least `value`; 1 for 0."""
+def _round_up(value: float) -> float:
+    """The least of 1, 2 and 5 times a power of ten that is at least `value`; 1 for 0."""
     if value <= 0:
         return 1.0
     unit = 10.0 ** np.floor(np.log10(value))
@@ -246,13 +248,13 @@ def _round(value: float) -> float:
 
 
 def nudge_length(scene: Landscape, nudge: float) -> float:
-    """The nudge times a power of ten, so that it can be seen: between a fiftieth and a fifth of the smaller axis."""
+    """The nudge times a power of ten, long enough to be seen: between a fiftieth and a fifth of the smaller axis."""
     span = min(scene.across[-1] - scene.across[0], scene.up[-1] - scene.up[0])
     return float(nudge * 10.0 ** np.floor(np.log10(0.2 * span / nudge)))
 
 
 def precision_figure(lesson: Lesson, entry: int = 0) -> Spec:
-    """The error of one slope against the size of the nudge, of four schemes, each with its best nudge marked."""
+    """The error of one slope against the size of the nudge, for four schemes, each with its best nudge marked."""
     data: list[Spec] = []
     for k, one in enumerate(lesson.precisions):
         line = _line(one.steps, positive(one.error[:, entry]), one.scheme, SERIES[k], DASHES[k]) | {
@@ -284,26 +286,20 @@ def _best(one: Precision, entry: int, k: int) -> Spec:
     }
 
 
-def runs_figure(runs: Sequence[Run], what: str) -> Spec:
-    """The loss of several trainings on one start."""
-    log = _all_positive(*(np.nan_to_num(run.losses, nan=1.0, posinf=1.0) for run in runs))
+def trainings_figure(trainings: Sequence[Training], changed: str) -> Spec:
+    """The loss of several trainings from one start that differ in what `changed` names."""
+    log = _all_positive(*(np.nan_to_num(training.losses, nan=1.0, posinf=1.0) for training in trainings))
     data = []
-    for k, run in enumerate(runs):
-        name = f"{run.label} ↗" if run.diverged else run.label
-        data.append(
-            _line(run.epochs, run.losses, name, SERIES[k % len(SERIES)], DASHES[k % len(DASHES)])
-            | {"hovertemplate": "%{y:.4g}"}
-        )
+    for k, training in enumerate(trainings):
+        name = f"{training.label} ↗" if training.diverged else training.label
+        line = _line(training.epochs, training.losses, name, SERIES[k % len(SERIES)], DASHES[k % len(DASHES)])
+        data.append(line | {"hovertemplate": "%{y:.4g}"})
     layout = _layout("epoch", "loss of all samples", log=log)
-    layout["legend"] |= {
-        "title": {"text": what + (" (↗ diverges)" if any(run.diverged for run in runs) else ""), "side": "top"}
-    }
-    if log and any(run.diverged for run in runs):
-        # a runaway leaves the picture; what stays in it keeps its scale
-        low = (
-            min(float(np.min(run.losses)) for run in runs if not run.diverged)
-            if not all(run.diverged for run in runs)
-            else runs[0].losses[0]
-        )
-        layout["yaxis"]["range"] = [float(np.log10(low)) - 0.2, float(np.log10(runs[0].losses[0])) + 2]
+    some_diverge = any(training.diverged for training in trainings)
+    layout["legend"] |= {"title": {"text": changed + " (↗ diverges)" * some_diverge, "side": "top"}}
+    if log and some_diverge:
+        # a divergent training leaves the picture; the scale is that of the others
+        start = trainings[0].losses[0]
+        low = min([float(np.min(t.losses)) for t in trainings if not t.diverged], default=start)
+        layout["yaxis"]["range"] = [float(np.log10(low)) - 0.2, float(np.log10(start)) + 2]
     return {"data": data, "layout": layout}

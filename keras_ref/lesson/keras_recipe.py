@@ -1,4 +1,4 @@
-"""The book's two recipes in Keras: the same weights, back-propagation instead of nudging.
+"""The book's two recipes in Keras: the same start weights, back-propagation in place of nudging.
 
 Run it with `python -m keras_ref.lesson.keras_recipe`.
 """
@@ -19,7 +19,7 @@ def feed_forward(weights):
 
 
 def update_weights(inputs, outputs, weights, epochs):
-    """What back-propagation and SGD make of the weights; all samples in one batch."""
+    """The weights after `epochs` steps of back-propagation and SGD, all samples in one batch."""
     model = feed_forward(weights)
     model.compile(optimizer=keras.optimizers.SGD(LEARNING_RATE), loss="mse")
     inputs, outputs = np.array(inputs, dtype=float), np.array(outputs, dtype=float)
@@ -29,7 +29,7 @@ def update_weights(inputs, outputs, weights, epochs):
 
 
 def show(marks=(0, 1, 2, 10, 100)):
-    """Print the weights of both recipes after these numbers of epochs, in the words of scratch/recipe.py."""
+    """Print the weights of both recipes after these numbers of epochs, as scratch/recipe.py does."""
     for name, start, note in (
         ("Recipe 1", RECIPE_1, "y = 2x, one weight, one bias"),
         ("Recipe 2", RECIPE_2, RECIPE_2_NOTE),

@@ -1,4 +1,4 @@
-"""A lesson: everything that is shown, computed once by the engine, frozen, and as plain data for a page."""
+"""Lesson: everything that a page or a notebook shows, computed once; make() computes one."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import runpy
 from collections.abc import Callable
 from dataclasses import dataclass, fields, is_dataclass
 from functools import cache
+from html import escape
 from typing import Any
 
 import numpy as np
@@ -17,17 +18,18 @@ import numpy as np
 from keras_ref.errors import CouldNotRun
 from keras_ref.lesson import keras_recipe
 from keras_ref.lesson import what_if as what_if_module
-from keras_ref.lesson.lesson_model import Subject, subject_of
-from keras_ref.lesson.two_trainings import Track, keras_side, track
-from keras_ref.lesson.walkthrough import Step, Unit, dead_units, one_step
-from keras_ref.lesson.what_if import Landscape, Precision, Run
+from keras_ref.lesson.lesson_model import LessonModel, lesson_model_of
+from keras_ref.lesson.tables import track_table
+from keras_ref.lesson.two_trainings import Track, keras_training, record_trainings
+from keras_ref.lesson.walkthrough import Step, Unit, find_dead_units, walk_through
+from keras_ref.lesson.what_if import Landscape, Precision, Training
 from scratch import recipe
+from scratch.progress import Progress
 
-#: epochs of the two trainings, and of each of the trainings with one thing changed
+#: epochs of the two trainings, and of each training with one thing changed
 EPOCHS, SHORT = 100, 60
 #: weights × epochs that fit into a page
 SHOWN = 15_000
-Progress = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,7 @@ class Listing:
 
 @dataclass(frozen=True)
 class Lesson:
-    """All that a page or a notebook shows of one subject."""
+    """All that a page or a notebook shows of one LessonModel."""
 
     name: str
     title: str
@@ -55,138 +57,149 @@ class Lesson:
     units: tuple[Unit, ...]
     landscapes: tuple[Landscape, ...]
     precisions: tuple[Precision, ...]
-    rates: tuple[Run, ...]
-    batches: tuple[Run, ...]
-    optimizers: tuple[Run, ...]
+    rates: tuple[Training, ...]
+    batches: tuple[Training, ...]
+    optimizers: tuple[Training, ...]
     listings: tuple[Listing, ...]
 
     @property
     def epochs(self) -> int:
-        """Epochs that both sides made."""
+        """Epochs of both trainings."""
         return len(self.track.losses) - 1
 
     @property
     def steepest(self) -> int:
-        """The entry whose slope is largest at the start: the one to explain first."""
+        """The index of the weight with the largest slope at the start: the one to explain first."""
         return int(np.argmax(np.nan_to_num(np.abs(self.track.slopes[0]))))
 
     @property
     def farthest(self) -> int:
-        """The entry that moves farthest: the one to watch."""
+        """The index of the weight that moves farthest: the one to watch."""
         return int(np.argmax(np.nan_to_num(np.max(np.abs(self.track.weights - self.track.weights[0]), axis=0))))
 
     @property
     def verdict(self) -> str:
-        """Whether every difference stayed within what is allowed, in one sentence."""
-        compared = 2 * self.track.weights.size
-        outside, away = self.track.outside, self.track.diverged
-        said = (
-            f"All {compared} differences, of slopes and of weights over {self.epochs} epochs, are within what is allowed."
+        """Whether every difference between the two trainings is within what is allowed, in one sentence."""
+        compared, outside = 2 * self.track.weights.size, self.track.outside
+        what = f"differences, of slopes and of weights over {self.epochs} epochs,"
+        verdict = (
+            f"All {compared} {what} are within what is allowed."
             if not outside
-            else f"{outside} of {compared} differences, of slopes and of weights over {self.epochs} epochs, exceed what is allowed: Keras computes something else here, and gradtwin check and gradtwin updates say where."
+            else f"{outside} of {compared} {what} exceed what is allowed: Keras computes something else here, and "
+            "gradtwin check and gradtwin updates say where."
         )
-        return said + (f" The training diverges: it was stopped at epoch {away}." if away else "")
+        away = self.track.diverged
+        return verdict + (f" The training diverges: it was stopped at epoch {away}." if away else "")
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON; numbers that are not finite become None."""
-        return plain(self)
+        return _plain_record(self)
 
     def __repr__(self) -> str:
         return f"{self.title}: {self.note}\n{self.verdict}"
 
     def _repr_html_(self) -> str:
-        from keras_ref.lesson.tables import lesson_table
-
-        return lesson_table(self)
+        marks = sorted({0, min(1, self.epochs), self.epochs})
+        sentences = "".join(f"<p>{escape(s)}</p>" for s in (self.note, self.verdict))
+        return f"<h3>{escape(self.title)}</h3>{sentences}{track_table(self.track, marks)}"
 
 
 def plain(value: Any) -> Any:
-    """Records, arrays and numbers as lists, dictionaries and floats; what is not finite becomes None."""
+    """Records, arrays and numbers as dictionaries, lists and floats; what is not finite becomes None."""
     if is_dataclass(value) and not isinstance(value, type):
-        own = {f.name: plain(getattr(value, f.name)) for f in fields(value)}
-        derived = [name for name, member in vars(type(value)).items() if isinstance(member, property)]
-        return own | {name: plain(getattr(value, name)) for name in derived}
+        return _plain_record(value)
     if isinstance(value, dict):
         return {key: plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [plain(item) for item in value]
-    if isinstance(value, np.ndarray):
+    if isinstance(value, (np.ndarray, np.generic)):
         return plain(value.tolist())
-    if isinstance(value, np.generic):
-        return plain(value.item())
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value
 
 
+def _plain_record(record: Any) -> dict[str, Any]:
+    """A record's fields and properties."""
+    derived = [name for name, member in vars(type(record)).items() if isinstance(member, property)]
+    return {name: plain(getattr(record, name)) for name in (*(f.name for f in fields(record)), *derived)}
+
+
 def make(
-    target: str | Subject = "recipe1",
+    target: str | LessonModel = "recipe1",
     data: str = "",
     *,
     seed: int = 0,
     epochs: int = EPOCHS,
     progress: Progress | None = None,
 ) -> Lesson:
-    """The lesson of a recipe ("recipe1", "recipe2"), a model (package.module:factory, file.keras) or a Subject.
+    """Compute the lesson of a recipe, a model or a LessonModel.
 
-    Raises: CouldNotRun, one sentence, for what cannot be taught from.
+    target     "recipe1", "recipe2", "package.module:factory", "file.keras", or a LessonModel
+    data       path of an .npz file with x and y; drawn with `seed` where neither it nor the factory gives any
+    progress   called before each of the parts
+
+    Raises: CouldNotRun, in one sentence, for a model that no lesson can be made of.
     """
-    tell = progress or (lambda what: None)
-    subject = target if isinstance(target, Subject) else subject_of(target, data, seed=seed)
-    entries = len(subject.labels)
+    lesson_model = target if isinstance(target, LessonModel) else lesson_model_of(target, data, seed=seed)
+    entries = len(lesson_model.labels)
     if entries * epochs > SHOWN:
         raise CouldNotRun(
-            f"A lesson must have at most {SHOWN} weights times epochs to fit into a page. Received: {entries} weights of {subject.name}, {epochs} epochs. Pass --epochs {SHOWN // entries}, or a smaller model."
+            f"A lesson must have at most {SHOWN} weights times epochs to fit into a page. Received: {entries} weights "
+            f"of {lesson_model.name}, {epochs} epochs. Pass --epochs {SHOWN // entries}, or a smaller model."
         )
+    parts = ("both trainings", "step sizes", "learning rates", "batch sizes", "optimizers", "landscape", "programs")
+
+    def begin(part: str) -> None:
+        if progress is not None:
+            progress(parts.index(part), len(parts), part)
+
     short = min(epochs, SHORT)
-    tell("both trainings")
-    with keras_side(subject) as side:
-        found = track(subject, side, epochs=epochs)
-        step = one_step(subject, side, found)
-        tell("step sizes")
-        precise = what_if_module.precisions(subject, side)
-    path = [what_if_module.unflat(subject, vector) for vector in found.weights]
-    tell("learning rates")
-    tried = what_if_module.rates(subject, short)
-    tell("batch sizes")
-    batches = what_if_module.batch_sizes(subject, short, seed=seed)
-    tell("optimizers")
-    optimizers = what_if_module.optimizers(subject, short)
-    tell("landscape")
-    scenes = what_if_module.landscapes(subject, found)
-    tell("both programs")
+    begin("both trainings")
+    with keras_training(lesson_model) as keras_side:
+        track = record_trainings(lesson_model, keras_side, epochs=epochs)
+        step = walk_through(lesson_model, keras_side, track)
+        begin("step sizes")
+        precisions = what_if_module.compare_schemes(lesson_model, keras_side)
+    begin("learning rates")
+    rates = what_if_module.try_learning_rates(lesson_model, short)
+    begin("batch sizes")
+    batches = what_if_module.try_batch_sizes(lesson_model, short, seed=seed)
+    begin("optimizers")
+    optimizers = what_if_module.try_optimizers(lesson_model, short)
+    begin("landscape")
+    landscapes = what_if_module.draw_landscapes(lesson_model, track)
+    begin("programs")
     return Lesson(
-        subject.name,
-        subject.title,
-        subject.note,
-        tuple(f"{n}: {layer!r}" for n, layer in subject.model.layers.items()),
-        _law(subject.optimizer),
-        ", ".join(repr(loss) for loss in subject.objective.losses),
-        recipe.NUDGE,
-        step,
-        found,
-        dead_units(subject, path),
-        scenes,
-        precise,
-        tried,
-        batches,
-        optimizers,
-        listings(),
+        name=lesson_model.name,
+        title=lesson_model.title,
+        note=lesson_model.note,
+        layers=tuple(f"{n}: {layer!r}" for n, layer in lesson_model.model.layers.items()),
+        optimizer=_describe(lesson_model.optimizer),
+        loss=", ".join(repr(loss) for loss in lesson_model.objective.losses),
+        nudge=recipe.NUDGE,
+        step=step,
+        track=track,
+        units=find_dead_units(lesson_model, [lesson_model.unflatten(vector) for vector in track.weights]),
+        landscapes=landscapes,
+        precisions=precisions,
+        rates=rates,
+        batches=batches,
+        optimizers=optimizers,
+        listings=run_programs(),
     )
 
 
-def _law(optimizer: Any) -> str:
+def _describe(optimizer: Any) -> str:
     """An optimizer with its learning rate, which its repr leaves out where it is the default."""
     shown, rate = repr(optimizer), getattr(optimizer, "learning_rate", None)
-    return (
-        shown
-        if "learning_rate" in shown or not isinstance(rate, float)
-        else shown.replace("(", f"(learning_rate={rate:g}, ", 1).replace(", )", ")")
-    )
+    if "learning_rate" in shown or not isinstance(rate, float):
+        return shown
+    return shown.replace("(", f"(learning_rate={rate:g}, ", 1).replace(", )", ")")
 
 
 @cache
-def listings() -> tuple[Listing, ...]:
+def run_programs() -> tuple[Listing, ...]:
     """scratch/recipe.py and its equivalent in Keras, with what each prints when it is run."""
     return (
         Listing(
@@ -202,7 +215,8 @@ def listings() -> tuple[Listing, ...]:
     )
 
 
-def _printed(program: Callable[[], Any]) -> str:
+def _printed(program: Callable[[], object]) -> str:
+    """What a program prints. NumPy's print options, which recipe.py sets, are put back."""
     out, options = io.StringIO(), np.get_printoptions()
     try:
         with contextlib.redirect_stdout(out):

@@ -1,8 +1,8 @@
-"""What a lesson is about: one of the book's recipes, or a small Keras model with its data, loss and optimizer."""
+"""LessonModel: what a lesson is about, a recipe of the book or a small Keras model, with data, loss and optimizer."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -10,13 +10,15 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_ref.checks.twins import twin_loss_weights, twin_losses
 from keras_ref.errors import CouldNotRun
+from keras_ref.evaluation.keras_parts import loss_weights_of
 from keras_ref.inputs import data as data_module
 from keras_ref.inputs.targets import load_data, load_target
 from keras_ref.lesson.recipe_table import RECIPES
+from keras_ref.translation.compiled_losses import twin_losses
 from keras_ref.translation.from_keras import NoTwin, reflect_with_variables, reflected
 from keras_ref.translation.to_keras import mirror, mirrored, mirrored_loss
+from keras_ref.translation.weights import variables
 from scratch import recipe
 from scratch.arrays import Array
 from scratch.layers.core import Dense
@@ -26,16 +28,16 @@ from scratch.objective import Objective
 from scratch.optimizers.base import Optimizer
 from scratch.optimizers.sgd import SGD
 
-#: what a page can still teach from: entries of weights that are nudged one by one before the reader's eyes, rows of
-#: data, numbers of a forward pass (each is a cell of a table)
+#: what fits into a page: weights, each nudged and shown; rows of data; numbers of a forward pass, each a table cell
 WEIGHTS, SAMPLES, NUMBERS = 128, 64, 8000
 
 
 @dataclass(frozen=True)
-class Subject:
-    """A twin with its start weights, data, objective and optimizer, and the Keras model that stands beside it.
+class LessonModel:
+    """A NumPy twin with its start weights, data, objective and optimizer, and the Keras model beside it.
 
-    `variables` maps the twin's weight names to the Keras model's variables.
+    x, y        an array, or a list of arrays where there are several inputs or outputs
+    variables   {name of a weight of the twin: variable of keras_model}
     """
 
     name: str
@@ -52,12 +54,12 @@ class Subject:
 
     @property
     def trained(self) -> tuple[str, ...]:
-        """Names of the weights that are trained, in the order of the flat vectors."""
+        """Names of the trained weights, in the order in which `flatten` puts them."""
         return self.model.trainable
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """One label for each trained entry: dense/kernel[0, 2]; without an index where there is only one."""
+        """A label for each trained entry: dense/kernel[0, 2]; without the index where there is only one entry."""
         return tuple(
             label_of(n, index, self.weights[n].shape)
             for n in self.trained
@@ -68,6 +70,24 @@ class Subject:
     def samples(self) -> int:
         """Rows of data."""
         return len(first(self.x))
+
+    def flatten(self, arrays: Mapping[str, Array]) -> Array:
+        """The trained entries of arrays, given by weight name, as one vector."""
+        return np.concatenate([np.ravel(arrays[name]) for name in self.trained])
+
+    def unflatten(self, vector: Sequence[float] | Array) -> dict[str, Array]:
+        """All weights, the trained ones taken from a vector as `flatten` makes it, the others as at the start."""
+        values, at = dict(self.weights), 0
+        for name in self.trained:
+            size = values[name].size
+            values[name] = np.asarray(vector[at : at + size], dtype=float).reshape(values[name].shape)
+            at += size
+        return values
+
+    def evaluate_loss(self, weights: Mapping[str, Array]) -> float:
+        """The loss of all samples in training mode; inf or nan where it overflows."""
+        with np.errstate(all="ignore"):
+            return float(self.objective(weights, self.x, self.y, training=True))
 
 
 def label_of(name: str, index: tuple[int, ...], shape: tuple[int, ...]) -> str:
@@ -85,47 +105,54 @@ def take(part: Any, index: Array) -> Any:
     return [value[index] for value in part] if isinstance(part, (list, tuple)) else part[index]
 
 
-def recipe_subject(name: str, weights: Any = None, *, learning_rate: float = recipe.LEARNING_RATE) -> Subject:
-    """One of the book's recipes, or the same network with other start `weights` ([kernel, bias, kernel, bias, …]).
+def recipe_model(name: str, weights: Any = None, *, learning_rate: float = recipe.LEARNING_RATE) -> LessonModel:
+    """One of the book's recipes, or its network with other start `weights` ([kernel, bias, kernel, bias, …]).
 
     Raises: CouldNotRun for an unknown recipe, for weights that are no such list, for an illegal learning rate.
     """
     if name not in RECIPES:
         raise CouldNotRun(
-            f"A recipe must be one of {', '.join(RECIPES)}. Received: {name!r}. Name one of them; gradtwin lesson also takes a model, package.module:factory."
+            f"A recipe must be one of {', '.join(RECIPES)}. Received: {name!r}. Name one of them; gradtwin lesson also "
+            "takes a model, package.module:factory."
         )
-    own = weights is not None
-    start, note = RECIPES[name]
-    arrays = [np.asarray(w, dtype=float) for w in start] if not own else _arrays(weights)
-    kernels = arrays[::2]
     if not np.isfinite(learning_rate) or learning_rate < 0:
         raise CouldNotRun(
             f"A learning rate must be a finite number, at least 0. Received: {learning_rate}. Pass 0.01, say."
         )
-    count = len(kernels)
-    names = (
-        ["dense"]
-        if count == 1
-        else [*(["hidden"] if count == 2 else [f"hidden_{i + 1}" for i in range(count - 1)]), "output"]
-    )
-    layers = {n: Dense(k.shape[1], "linear" if n == names[-1] else "relu") for n, k in zip(names, kernels, strict=True)}
-    model = Model.chain(layers, (len(kernels[0]),))
+    own = weights is not None
+    start, note = RECIPES[name]
+    arrays = _own_weights(weights) if own else [np.asarray(w, dtype=float) for w in start]
+    model = _recipe_network(arrays[::2])
     values = dict(zip(model.weight_shapes, arrays, strict=True))
-    built = mirror(model, values)
+    keras_model = mirror(model, values)
     loss, optimizer = MeanSquaredError(), SGD(learning_rate)
-    built.compile(optimizer=mirrored(optimizer), loss=mirrored_loss(loss), run_eagerly=True)
-    from keras_ref.translation.weights import variables
-
-    x, y = np.asarray(recipe.INPUTS, dtype=float), np.asarray(recipe.OUTPUTS, dtype=float)
-    title = f"Recipe {name[-1]} of the book" + (", other weights" if own else "")
-    said = "y = 2x, with weights of your own" if own else note
-    return Subject(
-        name, title, said, model, values, x, y, Objective.of(model, loss), optimizer, built, variables(built, model)
+    keras_model.compile(optimizer=mirrored(optimizer), loss=mirrored_loss(loss), run_eagerly=True)
+    return LessonModel(
+        name=name,
+        title=f"Recipe {name[-1]} of the book" + (", other weights" if own else ""),
+        note="y = 2x, with weights of your own" if own else note,
+        model=model,
+        weights=values,
+        x=np.asarray(recipe.INPUTS, dtype=float),
+        y=np.asarray(recipe.OUTPUTS, dtype=float),
+        objective=Objective.of(model, loss),
+        optimizer=optimizer,
+        keras_model=keras_model,
+        variables=variables(keras_model, model),
     )
 
 
-def _arrays(weights: Any) -> list[Array]:
-    """Weights [kernel, bias, …] as arrays. Raises: CouldNotRun, one sentence."""
+def _recipe_network(kernels: Sequence[Array]) -> Model:
+    """Dense layers of these kernels' sizes, with ReLU between them."""
+    count = len(kernels)
+    hidden = ["hidden"] if count == 2 else [f"hidden_{i + 1}" for i in range(count - 1)]
+    names = ["dense"] if count == 1 else [*hidden, "output"]
+    layers = {n: Dense(k.shape[1], "linear" if n == names[-1] else "relu") for n, k in zip(names, kernels, strict=True)}
+    return Model.chain(layers, (len(kernels[0]),))
+
+
+def _own_weights(weights: Any) -> list[Array]:
+    """Weights [kernel, bias, …] as arrays. Raises: CouldNotRun."""
     rule = "Weights must be [kernel, bias, kernel, bias, …] of one input and one output, as in scratch/recipe.py"
     advice = "Pass '[[[1.5]], [0.0]]', say."
     try:
@@ -145,41 +172,71 @@ def _arrays(weights: Any) -> list[Array]:
         )
     if not all(np.isfinite(a).all() for a in arrays):
         raise CouldNotRun(f"{rule}, all finite. Received: {weights!r}. {advice}")
-    _small(sum(a.size for a in arrays), "these weights", len(recipe.INPUTS))
+    _refuse_large("these weights", entries=sum(a.size for a in arrays), samples=len(recipe.INPUTS))
     return arrays
 
 
-def target_subject(target: str, data: str = "", *, seed: int = 0) -> Subject:
-    """A Keras model, package.module:factory or a .keras file, with data of an .npz file, the factory's own, or drawn.
+def model_of_target(target: str, data: str = "", *, seed: int = 0) -> LessonModel:
+    """A Keras model (package.module:factory or a .keras file) with the data of an .npz file, of the factory, or drawn.
 
-    Raises: CouldNotRun for a model that is too large, is not compiled, has no twin, or draws random numbers in training.
+    Raises: CouldNotRun for a model that is too large, not compiled, has no twin, or draws random numbers in training.
     """
     model, *own = load_target(target)
-    if not getattr(model, "built", False) or not model.trainable_variables:
-        raise CouldNotRun(
-            f"A model must be built and have trainable weights to be taught from. Received: {target}, which has none. Give it an Input and a layer with weights."
-        )
+    _refuse_untrainable(model, target)
     entries = sum(int(np.prod(v.shape)) for v in model.trainable_variables)
-    _small(entries, target, 0)
-    if getattr(model, "_compile_loss", None) is None or model.optimizer is None:
-        raise CouldNotRun(
-            f"A model must be compiled with a loss and an optimizer to be taught from. Received: {target}, which is not. Call model.compile(optimizer=…, loss=…) in the factory."
-        )
+    _refuse_large(target, entries=entries, samples=0)
     x, y, weight = _data(model, target, own, data, seed)
     if weight is not None:
         raise CouldNotRun(
-            f"A lesson takes no sample weights. Received: sample_weight in {data or target}. Leave it out, or use gradtwin check."
+            f"A lesson takes no sample weights. Received: sample_weight in {data or target}. Leave it out, or use "
+            "gradtwin check."
         )
-    _small(entries, target, len(first(x)))
+    _refuse_large(target, entries=entries, samples=len(first(x)))
     try:
-        twin, variables = reflect_with_variables(model)
-        objective = Objective.of(twin, twin_losses(model, len(twin.outputs)), twin_loss_weights(model, len(twin.outputs)))
-        optimizer = _meant(reflected(model.optimizer, "optimizer"))
+        twin, keras_variables = reflect_with_variables(model)
+        objective = Objective.of(twin, twin_losses(model, len(twin.outputs)), loss_weights_of(model, len(twin.outputs)))
+        optimizer = _with_decimal_rate(reflected(model.optimizer, "optimizer"))
     except NoTwin as reason:
         raise CouldNotRun(
-            f"A model must have a NumPy twin to be taught from. {str(reason).split('. ', 1)[-1].split('. Its ')[0].rstrip('.')}. Use gradtwin check, which needs no twin."
+            "A model must have a NumPy twin to be taught from. "
+            f"{str(reason).split('. ', 1)[-1].split('. Its ')[0].rstrip('.')}. Use gradtwin check, which needs no twin."
         ) from reason
-    run = twin.run({n: np.asarray(v.numpy(), dtype=float) for n, v in variables.items()}, x)
+    weights = {name: np.asarray(v.numpy(), dtype=float) for name, v in keras_variables.items()}
+    _refuse_forward_pass(twin, weights, x, target)
+    drawn = f" drawn with seed {seed}" if not data and own[0] is None else ""
+    return LessonModel(
+        name=model.name,
+        title=f"The model {model.name}",
+        note=f"{entries} weights in {len(twin.trainable)} arrays, {len(first(x))} samples{drawn}, "
+        f"{type(optimizer).__name__}, {_losses(objective)}",
+        model=twin,
+        weights=weights,
+        x=x,
+        y=y,
+        objective=objective,
+        optimizer=optimizer,
+        keras_model=model,
+        variables=keras_variables,
+    )
+
+
+def _refuse_untrainable(model: Any, target: str) -> None:
+    """Raises: CouldNotRun for a model without trainable weights, or not compiled."""
+    if not getattr(model, "built", False) or not model.trainable_variables:
+        raise CouldNotRun(
+            f"A model must be built and have trainable weights to be taught from. Received: {target}, which has none. "
+            "Give it an Input and a layer with weights."
+        )
+    if getattr(model, "_compile_loss", None) is None or model.optimizer is None:
+        raise CouldNotRun(
+            f"A model must be compiled with a loss and an optimizer to be taught from. Received: {target}, which is "
+            "not. Call model.compile(optimizer=…, loss=…) in the factory."
+        )
+
+
+def _refuse_forward_pass(twin: Model, weights: Mapping[str, Array], x: Any, target: str) -> None:
+    """Raises: CouldNotRun for a forward pass that draws random numbers, or has too many numbers to be shown."""
+    run = twin.run(weights, x)
     random = [
         call.layer
         for call in twin.calls
@@ -187,23 +244,20 @@ def target_subject(target: str, data: str = "", *, seed: int = 0) -> Subject:
     ]
     if random:
         raise CouldNotRun(
-            f"A model must not draw random numbers to be taught from: nudged losses would differ by chance. Received: {', '.join(random)}. Leave them out, or use gradtwin check --training."
+            "A model must not draw random numbers to be taught from: nudged losses would differ by chance. "
+            f"Received: {', '.join(random)}. Leave them out, or use gradtwin check --training."
         )
     shown = sum(np.size(tensor) for tensor in run.tensors.values())
     if shown > NUMBERS:
         raise CouldNotRun(
-            f"A forward pass must have at most {NUMBERS} numbers to be taught from, each being shown. Received: {target}, which has {shown} with {len(first(x))} samples. "
-            "Pass fewer rows in --data, use a smaller model of the same kind, or gradtwin check, which takes any size."
+            f"A forward pass must have at most {NUMBERS} numbers to be taught from, each being shown. Received: "
+            f"{target}, which has {shown} with {len(first(x))} samples. Pass fewer rows in --data, use a smaller "
+            "model of the same kind, or gradtwin check, which takes any size."
         )
-    weights = {name: np.asarray(v.numpy(), dtype=float) for name, v in variables.items()}
-    note = f"{entries} weights in {len(twin.trainable)} arrays, {len(first(x))} samples{f' drawn with seed {seed}' if not data and own[0] is None else ''}, {type(optimizer).__name__}, {_losses(objective)}"
-    return Subject(
-        model.name, f"The model {model.name}", note, twin, weights, x, y, objective, optimizer, model, variables
-    )
 
 
-def _meant(optimizer: Any) -> Any:
-    """An optimizer with the learning rate that was meant: Keras keeps 0.1 in float32, as 0.10000000149."""
+def _with_decimal_rate(optimizer: Any) -> Any:
+    """An optimizer with the learning rate as it was written: Keras keeps 0.1 in float32, as 0.10000000149."""
     rate = getattr(optimizer, "learning_rate", None)
     return replace(optimizer, learning_rate=float(str(np.float32(rate)))) if isinstance(rate, float) else optimizer
 
@@ -212,7 +266,8 @@ def _losses(objective: Objective) -> str:
     return " + ".join(type(loss).__name__ for loss in objective.losses if loss is not None)
 
 
-def _data(model: Any, target: str, own: list[Any], data: str, seed: int) -> tuple[Any, Any, Any]:
+def _data(model: Any, target: str, own: Sequence[Any], data: str, seed: int) -> tuple[Any, Any, Any]:
+    """x, y and sample weight: from the file `data`, else the factory's `own`, else drawn. Raises: CouldNotRun."""
     if data:
         x, y, weight = load_data(data)
         if y is None:
@@ -223,7 +278,8 @@ def _data(model: Any, target: str, own: list[Any], data: str, seed: int) -> tupl
         x, y, weight = own
         if y is None:
             raise CouldNotRun(
-                f"A factory with data must return targets for a lesson. Received: {target}, which returns a model and x. Return (model, x, y)."
+                f"A factory with data must return targets for a lesson. Received: {target}, which returns a model and "
+                "x. Return (model, x, y)."
             )
     else:
         x, weight = data_module.draw_inputs(model, seed=seed), None
@@ -233,25 +289,27 @@ def _data(model: Any, target: str, own: list[Any], data: str, seed: int) -> tupl
     return (x[0] if len(x) == 1 else x), (y[0] if len(y) == 1 else y), weight
 
 
-def _small(entries: int, subject: str, samples: int) -> None:
+def _refuse_large(name: str, *, entries: int, samples: int) -> None:
+    """Raises: CouldNotRun for more weights or more samples than a page can show."""
     if entries > WEIGHTS:
         raise CouldNotRun(
-            f"A model must have at most {WEIGHTS} weights to be taught from, each being nudged before the reader's eyes. "
-            f"Received: {subject}, which has {entries}. Use gradtwin check, which takes any size, or a smaller model of the same kind."
+            f"A model must have at most {WEIGHTS} weights to be taught from, each being nudged and shown. Received: "
+            f"{name}, which has {entries}. Use gradtwin check, which takes any size, or a smaller model of the same "
+            "kind."
         )
     if samples > SAMPLES:
         raise CouldNotRun(
-            f"A lesson must have at most {SAMPLES} samples, each being shown. Received: {samples} for {subject}. "
+            f"A lesson must have at most {SAMPLES} samples, each being shown. Received: {samples} for {name}. "
             "Pass fewer rows in --data, or use gradtwin check, which takes any number."
         )
 
 
-def subject_of(target: str, data: str = "", *, seed: int = 0) -> Subject:
-    """The subject that a word on the command line names: a recipe, or a model."""
+def lesson_model_of(target: str, data: str = "", *, seed: int = 0) -> LessonModel:
+    """What the command line's argument names: a recipe, else a model. Raises: CouldNotRun."""
     plain = ":" not in target and not target.endswith(".keras") and "/" not in target
-    return recipe_subject(target) if plain else target_subject(target, data, seed=seed)
+    return recipe_model(target) if plain else model_of_target(target, data, seed=seed)
 
 
-def fresh_optimizer(subject: Subject) -> keras.optimizers.Optimizer:
-    """The subject's optimizer for Keras, as new: nothing remembered."""
-    return mirrored(subject.optimizer)
+def fresh_optimizer(lesson_model: LessonModel) -> keras.optimizers.Optimizer:
+    """A new Keras optimizer with the lesson's settings and no state."""
+    return mirrored(lesson_model.optimizer)

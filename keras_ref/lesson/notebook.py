@@ -1,4 +1,4 @@
-"""A lesson as a notebook that runs from top to bottom: the same records, the same figures, the same words."""
+"""A lesson as a notebook that runs from top to bottom: the same numbers and figures as the page."""
 
 from __future__ import annotations
 
@@ -7,19 +7,64 @@ from typing import Any
 from keras_ref.lesson.page import TABS
 from keras_ref.lesson.recipe_table import RECIPES
 
-_SHOW = "import plotly.graph_objects as go\n\n\ndef show(specification):\n    return go.Figure(data=specification['data'], layout=specification['layout'])"
+_IMPORTS = """\
+from keras_ref.inputs.targets import import_quietly, quiet_tensorflow
+
+quiet_tensorflow()
+import_quietly()
+
+import plotly.graph_objects as go
+from IPython.display import HTML, Markdown
+
+from keras_ref.lesson import figures, make, tables
+
+
+def show(specification):
+    return go.Figure(data=specification['data'], layout=specification['layout'])"""
+
+_UNITS = """\
+sentences = tables.unit_sentences(lesson.units, lesson.epochs)
+Markdown('\\n'.join(f'- {sentence}' for sentence in sentences) or 'No unit dies in this one.')"""
+
+_WEIGHTS = """\
+epochs = sorted({0, min(1, lesson.epochs), lesson.epochs // 2, lesson.epochs})
+HTML(tables.track_table(lesson.track, epochs))"""
+
+_LANDSCAPE = """\
+epoch = min(5, lesson.epochs)
+if lesson.landscapes:
+    figure = show(figures.landscape_figure(lesson, epoch=epoch))
+else:
+    figure = 'A landscape needs two weights; this model has one.'
+figure"""
+
+_RATES = """\
+if lesson.rates:
+    figure = show(figures.trainings_figure(lesson.rates, 'learning rate'))
+else:
+    figure = 'A schedule sets the learning rate.'
+figure"""
+
+_LISTINGS = """\
+for listing in lesson.listings:
+    print('#', listing.title)
+    print(listing.source)
+    print(listing.printed)"""
 
 
 def notebook(target: str, data: str = "", *, seed: int = 0, epochs: int) -> Any:
-    """The notebook of a lesson, not yet run. Its first cell makes the lesson; the others show parts of it."""
-    import nbformat.v4 as v4
+    """The notebook of a lesson, not yet run: its first cells compute the lesson, the others show parts of it.
+
+    The arguments are those of keras_ref.lesson.make; the same arguments give the same notebook, byte for byte.
+    """
+    from nbformat import v4
 
     cells = [
         v4.new_markdown_cell(text) if kind == "text" else v4.new_code_cell(text)
-        for kind, text in _cells(target, data, seed, epochs)
+        for kind, text in _cells(target, data, seed=seed, epochs=epochs)
     ]
     for i, one in enumerate(cells):
-        one["id"] = f"cell-{i}"  # the same notebook for the same arguments, to the last byte
+        one["id"] = f"cell-{i}"  # in place of nbformat's random identifiers
     return v4.new_notebook(
         cells=cells,
         metadata={
@@ -29,76 +74,81 @@ def notebook(target: str, data: str = "", *, seed: int = 0, epochs: int) -> Any:
     )
 
 
-def _cells(target: str, data: str, seed: int, epochs: int) -> list[tuple[str, str]]:
+def _cells(target: str, data: str, *, seed: int, epochs: int) -> list[tuple[str, str]]:
+    """(kind, text) of each cell; kind is "text" or "code"."""
     note = f"\n\n> {RECIPES[target][1]}" if target in RECIPES else ""
     options = f", data={data!r}" * bool(data) + f", seed={seed}" * bool(seed) + f", epochs={epochs}"
     titles = [title for _, title in TABS]
     return [
         (
             "text",
-            f"# Nudge every weight and look, or back-propagate: {target}{note}\n\nThe same network twice, from the same start. One side only pushes each weight by h = 0.0001 and looks at the loss (NumPy, no calculus); the other back-propagates (Keras). Run the cells from top to bottom.",
+            (
+                f"# Nudge every weight and look, or back-propagate: {target}{note}\n\n"
+                "The same network twice, from the same start. One is trained by nudging: each weight is pushed by "
+                "h = 0.0001 and the change of the loss gives its slope (NumPy, no calculus). The other back-propagates "
+                "(Keras). Run the cells from top to bottom."
+            ),
         ),
-        (
-            "code",
-            "from keras_ref.inputs.targets import import_quietly, quiet_tensorflow\n\nquiet_tensorflow()\nimport_quietly()\n\nfrom IPython.display import HTML, Markdown\n\nfrom keras_ref.lesson import figures, make, tables\n\n"
-            + _SHOW,
-        ),
+        ("code", _IMPORTS),
         ("code", f"lesson = make({target!r}{options})\nlesson"),
         (
             "text",
-            f"## 1. {titles[0]}\n\nForward: follow one sample from table to table; the mean of the last is the loss.",
+            (
+                f"## 1. {titles[0]}\n\n"
+                "Forward: follow one sample from table to table; the mean of the last table is the loss."
+            ),
         ),
         ("code", "HTML(tables.forward_tables(lesson.step))"),
         ("text", "One weight in sentences. Change the number and run the cell again."),
-        ("code", "weight = lesson.steepest\nHTML(tables.walk(lesson.step, weight).replace(' hidden', '', 1))"),
+        ("code", "weight = lesson.steepest\nHTML(tables.walk(lesson.step, weight, hidden=False))"),
         (
             "text",
-            "All weights together. See that “difference” and “explained” agree: the nudge is never the derivative, and we know by how much.",
+            (
+                "All weights together. Compare “difference” with “explained”: a nudged slope is never exactly the "
+                "derivative, and the second column says by how much it is off."
+            ),
         ),
         ("code", "HTML(tables.nudge_table(lesson.step))"),
-        ("text", f"## 2. {titles[1]}\n\nSee one line on the other; a dotted line marks where a unit dies."),
-        (
-            "code",
-            "Markdown('\\n'.join(f'- {sentence}' for sentence in tables.unit_sentences(lesson)) or 'No unit dies in this one.')",
-        ),
+        ("text", f"## 2. {titles[1]}\n\nTwo lines, one on the other; a dotted line marks where a unit dies."),
+        ("code", _UNITS),
         ("code", "show(figures.loss_figure(lesson))"),
         ("code", "weight = lesson.farthest\nshow(figures.weight_figure(lesson, weight))"),
         ("code", "show(figures.slope_figure(lesson, weight))"),
-        ("text", "How far apart: see each solid line stay below the dotted one of its colour."),
+        ("text", "How far apart: each solid line stays below the dotted line of its colour."),
         ("code", "show(figures.difference_figure(lesson, weight))"),
-        (
-            "code",
-            "HTML(tables.track_table(lesson, sorted({0, min(1, lesson.epochs), lesson.epochs // 2, lesson.epochs})))",
-        ),
+        ("code", _WEIGHTS),
         (
             "text",
-            f"## 3. {titles[2]}\n\nThe loss over two weights, seen from above; both paths run downhill. The red arms are the two nudges of one epoch, drawn longer. Change the epoch and run the cell again.",
+            (
+                f"## 3. {titles[2]}\n\nThe loss over two weights, seen from above; both paths run downhill. The red "
+                "arms are the two nudges of one epoch, drawn longer. Change the epoch and run the cell again."
+            ),
         ),
-        (
-            "code",
-            "epoch = min(5, lesson.epochs)\nshow(figures.landscape_figure(lesson, epoch=epoch)) if lesson.landscapes else 'A landscape needs two weights; this model has one.'",
-        ),
+        ("code", _LANDSCAPE),
         (
             "text",
-            f"## 4. {titles[3]}\n\nThe nudge larger, or smaller: see the V of the forward difference, truncation on the left, rounding on the right; stars mark the best h.",
+            (
+                f"## 4. {titles[3]}\n\nA larger or a smaller nudge: the error of the forward difference is a V, with "
+                "truncation error on the left and rounding error on the right. Stars mark the best h."
+            ),
         ),
         ("code", "show(figures.precision_figure(lesson, lesson.steepest))"),
         (
             "text",
-            "The learning rate from timid to divergent, batches of 1, 2, 4 with the noise they bring, and other optimizers, on the same start.",
+            (
+                "Learning rates from small to divergent, batches of 1, 2 and 4 samples with their noise, and other "
+                "optimizers, all from the same start."
+            ),
         ),
-        (
-            "code",
-            "show(figures.runs_figure(lesson.rates, 'learning rate')) if lesson.rates else 'A schedule sets the learning rate.'",
-        ),
-        ("code", "show(figures.runs_figure(lesson.batches, 'batch size'))"),
-        ("code", "show(figures.runs_figure(lesson.optimizers, 'optimizer'))"),
+        ("code", _RATES),
+        ("code", "show(figures.trainings_figure(lesson.batches, 'batch size'))"),
+        ("code", "show(figures.trainings_figure(lesson.optimizers, 'optimizer'))"),
         (
             "text",
-            f"## 5. {titles[4]}\n\nTwo programs that share nothing but the numbers they start from, and what each printed.",
+            (
+                f"## 5. {titles[4]}\n\nTwo programs that share nothing but the numbers they start from, and what each "
+                "printed."
+            ),
         ),
-        (
-            "code",
-            "for listing in lesson.listings:\n    print('#', listing.title)\n    print(listing.source)\n    print(listing.printed)",
-        ),
+        ("code", _LISTINGS),
     ]

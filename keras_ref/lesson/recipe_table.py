@@ -1,4 +1,4 @@
-"""The book's two recipes beside Keras: the same weights, SGD(0.01), and the difference explained by the nudge."""
+"""The book's two recipes beside Keras: the same weights, SGD(0.01), and the difference that the nudge explains."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ RECIPES: dict[str, tuple[list[Any], str]] = {
 
 
 @dataclass(frozen=True)
-class Row:
-    """One weight after some epochs on both sides; `explained`: how much of the difference the nudge accounts for."""
+class RecipeRow:
+    """One weight after some epochs, nudged and by Keras; `explained`: how much of the difference the nudge causes."""
 
     name: str
     start: float
@@ -36,7 +36,7 @@ class Row:
 
 
 def keras_model(weights: Sequence[Any]) -> keras.Model:
-    """The equivalent Keras model in float64: Dense layers with ReLU between, compiled with SGD(0.01) and mean squared error."""
+    """The equivalent Keras model in float64: Dense layers with ReLU between, compiled with SGD(0.01) and mse."""
     arrays = [np.asarray(w, dtype=float) for w in weights]
     kernels = arrays[::2]
     layers: list[Any] = [keras.Input((len(kernels[0]),), dtype="float64")]
@@ -49,23 +49,22 @@ def keras_model(weights: Sequence[Any]) -> keras.Model:
     return model
 
 
-def keras_epochs(weights: Sequence[Any], epochs: int) -> list[Array]:
-    """The weights after `epochs` full-batch steps of model.train_on_batch."""
+def train_keras(weights: Sequence[Any], epochs: int) -> list[Array]:
+    """The weights after `epochs` full-batch steps of Keras's own train_step."""
     x, y = np.asarray(recipe.INPUTS, dtype=float), np.asarray(recipe.OUTPUTS, dtype=float)
     model = keras_model(weights)
     with in_float64(model):
-        # SGD keeps its rate in float32; 0.01 is meant
-        model.optimizer.learning_rate.assign(recipe.LEARNING_RATE)
+        model.optimizer.learning_rate.assign(recipe.LEARNING_RATE)  # SGD keeps it in float32, which cannot hold 0.01
         model.run_eagerly = True
         for _ in range(epochs):
             model.train_step((x, y))
         return [np.asarray(w) for w in model.get_weights()]
 
 
-def curvature_error(weights: Sequence[Any]) -> list[Array]:
-    """What one forward difference errs by, h/2 · f'': computed from the second difference of the loss, not allowed for.
+def measure_curvature_error(weights: Sequence[Any]) -> list[Array]:
+    """The error of a forward difference, h/2 · f″, for every weight, from the second difference of the loss.
 
-    For recipe 1 and its weight this is h · mean(x²), since the loss is mean((w·x + b - y)²).
+    For the weight of recipe 1 this is h · mean(x²), since the loss is mean((w·x + b - y)²).
     """
     arrays = [np.array(w, dtype=float) for w in weights]
 
@@ -76,30 +75,39 @@ def curvature_error(weights: Sequence[Any]) -> list[Array]:
     for i, array in enumerate(arrays):
         error = np.zeros_like(array)
         for entry in np.ndindex(array.shape):
-            sides = []
+            losses = []
             for sign in (1, -1):
                 nudged = [a.copy() for a in arrays]
                 nudged[i][entry] += sign * recipe.NUDGE
-                sides.append(loss(nudged))
-            error[entry] = (sides[0] - 2 * centre + sides[1]) / recipe.NUDGE / 2
+                losses.append(loss(nudged))
+            error[entry] = (losses[0] - 2 * centre + losses[1]) / recipe.NUDGE / 2
         errors.append(error)
     return errors
 
 
-def rows(weights: Sequence[Any], *, epochs: int = 1) -> list[Row]:
-    """Every weight after `epochs` on both sides. The explanation is that of one epoch: learning rate · h/2 · f''."""
+def compare_recipe(weights: Sequence[Any], *, epochs: int = 1) -> list[RecipeRow]:
+    """Every weight after `epochs`, by scratch/recipe.py and by Keras.
+
+    `explained` is that of one epoch: -learning rate · h/2 · f″, as a step along a slope that is too large by the error
+    leaves the weight lower by learning rate · error.
+    """
     nudged = recipe.update_weights(recipe.INPUTS, recipe.OUTPUTS, weights, epochs)
-    beside = keras_epochs(weights, epochs)
-    errors = curvature_error(weights)
-    found = []
-    for i, start in enumerate(np.asarray(w, dtype=float) for w in weights):
-        for entry in np.ndindex(start.shape):
-            part = "bias" if i % 2 else "kernel"
-            layer = f"layer {i // 2 + 1} {part}" if len(weights) > 2 else part
-            index = "" if start.size == 1 else str(list(entry))
-            # stepping along a slope that is too large by the error leaves the weight lower by rate · error
-            explained = -recipe.LEARNING_RATE * float(errors[i][entry])
-            found.append(
-                Row(f"{layer}{index}", float(start[entry]), float(nudged[i][entry]), float(beside[i][entry]), explained)
-            )
-    return found
+    beside = train_keras(weights, epochs)
+    errors = measure_curvature_error(weights)
+    return [
+        RecipeRow(
+            name=_label(i, entry, layers=len(weights) // 2, single=start.size == 1),
+            start=float(start[entry]),
+            nudged=float(nudged[i][entry]),
+            keras=float(beside[i][entry]),
+            explained=-recipe.LEARNING_RATE * float(errors[i][entry]),
+        )
+        for i, start in enumerate(np.asarray(w, dtype=float) for w in weights)
+        for entry in np.ndindex(start.shape)
+    ]
+
+
+def _label(i: int, entry: tuple[int, ...], *, layers: int, single: bool) -> str:
+    part = "bias" if i % 2 else "kernel"
+    layer = f"layer {i // 2 + 1} {part}" if layers > 1 else part
+    return layer if single else f"{layer}{list(entry)}"

@@ -1,48 +1,58 @@
-"""The numbers of a lesson as HTML tables: for the page, for notebooks, for a screen reader."""
+"""The numbers of a lesson as HTML tables and sentences: for the page, for notebooks, for a screen reader."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from html import escape
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from keras_ref.lesson.lesson import Lesson
-    from keras_ref.lesson.walkthrough import Nudge, Step, Tensor
+from keras_ref.lesson.two_trainings import Track
+from keras_ref.lesson.walkthrough import Nudge, Step, Tensor, Unit
 
 #: significant digits that are shown; the cell carries the whole number as data-value
 DIGITS = 10
+_NUDGE_COLUMNS = (
+    "weight",
+    "value",
+    "change of the loss",
+    "slope: change / h",
+    "back-propagation",
+    "difference",
+    "explained by h/2·f″",
+    "allowed difference",
+    "updated, nudged",
+    "updated, Keras",
+)
 
 
-def number(value: float | None, digits: int = DIGITS, sign: bool = False) -> str:
-    """A number as it is shown."""
+def number(value: float | None, digits: int = DIGITS, *, sign: bool = False) -> str:
+    """A number as it is shown, with so many significant digits."""
     if value is None or value != value or abs(value) == float("inf"):
         return "not finite"
     return f"{value:{'+' if sign else ''}.{digits}g}" if value else "0"
 
 
-def cell(value: float, digits: int = DIGITS, tag: str = "td", sign: bool = False) -> str:
-    """A table cell with a number: short to read, whole in data-value."""
-    return f'<{tag} class="n" data-value="{float(value)!r}">{number(value, digits, sign)}</{tag}>'
+def cell(value: float, digits: int = DIGITS) -> str:
+    """A table cell with a number: rounded for the reader, unrounded in data-value."""
+    return f'<td class="n" data-value="{float(value)!r}">{number(value, digits)}</td>'
 
 
 def table(caption: str, head: Sequence[str], rows: Iterable[str], *, label: str = "") -> str:
     """A table that scrolls by itself where it is wider than the screen, also by keyboard."""
     columns = "".join(f'<th scope="col">{escape(name)}</th>' for name in head)
     return (
-        f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(label or caption, quote=True)}"><table><caption>{escape(caption)}</caption>'
+        f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(label or caption, quote=True)}">'
+        f"<table><caption>{escape(caption)}</caption>"
         f"<thead><tr>{columns}</tr></thead><tbody>{''.join(rows)}</tbody></table></div>"
     )
 
 
-def row(name: str, cells: Iterable[str], **attributes: str) -> str:
-    """A row with its heading."""
-    own = "".join(f' data-{key}="{escape(value, quote=True)}"' for key, value in attributes.items())
-    return f'<tr{own}><th scope="row">{escape(name)}</th>{"".join(cells)}</tr>'
+def row(name: str, cells: Iterable[str]) -> str:
+    """A row of a table with its heading."""
+    return f'<tr><th scope="row">{escape(name)}</th>{"".join(cells)}</tr>'
 
 
 def tensor_table(tensor: Tensor) -> str:
-    """One intermediate array: a row per sample."""
+    """One array of the forward pass: a row per sample."""
     shape = " × ".join(map(str, tensor.shape))
     head = ["sample", *(f"[{i + 1}]" if tensor.rows.shape[1] > 1 else "value" for i in range(tensor.rows.shape[1]))]
     rows = (row(str(i + 1), (cell(v) for v in values)) for i, values in enumerate(tensor.rows))
@@ -50,7 +60,7 @@ def tensor_table(tensor: Tensor) -> str:
 
 
 def forward_tables(step: Step) -> str:
-    """The forward pass, array after array, and the loss."""
+    """The forward pass, array after array, and the loss of each sample."""
     parts = [tensor_table(tensor) for tensor in step.tensors]
     if step.sample_losses is not None:
         rows = (row(str(i + 1), [cell(v)]) for i, v in enumerate(step.sample_losses))
@@ -59,20 +69,10 @@ def forward_tables(step: Step) -> str:
 
 
 def nudge_table(step: Step) -> str:
-    """Every weight: nudge, change, slope, autodiff, difference, what explains it, both updates."""
-    head = (
-        "weight",
-        "value",
-        "change of the loss",
-        "slope: change / h",
-        "back-propagation",
-        "difference",
-        "explained by h/2·f″",
-        "allowed",
-        "updated, nudged",
-        "updated, Keras",
+    """Every weight of the first epoch: its slope by nudging and by back-propagation, and its value after the update."""
+    return table(
+        "Every weight of the first epoch, nudged and back-propagated", _NUDGE_COLUMNS, map(_nudge_row, step.nudges)
     )
-    return table("Every weight of the first epoch, on both sides", head, (_nudge_row(n) for n in step.nudges))
 
 
 def _nudge_row(n: Nudge) -> str:
@@ -81,66 +81,74 @@ def _nudge_row(n: Nudge) -> str:
     return row(n.label, [*map(cell, values), *(cell(v, 3) for v in errors), cell(n.updated), cell(n.keras_updated)])
 
 
-def walk(step: Step, index: int) -> str:
-    """One weight in sentences: nudge, look, divide, compare, step."""
+def walk(step: Step, index: int, *, hidden: bool = True) -> str:
+    """One weight in six sentences: nudge, look, divide, compare, why, step. The page shows one weight at a time."""
     n = step.nudges[index]
 
-    def value(name: str, x: float, digits: int = DIGITS, sign: bool = False) -> str:
-        return f'<b class="n" data-name="{name}" data-value="{x!r}">{number(x, digits, sign)}</b>'
+    def value(name: str, x: float, digits: int = DIGITS, *, sign: bool = False) -> str:
+        return f'<b class="n" data-name="{name}" data-value="{x!r}">{number(x, digits, sign=sign)}</b>'
 
-    rows = (
+    sentences = (
         (
             "Nudge",
-            f"{value('weight', n.weight)} becomes {value('nudged', n.weight + n.step)}, which is {value('step', n.step, 4)} more.",
+            (
+                f"{value('weight', n.weight)} becomes {value('nudged', n.weight + n.step)}, "
+                f"which is {value('step', n.step, 4)} more."
+            ),
         ),
         (
             "Look",
-            f"The loss was {value('loss', n.loss)} and is now {value('nudged_loss', n.nudged_loss)}: it changed by {value('change', n.change, 8, True)}.",
+            (
+                f"The loss was {value('loss', n.loss)} and is now {value('nudged_loss', n.nudged_loss)}: "
+                f"it changed by {value('change', n.change, 8, sign=True)}."
+            ),
         ),
-        ("Divide", f"Change by nudge is the slope: {value('slope', n.slope)}."),
+        ("Divide", f"The change divided by the nudge is the slope: {value('slope', n.slope)}."),
         (
             "Compare",
-            f"Back-propagation says {value('autodiff', n.autodiff)}. The slope is off by {value('difference', n.difference, 3, True)}, and may be off by {value('allowed', n.allowed, 3)}.",
+            (
+                f"Back-propagation computes {value('autodiff', n.autodiff)}. The nudged slope differs by "
+                f"{value('difference', n.difference, 3, sign=True)}; allowed are {value('allowed', n.allowed, 3)}."
+            ),
         ),
         (
             "Why",
-            f"{escape(n.reason)} Measured on the loss itself, h/2·f″ is {value('explained', n.explained, 3, True)}; that leaves {value('left', n.left, 2, True)}, which is rounding and what curves beyond.",
+            (
+                f"{escape(n.reason)} Measured on the loss itself, h/2·f″ is "
+                f"{value('explained', n.explained, 3, sign=True)}; "
+                f"the remaining {value('left', n.left, 2, sign=True)} are rounding and derivatives of higher order."
+            ),
         ),
         (
             "Step",
-            f"The update moves it to {value('updated', n.updated)}; Keras moves it to {value('keras_updated', n.keras_updated)}.",
+            (
+                f"The update moves the weight to {value('updated', n.updated)}; "
+                f"Keras moves it to {value('keras_updated', n.keras_updated)}."
+            ),
         ),
     )
-    items = "".join(f"<li><span>{name}</span><div>{text}</div></li>" for name, text in rows)
-    return f'<article class="walk" id="walk-{index}" data-label="{escape(n.label, quote=True)}" hidden><h4>{escape(n.label)}</h4><ol>{items}</ol></article>'
+    items = "".join(f"<li><span>{name}</span><div>{text}</div></li>" for name, text in sentences)
+    return (
+        f'<article class="walk" id="walk-{index}"{" hidden" * hidden}>'
+        f"<h4>{escape(n.label)}</h4><ol>{items}</ol></article>"
+    )
 
 
-def track_table(lesson: Lesson, epochs: Sequence[int]) -> str:
-    """Every weight of both sides after some epochs."""
+def track_table(track: Track, epochs: Sequence[int]) -> str:
+    """Every weight after these numbers of epochs, nudged and by Keras."""
     head = ("weight", *(f"{side}, epoch {e}" for e in epochs for side in ("nudged", "Keras")))
     rows = (
-        row(label, [cell(a[e, i]) for e in epochs for a in (lesson.track.weights, lesson.track.keras_weights)])
-        for i, label in enumerate(lesson.track.labels)
+        row(label, [cell(a[e, i]) for e in epochs for a in (track.weights, track.keras_weights)])
+        for i, label in enumerate(track.labels)
     )
-    return table("Weights of both sides", head, rows)
+    return table("Weights of both trainings", head, rows)
 
 
-def unit_sentences(lesson: Lesson) -> list[str]:
-    """What to know of dead units, a sentence for each."""
+def unit_sentences(units: Iterable[Unit], epochs: int) -> list[str]:
+    """A sentence for each ReLU unit that dies in a training of so many epochs."""
     found = []
-    for unit in lesson.units:
+    for unit in units:
         born = "is dead from the start" if unit.since == 0 else f"dies in epoch {unit.since}"
-        stays = (
-            f"and stays dead through epoch {lesson.epochs}"
-            if unit.until < 0
-            else f"and is dead until epoch {unit.until}"
-        )
+        stays = f"and stays dead through epoch {epochs}" if unit.until < 0 else f"and is dead until epoch {unit.until}"
         found.append(f"{unit.name} {born} {stays}: it is 0 for every sample, so its weights get a slope of exactly 0.")
     return found
-
-
-def lesson_table(lesson: Lesson) -> str:
-    """What a notebook shows of a lesson: title, note, verdict, both sides after 1 epoch and the last."""
-    marks = sorted({0, min(1, lesson.epochs), lesson.epochs})
-    note = "".join(f"<p>{escape(s)}</p>" for s in (lesson.note, lesson.verdict))
-    return f"<h3>{escape(lesson.title)}</h3>{note}{track_table(lesson, marks)}"

@@ -1,4 +1,4 @@
-"""Both sides of a training, recorded: the twin that nudges, and Keras's own train_step, from the same start."""
+"""Both trainings of a lesson, recorded from the same start: the NumPy twin that nudges, and Keras's own train_step."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 from keras_ref.comparison.autodiff import Autodiff, autodiff_at
 from keras_ref.evaluation.float64 import in_float64
 from keras_ref.evaluation.loss_function import Data, LossFunction
-from keras_ref.lesson.lesson_model import Subject, fresh_optimizer, take
+from keras_ref.lesson.lesson_model import LessonModel, fresh_optimizer, take
 from scratch.arrays import Array
 from scratch.differences import SAFETY, UNIT, Estimate, Forward, Scheme, taken
 from scratch.gradient import Nudges, numeric_gradient
@@ -22,113 +22,98 @@ from scratch.recipe import NUDGE
 from scratch.training import apply_step, batches
 
 Weights = Mapping[str, Array]
-#: a loss this many times the first one is running away: training stops there and the page says so
+#: a training whose loss is this many times the first one is stopped, as diverging
 RUNAWAY = 1e12
-#: the book's own nudge
+#: the book's own scheme: a forward difference with a nudge of 0.0001
 BOOK = Forward(step=NUDGE)
 
 
-def flat(subject: Subject, arrays: Weights) -> Array:
-    """The trained entries of named arrays as one vector."""
-    return np.concatenate([np.ravel(arrays[name]) for name in subject.trained])
-
-
-def loss_of(subject: Subject, weights: Weights) -> float:
-    """The loss of all samples, as in training."""
-    with np.errstate(all="ignore"):
-        return float(subject.objective(weights, subject.x, subject.y, training=True))
-
-
-def slopes_of(
-    subject: Subject, weights: Weights, x: Any, y: Any, scheme: Scheme = BOOK, *, noise: float | None = None
+def measure_slopes(
+    lesson_model: LessonModel, weights: Weights, x: Any, y: Any, scheme: Scheme = BOOK, *, noise: float | None = None
 ) -> dict[str, Estimate]:
-    """Every slope by nudging, with its error (`noise` of the loss None: measured); an overflow shows in the slope."""
+    """Every slope by nudging, with its error. `noise` of the loss is measured if None; an overflow gives inf or nan."""
     with np.errstate(all="ignore"):
         return numeric_gradient(
-            subject.model,
+            lesson_model.model,
             weights,
             x,
             y,
-            loss=subject.objective.losses,
-            loss_weights=subject.objective.loss_weights,
+            loss=lesson_model.objective.losses,
+            loss_weights=lesson_model.objective.loss_weights,
             scheme=scheme,
             noise=noise,
             training=True,
         )
 
 
-def quick_slopes(subject: Subject, weights: Weights, x: Any, y: Any) -> dict[str, Array]:
-    """The slopes of BOOK, (loss nudged - loss) / step taken, without their error: half the work, for training alone."""
+def measure_slopes_alone(lesson_model: LessonModel, weights: Weights, x: Any, y: Any) -> dict[str, Array]:
+    """The slopes of BOOK, (nudged loss - loss) / step, without their errors: half the work, enough for training."""
     with np.errstate(all="ignore"):
-        nudges, found = Nudges(subject.objective, weights, x, y, training=True), {}
-        for name in subject.trained:
+        nudges, found = Nudges(lesson_model.objective, weights, x, y, training=True), {}
+        for name in lesson_model.trained:
             value = np.asarray(weights[name], dtype=float)
             step = taken(value.ravel(), np.full(value.size, NUDGE))
-            found[name] = ((nudges.losses(name, np.arange(value.size), step[None])[0] - nudges.base) / step).reshape(
-                value.shape
-            )
+            nudged = nudges.losses(name, np.arange(value.size), step[None])[0]
+            found[name] = ((nudged - nudges.base) / step).reshape(value.shape)
     return found
 
 
-def book_slopes(subject: Subject, weights: Weights, noise: float) -> dict[str, Estimate]:
-    """The slopes of BOOK, each with its error: truncation h/2·f″ + h²/6·f‴, from the losses at w - h, w, w + h, w + 2h.
+def measure_book_slopes(lesson_model: LessonModel, weights: Weights, noise: float) -> dict[str, Estimate]:
+    """The slopes of BOOK with their errors: truncation h/2·f″ + h²/6·f‴, from the losses at w - h, w, w + h, w + 2h.
 
-    The two terms are taken apart and added by size. Where f″ passes through zero they can cancel in the difference of
-    two steps, which is all that a Forward of scratch looks at.
+    The two terms are estimated apart and their sizes added. Where f″ passes through zero they can cancel in the
+    difference between two step sizes, which is all that scratch's Forward looks at.
     """
     with np.errstate(all="ignore"):
-        nudges, found = Nudges(subject.objective, weights, subject.x, subject.y, training=True), {}
-        for name in subject.trained:
+        nudges = Nudges(lesson_model.objective, weights, lesson_model.x, lesson_model.y, training=True)
+        found = {}
+        for name in lesson_model.trained:
             value = np.asarray(weights[name], dtype=float)
             h = taken(value.ravel(), np.full(value.size, NUDGE))
             back, ahead, twice = nudges.losses(name, np.arange(value.size), np.stack([-h, h, 2 * h]))
             slope = (ahead - nudges.base) / h
-            second, third = (
-                (ahead - 2 * nudges.base + back) / h / 2,
-                (twice - 3 * ahead + 3 * nudges.base - back) / h / 6,
-            )
-            found[name] = Estimate(
-                slope, SAFETY * (np.abs(second) + np.abs(third)), 2 * noise / h + UNIT * np.abs(slope)
-            ).reshape(value.shape)
+            second = (ahead - 2 * nudges.base + back) / h / 2
+            third = (twice - 3 * ahead + 3 * nudges.base - back) / h / 6
+            truncation = SAFETY * (np.abs(second) + np.abs(third))
+            rounding = 2 * noise / h + UNIT * np.abs(slope)
+            found[name] = Estimate(slope, truncation, rounding).reshape(value.shape)
     return found
 
 
-def noise_of(subject: Subject, weights: Weights) -> float:
-    """The noise of the loss at these weights."""
-    nudges = Nudges(subject.objective, weights, subject.x, subject.y, training=True)
-    return measure(nudges.directional, {name: nudges.value(name) for name in subject.trained}, nudges.base)
+def measure_noise(lesson_model: LessonModel, weights: Weights) -> float:
+    """The rounding noise of the loss at these weights."""
+    nudges = Nudges(lesson_model.objective, weights, lesson_model.x, lesson_model.y, training=True)
+    return measure(nudges.directional, {name: nudges.value(name) for name in lesson_model.trained}, nudges.base)
 
 
 @dataclass(frozen=True)
-class Path:
-    """Weights before the first epoch and after each (epochs + 1 dictionaries), the losses there, and the last epoch if
-    it ran away (0 if not)."""
+class WeightPath:
+    """The weights before the first epoch and after each (epochs + 1 dictionaries), and the losses of all samples there.
+
+    diverged   the epoch after which a diverging training was stopped; 0 if it did not diverge
+    """
 
     weights: tuple[Weights, ...]
     losses: tuple[float, ...]
     diverged: int = 0
 
-    def vectors(self, subject: Subject) -> Array:
-        """(epochs + 1, entries)"""
-        return np.array([flat(subject, w) for w in self.weights])
 
-
-def _epochs(subject: Subject, epochs: int, one: Callable[[Weights], Weights]) -> Path:
-    """Weights after each epoch of `one`, until the loss runs away."""
-    current: Weights = dict(subject.weights)
-    weights, losses = [current], [loss_of(subject, current)]
+def _train(lesson_model: LessonModel, epochs: int, train_epoch: Callable[[Weights], Weights]) -> WeightPath:
+    """Apply `train_epoch` again and again, until the loss is RUNAWAY times the first one."""
+    current: Weights = dict(lesson_model.weights)
+    weights, losses = [current], [lesson_model.evaluate_loss(current)]
     limit = RUNAWAY * max(abs(losses[0]), UNIT)
     for number in range(1, epochs + 1):
-        current = one(current)
+        current = train_epoch(current)
         weights.append(current)
-        losses.append(loss_of(subject, current))
+        losses.append(lesson_model.evaluate_loss(current))
         if not abs(losses[-1]) <= limit:
-            return Path(tuple(weights), tuple(losses), number)
-    return Path(tuple(weights), tuple(losses))
+            return WeightPath(tuple(weights), tuple(losses), number)
+    return WeightPath(tuple(weights), tuple(losses))
 
 
-def nudged_path(
-    subject: Subject,
+def train_by_nudging(
+    lesson_model: LessonModel,
     *,
     epochs: int,
     optimizer: Optimizer | None = None,
@@ -136,108 +121,122 @@ def nudged_path(
     scheme: Scheme = BOOK,
     seed: int | None = None,
     on_step: Callable[[Weights], None] | None = None,
-) -> Path:
-    """The twin's training: every weight nudged, the optimizer's law; batches in order, or as `seed` draws them."""
-    optimizer = subject.optimizer if optimizer is None else optimizer
-    state = [optimizer.init({name: subject.weights[name] for name in subject.trained})]
+) -> WeightPath:
+    """Train the twin: every weight nudged, then the optimizer's step.
+
+    optimizer    the lesson's own if None
+    batch_size   all samples in one batch if None
+    seed         of the batches' order; in the order of the data if None
+    on_step      called with the weights after each batch
+    """
+    optimizer = lesson_model.optimizer if optimizer is None else optimizer
+    state = optimizer.init({name: lesson_model.weights[name] for name in lesson_model.trained})
     generator = None if seed is None else np.random.default_rng(seed)
 
-    def one(weights: Weights) -> Weights:
-        for index in batches(subject.samples, batch_size, generator=generator):
-            x, y = take(subject.x, index), take(subject.y, index)
+    def train_epoch(weights: Weights) -> Weights:
+        nonlocal state
+        for index in batches(lesson_model.samples, batch_size, generator=generator):
+            x, y = take(lesson_model.x, index), take(lesson_model.y, index)
             gradients = (
-                quick_slopes(subject, weights, x, y)
+                measure_slopes_alone(lesson_model, weights, x, y)
                 if scheme == BOOK
-                else {n: e.value for n, e in slopes_of(subject, weights, x, y, scheme).items()}
+                else {n: e.value for n, e in measure_slopes(lesson_model, weights, x, y, scheme).items()}
             )
             with np.errstate(all="ignore"):
-                weights, state[0] = apply_step(
-                    subject.model, weights, gradients, x, optimizer=optimizer, state=state[0]
-                )
+                weights, state = apply_step(lesson_model.model, weights, gradients, x, optimizer=optimizer, state=state)
             if on_step is not None:
                 on_step(weights)
         return weights
 
-    return _epochs(subject, epochs, one)
+    return _train(lesson_model, epochs, train_epoch)
 
 
 @dataclass(frozen=True)
-class KerasSide:
-    """The Keras model in float64 with a fresh optimizer, and its gradient as a function of the weights."""
+class KerasTraining:
+    """The Keras model in float64 with a fresh optimizer: its gradient at any weights, and its training."""
 
-    subject: Subject
+    lesson_model: LessonModel
     model: Any
     probe: LossFunction
 
     def named(self, weights: Weights) -> dict[str, Array]:
-        """Weights under the probe's names (the variables' paths)."""
-        ids = {id(v): path for path, v in self.probe.variables.items()}
-        return {ids[id(self.subject.variables[name])]: np.asarray(weights[name]) for name in self.subject.trained}
+        """Weights under the names of the probe, which are the variables' paths."""
+        lesson_model = self.lesson_model
+        paths = {id(v): path for path, v in self.probe.variables.items()}
+        return {paths[id(lesson_model.variables[name])]: np.asarray(weights[name]) for name in lesson_model.trained}
 
     def gradient(self, weights: Weights) -> dict[str, Array]:
-        """Autodiff's gradient of the loss of all samples; zeros where it says None."""
-        return self._back(self.probe.gradient("function", at=self.named(weights)), weights)
+        """Autodiff's gradient of the loss of all samples; zeros where autodiff returns None."""
+        return self._by_name(self.probe.gradient("function", at=self.named(weights)), weights)
 
     def gradient_with_rounding(self, weights: Weights) -> tuple[dict[str, Array], dict[str, Array]]:
-        """The same, and its rounding error."""
+        """The gradient and its rounding error."""
         found: Autodiff = autodiff_at(self.probe, self.named(weights), mode="function")
-        return self._back(found.gradient, weights), self._back(found.rounding, weights)
+        return self._by_name(found.gradient, weights), self._by_name(found.rounding, weights)
 
-    def _back(self, values: Mapping[str, Any], weights: Weights) -> dict[str, Array]:
-        paths = self.named(weights)
+    def loss(self) -> float:
+        """The loss of all samples at the start, as Keras computes it."""
+        return float(self.probe.directional({}, np.zeros(1), at=self.named(self.lesson_model.weights))[0])
+
+    def _by_name(self, values: Mapping[str, Any], weights: Weights) -> dict[str, Array]:
+        """Values under the probe's names, put under the twin's names."""
         found = [
-            np.zeros_like(here) if values[path] is None else np.asarray(values[path]) for path, here in paths.items()
+            np.zeros_like(here) if values[path] is None else np.asarray(values[path])
+            for path, here in self.named(weights).items()
         ]
-        return dict(zip(self.subject.trained, found, strict=True))
+        return dict(zip(self.lesson_model.trained, found, strict=True))
 
-    def path(self, epochs: int, batch_size: int | None = None) -> Path:
-        """Keras's own train_step, epoch after epoch."""
+    def train(self, epochs: int, batch_size: int | None = None) -> WeightPath:
+        """Run Keras's own train_step, epoch after epoch; batches in the order of the data."""
+        lesson_model = self.lesson_model
 
-        def one(weights: Weights) -> Weights:
-            for index in batches(self.subject.samples, batch_size, generator=None):
-                batch = Data(take(self.subject.x, index), take(self.subject.y, index)).tensors()
+        def train_epoch(_: Weights) -> Weights:
+            for index in batches(lesson_model.samples, batch_size, generator=None):
+                batch = Data(take(lesson_model.x, index), take(lesson_model.y, index)).tensors()
                 self.model.train_step((batch.x, batch.y))
-            return {name: np.array(v.numpy(), dtype=float) for name, v in self.subject.variables.items()}
+            return {name: np.array(v.numpy(), dtype=float) for name, v in lesson_model.variables.items()}
 
-        return _epochs(self.subject, epochs, one)
+        return _train(lesson_model, epochs, train_epoch)
 
 
 @contextmanager
-def keras_side(subject: Subject) -> Iterator[KerasSide]:
-    """The Keras side for the time of a `with` block; the model is afterwards what it was."""
-    model, optimizer = subject.keras_model, fresh_optimizer(subject)
+def keras_training(lesson_model: LessonModel) -> Iterator[KerasTraining]:
+    """Prepare the Keras model for the time of a `with` block; afterwards the model is what it was."""
+    model, optimizer = lesson_model.keras_model, fresh_optimizer(lesson_model)
     with in_float64(model, optimizer):
-        rate = getattr(subject.optimizer, "learning_rate", None)
+        rate = getattr(lesson_model.optimizer, "learning_rate", None)
         if isinstance(rate, float):
-            optimizer.learning_rate.assign(np.float64(rate))  # it was kept in float32; 0.01 is meant
+            optimizer.learning_rate.assign(np.float64(rate))  # Keras keeps it in float32, which cannot hold 0.01
         model.compile(
             optimizer=optimizer,
             loss=model.loss,
-            loss_weights=list(subject.objective.loss_weights) or None,
+            loss_weights=list(lesson_model.objective.loss_weights) or None,
             run_eagerly=True,
         )
-        trained = [subject.variables[name] for name in subject.trained]
+        trained = [lesson_model.variables[name] for name in lesson_model.trained]
         state = [v for v in model.variables if all(v is not other for other in trained)]
 
         def loss(data: Data) -> Any:
             y_pred = model(data.x, training=True)
             return model.compute_loss(x=data.x, y=data.y, y_pred=y_pred, training=True)
 
-        probe = LossFunction(loss, trained, state, Data(subject.x, subject.y), watch_inputs=False)
-        yield KerasSide(subject, model, probe)
+        probe = LossFunction(
+            loss, variables=trained, state=state, data=Data(lesson_model.x, lesson_model.y), watch_inputs=False
+        )
+        yield KerasTraining(lesson_model, model, probe)
 
 
 @dataclass(frozen=True)
 class Track:
     """Both trainings, entry by entry: arrays (epochs + 1, entries) unless said otherwise.
 
-    weights, keras_weights        of the twin that nudges and of Keras, before the first epoch and after each
-    slopes, gradients             nudged at the twin's weights; autodiff at Keras's weights
-    same_point                    autodiff at the twin's weights: what `slopes` is compared with
-    slope_allowed                 truncation + rounding of both, at the twin's weights
-    weight_allowed                the last difference carried through a step with exact gradients, and slope_allowed on top
-    losses, keras_losses          (epochs + 1,)
-    diverged                      the epoch at which either side ran away, 0 if none did
+    weights, keras_weights   of the twin and of Keras, before the first epoch and after each
+    slopes, gradients        nudged at the twin's weights; autodiff at Keras's weights
+    same_point               autodiff at the twin's weights: what `slopes` is compared with
+    slope_allowed            truncation + rounding of both, at the twin's weights
+    weight_allowed           how far the weights may be apart, see _allowed_after_step
+    losses, keras_losses     (epochs + 1,)
+    diverged                 the epoch after which either training was stopped as diverging, 0 if none was
     """
 
     labels: tuple[str, ...]
@@ -255,12 +254,14 @@ class Track:
     @property
     def slope_difference(self) -> Array:
         """|nudged - autodiff| at the same weights"""
-        return np.abs(self.slopes - self.same_point)
+        difference: Array = np.abs(self.slopes - self.same_point)
+        return difference
 
     @property
     def weight_difference(self) -> Array:
         """|nudged - Keras|, each on its own path"""
-        return np.abs(self.weights - self.keras_weights)
+        difference: Array = np.abs(self.weights - self.keras_weights)
+        return difference
 
     @property
     def outside(self) -> int:
@@ -269,77 +270,106 @@ class Track:
         return int(sum(w.sum() for w in wrong))
 
 
-def track(subject: Subject, side: KerasSide, *, epochs: int) -> Track:
-    """Train both sides on all samples at once, then compare them at every epoch."""
-    nudged, beside = nudged_path(subject, epochs=epochs), side.path(epochs)
+@dataclass(frozen=True)
+class _Point:
+    """One epoch of both trainings: the weights of the twin (`here`) and of Keras (`there`), and the slopes at them.
+
+    numeric, error   nudged slopes at `here`, and how far they may be from autodiff's
+    exact, beyond    autodiff at `here` and at `there`
+    """
+
+    here: Weights
+    there: Weights
+    numeric: Weights
+    error: Weights
+    exact: Weights
+    beyond: Weights
+
+
+def record_trainings(lesson_model: LessonModel, keras_side: KerasTraining, *, epochs: int) -> Track:
+    """Train both on all samples at once, then compare slopes and weights at every epoch."""
+    nudged, beside = train_by_nudging(lesson_model, epochs=epochs), keras_side.train(epochs)
     count = min(len(nudged.weights), len(beside.weights))
-    slopes: list[Any] = []
-    gradients: list[Any] = []
-    same: list[Any] = []
-    allowed: list[Any] = []
-    drift = [np.zeros(len(subject.labels))]
-    states = [subject.optimizer.init({n: subject.weights[n] for n in subject.trained})] * 2
-    noises = np.array([noise_of(subject, weights) for weights in nudged.weights[:count]])
+    noises = np.array([measure_noise(lesson_model, weights) for weights in nudged.weights[:count]])
+    points = []
     for at in range(count):
-        # the quietest of a few lines is an estimate that now and then falls short; a loss of this size is as noisy as
-        # its neighbours of two epochs around
+        # measure() takes the quietest of a few directions and now and then falls short; the loss changes little in two
+        # epochs, so the largest of their measurements stands for this one too
         noise = float(np.max(noises[max(0, at - 2) : at + 3]))
         here, there = nudged.weights[at], beside.weights[at]
-        estimates = book_slopes(subject, here, noise)
-        exact, rounding = side.gradient_with_rounding(here)
-        beyond = side.gradient(there)
-        numeric = {n: estimates[n].value for n in subject.trained}
-        error = {n: estimates[n].error + rounding[n] for n in subject.trained}
-        for rows, values in ((slopes, numeric), (gradients, beyond), (same, exact), (allowed, error)):
-            rows.append(flat(subject, values))
-        bound, states = _drift(subject, here, there, numeric, error, exact, beyond, states)
-        drift.append(bound)
+        estimates = measure_book_slopes(lesson_model, here, noise)
+        exact, rounding = keras_side.gradient_with_rounding(here)
+        points.append(
+            _Point(
+                here=here,
+                there=there,
+                numeric={n: estimates[n].value for n in lesson_model.trained},
+                error={n: estimates[n].error + rounding[n] for n in lesson_model.trained},
+                exact=exact,
+                beyond=keras_side.gradient(there),
+            )
+        )
+
+    def column(name: str) -> Array:
+        return np.array([lesson_model.flatten(getattr(point, name)) for point in points])
+
     return Track(
-        subject.labels,
-        nudged.vectors(subject)[:count],
-        beside.vectors(subject)[:count],
-        np.array(slopes),
-        np.array(gradients),
-        np.array(same),
-        np.array(allowed),
-        np.array(drift[:count]),
-        np.array(nudged.losses[:count]),
-        np.array(beside.losses[:count]),
-        nudged.diverged or beside.diverged,
+        labels=lesson_model.labels,
+        weights=column("here"),
+        keras_weights=column("there"),
+        slopes=column("numeric"),
+        gradients=column("beyond"),
+        same_point=column("exact"),
+        slope_allowed=column("error"),
+        weight_allowed=_allowed_weight_differences(lesson_model, points),
+        losses=np.array(nudged.losses[:count]),
+        keras_losses=np.array(beside.losses[:count]),
+        diverged=nudged.diverged or beside.diverged,
     )
 
 
-def _drift(
-    subject: Subject,
-    here: Weights,
-    there: Weights,
-    numeric: Weights,
-    error: Weights,
-    exact: Weights,
-    beyond: Weights,
-    states: list[State],
-) -> tuple[Array, list[State]]:
-    """How far the two sides may be apart after the next step, and both optimizers' states then.
+def _allowed_weight_differences(lesson_model: LessonModel, points: list[_Point]) -> Array:
+    """(epochs + 1, entries): 0 at the start, then what each step allows."""
+    start = lesson_model.optimizer.init({n: lesson_model.weights[n] for n in lesson_model.trained})
+    states, allowed = (start, start), [np.zeros(len(lesson_model.labels))]
+    for point in points[:-1]:
+        bound, states = _allowed_after_step(lesson_model, point, states)
+        allowed.append(bound)
+    return np.array(allowed)
 
-    |law(w, nudged) - law(v, autodiff at v)| ≤ |law(w, autodiff at w) - law(v, autodiff at v)|   (the old difference)
-                                              + |law(w, nudged) - law(w, autodiff at w)|          (this step's slopes)
-    and the second is at most what ± the error of the slopes does to the law, plus rounding of the weights.
+
+def _allowed_after_step(
+    lesson_model: LessonModel, point: _Point, states: tuple[State, State]
+) -> tuple[Array, tuple[State, State]]:
+    """How far both trainings may be apart after the step from `point`, and both optimizers' states after it.
+
+    With w, v the weights of the twin and of Keras,
+
+    |step(w, nudged) - step(v, autodiff at v)| ≤ |step(w, autodiff at w) - step(v, autodiff at v)|  (difference so far)
+                                               + |step(w, nudged) - step(w, autodiff at w)|         (this step's slopes)
+
+    The second term is at most what ± the error of the slopes does to the step. Rounding of the weights is added.
     """
 
-    def law(weights: Weights, gradients: Weights, state: State) -> tuple[Array, State]:
+    def step(weights: Weights, gradients: Weights, state: State) -> tuple[Array, State]:
         with np.errstate(all="ignore"):
             new, after = apply_step(
-                subject.model, weights, gradients, subject.x, optimizer=subject.optimizer, state=state
+                lesson_model.model,
+                weights,
+                gradients,
+                lesson_model.x,
+                optimizer=lesson_model.optimizer,
+                state=state,
             )
-        return flat(subject, new), after
+        return lesson_model.flatten(new), after
 
     mine, theirs = states
-    carried, _ = law(here, exact, mine)
-    keras_next, theirs_next = law(there, beyond, theirs)
-    centre, mine_next = law(here, numeric, mine)
+    carried, _ = step(point.here, point.exact, mine)
+    keras_next, theirs_next = step(point.there, point.beyond, theirs)
+    centre, mine_next = step(point.here, point.numeric, mine)
     spread = np.zeros_like(centre)
     for sign in (1.0, -1.0):
-        moved, _ = law(here, {n: g + sign * error[n] for n, g in numeric.items()}, mine)
+        moved, _ = step(point.here, {n: g + sign * point.error[n] for n, g in point.numeric.items()}, mine)
         spread = np.maximum(spread, np.abs(moved - centre))
-    rounding = 8 * UNIT * (np.abs(flat(subject, here)) + np.abs(centre))
-    return np.abs(carried - keras_next) + spread + rounding, [mine_next, theirs_next]
+    rounding = 8 * UNIT * (np.abs(lesson_model.flatten(point.here)) + np.abs(centre))
+    return np.abs(carried - keras_next) + spread + rounding, (mine_next, theirs_next)

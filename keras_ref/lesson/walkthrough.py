@@ -1,15 +1,15 @@
-"""One epoch, number by number: the data, every intermediate number, each nudge, both updates; and units that die."""
+"""The first epoch, number by number: data, forward pass, every nudge, both updates; and the ReLU units that die."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from keras_ref.lesson.lesson_model import Subject, label_of, take
-from keras_ref.lesson.two_trainings import KerasSide, Track, loss_of
+from keras_ref.lesson.lesson_model import LessonModel, label_of, take
+from keras_ref.lesson.two_trainings import KerasTraining, Track
 from scratch.arrays import Array
 from scratch.differences import taken
 from scratch.gradient import Nudges
@@ -22,7 +22,7 @@ from scratch.recipe import NUDGE
 
 @dataclass(frozen=True)
 class Tensor:
-    """One intermediate array of the forward pass: what it is in words, its shape, and a row of numbers per sample."""
+    """One array of the forward pass: its name, what it is in words, its shape, and a row of numbers per sample."""
 
     name: str
     meaning: str
@@ -32,11 +32,11 @@ class Tensor:
 
 @dataclass(frozen=True)
 class Nudge:
-    """One weight nudged by `step`: the losses, the slope, what autodiff says, and where the difference comes from.
+    """One weight nudged by `step`: the losses, the slope, autodiff's slope, and what explains their difference.
 
-    explained   h/2 · f'', from the losses at w - h, w, w + h: what a forward difference errs by
-    allowed     truncation + rounding of both sides
-    updated, keras_updated   the weight after one step of either side
+    explained                h/2 · f″, from the losses at w - h, w, w + h: the error of a forward difference
+    allowed                  truncation + rounding of both slopes
+    updated, keras_updated   the weight after one step of either training
     """
 
     label: str
@@ -64,13 +64,13 @@ class Nudge:
 
     @property
     def left(self) -> float:
-        """What h/2 · f'' does not explain: rounding, and a third of h² · f''' at most."""
+        """What h/2 · f″ does not explain: rounding, and terms of higher order (h²/6 · f‴ and on)."""
         return self.difference - self.explained
 
 
 @dataclass(frozen=True)
 class Unit:
-    """A ReLU unit that is zero for every sample: from which epoch on (0: from the start), and until when (-1: the end)."""
+    """A ReLU unit that is 0 for every sample in the epochs `since` (0: from the start) to `until` (-1: to the end)."""
 
     name: str
     since: int
@@ -79,8 +79,13 @@ class Unit:
 
 @dataclass(frozen=True)
 class Step:
-    """One epoch: inputs and targets, the tensors of the forward pass, the loss of each sample (if they average to the
-    loss) and of all, each weight's nudge."""
+    """One epoch.
+
+    tensors         data, every array of the forward pass, targets
+    sample_losses   the loss of each sample, None if their mean is not the loss
+    loss            of all samples, by the twin;   keras_loss  the same by Keras
+    nudges          one for each weight
+    """
 
     tensors: tuple[Tensor, ...]
     sample_losses: Array | None
@@ -89,143 +94,167 @@ class Step:
     nudges: tuple[Nudge, ...]
 
 
-def one_step(subject: Subject, side: KerasSide, track: Track) -> Step:
-    """The first epoch of a track."""
-    run = subject.model.run(subject.weights, subject.x, training=True)
+def walk_through(lesson_model: LessonModel, keras_side: KerasTraining, track: Track) -> Step:
+    """The first epoch of two recorded trainings."""
+    run = lesson_model.model.run(lesson_model.weights, lesson_model.x, training=True)
     return Step(
-        tuple(_tensors(subject, run)),
-        _sample_losses(subject),
-        float(track.losses[0]),
-        _keras_loss(side),
-        _nudges(subject, track),
+        tensors=tuple(_tensors(lesson_model, run)),
+        sample_losses=_sample_losses(lesson_model),
+        loss=float(track.losses[0]),
+        keras_loss=keras_side.loss(),
+        nudges=_nudges(lesson_model, track),
     )
 
 
-def _keras_loss(side: KerasSide) -> float:
-    return float(side.probe.directional({}, np.zeros(1), at=side.named(side.subject.weights))[0])
-
-
-def _tensors(subject: Subject, run: Run) -> list[Tensor]:
-    found = []
-    for name in subject.model.inputs:
-        found.append(_tensor(name, "the data", run.tensors[name]))
-    for call in subject.model.calls:
-        layer = subject.model.layers[call.layer]
-        activation = getattr(layer, "activation", "linear")
-        inputs = [run.tensors[name] for name in call.inputs]
-        if isinstance(layer, Dense) and activation != "linear":
-            before = replace(layer, activation="linear").forward(weights_of(subject.weights, call.layer), *inputs)
-            found.append(
-                _tensor(
-                    f"{call.layer}, before {activation}",
-                    "x · kernel + bias" if layer.use_bias else "x · kernel",
-                    before,
-                )
-            )
-            found.append(_tensor(call.layer, f"{activation} of it", run.tensors[call.outputs[0]]))
+def _tensors(lesson_model: LessonModel, run: Run) -> list[Tensor]:
+    found = [_tensor(name, "the data", run.tensors[name]) for name in lesson_model.model.inputs]
+    for call in lesson_model.model.calls:
+        layer = lesson_model.model.layers[call.layer]
+        outputs = [run.tensors[name] for name in call.outputs]
+        if not isinstance(layer, Dense):
+            found += [_tensor(call.layer, type(layer).__name__, output) for output in outputs]
             continue
-        meaning = (
-            ("x · kernel + bias" if layer.use_bias else "x · kernel")
-            if isinstance(layer, Dense)
-            else type(layer).__name__
-        )
-        found += [_tensor(call.layer, meaning, run.tensors[name]) for name in call.outputs]
-    targets = subject.y if isinstance(subject.y, list) else [subject.y]
+        product = "x · kernel + bias" if layer.use_bias else "x · kernel"
+        if layer.activation == "linear":
+            found.append(_tensor(call.layer, product, outputs[0]))
+            continue
+        inputs = [run.tensors[name] for name in call.inputs]
+        before = replace(layer, activation="linear").forward(weights_of(lesson_model.weights, call.layer), *inputs)
+        found.append(_tensor(f"{call.layer}, before {layer.activation}", product, before))
+        found.append(_tensor(call.layer, f"{layer.activation} of it", outputs[0]))
+    targets = lesson_model.y if isinstance(lesson_model.y, list) else [lesson_model.y]
     return found + [
         _tensor("target" if len(targets) == 1 else f"target {i + 1}", "what the output should be", np.asarray(t))
         for i, t in enumerate(targets)
     ]
 
 
-def _tensor(name: str, meaning: str, value: Array) -> Tensor:
+def _tensor(name: str, meaning: str, value: Any) -> Tensor:
     value = np.asarray(value)
     return Tensor(name, meaning, value.shape, value.reshape(len(value), -1).astype(float))
 
 
-def _sample_losses(subject: Subject) -> Array | None:
-    """The loss of each sample by itself, where their mean is the loss (no coupling, no regularizer)."""
-    weights = subject.weights
-    alone = [
-        float(subject.objective(weights, take(subject.x, np.array([i])), take(subject.y, np.array([i])), training=True))
-        for i in range(subject.samples)
-    ]
-    loss = loss_of(subject, weights)
-    # a mean of n numbers in another order differs by at most n units in the last place of their largest
-    close = abs(np.mean(alone) - loss) <= subject.samples * np.finfo(float).eps * np.max(np.abs(alone))
-    return np.array(alone) if close else None
+def _sample_losses(lesson_model: LessonModel) -> Array | None:
+    """The loss of each sample by itself, where their mean is the loss (no coupling of samples, no regularizer)."""
+    losses = np.array(
+        [
+            float(lesson_model.objective(lesson_model.weights, *_sample(lesson_model, i), training=True))
+            for i in range(lesson_model.samples)
+        ]
+    )
+    loss = lesson_model.evaluate_loss(lesson_model.weights)
+    # a mean of n numbers in another order differs by at most n units in the last place of the largest
+    close = abs(np.mean(losses) - loss) <= lesson_model.samples * np.finfo(float).eps * np.max(np.abs(losses))
+    return losses if close else None
 
 
-def _nudges(subject: Subject, track: Track) -> tuple[Nudge, ...]:
-    nudges = Nudges(subject.objective, subject.weights, subject.x, subject.y, training=True)
-    found, at = [], 0
-    for name in subject.trained:
-        value = subject.weights[name]
-        entries = np.arange(value.size)
+def _sample(lesson_model: LessonModel, i: int) -> tuple[Any, Any]:
+    return take(lesson_model.x, np.array([i])), take(lesson_model.y, np.array([i]))
+
+
+def measure_curvature_error(lesson_model: LessonModel, step: float) -> Array:
+    """h/2 · f″ of every trained entry, (entries,): the error of a forward difference, from the losses at w, w ± h."""
+    nudges = Nudges(lesson_model.objective, lesson_model.weights, lesson_model.x, lesson_model.y, training=True)
+    found = []
+    for name in lesson_model.trained:
+        size = lesson_model.weights[name].size
+        ahead, behind = nudges.losses(name, np.arange(size), np.array([[step], [-step]]) * np.ones(size))
+        found.append((ahead - 2 * nudges.base + behind) / step / 2)
+    return np.concatenate(found)
+
+
+def _nudges(lesson_model: LessonModel, track: Track) -> tuple[Nudge, ...]:
+    nudges = Nudges(lesson_model.objective, lesson_model.weights, lesson_model.x, lesson_model.y, training=True)
+    found: list[Nudge] = []
+    for name in lesson_model.trained:
+        value = lesson_model.weights[name]
         step = taken(value.ravel(), np.full(value.size, NUDGE))
-        ahead, behind = nudges.losses(name, entries, np.stack([step, -step]))
+        ahead, behind = nudges.losses(name, np.arange(value.size), np.stack([step, -step]))
         for i, entry in enumerate(np.ndindex(value.shape)):
-            explained = (ahead[i] - 2 * nudges.base + behind[i]) / step[i] / 2
-            closed = reason(
-                subject,
-                name,
-                slope=float(track.slopes[0, at]),
-                autodiff=float(track.same_point[0, at]),
-                explained=float(explained),
-                allowed=float(track.slope_allowed[0, at]),
-                step=NUDGE,
-            )
+            at = len(found)
+            slope, autodiff = float(track.slopes[0, at]), float(track.same_point[0, at])
+            explained = float((ahead[i] - 2 * nudges.base + behind[i]) / step[i] / 2)
+            allowed = float(track.slope_allowed[0, at])
             found.append(
                 Nudge(
-                    label_of(name, entry, value.shape),
-                    float(value[entry]),
-                    float(step[i]),
-                    float(nudges.base),
-                    float(ahead[i]),
-                    float(track.slopes[0, at]),
-                    float(track.same_point[0, at]),
-                    float(explained),
-                    float(track.slope_allowed[0, at]),
-                    float(track.weights[1, at]),
-                    float(track.keras_weights[1, at]),
-                    closed,
+                    label=label_of(name, entry, value.shape),
+                    weight=float(value[entry]),
+                    step=float(step[i]),
+                    loss=float(nudges.base),
+                    nudged_loss=float(ahead[i]),
+                    slope=slope,
+                    autodiff=autodiff,
+                    explained=explained,
+                    allowed=allowed,
+                    updated=float(track.weights[1, at]),
+                    keras_updated=float(track.keras_weights[1, at]),
+                    reason=explain_difference(
+                        lesson_model,
+                        name,
+                        slope=slope,
+                        autodiff=autodiff,
+                        explained=explained,
+                        allowed=allowed,
+                        step=NUDGE,
+                    ),
                 )
             )
-            at += 1
     return tuple(found)
 
 
-def reason(
-    subject: Subject, name: str, *, slope: float, autodiff: float, explained: float, allowed: float, step: float
+def explain_difference(
+    lesson_model: LessonModel,
+    name: str,
+    *,
+    slope: float,
+    autodiff: float,
+    explained: float,
+    allowed: float,
+    step: float,
 ) -> str:
-    """Why the slope of a forward difference is not the derivative, in one or two sentences."""
+    """Why the slope by a forward difference is not the derivative, in one or two sentences."""
     if slope == 0.0 and autodiff == 0.0:
-        return "Nothing moves: the loss does not depend on this weight here, and both sides say exactly 0."
+        return "The loss does not depend on this weight here, so both slopes are exactly 0."
     if abs(explained) <= allowed * 1e-3 and abs(slope - autodiff) <= allowed:
-        return "The loss is straight along this weight, so a nudge of any size gives the derivative; what is left is rounding."
-    closed = _closed_form(subject, name, step)
-    if closed:
-        formula, value = closed
-        return f"The loss is a parabola in this weight, and pushing to one side shows its slope half a nudge further on: too large by {formula} = {value:.3g}."
-    return "The loss curves along this weight, and pushing to one side shows its slope half a nudge further on: off by h/2 times the curvature f″."
+        return (
+            "The loss is a straight line along this weight, so a nudge of any size gives the derivative; "
+            "what is left is rounding."
+        )
+    closed = _closed_form(lesson_model, name, step)
+    if closed is not None:
+        return (
+            "The loss is a parabola in this weight, and a nudge to one side measures its slope half a nudge further "
+            f"on: too large by {closed}."
+        )
+    return (
+        "The loss curves along this weight, and a nudge to one side measures its slope half a nudge further on: "
+        "off by h/2 times the curvature f″."
+    )
 
 
-def _closed_form(subject: Subject, name: str, step: float) -> tuple[str, float] | None:
-    """h · mean(x²) and h: half the second derivative of mean((w·x + b - y)²), where the network is that one."""
-    layers = list(subject.model.layers.values())
+def _closed_form(lesson_model: LessonModel, name: str, step: float) -> str | None:
+    """The error in closed form, where the loss is mean((w·x + b - y)²): half its second derivative times h.
+
+    That is h · mean(x²) for the weight and h for the bias. None for any other network.
+    """
+    layers = list(lesson_model.model.layers.values())
     linear = (
         len(layers) == 1 and isinstance(layers[0], Dense) and layers[0].activation == "linear" and layers[0].units == 1
     )
-    squared = len(subject.objective.losses) == 1 and type(subject.objective.losses[0]) is MeanSquaredError
-    if not linear or not squared or subject.model.regularizers or np.shape(subject.x)[1:] != (1,):
+    losses = lesson_model.objective.losses
+    squared = len(losses) == 1 and type(losses[0]) is MeanSquaredError
+    if not linear or not squared or lesson_model.model.regularizers or np.shape(lesson_model.x)[1:] != (1,):
         return None
-    return ("h", step) if name.endswith("bias") else ("h · mean(x²)", step * float(np.mean(np.square(subject.x))))
+    if name.endswith("bias"):
+        return f"h = {step:.3g}"
+    return f"h · mean(x²) = {step * float(np.mean(np.square(lesson_model.x))):.3g}"
 
 
-def dead_units(subject: Subject, path: Any) -> tuple[Unit, ...]:
-    """The ReLU units that are zero for all samples somewhere on a path of weights, each with its epochs."""
+def find_dead_units(lesson_model: LessonModel, path: Iterable[Mapping[str, Array]]) -> tuple[Unit, ...]:
+    """The ReLU units that are 0 for all samples somewhere on a path of weights, each with its epochs."""
     states: dict[str, list[bool]] = {}
     for weights in path:
-        for name, dead in _dead(subject, weights).items():
+        for name, dead in _dead(lesson_model, weights).items():
             states.setdefault(name, []).append(dead)
     found = []
     for name, was_dead in states.items():
@@ -240,12 +269,13 @@ def dead_units(subject: Subject, path: Any) -> tuple[Unit, ...]:
     return tuple(found)
 
 
-def _dead(subject: Subject, weights: Mapping[str, Array]) -> dict[str, bool]:
+def _dead(lesson_model: LessonModel, weights: Mapping[str, Array]) -> dict[str, bool]:
+    """{name of a ReLU unit: whether it is 0 for all samples}."""
     with np.errstate(all="ignore"):
-        run = subject.model.run(weights, subject.x, training=True)
+        run = lesson_model.model.run(weights, lesson_model.x, training=True)
     found: dict[str, bool] = {}
-    for call in subject.model.calls:
-        layer = subject.model.layers[call.layer]
+    for call in lesson_model.model.calls:
+        layer = lesson_model.model.layers[call.layer]
         if getattr(layer, "activation", "") == "relu" or type(layer).__name__ == "ReLU":
             output = run.tensors[call.outputs[0]]
             dead = ~np.any(output.reshape(-1, output.shape[-1]) != 0, axis=0)

@@ -1,4 +1,4 @@
-"""Files that a front writes: refused before the work where they cannot be written, and said in one sentence."""
+"""Writing the files that a command was asked for: paths are tried before the work, and refused in one sentence."""
 
 from __future__ import annotations
 
@@ -8,8 +8,11 @@ from pathlib import Path
 from keras_ref.errors import CouldNotRun
 
 
-def writable(name: str, path: str) -> None:
-    """Refuse a path before minutes of work, not after. Raises: CouldNotRun."""
+def refuse_unwritable(option: str, path: str) -> None:
+    """Refuse a path that cannot be written, before minutes of work rather than after. "" stands for no file.
+
+    Raises: CouldNotRun, naming the option.
+    """
     if not path:
         return
     target = Path(path)
@@ -21,15 +24,19 @@ def writable(name: str, path: str) -> None:
         reason = "Permission denied"
     else:
         return
-    raise CouldNotRun(f"{name} must name a file that can be written. Received: {path}: {reason}. Choose another path.")
+    raise _cannot_write(option, path, reason)
 
 
-def write(name: str, path: str, text: str, mode: str = "w") -> None:
-    """Write a file of results. Raises: CouldNotRun."""
+def write(option: str, path: str, text: str, mode: str = "w") -> None:
+    """Write the file that an option names; `mode` "a" appends. Raises: CouldNotRun, naming the option."""
     try:
-        with open(path, mode, encoding="utf-8") as file:
+        with Path(path).open(mode, encoding="utf-8") as file:
             file.write(text)
     except OSError as error:
-        raise CouldNotRun(
-            f"{name} must name a file that can be written. Received: {path}: {error.strerror}. Choose another path."
-        ) from error
+        raise _cannot_write(option, path, str(error.strerror)) from error
+
+
+def _cannot_write(option: str, path: str, reason: str) -> CouldNotRun:
+    return CouldNotRun(
+        f"{option} must name a file that can be written. Received: {path}: {reason}. Choose another path."
+    )

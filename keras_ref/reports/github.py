@@ -1,4 +1,4 @@
-"""GitHub Actions: an annotation for each finding, a table in the step's summary. Elsewhere nothing of this is written.
+"""GitHub Actions: an annotation for each finding, and a table in the step's summary. Elsewhere nothing is written.
 
 Source: docs.github.com, "Workflow commands for GitHub Actions" (::error …; GITHUB_STEP_SUMMARY).
 """
@@ -14,7 +14,7 @@ from typing import Any
 from keras_ref.reports.files import write
 from keras_ref.reports.verdict import Report
 
-#: rows of a table and failures in six lines that a summary shows of one target; a step's summary may hold 1 MiB
+#: rows of the table and explained failures that a summary shows of one target; GitHub allows 1 MiB per step
 ROWS, FAILURES = 100, 20
 
 
@@ -24,7 +24,7 @@ def active() -> bool:
 
 
 def annotation(title: str, message: str, **where: Any) -> str:
-    """A workflow command that shows as an error on the run, and beside the line where `file` and `line` say it."""
+    """A workflow command that shows an error on the run; with `file` and `line` in `where`, beside that line."""
     properties = {**{k: v for k, v in where.items() if v}, "title": title}
     said = ",".join(f"{name}={_property(str(value))}" for name, value in properties.items())
     return f"::error {said}::{_data(message)}"
@@ -38,8 +38,8 @@ def _property(text: str) -> str:
     return _data(text).replace(":", "%3A").replace(",", "%2C")
 
 
-def findings(target: str, report: Report) -> list[str]:
-    """One annotation for each failure, beside the target's factory."""
+def annotate(target: str, report: Report) -> list[str]:
+    """One annotation for each failure, beside the target's factory; one where nothing was compared."""
     where = place_of(target)
     if not report.ok and not report.failures:
         return [annotation("gradtwin: nothing was compared", report.summary(), **where)]
@@ -49,36 +49,36 @@ def findings(target: str, report: Report) -> list[str]:
 
 
 def place_of(target: str) -> dict[str, Any]:
-    """{file, line} of a target's factory, relative to the working directory; nothing where it is not below it."""
+    """{file, line} of a target's factory, the file relative to the workspace; {} for a factory outside of it."""
     module, _, name = target.partition(":")
     factory = getattr(sys.modules.get(module), name, None)
     if not callable(factory):
         return {}
     try:
         file, line = inspect.getsourcefile(inspect.unwrap(factory)), inspect.getsourcelines(inspect.unwrap(factory))[1]
-    except (OSError, TypeError):  # built in, or made of no file
+    except (OSError, TypeError):  # a built-in, or not defined in a file
         return {}
-    here = Path(os.environ.get("GITHUB_WORKSPACE") or os.getcwd()).resolve()
+    here = Path(os.environ.get("GITHUB_WORKSPACE") or Path.cwd()).resolve()
     path = Path(file or "").resolve()
     return {"file": path.relative_to(here).as_posix(), "line": line} if path.is_relative_to(here) else {}
 
 
-def summarize(target: str, report: Report) -> None:
-    """Append a report to the step's summary, where there is one. Raises: CouldNotRun where it cannot be written."""
+def append_summary(target: str, report: Report) -> None:
+    """Append a report to the step's summary, if there is one. Raises: CouldNotRun where it cannot be written."""
     path = os.environ.get("GITHUB_STEP_SUMMARY")
     if path:
         write("GITHUB_STEP_SUMMARY", path, summary(target, report), mode="a")
 
 
 def summary(target: str, report: Report) -> str:
-    """A report as Markdown: the line that sums up, a table with the failures first, the six lines of each failure."""
-    failed = set(map(id, report.failures))
-    ordered = sorted(report.verdicts, key=lambda v: (id(v) not in failed, v.verdict == "match"))
+    """A report as Markdown: the line that sums up, a table with the failures first, six lines for each failure."""
+    ordered = sorted(report.verdicts, key=lambda v: (not report.fails(v), v.verdict == "match"))
     rows = [
-        f"| {_cell(v.name)} | {v.oracle} | {'**' + v.verdict + '**' if id(v) in failed else v.verdict} | {v.coverage} | {v.difference:.1e} | {v.allowed:.1e} |"
+        f"| {_cell(v.name)} | {v.oracle} | {f'**{v.verdict}**' if report.fails(v) else v.verdict} | {v.coverage} "
+        f"| {v.difference:.1e} | {v.allowed:.1e} |"
         for v in ordered[:ROWS]
     ]
-    more = [f"\n{len(ordered) - ROWS} more rows are in the log.\n"] if len(ordered) > ROWS else []
+    more = [f"\n{len(ordered) - ROWS} more variables are in the log.\n"] if len(ordered) > ROWS else []
     fences = [f"\n```text\n{v.explain(report.replay)}\n```\n" for v in report.failures[:FAILURES]]
     return "\n".join(
         [

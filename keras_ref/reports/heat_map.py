@@ -1,4 +1,4 @@
-"""What a check compared of one variable, entry beside entry, around the worst: the heat map of a report."""
+"""The compared entries of a variable around the worst one: what a report's heat map shows."""
 
 from __future__ import annotations
 
@@ -8,15 +8,19 @@ import numpy as np
 
 from scratch.arrays import Array
 
-#: rows and columns that are kept of a larger variable
+#: at most so many rows and columns of a variable are kept
 WINDOW = 24
 
 
 @dataclass(frozen=True)
-class Cells:
-    """A window of a variable whose axes but the last are made one: numeric and autodiff (rows, columns), nan where an
-    entry was not compared; `top` and `left` say where the window lies, `worst` the worst entry's row and column in the
-    whole, `size` how many entries the variable has."""
+class ErrorWindow:
+    """Part of a variable, seen as a matrix: all axes but the last are merged into rows.
+
+    numeric, autodiff   (rows, columns); nan where an entry was not compared
+    top, left           where the window lies in the whole matrix
+    worst               row and column of the worst entry in the whole matrix
+    size                entries of the variable; 0 if unknown
+    """
 
     numeric: Array
     autodiff: Array
@@ -26,8 +30,11 @@ class Cells:
     size: int
 
     @classmethod
-    def around(cls, worst: int, shape: tuple[int, ...], entries: Array, numeric: Array, autodiff: Array) -> Cells:
-        """The window of WINDOW × WINDOW around the flat entry `worst`, from values of the flat `entries`."""
+    def around(cls, worst: int, shape: tuple[int, ...], entries: Array, numeric: Array, autodiff: Array) -> ErrorWindow:
+        """The window of at most WINDOW × WINDOW entries around the flat index `worst` of a variable of this shape.
+
+        `entries` are the flat indices that were compared; `numeric` and `autodiff` hold a value for each of them.
+        """
         width = shape[-1] if shape else 1
         size = int(np.prod(shape, dtype=int))
         row, column = divmod(worst, width)
@@ -42,8 +49,16 @@ class Cells:
         grids[:, rows[inside] - top, columns[inside] - left] = numeric[inside], autodiff[inside]
         return cls(grids[0], grids[1], top, left, (row, column), size)
 
+    @classmethod
+    def of_entry(cls, index: tuple[int, ...], *, numeric: float, autodiff: float) -> ErrorWindow:
+        """The window of a single entry, of a variable whose other entries were not kept."""
+        shape = tuple(i + 1 for i in index) or (1,)
+        row, column = int(np.prod(shape[:-1], dtype=int)) - 1, shape[-1] - 1
+        return cls(np.array([[numeric]]), np.array([[autodiff]]), row, column, (row, column), 0)
+
     @property
     def difference(self) -> Array:
         """numeric - autodiff"""
         with np.errstate(invalid="ignore"):
-            return self.numeric - self.autodiff
+            difference: Array = self.numeric - self.autodiff
+        return difference

@@ -75,7 +75,11 @@ class Reason(StrEnum):
     NOT_CONNECTED = "not-connected", "not connected to the loss"
     CONNECTED_ONLY_IN = "connected-only-in", "connected to the loss only in {}"
     STOPPED = "stopped", "stopped on purpose by {}"
-    NOT_DIFFERENTIABLE = "not-differentiable", "not differentiable: {}"
+    NOT_DIFFERENTIABLE = (
+        "not-differentiable",
+        "an operation on the way to the loss is not differentiable",
+        "not differentiable: {}",
+    )
     NO_GRADIENT = "no-gradient", "no gradient, although it is connected to the loss"
 
     # The loss or its gradient depends on more than the point

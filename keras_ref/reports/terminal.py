@@ -1,68 +1,62 @@
-"""What the command line shows: plain text where it is no terminal, a table per report, a progress bar."""
+"""A report in a terminal: a progress bar, a table, the failures. Plain text where the output is no terminal."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
-from contextlib import nullcontext
-from typing import Any
+from contextlib import AbstractContextManager, nullcontext
 
+from rich import progress as rich_progress
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 
-from keras_ref.reports.verdict import Report
+from keras_ref.reports.verdict import NUMERIC_BY, Report, Verdict
+from scratch.progress import Progress
 
-#: width where output goes to a file or a pipe: no row is cut or folded there
+#: width where the output goes to a file or a pipe: no row is cut or folded there
 WIDE = 200
 
 
 def console() -> Console:
-    """Where output goes: plain text when it is no terminal, wide enough there that no row is cut."""
+    """Where output goes: the terminal as it is; elsewhere plain text, wide enough that no row is cut."""
     terminal = sys.stdout.isatty()
     return Console(width=None if terminal else WIDE, highlight=False, no_color=not terminal)
 
 
-def show_progress(out: Console) -> Any:
-    """A progress bar on a terminal, nothing elsewhere."""
+def show_progress(out: Console) -> AbstractContextManager[rich_progress.Progress | None]:
+    """A progress bar on a terminal, None elsewhere."""
     if not out.is_terminal:
         return nullcontext(None)
-    return Progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), console=out, transient=True)
+    return rich_progress.Progress(
+        rich_progress.TextColumn("{task.description}"),
+        rich_progress.BarColumn(),
+        rich_progress.MofNCompleteColumn(),
+        console=out,
+        transient=True,
+    )
 
 
-def ticking(bar: Any, label: str) -> Callable[[int, int, str], None] | None:
-    """What a check calls after each variable: it moves the bar."""
+def ticking(bar: rich_progress.Progress | None, label: str) -> Progress | None:
+    """A progress callback that moves the bar; None without a bar."""
     if bar is None:
         return None
     task = bar.add_task(label, total=None)
 
-    def update(done: int, total: int, name: str) -> None:
-        bar.update(task, completed=done, total=total, description=f"{label} {name}")
+    def update(done: int, total: int, what: str) -> None:
+        bar.update(task, completed=done, total=total, description=f"{label} {what}")
 
     return update
 
 
-#: columns of a report's table, and which of them a narrow terminal does without, first to go first
-_COLUMNS = ("variable", "oracle", "compared", "worst difference", "allowed", "would see", "verdict")
-_DISPENSABLE = ("would see", "allowed", "compared")
+#: columns of a report's table, and those that a narrow terminal does without, first to go first
+_COMPARED, _ALLOWED, _SEEN = "entries\ncompared", "allowed\ndifference", "smallest error\nit would have seen"
+_COLUMNS = ("variable", "oracle", _COMPARED, "worst\ndifference", _ALLOWED, _SEEN, "verdict")
+_DISPENSABLE = (_SEEN, _ALLOWED, _COMPARED)
 
 
 def report_table(report: Report, width: int = WIDE) -> Table:
-    """A row per variable and oracle: entries compared, worst difference, what was allowed, verdict."""
-    rows = [
-        (
-            v,
-            dict(
-                zip(
-                    _COLUMNS,
-                    (v.name, v.oracle, v.coverage, *map(_number, (v.difference, v.allowed, v.visible)), v.verdict),
-                    strict=True,
-                )
-            ),
-        )
-        for v in report.verdicts
-    ]
-    lengths = {column: max([len(column), *(len(row[column]) for _, row in rows)]) for column in _COLUMNS}
+    """A row per variable and oracle, matches first and failures last, where a terminal stops."""
+    rows = [(v, dict(zip(_COLUMNS, _cells(v), strict=True))) for v in report.worst_last]
+    lengths = {c: max([*map(len, c.split("\n")), *(len(row[c]) for _, row in rows)]) for c in _COLUMNS}
     shown = list(_COLUMNS)
     for column in _DISPENSABLE:
         if sum(lengths[c] + 2 for c in shown) - 2 > width:
@@ -70,23 +64,42 @@ def report_table(report: Report, width: int = WIDE) -> Table:
     table = Table(title=report.subject, title_justify="left", box=None, pad_edge=False)
     for column in shown:
         text = column in ("variable", "oracle", "verdict")
-        table.add_column(column, justify="left" if text else "right", no_wrap=column != "variable", overflow="fold")
+        table.add_column(
+            column,
+            justify="left" if text else "right",
+            no_wrap=column != "variable",
+            overflow="fold",
+            vertical="bottom",
+        )
     for v, row in rows:
-        style = "red" if v in report.failures else "yellow" if v.verdict != "match" else ""
+        style = "red" if report.fails(v) else "yellow" if v.verdict != "match" else ""
         table.add_row(*(row[column] for column in shown), style=style)
     return table
 
 
-def _number(value: float) -> str:
-    """Two digits; a dash where there is nothing to say (a mismatch has no smallest error that would be seen)."""
+def _cells(v: Verdict) -> tuple[str, ...]:
+    return v.name, v.oracle, v.coverage, *map(number, (v.difference, v.allowed, v.visible)), v.verdict
+
+
+def number(value: float) -> str:
+    """Two digits; a dash where there is none (a mismatch has no smallest error that it would have seen)."""
     return "-" if value != value else f"{value:.1e}"
 
 
+def oracle_legend(report: Report) -> str:
+    """What the oracles of a report are, in one line."""
+    names = dict.fromkeys(v.oracle for v in report.verdicts)
+    return "oracles: " + "; ".join(f"{name}: {NUMERIC_BY[name]}" if name in NUMERIC_BY else name for name in names)
+
+
 def print_report(out: Console, report: Report) -> None:
-    """The table, six lines for each failure, which oracles disagree, the notes, one line that sums up."""
+    """The table, the notes, the failures with the worst last, and one line that sums up."""
     if any(v.oracle != "process" for v in report.verdicts):
         out.print(report_table(report, out.width))
-    for failure in report.failures:
+        out.print(oracle_legend(report), markup=False, soft_wrap=True)
+    for note in report.notes:
+        out.print(note, markup=False, soft_wrap=True)
+    for failure in filter(report.fails, report.worst_last):
         out.print("\n" + failure.explain(report.replay), markup=False, soft_wrap=True)
-    for line in (*(["", report.oracles] if report.failures else []), *report.notes, report.summary()):
+    for line in (*(["", report.oracles] if report.failures else []), report.summary()):
         out.print(line, markup=False, soft_wrap=True)

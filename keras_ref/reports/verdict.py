@@ -6,9 +6,11 @@ import json
 import math
 from collections import Counter
 from dataclasses import asdict, dataclass, field, replace
+from html import escape
 from typing import Any
 
-from keras_ref.reports.heat_map import Cells
+from keras_ref.reports.heat_map import ErrorWindow
+from keras_ref.reports.html_tables import heat_maps, variables_table
 from keras_ref.reports.kinds import FAILING, ORDER, Kind, worst_of
 from keras_ref.reports.reasons import Reason
 
@@ -72,8 +74,8 @@ class Verdict:
     order: float = float("nan")
     together: int = 0
     reason_code: Reason | None = None
-    cells: Cells | None = field(default=None, compare=False, repr=False)
     accused: tuple[int, ...] = field(default=(), compare=False, repr=False)
+    cells: ErrorWindow | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "verdict", Kind(self.verdict))
@@ -148,10 +150,6 @@ class Verdict:
         return {key: value for key, value in plain.items() if key not in ("cells", "accused")}
 
     def _repr_html_(self) -> str:
-        from html import escape
-
-        from keras_ref.reports.html import heat_maps, variables_table
-
         return f"{variables_table([self])}{heat_maps(self) if self.compared else ''}<pre>{escape(self.explain())}</pre>"
 
     def _second_opinion(self) -> str:
@@ -180,10 +178,19 @@ class Report:
     allowed: frozenset[str] = frozenset()
     precision_loss: dict[str, float] = field(default_factory=dict)
 
+    def fails(self, verdict: Verdict) -> bool:
+        """Whether a verdict fails this check: one of the failing kinds, and not allowed."""
+        return verdict.failed and verdict.verdict not in self.allowed
+
     @property
     def failures(self) -> tuple[Verdict, ...]:
         """The verdicts that fail this check."""
-        return tuple(v for v in self.verdicts if v.failed and v.verdict not in self.allowed)
+        return tuple(filter(self.fails, self.verdicts))
+
+    @property
+    def worst_last(self) -> tuple[Verdict, ...]:
+        """The verdicts from match to failure, as a terminal shows them: the end is what stays on the screen."""
+        return tuple(sorted(self.verdicts, key=lambda v: (self.fails(v), -ORDER.index(v.verdict))))
 
     @property
     def ok(self) -> bool:
@@ -229,10 +236,10 @@ class Report:
         }
 
     def explain(self) -> str:
-        """The summary, the six lines of every failure, and the notes."""
+        """The summary, the six lines of every failure with the worst last, and the notes."""
         parts = [self.summary()]
         if self.failures:
-            parts += [v.explain(self.replay) for v in self.failures]
+            parts += [v.explain(self.replay) for v in self.worst_last if self.fails(v)]
             parts.append(self.oracles)
         parts += list(self.notes)
         return "\n\n".join(parts) if self.failures else "\n".join(parts)
@@ -262,10 +269,6 @@ class Report:
         return json_text(self.to_dict())
 
     def _repr_html_(self) -> str:
-        from html import escape
-
-        from keras_ref.reports.html import variables_table
-
         failures = "".join(f"<pre>{escape(v.explain(self.replay))}</pre>" for v in self.failures)
         notes = "".join(f"<p>{escape(note)}</p>" for note in self.notes)
         return f"<p><b>{escape(self.summary())}</b></p>{variables_table(self.verdicts, self.allowed)}{failures}{notes}"

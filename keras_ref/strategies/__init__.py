@@ -1,12 +1,16 @@
 """Hypothesis strategies, public: specifications from their field annotations, weights, inputs, special points.
 
-    layers()              any registered layer        specifications(kind, name)   one definition, every legal combination
-    models()              small graphs of layers      weights_of(model)            {name: array}
-    inputs_of(model)      arrays that it takes        special_points(shape)        zeros, ties, saturation, repeats
-    samples(shape, domain)   entries of a domain    arguments(name)   keyword arguments of an activation
+    layers()                     any registered layer
+    specifications(kind, name)   one definition, every legal combination of its fields
+    arguments(name)              keyword arguments of an activation
+    models()                     small chains of layers
+    weights_of(model)            {name: array}
+    inputs_of(model)             the arrays that it takes
+    samples(shape, domain)       arrays whose entries belong to a domain
+    special_points(shape)        zeros, ties, saturation, repeated rows
 
-`weights_of` and `inputs_of` take a scratch.Model, and anybody's own keras.Model or built keras layer. Examples are small
-because they are then fast, and readable once shrunk.
+`weights_of` and `inputs_of` take a scratch.Model, and any keras.Model or built keras layer. Examples are small: then
+they are fast, and readable once Hypothesis has shrunk them.
 """
 
 from keras_ref.strategies.arrays import PATTERNS, samples, special_points

@@ -1,6 +1,9 @@
-"""Arrays: special ones included, and those whose entries belong to a domain."""
+"""Strategies for arrays: special points, and arrays whose entries belong to a domain."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from hypothesis import strategies as st
@@ -15,7 +18,7 @@ PATTERNS = ("generic", "eighths", "zeros", "equal", "repeated", "saturated")
 
 @st.composite
 def special_points(draw: DrawFn, shape: tuple[int, ...], patterns: tuple[str, ...] = PATTERNS) -> Array:
-    """Real arrays, special ones included: k/8 (ties and exact zeros), zeros, one value, repeated rows, saturation."""
+    """Real arrays: normal numbers, k/8 (ties and exact zeros), zeros, one value, repeated rows, saturation."""
     pattern = draw(st.sampled_from(patterns))
     size = int(np.prod(shape))
     if pattern == "zeros":
@@ -32,27 +35,27 @@ def special_points(draw: DrawFn, shape: tuple[int, ...], patterns: tuple[str, ..
     return generic * 40 if pattern == "saturated" else generic
 
 
+Shape = tuple[int, ...]
+
+#: how entries of a domain are sampled: of the first class that the domain belongs to
+_SAMPLERS: tuple[tuple[type, Callable[[Any, Shape, np.random.Generator], Array]], ...] = (
+    (domains.Index, lambda domain, shape, generator: generator.integers(0, domain.below, size=shape)),
+    (domains.Binary, lambda _, shape, generator: generator.integers(0, 2, size=shape).astype(float)),
+    (domains.Signs, lambda _, shape, generator: generator.choice([-1.0, 1.0], size=shape)),
+    (domains.OneHot, lambda _, shape, generator: np.eye(shape[-1])[generator.integers(0, shape[-1], size=shape[:-1])]),
+    (domains.Distribution, lambda _, shape, generator: generator.dirichlet(np.ones(shape[-1]), size=shape[:-1])),
+    (domains.Probability, lambda _, shape, generator: generator.uniform(0.05, 0.95, size=shape)),
+    (domains.Positive, lambda _, shape, generator: generator.uniform(0.25, 2.0, size=shape)),
+)
+
+
 @st.composite
-def samples(
-    draw: DrawFn, shape: tuple[int, ...], domain: domains.Domain, patterns: tuple[str, ...] = PATTERNS
-) -> Array:
+def samples(draw: DrawFn, shape: Shape, domain: domains.Domain, patterns: tuple[str, ...] = PATTERNS) -> Array:
     """An array whose entries belong to the domain of an input, a target or a weight."""
     generator = np.random.default_rng(draw(st.integers(0, 2**16)))
-    if isinstance(domain, domains.Index):
-        return generator.integers(0, domain.below, size=shape)
-    if isinstance(domain, domains.Binary):
-        return generator.integers(0, 2, size=shape).astype(float)
-    if isinstance(domain, domains.Signs):
-        return generator.choice([-1.0, 1.0], size=shape)
-    if isinstance(domain, domains.OneHot):
-        return np.eye(shape[-1])[generator.integers(0, shape[-1], size=shape[:-1])]
-    if isinstance(domain, domains.Distribution):
-        return generator.dirichlet(np.ones(shape[-1]), size=shape[:-1])
-    if isinstance(domain, domains.Probability):
-        return generator.uniform(0.05, 0.95, size=shape)
-    if isinstance(domain, domains.Positive):
-        return generator.uniform(0.25, 2.0, size=shape)
-    own = getattr(domain, "sample", None)
-    if own is not None:
-        return own(shape, generator)
+    for kind, sample in _SAMPLERS:
+        if isinstance(domain, kind):
+            return sample(domain, shape, generator)
+    if hasattr(domain, "sample"):
+        return np.asarray(domain.sample(shape, generator))
     return draw(special_points(shape, patterns))

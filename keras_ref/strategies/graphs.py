@@ -1,4 +1,4 @@
-"""Models, their weights and inputs."""
+"""Strategies for models, their weights and inputs."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ def departures_of(model: Model) -> tuple[str, ...]:
 
 
 def sizes(draw: DrawFn) -> domains.Size:
-    """The `size(low, high)` that definitions choose example shapes with, drawn by Hypothesis."""
+    """The function `size(low, high)` by which definitions choose the sizes of their inputs, drawn by Hypothesis."""
     return lambda low, high: draw(st.integers(low, max(low, high)))
 
 
 def model_of(layer: Layer, shapes: tuple[tuple[int, ...], ...], **keywords: Any) -> Model:
-    """A model of one layer on inputs of these shapes (the batch first), all of its outputs being outputs."""
+    """A model of one layer on inputs of these shapes, the batch first; `keywords` are those of the layer's call."""
     name = snake_case(type(layer).__name__)
     # a layer that keeps a state from call to call has one for each sample, so the batch is fixed
     fixed = any(getattr(part, "stateful", False) for part in nested_specifications(layer))
     inputs = {f"x{i}": shape if fixed else (None, *shape[1:]) for i, shape in enumerate(shapes)}
     arrays = [
         np.zeros(shape, dtype=int if isinstance(d, domains.Index) else float)
-        for shape, d in zip(shapes, _each(layer, len(shapes)), strict=True)
+        for shape, d in zip(shapes, _input_domains(layer, len(shapes)), strict=True)
     ]
     weights = {n: np.ones([k or 1 for k in shape]) for n, shape in layer.weight_shapes(*shapes).items()}
     with np.errstate(all="ignore"):
@@ -47,7 +47,8 @@ def model_of(layer: Layer, shapes: tuple[tuple[int, ...], ...], **keywords: Any)
     return Model(inputs, {name: layer}, (Call(name, tuple(inputs), outputs, keywords),), outputs)
 
 
-def _each(layer: Layer, count: int) -> tuple[domains.Domain, ...]:
+def _input_domains(layer: Layer, count: int) -> tuple[domains.Domain, ...]:
+    """The domain of each of `count` inputs: the last that the layer states counts for all further ones."""
     own = layer.input_domains()
     return tuple(own[min(i, len(own) - 1)] for i in range(count))
 
@@ -61,7 +62,7 @@ def input_shapes_of(draw: DrawFn, layer: Layer) -> tuple[tuple[int, ...], ...]:
 
 @st.composite
 def models(draw: DrawFn, names: tuple[str, ...] = ("Dense", "Activation", "Flatten"), *, longest: int = 3) -> Model:
-    """Chains of the named layers on a small input; every activation may come up."""
+    """Chains of up to `longest` of the named layers, the last one Dense, on a small input; with any activation."""
     chain = [
         draw(specifications("layer", draw(st.sampled_from(names)))) for _ in range(draw(st.integers(0, longest - 1)))
     ]
@@ -100,7 +101,7 @@ def inputs_of(model: Any, batch: int | None = None, patterns: tuple[str, ...] = 
 
 
 def of_keras() -> Any:
-    """The strategies for Keras models, which import TensorFlow."""
+    """The module of strategies for Keras models: imported only when asked for, because it imports TensorFlow."""
     from keras_ref.strategies import of_keras
 
     return of_keras

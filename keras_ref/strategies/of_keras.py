@@ -1,4 +1,4 @@
-"""Weights and inputs of Keras models and layers, anybody's own."""
+"""Strategies for weights and inputs of Keras models and layers, any user's included."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 from hypothesis.strategies import DrawFn
 
 from keras_ref.evaluation.float64 import is_float
-from keras_ref.evaluation.loss_function import unique
+from keras_ref.evaluation.naming import unique
 from keras_ref.inputs.data import draw_inputs
 from keras_ref.strategies.arrays import special_points
 from scratch.arrays import Array
 
-#: what an unknown size of a layer's input is
+#: the size that an unknown axis of a layer's input gets
 UNKNOWN = 3
 
 
@@ -33,7 +33,10 @@ def weights(draw: DrawFn, model: Any, patterns: tuple[str, ...]) -> dict[str, Ar
 
 @st.composite
 def inputs(draw: DrawFn, model: Any, batch: int | None, patterns: tuple[str, ...]) -> Any:
-    """What a model or a built layer takes: special points for floats, small integers. Raises: ValueError where it does not say."""
+    """Inputs of a model or a built layer, nested as it takes them: special points for floats, small integers.
+
+    Raises: ValueError for what is not built, or does not state its inputs.
+    """
     size, seed = draw(st.integers(1, 4)) if batch is None else batch, draw(st.integers(0, 2**16))
     template = (
         draw_inputs(model, seed=seed, batch=size) if isinstance(model, keras.Model) else _of_layer(model, size, seed)
@@ -50,7 +53,8 @@ def _of_layer(layer: Any, size: int, seed: int) -> Any:
     shapes = shapes[0] if len(shapes) == 1 else shapes
     if shapes is None:
         raise ValueError(
-            f"A layer must have been built for known shapes for inputs to be drawn. Received: {layer.name!r}, which does not say. Draw special_points(shape)."
+            "A layer must have been built for known shapes for inputs to be drawn. Received: "
+            f"{layer.name!r}, which does not say. Draw special_points(shape)."
         )
     whole = isinstance(layer, keras.layers.Embedding)
     generator = np.random.default_rng(seed)
@@ -63,8 +67,9 @@ def _of_layer(layer: Any, size: int, seed: int) -> Any:
     return [one(tuple(shape)) for shape in shapes] if several else one(tuple(shapes))
 
 
-def _require_built(thing: Any) -> None:
-    if not thing.built:
+def _require_built(keras_object: Any) -> None:
+    if not keras_object.built:
         raise ValueError(
-            f"A model or layer must be built for its weights or inputs to be drawn. Received: {thing.name!r}, unbuilt. Call it once on data."
+            "A model or layer must be built for its weights or inputs to be drawn. Received: "
+            f"{keras_object.name!r}, unbuilt. Call it once on data."
         )

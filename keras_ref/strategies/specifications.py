@@ -1,6 +1,6 @@
-"""Specifications, from the annotations of their fields.
+"""Strategies for specifications, from the annotations of their fields.
 
-Legal is not the same as small: examples are small because they are then fast, and readable once shrunk.
+Legal is not the same as small: examples are small, because then they are fast, and readable once shrunk.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ def _numbers(plain: type, found: tuple[domains.Domain, ...]) -> SearchStrategy[A
 
 
 def keeps_shape(thing: Any) -> bool:
-    """False for an activation that halves its axis (glu): it asks for an even size, which a field cannot see."""
+    """Whether an activation keeps the shape of its input: not glu, which halves an axis and needs an even size."""
     return getattr(thing, "__name__", "") != "glu"
 
 
 def needs_no_arguments(thing: Any) -> bool:
-    """False for an activation that asks for arguments (threshold): where a field names it, there is no place for them."""
+    """Whether an activation may be called on an array alone: not `threshold`, whose arguments a field cannot hold."""
     if isinstance(thing, type):
         return True
     return all(
@@ -97,13 +97,14 @@ def values(hint: Any) -> SearchStrategy[Any]:
             options.append(_numbers(plain if plain in (int, float) else int, found))
         else:
             raise TypeError(
-                f"A field annotation must say what is legal. Received: {hint!r}. Write a strategy hook, or a domain with examples()."
+                f"A field annotation must say what is legal. Received: {hint!r}. "
+                "Write a strategy hook, or a domain with examples()."
             )
     return st.one_of(options)
 
 
 @st.composite
-def specifications(draw: DrawFn, kind: str, name: str, **fixed: Any) -> Any:
+def specifications(draw: DrawFn, /, kind: str, name: str, **fixed: Any) -> Any:
     """Legal specifications of one registered definition; `fixed` fields are taken as given.
 
     A class may offer `examples()`, whole specifications to choose from, where fields hold other specifications.
@@ -125,12 +126,14 @@ def specifications(draw: DrawFn, kind: str, name: str, **fixed: Any) -> Any:
     try:
         return cls(**chosen)
     except ValueError:
-        return _as_many_as_go(draw, cls, chosen, fixed)
+        return _keep_compatible(draw, cls, chosen, fixed)
 
 
-def _as_many_as_go(draw: DrawFn, cls: type, chosen: dict[str, Any], fixed: dict[str, Any]) -> Any:
-    """What is drawn where a rule that binds several fields refuses all of them together: defaults, and then each
-    optional field, in any order, that goes with those before it."""
+def _keep_compatible(draw: DrawFn, cls: type, chosen: dict[str, Any], fixed: dict[str, Any]) -> Any:
+    """The specification for values that a rule on several fields refuses together.
+
+    It begins with the defaults and takes each optional value, in any order, that is legal with those before it.
+    """
     optional = [
         f.name
         for f in fields(cls)
@@ -158,4 +161,5 @@ def _as_many_as_go(draw: DrawFn, cls: type, chosen: dict[str, Any], fixed: dict[
 @st.composite
 def layers(draw: DrawFn, names: tuple[str, ...] | None = None) -> Layer:
     """Any registered layer (or one of the named ones), any legal specification."""
-    return draw(specifications("layer", draw(st.sampled_from(names or registry.names("layer")))))
+    found: Layer = draw(specifications("layer", draw(st.sampled_from(names or registry.names("layer")))))
+    return found

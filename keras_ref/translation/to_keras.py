@@ -1,4 +1,4 @@
-"""scratch → Keras: the same specification as a Keras object, field by field, unless mirrors/ says otherwise."""
+"""scratch → Keras: the Keras object or model of a specification, field by field unless exceptions/ says otherwise."""
 
 from __future__ import annotations
 
@@ -8,28 +8,20 @@ from dataclasses import fields
 from typing import Any
 
 import keras
-import numpy as np
 
 from keras_ref.evaluation.float64 import DTYPE, policy_of
-from keras_ref.translation import exceptions as mirrors
 from keras_ref.translation import weights as weights_module
-from keras_ref.translation.exceptions import recurrent
+from keras_ref.translation.exceptions import mirror_of, recurrent
+from keras_ref.translation.keras_homes import HOMES
+from scratch import registry
+from scratch.arrays import Array
 from scratch.calls import filled
 from scratch.losses.base import Loss
 from scratch.model import Model
 
-_HOMES = {
-    "layers": keras.layers,
-    "losses": keras.losses,
-    "optimizers": keras.optimizers,
-    "schedules": keras.optimizers.schedules,
-    "regularizers": keras.regularizers,
-    "constraints": keras.constraints,
-}
 
-
-def arguments(spec: Any) -> dict[str, Any]:
-    """The fields of a specification, those that are specifications themselves mirrored."""
+def _arguments_of(spec: Any) -> dict[str, Any]:
+    """The fields of a specification as arguments of Keras; fields that hold specifications are mirrored too."""
     values = {field.name: getattr(spec, field.name) for field in fields(spec)}
     return {
         name: mirrored(value) if type(value).__module__.startswith("scratch.") else value
@@ -41,25 +33,27 @@ def mirrored(spec: Any, **options: Any) -> Any:
     """The Keras object for a layer, loss, optimizer, schedule, regularizer or constraint of scratch.
 
     `options` (name=, dtype=) go to Keras's constructor. Raises: LookupError naming the file to write, where Keras
-    has no class of that name and mirrors/ no exception.
+    has no class of that name and exceptions/ no function for it.
     """
-    name, family = type(spec).__name__, type(spec).__module__.split(".")
-    exception = mirrors.mirror_of(name)
+    name = type(spec).__name__
+    exception = mirror_of(name)
     if exception is not None:
         return exception(spec, **options)
-    cls = getattr(_HOMES[family[1]], name, None)
-    if cls is None:
+    homes = [home for kind, home in HOMES.items() if name in registry.every(kind) and hasattr(home, name)]
+    if not homes:
         raise LookupError(
-            f"A definition in scratch must have a Keras class of its name or a mirror. Received: {name}, which Keras "
-            f"{keras.__version__} does not have. Write keras_ref/mirrors/{family[-1]}.py."
+            "A definition in scratch must have a Keras class of its name or an exception. Received: "
+            f"{name}, which Keras {keras.__version__} does not have. Write "
+            f"keras_ref/translation/exceptions/{type(spec).__module__.split('.')[-1]}.py."
         )
-    return cls(**arguments(spec), **options)
+    return getattr(homes[0], name)(**_arguments_of(spec), **options)
 
 
-def mirror(model: Model, weights: Mapping[str, np.ndarray] | None = None, *, dtype: str = "float64") -> keras.Model:
+def mirror(model: Model, weights: Mapping[str, Array] | None = None, *, dtype: str = "float64") -> keras.Model:
     """The functional Keras model of a scratch model, with the same layer names and (if given) identical weights.
 
-    Raises: LookupError for a layer without mirror; ValueError where weights do not fit.
+    Shapes  as in `model.inputs`, the batch first; weights by name, of the shapes `model.weight_shapes`.
+    Raises: LookupError for a layer that Keras does not have; ValueError where weights do not fit.
     """
     tensors: dict[str, Any] = {
         name: keras.Input(shape[1:], batch_size=shape[0], dtype=dtype, name=name)
@@ -95,8 +89,10 @@ def _layer(model: Model, name: str, dtype: str) -> keras.layers.Layer:
 
 
 def _grouped(layer: keras.layers.Layer, inputs: list[Any]) -> tuple[list[Any], dict[str, Any]]:
-    """Several inputs as the layer's call takes them: merging layers one list, cells and recurrent layers their states
-    beside the input, others one by one."""
+    """Several inputs as the layer's call takes them, (positional, keywords).
+
+    Merging layers take one list, cells and recurrent layers their states beside the input, others one by one.
+    """
     if len(inputs) == 1:
         return inputs, {}
     if recurrent.takes_states(layer):

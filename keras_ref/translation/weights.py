@@ -1,4 +1,4 @@
-"""Identical weights both ways: by name and order, shapes asserted.
+"""The same weights in scratch and in Keras: paired by name and order, shapes checked.
 
 A layer of scratch names its weights in Keras's own order (`layer.weights`) and ends each name as Keras does, so that
 "dense/kernel" is the variable `kernel` of the layer `dense`, and "wrapper/forward/kernel" the one of a wrapped layer.
@@ -12,7 +12,9 @@ from typing import Any
 import keras
 import numpy as np
 
+from scratch.arrays import Array
 from scratch.model import Model
+from scratch.naming import prefixed, weights_of
 
 
 def variables_of(layer: keras.layers.Layer) -> list[Any]:
@@ -28,19 +30,23 @@ def parts(table: Mapping[str, Any], layer: str) -> Iterator[tuple[str, Any]]:
             yield part, value
 
 
-def paired(own: Mapping[str, tuple[int, ...]], layer: keras.layers.Layer) -> dict[str, Any]:
-    """{weight name of scratch: Keras variable} for one layer.
+def pair_weights(own: Mapping[str, tuple[int, ...]], layer: keras.layers.Layer) -> dict[str, Any]:
+    """{weight name of scratch: Keras variable} for one layer; `own` are the names and shapes of the twin's weights.
 
-    Raises: ValueError where number, names or shapes do not agree.
+    A variable that was given no name goes by the attribute that holds it. Raises: ValueError where number, names or
+    shapes do not agree.
     """
     variables = variables_of(layer)
     if len(own) != len(variables):
         raise ValueError(
             f"Twin and Keras layer must have the same weights. Received for {layer.name!r}: {sorted(own)} against "
-            f"{[v.path for v in variables]}. Correct weight_shapes or write a mirror."
+            f"{[v.path for v in variables]}. Correct weight_shapes or write an exception."
         )
+    attributes = {id(value): name for name, value in vars(layer).items() if isinstance(value, keras.Variable)}
     for (name, shape), variable in zip(own.items(), variables, strict=True):
-        if name.rsplit("/", 1)[-1] != variable.name.rsplit("/", 1)[-1] or tuple(shape) != tuple(variable.shape):
+        unnamed = variable.name.rsplit("_", 1)[0] == "variable" or variable.name == "variable"
+        known = attributes.get(id(variable), variable.name) if unnamed else variable.name
+        if name.rsplit("/", 1)[-1] != known.rsplit("/", 1)[-1] or tuple(shape) != tuple(variable.shape):
             raise ValueError(
                 f"Twin and Keras layer must agree in the name and shape of each weight. Received for {layer.name!r}: "
                 f"{name} {tuple(shape)} against {variable.path} {tuple(variable.shape)}. Correct weight_shapes."
@@ -48,17 +54,28 @@ def paired(own: Mapping[str, tuple[int, ...]], layer: keras.layers.Layer) -> dic
     return dict(zip(own, variables, strict=True))
 
 
-def variables(built: keras.Model, model: Model) -> dict[str, Any]:
-    """{weight name of the scratch model: variable of the Keras model}."""
+def pair_layers(model: Model, layers: Mapping[str, keras.layers.Layer]) -> dict[str, Any]:
+    """{weight name of a scratch model: Keras variable}, of its layers that are given as Keras layers by name.
+
+    Raises: ValueError as `pair_weights` does.
+    """
     pairs: dict[str, Any] = {}
-    for name in model.layers:
-        prefix = name + "/"
-        own = {n[len(prefix) :]: s for n, s in model.weight_shapes.items() if n.startswith(prefix)}
-        pairs.update({prefix + n: v for n, v in paired(own, built.get_layer(name)).items()})
+    for layer_name, layer in layers.items():
+        pairs |= prefixed(layer_name, pair_weights(weights_of(model.weight_shapes, layer_name), layer))
     return pairs
 
 
-def checked(model: Model, weights: Mapping[str, Any]) -> dict[str, np.ndarray]:
+def variables(built: keras.Model, model: Model) -> dict[str, Any]:
+    """{weight name of a scratch model: variable of the Keras model with the same layer names}."""
+    return pair_layers(model, {name: built.get_layer(name) for name in model.layers})
+
+
+def read_values(variables: Mapping[str, Any]) -> dict[str, Array]:
+    """The values of Keras variables, by the same names."""
+    return {name: np.asarray(variable.numpy()) for name, variable in variables.items()}
+
+
+def check_weights(model: Model, weights: Mapping[str, Any]) -> dict[str, Array]:
     """The weights of a scratch model as arrays, in its order.
 
     Raises: ValueError for a wrong number, name or shape, a dtype that is not float32 or float64, NaN or infinity.
@@ -78,7 +95,8 @@ def checked(model: Model, weights: Mapping[str, Any]) -> dict[str, np.ndarray]:
             )
         if array.dtype not in (np.float32, np.float64):
             raise ValueError(
-                f"Weight {name!r} must be float32 or float64. Received: {array.dtype}. Convert it with .astype('float64')."
+                f"Weight {name!r} must be float32 or float64. Received: {array.dtype}. "
+                "Convert it with .astype('float64')."
             )
         if not np.isfinite(array).all():
             raise ValueError(
@@ -89,24 +107,19 @@ def checked(model: Model, weights: Mapping[str, Any]) -> dict[str, np.ndarray]:
 
 
 def assign(built: keras.Model, model: Model, weights: Mapping[str, Any]) -> None:
-    """Give a mirrored Keras model the weights of its scratch model. Raises as `checked` and `paired` do."""
-    arrays = checked(model, weights)
+    """Give a mirrored Keras model the weights of its scratch model. Raises as `check_weights` and `pair_weights` do."""
+    arrays = check_weights(model, weights)
     for name, variable in variables(built, model).items():
         variable.assign(arrays[name])
     finalize(built)
 
 
 def finalize(built: keras.Model) -> None:
-    """Let layers that compute with what they made of their variables (Normalization) make it again."""
+    """Let layers that compute with what they derived from their variables (Normalization) derive it again."""
     for layer in adapted(built):
         layer.finalize_state()
 
 
 def adapted(built: keras.Model) -> list[Any]:
-    """The layers (Normalization) that compute with a copy of their weights, which they take when they are told to."""
+    """The layers (Normalization) that compute with values that finalize_state() derives from their weights."""
     return [layer for layer in built._flatten_layers() if hasattr(layer, "finalize_state")]
-
-
-def read(built: keras.Model, model: Model) -> dict[str, np.ndarray]:
-    """The values of a Keras model's variables under the names of its twin."""
-    return {name: np.asarray(variable.numpy()) for name, variable in variables(built, model).items()}

@@ -16,7 +16,7 @@ from functools import partial
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from scratch.differences import Estimate, taken
+from scratch.differences import Central, Estimate, taken
 from scratch.gradient import Nudges, numeric_gradient
 from scratch.layers.core import Dense
 from scratch.model import Model
@@ -191,6 +191,9 @@ def compared(name, sizes, batch, quick):
         fast[0],
         f"{loop[0] / fast[0]:.0f} x faster (by processor time on every core {loop[1] * cores() / fast[1]:.0f} x)",
     )
+    user = partial(numeric_gradient, model, weights, x, y, loss="MeanSquaredError", scheme=Central())
+    seconds = timed(user, 1 if quick else 3)[0]
+    row("numeric_gradient with Central(): noise and errors too", seconds, f"{loop[0] / seconds:.0f} x faster")
     with threadpool_limits(cores(), user_api="blas"):
         row(f"engine, {cores()} BLAS threads asked for outside", timed(fast_way, 3)[0])
     with without_shifts():

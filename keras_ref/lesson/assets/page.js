@@ -1,4 +1,4 @@
-// Shows what the engine computed: every number here comes from the JSON in this page, nothing is computed but a cursor.
+// Shows the numbers in this page's JSON; none is computed here.
 "use strict";
 async function unpack(id) { // Plotly is in the page, compressed
   const bytes = Uint8Array.from(atob(document.getElementById(id).textContent), (c) => c.charCodeAt(0));
@@ -52,7 +52,7 @@ function draw(panel) {
   }
   showEpoch(state.epoch);
 }
-function numbersOf(plot) { // the figure as a table, for those who read rather than look: a row for every x of any line
+function numbersOf(plot) { // the figure as a table, for a screen reader too: a row for every x of any line
   const traces = plot.data.filter((t) => t.type === "scatter" && t.x && t.x.length > 1 && t.hoverinfo !== "skip");
   const columns = traces.map((t) => new Map([...t.x].map((x, i) => [x, t.y[i]])));
   const xs = [...new Set(traces.flatMap((t) => [...t.x]))].sort((a, b) => a - b);
@@ -131,7 +131,7 @@ function stop() {
   for (const button of all("button.play")) button.textContent = "Play";
   say();
 }
-function say() { // for a screen reader, once the slider rests: the numbers of the epoch
+function say() { // to a screen reader, when the slider stops: the numbers of the epoch
   const e = state.epoch, i = entry(), name = track.labels[i];
   by("said").textContent = `Epoch ${e}: loss ${shown(track.losses[e], 6)} nudged, ${shown(track.keras_losses[e], 6)} back-propagated; ${name} ${shown(track.weights[e][i], 6)} nudged, ${shown(track.keras_weights[e][i], 6)} back-propagated, ${shown(track.weight_difference[e][i], 3)} apart.`;
 }
@@ -157,7 +157,7 @@ by("entry").addEventListener("change", () => {
 });
 function sayEqual() {
   const never = track.slope_difference.every((row) => row[entry()] === 0) && track.weight_difference.every((row) => row[entry()] === 0);
-  by("equal").textContent = never ? "For this weight both sides agree to the last bit at every epoch: a difference of 0 has no place on a logarithmic axis." : "";
+  by("equal").textContent = never ? "For this weight both sides agree to the last bit at every epoch: a difference of 0 cannot be drawn on a logarithmic axis." : "";
 }
 
 // Landscape ---------------------------------------------------------------------------------------------------------

@@ -4,7 +4,9 @@ An entry has an id, a reading (see READINGS), a reason and a source. Its smalles
 name in the Python file beside it: the suite runs every example, and an entry whose example no longer differs fails the
 suite and has to go. `applies` says which specifications may show it, as conditions of which one has to hold:
 
-    name         class name, or several        any field   its value, or several      activation   of any activation field
+    name         class name, or several
+    activation   name of an activation that a field holds, or several
+    any field    its value, or several
     where        a predicate of the fields (with `activation`: of the arguments that the function is called with)
     beside       a condition that another specification of the same model fulfils
     shapes       a predicate of the fields and of `shapes`, those of the inputs, where they are known

@@ -64,7 +64,7 @@ def meets_any(
     among: Iterable[Any] = (),
     shapes: Shapes | None = None,
 ) -> bool:
-    """Whether a specification (or one held in its fields) meets one of the conditions, in a model with those `among`."""
+    """Whether a specification, or one in its fields, meets one of the conditions, in a model with those `among`."""
     others = [part for other in among for part in nested_specifications(other)]
     return any(
         condition.holds(part, others, shapes)
@@ -93,9 +93,9 @@ def _flatten(value: Any) -> Iterator[Any]:
 
 def _ask(predicate: Predicate | None, scope: Mapping[str, Any]) -> bool:
     """The predicate of the values that its parameters name. Raises: KeyError for a parameter that is no field."""
-    return predicate is None or bool(
-        predicate(**{name: scope[name] for name in inspect.signature(predicate).parameters})
-    )
+    if predicate is None:
+        return True
+    return bool(predicate(**{name: scope[name] for name in inspect.signature(predicate).parameters}))
 
 
 def _fields_of(specification: Any) -> dict[str, Any]:

@@ -23,8 +23,8 @@ READINGS = {
 }
 #: what a departure may change; an entry names the ones that it does
 ASPECTS = ("value", "gradient", "update")
-#: what an entry may need beside a specification: a call with a mask, one in training, or a point where a law has an edge
-#: (zeros, ties, constants), beside which the gradient is right
+#: what an entry may need beside a specification: a call with a mask, one in training, or a point where the function is
+#: not smooth (zeros, ties, constants), beside which the gradient is right
 CIRCUMSTANCES = ("mask", "training", "special points")
 
 
@@ -61,10 +61,10 @@ class Departure:
 
 @cache
 def load_departures() -> tuple[Departure, ...]:
-    """All entries, in the order of the files. Raises: ValueError for an id used twice, or an entry that is not legal."""
+    """All entries, in the order of the files. Raises: ValueError for an id used twice, or an illegal entry."""
     found: list[Departure] = []
     for family in FAMILIES:
-        with open(Path(__file__).with_name(f"{family}.toml"), "rb") as file:
+        with Path(__file__).with_name(f"{family}.toml").open("rb") as file:
             found += [_entry(entry) for entry in tomllib.load(file)["departure"]]
     if len({d.id for d in found}) != len(found):
         raise ValueError(f"A departure's id must be its own. Received: {sorted(d.id for d in found)}. Rename one.")
@@ -98,18 +98,20 @@ def _several(value: Any) -> tuple[Any, ...]:
 def _predicate(name: str | None) -> Predicate | None:
     if name is not None and name not in predicates.PREDICATES:
         raise ValueError(
-            f"A condition must name a predicate of predicates.py. Received: {name!r}. Write it there, or correct the name."
+            f"A condition must name a predicate of predicates.py. Received: {name!r}. "
+            "Write it there, or correct the name."
         )
     return None if name is None else predicates.PREDICATES[name]
 
 
-def get_departure(id: str) -> Departure:
+def get_departure(departure_id: str) -> Departure:
     """The entry with that id, for what depends on data. Raises: ValueError if it has gone: its excuse has to go too."""
     for departure in load_departures():
-        if departure.id == id:
+        if departure.id == departure_id:
             return departure
     raise ValueError(
-        f"A departure must be an entry of keras_ref/translation/departures. Received: {id!r}. Remove what refers to it, or correct the id."
+        f"A departure must be an entry of keras_ref/translation/departures. Received: {departure_id!r}. "
+        "Remove what refers to it, or correct the id."
     )
 
 

@@ -31,10 +31,10 @@ _EXAMPLES: dict[str, Callable[[], Answers]] = {}
 
 def example(function: Callable[[], Answers]) -> Callable[[], Answers]:
     """Register the example of the departure that has the function's name as its id. Raises: ValueError for a second."""
-    id = function.__name__.replace("_", "-")
-    if id in _EXAMPLES:
-        raise ValueError(f"A departure must have one example. Received: a second for {id!r}. Remove one.")
-    _EXAMPLES[id] = function
+    departure_id = function.__name__.replace("_", "-")
+    if departure_id in _EXAMPLES:
+        raise ValueError(f"A departure must have one example. Received: a second for {departure_id!r}. Remove one.")
+    _EXAMPLES[departure_id] = function
     return function
 
 
@@ -50,7 +50,7 @@ def compute_or_name_refusal(compute: Callable[[], Any]) -> Any:
     """What a computation gives, or the name of the exception by which Keras refuses it."""
     try:
         return compute()
-    except Exception as refusal:
+    except Exception as refusal:  # noqa: BLE001 (whatever Keras raises is a refusal)
         return type(refusal).__name__
 
 
@@ -81,7 +81,7 @@ def run_in_own_process(function: Callable[[], Any]) -> Answers:
     # with the kernels that TensorFlow takes by itself: gradtwin asks for others (see quiet_tensorflow)
     environment = {**os.environ, "TF_ENABLE_ONEDNN_OPTS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
     command = [sys.executable, "-m", __package__, function.__module__, function.__name__]
-    ended = subprocess.run(command, capture_output=True, text=True, env=environment)
+    ended = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)  # noqa: S603 (our own)
     if ended.returncode > 0:
         raise RuntimeError(
             f"An example must run to its end or end the process. Received: {ended.stderr[-2000:]} Correct "

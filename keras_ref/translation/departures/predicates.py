@@ -1,4 +1,4 @@
-"""Predicates that conditions name: each parameter is a field of the specification (or `shapes`, those of its inputs)."""
+"""The predicates that conditions name: parameters are fields of a specification, or the `shapes` of its inputs."""
 
 from __future__ import annotations
 

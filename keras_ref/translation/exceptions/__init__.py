@@ -1,4 +1,4 @@
-"""The exceptions only: where Keras's name, fields or weights are not those of the definition in scratch/.
+"""Exceptions, by family: where Keras's name, fields or weights are not those of the definition in scratch/.
 
     @mirrors("Softmax")                     scratch → Keras: (specification, **keras_options) → Keras object
     def softmax(spec, **options): ...
@@ -6,7 +6,7 @@
     @reflects("Softmax")                    Keras → scratch: Keras object → specification
     def softmax_back(keras_layer): ...
 
-File names are those of scratch/layers. A module is imported when an exception is first looked for.
+Files are named after those of scratch/. They are imported when an exception is first looked for.
 """
 
 from __future__ import annotations

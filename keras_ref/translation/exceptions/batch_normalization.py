@@ -1,4 +1,4 @@
-"""Layers with a dictionary among their fields: Keras gets a plain one."""
+"""Layers with a read-only dictionary among their fields: Keras is given a plain one."""
 
 from __future__ import annotations
 

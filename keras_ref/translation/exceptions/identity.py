@@ -9,7 +9,7 @@ import keras
 import numpy as np
 
 from keras_ref.translation.exceptions import reflects
-from keras_ref.translation.from_keras import NoTwin
+from keras_ref.translation.specifications import NoTwin
 from scratch.layers.identity import Lambda
 
 

@@ -1,4 +1,4 @@
-"""Losses whose Keras configuration does not say all that made them: what Keras calls them with does."""
+"""Losses whose configuration in Keras leaves out arguments: these are read from what Keras calls the loss with."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 import keras
 
 from keras_ref.translation.exceptions import reflects
-from keras_ref.translation.from_keras import NoTwin, reflected
+from keras_ref.translation.specifications import NoTwin, reflected
 from scratch import registry
 from scratch.losses.base import Loss
 from scratch.losses.metric import CosineSimilarity
@@ -38,12 +38,20 @@ def sparse_categorical_crossentropy(keras_loss: Any) -> Loss:
 
 @reflects("LossFunctionWrapper")
 def of_function(keras_loss: Any) -> Loss:
-    """The loss whose function a wrapper (what Keras makes of loss="mse") was given. Raises: NoTwin for one of the user's own."""
-    function, known = keras_loss.fn, {name.lower(): name for name in registry.names("loss")}
-    name = known.get(getattr(function, "__name__", "").replace("_", ""))
-    if name is None or getattr(keras.losses, function.__name__, None) is not function:
+    """The loss of a wrapped function: Keras wraps what loss="mse" names. Raises: NoTwin for a user's function."""
+    name = find_loss_name(keras_loss.fn)
+    if name is None:
         raise NoTwin(
-            f"A loss function must be one of keras.losses to have a twin. Received: {function!r}. Use a loss object."
+            f"A loss function must be one of keras.losses to have a twin. Received: {keras_loss.fn!r}. "
+            "Use a loss object."
         )
     made = getattr(keras.losses, name)(reduction=keras_loss.reduction, **keras_loss._fn_kwargs)
-    return reflected(made, "loss")
+    found: Loss = reflected(made, "loss")
+    return found
+
+
+def find_loss_name(function: Any) -> str | None:
+    """The class name of the loss that a function of keras.losses computes; None for any other function."""
+    name = getattr(function, "__name__", "")
+    known = {loss.lower(): loss for loss in registry.names("loss")}
+    return known.get(name.replace("_", "")) if getattr(keras.losses, name, None) is function else None

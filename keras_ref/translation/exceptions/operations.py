@@ -1,4 +1,4 @@
-"""Operations of keras.ops inside a graph, as a Keras layer when mirrored; and the layers that keras.applications adds."""
+"""Operations of keras.ops inside a graph, mirrored as a Keras layer; and the layers that keras.applications adds."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from keras_ref.translation.exceptions import mirrors, reflects
 from scratch.layers.operations import CustomScaleLayer, LayerScale, Operation, filled_with
 
 
-class KerasOperation(keras.layers.Layer):
+class KerasOperation(keras.layers.Layer):  # type: ignore[misc]  # Keras has no types
     """A layer that calls one function of keras.ops (or, where there is none, of keras.activations)."""
 
     def __init__(self, specification: Operation, **options: Any) -> None:
@@ -21,7 +21,7 @@ class KerasOperation(keras.layers.Layer):
         self.supports_masking = False
 
     def call(self, *tensors: Any) -> Any:
-        """The function of the tensors."""
+        """Call the function of keras.ops on the tensors."""
         own = self.specification
         function = getattr(keras.ops, own.function, None) or getattr(keras.activations, own.function)
         return function(*filled_with(own.arguments, tensors), **(own.keywords or {}))
@@ -39,11 +39,11 @@ def operation_back(layer: KerasOperation) -> Operation:
     return layer.specification
 
 
-class KerasLayerScale(ConvNeXtLayerScale):
+class KerasLayerScale(ConvNeXtLayerScale):  # type: ignore[misc]  # Keras has no types
     """ConvNeXt's layer, its weight called gamma: Keras gives it no name."""
 
-    def add_weight(self, **options: Any) -> Any:  # type: ignore[override]
-        """The weight, under its name."""
+    def add_weight(self, **options: Any) -> Any:
+        """Add the weight as Keras does, with the name that the twin has for it."""
         return super().add_weight(**options, name="gamma")
 
 

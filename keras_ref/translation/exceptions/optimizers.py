@@ -1,4 +1,4 @@
-"""Optimizers both ways, and the state of a live Keras optimizer as that of its twin."""
+"""Optimizers, both ways; the state of a Keras optimizer as that of its twin; the laws that Keras computes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import keras
 import numpy as np
 
 from keras_ref.translation.exceptions import mirrors, reflects
-from keras_ref.translation.from_keras import NoTwin, plain, reflected
+from keras_ref.translation.specifications import NoTwin, plain, reflected
 from keras_ref.translation.to_keras import mirrored
 from scratch import registry
 from scratch.fields import alternatives
@@ -27,13 +27,13 @@ from scratch.schedules import CosineDecayRestarts, Schedule
 
 _WRAPPERS = ("LossScaleOptimizer", "MultiOptimizer")
 _PLAIN = tuple(name for name in registry.names("optimizer") if name not in _WRAPPERS)
-#: arguments that Keras takes as switched off where they are zero
+#: arguments that Keras treats as not given where they are zero
 _OFF = ("clipnorm", "clipvalue", "global_clipnorm", "ema_overwrite_frequency", "gradient_accumulation_steps")
 
 
 @contextmanager
-def _float64_rate(wanted: bool) -> Iterator[None]:
-    """Keras keeps a constant learning rate as a variable of floatx: let 0.1 be 0.1 for float64 weights."""
+def _float64_rate(*, wanted: bool) -> Iterator[None]:
+    """Let floatx be float64, if wanted: Keras keeps a constant learning rate in floatx, where 0.1 would be rounded."""
     floatx = keras.config.floatx()
     keras.config.set_floatx("float64" if wanted else floatx)
     try:
@@ -44,8 +44,9 @@ def _float64_rate(wanted: bool) -> Iterator[None]:
 
 @mirrors(*_PLAIN)
 def optimizer(spec: Any, **options: Any) -> Any:
-    """The Keras optimizer, integers as the floats that Keras asks for, the learning rate in float64; not so for Muon,
-    which multiplies the rate as it is with weights that then have to be of its dtype.
+    """The Keras optimizer, with floats for integers where Keras asks for floats, and the learning rate in float64.
+
+    Muon's rate stays in floatx: it is multiplied as it is with weights, which have to be of the same dtype.
     """
     cls: Any = type(spec)
     hints, values, precise = registry.hints(cls), {}, cls.__name__ != "Muon"
@@ -56,7 +57,7 @@ def optimizer(spec: Any, **options: Any) -> Any:
         elif type(value) is int and any(kind is float for kind, _ in alternatives(hints[name])):
             value = float(value)
         values[name] = list(value) if isinstance(value, tuple) else value
-    with _float64_rate(precise):
+    with _float64_rate(wanted=precise):
         return getattr(keras.optimizers, cls.__name__)(**values, **options)
 
 
@@ -69,7 +70,7 @@ def loss_scale(spec: Any, **options: Any) -> Any:
 
 @mirrors("MultiOptimizer")
 def multi(spec: Any, **options: Any) -> Any:
-    """Each optimizer mirrored once, so that one object under two patterns stays one."""
+    """The Keras MultiOptimizer. Each optimizer is mirrored once, so that one object under two patterns stays one."""
     made = {id(inner): mirrored(inner) for inner in spec.optimizers}
     routes = {pattern: made[id(inner)] for pattern, inner in spec.optimizer_map}
     table = keras.optimizers.OptimizerMap(made[id(spec.default_optimizer)], routes)
@@ -105,14 +106,17 @@ def optimizer_back(thing: Any) -> Any:
 
 @reflects("LossScaleOptimizer")
 def loss_scale_back(thing: Any) -> Any:
-    """The twin of the wrapper and of what it wraps."""
+    """The twin of a Keras LossScaleOptimizer and of the optimizer that it wraps."""
     inner = reflected(thing.inner_optimizer, "optimizer")
     return LossScaleOptimizer(inner, float(thing.initial_scale), int(thing.dynamic_growth_steps))
 
 
 @reflects("MultiOptimizer")
 def multi_back(thing: Any) -> Any:
-    """The twin; a function that chooses optimizers becomes a map of the paths it was built with."""
+    """The twin of a Keras MultiOptimizer. Raises: NoTwin for one that is not built and has a function.
+
+    A function that chooses optimizers becomes a map of the paths that the optimizer was built with.
+    """
     table = thing._optimizer_map
     if isinstance(table, keras.optimizers.OptimizerMap):
         default, routes = table.default_optimizer, dict(table.items())
@@ -138,7 +142,7 @@ def multi_back(thing: Any) -> Any:
 def state_of(optimizer: Any, names: Mapping[str, str]) -> State:
     """The state of a live Keras optimizer for its twin; `names` maps the paths of its variables to the twin's names.
 
-    ScheduleFreeAdamW keeps no sum of squared rates: it is that of the present learning rate over the steps taken.
+    ScheduleFreeAdamW keeps no sum of squared rates: it is computed from the present learning rate over the steps taken.
     Raises: ValueError for an optimizer that is not built; KeyError for a variable without a name.
     """
     if not optimizer.built:
@@ -164,7 +168,7 @@ def state_of(optimizer: Any, names: Mapping[str, str]) -> State:
 
 
 def _slots(optimizer: Any, i: int, variable: Any) -> dict[str, np.ndarray]:
-    """The i-th variable's own entries of every list that the optimizer keeps, by the ends of their names."""
+    """The slots of the i-th variable in every list that the optimizer keeps, by the ends of their names."""
     count, prefix = len(optimizer._trainable_variables), variable.path.replace("/", "_") + "_"
     tables = {
         n: t
@@ -182,6 +186,7 @@ def _slots(optimizer: Any, i: int, variable: Any) -> dict[str, np.ndarray]:
 
 
 def _shared(optimizer: Any, iterations: int) -> dict[str, float]:
+    """The parts of the state that belong to no single variable."""
     if isinstance(optimizer, keras.optimizers.Nadam):
         return {"u_product": float(optimizer._u_product.numpy())}
     if isinstance(optimizer, keras.optimizers.ScheduleFreeAdamW):
@@ -195,8 +200,8 @@ def _shared(optimizer: Any, iterations: int) -> dict[str, float]:
 def excluded_from_weight_decay(optimizer: Any, names: Mapping[str, str]) -> frozenset[str]:
     """The twin's names of the variables that a live Keras optimizer does not decay.
 
-    On TensorFlow the patterns of exclude_from_weight_decay() are searched for in the path and ":0", by Muon in the
-    variable's own name. What is called on a wrapper has no effect on the optimizers inside it.
+    On TensorFlow the patterns of exclude_from_weight_decay() are searched for in the path with ":0" behind it, by Muon
+    in the variable's own name. Patterns given to a wrapper have no effect on the optimizers inside it.
     """
     if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
         return excluded_from_weight_decay(optimizer.inner_optimizer, names)
@@ -215,15 +220,15 @@ def excluded_from_weight_decay(optimizer: Any, names: Mapping[str, str]) -> froz
 
 
 def paths_of(names: Mapping[str, str]) -> dict[str, str]:
-    """The other way round: what an optimizer's patterns look at, by the twin's names (for init, step and finalize)."""
+    """{twin's name: path} of {path: twin's name}: patterns of init, step and finalize are matched with paths."""
     return {name: path for path, name in names.items()}
 
 
-# What Keras computes where it departs from the definition ------------------------------------------------------------
+# The laws that Keras computes where it departs from the definition ---------------------------------------------------
 
 
 class _AsKeras(Optimizer):
-    """Averages before constraints, and both in accumulating steps too."""
+    """Any optimizer: Keras averages before it constrains, and does both also while gradients are accumulated."""
 
     def settle(self, weights: Any, slots: Any, updated: Any, constraints: Any, iterations: int) -> None:
         self.average(weights, slots, iterations)
@@ -233,7 +238,7 @@ class _AsKeras(Optimizer):
 
 
 class _ScheduleFree(ScheduleFreeAdamW):
-    """x from the new z, λ on y alone, c = 1/k; training ends with y."""
+    """ScheduleFreeAdamW: Keras takes x from the new z, decays y alone, averages with 1/k and ends training with y."""
 
     def update(self, weight: Any, gradient: Any, slots: Any, *, rate: float, iterations: int) -> Any:  # type: ignore[override]
         k, b = iterations + 1, self.beta_1
@@ -249,7 +254,7 @@ class _ScheduleFree(ScheduleFreeAdamW):
 
 
 class _Nadam(Nadam):
-    """0.96 as a float32 wherever it is not in the product."""
+    """Nadam: Keras has the constant 0.96 in float32, but not in the product of the momenta."""
 
     def mu(self, k: int) -> float:
         return self.beta_1 * (1 - 0.5 * float(np.float32(0.96)) ** k)
@@ -259,14 +264,14 @@ class _Nadam(Nadam):
 
 
 class _Adafactor(Adafactor):
-    """The rate adjusted whatever relative_step says."""
+    """Adafactor: Keras limits the rate by 1/√k whatever relative_step says."""
 
     def relative(self, rate: float, k: int) -> float:
-        return min(rate, k**-0.5)
+        return float(min(rate, k**-0.5))
 
 
 class _Ftrl(Ftrl):
-    """2·λ₂, and 0/0 where nothing has been accumulated."""
+    """Ftrl: Keras has 2·λ₂ in place of λ₂, and divides 0 by 0 where nothing has been accumulated."""
 
     def solution(self, z: Any, curvature: Any, l1: float, l2: float) -> Any:
         with np.errstate(divide="ignore", invalid="ignore"):
@@ -274,21 +279,21 @@ class _Ftrl(Ftrl):
 
 
 class _Lamb(Lamb):
-    """The decay beforehand, outside the trust ratio."""
+    """Lamb: Keras decays the weight beforehand, outside the trust ratio."""
 
     def update(self, weight: Any, gradient: Any, slots: Any, *, rate: float, iterations: int) -> Any:  # type: ignore[override]
         return super().update(weight, gradient, slots, rate=rate, iterations=iterations)
 
 
 class _Muon(Muon):
-    """AdamW decays by the main learning rate."""
+    """Muon: Keras decays the weights that move by AdamW at the main learning rate."""
 
     def adam_decay_rate(self, rate: float) -> float:
         return rate
 
 
 class _Restarts(CosineDecayRestarts):
-    """(1 - α)·m_mulⁱ in place of m_mulⁱ - α."""
+    """CosineDecayRestarts: Keras has the amplitude (1 - α)·m_mulⁱ in place of m_mulⁱ - α."""
 
     def amplitude(self, period: int) -> float:
         return (1 - self.alpha) * super().amplitude(period) + self.alpha
@@ -304,9 +309,9 @@ def _class_of(cls: type) -> type:
 
 
 def as_keras(spec: Any) -> Any:
-    """An optimizer or schedule with the laws that Keras computes in place of those it departs from.
+    """An optimizer or schedule with the laws that Keras computes in place of the definition where it departs from it.
 
-    What differs from the definition and not from this is a known departure, and nothing else.
+    A step of Keras that differs from the definition and agrees with this is explained by known departures.
     """
     if isinstance(spec, LossScaleOptimizer):
         return replace(spec, inner_optimizer=as_keras(spec.inner_optimizer))

@@ -1,4 +1,4 @@
-"""Numbers that Keras keeps as arrays are tuples in scratch, a Pipeline holds layers, and a FeatureSpace has layers of its own."""
+"""Preprocessing layers: arrays become tuples, a Pipeline holds layers, a FeatureSpace has classes of its own."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import keras
 import numpy as np
 
 from keras_ref.translation.exceptions import mirrors, reflects
-from keras_ref.translation.from_keras import reflected
+from keras_ref.translation.specifications import reflected
 from keras_ref.translation.to_keras import mirrored
 from scratch.layers.identity import Identity
 from scratch.layers.merging import Concatenate
@@ -31,7 +31,7 @@ def pipeline_back(keras_layer: Any) -> Pipeline:
 
 @reflects("Rescaling")
 def rescaling(keras_layer: Any) -> Rescaling:
-    """The specification of a Keras Rescaling, whose scales lie along the channels where Keras puts images' channels first."""
+    """The specification of a Keras Rescaling; with channels first its scales are reshaped to lie along the channels."""
     scale = np.asarray(keras_layer.scale)
     if scale.ndim and keras.config.image_data_format() == "channels_first":
         scale = scale.reshape(scale.shape + (1,) * (3 - scale.ndim))
@@ -39,14 +39,14 @@ def rescaling(keras_layer: Any) -> Rescaling:
 
 
 @reflects("TFDIdentity")
-def of_feature_space(keras_layer: Any) -> Identity:
-    """What a FeatureSpace passes on as it is."""
+def of_feature_space(_: Any) -> Identity:
+    """The specification of the layer by which a FeatureSpace passes a feature on unchanged."""
     return Identity()
 
 
 @reflects("TFDConcat")
 def joined_features(keras_layer: Any) -> Concatenate:
-    """What a FeatureSpace joins its features with."""
+    """The specification of the layer by which a FeatureSpace joins its features."""
     return Concatenate(keras_layer.axis)
 
 

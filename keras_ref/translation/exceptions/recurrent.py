@@ -1,4 +1,4 @@
-"""How Keras's recurrent layers and cells take states: nested, one list a cell, where the twin has them in a row."""
+"""States of recurrent layers and cells: nested in Keras, a list for each cell, and one flat sequence in scratch."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import keras
 
 
 def nested_states(layer: Any) -> list[Any]:
-    """The structure in which a recurrent layer, a Bidirectional or a cell takes its states, a zero for each."""
+    """The nested structure in which a recurrent layer, a Bidirectional or a cell takes its states, a 0 for each."""
     if isinstance(layer, keras.layers.Bidirectional):
         return nested_states(layer.forward_layer) + nested_states(layer.backward_layer)
     cell = getattr(layer, "cell", layer)
@@ -19,7 +19,7 @@ def nested_states(layer: Any) -> list[Any]:
 
 
 def arguments(layer: Any, tensors: list[Any]) -> tuple[list[Any], dict[str, Any]]:
-    """Positional and keyword arguments of a call on x and a row of states (none: Keras starts from zeros)."""
+    """(positional, keyword) arguments of a call on x and states in order; without states Keras starts from zeros."""
     x, *states = tensors
     if not states:
         return [x], {}

@@ -1,4 +1,4 @@
-"""A window that is given as an array is a tuple in scratch."""
+"""STFTSpectrogram: a window that is given as an array is a tuple in scratch."""
 
 from __future__ import annotations
 

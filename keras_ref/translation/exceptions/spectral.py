@@ -1,4 +1,4 @@
-"""Spectral normalization holds a layer, as the wrappers do."""
+"""SpectralNormalization: it holds a layer, and is mirrored as the wrappers are."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Layers that hold other layers: what they hold is mirrored too, in the same dtype."""
+"""Layers that hold other layers: those are mirrored too, in the same dtype."""
 
 from __future__ import annotations
 

@@ -125,17 +125,21 @@ def three_dimensional_windows_shift(layer: Any) -> Any:
 
 
 class CountsBinsInFloat32(AdaptivePooling):
-    """Bins whose ends are computed in float32."""
+    """Bins whose ends are computed in float32.
+
+    Keras pools with two windows, of ⌈n/m⌉ cells and of one more, at every cell, lays the results one behind the other
+    and takes those that the bins ask for: what is out of range of the first is one of the second.
+    """
 
     def edges(self, n: int, m: int) -> list[tuple[int, int]]:
-        size, count = np.float32(n), np.float32(m)
-        starts = np.floor(np.arange(m).astype(np.float32) * size / count).astype(int)
-        ends = np.ceil(np.arange(1, m + 1).astype(np.float32) * size / count).astype(int)
+        cells, bins = np.float32(n), np.float32(m)
+        starts = np.floor(np.arange(m, dtype=np.float32) * cells / bins).astype(int)
+        ends = np.ceil(np.arange(1, m + 1, dtype=np.float32) * cells / bins).astype(int)
         starts, ends = np.minimum(starts, n - 1), np.minimum(ends, n)
-        # of two window sizes Keras takes the larger where the ends say so, and the smaller everywhere else
-        small, large = -(-n // m), -(-n // m) + (0 if n % m == 0 else 1)
-        sizes = np.where(ends - starts == large, large, small)
-        return [(int(start), int(start + size)) for start, size in zip(starts, sizes, strict=True)]
+        small = -(-n // m)
+        count = max(1, n - small + 1)
+        places = starts + np.where(ends - starts == small + 1, count, 0)
+        return [(int(p), int(p) + small) if p < count else (int(p) - count, int(p) - count + small + 1) for p in places]
 
 
 @instead

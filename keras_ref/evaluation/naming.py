@@ -1,0 +1,52 @@
+"""Names of variables and inputs in reports, and inputs by name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import tensorflow as tf
+
+from keras_ref.evaluation.float64 import is_float
+
+
+def path_of(variable: Any) -> str:
+    """What a variable is called in a report: Keras's path, or TensorFlow's name."""
+    path = getattr(variable, "path", None) or variable.name.split(":")[0]
+    return str(path)
+
+
+def unique(names: list[str]) -> list[str]:
+    """The names, ":1", ":2", … added to those that came before."""
+    counts: dict[str, int] = {}
+    found = []
+    for name in names:
+        counts[name] = counts.get(name, -1) + 1
+        found.append(f"{name}:{counts[name]}" if counts[name] else name)
+    return found
+
+
+def named_leaves(x: Any) -> dict[str, Any]:
+    """The leaves of nested inputs by name: "input" for one, "input:0", "input:key" for several, in tf.nest's order."""
+    paths = _paths(x)
+    single = len(paths) == 1
+    return {"input" if single else "input:" + "/".join(map(str, path)): leaf for path, leaf in paths}
+
+
+def _paths(x: Any, prefix: tuple[Any, ...] = ()) -> list[tuple[tuple[Any, ...], Any]]:
+    """(keys and indices on the way, leaf) of every leaf."""
+    if isinstance(x, Mapping):
+        return [pair for key in sorted(x) for pair in _paths(x[key], (*prefix, key))]
+    if isinstance(x, (list, tuple)):
+        return [pair for i, item in enumerate(x) for pair in _paths(item, (*prefix, i))]
+    return [(prefix, x)]
+
+
+def float_inputs(x: Any) -> dict[str, Any]:
+    """The float tensors of nested inputs, by name."""
+    return {name: t for name, t in named_leaves(x).items() if t is not None and is_float(t.dtype)}
+
+
+def replace_inputs(x: Any, replacements: Mapping[str, Any]) -> Any:
+    """Nested inputs with those leaves replaced that have a replacement by name."""
+    return tf.nest.pack_sequence_as(x, [replacements.get(name, leaf) for name, leaf in named_leaves(x).items()])

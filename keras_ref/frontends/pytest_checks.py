@@ -1,0 +1,70 @@
+"""One check inside a pytest test: it is run with the options of the test run, recorded, and fails the test.
+
+Importing this module imports neither TensorFlow nor Hypothesis nor NumPy.
+"""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import replace
+from inspect import signature
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from keras_ref.errors import BadInput
+from keras_ref.options import OPTIONS
+
+if TYPE_CHECKING:  # which imports NumPy
+    from keras_ref.reports.verdict import Report
+
+#: the reports of a test, as they are made
+REPORTS: pytest.StashKey[list[Any]] = pytest.StashKey()
+#: options of the test run that a check takes: --gradtwin-effort and the like
+_CHECK_OPTIONS = ("effort", "budget", "seed")
+
+
+def check_in_test(
+    item: pytest.Item, verb: str, *arguments: Any, allow: Any = (), note: str = "", **options: Any
+) -> Report:
+    """Run a check for a test, with the options of the test run where the test gives none of its own.
+
+    verb    a name in VERBS, called with `arguments` and `options`
+    allow   kinds of verdict that do not fail the test ("undecided")
+    note    a note to add to the report's own
+
+    Raises: pytest's failure with the six lines of each finding; BadInput for arguments that the check refuses.
+    """
+    __tracebackhide__ = True
+    from keras_ref.frontends.verbs import find_check
+    from keras_ref.inputs.targets import quiet_tensorflow
+
+    quiet_tensorflow()
+    check = find_check(verb)
+    parameters = signature(check).parameters
+    shared = {name: value for name, value in given_options(item.config).items() if name in parameters}
+    told = {"seed": options.get("seed", item.config.getoption("--gradtwin-seed")), **shared}
+    words = (word for name, value in told.items() for word in (f"--gradtwin-{name}", str(value)))
+    replay = shlex.join(["pytest", item.nodeid, *words])
+    try:
+        report = check(*arguments, **{"replay": replay, **shared, **options})
+    except BadInput as error:  # the message is about the call in the test: the frames of the check do not help
+        raise error.with_traceback(None) from None
+    notes = (*report.notes, *([note] if note else []))
+    return record_report(item, replace(report, allowed=frozenset(allow), notes=notes))
+
+
+def given_options(config: pytest.Config) -> dict[str, Any]:
+    """The test run's effort, budget and seed, where they are not the defaults."""
+    given = {name: config.getoption(f"--gradtwin-{name}") for name in _CHECK_OPTIONS}
+    return {name: value for name, value in given.items() if value != OPTIONS[name].default}
+
+
+def record_report(item: pytest.Item, report: Report) -> Report:
+    """Keep a report with its test, in JUnit's properties too. Raises: pytest's failure if the report is not ok."""
+    __tracebackhide__ = True
+    item.stash.setdefault(REPORTS, []).append(report)
+    item.user_properties += [(f"gradtwin_{name}", value) for name, value in report.properties().items()]
+    if not report.ok:
+        pytest.fail(report.explain(), pytrace=False)
+    return report

@@ -1,0 +1,363 @@
+"""The way through a check: pure annotators, complete oracles, reasons with codes, and one effort for each wish."""
+
+import ast
+import copy
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+import keras_ref
+from keras_ref import check_gradients
+from keras_ref.checks import annotations
+from keras_ref.checks.annotations import annotators, mark_departures
+from keras_ref.checks.checked_loss import CheckedLoss, model_loss, untrained
+from keras_ref.checks.disconnected import GradientPaths
+from keras_ref.checks.gather import gather
+from keras_ref.checks.twins import twin_of
+from keras_ref.comparison.efforts import BUDGET, LARGE, SAMPLED, Budgeted, Directional, Full, effort_for
+from keras_ref.comparison.evidence import Outcome, annotate
+from keras_ref.comparison.higher_order import SingleVariableOracle, random_direction
+from keras_ref.comparison.neighbourhood import Judgement, Tally, conclude, tally_neighbours
+from keras_ref.comparison.oracles import DirectionalOracle, ForwardOracle, Oracle
+from keras_ref.comparison.settings import Settings
+from keras_ref.evaluation.float64 import in_float64
+from keras_ref.evaluation.loss_function import Data
+from keras_ref.frontends.invocation import read_report
+from keras_ref.reports.kinds import FAILING, ORDER, worst_of
+from keras_ref.reports.verdict import Kind, Reason, Report, Verdict
+from scratch.differences import Central
+
+PACKAGE = Path(keras_ref.__file__).parent
+X, Y = np.arange(12.0).reshape(4, 3) / 8 - 0.5, np.arange(8.0).reshape(4, 2) / 8
+
+
+@pytest.fixture(scope="module")
+def subject():
+    """A small model, computing in float64 while the tests of this module run, as a check sees it."""
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential(
+        [keras.Input((3,)), keras.layers.Dense(2, "tanh", name="a"), keras.layers.Dense(2, name="b")], name="m"
+    )
+    model.compile(loss="mse")
+    with in_float64(model):
+        found = model_loss(model, Data(X, Y))
+        trained = list(model.trainable_variables)
+        yield CheckedLoss(
+            name="m",
+            data=found.data,
+            loss=found.loss,
+            trained=trained,
+            state=untrained(model, trained),
+            twin=lambda loss: twin_of(model, loss, data=found.data, projection=False, training=False, seed=0),
+        )
+
+
+@pytest.fixture(scope="module")
+def evidence(subject):
+    return gather(subject, Settings(expect={"m/b/*": "surrogate"}), dtype="float64", started=0.0)
+
+
+# Oracles ------------------------------------------------------------------------------------------------------------
+
+MEMBERS = ("name", "values", "base", "noise", "has_kinks", "supports_complex", "of_forward_pass", "specifications")
+METHODS = ("covers", "losses", "directional", "moved", "with_noise", "with_hidden_noise", "measured_noise")
+
+
+@pytest.fixture(params=["forward", "twin", "directional", "one variable"])
+def oracle(request, evidence):
+    loss, (forward, twin) = evidence.loss, evidence.oracles
+    return {
+        "forward": lambda: forward,
+        "twin": lambda: twin,
+        "directional": lambda: DirectionalOracle.of(loss),
+        "one variable": lambda: SingleVariableOracle(
+            loss=loss,
+            direction=random_direction(loss.values, 0),
+            values={"m/a/kernel": np.zeros(1)},
+            base=forward.base,
+            noise=forward.noise,
+        ),
+    }[request.param]()
+
+
+def test_the_protocol_is_what_is_tested_here():
+    public = {name for name in (*vars(Oracle), *Oracle.__annotations__) if not name.startswith("_")}
+    assert public == {*MEMBERS, *METHODS}
+
+
+def test_an_oracle_is_complete(oracle):
+    """Every member of the protocol is there, and none that has no default is the protocol's stub."""
+    for member in MEMBERS:
+        assert getattr(oracle, member) is not None
+    for method in ("losses", "directional", "moved", "with_noise"):
+        assert getattr(type(oracle), method) is not getattr(Oracle, method), method
+    assert {type(getattr(oracle, m)) for m in ("has_kinks", "supports_complex", "of_forward_pass")} == {bool}
+
+
+def test_an_oracle_agrees_with_itself(oracle):
+    """Moved entries, directions and moved points are the same losses."""
+    name = "m/a/kernel"
+    assert oracle.covers(name) and not oracle.covers("nobody")
+    one = np.zeros(oracle.values[name].shape)
+    one.flat[0] = 1.0
+    steps = np.array([0.0, 0.125, -0.25])
+    along = oracle.directional({name: one}, steps)
+    assert along[0] == pytest.approx(oracle.base, abs=oracle.noise)
+    np.testing.assert_allclose(
+        along, oracle.losses(name, np.array([0]), steps[:, None])[:, 0], rtol=0, atol=8 * oracle.noise
+    )
+    there = oracle.moved({**oracle.values, name: oracle.values[name] + 0.125 * one})
+    assert there.base == pytest.approx(along[1], abs=8 * oracle.noise)
+    assert type(there) is type(oracle) and there.noise == oracle.noise
+
+
+def test_the_noise_of_an_oracle_is_replaced_and_nothing_else(oracle):
+    louder = oracle.with_noise(0.5)
+    assert (louder.noise, louder.base, louder.name) == (0.5, oracle.base, oracle.name)
+    assert oracle.with_hidden_noise().noise >= oracle.noise
+    assert oracle.measured_noise(seed=0) >= 0
+
+
+def test_an_oracle_takes_complex_offsets_where_it_says_so(oracle):
+    if oracle.supports_complex:
+        found = oracle.losses("m/a/kernel", np.array([0]), np.array([[1e-100j]]))
+        assert np.iscomplexobj(found) and found.imag.any()
+    assert oracle.supports_complex == (oracle.name == "twin")
+
+
+def test_what_an_oracle_follows(evidence):
+    forward, twin = evidence.oracles
+    assert (forward.of_forward_pass, twin.of_forward_pass) == (True, False)
+    assert forward.specifications == () and len(twin.specifications) == 3
+    assert isinstance(forward, ForwardOracle) and forward.twin is twin
+    assert forward.has_kinks == twin.has_kinks
+
+
+# Annotators ---------------------------------------------------------------------------------------------------------
+
+SOMETHING_FOR_EVERY_ANNOTATOR = Outcome(
+    (
+        Verdict("m/a/kernel", "twin", Kind.MISMATCH, 6, 6, {"mismatch": 6}, (0, 0), 1.0, 2.0),
+        Verdict("m/a/bias", "forward", Kind.DISCONNECTED, 2, 2, {"disconnected": 2}),
+        Verdict("m/b/kernel", "forward", Kind.MISMATCH, 4, 4, {"mismatch": 1}, (0, 1), 1.0, 2.0),
+        Verdict("m/b/bias", "forward", Kind.MATCH, 2, 2, {"match": 2}, (0,), 0.0, 0.0, visible=1e-12),
+        Verdict("input", "forward", Kind.KINK, 12, 12, {"kink": 1, "match": 11}, (0, 0), 0.5, 0.25),
+    ),
+    ("a note",),
+)
+
+
+CAUSES = "dead, saturated or without influence"
+
+
+def test_annotators_are_pure(subject, evidence, monkeypatch):
+    """The outcome that an annotator is given stays what it was, and the same comes out twice."""
+    monkeypatch.setattr(annotations.departures, "find_departures", lambda specifications: ("a-departure",))
+    outcome, before = SOMETHING_FOR_EVERY_ANNOTATOR, copy.deepcopy(SOMETHING_FOR_EVERY_ANNOTATOR)
+    for annotator in annotators(evidence, GradientPaths.of(subject, evidence.loss, ())):
+        found = annotator(outcome)
+        assert repr(outcome) == repr(before) and outcome == before, annotator
+        assert repr(annotator(outcome)) == repr(found), annotator
+        outcome, before = found, copy.deepcopy(found)
+
+
+def test_what_annotators_find(subject, evidence, monkeypatch):
+    monkeypatch.setattr(annotations.departures, "find_departures", lambda specifications: ("a-departure",))
+    paths = GradientPaths.of(subject, evidence.loss, ())
+    found = annotate(SOMETHING_FOR_EVERY_ANNOTATOR, annotators(evidence, paths))
+    assert {v.name: (v.verdict, v.reason_code) for v in found.verdicts} == {
+        "m/a/kernel": (Kind.DEPARTURE, Reason.KNOWN_DEPARTURE),
+        "m/a/bias": (Kind.DISCONNECTED, Reason.NO_GRADIENT),
+        "m/b/kernel": (Kind.SURROGATE, Reason.SURROGATE_BY_NAME),
+        "m/b/bias": (Kind.MATCH, None),
+        "input": (Kind.KINK, None),
+    }
+    assert found.notes == (
+        "a note",
+        "Keras departs from the definition here (a-departure; see departures.toml): the twin differs for that reason.",
+        f"m/a/bias: autodiff gives None, and the loss does not move either: {Reason.NO_GRADIENT.sentence}.",
+        f"m/b/bias: every compared slope is zero ({CAUSES}); compared against the noise alone.",
+        "input: 1 entries sit on a kink; autodiff is right beside it.",
+    )
+
+
+def test_a_departure_excuses_no_oracle_that_follows_no_definition(evidence, monkeypatch):
+    monkeypatch.setattr(annotations.departures, "find_departures", lambda specifications: ("a-departure",))
+    outcome = Outcome((Verdict("m/a/kernel", "forward", Kind.MISMATCH, 6, 6),))
+    assert mark_departures(outcome, evidence=evidence) is outcome
+
+
+def test_outcomes_add_up():
+    one, other = Outcome((Verdict("a", "forward", "match"),), ("x",)), Outcome((Verdict("b", "twin", "nan"),), ("y",))
+    assert one + other == Outcome(one.verdicts + other.verdicts, ("x", "y"))
+    assert (one.failed, other.failed, (one + other).failed) == (False, True, True)
+
+
+# Kinds and reasons --------------------------------------------------------------------------------------------------
+
+
+def gaps(reason):
+    return reason.template.count("{}")
+
+
+@pytest.mark.parametrize("reason", Reason)
+def test_a_reason_has_a_sentence_and_reaches_json(reason):
+    assert len(re.sub(r"\{\}", "", reason.sentence).split()) >= 3, "a sentence, gaps left out"
+    assert re.fullmatch(r"[a-z]+(-[a-z]+)*", reason.value)
+    details = [f"detail {i}" for i in range(gaps(reason))]
+    verdict = Verdict("v", "forward", Kind.UNDECIDED).because(reason, *details)
+    assert all(detail in verdict.reason for detail in details)
+    data = json.loads(Report("m", (verdict,)).to_json())
+    assert data["verdicts"][0]["reason_code"] == reason.value
+    assert data["verdicts"][0]["reason"] == reason.text(*details)
+    (again,) = read_report(data).verdicts
+    assert (again.verdict, again.reason_code, again.reason) == (Kind.UNDECIDED, reason, verdict.reason)
+
+
+def test_a_verdict_without_a_reason_says_so_in_json():
+    data = json.loads(Report("m", (Verdict("v", "forward", "match"),)).to_json())
+    assert (data["verdicts"][0]["reason_code"], data["verdicts"][0]["reason"]) == (None, "")
+    assert read_report(data).verdicts[0].reason_code is None
+
+
+@pytest.mark.parametrize("enumeration", [Kind, Reason])
+def test_every_code_is_used(enumeration):
+    """A kind or reason that nothing gives would be a promise."""
+    text = "\n".join(f.read_text() for f in PACKAGE.rglob("*.py") if f.parent.name != "reports")
+    unused = [one.name for one in enumeration if f"{enumeration.__name__}.{one.name}" not in text]
+    assert not unused
+
+
+def test_kinds():
+    assert [kind.value for kind in ORDER] == [
+        "crash", "mismatch", "nan", "mode-dependent", "nondeterministic", "undecided", "kink", "disconnected",
+        "surrogate", "symmetrized", "departure", "match",
+    ]  # fmt: skip
+    assert {kind for kind in Kind if kind.failing} == FAILING
+    assert worst_of(["match", "kink", "undecided"]) is Kind.UNDECIDED
+    with pytest.raises(ValueError, match="not a valid Kind"):
+        Verdict("v", "forward", "wrong")
+
+
+@pytest.mark.parametrize("reason", Reason)
+def test_the_sides_are_printed_of_kinks_alone(reason):
+    details = [""] * gaps(reason)
+    verdict = Verdict("v", "forward", Kind.MISMATCH, 1, 1, left=-1.0, right=1.0).because(reason, *details)
+    assert ("(left -1.000000e+00, right +1.000000e+00)" in verdict.explain()) == reason.is_kink
+    assert "(left" in replace(verdict, verdict=Kind.KINK).explain()
+
+
+def strings_read_as_code(path):
+    """Places of a module where a decision hangs on the words of a reason, a sentence or an error."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        operands = []
+        if isinstance(node, ast.Compare) and not isinstance(node.ops[0], (ast.Is, ast.IsNot)):
+            operands = [node.left, *node.comparators]
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+            operands = [node.func.value] if node.func.attr in {"startswith", "endswith", "find", "count"} else []
+        for operand in operands:
+            if isinstance(operand, ast.Attribute) and operand.attr in {"reason", "sentence", "template"}:
+                yield f"{path.relative_to(PACKAGE)}:{node.lineno}"
+
+
+def test_no_decision_hangs_on_english():
+    rooms = ("comparison", "checks", "reports", "frontends")
+    found = [place for room in rooms for f in (PACKAGE / room).rglob("*.py") for place in strings_read_as_code(f)]
+    assert not found
+
+
+# Points beside ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("at_kink", "between", "right", "wrong", "has_kinks", "kind", "reason"),
+    [
+        (True, True, 1, 1, True, Kind.MISMATCH, Reason.KINK_WRONG_BESIDE),
+        (False, True, 1, 1, True, Kind.MISMATCH, None),
+        (True, True, 1, 0, True, Kind.KINK, Reason.KINK_BETWEEN),
+        (True, False, 1, 0, True, Kind.KINK, Reason.KINKS_MEET),
+        (False, False, 1, 0, True, Kind.KINK, Reason.KINKS_MEET),
+        (False, False, 1, 0, False, Kind.MISMATCH, Reason.WRONG_ONLY_HERE),
+        (True, True, 0, 0, True, Kind.KINK, Reason.KINK_ALONE),
+        (True, False, 0, 0, True, Kind.UNDECIDED, Reason.KINK_OUTSIDE),
+        (False, False, 0, 0, True, Kind.MISMATCH, None),
+    ],
+)
+def test_conclusions(at_kink, between, right, wrong, has_kinks, kind, reason):
+    found = conclude(at_kink=at_kink, between=between, right=right, wrong=wrong, has_kinks=has_kinks)
+    assert found == Judgement(kind, reason)
+
+
+@pytest.mark.parametrize(("paired", "looks"), [(False, [3, 2, 1, 1]), (True, [3, 2, 1, 1])])
+def test_points_beside_are_looked_at_as_long_as_they_are_needed(paired, looks):
+    """Item 0 is wrong at once; item 1 is excused by one right point (a pair with one); item 2 needs them all."""
+    seen = []
+
+    def judge(k, pending):
+        seen.append(len(pending))
+        right = np.isin(pending, (1, 2)) & (k >= (0 if paired else 1))
+        return Tally(right, pending == 0)
+
+    tally = tally_neighbours(judge, between=np.array([False, True, False]), points=4, paired=paired)
+    assert seen == looks
+    assert tally.wrong.tolist() == [1, 0, 0] and tally.right.tolist() == [0, 2 if paired else 1, 4 if paired else 3]
+
+
+# Efforts ------------------------------------------------------------------------------------------------------------
+
+NOTE = f"{SAMPLED} entries of each variable are compared, drawn with seed 0; effort='full' compares all."
+
+
+@pytest.mark.parametrize(
+    ("options", "large", "effort"),
+    [
+        ({}, False, Full()),
+        ({}, True, Budgeted(BUDGET, SAMPLED)),
+        ({"budget": "5s"}, False, Budgeted(5.0)),
+        ({"budget": "5s"}, True, Budgeted(5.0)),
+        ({"most": 3}, True, Full(3)),
+        ({"effort": "full"}, True, Full()),
+        ({"effort": "full", "most": 3}, True, Full(3)),
+        ({"effort": "fast"}, True, Directional()),
+        ({"effort": "fast", "oracles": ("twin",)}, True, Full()),
+        ({"scheme": Central()}, True, Full(SAMPLED, NOTE)),
+        ({"scheme": Central()}, False, Full()),
+        ({"scheme": Central(), "budget": "5s"}, False, Full()),
+    ],
+)
+def test_one_effort_for_each_wish(evidence, options, large, effort, monkeypatch):
+    assert evidence.entries == 6 + 2 + 4 + 2 + 12 < LARGE
+    if large:
+        monkeypatch.setattr("keras_ref.comparison.efforts.LARGE", 1)
+    assert effort_for(replace(evidence, settings=Settings(**options))) == effort
+
+
+def test_a_twin_alone_is_sampled(evidence, monkeypatch):
+    """Directions are taken of Keras's own forward pass: without it there is no budget to keep."""
+    monkeypatch.setattr("keras_ref.comparison.efforts.LARGE", 1)
+    alone = replace(evidence, oracles=evidence.oracles[1:], settings=Settings(oracles=("twin",)))
+    assert effort_for(alone) == Full(SAMPLED, NOTE)
+
+
+def test_efforts_agree_on_a_small_model(evidence):
+    quiet = replace(evidence, settings=Settings(), preparation=None)
+    for effort in (Full(), Full(2), Budgeted(60.0), Directional()):
+        outcome = effort.compare(quiet)
+        assert {v.verdict for v in outcome.verdicts} == {Kind.MATCH}, effort
+        assert {v.name for v in outcome.verdicts} == set(quiet.names), effort
+
+
+def test_a_check_is_its_parts(evidence):
+    """The public verb says what gathering, comparing and annotating say."""
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2, name="a")], name="m")
+    model.compile(loss="mse")
+    report = check_gradients(model, X, Y)
+    assert report.ok and {(v.oracle, v.verdict, v.reason_code) for v in report.verdicts} == {
+        ("forward", Kind.MATCH, None),
+        ("twin", Kind.MATCH, None),
+    }
