@@ -5,17 +5,20 @@ Every annotator is a pure function of an outcome; `annotators` lists them in the
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cache, partial
+from typing import Any
 
 import numpy as np
+import tensorflow as tf
 
 from keras_ref.checks.disconnected import GradientPaths, explain_none_and_nan
 from keras_ref.comparison.evidence import Annotator, Evidence, Outcome
 from keras_ref.comparison.oracles import ForwardOracle, TwinOracle
 from keras_ref.comparison.proven_departures import DepartingTwin
 from keras_ref.comparison.triangular import mark_symmetrized
+from keras_ref.evaluation.keras_parts import layers_of
 from keras_ref.reports.verdict import Kind, Reason, Verdict
 from keras_ref.translation.departures import get_departure
 
@@ -23,14 +26,16 @@ from keras_ref.translation.departures import get_departure
 OF_SURROGATES = frozenset((Kind.MISMATCH, Kind.UNDECIDED, Kind.KINK, Kind.DISCONNECTED))
 
 
-def annotators(evidence: Evidence, paths: GradientPaths) -> tuple[Annotator, ...]:
-    """The annotators of a check of gradients."""
+def annotators(evidence: Evidence, paths: GradientPaths, keras_objects: Sequence[Any] = ()) -> tuple[Annotator, ...]:
+    """The annotators of a check of gradients of these Keras objects."""
     return (
         partial(mark_symmetrized, evidence=evidence),
         partial(mark_departures, evidence=evidence),
         partial(explain_none_and_nan, evidence=evidence, paths=paths),
         partial(mark_surrogates, evidence=evidence, paths=paths),
+        partial(fail_where_nothing_trains, evidence=evidence),
         partial(note_vacuous, evidence=evidence),
+        partial(note_untracked, evidence=evidence, keras_objects=keras_objects),
     )
 
 
@@ -57,19 +62,22 @@ def _forward_of(evidence: Evidence) -> ForwardOracle:
 
 
 def prove_departures(outcome: Outcome, departing: DepartingTwin) -> Outcome:
-    """The outcome with each failing verdict on a twin a departure, where that is proven, and what Keras does there."""
-    verdicts, named = [], dict[str, None]()
+    """The outcome with each failing verdict on a twin a departure where that is proven, and notes on what Keras does."""
+    verdicts, named, unexplained = [], dict[str, None](), []
     for verdict in outcome.verdicts:
         if verdict.failed and verdict.oracle == departing.twin.name and departing.entries and verdict.accused:
             proof = departing.prove(verdict)
             if proof is None:
-                verdict = _unexplained(verdict, departing)
+                unexplained.append(verdict.name)
             else:
                 departed = replace(verdict, verdict=Kind.DEPARTURE, counts=_departed(verdict.counts), accused=())
                 verdict = departed.because(Reason.KNOWN_DEPARTURE, ", ".join(proof.ids), proof.shown)
                 named.update(dict.fromkeys(proof.ids))
         verdicts.append(verdict)
-    notes = (f"Keras departs from the definition here ({id}): {get_departure(id).reason}" for id in named)
+    notes = [f"Keras departs from the definition here ({id}): {get_departure(id).reason}" for id in named]
+    if unexplained:
+        tried = ", ".join(departing.entries)
+        notes.append(f"No known departure explains what differs from the twin in {', '.join(unexplained)} ({tried}).")
     return replace(outcome, verdicts=tuple(verdicts)).with_notes(*notes)
 
 
@@ -77,12 +85,6 @@ def _departed(counts: Mapping[str, int]) -> dict[str, int]:
     """The counts of a verdict whose failing entries are all known departures."""
     passing = {kind: n for kind, n in counts.items() if not Kind(kind).failing}
     return {Kind.DEPARTURE.value: sum(counts.values()) - sum(passing.values()), **passing}
-
-
-def _unexplained(verdict: Verdict, departing: DepartingTwin) -> Verdict:
-    """A verdict that known departures in the model were tried on and do not explain."""
-    said = f"{verdict.reason}; " if verdict.reason else ""
-    return replace(verdict, reason=f"{said}no known departure explains it ({', '.join(departing.entries)})")
 
 
 def mark_surrogates(outcome: Outcome, *, evidence: Evidence, paths: GradientPaths) -> Outcome:
@@ -100,6 +102,39 @@ def mark_surrogates(outcome: Outcome, *, evidence: Evidence, paths: GradientPath
         return verdict
 
     return outcome.each(marked)
+
+
+def fail_where_nothing_trains(outcome: Outcome, *, evidence: Evidence) -> Outcome:
+    """Disconnected variables fail where no variable that is trained has a gradient: there is nothing to train by."""
+    trained, gradient = evidence.loss.variables, evidence.autodiff.gradient
+    if not trained or any(gradient[name] is not None for name in trained):
+        return outcome
+
+    def failing(verdict: Verdict) -> Verdict:
+        if verdict.verdict is not Kind.DISCONNECTED or verdict.name not in trained:
+            return verdict
+        return verdict.because(Reason.NOTHING_TRAINS, verdict.reason)
+
+    return outcome.each(failing)
+
+
+def note_untracked(outcome: Outcome, *, evidence: Evidence, keras_objects: Sequence[Any]) -> Outcome:
+    """Add a note for each variable of TensorFlow's own in a layer: Keras 3 does not train it."""
+    layers = [layer for one in keras_objects for layer in layers_of(one)]
+    held = {
+        id(v): (f"{layer.name}/{v.name.removesuffix(':0')}", v)
+        for layer in layers
+        for v in tf.nest.flatten(list(vars(layer).values()))
+        if isinstance(v, tf.Variable) and v.trainable
+    }
+    read = {id(v): (v.name.removesuffix(":0"), v) for v in evidence.loss.untracked} if layers else {}
+    return outcome.with_notes(
+        *(
+            f"{name}: a tf.Variable is no weight of a layer, so that Keras does not train it"
+            f"{', although the loss depends on it' if id(v) in read else ''}. Make it with add_weight."
+            for name, v in (read | held).values()
+        )
+    )
 
 
 def note_vacuous(outcome: Outcome, *, evidence: Evidence) -> Outcome:

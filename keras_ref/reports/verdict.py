@@ -105,8 +105,8 @@ class Verdict:
 
     @property
     def failed(self) -> bool:
-        """Whether this verdict fails a check."""
-        return self.verdict.failing
+        """Whether this verdict fails a check, by its kind or by its reason."""
+        return self.verdict.failing or (self.reason_code is not None and self.reason_code.failing)
 
     def explain(self, replay: str = "") -> str:
         """Six aligned lines: subject, worst index, both values, difference against allowance, replay.
@@ -203,6 +203,8 @@ class Report:
         bad = {v.oracle for v in self.failures}
         if not bad:
             return "all oracles agree: " + ", ".join(dict.fromkeys(v.oracle for v in self.verdicts))
+        if all(v.reason_code is Reason.NOTHING_TRAINS for v in self.failures):
+            return f"{Reason.NOTHING_TRAINS.sentence}: look at the operations that stop it"
         for oracle, advice in ADVICE.items():
             if oracle in bad:
                 return advice
