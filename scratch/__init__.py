@@ -1,13 +1,43 @@
-"""Start with recipe.py: the whole idea on one screen. The rest is the same recipe, for any network, with its error.
+"""A NumPy-only network that knows no calculus: it differentiates by nudging one weight at a time.
 
-registry.py, domain.py   who is there, and what a field may be
-activations.py, layers/, losses/, optimizers/, schedules.py, regularizers.py, constraints.py   the definitions
-model.py, objective.py   a graph of layers; what is being minimised
-differences.py           how to difference: Estimate(value, truncation, rounding)
-slopes.py                slopes from the left and from the right; kinks
-gradient.py              what to evaluate: every nudged loss of a model
-training.py              batches, epochs, History: the recipe for any model
+Start with recipe.py, the whole idea on one screen. The rest is the same recipe for any network, with the error of every
+slope. From the ground up:
+
+arrays.py           the type of arrays
+fields.py           domains of fields: which values are legal
+registry.py         the registry of definitions: @layer, @loss, …
+naming.py           names of layers and weights
+activations/        activations
+layers/             layers
+losses/             losses
+regularizers.py     regularizers
+constraints.py      constraints
+schedules.py        learning-rate schedules
+optimizers/         optimizers
+calls.py            calls of layers
+model.py            a model: a graph of layers
+objective.py        the objective of training: losses and regularization
+differences.py      finite-difference schemes: Estimate(value, truncation, rounding)
+one_sided.py        slopes from the left and from the right; kinks
+random_offset.py    random offsets of weights
+noise.py            the noise of a loss
+progress.py         the type of a progress callback
+nudging/            the losses of a model at nudged weights
+gradient.py         the numeric gradient of a model
+training.py         training of a model by numeric gradients
 """
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from scratch.calls import Call
+    from scratch.differences import Backward, Central, ComplexStep, Estimate, Forward, Richardson
+    from scratch.gradient import numeric_gradient
+    from scratch.model import Model
+    from scratch.objective import Objective
+    from scratch.registry import every, get
+    from scratch.training import History, fit
 
 _HOMES = {
     "Model": "model",
@@ -25,13 +55,31 @@ _HOMES = {
     "get": "registry",
     "every": "registry",
 }
-__all__ = list(_HOMES)
+__all__ = [
+    "Backward",
+    "Call",
+    "Central",
+    "ComplexStep",
+    "Estimate",
+    "Forward",
+    "History",
+    "Model",
+    "Objective",
+    "Richardson",
+    "every",
+    "fit",
+    "get",
+    "numeric_gradient",
+]
 
 
 def __getattr__(name: str) -> object:
-    """Import lazily: `python -m scratch.recipe` loads the recipe alone."""
+    """Import a public name at its first use: `python -m scratch.recipe` loads the recipe alone."""
     if name not in _HOMES:
         raise AttributeError(f"module 'scratch' has no attribute {name!r}")
-    from importlib import import_module
-
     return getattr(import_module(f"scratch.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    """The names of the module, with the public names that are not imported yet."""
+    return sorted({*globals(), *__all__})

@@ -69,5 +69,5 @@ def as_tuple(value: Any) -> tuple[Any, ...]:
 
 def as_masks(masks: Any, count: int) -> tuple[Any, ...]:
     """One mask for each of `count` outputs; outputs without one have None."""
-    masks = as_tuple(masks)
-    return masks + (None,) * (count - len(masks))
+    given = as_tuple(masks)
+    return given + (None,) * (count - len(given))

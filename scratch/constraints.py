@@ -1,4 +1,9 @@
-"""Constraints: where a weight is put back to after an update. Source: keras.io/api/layers/constraints."""
+"""Constraints: functions that map a weight to an allowed one after each update.
+
+ε, which prevents a division by 0, makes every length a little smaller too: by a factor 1 - ε/length.
+
+Source of each: keras.io/api/layers/constraints.
+"""
 
 from __future__ import annotations
 
@@ -8,12 +13,9 @@ from typing import Annotated, Any
 
 import numpy as np
 
-from scratch.arrays import Array
+from scratch.arrays import EPSILON, Array
 from scratch.fields import AtLeast, Between, Domain, is_integer
 from scratch.registry import constraint
-
-#: keras.config.epsilon(): keeps the zero vector from a division by zero; it also takes 1e-7/length off every vector
-EPSILON = 1e-7
 
 
 @dataclass(frozen=True)
@@ -35,22 +37,23 @@ class Axes(Domain):
         return tuple(int(axis) for axis in value) if isinstance(value, Sequence) else int(value)
 
 
-Axis = Annotated[int | tuple, Axes()]
+Axis = Annotated[int | tuple[int, ...], Axes()]
 Length = Annotated[float, AtLeast(0.0, small=(0.0, 2.0))]
 
 
 @dataclass(frozen=True)
 class Constraint:
-    """Base of the constraints: a subclass decorated with `@constraint` gives `__call__`."""
+    """Base of the constraints: a subclass decorated with `@constraint` defines `__call__`."""
 
     def __call__(self, weight: Array) -> Array:
-        """The nearest (or nearly so) weight that is allowed."""
-        raise TypeError(f"{type(self).__name__} gives no __call__: write its law in scratch/constraints.py.")
+        """The weight that takes the place of `weight`, with its shape and dtype."""
+        raise TypeError(f"{type(self).__name__} must define `__call__`: write it in scratch/constraints.py.")
 
 
 def lengths(weight: Array, axis: Any) -> Array:
-    """Euclidean lengths along an axis, which stays with size 1."""
-    return np.sqrt(np.sum(weight * weight, axis=axis, keepdims=True))
+    """Euclidean lengths along an axis, which is kept with size 1."""
+    y: Array = np.sqrt(np.sum(weight * weight, axis=axis, keepdims=True))
+    return y
 
 
 @constraint

@@ -185,7 +185,8 @@ class ComplexStep:
         # some units in the last place of the largest term, which the measured noise of the loss stands for.
         base = np.maximum(np.abs(np.real(losses)), np.finfo(float).tiny)
         relative = np.maximum(noise / base, 16 * UNIT)
-        return Estimate(value, np.zeros(at.shape), relative * np.abs(value) + np.finfo(float).tiny)
+        # An imaginary part below the smallest normal number has lost its digits, or is 0 where the slope is not.
+        return Estimate(value, np.zeros(at.shape), relative * np.abs(value) + np.finfo(float).tiny / self.step)
 
 
 @dataclass(frozen=True)

@@ -38,7 +38,7 @@ class Domain:
 
     @property
     def rule(self) -> str:
-        """The rule, to be read after the name of a field."""
+        """The rule, in words that follow the name of a field."""
         return "must be legal"
 
     def holds(self, value: Any) -> bool:
@@ -52,7 +52,7 @@ class Domain:
 
 @dataclass(frozen=True)
 class AtLeast(Domain):
-    """Numbers from `low` on."""
+    """Numbers of at least `low`."""
 
     low: float
     small: tuple[float, float] | None = None
@@ -82,7 +82,7 @@ class Above(Domain):
 
 @dataclass(frozen=True)
 class Between(Domain):
-    """Numbers from `low` to `high`; `open_low`, `open_high` exclude the ends."""
+    """Numbers from `low` to `high`; `open_low` and `open_high` exclude the ends."""
 
     low: float
     high: float
@@ -100,7 +100,7 @@ class Between(Domain):
             return False
         above = value > self.low if self.open_low else value >= self.low
         below = value < self.high if self.open_high else value <= self.high
-        return above and below
+        return bool(above and below)
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,7 @@ class Real(Domain):
 
 @dataclass(frozen=True)
 class Integers(Domain):
-    """A tuple of `length` integers (any length when None) from `low` on; one integer stands for `length` equal ones."""
+    """A tuple of `length` integers (None: of any number), each at least `low`; an integer means `length` equal ones."""
 
     length: int | None = None
     low: int = 1
@@ -133,7 +133,7 @@ class Integers(Domain):
 
     def holds(self, value: Any) -> bool:
         if self.length is not None and is_integer(value):
-            return value >= self.low
+            return bool(value >= self.low)
         if not isinstance(value, (tuple, list)) or not all(is_integer(v) and v >= self.low for v in value):
             return False
         return len(value) == self.length if self.length is not None else len(value) >= self.shortest
@@ -145,7 +145,7 @@ class Integers(Domain):
 
 
 def _plain(hint: Any, value: Any) -> bool:
-    """Whether `value` is of the plain type `hint`; bool is not an int, and an int is a fine float."""
+    """Whether `value` is of the type `hint`; a bool is not an int, and an int is a float."""
     if hint is Any:
         return True
     if hint is None or hint is type(None):
@@ -160,7 +160,7 @@ def _plain(hint: Any, value: Any) -> bool:
 
 
 def alternatives(hint: Any) -> Iterator[tuple[Any, tuple[Domain, ...]]]:
-    """The members of a (possibly annotated) union: pairs of plain type and its domains."""
+    """The members of a (possibly annotated) union: pairs of a type and its domains."""
     if get_origin(hint) is typing.Annotated:
         inner, *metadata = get_args(hint)
         for plain, domains in alternatives(inner):
@@ -188,7 +188,7 @@ def _member(hint: Any, domains: tuple[Domain, ...], value: Any) -> bool:
 
 
 def rule(hint: Any) -> str:
-    """The rule of an annotation, in words."""
+    """The rule of an annotation, in words that follow the name of a field."""
     parts: list[str] = []
     for plain, domains in alternatives(hint):
         if domains and plain is not type(None):
@@ -210,7 +210,7 @@ def rule(hint: Any) -> str:
 def checked(owner: str, name: str, hint: Any, value: Any) -> Any:
     """The canonical form of `value` for the field `name` of `owner`.
 
-    Raises: ValueError with the rule, what was received and what to do.
+    Raises: ValueError where the value is not legal, with the rule and the value.
     """
     for plain, domains in alternatives(hint):
         if _member(plain, domains, value):
@@ -246,7 +246,7 @@ def _check_fields(self: Any) -> None:
         self.check()
 
 
-# What the entries of an array may be: the domains of inputs, targets and predictions -------------------------------
+# Domains of the entries of arrays: of inputs, targets and predictions ------------------------------------------------
 
 
 @dataclass(frozen=True)

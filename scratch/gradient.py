@@ -1,4 +1,4 @@
-"""What to evaluate: the loss of a model at nudged weights, one entry at a time, for whatever scheme asks for it."""
+"""The numeric gradient of a model: its loss at nudged weights and inputs, differenced by any scheme."""
 
 from __future__ import annotations
 
@@ -16,23 +16,24 @@ from scratch.differences import Central, Estimate, Scheme
 from scratch.layers.base import Weights
 from scratch.model import Model
 from scratch.noise import measure
-from scratch.nudging.base_point import INPUT, Point
-from scratch.nudging.blocks import SHARES, alone, every, workers
-from scratch.nudging.propagate import Walk
+from scratch.nudging.base_point import INPUT, BasePoint
+from scratch.nudging.blocks import SHARES, call_with_one_blas_thread, run_blocks, workers
+from scratch.nudging.propagate import Propagation
 from scratch.objective import Objective
 from scratch.progress import Progress
 
-#: entries of tensors (one nudge touches at most as many as the model has) that make a block worth handing to others
+#: the smallest block for a worker, in changed entries of tensors (a nudge changes at most those of the whole model)
 WORTHWHILE = 2**20
-#: nudges that are held at once, beside what the caller holds
+#: the largest number of nudges in memory at once, beside the results
 AT_ONCE = 2**22
 
 
 class Nudges:
-    """The losses of an objective around one point: an entry nudged, or all weights moved along a direction.
+    """The losses of an objective around one point: with one entry nudged, or with all weights moved along a direction.
 
-    `executor` takes the blocks: any concurrent.futures.Executor, None for a thread on each core. `progress(done,
-    total, name)` is called as nudges are done. `plain` makes one whole forward pass for each nudge: the reference.
+    `executor` runs the blocks: any concurrent.futures.Executor, or None for one thread on each core. `progress(done,
+    total, name)` is called as nudges are done. `plain` makes one whole forward pass for each nudge: the reference that
+    propagation is tested against. The other arguments are those of `Objective.__call__`.
     """
 
     def __init__(
@@ -50,29 +51,30 @@ class Nudges:
         progress: Progress | None = None,
         plain: bool = False,
     ) -> None:
-        self.point = Point(
+        self.point = BasePoint(
             objective, weights, x, y, sample_weight=sample_weight, training=training, draws=draws, masks=masks
         )
         self.executor, self.progress, self.plain = executor, progress, plain
 
     @property
     def objective(self) -> Objective:
-        """The objective, its crossentropies moved to the logits where the graph allows it."""
+        """The objective, with crossentropies computed from logits where the graph allows it."""
         return self.point.objective
 
     @property
     def base(self) -> float:
         """The loss at the point."""
-        return self.point.base
+        return float(self.point.base)
 
     def value(self, name: str) -> Array:
         """The array that `name` names: a weight, or with the prefix "input:" an input."""
         return self.point.value(name)
 
     def losses(self, name: str, entries: Array, offsets: Array) -> Array:
-        """The losses with flat entry entries[j] of `name` set to its value + offsets[i, j]: (e,), (m, e) → (m, e).
+        """The losses with flat entry entries[j] of `name` set to its value + offsets[i, j].
 
-        An entry that an offset leaves as it is has the loss of the point. Complex offsets give complex losses.
+        Shapes  entries (e,), offsets (m, e)   →   losses (m, e)
+        An offset that leaves the value as it is gives the loss at the point. Complex offsets give complex losses.
         """
         entries, offsets = np.asarray(entries, int), np.asarray(offsets)
         offsets = offsets.astype(np.complex128 if np.iscomplexobj(offsets) else np.float64, copy=False)
@@ -83,18 +85,20 @@ class Nudges:
             part = slice(start, start + columns)
             moves = values[part] + offsets[:, part] != values[part]
             which = np.broadcast_to(entries[part], moves.shape)[moves]
-            results[:, part][moves] = self._scattered(
-                name, which, offsets[:, part][moves], (results.size, start * len(offsets))
+            results[:, part][moves] = self._losses_in_blocks(
+                name, which, offsets[:, part][moves], number=results.size, finished=start * len(offsets)
             )
         return results
 
-    def _scattered(self, name: str, entries: Array, offsets: Array, progress: tuple[int, int]) -> Array:
-        """The same for pairs of entry and offset, (stack,) → (stack,), in blocks; `progress` is (all, done before)."""
+    def _losses_in_blocks(self, name: str, entries: Array, offsets: Array, *, number: int, finished: int) -> Array:
+        """The losses for pairs of entry and offset, (stack,), (stack,) → (stack,), in blocks.
+
+        `number` and `finished` count all nudges of the caller, and those that are done.
+        """
         job, total = Job(self.point, name, self.plain), len(entries)
         count = max(1, min(total * self.point.size // WORTHWHILE, total, SHARES * workers(self.executor)))
         edges = [total * i // count for i in range(count + 1)]
         blocks = [(entries[a:b], offsets[a:b]) for a, b in pairwise(edges)]
-        number, finished = progress
 
         def done(i: int) -> None:
             nonlocal finished
@@ -103,12 +107,13 @@ class Nudges:
                 self.progress(finished, number, name)
 
         if count > 1:
-            alone(job, entries[:1], offsets[:1])  # what all blocks share is there before threads ask for it
-        return np.concatenate(every(job, blocks, self.executor, done))
+            # what all blocks share is computed before several threads need it
+            call_with_one_blas_thread(job, entries[:1], offsets[:1])
+        return np.concatenate(run_blocks(job, blocks, executor=self.executor, done=done))
 
     def directional(self, direction: Mapping[str, Array], steps: Array) -> Array:
-        """The losses at weights + step · direction, for each of `steps` (m,) → (m,)."""
-        return np.array([alone(self._along, direction, step) for step in np.asarray(steps)])
+        """The losses at weights + step · direction for each of `steps`: (m,) → (m,)."""
+        return np.array([call_with_one_blas_thread(self._along, direction, step) for step in np.asarray(steps)])
 
     def _along(self, direction: Mapping[str, Array], step: Any) -> Any:
         weights, inputs = dict(self.point.weights), dict(self.point.inputs)
@@ -121,18 +126,18 @@ class Nudges:
 
 @dataclass(frozen=True)
 class Job:
-    """What is sent to a worker: a point, and the name of what is nudged there. Called with entries and offsets."""
+    """What is sent to a worker: a point, and the name of the weight or input that is nudged there."""
 
-    point: Point
+    point: BasePoint
     name: str
     plain: bool
 
     def __call__(self, entries: Array, offsets: Array) -> Array:
-        """The losses with one entry nudged each: (stack,), (stack,) → (stack,). An overflow shows in the loss."""
+        """The losses with one entry nudged each: (stack,), (stack,) → (stack,). Overflow gives infinite losses."""
         with np.errstate(all="ignore"):
             if self.plain:
-                return self.point.plain(self.name, entries, offsets)
-            return Walk(self.point, self.name).losses(entries, offsets)
+                return self.point.losses_by_loop(self.name, entries, offsets)
+            return Propagation(self.point, self.name).losses(entries, offsets)
 
 
 def numeric_gradient(
@@ -148,10 +153,14 @@ def numeric_gradient(
     noise: float | None = None,
     **point: Any,
 ) -> dict[str, Estimate]:
-    """{"dense/kernel": Estimate, …}: the gradient of the loss by nudging every entry of what `wrt` names.
+    """The gradient of the loss by nudging every entry of each array that `wrt` names: {"dense/kernel": Estimate, …}.
 
-    `wrt` holds "weights" (all trainable ones), "inputs" (those of floats, as "input:<name>") or names of either kind;
-    `noise` is the absolute noise of the loss (None: measured); `point` takes the options of `Nudges`.
+    `wrt` holds "weights" (all trainable ones), "inputs" (those of floats, as "input:<name>") or names of either kind.
+    `scheme` is a scheme of scratch.differences (None: `Central`). `noise` is the absolute noise of the loss, in units
+    of the loss (None: it is measured). `point` takes the options of `Nudges`. An estimate has the shape of its array
+    and the unit loss per unit of the array.
+    Raises: ValueError for a name in `wrt` that names nothing, for inputs that the model does not take, or for a loss
+    that is not a scalar.
     """
     nudges = Nudges(Objective.of(model, loss, loss_weights), weights, x, y, **point)
     scheme = Central() if scheme is None else scheme
@@ -167,7 +176,7 @@ def numeric_gradient(
 
 
 def variables(nudges: Nudges, wrt: Sequence[str]) -> tuple[str, ...]:
-    """The names that `wrt` stands for. Raises: ValueError for one that names nothing."""
+    """The names that `wrt` stands for. Raises: ValueError for a name of no weight or float input."""
     floats = tuple(INPUT + name for name, value in nudges.point.inputs.items() if value.dtype.kind == "f")
     known = {"weights": nudges.point.model.trainable, "inputs": floats}
     names: dict[str, None] = {}

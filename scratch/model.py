@@ -1,10 +1,11 @@
-"""A model is a directed graph of layers; a chain is the simple case. Weights are arguments: {"dense/kernel": array}."""
+"""A model: a directed graph of layers. Weights are arguments: {"dense/kernel": array, …}."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from html import escape
 from typing import Any
 
 import numpy as np
@@ -13,27 +14,31 @@ from scratch.arrays import Array
 from scratch.calls import Call, as_masks, as_tuple, keywords_of
 from scratch.fields import Shape
 from scratch.layers.base import Layer, Weights
-from scratch.naming import default_names, weights_of
+from scratch.naming import default_names, prefixed, weights_of
 
 
 @dataclass(frozen=True)
 class Run:
-    """What one forward pass left behind: every tensor and mask of the graph, the new state weights, and by first output of
-    a call what is constant under differentiation (`Layer.held`)."""
+    """The result of one forward pass: every tensor and mask of the graph, and the new values of state weights.
+
+    `stopped` is, by the first output of a call, what is constant under differentiation (`Layer.stopped`).
+    """
 
     tensors: Mapping[str, Array]
     masks: Mapping[str, Array | None]
     updates: Mapping[str, Array]
-    held: Mapping[str, Mapping[str, Array]] = field(default_factory=dict)
+    stopped: Mapping[str, Mapping[str, Array]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Model:
-    """inputs {name: shape with the batch as None}, layers {name: layer}, calls in order, names of the output tensors.
+    """A directed graph of layers.
 
-    `regularizers` {weight name: regularizer} and `activity_regularizers` {layer name: regularizer} add to the loss,
-    `constraints` {weight name: constraint} act after each update, `frozen` names weights that are not trained.
-    Raises ValueError where the graph names what is not there.
+    `inputs` is {name: shape, with the batch as None}, `layers` {name: layer}, `calls` the calls in order, `outputs` the
+    names of the output tensors. `regularizers` {weight name: regularizer} and `activity_regularizers` {layer name:
+    regularizer} add to the loss, `constraints` {weight name: constraint} act after each update, and `frozen` names
+    weights that are not trained.
+    Raises: ValueError where a call or an output names a layer or tensor that does not exist.
     """
 
     inputs: Mapping[str, Shape]
@@ -49,7 +54,7 @@ class Model:
     def chain(
         cls, layers: Sequence[Layer] | Mapping[str, Layer], input_shape: Sequence[int | None], **more: Any
     ) -> Model:
-        """A chain of layers on one input of shape `input_shape` (without the batch), named as Keras would name them."""
+        """A chain of layers on one input of shape `input_shape` (without the batch), with Keras's default names."""
         named = layers if isinstance(layers, Mapping) else dict(zip(default_names(layers), layers, strict=True))
         calls, tensor = [], "input"
         for name in named:
@@ -76,16 +81,17 @@ class Model:
 
     @cached_property
     def shapes(self) -> Mapping[str, Shape]:
-        """Shape of every tensor, unknown sizes being those of a batch of two (found by running the layers on zeros)."""
-        return {name: tensor.shape for name, tensor in self._rehearsal[0].items()}
+        """Shape of every tensor, unknown sizes being 2 (found by a forward pass on zeros)."""
+        return {name: tensor.shape for name, tensor in self._trial[0].items()}
 
     @cached_property
     def weight_shapes(self) -> Mapping[str, tuple[int, ...]]:
         """{"dense/kernel": shape, …} in the order of the calls."""
-        return self._rehearsal[1]
+        return self._trial[1]
 
     @cached_property
-    def _rehearsal(self) -> tuple[dict[str, Array], dict[str, tuple[int, ...]]]:
+    def _trial(self) -> tuple[dict[str, Array], dict[str, tuple[int, ...]]]:
+        """The tensors of a forward pass on zeros with weights of ones, and the shapes of the weights."""
         tensors: dict[str, Array] = {
             name: np.zeros(tuple(2 if size is None else size for size in shape)) for name, shape in self.inputs.items()
         }
@@ -93,14 +99,14 @@ class Model:
         for call in self.calls:
             layer = self.layers[call.layer]
             inputs = [tensors[name] for name in call.inputs]
-            own = layer.weight_shapes(*(x.shape for x in inputs))
-            shapes.update({f"{call.layer}/{name}": tuple(int(n or 0) for n in shape) for name, shape in own.items()})
+            own = {
+                name: tuple(int(n or 0) for n in shape)
+                for name, shape in layer.weight_shapes(*(x.shape for x in inputs)).items()
+            }
+            shapes.update(prefixed(call.layer, own))
+            ones = {name: np.ones(shape) for name, shape in own.items()}
             with np.errstate(all="ignore"):
-                outputs = as_tuple(
-                    layer.forward(
-                        {n: np.ones(s) for n, s in own.items()}, *inputs, **keywords_of(call, layer, tensors, {})
-                    )  # type: ignore[arg-type]
-                )
+                outputs = as_tuple(layer.forward(ones, *inputs, **keywords_of(call, layer, tensors, {})))
             tensors.update(zip(call.outputs, outputs, strict=False))
         return tensors, shapes
 
@@ -111,7 +117,7 @@ class Model:
 
     @cached_property
     def activity(self) -> Mapping[str, Any]:
-        """{layer name: what its outputs add to the loss, before division by the batch size}."""
+        """{layer name: the function of its output that adds to the loss, before division by the batch size}."""
         own = {name: layer.penalty for name, layer in self.layers.items() if hasattr(layer, "penalty")}
         return own | dict(self.activity_regularizers)
 
@@ -130,14 +136,17 @@ class Model:
         masks: Mapping[str, Array] | None = None,
         point: Run | None = None,
     ) -> Run:
-        """One forward pass, everything kept. `draws` is {first output of a call: {name: random array}}.
+        """One forward pass, with every tensor kept.
 
-        `point` is a run whose held values, and masks made of values, are taken in place of this one's own.
+        `inputs` is an array, a sequence in order, or a mapping by name. `draws` is {first output of a call: {name:
+        random array}}, `masks` {input name: mask}. `point` is a run whose stopped values, and masks that depend on
+        values, are used in place of new ones.
+        Raises: ValueError where the inputs are not those of the model.
         """
         tensors = dict(self.named_inputs(inputs))
         known: dict[str, Array | None] = {name: (masks or {}).get(name) for name in tensors}
         updates: dict[str, Array] = {}
-        held: dict[str, Mapping[str, Array]] = {}
+        stopped: dict[str, Mapping[str, Array]] = {}
         for call in self.calls:
             layer = self.layers[call.layer]
             own = weights_of({**weights, **updates} if updates else weights, call.layer)
@@ -145,56 +154,45 @@ class Model:
             mask = tuple(known[name] for name in call.inputs) if len(call.inputs) > 1 else known[call.inputs[0]]
             context = {"training": training, "mask": mask, "draw": (draws or {}).get(call.outputs[0])}
             keywords = keywords_of(call, layer, tensors, context)
-            if "held" in layer.accepts:
-                held[call.outputs[0]] = (
-                    point.held[call.outputs[0]] if point else layer.held(own, *arguments, **keywords)
+            if "stopped" in layer.accepts:
+                stopped[call.outputs[0]] = (
+                    point.stopped[call.outputs[0]] if point else layer.stopped(own, *arguments, **keywords)
                 )
-                keywords["held"] = held[call.outputs[0]]
+                keywords["stopped"] = stopped[call.outputs[0]]
             outputs = as_tuple(layer.forward(own, *arguments, **keywords))
             tensors.update(zip(call.outputs, outputs, strict=False))
-            fixed = point is not None and layer.stopped_per_sample
-            out_masks = (
-                point.masks[call.outputs[0]]
-                if fixed
-                else layer.compute_mask(*arguments, mask=keywords.get("mask", mask))
-            )  # type: ignore[union-attr]
+            if point is not None and layer.stopped_per_sample:
+                out_masks: Any = point.masks[call.outputs[0]]
+            else:
+                out_masks = layer.compute_mask(*arguments, mask=keywords.get("mask", mask))
             known.update(zip(call.outputs, as_masks(out_masks, len(call.outputs)), strict=True))
             if training and layer.state:
                 new = layer.updates(own, *arguments, **keywords)
-                updates.update({f"{call.layer}/{name}": value for name, value in new.items()})
-        return Run(tensors, known, updates, held)
+                updates.update(prefixed(call.layer, new))
+        return Run(tensors, known, updates, stopped)
 
     def forward(self, weights: Weights, inputs: Any, **options: Any) -> Any:
-        """The output array (a tuple of them for several outputs); options as for `run`."""
+        """The output array (a tuple of them for several outputs); `options` are those of `run`."""
         tensors = self.run(weights, inputs, **options).tensors
         outputs = tuple(tensors[name] for name in self.outputs)
         return outputs[0] if len(outputs) == 1 else outputs
 
     def _repr_html_(self) -> str:
-        from html import escape
-
-        def weights(layer: str) -> str:
-            return (
-                ", ".join(
-                    f"{name} {_shown(shape)}"
-                    for name, shape in self.weight_shapes.items()
-                    if name.startswith(layer + "/")
-                )
-                or "none"
-            )
-
         heads = ("layer", "what it is", "inputs", "output shape (batch of two)", "weights")
         rows = [(name, "input", "", _shown(shape), "none") for name, shape in self.inputs.items()]
         for call in self.calls:
             shape = " and ".join(_shown(self.shapes[name]) for name in call.outputs)
-            rows.append((call.layer, repr(self.layers[call.layer]), ", ".join(call.inputs), shape, weights(call.layer)))
+            own = weights_of(self.weight_shapes, call.layer)
+            weights = ", ".join(f"{call.layer}/{name} {_shown(shape)}" for name, shape in own.items()) or "none"
+            rows.append((call.layer, repr(self.layers[call.layer]), ", ".join(call.inputs), shape, weights))
+        head = "".join(f"<th>{name}</th>" for name in heads)
         body = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
-        return f"<table><caption>Model of {len(self.calls)} calls</caption><tr>{''.join(f'<th>{head}</th>' for head in heads)}</tr>{body}</table>"
+        return f"<table><caption>Model of {len(self.calls)} calls</caption><tr>{head}</tr>{body}</table>"
 
     def named_inputs(self, inputs: Any) -> dict[str, Array]:
-        """Inputs given as an array, a sequence in order, or a mapping by name, as a mapping by name.
+        """Inputs, given as an array, a sequence in order, or a mapping by name, as a mapping by name.
 
-        Raises: ValueError where their number, names or shapes are not the model's.
+        Raises: ValueError where their number, names or shapes are not those of the model.
         """
         if isinstance(inputs, Mapping):
             given = {name: np.asarray(value) for name, value in inputs.items()}
@@ -217,11 +215,10 @@ class Model:
 
 
 def fits(shape: tuple[int, ...], expected: Shape) -> bool:
-    """Whether `shape` is `expected`, None standing for any size."""
+    """Whether `shape` is `expected`, in which None stands for any size."""
     return len(shape) == len(expected) and all(e in (None, s) for s, e in zip(shape, expected, strict=True))
 
 
 def _shown(shape: Shape) -> str:
-    return (
-        "(" + ", ".join("any" if size is None else str(size) for size in shape) + ("," if len(shape) == 1 else "") + ")"
-    )
+    sizes = ", ".join("any" if size is None else str(size) for size in shape)
+    return f"({sizes},)" if len(shape) == 1 else f"({sizes})"

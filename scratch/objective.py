@@ -1,4 +1,4 @@
-"""What is minimised: the losses of a model's outputs, and what regularizers add."""
+"""The objective of training: the losses of the outputs of a model, and its regularization losses."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ def as_loss(loss: Loss | str) -> Loss:
 
 @dataclass(frozen=True)
 class Objective:
-    """weights ↦ Σ loss_weight · loss(y, model(x)) + regularization: one number.
+    """weights ↦ Σ loss_weight · loss(y, model(x)) + regularization: a scalar.
 
-    `losses` and `loss_weights` go with the model's outputs, in order; a loss may be None. A loss that takes logits
-    (binary and categorical crossentropy) on an output that ends in the matching activation is computed from the
-    logits, as Keras does: the same definition, without the clip that guards log(0).
+    `losses` and `loss_weights` belong to the outputs of the model, in order; a loss may be None. The loss of an output
+    that ends in the activation that the loss can take logits of (binary and categorical crossentropy) is computed from
+    the logits, as in Keras: by the same definition, without the clipping that prevents log(0).
     """
 
     model: Model
@@ -38,7 +38,10 @@ class Objective:
 
     @classmethod
     def of(cls, model: Model, loss: Any, loss_weights: Sequence[float] = ()) -> Objective:
-        """From one loss or a sequence of them, as objects or names. Raises: ValueError if their number is wrong."""
+        """The objective of one loss or a sequence of them, as objects or names.
+
+        Raises: ValueError if their number is not that of the outputs, or a name is not registered.
+        """
         losses = tuple(loss) if isinstance(loss, (tuple, list)) else (loss,)
         if len(losses) != len(model.outputs):
             raise ValueError(
@@ -49,7 +52,7 @@ class Objective:
 
     @cached_property
     def resolved(self) -> Objective:
-        """The same objective with crossentropies moved to the logits where the graph allows it."""
+        """The same objective with crossentropies computed from logits where the graph allows it."""
         model, losses = self.model, list(self.losses)
         for i, (tensor, loss) in enumerate(zip(model.outputs, losses, strict=True)):
             call = next((c for c in model.calls if tensor in c.outputs), None)
@@ -64,16 +67,16 @@ class Objective:
         return Objective(model, tuple(losses), self.loss_weights)
 
     def __call__(self, weights: Weights, x: Any, y: Any, *, sample_weight: Any = None, **options: Any) -> Array:
-        """The loss, a scalar; `options` as for Model.run."""
+        """The loss, a scalar; `options` are those of `Model.run`."""
         objective = self.resolved
         run = objective.model.run(weights, x, **options)
         return objective.of_run(run, weights, y, sample_weight=sample_weight)
 
     def of_run(self, run: Run, weights: Weights, y: Any, *, sample_weight: Any = None) -> Array:
-        """The loss of a forward pass that has been run."""
+        """The loss of a forward pass, a scalar; `weights` are those that it ran with."""
         targets, shares = per_output(y, len(self.losses)), per_output(sample_weight, len(self.losses))
         scales = self.loss_weights or (1.0,) * len(self.losses)
-        total: Any = self.penalty(run, weights)
+        total: Array = self.penalty(run, weights)
         for tensor, loss, target, share, scale in zip(
             self.model.outputs, self.losses, targets, shares, scales, strict=True
         ):
@@ -84,7 +87,7 @@ class Objective:
         return total
 
     def penalty(self, run: Run, weights: Weights) -> Any:
-        """What the regularizers of weights add, and those of activities (divided by the batch size)."""
+        """The losses of the regularizers of weights and of activities, the latter divided by the batch size."""
         total: Any = 0.0
         for name, regularizer in self.model.regularizers.items():
             total = total + regularizer(weights[name])
@@ -97,7 +100,7 @@ class Objective:
 
 
 def tagged(layer: Any) -> str | None:
-    """The activation that ends a layer, where it is one of those whose logits Keras remembers."""
+    """The activation of a layer, where Keras keeps the logits of its output."""
     if isinstance(layer, (Recurrent, Cell)):
         return None  # their activation acts inside the recurrence
     activation = getattr(layer, "activation", None)
@@ -105,7 +108,7 @@ def tagged(layer: Any) -> str | None:
 
 
 def per_output(value: Any, count: int) -> tuple[Any, ...]:
-    """A value per output: the value itself for one output, else a sequence or mapping in order, or None for all."""
+    """The value of each output: that of a single output, or a sequence or mapping in order, or None for all."""
     if value is None:
         return (None,) * count
     if isinstance(value, Mapping):

@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from scratch.fields import Domain, frozen, hints
 
@@ -51,6 +51,7 @@ KINDS = tuple(_PLACES)
 _RECORDS: dict[str, dict[str, Any]] = {kind: {} for kind in KINDS}
 
 T = TypeVar("T")
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 def _recorder(kind: str, prepare: Callable[[T], T]) -> Callable[[T], T]:
@@ -72,7 +73,7 @@ def _recorder(kind: str, prepare: Callable[[T], T]) -> Callable[[T], T]:
 
 
 if TYPE_CHECKING:
-    # A type checker finds out by its function what a decorator makes of a class. All of these make what `frozen` makes.
+    # Type checkers infer from the function of a decorator what it returns; all of these return what `frozen` returns.
     from scratch.fields import frozen as constraint
     from scratch.fields import frozen as layer
     from scratch.fields import frozen as loss
@@ -85,13 +86,17 @@ else:
     )
 
 
-def activation(function: Callable[..., Any] | None = None, *, elementwise: bool = True) -> Any:
+@overload
+def activation(function: F) -> F: ...
+@overload
+def activation(*, elementwise: bool = True) -> Callable[[F], F]: ...
+def activation(function: F | None = None, *, elementwise: bool = True) -> F | Callable[[F], F]:
     """Register a function of an array (and keyword arguments) as an activation.
 
     `elementwise=False` says that an output entry depends on other input entries too (softmax).
     """
 
-    def mark(function: Callable[..., Any]) -> Callable[..., Any]:
+    def mark(function: F) -> F:
         function.elementwise = elementwise  # type: ignore[attr-defined]
         return function
 

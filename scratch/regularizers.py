@@ -1,4 +1,4 @@
-"""Regularizers: what a weight, or an activity, adds to the loss. They follow float32, float64 and complex128."""
+"""Regularizers: what a weight, or the output of a layer, adds to the loss; in float32, float64 and complex128."""
 
 from __future__ import annotations
 
@@ -7,28 +7,20 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 
-from scratch.arrays import Array
+from scratch.arrays import EPSILON, Array, absolute
 from scratch.fields import AtLeast
 from scratch.registry import regularizer
 
 Factor = Annotated[float, AtLeast(0.0, small=(0.0, 1.0))]
 
-#: keras.config.epsilon(): the norm below which a vector is not normalised any further
-EPSILON = 1e-7
-
-
-def absolute(x: Array) -> Array:
-    """|x| by the real part, so that a complex step stays on its side."""
-    return np.where(x.real < 0, -x, x)
-
 
 @dataclass(frozen=True)
 class Regularizer:
-    """Base of the regularizers: a subclass decorated with `@regularizer` gives `__call__`."""
+    """Base of the regularizers: a subclass decorated with `@regularizer` defines `__call__`."""
 
     def __call__(self, x: Array) -> Any:
-        """The penalty, a scalar of x's dtype."""
-        raise TypeError(f"{type(self).__name__} gives no __call__: write its law in scratch/regularizers.py.")
+        """The penalty, a scalar in the dtype of x."""
+        raise TypeError(f"{type(self).__name__} must define `__call__`: write it in scratch/regularizers.py.")
 
 
 @regularizer
@@ -64,11 +56,11 @@ class L1L2(Regularizer):
 
 @regularizer
 class OrthogonalRegularizer(Regularizer):
-    """factor · mean of |uᵢ·uⱼ| over the pairs i < j of rows (or columns) u of x, each divided by its length.
-    One row alone has no pair and no penalty.
+    """factor · mean of |uᵢ·uⱼ| over the pairs i < j of rows (or columns) u of x, each divided by its length; 0 for a
+    single row.
 
-    Keras   OrthogonalRegularizer; of the dot product it takes the absolute value; a length below ε counts as ε;
-            one row alone gives 0/0 = NaN there
+    Keras   OrthogonalRegularizer, with the absolute value of the dot product; a length below ε counts as ε; a single
+            row gives 0/0 = NaN there
     Source  keras.io/api/layers/regularizers
     """
 

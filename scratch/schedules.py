@@ -1,5 +1,6 @@
-"""Learning-rate schedules: functions of the number of steps taken. Source of each law: its page under
-keras.io/api/optimizers/learning_rate_schedules, and the paper that its docstring names.
+"""Learning-rate schedules: functions of the number of steps taken.
+
+Source of each: its page under keras.io/api/optimizers/learning_rate_schedules, and the paper in its docstring.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ Fraction = Annotated[float, Between(0.0, 1.0, small=(0.0, 0.5))]
 
 @dataclass(frozen=True)
 class Numbers(Domain):
-    """A tuple of at least one finite number, strictly increasing if so asked."""
+    """A tuple of at least one finite number; with `increasing` each greater than the one before."""
 
     increasing: bool = False
     small: tuple[float, float] = (0.0, 8.0)
@@ -42,11 +43,11 @@ class Numbers(Domain):
 
 @dataclass(frozen=True)
 class Schedule:
-    """Base of the schedules: a subclass decorated with `@schedule` gives `__call__`."""
+    """Base of the schedules: a subclass decorated with `@schedule` defines `__call__`."""
 
     def __call__(self, step: int) -> float:
-        """The learning rate of the step that follows `step` taken ones (gradient-accumulating ones included)."""
-        raise TypeError(f"{type(self).__name__} gives no __call__: write its law in scratch/schedules.py.")
+        """The learning rate of the step after `step` steps, steps that only accumulate gradients included."""
+        raise TypeError(f"{type(self).__name__} must define `__call__`: write it in scratch/schedules.py.")
 
 
 @schedule
@@ -83,8 +84,8 @@ class InverseTimeDecay(Schedule):
 class PiecewiseConstantDecay(Schedule):
     """values[i] up to and including step boundaries[i]; the last value after the last boundary."""
 
-    boundaries: Annotated[tuple, Numbers(increasing=True)]
-    values: Annotated[tuple, Numbers()]
+    boundaries: Annotated[tuple[Any, ...], Numbers(increasing=True)]
+    values: Annotated[tuple[Any, ...], Numbers()]
 
     def check(self) -> None:
         """One value more than boundaries."""
@@ -124,9 +125,9 @@ class PolynomialDecay(Schedule):
 @schedule
 class CosineDecay(Schedule):
     """p·((1 - α)·(1 + cos(π·min(s, n)/n))/2 + α), where the peak p is r; with a `warmup_target` the rate first goes
-    in a line from r to that target in `warmup_steps` steps, and the cosine starts there with the target as its peak.
+    linearly from r to that target in `warmup_steps` steps, and the cosine starts there with the target as its peak.
 
-    Keras   CosineDecay (its pseudo-code of the warm-up forgets to add r; its words and its numbers do not)
+    Keras   CosineDecay (the pseudo-code of the warm-up on its page omits r; its text and its code do not)
     Source  Loshchilov & Hutter 2016, equation 5; Goyal et al. 2017, section 2.2 (gradual warm-up)
     """
 
@@ -164,10 +165,10 @@ class CosineDecayRestarts(Schedule):
 
     def __call__(self, step: int) -> float:
         periods, length = step / self.first_decay_steps, 1.0
-        # periods of one length are counted at once
+        # periods of equal lengths are counted in one step
         period = int(periods + 1e-12) if self.t_mul == 1 else 0
         start = float(period)
-        # steps are whole numbers: what is this close to the end of a period has reached it, but for rounding
+        # steps are whole numbers: a step this close to the end of a period has reached it, up to rounding
         while (periods - start) / length > 1 - 1e-12:
             period, start, length = period + 1, start + length, length * self.t_mul
         fraction = max(0.0, (periods - start) / length)
@@ -175,7 +176,7 @@ class CosineDecayRestarts(Schedule):
         return self.initial_learning_rate * (self.alpha + (peak - self.alpha) * (1 + math.cos(math.pi * fraction)) / 2)
 
     def amplitude(self, period: int) -> float:
-        """What the initial learning rate is multiplied with at the start of a period: infinite where no float holds it."""
+        """The factor of the initial learning rate at the start of a period, infinite where it overflows."""
         try:
             return float(self.m_mul**period)
         except OverflowError:

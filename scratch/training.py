@@ -1,4 +1,4 @@
-"""Batches, epochs, History: the recipe for any model. Slopes are measured, never derived."""
+"""Training of any model by numeric gradients: batches, epochs, and their history."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from scratch.optimizers.base import Optimizer, State
 
 @dataclass(frozen=True)
 class Epoch:
-    """One epoch: its number (from 1), the mean loss of its batches before each step, the weights after it."""
+    """One epoch: its number (from 1), the mean loss of its batches, each before its step, the weights after it."""
 
     number: int
     loss: float
@@ -29,7 +29,7 @@ class Epoch:
 
 @dataclass(frozen=True)
 class History:
-    """What training left behind: one Epoch each, the final weights and the optimizer's state."""
+    """The result of training: its epochs, the final weights and the final state of the optimizer."""
 
     epochs: tuple[Epoch, ...]
     weights: Mapping[str, Array]
@@ -52,7 +52,7 @@ class History:
 
 
 def batches(samples: int, batch_size: int | None, *, generator: np.random.Generator | None) -> Iterator[Array]:
-    """Indices of each batch of one epoch, in order, or in the order that the generator draws.
+    """The sample indices of each batch of one epoch, in order, or in the order that the generator draws.
 
     Raises: ValueError for a batch size that is not a positive integer.
     """
@@ -86,11 +86,13 @@ def fit(
     executor: Any = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> History:
-    """Train by nudging: numeric gradients in, optimizer's law out; the arguments stay as they are.
+    """Train a model by nudging its weights: numeric gradients, then the optimizer. Arguments are not changed.
 
-    x, y are arrays or sequences of arrays with the batch first. `shuffle` draws each epoch's order from `seed`.
-    Constraints act after each step, moving averages follow the batches, and what the optimizer makes of the weights when
-    training ends (`finalize`: moving averages in their place) is in the final ones, as in Keras's own training.
+    x, y and sample_weight are arrays or sequences of arrays with the batch first. `shuffle` draws the order of each
+    epoch from `seed`. Constraints act after each step, moving averages of layers are updated with each batch, and the
+    final weights are those of the optimizer's `finalize` (averages in place of weights), as in Keras's own training.
+    `draws` are the random arrays of the layers, the same for every batch; `progress(epoch, epochs)` is called after
+    each epoch; `executor` is that of `Nudges`.
     Raises: ValueError for illegal arguments.
     """
     if epochs < 0:
@@ -144,7 +146,7 @@ def train_step(
     draws: Any = None,
     executor: Any = None,
 ) -> tuple[dict[str, Array], State]:
-    """One step: numeric gradient, optimizer, constraints, moving averages. All weights move together."""
+    """One step: numeric gradient, optimizer, constraints, moving averages. Returns the new weights and state."""
     estimates = numeric_gradient(
         model,
         weights,
@@ -172,7 +174,7 @@ def apply_step(
     training: bool = True,
     draws: Any = None,
 ) -> tuple[dict[str, Array], State]:
-    """What follows a gradient: the optimizer's step, constraints, moving averages."""
+    """The part of a step that follows the gradient: optimizer, constraints, moving averages."""
     trained, state = optimizer.step(
         {name: weights[name] for name in model.trainable}, gradients, state, constraints=model.constraints
     )

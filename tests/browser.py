@@ -25,7 +25,7 @@ def missing():
 
 
 def start(folder):
-    """A browser with a profile of its own in `folder`; the driver is named, so that none is looked for in the network."""
+    """A browser with a profile of its own in `folder`; the driver is named, so that none is downloaded."""
     from selenium import webdriver
     from selenium.webdriver.chrome.service import Service
 

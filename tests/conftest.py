@@ -1,4 +1,4 @@
-"""Hypothesis profiles and a quiet TensorFlow. `pytest --hypothesis-profile=dev|ci|shrink|nightly`; ci is the default."""
+"""Hypothesis profiles (--hypothesis-profile=dev|ci|shrink|nightly, ci by default), processes and order of tests."""
 
 import os
 import sys
@@ -26,7 +26,7 @@ COMMON = {
     "suppress_health_check": [HealthCheck.too_slow, HealthCheck.data_too_large],
 }
 QUICK = [Phase.explicit, Phase.reuse, Phase.generate]
-# ci does not shrink, which may take minutes for each failing test: `shrink` draws the same examples, and makes one small
+# ci does not shrink, which may take minutes for each failing test: `shrink` draws the same examples and does
 settings.register_profile("ci", max_examples=25, derandomize=True, phases=QUICK, **COMMON)
 settings.register_profile("shrink", max_examples=25, derandomize=True, **COMMON)
 settings.register_profile("dev", max_examples=5, derandomize=True, phases=QUICK, **COMMON)
@@ -34,25 +34,53 @@ settings.register_profile("nightly", max_examples=500, **COMMON)
 settings.load_profile("ci")
 
 
-#: the tests that take longest, in the order in which they start: a worker that begins one at the end makes the other wait
+# Which tests run where, and in what order -----------------------------------------------------------------------------
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config):
+    """Two processes unless -n says otherwise, where pytest-xdist is there to have them (`-p no:xdist` works too), and
+    nothing is timed."""
+    plugins = config.pluginmanager
+    if plugins.hasplugin("xdist") and not plugins.hasplugin("benchmark") and not hasattr(config, "workerinput"):
+        config.option.numprocesses = 2 if config.option.numprocesses is None else config.option.numprocesses
+        config.option.dist = "worksteal" if config.option.dist == "no" else config.option.dist
+
+
+#: what takes longest, and starts first: a worker that begins it at the end makes the other wait
 HEAVY = (
-    "test_gradient[ConvLSTM3D]",
-    "test_gradient[Bidirectional]",
-    "test_gradients_by_both_oracles",
-    "test_gradient[ConvLSTM1D]",
-    "test_planted_errors_are_caught_and_correct_gradients_are_not_accused",
-    "test_gradient[LSTM]",
-    "test_gradient[MultiHeadAttention]",
-    "test_value[CTC]",
-    "test_fit",
-    "test_step[MultiOptimizer]",
-    "test_step[ScheduleFreeAdamW]",
+    "ConvLSTM3D",
+    "StackedRNNCells",
+    "test_sensitivity.py",
+    "LSTM",
+    "pages",
+    "ConvLSTM2D",
+    "Bidirectional",
+    "test_training.py",
+    "test_models.py",
 )
 
 
+def share_of(item):
+    """What tests share, so that one worker should run them one after the other: the Keras models of a definition, the
+    pages of a lesson, or else whatever their module makes.
+    """
+    name = getattr(item, "callspec", None) and item.callspec.params.get("name")
+    if isinstance(name, str):
+        return name
+    return "pages" if {"pages", "driver"} & set(getattr(item, "fixturenames", ())) else item.path.name
+
+
+@pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items):
+    """Put tests that share something together, the heaviest groups first; otherwise the order stays random."""
+    groups = {}
+    for item in items:
+        groups.setdefault(share_of(item), []).append(item)
     places = {name: place for place, name in enumerate(HEAVY)}
-    items.sort(key=lambda item: places.get(item.nodeid.partition("::")[2], len(places)))
+    items[:] = [
+        item for name in sorted(groups, key=lambda name: places.get(name, len(places))) for item in groups[name]
+    ]
 
 
 # The options that the examples of a run reached: every worker counts, and the terminal says what never came up.
@@ -68,6 +96,7 @@ def pytest_sessionfinish(session):
         output["reached"] = [[*option, count] for option, count in sys.modules["example_pools"].COUNTED.items()]
 
 
+@pytest.hookimpl(optionalhook=True)  # a hook of pytest-xdist
 def pytest_testnodedown(node):
     for *option, count in getattr(node, "workeroutput", {}).get("reached", ()):
         node.config.stash.setdefault(REACHED, Counter())[tuple(option)] += count

@@ -1,4 +1,5 @@
-"""Which architectures (a layer, all of its options, the shapes of its inputs) the properties of the layers are tried on.
+"""Which architectures (a layer, all of its options, the shapes of its inputs) the properties of the layers are tried
+on.
 
 Building a layer in Keras costs more than a hundred of its gradients, so few architectures are drawn for each layer, the
 same ones for every property, and several points for each. They are drawn from all legal ones, and chosen so that every
@@ -124,7 +125,8 @@ def options(spec: Any) -> Iterator[tuple[str, str, str]]:
                     yield type(part).__name__, field.name, option
 
 
-#: the option of a field that it is neither None nor one of a list of values, but a number, a shape, another specification
+#: the option of a field that it is neither None nor one of a list of values, but a number, a shape, another
+#: specification
 KIND = "another value"
 
 

@@ -81,9 +81,9 @@ def compare(law: Callable[[Any, Any], Any], spec: Any, arguments: Any, expected:
             spread = [np.fmax(s, np.abs(n.astype(float) - o)) for s, n, o in zip(spread, near, ours, strict=True)]
         theirs = leaves(expected)
         assert len(ours) == len(theirs), f"{len(ours)} outputs for {len(theirs)}"
-        for mine, own, s, recorded in zip(ours, rough, spread, theirs, strict=True):
-            assert mine.shape == recorded.shape, f"shape {mine.shape} for {recorded.shape}"
-            recorded, mine = recorded.astype(float), mine.astype(float)
+        for ours_as_computed, own, s, stored in zip(ours, rough, spread, theirs, strict=True):
+            assert ours_as_computed.shape == stored.shape, f"shape {ours_as_computed.shape} for {stored.shape}"
+            recorded, mine = stored.astype(float), ours_as_computed.astype(float)
             finite = np.abs(mine[np.isfinite(mine)])
             scale = unit / float(np.finfo(np.float32).eps)
             tiny = float(ml_dtypes.finfo(dtype).smallest_normal) if np.dtype(dtype).kind in "fV" else 0.0
@@ -97,5 +97,6 @@ def compare(law: Callable[[Any, Any], Any], spec: Any, arguments: Any, expected:
             if wrong.any():
                 i = np.unravel_index(int(np.argmax(np.where(wrong, np.abs(mine - recorded), -1))), mine.shape)
                 raise AssertionError(
-                    f"{int(wrong.sum())} of {wrong.size} entries: {mine[i]!r} for {recorded[i]!r}, allowed {float(allowed[i]):.1e}"
+                    f"{int(wrong.sum())} of {wrong.size} entries: {mine[i]!r} for {recorded[i]!r}, allowed "
+                    f"{float(allowed[i]):.1e}"
                 )

@@ -30,7 +30,8 @@ import keras
 import numpy as np
 
 def build():
-    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(3, "relu", name="hidden"), keras.layers.Dense(2, "softmax", name="out")], name="classifier")
+    layers = [keras.layers.Dense(3, "relu", name="hidden"), keras.layers.Dense(2, "softmax", name="out")]
+    model = keras.Sequential([keras.Input((2,)), *layers], name="classifier")
     model.set_weights([np.array(w, dtype=float) for w in {START!r}])
     model.compile(optimizer=keras.optimizers.SGD(0.5), loss="categorical_crossentropy")
     return model
@@ -126,7 +127,10 @@ def slide(driver, epoch, panel="epochs"):
 def rows(driver, table):
     """[(heading, [(text, data-value), …]), …] of a table's body."""
     return driver.execute_script(
-        "return [...document.querySelectorAll(arguments[0] + ' tbody tr')].map((r) => [r.cells[0].textContent, [...r.cells].slice(1).map((c) => [c.textContent, c.dataset.value ?? null])]);",
+        (
+            "return [...document.querySelectorAll(arguments[0] + ' tbody tr')].map((r) => [r.cells[0].textContent, "
+            "[...r.cells].slice(1).map((c) => [c.textContent, c.dataset.value ?? null])]);"
+        ),
         table,
     )
 
@@ -134,7 +138,10 @@ def rows(driver, table):
 def figure(driver, name):
     """The traces of a drawn figure, by name."""
     found = driver.execute_script(
-        "const p = document.getElementById(arguments[0]); return [p.querySelectorAll('.main-svg').length, p.data.map((t) => [t.name ?? '', [...t.x], [...t.y]])];",
+        (
+            "const p = document.getElementById(arguments[0]); return [p.querySelectorAll('.main-svg').length, "
+            "p.data.map((t) => [t.name ?? '', [...t.x], [...t.y]])];"
+        ),
         name,
     )
     assert found[0] > 0, f"{name} is not drawn"

@@ -1,5 +1,5 @@
-"""What the tests of the optimizers share: specifications drawn from their fields, gradients of every kind, and one step of
-Keras beside one of the twin (what rounding may do to a step: optimizer_rounding.py).
+"""What the tests of the optimizers share: specifications drawn from their fields, gradients of every kind, and one step
+of Keras beside one of the twin (what rounding may do to a step: optimizer_rounding.py).
 
 Keras computes in float64 with every hyper-parameter exact (retype.in_float64); its variables are made once.
 """
@@ -52,7 +52,7 @@ CONSTRAINTS = {
 }
 
 
-# Specifications ---------------------------------------------------------------------------------------------------------
+# Specifications -------------------------------------------------------------------------------------------------------
 
 
 @st.composite
@@ -113,7 +113,7 @@ def pool(name: str) -> tuple[Any, ...]:
 
 
 def _routed(draw: st.DrawFn, cls: Any) -> Any:
-    """Two or three optimizers over the paths of SHAPES: by regular expression, by name, one object under two patterns."""
+    """Two or three optimizers over the paths of SHAPES: by expression, by name, one object under two patterns."""
     inner = [draw(optimizers(("SGD", "Adam", "RMSprop", "Lion", "Nadam"))) for _ in range(3)]
     inner = [replace(one, loss_scale_factor=None) for one in inner]  # the wrapper's own is that of all
     routes = draw(
@@ -124,7 +124,7 @@ def _routed(draw: st.DrawFn, cls: Any) -> Any:
     return cls(inner[2], routes, loss_scale_factor=draw(st.sampled_from((None, 4.0))))
 
 
-# One step of both ---------------------------------------------------------------------------------------------------------
+# One step of both -----------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -240,7 +240,7 @@ def step(
     return Moment(weights, state)
 
 
-# Departures ---------------------------------------------------------------------------------------------------------------
+# Departures -----------------------------------------------------------------------------------------------------------
 
 
 def inside(spec: Any) -> tuple[Any, ...]:
@@ -274,7 +274,7 @@ def named(spec: Any, gradients: Mapping[str, Any], *, constrained: bool = False,
     return tuple(one for one in ids if one in known)
 
 
-# Weights and gradients ----------------------------------------------------------------------------------------------------
+# Weights and gradients ------------------------------------------------------------------------------------------------
 
 KINDS = ("eighths", "generic", "zeros", "equal")
 
@@ -296,7 +296,8 @@ def sparse(draw: st.DrawFn, *, unique: bool = True) -> Sparse:
 
 @st.composite
 def gradients(draw: st.DrawFn, spec: Any) -> dict[str, Any]:
-    """Gradients of every variable: dense, zero, missing, sparse, and for a loss scale that adapts some that are not finite.
+    """Gradients of every variable: dense, zero, missing, sparse, and for a loss scale that adapts some that are not
+    finite.
 
     Keras's MultiOptimizer refuses a step in which one of its optimizers gets no gradient at all: there, one gradient
     may be missing, that of a variable which shares its optimizer on every route.

@@ -1,9 +1,10 @@
-"""Which options the examples reach: for every field of a layer, a loss and an optimizer, how often each legal value came
-up, and what never did.
+"""Which options the examples reach: for every field of a layer, a loss and an optimizer, how often each legal value
+came up, and what never did.
 
     python tests/option_coverage.py [layer|loss|optimizer] [NAME …]
 
-A run of the suite counts what it really draws, and says at its end what it did not reach (`pytest --reached`: the table).
+A run of the suite counts what it really draws, and says at its end what it did not reach (`pytest --reached`: the
+table).
 """
 
 from __future__ import annotations
@@ -66,7 +67,7 @@ def unreached(kind: str, name: str, counts: Counter[tuple[str, ...]]) -> list[tu
 
 
 def table(kind: str, name: str, counts: Counter[tuple[str, ...]]) -> list[str]:
-    """A line for each field with a choice: what came up how often; and what never did, with the reason if there is one."""
+    """A line for each field with a choice: how often each came up, and what never did, with the reason if any."""
     lines = []
     for field in registry.hints(registry.get(kind, name)):
         own = sorted(option for option in legal(kind, name) if option[1] == field)

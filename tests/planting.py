@@ -1,4 +1,6 @@
-"""Models with an honest error in their backward pass: the forward pass is Keras's, a custom gradient scales what is left."""
+"""Models with an honest error in their backward pass: the forward pass is Keras's, a custom gradient scales what is
+left.
+"""
 
 import keras
 import numpy as np
@@ -13,7 +15,8 @@ def scaled(value, factor):
 
 
 def plant(layer, **factors):
-    """Let the gradients of a layer's weights, by attribute name, or of its "input", be multiplied by arrays; None takes it away.
+    """Let the gradients of a layer's weights, by attribute name, or of its "input", be multiplied by arrays; None takes
+    it away.
 
     The layer's own `call` runs as it is: for its time the variable stands for the value with the custom gradient.
     """

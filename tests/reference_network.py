@@ -1,4 +1,5 @@
-"""A network of Dense layers, trained twice without any of our engines: slopes by nudging, and gradients by the chain rule.
+"""A network of Dense layers, trained twice without any of our engines: slopes by nudging, and gradients by the chain
+rule.
 
 ReLU between the layers; mean squared error of a linear output, or crossentropy of a softmax. What the lesson's page
 shows is compared with this.

@@ -207,8 +207,9 @@ def sides(one: Subject) -> AbstractContextManager[tuple[Any, Autodiff]]:
 
 
 def judged(one: Subject, labels: tuple[str, ...]) -> Iterator[tuple[str, str, Any]]:
-    """(variable, class of planted error or "correct", verdict) for every variable whose gradient is more than rounding."""
-    with sides(one) as (oracle, autodiff):
+    """(variable, class of planted error or "correct", verdict) for every variable whose gradient is not rounding."""
+    with sides(one) as (oracle, measured):
+        autodiff = teeth.remembered(measured)
         for variable in oracle.names:
             yield variable, "correct", compare_entries(oracle, variable, autodiff=autodiff)
             gradient = autodiff.gradient[variable]
@@ -220,7 +221,8 @@ def judged(one: Subject, labels: tuple[str, ...]) -> Iterator[tuple[str, str, An
             for label in labels:
                 wrong = teeth.planted(autodiff, variable, teeth.PLANTS[label], entry)
                 if not np.array_equal(wrong.gradient[variable], gradient):
-                    yield variable, label, compare_entries(oracle, variable, autodiff=wrong)
+                    # at the largest entry alone: each error has to be seen there, whatever the others show
+                    yield variable, label, compare_entries(oracle, variable, autodiff=wrong, entries=np.array([entry]))
 
 
 def main() -> int:

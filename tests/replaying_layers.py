@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from itertools import zip_longest
 from typing import Any
 
-import custom_cells as foreign_cells  # noqa: F401  (twins of the cells that Keras's tests define)
+import custom_cells  # noqa: F401  (twins of the cells that Keras's tests define)
 import keras
 import numpy as np
 from float32_allowance import compare, moved
@@ -134,8 +134,9 @@ def layer_call(case: dict[str, Any]) -> None:
 def readings(call: Call, *, told: bool) -> Iterator[Call]:
     """What a record may stand for, first the call as it was written down.
 
-    A random layer: what was dropped shows in the output (a kept entry is scaled, and that is compared); training may have
-    been switched on by the model around the layer. A stateful layer: it may have been called before, on the same input.
+    A random layer: what was dropped shows in the output (a kept entry is scaled, and that is compared); training may
+    have been switched on by the model around the layer. A stateful layer: it may have been called before, on the same
+    input.
     """
     drawn = call.spec.draw_shapes(*(x.shape for x in call.inputs))
     if not (call.training and drawn):
@@ -163,13 +164,14 @@ def shown_draws(call: Call, drawn: Mapping[str, Any]) -> dict[str, Array]:
 
 
 def keyless_rows_see_all(spec: Projected, weights: Mapping[str, Array], *inputs: Array, **keywords: Any) -> Any:
-    """Attention in which a query that may attend to no key takes the mean of all values: Keras's fused path, a departure.
+    """Attention in which a query that may attend to no key takes the mean of all values: Keras's fused path, a
+    departure.
 
     The mean comes of a query that fits all keys alike, a zero one.
     """
     query, value = (x.shape for x in inputs[:2])
-    masks = [keywords.get("mask") or (), keywords.get("attention_mask"), keywords.get("use_causal_mask", False)]
-    allowed = spec.allowed(query, value, *masks)
+    masks, causally = keywords.get("mask") or (), keywords.get("use_causal_mask", False)
+    allowed = spec.allowed(query, value, masks=masks, given=keywords.get("attention_mask"), causally=causally)
     assert allowed is not None, "no query is without a key"
     blind = {name: np.zeros_like(w) if name.startswith("query/") else w for name, w in weights.items()}
     y = spec.forward(weights, *inputs, **keywords)

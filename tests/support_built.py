@@ -1,4 +1,5 @@
-"""A Keras model built once for an architecture, in float64, and moved from point to point: for many points of few models.
+"""A Keras model built once for an architecture, in float64, and moved from point to point: for many points of few
+models.
 
     built = Built.of(model, x)                              # kept, for models and inputs of the same shapes
     built.values(weights, x)                                # Keras's outputs
@@ -30,9 +31,10 @@ from keras_ref.evaluation.loss_function import Data, LossFunction
 from keras_ref.reports.verdict import Verdict
 from keras_ref.translation import weights as weights_module
 from keras_ref.translation.departures import nested_specifications
-from keras_ref.translation.to_keras import mirror
+from keras_ref.translation.to_keras import mirror, mirrored_loss
 from scratch.arrays import Array
 from scratch.layers.recurrent import Recurrent
+from scratch.losses.base import Loss
 from scratch.model import Model
 
 #: how many architectures are kept: more than one layer's examples have, fewer than all layers' together
@@ -57,9 +59,13 @@ class Built:
     Raises: whatever Keras raises where it refuses the model, on building it or on its first inputs.
     """
 
-    def __init__(self, model: Model, x: Any) -> None:
-        self.model, self._x = model, x
+    def __init__(
+        self, model: Model, x: Any, *, y: Any = None, loss: Loss | None = None, training: bool = False
+    ) -> None:
+        self.model, self._x, self._y, self.training = model, x, y, training
         self.keras_model = mirror(model)
+        if loss is not None:
+            self.keras_model.compile(optimizer=None, loss=mirrored_loss(loss), run_eagerly=True)
         self._points = 0
         # float64 for good, while Keras's default float type stays what it is for everything else
         self._scope = in_float64(self.keras_model)
@@ -67,13 +73,13 @@ class Built:
             self._scope.__enter__()
 
     @classmethod
-    def of(cls, model: Model, x: Any) -> Built:
+    def of(cls, model: Model, x: Any, *, y: Any = None, loss: Loss | None = None, training: bool = False) -> Built:
         """The model of this architecture on inputs of these shapes: the one that is kept, or a new one."""
-        key = repr(model), tuple((np.shape(a), np.asarray(a).dtype) for a in _leaves(x))
+        key = repr(model), tuple((np.shape(a), np.asarray(a).dtype) for a in _leaves(x)), repr(loss), training
         if key not in _KEPT:
             while len(_KEPT) >= KEPT:
                 _KEPT.popitem(last=False)[1].close()
-            _KEPT[key] = cls(model, x)
+            _KEPT[key] = cls(model, x, y=y, loss=loss, training=training)
         _KEPT.move_to_end(key)
         return _KEPT[key]
 
@@ -98,7 +104,7 @@ class Built:
 
     @cached_property
     def _probed(self) -> LossFunction:
-        found = model_loss(self.keras_model, Data(self._x))
+        found = model_loss(self.keras_model, Data(self._x, self._y), training=self.training)
         trained = list(self.keras_model.trainable_variables)
         return LossFunction(found.loss, variables=trained, state=untrained(self.keras_model, trained), data=found.data)
 
@@ -113,22 +119,43 @@ class Built:
     def _slow(self) -> bool:
         return any(_slow_eagerly(part) for layer in self.model.layers.values() for part in nested_specifications(layer))
 
-    def sides(self, weights: Mapping[str, Array], x: Any, *, seed: int = 0) -> tuple[TwinOracle, Autodiff]:
-        """Both sides at a point under random cotangents, ready for `compare_entries`: the twin as oracle, Keras's autodiff."""
+    @contextmanager
+    def at(self, weights: Mapping[str, Array], x: Any, y: Any = None, *, seed: int = 0) -> Iterator[LossFunction]:
+        """Keras's loss at a point, good inside the `with` block: under random cotangents, or with a loss on targets
+        `y`.
+        """
         weights_module.assign(self.keras_model, self.model, weights)
         with computing_in(DTYPE):
             probe = self._probed
             generator = np.random.default_rng(seed)
-            cotangents = [generator.normal(size=np.shape(c)) for c in probe.data.y]
+            targets = y if y is not None else [generator.normal(size=np.shape(c)) for c in probe.data.y]
+            yield probe.refresh(Data(x, targets))
+
+    def twin(self, probe: LossFunction, *, seed: int = 0) -> TwinOracle:
+        """The twin as oracle where the probe is."""
+        return twin_of(
+            self.keras_model,
+            probe,
+            data=probe.data,
+            projection=self._y is None,
+            training=self.training,
+            seed=seed,
+        )
+
+    def sides(self, weights: Mapping[str, Array], x: Any, *, seed: int = 0) -> tuple[TwinOracle, Autodiff]:
+        """Both sides at a point under random cotangents, ready for `compare_entries`: the twin as oracle, Keras's
+        autodiff.
+        """
+        with self.at(weights, x, seed=seed) as probe:
             self._points += 1
-            probe.refresh(Data(x, cotangents))
-            oracle = twin_of(self.keras_model, probe, data=probe.data, projection=True, training=False, seed=seed)
-            return oracle, autodiff_at(probe, probe.values, mode=self.mode)
+            return self.twin(probe, seed=seed), autodiff_at(probe, probe.values, mode=self.mode)
 
     def verdicts(
         self, weights: Mapping[str, Array], x: Any, *, seed: int = 0, most: int | None = None
     ) -> list[Verdict]:
-        """One verdict for every weight and float input; of each variable `most` entries are compared, drawn with the seed."""
+        """One verdict for every weight and float input; of each variable `most` entries are compared, drawn with the
+        seed.
+        """
         oracle, autodiff = self.sides(weights, x, seed=seed)
         found = []
         with computing_in(DTYPE):
@@ -146,7 +173,7 @@ def _slow_eagerly(spec: Any) -> bool:
 
 
 def _compiles_anew(spec: Any) -> bool:
-    """Whether Keras compiles a convolution in every eager call anew: it does so for groups, and for channels in front."""
+    """Whether Keras compiles a convolution in every eager call anew: with groups, and with channels in front."""
     return hasattr(spec, "kernel_size") and (getattr(spec, "groups", 1) > 1 or spec.data_format == "channels_first")
 
 

@@ -30,8 +30,10 @@ EDGES = (0.0, 0.5, 1.0, 3.0, 6.0)
 
 @dataclass(frozen=True)
 class Called(Layer):
-    """An Activation with arguments: a layer of these tests. It has no twin to be reflected to, so in a check differences of
-    Keras's own forward pass decide; that this forward pass has the twin's values is the other property of this file."""
+    """An Activation with arguments: a layer of these tests. It has no twin to be reflected to, so in a check
+    differences of Keras's own forward pass decide; that this forward pass has the twin's values is the other property
+    of this file.
+    """
 
     activation: str
     arguments: Mapping[str, Any]
@@ -86,7 +88,9 @@ def points(draw, shape, arguments):
 
 @st.composite
 def cases(draw, name):
-    """(specification, x): an activation, its arguments, and an input in which its axis exists and is even if it has to be."""
+    """(specification, x): an activation, its arguments, and an input in which its axis exists and is even if it has to
+    be.
+    """
     spec = Called(name, draw(gt.arguments(name)))
     axis = spec.arguments.get("axis", -1)
     rank = max(2 + draw(st.integers(0, 1)), rank_for(axis))
@@ -101,17 +105,19 @@ def cases(draw, name):
 
 
 def units(spec):
-    """One unit in the last place: float32's where Keras is known to compute in float32, else float64's. A departure that is a
-    wrong number leaves nothing to compare with: infinity."""
-    entries = [departures.get_departure(id) for id in departures.find_departures([spec], "value")]
+    """One unit in the last place: float32's where Keras is known to compute in float32, else float64's. A departure
+    that is a wrong number leaves nothing to compare with: infinity.
+    """
+    entries = [departures.get_departure(known) for known in departures.find_departures([spec], "value")]
     if any(entry.reading != "precision" for entry in entries):
         return np.inf
     return FLOAT32 if entries else UNIT
 
 
 def allowed(spec, x, y):
-    """A dozen operations at most, each of which rounds by half a unit of a number of at most (1 + |x|)(1 + |y|)(1 + |argument|);
-    exp rounds by |argument of exp| units of its value. Along an axis, |x| is the largest there is."""
+    """A dozen operations at most, each of which rounds by half a unit of a number of at most (1 + |x|)(1 + |y|)(1 +
+    |argument|); exp rounds by |argument of exp| units of its value. Along an axis, |x| is the largest there is.
+    """
     size = np.abs(x) if spec.elementwise else np.max(np.abs(x))
     largest = max((abs(float(v)) for v in spec.arguments.values() if isinstance(v, (int, float))), default=0.0)
     return 16 * units(spec) * (1 + size) * (1 + np.abs(y)) * (1 + largest)
@@ -152,7 +158,7 @@ def model_of(spec, shape):
         else registry.get("layer", "Activation")(spec.activation)
     )
     return Model(
-        {"x": shape if spec.couples_batch(False) else (None, *shape[1:])},
+        {"x": shape if spec.couples_batch(training=False) else (None, *shape[1:])},
         {"called": layer},
         (Call("called", ("x",), ("y",)),),
         ("y",),
@@ -162,8 +168,9 @@ def model_of(spec, shape):
 @pytest.mark.parametrize("name", ACTIVATIONS)
 @given(data=st.data())
 def test_gradient(name, data):
-    """Autodiff's gradient under a random cotangent is the slope by complex steps. Where it is not (on an edge the two may
-    take another side) differences decide, and the neighbourhood of the point."""
+    """Autodiff's gradient under a random cotangent is the slope by complex steps. Where it is not (on an edge the two
+    may take another side) differences decide, and the neighbourhood of the point.
+    """
     spec, x = data.draw(cases(name))
     seed = data.draw(st.integers(0, 99))
     cotangent = np.random.default_rng(seed).normal(size=activate(name, x, **spec.arguments).shape)

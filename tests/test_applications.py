@@ -1,9 +1,10 @@
 """Every architecture of keras.applications has a NumPy twin whose logits are Keras's, to float64 rounding.
 
-Built in float64 with weights=None at the smallest input; biases, scales and moving averages are drawn (as Keras starts them
-they would hide an exchange), the moving averages about what the layers meet, so that the logits depend on the image. Where
-Keras rounds a constant to float32 (a known departure), the twin is given that constant: then nothing but rounding is left.
-The fast ones run by default, `-m slow` runs the others. `python tests/test_applications.py [names]` prints the table.
+Built in float64 with weights=None at the smallest input; biases, scales and moving averages are drawn (as Keras starts
+them they would hide an exchange), the moving averages about what the layers meet, so that the logits depend on the
+image. Where Keras rounds a constant to float32 (a known departure), the twin is given that constant: then nothing but
+rounding is left. The fast ones run by default, `-m slow` runs the others. `python tests/test_applications.py [names]`
+prints the table.
 """
 
 import gc
@@ -142,8 +143,9 @@ def gelu_as_keras_rounds():
 
 @dataclass(frozen=True)
 class Row:
-    """Differences from Keras's logits, in parts of the largest: of the definition, of the twin with Keras's constants, and
-    what rounding may do; how far the logits move when the image does by a thousandth."""
+    """Differences from Keras's logits, in parts of the largest: of the definition, of the twin with Keras's constants,
+    and what rounding may do; how far the logits move when the image does by a thousandth.
+    """
 
     definition: float
     difference: float
@@ -193,7 +195,7 @@ GRADIENTS = [
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "name, options, variables", GRADIENTS, ids=[f"{name}-{variables}" for name, _, variables in GRADIENTS]
+    ("name", "options", "variables"), GRADIENTS, ids=[f"{name}-{variables}" for name, _, variables in GRADIENTS]
 )
 def test_gradients(name, options, variables, in_double):
     """Autodiff through a whole architecture: the gradient of some of its weights is the slope of the twin."""
@@ -214,7 +216,10 @@ if __name__ == "__main__":
         row = compared(name)
         seconds = time.time() - start
         print(
-            f"{name:20s} {row.definition:.1e} {row.difference:.1e} {row.allowed:.1e} moved {row.moved:.1e} {seconds:6.1f} s {', '.join(row.rounded)}",
+            (
+                f"{name:20s} {row.definition:.1e} {row.difference:.1e} {row.allowed:.1e} moved {row.moved:.1e} "
+                f"{seconds:6.1f} s {', '.join(row.rounded)}"
+            ),
             flush=True,
         )
         keras.backend.clear_session(free_memory=True)

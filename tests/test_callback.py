@@ -39,15 +39,15 @@ def model(*layers, inputs=True, run_eagerly=True):
 def trained(built, *callbacks, epochs=3):
     """Weights, optimizer slots, history and the random states after training: all that a check might touch."""
     random.seed(3)
-    np.random.seed(3)
+    np.random.seed(3)  # noqa: NPY002 (the state that a check must leave alone)
     history = built.fit(X, Y, batch_size=4, epochs=epochs, verbose=0, callbacks=list(callbacks))
     values = [v.numpy() for v in [*built.variables, *built.optimizer.variables]]
-    return values, history.history, random.random(), np.random.uniform()
+    return values, history.history, random.random(), np.random.uniform()  # noqa: NPY002
 
 
 @pytest.mark.parametrize("options", [{}, {"training": True, "modes": ("eager", "function")}], ids=str)
 def test_training_goes_on_as_without_it(options):
-    noisy = (lambda: keras.layers.BatchNormalization(), lambda: keras.layers.Dropout(0.5))
+    noisy = (keras.layers.BatchNormalization, lambda: keras.layers.Dropout(0.5))
     plain = trained(model(*noisy, run_eagerly=False), epochs=2)
     check = GradientCheck((X, Y), every=5, samples=5, on_failure="raise", **options)
     checked = trained(model(*noisy, run_eagerly=False), check, epochs=2)
@@ -107,7 +107,8 @@ def test_it_warns_stops_raises_or_calls(monkeypatch):
     wrong = model(Doubled)
     with pytest.warns(
         GradientWarning,
-        match=r"Before batch 0: mine: 5 variables(.|\n)*verdict    mismatch: mine/hidden/kernel, by the oracle 'forward'",
+        match=r"Before batch 0: mine: 5 variables(.|\n)*"
+        r"verdict    mismatch: mine/hidden/kernel, by the oracle 'forward'",
     ):
         trained(wrong, GradientCheck((X, Y), every=100, samples=4, effort="full"), epochs=1)
     stub(monkeypatch, "mismatch")
@@ -147,7 +148,10 @@ def test_what_goes_wrong_later_does_not_end_the_training():
         ({"samples": 1.5}, "`samples` must be a positive integer. Received: 1.5. Pass 1 or more."),
         (
             {"on_failure": "panic"},
-            "`on_failure` must be one of warn, stop, raise, or a function of the report. Received: 'panic'. Choose one of them.",
+            (
+                "`on_failure` must be one of warn, stop, raise, or a function of the report. Received: 'panic'. "
+                "Choose one of them."
+            ),
         ),
     ],
 )

@@ -1,4 +1,6 @@
-"""The command line in a pipeline: JSON and replay, isolated targets, GitHub Actions, declared surrogates, refusals before the work."""
+"""The command line in a pipeline: JSON and replay, isolated targets, GitHub Actions, declared surrogates, refusals
+before the work.
+"""
 
 import json
 import sys
@@ -36,7 +38,8 @@ class Dies(keras.layers.Layer):
 
 def build(*layers):
     keras.utils.set_random_seed(1)
-    model = keras.Sequential([keras.Input((3,), name="table"), keras.layers.Dense(2, "tanh", name="encoder"), *layers], name="shop")
+    encoder = keras.layers.Dense(2, "tanh", name="encoder")
+    model = keras.Sequential([keras.Input((3,), name="table"), encoder, *layers], name="shop")
     model.compile(optimizer="sgd", loss="mse")
     return model
 
@@ -148,7 +151,10 @@ def test_a_crash_is_a_verdict_with_the_signal(run, tmp_path, monkeypatch):
     )
     assert (status, err) == (
         2,
-        "gradtwin: A target's factory must exist. Received: 'nowhere', which fronts_shop does not have. Check the name after the colon.\n",
+        (
+            "gradtwin: A target's factory must exist. Received: 'nowhere', which fronts_shop does not have. Check the "
+            "name after the colon.\n"
+        ),
     )
     lines = out.splitlines()
     assert lines[:2] == ["", "verdict    crash: fronts_shop:dies, killed by SIGABRT"]
@@ -195,7 +201,8 @@ def test_github_actions_get_annotations_and_a_summary(run, tmp_path, monkeypatch
     assert len(found) == 1
     line = SHOP.splitlines().index("def quantized():") + 1
     assert found[0].startswith(
-        f"::error file=fronts_shop.py,line={line},title=gradtwin%3A mismatch in shop/quant/kernel::verdict    mismatch: shop/quant/kernel, by the oracle 'forward'%0Aworst at   ["
+        f"::error file=fronts_shop.py,line={line},title=gradtwin%3A mismatch in shop/quant/kernel::verdict    "
+        f"mismatch: shop/quant/kernel, by the oracle 'forward'%0Aworst at   ["
     )
     assert found[0].endswith("%0Areplay     gradtwin check fronts_shop:quantized --variables '*/kernel'")
     summary = (tmp_path / "summary.md").read_text()
@@ -286,7 +293,10 @@ CASES = {
     ),
     "a seed of letters": (
         ("check", "fronts_shop:build", "--seed", "x"),
-        "Invalid value for '--seed': Input should be a valid integer, unable to parse string as an integer. See gradtwin --help.",
+        (
+            "Invalid value for '--seed': Input should be a valid integer, unable to parse string as an integer. See "
+            "gradtwin --help."
+        ),
     ),
     "no target": (("check",), "Missing argument 'TARGET'. See gradtwin --help."),
     "an option of another command": (
@@ -295,11 +305,17 @@ CASES = {
     ),
     "no match": (
         ("check", "fronts_shop:build", "--variables", "decoder/*"),
-        "`variables` must match at least one variable. Received: 'decoder/*', where there are shop/encoder/kernel, shop/encoder/bias, input. Correct the pattern.",
+        (
+            "`variables` must match at least one variable. Received: 'decoder/*', where there are "
+            "shop/encoder/kernel, shop/encoder/bias, input. Correct the pattern."
+        ),
     ),
     "a factory of too much": (
         ("check", "fronts_shop:too_much"),
-        "A factory must return a keras.Model. Received: a tuple from fronts_shop:too_much. Return the model, or (model, x, y).",
+        (
+            "A factory must return a keras.Model. Received: a tuple from fronts_shop:too_much. Return the model, or "
+            "(model, x, y)."
+        ),
     ),
     "a page of two": (
         ("check", "fronts_shop:build", "fronts_shop:build", "--html", "page.html"),
@@ -311,11 +327,17 @@ CASES = {
     ),
     "a report of something else": (
         ("replay", "other.json"),
-        "A report to replay must be one that --json wrote. Received: other.json, which is not. Write one with gradtwin check … --json other.json.",
+        (
+            "A report to replay must be one that --json wrote. Received: other.json, which is not. Write one with "
+            "gradtwin check … --json other.json."
+        ),
     ),
     "a report of a later gradtwin": (
         ("replay", "later.json"),
-        "A recorded run must be one of check, locate, updates with its options. Received: 'check' with later. Replay it with the gradtwin that wrote it.",
+        (
+            "A recorded run must be one of check, locate, updates with its options. Received: 'check' with later. "
+            "Replay it with the gradtwin that wrote it."
+        ),
     ),
     "data that do not fit": (
         ("check", "fronts_shop:build", "--data", "wide.npz"),
@@ -323,7 +345,10 @@ CASES = {
     ),
     "a module that does not import": (
         ("check", "fronts_broken:build"),
-        "A target's module must import. Received: fronts_broken, which raised SyntaxError: '(' was never closed (fronts_broken.py, line 1). Mend the module.",
+        (
+            "A target's module must import. Received: fronts_broken, which raised SyntaxError: '(' was never closed "
+            "(fronts_broken.py, line 1). Mend the module."
+        ),
     ),
 }
 
@@ -361,10 +386,12 @@ def test_a_file_with_a_lambda_needs_a_flag(run, tmp_path):
     status, out, err = run("check", "lambda.keras")
     assert (status, out) == (2, "") and err.count("\n") == 1
     assert err.startswith(
-        "gradtwin: A .keras file must load in safe mode. Received: lambda.keras: Requested the deserialization of a `Lambda` layer"
+        "gradtwin: A .keras file must load in safe mode. Received: lambda.keras: Requested the deserialization of "
+        "a `Lambda` layer"
     )
     assert err.endswith(
-        " It holds code, which safe mode does not run: pass --unsafe if you trust the file, or rebuild it in a factory, package.module:factory.\n"
+        " It holds code, which safe mode does not run: pass --unsafe if you trust the file, or rebuild it in a "
+        "factory, package.module:factory.\n"
     )
     assert run("check", "lambda.keras", "--unsafe")[0] == 0
 
@@ -380,7 +407,8 @@ def test_what_the_model_raises_is_said_in_one_sentence(run, tmp_path, monkeypatc
     status, out, err = run("check", "fronts_raises:dies", "--data", "data.npz")
     assert (status, out, err.count("\n")) == (2, "", 1)
     assert err.startswith(
-        "gradtwin: A subject must run on the data it is checked on. Received: KeyError: Exception encountered when calling Dies.call(). table Arguments received"
+        "gradtwin: A subject must run on the data it is checked on. Received: KeyError: Exception encountered "
+        "when calling Dies.call(). table Arguments received"
     )
     assert err.endswith(" Call it on them by itself first.\n")
     monkeypatch.setenv("GRADTWIN_TRACEBACK", "1")

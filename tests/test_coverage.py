@@ -15,7 +15,7 @@ from scratch import registry
 
 @pytest.mark.parametrize("kind", registry.KINDS)
 def test_everything_has_a_twin(kind):
-    """No name of the installed Keras is unknown, none of the inventory is gone, and each that is owed a twin has one."""
+    """No name of the installed Keras is unknown, none of the inventory is gone, and all that need a twin have one."""
     table = coverage.cover(kind)
     open_rows = [row for row in table.rows if row.status in ("missing", "unknown", "gone")]
     assert not open_rows
@@ -23,7 +23,7 @@ def test_everything_has_a_twin(kind):
 
 
 def test_counts_are_those_of_the_inventory():
-    """93 layers in 11 families, 32 activations, 22 losses, 16 optimizers, 6 schedules, 4 regularizers, 4 constraints."""
+    """93 layers in 11 families, 32 activations, 22 losses, 16 optimizers, 6 schedules, 4 regularizers and constraints."""
     assert [coverage.cover(kind).owed for kind in registry.KINDS] == [93, 32, 22, 16, 6, 4, 4]
     assert len(coverage.read_inventory()["layer"]) == 11
 
@@ -92,7 +92,7 @@ def test_what_hangs_is_ended():
 
 
 @pytest.mark.parametrize(
-    "kind, name, columns",
+    ("kind", "name", "columns"),
     [
         ("layer", "Dense", {"values", "float32", "weights", "inputs", "graph", "compiled"}),
         ("activation", "tanh", {"values", "float32", "inputs", "graph", "compiled"}),

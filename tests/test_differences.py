@@ -153,9 +153,13 @@ def test_a_kink_is_not_taken_for_noise():
 
 @pytest.mark.parametrize("exponents", TIERS, ids=["quick", "wider"] + ["ladder"] * (len(TIERS) - 2))
 def test_a_term_that_dies_within_the_step_is_not_passed_over(exponents):
-    """softplus(-27.4) beside a loss of 438: from steps of a few units on, one side is flat, its slope a constant over h.
-    Halved steps agree better and better there the larger they are, and none of them has seen the point."""
-    loss = lambda w: 438.0 - np.log1p(np.exp(-27.4248698 + 2.16499099 * (w + 46.0)))  # noqa: E731
+    """softplus(-27.4) beside a loss of 438: from steps of a few units on, one side is flat, its slope a constant over
+    h. Halved steps agree better and better there the larger they are, and none of them has seen the point.
+    """
+
+    def loss(w):
+        return 438.0 - np.log1p(np.exp(-27.4248698 + 2.16499099 * (w + 46.0)))
+
     at = np.array([-46.0])
     truth = -2.16499099 / (1 + np.exp(27.4248698))
     found = slopes(lambda offsets: loss(at + offsets), at, 2.0**-43, base=loss(at)[0], exponents=exponents)

@@ -1,4 +1,4 @@
-"""Families of layers over one, two and three axes: each member has the family's law, documented for its number of axes."""
+"""Families of layers over one, two and three axes: a member has its family's law, documented for its number of axes."""
 
 import pickle
 

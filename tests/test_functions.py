@@ -115,9 +115,9 @@ LAYERS = {
         (SEQUENCES,),
         {"initial_state": [SEQUENCES[:, 0]]},
     ),
-    "training": (lambda: keras.layers.BatchNormalization(), (X,), {"training": True}),
+    "training": (keras.layers.BatchNormalization, (X,), {"training": True}),
     "dropout": (lambda: keras.layers.Dropout(0.5, seed=1), (X,), {"training": True}),
-    "a list of inputs": (lambda: keras.layers.Multiply(), ([X, X + 1],), {}),
+    "a list of inputs": (keras.layers.Multiply, ([X, X + 1],), {}),
     "inputs by position": (lambda: keras.layers.MultiHeadAttention(1, 2), (SEQUENCES, SEQUENCES + 1), {}),
     "integers": (lambda: keras.layers.Embedding(4, 2), (np.array([[0, 1, 1]]),), {}),
     "activity regularizer": (
@@ -157,7 +157,7 @@ def test_a_layer_keeps_no_trace_of_its_twin():
     assert check_layer(layer, X).ok and len(layer._inbound_nodes) == nodes
 
 
-# Why None ---------------------------------------------------------------------------------------------------------------
+# Why None -------------------------------------------------------------------------------------------------------------
 
 
 class OnlyInTraining(keras.layers.Layer):
@@ -217,7 +217,7 @@ def test_connected_only_in_training():
     }
 
 
-# Not a number -----------------------------------------------------------------------------------------------------------
+# Not a number ---------------------------------------------------------------------------------------------------------
 
 
 def test_the_where_trap():
@@ -229,12 +229,12 @@ def test_the_where_trap():
     )
 
 
-# What is not a function -------------------------------------------------------------------------------------------------
+# What is not a function -----------------------------------------------------------------------------------------------
 
 DRAWING = {
     "tf.random": lambda x: x * tf.random.uniform((2,), dtype=x.dtype),
     "Python's random": lambda x: x * random.random(),
-    "NumPy's random": lambda x: x * np.random.random(),
+    "NumPy's random": lambda x: x * np.random.random(),  # noqa: NPY002 (the state that functions share)
 }
 
 
@@ -250,7 +250,7 @@ def test_keras_random_is_deterministic():
     assert check_function(lambda x: x * keras.random.uniform((2,), dtype=x.dtype), X).ok
 
 
-# Modes ------------------------------------------------------------------------------------------------------------------
+# Modes ----------------------------------------------------------------------------------------------------------------
 
 
 def test_a_loss_that_depends_on_the_mode():
@@ -289,7 +289,7 @@ def test_what_does_not_compile_is_said():
     assert report.failures[0].reason.startswith("it does not compile: Detected unsupported operations")
 
 
-# Second order, forward mode ---------------------------------------------------------------------------------------------
+# Second order, forward mode -------------------------------------------------------------------------------------------
 
 
 @tf.custom_gradient
@@ -347,7 +347,9 @@ def test_second_order_on_a_kink():
 
 
 def test_forward_mode():
-    """Forward mode goes through the operations inside a custom gradient, whatever its backward pass says: they must agree."""
+    """Forward mode goes through the operations inside a custom gradient, whatever its backward pass says: they must
+    agree.
+    """
     assert verdicts(check_function(wrong(tf.sin, 1.0), X, forward_mode=True)) == {
         ("input", "forward"): "match",
         ("input", "forward-mode"): "match",
@@ -358,12 +360,12 @@ def test_forward_mode():
     }
 
 
-# Triangles --------------------------------------------------------------------------------------------------------------
+# Triangles ------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     "function",
-    [tf.linalg.cholesky, lambda m: tf.linalg.cholesky(tf.stack([m, 2 * m])), lambda m: tf.linalg.logdet(m)],
+    [tf.linalg.cholesky, lambda m: tf.linalg.cholesky(tf.stack([m, 2 * m])), tf.linalg.logdet],
     ids=["cholesky", "batch", "logdet"],
 )
 def test_functions_that_read_one_triangle(function):
@@ -371,7 +373,10 @@ def test_functions_that_read_one_triangle(function):
     assert report.ok, report.explain()
     assert (report.verdicts[0].verdict, report.verdicts[0].reason) == (
         "symmetrized",
-        "the function does not read the upper triangle, and autodiff spreads the slope over both; along symmetric changes they agree",
+        (
+            "the function does not read the upper triangle, and autodiff spreads the slope over both; along symmetric "
+            "changes they agree"
+        ),
     )
     assert report.notes == (f"input: {report.verdicts[0].reason}.",)
 
@@ -391,7 +396,7 @@ def test_a_lost_triangle_elsewhere_is_found():
     assert verdicts(check_function(lower, MATRIX)) == {("input", "forward"): "mismatch"}
 
 
-# Surrogates -------------------------------------------------------------------------------------------------------------
+# Surrogates -----------------------------------------------------------------------------------------------------------
 
 
 @tf.custom_gradient

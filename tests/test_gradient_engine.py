@@ -60,7 +60,7 @@ def graphs(draw, name):
             after = f"after_{width}"  # outputs of one size share it, and one of two units may be called twice in a row
             layers.setdefault(after, layer)
             calls.append(Call(after, (output,), (f"{output}'",)))
-            output, width = f"{output}'", width if isinstance(layers[after], Activation) else 2
+            output, width = f"{output}'", width if isinstance(layers[after], Activation) else 2  # noqa: PLW2901
         outputs.append(output)
     return Model(inputs, layers, tuple(calls), tuple(outputs)), shapes
 
@@ -173,7 +173,7 @@ def test_losses(name, data):
     check_equal(Objective.of(model, loss), weights, x, y, offsets=(1e-7, -1e-7, 1e-20j), sample_weight=share)
 
 
-# Graphs of every kind --------------------------------------------------------------------------------------------------
+# Graphs of every kind -------------------------------------------------------------------------------------------------
 
 
 def get(name, *arguments, **fields):
@@ -265,7 +265,7 @@ def test_dense_is_never_run_twice():
     assert calls == []  # a channel moves, and one row of the last kernel goes with it
 
 
-# Claims and shifts -------------------------------------------------------------------------------------------------------
+# Claims and shifts ----------------------------------------------------------------------------------------------------
 
 
 def test_a_wrong_claim_is_not_used():
@@ -308,7 +308,7 @@ def test_shifts(name, kind):
     assert shifts.shift_of(function, 2 * shifts.REACH) is None and shifts.shift_of(np.exp, 0.0) is None
 
 
-# The gradient --------------------------------------------------------------------------------------------------------------
+# The gradient ---------------------------------------------------------------------------------------------------------
 
 
 def test_numeric_gradient():

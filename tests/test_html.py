@@ -48,7 +48,10 @@ def test_a_failing_report(wrong):
     for verdict in wrong.verdicts:
         assert f'<th scope="row">{verdict.name}</th>' in page
     assert re.search(
-        r'<tr class="bad"><th scope="row">sequential[^/]*/halved/kernel</th><td class="l">forward</td><td class="l">mismatch</td><td class="n">8 of 8</td>',
+        (
+            r'<tr class="bad"><th scope="row">sequential[^/]*/halved/kernel</th><td class="l">forward</td><td '
+            r'class="l">mismatch</td><td class="n">8 of 8</td>'
+        ),
         page,
     )
     numeric, autodiff, apart = (cells_of(page, name) for name in ("numeric", "autodiff", "numeric − autodiff"))
@@ -87,7 +90,10 @@ def test_check_html_from_the_command_line(gradtwin, tmp_path):
     status, _, err = gradtwin("check", "right_models:build", "--html", "no/such/folder.html")
     assert (status, err) == (
         2,
-        "gradtwin: --html must name a file that can be written. Received: no/such/folder.html: No such file or directory. Choose another path.\n",
+        (
+            "gradtwin: --html must name a file that can be written. Received: no/such/folder.html: No such file or "
+            "directory. Choose another path.\n"
+        ),
     )
 
 

@@ -1,4 +1,6 @@
-"""Kinks: one test sits on each, and in every decade of distance from 1e-3 to 1e-12; the right gradient passes, a wrong one does not."""
+"""Kinks: one test sits on each, and in every decade of distance from 1e-3 to 1e-12; the right gradient passes, a wrong
+one does not.
+"""
 
 import functools
 
@@ -22,7 +24,7 @@ def median_of(x):
 
 #: name → (function of a vector, points that lie exactly on its kink)
 KINKED = {
-    "relu": (lambda x: tf.nn.relu(x), [0.0, 0.7, -0.3]),
+    "relu": (tf.nn.relu, [0.0, 0.7, -0.3]),
     "leaky_relu": (lambda x: tf.nn.leaky_relu(x, 0.25), [0.0, 0.7, -0.3]),
     "abs": (tf.abs, [0.0, 0.7, -0.3]),
     "max pooling": (lambda x: tf.nn.max_pool1d(tf.reshape(x, (1, 4, 1)), 2, 2, "VALID"), [0.5, 0.5, -0.3, 0.2]),
@@ -32,7 +34,8 @@ KINKED = {
     "hard_sigmoid": (keras.activations.hard_sigmoid, [3.0, -3.0, 0.4]),
     "median": (median_of, [0.5, 0.5, -0.3]),
     "sort": (lambda x: tf.sort(x, axis=-1) * tf.constant([1.0, 2.0, 4.0], tf.float64), [0.5, 0.5, -0.3]),
-    "opposed relus": (lambda x: tf.nn.relu(x) - tf.nn.relu(-x), [0.0, 0.7, -0.3]),
+    "opposed relus": (lambda x: tf.nn.relu(x) - 0.25 * tf.nn.relu(-x), [0.0, 0.7, -0.3]),
+    "symmetric batch": (lambda x: tf.nn.relu(x[0] + x[1]) - tf.nn.relu(x[1] - x[0]), [0.0, 0.0, -0.3]),
 }
 
 
@@ -77,6 +80,9 @@ class Point(Oracle):
         points[i, j, entries[j]] = points[i, j, entries[j]] + offsets
         return self.many(points.reshape(-1, points.shape[-1])).numpy().reshape(offsets.shape)
 
+    def directional(self, direction, steps):
+        return self.many(self.values["x"] + np.multiply.outer(steps, direction["x"])).numpy()
+
     def moved(self, values):
         return Point(self.function, values["x"], wrong=self.wrong)
 
@@ -107,7 +113,7 @@ def test_the_right_gradient_passes(name, distance):
             assert moved.verdict == "match", moved.explain()
 
 
-@pytest.mark.parametrize("distance", (0.0, 1e-3, 1e-6, 1e-9), ids=str)
+@pytest.mark.parametrize("distance", [0.0, 1e-3, 1e-6, 1e-9], ids=str)
 @pytest.mark.parametrize("name", KINKED)
 def test_a_wrong_entry_beside_the_kink_is_found_and_named(name, distance):
     """One smooth entry wrong by 1e-6 of itself, while another sits on (or near) the kink."""
@@ -130,7 +136,10 @@ def test_a_wrong_entry_on_the_kink_is_found(name):
 
 def test_kinks_on_both_sides_at_1e_9():
     """The slope between two kinks a billionth away on either side is found, with the error that noise leaves it."""
-    function = lambda x: tf.nn.relu(x - 1e-9) - 3 * tf.nn.relu(-x - 1e-9) + 0.4 * x  # noqa: E731
+
+    def function(x):
+        return tf.nn.relu(x - 1e-9) - 3 * tf.nn.relu(-x - 1e-9) + 0.4 * x
+
     point = Point(function, [0.0, 0.7])
     verdict = compare_entries(point, "x", autodiff=point.autodiff())
     assert verdict.verdict == "match", verdict.explain()

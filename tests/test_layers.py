@@ -1,4 +1,6 @@
-"""Every registered layer against Keras: values, gradients of weights and inputs, complex steps. A new layer is tested because it exists."""
+"""Every registered layer against Keras: values, gradients of weights and inputs, complex steps. A new layer is tested
+because it exists.
+"""
 
 import keras
 import numpy as np
@@ -122,8 +124,8 @@ def departing(model, x, shows_in):
     (layer,) = model.layers.values()
     shapes = [np.shape(a) for a in (x if isinstance(x, list) else [x])]
     return [
-        departures.get_departure(id)
-        for id in departures.find_departures([layer], shows_in, shapes=shapes, without=("mask", "training"))
+        departures.get_departure(known)
+        for known in departures.find_departures([layer], shows_in, shapes=shapes, without=("mask", "training"))
     ]
 
 
@@ -156,7 +158,7 @@ def moved(array, generator):
 @pytest.mark.parametrize("name", LAYERS)
 @given(data=st.data())
 def test_complex_step(name, data):
-    """The layer carries complex128 through: the real part is the value, the imaginary part the slope along a direction."""
+    """The layer carries complex128 through: real parts are the values, imaginary parts the slopes along a direction."""
     model, weights, x = data.draw(cases(name, patterns=("generic",)))
     real = flat(model.forward(weights, x))
     positive = {
@@ -181,7 +183,10 @@ def test_complex_step(name, data):
         assert np.isfinite(mine).all()
     base = along(0.0)[1]
     size = sum(np.abs(c * o).sum() for c, o in zip(cotangents, real, strict=True))
-    line = lambda offsets: np.array([[along(t)[1] for t in row] for row in offsets])  # noqa: E731
+
+    def line(offsets):
+        return np.array([[along(t)[1] for t in row] for row in offsets])
+
     found = slopes(line, np.zeros(1), 16 * UNIT * size, base=base, exponents=WIDER)
     if found.smooth[0]:
         assert abs(total.imag / 1e-100 - found.value.value[0]) <= found.value.error[0] + 16 * UNIT * size

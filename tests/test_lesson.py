@@ -1,4 +1,6 @@
-"""The lesson without a browser: refusals word by word, divergence, the notebook run from top to bottom, what notebooks show."""
+"""The lesson without a browser: refusals word by word, divergence, the notebook run from top to bottom, what notebooks
+show.
+"""
 
 import nbformat
 import numpy as np
@@ -21,9 +23,13 @@ Dense = keras.layers.Dense
 
 def big(): return model("big", Dense(40), Dense(1))
 def diverging(): return model("diverging", Dense(1), rate=10.0, shape=(1,))
-def dropping(): return model("dropping", Dense(2), keras.layers.Dropout(0.5), Dense(1))
-def image(): return model("image", keras.layers.Conv2D(2, 3), keras.layers.GlobalAveragePooling2D(), Dense(1), shape=(50, 50, 1))
-def recurrent(): return model("recurrent", keras.layers.SimpleRNN(1), Dense(1, "sigmoid"), loss="binary_crossentropy", shape=(3, 1))
+def dropping(): return model("dropping", Dense(2), keras.layers.Dropout(0.5, name="at_random"), Dense(1))
+def image():
+    layers = keras.layers.Conv2D(2, 3), keras.layers.GlobalAveragePooling2D(), Dense(1)
+    return model("image", *layers, shape=(50, 50, 1))
+def recurrent():
+    layers = keras.layers.SimpleRNN(1), Dense(1, "sigmoid")
+    return model("recurrent", *layers, loss="binary_crossentropy", shape=(3, 1))
 def dense(): return model("dense", Dense(4, "relu"), Dense(1))
 def loose(): return keras.Sequential([keras.Input((3,)), Dense(1)], name="loose")
 
@@ -48,31 +54,88 @@ def run(gradtwin):
 
 
 REFUSED = {
-    "lesson lesson_models:big": "A model must have at most 128 weights to be taught from, each being nudged and shown. Received: lesson_models:big, which has 201. Use gradtwin check, which takes any size, or a smaller model of the same kind.",
-    "lesson lesson_models:image": "A forward pass must have at most 8000 numbers to be taught from, each being shown. Received: lesson_models:image, which has 28444 with 4 samples. Pass fewer rows in --data, use a smaller model of the same kind, or gradtwin check, which takes any size.",
-    "lesson lesson_models:dense --epochs 1000": "A lesson must have at most 15000 weights times epochs to fit into a page. Received: 21 weights of dense, 1000 epochs. Pass --epochs 714, or a smaller model.",
-    "lesson lesson_models:dense --data many.npz": "A lesson must have at most 64 samples, each being shown. Received: 65 for lesson_models:dense. Pass fewer rows in --data, or use gradtwin check, which takes any number.",
-    "lesson lesson_models:dropping": "A model must not draw random numbers to be taught from: nudged losses would differ by chance. Received: dropout. Leave them out, or use gradtwin check --training.",
-    "lesson lesson_models:loose": "A model must be compiled with a loss and an optimizer to be taught from. Received: lesson_models:loose, which is not. Call model.compile(optimizer=…, loss=…) in the factory.",
-    "lesson lesson_models:own": "A model must have a NumPy twin to be taught from. Received: lesson_models.Own. Use gradtwin check, which needs no twin.",
-    "lesson lesson_models:weighted": "A lesson takes no sample weights. Received: sample_weight in lesson_models:weighted. Leave it out, or use gradtwin check.",
-    "lesson lesson_models:halved": "A factory with data must return targets for a lesson. Received: lesson_models:halved, which returns a model and x. Return (model, x, y).",
-    "lesson lesson_models:dense --data half.npz": "--data must hold targets y for a lesson. Received: half.npz without. Add y to the .npz file.",
-    "lesson recipe3": "A recipe must be one of recipe1, recipe2. Received: 'recipe3'. Name one of them; gradtwin lesson also takes a model, package.module:factory.",
-    "lesson recipe1 -o no/such/page.html": "--output must name a file that can be written. Received: no/such/page.html: No such file or directory. Choose another path.",
-    "lesson recipe1 -o .": "--output must name a file that can be written. Received: .: Is a directory. Choose another path.",
-    "lesson recipe1 --notebook no/lesson.ipynb": "--notebook must name a file that can be written. Received: no/lesson.ipynb: No such file or directory. Choose another path.",
+    "lesson lesson_models:big": (
+        "A model must have at most 128 weights to be taught from, each being nudged and shown. Received: "
+        "lesson_models:big, which has 201. Use gradtwin check, which takes any size, or a smaller model of the "
+        "same kind."
+    ),
+    "lesson lesson_models:image": (
+        "A forward pass must have at most 8000 numbers to be taught from, each being shown. Received: "
+        "lesson_models:image, which has 28444 with 4 samples. Pass fewer rows in --data, use a smaller model of "
+        "the same kind, or gradtwin check, which takes any size."
+    ),
+    "lesson lesson_models:dense --epochs 1000": (
+        "A lesson must have at most 15000 weights times epochs to fit into a page. Received: 21 weights of dense, "
+        "1000 epochs. Pass --epochs 714, or a smaller model."
+    ),
+    "lesson lesson_models:dense --data many.npz": (
+        "A lesson must have at most 64 samples, each being shown. Received: 65 for lesson_models:dense. Pass fewer "
+        "rows in --data, or use gradtwin check, which takes any number."
+    ),
+    "lesson lesson_models:dropping": (
+        "A model must not draw random numbers to be taught from: nudged losses would differ by chance. Received: "
+        "at_random. Leave them out, or use gradtwin check --training."
+    ),
+    "lesson lesson_models:loose": (
+        "A model must be compiled with a loss and an optimizer to be taught from. Received: lesson_models:loose, "
+        "which is not. Call model.compile(optimizer=…, loss=…) in the factory."
+    ),
+    "lesson lesson_models:own": (
+        "A model must have a NumPy twin to be taught from. Received: lesson_models.Own. Use gradtwin check, which "
+        "needs no twin."
+    ),
+    "lesson lesson_models:weighted": (
+        "A lesson takes no sample weights. Received: sample_weight in lesson_models:weighted. Leave it out, or use "
+        "gradtwin check."
+    ),
+    "lesson lesson_models:halved": (
+        "A factory with data must return targets for a lesson. Received: lesson_models:halved, which returns a "
+        "model and x. Return (model, x, y)."
+    ),
+    "lesson lesson_models:dense --data half.npz": (
+        "--data must hold targets y for a lesson. Received: half.npz without. Add y to the .npz file."
+    ),
+    "lesson recipe3": (
+        "A recipe must be one of recipe1, recipe2. Received: 'recipe3'. Name one of them; gradtwin lesson also "
+        "takes a model, package.module:factory."
+    ),
+    "lesson recipe1 -o no/such/page.html": (
+        "--output must name a file that can be written. Received: no/such/page.html: No such file or directory. "
+        "Choose another path."
+    ),
+    "lesson recipe1 -o .": (
+        "--output must name a file that can be written. Received: .: Is a directory. Choose another path."
+    ),
+    "lesson recipe1 --notebook no/lesson.ipynb": (
+        "--notebook must name a file that can be written. Received: no/lesson.ipynb: No such file or directory. "
+        "Choose another path."
+    ),
     "lesson recipe1 --epochs 0": "--epochs must be from 1 to 1000. Received: 0. Pass 100, say.",
     "recipe --epochs -1": "--epochs must be at least 0. Received: -1. Pass 10, say.",
     "recipe --batch-size -1": "--batch-size must be at least 0. Received: -1. Pass 2, say, or 0 for all samples.",
-    "recipe recipe3": "A recipe must be one of recipe1, recipe2. Received: 'recipe3'. Name one of them; gradtwin lesson also takes a model, package.module:factory.",
+    "recipe recipe3": (
+        "A recipe must be one of recipe1, recipe2. Received: 'recipe3'. Name one of them; gradtwin lesson also takes "
+        "a model, package.module:factory."
+    ),
     "recipe --step 0": "--step must be a number above 0. Received: 0.0. Pass 0.0001, say.",
-    "recipe --scheme sideways": "--scheme must be one of forward, backward, central, richardson, complex. Received: 'sideways'. Choose one of them.",
+    "recipe --scheme sideways": (
+        "--scheme must be one of forward, backward, central, richardson, complex. Received: 'sideways'. Choose one of "
+        "them."
+    ),
     "recipe --learning-rate nan": "A learning rate must be a finite number, at least 0. Received: nan. Pass 0.01, say.",
     "recipe --learning-rate -1": "A learning rate must be a finite number, at least 0. Received: -1.0. Pass 0.01, say.",
-    "recipe --weights [[": "--weights must be JSON, [kernel, bias, kernel, bias, …]. Received: '[[': Expecting value. Pass '[[[1.5]], [0.0]]', say.",
-    "recipe --weights [[[1,2]],[0]]": "Weights must be [kernel, bias, kernel, bias, …] of one input and one output, as in scratch/recipe.py. Received: arrays of shapes (1, 2), (1,). Pass '[[[1.5]], [0.0]]', say.",
-    "recipe --weights [[[NaN]],[0]]": "Weights must be [kernel, bias, kernel, bias, …] of one input and one output, as in scratch/recipe.py, all finite. Received: [[[nan]], [0]]. Pass '[[[1.5]], [0.0]]', say.",
+    "recipe --weights [[": (
+        "--weights must be JSON, [kernel, bias, kernel, bias, …]. Received: '[[': Expecting value. Pass '[[[1.5]], "
+        "[0.0]]', say."
+    ),
+    "recipe --weights [[[1,2]],[0]]": (
+        "Weights must be [kernel, bias, kernel, bias, …] of one input and one output, as in scratch/recipe.py. "
+        "Received: arrays of shapes (1, 2), (1,). Pass '[[[1.5]], [0.0]]', say."
+    ),
+    "recipe --weights [[[NaN]],[0]]": (
+        "Weights must be [kernel, bias, kernel, bias, …] of one input and one output, as in scratch/recipe.py, all "
+        "finite. Received: [[[nan]], [0]]. Pass '[[[1.5]], [0.0]]', say."
+    ),
 }
 
 
@@ -102,16 +165,16 @@ def test_divergence_is_shown_as_divergence(run, tmp_path):
     assert "are within what is allowed. The training diverges: it was stopped at epoch 6." in out
     text = (tmp_path / "page.html").read_text(encoding="utf-8")
     assert (
-        "See both trainings diverge together: the steps are too large, each lands farther from the minimum than the one before, and the loss grows from"
-        in text
-    )
+        "See both trainings diverge together: the steps are too large, each lands farther from the minimum "
+        "than the one before, and the loss grows from"
+    ) in text
     assert "See both paths leap across the valley" in text and "Both paths run away from the valley" in text
     status, out, err = run("recipe", "recipe1", "--learning-rate", "0.3", "--epochs", "50")
     assert (status, err) == (0, "")
     assert (
-        "The training diverges: after epoch 10 the loss is more than 10¹² times what it was, and we stop. Pass a smaller --learning-rate."
-        in out
-    )
+        "The training diverges: after epoch 10 the loss is more than 10¹² times what it was, and we stop. Pass "
+        "a smaller --learning-rate."
+    ) in out
 
 
 @pytest.mark.parametrize(

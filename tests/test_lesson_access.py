@@ -1,4 +1,6 @@
-"""The lesson's page for everybody: keyboard, screen reader, dark and light, a phone and a projector; and recipe 2's warning."""
+"""The lesson's page for everybody: keyboard, screen reader, dark and light, a phone and a projector; and recipe 2's
+warning.
+"""
 
 import re
 from itertools import pairwise
@@ -57,7 +59,8 @@ def test_tabs_by_mouse_and_keyboard(shown, driver):
 def test_themes(shown, driver):
     def look():
         return driver.execute_script(
-            "const c = getComputedStyle(document.body); return [document.documentElement.dataset.theme, c.backgroundColor, c.color, document.getElementById('theme').textContent];"
+            "const c = getComputedStyle(document.body); return [document.documentElement.dataset.theme, "
+            "c.backgroundColor, c.color, document.getElementById('theme').textContent];"
         )
 
     click(driver, "tab-epochs")
@@ -109,15 +112,19 @@ def test_nothing_is_cut(shown, driver, width):
         click(driver, f"tab-{name}")
         assert driver.execute_script("return document.documentElement.scrollWidth") <= width
         outside = driver.execute_script(
-            "return [...document.querySelectorAll('p, h1, h2, h3, figure, pre, .controls, .controls *, .walk, .main-svg')].filter((e) => e.offsetParent && e.getBoundingClientRect().right > innerWidth + 0.5).map((e) => e.outerHTML.slice(0, 80))"
+            "return [...document.querySelectorAll('p, h1, h2, h3, figure, pre, .controls, .controls *, .walk, "
+            ".main-svg')].filter((e) => e.offsetParent && e.getBoundingClientRect().right > innerWidth + "
+            "0.5).map((e) => e.outerHTML.slice(0, 80))"
         )
         assert outside == [], name
         tab, bar = driver.execute_script(
-            "const t = document.querySelector('[aria-selected=true]'); return [t, t.parentElement].map((e) => { const r = e.getBoundingClientRect(); return [r.left, r.right]; });"
+            "const t = document.querySelector('[aria-selected=true]'); return [t, t.parentElement].map((e) => { "
+            "const r = e.getBoundingClientRect(); return [r.left, r.right]; });"
         )
         assert bar[0] - 0.5 <= tab[0] and tab[1] <= bar[1] + 0.5, "the chosen tab is seen whole"
         empty = driver.execute_script(
-            "return [...document.querySelectorAll('.plot')].filter((p) => p.offsetHeight && !p.querySelector('.cartesianlayer path')).map((p) => p.id)"
+            "return [...document.querySelectorAll('.plot')].filter((p) => p.offsetHeight && "
+            "!p.querySelector('.cartesianlayer path')).map((p) => p.id)"
         )
         assert empty == []
 
@@ -127,7 +134,8 @@ def test_a_screen_reader_finds_its_way(shown, driver):
     for name, _ in page_module.TABS:
         click(driver, f"tab-{name}")
     assert driver.execute_script(
-        "return [document.documentElement.lang, document.querySelectorAll('h1').length, document.querySelectorAll('main').length]"
+        "return [document.documentElement.lang, document.querySelectorAll('h1').length, "
+        "document.querySelectorAll('main').length]"
     ) == ["en", 1, 1]
     levels = [
         int(tag[1])
@@ -137,12 +145,15 @@ def test_a_screen_reader_finds_its_way(shown, driver):
     ]
     assert all(b <= a + 1 for a, b in pairwise(levels)), "a level of headings is left out"
     nameless = driver.execute_script(
-        "const named = (e) => (e.getAttribute('aria-label') || (e.labels && e.labels.length && e.labels[0].textContent) || e.textContent).trim();"
-        "return [...document.querySelectorAll('button, select, input, summary')].filter((e) => !named(e)).map((e) => e.outerHTML);"
+        "const named = (e) => (e.getAttribute('aria-label') || (e.labels && e.labels.length && "
+        "e.labels[0].textContent) || e.textContent).trim();"
+        "return [...document.querySelectorAll('button, select, input, summary')].filter((e) => !named(e)).map((e) "
+        "=> e.outerHTML);"
     )
     assert nameless == []
     figures = driver.execute_script(
-        "return [...document.querySelectorAll('.plot')].map((p) => [p.id, p.getAttribute('role'), (document.getElementById(p.getAttribute('aria-labelledby')) ?? {}).textContent])"
+        "return [...document.querySelectorAll('.plot')].map((p) => [p.id, p.getAttribute('role'), "
+        "(document.getElementById(p.getAttribute('aria-labelledby')) ?? {}).textContent])"
     )
     assert {role for _, role, _ in figures} == {"img"}
     assert all(caption and caption.startswith(("See ", "Read ")) for _, _, caption in figures), figures
@@ -153,20 +164,30 @@ def test_a_screen_reader_finds_its_way(shown, driver):
 def test_what_to_know_of_recipe_2(shown, driver):
     """Two units start dead, the third dies in the first step, and from epoch 2 on only the output bias learns."""
     assert (
-        "Two of its three ReLU units start dead and the third dies in the first step: from epoch 2 on only the output bias learns."
-        in shown.printed
-    )
+        "Two of its three ReLU units start dead and the third dies in the first step: from epoch 2 on only the "
+        "output bias learns."
+    ) in shown.printed
     click(driver, "tab-epochs")
     said = driver.execute_script(
-        "return [...document.querySelectorAll('.note, .units li')].filter((e) => e.offsetHeight).map((e) => e.textContent.trim())"
+        "return [...document.querySelectorAll('.note, .units li')].filter((e) => e.offsetHeight).map((e) => "
+        "e.textContent.trim())"
     )
     assert said == [
-        "Two of its three ReLU units start dead and the third dies in the first step: from epoch 2 on only the output bias learns.",
+        (
+            "Two of its three ReLU units start dead and the third dies in the first step: from epoch 2 on only the "
+            "output bias learns."
+        ),
         *(
-            f"hidden, unit {i} of 3 is dead from the start and stays dead through epoch 20: it is 0 for every sample, so its weights get a slope of exactly 0."
+            (
+                f"hidden, unit {i} of 3 is dead from the start and stays dead through epoch 20: it is 0 for every "
+                f"sample, so its weights get a slope of exactly 0."
+            )
             for i in (1, 2)
         ),
-        "hidden, unit 3 of 3 dies in epoch 1 and stays dead through epoch 20: it is 0 for every sample, so its weights get a slope of exactly 0.",
+        (
+            "hidden, unit 3 of 3 dies in epoch 1 and stays dead through epoch 20: it is 0 for every sample, so its "
+            "weights get a slope of exactly 0."
+        ),
     ]
     for epoch, dead in (
         (0, "hidden, unit 1 of 3; hidden, unit 2 of 3"),
@@ -181,5 +202,5 @@ def test_what_to_know_of_recipe_2(shown, driver):
         "return document.getElementById('loss').layout.annotations.map((a) => [a.x, a.text])"
     ) == [[1, " ✝ hidden, unit 3 of 3 "]]
     assert driver.execute_script("return document.getElementById('loss').layout.xaxis.range") == [0, EPOCHS]
-    found = {label: cells for label, cells in rows(driver, "#epoch-table")}
+    found = dict(rows(driver, "#epoch-table"))
     assert [label for label, cells in found.items() if cells[4][0] != "0"] == ["output/bias"]

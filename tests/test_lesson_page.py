@@ -41,7 +41,8 @@ def test_one_file(shown):
 def test_one_epoch(shown, driver):
     network, start = shown.network, list(shown.network.weights)
     tables = driver.execute_script(
-        "return [...document.querySelectorAll('.tensors table')].map((t) => [...t.querySelectorAll('td.n')].map((c) => [c.textContent, c.dataset.value]));"
+        "return [...document.querySelectorAll('.tensors table')].map((t) => "
+        "[...t.querySelectorAll('td.n')].map((c) => [c.textContent, c.dataset.value]));"
     )
     signals = network.signals(start)
     np.testing.assert_allclose([float(v) for _, v in tables[0]], signals[0].ravel(), rtol=1e-15)
@@ -65,7 +66,8 @@ def test_one_epoch(shown, driver):
     seen = set()
     for _ in range(len(slopes)):
         told = driver.execute_script(
-            "const w = document.querySelector('.walk:not([hidden])'); return [w.id, [...w.querySelectorAll('b')].map((b) => [b.dataset.name, b.textContent, b.dataset.value])];"
+            "const w = document.querySelector('.walk:not([hidden])'); return [w.id, "
+            "[...w.querySelectorAll('b')].map((b) => [b.dataset.name, b.textContent, b.dataset.value])];"
         )
         i = int(told[0].removeprefix("walk-"))
         numbers = {name: (text, value) for name, text, value in told[1]}
@@ -123,14 +125,18 @@ def test_slider_play_and_table(shown, driver):
             assert float(cells[2][1]) <= float(cells[3][1]) and float(cells[6][1]) <= float(cells[7][1])
         said = driver.execute_script("return document.getElementById('said').textContent")
         assert said.startswith(
-            f"Epoch {epoch}: loss {network.loss(nudged[epoch]):.6g} nudged, {network.loss(beside[epoch]):.6g} back-propagated; "
+            f"Epoch {epoch}: loss {network.loss(nudged[epoch]):.6g} nudged, {network.loss(beside[epoch]):.6g} "
+            f"back-propagated; "
         )
     slide(driver, EPOCHS - 3)
     click(driver, "play")
     assert driver.execute_script("return document.getElementById('play').textContent") == "Pause"
     until(
         driver,
-        f"return document.getElementById('slider').value === '{EPOCHS}' && document.getElementById('play').textContent === 'Play'",
+        (
+            f"return document.getElementById('slider').value === '{EPOCHS}' && "
+            f"document.getElementById('play').textContent === 'Play'"
+        ),
     )
     click(driver, "play")  # from the end it starts again
     until(driver, "return Number(document.getElementById('slider').value) >= 1")
@@ -144,12 +150,16 @@ def test_figures_of_epochs(shown, driver):
     nudged, beside = network.path(EPOCHS, network.nudged), network.path(EPOCHS, network.chain_rule)
     click(driver, "tab-epochs")
     loss = figure(driver, "loss")
-    # paths of a hundred steps, computed in another order: nudged ones carry rounding / h = 1e-12 a step, the others 1e-16
+    # paths of a hundred steps, computed in another order: nudged ones carry rounding / h = 1e-12 a step, the others
+    # 1e-16
     np.testing.assert_allclose(loss["nudged (NumPy)"][1], [network.loss(w) for w in nudged], rtol=1e-9)
     np.testing.assert_allclose(loss["back-propagated (Keras)"][1], [network.loss(w) for w in beside], rtol=1e-12)
     for i in (0, len(flat(network.weights)) - 1):
         driver.execute_script(
-            "const s = document.getElementById('entry'); s.value = String(arguments[0]); s.dispatchEvent(new Event('change'));",
+            (
+                "const s = document.getElementById('entry'); s.value = String(arguments[0]); s.dispatchEvent(new "
+                "Event('change'));"
+            ),
             i,
         )
         np.testing.assert_allclose(
@@ -175,7 +185,10 @@ def test_landscape(shown, driver):
     slide(driver, 4, "landscape")
     some = ((0, 0), (0, 100), (50, 13), (100, 100))
     (a, b), heights = driver.execute_script(
-        "const c = document.getElementById('landscape-0').data[0]; return [lesson.landscapes[0].entries, arguments[0].map(([i, j]) => [c.x[j], c.y[i], c.customdata[i][j]])];",
+        (
+            "const c = document.getElementById('landscape-0').data[0]; return [lesson.landscapes[0].entries, "
+            "arguments[0].map(([i, j]) => [c.x[j], c.y[i], c.customdata[i][j]])];"
+        ),
         some,
     )
     for across, up, height in heights:
@@ -218,7 +231,7 @@ def test_what_if(shown, driver):
         np.testing.assert_allclose(losses[:4][tame], np.array([network.loss(w) for w in path])[tame], rtol=1e-6)
     away = [name for name in rates if name.endswith(" ↗")]
     assert len(away) == (0 if shown.name == "classifier" else 2)
-    ends = {label: cells for label, cells in rows(driver, "div:has(> figure > #rates) > .scroll")}
+    ends = dict(rows(driver, "div:has(> figure > #rates) > .scroll"))
     assert [
         f"{label} ↗" for label, cells in ends.items() if cells[1][0].startswith("diverges: stopped in epoch ")
     ] == away
@@ -240,7 +253,9 @@ def test_what_if(shown, driver):
 
 @pytest.mark.parametrize("shown", ["classifier"], indirect=True)
 def test_numbers_of_a_figure(shown, driver):
-    """Lines with points of their own keep them apart: batches of 1, of 2 and of all samples are looked at in different places."""
+    """Lines with points of their own keep them apart: batches of 1, of 2 and of all samples are looked at in different
+    places.
+    """
     click(driver, "tab-what-if")
     driver.execute_script("document.querySelector('details[data-of=batches]').open = true")
     until(driver, "return document.querySelector('details[data-of=batches] tbody tr') !== null")

@@ -84,9 +84,9 @@ def test_right():
     assert all(v.compared == 0 and v.together == v.total for v in report.verdicts)
     assert all(v.visible_relative < 1e-3 for v in report.verdicts)
     entries = sum(v.total for v in report.verdicts)
-    assert (
-        report.notes[0]
-        == f"{entries} entries were moved together along 2 random directions, and a sampled one of each variable along another."
+    assert report.notes[0] == (
+        f"{entries} entries were moved together along 2 random directions, and a sampled one of each variable "
+        f"along another."
     )
     assert report.notes[1].startswith("One entry wrong by less than ") and report.notes[1].endswith(
         "effort='full' compares every entry."
@@ -96,7 +96,7 @@ def test_right():
 
 
 @pytest.mark.parametrize(
-    "layer, name, factor",
+    ("layer", "name", "factor"),
     [("d60", "kernel", 1.1), ("d10", "bias", 1.001), ("out", "bias", 0.9), ("out", "kernel", 1.001)],
 )
 def test_one_wrong_entry(planted, layer, name, factor):
@@ -160,7 +160,7 @@ def test_not_a_number(planted):
 
 @pytest.mark.parametrize("training", [False, True])
 def test_kinks_and_batch_statistics(training):
-    """ReLUs at exactly zero (zero biases, a sample of zeros), ties of a maximum, batch statistics: nothing is accused."""
+    """ReLUs at exactly zero (biases, a sample of zeros), ties of a maximum, batch statistics: no false positives."""
     keras.utils.set_random_seed(1)
     layers = keras.layers
     model = keras.Sequential(
@@ -190,7 +190,9 @@ def test_kinks_and_batch_statistics(training):
 
 @pytest.mark.parametrize("start", range(4))
 def test_teeth(start):
-    """Along directions of the twin: correct gradients at smooth, kinked and badly scaled points pass, a planted entry does not."""
+    """Along directions of the twin: correct gradients at smooth, kinked and badly scaled points pass, a planted entry
+    does not.
+    """
     for i in range(start, start + 8, 4):
         case = teeth.case(i, teeth.KINDS[i % 4])
         oracle, autodiff = teeth.sides(case)
@@ -245,7 +247,7 @@ def test_dot():
 
 
 @pytest.mark.parametrize(
-    "budget, seconds",
+    ("budget", "seconds"),
     [(None, None), ("", None), (90, 90.0), ("90", 90.0), ("60s", 60.0), ("5m", 300.0), ("1.5h", 5400.0)],
 )
 def test_seconds(budget, seconds):
@@ -258,9 +260,9 @@ def test_bad_budget(budget):
     """One sentence, before anything runs."""
     with pytest.raises(BadInput) as error:
         check_gradients(*network(), budget=budget)
-    assert (
-        str(error.value)
-        == f"`budget` must be a time such as 60s, 5m or 1h. Received: {budget!r}. Pass seconds, or a number with s, m or h."
+    assert str(error.value) == (
+        f"`budget` must be a time such as 60s, 5m or 1h. Received: {budget!r}. Pass seconds, or a number with s, "
+        f"m or h."
     )
 
 

@@ -1,4 +1,4 @@
-"""Every registered loss against Keras: values and gradients, with reductions, sample weights and masks of every rank."""
+"""Every registered loss against Keras: values and gradients, with reductions, and weights and masks of every rank."""
 
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -54,9 +54,10 @@ class Case:
         return self.loss(self.y_true, y_pred, sample_weight=self.sample_weight, mask=self.mask)
 
     def spread(self, part):
-        """Weights or mask with all axes that the values will have: what they mean, and how Keras understands them too. Keras
-        aligns fewer axes from the right, which is the departure FROM_THE_RIGHT: by its id this excuse goes when the entry
-        goes. Values that lose their last axis to a part of one axis less keep that part as it is."""
+        """Weights or mask with all axes that the values will have: what they mean, and how Keras understands them too.
+        Keras aligns fewer axes from the right, which is the departure FROM_THE_RIGHT: by its id this excuse goes when
+        the entry goes. Values that lose their last axis to a part of one axis less keep that part as it is.
+        """
         if part is None or self.values.ndim == 0:
             return part
         values, own = matched(self.values.shape, part.shape)
@@ -72,7 +73,7 @@ class Case:
 
 @st.composite
 def weights_for(draw, shape):
-    """Weights of values of this shape: for each of them, or for the first axes only (samples, steps), zeros included."""
+    """Weights of values of this shape: for each, or for the first axes only (samples, steps), zeros included."""
     axes = draw(st.integers(1, len(shape))) if shape else 0
     own = shape[:axes] + (1,) * draw(st.integers(0, len(shape) - axes))
     size = int(np.prod(own))
@@ -98,17 +99,20 @@ def cases(draw, name, patterns=gt.PATTERNS):
 
 
 def unit(loss, shows_in):
-    """One unit in the last place: float32's where Keras is known to compute in float32, else float64's. A departure that is a
-    wrong number leaves nothing to compare with: infinity."""
-    entries = [departures.get_departure(id) for id in departures.find_departures([loss], shows_in)]
+    """One unit in the last place: float32's where Keras is known to compute in float32, else float64's. A departure
+    that is a wrong number leaves nothing to compare with: infinity.
+    """
+    entries = [departures.get_departure(known) for known in departures.find_departures([loss], shows_in)]
     if any(entry.reading != "precision" for entry in entries):
         return np.inf
     return FLOAT32 if entries else UNIT
 
 
 def rounding(function, y_pred, unit):
-    """What rounding may do to a function: how far it moves when y_pred moves by units in the last place, and 64 units of the
-    largest of its values and of 1, the size of what is added and taken away inside a loss (1 - similarity, log 2)."""
+    """What rounding may do to a function: how far it moves when y_pred moves by units in the last place, and 64 units
+    of the largest of its values and of 1, the size of what is added and taken away inside a loss (1 - similarity, log
+    2).
+    """
     here = function(y_pred)
     spread = np.zeros(np.shape(here))
     for seed in range(3):
@@ -132,7 +136,9 @@ def test_value(name, data):
 @pytest.mark.parametrize("reduction", REDUCTIONS)
 @given(data=st.data())
 def test_reduction(reduction, data):
-    """Values of three axes with weights and masks of one to three: the hardest that a reduction meets, for each of them."""
+    """Values of three axes with weights and masks of one to three: the hardest that a reduction meets, for each of
+    them.
+    """
     shape = tuple(data.draw(st.tuples(*[st.integers(1, 3)] * 3)))
     y_true, y_pred = (data.draw(gt.special_points((*shape, 2), ("generic", "eighths"))) for _ in range(2))
     weights, mask = (
@@ -161,8 +167,9 @@ def complex_step(case, cotangent, y_pred):
 
 
 def shares(case, cotangent):
-    """What each value of the loss counts in cotangent · loss. Reduction, weights and mask are linear in the values, so their
-    share is what they give for one value being 1 and all others 0."""
+    """What each value of the loss counts in cotangent · loss. Reduction, weights and mask are linear in the values, so
+    their share is what they give for one value being 1 and all others 0.
+    """
     own = case.loss.valid(case.y_true, case.y_pred)
     mask = own if case.mask is None else case.spread(case.mask) if own is None else case.spread(case.mask) & own
     ones = np.eye(case.values.size).reshape(case.values.size, *case.values.shape)
@@ -171,9 +178,10 @@ def shares(case, cotangent):
 
 
 def looked_at_closely(case, cotangent, seed):
-    """The same slopes by differences: predictions are the output of a linear model, reduction and weights are put into sample
-    weights, which a gradient checker knows. Differences of the twin, whose values are Keras's; where they are known to
-    depart, of Keras's own forward pass."""
+    """The same slopes by differences: predictions are the output of a linear model, reduction and weights are put into
+    sample weights, which a gradient checker knows. Differences of the twin, whose values are Keras's; where they are
+    known to depart, of Keras's own forward pass.
+    """
     loss = replace(case.loss, reduction="sum")
     oracle = "forward" if departures.find_departures([loss], "value") else "twin"
     weights = shares(case, cotangent) if case.values.shape else None
@@ -195,8 +203,9 @@ def looked_at_closely(case, cotangent, seed):
 @pytest.mark.parametrize("name", LOSSES)
 @given(data=st.data())
 def test_gradient(name, data):
-    """Autodiff's gradient with respect to the predictions is the slope by complex steps. Where it is not (at a kink the two
-    may take another side) differences decide, and the neighbourhood of the point."""
+    """Autodiff's gradient with respect to the predictions is the slope by complex steps. Where it is not (at a kink the
+    two may take another side) differences decide, and the neighbourhood of the point.
+    """
     case = data.draw(cases(name))
     seed = data.draw(st.integers(0, 99))
     cotangent = np.random.default_rng(seed).normal(size=np.shape(case.twin(case.y_pred)))

@@ -89,7 +89,10 @@ CASES = {
     ),
     "no weights": (
         lambda: check_gradients(keras.Sequential([keras.Input((3,)), keras.layers.Flatten()], name="bare"), X),
-        "A model must have trainable weights to be checked. Received: 'bare', which has none. Check its inputs with wrt=('inputs',), or a model with weights.",
+        (
+            "A model must have trainable weights to be checked. Received: 'bare', which has none. Check its inputs "
+            "with wrt=('inputs',), or a model with weights."
+        ),
     ),
     "unbuilt": (
         lambda: check_gradients(keras.Sequential([keras.layers.Dense(2)], name="raw"), X),
@@ -97,15 +100,24 @@ CASES = {
     ),
     "not compiled": (
         lambda: check_gradients(keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)], name="loose"), X, Y),
-        "A model must have a loss when targets are given. Received: 'loose', not compiled, and loss=None. Compile it with a loss, or pass loss=.",
+        (
+            "A model must have a loss when targets are given. Received: 'loose', not compiled, and loss=None. Compile "
+            "it with a loss, or pass loss=."
+        ),
     ),
     "no optimizer": (
         lambda: check_updates(keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)], name="loose"), X, Y),
-        "A model must have an optimizer for its updates to be checked. Received: 'loose', not compiled. Compile it, or pass optimizer= and loss=.",
+        (
+            "A model must have an optimizer for its updates to be checked. Received: 'loose', not compiled. Compile "
+            "it, or pass optimizer= and loss=."
+        ),
     ),
     "no such variable": (
         lambda: check_gradients(model(), X, Y, variables="encoder/*"),
-        "`variables` must match at least one variable. Received: 'encoder/*', where there are mine/dense/kernel, mine/dense/bias, input. Correct the pattern.",
+        (
+            "`variables` must match at least one variable. Received: 'encoder/*', where there are mine/dense/kernel, "
+            "mine/dense/bias, input. Correct the pattern."
+        ),
     ),
     "too few steps": (
         lambda: check_updates(model(), X, Y, steps=0),
@@ -117,34 +129,56 @@ CASES = {
     ),
     "data that do not fit a subclassed model": (
         lambda: check_gradients(own(), X[:, :2], Y),
-        "A subject must run on the data it is checked on. Received: ValueError: Exception encountered when calling Own.call(). Input 0 with name 'None' of layer 'inner' is incompatible with the layer: expected axis -1 of input shape to hav… Call it on them by itself first.",
+        (
+            "A subject must run on the data it is checked on. Received: ValueError: Exception encountered when "
+            "calling Own.call(). Input 0 with name 'None' of layer 'inner' is incompatible with the layer: expected "
+            "axis -1 of input shape to hav… Call it on them by itself first."
+        ),
     ),
     "targets that do not fit": (
         lambda: check_gradients(own(), X, np.ones((4, 3))),
-        "A subject must run on the data it is checked on. Received: InvalidArgumentError: Incompatible shapes: [4,3] vs. [4,2]. Call it on them by itself first.",
+        (
+            "A subject must run on the data it is checked on. Received: InvalidArgumentError: Incompatible shapes: "
+            "[4,3] vs. [4,2]. Call it on them by itself first."
+        ),
     ),
     "targets that do not fit an update": (lambda: check_updates(own(), X, np.ones((4, 3))), None),
     "labels out of range": (
         lambda: check_gradients(model(loss="sparse_categorical_crossentropy"), X, np.array([0, 1, 2, 0])),
-        "`y` must hold classes from 0 to 1, which the output has. Received: 2 at index (2,). Correct the labels, or widen the output.",
+        (
+            "`y` must hold classes from 0 to 1, which the output has. Received: 2 at index (2,). Correct the labels, "
+            "or widen the output."
+        ),
     ),
     "labels out of range of an update": (
         lambda: check_updates(model(loss="sparse_categorical_crossentropy"), X, np.array([[0], [1], [-1], [0]])),
-        "`y` must hold classes from 0 to 1, which the output has. Received: -1 at index (2, 0). Correct the labels, or widen the output.",
+        (
+            "`y` must hold classes from 0 to 1, which the output has. Received: -1 at index (2, 0). Correct the "
+            "labels, or widen the output."
+        ),
     ),
     "labels out of range, subclassed": (
         lambda: check_gradients(
             own(keras.losses.SparseCategoricalCrossentropy(from_logits=True)), X, np.array([0, 1, 2, 0])
         ),
-        "A subject must run on the data it is checked on. Received: InvalidArgumentError: Received a label value of 2 which is outside the valid range of [0, 2). Label values: 0 1 2 0. Call it on them by itself first.",
+        (
+            "A subject must run on the data it is checked on. Received: InvalidArgumentError: Received a label value "
+            "of 2 which is outside the valid range of [0, 2). Label values: 0 1 2 0. Call it on them by itself first."
+        ),
     ),
     "NaN in the forward pass": (
         lambda: check_gradients(nan_inside(), X, Y),
-        "The loss must be finite before its gradient can be checked. Received: nan from the forward pass of 'mine'. Look at the forward pass, the data and the weights first.",
+        (
+            "The loss must be finite before its gradient can be checked. Received: nan from the forward pass of "
+            "'mine'. Look at the forward pass, the data and the weights first."
+        ),
     ),
     "infinity in a forward pass": (
         lambda: check_function(tf.math.log, np.array([1.0, 0.0])),
-        "The loss must be finite before its gradient can be checked. Received: inf from the forward pass of 'log'. Look at the forward pass, the data and the weights first.",
+        (
+            "The loss must be finite before its gradient can be checked. Received: inf from the forward pass of "
+            "'log'. Look at the forward pass, the data and the weights first."
+        ),
     ),
     "an order of three": (
         lambda: check_gradients(model(), X, Y, order=3),
@@ -170,7 +204,10 @@ CASES = {
         lambda: check_gradients(
             model(), X, np.array([0, 1, 1, 0]), class_weight={0: 1.0, 1: 2.0}, sample_weight=np.ones(4)
         ),
-        "`class_weight` must come with one target and no sample_weight. Received: sample_weight too. Pass sample_weight=, one weight a sample.",
+        (
+            "`class_weight` must come with one target and no sample_weight. Received: sample_weight too. Pass "
+            "sample_weight=, one weight a sample."
+        ),
     ),
     "a function for a layer": (
         lambda: check_layer(tf.sin, X),
@@ -182,15 +219,24 @@ CASES = {
     ),
     "nothing to call with": (
         lambda: check_function(tf.sin),
-        "A check must have at least one array to call with. Received: none. Pass the inputs after the layer or function.",
+        (
+            "A check must have at least one array to call with. Received: none. Pass the inputs after the layer or "
+            "function."
+        ),
     ),
     "nothing but integers": (
         lambda: check_function(lambda i: tf.cast(i, "float64"), np.array([1, 2])),
-        "A check must have a float input or a variable to differentiate by. Received: int64. Pass floats, or variables.",
+        (
+            "A check must have a float input or a variable to differentiate by. Received: int64. Pass floats, or "
+            "variables."
+        ),
     ),
     "an integer output": (
         lambda: check_function(tf.argmax, X),
-        "An output must be a float for a gradient to reach it. Received: int64 from 'argmax_v2'. Check a function whose result is a float.",
+        (
+            "An output must be a float for a gradient to reach it. Received: int64 from 'argmax_v2'. Check a function "
+            "whose result is a float."
+        ),
     ),
     "a ragged input": (
         lambda: check_function(tf.sin, tf.ragged.constant([[1.0], [1.0, 2.0]])),
@@ -202,19 +248,32 @@ CASES = {
     ),
     "a function that fails": (
         lambda: check_function(lambda x: x / (1 // 0), X),
-        "A subject must run on the data it is checked on. Received: ZeroDivisionError: integer division or modulo by zero. Call it on them by itself first.",
+        (
+            "A subject must run on the data it is checked on. Received: ZeroDivisionError: integer division or modulo "
+            "by zero. Call it on them by itself first."
+        ),
     ),
     "an index out of range": (
         lambda: check_layer(keras.layers.Embedding(3, 2), np.array([[0, 5]])),
-        "A subject must run on the data it is checked on. Received: InvalidArgumentError: Exception encountered when calling Embedding.call(). indices[0,1] = 5 is not in [0, 3) Arguments received by Embedding.call(): • inputs=tf.Tensor(shape=(1, 2),… Call it on them by itself first.",
+        (
+            "A subject must run on the data it is checked on. Received: InvalidArgumentError: Exception encountered "
+            "when calling Embedding.call(). indices[0,1] = 5 is not in [0, 3) Arguments received by Embedding.call(): "
+            "• inputs=tf.Tensor(shape=(1, 2),… Call it on them by itself first."
+        ),
     ),
     "an operation without gradient": (
         lambda: check_function(lambda x: tf.raw_ops.Bincount(arr=[0, 1], size=3, weights=x[0, :2]), X),
-        "Autodiff must have a gradient for every operation. Received: gradient registry has no entry for: Bincount. Write one with tf.custom_gradient, or stop it with tf.stop_gradient.",
+        (
+            "Autodiff must have a gradient for every operation. Received: gradient registry has no entry for: "
+            "Bincount. Write one with tf.custom_gradient, or stop it with tf.stop_gradient."
+        ),
     ),
     "a weight too many": (
         lambda: mirror(TWIN, WEIGHTS | {"extra": np.ones(1)}),
-        "The weights must be those of the model (2). Received: 3, missing none, unknown ['extra']. Pass one array for each name.",
+        (
+            "The weights must be those of the model (2). Received: 3, missing none, unknown ['extra']. Pass one array "
+            "for each name."
+        ),
     ),
     "a weight of the wrong shape": (
         lambda: mirror(TWIN, WEIGHTS | {"dense/bias": np.ones(3)}),
@@ -243,7 +302,10 @@ CASES = {
     "an unknown layer": (lambda: get("layer", "Dens"), None),
     "a call of nothing": (
         lambda: Model({"x": (None, 3)}, {}, (Call("dense", ("x",), ("y",)),), ("y",)),
-        "A call must name a layer of the model. Received: 'dense', where the layers are none. Add the layer or correct the name.",
+        (
+            "A call must name a layer of the model. Received: 'dense', where the layers are none. Add the layer or "
+            "correct the name."
+        ),
     ),
     "tensors out of order": (
         lambda: Model({"x": (None, 3)}, {"d": Dense(2)}, (Call("d", ("z",), ("y",)),), ("y",)),
@@ -251,7 +313,10 @@ CASES = {
     ),
     "too few losses": (
         lambda: Objective.of(TWIN, ("MeanSquaredError",) * 2),
-        "There must be one loss per output. Received: 2 for 1 outputs. Pass a sequence of losses (None where an output has none).",
+        (
+            "There must be one loss per output. Received: 2 for 1 outputs. Pass a sequence of losses (None where an "
+            "output has none)."
+        ),
     ),
     "a batch size of nothing": (
         lambda: fit(TWIN, WEIGHTS, X, Y, loss="MeanSquaredError", batch_size=0),
@@ -348,6 +413,7 @@ def test_out_of_memory_is_said(monkeypatch):
     with pytest.raises(ValueError) as caught:
         check_gradients(model(), X, Y)
     assert str(caught.value) == (
-        "A forward pass must fit into memory. Received: TensorFlow ran out of it at one evaluation, the smallest block. "
+        "A forward pass must fit into memory. Received: TensorFlow ran out of it at one evaluation, the smallest "
+        "block. "
         "Pass a smaller batch, or a machine with more memory."
     )

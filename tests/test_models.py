@@ -1,4 +1,4 @@
-"""Random architectures of registered parts: both oracles agree with autodiff, in float32 and float64, updates included."""
+"""Random architectures of registered parts: both oracles agree with autodiff, in float32 and float64; updates too."""
 
 import keras
 import numpy as np
@@ -34,7 +34,8 @@ def test_forward_and_reflection(case):
     again, same = reflect(built)
     np.testing.assert_array_equal(again.forward(same, x), ours)
     largest = np.max(np.abs(ours), initial=np.max([np.max(np.abs(w), initial=0) for w in weights.values()]))
-    # a chain of sums of at most 4 products: a few units in the last place of its largest term, precision departures aside
+    # a chain of sums of at most 4 products: a few units in the last place of its largest term, precision departures
+    # aside
     departing = gt.departures_of(model)
     assert departing or (np.abs(theirs - ours) <= 256 * np.finfo(float).eps * max(largest, 1) ** 2).all()
 
@@ -57,7 +58,9 @@ def test_gradients_by_both_oracles(case, seed):
 @pytest.mark.parametrize("loss", LOSSES)
 @given(data=st.data())
 def test_losses_of_models(loss, data):
-    """Loss of a model and its gradients, from probabilities, from logits, and through the shortcut of a last activation."""
+    """Loss of a model and its gradients, from probabilities, from logits, and through the shortcut of a last
+    activation.
+    """
     # one class is no choice: Keras warns of it, and a warning is an error here
     least = 2 if loss == "CategoricalCrossentropy" else 1
     model, weights, x, y = data.draw(networks().filter(lambda case: case[3].shape[-1] >= least))

@@ -119,7 +119,7 @@ def replace_rate(spec, rate):
     return replace(spec, learning_rate=rate)
 
 
-# The whole training step ------------------------------------------------------------------------------------------------
+# The whole training step ----------------------------------------------------------------------------------------------
 
 #: arguments beside the defaults with which check_updates is tried
 ARGUMENTS = {
@@ -172,12 +172,15 @@ def test_check_updates(name, arguments):
     )
 
 
-# Refusals -----------------------------------------------------------------------------------------------------------------
+# Refusals -------------------------------------------------------------------------------------------------------------
 
 REFUSALS = {
     "rate": (
         lambda: SGD(-0.5),
-        "`learning_rate` of SGD must be at least 0.0 or of type Schedule. Received: learning_rate=-0.5. Pass a legal value.",
+        (
+            "`learning_rate` of SGD must be at least 0.0 or of type Schedule. Received: learning_rate=-0.5. Pass a "
+            "legal value."
+        ),
     ),
     "momentum": (
         lambda: SGD(momentum=1.5),
@@ -189,15 +192,24 @@ REFUSALS = {
     ),
     "clipping": (
         lambda: SGD(clipnorm=1.0, clipvalue=1.0),
-        "At most one of `clipnorm`, `clipvalue` and `global_clipnorm` may be set. Received: clipnorm, clipvalue. Drop the others.",
+        (
+            "At most one of `clipnorm`, `clipvalue` and `global_clipnorm` may be set. Received: clipnorm, clipvalue. "
+            "Drop the others."
+        ),
     ),
     "accumulation": (
         lambda: SGD(gradient_accumulation_steps=1),
-        "`gradient_accumulation_steps` of SGD must be an integer, at least 2 or None. Received: gradient_accumulation_steps=1. Pass a legal value.",
+        (
+            "`gradient_accumulation_steps` of SGD must be an integer, at least 2 or None. Received: "
+            "gradient_accumulation_steps=1. Pass a legal value."
+        ),
     ),
     "patterns": (
         lambda: Muon(exclude_layers=("[",)),
-        "`exclude_layers` of Muon must be a sequence of regular expressions. Received: exclude_layers=('[',). Pass a legal value.",
+        (
+            "`exclude_layers` of Muon must be a sequence of regular expressions. Received: exclude_layers=('[',). "
+            "Pass a legal value."
+        ),
     ),
     "wrapped": (
         lambda: LossScaleOptimizer(LossScaleOptimizer()),
@@ -205,7 +217,10 @@ REFUSALS = {
     ),
     "shared": (
         lambda: LossScaleOptimizer(clipnorm=1.0),
-        "LossScaleOptimizer does not take `clipnorm`. Received: clipnorm=1.0. Set `clipnorm` on the optimizer inside it.",
+        (
+            "LossScaleOptimizer does not take `clipnorm`. Received: clipnorm=1.0. Set `clipnorm` on the optimizer "
+            "inside it."
+        ),
     ),
     "several": (
         lambda: MultiOptimizer(SGD(), {"a.*": SGD(), ".*b": SGD()}).optimizer_of("ab"),

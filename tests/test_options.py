@@ -1,7 +1,8 @@
-"""Arguments in the forms that Keras takes: numbers for tuples, lists, None, capitals, negative axes, unusual dtypes, masks.
+"""Arguments in the forms that Keras takes: numbers for tuples, lists, None, capitals, negative axes, unusual dtypes,
+masks.
 
-Each layer is made with every combination of some options, called by Keras, and its twin is compared as a recorded call is:
-outputs, and what a training call does to the weights that are not trained.
+Each layer is made with every combination of some options, called by Keras, and its twin is compared as a recorded call
+is: outputs, and what a training call does to the weights that are not trained.
 """
 
 import itertools
@@ -202,7 +203,7 @@ def test_forms(case):
             try:
                 compared(made)
             except AssertionError as difference:
-                assert departures.find_departures([reflected(layer, "layer")], "value"), (
+                assert departures.find_departures([reflected(layer, "layer")], "value"), (  # noqa: PT017 (known)
                     f"{case.layer}({options}) on {call}: {difference}"
                 )
     assert taken

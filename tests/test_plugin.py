@@ -5,7 +5,7 @@ What needs no Keras runs with stubs, in a process of its own where workers or th
 
 import json
 import sys
-from xml.etree import ElementTree
+from xml.etree import ElementTree as ET
 
 import pytest
 
@@ -73,7 +73,10 @@ def test_wrong(check_gradients):
 
 
 def test_importing_the_plugin_loads_neither_tensorflow_nor_hypothesis(pytester):
-    code = "import sys, keras_ref.frontends.pytest_plugin, scratch; print([m for m in ('tensorflow', 'keras', 'hypothesis', 'numpy', 'rich', 'typer') if m in sys.modules])"
+    code = (
+        "import sys, keras_ref.frontends.pytest_plugin, scratch; print([m for m in ('tensorflow', 'keras', "
+        "'hypothesis', 'numpy', 'rich', 'typer') if m in sys.modules])"
+    )
     result = pytester.run(sys.executable, "-c", code)
     assert result.outlines == ["[]"]
 
@@ -145,12 +148,18 @@ def test_the_marker_checks_what_a_test_returns(pytester):
         (
             "gradients",
             "None",
-            "A test marked `gradients` must return a model, (model, x, y), (layer, *inputs) or (function, *inputs). Received: NoneType. Return one of them.",
+            (
+                "A test marked `gradients` must return a model, (model, x, y), (layer, *inputs) or (function, "
+                "*inputs). Received: NoneType. Return one of them."
+            ),
         ),
         (
             "gradients",
             "(3, X)",
-            "A test marked `gradients` must return a model, (model, x, y), (layer, *inputs) or (function, *inputs). Received: a tuple of 2, int first. Return one of them.",
+            (
+                "A test marked `gradients` must return a model, (model, x, y), (layer, *inputs) or (function, "
+                "*inputs). Received: a tuple of 2, int first. Return one of them."
+            ),
         ),
         (
             "gradients(varables='x')",
@@ -160,12 +169,18 @@ def test_the_marker_checks_what_a_test_returns(pytester):
         (
             "gradients",
             "(model(), X[:, :2], Y)",
-            "Input 'table' must have shape (any, 3). Received: (4, 2). Reshape the data or change the model's input shape.",
+            (
+                "Input 'table' must have shape (any, 3). Received: (4, 2). Reshape the data or change the model's "
+                "input shape."
+            ),
         ),
         (
             "gradients('dense/*')",
             "(model(), X, Y)",
-            "The marker `gradients` must have options of check_gradients. Received: a positional one. Choose from x, y, *",
+            (
+                "The marker `gradients` must have options of check_gradients. Received: a positional one. Choose from "
+                "x, y, *"
+            ),
         ),
     ],
     ids=["nothing", "no model", "an unknown option", "data that do not fit", "a positional option"],
@@ -193,7 +208,8 @@ class Doubled(keras.layers.Layer):
 
 def build(*more):
     keras.utils.set_random_seed(1)
-    m = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2, "tanh", name="inner"), *more, keras.layers.Dense(1, name="outer")], name="mine")
+    inner, outer = keras.layers.Dense(2, "tanh", name="inner"), keras.layers.Dense(1, name="outer")
+    m = keras.Sequential([keras.Input((3,)), inner, *more, outer], name="mine")
     m.compile(optimizer="sgd", loss="mse")
     return m
 
@@ -233,7 +249,10 @@ def test_targets_of_the_ini_file_and_the_command_line_are_tests(pytester):
             "gradtwin::plugin_targets_a:missing::load FAILED*",
             "verdict    mismatch: mine/inner/kernel, by the oracle 'forward'",
             "replay     gradtwin check plugin_targets_a:wrong --variables mine/inner/kernel",
-            "A target's factory must exist. Received: 'missing', which plugin_targets_a does not have. Check the name after the colon.",
+            (
+                "A target's factory must exist. Received: 'missing', which plugin_targets_a does not have. Check the "
+                "name after the colon."
+            ),
             "gradtwin: 10 variables, 3 mismatches; smallest error that would have been seen *",
         ]
     )
@@ -250,7 +269,10 @@ def test_targets_of_the_ini_file_and_the_command_line_are_tests(pytester):
 def test_a_target_in_a_process_of_its_own(pytester):
     dies = TARGETS.replace(
         "def call(self, x):\n",
-        "def call(self, x):\n        if not isinstance(x, keras.KerasTensor):\n            tf.py_function(__import__('os').abort, [], [])\n",
+        (
+            "def call(self, x):\n        if not isinstance(x, keras.KerasTensor):\n            "
+            "tf.py_function(__import__('os').abort, [], [])\n"
+        ),
     )
     pytester.makepyfile(
         plugin_targets_b=dies.replace(
@@ -276,12 +298,16 @@ from keras_ref.frontends import invocation, pytest_items, verbs
 from keras_ref.reports.verdict import Report, Verdict
 
 def check(subject, *arguments, seed=0, replay="", effort="auto", **options):
-    verdicts = [Verdict(f"v{i}", "forward", word, 4, 4, {word: 4}, (0,), 1.0, 2.0, truncation=0.1, rounding=0.1, visible=3e-9) for i, word in enumerate(subject)]
+    errors = {"truncation": 0.1, "rounding": 0.1, "visible": 3e-9}
+    verdicts = [
+        Verdict(f"v{i}", "forward", word, 4, 4, {word: 4}, (0,), 1.0, 2.0, **errors) for i, word in enumerate(subject)
+    ]
     return Report("stub", tuple(verdicts), ("a note",), seed, replay)
 
 verbs.find_check = lambda verb: check
 pytest_items._variable_names = lambda target, seed: ["v0", "v1"]
-invocation.Invocation.run = lambda self, target, progress=None: check(["match", "mismatch", "nan"], replay=self.replay())
+WORDS = ["match", "mismatch", "nan"]
+invocation.Invocation.run = lambda self, target, progress=None: check(WORDS, replay=self.replay())
 """
 STUBBED = """
 import pytest
@@ -325,13 +351,16 @@ def test_reports_travel_from_the_workers_of_xdist(pytester):
             "verdict    mismatch: v1, by the oracle 'forward'",
             "verdict    nan: v2, by the oracle 'forward'",  # which no test stands for: it fails the first one
             "replay     gradtwin check package:factory --seed 5 --variables v1",
-            "gradtwin: 15 variables, 4 kinks, 1 undecided, 1 nan, 2 mismatches; smallest error that would have been seen 3e-09",
+            (
+                "gradtwin: 15 variables, 4 kinks, 1 undecided, 1 nan, 2 mismatches; smallest error that would have "
+                "been seen 3e-09"
+            ),
         ]
     )
     assert "Traceback" not in result.stdout.str()
     reports = json.loads((pytester.path / "all.json").read_text())["reports"]
     assert len(reports) == 9 and {r["seed"] for r in reports if "package" not in r["test"]} == {5}
-    cases = ElementTree.parse(pytester.path / "junit.xml").getroot().iter("testcase")
+    cases = ET.parse(pytester.path / "junit.xml").getroot().iter("testcase")
     properties = {case.get("name"): [(p.get("name"), p.get("value")) for p in case.iter("property")] for case in cases}
     assert properties["test_wrong"] == [
         ("gradtwin_subject", "stub"),
@@ -353,7 +382,10 @@ def test_a_json_file_that_cannot_be_written_is_refused_before_the_work(pytester)
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines(
         [
-            "ERROR: --gradtwin-json must name a file that can be written. Received: no/such/file.json: No such file or directory. Choose another path."
+            (
+                "ERROR: --gradtwin-json must name a file that can be written. Received: no/such/file.json: No such "
+                "file or directory. Choose another path."
+            )
         ]
     )
     assert not (pytester.path / "ran").exists()

@@ -38,7 +38,9 @@ def chain(policy, *layers):
 
 @pytest.mark.parametrize("policy", POLICIES)
 def test_low_precision_is_checked_through_float64(policy):
-    """The comparison is as sharp as in float64; the figure beside it is what the policy costs, of the order of its unit."""
+    """The comparison is as sharp as in float64; the figure beside it is what the policy costs, of the order of its
+    unit.
+    """
     model = chain(policy)
     report = check_gradients(model, X, Y)
     assert report.ok, report.explain()

@@ -3,6 +3,7 @@
 import copy
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -66,8 +67,7 @@ def test_feed_forward_returns_squared_errors():
 
 
 def test_it_fits_on_one_screen():
-    with open(recipe.__file__, encoding="utf-8") as file:
-        assert len(file.readlines()) <= SCREEN
+    assert len(Path(recipe.__file__).read_text(encoding="utf-8").splitlines()) <= SCREEN
 
 
 def test_it_needs_numpy_alone():

@@ -34,9 +34,9 @@ def test_the_numbers_of_the_book(gradtwin):
     assert "dense/kernel  1.47786700  1.556179450000           1.556186950000  -7.500e-06            -7.500e-06" in out
     assert "dense/bias    0.00000000  0.026105650000           0.026106650000  -1.000e-06            -1.000e-06" in out
     assert (
-        "The forward difference errs by h·mean(x²) = 7.50e-04 in the slope of the weight, hence by 7.50e-06 in the weight."
-        in out
-    )
+        "The forward difference errs by h·mean(x²) = 7.50e-04 in the slope of the weight, hence by 7.50e-06 in "
+        "the weight."
+    ) in out
     assert RECIPE_2_NOTE in out
     second = [f"{row[1][1]:.8f}" for row in table(out[out.index("recipe2") :], "weight")]
     assert second == [
@@ -81,9 +81,9 @@ def test_learning_rate_step_batches_and_weights(gradtwin):
         12,
     )
     assert (
-        "The forward difference errs by h·mean(x²) = 7.50e-02 in the slope of the weight, hence by 3.75e-03 in the weight."
-        in out
-    )
+        "The forward difference errs by h·mean(x²) = 7.50e-02 in the slope of the weight, hence by 3.75e-03 in "
+        "the weight."
+    ) in out
     _, out, _ = gradtwin("recipe", "recipe2", "--batch-size", "1")
     weights = list(TWO.weights)
     for x, y in zip(TWO.x, TWO.y, strict=True):
@@ -116,9 +116,18 @@ def test_explain_walks_one_weight(gradtwin):
         f"Look at dense/kernel of recipe1, which is 1.477867. The loss of all 4 samples is {before:.12g}.",
         f"Push it up by h = 0.0001: the loss becomes {after:.12g}, a change of {after - before:+.6g}.",
         f"The change divided by h is the slope: {slope:.10g}.",
-        f"Back-propagation computes {exact:.10g}: the two differ by +0.00075, and may differ by 0.0015, truncation and rounding error of the nudge.",
-        "The loss is a parabola in this weight, and a nudge to one side measures its slope half a nudge further on: too large by h · mean(x²) = 0.00075. Measured on the loss itself, h/2·f″ is +0.00075.",
-        "The weight steps against the slope, 0.01 times as far: 1.477867 - 0.01 · -7.831245 = 1.55617945. With back-propagation's slope it would be 1.55618695.",
+        (
+            f"Back-propagation computes {exact:.10g}: the two differ by +0.00075, and may differ by 0.0015, "
+            f"truncation and rounding error of the nudge."
+        ),
+        (
+            "The loss is a parabola in this weight, and a nudge to one side measures its slope half a nudge "
+            "further on: too large by h · mean(x²) = 0.00075. Measured on the loss itself, h/2·f″ is +0.00075."
+        ),
+        (
+            "The weight steps against the slope, 0.01 times as far: 1.477867 - 0.01 · -7.831245 = 1.55617945. With "
+            "back-propagation's slope it would be 1.55618695."
+        ),
         "Every other weight is nudged the same way, one at a time, and then all step together: that is one epoch.",
     ]
     _, out, _ = gradtwin("recipe", "recipe2", "--explain")
@@ -132,15 +141,24 @@ def test_explain_walks_one_weight(gradtwin):
         ("backward", "Pull it down by h = 0.0001; the change of the loss divided by -h is the slope: -7.832745."),
         (
             "central",
-            "Push it up by h = 0.0001, then pull it down by h; half the difference of the two losses divided by h is the slope: -7.831995.",
+            (
+                "Push it up by h = 0.0001, then pull it down by h; half the difference of the two losses divided "
+                "by h is the slope: -7.831995."
+            ),
         ),
         (
             "complex",
-            "Push it by h = 0.0001 in the imaginary direction: the imaginary part of the loss divided by h is the slope, -7.831995.",
+            (
+                "Push it by h = 0.0001 in the imaginary direction: the imaginary part of the loss divided by h is the "
+                "slope, -7.831995."
+            ),
         ),
         (
             "richardson",
-            "Push and pull it by ever smaller nudges, the first one 0.0001 times its size, and extrapolate to a nudge of 0: the slope is -7.831995",
+            (
+                "Push and pull it by ever smaller nudges, the first one 0.0001 times its size, and extrapolate to "
+                "a nudge of 0: the slope is -7.831995"
+            ),
         ),
     ],
 )

@@ -138,7 +138,7 @@ def test_frozen_layers():
     ids=lambda layer: layer.name,
 )
 def test_masks_travel(layer):
-    """The mask of an Embedding reaches the layer behind it, through a Dense layer and without operations that make it."""
+    """The mask of an Embedding reaches the layer behind it, through a Dense layer, without operations that make it."""
     x = tokens()
     twin = agrees(keras.Model(x, layer(layers.Dense(4)(layers.Embedding(4, 3, mask_zero=True)(x)))), IDS)
     assert not any(isinstance(spec, Operation) for spec in twin.layers.values())
@@ -208,7 +208,7 @@ def _lora():
 
 
 @pytest.mark.parametrize(
-    "make, words",
+    ("make", "words"),
     [
         (lambda: Dense(3), f"Received: {__name__}.Dense. {ASIDE}"),
         (lambda: layers.Dense(3, activation=relu), f"Received: activation='relu' of 'dense', from {__name__}. {ASIDE}"),

@@ -63,7 +63,7 @@ def test_padding_in_capitals(name):
         lambda: keras.layers.Resizing(5, 4, "lanczos3"),
         lambda: keras.layers.Resizing(3, 2, antialias=True),
         lambda: keras.layers.CenterCrop(5, 4),
-        lambda: keras.layers.AutoContrast(),
+        keras.layers.AutoContrast,
         lambda: keras.layers.LeakyReLU(0.25),
         lambda: keras.layers.ReLU(negative_slope=0.25),
     ],

@@ -20,7 +20,7 @@ def explained(outcome):
 
 
 @pytest.mark.skipif(not PRESENT, reason="the recorded cases lie beside the repository, and are not there")
-@pytest.mark.parametrize("kind, subject", SUBJECTS, ids=["-".join(pair) for pair in SUBJECTS])
+@pytest.mark.parametrize(("kind", "subject"), SUBJECTS, ids=["-".join(pair) for pair in SUBJECTS])
 @pytest.mark.filterwarnings("ignore::RuntimeWarning", "ignore::UserWarning")
 def test_replay(kind, subject):
     """No case differs without an entry, and no case that has one agrees."""

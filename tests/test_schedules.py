@@ -24,7 +24,7 @@ from scratch.schedules import CosineDecay, CosineDecayRestarts, ExponentialDecay
 STEPS = (*range(13), 17, 100, 250)
 
 
-# Schedules ----------------------------------------------------------------------------------------------------------------
+# Schedules ------------------------------------------------------------------------------------------------------------
 
 
 def rounding_of_rate(schedule, step):
@@ -79,13 +79,13 @@ def test_restart_is_where_the_period_ends():
 
 
 def test_restarts_without_end():
-    """Late in training too: periods of one length are counted at once, and a maximum that no float holds is infinite."""
+    """Late in training too: periods of one length are counted at once, a maximum that no float holds is infinite."""
     assert CosineDecayRestarts(1.0, 10, t_mul=1.0, m_mul=0.5)(25) == CosineDecayRestarts(0.25, 10, t_mul=1.0)(5)
     assert CosineDecayRestarts(1.0, 1, t_mul=1.0)(10**12) == 1.0
     assert CosineDecayRestarts(1.0, 1, t_mul=1.0, m_mul=1.5)(10**6) == np.inf
 
 
-# Regularizers ---------------------------------------------------------------------------------------------------------------
+# Regularizers ---------------------------------------------------------------------------------------------------------
 
 
 def penalty_rounding(spec, x):
@@ -131,7 +131,8 @@ def test_regularizer_gradient(name, data):
         tilted = x.astype(complex)
         tilted[i] += 1j * step
         slope = spec(tilted).imag / step
-        # |∂/∂x| is at most l1, 2·l2·|x|, or factor·2·(pairs)/‖row‖: the terms that a slope sums, each right to a few units
+        # |∂/∂x| is at most l1, 2·l2·|x|, or factor·2·(pairs)/‖row‖: the terms that a slope sums, each right to a few
+        # units
         length = np.min(np.linalg.norm(x, axis=1 if getattr(spec, "mode", "rows") == "rows" else 0))
         terms = sum(getattr(spec, f, 0.0) for f in ("l1", "factor")) * max(1.0, 2 / length) + 2 * getattr(
             spec, "l2", 0.0
@@ -139,7 +140,7 @@ def test_regularizer_gradient(name, data):
         assert abs(slope - theirs[i]) <= 4 * x.size * UNIT * terms, (i, slope, theirs[i])
 
 
-# Constraints ----------------------------------------------------------------------------------------------------------------
+# Constraints ----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", registry.names("constraint"))
@@ -192,7 +193,10 @@ REFUSALS = {
     ),
     "boundaries": (
         lambda: PiecewiseConstantDecay((2, 1), (0.1, 0.2, 0.3)),
-        "`boundaries` of PiecewiseConstantDecay must be a sequence of finite numbers, each greater than the one before. Received: boundaries=(2, 1). Pass a legal value.",
+        (
+            "`boundaries` of PiecewiseConstantDecay must be a sequence of finite numbers, each greater than the one "
+            "before. Received: boundaries=(2, 1). Pass a legal value."
+        ),
     ),
     "alpha": (
         lambda: CosineDecay(0.1, 10, alpha=2.0),
@@ -209,7 +213,10 @@ REFUSALS = {
     ),
     "axis": (
         lambda: MaxNorm(axis=(0, 0)),
-        "`axis` of MaxNorm must be an integer, an axis or a sequence of different axes or an axis or a sequence of different axes. Received: axis=(0, 0). Pass a legal value.",
+        (
+            "`axis` of MaxNorm must be an integer, an axis or a sequence of different axes or an axis or a sequence "
+            "of different axes. Received: axis=(0, 0). Pass a legal value."
+        ),
     ),
 }
 

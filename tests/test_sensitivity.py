@@ -15,9 +15,9 @@ def test_planted_errors_are_caught_and_correct_gradients_are_not_accused(record_
     assert set(plants) == set(teeth.PLANTS) and set(cases) == set(teeth.KINDS)
 
 
-@pytest.mark.parametrize("kind, name", registry_teeth.NAMES)
+@pytest.mark.parametrize(("kind", "name"), registry_teeth.NAMES)
 def test_every_definition_has_teeth(kind, name):
-    """Its right gradient is accepted; a sign, and one entry wrong by a millionth, are found in each variable and input."""
+    """Its right gradient is accepted; a wrong sign, and an entry wrong by a millionth, are found everywhere."""
     planted = 0
     for variable, label, verdict in registry_teeth.judged(registry_teeth.subject(kind, name), ("sign", "entry 1e-06")):
         planted += label != "correct"

@@ -1,4 +1,4 @@
-"""Where real differences are blunt, the twin's complex step is not: between two kinks a billionth away on either side."""
+"""Where real differences are blunt, the twin's complex step is not: between kinks a billionth away on either side."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,6 @@
-"""After a check, whatever ends it, a model is bit for bit what it was: variables, seeds, slots, attributes, global seeds."""
+"""After a check, whatever ends it, a model is bit for bit what it was: variables, seeds, slots, attributes, global
+seeds.
+"""
 
 import random
 
@@ -88,7 +90,8 @@ def snapshot(model):
         id(model._compile_loss),
         model.run_eagerly,
     ]
-    seeds = random.getstate(), np.random.get_state()[1].tobytes(), np.random.get_state()[2], keras.config.floatx()
+    shared = np.random.get_state()  # noqa: NPY002 (the state that everybody shares)
+    seeds = random.getstate(), shared[1].tobytes(), shared[2], keras.config.floatx()
     return values, attributes, identity, compiled, seeds
 
 
@@ -98,7 +101,8 @@ def test_a_check_leaves_no_trace(name, training):
     model, x = STATEFUL[name]()
     before = snapshot(model)
     report = check_gradients(model, x, Y, training=training, oracles=("forward",), most=3)
-    # the kernel that a training call overwrites is known to get another gradient: spectral-normalization-gradient-ignores-sigma
+    # the kernel that a training call overwrites is known to get another gradient:
+    # spectral-normalization-gradient-ignores-sigma
     known = name == "SpectralNormalization" and training
     assert {v.name.rsplit("/", 1)[-1] for v in report.failures} == ({"kernel"} if known else set()), report.explain()
     assert snapshot(model) == before
@@ -124,7 +128,7 @@ def interrupted():
     return chain(keras.layers.Dense(3), keras.layers.BatchNormalization(), keras.layers.Dropout(0.5), Counting())
 
 
-@pytest.mark.parametrize("method, error, after", CUTS, ids=lambda part: getattr(part, "__name__", str(part)))
+@pytest.mark.parametrize(("method", "error", "after"), CUTS, ids=lambda part: getattr(part, "__name__", str(part)))
 def test_a_check_that_is_cut_off_leaves_no_trace(interrupted, monkeypatch, method, error, after):
     """Ctrl-C, an exception or a failing assertion in the middle, before or after the method has done its work."""
     model, x = interrupted

@@ -1,5 +1,6 @@
-"""What Keras stops the gradient of is held while the twin is nudged: renormalization's r and d, a spectral norm's vectors,
-the steps that Masking leaves out."""
+"""What Keras stops the gradient of is held while the twin is nudged: renormalization's r and d, a spectral norm's
+vectors, the steps that Masking leaves out.
+"""
 
 import keras
 import numpy as np
@@ -64,7 +65,8 @@ def test_held_while_nudged(case):
     weights = drawn(model)
     found = numeric_gradient(model, weights, X, Y, loss=MeanSquaredError(), training=True)
     for name in model.trainable:
-        # held_slope takes one central step, whose own error is not measured: the moving r, d, u, v below differ by far more
+        # held_slope takes one central step, whose own error is not measured: the moving r, d, u, v below differ by far
+        # more
         np.testing.assert_allclose(
             found[name].value, held_slope(model, weights, name), rtol=1e-6, atol=1e-8, err_msg=name
         )

@@ -108,7 +108,7 @@ def test_what_is_not_built_is_refused():
     for strategy in (strategies.weights_of, strategies.inputs_of):
         with pytest.raises(ValueError) as caught:
             find(strategy(Scaled(name="raw")), lambda _: True)
-        assert (
-            str(caught.value)
-            == "A model or layer must be built for its weights or inputs to be drawn. Received: 'raw', unbuilt. Call it once on data."
+        assert str(caught.value) == (
+            "A model or layer must be built for its weights or inputs to be drawn. Received: 'raw', unbuilt. Call "
+            "it once on data."
         )

@@ -24,7 +24,7 @@ class Smooth:
 
 
 @pytest.mark.parametrize("entry", range(3))
-@pytest.mark.parametrize("wrong, order", [(0.0, 2), (1e-1, 1), (1e-3, 1), (1e-6, 1), (-2.0, 1)])
+@pytest.mark.parametrize(("wrong", "order"), [(0.0, 2), (1e-1, 1), (1e-3, 1), (1e-6, 1), (-2.0, 1)])
 def test_order(entry, wrong, order):
     slope = np.cos(W[entry]) * (entry + 1)
     assert remainder_order(Smooth(), "w", entry=entry, autodiff=slope * (1 + wrong)) == pytest.approx(order, abs=0.15)

@@ -1,4 +1,5 @@
-"""scratch.training against model.fit: trajectories of every optimizer, batches, epochs, shuffling, constraints, averages.
+"""scratch.training against model.fit: trajectories of every optimizer, batches, epochs, shuffling, constraints,
+averages.
 
 Both sides run freely, numeric gradients on one, autodiff on the other; the only thing they share is where they start.
 """
@@ -110,7 +111,7 @@ def disagreeing(ours, theirs, within):
     return [(n, ours[n], theirs[n], within[n]) for n in ours if not (np.abs(ours[n] - theirs[n]) <= within[n]).all()]
 
 
-@pytest.mark.parametrize("mode", ("eager", "graph"))
+@pytest.mark.parametrize("mode", ["eager", "graph"])
 @pytest.mark.parametrize("name", cases.OPTIMIZERS)
 def test_trajectory(name, mode):
     """Every optimizer with default arguments: after six steps both sides have the same weights, eager and as a graph.
@@ -226,7 +227,9 @@ def test_batch_normalization_in_training():
 
 
 def test_training_ends_with_the_averages():
-    """The final weights are what `finalize` makes of the last epoch's: with use_ema the moving averages; of no epoch, nothing."""
+    """The final weights are what `finalize` makes of the last epoch's: with use_ema the moving averages; of no epoch,
+    nothing.
+    """
     options = {"loss": MeanSquaredError(), "optimizer": SGD(0.125, use_ema=True, ema_momentum=0.5), "batch_size": 2}
     history = fit(LINEAR, ALONE, X, Y, epochs=2, **options)
     for name, own in history.state.slots.items():

@@ -1,5 +1,6 @@
-"""check_updates: every part of a training step, each right and with a planted error of a millionth; sparse gradients; and an
-optimizer that has no twin."""
+"""check_updates: every part of a training step, each right and with a planted error of a millionth; sparse gradients;
+and an optimizer that has no twin.
+"""
 
 import keras
 import numpy as np

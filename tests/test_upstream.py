@@ -1,4 +1,5 @@
-"""Faults of the installed TensorFlow, found by the check and proved by a closed form: the check has to see each of them.
+"""Faults of the installed TensorFlow, found by the check and proved by a closed form: the check has to see each of
+them.
 
 A case that no longer fails says so: TensorFlow was mended, and the case has to go.
 """
@@ -65,9 +66,11 @@ CASES = {
         [[1.0, 2.0], [3.0]],
         [[1.0, 0.0], [1.0]],
     ),
-    # the saturation of a colour is (max - min) / max, along its smallest part -1 / max; TensorFlow says 0 where that part is 0
+    # the saturation of a colour is (max - min) / max, along its smallest part -1 / max; TensorFlow says 0 where that
+    # part is 0
     "saturation without blue": (lambda x: tf.image.rgb_to_hsv(x)[0, 1], [[[1.0, 0.75, 0.0]]], [[[0.0, 0.0, -1.0]]]),
-    # the factors of a matrix multiply to the matrix, whatever its singular values; near equal ones TensorFlow drops a term
+    # the factors of a matrix multiply to the matrix, whatever its singular values; near equal ones TensorFlow drops a
+    # term
     "svd of rank one": (recomposed, [np.outer([1.0, 2.0, 3.0], [1.0, 0.0, 1.0])], [WEIGHTS]),
 }
 
@@ -99,4 +102,4 @@ def test_fault_of_tensorflow(name):
 @functools.cache
 def cotangent():
     """The number that check_function multiplies a single output with, read off a function whose slope is 1."""
-    return check_function(lambda x: tf.reduce_sum(x), np.ones(1)).verdicts[0].autodiff
+    return check_function(tf.reduce_sum, np.ones(1)).verdicts[0].autodiff

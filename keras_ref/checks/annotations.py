@@ -5,7 +5,7 @@ Every annotator is a pure function of an outcome; `annotators` lists them in the
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache, partial
 from typing import Any
@@ -16,7 +16,7 @@ import tensorflow as tf
 from keras_ref.checks.disconnected import GradientPaths, explain_none_and_nan
 from keras_ref.comparison.evidence import Annotator, Evidence, Outcome
 from keras_ref.comparison.oracles import ForwardOracle, TwinOracle
-from keras_ref.comparison.proven_departures import DepartingTwin
+from keras_ref.comparison.proven_departures import DepartingTwin, Proof
 from keras_ref.comparison.triangular import mark_symmetrized
 from keras_ref.evaluation.keras_parts import layers_of
 from keras_ref.reports.verdict import Kind, Reason, Verdict
@@ -62,16 +62,15 @@ def _forward_of(evidence: Evidence) -> ForwardOracle:
 
 
 def prove_departures(outcome: Outcome, departing: DepartingTwin) -> Outcome:
-    """The outcome with each failing verdict on a twin a departure where that is proven, and notes on what Keras does."""
+    """The outcome with each verdict that a twin is off a departure where that is proven, and notes on what Keras does."""
     verdicts, named, unexplained = [], dict[str, None](), []
     for verdict in outcome.verdicts:
-        if verdict.failed and verdict.oracle == departing.twin.name and departing.entries and verdict.accused:
+        if verdict.oracle == departing.twin.name and verdict.accused and departing.entries:
             proof = departing.prove(verdict)
             if proof is None:
                 unexplained.append(verdict.name)
             else:
-                departed = replace(verdict, verdict=Kind.DEPARTURE, counts=_departed(verdict.counts), accused=())
-                verdict = departed.because(Reason.KNOWN_DEPARTURE, ", ".join(proof.ids), proof.shown)
+                verdict = _departed(verdict, proof)
                 named.update(dict.fromkeys(proof.ids))
         verdicts.append(verdict)
     notes = [f"Keras departs from the definition here ({id}): {get_departure(id).reason}" for id in named]
@@ -81,10 +80,13 @@ def prove_departures(outcome: Outcome, departing: DepartingTwin) -> Outcome:
     return replace(outcome, verdicts=tuple(verdicts)).with_notes(*notes)
 
 
-def _departed(counts: Mapping[str, int]) -> dict[str, int]:
-    """The counts of a verdict whose failing entries are all known departures."""
-    passing = {kind: n for kind, n in counts.items() if not Kind(kind).failing}
-    return {Kind.DEPARTURE.value: sum(counts.values()) - sum(passing.values()), **passing}
+def _departed(verdict: Verdict, proof: Proof) -> Verdict:
+    """The verdict, what was called wrong in it being a known departure; undecided where other entries are."""
+    rest = {kind: n for kind, n in verdict.counts.items() if kind not in (Kind.MISMATCH, Kind.NAN)}
+    counts = {**rest, Kind.DEPARTURE.value: len(verdict.accused)}
+    kind = Kind.UNDECIDED if Kind.UNDECIDED in rest else Kind.DEPARTURE
+    departed = replace(verdict, verdict=kind, counts=counts, accused=())
+    return departed.because(Reason.KNOWN_DEPARTURE, ", ".join(proof.ids), proof.shown)
 
 
 def mark_surrogates(outcome: Outcome, *, evidence: Evidence, paths: GradientPaths) -> Outcome:

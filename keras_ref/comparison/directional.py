@@ -332,7 +332,7 @@ def judge_along(point: DirectionalPoint, direction: Direction) -> DirectionalRes
     right, wrong = int(tally.right[0]), int(tally.wrong[0])
     if not (right or wrong or between):
         return DirectionalResult(Kind.UNDECIDED, direction, here, point, Reason.KINK_EVERYWHERE)
-    found = conclude(at_kink=not here.smooth, between=between, right=right, wrong=wrong, has_kinks=True)
+    found = conclude(at_kink=not here.smooth, between=between, right=right, wrong=wrong, kinks_meet=not here.smooth)
     where, residual = (point, here) if here.smooth or not wrong else wrong_beside[0]
     return DirectionalResult(found.kind, direction, residual, where, None if wrong else found.reason)
 

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import fields
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
 from keras_ref.comparison.autodiff import SHARP
 from keras_ref.comparison.oracles import Oracle
 from scratch.arrays import Array
-from scratch.differences import ComplexStep, Estimate, Scheme
-from scratch.one_sided import TIERS, Slopes, slopes
+from scratch.differences import ComplexStep, Estimate, Scheme, scale_of
+from scratch.one_sided import TIERS, WIDER, Slopes, slopes
 
 Record = TypeVar("Record", Slopes, Estimate)
+#: weights below this are small beside every step of `widen_steps`: what a step loses by rounding is a unit in its last
+#: place
+TINY_WEIGHT = 2.0**-20
 
 
 def unknown_slopes(count: int) -> Slopes:
@@ -35,6 +38,15 @@ def with_entries(known: Record, at: Array, found: Record) -> Record:
             new[field.name] = old.copy()
             new[field.name][at] = other
     return type(known)(**new)
+
+
+def take_entries(known: Record, at: Array) -> Record:
+    """What is known of the entries `at` (indices) alone."""
+    taken: dict[str, Any] = {}
+    for field in fields(known):
+        value = getattr(known, field.name)
+        taken[field.name] = take_entries(value, at) if isinstance(value, Estimate) else value[at]
+    return type(known)(**taken)
 
 
 def measure_by_tiers(oracle: Oracle, name: str, *, entries: Array, is_certain: Callable[[Slopes], Array]) -> Slopes:
@@ -71,6 +83,29 @@ def measure_beside_autodiff(oracle: Oracle, name: str, *, entries: Array, autodi
         return np.asarray(known.smooth & sharp & agrees)
 
     return measure_by_tiers(oracle, name, entries=entries, is_certain=is_certain)
+
+
+def widen_steps(oracle: Oracle, name: str, *, entries: Array, known: Slopes, autodiff: Array) -> Slopes:
+    """The slopes with steps of the order of 1 in place of those whose error exceeds both values.
+
+    A step is measured in the size of its weight. Of a weight of 1e-16 that is far too short where the loss does not
+    change on that scale: exp(x) does not move at all.
+    """
+    estimate = known.value
+    at = np.ravel(oracle.values[name])[entries]
+    with np.errstate(invalid="ignore"):
+        blunt = known.smooth & (estimate.error > np.maximum(np.abs(estimate.value), np.abs(autodiff)))
+        blunt &= (scale_of(at) < TINY_WEIGHT) & ((estimate.value != 0) | (autodiff != 0))
+    chosen = np.flatnonzero(blunt)
+    if not len(chosen):
+        return known
+
+    def line(offsets: Array) -> Array:
+        return np.asarray(oracle.losses(name, entries[chosen], offsets), dtype=float)
+
+    found = slopes(line, np.zeros(len(chosen)), oracle.noise, base=oracle.base, exponents=WIDER)
+    better = found.smooth & (found.value.error < estimate.error[chosen])
+    return with_entries(known, chosen[better], take_entries(found, np.flatnonzero(better)))
 
 
 def measure_with_scheme(oracle: Oracle, name: str, *, entries: Array, scheme: Scheme) -> Slopes:

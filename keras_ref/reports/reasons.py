@@ -67,7 +67,24 @@ class Reason(StrEnum):
     )
     WRONG_ONLY_HERE = (
         "wrong-only-here",
-        "only at this very point: right at generic points beside it, and no operation of the forward pass has a kink",
+        "only at this very point, where the loss has a derivative: its slopes from all sides agree, and autodiff is "
+        "right beside it",
+    )
+    BEYOND_KINKS = (
+        "beyond-kinks",
+        "at a kink, and autodiff is farther outside the slopes from left and right than kinks that meet here explain",
+    )
+    BLUNT = (
+        "blunt",
+        "an error as large as the gradient itself would have been let through, here and at smaller weights and inputs",
+    )
+    DECIDED_BESIDE = (
+        "decided-beside",
+        "the loss does not carry the digits of this gradient; compared with weights and inputs scaled down",
+    )
+    WRONG_BESIDE = (
+        "wrong-beside",
+        "the loss does not carry the digits of this gradient; autodiff is wrong with weights and inputs scaled down",
     )
     BESIDE_A_JUMP = (
         "beside-a-jump",
@@ -148,5 +165,6 @@ KINKS = frozenset(
         Reason.KINKS_MEET,
         Reason.KINK_OUTSIDE,
         Reason.KINK_EVERYWHERE,
+        Reason.BEYOND_KINKS,
     )
 )

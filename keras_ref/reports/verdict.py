@@ -49,7 +49,7 @@ class Verdict:
     `reason_code` says why in a code (None where the numbers say it all), `reason` in words.
     `order`, of a mismatch: how fast the Taylor remainder shrinks (comparison/taylor_remainder.py).
     `together`: entries that were moved together along random directions (effort "fast"), where single ones were not.
-    `cells`: the entries around the worst, for a page; `accused`: the flat indices of the entries that fail. JSON leaves
+    `cells`: the entries around the worst, for a page; `accused`: the flat indices of the entries called wrong. JSON leaves
     both out.
     Raises: ValueError for a kind or a reason code that there is not.
     """

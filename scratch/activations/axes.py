@@ -1,4 +1,4 @@
-"""Which axes something works along, as domains of fields and arguments."""
+"""Domains of axis arguments."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from scratch.fields import Between, Integers, is_integer
 
-#: an axis counted from either end; a tensor of TensorFlow has at most 8 of them on most operations
+#: an axis counted from either end; most operations of TensorFlow allow at most 8 axes
 Axis = Annotated[int, Between(-8, 7, small=(-2, 1))]
 
 
@@ -31,6 +31,6 @@ class Axes(Integers):
 
 
 def rank_for(axes: int | tuple[int, ...] | None) -> int:
-    """The smallest rank in which these axes exist and differ, counted as they are from both ends."""
+    """The smallest rank in which these axes, counted from either end, exist and differ."""
     given = () if axes is None else axes if isinstance(axes, tuple) else (axes,)
     return max((a + 1 for a in given if a >= 0), default=0) + max((-a for a in given if a < 0), default=0)

@@ -1,4 +1,4 @@
-"""Activations along an axis: an entry of the output depends on all entries of the input along it."""
+"""Activations along an axis: softmax and the like, of which an output entry depends on all entries along the axis."""
 
 from __future__ import annotations
 
@@ -11,21 +11,23 @@ from scratch.activations.smooth import sigmoid
 from scratch.arrays import Array
 from scratch.registry import activation
 
-AxisOrAxes = Axis | Annotated[tuple, Axes()]
+AxisOrAxes = Axis | Annotated[tuple[int, ...], Axes()]
 
 
 @activation(elementwise=False)
 def softmax(x: Array, *, axis: AxisOrAxes = -1) -> Array:
-    """exp(x) / sum(exp(x)) along `axis`, shifted by the maximum so that nothing overflows"""
+    """exp(x) / sum(exp(x)) along `axis`, shifted by the maximum, so that exp does not overflow"""
     exponential = np.exp(x - x.real.max(axis=axis, keepdims=True))
-    return exponential / exponential.sum(axis=axis, keepdims=True)
+    y: Array = exponential / exponential.sum(axis=axis, keepdims=True)
+    return y
 
 
 @activation(elementwise=False)
 def log_softmax(x: Array, *, axis: AxisOrAxes = -1) -> Array:
-    """x - log(sum(exp(x))) along `axis`, shifted by the maximum so that nothing overflows"""
+    """x - log(sum(exp(x))) along `axis`, shifted by the maximum, so that exp does not overflow"""
     shifted = x - x.real.max(axis=axis, keepdims=True)
-    return shifted - np.log(np.exp(shifted).sum(axis=axis, keepdims=True))
+    y: Array = shifted - np.log(np.exp(shifted).sum(axis=axis, keepdims=True))
+    return y
 
 
 @activation(elementwise=False)

@@ -1,5 +1,7 @@
-"""Activations made of pieces of straight lines and parabolas. On an edge the value is the same from both sides unless
-the docstring says which side the edge belongs to."""
+"""Piecewise activations, made of straight lines and parabolas.
+
+Where two pieces meet their values are equal, unless the docstring says which piece holds there.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,10 @@ Threshold = Annotated[float, AtLeast(0.0, small=(0.0, 1.0))]
 
 
 def pieces(x: Array, *rules: tuple[Array, Array | float], otherwise: Array | float) -> Array:
-    """The value of the first rule (condition, value) that holds, entry by entry, in the dtype of x, or as floats for integers."""
+    """The value of the first rule (condition, value) whose condition holds, entry by entry.
+
+    The result has the dtype of x, and is of floats where x is of integers.
+    """
     values: Array | float = otherwise
     for condition, value in reversed(rules):
         values = np.where(condition, value, values)
@@ -37,7 +42,7 @@ def relu(
     max_value: Annotated[float, AtLeast(0.0, small=(0.5, 2.0))] | None = None,
     threshold: Annotated[float, Real(small=(0.0, 1.0))] = 0.0,
 ) -> Array:
-    """x above the threshold, held between 0 and max_value if one is given; up to and on it slope · (x - threshold).
+    """x above the threshold, clipped to [0, max_value] if that is given; else negative_slope · (x - threshold).
 
     By default max(x, 0).
     """
@@ -87,19 +92,19 @@ def hard_swish(x: Array) -> Array:
 
 @activation
 def hard_shrink(x: Array, *, threshold: Threshold = 0.5) -> Array:
-    """x where |x| > threshold, else 0: a jump, whose edges belong to the 0"""
+    """x where |x| > threshold, else 0: a jump at ±threshold, where the value is 0"""
     return pieces(x, (x.real > threshold, x), (x.real < -threshold, x), otherwise=0.0)
 
 
 @activation
 def soft_shrink(x: Array, *, threshold: Threshold = 0.5) -> Array:
-    """x brought closer to 0 by threshold, and 0 where it would cross"""
+    """x - threshold above it, x + threshold below -threshold, 0 between"""
     return pieces(x, (x.real > threshold, x - threshold), (x.real < -threshold, x + threshold), otherwise=0.0)
 
 
 @activation
 def threshold(x: Array, *, threshold: Annotated[float, Real()], default_value: Annotated[float, Real()]) -> Array:
-    """x where x > threshold, else default_value: a jump, whose edge belongs to default_value"""
+    """x where x > threshold, else default_value: a jump at the threshold, where the value is default_value"""
     return pieces(x, (x.real > threshold, x), otherwise=default_value)
 
 

@@ -1,4 +1,4 @@
-"""Activations made of exponentials. None overflows: exp is taken of what is not positive."""
+"""Smooth activations, made of exponentials of numbers that are not positive, so that they do not overflow."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from scratch.arrays import Array
 from scratch.fields import Above, AtLeast
 from scratch.registry import activation
 
-#: what keeps mean 0 and variance 1 from layer to layer under scale · elu(x, alpha) (Klambauer et al. 2017)
+#: the constants for which scale · elu(x, alpha) keeps mean 0 and variance 1 (Klambauer et al. 2017)
 SELU_ALPHA, SELU_SCALE = 1.6732632423543772848, 1.0507009873554804934
 
 
@@ -55,7 +55,8 @@ def log_sigmoid(x: Array) -> Array:
 @activation
 def softsign(x: Array) -> Array:
     """x / (1 + |x|)"""
-    return x / (1 - falling(x))
+    y: Array = x / (1 - falling(x))
+    return y
 
 
 @activation
@@ -90,11 +91,13 @@ def squareplus(x: Array, *, b: Annotated[float, AtLeast(0.0, small=(0.5, 4.0))] 
 
 @activation
 def gelu(x: Array, *, approximate: bool = False) -> Array:
-    """x · Φ(x), Φ the distribution function of the normal distribution, (1 + erf(x / √2)) / 2; approximate:
-    Φ(x) ≈ (1 + tanh(√(2/π) (x + 0.044715 x³))) / 2. Source: Hendrycks, Gimpel 2016"""
-    if approximate:
-        return x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x * x * x))) / 2
-    return x * (1 + erf(x / math.sqrt(2))) / 2
+    """x · Φ(x), where Φ(x) = (1 + erf(x / √2)) / 2 is the distribution function of the normal distribution.
+
+    approximate: Φ(x) ≈ (1 + tanh(√(2/π) (x + 0.044715 x³))) / 2. Source: Hendrycks, Gimpel 2016
+    """
+    inner = np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x * x * x)) if approximate else erf(x / math.sqrt(2))
+    y: Array = x * (1 + inner) / 2
+    return y
 
 
 @activation

@@ -1,1 +1,1 @@
-"""The layers, one family a file. `base.py` holds what every layer is; a layer's law is its `forward`."""
+"""Layers, one family per file: base.py holds their base class, and `forward` is the definition of a layer."""

@@ -1,4 +1,4 @@
-"""Layers that are an activation with its arguments: ReLU and its variants, and softmax under a mask."""
+"""Activation layers: ReLU and its variants, PReLU, and softmax with a mask."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import numpy as np
 
 from scratch.activations.axes import Axes, Axis, rank_for
 from scratch.arrays import Array
-from scratch.fields import AtLeast, Shape
-from scratch.layers.base import Layer, Size, Weights, activate
+from scratch.fields import AtLeast, Shape, Size
+from scratch.layers.base import Layer, Response, Weights, activate
 from scratch.registry import layer
 
 
 class Elementwise(Layer):
-    """Base of the layers whose output entry depends on the input entry at the same place only."""
+    """Base of the layers of which each output entry depends on the input entry at the same place only."""
 
     @property
     def elementwise(self) -> bool:
@@ -26,10 +26,10 @@ class Elementwise(Layer):
 
 @layer
 class ReLU(Elementwise):
-    """max_value where x ≥ max_value, x from the threshold on, negative_slope · (x - threshold) below it.
+    """max_value where x ≥ max_value, x where threshold < x < max_value, else negative_slope · (x - threshold).
 
     Shapes  x any   →   y as x
-    Keras   ReLU; y(threshold) is 0
+    Keras   ReLU; at the threshold itself y is 0
     Source  keras.io/api/layers/activation_layers/relu
     """
 
@@ -49,10 +49,10 @@ class ReLU(Elementwise):
 
 @layer
 class LeakyReLU(Elementwise):
-    """x from 0 on, negative_slope · x below.
+    """x where x > 0, else negative_slope · x.
 
     Shapes  x any   →   y as x
-    Keras   LeakyReLU, whose slope is 0.3 where the function `leaky_relu` has 0.2
+    Keras   LeakyReLU; its default slope is 0.3, that of the function `leaky_relu` 0.2
     Source  keras.io/api/layers/activation_layers/leaky_relu
     """
 
@@ -64,7 +64,7 @@ class LeakyReLU(Elementwise):
 
 @layer
 class ELU(Elementwise):
-    """x from 0 on, alpha · (exp(x) - 1) below.
+    """x where x > 0, else alpha · (exp(x) - 1).
 
     Shapes  x any   →   y as x
     Keras   ELU
@@ -79,14 +79,14 @@ class ELU(Elementwise):
 
 @layer
 class PReLU(Elementwise):
-    """x from 0 on, alpha · x below, with one alpha for each place of a sample; along `shared_axes` they share one.
+    """x where x > 0, else alpha · x, with one alpha for each entry of a sample, shared along `shared_axes`.
 
     Shapes  x (batch, a, b, …)   alpha (a, b, …) with 1 for each shared axis   →   y as x
     Keras   PReLU; `shared_axes` count the batch as axis 0
     Source  He et al. 2015; keras.io/api/layers/activation_layers/prelu
     """
 
-    shared_axes: Annotated[tuple, Axes(low=1)] | None = None
+    shared_axes: Annotated[tuple[Any, ...], Axes(low=1)] | None = None
 
     def weight_shapes(self, *inputs: Shape) -> dict[str, Shape]:
         shared = self.shared_axes or ()
@@ -100,31 +100,32 @@ class PReLU(Elementwise):
         rank = max(2 + size(0, 1), rank_for(self.shared_axes))
         return ((size(1, 4), *(size(1, 3) for _ in range(rank - 1))),)
 
-    def responses(self, weights: Weights, name: str, *inputs: Array) -> tuple[Array, Array, Array] | None:
+    def responses(self, weights: Weights, name: str, *inputs: Array) -> Response | None:
         (x,) = inputs
         alpha = weights["alpha"]
         if alpha.shape[-1] != x.shape[-1]:
             return None
-        # one entry of alpha reaches its own place only: a feature is the negative part of x, zero at other places
+        # one entry of alpha acts at its own place only: a feature is the negative part of x there, zero elsewhere
         places, channels = int(np.prod(alpha.shape[:-1])), alpha.shape[-1]
         here = np.eye(places, dtype=x.dtype).reshape(places, 1, 1, *alpha.shape[:-1])
         features = here * np.moveaxis(np.where(x.real > 0, 0, x), -1, 0)
-        return features.reshape(-1, *x.shape[:-1]), np.arange(places * channels), np.tile(np.arange(channels), places)
+        channel = np.tile(np.arange(channels), places)
+        return Response(features.reshape(-1, *x.shape[:-1]), np.arange(places * channels), channel)
 
 
 @layer
 class Softmax(Layer):
-    """exp(x) / Σ exp(x) along one axis or several together; of what a mask hides, nothing counts and all is 0.
+    """exp(x) / Σ exp(x) along one axis or several together, over the entries that the mask keeps; the others are 0.
 
     Shapes  x any   mask that broadcasts to x   →   y as x
-    Keras   Softmax; a mask that is not boolean holds where it exceeds 0.5; what is hidden counts as x = -1e9
+    Keras   Softmax; a mask that is not boolean keeps where it exceeds 0.5; masked entries count as x = -1e9
     Source  keras.io/api/layers/activation_layers/softmax
     """
 
-    axis: Axis | Annotated[tuple, Axes()] = -1
+    axis: Axis | Annotated[tuple[Any, ...], Axes()] = -1
 
-    def couples_batch(self, training: bool) -> bool:
-        # an axis counted from the end, but for the last, may be the batch's
+    def couples_batch(self, *, training: bool) -> bool:
+        # an axis counted from the end, other than the last, may be the batch axis
         return any(axis == 0 or axis < -1 for axis in (self.axis if isinstance(self.axis, tuple) else (self.axis,)))
 
     def forward(self, weights: Weights, *inputs: Array, mask: Any = None) -> Array:
@@ -143,5 +144,5 @@ class Softmax(Layer):
 
     def input_shapes(self, size: Size) -> tuple[Shape, ...]:
         rank = max(2 + size(0, 1), rank_for(self.axis))
-        # Keras warns of an axis of size 1, where softmax is 1 whatever x is
-        return ((size(1 if not self.couples_batch(False) else 2, 3), *(size(2, 3) for _ in range(rank - 1))),)
+        # Keras warns about an axis of size 1, along which softmax is always 1
+        return ((size(1 if not self.couples_batch(training=False) else 2, 3), *(size(2, 3) for _ in range(rank - 1))),)

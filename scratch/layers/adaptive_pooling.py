@@ -25,7 +25,7 @@ class AdaptivePooling(Pooling):
 
     def pooled(self, x: Array, axis: int) -> Array:
         """One number for the cells of a bin along `axis`, which is removed."""
-        raise TypeError(f"{type(self).__name__} gives no pooled: write its law in scratch/layers/adaptive_pooling.py.")
+        raise TypeError(f"{type(self).__name__} must define `pooled`: write it in scratch/layers/adaptive_pooling.py.")
 
     def edges(self, n: int, m: int) -> list[tuple[int, int]]:
         """First cell, and cell behind the last one, of each of m bins on an axis of n cells."""

@@ -1,4 +1,4 @@
-"""Attention without projections: a softmax of how well query and key fit weighs the values."""
+"""Attention without projections: values weighted by a softmax of scores of query and key."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any, Literal
 import numpy as np
 
 from scratch.arrays import Array
-from scratch.fields import Shape
-from scratch.layers.base import Layer, Size, Weights, activate
+from scratch.fields import Shape, Size
+from scratch.layers.base import Layer, Weights, activate
 from scratch.layers.regularization import Draw, Rate, drawn, dropped
 from scratch.registry import layer
 
@@ -22,12 +22,12 @@ def causal(queries: int, keys: int) -> Array:
 
 
 def both(first: Mask, second: Mask) -> Mask:
-    """Where both masks hold; None holds everywhere."""
+    """Where both masks are True; None is True everywhere."""
     return second if first is None else first if second is None else first & second
 
 
 def masked_softmax(scores: Array, allowed: Mask) -> Array:
-    """Softmax along the last axis over the allowed entries; 0 elsewhere, and everywhere in a row with none."""
+    """Softmax along the last axis over the allowed entries, 0 elsewhere; a row without any is 0."""
     if allowed is None:
         return activate("softmax", scores)
     allowed = np.broadcast_to(allowed, scores.shape)
@@ -37,21 +37,21 @@ def masked_softmax(scores: Array, allowed: Mask) -> Array:
     return (exponential / np.where(some, exponential.sum(axis=-1, keepdims=True), 1.0)).astype(scores.dtype)
 
 
-def attention_dropout(owner: Any, scores: Array, training: bool, draw: Draw) -> Array:
-    """The weights of the values after dropout."""
+def attention_dropout(owner: Any, scores: Array, *, training: bool, draw: Draw) -> Array:
+    """The scores after dropout."""
     if not training or owner.dropout == 0:
         return scores
     return dropped(scores, owner.dropout, drawn(owner, draw, "keep")) if owner.dropout < 1 else np.zeros_like(scores)
 
 
 class Scored(Layer):
-    """Attention without projections: the inputs are query, value and (else the value) key."""
+    """Base of attention without projections: the inputs are query, value and key (without a key, the value)."""
 
     dropout: float
 
     def scores(self, weights: Weights, query: Array, key: Array) -> Array:
-        """(batch, …, Tq, Tv): how well each key fits each query."""
-        raise TypeError(f"{type(self).__name__} gives no scores: write its law in scratch/layers/attention.py.")
+        """The score of each query and key: (batch, …, Tq, Tv)."""
+        raise TypeError(f"{type(self).__name__} must define `scores`: write it in scratch/layers/attention.py.")
 
     def forward(
         self,
@@ -68,7 +68,7 @@ class Scored(Layer):
         scores = self.scores(weights, query, key)
         allowed = None if value_mask is None else value_mask[..., None, :].astype(bool)
         allowed = both(allowed, causal(*scores.shape[-2:]) if use_causal_mask else None)
-        shares = attention_dropout(self, masked_softmax(scores, allowed), training, draw)
+        shares = attention_dropout(self, masked_softmax(scores, allowed), training=training, draw=draw)
         y = shares @ value
         if query_mask is not None:
             y = np.where(query_mask[..., None], y, 0.0).astype(y.dtype)
@@ -81,7 +81,7 @@ class Scored(Layer):
         return {"keep": (*inputs[0][:-1], inputs[1][-2])} if 0 < self.dropout < 1 else {}
 
     def input_shapes(self, size: Size) -> tuple[Shape, ...]:
-        # Keras warns of a softmax over one key.
+        # Keras warns about a softmax over one key.
         batch, queries, keys, features = size(1, 3), size(1, 3), size(2, 3), size(1, 3)
         query, key = (batch, queries, features), (batch, keys, features)
         return (query, (batch, keys, size(1, 3)), key) if size(0, 1) else (query, key)
@@ -92,8 +92,8 @@ class Attention(Scored):
     """y = dropout(softmax(scores)) · value, with scores = scale · query · keyᵀ ("dot") or
     concat_score_weight · Σ tanh(scale · (query + key)) over the features ("concat").
 
-    Masked keys (value mask, causal mask) do not count, a query that may attend to none gives 0, as does a masked query.
-    The returned scores are the shares that weigh the values, dropout included.
+    Masked keys (value mask, causal mask) do not count; a query without keys gives 0, and so does a masked query.
+    The returned scores are the weights of the values, after dropout.
     Shapes  query (batch, Tq, n)   value (batch, Tv, m)   key (batch, Tv, n)   scale ()   →   y (batch, Tq, m)
     Keras   Attention; a key mask is not used
     Source  Luong et al. 2015, eq. 7, 8 (dot, concat); keras.io/api/layers/attention_layers/attention
@@ -111,7 +111,8 @@ class Attention(Scored):
         if self.score_mode == "concat":
             total = query[..., :, None, :] + key[..., None, :, :]
             total = weights["scale"] * total if self.use_scale else total
-            return weights["concat_score_weight"] * np.tanh(total).sum(axis=-1)
+            y: Array = weights["concat_score_weight"] * np.tanh(total).sum(axis=-1)
+            return y
         scores = query @ key.swapaxes(-1, -2)
         return scores * weights["scale"] if self.use_scale else scores
 
@@ -134,4 +135,5 @@ class AdditiveAttention(Scored):
 
     def scores(self, weights: Weights, query: Array, key: Array) -> Array:
         fit = np.tanh(query[..., :, None, :] + key[..., None, :, :])
-        return (fit * weights["scale"] if self.use_scale else fit).sum(axis=-1)
+        y: Array = (fit * weights["scale"] if self.use_scale else fit).sum(axis=-1)
+        return y

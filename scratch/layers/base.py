@@ -58,7 +58,7 @@ class Layer:
         """Names of the weights that are not trained by gradients (moving averages)."""
         return ()
 
-    def couples_batch(self, training: bool) -> bool:
+    def couples_batch(self, *, training: bool) -> bool:
         """Whether a sample of the output depends on other samples of the batch (batch normalization in training)."""
         return False
 
@@ -74,7 +74,7 @@ class Layer:
         several inputs); `draw`, the random arrays that it uses in place of its own, by name; `stopped`, what the method
         of that name returned; and the arguments of its call.
         """
-        raise TypeError(f"{type(self).__name__} gives no forward: write its law in scratch/layers/.")
+        raise TypeError(f"{type(self).__name__} must define `forward`: write it in scratch/layers/.")
 
     def updates(self, weights: Weights, *inputs: Array, **call: Any) -> dict[str, Array]:
         """New values of the weights in `state` after a call with training=True."""

@@ -1,4 +1,4 @@
-"""Batch normalization and renormalization: the moments of the batch in training, moving ones in inference."""
+"""Batch normalization and renormalization: moments of the batch in training, moving moments in inference."""
 
 from __future__ import annotations
 
@@ -10,12 +10,11 @@ from typing import Annotated, Any, ClassVar
 import numpy as np
 
 from scratch.arrays import Array
-from scratch.fields import Between, Domain, Positive, Shape, is_real
-from scratch.layers.base import Layer, Size, Weights
+from scratch.fields import Between, Domain, Positive, Shape, Size, is_real
+from scratch.layers.base import Layer, Response, Weights
 from scratch.layers.normalization import (
     Axis,
     Epsilon,
-    Response,
     centred,
     channel_response,
     shape_with,
@@ -29,7 +28,7 @@ Momentum = Annotated[float, Between(0.0, 1.0)]
 
 @dataclass(frozen=True)
 class Clipping(Domain):
-    """Bounds of a batch renormalization: some of rmin, rmax, dmax, none negative, rmin ≤ rmax."""
+    """Bounds of batch renormalization: some of rmin, rmax, dmax, none negative, rmin ≤ rmax."""
 
     examples: ClassVar[tuple[Any, ...]] = ({}, {"rmax": 1.25}, {"rmin": 0.5, "rmax": 2.0, "dmax": 0.25})
 
@@ -50,8 +49,8 @@ class Clipping(Domain):
         return _Bounds((name, v) for name, v in value.items() if v is not None)
 
 
-class _Bounds(dict):
-    """A dictionary that can be hashed, as a field of a frozen specification has to be."""
+class _Bounds(dict[str, float]):
+    """A dictionary that can be hashed, which fields of a frozen specification must be."""
 
     def __hash__(self) -> int:  # type: ignore[override]
         return hash(frozenset(self.items()))
@@ -60,13 +59,14 @@ class _Bounds(dict):
 @layer
 class BatchNormalization(Layer):
     """y = (x - mean) / √(variance + ε) · gamma + beta: in training with the moments of the batch over all axes but
-    `axis` (of the entries that `mask` keeps), else with the moving ones; new moving = momentum · old + (1 - momentum) · batch.
+    `axis` (of the entries that `mask` keeps), else with the moving moments, which a training step updates:
+    moving ← momentum · moving + (1 - momentum) · batch.
 
-    `renorm`: in training y = ((x - mean) / s · r + d) · gamma + beta with s = √(variance + ε), r = s / renorm_stddev and
-    d = (mean - renorm_mean) / renorm_stddev, clipped, and constant under differentiation (`held`).
+    `renorm`: in training y = ((x - mean) / s · r + d) · gamma + beta with s = √(variance + ε), r = s / renorm_stddev,
+    d = (mean - renorm_mean) / renorm_stddev; r and d are clipped, and constant under differentiation (`stopped`).
     Shapes  x (batch, …)   all weights (channels,)   →   y as x
-    Keras   BatchNormalization; not trainable means inference; a masked count is count + 1e-7; biased variance everywhere;
-            `synchronized` changes nothing on one device
+    Keras   BatchNormalization; where not trainable it is in inference; under a mask the count is count + 1e-7; all
+            variances are biased; `synchronized` changes nothing on one device
     Source  Ioffe & Szegedy 2015, algorithms 1 and 2; Ioffe 2017, algorithm 1
     """
 
@@ -76,7 +76,7 @@ class BatchNormalization(Layer):
     center: bool = True
     scale: bool = True
     renorm: bool = False
-    renorm_clipping: Annotated[dict, Clipping()] | None = None
+    renorm_clipping: Annotated[dict[str, Any], Clipping()] | None = None
     renorm_momentum: Momentum = 0.99
     synchronized: bool = False
     trainable: bool = True
@@ -94,11 +94,11 @@ class BatchNormalization(Layer):
         names = self._MOVING + (self._RENORM if self.renorm else ())
         return names if self.trainable else ("gamma",) * self.scale + ("beta",) * self.center + names
 
-    def couples_batch(self, training: bool) -> bool:
+    def couples_batch(self, *, training: bool) -> bool:
         return training and self.trainable
 
     def moments(self, x: Array, mask: Array | None) -> tuple[Array, Array]:
-        """Mean and biased variance of the batch, one number a channel, axes kept."""
+        """Mean and biased variance of the batch, one number for each channel, with the other axes of size 1."""
         axes = tuple(a for a in range(x.ndim) if a != self.axis % x.ndim)
         if mask is None:
             return x.mean(axis=axes, keepdims=True), centred(x, axes)[1]
@@ -113,8 +113,8 @@ class BatchNormalization(Layer):
         difference = np.where(keep, x - mean, 0.0).astype(x.dtype)
         return mean, (difference * difference).sum(axis=axes, keepdims=True) / count
 
-    def held(self, weights: Weights, *inputs: Array, **call: Any) -> dict[str, Array]:
-        """r and d, computed from real parts: they do not move when a weight or an input is nudged."""
+    def stopped(self, weights: Weights, *inputs: Array, **call: Any) -> dict[str, Array]:
+        """r and d, computed from real parts, so that a complex step does not change them."""
         if not (self.renorm and call.get("training") and self.trainable):
             return {}
         x = inputs[0].real
@@ -132,7 +132,7 @@ class BatchNormalization(Layer):
         *inputs: Array,
         training: bool = False,
         mask: Array | None = None,
-        held: Mapping[str, Array] | None = None,
+        stopped: Mapping[str, Array] | None = None,
     ) -> Array:
         (x,) = inputs
         along = {name: spread(weight, self.axis, x.ndim) for name, weight in weights.items()}
@@ -140,7 +140,7 @@ class BatchNormalization(Layer):
         mean, variance = self.moments(x, mask) if batch else (along["moving_mean"], along["moving_variance"])
         y = (x - mean) / np.sqrt(variance + self.epsilon)
         if batch and self.renorm:
-            fixed = held or self.held(weights, x, training=training, mask=mask)
+            fixed = stopped or self.stopped(weights, x, training=training, mask=mask)
             y = y * fixed["r"] + fixed["d"]
         y = y * along["gamma"] if self.scale else y
         return y + along["beta"] if self.center else y
@@ -173,8 +173,8 @@ class BatchNormalization(Layer):
     def weight_domains(self) -> Mapping[str, Domain]:
         return dict.fromkeys(("moving_variance", "moving_stddev", "renorm_stddev"), Positive())
 
-    def responses(self, weights: Weights, name: str, *inputs: Array) -> Response:
-        # Asked for only where neither training nor a mask plays a part.
+    def responses(self, weights: Weights, name: str, *inputs: Array) -> Response | None:
+        # Used only for calls in inference and without a mask.
         (x,) = inputs
         if self.axis % x.ndim != x.ndim - 1 or name not in ("gamma", "beta"):
             return None

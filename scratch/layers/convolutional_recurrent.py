@@ -93,10 +93,11 @@ class ConvLSTMCell(Cell):
         def of_state(h: Array, kernel: Array) -> Array:
             return convolved(patches(channels_last(h, self.data_format), self.kernel_size, ones, ones, "same"), kernel)
 
-        keep = kept("dropout", self.dropout, training, draw, GATES)
-        keep_h = kept("recurrent_dropout", self.recurrent_dropout, training, draw, GATES)
+        keep = kept("dropout", self.dropout, training=training, draw=draw, gates=GATES)
+        rate = self.recurrent_dropout
+        keep_h = kept("recurrent_dropout", rate, training=training, draw=draw, gates=GATES)
         z = gated(of_input, x, weights["kernel"], keep, self.dropout)
-        z = z + gated(of_state, h, weights["recurrent_kernel"], keep_h, self.recurrent_dropout)
+        z = z + gated(of_state, h, weights["recurrent_kernel"], keep_h, rate)
         z = z + weights["bias"] if self.use_bias else z
         # The data format is restored before any activation: a softmax is along the last axis of that format.
         return lstm(self, [restored(gate, self.data_format) for gate in np.split(z, GATES, axis=-1)], c)

@@ -52,7 +52,7 @@ class Dense(Layer):
         return Response(np.moveaxis(x, -1, 0), feature, channel)
 
     def mixing(self, weights: Weights) -> Array:
-        """The matrix by which the last axis of the input is multiplied; nothing else precedes the activation but a bias."""
+        """The matrix by which the last axis of x is multiplied; only a bias and the activation follow."""
         return weights["kernel"]
 
 

@@ -1,4 +1,4 @@
-"""EinsumDense: a dense layer whose product is written as an equation."""
+"""EinsumDense: a dense layer whose product is given as an einsum equation."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from typing import Annotated, Any, ClassVar, NamedTuple
 import numpy as np
 
 from scratch.arrays import Array
-from scratch.fields import Domain, Shape, is_integer
-from scratch.layers.base import Activation, Layer, Size, Weights, activate
+from scratch.fields import Domain, Shape, Size, is_integer
+from scratch.layers.base import Activation, Layer, Response, Weights, activate
 from scratch.registry import layer
 
 
 class Terms(NamedTuple):
-    """An equation taken apart: the letters of input, kernel and output, and on which side dots stand, if any."""
+    """A parsed equation: the letters of input, kernel and output; the side of the dots, "left", "right" or ""."""
 
     input: str
     kernel: str
@@ -26,7 +26,7 @@ class Terms(NamedTuple):
 
 
 def parsed(equation: str) -> Terms | None:
-    """The terms of a legal equation, else None."""
+    """The parsed equation, or None where it is not legal."""
     found = re.fullmatch(r"(\.\.\.)?([a-zA-Z]+)(\.\.\.)?,([a-zA-Z]+)->(\.\.\.)?([a-zA-Z]+)(\.\.\.)?", equation)
     if found is None:
         return None
@@ -47,8 +47,11 @@ def parsed(equation: str) -> Terms | None:
 
 @dataclass(frozen=True)
 class Equation(Domain):
-    """An einsum of input and kernel, of the form ab,bc->ac, ...b,bc->...c or ab...,bc->ac...: no letter twice in a term,
-    each letter of the output in one of the others, the batch (dots on the left, else the first letter) not in the kernel."""
+    """An einsum equation of input and kernel, of the form ab,bc->ac, ...b,bc->...c or ab...,bc->ac....
+
+    No letter occurs twice in a term, each letter of the output occurs in another term, and the batch (dots on the left,
+    else the first letter) does not occur in the kernel.
+    """
 
     @property
     def rule(self) -> str:
@@ -60,7 +63,7 @@ class Equation(Domain):
 
 @dataclass(frozen=True)
 class Sizes(Domain):
-    """Sizes of the output, None where the input tells."""
+    """Sizes of the output; None stands for the size of the input."""
 
     @property
     def rule(self) -> str:
@@ -78,28 +81,28 @@ class Sizes(Domain):
 class EinsumDense(Layer):
     """y = activation(einsum(equation, x, kernel) + bias), the bias along the letters in `bias_axes`.
 
-    Shapes  x, kernel, y as in the equation; `output_shape` without the batch and without what the dots stand for;
-            bias: the output's letters from the first in `bias_axes` on, 1 for those that are not in it, 1 for dots after
+    Shapes  x, kernel, y as in the equation; `output_shape` without the batch and the axes of the dots; bias: the
+            letters of the output from the first in `bias_axes` on, with size 1 for other letters and for dots after
     Keras   EinsumDense, without LoRA and quantization
     Source  keras.io/api/layers/core_layers/einsum_dense
     """
 
     equation: Annotated[str, Equation()]
-    output_shape: Annotated[int | tuple, Sizes()]
+    output_shape: Annotated[int | tuple[int | None, ...], Sizes()]
     activation: Activation = "linear"
     bias_axes: str | None = None
 
-    #: sizes that no field gives are drawn within these bounds
+    #: bounds of the sizes of examples that no field determines
     _SMALL: ClassVar[tuple[int, int]] = (1, 3)
 
     @cached_property
     def terms(self) -> Terms:
-        """The equation taken apart."""
+        """The parsed equation."""
         return parsed(self.equation)  # type: ignore[return-value]
 
     @cached_property
     def given(self) -> dict[str, int | None]:
-        """The letters of the output that `output_shape` speaks of, with their sizes."""
+        """The sizes that `output_shape` gives, by letter of the output."""
         letters = self.terms.output if self.terms.dots == "left" else self.terms.output[1:]
         return dict(zip(letters, self.output_shape, strict=True))  # type: ignore[arg-type]
 
@@ -109,7 +112,7 @@ class EinsumDense(Layer):
         if len(self.output_shape) != len(sized):  # type: ignore[arg-type]
             raise ValueError(
                 f"`output_shape` must have one size for each of {sized!r}. Received: output_shape={self.output_shape}. "
-                "Leave out the batch and what dots stand for."
+                "Leave out the batch and the axes of the dots."
             )
         unknown = [letter for letter in kernel if self.given.get(letter, 1) is None]
         if unknown:
@@ -119,7 +122,8 @@ class EinsumDense(Layer):
             )
         if self.bias_axes is not None and (not self.bias_axes or not set(self.bias_axes) <= set(sized)):
             raise ValueError(
-                f"`bias_axes` must be letters of {sized!r}. Received: bias_axes={self.bias_axes!r}. Pass some of them or None."
+                f"`bias_axes` must be letters of {sized!r}. Received: bias_axes={self.bias_axes!r}. "
+                "Pass some of them or None."
             )
 
     def _sizes(self, x: Shape) -> dict[str, Any]:
@@ -152,7 +156,7 @@ class EinsumDense(Layer):
             return (shape,)
         return (dots + shape if self.terms.dots == "left" else shape + dots,)
 
-    def responses(self, weights: Weights, name: str, *inputs: Array) -> tuple[Array, Array, Array] | None:
+    def responses(self, weights: Weights, name: str, *inputs: Array) -> Response | None:
         ins, kernel, output, dots = self.terms
         (x,) = inputs
         last = output[-1]
@@ -160,13 +164,13 @@ class EinsumDense(Layer):
             return None
         count = weights["kernel"].shape[kernel.index(last)]
         if name == "bias":
-            # One feature for each place of the bias but the last axis: where in the output it is added.
+            # One feature for each index of the bias without its last axis: the places of the output it is added to.
             shape, lead = weights["bias"].shape, np.einsum(self.equation, x, weights["kernel"]).shape[:-1]
             number = math.prod(shape[:-1])
             places = np.eye(number).reshape(number, *(1,) * (len(lead) + 1 - len(shape)), *shape[:-1])
             features = np.broadcast_to(places, (number, *lead))
             feature, channel = np.divmod(np.arange(math.prod(shape)), count)
-            return features, feature, channel
+            return Response(features, feature, channel)
         rest = kernel.replace(last, "")
         spare = next(a for a in "zyxwvutsrqponmlkjihgfedcbaZ" if a not in ins + kernel + output)
         sizes = [n for a, n in zip(kernel, weights["kernel"].shape, strict=True) if a != last]
@@ -180,7 +184,7 @@ class EinsumDense(Layer):
         index = np.indices(weights["kernel"].shape).reshape(len(kernel), -1)
         inner = [i for i, a in enumerate(kernel) if a != last]
         feature = np.ravel_multi_index(tuple(index[inner]), tuple(sizes)) if inner else np.zeros(count, int)
-        return features, feature, index[kernel.index(last)]
+        return Response(features, feature, index[kernel.index(last)])
 
     @classmethod
     def examples(cls) -> tuple[EinsumDense, ...]:

@@ -1,4 +1,4 @@
-"""A table of vectors, looked up by index; and the same table used backwards."""
+"""Embedding: a table of vectors looked up by index, and the same table as a projection back to indices."""
 
 from __future__ import annotations
 
@@ -7,27 +7,25 @@ from typing import Annotated
 import numpy as np
 
 from scratch.arrays import Array
-from scratch.fields import Above, AtLeast, Domain, Index, Shape
-from scratch.layers.base import Layer, Size, Weights
+from scratch.fields import Above, AtLeast, Domain, Index, Shape, Size
+from scratch.layers.base import Layer, Response, Weights
 from scratch.registry import layer
-
-Response = tuple[Array, Array, Array] | None
 
 
 class Lookup(Layer):
-    """What Embedding and ReversibleEmbedding share."""
+    """Base of Embedding and ReversibleEmbedding."""
 
     input_dim: int
     output_dim: int
     mask_zero: bool
 
     def rows(self, x: Array) -> Array:
-        """Inputs as indices: of a number that is no integer, its integer part. Raises: ValueError out of range."""
+        """Inputs as indices, fractions cut off. Raises: ValueError for an index out of range."""
         rows = x.real.astype(np.int64)
         if ((rows < 0) | (rows >= self.input_dim)).any():
             raise ValueError(
-                f"An index must lie in [0, input_dim). Received: {rows.min()} to {rows.max()}, input_dim={self.input_dim}. "
-                "Correct the input or raise `input_dim`."
+                f"An index must lie in [0, input_dim). Received: {rows.min()} to {rows.max()}, "
+                f"input_dim={self.input_dim}. Correct the input or raise `input_dim`."
             )
         return rows
 
@@ -45,7 +43,7 @@ class Lookup(Layer):
 class Embedding(Lookup):
     """y = embeddings[x]; the mask, if `mask_zero`, is x ≠ 0.
 
-    Shapes  x any, of indices   embeddings (input_dim, output_dim)   →   y (…x, output_dim)
+    Shapes  x any shape, of indices   embeddings (input_dim, output_dim)   →   y (…x, output_dim)
     Keras   Embedding, without LoRA and quantization
     Source  keras.io/api/layers/core_layers/embedding
     """
@@ -60,15 +58,15 @@ class Embedding(Lookup):
     def compute_mask(self, *inputs: Array, mask: Array | None = None) -> Array | None:
         return inputs[0] != 0 if self.mask_zero else None
 
-    def responses(self, weights: Weights, name: str, *inputs: Array) -> Response:
-        # One feature for each index that occurs, and a last one of zeros for all that do not.
+    def responses(self, weights: Weights, name: str, *inputs: Array) -> Response | None:
+        # One feature for each index that occurs in the input, and a last one, zero, for all others.
         rows = self.rows(inputs[0])
         used = np.unique(rows)
         features = np.concatenate([rows == used.reshape(-1, *(1,) * rows.ndim), np.zeros((1, *rows.shape))])
         place = np.full(self.input_dim, len(used))
         place[used] = np.arange(len(used))
         row, channel = np.divmod(np.arange(self.input_dim * self.output_dim), self.output_dim)
-        return features, place[row], channel
+        return Response(features, place[row], channel)
 
 
 @layer

@@ -1,4 +1,4 @@
-"""Families of layers that exist for one, two and three spatial axes: their law and its documentation are written once."""
+"""Families of layers that exist for one, two and three spatial axes: one law, documented once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Layers that hold nothing of their own: Identity, and Lambda around a function."""
+"""Identity, and Lambda, a layer around a function."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Annotated, Any, ClassVar
 import numpy as np
 
 from scratch.arrays import Array
-from scratch.fields import Domain, Shape
-from scratch.layers.base import Layer, Size, Weights
+from scratch.fields import Domain, Shape, Size
+from scratch.layers.base import Layer, Weights
 from scratch.registry import layer
 
 
@@ -38,7 +38,7 @@ def squared_and_reversed(x: Any) -> Any:
 
 @dataclass(frozen=True)
 class Function(Domain):
-    """A function that works on NumPy arrays as on tensors: operators, slices, methods both have."""
+    """A function that works on NumPy arrays as it does on tensors: operators, slices, methods that both have."""
 
     examples: ClassVar[tuple[Any, ...]] = (doubled_and_shifted, squared_and_reversed)
 
@@ -67,8 +67,8 @@ class Keywords(Domain):
         return _Keywords(value)
 
 
-class _Keywords(dict):
-    """A dictionary that can be hashed, as a field of a frozen specification has to be."""
+class _Keywords(dict[str, Any]):
+    """A dictionary that can be hashed, which fields of a frozen specification must be."""
 
     def __hash__(self) -> int:  # type: ignore[override]
         return hash(frozenset(self))
@@ -76,29 +76,30 @@ class _Keywords(dict):
 
 @layer
 class Lambda(Layer):
-    """y = function(x, **arguments), the very function that Keras runs: no second opinion on what is inside it.
+    """y = function(x, **arguments): the function that Keras calls too, so its own definition is not checked.
 
-    The twin exists for functions that give arrays for arrays (operators, slices, x.sum(…)); one that calls TensorFlow or
-    keras.ops has none. It lets the rest of such a model be checked.
-    Shapes  as the function says
+    Functions that return arrays for arrays have a twin (operators, slices, x.sum(…)), which lets the rest of the model
+    be checked; functions that call TensorFlow or keras.ops have none.
+    Shapes  those of the function
     Keras   Lambda, without `mask`
     Source  keras.io/api/layers/core_layers/lambda
     """
 
-    function: Annotated[Callable, Function()]
-    arguments: Annotated[dict, Keywords()] | None = None
+    function: Annotated[Callable[..., Any], Function()]
+    arguments: Annotated[dict[str, Any], Keywords()] | None = None
 
-    def couples_batch(self, training: bool) -> bool:
-        # Nothing is known of the function, so nothing is promised.
+    def couples_batch(self, *, training: bool) -> bool:
+        # The function may do anything.
         return True
 
     def forward(self, weights: Weights, *inputs: Array) -> Array:
         x = inputs[0] if len(inputs) == 1 else list(inputs)
         y = self.function(x, **(self.arguments or {}))
         if not isinstance(y, np.ndarray):
-            raise ValueError(
+            raise ValueError(  # noqa: TRY004 (a value that the field does not allow)
                 "`function` of a Lambda must turn NumPy arrays into a NumPy array to have a twin. Received: "
-                f"{type(y).__module__}.{type(y).__name__}. Write it with operators and slices, or as a layer of your own."
+                f"{type(y).__module__}.{type(y).__name__}. "
+                "Write it with operators and slices, or as a layer of your own."
             )
         return y
 

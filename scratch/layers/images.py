@@ -18,7 +18,7 @@ from scratch.registry import layer
 Pixels = Annotated[int, AtLeast(1, small=(1, 4))]
 
 
-def resampling(before: int, after: int, interpolation: str, antialias: bool = False) -> Array:
+def resampling(before: int, after: int, *, interpolation: str, antialias: bool) -> Array:
     """The matrix (after, before) that resizes one axis.
 
     Pixel i of the result has its centre at (i + 1/2) · before / after; the pixels j + 1/2 have weights by a kernel,
@@ -27,16 +27,19 @@ def resampling(before: int, after: int, interpolation: str, antialias: bool = Fa
     ratio = before / after
     centres = (np.arange(after)[:, None] + 0.5) * ratio
     if interpolation == "nearest":
-        return (np.arange(before) == np.minimum(np.floor(centres), before - 1)).astype(float)
+        nearest: Array = np.arange(before) == np.minimum(np.floor(centres), before - 1)
+        return nearest.astype(float)
     weights = kernel_of(interpolation)((np.arange(before) + 0.5 - centres) / (max(ratio, 1.0) if antialias else 1.0))
-    return weights / weights.sum(axis=1, keepdims=True)
+    matrix: Array = weights / weights.sum(axis=1, keepdims=True)
+    return matrix
 
 
-def resized(x: Array, height: int, width: int, interpolation: str = "bilinear", antialias: bool = False) -> Array:
+def resized(x: Array, height: int, width: int, *, interpolation: str = "bilinear", antialias: bool = False) -> Array:
     """Images (…, height, width, channels) resized to another height and width."""
-    rows = resampling(x.shape[-3], height, interpolation, antialias).astype(x.real.dtype)
-    columns = resampling(x.shape[-2], width, interpolation, antialias).astype(x.real.dtype)
-    return np.einsum("ij,...jkc,lk->...ilc", rows, x, columns, optimize=True)
+    rows = resampling(x.shape[-3], height, interpolation=interpolation, antialias=antialias).astype(x.real.dtype)
+    columns = resampling(x.shape[-2], width, interpolation=interpolation, antialias=antialias).astype(x.real.dtype)
+    y: Array = np.einsum("ij,...jkc,lk->...ilc", rows, x, columns, optimize=True)
+    return y
 
 
 def cropped(x: Array, height: int, width: int) -> Array:
@@ -58,12 +61,13 @@ class Image(Layer):
 
     def changed(self, x: Array) -> Array:
         """The layer's law for images with channels last."""
-        raise TypeError(f"{type(self).__name__} gives no changed: write its law in scratch/layers/images.py.")
+        raise TypeError(f"{type(self).__name__} must define `changed`: write it in scratch/layers/images.py.")
 
     def forward(self, weights: Weights, *inputs: Array) -> Array:
         (x,) = inputs
         if x.ndim == 3:
-            return self.forward(weights, x[None])[0]
+            y: Array = self.forward(weights, x[None])[0]
+            return y
         y = restored(self.changed(channels_last(floats(x), self.data_format)), self.data_format)
         if not self.whole or x.dtype.kind not in "iu":
             return y
@@ -133,7 +137,7 @@ class Resizing(Image):
             top = (max(columns * self.height // self.width, rows) - rows) // 2
             left = (max(rows * self.width // self.height, columns) - columns) // 2
             x = np.pad(x, ((0, 0), (top, top), (left, left), (0, 0)), constant_values=self.fill_value)
-        return resized(x, self.height, self.width, self.interpolation, self.antialias)
+        return resized(x, self.height, self.width, interpolation=self.interpolation, antialias=self.antialias)
 
     @classmethod
     def examples(cls) -> tuple[Resizing, ...]:
@@ -178,7 +182,7 @@ class AutoContrast(Image):
     Source  keras.io/api/layers/preprocessing_layers/image_augmentation/auto_contrast
     """
 
-    value_range: Annotated[tuple, Range()] = (0, 255)
+    value_range: Annotated[tuple[Any, ...], Range()] = (0, 255)
     data_format: DataFormat = "channels_last"
 
     def changed(self, x: Array) -> Array:

@@ -12,7 +12,8 @@ from scratch.registry import Variant
 
 def linear(t: Array) -> Array:
     """1 - |t| for |t| < 1, else 0."""
-    return np.maximum(1 - np.abs(t), 0.0)
+    y: Array = np.maximum(1 - np.abs(t), 0.0)
+    return y
 
 
 def cubic(t: Array) -> Array:

@@ -1,4 +1,4 @@
-"""Several inputs into one: entry by entry, end to end, or by a product along an axis."""
+"""Merging layers: several inputs combined entry by entry, concatenated, or multiplied along an axis."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import Annotated, Any, ClassVar
 import numpy as np
 
 from scratch.arrays import Array
-from scratch.fields import Domain, Shape, is_integer
-from scratch.layers.base import Layer, Size, Weights
+from scratch.fields import Domain, Shape, Size, is_integer
+from scratch.layers.base import Layer, Weights
 from scratch.layers.normalization import Axis, shape_with, unit
 from scratch.registry import layer
 
@@ -19,31 +19,32 @@ Masks = Sequence[Array | None] | None
 
 
 def raised(x: Array, rank: int) -> Array:
-    """x with axes of size 1 behind the batch, so that it has `rank` axes."""
+    """x with axes of size 1 inserted after the batch, so that it has `rank` axes."""
     return x.reshape(*x.shape[:1], *(1,) * (rank - x.ndim), *x.shape[1:])
 
 
 def over(mask: Array, x: Array) -> Array:
-    """A mask of the first axes of x, for every entry of x."""
+    """A mask of the first axes of x, broadcast to the shape of x."""
     return np.broadcast_to(mask.astype(bool).reshape(mask.shape + (1,) * (x.ndim - mask.ndim)), x.shape)
 
 
 def kept(x: Array, mask: Array | None, other: Any) -> Array:
-    """x where the mask holds, `other` elsewhere."""
+    """x where the mask is True, `other` elsewhere; None is True everywhere."""
     return x if mask is None else np.where(over(mask, x), x, other).astype(x.dtype)
 
 
 class Merge(Layer):
-    """Base of the layers that merge two or more inputs entry by entry, sizes of 1 stretched.
+    """Base of the layers that merge two or more inputs entry by entry, with broadcasting.
 
-    Shapes  x₁, x₂, … (batch, …) that broadcast, axes of size 1 inserted behind the batch   →   y (batch, …)
+    Shapes  x₁, x₂, … (batch, …) that broadcast, axes of size 1 inserted after the batch   →   y (batch, …)
     """
 
+    #: the number of inputs, where it is fixed
     fixed: ClassVar[int | None] = None
 
     def merged(self, inputs: Sequence[Array], masks: Sequence[Array | None]) -> Array:
         """The law, for inputs of equal rank."""
-        raise TypeError(f"{type(self).__name__} gives no merged: write its law in scratch/layers/merging.py.")
+        raise TypeError(f"{type(self).__name__} must define `merged`: write it in scratch/layers/merging.py.")
 
     def forward(self, weights: Weights, *inputs: Array, mask: Masks = None) -> Array:
         if self.fixed is not None and len(inputs) != self.fixed:
@@ -94,7 +95,7 @@ class Subtract(Merge):
 
 @layer
 class Multiply(Merge):
-    """y = x₁ · x₂ · …, a masked entry counting as 1; 0 where all inputs have masks and none of them holds.
+    """y = x₁ · x₂ · …, where a masked entry counts as 1; 0 where every input is masked.
 
     Keras   Multiply. Source  keras.io/api/layers/merging_layers
     """
@@ -108,7 +109,7 @@ class Multiply(Merge):
 
 
 class Extremum(Merge):
-    """Base of Maximum and Minimum: of equals the first; masked entries do not count, unless all are: then x₁ does."""
+    """Base of Maximum and Minimum: the first of equal entries; masked entries do not count, unless all are: y = x₁."""
 
     sign: ClassVar[int]
 
@@ -138,7 +139,8 @@ class Minimum(Extremum):
 
 @layer
 class Concatenate(Merge):
-    """y = x₁, x₂, … end to end along `axis`; the masks (True where there is none) likewise, then any along the last axis.
+    """y = x₁, x₂, … concatenated along `axis`. The mask is that of the inputs (True where there is none) concatenated
+    likewise, and True where any entry along the last axis is.
 
     Shapes  x₁, x₂, … (batch, …), equal but for `axis`   →   y (batch, …)
     Keras   Concatenate
@@ -190,12 +192,13 @@ class Dot(Layer):
     Source  keras.io/api/layers/merging_layers/dot
     """
 
-    axes: Annotated[int | tuple, DotAxes()]
+    axes: Annotated[int | tuple[int, ...], DotAxes()]
     normalize: bool = False
 
     @property
     def _pair(self) -> tuple[int, int]:
-        return (self.axes, self.axes) if isinstance(self.axes, int) else self.axes
+        first, second = (self.axes, self.axes) if isinstance(self.axes, int) else self.axes
+        return first, second
 
     def forward(self, weights: Weights, *inputs: Array) -> Array:
         x, y = (unit(x, a, 1e-7) if self.normalize else x for x, a in zip(inputs, self._pair, strict=True))

@@ -1,4 +1,4 @@
-"""Attention of several heads between projections: multi-head and grouped-query attention, one law."""
+"""Multi-head and grouped-query attention: several heads of attention between projections."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from typing import Annotated, Any, ClassVar
 import numpy as np
 
 from scratch.arrays import Array
-from scratch.fields import AtLeast, Domain, Integers, Shape, is_integer
+from scratch.fields import AtLeast, Domain, Integers, Shape, Size, is_integer
 from scratch.layers.attention import Mask, attention_dropout, both, causal, masked_softmax
-from scratch.layers.base import Layer, Size, Weights, activate
+from scratch.layers.base import Layer, Weights, activate
 from scratch.layers.regularization import Draw, Rate
 from scratch.registry import layer
 
@@ -40,24 +40,24 @@ class AttentionAxes(Domain):
 
 
 def joined(x: Array, axes: tuple[int, ...], tail: int = 1) -> Array:
-    """x with the given axes moved behind the others, but for the last `tail`, and made one."""
+    """x with the given axes made one, which stands after the others and before the last `tail`."""
     end = x.ndim - tail
     y = x.transpose(*(a for a in range(end) if a not in axes), *axes, *range(end, x.ndim))
     return y.reshape(*y.shape[: end - len(axes)], math.prod(x.shape[a] for a in axes), *x.shape[end:])
 
 
 def parted(y: Array, axes: tuple[int, ...], query: Shape) -> Array:
-    """The inverse of `joined` for y (others…, T, heads, size), as places in the query."""
+    """The inverse of `joined` for y (others…, T, heads, size): the axes of the query in their places."""
     rank, count = len(query) - 1, len(axes)
-    y = y.reshape(*y.shape[: rank - count], *(query[a] for a in axes), *y.shape[-2:])  # type: ignore[arg-type]
+    y = y.reshape(*y.shape[: rank - count], *(query[a] for a in axes), *y.shape[-2:])
     return np.moveaxis(y, range(rank - count, rank), axes)
 
 
 class Projected(Layer):
-    """y = attention_output(heads of dropout(softmax(query · keyᵀ / √size)) · value), all three projected before.
+    """y = attention_output(heads of dropout(softmax(query · keyᵀ / √size)) · value) of projected query, key and value.
 
-    Everything is (batch, others…, T, heads, size), the axes attended over being moved there and made one; the scores are
-    (batch, others…, heads, T, S).
+    Inside, arrays are (batch, others…, T, heads, size), where T joins the axes attended over; scores are (batch,
+    others…, heads, T, S).
     """
 
     dropout: float
@@ -67,8 +67,9 @@ class Projected(Layer):
 
     @property
     def sizes(self) -> tuple[int, int, int, int]:
-        """Size of a head of query and key, size of a head of value, number of query heads, of key and value heads."""
-        raise TypeError(f"{type(self).__name__} gives no sizes: write them in scratch/layers/multi_head_attention.py.")
+        """Sizes of a head of query and key, of a head of value; numbers of query heads, of key and value heads."""
+        where = "scratch/layers/multi_head_attention.py"
+        raise TypeError(f"{type(self).__name__} must define `sizes`: write it in {where}.")
 
     @property
     def scale(self) -> float:
@@ -85,7 +86,7 @@ class Projected(Layer):
         return tuple(range(1, rank - 1))
 
     def outputs(self, query: Shape) -> tuple[Any, ...]:
-        """Sizes that the output has instead of the query's features."""
+        """Sizes of the output in place of the features of the query."""
         return query[-1:]
 
     def weight_shapes(self, *inputs: Shape) -> dict[str, Shape]:
@@ -105,8 +106,8 @@ class Projected(Layer):
                 shapes |= {f"{name}/bias": outs} if self.use_bias else {}
         return shapes
 
-    def allowed(self, query: Shape, value: Shape, masks: Sequence[Mask], given: Mask, causally: bool) -> Mask:
-        """Which keys each query may attend to, (batch, others…, heads or 1, T, S), or None for all."""
+    def allowed(self, query: Shape, value: Shape, *, masks: Sequence[Mask], given: Mask, causally: bool) -> Mask:
+        """The keys that each query may attend to, (batch, others…, heads or 1, T, S), or None for all."""
         axes = self.axes(len(query))
         count, sizes = len(axes), (*(query[a] for a in axes), *(value[a] for a in axes))
         queries, keys = math.prod(sizes[:count]), math.prod(sizes[count:])  # type: ignore[arg-type]
@@ -146,21 +147,23 @@ class Projected(Layer):
         query, value, key = (*inputs, inputs[1])[:3]
         _, _, heads, key_heads = self.sizes
         axes = self.axes(query.ndim)
-        allowed = self.allowed(query.shape, value.shape, mask or (), attention_mask, use_causal_mask)
+        allowed = self.allowed(
+            query.shape, value.shape, masks=mask or (), given=attention_mask, causally=use_causal_mask
+        )
         q, k, v = (
             self.project(joined(x, axes), weights, name) for x, name in ((query, "query"), (key, "key"), (value, "value"))
         )
         k, v = (np.repeat(x, heads // key_heads, axis=-2) for x in (k, v))
         fit = (q * self.scale).swapaxes(-2, -3) @ np.moveaxis(k, -3, -1)
         scores = masked_softmax(fit, allowed).reshape(self.scores_shape(query.shape, value.shape))
-        shares = attention_dropout(self, scores, training, draw).reshape(fit.shape)
+        shares = attention_dropout(self, scores, training=training, draw=draw).reshape(fit.shape)
         y = parted((shares @ v.swapaxes(-2, -3)).swapaxes(-2, -3), axes, query.shape)
         y = y * activate("sigmoid", self.project(query, weights, "gate")) if self.use_gate else y
         y = self.project(y, weights, "attention_output", 2)
         return (y, scores) if return_attention_scores else y
 
     def scores_shape(self, query: Shape, value: Shape) -> tuple[Any, ...]:
-        """Shape of the scores: batch and others, heads, the axes of the query, those of the value."""
+        """Shape of the scores: batch and others, heads, the axes of the query, the axes of the value."""
         axes = self.axes(len(query))
         others = (n for a, n in enumerate(query[:-1]) if a not in axes)
         return (*others, self.sizes[2], *(query[a] for a in axes), *(value[a] for a in axes))
@@ -174,10 +177,10 @@ class Projected(Layer):
 
 @layer
 class MultiHeadAttention(Projected):
-    """Every head by its own projections: softmax(q · kᵀ / √key_dim) · v, all heads together projected to the output.
+    """softmax(q · kᵀ / √key_dim) · v for each head with projections of its own; the heads together are projected to y.
 
-    `mask` (query, value, key) and `attention_mask` (batch, T, S) say which key a query may attend to; one that may attend
-    to none gets 0 from every head. `use_gate` multiplies the heads by sigmoid(query · gate). Scores are without dropout.
+    `mask` (query, value, key) and `attention_mask` (batch, T, S) limit the keys that a query may attend to; for a query
+    without keys every head is 0. `use_gate` multiplies the heads by sigmoid(query · gate). Scores are without dropout.
     Shapes  query (batch, T…, n)   value (batch, S…, m)   key (batch, S…, k)   {query, key, gate, value}/kernel
             (features, num_heads, size)   attention_output/kernel (num_heads, value_dim, …)   →   y (batch, T…, output)
     Keras   MultiHeadAttention
@@ -189,8 +192,8 @@ class MultiHeadAttention(Projected):
     value_dim: Few | None = None
     dropout: Rate = 0.0
     use_bias: bool = True
-    output_shape: Few | Annotated[tuple, Integers(shortest=1)] | None = None
-    attention_axes: Annotated[int | tuple, AttentionAxes()] | None = None
+    output_shape: Few | Annotated[tuple[Any, ...], Integers(shortest=1)] | None = None
+    attention_axes: Annotated[int | tuple[int, ...], AttentionAxes()] | None = None
     sliding_window: Few | None = None
     use_gate: bool = False
 
@@ -222,7 +225,7 @@ class MultiHeadAttention(Projected):
         first, last = max((0, *self._given())), max((0, *(-a for a in self._given())))
         rank = max(first + 1 + last, first + 2, 3) + (self.sliding_window is None and size(0, 1))
         places = [size(1, 3) for _ in range(rank - 1)]
-        # Every query finds a key in its window, and (Keras warns else) there is more than one key.
+        # Every query has a key in its window, and there is more than one key (otherwise Keras warns).
         least = [2 if self.sliding_window is None else max(2, n) for n in places]
         others = [
             size(low, low + 1) if a in self.axes(rank) else n
@@ -234,7 +237,7 @@ class MultiHeadAttention(Projected):
 
 @layer
 class GroupQueryAttention(Projected):
-    """`MultiHeadAttention` in which num_query_heads / num_key_value_heads neighbouring query heads share a key and value.
+    """`MultiHeadAttention` in which num_query_heads / num_key_value_heads neighbouring query heads share key and value.
 
     Shapes  query (batch, T, n)   value, key (batch, S, n)   query/kernel (n, num_query_heads, head_dim)
             key/kernel, value/kernel (n, num_key_value_heads, head_dim)   →   y (batch, T, n)

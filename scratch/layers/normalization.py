@@ -1,4 +1,4 @@
-"""Normalization: subtract a mean, divide by a spread, each over some of the axes; then scale and shift."""
+"""Normalization layers: subtract a mean, divide by a deviation, over some of the axes; then scale and shift."""
 
 from __future__ import annotations
 
@@ -9,18 +9,17 @@ from typing import Annotated, Any, ClassVar, Literal
 import numpy as np
 
 from scratch.arrays import Array
-from scratch.fields import Above, AtLeast, Domain, Shape, is_integer
-from scratch.layers.base import Layer, Size, Weights
+from scratch.fields import Above, AtLeast, Domain, Shape, Size, is_integer
+from scratch.layers.base import Layer, Response, Weights
 from scratch.layers.core import ones_feature
 from scratch.registry import layer
 
 Epsilon = Annotated[float, Above(0.0, small=(1e-3, 0.5))]
-Response = tuple[Array, Array, Array] | None
 
 
 @dataclass(frozen=True)
 class Axes(Domain):
-    """One axis, or where `many` a tuple of different ones; never axis 0, the batch, whose size is not fixed."""
+    """One axis, or with `many` a tuple of different axes; never axis 0, the batch, whose size is not fixed."""
 
     many: bool = True
     examples: ClassVar[tuple[Any, ...]] = (-1, 1, -2, (-1,), (1, 2), (-2, -1), (1, -1))
@@ -31,7 +30,7 @@ class Axes(Domain):
 
     def holds(self, value: Any) -> bool:
         if is_integer(value):
-            return value != 0
+            return bool(value != 0)
         if not self.many or not isinstance(value, (tuple, list)) or not value:
             return False
         return all(is_integer(v) and v != 0 for v in value) and len(set(value)) == len(value)
@@ -41,16 +40,16 @@ class Axes(Domain):
 
 
 Axis = Annotated[int, Axes(many=False)]
-AxisOrAxes = Annotated[int | tuple, Axes()]
+AxisOrAxes = Annotated[int | tuple[int, ...], Axes()]
 
 
 def many(axis: int | Sequence[int]) -> tuple[int, ...]:
-    """Axes as a sorted tuple, the order in which Keras lays out the weights that span them."""
+    """Axes as a sorted tuple, the order that they have in the weights of Keras."""
     return (axis,) if is_integer(axis) else tuple(sorted(axis))  # type: ignore[arg-type, return-value]
 
 
 def shape_with(axis: int | Sequence[int], size: Size) -> tuple[int, ...]:
-    """A shape in which these axes exist, are different, and none is the batch."""
+    """A shape in which these axes exist, differ, and are not the batch."""
     axes = many(axis)
     rank = max(max(0, *axes) + 1 + max(0, *(-a for a in axes)), 2) + size(0, 1)
     return tuple(size(1, 3) for _ in range(rank))
@@ -75,19 +74,20 @@ def unit(x: Array, axis: int | Sequence[int], epsilon: float) -> Array:
     """x / max(|x|, ε) with the Euclidean norm over `axis`."""
     squares = (x * x).sum(axis=many(axis), keepdims=True)
     above = squares.real > epsilon * epsilon
-    return x / np.where(above, np.sqrt(np.where(above, squares, 1.0)), epsilon).astype(x.dtype)
+    y: Array = x / np.where(above, np.sqrt(np.where(above, squares, 1.0)), epsilon).astype(x.dtype)
+    return y
 
 
 def channel_response(features: Array) -> Response:
-    """The response of a weight with one entry per channel: entry c adds features[..., c] to channel c."""
+    """The response to a weight with one entry per channel: entry c adds features[..., c] to channel c."""
     channels = np.arange(features.shape[-1])
-    return np.moveaxis(features, -1, 0), channels, channels
+    return Response(np.moveaxis(features, -1, 0), channels, channels)
 
 
 def shift_response(x: Array) -> Response:
-    """The response of an offset with one entry per channel."""
+    """The response to an offset with one entry per channel."""
     channels = np.arange(x.shape[-1])
-    return ones_feature(x.shape[:-1]), np.zeros(x.shape[-1], int), channels
+    return Response(ones_feature(x.shape[:-1]), np.zeros(x.shape[-1], int), channels)
 
 
 class Affine(Layer):
@@ -100,7 +100,7 @@ class Affine(Layer):
 
     def normalized(self, x: Array) -> Array:
         """x before gamma and beta."""
-        raise TypeError(f"{type(self).__name__} gives no normalized: write its law in scratch/layers/normalization.py.")
+        raise TypeError(f"{type(self).__name__} must define `normalized`: write it in scratch/layers/normalization.py.")
 
     def weight_shapes(self, *inputs: Shape) -> dict[str, Shape]:
         shape = tuple(inputs[0][a] for a in many(self.axis))
@@ -115,7 +115,7 @@ class Affine(Layer):
     def input_shapes(self, size: Size) -> tuple[Shape, ...]:
         return (shape_with(self.axis, size),)
 
-    def responses(self, weights: Weights, name: str, *inputs: Array) -> Response:
+    def responses(self, weights: Weights, name: str, *inputs: Array) -> Response | None:
         (x,) = inputs
         if [a % x.ndim for a in many(self.axis)] != [x.ndim - 1]:
             return None
@@ -127,7 +127,7 @@ class LayerNormalization(Affine):
     """y = (x - mean) / √(variance + ε) · gamma + beta, mean and biased variance of each sample over `axis`.
 
     Shapes  x (batch, …)   gamma, beta: the sizes of `axis`   →   y as x
-    Keras   LayerNormalization; `rms_scaling` (deprecated there) leaves out the mean and beta: x / √(variance + ε) · gamma
+    Keras   LayerNormalization; `rms_scaling` (deprecated there) omits mean and beta: x / √(variance + ε) · gamma
     Source  Ba, Kiros & Hinton 2016, eq. 3 (ε: keras.io)
     """
 
@@ -197,7 +197,8 @@ class RMSNormalization(Layer):
         return {"scale": tuple(inputs[0][a] for a in many(self.axis))}
 
     def _normalized(self, x: Array) -> Array:
-        return x / np.sqrt((x * x).mean(axis=many(self.axis), keepdims=True) + self.epsilon)
+        y: Array = x / np.sqrt((x * x).mean(axis=many(self.axis), keepdims=True) + self.epsilon)
+        return y
 
     def forward(self, weights: Weights, *inputs: Array) -> Array:
         return self._normalized(inputs[0]) * spread(weights["scale"], self.axis, inputs[0].ndim)
@@ -205,7 +206,7 @@ class RMSNormalization(Layer):
     def input_shapes(self, size: Size) -> tuple[Shape, ...]:
         return (shape_with(self.axis, size),)
 
-    def responses(self, weights: Weights, name: str, *inputs: Array) -> Response:
+    def responses(self, weights: Weights, name: str, *inputs: Array) -> Response | None:
         (x,) = inputs
         last = [a % x.ndim for a in many(self.axis)] == [x.ndim - 1]
         return channel_response(self._normalized(x)) if last else None

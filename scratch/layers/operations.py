@@ -1,4 +1,6 @@
-"""What a functional graph holds between its layers: operations on tensors, and the two layers that keras.applications adds."""
+"""Operations on tensors between the layers of a functional graph, and two layers that keras.applications adds."""
+
+# ruff: noqa: ARG005, FBT001, FBT002, PLW0108 (the functions here have the parameters of keras.ops)
 
 from __future__ import annotations
 
@@ -9,30 +11,32 @@ from typing import Annotated, Any
 import numpy as np
 
 from scratch import registry
-from scratch.arrays import Array
-from scratch.fields import AtLeast, Domain, Real, Shape
-from scratch.layers.base import Layer, Size, Weights
+from scratch.arrays import Array, absolute
+from scratch.fields import AtLeast, Domain, Real, Shape, Size
+from scratch.layers.base import Layer, Weights
 from scratch.layers.identity import Keywords
 from scratch.registry import layer
 
 
 class _Input:
-    """The place of a tensor among the arguments of an operation."""
+    """The type of `INPUT`."""
 
     def __repr__(self) -> str:
         return "INPUT"
 
 
-#: stands, in `Operation.arguments`, for the next tensor
+#: the place of the next tensor among `Operation.arguments`
 INPUT = _Input()
 
 
 def _larger(x: Any, y: Any) -> Array:
-    return np.where(np.real(x) >= np.real(y), x, y)
+    result: Array = np.where(np.real(x) >= np.real(y), x, y)
+    return result
 
 
 def _smaller(x: Any, y: Any) -> Array:
-    return np.where(np.real(x) <= np.real(y), x, y)
+    result: Array = np.where(np.real(x) <= np.real(y), x, y)
+    return result
 
 
 def _clip(x: Any, x_min: Any, x_max: Any) -> Array:
@@ -40,7 +44,7 @@ def _clip(x: Any, x_min: Any, x_max: Any) -> Array:
 
 
 def _extreme(sign: int) -> Callable[..., Array]:
-    """The largest (or smallest) entries by real part; of equals the first."""
+    """The largest (sign 1) or smallest (sign -1) entries by real part, the first of equal ones."""
 
     def extreme(x: Array, axis: Any = None, keepdims: bool = False, initial: Any = None) -> Array:
         axes = tuple(range(x.ndim)) if axis is None else tuple(a % x.ndim for a in np.atleast_1d(axis))
@@ -54,9 +58,10 @@ def _extreme(sign: int) -> Callable[..., Array]:
 
 
 def _cast(x: Array, dtype: str) -> Array:
-    """Booleans and integers as numbers; between precisions of floats nothing is lost, so nothing is done."""
+    """Booleans and integers as numbers; floats keep the precision that they have."""
     if dtype == "bool":
-        return x != 0
+        y: Array = x != 0
+        return y
     return x.astype(np.float64 if dtype.startswith(("float", "bfloat")) else dtype) if x.dtype.kind in "biu" else x
 
 
@@ -66,12 +71,13 @@ def _transpose(x: Array, axes: Any = None) -> Array:
 
 def _variance(x: Array, axis: Any = None, keepdims: bool = False) -> Array:
     centred = x - x.mean(axis=axis, keepdims=True)
-    return (centred * centred).mean(axis=axis, keepdims=keepdims)
+    y: Array = (centred * centred).mean(axis=axis, keepdims=keepdims)
+    return y
 
 
-#: one output entry from the entries at its own place, sizes of 1 stretched
+#: operations of which an output entry depends on the input entries at its place only, with broadcasting
 ELEMENTWISE: Mapping[str, Callable[..., Any]] = {
-    "absolute": lambda x: np.where(x.real < 0, -x, x),
+    "absolute": absolute,
     "add": np.add,
     "cast": _cast,
     "clip": _clip,
@@ -107,7 +113,7 @@ ELEMENTWISE: Mapping[str, Callable[..., Any]] = {
     "zeros_like": lambda x, dtype=None: np.zeros_like(x),
 }
 
-#: everything else: along axes, and of shapes
+#: all other operations: along axes, and of shapes
 SHAPING: Mapping[str, Callable[..., Any]] = {
     "any": lambda x, axis=None, keepdims=False: np.any(x, axis=axis, keepdims=keepdims),
     "all": lambda x, axis=None, keepdims=False: np.all(x, axis=axis, keepdims=keepdims),
@@ -137,7 +143,7 @@ SHAPING: Mapping[str, Callable[..., Any]] = {
 
 
 def law_of(name: str) -> Callable[..., Any] | None:
-    """The function of an operation's name: a table's, or the activation's; None where there is none."""
+    """The function of that name in the two tables or among the activations, or None."""
     if isinstance(name, registry.Variant):
         law: Callable[..., Any] = name.definition
         return law
@@ -146,7 +152,7 @@ def law_of(name: str) -> Callable[..., Any] | None:
 
 @dataclass(frozen=True)
 class Function(Domain):
-    """The name of an operation that has a law."""
+    """The name of an operation that `law_of` knows."""
 
     @property
     def rule(self) -> str:
@@ -158,22 +164,22 @@ class Function(Domain):
 
 @layer
 class Operation(Layer):
-    """y = function(x₁, x₂, …): an operation of a graph that is no layer.
+    """y = function(x₁, x₂, …): an operation of a graph that is not a layer.
 
-    `arguments` are its positional arguments with INPUT in the place of each tensor (none: the tensors one by one),
-    `keywords` its others. `per_sample` promises that the batch is the first axis of every tensor and that no sample
-    of y depends on another. Masks end here.
-    Shapes  as NumPy has them
+    `arguments` are its positional arguments with INPUT in the place of each tensor (empty: the tensors in order),
+    `keywords` the others. `per_sample` declares that the batch is the first axis of every tensor and that no sample
+    of y depends on another. The output has no mask.
+    Shapes  those of the NumPy function
     Keras   the function of keras.ops of that name
     Source  keras.io/api/ops
     """
 
     function: Annotated[str, Function()]
-    arguments: tuple = ()
-    keywords: Annotated[dict, Keywords()] | None = None
+    arguments: tuple[Any, ...] = ()
+    keywords: Annotated[dict[str, Any], Keywords()] | None = None
     per_sample: bool = False
 
-    def couples_batch(self, training: bool) -> bool:
+    def couples_batch(self, *, training: bool) -> bool:
         return not self.per_sample
 
     @property
@@ -195,7 +201,7 @@ class Operation(Layer):
 
     @classmethod
     def examples(cls) -> tuple[Operation, ...]:
-        """Small legal specifications: constants before and behind a tensor, two tensors, axes, an activation."""
+        """Small legal specifications: constants before and after a tensor, two tensors, axes, an activation."""
         two = (INPUT, INPUT)
         return (
             cls("add", two, per_sample=True),
@@ -224,8 +230,8 @@ def _flat(arguments: Any) -> list[Any]:
     return [leaf for item in arguments for leaf in (_flat(item) if isinstance(item, (tuple, list)) else [item])]
 
 
-def filled_with(arguments: tuple, tensors: Sequence[Any]) -> tuple[Any, ...]:
-    """The arguments of an operation with tensors in their places, in order."""
+def filled_with(arguments: tuple[Any, ...], tensors: Sequence[Any]) -> tuple[Any, ...]:
+    """The arguments of an operation with the tensors in the places of INPUT, in order."""
     return _filled(arguments, iter(tensors)) if arguments else tuple(tensors)
 
 

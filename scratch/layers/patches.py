@@ -1,6 +1,6 @@
-"""Windows of an array over any number of axes: the one mechanism under convolution, its transpose, and pooling.
+"""Windows of an array over any number of axes, which convolution, its transpose and pooling are made of.
 
-Arrays are (batch, size…, channels) here; `channels_last` and `restored` bring the other data format there and back.
+Arrays are (batch, size…, channels); `channels_last` converts from the other data format, `restored` back to it.
 """
 
 from __future__ import annotations
@@ -11,8 +11,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 
 from scratch.arrays import Array
-from scratch.fields import Integers
-from scratch.layers.base import Shape
+from scratch.fields import Integers, Shape
 
 DataFormat = Literal["channels_last", "channels_first"]
 Padding = Literal["valid", "same"]
@@ -45,12 +44,12 @@ def channels_of(shape: Shape, data_format: str) -> Any:
 
 
 def extents(kernel_size: Sequence[int], dilation: Sequence[int]) -> tuple[int, ...]:
-    """Cells from the first to the last that a dilated kernel touches: (k - 1)·d + 1."""
+    """Cells from the first to the last that a dilated kernel covers: (k - 1)·d + 1."""
     return tuple((k - 1) * d + 1 for k, d in zip(kernel_size, dilation, strict=True))
 
 
 def cells(kernel_size: Sequence[int]) -> Iterator[tuple[Any, ...]]:
-    """Indices into `patches`, one for each place in the kernel, row by row."""
+    """Indices into `patches`, one for each place in the kernel, in C order."""
     return ((Ellipsis, *place, slice(None)) for place in np.ndindex(*kernel_size))
 
 
@@ -59,7 +58,7 @@ def margins(
 ) -> tuple[tuple[int, int], ...]:
     """Cells added before and after each axis.
 
-    "same": as many as ⌈size / stride⌉ windows need, the odd one after; "causal": all before; "valid": none.
+    "same": as many as ⌈size / stride⌉ windows need, the odd one after; "causal": span - 1, all before; "valid": none.
     """
     if padding == "valid":
         return ((0, 0),) * len(sizes)
@@ -72,7 +71,10 @@ def margins(
 def windows(
     x: Array, kernel_size: Sequence[int], strides: Sequence[int], dilation: Sequence[int], *, writeable: bool = False
 ) -> Array:
-    """The view (batch, window…, place in kernel…, channels) of x: no cell is copied, writing into it writes into x."""
+    """The windows of x as a view (batch, window…, place in kernel…, channels): writing into it writes into x.
+
+    Raises: ValueError where the rank of x is wrong or a window does not fit into x.
+    """
     rank = len(kernel_size)
     if x.ndim != rank + 2:
         raise ValueError(

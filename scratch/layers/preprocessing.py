@@ -1,4 +1,4 @@
-"""Fixed arithmetic in front of a network: rescaling, normalization by known moments, layers in a row."""
+"""Preprocessing layers: rescaling, normalization by known moments, pipelines of layers."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import Annotated, Any, ClassVar
 import numpy as np
 
 from scratch.arrays import Array
-from scratch.fields import Domain, Positive, Shape, is_integer, is_real
-from scratch.layers.base import Layer, Size, Weights
+from scratch.fields import Domain, Positive, Shape, Size, is_integer, is_real
+from scratch.layers.base import Layer, Weights
 from scratch.layers.normalization import Axes, shape_with
 from scratch.naming import default_names, weights_of
 from scratch.registry import layer
@@ -19,7 +19,7 @@ from scratch.registry import layer
 
 @dataclass(frozen=True)
 class Numbers(Domain):
-    """A number, or a (nested) tuple of numbers that makes an array; where `positive` none below zero."""
+    """A number, or a (nested) tuple of numbers that makes an array; with `positive` none below zero."""
 
     positive: bool = False
 
@@ -41,11 +41,11 @@ class Numbers(Domain):
         return tuple(self.normalise(v) for v in value) if np.ndim(value) > 0 else float(value)
 
 
-Given = Annotated[float | tuple | np.ndarray, Numbers()]
+Given = Annotated[float | tuple[Any, ...] | Array, Numbers()]
 
 
 def floats(x: Array) -> Array:
-    """x, integers and truth values as float64."""
+    """x, with integers and booleans as float64."""
     return x if x.dtype.kind in "fc" else x.astype(float)
 
 
@@ -68,7 +68,8 @@ class Rescaling(Layer):
     def forward(self, weights: Weights, *inputs: Array) -> Array:
         x = floats(inputs[0])
         scale, offset = (np.asarray(v, x.real.dtype) for v in (self.scale, self.offset))
-        return x * scale + offset
+        y: Array = x * scale + offset
+        return y
 
     def input_shapes(self, size: Size) -> tuple[Shape, ...]:
         given = np.broadcast_shapes(np.shape(self.scale), np.shape(self.offset))
@@ -78,23 +79,23 @@ class Rescaling(Layer):
 
 @layer
 class Normalization(Layer):
-    """y = (x - mean) / max(√variance, 1e-7), or with `invert` y = mean + x · max(√variance, 1e-7); the moments lie along
-    `axis` (none: one number for all), given as fields or else weights that no training changes.
+    """y = (x - mean) / max(√variance, 1e-7), or with `invert` y = mean + x · max(√variance, 1e-7).
+
+    The moments lie along `axis` (None: one number for all); they are fields, or else weights that no training changes.
 
     Shapes  x (batch, …)   mean, variance: the sizes of `axis`, in their order in x; count ()   →   y as x
-    Keras   Normalization, after adapt(); count is not used
+    Keras   Normalization after adapt(); `count` is not used
     Source  keras.io/api/layers/preprocessing_layers/numerical/normalization (the floor of 1e-7: Keras)
     """
 
-    axis: Annotated[int | tuple, Axes()] | None = -1
+    axis: Annotated[int | tuple[int, ...], Axes()] | None = -1
     mean: Given | None = None
-    variance: Annotated[float | tuple | np.ndarray, Numbers(positive=True)] | None = None
+    variance: Annotated[float | tuple[Any, ...] | Array, Numbers(positive=True)] | None = None
     invert: bool = False
 
     def check(self) -> None:
-        if (self.mean is None) != (self.variance is None) or np.asarray(self.mean).shape != np.asarray(
-            self.variance
-        ).shape:
+        shapes = np.asarray(self.mean).shape, np.asarray(self.variance).shape
+        if (self.mean is None) != (self.variance is None) or shapes[0] != shapes[1]:
             raise ValueError(
                 "`mean` and `variance` must be given together and have the same shape. Received: "
                 f"mean={self.mean}, variance={self.variance}. Pass both or none."
@@ -164,14 +165,14 @@ class LayersInRow(Domain):
 
 @layer
 class Pipeline(Layer):
-    """y = the last of `layers` of … of the first of `layers` of x; weights begin with the name of their layer.
+    """y = x passed through `layers` in order; the names of weights begin with the name of their layer.
 
-    Shapes  as the layers say
+    Shapes  those of the layers
     Keras   Pipeline, for layers without draws and state; training is on unless the call says otherwise
     Source  keras.io/api/layers/preprocessing_layers/image_preprocessing/pipeline
     """
 
-    layers: Annotated[tuple, LayersInRow()]
+    layers: Annotated[tuple[Layer, ...], LayersInRow()]
 
     def check(self) -> None:
         for one in self.layers:
@@ -195,8 +196,8 @@ class Pipeline(Layer):
             shape = one.forward({part: np.ones(size) for part, size in own.items()}, np.zeros(shape)).shape  # type: ignore[arg-type]
         return shapes
 
-    def couples_batch(self, training: bool) -> bool:
-        return any(one.couples_batch(training) for one in self.layers)
+    def couples_batch(self, *, training: bool) -> bool:
+        return any(one.couples_batch(training=training) for one in self.layers)
 
     def forward(self, weights: Weights, *inputs: Array, training: bool = True, mask: Array | None = None) -> Array:
         (x,) = inputs

@@ -1,8 +1,8 @@
-"""Recurrent layers: one scan along time over any cell.
+"""Recurrent layers: a cell applied to the steps of a sequence, one after the other.
 
     y₁, s₁ = cell(x₁, s₀)    y₂, s₂ = cell(x₂, s₁)    …
 
-LSTM is `Recurrent` over `LSTMCell`, and so on; the laws of a step are in recurrent_cells.py.
+LSTM is `Recurrent` with `LSTMCell`, and so on; recurrent_cells.py holds the cells.
 """
 
 from __future__ import annotations
@@ -22,25 +22,25 @@ from scratch.registry import layer
 
 
 def flat(states: Any) -> tuple[Array, ...]:
-    """States given as an array or (nested) sequences of arrays, in order."""
+    """States, given as an array or as (nested) sequences of arrays, as a tuple in order."""
     if states is None:
         return ()
     return tuple(s for part in states for s in flat(part)) if isinstance(states, (tuple, list)) else (states,)
 
 
 def held(valid: Array, new: Array, old: Array) -> Array:
-    """`new` where a step counts, `old` where it is masked; `valid` has the leading axes of both."""
+    """`new` where the mask `valid` is True, else `old`; the mask has the first axes of both."""
     return np.where(valid.reshape(valid.shape + (1,) * (new.ndim - valid.ndim)), new, old)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Recurrent(Layer):
-    """Base of the layers that run a cell (`law`) along axis 1, from the last step to the first if `go_backwards`.
+    """Base of the layers that run a cell (`law`) along axis 1, from the last step to the first with `go_backwards`.
 
-    A masked step keeps the states and repeats the output before it, zeros before the first output. Returned are the
-    last output, or all in the order taken with `return_sequences` (masked ones as zeros with `zero_output_for_mask`),
-    and with `return_state` the last states behind it. The first states are zeros, or what is passed: as inputs
-    behind x, or as initial_state=. A stateful layer is passed those of the call before, which `updates` returns.
+    A masked step keeps the states and repeats the output before it (zeros before the first output). The output is that
+    of the last step, or with `return_sequences` those of all steps in the order they are taken (masked ones are zeros
+    with `zero_output_for_mask`); with `return_state` the last states follow. The first states are zeros, or given as
+    inputs after x, or as initial_state=. A stateful layer is given those of its last call, which `updates` returns.
     `unroll` changes nothing.
     """
 
@@ -51,9 +51,9 @@ class Recurrent(Layer):
     unroll: bool = False
     zero_output_for_mask: bool = False
     one_step: ClassVar[bool] = False
-    #: what the names of the cell's weights and draws begin with
+    #: prefix of the names of the cell's weights and draws
     prefix: ClassVar[str] = ""
-    #: the class of the cell, whose fields the layer has too
+    #: the class of the cell; the layer has its fields too
     runs: ClassVar[type[Any]] = Cell
 
     @cached_property
@@ -63,7 +63,8 @@ class Recurrent(Layer):
 
     def state_shapes(self, x: Shape) -> tuple[Shape, ...]:
         """Shape of every state for a sequence of shape x (batch, time, …)."""
-        return self.law.state_shapes((x[0], *x[2:]))
+        shapes: tuple[Shape, ...] = self.law.state_shapes((x[0], *x[2:]))
+        return shapes
 
     def output_shape(self, x: Shape) -> Shape:
         """Shape of the output, or of the sequence of outputs, for a sequence of shape x (batch, time, …)."""
@@ -138,13 +139,13 @@ class Recurrent(Layer):
         mask = mask[0] if isinstance(mask, (tuple, list)) else mask
         if mask is None or not self.return_sequences:
             return None
-        # The outputs come in the order taken, so their mask does.
+        # The mask has the order of the outputs, which is the order in which the steps are taken.
         return np.asarray(mask)[:, ::-1] if self.go_backwards else mask
 
 
 @layer
 class RNN(Recurrent):
-    """Any cell, run along time; a sequence of cells stands for their stack.
+    """Any cell run along time; a sequence of cells stands for `StackedRNNCells` of them.
 
     Shapes  x (batch, time, …), the states   →   y (batch, …) or (batch, time, …), the states if `return_state`
     Keras   RNN

@@ -1,8 +1,8 @@
-"""Cells: the laws of one step of a recurrence, layers in their own right.
+"""Recurrent cells: layers that compute one step of a recurrence.
 
     forward(weights, x, *states) → (y, *new states)
 
-`recurrent.py` runs any of them along time.
+The layers in recurrent.py run a cell along time.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ Rate = Annotated[float, Between(0.0, 1.0, small=(0.0, 0.5))]
 
 @dataclass(frozen=True)
 class KeepsShape(Domain):
-    """The name of a registered activation whose output has the shape of its input: a state has one shape for good."""
+    """The name of a registered activation whose output has the shape of its input, which states require."""
 
     @property
     def examples(self) -> tuple[str, ...]:
-        """All of them."""
+        """All legal names."""
         return tuple(name for name in names("activation") if self.holds(name))
 
     @property
@@ -52,12 +52,12 @@ Activation = Annotated[str, KeepsShape()]
 class Cell(Layer):
     """One step of a recurrence: forward(weights, x, *states) → (output, *new states)."""
 
-    #: a layer that runs a cell along time has the cell's fields, but is none
+    #: False for a layer that runs a cell along time: it inherits the cell's fields, but is not a cell
     one_step: ClassVar[bool] = True
 
     def state_shapes(self, x: Shape) -> tuple[Shape, ...]:
         """Shape of every state, for one step of the input of shape x (batch, …)."""
-        raise TypeError(f"{type(self).__name__} gives no state_shapes: write them in scratch/layers/.")
+        raise TypeError(f"{type(self).__name__} must define `state_shapes`: write it in scratch/layers/.")
 
     def output_shape(self, x: Shape) -> Shape:
         """Shape of the output: that of the first state."""
@@ -66,7 +66,7 @@ class Cell(Layer):
 
 @dataclass(frozen=True)
 class CellOf(Domain):
-    """A cell, or where `many` a sequence of them; for one cell a sequence stands for its stack, as in Keras."""
+    """A cell, or with `many` a sequence of cells; for one cell, a sequence stands for its stack, as in Keras."""
 
     many: bool = False
 
@@ -99,8 +99,8 @@ class CellOf(Domain):
         return value
 
 
-def kept(name: str, rate: float, training: bool, draw: Draw, gates: int) -> Array | None:
-    """Which entries `name` keeps in this call, (gates, batch, …), the same in all its steps; None: no dropout.
+def kept(name: str, rate: float, *, training: bool, draw: Draw, gates: int) -> Array | None:
+    """The entries that the dropout `name` keeps, (gates, batch, …), the same at all steps; None without dropout.
 
     A first axis of 1 is one mask for all gates. Raises: ValueError in training without a draw.
     """
@@ -110,7 +110,7 @@ def kept(name: str, rate: float, training: bool, draw: Draw, gates: int) -> Arra
         return np.zeros((gates, 1), bool)
     if draw is None or name not in draw:
         raise ValueError(
-            f"`{name}` in training must be given what was drawn. Received: {name}={rate} and no such array. "
+            f"`{name}` in training must be given its random array. Received: {name}={rate} and no such array. "
             f"Pass draw={{{name!r}: array}}, non-zero where an entry is kept."
         )
     mask = np.asarray(draw[name]) != 0
@@ -118,9 +118,10 @@ def kept(name: str, rate: float, training: bool, draw: Draw, gates: int) -> Arra
 
 
 def gated(product: Any, x: Array, kernel: Array, keep: Array | None, rate: float) -> Array:
-    """product(x, kernel), each gate of the kernel seeing x through its own dropout mask, scaled by 1 / (1 - rate)."""
+    """product(x, kernel), where each gate of the kernel is applied to x with its own dropout mask over 1 - rate."""
     if keep is None:
-        return product(x, kernel)
+        y: Array = product(x, kernel)
+        return y
     scale = 1 / (1 - rate) if rate < 1 else 0.0
     parts = np.split(kernel, len(keep), axis=-1)
     return np.concatenate([product(x * mask * scale, part) for mask, part in zip(keep, parts, strict=True)], axis=-1)
@@ -128,10 +129,10 @@ def gated(product: Any, x: Array, kernel: Array, keep: Array | None, rate: float
 
 @dataclass(frozen=True)
 class UnitCell(Cell):
-    """Base of the cells with `units` numbers per state; their gates stand side by side in the last axis of a weight.
+    """Base of the cells with `units` numbers per state; the last axis of a weight holds the gates one after the other.
 
-    In training `dropout` masks what the kernel sees, `recurrent_dropout` what the recurrent kernel sees: kept entries
-    are scaled by 1 / (1 - rate). Draws (1 or gates, batch, …), non-zero where kept, the same at all steps.
+    In training, `dropout` masks the input of the kernel and `recurrent_dropout` that of the recurrent kernel; kept
+    entries are scaled by 1 / (1 - rate). Draws are (1 or gates, batch, …), non-zero where kept, the same at all steps.
     """
 
     units: Annotated[int, AtLeast(1)]
@@ -152,7 +153,7 @@ class UnitCell(Cell):
         return shapes | ({"bias": (width,)} if self.use_bias else {})
 
     def draw_shapes(self, *inputs: Shape) -> dict[str, Shape]:
-        # Keras draws one mask for each gate as soon as the state is dropped too, else one for all of them.
+        # Keras draws one mask for each gate if the state has dropout too, else one for all gates.
         count = self.gates if self.recurrent_dropout and self.masks_per_gate else 1
         shapes = {"dropout": inputs[0], "recurrent_dropout": self.state_shapes(inputs[0])[0]}
         return {name: (count, *shape) for name, shape in shapes.items() if 0 < getattr(self, name) < 1}
@@ -161,15 +162,16 @@ class UnitCell(Cell):
         x = (size(1, 3), size(1, 3))
         return x, *self.state_shapes(x)
 
-    def of_input(self, x: Array, weights: Weights, training: bool, draw: Draw) -> Array:
-        """x · kernel for all gates, dropout included."""
-        keep = kept("dropout", self.dropout, training, draw, self.gates)
+    def of_input(self, x: Array, weights: Weights, *, training: bool, draw: Draw) -> Array:
+        """x · kernel for all gates, with dropout."""
+        keep = kept("dropout", self.dropout, training=training, draw=draw, gates=self.gates)
         return gated(np.matmul, x, weights["kernel"], keep, self.dropout)
 
-    def of_state(self, h: Array, weights: Weights, training: bool, draw: Draw) -> Array:
-        """h · recurrent_kernel for all gates, dropout included."""
-        keep = kept("recurrent_dropout", self.recurrent_dropout, training, draw, self.gates)
-        return gated(np.matmul, h, weights["recurrent_kernel"], keep, self.recurrent_dropout)
+    def of_state(self, h: Array, weights: Weights, *, training: bool, draw: Draw) -> Array:
+        """h · recurrent_kernel for all gates, with dropout."""
+        rate = self.recurrent_dropout
+        keep = kept("recurrent_dropout", rate, training=training, draw=draw, gates=self.gates)
+        return gated(np.matmul, h, weights["recurrent_kernel"], keep, rate)
 
 
 @layer
@@ -185,7 +187,8 @@ class SimpleRNNCell(UnitCell):
 
     def forward(self, weights: Weights, *inputs: Array, training: bool = False, draw: Draw = None) -> Any:
         x, h = inputs
-        z = self.of_input(x, weights, training, draw) + self.of_state(h, weights, training, draw)
+        z = self.of_input(x, weights, training=training, draw=draw)
+        z = z + self.of_state(h, weights, training=training, draw=draw)
         y = activate(self.activation, z + weights["bias"] if self.use_bias else z)
         return y, y
 
@@ -206,12 +209,13 @@ class LSTMCell(UnitCell):
 
     def forward(self, weights: Weights, *inputs: Array, training: bool = False, draw: Draw = None) -> Any:
         x, h, c = inputs
-        z = self.of_input(x, weights, training, draw) + self.of_state(h, weights, training, draw)
+        z = self.of_input(x, weights, training=training, draw=draw)
+        z = z + self.of_state(h, weights, training=training, draw=draw)
         return lstm(self, np.split(z + weights["bias"] if self.use_bias else z, 4, axis=-1), c)
 
 
 def lstm(cell: Any, gates: Sequence[Array], c: Array) -> tuple[Array, Array, Array]:
-    """The law of an LSTM behind its linear part, the gates i, f, g, o: y, h', c'."""
+    """y, h', c' of an LSTM step from its gates i, f, g, o before activation and its state c."""
     i, f, g, o = gates
     s = cell.recurrent_activation
     c = activate(s, f) * c + activate(s, i) * activate(cell.activation, g)
@@ -240,7 +244,8 @@ class GRUCell(UnitCell):
 
     def forward(self, weights: Weights, *inputs: Array, training: bool = False, draw: Draw = None) -> Any:
         x, h = inputs
-        of_x, of_h = self.of_input(x, weights, training, draw), self.of_state(h, weights, training, draw)
+        of_x = self.of_input(x, weights, training=training, draw=draw)
+        of_h = self.of_state(h, weights, training=training, draw=draw)
         if self.use_bias:
             bias = weights["bias"] if self.reset_after else (weights["bias"], 0.0)
             of_x, of_h = of_x + bias[0], of_h + bias[1]
@@ -249,7 +254,7 @@ class GRUCell(UnitCell):
         if self.reset_after:
             candidate = activate(self.activation, x_c + r * h_c)
         else:
-            h_c = np.split(self.of_state(r * h, weights, training, draw), 3, axis=-1)[2]
+            h_c = np.split(self.of_state(r * h, weights, training=training, draw=draw), 3, axis=-1)[2]
             candidate = activate(self.activation, x_c + h_c)
         h = z * h + (1 - z) * candidate
         return h, h
@@ -257,15 +262,15 @@ class GRUCell(UnitCell):
 
 @layer
 class StackedRNNCells(Cell):
-    """Cells in a row, the output of one being the input of the next: y, with the states of all cells in order.
+    """Cells of which each has the output of the one before as its input: y, and the states of all cells in order.
 
-    Weights and draws carry the name of their cell: "lstm_cell/kernel", "lstm_cell_1/kernel", …
+    The names of weights and draws begin with that of their cell: "lstm_cell/kernel", "lstm_cell_1/kernel", …
     Shapes  x (batch, n), the states of the first cell, of the second, …   →   y, the new states in the same order
-    Keras   StackedRNNCells (which nests the states, one list a cell)
+    Keras   StackedRNNCells, where states are nested, one list for each cell
     Source  keras.io/api/layers/recurrent_layers/stacked_rnn_cell
     """
 
-    cells: Annotated[tuple, CellOf(many=True)]
+    cells: Annotated[tuple[Cell, ...], CellOf(many=True)]
 
     @cached_property
     def named(self) -> dict[str, Cell]:

@@ -15,7 +15,7 @@ from typing import Annotated, Any, ClassVar
 
 import numpy as np
 
-from scratch.arrays import Array
+from scratch.arrays import Array, absolute
 from scratch.fields import AtLeast, Between, Domain, Shape, Size, is_integer
 from scratch.layers.base import Layer, Weights
 from scratch.layers.families import Family
@@ -31,7 +31,7 @@ def drawn(owner: Layer, draw: Draw, name: str) -> Array:
     """The random array `name`. Raises: ValueError if it is not in `draw`."""
     if draw is None or name not in draw:
         raise ValueError(
-            f"{type(owner).__name__} in training must be given what was drawn. Received: draw={draw!r}. "
+            f"{type(owner).__name__} in training must be given its random array. Received: draw={draw!r}. "
             f"Pass draw={{{name!r}: array}}, the array that Keras drew (keras_ref.translation.random_draws) or one of "
             "your own."
         )
@@ -73,7 +73,7 @@ class Noisy(Layer):
     @property
     def active(self) -> bool:
         """Whether a call in training takes a draw."""
-        return 0 < self.rate < 1  # type: ignore[attr-defined]
+        return bool(0 < self.rate < 1)  # type: ignore[attr-defined]
 
     def noise_of(self, x: Shape) -> Shape:
         """Shape of the random array for an input of shape x."""
@@ -124,7 +124,7 @@ class Dropout(WithNoiseShape):
     """
 
     rate: Rate
-    noise_shape: Annotated[tuple, NoiseShape()] | None = None
+    noise_shape: Annotated[tuple[Any, ...], NoiseShape()] | None = None
 
 
 @layer
@@ -138,13 +138,14 @@ class AlphaDropout(WithNoiseShape):
     """
 
     rate: RateBelowOne
-    noise_shape: Annotated[tuple, NoiseShape()] | None = None
+    noise_shape: Annotated[tuple[Any, ...], NoiseShape()] | None = None
 
     def disturbed(self, x: Array, noise: Array) -> Array:
         saturated = -1.0507009873554804934 * 1.6732632423543772848
         q = 1.0 - self.rate
         a = (q + saturated**2 * q * (1.0 - q)) ** -0.5
-        return np.where(noise, x, saturated).astype(x.dtype) * a - a * (1.0 - q) * saturated
+        y: Array = np.where(noise, x, saturated).astype(x.dtype) * a - a * (1.0 - q) * saturated
+        return y
 
 
 @layer
@@ -240,5 +241,6 @@ class ActivityRegularization(Layer):
 
     def penalty(self, output: Array) -> Array:
         """What an output of this layer adds to the loss, before division by the batch size."""
-        size = np.where(output.real < 0, -output, output)
-        return self.l1 * size.sum() + self.l2 * (output * output).sum()
+        size = absolute(output)
+        y: Array = self.l1 * size.sum() + self.l2 * (output * output).sum()
+        return y

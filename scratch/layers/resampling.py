@@ -25,7 +25,8 @@ def interpolation_matrix(kernel: str, size: int, factor: int) -> Array:
     """
     place = (np.arange(size * factor)[:, None] + 0.5) / factor
     weights = kernel_of(kernel)(place - (np.arange(size) + 0.5))
-    return weights / weights.sum(axis=1, keepdims=True)
+    y: Array = weights / weights.sum(axis=1, keepdims=True)
+    return y
 
 
 def interpolated(x: Array, matrix: Array, axis: int) -> Array:

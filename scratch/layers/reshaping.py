@@ -32,7 +32,7 @@ class Ends(Domain):
 
     def holds(self, value: Any) -> bool:
         if is_integer(value):
-            return value >= 0
+            return bool(value >= 0)
         return isinstance(value, (tuple, list)) and len(value) == self.length and all(map(Integers(2, 0).holds, value))
 
     def normalise(self, value: Any) -> Pairs:
@@ -88,7 +88,7 @@ class Target(Domain):
 # Cells cut off or added ------------------------------------------------------------------------------------------
 
 
-class Ended(Family):
+class WithEnds(Family):
     """Base of the families that change the ends of each spatial axis; the output has no mask."""
 
     data_format: DataFormat
@@ -96,13 +96,13 @@ class Ended(Family):
     @property
     def ends(self) -> Pairs:
         """A pair (before, after) for each axis; the members over one axis hold that pair alone."""
-        raise TypeError(f"{type(self).__name__} gives no ends: write them in scratch/layers/reshaping.py.")
+        raise TypeError(f"{type(self).__name__} must define `ends`: write it in scratch/layers/reshaping.py.")
 
     def compute_mask(self, *inputs: Array, mask: Any = None) -> None:
         return None
 
 
-class Cropping(Ended):
+class Cropping(WithEnds):
     """y = x without the first `before` and the last `after` cells of each axis.
 
     Shapes  x (batch, size…, n) of rank {rank} + 2   →   y (batch, size - before - after…, n)
@@ -150,7 +150,7 @@ class Cropping3D(Cropping, rank=3):
     data_format: DataFormat = "channels_last"
 
 
-class ZeroPadding(Ended):
+class ZeroPadding(WithEnds):
     """y = x with `before` zeros before and `after` zeros after each axis.
 
     Shapes  x (batch, size…, n) of rank {rank} + 2   →   y (batch, before + size + after…, n)

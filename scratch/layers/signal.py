@@ -1,4 +1,4 @@
-"""The short-time Fourier transform as a layer: frames of a signal times two trainable kernels."""
+"""Short-time Fourier transform: frames of a signal multiplied by two trainable kernels."""
 
 from __future__ import annotations
 
@@ -8,14 +8,11 @@ from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 
-from scratch.arrays import Array
-from scratch.fields import AtLeast, Domain, Shape, is_real
-from scratch.layers.base import Layer, Size, Weights
+from scratch.arrays import EPSILON, Array
+from scratch.fields import AtLeast, Domain, Shape, Size, is_real
+from scratch.layers.base import Layer, Response, Weights
 from scratch.layers.patches import DataFormat, Padding, channels_last, patches
 from scratch.registry import layer
-
-#: keras.config.epsilon(): the smallest power that is told from zero
-FLOOR = 1e-7
 
 
 @dataclass(frozen=True)
@@ -36,11 +33,12 @@ class Window(Domain):
 
 
 def angle(imaginary: Array, real: Array) -> Array:
-    """The angle of real + i · imaginary in (-π, π], 0 at 0: at the real parts, plus the small turn away from them."""
+    """The angle of real + i · imaginary in (-π, π], 0 at 0: that of the real parts, plus the angle from there."""
     a, b = imaginary.real, real.real
     dot = a * imaginary + b * real
     turn = (b * imaginary - a * real) / np.where(dot == 0, 1.0, dot)
-    return (np.arctan2(a, b) + np.arctan(turn)).astype(np.result_type(imaginary, real), copy=False)
+    y: Array = (np.arctan2(a, b) + np.arctan(turn)).astype(np.result_type(imaginary, real), copy=False)
+    return y
 
 
 def at_least(x: Array, low: float) -> Array:
@@ -55,9 +53,9 @@ class STFTSpectrogram(Layer):
     psd: real² + imaginary², the inner frequencies twice
 
     Shapes  x (batch, time, channels)   kernels (frame_length, 1, F), F = fft_length // 2 + 1   →   y (batch, frames,
-            channels · F), or with `expand_dims` (batch, frames, F, channels); channels first: (batch, channels · F, frames)
-            or (batch, channels, frames, F); twice F for stft
-    Keras   STFTSpectrogram; window, periodic and scaling only make the kernels that training starts from (`kernels`)
+            channels · F), or with `expand_dims` (batch, frames, F, channels); channels first: (batch, channels · F,
+            frames) or (batch, channels, frames, F); 2·F in place of F for stft
+    Keras   STFTSpectrogram; window, periodic and scaling determine only the initial kernels (`kernels`)
     Source  keras.io/api/layers/preprocessing_layers/audio_preprocessing/stft_spectrogram
     """
 
@@ -65,7 +63,7 @@ class STFTSpectrogram(Layer):
     frame_length: Annotated[int, AtLeast(1, small=(2, 4))] = 256
     frame_step: Annotated[int, AtLeast(1, small=(1, 2))] | None = None
     fft_length: Annotated[int, AtLeast(1, small=(4, 6))] | None = None
-    window: Literal["hann", "hamming"] | Annotated[tuple, Window()] | None = "hann"
+    window: Literal["hann", "hamming"] | Annotated[tuple[Any, ...], Window()] | None = "hann"
     periodic: bool = False
     scaling: Literal["density", "spectrum"] | None = "density"
     padding: Padding = "valid"
@@ -100,7 +98,7 @@ class STFTSpectrogram(Layer):
         return self.fft_length or 2 ** math.ceil(math.log2(self.frame_length))
 
     def kernels(self) -> dict[str, Array]:
-        """The kernels of the transform: exp(-2πi · t · f / fft_length) · window / scale, all that is trained starting there."""
+        """The initial values of the kernels: exp(-2πi · t · f / fft_length) · window / scale."""
         time, steps = np.arange(self.frame_length), max(self.frame_length - (not self.periodic), 1)
         wave = np.exp(-2j * np.pi * time[:, None] * np.arange(self.length // 2 + 1) / self.length)
         if self.window is None:
@@ -125,7 +123,7 @@ class STFTSpectrogram(Layer):
         return dict.fromkeys(self._names, (self.frame_length, 1, self.length // 2 + 1))
 
     def _frames(self, x: Array) -> Array:
-        """(batch, channels, frames, frame_length)"""
+        """The frames of x: (batch, channels, frames, frame_length)."""
         signals = np.moveaxis(channels_last(x, self.data_format), -1, 1)
         flat = signals.reshape(-1, signals.shape[-1], 1)
         frames = patches(flat, (self.frame_length,), (self.step,), (1,), self.padding)[..., 0]
@@ -144,8 +142,8 @@ class STFTSpectrogram(Layer):
             times[[0, -1]] = 1
             y = power * times
         else:
-            y = np.sqrt(at_least(power, FLOOR))
-            y = np.log(at_least(y, FLOOR)) if self.mode == "log" else y
+            y = np.sqrt(at_least(power, EPSILON))
+            y = np.log(at_least(y, EPSILON)) if self.mode == "log" else y
         if self.expand_dims:
             return y.transpose(0, 2, 3, 1) if self.data_format == "channels_last" else y
         y = y.transpose(0, 2, 1, 3)
@@ -161,7 +159,7 @@ class STFTSpectrogram(Layer):
         shape = (time, channels) if self.data_format == "channels_last" else (channels, time)
         return ((size(1, 2), *shape),)
 
-    def responses(self, weights: Weights, name: str, *inputs: Array) -> tuple[Array, Array, Array] | None:
+    def responses(self, weights: Weights, name: str, *inputs: Array) -> Response | None:
         frames = self._frames(inputs[0])
         plain = self.mode in ("real", "imag", "stft") and self.data_format == "channels_last" and not self.expand_dims
         if not plain or frames.shape[1] > 1:
@@ -169,11 +167,11 @@ class STFTSpectrogram(Layer):
         count = self.length // 2 + 1
         feature, channel = np.divmod(np.arange(self.frame_length * count), count)
         offset = count if self.mode == "stft" and name == "imag_kernel" else 0
-        return np.moveaxis(frames[:, 0], -1, 0), feature, channel + offset
+        return Response(np.moveaxis(frames[:, 0], -1, 0), feature, channel + offset)
 
     @classmethod
     def examples(cls) -> tuple[STFTSpectrogram, ...]:
-        """Small legal specifications: every mode; channels last, as Keras runs channels first compiled or on a GPU only."""
+        """Small legal specifications: every mode, channels last (on a CPU Keras runs channels first compiled only)."""
         return (
             cls("log", 4, 2, 4),
             cls("magnitude", 3, 1, 4, padding="same"),

@@ -1,4 +1,4 @@
-"""Spectral normalization: a wrapper that divides a layer's kernel by its largest singular value."""
+"""Spectral normalization: a wrapper that divides the kernel of a layer by its largest singular value."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from functools import cached_property
 from typing import Annotated, Any
 
 from scratch.arrays import Array
-from scratch.fields import AtLeast, Domain, Shape
-from scratch.layers.base import Layer, Size, Weights
+from scratch.fields import AtLeast, Domain, Shape, Size
+from scratch.layers.base import Layer, Weights
 from scratch.layers.normalization import unit
 from scratch.naming import weights_of
 from scratch.registry import layer
@@ -16,11 +16,11 @@ from scratch.registry import layer
 
 @layer
 class SpectralNormalization(Layer):
-    """In training y = layer(x) with the kernel W / σ, and W becomes W / σ; in inference y = layer(x) with W as it is
+    """In training y = layer(x) with the kernel W / σ, and W ← W / σ; in inference y = layer(x) with the kernel W
     σ = v · W · uᵀ after `power_iterations` times v = u · Wᵀ / |u · Wᵀ|, u = v · W / |v · W|
 
-    W is (…, n) made a matrix; u and v are constant under differentiation (`held`), σ is not:
-    ∂L/∂W = (G - (G : W / σ) · vᵀ · u) / σ with G the gradient of the normalized kernel. A kernel of zeros stays.
+    W is (…, n) as a matrix; u and v are constant under differentiation (`stopped`), σ is not:
+    ∂L/∂W = (G - (G : W / σ) · vᵀ · u) / σ with G the gradient of the normalized kernel. A kernel of zeros is kept.
     Shapes  those of `layer`; vector_u (1, n)
     Keras   SpectralNormalization
     Source  Miyato et al. 2018, algorithm 1, eq. 8, 11, 12
@@ -36,7 +36,7 @@ class SpectralNormalization(Layer):
     @cached_property
     def kernel(self) -> str:
         """Name of the weight that is normalized. Raises: ValueError for a layer without kernel or embeddings."""
-        names = self.layer.weight_shapes(*self.layer.input_shapes(lambda low, high: low))
+        names = self.layer.weight_shapes(*self.layer.input_shapes(lambda low, _: low))
         for name in ("kernel", "embeddings"):
             if name in names:
                 return name
@@ -46,16 +46,17 @@ class SpectralNormalization(Layer):
         )
 
     def check(self) -> None:
-        assert self.kernel
+        """The layer has a weight to normalize."""
+        _ = self.kernel
 
     def weight_shapes(self, *inputs: Shape) -> dict[str, Shape]:
-        # Keras lists the kernel among the wrapper's own variables, in front.
+        # In Keras the kernel is a variable of the wrapper, and the first one.
         own = self.layer.weight_shapes(*inputs)
         first: dict[str, Shape] = {f"layer/{self.kernel}": own[self.kernel], "vector_u": (1, own[self.kernel][-1])}
         return first | {f"layer/{name}": shape for name, shape in own.items()}
 
-    def held(self, weights: Weights, *inputs: Array, **call: Any) -> dict[str, Array]:
-        """u and v after the power iterations, from real parts: they do not move when a weight is nudged."""
+    def stopped(self, weights: Weights, *inputs: Array, **call: Any) -> dict[str, Array]:
+        """u and v after the power iterations, from real parts, so that a complex step does not change them."""
         if not call.get("training"):
             return {}
         kernel, u = weights[f"layer/{self.kernel}"].real, weights["vector_u"].real
@@ -70,14 +71,15 @@ class SpectralNormalization(Layer):
         kernel = weights[f"layer/{self.kernel}"]
         if not kernel.real.any():
             return kernel
-        return kernel / (fixed["v"] @ kernel.reshape(-1, kernel.shape[-1]) @ fixed["u"].T)[0, 0]
+        y: Array = kernel / (fixed["v"] @ kernel.reshape(-1, kernel.shape[-1]) @ fixed["u"].T)[0, 0]
+        return y
 
     def forward(
-        self, weights: Weights, *inputs: Array, training: bool = False, held: Mapping[str, Array] | None = None
+        self, weights: Weights, *inputs: Array, training: bool = False, stopped: Mapping[str, Array] | None = None
     ) -> Any:
         own = weights_of(weights, "layer")
         if training:
-            fixed = held or self.held(weights, *inputs, training=True)
+            fixed = stopped or self.stopped(weights, *inputs, training=True)
             own[self.kernel] = self._normalized(weights, fixed)
         context = {"training": training} if "training" in self.layer.accepts else {}
         return self.layer.forward(own, *inputs, **context)
@@ -85,7 +87,7 @@ class SpectralNormalization(Layer):
     def updates(self, weights: Weights, *inputs: Array, **call: Any) -> dict[str, Array]:
         if not call.get("training", True):
             return {}
-        fixed = self.held(weights, *inputs, training=True)
+        fixed = self.stopped(weights, *inputs, training=True)
         return {"vector_u": fixed["u"], f"layer/{self.kernel}": self._normalized(weights, fixed)}
 
     def compute_mask(self, *inputs: Array, mask: Any = None) -> None:
@@ -99,7 +101,7 @@ class SpectralNormalization(Layer):
 
     @classmethod
     def examples(cls) -> tuple[SpectralNormalization, ...]:
-        """Small legal specifications: a matrix, a convolution, a table."""
+        """Small legal specifications: around Dense, Conv2D and Embedding."""
         from scratch.layers.convolution import Conv2D
         from scratch.layers.core import Dense
         from scratch.layers.embedding import Embedding

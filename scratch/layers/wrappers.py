@@ -1,4 +1,4 @@
-"""Wrappers: layers that hold another layer in a field. Its weights and draws carry the name of the part in front."""
+"""Wrappers: layers that hold other layers. The names of weights and draws begin with the name of the part."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 
 from scratch.arrays import Array
 from scratch.fields import Domain, Shape, Size
-from scratch.layers.base import Layer, Weights
+from scratch.layers.base import Layer, Response, Weights
 from scratch.layers.recurrent import GRU, LSTM, RNN, Recurrent, SimpleRNN, flat
 from scratch.layers.recurrent_cells import Cell, Draw, GRUCell, LSTMCell, StackedRNNCells
 from scratch.naming import prefixed, weights_of
@@ -19,7 +19,7 @@ from scratch.registry import every, layer
 
 
 def accepted(part: Layer, context: Mapping[str, Any]) -> dict[str, Any]:
-    """What of training, mask, draw, … a part takes."""
+    """The entries of training, mask, draw, … that the forward pass of a part accepts."""
     return {name: value for name, value in context.items() if name in part.accepts}
 
 
@@ -27,7 +27,7 @@ def accepted(part: Layer, context: Mapping[str, Any]) -> dict[str, Any]:
 class TimeDistributed(Layer):
     """y[:, t] = layer(x[:, t]) for every time step t, with the same weights, mask[:, t] and a draw of its own.
 
-    What a training step does to the layer's state is done once for each time step, in order.
+    The state of the layer is updated once for each time step, in order.
     Shapes  x (batch, time, …), several inputs alike; draws (time, …)   →   y (batch, time, …)
     Keras   TimeDistributed
     Source  keras.io/api/layers/recurrent_layers/time_distributed
@@ -51,8 +51,8 @@ class TimeDistributed(Layer):
     def elementwise(self) -> bool:
         return self.layer.elementwise
 
-    def couples_batch(self, training: bool) -> bool:
-        return self.layer.couples_batch(training)
+    def couples_batch(self, *, training: bool) -> bool:
+        return self.layer.couples_batch(training=training)
 
     def weight_shapes(self, *inputs: Shape) -> dict[str, Shape]:
         return prefixed("layer", self.layer.weight_shapes(*((x[0], *x[2:]) for x in inputs)))
@@ -64,8 +64,8 @@ class TimeDistributed(Layer):
         shapes = self.layer.draw_shapes(*((x[0], *x[2:]) for x in inputs))
         return prefixed("layer", {name: (inputs[0][1], *shape) for name, shape in shapes.items()})
 
-    def _steps(
-        self, weights: Weights, inputs: tuple[Array, ...], training: bool, mask: Any, draw: Draw
+    def _run_steps(
+        self, weights: Weights, inputs: tuple[Array, ...], *, training: bool, mask: Any, draw: Draw
     ) -> tuple[list[Array], dict[str, Array]]:
         own, drawn, outputs = weights_of(weights, "layer"), weights_of(draw or {}, "layer"), []
         for t in range(inputs[0].shape[1]):
@@ -82,10 +82,10 @@ class TimeDistributed(Layer):
     def forward(
         self, weights: Weights, *inputs: Array, training: bool = False, mask: Any = None, draw: Draw = None
     ) -> Array:
-        return np.stack(self._steps(weights, inputs, training, mask, draw)[0], axis=1)
+        return np.stack(self._run_steps(weights, inputs, training=training, mask=mask, draw=draw)[0], axis=1)
 
     def updates(self, weights: Weights, *inputs: Array, **call: Any) -> dict[str, Array]:
-        new = self._steps(weights, inputs, True, call.get("mask"), call.get("draw"))[1]
+        new = self._run_steps(weights, inputs, training=True, mask=call.get("mask"), draw=call.get("draw"))[1]
         return prefixed("layer", new)
 
     def compute_mask(self, *inputs: Array, mask: Any = None) -> Any:
@@ -93,15 +93,15 @@ class TimeDistributed(Layer):
 
     def input_shapes(self, size: Size) -> tuple[Shape, ...]:
         time = size(1, 3)
-        # Keras asks for one axis more than batch and time; a layer that takes a vector of samples takes a matrix too.
+        # Keras requires an axis beside batch and time; layers that take (batch,) here take (batch, n) too.
         inner = [x if len(x) > 1 else (*x, size(1, 3)) for x in self.layer.input_shapes(size)]
-        states = "initial_state" in self.layer.accepts  # which a step of another sequence does not pass
+        states = "initial_state" in self.layer.accepts  # first states of an inner sequence are not passed
         return tuple((x[0], time, *x[1:]) for x in (inner[:1] if states else inner))
 
     def input_domains(self) -> tuple[Domain, ...]:
         return self.layer.input_domains()
 
-    def responses(self, weights: Weights, name: str, *inputs: Array) -> tuple[Array, Array, Array] | None:
+    def responses(self, weights: Weights, name: str, *inputs: Array) -> Response | None:
         if getattr(self.layer, "activation", "linear") != "linear":
             return None
         own, part = weights_of(weights, "layer"), name.removeprefix("layer/")
@@ -112,13 +112,14 @@ class TimeDistributed(Layer):
             return None
         _, feature, channel = known[0]
         if all(np.array_equal(own, feature) and len(f) == len(known[0][0]) for f, own, _ in known):
-            return np.stack([features for features, _, _ in known], axis=2), feature, channel
-        # the indices that a step meets are its own, and so are its features: one for each entry
-        return np.stack([features[own] for features, own, _ in known], axis=2), np.arange(len(feature)), channel
+            return Response(np.stack([features for features, _, _ in known], axis=2), feature, channel)
+        # features differ from step to step (the indices of an embedding do): one feature for each entry
+        features = np.stack([features[own] for features, own, _ in known], axis=2)
+        return Response(features, np.arange(len(feature)), channel)
 
     @classmethod
     def examples(cls) -> tuple[TimeDistributed, ...]:
-        """Small legal specifications: what is linear, recurrent, has state, draws, masks, or takes indices."""
+        """Small legal specifications: layers that are linear, recurrent, have state, draws, masks, or take indices."""
         known = every("layer")
         wanted: dict[str, dict[str, Any]] = {
             "Dense": {"units": 2, "activation": "tanh"},
@@ -140,8 +141,8 @@ MergeMode = Literal["concat", "sum", "ave", "mul"] | None
 class Bidirectional(Layer):
     """The merger of y = layer(x) and y' = backward_layer(x), which reads x from its last step to its first.
 
-    With `return_sequences` y' is turned round to go along with y, and masked steps are zeros in both. Weights are
-    "forward/…" and "backward/…"; so are draws. States: those of `layer`, then those of `backward_layer`.
+    With `return_sequences` y' is reversed into the order of y, and masked steps are zeros in both. Weights are
+    "forward/…" and "backward/…", as are draws. States: those of `layer`, then those of `backward_layer`.
     Shapes  x (batch, time, …), all first states   →   y (batch, …), both if `merge_mode` is None, all last states
     Keras   Bidirectional (without `backward_layer`: a copy of `layer` with go_backwards=True and its own weights)
     Source  Schuster & Paliwal 1997; keras.io/api/layers/recurrent_layers/bidirectional
@@ -153,7 +154,7 @@ class Bidirectional(Layer):
 
     @cached_property
     def parts(self) -> dict[str, Recurrent]:
-        """The two layers that run, by the name that their weights begin with."""
+        """The two layers, by the prefix of the names of their weights."""
         backward = self.backward_layer or replace(self.layer, go_backwards=True)
         both = {"forward": self.layer, "backward": backward}
         return {name: replace(part, zero_output_for_mask=part.return_sequences) for name, part in both.items()}
@@ -192,7 +193,7 @@ class Bidirectional(Layer):
         return x, *(s for part in self.parts.values() for s in part.state_shapes(x) if given)
 
     def _calls(self, x: Array, states: Any, initial_state: Any, call: Mapping[str, Any]) -> Any:
-        """For each part: its name, its layer, and the keywords of its call."""
+        """The name, the layer and the keywords of the call of each part."""
         states = flat(initial_state) or tuple(states)
         mask, draw = call.get("mask"), call.get("draw")
         for name, part in self.parts.items():
@@ -249,7 +250,7 @@ class Bidirectional(Layer):
 
     @classmethod
     def examples(cls) -> tuple[Bidirectional, ...]:
-        """Small legal specifications: every merger, states, other layers backwards, a stack of cells."""
+        """Small legal specifications: every merge mode, states, another backward layer, a stack of cells."""
         stack = RNN(StackedRNNCells((LSTMCell(1), GRUCell(2))), return_state=True)
         return (
             cls(LSTM(2)),

@@ -1,1 +1,1 @@
-"""The losses, one family a file. `base.py` holds the reduction that all of them share."""
+"""Losses, one family per file: base.py holds their base class and the reduction that all losses share."""

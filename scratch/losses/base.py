@@ -1,4 +1,4 @@
-"""What every loss is: values per sample, then one reduction that all losses share."""
+"""Base of the losses: values per sample, and one reduction that all losses share."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from scratch.activations.axes import rank_for
 from scratch.arrays import Array
 from scratch.fields import Domain, Real, Shape, Size
 
-Reduction = Literal["sum_over_batch_size", "mean", "sum", "mean_with_sample_weight", "none", None]
-
-#: keras.config.epsilon(): the distance that probabilities keep from 0 and 1 (keras.io/api/utils/config_utils)
-EPSILON = 1e-7
+Reduction = Literal["sum_over_batch_size", "mean", "sum", "mean_with_sample_weight", "none", None]  # noqa: PYI061 (None is one of the names, not a missing value)
 
 
 def clip(x: Array, low: float, high: float) -> Array:
-    """x held between low and high by its real part; inside, x itself (complex steps pass)."""
+    """x clipped to [low, high] by its real part; inside, x itself, with its imaginary part."""
     return np.where(x.real < low, low, np.where(x.real > high, high, x)).astype(x.dtype, copy=False)
 
 
 def matched(a: tuple[int, ...], b: tuple[int, ...]) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Keras's rule for two shapes of which one has an axis of size 1 more, at the end: a vector gains that axis,
-    otherwise it goes. All other shapes stay as they are."""
+    """Two shapes by Keras's rule for a shape with one axis more than the other, at the end and of size 1.
+
+    If the other shape is that of a vector, it gains the axis, else the axis is removed. All other shapes are returned
+    as they are.
+    """
     if len(a) < len(b):
         b, a = matched(b, a)
     elif len(a) == len(b) + 1 and a[-1] == 1:
@@ -33,13 +33,13 @@ def matched(a: tuple[int, ...], b: tuple[int, ...]) -> tuple[tuple[int, ...], tu
 
 
 def aligned(y_true: Array, y_pred: Array) -> tuple[Array, Array]:
-    """Targets, in the precision of the predictions, and predictions; shapes as `matched` says."""
+    """Targets, in the precision of the predictions, and predictions, with the shapes of `matched`."""
     true, pred = matched(y_true.shape, y_pred.shape)
     return y_true.reshape(true).astype(y_pred.real.dtype, copy=False), y_pred.reshape(pred)
 
 
 def times(a: Array, b: Array) -> Array:
-    """a · b, shapes as `matched` says; what has fewer axes goes with the first ones: weights of samples, of steps."""
+    """a · b with the shapes of `matched`; an array with fewer axes is aligned with the first axes of the other."""
     first, second = matched(a.shape, b.shape)
     rank = max(len(first), len(second))
     first, second = (shape + (1,) * (rank - len(shape)) for shape in (first, second))
@@ -47,15 +47,16 @@ def times(a: Array, b: Array) -> Array:
 
 
 def log_sum_exp(x: Array, axis: int) -> Array:
-    """log(Σ exp(x)) along an axis, -∞ being the logarithm of 0."""
+    """log(Σ exp(x)) along an axis; the logarithm of 0 is -∞."""
     top = x.real.max(axis=axis, keepdims=True)
     top = np.where(np.isfinite(top), top, 0).astype(x.real.dtype)
     with np.errstate(divide="ignore"):
-        return np.log(np.exp(x - top).sum(axis=axis)) + np.squeeze(top, axis)
+        values: Array = np.log(np.exp(x - top).sum(axis=axis)) + np.squeeze(top, axis)
+        return values
 
 
 def shape_with(size: Size, axis: int | tuple[int, ...] | None = -1, smallest: int = 1) -> tuple[int, ...]:
-    """A small shape (batch, …) in which `axis` exists; it, if one, and the last have size `smallest` or more."""
+    """A small shape (batch, …) in which `axis` exists; it, if single, and the last have at least size `smallest`."""
     rank = max(2 + size(0, 1), rank_for(axis))
     large = {rank - 1, axis % rank} if isinstance(axis, int) else {rank - 1}
     return tuple(size(smallest, smallest + 2) if i in large else size(1, 3) for i in range(rank))
@@ -63,13 +64,13 @@ def shape_with(size: Size, axis: int | tuple[int, ...] | None = -1, smallest: in
 
 @dataclass(frozen=True, kw_only=True)
 class Loss:
-    """Base of the losses: a subclass decorated with `@loss` gives `per_sample`.
+    """Base of the losses: a subclass decorated with `@loss` defines `per_sample`.
 
     loss(y_true, y_pred) = reduction of values v = per_sample(y_true, y_pred) with weights w = sample_weight · mask:
-    sum_over_batch_size, mean      Σ v·w / number of values; under a mask, of those that it keeps
+    sum_over_batch_size, mean      Σ v·w / number of values; with a mask, the number of values that it keeps
     mean_with_sample_weight        Σ v·w / Σ w
     sum; none, None                Σ v·w; v·w
-    A mean over nothing is 0.
+    A mean of no values is 0.
     Source  keras.io/api/losses, "Base Loss API"; keras.io/api/models/model_training_apis, `sample_weight`
     """
 
@@ -82,15 +83,15 @@ class Loss:
 
     @property
     def shortcut(self) -> str | None:
-        """The activation whose logits this loss takes instead of its output (Keras's shortcut), if any."""
+        """The activation from whose logits, not output, the loss is computed, as in Keras; None: there is none."""
         return None
 
     def per_sample(self, y_true: Array, y_pred: Array) -> Array:
         """Values of shape (batch, …), mostly without the last axis of y_pred."""
-        raise TypeError(f"{type(self).__name__} gives no per_sample: write its law in scratch/losses/.")
+        raise TypeError(f"{type(self).__name__} must define `per_sample`: write it in scratch/losses/.")
 
     def valid(self, y_true: Array, y_pred: Array) -> Array | None:
-        """Values that count (boolean, shape of per_sample), or None where all do."""
+        """The values that count, boolean in the shape of per_sample, or None where all do."""
         return None
 
     def __call__(
@@ -98,7 +99,7 @@ class Loss:
     ) -> Array:
         """The reduced loss, a scalar (with reduction None or "none": the weighted values).
 
-        Raises: ValueError where weights or mask have no place among the values.
+        Raises: ValueError where the shape of weights or mask does not fit that of the values.
         """
         y_true, y_pred = np.asarray(y_true), np.asarray(y_pred)
         values = self.per_sample(y_true, y_pred)
@@ -111,7 +112,7 @@ class Loss:
     ) -> Array:
         """Values (batch, …) → scalar; with `stacked`, values (stack, batch, …) → (stack,).
 
-        Raises: ValueError where weights or mask have no place among the values.
+        Raises: ValueError where the shape of weights or mask does not fit that of the values.
         """
         stack = values if stacked else values[None]
         weights = self._weights(stack.real.dtype, sample_weight, mask)
@@ -128,8 +129,11 @@ class Loss:
         return stack if stacked else stack[0]
 
     def _weights(self, dtype: np.dtype, sample_weight: Array | None, mask: Array | None) -> Array | None:
-        """What the values are multiplied with. The means divide by the number of all values: under a mask, each kept
-        one weighs all / kept instead of 1."""
+        """The weights of the values, or None.
+
+        The means divide by the number of all values; a value that a mask keeps therefore has the weight all / kept in
+        place of 1.
+        """
         weights = None if sample_weight is None else np.asarray(sample_weight).astype(dtype)
         if mask is None:
             return weights
@@ -138,7 +142,7 @@ class Loss:
             kept = kept * dtype.type(kept.size / np.count_nonzero(kept))
         return kept if weights is None else times(kept, weights)
 
-    # What examples are made of -------------------------------------------------------------------------------------
+    # Examples: what the Hypothesis strategies read -----------------------------------------------------------------
 
     def shapes(self, size: Size) -> tuple[Shape, Shape]:
         """Legal shapes of (y_true, y_pred); `size(low, high)` chooses each integer."""
@@ -146,12 +150,12 @@ class Loss:
         return shape, shape
 
     def domains(self) -> tuple[Domain, Domain]:
-        """What the entries of (y_true, y_pred) may be."""
+        """The domains of the entries of (y_true, y_pred)."""
         return Real(), Real()
 
 
 def _placed(values: tuple[int, ...], weights: tuple[int, ...]) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Shapes in which values and weights multiply. Values without an axis (one for the batch) take any weights."""
+    """Shapes in which values and weights multiply. Values without an axis (one for the batch) allow any weights."""
     shape, own = matched(values, weights)
     shape = shape or (1,) * len(own)
     fits = len(own) <= len(shape) and all(w in (1, v) or v == 1 for w, v in zip(own, shape, strict=False))
@@ -165,18 +169,19 @@ def _placed(values: tuple[int, ...], weights: tuple[int, ...]) -> tuple[tuple[in
 
 @dataclass(frozen=True, kw_only=True)
 class Projection(Loss):
-    """sum(y_true · y_pred): the scalar that turns any output into a loss, y_true being a random cotangent.
+    """sum(y_true · y_pred), y_true being a random cotangent: a loss of any output. Not a loss of Keras.
 
-    Not a loss of Keras. A plain sum would hide a backward pass that mixes outputs up; a random cotangent does not.
+    Under a plain sum a backward pass that permutes outputs would have the right gradient; under this it has not.
     """
 
     reduction: Reduction = "sum"
 
     def per_sample(self, y_true: Array, y_pred: Array) -> Array:
-        return (y_true * y_pred).reshape(len(y_pred), -1).sum(axis=-1)
+        values: Array = (y_true * y_pred).reshape(len(y_pred), -1).sum(axis=-1)
+        return values
 
     def reduce(
         self, values: Array, *, sample_weight: Array | None = None, mask: Array | None = None, stacked: bool = False
     ) -> Array:
-        """Every entry counts: a cotangent knows no masks and no weights."""
+        """The sum of all entries, without masks and weights."""
         return super().reduce(values, stacked=stacked)

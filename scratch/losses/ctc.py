@@ -1,4 +1,4 @@
-"""Connectionist temporal classification: the probability of a sequence of labels, whenever each of them comes."""
+"""Connectionist temporal classification: the probability of a sequence of labels, over all their timings."""
 
 from __future__ import annotations
 
@@ -15,31 +15,30 @@ from scratch.registry import loss
 
 
 def later(x: Array, steps: int) -> Array:
-    """x (batch, states) moved on by some states, -∞ coming in."""
+    """x (batch, states) shifted to later states by `steps`, filled with -∞."""
     return np.concatenate([np.full_like(x[:, :steps], -np.inf), x[:, : x.shape[1] - steps]], axis=1)
 
 
 @dataclass(frozen=True)
 class Labels(Domain):
-    """Classes from 1 up to but not including `below`, then zeros: 0 is the blank, as a label it only fills up the end."""
+    """Classes from 1 up to but not including `below`, then zeros: 0 is the blank, and pads labels at the end."""
 
     below: int
 
     def sample(self, shape: tuple[int, ...], generator: np.random.Generator) -> Array:
-        """Rows of labels, some of them shorter than others."""
+        """Random rows of labels of different lengths."""
         length = generator.integers(0, shape[-1] + 1, size=(*shape[:-1], 1))
         return np.where(np.arange(shape[-1]) < length, generator.integers(1, self.below, size=shape), 0)
 
 
 @loss
 class CTC(Loss):
-    """-log of the summed probability of all paths (a class per frame, p = softmax of the logits) that read as the
-    labels once repetitions are merged and blanks, class 0, dropped. The states of a path are blank, label 1, blank,
-    label 2, …, blank; a step stays, goes on by one, or skips a blank between two different labels.
+    """-log of the total probability of all paths (a class per frame, p = softmax of the logits) that give the labels
+    when repetitions are merged and blanks, class 0, removed. The states of a path are blank, label 1, blank, label 2,
+    …, blank; from frame to frame the state stays, advances by one, or skips a blank between two different labels.
 
-    Shapes  y_true (batch, labels), the first of which as many as are not 0 count   y_pred (batch, frames, classes)
-            →   (batch,)
-    Keras   CTC; all frames count
+    Shapes  y_true (batch, labels), padded with 0 at the end   y_pred (batch, frames, classes)   →   (batch,)
+    Keras   CTC, in which all frames count
     Source  Graves et al. 2006, equations 6 to 8
     """
 

@@ -1,4 +1,4 @@
-"""Crossentropies in which what is nearly right weighs less: the factor (1 - p)^gamma of Lin et al. 2018."""
+"""Focal crossentropies: values that are nearly right have a small weight, (1 - p)^gamma (Lin et al. 2018)."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import numpy as np
 from scratch.activations.axes import Axis
 from scratch.activations.normalizing import softmax
 from scratch.activations.smooth import sigmoid
-from scratch.arrays import Array
+from scratch.arrays import EPSILON, Array
 from scratch.fields import AtLeast, Between, Binary, Distribution, Domain, OneHot, Probability, Real, Shape, Size
-from scratch.losses.base import EPSILON, aligned, clip, shape_with
+from scratch.losses.base import aligned, clip, shape_with
 from scratch.losses.probabilistic import AlongAxis, ClassAxis, Smoothing, binary_entropy
 from scratch.registry import loss
 
@@ -21,7 +21,7 @@ Gamma = Annotated[float, AtLeast(0.0, small=(0.0, 3.0))]
 
 @dataclass(frozen=True)
 class Numbers(Domain):
-    """A tuple of numbers of at least `low`, one or more of them."""
+    """A tuple of at least one number, each at least `low`."""
 
     low: float = 0.0
     examples: tuple[tuple[float, ...], ...] = ((0.25, 0.75), (0.5, 0.125, 1.0))
@@ -43,7 +43,7 @@ class BinaryFocalCrossentropy(AlongAxis):
     BinaryCrossentropy; balanced, times t·alpha + (1-t)·(1-alpha). From logits z: p = sigmoid(z).
 
     Shapes  y_true, y_pred (batch, …, n)   →   (batch, …)
-    Keras   BinaryFocalCrossentropy; p is kept in [ε, 1-ε] in the crossentropy of probabilities only
+    Keras   BinaryFocalCrossentropy; p is clipped to [ε, 1-ε] in the crossentropy of probabilities only
     Source  Lin et al. 2018, equations 2 to 5; keras.io/api/losses/probabilistic_losses
     """
 
@@ -56,19 +56,20 @@ class BinaryFocalCrossentropy(AlongAxis):
 
     @property
     def shortcut(self) -> str | None:
-        # told that they are logits, Keras takes the sigmoid of the probabilities all the same
+        # with from_logits=True Keras applies the sigmoid to the output of a sigmoid layer too
         return None if self.from_logits else "sigmoid"
 
     def per_sample(self, y_true: Array, y_pred: Array) -> Array:
         t, p = aligned(y_true, y_pred)
         t = t * (1 - self.label_smoothing) + self.label_smoothing / 2
-        values = binary_entropy(t, p, self.from_logits)
+        values = binary_entropy(t, p, from_logits=self.from_logits)
         if self.from_logits:
             p = sigmoid(p)
         values = values * (1 - (t * p + (1 - t) * (1 - p))) ** self.gamma
         if self.apply_class_balancing:
             values = values * (t * self.alpha + (1 - t) * (1 - self.alpha))
-        return values.mean(axis=self.axis)
+        result: Array = values.mean(axis=self.axis)
+        return result
 
     def domains(self) -> tuple[Domain, Domain]:
         return Binary(), Real() if self.from_logits else Probability()
@@ -76,15 +77,15 @@ class BinaryFocalCrossentropy(AlongAxis):
 
 @loss
 class CategoricalFocalCrossentropy(AlongAxis):
-    """Σ over `axis` of -alpha · (1 - p)^gamma · t·log(p), alpha being one for all classes or one for each, t smoothed
-    as in CategoricalCrossentropy, p divided by its sum and kept in [ε, 1-ε]. From logits z: p = softmax(z).
+    """Σ over `axis` of -alpha · (1 - p)^gamma · t·log(p), with one alpha for all classes or one for each, t smoothed
+    as in CategoricalCrossentropy, p divided by its sum and clipped to [ε, 1-ε]. From logits z: p = softmax(z).
 
     Shapes  y_true, y_pred (batch, …, n)   →   (batch, …)
     Keras   CategoricalFocalCrossentropy; ε is keras.config.epsilon()
     Source  Lin et al. 2018, equation 5; keras.io/api/losses/probabilistic_losses
     """
 
-    alpha: Annotated[float, AtLeast(0.0, small=(0.0, 1.0))] | Annotated[tuple, Numbers()] = 0.25
+    alpha: Annotated[float, AtLeast(0.0, small=(0.0, 1.0))] | Annotated[tuple[Any, ...], Numbers()] = 0.25
     gamma: Gamma = 2.0
     from_logits: bool = False
     label_smoothing: Smoothing = 0.0
@@ -98,7 +99,8 @@ class CategoricalFocalCrossentropy(AlongAxis):
         p = clip(p / p.sum(axis=self.axis, keepdims=True), EPSILON, 1 - EPSILON)
         values = -((1 - p) ** self.gamma) * t * np.log(p)
         alpha = np.asarray(self.alpha, p.real.dtype)
-        return (np.moveaxis(values, self.axis, -1) * alpha).sum(axis=-1)
+        result: Array = (np.moveaxis(values, self.axis, -1) * alpha).sum(axis=-1)
+        return result
 
     def shapes(self, size: Size) -> tuple[Shape, Shape]:
         sizes = list(shape_with(size, self.axis, smallest=2))

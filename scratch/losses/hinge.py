@@ -1,4 +1,4 @@
-"""Losses of margins: how far a prediction is from being on the right side by 1."""
+"""Hinge losses: how far a prediction is from the right side with a margin of 1."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from scratch.registry import loss
 
 
 def signs(y_true: Array) -> Array:
-    """Labels as -1 and 1: if all of them are 0 or 1, 0 stands for -1; others stay as they are."""
+    """Labels as -1 and 1: where all are 0 or 1, 0 stands for -1; other labels stay as they are."""
     return 2 * y_true - 1 if np.isin(y_true, (0, 1)).all() else y_true
 
 
 @loss
 class Hinge(MeanOfEntries):
-    """mean over the last axis of max(1 - y_true · y_pred, 0), y_true being -1 or 1 (or throughout 0 or 1)
+    """mean over the last axis of max(1 - y_true · y_pred, 0), y_true being -1 or 1 (or all 0 or 1)
 
     Shapes  y_true, y_pred (batch, …, n)   →   (batch, …)
     Keras   Hinge
@@ -34,7 +34,7 @@ class Hinge(MeanOfEntries):
 
 @loss
 class SquaredHinge(Hinge):
-    """mean over the last axis of max(1 - y_true · y_pred, 0)², y_true being -1 or 1 (or throughout 0 or 1)
+    """mean over the last axis of max(1 - y_true · y_pred, 0)², y_true being -1 or 1 (or all 0 or 1)
 
     Shapes  y_true, y_pred (batch, …, n)   →   (batch, …)
     Keras   SquaredHinge
@@ -50,7 +50,7 @@ class CategoricalHinge(Loss):
     """max(wrong - right + 1, 0), wrong = max((1 - y_true) · y_pred), right = Σ y_true · y_pred, along the last axis
 
     Shapes  y_true, y_pred (batch, …, n)   →   (batch, …)
-    Keras   CategoricalHinge; the right class takes part in the maximum, with 0
+    Keras   CategoricalHinge; the maximum includes the right class, with the value 0
     Source  keras.io/api/losses/hinge_losses
     """
 

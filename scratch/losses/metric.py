@@ -1,4 +1,4 @@
-"""Losses of directions: how well vectors point the same way."""
+"""Losses of embeddings: how similar the directions of vectors are."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import numpy as np
 
 from scratch.activations.axes import Axis
 from scratch.activations.smooth import softplus
-from scratch.arrays import Array
+from scratch.arrays import EPSILON, Array
 from scratch.fields import Above, Domain, Index, Real, Shape, Size
-from scratch.losses.base import EPSILON, Loss, aligned, log_sum_exp
+from scratch.losses.base import Loss, aligned, log_sum_exp
 from scratch.losses.probabilistic import AlongAxis
 from scratch.losses.regression import at_least
 from scratch.registry import loss
@@ -19,12 +19,13 @@ from scratch.registry import loss
 
 @dataclass(frozen=True)
 class Directions(Domain):
-    """Vectors along the last axis, of a length up to 1: embeddings after normalization, or nearly."""
+    """Vectors along the last axis, of lengths up to 1: embeddings after a normalization."""
 
     def sample(self, shape: tuple[int, ...], generator: np.random.Generator) -> Array:
-        """Vectors of any direction."""
+        """Random vectors of any direction."""
         vectors = generator.normal(size=shape)
-        return generator.uniform(0.5, 1.0) * vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)
+        values: Array = generator.uniform(0.5, 1.0) * vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)
+        return values
 
 
 def unit(x: Array, axis: int) -> Array:
@@ -47,17 +48,18 @@ class CosineSimilarity(AlongAxis):
 
     def per_sample(self, y_true: Array, y_pred: Array) -> Array:
         t, p = aligned(y_true, y_pred)
-        return -(unit(t, self.axis) * unit(p, self.axis)).sum(axis=self.axis)
+        values: Array = -(unit(t, self.axis) * unit(p, self.axis)).sum(axis=self.axis)
+        return values
 
 
 @loss
 class Circle(Loss):
     """log(1 + Σ over others exp(gamma·(1 + m - d)₊·(1 - m - d)) · Σ over alike exp(gamma·(m + d)·(d - m))), m the
-    margin, d = max(1 - p_i·p_j, 0); alike are the samples of the same label, without the sample itself if
+    margin, d = max(1 - p_i·p_j, 0); alike are the samples with the same label, without the sample itself with
     `remove_diagonal`. Samples of value 0 do not count in a mean.
 
     Shapes  y_true (batch,) or (batch, 1)   y_pred (batch, n), of length 1   →   (batch,)
-    Keras   Circle; the weights (1 + m - d)₊ and m + d take part in the gradient, which the paper's leave out
+    Keras   Circle; the weights (1 + m - d)₊ and m + d are differentiated too, which in the paper they are not
     Source  Sun et al. 2020, equations 5 to 8, with similarity s = 1 - d
     """
 

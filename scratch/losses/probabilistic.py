@@ -1,4 +1,4 @@
-"""Losses of probabilities and of their logits."""
+"""Probabilistic losses, of probabilities or of their logits."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ import numpy as np
 from scratch.activations.axes import Axis
 from scratch.activations.normalizing import log_softmax
 from scratch.activations.smooth import falling
-from scratch.arrays import Array
+from scratch.arrays import EPSILON, Array
 from scratch.fields import Between, Binary, Distribution, Domain, Index, OneHot, Probability, Real, Shape, Size
-from scratch.losses.base import EPSILON, Loss, aligned, clip, shape_with
+from scratch.losses.base import Loss, aligned, clip, shape_with
 from scratch.registry import loss
 
 Smoothing = Annotated[float, Between(0.0, 1.0, small=(0.0, 0.5))]
-#: where the classes are; examples keep to the last axis, along which one-hot targets and distributions are drawn
+#: the axis of the classes; in examples the last one, along which one-hot targets and distributions are drawn
 ClassAxis = Annotated[int, Between(-8, 7, small=(-1, -1))]
 
 
 class AlongAxis(Loss):
-    """Base of the losses that work along a field `axis`; where that may be the batch's, samples are coupled."""
+    """Base of the losses along a field `axis`; where that may be the batch axis, samples are coupled."""
 
     @property
     def couples_batch(self) -> bool:
@@ -32,7 +32,7 @@ class AlongAxis(Loss):
 
 
 def labels(y_true: Array, y_pred: Array) -> Array:
-    """Class numbers as integers, without an axis of size 1 at the end if they have one beside the classes.
+    """Class numbers as integers, without a last axis of size 1.
 
     Raises: ValueError where a class is not one of y_pred's.
     """
@@ -48,22 +48,24 @@ def labels(y_true: Array, y_pred: Array) -> Array:
 
 
 def of_label(values: Array, classes: Array) -> Array:
-    """The entry along the last axis that a class names, for every sample."""
+    """The entries along the last axis at the given classes, for every sample."""
     return np.take_along_axis(values, classes[..., None], axis=-1)[..., 0]
 
 
-def binary_entropy(t: Array, p: Array, from_logits: bool) -> Array:
-    """-t·log(p) - (1-t)·log(1-p), p kept in [ε, 1-ε]; from logits z, log(1 + exp(z)) - z·t."""
+def binary_entropy(t: Array, p: Array, *, from_logits: bool) -> Array:
+    """-t·log(p) - (1-t)·log(1-p), p clipped to [ε, 1-ε]; from logits z, log(1 + exp(z)) - z·t."""
     if from_logits:
-        # softplus(z) written out: its small part is added last, or it would drown in z and be lost with it
-        return np.where(p.real > 0, p, 0) - p * t + np.log1p(np.exp(falling(p)))
-    p = clip(p, EPSILON, 1 - EPSILON)
-    return -(t * np.log(p) + (1 - t) * np.log(1 - p))
+        # softplus(z) written out, its small part added last: added to z first it would be rounded away
+        entropy: Array = np.where(p.real > 0, p, 0) - p * t + np.log1p(np.exp(falling(p)))
+    else:
+        p = clip(p, EPSILON, 1 - EPSILON)
+        entropy = -(t * np.log(p) + (1 - t) * np.log(1 - p))
+    return entropy
 
 
 @loss
 class BinaryCrossentropy(AlongAxis):
-    """mean over `axis` of -t·log(p) - (1-t)·log(1-p), with t smoothed to t·(1-s) + s/2 and p kept in [ε, 1-ε];
+    """mean over `axis` of -t·log(p) - (1-t)·log(1-p), with t smoothed to t·(1-s) + s/2 and p clipped to [ε, 1-ε];
     from logits z: log(1 + exp(z)) - z·t.
 
     Shapes  y_true, y_pred (batch, …, n)   →   (batch, …)
@@ -82,7 +84,8 @@ class BinaryCrossentropy(AlongAxis):
     def per_sample(self, y_true: Array, y_pred: Array) -> Array:
         t, p = aligned(y_true, y_pred)
         t = t * (1 - self.label_smoothing) + self.label_smoothing / 2
-        return binary_entropy(t, p, self.from_logits).mean(axis=self.axis)
+        values: Array = binary_entropy(t, p, from_logits=self.from_logits).mean(axis=self.axis)
+        return values
 
     def domains(self) -> tuple[Domain, Domain]:
         return Binary(), Real() if self.from_logits else Probability()
@@ -90,7 +93,7 @@ class BinaryCrossentropy(AlongAxis):
 
 @loss
 class CategoricalCrossentropy(AlongAxis):
-    """-Σ over `axis` of t·log(p), with t smoothed to t·(1-s) + s/n, p divided by its sum and kept in [ε, 1-ε];
+    """-Σ over `axis` of t·log(p), with t smoothed to t·(1-s) + s/n, p divided by its sum and clipped to [ε, 1-ε];
     from logits z: log p = z - log(Σ exp(z)).
 
     Shapes  y_true, y_pred (batch, …, n)   →   (batch, …)
@@ -113,7 +116,8 @@ class CategoricalCrossentropy(AlongAxis):
             log_p = log_softmax(p, axis=self.axis)
         else:
             log_p = np.log(clip(p / p.sum(axis=self.axis, keepdims=True), EPSILON, 1 - EPSILON))
-        return -(t * log_p).sum(axis=self.axis)
+        values: Array = -(t * log_p).sum(axis=self.axis)
+        return values
 
     def domains(self) -> tuple[Domain, Domain]:
         return OneHot(), Real() if self.from_logits else Distribution()
@@ -121,7 +125,7 @@ class CategoricalCrossentropy(AlongAxis):
 
 @loss
 class SparseCategoricalCrossentropy(Loss):
-    """-log(p_c), c the class that y_true names: p kept in [ε, 1-ε], then divided by its sum; from logits,
+    """-log(p_c), c being the class in y_true: p clipped to [ε, 1-ε], then divided by its sum; from logits,
     log p = z - log(Σ exp(z)). Where c is `ignore_class` the value is 0 and does not count in a mean.
 
     Shapes  y_true (batch, …) or (batch, …, 1)   y_pred (batch, …, n)   →   (batch, …)
@@ -163,7 +167,7 @@ class SparseCategoricalCrossentropy(Loss):
 
 @loss
 class CategoricalGeneralizedCrossEntropy(Loss):
-    """(1 - p_c^q) / q, c the class that y_true names
+    """(1 - p_c^q) / q, c being the class in y_true
 
     Shapes  y_true (batch,) or (batch, 1)   y_pred (batch, n)   →   (batch,)
     Keras   CategoricalGeneralizedCrossEntropy
@@ -186,7 +190,7 @@ class CategoricalGeneralizedCrossEntropy(Loss):
 
 @loss
 class KLDivergence(Loss):
-    """Σ over the last axis of t·log(t / p), t and p kept in [ε, 1]
+    """Σ over the last axis of t·log(t / p), t and p clipped to [ε, 1]
 
     Shapes  y_true, y_pred (batch, …, n)   →   (batch, …)
     Keras   KLDivergence; ε is keras.config.epsilon()
@@ -195,7 +199,8 @@ class KLDivergence(Loss):
 
     def per_sample(self, y_true: Array, y_pred: Array) -> Array:
         t, p = (clip(x, EPSILON, 1.0) for x in aligned(y_true, y_pred))
-        return (t * np.log(t / p)).sum(axis=-1)
+        values: Array = (t * np.log(t / p)).sum(axis=-1)
+        return values
 
     def shapes(self, size: Size) -> tuple[Shape, Shape]:
         shape = shape_with(size, smallest=2)

@@ -1,4 +1,4 @@
-"""Losses of differences between numbers: the mean, over the last axis, of what each pair of entries costs."""
+"""Regression losses: the mean over the last axis of a function of target and prediction."""
 
 from __future__ import annotations
 
@@ -7,15 +7,10 @@ from typing import Annotated
 
 import numpy as np
 
-from scratch.arrays import Array
+from scratch.arrays import EPSILON, Array, absolute
 from scratch.fields import Above, Domain, Positive
-from scratch.losses.base import EPSILON, Loss, aligned
+from scratch.losses.base import Loss, aligned
 from scratch.registry import loss
-
-
-def absolute(x: Array) -> Array:
-    """|x|, the sign being that of the real part"""
-    return np.where(x.real < 0, -x, x)
 
 
 def at_least(x: Array, low: float) -> Array:
@@ -27,11 +22,12 @@ class MeanOfEntries(Loss):
     """Base of the losses that are the mean over the last axis of `entry`, a function of a target and a prediction."""
 
     def entry(self, y_true: Array, y_pred: Array) -> Array:
-        """What each pair of entries costs."""
-        raise TypeError(f"{type(self).__name__} gives no entry: write its law in scratch/losses/.")
+        """The value for each pair of entries."""
+        raise TypeError(f"{type(self).__name__} must define `entry`: write it in scratch/losses/.")
 
     def per_sample(self, y_true: Array, y_pred: Array) -> Array:
-        return self.entry(*aligned(y_true, y_pred)).mean(axis=-1)
+        values: Array = self.entry(*aligned(y_true, y_pred)).mean(axis=-1)
+        return values
 
 
 @loss
@@ -75,7 +71,7 @@ class MeanAbsolutePercentageError(MeanOfEntries):
 
 @loss
 class MeanSquaredLogarithmicError(MeanOfEntries):
-    """mean over the last axis of (log(y_true + 1) - log(y_pred + 1))², where what is below ε counts as ε
+    """mean over the last axis of (log(y_true + 1) - log(y_pred + 1))², where values below ε count as ε
 
     Shapes  y_true, y_pred (batch, …, n)   →   (batch, …)
     Keras   MeanSquaredLogarithmicError; ε is keras.config.epsilon()
@@ -83,7 +79,8 @@ class MeanSquaredLogarithmicError(MeanOfEntries):
     """
 
     def entry(self, y_true: Array, y_pred: Array) -> Array:
-        return (np.log(at_least(y_true, EPSILON) + 1) - np.log(at_least(y_pred, EPSILON) + 1)) ** 2
+        values: Array = (np.log(at_least(y_true, EPSILON) + 1) - np.log(at_least(y_pred, EPSILON) + 1)) ** 2
+        return values
 
     def domains(self) -> tuple[Domain, Domain]:
         return Positive(), Positive()
@@ -116,7 +113,8 @@ class LogCosh(MeanOfEntries):
 
     def entry(self, y_true: Array, y_pred: Array) -> Array:
         error = absolute(y_pred - y_true)
-        return error + np.log1p(np.exp(-2 * error)) - math.log(2)
+        values: Array = error + np.log1p(np.exp(-2 * error)) - math.log(2)
+        return values
 
 
 @loss
@@ -129,7 +127,8 @@ class Poisson(MeanOfEntries):
     """
 
     def entry(self, y_true: Array, y_pred: Array) -> Array:
-        return y_pred - y_true * np.log(y_pred + EPSILON)
+        values: Array = y_pred - y_true * np.log(y_pred + EPSILON)
+        return values
 
     def domains(self) -> tuple[Domain, Domain]:
         return Positive(), Positive()

@@ -1,21 +1,21 @@
-"""Losses of overlaps: how much of two regions is common to both."""
+"""Segmentation losses: the overlap of two regions."""
 
 from __future__ import annotations
 
 from typing import Annotated
 
 from scratch.activations.axes import Axes, Axis
-from scratch.arrays import Array
+from scratch.arrays import EPSILON, Array
 from scratch.fields import AtLeast, Binary, Domain, Probability, Shape, Size
-from scratch.losses.base import EPSILON, Loss, aligned, shape_with
+from scratch.losses.base import Loss, aligned, shape_with
 from scratch.registry import loss
 
 Weight = Annotated[float, AtLeast(0.0, small=(0.0, 1.0))]
-AxisOrAxes = Axis | Annotated[tuple, Axes()]
+AxisOrAxes = Axis | Annotated[tuple[int, ...], Axes()]
 
 
 class Overlap(Loss):
-    """Base of the losses of sums over a field `axis`: over everything, batch included, if it is None."""
+    """Base of the losses of sums over a field `axis`; None sums over all axes, the batch too."""
 
     @property
     def couples_batch(self) -> bool:
@@ -36,7 +36,7 @@ class Overlap(Loss):
 class Dice(Overlap):
     """1 - 2·Σ(t·p) / (Σt + Σp + ε), sums over `axis`, by default over everything
 
-    Shapes  y_true, y_pred (batch, …)   →   the axes that are left, none by default
+    Shapes  y_true, y_pred (batch, …)   →   the remaining axes, none by default
     Keras   Dice; ε is keras.config.epsilon()
     Source  keras.io/api/losses/regression_losses
     """
@@ -45,7 +45,8 @@ class Dice(Overlap):
 
     def per_sample(self, y_true: Array, y_pred: Array) -> Array:
         t, p = aligned(y_true, y_pred)
-        return 1 - 2 * (t * p).sum(axis=self.axis) / (t.sum(axis=self.axis) + p.sum(axis=self.axis) + EPSILON)
+        values: Array = 1 - 2 * (t * p).sum(axis=self.axis) / (t.sum(axis=self.axis) + p.sum(axis=self.axis) + EPSILON)
+        return values
 
 
 @loss
@@ -53,7 +54,7 @@ class Tversky(Overlap):
     """1 - Σ(t·p) / (Σ(t·p) + alpha · Σ(1-t)·p + beta · Σ t·(1-p) + ε), sums over `axis`, by default over everything:
     alpha weighs false positives, beta false negatives.
 
-    Shapes  y_true, y_pred (batch, …)   →   the axes that are left, none by default
+    Shapes  y_true, y_pred (batch, …)   →   the remaining axes, none by default
     Keras   Tversky; ε is keras.config.epsilon()
     Source  Salehi et al. 2017, equation 1; keras.io/api/losses/regression_losses
     """
@@ -65,4 +66,5 @@ class Tversky(Overlap):
     def per_sample(self, y_true: Array, y_pred: Array) -> Array:
         t, p = aligned(y_true, y_pred)
         right, false_positive, false_negative = (part.sum(axis=self.axis) for part in (t * p, (1 - t) * p, t * (1 - p)))
-        return 1 - right / (right + self.alpha * false_positive + self.beta * false_negative + EPSILON)
+        values: Array = 1 - right / (right + self.alpha * false_positive + self.beta * false_negative + EPSILON)
+        return values

@@ -1,9 +1,9 @@
-"""Every nudged loss of a model in as few and as large array operations as possible.
+"""The losses of a model with one entry of a weight or input nudged, in few and large array operations.
 
-walk.py     how a stack of nudges travels through the calls of a model: start here
-point.py    what is known at the point that is nudged
-term.py     what each sample adds to the loss
-claims.py   what layers say of themselves is tried before it is used
-shifts.py   f(z + d) from f(z)
-blocks.py   who does the work: threads, or any executor
+propagate.py           propagate a stack of nudges through the calls of a model: start here
+base_point.py          what is computed once at the point that is nudged
+loss_term.py           what each sample adds to the loss
+linear_structure.py    verify a layer's declared linear structure against its forward pass
+addition_theorems.py   f(z + d) from f(z)
+blocks.py              run blocks of nudges on threads, or on any executor
 """

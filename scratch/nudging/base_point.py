@@ -1,4 +1,4 @@
-"""What is known at the point that is nudged: every tensor, every mask, and what each sample adds to the loss."""
+"""The point that is nudged: an objective with its arguments, and what is computed once because no nudge changes it."""
 
 from __future__ import annotations
 
@@ -15,47 +15,48 @@ import numpy as np
 from scratch import registry
 from scratch.arrays import Array
 from scratch.calls import Call, Tensor, as_masks, as_tuple, keywords_of, leaves
-from scratch.layers.base import Layer, Weights
+from scratch.layers.base import Layer, Response, Weights
 from scratch.model import Run
 from scratch.naming import weights_of
-from scratch.nudging.linear_structure import linear, mixing_of, responses_of
-from scratch.nudging.loss_term import Term
+from scratch.nudging.linear_structure import mixing_of, responses_of, without_activation
+from scratch.nudging.loss_term import LossTerm
 from scratch.objective import Objective, per_output
 from scratch.regularizers import L1, L1L2, L2
 
-#: how an entry of an input array is named, where a weight would have its own name
+#: the prefix of the names of inputs; weights have their own names
 INPUT = "input:"
-#: bytes that the features of one weight may take
+#: the largest number of bytes of the features of one weight
 FEATURES = 2**28
 
 
 def activation_of(layer: Layer) -> Callable[..., Array]:
-    """The function that ends a layer."""
-    return registry.get("activation", getattr(layer, "activation", "linear"))
+    """The activation of a layer; the identity where it has none."""
+    activation: Callable[..., Array] = registry.get("activation", getattr(layer, "activation", "linear"))
+    return activation
 
 
 @dataclass(frozen=True)
 class Copies:
-    """How an array of the point becomes one of many nudges: `count` times the batch, or the `samples` that go alone."""
+    """Repeats an array of the point for many nudges: `count` times its batch, or its rows `samples`, one a nudge."""
 
     count: int = 1
     samples: Array | None = None
 
     @property
-    def alone(self) -> bool:
+    def is_identity(self) -> bool:
         """Whether the array stays as it is."""
         return self.count == 1 and self.samples is None
 
     def __call__(self, base: Any, axis: int = 0) -> Any:
-        if base is None or self.alone:
+        if base is None or self.is_identity:
             return base
         if self.samples is not None:
             return np.take(base, self.samples, axis=axis)
         return np.concatenate([base] * self.count, axis=axis)
 
 
-class Point:
-    """An objective with all its arguments, and (made when first asked for) what a nudge does not change."""
+class BasePoint:
+    """An objective with its arguments. What no nudge changes is computed at its first use and kept."""
 
     def __init__(
         self,
@@ -71,34 +72,38 @@ class Point:
     ) -> None:
         self.objective = objective.resolved
         self.model = self.objective.model
-        self.weights = {name: _double(value) for name, value in weights.items()}
-        self.inputs = {name: _double(value) for name, value in self.model.named_inputs(x).items()}
+        self.weights = {name: _as_float64(value) for name, value in weights.items()}
+        self.inputs = {name: _as_float64(value) for name, value in self.model.named_inputs(x).items()}
         self.y, self.sample_weight, self.training, self.draws, self.masks = y, sample_weight, training, draws, masks
         self.token = uuid.uuid4().hex
-        self._responses: dict[Any, Any] = {}
-        self._arrays: dict[Any, Array] = {}
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget what has been computed of the calls."""
+        self._responses: dict[tuple[tuple[str, ...], str], Response | None] = {}
+        self._mixing: dict[tuple[str, ...], Array | None] = {}
+        self._largest: dict[tuple[str, ...], float] = {}
+        self._arrays: dict[tuple[Any, ...], Array] = {}
         self._own: dict[str, dict[str, Array]] = {}
 
     def __reduce__(self) -> Any:
-        """What travels to another process is what was given; what was made from it there stays there."""
+        """Only the arguments are sent to another process; what is derived from them is computed there."""
         names = ("objective", "model", "weights", "inputs", "y", "sample_weight", "training", "draws", "masks", "token")
-        return _arrived, (
-            {name: self.__dict__[name] for name in names} | {"_responses": {}, "_arrays": {}, "_own": {}},
-        )
+        return _received, ({name: self.__dict__[name] for name in names},)
 
     def value(self, name: str) -> Array:
         """The array that `name` names: a weight, or with the prefix "input:" an input."""
         return self.inputs[name.removeprefix(INPUT)] if name.startswith(INPUT) else self.weights[name]
 
-    # The plain way -----------------------------------------------------------------------------------------------
+    # One forward pass for each nudge -----------------------------------------------------------------------------
 
     def loss(self, weights: Weights, inputs: Mapping[str, Array]) -> Any:
-        """The loss elsewhere: one whole forward pass."""
+        """The loss at other weights and inputs: one whole forward pass."""
         options = {"training": self.training, "draws": self.draws, "masks": self.masks, "point": self.run}
         return self.objective(weights, inputs, self.y, sample_weight=self.sample_weight, **options)[()]
 
-    def plain(self, name: str, entries: Array, offsets: Array) -> Array:
-        """The losses with one entry of `name` nudged, (stack,) → (stack,): the loop that everything else must equal."""
+    def losses_by_loop(self, name: str, entries: Array, offsets: Array) -> Array:
+        """The losses with one entry of `name` nudged, (stack,) → (stack,): the loop that all else must equal."""
         weights, inputs, results = dict(self.weights), dict(self.inputs), np.empty(offsets.shape, offsets.dtype)
         value = own_copy(self.value(name), offsets)
         into = inputs if name.startswith(INPUT) else weights
@@ -108,7 +113,7 @@ class Point:
                 results[s] = self.loss(weights, inputs)
         return results
 
-    # What a nudge does not change --------------------------------------------------------------------------------
+    # What no nudge changes ---------------------------------------------------------------------------------------
 
     @cached_property
     def run(self) -> Run:
@@ -130,17 +135,22 @@ class Point:
         return len(next(iter(self.inputs.values())))
 
     @cached_property
-    def terms(self) -> tuple[Term, ...]:
-        """The losses of the outputs, at the point."""
+    def terms(self) -> tuple[LossTerm, ...]:
+        """The losses of the outputs."""
         losses = self.objective.losses
         targets, shares = per_output(self.y, len(losses)), per_output(self.sample_weight, len(losses))
         scales = self.objective.loss_weights or (1.0,) * len(losses)
-        rows = zip(self.model.outputs, losses, targets, shares, scales, strict=True)
-        return tuple(Term.of(o, f, np.asarray(t), w, s, self.run) for o, f, t, w, s in rows if f is not None)
+        return tuple(
+            LossTerm.of(self.run, tensor=tensor, function=loss, target=np.asarray(target), share=share, scale=scale)
+            for tensor, loss, target, share, scale in zip(
+                self.model.outputs, losses, targets, shares, scales, strict=True
+            )
+            if loss is not None
+        )
 
     @cached_property
-    def ordinary(self) -> bool:
-        """Whether nudges can be followed: a finite loss, and no layer whose second call sees the state of its first."""
+    def can_propagate(self) -> bool:
+        """Whether nudges can be propagated: the loss is finite, and no second call of a layer sees new state."""
         layers = self.model.layers
         counts = {name: sum(call.layer == name for call in self.model.calls) for name in layers}
         carried = self.training and any(counts[name] > 1 and layer.state for name, layer in layers.items())
@@ -152,104 +162,107 @@ class Point:
         return sum(np.size(tensor) for tensor in self.run.tensors.values())
 
     @cached_property
-    def masked(self) -> bool:
-        """Whether there are masks at all."""
+    def has_masks(self) -> bool:
+        """Whether any tensor has a mask."""
         return any(mask is not None for mask in self.run.masks.values())
 
     def owns(self, call: Call, name: str) -> bool:
         """Whether `name` is a weight of the called layer."""
         return name.startswith(call.layer + "/")
 
-    def bare(self, call: Call) -> bool:
-        """Whether a call is a function of one input and weights alone: no mask, draw, training or keyword plays a part."""
+    def is_unary(self, call: Call) -> bool:
+        """Whether a call is a function of its weights and one input alone: no mask, draw, training or keyword."""
         layer, masked = self.model.layers[call.layer], any(self.run.masks[name] is not None for name in call.inputs)
-        held = bool(self.run.held.get(call.outputs[0]))
-        active = {"training": self.training, "mask": masked, "draw": bool(self._draws(call)), "held": held}
+        stopped = bool(self.run.stopped.get(call.outputs[0]))
+        active = {"training": self.training, "mask": masked, "draw": bool(self._draws(call)), "stopped": stopped}
         return len(call.inputs) == 1 and not call.keywords and not any(active.get(name) for name in layer.accepts)
 
-    def passes_mask(self, call: Call) -> bool:
-        """Whether the masks behind a call do not depend on the values of its inputs."""
+    def keeps_masks(self, call: Call) -> bool:
+        """Whether the masks of a call's outputs are independent of the values of its inputs."""
         layer = self.model.layers[call.layer]
         usual = type(layer).compute_mask is Layer.compute_mask or layer.stopped_per_sample
         return usual or all(self.run.masks[name] is None for name in call.outputs)
 
-    def mergeable(self, call: Call) -> bool:
-        """Whether all nudges can be one batch of a call: each sample goes its own way, and all tensors begin with samples."""
-        if self.model.layers[call.layer].couples_batch(self.training):
+    def is_per_sample(self, call: Call) -> bool:
+        """Whether all nudges can be one batch of a call: samples are independent, and first axis of every tensor."""
+        if self.model.layers[call.layer].couples_batch(training=self.training):
             return False
         names = [*call.tensors, *(name for name in call.outputs if name in self.run.tensors)]
-        led = all(np.ndim(self.run.tensors[n]) and len(self.run.tensors[n]) == self.batch for n in names)
+        led_by_batch = all(np.ndim(self.run.tensors[n]) and len(self.run.tensors[n]) == self.batch for n in names)
         arrays = (leaf for leaf in leaves(call.keywords.values()) if not isinstance(leaf, Tensor))
-        plain = all(value is None or isinstance(value, (bool, int, float, str)) for value in arrays)
-        # a draw that does not grow with the batch is shared by the samples, or made for this very batch
+        scalar = all(value is None or isinstance(value, (bool, int, float, str)) for value in arrays)
+        # a draw whose shape does not grow with the batch is shared by all samples, or belongs to this batch alone
         fixed = (np.shape(draw) for draw, axis in self._draws(call).values() if axis is None)
-        return led and plain and not any(self.batch > 1 and self.batch in shape for shape in fixed)
+        return led_by_batch and scalar and not any(self.batch > 1 and self.batch in shape for shape in fixed)
 
-    def separable(self, key: str) -> bool:
-        """Whether a sample of input `key` reaches the loss by itself."""
+    def samples_are_independent(self, key: str) -> bool:
+        """Whether a sample of input `key` changes only what that same sample adds to the loss."""
         reached = {key}
         for call in self.model.calls:
             if reached.intersection(call.tensors):
-                if not self.mergeable(call) or call.layer in self.model.activity:
+                if not self.is_per_sample(call) or call.layer in self.model.activity:
                     return False
                 reached.update(call.outputs)
-        led = all(term.alone and len(term.target) == self.batch for term in self.terms if term.tensor in reached)
-        return led and len(self.inputs[key]) == self.batch
+        terms = [term for term in self.terms if term.tensor in reached]
+        return len(self.inputs[key]) == self.batch and all(
+            term.is_per_sample and len(term.target) == self.batch for term in terms
+        )
 
-    def responses(self, call: Call, name: str) -> tuple[Array, Array, Array] | None:
-        """Layer.responses of a weight, where its context lets them hold and memory lets them be."""
+    def responses(self, call: Call, name: str) -> Response | None:
+        """`Layer.responses` of a weight, verified; None where the call is not unary or its features are too large."""
         key = (call.outputs, name)
         if key not in self._responses:
             layer, output = self.model.layers[call.layer], self.run.tensors[call.outputs[0]]
             fits = output.ndim > 1 and self.weights[name].size * output.size * 8 <= FEATURES * output.shape[-1] ** 2
-            usable = fits and len(call.outputs) == 1 and self.bare(call)
+            usable = fits and len(call.outputs) == 1 and self.is_unary(call)
             arguments = self.weights_of(call), name.removeprefix(call.layer + "/"), self.run.tensors[call.inputs[0]]
             self._responses[key] = responses_of(layer, *arguments) if usable else None
         return self._responses[key]
 
     def mixing(self, call: Call) -> Array | None:
-        """The matrix by which a layer multiplies the last axis of its input, if that is all it does before its activation."""
-        key = (call.outputs, "mixing")
-        if key not in self._responses:
+        """`Layer.mixing` of a called layer, verified; None where the call is not unary."""
+        key = call.outputs
+        if key not in self._mixing:
             layer, x = self.model.layers[call.layer], self.run.tensors[call.inputs[0]]
-            self._responses[key] = mixing_of(layer, self.weights_of(call), x) if self.bare(call) else None
-        return self._responses[key]
+            self._mixing[key] = mixing_of(layer, self.weights_of(call), x) if self.is_unary(call) else None
+        return self._mixing[key]
 
-    def largest(self, call: Call) -> float:
-        """The largest entry of the matrix of `mixing`."""
-        key = (call.outputs, "largest")
-        if key not in self._responses:
-            self._responses[key] = float(np.max(np.abs(self.mixing(call)), initial=0))  # type: ignore[arg-type]
-        return self._responses[key]
+    def largest_mixing(self, call: Call) -> float:
+        """The largest absolute entry of the matrix of `mixing`."""
+        key = call.outputs
+        if key not in self._largest:
+            self._largest[key] = float(np.max(np.abs(self.mixing(call)), initial=0))  # type: ignore[arg-type]
+        return self._largest[key]
 
-    def before(self, call: Call) -> Array:
+    def before_activation(self, call: Call) -> Array:
         """The output of a call before its activation."""
         layer, output = self.model.layers[call.layer], call.outputs[0]
-        if linear(layer) is layer:
+        linear = without_activation(layer)
+        if linear is layer:
             return self.run.tensors[output]
         if ("before", output) not in self._arrays:
             inputs = [self.run.tensors[name] for name in call.inputs]
-            self._arrays["before", output] = linear(layer).forward(self.weights_of(call), *inputs)
+            self._arrays["before", output] = linear.forward(self.weights_of(call), *inputs)
         return self._arrays["before", output]
 
-    def channels(self, name: str, before: Call | None = None) -> Array:
-        """A tensor with its channels in front and each of them in one piece of memory."""
+    def channels_first(self, name: str, before: Call | None = None) -> Array:
+        """A tensor with its channels first, contiguous; where `before` is given, before the activation of that call."""
         key = ("channels", name, before is None)
         if key not in self._arrays:
-            base = self.run.tensors[name] if before is None else self.before(before)
+            base = self.run.tensors[name] if before is None else self.before_activation(before)
             self._arrays[key] = np.ascontiguousarray(np.moveaxis(base, -1, 0))
         return self._arrays[key]
 
     # Calls of a layer --------------------------------------------------------------------------------------------
 
     def weights_of(self, call: Call) -> dict[str, Array]:
-        """The weights of the called layer, by their own names."""
+        """The weights of the called layer, by the names that the layer gives them."""
         if call.layer not in self._own:
             self._own[call.layer] = weights_of(self.weights, call.layer)
         return self._own[call.layer].copy()
 
     def _draws(self, call: Call) -> dict[str, tuple[Array, int | None]]:
-        """The draws of a call, each with the axis that is the batch: the one that doubles when the batch does."""
+        """The draws of a call, each with its batch axis (the one that doubles with the batch), or None."""
         draws = (self.draws or {}).get(call.outputs[0])
         if not draws:
             return {}
@@ -259,18 +272,18 @@ class Point:
         grown = {name: [i for i, n in enumerate(once[name]) if twice[name][i] != n] for name in once}
         return {name: (np.asarray(draw), next(iter(grown.get(name, ())), None)) for name, draw in draws.items()}
 
-    def call(
+    def forward(
         self,
         call: Call,
+        *,
         tensors: Mapping[str, Array],
         masks: Mapping[str, Array],
-        *,
         copies: Copies | None = None,
         own: Weights | None = None,
     ) -> tuple[tuple[Array, ...], dict[str, Array]]:
-        """Outputs of a call with some tensors and masks changed, and the masks that change with them.
+        """The outputs of a call with changed `tensors` and `masks`, and the masks of outputs that change with them.
 
-        Whatever is not in `tensors` and `masks` is that of the point, `copies` of it.
+        Tensors and masks that are not given are `copies` of those of the point; `own` replaces the layer's weights.
         """
         layer, copies = self.model.layers[call.layer], copies or Copies()
         known = {n: tensors[n] if n in tensors else copies(self.run.tensors[n]) for n in call.tensors}
@@ -278,9 +291,9 @@ class Point:
         mask = tuple(given) if len(given) > 1 else given[0]
         draws = self._draws(call).items()
         draw = {name: array if axis is None else copies(array, axis=axis) for name, (array, axis) in draws} or None
-        held = self.run.held.get(call.outputs[0], {})
-        held = {name: copies(array) for name, array in held.items()} if layer.stopped_per_sample else held
-        context = {"training": self.training, "mask": mask, "draw": draw, "held": held}
+        stopped = self.run.stopped.get(call.outputs[0], {})
+        stopped = {name: copies(array) for name, array in stopped.items()} if layer.stopped_per_sample else stopped
+        context = {"training": self.training, "mask": mask, "draw": draw, "stopped": stopped}
         arguments = [known[name] for name in call.inputs]
         own = self.weights_of(call) if own is None else own
         outputs = tuple(
@@ -290,19 +303,19 @@ class Point:
         if (
             layer.stopped_per_sample
             or all(m is None for m in before.values())
-            or (not masks and (not tensors or self.passes_mask(call)))
+            or (not masks and (not tensors or self.keeps_masks(call)))
         ):
             return outputs, {}
         after = zip(call.outputs, as_masks(layer.compute_mask(*arguments, mask=mask), len(call.outputs)), strict=True)
         return outputs, {n: m for n, m in after if m is not None and not np.array_equal(m, copies(before[n]))}
 
-    def penalty(self, name: str, entries: Array, offsets: Array) -> Any:
-        """What the regularizer of a weight adds when one entry is nudged, over what it adds at the point."""
+    def penalty_changes(self, name: str, entries: Array, offsets: Array) -> Any:
+        """The changes of a weight's regularization loss with one entry nudged: (stack,), or 0 without a regularizer."""
         regularizer = self.model.regularizers.get(name)
         if regularizer is None:
             return 0.0
         value, results = self.weights[name], []
-        if isinstance(regularizer, (L1, L2, L1L2)):  # a sum over entries: the nudged one alone is enough
+        if isinstance(regularizer, (L1, L2, L1L2)):  # a sum over entries: only the nudged one changes
             old = value.reshape(-1)[entries]
             return np.array(
                 [regularizer(pair[:1]) - regularizer(pair[1:]) for pair in np.stack([old + offsets, old], axis=1)]
@@ -316,40 +329,42 @@ class Point:
 
 @contextmanager
 def nudged(array: Array | None, entry: int, offset: Any) -> Iterator[None]:
-    """Inside, a flat entry of an array holds its value + offset, by assignment; then its value again. None: nothing."""
+    """Assign value + offset to a flat entry of an array, and its value again at the end. None: nothing is nudged."""
     if array is None:
         yield
         return
     flat = array.reshape(-1)
-    kept = flat[entry]
-    flat[entry] = kept + offset
+    value = flat[entry]
+    flat[entry] = value + offset
     try:
         yield
     finally:
-        flat[entry] = kept
+        flat[entry] = value
 
 
-_ARRIVED: OrderedDict[str, Point] = OrderedDict()
+_RECEIVED: OrderedDict[str, BasePoint] = OrderedDict()
 
 
-def _arrived(state: dict[str, Any]) -> Point:
-    """The point of that token in this process: the one that came with an earlier block, if it did."""
-    point = _ARRIVED.get(state["token"])
+def _received(state: dict[str, Any]) -> BasePoint:
+    """The point of a token in this process: the one that an earlier block brought, if one did."""
+    point = _RECEIVED.get(state["token"])
     if point is None:
-        point = object.__new__(Point)
+        point = object.__new__(BasePoint)
         point.__dict__.update(state)
-        _ARRIVED[point.token] = point
-        while len(_ARRIVED) > 2:
-            _ARRIVED.popitem(last=False)
+        point.clear()
+        _RECEIVED[point.token] = point
+        while len(_RECEIVED) > 2:
+            _RECEIVED.popitem(last=False)
     return point
 
 
-def _double(value: Any) -> Array:
-    """Numeric slopes are taken in float64, whatever the weights are held in."""
+def _as_float64(value: Any) -> Array:
+    """Floats as float64, whatever their precision: numeric gradients are computed in float64."""
     value = np.asarray(value)
-    return value.astype(np.float64) if value.dtype.kind == "f" else value
+    losses: Array = value.astype(np.float64) if value.dtype.kind == "f" else value
+    return losses
 
 
 def own_copy(value: Array, offsets: Array) -> Array:
-    """A copy in one piece of memory that can hold what the offsets add."""
+    """A contiguous copy of an array, in the dtype that adding the offsets needs."""
     return np.array(value, np.result_type(value, offsets), order="C")

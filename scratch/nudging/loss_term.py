@@ -1,4 +1,4 @@
-"""What each sample adds to the loss at the point, and what a change of it does."""
+"""One loss of an objective at the point that is nudged: its value, and how it moves with the values of the samples."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from scratch.losses.base import Loss
 from scratch.model import Run
 
 
-@dataclass(frozen=True)
-class Term:
-    """One loss: of `tensor` against `target`. At the point it is `loss`, and `values` sample by sample.
+@dataclass(frozen=True, kw_only=True)
+class LossTerm:
+    """One loss of the objective, `scale` times `function`, of the output `tensor` against `target`.
 
-    `linear`: while masks stay as they are, it is a linear function of `values`, so a change of it is that of a change
-    of them. Where that does not hold each nudge's loss has to be taken by itself.
+    At the point its value is `loss`, and `values` are the values per sample. `linear` says that, while the masks stay
+    as they are, the loss is a linear function of `values`; where it is not, the loss is computed for each nudge.
     """
 
     tensor: str
@@ -32,33 +32,32 @@ class Term:
     linear: bool
 
     @classmethod
-    def of(cls, tensor: str, function: Loss, target: Array, share: Any, scale: float, run: Run) -> Term:
-        """The term at the point."""
+    def of(cls, run: Run, *, tensor: str, function: Loss, target: Array, share: Any, scale: float) -> LossTerm:
+        """The term at the point of a forward pass; `share` are the sample weights."""
         prediction, mask = run.tensors[tensor], run.masks[tensor]
-        loss = function(target, prediction, sample_weight=share, mask=mask)[()]
-        values, valid = np.asarray(function.per_sample(target, prediction)), function.valid(target, prediction)
-        usual = type(function).__call__ is Loss.__call__ and type(function).reduce is Loss.reduce
-        led = values.ndim > 0 and len(values) == len(prediction) == len(target)
+        values = np.asarray(function.per_sample(target, prediction))
+        default = type(function).__call__ is Loss.__call__ and type(function).reduce is Loss.reduce
+        led_by_batch = values.ndim > 0 and len(values) == len(prediction) == len(target)
         return cls(
-            tensor,
-            function,
-            target,
-            share,
-            mask,
-            scale,
-            loss,
-            values,
-            valid,
-            usual and led and not function.couples_batch,
+            tensor=tensor,
+            function=function,
+            target=target,
+            share=share,
+            mask=mask,
+            scale=scale,
+            loss=function(target, prediction, sample_weight=share, mask=mask)[()],
+            values=values,
+            valid=function.valid(target, prediction),
+            linear=default and led_by_batch and not function.couples_batch,
         )
 
     @property
-    def alone(self) -> bool:
-        """Whether a sample's part of the loss depends on that sample's prediction only."""
+    def is_per_sample(self) -> bool:
+        """Whether what a sample adds to the loss depends on the prediction for that sample only."""
         return self.linear and self.mask is None and self.valid is None
 
-    def change(self, difference: Array) -> Array:
-        """What differences of `values` (stack, …) do to the loss, (stack,)."""
+    def change(self, differences: Array) -> Array:
+        """The change of the loss, (stack,), for differences of `values`, (stack, *values.shape)."""
         masks = [mask for mask in (self.mask, self.valid) if mask is not None]
         mask = np.logical_and.reduce(masks) if masks else None
-        return self.function.reduce(difference, sample_weight=self.share, mask=mask, stacked=True)
+        return self.function.reduce(differences, sample_weight=self.share, mask=mask, stacked=True)

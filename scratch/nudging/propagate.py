@@ -1,14 +1,15 @@
-"""How a nudge travels: what a stack of nudged entries changes in every tensor of a model, and in its loss.
+"""Propagate a stack of nudges through the calls of a model: what they change in every tensor, and in the loss.
 
-All tensors at the point itself are kept. A nudge changes those behind its layer only, and each of them is held in the
-smallest form that says what it became:
+The tensors at the point itself are known. A nudge changes those that depend on the nudged array only; each of them is
+stored in the smallest form that describes it:
 
-    (absent)    nothing changed: the tensor of the point stands for all nudges
+    (absent)    unchanged: the tensor of the point stands for all nudges
     Channel     one channel (of the last axis) changed for each nudge: values (stack, rows, middle…), channel (stack,)
-    an array    (stack, rows, …): everything may have changed
+    an array    (stack, rows, …): any entry may have changed
 
-`rows` is the batch; where nothing couples the samples, an entry of an input changes one sample, and that row goes alone.
-Every step below computes what the plain loop would compute, from what is already known; it never differentiates.
+`rows` is the batch; where the samples are independent, an entry of an input changes one sample, and `rows` is that
+sample alone. Every step computes what the loop over forward passes would compute, from what is known; nothing is
+differentiated.
 """
 
 from __future__ import annotations
@@ -18,31 +19,31 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
 from scratch.arrays import Array
 from scratch.calls import Call
 from scratch.nudging.addition_theorems import shift_of
-from scratch.nudging.base_point import INPUT, Copies, Point, activation_of, nudged, own_copy
-from scratch.nudging.loss_term import Term
+from scratch.nudging.base_point import INPUT, BasePoint, Copies, activation_of, nudged, own_copy
+from scratch.nudging.loss_term import LossTerm
 
-#: entries of the largest array of a block: large enough that NumPy calls cost nothing, small enough for the cache
+#: entries of the largest array of a block: enough that the overhead of NumPy calls vanishes, few enough for the cache
 BLOCK = 2**18
-#: a last axis shorter than this makes loops over it slow
+#: the length of a last axis below which loops over it are slow
 SHORT = 32
 
 
 @dataclass(frozen=True)
 class Channel:
-    """A tensor of which one channel changed: nudge s has `values[s]` (rows, middle…) in channel `channel[s]`."""
+    """A tensor in which one channel changed: nudge s has `values[s]` (rows, middle…) in channel `channel[s]`."""
 
     values: Array
     channel: Array
 
-    def part(self, which: slice) -> Channel:
-        """The same of some of the nudges."""
+    def select(self, which: slice) -> Channel:
+        """The same for a part of the nudges."""
         return Channel(self.values[which], self.channel[which])
 
     def whole(self, base: Array) -> Array:
@@ -55,7 +56,11 @@ class Channel:
 
 @dataclass(frozen=True)
 class State:
-    """What `count` nudges have changed so far: tensors and masks, by name; `samples` are the rows that go alone."""
+    """What `count` nudges have changed so far: tensors and masks, by name.
+
+    Nudge s adds offsets[s] to the flat entry entries[s]. `samples` are the samples that the nudges change, one each,
+    where the samples are independent.
+    """
 
     entries: Array
     offsets: Array
@@ -65,145 +70,147 @@ class State:
 
     @property
     def count(self) -> int:
-        """How many nudges."""
+        """The number of nudges."""
         return len(self.entries)
 
-    def part(self, which: slice) -> State:
-        """The same of some of the nudges."""
-        changed = {k: v.part(which) if isinstance(v, Channel) else v[which] for k, v in self.changed.items()}
+    def select(self, which: slice) -> State:
+        """The same for a part of the nudges."""
+        changed = {k: v.select(which) if isinstance(v, Channel) else v[which] for k, v in self.changed.items()}
         masks = {k: v[which] for k, v in self.masks.items()}
         samples = None if self.samples is None else self.samples[which]
         return State(self.entries[which], self.offsets[which], changed, masks, samples)
 
-    def parts(self, count: int) -> Iterator[State]:
+    def split(self, count: int) -> Iterator[State]:
         """The same in pieces of about `count` nudges."""
         pieces = -(-self.count // count)
         edges = [self.count * i // pieces for i in range(pieces + 1)]
-        return (self.part(slice(low, high)) for low, high in pairwise(edges))
+        return (self.select(slice(low, high)) for low, high in pairwise(edges))
 
-    def plus(self, tensors: Mapping[str, Channel | Array], masks: Mapping[str, Array] | None = None) -> State:
-        """The same with tensors and masks that changed too."""
+    def with_changes(self, tensors: Mapping[str, Channel | Array], masks: Mapping[str, Array] | None = None) -> State:
+        """The same with more changed tensors and masks."""
         return replace(self, changed={**self.changed, **tensors}, masks={**self.masks, **(masks or {})})
 
 
 Step = Callable[[Call, State], State]
 
 
-class Walk:
-    """Losses of a point with entries of one weight or input nudged, `name` being the same for all of them."""
+class Propagation:
+    """The losses at a point with one entry each of the weight or input `name` nudged."""
 
-    def __init__(self, point: Point, name: str) -> None:
+    def __init__(self, point: BasePoint, name: str) -> None:
         self.point, self.name = point, name
         self.calls, self.tensors = point.model.calls, point.run.tensors
         self.targets: dict[Any, Array] = {}
         self.plan: dict[int, tuple[Step, int]] = {}
 
     def losses(self, entries: Array, offsets: Array) -> Array:
-        """The loss with flat entry entries[s] set to its value + offsets[s], (stack,) → (stack,)."""
-        if not self.point.ordinary or not len(entries):
-            return self.point.plain(self.name, entries, offsets)
+        """The loss with flat entry entries[s] set to its value + offsets[s]: (stack,), (stack,) → (stack,)."""
+        if not self.point.can_propagate or not len(entries):
+            return self.point.losses_by_loop(self.name, entries, offsets)
         if not self.name.startswith(INPUT):
-            return self._walk(0, State(entries, offsets, {}, {}))
+            return self._propagate(0, State(entries, offsets, {}, {}))
         key, value = self.name.removeprefix(INPUT), self.point.value(self.name)
         size = value[0].size
-        alone = self.point.separable(key)
-        whole = State(entries, offsets, {}, {}, entries // size if alone else None)
+        independent = self.point.samples_are_independent(key)
+        whole = State(entries, offsets, {}, {}, entries // size if independent else None)
         results = []
-        largest = max([size, *(term.values.size for term in self.point.terms)]) if alone else value.size
-        for state in whole.parts(max(1, BLOCK // largest)):
+        largest = max([size, *(term.values.size for term in self.point.terms)]) if independent else value.size
+        for state in whole.split(max(1, BLOCK // largest)):
             copies = own_copy(self._copies(value, state), offsets)
             flat = copies.reshape(state.count, -1)
-            flat[np.arange(state.count), state.entries % size if alone else state.entries] += state.offsets
-            results.append(self._walk(0, state.plus({key: copies})))
+            flat[np.arange(state.count), state.entries % size if independent else state.entries] += state.offsets
+            results.append(self._propagate(0, state.with_changes({key: copies})))
         return np.concatenate(results)
 
     # From call to call -------------------------------------------------------------------------------------------
 
-    def _walk(self, position: int, state: State) -> Array:
-        """The losses of a state that has come as far as call `position`; splits what would become too large."""
+    def _propagate(self, position: int, state: State) -> Array:
+        """The losses of a state that has passed the calls before `position`; a state that grows too large is split."""
         for i in range(position, len(self.calls)):
             call = self.calls[i]
-            if not self.point.owns(call, self.name) and not self._touched(call, state):
+            if not self.point.owns(call, self.name) and not self._is_changed(call, state):
                 continue
-            step, size = self.plan[i] if i in self.plan else self._step(call, state)
-            if not self.point.masked:
+            step, size = self.plan[i] if i in self.plan else self._choose(call, state)
+            if not self.point.has_masks:
                 self.plan[i] = step, size
             if state.count > 1 and state.count * size > BLOCK:
-                return np.concatenate([self._walk(i, part) for part in state.parts(max(1, BLOCK // size))])
+                return np.concatenate([self._propagate(i, part) for part in state.split(max(1, BLOCK // size))])
             state = step(call, state)
         return self._losses(state)
 
-    def _touched(self, call: Call, state: State) -> bool:
+    def _is_changed(self, call: Call, state: State) -> bool:
         return any(name in state.changed or name in state.masks for name in call.tensors)
 
-    def _step(self, call: Call, state: State) -> tuple[Step, int]:
-        """How a call is made, and the entries of its largest array for each nudge."""
+    def _choose(self, call: Call, state: State) -> tuple[Step, int]:
+        """How a call is computed, and the number of entries of its largest array for each nudge."""
         point, layer = self.point, self.point.model.layers[call.layer]
         base = self.tensors[call.outputs[0]]
         size = max(self.tensors[name].size for name in (*call.tensors, *call.outputs) if name in self.tensors)
         channel = base.size // max(base.shape[-1], 1) if base.ndim > 1 else base.size
         if point.owns(call, self.name):
-            if not self._touched(call, state) and point.responses(call, self.name) is not None:
-                return self._respond, channel if activation_of(layer).elementwise else base.size  # type: ignore[attr-defined]
-            return self._each, size
+            if not self._is_changed(call, state) and point.responses(call, self.name) is not None:
+                return self._apply_responses, channel if activation_of(layer).elementwise else base.size  # type: ignore[attr-defined]
+            return self._loop, size
         if state.samples is not None:
-            return self._merged, size // point.batch
+            return self._merge_batch, size // point.batch
         given = state.changed.get(call.inputs[0])
-        if isinstance(given, Channel) and not self.masks_of(call, state) and point.passes_mask(call):
-            if layer.elementwise and len(call.inputs) == 1 and point.mergeable(call):
-                return self._packed, channel
+        if isinstance(given, Channel) and not self.masks_of(call, state) and point.keeps_masks(call):
+            if layer.elementwise and len(call.inputs) == 1 and point.is_per_sample(call):
+                return self._pack_channels, channel
             if point.mixing(call) is not None:
-                return self._mixed, base.size
-        return self._merged if point.mergeable(call) else self._each, size
+                return self._apply_matrix, base.size
+        return self._merge_batch if point.is_per_sample(call) else self._loop, size
 
     def masks_of(self, call: Call, state: State) -> dict[str, Array]:
         """The changed masks that a call takes."""
         return {name: state.masks[name] for name in call.inputs if name in state.masks}
 
-    # The ways of making a call -----------------------------------------------------------------------------------
+    # The ways of computing a call --------------------------------------------------------------------------------
 
-    def _respond(self, call: Call, state: State) -> State:
-        """A layer linear in the nudged weight: its output before the activation moves by step · feature."""
+    def _apply_responses(self, call: Call, state: State) -> State:
+        """A layer that is linear in the nudged weight: its output before the activation moves by step · feature."""
         point, output = self.point, call.outputs[0]
         features, feature, channel = point.responses(call, self.name)  # type: ignore[misc]
         value = point.value(self.name).reshape(-1)[state.entries]
         steps = (value + state.offsets) - value
         moved, which = features[feature[state.entries]], channel[state.entries]
         moved = moved * steps.reshape(-1, *(1,) * (moved.ndim - 1))
-        moved += point.channels(output, before=call)[which]
+        moved += point.channels_first(output, before=call)[which]
         activation = activation_of(point.model.layers[call.layer])
         if activation.elementwise:  # type: ignore[attr-defined]
-            return state.plus({output: Channel(activation(moved), which)})
-        whole = Channel(moved, which).whole(point.before(call))
-        return state.plus({output: activation(_merge(whole)).reshape(whole.shape)})
+            return state.with_changes({output: Channel(activation(moved), which)})
+        whole = Channel(moved, which).whole(point.before_activation(call))
+        return state.with_changes({output: activation(_merge(whole)).reshape(whole.shape)})
 
-    def _packed(self, call: Call, state: State) -> State:
-        """An elementwise layer: changed channels that are not the same go through it together, each in its own place."""
-        given, base = state.changed[call.inputs[0]], self.tensors[call.inputs[0]]
-        assert isinstance(given, Channel)
+    def _pack_channels(self, call: Call, state: State) -> State:
+        """An elementwise layer: nudges that change different channels share one copy of the tensor."""
+        given, base = cast("Channel", state.changed[call.inputs[0]]), self.tensors[call.inputs[0]]
         rank = _ranks(given.channel)
         copies = int(rank.max()) + 1
         if state.count > 1 and copies * base.size > 4 * BLOCK:
-            halves = [self._packed(call, part).changed[call.outputs[0]] for part in state.parts(-(-state.count // 2))]
+            halves = [
+                self._pack_channels(call, part).changed[call.outputs[0]] for part in state.split(-(-state.count // 2))
+            ]
             values = np.concatenate([half.values for half in halves])  # type: ignore[union-attr]
         else:
             packed = np.empty((copies, *base.shape), np.result_type(given.values, base))
             packed[...] = base
             np.moveaxis(packed, -1, 1)[rank, given.channel] = given.values
-            (output,), _ = self.point.call(call, {call.inputs[0]: _merge(packed)}, {}, copies=Copies(copies))
+            (output,), _ = self.point.forward(
+                call, tensors={call.inputs[0]: _merge(packed)}, masks={}, copies=Copies(copies)
+            )
             values = np.moveaxis(output.reshape(packed.shape), -1, 1)[rank, given.channel]
-        return state.plus({call.outputs[0]: Channel(values, given.channel)})
+        return state.with_changes({call.outputs[0]: Channel(values, given.channel)})
 
-    def _mixed(self, call: Call, state: State) -> State:
-        """A layer that multiplies the last axis by a matrix: one changed channel adds its change times one row."""
-        point, given, output = self.point, state.changed[call.inputs[0]], call.outputs[0]
-        matrix, base = point.mixing(call), self.tensors[output]
-        assert isinstance(given, Channel) and matrix is not None
-        change = given.values - point.channels(call.inputs[0])[given.channel]
+    def _apply_matrix(self, call: Call, state: State) -> State:
+        """A layer that multiplies the last axis by a matrix: a changed channel adds its change times one row of it."""
+        point, given, output = self.point, cast("Channel", state.changed[call.inputs[0]]), call.outputs[0]
+        matrix, base = cast("Array", point.mixing(call)), self.tensors[output]
+        change = given.values - point.channels_first(call.inputs[0])[given.channel]
         activation = activation_of(point.model.layers[call.layer])
-        shift = shift_of(activation, float(np.abs(change).max()) * point.largest(call))
+        shift = shift_of(activation, float(np.abs(change).max()) * point.largest_mixing(call))
         ones, places = (1,) * (base.ndim - 1), base.shape[:-1]
-        # NumPy's inner loops are as long as the last axis in memory: a short one goes first
+        # NumPy's inner loops are as long as the last axis in memory: a short axis is moved to the front
         first = base.shape[-1] < min(SHORT, base[..., 0].size)
         if first:
             rows = matrix.T.take(given.channel, axis=1).reshape(-1, state.count, *ones)
@@ -215,54 +222,57 @@ class Walk:
         np.multiply(factor, rows, out=d)
         view = np.moveaxis(d, 0, -1) if first else d
         if shift is not None:
-            shift(point.channels(output)[:, None] if first else base, d, spare)
-            return state.plus({output: view})
-        d += point.channels(output, before=call)[:, None] if first else point.before(call)
-        return state.plus({output: activation(_merge(view)).reshape(view.shape)})
+            shift(point.channels_first(output)[:, None] if first else base, d, spare)
+            return state.with_changes({output: view})
+        d += point.channels_first(output, before=call)[:, None] if first else point.before_activation(call)
+        return state.with_changes({output: activation(_merge(view)).reshape(view.shape)})
 
-    def _merged(self, call: Call, state: State) -> State:
-        """Any layer that treats the samples of a batch one by one: all nudges in one batch, one call."""
+    def _merge_batch(self, call: Call, state: State) -> State:
+        """Any layer whose samples are independent: all nudges in one batch, in one forward pass of the layer."""
         tensors = {name: _merge(self._full(name, state)) for name in call.tensors if name in state.changed}
         masks = {name: _merge(mask) for name, mask in self.masks_of(call, state).items()}
-        outputs, after = self.point.call(call, tensors, masks, copies=Copies(state.count, state.samples))
+        outputs, after = self.point.forward(
+            call, tensors=tensors, masks=masks, copies=Copies(state.count, state.samples)
+        )
         new = {name: self._stacked(x, state) for name, x in zip(call.outputs, outputs, strict=False)}
-        return state.plus(new, {name: self._stacked(mask, state) for name, mask in after.items()})
+        return state.with_changes(new, {name: self._stacked(mask, state) for name, mask in after.items()})
 
-    def _each(self, call: Call, state: State) -> State:
-        """Any layer at all: one call for each nudge, with the nudged weight where it is the layer's own."""
+    def _loop(self, call: Call, state: State) -> State:
+        """Any layer: one forward pass of the layer for each nudge, with its weight nudged where that is the weight."""
         point, own, results = self.point, self.point.weights_of(call), []
         name = self.name.removeprefix(call.layer + "/") if point.owns(call, self.name) else None
         if name is not None:
             own[name] = own_copy(own[name], state.offsets)
         for s, (entry, offset) in enumerate(zip(state.entries, state.offsets, strict=True)):
-            one = state.part(slice(s, s + 1))
+            one = state.select(slice(s, s + 1))
             tensors = {n: self._full(n, one)[0] for n in call.tensors if n in state.changed}
             masks = {n: mask[0] for n, mask in self.masks_of(call, one).items()}
             with nudged(own.get(name), entry, offset):  # type: ignore[arg-type]
-                results.append(point.call(call, tensors, masks, own=own))
+                results.append(point.forward(call, tensors=tensors, masks=masks, own=own))
         produced = list(zip(*(outputs for outputs, _ in results), strict=True))
         new = {n: np.stack(arrays) for n, arrays in zip(call.outputs, produced, strict=False)}
         changed = {n for _, after in results for n in after}
         after = {n: np.stack([np.asarray(m.get(n, point.run.masks[n])) for _, m in results]) for n in changed}
-        return state.plus(new, after)
+        return state.with_changes(new, after)
 
-    # What it comes to --------------------------------------------------------------------------------------------
+    # The losses --------------------------------------------------------------------------------------------------
 
     def _losses(self, state: State) -> Array:
-        """The loss at the point and what has changed of it: nothing is lost of a small change by adding large numbers."""
+        """The loss at the point plus its changes, added up on their own first: large sums would round small changes."""
         point, total = self.point, np.zeros(state.count, np.result_type(state.offsets, np.float64))
         for i, term in enumerate(point.terms):
             if term.tensor in state.changed or term.tensor in state.masks:
-                total += term.scale * self._change(i, term, state)
+                total += term.scale * self._changes_of(i, term, state)
         if not self.name.startswith(INPUT):
-            total += point.penalty(self.name, state.entries, state.offsets)
-        total += self._activity(state)
-        return point.base + total
+            total += point.penalty_changes(self.name, state.entries, state.offsets)
+        total += self._activity_changes(state)
+        losses: Array = point.base + total
+        return losses
 
-    def _change(self, i: int, term: Term, state: State) -> Array:
+    def _changes_of(self, i: int, term: LossTerm, state: State) -> Array:
         prediction = _merge(self._full(term.tensor, state))
         if term.linear and state.samples is not None:
-            # beside the whole batch, since some losses look at all targets (are they 0 and 1?)
+            # together with the whole batch, since some losses depend on all targets (whether they are 0 and 1)
             both = np.concatenate([term.target, term.target[state.samples]])
             values = term.function.per_sample(both, np.concatenate([self.tensors[term.tensor], prediction]))
             before, after = np.split(values, [self.point.batch])
@@ -270,7 +280,7 @@ class Walk:
             differences[np.arange(state.count), state.samples] = after - before[state.samples]
             return term.change(differences)
         if term.linear and term.tensor not in state.masks:
-            target = self._target(i, term, state.count, prediction.flags.f_contiguous)
+            target = self._target(i, term, count=state.count, flipped=prediction.flags.f_contiguous)
             if term.valid is None or np.array_equal(
                 np.asarray(term.function.valid(target, prediction)), Copies(state.count)(term.valid)
             ):
@@ -282,14 +292,14 @@ class Walk:
             [term.function(term.target, p, sample_weight=term.share, mask=m)[()] - term.loss for p, m in pairs]
         )
 
-    def _target(self, i: int, term: Term, count: int, flipped: bool) -> Array:
+    def _target(self, i: int, term: LossTerm, *, count: int, flipped: bool) -> Array:
         key = (i, count, flipped)
         if key not in self.targets:
             target = Copies(count)(term.target)
             self.targets = {key: np.asfortranarray(target) if flipped and target.ndim == 2 else target}
         return self.targets[key]
 
-    def _activity(self, state: State) -> Any:
+    def _activity_changes(self, state: State) -> Any:
         total: Any = 0.0
         for name, regularizer in self.point.model.activity.items():
             for output in (call.outputs[0] for call in self.calls if call.layer == name):
@@ -302,7 +312,7 @@ class Walk:
     # Forms of a tensor -------------------------------------------------------------------------------------------
 
     def _full(self, name: str, state: State) -> Array:
-        """A tensor of all nudges: (stack, rows, …)."""
+        """The tensor of every nudge: (stack, rows, …)."""
         given = state.changed.get(name)
         if given is None:
             return self._copies(self.tensors[name], state)
@@ -323,14 +333,15 @@ _OWN = threading.local()
 
 
 def buffer(key: Any, shape: tuple[int, ...], dtype: Any) -> Array:
-    """Memory that this thread's next block uses again. A call's own: its blocks come one after the other."""
+    """An uninitialised array in memory that this thread uses again at the next call with the same key."""
     known = _OWN.__dict__.setdefault("buffers", {})
     size = math.prod(shape) * np.dtype(dtype).itemsize
     if key not in known or known[key].nbytes < size:
         while len(known) > 8:
             known.pop(next(iter(known)))
         known[key] = np.empty(size, np.uint8)
-    return known[key][:size].view(dtype).reshape(shape)
+    losses: Array = known[key][:size].view(dtype).reshape(shape)
+    return losses
 
 
 def _merge(x: Array) -> Array:
@@ -339,7 +350,7 @@ def _merge(x: Array) -> Array:
 
 
 def _ranks(channel: Array) -> Array:
-    """How many times the same channel came before."""
+    """For each nudge, how many nudges before it have the same channel."""
     order = np.argsort(channel, kind="stable")
     ordered, places = channel[order], np.arange(len(channel))
     first = np.concatenate([[True], ordered[1:] != ordered[:-1]]) if len(channel) else np.empty(0, bool)

@@ -1,1 +1,1 @@
-"""The optimizers, one family a file. `base.py` holds the order of a step, which all of them share."""
+"""Optimizers, one family per file: base.py holds their base class and the order of a step, which all share."""

@@ -1,4 +1,4 @@
-"""Adafactor: squared gradients remembered by their row and column means alone."""
+"""Adafactor: squared gradients are stored as their row and column means."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from scratch.schedules import Schedule
 
 def rms(x: Array) -> Array:
     """√(mean of x²)"""
-    return np.sqrt(np.mean(x * x))
+    result: Array = np.sqrt(np.mean(x * x))
+    return result
 
 
 @optimizer
@@ -25,7 +26,7 @@ class Adafactor(Optimizer):
     u = g/√v;  w ← w - max(ε₂, rms(w))·ρ·u / max(1, rms(u)/clip_threshold);  ρ = min(η, 1/√k) if relative_step and η
     is a number, else ρ = η.
 
-    Keras   Adafactor; it takes the minimum in any case, so that relative_step changes nothing; v is called velocity
+    Keras   Adafactor; it takes the minimum always, so that relative_step changes nothing; v is called velocity
     Source  Shazeer & Stern 2018, algorithms 4, 5; relative_step: keras.io/api/optimizers/adafactor
     """
 

@@ -1,4 +1,4 @@
-"""Optimizers that divide by the root of squared gradients: a sum of them, or a moving average."""
+"""Optimizers that divide by the root of a sum or a moving average of squared gradients."""
 
 from __future__ import annotations
 
@@ -95,11 +95,12 @@ class RMSprop(Optimizer):
 
 @optimizer
 class Ftrl(Optimizer):
-    """n' = n + g²;  z ← z + g + 2·s·w - (n'ᵖ - nᵖ)/η·w;  w ← 0 where |z| ≤ λ₁, else (sign(z)·λ₁ - z) / ((β + n'ᵖ)/η + λ₂)
+    """n' = n + g²;  z ← z + g + 2·s·w - (n'ᵖ - nᵖ)/η·w;
+    w ← 0 where |z| ≤ λ₁, else (sign(z)·λ₁ - z) / ((β + n'ᵖ)/η + λ₂)
     with p = -learning_rate_power, s the shrinkage; n, z start at initial_accumulator_value and 0.
 
     Keras   Ftrl; n is called accumulator, z linear; it takes 2·λ₂ where its page and the paper take λ₂, and divides
-            0 by 0 where n' and z are 0; n does not see the shrinkage
+            0 by 0 where n' and z are 0; n is computed without the shrinkage
     Source  McMahan et al. 2013, algorithm 1; keras.io/api/optimizers/ftrl
     """
 

@@ -1,5 +1,6 @@
-"""Adam and its relatives: first and second moments of the gradient. Everywhere k counts updates from 1, m and v start
-at 0, m ← β₁m + (1-β₁)g and v ← β₂v + (1-β₂)g².
+"""Adam and its variants: first and second moments of the gradient.
+
+In all of them k counts updates from 1, m and v start at 0, m ← β₁m + (1-β₁)g and v ← β₂v + (1-β₂)g².
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ def moments(gradient: Array, slots: Slots, beta_1: float, beta_2: float) -> tupl
 
 
 def adam_step(m: Array, v: Array, k: int, beta_1: float, beta_2: float, epsilon: float) -> Array:
-    """√(1-β₂ᵏ)/(1-β₁ᵏ) · m / (√v + ε̂): what Adam subtracts, in units of the learning rate."""
+    """√(1-β₂ᵏ)/(1-β₁ᵏ) · m / (√v + ε̂): the step of Adam in units of the learning rate."""
     return math.sqrt(1 - beta_2**k) / (1 - beta_1**k) * m / (np.sqrt(v) + epsilon)
 
 
@@ -112,7 +113,7 @@ class Nadam(Optimizer):
 
     def mu(self, k: int) -> float:
         """The momentum of update k."""
-        return self.beta_1 * (1 - 0.5 * 0.96 ** (k / self.warming))
+        return float(self.beta_1 * (1 - 0.5 * 0.96 ** (k / self.warming)))
 
     def slots(self, weight: Array) -> dict[str, Array]:
         return {"momentum": np.zeros_like(weight), "velocity": np.zeros_like(weight)}
@@ -145,7 +146,7 @@ class Nadam(Optimizer):
 class Lamb(Optimizer):
     """r = m̂ / (√v̂ + ε) + λ·w with m̂ = m/(1-β₁ᵏ), v̂ = v/(1-β₂ᵏ);  w ← w - η·‖w‖/‖r‖·r  (ratio 1 where a norm is 0).
 
-    Keras   Lamb; it decays the weight beforehand, outside r, so that the trust ratio does not see λ
+    Keras   Lamb; it decays the weight before, outside r, so that the trust ratio does not depend on λ
     Source  You et al. 2020, algorithm 2 with φ(z) = z
     """
 

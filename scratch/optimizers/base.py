@@ -1,4 +1,4 @@
-"""What every optimizer is: a pure step from (weights, gradients, state) to (weights, state), in one shared order."""
+"""Base of the optimizers: a pure step from (weights, gradients, state) to (weights, state), in one shared order."""
 
 from __future__ import annotations
 
@@ -25,8 +25,10 @@ Bound = Annotated[float, Above(0.0, small=(0.1, 2.0))]
 
 @dataclass(frozen=True)
 class State:
-    """Everything an optimizer remembers: steps taken (gradient-accumulating ones included), one dictionary of slots
-    per weight, named as Keras ends the names of its variables, and what all weights share (Nadam's product, …).
+    """The state of an optimizer.
+
+    `iterations` counts the steps, steps that only accumulate gradients included; `slots` holds one dictionary for each
+    weight, by the endings of the names of Keras's variables; `shared` is common to all weights (Nadam's product, …).
     """
 
     iterations: int = 0
@@ -36,11 +38,11 @@ class State:
 
 @dataclass(frozen=True, kw_only=True)
 class Optimizer:
-    """Base of the optimizers: a subclass decorated with `@optimizer` gives `slots` and `update`.
+    """Base of the optimizers: a subclass decorated with `@optimizer` defines `slots` and `update`.
 
     A step: drop missing gradients · divide by the loss scale · average n of them (the other n - 1 steps end here) ·
-    clip · w ← w - η·λ·w · update · constrain · a ← μ·a + (1 - μ)·w (μ = 0 at first), w ← a now and then · count.
-    Schedules see the count of steps, bias corrections the count of updates.
+    clip · w ← w - η·λ·w · update · constrain · a ← μ·a + (1 - μ)·w (at first μ = 0), at times w ← a · count.
+    Schedules take the number of steps, bias corrections the number of updates.
     Keras   arguments of every optimizer; there averages precede constraints, and both act in accumulating steps too
     Source  keras.io/api/optimizers ("weights … as the weight values change after each training batch", "will not be
             updated at every step"); constraints: keras.io/api/layers/constraints ("after each gradient update")
@@ -56,7 +58,7 @@ class Optimizer:
     loss_scale_factor: Annotated[float, Above(0.0, small=(1.0, 1024.0))] | None = None
     gradient_accumulation_steps: Annotated[int, AtLeast(2, small=(2, 3))] | None = None
 
-    #: the parameters of `update`: what it asks for beside the learning rate and the count of updates
+    #: names of the parameters of `update`
     accepts: ClassVar[frozenset[str]] = frozenset()
 
     def __init_subclass__(cls, **options: Any) -> None:
@@ -69,53 +71,55 @@ class Optimizer:
         ways = [name for name in ("clipnorm", "clipvalue", "global_clipnorm") if getattr(self, name) is not None]
         if len(ways) > 1:
             raise ValueError(
-                f"At most one of `clipnorm`, `clipvalue` and `global_clipnorm` may be set. Received: {', '.join(ways)}. "
-                "Drop the others."
+                "At most one of `clipnorm`, `clipvalue` and `global_clipnorm` may be set. "
+                f"Received: {', '.join(ways)}. Drop the others."
             )
 
-    # What a subclass gives ----------------------------------------------------------------------------------------
+    # What a subclass defines --------------------------------------------------------------------------------------
 
     def slots(self, weight: Array) -> dict[str, Array]:
-        """What is remembered of one weight before the first step."""
+        """The slots of one weight before the first step."""
         return {}
 
     def slots_of(self, path: str, weight: Array) -> dict[str, Array]:
-        """The same, where it depends on the weight's path."""
+        """The same, where they depend on the path of the weight."""
         return self.slots(weight)
 
     def shared(self) -> dict[str, float]:
-        """What is remembered for all weights together before the first step."""
+        """The shared state before the first step."""
         return {}
 
     def advance(self, shared: Mapping[str, float], *, rate: float, iterations: int) -> dict[str, float]:
-        """The same after this update, computed before the weights move."""
+        """The shared state after this update, computed before the weights change."""
         return {}
 
     def update(
         self, weight: Array, gradient: Array, slots: Slots, *, rate: float, iterations: int
     ) -> tuple[Array, dict[str, Array]]:
-        """One update of one weight: its new value and its new slots. May also take `path=`, `shared=` and
-        `weight_decay=` (the weight's own, 0 where excluded, which it then has to apply itself).
+        """One update of one weight: its new value and its new slots.
+
+        May also take `path=`, `shared=` and `weight_decay=` (that of the weight, 0 where it is excluded); an update
+        that takes the weight decay applies it itself.
         """
-        raise TypeError(f"{type(self).__name__} gives no update: write its law in scratch/optimizers/.")
+        raise TypeError(f"{type(self).__name__} must define `update`: write it in scratch/optimizers/.")
 
     def decay_of(self, path: str, weight: Array) -> float:
         """The weight decay of one weight."""
         return self.weight_decay or 0.0
 
-    # What all of them share ---------------------------------------------------------------------------------------
+    # What all optimizers share ------------------------------------------------------------------------------------
 
     def rate(self, iterations: int) -> float:
-        """The learning rate of the step that follows `iterations` taken ones."""
+        """The learning rate of the step after `iterations` steps."""
         rate: Any = self.learning_rate  # type: ignore[attr-defined]
         return float(rate(iterations) if isinstance(rate, Schedule) else rate)
 
     def loss_scale(self, state: State) -> float:
-        """What the loss is multiplied with before gradients are taken; a step divides the gradients by it."""
+        """The factor of the loss before gradients are computed; a step divides the gradients by it."""
         return self.loss_scale_factor or 1.0
 
     def init(self, weights: Weights, *, paths: Mapping[str, str] | None = None) -> State:
-        """The state before the first step. `paths` are what patterns look at where it is not the weights' names."""
+        """The state before the first step. Patterns are matched with `paths` {weight name: path}, else with names."""
         slots = {}
         for name, weight in weights.items():
             slots[name] = dict(self.slots_of((paths or {}).get(name, name), weight))
@@ -135,9 +139,10 @@ class Optimizer:
         excluded_from_weight_decay: Collection[str] = (),
         paths: Mapping[str, str] | None = None,
     ) -> tuple[dict[str, Array], State]:
-        """All weights, updated together; those without a gradient stay as they are.
+        """The new weights and the new state; weights without a gradient stay as they are.
 
-        `constraints` and `excluded_from_weight_decay` go by the weights' names. Raises: ValueError without gradients.
+        `constraints` and `excluded_from_weight_decay` refer to the names of weights.
+        Raises: ValueError where no weight has a gradient.
         """
         scale = self.loss_scale(state)
         present = {name: g / scale if scale != 1 else g for name, g in with_gradient(gradients, weights).items()}
@@ -169,7 +174,7 @@ class Optimizer:
         return new, State(state.iterations + 1, slots, shared)
 
     def clipped(self, gradients: Weights) -> dict[str, Array]:
-        """g·c / max(‖g‖, c) with ‖g‖ of each gradient or of all together, or every entry kept in [-c, c]."""
+        """g·c / max(‖g‖, c) with ‖g‖ of each gradient or of all together, or every entry clipped to [-c, c]."""
         if self.clipvalue is not None:
             return {name: np.clip(g, -self.clipvalue, self.clipvalue) for name, g in gradients.items()}
         bound = self.clipnorm or self.global_clipnorm
@@ -188,7 +193,7 @@ class Optimizer:
         constraints: Mapping[str, Callable[[Array], Array]],
         iterations: int,
     ) -> None:
-        """What follows an update, in place: constraints of the updated weights, then the moving averages of all."""
+        """Apply, in place, what follows an update: constraints of the updated weights, moving averages of all."""
         constrain(weights, updated, constraints)
         self.average(weights, slots, iterations)
 
@@ -200,10 +205,10 @@ class Optimizer:
         constraints: Mapping[str, Callable[[Array], Array]],
         iterations: int,
     ) -> None:
-        """What follows a step that only accumulates: nothing."""
+        """Apply in place what follows a step that only accumulates gradients: nothing."""
 
     def average(self, weights: dict[str, Array], slots: dict[str, dict[str, Array]], iterations: int) -> None:
-        """Refresh the moving averages, and every `ema_overwrite_frequency` updates put them in place of the weights."""
+        """Update the moving averages; every `ema_overwrite_frequency` updates replace the weights by them."""
         if not self.use_ema:
             return
         momentum = self.ema_momentum if iterations else 0.0
@@ -213,13 +218,13 @@ class Optimizer:
                 weights[name] = own["average"]
 
     def finalize(self, weights: Weights, state: State, *, paths: Mapping[str, str] | None = None) -> dict[str, Array]:
-        """What the weights become when training ends: with `use_ema` their moving averages."""
+        """The weights at the end of training: with `use_ema` their moving averages."""
         averages = {name: own["average"] for name, own in state.slots.items()} if self.use_ema else {}
         return {**weights, **averages}
 
 
 def _shown(self: Any) -> str:
-    """The call that makes an optimizer, defaults left out."""
+    """The call that makes an optimizer, without defaults."""
     own_first = sorted(fields(self), key=lambda f: bool(f.kw_only))
     values = {f.name: (getattr(self, f.name), f.default) for f in own_first}
     given = [f"{name}={value!r}" for name, (value, default) in values.items() if default is MISSING or value != default]
@@ -227,25 +232,25 @@ def _shown(self: Any) -> str:
 
 
 def with_gradient(gradients: Mapping[str, Array | None], weights: Weights) -> dict[str, Array]:
-    """The gradients that are there, in the dtype of their weights. Raises: ValueError if there is none."""
+    """The gradients that are not None, in the dtype of their weights. Raises: ValueError if there is none."""
     present = {name: np.asanyarray(g, dtype=weights[name].dtype) for name, g in gradients.items() if g is not None}
     if not present:
         raise ValueError(
-            f"A step needs the gradient of at least one weight. Received: none for {', '.join(weights) or 'no weight'}. "
-            "Pass gradients={name: array}."
+            "A step needs the gradient of at least one weight. "
+            f"Received: none for {', '.join(weights) or 'no weight'}. Pass gradients={{name: array}}."
         )
     return present
 
 
 def constrain(weights: dict[str, Array], names: Collection[str], constraints: Mapping[str, Any]) -> None:
-    """Put the named weights back to where their constraints allow, in place."""
+    """Apply the constraints of the named weights, in place."""
     for name in names:
         if name in constraints:
             weights[name] = constraints[name](weights[name])
 
 
 def only(optimizer: Optimizer, allowed: Collection[str]) -> None:
-    """Refuse shared arguments that a wrapper leaves to the optimizers inside it. Raises: ValueError."""
+    """Refuse shared arguments that belong to the optimizers inside a wrapper. Raises: ValueError."""
     for shared in fields(Optimizer):
         value = getattr(optimizer, shared.name)
         if shared.name not in allowed and value != shared.default:

@@ -1,4 +1,4 @@
-"""Muon: matrices move by an orthogonalised momentum, everything else by AdamW."""
+"""Muon: matrices are updated by an orthogonalised momentum, all other weights by AdamW."""
 
 from __future__ import annotations
 
@@ -46,7 +46,8 @@ def _compiles(pattern: str) -> bool:
 class Muon(Optimizer):
     """m ← μ·m + g;  G = g + μ·m (nesterov) or m;  w ← w - η·(λ·w + O·√max(rows, columns)·rms_rate), where
     O = ns_steps times X ← aX + (bA + cA²)X, A = XXᵀ, from G/(‖G‖ + 1e-7), transposed while G is tall.
-    Weights that are no matrix, are called embedding or match one of exclude_layers: AdamW with η·adam_lr_ratio.
+    Weights that are not matrices, or whose path has "embedding" in it or matches one of exclude_layers: AdamW with
+    η·adam_lr_ratio.
 
     Keras   Muon; it decays the weights of its AdamW by η·λ, without the ratio
     Source  Jordan et al. 2024 (Muon, the cited implementation); Liu et al. 2025, equations 2 to 4 (decay, rms_rate)
@@ -58,7 +59,7 @@ class Muon(Optimizer):
     adam_weight_decay: Strength | None = 0.004
     epsilon: Epsilon = 1e-7
     weight_decay: Strength | None = field(default=0.004, kw_only=True)
-    exclude_layers: Annotated[tuple, Patterns()] = ()
+    exclude_layers: Annotated[tuple[Any, ...], Patterns()] = ()
     exclude_embeddings: bool = True
     muon_a: Annotated[float, Real(small=(3.3, 3.45))] = 3.4445
     muon_b: Annotated[float, Real(small=(-4.8, -4.7))] = -4.7750
@@ -70,7 +71,7 @@ class Muon(Optimizer):
     rms_rate: Annotated[float, AtLeast(0.0, small=(0.1, 1.0))] | None = 0.2
 
     def uses_adam(self, path: str, weight: Array) -> bool:
-        """Whether a weight moves by AdamW."""
+        """Whether a weight is updated by AdamW."""
         called = self.exclude_embeddings and "embedding" in path.lower()
         return weight.ndim != 2 or called or any(re.search(pattern, path) for pattern in self.exclude_layers)
 
@@ -104,7 +105,7 @@ class Muon(Optimizer):
         return weight - weight * weight_decay * rate - rate * step, {"momentum": m}
 
     def adam_decay_rate(self, rate: float) -> float:
-        """The learning rate by which AdamW decays: its own."""
+        """The learning rate of AdamW's weight decay: AdamW's own."""
         return rate * self.adam_lr_ratio
 
     def orthogonal(self, matrix: Array) -> Array:
@@ -115,4 +116,5 @@ class Muon(Optimizer):
         for _ in range(self.ns_steps):
             a = x @ x.T
             x = self.muon_a * x + (self.muon_b * a + self.muon_c * (a @ a)) @ x
-        return x.T if tall else x
+        result: Array = x.T if tall else x
+        return result

@@ -1,4 +1,4 @@
-"""Schedule-free learning: gradients at an interpolation of an iterate and its average."""
+"""Schedule-free optimizers: the gradient is taken at an interpolation of an iterate and its average."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from scratch.registry import optimizer
 class ScheduleFreeAdamW(Optimizer):
     """The weights are y = (1-β₁)z + β₁x.  v ← β₂v + (1-β₂)g², γ = η·min(1, k/warmup_steps):
     z' = z - γ·g/(√(v/(1-β₂ᵏ)) + ε) - γ·λ·y;  x' = (1-c)x + c·z' with c = γ²/Σγ²;  y' = (1-β₁)z' + β₁x'.
-    x, the average that counts after training, is (y - (1-β₁)z)/β₁; finalize gives it.
+    x, the weights after training, is the average (y - (1-β₁)z)/β₁, which finalize returns.
 
     Keras   ScheduleFreeAdamW; z is called momentum. There x is recovered with z' in place of z, so that β₁ cancels
             and y is the mean of the z's; λ decays y alone; c = 1/k during the warm-up too; under fit z starts at 0
@@ -37,7 +37,7 @@ class ScheduleFreeAdamW(Optimizer):
         return {"weight_sum": 0.0}
 
     def warm(self, rate: float, iterations: int) -> float:
-        """γ: the learning rate, growing in a line during the warm-up."""
+        """γ: the learning rate, which grows linearly during the warm-up."""
         return rate * min(1.0, (iterations + 1) / self.warmup_steps) if self.warmup_steps else rate
 
     def advance(self, shared: Mapping[str, float], *, rate: float, iterations: int) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""Gradient descent, its momentum, and the sign of it."""
+"""Gradient descent with momentum, and Lion, which takes the sign of a momentum."""
 
 from __future__ import annotations
 

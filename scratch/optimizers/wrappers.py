@@ -1,4 +1,4 @@
-"""Optimizers around optimizers: dynamic loss scaling, and one optimizer for each part of a model."""
+"""Optimizers around others: dynamic loss scaling, and different optimizers for different weights."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ import numpy as np
 
 from scratch.arrays import Array
 from scratch.fields import Above, AtLeast, Domain
-from scratch.optimizers.base import Optimizer, State, Weights, only, with_gradient
+from scratch.optimizers.base import Optimizer, Slots, State, Weights, only, with_gradient
 from scratch.optimizers.sgd import SGD
 from scratch.registry import optimizer
 
 
 @optimizer
 class LossScaleOptimizer(Optimizer):
-    """Gradients of scale·loss: all finite → divided by scale they go to the inner optimizer, and after
-    dynamic_growth_steps such steps the scale doubles; any other → scale/2, and nothing else happens.
+    """Gradients of scale·loss. All finite: the inner optimizer takes them divided by scale, and after
+    dynamic_growth_steps such steps the scale doubles. Otherwise the scale is halved, and nothing else changes.
 
     Keras   LossScaleOptimizer (the inner optimizer's own loss_scale_factor is ignored)
     Source  keras.io/api/optimizers/loss_scale_optimizer; Micikevicius et al. 2018, section 3.2
@@ -33,7 +33,7 @@ class LossScaleOptimizer(Optimizer):
         """Shared arguments belong to the inner optimizer."""
         only(self, ())
         if isinstance(self.inner_optimizer, LossScaleOptimizer):
-            raise ValueError(
+            raise ValueError(  # noqa: TRY004 (a value that the field does not allow)
                 "LossScaleOptimizer may not wrap another. Received: a LossScaleOptimizer inside. Unwrap it."
             )
 
@@ -109,28 +109,29 @@ class Routes(Domain):
 
 @optimizer
 class MultiOptimizer(Optimizer):
-    """Each weight goes to the optimizer whose pattern is its path, or else matches all of it, or to the default.
+    """Each weight is updated by the optimizer whose pattern equals its path, or else matches all of it, or by default.
 
-    One optimizer object under several patterns is one optimizer: its weights share a global norm.
+    One optimizer object with several patterns is one optimizer: its weights share a global norm.
     Keras   MultiOptimizer of an OptimizerMap (default_optimizer, optimizer_map); loss_scale_factor is that of all
     Source  keras.io/api/optimizers/multi_optimizer
     """
 
     default_optimizer: Optimizer = field(default_factory=SGD)
-    optimizer_map: Annotated[tuple, Routes()] = ()
+    optimizer_map: Annotated[tuple[Any, ...], Routes()] = ()
 
     def check(self) -> None:
-        """Shared arguments belong to the optimizers inside, which may be no wrappers."""
+        """Shared arguments belong to the optimizers inside, which are no wrappers."""
         only(self, ("loss_scale_factor",))
         for inner in self.optimizers:
             if isinstance(inner, (LossScaleOptimizer, MultiOptimizer)):
-                raise ValueError(
-                    f"MultiOptimizer may not hold a wrapper. Received: {type(inner).__name__}. Wrap MultiOptimizer instead."
+                raise ValueError(  # noqa: TRY004 (a value that the field does not allow)
+                    f"MultiOptimizer may not hold a wrapper. Received: {type(inner).__name__}. "
+                    "Wrap MultiOptimizer instead."
                 )
 
     @property
     def optimizers(self) -> tuple[Optimizer, ...]:
-        """The optimizers inside, each object once, the default last unless it is in the map."""
+        """The optimizers inside, each object once; the default is last unless it is in the map."""
         found: list[Optimizer] = []
         for inner in (*(inner for _, inner in self.optimizer_map), self.default_optimizer):
             if all(inner is not other for other in found):
@@ -138,7 +139,7 @@ class MultiOptimizer(Optimizer):
         return tuple(found)
 
     def optimizer_of(self, path: str) -> int:
-        """The place in `optimizers` of the one for this path. Raises: ValueError if several patterns match."""
+        """The index in `optimizers` of that for this path. Raises: ValueError if several patterns match."""
         exact = [inner for pattern, inner in self.optimizer_map if pattern == path]
         matches = exact or [inner for pattern, inner in self.optimizer_map if re.fullmatch(pattern, path)]
         if len(matches) > 1:
@@ -162,12 +163,13 @@ class MultiOptimizer(Optimizer):
         return State(state.iterations, {name: state.slots[name] for name in names}, own)
 
     def init(self, weights: Weights, *, paths: Mapping[str, str] | None = None) -> State:
-        slots, shared = dict.fromkeys(weights), {}
+        slots: dict[str, Slots] = {}
+        shared: dict[str, float] = {}
         for i, names in self._parts(weights, paths).items():
             part = self._inner(i).init({name: weights[name] for name in names}, paths=paths)
-            slots.update(part.slots)  # type: ignore[arg-type]
+            slots.update({name: part.slots[name] for name in names})
             shared.update({f"{i}/{key}": value for key, value in part.shared.items()})
-        return State(0, slots, shared)  # type: ignore[arg-type]
+        return State(0, {name: slots[name] for name in weights}, shared)
 
     def step(
         self,

@@ -47,8 +47,9 @@ def own(model, x, y):
 
 
 def lively(model, x):
-    """Weights as a trained network has them, in that signals reach its end: kernels scaled for ReLUs where nothing normalizes,
-    moving averages that are those of the data where something does."""
+    """Weights as a trained network has them, in that signals reach its end: kernels scaled for ReLUs where nothing
+    normalizes, moving averages that are those of the data where something does.
+    """
     normalized = [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
     for layer in normalized:
         layer.momentum = 0.0
@@ -77,15 +78,18 @@ def measured(name):
 
 def main():
     print(
-        "| architecture, 32 × 32, batch 8 | entries | own forward and backward | fast | ratio | passes | tracing | verdict |"
+        "| architecture, 32 × 32, batch 8 | entries | own forward and backward | fast | ratio | passes | tracing "
+        "| verdict |"
     )
     print("|---|---|---|---|---|---|---|---|")
     for name in sys.argv[1:] or ARCHITECTURES:
         entries, before, after, seconds, tracing, forward, backward, report = measured(name)
         own_seconds = (before + after) / 2
         print(
-            f"| {name} | {entries:,} | {own_seconds:.2f} s | {seconds:.1f} s | {seconds / own_seconds:.1f} | {forward} + {backward} | {tracing:.0f} s | "
-            f"{'match' if report.ok else report.summary()}, sees {np.nanmedian([v.visible_relative for v in report.verdicts]):.0e} |",
+            f"| {name} | {entries:,} | {own_seconds:.2f} s | {seconds:.1f} s | {seconds / own_seconds:.1f} | "
+            f"{forward} + {backward} | {tracing:.0f} s | "
+            f"{'match' if report.ok else report.summary()}, sees "
+            f"{np.nanmedian([v.visible_relative for v in report.verdicts]):.0e} |",
             flush=True,
         )
         keras.backend.clear_session(free_memory=True)

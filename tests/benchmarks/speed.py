@@ -12,6 +12,7 @@ import sys
 import time
 from contextlib import nullcontext
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 from threadpoolctl import threadpool_limits
@@ -135,7 +136,9 @@ def unavoidable(sizes, batch):
 
 def memory(name):
     """Peak megabytes of a run in a process of its own, and those before it began."""
-    code = f"import sys; sys.path.insert(0, {os.path.dirname(__file__)!r}); import speed; speed.report_memory({name!r})"
+    code = (
+        f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); import speed; speed.report_memory({name!r})"
+    )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=os.environ)
     return [float(n) for n in out.stdout.split()]
 
@@ -144,7 +147,7 @@ WIDE = ((784, 1024, 1024, 10), 256)
 
 
 def report_memory(name):
-    """Print megabytes before and at the peak: of the large network in full, of others for some entries of each weight."""
+    """Print megabytes before and at the peak: all of the large network, of others some entries of each weight."""
     model, weights, x, y = (
         convolutional() if name == "convolutional" else network(*{"large": LARGE, "wide": WIDE}[name])
     )
@@ -160,7 +163,7 @@ def report_memory(name):
 
 def peak_memory():
     """Megabytes: the most that this program ever held (getrusage would count what its parent held when it forked)."""
-    with open("/proc/self/status") as status:
+    with Path("/proc/self/status").open() as status:
         return next(int(line.split()[1]) / 1024 for line in status if line.startswith("VmHWM"))
 
 

@@ -1,4 +1,6 @@
-"""The rows of the speed table under pytest-benchmark: `pytest -o addopts= tests/benchmarks`. Not part of the default run."""
+"""The rows of the speed table under pytest-benchmark: `pytest -o addopts= tests/benchmarks`. Not part of the default
+run.
+"""
 
 import numpy as np
 import pytest
