@@ -11,14 +11,13 @@ from functools import cache, partial
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 
 from keras_ref.checks.disconnected import GradientPaths, explain_none_and_nan
 from keras_ref.comparison.evidence import Annotator, Evidence, Outcome
 from keras_ref.comparison.oracles import ForwardOracle, TwinOracle
 from keras_ref.comparison.proven_departures import DepartingTwin, Proof
 from keras_ref.comparison.triangular import mark_symmetrized
-from keras_ref.evaluation.keras_parts import layers_of
+from keras_ref.evaluation.keras_parts import layers_of, untracked_variables_of
 from keras_ref.reports.verdict import Kind, Reason, Verdict
 from keras_ref.translation.departures import get_departure
 
@@ -122,19 +121,13 @@ def fail_where_nothing_trains(outcome: Outcome, *, evidence: Evidence) -> Outcom
 
 def note_untracked(outcome: Outcome, *, evidence: Evidence, keras_objects: Sequence[Any]) -> Outcome:
     """Add a note for each variable of TensorFlow's own in a layer: Keras 3 does not train it."""
-    layers = [layer for one in keras_objects for layer in layers_of(one)]
-    held = {
-        id(v): (f"{layer.name}/{v.name.removesuffix(':0')}", v)
-        for layer in layers
-        for v in tf.nest.flatten(list(vars(layer).values()))
-        if isinstance(v, tf.Variable) and v.trainable
-    }
-    read = {id(v): (v.name.removesuffix(":0"), v) for v in evidence.loss.untracked} if layers else {}
+    held = {id(v): name for one in keras_objects for name, v in untracked_variables_of(one).items()}
+    read = {id(v): v.name.removesuffix(":0") for v in evidence.loss.untracked if any(map(layers_of, keras_objects))}
     return outcome.with_notes(
         *(
             f"{name}: a tf.Variable is no weight of a layer, so that Keras does not train it"
-            f"{', although the loss depends on it' if id(v) in read else ''}. Make it with add_weight."
-            for name, v in (read | held).values()
+            f"{', although the loss depends on it' if key in read else ''}. Make it with add_weight."
+            for key, name in (held | {key: name for key, name in read.items() if key not in held}).items()
         )
     )
 
