@@ -32,8 +32,8 @@ def annotators(evidence: Evidence, paths: GradientPaths, keras_objects: Sequence
         partial(mark_departures, evidence=evidence),
         partial(explain_none_and_nan, evidence=evidence, paths=paths),
         partial(mark_surrogates, evidence=evidence, paths=paths),
-        partial(fail_where_nothing_trains, evidence=evidence),
         partial(note_vacuous, evidence=evidence),
+        partial(fail_where_nothing_trains, evidence=evidence),
         partial(note_untracked, evidence=evidence, keras_objects=keras_objects),
     )
 

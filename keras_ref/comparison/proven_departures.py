@@ -87,7 +87,8 @@ class DepartingTwin:
     def entries(self) -> dict[str, tuple[Departure, frozenset[str]]]:
         """By id the departures that may show in a gradient here, each with the names of the parts that show it."""
         point = self.twin.nudges.point
-        missing = {name for name, there in (("training", point.training), ("mask", point.masked)) if not there}
+        there = {"training": point.training, "mask": point.has_masks, "special points": True}
+        missing = {name for name, is_there in there.items() if not is_there}
         found = {}
         for entry in load_departures():
             parts = frozenset(name for name in self.parts if self._shows(name, entry, missing))
@@ -135,7 +136,7 @@ class DepartingTwin:
         ):
             if proves != self._agrees and not fixed:
                 continue
-            for laws in _subsets(stated):
+            for laws in subsets(stated):
                 if (laws or fixed) and proves(verdict, (*laws, *fixed)):
                     return Proof((*laws, *fixed), shown)
         return None
@@ -214,7 +215,7 @@ class DepartingTwin:
         return spread if bool(np.isfinite(spread).all() and (spread <= ROUNDING * largest).all()) else None
 
 
-def _subsets(ids: Sequence[str]) -> Iterator[tuple[str, ...]]:
+def subsets(ids: Sequence[str]) -> Iterator[tuple[str, ...]]:
     """All subsets, the smallest first."""
     return chain.from_iterable(combinations(ids, size) for size in range(len(ids) + 1))
 

@@ -12,8 +12,6 @@ from scratch.arrays import Array
 from scratch.layers.base import Weights
 from scratch.layers.recurrent import Recurrent, SimpleRNN, held
 from scratch.layers.wrappers import Bidirectional
-from scratch.losses.base import Loss
-from scratch.losses.probabilistic import BinaryCrossentropy
 from scratch.objective import Objective
 
 
@@ -83,22 +81,31 @@ def dropout_of_everything_drops_nothing(layer: Any) -> Any:
     return replace(layer, **{name: 0.0 if rate == 1 else rate for name, rate in rates.items()})
 
 
-class OfTheLogitsOfProbabilities(Loss):
-    """A loss of logits, which are taken from probabilities as they are, without a clip."""
+class ReturnsItsLogits(Recurrent):
+    """The last step's output before its activation."""
 
-    def per_sample(self, y_true: Array, y_pred: Array) -> Array:
-        law: Any = super()
-        binary = isinstance(self, BinaryCrossentropy) or type(self).__name__.startswith("Binary")
-        return law.per_sample(y_true, np.log(y_pred / (1 - y_pred)) if binary else np.log(y_pred))
+    def forward(self, weights: Weights, *inputs: Array, initial_state: Any = None, **call: Any) -> Any:
+        own: Any = self
+        x, *states = inputs
+        if own.activation == "linear":
+            return super().forward(weights, *inputs, initial_state=initial_state, **call)
+        first, last = (x[:, 1:], x[:, :1]) if self.go_backwards else (x[:, :-1], x[:, -1:])
+        if first.shape[1]:
+            before = super().scan(weights, first, *states, initial_state=initial_state, **call)
+            states, initial_state = [], before[2]
+        return replace(own, activation="linear").forward(weights, last, *states, initial_state=initial_state, **call)
 
 
 @instead_in_model
 def unrolled_sigmoid_keeps_its_logits(objective: Objective) -> Objective:
-    """A crossentropy of logits on the output of an unrolled SimpleRNN that ends in a sigmoid or a softmax."""
-    losses: list[Any] = list(objective.losses)
+    """A crossentropy of logits on an unrolled SimpleRNN that would end in a sigmoid or a softmax; without masks."""
+    layers, losses = dict(objective.model.layers), list[Any](objective.losses)
     for i, (output, loss) in enumerate(zip(objective.model.outputs, losses, strict=True)):
         name = next((call.layer for call in objective.model.calls if output in call.outputs), None)
-        last = None if name is None else objective.model.layers[name]
-        if isinstance(last, SimpleRNN) and last.unroll and last.activation == getattr(loss, "shortcut", None):
-            losses[i] = altered(replace(loss, from_logits=True), OfTheLogitsOfProbabilities)
-    return replace(objective, losses=tuple(losses))
+        last = None if name is None else layers[name]
+        if not isinstance(last, SimpleRNN) or not last.unroll or last.return_sequences or last.return_state:
+            continue
+        if name is not None and last.activation == getattr(loss, "shortcut", None):
+            layers[name] = altered(last, ReturnsItsLogits)
+            losses[i] = replace(loss, from_logits=True)
+    return replace(objective, model=replace(objective.model, layers=layers), losses=tuple(losses))
