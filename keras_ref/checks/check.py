@@ -49,7 +49,7 @@ def check_in(
         subject = prepare(dtype or "float32")
         evidence = gather(subject, settings, dtype=dtype, started=started)
         paths = GradientPaths.of(subject, evidence.loss, keras_objects)
-        outcome = annotate(compare(evidence), annotators(evidence, paths))
+        outcome = annotate(compare(evidence), annotators(evidence, paths, keras_objects))
     return report_of(evidence, outcome, low)
 
 

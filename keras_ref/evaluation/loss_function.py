@@ -211,6 +211,13 @@ class LossFunction:
         return traced
 
     @property
+    def untracked(self) -> list[Any]:
+        """TensorFlow's own trainable variables that the loss reads, of which Keras knows nothing."""
+        self._traced()
+        own = [v for v in self._state if isinstance(v, tf.Variable)]
+        return [v for v in own if v.trainable]
+
+    @property
     def graph(self) -> Any:
         """The traced losses as a graph."""
         return self._traced().graph

@@ -24,6 +24,11 @@ class Reason(StrEnum):
         return member
 
     @property
+    def failing(self) -> bool:
+        """Whether a verdict fails a check for this reason, whatever its kind."""
+        return self is Reason.NOTHING_TRAINS
+
+    @property
     def is_kink(self) -> bool:
         """Whether the reason is a kink at the point, of which the slopes from left and right tell more."""
         return self in KINKS
@@ -100,6 +105,12 @@ class Reason(StrEnum):
         "not differentiable: {}",
     )
     NO_GRADIENT = "no-gradient", "no gradient, although it is connected to the loss"
+    NOTHING_TRAINS = (
+        "nothing-trains",
+        "no trained variable has a gradient, which Keras's optimizer refuses (No gradients provided for any variable)",
+        "{}; no other trained variable has a gradient either, which Keras's optimizer refuses (No gradients provided "
+        "for any variable)",
+    )
 
     # The loss or its gradient depends on more than the point
     LOSS_NOT_REPEATABLE = "loss-not-repeatable", "the loss is {} and {} at the same point"
@@ -121,7 +132,7 @@ class Reason(StrEnum):
     )
     SURROGATE_BY_NAME = "surrogate-by-name", "declared a surrogate; found: {}"
     SURROGATE_BY_LAYER = "surrogate-by-layer", "its gradient passes through a layer under @surrogate; found: {}"
-    KNOWN_DEPARTURE = "known-departure", "Keras is known to depart from the definition here", "{}"
+    KNOWN_DEPARTURE = "known-departure", "Keras is known to depart from the definition here", "{}: {}"
 
     # Random directions and bisection
     OTHERS_MATCH = "others-match", "the other entries match along a random direction"

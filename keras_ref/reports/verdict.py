@@ -49,7 +49,8 @@ class Verdict:
     `reason_code` says why in a code (None where the numbers say it all), `reason` in words.
     `order`, of a mismatch: how fast the Taylor remainder shrinks (comparison/taylor_remainder.py).
     `together`: entries that were moved together along random directions (effort "fast"), where single ones were not.
-    `cells`: the entries around the worst, for a page (JSON leaves them out).
+    `cells`: the entries around the worst, for a page; `accused`: the flat indices of the entries called wrong. JSON leaves
+    both out.
     Raises: ValueError for a kind or a reason code that there is not.
     """
 
@@ -73,6 +74,7 @@ class Verdict:
     order: float = float("nan")
     together: int = 0
     reason_code: Reason | None = None
+    accused: tuple[int, ...] = field(default=(), compare=False, repr=False)
     cells: ErrorWindow | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -103,8 +105,8 @@ class Verdict:
 
     @property
     def failed(self) -> bool:
-        """Whether this verdict fails a check."""
-        return self.verdict.failing
+        """Whether this verdict fails a check, by its kind or by its reason."""
+        return self.verdict.failing or (self.reason_code is not None and self.reason_code.failing)
 
     def explain(self, replay: str = "") -> str:
         """Six aligned lines: subject, worst index, both values, difference against allowance, replay.
@@ -137,13 +139,15 @@ class Verdict:
         return "\n".join(f"{label:<10} {text}" for label, text in lines)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data, for JSON: all but the cells; the kind and the code of the reason as text."""
-        plain = asdict(replace(self, cells=None)) | {"difference": self.difference, "allowed": self.allowed}
+        """Plain data, for JSON: all but the cells and the accused; the kind and the code of the reason as text."""
+        plain = asdict(replace(self, cells=None, accused=()))
         plain |= {
+            "difference": self.difference,
+            "allowed": self.allowed,
             "verdict": self.verdict.value,
             "reason_code": None if self.reason_code is None else self.reason_code.value,
         }
-        return {key: value for key, value in plain.items() if key != "cells"}
+        return {key: value for key, value in plain.items() if key not in ("cells", "accused")}
 
     def _repr_html_(self) -> str:
         return f"{variables_table([self])}{heat_maps(self) if self.compared else ''}<pre>{escape(self.explain())}</pre>"
@@ -199,6 +203,8 @@ class Report:
         bad = {v.oracle for v in self.failures}
         if not bad:
             return "all oracles agree: " + ", ".join(dict.fromkeys(v.oracle for v in self.verdicts))
+        if all(v.reason_code is Reason.NOTHING_TRAINS for v in self.failures):
+            return f"{Reason.NOTHING_TRAINS.sentence}: look at the operations that stop it"
         for oracle, advice in ADVICE.items():
             if oracle in bad:
                 return advice
