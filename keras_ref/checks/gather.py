@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -75,7 +76,7 @@ def oracles_of(
     notes: list[str] = []
     forward: ForwardOracle | None = None
     if "forward" in wanted:
-        forward = ForwardOracle.at(loss, loss.values, seed=seed)
+        forward = ForwardOracle.at(loss, loss.values, seed=seed, inputs=frozenset(loss.inputs))
         _require_finite(forward, subject)
         judged = judge_precision(forward, subject=subject, seed=seed)
         forward, notes = judged.oracle, [*judged.notes]
@@ -89,6 +90,7 @@ def oracles_of(
             notes.append(f"No twin: {reason}")
         else:
             _require_finite(beside, subject)
+            beside = replace(beside, inputs=frozenset(loss.inputs))
     return Oracles(tuple(oracle for oracle in (forward, beside) if oracle is not None), tuple(notes))
 
 

@@ -94,6 +94,7 @@ class LossFunction:
         self._gradients: dict[tuple[str, str], Any] = {}
         self._evaluate: Any = None
         self._rounded: Rounded | None = None
+        self._branch: Rounded | None = None
         self._rounded_gradient: tuple[Rounded, list[bool]] | None = None
         #: the loss at the point, as each mode of autodiff computed it
         self.seen: dict[str, float] = {}
@@ -276,6 +277,32 @@ class LossFunction:
             return self._rounded.noise([*map(tf.constant, arguments), *self._held()], calls=-(-ROLLS // count))
         finally:
             self.restore_values()
+
+    def branch_losses(
+        self, name: str, entries: Array, offsets: Array, *, at: Mapping[str, Array] | None = None
+    ) -> Array:
+        """`losses` on the branch that the point lies on: every comparison, index and rounding is decided as at the point.
+
+        Off by rounding, as `Rounded` computes: at an offset of 0 their spread is their noise.
+        """
+        evaluate, values = self._traced(), at or self.values
+        if self._branch is None:
+            self._branch = Rounded(evaluate)
+        flat, held = self._flat(values), self._held()
+        where = np.broadcast_to(self._offsets[name] + np.asarray(entries), offsets.shape).ravel().astype(np.int64)
+        rests, targets = np.zeros(len(where)), flat[where]
+        moved = targets + offsets.ravel()
+        self.evaluations += len(where)
+        found = []
+        try:
+            for i in range(0, len(where), self.block):
+                some = slice(i, i + self.block)
+                fixed = [*map(tf.constant, (flat, np.zeros_like(flat), rests[some], where[some]))]
+                here, there = ([*fixed, tf.constant(one[some]), *held] for one in (targets, moved))
+                found.append(np.asarray(self._branch.roll(here, common=False, copies=there).rolled[0]))
+        finally:
+            self.restore_values()
+        return np.concatenate(found).reshape(offsets.shape)
 
     def losses(self, name: str, entries: Array, offsets: Array, *, at: Mapping[str, Array] | None = None) -> Array:
         """Losses (m, e) with entry entries[j] of `name` moved by offsets[i, j]; all else as at the point (or `at`)."""

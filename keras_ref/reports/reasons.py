@@ -34,6 +34,11 @@ class Reason(StrEnum):
 
     # What the loss does at the point
     JUMP = "jump", "the loss jumps at the point"
+    ON_A_JUMP = (
+        "on-a-jump",
+        "the loss jumps here, where a comparison (or a rounding, or an index) decides: it has no derivative, and autodiff "
+        "is right on the branch that the point lies on",
+    )
     NOT_FINITE_BESIDE = "not-finite-beside", "the loss is not finite beside the point"
     NO_SLOPE = "no-slope", "autodiff is not finite and the loss has no slope at the point"
     UNTAKEN_BRANCH = "untaken-branch", "the loss is finite; {} hides a branch whose own derivative is not"
