@@ -20,10 +20,12 @@ import numpy as np
 from keras_ref.comparison.autodiff import Autodiff
 from keras_ref.comparison.entry_comparison import EntryComparison, Judgements, measure_rounding
 from keras_ref.comparison.oracles import Oracle
+from keras_ref.comparison.sums import root_mean_square
 from keras_ref.reports.verdict import Kind, Reason
 from scratch.arrays import Array
 from scratch.differences import SAFETY, Estimate
 from scratch.noise import DEVIATIONS, ROLLS
+from scratch.one_sided import LADDER, slopes
 
 #: a slope from one side is one, and not a jump divided by a step, where its error is at most this share of it: of a
 #: jump J at halved steps J/h, 2J/h, … nothing is left that small
@@ -32,30 +34,61 @@ OF_A_SIDE = 2.0**-8
 
 @dataclass(frozen=True, kw_only=True)
 class BranchOracle(Oracle):
-    """A loss with every decision as it is at the point. Only single entries are moved."""
+    """A loss with every decision as it is at the point. Its noise is DEVIATIONS times that of losses at the point."""
 
     whole: Oracle
     values: Mapping[str, Array]
     base: float
     noise: float
     name: str
+    of_forward_pass: bool = True
 
     @classmethod
-    def of(cls, oracle: Oracle, name: str) -> BranchOracle | None:
-        """The branch at an oracle's point, for moving entries of `name`; None where decisions cannot be held.
-
-        Its noise is DEVIATIONS times that of losses at the point itself.
-        """
-        found = oracle.branch_losses(name, np.zeros(1, np.int64), np.zeros((ROLLS, 1)))
+    def of(cls, oracle: Oracle) -> BranchOracle | None:
+        """The branch at an oracle's point; None where decisions cannot be held."""
+        found = oracle.branch_directional({}, np.zeros(ROLLS))
         if found is None or not np.isfinite(found).all():
             return None
-        deviation = float(np.sqrt(np.mean((found - oracle.base) ** 2)))
-        noise = max(DEVIATIONS * deviation, oracle.noise)
+        noise = max(DEVIATIONS * root_mean_square(found - oracle.base), oracle.noise)
         return cls(whole=oracle, values=oracle.values, base=oracle.base, noise=noise, name=oracle.name)
 
     def losses(self, name: str, entries: Array, offsets: Array) -> Array:
-        found = self.whole.branch_losses(name, entries, offsets)
-        return np.full(offsets.shape, np.nan) if found is None else found
+        return _known(self.whole.branch_losses(name, entries, offsets))
+
+    def directional(self, direction: Mapping[str, Array], steps: Array) -> Array:
+        return _known(self.whole.branch_directional(direction, steps))
+
+    def moved(self, values: Mapping[str, Array]) -> BranchOracle:
+        """The branch at another point, with the decisions of that point."""
+        branch = BranchOracle.of(self.whole.moved(values))
+        return replace(self, values=values, noise=float("nan")) if branch is None else branch
+
+    def with_noise(self, noise: float) -> BranchOracle:
+        return replace(self, noise=noise)
+
+
+def _known(losses: Array | None) -> Array:
+    if losses is None:
+        raise ValueError("an oracle that has held its decisions once must be able to do so again")
+    return losses
+
+
+def hold_decisions(oracle: Oracle, vector: Mapping[str, Array]) -> BranchOracle | None:
+    """The branch at the oracle's point, where the loss jumps along a direction because the direction moves inputs.
+
+    None where variables alone make it jump, or decisions cannot be held.
+    """
+    variables = {name: move for name, move in vector.items() if name not in oracle.inputs}
+    if len(variables) == len(vector):
+        return None
+    if variables:
+
+        def line(offsets: Array) -> Array:
+            return oracle.directional(variables, offsets[:, 0])[:, None]
+
+        if slopes(line, np.zeros(1), oracle.noise, base=oracle.base, exponents=LADDER).jump[0]:
+            return None
+    return BranchOracle.of(oracle)
 
 
 def judge_jumps(found: EntryComparison, autodiff: Autodiff) -> EntryComparison:
@@ -63,7 +96,7 @@ def judge_jumps(found: EntryComparison, autodiff: Autodiff) -> EntryComparison:
     jumps = np.intersect1d(found.judgements.because(Reason.JUMP), found.judgements.among(Kind.UNDECIDED))
     if not len(jumps) or found.name not in found.oracle.inputs:
         return found
-    branch = BranchOracle.of(found.oracle, found.name)
+    branch = BranchOracle.of(found.oracle)
     if branch is not None:
         there = EntryComparison.of(branch, found.name, autodiff=autodiff, entries=found.entries[jumps])
         if autodiff.gradient[found.name] is not None:

@@ -69,6 +69,11 @@ class Oracle(Protocol):
         del name, entries, offsets
         return None
 
+    def branch_directional(self, direction: Mapping[str, Array], steps: Array) -> Array | None:
+        """`directional` with every decision as it is at the point, as `branch_losses` has it."""
+        del direction, steps
+        return None
+
 
 @dataclass(frozen=True, kw_only=True)
 class TwinOracle(Oracle):
@@ -162,6 +167,9 @@ class ForwardOracle(Oracle):
     def branch_losses(self, name: str, entries: Array, offsets: Array) -> Array | None:
         return self.loss.branch_losses(name, entries, offsets, at=self.values)
 
+    def branch_directional(self, direction: Mapping[str, Array], steps: Array) -> Array | None:
+        return self.loss.branch_directional(direction, steps, at=self.values)
+
     def directional(self, direction: Mapping[str, Array], steps: Array) -> Array:
         return self.loss.directional(direction, steps, at=self.values)
 
@@ -189,7 +197,8 @@ class DirectionalOracle(ForwardOracle):
     @classmethod
     def of(cls, loss: LossFunction) -> DirectionalOracle:
         """The oracle at the loss's own point."""
-        return cls(loss=DirectionalLoss(loss), values=loss.values, base=0.0, noise=0.0).moved(loss.values)
+        point, inputs = DirectionalLoss(loss), frozenset(loss.inputs)
+        return cls(loss=point, values=loss.values, base=0.0, noise=0.0, inputs=inputs).moved(loss.values)
 
     def _noise_at(self, values: Mapping[str, Array], base: float) -> float:
         return UNIT * abs(base)

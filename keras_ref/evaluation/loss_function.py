@@ -283,26 +283,51 @@ class LossFunction:
     ) -> Array:
         """`losses` on the branch that the point lies on: every comparison, index and rounding is decided as at the point.
 
-        Off by rounding, as `Rounded` computes: at an offset of 0 their spread is their noise.
+        Off by rounding, as `Rounded` computes: what losses at the point itself differ by is their noise.
         """
-        evaluate, values = self._traced(), at or self.values
+        values = at or self.values
+        where = np.broadcast_to(self._offsets[name] + np.asarray(entries), offsets.shape).ravel().astype(np.int64)
+        found = self._run_branch(values, steps=np.zeros(len(where)), entries=where, offsets=offsets.ravel())
+        return found.reshape(offsets.shape)
+
+    def branch_directional(
+        self, direction: Mapping[str, Array], steps: Array, *, at: Mapping[str, Array] | None = None
+    ) -> Array:
+        """`directional` on the branch that the point lies on, as `branch_losses` has it."""
+        values, steps = at or self.values, np.asarray(steps, dtype=float)
+        vector = self._flat({name: direction.get(name, np.zeros_like(value)) for name, value in values.items()})
+        first = np.zeros(len(steps), np.int64)
+        return self._run_branch(values, steps=steps, entries=first, offsets=steps * vector[0], direction=vector)
+
+    def _run_branch(
+        self,
+        values: Mapping[str, Array],
+        *,
+        steps: Array,
+        entries: Array,
+        offsets: Array,
+        direction: Array | None = None,
+    ) -> Array:
+        """Losses at values + step · direction with one entry of the flat vector moved, decided as they are at values."""
+        evaluate = self._traced()
         if self._branch is None:
             self._branch = Rounded(evaluate)
         flat, held = self._flat(values), self._held()
-        where = np.broadcast_to(self._offsets[name] + np.asarray(entries), offsets.shape).ravel().astype(np.int64)
-        rests, targets = np.zeros(len(where)), flat[where]
-        moved = targets + offsets.ravel()
-        self.evaluations += len(where)
+        fixed = [tf.constant(flat), tf.constant(np.zeros_like(flat) if direction is None else direction)]
+        targets, rests = flat[entries], np.zeros(len(steps))
+        self.evaluations += len(steps)
         found = []
         try:
-            for i in range(0, len(where), self.block):
+            for i in range(0, len(steps), self.block):
                 some = slice(i, i + self.block)
-                fixed = [*map(tf.constant, (flat, np.zeros_like(flat), rests[some], where[some]))]
-                here, there = ([*fixed, tf.constant(one[some]), *held] for one in (targets, moved))
+                here, there = (
+                    [*fixed, *map(tf.constant, (moved[some], entries[some], reached[some])), *held]
+                    for moved, reached in ((rests, targets), (steps, targets + offsets))
+                )
                 found.append(np.asarray(self._branch.roll(here, common=False, copies=there).rolled[0]))
         finally:
             self.restore_values()
-        return np.concatenate(found).reshape(offsets.shape)
+        return np.concatenate(found) if found else np.zeros(0)
 
     def losses(self, name: str, entries: Array, offsets: Array, *, at: Mapping[str, Array] | None = None) -> Array:
         """Losses (m, e) with entry entries[j] of `name` moved by offsets[i, j]; all else as at the point (or `at`)."""
