@@ -117,11 +117,6 @@ def _require_finite(oracle: Oracle, subject: str) -> None:
 def _autodiff(loss: LossFunction, mode: str) -> Autodiff:
     try:
         return autodiff_at(loss, loss.values, mode=mode)
-    except LookupError as error:
-        raise BadInput(
-            f"Autodiff must have a gradient for every operation. Received: {short(error)} Write one with "
-            "tf.custom_gradient, or stop it with tf.stop_gradient."
-        ) from error
     except COMPILE_ERRORS as error:
         if mode != "jit_compile":
             raise

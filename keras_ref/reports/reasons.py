@@ -41,6 +41,16 @@ class Reason(StrEnum):
     )
     NOT_FINITE_BESIDE = "not-finite-beside", "the loss is not finite beside the point"
     NO_SLOPE = "no-slope", "autodiff is not finite and the loss has no slope at the point"
+    AUTODIFF_RAISES = (
+        "autodiff-raises",
+        "the loss is finite, and autodiff itself raises an error",
+        "the loss is finite, and autodiff itself raises: {}",
+    )
+    WRONG_SHAPE = (
+        "wrong-shape",
+        "autodiff gives a gradient of another shape than what it is the gradient of",
+        "autodiff gives a gradient of shape {} for values of shape {}",
+    )
     UNTAKEN_BRANCH = "untaken-branch", "the loss is finite; {} hides a branch whose own derivative is not"
 
     # Kinks, and points that differ from their neighbourhood
