@@ -195,6 +195,9 @@ def explain_none_and_nan(outcome: Outcome, *, evidence: Evidence, paths: Gradien
             return verdict.because(cause.reason, cause.detail)
         if verdict.reason_code is Reason.NONE_WHERE_LOSS_MOVES:
             return verdict.because(Reason.NONE_EXPLAINED, paths.of_none(verdict.name).text)
+        if verdict.verdict is Kind.NAN and (refused := evidence.autodiff.refused.get(verdict.name)) is not None:
+            counts = {refused.kind.value: verdict.compared}
+            return replace(verdict, verdict=refused.kind, counts=counts).because(refused.reason, *refused.details)
         if verdict.verdict is Kind.NAN and verdict.reason_code is None:
             branch = paths.of_nan(verdict.name)
             return verdict if branch is None else verdict.because(branch.reason, branch.detail)

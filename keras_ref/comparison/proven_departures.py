@@ -208,7 +208,7 @@ class DepartingTwin:
 
         centre, spread = slopes_of(oracle.nudges), np.zeros(len(entries))
         for roll in range(ROLLS):
-            off = _changed(oracle.nudges, lambda o, roll=roll: with_rounded_parts(o, parts, roll), plain=True)
+            off = _changed(oracle.nudges, partial(with_rounded_parts, parts=parts, roll=roll), plain=True)
             spread = np.fmax(spread, 2 * np.abs(slopes_of(off) - centre))
         gradient = self.autodiff.gradient[verdict.name]
         largest = np.abs(centre).max() if gradient is None else np.nanmax(np.abs(gradient), initial=0.0)
@@ -250,7 +250,6 @@ def _wider(autodiff: Autodiff, verdict: Verdict, spread: Array) -> Autodiff:
         gradient=autodiff.gradient,
         at=lambda point: _wider(autodiff.at(point), verdict, spread),
         measure_rounding=lambda: plus(autodiff.rounding),
-        measure_again=lambda: plus(autodiff.largest_rounding),
         how=autodiff.how,
     )
 

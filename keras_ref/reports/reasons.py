@@ -39,8 +39,23 @@ class Reason(StrEnum):
 
     # What the loss does at the point
     JUMP = "jump", "the loss jumps at the point"
+    ON_A_JUMP = (
+        "on-a-jump",
+        "the loss jumps here, where a comparison (or a rounding, or an index) decides: it has no derivative, and autodiff "
+        "is right on the branch that the point lies on",
+    )
     NOT_FINITE_BESIDE = "not-finite-beside", "the loss is not finite beside the point"
     NO_SLOPE = "no-slope", "autodiff is not finite and the loss has no slope at the point"
+    AUTODIFF_RAISES = (
+        "autodiff-raises",
+        "the loss is finite, and autodiff itself raises an error",
+        "the loss is finite, and autodiff itself raises: {}",
+    )
+    WRONG_SHAPE = (
+        "wrong-shape",
+        "autodiff gives a gradient of another shape than what it is the gradient of",
+        "autodiff gives a gradient of shape {} for values of shape {}",
+    )
     UNTAKEN_BRANCH = "untaken-branch", "the loss is finite; {} hides a branch whose own derivative is not"
 
     # Kinks, and points that differ from their neighbourhood

@@ -49,6 +49,7 @@ class Verdict:
     `reason_code` says why in a code (None where the numbers say it all), `reason` in words.
     `order`, of a mismatch: how fast the Taylor remainder shrinks (comparison/taylor_remainder.py).
     `together`: entries that were moved together along random directions (effort "fast"), where single ones were not.
+    `jumps`: entries of an input at which the loss jumps, compared on the branch of the point; they count as kinks.
     `cells`: the entries around the worst, for a page; `accused`: the flat indices of the entries called wrong. JSON leaves
     both out.
     Raises: ValueError for a kind or a reason code that there is not.
@@ -74,6 +75,7 @@ class Verdict:
     order: float = float("nan")
     together: int = 0
     reason_code: Reason | None = None
+    jumps: int = 0
     accused: tuple[int, ...] = field(default=(), compare=False, repr=False)
     cells: ErrorWindow | None = field(default=None, compare=False, repr=False)
 
