@@ -97,6 +97,11 @@ class Reason(StrEnum):
         "an operation on the way to the loss is not differentiable",
         "not differentiable: {}",
     )
+    NO_OPERATION_LEADS = (
+        "no-operation-leads",
+        "no operations lead from it to the loss, which depends on it in a way that autodiff does not follow: an "
+        "assigned variable, NumPy or other Python",
+    )
     NO_GRADIENT = "no-gradient", "no gradient, although it is connected to the loss"
 
     # The loss or its gradient depends on more than the point
@@ -108,6 +113,13 @@ class Reason(StrEnum):
     NONE_IN_ONE_MODE = "none-in-one-mode", "None in {} only"
     DOES_NOT_COMPILE = "does-not-compile", "it does not compile: {}"
     FORWARD_AND_REVERSE_DIFFER = "forward-and-reverse-differ", "forward mode gives {}, reverse mode {}"
+
+    # What it trains in
+    NOT_FINITE_IN_PRECISION = (
+        "not-finite-in-precision",
+        "the gradient is finite in float64 and not in the precision that training computes in",
+        "the gradient is finite in float64 and not in {}, which training computes in",
+    )
 
     # What was expected or is known
     ONE_TRIANGLE = (
@@ -139,6 +151,18 @@ class Reason(StrEnum):
         "step {}: Keras's step is not the optimizer's law even with Keras's own gradient",
     )
     STEP_DEPARTS = "step-departs", "Keras's step is known to depart from the optimizer's law here", "step {}: {}"
+    OWN_STEP_GRADIENT = (
+        "own-step-gradient",
+        "the train step is the model's own: the gradients that it hands to the optimizer are not the slopes of the "
+        "loss that it returns",
+        "step {}: the train step is the model's own: the gradients that it hands to the optimizer are not the slopes "
+        "of the loss that it returns",
+    )
+    OWN_STEP = (
+        "own-step",
+        "the train step is the model's own, and no gradient step of a loss that it returns",
+        "the train step is the model's own: {}",
+    )
     NO_TWIN = "no-twin", "there is no NumPy twin to compare with", "{}"
 
     # The process that checked
