@@ -106,7 +106,7 @@ ADVICE = (
     _advise(
         "nothing was shown to be wrong: the train step cannot be compared with the slopes of a loss",
         Kind.UNDECIDED,
-        reasons=(Reason.OWN_STEP,),
+        reasons=(Reason.OWN_STEP, Reason.OWN_STEP_GATHERS),
     ),
     _advise(
         "nothing was shown to be wrong: there is no definition to compare with",

@@ -158,6 +158,12 @@ class Reason(StrEnum):
         "step {}: the train step is the model's own: the gradients that it hands to the optimizer are not the slopes "
         "of the loss that it returns",
     )
+    OWN_STEP_GATHERS = (
+        "own-step-gathers",
+        "the train step is the model's own: the gradients that it hands to the optimizer are not the slopes of the "
+        "loss that it returns, and it moves weights by itself, calls an optimizer several times, or gathers gradients "
+        "over steps",
+    )
     OWN_STEP = (
         "own-step",
         "the train step is the model's own, and no gradient step of a loss that it returns",
