@@ -118,4 +118,4 @@ def _follows_a_side(found: EntryComparison) -> Array:
             sharp = SAFETY * side.error <= OF_A_SIDE * np.abs(side.value)
             return np.asarray(sharp & (np.abs(side.value - found.values) <= side.error + found.rounding))
 
-    return (found.values == 0) | agrees(found.slopes.left) | agrees(found.slopes.right)
+    return np.asarray((found.values == 0) | agrees(found.slopes.left) | agrees(found.slopes.right))

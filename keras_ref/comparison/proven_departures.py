@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import chain, combinations
 from typing import Any
 
@@ -188,8 +188,7 @@ class DepartingTwin:
         def make(values: Any) -> Nudges:
             return _changed(twin.make(values), lambda objective: as_keras(objective, laws, self.shapes))
 
-        made = TwinOracle.at(make, names=twin.names, values=twin.values, seed=self.seed)
-        return replace(made, has_kinks=twin.has_kinks)
+        return replace(TwinOracle.at(make, names=twin.names, values=twin.values), inputs=twin.inputs)
 
     def _passes(self, oracle: TwinOracle, verdict: Verdict, autodiff: Autodiff) -> bool:
         entries = np.array(verdict.accused, int)
@@ -208,7 +207,7 @@ class DepartingTwin:
 
         centre, spread = slopes_of(oracle.nudges), np.zeros(len(entries))
         for roll in range(ROLLS):
-            off = _changed(oracle.nudges, partial(with_rounded_parts, parts=parts, roll=roll), plain=True)
+            off = _changed(oracle.nudges, partial(with_rounded_parts, parts=parts, seed=roll), plain=True)
             spread = np.fmax(spread, 2 * np.abs(slopes_of(off) - centre))
         gradient = self.autodiff.gradient[verdict.name]
         largest = np.abs(centre).max() if gradient is None else np.nanmax(np.abs(gradient), initial=0.0)
