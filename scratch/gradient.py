@@ -15,7 +15,6 @@ from scratch.arrays import Array
 from scratch.differences import Central, Estimate, Scheme
 from scratch.layers.base import Weights
 from scratch.model import Model
-from scratch.noise import measure
 from scratch.nudging.base_point import INPUT, BasePoint
 from scratch.nudging.blocks import SHARES, call_with_one_blas_thread, run_blocks, workers
 from scratch.nudging.propagate import Propagation
@@ -65,6 +64,11 @@ class Nudges:
     def base(self) -> float:
         """The loss at the point."""
         return float(self.point.base)
+
+    @property
+    def noise(self) -> float:
+        """The absolute rounding error of the loss at the point."""
+        return self.point.noise
 
     def value(self, name: str) -> Array:
         """The array that `name` names: a weight, or with the prefix "input:" an input."""
@@ -166,7 +170,7 @@ def numeric_gradient(
     scheme = Central() if scheme is None else scheme
     names = variables(nudges, wrt)
     if noise is None:
-        noise = measure(nudges.directional, {name: nudges.value(name) for name in names}, nudges.base)
+        noise = nudges.noise
     gradient = {}
     for name in names:
         value = nudges.value(name)

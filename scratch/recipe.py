@@ -50,13 +50,7 @@ def update_weights(inputs, outputs, weights, epochs):
 
 if __name__ == "__main__":
     np.set_printoptions(precision=8, suppress=True)
-    for name, start, note in (
-        ("Recipe 1", RECIPE_1, "y = 2x, one weight, one bias"),
-        ("Recipe 2", RECIPE_2, RECIPE_2_NOTE),
-    ):
+    for name, start, note in (("Recipe 1", RECIPE_1, "y = 2x, one weight, one bias"), ("Recipe 2", RECIPE_2, RECIPE_2_NOTE)):
         print(f"{name}: {note}")
         for epochs in (0, 1, 2, 10, 100, 1000):
-            print(
-                f"  after {epochs:4} epochs:",
-                *(str(w.tolist()) for w in update_weights(INPUTS, OUTPUTS, start, epochs)),
-            )
+            print(f"  after {epochs:4} epochs:", *(str(w.tolist()) for w in update_weights(INPUTS, OUTPUTS, start, epochs)))

@@ -91,7 +91,7 @@ def remembered(autodiff: Autodiff) -> Autodiff:
             known[key] = autodiff.at(point)
         return known[key]
 
-    return replace(autodiff, at=at, again=None if autodiff.again is None else functools.cache(autodiff.again))
+    return replace(autodiff, at=at)
 
 
 def planted(autodiff: Autodiff, name: str, plant: Callable[[np.ndarray, int], np.ndarray], entry: int) -> Autodiff:

@@ -134,7 +134,7 @@ class Built:
             targets = y if y is not None else [generator.normal(size=np.shape(c)) for c in probe.data.y]
             yield probe.refresh(Data(x, targets))
 
-    def twin(self, probe: LossFunction, *, seed: int = 0) -> TwinOracle:
+    def twin(self, probe: LossFunction) -> TwinOracle:
         """The twin as oracle where the probe is."""
         return twin_of(
             self.keras_model,
@@ -142,7 +142,6 @@ class Built:
             data=probe.data,
             projection=self._y is None,
             training=self.training,
-            seed=seed,
         )
 
     def sides(self, weights: Mapping[str, Array], x: Any, *, seed: int = 0) -> tuple[TwinOracle, Autodiff]:
@@ -151,7 +150,7 @@ class Built:
         """
         with self.at(weights, x, seed=seed) as probe:
             self._points += 1
-            return self.twin(probe, seed=seed), autodiff_at(probe, probe.values, mode=self.mode)
+            return self.twin(probe), autodiff_at(probe, probe.values, mode=self.mode)
 
     def verdicts(
         self, weights: Mapping[str, Array], x: Any, *, seed: int = 0, most: int | None = None

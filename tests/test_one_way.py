@@ -54,7 +54,7 @@ def subject():
             loss=found.loss,
             trained=trained,
             state=untrained(model, trained),
-            twin=lambda loss: twin_of(model, loss, data=found.data, projection=False, training=False, seed=0),
+            twin=lambda loss: twin_of(model, loss, data=found.data, projection=False, training=False),
         )
 
 
@@ -65,8 +65,8 @@ def evidence(subject):
 
 # Oracles ------------------------------------------------------------------------------------------------------------
 
-MEMBERS = ("name", "values", "base", "noise", "has_kinks", "supports_complex", "of_forward_pass", "specifications")
-METHODS = ("covers", "losses", "directional", "moved", "with_noise", "with_hidden_noise", "measured_noise")
+MEMBERS = ("name", "values", "base", "noise", "supports_complex", "of_forward_pass", "specifications")
+METHODS = ("covers", "losses", "directional", "moved", "with_noise", "measured_noise")
 
 
 @pytest.fixture(params=["forward", "twin", "directional", "one variable"])
@@ -97,7 +97,7 @@ def test_an_oracle_is_complete(oracle):
         assert getattr(oracle, member) is not None
     for method in ("losses", "directional", "moved", "with_noise"):
         assert getattr(type(oracle), method) is not getattr(Oracle, method), method
-    assert {type(getattr(oracle, m)) for m in ("has_kinks", "supports_complex", "of_forward_pass")} == {bool}
+    assert {type(getattr(oracle, m)) for m in ("supports_complex", "of_forward_pass")} == {bool}
 
 
 def test_an_oracle_agrees_with_itself(oracle):
@@ -114,13 +114,12 @@ def test_an_oracle_agrees_with_itself(oracle):
     )
     there = oracle.moved({**oracle.values, name: oracle.values[name] + 0.125 * one})
     assert there.base == pytest.approx(along[1], abs=8 * oracle.noise)
-    assert type(there) is type(oracle) and there.noise == oracle.noise
+    assert type(there) is type(oracle) and there.noise > 0  # measured anew there
 
 
 def test_the_noise_of_an_oracle_is_replaced_and_nothing_else(oracle):
     louder = oracle.with_noise(0.5)
     assert (louder.noise, louder.base, louder.name) == (0.5, oracle.base, oracle.name)
-    assert oracle.with_hidden_noise().noise >= oracle.noise
     assert oracle.measured_noise(seed=0) >= 0
 
 
@@ -135,8 +134,7 @@ def test_what_an_oracle_follows(evidence):
     forward, twin = evidence.oracles
     assert (forward.of_forward_pass, twin.of_forward_pass) == (True, False)
     assert forward.specifications == () and len(twin.specifications) == 3
-    assert isinstance(forward, ForwardOracle) and forward.twin is twin
-    assert forward.has_kinks == twin.has_kinks
+    assert isinstance(forward, ForwardOracle)
 
 
 # Annotators ---------------------------------------------------------------------------------------------------------
@@ -279,7 +277,7 @@ def test_no_decision_hangs_on_english():
 
 
 @pytest.mark.parametrize(
-    ("at_kink", "between", "right", "wrong", "has_kinks", "kind", "reason"),
+    ("at_kink", "between", "right", "wrong", "kinks_meet", "kind", "reason"),
     [
         (True, True, 1, 1, True, Kind.MISMATCH, Reason.KINK_WRONG_BESIDE),
         (False, True, 1, 1, True, Kind.MISMATCH, None),
@@ -288,12 +286,13 @@ def test_no_decision_hangs_on_english():
         (False, False, 1, 0, True, Kind.KINK, Reason.KINKS_MEET),
         (False, False, 1, 0, False, Kind.MISMATCH, Reason.WRONG_ONLY_HERE),
         (True, True, 0, 0, True, Kind.KINK, Reason.KINK_ALONE),
+        (True, False, 1, 0, False, Kind.MISMATCH, Reason.BEYOND_KINKS),
         (True, False, 0, 0, True, Kind.UNDECIDED, Reason.KINK_OUTSIDE),
         (False, False, 0, 0, True, Kind.MISMATCH, None),
     ],
 )
-def test_conclusions(at_kink, between, right, wrong, has_kinks, kind, reason):
-    found = conclude(at_kink=at_kink, between=between, right=right, wrong=wrong, has_kinks=has_kinks)
+def test_conclusions(at_kink, between, right, wrong, kinks_meet, kind, reason):
+    found = conclude(at_kink=at_kink, between=between, right=right, wrong=wrong, kinks_meet=kinks_meet)
     assert found == Judgement(kind, reason)
 
 

@@ -4,6 +4,7 @@ import warnings
 from contextlib import contextmanager
 
 import keras
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf

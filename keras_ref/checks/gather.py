@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -18,7 +17,6 @@ from keras_ref.comparison.oracles import DirectionalOracle, ForwardOracle, Oracl
 from keras_ref.comparison.settings import Settings
 from keras_ref.errors import BadInput, short
 from keras_ref.evaluation.gradient_modes import COMPILE_ERRORS
-from keras_ref.evaluation.graph import kinks
 from keras_ref.evaluation.loss_function import LossFunction
 from keras_ref.evaluation.naming import named_leaves
 from keras_ref.options import matches_variable
@@ -48,8 +46,7 @@ def gather(subject: CheckedLoss, settings: Settings, *, dtype: str | None, start
     else:
         found = oracles_of(loss, subject.twin, subject=subject.name, wanted=settings.oracles, seed=settings.seed)
     prepared = Preparation(started, time.perf_counter(), loss.evaluations)
-    # along directions autodiff's own rounding is nothing beside that of the slope: it is measured where doubt is left
-    autodiff = _autodiff(loss, settings.modes[0], measured=not settings.along_directions)
+    autodiff = _autodiff(loss, settings.modes[0])
     return Evidence(
         subject=subject.name,
         loss=loss,
@@ -92,15 +89,7 @@ def oracles_of(
             notes.append(f"No twin: {reason}")
         else:
             _require_finite(beside, subject)
-    has_kinks = bool(kinks(loss.graph))
-    found: list[Oracle] = []
-    if beside is not None:
-        beside = replace(beside, has_kinks=has_kinks)
-    if forward is not None:
-        found.append(replace(forward, has_kinks=has_kinks, twin=beside))
-    if beside is not None:
-        found.append(beside)
-    return Oracles(tuple(found), tuple(notes))
+    return Oracles(tuple(oracle for oracle in (forward, beside) if oracle is not None), tuple(notes))
 
 
 def directional_oracle(loss: LossFunction, *, subject: str) -> Oracles:
@@ -123,9 +112,9 @@ def _require_finite(oracle: Oracle, subject: str) -> None:
         )
 
 
-def _autodiff(loss: LossFunction, mode: str, *, measured: bool) -> Autodiff:
+def _autodiff(loss: LossFunction, mode: str) -> Autodiff:
     try:
-        return autodiff_at(loss, loss.values, mode=mode, measured=measured)
+        return autodiff_at(loss, loss.values, mode=mode)
     except LookupError as error:
         raise BadInput(
             f"Autodiff must have a gradient for every operation. Received: {short(error)} Write one with "

@@ -113,7 +113,6 @@ def check_gradients(
                 data=found.data,
                 projection=found.is_projection,
                 training=training,
-                seed=seed,
                 executor=executor,
             ),
             scale=loss_scale(model),

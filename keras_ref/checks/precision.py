@@ -13,7 +13,6 @@ import tensorflow as tf
 from keras_ref.checks.checked_loss import CheckedLoss, Prepare
 from keras_ref.checks.disconnected import GradientPaths
 from keras_ref.comparison.autodiff import Gradient, relative_differences
-from keras_ref.comparison.noise import measure_coarse_noise
 from keras_ref.comparison.oracles import ForwardOracle
 from keras_ref.errors import short
 from keras_ref.evaluation.float64 import DTYPE, in_precision, is_float
@@ -52,9 +51,6 @@ def judge_precision(oracle: ForwardOracle, *, subject: str, seed: int = 0) -> Ju
     casts = GradientPaths(loss).casts_down() if casts_down(loss.graph) else []
     dtypes = {o.outputs[0].dtype for o in casts}
     loss.unit = max([known, *map(eps, dtypes)])
-    if loss.unit != UNIT:
-        coarse = measure_coarse_noise(oracle.directional, oracle.values, oracle.base, unit=loss.unit, seed=seed)
-        oracle = oracle.with_noise(max(oracle.noise, coarse))
     if known != UNIT:
         return JudgedOracle(oracle)  # it is known to compute in less
     notes = []
@@ -64,9 +60,13 @@ def judge_precision(oracle: ForwardOracle, *, subject: str, seed: int = 0) -> Ju
             f"float32 inside: {subject} keeps a constant in float32 ({', '.join(constants[:PLACES])}); both sides "
             "compute with what is left of it."
         )
+    if dtypes or opaque(loss.graph):
+        oracle = oracle.with_noise(oracle.measured_noise(seed=seed))
     noisy, hidden = oracle.noise > SUSPICIOUS * abs(oracle.base), opaque(loss.graph)
     if noisy and hidden and not casts:
         loss.unit = OPAQUE
+        # what Python code computes may stand still by chance within half a unit of the loss
+        oracle = oracle.with_noise(max(oracle.noise, OPAQUE * abs(oracle.base) / 2))
     if loss.unit != UNIT:
         where = ", ".join(list(dict.fromkeys(o.name for o in (casts or hidden)))[:PLACES])
         names = "/".join(sorted(t.name for t in dtypes)) or "float32"

@@ -111,7 +111,7 @@ def _compare_updates(
     )
 
     def twin(at: LossFunction) -> TwinOracle:
-        return twin_of(model, at, data=at.data, projection=False, training=True, seed=seed, executor=executor)
+        return twin_of(model, at, data=at.data, projection=False, training=True, executor=executor)
 
     def oracles_at(at: LossFunction) -> Oracles:
         return oracles_of(at, twin, subject=model.name, seed=seed)

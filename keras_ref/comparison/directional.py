@@ -28,7 +28,7 @@ from functools import cached_property
 
 import numpy as np
 
-from keras_ref.comparison.autodiff import SHIFTS, Gradient, point_beside, shifted_points
+from keras_ref.comparison.autodiff import CHANGES, SHIFTS, Gradient, point_beside, shifted_points
 from keras_ref.comparison.neighbourhood import DISTANCE, Tally, conclude, tally_neighbours
 from keras_ref.comparison.noise import even_part_noise
 from keras_ref.comparison.oracles import Oracle
@@ -120,12 +120,19 @@ class Residual:
         return math.inf if math.isnan(ratio) else ratio
 
 
+@dataclass(frozen=True)
+class Scales:
+    """How far each variable moves along a direction, and the share s_k·rms(g_k) of an ordinary entry in the slope."""
+
+    by_name: Mapping[str, float]
+    ordinary: float
+
+
 class DirectionalPoint:
     """A point, the loss that is differenced there, and autodiff's gradient at it.
 
     gradient_at   autodiff's gradient at a point
     gradient      the same at this point, where it is known already
-    noise         the noise of the loss, where it was measured at a point close by
     """
 
     def __init__(
@@ -135,9 +142,8 @@ class DirectionalPoint:
         *,
         gradient: Gradient | None = None,
         seed: int = 0,
-        noise: float | None = None,
     ) -> None:
-        self.oracle, self.gradient_at, self.seed, self._noise = oracle, gradient_at, seed, noise
+        self.oracle, self.gradient_at, self.seed = oracle, gradient_at, seed
         #: where to look first: a closer look that one direction needed, the others will need too
         self.looks: tuple[Array, ...] = (LOOK, CLOSER)
         self.gradient: Gradient = gradient_at(oracle.values) if gradient is None else gradient
@@ -145,7 +151,7 @@ class DirectionalPoint:
     @cached_property
     def noise(self) -> float:
         """The noise of the loss, measured when it is first asked for: that costs as much as several directions."""
-        return self.oracle.measured_noise(seed=self.seed) if self._noise is None else self._noise
+        return self.oracle.measured_noise(seed=self.seed)
 
     @cached_property
     def shifted_gradients(self) -> list[Gradient]:
@@ -157,23 +163,20 @@ class DirectionalPoint:
         """rms(g_k) by name."""
         return {name: 0.0 if g is None else root_mean_square(g) for name, g in self.gradient.items()}
 
-    def scales(self, names: Sequence[str]) -> tuple[dict[str, float], float]:
-        """s_k by name, as the top of this file derives it, and s_k·rms(g_k) of most of them.
-
-        The second is the share of an ordinary entry. The median variable moves by t times its own size.
-        """
+    def scales(self, names: Sequence[str]) -> Scales:
+        """s_k by name, as the top of this file derives it. The median variable moves by t times its own size."""
         own = {n: root_mean_square(self.oracle.values[n]) or 1.0 for n in names}
         moved = {n: self.sizes[n] * own[n] for n in names}
         whole = {n: moved[n] * math.sqrt(self.oracle.values[n].size) for n in names}
         telling = [moved[n] for n in names if whole[n] > FAINT * max(whole.values())]
         ordinary = float(np.median(telling)) if telling else 0.0
         factors = {n: np.clip(ordinary / moved[n] if moved[n] else CLIP, 1 / CLIP, CLIP) for n in names}
-        return {n: own[n] * float(factors[n]) for n in names}, ordinary
+        return Scales({n: own[n] * float(factors[n]) for n in names}, ordinary)
 
     def beside(self, generator: np.random.Generator) -> DirectionalPoint:
         """A generic point close by: no tie and no zero is left."""
         values = point_beside(self.oracle.values, generator, distance=DISTANCE)
-        return DirectionalPoint(self.oracle.moved(values), self.gradient_at, seed=self.seed, noise=self.noise)
+        return DirectionalPoint(self.oracle.moved(values), self.gradient_at, seed=self.seed)
 
 
 @dataclass(frozen=True)
@@ -206,13 +209,14 @@ def draw_direction(
 
     Of the variables in `sampled` one drawn entry moves, as far as all of its fellows together would.
     """
-    scales, ordinary = point.scales([*names, *sampled])
-    vector = {n: random_offset(point.oracle.values[n].shape, generator, scale=scales[n]) for n in names}
+    scales = point.scales([*names, *sampled])
+    far = scales.by_name
+    vector = {n: random_offset(point.oracle.values[n].shape, generator, scale=far[n]) for n in names}
     for n in sampled:
         vector[n] = np.zeros(point.oracle.values[n].shape)
-        far = scales[n] * min(math.sqrt(vector[n].size), CLIP)
-        vector[n].flat[generator.integers(vector[n].size)] = far * generator.choice([-1.0, 1.0])
-    return Direction(vector, {n: scales[n] / 2 for n in names}, ordinary)
+        farther = far[n] * min(math.sqrt(vector[n].size), CLIP)
+        vector[n].flat[generator.integers(vector[n].size)] = farther * generator.choice([-1.0, 1.0])
+    return Direction(vector, {n: far[n] / 2 for n in names}, scales.ordinary)
 
 
 def single_look(
@@ -232,7 +236,7 @@ def single_look(
     spread = 8 * UNIT * math.fsum(point.sizes[n] * root_mean_square(v) * v.size for n, v in vector.items())
     if noise is not None:
         again = [math.fsum(_inner(g[n], v) for n, v in vector.items()) for g in point.shifted_gradients]
-        spread += 4 * max(abs(value - autodiff) for value in again)
+        spread += CHANGES * max(abs(value - autodiff) for value in again)
     best, sides = found.value, (found.left, found.right)
     low = min(float(side.value[0] - side.error[0]) for side in sides) - spread
     high = max(float(side.value[0] + side.error[0]) for side in sides) + spread

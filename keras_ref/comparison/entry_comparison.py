@@ -61,14 +61,12 @@ class EntryComparison:
     ) -> EntryComparison:
         """The entries compared by their own numbers alone. A gradient that is None counts as zeros without error."""
         gradient = autodiff.gradient[name]
-        values = rounding = np.zeros(len(entries))
-        if gradient is not None:
-            values = np.ravel(gradient)[entries].astype(float)
-            rounding = np.ravel(autodiff.rounding[name])[entries]
+        values = np.zeros(len(entries)) if gradient is None else np.ravel(gradient)[entries].astype(float)
         if scheme is None:
-            slopes = measure(oracle, name, entries=entries, values=values, rounding=rounding)
+            slopes = measure(oracle, name, entries=entries, values=values, autodiff=autodiff)
         else:
             slopes = measure_with_scheme(oracle, name, entries=entries, scheme=scheme)
+        rounding = autodiff.rounding_of(name, entries)
         return cls(
             oracle=oracle,
             name=name,
@@ -126,11 +124,11 @@ class EntryComparison:
         return np.asarray((low <= self.values) & (self.values <= high))
 
 
-def measure(oracle: Oracle, name: str, *, entries: Array, values: Array, rounding: Array) -> Slopes:
+def measure(oracle: Oracle, name: str, *, entries: Array, values: Array, autodiff: Autodiff) -> Slopes:
     """Slopes of the given flat entries beside autodiff's values: real steps, or complex ones where those are blunt."""
-    beside = np.where(np.isfinite(values), values, np.inf)
-    known = measure_beside_autodiff(oracle, name, entries=entries, autodiff=beside, rounding=rounding)
-    known = widen_steps(oracle, name, entries=entries, known=known, autodiff=beside)
+    finite = np.where(np.isfinite(values), values, np.inf)
+    known = measure_beside_autodiff(oracle, name, entries=entries, values=finite, autodiff=autodiff)
+    known = widen_steps(oracle, name, entries=entries, known=known, autodiff=finite)
     return refine_by_complex_step(oracle, name, entries=entries, known=known)
 
 
@@ -170,27 +168,9 @@ def mark_none(found: EntryComparison) -> EntryComparison:
     return replace(found, judgements=Judgements(kinds, reasons))
 
 
-def measure_errors_again(found: EntryComparison, autodiff: Autodiff) -> EntryComparison:
-    """Before reporting a mismatch: both errors of those entries measured in more expensive ways, and judged again.
-
-    Autodiff's rounding is measured in its second way; rounding that is constant over the neighbourhood is added to the
-    oracle's noise, and the slopes are measured with that.
-    """
-    accused = found.judgements.among(Kind.MISMATCH)
-    if not len(accused):
+def measure_rounding(found: EntryComparison, autodiff: Autodiff) -> EntryComparison:
+    """Before reporting a kink or a mismatch: the entries judged with the measured rounding of autodiff's values."""
+    if not len(found.judgements.among(Kind.KINK, Kind.MISMATCH)):
         return found
-    rounding, slopes = found.rounding.copy(), found.slopes
-    rounding[accused] = np.ravel(autodiff.largest_rounding[found.name])[found.entries[accused]]
-    oracle = found.oracle.with_hidden_noise()
-    if oracle.noise > found.oracle.noise:
-        again = measure(
-            oracle,
-            found.name,
-            entries=found.entries[accused],
-            values=found.values[accused],
-            rounding=rounding[accused],
-        )
-        slopes = with_entries(slopes, accused, again)
-    return replace(
-        found, oracle=oracle, rounding=rounding, slopes=slopes, judgements=judge(slopes, found.values, rounding)
-    )
+    rounding = np.ravel(autodiff.rounding[found.name])[found.entries]
+    return replace(found, rounding=rounding, judgements=judge(found.slopes, found.values, rounding))

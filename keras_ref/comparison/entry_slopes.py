@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import fields
+from itertools import count
 from typing import Any, TypeVar
 
 import numpy as np
 
-from keras_ref.comparison.autodiff import SHARP
+from keras_ref.comparison.autodiff import SHARP, Autodiff
 from keras_ref.comparison.oracles import Oracle
 from scratch.arrays import Array
 from scratch.differences import ComplexStep, Estimate, Scheme, scale_of
@@ -20,11 +21,11 @@ Record = TypeVar("Record", Slopes, Estimate)
 TINY_WEIGHT = 2.0**-20
 
 
-def unknown_slopes(count: int) -> Slopes:
+def unknown_slopes(number: int) -> Slopes:
     """Slopes of entries of which nothing is known yet."""
-    unknown = Estimate(np.full(count, np.nan), np.full(count, np.inf), np.full(count, np.inf))
-    nowhere = np.zeros(count, bool)
-    return Slopes(unknown, unknown, unknown, nowhere, nowhere, np.full(count, np.nan))
+    unknown = Estimate(np.full(number, np.nan), np.full(number, np.inf), np.full(number, np.inf))
+    nowhere = np.zeros(number, bool)
+    return Slopes(unknown, unknown, unknown, nowhere, nowhere, np.full(number, np.nan))
 
 
 def with_entries(known: Record, at: Array, found: Record) -> Record:
@@ -70,16 +71,23 @@ def measure_by_tiers(oracle: Oracle, name: str, *, entries: Array, is_certain: C
     return known
 
 
-def measure_beside_autodiff(oracle: Oracle, name: str, *, entries: Array, autodiff: Array, rounding: Array) -> Slopes:
-    """Slopes of the given flat entries, with more steps for one that is too blunt or does not allow autodiff's value.
+def measure_beside_autodiff(oracle: Oracle, name: str, *, entries: Array, values: Array, autodiff: Autodiff) -> Slopes:
+    """Slopes of the given flat entries, with more steps while one is too blunt or autodiff's value (e,) is not allowed.
 
-    Shapes  entries, autodiff, rounding: (e,)
+    A few more steps cost less than to measure the rounding of a gradient, which costs less than all steps: it is
+    measured where a value still differs after the second tier.
     """
+    tiers = count(1)
 
     def is_certain(known: Slopes) -> Array:
         estimate = known.value
         sharp = estimate.truncation <= np.maximum(SHARP * np.abs(estimate.value), estimate.rounding)
-        agrees = np.abs(estimate.value - autodiff) <= estimate.error + rounding
+        with np.errstate(invalid="ignore"):
+            difference = np.abs(estimate.value - values)
+        agrees = difference <= estimate.error + autodiff.rounding_of(name, entries)
+        differs = (known.smooth & ~agrees & np.isfinite(values)).any()
+        if next(tiers) > 1 and differs and autodiff.gradient[name] is not None:
+            agrees = difference <= estimate.error + np.ravel(autodiff.rounding[name])[entries]
         return np.asarray(known.smooth & sharp & agrees)
 
     return measure_by_tiers(oracle, name, entries=entries, is_certain=is_certain)

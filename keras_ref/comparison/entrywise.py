@@ -1,8 +1,8 @@
 """Numeric slopes against autodiff, entry by entry: one verdict on a variable.
 
-An entry is measured with few steps first; where those leave doubt (too wide an
-error, sides that differ, a difference that is not allowed) with more, down to the last bits of the weight. Before a
-value is called wrong, both errors are measured again in more expensive ways, and points close by are compared too.
+An entry is measured with few steps first; where those leave doubt (too wide an error, sides that differ, a difference
+that is not allowed) with more, down to the last bits of the weight. The rounding of autodiff's values is measured where
+one of them differs without it. Before a value is called wrong, points close by are compared too.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import replace
 import numpy as np
 
 from keras_ref.comparison.autodiff import SHARP, Autodiff
-from keras_ref.comparison.entry_comparison import EntryComparison, Judgements, judge, mark_none, measure_errors_again
+from keras_ref.comparison.entry_comparison import EntryComparison, Judgements, judge, mark_none, measure_rounding
 from keras_ref.comparison.entry_slopes import measure_beside_autodiff
 from keras_ref.comparison.neighbourhood import (
     EXPLAINED,
@@ -53,7 +53,7 @@ def compare_entries(
     if autodiff.gradient[name] is None:
         found = mark_none(found)
     elif scheme is None:
-        found = look_beside(measure_errors_again(found, autodiff), autodiff, seed=seed)
+        found = look_beside(measure_rounding(found, autodiff), autodiff, seed=seed)
         found = require_sharp(found, autodiff)
     verdict = summarize(found, value.shape, autodiff.how)
     if verdict.verdict is not Kind.MISMATCH:
@@ -80,8 +80,8 @@ def look_beside(found: EntryComparison, autodiff: Autodiff, *, seed: int) -> Ent
         beside = autodiff.at(point)
         gradient = beside.gradient[name]
         values = np.full(len(entries), np.nan) if gradient is None else np.ravel(gradient)[entries].astype(float)
-        rounding = np.ravel(beside.rounding[name])[entries]
-        around = measure_beside_autodiff(oracle.moved(point), name, entries=entries, autodiff=values, rounding=rounding)
+        around = measure_beside_autodiff(oracle.moved(point), name, entries=entries, values=values, autodiff=beside)
+        rounding = beside.rounding_of(name, entries)
         kinds = judge(around, values, rounding).kinds
         sharp = 2 * (around.value.error + rounding) < excused[pending]
         return Tally((kinds == Kind.MATCH) & sharp, np.isin(kinds, (Kind.MISMATCH, Kind.NAN)))

@@ -14,6 +14,7 @@ from keras_ref.comparison.efforts import effort_for
 from keras_ref.comparison.entrywise import compare_entries
 from keras_ref.comparison.evidence import Evidence, Outcome
 from keras_ref.comparison.neighbourhood import DISTANCE
+from keras_ref.comparison.noise import measure_noise
 from keras_ref.comparison.oracles import ForwardOracle, Oracle
 from keras_ref.errors import BadInput, short
 from keras_ref.evaluation.loss_function import LossFunction
@@ -84,7 +85,6 @@ class SingleVariableOracle(Oracle):
     base: float
     noise: float
     name: str = "forward-mode"
-    has_kinks: bool = True
     supports_complex: bool = False
     of_forward_pass: bool = False
     specifications: tuple[Any, ...] = ()
@@ -100,8 +100,10 @@ class SingleVariableOracle(Oracle):
 
     def moved(self, values: Mapping[str, Array]) -> SingleVariableOracle:
         (name,) = values
-        base = float(self.loss.directional({name: self.direction[name]}, np.ravel(values[name]))[0])
-        return replace(self, values=values, base=base)
+        own = self.loss.values[name]
+        point = {**self.loss.values, name: own + np.ravel(values[name])[0] * self.direction[name]}
+        base = float(self.loss.directional({}, np.zeros(1), at=point)[0])
+        return replace(self, values=values, base=base, noise=measure_noise(self.loss, point, base))
 
     def with_noise(self, noise: float) -> SingleVariableOracle:
         return replace(self, noise=noise)
@@ -150,7 +152,7 @@ def compare_forward_mode(evidence: Evidence) -> Outcome:
     loss, seed = evidence.loss, evidence.settings.seed
     direction = random_direction(loss.values, seed)
     base = float(loss.directional({}, np.zeros(1))[0])
-    noise = evidence.oracles[0].noise
+    noise = measure_noise(loss, loss.values, base, seed=seed)
     oracles = (
         SingleVariableOracle(loss=loss, direction=direction, values={name: np.zeros(1)}, base=base, noise=noise)
         for name in evidence.names

@@ -41,9 +41,6 @@ def _compare_gradients(name: str, first: Autodiff, other: Autodiff) -> Verdict |
         return Verdict(name, other.how, Kind.MODE_DEPENDENT).because(Reason.NONE_IN_ONE_MODE, where)
     allowed = first.rounding[name] + other.rounding[name]
     same = _same(a, b, allowed)
-    if not same.all():
-        allowed = first.largest_rounding[name] + other.largest_rounding[name]
-        same = _same(a, b, allowed)
     with np.errstate(invalid="ignore"):
         excess = np.where(same, 0.0, np.nan_to_num(np.abs(a - b), nan=np.inf) + UNIT)
     i = int(np.argmax(excess)) if excess.size else 0

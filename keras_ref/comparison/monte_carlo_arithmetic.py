@@ -16,40 +16,19 @@ from typing import Any
 
 import numpy as np
 
+from scratch import rounding as scratch_rounding
 from scratch.arrays import Array
 from scratch.differences import UNIT
+from scratch.rounding import Rounding
 from scratch.schedules import Schedule
 
-#: how often a law is repeated
-ROLLS = 16
+#: how often a law is repeated, and by how many units each operation is off then
+ROLLS, UNIT_STEPS = 16, (1.0, -1.0)
 
 
-class Noisy(np.ndarray):
-    """An array whose operations are off by a random unit in the last place; of a sum or matrix product each term is."""
-
-    generator: np.random.Generator
-
-    def __array_finalize__(self, source: Any) -> None:
-        self.generator = getattr(source, "generator", None)  # type: ignore[assignment]
-
-    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, out: Any = None, **keywords: Any) -> Any:
-        generator = next(i.generator for i in inputs if isinstance(i, Noisy))
-        plain = [i.view(np.ndarray) if isinstance(i, Noisy) else i for i in inputs]
-        if method == "reduce" or ufunc is np.matmul:
-            plain = [_off(i, generator) if isinstance(i, np.ndarray) else i for i in plain]
-        result = np.asarray(getattr(ufunc, method)(*plain, **keywords))
-        return noisy(_off(result, generator), generator) if result.dtype.kind == "f" else result
-
-
-def _off(array: Array, generator: np.random.Generator) -> Array:
-    return array * (1 + UNIT * generator.choice([-1.0, 1.0], array.shape)) if array.dtype.kind == "f" else array
-
-
-def noisy(value: Any, generator: np.random.Generator) -> Noisy:
+def noisy(value: Any, generator: np.random.Generator) -> Any:
     """A number or array, to be computed with noisily."""
-    array = np.array(value, float).view(Noisy)
-    array.generator = generator
-    return array
+    return scratch_rounding.noisy(np.array(value, float), Rounding(generator, sizes=UNIT_STEPS))
 
 
 @dataclass(frozen=True)

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property
 from typing import Any, Protocol, Self
 
 import numpy as np
 
-from keras_ref.comparison.noise import measure_hidden_noise, measure_noise
+from keras_ref.comparison.noise import measure_noise
 from keras_ref.evaluation.directional_loss import DirectionalLoss
 from keras_ref.evaluation.loss_function import LossFunction
 from scratch.arrays import Array
@@ -23,7 +22,6 @@ class Oracle(Protocol):
     name               what a report calls it
     values             the point: arrays by name
     base, noise        the loss at the point, and the absolute noise of a loss near it
-    has_kinks          whether an operation of its forward pass may have a kink
     supports_complex   whether `losses` takes complex offsets
     of_forward_pass    whether it is the loss of Keras's own forward pass, whose gradient autodiff takes
     specifications     the definitions that it follows; none where it follows Keras's code
@@ -33,7 +31,6 @@ class Oracle(Protocol):
     values: Mapping[str, Array]
     base: float
     noise: float
-    has_kinks: bool = True
     supports_complex: bool = False
     of_forward_pass: bool = False
     specifications: tuple[Any, ...] = ()
@@ -51,16 +48,12 @@ class Oracle(Protocol):
         ...
 
     def moved(self, values: Mapping[str, Array]) -> Self:
-        """The same loss at another point, with the noise of this one."""
+        """The same loss at another point, with its noise there."""
         ...
 
     def with_noise(self, noise: float) -> Self:
         """The same with another noise."""
         ...
-
-    def with_hidden_noise(self) -> Self:
-        """The same with rounding added that is constant over the whole neighbourhood, where it can be measured."""
-        return self
 
     def measured_noise(self, *, seed: int) -> float:
         """The noise near the point, measured where `noise` is only assumed."""
@@ -79,7 +72,6 @@ class TwinOracle(Oracle):
     base: float
     noise: float
     name: str = "twin"
-    has_kinks: bool = True
     supports_complex: bool = True
     of_forward_pass: bool = False
     specifications: tuple[Any, ...] = ()
@@ -91,7 +83,6 @@ class TwinOracle(Oracle):
         *,
         names: Mapping[str, str],
         values: Mapping[str, Array],
-        seed: int = 0,
         specifications: tuple[Any, ...] = (),
     ) -> TwinOracle:
         """The oracle at a point, its noise measured there.
@@ -99,20 +90,15 @@ class TwinOracle(Oracle):
         make   builds the nudges from values by the names of the loss function
         """
         nudges = make(values)
-        quiet = cls(
+        return cls(
             nudges=nudges,
             make=make,
             names=names,
             values=values,
             base=nudges.base,
-            noise=0.0,
+            noise=nudges.noise,
             specifications=specifications,
         )
-        return quiet.with_noise(measure_noise(quiet.directional, quiet._own_values, quiet.base, seed=seed))
-
-    @property
-    def _own_values(self) -> dict[str, Array]:
-        return {name: value for name, value in self.values.items() if self.covers(name)}
 
     def covers(self, name: str) -> bool:
         return name in self.names
@@ -125,25 +111,17 @@ class TwinOracle(Oracle):
 
     def moved(self, values: Mapping[str, Array]) -> TwinOracle:
         nudges = self.make(values)
-        return replace(self, nudges=nudges, values=values, base=nudges.base)
+        return replace(self, nudges=nudges, values=values, base=nudges.base, noise=nudges.noise)
 
     def with_noise(self, noise: float) -> TwinOracle:
         return replace(self, noise=noise)
-
-    def with_hidden_noise(self) -> TwinOracle:
-        return self.with_noise(max(self.noise, self.hidden_noise))
-
-    @cached_property
-    def hidden_noise(self) -> float:
-        """Rounding that only a forward pass in more bits shows."""
-        return measure_hidden_noise(self.directional, self._own_values)
 
 
 @dataclass(frozen=True, kw_only=True)
 class ForwardOracle(Oracle):
     """The loss of Keras's own forward pass in float64.
 
-    `twin`: an oracle of the same definition, which can measure rounding that Keras's float64 does not show.
+    `seed` draws the directions that its noise may have to be measured along.
     """
 
     loss: LossFunction | DirectionalLoss
@@ -151,17 +129,15 @@ class ForwardOracle(Oracle):
     base: float
     noise: float
     name: str = "forward"
-    has_kinks: bool = True
     supports_complex: bool = False
     of_forward_pass: bool = True
     specifications: tuple[Any, ...] = ()
-    twin: TwinOracle | None = None
+    seed: int = 0
 
     @classmethod
     def at(cls, loss: LossFunction, values: Mapping[str, Array], *, seed: int = 0) -> ForwardOracle:
         """The oracle at a point, its noise measured there."""
-        quiet = cls(loss=loss, values=values, base=0.0, noise=0.0).moved(values)
-        return quiet.with_noise(measure_noise(quiet.directional, values, quiet.base, seed=seed))
+        return cls(loss=loss, values=values, base=0.0, noise=0.0, seed=seed).moved(values)
 
     def losses(self, name: str, entries: Array, offsets: Array) -> Array:
         return self.loss.losses(name, entries, offsets, at=self.values)
@@ -171,13 +147,13 @@ class ForwardOracle(Oracle):
 
     def moved(self, values: Mapping[str, Array]) -> Self:
         base = float(self.loss.directional({}, np.zeros(1), at=values)[0])
-        return replace(self, values=values, base=base)
+        return replace(self, values=values, base=base, noise=self._noise_at(values, base))
+
+    def _noise_at(self, values: Mapping[str, Array], base: float) -> float:
+        return measure_noise(self.loss, values, base, seed=self.seed)
 
     def with_noise(self, noise: float) -> Self:
         return replace(self, noise=noise)
-
-    def with_hidden_noise(self) -> Self:
-        return self if self.twin is None else self.with_noise(max(self.noise, self.twin.hidden_noise))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -192,12 +168,14 @@ class DirectionalOracle(ForwardOracle):
 
     @classmethod
     def of(cls, loss: LossFunction) -> DirectionalOracle:
-        """The oracle at the loss function's own point."""
-        quiet = cls(loss=DirectionalLoss(loss), values=loss.values, base=0.0, noise=0.0).moved(loss.values)
-        return quiet.with_noise(UNIT * abs(quiet.base))
+        """The oracle at the loss's own point."""
+        return cls(loss=DirectionalLoss(loss), values=loss.values, base=0.0, noise=0.0).moved(loss.values)
+
+    def _noise_at(self, values: Mapping[str, Array], base: float) -> float:
+        return UNIT * abs(base)
 
     def measured_noise(self, *, seed: int) -> float:
-        return measure_noise(self.directional, self.values, self.base, seed=seed, graph=self.loss.graph)
+        return measure_noise(self.loss, self.values, self.base, seed=seed)
 
 
 @dataclass(frozen=True)

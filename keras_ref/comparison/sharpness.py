@@ -1,9 +1,10 @@
 """A match must have decided something: an error as large as the gradient itself must not have passed.
 
 Such a comparison is called blunt. It is repeated with all weights and inputs scaled down, where what had saturated
-moves again: the backward pass of a network that has learned its data is the same code there, with numbers that the loss can
-carry. What stays blunt is undecided, except where it is sharp beside the largest gradient of the whole loss: a variable
-whose gradient is zero everywhere (a bias before a normalization) can be told from none of its errors but by that.
+moves again: the backward pass of a network that has learned its data is the same code there, with numbers that the
+loss can carry. What stays blunt is undecided, except where it is sharp beside the largest gradient of the whole loss: a
+variable whose gradient is zero everywhere (a bias before a normalization) can be told from none of its errors but by
+that.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from dataclasses import replace
 import numpy as np
 
 from keras_ref.comparison.autodiff import Autodiff, Gradient
-from keras_ref.comparison.entry_comparison import EntryComparison, Judgements, measure_errors_again
+from keras_ref.comparison.entry_comparison import EntryComparison, Judgements, measure_rounding
 from keras_ref.reports.verdict import Kind, Reason
 from scratch.arrays import Array
 from scratch.differences import SAFETY, scale_of
@@ -83,4 +84,4 @@ def _compare_scaled(
     if beside.gradient[found.name] is None:
         return found.part(at), 0.0
     there = EntryComparison.of(found.oracle.moved(point), found.name, autodiff=beside, entries=found.entries[at])
-    return measure_errors_again(there, beside), _largest_gradient(there, beside)
+    return measure_rounding(there, beside), _largest_gradient(there, beside)

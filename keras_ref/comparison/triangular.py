@@ -51,8 +51,8 @@ def _symmetrized(verdict: Verdict, oracle: Oracle, autodiff: Autodiff) -> Verdic
         oracle,
         verdict.name,
         entries=np.arange(value.size),
-        autodiff=np.ravel(gradient),
-        rounding=np.ravel(rounding),
+        values=np.ravel(gradient),
+        autodiff=autodiff,
     )
     numeric, error = slopes.value.value.reshape(value.shape), slopes.value.error.reshape(value.shape)
     upper = np.triu(np.ones(value.shape[-2:], bool), 1)

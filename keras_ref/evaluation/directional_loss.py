@@ -14,7 +14,10 @@ import tensorflow as tf
 
 from keras_ref.evaluation.float64 import DTYPE
 from keras_ref.evaluation.loss_function import LossFunction
+from keras_ref.evaluation.operation_rounding import EXACT_SCOPE
+from keras_ref.evaluation.rounding import Rounded
 from scratch.arrays import Array
+from scratch.noise import ROLLS
 
 ZERO = np.float64(0.0)
 
@@ -30,6 +33,7 @@ class DirectionalLoss:
         self.function = function
         self._tensors: tuple[Any, list[Any]] = (None, [])
         self._evaluate = function.complete(self._trace)
+        self._rounded: Rounded | None = None
         self._held = function.loss_arguments()[1]
 
     def __getattr__(self, name: str) -> Any:
@@ -58,11 +62,13 @@ class DirectionalLoss:
         )
 
     def _moved(self, step: Any, direction: list[Any], point: list[Any], held: list[Any]) -> Any:
+        with tf.name_scope(EXACT_SCOPE):
+            moved = [
+                tf.ensure_shape(value + step * move, value.shape) for value, move in zip(point, direction, strict=True)
+            ]
         parts = {
-            name: tf.cast(tf.ensure_shape(value + step * move, value.shape), source.dtype)
-            for name, source, value, move in zip(
-                self.function.values, self.function.sources.values(), point, direction, strict=True
-            )
+            name: tf.cast(value, source.dtype)
+            for name, source, value in zip(self.function.values, self.function.sources.values(), moved, strict=True)
         }
         return tf.cast(self.function.loss_of(parts, held), DTYPE)
 
@@ -82,6 +88,18 @@ class DirectionalLoss:
             return np.array(
                 [float(self._evaluate(tf.constant(step, DTYPE), moves, point, self._held)) for step in steps]
             )
+        finally:
+            if self.function.writes_variables:
+                self.function.restore_values()
+
+    def noise(self, *, at: Mapping[str, Array] | None = None) -> float:
+        """The absolute rounding error of the loss at the point (or `at`); nan where it cannot be told."""
+        if self._rounded is None:
+            self._rounded = Rounded(self._evaluate)
+        point = self._point(self.function.values if at is None else at)
+        moves = [tf.constant(ZERO, DTYPE)] * len(point)
+        try:
+            return self._rounded.noise([tf.constant(ZERO, DTYPE), *moves, *point, *self._held], calls=ROLLS)
         finally:
             if self.function.writes_variables:
                 self.function.restore_values()

@@ -26,8 +26,11 @@ from keras_ref.evaluation.float64 import DTYPE, is_float
 from keras_ref.evaluation.gradient_modes import MODES, is_indexed
 from keras_ref.evaluation.keras_parts import tensorflow_variable
 from keras_ref.evaluation.naming import float_inputs, path_of, replace_inputs, unique
+from keras_ref.evaluation.operation_rounding import EXACT_SCOPE
+from keras_ref.evaluation.rounding import Rounded
 from scratch.arrays import Array
 from scratch.differences import UNIT
+from scratch.noise import ROLLS
 
 #: nudged losses that one call of the traced function evaluates; fewer where memory does not suffice
 BLOCK = 512
@@ -89,6 +92,8 @@ class LossFunction:
         self._watch = watch_inputs
         self._gradients: dict[tuple[str, str], Any] = {}
         self._evaluate: Any = None
+        self._rounded: Rounded | None = None
+        self._rounded_gradient: tuple[Rounded, list[bool]] | None = None
         #: the loss at the point, as each mode of autodiff computed it
         self.seen: dict[str, float] = {}
         #: forward passes so far
@@ -181,7 +186,8 @@ class LossFunction:
 
         def one(nudge: tuple[Any, Any, Any]) -> Any:
             step, entry, target = nudge
-            moved = tf.tensor_scatter_nd_update(flat + step * direction, [[entry]], [target])
+            with tf.name_scope(EXACT_SCOPE):
+                moved = tf.tensor_scatter_nd_update(flat + step * direction, [[entry]], [target])
             return tf.cast(self._at(moved, held), DTYPE)
 
         return tf.map_fn(one, (steps, entries, targets), fn_output_signature=DTYPE, parallel_iterations=1)
@@ -264,6 +270,19 @@ class LossFunction:
             ) from error
         self.block = max(1, self.block // 8)
 
+    def noise(self, *, at: Mapping[str, Array] | None = None) -> float:
+        """The absolute rounding error of the loss at the point (or `at`); nan where it cannot be told."""
+        evaluate, flat = self._traced(), self._flat(at or self.values)
+        if self._rounded is None:
+            self._rounded = Rounded(evaluate)
+        count = min(ROLLS // 2, self.block)
+        resting, first = np.zeros(count), np.zeros(count, np.int64)
+        arguments = [flat, np.zeros_like(flat), resting, first, resting + flat[0]]
+        try:
+            return self._rounded.noise([*map(tf.constant, arguments), *self._held()], calls=-(-ROLLS // count))
+        finally:
+            self.restore_values()
+
     def losses(self, name: str, entries: Array, offsets: Array, *, at: Mapping[str, Array] | None = None) -> Array:
         """Losses (m, e) with entry entries[j] of `name` moved by offsets[i, j]; all else as at the point (or `at`)."""
         values = at or self.values
@@ -286,20 +305,12 @@ class LossFunction:
 
     # Gradients ------------------------------------------------------------------------------------------------------
 
-    def gradient(
-        self, mode: str = "eager", *, at: Mapping[str, Array] | None = None, upstream: float = 1.0
-    ) -> dict[str, Array | None]:
+    def gradient(self, mode: str = "eager", *, at: Mapping[str, Array] | None = None) -> dict[str, Array | None]:
         """The gradient by autodiff, {name: array} at the point (or `at`); None where autodiff gives None.
 
-        `upstream` times the loss is differentiated, and the gradient divided by it: the same but for its rounding.
         State is put back.
         """
         values = at or self.values
-        if upstream != 1.0:
-            scaled, _ = self.run_in(
-                mode, lambda inputs, held: self.tape(inputs, held, upstream), values, key=f"gradient times {upstream}"
-            )
-            return {name: None if g is None else g / upstream for name, g in scaled.items()}
         found, loss = self.run_in(mode, self.tape, values)
         if values is self.values:
             self.seen[mode] = loss
@@ -326,6 +337,31 @@ class LossFunction:
         }
         return gradients, float(loss)
 
+    def gradient_rounding(self, *, at: Mapping[str, Array] | None = None) -> dict[str, Array]:
+        """The absolute rounding error of autodiff's gradient, {name: array} at the point (or `at`); 0 where it is None.
+
+        Raises: UserCodeFailed where the backward pass only runs eagerly.
+        """
+        values = at or self.values
+        inputs = [tf.cast(tf.constant(values[name]), tensor.dtype) for name, tensor in self.inputs.items()]
+        held = self._held()
+        if self._rounded_gradient is None:
+            specs = tf.nest.map_structure(lambda t: tf.TensorSpec(t.shape, t.dtype), (inputs, held))
+            with running_user_code():
+                traced = tf.function(self.tape, autograph=False).get_concrete_function(*specs)
+            self._rounded_gradient = Rounded(traced), [g is not None for g in traced.structured_outputs[0]]
+        rounded, is_known = self._rounded_gradient
+        try:
+            for name, variable in self.variables.items():
+                tensorflow_variable(variable).assign(tf.cast(values[name], variable.dtype))
+            found = iter(rounded.errors([*inputs, *held], calls=ROLLS))
+        finally:
+            self.restore_values()
+        return {
+            name: next(found) if known else np.zeros_like(value)
+            for (name, value), known in zip(self.values.items(), is_known, strict=True)
+        }
+
     def restore_values(self) -> None:
         """Assign the values of the point to the variables and the state."""
         for name, variable in self.variables.items():
@@ -347,13 +383,13 @@ class LossFunction:
         """The arguments of `loss_at` and `tape` at the point: inputs, and all that is held fixed."""
         return list(self.inputs.values()), self._held()
 
-    def tape(self, inputs: list[Any], held: list[Any], upstream: float = 1.0) -> tuple[list[Any], Any]:
+    def tape(self, inputs: list[Any], held: list[Any]) -> tuple[list[Any], Any]:
         """(gradients in the order of the names, loss), dense; None where autodiff gives None."""
-        found, loss = self.indexed(inputs, held, upstream)
+        found, loss = self.indexed(inputs, held)
         self.sparse = frozenset(name for name, g in zip(self.values, found, strict=True) if is_indexed(g))
         return [tf.convert_to_tensor(g) if is_indexed(g) else g for g in found], loss
 
-    def indexed(self, inputs: list[Any], held: list[Any], upstream: float = 1.0) -> tuple[list[Any], Any]:
+    def indexed(self, inputs: list[Any], held: list[Any]) -> tuple[list[Any], Any]:
         """`tape` with sparse gradients left as they are (tf.IndexedSlices)."""
         watched = self.watched(inputs)
         with tf.GradientTape(watch_accessed_variables=False) as tape:
@@ -361,8 +397,7 @@ class LossFunction:
                 tape.watch(source)
             loss = self.loss_at(inputs, held)
         unconnected = "none" if self._contraction is None else "zero"
-        seed = None if upstream == 1.0 else tf.cast(tf.constant(upstream, DTYPE), loss.dtype)
-        return tape.gradient(loss, watched, output_gradients=seed, unconnected_gradients=unconnected), loss
+        return tape.gradient(loss, watched, unconnected_gradients=unconnected), loss
 
 
 def require_scalar(loss: Any) -> Any:

@@ -16,7 +16,6 @@ from keras_ref.lesson.lesson_model import LessonModel, fresh_optimizer, take
 from scratch.arrays import Array
 from scratch.differences import SAFETY, UNIT, Estimate, Forward, Scheme, taken
 from scratch.gradient import Nudges, numeric_gradient
-from scratch.noise import measure
 from scratch.optimizers.base import Optimizer, State
 from scratch.recipe import NUDGE
 from scratch.training import apply_step, batches
@@ -82,8 +81,7 @@ def measure_book_slopes(lesson_model: LessonModel, weights: Weights, noise: floa
 
 def measure_noise(lesson_model: LessonModel, weights: Weights) -> float:
     """The rounding noise of the loss at these weights."""
-    nudges = Nudges(lesson_model.objective, weights, lesson_model.x, lesson_model.y, training=True)
-    return measure(nudges.directional, {name: nudges.value(name) for name in lesson_model.trained}, nudges.base)
+    return Nudges(lesson_model.objective, weights, lesson_model.x, lesson_model.y, training=True).noise
 
 
 @dataclass(frozen=True)

@@ -67,8 +67,10 @@ class Reason(StrEnum):
     )
     WRONG_ONLY_HERE = (
         "wrong-only-here",
-        "only at this very point, where the loss has a derivative: its slopes from all sides agree, and autodiff is "
-        "right beside it",
+        (
+            "only at this very point, where the loss has a derivative: its slopes from all sides agree, and autodiff "
+            "is right beside it"
+        ),
     )
     BEYOND_KINKS = (
         "beyond-kinks",

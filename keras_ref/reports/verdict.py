@@ -167,7 +167,7 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Report:
-    """All verdicts of one check, the seed, and what is worth saying aloud (`notes`)."""
+    """All verdicts of one check, its seed, and notes for the reader."""
 
     subject: str
     verdicts: tuple[Verdict, ...]

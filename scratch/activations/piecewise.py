@@ -25,7 +25,7 @@ def pieces(x: Array, *rules: tuple[Array, Array | float], otherwise: Array | flo
     values: Array | float = otherwise
     for condition, value in reversed(rules):
         values = np.where(condition, value, values)
-    return np.asarray(values).astype(x.dtype if x.dtype.kind in "fc" else float, copy=False)
+    return np.asanyarray(values).astype(x.dtype if x.dtype.kind in "fc" else float, copy=False)
 
 
 @activation

@@ -151,7 +151,8 @@ class Projected(Layer):
             query.shape, value.shape, masks=mask or (), given=attention_mask, causally=use_causal_mask
         )
         q, k, v = (
-            self.project(joined(x, axes), weights, name) for x, name in ((query, "query"), (key, "key"), (value, "value"))
+            self.project(joined(x, axes), weights, name)
+            for x, name in ((query, "query"), (key, "key"), (value, "value"))
         )
         k, v = (np.repeat(x, heads // key_heads, axis=-2) for x in (k, v))
         fit = (q * self.scale).swapaxes(-2, -3) @ np.moveaxis(k, -3, -1)

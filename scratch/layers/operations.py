@@ -190,7 +190,7 @@ class Operation(Layer):
 
     def forward(self, weights: Weights, *inputs: Array) -> Any:
         y = law_of(self.function)(*filled_with(self.arguments, inputs), **(self.keywords or {}))  # type: ignore[misc]
-        return y if isinstance(y, tuple) else np.asarray(y)
+        return y if isinstance(y, tuple) else np.asanyarray(y)
 
     def compute_mask(self, *inputs: Array, mask: Any = None) -> None:
         return None

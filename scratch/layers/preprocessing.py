@@ -41,7 +41,7 @@ class Numbers(Domain):
         return tuple(self.normalise(v) for v in value) if np.ndim(value) > 0 else float(value)
 
 
-Given = Annotated[float | tuple[Any, ...] | Array, Numbers()]
+Given = Annotated[float | tuple[Any, ...] | np.ndarray[Any, Any], Numbers()]
 
 
 def floats(x: Array) -> Array:
@@ -90,7 +90,7 @@ class Normalization(Layer):
 
     axis: Annotated[int | tuple[int, ...], Axes()] | None = -1
     mean: Given | None = None
-    variance: Annotated[float | tuple[Any, ...] | Array, Numbers(positive=True)] | None = None
+    variance: Annotated[float | tuple[Any, ...] | np.ndarray[Any, Any], Numbers(positive=True)] | None = None
     invert: bool = False
 
     def check(self) -> None:

@@ -24,7 +24,8 @@ def each_channel(columns: Array, kernel: Array) -> Array:
     *sizes, inputs, multiplier = kernel.shape
     filters = kernel.reshape(-1, inputs, multiplier)
     y = sum(columns[place][..., None] * filter_ for place, filter_ in zip(cells(sizes), filters, strict=True))
-    return np.asarray(y).reshape(*columns.shape[: 1 - kernel.ndim], -1)
+    found: Array = np.asanyarray(y).reshape(*columns.shape[: 1 - kernel.ndim], -1)
+    return found
 
 
 class ByChannel(Kernelled):

@@ -101,7 +101,7 @@ class Loss:
 
         Raises: ValueError where the shape of weights or mask does not fit that of the values.
         """
-        y_true, y_pred = np.asarray(y_true), np.asarray(y_pred)
+        y_true, y_pred = np.asarray(y_true), np.asanyarray(y_pred)
         values = self.per_sample(y_true, y_pred)
         own = self.valid(y_true, y_pred)
         mask = own if mask is None else mask if own is None else times(mask, own)

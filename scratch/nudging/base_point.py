@@ -18,10 +18,12 @@ from scratch.calls import Call, Tensor, as_masks, as_tuple, keywords_of, leaves
 from scratch.layers.base import Layer, Response, Weights
 from scratch.model import Run
 from scratch.naming import weights_of
+from scratch.noise import ROLLS, noise_of
 from scratch.nudging.linear_structure import mixing_of, responses_of, without_activation
 from scratch.nudging.loss_term import LossTerm
 from scratch.objective import Objective, per_output
 from scratch.regularizers import L1, L1L2, L2
+from scratch.rounding import Rounding, noisy, rounded_objective
 
 #: the prefix of the names of inputs; weights have their own names
 INPUT = "input:"
@@ -101,6 +103,21 @@ class BasePoint:
         """The loss at other weights and inputs: one whole forward pass."""
         options = {"training": self.training, "draws": self.draws, "masks": self.masks, "point": self.run}
         return self.objective(weights, inputs, self.y, sample_weight=self.sample_weight, **options)[()]
+
+    @cached_property
+    def noise(self) -> float:
+        """The absolute rounding error of the loss at the point (see scratch.noise)."""
+        rolls = (self._rolled(Rounding(np.random.default_rng(k), common=k % 2 == 1)) for k in range(ROLLS))
+        return noise_of((float(np.real(roll - self.base)) for roll in rolls), float(np.real(self.base)))
+
+    def _rolled(self, rounding: Rounding) -> Any:
+        """The loss at the point with every operation off by rounding."""
+        objective = rounded_objective(self.objective, rounding)
+        options = {"training": self.training, "draws": self.draws, "masks": self.masks, "point": self.run}
+        weights = {name: noisy(value, rounding) for name, value in self.weights.items()}
+        with np.errstate(all="ignore"):
+            run = objective.model.run(weights, self.inputs, **options)
+            return np.asarray(objective.of_run(run, weights, self.y, sample_weight=self.sample_weight))[()]
 
     def losses_by_loop(self, name: str, entries: Array, offsets: Array) -> Array:
         """The losses with one entry of `name` nudged, (stack,) → (stack,): the loop that all else must equal."""

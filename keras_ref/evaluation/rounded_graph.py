@@ -1,0 +1,412 @@
+"""Conversion of a traced function into one that computes everything twice, as it is and off by rounding.
+
+The conversion works on the function's definition, with those that it calls (loops, branches, nested functions):
+    f(x, …) → (y, …)   becomes   f'(x, …, x*, …, common) → (y, …, y*, …)
+where x* are the copies of what holds floats. Of every operation that floats go into there is a copy beside it, off by
+units in the last place of the dtype that it computes in; decisions (whatever is no float) exist once.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
+from typing import Any, TypeAlias
+
+import numpy as np
+import tensorflow as tf
+from tensorflow.core.framework import attr_value_pb2, function_pb2, node_def_pb2
+from tensorflow.python.framework import op_def_registry
+
+from keras_ref.evaluation.operation_rounding import (
+    COMPOSED,
+    DECIDED,
+    DECIDING,
+    EXACT,
+    EXACT_SCOPE,
+    SUMMED,
+    SUMS,
+    UNITS,
+)
+from scratch.arrays import Array
+from scratch.rounding import SIGNED
+
+#: by how many units results are off, up or down; complex ones in four directions
+REAL = np.array(SIGNED)
+COMPLEX = np.array([size * turn for size in SIGNED[: len(SIGNED) // 2] for turn in (1, 1j, -1, -1j)])
+#: what ends the name of a copy, and of a converted function
+COPY = "__rounded"
+#: TensorFlow keeps one library of functions for all
+NUMBERS = itertools.count()
+#: the argument that chooses how entries are off: 0, each by itself; 1, all of a tensor in one direction
+COMMON = "rounding__common"
+#: what the generators of random numbers start from; each has a second seed of its own
+SEED = 87654321
+FLOATS = (tf.float16, tf.bfloat16, tf.float32, tf.float64, tf.complex64, tf.complex128)
+#: floats, and the lists of tensors that loops keep
+COPIED = (*FLOATS, tf.variant)
+#: operations that call functions → their form that may hold random numbers, and the number of inputs before the arguments
+CALLS = {
+    "PartitionedCall": ("StatefulPartitionedCall", 0),
+    "StatefulPartitionedCall": ("StatefulPartitionedCall", 0),
+    "While": ("While", 0),
+    "StatelessWhile": ("While", 0),
+    "If": ("If", 1),
+    "StatelessIf": ("If", 1),
+    "Case": ("Case", 1),
+    "StatelessCase": ("Case", 1),
+}
+#: operations that read variables, which are part of the point
+READING = ("ReadVariableOp", "ResourceGather", "ResourceGatherNd")
+#: attributes that hold for the original only: shapes of its outputs, and that it is compiled (what XLA fuses is not
+#: told apart)
+LEFT_OUT = ("output_shapes", "_output_shapes", "_XlaMustCompile", "_XlaScope", "_XlaSeparateCompiledGradients")
+
+Node: TypeAlias = node_def_pb2.NodeDef
+Definition: TypeAlias = function_pb2.FunctionDef
+
+
+def unit_of(dtype: Any) -> float:
+    """The distance of 1 from the next number of a floating dtype. Of bfloat16, which has 8 bits, NumPy does not know it."""
+    dtype = tf.as_dtype(dtype).real_dtype
+    return 2.0**-7 if dtype == tf.bfloat16 else float(np.finfo(dtype.as_numpy_dtype).eps)
+
+
+def convert(functions: Iterable[Definition], name: str) -> tuple[str, dict[str, Definition]]:
+    """The name of the conversion of the function `name`, and all definitions that it needs, by name.
+
+    Nodes in EXACT_SCOPE have no copy: they make the point, and are no part of what is computed there.
+    """
+    conversion = _Conversion(functions)
+    return conversion.convert(name), conversion.library
+
+
+def _type(dtype: Any) -> attr_value_pb2.AttrValue:
+    return attr_value_pb2.AttrValue(type=tf.as_dtype(dtype).as_datatype_enum)
+
+
+def types(values: Iterable[int]) -> attr_value_pb2.AttrValue:
+    """An attribute that lists dtypes."""
+    return attr_value_pb2.AttrValue(list=attr_value_pb2.AttrValue.ListValue(type=list(values)))
+
+
+def _dtypes(node: Node, arguments: Iterable[Any]) -> list[tuple[str, Any]]:
+    """(name of the argument, dtype) of each tensor that a node takes or gives."""
+    found: list[tuple[str, Any]] = []
+    for argument in arguments:
+        if argument.type_list_attr:
+            dtypes = list(node.attr[argument.type_list_attr].list.type)
+        else:
+            dtype = node.attr[argument.type_attr].type if argument.type_attr else argument.type
+            dtypes = [dtype] * (int(node.attr[argument.number_attr].i) if argument.number_attr else 1)
+        found += [(argument.name, tf.as_dtype(dtype)) for dtype in dtypes]
+    return found
+
+
+def _input_dtypes(node: Node) -> list[Any]:
+    return [dtype for _, dtype in _dtypes(node, op_def_registry.get(node.op).input_arg)]
+
+
+def _outputs(node: Node) -> list[tuple[str, Any]]:
+    """References and dtypes of a node's outputs inside a function."""
+    found = []
+    for name, group in itertools.groupby(_dtypes(node, op_def_registry.get(node.op).output_arg), lambda pair: pair[0]):
+        found += [(f"{node.name}:{name}:{i}", dtype) for i, (_, dtype) in enumerate(group)]
+    return found
+
+
+def _data(node: Node) -> list[str]:
+    return [reference for reference in node.input if not reference.startswith("^")]
+
+
+def _control(node: Node) -> list[str]:
+    return [reference for reference in node.input if reference.startswith("^")]
+
+
+def _ordered(nodes: Iterable[Node]) -> Iterator[Node]:
+    """Nodes, each after those that it takes inputs from."""
+    by_name = {node.name: node for node in nodes}
+    done: set[str] = set()
+    for first in list(by_name):
+        stack = [first]
+        while stack:
+            name = stack[-1]
+            if name in done:
+                stack.pop()
+                continue
+            sources = (reference.lstrip("^").split(":")[0] for reference in by_name[name].input)
+            missing = [source for source in sources if source in by_name and source not in done]
+            if missing:
+                stack += missing
+            else:
+                done.add(name)
+                stack.pop()
+                yield by_name[name]
+
+
+def _with_plain_calls(definition: Definition, known: Mapping[str, Definition]) -> Definition:
+    """A function in which operations that are named like the function they call are PartitionedCalls instead."""
+    if not any(node.op in known for node in definition.node_def):
+        return definition
+    found, renamed = Definition(), dict[str, str]()
+    found.CopyFrom(definition)
+    for node in found.node_def:
+        if node.op in known:
+            signature = known[node.op].signature
+            node.attr["f"].func.name = node.op
+            node.attr["Tin"].CopyFrom(types(a.type for a in signature.input_arg))
+            node.attr["Tout"].CopyFrom(types(a.type for a in signature.output_arg))
+            node.op = "StatefulPartitionedCall"
+            outputs = enumerate(signature.output_arg)
+            renamed |= {f"{node.name}:{out.name}:0": f"{node.name}:output:{i}" for i, out in outputs}
+    for node in found.node_def:
+        inputs = [renamed.get(reference, reference) for reference in node.input]
+        del node.input[:]
+        node.input.extend(inputs)
+    for key, value in found.ret.items():
+        found.ret[key] = renamed.get(value, value)
+    return found
+
+
+@cache
+def _composition(op: str, dtypes: tuple[Any, ...]) -> Any:
+    """An operation as a graph of operations that round by themselves."""
+    specs = [tf.TensorSpec(None, dtype) for dtype in dtypes]
+    return tf.function(COMPOSED[op], autograph=False).get_concrete_function(*specs)
+
+
+class _Conversion:
+    """The conversion of functions into `library`."""
+
+    def __init__(self, functions: Iterable[Definition]) -> None:
+        given = {f.signature.name: f for f in functions}
+        self.originals = {name: _with_plain_calls(f, given) for name, f in given.items()}
+        self.library: dict[str, Definition] = {}
+        #: names of functions → the operation that they are a composition of
+        self.compositions: dict[str, str] = {}
+        self.seeds, self.number = itertools.count(1), next(NUMBERS)
+
+    def convert(self, name: str) -> str:
+        """The name of the converted function."""
+        new = f"{name}{COPY}_{self.number}"
+        if new not in self.library:
+            self.library[new] = Definition()  # a function may call itself
+            _Body(self, self.originals[name], self.library[new]).fill(new)
+        return new
+
+    def convert_composition(self, node: Node) -> str:
+        """The name of the converted composition of an operation."""
+        composition = _composition(node.op, tuple(_input_dtypes(node)))
+        name = composition.function_def.signature.name
+        if name not in self.originals:
+            inner = composition.graph.as_graph_def().library.function
+            self.originals |= {f.signature.name: f for f in (*inner, composition.function_def)}
+        self.compositions[name] = node.op
+        return self.convert(name)
+
+
+class _Body:
+    """The conversion of one function definition."""
+
+    def __init__(self, conversion: _Conversion, old: Definition, new: Definition) -> None:
+        self.conversion, self.old, self.new = conversion, old, new
+        #: references of tensors → those of their copies
+        self.copies: dict[str, str] = {}
+        #: references of constants by what they hold
+        self.constants: dict[Any, str] = {}
+        #: references of what depends on the point. Of constants and random draws alone the same is computed in every
+        #: evaluation, which is no error of a difference
+        self.moving: set[str] = set()
+        self.each_by_itself = ""
+
+    def fill(self, name: str) -> None:
+        """Write the converted function."""
+        old, new = self.old, self.new
+        new.signature.name, new.signature.is_stateful = name, True
+        for argument in old.signature.input_arg:
+            new.signature.input_arg.add(name=argument.name, type=argument.type)
+        for argument in old.signature.input_arg:
+            if tf.as_dtype(argument.type) in COPIED:
+                new.signature.input_arg.add(name=argument.name + COPY, type=argument.type)
+                self.copies[argument.name] = argument.name + COPY
+                self.moving.add(argument.name)
+        new.signature.input_arg.add(name=COMMON, type=tf.int32.as_datatype_enum)
+        for index, attributes in old.arg_attr.items():
+            new.arg_attr[index].CopyFrom(attributes)
+        for node in _ordered(old.node_def):
+            if node.op in CALLS:
+                self._convert_call(node)
+            else:
+                self._convert_operation(node)
+        for out in old.signature.output_arg:
+            self._return(out.name, out.type, old.ret[out.name])
+        for out in old.signature.output_arg:
+            if tf.as_dtype(out.type) in COPIED:
+                source = old.ret[out.name]
+                self._return(out.name + COPY, out.type, self.copies.get(source, source))
+        for key, value in old.control_ret.items():
+            new.signature.control_output.append(key)
+            new.control_ret[key] = value
+
+    def _return(self, name: str, dtype: int, reference: str) -> None:
+        self.new.signature.output_arg.add(name=name, type=dtype)
+        self.new.ret[name] = reference
+
+    def _add(self, op: str, inputs: Iterable[str], *, output: str = "output", **attributes: Any) -> str:
+        """Add a node of our own; returns the reference of its first output."""
+        node = self.new.node_def.add(name=f"rounding_{len(self.new.node_def)}", op=op, input=list(inputs))
+        for key, value in attributes.items():
+            node.attr[key].CopyFrom(value)
+        return f"{node.name}:{output}:0"
+
+    def _constant(self, value: Array | int, dtype: Any, key: Any = None) -> str:
+        key = (value, dtype) if key is None else key
+        if key not in self.constants:
+            tensor = attr_value_pb2.AttrValue(tensor=tf.make_tensor_proto(value, dtype=dtype))
+            self.constants[key] = self._add("Const", [], value=tensor, dtype=_type(dtype))
+        return self.constants[key]
+
+    def _off(self, tensor: str, dtype: Any, units: float) -> str:
+        """A tensor whose entries are off by so many units in the last place, up or down at random."""
+        whole = _type(tf.int32)
+        if not self.each_by_itself:
+            self.each_by_itself = self._add("Sub", [self._constant(1, tf.int32), COMMON], output="z", T=whole)
+        # the tensor's own shape, or one number for all of it
+        shape = self._add("Shape", [tensor], T=_type(dtype), out_type=whole)
+        shape = self._add("Mul", [shape, self.each_by_itself], output="z", T=whole)
+        shape = self._add("Maximum", [shape, self._constant(1, tf.int32)], output="z", T=whole)
+        sizes = REAL if dtype.is_floating else COMPLEX
+        factor = self._draw(shape, 1 + units * unit_of(dtype) * sizes, dtype)
+        return self._add("Mul", [tensor, factor], output="z", T=_type(dtype))
+
+    def _draw(self, shape: str, values: Array, dtype: Any) -> str:
+        """A tensor of the given shape whose entries are drawn from `values`."""
+        whole, table = _type(tf.int32), self._constant(values, dtype, (dtype, values.tobytes()))
+        drawn = self._add(
+            "RandomUniformInt",
+            [shape, self._constant(0, tf.int32), self._constant(len(values), tf.int32)],
+            T=whole,
+            Tout=whole,
+            seed=attr_value_pb2.AttrValue(i=SEED),
+            seed2=attr_value_pb2.AttrValue(i=next(self.conversion.seeds)),
+        )
+        inputs = [table, drawn, self._constant(0, tf.int32)]
+        return self._add("GatherV2", inputs, Tparams=_type(dtype), Tindices=whole, Taxis=whole)
+
+    def _terms_off(self, node: Node, terms: str, dtype: Any) -> str:
+        """The terms of a sum, each off by half a unit of the largest partial sum, Σ|term|."""
+        whole, kind, place = _type(tf.int32), _type(dtype), SUMS[node.op]
+        index = whole if place is None else attr_value_pb2.AttrValue(type=node.attr["Tidx"].type)
+        if place is None:
+            last = self._add(
+                "Sub", [self._add("Rank", [terms], T=kind), self._constant(1, tf.int32)], output="z", T=whole
+            )
+            axes = self._add("Range", [self._constant(0, tf.int32), last, self._constant(1, tf.int32)], Tidx=whole)
+        else:
+            axes = node.input[place]
+        sizes = self._add("Abs", [terms], output="y", T=kind)
+        keep = attr_value_pb2.AttrValue(b=True)
+        largest = self._add("Sum", [sizes, axes], T=kind, Tidx=index, keep_dims=keep)
+        shape = self._add("Shape", [terms], T=kind, out_type=whole)
+        share = self._draw(shape, unit_of(dtype) / 2 * REAL, dtype)
+        moves = self._add("Mul", [largest, share], output="z", T=kind)
+        return self._add("AddV2", [terms, moves], output="z", T=kind)
+
+    def _convert_operation(self, node: Node) -> None:
+        self.new.node_def.add().CopyFrom(node)
+        outputs, data = _outputs(node), _data(node)
+        holds_floats = any(dtype in COPIED for _, dtype in outputs)
+        if not holds_floats or not data or node.op in DECIDED:
+            return
+        # what makes the point, reads, draws or runs Python is computed once, and both have the same of it
+        if EXACT_SCOPE in node.name or op_def_registry.get(node.op).is_stateful:
+            if EXACT_SCOPE in node.name or node.op in READING:
+                self.moving.update(reference for reference, _ in outputs)
+            return
+        if not self.moving.intersection(data):
+            return
+        if node.op in COMPOSED and self.conversion.compositions.get(self.old.signature.name) != node.op:
+            self._convert_composed(node, outputs)
+            return
+        dtypes, decisive = _input_dtypes(node), DECIDING.get(node.op, ())
+        inputs = [r if k in decisive else self.copies.get(r, r) for k, r in enumerate(data)]
+        terms, units = _rounding_of(node, dtypes, outputs)
+        if node.op in SUMS and dtypes[0].is_floating:
+            inputs[0] = self._terms_off(node, inputs[0], dtypes[0])
+        elif terms:
+            inputs = [self._off(r, t, terms) if t in FLOATS else r for r, t in zip(inputs, dtypes, strict=True)]
+        copy = self.new.node_def.add()
+        copy.CopyFrom(node)
+        copy.name = node.name + COPY
+        del copy.input[:]
+        copy.input.extend([*inputs, *_control(node)])
+        for key in LEFT_OUT:
+            copy.attr.pop(key, None)
+        for reference, dtype in outputs:
+            if dtype in COPIED:
+                self.moving.add(reference)
+                own = copy.name + reference[len(node.name) :]
+                self.copies[reference] = self._off(own, dtype, units) if units and dtype in FLOATS else own
+
+    def _convert_composed(self, node: Node, outputs: list[tuple[str, Any]]) -> None:
+        data, dtypes = _data(node), _input_dtypes(node)
+        name = self.conversion.convert_composition(node)
+        copies = [self.copies.get(r, r) for r, t in zip(data, dtypes, strict=True) if t in COPIED]
+        signature = self.conversion.library[name].signature
+        first = self._add(
+            "StatefulPartitionedCall",
+            [*data, *copies, COMMON],
+            f=attr_value_pb2.AttrValue(func=attr_value_pb2.NameAttrList(name=name)),
+            Tin=types(a.type for a in signature.input_arg),
+            Tout=types(a.type for a in signature.output_arg),
+        )
+        for k, (reference, _) in enumerate(outputs):
+            self.moving.add(reference)
+            self.copies[reference] = f"{first[:-1]}{len(outputs) + k}"
+
+    def _convert_call(self, node: Node) -> None:
+        """A call of the converted functions: the originals and the copies come out of one."""
+        op, before = CALLS[node.op]
+        new = self.new.node_def.add()
+        new.CopyFrom(node)
+        new.op = op
+        for key in LEFT_OUT:
+            new.attr.pop(key, None)
+        for value in new.attr.values():
+            for function in [value.func] if value.HasField("func") else value.list.func:
+                function.name = self.conversion.convert(function.name)
+        data, outputs = _data(node), _outputs(node)
+        held = [p for p in zip(data[before:], _input_dtypes(node)[before:], strict=True) if p[1] in COPIED]
+        copied = [(reference, dtype) for reference, dtype in outputs if dtype in COPIED]
+        del new.input[:]
+        new.input.extend([*data, *(self.copies.get(r, r) for r, _ in held), COMMON, *_control(node)])
+        more = [*(dtype.as_datatype_enum for _, dtype in held), tf.int32.as_datatype_enum]
+        if op == "While":
+            new.attr["T"].list.type.extend(more)
+            self._hand_on(new.attr["body"].func.name)
+        else:
+            new.attr["Tin"].list.type.extend(more)
+            new.attr["Tout"].list.type.extend(dtype.as_datatype_enum for _, dtype in copied)
+        for k, (reference, _) in enumerate(copied):
+            self.moving.add(reference)
+            self.copies[reference] = f"{node.name}:output:{len(outputs) + k}"
+
+    def _hand_on(self, name: str) -> None:
+        """Let the body of a loop return COMMON to its next round."""
+        body, out = self.conversion.library[name], COMMON + "_out"
+        if out not in body.ret:
+            body.signature.output_arg.add(name=out, type=tf.int32.as_datatype_enum)
+            body.ret[out] = COMMON
+
+
+def _rounding_of(node: Node, dtypes: list[Any], outputs: list[tuple[str, Any]]) -> tuple[float, float]:
+    """By how many units the inputs of an operation are off before it, and its result."""
+    result = outputs[0][1]
+    if node.op in EXACT:
+        return 0.0, 0.0
+    if node.op == "Cast":
+        lower = dtypes[0] in FLOATS and result in FLOATS and unit_of(result) > unit_of(dtypes[0])
+        return 0.0, float(lower)
+    if node.op in UNITS:  # half precision is computed in float32, and rounded
+        return 0.0, 1.0 if result in (tf.float16, tf.bfloat16) else UNITS[node.op]
+    return 1.0, SUMMED

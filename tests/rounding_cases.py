@@ -1,0 +1,424 @@
+"""Losses on which the stated rounding error is compared with the true one: operations, compositions, the registry.
+
+A `Subject` is a traced loss and points at which it is evaluated; `measured` compares at one point. The truth is the same
+graph in 50 digits (exact_graph.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import keras
+import mpmath
+import numpy as np
+import tensorflow as tf
+from exact_graph import DIGITS, Graph
+from hypothesis import HealthCheck, Phase, given, seed, settings
+from hypothesis import strategies as st
+
+from keras_ref import strategies as gt
+from keras_ref.evaluation.rounding import Rounded
+from scratch import registry
+from scratch.arrays import Array
+from scratch.differences import UNIT
+from scratch.noise import ROLLS
+
+#: more than this many times the true error is an exaggeration, and counted
+EXAGGERATED = 1000.0
+SHAPE = (3, 4)
+
+
+@dataclass(frozen=True)
+class Case:
+    """A loss at one point: its value, how far it is from the true one, and what is stated of that."""
+
+    value: float
+    error: float
+    stated: float
+
+    @property
+    def covered(self) -> bool:
+        """Whether the stated error covers the true one."""
+        return self.error <= self.stated
+
+    @property
+    def exaggerated(self) -> bool:
+        """Whether it exceeds the true one, or a unit in the last place of the loss if that is more, too far."""
+        return self.stated > EXAGGERATED * max(self.error, UNIT * abs(self.value), np.finfo(float).tiny)
+
+
+def compared(values: Array, stated: Array, truth: Array) -> Iterator[Case]:
+    """A case for each value; those of which nothing is stated, or nothing is true, are passed over."""
+    with mpmath.workdps(DIGITS):
+        errors = [float(abs(mpmath.mpf(float(v)) - t)) for v, t in zip(values, truth, strict=True)]
+    for value, error, own in zip(values, errors, stated, strict=True):
+        if np.isfinite(error) and np.isfinite(own):
+            yield Case(float(value), error, float(own))
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A loss of float64 arrays as TensorFlow code, and what its points are drawn by."""
+
+    name: str
+    function: Callable[..., Any]
+    draw: Callable[[np.random.Generator], list[Array]]
+
+    @property
+    def gradient(self) -> Subject:
+        """Its gradient by its last array, of which every entry is a case."""
+
+        def slope(*arrays: Any) -> Any:
+            with tf.GradientTape() as tape:
+                tape.watch(arrays[-1])
+                loss = self.function(*arrays)
+            found = tape.gradient(loss, arrays[-1])
+            return tf.zeros_like(arrays[-1]) if found is None else found
+
+        return Subject(f"gradient of {self.name}", slope, self.draw)
+
+    @cached_property
+    def traced(self) -> Any:
+        """The loss as a graph."""
+        specs = [tf.TensorSpec(a.shape, a.dtype) for a in self.draw(np.random.default_rng(0))]
+        return tf.function(self.function, autograph=False).get_concrete_function(*specs)
+
+    @cached_property
+    def rounded(self) -> Rounded:
+        """The loss with its rounding measured."""
+        return Rounded(self.traced)
+
+    @cached_property
+    def exact(self) -> Graph:
+        """The loss in many digits."""
+        return Graph(self.traced)
+
+    def cases(self, generator: np.random.Generator, count: int) -> Iterator[Case]:
+        """So many points; those where the loss is not finite are passed over."""
+        for _ in range(count):
+            arrays = self.draw(generator)
+            tensors = [*map(tf.constant, arrays)]
+            values = np.ravel(self.traced(*tensors).numpy())
+            if not np.isfinite(values).all():
+                continue
+            if len(values) == 1:
+                stated = np.array([self.rounded.noise(tensors, calls=ROLLS)])
+            else:
+                stated = np.ravel(self.rounded.errors(tensors, calls=ROLLS)[0])
+            yield from compared(values, stated, np.ravel(self.exact(*arrays)[0]))
+
+
+# What points are drawn from ---------------------------------------------------------------------------------------------
+
+
+def anywhere(*shape: int, low: float = -6, high: float = 1) -> Callable[[np.random.Generator], Array]:
+    """Numbers of all sizes from 10^low to 10^high, of one size in most arrays, some rows zero, some entries equal."""
+
+    def draw(generator: np.random.Generator) -> Array:
+        size = 10.0 ** generator.uniform(low, high, () if generator.random() < 0.7 else shape)
+        found = size * generator.normal(size=shape)
+        if generator.random() < 0.1 and len(shape) > 1:
+            found[generator.integers(shape[0])] = 0.0
+        if generator.random() < 0.1:
+            found[...] = np.round(found * 8) / 8 if generator.random() < 0.5 else found.flat[0]
+        return np.asarray(found)
+
+    return draw
+
+
+def positive(*shape: int, low: float = -6, high: float = 2) -> Callable[[np.random.Generator], Array]:
+    """Positive numbers of all sizes."""
+    return lambda generator: np.asarray(10.0 ** generator.uniform(low, high, shape))
+
+
+def within(low: float, high: float, *shape: int) -> Callable[[np.random.Generator], Array]:
+    """Numbers of an interval."""
+    return lambda generator: generator.uniform(low, high, shape)
+
+
+def together(*draws: Callable[[np.random.Generator], Array]) -> Callable[[np.random.Generator], list[Array]]:
+    """Several arrays."""
+    return lambda generator: [draw(generator) for draw in draws]
+
+
+# Operations -------------------------------------------------------------------------------------------------------------
+
+_ANY, _POSITIVE = anywhere(*SHAPE), positive(*SHAPE)
+ONE: dict[str, tuple[Any, Any]] = {
+    **{
+        name: (getattr(tf.math, name), _ANY)
+        for name in "abs asinh atan cos cosh erf erfc exp expm1 negative sigmoid sin sinh softplus softsign square tan tanh".split()
+    },
+    **{name: (getattr(tf.math, name), _POSITIVE) for name in "log log1p sqrt rsqrt reciprocal digamma lgamma".split()},
+    **{name: (getattr(tf.math, name), within(-1, 1, *SHAPE)) for name in "asin acos atanh".split()},
+    "acosh": (tf.math.acosh, lambda g: 1 + positive(*SHAPE)(g)),
+    "elu": (tf.nn.elu, _ANY),
+    "selu": (tf.nn.selu, _ANY),
+    "relu": (tf.nn.relu, _ANY),
+    "leaky_relu": (tf.nn.leaky_relu, _ANY),
+    "softmax": (tf.nn.softmax, anywhere(*SHAPE, high=3)),
+    "log_softmax": (tf.nn.log_softmax, anywhere(*SHAPE, high=3)),
+    "logsumexp": (lambda x: tf.reduce_logsumexp(x, -1), anywhere(*SHAPE, high=3)),
+    "logsumexp - max": (lambda x: tf.reduce_logsumexp(x, -1) - tf.reduce_max(x, -1), anywhere(*SHAPE, high=2)),
+    "log(1 + exp)": (lambda x: tf.math.log(1 + tf.exp(x)), anywhere(*SHAPE, high=2)),
+    "1 - sigmoid": (lambda x: 1 - tf.sigmoid(x), anywhere(*SHAPE, high=1.5)),
+    "1 - tanh²": (lambda x: 1 - tf.tanh(x) ** 2, _ANY),
+    "1 - cos": (lambda x: 1 - tf.cos(x), _ANY),
+    "moments": (lambda x: tf.nn.moments(x, -1)[1], _ANY),
+    "E x² - (E x)²": (lambda x: tf.reduce_mean(x * x, -1) - tf.reduce_mean(x, -1) ** 2, _ANY),
+    "normalize": (
+        lambda x: (
+            (x - tf.reduce_mean(x, -1, keepdims=True)) / tf.sqrt(tf.math.reduce_variance(x, -1, keepdims=True) + 1e-12)
+        ),
+        _ANY,
+    ),
+    "l2_normalize": (lambda x: tf.nn.l2_normalize(x, -1), _ANY),
+    "cumsum": (lambda x: tf.cumsum(x, -1), _ANY),
+    "cumprod": (lambda x: tf.math.cumprod(x, -1), _ANY),
+    "reduce_prod": (lambda x: tf.reduce_prod(x, -1), _ANY),
+    "reduce_mean": (lambda x: tf.reduce_mean(x, -1), _ANY),
+    "reduce_max": (lambda x: tf.reduce_max(x, -1), _ANY),
+    "reduce_euclidean_norm": (lambda x: tf.math.reduce_euclidean_norm(x, -1), _ANY),
+    "x^3.3": (lambda x: x**3.3, _POSITIVE),
+    "length 1e-6": (lambda x: 1e-6 / (tf.reduce_sum(x * x, -1) + 1e-6), _ANY),
+    "length 1e-12": (lambda x: x / tf.sqrt(x * x + 1e-12), _ANY),
+}
+TWO: dict[str, tuple[Any, Any, Any]] = {
+    **{
+        name: (getattr(tf.math, name), _ANY, _ANY)
+        for name in "add subtract multiply maximum minimum squared_difference".split()
+    },
+    "atan2": (tf.math.atan2, _ANY, _POSITIVE),
+    "divide": (tf.divide, _ANY, _POSITIVE),
+    "pow": (tf.pow, _POSITIVE, within(-3, 3, *SHAPE)),
+    "xlogy": (tf.math.xlogy, _ANY, _POSITIVE),
+    "matmul": (lambda a, b: a @ tf.transpose(b), _ANY, _ANY),
+    "einsum": (lambda a, b: tf.einsum("ij,ij->i", a, b), _ANY, _ANY),
+    "(a + b) - a": (lambda a, b: (a + b) - a, _ANY, _ANY),
+    "softmax_cross_entropy": (
+        lambda z, t: tf.nn.softmax_cross_entropy_with_logits(tf.nn.softmax(t), z),
+        anywhere(*SHAPE, high=2),
+        _ANY,
+    ),
+    "sigmoid_cross_entropy": (
+        lambda z, t: tf.nn.sigmoid_cross_entropy_with_logits(tf.sigmoid(t), z),
+        anywhere(*SHAPE, high=2),
+        _ANY,
+    ),
+    "cosine": (lambda a, b: 1 - tf.reduce_sum(tf.nn.l2_normalize(a, -1) * tf.nn.l2_normalize(b, -1), -1), _ANY, _ANY),
+}
+
+
+def _weighted(outputs: Any) -> Any:
+    """A loss of outputs: a sum with fixed weights, so that nothing is equal to nothing else."""
+    count = tf.size(outputs, out_type=tf.int64)
+    weights = tf.cos(tf.cast(tf.range(count), tf.float64) + 0.5)
+    return tf.reduce_sum(tf.reshape(outputs, [-1]) * weights)
+
+
+def _summed(function: Callable[..., Any], total: Callable[[Any], Any] = tf.reduce_sum) -> Callable[..., Any]:
+    return lambda *arrays: total(tf.cast(function(*arrays), tf.float64))
+
+
+def operations() -> list[Subject]:
+    """Losses of one operation each, plain and weighted sums of its results."""
+    found = []
+    for name, (function, draw) in ONE.items():
+        found.append(Subject(f"{name}", _summed(function), together(draw)))
+        found.append(Subject(f"{name}, weighted", _summed(function, _weighted), together(draw)))
+    for name, (function, first, second) in TWO.items():
+        found.append(Subject(name, _summed(function, _weighted), together(first, second)))
+    found.append(
+        Subject(
+            "sparse_softmax_cross_entropy",
+            lambda z: tf.reduce_sum(tf.nn.sparse_softmax_cross_entropy_with_logits([0, 3, 1], z)),
+            together(anywhere(*SHAPE, high=2)),
+        )
+    )
+    return found
+
+
+# Compositions -----------------------------------------------------------------------------------------------------------
+
+
+def _shifted(x: Any, by: Any) -> Any:
+    return (x + by) - by  # by a number that the graph cannot fold away
+
+
+STEPS: dict[str, Callable[[Any, Array], Any]] = {
+    "tanh": lambda x, w: tf.tanh(x),
+    "sigmoid": lambda x, w: tf.sigmoid(x),
+    "relu": lambda x, w: tf.nn.relu(x),
+    "elu": lambda x, w: tf.nn.elu(x),
+    "selu": lambda x, w: tf.nn.selu(x),
+    "gelu": lambda x, w: tf.nn.gelu(x),
+    "softplus": lambda x, w: tf.nn.softplus(x),
+    "softmax": lambda x, w: tf.nn.softmax(x),
+    "log_softmax": lambda x, w: tf.nn.log_softmax(x),
+    "exp": lambda x, w: tf.exp(tf.clip_by_value(x, -50.0, 50.0)),
+    "log": lambda x, w: tf.math.log(1 + x * x),
+    "sqrt": lambda x, w: tf.sqrt(x * x + 1e-3),
+    "short": lambda x, w: x / tf.sqrt(x * x + 1e-12),
+    "dense": lambda x, w: x @ w,
+    "bias": lambda x, w: x + w[0],
+    "gate": lambda x, w: (1 - tf.sigmoid(x @ w)) * x,
+    "residual": lambda x, w: x + 0.1 * tf.tanh(x @ w),
+    "normalize": lambda x, w: (
+        (x - tf.reduce_mean(x, -1, keepdims=True)) / tf.sqrt(tf.math.reduce_variance(x, -1, keepdims=True) + 1e-6)
+    ),
+    "attention": lambda x, w: tf.nn.softmax(x @ tf.transpose(x @ w) / 2) @ x,
+    "cumsum": lambda x, w: tf.cumsum(x, 0),
+    "product": lambda x, w: x * tf.roll(x, 1, -1),
+    "shift": lambda x, w: _shifted(x, 100 * tf.reduce_max(tf.abs(x))),
+    "square": lambda x, w: x * x,
+    "quotient": lambda x, w: x / (1 + tf.abs(x)),
+    "large": lambda x, w: 1e3 * x,
+    "small": lambda x, w: 1e-3 * x,
+    "loop": lambda x, w: tf.while_loop(lambda i, v: i < 3, lambda i, v: (i + 1, tf.tanh(v @ w)), (0, x))[1],
+}
+ENDS: dict[str, Callable[[Any], Any]] = {
+    "sum": _weighted,
+    "mean": tf.reduce_mean,
+    "mse": lambda x: tf.reduce_mean((x - 0.25) ** 2),
+    "crossentropy": lambda x: tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits([0, 1, 2], x)),
+    "logsumexp": lambda x: tf.reduce_logsumexp(x) - tf.reduce_max(x),
+    "length": lambda x: 1e-6 / (tf.reduce_sum(x * x) + 1e-6),
+}
+
+
+def compositions(count: int, *, start: int = 0) -> Iterator[Subject]:
+    """Chains of two to eight steps and an end, drawn at random."""
+    generator = np.random.default_rng(start)
+    for _ in range(count):
+        steps = [str(s) for s in generator.choice(list(STEPS), generator.integers(2, 9))]
+        end = str(generator.choice(list(ENDS)))
+        weights = [generator.normal(size=(SHAPE[1], SHAPE[1])) for _ in steps]
+
+        yield Subject(
+            " → ".join([*steps, end]), _chain(steps, weights, end), together(anywhere(*SHAPE, low=-3, high=1))
+        )
+
+
+def _chain(steps: list[str], weights: list[Array], end: str) -> Callable[[Any], Any]:
+    def function(x: Any) -> Any:
+        for step, w in zip(steps, weights, strict=True):
+            x = STEPS[step](x, w)
+        return ENDS[end](x)
+
+    return function
+
+
+# The registry -----------------------------------------------------------------------------------------------------------
+
+
+def activations() -> list[Subject]:
+    """Every registered activation, as Keras has it."""
+    return [
+        Subject(f"activation {name}", _summed(keras.activations.get(name), _weighted), together(anywhere(2, 4)))
+        for name in registry.names("activation")
+        if hasattr(keras.activations, name) and gt.needs_no_arguments(registry.get("activation", name))
+    ]
+
+
+def examples(strategy: st.SearchStrategy[Any], count: int) -> list[Any]:
+    """So many examples of a strategy, the same in every run."""
+    found: list[Any] = []
+
+    @seed(0)
+    @settings(
+        max_examples=count,
+        database=None,
+        deadline=None,
+        phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(strategy)
+    def collect(one: Any) -> None:
+        found.append(one)
+
+    collect()
+    return found
+
+
+def drawn_by(strategy: st.SearchStrategy[Any]) -> Callable[[np.random.Generator], Any]:
+    """Points of a Hypothesis strategy."""
+    kept: list[Any] = []
+
+    def draw(generator: np.random.Generator) -> Any:
+        kept.extend([] if kept else examples(strategy, 200))
+        return kept[generator.integers(len(kept))]
+
+    return draw
+
+
+class LayerSubject:
+    """A layer of the registry as the product checks it: the loss of random cotangents, at points of Hypothesis."""
+
+    def __init__(self, architecture: Any) -> None:
+        self.architecture, self.name = architecture, f"layer {architecture.layer}"
+
+    @cached_property
+    def points(self) -> list[Any]:
+        """(weights, inputs)"""
+        model, batch = self.architecture.model, self.architecture.shapes[0][0]
+        return examples(st.tuples(gt.weights_of(model), gt.inputs_of(model, batch=batch)), 40)
+
+    def cases(self, generator: np.random.Generator, count: int) -> Iterator[Case]:
+        """So many points."""
+        from support_built import Built, computing_in
+
+        from keras_ref.evaluation.float64 import DTYPE
+        from keras_ref.evaluation.loss_function import Data
+        from keras_ref.translation import weights as weights_module
+
+        exact = None
+        for _ in range(count):
+            weights, x = self.points[generator.integers(len(self.points))]
+            given = [x[name] for name in self.architecture.model.inputs] if len(x) > 1 else x["x0"]
+            built = Built.of(self.architecture.model, given)
+            weights_module.assign(built.keras_model, built.model, weights)
+            with computing_in(DTYPE):
+                probe = built._probed
+                cotangents = [generator.normal(size=np.shape(c)) for c in probe.data.y]
+                probe.refresh(Data(given, cotangents))
+                value, stated = probe.directional({}, np.zeros(1)), np.array([probe.noise()])
+                if not np.isfinite(value).all():
+                    continue
+                exact = exact or Graph(probe._traced())
+                flat = probe._flat(probe.values)
+                held = [np.asarray(h) for h in probe._held()]
+                moved = [flat, np.zeros_like(flat), np.zeros(1), np.zeros(1, np.int64), flat[:1]]
+                yield from compared(value, stated, np.ravel(exact(*moved, *held)[0]))
+
+
+def layers() -> list[LayerSubject]:
+    """Small examples of every registered layer."""
+    from example_pools import pool
+
+    return [LayerSubject(one) for name in registry.names("layer") for one in pool(name)[:3]]
+
+
+def losses() -> list[Subject]:
+    """Every registered loss with its defaults, as Keras has it, of predictions (targets are data)."""
+    from keras_ref.translation.to_keras import mirrored_loss
+
+    found = []
+    for name in registry.names("loss"):
+        spec = registry.get("loss", name)()
+        try:
+            loss = mirrored_loss(spec)
+        except Exception:  # noqa: BLE001, S112 (a definition that Keras has no loss for)
+            continue
+        shapes = spec.shapes(lambda low, high: min(high, max(low, 3)))
+        true, predicted = (
+            drawn_by(gt.samples(tuple(shape), domain)) for shape, domain in zip(shapes, spec.domains(), strict=True)
+        )
+
+        def draw(generator: np.random.Generator, t: Any = true, p: Any = predicted) -> list[Array]:
+            return [np.asarray(t(generator)), np.asarray(p(generator), float)]
+
+        found.append(Subject(f"loss {name}", _summed(loss), draw))
+    return found

@@ -1,0 +1,75 @@
+"""Does the stated rounding error cover the true one? The long form of test_rounding.py: a table over many cases.
+
+    python tests/rounding_coverage.py [cases] [seed]
+
+Covered: |loss - truth in 50 digits| ≤ stated. Exaggerated: stated > 1,000 · max(|loss - truth|, one unit of the loss).
+"""
+
+import os
+import sys
+from collections import Counter, defaultdict
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
+
+import keras
+import numpy as np
+import rounding_cases as rc
+from exact_graph import Missing
+
+
+def main():
+    total, seed = (int(a) for a in (*sys.argv[1:], *("100000", "0")[len(sys.argv) - 1 :]))
+    keras.config.set_floatx("float64")
+    generator = np.random.default_rng(seed)
+    composed = max(20, total // 500)
+    groups = {
+        "operations": rc.operations(),
+        "compositions": list(rc.compositions(composed, start=seed)),
+        "activations": rc.activations(),
+        "losses": rc.losses(),
+        "layers": rc.layers(),
+    }
+    shares = {"operations": 0.3, "compositions": 0.3, "activations": 0.05, "losses": 0.05, "layers": 0.15}
+    for group in ("operations", "compositions", "activations"):  # every gradient has twelve entries, or about as many
+        groups[f"gradients of {group}"] = [s.gradient for s in groups[group][:: 1 if group != "compositions" else 4]]
+        shares[f"gradients of {group}"] = 0.05 / 12
+    only = os.environ.get("ONLY")
+    groups = {name: found for name, found in groups.items() if not only or only in name}
+    print("| of | subjects | cases | not covered | exaggerated | median stated / true |")
+    print("|---|---|---|---|---|---|")
+    every = defaultdict(list)
+    for group, subjects in groups.items():
+        count, missing = max(1, int(total * shares[group]) // len(subjects)), []
+        for subject in subjects:
+            try:
+                found = list(subject.cases(generator, count))
+            except Missing as operation:
+                missing.append(str(operation))
+                continue
+            every[group] += found
+            bad, over = sum(not c.covered for c in found), sum(c.exaggerated for c in found)
+            if bad or over > 0.05 * len(found):
+                print(
+                    f"    {subject.name}: {len(found)} cases, {bad} not covered, {over} exaggerated",
+                    [c for c in found if not c.covered][:1],
+                    file=sys.stderr,
+                    flush=True,
+                )
+        say(group, len(subjects), every[group])
+        if missing:
+            print("    not in 50 digits:", dict(Counter(missing)), file=sys.stderr, flush=True)
+    say("all", sum(map(len, groups.values())), [c for found in every.values() for c in found])
+
+
+def say(name, subjects, cases):
+    ratios = [c.stated / max(c.error, rc.UNIT * abs(c.value), 1e-300) for c in cases]
+    bad, over = sum(not c.covered for c in cases), sum(c.exaggerated for c in cases)
+    share = f"{bad} ({100 * bad / max(1, len(cases)):.3f} %) | {over} ({100 * over / max(1, len(cases)):.2f} %)"
+    print(
+        f"| {name} | {subjects} | {len(cases)} | {share} | {np.median(ratios) if ratios else np.nan:.0f} |", flush=True
+    )
+
+
+if __name__ == "__main__":
+    main()
