@@ -148,7 +148,12 @@ def note_vacuous(outcome: Outcome, *, evidence: Evidence) -> Outcome:
             notes.append(f"{v.name}: autodiff gives None, and the loss does not move either: {v.reason}.")
         if v.verdict is Kind.SYMMETRIZED:
             notes.append(f"{v.name}: {v.reason}.")
-        if kinks := v.counts.get(Kind.KINK):
+        if v.jumps:
+            notes.append(
+                f"{v.jumps} of {v.compared} entries of {v.name} sit on a jump of the loss (a comparison that decides there): "
+                "they have no derivative; autodiff is right on the branch that the point lies on."
+            )
+        if kinks := v.counts.get(Kind.KINK, 0) - v.jumps:
             notes.append(f"{v.name}: {kinks} entries sit on a kink; autodiff is right beside it.")
     return outcome.with_notes(*notes)
 

@@ -118,10 +118,12 @@ class GradientPaths:
         reached = self._reached(name)
         return any(tensor.op in reached for tensor in outputs)
 
-    def of_none(self, name: str) -> Explanation:
-        """Why autodiff gives None for a variable or input."""
+    def of_none(self, name: str, *, moves: bool = False) -> Explanation:
+        """Why autodiff gives None for a variable or input; `moves`: although the loss moves with it."""
         way = self._reached(name) & self._feeding()
         if self._traced.graph.outputs[0].op not in way:
+            if moves:
+                return Explanation(Reason.NO_OPERATION_LEADS)
             if self._other.get(name) is not None:
                 return Explanation(Reason.CONNECTED_ONLY_IN, "inference" if self.training else "training")
             return Explanation(Reason.NOT_CONNECTED)
@@ -194,7 +196,10 @@ def explain_none_and_nan(outcome: Outcome, *, evidence: Evidence, paths: Gradien
             cause = paths.of_none(verdict.name)
             return verdict.because(cause.reason, cause.detail)
         if verdict.reason_code is Reason.NONE_WHERE_LOSS_MOVES:
-            return verdict.because(Reason.NONE_EXPLAINED, paths.of_none(verdict.name).text)
+            return verdict.because(Reason.NONE_EXPLAINED, paths.of_none(verdict.name, moves=True).text)
+        if verdict.verdict is Kind.NAN and (refused := evidence.autodiff.refused.get(verdict.name)) is not None:
+            counts = {refused.kind.value: verdict.compared}
+            return replace(verdict, verdict=refused.kind, counts=counts).because(refused.reason, *refused.details)
         if verdict.verdict is Kind.NAN and verdict.reason_code is None:
             branch = paths.of_nan(verdict.name)
             return verdict if branch is None else verdict.because(branch.reason, branch.detail)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -75,7 +76,7 @@ def oracles_of(
     notes: list[str] = []
     forward: ForwardOracle | None = None
     if "forward" in wanted:
-        forward = ForwardOracle.at(loss, loss.values, seed=seed)
+        forward = ForwardOracle.at(loss, loss.values, seed=seed, inputs=frozenset(loss.inputs))
         _require_finite(forward, subject)
         judged = judge_precision(forward, subject=subject, seed=seed)
         forward, notes = judged.oracle, [*judged.notes]
@@ -89,6 +90,7 @@ def oracles_of(
             notes.append(f"No twin: {reason}")
         else:
             _require_finite(beside, subject)
+            beside = replace(beside, inputs=frozenset(loss.inputs))
     return Oracles(tuple(oracle for oracle in (forward, beside) if oracle is not None), tuple(notes))
 
 
@@ -115,11 +117,6 @@ def _require_finite(oracle: Oracle, subject: str) -> None:
 def _autodiff(loss: LossFunction, mode: str) -> Autodiff:
     try:
         return autodiff_at(loss, loss.values, mode=mode)
-    except LookupError as error:
-        raise BadInput(
-            f"Autodiff must have a gradient for every operation. Received: {short(error)} Write one with "
-            "tf.custom_gradient, or stop it with tf.stop_gradient."
-        ) from error
     except COMPILE_ERRORS as error:
         if mode != "jit_compile":
             raise

@@ -19,8 +19,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+<<<<<<< HEAD
 from functools import cached_property
 from itertools import chain, combinations, islice
+=======
+from functools import cached_property, partial
+from itertools import chain, combinations
+>>>>>>> main
 from typing import Any
 
 import numpy as np
@@ -208,8 +213,7 @@ class DepartingTwin:
         def make(values: Any) -> Nudges:
             return _changed(twin.make(values), lambda objective: as_keras(objective, laws, self.shapes))
 
-        made = TwinOracle.at(make, names=twin.names, values=twin.values, seed=self.seed)
-        return replace(made, has_kinks=twin.has_kinks)
+        return replace(TwinOracle.at(make, names=twin.names, values=twin.values), inputs=twin.inputs)
 
     def _passes(self, oracle: TwinOracle, verdict: Verdict, autodiff: Autodiff) -> bool:
         entries = np.array(verdict.accused, int)
@@ -228,7 +232,7 @@ class DepartingTwin:
 
         centre, spread = slopes_of(oracle.nudges), np.zeros(len(entries))
         for roll in range(ROLLS):
-            off = _changed(oracle.nudges, lambda o, roll=roll: with_rounded_parts(o, parts, roll), plain=True)
+            off = _changed(oracle.nudges, partial(with_rounded_parts, parts=parts, seed=roll), plain=True)
             spread = np.fmax(spread, 2 * np.abs(slopes_of(off) - centre))
         gradient = self.autodiff.gradient[verdict.name]
         largest = np.abs(centre).max() if gradient is None else np.nanmax(np.abs(gradient), initial=0.0)
@@ -270,7 +274,6 @@ def _wider(autodiff: Autodiff, verdict: Verdict, spread: Array) -> Autodiff:
         gradient=autodiff.gradient,
         at=lambda point: _wider(autodiff.at(point), verdict, spread),
         measure_rounding=lambda: plus(autodiff.rounding),
-        measure_again=lambda: plus(autodiff.largest_rounding),
         how=autodiff.how,
     )
 

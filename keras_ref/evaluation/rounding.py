@@ -78,10 +78,15 @@ class Rounded:
             for i, exact in enumerate(rolls[0].exact)
         ]
 
-    def roll(self, arguments: list[Any], *, common: bool) -> Roll:
-        """One evaluation for flat arguments; `common`: the entries of a tensor are all off in one direction."""
-        given = [*arguments, *self._function.captured_inputs]
-        copies = [a for a, t in zip(given, self._dtypes, strict=True) if t in COPIED]
+    def roll(self, arguments: list[Any], *, common: bool, copies: list[Any] | None = None) -> Roll:
+        """One evaluation for flat arguments; `common`: the entries of a tensor are all off in one direction.
+
+        `copies` are the arguments of the copy, where they are others: it takes the decisions of the first all the same.
+        """
+        captured = self._function.captured_inputs
+        given = [*arguments, *captured]
+        moved = [*(arguments if copies is None else copies), *captured]
+        copies = [a for a, t in zip(moved, self._dtypes, strict=True) if t in COPIED]
         found = tf.raw_ops.StatefulPartitionedCall(
             args=[*given, *copies, tf.constant(int(common))],
             Tout=self._results,
@@ -95,7 +100,7 @@ class Rounded:
 def _deviation(roll: Roll, i: int) -> Array:
     """How far rounding moved output `i`, from the value that the same evaluation has without it: a seed may advance."""
     with np.errstate(invalid="ignore"):
-        return np.asarray(roll.rolled[i], float) - np.asarray(roll.exact[i], float)
+        return np.subtract(np.asarray(roll.rolled[i], float), np.asarray(roll.exact[i], float))
 
 
 def _forget(here: Any, names: list[str]) -> None:

@@ -39,8 +39,23 @@ class Reason(StrEnum):
 
     # What the loss does at the point
     JUMP = "jump", "the loss jumps at the point"
+    ON_A_JUMP = (
+        "on-a-jump",
+        "the loss jumps here, where a comparison (or a rounding, or an index) decides: it has no derivative, and autodiff "
+        "is right on the branch that the point lies on",
+    )
     NOT_FINITE_BESIDE = "not-finite-beside", "the loss is not finite beside the point"
     NO_SLOPE = "no-slope", "autodiff is not finite and the loss has no slope at the point"
+    AUTODIFF_RAISES = (
+        "autodiff-raises",
+        "the loss is finite, and autodiff itself raises an error",
+        "the loss is finite, and autodiff itself raises: {}",
+    )
+    WRONG_SHAPE = (
+        "wrong-shape",
+        "autodiff gives a gradient of another shape than what it is the gradient of",
+        "autodiff gives a gradient of shape {} for values of shape {}",
+    )
     UNTAKEN_BRANCH = "untaken-branch", "the loss is finite; {} hides a branch whose own derivative is not"
 
     # Kinks, and points that differ from their neighbourhood
@@ -104,6 +119,11 @@ class Reason(StrEnum):
         "an operation on the way to the loss is not differentiable",
         "not differentiable: {}",
     )
+    NO_OPERATION_LEADS = (
+        "no-operation-leads",
+        "no operations lead from it to the loss, which depends on it in a way that autodiff does not follow: an "
+        "assigned variable, NumPy or other Python",
+    )
     NO_GRADIENT = "no-gradient", "no gradient, although it is connected to the loss"
     NOTHING_TRAINS = (
         "nothing-trains",
@@ -121,6 +141,13 @@ class Reason(StrEnum):
     NONE_IN_ONE_MODE = "none-in-one-mode", "None in {} only"
     DOES_NOT_COMPILE = "does-not-compile", "it does not compile: {}"
     FORWARD_AND_REVERSE_DIFFER = "forward-and-reverse-differ", "forward mode gives {}, reverse mode {}"
+
+    # What it trains in
+    NOT_FINITE_IN_PRECISION = (
+        "not-finite-in-precision",
+        "the gradient is finite in float64 and not in the precision that training computes in",
+        "the gradient is finite in float64 and not in {}, which training computes in",
+    )
 
     # What was expected or is known
     ONE_TRIANGLE = (
@@ -152,6 +179,24 @@ class Reason(StrEnum):
         "step {}: Keras's step is not the optimizer's law even with Keras's own gradient",
     )
     STEP_DEPARTS = "step-departs", "Keras's step is known to depart from the optimizer's law here", "step {}: {}"
+    OWN_STEP_GRADIENT = (
+        "own-step-gradient",
+        "the train step is the model's own: the gradients that it hands to the optimizer are not the slopes of the "
+        "loss that it returns",
+        "step {}: the train step is the model's own: the gradients that it hands to the optimizer are not the slopes "
+        "of the loss that it returns",
+    )
+    OWN_STEP_GATHERS = (
+        "own-step-gathers",
+        "the train step is the model's own: the gradients that it hands to the optimizer are not the slopes of the "
+        "loss that it returns, and it moves weights by itself, calls an optimizer several times, or gathers gradients "
+        "over steps",
+    )
+    OWN_STEP = (
+        "own-step",
+        "the train step is the model's own, and no gradient step of a loss that it returns",
+        "the train step is the model's own: {}",
+    )
     NO_TWIN = "no-twin", "there is no NumPy twin to compare with", "{}"
 
     # The process that checked

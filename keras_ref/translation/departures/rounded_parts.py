@@ -46,7 +46,8 @@ class Roll:
         generator = np.random.default_rng((self.seed, 2, *shape))
         places = generator.integers(0, max(x[0].size, 1), shape)
         samples = np.arange(len(x)).reshape(-1, *(1,) * (len(shape) - 1))
-        return x.reshape(len(x), -1)[samples, places] * generator.choice([-1.0, 1.0], shape)
+        found: Array = x.reshape(len(x), -1)[samples, places] * generator.choice([-1.0, 1.0], shape)
+        return found
 
 
 def unit_of(x: Array) -> float:

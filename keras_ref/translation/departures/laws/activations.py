@@ -31,7 +31,8 @@ def gelu(x: Array, *, approximate: bool = False) -> Array:
     exact = math.sqrt(2 / math.pi) if approximate else math.sqrt(0.5)
     ratio = rounded(exact) / exact
     if not approximate:
-        return smooth.gelu(ratio * x) / ratio
+        found: Array = smooth.gelu(ratio * x) / ratio
+        return found
     cubic = 0.044715
     y = ratio * x
     for _ in range(2):

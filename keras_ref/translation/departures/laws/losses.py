@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -108,7 +108,7 @@ def logits_of_another_activation(objective: Objective) -> Objective:
         if isinstance(last, Softmax):
             layers[name] = Activation("linear")
         elif tagged(last) is not None:
-            layers[name] = replace(last, activation="linear")
+            layers[name] = cast("Any", replace)(last, activation="linear")
         else:
             continue
         losses[i] = replace(loss, from_logits=True)
