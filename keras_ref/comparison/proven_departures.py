@@ -19,13 +19,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-<<<<<<< HEAD
-from functools import cached_property
-from itertools import chain, combinations, islice
-=======
 from functools import cached_property, partial
-from itertools import chain, combinations
->>>>>>> main
+from itertools import chain, combinations, islice
 from typing import Any
 
 import numpy as np
@@ -270,12 +265,14 @@ def _wider(autodiff: Autodiff, verdict: Verdict, spread: Array) -> Autodiff:
         own.reshape(-1)[np.array(verdict.accused, int)] += spread
         return {**rounding, verdict.name: own}
 
-    return Autodiff(
+    wider = Autodiff(
         gradient=autodiff.gradient,
         at=lambda point: _wider(autodiff.at(point), verdict, spread),
         measure_rounding=lambda: plus(autodiff.rounding),
         how=autodiff.how,
     )
+    _ = wider.rounding  # or a unit in the last place would stand for it until a value is called wrong
+    return wider
 
 
 def _slopes(oracle: Oracle, name: str, entries: Array) -> Slopes:
