@@ -8,7 +8,9 @@ Three proofs, tried in this order, at the entries that fail and at no others:
                float64 kernels): what is left is no more than rounding to float32 in these parts may move the slope
     by place   entries that show in the gradient only: the slope of the twin is that of Keras's own forward pass, which
                therefore follows the definition, and autodiff differs from both. What autodiff says instead is not
-               looked at (it may be what memory held). The variable has to feed a part that shows the entry
+               looked at (it may be what memory held). The variable has to feed a part that shows the entry. An entry of
+               special points may be one where the definition has no slope either: then the twin and autodiff agree at
+               generic points beside it, on both sides
 
 What none of them proves stays what it is.
 """
@@ -18,7 +20,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
-from itertools import chain, combinations
+from itertools import chain, combinations, islice
 from typing import Any
 
 import numpy as np
@@ -26,6 +28,7 @@ import numpy as np
 from keras_ref.comparison.autodiff import Autodiff
 from keras_ref.comparison.entrywise import compare_entries
 from keras_ref.comparison.monte_carlo_arithmetic import ROLLS
+from keras_ref.comparison.neighbourhood import opposite_pairs
 from keras_ref.comparison.oracles import ForwardOracle, Oracle, TwinOracle
 from keras_ref.evaluation.float64 import DTYPE, policy_of
 from keras_ref.reports.verdict import Verdict
@@ -133,6 +136,7 @@ class DepartingTwin:
             (self._agrees, (), "with what Keras computes there, the twin agrees"),
             (self._is_rounding, self.by_bound, "within rounding to float32 there"),
             (self._is_autodiff_alone, place, "Keras's own forward pass has the slope of the twin"),
+            (self._is_right_beside, self._special(place), "autodiff agrees with the twin beside this very point"),
         ):
             if proves != self._agrees and not fixed:
                 continue
@@ -165,6 +169,22 @@ class DepartingTwin:
             # a forward pass too noisy to tell autodiff's value from its own slope shows nothing
             apart = ~(np.abs(keras.value.value - said) <= keras.value.error + rounding)
         return bool((alike & apart).all())
+
+    def _special(self, ids: Sequence[str]) -> tuple[str, ...]:
+        return tuple(id for id in ids if "special points" in self.entries[id][0].only)
+
+    def _is_right_beside(self, verdict: Verdict, ids: Sequence[str]) -> bool:
+        entries, name = np.array(verdict.accused, int), verdict.name
+        hybrid = self._hybrid(ids)
+        here = _slopes(hybrid, name, entries)
+        if (np.isfinite(here.value.error) & here.smooth & ~here.jump).any():
+            return False
+        return all(
+            not compare_entries(
+                hybrid.moved(point), name, autodiff=self.autodiff.at(point), entries=entries, seed=self.seed
+            ).failed
+            for point in islice(opposite_pairs(self.twin.values, np.random.default_rng(self.seed)), 2)
+        )
 
     def _feeding(self, name: str) -> tuple[str, ...]:
         """Ids of the entries that show in the gradient alone, in a part that this variable or input feeds."""
@@ -245,12 +265,14 @@ def _wider(autodiff: Autodiff, verdict: Verdict, spread: Array) -> Autodiff:
         own.reshape(-1)[np.array(verdict.accused, int)] += spread
         return {**rounding, verdict.name: own}
 
-    return Autodiff(
+    wider = Autodiff(
         gradient=autodiff.gradient,
         at=lambda point: _wider(autodiff.at(point), verdict, spread),
         measure_rounding=lambda: plus(autodiff.rounding),
         how=autodiff.how,
     )
+    _ = wider.rounding  # or a unit in the last place would stand for it until a value is called wrong
+    return wider
 
 
 def _slopes(oracle: Oracle, name: str, entries: Array) -> Slopes:
