@@ -18,7 +18,7 @@ from keras_ref.comparison.oracles import DirectionalOracle, ForwardOracle, Oracl
 from keras_ref.comparison.settings import Settings
 from keras_ref.errors import BadInput, short
 from keras_ref.evaluation.gradient_modes import COMPILE_ERRORS
-from keras_ref.evaluation.loss_function import LossFunction
+from keras_ref.evaluation.loss_function import LossFunction, Way
 from keras_ref.evaluation.naming import named_leaves
 from keras_ref.options import matches_variable
 from keras_ref.translation.from_keras import NoTwin
@@ -56,7 +56,7 @@ def gather(subject: CheckedLoss, settings: Settings, *, dtype: str | None, start
         names=names,
         settings=settings,
         contracted=contracted,
-        notes=(*subject.notes, *(_notes_on_integers(loss) if settings.watch_inputs else ()), *found.notes),
+        notes=(*subject.notes, *_notes_on_way(loss, subject.name), *(_notes_on_integers(loss) if settings.watch_inputs else ()), *found.notes),
         preparation=prepared,
     )
 
@@ -124,6 +124,18 @@ def _autodiff(loss: LossFunction, mode: str) -> Autodiff:
             f"`modes` must be ones that the subject runs in. Received: {mode}, which fails: {short(error)} "
             "Leave it out."
         ) from error
+
+
+def _notes_on_way(loss: LossFunction, subject: str) -> list[str]:
+    """A note where the loss is not traced as it is."""
+    if loss.way is Way.AUTOGRAPH:
+        return [f"{subject} looks at values (an `if`, `while` or `for` on a tensor): it was traced with AutoGraph."]
+    if loss.way is Way.EAGER:
+        return [
+            f"{subject} runs only eagerly ({loss.refusal}): its loss was evaluated once for every step of every entry, "
+            "which is slow, and its rounding was estimated from differences, which is no bound."
+        ]
+    return []
 
 
 def _notes_on_integers(loss: LossFunction) -> list[str]:

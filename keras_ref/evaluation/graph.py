@@ -10,8 +10,11 @@ import tensorflow as tf
 
 
 def operations(graph: Any) -> Iterator[Any]:
-    """Every operation of a traced function, those of the functions that it calls (loops, branches) included."""
-    queue, seen = [graph], set[str]()
+    """Every operation of a traced function, those of the functions that it calls (loops, branches) included.
+
+    None where there is no graph.
+    """
+    queue, seen = [] if graph is None else [graph], set[str]()
     while queue:
         here = queue.pop()
         for operation in here.get_operations():

@@ -112,6 +112,7 @@ class Reason(StrEnum):
         "an operation on the way to the loss is not differentiable",
         "not differentiable: {}",
     )
+    ONLY_EAGER = "only-eager", "the code runs only eagerly, where no graph shows why"
     NO_GRADIENT = "no-gradient", "no gradient, although it is connected to the loss"
 
     # The loss or its gradient depends on more than the point
