@@ -15,8 +15,9 @@ from keras_ref.checks.precision import judge_precision, unit_of
 from keras_ref.comparison.autodiff import Autodiff, autodiff_at
 from keras_ref.comparison.evidence import Evidence, Preparation
 from keras_ref.comparison.oracles import DirectionalOracle, ForwardOracle, Oracle, Oracles, TwinOracle
+from keras_ref.comparison.modes import mode_refused
 from keras_ref.comparison.settings import Settings
-from keras_ref.errors import BadInput, short
+from keras_ref.errors import BackwardPassFailed, BadInput, UserCodeFailed
 from keras_ref.evaluation.gradient_modes import COMPILE_ERRORS
 from keras_ref.evaluation.loss_function import LossFunction, Way
 from keras_ref.evaluation.naming import named_leaves
@@ -117,13 +118,16 @@ def _require_finite(oracle: Oracle, subject: str) -> None:
 def _autodiff(loss: LossFunction, mode: str) -> Autodiff:
     try:
         return autodiff_at(loss, loss.values, mode=mode)
+    except BackwardPassFailed:
+        raise
+    except UserCodeFailed as failed:
+        if mode == "eager":
+            raise
+        raise mode_refused(mode, failed.error) from failed.error
     except COMPILE_ERRORS as error:
         if mode != "jit_compile":
             raise
-        raise BadInput(
-            f"`modes` must be ones that the subject runs in. Received: {mode}, which fails: {short(error)} "
-            "Leave it out."
-        ) from error
+        raise mode_refused(mode, error) from error
 
 
 def _notes_on_way(loss: LossFunction, subject: str) -> list[str]:
@@ -132,7 +136,7 @@ def _notes_on_way(loss: LossFunction, subject: str) -> list[str]:
         return [f"{subject} looks at values (an `if`, `while` or `for` on a tensor): it was traced with AutoGraph."]
     if loss.way is Way.EAGER:
         return [
-            f"{subject} runs only eagerly ({loss.refusal}): its loss was evaluated once for every step of every entry, "
+            f"{subject} runs only eagerly (traced, it raises {loss.refusal}): its loss was evaluated once for every step of every entry, "
             "which is slow, and its rounding was estimated from differences, which is no bound."
         ]
     return []

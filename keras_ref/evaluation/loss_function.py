@@ -199,7 +199,8 @@ class LossFunction:
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             for source in sources:
                 tape.watch(source)
-            loss = require_scalar(self._called(data))
+            with running_user_code():
+                loss = require_scalar(self._called(data))
         with running_backward_pass():
             found = tape.gradient(loss, sources)
         parts = [
@@ -225,10 +226,21 @@ class LossFunction:
 
         return tf.map_fn(one, (steps, entries, targets), fn_output_signature=DTYPE, parallel_iterations=1)
 
+    def _stack_eagerly(
+        self, flat: Any, direction: Any, steps: Any, entries: Any, targets: Any, held: list[Any]
+    ) -> Any:
+        """The same without a graph."""
+        losses = []
+        for step, entry, target in zip(steps.numpy(), entries.numpy(), targets.numpy(), strict=True):
+            moved = flat.numpy() + step * direction.numpy()
+            moved[entry] = target
+            losses.append(tf.cast(self._at(tf.constant(moved), held), DTYPE))
+        return tf.stack(losses) if losses else tf.zeros(0, DTYPE)
+
     def _traced(self) -> Any:
         """The traced losses."""
         if self._evaluate is None:
-            self._evaluate = self.complete(self._trace, self._stack)
+            self._evaluate = self.complete(self._trace, self._stack_eagerly)
         return self._evaluate
 
     def complete(self, trace: Callable[[], Any], eagerly: Callable[..., Any]) -> Any:
@@ -271,7 +283,7 @@ class LossFunction:
         except UserCodeFailed as failed:
             self.way, self._evaluate = Way.TRACED, None
             raise first or failed from (first or failed).error
-        self.refusal = short(first.error) if first is not None else ""
+        self.refusal = type(first.error).__name__ if first is not None else ""
 
     def _trace(self) -> Any:
         size = sum(v.size for v in self.values.values())
