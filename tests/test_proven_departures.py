@@ -4,7 +4,6 @@ import warnings
 from contextlib import contextmanager
 
 import keras
-import keras
 import numpy as np
 import pytest
 import tensorflow as tf

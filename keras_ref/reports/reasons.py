@@ -124,6 +124,7 @@ class Reason(StrEnum):
         "no operations lead from it to the loss, which depends on it in a way that autodiff does not follow: an "
         "assigned variable, NumPy or other Python",
     )
+    ONLY_EAGER = "only-eager", "the code runs only eagerly, where no graph shows why"
     NO_GRADIENT = "no-gradient", "no gradient, although it is connected to the loss"
     NOTHING_TRAINS = (
         "nothing-trains",
