@@ -177,7 +177,8 @@ def cost_of(low: LowPrecision, autodiff: Autodiff, loss: LossFunction) -> Precis
 
 def _is_rounding(autodiff: Autodiff, name: str) -> bool:
     """Whether a gradient is zero to its rounding error."""
-    return bool((np.abs(autodiff.gradient[name]) <= autodiff.rounding[name]).all())
+    gradient = autodiff.gradient[name]
+    return gradient is not None and bool((np.abs(gradient) <= autodiff.rounding[name]).all())
 
 
 def _overflow(name: str, dtypes: str, low: Any, exact: Any) -> Verdict:
