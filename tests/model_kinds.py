@@ -366,7 +366,7 @@ def _(wrong: float) -> Made:
 
 
 class Flow(keras.Model):
-    """A train_step on a likelihood that is computed nowhere else, returned by a metric; no compiled loss, no targets."""
+    """A train_step on a likelihood that is computed nowhere else, returned by a metric; no compiled loss."""
 
     def __init__(self, wrong: float, **options: Any) -> None:
         super().__init__(**options)

@@ -1,4 +1,4 @@
-"""The last line of a failed report, and the slopes from both sides: each fits the kind and the reason of the failure."""
+"""The last line of a failed report, and slopes from both sides: each fits the kind and the reason of the failure."""
 
 import numpy as np
 import pytest
