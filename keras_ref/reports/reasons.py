@@ -93,15 +93,15 @@ class Reason(StrEnum):
     )
     BLUNT = (
         "blunt",
-        "an error as large as the gradient itself would have been let through, here and at smaller weights and inputs",
+        "an error as large as the gradient itself would have been let through, here and with weights and inputs scaled",
     )
     DECIDED_BESIDE = (
         "decided-beside",
-        "the loss does not carry the digits of this gradient; compared with weights and inputs scaled down",
+        "the loss does not carry the digits of this gradient; compared with weights and inputs scaled",
     )
     WRONG_BESIDE = (
         "wrong-beside",
-        "the loss does not carry the digits of this gradient; autodiff is wrong with weights and inputs scaled down",
+        "the loss does not carry the digits of this gradient; autodiff is wrong with weights and inputs scaled",
     )
     BESIDE_A_JUMP = (
         "beside-a-jump",
