@@ -21,6 +21,37 @@ class UserCodeFailed(Exception):
         return self.__cause__ or self
 
 
+class BackwardPassFailed(UserCodeFailed):
+    """Autodiff raised an error in the backward pass of what is checked.
+
+    error   what it raised, or a sentence that says what is wrong
+    place   the user's function, line and file that it comes from; "" where it comes from TensorFlow's own gradients
+    """
+
+    def __init__(self, error: BaseException | str, *, place: str) -> None:
+        super().__init__(str(error))
+        self.place = place
+        self.received = error if isinstance(error, str) else f"{type(error).__name__}: {short(error)}"
+
+    @property
+    def lacks_gradient(self) -> bool:
+        """Whether TensorFlow has no gradient for an operation."""
+        return type(self.error) is LookupError and not self.place
+
+    def message(self) -> str:
+        """The three parts that a user reads."""
+        if self.lacks_gradient:
+            return (
+                f"Autodiff must have a gradient for every operation. Received: {short(self.error)} Write one with "
+                "tf.custom_gradient, or stop it with tf.stop_gradient."
+            )
+        where = f" It comes from {self.place}." if self.place else ""
+        return (
+            f"A backward pass must run, with one gradient of the shape and dtype of each input. Received: {self.received}"
+            f"{where} Correct the backward pass there; the forward pass runs."
+        )
+
+
 @contextmanager
 def running_user_code() -> Iterator[None]:
     """Around a call of the user's code: what it raises becomes UserCodeFailed, unlike what the check itself raises."""
@@ -37,6 +68,8 @@ def errors_as_bad_input() -> Iterator[None]:
     """Around a whole check: what the user's code raised becomes a message of three parts. Raises: BadInput."""
     try:
         yield
+    except BackwardPassFailed as failed:
+        raise BadInput(failed.message()) from failed.error
     except UserCodeFailed as failed:
         raise BadInput(
             f"A subject must run on the data it is checked on. Received: {type(failed.error).__name__}: "
@@ -50,6 +83,8 @@ class CouldNotRun(Exception):
 
 def short(error: Any) -> str:
     """The text of an error in at most 160 characters of one sentence, without colours and TensorFlow's own names."""
+    if isinstance(error, Exception) and "Graph execution error" in str(error):  # TensorFlow's own, after where it was
+        error = [line for line in str(error).splitlines() if line.strip() and not line.lstrip().startswith("[[")][-1]
     plain = error.args[0] if isinstance(error, KeyError) and error.args else error  # str(KeyError) has quotes
     text = re.sub(r"\x1b\[[0-9;]*m|__inference_\S+|\[Op:\w+\]( name:)?|\{\{function_node [^}]*\}\}", "", str(plain))
     text = " ".join(text.split()).rstrip(".: ")

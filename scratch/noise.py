@@ -52,12 +52,12 @@ def noise_of(deviations: Iterable[float], base: float) -> float:
     return max(float(np.max(finite, initial=0.0)), UNIT * abs(base), TINY)
 
 
-def errors_of(rolls: Iterable[Array], exact: Array) -> Array:
+def errors_of(deviations: Iterable[Array], exact: Array) -> Array:
     """The same entry by entry, for an array; 0 where it is not finite itself, which is judged by itself."""
     found = np.zeros(np.shape(exact))
     with np.errstate(invalid="ignore"):
-        for roll in rolls:
-            found = np.fmax(found, np.abs(roll - exact))
+        for deviation in deviations:
+            found = np.fmax(found, np.abs(deviation))
         found = np.fmax(found, UNIT * np.abs(exact))
     return np.where(np.isfinite(exact) & np.isfinite(found), found, 0.0)
 

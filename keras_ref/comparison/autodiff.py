@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
 
 from keras_ref.errors import UserCodeFailed
+from keras_ref.evaluation.backward_errors import Refused
 from keras_ref.evaluation.loss_function import LossFunction
 from scratch.arrays import Array
 from scratch.differences import UNIT
@@ -22,8 +23,8 @@ SHARP = 1e-7
 #: uniform relative shifts of a whole variable, in units in the last place of what it computes in: they compute a
 #: gradient again with other rounding, without breaking the ties and zeros that kinks are made of
 SHIFTS = (16, -16, 24)
-#: the rounding of a backward pass that only runs eagerly is stated as so many times the median change under SHIFTS. It is
-#: an estimate and no bound: its operations are out of reach
+#: the rounding of a backward pass that only runs eagerly is stated as so many times the median change under SHIFTS. It
+#: is an estimate and no bound: its operations are out of reach
 CHANGES = 4.0
 
 
@@ -36,12 +37,14 @@ class Autodiff:
     at                 the same at another point
     measure_rounding   the absolute rounding error of every entry
     how                the mode of autodiff, in words
+    refused            why a gradient cannot be compared, by name: it is NaN there
     """
 
     gradient: Gradient
     at: Callable[[Mapping[str, Array]], Autodiff]
     measure_rounding: Callable[[], Mapping[str, Array]]
     how: str = "eager"
+    refused: Mapping[str, Refused] = field(default_factory=dict)
 
     @cached_property
     def rounding(self) -> Mapping[str, Array]:
@@ -49,7 +52,7 @@ class Autodiff:
         return self.measure_rounding()
 
     def rounding_of(self, name: str, entries: Array) -> Array:
-        """The rounding error of flat entries of one gradient: a unit in their last place, until it has been measured."""
+        """The rounding error of flat entries of one gradient; until it is measured, a unit in their last place."""
         gradient = self.gradient[name]
         if gradient is None:
             return np.zeros(len(entries))
@@ -65,6 +68,7 @@ def autodiff_at(loss: LossFunction, values: Mapping[str, Array], *, mode: str = 
     Its rounding error is measured when it is asked for, which must be before the loss is moved to other data.
     """
     gradient = loss.gradient(mode, at=values)
+    refused = loss.refused
 
     def measure() -> Mapping[str, Array]:
         try:
@@ -77,6 +81,7 @@ def autodiff_at(loss: LossFunction, values: Mapping[str, Array], *, mode: str = 
         at=lambda point: autodiff_at(loss, point, mode=mode),
         measure_rounding=measure,
         how=mode,
+        refused=refused,
     )
 
 

@@ -32,6 +32,7 @@ from keras_ref.comparison.directional import (
 )
 from keras_ref.comparison.entrywise import compare_entries
 from keras_ref.comparison.evidence import Evidence, Outcome
+from keras_ref.comparison.jumps import hold_decisions
 from keras_ref.reports.verdict import Kind, Reason, Verdict
 from scratch.arrays import Array
 from scratch.progress import Progress
@@ -126,6 +127,7 @@ class Search:
     autodiff: Autodiff
     seed: int
     progress: Progress | None = None
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         self.generator = np.random.default_rng(self.seed)
@@ -143,9 +145,11 @@ class Search:
         while pending:
             results = self.sweep(pending)
             trouble = next((r for r in results if r.is_trouble), None)
+            if trouble is not None and trouble.reason is Reason.JUMP and self.hold_decisions(trouble):
+                continue
             if trouble is None:
                 verdicts += [self.summarize(results, n) for n in pending]
-                return Outcome(tuple(verdicts), tuple(_what_was_seen(results, pending, self.point)))
+                return Outcome(tuple(verdicts), (*self.notes, *_what_was_seen(results, pending, self.point)))
             culprit = self.find_culprit(trouble) if trouble.kind is Kind.MISMATCH and wrong < MOST else None
             if culprit is None:
                 verdicts += [self.undecided(trouble, n, wrong) for n in pending]
@@ -153,7 +157,20 @@ class Search:
             wrong += 1
             verdicts.append(culprit)
             pending.remove(culprit.name)
-        return Outcome(tuple(verdicts))
+        return Outcome(tuple(verdicts), self.notes)
+
+    def hold_decisions(self, trouble: DirectionalResult) -> bool:
+        """Go on with every decision as at the point where inputs make the loss jump; False where they do not."""
+        branch = hold_decisions(self.point.oracle, trouble.direction.vector)
+        if branch is not None:
+            self.point = DirectionalPoint(
+                branch, self.point.gradient_at, gradient=self.point.gradient, seed=self.point.seed
+            )
+            self.notes = (
+                "The loss jumps where its inputs move (a comparison that decides there): along random directions every "
+                "decision was held as it is at the point.",
+            )
+        return branch is not None
 
     def compare_alone(self, name: str) -> Verdict:
         """The verdict on a variable that moves by itself and is not bisected."""

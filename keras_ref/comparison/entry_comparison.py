@@ -39,6 +39,10 @@ class Judgements:
         """The positions of the entries of these kinds."""
         return np.flatnonzero(np.isin(self.kinds, kinds))
 
+    def because(self, reason: Reason) -> Array:
+        """The positions of the entries that have this reason."""
+        return np.array(sorted(i for i, one in self.reasons.items() if one is reason), dtype=int)
+
 
 @dataclass(frozen=True, kw_only=True)
 class EntryComparison:

@@ -14,6 +14,7 @@ import numpy as np
 from keras_ref.comparison.autodiff import SHARP, Autodiff
 from keras_ref.comparison.entry_comparison import EntryComparison, Judgements, judge, mark_none, measure_rounding
 from keras_ref.comparison.entry_slopes import measure_beside_autodiff
+from keras_ref.comparison.jumps import judge_jumps
 from keras_ref.comparison.neighbourhood import (
     EXPLAINED,
     Tally,
@@ -26,7 +27,7 @@ from keras_ref.comparison.oracles import Oracle
 from keras_ref.comparison.sharpness import require_sharp
 from keras_ref.comparison.taylor_remainder import remainder_order
 from keras_ref.reports.heat_map import ErrorWindow
-from keras_ref.reports.verdict import Kind, Verdict, worst_of
+from keras_ref.reports.verdict import Kind, Reason, Verdict, worst_of
 from scratch.arrays import Array
 from scratch.differences import UNIT, Scheme
 
@@ -51,9 +52,10 @@ def compare_entries(
     entries = np.arange(value.size) if entries is None else entries
     found = EntryComparison.of(oracle, name, autodiff=autodiff, entries=entries, scheme=scheme)
     if autodiff.gradient[name] is None:
-        found = mark_none(found)
+        found = judge_jumps(mark_none(found), autodiff)
     elif scheme is None:
-        found = look_beside(measure_rounding(found, autodiff), autodiff, seed=seed)
+        found = judge_jumps(measure_rounding(found, autodiff), autodiff)
+        found = look_beside(found, autodiff, seed=seed)
         found = require_sharp(found, autodiff)
     verdict = summarize(found, value.shape, autodiff.how)
     if verdict.verdict is not Kind.MISMATCH:
@@ -68,6 +70,7 @@ def look_beside(found: EntryComparison, autodiff: Autodiff, *, seed: int) -> Ent
     A point beside counts as right only where it would have shown an error as large as the one that it excuses.
     """
     special = found.judgements.among(Kind.KINK, Kind.MISMATCH)
+    special = np.setdiff1d(special, found.judgements.because(Reason.ON_A_JUMP))
     if not len(special):
         return found
     oracle, name = found.oracle, found.name
@@ -145,6 +148,8 @@ def summarize(found: EntryComparison, shape: tuple[int, ...], how: str) -> Verdi
         visible=float(visible.max()) if visible.size else float("nan"),
         visible_relative=float(meaningful.max()) if meaningful.size else float("nan"),
         cells=ErrorWindow.around(int(found.entries[i]), shape, found.entries, estimate.value, found.values),
+        accused=tuple(map(int, found.entries[found.judgements.among(Kind.MISMATCH, Kind.NAN)])),
     )
+    verdict = replace(verdict, jumps=len(found.judgements.because(Reason.ON_A_JUMP)))
     reason = found.judgements.reasons.get(i)
     return verdict if reason is None else verdict.because(reason)

@@ -25,6 +25,7 @@ class Oracle(Protocol):
     supports_complex   whether `losses` takes complex offsets
     of_forward_pass    whether it is the loss of Keras's own forward pass, whose gradient autodiff takes
     specifications     the definitions that it follows; none where it follows Keras's code
+    inputs             which of the names are inputs, not variables
     """
 
     name: str
@@ -34,6 +35,7 @@ class Oracle(Protocol):
     supports_complex: bool = False
     of_forward_pass: bool = False
     specifications: tuple[Any, ...] = ()
+    inputs: frozenset[str] = frozenset()
 
     def covers(self, name: str) -> bool:
         """Whether the entries of a variable or input can be moved."""
@@ -60,6 +62,18 @@ class Oracle(Protocol):
         del seed
         return self.noise
 
+    def branch_losses(self, name: str, entries: Array, offsets: Array) -> Array | None:
+        """`losses` with every decision (a comparison, an index) as it is at the point, off by rounding; None where
+        decisions cannot be held.
+        """
+        del name, entries, offsets
+        return None
+
+    def branch_directional(self, direction: Mapping[str, Array], steps: Array) -> Array | None:
+        """`directional` with every decision as it is at the point, as `branch_losses` has it."""
+        del direction, steps
+        return None
+
 
 @dataclass(frozen=True, kw_only=True)
 class TwinOracle(Oracle):
@@ -75,6 +89,7 @@ class TwinOracle(Oracle):
     supports_complex: bool = True
     of_forward_pass: bool = False
     specifications: tuple[Any, ...] = ()
+    inputs: frozenset[str] = frozenset()
 
     @classmethod
     def at(
@@ -83,7 +98,6 @@ class TwinOracle(Oracle):
         *,
         names: Mapping[str, str],
         values: Mapping[str, Array],
-        seed: int = 0,
         specifications: tuple[Any, ...] = (),
     ) -> TwinOracle:
         """The oracle at a point, its noise measured there.
@@ -120,8 +134,10 @@ class TwinOracle(Oracle):
 
 @dataclass(frozen=True, kw_only=True)
 class ForwardOracle(Oracle):
-    """The loss of Keras's own forward pass in float64. `seed` draws the directions that its noise may have to be measured
-    along."""
+    """The loss of Keras's own forward pass in float64.
+
+    `seed` draws the directions that its noise may have to be measured along.
+    """
 
     loss: LossFunction | DirectionalLoss
     values: Mapping[str, Array]
@@ -131,15 +147,31 @@ class ForwardOracle(Oracle):
     supports_complex: bool = False
     of_forward_pass: bool = True
     specifications: tuple[Any, ...] = ()
+    inputs: frozenset[str] = frozenset()
     seed: int = 0
 
     @classmethod
-    def at(cls, loss: LossFunction, values: Mapping[str, Array], *, seed: int = 0) -> ForwardOracle:
+    def at(
+        cls,
+        loss: LossFunction,
+        values: Mapping[str, Array],
+        *,
+        seed: int = 0,
+        inputs: frozenset[str] = frozenset(),
+    ) -> ForwardOracle:
         """The oracle at a point, its noise measured there."""
-        return cls(loss=loss, values=values, base=0.0, noise=0.0, seed=seed).moved(values)
+        return cls(loss=loss, values=values, base=0.0, noise=0.0, seed=seed, inputs=inputs).moved(values)
 
     def losses(self, name: str, entries: Array, offsets: Array) -> Array:
         return self.loss.losses(name, entries, offsets, at=self.values)
+
+    def branch_losses(self, name: str, entries: Array, offsets: Array) -> Array | None:
+        if self.loss.graph is None:
+            return None
+        return self.loss.branch_losses(name, entries, offsets, at=self.values)
+
+    def branch_directional(self, direction: Mapping[str, Array], steps: Array) -> Array | None:
+        return None if self.loss.graph is None else self.loss.branch_directional(direction, steps, at=self.values)
 
     def directional(self, direction: Mapping[str, Array], steps: Array) -> Array:
         return self.loss.directional(direction, steps, at=self.values)
@@ -168,7 +200,8 @@ class DirectionalOracle(ForwardOracle):
     @classmethod
     def of(cls, loss: LossFunction) -> DirectionalOracle:
         """The oracle at the loss's own point."""
-        return cls(loss=DirectionalLoss(loss), values=loss.values, base=0.0, noise=0.0).moved(loss.values)
+        point, inputs = DirectionalLoss(loss), frozenset(loss.inputs)
+        return cls(loss=point, values=loss.values, base=0.0, noise=0.0, inputs=inputs).moved(loss.values)
 
     def _noise_at(self, values: Mapping[str, Array], base: float) -> float:
         return UNIT * abs(base)

@@ -6,7 +6,8 @@ nothing to put back.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -32,8 +33,9 @@ class DirectionalLoss:
     def __init__(self, function: LossFunction) -> None:
         self.function = function
         self._tensors: tuple[Any, list[Any]] = (None, [])
-        self._evaluate = function.complete(self._trace)
+        self._evaluate = function.complete(self._trace, self._moved)
         self._rounded: Rounded | None = None
+        self._branch: Rounded | None = None
         self._held = function.loss_arguments()[1]
 
     def __getattr__(self, name: str) -> Any:
@@ -50,8 +52,8 @@ class DirectionalLoss:
 
     @property
     def graph(self) -> Any:
-        """The traced loss as a graph."""
-        return self._evaluate.graph
+        """The traced loss as a graph; None where it runs only eagerly."""
+        return getattr(self._evaluate, "graph", None)
 
     def _trace(self) -> Any:
         anything, number = tf.TensorSpec(None, DTYPE), tf.TensorSpec([], DTYPE)
@@ -94,6 +96,8 @@ class DirectionalLoss:
 
     def noise(self, *, at: Mapping[str, Array] | None = None) -> float:
         """The absolute rounding error of the loss at the point (or `at`); nan where it cannot be told."""
+        if self.graph is None:
+            return math.nan
         if self._rounded is None:
             self._rounded = Rounded(self._evaluate)
         point = self._point(self.function.values if at is None else at)
@@ -104,11 +108,45 @@ class DirectionalLoss:
             if self.function.writes_variables:
                 self.function.restore_values()
 
+    def branch_directional(
+        self, direction: Mapping[str, Array], steps: Array, *, at: Mapping[str, Array] | None = None
+    ) -> Array:
+        """`directional` with every comparison, index and rounding decided as at the point, off by rounding."""
+        if self._branch is None:
+            self._branch = Rounded(self._evaluate)
+        point = self._point(self.function.values if at is None else at)
+        moves = [tf.constant(direction.get(n, np.zeros_like(v)), DTYPE) for n, v in self.function.values.items()]
+        rest = [*moves, *point, *self._held]
+        here = [tf.constant(ZERO, DTYPE), *rest]
+        self.function.evaluations += len(steps)
+        try:
+            there = [[tf.constant(step, DTYPE), *rest] for step in steps]
+            return np.array([float(self._branch.roll(here, common=False, copies=one).rolled[0]) for one in there])
+        finally:
+            if self.function.writes_variables:
+                self.function.restore_values()
+
+    def branch_losses(
+        self, name: str, entries: Array, offsets: Array, *, at: Mapping[str, Array] | None = None
+    ) -> Array:
+        """`losses` with every comparison, index and rounding decided as at the point, off by rounding."""
+        return self._one_by_one(self.branch_directional, name, entries, offsets, at)
+
     def losses(self, name: str, entries: Array, offsets: Array, *, at: Mapping[str, Array] | None = None) -> Array:
         """Losses (m, e) with entry entries[j] of `name` moved by offsets[i, j]."""
+        return self._one_by_one(self.directional, name, entries, offsets, at)
+
+    def _one_by_one(
+        self,
+        along: Callable[..., Array],
+        name: str,
+        entries: Array,
+        offsets: Array,
+        at: Mapping[str, Array] | None,
+    ) -> Array:
         columns = []
         for entry, steps in zip(entries, np.transpose(offsets), strict=True):
             one = np.zeros(self.function.values[name].shape)
             one.flat[entry] = 1.0
-            columns.append(self.directional({name: one}, steps, at=at))
+            columns.append(along({name: one}, steps, at=at))
         return np.stack(columns, axis=1) if columns else np.zeros(offsets.shape)

@@ -13,21 +13,33 @@ state is put back afterwards.
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from enum import Enum
+from functools import partial
 from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_ref.errors import BadInput, UserCodeFailed, running_user_code
+from keras_ref.errors import BackwardPassFailed, BadInput, UserCodeFailed, running_user_code, short
+from keras_ref.evaluation.backward_errors import (
+    Refused,
+    place_of,
+    recording_wrong_gradients,
+    running_backward_pass,
+)
 from keras_ref.evaluation.float64 import DTYPE, is_float
-from keras_ref.evaluation.gradient_modes import MODES, is_indexed
+from keras_ref.evaluation.gradient_modes import MODES, convert_control_flow, is_indexed
 from keras_ref.evaluation.keras_parts import tensorflow_variable
 from keras_ref.evaluation.naming import float_inputs, path_of, replace_inputs, unique
 from keras_ref.evaluation.operation_rounding import EXACT_SCOPE
 from keras_ref.evaluation.rounding import Rounded
+from keras_ref.reports.kinds import Kind
+from keras_ref.reports.reasons import Reason
 from scratch.arrays import Array
 from scratch.differences import UNIT
 from scratch.noise import ROLLS
@@ -54,6 +66,15 @@ class Data:
             return tf.cast(found, dtype) if dtype is not None and is_float(found.dtype) else found
 
         return Data(*(tf.nest.map_structure(tensor, part) for part in (self.x, self.y, self.sample_weight)))
+
+
+class Way(Enum):
+    """How a loss can be evaluated: in a traced graph, in one that AutoGraph makes, or eagerly, one after another."""
+
+    UNKNOWN = "unknown"
+    TRACED = "traced"
+    AUTOGRAPH = "autograph"
+    EAGER = "eager"
 
 
 class LossFunction:
@@ -92,7 +113,10 @@ class LossFunction:
         self._watch = watch_inputs
         self._gradients: dict[tuple[str, str], Any] = {}
         self._evaluate: Any = None
+        #: how the loss runs, and why it is not traced
+        self.way, self.refusal = Way.UNKNOWN, ""
         self._rounded: Rounded | None = None
+        self._branch: Rounded | None = None
         self._rounded_gradient: tuple[Rounded, list[bool]] | None = None
         #: the loss at the point, as each mode of autodiff computed it
         self.seen: dict[str, float] = {}
@@ -101,6 +125,8 @@ class LossFunction:
         self.block = BLOCK
         #: unit roundoff of the computation: that of float64, or a larger one where part of it is known to be in float32
         self.unit = UNIT
+        #: what cannot be compared of the last gradient, by name: it is NaN there
+        self.refused: dict[str, Refused] = {}
         #: names of the variables whose last gradient was sparse
         self.sparse: frozenset[str] = frozenset()
         self.refresh(data)
@@ -168,18 +194,25 @@ class LossFunction:
         """The loss, or its slope along the contraction: Σ gradient · contraction over `sources`, in order of names."""
         if self._contraction is None:
             with running_user_code():
-                return require_scalar(self._loss(data))
+                return require_scalar(self._called(data))
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             for source in sources:
                 tape.watch(source)
-            loss = require_scalar(self._loss(data))
-        found = tape.gradient(loss, sources)
+            with running_user_code():
+                loss = require_scalar(self._called(data))
+        with running_backward_pass():
+            found = tape.gradient(loss, sources)
         parts = [
             tf.reduce_sum(g * tf.cast(self._contraction[n], g.dtype))
             for n, g in zip(self.values, found, strict=True)
             if g is not None
         ]
         return tf.add_n([tf.cast(part, DTYPE) for part in parts]) if parts else tf.zeros((), DTYPE)
+
+    def _called(self, data: Data) -> Any:
+        """The loss, its Python control flow converted where it could not be traced without."""
+        converts = self.way is Way.AUTOGRAPH and not tf.executing_eagerly()
+        return convert_control_flow(self._loss)(data) if converts else self._loss(data)
 
     def _stack(self, flat: Any, direction: Any, steps: Any, entries: Any, targets: Any, held: list[Any]) -> Any:
         """Losses at flat + step · direction with one entry set to a target value, one evaluation after another."""
@@ -192,14 +225,30 @@ class LossFunction:
 
         return tf.map_fn(one, (steps, entries, targets), fn_output_signature=DTYPE, parallel_iterations=1)
 
+    def _stack_eagerly(self, flat: Any, direction: Any, steps: Any, entries: Any, targets: Any, held: list[Any]) -> Any:
+        """The same without a graph."""
+        losses = []
+        for step, entry, target in zip(steps.numpy(), entries.numpy(), targets.numpy(), strict=True):
+            moved = flat.numpy() + step * direction.numpy()
+            moved[entry] = target
+            losses.append(tf.cast(self._at(tf.constant(moved), held), DTYPE))
+        return tf.stack(losses) if losses else tf.zeros(0, DTYPE)
+
     def _traced(self) -> Any:
         """The traced losses."""
         if self._evaluate is None:
-            self._evaluate = self.complete(self._trace)
+            self._evaluate = self.complete(self._trace, self._stack_eagerly)
         return self._evaluate
 
-    def complete(self, trace: Callable[[], Any]) -> Any:
-        """A traced function of losses. Variables that only the trace shows to be used are state from then on."""
+    def complete(self, trace: Callable[[], Any], eagerly: Callable[..., Any]) -> Any:
+        """A traced function of losses; `eagerly`, the same as it is, where they run only so.
+
+        Variables that only the trace shows to be used are state from then on. Raises: UserCodeFailed.
+        """
+        if self.way is Way.UNKNOWN:
+            self._find_way(trace)
+        if self.way is Way.EAGER:
+            return eagerly
         traced = trace()
         known = {id(tensorflow_variable(v)) for v in (*self.variables.values(), *self._state)}
         found = [v for v in traced.graph.variables if id(v) not in known]
@@ -211,9 +260,34 @@ class LossFunction:
         return traced
 
     @property
+    def untracked(self) -> list[Any]:
+        """TensorFlow's own trainable variables that the loss reads, of which Keras knows nothing."""
+        self._traced()
+        own = [v for v in self._state if isinstance(v, tf.Variable)]
+        return [v for v in own if v.trainable]
+
+    @property
     def graph(self) -> Any:
-        """The traced losses as a graph."""
-        return self._traced().graph
+        """The traced losses as a graph; None where they run only eagerly."""
+        return getattr(self._traced(), "graph", None)
+
+    def _find_way(self, trace: Callable[[], Any]) -> None:
+        """Try how the loss runs. Raises: UserCodeFailed, as the trace does, where it runs in no way."""
+        first: UserCodeFailed | None = None
+        for self.way in (Way.TRACED, Way.AUTOGRAPH):
+            try:
+                trace()
+            except UserCodeFailed as failed:
+                first = first or failed
+            else:
+                return
+        self.way = Way.EAGER
+        try:
+            self.directional({}, np.zeros(1))
+        except UserCodeFailed as failed:
+            self.way, self._evaluate = Way.TRACED, None
+            raise first or failed from (first or failed).error
+        self.refusal = type(first.error).__name__ if first is not None else ""
 
     def _trace(self) -> Any:
         size = sum(v.size for v in self.values.values())
@@ -266,6 +340,8 @@ class LossFunction:
     def noise(self, *, at: Mapping[str, Array] | None = None) -> float:
         """The absolute rounding error of the loss at the point (or `at`); nan where it cannot be told."""
         evaluate, flat = self._traced(), self._flat(at or self.values)
+        if self.way is Way.EAGER:
+            return math.nan
         if self._rounded is None:
             self._rounded = Rounded(evaluate)
         count = min(ROLLS // 2, self.block)
@@ -275,6 +351,57 @@ class LossFunction:
             return self._rounded.noise([*map(tf.constant, arguments), *self._held()], calls=-(-ROLLS // count))
         finally:
             self.restore_values()
+
+    def branch_losses(
+        self, name: str, entries: Array, offsets: Array, *, at: Mapping[str, Array] | None = None
+    ) -> Array:
+        """`losses` on the branch that the point lies on: every comparison, index and rounding is decided as at the point.
+
+        Off by rounding, as `Rounded` computes: what losses at the point itself differ by is their noise.
+        """
+        values = at or self.values
+        where = np.broadcast_to(self._offsets[name] + np.asarray(entries), offsets.shape).ravel().astype(np.int64)
+        found = self._run_branch(values, steps=np.zeros(len(where)), entries=where, offsets=offsets.ravel())
+        return found.reshape(offsets.shape)
+
+    def branch_directional(
+        self, direction: Mapping[str, Array], steps: Array, *, at: Mapping[str, Array] | None = None
+    ) -> Array:
+        """`directional` on the branch that the point lies on, as `branch_losses` has it."""
+        values, steps = at or self.values, np.asarray(steps, dtype=float)
+        vector = self._flat({name: direction.get(name, np.zeros_like(value)) for name, value in values.items()})
+        first = np.zeros(len(steps), np.int64)
+        return self._run_branch(values, steps=steps, entries=first, offsets=steps * vector[0], direction=vector)
+
+    def _run_branch(
+        self,
+        values: Mapping[str, Array],
+        *,
+        steps: Array,
+        entries: Array,
+        offsets: Array,
+        direction: Array | None = None,
+    ) -> Array:
+        """Losses at values + step · direction with one entry of the flat vector moved, decided as they are at values."""
+        evaluate = self._traced()
+        if self._branch is None:
+            self._branch = Rounded(evaluate)
+        flat, held = self._flat(values), self._held()
+        fixed = [tf.constant(flat), tf.constant(np.zeros_like(flat) if direction is None else direction)]
+        targets, rests = flat[entries], np.zeros(len(steps))
+        self.evaluations += len(steps)
+        found = []
+        try:
+            for i in range(0, len(steps), self.block):
+                some = slice(i, i + self.block)
+                here, there = (
+                    [*fixed, *map(tf.constant, (moved[some], entries[some], reached[some])), *held]
+                    for moved, reached in ((rests, targets), (steps, targets + offsets))
+                )
+                found.append(np.asarray(self._branch.roll(here, common=False, copies=there).rolled[0]))
+        finally:
+            self.restore_values()
+        return np.concatenate(found) if found else np.zeros(0)
 
     def losses(self, name: str, entries: Array, offsets: Array, *, at: Mapping[str, Array] | None = None) -> Array:
         """Losses (m, e) with entry entries[j] of `name` moved by offsets[i, j]; all else as at the point (or `at`)."""
@@ -304,10 +431,53 @@ class LossFunction:
         State is put back.
         """
         values = at or self.values
-        found, loss = self.run_in(mode, self.tape, values)
+        self.refused = {}
+        try:
+            found, loss = self.run_in(mode, self.tape, values)
+        except BackwardPassFailed as failed:
+            found, loss = self._gradient_by_name(mode, values, failed)
         if values is self.values:
             self.seen[mode] = loss
-        return found
+        return {name: self._of_right_shape(name, gradient) for name, gradient in found.items()}
+
+    def _gradient_by_name(
+        self, mode: str, values: Mapping[str, Array], failed: BackwardPassFailed
+    ) -> tuple[dict[str, Array | None], float]:
+        """The gradients one by one, where all together raise; NaN where one raises by itself.
+
+        Raises: BackwardPassFailed where it is the user's code that is at fault, or an operation has no gradient.
+        """
+        wrong = [] if failed.place or failed.lacks_gradient else self._wrong_gradients(values)
+        if wrong:
+            raise BackwardPassFailed(wrong[0], place="") from failed.error
+        if failed.place or not isinstance(failed.error, tf.errors.OpError):
+            raise failed from failed.error
+        found: dict[str, Array | None] = {}
+        loss = math.nan
+        for name, value in values.items():
+            try:
+                one, loss = self.run_in(mode, partial(self.tape, only=name), values, key=f"gradient of {name}")
+                found[name] = one[name]
+            except BackwardPassFailed as alone:
+                found[name] = np.full(np.shape(value), np.nan)
+                self.refused[name] = Refused(Kind.NAN, Reason.AUTODIFF_RAISES, (short(alone.error),))
+        if math.isnan(loss):
+            loss = float(self.directional({}, np.zeros(1), at=values)[0])
+        return found, loss
+
+    def _of_right_shape(self, name: str, gradient: Array | None) -> Array | None:
+        """The gradient, or NaN in the shape of the values where it has another one."""
+        shape = self.values[name].shape
+        if gradient is None or gradient.shape == shape:
+            return gradient
+        self.refused[name] = Refused(Kind.MISMATCH, Reason.WRONG_SHAPE, (gradient.shape, shape))
+        return np.full(shape, np.nan)
+
+    def _wrong_gradients(self, values: Mapping[str, Array]) -> list[str]:
+        """What hand-made backward functions return that fits nothing, as far as an eager backward pass comes."""
+        with recording_wrong_gradients() as wrong, suppress(BackwardPassFailed):
+            self.run_in("eager", self.tape, values)
+        return wrong
 
     def run_in(
         self, mode: str, taped: Callable[..., Any], values: Mapping[str, Array], *, key: str = "gradient"
@@ -323,17 +493,18 @@ class LossFunction:
             for name, variable in self.variables.items():
                 tensorflow_variable(variable).assign(tf.cast(values[name], variable.dtype))
             found, loss = self._gradients[mode, key](inputs, self._held())
+        except tf.errors.OpError as error:
+            if mode != "function":
+                raise
+            raise BackwardPassFailed(error, place=place_of(error)) from error
         finally:
             self.restore_values()
-        gradients = {
-            n: None if g is None else np.asarray(g, dtype=DTYPE) for n, g in zip(self.values, found, strict=True)
-        }
-        return gradients, float(loss)
+        return {n: _as_floats(g) for n, g in zip(self.values, found, strict=True)}, float(loss)
 
     def gradient_rounding(self, *, at: Mapping[str, Array] | None = None) -> dict[str, Array]:
         """The absolute rounding error of autodiff's gradient, {name: array} at the point (or `at`); 0 where it is None.
 
-        Raises: UserCodeFailed where the backward pass only runs eagerly.
+        Raises: UserCodeFailed where the backward pass only runs eagerly, or raises.
         """
         values = at or self.values
         inputs = [tf.cast(tf.constant(values[name]), tensor.dtype) for name, tensor in self.inputs.items()]
@@ -348,6 +519,8 @@ class LossFunction:
             for name, variable in self.variables.items():
                 tensorflow_variable(variable).assign(tf.cast(values[name], variable.dtype))
             found = iter(rounded.errors([*inputs, *held], calls=ROLLS))
+        except tf.errors.OpError as error:
+            raise UserCodeFailed(str(error)) from error
         finally:
             self.restore_values()
         return {
@@ -376,21 +549,31 @@ class LossFunction:
         """The arguments of `loss_at` and `tape` at the point: inputs, and all that is held fixed."""
         return list(self.inputs.values()), self._held()
 
-    def tape(self, inputs: list[Any], held: list[Any]) -> tuple[list[Any], Any]:
-        """(gradients in the order of the names, loss), dense; None where autodiff gives None."""
-        found, loss = self.indexed(inputs, held)
+    def tape(self, inputs: list[Any], held: list[Any], only: str | None = None) -> tuple[list[Any], Any]:
+        """(gradients in the order of the names, loss), dense; None where autodiff gives None, or for all but `only`."""
+        found, loss = self.indexed(inputs, held, only)
         self.sparse = frozenset(name for name, g in zip(self.values, found, strict=True) if is_indexed(g))
         return [tf.convert_to_tensor(g) if is_indexed(g) else g for g in found], loss
 
-    def indexed(self, inputs: list[Any], held: list[Any]) -> tuple[list[Any], Any]:
+    def indexed(self, inputs: list[Any], held: list[Any], only: str | None = None) -> tuple[list[Any], Any]:
         """`tape` with sparse gradients left as they are (tf.IndexedSlices)."""
-        watched = self.watched(inputs)
+        watched = [t for n, t in zip(self.values, self.watched(inputs), strict=True) if only in (None, n)]
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             for source in watched:
                 tape.watch(source)
             loss = self.loss_at(inputs, held)
         unconnected = "none" if self._contraction is None else "zero"
-        return tape.gradient(loss, watched, unconnected_gradients=unconnected), loss
+        with running_backward_pass():
+            found = tape.gradient(loss, watched, unconnected_gradients=unconnected)
+        return found if only is None else [found[0] if n == only else None for n in self.values], loss
+
+
+def _as_floats(gradient: Any) -> Array | None:
+    """A gradient as an array of floats. Raises: BackwardPassFailed where it holds none."""
+    try:
+        return None if gradient is None else np.asarray(gradient, dtype=DTYPE)
+    except (TypeError, ValueError) as error:
+        raise BackwardPassFailed(f"A gradient that holds no floats ({short(error)})", place="") from error
 
 
 def require_scalar(loss: Any) -> Any:

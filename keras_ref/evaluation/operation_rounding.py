@@ -123,12 +123,17 @@ def _digamma(x: Any) -> Any:
     return (tf.math.digamma(x) + terms) - terms
 
 
+def _floor_mod(x: Any, y: Any) -> Any:
+    return x - tf.raw_ops.FloorDiv(x=x, y=y) * y
+
+
 #: operations in whose kernels numbers cancel that are larger than the result → the same of operations that round by
 #: themselves: exp(x) - 1 rounds at the ulp of 1, and the loss of a confident classifier, log(1 + tiny), too
 COMPOSED: Mapping[str, Callable[..., Any]] = {
     "Elu": _elu,
     "Selu": _selu,
     "Digamma": _digamma,
+    "FloorMod": _floor_mod,
     "Softmax": _softmax,
     "LogSoftmax": _log_softmax,
     "SoftmaxCrossEntropyWithLogits": _crossentropy,

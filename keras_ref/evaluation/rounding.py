@@ -74,14 +74,19 @@ class Rounded:
         """The absolute error of every entry of every output."""
         rolls = [self.roll(arguments, common=k % 2 == 1) for k in range(calls)]
         return [
-            errors_of((np.asarray(roll.rolled[i], float) for roll in rolls), np.asarray(exact, float))
+            errors_of((_deviation(roll, i) for roll in rolls), np.asarray(exact, float))
             for i, exact in enumerate(rolls[0].exact)
         ]
 
-    def roll(self, arguments: list[Any], *, common: bool) -> Roll:
-        """One evaluation for flat arguments; `common`: the entries of a tensor are all off in one direction."""
-        given = [*arguments, *self._function.captured_inputs]
-        copies = [a for a, t in zip(given, self._dtypes, strict=True) if t in COPIED]
+    def roll(self, arguments: list[Any], *, common: bool, copies: list[Any] | None = None) -> Roll:
+        """One evaluation for flat arguments; `common`: the entries of a tensor are all off in one direction.
+
+        `copies` are the arguments of the copy, where they are others: it takes the decisions of the first all the same.
+        """
+        captured = self._function.captured_inputs
+        given = [*arguments, *captured]
+        moved = [*(arguments if copies is None else copies), *captured]
+        copies = [a for a, t in zip(moved, self._dtypes, strict=True) if t in COPIED]
         found = tf.raw_ops.StatefulPartitionedCall(
             args=[*given, *copies, tf.constant(int(common))],
             Tout=self._results,
@@ -90,6 +95,13 @@ class Rounded:
         )
         rest = iter(found[len(self._outputs) :])
         return Roll(list(found[: len(self._outputs)]), [next(rest) if t in COPIED else None for t in self._outputs])
+
+
+def _deviation(roll: Roll, i: int) -> Array:
+    """How far rounding moved output `i`, from the value that the same evaluation has without it: a seed may advance."""
+    with np.errstate(invalid="ignore"):
+        deviation: Array = np.asarray(roll.rolled[i], float) - np.asarray(roll.exact[i], float)
+    return deviation
 
 
 def _forget(here: Any, names: list[str]) -> None:

@@ -1,0 +1,134 @@
+"""What is wrong where a backward pass raises, or returns gradients that fit nothing: which code of the user's did it."""
+
+from __future__ import annotations
+
+import inspect
+import sysconfig
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import CodeType, FrameType
+from typing import Any
+
+import keras
+import tensorflow as tf
+from tensorflow.python.eager import record
+
+import scratch
+from keras_ref.errors import BackwardPassFailed, BadInput, UserCodeFailed
+from keras_ref.reports.kinds import Kind
+from keras_ref.reports.reasons import Reason
+
+#: whose frames are no user's: ours, TensorFlow's, Keras's, and Python's own library
+NOT_THE_USERS = tuple(
+    str(Path(place).resolve())
+    for place in (
+        Path(__file__).parents[1],
+        Path(str(scratch.__file__)).parent,
+        Path(tf.__file__).parent,
+        Path(keras.__file__).parent,
+    )
+)
+LIBRARY = str(Path(sysconfig.get_path("stdlib")).resolve())
+PACKAGES = str(Path(sysconfig.get_path("purelib")).resolve())
+#: the function of TensorFlow that calls the backward pass of a tf.custom_gradient, and its name for that
+CALLER, CALLED = "actual_grad_fn", "grad_fn"
+
+
+@dataclass(frozen=True)
+class Refused:
+    """Why a gradient that autodiff gave, or did not give, cannot be compared: a verdict's kind, and its reason in detail."""
+
+    kind: Kind
+    reason: Reason
+    details: tuple[object, ...]
+
+
+@contextmanager
+def running_backward_pass() -> Iterator[None]:
+    """Around a call of autodiff: what it raises becomes BackwardPassFailed, with the place in the user's code."""
+    try:
+        yield
+    except (BadInput, UserCodeFailed):
+        raise
+    except Exception as error:
+        raise BackwardPassFailed(error, place=place_of(error)) from error
+
+
+def place_of(error: BaseException) -> str:
+    """Where in the user's code an error comes from: function, line and file; "" where none of it is on the way.
+
+    It is the last frame that is the user's; or else the backward function of the user's that TensorFlow had called, whose
+    result it refuses.
+    """
+    place = ""
+    trace = error.__traceback__
+    while trace is not None:
+        frame = trace.tb_frame
+        if _is_users(frame.f_code):
+            place = _named(frame.f_code, trace.tb_lineno, _layer_of(frame))
+        elif isinstance(code := getattr(frame.f_locals.get(CALLED), "__code__", None), CodeType) and _is_users(code):
+            place = _named(code, code.co_firstlineno, _layer_of(frame))
+        trace = trace.tb_next
+    return place
+
+
+@contextmanager
+def recording_wrong_gradients() -> Iterator[list[str]]:
+    """While the block runs an eager backward pass, what hand-made backward functions return for their inputs is looked
+    at: the list gets a sentence for each that returns another dtype or shape.
+    """
+    found: list[str] = []
+    original = record.record_operation
+
+    def recording(op_type: Any, outputs: Any, inputs: Any, backward: Any, *more: Any, **keywords: Any) -> Any:
+        if getattr(backward, "__name__", "") == CALLER:
+            backward = _inspected(backward, list(inputs), found)
+        return original(op_type, outputs, inputs, backward, *more, **keywords)
+
+    record.record_operation = recording
+    try:
+        yield found
+    finally:
+        record.record_operation = original
+
+
+def _inspected(backward: Callable[..., Any], inputs: list[Any], found: list[str]) -> Callable[..., Any]:
+    """The backward function, which adds what does not fit its inputs to `found`."""
+    code = getattr(inspect.getclosurevars(backward).nonlocals.get(CALLED), "__code__", None)
+    place = _named(code, code.co_firstlineno, "") if isinstance(code, CodeType) else "a hand-made backward pass"
+
+    def inspected(*upstream: Any) -> Any:
+        gradients = backward(*upstream)
+        for i, (gradient, tensor) in enumerate(zip(gradients, inputs, strict=False)):
+            if gradient is None or isinstance(gradient, tf.IndexedSlices):
+                continue
+            gradient = tf.convert_to_tensor(gradient)
+            for what, mine, its in (
+                ("dtype", gradient.dtype.name, tensor.dtype.name),
+                ("shape", tuple(gradient.shape), tuple(tensor.shape)),
+            ):
+                if mine != its:
+                    found.append(f"{place} returns a gradient of {what} {mine} for its argument {i}, of {what} {its}.")
+        return gradients
+
+    return inspected
+
+
+def _is_users(code: CodeType) -> bool:
+    path = code.co_filename
+    if path.startswith("<") and not path.startswith(("<stdin", "<ipython", "<doctest", "<string")):
+        return False
+    where = str(Path(path).resolve())
+    return not where.startswith(NOT_THE_USERS) and (where.startswith(PACKAGES) or not where.startswith(LIBRARY))
+
+
+def _layer_of(frame: FrameType) -> str:
+    owner = frame.f_locals.get("self")
+    return f", in the layer {owner.name!r}" if isinstance(owner, keras.layers.Layer) else ""
+
+
+def _named(code: CodeType, line: int, layer: str) -> str:
+    function = code.co_qualname.replace("<locals>.", "")
+    return f"`{function}` (line {line} of {Path(code.co_filename).name}{layer})"
