@@ -1,7 +1,7 @@
 """A traced computation in 50 digits: every operation of its graph, inner functions included, carried out with mpmath.
 
-Floats become object arrays of mpmath numbers; everything else (shapes, indices, decisions) stays what TensorFlow makes of
-it. Operations that only move numbers are run by TensorFlow on the numbers of their places.
+Floats become object arrays of mpmath numbers; everything else (shapes, indices, decisions) stays what TensorFlow makes
+of it. Operations that only move numbers are run by TensorFlow on the numbers of their places.
 """
 
 from __future__ import annotations
@@ -39,9 +39,7 @@ def as_array(value: Any) -> Any:
 
 def each(function: Callable[..., Any]) -> Callable[..., Any]:
     """A function of numbers as one of arrays."""
-    return lambda *arrays: np.asarray(
-        np.frompyfunc(lambda *numbers: function(*numbers), len(arrays), 1)(*arrays), object
-    )
+    return lambda *arrays: np.asarray(np.frompyfunc(function, len(arrays), 1)(*arrays), object)
 
 
 def _sigmoid(x: Any) -> Any:
@@ -118,11 +116,11 @@ BINARY: dict[str, Callable[[Any, Any], Any]] = {
     "Div": _divided,
     "DivNoNan": lambda a, b: a / b if b else ZERO,
     "MulNoNan": lambda a, b: a * b if b else ZERO,
-    "Maximum": lambda a, b: max(a, b),
-    "Minimum": lambda a, b: min(a, b),
-    "Pow": lambda a, b: mpmath.power(a, b),
+    "Maximum": max,
+    "Minimum": min,
+    "Pow": mpmath.power,
     "SquaredDifference": lambda a, b: (a - b) ** 2,
-    "Atan2": lambda a, b: mpmath.atan2(a, b),
+    "Atan2": mpmath.atan2,
     "Xlogy": _xlogy,
     "Xlog1py": lambda a, b: ZERO if a == 0 else a * mpmath.log1p(b),
     "Xdivy": lambda a, b: ZERO if a == 0 else a / b,
@@ -343,6 +341,29 @@ def is_exact(value: Any) -> bool:
     return isinstance(value, np.ndarray) and value.dtype == object
 
 
+def _constant(o: Any, inputs: list[Any]) -> list[Any]:
+    """An operation on no exact number: a constant, a variable, or what TensorFlow makes of them."""
+    if o.type == "Const":
+        return [np.asarray(tf.make_ndarray(o.get_attr("value")))]
+    found = _eagerly(o, inputs)
+    return [exact(found[0])] if o.type == "ReadVariableOp" else found
+
+
+def _computed(o: Any, inputs: list[Any]) -> list[Any]:
+    """An operation on exact numbers. Raises: Missing."""
+    if o.type in SIZES:
+        return [np.asarray(SIZES[o.type](i), o.outputs[0].dtype.as_numpy_dtype) for i in inputs]
+    numbers = [exact(i) if isinstance(i, np.ndarray) and i.dtype != object else i for i in inputs]
+    if o.type in OTHERS:
+        return OTHERS[o.type](o, *numbers)
+    if o.type in EXACT and not any(name in o.type for name in ("Max", "Min", "TopK")):
+        return _moved(o, numbers)
+    raise Missing(o.type)
+
+
+SIZES: dict[str, Callable[[Any], Any]] = {"Shape": np.shape, "ShapeN": np.shape, "Size": np.size, "Rank": np.ndim}
+
+
 class Graph:
     """A concrete function in DIGITS digits: called with flat arguments as NumPy arrays.
 
@@ -370,27 +391,13 @@ class Graph:
         called = self._called(graph, o, inputs)
         if called is not None:
             return called
-        if o.type == "Const":
-            return [np.asarray(tf.make_ndarray(o.get_attr("value")))]
-        if o.type == "ReadVariableOp":
-            return [exact(_eagerly(o, inputs)[0])]
         if o.type in LISTS:
             return LISTS[o.type](o, *inputs)
         if o.type in PASSED:
             return inputs
         if not any(map(is_exact, inputs)):
-            return _eagerly(o, inputs)
-        if o.type in ("Shape", "ShapeN"):
-            return [np.asarray(i.shape, o.outputs[0].dtype.as_numpy_dtype) for i in inputs]
-        if o.type in ("Size", "Rank"):
-            count = inputs[0].size if o.type == "Size" else inputs[0].ndim
-            return [np.asarray(count, o.outputs[0].dtype.as_numpy_dtype)]
-        inputs = [exact(i) if isinstance(i, np.ndarray) and i.dtype != object else i for i in inputs]
-        if o.type in OTHERS:
-            return OTHERS[o.type](o, *inputs)
-        if o.type in EXACT and not any(name in o.type for name in ("Max", "Min", "TopK")):
-            return _moved(o, inputs)
-        raise Missing(o.type)
+            return _constant(o, inputs)
+        return _computed(o, inputs)
 
     def _called(self, graph: Any, o: Any, inputs: list[Any]) -> list[Any] | None:
         """The outputs of an operation that calls functions; None for any other."""
