@@ -161,7 +161,7 @@ class Built:
         found = []
         with self.at(weights, x, seed=seed) as probe:
             self._points += 1
-            oracle, autodiff = self.twin(probe, seed=seed), autodiff_at(probe, probe.values, mode=self.mode)
+            oracle, autodiff = self.twin(probe), autodiff_at(probe, probe.values, mode=self.mode)
             for i, (name, value) in enumerate(oracle.values.items()):
                 if name in oracle.names:
                     size = value.size

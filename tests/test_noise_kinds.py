@@ -15,7 +15,7 @@ from keras_ref import check_function, check_gradients
 from keras_ref.comparison.oracles import ForwardOracle
 from keras_ref.evaluation.float64 import in_float64
 from keras_ref.evaluation.loss_function import Data, LossFunction
-from keras_ref.reports.verdict import Kind
+from keras_ref.reports.verdict import Kind, Reason
 from scratch.differences import UNIT
 from scratch.gradient import Nudges
 from scratch.layers.core import Dense
@@ -57,6 +57,8 @@ def test_exp_minus_one_near_zero(size, function):
     (verdict,) = check_function(function, np.array([-size])).verdicts
     scale = 1.7580993408473766 if function is tf.nn.selu else 1.0
     assert verdict.verdict is Kind.MATCH
+    if verdict.reason_code is Reason.DECIDED_BESIDE:  # the numbers are those of another point
+        return
     with mpmath.workdps(50):
         assert covers(verdict, scale * mpmath.exp(-size))
 
@@ -107,7 +109,9 @@ def test_confident_losses(name, modes, margin):
     """From a loss of 0.3 to 1e-304: autodiff is right, and the slope is as exact as is said."""
     function, slope = VANISHING[name]
     (verdict,) = check_function(function, np.array([margin]), modes=modes).verdicts
-    assert verdict.verdict in (Kind.MATCH, Kind.UNDECIDED)
+    assert verdict.verdict is Kind.MATCH
+    if verdict.reason_code is Reason.DECIDED_BESIDE:  # the numbers are those of another point
+        return
     with mpmath.workdps(50):
         assert covers(verdict, slope(mpmath.mpf(margin)))
 

@@ -112,14 +112,27 @@ class GradientPaths:
         """Whether a variable or input feeds a layer under `surrogate`."""
         if not self.surrogates:
             return False
+        if self.loss.graph is None:
+            return self._is_declared_eagerly(name)
         outputs = self._traced.surrogate_outputs
         if any(tensor.graph is not self._traced.graph for tensor in outputs):
             return True  # called inside a loop or a branch, which this graph shows as one operation
         reached = self._reached(name)
         return any(tensor.op in reached for tensor in outputs)
 
+    def _is_declared_eagerly(self, name: str) -> bool:
+        inputs, held = self.loss.loss_arguments()
+        source = self.loss.watched(inputs)[list(self.loss.values).index(name)]
+        with recorded(list(self.surrogates)) as outputs, tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(source)
+            self.loss.loss_at(inputs, held)
+        self.loss.restore_values()
+        return tape.gradient([tensor for tensor in outputs if tensor.dtype.is_floating], source) is not None
+
     def of_none(self, name: str, *, moves: bool = False) -> Explanation:
         """Why autodiff gives None for a variable or input; `moves`: although the loss moves with it."""
+        if self.loss.graph is None:
+            return Explanation(Reason.ONLY_EAGER)
         way = self._reached(name) & self._feeding()
         if self._traced.graph.outputs[0].op not in way:
             if moves:
@@ -146,6 +159,8 @@ class GradientPaths:
 
     def of_nan(self, name: str) -> Explanation | None:
         """Why a gradient may not be finite where the loss is: a branch that was not taken; None where there is none."""
+        if self.loss.graph is None:
+            return None
         way = self._reached(name) & self._feeding()
         chosen = [o for o in way if o.type in ("Select", "SelectV2")]
         return Explanation(Reason.UNTAKEN_BRANCH, _named(chosen)) if chosen else None

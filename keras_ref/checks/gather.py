@@ -14,11 +14,12 @@ from keras_ref.checks.checked_loss import CheckedLoss
 from keras_ref.checks.precision import judge_precision, unit_of
 from keras_ref.comparison.autodiff import Autodiff, autodiff_at
 from keras_ref.comparison.evidence import Evidence, Preparation
+from keras_ref.comparison.modes import mode_refused
 from keras_ref.comparison.oracles import DirectionalOracle, ForwardOracle, Oracle, Oracles, TwinOracle
 from keras_ref.comparison.settings import Settings
-from keras_ref.errors import BadInput, short
+from keras_ref.errors import BackwardPassFailed, BadInput, UserCodeFailed
 from keras_ref.evaluation.gradient_modes import COMPILE_ERRORS
-from keras_ref.evaluation.loss_function import LossFunction
+from keras_ref.evaluation.loss_function import LossFunction, Way
 from keras_ref.evaluation.naming import named_leaves
 from keras_ref.options import matches_variable
 from keras_ref.translation.from_keras import NoTwin
@@ -56,7 +57,12 @@ def gather(subject: CheckedLoss, settings: Settings, *, dtype: str | None, start
         names=names,
         settings=settings,
         contracted=contracted,
-        notes=(*subject.notes, *(_notes_on_integers(loss) if settings.watch_inputs else ()), *found.notes),
+        notes=(
+            *subject.notes,
+            *_notes_on_way(loss, subject.name),
+            *(_notes_on_integers(loss) if settings.watch_inputs else ()),
+            *found.notes,
+        ),
         preparation=prepared,
     )
 
@@ -117,13 +123,28 @@ def _require_finite(oracle: Oracle, subject: str) -> None:
 def _autodiff(loss: LossFunction, mode: str) -> Autodiff:
     try:
         return autodiff_at(loss, loss.values, mode=mode)
+    except BackwardPassFailed:
+        raise
+    except UserCodeFailed as failed:
+        if mode == "eager":
+            raise
+        raise mode_refused(mode, failed.error) from failed.error
     except COMPILE_ERRORS as error:
         if mode != "jit_compile":
             raise
-        raise BadInput(
-            f"`modes` must be ones that the subject runs in. Received: {mode}, which fails: {short(error)} "
-            "Leave it out."
-        ) from error
+        raise mode_refused(mode, error) from error
+
+
+def _notes_on_way(loss: LossFunction, subject: str) -> list[str]:
+    """A note where the loss is not traced as it is."""
+    if loss.way is Way.AUTOGRAPH:
+        return [f"{subject} looks at values (an `if`, `while` or `for` on a tensor): it was traced with AutoGraph."]
+    if loss.way is Way.EAGER:
+        return [
+            f"{subject} runs only eagerly (traced, it raises {loss.refusal}): its loss was evaluated once for every step of every entry, "
+            "which is slow, and its rounding was estimated from differences, which is no bound."
+        ]
+    return []
 
 
 def _notes_on_integers(loss: LossFunction) -> list[str]:

@@ -219,7 +219,7 @@ def _wrapped(layer: Any, arguments: CallArguments, x: Any) -> Iterator[Any]:
         try:
             outputs = arguments.call(layer, tensors)
             model = keras.Model(tf.nest.flatten(tensors), outputs)
-        except (TypeError, ValueError) as error:
+        except (AttributeError, NotImplementedError, TypeError, ValueError) as error:
             raise NoTwin(
                 f"A call must be possible on symbolic tensors to have a twin. Received: {layer.name!r}, {error}"
             ) from error

@@ -63,13 +63,15 @@ def judge_precision(oracle: ForwardOracle, *, subject: str, seed: int = 0) -> Ju
         )
     if dtypes or opaque(loss.graph):
         oracle = oracle.with_noise(oracle.measured_noise(seed=seed))
-    noisy, hidden = oracle.noise > SUSPICIOUS * abs(oracle.base), opaque(loss.graph)
+    noisy, hidden = oracle.noise > SUSPICIOUS * abs(oracle.base), [o.name for o in opaque(loss.graph)]
+    if loss.graph is None:
+        hidden = ["what runs only eagerly"]
     if noisy and hidden and not casts:
         loss.unit = OPAQUE
         # what Python code computes may stand still by chance within half a unit of the loss
         oracle = oracle.with_noise(max(oracle.noise, OPAQUE * abs(oracle.base) / 2))
     if loss.unit != UNIT:
-        where = ", ".join(list(dict.fromkeys(o.name for o in (casts or hidden)))[:PLACES])
+        where = ", ".join(list(dict.fromkeys([o.name for o in casts] or hidden))[:PLACES])
         names = "/".join(sorted(t.name for t in dtypes)) or "float32"
         notes.append(
             f"{names} inside (at {where}): the loss of {subject} has a noise of {oracle.noise:.1e} "

@@ -6,7 +6,7 @@ import numpy as np
 
 from keras_ref.comparison.autodiff import Autodiff, autodiff_at
 from keras_ref.comparison.evidence import Evidence, Outcome
-from keras_ref.errors import short
+from keras_ref.errors import BackwardPassFailed, BadInput, UserCodeFailed, short
 from keras_ref.evaluation.gradient_modes import COMPILE_ERRORS
 from keras_ref.reports.verdict import Kind, Reason, Verdict
 from scratch.arrays import Array
@@ -22,6 +22,12 @@ def compare_modes(evidence: Evidence) -> Outcome:
 def _compare_mode(evidence: Evidence, mode: str) -> list[Verdict]:
     try:
         other = autodiff_at(evidence.loss, evidence.loss.values, mode=mode)
+    except BackwardPassFailed:
+        raise
+    except UserCodeFailed as failed:
+        if mode == "eager":
+            raise
+        raise mode_refused(mode, failed.error) from failed.error
     except COMPILE_ERRORS as error:
         if mode != "jit_compile":
             raise
@@ -29,6 +35,13 @@ def _compare_mode(evidence: Evidence, mode: str) -> list[Verdict]:
         return [Verdict(name, mode, Kind.UNDECIDED).because(Reason.DOES_NOT_COMPILE, short(error))]
     found = (_compare_gradients(name, evidence.autodiff, other) for name in evidence.names)
     return [verdict for verdict in found if verdict is not None]
+
+
+def mode_refused(mode: str, error: BaseException) -> BadInput:
+    """What is said where a subject does not run in a mode that was asked for."""
+    return BadInput(
+        f"`modes` must be ones that the subject runs in. Received: {mode}, which fails: {short(error)} Leave it out."
+    )
 
 
 def _compare_gradients(name: str, first: Autodiff, other: Autodiff) -> Verdict | None:

@@ -166,10 +166,12 @@ class ForwardOracle(Oracle):
         return self.loss.losses(name, entries, offsets, at=self.values)
 
     def branch_losses(self, name: str, entries: Array, offsets: Array) -> Array | None:
+        if self.loss.graph is None:
+            return None
         return self.loss.branch_losses(name, entries, offsets, at=self.values)
 
     def branch_directional(self, direction: Mapping[str, Array], steps: Array) -> Array | None:
-        return self.loss.branch_directional(direction, steps, at=self.values)
+        return None if self.loss.graph is None else self.loss.branch_directional(direction, steps, at=self.values)
 
     def directional(self, direction: Mapping[str, Array], steps: Array) -> Array:
         return self.loss.directional(direction, steps, at=self.values)

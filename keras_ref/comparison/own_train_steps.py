@@ -269,7 +269,9 @@ def _slopes(loss: LossFunction, oracles_at: Callable[[LossFunction], Oracles]) -
     except NoStepLoss as error:
         return ReturnedSlopes(why_not=str(error))
     except UserCodeFailed as failed:
-        return ReturnedSlopes(why_not=f"the loss that it returns cannot be differenced: {short(failed.error)}")
+        return ReturnedSlopes(
+            why_not=f"the loss that it returns cannot be differenced: {short(failed.error).rstrip('.')}"
+        )
     oracle = gathered.oracles[-1]
     slopes = {}
     for name in loss.variables:
@@ -297,8 +299,8 @@ def _compare_call(
 ) -> Iterator[Verdict]:
     """The verdicts on the variables of one call.
 
-    `followed` has the twin of every optimizer that was the law so far, with a state of its own, and is brought on; where
-    there is none, or an optimizer is called on other variables, the twin starts from the optimizer's own state.
+    `followed` has the twin of every optimizer that was the law so far, with a state of its own, and is brought on;
+    where there is none, or an optimizer is called on other variables, the twin starts from the optimizer's own state.
     """
     if isinstance(call.twin, NoTwin):
         for name, value in call.before.items():
@@ -324,7 +326,8 @@ def _compare_call(
         if verdict.failed or name not in dense:
             yield verdict
         elif known.why_not or name not in known.slopes:
-            why = f"{known.why_not or 'it trains a frozen variable'}; its update is the optimizer's law on the gradients that it hands over"
+            reason = known.why_not or "it trains a frozen variable"
+            why = f"{reason}; its update is the optimizer's law on the gradients that it hands over"
             counts = {"undecided": verdict.total}
             yield replace(verdict, verdict=Kind.UNDECIDED, counts=counts).because(Reason.OWN_STEP, why)
         else:

@@ -33,7 +33,8 @@ def mark_symmetrized(outcome: Outcome, *, evidence: Evidence) -> Outcome:
 
     if not any(map(is_candidate, outcome.verdicts)):
         return outcome
-    if not any(operation.type in READERS for operation in operations(evidence.loss.graph)):
+    graph = evidence.loss.graph
+    if graph is not None and not any(operation.type in READERS for operation in operations(graph)):
         return outcome
     return outcome.each(lambda v: _symmetrized(v, oracle, evidence.autodiff) if is_candidate(v) else v)
 

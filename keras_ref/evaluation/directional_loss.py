@@ -6,6 +6,7 @@ nothing to put back.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -32,7 +33,7 @@ class DirectionalLoss:
     def __init__(self, function: LossFunction) -> None:
         self.function = function
         self._tensors: tuple[Any, list[Any]] = (None, [])
-        self._evaluate = function.complete(self._trace)
+        self._evaluate = function.complete(self._trace, self._moved)
         self._rounded: Rounded | None = None
         self._branch: Rounded | None = None
         self._held = function.loss_arguments()[1]
@@ -51,8 +52,8 @@ class DirectionalLoss:
 
     @property
     def graph(self) -> Any:
-        """The traced loss as a graph."""
-        return self._evaluate.graph
+        """The traced loss as a graph; None where it runs only eagerly."""
+        return getattr(self._evaluate, "graph", None)
 
     def _trace(self) -> Any:
         anything, number = tf.TensorSpec(None, DTYPE), tf.TensorSpec([], DTYPE)
@@ -95,6 +96,8 @@ class DirectionalLoss:
 
     def noise(self, *, at: Mapping[str, Array] | None = None) -> float:
         """The absolute rounding error of the loss at the point (or `at`); nan where it cannot be told."""
+        if self.graph is None:
+            return math.nan
         if self._rounded is None:
             self._rounded = Rounded(self._evaluate)
         point = self._point(self.function.values if at is None else at)

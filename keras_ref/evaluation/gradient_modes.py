@@ -7,6 +7,8 @@ from functools import partial
 from typing import Any
 
 import tensorflow as tf
+from tensorflow.python.autograph.core import ag_ctx
+from tensorflow.python.autograph.impl import api
 
 
 def is_indexed(gradient: Any) -> bool:
@@ -19,6 +21,11 @@ Function = Callable[..., Any]
 
 def _leave_eager(function: Function) -> Function:
     return function
+
+
+def convert_control_flow(function: Function) -> Function:
+    """A function whose `if`, `while` and `for` on tensors AutoGraph turns into operations, for a trace."""
+    return api.tf_convert(function, ag_ctx.ControlStatusCtx(ag_ctx.Status.ENABLED))
 
 
 #: {mode: what makes a function run in it}

@@ -13,8 +13,11 @@ DRAWING = ("Uniform", "RandomNormal", "StandardNormal", "TruncatedNormal", "Gamm
 
 
 def operations(graph: Any) -> Iterator[Any]:
-    """Every operation of a traced function, those of the functions that it calls (loops, branches) included."""
-    queue, seen = [graph], set[str]()
+    """Every operation of a traced function, those of the functions that it calls (loops, branches) included.
+
+    None where there is no graph.
+    """
+    queue, seen = [] if graph is None else [graph], set[str]()
     while queue:
         here = queue.pop()
         for operation in here.get_operations():

@@ -17,6 +17,7 @@ import math
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from enum import Enum
 from functools import partial
 from typing import Any
 
@@ -32,7 +33,7 @@ from keras_ref.evaluation.backward_errors import (
     running_backward_pass,
 )
 from keras_ref.evaluation.float64 import DTYPE, is_float
-from keras_ref.evaluation.gradient_modes import MODES, is_indexed
+from keras_ref.evaluation.gradient_modes import MODES, convert_control_flow, is_indexed
 from keras_ref.evaluation.keras_parts import tensorflow_variable
 from keras_ref.evaluation.naming import float_inputs, path_of, replace_inputs, unique
 from keras_ref.evaluation.operation_rounding import EXACT_SCOPE
@@ -65,6 +66,15 @@ class Data:
             return tf.cast(found, dtype) if dtype is not None and is_float(found.dtype) else found
 
         return Data(*(tf.nest.map_structure(tensor, part) for part in (self.x, self.y, self.sample_weight)))
+
+
+class Way(Enum):
+    """How a loss can be evaluated: in a traced graph, in one that AutoGraph makes, or eagerly, one after another."""
+
+    UNKNOWN = "unknown"
+    TRACED = "traced"
+    AUTOGRAPH = "autograph"
+    EAGER = "eager"
 
 
 class LossFunction:
@@ -103,6 +113,8 @@ class LossFunction:
         self._watch = watch_inputs
         self._gradients: dict[tuple[str, str], Any] = {}
         self._evaluate: Any = None
+        #: how the loss runs, and why it is not traced
+        self.way, self.refusal = Way.UNKNOWN, ""
         self._rounded: Rounded | None = None
         self._branch: Rounded | None = None
         self._rounded_gradient: tuple[Rounded, list[bool]] | None = None
@@ -182,11 +194,12 @@ class LossFunction:
         """The loss, or its slope along the contraction: Σ gradient · contraction over `sources`, in order of names."""
         if self._contraction is None:
             with running_user_code():
-                return require_scalar(self._loss(data))
+                return require_scalar(self._called(data))
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             for source in sources:
                 tape.watch(source)
-            loss = require_scalar(self._loss(data))
+            with running_user_code():
+                loss = require_scalar(self._called(data))
         with running_backward_pass():
             found = tape.gradient(loss, sources)
         parts = [
@@ -195,6 +208,11 @@ class LossFunction:
             if g is not None
         ]
         return tf.add_n([tf.cast(part, DTYPE) for part in parts]) if parts else tf.zeros((), DTYPE)
+
+    def _called(self, data: Data) -> Any:
+        """The loss, its Python control flow converted where it could not be traced without."""
+        converts = self.way is Way.AUTOGRAPH and not tf.executing_eagerly()
+        return convert_control_flow(self._loss)(data) if converts else self._loss(data)
 
     def _stack(self, flat: Any, direction: Any, steps: Any, entries: Any, targets: Any, held: list[Any]) -> Any:
         """Losses at flat + step · direction with one entry set to a target value, one evaluation after another."""
@@ -207,14 +225,30 @@ class LossFunction:
 
         return tf.map_fn(one, (steps, entries, targets), fn_output_signature=DTYPE, parallel_iterations=1)
 
+    def _stack_eagerly(self, flat: Any, direction: Any, steps: Any, entries: Any, targets: Any, held: list[Any]) -> Any:
+        """The same without a graph."""
+        losses = []
+        for step, entry, target in zip(steps.numpy(), entries.numpy(), targets.numpy(), strict=True):
+            moved = flat.numpy() + step * direction.numpy()
+            moved[entry] = target
+            losses.append(tf.cast(self._at(tf.constant(moved), held), DTYPE))
+        return tf.stack(losses) if losses else tf.zeros(0, DTYPE)
+
     def _traced(self) -> Any:
         """The traced losses."""
         if self._evaluate is None:
-            self._evaluate = self.complete(self._trace)
+            self._evaluate = self.complete(self._trace, self._stack_eagerly)
         return self._evaluate
 
-    def complete(self, trace: Callable[[], Any]) -> Any:
-        """A traced function of losses. Variables that only the trace shows to be used are state from then on."""
+    def complete(self, trace: Callable[[], Any], eagerly: Callable[..., Any]) -> Any:
+        """A traced function of losses; `eagerly`, the same as it is, where they run only so.
+
+        Variables that only the trace shows to be used are state from then on. Raises: UserCodeFailed.
+        """
+        if self.way is Way.UNKNOWN:
+            self._find_way(trace)
+        if self.way is Way.EAGER:
+            return eagerly
         traced = trace()
         known = {id(tensorflow_variable(v)) for v in (*self.variables.values(), *self._state)}
         found = [v for v in traced.graph.variables if id(v) not in known]
@@ -234,8 +268,26 @@ class LossFunction:
 
     @property
     def graph(self) -> Any:
-        """The traced losses as a graph."""
-        return self._traced().graph
+        """The traced losses as a graph; None where they run only eagerly."""
+        return getattr(self._traced(), "graph", None)
+
+    def _find_way(self, trace: Callable[[], Any]) -> None:
+        """Try how the loss runs. Raises: UserCodeFailed, as the trace does, where it runs in no way."""
+        first: UserCodeFailed | None = None
+        for self.way in (Way.TRACED, Way.AUTOGRAPH):
+            try:
+                trace()
+            except UserCodeFailed as failed:
+                first = first or failed
+            else:
+                return
+        self.way = Way.EAGER
+        try:
+            self.directional({}, np.zeros(1))
+        except UserCodeFailed as failed:
+            self.way, self._evaluate = Way.TRACED, None
+            raise first or failed from (first or failed).error
+        self.refusal = type(first.error).__name__ if first is not None else ""
 
     def _trace(self) -> Any:
         size = sum(v.size for v in self.values.values())
@@ -288,6 +340,8 @@ class LossFunction:
     def noise(self, *, at: Mapping[str, Array] | None = None) -> float:
         """The absolute rounding error of the loss at the point (or `at`); nan where it cannot be told."""
         evaluate, flat = self._traced(), self._flat(at or self.values)
+        if self.way is Way.EAGER:
+            return math.nan
         if self._rounded is None:
             self._rounded = Rounded(evaluate)
         count = min(ROLLS // 2, self.block)

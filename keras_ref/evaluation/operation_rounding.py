@@ -1,8 +1,8 @@
 """How TensorFlow's operations round: data for evaluation/rounding.py.
 
 A sum rounds at every step, at the size of what has been added so far; where the terms are equal all steps round alike.
-Each of its terms is off by half a unit of the largest partial sum that it may be added to: whatever the order, the steps
-then round at random.
+Each of its terms is off by up to a unit of the largest partial sum that it may be added to: whatever the order, the
+steps then round at random.
 
 An operation that is in none of these tables rounds like a sum of some hundred products: each term by half a unit in the
 last place, and the result by SUMMED of them (matrix products, convolutions, poolings, Fourier transforms, factorizations).
@@ -52,8 +52,9 @@ UNITS: Mapping[str, float] = {
             "Exp Log Sinh Cosh Asinh Acosh Atanh InvGrad ReciprocalGrad SqrtGrad RsqrtGrad TanhGrad SigmoidGrad EluGrad",
         ),
         (3.0, "SeluGrad SoftsignGrad"),
-        (4.0, "Log1p Expm1 Sigmoid Atan Atan2 Erf Softplus SoftplusGrad Pow Xlogy Xlog1py Xdivy"),
-        (6.0, "Tanh Ndtri Erfinv"),
+        (4.0, "Log1p Expm1 Sigmoid Erf Softplus SoftplusGrad Pow Xlogy Xlog1py Xdivy"),
+        (6.0, "Atan Atan2"),
+        (8.0, "Tanh Ndtri Erfinv"),
         (
             16.0,
             "Erfc Lgamma Digamma Polygamma Zeta Igamma Igammac IgammaGradA Betainc BesselI0 BesselI1 BesselI0e BesselI1e",

@@ -259,7 +259,7 @@ class _Body:
             node.attr[key].CopyFrom(value)
         return f"{node.name}:{output}:0"
 
-    def _constant(self, value: Array | int, dtype: Any, key: Any = None) -> str:
+    def _constant(self, value: Array | float, dtype: Any, key: Any = None) -> str:
         key = (value, dtype) if key is None else key
         if key not in self.constants:
             tensor = attr_value_pb2.AttrValue(tensor=tf.make_tensor_proto(value, dtype=dtype))
@@ -287,14 +287,21 @@ class _Body:
             [shape, self._constant(0, tf.int32), self._constant(len(values), tf.int32)],
             T=whole,
             Tout=whole,
-            seed=attr_value_pb2.AttrValue(i=SEED),
-            seed2=attr_value_pb2.AttrValue(i=next(self.conversion.seeds)),
+            **self._seeds(),
         )
         inputs = [table, drawn, self._constant(0, tf.int32)]
         return self._add("GatherV2", inputs, Tparams=_type(dtype), Tindices=whole, Taxis=whole)
 
+    def _seeds(self) -> dict[str, Any]:
+        """Attributes of a generator that nothing else has, the same in every run."""
+        second = attr_value_pb2.AttrValue(i=next(self.conversion.seeds))
+        return {"seed": attr_value_pb2.AttrValue(i=SEED), "seed2": second}
+
     def _terms_off(self, node: Node, terms: str, dtype: Any) -> str:
-        """The terms of a sum, each off by half a unit of the largest partial sum, Σ|term|."""
+        """The terms of a sum, each off by up to a unit of the largest partial sum: Σ|term|, in a running sum up to there.
+
+        Evenly spread over two units, so that the steps of equal terms round at random, to nothing in the mean.
+        """
         whole, kind, place = _type(tf.int32), _type(dtype), SUMS[node.op]
         index = whole if place is None else attr_value_pb2.AttrValue(type=node.attr["Tidx"].type)
         if place is None:
@@ -305,10 +312,16 @@ class _Body:
         else:
             axes = node.input[place]
         sizes = self._add("Abs", [terms], output="y", T=kind)
-        keep = attr_value_pb2.AttrValue(b=True)
-        largest = self._add("Sum", [sizes, axes], T=kind, Tidx=index, keep_dims=keep)
+        if node.op == "Cumsum":
+            direction = node.attr["reverse"]
+            largest = self._add("Cumsum", [sizes, axes], output="out", T=kind, Tidx=index, reverse=direction)
+        else:
+            keep = attr_value_pb2.AttrValue(b=True)
+            largest = self._add("Sum", [sizes, axes], T=kind, Tidx=index, keep_dims=keep)
         shape = self._add("Shape", [terms], T=kind, out_type=whole)
-        share = self._draw(shape, unit_of(dtype) / 2 * REAL, dtype)
+        drawn = self._add("RandomUniform", [shape], T=whole, dtype=kind, **self._seeds())
+        centred = self._add("Sub", [drawn, self._constant(0.5, dtype)], output="z", T=kind)
+        share = self._add("Mul", [centred, self._constant(2 * unit_of(dtype), dtype)], output="z", T=kind)
         moves = self._add("Mul", [largest, share], output="z", T=kind)
         return self._add("AddV2", [terms, moves], output="z", T=kind)
 

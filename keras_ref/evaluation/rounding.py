@@ -100,7 +100,8 @@ class Rounded:
 def _deviation(roll: Roll, i: int) -> Array:
     """How far rounding moved output `i`, from the value that the same evaluation has without it: a seed may advance."""
     with np.errstate(invalid="ignore"):
-        return np.subtract(np.asarray(roll.rolled[i], float), np.asarray(roll.exact[i], float))
+        deviation: Array = np.asarray(roll.rolled[i], float) - np.asarray(roll.exact[i], float)
+    return deviation
 
 
 def _forget(here: Any, names: list[str]) -> None:

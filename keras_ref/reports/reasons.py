@@ -93,15 +93,15 @@ class Reason(StrEnum):
     )
     BLUNT = (
         "blunt",
-        "an error as large as the gradient itself would have been let through, here and at smaller weights and inputs",
+        "an error as large as the gradient itself would have been let through, here and with weights and inputs scaled",
     )
     DECIDED_BESIDE = (
         "decided-beside",
-        "the loss does not carry the digits of this gradient; compared with weights and inputs scaled down",
+        "the loss does not carry the digits of this gradient; compared with weights and inputs scaled",
     )
     WRONG_BESIDE = (
         "wrong-beside",
-        "the loss does not carry the digits of this gradient; autodiff is wrong with weights and inputs scaled down",
+        "the loss does not carry the digits of this gradient; autodiff is wrong with weights and inputs scaled",
     )
     BESIDE_A_JUMP = (
         "beside-a-jump",
@@ -124,6 +124,7 @@ class Reason(StrEnum):
         "no operations lead from it to the loss, which depends on it in a way that autodiff does not follow: an "
         "assigned variable, NumPy or other Python",
     )
+    ONLY_EAGER = "only-eager", "the code runs only eagerly, where no graph shows why"
     NO_GRADIENT = "no-gradient", "no gradient, although it is connected to the loss"
     NOTHING_TRAINS = (
         "nothing-trains",
