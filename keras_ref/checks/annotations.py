@@ -61,22 +61,21 @@ def _forward_of(evidence: Evidence) -> ForwardOracle:
 
 
 def prove_departures(outcome: Outcome, departing: DepartingTwin) -> Outcome:
-    """The outcome with each verdict that a twin is off a departure where that is proven, and notes on what Keras does."""
-    verdicts, named, unexplained = [], dict[str, None](), []
-    for verdict in outcome.verdicts:
-        if verdict.oracle == departing.twin.name and verdict.accused and departing.entries:
-            proof = departing.prove(verdict)
-            if proof is None:
-                unexplained.append(verdict.name)
-            else:
-                verdict = _departed(verdict, proof)
-                named.update(dict.fromkeys(proof.ids))
-        verdicts.append(verdict)
-    notes = [f"Keras departs from the definition here ({id}): {get_departure(id).reason}" for id in named]
+    """The outcome with what a twin calls wrong a departure where that is proven, and notes on what Keras does."""
+    wrong = [v for v in outcome.verdicts if v.oracle == departing.twin.name and v.accused and departing.entries]
+    proofs = {v.name: departing.prove(v) for v in wrong}
+
+    def marked(verdict: Verdict) -> Verdict:
+        proof = proofs.get(verdict.name) if verdict.oracle == departing.twin.name else None
+        return verdict if proof is None else _departed(verdict, proof)
+
+    named = dict.fromkeys(known for proof in proofs.values() if proof is not None for known in proof.ids)
+    notes = [f"Keras departs from the definition here ({known}): {get_departure(known).reason}" for known in named]
+    unexplained = [name for name, proof in proofs.items() if proof is None]
     if unexplained:
         tried = ", ".join(departing.entries)
         notes.append(f"No known departure explains what differs from the twin in {', '.join(unexplained)} ({tried}).")
-    return replace(outcome, verdicts=tuple(verdicts)).with_notes(*notes)
+    return outcome.each(marked).with_notes(*notes)
 
 
 def _departed(verdict: Verdict, proof: Proof) -> Verdict:
