@@ -57,7 +57,12 @@ def gather(subject: CheckedLoss, settings: Settings, *, dtype: str | None, start
         names=names,
         settings=settings,
         contracted=contracted,
-        notes=(*subject.notes, *_notes_on_way(loss, subject.name), *(_notes_on_integers(loss) if settings.watch_inputs else ()), *found.notes),
+        notes=(
+            *subject.notes,
+            *_notes_on_way(loss, subject.name),
+            *(_notes_on_integers(loss) if settings.watch_inputs else ()),
+            *found.notes,
+        ),
         preparation=prepared,
     )
 

@@ -101,7 +101,7 @@ def judge_jumps(found: EntryComparison, autodiff: Autodiff) -> EntryComparison:
         there = EntryComparison.of(branch, found.name, autodiff=autodiff, entries=found.entries[jumps])
         if autodiff.gradient[found.name] is not None:
             there = measure_rounding(there, autodiff)
-        right = (there.judgements.kinds == Kind.MATCH)
+        right = there.judgements.kinds == Kind.MATCH
     else:
         there = found.part(jumps)
         right = _follows_a_side(there)

@@ -34,6 +34,7 @@ from keras_ref.evaluation.backward_errors import (
 )
 from keras_ref.evaluation.float64 import DTYPE, is_float
 from keras_ref.evaluation.gradient_modes import MODES, convert_control_flow, is_indexed
+from keras_ref.evaluation.graph import casts_down
 from keras_ref.evaluation.keras_parts import tensorflow_variable
 from keras_ref.evaluation.naming import float_inputs, path_of, replace_inputs, unique
 from keras_ref.evaluation.rounding import Rounded
@@ -226,9 +227,7 @@ class LossFunction:
 
         return tf.map_fn(one, (steps, entries, targets), fn_output_signature=DTYPE, parallel_iterations=1)
 
-    def _stack_eagerly(
-        self, flat: Any, direction: Any, steps: Any, entries: Any, targets: Any, held: list[Any]
-    ) -> Any:
+    def _stack_eagerly(self, flat: Any, direction: Any, steps: Any, entries: Any, targets: Any, held: list[Any]) -> Any:
         """The same without a graph."""
         losses = []
         for step, entry, target in zip(steps.numpy(), entries.numpy(), targets.numpy(), strict=True):
@@ -272,11 +271,13 @@ class LossFunction:
         first: UserCodeFailed | None = None
         for self.way in (Way.TRACED, Way.AUTOGRAPH):
             try:
-                trace()
+                graph = trace().graph
             except UserCodeFailed as failed:
                 first = first or failed
             else:
-                return
+                # AutoGraph turns float(tensor) into a cast to float32, which is not what the code computes
+                if self.way is Way.TRACED or not casts_down(graph):
+                    return
         self.way = Way.EAGER
         try:
             self.directional({}, np.zeros(1))
