@@ -14,8 +14,8 @@ from keras_ref.checks.checked_loss import CheckedLoss
 from keras_ref.checks.precision import judge_precision, unit_of
 from keras_ref.comparison.autodiff import Autodiff, autodiff_at
 from keras_ref.comparison.evidence import Evidence, Preparation
-from keras_ref.comparison.oracles import DirectionalOracle, ForwardOracle, Oracle, Oracles, TwinOracle
 from keras_ref.comparison.modes import mode_refused
+from keras_ref.comparison.oracles import DirectionalOracle, ForwardOracle, Oracle, Oracles, TwinOracle
 from keras_ref.comparison.settings import Settings
 from keras_ref.errors import BackwardPassFailed, BadInput, UserCodeFailed
 from keras_ref.evaluation.gradient_modes import COMPILE_ERRORS
@@ -141,8 +141,10 @@ def _notes_on_way(loss: LossFunction, subject: str) -> list[str]:
         return [f"{subject} looks at values (an `if`, `while` or `for` on a tensor): it was traced with AutoGraph."]
     if loss.way is Way.EAGER:
         return [
-            f"{subject} runs only eagerly (traced, it raises {loss.refusal}): its loss was evaluated once for every step of every entry, "
-            "which is slow, and its rounding was estimated from differences, which is no bound."
+            (
+                f"{subject} runs only eagerly (traced, it raises {loss.refusal}): its loss was evaluated once for every "
+                "step of every entry, which is slow, and its rounding was estimated from differences, which is no bound."
+            )
         ]
     return []
 

@@ -352,7 +352,7 @@ class LossFunction:
     def branch_losses(
         self, name: str, entries: Array, offsets: Array, *, at: Mapping[str, Array] | None = None
     ) -> Array:
-        """`losses` on the branch that the point lies on: every comparison, index and rounding is decided as at the point.
+        """`losses` on the branch that the point lies on: comparisons, indices and roundings are decided as there.
 
         Off by rounding, as `Rounded` computes: what losses at the point itself differ by is their noise.
         """
@@ -379,7 +379,7 @@ class LossFunction:
         offsets: Array,
         direction: Array | None = None,
     ) -> Array:
-        """Losses at values + step · direction with one entry of the flat vector moved, decided as they are at values."""
+        """Losses at values + step · direction with one entry of the flat vector moved, decided as at values."""
         evaluate = self._traced()
         if self._branch is None:
             self._branch = Rounded(evaluate)

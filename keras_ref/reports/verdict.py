@@ -49,7 +49,8 @@ class Verdict:
     `reason_code` says why in a code (None where the numbers say it all), `reason` in words.
     `order`, of a mismatch: how fast the Taylor remainder shrinks (comparison/taylor_remainder.py).
     `together`: entries that were moved together along random directions (effort "fast"), where single ones were not.
-    `jumps`: entries of an input at which the loss jumps, compared on the branch that the point lies on; they count as kinks.
+    `jumps`: entries of an input at which the loss jumps, compared on the branch that the point lies on; they count as
+    kinks.
     `cells`: the entries around the worst, for a page (JSON leaves them out).
     Raises: ValueError for a kind or a reason code that there is not.
     """
