@@ -172,11 +172,16 @@ def alternatives(hint: Any) -> Iterator[tuple[Any, tuple[Domain, ...]]]:
         yield hint, ()
 
 
+def _alike(value: Any, option: Any) -> bool:
+    """Whether a value is of the type of an option: True is not 1."""
+    return isinstance(value, type(option)) and isinstance(value, bool) == isinstance(option, bool)
+
+
 def _member(hint: Any, domains: tuple[Domain, ...], value: Any) -> bool:
     if hint is type(None):
         return value is None
     if get_origin(hint) is Literal:
-        return any(value is option or (value == option and type(value) is type(option)) for option in get_args(hint))
+        return any(value is option or (value == option and _alike(value, option)) for option in get_args(hint))
     if (domains and get_origin(hint) is tuple) or hint is tuple:
         return all(domain.holds(value) for domain in domains)
     return _plain(hint, value) and all(domain.holds(value) for domain in domains)

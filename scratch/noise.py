@@ -6,26 +6,27 @@ other accumulation by the rounding of each term as well. Inputs, constants, what
 decisions (comparisons, indices) are exact. Rounding is on the scale of the largest terms that cancel, not of the loss:
 exp(x) - 1 is off by a unit of 1 however near x is to 0.
 
-Measured. Monte Carlo arithmetic (Parker 1997): the loss is computed again ROLLS times with every operation off by
-OFF/SCALE units in the last place, 1 to 1.75, up or down at random, at the very point where its noise is asked for. Nothing is differenced
-between points, so that neither steepness nor a kink is taken for rounding; every operation is off by at least one unit, so
-that none reads 0 by chance; and terms that only move along with the weights (a saturated gate) are off too. In half of
-the rolls the entries of an array are off independently of each other, in the other half all in one direction: equal
+Measured. Monte Carlo arithmetic (Parker 1997): the loss is computed again ROLLS times with every operation off by one of
+OFF units in the last place, up or down at random, at the very point where its noise is asked for. Nothing is differenced
+between points, so that neither steepness nor a kink is taken for rounding; every operation is off by at least one unit,
+so that none reads 0 by chance; and terms that only move along with the weights (a saturated gate) are off too. In half
+of the rolls the entries of an array are off independently of each other, in the other half all in one direction: equal
 entries (padded rows) round alike, and their errors add up, where independent ones add in squares.
 
-Derived. Let the loss depend on the error δ of an operation as c·δ. One operation: |c·δ| ≤ c·u/2, and each roll moves it by
-c·u at least, twice what it has to cover. Many: their sum is as good as normal, with deviation √(Σc²)·u/√12 = 0.29·s of the
-truth and √(Σc²)·u·√(mean OFF²)/SCALE = 1.40·s of a roll. That the largest of n rolls falls short has a probability of
-E|z|ⁿ·(0.8·0.29/1.40)ⁿ, z standard normal and 0.8 = √(2/π) the density of |z| at 0: 5e-5 for the eight of one half, where the
-other half says nothing; 5e-7 for sixteen. In the mean the largest is ten times the deviation of the truth. OFF has four
-sizes, since of two errors that are equal every second roll of ±1 and ±1 would cancel. Not less than one unit of the loss
-itself, its own last rounding, and the smallest normal number, below which arithmetic may put 0.
+Derived. Let the loss depend on the error δ of an operation as c·δ. One operation: |c·δ| ≤ c·u/2, and each roll moves it
+by c·u at least, twice what it has to cover. Many: their sum is as good as normal, with deviation √(Σc²)·u/√12 = 0.29·s
+of the truth and √(Σc²)·u·√(mean OFF²) = 1.84·s of a roll. That the largest of n rolls falls short has a probability of
+E|z|ⁿ·(0.8·0.29/1.84)ⁿ, z standard normal and 0.8 = √(2/π) the density of |z| at 0: 7e-6 for the eight of one half, where
+the other half says nothing; 8e-9 for sixteen. In the mean the largest is 13 times the deviation of the truth. OFF has
+four sizes, since of two errors that are equal every second roll of ±1 and ±1 would cancel. Not less than one unit of
+the loss itself, its own last rounding, and the smallest normal number, below which arithmetic may put 0.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping
+from itertools import pairwise
 
 import numpy as np
 
@@ -36,29 +37,28 @@ Directional = Callable[[Mapping[str, Array], Array], Array]
 
 #: how often a loss is computed again, half of them with entries off in common
 ROLLS = 16
-#: by how many units an operation is off, up or down: OFF, and what is seen divided by SCALE, so that the sizes differ by
-#: less than a unit
-OFF, SCALE = (4.0, 5.0, 6.0, 7.0), 4.0
+#: by how many units in the last place an operation is off, up or down
+OFF = (1.0, 1.5, 2.0, 2.5)
 TINY = float(np.finfo(np.float64).tiny)
 
 
 def noise_of(deviations: Iterable[float], base: float) -> float:
-    """The absolute error of a loss `base` from how far each roll is from it (in SCALE-fold, as rolled); nan where most
-    rolls are not finite."""
+    """The absolute error of a loss `base` from how far each roll is from it; nan where most rolls are not
+    finite."""
     found = np.abs(np.fromiter(deviations, float))
     finite = found[np.isfinite(found)]
     if 2 * len(finite) < len(found) or not math.isfinite(base):
         return math.nan
-    return max(float(np.max(finite, initial=0.0)) / SCALE, UNIT * abs(base), TINY)
+    return max(float(np.max(finite, initial=0.0)), UNIT * abs(base), TINY)
 
 
-def errors_of(rolls: Iterable[Array], exact: Array) -> Array:
+def errors_of(deviations: Iterable[Array], exact: Array) -> Array:
     """The same entry by entry, for an array; 0 where it is not finite itself, which is judged by itself."""
     found = np.zeros(np.shape(exact))
     with np.errstate(invalid="ignore"):
-        for roll in rolls:
-            found = np.fmax(found, np.abs(roll - exact))
-        found = np.fmax(found / SCALE, UNIT * np.abs(exact))
+        for deviation in deviations:
+            found = np.fmax(found, np.abs(deviation))
+        found = np.fmax(found, UNIT * np.abs(exact))
     return np.where(np.isfinite(exact) & np.isfinite(found), found, 0.0)
 
 
@@ -111,6 +111,5 @@ def measure(directional: Directional, weights: Mapping[str, Array], base: float,
         sizes.append(min(sides, default=math.nan))
     if not np.isfinite(sizes).any():
         return math.nan
-    pairs = zip(sizes[:-1], sizes[1:], strict=True)
-    lasting = [outer for outer, inner in pairs if np.isfinite(outer) and inner >= LASTING * outer]
+    lasting = [outer for outer, inner in pairwise(sizes) if np.isfinite(outer) and inner >= LASTING * outer]
     return max(DEVIATIONS * max(lasting, default=float(np.nanmin(sizes))), UNIT * largest, TINY)

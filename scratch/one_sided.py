@@ -64,7 +64,7 @@ def slopes(line: Line, at: Array, noise: float, *, base: float, exponents: Array
     central_agrees = np.abs(central.value - side.value) <= central.error + side.error
     value = central.where((central.error <= side.error) & central_agrees, side)
     reach = np.take_along_axis(steps, edge[None], axis=0)[0]
-    return Slopes(left, right, value, smooth, _jumps(ahead, behind, base, ahead_step, value.value, level), reach)
+    return Slopes(left, right, value, smooth, _jumps(ahead, behind, base, ahead_step, level), reach)
 
 
 def _outward(slopes_: Array, rounding: Array, *, power: int, limit: Array | None = None) -> tuple[Estimate, Array]:
@@ -100,9 +100,9 @@ def _outward(slopes_: Array, rounding: Array, *, power: int, limit: Array | None
     return Estimate(*(np.where(found, c, u) for c, u in zip(chosen, unknown, strict=True))), edge
 
 
-def _jumps(ahead: Array, behind: Array, base: float, step: Array, slope: Array, level: Array) -> Array:
+def _jumps(ahead: Array, behind: Array, base: float, step: Array, level: Array) -> Array:
     """Whether the loss at the smallest steps is farther from its value at the point than any slope explains."""
     if len(step) < len(LADDER):
         return np.zeros(step.shape[1], bool)
     steepest = np.maximum(np.abs(ahead[-8:] - base), np.abs(behind[-8:] - base))
-    return (steepest > JUMP * level[-8:]).all(axis=0) & (steepest[-1] > LEFT * steepest[0])
+    return np.asarray((steepest > JUMP * level[-8:]).all(axis=0) & (steepest[-1] > LEFT * steepest[0]))

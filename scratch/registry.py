@@ -23,6 +23,7 @@ from scratch.fields import Domain, frozen, hints
 __all__ = [
     "KINDS",
     "Registered",
+    "Variant",
     "activation",
     "constraint",
     "every",
@@ -125,12 +126,31 @@ def names(kind: str) -> tuple[str, ...]:
     return tuple(sorted(every(kind)))
 
 
+class Variant(str):
+    """The name of a registered definition in whose place another one, `definition`, is to be taken.
+
+    It stands in the field of a specification where the name would: a model with the gelu that a program really has,
+    say, beside the model with gelu itself.
+    """
+
+    definition: Any
+
+    @classmethod
+    def of(cls, name: str, definition: Any) -> Variant:
+        """The name, standing for this definition."""
+        variant = cls(name)
+        variant.definition = definition
+        return variant
+
+
 def get(kind: str, name: str) -> Any:
     """The definition of that kind and name.
 
     Raises: ValueError if there is none (with the nearest names), or for an unknown kind.
     """
     known = every(kind)
+    if isinstance(name, Variant):
+        return name.definition
     if name not in known:
         near = difflib.get_close_matches(str(name), known, n=3, cutoff=0.4) or sorted(known)[:5]
         raise ValueError(

@@ -30,6 +30,11 @@ def exact(value: Any) -> Any:
     return each(mpmath.mpf)(array.astype(float))
 
 
+def as_array(value: Any) -> Any:
+    """A number that NumPy took out of an array of objects, as an array again."""
+    return np.asarray(value, object) if isinstance(value, mpmath.mpf) else value
+
+
 def each(function: Callable[..., Any]) -> Callable[..., Any]:
     """A function of numbers as one of arrays."""
     return lambda *arrays: np.asarray(
@@ -243,164 +248,162 @@ class Missing(Exception):
     """An operation that is not carried out in many digits here."""
 
 
+def _cast(o: Any, x: Any) -> list[Any]:
+    result = o.outputs[0].dtype
+    return [x if result.is_floating else x.astype(float).astype(result.as_numpy_dtype)]
+
+
+def _leaky(o: Any) -> Any:
+    return mpmath.mpf(o.get_attr("alpha"))
+
+
+def _hot(o: Any, places: Any, depth: Any, on: Any, off: Any) -> list[Any]:
+    axis = o.get_attr("axis")
+    hot = np.where(np.asarray(places)[..., None] == np.arange(int(depth)), on, off)
+    return [hot if axis == -1 else np.moveaxis(hot, -1, axis)]
+
+
+def _top(o: Any, x: Any, count: Any) -> list[Any]:
+    order = np.argsort(-x.astype(float), axis=-1, kind="stable")[..., : int(count)]
+    return [np.take_along_axis(x, order, -1), order.astype(o.outputs[1].dtype.as_numpy_dtype)]
+
+
+def _tested(name: str) -> Callable[..., Any]:
+    return lambda o, x: [np.asarray(np.frompyfunc(getattr(mpmath, name), 1, 1)(x), bool)]
+
+
+def _decided(o: Any, *inputs: Any) -> list[Any]:
+    """An operation that chooses, as TensorFlow runs it on the nearest floats."""
+    return _eagerly(o, [i.astype(float) if i.dtype == object else i for i in inputs])
+
+
+#: operations on floats that are none of one or two numbers each: (operation, *inputs) → outputs
+OTHERS: dict[str, Callable[..., list[Any]]] = {
+    "Cast": _cast,
+    **dict.fromkeys(("MatMul", "BatchMatMul", "BatchMatMulV2"), lambda o, a, b: [_matmul(o, a, b)]),
+    **dict.fromkeys(("SelectV2", "Select"), lambda o, which, a, b: [np.where(which, a, b)]),
+    **dict.fromkeys(("ArgMax", "ArgMin", "InTopKV2"), _decided),
+    "Einsum": lambda o, *x: [np.asarray(np.einsum(o.get_attr("equation").decode(), *x), object)],
+    "AddN": lambda o, *x: [sum(x[1:], x[0])],
+    "BiasAdd": lambda o, x, bias: [x + bias],
+    "BiasAddGrad": lambda o, x: [x.reshape(-1, x.shape[-1]).sum(axis=0)],
+    "L2Loss": lambda o, x: [mpmath.fsum(v * v for v in x.ravel()) / 2],
+    "Cumsum": lambda o, x, axis: [_cumulated(o, x, axis, lambda a, b: a + b)],
+    "Cumprod": lambda o, x, axis: [_cumulated(o, x, axis, lambda a, b: a * b)],
+    "LeakyRelu": lambda o, x: [each(lambda v: v if v > 0 else _leaky(o) * v)(x)],
+    "LeakyReluGrad": lambda o, dy, x: [each(lambda d, v: d if v > 0 else _leaky(o) * d)(dy, x)],
+    "ClipByValue": lambda o, *x: [each(lambda v, low, high: min(max(v, low), high))(*x)],
+    "Softmax": lambda o, x: [_softmax(x)],
+    "LogSoftmax": lambda o, x: [_log_softmax(x)],
+    "SparseSoftmaxCrossEntropyWithLogits": lambda o, x, labels: _crossentropy(x, labels),
+    "SoftmaxCrossEntropyWithLogits": lambda o, x, labels: _crossentropy(x, labels),
+    "UnsortedSegmentSum": lambda o, *x: [_scattered(*x)],
+    "OneHot": _hot,
+    "ZerosLike": lambda o, x: [_zeros(x.shape)],
+    "OnesLike": lambda o, x: [_zeros(x.shape) + 1],
+    "Fill": lambda o, shape, value: [_zeros(shape) + value],
+    "IsFinite": _tested("isfinite"),
+    "IsNan": _tested("isnan"),
+    "IsInf": _tested("isinf"),
+    "TopKV2": _top,
+    "Conv2D": lambda o, x, kernel: [_convolved(o, x, kernel)],
+    **{kind: (lambda o, x, f=f: [each(f)(x)]) for kind, f in UNARY.items()},
+    **{kind: (lambda o, a, b, f=f: [each(f)(a, b)]) for kind, f in BINARY.items()},
+    **{kind: (lambda o, a, b, f=f: [np.asarray(np.frompyfunc(f, 2, 1)(a, b), bool)]) for kind, f in COMPARED.items()},
+    **{kind: (lambda o, x, axes, f=f: [_reduced(o, x, axes, f)]) for kind, f in REDUCED.items()},
+}
+PASSED = ("Identity", "IdentityN", "StopGradient", "PreventGradient", "Snapshot", "EnsureShape", "CheckNumerics")
+
+#: lists of tensors, as loops keep them: (operation, *inputs) → outputs
+LISTS: dict[str, Callable[..., list[Any]]] = {
+    "TensorListReserve": lambda o, shape, count: [[None] * int(count)],
+    "EmptyTensorList": lambda o, shape, count: [[]],
+    "TensorListSetItem": lambda o, here, i, item: [[item if k == int(i) else old for k, old in enumerate(here)]],
+    "TensorListGetItem": lambda o, here, i, shape: [_zeros(shape) if here[int(i)] is None else here[int(i)]],
+    "TensorListPushBack": lambda o, here, item: [[*here, item]],
+    "TensorListPopBack": lambda o, here, shape: [here[:-1], here[-1]],
+    "TensorListFromTensor": lambda o, x, shape: [list(x)],
+    "TensorListStack": lambda o, here, shape: [_stacked(here)],
+    "TensorListLength": lambda o, here: [np.asarray(len(here), np.int32)],
+    "TensorListElementShape": lambda o, here: [np.asarray(here[0].shape, np.int32)],
+}
+
+
+def _stacked(items: list[Any]) -> Any:
+    arrays = [np.asarray(item) for item in items]
+    return np.stack([exact(a) for a in arrays] if any(a.dtype == object for a in arrays) else arrays)
+
+
+def is_exact(value: Any) -> bool:
+    """Whether a value holds numbers of many digits."""
+    if isinstance(value, list):
+        return any(map(is_exact, value))
+    return isinstance(value, np.ndarray) and value.dtype == object
+
+
 class Graph:
-    """A concrete function in DIGITS digits: called with flat arguments as NumPy arrays."""
+    """A concrete function in DIGITS digits: called with flat arguments as NumPy arrays.
+
+    What depends on no argument and no variable is computed as TensorFlow computes it: constants are what they are.
+    """
 
     def __init__(self, function: Any) -> None:
-        self.graph, self.captured = (
-            function.graph,
-            [np.asarray(c.numpy()) if c.dtype != tf.resource else c for c in function.captured_inputs],
-        )
-        self.outputs = [t for t in function.outputs]
+        self.graph, self.outputs = function.graph, list(function.outputs)
+        self.captured = [c if c.dtype == tf.resource else np.asarray(c.numpy()) for c in function.captured_inputs]
 
     def __call__(self, *arguments: Any) -> list[Any]:
         with mpmath.workdps(DIGITS):
-            return self._run(
-                self.graph,
-                [*map(exact, arguments), *(c if isinstance(c, tf.Tensor) else exact(c) for c in self.captured)],
-                self.outputs,
-            )
+            return self._run(self.graph, [*map(exact, arguments), *self.captured], self.outputs)
 
     def _run(self, graph: Any, arguments: list[Any], outputs: list[Any]) -> list[Any]:
         known = {id(t): a for t, a in zip(graph.inputs, arguments, strict=True)}
         needed = _needed(outputs)
         for operation in graph.get_operations():
-            if operation not in needed or operation.type == "Placeholder":
-                continue
-            inputs = [known[id(t)] for t in operation.inputs]
-            found = self._operation(graph, operation, inputs)
-            known.update({id(t): v for t, v in zip(operation.outputs, found, strict=True)})
+            if operation in needed and operation.type != "Placeholder":
+                found = self._operation(graph, operation, [known[id(t)] for t in operation.inputs])
+                known.update({id(t): as_array(v) for t, v in zip(operation.outputs, found, strict=True)})
         return [known[id(t)] for t in outputs]
 
     def _operation(self, graph: Any, o: Any, inputs: list[Any]) -> list[Any]:
-        kind = o.type
-        if kind in ("PartitionedCall", "StatefulPartitionedCall"):
+        called = self._called(graph, o, inputs)
+        if called is not None:
+            return called
+        if o.type == "Const":
+            return [np.asarray(tf.make_ndarray(o.get_attr("value")))]
+        if o.type == "ReadVariableOp":
+            return [exact(_eagerly(o, inputs)[0])]
+        if o.type in LISTS:
+            return LISTS[o.type](o, *inputs)
+        if o.type in PASSED:
+            return inputs
+        if not any(map(is_exact, inputs)):
+            return _eagerly(o, inputs)
+        if o.type in ("Shape", "ShapeN"):
+            return [np.asarray(i.shape, o.outputs[0].dtype.as_numpy_dtype) for i in inputs]
+        if o.type in ("Size", "Rank"):
+            count = inputs[0].size if o.type == "Size" else inputs[0].ndim
+            return [np.asarray(count, o.outputs[0].dtype.as_numpy_dtype)]
+        inputs = [exact(i) if isinstance(i, np.ndarray) and i.dtype != object else i for i in inputs]
+        if o.type in OTHERS:
+            return OTHERS[o.type](o, *inputs)
+        if o.type in EXACT and not any(name in o.type for name in ("Max", "Min", "TopK")):
+            return _moved(o, inputs)
+        raise Missing(o.type)
+
+    def _called(self, graph: Any, o: Any, inputs: list[Any]) -> list[Any] | None:
+        """The outputs of an operation that calls functions; None for any other."""
+        if o.type in ("PartitionedCall", "StatefulPartitionedCall"):
             inner = function_of(graph, o.get_attr("f").name)
             return self._run(inner, inputs, inner.outputs)
-        if kind in ("StatelessIf", "If"):
+        if o.type in ("StatelessIf", "If"):
             inner = function_of(graph, o.get_attr("then_branch" if bool(inputs[0]) else "else_branch").name)
             return self._run(inner, inputs[1:], inner.outputs)
-        if kind in ("StatelessWhile", "While"):
+        if o.type in ("StatelessWhile", "While"):
             cond, body = (function_of(graph, o.get_attr(name).name) for name in ("cond", "body"))
             while bool(self._run(cond, inputs, cond.outputs)[0]):
                 inputs = self._run(body, inputs, body.outputs)
             return inputs
-        if kind == "Const":
-            return [exact(tf.make_ndarray(o.get_attr("value")))]
-        if kind == "ReadVariableOp":
-            return [exact(_eagerly(o, inputs)[0])]
-        if kind in ("Identity", "StopGradient", "PreventGradient", "Snapshot", "EnsureShape", "CheckNumerics"):
-            return inputs[:1]
-        if kind == "IdentityN":
-            return inputs
-        if kind.startswith(("TensorList", "EmptyTensorList")):
-            return self._list(kind, inputs, o)
-        if kind in ("Shape", "ShapeN", "Size", "Rank"):
-            dtype = o.outputs[0].dtype.as_numpy_dtype
-            shapes = [np.asarray(i.shape, dtype) for i in inputs]
-            numbers = {"Size": [np.asarray(inputs[0].size, dtype)], "Rank": [np.asarray(inputs[0].ndim, dtype)]}
-            return numbers.get(kind, shapes)
-        if (
-            not any(isinstance(i, np.ndarray) and i.dtype == object for i in inputs)
-            and kind != "Cast"
-            and not o.outputs[0].dtype.is_floating
-        ):
-            return _eagerly(o, inputs)
-        return self._floats(kind, o, inputs)
-
-    def _floats(self, kind: str, o: Any, inputs: list[Any]) -> list[Any]:
-        x = inputs[0]
-        if kind == "Cast":
-            source, result = o.inputs[0].dtype, o.outputs[0].dtype
-            if result.is_floating:
-                if source.is_floating or source.is_integer or source.is_bool:
-                    return [x if x.dtype == object else exact(x.astype(float))]
-            return [np.asarray(x.astype(float) if x.dtype == object else x).astype(result.as_numpy_dtype)]
-        if kind in UNARY:
-            return [each(UNARY[kind])(x)]
-        if kind in BINARY:
-            return [each(BINARY[kind])(*inputs)]
-        if kind in COMPARED:
-            return [np.asarray(np.frompyfunc(COMPARED[kind], 2, 1)(*inputs), dtype=bool)]
-        if kind in REDUCED:
-            return [_reduced(o, x, inputs[1], REDUCED[kind])]
-        if kind in ("MatMul", "BatchMatMul", "BatchMatMulV2"):
-            return [_matmul(o, *inputs)]
-        if kind == "Einsum":
-            return [np.asarray(np.einsum(o.get_attr("equation").decode(), *inputs), object)]
-        if kind == "AddN":
-            return [sum(inputs[1:], inputs[0])]
-        if kind == "BiasAdd":
-            return [x + inputs[1]]
-        if kind == "BiasAddGrad":
-            return [x.reshape(-1, x.shape[-1]).sum(axis=0)]
-        if kind == "L2Loss":
-            return [np.asarray(mpmath.fsum(v * v for v in x.ravel()) / 2, object)]
-        if kind == "Cumsum":
-            return [_cumulated(o, x, inputs[1], lambda a, b: a + b)]
-        if kind == "Cumprod":
-            return [_cumulated(o, x, inputs[1], lambda a, b: a * b)]
-        if kind == "LeakyRelu":
-            alpha = mpmath.mpf(o.get_attr("alpha"))
-            return [each(lambda v: v if v > 0 else alpha * v)(x)]
-        if kind in ("SelectV2", "Select"):
-            return [np.where(*inputs)]
-        if kind == "ClipByValue":
-            return [each(lambda v, low, high: min(max(v, low), high))(*inputs)]
-        if kind == "Softmax":
-            return [_softmax(x)]
-        if kind == "LogSoftmax":
-            return [_log_softmax(x)]
-        if kind in ("SparseSoftmaxCrossEntropyWithLogits", "SoftmaxCrossEntropyWithLogits"):
-            return _crossentropy(*inputs)
-        if kind == "UnsortedSegmentSum":
-            return [_scattered(*inputs)]
-        if kind in ("ZerosLike", "OnesLike"):
-            return [_zeros(x.shape) + (kind == "OnesLike")]
-        if kind == "Fill":
-            return [_zeros(x) + inputs[1]]
-        if kind == "IsFinite":
-            return [np.asarray(np.frompyfunc(mpmath.isfinite, 1, 1)(x), bool)]
-        if kind in ("IsNan", "IsInf"):
-            return [np.asarray(np.frompyfunc(getattr(mpmath, kind.lower()), 1, 1)(x), bool)]
-        if kind == "Range":
-            return [exact(_eagerly(o, [np.asarray(i, float) for i in inputs])[0])]
-        if kind in ("ArgMax", "ArgMin", "InTopKV2"):
-            return _eagerly(o, [i.astype(float) if i.dtype == object else i for i in inputs])
-        if kind == "TopKV2":
-            order = np.argsort(-x.astype(float), axis=-1, kind="stable")[..., : int(inputs[1])]
-            return [np.take_along_axis(x, order, -1), order.astype(np.int32)]
-        if kind == "Conv2D":
-            return [_convolved(o, *inputs)]
-        if kind in EXACT:
-            return _moved(o, inputs)
-        raise Missing(kind)
-
-    @staticmethod
-    def _list(kind: str, inputs: list[Any], o: Any) -> list[Any]:
-        if kind in ("TensorListReserve", "EmptyTensorList"):
-            count = int(inputs[1]) if kind == "TensorListReserve" else 0
-            return [[None] * count]
-        if kind == "TensorListSetItem":
-            here = list(inputs[0])
-            here[int(inputs[1])] = inputs[2]
-            return [here]
-        if kind == "TensorListGetItem":
-            found = inputs[0][int(inputs[1])]
-            return [_zeros(inputs[2]) if found is None else found]
-        if kind == "TensorListPushBack":
-            return [[*inputs[0], inputs[1]]]
-        if kind == "TensorListPopBack":
-            return [inputs[0][:-1], inputs[0][-1]]
-        if kind == "TensorListFromTensor":
-            return [list(inputs[0])]
-        if kind == "TensorListStack":
-            return [np.stack([np.asarray(i) for i in inputs[0]])]
-        if kind == "TensorListLength":
-            return [np.asarray(len(inputs[0]), np.int32)]
-        if kind == "TensorListElementShape":
-            return [np.asarray(inputs[0][0].shape, np.int32)]
-        raise Missing(kind)
+        return None
 
 
 def _needed(outputs: list[Any]) -> set[Any]:

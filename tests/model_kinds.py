@@ -230,12 +230,37 @@ class Adding(keras.Model):
         return h
 
 
+class Penalized(Scaled):
+    """Scaled that adds the mean square of its output as a loss."""
+
+    def call(self, x: Any) -> Any:
+        h = super().call(x)
+        self.add_loss(keras.ops.mean(h**2))
+        return h
+
+
 @kind("loss by add_loss")
 def _(wrong: float) -> Made:
     model = Adding(wrong)
     model(X)
     model.compile()
     return Made(model, X, drawn(4, 3))
+
+
+@kind("loss by add_loss, never called")
+def _(wrong: float) -> Made:
+    x = keras.Input((3,))
+    model = keras.Model(x, dense(2)(Penalized(wrong)(dense(3)(x))))
+    model.compile()
+    return Made(model, X, Y)
+
+
+@kind("loss by add_loss alone, no targets")
+def _(wrong: float) -> Made:
+    x = keras.Input((3,))
+    model = keras.Model(x, dense(2)(Penalized(wrong)(dense(3)(x))))
+    model.compile()
+    return Made(model, X)
 
 
 @kind("an error in the loss alone")
@@ -338,6 +363,36 @@ def _(wrong: float) -> Made:
     model(X)
     model.compile(optimizer=keras.optimizers.SGD(0.1), loss="mse")
     return Made(model, X, Y, {"steps": 2}, check_updates)
+
+
+class Flow(keras.Model):
+    """A train_step on a likelihood that is computed nowhere else, returned by a metric; no compiled loss."""
+
+    def __init__(self, wrong: float, **options: Any) -> None:
+        super().__init__(**options)
+        self.first, self.inside, self.shift, self.scale = dense(3), Scaled(wrong), dense(3), dense(3)
+        self.mean = keras.metrics.Mean(name="loss")
+
+    def call(self, x: Any) -> Any:
+        h = self.inside(self.first(x))
+        return x * keras.ops.exp(self.scale(h)) + self.shift(h), keras.ops.sum(self.scale(h), axis=1)
+
+    def train_step(self, data: Any) -> Any:
+        with tf.GradientTape() as tape:
+            z, log_det = self(data, training=True)
+            loss = tf.reduce_mean(tf.reduce_sum(z**2, 1) / 2 - log_det)
+        gradients = tape.gradient(loss, self.trainable_variables)
+        self.optimizer.apply_gradients(zip(gradients, self.trainable_variables, strict=True))
+        self.mean.update_state(loss)
+        return {"loss": self.mean.result()}
+
+
+@kind("a train_step with a loss of its own, returned as a metric (check_updates)")
+def _(wrong: float) -> Made:
+    model = Flow(wrong)
+    model(X)
+    model.compile(optimizer="adam")
+    return Made(model, X, None, {"steps": 2}, check_updates)
 
 
 @kind("training mode: batch statistics and dropout")

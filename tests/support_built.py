@@ -14,18 +14,21 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_ref.checks.annotations import prove_departures
 from keras_ref.checks.checked_loss import model_loss, untrained
 from keras_ref.checks.twins import twin_of
 from keras_ref.comparison.autodiff import Autodiff, autodiff_at
 from keras_ref.comparison.entrywise import compare_entries
-from keras_ref.comparison.oracles import TwinOracle
+from keras_ref.comparison.evidence import Outcome
+from keras_ref.comparison.oracles import ForwardOracle, TwinOracle
+from keras_ref.comparison.proven_departures import DepartingTwin
 from keras_ref.evaluation.float64 import DTYPE, in_float64
 from keras_ref.evaluation.loss_function import Data, LossFunction
 from keras_ref.reports.verdict import Verdict
@@ -131,7 +134,7 @@ class Built:
             targets = y if y is not None else [generator.normal(size=np.shape(c)) for c in probe.data.y]
             yield probe.refresh(Data(x, targets))
 
-    def twin(self, probe: LossFunction, *, seed: int = 0) -> TwinOracle:
+    def twin(self, probe: LossFunction) -> TwinOracle:
         """The twin as oracle where the probe is."""
         return twin_of(
             self.keras_model,
@@ -139,7 +142,6 @@ class Built:
             data=probe.data,
             projection=self._y is None,
             training=self.training,
-            seed=seed,
         )
 
     def sides(self, weights: Mapping[str, Array], x: Any, *, seed: int = 0) -> tuple[TwinOracle, Autodiff]:
@@ -148,23 +150,26 @@ class Built:
         """
         with self.at(weights, x, seed=seed) as probe:
             self._points += 1
-            return self.twin(probe, seed=seed), autodiff_at(probe, probe.values, mode=self.mode)
+            return self.twin(probe), autodiff_at(probe, probe.values, mode=self.mode)
 
     def verdicts(
         self, weights: Mapping[str, Array], x: Any, *, seed: int = 0, most: int | None = None
     ) -> list[Verdict]:
-        """One verdict for every weight and float input; of each variable `most` entries are compared, drawn with the
-        seed.
+        """One verdict for every weight and float input, a departure where that is proven; of each variable `most`
+        entries are compared, drawn with the seed.
         """
-        oracle, autodiff = self.sides(weights, x, seed=seed)
         found = []
-        with computing_in(DTYPE):
+        with self.at(weights, x, seed=seed) as probe:
+            self._points += 1
+            oracle, autodiff = self.twin(probe), autodiff_at(probe, probe.values, mode=self.mode)
             for i, (name, value) in enumerate(oracle.values.items()):
                 if name in oracle.names:
                     size = value.size
                     chosen = np.random.default_rng(seed + i).permutation(size)[:most]
                     found.append(compare_entries(oracle, name, autodiff=autodiff, entries=np.sort(chosen), seed=seed))
-        return found
+            forward = cache(lambda: ForwardOracle.at(probe, probe.values, seed=seed))
+            departing = DepartingTwin(twin=oracle, autodiff=autodiff, forward=forward, seed=seed)
+            return list(prove_departures(Outcome(tuple(found)), departing).verdicts)
 
 
 def _slow_eagerly(spec: Any) -> bool:

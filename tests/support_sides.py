@@ -87,5 +87,5 @@ def twin_sides(
         trained = list(built.trainable_variables)
         state = [v for v in [*built.variables, *states_of(built)] if all(v is not other for other in trained)]
         probe = LossFunction(found.loss, variables=trained, state=state, data=found.data)
-        oracle = twin_of(built, probe, data=found.data, projection=found.is_projection, training=False, seed=seed)
+        oracle = twin_of(built, probe, data=found.data, projection=found.is_projection, training=False)
         yield oracle, autodiff_at(probe, probe.values)

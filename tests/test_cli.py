@@ -184,6 +184,20 @@ def test_safe_mode_stays_on(gradtwin, tmp_path):
     ) in err
 
 
+def test_help_loads_neither_tensorflow_nor_hypothesis():
+    """The front page names every command, and costs no import of TensorFlow."""
+    code = (
+        "import sys; from keras_ref.frontends import cli; sys.argv = ['gradtwin', '--help']\n"
+        "try:\n    cli.main()\nfinally:\n"
+        "    print([m for m in ('tensorflow', 'keras', 'hypothesis') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines()[-1] == "[]"
+    for command in ("check", "updates", "locate", "replay", "coverage", "lesson", "recipe"):
+        assert f" {command} " in done.stdout
+
+
 def test_the_bare_command_in_a_process_of_its_own():
     """One screen of plain text: both recipes beside Keras, a line per model, one that sums up; no TensorFlow logs."""
     done = subprocess.run([sys.executable, "-m", "keras_ref"], capture_output=True, text=True, timeout=300, check=False)

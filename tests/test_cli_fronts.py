@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 from keras_ref.frontends import cli
-from keras_ref.reports import github
 from keras_ref.reports.verdict import Report, Verdict
 
 SHOP = """
@@ -217,51 +216,6 @@ def test_github_actions_get_annotations_and_a_summary(run, tmp_path, monkeypatch
     assert status == 2 and out == "::error title=gradtwin could not run::" + err.removeprefix("gradtwin: ")
 
 
-def test_annotations_are_escaped():
-    assert (
-        github.annotation("a: b, 100%", "x\r\n50%: y, z", file="", line=3)
-        == "::error line=3,title=a%3A b%2C 100%25::x%0D%0A50%25: y, z"
-    )
-    verdict = Verdict("a|b`c", "twin", "mismatch", 1, 1, {}, (), 1.0, 2.0)
-    assert "| `a\\|b'c` | twin |" in github.summary("t", Report("s", (verdict,)))
-
-
-def test_a_narrow_terminal_loses_columns_not_names():
-    from rich.console import Console
-
-    from keras_ref.reports.terminal import report_table
-
-    report = Report(
-        "s",
-        (
-            Verdict(
-                "encoder/" + "x" * 40 + "/kernel",
-                "forward",
-                "mismatch",
-                10,
-                10,
-                {},
-                (0,),
-                1.0,
-                2.0,
-                truncation=1e-9,
-                rounding=1e-9,
-            ),
-        ),
-    )
-    for width, shown, gone in (
-        (200, ("compared", "allowed", "would have seen"), ()),
-        (115, ("allowed", "compared"), ("would have seen",)),
-        (60, ("verdict",), ("compared", "allowed")),
-    ):
-        console = Console(width=width, force_terminal=False)
-        with console.capture() as captured:
-            console.print(report_table(report, width))
-        text = captured.get()
-        assert all(word in text for word in shown) and not any(word in text for word in gone), text
-        assert "…" not in text and "mismatch" in text
-
-
 CASES = {
     "an option that is no effort": (
         ("check", "fronts_shop:build", "--effort", "some"),
@@ -415,30 +369,3 @@ def test_what_the_model_raises_is_said_in_one_sentence(run, tmp_path, monkeypatc
     monkeypatch.setattr(sys, "argv", ["gradtwin", "check", "fronts_raises:dies", "--data", "data.npz"])
     with pytest.raises(KeyError):
         cli.main()
-
-
-def test_the_readme_workflow_runs_commands_that_exist():
-    """The copy-and-paste workflow: its gradtwin and pytest lines have only options that there are."""
-    import re
-    import shlex
-    from pathlib import Path
-
-    import typer
-
-    blocks = re.findall(
-        r"```yaml\n(.*?)```", (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8"), flags=re.DOTALL
-    )
-    assert blocks, "the README has lost its workflow"
-    (workflow,) = blocks
-    assert "\t" not in workflow and all(
-        len(line) - len(line.lstrip()) in (0, 2, 4, 6, 8, 10) for line in workflow.splitlines()
-    )
-    assert [line.split(":")[0] for line in workflow.splitlines() if line[:1].isalpha()] == ["name", "on", "jobs"]
-    commands = [
-        shlex.split(found) for found in re.findall(r"(?:run: |^ +)(gradtwin .*)$", workflow, flags=re.MULTILINE)
-    ]
-    assert {words[1] for words in commands} >= {"check"}
-    group = typer.main.get_command(cli.app)
-    for words in commands:
-        command = group.commands[words[1]]
-        command.make_context(words[1], words[2:])  # refuses what it does not know

@@ -56,7 +56,8 @@ def test_a_failing_report(wrong):
     )
     numeric, autodiff, apart = (cells_of(page, name) for name in ("numeric", "autodiff", "numeric − autodiff"))
     assert numeric.shape == (4, 2)
-    np.testing.assert_allclose(autodiff, numeric * [1.0, 0.5], rtol=1e-9)  # the bug, entry by entry
+    # the bug, entry by entry, to twice what this check allowed
+    assert (np.abs(autodiff - numeric * [1.0, 0.5]) <= wrong.failures[0].visible).all()
     np.testing.assert_array_equal(apart, numeric - autodiff)
     worst = wrong.failures[0]
     assert (numeric[worst.worst], autodiff[worst.worst]) == (worst.numeric, worst.autodiff)

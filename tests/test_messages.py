@@ -6,7 +6,6 @@ import pytest
 import tensorflow as tf
 
 from keras_ref import check_function, check_gradients, check_layer, check_updates, mirror
-from keras_ref.evaluation.loss_function import LossFunction
 from keras_ref.translation.from_keras import reflect
 from scratch.calls import Call
 from scratch.layers.core import Dense
@@ -382,38 +381,3 @@ def test_a_check_changes_nothing_of_the_model():
         np.testing.assert_array_equal(value, now)
     assert kept == (m.loss, m.optimizer, m.train_function, m.dtype_policy.name, m.layers[0].dtype_policy.name)
     assert keras.config.floatx() == "float32"
-
-
-def exhausted_above(entries, monkeypatch):
-    """A probe whose evaluations run out of memory when a block has more than so many entries."""
-    traced = LossFunction._traced
-
-    def small(self):
-        evaluate = traced(self)
-
-        def run(flat, direction, steps, *rest):
-            if len(steps) > entries:
-                raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor")
-            return evaluate(flat, direction, steps, *rest)
-
-        return run
-
-    monkeypatch.setattr(LossFunction, "_traced", small)
-    monkeypatch.setattr(LossFunction, "graph", property(lambda self: traced(self).graph))
-
-
-def test_out_of_memory_is_met_with_smaller_blocks(monkeypatch):
-    before = check_gradients(model(), X, Y, oracles=("forward",))
-    exhausted_above(2, monkeypatch)
-    assert check_gradients(model(), X, Y, oracles=("forward",)).verdicts == before.verdicts
-
-
-def test_out_of_memory_is_said(monkeypatch):
-    exhausted_above(0, monkeypatch)
-    with pytest.raises(ValueError) as caught:
-        check_gradients(model(), X, Y)
-    assert str(caught.value) == (
-        "A forward pass must fit into memory. Received: TensorFlow ran out of it at one evaluation, the smallest "
-        "block. "
-        "Pass a smaller batch, or a machine with more memory."
-    )

@@ -25,15 +25,30 @@ from scratch.optimizers.sgd import SGD
 
 #: wrong laws of a definition that are tried, each with another kind of error
 MOST = 2
-#: what hides every wrong law of a definition: a known departure excuses whatever differs in the same layer
-HIDDEN: dict[str, str] = {}
-DEFINITIONS = [
-    pytest.param(kind, name, id=name, marks=[pytest.mark.xfail(reason=HIDDEN[name], strict=True)] * (name in HIDDEN))
-    for kind in ROOTS
-    for name in registry.names(kind)
-]
+#: definitions whose wrong laws all stay hidden, by the known departure that excuses whatever differs in the same layer:
+#: an entry that is caught after all fails the run, and has to go
+HIDDEN_BY = {
+    "adaptive-max-pooling-gradient-from-anywhere": (
+        "AdaptiveMaxPooling1D",
+        "AdaptiveMaxPooling2D",
+        "AdaptiveMaxPooling3D",
+    ),
+    "ops-add-takes-a-column-for-a-bias": ("GroupQueryAttention",),
+    "schedule-free-beta-cancels": ("ScheduleFreeAdamW",),
+}
+HIDDEN = {name: departure for departure, names in HIDDEN_BY.items() for name in names}
 
 
+def definition(kind, name):
+    marks = [pytest.mark.xfail(reason=f"hidden by {HIDDEN[name]}", strict=True)] if name in HIDDEN else []
+    return pytest.param(kind, name, id=name, marks=marks)
+
+
+DEFINITIONS = [definition(kind, name) for kind in ROOTS for name in registry.names(kind)]
+
+
+# a layer also says in what it is linear, which is no longer true of a wrong law: the engine notices, and warns
+@pytest.mark.filterwarnings("ignore:.* of a layer must describe its forward pass:RuntimeWarning")
 @pytest.mark.parametrize(("kind", "name"), DEFINITIONS)
 def test_law_mutants(kind, name):
     """Each of the first wrong laws that show is caught, at a variable, by the oracle that knows the law."""

@@ -8,14 +8,14 @@ import mpmath
 import numpy as np
 import pytest
 import tensorflow as tf
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from keras_ref import check_function, check_gradients
 from keras_ref.comparison.oracles import ForwardOracle
 from keras_ref.evaluation.float64 import in_float64
 from keras_ref.evaluation.loss_function import Data, LossFunction
-from keras_ref.reports.verdict import Kind
+from keras_ref.reports.verdict import Kind, Reason
 from scratch.differences import UNIT
 from scratch.gradient import Nudges
 from scratch.layers.core import Dense
@@ -23,6 +23,7 @@ from scratch.losses.base import Projection
 from scratch.model import Model
 from scratch.objective import Objective
 
+FEW = max(3, settings().max_examples // 5)
 MAGNITUDES = st.builds(lambda m, k: m * 10.0**-k, st.sampled_from([1, 2, 3, 5, 7]), st.integers(0, 16))
 
 
@@ -49,17 +50,20 @@ def off_by(planted):
 # Rounding on the scale of what cancels, not of the loss ------------------------------------------------------------------
 
 
+@settings(max_examples=2 * FEW)
 @given(MAGNITUDES, st.sampled_from([tf.nn.elu, tf.nn.selu, tf.math.expm1]))
 def test_exp_minus_one_near_zero(size, function):
     """exp(x) - 1 rounds at the unit of 1, however near x is to 0."""
     (verdict,) = check_function(function, np.array([-size])).verdicts
     scale = 1.7580993408473766 if function is tf.nn.selu else 1.0
     assert verdict.verdict is Kind.MATCH
+    if verdict.reason_code is Reason.DECIDED_BESIDE:  # the numbers are those of another point
+        return
     with mpmath.workdps(50):
         assert covers(verdict, scale * mpmath.exp(-size))
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("alpha", [0.5, 2.0])
 def test_elu_at_its_kink(alpha, seed):
     (verdict,) = check_function(lambda x: keras.ops.elu(x, alpha), np.zeros(1), seed=seed).verdicts
@@ -74,7 +78,7 @@ def test_zero_initialised_layer_before_an_exponential(activation):
     model = keras.Sequential([*layers, keras.layers.Dense(1)], name="zeros")
     model.compile(loss="mse")
     x = np.random.default_rng(0).normal(size=(5, 3))
-    for seed in range(3):
+    for seed in range(2):
         assert check_gradients(model, x, x[:, :1], seed=seed).ok
 
 
@@ -99,17 +103,20 @@ VANISHING = {
 
 @pytest.mark.parametrize("modes", [("eager",), ("function",)], ids=["eager", "function"])
 @pytest.mark.parametrize("name", VANISHING)
+@settings(max_examples=FEW)
 @given(st.floats(1, 700))
 def test_confident_losses(name, modes, margin):
     """From a loss of 0.3 to 1e-304: autodiff is right, and the slope is as exact as is said."""
     function, slope = VANISHING[name]
     (verdict,) = check_function(function, np.array([margin]), modes=modes).verdicts
-    assert verdict.verdict in (Kind.MATCH, Kind.UNDECIDED)
+    assert verdict.verdict is Kind.MATCH
+    if verdict.reason_code is Reason.DECIDED_BESIDE:  # the numbers are those of another point
+        return
     with mpmath.workdps(50):
         assert covers(verdict, slope(mpmath.mpf(margin)))
 
 
-@pytest.mark.parametrize("scale", [10.0, 30.0, 45.0, 120.0])
+@pytest.mark.parametrize("scale", [30.0, 120.0])
 @pytest.mark.parametrize("ending", ["logits", "softmax"])
 def test_learned_classifier(ending, scale):
     model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(3, None if ending == "logits" else "softmax")])
@@ -140,8 +147,8 @@ STEEP = {
 }
 
 
-@pytest.mark.parametrize("planted", [0.0, 1e-1, 1e-3, 1e-6])
-@pytest.mark.parametrize("length", [1.0, 1e-3, 1e-6, 1e-9, 1e-12])
+@pytest.mark.parametrize("planted", [0.0, 1e-6])
+@pytest.mark.parametrize("length", [1e-3, 1e-6, 1e-12])
 @pytest.mark.parametrize("name", STEEP)
 def test_short_lengths(name, length, planted):
     """A length in the loss, however short, hides no error elsewhere and makes none."""
@@ -238,20 +245,16 @@ def test_features_of_all_sizes(dropped):
         return x + bias, lambda up: (up, (0 if dropped else 1) * tf.reduce_sum(up, 0))
 
     generator = np.random.default_rng(0)
-    x = generator.normal(size=(16, 9)) * 10.0 ** np.arange(-4, 5)
-    w, y = generator.normal(size=(9, 4)) / 10.0 ** np.arange(-4, 5)[:, None], generator.normal(size=(16, 1))
+    x, y = generator.normal(size=(16, 9)) * 10.0 ** np.arange(-4, 5), generator.normal(size=(16, 4))
 
-    def loss(w, bias, v):
-        return tf.reduce_mean((tf.tanh(biased(tf.constant(x) @ w, bias)) @ v - y) ** 2)
+    def loss(w, bias):
+        return tf.reduce_mean((biased(tf.constant(x) @ w, bias) - y) ** 2)
 
-    report = check_function(loss, w, 0.1 * generator.normal(size=4), generator.normal(size=(4, 1)))
+    w, bias = generator.normal(size=(9, 4)), generator.normal(size=4)
+    report = check_function(loss, w, bias)
     verdicts = {v.name: v.verdict for v in report.verdicts}
-    assert verdicts == {
-        "input:w": Kind.MATCH,
-        "input:bias": Kind.MISMATCH if dropped else Kind.MATCH,
-        "input:v": Kind.MATCH,
-    }
-    assert report.noise <= 2.0**9 * UNIT * 10
+    assert verdicts == {"input:w": Kind.MATCH, "input:bias": Kind.MISMATCH if dropped else Kind.MATCH}
+    assert report.noise <= 2.0**6 * UNIT * np.mean((x @ w + bias - y) ** 2)
 
 
 # At the very point ----------------------------------------------------------------------------------------------------------
@@ -262,8 +265,8 @@ def test_noise_of_another_point_is_its_own():
         return tf.reduce_sum(tf.exp(data.x) - 1)
 
     with in_float64():
-        probe = LossFunction(loss, [], [], Data(np.zeros(1)))
-        here = ForwardOracle.at(probe, probe.values)
+        function = LossFunction(loss, variables=[], state=[], data=Data(np.zeros(1)))
+        here = ForwardOracle.at(function, function.values)
         there = here.moved({"input": np.array([20.0])})
         assert there.noise > 1e6 * here.noise
         assert there.moved({"input": np.zeros(1)}).noise < 1e-14

@@ -13,7 +13,6 @@ import pytest
 
 import keras_ref
 from keras_ref import check_gradients
-from keras_ref.checks import annotations
 from keras_ref.checks.annotations import annotators, mark_departures
 from keras_ref.checks.checked_loss import CheckedLoss, model_loss, untrained
 from keras_ref.checks.disconnected import GradientPaths
@@ -24,12 +23,14 @@ from keras_ref.comparison.evidence import Outcome, annotate
 from keras_ref.comparison.higher_order import SingleVariableOracle, random_direction
 from keras_ref.comparison.neighbourhood import Judgement, Tally, conclude, tally_neighbours
 from keras_ref.comparison.oracles import DirectionalOracle, ForwardOracle, Oracle
+from keras_ref.comparison.proven_departures import DepartingTwin, Proof
 from keras_ref.comparison.settings import Settings
 from keras_ref.evaluation.float64 import in_float64
 from keras_ref.evaluation.loss_function import Data
 from keras_ref.frontends.invocation import read_report
 from keras_ref.reports.kinds import FAILING, ORDER, worst_of
 from keras_ref.reports.verdict import Kind, Reason, Report, Verdict
+from keras_ref.translation.departures import get_departure
 from scratch.differences import Central
 
 PACKAGE = Path(keras_ref.__file__).parent
@@ -53,7 +54,7 @@ def subject():
             loss=found.loss,
             trained=trained,
             state=untrained(model, trained),
-            twin=lambda loss: twin_of(model, loss, data=found.data, projection=False, training=False, seed=0),
+            twin=lambda loss: twin_of(model, loss, data=found.data, projection=False, training=False),
         )
 
 
@@ -140,7 +141,7 @@ def test_what_an_oracle_follows(evidence):
 
 SOMETHING_FOR_EVERY_ANNOTATOR = Outcome(
     (
-        Verdict("m/a/kernel", "twin", Kind.MISMATCH, 6, 6, {"mismatch": 6}, (0, 0), 1.0, 2.0),
+        Verdict("m/a/kernel", "twin", Kind.MISMATCH, 6, 6, {"mismatch": 6}, (0, 0), 1.0, 2.0, accused=(0, 1)),
         Verdict("m/a/bias", "forward", Kind.DISCONNECTED, 2, 2, {"disconnected": 2}),
         Verdict("m/b/kernel", "forward", Kind.MISMATCH, 4, 4, {"mismatch": 1}, (0, 1), 1.0, 2.0),
         Verdict("m/b/bias", "forward", Kind.MATCH, 2, 2, {"match": 2}, (0,), 0.0, 0.0, visible=1e-12),
@@ -150,12 +151,13 @@ SOMETHING_FOR_EVERY_ANNOTATOR = Outcome(
 )
 
 
+PROOF = Proof(("gelu-has-float32-constants",), "shown in a test")
 CAUSES = "dead, saturated or without influence"
 
 
 def test_annotators_are_pure(subject, evidence, monkeypatch):
     """The outcome that an annotator is given stays what it was, and the same comes out twice."""
-    monkeypatch.setattr(annotations.departures, "find_departures", lambda specifications: ("a-departure",))
+    monkeypatch.setattr(DepartingTwin, "prove", lambda departing, verdict: PROOF)
     outcome, before = SOMETHING_FOR_EVERY_ANNOTATOR, copy.deepcopy(SOMETHING_FOR_EVERY_ANNOTATOR)
     for annotator in annotators(evidence, GradientPaths.of(subject, evidence.loss, ())):
         found = annotator(outcome)
@@ -165,7 +167,8 @@ def test_annotators_are_pure(subject, evidence, monkeypatch):
 
 
 def test_what_annotators_find(subject, evidence, monkeypatch):
-    monkeypatch.setattr(annotations.departures, "find_departures", lambda specifications: ("a-departure",))
+    monkeypatch.setattr(DepartingTwin, "entries", {PROOF.ids[0]: ()})
+    monkeypatch.setattr(DepartingTwin, "prove", lambda departing, verdict: PROOF)
     paths = GradientPaths.of(subject, evidence.loss, ())
     found = annotate(SOMETHING_FOR_EVERY_ANNOTATOR, annotators(evidence, paths))
     assert {v.name: (v.verdict, v.reason_code) for v in found.verdicts} == {
@@ -177,7 +180,7 @@ def test_what_annotators_find(subject, evidence, monkeypatch):
     }
     assert found.notes == (
         "a note",
-        "Keras departs from the definition here (a-departure; see keras_ref/translation/departures): the twin differs for that reason.",
+        f"Keras departs from the definition here ({PROOF.ids[0]}): {get_departure(PROOF.ids[0]).reason}",
         f"m/a/bias: autodiff gives None, and the loss does not move either: {Reason.NO_GRADIENT.sentence}.",
         f"m/b/bias: every compared slope is zero ({CAUSES}); compared against the noise alone.",
         "input: 1 entries sit on a kink; autodiff is right beside it.",
@@ -185,8 +188,9 @@ def test_what_annotators_find(subject, evidence, monkeypatch):
 
 
 def test_a_departure_excuses_no_oracle_that_follows_no_definition(evidence, monkeypatch):
-    monkeypatch.setattr(annotations.departures, "find_departures", lambda specifications: ("a-departure",))
-    outcome = Outcome((Verdict("m/a/kernel", "forward", Kind.MISMATCH, 6, 6),))
+    monkeypatch.setattr(DepartingTwin, "entries", {PROOF.ids[0]: ()})
+    monkeypatch.setattr(DepartingTwin, "prove", lambda departing, verdict: PROOF)
+    outcome = Outcome((Verdict("m/a/kernel", "forward", Kind.MISMATCH, 6, 6, accused=(0,)),))
     assert mark_departures(outcome, evidence=evidence) is outcome
 
 

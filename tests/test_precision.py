@@ -85,13 +85,82 @@ def test_float64_costs_nothing():
     assert report.ok and report.precision_loss == {} and report.notes == ()
 
 
-def test_an_overflow_is_a_cost():
-    """float16 ends at 65504: a gradient beyond is infinite there, and right in float64."""
-    model = chain("float16")
+def overflowing(policy):
+    """A model whose gradient is beyond 65504, where float16 ends, with its data and its loss."""
+    model = chain(policy)
     model.layers[-1].kernel.assign(300 * np.ones((3, 2)))
-    report = check_gradients(model, X * 8, 4000 * Y, loss=keras.losses.MeanSquaredError(reduction="sum"))
+    return model, X * 8, 4000 * Y, keras.losses.MeanSquaredError(reduction="sum")
+
+
+def test_an_overflow_is_found():
+    """A gradient that is finite in float64 and not in the precision of training fails, by name; the rest is right."""
+    model, x, y, loss = overflowing("float16")
+    report = check_gradients(model, x, y, loss=loss)
+    assert [(v.name, v.oracle, v.verdict, v.reason_code) for v in report.failures] == [
+        (name, "low-precision", "nan", "not-finite-in-precision") for name in ("m/a/kernel", "m/a/bias")
+    ]
+    assert report.failures[0].reason == (
+        "the gradient is finite in float64 and not in float16, which training computes in"
+    )
+    assert report.oracles == (
+        "the gradient is right in float64 and not finite in the precision of training: scale the loss, or let these "
+        "layers compute in more"
+    )
+    assert max(report.precision_loss.values()) == float("inf") and not any("up to inf" in note for note in report.notes)
+
+
+def test_an_overflow_of_a_scaled_loss_is_a_note():
+    """A scale that is looked for in training may be too large at first: training skips that step."""
+    model, x, y, loss = overflowing("mixed_float16")
+    report = check_gradients(model, x, y, loss=loss)
     assert report.ok, report.explain()
-    assert max(report.precision_loss.values()) == float("inf")
+    assert any(
+        note.startswith("float16/float32 overflows at the loss scale of 32768 (at ")
+        and note.endswith("): training skips such a step and takes a smaller scale.")
+        for note in report.notes
+    ), report.notes
+
+
+@pytest.mark.parametrize("dead", ["batch normalization", "softmax", "difference"])
+def test_a_gradient_that_is_zero_costs_nothing(dead):
+    """A variable whose exact gradient is zero but for rounding has no share to lose: it is left out."""
+    keras.utils.set_random_seed(3)
+    inputs = keras.Input((3,))
+    h = keras.layers.Dense(3, name="before")(inputs)
+    if dead == "batch normalization":
+        training, h = True, keras.layers.BatchNormalization(name="after")(h)
+    elif dead == "softmax":
+        # a number that is added to all of them does not matter
+        training = False
+        h = keras.layers.Softmax()(h + keras.layers.Dense(1, name="shift")(inputs))
+    else:
+        training, h = False, h - keras.layers.Lambda(lambda t: keras.ops.mean(t, 0, keepdims=True))(h)
+    model = keras.Model(inputs, keras.layers.Dense(2, name="last")(h), name="m")
+    model.compile("sgd", "mse")
+    report = check_gradients(model, X, Y, training=training)
+    assert report.ok, report.explain()
+    zero = {"softmax": {"shift/kernel", "shift/bias"}}.get(dead, {"before/bias"})
+    assert not zero & set(report.precision_loss) and "last/kernel" in report.precision_loss
+    assert max(report.precision_loss.values()) < 1e-3
+
+
+@pytest.mark.parametrize("seed", ["generator", "number"])
+@pytest.mark.parametrize("training", [False, True])
+def test_random_numbers_are_no_cost(seed, training):
+    """A loss that draws draws other numbers in another precision: that is said, and no figure is given."""
+
+    class Noisy(keras.layers.Layer):
+        def __init__(self):
+            super().__init__()
+            self.seeds = keras.random.SeedGenerator(7) if seed == "generator" else 7
+
+        def call(self, x):
+            return x + keras.random.normal(keras.ops.shape(x), dtype=x.dtype, seed=self.seeds)
+
+    report = check_gradients(chain("float32", Noisy()), X, Y, training=training)
+    assert report.ok and report.precision_loss == {}
+    said = "What its low precision costs was not measured: random layers draw other numbers in another precision."
+    assert said in report.notes and not any("costs the gradient" in note for note in report.notes)
 
 
 def test_zeros_are_no_float32():

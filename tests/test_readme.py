@@ -236,7 +236,8 @@ def test_what_is_not_run_is_counted():
 
 @pytest.mark.parametrize("document", DOCUMENTS)
 def test_no_block_is_hidden(document):
-    """Code is fenced: a block that is only indented would be run by nothing."""
+    """Code is fenced (a block that is only indented would be run by nothing), and no merge left its marks."""
+    assert not re.search(r"^(<{7}|>{7}) ", DOCUMENTS[document].read_text(encoding="utf-8"), flags=re.MULTILINE)
     text = re.sub(r"^```.*?^```$", "", DOCUMENTS[document].read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
     assert not re.findall(r"\n\n {4}\S.*", text)
 

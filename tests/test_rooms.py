@@ -1,4 +1,4 @@
-"""The rooms of keras_ref: an import goes to a lower floor or stays in its room; no circle inside one; scratch is NumPy."""
+"""The rooms: an import goes to a lower floor or stays in its room; there are no circles; scratch is NumPy only."""
 
 import ast
 import sys
@@ -10,10 +10,23 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 #: floors from the ground up; rooms on one floor do not know each other
-FLOORS = (
-    {"scratch"}, {"errors"}, {"options"}, {"reports"}, {"evaluation"}, {"translation"}, {"inputs"}, {"comparison"}, {"checks", "strategies"},
-    {"coverage", "lesson"}, {"frontends"}, {"__init__", "__main__"},
-)  # fmt: skip
+FLOORS = tuple(
+    set(rooms.split())
+    for rooms in (
+        "scratch",
+        "errors",
+        "options",
+        "reports",
+        "evaluation",
+        "translation",
+        "inputs",
+        "comparison",
+        "checks strategies",
+        "coverage lesson",
+        "frontends",
+        "__init__ __main__",
+    )
+)
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 LIBRARIES = {"scratch": {"numpy", "threadpoolctl"}, "errors": set(), "options": set()}
 

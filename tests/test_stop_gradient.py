@@ -9,6 +9,7 @@ from support_sides import twin_sides
 
 from keras_ref.checks.gradients import check_gradients
 from keras_ref.translation.to_keras import mirror
+from scratch.differences import UNIT
 from scratch.gradient import Nudges, numeric_gradient
 from scratch.layers.batch_normalization import BatchNormalization
 from scratch.layers.core import Dense
@@ -44,17 +45,14 @@ def drawn(model):
     }
 
 
-def held_slope(model, weights, name, h=1e-6):
-    """Slopes by a plain loop over the definition, with what is held taken from the point."""
+def held_slope(model, weights, name):
+    """Slopes by complex steps through the definition, with what is held taken from the point."""
     objective, point = Objective.of(model, MeanSquaredError()), model.run(weights, X, training=True)
     slope = np.zeros(weights[name].shape)
     for i in np.ndindex(slope.shape):
-        losses = []
-        for sign in (1, -1):
-            there = {**weights, name: weights[name].copy()}
-            there[name][i] += sign * h
-            losses.append(float(objective(there, X, Y, training=True, point=point)))
-        slope[i] = (losses[0] - losses[1]) / (2 * h)
+        there = {**weights, name: weights[name].astype(complex)}
+        there[name][i] += 1e-100j
+        slope[i] = objective(there, X, Y, training=True, point=point).imag / 1e-100
     return slope
 
 
@@ -65,18 +63,18 @@ def test_held_while_nudged(case):
     weights = drawn(model)
     found = numeric_gradient(model, weights, X, Y, loss=MeanSquaredError(), training=True)
     for name in model.trainable:
-        # held_slope takes one central step, whose own error is not measured: the moving r, d, u, v below differ by far
-        # more
-        np.testing.assert_allclose(
-            found[name].value, held_slope(model, weights, name), rtol=1e-6, atol=1e-8, err_msg=name
-        )
+        held = held_slope(model, weights, name)
+        # a complex step rounds as the forward pass does: a few dozen operations on numbers of the size of the slopes
+        allowed = found[name].error + 64 * UNIT * max(1.0, np.abs(held).max())
+        assert (np.abs(found[name].value - held) <= allowed).all(), name
     moving = Nudges(Objective.of(model, MeanSquaredError()), weights, X, Y, training=True)
     first = model.trainable[0]
     h = 1e-6
     there = {**weights, first: weights[first] + h}
     objective = Objective.of(model, MeanSquaredError())
     free = (objective(there, X, Y, training=True) - moving.base) / h
-    assert abs(free - found[first].value.sum()) > 1e-3, "held or not would be the same here"
+    # the truncation of this one difference is of the order of h
+    assert abs(free - found[first].value.sum()) > 1000 * h, "held or not would be the same here"
 
 
 @pytest.mark.parametrize("renorm_clipping", [None, {"rmax": 1.25, "rmin": 0.75, "dmax": 0.125}])

@@ -27,6 +27,9 @@ def test_wheel(tmp_path):
         "keras_ref/py.typed",
         "scratch/layers/core.py",
         "keras_ref/frontends/cli.py",
+        "keras_ref/lesson/assets/page.html",
+        "keras_ref/reports/assets/style.css",
+        "keras_ref/reports/assets/report.css",
         "keras_ref/translation/departures/losses.toml",
         "keras_ref/translation/exceptions/__init__.py",
     ):

@@ -5,62 +5,87 @@ Every annotator is a pure function of an outcome; `annotators` lists them in the
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
+from typing import Any
 
 import numpy as np
 
 from keras_ref.checks.disconnected import GradientPaths, explain_none_and_nan
 from keras_ref.comparison.evidence import Annotator, Evidence, Outcome
+from keras_ref.comparison.oracles import ForwardOracle, TwinOracle
+from keras_ref.comparison.proven_departures import DepartingTwin, Proof
 from keras_ref.comparison.triangular import mark_symmetrized
-from keras_ref.evaluation.float64 import DTYPE, policy_of
+from keras_ref.evaluation.keras_parts import layers_of, untracked_variables_of
 from keras_ref.reports.verdict import Kind, Reason, Verdict
-from keras_ref.translation import departures
+from keras_ref.translation.departures import get_departure
 
 #: kinds of verdict that a declared surrogate may end in
 OF_SURROGATES = frozenset((Kind.MISMATCH, Kind.UNDECIDED, Kind.KINK, Kind.DISCONNECTED))
 
 
-def annotators(evidence: Evidence, paths: GradientPaths) -> tuple[Annotator, ...]:
-    """The annotators of a check of gradients."""
+def annotators(evidence: Evidence, paths: GradientPaths, keras_objects: Sequence[Any] = ()) -> tuple[Annotator, ...]:
+    """The annotators of a check of gradients of these Keras objects."""
     return (
         partial(mark_symmetrized, evidence=evidence),
         partial(mark_departures, evidence=evidence),
         partial(explain_none_and_nan, evidence=evidence, paths=paths),
         partial(mark_surrogates, evidence=evidence, paths=paths),
         partial(note_vacuous, evidence=evidence),
+        partial(fail_where_nothing_trains, evidence=evidence),
+        partial(note_untracked, evidence=evidence, keras_objects=keras_objects),
     )
 
 
 def mark_departures(outcome: Outcome, *, evidence: Evidence) -> Outcome:
-    """Where Keras is known to depart from the definition, a twin that differs is that departure, not a new finding.
+    """Where Keras is known to depart from the definition and that is shown to be the difference, it is no new finding.
 
-    The forward oracle still judges the backward pass: a departure excuses only an oracle that follows a definition.
+    The forward oracle still judges the backward pass: a departure excuses only the twin, which follows a definition.
     """
-    followed = {oracle.name: oracle.specifications for oracle in evidence.oracles if oracle.specifications}
-
-    def differs(verdict: Verdict) -> bool:
-        return verdict.failed and verdict.oracle in followed
-
-    differing = {verdict.oracle for verdict in outcome.verdicts if differs(verdict)}
-    specifications = [one for oracle in sorted(differing) for one in followed[oracle]]
-    if not specifications:
+    twin = next((oracle for oracle in evidence.oracles if isinstance(oracle, TwinOracle)), None)
+    if twin is None or not any(v.failed and v.oracle == twin.name for v in outcome.verdicts):
         return outcome
-    # a layer without float64 kernels computes in float32, which the twin does not: refused in float64, it is excused
-    ids = departures.find_departures(specifications)
-    if not ids and any(policy_of(one) != DTYPE for one in specifications):
-        ids = departures.find_refusals(specifications)
-    if not ids:
-        return outcome
-    named = ", ".join(ids)
-
-    def marked(verdict: Verdict) -> Verdict:
-        return replace(verdict, verdict=Kind.DEPARTURE).because(Reason.KNOWN_DEPARTURE, named)
-
-    return outcome.each(lambda v: marked(v) if differs(v) else v).with_notes(
-        f"Keras departs from the definition here ({named}; see keras_ref/translation/departures): "
-        "the twin differs for that reason."
+    departing = DepartingTwin(
+        twin=twin,
+        autodiff=evidence.autodiff,
+        forward=cache(lambda: _forward_of(evidence)),
+        seed=evidence.settings.seed,
     )
+    return prove_departures(outcome, departing)
+
+
+def _forward_of(evidence: Evidence) -> ForwardOracle:
+    found = next((oracle for oracle in evidence.oracles if isinstance(oracle, ForwardOracle)), None)
+    return found or ForwardOracle.at(evidence.loss, evidence.loss.values, seed=evidence.settings.seed)
+
+
+def prove_departures(outcome: Outcome, departing: DepartingTwin) -> Outcome:
+    """The outcome with each verdict that a twin is off a departure where that is proven, and notes on what Keras does."""
+    verdicts, named, unexplained = [], dict[str, None](), []
+    for verdict in outcome.verdicts:
+        if verdict.oracle == departing.twin.name and verdict.accused and departing.entries:
+            proof = departing.prove(verdict)
+            if proof is None:
+                unexplained.append(verdict.name)
+            else:
+                verdict = _departed(verdict, proof)
+                named.update(dict.fromkeys(proof.ids))
+        verdicts.append(verdict)
+    notes = [f"Keras departs from the definition here ({id}): {get_departure(id).reason}" for id in named]
+    if unexplained:
+        tried = ", ".join(departing.entries)
+        notes.append(f"No known departure explains what differs from the twin in {', '.join(unexplained)} ({tried}).")
+    return replace(outcome, verdicts=tuple(verdicts)).with_notes(*notes)
+
+
+def _departed(verdict: Verdict, proof: Proof) -> Verdict:
+    """The verdict, what was called wrong in it being a known departure; undecided where other entries are."""
+    rest = {kind: n for kind, n in verdict.counts.items() if kind not in (Kind.MISMATCH, Kind.NAN)}
+    counts = {**rest, Kind.DEPARTURE.value: len(verdict.accused)}
+    kind = Kind.UNDECIDED if Kind.UNDECIDED in rest else Kind.DEPARTURE
+    departed = replace(verdict, verdict=kind, counts=counts, accused=())
+    return departed.because(Reason.KNOWN_DEPARTURE, ", ".join(proof.ids), proof.shown)
 
 
 def mark_surrogates(outcome: Outcome, *, evidence: Evidence, paths: GradientPaths) -> Outcome:
@@ -78,6 +103,33 @@ def mark_surrogates(outcome: Outcome, *, evidence: Evidence, paths: GradientPath
         return verdict
 
     return outcome.each(marked)
+
+
+def fail_where_nothing_trains(outcome: Outcome, *, evidence: Evidence) -> Outcome:
+    """Disconnected variables fail where no variable that is trained has a gradient: there is nothing to train by."""
+    trained, gradient = evidence.loss.variables, evidence.autodiff.gradient
+    if not trained or any(gradient[name] is not None for name in trained):
+        return outcome
+
+    def failing(verdict: Verdict) -> Verdict:
+        if verdict.verdict is not Kind.DISCONNECTED or verdict.name not in trained:
+            return verdict
+        return verdict.because(Reason.NOTHING_TRAINS, verdict.reason)
+
+    return outcome.each(failing)
+
+
+def note_untracked(outcome: Outcome, *, evidence: Evidence, keras_objects: Sequence[Any]) -> Outcome:
+    """Add a note for each variable of TensorFlow's own in a layer: Keras 3 does not train it."""
+    held = {id(v): name for one in keras_objects for name, v in untracked_variables_of(one).items()}
+    read = {id(v): v.name.removesuffix(":0") for v in evidence.loss.untracked if any(map(layers_of, keras_objects))}
+    return outcome.with_notes(
+        *(
+            f"{name}: a tf.Variable is no weight of a layer, so that Keras does not train it"
+            f"{', although the loss depends on it' if key in read else ''}. Make it with add_weight."
+            for key, name in (held | {key: name for key, name in read.items() if key not in held}).items()
+        )
+    )
 
 
 def note_vacuous(outcome: Outcome, *, evidence: Evidence) -> Outcome:

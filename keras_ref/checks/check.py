@@ -10,7 +10,7 @@ from keras_ref.checks.annotations import annotators
 from keras_ref.checks.checked_loss import Prepare
 from keras_ref.checks.disconnected import GradientPaths
 from keras_ref.checks.gather import gather
-from keras_ref.checks.precision import LowPrecision, measure_low_precision, note_of_refusal
+from keras_ref.checks.precision import LowPrecision, PrecisionCost, cost_of, measure_low_precision, note_of_refusal
 from keras_ref.comparison.efforts import effort_for
 from keras_ref.comparison.evidence import Evidence, Outcome, annotate
 from keras_ref.comparison.higher_order import compare_higher_orders
@@ -49,8 +49,9 @@ def check_in(
         subject = prepare(dtype or "float32")
         evidence = gather(subject, settings, dtype=dtype, started=started)
         paths = GradientPaths.of(subject, evidence.loss, keras_objects)
-        outcome = annotate(compare(evidence), annotators(evidence, paths))
-    return report_of(evidence, outcome, low)
+        outcome = annotate(compare(evidence), annotators(evidence, paths, keras_objects))
+        cost = cost_of(low, evidence.autodiff, evidence.loss)
+    return report_of(evidence, outcome, cost)
 
 
 def compare(evidence: Evidence) -> Outcome:
@@ -61,16 +62,15 @@ def compare(evidence: Evidence) -> Outcome:
     return effort_for(evidence).compare(evidence) + compare_modes(evidence) + compare_higher_orders(evidence)
 
 
-def report_of(evidence: Evidence, outcome: Outcome, low: LowPrecision) -> Report:
+def report_of(evidence: Evidence, outcome: Outcome, cost: PrecisionCost) -> Report:
     """The report of a check, with what a low precision costs."""
-    cost = low.cost(evidence.autodiff.gradient)
-    notes = (*low.notes, *evidence.notes, *outcome.notes, *low.note(cost))
+    notes = (*evidence.notes, *outcome.notes, *cost.notes)
     return Report(
         evidence.subject,
-        outcome.verdicts,
+        (*outcome.verdicts, *cost.verdicts),
         tuple(dict.fromkeys(notes)),
         evidence.settings.seed,
         evidence.settings.replay,
         evidence.oracles[0].noise,
-        precision_loss=cost,
+        precision_loss=dict(cost.shares),
     )

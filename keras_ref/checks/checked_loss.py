@@ -13,7 +13,7 @@ import tensorflow as tf
 from keras_ref.comparison.oracles import TwinOracle
 from keras_ref.errors import BadInput, running_user_code
 from keras_ref.evaluation.float64 import DTYPE
-from keras_ref.evaluation.keras_parts import states_of
+from keras_ref.evaluation.keras_parts import layers_of, states_of
 from keras_ref.evaluation.loss_function import Data, LossFunction
 from keras_ref.translation.to_keras import mirrored
 from scratch.arrays import Array
@@ -67,39 +67,98 @@ class ModelLoss:
 def model_loss(
     model: Any, data: Data, *, loss: Any = None, training: bool = False, seed: int = 0, dtype: str | None = DTYPE
 ) -> ModelLoss:
-    """The loss of a model on data: compiled, given, or random cotangents on every float output where there is no y.
+    """The loss that training a model on data minimises: compiled or given, what layers add, or what the model computes.
 
+    Where there is none, or a compiled one and no y, every float output meets a random cotangent.
     Raises: BadInput for targets without a loss.
     """
     if loss is not None:
         give_loss(model, loss)
-    compiled = getattr(model, "_compile_loss", None) is not None
-    if data.y is None:
-        with (
-            keras.StatelessScope(),
-            running_user_code(),
-        ):  # a call writes states and seeds, and this one must leave no trace
-            outputs = keras.tree.flatten(_call(model, data.tensors(dtype).x, training=False))
-        note = "No targets were given: every output meets a random cotangent in place of the compiled loss."
-        return ModelLoss(
-            data=Data(data.x, drawn_cotangents(outputs, model.name, seed), None),
-            loss=lambda d: projection_of(_call(model, d.x, training=training), d.y, extra=model.losses),
-            is_projection=True,
-            notes=(note,) if compiled else (),
-        )
-    if not compiled and not model.losses and type(model).compute_loss is keras.Model.compute_loss:
-        raise BadInput(
-            f"A model must have a loss when targets are given. Received: {model.name!r}, not compiled, and loss=None. "
-            "Compile it with a loss, or pass loss=."
-        )
 
-    def compiled_loss(data: Data) -> Any:
+    def minimised(data: Data) -> Any:
         y_pred = _call(model, data.x, training=training)
         return model._compute_loss(  # noqa: SLF001 (what train_step itself calls)
             x=data.x, y=data.y, y_pred=y_pred, sample_weight=data.sample_weight, training=training
         )
 
-    return ModelLoss(data=data, loss=compiled_loss, is_projection=False)
+    own = _own_train_step_notes(model)
+    has_compiled = getattr(model, "_compile_loss", None) is not None
+    computes_own = type(model).compute_loss is not keras.Model.compute_loss
+    if data.y is not None and (has_compiled or computes_own):
+        return ModelLoss(data=data, loss=minimised, is_projection=False, notes=own)
+    if data.y is None and computes_own and model.compiled and not has_compiled:
+        return ModelLoss(data=data, loss=minimised, is_projection=False, notes=own)
+    called = _call_once(model, data.tensors(dtype).x, training=training)
+    if not has_compiled and (called.adds_losses or (called.has_losses and (data.y is not None or model.compiled))):
+        note = (
+            f"No loss was compiled: what was checked is the sum of the losses that {model.name} adds (add_loss, "
+            "regularizers), which is all that training minimises"
+            + ("." if data.y is None else "; the targets are not used.")
+        )
+        return ModelLoss(data=data, loss=minimised, is_projection=False, notes=(note, *own))
+    if data.y is not None:
+        raise BadInput(_refusal_of_targets(model))
+    note = "No targets were given: every output meets a random cotangent in place of the compiled loss."
+    return ModelLoss(
+        data=Data(data.x, drawn_cotangents(called.outputs, model.name, seed), None),
+        loss=lambda d: projection_of(_call(model, d.x, training=training), d.y, extra=model.losses),
+        is_projection=True,
+        notes=(*((note,) if has_compiled else ()), *own),
+    )
+
+
+@dataclass(frozen=True)
+class Called:
+    """What one call of a model gave.
+
+    outputs       as a flat list
+    adds_losses   whether a layer added a loss by add_loss, activity regularizers left out
+    has_losses    whether there is any loss that a layer adds, regularizers included
+    """
+
+    outputs: list[Any]
+    adds_losses: bool
+    has_losses: bool
+
+
+def _call_once(model: Any, x: Any, *, training: bool) -> Called:
+    """Call a model once; what the call writes (states, seeds, losses) leaves no trace."""
+    with keras.StatelessScope(collect_losses=True), running_user_code():
+        outputs = keras.tree.flatten(_call(model, x, training=training))
+        adding = [layer for layer in layers_of(model) if layer._get_own_losses()]  # noqa: SLF001 (`losses` has all)
+        return Called(
+            outputs=outputs,
+            adds_losses=any(getattr(layer, "activity_regularizer", None) is None for layer in adding),
+            has_losses=bool(model.losses),
+        )
+
+
+def has_own_train_step(model: Any) -> bool:
+    """Whether a model trains by a train_step of its own."""
+    return type(model).train_step is not keras.Model.train_step or "train_step" in vars(model)
+
+
+def _own_train_step_notes(model: Any) -> tuple[str, ...]:
+    if not has_own_train_step(model):
+        return ()
+    note = (
+        f"{type(model).__name__} has a train_step of its own: a loss that is computed there, and nowhere else, was not "
+        "checked. check_updates checks what the train step does, check_function the function that computes the loss."
+    )
+    return (note,)
+
+
+def _refusal_of_targets(model: Any) -> str:
+    """Why there is nothing to do with targets, in three parts."""
+    rule = "A model must have a loss when targets are given."
+    if has_own_train_step(model):
+        return (
+            f"{rule} Received: {model.name!r}, which has a train_step of its own and no compiled loss, and loss=None. "
+            "Check its steps with check_updates, or the function that computes its loss with check_function; or pass "
+            "loss=."
+        )
+    state = "compiled without a loss" if model.compiled else "not compiled"
+    return f"{rule} Received: {model.name!r}, {state}, and loss=None. Compile it with a loss, or pass loss=."
 
 
 def drawn_cotangents(outputs: Any, name: str, seed: int) -> list[Array]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -40,6 +40,15 @@ class Explanation:
         return self.reason.text(self.detail)
 
 
+@dataclass(frozen=True)
+class TracedLoss:
+    """A traced loss: its graph, the tensor of every variable and input in it, and outputs of declared surrogates."""
+
+    graph: Any
+    sources: Mapping[str, Any]
+    surrogate_outputs: tuple[Any, ...]
+
+
 @dataclass
 class GradientPaths:
     """The graph of a loss, and what lies on the way from each variable or input to it.
@@ -61,15 +70,16 @@ class GradientPaths:
         return cls(loss, other, subject.training, tuple(declared_layers(keras_objects)))
 
     @cached_property
-    def _traced(self) -> tuple[Any, dict[str, Any], list[Any]]:
-        """The graph, the tensor of every source in it by name, and the outputs of layers declared surrogates."""
+    def _traced(self) -> TracedLoss:
         loss = self.loss
         with recorded(list(self.surrogates)) as found:
             traced = tf.function(loss.loss_at, autograph=False).get_concrete_function(*loss.loss_arguments())
         graph = traced.graph
         placeholders = {id(external): internal for external, internal in graph.captures}
         sources = {name: placeholders.get(id(tensorflow_variable(v).handle)) for name, v in loss.variables.items()}
-        return graph, sources | dict(zip(loss.inputs, graph.inputs, strict=False)), [*found]
+        # the state and the data come behind the inputs
+        sources |= dict(zip(loss.inputs, graph.inputs, strict=False))
+        return TracedLoss(graph, sources, tuple(found))
 
     @cached_property
     def _other(self) -> dict[str, Any]:
@@ -77,9 +87,9 @@ class GradientPaths:
 
     def _reached(self, name: str, *, past: Callable[[Any], bool] | None = None) -> set[Any]:
         """The operations that a variable or input reaches, going on only `past` some."""
-        _, sources, _ = self._traced
         seen: set[Any] = set()
-        queue = [] if sources[name] is None else list(sources[name].consumers())
+        source = self._traced.sources[name]
+        queue = [] if source is None else list(source.consumers())
         while queue:
             operation = queue.pop()
             if operation not in seen and operation.type not in SHAPES:
@@ -89,8 +99,8 @@ class GradientPaths:
         return seen
 
     def _feeding(self) -> set[Any]:
-        graph, _, _ = self._traced
-        seen, queue = set[Any](), [graph.outputs[0].op]
+        """The operations that the loss depends on."""
+        seen, queue = set[Any](), [self._traced.graph.outputs[0].op]
         while queue:
             operation = queue.pop()
             if operation not in seen:
@@ -104,8 +114,8 @@ class GradientPaths:
             return False
         if self.loss.graph is None:
             return self._is_declared_eagerly(name)
-        graph, _, outputs = self._traced
-        if any(tensor.graph is not graph for tensor in outputs):
+        outputs = self._traced.surrogate_outputs
+        if any(tensor.graph is not self._traced.graph for tensor in outputs):
             return True  # called inside a loop or a branch, which this graph shows as one operation
         reached = self._reached(name)
         return any(tensor.op in reached for tensor in outputs)
@@ -119,12 +129,14 @@ class GradientPaths:
         self.loss.restore_values()
         return tape.gradient([tensor for tensor in outputs if tensor.dtype.is_floating], source) is not None
 
-    def of_none(self, name: str) -> Explanation:
-        """Why autodiff gives None for a variable or input."""
+    def of_none(self, name: str, *, moves: bool = False) -> Explanation:
+        """Why autodiff gives None for a variable or input; `moves`: although the loss moves with it."""
         if self.loss.graph is None:
             return Explanation(Reason.ONLY_EAGER)
         way = self._reached(name) & self._feeding()
-        if self._traced[0].outputs[0].op not in way:
+        if self._traced.graph.outputs[0].op not in way:
+            if moves:
+                return Explanation(Reason.NO_OPERATION_LEADS)
             if self._other.get(name) is not None:
                 return Explanation(Reason.CONNECTED_ONLY_IN, "inference" if self.training else "training")
             return Explanation(Reason.NOT_CONNECTED)
@@ -199,7 +211,7 @@ def explain_none_and_nan(outcome: Outcome, *, evidence: Evidence, paths: Gradien
             cause = paths.of_none(verdict.name)
             return verdict.because(cause.reason, cause.detail)
         if verdict.reason_code is Reason.NONE_WHERE_LOSS_MOVES:
-            return verdict.because(Reason.NONE_EXPLAINED, paths.of_none(verdict.name).text)
+            return verdict.because(Reason.NONE_EXPLAINED, paths.of_none(verdict.name, moves=True).text)
         if verdict.verdict is Kind.NAN and (refused := evidence.autodiff.refused.get(verdict.name)) is not None:
             counts = {refused.kind.value: verdict.compared}
             return replace(verdict, verdict=refused.kind, counts=counts).because(refused.reason, *refused.details)

@@ -98,6 +98,7 @@ def check_gradients(
         data_module.require_finite_weights(model)
 
     def prepare(dtype: str | None) -> CheckedLoss:
+        scale = loss_scale(model)  # of the optimizer, which a loss that is given takes the place of
         found = model_loss(model, data, loss=loss, training=training, seed=seed, dtype=dtype)
         trained = list(model.trainable_variables) if settings.watch_weights else []
         has_training = getattr(model, "_call_has_training_arg", False)
@@ -113,10 +114,9 @@ def check_gradients(
                 data=found.data,
                 projection=found.is_projection,
                 training=training,
-                seed=seed,
                 executor=executor,
             ),
-            scale=loss_scale(model),
+            scale=scale,
             otherwise=(lambda: model_loss(model, data, training=not training, seed=seed, dtype=dtype).loss)
             if has_training
             else None,

@@ -100,7 +100,7 @@ def check_layer(
         def twin(loss: LossFunction) -> TwinOracle:
             functional(layer) if isinstance(layer, keras.Model) else reflected(layer, "layer")
             with _wrapped(layer, arguments, loss.data.x) as model:
-                return twin_of(model, loss, data=data, projection=True, training=training, seed=seed, executor=executor)
+                return twin_of(model, loss, data=data, projection=True, training=training, executor=executor)
 
         has_training = getattr(layer, "_call_has_training_arg", False)
         return CheckedLoss(

@@ -12,13 +12,14 @@ import tensorflow as tf
 
 from keras_ref.checks.checked_loss import CheckedLoss, Prepare
 from keras_ref.checks.disconnected import GradientPaths
-from keras_ref.comparison.autodiff import Gradient, relative_differences
+from keras_ref.comparison.autodiff import Autodiff, Gradient, relative_differences
 from keras_ref.comparison.oracles import ForwardOracle
 from keras_ref.errors import short
 from keras_ref.evaluation.float64 import DTYPE, in_precision, is_float
-from keras_ref.evaluation.graph import casts_down, constants_in_float32, opaque
+from keras_ref.evaluation.graph import casts_down, constants_in_float32, opaque, random_draws
 from keras_ref.evaluation.keras_parts import layers_of
-from keras_ref.translation.random_draws import generators_of
+from keras_ref.evaluation.loss_function import LossFunction
+from keras_ref.reports.verdict import Kind, Reason, Verdict
 from scratch.differences import UNIT
 
 #: relative noise of a loss from which on float64 rounding alone no longer explains it
@@ -101,28 +102,31 @@ def note_of_refusal(error: BaseException) -> str:
 # What a low precision costs -------------------------------------------------------------------------------------
 
 
+#: from this share of a gradient on it is asked whether the exact gradient is anything but rounding
+DOUBTFUL = 0.5
+
+
 @dataclass(frozen=True)
 class LowPrecision:
     """The gradient in the precision that a subject trains in, where that is less than float64, with its dtypes.
 
-    `notes`: why there is no gradient although the precision is low.
+    scale   what training multiplies the loss with in that precision
+    notes   why there is no gradient although the precision is low
     """
 
     dtypes: tuple[str, ...] = ()
     gradient: Gradient = field(default_factory=dict)
+    scale: float = 1.0
     notes: tuple[str, ...] = ()
 
-    def cost(self, exact: Gradient) -> dict[str, float]:
-        """What the precision costs the gradient of each variable, as a share of it."""
-        return relative_differences(self.gradient, exact)
 
-    def note(self, cost: Mapping[str, float]) -> tuple[str, ...]:
-        """The note on what the precision costs, at the variable where it costs most."""
-        if not cost:
-            return ()
-        worst = max(cost, key=lambda name: cost[name])
-        share = f"{'/'.join(self.dtypes)} costs the gradient up to {cost[worst]:.1e} of its size (at {worst})"
-        return (f"{share}: |low - float64| / |float64|, see precision_loss.",)
+@dataclass(frozen=True)
+class PrecisionCost:
+    """What a low precision costs: by variable, as a share of its gradient; findings; and what is worth saying of it."""
+
+    shares: Mapping[str, float] = field(default_factory=dict)
+    verdicts: tuple[Verdict, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 def measure_low_precision(keras_objects: Sequence[Any], prepare: Prepare) -> LowPrecision:
@@ -132,12 +136,71 @@ def measure_low_precision(keras_objects: Sequence[Any], prepare: Prepare) -> Low
         return LowPrecision()
     with in_precision(None, *keras_objects):
         subject = prepare(None)
-        if subject.training and any(generators_of(layer) for one in keras_objects for layer in layers_of(one)):
-            note = (
-                "What its low precision costs was not measured: random layers draw other numbers in another precision."
+        return LowPrecision(dtypes, _scaled_gradient(subject), subject.scale)
+
+
+def cost_of(low: LowPrecision, autodiff: Autodiff, loss: LossFunction) -> PrecisionCost:
+    """What the precision of `low` costs the gradient that is exact in float64.
+
+    A gradient that is not finite there although it is in float64 is a finding, unless training scales the loss, which
+    looks for a scale where it is. Variables whose exact gradient is zero to its rounding have no share.
+    """
+    if not low.gradient:
+        return PrecisionCost(notes=low.notes)
+    if random_draws(loss.graph):
+        return PrecisionCost(
+            notes=(
+                *low.notes,
+                "What its low precision costs was not measured: random layers draw other numbers in another precision.",
             )
-            return LowPrecision(dtypes, {}, (note,))
-        return LowPrecision(dtypes, _scaled_gradient(subject))
+        )
+    exact, names = autodiff.gradient, "/".join(low.dtypes)
+    shares = relative_differences(low.gradient, exact)
+    infinite = [n for n in shares if (g := low.gradient[n]) is not None and not np.isfinite(g).all()]
+    doubtful = [n for n, share in shares.items() if share >= DOUBTFUL and n not in infinite]
+    shares = {n: s for n, s in shares.items() if n not in doubtful or not _is_rounding(autodiff, n)}
+    notes, verdicts = [*low.notes], tuple[Verdict, ...]()
+    if infinite and low.scale != 1.0:
+        notes.append(
+            f"{names} overflows at the loss scale of {low.scale:g} (at {', '.join(infinite[:PLACES])}): training skips "
+            "such a step and takes a smaller scale."
+        )
+    elif infinite:
+        verdicts = tuple(_overflow(n, names, low.gradient[n], exact[n]) for n in infinite)
+    finite = {n: share for n, share in shares.items() if n not in infinite}
+    if finite:
+        worst = max(finite, key=lambda name: finite[name])
+        notes.append(
+            f"{names} costs the gradient up to {finite[worst]:.1e} of its size (at {worst}): |low - float64| / "
+            "|float64|, see precision_loss."
+        )
+    return PrecisionCost(shares, verdicts, tuple(notes))
+
+
+def _is_rounding(autodiff: Autodiff, name: str) -> bool:
+    """Whether a gradient is zero to its rounding error."""
+    gradient = autodiff.gradient[name]
+    return gradient is not None and bool((np.abs(gradient) <= autodiff.rounding[name]).all())
+
+
+def _overflow(name: str, dtypes: str, low: Any, exact: Any) -> Verdict:
+    """The verdict on a gradient that is not finite in the precision of training, and is in float64."""
+    broken = ~np.isfinite(low)
+    i = int(np.argmax(broken))
+    count = int(broken.sum())
+    found = Verdict(
+        name,
+        "low-precision",
+        Kind.NAN,
+        low.size,
+        low.size,
+        {"nan": count} | ({"match": low.size - count} if count < low.size else {}),
+        tuple(int(k) for k in np.unravel_index(i, low.shape)),
+        float(np.ravel(low)[i]),
+        float(np.ravel(exact)[i]),
+        how=dtypes,
+    )
+    return found.because(Reason.NOT_FINITE_IN_PRECISION, dtypes)
 
 
 def _scaled_gradient(subject: CheckedLoss) -> Gradient:

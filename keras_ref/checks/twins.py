@@ -25,7 +25,7 @@ from scratch.objective import Objective
 
 
 def twin_of(
-    model: Any, loss: LossFunction, *, data: Data, projection: bool, training: bool, seed: int, executor: Any = None
+    model: Any, loss: LossFunction, *, data: Data, projection: bool, training: bool, executor: Any = None
 ) -> TwinOracle:
     """The twin's oracle at the point of a model's loss function.
 
@@ -65,7 +65,7 @@ def twin_of(
         )
 
     specifications = (*twin.layers.values(), *objective.losses)
-    return TwinOracle.at(make, names=names, values=loss.values, seed=seed, specifications=specifications)
+    return TwinOracle.at(make, names=names, values=loss.values, specifications=specifications)
 
 
 def _objective(model: Any, twin: Model, data: Data, *, projection: bool) -> tuple[Objective, Any]:

@@ -6,23 +6,26 @@ a state of its own. How far a step may be off is derived in comparison/optimizer
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_ref.checks.checked_loss import loss_objects, mirrored_losses, model_loss, untrained
+from keras_ref.checks.checked_loss import has_own_train_step, loss_objects, mirrored_losses, model_loss, untrained
 from keras_ref.checks.gather import oracles_of
 from keras_ref.checks.twins import twin_of
 from keras_ref.comparison.evidence import Outcome
 from keras_ref.comparison.oracles import Oracles, TwinOracle
+from keras_ref.comparison.own_train_steps import compare_own_steps, own_optimizers, returned_loss
 from keras_ref.comparison.training_steps import compare_steps
 from keras_ref.errors import BadInput, errors_as_bad_input
-from keras_ref.evaluation.float64 import in_float64, restore_seeds
+from keras_ref.evaluation.float64 import DTYPE, in_float64, restore_seeds
 from keras_ref.evaluation.loss_function import Data, LossFunction
+from keras_ref.evaluation.restoration import Restoration
 from keras_ref.inputs import data as data_module
 from keras_ref.reports.verdict import Kind, Reason, Report, Verdict
 from keras_ref.translation.from_keras import NoTwin
@@ -70,7 +73,8 @@ def check_updates(
     data_module.validate_data(model, x, y, sample_weight)
     data_module.require_finite_weights(model)
     compiled = getattr(model, "optimizer", None)
-    if optimizer is None and compiled is None:
+    own = own_optimizers(model) if has_own_train_step(model) else []
+    if optimizer is None and compiled is None and not own:
         raise BadInput(
             f"A model must have an optimizer for its updates to be checked. Received: {model.name!r}, not compiled. "
             "Compile it, or pass optimizer= and loss=."
@@ -79,15 +83,20 @@ def check_updates(
         stack.enter_context(errors_as_bad_input())
         stack.enter_context(restore_seeds())
         given = [optimizer] if isinstance(optimizer, keras.optimizers.Optimizer) else []
-        stack.enter_context(in_float64(model, *given, *loss_objects(loss)))
+        stack.enter_context(in_float64(*own, *given, model, *loss_objects(loss)))
         if optimizer is not None or loss is not None:
             model.compile(
                 optimizer=optimizer or compiled, loss=loss if loss is not None else model.loss, run_eagerly=True
             )
         batches = _batches(Data(x, y, sample_weight), steps, batch_size)
-        outcome = _compare_updates(model, batches, seed=seed, executor=executor, progress=progress)
+        if has_own_train_step(model):
+            stack.enter_context(_metrics_in_float64(model))
+            outcome = _compare_own_updates(model, batches, seed=seed, progress=progress)
+        else:
+            outcome = _compare_updates(model, batches, seed=seed, executor=executor, progress=progress)
+    name = "its own train_step" if has_own_train_step(model) else _optimizer_name(optimizer or compiled)
     return Report(
-        f"{model.name}, {steps} steps of {_optimizer_name(optimizer or compiled)}",
+        f"{model.name}, {steps} steps of {name}",
         outcome.verdicts,
         tuple(dict.fromkeys(outcome.notes)),
         seed,
@@ -101,9 +110,10 @@ def _compare_updates(
     """The verdicts on every trained variable; undecided where there is no twin of the optimizer."""
     found = model_loss(model, batches[0], training=True, seed=seed)
     if found.is_projection:
+        state = "with" if getattr(model, "_compile_loss", None) is not None else "without"
         raise BadInput(
-            f"A training step needs targets. Received: y=None for {model.name!r}, which was compiled with a loss. "
-            "Pass y."
+            f"A training step needs a loss to minimise. Received: y=None for {model.name!r}, which was compiled "
+            f"{state} a loss. {'Pass y.' if state == 'with' else 'Compile it with one and pass y.'}"
         )
     trained = list(model.trainable_variables)
     loss = LossFunction(
@@ -111,16 +121,53 @@ def _compare_updates(
     )
 
     def twin(at: LossFunction) -> TwinOracle:
-        return twin_of(model, at, data=at.data, projection=False, training=True, seed=seed, executor=executor)
+        return twin_of(model, at, data=at.data, projection=False, training=True, executor=executor)
 
     def oracles_at(at: LossFunction) -> Oracles:
         return oracles_of(at, twin, subject=model.name, seed=seed)
 
     try:
-        return compare_steps(model, loss, batches, oracles_at=oracles_at, seed=seed, progress=progress)
+        outcome = compare_steps(model, loss, batches, oracles_at=oracles_at, seed=seed, progress=progress)
+        return replace(outcome, notes=(*found.notes, *outcome.notes))
     except NoTwin as error:
         none = [Verdict(v.path, "update", Kind.UNDECIDED, total=int(np.prod(v.shape))) for v in trained]
         return Outcome(tuple(v.because(Reason.NO_TWIN, error) for v in none), (f"No twin: {error}",))
+
+
+def _compare_own_updates(model: Any, batches: Sequence[Data], *, seed: int, progress: Progress | None) -> Outcome:
+    """The verdicts on every trained variable of a model that has a train_step of its own."""
+    trained = list(model.trainable_variables)
+    optimizers = own_optimizers(model)
+    state = [*untrained(model, trained), *(v for o in optimizers for v in o.variables)]
+    loss = LossFunction(
+        returned_loss(model, optimizers), variables=trained, state=state, data=batches[0], watch_inputs=False
+    )
+
+    def oracles_at(at: LossFunction) -> Oracles:
+        return oracles_of(at, _no_twin, subject=model.name, wanted=("forward",), seed=seed)
+
+    outcome = compare_own_steps(model, loss, batches, oracles_at=oracles_at, seed=seed, progress=progress)
+    note = (
+        f"{type(model).__name__} has a train_step of its own: the gradients that it hands to its optimizers were "
+        "compared with the slopes of the loss that it returns, where it returns one, and the weights with the "
+        "optimizers' laws on these gradients."
+    )
+    return replace(outcome, notes=(note, *outcome.notes))
+
+
+def _no_twin(_: LossFunction) -> TwinOracle:
+    """Raises: NoTwin: what a train step computes has no other definition."""
+    raise NoTwin("A loss that a train step computes has no definition in scratch.")
+
+
+@contextmanager
+def _metrics_in_float64(model: Any) -> Iterator[None]:
+    """Let the metrics of a model, by which a train step may return its loss, compute in float64."""
+    with Restoration() as restoration:
+        for metric in model.metrics:
+            restoration.set_attribute(metric, "_dtype", DTYPE)
+            restoration.set_attribute(metric, "_dtype_policy", keras.DTypePolicy(DTYPE))
+        yield
 
 
 def _optimizer_name(optimizer: Any) -> str:

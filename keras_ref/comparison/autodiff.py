@@ -23,8 +23,8 @@ SHARP = 1e-7
 #: uniform relative shifts of a whole variable, in units in the last place of what it computes in: they compute a
 #: gradient again with other rounding, without breaking the ties and zeros that kinks are made of
 SHIFTS = (16, -16, 24)
-#: the rounding of a backward pass that only runs eagerly is stated as so many times the median change under SHIFTS. It is
-#: an estimate and no bound: its operations are out of reach
+#: the rounding of a backward pass that only runs eagerly is stated as so many times the median change under SHIFTS. It
+#: is an estimate and no bound: its operations are out of reach
 CHANGES = 4.0
 
 
@@ -52,7 +52,7 @@ class Autodiff:
         return self.measure_rounding()
 
     def rounding_of(self, name: str, entries: Array) -> Array:
-        """The rounding error of flat entries of one gradient: a unit in their last place, until it has been measured."""
+        """The rounding error of flat entries of one gradient; until it is measured, a unit in their last place."""
         gradient = self.gradient[name]
         if gradient is None:
             return np.zeros(len(entries))

@@ -22,6 +22,7 @@ from keras_ref.comparison.directional import (
     CLIP,
     DirectionalPoint,
     DirectionalResult,
+    Residual,
     draw_direction,
     excess_of,
     hidden,
@@ -97,6 +98,25 @@ def _effort_spent(evidence: Evidence, gradients: int) -> list[str]:
     seconds, before = time.perf_counter() - prepared.traced, prepared.traced - prepared.started
     took = f"fast: {passes} forward passes and {gradients} backward in {seconds:.1f} s"
     return [f"{took}, after {before:.1f} s for copies in float64 and tracing."]
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """autodiff / numeric along a direction, and how far it may be off."""
+
+    value: float
+    error: float
+
+    @classmethod
+    def of(cls, residual: Residual) -> Ratio:
+        """The ratio of a residual; infinite where the numeric slope is zero."""
+        if not residual.numeric:
+            return cls(math.inf, 0.0)
+        return cls(residual.autodiff / residual.numeric, residual.allowed / abs(residual.numeric))
+
+    def agrees_with(self, other: Ratio) -> bool:
+        """Whether both may be the same number."""
+        return abs(self.value - other.value) <= self.error + other.error
 
 
 @dataclass(kw_only=True)
@@ -257,8 +277,8 @@ class Search:
         ratios = self.ratios_of_the_others(name, entry, at=at)
         if not ratios:
             return _add_reason(replace(verdict, together=total), Reason.OTHERS_MATCH)
-        middle, error = ratios[0]
-        if len(ratios) < RATIOS or not all(abs(ratio - middle) <= e + error for ratio, e in ratios):
+        first = ratios[0]
+        if len(ratios) < RATIOS or not all(map(first.agrees_with, ratios)):
             return _add_reason(replace(verdict, together=total), Reason.OTHERS_WRONG)
         largest = entry if gradient is None else int(np.argmax(np.abs(gradient)))
         reasoned = verdict
@@ -266,20 +286,18 @@ class Search:
             again = self.confirm(name, largest, at=at)
             verdict = again if again.failed else verdict
         verdict = replace(verdict, reason=reasoned.reason, reason_code=reasoned.reason_code, together=total)
-        return _add_reason(verdict, Reason.WHOLE_TENSOR, f"{middle:.6g}")
+        return _add_reason(verdict, Reason.WHOLE_TENSOR, f"{first.value:.6g}")
 
-    def ratios_of_the_others(self, name: str, entry: int, *, at: DirectionalPoint) -> list[tuple[float, float]]:
-        """autodiff / numeric, and its error, along directions of all other entries of a variable; they end at one that
-        is right."""
-        ratios: list[tuple[float, float]] = []
+    def ratios_of_the_others(self, name: str, entry: int, *, at: DirectionalPoint) -> list[Ratio]:
+        """autodiff / numeric along directions of all other entries of a variable; they end at one that is right."""
+        ratios: list[Ratio] = []
         for _ in range(RATIOS):
             moved = dict(draw_direction(at, [name], self.generator).vector)
             moved[name].flat[entry] = 0.0
             found = measure_along(at, moved)
             if found.excess <= 1:
                 break
-            numeric = found.numeric
-            ratios.append((found.autodiff / numeric, found.allowed / abs(numeric)) if numeric else (math.inf, 0.0))
+            ratios.append(Ratio.of(found))
         return ratios
 
 

@@ -120,6 +120,14 @@ class Residual:
         return math.inf if math.isnan(ratio) else ratio
 
 
+@dataclass(frozen=True)
+class Scales:
+    """How far each variable moves along a direction, and the share s_k·rms(g_k) of an ordinary entry in the slope."""
+
+    by_name: Mapping[str, float]
+    ordinary: float
+
+
 class DirectionalPoint:
     """A point, the loss that is differenced there, and autodiff's gradient at it.
 
@@ -155,18 +163,15 @@ class DirectionalPoint:
         """rms(g_k) by name."""
         return {name: 0.0 if g is None else root_mean_square(g) for name, g in self.gradient.items()}
 
-    def scales(self, names: Sequence[str]) -> tuple[dict[str, float], float]:
-        """s_k by name, as the top of this file derives it, and s_k·rms(g_k) of most of them.
-
-        The second is the share of an ordinary entry. The median variable moves by t times its own size.
-        """
+    def scales(self, names: Sequence[str]) -> Scales:
+        """s_k by name, as the top of this file derives it. The median variable moves by t times its own size."""
         own = {n: root_mean_square(self.oracle.values[n]) or 1.0 for n in names}
         moved = {n: self.sizes[n] * own[n] for n in names}
         whole = {n: moved[n] * math.sqrt(self.oracle.values[n].size) for n in names}
         telling = [moved[n] for n in names if whole[n] > FAINT * max(whole.values())]
         ordinary = float(np.median(telling)) if telling else 0.0
         factors = {n: np.clip(ordinary / moved[n] if moved[n] else CLIP, 1 / CLIP, CLIP) for n in names}
-        return {n: own[n] * float(factors[n]) for n in names}, ordinary
+        return Scales({n: own[n] * float(factors[n]) for n in names}, ordinary)
 
     def beside(self, generator: np.random.Generator) -> DirectionalPoint:
         """A generic point close by: no tie and no zero is left."""
@@ -204,13 +209,14 @@ def draw_direction(
 
     Of the variables in `sampled` one drawn entry moves, as far as all of its fellows together would.
     """
-    scales, ordinary = point.scales([*names, *sampled])
-    vector = {n: random_offset(point.oracle.values[n].shape, generator, scale=scales[n]) for n in names}
+    scales = point.scales([*names, *sampled])
+    far = scales.by_name
+    vector = {n: random_offset(point.oracle.values[n].shape, generator, scale=far[n]) for n in names}
     for n in sampled:
         vector[n] = np.zeros(point.oracle.values[n].shape)
-        far = scales[n] * min(math.sqrt(vector[n].size), CLIP)
-        vector[n].flat[generator.integers(vector[n].size)] = far * generator.choice([-1.0, 1.0])
-    return Direction(vector, {n: scales[n] / 2 for n in names}, ordinary)
+        farther = far[n] * min(math.sqrt(vector[n].size), CLIP)
+        vector[n].flat[generator.integers(vector[n].size)] = farther * generator.choice([-1.0, 1.0])
+    return Direction(vector, {n: far[n] / 2 for n in names}, scales.ordinary)
 
 
 def single_look(

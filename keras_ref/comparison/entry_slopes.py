@@ -12,7 +12,7 @@ import numpy as np
 from keras_ref.comparison.autodiff import SHARP, Autodiff
 from keras_ref.comparison.oracles import Oracle
 from scratch.arrays import Array
-from scratch.differences import ComplexStep, Estimate, Scheme, scale_of
+from scratch.differences import SAFETY, ComplexStep, Estimate, Scheme, scale_of
 from scratch.one_sided import TIERS, WIDER, Slopes, slopes
 
 Record = TypeVar("Record", Slopes, Estimate)
@@ -74,8 +74,8 @@ def measure_by_tiers(oracle: Oracle, name: str, *, entries: Array, is_certain: C
 def measure_beside_autodiff(oracle: Oracle, name: str, *, entries: Array, values: Array, autodiff: Autodiff) -> Slopes:
     """Slopes of the given flat entries, with more steps while one is too blunt or autodiff's value (e,) is not allowed.
 
-    A few more steps cost less than to measure the rounding of a gradient, which costs less than all steps: it is measured
-    where a value still differs after the second tier.
+    A few more steps cost less than to measure the rounding of a gradient, which costs less than all steps: it is
+    measured where a value still differs after the second tier.
     """
     tiers = count(1)
 
@@ -102,7 +102,7 @@ def widen_steps(oracle: Oracle, name: str, *, entries: Array, known: Slopes, aut
     estimate = known.value
     at = np.ravel(oracle.values[name])[entries]
     with np.errstate(invalid="ignore"):
-        blunt = known.smooth & (estimate.error > np.maximum(np.abs(estimate.value), np.abs(autodiff)))
+        blunt = known.smooth & (SAFETY * estimate.error >= np.maximum(np.abs(estimate.value), np.abs(autodiff)))
         blunt &= (scale_of(at) < TINY_WEIGHT) & ((estimate.value != 0) | (autodiff != 0))
     chosen = np.flatnonzero(blunt)
     if not len(chosen):

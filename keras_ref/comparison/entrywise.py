@@ -148,6 +148,7 @@ def summarize(found: EntryComparison, shape: tuple[int, ...], how: str) -> Verdi
         visible=float(visible.max()) if visible.size else float("nan"),
         visible_relative=float(meaningful.max()) if meaningful.size else float("nan"),
         cells=ErrorWindow.around(int(found.entries[i]), shape, found.entries, estimate.value, found.values),
+        accused=tuple(map(int, found.entries[found.judgements.among(Kind.MISMATCH, Kind.NAN)])),
     )
     verdict = replace(verdict, jumps=len(found.judgements.because(Reason.ON_A_JUMP)))
     reason = found.judgements.reasons.get(i)

@@ -20,9 +20,9 @@ from scratch.differences import UNIT
 def measure_noise(loss: Any, values: Mapping[str, Array], base: float, *, seed: int = 0) -> float:
     """The absolute rounding error of a traced loss at a point, where it is `base`; nan where it cannot be told.
 
-    What Python code inside the graph computes is not seen there, nor is what runs only eagerly, nor is anything where rounding takes the loss out of its
-    domain. There it is estimated from differences too, and the larger of the two counts. What such code computes may stand
-    still by chance, as floats of the loss's own unit do within half a unit of the loss.
+    What Python code inside the graph computes is not seen there, nor what runs only eagerly, nor anything where rounding
+    takes the loss out of its domain. There it is estimated from differences too, and the larger of the two counts. What
+    such code computes may stand still by chance, as floats of the loss's own unit do within half a unit of the loss.
     """
     noise = float(loss.noise(at=values))
     if math.isfinite(noise) and not opaque(loss.graph):
@@ -36,8 +36,9 @@ def even_part_noise(even: Array, losses: Array) -> float:
     """An upper bound of the noise from L(θ + tv) + L(θ - tv) - 2·L(θ) at halved steps t, and of the losses themselves.
 
     The even part holds noise, curvature and kinks, and nothing of the slope. Curvature goes with the square of the step
-    and cancels in the difference of two; of losses with deviation σ, σ·√(2 + 32 + 36) is left of it. It may be too small by
-    chance, which costs a match nothing but what it claims to have seen; before a mismatch the noise is measured.
+    and cancels in the difference of two; of losses with deviation σ, σ·√(2 + 32 + 36) is left of it. It may be too
+    small by chance, which costs a match nothing but what it claims to have seen; before a mismatch the noise is
+    measured.
     """
     with np.errstate(invalid="ignore", over="ignore"):
         rough = even[:-1] - 4 * even[1:]

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import keras
 import numpy as np
 
 from keras_ref.comparison.monte_carlo_arithmetic import ROLLS, noisy, noisy_law, worst
@@ -37,17 +36,18 @@ class OptimizerTwin:
     doubt: Mapping[Any, Array] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, model: keras.Model, names: Mapping[int, str], values: Mapping[str, Array]) -> OptimizerTwin:
-        """The twin of a compiled model's optimizer, in the state that the model's optimizer is in.
+    def of(
+        cls, optimizer: Any, variables: Sequence[Any], names: Mapping[int, str], values: Mapping[str, Array]
+    ) -> OptimizerTwin:
+        """The twin of an optimizer of these variables, in the state that it is in.
 
-        names    the names of the trained variables by their identity;   values  the variables by name
+        names    the names of the variables by their identity;   values  the variables by name
         Raises: NoTwin.
         """
-        optimizer = model.optimizer
         if not optimizer.built:
-            optimizer.build(model.trainable_variables)
+            optimizer.build(variables)
         spec = reflected(optimizer, "optimizer")
-        by_path = {v.path: names[id(v)] for v in model.trainable_variables}
+        by_path = {v.path: names[id(v)] for v in variables}
         paths = mirrors.paths_of(by_path)
         started = int(np.asarray(optimizer.iterations.numpy())) or _has_accumulated(optimizer)
         return cls(
@@ -55,7 +55,7 @@ class OptimizerTwin:
             state=mirrors.state_of(optimizer, by_path) if started else spec.init(values, paths=paths),
             constraints={
                 names[id(v)]: reflected(v.constraint, "constraint")
-                for v in model.trainable_variables
+                for v in variables
                 if getattr(v, "constraint", None) is not None
             },
             paths=paths,

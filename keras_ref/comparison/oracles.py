@@ -98,7 +98,6 @@ class TwinOracle(Oracle):
         *,
         names: Mapping[str, str],
         values: Mapping[str, Array],
-        seed: int = 0,
         specifications: tuple[Any, ...] = (),
     ) -> TwinOracle:
         """The oracle at a point, its noise measured there.
@@ -135,8 +134,10 @@ class TwinOracle(Oracle):
 
 @dataclass(frozen=True, kw_only=True)
 class ForwardOracle(Oracle):
-    """The loss of Keras's own forward pass in float64. `seed` draws the directions that its noise may have to be measured
-    along."""
+    """The loss of Keras's own forward pass in float64.
+
+    `seed` draws the directions that its noise may have to be measured along.
+    """
 
     loss: LossFunction | DirectionalLoss
     values: Mapping[str, Array]

@@ -1,9 +1,9 @@
 """A match must have decided something: an error as large as the gradient itself must not have passed.
 
-Such a comparison is called blunt. It is repeated with all weights and inputs scaled down, where what had saturated
-moves again: the backward pass of a network that has learned its data is the same code there, with numbers that the loss can
-carry. What stays blunt is undecided, except where it is sharp beside the largest gradient of the whole loss: a variable
-whose gradient is zero everywhere (a bias before a normalization) can be told from none of its errors but by that.
+Such a comparison is called blunt. It is repeated with all weights and inputs scaled: the backward pass of a network that
+has learned its data is the same code with smaller weights, where the loss can carry its numbers. What stays blunt is
+undecided, except where it is sharp beside the largest gradient of the whole loss, or where the gradient is zero to its
+own rounding: of a gradient that is zero everywhere (a bias before a normalization) no error is as small.
 """
 
 from __future__ import annotations
@@ -19,21 +19,24 @@ from keras_ref.reports.verdict import Kind, Reason
 from scratch.arrays import Array
 from scratch.differences import SAFETY, scale_of
 
-#: by what weights and inputs are scaled down, one after another while a comparison stays blunt
-SCALES = (0.5, 0.125, 2.0**-5, 2.0**-8)
+#: by what weights and inputs are scaled, one after another while a comparison stays blunt: down, where what had saturated
+#: moves again, and up, away from a kink that lies closer than rounding lets a slope be taken
+SCALES = (0.5, 0.125, 2.0**-5, 2.0**-8, 2.0**10, 2.0**20, 2.0**40)
 
 
 def require_sharp(found: EntryComparison, autodiff: Autodiff) -> EntryComparison:
     """The comparison with its blunt matches decided elsewhere, or undecided."""
     matches = found.judgements.among(Kind.MATCH)
     blunt = matches[_is_blunt(found, _largest_gradient(found, autodiff))[matches]]
+    if len(blunt) and _is_zero(autodiff, found.name):
+        return found
     for scale in SCALES:
         if not len(blunt):
             return found
         there, gradient = _compare_scaled(found, autodiff, blunt, scale)
         kinds = there.judgements.kinds
         right = (kinds == Kind.MATCH) & ~_is_blunt(there, gradient)
-        wrong = np.isin(kinds, (Kind.MISMATCH, Kind.NAN))
+        wrong = kinds == Kind.MISMATCH  # a loss that overflows there says nothing
         for which, reason in ((right, Reason.DECIDED_BESIDE), (wrong, Reason.WRONG_BESIDE)):
             at = np.flatnonzero(which)
             found = found.with_entries(blunt[at], there.part(at), reason=reason)
@@ -44,6 +47,12 @@ def require_sharp(found: EntryComparison, autodiff: Autodiff) -> EntryComparison
     kinds[blunt] = Kind.UNDECIDED
     reasons = {**found.judgements.reasons, **dict.fromkeys(map(int, blunt), Reason.BLUNT)}
     return replace(found, judgements=Judgements(kinds, reasons))
+
+
+def _is_zero(autodiff: Autodiff, name: str) -> bool:
+    """Whether a gradient is zero to its rounding error, and has one."""
+    gradient = np.abs(np.asarray(autodiff.gradient[name], float))
+    return bool((gradient <= autodiff.rounding[name]).all() and gradient.any())
 
 
 def _visible(found: EntryComparison) -> Array:

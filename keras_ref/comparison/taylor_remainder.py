@@ -15,8 +15,8 @@ from keras_ref.comparison.oracles import Oracle
 from scratch.differences import UNIT, scale_of, taken
 from scratch.one_sided import LADDER
 
-#: a remainder counts while it is this many times the noise of one of the two losses it is made of: it is then off by 1/8
-#: of itself at most, and the order, a base-2 logarithm of the ratio of two, by 0.36, which tells 1 from 2
+#: a remainder counts while it is this many times the noise of one of the two losses it is made of: it is then off by
+#: 1/8 of itself at most, and the order, a base-2 logarithm of the ratio of two, by 0.36, which tells 1 from 2
 CLEAR = 16.0
 #: halvings over which the order is read: the smallest that count, where t² has least to say beside t
 HALVINGS = 1

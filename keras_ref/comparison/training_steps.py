@@ -86,7 +86,9 @@ def compare_steps(
     oracles_at   the oracles of the loss at the point that it is moved to before each step; the last of them decides
     """
     names = {id(v): name for name, v in loss.variables.items()}
-    twin = OptimizerTwin.of(model, names, {name: loss.values[name] for name in loss.variables})
+    twin = OptimizerTwin.of(
+        model.optimizer, model.trainable_variables, names, {name: loss.values[name] for name in loss.variables}
+    )
     found: dict[str, list[Verdict]] = {name: [] for name in loss.variables}
     notes, departed = list[str](), False
     for step, data in enumerate(batches, start=1):
@@ -133,10 +135,14 @@ def predict_step(twin: OptimizerTwin, loss: LossFunction, oracle: Oracle, *, see
 
 def _train(model: Any, data: Data) -> None:
     """One training step of Keras's own."""
-    tensors = data.tensors()
-    batch = (tensors.x, tensors.y)
     with running_user_code():
-        model.train_step(batch if data.sample_weight is None else (*batch, tensors.sample_weight))
+        model.train_step(packed(data))
+
+
+def packed(data: Data) -> Any:
+    """A batch as fit hands it to a train step: inputs alone where there are no targets."""
+    tensors = data.tensors()
+    return keras.utils.pack_x_y_sample_weight(tensors.x, tensors.y, tensors.sample_weight)
 
 
 def worst_step(verdicts: Iterable[Verdict]) -> Verdict:

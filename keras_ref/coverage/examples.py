@@ -82,7 +82,7 @@ def draw_specification(kind: str, name: str, suits: Callable[[Any], bool] = _any
     # fields with a default keep it: the default is what most people use
     defaults = {f.name: f.default for f in fields(cls) if f.init and f.default is not MISSING}
     specifications = strategies.specifications(kind, name, **defaults)
-    quiet = settings(database=None, derandomize=True)
+    quiet = settings(database=None, derandomize=True, deadline=None)
     try:
         return find(specifications, lambda spec: suits(spec) and not departures.find_refusals([spec]), settings=quiet)
     except NoSuchExample:
@@ -100,7 +100,7 @@ def _draw_array(shape: tuple[int, ...], domain: Any, seed: int) -> Array:
     if hasattr(domain, "small"):
         return generator.normal(size=shape)
     samples = strategies.samples(shape, domain, patterns=("generic",))
-    return np.asarray(find(samples, _anything, settings=settings(database=None, derandomize=True)))
+    return np.asarray(find(samples, _anything, settings=settings(database=None, derandomize=True, deadline=None)))
 
 
 def _draw_model(spec: Any) -> tuple[Model, dict[str, Array], Any]:

@@ -14,7 +14,8 @@ import numpy as np
 import tensorflow as tf
 
 from keras_ref.evaluation.float64 import DTYPE
-from keras_ref.evaluation.loss_function import POINT, LossFunction
+from keras_ref.evaluation.loss_function import LossFunction
+from keras_ref.evaluation.operation_rounding import EXACT_SCOPE
 from keras_ref.evaluation.rounding import Rounded
 from scratch.arrays import Array
 from scratch.noise import ROLLS
@@ -63,7 +64,7 @@ class DirectionalLoss:
         )
 
     def _moved(self, step: Any, direction: list[Any], point: list[Any], held: list[Any]) -> Any:
-        with tf.name_scope(POINT):
+        with tf.name_scope(EXACT_SCOPE):
             moved = [
                 tf.ensure_shape(value + step * move, value.shape) for value, move in zip(point, direction, strict=True)
             ]
@@ -98,7 +99,7 @@ class DirectionalLoss:
         if self.graph is None:
             return math.nan
         if self._rounded is None:
-            self._rounded = Rounded(self._evaluate, exact=POINT)
+            self._rounded = Rounded(self._evaluate)
         point = self._point(self.function.values if at is None else at)
         moves = [tf.constant(ZERO, DTYPE)] * len(point)
         try:

@@ -8,6 +8,9 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+#: parts of the names of operations that draw random numbers of a floating dtype
+DRAWING = ("Uniform", "RandomNormal", "StandardNormal", "TruncatedNormal", "Gamma", "Poisson", "Binomial")
+
 
 def operations(graph: Any) -> Iterator[Any]:
     """Every operation of a traced function, those of the functions that it calls (loops, branches) included.
@@ -79,3 +82,14 @@ def _is_low_constant(tensor: Any) -> bool:
 def opaque(graph: Any) -> list[Any]:
     """The operations of a graph that run Python, whose precision no graph shows."""
     return [o for o in operations(graph) if o.type in ("PyFunc", "PyFuncStateless", "EagerPyFunc")]
+
+
+def random_draws(graph: Any) -> list[Any]:
+    """The operations of a graph that draw random floats: which numbers depends on their precision."""
+    return [
+        o
+        for o in operations(graph)
+        if o.type.startswith(("Random", "Stateless", "Stateful", "Truncated", "Parameterized"))
+        and any(part in o.type for part in DRAWING)
+        and any(t.dtype.is_floating for t in o.outputs)
+    ]

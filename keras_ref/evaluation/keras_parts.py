@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import keras
@@ -18,6 +19,27 @@ def layers_of(keras_object: Any) -> list[keras.layers.Layer]:
         if inner is not None and all(inner is not other for other in found):
             found.append(inner)
     return found
+
+
+def untracked_variables_of(keras_object: Any) -> dict[str, Any]:
+    """Trainable variables of TensorFlow's own in the attributes of layers, lists and dictionaries included, by name.
+
+    Keras 3 does not count them among the weights: no optimizer sees them.
+    """
+    return {
+        f"{layer.name}/{variable.name.removesuffix(':0')}": variable
+        for layer in layers_of(keras_object)
+        for variable in _tensorflow_variables(list(vars(layer).values()))
+        if variable.trainable
+    }
+
+
+def _tensorflow_variables(value: Any) -> Iterator[tf.Variable]:
+    if isinstance(value, tf.Variable):
+        yield value
+    elif isinstance(value, (Mapping, list, tuple)):
+        for part in value.values() if isinstance(value, Mapping) else value:
+            yield from _tensorflow_variables(part)
 
 
 def states_of(keras_object: Any) -> list[Any]:

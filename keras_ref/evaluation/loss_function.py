@@ -37,6 +37,7 @@ from keras_ref.evaluation.gradient_modes import MODES, convert_control_flow, is_
 from keras_ref.evaluation.graph import casts_down
 from keras_ref.evaluation.keras_parts import tensorflow_variable
 from keras_ref.evaluation.naming import float_inputs, path_of, replace_inputs, unique
+from keras_ref.evaluation.operation_rounding import EXACT_SCOPE
 from keras_ref.evaluation.rounding import Rounded
 from keras_ref.reports.kinds import Kind
 from keras_ref.reports.reasons import Reason
@@ -46,8 +47,6 @@ from scratch.noise import ROLLS
 
 #: nudged losses that one call of the traced function evaluates; fewer where memory does not suffice
 BLOCK = 512
-#: the scope of the operations that move the point: they are no part of the loss, whose rounding is measured
-POINT = "exact_point"
 
 
 @dataclass(frozen=True)
@@ -221,7 +220,7 @@ class LossFunction:
 
         def one(nudge: tuple[Any, Any, Any]) -> Any:
             step, entry, target = nudge
-            with tf.name_scope(POINT):
+            with tf.name_scope(EXACT_SCOPE):
                 moved = tf.tensor_scatter_nd_update(flat + step * direction, [[entry]], [target])
             return tf.cast(self._at(moved, held), DTYPE)
 
@@ -260,6 +259,13 @@ class LossFunction:
             self._gradients.clear()
             traced = trace()
         return traced
+
+    @property
+    def untracked(self) -> list[Any]:
+        """TensorFlow's own trainable variables that the loss reads, of which Keras knows nothing."""
+        self._traced()
+        own = [v for v in self._state if isinstance(v, tf.Variable)]
+        return [v for v in own if v.trainable]
 
     @property
     def graph(self) -> Any:
@@ -340,7 +346,7 @@ class LossFunction:
         if self.way is Way.EAGER:
             return math.nan
         if self._rounded is None:
-            self._rounded = Rounded(evaluate, exact=POINT)
+            self._rounded = Rounded(evaluate)
         count = min(ROLLS // 2, self.block)
         resting, first = np.zeros(count), np.zeros(count, np.int64)
         arguments = [flat, np.zeros_like(flat), resting, first, resting + flat[0]]

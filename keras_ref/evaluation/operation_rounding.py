@@ -1,7 +1,11 @@
 """How TensorFlow's operations round: data for evaluation/rounding.py.
 
-An operation that is in none of these tables rounds like a sum of products: each term, and the result, by a unit in the
-last place (matrix products, convolutions, sums, means, poolings, Fourier transforms, factorizations).
+A sum rounds at every step, at the size of what has been added so far; where the terms are equal all steps round alike.
+Each of its terms is off by up to a unit of the largest partial sum that it may be added to: whatever the order, the
+steps then round at random.
+
+An operation that is in none of these tables rounds like a sum of some hundred products: each term by half a unit in the
+last place, and the result by SUMMED of them (matrix products, convolutions, poolings, Fourier transforms, factorizations).
 """
 
 from __future__ import annotations
@@ -10,6 +14,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import tensorflow as tf
+
+#: the scope of operations that are left as they are
+EXACT_SCOPE = "exact_point"
 
 #: operations that only move, choose or repeat numbers, or change their sign: nothing is rounded
 EXACT = frozenset(
@@ -45,8 +52,9 @@ UNITS: Mapping[str, float] = {
             "Exp Log Sinh Cosh Asinh Acosh Atanh InvGrad ReciprocalGrad SqrtGrad RsqrtGrad TanhGrad SigmoidGrad EluGrad",
         ),
         (3.0, "SeluGrad SoftsignGrad"),
-        (4.0, "Log1p Expm1 Sigmoid Atan Atan2 Erf Softplus SoftplusGrad Pow Xlogy Xlog1py Xdivy"),
-        (6.0, "Tanh Ndtri Erfinv"),
+        (4.0, "Log1p Expm1 Sigmoid Erf Softplus SoftplusGrad Pow Xlogy Xlog1py Xdivy"),
+        (6.0, "Atan Atan2"),
+        (8.0, "Tanh Ndtri Erfinv"),
         (
             16.0,
             "Erfc Lgamma Digamma Polygamma Zeta Igamma Igammac IgammaGradA Betainc BesselI0 BesselI1 BesselI0e BesselI1e",
@@ -131,3 +139,8 @@ COMPOSED: Mapping[str, Callable[..., Any]] = {
     "SoftmaxCrossEntropyWithLogits": _crossentropy,
     "SparseSoftmaxCrossEntropyWithLogits": _sparse_crossentropy,
 }
+
+#: sums → which of their inputs holds the axes; None: all but the last
+SUMS: Mapping[str, int | None] = {"Sum": 1, "Mean": 1, "Cumsum": 1, "BiasAddGrad": None}
+#: by how many half units the result of a sum, and of any other operation, is off
+SUMMED = 4.0

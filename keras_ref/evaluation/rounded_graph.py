@@ -18,7 +18,16 @@ import tensorflow as tf
 from tensorflow.core.framework import attr_value_pb2, function_pb2, node_def_pb2
 from tensorflow.python.framework import op_def_registry
 
-from keras_ref.evaluation.operation_rounding import COMPOSED, DECIDED, DECIDING, EXACT, UNITS
+from keras_ref.evaluation.operation_rounding import (
+    COMPOSED,
+    DECIDED,
+    DECIDING,
+    EXACT,
+    EXACT_SCOPE,
+    SUMMED,
+    SUMS,
+    UNITS,
+)
 from scratch.arrays import Array
 from scratch.rounding import SIGNED
 
@@ -47,6 +56,8 @@ CALLS = {
     "Case": ("Case", 1),
     "StatelessCase": ("Case", 1),
 }
+#: operations that read variables, which are part of the point
+READING = ("ReadVariableOp", "ResourceGather", "ResourceGatherNd")
 #: attributes that hold for the original only: shapes of its outputs, and that it is compiled (what XLA fuses is not
 #: told apart)
 LEFT_OUT = ("output_shapes", "_output_shapes", "_XlaMustCompile", "_XlaScope", "_XlaSeparateCompiledGradients")
@@ -61,12 +72,12 @@ def unit_of(dtype: Any) -> float:
     return 2.0**-7 if dtype == tf.bfloat16 else float(np.finfo(dtype.as_numpy_dtype).eps)
 
 
-def convert(functions: Iterable[Definition], name: str, *, exact: str) -> tuple[str, dict[str, Definition]]:
+def convert(functions: Iterable[Definition], name: str) -> tuple[str, dict[str, Definition]]:
     """The name of the conversion of the function `name`, and all definitions that it needs, by name.
 
-    Nodes in whose name `exact` stands have no copy.
+    Nodes in EXACT_SCOPE have no copy: they make the point, and are no part of what is computed there.
     """
-    conversion = _Conversion(functions, exact)
+    conversion = _Conversion(functions)
     return conversion.convert(name), conversion.library
 
 
@@ -158,22 +169,22 @@ def _with_plain_calls(definition: Definition, known: Mapping[str, Definition]) -
 
 
 @cache
-def _composition(op: str, dtypes: tuple[Any, ...]) -> Definition:
-    """An operation as a function of operations that round by themselves."""
+def _composition(op: str, dtypes: tuple[Any, ...]) -> Any:
+    """An operation as a graph of operations that round by themselves."""
     specs = [tf.TensorSpec(None, dtype) for dtype in dtypes]
-    return tf.function(COMPOSED[op], autograph=False).get_concrete_function(*specs).function_def
+    return tf.function(COMPOSED[op], autograph=False).get_concrete_function(*specs)
 
 
 class _Conversion:
     """The conversion of functions into `library`."""
 
-    def __init__(self, functions: Iterable[Definition], exact: str) -> None:
+    def __init__(self, functions: Iterable[Definition]) -> None:
         given = {f.signature.name: f for f in functions}
         self.originals = {name: _with_plain_calls(f, given) for name, f in given.items()}
         self.library: dict[str, Definition] = {}
         #: names of functions → the operation that they are a composition of
         self.compositions: dict[str, str] = {}
-        self.exact, self.seeds, self.number = exact, itertools.count(1), next(NUMBERS)
+        self.seeds, self.number = itertools.count(1), next(NUMBERS)
 
     def convert(self, name: str) -> str:
         """The name of the converted function."""
@@ -183,12 +194,14 @@ class _Conversion:
             _Body(self, self.originals[name], self.library[new]).fill(new)
         return new
 
-    def convert_composition(self, op: str, dtypes: tuple[Any, ...]) -> str:
+    def convert_composition(self, node: Node) -> str:
         """The name of the converted composition of an operation."""
-        definition = _composition(op, dtypes)
-        name = definition.signature.name
-        self.originals.setdefault(name, definition)
-        self.compositions[name] = op
+        composition = _composition(node.op, tuple(_input_dtypes(node)))
+        name = composition.function_def.signature.name
+        if name not in self.originals:
+            inner = composition.graph.as_graph_def().library.function
+            self.originals |= {f.signature.name: f for f in (*inner, composition.function_def)}
+        self.compositions[name] = node.op
         return self.convert(name)
 
 
@@ -201,6 +214,9 @@ class _Body:
         self.copies: dict[str, str] = {}
         #: references of constants by what they hold
         self.constants: dict[Any, str] = {}
+        #: references of what depends on the point. Of constants and random draws alone the same is computed in every
+        #: evaluation, which is no error of a difference
+        self.moving: set[str] = set()
         self.each_by_itself = ""
 
     def fill(self, name: str) -> None:
@@ -213,6 +229,7 @@ class _Body:
             if tf.as_dtype(argument.type) in COPIED:
                 new.signature.input_arg.add(name=argument.name + COPY, type=argument.type)
                 self.copies[argument.name] = argument.name + COPY
+                self.moving.add(argument.name)
         new.signature.input_arg.add(name=COMMON, type=tf.int32.as_datatype_enum)
         for index, attributes in old.arg_attr.items():
             new.arg_attr[index].CopyFrom(attributes)
@@ -242,7 +259,7 @@ class _Body:
             node.attr[key].CopyFrom(value)
         return f"{node.name}:{output}:0"
 
-    def _constant(self, value: Array | int, dtype: Any, key: Any = None) -> str:
+    def _constant(self, value: Array | float, dtype: Any, key: Any = None) -> str:
         key = (value, dtype) if key is None else key
         if key not in self.constants:
             tensor = attr_value_pb2.AttrValue(tensor=tf.make_tensor_proto(value, dtype=dtype))
@@ -259,33 +276,67 @@ class _Body:
         shape = self._add("Mul", [shape, self.each_by_itself], output="z", T=whole)
         shape = self._add("Maximum", [shape, self._constant(1, tf.int32)], output="z", T=whole)
         sizes = REAL if dtype.is_floating else COMPLEX
+        factor = self._draw(shape, 1 + units * unit_of(dtype) * sizes, dtype)
+        return self._add("Mul", [tensor, factor], output="z", T=_type(dtype))
+
+    def _draw(self, shape: str, values: Array, dtype: Any) -> str:
+        """A tensor of the given shape whose entries are drawn from `values`."""
+        whole, table = _type(tf.int32), self._constant(values, dtype, (dtype, values.tobytes()))
         drawn = self._add(
             "RandomUniformInt",
-            [shape, self._constant(0, tf.int32), self._constant(len(sizes), tf.int32)],
+            [shape, self._constant(0, tf.int32), self._constant(len(values), tf.int32)],
             T=whole,
             Tout=whole,
-            seed=attr_value_pb2.AttrValue(i=SEED),
-            seed2=attr_value_pb2.AttrValue(i=next(self.conversion.seeds)),
+            **self._seeds(),
         )
-        factors = self._constant(1 + units * unit_of(dtype) * sizes, dtype, ("factors", dtype, units))
-        factor = self._add(
-            "GatherV2",
-            [factors, drawn, self._constant(0, tf.int32)],
-            Tparams=_type(dtype),
-            Tindices=whole,
-            Taxis=whole,
-        )
-        return self._add("Mul", [tensor, factor], output="z", T=_type(dtype))
+        inputs = [table, drawn, self._constant(0, tf.int32)]
+        return self._add("GatherV2", inputs, Tparams=_type(dtype), Tindices=whole, Taxis=whole)
+
+    def _seeds(self) -> dict[str, Any]:
+        """Attributes of a generator that nothing else has, the same in every run."""
+        second = attr_value_pb2.AttrValue(i=next(self.conversion.seeds))
+        return {"seed": attr_value_pb2.AttrValue(i=SEED), "seed2": second}
+
+    def _terms_off(self, node: Node, terms: str, dtype: Any) -> str:
+        """The terms of a sum, each off by up to a unit of the largest partial sum: Σ|term|, in a running sum up to there.
+
+        Evenly spread over two units, so that the steps of equal terms round at random, to nothing in the mean.
+        """
+        whole, kind, place = _type(tf.int32), _type(dtype), SUMS[node.op]
+        index = whole if place is None else attr_value_pb2.AttrValue(type=node.attr["Tidx"].type)
+        if place is None:
+            last = self._add(
+                "Sub", [self._add("Rank", [terms], T=kind), self._constant(1, tf.int32)], output="z", T=whole
+            )
+            axes = self._add("Range", [self._constant(0, tf.int32), last, self._constant(1, tf.int32)], Tidx=whole)
+        else:
+            axes = node.input[place]
+        sizes = self._add("Abs", [terms], output="y", T=kind)
+        if node.op == "Cumsum":
+            direction = node.attr["reverse"]
+            largest = self._add("Cumsum", [sizes, axes], output="out", T=kind, Tidx=index, reverse=direction)
+        else:
+            keep = attr_value_pb2.AttrValue(b=True)
+            largest = self._add("Sum", [sizes, axes], T=kind, Tidx=index, keep_dims=keep)
+        shape = self._add("Shape", [terms], T=kind, out_type=whole)
+        drawn = self._add("RandomUniform", [shape], T=whole, dtype=kind, **self._seeds())
+        centred = self._add("Sub", [drawn, self._constant(0.5, dtype)], output="z", T=kind)
+        share = self._add("Mul", [centred, self._constant(2 * unit_of(dtype), dtype)], output="z", T=kind)
+        moves = self._add("Mul", [largest, share], output="z", T=kind)
+        return self._add("AddV2", [terms, moves], output="z", T=kind)
 
     def _convert_operation(self, node: Node) -> None:
         self.new.node_def.add().CopyFrom(node)
         outputs, data = _outputs(node), _data(node)
         holds_floats = any(dtype in COPIED for _, dtype in outputs)
-        if not holds_floats or not data or node.op in DECIDED or self.conversion.exact in node.name:
+        if not holds_floats or not data or node.op in DECIDED:
             return
-        if op_def_registry.get(
-            node.op
-        ).is_stateful:  # it reads, draws or runs Python: once, and both have the same of it
+        # what makes the point, reads, draws or runs Python is computed once, and both have the same of it
+        if EXACT_SCOPE in node.name or op_def_registry.get(node.op).is_stateful:
+            if EXACT_SCOPE in node.name or node.op in READING:
+                self.moving.update(reference for reference, _ in outputs)
+            return
+        if not self.moving.intersection(data):
             return
         if node.op in COMPOSED and self.conversion.compositions.get(self.old.signature.name) != node.op:
             self._convert_composed(node, outputs)
@@ -293,9 +344,9 @@ class _Body:
         dtypes, decisive = _input_dtypes(node), DECIDING.get(node.op, ())
         inputs = [r if k in decisive else self.copies.get(r, r) for k, r in enumerate(data)]
         terms, units = _rounding_of(node, dtypes, outputs)
-        if not units and inputs == data:
-            return
-        if terms:
+        if node.op in SUMS and dtypes[0].is_floating:
+            inputs[0] = self._terms_off(node, inputs[0], dtypes[0])
+        elif terms:
             inputs = [self._off(r, t, terms) if t in FLOATS else r for r, t in zip(inputs, dtypes, strict=True)]
         copy = self.new.node_def.add()
         copy.CopyFrom(node)
@@ -306,12 +357,13 @@ class _Body:
             copy.attr.pop(key, None)
         for reference, dtype in outputs:
             if dtype in COPIED:
+                self.moving.add(reference)
                 own = copy.name + reference[len(node.name) :]
                 self.copies[reference] = self._off(own, dtype, units) if units and dtype in FLOATS else own
 
     def _convert_composed(self, node: Node, outputs: list[tuple[str, Any]]) -> None:
         data, dtypes = _data(node), _input_dtypes(node)
-        name = self.conversion.convert_composition(node.op, tuple(dtypes))
+        name = self.conversion.convert_composition(node)
         copies = [self.copies.get(r, r) for r, t in zip(data, dtypes, strict=True) if t in COPIED]
         signature = self.conversion.library[name].signature
         first = self._add(
@@ -322,6 +374,7 @@ class _Body:
             Tout=types(a.type for a in signature.output_arg),
         )
         for k, (reference, _) in enumerate(outputs):
+            self.moving.add(reference)
             self.copies[reference] = f"{first[:-1]}{len(outputs) + k}"
 
     def _convert_call(self, node: Node) -> None:
@@ -348,6 +401,7 @@ class _Body:
             new.attr["Tin"].list.type.extend(more)
             new.attr["Tout"].list.type.extend(dtype.as_datatype_enum for _, dtype in copied)
         for k, (reference, _) in enumerate(copied):
+            self.moving.add(reference)
             self.copies[reference] = f"{node.name}:output:{len(outputs) + k}"
 
     def _hand_on(self, name: str) -> None:
@@ -368,4 +422,4 @@ def _rounding_of(node: Node, dtypes: list[Any], outputs: list[tuple[str, Any]]) 
         return 0.0, float(lower)
     if node.op in UNITS:  # half precision is computed in float32, and rounded
         return 0.0, 1.0 if result in (tf.float16, tf.bfloat16) else UNITS[node.op]
-    return 1.0, 1.0
+    return 1.0, SUMMED

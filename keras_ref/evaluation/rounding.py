@@ -34,16 +34,13 @@ class Roll:
 class Rounded:
     """A concrete function whose every operation is computed twice, exactly as it is and off by rounding.
 
-    function   a concrete function of TensorFlow; it stays what it is
-    exact      nodes in whose name this stands are left as they are: they make the point, and are no part of what is
-               computed there
-
-    The random numbers come from seeds of their own: global ones are not touched, and every instance draws the same.
+    `function` is a concrete function of TensorFlow; it stays what it is. What it does in the scope EXACT_SCOPE is done
+    once. The random numbers come from seeds of their own: global ones are not touched, and every instance draws the same.
     """
 
-    def __init__(self, function: Any, *, exact: str = "\0") -> None:
+    def __init__(self, function: Any) -> None:
         graph, main = function.graph.as_graph_def(), function.function_def
-        self._name, library = convert([*graph.library.function, main], main.signature.name, exact=exact)
+        self._name, library = convert([*graph.library.function, main], main.signature.name)
         #: functions that an operation calls without a copy live as long as the one that they belong to
         self._function = function
         self._results = [a.type for a in library[self._name].signature.output_arg]
@@ -77,7 +74,7 @@ class Rounded:
         """The absolute error of every entry of every output."""
         rolls = [self.roll(arguments, common=k % 2 == 1) for k in range(calls)]
         return [
-            errors_of((np.asarray(roll.rolled[i], float) for roll in rolls), np.asarray(exact, float))
+            errors_of((_deviation(roll, i) for roll in rolls), np.asarray(exact, float))
             for i, exact in enumerate(rolls[0].exact)
         ]
 
@@ -98,6 +95,13 @@ class Rounded:
         )
         rest = iter(found[len(self._outputs) :])
         return Roll(list(found[: len(self._outputs)]), [next(rest) if t in COPIED else None for t in self._outputs])
+
+
+def _deviation(roll: Roll, i: int) -> Array:
+    """How far rounding moved output `i`, from the value that the same evaluation has without it: a seed may advance."""
+    with np.errstate(invalid="ignore"):
+        deviation: Array = np.asarray(roll.rolled[i], float) - np.asarray(roll.exact[i], float)
+    return deviation
 
 
 def _forget(here: Any, names: list[str]) -> None:

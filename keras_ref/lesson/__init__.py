@@ -2,7 +2,7 @@
 
 lesson_model.py   what a lesson is about: a recipe or a small model, with its data, loss and optimizer
 two_trainings.py  both trainings, recorded: the NumPy twin that nudges, and Keras's own train_step
-walkthrough.py    one epoch, number by number; ReLU units that die
+walkthrough.py    one epoch, number by number; ReLU units that die;   explain.py  one weight in sentences
 what_if.py        other nudges, learning rates, batch sizes and optimizers; landscapes
 lesson.py         Lesson, the record of all that;   make(target) computes one
 figures.py        Plotly specifications;   tables.py  HTML tables;   captions.py  the words beside them

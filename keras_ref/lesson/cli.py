@@ -37,7 +37,7 @@ def lesson(
     epochs: Annotated[int, typer.Option("--epochs", help="Epochs of both trainings, 1 to 1000.")] = 100,
     seed: Annotated[int, typer.Option("--seed", help="Seed of drawn data and of the order of batches.")] = 0,
 ) -> None:
-    """Write a page or a notebook that shows nudging and back-propagation side by side, for a recipe or a small model."""
+    """Write a page or a notebook that shows nudging and back-propagation side by side, for a recipe or small model."""
     out = console()
     if not 1 <= epochs <= 1000:
         raise CouldNotRun(f"--epochs must be from 1 to 1000. Received: {epochs}. Pass 100, say.")

@@ -24,6 +24,11 @@ class Reason(StrEnum):
         return member
 
     @property
+    def failing(self) -> bool:
+        """Whether a verdict fails a check for this reason, whatever its kind."""
+        return self is Reason.NOTHING_TRAINS
+
+    @property
     def is_kink(self) -> bool:
         """Whether the reason is a kink at the point, of which the slopes from left and right tell more."""
         return self in KINKS
@@ -79,8 +84,10 @@ class Reason(StrEnum):
     )
     WRONG_ONLY_HERE = (
         "wrong-only-here",
-        "only at this very point, where the loss has a derivative: its slopes from all sides agree, and autodiff is "
-        "right beside it",
+        (
+            "only at this very point, where the loss has a derivative: its slopes from all sides agree, and autodiff "
+            "is right beside it"
+        ),
     )
     BEYOND_KINKS = (
         "beyond-kinks",
@@ -88,15 +95,15 @@ class Reason(StrEnum):
     )
     BLUNT = (
         "blunt",
-        "an error as large as the gradient itself would have been let through, here and at smaller weights and inputs",
+        "an error as large as the gradient itself would have been let through, here and with weights and inputs scaled",
     )
     DECIDED_BESIDE = (
         "decided-beside",
-        "the loss does not carry the digits of this gradient; compared with weights and inputs scaled down",
+        "the loss does not carry the digits of this gradient; compared with weights and inputs scaled",
     )
     WRONG_BESIDE = (
         "wrong-beside",
-        "the loss does not carry the digits of this gradient; autodiff is wrong with weights and inputs scaled down",
+        "the loss does not carry the digits of this gradient; autodiff is wrong with weights and inputs scaled",
     )
     BESIDE_A_JUMP = (
         "beside-a-jump",
@@ -114,8 +121,19 @@ class Reason(StrEnum):
         "an operation on the way to the loss is not differentiable",
         "not differentiable: {}",
     )
+    NO_OPERATION_LEADS = (
+        "no-operation-leads",
+        "no operations lead from it to the loss, which depends on it in a way that autodiff does not follow: an "
+        "assigned variable, NumPy or other Python",
+    )
     ONLY_EAGER = "only-eager", "the code runs only eagerly, where no graph shows why"
     NO_GRADIENT = "no-gradient", "no gradient, although it is connected to the loss"
+    NOTHING_TRAINS = (
+        "nothing-trains",
+        "no trained variable has a gradient, which Keras's optimizer refuses (No gradients provided for any variable)",
+        "{}; no other trained variable has a gradient either, which Keras's optimizer refuses (No gradients provided "
+        "for any variable)",
+    )
 
     # The loss or its gradient depends on more than the point
     LOSS_NOT_REPEATABLE = "loss-not-repeatable", "the loss is {} and {} at the same point"
@@ -127,6 +145,13 @@ class Reason(StrEnum):
     DOES_NOT_COMPILE = "does-not-compile", "it does not compile: {}"
     FORWARD_AND_REVERSE_DIFFER = "forward-and-reverse-differ", "forward mode gives {}, reverse mode {}"
 
+    # What it trains in
+    NOT_FINITE_IN_PRECISION = (
+        "not-finite-in-precision",
+        "the gradient is finite in float64 and not in the precision that training computes in",
+        "the gradient is finite in float64 and not in {}, which training computes in",
+    )
+
     # What was expected or is known
     ONE_TRIANGLE = (
         "one-triangle",
@@ -137,7 +162,7 @@ class Reason(StrEnum):
     )
     SURROGATE_BY_NAME = "surrogate-by-name", "declared a surrogate; found: {}"
     SURROGATE_BY_LAYER = "surrogate-by-layer", "its gradient passes through a layer under @surrogate; found: {}"
-    KNOWN_DEPARTURE = "known-departure", "Keras is known to depart from the definition here", "{}"
+    KNOWN_DEPARTURE = "known-departure", "Keras is known to depart from the definition here", "{}: {}"
 
     # Random directions and bisection
     OTHERS_MATCH = "others-match", "the other entries match along a random direction"
@@ -157,6 +182,24 @@ class Reason(StrEnum):
         "step {}: Keras's step is not the optimizer's law even with Keras's own gradient",
     )
     STEP_DEPARTS = "step-departs", "Keras's step is known to depart from the optimizer's law here", "step {}: {}"
+    OWN_STEP_GRADIENT = (
+        "own-step-gradient",
+        "the train step is the model's own: the gradients that it hands to the optimizer are not the slopes of the "
+        "loss that it returns",
+        "step {}: the train step is the model's own: the gradients that it hands to the optimizer are not the slopes "
+        "of the loss that it returns",
+    )
+    OWN_STEP_GATHERS = (
+        "own-step-gathers",
+        "the train step is the model's own: the gradients that it hands to the optimizer are not the slopes of the "
+        "loss that it returns, and it moves weights by itself, calls an optimizer several times, or gathers gradients "
+        "over steps",
+    )
+    OWN_STEP = (
+        "own-step",
+        "the train step is the model's own, and no gradient step of a loss that it returns",
+        "the train step is the model's own: {}",
+    )
     NO_TWIN = "no-twin", "there is no NumPy twin to compare with", "{}"
 
     # The process that checked

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field, replace
 from html import escape
 from typing import Any
 
+from keras_ref.reports.advice import Failure, advise
 from keras_ref.reports.heat_map import ErrorWindow
 from keras_ref.reports.html_tables import heat_maps, variables_table
 from keras_ref.reports.kinds import FAILING, ORDER, Kind, worst_of
@@ -21,15 +22,9 @@ NUMERIC_BY = {
     "forward": "Keras's own forward pass, differenced",
     "twin": "the NumPy twin, every weight nudged",
     "update": "numeric gradient and optimizer twin",
+    "low-precision": "GradientTape in float64",
     "hessian": "autodiff's own slope along a random direction, differenced",
     "forward-mode": "the loss along a random direction, differenced",
-}
-#: what to look at where an oracle disagrees; the first of them that does decides
-ADVICE = {
-    "process": "the process died before a gradient could be compared: look at the operation that kills it",
-    "forward": "autodiff is not the derivative of Keras's own forward pass: look at the backward pass",
-    "twin": "autodiff is the derivative of Keras's forward pass, which is not the definition: look at the forward pass",
-    "hessian": "the gradient is right and its own derivative is not: look at the backward pass of the backward pass",
 }
 
 
@@ -41,17 +36,18 @@ class GradientMismatch(AssertionError):
 class Verdict:
     """One variable (or input) against one oracle.
 
-    `oracle`: "forward" (Keras's own forward pass, differenced), "twin" (the NumPy twin, nudged) or "update"; "process"
-    where the subject killed the process that it was checked in, and `name` is the target.
+    `oracle`: "forward" (Keras's own forward pass, differenced), "twin" (the NumPy twin, nudged), "update", or
+    "low-precision" (autodiff in float64, beside that in the precision of training); "process" where the subject
+    killed the process that it was checked in, and `name` is the target.
     `verdict`: a Kind, which may be given as its text.
     `compared` of `total` entries; `worst` the index of the worst one, whose values follow; `visible`: the smallest
     error in one entry that this check would have seen, absolute, and `visible_relative` as a share of the entry.
     `reason_code` says why in a code (None where the numbers say it all), `reason` in words.
     `order`, of a mismatch: how fast the Taylor remainder shrinks (comparison/taylor_remainder.py).
     `together`: entries that were moved together along random directions (effort "fast"), where single ones were not.
-    `jumps`: entries of an input at which the loss jumps, compared on the branch that the point lies on; they count as
-    kinks.
-    `cells`: the entries around the worst, for a page (JSON leaves them out).
+    `jumps`: entries of an input at which the loss jumps, compared on the branch of the point; they count as kinks.
+    `cells`: the entries around the worst, for a page; `accused`: the flat indices of the entries called wrong. JSON leaves
+    both out.
     Raises: ValueError for a kind or a reason code that there is not.
     """
 
@@ -76,6 +72,7 @@ class Verdict:
     together: int = 0
     reason_code: Reason | None = None
     jumps: int = 0
+    accused: tuple[int, ...] = field(default=(), compare=False, repr=False)
     cells: ErrorWindow | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -106,8 +103,8 @@ class Verdict:
 
     @property
     def failed(self) -> bool:
-        """Whether this verdict fails a check."""
-        return self.verdict.failing
+        """Whether this verdict fails a check, by its kind or by its reason."""
+        return self.verdict.failing or (self.reason_code is not None and self.reason_code.failing)
 
     def explain(self, replay: str = "") -> str:
         """Six aligned lines: subject, worst index, both values, difference against allowance, replay.
@@ -122,9 +119,11 @@ class Verdict:
             else f"no single entry: {self.coverage}"
         )
         update = self.oracle == "update"
-        autodiff = "Keras's own step" if update else f"GradientTape, {self.how or 'eager'}"
+        handed = self.reason_code in (Reason.OWN_STEP_GRADIENT, Reason.OWN_STEP_GATHERS)
+        own_step = "handed to the optimizer" if handed else "Keras's own step"
+        autodiff = own_step if update else f"GradientTape, {self.how or 'eager'}"
         why = f" ({self.reason})" if self.reason else ""
-        numeric = NUMERIC_BY.get(self.oracle, self.oracle)
+        numeric = "the loss that the step returns, differenced" if handed else NUMERIC_BY.get(self.oracle, self.oracle)
         errors = f"truncation {self.truncation:.1e} + rounding {self.rounding:.1e}"
         lines = (
             ("verdict", f"{self.verdict}: {self.name}, by the oracle {self.oracle!r}{why}"),
@@ -140,13 +139,15 @@ class Verdict:
         return "\n".join(f"{label:<10} {text}" for label, text in lines)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data, for JSON: all but the cells; the kind and the code of the reason as text."""
-        plain = asdict(replace(self, cells=None)) | {"difference": self.difference, "allowed": self.allowed}
+        """Plain data, for JSON: all but the cells and the accused; the kind and the code of the reason as text."""
+        plain = asdict(replace(self, cells=None, accused=()))
         plain |= {
+            "difference": self.difference,
+            "allowed": self.allowed,
             "verdict": self.verdict.value,
             "reason_code": None if self.reason_code is None else self.reason_code.value,
         }
-        return {key: value for key, value in plain.items() if key != "cells"}
+        return {key: value for key, value in plain.items() if key not in ("cells", "accused")}
 
     def _repr_html_(self) -> str:
         return f"{variables_table([self])}{heat_maps(self) if self.compared else ''}<pre>{escape(self.explain())}</pre>"
@@ -166,7 +167,7 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Report:
-    """All verdicts of one check, the seed, and what is worth saying aloud (`notes`)."""
+    """All verdicts of one check, its seed, and notes for the reader."""
 
     subject: str
     verdicts: tuple[Verdict, ...]
@@ -198,16 +199,10 @@ class Report:
 
     @property
     def oracles(self) -> str:
-        """Which of the oracles disagreed, in words."""
-        bad = {v.oracle for v in self.failures}
-        if not bad:
+        """Whether the oracles agree, and what to look at where they do not, in words."""
+        if not self.failures:
             return "all oracles agree: " + ", ".join(dict.fromkeys(v.oracle for v in self.verdicts))
-        for oracle, advice in ADVICE.items():
-            if oracle in bad:
-                return advice
-        if all(v.reason_code is Reason.GRADIENT_DIFFERS for v in self.failures):
-            return "the step is the optimizer's law, on a gradient that is not the loss's: check the gradients"
-        return "the gradient is right and the update is not: look at the optimizer"
+        return advise(Failure(v.verdict, v.oracle, v.reason_code) for v in self.failures)
 
     def summary(self) -> str:
         """One line: variables, verdicts, entries, the smallest error that would have been seen."""

@@ -64,12 +64,6 @@ def predict_model_draws(
     }
 
 
-def generators_of(layer: keras.layers.Layer) -> list[Any]:
-    """The seed generators of a layer and of the layers inside it: all that a training call advances."""
-    parts = layer._flatten_layers() if hasattr(layer, "_flatten_layers") else [layer]
-    return [part.seed_generator for part in parts if getattr(part, "seed_generator", None) is not None]
-
-
 def _parts(layer: Any, spec: Any) -> Iterator[tuple[str, Any, Any]]:
     """(prefix of the names of its draws, Keras layer, specification) for each part of a layer that holds others."""
     if hasattr(spec, "parts"):  # Bidirectional

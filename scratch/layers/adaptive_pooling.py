@@ -27,11 +27,14 @@ class AdaptivePooling(Pooling):
         """One number for the cells of a bin along `axis`, which is removed."""
         raise TypeError(f"{type(self).__name__} must define `pooled`: write it in scratch/layers/adaptive_pooling.py.")
 
+    def edges(self, n: int, m: int) -> list[tuple[int, int]]:
+        """First cell, and cell behind the last one, of each of m bins on an axis of n cells."""
+        return [(o * n // m, -(-(o + 1) * n // m)) for o in range(m)]
+
     def forward(self, weights: Weights, *inputs: Array) -> Array:
         y = channels_last(inputs[0], self.data_format)
         for axis, m in enumerate(self.output_size, start=1):
-            n = y.shape[axis]
-            edges = [(o * n // m, -(-(o + 1) * n // m)) for o in range(m)]
+            edges = self.edges(y.shape[axis], m)
             bins = [self.pooled(y[(slice(None),) * axis + (slice(*edge),)], axis) for edge in edges]
             y = np.stack(bins, axis)
         return restored(y, self.data_format)

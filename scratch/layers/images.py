@@ -10,7 +10,7 @@ import numpy as np
 from scratch.arrays import Array
 from scratch.fields import AtLeast, Domain, Real, Shape, Size, is_real
 from scratch.layers.base import Layer, Weights
-from scratch.layers.interpolation import KERNELS
+from scratch.layers.interpolation import kernel_of
 from scratch.layers.patches import DataFormat, channels_last, formatted, restored
 from scratch.layers.preprocessing import floats
 from scratch.registry import layer
@@ -29,7 +29,7 @@ def resampling(before: int, after: int, *, interpolation: str, antialias: bool) 
     if interpolation == "nearest":
         nearest: Array = np.arange(before) == np.minimum(np.floor(centres), before - 1)
         return nearest.astype(float)
-    weights = KERNELS[interpolation]((np.arange(before) + 0.5 - centres) / (max(ratio, 1.0) if antialias else 1.0))
+    weights = kernel_of(interpolation)((np.arange(before) + 0.5 - centres) / (max(ratio, 1.0) if antialias else 1.0))
     matrix: Array = weights / weights.sum(axis=1, keepdims=True)
     return matrix
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from scratch.arrays import Array
+from scratch.registry import Variant
 
 
 def linear(t: Array) -> Array:
@@ -37,3 +38,9 @@ KERNELS: dict[str, Callable[[Array], Array]] = {
     "lanczos3": lanczos(3),
     "lanczos5": lanczos(5),
 }
+
+
+def kernel_of(name: str) -> Callable[[Array], Array]:
+    """The kernel of an interpolation."""
+    kernel: Callable[[Array], Array] = name.definition if isinstance(name, Variant) else KERNELS[name]
+    return kernel

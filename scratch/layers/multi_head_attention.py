@@ -39,12 +39,6 @@ class AttentionAxes(Domain):
         return int(value) if is_integer(value) else tuple(int(a) for a in value)
 
 
-def project(x: Array, weights: Weights, name: str, axes: int = 1) -> Array:
-    """x · kernel + bias, contracted over the last `axes` axes of x and the first of the kernel."""
-    y = np.tensordot(x, weights[f"{name}/kernel"], axes)
-    return y + weights[f"{name}/bias"] if f"{name}/bias" in weights else y
-
-
 def joined(x: Array, axes: tuple[int, ...], tail: int = 1) -> Array:
     """x with the given axes made one, which stands after the others and before the last `tail`."""
     end = x.ndim - tail
@@ -76,6 +70,16 @@ class Projected(Layer):
         """Sizes of a head of query and key, of a head of value; numbers of query heads, of key and value heads."""
         where = "scratch/layers/multi_head_attention.py"
         raise TypeError(f"{type(self).__name__} must define `sizes`: write it in {where}.")
+
+    @property
+    def scale(self) -> float:
+        """What the products of queries and keys are multiplied with."""
+        return 1.0 / math.sqrt(self.sizes[0])
+
+    def project(self, x: Array, weights: Weights, name: str, axes: int = 1) -> Array:
+        """x · kernel + bias, the last `axes` axes of x against the first of the kernel."""
+        y = np.tensordot(x, weights[f"{name}/kernel"], axes)
+        return y + weights[f"{name}/bias"] if f"{name}/bias" in weights else y
 
     def axes(self, rank: int) -> tuple[int, ...]:
         """The axes attended over, in an input of this rank."""
@@ -141,21 +145,22 @@ class Projected(Layer):
         use_causal_mask: bool = False,
     ) -> Any:
         query, value, key = (*inputs, inputs[1])[:3]
-        size, _, heads, key_heads = self.sizes
+        _, _, heads, key_heads = self.sizes
         axes = self.axes(query.ndim)
         allowed = self.allowed(
             query.shape, value.shape, masks=mask or (), given=attention_mask, causally=use_causal_mask
         )
         q, k, v = (
-            project(joined(x, axes), weights, name) for x, name in ((query, "query"), (key, "key"), (value, "value"))
+            self.project(joined(x, axes), weights, name)
+            for x, name in ((query, "query"), (key, "key"), (value, "value"))
         )
         k, v = (np.repeat(x, heads // key_heads, axis=-2) for x in (k, v))
-        fit = (q * (1.0 / math.sqrt(size))).swapaxes(-2, -3) @ np.moveaxis(k, -3, -1)
+        fit = (q * self.scale).swapaxes(-2, -3) @ np.moveaxis(k, -3, -1)
         scores = masked_softmax(fit, allowed).reshape(self.scores_shape(query.shape, value.shape))
         shares = attention_dropout(self, scores, training=training, draw=draw).reshape(fit.shape)
         y = parted((shares @ v.swapaxes(-2, -3)).swapaxes(-2, -3), axes, query.shape)
-        y = y * activate("sigmoid", project(query, weights, "gate")) if self.use_gate else y
-        y = project(y, weights, "attention_output", 2)
+        y = y * activate("sigmoid", self.project(query, weights, "gate")) if self.use_gate else y
+        y = self.project(y, weights, "attention_output", 2)
         return (y, scores) if return_attention_scores else y
 
     def scores_shape(self, query: Shape, value: Shape) -> tuple[Any, ...]:

@@ -144,6 +144,9 @@ SHAPING: Mapping[str, Callable[..., Any]] = {
 
 def law_of(name: str) -> Callable[..., Any] | None:
     """The function of that name in the two tables or among the activations, or None."""
+    if isinstance(name, registry.Variant):
+        law: Callable[..., Any] = name.definition
+        return law
     return ELEMENTWISE.get(name) or SHAPING.get(name) or registry.every("activation").get(name)
 
 

@@ -10,7 +10,7 @@ from scratch.arrays import Array
 from scratch.fields import AtLeast, Shape, Size
 from scratch.layers.base import Weights
 from scratch.layers.families import Family
-from scratch.layers.interpolation import KERNELS
+from scratch.layers.interpolation import kernel_of
 from scratch.layers.patches import DataFormat, Three, Two, channels_last, formatted, restored
 from scratch.registry import layer
 
@@ -24,7 +24,7 @@ def interpolation_matrix(kernel: str, size: int, factor: int) -> Array:
     their sums, so that a constant stays constant at the edges, where part of the kernel covers no cell.
     """
     place = (np.arange(size * factor)[:, None] + 0.5) / factor
-    weights = KERNELS[kernel](place - (np.arange(size) + 0.5))
+    weights = kernel_of(kernel)(place - (np.arange(size) + 0.5))
     y: Array = weights / weights.sum(axis=1, keepdims=True)
     return y
 
