@@ -149,8 +149,8 @@ def note_vacuous(outcome: Outcome, *, evidence: Evidence) -> Outcome:
             notes.append(f"{v.name}: {v.reason}.")
         if v.jumps:
             notes.append(
-                f"{v.jumps} of {v.compared} entries of {v.name} sit on a jump of the loss (a comparison that decides there): "
-                "they have no derivative; autodiff is right on the branch that the point lies on."
+                f"{v.jumps} of {v.compared} entries of {v.name} sit on a jump of the loss (a comparison that decides "
+                "there): they have no derivative; autodiff is right on the branch that the point lies on."
             )
         if kinks := v.counts.get(Kind.KINK, 0) - v.jumps:
             notes.append(f"{v.name}: {kinks} entries sit on a kink; autodiff is right beside it.")

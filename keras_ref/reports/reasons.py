@@ -41,8 +41,10 @@ class Reason(StrEnum):
     JUMP = "jump", "the loss jumps at the point"
     ON_A_JUMP = (
         "on-a-jump",
-        "the loss jumps here, where a comparison (or a rounding, or an index) decides: it has no derivative, and autodiff "
-        "is right on the branch that the point lies on",
+        (
+            "the loss jumps here, where a comparison (or a rounding, or an index) decides: it has no derivative, and "
+            "autodiff is right on the branch that the point lies on"
+        ),
     )
     NOT_FINITE_BESIDE = "not-finite-beside", "the loss is not finite beside the point"
     NO_SLOPE = "no-slope", "autodiff is not finite and the loss has no slope at the point"
