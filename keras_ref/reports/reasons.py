@@ -189,16 +189,16 @@ class Reason(StrEnum):
             "loss that it returns"
         ),
         (
-            "step {}: the train step is the model's own: the gradients that it hands to the optimizer are not the slopes "
-            "of the loss that it returns"
+            "step {}: the train step is the model's own: the gradients that it hands to the optimizer are not the "
+            "slopes of the loss that it returns"
         ),
     )
     OWN_STEP_GATHERS = (
         "own-step-gathers",
         (
             "the train step is the model's own: the gradients that it hands to the optimizer are not the slopes of the "
-            "loss that it returns, and it moves weights by itself, calls an optimizer several times, or gathers gradients "
-            "over steps"
+            "loss that it returns, and it moves weights by itself, calls an optimizer several times, or gathers "
+            "gradients over steps"
         ),
     )
     OWN_STEP = (
