@@ -123,8 +123,10 @@ class Reason(StrEnum):
     )
     NO_OPERATION_LEADS = (
         "no-operation-leads",
-        "no operations lead from it to the loss, which depends on it in a way that autodiff does not follow: an "
-        "assigned variable, NumPy or other Python",
+        (
+            "no operations lead from it to the loss, which depends on it in a way that autodiff does not follow: an "
+            "assigned variable, NumPy or other Python"
+        ),
     )
     ONLY_EAGER = "only-eager", "the code runs only eagerly, where no graph shows why"
     NO_GRADIENT = "no-gradient", "no gradient, although it is connected to the loss"
@@ -184,16 +186,22 @@ class Reason(StrEnum):
     STEP_DEPARTS = "step-departs", "Keras's step is known to depart from the optimizer's law here", "step {}: {}"
     OWN_STEP_GRADIENT = (
         "own-step-gradient",
-        "the train step is the model's own: the gradients that it hands to the optimizer are not the slopes of the "
-        "loss that it returns",
-        "step {}: the train step is the model's own: the gradients that it hands to the optimizer are not the slopes "
-        "of the loss that it returns",
+        (
+            "the train step is the model's own: the gradients that it hands to the optimizer are not the slopes of the "
+            "loss that it returns"
+        ),
+        (
+            "step {}: the train step is the model's own: the gradients that it hands to the optimizer are not the "
+            "slopes of the loss that it returns"
+        ),
     )
     OWN_STEP_GATHERS = (
         "own-step-gathers",
-        "the train step is the model's own: the gradients that it hands to the optimizer are not the slopes of the "
-        "loss that it returns, and it moves weights by itself, calls an optimizer several times, or gathers gradients "
-        "over steps",
+        (
+            "the train step is the model's own: the gradients that it hands to the optimizer are not the slopes of the "
+            "loss that it returns, and it moves weights by itself, calls an optimizer several times, or gathers "
+            "gradients over steps"
+        ),
     )
     OWN_STEP = (
         "own-step",
