@@ -15,8 +15,8 @@ import keras
 import mpmath
 import numpy as np
 import tensorflow as tf
-from example_pools import pool
 from exact_graph import DIGITS, Graph
+from example_pools import pool
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 

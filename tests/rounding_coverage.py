@@ -49,7 +49,10 @@ def main():
             except Missing as operation:
                 missing.append(str(operation))
                 continue
-            except (ValueError, UserCodeFailed) as refused:  # Keras refuses the example (an adaptive pooling of one step)
+            except (
+                ValueError,
+                UserCodeFailed,
+            ) as refused:  # Keras refuses the example (an adaptive pooling of one step)
                 missing.append(str(refused).split("\n")[0][:60])
                 continue
             every[group] += found
