@@ -67,7 +67,8 @@ class Rounded:
                 continue
             exact, rolled = np.ravel(roll.exact[0]).astype(float), np.ravel(roll.rolled[0]).astype(float)
             base = float(exact[0])
-            deviations += (rolled - exact).tolist()
+            with np.errstate(invalid="ignore"):
+                deviations += (rolled - exact).tolist()
         return noise_of(deviations, base)
 
     def errors(self, arguments: list[Any], *, calls: int) -> list[Array]:
