@@ -388,7 +388,7 @@ class LossFunction:
         """Losses at values + step · direction with one entry of the flat vector moved, decided as at values."""
         evaluate = self._traced()
         if self._branch is None:
-            self._branch = Rounded(evaluate)
+            self._branch = Rounded(evaluate, moves_point=True)
         flat, held = self._flat(values), self._held()
         fixed = [tf.constant(flat), tf.constant(np.zeros_like(flat) if direction is None else direction)]
         targets, rests = flat[entries], np.zeros(len(steps))

@@ -72,12 +72,15 @@ def unit_of(dtype: Any) -> float:
     return 2.0**-7 if dtype == tf.bfloat16 else float(np.finfo(dtype.as_numpy_dtype).eps)
 
 
-def convert(functions: Iterable[Definition], name: str) -> tuple[str, dict[str, Definition]]:
+def convert(
+    functions: Iterable[Definition], name: str, *, moves_point: bool = False
+) -> tuple[str, dict[str, Definition]]:
     """The name of the conversion of the function `name`, and all definitions that it needs, by name.
 
-    Nodes in EXACT_SCOPE have no copy: they make the point, and are no part of what is computed there.
+    Nodes in EXACT_SCOPE have no copy: they make the point, and are no part of what is computed there. With
+    `moves_point` they have one that is exact: the copies are computed at a point of their own.
     """
-    conversion = _Conversion(functions)
+    conversion = _Conversion(functions, moves_point=moves_point)
     return conversion.convert(name), conversion.library
 
 
@@ -178,7 +181,8 @@ def _composition(op: str, dtypes: tuple[Any, ...]) -> Any:
 class _Conversion:
     """The conversion of functions into `library`."""
 
-    def __init__(self, functions: Iterable[Definition]) -> None:
+    def __init__(self, functions: Iterable[Definition], *, moves_point: bool) -> None:
+        self.moves_point = moves_point
         given = {f.signature.name: f for f in functions}
         self.originals = {name: _with_plain_calls(f, given) for name, f in given.items()}
         self.library: dict[str, Definition] = {}
@@ -332,7 +336,8 @@ class _Body:
         if not holds_floats or not data or node.op in DECIDED:
             return
         # what makes the point, reads, draws or runs Python is computed once, and both have the same of it
-        if EXACT_SCOPE in node.name or op_def_registry.get(node.op).is_stateful:
+        of_point = EXACT_SCOPE in node.name
+        if (of_point and not self.conversion.moves_point) or op_def_registry.get(node.op).is_stateful:
             if EXACT_SCOPE in node.name or node.op in READING:
                 self.moving.update(reference for reference, _ in outputs)
             return
@@ -343,8 +348,8 @@ class _Body:
             return
         dtypes, decisive = _input_dtypes(node), DECIDING.get(node.op, ())
         inputs = [r if k in decisive else self.copies.get(r, r) for k, r in enumerate(data)]
-        terms, units = _rounding_of(node, dtypes, outputs)
-        if node.op in SUMS and dtypes[0].is_floating:
+        terms, units = (0.0, 0.0) if of_point else _rounding_of(node, dtypes, outputs)
+        if node.op in SUMS and not of_point and dtypes[0].is_floating:
             inputs[0] = self._terms_off(node, inputs[0], dtypes[0])
         elif terms:
             inputs = [self._off(r, t, terms) if t in FLOATS else r for r, t in zip(inputs, dtypes, strict=True)]

@@ -38,9 +38,9 @@ class Rounded:
     once. The random numbers come from seeds of their own: global ones are not touched, and every instance draws the same.
     """
 
-    def __init__(self, function: Any) -> None:
+    def __init__(self, function: Any, *, moves_point: bool = False) -> None:
         graph, main = function.graph.as_graph_def(), function.function_def
-        self._name, library = convert([*graph.library.function, main], main.signature.name)
+        self._name, library = convert([*graph.library.function, main], main.signature.name, moves_point=moves_point)
         #: functions that an operation calls without a copy live as long as the one that they belong to
         self._function = function
         self._results = [a.type for a in library[self._name].signature.output_arg]
