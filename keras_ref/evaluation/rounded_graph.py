@@ -45,7 +45,8 @@ SEED = 87654321
 FLOATS = (tf.float16, tf.bfloat16, tf.float32, tf.float64, tf.complex64, tf.complex128)
 #: floats, and the lists of tensors that loops keep
 COPIED = (*FLOATS, tf.variant)
-#: operations that call functions → their form that may hold random numbers, and the number of inputs before the arguments
+#: operations that call functions → their form that may hold random numbers, and the number of inputs before the
+#: arguments
 CALLS = {
     "PartitionedCall": ("StatefulPartitionedCall", 0),
     "StatefulPartitionedCall": ("StatefulPartitionedCall", 0),
@@ -67,7 +68,10 @@ Definition: TypeAlias = function_pb2.FunctionDef
 
 
 def unit_of(dtype: Any) -> float:
-    """The distance of 1 from the next number of a floating dtype. Of bfloat16, which has 8 bits, NumPy does not know it."""
+    """The distance of 1 from the next number of a floating dtype.
+
+    Of bfloat16, which has 8 bits, NumPy does not know it.
+    """
     dtype = tf.as_dtype(dtype).real_dtype
     return 2.0**-7 if dtype == tf.bfloat16 else float(np.finfo(dtype.as_numpy_dtype).eps)
 
@@ -227,16 +231,7 @@ class _Body:
         """Write the converted function."""
         old, new = self.old, self.new
         new.signature.name, new.signature.is_stateful = name, True
-        for argument in old.signature.input_arg:
-            new.signature.input_arg.add(name=argument.name, type=argument.type)
-        for argument in old.signature.input_arg:
-            if tf.as_dtype(argument.type) in COPIED:
-                new.signature.input_arg.add(name=argument.name + COPY, type=argument.type)
-                self.copies[argument.name] = argument.name + COPY
-                self.moving.add(argument.name)
-        new.signature.input_arg.add(name=COMMON, type=tf.int32.as_datatype_enum)
-        for index, attributes in old.arg_attr.items():
-            new.arg_attr[index].CopyFrom(attributes)
+        self._take_arguments()
         for node in _ordered(old.node_def):
             if node.op in CALLS:
                 self._convert_call(node)
@@ -251,6 +246,20 @@ class _Body:
         for key, value in old.control_ret.items():
             new.signature.control_output.append(key)
             new.control_ret[key] = value
+
+    def _take_arguments(self) -> None:
+        """Declare the function's own arguments, a copy of each that may be off, and COMMON."""
+        old, new = self.old, self.new
+        for argument in old.signature.input_arg:
+            new.signature.input_arg.add(name=argument.name, type=argument.type)
+        for argument in old.signature.input_arg:
+            if tf.as_dtype(argument.type) in COPIED:
+                new.signature.input_arg.add(name=argument.name + COPY, type=argument.type)
+                self.copies[argument.name] = argument.name + COPY
+                self.moving.add(argument.name)
+        new.signature.input_arg.add(name=COMMON, type=tf.int32.as_datatype_enum)
+        for index, attributes in old.arg_attr.items():
+            new.arg_attr[index].CopyFrom(attributes)
 
     def _return(self, name: str, dtype: int, reference: str) -> None:
         self.new.signature.output_arg.add(name=name, type=dtype)
@@ -302,7 +311,8 @@ class _Body:
         return {"seed": attr_value_pb2.AttrValue(i=SEED), "seed2": second}
 
     def _terms_off(self, node: Node, terms: str, dtype: Any) -> str:
-        """The terms of a sum, each off by up to a unit of the largest partial sum: Σ|term|, in a running sum up to there.
+        """The terms of a sum, each off by up to a unit of the largest partial sum: Σ|term|, in a running sum up to
+        there.
 
         Evenly spread over two units, so that the steps of equal terms round at random, to nothing in the mean.
         """
@@ -353,6 +363,15 @@ class _Body:
             inputs[0] = self._terms_off(node, inputs[0], dtypes[0])
         elif terms:
             inputs = [self._off(r, t, terms) if t in FLOATS else r for r, t in zip(inputs, dtypes, strict=True)]
+        copy = self._add_copy(node, inputs)
+        for reference, dtype in outputs:
+            if dtype in COPIED:
+                self.moving.add(reference)
+                own = copy.name + reference[len(node.name) :]
+                self.copies[reference] = self._off(own, dtype, units) if units and dtype in FLOATS else own
+
+    def _add_copy(self, node: Node, inputs: list[str]) -> Node:
+        """Add the node once more, of other inputs."""
         copy = self.new.node_def.add()
         copy.CopyFrom(node)
         copy.name = node.name + COPY
@@ -360,11 +379,7 @@ class _Body:
         copy.input.extend([*inputs, *_control(node)])
         for key in LEFT_OUT:
             copy.attr.pop(key, None)
-        for reference, dtype in outputs:
-            if dtype in COPIED:
-                self.moving.add(reference)
-                own = copy.name + reference[len(node.name) :]
-                self.copies[reference] = self._off(own, dtype, units) if units and dtype in FLOATS else own
+        return copy
 
     def _convert_composed(self, node: Node, outputs: list[tuple[str, Any]]) -> None:
         data, dtypes = _data(node), _input_dtypes(node)

@@ -1,9 +1,9 @@
 """The rounding error of a traced computation, by Monte Carlo arithmetic (the model is stated in scratch/noise.py).
 
-Every operation is computed twice: as it is, and beside it off by units in the last place of the dtype that it computes in,
-up or down at random. Both take the same decisions (comparisons, indices, loop counts), those of the first, so that the
-difference of the two is rounding alone: no kink, no tie that breaks, no jump, and nothing that depends on how steep the
-function is.
+Every operation is computed twice: as it is, and beside it off by units in the last place of the dtype that it computes
+in, up or down at random. Both take the same decisions (comparisons, indices, loop counts), those of the first, so that
+the difference of the two is rounding alone: no kink, no tie that breaks, no jump, and nothing that depends on how steep
+the function is.
 """
 
 from __future__ import annotations
@@ -35,7 +35,8 @@ class Rounded:
     """A concrete function whose every operation is computed twice, exactly as it is and off by rounding.
 
     `function` is a concrete function of TensorFlow; it stays what it is. What it does in the scope EXACT_SCOPE is done
-    once. The random numbers come from seeds of their own: global ones are not touched, and every instance draws the same.
+    once. The random numbers come from seeds of their own: global ones are not touched, and every instance draws the
+    same.
     """
 
     def __init__(self, function: Any, *, moves_point: bool = False) -> None:

@@ -133,8 +133,10 @@ class Reason(StrEnum):
     NOTHING_TRAINS = (
         "nothing-trains",
         "no trained variable has a gradient, which Keras's optimizer refuses (No gradients provided for any variable)",
-        "{}; no other trained variable has a gradient either, which Keras's optimizer refuses (No gradients provided "
-        "for any variable)",
+        (
+            "{}; no other trained variable has a gradient either, which Keras's optimizer refuses (No gradients "
+            "provided for any variable)"
+        ),
     )
 
     # The loss or its gradient depends on more than the point
