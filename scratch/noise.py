@@ -62,7 +62,7 @@ def errors_of(deviations: Iterable[Array], exact: Array) -> Array:
     return np.where(np.isfinite(exact) & np.isfinite(found), found, 0.0)
 
 
-# Where the operations of a loss cannot be reached ---------------------------------------------------------------------
+# Where the operations of a loss cannot be reached --------------------------------------------------------------------
 
 #: points of a difference table, and the relative distances between them: from where a float32 value changes (its unit
 #: is 2^-24) to the last bits of float64

@@ -133,6 +133,7 @@ class Variant(str):
     say, beside the model with gelu itself.
     """
 
+    __slots__ = ("definition",)
     definition: Any
 
     @classmethod

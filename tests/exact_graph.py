@@ -341,29 +341,6 @@ def is_exact(value: Any) -> bool:
     return isinstance(value, np.ndarray) and value.dtype == object
 
 
-def _constant(o: Any, inputs: list[Any]) -> list[Any]:
-    """An operation on no exact number: a constant, a variable, or what TensorFlow makes of them."""
-    if o.type == "Const":
-        return [np.asarray(tf.make_ndarray(o.get_attr("value")))]
-    found = _eagerly(o, inputs)
-    return [exact(found[0])] if o.type == "ReadVariableOp" else found
-
-
-def _computed(o: Any, inputs: list[Any]) -> list[Any]:
-    """An operation on exact numbers. Raises: Missing."""
-    if o.type in SIZES:
-        return [np.asarray(SIZES[o.type](i), o.outputs[0].dtype.as_numpy_dtype) for i in inputs]
-    numbers = [exact(i) if isinstance(i, np.ndarray) and i.dtype != object else i for i in inputs]
-    if o.type in OTHERS:
-        return OTHERS[o.type](o, *numbers)
-    if o.type in EXACT and not any(name in o.type for name in ("Max", "Min", "TopK")):
-        return _moved(o, numbers)
-    raise Missing(o.type)
-
-
-SIZES: dict[str, Callable[[Any], Any]] = {"Shape": np.shape, "ShapeN": np.shape, "Size": np.size, "Rank": np.ndim}
-
-
 class Graph:
     """A concrete function in DIGITS digits: called with flat arguments as NumPy arrays.
 
@@ -387,17 +364,31 @@ class Graph:
                 known.update({id(t): as_array(v) for t, v in zip(operation.outputs, found, strict=True)})
         return [known[id(t)] for t in outputs]
 
-    def _operation(self, graph: Any, o: Any, inputs: list[Any]) -> list[Any]:
+    def _operation(self, graph: Any, o: Any, inputs: list[Any]) -> list[Any]:  # noqa: C901, PLR0911 (one answer a kind)
         called = self._called(graph, o, inputs)
         if called is not None:
             return called
+        if o.type == "Const":
+            return [np.asarray(tf.make_ndarray(o.get_attr("value")))]
+        if o.type == "ReadVariableOp":
+            return [exact(_eagerly(o, inputs)[0])]
         if o.type in LISTS:
             return LISTS[o.type](o, *inputs)
         if o.type in PASSED:
             return inputs
         if not any(map(is_exact, inputs)):
-            return _constant(o, inputs)
-        return _computed(o, inputs)
+            return _eagerly(o, inputs)
+        if o.type in ("Shape", "ShapeN"):
+            return [np.asarray(i.shape, o.outputs[0].dtype.as_numpy_dtype) for i in inputs]
+        if o.type in ("Size", "Rank"):
+            count = inputs[0].size if o.type == "Size" else inputs[0].ndim
+            return [np.asarray(count, o.outputs[0].dtype.as_numpy_dtype)]
+        inputs = [exact(i) if isinstance(i, np.ndarray) and i.dtype != object else i for i in inputs]
+        if o.type in OTHERS:
+            return OTHERS[o.type](o, *inputs)
+        if o.type in EXACT and not any(name in o.type for name in ("Max", "Min", "TopK")):
+            return _moved(o, inputs)
+        raise Missing(o.type)
 
     def _called(self, graph: Any, o: Any, inputs: list[Any]) -> list[Any] | None:
         """The outputs of an operation that calls functions; None for any other."""

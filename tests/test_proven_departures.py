@@ -1,4 +1,4 @@
-"""A departure has to prove its excuse: real ones do, and a wrong law of the twin beside them, or in the very part, does not."""
+"""A departure has to prove its excuse: real ones do; a wrong law of the twin, beside them or in the part, does not."""
 
 import warnings
 from contextlib import contextmanager
@@ -56,7 +56,7 @@ def scaled(definition, method):
 
 
 def test_every_entry_that_shows_in_a_gradient_has_its_proof():
-    """An entry that excuses a twin is proven by its law, by a bound of its rounding, or by its place in a backward pass."""
+    """An entry that excuses a twin is proven by its law, by a bound, or by its place in a backward pass."""
     excusing = [e for e in load_departures() if e.applies and e.reading != "refusal" and set(e.shows_in) & {"gradient"}]
     proven = {e.id for e in excusing if e.shows_in == ("gradient",) or e.reading == "precision" or e.id in load_laws()}
     # the twin broadcasts the mask of a Softmax as Keras does, so that there is nothing to excuse
@@ -77,7 +77,7 @@ def test_real_departure(case):
 
 @pytest.mark.parametrize("case", IN_CHECKS, ids=called)
 def test_wrong_law_in_the_part_itself(case):
-    """The very layer or loss that departs, or what it is made of, computes 5 % too much: no departure explains that."""
+    """The very layer or loss that departs computes 5 % too much: no departure explains that."""
     part = case.layers[-1] if case.loss is None else case.loss
     part = getattr(part, "layer", part)
     with scaled(type(part), "forward" if case.loss is None else "per_sample"):
@@ -107,18 +107,18 @@ def with_everything(rank):
     keras.utils.set_random_seed(rank)
     layers = keras.layers
     if rank == 2:
-        words = keras.Input((4,), dtype="int32")
-        x, y = np.array([[0, 2, 1, 4], [3, 1, 0, 2]]), generic(2, 2)
-        steps = layers.Embedding(5, 3, name="embedding")(words)
+        words = keras.Input((2,), dtype="int32")
+        x, y = np.array([[0, 2], [3, 1]]), generic(2, 1)
+        steps = layers.Embedding(4, 2, name="embedding")(words)
         inputs = words
     else:
-        inputs = keras.Input((4, 3))
-        x, y = generic(2, 4, 3), generic(2, 2, start=3.0)
-        steps = layers.Dense(3, "gelu", bias_initializer="random_normal", name="dense")(inputs)
-    heads = layers.MultiHeadAttention(2, 2, bias_initializer="random_normal", name="attention")(steps, steps)
+        inputs = keras.Input((2, 2))
+        x, y = generic(2, 2, 2), generic(2, 1, start=3.0)
+        steps = layers.Dense(2, "gelu", bias_initializer="random_normal", name="first")(inputs)
+    heads = layers.MultiHeadAttention(1, 2, bias_initializer="random_normal", name="attention")(steps, steps)
     pooled = layers.AveragePooling1D(2)(layers.LayerNormalization()(heads))
-    wide = layers.Dense(3, "gelu", bias_initializer="random_normal")(layers.Flatten()(pooled))
-    model = keras.Model(inputs, layers.Dense(2)(wide))
+    wide = layers.Dense(2, "gelu", bias_initializer="random_normal", name="second")(layers.Flatten()(pooled))
+    model = keras.Model(inputs, layers.Dense(1, name="last")(wide))
     model.compile(loss="mse")
     return model, x, y
 
@@ -136,7 +136,7 @@ LAWS = ("Dense", "MultiHeadAttention", "LayerNormalization", "AveragePooling1D",
 
 @pytest.mark.parametrize("name", LAWS)
 def test_a_gelu_excuses_no_wrong_law(name):
-    """With a gelu in the model, every other law that is 5 % off is a mismatch, also in the layer that ends in the gelu."""
+    """With a gelu in the model, a law that is 5 % off is a mismatch, also in the layer that ends in the gelu."""
     with scaled(registry.get("layer", name), "forward"):
         report = check_gradients(*with_everything(2 if name == "Embedding" else 3), oracles=("twin",))
     assert "mismatch" in {v.verdict for v in report.failures}, report
@@ -200,8 +200,8 @@ def test_nothing_trainable_has_a_gradient():
 def test_something_trainable_has_a_gradient():
     """One variable with a gradient is enough: the others are named, as they always were."""
     inputs = keras.Input((3,))
-    cut = through_argmax(keras.layers.Dense(4)(inputs))
-    model = keras.Model(inputs, keras.layers.Dense(1)(cut))
+    cut = through_argmax(keras.layers.Dense(4, name="cut")(inputs))
+    model = keras.Model(inputs, keras.layers.Dense(1, name="last")(cut))
     model.compile("sgd", "mse")
     report = check_gradients(model, generic(4, 3), generic(4, 1), wrt=("weights",))
     assert report.ok

@@ -1,5 +1,6 @@
 """Whether the stated rounding error covers the true one: a quick sample of rounding_coverage.py, and the model's
-tables."""
+tables.
+"""
 
 import math
 from fractions import Fraction

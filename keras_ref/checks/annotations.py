@@ -61,22 +61,21 @@ def _forward_of(evidence: Evidence) -> ForwardOracle:
 
 
 def prove_departures(outcome: Outcome, departing: DepartingTwin) -> Outcome:
-    """The outcome with each verdict that a twin is off a departure where that is proven, and notes on what Keras does."""
-    verdicts, named, unexplained = [], dict[str, None](), []
-    for verdict in outcome.verdicts:
-        if verdict.oracle == departing.twin.name and verdict.accused and departing.entries:
-            proof = departing.prove(verdict)
-            if proof is None:
-                unexplained.append(verdict.name)
-            else:
-                verdict = _departed(verdict, proof)
-                named.update(dict.fromkeys(proof.ids))
-        verdicts.append(verdict)
-    notes = [f"Keras departs from the definition here ({id}): {get_departure(id).reason}" for id in named]
+    """The outcome with what a twin calls wrong a departure where that is proven, and notes on what Keras does."""
+    wrong = [v for v in outcome.verdicts if v.oracle == departing.twin.name and v.accused and departing.entries]
+    proofs = {v.name: departing.prove(v) for v in wrong}
+
+    def marked(verdict: Verdict) -> Verdict:
+        proof = proofs.get(verdict.name) if verdict.oracle == departing.twin.name else None
+        return verdict if proof is None else _departed(verdict, proof)
+
+    named = dict.fromkeys(known for proof in proofs.values() if proof is not None for known in proof.ids)
+    notes = [f"Keras departs from the definition here ({known}): {get_departure(known).reason}" for known in named]
+    unexplained = [name for name, proof in proofs.items() if proof is None]
     if unexplained:
         tried = ", ".join(departing.entries)
         notes.append(f"No known departure explains what differs from the twin in {', '.join(unexplained)} ({tried}).")
-    return replace(outcome, verdicts=tuple(verdicts)).with_notes(*notes)
+    return outcome.each(marked).with_notes(*notes)
 
 
 def _departed(verdict: Verdict, proof: Proof) -> Verdict:
@@ -106,9 +105,10 @@ def mark_surrogates(outcome: Outcome, *, evidence: Evidence, paths: GradientPath
 
 
 def fail_where_nothing_trains(outcome: Outcome, *, evidence: Evidence) -> Outcome:
-    """Disconnected variables fail where no variable that is trained has a gradient: there is nothing to train by."""
+    """Disconnected variables fail where no variable that is trained has a gradient, in training neither."""
     trained, gradient = evidence.loss.variables, evidence.autodiff.gradient
-    if not trained or any(gradient[name] is not None for name in trained):
+    in_training = {v.name for v in outcome.verdicts if v.reason_code is Reason.CONNECTED_ONLY_IN}
+    if not trained or in_training & set(trained) or any(gradient[name] is not None for name in trained):
         return outcome
 
     def failing(verdict: Verdict) -> Verdict:
@@ -150,8 +150,8 @@ def note_vacuous(outcome: Outcome, *, evidence: Evidence) -> Outcome:
             notes.append(f"{v.name}: {v.reason}.")
         if v.jumps:
             notes.append(
-                f"{v.jumps} of {v.compared} entries of {v.name} sit on a jump of the loss (a comparison that decides there): "
-                "they have no derivative; autodiff is right on the branch that the point lies on."
+                f"{v.jumps} of {v.compared} entries of {v.name} sit on a jump of the loss (a comparison that decides "
+                "there): they have no derivative; autodiff is right on the branch that the point lies on."
             )
         if kinks := v.counts.get(Kind.KINK, 0) - v.jumps:
             notes.append(f"{v.name}: {kinks} entries sit on a kink; autodiff is right beside it.")

@@ -110,21 +110,21 @@ class DepartingTwin:
     @property
     def by_value(self) -> tuple[str, ...]:
         """Ids of the entries that state what Keras computes instead."""
-        return tuple(id for id in self.entries if states_law(id))
+        return tuple(known for known in self.entries if states_law(known))
 
     @property
     def by_bound(self) -> tuple[str, ...]:
         """Ids of the entries by which parts compute in float32."""
         return tuple(
-            id
-            for id, (entry, _) in self.entries.items()
-            if id == WITHOUT_FLOAT64 or (entry.reading == "precision" and not states_law(id))
+            known
+            for known, (entry, _) in self.entries.items()
+            if known == WITHOUT_FLOAT64 or (entry.reading == "precision" and not states_law(known))
         )
 
     @property
     def by_place(self) -> tuple[str, ...]:
         """Ids of the entries that show in the gradient alone."""
-        return tuple(id for id, (entry, _) in self.entries.items() if entry.shows_in == ("gradient",))
+        return tuple(known for known, (entry, _) in self.entries.items() if entry.shows_in == ("gradient",))
 
     def prove(self, verdict: Verdict) -> Proof | None:
         """The proof that a failing verdict on this twin is a known departure; None where there is none.
@@ -152,7 +152,7 @@ class DepartingTwin:
 
     def _is_rounding(self, verdict: Verdict, ids: Sequence[str]) -> bool:
         hybrid = self._hybrid(ids)
-        parts = frozenset(name for id in ids if not states_law(id) for name in self.entries[id][1])
+        parts = frozenset(name for known in ids if not states_law(known) for name in self.entries[known][1])
         spread = self._spread(hybrid, verdict, parts)
         return spread is not None and self._passes(hybrid, verdict, _wider(self.autodiff, verdict, spread))
 
@@ -171,7 +171,7 @@ class DepartingTwin:
         return bool((alike & apart).all())
 
     def _special(self, ids: Sequence[str]) -> tuple[str, ...]:
-        return tuple(id for id in ids if "special points" in self.entries[id][0].only)
+        return tuple(known for known in ids if "special points" in self.entries[known][0].only)
 
     def _is_right_beside(self, verdict: Verdict, ids: Sequence[str]) -> bool:
         entries, name = np.array(verdict.accused, int), verdict.name
@@ -197,11 +197,11 @@ class DepartingTwin:
             if own.startswith(call.layer + "/") or reached.intersection(call.tensors):
                 fed.add(call.layer)
                 reached.update(call.outputs)
-        return tuple(id for id in self.by_place if self.entries[id][1] & fed)
+        return tuple(known for known in self.by_place if self.entries[known][1] & fed)
 
     def _hybrid(self, ids: Iterable[str]) -> TwinOracle:
         """The twin with what Keras computes instead, by the laws that some of these entries state."""
-        laws, twin = [id for id in ids if states_law(id)], self.twin
+        laws, twin = [known for known in ids if states_law(known)], self.twin
         if not laws:
             return twin
 

@@ -37,7 +37,7 @@ EXACT = frozenset(
     TensorListSplit TensorListStack EmptyTensorList TensorListConcatLists TensorMapInsert TensorMapLookup
     TensorScatterMax TensorScatterMin TensorScatterUpdate Tile TopK TopKV2 Transpose Unpack UnsortedSegmentMax
     UnsortedSegmentMin Where ZerosLike InplaceUpdate ConjugateTranspose
-    """.split()  # noqa: SIM905 (quoted words are no easier to read)
+    """.split()  # noqa: SIM905 (a hundred quoted words are no easier to read)
 )
 
 #: elementwise operations → by how many half units in the last place their result is off at most. 1: rounded correctly;
@@ -75,7 +75,7 @@ DECIDED = frozenset(
     """
     Range Sign Floor Ceil Round Rint FloorDiv TruncateDiv FakeQuantWithMinMaxVars FakeQuantWithMinMaxArgs
     FakeQuantWithMinMaxVarsPerChannel QuantizeAndDequantizeV2 QuantizeAndDequantizeV3 QuantizeAndDequantizeV4 NextAfter
-    """.split()  # noqa: SIM905 (quoted words are no easier to read)
+    """.split()  # noqa: SIM905 (a hundred quoted words are no easier to read)
 )
 
 #: operations that decide by some of their inputs which numbers of the others they pass on → those inputs

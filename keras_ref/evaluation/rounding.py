@@ -39,9 +39,9 @@ class Rounded:
     same.
     """
 
-    def __init__(self, function: Any) -> None:
+    def __init__(self, function: Any, *, moves_point: bool = False) -> None:
         graph, main = function.graph.as_graph_def(), function.function_def
-        self._name, library = convert([*graph.library.function, main], main.signature.name)
+        self._name, library = convert([*graph.library.function, main], main.signature.name, moves_point=moves_point)
         #: functions that an operation calls without a copy live as long as the one that they belong to
         self._function = function
         self._results = [a.type for a in library[self._name].signature.output_arg]
@@ -68,7 +68,8 @@ class Rounded:
                 continue
             exact, rolled = np.ravel(roll.exact[0]).astype(float), np.ravel(roll.rolled[0]).astype(float)
             base = float(exact[0])
-            deviations += (rolled - exact).tolist()
+            with np.errstate(invalid="ignore"):
+                deviations += (rolled - exact).tolist()
         return noise_of(deviations, base)
 
     def errors(self, arguments: list[Any], *, calls: int) -> list[Array]:

@@ -1,4 +1,4 @@
-"""What Keras computes in the place of a definition: a law for each entry that can state one, named after the entry's id.
+"""What Keras computes in the place of a definition: a law for each entry that can state one, under the entry's id.
 
     @instead
     def tversky_swaps_alpha_and_beta(loss: Tversky) -> Tversky:

@@ -96,10 +96,10 @@ def ops_add_takes_a_column_for_a_bias(layer: Any) -> Any:
 
 
 class StartsBesideTheFirstCell(Layer):
-    """Windows over the last three spatial axes that begin where a negative padding puts them: cells in front are skipped.
+    """Windows over the last three spatial axes that begin where a negative padding puts them.
 
-    "same" padding is max((windows - 1) · stride + extent - size, 0), half of it in front; without the maximum half of a
-    negative number of cells is cut off in front. The rest behind the last window is never looked at.
+    "same" padding is max((windows - 1) · stride + extent - size, 0), half of it in front. Without the maximum, half of
+    a negative number of cells is cut off in front. The rest behind the last window is never looked at.
     """
 
     def _shifted(self, x: Array) -> Array:

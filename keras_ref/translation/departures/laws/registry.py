@@ -51,14 +51,14 @@ def load_laws() -> Mapping[str, Law]:
     """The laws by the ids of their entries. Raises: ValueError for a law of no entry."""
     for name in MODULES:
         importlib.import_module(f"keras_ref.translation.departures.laws.{name}")
-    for id in _LAWS:
-        get_departure(id)
+    for known in _LAWS:
+        get_departure(known)
     return _LAWS
 
 
-def states_law(id: str) -> bool:
+def states_law(known: str) -> bool:
     """Whether an entry states what Keras computes instead."""
-    return id in load_laws()
+    return known in load_laws()
 
 
 # Laws in the place of definitions ------------------------------------------------------------------------------------
@@ -69,8 +69,8 @@ def as_keras(objective: Objective, ids: Iterable[str], shapes: Mapping[str, Shap
 
     shapes   those of the inputs of each layer, by name
     """
-    for id in ids:
-        law, entry = load_laws()[id], get_departure(id)
+    for known in ids:
+        law, entry = load_laws()[known], get_departure(known)
         if law.in_model:
             objective = law.change(objective)
             continue
@@ -132,11 +132,11 @@ def _made(methods: type, cls: type, values: Mapping[str, Any]) -> Any:
 
 @cache
 def _altered_class(methods: type, cls: Any) -> type:
-    def __reduce__(self: Any) -> Any:
+    def reduced(self: Any) -> Any:
         values = {own.name: getattr(self, own.name) for own in fields(self) if own.init}
         return _made, (methods, cls, values)
 
-    made = type(cls.__name__, (methods, cls), {"__reduce__": __reduce__, "__doc__": cls.__doc__})
+    made = type(cls.__name__, (methods, cls), {"__reduce__": reduced, "__doc__": cls.__doc__})
     if hasattr(cls, "accepts"):
         made.accepts = cls.accepts  # type: ignore[attr-defined]
     return made
