@@ -12,6 +12,8 @@ from tensorflow.python.framework import op_def_registry
 
 Node: TypeAlias = node_def_pb2.NodeDef
 Definition: TypeAlias = function_pb2.FunctionDef
+#: the attribute in which a graph that is asked for them puts the shapes of a node's outputs
+SHAPES = "_output_shapes"
 
 
 def type_of(dtype: Any) -> attr_value_pb2.AttrValue:
@@ -48,6 +50,17 @@ def outputs_of(node: Node) -> list[tuple[str, Any]]:
     for name, group in itertools.groupby(_dtypes(node, op_def_registry.get(node.op).output_arg), lambda pair: pair[0]):
         found += [(f"{node.name}:{name}:{i}", dtype) for i, (_, dtype) in enumerate(group)]
     return found
+
+
+def known_shapes(node: Node) -> dict[str, tuple[int, ...]]:
+    """References of a node's outputs → their shapes, where tracing has found them out."""
+    shapes = node.attr[SHAPES].list.shape if SHAPES in node.attr else ()
+    known = {}
+    for (reference, _), shape in zip(outputs_of(node), shapes, strict=False):
+        sizes = tuple(dimension.size for dimension in shape.dim)
+        if not shape.unknown_rank and all(size >= 0 for size in sizes):
+            known[reference] = sizes
+    return known
 
 
 def data_inputs(node: Node) -> list[str]:
@@ -103,3 +116,14 @@ def with_plain_calls(definition: Definition, known: Mapping[str, Definition]) ->
     for key, value in found.ret.items():
         found.ret[key] = renamed.get(value, value)
     return found
+
+
+def definitions_of(function: Any) -> list[Definition]:
+    """The definition of a concrete function, first, and of all that it calls, with the shapes of their outputs."""
+    graph, main = function.graph.as_graph_def(add_shapes=True), Definition()
+    main.CopyFrom(function.function_def)
+    shapes = {node.name: node.attr[SHAPES] for node in graph.node if SHAPES in node.attr}
+    for node in main.node_def:
+        if node.name in shapes:
+            node.attr[SHAPES].CopyFrom(shapes[node.name])
+    return [main, *graph.library.function]

@@ -19,11 +19,13 @@ from tensorflow.core.framework import attr_value_pb2
 from tensorflow.python.framework import op_def_registry
 
 from keras_ref.evaluation.function_definitions import (
+    SHAPES,
     Definition,
     Node,
     control_inputs,
     data_inputs,
     input_dtypes,
+    known_shapes,
     ordered,
     outputs_of,
     type_of,
@@ -73,7 +75,7 @@ CALLS = {
 READING = ("ReadVariableOp", "ResourceGather", "ResourceGatherNd")
 #: attributes that hold for the original only: shapes of its outputs, and that it is compiled (what XLA fuses is not
 #: told apart)
-LEFT_OUT = ("output_shapes", "_output_shapes", "_XlaMustCompile", "_XlaScope", "_XlaSeparateCompiledGradients")
+LEFT_OUT = ("output_shapes", SHAPES, "_XlaMustCompile", "_XlaScope", "_XlaSeparateCompiledGradients")
 
 
 def unit_of(dtype: Any) -> float:
@@ -148,6 +150,9 @@ class _Body:
         #: evaluation, which is no error of a difference
         self.moving: set[str] = set()
         self.each_by_itself = ""
+        #: references of tensors → their shapes, where they are known; references of shapes → those that are drawn in
+        self.shapes: dict[str, tuple[int, ...]] = {}
+        self.drawn_shapes: dict[str, str] = {}
 
     def fill(self, name: str) -> None:
         """Write the converted function."""
@@ -155,6 +160,7 @@ class _Body:
         new.signature.name, new.signature.is_stateful = name, True
         self._take_arguments()
         for node in ordered(old.node_def):
+            self.shapes |= known_shapes(node)
             if node.op in CALLS:
                 self._convert_call(node)
             else:
@@ -206,13 +212,20 @@ class _Body:
         whole = type_of(tf.int32)
         if not self.each_by_itself:
             self.each_by_itself = self._add("Sub", [self._constant(1, tf.int32), COMMON], output="z", T=whole)
-        # the tensor's own shape, or one number for all of it
-        shape = self._add("Shape", [tensor], T=type_of(dtype), out_type=whole)
-        shape = self._add("Mul", [shape, self.each_by_itself], output="z", T=whole)
-        shape = self._add("Maximum", [shape, self._constant(1, tf.int32)], output="z", T=whole)
+        own = self._shape(tensor, dtype)
+        if own not in self.drawn_shapes:  # the tensor's own shape, or one number for all of it
+            shape = self._add("Mul", [own, self.each_by_itself], output="z", T=whole)
+            self.drawn_shapes[own] = self._add("Maximum", [shape, self._constant(1, tf.int32)], output="z", T=whole)
         sizes = REAL if dtype.is_floating else COMPLEX
-        factor = self._draw(shape, 1 + units * unit_of(dtype) * sizes, dtype)
+        factor = self._draw(self.drawn_shapes[own], 1 + units * unit_of(dtype) * sizes, dtype)
         return self._add("Mul", [tensor, factor], output="z", T=type_of(dtype))
+
+    def _shape(self, tensor: str, dtype: Any) -> str:
+        """The shape of a tensor: a constant where it is known, shared by all tensors that have it."""
+        known = self.shapes.get(tensor)
+        if known is None:
+            return self._add("Shape", [tensor], T=type_of(dtype), out_type=type_of(tf.int32))
+        return self._constant(np.array(known, np.int32), tf.int32, ("shape", known))
 
     def _draw(self, shape: str, values: Array, dtype: Any) -> str:
         """A tensor of the given shape whose entries are drawn from `values`."""
@@ -254,15 +267,16 @@ class _Body:
         else:
             keep = attr_value_pb2.AttrValue(b=True)
             largest = self._add("Sum", [sizes, axes], T=kind, Tidx=index, keep_dims=keep)
-        shape = self._add("Shape", [terms], T=kind, out_type=whole)
-        drawn = self._add("RandomUniform", [shape], T=whole, dtype=kind, **self._seeds())
+        drawn = self._add("RandomUniform", [self._shape(terms, dtype)], T=whole, dtype=kind, **self._seeds())
         centred = self._add("Sub", [drawn, self._constant(0.5, dtype)], output="z", T=kind)
         share = self._add("Mul", [centred, self._constant(2 * unit_of(dtype), dtype)], output="z", T=kind)
         moves = self._add("Mul", [largest, share], output="z", T=kind)
         return self._add("AddV2", [terms, moves], output="z", T=kind)
 
     def _convert_operation(self, node: Node) -> None:
-        self.new.node_def.add().CopyFrom(node)
+        original = self.new.node_def.add()
+        original.CopyFrom(node)
+        original.attr.pop(SHAPES, None)
         outputs, data = outputs_of(node), data_inputs(node)
         holds_floats = any(dtype in COPIED for _, dtype in outputs)
         if not holds_floats or not data or node.op in DECIDED:
@@ -290,7 +304,14 @@ class _Body:
             if dtype in COPIED:
                 self.moving.add(reference)
                 own = copy.name + reference[len(node.name) :]
+                self._know(reference, own)
                 self.copies[reference] = self._off(own, dtype, units) if units and dtype in FLOATS else own
+                self._know(reference, self.copies[reference])
+
+    def _know(self, reference: str, other: str) -> None:
+        """Let another tensor have the shape of the first."""
+        if reference in self.shapes:
+            self.shapes[other] = self.shapes[reference]
 
     def _add_copy(self, node: Node, inputs: list[str]) -> Node:
         """Add the node once more, of other inputs."""
@@ -318,6 +339,7 @@ class _Body:
         for k, (reference, _) in enumerate(outputs):
             self.moving.add(reference)
             self.copies[reference] = f"{first[:-1]}{len(outputs) + k}"
+            self._know(reference, self.copies[reference])
 
     def _convert_call(self, node: Node) -> None:
         """A call of the converted functions: the originals and the copies come out of one."""
@@ -345,6 +367,7 @@ class _Body:
         for k, (reference, _) in enumerate(copied):
             self.moving.add(reference)
             self.copies[reference] = f"{node.name}:output:{len(outputs) + k}"
+            self._know(reference, self.copies[reference])
 
     def _hand_on(self, name: str) -> None:
         """Let the body of a loop return COMMON to its next round."""
