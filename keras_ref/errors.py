@@ -47,8 +47,8 @@ class BackwardPassFailed(UserCodeFailed):
             )
         where = f" It comes from {self.place}." if self.place else ""
         return (
-            f"A backward pass must run, with one gradient of the shape and dtype of each input. Received: {self.received}"
-            f"{where} Correct the backward pass there; the forward pass runs."
+            "A backward pass must run, with one gradient of the shape and dtype of each input. Received: "
+            f"{self.received}{where} Correct the backward pass there; the forward pass runs."
         )
 
 

@@ -20,7 +20,8 @@ objective.py        the objective of training: losses and regularization
 differences.py      finite-difference schemes: Estimate(value, truncation, rounding)
 one_sided.py        slopes from the left and from the right; kinks
 random_offset.py    random offsets of weights
-noise.py            the noise of a loss
+noise.py            the rounding error of a loss: the model of rounding
+rounding.py         arrays whose operations are off by rounding
 progress.py         the type of a progress callback
 nudging/            the losses of a model at nudged weights
 gradient.py         the numeric gradient of a model

@@ -216,8 +216,8 @@ class Tableau:
             value[j:, j] = inner + (inner - outer) / (gain - 1)
             noise[j:, j] = (gain * noise[j:, j - 1] + noise[j - 1 : -1, j - 1]) / (gain - 1)
             spread[j:, j] = np.maximum(np.abs(value[j:, j] - inner), np.abs(value[j:, j] - outer))
-        # halving a step shrinks what is left of the error. Where the change grew instead, by more than noise does, a term
-        # dies within the step (exp(-h/L), whose slope is a constant over h): such a row has not seen the point yet
+        # halving a step shrinks what is left of the error. Where the change grew instead, by more than noise does, a
+        # term dies within the step (exp(-h/L), whose slope is a constant over h): such a row has not seen the point yet
         with np.errstate(invalid="ignore"):
             grew = (spread[1:] > spread[:-1]) & (spread[1:] > (noise[1:] + noise[:-1]) / 4)
         unseen = np.concatenate([grew, grew[-1:]])

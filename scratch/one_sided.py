@@ -20,9 +20,9 @@ QUICK = np.arange(-3.0, -8.0, -1.0)
 WIDER = np.arange(-1.0, -13.0, -1.0)
 LADDER = np.arange(1.0, -46.0, -1.0)
 TIERS = (QUICK, WIDER, LADDER)
-#: over the last eight steps (seven halvings) a jump J leaves itself of the change of the loss, a slope S leaves S/128, each
-#: off by the noise of two losses, 2·level. More than LEFT of the first change is left of a jump if J > 6·level, and of a
-#: slope only if S < 6.2·level: from JUMP levels on the two are told apart (a root of h leaves 1/11)
+#: over the last eight steps (seven halvings) a jump J leaves itself of the change of the loss, a slope S leaves S/128,
+#: each off by the noise of two losses, 2·level. More than LEFT of the first change is left of a jump if J > 6·level,
+#: and of a slope only if S < 6.2·level: from JUMP levels on the two are told apart (a root of h leaves 1/11)
 JUMP, LEFT = 8, 0.5
 
 

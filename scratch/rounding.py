@@ -14,17 +14,25 @@ from scratch.noise import OFF
 
 #: ufuncs that move, choose or negate numbers, or round to whole ones: nothing is rounded
 EXACT = frozenset(
-    "negative positive absolute fabs maximum minimum fmax fmin sign copysign conjugate rint floor ceil trunc heaviside "
-    "ldexp frexp modf spacing nextafter".split()
+    """
+    negative positive absolute fabs maximum minimum fmax fmin sign copysign conjugate rint floor ceil trunc heaviside
+    ldexp frexp modf spacing nextafter
+    """.split()  # noqa: SIM905 (a hundred quoted words are no easier to read)
 )
 #: by how many half units NumPy's functions are off at most, where that is not one
 UNITS = dict.fromkeys(
-    "exp exp2 expm1 log log2 log10 log1p sin cos tan arcsin arccos arctan arctan2 sinh cosh tanh arcsinh arccosh "
-    "arctanh power float_power logaddexp logaddexp2 hypot cbrt".split(),
+    """
+    exp exp2 expm1 log log2 log10 log1p sin cos tan arcsin arccos arctan arctan2 sinh cosh tanh arcsinh arccosh
+    arctanh power float_power logaddexp logaddexp2 hypot cbrt
+    """.split(),  # noqa: SIM905 (a hundred quoted words are no easier to read)
     4.0,
 )
 #: functions that accumulate and are no ufuncs
-SUMS = frozenset("einsum dot tensordot inner outer vdot kron convolve correlate trace cumsum cumprod prod".split())
+SUMS = frozenset(
+    """
+    einsum dot tensordot inner outer vdot kron convolve correlate trace cumsum cumprod prod
+    """.split()  # noqa: SIM905 (a hundred quoted words are no easier to read)
+)
 #: methods of ufuncs that accumulate
 ACCUMULATING = ("reduce", "accumulate", "reduceat", "at")
 #: by how many units a result is off, up or down
@@ -32,7 +40,9 @@ SIGNED = (*OFF, *(-size for size in OFF))
 
 
 class Rounding:
-    """How the entries of an array are off: by one of `sizes` units, each by itself or (`common`) all in one direction."""
+    """How the entries of an array are off: by one of `sizes` units, each by itself or (`common`) all in one
+    direction.
+    """
 
     def __init__(
         self, generator: np.random.Generator, *, common: bool = False, sizes: Sequence[float] = SIGNED

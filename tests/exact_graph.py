@@ -1,7 +1,7 @@
 """A traced computation in 50 digits: every operation of its graph, inner functions included, carried out with mpmath.
 
-Floats become object arrays of mpmath numbers; everything else (shapes, indices, decisions) stays what TensorFlow makes of
-it. Operations that only move numbers are run by TensorFlow on the numbers of their places.
+Floats become object arrays of mpmath numbers; everything else (shapes, indices, decisions) stays what TensorFlow makes
+of it. Operations that only move numbers are run by TensorFlow on the numbers of their places.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ def exact(value: Any) -> Any:
 
 def as_array(value: Any) -> Any:
     """A number that NumPy took out of an array of objects, as an array again."""
-    return np.asarray(value, object) if isinstance(value, mpmath.mpf) else value
+    if isinstance(value, mpmath.mpf):
+        return np.asarray(value, object)
+    return np.asarray(value) if isinstance(value, np.generic) else value
 
 
 def each(function: Callable[..., Any]) -> Callable[..., Any]:
     """A function of numbers as one of arrays."""
-    return lambda *arrays: np.asarray(
-        np.frompyfunc(lambda *numbers: function(*numbers), len(arrays), 1)(*arrays), object
-    )
+    return lambda *arrays: np.asarray(np.frompyfunc(function, len(arrays), 1)(*arrays), object)
 
 
 def _sigmoid(x: Any) -> Any:
@@ -116,11 +116,11 @@ BINARY: dict[str, Callable[[Any, Any], Any]] = {
     "Div": _divided,
     "DivNoNan": lambda a, b: a / b if b else ZERO,
     "MulNoNan": lambda a, b: a * b if b else ZERO,
-    "Maximum": lambda a, b: max(a, b),
-    "Minimum": lambda a, b: min(a, b),
-    "Pow": lambda a, b: mpmath.power(a, b),
+    "Maximum": max,
+    "Minimum": min,
+    "Pow": mpmath.power,
     "SquaredDifference": lambda a, b: (a - b) ** 2,
-    "Atan2": lambda a, b: mpmath.atan2(a, b),
+    "Atan2": mpmath.atan2,
     "Xlogy": _xlogy,
     "Xlog1py": lambda a, b: ZERO if a == 0 else a * mpmath.log1p(b),
     "Xdivy": lambda a, b: ZERO if a == 0 else a / b,
@@ -364,7 +364,7 @@ class Graph:
                 known.update({id(t): as_array(v) for t, v in zip(operation.outputs, found, strict=True)})
         return [known[id(t)] for t in outputs]
 
-    def _operation(self, graph: Any, o: Any, inputs: list[Any]) -> list[Any]:
+    def _operation(self, graph: Any, o: Any, inputs: list[Any]) -> list[Any]:  # noqa: C901, PLR0911 (one answer a kind)
         called = self._called(graph, o, inputs)
         if called is not None:
             return called
@@ -393,17 +393,25 @@ class Graph:
     def _called(self, graph: Any, o: Any, inputs: list[Any]) -> list[Any] | None:
         """The outputs of an operation that calls functions; None for any other."""
         if o.type in ("PartitionedCall", "StatefulPartitionedCall"):
-            inner = function_of(graph, o.get_attr("f").name)
+            inner = _inner(graph, o.get_attr("f").name)
             return self._run(inner, inputs, inner.outputs)
         if o.type in ("StatelessIf", "If"):
-            inner = function_of(graph, o.get_attr("then_branch" if bool(inputs[0]) else "else_branch").name)
+            inner = _inner(graph, o.get_attr("then_branch" if bool(inputs[0]) else "else_branch").name)
             return self._run(inner, inputs[1:], inner.outputs)
         if o.type in ("StatelessWhile", "While"):
-            cond, body = (function_of(graph, o.get_attr(name).name) for name in ("cond", "body"))
+            cond, body = (_inner(graph, o.get_attr(name).name) for name in ("cond", "body"))
             while bool(self._run(cond, inputs, cond.outputs)[0]):
                 inputs = self._run(body, inputs, body.outputs)
             return inputs
         return None
+
+
+def _inner(graph: Any, name: str) -> Any:
+    """The graph of a function that is called. Raises: Missing where TensorFlow has kept none."""
+    found = function_of(graph, name)
+    if found is None:
+        raise Missing("a function without a graph")
+    return found
 
 
 def _needed(outputs: list[Any]) -> set[Any]:

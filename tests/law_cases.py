@@ -247,8 +247,8 @@ def _wrong(case: Case, mutant: Mutant) -> Wrong | None:
 
 @cache
 def _right(case: Case) -> Array | None:
-    """What the law itself computes, where its own check accepts it; None where the example decides nothing (its gradient
-    is zero), and where Keras is known to refuse it.
+    """What the law itself computes, where its own check accepts it; None where the example decides nothing (its
+    gradient is zero), and where Keras is known to refuse it.
     """
     try:
         found = case.difference()

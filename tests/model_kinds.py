@@ -450,3 +450,31 @@ def _(wrong: float) -> Made:
     )
     model.compile(optimizer="sgd", loss="mse")
     return Made(model, X, Y)
+
+
+class Looking(Scaled):
+    """The same, with a branch on a value: it runs only eagerly."""
+
+    def call(self, x: Any) -> Any:
+        return super().call(x) if float(tf.reduce_sum(x * x)) >= 0 else x
+
+    def compute_output_shape(self, shape: Any) -> Any:
+        return shape
+
+
+@kind("only eagerly")
+def _(wrong: float) -> Made:
+    model = keras.Sequential([dense(3), Looking(wrong), dense(2, None)])
+    model(X)
+    model.compile(loss="mse", run_eagerly=True)
+    return Made(model, X, Y)
+
+
+@kind("padded sequences")
+def _(wrong: float) -> Made:
+    x = drawn(2, 4, 3)
+    x[0, 2:], x[1, 3:] = 0.0, 0.0
+    layers = (keras.layers.Masking(0.0), keras.layers.GRU(3), Scaled(wrong), dense(2, None))
+    model = keras.Sequential([keras.Input((4, 3)), *layers])
+    model.compile(loss="mse")
+    return Made(model, x, drawn(2, 2))

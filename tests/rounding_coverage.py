@@ -17,6 +17,8 @@ import numpy as np
 import rounding_cases as rc
 from exact_graph import Missing
 
+from keras_ref.errors import UserCodeFailed
+
 
 def main():
     total, seed = (int(a) for a in (*sys.argv[1:], *("100000", "0")[len(sys.argv) - 1 :]))
@@ -47,7 +49,10 @@ def main():
             except Missing as operation:
                 missing.append(str(operation))
                 continue
-            except ValueError as refused:  # Keras refuses the example (an adaptive pooling of one step)
+            except (
+                ValueError,
+                UserCodeFailed,
+            ) as refused:  # Keras refuses the example (an adaptive pooling of one step)
                 missing.append(str(refused).split("\n")[0][:60])
                 continue
             every[group] += found

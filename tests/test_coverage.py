@@ -23,7 +23,9 @@ def test_everything_has_a_twin(kind):
 
 
 def test_counts_are_those_of_the_inventory():
-    """93 layers in 11 families, 32 activations, 22 losses, 16 optimizers, 6 schedules, 4 regularizers, 4 constraints."""
+    """93 layers in 11 families, 32 activations, 22 losses, 16 optimizers, 6 schedules, 4 regularizers, 4
+    constraints.
+    """
     assert [coverage.cover(kind).owed for kind in registry.KINDS] == [93, 32, 22, 16, 6, 4, 4]
     assert len(coverage.read_inventory()["layer"]) == 11
 

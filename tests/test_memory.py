@@ -25,12 +25,16 @@ def exhausted_above(entries, monkeypatch):
     def small(self):
         evaluate = traced(self)
 
-        def run(flat, direction, steps, *rest):
-            if len(steps) > entries:
-                raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor")
-            return evaluate(flat, direction, steps, *rest)
+        class Small:
+            def __call__(self, flat, direction, steps, *rest):
+                if len(steps) > entries:
+                    raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor")
+                return evaluate(flat, direction, steps, *rest)
 
-        return run
+            def __getattr__(self, name):
+                return getattr(evaluate, name)
+
+        return Small()
 
     monkeypatch.setattr(LossFunction, "_traced", small)
     monkeypatch.setattr(LossFunction, "graph", property(lambda self: traced(self).graph))

@@ -47,7 +47,7 @@ def off_by(planted):
     return function
 
 
-# Rounding on the scale of what cancels, not of the loss ------------------------------------------------------------------
+# Rounding on the scale of what cancels, not of the loss --------------------------------------------------------------
 
 
 @settings(max_examples=2 * FEW)
@@ -127,7 +127,9 @@ def test_learned_classifier(ending, scale):
 
 
 def test_saturated_gate():
-    """(1 - sigmoid(z)) · h: the gate stands still for any small nudge, 62 units of 1 from 0, and is off all the same."""
+    """(1 - sigmoid(z)) · h: the gate stands still for any small nudge, 62 units of 1 from 0, and is off all the
+    same.
+    """
     model = Model.chain([Dense(1)], (1,))
     gate = lambda z, h: tf.reduce_sum((1 - tf.sigmoid(z)) * h)  # noqa: E731
     report = check_function(gate, np.array([33.0]), np.array([2.0**20]))
@@ -136,7 +138,7 @@ def test_saturated_gate():
     assert model.trainable
 
 
-# Steepness and kinks are no rounding --------------------------------------------------------------------------------------
+# Steepness and kinks are no rounding ---------------------------------------------------------------------------------
 
 STEEP = {
     "eps/(S+eps)": lambda s, e: e / (s + e),
@@ -257,7 +259,7 @@ def test_features_of_all_sizes(dropped):
     assert report.noise <= 2.0**6 * UNIT * np.mean((x @ w + bias - y) ** 2)
 
 
-# At the very point ----------------------------------------------------------------------------------------------------------
+# At the very point ---------------------------------------------------------------------------------------------------
 
 
 def test_noise_of_another_point_is_its_own():
@@ -284,7 +286,7 @@ def test_noise_of_the_twin_at_another_point_is_its_own():
     assert noise(0.0) <= 64 * UNIT < noise(100.0)
 
 
-# Low precision inside ---------------------------------------------------------------------------------------------------------
+# Low precision inside ------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("dtype", [tf.float32, tf.float16, tf.bfloat16], ids=lambda d: d.name)

@@ -65,8 +65,17 @@ def evidence(subject):
 
 # Oracles ------------------------------------------------------------------------------------------------------------
 
-MEMBERS = ("name", "values", "base", "noise", "supports_complex", "of_forward_pass", "specifications")
-METHODS = ("covers", "losses", "directional", "moved", "with_noise", "measured_noise")
+MEMBERS = ("name", "values", "base", "noise", "supports_complex", "of_forward_pass", "specifications", "inputs")
+METHODS = (
+    "covers",
+    "losses",
+    "directional",
+    "branch_losses",
+    "branch_directional",
+    "moved",
+    "with_noise",
+    "measured_noise",
+)
 
 
 @pytest.fixture(params=["forward", "twin", "directional", "one variable"])

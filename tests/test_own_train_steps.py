@@ -130,8 +130,10 @@ def test_two_optimizers(trained):
     report = check_updates(model, X, steps=2)
     assert {(v.verdict, v.reason_code) for v in report.verdicts} == {("undecided", "own-step")}
     assert {v.reason for v in report.verdicts} == {
-        "the train step is the model's own: it returns no scalar 'loss' (but judge_loss, maker_loss); its update is "
-        "the optimizer's law on the gradients that it hands over"
+        (
+            "the train step is the model's own: it returns no scalar 'loss' (but judge_loss, maker_loss); its update "
+            "is the optimizer's law on the gradients that it hands over"
+        )
     }
     assert len(report.verdicts) == 6
     for variable, value in zip(model.trainable_variables, before, strict=True):

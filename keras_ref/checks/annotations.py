@@ -105,9 +105,10 @@ def mark_surrogates(outcome: Outcome, *, evidence: Evidence, paths: GradientPath
 
 
 def fail_where_nothing_trains(outcome: Outcome, *, evidence: Evidence) -> Outcome:
-    """Disconnected variables fail where no variable that is trained has a gradient: there is nothing to train by."""
+    """Disconnected variables fail where no variable that is trained has a gradient, in training neither."""
     trained, gradient = evidence.loss.variables, evidence.autodiff.gradient
-    if not trained or any(gradient[name] is not None for name in trained):
+    in_training = {v.name for v in outcome.verdicts if v.reason_code is Reason.CONNECTED_ONLY_IN}
+    if not trained or in_training & set(trained) or any(gradient[name] is not None for name in trained):
         return outcome
 
     def failing(verdict: Verdict) -> Verdict:
@@ -149,8 +150,8 @@ def note_vacuous(outcome: Outcome, *, evidence: Evidence) -> Outcome:
             notes.append(f"{v.name}: {v.reason}.")
         if v.jumps:
             notes.append(
-                f"{v.jumps} of {v.compared} entries of {v.name} sit on a jump of the loss (a comparison that decides there): "
-                "they have no derivative; autodiff is right on the branch that the point lies on."
+                f"{v.jumps} of {v.compared} entries of {v.name} sit on a jump of the loss (a comparison that decides "
+                "there): they have no derivative; autodiff is right on the branch that the point lies on."
             )
         if kinks := v.counts.get(Kind.KINK, 0) - v.jumps:
             notes.append(f"{v.name}: {kinks} entries sit on a kink; autodiff is right beside it.")

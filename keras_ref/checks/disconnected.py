@@ -140,15 +140,7 @@ class GradientPaths:
             if self._other.get(name) is not None:
                 return Explanation(Reason.CONNECTED_ONLY_IN, "inference" if self.training else "training")
             return Explanation(Reason.NOT_CONNECTED)
-        way &= self._reached(name, past=_differentiable)
-        blocking = [o for o in way if not _differentiable(o)]
-        blocking = blocking or [inner for o in way for inner in _inside(o) if not _differentiable(inner)]
-        if not blocking:
-            return Explanation(Reason.NO_GRADIENT)
-        stopped = [o for o in blocking if o.type in STOPS]
-        if stopped:
-            return Explanation(Reason.STOPPED, _named(stopped))
-        return Explanation(Reason.NOT_DIFFERENTIABLE, _named(blocking))
+        return _of_blocked(way & self._reached(name, past=_differentiable))
 
     def casts_down(self) -> list[Any]:
         """The casts to a lower precision on the way from a variable or input to the loss."""
@@ -164,6 +156,18 @@ class GradientPaths:
         way = self._reached(name) & self._feeding()
         chosen = [o for o in way if o.type in ("Select", "SelectV2")]
         return Explanation(Reason.UNTAKEN_BRANCH, _named(chosen)) if chosen else None
+
+
+def _of_blocked(way: Iterable[Any]) -> Explanation:
+    """Why autodiff gives None although operations lead to the loss: what blocks the way."""
+    blocking = [o for o in way if not _differentiable(o)]
+    blocking = blocking or [inner for o in way for inner in _inside(o) if not _differentiable(inner)]
+    if not blocking:
+        return Explanation(Reason.NO_GRADIENT)
+    stopped = [o for o in blocking if o.type in STOPS]
+    if stopped:
+        return Explanation(Reason.STOPPED, _named(stopped))
+    return Explanation(Reason.NOT_DIFFERENTIABLE, _named(blocking))
 
 
 def _inside(operation: Any) -> Iterable[Any]:

@@ -141,8 +141,11 @@ def _notes_on_way(loss: LossFunction, subject: str) -> list[str]:
         return [f"{subject} looks at values (an `if`, `while` or `for` on a tensor): it was traced with AutoGraph."]
     if loss.way is Way.EAGER:
         return [
-            f"{subject} runs only eagerly (traced, it raises {loss.refusal}): its loss was evaluated once for every step of every entry, "
-            "which is slow, and its rounding was estimated from differences, which is no bound."
+            (
+                f"{subject} runs only eagerly (traced, it raises {loss.refusal}): its loss was evaluated once for "
+                "every step of every entry, which is slow, and its rounding was estimated from differences, which is "
+                "no bound."
+            )
         ]
     return []
 

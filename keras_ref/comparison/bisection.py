@@ -167,8 +167,10 @@ class Search:
                 branch, self.point.gradient_at, gradient=self.point.gradient, seed=self.point.seed
             )
             self.notes = (
-                "The loss jumps where its inputs move (a comparison that decides there): along random directions every "
-                "decision was held as it is at the point.",
+                (
+                    "The loss jumps where its inputs move (a comparison that decides there): along random directions "
+                    "every decision was held as it is at the point."
+                ),
             )
         return branch is not None
 

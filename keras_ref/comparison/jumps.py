@@ -1,11 +1,11 @@
 """Entries of an input at which the loss jumps: something decides there, a comparison, an argmax or a rounding.
 
-Whether a sample is padding (`Masking` compares with its mask value), which entry is the largest, what a number is rounded
-to: such a decision flips as soon as the entry moves, and the loss has no derivative. That is a property of what is
-checked and no fault of its gradient. A gradient is still right or wrong there: autodiff differentiates the branch that the
-point lies on. So the loss is differenced once more with every decision as it is at the point, and an entry passes where
-autodiff agrees with that. Where decisions cannot be held (no graph shows them, or the loss is the twin's), an entry passes
-where autodiff is 0, or is the slope from a side on which the loss does not jump.
+Whether a sample is padding (`Masking` compares with its mask value), which entry is the largest, what a number is
+rounded to: such a decision flips as soon as the entry moves, and the loss has no derivative. That is a property of
+what is checked and no fault of its gradient. A gradient is still right or wrong there: autodiff differentiates the
+branch that the point lies on. So the loss is differenced once more with every decision as it is at the point, and an
+entry passes where autodiff agrees with that. Where decisions cannot be held (no graph shows them, or the loss is the
+twin's), an entry passes where autodiff is 0, or is the slope from a side on which the loss does not jump.
 
 Variables are not excused: a loss that jumps as training moves a weight cannot be trained by its gradient.
 """
@@ -92,7 +92,7 @@ def hold_decisions(oracle: Oracle, vector: Mapping[str, Array]) -> BranchOracle 
 
 
 def judge_jumps(found: EntryComparison, autodiff: Autodiff) -> EntryComparison:
-    """The comparison with its entries that sit on a jump judged by the branch of the point, where they are an input's."""
+    """The comparison with its entries on a jump judged by the branch of the point, where they are an input's."""
     jumps = np.intersect1d(found.judgements.because(Reason.JUMP), found.judgements.among(Kind.UNDECIDED))
     if not len(jumps) or found.name not in found.oracle.inputs:
         return found

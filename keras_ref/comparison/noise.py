@@ -20,9 +20,10 @@ from scratch.differences import UNIT
 def measure_noise(loss: Any, values: Mapping[str, Array], base: float, *, seed: int = 0) -> float:
     """The absolute rounding error of a traced loss at a point, where it is `base`; nan where it cannot be told.
 
-    What Python code inside the graph computes is not seen there, nor what runs only eagerly, nor anything where rounding
-    takes the loss out of its domain. There it is estimated from differences too, and the larger of the two counts. What
-    such code computes may stand still by chance, as floats of the loss's own unit do within half a unit of the loss.
+    What Python code inside the graph computes is not seen there, nor what runs only eagerly, nor anything where
+    rounding takes the loss out of its domain. There it is estimated from differences too, and the larger of the two
+    counts. What such code computes may stand still by chance, as floats of the loss's own unit do within half a unit of
+    the loss.
     """
     noise = float(loss.noise(at=values))
     if math.isfinite(noise) and not opaque(loss.graph):

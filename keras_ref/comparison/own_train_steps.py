@@ -60,7 +60,7 @@ def own_optimizers(model: Any) -> list[Any]:
 def _running_functions_eagerly() -> Iterator[None]:
     """Run tf.functions as Python, so that none keeps a trace of what is put in the place of its parts for a while."""
     before = tf.config.functions_run_eagerly()
-    tf.config.run_functions_eagerly(True)
+    tf.config.run_functions_eagerly(run_eagerly=True)
     try:
         yield
     finally:

@@ -1,9 +1,9 @@
 """A match must have decided something: an error as large as the gradient itself must not have passed.
 
-Such a comparison is called blunt. It is repeated with all weights and inputs scaled: the backward pass of a network that
-has learned its data is the same code with smaller weights, where the loss can carry its numbers. What stays blunt is
-undecided, except where it is sharp beside the largest gradient of the whole loss, or where the gradient is zero to its
-own rounding: of a gradient that is zero everywhere (a bias before a normalization) no error is as small.
+Such a comparison is called blunt. It is repeated with all weights and inputs scaled: the backward pass of a network
+that has learned its data is the same code with smaller weights, where the loss can carry its numbers. What stays blunt
+is undecided, except where it is sharp beside the largest gradient of the whole loss, or where the gradient is zero to
+its own rounding: of a gradient that is zero everywhere (a bias before a normalization) no error is as small.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from keras_ref.reports.verdict import Kind, Reason
 from scratch.arrays import Array
 from scratch.differences import SAFETY, scale_of
 
-#: by what weights and inputs are scaled, one after another while a comparison stays blunt: down, where what had saturated
-#: moves again, and up, away from a kink that lies closer than rounding lets a slope be taken
+#: by what weights and inputs are scaled, one after another while a comparison stays blunt: down, where what had
+#: saturated moves again, and up, away from a kink that lies closer than rounding lets a slope be taken
 SCALES = (0.5, 0.125, 2.0**-5, 2.0**-8, 2.0**10, 2.0**20, 2.0**40)
 
 

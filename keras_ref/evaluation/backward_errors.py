@@ -1,4 +1,4 @@
-"""What is wrong where a backward pass raises, or returns gradients that fit nothing: which code of the user's did it."""
+"""Which code of the user's is at fault where a backward pass raises, or returns gradients that fit nothing."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ CALLER, CALLED = "actual_grad_fn", "grad_fn"
 
 @dataclass(frozen=True)
 class Refused:
-    """Why a gradient that autodiff gave, or did not give, cannot be compared: a verdict's kind, and its reason in detail."""
+    """Why a gradient cannot be compared, or was not given at all: a verdict's kind, and its reason in detail."""
 
     kind: Kind
     reason: Reason
@@ -59,8 +59,8 @@ def running_backward_pass() -> Iterator[None]:
 def place_of(error: BaseException) -> str:
     """Where in the user's code an error comes from: function, line and file; "" where none of it is on the way.
 
-    It is the last frame that is the user's; or else the backward function of the user's that TensorFlow had called, whose
-    result it refuses.
+    It is the last frame that is the user's; or else the backward function of the user's that TensorFlow had called,
+    whose result it refuses.
     """
     place = ""
     trace = error.__traceback__
@@ -101,10 +101,10 @@ def _inspected(backward: Callable[..., Any], inputs: list[Any], found: list[str]
 
     def inspected(*upstream: Any) -> Any:
         gradients = backward(*upstream)
-        for i, (gradient, tensor) in enumerate(zip(gradients, inputs, strict=False)):
-            if gradient is None or isinstance(gradient, tf.IndexedSlices):
+        for i, (given, tensor) in enumerate(zip(gradients, inputs, strict=False)):
+            if given is None or isinstance(given, tf.IndexedSlices):
                 continue
-            gradient = tf.convert_to_tensor(gradient)
+            gradient = tf.convert_to_tensor(given)
             for what, mine, its in (
                 ("dtype", gradient.dtype.name, tensor.dtype.name),
                 ("shape", tuple(gradient.shape), tuple(tensor.shape)),

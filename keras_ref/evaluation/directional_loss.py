@@ -113,7 +113,7 @@ class DirectionalLoss:
     ) -> Array:
         """`directional` with every comparison, index and rounding decided as at the point, off by rounding."""
         if self._branch is None:
-            self._branch = Rounded(self._evaluate)
+            self._branch = Rounded(self._evaluate, moves_point=True)
         point = self._point(self.function.values if at is None else at)
         moves = [tf.constant(direction.get(n, np.zeros_like(v)), DTYPE) for n, v in self.function.values.items()]
         rest = [*moves, *point, *self._held]

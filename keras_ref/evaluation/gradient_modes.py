@@ -25,7 +25,8 @@ def _leave_eager(function: Function) -> Function:
 
 def convert_control_flow(function: Function) -> Function:
     """A function whose `if`, `while` and `for` on tensors AutoGraph turns into operations, for a trace."""
-    return api.tf_convert(function, ag_ctx.ControlStatusCtx(ag_ctx.Status.ENABLED))
+    converted: Function = api.tf_convert(function, ag_ctx.ControlStatusCtx(ag_ctx.Status.ENABLED))
+    return converted
 
 
 #: {mode: what makes a function run in it}

@@ -34,6 +34,7 @@ from keras_ref.evaluation.backward_errors import (
 )
 from keras_ref.evaluation.float64 import DTYPE, is_float
 from keras_ref.evaluation.gradient_modes import MODES, convert_control_flow, is_indexed
+from keras_ref.evaluation.graph import casts_down
 from keras_ref.evaluation.keras_parts import tensorflow_variable
 from keras_ref.evaluation.naming import float_inputs, path_of, replace_inputs, unique
 from keras_ref.evaluation.operation_rounding import EXACT_SCOPE
@@ -276,11 +277,13 @@ class LossFunction:
         first: UserCodeFailed | None = None
         for self.way in (Way.TRACED, Way.AUTOGRAPH):
             try:
-                trace()
+                graph = trace().graph
             except UserCodeFailed as failed:
                 first = first or failed
             else:
-                return
+                # AutoGraph turns float(tensor) into a cast to float32, which is not what the code computes
+                if self.way is Way.TRACED or not casts_down(graph):
+                    return
         self.way = Way.EAGER
         try:
             self.directional({}, np.zeros(1))
@@ -355,7 +358,7 @@ class LossFunction:
     def branch_losses(
         self, name: str, entries: Array, offsets: Array, *, at: Mapping[str, Array] | None = None
     ) -> Array:
-        """`losses` on the branch that the point lies on: every comparison, index and rounding is decided as at the point.
+        """`losses` on the branch that the point lies on: comparisons, indices and roundings are decided as there.
 
         Off by rounding, as `Rounded` computes: what losses at the point itself differ by is their noise.
         """
@@ -382,10 +385,10 @@ class LossFunction:
         offsets: Array,
         direction: Array | None = None,
     ) -> Array:
-        """Losses at values + step · direction with one entry of the flat vector moved, decided as they are at values."""
+        """Losses at values + step · direction with one entry of the flat vector moved, decided as at values."""
         evaluate = self._traced()
         if self._branch is None:
-            self._branch = Rounded(evaluate)
+            self._branch = Rounded(evaluate, moves_point=True)
         flat, held = self._flat(values), self._held()
         fixed = [tf.constant(flat), tf.constant(np.zeros_like(flat) if direction is None else direction)]
         targets, rests = flat[entries], np.zeros(len(steps))

@@ -5,7 +5,8 @@ Each of its terms is off by up to a unit of the largest partial sum that it may 
 steps then round at random.
 
 An operation that is in none of these tables rounds like a sum of some hundred products: each term by half a unit in the
-last place, and the result by SUMMED of them (matrix products, convolutions, poolings, Fourier transforms, factorizations).
+last place, and the result by SUMMED of them (matrix products, convolutions, poolings, Fourier transforms,
+factorizations).
 """
 
 from __future__ import annotations
@@ -40,8 +41,8 @@ EXACT = frozenset(
 )
 
 #: elementwise operations → by how many half units in the last place their result is off at most. 1: rounded correctly;
-#: others: the largest error seen at 8,000 points from 1e-8 to 300 in 50 digits (tests/test_rounding.py), rounded up, and
-#: those that are rounded correctly here but elsewhere computed by polynomials counted as 2
+#: others: the largest error seen at 8,000 points from 1e-8 to 300 in 50 digits (tests/test_rounding.py), rounded up,
+#: and those that are rounded correctly here but elsewhere computed by polynomials counted as 2
 UNITS: Mapping[str, float] = {
     name: units
     for units, names in (
@@ -49,34 +50,39 @@ UNITS: Mapping[str, float] = {
         (2.0, "Sin Cos Tan Asin Acos Rsqrt Softsign SquaredDifference ComplexAbs Angle"),
         (
             3.0,
-            "Exp Log Sinh Cosh Asinh Acosh Atanh InvGrad ReciprocalGrad SqrtGrad RsqrtGrad TanhGrad SigmoidGrad EluGrad",
+            "Exp Log Sinh Cosh Asinh Acosh Atanh InvGrad ReciprocalGrad SqrtGrad RsqrtGrad TanhGrad SigmoidGrad",
         ),
-        (3.0, "SeluGrad SoftsignGrad"),
+        (3.0, "EluGrad SeluGrad SoftsignGrad"),
         (4.0, "Log1p Expm1 Sigmoid Erf Softplus SoftplusGrad Pow Xlogy Xlog1py Xdivy"),
         (6.0, "Atan Atan2"),
         (8.0, "Tanh Ndtri Erfinv"),
         (
             16.0,
-            "Erfc Lgamma Digamma Polygamma Zeta Igamma Igammac IgammaGradA Betainc BesselI0 BesselI1 BesselI0e BesselI1e",
+            "Erfc Lgamma Digamma Polygamma Zeta Igamma Igammac IgammaGradA Betainc BesselI0 BesselI1 BesselI0e",
         ),
-        (16.0, "BesselJ0 BesselJ1 BesselK0 BesselK1 BesselK0e BesselK1e BesselY0 BesselY1 Spence Dawsn Expint"),
+        (
+            16.0,
+            "BesselI1e BesselJ0 BesselJ1 BesselK0 BesselK1 BesselK0e BesselK1e BesselY0 BesselY1 Spence Dawsn Expint",
+        ),
         (16.0, "FresnelCos FresnelSin"),
     )
     for name in names.split()
 }
 
-#: operations whose value is a decision about floats (a sign, a whole number, how many there are): both computations take
-#: that of the first
+#: operations whose value is a decision about floats (a sign, a whole number, how many there are): both computations
+#: take that of the first
 DECIDED = frozenset(
-    "Range Sign Floor Ceil Round Rint FloorDiv TruncateDiv FakeQuantWithMinMaxVars FakeQuantWithMinMaxArgs "
-    "FakeQuantWithMinMaxVarsPerChannel QuantizeAndDequantizeV2 QuantizeAndDequantizeV3 QuantizeAndDequantizeV4 NextAfter".split()
+    """
+    Range Sign Floor Ceil Round Rint FloorDiv TruncateDiv FakeQuantWithMinMaxVars FakeQuantWithMinMaxArgs
+    FakeQuantWithMinMaxVarsPerChannel QuantizeAndDequantizeV2 QuantizeAndDequantizeV3 QuantizeAndDequantizeV4 NextAfter
+    """.split()  # noqa: SIM905 (a hundred quoted words are no easier to read)
 )
 
 #: operations that decide by some of their inputs which numbers of the others they pass on → those inputs
 DECIDING: Mapping[str, tuple[int, ...]] = {
-    **dict.fromkeys("ReluGrad Relu6Grad LeakyReluGrad".split(), (1,)),
-    **dict.fromkeys("MaxPoolGrad MaxPool3DGrad MaxPoolGradV2 MaxPoolGradGrad MaxPool3DGradGrad".split(), (0, 1)),
-    **dict.fromkeys("MaxPoolGradWithArgmax MaxPoolGradGradWithArgmax".split(), (0,)),
+    **dict.fromkeys(("ReluGrad", "Relu6Grad", "LeakyReluGrad"), (1,)),
+    **dict.fromkeys(("MaxPoolGrad", "MaxPool3DGrad", "MaxPoolGradV2", "MaxPoolGradGrad", "MaxPool3DGradGrad"), (0, 1)),
+    **dict.fromkeys(("MaxPoolGradWithArgmax", "MaxPoolGradGradWithArgmax"), (0,)),
 }
 
 

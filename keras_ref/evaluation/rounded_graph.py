@@ -45,7 +45,8 @@ SEED = 87654321
 FLOATS = (tf.float16, tf.bfloat16, tf.float32, tf.float64, tf.complex64, tf.complex128)
 #: floats, and the lists of tensors that loops keep
 COPIED = (*FLOATS, tf.variant)
-#: operations that call functions → their form that may hold random numbers, and the number of inputs before the arguments
+#: operations that call functions → their form that may hold random numbers, and the number of inputs before the
+#: arguments
 CALLS = {
     "PartitionedCall": ("StatefulPartitionedCall", 0),
     "StatefulPartitionedCall": ("StatefulPartitionedCall", 0),
@@ -67,17 +68,23 @@ Definition: TypeAlias = function_pb2.FunctionDef
 
 
 def unit_of(dtype: Any) -> float:
-    """The distance of 1 from the next number of a floating dtype. Of bfloat16, which has 8 bits, NumPy does not know it."""
+    """The distance of 1 from the next number of a floating dtype.
+
+    Of bfloat16, which has 8 bits, NumPy does not know it.
+    """
     dtype = tf.as_dtype(dtype).real_dtype
     return 2.0**-7 if dtype == tf.bfloat16 else float(np.finfo(dtype.as_numpy_dtype).eps)
 
 
-def convert(functions: Iterable[Definition], name: str) -> tuple[str, dict[str, Definition]]:
+def convert(
+    functions: Iterable[Definition], name: str, *, moves_point: bool = False
+) -> tuple[str, dict[str, Definition]]:
     """The name of the conversion of the function `name`, and all definitions that it needs, by name.
 
-    Nodes in EXACT_SCOPE have no copy: they make the point, and are no part of what is computed there.
+    Nodes in EXACT_SCOPE have no copy: they make the point, and are no part of what is computed there. With
+    `moves_point` they have one that is exact: the copies are computed at a point of their own.
     """
-    conversion = _Conversion(functions)
+    conversion = _Conversion(functions, moves_point=moves_point)
     return conversion.convert(name), conversion.library
 
 
@@ -178,7 +185,8 @@ def _composition(op: str, dtypes: tuple[Any, ...]) -> Any:
 class _Conversion:
     """The conversion of functions into `library`."""
 
-    def __init__(self, functions: Iterable[Definition]) -> None:
+    def __init__(self, functions: Iterable[Definition], *, moves_point: bool) -> None:
+        self.moves_point = moves_point
         given = {f.signature.name: f for f in functions}
         self.originals = {name: _with_plain_calls(f, given) for name, f in given.items()}
         self.library: dict[str, Definition] = {}
@@ -223,16 +231,7 @@ class _Body:
         """Write the converted function."""
         old, new = self.old, self.new
         new.signature.name, new.signature.is_stateful = name, True
-        for argument in old.signature.input_arg:
-            new.signature.input_arg.add(name=argument.name, type=argument.type)
-        for argument in old.signature.input_arg:
-            if tf.as_dtype(argument.type) in COPIED:
-                new.signature.input_arg.add(name=argument.name + COPY, type=argument.type)
-                self.copies[argument.name] = argument.name + COPY
-                self.moving.add(argument.name)
-        new.signature.input_arg.add(name=COMMON, type=tf.int32.as_datatype_enum)
-        for index, attributes in old.arg_attr.items():
-            new.arg_attr[index].CopyFrom(attributes)
+        self._take_arguments()
         for node in _ordered(old.node_def):
             if node.op in CALLS:
                 self._convert_call(node)
@@ -247,6 +246,20 @@ class _Body:
         for key, value in old.control_ret.items():
             new.signature.control_output.append(key)
             new.control_ret[key] = value
+
+    def _take_arguments(self) -> None:
+        """Declare the function's own arguments, a copy of each that may be off, and COMMON."""
+        old, new = self.old, self.new
+        for argument in old.signature.input_arg:
+            new.signature.input_arg.add(name=argument.name, type=argument.type)
+        for argument in old.signature.input_arg:
+            if tf.as_dtype(argument.type) in COPIED:
+                new.signature.input_arg.add(name=argument.name + COPY, type=argument.type)
+                self.copies[argument.name] = argument.name + COPY
+                self.moving.add(argument.name)
+        new.signature.input_arg.add(name=COMMON, type=tf.int32.as_datatype_enum)
+        for index, attributes in old.arg_attr.items():
+            new.arg_attr[index].CopyFrom(attributes)
 
     def _return(self, name: str, dtype: int, reference: str) -> None:
         self.new.signature.output_arg.add(name=name, type=dtype)
@@ -298,7 +311,8 @@ class _Body:
         return {"seed": attr_value_pb2.AttrValue(i=SEED), "seed2": second}
 
     def _terms_off(self, node: Node, terms: str, dtype: Any) -> str:
-        """The terms of a sum, each off by up to a unit of the largest partial sum: Σ|term|, in a running sum up to there.
+        """The terms of a sum, each off by up to a unit of the largest partial sum: Σ|term|, in a running sum up to
+        there.
 
         Evenly spread over two units, so that the steps of equal terms round at random, to nothing in the mean.
         """
@@ -332,7 +346,8 @@ class _Body:
         if not holds_floats or not data or node.op in DECIDED:
             return
         # what makes the point, reads, draws or runs Python is computed once, and both have the same of it
-        if EXACT_SCOPE in node.name or op_def_registry.get(node.op).is_stateful:
+        of_point = EXACT_SCOPE in node.name
+        if (of_point and not self.conversion.moves_point) or op_def_registry.get(node.op).is_stateful:
             if EXACT_SCOPE in node.name or node.op in READING:
                 self.moving.update(reference for reference, _ in outputs)
             return
@@ -343,11 +358,20 @@ class _Body:
             return
         dtypes, decisive = _input_dtypes(node), DECIDING.get(node.op, ())
         inputs = [r if k in decisive else self.copies.get(r, r) for k, r in enumerate(data)]
-        terms, units = _rounding_of(node, dtypes, outputs)
-        if node.op in SUMS and dtypes[0].is_floating:
+        terms, units = (0.0, 0.0) if of_point else _rounding_of(node, dtypes, outputs)
+        if node.op in SUMS and not of_point and dtypes[0].is_floating:
             inputs[0] = self._terms_off(node, inputs[0], dtypes[0])
         elif terms:
             inputs = [self._off(r, t, terms) if t in FLOATS else r for r, t in zip(inputs, dtypes, strict=True)]
+        copy = self._add_copy(node, inputs)
+        for reference, dtype in outputs:
+            if dtype in COPIED:
+                self.moving.add(reference)
+                own = copy.name + reference[len(node.name) :]
+                self.copies[reference] = self._off(own, dtype, units) if units and dtype in FLOATS else own
+
+    def _add_copy(self, node: Node, inputs: list[str]) -> Node:
+        """Add the node once more, of other inputs."""
         copy = self.new.node_def.add()
         copy.CopyFrom(node)
         copy.name = node.name + COPY
@@ -355,11 +379,7 @@ class _Body:
         copy.input.extend([*inputs, *_control(node)])
         for key in LEFT_OUT:
             copy.attr.pop(key, None)
-        for reference, dtype in outputs:
-            if dtype in COPIED:
-                self.moving.add(reference)
-                own = copy.name + reference[len(node.name) :]
-                self.copies[reference] = self._off(own, dtype, units) if units and dtype in FLOATS else own
+        return copy
 
     def _convert_composed(self, node: Node, outputs: list[tuple[str, Any]]) -> None:
         data, dtypes = _data(node), _input_dtypes(node)

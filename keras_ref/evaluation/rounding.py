@@ -1,9 +1,9 @@
 """The rounding error of a traced computation, by Monte Carlo arithmetic (the model is stated in scratch/noise.py).
 
-Every operation is computed twice: as it is, and beside it off by units in the last place of the dtype that it computes in,
-up or down at random. Both take the same decisions (comparisons, indices, loop counts), those of the first, so that the
-difference of the two is rounding alone: no kink, no tie that breaks, no jump, and nothing that depends on how steep the
-function is.
+Every operation is computed twice: as it is, and beside it off by units in the last place of the dtype that it computes
+in, up or down at random. Both take the same decisions (comparisons, indices, loop counts), those of the first, so that
+the difference of the two is rounding alone: no kink, no tie that breaks, no jump, and nothing that depends on how steep
+the function is.
 """
 
 from __future__ import annotations
@@ -35,12 +35,13 @@ class Rounded:
     """A concrete function whose every operation is computed twice, exactly as it is and off by rounding.
 
     `function` is a concrete function of TensorFlow; it stays what it is. What it does in the scope EXACT_SCOPE is done
-    once. The random numbers come from seeds of their own: global ones are not touched, and every instance draws the same.
+    once. The random numbers come from seeds of their own: global ones are not touched, and every instance draws the
+    same.
     """
 
-    def __init__(self, function: Any) -> None:
+    def __init__(self, function: Any, *, moves_point: bool = False) -> None:
         graph, main = function.graph.as_graph_def(), function.function_def
-        self._name, library = convert([*graph.library.function, main], main.signature.name)
+        self._name, library = convert([*graph.library.function, main], main.signature.name, moves_point=moves_point)
         #: functions that an operation calls without a copy live as long as the one that they belong to
         self._function = function
         self._results = [a.type for a in library[self._name].signature.output_arg]
@@ -67,7 +68,8 @@ class Rounded:
                 continue
             exact, rolled = np.ravel(roll.exact[0]).astype(float), np.ravel(roll.rolled[0]).astype(float)
             base = float(exact[0])
-            deviations += (rolled - exact).tolist()
+            with np.errstate(invalid="ignore"):
+                deviations += (rolled - exact).tolist()
         return noise_of(deviations, base)
 
     def errors(self, arguments: list[Any], *, calls: int) -> list[Array]:

@@ -15,7 +15,7 @@ class Failure:
 
     kind: Kind
     oracle: str
-    reason: Reason | None
+    reason_code: Reason | None
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Advice:
         return (
             (self.kinds is None or failure.kind in self.kinds)
             and (self.oracles is None or failure.oracle in self.oracles)
-            and (self.reasons is None or failure.reason in self.reasons)
+            and (self.reasons is None or failure.reason_code in self.reasons)
         )
 
 

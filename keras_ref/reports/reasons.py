@@ -41,8 +41,10 @@ class Reason(StrEnum):
     JUMP = "jump", "the loss jumps at the point"
     ON_A_JUMP = (
         "on-a-jump",
-        "the loss jumps here, where a comparison (or a rounding, or an index) decides: it has no derivative, and autodiff "
-        "is right on the branch that the point lies on",
+        (
+            "the loss jumps here, where a comparison (or a rounding, or an index) decides: it has no derivative, and "
+            "autodiff is right on the branch that the point lies on"
+        ),
     )
     NOT_FINITE_BESIDE = "not-finite-beside", "the loss is not finite beside the point"
     NO_SLOPE = "no-slope", "autodiff is not finite and the loss has no slope at the point"
@@ -121,16 +123,20 @@ class Reason(StrEnum):
     )
     NO_OPERATION_LEADS = (
         "no-operation-leads",
-        "no operations lead from it to the loss, which depends on it in a way that autodiff does not follow: an "
-        "assigned variable, NumPy or other Python",
+        (
+            "no operations lead from it to the loss, which depends on it in a way that autodiff does not follow: an "
+            "assigned variable, NumPy or other Python"
+        ),
     )
     ONLY_EAGER = "only-eager", "the code runs only eagerly, where no graph shows why"
     NO_GRADIENT = "no-gradient", "no gradient, although it is connected to the loss"
     NOTHING_TRAINS = (
         "nothing-trains",
         "no trained variable has a gradient, which Keras's optimizer refuses (No gradients provided for any variable)",
-        "{}; no other trained variable has a gradient either, which Keras's optimizer refuses (No gradients provided "
-        "for any variable)",
+        (
+            "{}; no other trained variable has a gradient either, which Keras's optimizer refuses (No gradients "
+            "provided for any variable)"
+        ),
     )
 
     # The loss or its gradient depends on more than the point
@@ -182,16 +188,22 @@ class Reason(StrEnum):
     STEP_DEPARTS = "step-departs", "Keras's step is known to depart from the optimizer's law here", "step {}: {}"
     OWN_STEP_GRADIENT = (
         "own-step-gradient",
-        "the train step is the model's own: the gradients that it hands to the optimizer are not the slopes of the "
-        "loss that it returns",
-        "step {}: the train step is the model's own: the gradients that it hands to the optimizer are not the slopes "
-        "of the loss that it returns",
+        (
+            "the train step is the model's own: the gradients that it hands to the optimizer are not the slopes of the "
+            "loss that it returns"
+        ),
+        (
+            "step {}: the train step is the model's own: the gradients that it hands to the optimizer are not the "
+            "slopes of the loss that it returns"
+        ),
     )
     OWN_STEP_GATHERS = (
         "own-step-gathers",
-        "the train step is the model's own: the gradients that it hands to the optimizer are not the slopes of the "
-        "loss that it returns, and it moves weights by itself, calls an optimizer several times, or gathers gradients "
-        "over steps",
+        (
+            "the train step is the model's own: the gradients that it hands to the optimizer are not the slopes of the "
+            "loss that it returns, and it moves weights by itself, calls an optimizer several times, or gathers "
+            "gradients over steps"
+        ),
     )
     OWN_STEP = (
         "own-step",

@@ -46,8 +46,8 @@ class Verdict:
     `order`, of a mismatch: how fast the Taylor remainder shrinks (comparison/taylor_remainder.py).
     `together`: entries that were moved together along random directions (effort "fast"), where single ones were not.
     `jumps`: entries of an input at which the loss jumps, compared on the branch of the point; they count as kinks.
-    `cells`: the entries around the worst, for a page; `accused`: the flat indices of the entries called wrong. JSON leaves
-    both out.
+    `cells`: the entries around the worst, for a page; `accused`: the flat indices of the entries called wrong. JSON
+    leaves both out.
     Raises: ValueError for a kind or a reason code that there is not.
     """
 

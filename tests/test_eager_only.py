@@ -1,0 +1,168 @@
+"""Code that no graph can be traced of: differenced eagerly, or with AutoGraph, and the report says which."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import keras_ref
+from keras_ref import check_function, check_gradients, check_layer, check_updates
+from keras_ref.errors import BadInput
+
+X = np.abs(np.random.default_rng(0).normal(size=(3, 4))) + 0.1
+Y = np.random.default_rng(1).normal(size=(3, 1))
+EAGER, AUTOGRAPH = "runs only eagerly", "traced with AutoGraph"
+
+
+@tf.custom_gradient
+def times(x, scale=3.0):
+    return x * scale, lambda upstream: upstream * scale
+
+
+def branching(x):
+    if tf.reduce_sum(x) > 0:
+        return tf.sin(x) * x
+    return x
+
+
+def looping(x):
+    while tf.reduce_sum(x * x) > 1.0:
+        x = x / 2.0
+    return x
+
+
+def reading(x):
+    return tf.exp(x) * len(x.numpy())
+
+
+def keyword(x):
+    return times(x, scale=2.0)
+
+
+#: name → (function, what a note says)
+FUNCTIONS = {
+    "if": (branching, AUTOGRAPH),
+    "while": (looping, AUTOGRAPH),
+    "numpy": (reading, EAGER),
+    "a keyword of a custom gradient": (keyword, EAGER),
+    "float": (lambda x: x * x if float(tf.reduce_sum(x)) > 0 else x, EAGER),
+}
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_functions(name):
+    function, note = FUNCTIONS[name]
+    report = check_function(function, X)
+    assert report.ok and {v.verdict for v in report.verdicts} == {"match"}, report.explain()
+    assert any(note in one for one in report.notes), report.notes
+
+
+class Looks(keras.layers.Layer):
+    """x · w, with a branch on values; counts its calls; `wrong` multiplies the gradient of the last feature."""
+
+    def __init__(self, wrong=0.0, **options):
+        super().__init__(**options)
+        self.wrong = wrong
+
+    def build(self, shape):
+        self.w = self.add_weight(shape=(shape[-1],), initializer="ones", name="w")
+        self.calls = self.add_weight(shape=(), initializer="zeros", trainable=False, name="calls")
+
+    def call(self, x):
+        self.calls.assign_add(1.0)
+
+        @tf.custom_gradient
+        def planted(x):
+            factors = tf.constant([1.0] * (x.shape[-1] - 1) + [1.0 + self.wrong], x.dtype)
+            return tf.identity(x), lambda upstream: upstream * factors
+
+        if tf.reduce_sum(x) > 0:
+            return planted(x * self.w)
+        return x
+
+    def compute_output_shape(self, shape):
+        return shape
+
+
+def model_of(wrong=0.0):
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential([Looks(wrong, name="looks"), keras.layers.Dense(1)], name="net")
+    model(X)
+    model.compile("sgd", "mse", run_eagerly=True)
+    return model
+
+
+@pytest.mark.parametrize("options", [{"effort": "full"}, {"effort": "fast"}, {"budget": 1}], ids=str)
+def test_models(options):
+    model = model_of()
+    calls = float(model.layers[0].calls.numpy())
+    report = check_gradients(model, X, Y, **options)
+    assert report.ok and any(EAGER in note for note in report.notes), report.explain()
+    assert float(model.layers[0].calls.numpy()) == calls  # nothing of the model is changed
+    wrong = check_gradients(model_of(1e-4), X, Y, **options)
+    assert "net/looks/w" in {v.name for v in wrong.failures if v.verdict == "mismatch"}, wrong
+
+
+def test_updates():
+    assert check_updates(model_of(), X, Y).ok
+
+
+def test_a_loss_of_its_own():
+    def loss(y, p):
+        if tf.reduce_mean(p) > 0:
+            return tf.reduce_mean((y - p) ** 2)
+        return tf.reduce_mean(tf.exp(y - p))
+
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
+    model.compile("sgd", loss, run_eagerly=True)
+    report = check_gradients(model, X, Y)
+    assert report.ok, report.explain()
+
+
+@pytest.mark.parametrize("options", [{"order": 2}, {"forward_mode": True}], ids=str)
+def test_derivatives_of_other_kinds(options):
+    report = check_function(reading, X, **options)
+    assert report.ok and len(report.verdicts) == 2, report.explain()
+
+
+@keras_ref.surrogate
+class Rounds(keras.layers.Layer):
+    def call(self, x):
+        x.numpy()
+        return x + tf.stop_gradient(tf.round(x) - x)
+
+
+def test_a_surrogate():
+    report = check_layer(Rounds(), X[:1])
+    assert [v.verdict for v in report.verdicts] == ["surrogate"]
+
+
+def test_one_triangle():
+    matrix = np.array([[2.0, 0.5], [0.5, 1.0]])
+    report = check_function(lambda x: tf.linalg.cholesky(x) if x.numpy().size else x, matrix)
+    assert [v.verdict for v in report.verdicts] == ["symmetrized"]
+
+
+def test_none():
+    report = check_function(lambda v, w: v if w.numpy().size else w, X, X)
+    assert [v.verdict for v in report.verdicts] == ["match", "disconnected"]
+    assert report.verdicts[1].reason == "the code runs only eagerly, where no graph shows why"
+
+
+def test_modes_that_it_does_not_run_in():
+    for modes in (("eager", "function"), ("function",)):
+        with pytest.raises(BadInput) as error:
+            check_function(reading, X, modes=modes)
+        assert str(error.value) == (
+            "`modes` must be ones that the subject runs in. Received: function, which fails: 'SymbolicTensor' object "
+            "has no attribute 'numpy'. Leave it out."
+        )
+
+
+def test_what_runs_in_no_way():
+    with pytest.raises(BadInput, match=r"A subject must run on the data it is checked on\. Received: ValueError: no\."):
+        check_function(_refuses, X)
+
+
+def _refuses(x):
+    raise ValueError("no")
