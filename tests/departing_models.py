@@ -49,8 +49,8 @@ class Departing:
     """A model of layers in a row (of one that merges several inputs: on all of them), in which an entry shows.
 
     id    the entry
-    by    what proves it: "value", "bound" or "place"; of one that comes with another, what proves both; "rounding": there
-          is nothing to prove, since what float32 does to the gradient is measured in its graph
+    by    what proves it: "value", "bound" or "place"; of one that comes with another, what proves both; "rounding":
+          there is nothing to prove, since what float32 does to the gradient is measured in its graph
     """
 
     id: str

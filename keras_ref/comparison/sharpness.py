@@ -15,6 +15,7 @@ import numpy as np
 
 from keras_ref.comparison.autodiff import Autodiff, Gradient
 from keras_ref.comparison.entry_comparison import EntryComparison, Judgements, measure_rounding
+from keras_ref.comparison.entry_slopes import take_entries
 from keras_ref.reports.verdict import Kind, Reason
 from scratch.arrays import Array
 from scratch.differences import SAFETY, scale_of
@@ -63,7 +64,8 @@ def _visible(found: EntryComparison) -> Array:
 def _largest_gradient(found: EntryComparison, autodiff: Autodiff) -> float:
     """The largest entry of the variable's gradient, by autodiff or by slopes, whichever is larger."""
     own = np.abs(np.asarray(autodiff.gradient[found.name], float))
-    slopes = np.abs(found.slopes.value.value[found.judgements.among(Kind.MATCH)])
+    estimate = take_entries(found.slopes.value, found.judgements.among(Kind.MATCH))
+    slopes = np.abs(estimate.value)[np.abs(estimate.value) > SAFETY * estimate.error]  # others may be zero
     return float(max(np.max(own, initial=0.0, where=np.isfinite(own)), np.max(slopes, initial=0.0)))
 
 
