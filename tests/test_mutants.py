@@ -36,11 +36,13 @@ HIDDEN_BY = {
     "ops-add-takes-a-column-for-a-bias": ("GroupQueryAttention",),
     "schedule-free-beta-cancels": ("ScheduleFreeAdamW",),
 }
+#: whether a wrong law of these shows depends on whether entries tie in the examples drawn
+TIED = HIDDEN_BY["adaptive-max-pooling-gradient-from-anywhere"]
 HIDDEN = {name: departure for departure, names in HIDDEN_BY.items() for name in names}
 
 
 def definition(kind, name):
-    marks = [pytest.mark.xfail(reason=f"hidden by {HIDDEN[name]}", strict=True)] if name in HIDDEN else []
+    marks = [pytest.mark.xfail(reason=f"hidden by {HIDDEN[name]}", strict=name not in TIED)] if name in HIDDEN else []
     return pytest.param(kind, name, id=name, marks=marks)
 
 
