@@ -357,9 +357,8 @@ class Graph:
 
     def _run(self, graph: Any, arguments: list[Any], outputs: list[Any]) -> list[Any]:
         known = {id(t): a for t, a in zip(graph.inputs, arguments, strict=True)}
-        needed = _needed(outputs)
-        for operation in graph.get_operations():
-            if operation in needed and operation.type != "Placeholder":
+        for operation in _needed(outputs):
+            if operation.type != "Placeholder":
                 found = self._operation(graph, operation, [known[id(t)] for t in operation.inputs])
                 known.update({id(t): as_array(v) for t, v in zip(operation.outputs, found, strict=True)})
         return [known[id(t)] for t in outputs]
@@ -414,15 +413,17 @@ def _inner(graph: Any, name: str) -> Any:
     return found
 
 
-def _needed(outputs: list[Any]) -> set[Any]:
-    found: set[Any] = set()
-    queue = [t.op for t in outputs]
-    while queue:
-        operation = queue.pop()
-        if operation not in found:
-            found.add(operation)
-            queue += [t.op for t in operation.inputs]
-    return found
+def _needed(outputs: list[Any]) -> list[Any]:
+    """The operations that outputs depend on, each after those that it depends on: loops are rewritten by gradients."""
+    found: dict[Any, None] = {}
+    stack = [t.op for t in outputs]
+    while stack:
+        missing = [t.op for t in stack[-1].inputs if t.op not in found]
+        if missing:
+            stack += missing
+        else:
+            found[stack.pop()] = None
+    return list(found)
 
 
 def _attributes(o: Any, replaced: dict[str, Any]) -> list[Any]:

@@ -8,7 +8,7 @@ import mpmath
 import numpy as np
 import pytest
 import tensorflow as tf
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from keras_ref import check_function, check_gradients
@@ -51,6 +51,8 @@ def off_by(planted):
 
 
 @settings(max_examples=2 * FEW)
+@example(1e-13, tf.nn.elu)
+@example(5e-14, tf.nn.elu)
 @given(MAGNITUDES, st.sampled_from([tf.nn.elu, tf.nn.selu, tf.math.expm1]))
 def test_exp_minus_one_near_zero(size, function):
     """exp(x) - 1 rounds at the unit of 1, however near x is to 0."""

@@ -112,6 +112,9 @@ def widen_steps(oracle: Oracle, name: str, *, entries: Array, known: Slopes, aut
         return np.asarray(oracle.losses(name, entries[chosen], offsets), dtype=float)
 
     found = slopes(line, np.zeros(len(chosen)), oracle.noise, base=oracle.base, exponents=WIDER)
+    # steps so much longer than the weight pass over a bend beside it (that of elu at 0): one side alone may be right
+    apart = np.abs(found.left.value - found.right.value) + np.maximum(found.left.error, found.right.error)
+    found = replace(found, value=replace(found.value, truncation=np.fmax(found.value.truncation, apart)))
     better = found.smooth & (found.value.error < estimate.error[chosen])
     return with_entries(known, chosen[better], take_entries(found, np.flatnonzero(better)))
 
