@@ -229,7 +229,7 @@ def test_layer_normalization_of_padded_rows(epsilon, planted):
 def test_deep_relu_network():
     """Its kinks lie everywhere along a line, and are not its noise."""
     keras.utils.set_random_seed(0)
-    hidden = [keras.layers.Dense(32, "relu", kernel_initializer="he_normal") for _ in range(24)]
+    hidden = [keras.layers.Dense(16, "relu", kernel_initializer="he_normal") for _ in range(12)]
     model = keras.Sequential([keras.Input((8,)), *hidden, keras.layers.Dense(3)])
     model.compile(loss="mse")
     x = np.random.default_rng(0).normal(size=(16, 8))

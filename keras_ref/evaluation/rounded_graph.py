@@ -9,15 +9,29 @@ units in the last place of the dtype that it computes in; decisions (whatever is
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable
 from functools import cache
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
-from tensorflow.core.framework import attr_value_pb2, function_pb2, node_def_pb2
+from tensorflow.core.framework import attr_value_pb2
 from tensorflow.python.framework import op_def_registry
 
+from keras_ref.evaluation.function_definitions import (
+    SHAPES,
+    Definition,
+    Node,
+    control_inputs,
+    data_inputs,
+    input_dtypes,
+    known_shapes,
+    ordered,
+    outputs_of,
+    type_of,
+    types,
+    with_plain_calls,
+)
 from keras_ref.evaluation.operation_rounding import (
     COMPOSED,
     DECIDED,
@@ -61,10 +75,7 @@ CALLS = {
 READING = ("ReadVariableOp", "ResourceGather", "ResourceGatherNd")
 #: attributes that hold for the original only: shapes of its outputs, and that it is compiled (what XLA fuses is not
 #: told apart)
-LEFT_OUT = ("output_shapes", "_output_shapes", "_XlaMustCompile", "_XlaScope", "_XlaSeparateCompiledGradients")
-
-Node: TypeAlias = node_def_pb2.NodeDef
-Definition: TypeAlias = function_pb2.FunctionDef
+LEFT_OUT = ("output_shapes", SHAPES, "_XlaMustCompile", "_XlaScope", "_XlaSeparateCompiledGradients")
 
 
 def unit_of(dtype: Any) -> float:
@@ -88,93 +99,6 @@ def convert(
     return conversion.convert(name), conversion.library
 
 
-def _type(dtype: Any) -> attr_value_pb2.AttrValue:
-    return attr_value_pb2.AttrValue(type=tf.as_dtype(dtype).as_datatype_enum)
-
-
-def types(values: Iterable[int]) -> attr_value_pb2.AttrValue:
-    """An attribute that lists dtypes."""
-    return attr_value_pb2.AttrValue(list=attr_value_pb2.AttrValue.ListValue(type=list(values)))
-
-
-def _dtypes(node: Node, arguments: Iterable[Any]) -> list[tuple[str, Any]]:
-    """(name of the argument, dtype) of each tensor that a node takes or gives."""
-    found: list[tuple[str, Any]] = []
-    for argument in arguments:
-        if argument.type_list_attr:
-            dtypes = list(node.attr[argument.type_list_attr].list.type)
-        else:
-            dtype = node.attr[argument.type_attr].type if argument.type_attr else argument.type
-            dtypes = [dtype] * (int(node.attr[argument.number_attr].i) if argument.number_attr else 1)
-        found += [(argument.name, tf.as_dtype(dtype)) for dtype in dtypes]
-    return found
-
-
-def _input_dtypes(node: Node) -> list[Any]:
-    return [dtype for _, dtype in _dtypes(node, op_def_registry.get(node.op).input_arg)]
-
-
-def _outputs(node: Node) -> list[tuple[str, Any]]:
-    """References and dtypes of a node's outputs inside a function."""
-    found = []
-    for name, group in itertools.groupby(_dtypes(node, op_def_registry.get(node.op).output_arg), lambda pair: pair[0]):
-        found += [(f"{node.name}:{name}:{i}", dtype) for i, (_, dtype) in enumerate(group)]
-    return found
-
-
-def _data(node: Node) -> list[str]:
-    return [reference for reference in node.input if not reference.startswith("^")]
-
-
-def _control(node: Node) -> list[str]:
-    return [reference for reference in node.input if reference.startswith("^")]
-
-
-def _ordered(nodes: Iterable[Node]) -> Iterator[Node]:
-    """Nodes, each after those that it takes inputs from."""
-    by_name = {node.name: node for node in nodes}
-    done: set[str] = set()
-    for first in list(by_name):
-        stack = [first]
-        while stack:
-            name = stack[-1]
-            if name in done:
-                stack.pop()
-                continue
-            sources = (reference.lstrip("^").split(":")[0] for reference in by_name[name].input)
-            missing = [source for source in sources if source in by_name and source not in done]
-            if missing:
-                stack += missing
-            else:
-                done.add(name)
-                stack.pop()
-                yield by_name[name]
-
-
-def _with_plain_calls(definition: Definition, known: Mapping[str, Definition]) -> Definition:
-    """A function in which operations that are named like the function they call are PartitionedCalls instead."""
-    if not any(node.op in known for node in definition.node_def):
-        return definition
-    found, renamed = Definition(), dict[str, str]()
-    found.CopyFrom(definition)
-    for node in found.node_def:
-        if node.op in known:
-            signature = known[node.op].signature
-            node.attr["f"].func.name = node.op
-            node.attr["Tin"].CopyFrom(types(a.type for a in signature.input_arg))
-            node.attr["Tout"].CopyFrom(types(a.type for a in signature.output_arg))
-            node.op = "StatefulPartitionedCall"
-            outputs = enumerate(signature.output_arg)
-            renamed |= {f"{node.name}:{out.name}:0": f"{node.name}:output:{i}" for i, out in outputs}
-    for node in found.node_def:
-        inputs = [renamed.get(reference, reference) for reference in node.input]
-        del node.input[:]
-        node.input.extend(inputs)
-    for key, value in found.ret.items():
-        found.ret[key] = renamed.get(value, value)
-    return found
-
-
 @cache
 def _composition(op: str, dtypes: tuple[Any, ...]) -> Any:
     """An operation as a graph of operations that round by themselves."""
@@ -188,7 +112,7 @@ class _Conversion:
     def __init__(self, functions: Iterable[Definition], *, moves_point: bool) -> None:
         self.moves_point = moves_point
         given = {f.signature.name: f for f in functions}
-        self.originals = {name: _with_plain_calls(f, given) for name, f in given.items()}
+        self.originals = {name: with_plain_calls(f, given) for name, f in given.items()}
         self.library: dict[str, Definition] = {}
         #: names of functions → the operation that they are a composition of
         self.compositions: dict[str, str] = {}
@@ -204,7 +128,7 @@ class _Conversion:
 
     def convert_composition(self, node: Node) -> str:
         """The name of the converted composition of an operation."""
-        composition = _composition(node.op, tuple(_input_dtypes(node)))
+        composition = _composition(node.op, tuple(input_dtypes(node)))
         name = composition.function_def.signature.name
         if name not in self.originals:
             inner = composition.graph.as_graph_def().library.function
@@ -226,13 +150,17 @@ class _Body:
         #: evaluation, which is no error of a difference
         self.moving: set[str] = set()
         self.each_by_itself = ""
+        #: references of tensors → their shapes, where they are known; references of shapes → those that are drawn in
+        self.shapes: dict[str, tuple[int, ...]] = {}
+        self.drawn_shapes: dict[str, str] = {}
 
     def fill(self, name: str) -> None:
         """Write the converted function."""
         old, new = self.old, self.new
         new.signature.name, new.signature.is_stateful = name, True
         self._take_arguments()
-        for node in _ordered(old.node_def):
+        for node in ordered(old.node_def):
+            self.shapes |= known_shapes(node)
             if node.op in CALLS:
                 self._convert_call(node)
             else:
@@ -276,25 +204,32 @@ class _Body:
         key = (value, dtype) if key is None else key
         if key not in self.constants:
             tensor = attr_value_pb2.AttrValue(tensor=tf.make_tensor_proto(value, dtype=dtype))
-            self.constants[key] = self._add("Const", [], value=tensor, dtype=_type(dtype))
+            self.constants[key] = self._add("Const", [], value=tensor, dtype=type_of(dtype))
         return self.constants[key]
 
     def _off(self, tensor: str, dtype: Any, units: float) -> str:
         """A tensor whose entries are off by so many units in the last place, up or down at random."""
-        whole = _type(tf.int32)
+        whole = type_of(tf.int32)
         if not self.each_by_itself:
             self.each_by_itself = self._add("Sub", [self._constant(1, tf.int32), COMMON], output="z", T=whole)
-        # the tensor's own shape, or one number for all of it
-        shape = self._add("Shape", [tensor], T=_type(dtype), out_type=whole)
-        shape = self._add("Mul", [shape, self.each_by_itself], output="z", T=whole)
-        shape = self._add("Maximum", [shape, self._constant(1, tf.int32)], output="z", T=whole)
+        own = self._shape(tensor, dtype)
+        if own not in self.drawn_shapes:  # the tensor's own shape, or one number for all of it
+            shape = self._add("Mul", [own, self.each_by_itself], output="z", T=whole)
+            self.drawn_shapes[own] = self._add("Maximum", [shape, self._constant(1, tf.int32)], output="z", T=whole)
         sizes = REAL if dtype.is_floating else COMPLEX
-        factor = self._draw(shape, 1 + units * unit_of(dtype) * sizes, dtype)
-        return self._add("Mul", [tensor, factor], output="z", T=_type(dtype))
+        factor = self._draw(self.drawn_shapes[own], 1 + units * unit_of(dtype) * sizes, dtype)
+        return self._add("Mul", [tensor, factor], output="z", T=type_of(dtype))
+
+    def _shape(self, tensor: str, dtype: Any) -> str:
+        """The shape of a tensor: a constant where it is known, shared by all tensors that have it."""
+        known = self.shapes.get(tensor)
+        if known is None:
+            return self._add("Shape", [tensor], T=type_of(dtype), out_type=type_of(tf.int32))
+        return self._constant(np.array(known, np.int32), tf.int32, ("shape", known))
 
     def _draw(self, shape: str, values: Array, dtype: Any) -> str:
         """A tensor of the given shape whose entries are drawn from `values`."""
-        whole, table = _type(tf.int32), self._constant(values, dtype, (dtype, values.tobytes()))
+        whole, table = type_of(tf.int32), self._constant(values, dtype, (dtype, values.tobytes()))
         drawn = self._add(
             "RandomUniformInt",
             [shape, self._constant(0, tf.int32), self._constant(len(values), tf.int32)],
@@ -303,7 +238,7 @@ class _Body:
             **self._seeds(),
         )
         inputs = [table, drawn, self._constant(0, tf.int32)]
-        return self._add("GatherV2", inputs, Tparams=_type(dtype), Tindices=whole, Taxis=whole)
+        return self._add("GatherV2", inputs, Tparams=type_of(dtype), Tindices=whole, Taxis=whole)
 
     def _seeds(self) -> dict[str, Any]:
         """Attributes of a generator that nothing else has, the same in every run."""
@@ -316,7 +251,7 @@ class _Body:
 
         Evenly spread over two units, so that the steps of equal terms round at random, to nothing in the mean.
         """
-        whole, kind, place = _type(tf.int32), _type(dtype), SUMS[node.op]
+        whole, kind, place = type_of(tf.int32), type_of(dtype), SUMS[node.op]
         index = whole if place is None else attr_value_pb2.AttrValue(type=node.attr["Tidx"].type)
         if place is None:
             last = self._add(
@@ -332,16 +267,17 @@ class _Body:
         else:
             keep = attr_value_pb2.AttrValue(b=True)
             largest = self._add("Sum", [sizes, axes], T=kind, Tidx=index, keep_dims=keep)
-        shape = self._add("Shape", [terms], T=kind, out_type=whole)
-        drawn = self._add("RandomUniform", [shape], T=whole, dtype=kind, **self._seeds())
+        drawn = self._add("RandomUniform", [self._shape(terms, dtype)], T=whole, dtype=kind, **self._seeds())
         centred = self._add("Sub", [drawn, self._constant(0.5, dtype)], output="z", T=kind)
         share = self._add("Mul", [centred, self._constant(2 * unit_of(dtype), dtype)], output="z", T=kind)
         moves = self._add("Mul", [largest, share], output="z", T=kind)
         return self._add("AddV2", [terms, moves], output="z", T=kind)
 
     def _convert_operation(self, node: Node) -> None:
-        self.new.node_def.add().CopyFrom(node)
-        outputs, data = _outputs(node), _data(node)
+        original = self.new.node_def.add()
+        original.CopyFrom(node)
+        original.attr.pop(SHAPES, None)
+        outputs, data = outputs_of(node), data_inputs(node)
         holds_floats = any(dtype in COPIED for _, dtype in outputs)
         if not holds_floats or not data or node.op in DECIDED:
             return
@@ -356,7 +292,7 @@ class _Body:
         if node.op in COMPOSED and self.conversion.compositions.get(self.old.signature.name) != node.op:
             self._convert_composed(node, outputs)
             return
-        dtypes, decisive = _input_dtypes(node), DECIDING.get(node.op, ())
+        dtypes, decisive = input_dtypes(node), DECIDING.get(node.op, ())
         inputs = [r if k in decisive else self.copies.get(r, r) for k, r in enumerate(data)]
         terms, units = (0.0, 0.0) if of_point else _rounding_of(node, dtypes, outputs)
         if node.op in SUMS and not of_point and dtypes[0].is_floating:
@@ -368,7 +304,14 @@ class _Body:
             if dtype in COPIED:
                 self.moving.add(reference)
                 own = copy.name + reference[len(node.name) :]
+                self._know(reference, own)
                 self.copies[reference] = self._off(own, dtype, units) if units and dtype in FLOATS else own
+                self._know(reference, self.copies[reference])
+
+    def _know(self, reference: str, other: str) -> None:
+        """Let another tensor have the shape of the first."""
+        if reference in self.shapes:
+            self.shapes[other] = self.shapes[reference]
 
     def _add_copy(self, node: Node, inputs: list[str]) -> Node:
         """Add the node once more, of other inputs."""
@@ -376,13 +319,13 @@ class _Body:
         copy.CopyFrom(node)
         copy.name = node.name + COPY
         del copy.input[:]
-        copy.input.extend([*inputs, *_control(node)])
+        copy.input.extend([*inputs, *control_inputs(node)])
         for key in LEFT_OUT:
             copy.attr.pop(key, None)
         return copy
 
     def _convert_composed(self, node: Node, outputs: list[tuple[str, Any]]) -> None:
-        data, dtypes = _data(node), _input_dtypes(node)
+        data, dtypes = data_inputs(node), input_dtypes(node)
         name = self.conversion.convert_composition(node)
         copies = [self.copies.get(r, r) for r, t in zip(data, dtypes, strict=True) if t in COPIED]
         signature = self.conversion.library[name].signature
@@ -396,6 +339,7 @@ class _Body:
         for k, (reference, _) in enumerate(outputs):
             self.moving.add(reference)
             self.copies[reference] = f"{first[:-1]}{len(outputs) + k}"
+            self._know(reference, self.copies[reference])
 
     def _convert_call(self, node: Node) -> None:
         """A call of the converted functions: the originals and the copies come out of one."""
@@ -408,11 +352,11 @@ class _Body:
         for value in new.attr.values():
             for function in [value.func] if value.HasField("func") else value.list.func:
                 function.name = self.conversion.convert(function.name)
-        data, outputs = _data(node), _outputs(node)
-        held = [p for p in zip(data[before:], _input_dtypes(node)[before:], strict=True) if p[1] in COPIED]
+        data, outputs = data_inputs(node), outputs_of(node)
+        held = [p for p in zip(data[before:], input_dtypes(node)[before:], strict=True) if p[1] in COPIED]
         copied = [(reference, dtype) for reference, dtype in outputs if dtype in COPIED]
         del new.input[:]
-        new.input.extend([*data, *(self.copies.get(r, r) for r, _ in held), COMMON, *_control(node)])
+        new.input.extend([*data, *(self.copies.get(r, r) for r, _ in held), COMMON, *control_inputs(node)])
         more = [*(dtype.as_datatype_enum for _, dtype in held), tf.int32.as_datatype_enum]
         if op == "While":
             new.attr["T"].list.type.extend(more)
@@ -423,6 +367,7 @@ class _Body:
         for k, (reference, _) in enumerate(copied):
             self.moving.add(reference)
             self.copies[reference] = f"{node.name}:output:{len(outputs) + k}"
+            self._know(reference, self.copies[reference])
 
     def _hand_on(self, name: str) -> None:
         """Let the body of a loop return COMMON to its next round."""

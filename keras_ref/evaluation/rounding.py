@@ -18,6 +18,7 @@ import tensorflow as tf
 from tensorflow.core.protobuf import config_pb2
 from tensorflow.python.eager import context
 
+from keras_ref.evaluation.function_definitions import definitions_of
 from keras_ref.evaluation.rounded_graph import COPIED, convert
 from scratch.arrays import Array
 from scratch.noise import errors_of, noise_of
@@ -40,8 +41,9 @@ class Rounded:
     """
 
     def __init__(self, function: Any, *, moves_point: bool = False) -> None:
-        graph, main = function.graph.as_graph_def(), function.function_def
-        self._name, library = convert([*graph.library.function, main], main.signature.name, moves_point=moves_point)
+        definitions = definitions_of(function)
+        main = definitions[0]
+        self._name, library = convert(definitions, main.signature.name, moves_point=moves_point)
         #: functions that an operation calls without a copy live as long as the one that they belong to
         self._function = function
         self._results = [a.type for a in library[self._name].signature.output_arg]
