@@ -33,11 +33,12 @@ HIDDEN_BY = {
         "AdaptiveMaxPooling2D",
         "AdaptiveMaxPooling3D",
     ),
-    "ops-add-takes-a-column-for-a-bias": ("GroupQueryAttention",),
+    "three-dimensional-max-pooling-doubles-a-tie": ("MaxPooling3D",),
+    "ops-add-takes-a-column-for-a-bias": ("GroupQueryAttention", "DepthwiseConv2D"),
     "schedule-free-beta-cancels": ("ScheduleFreeAdamW",),
 }
-#: whether a wrong law of these shows depends on whether entries tie in the examples drawn
-TIED = HIDDEN_BY["adaptive-max-pooling-gradient-from-anywhere"]
+#: whether a wrong law of these shows depends on the examples drawn: on ties, or on a bias as long as the channels
+TIED = (*HIDDEN_BY["adaptive-max-pooling-gradient-from-anywhere"], "MaxPooling3D", "DepthwiseConv2D")
 HIDDEN = {name: departure for departure, names in HIDDEN_BY.items() for name in names}
 
 
