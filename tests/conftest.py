@@ -1,6 +1,8 @@
 """Hypothesis profiles (--hypothesis-profile=dev|ci|shrink|nightly, ci by default), processes and order of tests."""
 
+import importlib
 import os
+import pkgutil
 import sys
 from collections import Counter
 
@@ -11,9 +13,19 @@ os.environ.setdefault("TF_NUM_INTEROP_THREADS", "1")
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 
+import keras_ref
+import scratch
 from keras_ref.inputs.targets import quiet_tensorflow
 
 quiet_tensorflow()
+
+# pytester runs pytest in this process, and afterwards forgets every module that was imported there first: ours would then
+# exist twice, one that a test patches and one that is run
+for package in (keras_ref, scratch):
+    for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
+        if not module.name.endswith("__main__"):
+            importlib.import_module(module.name)
+
 pytest_plugins = ["pytester", "command_line", "lesson_pages"]
 
 REACHED = pytest.StashKey[Counter]()
