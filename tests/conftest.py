@@ -19,8 +19,8 @@ from keras_ref.inputs.targets import quiet_tensorflow
 
 quiet_tensorflow()
 
-# pytester runs pytest in this process, and afterwards forgets every module that was imported there first: ours would then
-# exist twice, one that a test patches and one that is run
+# pytester runs pytest in this process, and afterwards forgets every module that was imported there first: ours would
+# then exist twice, one that a test patches and one that is run
 for package in (keras_ref, scratch):
     for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
         if not module.name.endswith("__main__"):
