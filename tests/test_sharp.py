@@ -8,7 +8,7 @@ from support_sides import numeric_sides
 from keras_ref import check_function
 from keras_ref.comparison.entrywise import compare_entries
 from scratch.layers.core import Dense
-from scratch.losses.regression import MeanSquaredError
+from scratch.losses.regression import MeanAbsoluteError, MeanSquaredError
 from scratch.model import Model
 
 import sensitivity as teeth  # isort: skip
@@ -37,6 +37,27 @@ def test_an_error_of_a_millionth_is_seen_between_kinks(distance):
         entry = int(np.argmax(np.abs(gradient)))
         wrong = teeth.planted(autodiff, name, teeth.PLANTS["entry 1e-06"], entry)
         assert compare_entries(oracle, name, autodiff=wrong).verdict == "mismatch", name
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_a_term_within_the_noise_is_not_missed(seed):
+    """elu(rate·w - depth) beside a term that is a thousand times 1/ε larger: it dies within less than a step."""
+    generator = np.random.default_rng(seed)
+    depth, rate, large = generator.uniform(20, 24), 2.0 ** generator.uniform(6, 7), 10.0 ** generator.uniform(3, 4)
+    weights = {
+        "dense/kernel": np.array([[1.0]]),
+        "dense/bias": np.array([0.0]),
+        "dense_1/kernel": np.array([[1.0, rate]]),
+        "dense_1/bias": np.array([large, -depth - rate]),
+        "dense_2/kernel": np.array([[generator.uniform(1, 20)], [1.0]]),
+        "dense_2/bias": np.array([0.0]),
+    }
+    model = Model.chain([Dense(1), Dense(2, "elu"), Dense(1)], (1,))
+    oracle, autodiff = numeric_sides(model, weights, np.ones((1, 1)), np.zeros((1, 1)), MeanAbsoluteError())
+    verdict = compare_entries(oracle, "dense/kernel", autodiff=autodiff)
+    assert not verdict.failed, verdict.explain()
+    wrong = teeth.planted(autodiff, "dense/kernel", teeth.PLANTS["entry 1e-06"], 0)
+    assert compare_entries(oracle, "dense/kernel", autodiff=wrong).verdict == "mismatch"
 
 
 def test_rounding_that_no_shift_of_the_point_rolls_is_not_accused():

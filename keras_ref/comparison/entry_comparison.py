@@ -133,7 +133,7 @@ def measure(oracle: Oracle, name: str, *, entries: Array, values: Array, autodif
     finite = np.where(np.isfinite(values), values, np.inf)
     known = measure_beside_autodiff(oracle, name, entries=entries, values=finite, autodiff=autodiff)
     known = widen_steps(oracle, name, entries=entries, known=known, autodiff=finite)
-    return refine_by_complex_step(oracle, name, entries=entries, known=known)
+    return refine_by_complex_step(oracle, name, entries=entries, known=known, autodiff=finite)
 
 
 def judge(slopes: Slopes, values: Array, rounding: Array) -> Judgements:

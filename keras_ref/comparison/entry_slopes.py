@@ -127,24 +127,43 @@ def measure_with_scheme(oracle: Oracle, name: str, *, entries: Array, scheme: Sc
     return Slopes(found, found, found, everywhere, ~everywhere, np.full(len(entries), np.nan))
 
 
-def refine_by_complex_step(oracle: Oracle, name: str, *, entries: Array, known: Slopes) -> Slopes:
+def refine_by_complex_step(oracle: Oracle, name: str, *, entries: Array, known: Slopes, autodiff: Array) -> Slopes:
     """The slopes with a complex step in place of those that noise leaves blunt, where the oracle takes one.
 
     Between two kinks a billionth away, say, real steps are too short to be sharp. A complex step stays on the branch of
     the point and cancels nothing; it counts where the real slopes, as blunt as they are, do not contradict it.
+
+    Nor do real slopes show a term of the loss that is smaller than the noise and dies within less than a step: exp(25w)
+    beside 1e12. Where autodiff's values (e,) differ from them by no more than such a term may add, a complex step sees
+    it, and counts where it agrees with autodiff to its own rounding.
     """
+    if not oracle.supports_complex:
+        return known
     estimate = known.value
     with np.errstate(invalid="ignore"):
-        blunt = np.flatnonzero(known.smooth & (estimate.error > SHARP * np.abs(estimate.value)) & (estimate.value != 0))
-    if not len(blunt) or not oracle.supports_complex:
+        blunt = (estimate.error > SHARP * np.abs(estimate.value)) & (estimate.value != 0)
+        apart = np.abs(estimate.value - autodiff)
+    disputed = (apart > estimate.error) & (apart <= estimate.error + slope_within_noise(oracle, name, entries))
+    asked = np.flatnonzero(known.smooth & (blunt | disputed))
+    if not len(asked):
         return known
-    at = np.ravel(oracle.values[name])[entries[blunt]]
-    found = ComplexStep()(lambda offsets: oracle.losses(name, entries[blunt], offsets), at, oracle.noise)
+    at = np.ravel(oracle.values[name])[entries[asked]]
+    found = ComplexStep()(lambda offsets: oracle.losses(name, entries[asked], offsets), at, oracle.noise)
+    agrees = disputed[asked] & (np.abs(found.value - autodiff[asked]) <= found.error)
     # terms that cancel inside the pass take digits of the imaginary part, and no noise of the loss tells how many: of
     # 1 + erf(-4.6) eight of sixteen are left. More than SHARP is not needed
-    found = replace(found, rounding=np.maximum(found.rounding, SHARP * np.abs(found.value)))
-    fits = np.abs(found.value - estimate.value[blunt]) <= estimate.error[blunt] + found.error
-    better = fits & (found.error < estimate.error[blunt])
-    sharper = Estimate(found.value[better], found.truncation[better], found.rounding[better])
-    refined = with_entries(estimate, blunt[better], sharper)
-    return Slopes(known.left, known.right, refined, known.smooth, known.jump, known.reach)
+    cautious = replace(found, rounding=np.maximum(found.rounding, SHARP * np.abs(found.value)))
+    fits = np.abs(found.value - estimate.value[asked]) <= estimate.error[asked] + cautious.error
+    sharper = blunt[asked] & fits & (cautious.error < estimate.error[asked])
+    chosen = take_entries(found.where(agrees, cautious), np.flatnonzero(agrees | sharper))
+    refined = with_entries(estimate, asked[agrees | sharper], chosen)
+    return replace(known, value=refined)
+
+
+def slope_within_noise(oracle: Oracle, name: str, entries: Array) -> Array:
+    """The largest slope (e,) of a term that stays within the noise of the loss and dies within the shortest WIDER step.
+
+    A term of size A that dies within a length L has the slope A / L.
+    """
+    shortest = np.exp2(WIDER[-1]) * scale_of(np.ravel(oracle.values[name]))[entries]
+    return np.asarray(oracle.noise / shortest)
