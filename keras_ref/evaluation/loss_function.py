@@ -258,13 +258,12 @@ class LossFunction(StackedLosses):
 
         `taped` is traced once for each mode and `key`.
         """
-        if (mode, key) not in self._gradients:
-            self._gradients[mode, key] = MODES[mode](taped)
+        gradient = self._made(mode, taped, key)
         inputs = [tf.cast(tf.constant(values[name]), tensor.dtype) for name, tensor in self.inputs.items()]
         try:
             for name, variable in self.variables.items():
                 tensorflow_variable(variable).assign(tf.cast(values[name], variable.dtype))
-            found, loss = self._gradients[mode, key](inputs, self._held())
+            found, loss = gradient(inputs, self._held())
         except tf.errors.OpError as error:
             if mode != "function":
                 raise
@@ -272,6 +271,12 @@ class LossFunction(StackedLosses):
         finally:
             self.restore_values()
         return {n: _as_floats(g) for n, g in zip(self.values, found, strict=True)}, float(loss)
+
+    def _made(self, mode: str, taped: Callable[..., Any], key: str) -> Any:
+        """What runs `taped` in a mode, made once for each mode and `key`."""
+        if (mode, key) not in self._gradients:
+            self._gradients[mode, key] = MODES[mode](taped)
+        return self._gradients[mode, key]
 
     def gradient_rounding(self, *, at: Mapping[str, Array] | None = None) -> dict[str, Array]:
         """The absolute rounding error of autodiff's gradient, {name: array} at the point (or `at`); 0 where it is None.
@@ -284,7 +289,8 @@ class LossFunction(StackedLosses):
         if self._rounded_gradient is None:
             specs = tf.nest.map_structure(lambda t: tf.TensorSpec(t.shape, t.dtype), (inputs, held))
             with running_user_code():
-                traced = tf.function(self.tape, autograph=False).get_concrete_function(*specs)
+                # the trace that gradients as a graph are taken by too
+                traced = self._made("function", self.tape, "gradient").get_concrete_function(*specs)
             self._rounded_gradient = Rounded(traced), [g is not None for g in traced.structured_outputs[0]]
         rounded, is_known = self._rounded_gradient
         try:
