@@ -111,7 +111,8 @@ class Restoration:
 
         The value is shared with the variable until that is written, not copied.
         """
-        self.undo_by(_restore_value, variable, variable.read_value())
+        with tf.init_scope():
+            self.undo_by(_restore_value, variable, variable.read_value())
 
     def replace_variable(self, variable: tf.Variable, other: tf.Variable) -> None:
         """Let a TensorFlow variable be another one, wherever it is held: its attributes are all that it is."""
@@ -140,8 +141,9 @@ def _restore_table(table: dict[str, Any], items: dict[str, Any], without: frozen
 
 def _restore_value(variable: tf.Variable, value: Any) -> None:
     """Assign a value, unless the variable has it bit for bit."""
-    if not _same_bits(np.asarray(variable.read_value()), np.asarray(value)):
-        variable.assign(value)
+    with tf.init_scope():
+        if not _same_bits(np.asarray(variable.read_value()), np.asarray(value)):
+            variable.assign(value)
 
 
 def _same_bits(one: Any, other: Any) -> bool:
