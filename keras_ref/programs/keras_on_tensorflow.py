@@ -1,0 +1,43 @@
+"""Keras 3 on TensorFlow: the model itself, computing in another precision for the time of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from keras_ref.programs.keras_models import KerasProgram
+from keras_ref.programs.program import program
+
+
+@program
+class KerasOnTensorFlow(KerasProgram):
+    """A model of Keras 3, on TensorFlow. What it holds is bit-identical after each run."""
+
+    prefix = "keras"
+    backend = "tensorflow"
+
+    @classmethod
+    def accepts(cls, value: Any) -> bool:
+        return any(c.__name__ == "Model" and c.__module__.startswith("keras.src.") for c in type(value).__mro__)
+
+    @contextmanager
+    def model_in(self, precision: str) -> Iterator[Any]:
+        from keras_ref.evaluation.float64 import in_precision, restore_seeds
+
+        if not self._models:
+            self._models[""] = self.load()[0]
+        with restore_seeds(), in_precision(precision, self._models[""]):
+            yield self._models[""]
+
+    def dense(self, gradient: Any) -> Any:
+        import tensorflow as tf
+
+        return tf.convert_to_tensor(gradient)
+
+    def gradient(self, model: Any, loss: Callable[[], Any]) -> tuple[float, list[Any]]:
+        import tensorflow as tf
+
+        with tf.GradientTape() as tape:
+            value = loss()
+        return float(value), list(tape.gradient(value, [v.value for v in model.trainable_variables]))
