@@ -131,6 +131,7 @@ class Point:
     training    whether the forward pass is that of training; random layers are in inference all the same
     steps       how many training steps to take, all on the same batch
     gradient    whether the gradient is wanted
+    learning_rate   for a program that takes it as an argument; None lets it take its own
     """
 
     weights: Mapping[str, Array]
@@ -141,6 +142,7 @@ class Point:
     training: bool = False
     steps: int = 0
     gradient: bool = True
+    learning_rate: float | None = None
 
     def at(self, weights: Mapping[str, Array]) -> Point:
         """The same with other weights."""
