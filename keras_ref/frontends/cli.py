@@ -9,6 +9,7 @@ import typer
 from rich.console import Console
 
 from keras_ref.errors import CouldNotRun
+from keras_ref.frontends.compare_cli import compare
 from keras_ref.frontends.invocation import Invocation, Recorded, compare_verdicts, make_document, read_recorded
 from keras_ref.frontends.isolation import run_isolated
 from keras_ref.lesson.cli import lesson, recipe
@@ -207,6 +208,7 @@ def coverage(
     raise typer.Exit(0 if print_coverage(console(), run=run) else FINDING)
 
 
+app.command()(compare)
 app.command()(lesson)
 app.command()(recipe)
 

@@ -1,8 +1,7 @@
-"""A JAX function of a dictionary of arrays: (function, parameters), function(parameters, x) → output.
+"""A JAX function of a dictionary of arrays.
 
-A factory returns (function, parameters) or (function, parameters, x, y) in a tuple of its own kind: a dictionary with the
-keys forward, parameters, and, as far as there are any, loss (of parameters, x, y), x, y, optimizer. `forward` may return
-(output, {name: tensor}).
+A factory returns a dictionary: `forward` (of parameters and x), `parameters` and, as far as there are any, `loss` (of
+parameters, x and y), `x`, `y`. `forward` returns the output, or (output, {name: tensor}).
 """
 
 from __future__ import annotations
@@ -27,11 +26,9 @@ class JaxFunction(Program):
         super().__init__(load)
         import jax
 
-        jax.config.update("jax_enable_x64", True)
+        jax.config.update("jax_enable_x64", val=True)  # type: ignore[no-untyped-call]
         self.value: Mapping[str, Any] = load()[0]
-        self.parameters = {
-            name: np.asarray(array) for name, array in _flattened(self.value["parameters"]).items()
-        }
+        self.parameters = {name: np.asarray(array) for name, array in _flattened(self.value["parameters"]).items()}
 
     @classmethod
     def accepts(cls, value: Any) -> bool:
@@ -75,13 +72,11 @@ class JaxFunction(Program):
         if not point.gradient:
             return Trace(tensors=tensors, loss=float(loss(parameters)))
         value, gradient = jax.value_and_grad(loss)(parameters)
-        return Trace(
-            tensors=tensors, loss=float(value), gradient={name: np.asarray(g) for name, g in gradient.items()}
-        )
+        return Trace(tensors=tensors, loss=float(value), gradient={name: np.asarray(g) for name, g in gradient.items()})
 
 
 def _split(made: Any) -> tuple[Any, Mapping[str, Any]]:
-    is_pair = isinstance(made, tuple) and len(made) == 2 and isinstance(made[1], Mapping)  # noqa: PLR2004 (a pair)
+    is_pair = isinstance(made, tuple) and len(made) == 2 and isinstance(made[1], Mapping)
     return made if is_pair else (made, {})
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_ref.programs.keras_models import KerasProgram
+from keras_ref.programs.keras_models import KerasProgram, leaves
 from keras_ref.programs.program import program
 from scratch.arrays import Array
 
@@ -28,12 +28,14 @@ class Keras2(KerasProgram):
     def make(self, precision: str) -> Any:
         self.keras.backend.set_floatx(precision)
         model = self.load()[0]
+        _exact_constants(model)
         if all(np.dtype(v.dtype.as_numpy_dtype).name == precision for v in model.trainable_variables):
             return model
         again = type(model).from_config(_retyped(model.get_config(), precision))
         if self._is_compiled(model):
             optimizer = type(model.optimizer).from_config(model.optimizer.get_config())
-            again.compile(optimizer=optimizer, loss=model.loss, run_eagerly=model.run_eagerly)
+            again.compile(optimizer=optimizer, loss=model.loss, run_eagerly=True)
+        _exact_constants(again)
         return again
 
     def numpy(self, value: Any) -> Array:
@@ -60,6 +62,14 @@ class Keras2(KerasProgram):
         with tf.GradientTape() as tape:
             value = loss()
         return float(value), list(tape.gradient(value, model.trainable_variables))
+
+
+def _exact_constants(model: Any) -> None:
+    """Let the constants of layers and optimizer be float64: TensorFlow takes a plain 0.999 for a float32."""
+    for thing in (*leaves(model), getattr(model, "optimizer", None)):
+        for name, value in list(vars(thing).items()) if thing is not None else ():
+            if type(value) is float:
+                setattr(thing, name, np.float64(value))
 
 
 def _retyped(config: Any, precision: str) -> Any:

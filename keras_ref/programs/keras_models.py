@@ -1,4 +1,4 @@
-"""What the programs that are Keras models share: any backend, Keras 3 and Keras 2. A kind adds how it differentiates."""
+"""What programs that are Keras models share, on any backend, of Keras 3 and Keras 2: a kind adds its derivatives."""
 
 from __future__ import annotations
 
@@ -90,9 +90,7 @@ class KerasProgram(Program):
                 ),
                 optimizer=None
                 if optimizer is None
-                else Definition(
-                    name="optimizer", class_name=type(optimizer).__name__, config=plain_config(optimizer)
-                ),
+                else Definition(name="optimizer", class_name=type(optimizer).__name__, config=plain_config(optimizer)),
                 loss=None if loss is None else Definition(name="loss", class_name=str(loss)),
                 notes=self._notes(model),
             )
@@ -133,9 +131,9 @@ class KerasProgram(Program):
     def named(self, model: Any) -> dict[str, Any]:
         """The weights by name, trained ones in the order of the gradient; seeds are none."""
         return {
-            variable_name(v): v
+            variable_name(v).removeprefix(f"{model.name}/"): v
             for v in model.weights
-            if not variable_name(v).endswith(("seed_generator_state", "seed_generator/seed_generator_state"))
+            if not variable_name(v).endswith("seed_generator_state")
         }
 
     def _trained(self, model: Any) -> set[int]:
@@ -211,6 +209,7 @@ class KerasProgram(Program):
             optimizer.build(model.trainable_variables)
         variables = list(optimizer.variables() if callable(optimizer.variables) else optimizer.variables)
         start = [self.numpy(v) for v in variables]
+        exact_learning_rate(optimizer, self.numpy)
         for _ in range(point.steps):
             model.train_on_batch(x, y)
             found.append({name: self.numpy(v) for name, v in self.named(model).items()})
@@ -231,6 +230,13 @@ class KerasProgram(Program):
                 tensors[key] = array
 
         return observe
+
+
+def exact_learning_rate(optimizer: Any, numpy: Callable[[Any], Array]) -> None:
+    """Give an optimizer the learning rate that was written down: 0.1, where a float32 variable holds 0.1 + 1.5e-9."""
+    rate: Any = getattr(optimizer, "_learning_rate", None)
+    if hasattr(rate, "assign"):
+        rate.assign(float(str(np.float32(numpy(rate)))))
 
 
 def keep_float64() -> None:
@@ -259,12 +265,14 @@ def leaves(model: Any) -> list[Any]:
     """The layers of a model in order, nested models and blocks entered, loops over time not; inputs left out."""
     found: list[Any] = []
 
+    def parts(layer: Any) -> list[Any]:
+        return list(getattr(layer, "layers", None) or getattr(layer, "_layers", None) or ())
+
     def walk(layer: Any) -> None:
-        for part in getattr(layer, "layers", None) or getattr(layer, "_layers", ()):
+        for part in parts(layer):
             if type(part).__name__ == "InputLayer" or part in found or not hasattr(part, "call"):
                 continue
-            own = [] if is_opaque(part) else getattr(part, "layers", None) or getattr(part, "_layers", ())
-            if own:
+            if not is_opaque(part):
                 walk(part)
             if not hasattr(part, "layers"):
                 found.append(part)

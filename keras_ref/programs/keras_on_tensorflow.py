@@ -28,7 +28,16 @@ class KerasOnTensorFlow(KerasProgram):
         if not self._models:
             self._models[""] = self.load()[0]
         with restore_seeds(), in_precision(precision, self._models[""]):
+            self._models[""].run_eagerly = True  # a step would be traced anew for each run
             yield self._models[""]
+
+    def data(self) -> tuple[Any, Any]:
+        """Those of the target; drawn from the model's inputs where it has none."""
+        from keras_ref.inputs.targets import complete_data
+
+        model, x, y = self.load()
+        (_, x, y, _), _ = complete_data(model, x, y)
+        return x, y
 
     def dense(self, gradient: Any) -> Any:
         import tensorflow as tf

@@ -2,7 +2,7 @@
 
 Functions are found by their names and called by the names of their parameters, so that most signatures fit as they are:
 
-    forward(x, weights)                          also predict(X), feed_forward(inputs, outputs, weights), which is a loss
+    forward(x, weights)                          also predict(X); feed_forward(inputs, outputs, weights) is a loss
     loss(output, y)                              also loss(x, y, weights)
     backward(x, y, weights), gradients(…)        also with what forward returned beside its output (`cache`)
     update_weights(weights, gradients, rate)     also the book's update_weights(inputs, outputs, weights, epochs)
@@ -61,13 +61,15 @@ class NumpyModule(Program):
             if (found := next((f for n in names if callable(f := getattr(self.value, n, None))), None)) is not None
         }
         forward = self.functions.get("forward")
-        if forward is not None and {"y", "weights"} <= set(roles(forward)) and "loss" in self.functions:
-            if forward == self.functions["loss"]:  # the book's feed_forward returns the loss
-                del self.functions["forward"]
+        if forward is not None and "y" in roles(forward) and forward == self.functions.get("loss"):
+            del self.functions["forward"]  # the book's feed_forward returns the loss
         self.store = WeightStore.of(self.value)
         self.rate = next(
-            (float(v) for n in (*PARAMETERS["learning_rate"], "LEARNING_RATE") if np.ndim(v := getattr(self.value, n, "")) == 0
-             and isinstance(v, (int, float))),
+            (
+                float(v)
+                for n in (*PARAMETERS["learning_rate"], "LEARNING_RATE")
+                if np.ndim(v := getattr(self.value, n, "")) == 0 and isinstance(v, (int, float))
+            ),
             None,
         )
 
@@ -93,6 +95,7 @@ class NumpyModule(Program):
             kind="NumPy",
             weights=tuple(Weight(name=n, shape=np.shape(v), known=False) for n, v in self.store.values().items()),
             stages=tuple(stages),
+            projects=False,
             notes=tuple(f"There is no function for the {name}: it is not compared." for name in missing),
         )
 
@@ -105,7 +108,7 @@ class NumpyModule(Program):
         samples = len(flat_arrays(x)[0])
         columns = self._takes_columns(x, weights)
         if columns:
-            x, y = np.asarray(x).T, y if y is None or np.ndim(y) < 2 else np.asarray(y).T  # noqa: PLR2004 (rows, columns)
+            x, y = np.asarray(x).T, y if y is None or np.ndim(y) < 2 else np.asarray(y).T
         known: dict[str, Any] = {"x": x, "y": y, "weights": self.store.put(weights)}
         known |= self._learning_rate(point)
         tensors: dict[str, Array] = {}
@@ -148,9 +151,9 @@ class NumpyModule(Program):
 
     def _takes_columns(self, x: Any, weights: Mapping[str, Array]) -> bool:
         """Whether samples are columns: the first matrix fits x from the left only."""
-        if not isinstance(x, np.ndarray) or x.ndim != 2:  # noqa: PLR2004 (samples in rows, or in columns)
+        if not isinstance(x, np.ndarray) or x.ndim != 2:
             return False
-        first = next((w for w in weights.values() if np.ndim(w) == 2), None)  # noqa: PLR2004
+        first = next((w for w in weights.values() if np.ndim(w) == 2), None)
         return first is not None and first.shape[1] == x.shape[1] and first.shape[0] != x.shape[1]
 
     def _run(self, stage: str, known: Mapping[str, Any]) -> Any:
@@ -176,9 +179,9 @@ def roles(function: Callable[..., Any]) -> dict[str, str]:
 def arguments(function: Callable[..., Any], known: Mapping[str, Any]) -> dict[str, Any]:
     """The arguments of a call, by parameter. Raises: CouldNotRun for a parameter that nothing is known for."""
     own, given = roles(function), {}
-    for role, parameter in own.items():
+    for role, named in own.items():
         if role in known:
-            given[parameter] = known[role]
+            given[named] = known[role]
     parameters = inspect.signature(function).parameters
     for name, parameter in parameters.items():
         needed = parameter.default is parameter.empty and parameter.kind in (
@@ -200,19 +203,13 @@ def arguments(function: Callable[..., Any], known: Mapping[str, Any]) -> dict[st
 def split_output(made: Any) -> tuple[Any, Any]:
     """(output, cache) of what forward returned: an array, (output, cache), (cache, output), or activations in order."""
     if isinstance(made, Mapping):
-        for name in PARAMETERS["output"]:
-            if name in made:
-                return made[name], made
-        return list(made.values())[-1], made
-    if not isinstance(made, (tuple, list)):
+        return next((made[n] for n in PARAMETERS["output"] if n in made), list(made.values())[-1]), made
+    if not isinstance(made, (tuple, list)) or not made:
         return made, None
-    if len(made) == 2 and isinstance(made[0], np.ndarray) and not isinstance(made[1], np.ndarray):  # noqa: PLR2004
-        return made[0], made[1]
-    if len(made) == 2 and not isinstance(made[0], np.ndarray) and isinstance(made[1], np.ndarray):  # noqa: PLR2004
-        return made[1], made[0]
-    if len(made) and isinstance(made[0], np.ndarray) and isinstance(made, tuple):
-        return made[0], list(made[1:])
-    return made[-1], made
+    arrays = [isinstance(part, np.ndarray) for part in made]
+    if isinstance(made, tuple) and arrays[0]:  # the output first, then what the backward pass needs
+        return made[0], made[1] if len(made) == 2 else list(made[1:])
+    return made[-1], made[0] if isinstance(made, tuple) and len(made) == 2 else made
 
 
 def named_arrays(cache: Any) -> dict[str, Array]:
@@ -224,4 +221,4 @@ def named_arrays(cache: Any) -> dict[str, Array]:
 
 def turned(array: Array, samples: int) -> Array:
     """An array whose samples are columns, with its samples as rows."""
-    return array.T if array.ndim == 2 and array.shape[1] == samples else array  # noqa: PLR2004 (rows and columns)
+    return array.T if array.ndim == 2 and array.shape[1] == samples else array

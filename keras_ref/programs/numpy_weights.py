@@ -15,7 +15,16 @@ from scratch.arrays import Array
 #: names under which a module or object keeps all of its weights
 HOLDERS = ("weights", "params", "parameters", "WEIGHTS", "PARAMETERS", "theta")
 #: functions that make them
-MAKERS = ("initial_weights", "init_weights", "initialize_weights", "make_weights", "init_params", "initialize", "initialize_parameters", "init")
+MAKERS = (
+    "initial_weights",
+    "init_weights",
+    "initialize_weights",
+    "make_weights",
+    "init_params",
+    "initialize",
+    "initialize_parameters",
+    "init",
+)
 
 
 @dataclass(frozen=True)

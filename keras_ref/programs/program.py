@@ -75,6 +75,7 @@ class Facts:
     layers      the definitions of its layers, in order, as far as it knows them
     optimizer   that of its steps
     loss        that it minimizes
+    projects    whether it can take the gradient of Σ cotangent · output, without a loss of its own
     notes       sentences for the report
     """
 
@@ -85,6 +86,7 @@ class Facts:
     layers: tuple[Definition, ...] = ()
     optimizer: Definition | None = None
     loss: Definition | None = None
+    projects: bool = True
     notes: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
@@ -116,6 +118,7 @@ class Facts:
             layers=tuple(Definition(**d) for d in data["layers"]),
             optimizer=one(data["optimizer"]),
             loss=one(data["loss"]),
+            projects=bool(data["projects"]),
             notes=tuple(data["notes"]),
         )
 
@@ -214,9 +217,6 @@ class Program(ABC):
             moved.reshape(-1)[entries[place[1]]] += offsets[place]
             found[place] = self.run(replace(point.at({name: moved}), gradient=False, steps=0)).loss
         return found
-
-    def close(self) -> None:
-        """Give back what the program holds beside memory."""
 
 
 def flat_arrays(value: Any) -> list[Array]:

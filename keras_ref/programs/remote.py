@@ -104,8 +104,6 @@ class RemoteProgram(Program):
 
     def _ask(self, verb: str, **request: Any) -> Any:
         process = self._start()
-        assert process.stdin is not None
-        assert process.stdout is not None
         try:
             wire.send(process.stdin, {"verb": verb, **request})  # type: ignore[arg-type]
             found = wire.decode(_read(process.stdout, time.monotonic() + self.time_limit))

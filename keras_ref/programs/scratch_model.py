@@ -96,4 +96,6 @@ class ScratchModel(Program):
 def _config(layer: Any) -> dict[str, Any]:
     """The fields of a specification that are plain values."""
     values = {one.name: getattr(layer, one.name) for one in fields(layer)}
-    return {key: value for key, value in values.items() if isinstance(value, (str, int, float, bool, type(None), tuple))}
+    return {
+        key: value for key, value in values.items() if isinstance(value, (str, int, float, bool, type(None), tuple))
+    }

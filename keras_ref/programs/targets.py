@@ -1,6 +1,6 @@
 """From a target or an object to its program: `torch:package.module:factory`, student.py, a model.
 
-A target is PREFIX:package.module:name, a module of functions (package.module), a file (.py, .keras), each with or without
+A target is package.module:name, a module of functions (package.module) or a file (.py, .keras), each with or without
 the prefix of a kind of program. Without it the kind is that of what the target gives: a model of Keras is Keras on
 TensorFlow, a torch.nn.Module is a PyTorch module.
 """
@@ -50,7 +50,8 @@ def open_object(value: Any, x: Any = None, y: Any = None, *, load: Load | None =
     for kind in registry.every("program").values():
         if kind.accepts(value):
             require_installed(kind)
-            return kind(load or (lambda: (value, x, y)))
+            found: Program = kind(load or (lambda: (value, x, y)))
+            return found
     raise CouldNotRun(
         f"A program must be of a kind that can be compared ({', '.join(kinds())}). Received: a "
         f"{type(value).__name__}. Return a model, or say the kind before the target: numpy:package.module."

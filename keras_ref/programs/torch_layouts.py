@@ -148,7 +148,7 @@ class Entry:
 
         if len(self.sources) == 1:
             parts = [self.layout.to_torch(value)]
-        elif value.ndim == 2:  # noqa: PLR2004 (a row for each bias)
+        elif value.ndim == 2:
             parts = [self.layout.to_torch(row) for row in value]
         else:
             parts = [value, np.zeros_like(value)]

@@ -1,7 +1,7 @@
 """A PyTorch module; its weights in the layouts of Keras, by the table of torch_layouts.py.
 
-A factory returns the module, (module, x, y), or a dictionary with `module` and, as far as there are any, `loss` (of output
-and targets), `optimizer` (a function from parameters to a torch.optim.Optimizer), `x`, `y`.
+A factory returns the module, (module, x, y), or a dictionary with `module` and, as far as there are any, `loss` (of
+output and targets), `optimizer` (a function from parameters to a torch.optim.Optimizer), `x`, `y`.
 """
 
 from __future__ import annotations
@@ -148,8 +148,8 @@ def channels_first(module: Any, arrays: list[Any]) -> bool:
     """Whether images are to be handed over with their channels first: the first convolution wants it."""
     for _, part in leaves(module):
         wanted = getattr(part, "in_channels", None)
-        if wanted is not None and arrays and arrays[0].ndim > 2:  # noqa: PLR2004 (batch, space, channels)
-            return bool(arrays[0].shape[-1] == wanted and (arrays[0].shape[1] != wanted or arrays[0].ndim == 3))  # noqa: PLR2004
+        if wanted is not None and arrays and arrays[0].ndim > 2:
+            return bool(arrays[0].shape[-1] == wanted and (arrays[0].shape[1] != wanted or arrays[0].ndim == 3))
     return False
 
 

@@ -31,7 +31,7 @@ def answer(program: Program, request: dict[str, Any]) -> Any:
     if verb == "losses":
         return program.losses(point, request["name"], request["entries"], request["offsets"])
     trace = program.run(point)
-    return {**vars(trace), "gradient": {k: v for k, v in trace.gradient.items()}}
+    return {**vars(trace), "gradient": dict(trace.gradient.items())}
 
 
 def serve(requests: BinaryIO, answers: BinaryIO, target: str) -> None:
