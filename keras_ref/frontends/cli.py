@@ -18,6 +18,7 @@ import typer
 from rich.console import Console
 
 from keras_ref.errors import BadInput, CouldNotRun, short
+from keras_ref.frontends.compare_cli import compare
 from keras_ref.frontends.invocation import Invocation, make_document
 from keras_ref.frontends.isolation import run_isolated
 from keras_ref.frontends.recorded import Recorded, compare_verdicts, permit, read_recorded
@@ -229,6 +230,7 @@ def coverage(
     raise typer.Exit(0 if print_coverage(console(), run=run) else FINDING)
 
 
+app.command()(compare)
 app.command()(lesson)
 app.command()(recipe)
 
