@@ -11,7 +11,6 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import keras_ref
 import scratch
 from keras_ref.errors import BadInput, CouldNotRun, short
 from keras_ref.frontends.verbs import find_check
@@ -21,7 +20,7 @@ from keras_ref.reports.verdict import Report
 from scratch.progress import Progress
 
 #: where the files of gradtwin lie
-_OWN = tuple(str(Path(str(package.__file__)).parent) for package in (keras_ref, scratch))
+_OWN = tuple(str(folder) for folder in (Path(__file__).parents[1], Path(str(scratch.__file__)).parent))
 _LOADING = ("seed", "import", "unsafe", "isolate")
 #: which options of the table each command takes
 TAKES = {
