@@ -29,15 +29,20 @@ def check(keras_objects: Sequence[Any], prepare: Prepare, settings: Settings) ->
     in the precision that they have. What a lower precision than float64 costs the gradient is measured first.
     """
     with errors_as_bad_input(), restore_seeds():
-        low = LowPrecision() if settings.along_directions else measure_low_precision(keras_objects, prepare)
+        first: UserCodeFailed | None = None
+        low = LowPrecision()
+        try:
+            low = low if settings.along_directions else measure_low_precision(keras_objects, prepare)
+        except UserCodeFailed as failed:  # data in float64 may be what it does not take
+            first = failed
         try:
             return check_in(DTYPE, keras_objects, prepare, settings=settings, low=low)
         except UserCodeFailed as failed:
-            low = LowPrecision(notes=(note_of_refusal(failed.error),))
+            first, low = first or failed, LowPrecision(notes=(note_of_refusal(failed.error),))
             try:
                 return check_in(None, keras_objects, prepare, settings=settings, low=low)
             except (UserCodeFailed, BadInput):
-                raise failed from failed.error
+                raise first from first.error
 
 
 def check_in(

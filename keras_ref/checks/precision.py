@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import keras
+import ml_dtypes
 import numpy as np
 import tensorflow as tf
 
@@ -14,11 +15,12 @@ from keras_ref.checks.checked_loss import CheckedLoss, Prepare
 from keras_ref.checks.disconnected import GradientPaths
 from keras_ref.comparison.autodiff import Autodiff, Gradient, relative_differences
 from keras_ref.comparison.oracles import ForwardOracle
-from keras_ref.errors import UserCodeFailed, short
-from keras_ref.evaluation.float64 import DTYPE, in_precision, is_float
+from keras_ref.errors import short
+from keras_ref.evaluation.float64 import DTYPE, in_precision
 from keras_ref.evaluation.graph import casts_down, constants_in_float32, opaque, random_draws
 from keras_ref.evaluation.keras_parts import layers_of
 from keras_ref.evaluation.loss_function import LossFunction
+from keras_ref.evaluation.real_parts import is_real_or_complex
 from keras_ref.reports.verdict import Kind, Reason, Verdict
 from scratch.differences import UNIT
 
@@ -81,14 +83,15 @@ def judge_precision(oracle: ForwardOracle, *, subject: str, seed: int = 0) -> Ju
 
 
 def eps(dtype: Any) -> float:
-    """The distance of 1 from the next number; NumPy does not know that of bfloat16, which has 8 bits."""
+    """The distance of 1 from the next number; that of bfloat16 and of 8 bits is not among NumPy's."""
     dtype = tf.as_dtype(dtype)
-    return 2.0**-7 if dtype == tf.bfloat16 else float(np.finfo(dtype.as_numpy_dtype).eps)
+    dtype = dtype.real_dtype if dtype.is_complex else dtype
+    return float(ml_dtypes.finfo(dtype.as_numpy_dtype).eps)
 
 
 def unit_of(sources: Iterable[Any]) -> float:
     """The distance of 1 from the next number in the coarsest floating dtype among variables and tensors."""
-    return max([eps(s.dtype) for s in sources if is_float(s.dtype)], default=UNIT)
+    return max([eps(s.dtype) for s in sources if is_real_or_complex(s.dtype)], default=UNIT)
 
 
 def note_of_refusal(error: BaseException) -> str:
@@ -135,13 +138,8 @@ def measure_low_precision(keras_objects: Sequence[Any], prepare: Prepare) -> Low
     if not dtypes:
         return LowPrecision()
     with in_precision(None, *keras_objects):
-        try:
-            subject = prepare(None)
-            return LowPrecision(dtypes, _scaled_gradient(subject), subject.scale)
-        except UserCodeFailed as failed:  # data in float64, which only a cast lets in
-            return LowPrecision(
-                notes=(f"What its low precision costs was not measured: as given it raises {short(failed.error)}",)
-            )
+        subject = prepare(None)
+        return LowPrecision(dtypes, _scaled_gradient(subject), subject.scale)
 
 
 def cost_of(low: LowPrecision, autodiff: Autodiff, loss: LossFunction) -> PrecisionCost:
@@ -229,4 +227,4 @@ def low_dtypes(keras_objects: Iterable[Any]) -> list[str]:
 
 
 def _is_low(dtype: Any) -> bool:
-    return dtype is not None and is_float(dtype) and tf.as_dtype(dtype).size < tf.as_dtype(DTYPE).size
+    return dtype is not None and is_real_or_complex(dtype) and eps(dtype) > eps(DTYPE)

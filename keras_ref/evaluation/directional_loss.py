@@ -16,6 +16,7 @@ import tensorflow as tf
 from keras_ref.evaluation.float64 import DTYPE
 from keras_ref.evaluation.loss_function import LossFunction
 from keras_ref.evaluation.operation_rounding import EXACT_SCOPE
+from keras_ref.evaluation.real_parts import from_real_parts
 from keras_ref.evaluation.rounding import Rounded
 from scratch.arrays import Array
 from scratch.noise import ROLLS
@@ -69,7 +70,7 @@ class DirectionalLoss:
                 tf.ensure_shape(value + step * move, value.shape) for value, move in zip(point, direction, strict=True)
             ]
         parts = {
-            name: tf.cast(value, source.dtype)
+            name: from_real_parts(value, source.dtype)
             for name, source, value in zip(self.function.values, self.function.sources.values(), moved, strict=True)
         }
         return tf.cast(self.function.loss_of(parts, held), DTYPE)
