@@ -88,7 +88,7 @@ def _departed(verdict: Verdict, proof: Proof) -> Verdict:
 
 
 def mark_surrogates(outcome: Outcome, *, evidence: Evidence, paths: GradientPaths) -> Outcome:
-    """Verdicts on gradients that are surrogates: by pattern, by a layer under `keras_ref.surrogate`, by quantization."""
+    """Verdicts on gradients that are surrogates: by pattern, by a layer under `surrogate`, or by quantization."""
     by_layer = {name for name in evidence.names if paths.is_declared(name)}
     by_quantization = {name for name in evidence.names if paths.is_quantized(name)}
 

@@ -70,9 +70,7 @@ class GradientPaths:
         make = subject.otherwise
         other = None if make is None else lambda: replace(subject, loss=make()).function(watch_inputs=bool(loss.inputs))
         objects = list(keras_objects)
-        return cls(
-            loss, other, subject.training, tuple(declared_layers(objects)), tuple(quantizing_layers(objects))
-        )
+        return cls(loss, other, subject.training, tuple(declared_layers(objects)), tuple(quantizing_layers(objects)))
 
     @cached_property
     def _traced(self) -> TracedLoss:

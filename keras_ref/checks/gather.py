@@ -26,7 +26,6 @@ from keras_ref.options import matches_variable
 from keras_ref.translation.from_keras import NoTwin
 from scratch.arrays import Array
 
-
 _NOTE_ON_EAGER = (
     "The backward pass runs in a tf.function only, as fit() runs it, and raises eagerly: its gradient was taken there."
 )

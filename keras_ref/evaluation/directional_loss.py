@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from keras_ref.evaluation.domain import losses_in_domain
 from keras_ref.evaluation.float64 import DTYPE
 from keras_ref.evaluation.loss_function import LossFunction
 from keras_ref.evaluation.operation_rounding import EXACT_SCOPE
@@ -87,10 +88,16 @@ class DirectionalLoss:
         point = self._point(self.function.values if at is None else at)
         moves = [tf.constant(direction.get(name, ZERO), DTYPE) for name in self.function.values]
         self.function.evaluations += len(steps)
-        try:
+        given = np.asarray(steps) == 0 if at is None or at is self.function.values else np.zeros(len(steps), bool)
+
+        def loss_of(some: Array) -> Array:
             return np.array(
-                [float(self._evaluate(tf.constant(step, DTYPE), moves, point, self._held)) for step in steps]
+                [float(self._evaluate(tf.constant(steps[i], DTYPE), moves, point, self._held)) for i in some]
             )
+
+        try:
+            found = [losses_in_domain(loss_of, np.array([i]), given=given) for i in range(len(steps))]
+            return np.concatenate(found) if found else np.zeros(0)
         finally:
             if self.function.writes_variables:
                 self.function.restore_values()

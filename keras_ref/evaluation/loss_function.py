@@ -32,6 +32,7 @@ from keras_ref.evaluation.backward_errors import (
     recording_wrong_gradients,
     running_backward_pass,
 )
+from keras_ref.evaluation.domain import losses_in_domain
 from keras_ref.evaluation.float64 import DTYPE
 from keras_ref.evaluation.gradient_modes import MODES, convert_control_flow, is_indexed
 from keras_ref.evaluation.graph import casts_down
@@ -354,18 +355,23 @@ class LossFunction:
         flat, held = self._flat(values), self._held()
         direction = np.zeros_like(flat) if direction is None else direction
         self.evaluations += len(steps)
+        # at the point itself nothing may raise
+        given = (steps == 0) & (targets == flat[entries]) if values is self.values else np.zeros(len(steps), bool)
+
+        def losses_of(some: Array) -> Array:
+            block = (steps[some], entries[some], targets[some])
+            return np.asarray(evaluate(*map(tf.constant, (flat, direction, *block)), held))
+
         blocks, i = [], 0
         try:
             while i < len(steps):
-                block = (steps[i : i + self.block], entries[i : i + self.block], targets[i : i + self.block])
+                some = np.arange(i, min(i + self.block, len(steps)))
                 try:
-                    blocks.append(evaluate(*map(tf.constant, (flat, direction, *block)), held).numpy())
+                    blocks.append(losses_in_domain(losses_of, some, given=given))
                 except tf.errors.ResourceExhaustedError as error:
                     self._smaller_block(error)
-                except tf.errors.OpError as error:
-                    raise UserCodeFailed(str(error)) from error
                 else:
-                    i += len(block[0])
+                    i += len(some)
         finally:
             self.restore_values()
         return np.concatenate(blocks) if blocks else np.zeros(0)
@@ -440,6 +446,8 @@ class LossFunction:
                     for moved, reached in ((rests, targets), (steps, targets + offsets))
                 )
                 found.append(np.asarray(self._branch.roll(here, common=False, copies=there).rolled[0]))
+        except tf.errors.OpError:  # the copies leave the domain, and take no decision of their own
+            return np.full(len(steps), np.nan)
         finally:
             self.restore_values()
         return np.concatenate(found) if found else np.zeros(0)
@@ -585,6 +593,13 @@ class LossFunction:
         _, data = self._unpacked(held)
         parts = dict(zip(self.inputs, inputs, strict=True))
         return self._contracted(replace(data, x=replace_inputs(data.x, parts)), self.watched(inputs))
+
+    def eager_loss(self) -> float:
+        """The loss at the point, computed eagerly on the real variables. State is put back."""
+        try:
+            return float(self.loss_at(*self.loss_arguments()))
+        finally:
+            self.restore_values()
 
     def loss_arguments(self) -> tuple[list[Any], list[Any]]:
         """The arguments of `loss_at` and `tape` at the point: inputs, and all that is held fixed."""
