@@ -31,10 +31,17 @@ from keras_ref.evaluation.backward_errors import (
     recording_wrong_gradients,
     running_backward_pass,
 )
-from keras_ref.evaluation.float64 import DTYPE, is_float
+from keras_ref.evaluation.float64 import DTYPE
 from keras_ref.evaluation.gradient_modes import MODES, convert_control_flow, is_indexed
 from keras_ref.evaluation.keras_parts import tensorflow_variable
 from keras_ref.evaluation.naming import float_inputs, path_of, replace_inputs, unique
+from keras_ref.evaluation.real_parts import (
+    dtype_in,
+    from_real_parts,
+    is_real_or_complex,
+    real_parts,
+    real_values,
+)
 from keras_ref.evaluation.rounding import Rounded
 from keras_ref.evaluation.stacked_losses import StackedLosses
 from keras_ref.evaluation.traced_losses import Way
@@ -60,7 +67,9 @@ class Data:
             if value is None:
                 return None
             found = tf.convert_to_tensor(value)
-            return tf.cast(found, dtype) if dtype is not None and is_float(found.dtype) else found
+            if dtype is None or not is_real_or_complex(found.dtype):
+                return found
+            return tf.cast(found, dtype_in(dtype, found.dtype))
 
         return Data(*(tf.nest.map_structure(tensor, part) for part in (self.x, self.y, self.sample_weight)))
 
@@ -68,7 +77,8 @@ class Data:
 class LossFunction(StackedLosses):
     """The loss of a model (or of any `loss(data)` over variables) as a function of every float it depends on.
 
-    Names are those of the variables (`variable.path`) and "input…" for float inputs.
+    Names are those of the variables (`variable.path`) and "input…" for float inputs. Values and gradients of complex
+    ones have a last axis of two, the real and the imaginary part (evaluation/real_parts.py).
 
     loss         a scalar of Data, over Keras's or TensorFlow's variables
     variables    those that the loss is differenced and differentiated by
@@ -117,7 +127,7 @@ class LossFunction(StackedLosses):
             self.data = data.tensors(self._dtype)
         self.inputs = float_inputs(self.data.x) if self._watch else {}
         self.sources = {**self.variables, **self.inputs}
-        self.values: dict[str, Array] = {n: np.asarray(v.numpy(), dtype=DTYPE) for n, v in self.sources.items()}
+        self.values: dict[str, Array] = {n: real_values(v.numpy()) for n, v in self.sources.items()}
         self._offsets = dict(zip(self.values, np.cumsum([0, *(v.size for v in self.values.values())]), strict=False))
         self._state_values = [v.numpy() for v in self._state]
         return self
@@ -147,7 +157,7 @@ class LossFunction(StackedLosses):
     def _at(self, flat: Any, held: list[Any]) -> Any:
         """The loss where all values are those of one flat vector."""
         parts = {
-            name: tf.cast(tf.reshape(flat[start : start + value.size], value.shape), source.dtype)
+            name: from_real_parts(tf.reshape(flat[start : start + value.size], value.shape), source.dtype)
             for (name, start), value, source in zip(
                 self._offsets.items(), self.values.values(), self.sources.values(), strict=True
             )
@@ -185,7 +195,7 @@ class LossFunction(StackedLosses):
             found = tape.gradient(loss, sources)
         parts = [
             tf.reduce_sum(g * tf.cast(self._contraction[n], g.dtype))
-            for n, g in zip(self.values, found, strict=True)
+            for n, g in zip(self.values, (None if g is None else real_parts(g) for g in found), strict=True)
             if g is not None
         ]
         return tf.add_n([tf.cast(part, DTYPE) for part in parts]) if parts else tf.zeros((), DTYPE)
@@ -259,10 +269,10 @@ class LossFunction(StackedLosses):
         `taped` is traced once for each mode and `key`.
         """
         gradient = self._made(mode, taped, key)
-        inputs = [tf.cast(tf.constant(values[name]), tensor.dtype) for name, tensor in self.inputs.items()]
+        inputs = [from_real_parts(values[name], tensor.dtype) for name, tensor in self.inputs.items()]
         try:
             for name, variable in self.variables.items():
-                tensorflow_variable(variable).assign(tf.cast(values[name], variable.dtype))
+                tensorflow_variable(variable).assign(from_real_parts(values[name], variable.dtype))
             found, loss = gradient(inputs, self._held())
         except tf.errors.OpError as error:
             if mode != "function":
@@ -284,7 +294,7 @@ class LossFunction(StackedLosses):
         Raises: UserCodeFailed where the backward pass only runs eagerly, or raises.
         """
         values = at or self.values
-        inputs = [tf.cast(tf.constant(values[name]), tensor.dtype) for name, tensor in self.inputs.items()]
+        inputs = [from_real_parts(values[name], tensor.dtype) for name, tensor in self.inputs.items()]
         held = self._held()
         if self._rounded_gradient is None:
             specs = tf.nest.map_structure(lambda t: tf.TensorSpec(t.shape, t.dtype), (inputs, held))
@@ -295,7 +305,7 @@ class LossFunction(StackedLosses):
         rounded, is_known = self._rounded_gradient
         try:
             for name, variable in self.variables.items():
-                tensorflow_variable(variable).assign(tf.cast(values[name], variable.dtype))
+                tensorflow_variable(variable).assign(from_real_parts(values[name], variable.dtype))
             found = iter(rounded.errors([*inputs, *held], calls=ROLLS))
         except tf.errors.OpError as error:
             raise UserCodeFailed(str(error)) from error
@@ -309,7 +319,7 @@ class LossFunction(StackedLosses):
     def restore_values(self) -> None:
         """Assign the values of the point to the variables and the state."""
         for name, variable in self.variables.items():
-            tensorflow_variable(variable).assign(tf.cast(self.values[name], variable.dtype))
+            tensorflow_variable(variable).assign(from_real_parts(self.values[name], variable.dtype))
         for variable, value in zip(self._state, self._state_values, strict=True):
             tensorflow_variable(variable).assign(value)
 
@@ -323,6 +333,13 @@ class LossFunction(StackedLosses):
         parts = dict(zip(self.inputs, inputs, strict=True))
         return self._contracted(replace(data, x=replace_inputs(data.x, parts)), self.watched(inputs))
 
+    def eager_loss(self) -> float:
+        """The loss at the point, computed eagerly on the real variables. State is put back."""
+        try:
+            return float(self.loss_at(*self.loss_arguments()))
+        finally:
+            self.restore_values()
+
     def loss_arguments(self) -> tuple[list[Any], list[Any]]:
         """The arguments of `loss_at` and `tape` at the point: inputs, and all that is held fixed."""
         return list(self.inputs.values()), self._held()
@@ -331,7 +348,7 @@ class LossFunction(StackedLosses):
         """(gradients in the order of the names, loss), dense; None where autodiff gives None, or for all but `only`."""
         found, loss = self.indexed(inputs, held, only)
         self.sparse = frozenset(name for name, g in zip(self.values, found, strict=True) if is_indexed(g))
-        return [tf.convert_to_tensor(g) if is_indexed(g) else g for g in found], loss
+        return [None if g is None else real_parts(g) for g in found], loss
 
     def indexed(self, inputs: list[Any], held: list[Any], only: str | None = None) -> tuple[list[Any], Any]:
         """`tape` with sparse gradients left as they are (tf.IndexedSlices)."""

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from keras_ref.errors import BadInput, UserCodeFailed
+from keras_ref.errors import BadInput
+from keras_ref.evaluation.domain import losses_in_domain
 from keras_ref.evaluation.float64 import DTYPE
 from keras_ref.evaluation.operation_rounding import EXACT_SCOPE
 from keras_ref.evaluation.rounding import Rounded
@@ -122,18 +123,23 @@ class StackedLosses(TracedLosses):
         flat, held = self._flat(values), self._held()
         direction = np.zeros_like(flat) if direction is None else direction
         self.evaluations += len(steps)
+        # at the point itself nothing may raise
+        given = (steps == 0) & (targets == flat[entries]) if values is self.values else np.zeros(len(steps), bool)
+
+        def losses_of(some: Array) -> Array:
+            block = (steps[some], entries[some], targets[some])
+            return np.asarray(evaluate(*map(tf.constant, (flat, direction, *block)), held))
+
         blocks, i = [], 0
         try:
             while i < len(steps):
-                block = (steps[i : i + self.block], entries[i : i + self.block], targets[i : i + self.block])
+                some = np.arange(i, min(i + self.block, len(steps)))
                 try:
-                    blocks.append(evaluate(*map(tf.constant, (flat, direction, *block)), held).numpy())
+                    blocks.append(losses_in_domain(losses_of, some, given=given))
                 except tf.errors.ResourceExhaustedError as error:
                     self._smaller_block(error)
-                except tf.errors.OpError as error:
-                    raise UserCodeFailed(str(error)) from error
                 else:
-                    i += len(block[0])
+                    i += len(some)
         finally:
             self.restore_values()
         return np.concatenate(blocks) if blocks else np.zeros(0)
@@ -208,6 +214,8 @@ class StackedLosses(TracedLosses):
                     for moved, reached in ((rests, targets), (steps, targets + offsets))
                 )
                 found.append(np.asarray(self._branch.roll(here, common=False, copies=there).rolled[0]))
+        except tf.errors.OpError:  # the copies leave the domain, and take no decision of their own
+            return np.full(len(steps), np.nan)
         finally:
             self.restore_values()
         return np.concatenate(found) if found else np.zeros(0)
