@@ -81,6 +81,10 @@ class CouldNotRun(Exception):
     """A command cannot do its work: exit status 2. The message is one line of three parts, as that of BadInput."""
 
 
+class NobodyReads(Exception):
+    """The reader of the output has gone: a broken pipe, which Click would take for an exit status of 1."""
+
+
 def short(error: Any) -> str:
     """The text of an error in at most 160 characters of one sentence, without colours and TensorFlow's own names."""
     if isinstance(error, Exception) and "Graph execution error" in str(error):  # TensorFlow's own, after where it was

@@ -65,7 +65,7 @@ def supervise(limits: Limits, command: list[str]) -> End:
             with suppress(ProcessLookupError):
                 process.kill()
         status = process.wait()
-    kill_tree(process.pid)
+    kill_tree(0)
     return End(status=status, limit=limit, stderr=stderr)
 
 
@@ -79,20 +79,27 @@ def _watch(process: subprocess.Popen[bytes], limits: Limits) -> tuple[str, str]:
         while process.poll() is None:
             for key, _ in selector.select(INTERVAL):
                 chunk = os.read(key.fd, KEPT)
+                if not chunk and key.fileobj is sys.stdin:
+                    return "its parent has ended", ""
                 if not chunk:
-                    if key.fileobj is sys.stdin:
-                        return "its parent has ended", ""
                     selector.unregister(key.fileobj)
                 written += len(chunk)
-                if key.fileobj is process.stderr:
-                    last = (last + chunk)[-KEPT:]
-            if time.monotonic() - begun > limits.seconds:
-                return f"stopped after the time limit of {limits.seconds:g} s", _text(last)
-            if limits.bytes and memory_of(process.pid) > limits.bytes:
-                return f"stopped at the memory limit of {limits.bytes / 2**20:.0f} MiB", _text(last)
-            if written > limits.output:
-                return f"stopped after {limits.output / 2**20:.0f} MiB of output", _text(last)
+                last = (last + chunk)[-KEPT:] if key.fileobj is process.stderr else last
+            limit = _passed(limits, seconds=time.monotonic() - begun, written=written, process=process.pid)
+            if limit:
+                return limit, _text(last)
     return "", _text(last + _rest(process))
+
+
+def _passed(limits: Limits, *, seconds: float, written: int, process: int) -> str:
+    """The limit that was passed, in words; "" where none was."""
+    if seconds > limits.seconds:
+        return f"stopped after the time limit of {limits.seconds:g} s"
+    if limits.bytes and memory_of(process) > limits.bytes:
+        return f"stopped at the memory limit of {limits.bytes / 2**20:.0f} MiB"
+    if written > limits.output:
+        return f"stopped after {limits.output / 2**20:.0f} MiB of output"
+    return ""
 
 
 def _rest(process: subprocess.Popen[bytes]) -> bytes:
@@ -145,9 +152,10 @@ def memory_of(process: int) -> int:
 
 
 def kill_tree(group: int) -> None:
-    """Kill a process group and all descendants, those too that they have while they are killed."""
+    """Kill a process group (0: none) and all descendants, those too that they have while they are killed."""
     with suppress(ProcessLookupError, PermissionError):
-        os.killpg(group, signal.SIGKILL)
+        if group:
+            os.killpg(group, signal.SIGKILL)
     for _ in range(100):
         left = descendants()
         if not left:
@@ -166,6 +174,8 @@ def kill_tree(group: int) -> None:
 
 def main() -> None:
     """Read the limits and the command from the arguments; print how the command ended."""
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, lambda *_: sys.exit(1))  # which kills the command on the way
     limits, *command = sys.argv[1:]
     end = supervise(Limits(**json.loads(limits)), command)
     with suppress(OSError):
