@@ -10,7 +10,7 @@ from keras_ref.checks.annotations import annotators
 from keras_ref.checks.checked_loss import Prepare
 from keras_ref.checks.disconnected import GradientPaths
 from keras_ref.checks.gather import gather
-from keras_ref.checks.precision import LowPrecision, PrecisionCost, cost_of, measure_low_precision, note_of_refusal
+from keras_ref.checks.precision import LowPrecision, PrecisionCost, cost_of, is_about_precision, measure_low_precision, note_of_refusal
 from keras_ref.comparison.efforts import effort_for
 from keras_ref.comparison.evidence import Evidence, Outcome, annotate
 from keras_ref.comparison.higher_order import compare_higher_orders
@@ -33,6 +33,8 @@ def check(keras_objects: Sequence[Any], prepare: Prepare, settings: Settings) ->
         try:
             return check_in(DTYPE, keras_objects, prepare, settings=settings, low=low)
         except UserCodeFailed as failed:
+            if not is_about_precision(failed):
+                raise
             low = LowPrecision(notes=(note_of_refusal(failed.error),))
             try:
                 return check_in(None, keras_objects, prepare, settings=settings, low=low)

@@ -11,7 +11,6 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import keras_ref
 import scratch
 from keras_ref.errors import BadInput, CouldNotRun, short
 from keras_ref.frontends.verbs import find_check
@@ -28,7 +27,7 @@ from keras_ref.reports.verdict import Report
 from scratch.progress import Progress
 
 #: where the files of gradtwin lie
-_OWN = tuple(str(Path(str(package.__file__)).parent) for package in (keras_ref, scratch))
+_OWN = (str(Path(__file__).parents[1]), str(Path(str(scratch.__file__)).parent))
 ISOLATION = ("isolate", "time-limit", "memory-limit")
 _LOADING = ("seed", "import", "unsafe", *ISOLATION)
 #: which options of the table each command takes
@@ -104,6 +103,11 @@ class Invocation:
                 f"A target must leave the process running. Received: {target}, which ends it with status {ended.code}. "
                 "Take the sys.exit out of it."
             ) from ended
+        except MemoryError as error:
+            raise CouldNotRun(
+                f"A check must fit into memory. Received: {target}, for which there is too little: {short(error)} Pass "
+                "a smaller batch with --data, or take a machine with more memory."
+            ) from error
         except Exception as error:
             if is_own(error):
                 raise
