@@ -10,7 +10,14 @@ from keras_ref.checks.annotations import annotators
 from keras_ref.checks.checked_loss import Prepare
 from keras_ref.checks.disconnected import GradientPaths
 from keras_ref.checks.gather import gather
-from keras_ref.checks.precision import LowPrecision, PrecisionCost, cost_of, is_about_precision, measure_low_precision, note_of_refusal
+from keras_ref.checks.precision import (
+    LowPrecision,
+    PrecisionCost,
+    cost_of,
+    is_about_precision,
+    measure_low_precision,
+    note_of_refusal,
+)
 from keras_ref.comparison.efforts import effort_for
 from keras_ref.comparison.evidence import Evidence, Outcome, annotate
 from keras_ref.comparison.higher_order import compare_higher_orders

@@ -15,6 +15,7 @@ from rich.console import Console
 
 from keras_ref.errors import BadInput, CouldNotRun, NobodyReads
 from keras_ref.frontends import exit_status
+from keras_ref.frontends.compare_cli import compare
 from keras_ref.frontends.exit_status import COULD_NOT, FINDING, complain
 from keras_ref.frontends.invocation import Invocation, make_document
 from keras_ref.frontends.isolation import run_isolated
@@ -239,6 +240,7 @@ def coverage(
     raise typer.Exit(0 if print_coverage(console(), run=run) else FINDING)
 
 
+app.command()(compare)
 app.command()(lesson)
 app.command()(recipe)
 

@@ -1,6 +1,7 @@
 """The pytest plugin: fixtures, the marker `gradients`, targets collected as tests, and one line that sums up.
 
     check_gradients, check_updates, check_layer, check_function   fixtures that fail the test with six lines per finding
+    compare                                                       a fixture that fails where two programs part
     @pytest.mark.gradients(effort="full")                         the test returns a model, or (model, x, y)
     gradtwin_targets = package.module:factory                     (ini) a test for each variable of each target
 
@@ -115,6 +116,24 @@ check_gradients = _fixture("check_gradients")
 check_updates = _fixture("check_updates")
 check_layer = _fixture("check_layer")
 check_function = _fixture("check_function")
+
+
+@pytest.fixture
+def compare() -> Callable[..., Any]:
+    """keras_ref.compare, which fails the test with the whole comparison where two programs part, else returns it."""
+
+    def check(*arguments: Any, **options: Any) -> Any:
+        __tracebackhide__ = True
+        from keras_ref.checks.compare import compare as compare_programs
+        from keras_ref.inputs.targets import quiet_tensorflow
+
+        quiet_tensorflow()
+        found = compare_programs(*arguments, **options)
+        if not found.ok:
+            pytest.fail(found.explain(), pytrace=False)
+        return found
+
+    return check
 
 
 @pytest.hookimpl(tryfirst=True)
