@@ -10,6 +10,7 @@ from keras_ref.checks.annotations import annotators
 from keras_ref.checks.checked_loss import Prepare
 from keras_ref.checks.disconnected import GradientPaths
 from keras_ref.checks.gather import gather
+from keras_ref.checks.given_function import OtherFunction, require_given_function
 from keras_ref.checks.precision import (
     LowPrecision,
     PrecisionCost,
@@ -36,17 +37,27 @@ def check(keras_objects: Sequence[Any], prepare: Prepare, settings: Settings) ->
     in the precision that they have. What a lower precision than float64 costs the gradient is measured first.
     """
     with errors_as_bad_input(), restore_process_state():
-        low = LowPrecision() if settings.along_directions else measure_low_precision(keras_objects, prepare)
+        first: UserCodeFailed | None = None
+        low = LowPrecision()
+        try:
+            low = measure_low_precision(keras_objects, prepare, with_gradient=not settings.along_directions)
+        except UserCodeFailed as failed:  # data in float64 may be what it does not take
+            if not is_about_precision(failed):
+                raise
+            first = failed
         try:
             return check_in(DTYPE, keras_objects, prepare, settings=settings, low=low)
         except UserCodeFailed as failed:
-            if not is_about_precision(failed):
+            if not (isinstance(failed, OtherFunction) or is_about_precision(failed)):
                 raise
-            low = LowPrecision(notes=(note_of_refusal(failed.error),))
+            note = str(failed) if isinstance(failed, OtherFunction) else note_of_refusal(failed.error)
+            first, low = first or failed, LowPrecision(notes=(note,), loss=low.loss, unit=low.unit)
             try:
                 return check_in(None, keras_objects, prepare, settings=settings, low=low)
             except (UserCodeFailed, BadInput):
-                raise failed from failed.error
+                if isinstance(failed, OtherFunction):
+                    raise
+                raise first from first.error
 
 
 def check_in(
@@ -57,6 +68,7 @@ def check_in(
     with in_precision(dtype, *keras_objects):
         subject = prepare(dtype or "float32")
         evidence = gather(subject, settings, dtype=dtype, started=started)
+        require_given_function(low, evidence, dtype=dtype)
         paths = GradientPaths.of(subject, evidence.loss, keras_objects)
         outcome = annotate(compare(evidence), annotators(evidence, paths, keras_objects))
         cost = cost_of(low, evidence.autodiff, evidence.loss)

@@ -38,7 +38,9 @@ def recorded(layers: list[Any]) -> Iterator[list[Any]]:
 
     with Restoration() as restoration:
         for layer in layers:
-            restoration.set_attribute(layer, "call", watching(layer.call))
+            # what Keras calls in the place of `call`
+            name = "call" if getattr(layer, "quantization_mode", None) is None else "quantized_call"
+            restoration.set_attribute(layer, name, watching(getattr(layer, name)))
         yield found
 
 
@@ -47,3 +49,18 @@ def declared_layers(keras_objects: Any) -> list[Any]:
     from keras_ref.evaluation.keras_parts import layers_of
 
     return [layer for one in keras_objects for layer in layers_of(one) if getattr(type(layer), FLAG, False)]
+
+
+def quantizing_layers(keras_objects: Any) -> list[Any]:
+    """The layers among Keras objects, and inside them, that quantize what they are called on, or their weights.
+
+    Their forward pass is a staircase, and Keras gives it the gradient of the line through it.
+    """
+    from keras_ref.evaluation.keras_parts import layers_of
+
+    return [layer for one in keras_objects for layer in layers_of(one) if _quantizes(layer)]
+
+
+def _quantizes(layer: Any) -> bool:
+    mode = getattr(layer, "quantization_mode", None)
+    return mode == "float8" or (mode is not None and getattr(layer, "inputs_quantizer", None) is not None)

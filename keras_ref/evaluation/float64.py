@@ -29,6 +29,7 @@ from keras_ref.evaluation.keras_parts import (
     tensorflow_variable,
     tensorflow_variables_in,
 )
+from keras_ref.evaluation.real_parts import dtype_in, is_real_or_complex
 from keras_ref.evaluation.restoration import Restoration
 from keras_ref.evaluation.traced_functions import trace_anew
 
@@ -50,14 +51,23 @@ def policy_of(layer: Any) -> str:
     return "float32" if type(layer).__name__ in FLOAT32_ONLY else DTYPE
 
 
+def _policy_in(dtype: str, layer: Any) -> Any:
+    """The policy of a layer in another dtype: one that quantizes goes on to do so, or it would be another function."""
+    policy = layer.dtype_policy
+    policy = policy[layer.path] if isinstance(policy, keras.dtype_policies.DTypePolicyMap) else policy
+    if getattr(policy, "quantization_mode", None) is None:
+        return keras.DTypePolicy(dtype)
+    return type(policy).from_config({**policy.get_config(), "source_name": dtype})
+
+
 def is_float(dtype: Any) -> bool:
     """Whether a dtype, given by name or as TensorFlow's, is a floating one."""
     return bool(tf.as_dtype(dtype).is_floating)
 
 
 def _target(dtype: str | None, own: Any) -> Any:
-    """The dtype that a variable or constant of dtype `own` gets: `dtype` if that is given and `own` is a float."""
-    return dtype if dtype is not None and is_float(own) else own
+    """The dtype that a variable or constant of dtype `own` gets: another one only if `own` is floating or complex."""
+    return dtype_in(dtype, own) if dtype is not None and is_real_or_complex(own) else own
 
 
 def _copy(value: Any, dtype: Any) -> tf.Variable:
@@ -117,8 +127,8 @@ def _retype_attributes(moved: _Moved, owner: Any) -> None:
             restoration.set_attribute(owner, name, np.float64(value))
         elif isinstance(value, (list, tuple)) and value and all(type(item) is float for item in value):
             restoration.set_attribute(owner, name, [np.float64(item) for item in value])
-        elif isinstance(value, tf.Tensor) and hasattr(value, "numpy") and is_float(value.dtype):
-            restoration.set_attribute(owner, name, tf.cast(value, dtype))
+        elif isinstance(value, tf.Tensor) and hasattr(value, "numpy") and is_real_or_complex(value.dtype):
+            restoration.set_attribute(owner, name, tf.cast(value, _target(dtype, value.dtype)))
 
 
 def _rekey(restoration: Restoration, optimizer: Any, keys: dict[Any, Any]) -> None:
@@ -241,7 +251,7 @@ def _retype_layer(moved: _Moved, layer: Any) -> None:
     _retype_attributes(moved, layer)
     if dtype is None:
         return
-    restoration.set_attribute(layer, "_dtype_policy", keras.DTypePolicy(policy_of(layer)))
+    restoration.set_attribute(layer, "_dtype_policy", _policy_in(policy_of(layer), layer))
     for part in list(vars(layer).values()):
         if isinstance(part, (keras.regularizers.Regularizer, keras.constraints.Constraint)):
             _retype_attributes(moved, part)
