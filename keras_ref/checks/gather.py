@@ -34,7 +34,7 @@ def gather(subject: CheckedLoss, settings: Settings, *, dtype: str | None, start
     """
 
     def loss_of(**options: Any) -> LossFunction:
-        return subject.function(watch_inputs=settings.watch_inputs, dtype=dtype or "float32", **options)
+        return subject.function(watch_inputs=settings.watch_inputs, dtype=dtype or subject.own_dtype, **options)
 
     def contracted(direction: Mapping[str, Array]) -> LossFunction:
         return loss_of(contraction=direction)

@@ -28,6 +28,9 @@ from keras_ref.translation.from_keras import NoTwin, functional, reflected
 from scratch.differences import Scheme
 from scratch.progress import Progress
 
+#: what a subject is called in that does not run in float64
+LOWER = "float32"
+
 
 def check_layer(
     layer: Any,
@@ -168,10 +171,11 @@ def check_function(
     data_module.require_finite_variables(variables)
     name = getattr(function, "__name__", type(function).__name__)
     touched, own = arguments.touched(function)
+    lower = own or (LOWER if arguments.has_float64 else None)
     keras_objects = [*variables, *find_keras_objects(function), *touched]
 
     def prepare(dtype: str | None) -> CheckedLoss:
-        x = Data(arguments.x).tensors(dtype or own).x
+        x = Data(arguments.x).tensors(lower if dtype == LOWER else dtype or own).x
         with restore_variables(keras_objects), running_user_code():
             outputs = arguments.call(function, x)
         return CheckedLoss(
@@ -181,6 +185,7 @@ def check_function(
             trained=list(variables) if settings.watch_weights else [],
             state=[],
             twin=_no_twin,
+            own_dtype=lower,
         )
 
     return check(keras_objects, prepare, settings)

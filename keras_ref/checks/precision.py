@@ -14,7 +14,7 @@ from keras_ref.checks.checked_loss import CheckedLoss, Prepare
 from keras_ref.checks.disconnected import GradientPaths
 from keras_ref.comparison.autodiff import Autodiff, Gradient, relative_differences
 from keras_ref.comparison.oracles import ForwardOracle
-from keras_ref.errors import short
+from keras_ref.errors import UserCodeFailed, short
 from keras_ref.evaluation.float64 import DTYPE, in_precision, is_float
 from keras_ref.evaluation.graph import casts_down, constants_in_float32, opaque, random_draws
 from keras_ref.evaluation.keras_parts import layers_of
@@ -135,8 +135,13 @@ def measure_low_precision(keras_objects: Sequence[Any], prepare: Prepare) -> Low
     if not dtypes:
         return LowPrecision()
     with in_precision(None, *keras_objects):
-        subject = prepare(None)
-        return LowPrecision(dtypes, _scaled_gradient(subject), subject.scale)
+        try:
+            subject = prepare(None)
+            return LowPrecision(dtypes, _scaled_gradient(subject), subject.scale)
+        except UserCodeFailed as failed:  # data in float64, which only a cast lets in
+            return LowPrecision(
+                notes=(f"What its low precision costs was not measured: as given it raises {short(failed.error)}",)
+            )
 
 
 def cost_of(low: LowPrecision, autodiff: Autodiff, loss: LossFunction) -> PrecisionCost:

@@ -1,8 +1,8 @@
 """Let Keras objects compute in float64 inside a block: variables, policies and constants are replaced, then put back.
 
-The user's own variables are never written: every variable is a copy inside the block, and the originals return when the
-block ends, whatever ends it. What a check does to weights, moving averages, seeds or optimizer slots happens to the
-copies. Every change goes through Restoration, which undoes it.
+A variable whose dtype changes has a copy in its place; one that keeps its dtype stays where it is, since traces hold
+its handle, and gets its value back. What a check does to weights, moving averages, seeds or optimizer slots is undone
+when the block ends, whatever ends it. Every change goes through Restoration, which undoes it.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Any
 
 import keras
@@ -17,12 +18,22 @@ import numpy as np
 import tensorflow as tf
 from keras.src.backend.common import global_state
 
-from keras_ref.evaluation.keras_parts import layers_of, losses_of, optimizers_of, states_of, tensorflow_variables_in
+from keras_ref.evaluation.keras_parts import (
+    layers_of,
+    losses_of,
+    optimizers_of,
+    states_of,
+    tensorflow_variable,
+    tensorflow_variables_in,
+)
 from keras_ref.evaluation.restoration import Restoration
+from keras_ref.evaluation.traced_functions import trace_anew
 
 DTYPE = "float64"
 #: the name under which Keras keeps its global seed generator
 GENERATOR = "global_seed_generator"
+#: the name under which Keras keeps its default dtype policy
+POLICY = "dtype_policy"
 #: functions that compiled training leaves on a model, traced with its present variables
 TRACED = frozenset(("train_function", "test_function", "predict_function"))
 
@@ -52,29 +63,51 @@ def _copy(value: Any, dtype: Any) -> tf.Variable:
     return tf.Variable(values, trainable=value.trainable, dtype=dtype, name=value.name.split(":")[0])
 
 
-def _retype_variable(restoration: Restoration, variable: Any, done: set[int], dtype: str | None) -> None:
-    """Replace what a variable of Keras or TensorFlow holds by a copy in a dtype, once."""
-    if id(variable) in done:
+@dataclass
+class _Moved:
+    """What a block has moved to another precision.
+
+    dtype      the precision; None where everything keeps its own
+    done       identities of the variables that are dealt with
+    replaced   names of the variables that have a copy in their place, by the identity of their handles
+    """
+
+    restoration: Restoration
+    dtype: str | None
+    done: set[int] = field(default_factory=set)
+    replaced: dict[int, str] = field(default_factory=dict)
+
+
+def _retype_variable(moved: _Moved, variable: Any) -> None:
+    """Replace what a variable of Keras or TensorFlow holds by a copy in another dtype, or keep its value, once."""
+    if isinstance(variable, keras.Variable) and variable._value is None:
         return
+    held = tensorflow_variable(variable)
+    target = _target(moved.dtype, held.dtype)
+    if id(variable) in moved.done:
+        return
+    moved.done.add(id(variable))
+    if tf.as_dtype(target) == held.dtype:
+        moved.restoration.keep_value(held)
+        return
+    moved.replaced[id(held.handle)] = held.name.split(":")[0]
     if isinstance(variable, tf.Variable):
-        done.add(id(variable))
-        restoration.replace_variable(variable, _copy(variable, _target(dtype, variable.dtype)))
-    elif variable._value is not None:
-        done.add(id(variable))
-        own = _target(dtype, variable._dtype)
-        restoration.set_attribute(variable, "_value", _copy(variable._value, own))
-        restoration.set_attribute(variable, "_dtype", own)
+        moved.restoration.replace_variable(variable, _copy(variable, target))
+    else:
+        moved.restoration.set_attribute(variable, "_value", _copy(held, target))
+        moved.restoration.set_attribute(variable, "_dtype", target)
 
 
-def _retype_attributes(restoration: Restoration, owner: Any, done: set[int], dtype: str | None) -> None:
+def _retype_attributes(moved: _Moved, owner: Any) -> None:
     """Replace the TensorFlow variables and float constants that an object keeps as attributes.
 
     Python floats become np.float64 (a subclass of float): TensorFlow takes a plain 0.9 for a float32, and
     `keras.ops.cast(0.9, "float64")` is 0.8999999761581421.
     """
+    restoration, dtype = moved.restoration, moved.dtype
     for name, value in list(vars(owner).items()):
         for variable in tensorflow_variables_in(value):
-            _retype_variable(restoration, variable, done, dtype)
+            _retype_variable(moved, variable)
         if dtype is None:
             continue
         if type(value) is float:
@@ -106,14 +139,18 @@ def in_float64(*keras_objects: Any) -> Iterator[None]:
 
 @contextmanager
 def in_precision(dtype: str | None, *keras_objects: Any) -> Iterator[None]:
-    """`in_float64` for any dtype; with None every variable is a copy inside the block, and keeps its own dtype."""
-    done = set[int]()
+    """`in_float64` for any dtype; with None everything keeps its own, and gets its values back."""
     with Restoration() as restoration:
+        moved = _Moved(restoration, dtype)
         restoration.callback(keras.config.set_floatx, keras.config.floatx())
+        restoration.callback(global_state.set_global_attribute, POLICY, global_state.get_global_attribute(POLICY))
         if dtype is not None:
             keras.config.set_floatx(dtype)
+            # layers that are made inside `call` take this one, which Keras keeps beside floatx
+            keras.config.set_dtype_policy(dtype)
         for keras_object in keras_objects:
-            _retype(restoration, keras_object, done, dtype)
+            _retype(moved, keras_object)
+        trace_anew(restoration, moved.replaced, dtype)
         yield
 
 
@@ -126,7 +163,9 @@ def global_generator() -> Any:
 def restore_seeds() -> Iterator[None]:
     """Put the seeds of Python, NumPy and Keras's global generator back at the end of the block."""
     python, numpy, generator = random.getstate(), np.random.get_state(), global_generator()  # noqa: NPY002 (the user's)
-    with in_precision(None, *([] if generator is None else [generator.state])):
+    with Restoration() as restoration:
+        if generator is not None:
+            restoration.keep_value(tensorflow_variable(generator.state))
         try:
             yield
         finally:
@@ -136,48 +175,50 @@ def restore_seeds() -> Iterator[None]:
                 global_state.set_global_attribute(GENERATOR, generator)
 
 
-def _retype(restoration: Restoration, keras_object: Any, done: set[int], dtype: str | None) -> None:
-    """Let one object compute in a dtype. `done` has the identities of the variables that are replaced already."""
+def _retype(moved: _Moved, keras_object: Any) -> None:
+    """Let one object compute in the block's dtype."""
+    restoration, dtype = moved.restoration, moved.dtype
     if isinstance(keras_object, (keras.Variable, tf.Variable)):
-        _retype_variable(restoration, keras_object, done, dtype)
+        _retype_variable(moved, keras_object)
         return
     optimizers = optimizers_of(keras_object)
     trained = [v for o in optimizers for v in getattr(o, "_trainable_variables", ()) if v._value is not None]
     old_keys = [v._value._unique_id for v in trained]
     variables = [*getattr(keras_object, "variables", ()), *getattr(keras_object, "metrics_variables", ())]
     for variable in [*variables, *states_of(keras_object)]:
-        _retype_variable(restoration, variable, done, dtype)
+        _retype_variable(moved, variable)
     for optimizer in optimizers:
         restoration.keep_attributes(optimizer)
         for variable in [*optimizer.variables, *trained]:
-            _retype_variable(restoration, variable, done, dtype)
+            _retype_variable(moved, variable)
     new_keys = dict(zip(old_keys, (v._value._unique_id for v in trained), strict=True))
     for optimizer in optimizers:
         _rekey(restoration, optimizer, new_keys)
-        _retype_attributes(restoration, optimizer, done, dtype)
+        _retype_attributes(moved, optimizer)
         if isinstance(getattr(optimizer, "_learning_rate", None), keras.optimizers.schedules.LearningRateSchedule):
-            _retype_attributes(restoration, optimizer._learning_rate, done, dtype)
+            _retype_attributes(moved, optimizer._learning_rate)
     for layer in layers_of(keras_object):
-        _retype_layer(restoration, layer, done, dtype)
+        _retype_layer(moved, layer)
     for loss in losses_of(keras_object):
-        _retype_attributes(restoration, loss, done, dtype)
+        _retype_attributes(moved, loss)
         if dtype is not None:
             restoration.set_attribute(loss, "_dtype", dtype)
             restoration.set_attribute(loss, "_dtype_policy", keras.DTypePolicy(dtype))
 
 
-def _retype_layer(restoration: Restoration, layer: Any, done: set[int], dtype: str | None) -> None:
+def _retype_layer(moved: _Moved, layer: Any) -> None:
     """Let one layer compute in a dtype: variables, constants, policy, regularizers, constraints and input tensors."""
+    restoration, dtype = moved.restoration, moved.dtype
     restoration.keep_attributes(layer)  # calls leave losses, counters and the like on it
     for name in TRACED & vars(layer).keys():
         restoration.set_attribute(layer, name, None)
-    _retype_attributes(restoration, layer, done, dtype)
+    _retype_attributes(moved, layer)
     if dtype is None:
         return
     restoration.set_attribute(layer, "_dtype_policy", keras.DTypePolicy(policy_of(layer)))
     for part in list(vars(layer).values()):
         if isinstance(part, (keras.regularizers.Regularizer, keras.constraints.Constraint)):
-            _retype_attributes(restoration, part, done, dtype)
+            _retype_attributes(moved, part)
     for tensor in tf.nest.flatten(vars(layer).get("_inputs") or []):
         if isinstance(tensor, keras.KerasTensor) and is_float(tensor.dtype):
             restoration.set_attribute(tensor, "_dtype", dtype)

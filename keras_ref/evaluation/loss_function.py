@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from enum import Enum
@@ -39,6 +39,7 @@ from keras_ref.evaluation.keras_parts import tensorflow_variable
 from keras_ref.evaluation.naming import float_inputs, path_of, replace_inputs, unique
 from keras_ref.evaluation.operation_rounding import EXACT_SCOPE
 from keras_ref.evaluation.rounding import Rounded
+from keras_ref.evaluation.traced_functions import recording_scope_leaks, variables_met
 from keras_ref.reports.kinds import Kind
 from keras_ref.reports.reasons import Reason
 from scratch.arrays import Array
@@ -116,6 +117,8 @@ class LossFunction:
         self._evaluate: Any = None
         #: how the loss runs, and why it is not traced
         self.way, self.refusal = Way.UNKNOWN, ""
+        #: whether values are assigned to Keras variables, which traced functions read past any StatelessScope
+        self.assigns = False
         self._rounded: Rounded | None = None
         self._branch: Rounded | None = None
         self._rounded_gradient: tuple[Rounded, list[bool]] | None = None
@@ -146,7 +149,7 @@ class LossFunction:
     @property
     def writes_variables(self) -> bool:
         """Whether losses assign to variables: to TensorFlow's own, where a StatelessScope stands in for Keras's."""
-        return any(isinstance(v, tf.Variable) for v in (*self.variables.values(), *self._state))
+        return self.assigns or any(isinstance(v, tf.Variable) for v in (*self.variables.values(), *self._state))
 
     def _held(self) -> list[Any]:
         """Everything that is fixed during a check: state and data, as one list of tensors."""
@@ -183,8 +186,11 @@ class LossFunction:
         mapping = [(v, parts[name]) for name, v in self.variables.items()]
         mapping += list(zip(self._state, state, strict=True))
         for variable, value in mapping:
-            if isinstance(variable, tf.Variable):  # no scope stands between it and its reader
-                variable.assign(value)
+            if self.assigns or isinstance(variable, tf.Variable):  # no scope stands between it and its reader
+                tensorflow_variable(variable).assign(value)
+        if self.assigns:
+            sources = self.watched([parts[n] for n in self.inputs])
+            return self._contracted(replace(data, x=replace_inputs(data.x, parts)), sources)
         mapping = [pair for pair in mapping if isinstance(pair[0], keras.Variable)]
         with keras.StatelessScope(state_mapping=mapping, collect_losses=True):  # what add_loss adds is part of the loss
             sources = [parts[n] if isinstance(v, keras.Variable) else v for n, v in self.variables.items()]
@@ -251,14 +257,19 @@ class LossFunction:
         if self.way is Way.EAGER:
             return eagerly
         traced = trace()
-        known = {id(tensorflow_variable(v)) for v in (*self.variables.values(), *self._state)}
-        found = [v for v in traced.graph.variables if id(v) not in known]
-        if found:
-            self._state += found
-            self._state_values += [v.numpy() for v in found]
-            self._gradients.clear()
+        if self._take_as_state([(v, v.numpy()) for v in traced.graph.variables]):
             traced = trace()
         return traced
+
+    def _take_as_state(self, found: Iterable[tuple[Any, Array]]) -> bool:
+        """Let variables be state, with their values, and say whether any of them was not known."""
+        known = {id(tensorflow_variable(v)) for v in (*self.variables.values(), *self._state)}
+        new = [(variable, value) for variable, value in found if id(variable) not in known]
+        self._state += [variable for variable, _ in new]
+        self._state_values += [value for _, value in new]
+        if new:
+            self._gradients.clear()
+        return bool(new)
 
     @property
     def untracked(self) -> list[Any]:
@@ -277,7 +288,7 @@ class LossFunction:
         first: UserCodeFailed | None = None
         for self.way in (Way.TRACED, Way.AUTOGRAPH):
             try:
-                graph = trace().graph
+                graph = self._reaching(trace).graph
             except UserCodeFailed as failed:
                 first = first or failed
             else:
@@ -286,11 +297,28 @@ class LossFunction:
                     return
         self.way = Way.EAGER
         try:
-            self.directional({}, np.zeros(1))
+            self._reaching(lambda: self.directional({}, np.zeros(1)))
+            self._take_as_state(variables_met())
         except UserCodeFailed as failed:
             self.way, self._evaluate = Way.TRACED, None
             raise first or failed from (first or failed).error
         self.refusal = type(first.error).__name__ if first is not None else ""
+
+    def _reaching(self, evaluate: Callable[[], Any]) -> Any:
+        """The result of an evaluation of losses that reaches every variable: once more, with the variables assigned,
+        where a traced function in it reads them past the scope.
+        """
+        with recording_scope_leaks() as leaks:
+            try:
+                found = evaluate()
+            except UserCodeFailed:
+                if not leaks or self.assigns:
+                    raise
+            else:
+                if not leaks:
+                    return found
+        self.assigns = True
+        return evaluate()
 
     def _trace(self) -> Any:
         size = sum(v.size for v in self.values.values())

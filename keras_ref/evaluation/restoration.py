@@ -32,6 +32,11 @@ class Restoration(ExitStack):
                 self.callback(_restore_contents, plain, plain.copy())
         self.callback(_restore_contents, vars(owner), dict(vars(owner)))
 
+    def keep_value(self, variable: tf.Variable) -> None:
+        """Remember the value of a TensorFlow variable: it is assigned again, bit for bit."""
+        with tf.init_scope():
+            self.callback(variable.assign, variable.numpy())
+
     def replace_variable(self, variable: tf.Variable, other: tf.Variable) -> None:
         """Let a TensorFlow variable be another one, wherever it is held: its attributes are all that it is."""
         self.callback(_restore_contents, vars(variable), dict(vars(variable)))
