@@ -16,7 +16,7 @@ from scratch.differences import Central, Estimate, Scheme
 from scratch.layers.base import Weights
 from scratch.model import Model
 from scratch.nudging.base_point import INPUT, BasePoint
-from scratch.nudging.blocks import SHARES, call_with_one_blas_thread, run_blocks, workers
+from scratch.nudging.blocks import SHARES, call_with_one_blas_thread, one_blas_thread, run_blocks, workers
 from scratch.nudging.propagate import Propagation
 from scratch.objective import Objective
 from scratch.progress import Progress
@@ -117,7 +117,8 @@ class Nudges:
 
     def directional(self, direction: Mapping[str, Array], steps: Array) -> Array:
         """The losses at weights + step · direction for each of `steps`: (m,) → (m,)."""
-        return np.array([call_with_one_blas_thread(self._along, direction, step) for step in np.asarray(steps)])
+        with one_blas_thread():
+            return np.array([self._along(direction, step) for step in np.asarray(steps)])
 
     def _along(self, direction: Mapping[str, Array], step: Any) -> Any:
         weights, inputs = dict(self.point.weights), dict(self.point.inputs)
