@@ -67,7 +67,13 @@ def autodiff_at(loss: LossFunction, values: Mapping[str, Array], *, mode: str = 
 
     Its rounding error is measured when it is asked for, which must be before the loss is moved to other data.
     """
-    gradient = loss.gradient(mode, at=values)
+    try:
+        gradient = loss.gradient(mode, at=values)
+    except UserCodeFailed:
+        if values is loss.values:
+            raise
+        # another point, outside the domain
+        gradient = {name: np.full(np.shape(value), np.nan) for name, value in values.items()}
     refused = loss.refused
 
     def measure() -> Mapping[str, Array]:

@@ -32,12 +32,20 @@ from keras_ref.evaluation.backward_errors import (
     recording_wrong_gradients,
     running_backward_pass,
 )
-from keras_ref.evaluation.float64 import DTYPE, is_float
+from keras_ref.evaluation.domain import losses_in_domain
+from keras_ref.evaluation.float64 import DTYPE
 from keras_ref.evaluation.gradient_modes import MODES, convert_control_flow, is_indexed
 from keras_ref.evaluation.graph import casts_down
 from keras_ref.evaluation.keras_parts import tensorflow_variable
 from keras_ref.evaluation.naming import float_inputs, path_of, replace_inputs, unique
 from keras_ref.evaluation.operation_rounding import EXACT_SCOPE
+from keras_ref.evaluation.real_parts import (
+    dtype_in,
+    from_real_parts,
+    is_real_or_complex,
+    real_parts,
+    real_values,
+)
 from keras_ref.evaluation.rounding import Rounded
 from keras_ref.evaluation.traced_functions import recording_scope_leaks, variables_met
 from keras_ref.reports.kinds import Kind
@@ -65,7 +73,9 @@ class Data:
             if value is None:
                 return None
             found = tf.convert_to_tensor(value)
-            return tf.cast(found, dtype) if dtype is not None and is_float(found.dtype) else found
+            if dtype is None or not is_real_or_complex(found.dtype):
+                return found
+            return tf.cast(found, dtype_in(dtype, found.dtype))
 
         return Data(*(tf.nest.map_structure(tensor, part) for part in (self.x, self.y, self.sample_weight)))
 
@@ -82,7 +92,8 @@ class Way(Enum):
 class LossFunction:
     """The loss of a model (or of any `loss(data)` over variables) as a function of every float it depends on.
 
-    Names are those of the variables (`variable.path`) and "input…" for float inputs.
+    Names are those of the variables (`variable.path`) and "input…" for float inputs. Values and gradients of complex
+    ones have a last axis of two, the real and the imaginary part (evaluation/real_parts.py).
 
     loss         a scalar of Data, over Keras's or TensorFlow's variables
     variables    those that the loss is differenced and differentiated by
@@ -141,7 +152,7 @@ class LossFunction:
             self.data = data.tensors(self._dtype)
         self.inputs = float_inputs(self.data.x) if self._watch else {}
         self.sources = {**self.variables, **self.inputs}
-        self.values: dict[str, Array] = {n: np.asarray(v.numpy(), dtype=DTYPE) for n, v in self.sources.items()}
+        self.values: dict[str, Array] = {n: real_values(v.numpy()) for n, v in self.sources.items()}
         self._offsets = dict(zip(self.values, np.cumsum([0, *(v.size for v in self.values.values())]), strict=False))
         self._state_values = [v.numpy() for v in self._state]
         return self
@@ -173,7 +184,7 @@ class LossFunction:
     def _at(self, flat: Any, held: list[Any]) -> Any:
         """The loss where all values are those of one flat vector."""
         parts = {
-            name: tf.cast(tf.reshape(flat[start : start + value.size], value.shape), source.dtype)
+            name: from_real_parts(tf.reshape(flat[start : start + value.size], value.shape), source.dtype)
             for (name, start), value, source in zip(
                 self._offsets.items(), self.values.values(), self.sources.values(), strict=True
             )
@@ -211,7 +222,7 @@ class LossFunction:
             found = tape.gradient(loss, sources)
         parts = [
             tf.reduce_sum(g * tf.cast(self._contraction[n], g.dtype))
-            for n, g in zip(self.values, found, strict=True)
+            for n, g in zip(self.values, (None if g is None else real_parts(g) for g in found), strict=True)
             if g is not None
         ]
         return tf.add_n([tf.cast(part, DTYPE) for part in parts]) if parts else tf.zeros((), DTYPE)
@@ -344,18 +355,23 @@ class LossFunction:
         flat, held = self._flat(values), self._held()
         direction = np.zeros_like(flat) if direction is None else direction
         self.evaluations += len(steps)
+        # at the point itself nothing may raise
+        given = (steps == 0) & (targets == flat[entries]) if values is self.values else np.zeros(len(steps), bool)
+
+        def losses_of(some: Array) -> Array:
+            block = (steps[some], entries[some], targets[some])
+            return np.asarray(evaluate(*map(tf.constant, (flat, direction, *block)), held))
+
         blocks, i = [], 0
         try:
             while i < len(steps):
-                block = (steps[i : i + self.block], entries[i : i + self.block], targets[i : i + self.block])
+                some = np.arange(i, min(i + self.block, len(steps)))
                 try:
-                    blocks.append(evaluate(*map(tf.constant, (flat, direction, *block)), held).numpy())
+                    blocks.append(losses_in_domain(losses_of, some, given=given))
                 except tf.errors.ResourceExhaustedError as error:
                     self._smaller_block(error)
-                except tf.errors.OpError as error:
-                    raise UserCodeFailed(str(error)) from error
                 else:
-                    i += len(block[0])
+                    i += len(some)
         finally:
             self.restore_values()
         return np.concatenate(blocks) if blocks else np.zeros(0)
@@ -430,6 +446,8 @@ class LossFunction:
                     for moved, reached in ((rests, targets), (steps, targets + offsets))
                 )
                 found.append(np.asarray(self._branch.roll(here, common=False, copies=there).rolled[0]))
+        except tf.errors.OpError:  # the copies leave the domain, and take no decision of their own
+            return np.full(len(steps), np.nan)
         finally:
             self.restore_values()
         return np.concatenate(found) if found else np.zeros(0)
@@ -519,10 +537,10 @@ class LossFunction:
         """
         if (mode, key) not in self._gradients:
             self._gradients[mode, key] = MODES[mode](taped)
-        inputs = [tf.cast(tf.constant(values[name]), tensor.dtype) for name, tensor in self.inputs.items()]
+        inputs = [from_real_parts(values[name], tensor.dtype) for name, tensor in self.inputs.items()]
         try:
             for name, variable in self.variables.items():
-                tensorflow_variable(variable).assign(tf.cast(values[name], variable.dtype))
+                tensorflow_variable(variable).assign(from_real_parts(values[name], variable.dtype))
             found, loss = self._gradients[mode, key](inputs, self._held())
         except tf.errors.OpError as error:
             if mode != "function":
@@ -538,7 +556,7 @@ class LossFunction:
         Raises: UserCodeFailed where the backward pass only runs eagerly, or raises.
         """
         values = at or self.values
-        inputs = [tf.cast(tf.constant(values[name]), tensor.dtype) for name, tensor in self.inputs.items()]
+        inputs = [from_real_parts(values[name], tensor.dtype) for name, tensor in self.inputs.items()]
         held = self._held()
         if self._rounded_gradient is None:
             specs = tf.nest.map_structure(lambda t: tf.TensorSpec(t.shape, t.dtype), (inputs, held))
@@ -548,7 +566,7 @@ class LossFunction:
         rounded, is_known = self._rounded_gradient
         try:
             for name, variable in self.variables.items():
-                tensorflow_variable(variable).assign(tf.cast(values[name], variable.dtype))
+                tensorflow_variable(variable).assign(from_real_parts(values[name], variable.dtype))
             found = iter(rounded.errors([*inputs, *held], calls=ROLLS))
         except tf.errors.OpError as error:
             raise UserCodeFailed(str(error)) from error
@@ -562,7 +580,7 @@ class LossFunction:
     def restore_values(self) -> None:
         """Assign the values of the point to the variables and the state."""
         for name, variable in self.variables.items():
-            tensorflow_variable(variable).assign(tf.cast(self.values[name], variable.dtype))
+            tensorflow_variable(variable).assign(from_real_parts(self.values[name], variable.dtype))
         for variable, value in zip(self._state, self._state_values, strict=True):
             tensorflow_variable(variable).assign(value)
 
@@ -576,6 +594,13 @@ class LossFunction:
         parts = dict(zip(self.inputs, inputs, strict=True))
         return self._contracted(replace(data, x=replace_inputs(data.x, parts)), self.watched(inputs))
 
+    def eager_loss(self) -> float:
+        """The loss at the point, computed eagerly on the real variables. State is put back."""
+        try:
+            return float(self.loss_at(*self.loss_arguments()))
+        finally:
+            self.restore_values()
+
     def loss_arguments(self) -> tuple[list[Any], list[Any]]:
         """The arguments of `loss_at` and `tape` at the point: inputs, and all that is held fixed."""
         return list(self.inputs.values()), self._held()
@@ -584,7 +609,7 @@ class LossFunction:
         """(gradients in the order of the names, loss), dense; None where autodiff gives None, or for all but `only`."""
         found, loss = self.indexed(inputs, held, only)
         self.sparse = frozenset(name for name, g in zip(self.values, found, strict=True) if is_indexed(g))
-        return [tf.convert_to_tensor(g) if is_indexed(g) else g for g in found], loss
+        return [None if g is None else real_parts(g) for g in found], loss
 
     def indexed(self, inputs: list[Any], held: list[Any], only: str | None = None) -> tuple[list[Any], Any]:
         """`tape` with sparse gradients left as they are (tf.IndexedSlices)."""
