@@ -174,7 +174,8 @@ def _retype_layer(restoration: Restoration, layer: Any, done: set[int], dtype: s
     _retype_attributes(restoration, layer, done, dtype)
     if dtype is None:
         return
-    restoration.set_attribute(layer, "_dtype_policy", keras.DTypePolicy(policy_of(layer)))
+    own = policy_of(layer) if dtype == DTYPE else dtype
+    restoration.set_attribute(layer, "_dtype_policy", keras.DTypePolicy(own))
     for part in list(vars(layer).values()):
         if isinstance(part, (keras.regularizers.Regularizer, keras.constraints.Constraint)):
             _retype_attributes(restoration, part, done, dtype)
