@@ -88,6 +88,11 @@ def report_of(both: Both, *, notes: tuple[str, ...], seed: int, replay: str) -> 
         parting=parting,
         cause=cause,
         notes=(*notes, *_side_notes(both)),
+        errors=tuple(
+            f"{letter} raised in its {stage}: {sentence}"
+            for letter, side in (("A", both.a), ("B", both.b))
+            for stage, sentence in side.measured.trace.errors.items()
+        ),
         seed=seed,
         replay=replay,
     )
@@ -177,16 +182,15 @@ def _points(
         for stage in (Stage.FORWARD, Stage.GRADIENT, Stage.UPDATE)
         if stage not in facts.stages and not (stage is Stage.UPDATE and steps == 0) and not facts.notes
     ]
-    rate = next(
-        (
-            float(f.optimizer.config["learning_rate"])
-            for f in names
-            if f.optimizer is not None and isinstance(f.optimizer.config.get("learning_rate"), (int, float))
-        ),
-        None,
-    )
+    rate = next((rate for facts in names if (rate := _learning_rate(facts)) is not None), None)
     point = replace(point, learning_rate=rate)
     return (point, replace(point, weights=weights_b)), tuple(notes)
+
+
+def _learning_rate(facts: Facts) -> float | None:
+    """The learning rate as it was written down: 0.1, where a float32 variable holds 0.1 + 1.5e-9."""
+    rate = None if facts.optimizer is None else facts.optimizer.config.get("learning_rate")
+    return float(str(np.float32(rate))) if isinstance(rate, (int, float)) else None
 
 
 def _in_float32(value: Any) -> Any:

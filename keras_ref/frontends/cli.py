@@ -10,6 +10,7 @@ from rich.console import Console
 
 from keras_ref.errors import CouldNotRun
 from keras_ref.frontends.compare_cli import compare
+from keras_ref.frontends.homework_cli import homework
 from keras_ref.frontends.invocation import Invocation, Recorded, compare_verdicts, make_document, read_recorded
 from keras_ref.frontends.isolation import run_isolated
 from keras_ref.lesson.cli import lesson, recipe
@@ -209,6 +210,7 @@ def coverage(
 
 
 app.command()(compare)
+app.command()(homework)
 app.command()(lesson)
 app.command()(recipe)
 

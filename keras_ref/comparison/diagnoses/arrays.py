@@ -34,6 +34,20 @@ def scaled(found: Gradients) -> Iterator[Proposal]:
         yield f"it is the right gradient × {words}", each(found, lambda g, c=factor: c * g)  # type: ignore[misc]
 
 
+@diagnosis
+def whole_factor(found: Gradients) -> Iterator[Proposal]:
+    """k · g or g / k for a whole number k that has no name."""
+    for name, right in found.right.items():
+        size = float(np.vdot(right, right))
+        ratio = float(np.vdot(found.wrong.get(name, right), right)) / size if size else 1.0
+        inverse = ratio != 0 and abs(ratio) < 1
+        k = round(1 / ratio) if inverse else round(ratio)
+        if 2 < abs(k) < 4096:
+            words = f"1/{k}" if inverse else f"{k}"
+            yield f"it is the right gradient × {words}", each(found, lambda g, c=1 / k if inverse else k: c * g)  # type: ignore[misc]
+        return
+
+
 def factors(found: Gradients) -> Iterator[tuple[float, str]]:
     """Factors by which people's gradients are off, with their names."""
     n, k = found.samples, found.outputs
@@ -116,7 +130,7 @@ def averaged_over_an_axis(found: Gradients) -> Iterator[Proposal]:
     for axis in range(max((g.ndim for g in found.right.values()), default=0)):
         for words, reduce in (("summed", np.sum), ("averaged", np.mean)):
             values = {
-                name: np.broadcast_to(np.asarray(reduce(g, axis=axis, keepdims=True)), g.shape)  # type: ignore[operator]
+                name: np.broadcast_to(np.asarray(reduce(g, axis=axis, keepdims=True)), g.shape)
                 for name, g in found.right.items()
                 if g.ndim > axis and g.shape[axis] > 1
             }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -38,10 +39,8 @@ def activations_of(chain: ChainPoint | None) -> list[str]:
 def derivative_left_out(found: Gradients) -> Iterator[Proposal]:
     """δ is not multiplied by f'(z)."""
     for name in activations_of(found.chain):
-        words = f"the derivative of {name} is left out"
-        yield from slipped(
-            found, words, Slip(lambda n, z, _, own=name: np.ones_like(z) if n == own else slope_of(n, z))
-        )  # type: ignore[misc]
+        slip = Slip(lambda n, z, _, own=name: np.ones_like(z) if n == own else slope_of(n, z))  # type: ignore[misc]
+        yield from slipped(found, f"the derivative of {name} is left out", slip)
 
 
 @diagnosis
@@ -74,20 +73,6 @@ def derivative_at_the_input(found: Gradients) -> Iterator[Proposal]:
 
 
 @diagnosis
-def derivative_of_another(found: Gradients) -> Iterator[Proposal]:
-    """The derivative of relu where there is leaky_relu."""
-    for name in activations_of(found.chain):
-        for other in registry.names("activation"):
-            if other not in (name, "linear") and elementwise(other) and elementwise(name):
-                words = f"the derivative of {other} stands where there is {name}"
-                yield from slipped(
-                    found,
-                    words,
-                    Slip(lambda n, z, _, own=name, o=other: slope_of(o if n == own else n, z)),  # type: ignore[misc]
-                )
-
-
-@diagnosis
 def derivative_is_the_activation(found: Gradients) -> Iterator[Proposal]:
     """f(z), or f'(z) squared, in the place of f'(z)."""
     for name in activations_of(found.chain):
@@ -101,6 +86,20 @@ def derivative_is_the_activation(found: Gradients) -> Iterator[Proposal]:
             f"the derivative of {name} is multiplied in twice",
             Slip(lambda n, z, _, own=name: slope_of(n, z) ** (2 if n == own else 1)),  # type: ignore[misc]
         )
+
+
+@diagnosis
+def derivative_of_another(found: Gradients) -> Iterator[Proposal]:
+    """The derivative of relu where there is leaky_relu."""
+    for name in activations_of(found.chain):
+        for other in registry.names("activation"):
+            if other not in (name, "linear") and elementwise(other) and elementwise(name):
+                words = f"the derivative of {other} stands where there is {name}"
+                yield from slipped(
+                    found,
+                    words,
+                    Slip(lambda n, z, _, own=name, o=other: slope_of(o if n == own else n, z)),  # type: ignore[misc]
+                )
 
 
 @diagnosis
@@ -251,7 +250,7 @@ def of_inputs(found: Gradients) -> Iterator[Proposal]:
     if chain is None:
         return
     _, a = chain.passed
-    own = {id(before): after for before, after in zip(a, a[1:], strict=False)}
+    own = {id(before): after for before, after in itertools.pairwise(a)}
     try:
         values = backward(chain, Slip(before=lambda x, _: own.get(id(x), x)))
     except ValueError:

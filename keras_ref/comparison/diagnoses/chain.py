@@ -4,12 +4,13 @@
     δ_L = ∂loss/∂a_L · f_L'(z_L)     δ_l = (δ_{l+1} · W_{l+1}ᵀ) · f_l'(z_l)
     dW_l = a_{l-1}ᵀ · δ_l            db_l = Σ over the batch of δ_l
 
-A mistake is a `Slip`: it replaces one of these expressions, everywhere in the chain. Source: Rumelhart, Hinton & Williams
-1986, equations (4)-(7).
+A mistake is a `Slip`: it replaces one of these expressions, everywhere in the chain. Source: Rumelhart, Hinton &
+Williams 1986, equations (4)-(7).
 """
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -91,8 +92,10 @@ def slope_of(name: str, z: Array) -> Array:
 
 
 def elementwise(name: str) -> bool:
-    """Whether an activation acts on each entry by itself."""
-    return bool(registry.get("activation", name).elementwise)
+    """Whether an activation acts on each entry by itself, with no argument but its input."""
+    function = registry.get("activation", name)
+    _first, *more = inspect.signature(function).parameters.values()
+    return bool(function.elementwise) and all(one.default is not one.empty for one in more)
 
 
 def backward(chain: ChainPoint, slip: Slip) -> dict[str, Array]:
@@ -115,5 +118,6 @@ def backward(chain: ChainPoint, slip: Slip) -> dict[str, Array]:
         found[layer.kernel] = slip.before(a[i], z[i - 1] if i else a[0]).T @ delta
         if layer.bias:
             found[layer.bias] = slip.bias(delta)
-        delta = slip.sent(delta, chain.weights[layer.kernel])
+        if i:
+            delta = slip.sent(delta, chain.weights[layer.kernel])
     return found

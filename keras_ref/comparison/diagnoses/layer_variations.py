@@ -14,7 +14,7 @@ from scratch.arrays import Array
 from scratch.layers.base import Layer
 from scratch.naming import weights_of
 
-#: numbers that frameworks choose otherwise, by the name of the setting. Source: the documentation of Keras, PyTorch, Flax
+#: numbers that frameworks choose otherwise, by the name of the setting. Source: the documentation of Keras and PyTorch
 NUMBERS: Mapping[str, tuple[float, ...]] = {
     "epsilon": (1e-3, 1e-5, 1e-6, 1e-7, 1e-8, 1e-12),
     "negative_slope": (0.01, 0.1, 0.2, 0.3),
@@ -38,7 +38,8 @@ def definition(class_name: str, config: Mapping[str, Any]) -> Layer | None:
 
 def variations(layer: Any) -> Iterator[tuple[str, Layer]]:
     """The layer with one setting changed, and the setting in words."""
-    hints = registry.hints(type(layer))
+    cls: Any = type(layer)
+    hints = registry.hints(cls)
     for one in fields(layer):
         value, hint = getattr(layer, one.name), hints[one.name]
         for other, words in _others(one.name, value, hint):

@@ -47,7 +47,6 @@ def explain_parting(both: Both, row: Row) -> str:
 
 
 def _explain_forward(both: Both, row: Row) -> str:
-    allowed = row.allowed
     for own, other, mine, yours in ((both.a, both.b, row.a, row.b), (both.b, both.a, row.b, row.a)):
         letters = ("A", "B") if own is both.a else ("B", "A")
         theirs = other.measured.trace.tensors[yours]
@@ -58,12 +57,7 @@ def _explain_forward(both: Both, row: Row) -> str:
         for inputs in _inputs_of(own, mine):
             made = output_of(layer, weights, inputs, training=own.point.training)
             target = own.measured.trace.tensors[mine]
-            # scratch is the definition: what the program itself rounds is allowed, and Keras's float32 constants are not
-            if (
-                made is None
-                or made.shape != target.shape
-                or not np.allclose(made, target, rtol=1e-6, atol=100 * allowed)
-            ):
+            if made is None or made.shape != target.shape or not _near(made, target, row):
                 continue
             for words, changed in variations(layer):
                 value = output_of(changed, weights, inputs, training=own.point.training)
@@ -73,12 +67,12 @@ def _explain_forward(both: Both, row: Row) -> str:
 
 
 def _near(value: Array, wanted: Array, row: Row) -> bool:
-    """Whether a proposal gives the other program's output: to rounding, or to float32 constants, below the difference."""
+    """Whether a proposal gives an output: to rounding, or to float32 constants, far below the difference."""
     return bool(np.max(np.abs(value - wanted), initial=0.0) <= max(10 * row.allowed, 1e-3 * row.difference))
 
 
 def _definition_of(facts: Facts, name: str) -> Any:
-    found = next((one for one in facts.layers if one.name == name.split(":")[0]), None)
+    found = next((one for one in facts.layers if one.name == name.split(":", maxsplit=1)[0]), None)
     return None if found is None else definition(found.class_name, found.config)
 
 
@@ -268,7 +262,7 @@ def _explain_update(both: Both, row: Row) -> str:
 
 
 def _gradient_of_step(both: Both, name: str) -> Array | None:
-    """A's gradient at the start: that of training, which is the same without layers that tell training from inference."""
+    """A's gradient at the start: that of the step, unless layers tell training from inference."""
     found = both.a.measured.trace.gradient.get(name)
     return None if found is None else np.asarray(found, dtype=float)
 

@@ -1,7 +1,8 @@
-"""Explanations of a training step that differs: another setting of the optimizer, a moving average, a stale gradient."""
+"""Explanations of a training step that differs: a setting of the optimizer, a moving average, a stale gradient."""
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
@@ -93,37 +94,46 @@ def _moving(found: StepOf, step: int) -> Iterator[tuple[str, Array]]:
 
 
 def _laws(found: StepOf) -> Iterator[tuple[str, Array]]:
-    """The optimizer of A with one setting changed, one step from A's own gradient."""
-    if found.optimizer is None or found.gradient is None:
+    """The optimizer of A with one setting changed, and other optimizers, one step from A's own gradient."""
+    optimizer = None if found.optimizer is None else _optimizer(*found.optimizer)
+    if optimizer is None:
         return
-    class_name, config = found.optimizer
+    own = type(optimizer).__name__
+    changes = [
+        (f"A has {setting}={_shown(getattr(optimizer, setting))}, B {_shown(value)}", optimizer, {setting: value})
+        for setting, values in SETTINGS.items()
+        for value in (values if hasattr(optimizer, setting) else ())
+        if value != getattr(optimizer, setting)
+    ]
+    changes += [
+        (
+            f"B steps as {other} does, A as {own}",
+            registry.get("optimizer", other)(),
+            {"learning_rate": optimizer.learning_rate},
+        )
+        for other in registry.names("optimizer")
+        if other != own and not inspect.signature(registry.get("optimizer", other)).parameters.get("inner_optimizer")
+    ]
+    for words, base, change in changes:
+        try:
+            yield words, _after(replace(base, **change), found)
+        except (TypeError, ValueError):
+            continue
+
+
+def _optimizer(class_name: str, config: Mapping[str, Any]) -> Any:
+    """The optimizer of scratch of a class of Keras and its configuration; None where there is none of them."""
     if class_name not in registry.names("optimizer"):
-        return
+        return None
     cls = registry.get("optimizer", class_name)
     known = {one.name for one in fields(cls) if one.init}
     own = {key: value for key, value in config.items() if key in known and not isinstance(value, (dict, list))}
     if isinstance(own.get("learning_rate"), float):
         own["learning_rate"] = float(str(np.float32(own["learning_rate"])))
     try:
-        optimizer = cls(**own)
+        return cls(**own)
     except (TypeError, ValueError):
-        return
-    for setting, values in SETTINGS.items():
-        for value in values if setting in known else ():
-            if value != getattr(optimizer, setting):
-                try:
-                    changed = replace(optimizer, **{setting: value})
-                    after = _after(changed, found)
-                except (TypeError, ValueError):
-                    continue
-                yield f"A has {setting}={_shown(getattr(optimizer, setting))}, B {_shown(value)}", after
-    for other in registry.names("optimizer"):
-        if other != class_name:
-            try:
-                after = _after(registry.get("optimizer", other)(learning_rate=own.get("learning_rate", 0.01)), found)
-            except (TypeError, ValueError):
-                continue
-            yield f"B steps as {other} does, A as {class_name}", after
+        return None
 
 
 def _after(optimizer: Any, found: StepOf) -> Array:
