@@ -11,7 +11,7 @@ from rich.console import Console
 from keras_ref.errors import CouldNotRun
 from keras_ref.options import OPTIONS, require_minimum
 from keras_ref.reports.comparison import Comparison
-from keras_ref.reports.files import refuse_unwritable, write
+from keras_ref.reports.files import Output, refuse_outputs, sources_of, write
 from keras_ref.reports.terminal import console
 
 PROGRAM = (
@@ -41,6 +41,7 @@ def compare(
     ] = 300.0,
     json: Annotated[str, _option("json")] = "",
     html: Annotated[str, _option("html")] = "",
+    force: Annotated[bool, _option("force")] = False,
 ) -> None:
     """Compare two programs with the same weights: the first place where they part, and which of the two is right."""
     from keras_ref.checks.compare import compare as compare_programs
@@ -48,8 +49,11 @@ def compare(
 
     if weight_map is None:
         weight_map = []
-    refuse_unwritable("--json", json)
-    refuse_unwritable("--html", html)
+    outputs = [
+        Output(option="--json", path=json, kind="report"),
+        Output(option="--html", path=html, kind="page"),
+    ]
+    refuse_outputs(outputs, inputs=[data, *sources_of([a, b])], force="" if force else "--force")
     if steps:
         require_minimum("steps", steps)
     x, y, _ = load_data(data) if data else (None, None, None)

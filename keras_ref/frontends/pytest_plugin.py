@@ -21,7 +21,7 @@ from keras_ref.frontends.pytest_checks import REPORTS, check_in_test
 from keras_ref.options import OPTIONS
 
 #: options of the command line that pytest has too: --effort there is --gradtwin-effort here
-SHARED = ("effort", "budget", "seed", "json", "isolate")
+SHARED = ("effort", "budget", "seed", "json", "force", "isolate", "time-limit", "memory-limit")
 #: the targets of a test run
 _TARGETS: pytest.StashKey[Any] = pytest.StashKey()
 #: log lines of a TensorFlow that the test imported before the plugin could silence it; they would bury the six lines
@@ -72,10 +72,12 @@ def pytest_configure(config: pytest.Config) -> None:
     path = config.getoption("--gradtwin-json")
     config.pluginmanager.register(Reports(path), "gradtwin-reports")
     if path:
-        from keras_ref.reports.files import refuse_unwritable
+        from keras_ref.reports.files import Output, refuse_outputs, sources_of
 
+        force = "" if config.getoption("--gradtwin-force") else "--gradtwin-force"
+        output = Output(option="--gradtwin-json", path=path, kind="report")
         try:
-            refuse_unwritable("--gradtwin-json", path)
+            refuse_outputs([output], inputs=sources_of(config.stash[_TARGETS]), force=force)
         except CouldNotRun as error:
             raise pytest.UsageError(str(error)) from error
 

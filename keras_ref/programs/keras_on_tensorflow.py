@@ -23,11 +23,11 @@ class KerasOnTensorFlow(KerasProgram):
 
     @contextmanager
     def model_in(self, precision: str) -> Iterator[Any]:
-        from keras_ref.evaluation.float64 import in_precision, restore_seeds
+        from keras_ref.evaluation.float64 import in_precision, restore_process_state
 
         if not self._models:
             self._models[""] = self.load()[0]
-        with restore_seeds(), in_precision(precision, self._models[""]):
+        with restore_process_state(), in_precision(precision, self._models[""]):
             self._models[""].run_eagerly = True  # a step would be traced anew for each run
             yield self._models[""]
 
