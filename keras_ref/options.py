@@ -119,6 +119,12 @@ _ALL = (
         default=False,
         help="Run each target in a process of its own, so that a crash becomes a verdict with the signal's name.",
     ),
+    Option(
+        name="force",
+        type=bool,
+        default=False,
+        help="Overwrite files that gradtwin did not write; never those that the command reads.",
+    ),
     Option(name="html", type=str, default="", help="Write the report as one small HTML page to this file."),
 )
 OPTIONS: Mapping[str, Option] = {option.name: option for option in _ALL}

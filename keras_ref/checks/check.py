@@ -19,7 +19,7 @@ from keras_ref.comparison.modes import compare_modes
 from keras_ref.comparison.repeatability import compare_runs
 from keras_ref.comparison.settings import Settings
 from keras_ref.errors import BadInput, UserCodeFailed, errors_as_bad_input
-from keras_ref.evaluation.float64 import DTYPE, in_precision, restore_seeds
+from keras_ref.evaluation.float64 import DTYPE, in_precision, restore_process_state
 from keras_ref.reports.verdict import Report
 
 
@@ -29,7 +29,7 @@ def check(keras_objects: Sequence[Any], prepare: Prepare, settings: Settings) ->
     The objects compute in float64 for the time of the check. Where they do not run in float64 at all, they are checked
     in the precision that they have. What a lower precision than float64 costs the gradient is measured first.
     """
-    with errors_as_bad_input(), restore_seeds():
+    with errors_as_bad_input(), restore_process_state():
         first: UserCodeFailed | None = None
         low = LowPrecision()
         try:

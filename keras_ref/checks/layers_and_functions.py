@@ -19,8 +19,10 @@ from keras_ref.checks.twins import twin_of
 from keras_ref.comparison.oracles import TwinOracle
 from keras_ref.comparison.settings import Settings
 from keras_ref.errors import BadInput, running_user_code
+from keras_ref.evaluation.guard import leaves_no_trace
+from keras_ref.evaluation.keras_parts import layers_of
 from keras_ref.evaluation.loss_function import Data, LossFunction
-from keras_ref.evaluation.restoration import restore_attributes, restore_variables
+from keras_ref.evaluation.restoration import Restoration, restore_attributes, restore_variables
 from keras_ref.inputs import data as data_module
 from keras_ref.inputs.call_arguments import CallArguments, find_keras_objects
 from keras_ref.reports.verdict import Report
@@ -32,6 +34,7 @@ from scratch.progress import Progress
 LOWER = "float32"
 
 
+@leaves_no_trace
 def check_layer(
     layer: Any,
     *inputs: Any,
@@ -120,6 +123,7 @@ def check_layer(
     return check((layer,), prepare, settings)
 
 
+@leaves_no_trace
 def check_function(
     function: Callable[..., Any],
     *inputs: Any,
@@ -208,7 +212,11 @@ def _build(layer: Any, arguments: CallArguments) -> None:
             with keras.StatelessScope():
                 layer(*given, **keywords)
 
-    arguments.call(built, x)
+    with Restoration() as restoration:  # a layer that is half built is as it was
+        for one in layers_of(layer):
+            restoration.keep_attributes(one)
+        arguments.call(built, x)
+        restoration.forget()
 
 
 @contextmanager

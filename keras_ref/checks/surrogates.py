@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 Class = TypeVar("Class", bound=type)
@@ -24,6 +24,8 @@ def recorded(layers: list[Any]) -> Iterator[list[Any]]:
     """While the block runs, the tensors that layers under `surrogate` return are appended to the list it is given."""
     import keras
 
+    from keras_ref.evaluation.restoration import Restoration
+
     found: list[Any] = []
 
     def watching(call: Callable[..., Any]) -> Callable[..., Any]:
@@ -34,12 +36,11 @@ def recorded(layers: list[Any]) -> Iterator[list[Any]]:
 
         return watched
 
-    with ExitStack() as stack:
+    with Restoration() as restoration:
         for layer in layers:
             # what Keras calls in the place of `call`
             name = "call" if getattr(layer, "quantization_mode", None) is None else "quantized_call"
-            stack.callback(vars(layer).pop, name, None)
-            vars(layer)[name] = watching(getattr(layer, name))
+            restoration.set_attribute(layer, name, watching(getattr(layer, name)))
         yield found
 
 

@@ -8,6 +8,7 @@ when the block ends, whatever ends it. Every change goes through Restoration, wh
 from __future__ import annotations
 
 import random
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -17,6 +18,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 from keras.src.backend.common import global_state
+from tensorflow.python.eager import context
+from tensorflow.python.ops import stateful_random_ops
 
 from keras_ref.evaluation.keras_parts import (
     layers_of,
@@ -152,8 +155,8 @@ def in_precision(dtype: str | None, *keras_objects: Any) -> Iterator[None]:
     """`in_float64` for any dtype; with None everything keeps its own, and gets its values back."""
     with Restoration() as restoration:
         moved = _Moved(restoration, dtype)
-        restoration.callback(keras.config.set_floatx, keras.config.floatx())
-        restoration.callback(global_state.set_global_attribute, POLICY, global_state.get_global_attribute(POLICY))
+        restoration.undo_by(keras.config.set_floatx, keras.config.floatx())
+        restoration.undo_by(global_state.set_global_attribute, POLICY, global_state.get_global_attribute(POLICY))
         if dtype is not None:
             keras.config.set_floatx(dtype)
             # layers that are made inside `call` take this one, which Keras keeps beside floatx
@@ -170,19 +173,42 @@ def global_generator() -> Any:
 
 
 @contextmanager
-def restore_seeds() -> Iterator[None]:
-    """Put the seeds of Python, NumPy and Keras's global generator back at the end of the block."""
-    python, numpy, generator = random.getstate(), np.random.get_state(), global_generator()  # noqa: NPY002 (the user's)
+def restore_process_state() -> Iterator[None]:
+    """Put back what a whole process shares: the random states of Python, NumPy, Keras and TensorFlow, what Keras keeps
+    (names that are taken, scopes), floatx, and which warnings are shown."""
+    generator = global_generator()
     with Restoration() as restoration:
+        restoration.undo_by(random.setstate, random.getstate())
+        restoration.undo_by(np.random.set_state, np.random.get_state())  # noqa: NPY002 (the user's)
+        restoration.keep_attributes(global_state.GLOBAL_STATE_TRACKER)
+        _keep_random_state_of_tensorflow(restoration)
+        _keep_warnings(restoration)
+        restoration.undo_by(keras.config.set_floatx, keras.config.floatx())
         if generator is not None:
             restoration.keep_value(tensorflow_variable(generator.state))
-        try:
-            yield
-        finally:
-            random.setstate(python)
-            np.random.set_state(numpy)  # noqa: NPY002 (the user's)
-            if global_generator() is not generator:
-                global_state.set_global_attribute(GENERATOR, generator)
+        yield
+
+
+def _keep_random_state_of_tensorflow(restoration: Restoration) -> None:
+    """Keep TensorFlow's eager random state: its seed, what it draws the seeds of operations from, its generator."""
+    eager = vars(context.context())
+    seeds = eager.get("_rng")  # there is none before a seed is set or drawn from
+    if seeds is None:
+        restoration.undo_by(eager.pop, "_rng", None)
+    else:
+        restoration.undo_by(seeds.setstate, seeds.getstate())
+        restoration.undo_by(eager.__setitem__, "_rng", seeds)
+    restoration.undo_by(eager.__setitem__, "_seed", eager["_seed"])
+    if stateful_random_ops.global_generator is not None:
+        restoration.keep_value(stateful_random_ops.global_generator.state)
+
+
+def _keep_warnings(restoration: Restoration) -> None:
+    """Keep the filters of warnings, and what shows them."""
+    restoration.undo_by(getattr(warnings, "_filters_mutated", int))
+    restoration.keep_list(warnings.filters)  # type: ignore[arg-type]
+    for name in ("filters", "showwarning", "_showwarnmsg_impl"):
+        restoration.undo_by(setattr, warnings, name, getattr(warnings, name))
 
 
 def _retype(moved: _Moved, keras_object: Any) -> None:

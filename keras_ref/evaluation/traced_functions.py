@@ -45,11 +45,10 @@ def recording_scope_leaks() -> Iterator[list[str]]:
     do not reach them, and what they write does not stay in it.
     """
     found: list[str] = []
-    _RECORDS.append(found)
-    try:
+    with Restoration() as restoration:
+        restoration.keep_list(_RECORDS)
+        _RECORDS.append(found)
         yield found
-    finally:
-        _RECORDS.remove(found)
 
 
 def variables_met() -> list[tuple[Any, Array]]:
@@ -66,8 +65,8 @@ def trace_anew(restoration: Restoration, replaced: Mapping[int, str], dtype: str
     dtype      that of floats in input signatures; None leaves them as they are
     """
     block = _Block(restoration, replaced, dtype)
+    restoration.keep_list(_BLOCKS)
     _BLOCKS.append(block)
-    restoration.callback(_BLOCKS.remove, block)
     call, concrete, flat = Function.__call__, Function.get_concrete_function, ConcreteFunction._call_flat
 
     def called(function: Any, *arguments: Any, **keywords: Any) -> Any:
@@ -127,7 +126,7 @@ class _Block:
 
 
 def _patch(restoration: Restoration, owner: type, name: str, function: Callable[..., Any]) -> None:
-    restoration.callback(setattr, owner, name, getattr(owner, name))
+    restoration.undo_by(setattr, owner, name, getattr(owner, name))
     setattr(owner, name, function)
 
 

@@ -1,25 +1,37 @@
-"""The command `gradtwin`, with Typer. Exit status: 0 all match, 1 a finding, 2 the command could not run."""
+"""The command `gradtwin`, with Typer.
+
+Exit status: 0 all match, 1 a finding, 2 the command could not run, 3 an internal error, 130 interrupted by Ctrl-C, 141
+nobody reads what it prints.
+"""
 
 from __future__ import annotations
 
+import errno
+import os
 import sys
+import traceback
+from contextlib import suppress
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 
-from keras_ref.errors import CouldNotRun
-from keras_ref.frontends.invocation import Invocation, Recorded, compare_verdicts, make_document, read_recorded
+from keras_ref.errors import BadInput, CouldNotRun, short
+from keras_ref.frontends.compare_cli import compare
+from keras_ref.frontends.invocation import Invocation, make_document
 from keras_ref.frontends.isolation import run_isolated
+from keras_ref.frontends.recorded import Recorded, compare_verdicts, permit, read_recorded
 from keras_ref.lesson.cli import lesson, recipe
 from keras_ref.options import OPTIONS
 from keras_ref.reports import github
-from keras_ref.reports.files import refuse_unwritable, write
+from keras_ref.reports.escaping import printable
+from keras_ref.reports.files import Output, refuse_outputs, sources_of, write
 from keras_ref.reports.terminal import console, print_report, show_progress, ticking
 from keras_ref.reports.verdict import Report, json_text
 
 app = typer.Typer(add_completion=False, no_args_is_help=False, pretty_exceptions_enable=False)
-FINDING, COULD_NOT = 1, 2
+FINDING, COULD_NOT, INTERNAL, INTERRUPTED, BROKEN_PIPE = 1, 2, 3, 130, 141
 
 
 def _option(name: str) -> Any:
@@ -41,6 +53,7 @@ Unsafe = Annotated[bool, _option("unsafe")]
 Json = Annotated[str, _option("json")]
 Html = Annotated[str, _option("html")]
 Isolate = Annotated[bool, _option("isolate")]
+Force = Annotated[bool, _option("force")]
 DataFile = Annotated[
     str,
     typer.Option(
@@ -68,7 +81,7 @@ def overview(
 
     Without a command: compare the book's two recipes with Keras, and check a gallery of small models on real data.
 
-    Exit status: 0 all match, 1 a finding, 2 the command could not run.
+    Exit status: 0 all match, 1 a finding, 2 the command could not run, 3 an internal error, 130 interrupted.
     """
     from keras_ref.inputs.targets import import_quietly
 
@@ -97,6 +110,7 @@ def check(
     isolate: Isolate = False,
     imports: Imports = [],
     unsafe: Unsafe = False,
+    force: Force = False,
 ) -> None:
     """Check the gradients of a model: autodiff against the change of the loss when each weight is nudged."""
     invocation = Invocation.of(
@@ -115,7 +129,7 @@ def check(
         imports=imports,
         unsafe=unsafe,
     )
-    _run(invocation, json=json, html=html)
+    _run(invocation, json=json, html=html, force=force)
 
 
 @app.command()
@@ -131,6 +145,7 @@ def updates(
     isolate: Isolate = False,
     imports: Imports = [],
     unsafe: Unsafe = False,
+    force: Force = False,
 ) -> None:
     """Check training steps: the weights after Keras's own steps against numeric gradients and a NumPy optimizer."""
     invocation = Invocation.of(
@@ -145,7 +160,7 @@ def updates(
         imports=imports,
         unsafe=unsafe,
     )
-    _run(invocation, json=json, html=html)
+    _run(invocation, json=json, html=html, force=force)
 
 
 @app.command()
@@ -164,6 +179,7 @@ def locate(
     isolate: Isolate = False,
     imports: Imports = [],
     unsafe: Unsafe = False,
+    force: Force = False,
 ) -> None:
     """Find a wrong gradient in a large model: a few random directions, bisected down to the weight."""
     invocation = Invocation.of(
@@ -181,7 +197,7 @@ def locate(
         imports=imports,
         unsafe=unsafe,
     )
-    _run(invocation, json=json, html=html)
+    _run(invocation, json=json, html=html, force=force)
 
 
 @app.command()
@@ -189,10 +205,17 @@ def replay(
     file: Annotated[str, typer.Argument(metavar="FILE", help="A report that --json wrote.")],
     json: Json = "",
     html: Html = "",
+    imports: Imports = [],
+    unsafe: Unsafe = False,
+    force: Force = False,
 ) -> None:
-    """Run a recorded check again, and compare its verdicts with the recorded ones."""
-    recorded = read_recorded(file)
-    _run(recorded.invocation, json=json, html=html, recorded=recorded)
+    """Run a recorded check again, and compare its verdicts with the recorded ones.
+
+    The report says what is run. What it may run beside the target, --import and --unsafe say, here and not there.
+    """
+    recorded = permit(read_recorded(file), imports=imports, unsafe=unsafe)
+    console().print(f"replaying: {recorded.invocation.replay()}", markup=False, soft_wrap=True)
+    _run(recorded.invocation, json=json, html=html, force=force, recorded=recorded)
 
 
 @app.command()
@@ -207,44 +230,79 @@ def coverage(
     raise typer.Exit(0 if print_coverage(console(), run=run) else FINDING)
 
 
+app.command()(compare)
 app.command()(lesson)
 app.command()(recipe)
 
 
-def _run(invocation: Invocation, *, json: str, html: str, recorded: Recorded | None = None) -> None:
+def _run(
+    invocation: Invocation, *, json: str, html: str, force: bool = False, recorded: Recorded | None = None
+) -> None:
     """Run a command for each of its targets; print, annotate and write what it found.
 
-    json, html   paths to write to, "" for none;   recorded   reports to compare the verdicts with
+    json, html   paths to write to, "" for none;   force   whether files of other kinds may be overwritten
+    recorded     reports to compare the verdicts with
 
-    Raises: typer.Exit with the exit status.
+    Raises: typer.Exit with the exit status; OSError where the output cannot be printed, after all files are written.
     """
-    refuse_unwritable("--json", json)
-    refuse_unwritable("--html", html)
+    refuse_outputs(
+        (Output(option="--json", path=json, kind="report"), Output(option="--html", path=html, kind="page")),
+        inputs=(*sources_of(invocation.targets), invocation.data, recorded.path if recorded else ""),
+        force="" if force else "--force",
+    )
     if html and len(invocation.targets) > 1:
         raise CouldNotRun(
             f"--html must have one target. Received: {len(invocation.targets)}. Run the command for each, or write "
             "--json."
         )
-    out, found, refused = console(), dict[str, Report](), list[str]()
+    out, found, refused = Printer(console()), dict[str, Report](), list[str]()
     for target in invocation.targets:
         try:
-            report = _run_target(out, invocation, target)
-        except (CouldNotRun, ValueError) as error:
+            report = _run_target(out.console, invocation, target)
+        except (CouldNotRun, BadInput) as error:
             refused.append(str(error))
-            complain(str(error))
+            complain(error)
             continue
-        if found:
-            out.print()
+        out.show(target, report, first=not found)
         found[target] = report
-        print_report(out, report)
-        if github.active():
-            for line in github.annotate(target, report):
-                out.print(line, markup=False, soft_wrap=True)
-            github.append_summary(target, report)
     if found:  # else there is nothing to write
         _write(invocation, found, refused, json=json, html=html)
-    same = recorded is None or _print_comparison(out, recorded, found)
+    out.raise_if_failed()
+    same = recorded is None or refused or _print_comparison(out.console, recorded, found)
     raise typer.Exit(COULD_NOT if refused else 0 if same and all(report.ok for report in found.values()) else FINDING)
+
+
+@dataclass
+class Printer:
+    """Prints reports; where that fails the command goes on, so that its files are written."""
+
+    console: Console
+    failed: OSError | None = None
+
+    def show(self, target: str, report: Report, *, first: bool) -> None:
+        """Print and annotate a report."""
+        if self.failed is not None:
+            return
+        try:
+            if not first:
+                self.console.print()
+            if not github.active():
+                print_report(self.console, report)
+            else:
+                with self.console.capture() as shown:
+                    print_report(self.console, report)
+                lines = [github.without_commands(shown.get().rstrip("\n")), *github.annotate(target, report)]
+                for line in lines:
+                    self.console.print(line, markup=False, soft_wrap=True)
+                github.append_summary(target, report)
+            sys.stdout.flush()
+        except OSError as error:
+            self.failed = error
+
+    def raise_if_failed(self) -> None:
+        """Raise what kept the reports from being printed."""
+        if self.failed is not None:
+            raise self.failed
 
 
 def _run_target(out: Console, invocation: Invocation, target: str) -> Report:
@@ -276,38 +334,110 @@ def _print_comparison(out: Console, recorded: Recorded, found: dict[str, Report]
 
 
 def main() -> None:
-    """Run the command. An error that a user can mend is one line on stderr, and exit status 2."""
+    """Run the command, and exit with its status. An error that a user can mend is one line on stderr."""
+    if hasattr(sys.stdout, "reconfigure"):  # a name that the terminal's encoding lacks is shown as an escape
+        sys.stdout.reconfigure(errors="backslashreplace")
+    status = _status()
+    _let_go_of_stdout()
+    sys.exit(status)
+
+
+def _status() -> int:
+    """Run the command. Returns its exit status; 1 is that of a finding, and of nothing else."""
     from keras_ref.inputs.targets import quiet_tensorflow
 
     try:
+        _require_stdout()
         quiet_tensorflow()
-        status = app(standalone_mode=False)
-        sys.exit(status or 0)
+        status = app(standalone_mode=False) or 0
+        sys.stdout.flush()
     except typer.Exit as exit_:
-        sys.exit(exit_.exit_code)
-    except (CouldNotRun, ValueError) as error:
-        _fail(str(error))
+        return _flushed(exit_.exit_code)
+    except (CouldNotRun, BadInput) as error:
+        return _failed(COULD_NOT, error)
     except (KeyboardInterrupt, typer.Abort):
-        _fail("Interrupted; the model is what it was.")
-    except Exception as error:
-        # Click's own errors (an unknown command, a missing argument) have a message for the user; others are bugs
-        if not hasattr(error, "format_message"):
-            raise
+        return _failed(INTERRUPTED, "Interrupted; the model is what it was.")
+    except BrokenPipeError:
+        return BROKEN_PIPE
+    except Exception as error:  # noqa: BLE001 (each has its own exit status)
+        return _failed_otherwise(error)
+    return int(status)
+
+
+def _failed_otherwise(error: Exception) -> int:
+    """The exit status of an error that no part of the command expects."""
+    # Click's own errors (an unknown command, a missing argument) have a message for the user
+    if hasattr(error, "format_message"):
         message = error.format_message()
-        _fail(f"{message}{'' if message.endswith(('.', '?')) else '.'} See gradtwin --help.")
+        return _failed(COULD_NOT, f"{message}{'' if message.endswith(('.', '?')) else '.'} See gradtwin --help.")
+    reason = _fault_of_stdout(error)
+    if reason:
+        return _failed(
+            COULD_NOT,
+            f"The output must be writable. Received: {reason}. Redirect it to where there is space; --json writes a "
+            "file.",
+        )
+    traceback.print_exception(error)
+    return _failed(
+        INTERNAL,
+        f"This is an error of gradtwin's own. Received: {type(error).__name__}: {short(error)} Please report it with "
+        "the lines above; it says nothing about the model.",
+    )
 
 
-def complain(sentence: str) -> None:
-    """Print one line on stderr, and an annotation in GitHub Actions."""
-    line = " ".join(sentence.split())
-    print(f"gradtwin: {line}", file=sys.stderr)
+def _flushed(status: int) -> int:
+    """An exit status, if everything that was printed has arrived."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        return BROKEN_PIPE
+    except OSError as error:
+        return _failed_otherwise(error)
+    return status
+
+
+def _require_stdout() -> None:
+    """Raises: CouldNotRun where the command was started with a closed output."""
+    if sys.stdout is None:
+        raise CouldNotRun("The output must be open. Received: a closed stdout. Redirect it, to /dev/null if need be.")
+
+
+def _fault_of_stdout(error: Exception) -> str:
+    """Why the output cannot be written; "" where an error is another one."""
+    if not isinstance(error, OSError):
+        return ""
+    try:
+        sys.stdout.flush()
+    except OSError as again:
+        return str(again.strerror)
+    return str(error.strerror) if error.filename is None and error.errno in (errno.ENOSPC, errno.EBADF) else ""
+
+
+def _let_go_of_stdout() -> None:
+    """Keep the interpreter from failing, with a status of its own, at what could not be printed."""
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def complain(sentence: Exception | str) -> None:
+    """Print one line on stderr, and an annotation in GitHub Actions; with GRADTWIN_TRACEBACK the trace behind it."""
+    line = printable(" ".join(str(sentence).split()))
+    if isinstance(sentence, Exception) and sentence.__cause__ is not None and os.environ.get("GRADTWIN_TRACEBACK"):
+        traceback.print_exception(sentence.__cause__)
+    with suppress(OSError, ValueError):
+        if sys.stderr is not None:
+            print(f"gradtwin: {line}", file=sys.stderr)
     if github.active():
         print(github.annotation("gradtwin could not run", line))
 
 
-def _fail(sentence: str) -> None:
-    complain(sentence)
-    sys.exit(COULD_NOT)
+def _failed(status: int, sentence: Exception | str) -> int:
+    with suppress(OSError):
+        complain(sentence)
+    return status
 
 
 if __name__ == "__main__":

@@ -12,7 +12,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from keras_ref.errors import CouldNotRun
-from keras_ref.frontends.invocation import Invocation, read_report
+from keras_ref.frontends.invocation import Invocation
+from keras_ref.frontends.recorded import read_report
 from keras_ref.reports.verdict import Kind, Reason, Report, Verdict
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor, as_completed
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor, as_completed, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
@@ -83,8 +83,9 @@ def _collect(
                 continue
             done(i)
     except BaseException:
-        for future in futures:
-            future.cancel()
+        running = [future for future in futures if not future.cancel()]
+        if executor is _threads(os.getpid()):  # nothing of this process goes on after an interruption
+            wait(running)
         raise
     return sorted(left)
 
@@ -105,11 +106,14 @@ def call_with_one_blas_thread(function: Function, *arguments: Any) -> Any:
 
 @dataclass
 class _Limit:
-    """The limit of BLAS threads in this process: how many contexts need it, and what undoes it."""
+    """The limit of BLAS threads in this process: how many contexts of each thread need it, and what was before.
+
+    before   (library, its number of threads) for each BLAS library
+    """
 
     lock: Any = field(default_factory=threading.Lock)
-    contexts: int = 0
-    undo: Any = None
+    contexts: dict[int, int] = field(default_factory=dict)
+    before: list[tuple[Any, int]] = field(default_factory=list)
 
 
 _LIMIT = _Limit()
@@ -118,27 +122,44 @@ _LIMIT = _Limit()
 @contextmanager
 def one_blas_thread() -> Iterator[None]:
     """Limit BLAS to one thread, if threadpoolctl is installed; the limit is undone when the last context ends."""
-    with _LIMIT.lock:
-        _LIMIT.contexts += 1
-        if _LIMIT.contexts == 1:
-            _LIMIT.undo = _limit_blas()
+    outer = blas_contexts()
     try:
+        _begin_blas_context()
         yield
     finally:
-        with _LIMIT.lock:
-            _LIMIT.contexts -= 1
-            if _LIMIT.contexts == 0 and _LIMIT.undo is not None:
-                _release_control()
-                _LIMIT.undo.restore_original_limits()
-                _release_control()
+        end_blas_contexts(outer)
 
 
-def _limit_blas() -> Any:
-    controller = _controller()
-    if controller is None:
-        return None
-    _release_control()
-    return controller.limit(limits=1, user_api="blas")
+def blas_contexts() -> int:
+    """How many contexts of one_blas_thread are open in this thread."""
+    return _LIMIT.contexts.get(threading.get_ident(), 0)
+
+
+def _begin_blas_context() -> None:
+    with _LIMIT.lock:
+        _LIMIT.contexts[threading.get_ident()] = blas_contexts() + 1
+        if not _LIMIT.before:
+            _LIMIT.before = [(library, library.num_threads) for library in _blas_libraries()]
+            _set_blas_threads((library, 1) for library, _ in _LIMIT.before)
+
+
+def end_blas_contexts(outer: int) -> None:
+    """End the contexts of this thread but the first `outer` of them, those too that an interruption has left open."""
+    with _LIMIT.lock:
+        if outer:
+            _LIMIT.contexts[threading.get_ident()] = outer
+        else:
+            _LIMIT.contexts.pop(threading.get_ident(), None)
+        if not _LIMIT.contexts:
+            _set_blas_threads(_LIMIT.before)
+            _LIMIT.before = []
+
+
+def _set_blas_threads(numbers: Iterable[tuple[Any, int]]) -> None:
+    for library, number in numbers:
+        _release_control()
+        library.set_num_threads(number)
+        _release_control()
 
 
 def _release_control() -> None:
@@ -152,10 +173,10 @@ def _release_control() -> None:
 
 
 @cache
-def _controller() -> Any:
-    """threadpoolctl's controller of the loaded BLAS libraries (NumPy's is one), or None without threadpoolctl."""
+def _blas_libraries() -> tuple[Any, ...]:
+    """threadpoolctl's controllers of the loaded BLAS libraries (NumPy's is one); none without threadpoolctl."""
     try:
         from threadpoolctl import ThreadpoolController
     except ImportError:
-        return None
-    return ThreadpoolController()
+        return ()
+    return tuple(library for library in ThreadpoolController().lib_controllers if library.user_api == "blas")
