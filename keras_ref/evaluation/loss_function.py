@@ -35,7 +35,7 @@ from keras_ref.evaluation.backward_errors import (
 from keras_ref.evaluation.domain import losses_in_domain
 from keras_ref.evaluation.float64 import DTYPE
 from keras_ref.evaluation.gradient_modes import MODES, convert_control_flow, is_indexed
-from keras_ref.evaluation.graph import casts_down
+from keras_ref.evaluation.graph import casts_down, opaque_unit
 from keras_ref.evaluation.keras_parts import tensorflow_variable
 from keras_ref.evaluation.naming import float_inputs, path_of, replace_inputs, unique
 from keras_ref.evaluation.operation_rounding import EXACT_SCOPE
@@ -72,7 +72,8 @@ class Data:
         def tensor(value: Any) -> Any:
             if value is None:
                 return None
-            found = tf.convert_to_tensor(value)
+            is_composite = isinstance(value, (tf.SparseTensor, tf.RaggedTensor))
+            found = value if is_composite else tf.convert_to_tensor(value)
             if dtype is None or not is_real_or_complex(found.dtype):
                 return found
             return tf.cast(found, dtype_in(dtype, found.dtype))
@@ -133,6 +134,8 @@ class LossFunction:
         self._rounded: Rounded | None = None
         self._branch: Rounded | None = None
         self._rounded_gradient: tuple[Rounded, list[bool]] | None = None
+        #: the unit of what Python inside the backward pass returns, of which no graph shows the rounding
+        self.opaque_unit = 0.0
         #: the loss at the point, as each mode of autodiff computed it
         self.seen: dict[str, float] = {}
         #: forward passes so far
@@ -164,7 +167,7 @@ class LossFunction:
 
     def _held(self) -> list[Any]:
         """Everything that is fixed during a check: state and data, as one list of tensors."""
-        leaves = tf.nest.flatten([self.data.x, self.data.y, self.data.sample_weight])
+        leaves = tf.nest.flatten([self.data.x, self.data.y, self.data.sample_weight], expand_composites=True)
         return [*map(tf.constant, self._state_values), *(leaf for leaf in leaves if leaf is not None)]
 
     def _unpacked(self, held: list[Any]) -> tuple[list[Any], Data]:
@@ -172,8 +175,9 @@ class LossFunction:
         count = len(self._state_values)
         structure = [self.data.x, self.data.y, self.data.sample_weight]
         present = iter(held[count:])
-        leaves = [None if leaf is None else next(present) for leaf in tf.nest.flatten(structure)]
-        return held[:count], Data(*tf.nest.pack_sequence_as(structure, leaves))
+        flat = tf.nest.flatten(structure, expand_composites=True)
+        leaves = [None if leaf is None else next(present) for leaf in flat]
+        return held[:count], Data(*tf.nest.pack_sequence_as(structure, leaves, expand_composites=True))
 
     # Losses, no gradient -------------------------------------------------------------------------------------------
 
@@ -321,7 +325,8 @@ class LossFunction:
         """
         with recording_scope_leaks() as leaks:
             try:
-                found = evaluate()
+                with running_user_code():  # a trace as a whole may be refused: it makes variables
+                    found = evaluate()
             except UserCodeFailed:
                 if not leaks or self.assigns:
                     raise
@@ -562,6 +567,7 @@ class LossFunction:
             specs = tf.nest.map_structure(lambda t: tf.TensorSpec(t.shape, t.dtype), (inputs, held))
             with running_user_code():
                 traced = tf.function(self.tape, autograph=False).get_concrete_function(*specs)
+            self.opaque_unit = opaque_unit(traced.graph)
             self._rounded_gradient = Rounded(traced), [g is not None for g in traced.structured_outputs[0]]
         rounded, is_known = self._rounded_gradient
         try:
