@@ -16,13 +16,14 @@ from keras_ref.checks.checked_loss import Prepare
 from keras_ref.checks.disconnected import GradientPaths
 from keras_ref.comparison.autodiff import Autodiff, Gradient, relative_differences
 from keras_ref.comparison.oracles import ForwardOracle
-from keras_ref.errors import short
+from keras_ref.errors import UserCodeFailed, short
 from keras_ref.evaluation.backward_errors import line_of
 from keras_ref.evaluation.float64 import DTYPE, in_precision
 from keras_ref.evaluation.graph import casts_down, constants_in_float32, opaque, random_draws
 from keras_ref.evaluation.keras_parts import layers_of
 from keras_ref.evaluation.loss_function import LossFunction
 from keras_ref.evaluation.real_parts import is_real_or_complex
+from keras_ref.evaluation.traced_functions import PrecisionIsFixed
 from keras_ref.reports.verdict import Kind, Reason, Verdict
 from scratch.differences import UNIT
 
@@ -96,6 +97,27 @@ def eps(dtype: Any) -> float:
 def unit_of(sources: Iterable[Any]) -> float:
     """The distance of 1 from the next number in the coarsest floating dtype among variables and tensors."""
     return max([eps(s.dtype) for s in sources if is_real_or_complex(s.dtype)], default=UNIT)
+
+
+#: what an operation raises that has no kernel for float64, or that meets two dtypes
+OF_PRECISION = (
+    TypeError,
+    ValueError,
+    NotImplementedError,
+    tf.errors.InvalidArgumentError,
+    tf.errors.NotFoundError,
+    tf.errors.UnimplementedError,
+    PrecisionIsFixed,
+)
+
+
+def is_about_precision(failed: UserCodeFailed) -> bool:
+    """Whether an error in float64 can come from the precision: by its type, whatever it says.
+
+    That it does come from there is seen by the same code running in the precision that it has. What is about memory,
+    files, a key or a division is no matter of precision.
+    """
+    return isinstance(failed.error, OF_PRECISION)
 
 
 def note_of_refusal(error: BaseException) -> str:

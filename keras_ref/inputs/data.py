@@ -55,7 +55,7 @@ def validate_data(model: Any, x: Any, y: Any = None, sample_weight: Any = None) 
                     "Reshape the data or change the model's input shape."
                 )
     samples = {
-        _shape(leaf)[0] for part in (x, y) for leaf in tf.nest.flatten(part) if leaf is not None and _shape(leaf)
+        _shape(leaf)[0] or 0 for part in (x, y) for leaf in tf.nest.flatten(part) if leaf is not None and _shape(leaf)
     }
     if len(samples) > 1:
         raise BadInput(
