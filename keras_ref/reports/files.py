@@ -22,6 +22,7 @@ KINDS: Mapping[str, re.Pattern[str]] = {
     "report": re.compile(r'\s*\{\s*"(subject|ok)"'),
     "page": re.compile(r"<!doctype html>.*gradtwin", re.DOTALL),
     "notebook": re.compile(r'\s*\{\s*"cells"'),
+    "junit": re.compile(r"<\?xml[^>]*>\s*<testsuites>"),
 }
 #: characters of a file that say what it is
 HEAD = 4096
