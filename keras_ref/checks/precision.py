@@ -16,7 +16,7 @@ from keras_ref.checks.checked_loss import Prepare
 from keras_ref.checks.disconnected import GradientPaths
 from keras_ref.comparison.autodiff import Autodiff, Gradient, relative_differences
 from keras_ref.comparison.oracles import ForwardOracle
-from keras_ref.errors import short
+from keras_ref.errors import UserCodeFailed, short
 from keras_ref.evaluation.float64 import DTYPE, in_precision
 from keras_ref.evaluation.graph import casts_down, constants_in_float32, opaque, random_draws
 from keras_ref.evaluation.keras_parts import layers_of
