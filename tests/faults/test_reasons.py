@@ -1,4 +1,4 @@
-"""What a check says of an error is decided by its type: only one that precision can cause is called one of precision."""
+"""What a check says of an error is decided by its type: precision is named only where precision can be the cause."""
 
 import keras
 import numpy as np
