@@ -19,7 +19,7 @@ from scratch.model import Model
 from scratch.nudging import blocks as blocks_module
 from scratch.nudging.answers import PLACES, Answering, Known, Question
 from scratch.nudging.base_point import INPUT, BasePoint
-from scratch.nudging.blocks import SHARES, Remote, call_with_one_blas_thread, run_blocks, workers
+from scratch.nudging.blocks import SHARES, Remote, call_with_one_blas_thread, one_blas_thread, run_blocks, workers
 from scratch.nudging.propagate import Propagation
 from scratch.objective import Objective
 from scratch.progress import Progress
@@ -143,7 +143,8 @@ class Nudges:
 
     def directional(self, direction: Mapping[str, Array], steps: Array) -> Array:
         """The losses at weights + step · direction for each of `steps`: (m,) → (m,)."""
-        return np.array([call_with_one_blas_thread(self._along, direction, step) for step in np.asarray(steps)])
+        with one_blas_thread():
+            return np.array([self._along(direction, step) for step in np.asarray(steps)])
 
     def _along(self, direction: Mapping[str, Array], step: Any) -> Any:
         weights, inputs = dict(self.point.weights), dict(self.point.inputs)

@@ -19,9 +19,10 @@ from keras_ref.comparison.oracles import DirectionalOracle, ForwardOracle, Oracl
 from keras_ref.comparison.settings import Settings
 from keras_ref.errors import BackwardPassFailed, BadInput, UserCodeFailed
 from keras_ref.evaluation.gradient_modes import COMPILE_ERRORS
-from keras_ref.evaluation.loss_function import LossFunction, Way
+from keras_ref.evaluation.loss_function import LossFunction
 from keras_ref.evaluation.naming import named_leaves
 from keras_ref.evaluation.real_parts import is_real_or_complex
+from keras_ref.evaluation.traced_losses import Way
 from keras_ref.options import matches_variable
 from keras_ref.translation.from_keras import NoTwin
 from scratch.arrays import Array
