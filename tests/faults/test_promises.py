@@ -9,7 +9,7 @@ import pytest
 CHAPTER = Path(__file__).parents[2] / ".github/docs/promises.md"
 
 
-def tests_of(file):
+def functions_in(file):
     tree = ast.parse((Path(__file__).parent / file).read_text(encoding="utf-8"))
     return {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
 
@@ -28,7 +28,7 @@ def test_there_are_many():
 
 @pytest.mark.parametrize(("file", "name"), sorted(set(named_tests())))
 def test_a_named_test_exists(file, name):
-    assert name in tests_of(file)
+    assert name in functions_in(file)
 
 
 def test_every_file_of_the_fault_suite_is_named():
