@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from functools import cached_property
+from dataclasses import dataclass, field, replace
+from functools import cache, cached_property
 
 import numpy as np
 
+from keras_ref.comparison.visited import remember_points
 from keras_ref.errors import UserCodeFailed
 from keras_ref.evaluation.backward_errors import Refused
 from keras_ref.evaluation.loss_function import LossFunction
@@ -82,10 +83,12 @@ def autodiff_at(loss: LossFunction, values: Mapping[str, Array], *, mode: str = 
         except UserCodeFailed:  # a backward pass that only runs eagerly
             return _rounding_of_shifts(loss, values, gradient, mode)
 
+    beside = remember_points(lambda point: autodiff_at(loss, point, mode=mode))
     return Autodiff(
         gradient=gradient,
-        at=lambda point: autodiff_at(loss, point, mode=mode),
-        measure_rounding=measure,
+        # its rounding is asked for anew: whether one variable needed it says nothing of another
+        at=lambda point: replace(beside(point)),
+        measure_rounding=cache(measure),
         how=mode,
         refused=refused,
     )

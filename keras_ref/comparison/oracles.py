@@ -9,6 +9,7 @@ from typing import Any, Protocol, Self
 import numpy as np
 
 from keras_ref.comparison.noise import measure_noise
+from keras_ref.comparison.visited import remember_points
 from keras_ref.evaluation.directional_loss import DirectionalLoss
 from keras_ref.evaluation.loss_function import LossFunction
 from scratch.arrays import Array
@@ -104,6 +105,7 @@ class TwinOracle(Oracle):
 
         make   builds the nudges from values by the names of the loss function
         """
+        make = remember_points(make)
         nudges = make(values)
         return cls(
             nudges=nudges,

@@ -202,14 +202,22 @@ class DepartingTwin:
 
     def _hybrid(self, ids: Iterable[str]) -> TwinOracle:
         """The twin with what Keras computes instead, by the laws that some of these entries state."""
-        laws, twin = [known for known in ids if states_law(known)], self.twin
+        laws, twin = tuple(known for known in ids if states_law(known)), self.twin
         if not laws:
             return twin
 
         def make(values: Any) -> Nudges:
             return _changed(twin.make(values), lambda objective: as_keras(objective, laws, self.shapes))
 
-        return replace(TwinOracle.at(make, names=twin.names, values=twin.values), inputs=twin.inputs)
+        if laws not in self._hybrids:
+            made = TwinOracle.at(make, names=twin.names, values=twin.values)
+            self._hybrids[laws] = replace(made, inputs=twin.inputs)
+        return self._hybrids[laws]
+
+    @cached_property
+    def _hybrids(self) -> dict[tuple[str, ...], TwinOracle]:
+        """What `_hybrid` has made, by the entries: every verdict tries the same ones."""
+        return {}
 
     def _passes(self, oracle: TwinOracle, verdict: Verdict, autodiff: Autodiff) -> bool:
         entries = np.array(verdict.accused, int)
