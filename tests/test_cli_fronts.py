@@ -167,9 +167,8 @@ def test_a_crash_is_a_verdict_with_the_signal(run, tmp_path, monkeypatch):
 
 
 def test_a_crash_alone_is_a_finding(run, monkeypatch):
-    import subprocess
-
     from keras_ref.frontends import isolation
+    from keras_ref.frontends.supervise import End
 
     for returned, said in (
         (-11, "killed by SIGSEGV"),
@@ -178,11 +177,8 @@ def test_a_crash_alone_is_a_finding(run, monkeypatch):
         (77, "ended with exit status 77"),
     ):
         stderr = "noise\n2026 F external/x.cc:1] Check failed: a == b\n"
-        monkeypatch.setattr(
-            isolation.subprocess,
-            "run",
-            lambda *_, r=returned, e=stderr, **__: subprocess.CompletedProcess([], r, "", e),
-        )
+        end = End(status=returned, limit="", stderr=stderr)
+        monkeypatch.setattr(isolation, "run_limited", lambda *_, end=end: end)
         status, out, err = run("check", "fronts_shop:dies", "--isolate")
         assert (status, err) == (1, "")
         assert f"verdict    crash: fronts_shop:dies, {said}: 2026 F external/x.cc:1] Check failed: a == b\n" in out

@@ -11,7 +11,14 @@ from keras_ref.checks.checked_loss import Prepare
 from keras_ref.checks.disconnected import GradientPaths
 from keras_ref.checks.gather import gather
 from keras_ref.checks.given_function import OtherFunction, require_given_function
-from keras_ref.checks.precision import LowPrecision, PrecisionCost, cost_of, measure_low_precision, note_of_refusal
+from keras_ref.checks.precision import (
+    LowPrecision,
+    PrecisionCost,
+    cost_of,
+    is_about_precision,
+    measure_low_precision,
+    note_of_refusal,
+)
 from keras_ref.comparison.efforts import effort_for
 from keras_ref.comparison.evidence import Evidence, Outcome, annotate
 from keras_ref.comparison.higher_order import compare_higher_orders
@@ -35,10 +42,14 @@ def check(keras_objects: Sequence[Any], prepare: Prepare, settings: Settings) ->
         try:
             low = measure_low_precision(keras_objects, prepare, with_gradient=not settings.along_directions)
         except UserCodeFailed as failed:  # data in float64 may be what it does not take
+            if not is_about_precision(failed):
+                raise
             first = failed
         try:
             return check_in(DTYPE, keras_objects, prepare, settings=settings, low=low)
         except UserCodeFailed as failed:
+            if not (isinstance(failed, OtherFunction) or is_about_precision(failed)):
+                raise
             note = str(failed) if isinstance(failed, OtherFunction) else note_of_refusal(failed.error)
             first, low = first or failed, LowPrecision(notes=(note,), loss=low.loss, unit=low.unit)
             try:

@@ -170,7 +170,7 @@ def check_function(
     )
     if not callable(function):
         raise BadInput(f"`function` must be callable. Received: {type(function).__name__}. Pass a function of tensors.")
-    arguments = CallArguments.of(function, inputs, call_arguments)
+    arguments = CallArguments.of(function, inputs, call_arguments, may_lack_data=bool(variables))
     data_module.require_finite_numbers("inputs", arguments.x)
     data_module.require_finite_variables(variables)
     name = getattr(function, "__name__", type(function).__name__)

@@ -16,12 +16,14 @@ from keras_ref.checks.checked_loss import Prepare
 from keras_ref.checks.disconnected import GradientPaths
 from keras_ref.comparison.autodiff import Autodiff, Gradient, relative_differences
 from keras_ref.comparison.oracles import ForwardOracle
-from keras_ref.errors import short
+from keras_ref.errors import UserCodeFailed, short
+from keras_ref.evaluation.backward_errors import line_of
 from keras_ref.evaluation.float64 import DTYPE, in_precision
 from keras_ref.evaluation.graph import casts_down, constants_in_float32, opaque, random_draws
 from keras_ref.evaluation.keras_parts import layers_of
 from keras_ref.evaluation.loss_function import LossFunction
 from keras_ref.evaluation.real_parts import is_real_or_complex
+from keras_ref.evaluation.traced_functions import PrecisionIsFixed
 from keras_ref.reports.verdict import Kind, Reason, Verdict
 from scratch.differences import UNIT
 
@@ -58,7 +60,9 @@ def judge_precision(oracle: ForwardOracle, *, subject: str, seed: int = 0) -> Ju
     if known != UNIT:
         return JudgedOracle(oracle)  # it is known to compute in less
     notes = []
-    constants = [f"{value:.7g} at {operation.name}" for operation, value in constants_in_float32(loss.graph)]
+    constants = [
+        f"{value:.7g} at {operation.name}{line_of(operation)}" for operation, value in constants_in_float32(loss.graph)
+    ]
     if constants:
         notes.append(
             f"float32 inside: {subject} keeps a constant in float32 ({', '.join(constants[:PLACES])}); both sides "
@@ -74,7 +78,7 @@ def judge_precision(oracle: ForwardOracle, *, subject: str, seed: int = 0) -> Ju
         # what Python code computes may stand still by chance within half a unit of the loss
         oracle = oracle.with_noise(max(oracle.noise, OPAQUE * abs(oracle.base) / 2))
     if loss.unit != UNIT:
-        where = ", ".join(list(dict.fromkeys([o.name for o in casts] or hidden))[:PLACES])
+        where = ", ".join(list(dict.fromkeys([o.name + line_of(o) for o in casts] or hidden))[:PLACES])
         names = "/".join(sorted(t.name for t in dtypes)) or "float32"
         notes.append(
             f"{names} inside (at {where}): the loss of {subject} has a noise of {oracle.noise:.1e} "
@@ -93,6 +97,27 @@ def eps(dtype: Any) -> float:
 def unit_of(sources: Iterable[Any]) -> float:
     """The distance of 1 from the next number in the coarsest floating dtype among variables and tensors."""
     return max([eps(s.dtype) for s in sources if is_real_or_complex(s.dtype)], default=UNIT)
+
+
+#: what an operation raises that has no kernel for float64, or that meets two dtypes
+OF_PRECISION = (
+    TypeError,
+    ValueError,
+    NotImplementedError,
+    tf.errors.InvalidArgumentError,
+    tf.errors.NotFoundError,
+    tf.errors.UnimplementedError,
+    PrecisionIsFixed,
+)
+
+
+def is_about_precision(failed: UserCodeFailed) -> bool:
+    """Whether an error in float64 can come from the precision: by its type, whatever it says.
+
+    That it does come from there is seen by the same code running in the precision that it has. What is about memory,
+    files, a key or a division is no matter of precision.
+    """
+    return isinstance(failed.error, OF_PRECISION)
 
 
 def note_of_refusal(error: BaseException) -> str:
@@ -168,7 +193,7 @@ def cost_of(low: LowPrecision, autodiff: Autodiff, loss: LossFunction) -> Precis
     A gradient that is not finite there although it is in float64 is a finding, unless training scales the loss, which
     looks for a scale where it is. Variables whose exact gradient is zero to its rounding have no share.
     """
-    if not low.gradient:
+    if not low.gradient or loss.unit != UNIT:  # nothing in float64 to compare with
         return PrecisionCost(notes=low.notes)
     if random_draws(loss.graph):
         return PrecisionCost(

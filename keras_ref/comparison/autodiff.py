@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
-from functools import cache, cached_property
+from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 
-from keras_ref.comparison.visited import remember_points
+from keras_ref.comparison.points import remembering
 from keras_ref.errors import UserCodeFailed
 from keras_ref.evaluation.backward_errors import Refused
 from keras_ref.evaluation.loss_function import LossFunction
@@ -79,19 +79,25 @@ def autodiff_at(loss: LossFunction, values: Mapping[str, Array], *, mode: str = 
 
     def measure() -> Mapping[str, Array]:
         try:
-            return loss.gradient_rounding(at=values)
+            return _with_opaque_rounding(loss.gradient_rounding(at=values), gradient, loss.opaque_unit)
         except UserCodeFailed:  # a backward pass that only runs eagerly
             return _rounding_of_shifts(loss, values, gradient, mode)
 
-    beside = remember_points(lambda point: autodiff_at(loss, point, mode=mode))
     return Autodiff(
         gradient=gradient,
-        # its rounding is asked for anew: whether one variable needed it says nothing of another
-        at=lambda point: replace(beside(point)),
-        measure_rounding=cache(measure),
+        at=remembering(lambda point: autodiff_at(loss, point, mode=mode)),
+        measure_rounding=measure,
         how=mode,
         refused=refused,
     )
+
+
+def _with_opaque_rounding(rounding: Mapping[str, Array], gradient: Gradient, unit: float) -> Mapping[str, Array]:
+    """Rounding errors with a unit of the largest entry of each gradient, which Python inside a graph rounded to it."""
+    if not unit:
+        return rounding
+    sizes = {name: 0.0 if own is None else float(np.nanmax(np.abs(own), initial=0.0)) for name, own in gradient.items()}
+    return {name: error + unit * sizes[name] for name, error in rounding.items()}
 
 
 def shifted_points(

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, Protocol, Self
 
 import numpy as np
 
 from keras_ref.comparison.noise import measure_noise
-from keras_ref.comparison.visited import remember_points
+from keras_ref.comparison.points import remembering
 from keras_ref.evaluation.directional_loss import DirectionalLoss
 from keras_ref.evaluation.loss_function import LossFunction
 from scratch.arrays import Array
@@ -76,8 +77,23 @@ class Oracle(Protocol):
         return None
 
 
+class MovedOracle(Oracle, Protocol):
+    """An oracle that is made once at each of the points beside its own: its noise is measured there."""
+
+    def moved(self, values: Mapping[str, Array]) -> Self:
+        return self._remembered(values)
+
+    @cached_property
+    def _remembered(self) -> Callable[[Mapping[str, Array]], Self]:
+        return remembering(self._moved)
+
+    def _moved(self, values: Mapping[str, Array]) -> Self:
+        """The same loss at another point, with its noise there."""
+        ...
+
+
 @dataclass(frozen=True, kw_only=True)
-class TwinOracle(Oracle):
+class TwinOracle(MovedOracle):
     """The loss of the NumPy twin. `names` maps the names of Keras's variables and inputs to those of the twin."""
 
     nudges: Nudges
@@ -105,7 +121,6 @@ class TwinOracle(Oracle):
 
         make   builds the nudges from values by the names of the loss function
         """
-        make = remember_points(make)
         nudges = make(values)
         return cls(
             nudges=nudges,
@@ -126,7 +141,7 @@ class TwinOracle(Oracle):
     def directional(self, direction: Mapping[str, Array], steps: Array) -> Array:
         return np.asarray(self.nudges.directional({self.names[n]: v for n, v in direction.items()}, steps))
 
-    def moved(self, values: Mapping[str, Array]) -> TwinOracle:
+    def _moved(self, values: Mapping[str, Array]) -> Self:
         nudges = self.make(values)
         return replace(self, nudges=nudges, values=values, base=nudges.base, noise=nudges.noise)
 
@@ -135,7 +150,7 @@ class TwinOracle(Oracle):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ForwardOracle(Oracle):
+class ForwardOracle(MovedOracle):
     """The loss of Keras's own forward pass in float64.
 
     `seed` draws the directions that its noise may have to be measured along.
@@ -178,7 +193,7 @@ class ForwardOracle(Oracle):
     def directional(self, direction: Mapping[str, Array], steps: Array) -> Array:
         return self.loss.directional(direction, steps, at=self.values)
 
-    def moved(self, values: Mapping[str, Array]) -> Self:
+    def _moved(self, values: Mapping[str, Array]) -> Self:
         base = float(self.loss.directional({}, np.zeros(1), at=values)[0])
         return replace(self, values=values, base=base, noise=self._noise_at(values, base))
 

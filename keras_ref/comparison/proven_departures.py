@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import cache, cached_property, partial
 from itertools import chain, combinations, islice
 from typing import Any
 
@@ -202,22 +202,22 @@ class DepartingTwin:
 
     def _hybrid(self, ids: Iterable[str]) -> TwinOracle:
         """The twin with what Keras computes instead, by the laws that some of these entries state."""
-        laws, twin = tuple(known for known in ids if states_law(known)), self.twin
-        if not laws:
-            return twin
-
-        def make(values: Any) -> Nudges:
-            return _changed(twin.make(values), lambda objective: as_keras(objective, laws, self.shapes))
-
-        if laws not in self._hybrids:
-            made = TwinOracle.at(make, names=twin.names, values=twin.values)
-            self._hybrids[laws] = replace(made, inputs=twin.inputs)
-        return self._hybrids[laws]
+        laws = tuple(known for known in ids if states_law(known))
+        return self._with_laws(laws) if laws else self.twin
 
     @cached_property
-    def _hybrids(self) -> dict[tuple[str, ...], TwinOracle]:
-        """What `_hybrid` has made, by the entries: every verdict tries the same ones."""
-        return {}
+    def _with_laws(self) -> Callable[[tuple[str, ...]], TwinOracle]:
+        """The twin with laws of Keras in it, made once for each choice of them."""
+        twin = self.twin
+
+        def make(values: Any, *, laws: tuple[str, ...]) -> Nudges:
+            return _changed(twin.make(values), lambda objective: as_keras(objective, laws, self.shapes))
+
+        def with_laws(laws: tuple[str, ...]) -> TwinOracle:
+            found = TwinOracle.at(partial(make, laws=laws), names=twin.names, values=twin.values)
+            return replace(found, inputs=twin.inputs)
+
+        return cache(with_laws)
 
     def _passes(self, oracle: TwinOracle, verdict: Verdict, autodiff: Autodiff) -> bool:
         entries = np.array(verdict.accused, int)

@@ -6,32 +6,29 @@ nobody reads what it prints.
 
 from __future__ import annotations
 
-import errno
-import os
 import sys
-import traceback
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 
-from keras_ref.errors import BadInput, CouldNotRun, short
+from keras_ref.errors import BadInput, CouldNotRun, NobodyReads
+from keras_ref.frontends import exit_status
 from keras_ref.frontends.compare_cli import compare
+from keras_ref.frontends.exit_status import COULD_NOT, FINDING, complain
+from keras_ref.frontends.homework_cli import homework
 from keras_ref.frontends.invocation import Invocation, make_document
 from keras_ref.frontends.isolation import run_isolated
 from keras_ref.frontends.recorded import Recorded, compare_verdicts, permit, read_recorded
 from keras_ref.lesson.cli import lesson, recipe
 from keras_ref.options import OPTIONS
 from keras_ref.reports import github
-from keras_ref.reports.escaping import printable
 from keras_ref.reports.files import Output, refuse_outputs, sources_of, write
 from keras_ref.reports.terminal import console, print_report, show_progress, ticking
 from keras_ref.reports.verdict import Report, json_text
 
 app = typer.Typer(add_completion=False, no_args_is_help=False, pretty_exceptions_enable=False)
-FINDING, COULD_NOT, INTERNAL, INTERRUPTED, BROKEN_PIPE = 1, 2, 3, 130, 141
 
 
 def _option(name: str) -> Any:
@@ -53,6 +50,8 @@ Unsafe = Annotated[bool, _option("unsafe")]
 Json = Annotated[str, _option("json")]
 Html = Annotated[str, _option("html")]
 Isolate = Annotated[bool, _option("isolate")]
+TimeLimit = Annotated[str, _option("time-limit")]
+MemoryLimit = Annotated[str, _option("memory-limit")]
 Force = Annotated[bool, _option("force")]
 DataFile = Annotated[
     str,
@@ -108,6 +107,8 @@ def check(
     json: Json = "",
     html: Html = "",
     isolate: Isolate = False,
+    time_limit: TimeLimit = OPTIONS["time-limit"].default,
+    memory_limit: MemoryLimit = "",
     imports: Imports = [],
     unsafe: Unsafe = False,
     force: Force = False,
@@ -126,6 +127,8 @@ def check(
         allow=allow,
         seed=seed,
         isolate=isolate,
+        time_limit=time_limit,
+        memory_limit=memory_limit,
         imports=imports,
         unsafe=unsafe,
     )
@@ -143,6 +146,8 @@ def updates(
     json: Json = "",
     html: Html = "",
     isolate: Isolate = False,
+    time_limit: TimeLimit = OPTIONS["time-limit"].default,
+    memory_limit: MemoryLimit = "",
     imports: Imports = [],
     unsafe: Unsafe = False,
     force: Force = False,
@@ -157,6 +162,8 @@ def updates(
         allow=allow,
         seed=seed,
         isolate=isolate,
+        time_limit=time_limit,
+        memory_limit=memory_limit,
         imports=imports,
         unsafe=unsafe,
     )
@@ -177,6 +184,8 @@ def locate(
     json: Json = "",
     html: Html = "",
     isolate: Isolate = False,
+    time_limit: TimeLimit = OPTIONS["time-limit"].default,
+    memory_limit: MemoryLimit = "",
     imports: Imports = [],
     unsafe: Unsafe = False,
     force: Force = False,
@@ -194,6 +203,8 @@ def locate(
         allow=allow,
         seed=seed,
         isolate=isolate,
+        time_limit=time_limit,
+        memory_limit=memory_limit,
         imports=imports,
         unsafe=unsafe,
     )
@@ -231,6 +242,7 @@ def coverage(
 
 
 app.command()(compare)
+app.command()(homework)
 app.command()(lesson)
 app.command()(recipe)
 
@@ -243,7 +255,8 @@ def _run(
     json, html   paths to write to, "" for none;   force   whether files of other kinds may be overwritten
     recorded     reports to compare the verdicts with
 
-    Raises: typer.Exit with the exit status; OSError where the output cannot be printed, after all files are written.
+    Raises: typer.Exit with the exit status; OSError or NobodyReads where the output cannot be printed, after all files
+    are written.
     """
     refuse_outputs(
         (Output(option="--json", path=json, kind="report"), Output(option="--html", path=html, kind="page")),
@@ -277,7 +290,7 @@ class Printer:
     """Prints reports; where that fails the command goes on, so that its files are written."""
 
     console: Console
-    failed: OSError | None = None
+    failed: OSError | NobodyReads | None = None
 
     def show(self, target: str, report: Report, *, first: bool) -> None:
         """Print and annotate a report."""
@@ -296,7 +309,9 @@ class Printer:
                     self.console.print(line, markup=False, soft_wrap=True)
                 github.append_summary(target, report)
             sys.stdout.flush()
-        except OSError as error:
+        except BrokenPipeError:
+            self.failed = NobodyReads()
+        except (OSError, NobodyReads) as error:
             self.failed = error
 
     def raise_if_failed(self) -> None:
@@ -334,110 +349,8 @@ def _print_comparison(out: Console, recorded: Recorded, found: dict[str, Report]
 
 
 def main() -> None:
-    """Run the command, and exit with its status. An error that a user can mend is one line on stderr."""
-    if hasattr(sys.stdout, "reconfigure"):  # a name that the terminal's encoding lacks is shown as an escape
-        sys.stdout.reconfigure(errors="backslashreplace")
-    status = _status()
-    _let_go_of_stdout()
-    sys.exit(status)
-
-
-def _status() -> int:
-    """Run the command. Returns its exit status; 1 is that of a finding, and of nothing else."""
-    from keras_ref.inputs.targets import quiet_tensorflow
-
-    try:
-        _require_stdout()
-        quiet_tensorflow()
-        status = app(standalone_mode=False) or 0
-        sys.stdout.flush()
-    except typer.Exit as exit_:
-        return _flushed(exit_.exit_code)
-    except (CouldNotRun, BadInput) as error:
-        return _failed(COULD_NOT, error)
-    except (KeyboardInterrupt, typer.Abort):
-        return _failed(INTERRUPTED, "Interrupted; the model is what it was.")
-    except BrokenPipeError:
-        return BROKEN_PIPE
-    except Exception as error:  # noqa: BLE001 (each has its own exit status)
-        return _failed_otherwise(error)
-    return int(status)
-
-
-def _failed_otherwise(error: Exception) -> int:
-    """The exit status of an error that no part of the command expects."""
-    # Click's own errors (an unknown command, a missing argument) have a message for the user
-    if hasattr(error, "format_message"):
-        message = error.format_message()
-        return _failed(COULD_NOT, f"{message}{'' if message.endswith(('.', '?')) else '.'} See gradtwin --help.")
-    reason = _fault_of_stdout(error)
-    if reason:
-        return _failed(
-            COULD_NOT,
-            f"The output must be writable. Received: {reason}. Redirect it to where there is space; --json writes a "
-            "file.",
-        )
-    traceback.print_exception(error)
-    return _failed(
-        INTERNAL,
-        f"This is an error of gradtwin's own. Received: {type(error).__name__}: {short(error)} Please report it with "
-        "the lines above; it says nothing about the model.",
-    )
-
-
-def _flushed(status: int) -> int:
-    """An exit status, if everything that was printed has arrived."""
-    try:
-        sys.stdout.flush()
-    except BrokenPipeError:
-        return BROKEN_PIPE
-    except OSError as error:
-        return _failed_otherwise(error)
-    return status
-
-
-def _require_stdout() -> None:
-    """Raises: CouldNotRun where the command was started with a closed output."""
-    if sys.stdout is None:
-        raise CouldNotRun("The output must be open. Received: a closed stdout. Redirect it, to /dev/null if need be.")
-
-
-def _fault_of_stdout(error: Exception) -> str:
-    """Why the output cannot be written; "" where an error is another one."""
-    if not isinstance(error, OSError):
-        return ""
-    try:
-        sys.stdout.flush()
-    except OSError as again:
-        return str(again.strerror)
-    return str(error.strerror) if error.filename is None and error.errno in (errno.ENOSPC, errno.EBADF) else ""
-
-
-def _let_go_of_stdout() -> None:
-    """Keep the interpreter from failing, with a status of its own, at what could not be printed."""
-    try:
-        if sys.stdout is not None:
-            sys.stdout.flush()
-    except OSError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def complain(sentence: Exception | str) -> None:
-    """Print one line on stderr, and an annotation in GitHub Actions; with GRADTWIN_TRACEBACK the trace behind it."""
-    line = printable(" ".join(str(sentence).split()))
-    if isinstance(sentence, Exception) and sentence.__cause__ is not None and os.environ.get("GRADTWIN_TRACEBACK"):
-        traceback.print_exception(sentence.__cause__)
-    with suppress(OSError, ValueError):
-        if sys.stderr is not None:
-            print(f"gradtwin: {line}", file=sys.stderr)
-    if github.active():
-        print(github.annotation("gradtwin could not run", line))
-
-
-def _failed(status: int, sentence: Exception | str) -> int:
-    with suppress(OSError):
-        complain(sentence)
-    return status
+    """Run the command, and exit with its status."""
+    sys.exit(exit_status.status_of(app))
 
 
 if __name__ == "__main__":

@@ -15,13 +15,21 @@ import scratch
 from keras_ref.errors import BadInput, CouldNotRun, short
 from keras_ref.frontends.verbs import find_check
 from keras_ref.inputs.targets import complete_data, import_module, load_data, load_target
-from keras_ref.options import OPTIONS, parse_expectations, require_choice, require_minimum
+from keras_ref.options import (
+    OPTIONS,
+    parse_expectations,
+    parse_memory_limit,
+    parse_time_limit,
+    require_choice,
+    require_minimum,
+)
 from keras_ref.reports.verdict import Report
 from scratch.progress import Progress
 
 #: where the files of gradtwin lie
-_OWN = tuple(str(folder) for folder in (Path(__file__).parents[1], Path(str(scratch.__file__)).parent))
-_LOADING = ("seed", "import", "unsafe", "isolate")
+_OWN = (str(Path(__file__).parents[1]), str(Path(str(scratch.__file__)).parent))
+ISOLATION = ("isolate", "time-limit", "memory-limit")
+_LOADING = ("seed", "import", "unsafe", *ISOLATION)
 #: which options of the table each command takes
 TAKES = {
     "check": ("effort", "budget", "variables", "training", "mode", "expect", "allow", *_LOADING),
@@ -54,6 +62,8 @@ class Invocation:
         for name, value in options.items():
             require_choice(name, value)
         parse_expectations(options.get("expect", ()))
+        parse_time_limit(options.get("time-limit", OPTIONS["time-limit"].default))
+        parse_memory_limit(options.get("memory-limit", OPTIONS["memory-limit"].default))
         for name in ("steps", "seed"):
             require_minimum(name, options.get(name, OPTIONS[name].default))
         return cls(command, tuple(targets), data, options)
@@ -80,7 +90,7 @@ class Invocation:
 
     def without_isolation(self) -> Invocation:
         """The same command, run in the process that runs it."""
-        return replace(self, options={name: value for name, value in self.options.items() if name != "isolate"})
+        return replace(self, options={name: value for name, value in self.options.items() if name not in ISOLATION})
 
     def run(self, target: str, progress: Progress | None = None) -> Report:
         """Run the command for one target in this process. Raises: CouldNotRun or ValueError, in one sentence."""
@@ -88,6 +98,16 @@ class Invocation:
             report, drawn = self._check(target, progress)
         except (CouldNotRun, BadInput):
             raise
+        except SystemExit as ended:
+            raise CouldNotRun(
+                f"A target must leave the process running. Received: {target}, which ends it with status {ended.code}. "
+                "Take the sys.exit out of it."
+            ) from ended
+        except MemoryError as error:
+            raise CouldNotRun(
+                f"A check must fit into memory. Received: {target}, for which there is too little: {short(error)} Pass "
+                "a smaller batch with --data, or take a machine with more memory."
+            ) from error
         except Exception as error:
             if is_own(error):
                 raise

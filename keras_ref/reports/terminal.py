@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import errno
-import os
 import sys
 from contextlib import AbstractContextManager, nullcontext
 
@@ -13,6 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from keras_ref.errors import NobodyReads
 from keras_ref.reports.escaping import printable
 from keras_ref.reports.verdict import NUMERIC_BY, Report, Verdict
 from scratch.progress import Progress
@@ -26,7 +25,7 @@ class WholeConsole(Console):
 
     def on_broken_pipe(self) -> None:
         """Rich would exit with status 1, which says that there is a finding."""
-        raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
+        raise NobodyReads
 
 
 def console() -> Console:
