@@ -5,7 +5,7 @@ import registry_sensitivity
 import sensitivity
 
 #: points of each class, and errors planted in each of their gradients
-SAMPLE, ERRORS = 2, 0.5
+SAMPLE, ERRORS = 1, 0.7
 
 
 @pytest.mark.parametrize("kind", sensitivity.CLASSES)
