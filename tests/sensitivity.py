@@ -21,6 +21,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
@@ -93,12 +94,56 @@ def remembered(autodiff: Autodiff) -> Autodiff:
     known: dict[tuple[bytes, ...], Autodiff] = {}
 
     def at(point: dict[str, Array]) -> Autodiff:
-        key = tuple(value.tobytes() for value in point.values())
+        key = _key(*point.values())
         if key not in known:
             known[key] = remembered(autodiff.at(point))
         return known[key]
 
     return replace(autodiff, at=at, measure_rounding=functools.cache(autodiff.measure_rounding))
+
+
+def _key(*arrays: Array) -> tuple[bytes, ...]:
+    return tuple(np.asarray(array).tobytes() for array in arrays)
+
+
+class RememberingOracle(Oracle):
+    """An oracle that computes what it is asked for once: the right gradient and all errors are compared with the same
+    losses.
+    """
+
+    def __init__(self, whole: Oracle) -> None:
+        self.whole, self.known = whole, {}
+        self.name, self.values, self.base, self.noise = whole.name, whole.values, whole.base, whole.noise
+        self.supports_complex, self.of_forward_pass = whole.supports_complex, whole.of_forward_pass
+        self.specifications, self.inputs = whole.specifications, whole.inputs
+
+    def _once(self, key: tuple[Any, ...], compute: Callable[[], Any]) -> Any:
+        if key not in self.known:
+            self.known[key] = compute()
+        return self.known[key]
+
+    def covers(self, name: str) -> bool:
+        return self.whole.covers(name)
+
+    def losses(self, name: str, entries: Array, offsets: Array) -> Array:
+        key = ("losses", name, *_key(entries, offsets))
+        return self._once(key, lambda: self.whole.losses(name, entries, offsets))
+
+    def directional(self, direction: dict[str, Array], steps: Array) -> Array:
+        key = ("directional", *direction, *_key(*direction.values(), steps))
+        return self._once(key, lambda: self.whole.directional(direction, steps))
+
+    def moved(self, values: dict[str, Array]) -> RememberingOracle:
+        return self._once(_key(*values.values()), lambda: RememberingOracle(self.whole.moved(values)))
+
+    def with_noise(self, noise: float) -> Oracle:
+        return self.whole.with_noise(noise)
+
+    def branch_losses(self, name: str, entries: Array, offsets: Array) -> Array | None:
+        return self.whole.branch_losses(name, entries, offsets)
+
+    def branch_directional(self, direction: dict[str, Array], steps: Array) -> Array | None:
+        return self.whole.branch_directional(direction, steps)
 
 
 def planted(autodiff: Autodiff, name: str, plant: Plant, entry: int) -> Autodiff:
@@ -150,13 +195,14 @@ def sides(one: Case) -> Iterator[tuple[tuple[Oracle, ...], Autodiff]]:
     """The oracles and Keras's autodiff (as a graph) of a case, good inside the `with` block."""
     if one.subject in FUNCTIONS:
         probe = _loss_of_function(one.subject).refresh(Data(one.x, one.y))
-        yield (ForwardOracle.at(probe, probe.values),), remembered(autodiff_at(probe, probe.values, mode="function"))
+        forward = ForwardOracle.at(probe, probe.values, inputs=frozenset(probe.inputs))
+        yield (RememberingOracle(forward),), remembered(autodiff_at(probe, probe.values, mode="function"))
         return
     built = _built(f"{one.subject!r} {one.loss!r} {np.shape(one.x)}", _Keep(one))
     with built.at(one.weights, one.x, one.y) as probe:
         forward = ForwardOracle.at(probe, probe.values, inputs=frozenset(probe.inputs))
         autodiff = autodiff_at(probe, probe.values, mode="function")
-        yield (forward, built.twin(probe)), remembered(autodiff)
+        yield (RememberingOracle(forward), RememberingOracle(built.twin(probe))), remembered(autodiff)
 
 
 # Judging --------------------------------------------------------------------------------------------------------------

@@ -97,6 +97,14 @@ ADVICE = (
         Kind.NAN,
         reasons=(Reason.UNTAKEN_BRANCH,),
     ),
+    _advise(
+        "the forward pass runs and the backward pass does not: look at the operation that raises",
+        reasons=(Reason.AUTODIFF_RAISES,),
+    ),
+    _advise(
+        "a gradient must have the shape of what it is the gradient of: look at the backward pass that makes it",
+        reasons=(Reason.WRONG_SHAPE,),
+    ),
     _advise("the loss is finite and its gradient is not: look at the backward pass at this point", Kind.NAN),
     _advise(
         "the gradient depends on how it is computed: look at what differs between eager execution, graph and XLA",
