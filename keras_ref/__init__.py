@@ -1,6 +1,7 @@
 """Keras models beside their NumPy twins of `scratch`: gradients by autodiff and by finite differences, compared.
 
 check_gradients, check_updates, check_layer, check_function   the checks; each returns a Report of Verdicts
+compare                                                       where two programs part; returns a Comparison
 mirror, reflect                                               a scratch model as a Keras model, and back
 GradientCheck                                                 a callback for model.fit
 surrogate                                                     a class decorator: the gradient differs on purpose
@@ -12,6 +13,7 @@ reports           verdicts and reports as plain data; terminal, HTML, GitHub and
 evaluation        a loss as a pure float64 function of weights and inputs; autodiff; undoing what was changed
 translation       scratch to Keras and back: specifications, weights, random draws, known departures
 inputs            what a check is given: targets, data, call arguments
+programs          a program as a value: Keras of any backend, Keras 2, PyTorch, JAX, NumPy, scratch
 comparison        two gradients with their errors become a verdict
 checks            the public checks
 strategies        Hypothesis strategies for specifications, models, weights and inputs
@@ -25,25 +27,30 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from keras_ref.checks.compare import compare
     from keras_ref.checks.gradients import check_gradients
     from keras_ref.checks.layers_and_functions import check_function, check_layer
     from keras_ref.checks.surrogates import surrogate
     from keras_ref.checks.updates import check_updates
     from keras_ref.frontends.callback import GradientCheck, GradientWarning
+    from keras_ref.reports.comparison import Comparison, ProgramsDiffer
     from keras_ref.reports.verdict import GradientMismatch, Report, Verdict
     from keras_ref.translation.from_keras import reflect
     from keras_ref.translation.to_keras import mirror
 
 __all__ = [
+    "Comparison",
     "GradientCheck",
     "GradientMismatch",
     "GradientWarning",
+    "ProgramsDiffer",
     "Report",
     "Verdict",
     "check_function",
     "check_gradients",
     "check_layer",
     "check_updates",
+    "compare",
     "mirror",
     "reflect",
     "surrogate",
@@ -51,15 +58,18 @@ __all__ = [
 
 #: {public name: the module that defines it}
 _HOMES = {
+    "Comparison": "reports.comparison",
     "GradientCheck": "frontends.callback",
     "GradientMismatch": "reports.verdict",
     "GradientWarning": "frontends.callback",
+    "ProgramsDiffer": "reports.comparison",
     "Report": "reports.verdict",
     "Verdict": "reports.verdict",
     "check_function": "checks.layers_and_functions",
     "check_gradients": "checks.gradients",
     "check_layer": "checks.layers_and_functions",
     "check_updates": "checks.updates",
+    "compare": "checks.compare",
     "mirror": "translation.to_keras",
     "reflect": "translation.from_keras",
     "surrogate": "checks.surrogates",

@@ -65,12 +65,17 @@ def running_user_code() -> Iterator[None]:
 
 @contextmanager
 def errors_as_bad_input() -> Iterator[None]:
-    """Around a whole check: what the user's code raised becomes a message of three parts. Raises: BadInput."""
+    """Around a whole check: what the user's code raised becomes a message of three parts.
+
+    Raises: BadInput; MemoryError as it is, which is about the machine.
+    """
     try:
         yield
     except BackwardPassFailed as failed:
         raise BadInput(failed.message()) from failed.error
     except UserCodeFailed as failed:
+        if isinstance(failed.error, MemoryError):
+            raise failed.error from None
         raise BadInput(
             f"A subject must run on the data it is checked on. Received: {type(failed.error).__name__}: "
             f"{short(failed.error)} Call it on them by itself first."
@@ -79,6 +84,10 @@ def errors_as_bad_input() -> Iterator[None]:
 
 class CouldNotRun(Exception):
     """A command cannot do its work: exit status 2. The message is one line of three parts, as that of BadInput."""
+
+
+class NobodyReads(Exception):
+    """The reader of the output has gone: a broken pipe, which Click would take for an exit status of 1."""
 
 
 def short(error: Any) -> str:

@@ -119,6 +119,24 @@ _ALL = (
         default=False,
         help="Run each target in a process of its own, so that a crash becomes a verdict with the signal's name.",
     ),
+    Option(
+        name="time-limit",
+        type=str,
+        default="1h",
+        help="Time that an isolated target may take, as 60s, 5m or 1h; then it is killed, and that is its verdict.",
+    ),
+    Option(
+        name="memory-limit",
+        type=str,
+        default="",
+        help="Memory that an isolated target may take, as 500M or 8G; nine tenths of the machine's where left out.",
+    ),
+    Option(
+        name="force",
+        type=bool,
+        default=False,
+        help="Overwrite files that gradtwin did not write; never those that the command reads.",
+    ),
     Option(name="html", type=str, default="", help="Write the report as one small HTML page to this file."),
 )
 OPTIONS: Mapping[str, Option] = {option.name: option for option in _ALL}
@@ -177,12 +195,42 @@ def parse_budget(budget: Any) -> float | None:
     """The seconds of a budget, a number or text such as 60s, 5m, 1h; None where none is given. Raises: BadInput."""
     if budget is None or budget == "":
         return None
-    text = "" if isinstance(budget, bool) else str(budget)
-    found = re.fullmatch(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*([smh]?)\s*", text)
-    seconds = float(found[1]) * _UNITS[found[2]] if found else 0.0
+    seconds = _measure("" if isinstance(budget, bool) else str(budget), _UNITS)
     if not seconds > 0:
         raise BadInput(
             f"`budget` must be a time such as 60s, 5m or 1h. Received: {budget!r}. "
             "Pass seconds, or a number with s, m or h."
         )
     return seconds
+
+
+#: {unit of memory: bytes}
+_SIZES = {"": 1.0, "K": 2.0**10, "M": 2.0**20, "G": 2.0**30}
+
+
+def parse_time_limit(text: str) -> float:
+    """The seconds of --time-limit. Raises: CouldNotRun."""
+    seconds = _measure(text, _UNITS)
+    if not seconds > 0:
+        raise CouldNotRun(
+            f"--time-limit must be a time such as 60s, 5m or 1h. Received: {text!r}. Pass seconds, or a number with s, "
+            "m or h."
+        )
+    return seconds
+
+
+def parse_memory_limit(text: str) -> int:
+    """The bytes of --memory-limit, 0 where none is given. Raises: CouldNotRun."""
+    size = _measure(text, _SIZES) if text else 0.0
+    if text and not size > 0:
+        raise CouldNotRun(
+            f"--memory-limit must be a size such as 500M or 8G. Received: {text!r}. Pass bytes, or a number with K, M "
+            "or G."
+        )
+    return int(size)
+
+
+def _measure(text: str, units: Mapping[str, float]) -> float:
+    """A number times its unit; 0 for a text that is no such thing."""
+    found = re.fullmatch(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*([a-zA-Z]?)\s*", text, re.ASCII)
+    return float(found[1]) * units[found[2]] if found and found[2] in units else 0.0

@@ -4,7 +4,8 @@
     class Dense(Layer): ...
 
 `get("layer", "Dense")` finds one definition, `every("layer")` all of a kind. The modules that hold definitions are
-imported at the first such call, so a new definition is one class (or one activation function) in one file.
+imported at the first such call, so a new definition is one class (or one activation function) in one file. Another
+package has a kind of its own by `add_kind`.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ __all__ = [
     "Registered",
     "Variant",
     "activation",
+    "add_kind",
     "constraint",
     "every",
     "get",
@@ -37,16 +39,17 @@ __all__ = [
     "schedule",
 ]
 
-#: the module or package of scratch that holds the definitions of each kind
+#: the module or package that holds the definitions of each kind
 _PLACES = {
-    "layer": "layers",
-    "activation": "activations",
-    "loss": "losses",
-    "optimizer": "optimizers",
-    "schedule": "schedules",
-    "regularizer": "regularizers",
-    "constraint": "constraints",
+    "layer": "scratch.layers",
+    "activation": "scratch.activations",
+    "loss": "scratch.losses",
+    "optimizer": "scratch.optimizers",
+    "schedule": "scratch.schedules",
+    "regularizer": "scratch.regularizers",
+    "constraint": "scratch.constraints",
 }
+#: the kinds of scratch itself
 KINDS = tuple(_PLACES)
 _RECORDS: dict[str, dict[str, Any]] = {kind: {} for kind in KINDS}
 
@@ -104,20 +107,26 @@ def activation(function: F | None = None, *, elementwise: bool = True) -> F | Ca
     return decorate if function is None else decorate(function)
 
 
+def add_kind(kind: str, *, package: str) -> Callable[[type[T]], type[T]]:
+    """The decorator that registers classes of a kind of its own, defined in the modules of `package`."""
+    _PLACES[kind] = package
+    _RECORDS.setdefault(kind, {})
+    return _recorder(kind, lambda definition: definition)
+
+
 @cache
-def _discover() -> None:
-    """Import every module of scratch that holds definitions."""
-    for place in _PLACES.values():
-        module = importlib.import_module(f"scratch.{place}")
-        for found in pkgutil.iter_modules(getattr(module, "__path__", ())):
-            importlib.import_module(f"scratch.{place}.{found.name}")
+def _discover(place: str) -> None:
+    """Import a module, or every module of a package, that holds definitions."""
+    module = importlib.import_module(place)
+    for found in pkgutil.iter_modules(getattr(module, "__path__", ())):
+        importlib.import_module(f"{place}.{found.name}")
 
 
 def every(kind: str) -> Mapping[str, Any]:
     """All registered definitions of a kind, by name. Raises: ValueError for an unknown kind."""
-    if kind not in KINDS:
+    if kind not in _PLACES:
         raise ValueError(f"A kind must be one of {', '.join(KINDS)}. Received: {kind!r}. Use one of them.")
-    _discover()
+    _discover(_PLACES[kind])
     return MappingProxyType(_RECORDS[kind])
 
 

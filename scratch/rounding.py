@@ -48,14 +48,20 @@ class Rounding:
         self, generator: np.random.Generator, *, common: bool = False, sizes: Sequence[float] = SIGNED
     ) -> None:
         self.generator, self.common, self.sizes = generator, common, np.asarray(sizes)
+        self._factors: dict[float, Array] = {}
+
+    def _factors_of(self, units: float) -> Array:
+        """What an entry may be multiplied with to be off by `units` times as much."""
+        if units not in self._factors:
+            self._factors[units] = 1 + units * UNIT * self.sizes
+        return self._factors[units]
 
     def off(self, array: Array, units: float = 1.0) -> Array:
         """The array, its entries off by `units` times as much; integers as they are."""
         if array.dtype.kind not in "fc":
             return array
-        shape = () if self.common else array.shape
-        size = self.sizes[self.generator.integers(0, len(self.sizes), shape)]
-        return np.asarray(array * (1 + units * UNIT * size))
+        which = self.generator.integers(0, len(self.sizes), () if self.common else array.shape)
+        return np.asarray(array * self._factors_of(units)[which])
 
 
 class Noisy(np.ndarray):
@@ -72,7 +78,9 @@ class Noisy(np.ndarray):
         rounds = ufunc.__name__ not in EXACT
         if rounds and (method in ACCUMULATING or ufunc is np.matmul):
             plain = [rounding.off(i) if isinstance(i, np.ndarray) else i for i in plain]
-        result = getattr(ufunc, method)(*plain, **{name: _plain(value) for name, value in keywords.items()})
+        if keywords:
+            keywords = {name: _plain(value) for name, value in keywords.items()}
+        result = getattr(ufunc, method)(*plain, **keywords)
         if method == "at" or ufunc.nout > 1:
             return result
         found = np.asarray(result)

@@ -3,7 +3,6 @@ before the work.
 """
 
 import json
-import sys
 
 import keras
 import numpy as np
@@ -168,9 +167,8 @@ def test_a_crash_is_a_verdict_with_the_signal(run, tmp_path, monkeypatch):
 
 
 def test_a_crash_alone_is_a_finding(run, monkeypatch):
-    import subprocess
-
     from keras_ref.frontends import isolation
+    from keras_ref.frontends.supervise import End
 
     for returned, said in (
         (-11, "killed by SIGSEGV"),
@@ -179,11 +177,8 @@ def test_a_crash_alone_is_a_finding(run, monkeypatch):
         (77, "ended with exit status 77"),
     ):
         stderr = "noise\n2026 F external/x.cc:1] Check failed: a == b\n"
-        monkeypatch.setattr(
-            isolation.subprocess,
-            "run",
-            lambda *_, r=returned, e=stderr, **__: subprocess.CompletedProcess([], r, "", e),
-        )
+        end = End(status=returned, limit="", stderr=stderr)
+        monkeypatch.setattr(isolation, "run_limited", lambda *_, end=end: end)
         status, out, err = run("check", "fronts_shop:dies", "--isolate")
         assert (status, err) == (1, "")
         assert f"verdict    crash: fronts_shop:dies, {said}: 2026 F external/x.cc:1] Check failed: a == b\n" in out
@@ -196,7 +191,7 @@ def test_github_actions_get_annotations_and_a_summary(run, tmp_path, monkeypatch
     monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(tmp_path / "summary.md"))
     status, out, _ = run("check", "fronts_shop:quantized", "fronts_shop:build", "--variables", "*/kernel")
     assert status == 1
-    found = [line for line in out.splitlines() if line.startswith("::")]
+    found = [line for line in out.splitlines() if line.startswith("::error")]
     assert len(found) == 1
     line = SHOP.splitlines().index("def quantized():") + 1
     assert found[0].startswith(
@@ -255,7 +250,7 @@ CASES = {
     "no target": (("check",), "Missing argument 'TARGET'. See gradtwin --help."),
     "an option of another command": (
         ("updates", "fronts_shop:build", "--effort", "full"),
-        "No such option: --effort (Possible options: --import). See gradtwin --help.",
+        "No such option: --effort (Possible options: --force, --import). See gradtwin --help.",
     ),
     "no match": (
         ("check", "fronts_shop:build", "--variables", "decoder/*"),
@@ -366,6 +361,7 @@ def test_what_the_model_raises_is_said_in_one_sentence(run, tmp_path, monkeypatc
     )
     assert err.endswith(" Call it on them by itself first.\n")
     monkeypatch.setenv("GRADTWIN_TRACEBACK", "1")
-    monkeypatch.setattr(sys, "argv", ["gradtwin", "check", "fronts_raises:dies", "--data", "data.npz"])
-    with pytest.raises(KeyError):
-        cli.main()
+    status, out, traced = run("check", "fronts_raises:dies", "--data", "data.npz")
+    assert (status, out) == (2, "")
+    assert traced.startswith("Traceback (most recent call last):") and "\nKeyError: " in traced
+    assert traced.endswith(err)

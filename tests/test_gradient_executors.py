@@ -142,5 +142,5 @@ def test_blas_threads():
         with ThreadPoolExecutor(4) as pool:
             assert all(found <= {1} for found in pool.map(blocks.call_with_one_blas_thread, [counts] * 16, range(16)))
         assert counts() == before
-        assert all(found <= {1} for found in blocks.run_blocks(counts, [()] * 4, executor=None, done=lambda i: None))
+        assert all(found <= {1} for found in blocks.run_blocks(counts, [()] * 4, done=lambda i: None))
         assert counts() == before

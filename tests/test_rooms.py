@@ -20,6 +20,7 @@ FLOORS = tuple(
         "evaluation",
         "translation",
         "inputs",
+        "programs",
         "comparison",
         "checks strategies",
         "coverage lesson",

@@ -88,8 +88,9 @@ def _departed(verdict: Verdict, proof: Proof) -> Verdict:
 
 
 def mark_surrogates(outcome: Outcome, *, evidence: Evidence, paths: GradientPaths) -> Outcome:
-    """Verdicts on gradients that are declared surrogates: by pattern, or by a layer under `keras_ref.surrogate`."""
+    """Verdicts on gradients that are surrogates: by pattern, by a layer under `surrogate`, or by quantization."""
     by_layer = {name for name in evidence.names if paths.is_declared(name)}
+    by_quantization = {name for name in evidence.names if paths.is_quantized(name)}
 
     def marked(verdict: Verdict) -> Verdict:
         if verdict.verdict not in OF_SURROGATES:
@@ -99,6 +100,8 @@ def mark_surrogates(outcome: Outcome, *, evidence: Evidence, paths: GradientPath
             return surrogate.because(Reason.SURROGATE_BY_NAME, verdict.verdict)
         if verdict.name in by_layer:
             return surrogate.because(Reason.SURROGATE_BY_LAYER, verdict.verdict)
+        if verdict.name in by_quantization:
+            return surrogate.because(Reason.SURROGATE_BY_QUANTIZATION, verdict.verdict)
         return verdict
 
     return outcome.each(marked)

@@ -10,7 +10,15 @@ from keras_ref.checks.annotations import annotators
 from keras_ref.checks.checked_loss import Prepare
 from keras_ref.checks.disconnected import GradientPaths
 from keras_ref.checks.gather import gather
-from keras_ref.checks.precision import LowPrecision, PrecisionCost, cost_of, measure_low_precision, note_of_refusal
+from keras_ref.checks.given_function import OtherFunction, require_given_function
+from keras_ref.checks.precision import (
+    LowPrecision,
+    PrecisionCost,
+    cost_of,
+    is_about_precision,
+    measure_low_precision,
+    note_of_refusal,
+)
 from keras_ref.comparison.efforts import effort_for
 from keras_ref.comparison.evidence import Evidence, Outcome, annotate
 from keras_ref.comparison.higher_order import compare_higher_orders
@@ -18,7 +26,7 @@ from keras_ref.comparison.modes import compare_modes
 from keras_ref.comparison.repeatability import compare_runs
 from keras_ref.comparison.settings import Settings
 from keras_ref.errors import BadInput, UserCodeFailed, errors_as_bad_input
-from keras_ref.evaluation.float64 import DTYPE, in_precision, restore_seeds
+from keras_ref.evaluation.float64 import DTYPE, in_precision, restore_process_state
 from keras_ref.reports.verdict import Report
 
 
@@ -28,16 +36,28 @@ def check(keras_objects: Sequence[Any], prepare: Prepare, settings: Settings) ->
     The objects compute in float64 for the time of the check. Where they do not run in float64 at all, they are checked
     in the precision that they have. What a lower precision than float64 costs the gradient is measured first.
     """
-    with errors_as_bad_input(), restore_seeds():
-        low = LowPrecision() if settings.along_directions else measure_low_precision(keras_objects, prepare)
+    with errors_as_bad_input(), restore_process_state():
+        first: UserCodeFailed | None = None
+        low = LowPrecision()
+        try:
+            low = measure_low_precision(keras_objects, prepare, with_gradient=not settings.along_directions)
+        except UserCodeFailed as failed:  # data in float64 may be what it does not take
+            if not is_about_precision(failed):
+                raise
+            first = failed
         try:
             return check_in(DTYPE, keras_objects, prepare, settings=settings, low=low)
         except UserCodeFailed as failed:
-            low = LowPrecision(notes=(note_of_refusal(failed.error),))
+            if not (isinstance(failed, OtherFunction) or is_about_precision(failed)):
+                raise
+            note = str(failed) if isinstance(failed, OtherFunction) else note_of_refusal(failed.error)
+            first, low = first or failed, LowPrecision(notes=(note,), loss=low.loss, unit=low.unit)
             try:
                 return check_in(None, keras_objects, prepare, settings=settings, low=low)
             except (UserCodeFailed, BadInput):
-                raise failed from failed.error
+                if isinstance(failed, OtherFunction):
+                    raise
+                raise first from first.error
 
 
 def check_in(
@@ -48,6 +68,7 @@ def check_in(
     with in_precision(dtype, *keras_objects):
         subject = prepare(dtype or "float32")
         evidence = gather(subject, settings, dtype=dtype, started=started)
+        require_given_function(low, evidence, dtype=dtype)
         paths = GradientPaths.of(subject, evidence.loss, keras_objects)
         outcome = annotate(compare(evidence), annotators(evidence, paths, keras_objects))
         cost = cost_of(low, evidence.autodiff, evidence.loss)

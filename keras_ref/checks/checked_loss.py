@@ -29,6 +29,7 @@ class CheckedLoss:
     scale       what training multiplies the loss with before it takes a gradient in low precision
     otherwise   makes the loss with the other value of `training`, where it has one
     notes       what is worth saying of the loss itself
+    own_dtype   what floats of the data are cast to where the subject computes in its own precision; None: nothing
     """
 
     name: str
@@ -41,6 +42,7 @@ class CheckedLoss:
     otherwise: Callable[[], Callable[[Data], Any]] | None = None
     training: bool = False
     notes: tuple[str, ...] = ()
+    own_dtype: str | None = "float32"
 
     def function(self, **options: Any) -> LossFunction:
         """The loss as a function of every float; options as LossFunction has them."""

@@ -11,7 +11,7 @@ import tensorflow as tf
 from tensorflow.python.framework import ops
 
 from keras_ref.checks.checked_loss import CheckedLoss
-from keras_ref.checks.surrogates import declared_layers, recorded
+from keras_ref.checks.surrogates import declared_layers, quantizing_layers, recorded
 from keras_ref.comparison.evidence import Evidence, Outcome
 from keras_ref.evaluation.directional_loss import DirectionalLoss
 from keras_ref.evaluation.graph import called, function_of, is_cast_down, operations
@@ -42,44 +42,47 @@ class Explanation:
 
 @dataclass(frozen=True)
 class TracedLoss:
-    """A traced loss: its graph, the tensor of every variable and input in it, and outputs of declared surrogates."""
+    """A traced loss: its graph, the tensor of every variable and input in it, outputs of surrogate layers."""
 
     graph: Any
     sources: Mapping[str, Any]
     surrogate_outputs: tuple[Any, ...]
+    quantized_outputs: tuple[Any, ...]
 
 
 @dataclass
 class GradientPaths:
     """The graph of a loss, and what lies on the way from each variable or input to it.
 
-    `otherwise` makes the same loss with the other value of `training`, where there is one; `surrogates` are
-    layers whose outputs are recorded.
+    `otherwise` makes the same loss with the other value of `training`, where there is one; `surrogates` and
+    `quantizing` are layers whose outputs are recorded.
     """
 
     loss: LossFunction | DirectionalLoss
     otherwise: Callable[[], LossFunction] | None = None
     training: bool = False
     surrogates: tuple[Any, ...] = ()
+    quantizing: tuple[Any, ...] = ()
 
     @classmethod
     def of(cls, subject: CheckedLoss, loss: LossFunction, keras_objects: Iterable[Any]) -> GradientPaths:
         """The paths of what is checked; its graph is traced when they are first asked for."""
         make = subject.otherwise
         other = None if make is None else lambda: replace(subject, loss=make()).function(watch_inputs=bool(loss.inputs))
-        return cls(loss, other, subject.training, tuple(declared_layers(keras_objects)))
+        objects = list(keras_objects)
+        return cls(loss, other, subject.training, tuple(declared_layers(objects)), tuple(quantizing_layers(objects)))
 
     @cached_property
     def _traced(self) -> TracedLoss:
         loss = self.loss
-        with recorded(list(self.surrogates)) as found:
+        with recorded(list(self.surrogates)) as found, recorded(list(self.quantizing)) as quantized:
             traced = tf.function(loss.loss_at, autograph=False).get_concrete_function(*loss.loss_arguments())
         graph = traced.graph
         placeholders = {id(external): internal for external, internal in graph.captures}
         sources = {name: placeholders.get(id(tensorflow_variable(v).handle)) for name, v in loss.variables.items()}
         # the state and the data come behind the inputs
         sources |= dict(zip(loss.inputs, graph.inputs, strict=False))
-        return TracedLoss(graph, sources, tuple(found))
+        return TracedLoss(graph, sources, tuple(found), tuple(quantized))
 
     @cached_property
     def _other(self) -> dict[str, Any]:
@@ -119,6 +122,19 @@ class GradientPaths:
             return True  # called inside a loop or a branch, which this graph shows as one operation
         reached = self._reached(name)
         return any(tensor.op in reached for tensor in outputs)
+
+    def is_quantized(self, name: str) -> bool:
+        """Whether a variable or input is rounded in a layer that quantizes; or is itself a scale that Keras overwrites
+        with what it calls the gradient.
+        """
+        if getattr(self.loss.variables.get(name), "overwrite_with_gradient", False):
+            return True
+        if not self.quantizing or self.loss.graph is None:
+            return False
+        reached = self._reached(name)
+        return any(tensor.op in reached for tensor in self._traced.quantized_outputs) and any(
+            _rounds(inner) for operation in reached for inner in (operation, *_inside(operation))
+        )
 
     def _is_declared_eagerly(self, name: str) -> bool:
         inputs, held = self.loss.loss_arguments()
@@ -191,6 +207,14 @@ def _differentiable(operation: Any) -> bool:
         return ops.get_gradient_function(operation) is not None or operation.type in ("ReadVariableOp", "Placeholder")
     except LookupError:
         return bool(_inside(operation))
+
+
+def _rounds(operation: Any) -> bool:
+    """Whether an operation rounds to integers, or to numbers of 8 bits."""
+    if operation.type != "Cast":
+        return operation.type in STEPS
+    given, result = operation.inputs[0].dtype, operation.outputs[0].dtype
+    return bool(given.is_floating and given.size > result.size == 1)
 
 
 def _order(operation: Any) -> int:

@@ -19,11 +19,17 @@ from keras_ref.comparison.oracles import DirectionalOracle, ForwardOracle, Oracl
 from keras_ref.comparison.settings import Settings
 from keras_ref.errors import BackwardPassFailed, BadInput, UserCodeFailed
 from keras_ref.evaluation.gradient_modes import COMPILE_ERRORS
-from keras_ref.evaluation.loss_function import LossFunction, Way
+from keras_ref.evaluation.loss_function import LossFunction
 from keras_ref.evaluation.naming import named_leaves
+from keras_ref.evaluation.real_parts import is_real_or_complex
+from keras_ref.evaluation.traced_losses import Way
 from keras_ref.options import matches_variable
 from keras_ref.translation.from_keras import NoTwin
 from scratch.arrays import Array
+
+_NOTE_ON_EAGER = (
+    "The backward pass runs in a tf.function only, as fit() runs it, and raises eagerly: its gradient was taken there."
+)
 
 
 def gather(subject: CheckedLoss, settings: Settings, *, dtype: str | None, started: float) -> Evidence:
@@ -34,7 +40,7 @@ def gather(subject: CheckedLoss, settings: Settings, *, dtype: str | None, start
     """
 
     def loss_of(**options: Any) -> LossFunction:
-        return subject.function(watch_inputs=settings.watch_inputs, dtype=dtype or "float32", **options)
+        return subject.function(watch_inputs=settings.watch_inputs, dtype=dtype or subject.own_dtype, **options)
 
     def contracted(direction: Mapping[str, Array]) -> LossFunction:
         return loss_of(contraction=direction)
@@ -49,6 +55,7 @@ def gather(subject: CheckedLoss, settings: Settings, *, dtype: str | None, start
         found = oracles_of(loss, subject.twin, subject=subject.name, wanted=settings.oracles, seed=settings.seed)
     prepared = Preparation(started, time.perf_counter(), loss.evaluations)
     autodiff = _autodiff(loss, settings.modes[0])
+    refused = [] if autodiff.how == settings.modes[0] else [_NOTE_ON_EAGER]
     return Evidence(
         subject=subject.name,
         loss=loss,
@@ -60,8 +67,10 @@ def gather(subject: CheckedLoss, settings: Settings, *, dtype: str | None, start
         notes=(
             *subject.notes,
             *_notes_on_way(loss, subject.name),
+            *_notes_on_complex(loss),
             *(_notes_on_integers(loss) if settings.watch_inputs else ()),
             *found.notes,
+            *refused,
         ),
         preparation=prepared,
     )
@@ -123,8 +132,13 @@ def _require_finite(oracle: Oracle, subject: str) -> None:
 def _autodiff(loss: LossFunction, mode: str) -> Autodiff:
     try:
         return autodiff_at(loss, loss.values, mode=mode)
-    except BackwardPassFailed:
-        raise
+    except BackwardPassFailed as failed:
+        if mode != "eager" or failed.place or failed.lacks_gradient or loss.way is Way.EAGER:
+            raise
+        try:  # a backward pass of Keras's own that runs as training runs it
+            return autodiff_at(loss, loss.values, mode="function")
+        except UserCodeFailed:
+            raise failed from failed.error
     except UserCodeFailed as failed:
         if mode == "eager":
             raise
@@ -151,8 +165,19 @@ def _notes_on_way(loss: LossFunction, subject: str) -> list[str]:
 
 
 def _notes_on_integers(loss: LossFunction) -> list[str]:
-    leaves = {name: t for name, t in named_leaves(loss.data.x).items() if t is not None and not t.dtype.is_floating}
+    leaves = {n: t for n, t in named_leaves(loss.data.x).items() if t is not None and not is_real_or_complex(t.dtype)}
     return [f"{name}: {t.dtype.name} has no gradient; it was passed on as it is." for name, t in leaves.items()]
+
+
+def _notes_on_complex(loss: LossFunction) -> list[str]:
+    names = [name for name, source in loss.sources.items() if tf.as_dtype(source.dtype).is_complex]
+    if not names:
+        return []
+    note = (
+        f"{', '.join(names)}: complex. The last index is 0 for the real part a and 1 for the imaginary part b; the "
+        "gradient of a real loss L is compared in TensorFlow's convention, ∂L/∂a + i ∂L/∂b."
+    )
+    return [note]
 
 
 def _names_to_compare(loss: LossFunction, pattern: str, subject: str) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from keras_ref.checks.check import check
 from keras_ref.checks.checked_loss import CheckedLoss, loss_objects, loss_scale, mirrored_losses, model_loss, untrained
 from keras_ref.checks.twins import twin_of
 from keras_ref.comparison.settings import Settings
+from keras_ref.evaluation.guard import leaves_no_trace
 from keras_ref.evaluation.loss_function import Data
 from keras_ref.inputs import data as data_module
 from keras_ref.reports.verdict import Report
@@ -19,6 +20,7 @@ from scratch.model import Model
 from scratch.progress import Progress
 
 
+@leaves_no_trace
 def check_gradients(
     model: Any,
     x: Any,

@@ -19,8 +19,10 @@ from keras_ref.checks.twins import twin_of
 from keras_ref.comparison.oracles import TwinOracle
 from keras_ref.comparison.settings import Settings
 from keras_ref.errors import BadInput, running_user_code
+from keras_ref.evaluation.guard import leaves_no_trace
+from keras_ref.evaluation.keras_parts import layers_of
 from keras_ref.evaluation.loss_function import Data, LossFunction
-from keras_ref.evaluation.restoration import restore_attributes, restore_variables
+from keras_ref.evaluation.restoration import Restoration, restore_attributes, restore_variables
 from keras_ref.inputs import data as data_module
 from keras_ref.inputs.call_arguments import CallArguments, find_keras_objects
 from keras_ref.reports.verdict import Report
@@ -28,7 +30,11 @@ from keras_ref.translation.from_keras import NoTwin, functional, reflected
 from scratch.differences import Scheme
 from scratch.progress import Progress
 
+#: what a subject is called in that does not run in float64
+LOWER = "float32"
 
+
+@leaves_no_trace
 def check_layer(
     layer: Any,
     *inputs: Any,
@@ -117,6 +123,7 @@ def check_layer(
     return check((layer,), prepare, settings)
 
 
+@leaves_no_trace
 def check_function(
     function: Callable[..., Any],
     *inputs: Any,
@@ -168,10 +175,11 @@ def check_function(
     data_module.require_finite_variables(variables)
     name = getattr(function, "__name__", type(function).__name__)
     touched, own = arguments.touched(function)
+    lower = own or (LOWER if arguments.has_float64 else None)
     keras_objects = [*variables, *find_keras_objects(function), *touched]
 
     def prepare(dtype: str | None) -> CheckedLoss:
-        x = Data(arguments.x).tensors(dtype or own).x
+        x = Data(arguments.x).tensors(lower if dtype == LOWER else dtype or own).x
         with restore_variables(keras_objects), running_user_code():
             outputs = arguments.call(function, x)
         return CheckedLoss(
@@ -181,6 +189,7 @@ def check_function(
             trained=list(variables) if settings.watch_weights else [],
             state=[],
             twin=_no_twin,
+            own_dtype=lower,
         )
 
     return check(keras_objects, prepare, settings)
@@ -203,7 +212,11 @@ def _build(layer: Any, arguments: CallArguments) -> None:
             with keras.StatelessScope():
                 layer(*given, **keywords)
 
-    arguments.call(built, x)
+    with Restoration() as restoration:  # a layer that is half built is as it was
+        for one in layers_of(layer):
+            restoration.keep_attributes(one)
+        arguments.call(built, x)
+        restoration.forget()
 
 
 @contextmanager

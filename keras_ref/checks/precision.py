@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import keras
+import ml_dtypes
 import numpy as np
 import tensorflow as tf
 
-from keras_ref.checks.checked_loss import CheckedLoss, Prepare
+from keras_ref.checks.checked_loss import Prepare
 from keras_ref.checks.disconnected import GradientPaths
 from keras_ref.comparison.autodiff import Autodiff, Gradient, relative_differences
 from keras_ref.comparison.oracles import ForwardOracle
-from keras_ref.errors import short
-from keras_ref.evaluation.float64 import DTYPE, in_precision, is_float
+from keras_ref.errors import UserCodeFailed, short
+from keras_ref.evaluation.float64 import DTYPE, in_precision
 from keras_ref.evaluation.graph import casts_down, constants_in_float32, opaque, random_draws
 from keras_ref.evaluation.keras_parts import layers_of
 from keras_ref.evaluation.loss_function import LossFunction
+from keras_ref.evaluation.real_parts import is_real_or_complex
+from keras_ref.evaluation.traced_functions import PrecisionIsFixed
 from keras_ref.reports.verdict import Kind, Reason, Verdict
 from scratch.differences import UNIT
 
@@ -81,14 +85,36 @@ def judge_precision(oracle: ForwardOracle, *, subject: str, seed: int = 0) -> Ju
 
 
 def eps(dtype: Any) -> float:
-    """The distance of 1 from the next number; NumPy does not know that of bfloat16, which has 8 bits."""
+    """The distance of 1 from the next number; that of bfloat16 and of 8 bits is not among NumPy's."""
     dtype = tf.as_dtype(dtype)
-    return 2.0**-7 if dtype == tf.bfloat16 else float(np.finfo(dtype.as_numpy_dtype).eps)
+    dtype = dtype.real_dtype if dtype.is_complex else dtype
+    return float(ml_dtypes.finfo(dtype.as_numpy_dtype).eps)  # type: ignore[no-untyped-call]
 
 
 def unit_of(sources: Iterable[Any]) -> float:
     """The distance of 1 from the next number in the coarsest floating dtype among variables and tensors."""
-    return max([eps(s.dtype) for s in sources if is_float(s.dtype)], default=UNIT)
+    return max([eps(s.dtype) for s in sources if is_real_or_complex(s.dtype)], default=UNIT)
+
+
+#: what an operation raises that has no kernel for float64, or that meets two dtypes
+OF_PRECISION = (
+    TypeError,
+    ValueError,
+    NotImplementedError,
+    tf.errors.InvalidArgumentError,
+    tf.errors.NotFoundError,
+    tf.errors.UnimplementedError,
+    PrecisionIsFixed,
+)
+
+
+def is_about_precision(failed: UserCodeFailed) -> bool:
+    """Whether an error in float64 can come from the precision: by its type, whatever it says.
+
+    That it does come from there is seen by the same code running in the precision that it has. What is about memory,
+    files, a key or a division is no matter of precision.
+    """
+    return isinstance(failed.error, OF_PRECISION)
 
 
 def note_of_refusal(error: BaseException) -> str:
@@ -112,12 +138,16 @@ class LowPrecision:
 
     scale   what training multiplies the loss with in that precision
     notes   why there is no gradient although the precision is low
+    loss    the loss at the point, as given; nan where it is not known, or nothing is computed in less than float64
+    unit    the unit of the coarsest precision there
     """
 
     dtypes: tuple[str, ...] = ()
     gradient: Gradient = field(default_factory=dict)
     scale: float = 1.0
     notes: tuple[str, ...] = ()
+    loss: float = math.nan
+    unit: float = UNIT
 
 
 @dataclass(frozen=True)
@@ -129,14 +159,29 @@ class PrecisionCost:
     notes: tuple[str, ...] = ()
 
 
-def measure_low_precision(keras_objects: Sequence[Any], prepare: Prepare) -> LowPrecision:
-    """The gradient of the variables in the precision that they train in; nothing where that is float64."""
+def measure_low_precision(
+    keras_objects: Sequence[Any], prepare: Prepare, *, with_gradient: bool = True
+) -> LowPrecision:
+    """The loss in the precision that is given, and the gradient of the variables in the precision that they train in;
+    nothing where all that is float64.
+    """
     dtypes = tuple(low_dtypes(keras_objects))
-    if not dtypes:
-        return LowPrecision()
     with in_precision(None, *keras_objects):
         subject = prepare(None)
-        return LowPrecision(dtypes, _scaled_gradient(subject), subject.scale)
+        scaled = replace(subject, loss=lambda data: subject.loss(data) * subject.scale)
+        function = scaled.function(watch_inputs=False, dtype=None)
+        leaves = [leaf for leaf in tf.nest.flatten(function.data.x) if leaf is not None]
+        unit = max([unit_of(leaves), *map(eps, dtypes)])
+        if unit == UNIT:
+            return LowPrecision()
+        gradient: Gradient = {}
+        if dtypes and with_gradient:
+            gradient = function.gradient()
+            loss = function.seen["eager"]
+        else:
+            loss = function.eager_loss()
+    gradient = {name: None if g is None else g / subject.scale for name, g in gradient.items()}
+    return LowPrecision(dtypes, gradient, subject.scale, loss=loss / subject.scale, unit=unit)
 
 
 def cost_of(low: LowPrecision, autodiff: Autodiff, loss: LossFunction) -> PrecisionCost:
@@ -203,13 +248,6 @@ def _overflow(name: str, dtypes: str, low: Any, exact: Any) -> Verdict:
     return found.because(Reason.NOT_FINITE_IN_PRECISION, dtypes)
 
 
-def _scaled_gradient(subject: CheckedLoss) -> Gradient:
-    """The gradient of the loss scaled as in training, divided by the scale again."""
-    scaled = replace(subject, loss=lambda data: subject.loss(data) * subject.scale)
-    gradient = scaled.function(watch_inputs=False, dtype=None).gradient()
-    return {name: None if g is None else g / subject.scale for name, g in gradient.items()}
-
-
 def low_dtypes(keras_objects: Iterable[Any]) -> list[str]:
     """The floating dtypes below float64 that what trains among Keras objects computes or is kept in."""
     found: dict[str, None] = {}
@@ -224,4 +262,4 @@ def low_dtypes(keras_objects: Iterable[Any]) -> list[str]:
 
 
 def _is_low(dtype: Any) -> bool:
-    return dtype is not None and is_float(dtype) and tf.as_dtype(dtype).size < tf.as_dtype(DTYPE).size
+    return dtype is not None and is_real_or_complex(dtype) and eps(dtype) > eps(DTYPE)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 Class = TypeVar("Class", bound=type)
@@ -24,6 +24,8 @@ def recorded(layers: list[Any]) -> Iterator[list[Any]]:
     """While the block runs, the tensors that layers under `surrogate` return are appended to the list it is given."""
     import keras
 
+    from keras_ref.evaluation.restoration import Restoration
+
     found: list[Any] = []
 
     def watching(call: Callable[..., Any]) -> Callable[..., Any]:
@@ -34,10 +36,11 @@ def recorded(layers: list[Any]) -> Iterator[list[Any]]:
 
         return watched
 
-    with ExitStack() as stack:
+    with Restoration() as restoration:
         for layer in layers:
-            stack.callback(vars(layer).pop, "call", None)
-            vars(layer)["call"] = watching(layer.call)
+            # what Keras calls in the place of `call`
+            name = "call" if getattr(layer, "quantization_mode", None) is None else "quantized_call"
+            restoration.set_attribute(layer, name, watching(getattr(layer, name)))
         yield found
 
 
@@ -46,3 +49,18 @@ def declared_layers(keras_objects: Any) -> list[Any]:
     from keras_ref.evaluation.keras_parts import layers_of
 
     return [layer for one in keras_objects for layer in layers_of(one) if getattr(type(layer), FLAG, False)]
+
+
+def quantizing_layers(keras_objects: Any) -> list[Any]:
+    """The layers among Keras objects, and inside them, that quantize what they are called on, or their weights.
+
+    Their forward pass is a staircase, and Keras gives it the gradient of the line through it.
+    """
+    from keras_ref.evaluation.keras_parts import layers_of
+
+    return [layer for one in keras_objects for layer in layers_of(one) if _quantizes(layer)]
+
+
+def _quantizes(layer: Any) -> bool:
+    mode = getattr(layer, "quantization_mode", None)
+    return mode == "float8" or (mode is not None and getattr(layer, "inputs_quantizer", None) is not None)

@@ -23,7 +23,8 @@ from keras_ref.comparison.oracles import Oracles, TwinOracle
 from keras_ref.comparison.own_train_steps import compare_own_steps, own_optimizers, returned_loss
 from keras_ref.comparison.training_steps import compare_steps
 from keras_ref.errors import BadInput, errors_as_bad_input
-from keras_ref.evaluation.float64 import DTYPE, in_float64, restore_seeds
+from keras_ref.evaluation.float64 import DTYPE, in_float64, restore_process_state
+from keras_ref.evaluation.guard import leaves_no_trace
 from keras_ref.evaluation.loss_function import Data, LossFunction
 from keras_ref.evaluation.restoration import Restoration
 from keras_ref.inputs import data as data_module
@@ -35,6 +36,7 @@ from scratch.model import Model
 from scratch.progress import Progress
 
 
+@leaves_no_trace
 def check_updates(
     model: Any,
     x: Any,
@@ -81,7 +83,7 @@ def check_updates(
         )
     with ExitStack() as stack:
         stack.enter_context(errors_as_bad_input())
-        stack.enter_context(restore_seeds())
+        stack.enter_context(restore_process_state())
         given = [optimizer] if isinstance(optimizer, keras.optimizers.Optimizer) else []
         stack.enter_context(in_float64(*own, *given, model, *loss_objects(loss)))
         if optimizer is not None or loss is not None:

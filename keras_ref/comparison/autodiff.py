@@ -8,6 +8,7 @@ from functools import cached_property
 
 import numpy as np
 
+from keras_ref.comparison.points import remembering
 from keras_ref.errors import UserCodeFailed
 from keras_ref.evaluation.backward_errors import Refused
 from keras_ref.evaluation.loss_function import LossFunction
@@ -67,7 +68,13 @@ def autodiff_at(loss: LossFunction, values: Mapping[str, Array], *, mode: str = 
 
     Its rounding error is measured when it is asked for, which must be before the loss is moved to other data.
     """
-    gradient = loss.gradient(mode, at=values)
+    try:
+        gradient = loss.gradient(mode, at=values)
+    except UserCodeFailed:
+        if values is loss.values:
+            raise
+        # another point, outside the domain
+        gradient = {name: np.full(np.shape(value), np.nan) for name, value in values.items()}
     refused = loss.refused
 
     def measure() -> Mapping[str, Array]:
@@ -78,7 +85,7 @@ def autodiff_at(loss: LossFunction, values: Mapping[str, Array], *, mode: str = 
 
     return Autodiff(
         gradient=gradient,
-        at=lambda point: autodiff_at(loss, point, mode=mode),
+        at=remembering(lambda point: autodiff_at(loss, point, mode=mode)),
         measure_rounding=measure,
         how=mode,
         refused=refused,

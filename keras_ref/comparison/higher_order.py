@@ -18,6 +18,7 @@ from keras_ref.comparison.noise import measure_noise
 from keras_ref.comparison.oracles import ForwardOracle, Oracle
 from keras_ref.errors import BadInput, short
 from keras_ref.evaluation.loss_function import LossFunction
+from keras_ref.evaluation.real_parts import from_real_parts
 from keras_ref.reports.verdict import Kind, Reason, Verdict
 from scratch.arrays import Array
 from scratch.random_offset import random_offsets
@@ -138,7 +139,7 @@ class ForwardMode:
 
     def _run(self, inputs: list[Any], held: list[Any]) -> tuple[list[Any], Any]:
         source = self.loss.watched(inputs)[list(self.loss.values).index(self.name)]
-        with tf.autodiff.ForwardAccumulator(source, tf.cast(self.direction, source.dtype)) as accumulator:
+        with tf.autodiff.ForwardAccumulator(source, from_real_parts(self.direction, source.dtype)) as accumulator:
             loss = self.loss.loss_at(inputs, held)
         return [accumulator.jvp(loss) if n == self.name else None for n in self.loss.values], loss
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, Protocol, Self
 
 import numpy as np
 
 from keras_ref.comparison.noise import measure_noise
+from keras_ref.comparison.points import remembering
 from keras_ref.evaluation.directional_loss import DirectionalLoss
 from keras_ref.evaluation.loss_function import LossFunction
 from scratch.arrays import Array
@@ -125,8 +127,15 @@ class TwinOracle(Oracle):
         return np.asarray(self.nudges.directional({self.names[n]: v for n, v in direction.items()}, steps))
 
     def moved(self, values: Mapping[str, Array]) -> TwinOracle:
-        nudges = self.make(values)
-        return replace(self, nudges=nudges, values=values, base=nudges.base, noise=nudges.noise)
+        return self._moved(values)
+
+    @cached_property
+    def _moved(self) -> Callable[[Mapping[str, Array]], TwinOracle]:
+        def move(values: Mapping[str, Array]) -> TwinOracle:
+            nudges = self.make(values)
+            return replace(self, nudges=nudges, values=values, base=nudges.base, noise=nudges.noise)
+
+        return remembering(move)
 
     def with_noise(self, noise: float) -> TwinOracle:
         return replace(self, noise=noise)

@@ -59,12 +59,10 @@ def own_optimizers(model: Any) -> list[Any]:
 @contextmanager
 def _running_functions_eagerly() -> Iterator[None]:
     """Run tf.functions as Python, so that none keeps a trace of what is put in the place of its parts for a while."""
-    before = tf.config.functions_run_eagerly()
-    tf.config.run_functions_eagerly(run_eagerly=True)
-    try:
+    with Restoration() as restoration:
+        restoration.undo_by(tf.config.run_functions_eagerly, tf.config.functions_run_eagerly())
+        tf.config.run_functions_eagerly(run_eagerly=True)
         yield
-    finally:
-        tf.config.run_functions_eagerly(before)
 
 
 # The loss that a train step returns ---------------------------------------------------------------------------------
@@ -84,7 +82,7 @@ def returned_loss(model: Any, optimizers: Sequence[Any]) -> Callable[[Data], Any
         with Restoration() as restoration, _running_functions_eagerly(), scope:
             for optimizer in optimizers:
                 restoration.set_attribute(optimizer, "apply", lambda *_, **__: None)
-            restoration.callback(setattr, tf.GradientTape, "gradient", tf.GradientTape.gradient)
+            restoration.undo_by(setattr, tf.GradientTape, "gradient", tf.GradientTape.gradient)
             tf.GradientTape.gradient = zero_by_variables(tf.GradientTape.gradient)
             model.reset_metrics()
             return _loss_in(model.train_step(packed(data)))

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import cache, cached_property, partial
 from itertools import chain, combinations, islice
 from typing import Any
 
@@ -202,14 +202,22 @@ class DepartingTwin:
 
     def _hybrid(self, ids: Iterable[str]) -> TwinOracle:
         """The twin with what Keras computes instead, by the laws that some of these entries state."""
-        laws, twin = [known for known in ids if states_law(known)], self.twin
-        if not laws:
-            return twin
+        laws = tuple(known for known in ids if states_law(known))
+        return self._with_laws(laws) if laws else self.twin
 
-        def make(values: Any) -> Nudges:
+    @cached_property
+    def _with_laws(self) -> Callable[[tuple[str, ...]], TwinOracle]:
+        """The twin with laws of Keras in it, made once for each choice of them."""
+        twin = self.twin
+
+        def make(values: Any, *, laws: tuple[str, ...]) -> Nudges:
             return _changed(twin.make(values), lambda objective: as_keras(objective, laws, self.shapes))
 
-        return replace(TwinOracle.at(make, names=twin.names, values=twin.values), inputs=twin.inputs)
+        def with_laws(laws: tuple[str, ...]) -> TwinOracle:
+            found = TwinOracle.at(partial(make, laws=laws), names=twin.names, values=twin.values)
+            return replace(found, inputs=twin.inputs)
+
+        return cache(with_laws)
 
     def _passes(self, oracle: TwinOracle, verdict: Verdict, autodiff: Autodiff) -> bool:
         entries = np.array(verdict.accused, int)

@@ -23,7 +23,7 @@ def compare_runs(evidence: Evidence) -> Outcome:
     ours = [oracle for oracle in evidence.oracles if oracle.of_forward_pass]
     zeros = np.zeros(2)
     losses = ours[0].directional({}, zeros) if ours else loss.directional({}, zeros)
-    scale = float(np.max(np.abs(losses))) + _size_of_terms(evidence.autodiff.gradient, loss.values)
+    scale = float(np.max(np.abs(losses))) + size_of_terms(evidence.autodiff.gradient, loss.values)
     allowed = SLACK * loss.unit * scale
     graph = [float(one) for one in losses] + [oracle.base for oracle in ours]
     if max(graph) - min(graph) > allowed:
@@ -43,7 +43,7 @@ def compare_runs(evidence: Evidence) -> Outcome:
     return _for_every_name(evidence, Kind.MODE_DEPENDENT, Reason.LOSS_DEPENDS_ON_MODE, taped, how, graph[0])
 
 
-def _size_of_terms(gradient: Gradient, values: Mapping[str, Array]) -> float:
+def size_of_terms(gradient: Gradient, values: Mapping[str, Array]) -> float:
     """Σ |slope · value|: how large the terms of a loss are that may cancel in it."""
     sizes = [
         float(np.sum(np.abs(g * values[n]))) for n, g in gradient.items() if g is not None and np.isfinite(g).all()

@@ -17,6 +17,7 @@ from tensorflow.python.eager import record
 
 import scratch
 from keras_ref.errors import BackwardPassFailed, BadInput, UserCodeFailed
+from keras_ref.evaluation.restoration import Restoration
 from keras_ref.reports.kinds import Kind
 from keras_ref.reports.reasons import Reason
 
@@ -87,11 +88,10 @@ def recording_wrong_gradients() -> Iterator[list[str]]:
             backward = _inspected(backward, list(inputs), found)
         return original(op_type, outputs, inputs, backward, *more, **keywords)
 
-    record.record_operation = recording
-    try:
+    with Restoration() as restoration:
+        restoration.undo_by(setattr, record, "record_operation", original)
+        record.record_operation = recording
         yield found
-    finally:
-        record.record_operation = original
 
 
 def _inspected(backward: Callable[..., Any], inputs: list[Any], found: list[str]) -> Callable[..., Any]:

@@ -13,9 +13,11 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from keras_ref.evaluation.domain import losses_in_domain
 from keras_ref.evaluation.float64 import DTYPE
 from keras_ref.evaluation.loss_function import LossFunction
 from keras_ref.evaluation.operation_rounding import EXACT_SCOPE
+from keras_ref.evaluation.real_parts import from_real_parts
 from keras_ref.evaluation.rounding import Rounded
 from scratch.arrays import Array
 from scratch.noise import ROLLS
@@ -69,7 +71,7 @@ class DirectionalLoss:
                 tf.ensure_shape(value + step * move, value.shape) for value, move in zip(point, direction, strict=True)
             ]
         parts = {
-            name: tf.cast(value, source.dtype)
+            name: from_real_parts(value, source.dtype)
             for name, source, value in zip(self.function.values, self.function.sources.values(), moved, strict=True)
         }
         return tf.cast(self.function.loss_of(parts, held), DTYPE)
@@ -86,10 +88,16 @@ class DirectionalLoss:
         point = self._point(self.function.values if at is None else at)
         moves = [tf.constant(direction.get(name, ZERO), DTYPE) for name in self.function.values]
         self.function.evaluations += len(steps)
-        try:
+        given = np.asarray(steps) == 0 if at is None or at is self.function.values else np.zeros(len(steps), bool)
+
+        def loss_of(some: Array) -> Array:
             return np.array(
-                [float(self._evaluate(tf.constant(step, DTYPE), moves, point, self._held)) for step in steps]
+                [float(self._evaluate(tf.constant(steps[i], DTYPE), moves, point, self._held)) for i in some]
             )
+
+        try:
+            found = [losses_in_domain(loss_of, np.array([i]), given=given) for i in range(len(steps))]
+            return np.concatenate(found) if found else np.zeros(0)
         finally:
             if self.function.writes_variables:
                 self.function.restore_values()

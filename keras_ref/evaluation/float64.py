@@ -1,28 +1,43 @@
 """Let Keras objects compute in float64 inside a block: variables, policies and constants are replaced, then put back.
 
-The user's own variables are never written: every variable is a copy inside the block, and the originals return when the
-block ends, whatever ends it. What a check does to weights, moving averages, seeds or optimizer slots happens to the
-copies. Every change goes through Restoration, which undoes it.
+A variable whose dtype changes has a copy in its place; one that keeps its dtype stays where it is, since traces hold
+its handle, and gets its value back. What a check does to weights, moving averages, seeds or optimizer slots is undone
+when the block ends, whatever ends it. Every change goes through Restoration, which undoes it.
 """
 
 from __future__ import annotations
 
 import random
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 from keras.src.backend.common import global_state
+from tensorflow.python.eager import context
+from tensorflow.python.ops import stateful_random_ops
 
-from keras_ref.evaluation.keras_parts import layers_of, losses_of, optimizers_of, states_of, tensorflow_variables_in
+from keras_ref.evaluation.keras_parts import (
+    layers_of,
+    losses_of,
+    optimizers_of,
+    states_of,
+    tensorflow_variable,
+    tensorflow_variables_in,
+)
+from keras_ref.evaluation.real_parts import dtype_in, is_real_or_complex
 from keras_ref.evaluation.restoration import Restoration
+from keras_ref.evaluation.traced_functions import trace_anew
 
 DTYPE = "float64"
 #: the name under which Keras keeps its global seed generator
 GENERATOR = "global_seed_generator"
+#: the name under which Keras keeps its default dtype policy
+POLICY = "dtype_policy"
 #: functions that compiled training leaves on a model, traced with its present variables
 TRACED = frozenset(("train_function", "test_function", "predict_function"))
 
@@ -36,14 +51,23 @@ def policy_of(layer: Any) -> str:
     return "float32" if type(layer).__name__ in FLOAT32_ONLY else DTYPE
 
 
+def _policy_in(dtype: str, layer: Any) -> Any:
+    """The policy of a layer in another dtype: one that quantizes goes on to do so, or it would be another function."""
+    policy = layer.dtype_policy
+    policy = policy[layer.path] if isinstance(policy, keras.dtype_policies.DTypePolicyMap) else policy
+    if getattr(policy, "quantization_mode", None) is None:
+        return keras.DTypePolicy(dtype)
+    return type(policy).from_config({**policy.get_config(), "source_name": dtype})
+
+
 def is_float(dtype: Any) -> bool:
     """Whether a dtype, given by name or as TensorFlow's, is a floating one."""
     return bool(tf.as_dtype(dtype).is_floating)
 
 
 def _target(dtype: str | None, own: Any) -> Any:
-    """The dtype that a variable or constant of dtype `own` gets: `dtype` if that is given and `own` is a float."""
-    return dtype if dtype is not None and is_float(own) else own
+    """The dtype that a variable or constant of dtype `own` gets: another one only if `own` is floating or complex."""
+    return dtype_in(dtype, own) if dtype is not None and is_real_or_complex(own) else own
 
 
 def _copy(value: Any, dtype: Any) -> tf.Variable:
@@ -52,37 +76,59 @@ def _copy(value: Any, dtype: Any) -> tf.Variable:
     return tf.Variable(values, trainable=value.trainable, dtype=dtype, name=value.name.split(":")[0])
 
 
-def _retype_variable(restoration: Restoration, variable: Any, done: set[int], dtype: str | None) -> None:
-    """Replace what a variable of Keras or TensorFlow holds by a copy in a dtype, once."""
-    if id(variable) in done:
+@dataclass
+class _Moved:
+    """What a block has moved to another precision.
+
+    dtype      the precision; None where everything keeps its own
+    done       identities of the variables that are dealt with
+    replaced   names of the variables that have a copy in their place, by the identity of their handles
+    """
+
+    restoration: Restoration
+    dtype: str | None
+    done: set[int] = field(default_factory=set)
+    replaced: dict[int, str] = field(default_factory=dict)
+
+
+def _retype_variable(moved: _Moved, variable: Any) -> None:
+    """Replace what a variable of Keras or TensorFlow holds by a copy in another dtype, or keep its value, once."""
+    if isinstance(variable, keras.Variable) and variable._value is None:
         return
+    held = tensorflow_variable(variable)
+    target = _target(moved.dtype, held.dtype)
+    if id(variable) in moved.done:
+        return
+    moved.done.add(id(variable))
+    if tf.as_dtype(target) == held.dtype:
+        moved.restoration.keep_value(held)
+        return
+    moved.replaced[id(held.handle)] = held.name.split(":")[0]
     if isinstance(variable, tf.Variable):
-        done.add(id(variable))
-        restoration.replace_variable(variable, _copy(variable, _target(dtype, variable.dtype)))
-    elif variable._value is not None:
-        done.add(id(variable))
-        own = _target(dtype, variable._dtype)
-        restoration.set_attribute(variable, "_value", _copy(variable._value, own))
-        restoration.set_attribute(variable, "_dtype", own)
+        moved.restoration.replace_variable(variable, _copy(variable, target))
+    else:
+        moved.restoration.set_attribute(variable, "_value", _copy(held, target))
+        moved.restoration.set_attribute(variable, "_dtype", target)
 
 
-def _retype_attributes(restoration: Restoration, owner: Any, done: set[int], dtype: str | None) -> None:
+def _retype_attributes(moved: _Moved, owner: Any) -> None:
     """Replace the TensorFlow variables and float constants that an object keeps as attributes.
 
     Python floats become np.float64 (a subclass of float): TensorFlow takes a plain 0.9 for a float32, and
     `keras.ops.cast(0.9, "float64")` is 0.8999999761581421.
     """
+    restoration, dtype = moved.restoration, moved.dtype
     for name, value in list(vars(owner).items()):
         for variable in tensorflow_variables_in(value):
-            _retype_variable(restoration, variable, done, dtype)
+            _retype_variable(moved, variable)
         if dtype is None:
             continue
         if type(value) is float:
             restoration.set_attribute(owner, name, np.float64(value))
         elif isinstance(value, (list, tuple)) and value and all(type(item) is float for item in value):
             restoration.set_attribute(owner, name, [np.float64(item) for item in value])
-        elif isinstance(value, tf.Tensor) and hasattr(value, "numpy") and is_float(value.dtype):
-            restoration.set_attribute(owner, name, tf.cast(value, dtype))
+        elif isinstance(value, tf.Tensor) and hasattr(value, "numpy") and is_real_or_complex(value.dtype):
+            restoration.set_attribute(owner, name, tf.cast(value, _target(dtype, value.dtype)))
 
 
 def _rekey(restoration: Restoration, optimizer: Any, keys: dict[Any, Any]) -> None:
@@ -106,14 +152,18 @@ def in_float64(*keras_objects: Any) -> Iterator[None]:
 
 @contextmanager
 def in_precision(dtype: str | None, *keras_objects: Any) -> Iterator[None]:
-    """`in_float64` for any dtype; with None every variable is a copy inside the block, and keeps its own dtype."""
-    done = set[int]()
+    """`in_float64` for any dtype; with None everything keeps its own, and gets its values back."""
     with Restoration() as restoration:
-        restoration.callback(keras.config.set_floatx, keras.config.floatx())
+        moved = _Moved(restoration, dtype)
+        restoration.undo_by(keras.config.set_floatx, keras.config.floatx())
+        restoration.undo_by(global_state.set_global_attribute, POLICY, global_state.get_global_attribute(POLICY))
         if dtype is not None:
             keras.config.set_floatx(dtype)
+            # layers that are made inside `call` take this one, which Keras keeps beside floatx
+            keras.config.set_dtype_policy(dtype)
         for keras_object in keras_objects:
-            _retype(restoration, keras_object, done, dtype)
+            _retype(moved, keras_object)
+        trace_anew(restoration, moved.replaced, dtype)
         yield
 
 
@@ -123,61 +173,88 @@ def global_generator() -> Any:
 
 
 @contextmanager
-def restore_seeds() -> Iterator[None]:
-    """Put the seeds of Python, NumPy and Keras's global generator back at the end of the block."""
-    python, numpy, generator = random.getstate(), np.random.get_state(), global_generator()  # noqa: NPY002 (the user's)
-    with in_precision(None, *([] if generator is None else [generator.state])):
-        try:
-            yield
-        finally:
-            random.setstate(python)
-            np.random.set_state(numpy)  # noqa: NPY002 (the user's)
-            if global_generator() is not generator:
-                global_state.set_global_attribute(GENERATOR, generator)
+def restore_process_state() -> Iterator[None]:
+    """Put back what a whole process shares: the random states of Python, NumPy, Keras and TensorFlow, what Keras keeps
+    (names that are taken, scopes), floatx, and which warnings are shown."""
+    generator = global_generator()
+    with Restoration() as restoration:
+        restoration.undo_by(random.setstate, random.getstate())
+        restoration.undo_by(np.random.set_state, np.random.get_state())  # noqa: NPY002 (the user's)
+        restoration.keep_attributes(global_state.GLOBAL_STATE_TRACKER)
+        _keep_random_state_of_tensorflow(restoration)
+        _keep_warnings(restoration)
+        restoration.undo_by(keras.config.set_floatx, keras.config.floatx())
+        if generator is not None:
+            restoration.keep_value(tensorflow_variable(generator.state))
+        yield
 
 
-def _retype(restoration: Restoration, keras_object: Any, done: set[int], dtype: str | None) -> None:
-    """Let one object compute in a dtype. `done` has the identities of the variables that are replaced already."""
+def _keep_random_state_of_tensorflow(restoration: Restoration) -> None:
+    """Keep TensorFlow's eager random state: its seed, what it draws the seeds of operations from, its generator."""
+    eager = vars(context.context())
+    seeds = eager.get("_rng")  # there is none before a seed is set or drawn from
+    if seeds is None:
+        restoration.undo_by(eager.pop, "_rng", None)
+    else:
+        restoration.undo_by(seeds.setstate, seeds.getstate())
+        restoration.undo_by(eager.__setitem__, "_rng", seeds)
+    restoration.undo_by(eager.__setitem__, "_seed", eager["_seed"])
+    if stateful_random_ops.global_generator is not None:
+        restoration.keep_value(stateful_random_ops.global_generator.state)
+
+
+def _keep_warnings(restoration: Restoration) -> None:
+    """Keep the filters of warnings, and what shows them."""
+    restoration.undo_by(getattr(warnings, "_filters_mutated", int))
+    restoration.keep_list(warnings.filters)  # type: ignore[arg-type]
+    for name in ("filters", "showwarning", "_showwarnmsg_impl"):
+        restoration.undo_by(setattr, warnings, name, getattr(warnings, name))
+
+
+def _retype(moved: _Moved, keras_object: Any) -> None:
+    """Let one object compute in the block's dtype."""
+    restoration, dtype = moved.restoration, moved.dtype
     if isinstance(keras_object, (keras.Variable, tf.Variable)):
-        _retype_variable(restoration, keras_object, done, dtype)
+        _retype_variable(moved, keras_object)
         return
     optimizers = optimizers_of(keras_object)
     trained = [v for o in optimizers for v in getattr(o, "_trainable_variables", ()) if v._value is not None]
     old_keys = [v._value._unique_id for v in trained]
     variables = [*getattr(keras_object, "variables", ()), *getattr(keras_object, "metrics_variables", ())]
     for variable in [*variables, *states_of(keras_object)]:
-        _retype_variable(restoration, variable, done, dtype)
+        _retype_variable(moved, variable)
     for optimizer in optimizers:
         restoration.keep_attributes(optimizer)
         for variable in [*optimizer.variables, *trained]:
-            _retype_variable(restoration, variable, done, dtype)
+            _retype_variable(moved, variable)
     new_keys = dict(zip(old_keys, (v._value._unique_id for v in trained), strict=True))
     for optimizer in optimizers:
         _rekey(restoration, optimizer, new_keys)
-        _retype_attributes(restoration, optimizer, done, dtype)
+        _retype_attributes(moved, optimizer)
         if isinstance(getattr(optimizer, "_learning_rate", None), keras.optimizers.schedules.LearningRateSchedule):
-            _retype_attributes(restoration, optimizer._learning_rate, done, dtype)
+            _retype_attributes(moved, optimizer._learning_rate)
     for layer in layers_of(keras_object):
-        _retype_layer(restoration, layer, done, dtype)
+        _retype_layer(moved, layer)
     for loss in losses_of(keras_object):
-        _retype_attributes(restoration, loss, done, dtype)
+        _retype_attributes(moved, loss)
         if dtype is not None:
             restoration.set_attribute(loss, "_dtype", dtype)
             restoration.set_attribute(loss, "_dtype_policy", keras.DTypePolicy(dtype))
 
 
-def _retype_layer(restoration: Restoration, layer: Any, done: set[int], dtype: str | None) -> None:
+def _retype_layer(moved: _Moved, layer: Any) -> None:
     """Let one layer compute in a dtype: variables, constants, policy, regularizers, constraints and input tensors."""
+    restoration, dtype = moved.restoration, moved.dtype
     restoration.keep_attributes(layer)  # calls leave losses, counters and the like on it
     for name in TRACED & vars(layer).keys():
         restoration.set_attribute(layer, name, None)
-    _retype_attributes(restoration, layer, done, dtype)
+    _retype_attributes(moved, layer)
     if dtype is None:
         return
-    restoration.set_attribute(layer, "_dtype_policy", keras.DTypePolicy(policy_of(layer)))
+    restoration.set_attribute(layer, "_dtype_policy", _policy_in(policy_of(layer), layer))
     for part in list(vars(layer).values()):
         if isinstance(part, (keras.regularizers.Regularizer, keras.constraints.Constraint)):
-            _retype_attributes(restoration, part, done, dtype)
+            _retype_attributes(moved, part)
     for tensor in tf.nest.flatten(vars(layer).get("_inputs") or []):
         if isinstance(tensor, keras.KerasTensor) and is_float(tensor.dtype):
             restoration.set_attribute(tensor, "_dtype", dtype)

@@ -53,12 +53,19 @@ def casts_down(graph: Any) -> list[Any]:
 
 
 def is_cast_down(operation: Any) -> bool:
-    """Whether an operation casts float64 to a lower floating precision."""
-    return operation.type == "Cast" and operation.inputs[0].dtype == tf.float64 and _lower(operation.outputs[0].dtype)
+    """Whether an operation casts float64, or complex128, to a lower floating precision."""
+    if operation.type != "Cast":
+        return False
+    return _real(operation.inputs[0].dtype) == tf.float64 and _lower(operation.outputs[0].dtype)
+
+
+def _real(dtype: Any) -> Any:
+    """The dtype of the parts of a complex dtype; another one as it is."""
+    return dtype.real_dtype if dtype.is_complex else dtype
 
 
 def _lower(dtype: Any) -> bool:
-    return bool(dtype.is_floating and dtype.size < tf.float64.size)
+    return bool(_real(dtype).is_floating and _real(dtype).size < tf.float64.size)
 
 
 def constants_in_float32(graph: Any) -> list[tuple[Any, float]]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from keras_ref.evaluation.float64 import is_float
+from keras_ref.evaluation.real_parts import is_real_or_complex
 
 
 def path_of(variable: Any) -> str:
@@ -43,8 +43,8 @@ def _paths(x: Any, prefix: tuple[Any, ...] = ()) -> list[tuple[tuple[Any, ...], 
 
 
 def float_inputs(x: Any) -> dict[str, Any]:
-    """The float tensors of nested inputs, by name."""
-    return {name: t for name, t in named_leaves(x).items() if t is not None and is_float(t.dtype)}
+    """The float and complex tensors of nested inputs, by name."""
+    return {name: t for name, t in named_leaves(x).items() if t is not None and is_real_or_complex(t.dtype)}
 
 
 def replace_inputs(x: Any, replacements: Mapping[str, Any]) -> Any:

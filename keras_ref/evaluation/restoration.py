@@ -1,40 +1,123 @@
-"""Changes of the user's objects that are undone when a block ends, whatever ends it: an ExitStack of undo steps."""
+"""The one place of restoration: a stack of undo steps, which is run to its end whatever comes.
+
+Every change of what is the user's registers its undo step before it is made. A step can run twice without harm: one
+that is interrupted runs again. Blocks nest: what an interrupted inner block has left is undone by the one around it,
+and in the end by keras_ref/evaluation/guard.py, which holds signals back meanwhile.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from typing import Any
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from functools import partial
+from typing import Any, Self
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from keras_ref.evaluation.keras_parts import layers_of, tensorflow_variable
 
+#: how often a step runs that raises: once more than the one interruption that it may be cut off by
+ATTEMPTS = 2
 
-class Restoration(ExitStack):
+
+class _Present(threading.local):
+    """The innermost block that is open in a thread."""
+
+    restoration: Restoration | None = None
+
+
+_PRESENT = _Present()
+
+
+class Restoration:
     """Changes attributes and variables; on leaving the `with` block undoes every change, the last one first."""
+
+    def __init__(self) -> None:
+        self._steps: list[Callable[[], Any]] = []
+        self._around: Restoration | None = None
+
+    def __enter__(self) -> Self:
+        self._around = _PRESENT.restoration
+        if self._around is not None:
+            self._around.undo_by(self.undo)
+        _PRESENT.restoration = self
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        try:
+            self.undo()
+        finally:
+            self.leave()
+
+    def leave(self) -> None:
+        """End the block: the one around it is the innermost again, and has nothing left to undo of this one."""
+        if (
+            _PRESENT.restoration is self
+        ):  # not so where a block that was cut off is ended late, by the garbage collector
+            _PRESENT.restoration = self._around
+        if self._around is not None and not self._steps:
+            with suppress(ValueError):
+                self._around._steps.remove(self.undo)
+
+    def undo_by(self, step: Callable[..., Any], *arguments: Any) -> None:
+        """Run step(*arguments) when the block ends. It must be harmless where the change was not made, or twice."""
+        self._steps.append(partial(step, *arguments) if arguments else step)
+
+    def undo(self) -> None:
+        """Run the steps, the last one first. Raises, after the last of them, what the first that failed raised."""
+        failed: BaseException | None = None
+        while self._steps:
+            for _ in range(ATTEMPTS):
+                try:
+                    self._steps[-1]()
+                    break
+                except BaseException as error:  # noqa: BLE001 (it is raised when everything is undone)
+                    failed = failed or error
+            self._steps.pop()
+        if failed is not None:
+            raise failed
+
+    def forget(self) -> None:
+        """Let the changes stay: nothing is undone."""
+        self._steps.clear()
 
     def set_attribute(self, owner: Any, name: str, value: Any) -> None:
         """Put `value` into the owner's own dictionary, past any tracking by Keras or TensorFlow."""
         table = vars(owner)
         if name in table:
-            self.callback(table.__setitem__, name, table[name])
+            self.undo_by(table.__setitem__, name, table[name])
         else:
-            self.callback(table.pop, name, None)
+            self.undo_by(table.pop, name, None)
         table[name] = value
 
-    def keep_attributes(self, owner: Any) -> None:
+    def keep_attributes(self, owner: Any, *, without: Sequence[str] = ()) -> None:
         """Remember all attributes of the owner and what its containers hold: whatever changes later is undone."""
-        for value in vars(owner).values():
+        table = {name: value for name, value in vars(owner).items() if name not in without}
+        for value in table.values():
             plain = getattr(value, "__wrapped__", value)  # TensorFlow wraps dictionaries that it tracks
             if isinstance(plain, (list, dict, set)):
-                self.callback(_restore_contents, plain, plain.copy())
-        self.callback(_restore_contents, vars(owner), dict(vars(owner)))
+                self.undo_by(_restore_contents, plain, plain.copy())
+        self.undo_by(_restore_table, vars(owner), table, frozenset(without))
+
+    def keep_list(self, items: list[Any]) -> None:
+        """Remember what a list holds."""
+        self.undo_by(_restore_contents, items, items.copy())
+
+    def keep_value(self, variable: tf.Variable) -> None:
+        """Remember the value of a TensorFlow variable: a function that was traced before may write it.
+
+        The value is shared with the variable until that is written, not copied.
+        """
+        with tf.init_scope():
+            self.undo_by(_restore_value, variable, variable.read_value())
 
     def replace_variable(self, variable: tf.Variable, other: tf.Variable) -> None:
         """Let a TensorFlow variable be another one, wherever it is held: its attributes are all that it is."""
-        self.callback(_restore_contents, vars(variable), dict(vars(variable)))
+        self.keep_value(variable)
+        self.undo_by(_restore_contents, vars(variable), dict(vars(variable)))
         _restore_contents(vars(variable), vars(other))
 
 
@@ -50,6 +133,26 @@ def _restore_contents(container: Any, items: Any) -> None:
         set.update(container, items)
 
 
+def _restore_table(table: dict[str, Any], items: dict[str, Any], without: frozenset[str]) -> None:
+    """Give a dictionary of attributes its former items; those in `without` stay as they are."""
+    others = {name: value for name, value in table.items() if name in without}
+    _restore_contents(table, items | others)
+
+
+def _restore_value(variable: tf.Variable, value: Any) -> None:
+    """Assign a value, unless the variable has it bit for bit."""
+    with tf.init_scope():
+        if not _same_bits(np.asarray(variable.read_value()), np.asarray(value)):
+            variable.assign(value)
+
+
+def _same_bits(one: Any, other: Any) -> bool:
+    if one.dtype.hasobject:  # strings
+        return bool(np.array_equal(one, other))
+    first, second = (np.ascontiguousarray(array).reshape(-1).view(np.uint8) for array in (one, other))
+    return bool(np.array_equal(first, second))
+
+
 @contextmanager
 def restore_attributes(layer: Any) -> Iterator[None]:
     """Put all attributes of a layer, and of the layers inside it, back at the end of the block."""
@@ -62,9 +165,8 @@ def restore_attributes(layer: Any) -> Iterator[None]:
 @contextmanager
 def restore_variables(objects: Sequence[Any]) -> Iterator[None]:
     """Put the values of the variables among some objects back at the end of the block."""
-    with ExitStack() as stack:
+    with Restoration() as restoration:
         for one in objects:
             if isinstance(one, (tf.Variable, keras.Variable)):
-                variable = tensorflow_variable(one)
-                stack.callback(variable.assign, variable.numpy())
+                restoration.keep_value(tensorflow_variable(one))
         yield

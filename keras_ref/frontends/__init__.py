@@ -1,9 +1,11 @@
 """The ways in: command line, pytest plugin, callback for model.fit.
 
 verbs.py          the four checks by name, TensorFlow imported on first use
+exit_status.py    how the command ends
 cli.py            the command `gradtwin`;   overview.py  what it shows alone;   gallery.py  the models that it checks
 invocation.py     one command as data: run it, write it down, run it again
-isolation.py      a target in a process of its own
+isolation.py      a target in a process of its own;   supervise.py  its limits;   variable_names.py  what it holds
+recorded.py       a report read again
 pytest_plugin.py  hooks and fixtures;   pytest_items.py  targets as tests;   pytest_checks.py  one check inside a test
 callback.py       GradientCheck
 """

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import random
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_ref.evaluation.float64 import restore_process_state
 from keras_ref.inputs.targets import complete_data
 from keras_ref.reports.verdict import GradientMismatch, Report
 
@@ -82,7 +81,7 @@ class GradientCheck(keras.callbacks.Callback):  # type: ignore[misc]
         from keras_ref.checks.gradients import check_gradients
 
         first = self.report is None
-        with keep_random_states():
+        with restore_process_state():
             try:
                 (model, x, y, weight), _ = complete_data(
                     self.model, *_first(self.data, self.samples), seed=self.options["seed"]
@@ -105,17 +104,6 @@ class GradientCheck(keras.callbacks.Callback):  # type: ignore[misc]
         else:
             warnings.warn(text, GradientWarning, stacklevel=2)
             self.model.stop_training |= self.on_failure == "stop"
-
-
-@contextmanager
-def keep_random_states() -> Iterator[None]:
-    """Put Python's and NumPy's global random states back, which layers and data pipelines may draw from."""
-    python, numpy = random.getstate(), np.random.get_state()
-    try:
-        yield
-    finally:
-        random.setstate(python)
-        np.random.set_state(numpy)
 
 
 def _first(data: Any, samples: int) -> tuple[Any, ...]:

@@ -1,25 +1,33 @@
-"""The command `gradtwin`, with Typer. Exit status: 0 all match, 1 a finding, 2 the command could not run."""
+"""The command `gradtwin`, with Typer.
+
+Exit status: 0 all match, 1 a finding, 2 the command could not run, 3 an internal error, 130 interrupted by Ctrl-C, 141
+nobody reads what it prints.
+"""
 
 from __future__ import annotations
 
 import sys
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 
-from keras_ref.errors import CouldNotRun
-from keras_ref.frontends.invocation import Invocation, Recorded, compare_verdicts, make_document, read_recorded
+from keras_ref.errors import BadInput, CouldNotRun, NobodyReads
+from keras_ref.frontends import exit_status
+from keras_ref.frontends.compare_cli import compare
+from keras_ref.frontends.exit_status import COULD_NOT, FINDING, complain
+from keras_ref.frontends.invocation import Invocation, make_document
 from keras_ref.frontends.isolation import run_isolated
+from keras_ref.frontends.recorded import Recorded, compare_verdicts, permit, read_recorded
 from keras_ref.lesson.cli import lesson, recipe
 from keras_ref.options import OPTIONS
 from keras_ref.reports import github
-from keras_ref.reports.files import refuse_unwritable, write
+from keras_ref.reports.files import Output, refuse_outputs, sources_of, write
 from keras_ref.reports.terminal import console, print_report, show_progress, ticking
 from keras_ref.reports.verdict import Report, json_text
 
 app = typer.Typer(add_completion=False, no_args_is_help=False, pretty_exceptions_enable=False)
-FINDING, COULD_NOT = 1, 2
 
 
 def _option(name: str) -> Any:
@@ -41,6 +49,9 @@ Unsafe = Annotated[bool, _option("unsafe")]
 Json = Annotated[str, _option("json")]
 Html = Annotated[str, _option("html")]
 Isolate = Annotated[bool, _option("isolate")]
+TimeLimit = Annotated[str, _option("time-limit")]
+MemoryLimit = Annotated[str, _option("memory-limit")]
+Force = Annotated[bool, _option("force")]
 DataFile = Annotated[
     str,
     typer.Option(
@@ -68,7 +79,7 @@ def overview(
 
     Without a command: compare the book's two recipes with Keras, and check a gallery of small models on real data.
 
-    Exit status: 0 all match, 1 a finding, 2 the command could not run.
+    Exit status: 0 all match, 1 a finding, 2 the command could not run, 3 an internal error, 130 interrupted.
     """
     from keras_ref.inputs.targets import import_quietly
 
@@ -95,8 +106,11 @@ def check(
     json: Json = "",
     html: Html = "",
     isolate: Isolate = False,
+    time_limit: TimeLimit = OPTIONS["time-limit"].default,
+    memory_limit: MemoryLimit = "",
     imports: Imports = [],
     unsafe: Unsafe = False,
+    force: Force = False,
 ) -> None:
     """Check the gradients of a model: autodiff against the change of the loss when each weight is nudged."""
     invocation = Invocation.of(
@@ -112,10 +126,12 @@ def check(
         allow=allow,
         seed=seed,
         isolate=isolate,
+        time_limit=time_limit,
+        memory_limit=memory_limit,
         imports=imports,
         unsafe=unsafe,
     )
-    _run(invocation, json=json, html=html)
+    _run(invocation, json=json, html=html, force=force)
 
 
 @app.command()
@@ -129,8 +145,11 @@ def updates(
     json: Json = "",
     html: Html = "",
     isolate: Isolate = False,
+    time_limit: TimeLimit = OPTIONS["time-limit"].default,
+    memory_limit: MemoryLimit = "",
     imports: Imports = [],
     unsafe: Unsafe = False,
+    force: Force = False,
 ) -> None:
     """Check training steps: the weights after Keras's own steps against numeric gradients and a NumPy optimizer."""
     invocation = Invocation.of(
@@ -142,10 +161,12 @@ def updates(
         allow=allow,
         seed=seed,
         isolate=isolate,
+        time_limit=time_limit,
+        memory_limit=memory_limit,
         imports=imports,
         unsafe=unsafe,
     )
-    _run(invocation, json=json, html=html)
+    _run(invocation, json=json, html=html, force=force)
 
 
 @app.command()
@@ -162,8 +183,11 @@ def locate(
     json: Json = "",
     html: Html = "",
     isolate: Isolate = False,
+    time_limit: TimeLimit = OPTIONS["time-limit"].default,
+    memory_limit: MemoryLimit = "",
     imports: Imports = [],
     unsafe: Unsafe = False,
+    force: Force = False,
 ) -> None:
     """Find a wrong gradient in a large model: a few random directions, bisected down to the weight."""
     invocation = Invocation.of(
@@ -178,10 +202,12 @@ def locate(
         allow=allow,
         seed=seed,
         isolate=isolate,
+        time_limit=time_limit,
+        memory_limit=memory_limit,
         imports=imports,
         unsafe=unsafe,
     )
-    _run(invocation, json=json, html=html)
+    _run(invocation, json=json, html=html, force=force)
 
 
 @app.command()
@@ -189,10 +215,17 @@ def replay(
     file: Annotated[str, typer.Argument(metavar="FILE", help="A report that --json wrote.")],
     json: Json = "",
     html: Html = "",
+    imports: Imports = [],
+    unsafe: Unsafe = False,
+    force: Force = False,
 ) -> None:
-    """Run a recorded check again, and compare its verdicts with the recorded ones."""
-    recorded = read_recorded(file)
-    _run(recorded.invocation, json=json, html=html, recorded=recorded)
+    """Run a recorded check again, and compare its verdicts with the recorded ones.
+
+    The report says what is run. What it may run beside the target, --import and --unsafe say, here and not there.
+    """
+    recorded = permit(read_recorded(file), imports=imports, unsafe=unsafe)
+    console().print(f"replaying: {recorded.invocation.replay()}", markup=False, soft_wrap=True)
+    _run(recorded.invocation, json=json, html=html, force=force, recorded=recorded)
 
 
 @app.command()
@@ -207,44 +240,82 @@ def coverage(
     raise typer.Exit(0 if print_coverage(console(), run=run) else FINDING)
 
 
+app.command()(compare)
 app.command()(lesson)
 app.command()(recipe)
 
 
-def _run(invocation: Invocation, *, json: str, html: str, recorded: Recorded | None = None) -> None:
+def _run(
+    invocation: Invocation, *, json: str, html: str, force: bool = False, recorded: Recorded | None = None
+) -> None:
     """Run a command for each of its targets; print, annotate and write what it found.
 
-    json, html   paths to write to, "" for none;   recorded   reports to compare the verdicts with
+    json, html   paths to write to, "" for none;   force   whether files of other kinds may be overwritten
+    recorded     reports to compare the verdicts with
 
-    Raises: typer.Exit with the exit status.
+    Raises: typer.Exit with the exit status; OSError or NobodyReads where the output cannot be printed, after all files
+    are written.
     """
-    refuse_unwritable("--json", json)
-    refuse_unwritable("--html", html)
+    refuse_outputs(
+        (Output(option="--json", path=json, kind="report"), Output(option="--html", path=html, kind="page")),
+        inputs=(*sources_of(invocation.targets), invocation.data, recorded.path if recorded else ""),
+        force="" if force else "--force",
+    )
     if html and len(invocation.targets) > 1:
         raise CouldNotRun(
             f"--html must have one target. Received: {len(invocation.targets)}. Run the command for each, or write "
             "--json."
         )
-    out, found, refused = console(), dict[str, Report](), list[str]()
+    out, found, refused = Printer(console()), dict[str, Report](), list[str]()
     for target in invocation.targets:
         try:
-            report = _run_target(out, invocation, target)
-        except (CouldNotRun, ValueError) as error:
+            report = _run_target(out.console, invocation, target)
+        except (CouldNotRun, BadInput) as error:
             refused.append(str(error))
-            complain(str(error))
+            complain(error)
             continue
-        if found:
-            out.print()
+        out.show(target, report, first=not found)
         found[target] = report
-        print_report(out, report)
-        if github.active():
-            for line in github.annotate(target, report):
-                out.print(line, markup=False, soft_wrap=True)
-            github.append_summary(target, report)
     if found:  # else there is nothing to write
         _write(invocation, found, refused, json=json, html=html)
-    same = recorded is None or _print_comparison(out, recorded, found)
+    out.raise_if_failed()
+    same = recorded is None or refused or _print_comparison(out.console, recorded, found)
     raise typer.Exit(COULD_NOT if refused else 0 if same and all(report.ok for report in found.values()) else FINDING)
+
+
+@dataclass
+class Printer:
+    """Prints reports; where that fails the command goes on, so that its files are written."""
+
+    console: Console
+    failed: OSError | NobodyReads | None = None
+
+    def show(self, target: str, report: Report, *, first: bool) -> None:
+        """Print and annotate a report."""
+        if self.failed is not None:
+            return
+        try:
+            if not first:
+                self.console.print()
+            if not github.active():
+                print_report(self.console, report)
+            else:
+                with self.console.capture() as shown:
+                    print_report(self.console, report)
+                lines = [github.without_commands(shown.get().rstrip("\n")), *github.annotate(target, report)]
+                for line in lines:
+                    self.console.print(line, markup=False, soft_wrap=True)
+                github.append_summary(target, report)
+            sys.stdout.flush()
+        except BrokenPipeError:
+            self.failed = NobodyReads()
+        except (OSError, NobodyReads) as error:
+            self.failed = error
+
+    def raise_if_failed(self) -> None:
+        """Raise what kept the reports from being printed."""
+        if self.failed is not None:
+            raise self.failed
 
 
 def _run_target(out: Console, invocation: Invocation, target: str) -> Report:
@@ -276,38 +347,8 @@ def _print_comparison(out: Console, recorded: Recorded, found: dict[str, Report]
 
 
 def main() -> None:
-    """Run the command. An error that a user can mend is one line on stderr, and exit status 2."""
-    from keras_ref.inputs.targets import quiet_tensorflow
-
-    try:
-        quiet_tensorflow()
-        status = app(standalone_mode=False)
-        sys.exit(status or 0)
-    except typer.Exit as exit_:
-        sys.exit(exit_.exit_code)
-    except (CouldNotRun, ValueError) as error:
-        _fail(str(error))
-    except (KeyboardInterrupt, typer.Abort):
-        _fail("Interrupted; the model is what it was.")
-    except Exception as error:
-        # Click's own errors (an unknown command, a missing argument) have a message for the user; others are bugs
-        if not hasattr(error, "format_message"):
-            raise
-        message = error.format_message()
-        _fail(f"{message}{'' if message.endswith(('.', '?')) else '.'} See gradtwin --help.")
-
-
-def complain(sentence: str) -> None:
-    """Print one line on stderr, and an annotation in GitHub Actions."""
-    line = " ".join(sentence.split())
-    print(f"gradtwin: {line}", file=sys.stderr)
-    if github.active():
-        print(github.annotation("gradtwin could not run", line))
-
-
-def _fail(sentence: str) -> None:
-    complain(sentence)
-    sys.exit(COULD_NOT)
+    """Run the command, and exit with its status."""
+    sys.exit(exit_status.status_of(app))
 
 
 if __name__ == "__main__":

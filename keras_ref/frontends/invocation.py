@@ -3,24 +3,33 @@
 from __future__ import annotations
 
 import hashlib
-import json
-import os
 import shlex
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import scratch
 from keras_ref.errors import BadInput, CouldNotRun, short
 from keras_ref.frontends.verbs import find_check
 from keras_ref.inputs.targets import complete_data, import_module, load_data, load_target
-from keras_ref.options import OPTIONS, parse_expectations, require_choice, require_minimum
-from keras_ref.reports.verdict import Report, Verdict
+from keras_ref.options import (
+    OPTIONS,
+    parse_expectations,
+    parse_memory_limit,
+    parse_time_limit,
+    require_choice,
+    require_minimum,
+)
+from keras_ref.reports.verdict import Report
 from scratch.progress import Progress
 
-_LOADING = ("seed", "import", "unsafe", "isolate")
+#: where the files of gradtwin lie
+_OWN = (str(Path(__file__).parents[1]), str(Path(str(scratch.__file__)).parent))
+ISOLATION = ("isolate", "time-limit", "memory-limit")
+_LOADING = ("seed", "import", "unsafe", *ISOLATION)
 #: which options of the table each command takes
 TAKES = {
     "check": ("effort", "budget", "variables", "training", "mode", "expect", "allow", *_LOADING),
@@ -44,7 +53,7 @@ class Invocation:
 
         Raises: CouldNotRun for a value that an option does not take.
         """
-        named = {name: given[_parameter(name)] for name in TAKES[command]}
+        named = {name: given[parameter_of(name)] for name in TAKES[command]}
         options = {
             name: tuple(v) if OPTIONS[name].many else v
             for name, v in named.items()
@@ -53,6 +62,8 @@ class Invocation:
         for name, value in options.items():
             require_choice(name, value)
         parse_expectations(options.get("expect", ()))
+        parse_time_limit(options.get("time-limit", OPTIONS["time-limit"].default))
+        parse_memory_limit(options.get("memory-limit", OPTIONS["memory-limit"].default))
         for name in ("steps", "seed"):
             require_minimum(name, options.get(name, OPTIONS[name].default))
         return cls(command, tuple(targets), data, options)
@@ -79,33 +90,26 @@ class Invocation:
 
     def without_isolation(self) -> Invocation:
         """The same command, run in the process that runs it."""
-        return replace(self, options={name: value for name, value in self.options.items() if name != "isolate"})
+        return replace(self, options={name: value for name, value in self.options.items() if name not in ISOLATION})
 
     def run(self, target: str, progress: Progress | None = None) -> Report:
         """Run the command for one target in this process. Raises: CouldNotRun or ValueError, in one sentence."""
-        for module in self.value("import"):
-            import_module(module)
-        model, x, y, weight = load_target(target, unsafe=self.value("unsafe"))
-        given = load_data(self.data) if self.data else (x, y, weight)
-        (model, x, y, weight), drawn = complete_data(model, *given, seed=self.value("seed"))
-        call = _CALLS[self.command](self)
         try:
-            report = find_check(call.verb)(
-                model,
-                x,
-                y,
-                sample_weight=weight,
-                seed=self.value("seed"),
-                replay=self.for_target(target).replay(),
-                progress=progress,
-                **call.options,
-            )
-        except (CouldNotRun, BadInput) as refusal:
-            if os.environ.get("GRADTWIN_TRACEBACK") and refusal.__cause__ is not None:
-                raise refusal.__cause__ from None
+            report, drawn = self._check(target, progress)
+        except (CouldNotRun, BadInput):
             raise
+        except SystemExit as ended:
+            raise CouldNotRun(
+                f"A target must leave the process running. Received: {target}, which ends it with status {ended.code}. "
+                "Take the sys.exit out of it."
+            ) from ended
+        except MemoryError as error:
+            raise CouldNotRun(
+                f"A check must fit into memory. Received: {target}, for which there is too little: {short(error)} Pass "
+                "a smaller batch with --data, or take a machine with more memory."
+            ) from error
         except Exception as error:
-            if os.environ.get("GRADTWIN_TRACEBACK"):
+            if is_own(error):
                 raise
             raise CouldNotRun(
                 f"A check must be able to run the model. Received: {target}, which raised {type(error).__name__}: "
@@ -114,6 +118,26 @@ class Invocation:
             ) from error
         notes = (*report.notes, *([drawn] if drawn else []))
         return replace(report, allowed=frozenset(self.value("allow")), notes=notes)
+
+    def _check(self, target: str, progress: Progress | None) -> tuple[Report, str]:
+        """The report on a target, and a note on data that were drawn."""
+        for module in self.value("import"):
+            import_module(module)
+        model, x, y, weight = load_target(target, unsafe=self.value("unsafe"))
+        given = load_data(self.data) if self.data else (x, y, weight)
+        (model, x, y, weight), drawn = complete_data(model, *given, seed=self.value("seed"))
+        call = _CALLS[self.command](self)
+        report = find_check(call.verb)(
+            model,
+            x,
+            y,
+            sample_weight=weight,
+            seed=self.value("seed"),
+            replay=self.for_target(target).replay(),
+            progress=progress,
+            **call.options,
+        )
+        return report, drawn
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data, with the versions, and the digests of the files that the command reads."""
@@ -124,13 +148,21 @@ class Invocation:
             "data": self.data,
             "options": {name: list(v) if isinstance(v, tuple) else v for name, v in self.options.items()},
             "seed": self.value("seed"),
-            "files": {name: _digest(name) for name in files},
+            "files": {name: digest(name) for name in files},
             "versions": read_versions(),
             "replay": self.replay(),
         }
 
 
-def _parameter(option: str) -> str:
+def is_own(error: BaseException) -> bool:
+    """Whether an error was raised by a line of gradtwin itself, and not by what it called."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return trace is not None and trace.tb_frame.f_code.co_filename.startswith(_OWN)
+
+
+def parameter_of(option: str) -> str:
     """The Python name of an option: `import` is a keyword, and a dash is no letter."""
     return "imports" if option == "import" else option.replace("-", "_")
 
@@ -171,9 +203,6 @@ _CALLS: dict[str, Callable[[Invocation], _Call]] = {
 }
 
 
-# What was written down ------------------------------------------------------------------------------------------------
-
-
 def make_document(invocation: Invocation, found: Mapping[str, Report], refused: Iterable[str] = ()) -> dict[str, Any]:
     """What --json writes: the report with the command that made it; of several targets, a report for each.
 
@@ -190,74 +219,6 @@ def make_document(invocation: Invocation, found: Mapping[str, Report], refused: 
     }
 
 
-@dataclass(frozen=True)
-class Recorded:
-    """What a file of --json holds: the command, the report of each target, and what has changed since."""
-
-    invocation: Invocation
-    reports: Mapping[str, Report]
-    changed: tuple[str, ...] = ()
-
-
-def read_recorded(path: str) -> Recorded:
-    """The command and the reports in a file that --json wrote. Raises: CouldNotRun for any other file."""
-    try:
-        data = json.loads(Path(path).read_text(encoding="utf-8"))
-        invocation = read_invocation(data["run"])
-        listed = data["reports"] if "reports" in data else [{"target": invocation.targets[0], **data}]
-        reports = {one["target"]: read_report(one) for one in listed}
-    except OSError as error:
-        raise CouldNotRun(
-            f"A report to replay must exist. Received: {path}: {error.strerror}. Check the path."
-        ) from error
-    except (ValueError, KeyError, TypeError, IndexError) as error:
-        raise CouldNotRun(
-            f"A report to replay must be one that --json wrote. Received: {path}, which is not. "
-            f"Write one with gradtwin check … --json {path}."
-        ) from error
-    invocation = replace(invocation, targets=tuple(reports))
-    return Recorded(invocation, reports, tuple(describe_changes(data["run"])))
-
-
-def read_invocation(data: Mapping[str, Any]) -> Invocation:
-    """The invocation that to_dict wrote. Raises: CouldNotRun for other data."""
-    try:
-        command, targets, options = data["command"], tuple(data["targets"]), dict(data["options"])
-        known = command in TAKES and set(options) <= set(TAKES[command]) and all(isinstance(t, str) for t in targets)
-    except (KeyError, TypeError) as error:
-        raise CouldNotRun(
-            f"A recorded run must have command, targets and options. Received: none of {error}. "
-            "Write the file again with --json."
-        ) from error
-    if not known:
-        raise CouldNotRun(
-            f"A recorded run must be one of {', '.join(TAKES)} with its options. Received: {command!r} with "
-            f"{', '.join(options) or 'none'}. Replay it with the gradtwin that wrote it."
-        )
-    options = {n: tuple(v) if OPTIONS[n].many else v for n, v in options.items()}
-    return Invocation(command, targets, data.get("data", ""), options)
-
-
-def read_report(data: Mapping[str, Any]) -> Report:
-    """The report that Report.to_json wrote, where numbers that are not finite are words."""
-    names = {f.name for f in fields(Verdict)}
-    numbers = {f.name for f in fields(Verdict) if f.type == "float"}
-    verdicts = []
-    for one in data["verdicts"]:
-        kept: dict[str, Any] = {name: float(v) if name in numbers else v for name, v in one.items() if name in names}
-        verdicts.append(Verdict(**kept | {"worst": tuple(kept.get("worst", ()))}))
-    return Report(
-        subject=data["subject"],
-        verdicts=tuple(verdicts),
-        notes=tuple(data["notes"]),
-        seed=data["seed"],
-        replay=data["replay"],
-        noise=float(data["noise"]),
-        allowed=frozenset(data.get("allowed", ())),
-        precision_loss={name: float(v) for name, v in data.get("precision_loss", {}).items()},
-    )
-
-
 def read_versions() -> dict[str, str]:
     """{package: version} of what a verdict may depend on, as far as it is installed. Nothing is imported."""
     found = {}
@@ -267,31 +228,6 @@ def read_versions() -> dict[str, str]:
     return found
 
 
-def describe_changes(data: Mapping[str, Any]) -> list[str]:
-    """A sentence for each version and each file that is not what it was when a command was recorded as `data`."""
-    now = read_versions()
-    versions = [
-        f"{name} was {was} when the report was written, and is {now[name]}."
-        for name, was in data.get("versions", {}).items()
-        if name in now and now[name] != was
-    ]
-    return versions + [
-        f"{name} is not the file that the report was written for."
-        for name, was in data.get("files", {}).items()
-        if Path(name).is_file() and _digest(name) != was
-    ]
-
-
-def compare_verdicts(recorded: Report, again: Report) -> list[str]:
-    """A line for each verdict that is not the same in both reports."""
-    before, now = ({(v.name, v.oracle): v.verdict for v in report.verdicts} for report in (recorded, again))
-    return [
-        f"{name}, by the oracle {oracle!r}: "
-        f"{before.get((name, oracle), 'none')} recorded, {now.get((name, oracle), 'none')} now"
-        for name, oracle in {**before, **now}
-        if before.get((name, oracle)) != now.get((name, oracle))
-    ]
-
-
-def _digest(path: str) -> str:
+def digest(path: str) -> str:
+    """The SHA-256 of a file."""
     return "sha256:" + hashlib.sha256(Path(path).read_bytes()).hexdigest()

@@ -8,35 +8,108 @@ import signal
 import subprocess
 import sys
 import tempfile
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 from keras_ref.errors import CouldNotRun
-from keras_ref.frontends.invocation import Invocation, read_report
+from keras_ref.frontends import supervise, variable_names
+from keras_ref.frontends.invocation import Invocation
+from keras_ref.frontends.recorded import read_report
+from keras_ref.frontends.supervise import End, Limits
+from keras_ref.options import parse_memory_limit, parse_time_limit
 from keras_ref.reports.verdict import Kind, Reason, Report, Verdict
+
+#: bytes that a target may print
+OUTPUT = 2**26
+#: of the machine's memory, where no limit is given
+SHARE = 0.9
+#: what the command's own sentences begin with
+PREFIX = "gradtwin: "
 
 
 def run_isolated(invocation: Invocation, target: str) -> Report:
-    """Run a command for one target in a child process. If the child crashes, its report has the one verdict `crash`.
+    """Run a command for one target in a process of its own, within its limits. If that ends otherwise than with a
+    report (killed, at a limit, by itself), the report has the one verdict `crash`.
+
+    Raises: CouldNotRun with the child's own sentence; RuntimeError for an error of gradtwin's own there.
+    """
+    alone = invocation.for_target(target)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "report.json"
+        argv = [*alone.without_isolation().argv(), "--json", str(path)]
+        end = run_limited([sys.executable, "-m", "keras_ref", *argv], limits_of(alone))
+        if not end.limit and end.status in (0, 1) and path.exists():
+            return replace(read_report(json.loads(path.read_text(encoding="utf-8"))), replay=alone.replay())
+    raise_refusal(end)
+    return report_crash(target, end, alone.replay())
+
+
+def isolated_names(invocation: Invocation, target: str) -> list[str] | Report:
+    """The names of a target's variables, loaded in a process of its own; a report of a crash where that ends so.
 
     Raises: CouldNotRun with the child's own sentence.
     """
     alone = invocation.for_target(target)
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "report.json"
-        done = subprocess.run(
-            [sys.executable, "-m", "keras_ref", *alone.without_isolation().argv(), "--json", str(path)],
-            capture_output=True,
-            text=True,
-            check=False,
-            env=_environment(),
-        )
-        if done.returncode in (0, 1) and path.exists():
-            return replace(read_report(json.loads(path.read_text(encoding="utf-8"))), replay=alone.replay())
-    last = next((line.strip() for line in reversed(done.stderr.splitlines()) if line.strip()), "")
-    if done.returncode == 2 and last.startswith("gradtwin: "):
-        raise CouldNotRun(last.removeprefix("gradtwin: "))
-    return report_crash(target, describe_end(done.returncode), alone.replay(), done.stderr)
+        path = Path(folder) / "names.json"
+        command = [sys.executable, "-m", variable_names.__name__, target, str(alone.value("seed")), str(path)]
+        end = run_limited(command, limits_of(alone))
+        if not end.limit and end.status == 0 and path.exists():
+            names: list[str] = json.loads(path.read_text(encoding="utf-8"))
+            return names
+    raise_refusal(end)
+    return report_crash(target, end, alone.replay())
+
+
+def run_limited(command: list[str], limits: Limits) -> End:
+    """Run a command under keras_ref/frontends/supervise.py, which leaves nothing of it behind, and with this process
+    ends it."""
+    with subprocess.Popen(
+        [sys.executable, supervise.__file__, json.dumps(vars(limits)), *command],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env=_environment(),
+        start_new_session=True,
+    ) as process:
+        try:
+            said = process.stdout.read() if process.stdout is not None else b""
+        finally:
+            if process.stdin is not None:
+                process.stdin.close()
+    if not said:
+        raise RuntimeError(f"The supervisor ended with status {process.returncode}")
+    return End(**json.loads(said))
+
+
+def limits_of(invocation: Invocation) -> Limits:
+    """The limits that a command gives its isolated targets."""
+    return Limits(
+        seconds=parse_time_limit(invocation.value("time-limit")),
+        bytes=parse_memory_limit(invocation.value("memory-limit")) or int(SHARE * memory_of_machine()),
+        output=OUTPUT,
+    )
+
+
+def memory_of_machine() -> int:
+    """Bytes of memory that this machine has, or that the container allows; 0 where nothing says so."""
+    with suppress(ValueError, OSError):
+        physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        with suppress(ValueError, OSError):
+            physical = min(physical, int(Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii")))
+        return physical
+    return 0
+
+
+def raise_refusal(end: End) -> None:
+    """Raises: CouldNotRun where the child has said what it needs; RuntimeError for an error of gradtwin's own."""
+    last = next((line.strip() for line in reversed(end.stderr.splitlines()) if line.strip()), "")
+    if end.limit or not last.startswith(PREFIX):
+        return
+    if end.status == 2:
+        raise CouldNotRun(last.removeprefix(PREFIX))
+    if end.status == 3:
+        raise RuntimeError(f"in the isolated process, {last.removeprefix(PREFIX)}")
 
 
 def _environment() -> dict[str, str]:
@@ -53,13 +126,14 @@ def describe_end(status: int) -> str:
         return f"ended with exit status {status}"
 
 
-def report_crash(target: str, how: str, replay: str, stderr: str = "") -> Report:
+def report_crash(target: str, end: End, replay: str) -> Report:
     """A report of one crash, with the first fatal line that the process wrote."""
     fatal = [
         line.strip()
-        for line in stderr.splitlines()
+        for line in end.stderr.splitlines()
         if "F external" in line or "Check failed" in line or line.startswith("Fatal")
     ]
     found = Verdict(target, "process", Kind.CRASH)
+    how = end.limit or describe_end(end.status)
     verdict = found.because(Reason.PROCESS_DIED, how + (f": {fatal[0]}" if fatal else ""))
     return Report(target, (verdict,), (), 0, replay)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import json
+import os
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -13,9 +14,10 @@ from typing import Any
 import pytest
 
 from keras_ref.errors import BadInput, CouldNotRun
-from keras_ref.frontends.invocation import Invocation, read_versions
+from keras_ref.frontends.invocation import ISOLATION, Invocation, read_versions
 from keras_ref.frontends.pytest_checks import check_in_test, given_options, record_report
 from keras_ref.options import OPTIONS
+from keras_ref.reports.escaping import printable
 from keras_ref.reports.verdict import ORDER, Report, worst_of
 
 
@@ -50,22 +52,35 @@ class Target(pytest.Collector):
     def collect(self) -> list[pytest.Item]:
         """One test for each variable."""
         try:
-            names = _variable_names(self.name, self.config.getoption("--gradtwin-seed"))
+            found = self._names()
         except (CouldNotRun, BadInput) as error:
             self._found["*"] = error
-            names = ["load"]
-        self._items = [Variable.from_parent(self, name=name) for name in names]
+            found = ["load"]
+        if isinstance(found, Report):  # of the crash of the process that was to load it
+            self._found["*"] = found
+            found = [found.verdicts[0].name]
+        self._items = [Variable.from_parent(self, name=printable(name), variable=name) for name in found]
         for item in self._items:
             item.add_marker(pytest.mark.gradients)
             if self.config.pluginmanager.hasplugin("xdist"):
                 item.add_marker(pytest.mark.xdist_group(self.name))
         return list(self._items)
 
-    def check(self, name: str) -> Report:
+    def _names(self) -> list[str] | Report:
+        """The names of the variables; a report where the process crashes that loads the target in isolation."""
+        from keras_ref.frontends.isolation import isolated_names
+        from keras_ref.frontends.variable_names import variable_names
+
+        if self.config.getoption("--gradtwin-isolate"):
+            return isolated_names(self._invocation("*"), self.name)
+        return variable_names(self.name, self.config.getoption("--gradtwin-seed"))
+
+    def check(self, variable: str) -> Report:
         """The verdicts of one variable. Raises: CouldNotRun or BadInput where there are none."""
         selected = {id(item) for item in self.session.items}
         together = "*" in self._found or all(id(item) in selected for item in self._items)
-        found = self._check_once("*" if together else glob.escape(name))
+        name = printable(variable)  # as reports show it
+        found = self._check_once("*" if together else glob.escape(variable))
         own = tuple(v for v in found.verdicts if v.name == name or v.oracle == "process")
         if name == self._items[0].name:  # verdicts that belong to no test fail the first one
             listed = {item.name for item in self._items}
@@ -75,7 +90,7 @@ class Target(pytest.Collector):
                 f"A check must have a verdict on every variable. Received: none on {name} of {self.name}. "
                 f"Run gradtwin check {self.name}."
             )
-        return replace(found, subject=self.name, verdicts=own, replay=self._invocation(glob.escape(name)).replay())
+        return replace(found, subject=self.name, verdicts=own, replay=self._invocation(glob.escape(variable)).replay())
 
     def _check_once(self, variables: str) -> Report:
         """The report on the variables that match, computed the first time. Raises: CouldNotRun or BadInput."""
@@ -97,20 +112,9 @@ class Target(pytest.Collector):
     def _invocation(self, variables: str) -> Invocation:
         """The command that checks the variables that match."""
         only = {"variables": variables} if variables != OPTIONS["variables"].default else {}
-        isolate = {"isolate": True} if self.config.getoption("--gradtwin-isolate") else {}
+        isolate = {name: self.config.getoption(f"--gradtwin-{name}") for name in ISOLATION}
+        isolate = {name: value for name, value in isolate.items() if value != OPTIONS[name].default}
         return Invocation("check", (self.name,), "", {**given_options(self.config), **only, **isolate})
-
-
-def _variable_names(target: str, seed: int) -> list[str]:
-    """The names of a target's trained variables and float inputs, as a check names them. The model is not run."""
-    from keras_ref.evaluation.loss_function import Data
-    from keras_ref.evaluation.naming import float_inputs, path_of, unique
-    from keras_ref.inputs.data import draw_inputs
-    from keras_ref.inputs.targets import load_target
-
-    model, x, _, _ = load_target(target)
-    x = draw_inputs(model, seed=seed) if x is None else x
-    return [*unique([path_of(v) for v in model.trainable_variables]), *float_inputs(Data(x).tensors().x)]
 
 
 class Variable(pytest.Item):
@@ -118,14 +122,22 @@ class Variable(pytest.Item):
 
     parent: Target
 
+    def __init__(self, *, variable: str, **options: Any) -> None:
+        super().__init__(**options)
+        self.variable = variable
+
     def runtest(self) -> None:
         """Fail with the six lines of each finding."""
-        record_report(self, self.parent.check(self.name))
+        record_report(self, self.parent.check(self.variable))
 
     def repr_failure(self, excinfo: Any, style: Any = None) -> Any:
         """The message alone, where the check could not be run."""
         known = isinstance(excinfo.value, (CouldNotRun, BadInput))
-        return str(excinfo.value) if known else super().repr_failure(excinfo, style)
+        return (
+            printable(str(excinfo.value))
+            if known and not os.environ.get("GRADTWIN_TRACEBACK")
+            else super().repr_failure(excinfo, style)
+        )
 
     def reportinfo(self) -> tuple[Any, int | None, str]:
         """The target and the variable; there is no file and no line."""

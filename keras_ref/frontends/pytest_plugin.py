@@ -1,6 +1,7 @@
 """The pytest plugin: fixtures, the marker `gradients`, targets collected as tests, and one line that sums up.
 
     check_gradients, check_updates, check_layer, check_function   fixtures that fail the test with six lines per finding
+    compare                                                       a fixture that fails where two programs part
     @pytest.mark.gradients(effort="full")                         the test returns a model, or (model, x, y)
     gradtwin_targets = package.module:factory                     (ini) a test for each variable of each target
 
@@ -20,7 +21,7 @@ from keras_ref.frontends.pytest_checks import REPORTS, check_in_test
 from keras_ref.options import OPTIONS
 
 #: options of the command line that pytest has too: --effort there is --gradtwin-effort here
-SHARED = ("effort", "budget", "seed", "json", "isolate")
+SHARED = ("effort", "budget", "seed", "json", "force", "isolate", "time-limit", "memory-limit")
 #: the targets of a test run
 _TARGETS: pytest.StashKey[Any] = pytest.StashKey()
 #: log lines of a TensorFlow that the test imported before the plugin could silence it; they would bury the six lines
@@ -71,10 +72,12 @@ def pytest_configure(config: pytest.Config) -> None:
     path = config.getoption("--gradtwin-json")
     config.pluginmanager.register(Reports(path), "gradtwin-reports")
     if path:
-        from keras_ref.reports.files import refuse_unwritable
+        from keras_ref.reports.files import Output, refuse_outputs, sources_of
 
+        force = "" if config.getoption("--gradtwin-force") else "--gradtwin-force"
+        output = Output(option="--gradtwin-json", path=path, kind="report")
         try:
-            refuse_unwritable("--gradtwin-json", path)
+            refuse_outputs([output], inputs=sources_of(config.stash[_TARGETS]), force=force)
         except CouldNotRun as error:
             raise pytest.UsageError(str(error)) from error
 
@@ -113,6 +116,24 @@ check_gradients = _fixture("check_gradients")
 check_updates = _fixture("check_updates")
 check_layer = _fixture("check_layer")
 check_function = _fixture("check_function")
+
+
+@pytest.fixture
+def compare() -> Callable[..., Any]:
+    """keras_ref.compare, which fails the test with the whole comparison where two programs part, else returns it."""
+
+    def check(*arguments: Any, **options: Any) -> Any:
+        __tracebackhide__ = True
+        from keras_ref.checks.compare import compare as compare_programs
+        from keras_ref.inputs.targets import quiet_tensorflow
+
+        quiet_tensorflow()
+        found = compare_programs(*arguments, **options)
+        if not found.ok:
+            pytest.fail(found.explain(), pytrace=False)
+        return found
+
+    return check
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import keras
@@ -13,6 +14,8 @@ import tensorflow as tf
 
 from keras_ref.errors import BadInput
 from keras_ref.evaluation.loss_function import Data
+from keras_ref.evaluation.restoration import Restoration
+from keras_ref.evaluation.traced_functions import trace_anew
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,11 @@ class CallArguments:
         x = given[data[0]] if len(data) == 1 else {name: given[name] for name in data}
         return cls(x, data, names, {name: value for name, value in given.items() if name not in data})
 
+    @property
+    def has_float64(self) -> bool:
+        """Whether any of the arrays is in float64, which is what NumPy makes where nothing is said."""
+        return any(tf.as_dtype(leaf.dtype) == tf.float64 for leaf in tf.nest.flatten(self.x))
+
     def call(self, function: Callable[..., Any], x: Any, **more: Any) -> Any:
         """Call a function with these arguments, `x` in place of the arrays, and `more` in place of others."""
         given = {**self.fixed, **more, **(dict(x) if len(self.data) > 1 else {self.data[0]: x})}
@@ -58,7 +66,9 @@ class CallArguments:
         for dtype in (None, "float32", "float64", "float16", "bfloat16"):
             x = Data(self.x).tensors(dtype).x
             try:
-                graph = tf.function(lambda x=x: self.call(function, x), autograph=False).get_concrete_function().graph
+                with Restoration() as restoration:
+                    trace_anew(restoration, {}, None)  # the user's functions keep the traces that they have
+                    graph = tf.function(partial(self.call, function, x), autograph=False).get_concrete_function().graph
             except Exception:  # noqa: BLE001, S112 (what user code raises here, the check meets again and reports)
                 continue
             return list(graph.variables), dtype

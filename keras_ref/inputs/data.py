@@ -11,6 +11,7 @@ import tensorflow as tf
 from keras_ref.errors import BadInput
 from keras_ref.evaluation.float64 import is_float
 from keras_ref.evaluation.keras_parts import compiled_losses_of, layers_of
+from keras_ref.evaluation.real_parts import is_real_or_complex
 from scratch.arrays import Array
 
 #: samples that are drawn
@@ -114,13 +115,13 @@ def require_finite_numbers(name: str, value: Any) -> None:
                 f"`{name}` must be dense. Received: a {type(leaf).__name__}. Convert it, and mask what is padding."
             )
         array = np.asarray(leaf)
-        if array.dtype.kind not in "fiub" and array.dtype.name != "bfloat16":
+        if array.dtype.kind not in "fiubc" and array.dtype.name != "bfloat16":
             raise BadInput(
                 f"`{name}` must be numbers. Received: dtype {array.dtype}. Convert it to floats or integers."
             )
-        floats = array.astype(float) if is_float(array.dtype) else np.zeros(0)
-        if not np.isfinite(floats).all():
-            place = tuple(int(i) for i in np.argwhere(~np.isfinite(floats))[0])
+        numbers = array.astype(complex) if is_real_or_complex(array.dtype) else np.zeros(0)
+        if not np.isfinite(numbers).all():
+            place = tuple(int(i) for i in np.argwhere(~np.isfinite(numbers))[0])
             raise BadInput(f"`{name}` must be finite. Received: {array[place]} at index {place}. Clean the data first.")
 
 
@@ -142,8 +143,8 @@ def require_finite_variables(variables: Any) -> None:
     """Require variables whose values are finite. Raises: BadInput."""
     for variable in variables:
         value = np.asarray(variable.numpy())
-        if is_float(variable.dtype) and not np.isfinite(value.astype(float)).all():
-            place = tuple(int(i) for i in np.argwhere(~np.isfinite(value.astype(float)))[0])
+        if is_real_or_complex(variable.dtype) and not np.isfinite(value.astype(complex)).all():
+            place = tuple(int(i) for i in np.argwhere(~np.isfinite(value.astype(complex)))[0])
             raise BadInput(
                 f"Weight {getattr(variable, 'path', variable.name)!r} must be finite. "
                 f"Received: {value[place]} at index {place}. Correct the value."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import re
 import sys
 import tempfile
 import warnings
@@ -13,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from keras_ref.errors import CouldNotRun, short
+from keras_ref.inputs.archives import require_declared_size
 
 
 def quiet_tensorflow() -> None:
@@ -93,6 +95,7 @@ def _load_file(target: str, *, unsafe: bool) -> Any:
     path = Path(target)
     if not path.exists():
         raise CouldNotRun(f"A model file must exist. Received: {target}, which does not. Check the path.")
+    require_declared_size(target)
     try:
         with warnings.catch_warnings():
             # an optimizer that was never run is saved without its slots, and Keras warns of that
@@ -180,6 +183,7 @@ def load_data(path: str) -> tuple[Any, Any, Any]:
 
     Raises: CouldNotRun for a file that is not one, or has no x.
     """
+    require_declared_size(path)
     try:
         with np.load(path, allow_pickle=False) as archive:
             arrays = dict(archive)
@@ -190,7 +194,8 @@ def load_data(path: str) -> tuple[Any, Any, Any]:
         ) from error
 
     def part(name: str) -> Any:
-        several = [arrays[key] for key in sorted(arrays) if key[:1] == name and key[1:].isdigit()]
+        numbered = {int(key[1:]): array for key, array in arrays.items() if re.fullmatch(f"{name}[0-9]+", key)}
+        several = [numbered[i] for i in sorted(numbered)]  # x10 comes after x2
         return arrays.get(name, several or None)
 
     if part("x") is None:

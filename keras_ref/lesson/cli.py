@@ -11,7 +11,8 @@ from rich.console import Console
 from rich.table import Table
 
 from keras_ref.errors import CouldNotRun
-from keras_ref.reports.files import refuse_unwritable, write
+from keras_ref.options import OPTIONS
+from keras_ref.reports.files import Output, refuse_outputs, sources_of, write
 from keras_ref.reports.terminal import console, show_progress, ticking
 
 if TYPE_CHECKING:  # these import TensorFlow
@@ -36,14 +37,21 @@ def lesson(
     ] = "",
     epochs: Annotated[int, typer.Option("--epochs", help="Epochs of both trainings, 1 to 1000.")] = 100,
     seed: Annotated[int, typer.Option("--seed", help="Seed of drawn data and of the order of batches.")] = 0,
+    force: Annotated[bool, typer.Option("--force", help=OPTIONS["force"].help)] = False,
 ) -> None:
     """Write a page or a notebook that shows nudging and back-propagation side by side, for a recipe or small model."""
     out = console()
     if not 1 <= epochs <= 1000:
         raise CouldNotRun(f"--epochs must be from 1 to 1000. Received: {epochs}. Pass 100, say.")
     page_path = output or ("" if notebook else "lesson.html")
-    refuse_unwritable("--output", page_path)
-    refuse_unwritable("--notebook", notebook)
+    refuse_outputs(
+        (
+            Output(option="--output", path=page_path, kind="page"),
+            Output(option="--notebook", path=notebook, kind="notebook"),
+        ),
+        inputs=(*sources_of([target]), data),
+        force="" if force else "--force",
+    )
     if notebook:
         _write_notebook(out, notebook, target, data, seed=seed, epochs=epochs)
     if page_path:

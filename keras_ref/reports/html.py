@@ -19,11 +19,16 @@ FAILURES = 50
 
 def report_html(report: Report) -> str:
     """The page of a report as HTML text, at most 2 MB whatever the model's size."""
+    return page_html(report.subject, _body(report))
+
+
+def page_html(title: str, body: str) -> str:
+    """A page of this style from the HTML of its body."""
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{escape(report.subject)} – gradtwin</title>"
-        f'<link rel="icon" href="data:,"><style>{_style()}</style></head><body>{_body(report)}</body></html>\n'
+        f"<title>{escape(title)} – gradtwin</title>"
+        f'<link rel="icon" href="data:,"><style>{_style()}</style></head><body>{body}</body></html>\n'
     )
 
 

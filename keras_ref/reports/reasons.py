@@ -166,6 +166,10 @@ class Reason(StrEnum):
     )
     SURROGATE_BY_NAME = "surrogate-by-name", "declared a surrogate; found: {}"
     SURROGATE_BY_LAYER = "surrogate-by-layer", "its gradient passes through a layer under @surrogate; found: {}"
+    SURROGATE_BY_QUANTIZATION = (
+        "surrogate-by-quantization",
+        "a layer quantizes it, a staircase to which Keras gives the gradient of the line through it; found: {}",
+    )
     KNOWN_DEPARTURE = "known-departure", "Keras is known to depart from the definition here", "{}: {}"
 
     # Random directions and bisection

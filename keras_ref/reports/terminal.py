@@ -7,8 +7,12 @@ from contextlib import AbstractContextManager, nullcontext
 
 from rich import progress as rich_progress
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
+from keras_ref.errors import NobodyReads
+from keras_ref.reports.escaping import printable
 from keras_ref.reports.verdict import NUMERIC_BY, Report, Verdict
 from scratch.progress import Progress
 
@@ -16,10 +20,20 @@ from scratch.progress import Progress
 WIDE = 200
 
 
+class WholeConsole(Console):
+    """A console that leaves a broken pipe to the command, whose exit status it decides."""
+
+    def on_broken_pipe(self) -> None:
+        """Rich would exit with status 1, which says that there is a finding."""
+        raise NobodyReads
+
+
 def console() -> Console:
-    """Where output goes: the terminal as it is; elsewhere plain text, wide enough that no row is cut."""
+    """Where output goes: the terminal as it is, NO_COLOR obeyed; elsewhere plain text, so wide that no row is cut."""
     terminal = sys.stdout.isatty()
-    return Console(width=None if terminal else WIDE, highlight=False, no_color=not terminal)
+    return WholeConsole(
+        width=None if terminal else WIDE, highlight=False, no_color=None if terminal else True, emoji=False
+    )
 
 
 def show_progress(out: Console) -> AbstractContextManager[rich_progress.Progress | None]:
@@ -39,10 +53,11 @@ def ticking(bar: rich_progress.Progress | None, label: str) -> Progress | None:
     """A progress callback that moves the bar; None without a bar."""
     if bar is None:
         return None
+    label = escape(printable(label))
     task = bar.add_task(label, total=None)
 
     def update(done: int, total: int, what: str) -> None:
-        bar.update(task, completed=done, total=total, description=f"{label} {what}")
+        bar.update(task, completed=done, total=total, description=f"{label} {escape(printable(what))}")
 
     return update
 
@@ -61,7 +76,7 @@ def report_table(report: Report, width: int = WIDE) -> Table:
     for column in _DISPENSABLE:
         if sum(lengths[c] + 2 for c in shown) - 2 > width:
             shown.remove(column)
-    table = Table(title=report.subject, title_justify="left", box=None, pad_edge=False)
+    table = Table(title=Text(report.subject), title_justify="left", box=None, pad_edge=False)
     for column in shown:
         text = column in ("variable", "oracle", "verdict")
         table.add_column(
@@ -73,7 +88,7 @@ def report_table(report: Report, width: int = WIDE) -> Table:
         )
     for v, row in rows:
         style = "red" if report.fails(v) else "yellow" if v.verdict != "match" else ""
-        table.add_row(*(row[column] for column in shown), style=style)
+        table.add_row(*(Text(row[column]) for column in shown), style=style)
     return table
 
 

@@ -10,6 +10,7 @@ from html import escape
 from typing import Any
 
 from keras_ref.reports.advice import Failure, advise
+from keras_ref.reports.escaping import printable
 from keras_ref.reports.heat_map import ErrorWindow
 from keras_ref.reports.html_tables import heat_maps, variables_table
 from keras_ref.reports.kinds import FAILING, ORDER, Kind, worst_of
@@ -178,6 +179,18 @@ class Report:
     allowed: frozenset[str] = frozenset()
     precision_loss: dict[str, float] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        # every text here may hold names from a model or a file: all fronts show what is made harmless once, here
+        shown = {
+            "subject": printable(self.subject),
+            "verdicts": tuple(map(_with_printable_texts, self.verdicts)),
+            "notes": tuple(map(printable, self.notes)),
+            "replay": printable(self.replay),
+            "precision_loss": {printable(name): loss for name, loss in self.precision_loss.items()},
+        }
+        for name, value in shown.items():
+            object.__setattr__(self, name, value)
+
     def fails(self, verdict: Verdict) -> bool:
         """Whether a verdict fails this check: one of the failing kinds, and not allowed."""
         return verdict.failed and verdict.verdict not in self.allowed
@@ -270,6 +283,16 @@ class Report:
     def __repr__(self) -> str:
         rows = [f"  {v.verdict:<12} {v.name}  [{v.oracle}] {v.coverage}" for v in self.verdicts]
         return "\n".join([self.summary(), *rows, *self.notes])
+
+
+def _with_printable_texts(verdict: Verdict) -> Verdict:
+    return replace(
+        verdict,
+        name=printable(verdict.name),
+        oracle=printable(verdict.oracle),
+        how=printable(verdict.how),
+        reason=printable(verdict.reason),
+    )
 
 
 def json_text(data: Any) -> str:

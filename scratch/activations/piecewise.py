@@ -22,10 +22,11 @@ def pieces(x: Array, *rules: tuple[Array, Array | float], otherwise: Array | flo
 
     The result has the dtype of x, and is of floats where x is of integers.
     """
-    values: Array | float = otherwise
-    for condition, value in reversed(rules):
+    (condition, value), *others = reversed(rules)
+    values = np.where(condition, value, otherwise)
+    for condition, value in others:
         values = np.where(condition, value, values)
-    return np.asanyarray(values).astype(x.dtype if x.dtype.kind in "fc" else float, copy=False)
+    return values.astype(x.dtype if x.dtype.kind in "fc" else float, copy=False)
 
 
 @activation

@@ -8,7 +8,7 @@ import numpy as np
 
 from scratch.arrays import Array
 
-_real_erf = np.vectorize(math.erf, otypes=[np.float64])
+_erf_of_float = np.frompyfunc(math.erf, 1, 1)
 
 
 def erf(x: Array) -> Array:
@@ -19,10 +19,12 @@ def erf(x: Array) -> Array:
     Error   real: that of the C library, about one unit in the last place; complex: y⁴/5 for |y| ≤ 0.3, an estimate
     Source  NIST Digital Library of Mathematical Functions, 7.2.1 and 7.10.1
     """
-    real: Array = _real_erf(x.real).astype(x.real.dtype)
+    at = x.real
+    # flat, since a function of NumPy gives a number, no array, for an array without axes
+    real: Array = _erf_of_float(at.reshape(-1)).astype(at.dtype).reshape(at.shape)
     if not np.iscomplexobj(x):
         return real
-    at, y = x.real, x.imag
+    y = x.imag
     slope = 2 / math.sqrt(math.pi) * np.exp(-at * at)
     result: Array = real + slope * (at * y**2 + 1j * (y - (2 * at**2 - 1) / 3 * y**3))
     return result

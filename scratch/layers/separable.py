@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import reduce
 from typing import Annotated
 
 import numpy as np
@@ -23,9 +24,9 @@ def each_channel(columns: Array, kernel: Array) -> Array:
     """
     *sizes, inputs, multiplier = kernel.shape
     filters = kernel.reshape(-1, inputs, multiplier)
-    y = sum(columns[place][..., None] * filter_ for place, filter_ in zip(cells(sizes), filters, strict=True))
-    found: Array = np.asanyarray(y).reshape(*columns.shape[: 1 - kernel.ndim], -1)
-    return found
+    terms = (columns[place][..., None] * filter_ for place, filter_ in zip(cells(sizes), filters, strict=True))
+    y: Array = reduce(np.add, terms).reshape(*columns.shape[: 1 - kernel.ndim], -1)
+    return y
 
 
 class ByChannel(Kernelled):

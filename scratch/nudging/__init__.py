@@ -4,6 +4,7 @@ propagate.py           propagate a stack of nudges through the calls of a model:
 base_point.py          what is computed once at the point that is nudged
 loss_term.py           what each sample adds to the loss
 linear_structure.py    verify a layer's declared linear structure against its forward pass
+stack.py               many arrays that a layer's forward pass computes with as if they were one
 addition_theorems.py   f(z + d) from f(z)
 blocks.py              run blocks of nudges on threads, or on any executor
 """

@@ -21,6 +21,7 @@ from scratch.naming import weights_of
 from scratch.noise import ROLLS, noise_of
 from scratch.nudging.linear_structure import mixing_of, responses_of, without_activation
 from scratch.nudging.loss_term import LossTerm
+from scratch.nudging.stack import Stack
 from scratch.objective import Objective, per_output
 from scratch.regularizers import L1, L1L2, L2
 from scratch.rounding import Rounding, noisy, rounded_objective
@@ -87,6 +88,8 @@ class BasePoint:
         self._largest: dict[tuple[str, ...], float] = {}
         self._arrays: dict[tuple[Any, ...], Array] = {}
         self._own: dict[str, dict[str, Array]] = {}
+        #: calls that cannot be computed on stacks while a weight or input is nudged: their outputs, and its name
+        self.unstackable: set[tuple[tuple[str, ...], str]] = set()
 
     def __reduce__(self) -> Any:
         """Only the arguments are sent to another process; what is derived from them is computed there."""
@@ -301,6 +304,7 @@ class BasePoint:
         """The outputs of a call with changed `tensors` and `masks`, and the masks of outputs that change with them.
 
         Tensors and masks that are not given are `copies` of those of the point; `own` replaces the layer's weights.
+        Where tensors or weights are stacks, so are the outputs that depend on them.
         """
         layer, copies = self.model.layers[call.layer], copies or Copies()
         known = {n: tensors[n] if n in tensors else copies(self.run.tensors[n]) for n in call.tensors}
@@ -313,8 +317,9 @@ class BasePoint:
         context = {"training": self.training, "mask": mask, "draw": draw, "stopped": stopped}
         arguments = [known[name] for name in call.inputs]
         own = self.weights_of(call) if own is None else own
-        outputs = tuple(
-            np.asarray(x) for x in as_tuple(layer.forward(own, *arguments, **keywords_of(call, layer, known, context)))
+        outputs: tuple[Any, ...] = tuple(
+            x if isinstance(x, Stack) else np.asarray(x)
+            for x in as_tuple(layer.forward(own, *arguments, **keywords_of(call, layer, known, context)))
         )
         before = {name: self.run.masks[name] for name in call.outputs}
         if (

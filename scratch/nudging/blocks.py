@@ -1,16 +1,21 @@
-"""Run blocks on threads or any concurrent.futures.Executor; a block whose worker fails is computed in this process."""
+"""Run blocks on threads or any concurrent.futures.Executor; a block whose worker fails is computed here."""
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor, as_completed
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Executor, ThreadPoolExecutor, wait
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
+from scratch.nudging.answers import Question, WrongAnswer
+
+#: seconds without any answer after which workers are given up, at least
+PATIENCE = 60.0
 #: blocks for each worker: enough that no worker waits long for the last block
 SHARES = 4
 
@@ -27,22 +32,40 @@ def workers(executor: Any) -> int:
     return int(getattr(executor, "_max_workers", 0) or cores())
 
 
-def run_blocks(
-    function: Function, blocks: Sequence[Sequence[Any]], *, executor: Executor | None, done: Callable[[int], None]
-) -> list[Any]:
-    """[function(*block) for block in blocks], computed by the executor's workers (None: by a thread for each core).
+@dataclass(frozen=True, kw_only=True)
+class Remote:
+    """How somebody else's workers are asked: by questions that are answered with what was asked (answers.py).
 
-    A block whose worker died, was killed, or could not be reached is computed in this process; an error that it raises
-    here too is raised. `done(i)` is called in this thread when the result of block i has arrived.
+    executor    any concurrent.futures.Executor
+    function    what a worker calls with the nudges of a question;   questions   one for each block
+    patience    seconds without any answer after which the workers are given up
+    given_up    called when they are
+    """
+
+    executor: Executor
+    function: Function
+    questions: Sequence[Question]
+    patience: float = PATIENCE
+    given_up: Callable[[], None] = field(default=lambda: None)
+
+
+def run_blocks(
+    function: Function, blocks: Sequence[Sequence[Any]], *, remote: Remote | None = None, done: Callable[[int], None]
+) -> list[Any]:
+    """[function(*block) for block in blocks], computed by remote workers (None: by a thread for each core).
+
+    A block whose worker died, was killed, stopped, could not be reached, or gave an answer that is not that of the
+    block, is computed in this process; an error that it raises here too is raised. `done(i)` is called in this thread
+    when the result of block i has arrived.
     """
     results: list[Any] = [None] * len(blocks)
     left = list(range(len(blocks)))
     with one_blas_thread():
-        if executor is not None:
-            left = _collect(function, blocks, wanted=left, executor=executor, results=results, done=done)
+        if remote is not None:
+            left = _collect(_Sent.to(remote), wanted=left, results=results, done=done)
         if len(left) > 1 and cores() > 1:
-            threads = _threads(os.getpid())
-            left = _collect(function, blocks, wanted=left, executor=threads, results=results, done=done)
+            threads = _Sent(executor=_threads(os.getpid()), function=function, blocks=blocks)
+            left = _collect(threads, wanted=left, results=results, done=done)
         for i in left:
             results[i] = function(*blocks[i])
             done(i)
@@ -55,46 +78,87 @@ def _threads(_process: int) -> Executor:
     return ThreadPoolExecutor(cores(), thread_name_prefix="nudges")
 
 
-def _collect(
-    function: Function,
-    blocks: Sequence[Any],
-    *,
-    wanted: list[int],
-    executor: Any,
-    results: list[Any],
-    done: Callable[[int], None],
-) -> list[int]:
+@dataclass(frozen=True, kw_only=True)
+class _Sent:
+    """Blocks that are sent to an executor, and how a result is taken from an answer.
+
+    patience, given_up   of Remote; without patience, workers are waited for as long as they take
+    """
+
+    executor: Any
+    function: Function
+    blocks: Sequence[Sequence[Any]]
+    accept: Callable[[int, Any], Any] = field(default=lambda _, answer: answer)
+    patience: float | None = None
+    given_up: Callable[[], None] = field(default=lambda: None)
+
+    @classmethod
+    def to(cls, remote: Remote) -> _Sent:
+        """The questions for remote workers."""
+        questions = remote.questions
+        return cls(
+            executor=remote.executor,
+            function=remote.function,
+            blocks=[(question.entries, question.offsets) for question in questions],
+            accept=lambda i, answer: questions[i].accept(answer),
+            patience=remote.patience,
+            given_up=remote.given_up,
+        )
+
+
+def _collect(sent: _Sent, *, wanted: list[int], results: list[Any], done: Callable[[int], None]) -> list[int]:
     """Fill in the results of the wanted blocks, and return the numbers of those that did not arrive."""
-    futures, left = {}, []
+    futures: dict[Any, int] = {}
+    left = set(wanted)
     try:
         for i in wanted:
-            try:
-                futures[executor.submit(call_with_one_blas_thread, function, *blocks[i])] = i
             # a pool that broke, or was shut down, accepts no more work
-            except Exception:  # noqa: BLE001
-                left.append(i)
-        for future in _finished(futures):
+            with suppress(Exception):
+                futures[sent.executor.submit(call_with_one_blas_thread, sent.function, *sent.blocks[i])] = i
+        for future in _finished(futures, sent.patience):
             i = futures[future]
             try:
-                results[i] = future.result()
+                results[i] = sent.accept(i, future.result(0))
+            except WrongAnswer as wrong:
+                logging.getLogger("gradtwin").warning(
+                    "A worker's answer was not taken: %s. Its block is computed again in this process.", wrong
+                )
             # the caller computes the block again, and an error of the block itself is raised there
-            except Exception:  # noqa: BLE001
-                left.append(i)
-                continue
-            done(i)
+            except Exception:  # noqa: BLE001, S110
+                pass
+            else:
+                left.remove(i)
+                done(i)
     except BaseException:
+        running = [future for future in futures if not future.cancel()]
+        if sent.patience is None:  # threads of this process: nothing of it goes on after an interruption
+            wait(running)
+        raise
+    if any(not future.done() for future in futures):
+        logging.getLogger("gradtwin").warning(
+            "Workers have not answered for %g s. Their blocks are computed in this process.", sent.patience
+        )
         for future in futures:
             future.cancel()
-        raise
+        sent.given_up()
     return sorted(left)
 
 
-def _finished(futures: Any) -> Iterator[Any]:
-    """Futures as they finish; futures of another kind than the standard library's in their order."""
+def _finished(futures: Iterable[Any], patience: float | None) -> Iterator[Any]:
+    """Futures as they finish, until none has for so many seconds; those of another kind than the standard library's in
+    their order."""
+    left = set(futures)
     try:
-        yield from as_completed(list(futures))
+        while left:
+            finished, left = wait(left, timeout=patience, return_when=FIRST_COMPLETED)
+            if not finished:
+                return
+            yield from finished
     except AttributeError:
-        yield from futures
+        for future in futures:
+            with suppress(Exception):
+                future.result(patience)
+            yield future
 
 
 def call_with_one_blas_thread(function: Function, *arguments: Any) -> Any:
@@ -105,11 +169,14 @@ def call_with_one_blas_thread(function: Function, *arguments: Any) -> Any:
 
 @dataclass
 class _Limit:
-    """The limit of BLAS threads in this process: how many contexts need it, and what undoes it."""
+    """The limit of BLAS threads in this process: how many contexts of each thread need it, and what was before.
+
+    before   (library, its number of threads) for each BLAS library
+    """
 
     lock: Any = field(default_factory=threading.Lock)
-    contexts: int = 0
-    undo: Any = None
+    contexts: dict[int, int] = field(default_factory=dict)
+    before: list[tuple[Any, int]] = field(default_factory=list)
 
 
 _LIMIT = _Limit()
@@ -118,27 +185,44 @@ _LIMIT = _Limit()
 @contextmanager
 def one_blas_thread() -> Iterator[None]:
     """Limit BLAS to one thread, if threadpoolctl is installed; the limit is undone when the last context ends."""
-    with _LIMIT.lock:
-        _LIMIT.contexts += 1
-        if _LIMIT.contexts == 1:
-            _LIMIT.undo = _limit_blas()
+    outer = blas_contexts()
     try:
+        _begin_blas_context()
         yield
     finally:
-        with _LIMIT.lock:
-            _LIMIT.contexts -= 1
-            if _LIMIT.contexts == 0 and _LIMIT.undo is not None:
-                _release_control()
-                _LIMIT.undo.restore_original_limits()
-                _release_control()
+        end_blas_contexts(outer)
 
 
-def _limit_blas() -> Any:
-    controller = _controller()
-    if controller is None:
-        return None
-    _release_control()
-    return controller.limit(limits=1, user_api="blas")
+def blas_contexts() -> int:
+    """How many contexts of one_blas_thread are open in this thread."""
+    return _LIMIT.contexts.get(threading.get_ident(), 0)
+
+
+def _begin_blas_context() -> None:
+    with _LIMIT.lock:
+        _LIMIT.contexts[threading.get_ident()] = blas_contexts() + 1
+        if not _LIMIT.before:
+            _LIMIT.before = [(library, library.num_threads) for library in _blas_libraries()]
+            _set_blas_threads((library, 1) for library, _ in _LIMIT.before)
+
+
+def end_blas_contexts(outer: int) -> None:
+    """End the contexts of this thread but the first `outer` of them, those too that an interruption has left open."""
+    with _LIMIT.lock:
+        if outer:
+            _LIMIT.contexts[threading.get_ident()] = outer
+        else:
+            _LIMIT.contexts.pop(threading.get_ident(), None)
+        if not _LIMIT.contexts:
+            _set_blas_threads(_LIMIT.before)
+            _LIMIT.before = []
+
+
+def _set_blas_threads(numbers: Iterable[tuple[Any, int]]) -> None:
+    for library, number in numbers:
+        _release_control()
+        library.set_num_threads(number)
+        _release_control()
 
 
 def _release_control() -> None:
@@ -152,10 +236,10 @@ def _release_control() -> None:
 
 
 @cache
-def _controller() -> Any:
-    """threadpoolctl's controller of the loaded BLAS libraries (NumPy's is one), or None without threadpoolctl."""
+def _blas_libraries() -> tuple[Any, ...]:
+    """threadpoolctl's controllers of the loaded BLAS libraries (NumPy's is one); none without threadpoolctl."""
     try:
         from threadpoolctl import ThreadpoolController
     except ImportError:
-        return None
-    return ThreadpoolController()
+        return ()
+    return tuple(library for library in ThreadpoolController().lib_controllers if library.user_api == "blas")

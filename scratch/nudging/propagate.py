@@ -28,6 +28,7 @@ from scratch.calls import Call
 from scratch.nudging.addition_theorems import shift_of
 from scratch.nudging.base_point import INPUT, BasePoint, Copies, activation_of, nudged, own_copy
 from scratch.nudging.loss_term import LossTerm
+from scratch.nudging.stack import stacked, values_of
 
 #: entries of the largest array of a block: enough that the overhead of NumPy calls vanishes, few enough for the cache
 BLOCK = 2**18
@@ -150,7 +151,7 @@ class Propagation:
         if point.owns(call, self.name):
             if not self._is_changed(call, state) and point.responses(call, self.name) is not None:
                 return self._apply_responses, channel if activation_of(layer).elementwise else base.size  # type: ignore[attr-defined]
-            return self._loop, size
+            return self._stack, max(size, point.weights[self.name].size)
         if state.samples is not None:
             return self._merge_batch, size // point.batch
         given = state.changed.get(call.inputs[0])
@@ -159,7 +160,7 @@ class Propagation:
                 return self._pack_channels, channel
             if point.mixing(call) is not None:
                 return self._apply_matrix, base.size
-        return self._merge_batch if point.is_per_sample(call) else self._loop, size
+        return self._merge_batch if point.is_per_sample(call) else self._stack, size
 
     def masks_of(self, call: Call, state: State) -> dict[str, Array]:
         """The changed masks that a call takes."""
@@ -236,6 +237,27 @@ class Propagation:
         )
         new = {name: self._stacked(x, state) for name, x in zip(call.outputs, outputs, strict=False)}
         return state.with_changes(new, {name: self._stacked(mask, state) for name, mask in after.items()})
+
+    def _stack(self, call: Call, state: State) -> State:
+        """Any layer: one forward pass on the stacks of what changes for all nudges; else one for each of them."""
+        point, count, key = self.point, state.count, (call.outputs, self.name)
+        fixed = point.keeps_masks(call) and not self.masks_of(call, state)
+        if count == 1 or not fixed or key in point.unstackable:
+            return self._loop(call, state)
+        tensors = {n: stacked(self._full(n, state)) for n in call.tensors if n in state.changed}
+        own = point.weights_of(call)
+        if point.owns(call, self.name):
+            value = own_copy(point.value(self.name), state.offsets)
+            values = np.broadcast_to(value, (count, *value.shape)).copy()
+            values.reshape(count, -1)[np.arange(count), state.entries] += state.offsets
+            own[self.name.removeprefix(call.layer + "/")] = stacked(values)
+        try:
+            outputs, _ = point.forward(call, tensors=tensors, masks={}, own=own)
+        # what cannot be computed on stacks is looped over, and an error of the layer itself is raised there
+        except Exception:  # noqa: BLE001
+            point.unstackable.add(key)
+            return self._loop(call, state)
+        return state.with_changes({n: values_of(x, count) for n, x in zip(call.outputs, outputs, strict=False)})
 
     def _loop(self, call: Call, state: State) -> State:
         """Any layer: one forward pass of the layer for each nudge, with its weight nudged where that is the weight."""

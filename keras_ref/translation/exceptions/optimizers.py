@@ -11,6 +11,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_ref.evaluation.restoration import Restoration
 from keras_ref.translation.exceptions import mirrors, reflects
 from keras_ref.translation.specifications import NoTwin, plain, reflected
 from keras_ref.translation.to_keras import mirrored
@@ -34,12 +35,11 @@ _OFF = ("clipnorm", "clipvalue", "global_clipnorm", "ema_overwrite_frequency", "
 @contextmanager
 def _float64_rate(*, wanted: bool) -> Iterator[None]:
     """Let floatx be float64, if wanted: Keras keeps a constant learning rate in floatx, where 0.1 would be rounded."""
-    floatx = keras.config.floatx()
-    keras.config.set_floatx("float64" if wanted else floatx)
-    try:
+    with Restoration() as restoration:
+        restoration.undo_by(keras.config.set_floatx, keras.config.floatx())
+        if wanted:
+            keras.config.set_floatx("float64")
         yield
-    finally:
-        keras.config.set_floatx(floatx)
 
 
 @mirrors(*_PLAIN)

@@ -1,0 +1,224 @@
+"""The public verb compare: where two programs with the same weights part, and which of the two is right there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from keras_ref.comparison.program_comparison import (
+    Both,
+    compare_at,
+    first_parting,
+    judged,
+    matched_names,
+    weights_for,
+)
+from keras_ref.comparison.weight_matching import Matching, match_weights
+from keras_ref.errors import BadInput
+from keras_ref.programs.program import Facts, Point, Program, Stage, flat_arrays
+from keras_ref.programs.remote import TIME_LIMIT, RemoteProgram
+from keras_ref.programs.targets import open_object
+from keras_ref.reports.comparison import Comparison
+from scratch.arrays import Array
+
+
+def compare(
+    a: Any,
+    b: Any,
+    x: Any = None,
+    y: Any = None,
+    *,
+    steps: int = 3,
+    training: bool = False,
+    precision: str = "float64",
+    weights: Mapping[str, Array] | None = None,
+    map: Mapping[str, str] | None = None,  # noqa: A002 (the option's name)
+    seed: int = 0,
+    time_limit: float = TIME_LIMIT,
+    replay: str = "",
+) -> Comparison:
+    """Give two programs the same weights and find the first place where they part.
+
+    a, b        Keras models, of Keras 2 too, PyTorch modules, JAX functions, NumPy modules, scratch models; a text is
+                a target, which runs in a process of its own: "keras-jax:package.module:factory", "student.py"
+    x, y        inputs and targets, batch first; those that come with a or b unless given
+    steps       training steps whose updates are compared, 0 for none
+    training    whether the forward pass is that of training; random layers are in inference all the same
+    precision   float64, where both compute in it; else float32
+    weights     values by the names of a; its own unless given, constant ones moved at random, so that nothing hides
+    map         {weight of a: weight of b} where names, order and shapes do not say it
+
+    What is allowed is measured of both programs. Objects are afterwards what they were. Raises: BadInput or
+    CouldNotRun, in one sentence, for what cannot be compared.
+    """
+    if steps < 0:
+        raise BadInput(f"`steps` must be at least 0. Received: steps={steps}. Pass 0 to compare no updates.")
+    with _opened(a, time_limit) as first, _opened(b, time_limit) as second:
+        programs = (first, first.facts()), (second, second.facts())
+        matching = match_weights(programs[0][1].weights, programs[1][1].weights, map)
+        x, y = _data(programs, x, y)
+        values = _values(first, second, matching, weights, seed=seed)
+        own_b = second.values() if programs[1][1].weights else {}
+        points, notes = _points(programs, matching, values, own_b, x=x, y=y, training=training, steps=steps, seed=seed)
+        both = _run(programs, matching, points, precision, seed=seed)
+        return report_of(both, notes=notes, seed=seed, replay=replay)
+
+
+def report_of(both: Both, *, notes: tuple[str, ...], seed: int, replay: str) -> Comparison:
+    """The report of two programs that were run."""
+    from keras_ref.comparison.diagnoses import explain_parting
+
+    rows = both.rows
+    parting = first_parting(rows)
+    cause = ""
+    if parting is not None:
+        index = rows.index(parting)
+        parting = judged(both, parting)
+        rows = (*rows[:index], parting, *rows[index + 1 :])
+        cause = explain_parting(both, parting)
+    return Comparison(
+        a=both.a.facts.kind,
+        b=both.b.facts.kind,
+        precision=both.a.point.precision,
+        matched=matched_names(both.matching),
+        rows=rows,
+        parting=parting,
+        cause=cause,
+        notes=(*notes, *_side_notes(both)),
+        seed=seed,
+        replay=replay,
+    )
+
+
+@contextmanager
+def _opened(value: Any, time_limit: float) -> Iterator[Program]:
+    """The program of an object or target; a process that was started for it ends."""
+    if not isinstance(value, str):
+        yield open_object(value)
+        return
+    program = RemoteProgram(value, time_limit=time_limit)
+    try:
+        yield program
+    finally:
+        program.close()
+
+
+def _data(programs: tuple[tuple[Program, Facts], ...], x: Any, y: Any) -> tuple[Any, Any]:
+    """Inputs and targets: those given, else those of the first program that has some."""
+    if x is not None:
+        return x, y
+    for program, _ in programs:
+        x, y = program.data()
+        if x is not None:
+            return x, y
+    raise BadInput(
+        "Two programs are compared on data. Received: none, and neither has its own. Pass x and y, or --data."
+    )
+
+
+def _values(
+    a: Program, b: Program, matching: Matching, given: Mapping[str, Array] | None, *, seed: int
+) -> dict[str, Array]:
+    """The weights by the names of A: exact in float32, and no constant."""
+    own = a.values() or b.values()
+    generator = np.random.default_rng(seed)
+    found = {}
+    for name, value in {**own, **(given or {})}.items():
+        array = np.asarray(value, dtype=float)
+        if given is None and array.size > 1 and np.ptp(array) == 0:
+            array = array + generator.uniform(-0.25, 0.25, array.shape)
+        found[name] = array.astype(np.float32).astype(float)
+    for pair in matching.pairs:
+        if pair.a.name not in found:
+            found[pair.a.name] = generator.normal(size=pair.a.shape)
+    return found
+
+
+def _points(
+    programs: tuple[tuple[Program, Facts], ...],
+    matching: Matching,
+    values: Mapping[str, Array],
+    own_b: Mapping[str, Array],
+    *,
+    x: Any,
+    y: Any,
+    training: bool,
+    steps: int,
+    seed: int,
+) -> tuple[tuple[Point, Point], tuple[str, ...]]:
+    """The point of each program, and notes on what is not compared."""
+    notes = []
+    names = tuple(facts for _, facts in programs)
+    has_loss = all(Stage.LOSS in facts.stages for facts in names) and y is not None
+    x = _in_float32(x)
+    y = _in_float32(y)
+    weights_b = weights_for(matching, values, own_b)
+    point = Point(weights=values, x=x, y=y, training=training, steps=steps)
+    if not has_loss:
+        without = " and ".join(
+            letter for letter, facts in zip("AB", names, strict=True) if Stage.LOSS not in facts.stages
+        )
+        why = f"{without} has none" if without else "there are no targets"
+        if all(facts.projects for facts in names):
+            outputs = flat_arrays(programs[0][0].run(replace(point, y=None, steps=0, gradient=False)).tensors["output"])
+            generator = np.random.default_rng(seed)
+            cotangent = [generator.normal(size=o.shape).astype(np.float32).astype(float) for o in outputs]
+            point = replace(point, cotangent=cotangent, steps=0)
+            notes.append(f"The loss is not compared: {why}. Gradients are those of Σ c · output, c random.")
+        else:
+            point = replace(point, steps=0)
+            notes.append(f"The loss is not compared: {why}.")
+    notes += [
+        f"{letter} has no {stage}: it is not compared."
+        for letter, facts in zip("AB", names, strict=True)
+        for stage in (Stage.FORWARD, Stage.GRADIENT, Stage.UPDATE)
+        if stage not in facts.stages and not (stage is Stage.UPDATE and steps == 0) and not facts.notes
+    ]
+    rate = next(
+        (
+            float(f.optimizer.config["learning_rate"])
+            for f in names
+            if f.optimizer is not None and isinstance(f.optimizer.config.get("learning_rate"), (int, float))
+        ),
+        None,
+    )
+    point = replace(point, learning_rate=rate)
+    return (point, replace(point, weights=weights_b)), tuple(notes)
+
+
+def _in_float32(value: Any) -> Any:
+    """Floats rounded to float32, so that both precisions see the same numbers."""
+    if isinstance(value, Mapping):
+        return {key: _in_float32(part) for key, part in value.items()}
+    if isinstance(value, (list, tuple)) and all(np.ndim(part) > 0 for part in value):
+        return [_in_float32(part) for part in value]
+    if value is None:
+        return None
+    array = np.asarray(value)
+    return array.astype(np.float32).astype(float) if array.dtype.kind == "f" else array
+
+
+def _run(programs: Any, matching: Matching, points: tuple[Point, Point], precision: str, *, seed: int) -> Both:
+    """Both programs in float64; in float32 where one of them does not compute in float64 throughout."""
+    wanted = [replace(point, precision=precision) for point in points]
+    both = compare_at(programs[0], programs[1], (wanted[0], wanted[1]), matching, seed=seed)
+    narrow = any(
+        array.dtype in (np.float32, np.float16)
+        for side in (both.a, both.b)
+        for array in side.measured.trace.tensors.values()
+    )
+    if precision == "float64" and narrow:
+        return _run(programs, matching, points, "float32", seed=seed)
+    return both
+
+
+def _side_notes(both: Both) -> Iterator[str]:
+    for letter, side in (("A", both.a), ("B", both.b)):
+        yield from (f"{letter}: {note}" for note in side.facts.notes)
+    yield f"Both compute in {both.a.point.precision}; what is allowed is measured of both."
+    if both.a.point.training:
+        yield "The forward pass is that of training."

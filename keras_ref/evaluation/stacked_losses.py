@@ -1,0 +1,241 @@
+"""Losses at a stack of nudged points: one entry moved, or all along a direction; and how far rounding moves them."""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from keras_ref.errors import BadInput
+from keras_ref.evaluation.domain import losses_in_domain
+from keras_ref.evaluation.float64 import DTYPE
+from keras_ref.evaluation.operation_rounding import EXACT_SCOPE
+from keras_ref.evaluation.rounding import Rounded
+from keras_ref.evaluation.traced_losses import TracedLosses, Way
+from scratch.arrays import Array
+from scratch.noise import ROLLS
+
+#: nudged losses that one call of the traced function evaluates; fewer where memory does not suffice
+BLOCK = 512
+
+
+class StackedLosses(TracedLosses):
+    """Losses of one flat vector of all values, one evaluation after another in one traced loop.
+
+    What a loss is, at such a vector, is abstract here.
+    """
+
+    #: the point: arrays by name, and where each begins in the flat vector
+    values: dict[str, Array]
+    _offsets: dict[str, Any]
+
+    def __init__(self, *, variables: Mapping[str, Any], state: Iterable[Any]) -> None:
+        super().__init__(variables=variables, state=state)
+        self._evaluate: Any = None
+        self._rounded: Rounded | None = None
+        self._branch: Rounded | None = None
+        #: forward passes so far
+        self.evaluations = 0
+        self.block = BLOCK
+
+    def _forget_traces(self) -> None:
+        self._evaluate = None
+
+    @abstractmethod
+    def _held(self) -> list[Any]:
+        """Everything that is fixed during a check: state and data, as one list of tensors."""
+
+    @abstractmethod
+    def _at(self, flat: Any, held: list[Any]) -> Any:
+        """The loss where all values are those of one flat vector."""
+
+    @abstractmethod
+    def restore_values(self) -> None:
+        """Assign the values of the point to the variables and the state."""
+
+    @property
+    def untracked(self) -> list[Any]:
+        """TensorFlow's own trainable variables that the loss reads, of which Keras knows nothing."""
+        self._traced()
+        own = [v for v in self._state if isinstance(v, tf.Variable)]
+        return [v for v in own if v.trainable]
+
+    @property
+    def graph(self) -> Any:
+        """The traced losses as a graph; None where they run only eagerly."""
+        return getattr(self._traced(), "graph", None)
+
+    def _flat(self, values: Mapping[str, Array]) -> Array:
+        """All values as one vector, in the order of the names."""
+        return np.concatenate([np.ravel(values[name]) for name in self.values]) if self.values else np.zeros(0)
+
+    def _stack(self, flat: Any, direction: Any, steps: Any, entries: Any, targets: Any, held: list[Any]) -> Any:
+        """Losses at flat + step · direction with one entry set to a target value, one evaluation after another."""
+
+        def one(nudge: tuple[Any, Any, Any]) -> Any:
+            step, entry, target = nudge
+            with tf.name_scope(EXACT_SCOPE):
+                moved = tf.tensor_scatter_nd_update(flat + step * direction, [[entry]], [target])
+            return tf.cast(self._at(moved, held), DTYPE)
+
+        return tf.map_fn(one, (steps, entries, targets), fn_output_signature=DTYPE, parallel_iterations=1)
+
+    def _stack_eagerly(self, flat: Any, direction: Any, steps: Any, entries: Any, targets: Any, held: list[Any]) -> Any:
+        """The same without a graph."""
+        losses = []
+        for step, entry, target in zip(steps.numpy(), entries.numpy(), targets.numpy(), strict=True):
+            moved = flat.numpy() + step * direction.numpy()
+            moved[entry] = target
+            losses.append(tf.cast(self._at(tf.constant(moved), held), DTYPE))
+        return tf.stack(losses) if losses else tf.zeros(0, DTYPE)
+
+    def _traced(self) -> Any:
+        """The traced losses."""
+        if self._evaluate is None:
+            self._evaluate = self.complete(self._trace, self._stack_eagerly)
+        return self._evaluate
+
+    def _trace(self) -> Any:
+        size = sum(v.size for v in self.values.values())
+        vector, numbers, indices = (
+            tf.TensorSpec(s, t) for s, t in (([size], DTYPE), ([None], DTYPE), ([None], tf.int64))
+        )
+        held = tf.nest.map_structure(lambda t: tf.TensorSpec(t.shape, t.dtype), self._held())
+        return tf.function(self._stack, autograph=False).get_concrete_function(
+            vector, vector, numbers, indices, numbers, held
+        )
+
+    def _run(
+        self,
+        values: Mapping[str, Array],
+        *,
+        steps: Array,
+        entries: Array,
+        targets: Array,
+        direction: Array | None = None,
+    ) -> Array:
+        """Losses at values + step · direction with one entry of the flat vector set to a target, for each step."""
+        evaluate = self._traced()
+        flat, held = self._flat(values), self._held()
+        direction = np.zeros_like(flat) if direction is None else direction
+        self.evaluations += len(steps)
+        # at the point itself nothing may raise
+        given = (steps == 0) & (targets == flat[entries]) if values is self.values else np.zeros(len(steps), bool)
+
+        def losses_of(some: Array) -> Array:
+            block = (steps[some], entries[some], targets[some])
+            return np.asarray(evaluate(*map(tf.constant, (flat, direction, *block)), held))
+
+        blocks, i = [], 0
+        try:
+            while i < len(steps):
+                some = np.arange(i, min(i + self.block, len(steps)))
+                try:
+                    blocks.append(losses_in_domain(losses_of, some, given=given))
+                except tf.errors.ResourceExhaustedError as error:
+                    self._smaller_block(error)
+                else:
+                    i += len(some)
+        finally:
+            self.restore_values()
+        return np.concatenate(blocks) if blocks else np.zeros(0)
+
+    def _smaller_block(self, error: Exception) -> None:
+        if self.block == 1:
+            raise BadInput(
+                "A forward pass must fit into memory. Received: TensorFlow ran out of it at one evaluation, the "
+                "smallest block. Pass a smaller batch, or a machine with more memory."
+            ) from error
+        self.block = max(1, self.block // 8)
+
+    def noise(self, *, at: Mapping[str, Array] | None = None) -> float:
+        """The absolute rounding error of the loss at the point (or `at`); nan where it cannot be told."""
+        evaluate, flat = self._traced(), self._flat(at or self.values)
+        if self.way is Way.EAGER:
+            return math.nan
+        if self._rounded is None:
+            self._rounded = Rounded(evaluate)
+        count = min(ROLLS // 2, self.block)
+        resting, first = np.zeros(count), np.zeros(count, np.int64)
+        arguments = [flat, np.zeros_like(flat), resting, first, resting + flat[0]]
+        try:
+            return self._rounded.noise([*map(tf.constant, arguments), *self._held()], calls=-(-ROLLS // count))
+        finally:
+            self.restore_values()
+
+    def branch_losses(
+        self, name: str, entries: Array, offsets: Array, *, at: Mapping[str, Array] | None = None
+    ) -> Array:
+        """`losses` on the branch that the point lies on: comparisons, indices and roundings are decided as there.
+
+        Off by rounding, as `Rounded` computes: what losses at the point itself differ by is their noise.
+        """
+        values = at or self.values
+        where = np.broadcast_to(self._offsets[name] + np.asarray(entries), offsets.shape).ravel().astype(np.int64)
+        found = self._run_branch(values, steps=np.zeros(len(where)), entries=where, offsets=offsets.ravel())
+        return found.reshape(offsets.shape)
+
+    def branch_directional(
+        self, direction: Mapping[str, Array], steps: Array, *, at: Mapping[str, Array] | None = None
+    ) -> Array:
+        """`directional` on the branch that the point lies on, as `branch_losses` has it."""
+        values, steps = at or self.values, np.asarray(steps, dtype=float)
+        vector = self._flat({name: direction.get(name, np.zeros_like(value)) for name, value in values.items()})
+        first = np.zeros(len(steps), np.int64)
+        return self._run_branch(values, steps=steps, entries=first, offsets=steps * vector[0], direction=vector)
+
+    def _run_branch(
+        self,
+        values: Mapping[str, Array],
+        *,
+        steps: Array,
+        entries: Array,
+        offsets: Array,
+        direction: Array | None = None,
+    ) -> Array:
+        """Losses at values + step · direction with one entry of the flat vector moved, decided as at values."""
+        evaluate = self._traced()
+        if self._branch is None:
+            self._branch = Rounded(evaluate, moves_point=True)
+        flat, held = self._flat(values), self._held()
+        fixed = [tf.constant(flat), tf.constant(np.zeros_like(flat) if direction is None else direction)]
+        targets, rests = flat[entries], np.zeros(len(steps))
+        self.evaluations += len(steps)
+        found = []
+        try:
+            for i in range(0, len(steps), self.block):
+                some = slice(i, i + self.block)
+                here, there = (
+                    [*fixed, *map(tf.constant, (moved[some], entries[some], reached[some])), *held]
+                    for moved, reached in ((rests, targets), (steps, targets + offsets))
+                )
+                found.append(np.asarray(self._branch.roll(here, common=False, copies=there).rolled[0]))
+        except tf.errors.OpError:  # the copies leave the domain, and take no decision of their own
+            return np.full(len(steps), np.nan)
+        finally:
+            self.restore_values()
+        return np.concatenate(found) if found else np.zeros(0)
+
+    def losses(self, name: str, entries: Array, offsets: Array, *, at: Mapping[str, Array] | None = None) -> Array:
+        """Losses (m, e) with entry entries[j] of `name` moved by offsets[i, j]; all else as at the point (or `at`)."""
+        values = at or self.values
+        flat_entries = (
+            np.broadcast_to(self._offsets[name] + np.asarray(entries), offsets.shape).ravel().astype(np.int64)
+        )
+        targets = (np.ravel(values[name])[entries] + offsets).ravel()
+        losses = self._run(values, steps=np.zeros(len(targets)), entries=flat_entries, targets=targets)
+        return losses.reshape(offsets.shape)
+
+    def directional(
+        self, direction: Mapping[str, Array], steps: Array, *, at: Mapping[str, Array] | None = None
+    ) -> Array:
+        """Losses (m,) along the point (or `at`) + step · direction; names left out of `direction` stay."""
+        values, steps = at or self.values, np.asarray(steps, dtype=float)
+        vector = self._flat({name: direction.get(name, np.zeros_like(value)) for name, value in values.items()})
+        flat = self._flat(values)
+        entries = np.zeros(len(steps), dtype=np.int64)
+        return self._run(values, direction=vector, steps=steps, entries=entries, targets=flat[0] + steps * vector[0])

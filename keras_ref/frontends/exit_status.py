@@ -1,0 +1,137 @@
+"""How the command ends: an exit status for each way, and one sentence on stderr.
+
+0    nothing failed
+1    a finding, and nothing else
+2    the command could not do its work: bad input, an output that cannot be written
+3    an error of gradtwin's own, with the request to report it
+130  interrupted by Ctrl-C
+141  nobody reads what it prints (a broken pipe), as a shell says of a process that SIGPIPE killed
+"""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+import typer
+
+from keras_ref.errors import BadInput, CouldNotRun, NobodyReads, short
+from keras_ref.reports import github
+from keras_ref.reports.escaping import printable
+
+FINDING, COULD_NOT, INTERNAL, INTERRUPTED, BROKEN_PIPE = 1, 2, 3, 130, 141
+
+
+def status_of(command: Callable[..., Any]) -> int:
+    """Run a Typer application. Returns the exit status of the process, all output flushed.
+
+    An error that a user can mend is one line on stderr.
+    """
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a name that the terminal's encoding lacks is shown as an escape
+        sys.stdout.reconfigure(errors="backslashreplace")
+    status = _run(command)
+    _let_go_of_stdout()
+    return status
+
+
+def _run(command: Callable[..., Any]) -> int:
+    from keras_ref.inputs.targets import quiet_tensorflow
+
+    try:
+        _require_stdout()
+        quiet_tensorflow()
+        status = command(standalone_mode=False) or 0
+        sys.stdout.flush()
+    except typer.Exit as exit_:
+        return _flushed(exit_.exit_code)
+    except (CouldNotRun, BadInput) as error:
+        return _failed(COULD_NOT, error)
+    except (KeyboardInterrupt, typer.Abort):
+        return _failed(INTERRUPTED, "Interrupted; the model is what it was.")
+    except (BrokenPipeError, NobodyReads):
+        return BROKEN_PIPE
+    except Exception as error:  # noqa: BLE001 (each has its own exit status)
+        return _failed_otherwise(error)
+    return int(status)
+
+
+def _failed_otherwise(error: Exception) -> int:
+    """The exit status of an error that no part of the command expects."""
+    # Click's own errors (an unknown command, a missing argument) have a message for the user
+    if hasattr(error, "format_message"):
+        message = error.format_message()
+        return _failed(COULD_NOT, f"{message}{'' if message.endswith(('.', '?')) else '.'} See gradtwin --help.")
+    reason = _fault_of_stdout(error)
+    if reason:
+        return _failed(
+            COULD_NOT,
+            f"The output must be writable. Received: {reason}. Redirect it to where there is space; --json writes a "
+            "file.",
+        )
+    traceback.print_exception(error)
+    return _failed(
+        INTERNAL,
+        f"This is an error of gradtwin's own. Received: {type(error).__name__}: {short(error)} Please report it with "
+        "the lines above; it says nothing about the model.",
+    )
+
+
+def _flushed(status: int) -> int:
+    """An exit status, if everything that was printed has arrived."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        return BROKEN_PIPE
+    except OSError as error:
+        return _failed_otherwise(error)
+    return status
+
+
+def _require_stdout() -> None:
+    """Raises: CouldNotRun where the command was started with a closed output."""
+    if sys.stdout is None:
+        raise CouldNotRun("The output must be open. Received: a closed stdout. Redirect it, to /dev/null if need be.")
+
+
+def _fault_of_stdout(error: Exception) -> str:
+    """Why the output cannot be written; "" where an error is another one."""
+    if not isinstance(error, OSError):
+        return ""
+    try:
+        sys.stdout.flush()
+    except OSError as again:
+        return str(again.strerror)
+    return str(error.strerror) if error.filename is None and error.errno in (errno.ENOSPC, errno.EBADF) else ""
+
+
+def _let_go_of_stdout() -> None:
+    """Keep the interpreter from failing, with a status of its own, at what could not be printed."""
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def complain(sentence: Exception | str) -> None:
+    """Print one line on stderr, and an annotation in GitHub Actions; with GRADTWIN_TRACEBACK the trace behind it."""
+    line = printable(" ".join(str(sentence).split()))
+    if isinstance(sentence, Exception) and sentence.__cause__ is not None and os.environ.get("GRADTWIN_TRACEBACK"):
+        traceback.print_exception(sentence.__cause__)
+    with suppress(OSError, ValueError):
+        if sys.stderr is not None:
+            print(f"gradtwin: {line}", file=sys.stderr)
+    if github.active():
+        print(github.annotation("gradtwin could not run", line))
+
+
+def _failed(status: int, sentence: Exception | str) -> int:
+    with suppress(OSError):
+        complain(sentence)
+    return status

@@ -1,0 +1,226 @@
+"""What --json wrote, read again: validated, and without any permission. A report is a file that came from somewhere."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from keras_ref.errors import CouldNotRun, short
+from keras_ref.frontends.invocation import TAKES, Invocation, digest, parameter_of, read_versions
+from keras_ref.options import OPTIONS
+from keras_ref.reports.schema import COUNT, PATH, REPORT, TEXT, record, some, table
+from keras_ref.reports.verdict import Report, Verdict
+
+#: bytes of the largest report that is read
+LARGEST = 2**28
+#: options that let a command run code of files; a report cannot give them
+PERMISSIONS = ("import", "unsafe")
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """What a file of --json holds: its path, the command, the report of each target, and what has changed since."""
+
+    path: str
+    invocation: Invocation
+    reports: Mapping[str, Report]
+    changed: tuple[str, ...] = ()
+
+
+def read_recorded(path: str) -> Recorded:
+    """The command and the reports in a file that --json wrote. Raises: CouldNotRun for any other file."""
+    data = _read(path)
+    invocation = read_invocation(data["run"])
+    listed = data["reports"] if "reports" in data else [{"target": invocation.targets[0], **data}]
+    reports = {one["target"]: read_report(one) for one in listed}
+    wrong = [one["target"] for one in listed if one["ok"] != reports[one["target"]].ok]
+    if wrong or len(reports) != len(listed) or not set(reports) <= set(invocation.targets):
+        raise _no_report(path, "its parts contradict one another")
+    invocation = replace(invocation, targets=tuple(reports))
+    return Recorded(path, invocation, reports, tuple(describe_changes(data["run"])))
+
+
+def _read(path: str) -> Any:
+    """The data of a report, valid by its schema. Raises: CouldNotRun."""
+    file = Path(path)
+    try:
+        if file.exists() and (not file.is_file() or file.stat().st_size > LARGEST):
+            raise _no_report(path)
+        data = json.loads(file.read_text(encoding="utf-8"), parse_constant=_refuse_constant)
+    except OSError as error:
+        raise CouldNotRun(
+            f"A report to replay must exist. Received: {path}: {error.strerror}. Check the path."
+        ) from error
+    except (ValueError, RecursionError) as error:
+        raise _no_report(path) from error
+    if not isinstance(data, dict) or "run" not in data:
+        raise _no_report(path)
+    _require_known(data["run"])
+    _require_valid(path, data)
+    return data
+
+
+def _refuse_constant(word: str) -> None:
+    raise ValueError(f"{word} is no JSON")
+
+
+def _no_report(path: str, why: str = "") -> CouldNotRun:
+    return CouldNotRun(
+        f"A report to replay must be one that --json wrote. Received: {path}, which is not{f' ({why})' * bool(why)}. "
+        f"Write one with gradtwin check … --json {path}."
+    )
+
+
+def _require_known(run: Any) -> None:
+    """Raises: CouldNotRun for a command, or an option of a command, that this gradtwin does not have."""
+    command, options = (run.get(name) for name in ("command", "options")) if isinstance(run, dict) else (None, None)
+    if not isinstance(command, str) or not isinstance(options, dict):
+        return  # the schema says so
+    if command not in TAKES or not set(options) <= set(TAKES[command]):
+        raise CouldNotRun(
+            f"A recorded run must be one of {', '.join(TAKES)} with its options. Received: {command!r} with "
+            f"{', '.join(options) or 'none'}. Replay it with the gradtwin that wrote it."
+        )
+
+
+def _require_valid(path: str, data: Any) -> None:
+    """Raises: CouldNotRun with the first place where data are not what the schema says."""
+    found = next(iter(_validator("reports" in data).iter_errors(data)), None)
+    if found is not None:
+        place = "/".join(map(str, found.absolute_path)) or "the report"
+        raise _no_report(path, f"{place}: {short(found.message).rstrip('.')}")
+
+
+@cache
+def _validator(several: bool) -> Any:  # noqa: FBT001 (which of two schemas)
+    from jsonschema import Draft202012Validator
+
+    return Draft202012Validator(document_schema(several=several))
+
+
+def document_schema(*, several: bool) -> dict[str, Any]:
+    """The JSON Schema of what --json writes for one target, or for several."""
+    run = _run_schema()
+    if not several:
+        return record({**REPORT, "run": run})
+    one = record({"target": PATH, **REPORT})
+    return record(
+        {"ok": REPORT["ok"], "could_not_run": some(TEXT), "reports": some(one, least=1), "run": run},
+    )
+
+
+def _run_schema() -> dict[str, Any]:
+    options = {name: _option_schema(name) for names in TAKES.values() for name in names}
+    return record(
+        {
+            "command": {"enum": [*TAKES]},
+            "targets": some({**PATH, "minLength": 1}, least=1),
+            "data": PATH,
+            "options": record({}, options),
+            "seed": COUNT,
+            "files": table(TEXT),
+            "versions": table(TEXT),
+            "replay": TEXT,
+        }
+    )
+
+
+def _option_schema(name: str) -> dict[str, Any]:
+    """The schema of an option's value, by the table of all options."""
+    option = OPTIONS[name]
+    # several modes are one text, joined by commas
+    choice = {"enum": [*option.choices]} if option.choices and name != "mode" else PATH
+    of_type: dict[type, dict[str, Any]] = {bool: {"type": "boolean"}, int: COUNT, str: choice}
+    return some(of_type[option.type]) if option.many else of_type[option.type]
+
+
+def read_invocation(data: Mapping[str, Any]) -> Invocation:
+    """The invocation that to_dict wrote, of valid data. Raises: CouldNotRun for a value that no option takes."""
+    given = {parameter_of(name): data["options"].get(name, OPTIONS[name].default) for name in TAKES[data["command"]]}
+    return Invocation.of(data["command"], targets=data["targets"], data=data["data"], **given)
+
+
+def permit(recorded: Recorded, *, imports: Sequence[str], unsafe: bool) -> Recorded:
+    """The recorded command with the permissions that the command line gives, and no others.
+
+    Raises: CouldNotRun where the report asks for more, or names a target of Python's own library.
+    """
+    invocation = recorded.invocation
+    asked = [f"--import {name}" for name in invocation.value("import") if name not in imports]
+    asked += ["--unsafe"] * (invocation.value("unsafe") and not unsafe)
+    if asked:
+        raise CouldNotRun(
+            f"A report cannot permit what it asks for. Received: {recorded.path}, which asks for {' '.join(asked)}. "
+            "Pass that to gradtwin replay if you trust the file."
+        )
+    library = [t for t in invocation.targets if t.partition(":")[0].partition(".")[0] in sys.stdlib_module_names]
+    if library:
+        raise CouldNotRun(
+            f"A recorded target must be a factory of yours or a .keras file. Received: {library[0]}, which is of "
+            "Python's own library. Do not trust this file."
+        )
+    given = {"import": tuple(imports), "unsafe": unsafe}
+    options = {name: value for name, value in invocation.options.items() if name not in PERMISSIONS}
+    options |= {name: value for name, value in given.items() if value}
+    return replace(recorded, invocation=replace(invocation, options=options))
+
+
+def read_report(data: Mapping[str, Any]) -> Report:
+    """The report that Report.to_json wrote, where numbers that are not finite are words."""
+    names = {f.name for f in fields(Verdict)}
+    numbers = {f.name for f in fields(Verdict) if f.type == "float"}
+    verdicts = []
+    for one in data["verdicts"]:
+        kept: dict[str, Any] = {name: float(v) if name in numbers else v for name, v in one.items() if name in names}
+        verdicts.append(Verdict(**kept | {"worst": tuple(kept.get("worst", ()))}))
+    return Report(
+        subject=data["subject"],
+        verdicts=tuple(verdicts),
+        notes=tuple(data["notes"]),
+        seed=data["seed"],
+        replay=data["replay"],
+        noise=float(data["noise"]),
+        allowed=frozenset(data.get("allowed", ())),
+        precision_loss={name: float(v) for name, v in data.get("precision_loss", {}).items()},
+    )
+
+
+def describe_changes(data: Mapping[str, Any]) -> list[str]:
+    """A sentence for each version and each file that is not what it was when a command was recorded as `data`."""
+    now = read_versions()
+    versions = [
+        f"{name} was {was} when the report was written, and is {now[name]}."
+        for name, was in data.get("versions", {}).items()
+        if name in now and now[name] != was
+    ]
+    read = {*data["targets"], data["data"]}  # no other file is looked at, whatever the report names
+    return versions + [
+        f"{name} is not the file that the report was written for."
+        for name, was in data.get("files", {}).items()
+        if name in read and Path(name).is_file() and digest(name) != was
+    ]
+
+
+def compare_verdicts(recorded: Report, again: Report) -> list[str]:
+    """A line for each verdict that is not the same in both reports."""
+    before, now = (Counter((v.name, v.oracle, v.verdict) for v in report.verdicts) for report in (recorded, again))
+    lines = []
+    for name, oracle in dict.fromkeys((v.name, v.oracle) for v in (*recorded.verdicts, *again.verdicts)):
+        were, are = (_kinds(counts, name, oracle) for counts in (before, now))
+        if were != are:
+            lines.append(f"{name}, by the oracle {oracle!r}: {were} recorded, {are} now")
+    return lines
+
+
+def _kinds(counts: Counter[tuple[str, str, Any]], name: str, oracle: str) -> str:
+    """The verdicts on a variable by an oracle, "none" without any."""
+    kinds = sorted(
+        str(kind) for (n, o, kind), count in counts.items() for _ in range(count) if (n, o) == (name, oracle)
+    )
+    return ", ".join(kinds) or "none"

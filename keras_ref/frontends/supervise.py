@@ -1,0 +1,186 @@
+"""Run a command within limits, and leave nothing of it behind: the process between gradtwin and what it isolates.
+
+    python supervise.py LIMITS command …        LIMITS as JSON: {"seconds", "bytes", "output"}
+
+It is started in a session of its own, and so is the command: a signal to one does not reach the other. The command and
+all its descendants are killed when it ends, when a limit is passed, and when standard input is closed, which happens
+when the parent ends, however it does. On Linux orphans among the descendants come to this process and are killed too;
+elsewhere, those that leave the process group escape. One line of JSON on standard output says how it ended:
+
+    {"status": -6, "limit": "", "stderr": "its last lines"}
+
+Only Python's own library is imported: this process has to be small and quick.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import selectors
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+#: seconds between two looks at the memory
+INTERVAL = 0.1
+#: bytes of the last output that are kept
+KEPT = 2**16
+#: prctl(2): orphaned descendants become children of this process
+PR_SET_CHILD_SUBREAPER = 36
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """Seconds, bytes of memory (0: any) and bytes of output that a command may take."""
+
+    seconds: float
+    bytes: int
+    output: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class End:
+    """How a command ended: its exit status (negative: a signal), the limit that it passed, its last lines."""
+
+    status: int
+    limit: str
+    stderr: str
+
+
+def supervise(limits: Limits, command: list[str]) -> End:
+    """Run a command to its end, or to that of its limits; kill whatever is left of it."""
+    _adopt_orphans()
+    with subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
+    ) as process:
+        try:
+            limit, stderr = _watch(process, limits)
+        finally:
+            kill_tree(process.pid)
+            with suppress(ProcessLookupError):
+                process.kill()
+        status = process.wait()
+    kill_tree(0)
+    return End(status=status, limit=limit, stderr=stderr)
+
+
+def _watch(process: subprocess.Popen[bytes], limits: Limits) -> tuple[str, str]:
+    """(the limit that was passed, the last of what was written to stderr) of a process, when it has ended or has to."""
+    begun, written, last = time.monotonic(), 0, b""
+    with selectors.DefaultSelector() as selector:
+        for stream in (process.stdout, process.stderr, sys.stdin):
+            if stream is not None:
+                selector.register(stream, selectors.EVENT_READ)
+        while process.poll() is None:
+            for key, _ in selector.select(INTERVAL):
+                chunk = os.read(key.fd, KEPT)
+                if not chunk and key.fileobj is sys.stdin:
+                    return "its parent has ended", ""
+                if not chunk:
+                    selector.unregister(key.fileobj)
+                written += len(chunk)
+                last = (last + chunk)[-KEPT:] if key.fileobj is process.stderr else last
+            limit = _passed(limits, seconds=time.monotonic() - begun, written=written, process=process.pid)
+            if limit:
+                return limit, _text(last)
+    return "", _text(last + _rest(process))
+
+
+def _passed(limits: Limits, *, seconds: float, written: int, process: int) -> str:
+    """The limit that was passed, in words; "" where none was."""
+    if seconds > limits.seconds:
+        return f"stopped after the time limit of {limits.seconds:g} s"
+    if limits.bytes and memory_of(process) > limits.bytes:
+        return f"stopped at the memory limit of {limits.bytes / 2**20:.0f} MiB"
+    if written > limits.output:
+        return f"stopped after {limits.output / 2**20:.0f} MiB of output"
+    return ""
+
+
+def _rest(process: subprocess.Popen[bytes]) -> bytes:
+    """What is still in the pipe of a process that has ended; its children may keep that open, and write on."""
+    if process.stderr is None:
+        return b""
+    os.set_blocking(process.stderr.fileno(), False)
+    with suppress(BlockingIOError):
+        return os.read(process.stderr.fileno(), KEPT)
+    return b""
+
+
+def _text(last: bytes) -> str:
+    return last[-KEPT:].decode("utf-8", errors="replace")
+
+
+# Processes ------------------------------------------------------------------------------------------------------------
+
+
+def _adopt_orphans() -> None:
+    """Become the parent of descendants whose own parent ends (Linux)."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def descendants() -> list[int]:
+    """All processes below this one; without /proc, none."""
+    children: dict[int, list[int]] = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError, ValueError, IndexError):
+            # the name of a program, in parentheses, may hold anything
+            parent = (folder / "stat").read_text().rpartition(")")[2].split()[1]
+            children.setdefault(int(parent), []).append(int(folder.name))
+    found, queue = list[int](), [os.getpid()]
+    while queue:
+        own = children.get(queue.pop(), [])
+        found += own
+        queue += own
+    return found
+
+
+def memory_of(process: int) -> int:
+    """Bytes of memory that a process and the descendants of this one have for themselves; 0 where nothing says so."""
+    total = 0
+    for one in {process, *descendants()}:
+        with suppress(OSError, ValueError, IndexError):
+            resident, shared = map(int, Path(f"/proc/{one}/statm").read_text().split()[1:3])
+            total += (resident - shared) * os.sysconf("SC_PAGE_SIZE")
+    return total
+
+
+def kill_tree(group: int) -> None:
+    """Kill a process group (0: none) and all descendants, those too that they have while they are killed."""
+    with suppress(ProcessLookupError, PermissionError):
+        if group:
+            os.killpg(group, signal.SIGKILL)
+    for _ in range(100):
+        left = descendants()
+        if not left:
+            return
+        for one in left:
+            with suppress(ProcessLookupError, PermissionError):
+                os.kill(one, signal.SIGKILL)
+        for one in left:
+            if one != group:  # whose status is still wanted
+                with suppress(ChildProcessError):
+                    os.waitpid(one, os.WNOHANG)
+        if left == [group]:
+            return
+        time.sleep(0.01)
+
+
+def main() -> None:
+    """Read the limits and the command from the arguments; print how the command ended."""
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, lambda *_: sys.exit(1))  # which kills the command on the way
+    limits, *command = sys.argv[1:]
+    end = supervise(Limits(**json.loads(limits)), command)
+    with suppress(OSError):
+        print(json.dumps(vars(end)), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,100 @@
+"""A JAX function of a dictionary of arrays.
+
+A factory returns a dictionary: `forward` (of parameters and x), `parameters` and, as far as there are any, `loss` (of
+parameters, x and y), `x`, `y`. `forward` returns the output, or (output, {name: tensor}).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from keras_ref.programs.program import Facts, Load, Point, Program, Stage, Trace, Weight, cast, flat_arrays, program
+from scratch.arrays import Array
+
+
+@program
+class JaxFunction(Program):
+    """A JAX function: a dictionary with `forward` and `parameters`."""
+
+    prefix = "jax"
+    needs = ("jax", "jax")
+
+    def __init__(self, load: Load) -> None:
+        super().__init__(load)
+        import jax
+
+        jax.config.update("jax_enable_x64", val=True)  # type: ignore[no-untyped-call]
+        self.value: Mapping[str, Any] = load()[0]
+        self.parameters = {name: np.asarray(array) for name, array in _flattened(self.value["parameters"]).items()}
+
+    @classmethod
+    def accepts(cls, value: Any) -> bool:
+        return isinstance(value, Mapping) and {"forward", "parameters"} <= set(value)
+
+    def data(self) -> tuple[Any, Any]:
+        return self.value.get("x"), self.value.get("y")
+
+    def facts(self) -> Facts:
+        import jax
+
+        stages = (Stage.FORWARD, Stage.GRADIENT, *((Stage.LOSS,) if "loss" in self.value else ()))
+        return Facts(
+            kind=f"JAX {jax.__version__}",
+            weights=tuple(Weight(name=n, shape=v.shape, known=False) for n, v in self.parameters.items()),
+            stages=stages,
+        )
+
+    def values(self) -> dict[str, Array]:
+        return dict(self.parameters)
+
+    def run(self, point: Point) -> Trace:
+        import jax
+
+        parameters = cast(dict(point.weights), point.precision)
+        x, y = cast(point.x, point.precision), cast(point.y, point.precision)
+        output, inner = _split(self.value["forward"](_nested(parameters), x))
+        tensors = {name: np.asarray(value) for name, value in inner.items()}
+        outputs = [np.asarray(part) for part in jax.tree_util.tree_leaves(output)]
+        tensors["output"] = outputs[0] if len(outputs) == 1 else np.concatenate([o.ravel() for o in outputs])
+        cotangents = cast(flat_arrays(point.cotangent), point.precision)
+        if not cotangents and ("loss" not in self.value or y is None):
+            return Trace(tensors=tensors)
+
+        def loss(parameters: Any) -> Any:
+            if not cotangents:
+                return self.value["loss"](_nested(parameters), x, y)
+            leaves = jax.tree_util.tree_leaves(_split(self.value["forward"](_nested(parameters), x))[0])
+            return sum((leaf * c).sum() for leaf, c in zip(leaves, cotangents, strict=True))
+
+        if not point.gradient:
+            return Trace(tensors=tensors, loss=float(loss(parameters)))
+        value, gradient = jax.value_and_grad(loss)(parameters)
+        return Trace(tensors=tensors, loss=float(value), gradient={name: np.asarray(g) for name, g in gradient.items()})
+
+
+def _split(made: Any) -> tuple[Any, Mapping[str, Any]]:
+    is_pair = isinstance(made, tuple) and len(made) == 2 and isinstance(made[1], Mapping)
+    return made if is_pair else (made, {})
+
+
+def _flattened(parameters: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """A nested dictionary as one of paths."""
+    found: dict[str, Any] = {}
+    for name, value in parameters.items():
+        found |= _flattened(value, f"{prefix}{name}/") if isinstance(value, Mapping) else {f"{prefix}{name}": value}
+    return found
+
+
+def _nested(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """The nested dictionary of paths."""
+    found: dict[str, Any] = {}
+    for path, value in parameters.items():
+        *folders, name = path.split("/")
+        inner = found
+        for folder in folders:
+            inner = inner.setdefault(folder, {})
+        inner[name] = value
+    return found

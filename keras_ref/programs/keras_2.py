@@ -1,0 +1,82 @@
+"""Keras 2 (tf_keras): the model built again from its configuration where it computes in another precision."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from keras_ref.programs.keras_models import KerasProgram, leaves
+from keras_ref.programs.program import program
+from scratch.arrays import Array
+
+
+@program
+class Keras2(KerasProgram):
+    """A model of tf_keras."""
+
+    prefix = "keras2"
+    needs = ("tf_keras", "keras2")
+    library = "tf_keras"
+    title = "Keras {} (tf_keras)"
+
+    @classmethod
+    def accepts(cls, value: Any) -> bool:
+        return any(c.__name__ == "Model" and c.__module__.startswith("tf_keras.") for c in type(value).__mro__)
+
+    def make(self, precision: str) -> Any:
+        self.keras.backend.set_floatx(precision)
+        model = self.load()[0]
+        _exact_constants(model)
+        if all(np.dtype(v.dtype.as_numpy_dtype).name == precision for v in model.trainable_variables):
+            return model
+        again = type(model).from_config(_retyped(model.get_config(), precision))
+        if self._is_compiled(model):
+            optimizer = type(model.optimizer).from_config(model.optimizer.get_config())
+            again.compile(optimizer=optimizer, loss=model.loss, run_eagerly=True)
+        _exact_constants(again)
+        return again
+
+    def numpy(self, value: Any) -> Array:
+        return np.asarray(value)
+
+    def dense(self, gradient: Any) -> Any:
+        import tensorflow as tf
+
+        return tf.convert_to_tensor(gradient)
+
+    def _tensors(self, value: Any) -> Any:
+        import tensorflow as tf
+
+        return None if value is None else tf.nest.map_structure(tf.convert_to_tensor, value)
+
+    def _sum(self, value: Any) -> Any:
+        import tensorflow as tf
+
+        return tf.reduce_sum(value)
+
+    def gradient(self, model: Any, loss: Callable[[], Any]) -> tuple[float, list[Any]]:
+        import tensorflow as tf
+
+        with tf.GradientTape() as tape:
+            value = loss()
+        return float(value), list(tape.gradient(value, model.trainable_variables))
+
+
+def _exact_constants(model: Any) -> None:
+    """Let the constants of layers and optimizer be float64: TensorFlow takes a plain 0.999 for a float32."""
+    for thing in (*leaves(model), getattr(model, "optimizer", None)):
+        for name, value in list(vars(thing).items()) if thing is not None else ():
+            if type(value) is float:
+                setattr(thing, name, np.float64(value))
+
+
+def _retyped(config: Any, precision: str) -> Any:
+    """A configuration with every floating dtype in it replaced."""
+    if isinstance(config, dict):
+        return {
+            key: precision if key == "dtype" and str(value).startswith("float") else _retyped(value, precision)
+            for key, value in config.items()
+        }
+    return [_retyped(item, precision) for item in config] if isinstance(config, (list, tuple)) else config

@@ -1,0 +1,247 @@
+"""What a program is: named weights, and the stages of a training step at a point that is given to it.
+
+    @program
+    class KerasOnJax(Program): ...
+
+A program is never asked for its code, only for values: the tensors of its forward pass, its loss, its gradient, its
+weights after some steps. All arrays that come in and go out are NumPy's, weights and tensors in the layout of Keras
+where the program knows how its own differs (`Weight.known`).
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from typing import Any, ClassVar, Self
+
+import numpy as np
+
+from scratch import registry
+from scratch.arrays import Array
+
+program = registry.add_kind("program", package="keras_ref.programs")
+
+
+class Stage(StrEnum):
+    """A part of a training step, in the order of the computation."""
+
+    WEIGHTS = "weights"
+    FORWARD = "forward"
+    LOSS = "loss"
+    GRADIENT = "gradient"
+    UPDATE = "update"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Weight:
+    """A weight of a program.
+
+    name        unique in the program, "dense/kernel"; the layer is what stands before the last slash
+    shape       in the layout of Keras if that is `known`
+    trainable   whether the gradient trains it
+    known       whether names and layouts are those of Keras
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    trainable: bool = True
+    known: bool = True
+
+    @property
+    def part(self) -> str:
+        """What it is in its layer: kernel, bias, …"""
+        return self.name.rsplit("/", 1)[-1]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Definition:
+    """What a program says of one of its layers, losses or optimizers: the class of Keras, and its configuration."""
+
+    name: str
+    class_name: str = ""
+    config: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Facts:
+    """What a program says of itself.
+
+    kind        in words ("Keras 3.15.1 on TensorFlow")
+    weights     in order; empty for a program that takes those of the other one, as they are
+    stages      the stages that it has
+    precision   the precisions that it computes in
+    layers      the definitions of its layers, in order, as far as it knows them
+    optimizer   that of its steps
+    loss        that it minimizes
+    projects    whether it can take the gradient of Σ cotangent · output, without a loss of its own
+    notes       sentences for the report
+    """
+
+    kind: str
+    weights: tuple[Weight, ...] = ()
+    stages: tuple[Stage, ...] = ()
+    precisions: tuple[str, ...] = ("float64", "float32")
+    layers: tuple[Definition, ...] = ()
+    optimizer: Definition | None = None
+    loss: Definition | None = None
+    projects: bool = True
+    notes: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data, to be sent to another process."""
+
+        def plain(one: Definition | None) -> dict[str, Any] | None:
+            return None if one is None else dict(vars(one))
+
+        return {
+            **vars(self),
+            "weights": [dict(vars(w)) for w in self.weights],
+            "layers": [dict(vars(one)) for one in self.layers],
+            "optimizer": plain(self.optimizer),
+            "loss": plain(self.loss),
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Self:
+        """The facts that `to_dict` wrote."""
+
+        def one(given: Any) -> Definition | None:
+            return None if given is None else Definition(**given)
+
+        return cls(
+            kind=data["kind"],
+            weights=tuple(Weight(**{**w, "shape": tuple(w["shape"])}) for w in data["weights"]),
+            stages=tuple(map(Stage, data["stages"])),
+            precisions=tuple(data["precisions"]),
+            layers=tuple(Definition(**d) for d in data["layers"]),
+            optimizer=one(data["optimizer"]),
+            loss=one(data["loss"]),
+            projects=bool(data["projects"]),
+            notes=tuple(data["notes"]),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Point:
+    """Where a program is run.
+
+    weights     the value of every weight, by name
+    x, y        inputs and targets, nested as the program takes them, batch first
+    cotangent   random arrays, one for each output: the loss is then Σ cotangent · output, whatever y is
+    precision   what it should compute in
+    training    whether the forward pass is that of training; random layers are in inference all the same
+    steps       how many training steps to take, all on the same batch
+    gradient    whether the gradient is wanted
+    learning_rate   for a program that takes it as an argument; None lets it take its own
+    """
+
+    weights: Mapping[str, Array]
+    x: Any
+    y: Any = None
+    cotangent: Any = None
+    precision: str = "float64"
+    training: bool = False
+    steps: int = 0
+    gradient: bool = True
+    learning_rate: float | None = None
+
+    def at(self, weights: Mapping[str, Array]) -> Point:
+        """The same with other weights."""
+        return replace(self, weights={**self.weights, **weights})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trace:
+    """What a program did at a point.
+
+    tensors    the outputs of its layers in the order of the computation, the output of the model last
+    loss       nan where the program has none
+    gradient   of the loss by the names of trained weights; None where there is none
+    steps      all weights after each training step
+    """
+
+    tensors: Mapping[str, Array] = field(default_factory=dict)
+    loss: float = float("nan")
+    gradient: Mapping[str, Array | None] = field(default_factory=dict)
+    steps: tuple[Mapping[str, Array], ...] = ()
+
+
+#: makes what a program wraps, and its data: (object, x, y); called again for every precision
+Load = Callable[[], tuple[Any, Any, Any]]
+
+
+class Program(ABC):
+    """Base of the programs. A subclass decorated with `@program` is found by its prefix, or by what it accepts.
+
+    prefix    before the colon of a target: "torch:package.module:factory"
+    backend   the KERAS_BACKEND of the process that it runs in; "" where any will do
+    needs     the module that has to be installed, and the extra of gradtwin that installs it
+    alone     whether it needs a process of its own even where the object itself is given
+    """
+
+    prefix: ClassVar[str]
+    backend: ClassVar[str] = ""
+    needs: ClassVar[tuple[str, str]] = ("", "")
+
+    def __init__(self, load: Load) -> None:
+        self.load = load
+
+    @classmethod
+    @abstractmethod
+    def accepts(cls, value: Any) -> bool:
+        """Whether this is the program for an object, by its class or what it holds; imports nothing."""
+
+    @abstractmethod
+    def facts(self) -> Facts:
+        """What the program says of itself."""
+
+    @abstractmethod
+    def values(self) -> dict[str, Array]:
+        """The present value of every weight."""
+
+    @abstractmethod
+    def run(self, point: Point) -> Trace:
+        """The stages at a point. Raises: UserCodeFailed or CouldNotRun where the program itself raises."""
+
+    def data(self) -> tuple[Any, Any]:
+        """The inputs and targets that came with the program; None where there are none."""
+        return self.load()[1:]
+
+    def losses(self, point: Point, name: str, entries: Array, offsets: Array) -> Array:
+        """The losses with flat entry entries[j] of a weight moved by offsets[i, j]: (e,), (m, e) → (m, e)."""
+        found = np.empty(np.shape(offsets))
+        for place in np.ndindex(found.shape):
+            moved = np.array(point.weights[name], dtype=float)
+            moved.reshape(-1)[entries[place[1]]] += offsets[place]
+            found[place] = self.run(replace(point.at({name: moved}), gradient=False, steps=0)).loss
+        return found
+
+
+def flat_arrays(value: Any) -> list[Array]:
+    """The arrays in a nested value, in order; those of a dictionary in the order of its keys."""
+    if value is None:
+        return []
+    if isinstance(value, Mapping):
+        return [array for part in value.values() for array in flat_arrays(part)]
+    if is_nested(value):
+        return [array for part in value for array in flat_arrays(part)]
+    return [np.asarray(value)]
+
+
+def is_nested(value: Any) -> bool:
+    """Whether a list holds arrays (or nothing), and is no array written as a list of numbers."""
+    return isinstance(value, (list, tuple)) and all(part is None or np.ndim(part) > 0 for part in value)
+
+
+def cast(value: Any, precision: str) -> Any:
+    """The floats of a nested value in a precision, everything else as it is."""
+    if value is None:
+        return None
+    if isinstance(value, Mapping):
+        return {key: cast(part, precision) for key, part in value.items()}
+    if is_nested(value):
+        return [cast(part, precision) for part in value]
+    array = np.asarray(value)
+    return array.astype(precision) if array.dtype.kind == "f" else array

@@ -1,0 +1,166 @@
+"""A program in a process of its own: another backend, a crash, an endless loop and what is printed stay there."""
+
+from __future__ import annotations
+
+import os
+import selectors
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from typing import Any, BinaryIO
+
+from keras_ref.errors import CouldNotRun
+from keras_ref.programs import wire
+from keras_ref.programs.program import Facts, Point, Program, Trace
+from keras_ref.programs.targets import require_installed, split_prefix
+from scratch.arrays import Array
+
+#: seconds that one request may take, loading the program included
+TIME_LIMIT = 300.0
+
+
+class RemoteProgram(Program):
+    """The program of a target, asked through a worker process (worker.py). Closed, or collected, its process ends.
+
+    time_limit   seconds for each request
+    Raises: CouldNotRun where the target's kind is not installed, or the worker refuses, dies or does not answer.
+    """
+
+    prefix = ""
+
+    def __init__(self, target: str, *, time_limit: float = TIME_LIMIT) -> None:
+        super().__init__(lambda: (None, None, None))
+        kind, _ = split_prefix(target)
+        if kind is not None:
+            require_installed(kind)
+        self.target, self.time_limit = target, time_limit
+        self._backend = (kind.backend if kind is not None else "") or "tensorflow"
+        self._process: subprocess.Popen[bytes] | None = None
+        self._printed: Any = None
+        self._facts: Facts | None = None
+
+    @classmethod
+    def accepts(cls, value: Any) -> bool:
+        del value
+        return False
+
+    def facts(self) -> Facts:
+        if self._facts is None:
+            self._facts = Facts.from_dict(self._ask("facts"))
+        return self._facts
+
+    def values(self) -> dict[str, Array]:
+        return dict(self._ask("values"))
+
+    def data(self) -> tuple[Any, Any]:
+        x, y = self._ask("data")
+        return x, y
+
+    def run(self, point: Point) -> Trace:
+        found = self._ask("run", point=vars(point))
+        return Trace(**{**found, "steps": tuple(found["steps"])})
+
+    def losses(self, point: Point, name: str, entries: Array, offsets: Array) -> Array:
+        found: Array = self._ask("losses", point=vars(point), name=name, entries=entries, offsets=offsets)
+        return found
+
+    @property
+    def printed(self) -> str:
+        """What the program has written to its standard output and error so far."""
+        if self._printed is None:
+            return ""
+        self._printed.seek(0)
+        return str(self._printed.read().decode(errors="replace"))
+
+    def close(self) -> None:
+        process, self._process = self._process, None
+        if process is not None:
+            process.kill()
+            process.wait()
+            for stream in (process.stdin, process.stdout):
+                if stream is not None:
+                    stream.close()
+        if self._printed is not None:
+            self._printed.close()
+            self._printed = None
+
+    def __del__(self) -> None:
+        self.close()
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        if self._process is None:
+            self._printed = tempfile.TemporaryFile()  # noqa: SIM115 (closed with the process)
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "keras_ref.programs.worker", self.target],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._printed,
+                env=environment(self._backend),
+            )
+        return self._process
+
+    def _ask(self, verb: str, **request: Any) -> Any:
+        process = self._start()
+        try:
+            wire.send(process.stdin, {"verb": verb, **request})  # type: ignore[arg-type]
+            found = wire.decode(_read(process.stdout, time.monotonic() + self.time_limit))
+        except TimeoutError as error:
+            self.close()
+            raise CouldNotRun(
+                f"A program must answer within {self.time_limit:g} seconds. Received: {self.target}, which did not "
+                f"({verb}). Look for an endless loop, or give it more time."
+            ) from error
+        except (EOFError, BrokenPipeError) as error:
+            said, how = self._last_line(), describe_end(process.wait())
+            self.close()
+            raise CouldNotRun(
+                f"A program must not end its process. Received: {self.target}, {how}{f' ({said})' if said else ''}. "
+                "Run it by itself."
+            ) from error
+        if "refused" in found:
+            raise CouldNotRun(found["refused"])
+        return found["answer"]
+
+    def _last_line(self) -> str:
+        return next((line.strip()[:160] for line in reversed(self.printed.splitlines()) if line.strip()), "")
+
+
+def environment(backend: str) -> Mapping[str, str]:
+    """The environment of a worker for a backend of Keras: quiet, its imports those of this process."""
+    return {
+        **os.environ,
+        "KERAS_BACKEND": backend,
+        "TF_CPP_MIN_LOG_LEVEL": "3",
+        "TF_ENABLE_ONEDNN_OPTS": "0",
+        "JAX_ENABLE_X64": "1",
+        "JAX_PLATFORMS": os.environ.get("JAX_PLATFORMS", "cpu"),
+        "PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path),  # noqa: PTH109 (as sys.path has it)
+    }
+
+
+def describe_end(status: int) -> str:
+    """How a process ended: "killed by SIGABRT", "ended with exit status 3"."""
+    try:
+        return f"killed by {signal.Signals(-status).name}"
+    except ValueError:
+        return f"ended with exit status {status}"
+
+
+def _read(stream: BinaryIO | Any, deadline: float) -> bytes:
+    """One message of a pipe. Raises: EOFError at its end, TimeoutError after the deadline (of time.monotonic)."""
+    file, data, wanted = stream.fileno(), bytearray(), wire.LENGTH
+    with selectors.DefaultSelector() as selector:
+        selector.register(file, selectors.EVENT_READ)
+        while len(data) < wanted:
+            if not selector.select(max(0.0, deadline - time.monotonic())):
+                raise TimeoutError
+            part = os.read(file, min(1 << 20, wanted - len(data)))
+            if not part:
+                raise EOFError
+            data += part
+            if len(data) == wire.LENGTH and wanted == wire.LENGTH:
+                wanted += int.from_bytes(data[: wire.LENGTH], "big")
+    return bytes(data[wire.LENGTH :])

@@ -1,0 +1,101 @@
+"""A model of scratch (or an Objective, with its loss): forward pass in NumPy, gradient by nudging every weight."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import Any
+
+import numpy as np
+
+from keras_ref.programs.program import Definition, Facts, Load, Point, Program, Stage, Trace, Weight, cast, program
+from scratch.arrays import Array
+from scratch.differences import ComplexStep
+from scratch.gradient import numeric_gradient
+from scratch.losses.base import Projection
+from scratch.model import Model
+from scratch.objective import Objective
+
+
+@program
+class ScratchModel(Program):
+    """A scratch.Model, or a scratch Objective, whose loss is compared too."""
+
+    prefix = "scratch"
+
+    def __init__(self, load: Load) -> None:
+        super().__init__(load)
+        self.value = load()[0]
+        self.model: Model = self.value.model if isinstance(self.value, Objective) else self.value
+
+    @classmethod
+    def accepts(cls, value: Any) -> bool:
+        return isinstance(value, (Model, Objective))
+
+    def facts(self) -> Facts:
+        has_loss = isinstance(self.value, Objective)
+        trained = set(self.model.trainable)
+        return Facts(
+            kind="scratch (NumPy)",
+            weights=tuple(
+                Weight(name=name, shape=shape, trainable=name in trained)
+                for name, shape in self.model.weight_shapes.items()
+            ),
+            stages=(Stage.FORWARD, Stage.GRADIENT, *((Stage.LOSS,) if has_loss else ())),
+            layers=tuple(
+                Definition(name=name, class_name=type(one).__name__, config=_config(one))
+                for name, one in self.model.layers.items()
+            ),
+            notes=(f"All layers of scratch are in inference: {', '.join(self._random)} draw at random.",)
+            if self._random
+            else (),
+        )
+
+    def values(self) -> dict[str, Array]:
+        generator = np.random.default_rng(0)
+        return {name: generator.uniform(0.5, 1.0, shape) for name, shape in self.model.weight_shapes.items()}
+
+    def run(self, point: Point) -> Trace:
+        weights, x = cast(dict(point.weights), point.precision), cast(point.x, point.precision)
+        training = point.training and not self._random
+        found = self.model.run(weights, x, training=training)
+        tensors = {}
+        for call in self.model.calls:
+            for name in call.outputs:
+                key = call.layer if call.layer not in tensors else name
+                tensors[key] = np.asarray(found.tensors[name])
+        outputs = [np.asarray(found.tensors[name]) for name in self.model.outputs]
+        tensors["output"] = outputs[0] if len(outputs) == 1 else np.concatenate([np.ravel(one) for one in outputs])
+        objective, y = self._objective(point)
+        if objective is None:
+            return Trace(tensors=tensors)
+        loss = float(objective(weights, x, y, training=training))
+        gradient: dict[str, Array | None] = {}
+        if point.gradient:
+            estimates = numeric_gradient(
+                self.model, weights, x, y, loss=objective.losses, scheme=ComplexStep(), training=training
+            )
+            gradient = {name: one.value for name, one in estimates.items()}
+        return Trace(tensors=tensors, loss=loss, gradient=gradient)
+
+    @property
+    def _random(self) -> list[str]:
+        """The layers that draw random numbers in training: with one of them every layer is in inference."""
+        return [name for name, layer in self.model.layers.items() if "draw" in layer.accepts]
+
+    def _objective(self, point: Point) -> tuple[Objective | None, Any]:
+        """What is minimized at a point, and its targets."""
+        if point.cotangent is not None:
+            losses = tuple(Projection() for _ in self.model.outputs)
+            cotangent = cast(point.cotangent, point.precision)
+            return Objective.of(self.model, losses if len(losses) > 1 else losses[0]), cotangent
+        if isinstance(self.value, Objective) and point.y is not None:
+            return self.value, cast(point.y, point.precision)
+        return None, None
+
+
+def _config(layer: Any) -> dict[str, Any]:
+    """The fields of a specification that are plain values."""
+    values = {one.name: getattr(layer, one.name) for one in fields(layer)}
+    return {
+        key: value for key, value in values.items() if isinstance(value, (str, int, float, bool, type(None), tuple))
+    }

@@ -1,0 +1,71 @@
+"""The JSON Schema of reports: what Report.to_dict gives, and what is accepted where one is read again."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from keras_ref.reports.kinds import Kind
+from keras_ref.reports.reasons import Reason
+
+#: no number of entries, and no seed, is as large as what JSON numbers hold exactly
+LARGEST = 2**53
+TEXT = {"type": "string", "maxLength": 2**20}
+#: names of files and factories: characters that a path can have
+PATH = {"type": "string", "maxLength": 4096, "pattern": "^[^\x00-\x1f\ud800-\udfff]*$"}
+COUNT = {"type": "integer", "minimum": 0, "maximum": LARGEST}
+#: JSON has no number for what is not finite: it is a word there
+NUMBER = {"anyOf": [{"type": "number", "minimum": -1.8e308, "maximum": 1.8e308}, {"enum": ["nan", "inf", "-inf"]}]}
+
+
+def record(required: dict[str, Any], optional: dict[str, Any] | None = None) -> dict[str, Any]:
+    """The schema of an object with these properties and no others."""
+    return {
+        "type": "object",
+        "properties": {**required, **(optional or {})},
+        "required": [*required],
+        "additionalProperties": False,
+    }
+
+
+def table(values: dict[str, Any]) -> dict[str, Any]:
+    """The schema of an object with any names."""
+    return {"type": "object", "additionalProperties": values}
+
+
+def some(items: dict[str, Any], *, least: int = 0) -> dict[str, Any]:
+    """The schema of a list."""
+    return {"type": "array", "items": items, "minItems": least}
+
+
+VERDICT = record(
+    {
+        "name": TEXT,
+        "oracle": TEXT,
+        "verdict": {"enum": [kind.value for kind in Kind]},
+        "compared": COUNT,
+        "total": COUNT,
+        "counts": table(COUNT),
+        "worst": some(COUNT),
+        **dict.fromkeys(("autodiff", "numeric", "left", "right", "truncation", "rounding", "visible"), NUMBER),
+        "visible_relative": NUMBER,
+        "how": TEXT,
+        "reason": TEXT,
+        "order": NUMBER,
+        "together": COUNT,
+        "difference": NUMBER,
+        "allowed": NUMBER,
+    },
+    {"reason_code": {"enum": [None, *(reason.value for reason in Reason)]}, "jumps": COUNT},
+)
+#: properties of a report, without the braces: a document adds its own
+REPORT = {
+    "subject": TEXT,
+    "ok": {"type": "boolean"},
+    "seed": COUNT,
+    "replay": TEXT,
+    "noise": NUMBER,
+    "notes": some(TEXT),
+    "allowed": some({"enum": [kind.value for kind in Kind]}),
+    "precision_loss": table(NUMBER),
+    "verdicts": some(VERDICT, least=1),
+}

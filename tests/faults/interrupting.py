@@ -1,0 +1,104 @@
+"""Interrupt a call: at a line of this program's own, or by signals after a while."""
+
+import signal
+import sys
+import threading
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+import keras_ref
+import scratch
+
+PLACES = tuple(str(Path(package.__file__).parent) for package in (keras_ref, scratch))
+#: the functions that a verb consists of: a line inside each of them is another place
+PHASES = (str(Path(keras_ref.__file__).parent / "checks"), str(Path(keras_ref.__file__).parent / "evaluation/guard.py"))
+
+
+def phase_of(frame):
+    """The line of the verb that is at work, outermost first among those that last: (file, line) of the caller."""
+    found = None
+    while frame is not None:
+        if frame.f_code.co_filename.startswith(PHASES):
+            found = found or (frame.f_code.co_filename, frame.f_lineno)
+        frame = frame.f_back
+    return found
+
+
+@contextmanager
+def tracing(at_line, places=PLACES):
+    """Call at_line(frame) at each line that this thread runs of this program's own, or of the files in `places`."""
+
+    def local(frame, event, argument):
+        if event == "line":
+            at_line(frame)
+        return local
+
+    def tracer(frame, event, argument):
+        return local if frame.f_code.co_filename.startswith(places) else None
+
+    before = sys.gettrace()
+    sys.settrace(tracer)
+    try:
+        yield
+    finally:
+        sys.settrace(before)
+
+
+def lines_of(call):
+    """Every (line, phase) that a call runs, in order: the places where it can be interrupted."""
+    found = {}
+    with tracing(lambda frame: found.setdefault(place_of(frame))):
+        call()
+    return list(found)
+
+
+def place_of(frame):
+    return frame.f_code.co_filename, frame.f_lineno, phase_of(frame)
+
+
+def interrupted_at(call, place, error):
+    """Run a call and raise `error` when it comes to a place for the first time. Returns whether it came there."""
+    reached = []
+
+    def at_line(frame):
+        if not reached and frame.f_lineno == place[1] and phase_of(frame) == place[2]:
+            reached.append(place)
+            raise error(f"at {place[0]}:{place[1]}")
+
+    try:
+        with tracing(at_line, place[0]):
+            call()
+    except (error, ValueError):  # a verb may refuse in a sentence what an error of the model's would have been
+        pass
+    return bool(reached)
+
+
+def interrupted_after(call, *seconds):
+    """Run a call, sending SIGINT after each of some times. Returns whether it was interrupted before it ended."""
+    main = threading.main_thread().ident
+    timers = [threading.Timer(time, signal.pthread_kill, (main, signal.SIGINT)) for time in seconds]
+    try:
+        for timer in timers:
+            timer.start()
+        call()
+        for timer in timers:  # one that comes late interrupts here, not the code that follows
+            timer.join()
+    except KeyboardInterrupt:
+        return True
+    finally:
+        _join(timers)
+    return False
+
+
+def _join(timers):
+    """Wait for the timers, and for what they have sent."""
+    for timer in timers:
+        waiting = True
+        while waiting:
+            try:
+                timer.join()
+                time.sleep(0.001)
+                waiting = False
+            except KeyboardInterrupt:
+                continue

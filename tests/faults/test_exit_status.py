@@ -1,0 +1,174 @@
+"""Each way in which the command ends has an exit status and a sentence of its own; 1 is that of a finding alone."""
+
+import errno
+import io
+import os
+import subprocess
+import sys
+
+import pytest
+import typer
+from rich.console import Console
+
+from keras_ref.errors import BadInput, CouldNotRun
+from keras_ref.frontends import cli
+from keras_ref.frontends.exit_status import status_of
+from keras_ref.frontends.invocation import Invocation
+from keras_ref.reports import terminal
+from keras_ref.reports.verdict import Kind, Report, Verdict
+
+REPORT = Report("shop", (Verdict("w", "forward", Kind.MATCH, 1, 1, {"match": 1}, (0,), 1.0, 1.0, visible=1e-9),))
+
+
+def raising(error):
+    def command(standalone_mode):
+        raise error
+
+    return command
+
+
+INTERNAL = (
+    "gradtwin: This is an error of gradtwin's own. Received: KeyError: lost. Please report it with the lines above; it "
+    "says nothing about the model.\n"
+)
+FULL = (
+    "gradtwin: The output must be writable. Received: No space left on device. Redirect it to where there is space; "
+    "--json writes a file.\n"
+)
+ENDS = {
+    "nothing failed": (lambda standalone_mode: None, 0, ""),
+    "a finding": (raising(typer.Exit(1)), 1, ""),
+    "could not run": (raising(CouldNotRun("A target must exist.")), 2, "gradtwin: A target must exist.\n"),
+    "bad input": (raising(BadInput("`x` must be finite.")), 2, "gradtwin: `x` must be finite.\n"),
+    "an internal error": (raising(KeyError("lost")), 3, INTERNAL),
+    "an internal ValueError": (raising(ValueError("lost")), 3, INTERNAL.replace("KeyError", "ValueError")),
+    "Ctrl-C": (raising(KeyboardInterrupt()), 130, "gradtwin: Interrupted; the model is what it was.\n"),
+    "a broken pipe": (raising(BrokenPipeError(errno.EPIPE, "Broken pipe")), 141, ""),
+    "a full disk under stdout": (
+        raising(OSError(errno.ENOSPC, "No space left on device")),
+        2,
+        FULL,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ENDS)
+def test_an_end(capsys, name):
+    command, status, said = ENDS[name]
+    assert status_of(command) == status
+    out, err = capsys.readouterr()
+    assert out == ""
+    if status == 3:
+        assert err.startswith("Traceback (most recent call last):")
+        assert err.endswith(said)
+    else:
+        assert err == said
+
+
+PRINTING = """
+import sys
+from keras_ref.frontends.exit_status import status_of
+import typer
+
+def command(standalone_mode):
+    for _ in range(10000):
+        print("a line of a report")
+    raise typer.Exit(0)
+
+sys.exit(status_of(command))
+"""
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")  # noqa: PTH110
+def test_real_outputs():
+    """A disk that is full, a reader that has gone, an output that is closed."""
+    environment = {**os.environ, "KERAS_BACKEND": "tensorflow"}
+    with open("/dev/full", "w") as full:  # noqa: PTH123
+        done = subprocess.run(
+            [sys.executable, "-c", PRINTING],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+            env=environment,
+        )
+    assert done.returncode == 2
+    assert done.stderr == FULL
+
+    with subprocess.Popen(
+        [sys.executable, "-c", PRINTING], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+    ) as process:
+        process.stdout.close()
+        assert process.wait() == 141
+        assert process.stderr.read() == ""
+
+    done = subprocess.run(
+        f"{sys.executable} -c '{PRINTING}' >&-",
+        shell=True,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+        env=environment,
+    )
+    assert done.returncode == 2
+    assert done.stderr == (
+        "gradtwin: The output must be open. Received: a closed stdout. Redirect it, to /dev/null if need be.\n"
+    )
+
+
+class Gone(io.StringIO):
+    """An output whose reader goes away after some characters."""
+
+    def write(self, text):
+        if self.tell() > 10:
+            raise BrokenPipeError(errno.EPIPE, "Broken pipe")
+        return super().write(text)
+
+
+def test_files_are_written_although_nobody_reads_the_output(gradtwin, tmp_path, monkeypatch):
+    monkeypatch.setattr(Invocation, "run", lambda *_: REPORT)
+    monkeypatch.setattr(sys, "stdout", Gone())
+    monkeypatch.setattr(sys, "argv", ["gradtwin", "check", "shop:build", "--json", "report.json"])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 141
+    assert '"subject": "shop"' in (tmp_path / "report.json").read_text()
+
+
+@pytest.mark.parametrize("error", [KeyError("lost"), ValueError("lost"), MemoryError("lost")])
+def test_errors_of_gradtwin_are_no_findings(gradtwin, monkeypatch, error):
+    """What a line of gradtwin itself raises is status 3; what the model's code raises is status 2."""
+    target = gradtwin.write_module("exit_shop", "import numpy as np\ndef build(): raise KeyError('mine')\n")
+    assert gradtwin("check", target).status == 2
+    monkeypatch.setattr("keras_ref.frontends.invocation.is_own", lambda _: True)
+
+    def check(*_):
+        raise error
+
+    monkeypatch.setattr(Invocation, "_check", check)
+    status, _, err = gradtwin("check", target)
+    assert status == 3
+    assert err.endswith("it says nothing about the model.\n")
+
+
+def test_no_color(monkeypatch):
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    monkeypatch.setattr(sys, "stdout", Terminal())
+    monkeypatch.setenv("TERM", "xterm-256color")
+    for name in ("NO_COLOR", "FORCE_COLOR", "COLORTERM"):
+        monkeypatch.delenv(name, raising=False)
+
+    def printed():
+        out = Terminal()
+        console = terminal.console()
+        assert isinstance(console, Console)
+        console.file = out
+        console.print("red", style="red")
+        return out.getvalue()
+
+    assert "\x1b[31m" in printed()
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert "\x1b[31m" not in printed()

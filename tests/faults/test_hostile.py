@@ -1,0 +1,368 @@
+"""Names, files and reports that came from somewhere: shown harmlessly, refused in a sentence, never obeyed."""
+
+import copy
+import html
+import io
+import json
+import re
+import zipfile
+from dataclasses import replace
+from pathlib import Path
+
+import h5py
+import keras
+import numpy as np
+import pytest
+from command_line import run_gradtwin
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from rich.console import Console
+
+from keras_ref.errors import CouldNotRun
+from keras_ref.frontends import cli, recorded
+from keras_ref.frontends.invocation import Invocation, make_document
+from keras_ref.inputs import archives
+from keras_ref.inputs.targets import load_data, load_target
+from keras_ref.reports import github
+from keras_ref.reports.escaping import markdown, printable
+from keras_ref.reports.html import report_html
+from keras_ref.reports.terminal import print_report
+from keras_ref.reports.verdict import Kind, Reason, Report, Verdict, json_text
+
+#: a name → how it is shown
+NAMES = {
+    "dense/kernel": "dense/kernel",
+    "x[left]": "x[left]",
+    "[red]x[/red]": "[red]x[/red]",
+    ":cat:": ":cat:",
+    "größe/κ": "größe/κ",
+    "::error::x": "\\x3a:error::x",
+    " ##[error]x": " \\x23#[error]x",
+    "a\n::error title=x::y": "a\\n::error title=x::y",
+    "a\r::warning::y": "a\\r::warning::y",
+    "\x1b[2J\x1b]0;x\x07": "\\x1b[2J\\x1b]0;x\\x07",
+    "a\x00b": "a\\x00b",
+    "\u202eevil\u2066": "\\u202eevil\\u2066",
+    "a\u2028b\u0085c": "a\\u2028b\\x85c",
+    "\ud800": "\\ud800",
+    "<script>alert(1)</script>": "<script>alert(1)</script>",
+    "](javascript:x)![i](//x/y) @all |`": "](javascript:x)![i](//x/y) @all |`",
+    "a" * 300 + "::error::x": "a" * 300 + "::error::x",
+}
+
+
+def report_on(name):
+    """A report with a name, or a text with that name, wherever it has one."""
+    verdict = Verdict(
+        name, "forward", Kind.MISMATCH, 4, 4, {"mismatch": 1}, (1,), 1.0, 2.0, truncation=0.0, rounding=0.1
+    )
+    return Report(
+        name, (verdict, replace(verdict, how=name, reason=name)), (name,), 0, name, precision_loss={name: 1.0}
+    )
+
+
+def shown_in_terminal(report, width=200):
+    out = io.StringIO()
+    print_report(Console(file=out, width=width, highlight=False, emoji=False), report)
+    return out.getvalue()
+
+
+def has_only_visible_characters(text):
+    return all(line.isprintable() for line in text.split("\n"))
+
+
+@pytest.mark.parametrize("name", NAMES, ids=printable)
+def test_a_name_in_every_front(name):
+    report, shown = report_on(name), NAMES[name]
+    assert printable(name) == shown
+    assert report.verdicts[0].name == report.subject == shown
+
+    terminal = shown_in_terminal(report, width=1000)
+    assert terminal.count(shown) >= 5  # no markup is taken for one, no picture drawn
+    for width in (40, 80, 200, 1000):
+        assert has_only_visible_characters(shown_in_terminal(report, width))
+    assert has_only_visible_characters(report.explain())
+    assert has_only_visible_characters(repr(report))
+
+    written = json_text(report.to_dict())
+    assert json_text(recorded.read_report(json.loads(written)).to_dict()) == written
+
+    page = report_html(report)
+    assert html.escape(shown) in page
+    assert "<script" not in page
+    assert has_only_visible_characters(re.sub("<style>.*</style>", "", page, flags=re.DOTALL))
+
+    for line in github.annotate("a:b", report):
+        assert line.startswith("::error ")
+        assert line.isprintable()
+    token, *lines, end = github.without_commands(terminal).split("\n")
+    assert token == f"::stop-commands::{end.strip(':')}"
+    assert end not in lines
+
+    summary = github.summary(name, report)
+    assert has_only_visible_characters(summary.replace("\n", ""))
+    outside = re.sub("```text.*?\n```", "", summary, flags=re.DOTALL)
+    outside = re.sub(r"(?<!\\)`[^`]*`", "", outside)  # code is shown as it is
+    assert not re.search(r"(?<!\\)[<\[@]", outside.replace("compared |", ""))
+
+    for value in report.properties().values():
+        assert value.isprintable()
+
+
+def test_text_in_markdown():
+    assert markdown("a_b [x](y) <b> `c`\n@d") == "a\\_b \\[x\\](y) \\<b\\> \\`c\\`\\\\n\\@d"
+
+
+HOSTILE = """
+import keras
+
+def build():
+    keras.utils.set_random_seed(1)
+    x = keras.Input((2,), name="x")
+    layer = keras.layers.Dense(1, name="::error::owned[left]\\n::error::owned\\x1b[2J")
+    model = keras.Model({"a\\n::error::owned": x}, layer(x), name="hostile")
+    model.compile(optimizer="sgd", loss="mse")
+    return model
+"""
+
+
+def test_hostile_names_of_a_model_in_github_actions(gradtwin, tmp_path, monkeypatch):
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(tmp_path / "summary.md"))
+    status, out, err = gradtwin("check", gradtwin.write_module("hostile_shop", HOSTILE), "--json", "report.json")
+    assert (status, err) == (0, "")
+    lines = out.split("\n")
+    commands = [line for line in lines if line.lstrip().startswith("::")]
+    assert len(commands) == 2
+    assert commands[0].startswith("::stop-commands::")
+    assert "\\n::error::owned" in out
+    assert has_only_visible_characters(out)
+    assert has_only_visible_characters((tmp_path / "summary.md").read_text())
+    monkeypatch.delenv("GITHUB_ACTIONS")
+    assert gradtwin("replay", "report.json").out.endswith("verdicts as recorded.\n")
+
+
+# Reports --------------------------------------------------------------------------------------------------------------
+
+TARGET = "shop:build"
+
+
+def true_report():
+    verdicts = (
+        Verdict("shop/kernel", "forward", Kind.MATCH, 4, 4, {"match": 4}, (0, 1), 1.0, 1.0, visible=1e-9),
+        Verdict("shop/bias", "forward", Kind.MISMATCH, 2, 2, {"mismatch": 1}, (1,), 1.0, 2.0).because(
+            Reason.WORST_STEP, 1
+        ),
+    )
+    return Report(
+        "shop", verdicts, ("a note",), 3, "gradtwin check shop:build --seed 3", 1e-12, precision_loss={"a": 0.1}
+    )
+
+
+def true_document():
+    invocation = Invocation("check", (TARGET,), "", {"seed": 3, "expect": ("a=surrogate",)})
+    return json.loads(json_text(make_document(invocation, {TARGET: true_report()})))
+
+
+def paths_in(data, path=()):
+    yield path
+    items = data.items() if isinstance(data, dict) else enumerate(data) if isinstance(data, list) else ()
+    for key, value in items:
+        yield from paths_in(value, (*path, key))
+
+
+ANYTHING = st.recursive(
+    st.one_of(
+        st.none(),
+        st.booleans(),
+        st.integers(-3, 10),
+        st.integers(),
+        st.floats(),
+        st.sampled_from(
+            ["nan", "inf", "match", "mismatch", "kink", "undecided", "update", TARGET, "os:abort", "x.keras"]
+        ),
+        st.text(max_size=5),
+    ),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=4,
+)
+
+
+@st.composite
+def edited_documents(draw):
+    """A report with one to three edits: a value replaced by anything, removed, doubled, or a property added."""
+    data = {"report": true_document()}
+    for _ in range(draw(st.integers(1, 3))):
+        *path, last = draw(st.sampled_from([path for path in paths_in(data) if path]))
+        owner = data
+        for key in path:
+            owner = owner[key]
+        kind = draw(st.sampled_from(["replace", "remove", "double", "add"]))
+        if kind == "remove" and path:
+            del owner[last]
+        elif kind == "double" and isinstance(owner, list):
+            owner.insert(last, copy.deepcopy(owner[last]))
+        elif kind == "add" and isinstance(owner[last], dict):
+            owner[last][draw(st.text(max_size=5) | st.sampled_from(["unsafe", "import", "variables"]))] = draw(ANYTHING)
+        else:
+            owner[last] = draw(ANYTHING)
+        if not isinstance(data["report"], (dict, list)):
+            break
+    return data["report"]
+
+
+def replayed(document, text=None):
+    """Replay a document. Returns (Finished, the invocations that were run)."""
+    ran = []
+
+    def run(invocation, target, progress=None):
+        ran.append((invocation, target))
+        return replace(true_report(), allowed=frozenset(invocation.value("allow")))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Invocation, "run", run)
+        patch.setattr(cli, "import_quietly", lambda: None, raising=False)
+        with Path("edited.json").open("w", encoding="utf-8", errors="surrogatepass") as file:
+            file.write(json.dumps(document) if text is None else text)
+        return run_gradtwin("replay", "edited.json"), ran
+
+
+def require_kept(finished, ran, document):
+    """No traceback, nothing obeyed, no false "same"."""
+    status, out, err = finished
+    assert status in (0, 1, 2), err
+    assert "Traceback" not in out + err
+    assert (status == 2) == bool(err)
+    assert err.count("\n") == (status == 2)
+    for invocation, target in ran:
+        assert not invocation.value("unsafe")
+        assert invocation.value("import") == ()
+        assert target.partition(":")[0] not in ("os", "sys")
+    if "verdicts as recorded." in out:
+        listed = document.get("reports", [document])
+        kinds = [(v["name"], v["oracle"], v["verdict"]) for report in listed for v in report["verdicts"]]
+        true = [(v.name, v.oracle, str(v.verdict)) for v in true_report().verdicts] * len(listed)
+        assert sorted((printable(n), printable(o), k) for n, o, k in kinds) == sorted(true)
+
+
+def replay_edited(examples):
+    @settings(max_examples=examples, database=None, deadline=None)
+    @given(edited_documents())
+    def replay(document):
+        require_kept(*replayed(document), document)
+
+    replay()
+
+
+def test_edited_reports(gradtwin):
+    finished, ran = replayed(true_document())
+    assert finished.out.endswith("The same 2 verdicts as recorded.\n")
+    assert len(ran) == 1
+    replay_edited(40)
+
+
+@pytest.mark.slow
+def test_many_edited_reports(gradtwin):
+    replay_edited(2000)
+
+
+EDITS = {
+    "unsafe": ({"options": {"unsafe": True}}, "which asks for --unsafe. Pass that to gradtwin replay"),
+    "import": ({"options": {"import": ["evil"]}}, "which asks for --import evil. Pass that to gradtwin replay"),
+    "a function of Python's own": ({"targets": ["os:abort"]}, "Received: os:abort, which is of Python's own library."),
+    "a list for a text": ({"data": []}, "(run/data: [] is not of type 'string')"),
+    "a word for a number": ({"options": {"seed": "3"}}, "(run/options/seed: '3' is not of type 'integer')"),
+    "no targets": ({"targets": []}, "(run/targets: [] should be non-empty)"),
+    "a NUL in a path": ({"data": "a\x00b"}, "(run/data: 'a\\x00b' does not match"),
+    "an effort that is none": ({"options": {"effort": "none"}}, "(run/options/effort: 'none' is not one of"),
+}
+
+
+@pytest.mark.parametrize("name", EDITS)
+def test_what_a_report_cannot_ask_for(gradtwin, name):
+    edits, said = EDITS[name]
+    document = true_document()
+    document["run"] |= edits
+    finished, ran = replayed(document)
+    assert (finished.status, finished.out, ran) == (2, "", [])
+    assert said in finished.err
+    assert finished.err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[", "null", "3", '"x"', "[" * 100000, '{"run": NaN}', '{"run": 1e999, "ok": 1}', "\x00", "9" * 5000]
+)
+def test_files_that_are_no_reports(gradtwin, text):
+    finished, ran = replayed(None, text)
+    assert (finished.status, finished.out, ran) == (2, "", [])
+    assert finished.err.startswith("gradtwin: A report to replay must be one that --json wrote. Received: edited.json")
+
+
+def test_verdicts_that_contradict_the_summary(gradtwin):
+    document = true_document()
+    document["ok"] = True
+    finished, _ = replayed(document)
+    assert finished.status == 2
+    assert "(its parts contradict one another)" in finished.err
+
+
+def test_a_target_that_cannot_be_run_is_not_the_same(gradtwin):
+    document = true_document()
+    Path("report.json").write_text(json.dumps(document), encoding="utf-8")
+    status, out, err = run_gradtwin("replay", "report.json")  # there is no module shop
+    assert status == 2
+    assert "as recorded" not in out
+    assert err.startswith("gradtwin: A target's module must import. Received: shop: ")
+
+
+# Archives -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def small_bound(monkeypatch):
+    """A bound that a test's file can exceed in no time."""
+    monkeypatch.setattr(archives, "SMALL", 2**16)
+
+
+def require_refused(call, path):
+    with pytest.raises(CouldNotRun) as caught:
+        call()
+    assert str(caught.value).startswith(f"A file must unpack to at most 8 times its size, or 0 MiB. Received: {path}")
+
+
+def test_data_that_unpack_to_much(tmp_path, small_bound):
+    path = str(tmp_path / "zeros.npz")
+    np.savez_compressed(path, x=np.zeros((512, 1024)))
+    require_refused(lambda: load_data(path), path)
+
+
+def test_a_model_whose_archive_unpacks_to_much(tmp_path, small_bound):
+    path = str(tmp_path / "model.keras")
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("config.json", "{}")
+        archive.writestr("model.weights.h5", bytes(2**22))
+    require_refused(lambda: load_target(path), path)
+
+
+def test_a_model_whose_weights_declare_much(tmp_path, small_bound):
+    path, weights = str(tmp_path / "model.keras"), tmp_path / "weights.h5"
+    with h5py.File(weights, "w") as file:
+        file.create_dataset("w", shape=(2**12, 2**12), dtype="f4", chunks=(64, 64), compression="gzip")
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.write(weights, "model.weights.h5")
+    require_refused(lambda: load_target(path), path)
+
+
+def test_an_honest_model_loads(tmp_path):
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
+    model.compile(loss="mse")
+    model.save(tmp_path / "model.keras")
+    assert load_target(str(tmp_path / "model.keras"))[0].count_params() == 8
+
+
+def test_inputs_are_in_the_order_of_their_numbers(tmp_path):
+    path = tmp_path / "data.npz"
+    np.savez(path, **{f"x{i}": np.full((2, 1), i) for i in (10, 2, 0, 1)}, y0=np.zeros(2))
+    x, y, _ = load_data(str(path))
+    assert [int(part[0, 0]) for part in x] == [0, 1, 2, 10]
+    assert len(y) == 1

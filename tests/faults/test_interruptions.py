@@ -1,0 +1,253 @@
+"""Nothing of the user's changes: every verb, interrupted at every line, by signals, in two threads, changes nothing.
+
+The long form (-m slow) tries every line in every phase with both errors, and 1,000 double signals; the default run
+takes a few lines, others each time.
+"""
+
+import random
+import signal
+import threading
+from contextlib import suppress
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from everything import changes, everything
+from interrupting import interrupted_after, interrupted_at, lines_of
+from subjects import SUBJECTS, X, Y, plain_model
+
+from keras_ref import check_function, check_gradients
+from keras_ref.errors import BadInput
+from keras_ref.evaluation.guard import HeldSignals, leaves_no_trace
+from keras_ref.evaluation.restoration import Restoration
+
+#: a generator of its own: the global one is part of what is compared
+DRAWN = random.Random()
+ERRORS = (KeyboardInterrupt, MemoryError)
+
+
+def tried_at_lines(name, places, errors):
+    """Interrupt a subject at places. Returns (tries, changes)."""
+    objects, variables, call = SUBJECTS[name]()
+    call()
+    before, tries, found = everything(*objects, variables=variables), 0, []
+    for place in places(lines_of(call)):
+        for error in errors:
+            tries += interrupted_at(call, place, error)
+            found += [(place, error.__name__, change) for change in changed(before, objects, variables)]
+    return tries, found
+
+
+def changed(before, objects, variables):
+    return changes(before, everything(*objects, variables=variables))
+
+
+def test_an_interruption_at_some_lines_changes_nothing():
+    tries, found = tried_at_lines("function", lambda lines: DRAWN.sample(lines, 4), ERRORS)
+    assert (tries, found) == (8, [])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("error", ERRORS)
+@pytest.mark.parametrize("name", SUBJECTS)
+def test_an_interruption_at_any_line_of_any_phase_changes_nothing(name, error):
+    tries, found = tried_at_lines(name, lambda lines: lines, (error,))
+    assert tries > 1000
+    assert found == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SUBJECTS)
+def test_signals_change_nothing(name):
+    """A thousand in all, two each: at any time, and within 30 ms of one another."""
+    objects, variables, call = SUBJECTS[name]()
+    call()
+    before, interrupted = everything(*objects, variables=variables), 0
+    for _ in range(1000 // len(SUBJECTS) + 1):
+        first = DRAWN.uniform(0, 1)
+        interrupted += interrupted_after(call, first, first + DRAWN.uniform(0, 0.03))
+        assert changed(before, objects, variables) == []
+    assert interrupted
+
+
+def test_two_signals_while_a_check_is_undone():
+    """The second one, and those that come while everything is put back, wait until that is done."""
+    came, log = [], []
+
+    def undo():
+        signal.raise_signal(signal.SIGINT)
+        log.append("undone")
+
+    @leaves_no_trace
+    def verb():
+        with Restoration() as restoration:
+            restoration.undo_by(undo)
+            signal.raise_signal(signal.SIGINT)
+            log.append("not reached")
+
+    def handler(number, frame):
+        came.append(number)
+        raise KeyboardInterrupt(len(came))
+
+    before = signal.signal(signal.SIGINT, handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            verb()
+        assert signal.getsignal(signal.SIGINT) is handler
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert log == ["undone"]
+    assert came == [signal.SIGINT] * 2
+
+
+def test_a_signal_that_raises_nothing_is_delivered_every_time():
+    came = []
+    before = signal.signal(signal.SIGUSR1, lambda number, frame: came.append(number))
+    held = HeldSignals()
+    try:
+        held.install()
+        signal.raise_signal(signal.SIGUSR1)
+        signal.raise_signal(signal.SIGUSR1)
+        held.remove()
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert came == [signal.SIGUSR1] * 2
+
+
+def test_an_interruption_that_was_swallowed_is_raised_at_the_end():
+    """A finalizer, or a model's own `except`, may catch a KeyboardInterrupt; nobody presses Ctrl-C for nothing."""
+
+    @leaves_no_trace
+    def verb():
+        with suppress(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        return "a report"
+
+    with pytest.raises(KeyboardInterrupt):
+        verb()
+
+
+def test_an_undo_step_that_is_interrupted_runs_again():
+    log = []
+
+    def step(name, failures):
+        log.append(name)
+        if failures:
+            raise failures.pop()
+
+    restoration = Restoration()
+    for name, failures in (("first", []), ("second", [MemoryError()]), ("third", [])):
+        restoration.undo_by(step, name, failures)
+    with pytest.raises(MemoryError):
+        restoration.undo()
+    assert log == ["third", "second", "second", "first"]
+
+
+def test_a_block_that_was_cut_off_and_is_ended_late_harms_no_other():
+    """A generator in a traceback's frames is closed when the traceback goes, perhaps in the middle of another check."""
+    owner, late = plain_model(), Restoration()
+    with Restoration():
+        late.__enter__()
+        late.set_attribute(owner, "name_of_the_fault", 1)
+    assert not hasattr(owner, "name_of_the_fault")  # undone by the block around it
+    with Restoration() as other:
+        late.__exit__(None, None, None)
+        other.set_attribute(owner, "name_of_the_fault", 2)
+        with Restoration() as inner:
+            inner.set_attribute(owner, "name_of_the_fault", 3)
+        assert owner.name_of_the_fault == 2
+    assert not hasattr(owner, "name_of_the_fault")
+
+
+def check_in_two_threads(model, times):
+    """Check a model in two threads at once, so many times. Returns the reports."""
+    reports, barrier = [], threading.Barrier(2)
+
+    def check():
+        for _ in range(times):
+            barrier.wait()
+            reports.append(check_gradients(model, X, Y, most=2, oracles=("forward",)))
+
+    threads = [threading.Thread(target=check) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return reports
+
+
+@pytest.mark.parametrize("times", [1, pytest.param(100, marks=pytest.mark.slow)])
+def test_one_model_in_two_threads(times):
+    """The second check waits: both reports are right, and the model is what it was."""
+    model = plain_model()
+    alone = check_gradients(model, X, Y, most=2, oracles=("forward",))
+    before = everything(model)
+    reports = check_in_two_threads(model, times)
+    assert len(reports) == 2 * times
+    assert {repr(report.to_dict()["verdicts"]) for report in reports} == {repr(alone.to_dict()["verdicts"])}
+    assert changes(before, everything(model)) == []
+
+
+def test_a_variable_that_a_traced_function_writes_is_put_back():
+    """The trace was made before the check and holds the variable itself, of which the check holds a copy."""
+    counter = tf.Variable(1.0, dtype="float64")
+
+    @tf.function
+    def written(x):
+        counter.assign(counter * 2)
+        return x * counter
+
+    written(tf.constant(X))
+    counter.assign(1.0)
+    check_function(written, X, most=2)
+    assert counter.numpy() == 1.0
+
+
+def test_where_a_check_refuses_to_run(monkeypatch):
+    model = plain_model()
+
+    @tf.function(autograph=False)
+    def inside():
+        check_gradients(model, X, Y)
+
+    with pytest.raises(BadInput) as caught:
+        inside()
+    assert str(caught.value) == (
+        "A check must run eagerly. Received: a call inside a tf.function or a graph. Call it outside of that."
+    )
+    # a real scope cannot be entered after all that other tests have done in this process
+    monkeypatch.setattr(tf.distribute, "has_strategy", lambda: True)
+    monkeypatch.setattr(tf.distribute, "get_strategy", lambda: tf.distribute.OneDeviceStrategy("/cpu:0"))
+    with pytest.raises(BadInput) as caught:
+        check_gradients(model, X, Y)
+    assert str(caught.value) == (
+        "A check must run outside of a distribution scope. Received: a call inside that of OneDeviceStrategy. Leave "
+        "the scope, or build the model without it."
+    )
+
+
+def test_inside_a_tape_and_an_error_state():
+    """A tape of the user's sees what it saw before, and NumPy raises where the user wants it to."""
+    model, watched = plain_model(), tf.Variable(3.0)
+    alone = check_gradients(model, X, Y, most=2)
+    with np.errstate(all="raise"), tf.GradientTape() as tape:
+        square = watched * watched
+        report = check_gradients(model, X, Y, most=2)
+        assert np.geterr()["divide"] == "raise"
+    assert tape.gradient(square, watched).numpy() == 6.0
+    assert [v.verdict for v in report.verdicts] == [v.verdict for v in alone.verdicts]
+
+
+def test_names_and_seeds_go_on_as_without_a_check():
+    """Automatic names, and eager random numbers of TensorFlow with a seed."""
+    model = plain_model()
+    keras.utils.set_random_seed(5)
+    keras.layers.Dense(1)
+    expected = tf.random.uniform(()).numpy(), keras.layers.Dense(1).name
+    keras.utils.set_random_seed(5)
+    first = keras.layers.Dense(1).name
+    check_gradients(model, X, Y, most=2, training=True)
+    found = tf.random.uniform(()).numpy(), keras.layers.Dense(1).name
+    assert found[0] == expected[0]
+    assert int(found[1].rpartition("_")[2]) == int(first.rpartition("_")[2]) + 1

@@ -1,0 +1,218 @@
+"""Subjects that segfault, abort, exit, hang, fork, print without end and eat memory: each a verdict with its name,
+within the limits, and nothing of it is left running.
+
+The default run puts small programs in the place of the command; the long form (-m slow) runs the command on factories.
+"""
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from command_line import run_gradtwin
+
+from keras_ref.errors import CouldNotRun
+from keras_ref.frontends import isolation
+from keras_ref.frontends.invocation import Invocation
+from keras_ref.frontends.isolation import isolated_names, limits_of, raise_refusal, report_crash, run_limited
+from keras_ref.frontends.supervise import End, Limits
+
+LIMITS = Limits(seconds=30, bytes=2**28, output=2**22)
+MARK = "gradtwin-fault-suite"
+SLEEPER = f"[sys.executable, '-c', 'import time; time.sleep(600)', '{MARK}']"
+#: what a subject does → (its code, limits, how the report says that it ended)
+FAULTS = {
+    "segfaults": ("import ctypes; ctypes.string_at(0)", {}, "killed by SIGSEGV"),
+    "aborts": ("os.abort()", {}, "killed by SIGABRT"),
+    "is killed": ("os.kill(os.getpid(), 9)", {}, "killed by SIGKILL"),
+    "exits with 0": ("os._exit(0)", {}, "ended with exit status 0"),
+    "exits with 77": ("os._exit(77)", {}, "ended with exit status 77"),
+    "hangs": ("time.sleep(600)", {"seconds": 1}, "stopped after the time limit of 1 s"),
+    "hangs and ignores signals": (
+        "[signal.signal(n, signal.SIG_IGN) for n in (1, 2, 15)]; time.sleep(600)",
+        {"seconds": 1},
+        "stopped after the time limit of 1 s",
+    ),
+    "forks and ends": (f"subprocess.Popen({SLEEPER})", {}, "ended with exit status 0"),
+    "forks into another session": (
+        f"subprocess.Popen({SLEEPER}, start_new_session=True)",
+        {},
+        "ended with exit status 0",
+    ),
+    "forks for ever": (
+        f"while True: subprocess.Popen({SLEEPER}, start_new_session=True); time.sleep(0.05)",
+        {"seconds": 1},
+        "stopped after the time limit of 1 s",
+    ),
+    "prints without end": ("while True: print('x' * 65536)", {}, "stopped after 4 MiB of output"),
+    "complains without end": ("while True: print('x' * 65536, file=sys.stderr)", {}, "stopped after 4 MiB of output"),
+    "eats memory": (
+        "held = []\nwhile True: held.append(bytearray(2**24)); time.sleep(0.01)",
+        {},
+        "stopped at the memory limit of 256 MiB",
+    ),
+    "eats memory in a child": (
+        "held = [os.fork()]\nwhile not held[0]: held.append(bytearray(2**24)); time.sleep(0.01)\ntime.sleep(600)",
+        {},
+        "stopped at the memory limit of 256 MiB",
+    ),
+}
+
+
+def left_running():
+    """The processes that a subject has started and that still run."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            if MARK in (folder / "cmdline").read_text() and "State:\tZ" not in (folder / "status").read_text():
+                found.append(folder.name)
+        except OSError:
+            continue
+    return found
+
+
+def nothing_is_left(seconds=5.0):
+    """Whether nothing of a subject runs, which the death of a parent takes a moment to bring about."""
+    until = time.monotonic() + seconds
+    while left_running() and time.monotonic() < until:
+        time.sleep(0.05)
+    return left_running() == []
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks at /proc")
+@pytest.mark.parametrize("name", FAULTS)
+def test_a_subject_within_its_limits(name):
+    code, limits, how = FAULTS[name]
+    begun = time.monotonic()
+    program = f"import os, signal, subprocess, sys, time\n{code}"
+    end = run_limited([sys.executable, "-c", program, MARK], Limits(**{**vars(LIMITS), **limits}))
+    assert time.monotonic() - begun < 20
+    report = report_crash("shop:build", end, "")
+    assert report.summary() == f"shop:build: {how}"
+    assert nothing_is_left()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks at /proc")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL, signal.SIGHUP], ids=str)
+def test_a_parent_that_is_terminated_leaves_no_child(number):
+    program = f"import subprocess, sys, time\nsubprocess.Popen({SLEEPER})\ntime.sleep(600)"
+    code = (
+        "import sys\nfrom keras_ref.frontends.isolation import run_limited\n"
+        "from keras_ref.frontends.supervise import Limits\n"
+        f"run_limited([sys.executable, '-c', {program!r}, {MARK!r}], Limits(seconds=600, bytes=0, output=2**20))"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", code])
+    until = time.monotonic() + 60
+    while len(left_running()) < 2 and time.monotonic() < until:
+        time.sleep(0.05)
+    assert len(left_running()) >= 2
+    parent.send_signal(number)
+    parent.wait()
+    assert nothing_is_left()
+
+
+def test_what_a_child_says_of_itself():
+    with pytest.raises(CouldNotRun, match=r"^A target must be$"):
+        raise_refusal(End(status=2, limit="", stderr="noise\ngradtwin: A target must be\n"))
+    with pytest.raises(RuntimeError, match="in the isolated process, This is"):
+        raise_refusal(End(status=3, limit="", stderr="Traceback\ngradtwin: This is an error"))
+    raise_refusal(End(status=2, limit="", stderr="Traceback"))
+    raise_refusal(End(status=2, limit="stopped", stderr="gradtwin: A target must be"))
+
+
+def test_the_limits_of_a_command():
+    given = {"time-limit": "2m", "memory-limit": "1.5G"}
+    assert limits_of(Invocation("check", ("a:b",), "", given)) == Limits(
+        seconds=120, bytes=3 * 2**29, output=isolation.OUTPUT
+    )
+    own = limits_of(Invocation("check", ("a:b",)))
+    assert own.seconds == 3600
+    assert 0 < own.bytes < isolation.memory_of_machine()
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "sentence"),
+    [
+        (
+            "--time-limit",
+            "soon",
+            "must be a time such as 60s, 5m or 1h. Received: 'soon'. Pass seconds, or a number with s, m or h.",
+        ),
+        (
+            "--time-limit",
+            "0",
+            "must be a time such as 60s, 5m or 1h. Received: '0'. Pass seconds, or a number with s, m or h.",
+        ),
+        (
+            "--memory-limit",
+            "8T",
+            "must be a size such as 500M or 8G. Received: '8T'. Pass bytes, or a number with K, M or G.",
+        ),
+    ],
+)
+def test_limits_that_are_none(gradtwin, option, value, sentence):
+    assert run_gradtwin("check", "a:b", "--isolate", option, value) == (2, "", f"gradtwin: {option} {sentence}\n")
+
+
+def test_loading_that_crashes_is_a_verdict(monkeypatch):
+    monkeypatch.setattr(isolation, "run_limited", lambda *_: End(status=-6, limit="", stderr=""))
+    report = isolated_names(Invocation("check", ("shop:build",), "", {"isolate": True}), "shop:build")
+    assert report.summary() == "shop:build: killed by SIGABRT"
+
+
+def test_a_target_that_ends_the_process(gradtwin):
+    """SystemExit is no success: `gradtwin check` would end with the status of whoever raised it."""
+    target = gradtwin.write_module("ending_shop", "import sys\ndef build(): sys.exit(0)\n")
+    status, out, err = gradtwin("check", target)
+    assert (status, out) == (2, "")
+    assert err == (
+        f"gradtwin: A target must leave the process running. Received: {target}, which ends it with status 0. Take the "
+        "sys.exit out of it.\n"
+    )
+
+
+# The command itself ---------------------------------------------------------------------------------------------------
+
+FACTORIES = """
+import os, signal, subprocess, sys, time
+import keras
+
+def build():
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1, name="dense")], name="fine")
+    model.compile(optimizer="sgd", loss="mse")
+    return model
+"""
+
+
+def factory(number, code):
+    lines = "\n".join(f"    {line}" for line in code.split("\n"))
+    return f"\ndef fault_{number}():\n{lines}\n    return build()\n"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", range(len(FAULTS)), ids=list(FAULTS))
+def test_the_command_on_a_factory(gradtwin, number):
+    code, _, how = list(FAULTS.values())[number]
+    gradtwin.write_module("isolated_shop", FACTORIES + factory(number, code))
+    options = ("--isolate", "--time-limit", "60s", "--memory-limit", "2G")
+    if how == "ended with exit status 0" and "fork" in list(FAULTS)[number]:
+        pytest.skip("the factory goes on after it has forked")
+    status, out, err = gradtwin("check", f"isolated_shop:fault_{number}", *options)
+    assert (status, err) == (1, "")
+    said = how.replace("256 MiB", "2048 MiB").replace("4 MiB", "64 MiB").replace("of 1 s", "of 60 s")
+    assert out.splitlines()[-1] == f"isolated_shop:fault_{number}: {said}"
+    assert nothing_is_left()
+
+
+@pytest.mark.slow
+def test_pytest_goes_on_after_a_factory_that_aborts(pytester):
+    pytester.makepyfile(aborting_shop="import os\ndef build(): os.abort()\ndef exits(): os._exit(0)\n")
+    pytester.makepyfile("def test_goes_on(): pass\n")
+    result = pytester.runpytest_subprocess(
+        *("-p", "no:cacheprovider", "-p", "no:randomly", "-p", "no:xdist", "--gradtwin", "aborting_shop:build"),
+        *("--gradtwin", "aborting_shop:exits", "--gradtwin-isolate"),
+    )
+    result.assert_outcomes(passed=1, failed=2)
+    result.stdout.fnmatch_lines(["*killed by SIGABRT*", "*ended with exit status 0*"])

@@ -1,0 +1,132 @@
+"""compare: two programs with the same weights, the first place where they part, and which of the two is right."""
+
+import keras
+import numpy as np
+import pytest
+
+from keras_ref import ProgramsDiffer, compare, reflect
+from keras_ref.comparison.weight_matching import match_weights
+from keras_ref.errors import BadInput, CouldNotRun
+from keras_ref.programs.program import Weight
+from scratch.objective import Objective
+
+GENERATOR = np.random.default_rng(0)
+X, Y = GENERATOR.normal(size=(5, 3)), GENERATOR.normal(size=(5, 2))
+
+
+def network(*, epsilon=1e-3, activation="tanh", rate=0.1, loss="mse", last=2, last_name="last"):
+    layers = keras.layers
+    model = keras.Sequential(
+        [
+            keras.Input((3,)),
+            layers.Dense(4, activation, name="first"),
+            layers.LayerNormalization(epsilon=epsilon, name="norm"),
+            layers.Dropout(0.5, name="drop"),
+            layers.Dense(last, name=last_name),
+        ]
+    )
+    model.compile(optimizer=keras.optimizers.Adam(rate), loss=loss)
+    return model
+
+
+def test_equal_models_agree_in_every_stage():
+    found = compare(network(), network(), X, Y, steps=2)
+    assert found.ok and found.sentence == "They agree: forward, loss, gradient, update."
+    assert "A: Random layers are in inference: drop." in found.notes
+
+
+@pytest.mark.parametrize(
+    ("other", "place", "stage"),
+    [
+        ({"epsilon": 1e-5}, "norm", "forward"),
+        ({"activation": "softsign"}, "first", "forward"),
+        ({"loss": keras.losses.MeanSquaredError(reduction="sum")}, "loss", "loss"),
+        ({"rate": 0.2}, "first/kernel", "update"),
+    ],
+)
+def test_a_difference_is_named_by_layer_and_stage(other, place, stage):
+    found = compare(network(), network(**other), X, Y, steps=1)
+    assert (found.parting.a, found.parting.stage) == (place, stage)
+    assert found.sentence.startswith(f"They part at `{place}` ({stage})")
+    with pytest.raises(ProgramsDiffer, match="They part at"):
+        found.raise_if_failed()
+
+
+def test_models_are_afterwards_what_they_were():
+    model = network()
+    before = [v.numpy() for v in (*model.variables, *model.optimizer.variables)]
+    compare(model, network(), X, Y, steps=1, training=True)
+    assert all(
+        (a == v.numpy()).all() for a, v in zip(before, (*model.variables, *model.optimizer.variables), strict=False)
+    )
+    assert not model.run_eagerly and "call" not in vars(model.layers[0])
+
+
+def test_a_model_and_its_twin_agree():
+    model = network()
+    twin, _ = reflect(model)
+    found = compare(model, Objective.of(twin, "MeanSquaredError"), X, Y)
+    assert found.ok and {row.stage for row in found.rows} == {"forward", "loss", "gradient"}
+
+
+@keras.saving.register_keras_serializable("tests")
+class Halved(keras.layers.Layer):
+    """The identity with half its gradient."""
+
+    def call(self, x):
+        import tensorflow as tf
+
+        return (x + tf.stop_gradient(x)) / 2
+
+
+def test_slopes_say_who_is_right():
+    def chain(*inside):
+        model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(4, "tanh"), *inside, keras.layers.Dense(2)])
+        model.compile(loss="mse")
+        return model
+
+    found = compare(chain(), chain(Halved()), X, Y)
+    assert found.parting.stage == "gradient" and found.parting.right == "A"
+    assert abs(found.parting.slope - found.parting.value_a) < 1e-9
+    assert "A's is the slope of the loss, B's is not." in found.sentence
+
+
+def test_a_program_without_a_loss_is_compared_by_a_random_cotangent():
+    bare = keras.Sequential(network().layers)
+    found = compare(bare, network(), X, Y)
+    assert found.ok and any("A has none" in note for note in found.notes)
+
+
+def weights(*shapes, known=False):
+    return [Weight(name=f"w{i}", shape=shape, known=known) for i, shape in enumerate(shapes)]
+
+
+def test_weights_are_matched_by_order_and_shape():
+    found = match_weights(weights((3, 4), (4,), (4, 4), known=True), weights((4, 3), (4, 1), (4, 4)))
+    assert [pair.layout.words for pair in found.pairs] == ["transposed", "as a column", "transposed"]
+    value = np.arange(12.0).reshape(3, 4)
+    assert (found.pairs[0].to_b(value) == value.T).all() and (found.pairs[0].to_a(value.T) == value).all()
+
+
+def test_a_weight_without_a_counterpart_is_named():
+    found = match_weights(weights((3, 4), (4,), (4, 2), known=True), weights((3, 4), (4, 2)))
+    assert [w.name for w in found.only_a] == ["w1"] and not found.only_b
+
+
+def test_what_cannot_be_matched_is_one_sentence():
+    with pytest.raises(BadInput, match=r"must have weights that fit.*--map"):
+        match_weights(weights((3, 4), known=True), weights((5, 6), known=True))
+    with pytest.raises(BadInput, match="'nothing', which A does not have"):
+        match_weights(weights((3, 4)), weights((3, 4)), {"nothing": "w0"})
+    with pytest.raises(BadInput, match="Mapped weights must have the same entries"):
+        match_weights(weights((3, 4)), weights((3, 5)), {"w0": "w0"})
+
+
+def test_a_map_decides():
+    found = match_weights(weights((3, 3), (3, 3)), weights((3, 3), (3, 3)), {"w0": "w1", "w1": "w0"})
+    assert [(p.a.name, p.b.name) for p in found.pairs] == [("w0", "w1"), ("w1", "w0")]
+
+
+def test_what_is_no_program_is_refused():
+    with pytest.raises(CouldNotRun, match="must be of a kind that can be compared"):
+        compare(network(), object(), X, Y)
