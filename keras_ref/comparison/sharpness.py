@@ -32,6 +32,9 @@ DULL = 1e-6
 #: where: what has learned its data to a residual of its last digits has a residual as large as itself there. A gradient
 #: of 0 is looked at again there too
 SCALES_BELOW = (0.125, 2.0**-8)
+#: where a difference that noise may hide is looked at again; of a deep network that is homogeneous in its weights
+#: nothing is left at smaller ones
+DISPUTED_SCALES = (0.5, 0.125, 2.0**-5, 2.0**-8, 2.0, 8.0)
 
 
 def require_sharp(found: EntryComparison, autodiff: Autodiff) -> EntryComparison:
@@ -39,6 +42,8 @@ def require_sharp(found: EntryComparison, autodiff: Autodiff) -> EntryComparison
     if not np.any(autodiff.gradient[found.name]):
         return _find_missing(found, autodiff)
     gradient = _largest_gradient(found, autodiff)
+    if not gradient > 0:  # no entry is finite, which is judged by itself
+        return found
     own = np.abs(found.values) / gradient
     found = _settle_disputed(found, autodiff, own=own, gradient=gradient)
     matches = np.setdiff1d(found.judgements.among(Kind.MATCH), found.judgements.because(Reason.DECIDED_BESIDE))
@@ -96,8 +101,8 @@ class _Sharpened:
         passed = np.fmax(_share_passed(there, gradient), own)
         right = (kinds == Kind.MATCH) & (passed < np.minimum(self.passed[at], 1))
         # a loss that overflows there says nothing; nor does a difference at larger weights, whose steps may be longer
-        # than the loss is smooth
-        wrong = (kinds == Kind.MISMATCH) & (scale < 1)
+        # than the loss is smooth, unless there was one here
+        wrong = (kinds == Kind.MISMATCH) & ((scale < 1) | (self.found.judgements.kinds[at] == Kind.MISMATCH))
         found, new = self.found, self.passed.copy()
         for which, reason in ((right, Reason.DECIDED_BESIDE), (wrong, Reason.WRONG_BESIDE)):
             chosen = np.flatnonzero(which)
@@ -121,7 +126,7 @@ def _settle_disputed(found: EntryComparison, autodiff: Autodiff, *, own: Array, 
     passed = np.zeros(len(found.entries))
     passed[mismatches] = differences / gradient
     known = _Sharpened(found, passed, own)
-    for scale in filter(lambda scale: scale < 1, SCALES):
+    for scale in DISPUTED_SCALES:
         known = known.compare_again(autodiff, disputed, scale)
         disputed = np.setdiff1d(disputed, known.found.judgements.because(Reason.WRONG_BESIDE))
         disputed = np.intersect1d(disputed, known.found.judgements.among(Kind.MISMATCH))
