@@ -71,6 +71,7 @@ def _(wrong: float) -> Made:
 def _(wrong: float) -> Made:
     module = module_of(wrong)
     concrete = module.call.get_concrete_function(tf.TensorSpec(X.shape, tf.float64))
+    concrete.module = module  # a trace holds its variables weakly
     return Made(concrete, X, None, {"variables": [module.w]}, of_function)
 
 
