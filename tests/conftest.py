@@ -1,5 +1,6 @@
 """Hypothesis profiles (--hypothesis-profile=dev|ci|shrink|nightly, ci by default), processes and order of tests."""
 
+import gc
 import importlib
 import os
 import pkgutil
@@ -18,13 +19,6 @@ import scratch
 from keras_ref.inputs.targets import quiet_tensorflow
 
 quiet_tensorflow()
-
-# pytester runs pytest in this process, and afterwards forgets every module that was imported there first: ours would
-# then exist twice, one that a test patches and one that is run
-for package in (keras_ref, scratch):
-    for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
-        if not module.name.endswith("__main__"):
-            importlib.import_module(module.name)
 
 pytest_plugins = ["pytester", "command_line", "lesson_pages"]
 
@@ -57,6 +51,23 @@ def pytest_cmdline_main(config):
     if plugins.hasplugin("xdist") and not plugins.hasplugin("benchmark") and not hasattr(config, "workerinput"):
         config.option.numprocesses = 2 if config.option.numprocesses is None else config.option.numprocesses
         config.option.dist = "worksteal" if config.option.dist == "no" else config.option.dist
+
+
+def pytest_sessionstart(session):
+    """Import every module where tests are run: not in a process that only hands them out to workers.
+
+    pytester runs pytest in this process, and afterwards forgets every module that was imported there first: ours would
+    then exist twice, one that a test patches and one that is run.
+    """
+    if getattr(session.config.option, "numprocesses", None) and not hasattr(session.config, "workerinput"):
+        return
+    for package in (keras_ref, scratch):
+        for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
+            if not module.name.endswith("__main__"):
+                importlib.import_module(module.name)
+    # half a million objects of TensorFlow and Keras live as long as the process: no collection looks at them again
+    gc.collect()
+    gc.freeze()
 
 
 #: what takes longest, and starts first: a worker that begins it at the end makes the other wait
