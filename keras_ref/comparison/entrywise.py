@@ -93,6 +93,9 @@ def summarize(found: EntryComparison, shape: tuple[int, ...], how: str) -> Verdi
         visible_relative=float(meaningful.max()) if meaningful.size else float("nan"),
         cells=ErrorWindow.around(int(found.entries[i]), shape, found.entries, estimate.value, found.values),
         accused=tuple(map(int, found.entries[found.judgements.among(Kind.MISMATCH, Kind.NAN)])),
+        slopes=tuple(map(float, estimate.value))
+        if kind is Kind.MISMATCH and len(found.entries) == np.prod(shape)
+        else (),
     )
     verdict = replace(verdict, jumps=len(found.judgements.because(Reason.ON_A_JUMP)))
     reason = found.judgements.reasons.get(i)
