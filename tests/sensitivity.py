@@ -155,7 +155,7 @@ def planted(autodiff: Autodiff, name: str, plant: Plant, entry: int) -> Autodiff
 
 
 def case(kind: str, seed: int) -> Case:
-    """Point number `seed` of a class."""
+    """Point number `seed` of a class. A class that is new goes to the end: its place is a part of the seed."""
     return CLASSES[kind](np.random.default_rng([seed, list(CLASSES).index(kind)]))
 
 
