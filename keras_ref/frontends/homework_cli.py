@@ -14,7 +14,7 @@ from rich.table import Table
 
 from keras_ref.errors import CouldNotRun
 from keras_ref.options import OPTIONS
-from keras_ref.reports.files import refuse_unwritable, write
+from keras_ref.reports.files import Output, refuse_outputs, write
 from keras_ref.reports.terminal import console
 from keras_ref.reports.verdict import json_text
 
@@ -43,11 +43,12 @@ def homework(
     seed: Annotated[int, typer.Option("--seed", help="Seed of the weights.")] = 0,
     json: Annotated[str, typer.Option("--json", help=OPTIONS["html"].help.replace("one small HTML page", "JSON"))] = "",
     junit: Annotated[str, typer.Option("--junit", help="Write a test for each stage of each submission, as XML.")] = "",
+    force: Annotated[bool, typer.Option("--force", help=OPTIONS["force"].help)] = False,
 ) -> None:
     """Check a NumPy network that a student wrote: forward, loss, backward and update, beside Keras and slopes."""
     out = console()
-    refuse_unwritable("--json", json)
-    refuse_unwritable("--junit", junit)
+    outputs = (Output(option="--json", path=json, kind="report"), Output(option="--junit", path=junit, kind="tests"))
+    refuse_outputs(outputs, inputs=paths, force="" if force else "--force")
     if new:
         from keras_ref.homework.exercises import hand_out
 
@@ -60,7 +61,9 @@ def homework(
     from keras_ref.homework.grading import Grade, grade, submissions
 
     grades = []
-    for path in submissions(paths):
+    listed = list(submissions(paths))
+    refuse_outputs(outputs, inputs=listed)
+    for path in listed:
         try:
             grades.append(grade(path, exercise_of(path, exercise), seed=seed, time_limit=time_limit))
         except CouldNotRun as error:

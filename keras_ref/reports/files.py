@@ -19,8 +19,9 @@ from keras_ref.errors import CouldNotRun
 
 #: {kind of file: how one begins that gradtwin wrote}
 KINDS: Mapping[str, re.Pattern[str]] = {
-    "report": re.compile(r'\s*\{\s*"(subject|ok)"'),
+    "report": re.compile(r'\s*\{\s*"(subject|ok|submissions|a)"'),
     "page": re.compile(r"<!doctype html>.*gradtwin", re.DOTALL),
+    "tests": re.compile(r"\s*<\?xml[^>]*>\s*<testsuites>"),
     "notebook": re.compile(r'\s*\{\s*"cells"'),
 }
 #: characters of a file that say what it is
