@@ -191,7 +191,7 @@ CASES = {
     ),
     "an unknown expectation": (
         lambda: check_layer(keras.layers.Dense(1), X, expect={"*": "wrong"}),
-        "`expect` must be one of surrogate. Received: 'wrong'. Choose one of them.",
+        "`expect` must be one of surrogate, stop_gradient. Received: 'wrong'. Choose one of them.",
     ),
     "a mode that does not compile": (
         lambda: check_function(lambda x: tf.py_function(tf.sin, [x], x.dtype), X, modes=("jit_compile",)),

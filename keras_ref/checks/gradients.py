@@ -9,7 +9,7 @@ from typing import Any
 from keras_ref.checks.check import check
 from keras_ref.checks.checked_loss import CheckedLoss, loss_objects, loss_scale, mirrored_losses, model_loss, untrained
 from keras_ref.checks.twins import twin_of
-from keras_ref.comparison.settings import Settings
+from keras_ref.comparison.settings import Approximation, Settings
 from keras_ref.evaluation.guard import leaves_no_trace
 from keras_ref.inputs import data as data_module
 from keras_ref.inputs.arrays import given_data
@@ -36,7 +36,7 @@ def check_gradients(
     budget: float | str | None = None,
     variables: str = "*",
     modes: Sequence[str] = ("eager",),
-    expect: Mapping[str, str] | None = None,
+    expect: Mapping[str, str | Approximation] | None = None,
     oracles: Sequence[str] = ("forward", "twin"),
     scheme: Scheme | None = None,
     most: int | None = None,
@@ -64,7 +64,8 @@ def check_gradients(
     variables      a glob over the paths of variables and inputs, the model's name in front or not
     modes          how autodiff runs: "eager", "function" or "jit_compile"; of several, the first is compared with the
                    oracles and the others with the first
-    expect         {glob: "surrogate"}: gradients that are meant to differ
+    expect         {glob: "surrogate"}: gradients that are meant to differ; {glob: "stop_gradient"}: that differ by
+                   tf.stop_gradient alone, compared with its value held; {glob: Approximation(1e-8)}: exact so far
     oracles        "forward", "twin" or both; "twin" alone raises NoTwin where there is none
     scheme         a scheme of scratch.differences for every entry, in place of as many steps as each entry needs
     most           compare at most so many entries of each variable, drawn with the seed

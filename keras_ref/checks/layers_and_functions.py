@@ -17,7 +17,7 @@ from keras_ref.checks.check import check
 from keras_ref.checks.checked_loss import CheckedLoss, drawn_cotangents, projection_of, untrained
 from keras_ref.checks.twins import twin_of
 from keras_ref.comparison.oracles import TwinOracle
-from keras_ref.comparison.settings import Settings
+from keras_ref.comparison.settings import Approximation, Settings
 from keras_ref.errors import BadInput, running_user_code
 from keras_ref.evaluation.guard import leaves_no_trace
 from keras_ref.evaluation.keras_parts import layers_of
@@ -42,7 +42,7 @@ def check_layer(
     effort: str = "auto",
     variables: str = "*",
     modes: Sequence[str] = ("eager",),
-    expect: Mapping[str, str] | None = None,
+    expect: Mapping[str, str | Approximation] | None = None,
     oracles: Sequence[str] = ("forward", "twin"),
     scheme: Scheme | None = None,
     most: int | None = None,
@@ -132,7 +132,7 @@ def check_function(
     effort: str = "auto",
     only: str = "*",
     modes: Sequence[str] = ("eager",),
-    expect: Mapping[str, str] | None = None,
+    expect: Mapping[str, str | Approximation] | None = None,
     scheme: Scheme | None = None,
     most: int | None = None,
     order: int = 1,

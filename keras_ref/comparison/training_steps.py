@@ -15,7 +15,7 @@ from keras_ref.comparison.entry_slopes import measure_by_tiers
 from keras_ref.comparison.evidence import Outcome
 from keras_ref.comparison.optimizer_step import DepartingStep, OptimizerTwin, Prediction, StepStart, predict
 from keras_ref.comparison.oracles import Oracle, Oracles
-from keras_ref.errors import running_user_code
+from keras_ref.errors import TrainStepFailed, UserCodeFailed, running_user_code
 from keras_ref.evaluation.loss_function import Data, LossFunction
 from keras_ref.evaluation.sparse_gradient import find_sparse_gradients
 from keras_ref.reports.heat_map import ErrorWindow
@@ -142,9 +142,12 @@ def predict_step(twin: OptimizerTwin, loss: LossFunction, oracle: Oracle, *, see
 
 
 def _train(model: Any, data: Data) -> None:
-    """One training step of Keras's own."""
-    with running_user_code():
-        model.train_step(packed(data))
+    """One training step of Keras's own, at a point where the loss has been computed before."""
+    try:
+        with running_user_code():
+            model.train_step(packed(data))
+    except UserCodeFailed as failed:
+        raise TrainStepFailed(str(failed)) from failed.error
 
 
 def packed(data: Data) -> Any:

@@ -42,12 +42,12 @@ def homework(
     time_limit: Annotated[float, typer.Option("--time-limit", help="Seconds that a submission may take.")] = 20.0,
     seed: Annotated[int, typer.Option("--seed", help="Seed of the weights.")] = 0,
     json: Annotated[str, typer.Option("--json", help=OPTIONS["html"].help.replace("one small HTML page", "JSON"))] = "",
-    junit: Annotated[str, typer.Option("--junit", help="Write a test for each stage of each submission, as XML.")] = "",
     force: Annotated[bool, typer.Option("--force", help=OPTIONS["force"].help)] = False,
+    junit: Annotated[str, typer.Option("--junit", help="Write a test for each stage of each submission, as XML.")] = "",
 ) -> None:
     """Check a NumPy network that a student wrote: forward, loss, backward and update, beside Keras and slopes."""
     out = console()
-    outputs = (Output(option="--json", path=json, kind="report"), Output(option="--junit", path=junit, kind="tests"))
+    outputs = [Output(option="--json", path=json, kind="report"), Output(option="--junit", path=junit, kind="junit")]
     refuse_outputs(outputs, inputs=paths, force="" if force else "--force")
     if new:
         from keras_ref.homework.exercises import hand_out
@@ -73,7 +73,11 @@ def homework(
     if len(grades) > 1 or grades[0].path != paths[0]:
         print_table(out, grades)
     if json:
-        write("--json", json, json_text({"submissions": [one.to_dict() for one in grades]}) + "\n")
+        write(
+            "--json",
+            json,
+            json_text({"ok": all(one.ok for one in grades), "submissions": [one.to_dict() for one in grades]}) + "\n",
+        )
     if junit:
         write("--junit", junit, junit_xml(grades))
     raise typer.Exit(2 if any(one.refused for one in grades) else 0 if all(one.ok for one in grades) else 1)

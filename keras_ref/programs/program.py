@@ -1,7 +1,7 @@
 """What a program is: named weights, and the stages of a training step at a point that is given to it.
 
     @program
-    class KerasOnJax(Program): ...
+    class AnotherFramework(Program): ...
 
 A program is never asked for its code, only for values: the tensors of its forward pass, its loss, its gradient, its
 weights after some steps. All arrays that come in and go out are NumPy's, weights and tensors in the layout of Keras

@@ -149,7 +149,7 @@ class Comparison:
         """Plain data, for JSON."""
         plain = asdict(self)
         del plain["right_values"]
-        return {**plain, "ok": self.ok, "sentence": self.sentence}
+        return {"ok": self.ok, "sentence": self.sentence, **plain}
 
     def to_json(self) -> str:
         """to_dict as JSON text."""
