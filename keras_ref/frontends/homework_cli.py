@@ -48,7 +48,7 @@ def homework(
     """Check a NumPy network that a student wrote: forward, loss, backward and update, beside Keras and slopes."""
     out = console()
     outputs = [Output(option="--json", path=json, kind="report"), Output(option="--junit", path=junit, kind="junit")]
-    refuse_outputs(outputs, inputs=paths or [], force="" if force else "--force")
+    refuse_outputs(outputs, inputs=paths, force="" if force else "--force")
     if new:
         from keras_ref.homework.exercises import hand_out
 
@@ -61,7 +61,9 @@ def homework(
     from keras_ref.homework.grading import Grade, grade, submissions
 
     grades = []
-    for path in submissions(paths):
+    listed = list(submissions(paths))
+    refuse_outputs(outputs, inputs=listed)
+    for path in listed:
         try:
             grades.append(grade(path, exercise_of(path, exercise), seed=seed, time_limit=time_limit))
         except CouldNotRun as error:

@@ -19,7 +19,7 @@ from keras_ref.errors import CouldNotRun
 
 #: {kind of file: how one begins that gradtwin wrote}
 KINDS: Mapping[str, re.Pattern[str]] = {
-    "report": re.compile(r'\s*\{\s*"(subject|ok)"'),
+    "report": re.compile(r'\s*\{\s*"(subject|ok|submissions|a)"'),
     "page": re.compile(r"<!doctype html>.*gradtwin", re.DOTALL),
     "notebook": re.compile(r'\s*\{\s*"cells"'),
     "junit": re.compile(r"<\?xml[^>]*>\s*<testsuites>"),
