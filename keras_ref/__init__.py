@@ -4,7 +4,7 @@ check_gradients, check_updates, check_layer, check_function   the checks; each r
 compare                                                       where two programs part; returns a Comparison
 mirror, reflect                                               a scratch model as a Keras model, and back
 GradientCheck                                                 a callback for model.fit
-surrogate                                                     a class decorator: the gradient differs on purpose
+surrogate, Approximation                                      what is meant to differ: a class decorator; an `expect`
 
 The rooms, from the ground up; a module imports from its own room or from those above it in this list:
 
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from keras_ref.checks.layers_and_functions import check_function, check_layer
     from keras_ref.checks.surrogates import surrogate
     from keras_ref.checks.updates import check_updates
+    from keras_ref.comparison.settings import Approximation
     from keras_ref.frontends.callback import GradientCheck, GradientWarning
     from keras_ref.reports.comparison import Comparison, ProgramsDiffer
     from keras_ref.reports.verdict import GradientMismatch, Report, Verdict
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from keras_ref.translation.to_keras import mirror
 
 __all__ = [
+    "Approximation",
     "Comparison",
     "GradientCheck",
     "GradientMismatch",
@@ -58,6 +60,7 @@ __all__ = [
 
 #: {public name: the module that defines it}
 _HOMES = {
+    "Approximation": "comparison.settings",
     "Comparison": "reports.comparison",
     "GradientCheck": "frontends.callback",
     "GradientMismatch": "reports.verdict",

@@ -77,7 +77,8 @@ _ALL = (
         type=str,
         default=(),
         many=True,
-        help="PATTERN=surrogate: the gradient of these variables differs on purpose (straight-through, stop_gradient).",
+        help="PATTERN=surrogate: the gradient of these variables differs on purpose (straight-through); "
+        "PATTERN=stop_gradient: it does so by tf.stop_gradient alone, and is compared with its value held.",
     ),
     Option(
         name="allow",
@@ -165,13 +166,17 @@ def require_choice(name: str, given: Any) -> Any:
 
 
 def parse_expectations(given: tuple[str, ...]) -> dict[str, str]:
-    """{pattern: "surrogate"} of --expect PATTERN=surrogate, given any number of times. Raises: CouldNotRun."""
+    """{pattern: what} of --expect PATTERN=what, "surrogate" or "stop_gradient", any number of times.
+
+    Raises: CouldNotRun.
+    """
     pairs = {}
     for one in given:
         glob, _, word = one.rpartition("=")
-        if not glob or word != "surrogate":
+        if not glob or word not in ("surrogate", "stop_gradient"):
             raise CouldNotRun(
-                f"--expect must be GLOB=surrogate. Received: {one!r}. Pass --expect 'quant*/kernel=surrogate', say."
+                f"--expect must be GLOB=surrogate or GLOB=stop_gradient. Received: {one!r}. "
+                "Pass --expect 'quant*/kernel=surrogate', say."
             )
         pairs[glob] = word
     return pairs

@@ -87,7 +87,9 @@ CASES = {
         "`x` and `y` must have the same number of samples. Received: [3, 4]. Pass matching batches.",
     ),
     "no weights": (
-        lambda: check_gradients(keras.Sequential([keras.Input((3,)), keras.layers.Flatten()], name="bare"), X),
+        lambda: check_gradients(
+            keras.Sequential([keras.Input((3,)), keras.layers.Flatten()], name="bare"), X, wrt=("weights",)
+        ),
         (
             "A model must have trainable weights to be checked. Received: 'bare', which has none. Check its inputs "
             "with wrt=('inputs',), or a model with weights."
@@ -189,7 +191,7 @@ CASES = {
     ),
     "an unknown expectation": (
         lambda: check_layer(keras.layers.Dense(1), X, expect={"*": "wrong"}),
-        "`expect` must be one of surrogate. Received: 'wrong'. Choose one of them.",
+        "`expect` must be one of surrogate, stop_gradient. Received: 'wrong'. Choose one of them.",
     ),
     "a mode that does not compile": (
         lambda: check_function(lambda x: tf.py_function(tf.sin, [x], x.dtype), X, modes=("jit_compile",)),
@@ -237,9 +239,12 @@ CASES = {
             "whose result is a float."
         ),
     ),
-    "a ragged input": (
-        lambda: check_function(tf.sin, tf.ragged.constant([[1.0], [1.0, 2.0]])),
-        "`inputs` must be dense. Received: a RaggedTensor. Convert it, and mask what is padding.",
+    "a data set and targets": (
+        lambda: check_gradients(model(), tf.data.Dataset.from_tensors((X, Y)), Y),
+        (
+            "`x` must hold the targets and weights itself where it is a data set. Received: a _TensorDataset and `y` "
+            "or `sample_weight`. Leave them out, or pass arrays."
+        ),
     ),
     "NaN in an input": (
         lambda: check_layer(keras.layers.Dense(1), np.full((2, 3), np.nan)),

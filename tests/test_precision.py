@@ -224,7 +224,7 @@ def test_a_function_that_casts():
     report = check_function(lambda x: tf.cast(tf.sin(tf.cast(x, tf.float32)), tf.float64), X)
     assert report.ok and report.verdicts[0].visible > 1e-6
     assert len(report.notes) == 1 and report.notes[0].startswith(
-        "float32 inside (at Cast): the loss of <lambda> has a noise of "
+        "float32 inside (at Cast in line 224 of test_precision.py): the loss of <lambda> has a noise of "
     )
     assert report.notes[0].endswith(" of its value); steps were widened accordingly.")
 

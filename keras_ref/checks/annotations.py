@@ -14,10 +14,12 @@ import numpy as np
 import tensorflow as tf
 
 from keras_ref.checks.disconnected import GradientPaths, explain_none_and_nan
+from keras_ref.checks.meant_to_differ import explain_meant
 from keras_ref.comparison.diagnoses.table import Gradients, explain_gradients
 from keras_ref.comparison.evidence import Annotator, Evidence, Outcome
 from keras_ref.comparison.oracles import ForwardOracle, Oracle, TwinOracle
 from keras_ref.comparison.proven_departures import DepartingTwin, Proof
+from keras_ref.comparison.settings import SURROGATE
 from keras_ref.comparison.triangular import mark_symmetrized
 from keras_ref.evaluation.keras_parts import layers_of, untracked_variables_of
 from keras_ref.reports.verdict import Kind, Reason, Verdict
@@ -32,8 +34,9 @@ def annotators(evidence: Evidence, paths: GradientPaths, keras_objects: Sequence
     return (
         partial(mark_symmetrized, evidence=evidence),
         partial(mark_departures, evidence=evidence),
-        partial(name_causes, evidence=evidence),
         partial(explain_none_and_nan, evidence=evidence, paths=paths),
+        partial(explain_meant, evidence=evidence, paths=paths),
+        partial(name_causes, evidence=evidence),
         partial(mark_surrogates, evidence=evidence, paths=paths),
         partial(note_vacuous, evidence=evidence),
         partial(fail_where_nothing_trains, evidence=evidence),
@@ -124,7 +127,7 @@ def mark_surrogates(outcome: Outcome, *, evidence: Evidence, paths: GradientPath
         if verdict.verdict not in OF_SURROGATES:
             return verdict
         surrogate = replace(verdict, verdict=Kind.SURROGATE)
-        if evidence.is_expected_surrogate(verdict.name):
+        if evidence.expectation(verdict.name) == SURROGATE:
             return surrogate.because(Reason.SURROGATE_BY_NAME, verdict.verdict)
         if verdict.name in by_layer:
             return surrogate.because(Reason.SURROGATE_BY_LAYER, verdict.verdict)

@@ -15,6 +15,7 @@ from keras_ref.errors import BadInput, running_user_code
 from keras_ref.evaluation.float64 import DTYPE
 from keras_ref.evaluation.keras_parts import layers_of, states_of
 from keras_ref.evaluation.loss_function import Data, LossFunction
+from keras_ref.evaluation.naming import values_of
 from keras_ref.translation.to_keras import mirrored
 from scratch.arrays import Array
 from scratch.losses.base import Loss
@@ -165,7 +166,7 @@ def _refusal_of_targets(model: Any) -> str:
 
 def drawn_cotangents(outputs: Any, name: str, seed: int) -> list[Array]:
     """A random cotangent for every output, of its shape. Raises: BadInput where no output has a gradient."""
-    flat = [tf.convert_to_tensor(output) for output in keras.tree.flatten(outputs) if output is not None]
+    flat = [tf.convert_to_tensor(values_of(output)) for output in keras.tree.flatten(outputs) if output is not None]
     if not any(output.dtype.is_floating or output.dtype.is_complex for output in flat):
         received = ", ".join(output.dtype.name for output in flat) or "nothing"
         raise BadInput(
@@ -186,7 +187,7 @@ def projection_of(outputs: Any, cotangents: Any, *, extra: Any = ()) -> Any:
     Of a complex output it is the real part of output · conjugate of a complex cotangent.
     """
     parts = []
-    flat = [output for output in keras.tree.flatten(outputs) if output is not None]
+    flat = [values_of(output) for output in keras.tree.flatten(outputs) if output is not None]
     for output, cotangent in zip(map(tf.convert_to_tensor, flat), cotangents, strict=True):
         if output.dtype.is_complex:
             parts.append(tf.math.real(tf.cast(output, cotangent.dtype) * tf.math.conj(cotangent)))

@@ -13,6 +13,7 @@ from tensorflow.python.framework import ops
 from keras_ref.checks.checked_loss import CheckedLoss
 from keras_ref.checks.surrogates import declared_layers, quantizing_layers, recorded
 from keras_ref.comparison.evidence import Evidence, Outcome
+from keras_ref.evaluation.backward_errors import line_of
 from keras_ref.evaluation.directional_loss import DirectionalLoss
 from keras_ref.evaluation.graph import called, function_of, is_cast_down, operations
 from keras_ref.evaluation.keras_parts import tensorflow_variable
@@ -110,6 +111,15 @@ class GradientPaths:
                 seen.add(operation)
                 queue += [tensor.op for tensor in operation.inputs]
         return seen
+
+    def stops(self, name: str) -> str:
+        """The operations that stop a gradient on the way to the loss, with their lines; "" for none."""
+        if self.loss.graph is None:
+            return ""
+        way = self._reached(name) & self._feeding()
+        every = [inner for operation in way for inner in (operation, *_inside(operation))]
+        found = sorted((o for o in every if o.type in STOPS), key=_order)
+        return ", ".join(list(dict.fromkeys(f"stop_gradient ({o.name}){line_of(o)}" for o in found))[:3])
 
     def is_declared(self, name: str) -> bool:
         """Whether a variable or input feeds a layer under `surrogate`."""

@@ -165,8 +165,9 @@ def _notes_on_way(loss: LossFunction, subject: str) -> list[str]:
 
 
 def _notes_on_integers(loss: LossFunction) -> list[str]:
-    leaves = {n: t for n, t in named_leaves(loss.data.x).items() if t is not None and not is_real_or_complex(t.dtype)}
-    return [f"{name}: {t.dtype.name} has no gradient; it was passed on as it is." for name, t in leaves.items()]
+    leaves = {n: t for n, t in named_leaves(loss.data.x).items() if t is not None and n not in loss.inputs}
+    kinds = {n: "an infinity" if is_real_or_complex(t.dtype) else t.dtype.name for n, t in leaves.items()}
+    return [f"{name}: {kind} has no gradient; it was passed on as it is." for name, kind in kinds.items()]
 
 
 def _notes_on_complex(loss: LossFunction) -> list[str]:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from keras_ref.checks.check import check
 from keras_ref.checks.checked_loss import CheckedLoss, loss_objects, loss_scale, mirrored_losses, model_loss, untrained
 from keras_ref.checks.twins import twin_of
-from keras_ref.comparison.settings import Settings
+from keras_ref.comparison.settings import Approximation, Settings
 from keras_ref.evaluation.guard import leaves_no_trace
-from keras_ref.evaluation.loss_function import Data
 from keras_ref.inputs import data as data_module
+from keras_ref.inputs.arrays import given_data
 from keras_ref.reports.verdict import Report
 from keras_ref.translation.to_keras import mirror
 from scratch.arrays import Array
@@ -35,7 +36,7 @@ def check_gradients(
     budget: float | str | None = None,
     variables: str = "*",
     modes: Sequence[str] = ("eager",),
-    expect: Mapping[str, str] | None = None,
+    expect: Mapping[str, str | Approximation] | None = None,
     oracles: Sequence[str] = ("forward", "twin"),
     scheme: Scheme | None = None,
     most: int | None = None,
@@ -46,11 +47,13 @@ def check_gradients(
     executor: Any = None,
     progress: Progress | None = None,
     replay: str = "",
+    batches: int = 1,
 ) -> Report:
     """Compare autodiff's gradients of a model's loss with slopes that need no calculus.
 
     model          a built keras.Model (loss and everything else as compiled), or a scratch.Model with `weights`
-    x, y           a batch, as the model takes it; without y and loss every output meets a random cotangent
+    x, y           a batch, as the model takes it: arrays, tensors or frames; without y and loss every output meets a
+                   random cotangent. Or a data set (tf.data, keras.utils.PyDataset) alone
     loss           a loss in place of the compiled one;   sample_weight, class_weight  as model.fit takes them
     wrt            "weights", "inputs" or both
     training       whether the forward pass is that of training
@@ -61,7 +64,8 @@ def check_gradients(
     variables      a glob over the paths of variables and inputs, the model's name in front or not
     modes          how autodiff runs: "eager", "function" or "jit_compile"; of several, the first is compared with the
                    oracles and the others with the first
-    expect         {glob: "surrogate"}: gradients that are meant to differ
+    expect         {glob: "surrogate"}: gradients that are meant to differ; {glob: "stop_gradient"}: that differ by
+                   tf.stop_gradient alone, compared with its value held; {glob: Approximation(1e-8)}: exact so far
     oracles        "forward", "twin" or both; "twin" alone raises NoTwin where there is none
     scheme         a scheme of scratch.differences for every entry, in place of as many steps as each entry needs
     most           compare at most so many entries of each variable, drawn with the seed
@@ -71,6 +75,7 @@ def check_gradients(
     executor       a concurrent.futures.Executor for the twin's forward passes
     progress       called with (done, total, what)
     replay         a command that repeats the check, for the report
+    batches        how many batches of a data set are taken, as one
 
     Two oracles: Keras's own forward pass differenced in float64, always; the NumPy twin where every layer has one.
     Nothing of the model, the data or the seeds is changed. Raises: BadInput (a ValueError) for what cannot be checked.
@@ -94,10 +99,11 @@ def check_gradients(
     if isinstance(model, Model):
         model = mirror(model, weights)
         loss = mirrored_losses(loss)
-    data = Data(x, y, data_module.apply_class_weight(y, sample_weight, class_weight))
-    data_module.validate_data(model, x, y, data.sample_weight)
+    given = given_data(x, y, sample_weight, batches=batches)
+    data = replace(given, sample_weight=data_module.apply_class_weight(given.y, given.sample_weight, class_weight))
+    data_module.validate_data(model, data.x, data.y, data.sample_weight)
     if settings.watch_weights:
-        data_module.require_finite_weights(model)
+        data_module.require_finite_weights(model, needs_trainable=not settings.watch_inputs)
 
     def prepare(dtype: str | None) -> CheckedLoss:
         scale = loss_scale(model)  # of the optimizer, which a loss that is given takes the place of

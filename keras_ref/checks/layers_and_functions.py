@@ -17,7 +17,7 @@ from keras_ref.checks.check import check
 from keras_ref.checks.checked_loss import CheckedLoss, drawn_cotangents, projection_of, untrained
 from keras_ref.checks.twins import twin_of
 from keras_ref.comparison.oracles import TwinOracle
-from keras_ref.comparison.settings import Settings
+from keras_ref.comparison.settings import Approximation, Settings
 from keras_ref.errors import BadInput, running_user_code
 from keras_ref.evaluation.guard import leaves_no_trace
 from keras_ref.evaluation.keras_parts import layers_of
@@ -42,7 +42,7 @@ def check_layer(
     effort: str = "auto",
     variables: str = "*",
     modes: Sequence[str] = ("eager",),
-    expect: Mapping[str, str] | None = None,
+    expect: Mapping[str, str | Approximation] | None = None,
     oracles: Sequence[str] = ("forward", "twin"),
     scheme: Scheme | None = None,
     most: int | None = None,
@@ -132,7 +132,7 @@ def check_function(
     effort: str = "auto",
     only: str = "*",
     modes: Sequence[str] = ("eager",),
-    expect: Mapping[str, str] | None = None,
+    expect: Mapping[str, str | Approximation] | None = None,
     scheme: Scheme | None = None,
     most: int | None = None,
     order: int = 1,
@@ -170,7 +170,7 @@ def check_function(
     )
     if not callable(function):
         raise BadInput(f"`function` must be callable. Received: {type(function).__name__}. Pass a function of tensors.")
-    arguments = CallArguments.of(function, inputs, call_arguments)
+    arguments = CallArguments.of(function, inputs, call_arguments, may_lack_data=bool(variables))
     data_module.require_finite_numbers("inputs", arguments.x)
     data_module.require_finite_variables(variables)
     name = getattr(function, "__name__", type(function).__name__)

@@ -17,6 +17,7 @@ from keras_ref.checks.disconnected import GradientPaths
 from keras_ref.comparison.autodiff import Autodiff, Gradient, relative_differences
 from keras_ref.comparison.oracles import ForwardOracle
 from keras_ref.errors import UserCodeFailed, short
+from keras_ref.evaluation.backward_errors import line_of
 from keras_ref.evaluation.float64 import DTYPE, in_precision
 from keras_ref.evaluation.graph import casts_down, constants_in_float32, opaque, random_draws
 from keras_ref.evaluation.keras_parts import layers_of
@@ -59,7 +60,9 @@ def judge_precision(oracle: ForwardOracle, *, subject: str, seed: int = 0) -> Ju
     if known != UNIT:
         return JudgedOracle(oracle)  # it is known to compute in less
     notes = []
-    constants = [f"{value:.7g} at {operation.name}" for operation, value in constants_in_float32(loss.graph)]
+    constants = [
+        f"{value:.7g} at {operation.name}{line_of(operation)}" for operation, value in constants_in_float32(loss.graph)
+    ]
     if constants:
         notes.append(
             f"float32 inside: {subject} keeps a constant in float32 ({', '.join(constants[:PLACES])}); both sides "
@@ -75,7 +78,7 @@ def judge_precision(oracle: ForwardOracle, *, subject: str, seed: int = 0) -> Ju
         # what Python code computes may stand still by chance within half a unit of the loss
         oracle = oracle.with_noise(max(oracle.noise, OPAQUE * abs(oracle.base) / 2))
     if loss.unit != UNIT:
-        where = ", ".join(list(dict.fromkeys([o.name for o in casts] or hidden))[:PLACES])
+        where = ", ".join(list(dict.fromkeys([o.name + line_of(o) for o in casts] or hidden))[:PLACES])
         names = "/".join(sorted(t.name for t in dtypes)) or "float32"
         notes.append(
             f"{names} inside (at {where}): the loss of {subject} has a noise of {oracle.noise:.1e} "
@@ -190,7 +193,7 @@ def cost_of(low: LowPrecision, autodiff: Autodiff, loss: LossFunction) -> Precis
     A gradient that is not finite there although it is in float64 is a finding, unless training scales the loss, which
     looks for a scale where it is. Variables whose exact gradient is zero to its rounding have no share.
     """
-    if not low.gradient:
+    if not low.gradient or loss.unit != UNIT:  # nothing in float64 to compare with
         return PrecisionCost(notes=low.notes)
     if random_draws(loss.graph):
         return PrecisionCost(

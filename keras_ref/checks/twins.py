@@ -12,7 +12,7 @@ import tensorflow as tf
 from keras_ref.comparison.oracles import TwinOracle
 from keras_ref.evaluation.keras_parts import loss_weights_of, states_of
 from keras_ref.evaluation.loss_function import Data, LossFunction
-from keras_ref.evaluation.naming import named_leaves
+from keras_ref.evaluation.naming import named_leaves, values_of
 from keras_ref.translation.compiled_losses import twin_losses
 from keras_ref.translation.from_keras import NoTwin, reflect_with_variables
 from keras_ref.translation.random_draws import predict_model_draws
@@ -43,6 +43,8 @@ def twin_of(
     paths = {id(v): path for path, v in loss.variables.items()}
     names = {paths[id(v)]: name for name, v in variables.items() if id(v) in paths}
     leaves = named_leaves(loss.data.x)
+    if any(values_of(leaf) is not leaf for leaf in leaves.values()):
+        raise NoTwin("A twin takes dense inputs. Received: a sparse or ragged one.")
     inputs = dict(zip(leaves, twin.inputs, strict=True))
     names |= {n: f"input:{inputs[n]}" for n in loss.inputs}
     fixed = read_values(variables)

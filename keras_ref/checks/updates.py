@@ -28,12 +28,13 @@ from keras_ref.evaluation.guard import leaves_no_trace
 from keras_ref.evaluation.loss_function import Data, LossFunction
 from keras_ref.evaluation.restoration import Restoration
 from keras_ref.inputs import data as data_module
+from keras_ref.inputs.arrays import given_data
 from keras_ref.reports.verdict import Kind, Reason, Report, Verdict
 from keras_ref.translation.from_keras import NoTwin
 from keras_ref.translation.to_keras import mirror, mirrored
 from scratch.arrays import Array
 from scratch.model import Model
-from scratch.progress import Progress
+from scratch.progress import Progress, ticking
 
 
 @leaves_no_trace
@@ -71,8 +72,9 @@ def check_updates(
         model = mirror(model, weights)
         optimizer = optimizer if isinstance(optimizer, (str, keras.optimizers.Optimizer)) else mirrored(optimizer)
         loss = mirrored_losses(loss)
-    sample_weight = data_module.apply_class_weight(y, sample_weight, class_weight)
-    data_module.validate_data(model, x, y, sample_weight)
+    data = given_data(x, y, sample_weight)
+    data = replace(data, sample_weight=data_module.apply_class_weight(data.y, data.sample_weight, class_weight))
+    data_module.validate_data(model, data.x, data.y, data.sample_weight)
     data_module.require_finite_weights(model)
     compiled = getattr(model, "optimizer", None)
     own = own_optimizers(model) if has_own_train_step(model) else []
@@ -84,13 +86,14 @@ def check_updates(
     with ExitStack() as stack:
         stack.enter_context(errors_as_bad_input())
         stack.enter_context(restore_process_state())
+        progress = stack.enter_context(ticking(progress, "preparing"))
         given = [optimizer] if isinstance(optimizer, keras.optimizers.Optimizer) else []
         stack.enter_context(in_float64(*own, *given, model, *loss_objects(loss)))
         if optimizer is not None or loss is not None:
             model.compile(
                 optimizer=optimizer or compiled, loss=loss if loss is not None else model.loss, run_eagerly=True
             )
-        batches = _batches(Data(x, y, sample_weight), steps, batch_size)
+        batches = _batches(data, steps, batch_size)
         if has_own_train_step(model):
             stack.enter_context(_metrics_in_float64(model))
             outcome = _compare_own_updates(model, batches, seed=seed, progress=progress)

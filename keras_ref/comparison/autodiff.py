@@ -79,7 +79,7 @@ def autodiff_at(loss: LossFunction, values: Mapping[str, Array], *, mode: str = 
 
     def measure() -> Mapping[str, Array]:
         try:
-            return loss.gradient_rounding(at=values)
+            return _with_opaque_rounding(loss.gradient_rounding(at=values), gradient, loss.opaque_unit)
         except UserCodeFailed:  # a backward pass that only runs eagerly
             return _rounding_of_shifts(loss, values, gradient, mode)
 
@@ -90,6 +90,14 @@ def autodiff_at(loss: LossFunction, values: Mapping[str, Array], *, mode: str = 
         how=mode,
         refused=refused,
     )
+
+
+def _with_opaque_rounding(rounding: Mapping[str, Array], gradient: Gradient, unit: float) -> Mapping[str, Array]:
+    """Rounding errors with a unit of the largest entry of each gradient, which Python inside a graph rounded to it."""
+    if not unit:
+        return rounding
+    sizes = {name: 0.0 if own is None else float(np.nanmax(np.abs(own), initial=0.0)) for name, own in gradient.items()}
+    return {name: error + unit * sizes[name] for name, error in rounding.items()}
 
 
 def shifted_points(

@@ -74,7 +74,7 @@ def compare_along_directions(evidence: Evidence) -> Outcome:
         if (entry := _first_not_finite(autodiff.gradient[name])) is not None:
             verdicts[name] = search.confirm(name, entry, at=point)
     pending = [n for n in evidence.names if n not in verdicts and evidence.size(n)]
-    for name in filter(evidence.is_expected_surrogate, list(pending)):
+    for name in [n for n in pending if evidence.expectation(n) is not None]:
         verdicts[name] = search.compare_alone(name)
         pending.remove(name)
     found = search.compare_together(pending)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from keras_ref.comparison.autodiff import Autodiff
 from keras_ref.comparison.oracles import Oracle
-from keras_ref.comparison.settings import Settings
+from keras_ref.comparison.settings import Approximation, Settings
 from keras_ref.evaluation.loss_function import LossFunction
 from keras_ref.reports.verdict import Verdict
 from scratch.arrays import Array
@@ -56,9 +56,9 @@ class Evidence:
         """How many entries a variable or input has."""
         return int(self.loss.values[name].size)
 
-    def is_expected_surrogate(self, name: str) -> bool:
-        """Whether the gradient of a variable or input is declared a surrogate by its name."""
-        return self.settings.expects_surrogate(name, self.subject)
+    def expectation(self, name: str) -> str | Approximation | None:
+        """What the gradient of a variable or input is declared to be by its name; None for a derivative."""
+        return self.settings.expectation(name, self.subject)
 
 
 @dataclass(frozen=True)

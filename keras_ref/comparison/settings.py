@@ -12,6 +12,23 @@ from keras_ref.options import matches_variable, parse_budget
 from scratch.differences import Scheme
 from scratch.progress import Progress
 
+#: what a gradient may be declared to be: anything, or the derivative with what tf.stop_gradient returns held
+SURROGATE, STOP_GRADIENT = "surrogate", "stop_gradient"
+
+
+@dataclass(frozen=True)
+class Approximation:
+    """A gradient that is declared to be exact up to a share of its largest entry, as a value of `expect`.
+
+    Such is an analytic gradient over a forward pass that is a series cut off. Raises: BadInput for no such share.
+    """
+
+    relative: float
+
+    def __post_init__(self) -> None:
+        if not 0 < self.relative < 1:
+            raise BadInput(f"`relative` must lie between 0 and 1. Received: {self.relative}. Pass 1e-8, say.")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
@@ -24,7 +41,7 @@ class Settings:
     effort: str = "auto"
     variables: str = "*"
     modes: Sequence[str] = ("eager",)
-    expect: Mapping[str, str] | None = field(default=None)
+    expect: Mapping[str, str | Approximation] | None = field(default=None)
     oracles: Sequence[str] = ("forward", "twin")
     scheme: Scheme | None = None
     most: int | None = None
@@ -43,7 +60,7 @@ class Settings:
             ("oracles", self.oracles, ("forward", "twin")),
             ("order", (self.order,), (1, 2)),
             ("effort", (self.effort,), ("auto", "full", "fast")),
-            ("expect", (self.expect or {}).values(), ("surrogate",)),
+            ("expect", self._words_expected, (SURROGATE, STOP_GRADIENT)),
         ):
             for one in given:
                 require_one_of(name, one, legal=legal)
@@ -68,9 +85,14 @@ class Settings:
         """Whether gradients of the inputs are compared."""
         return "inputs" in self.wrt
 
-    def expects_surrogate(self, name: str, subject: str) -> bool:
-        """Whether the gradient of a variable or input of a subject is declared a surrogate by its name."""
-        return any(matches_variable(name, pattern, subject) for pattern in self.expect or {})
+    @property
+    def _words_expected(self) -> list[str]:
+        return [one for one in (self.expect or {}).values() if not isinstance(one, Approximation)]
+
+    def expectation(self, name: str, subject: str) -> str | Approximation | None:
+        """What the gradient of a variable or input is declared to be by its name; None for a derivative."""
+        found = (one for pattern, one in (self.expect or {}).items() if matches_variable(name, pattern, subject))
+        return next(found, None)
 
     def report_progress(self, done: int, total: int, what: str) -> None:
         """Tell the caller how far the check is, if it asked for that."""

@@ -116,8 +116,18 @@ def _inspected(backward: Callable[..., Any], inputs: list[Any], found: list[str]
     return inspected
 
 
+def line_of(operation: Any) -> str:
+    """The line of the user's code that made an operation of a graph, as " in line 3 of file.py"; "" where none did."""
+    frames = [frame for frame in operation.traceback or () if is_users_file(frame.filename)]
+    return f" in line {frames[-1].lineno} of {Path(frames[-1].filename).name}" if frames else ""
+
+
 def _is_users(code: CodeType) -> bool:
-    path = code.co_filename
+    return is_users_file(code.co_filename)
+
+
+def is_users_file(path: str) -> bool:
+    """Whether a file of Python code is the user's: not ours, TensorFlow's, Keras's or Python's own."""
     if path.startswith("<") and not path.startswith(("<stdin", "<ipython", "<doctest", "<string")):
         return False
     where = str(Path(path).resolve())

@@ -91,6 +91,14 @@ def opaque(graph: Any) -> list[Any]:
     return [o for o in operations(graph) if o.type in ("PyFunc", "PyFuncStateless", "EagerPyFunc")]
 
 
+def opaque_unit(graph: Any) -> float:
+    """The distance of 1 from the next number in the coarsest floating dtype that Python inside a graph returns; 0 where
+    that is float64, or there is none.
+    """
+    dtypes = [t.dtype for o in opaque(graph) for t in o.outputs if _lower(t.dtype)]
+    return max((float(np.finfo(_real(t).as_numpy_dtype).eps) for t in dtypes if t != tf.bfloat16), default=0.0)
+
+
 def random_draws(graph: Any) -> list[Any]:
     """The operations of a graph that draw random floats: which numbers depends on their precision."""
     return [

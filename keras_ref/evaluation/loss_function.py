@@ -33,6 +33,7 @@ from keras_ref.evaluation.backward_errors import (
 )
 from keras_ref.evaluation.float64 import DTYPE
 from keras_ref.evaluation.gradient_modes import MODES, convert_control_flow, is_indexed
+from keras_ref.evaluation.graph import opaque_unit
 from keras_ref.evaluation.keras_parts import tensorflow_variable
 from keras_ref.evaluation.naming import float_inputs, path_of, replace_inputs, unique
 from keras_ref.evaluation.real_parts import (
@@ -66,7 +67,8 @@ class Data:
         def tensor(value: Any) -> Any:
             if value is None:
                 return None
-            found = tf.convert_to_tensor(value)
+            is_composite = isinstance(value, (tf.SparseTensor, tf.RaggedTensor))
+            found = value if is_composite else tf.convert_to_tensor(value)
             if dtype is None or not is_real_or_complex(found.dtype):
                 return found
             return tf.cast(found, dtype_in(dtype, found.dtype))
@@ -111,6 +113,8 @@ class LossFunction(StackedLosses):
         self._loss, self._dtype, self._contraction, self._watch = loss, dtype, contraction, watch_inputs
         self._gradients: dict[tuple[str, str], Any] = {}
         self._rounded_gradient: tuple[Rounded, list[bool]] | None = None
+        #: the unit of what Python inside the backward pass returns, of which no graph shows the rounding
+        self.opaque_unit = 0.0
         #: the loss at the point, as each mode of autodiff computed it
         self.seen: dict[str, float] = {}
         #: unit roundoff of the computation: that of float64, or a larger one where part of it is known to be in float32
@@ -143,7 +147,7 @@ class LossFunction(StackedLosses):
         self._rounded_gradient = None
 
     def _held(self) -> list[Any]:
-        leaves = tf.nest.flatten([self.data.x, self.data.y, self.data.sample_weight])
+        leaves = tf.nest.flatten([self.data.x, self.data.y, self.data.sample_weight], expand_composites=True)
         return [*map(tf.constant, self._state_values), *(leaf for leaf in leaves if leaf is not None)]
 
     def _unpacked(self, held: list[Any]) -> tuple[list[Any], Data]:
@@ -151,8 +155,9 @@ class LossFunction(StackedLosses):
         count = len(self._state_values)
         structure = [self.data.x, self.data.y, self.data.sample_weight]
         present = iter(held[count:])
-        leaves = [None if leaf is None else next(present) for leaf in tf.nest.flatten(structure)]
-        return held[:count], Data(*tf.nest.pack_sequence_as(structure, leaves))
+        flat = tf.nest.flatten(structure, expand_composites=True)
+        leaves = [None if leaf is None else next(present) for leaf in flat]
+        return held[:count], Data(*tf.nest.pack_sequence_as(structure, leaves, expand_composites=True))
 
     def _at(self, flat: Any, held: list[Any]) -> Any:
         """The loss where all values are those of one flat vector."""
@@ -301,6 +306,7 @@ class LossFunction(StackedLosses):
             with running_user_code():
                 # the trace that gradients as a graph are taken by too
                 traced = self._made("function", self.tape, "gradient").get_concrete_function(*specs)
+            self.opaque_unit = opaque_unit(traced.graph)
             self._rounded_gradient = Rounded(traced), [g is not None for g in traced.structured_outputs[0]]
         rounded, is_known = self._rounded_gradient
         try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from keras_ref.evaluation.real_parts import is_real_or_complex
@@ -42,11 +43,36 @@ def _paths(x: Any, prefix: tuple[Any, ...] = ()) -> list[tuple[tuple[Any, ...], 
     return [(prefix, x)]
 
 
+def values_of(leaf: Any) -> Any:
+    """What a leaf of inputs is differentiated by: the tensor itself; the values of a sparse or ragged one."""
+    if isinstance(leaf, tf.SparseTensor):
+        return leaf.values
+    return leaf.flat_values if isinstance(leaf, tf.RaggedTensor) else leaf
+
+
+def with_values(leaf: Any, values: Any) -> Any:
+    """A leaf of inputs with other values in the places of `values_of`."""
+    if isinstance(leaf, tf.SparseTensor):
+        return tf.SparseTensor(leaf.indices, values, leaf.dense_shape)
+    return leaf.with_flat_values(values) if isinstance(leaf, tf.RaggedTensor) else values
+
+
+def is_differentiable(leaf: Any) -> bool:
+    """Whether a leaf of inputs holds floats, or complex numbers, that can be moved: none of them is infinite."""
+    return is_real_or_complex(leaf.dtype) and bool(np.isfinite(np.asarray(values_of(leaf)).astype(complex)).all())
+
+
 def float_inputs(x: Any) -> dict[str, Any]:
-    """The float and complex tensors of nested inputs, by name."""
-    return {name: t for name, t in named_leaves(x).items() if t is not None and is_real_or_complex(t.dtype)}
+    """The tensors of nested inputs that can be moved, by name; of sparse and ragged ones their values."""
+    return {name: values_of(t) for name, t in named_leaves(x).items() if t is not None and is_differentiable(t)}
 
 
 def replace_inputs(x: Any, replacements: Mapping[str, Any]) -> Any:
     """Nested inputs with those leaves replaced that have a replacement by name."""
-    return tf.nest.pack_sequence_as(x, [replacements.get(name, leaf) for name, leaf in named_leaves(x).items()])
+    return tf.nest.pack_sequence_as(
+        x,
+        [
+            with_values(leaf, replacements[name]) if name in replacements else leaf
+            for name, leaf in named_leaves(x).items()
+        ],
+    )

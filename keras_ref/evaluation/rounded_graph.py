@@ -71,6 +71,8 @@ CALLS = {
     "Case": ("Case", 1),
     "StatelessCase": ("Case", 1),
 }
+#: operations whose result is a constant to autodiff: at another point it is held as it is
+HELD = ("StopGradient", "PreventGradient")
 #: operations that read variables, which are part of the point
 READING = ("ReadVariableOp", "ResourceGather", "ResourceGatherNd")
 #: attributes that hold for the original only: shapes of its outputs, and that it is compiled (what XLA fuses is not
@@ -279,7 +281,8 @@ class _Body:
         original.attr.pop(SHAPES, None)
         outputs, data = outputs_of(node), data_inputs(node)
         holds_floats = any(dtype in COPIED for _, dtype in outputs)
-        if not holds_floats or not data or node.op in DECIDED:
+        held = (*DECIDED, *HELD) if self.conversion.moves_point else DECIDED
+        if not holds_floats or not data or node.op in held:
             return
         # what makes the point, reads, draws or runs Python is computed once, and both have the same of it
         of_point = EXACT_SCOPE in node.name

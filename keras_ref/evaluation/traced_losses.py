@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_ref.errors import UserCodeFailed
+from keras_ref.errors import UserCodeFailed, running_user_code
 from keras_ref.evaluation.graph import casts_down
 from keras_ref.evaluation.keras_parts import tensorflow_variable
 from keras_ref.evaluation.traced_functions import recording_scope_leaks, variables_met
@@ -105,7 +105,8 @@ class TracedLosses(ABC):
         """
         with recording_scope_leaks() as leaks:
             try:
-                found = evaluate()
+                with running_user_code():  # a trace as a whole may be refused: it makes variables
+                    found = evaluate()
             except UserCodeFailed:
                 if not leaks or self.assigns:
                     raise

@@ -16,6 +16,7 @@ from keras_ref.errors import BadInput
 from keras_ref.evaluation.loss_function import Data
 from keras_ref.evaluation.restoration import Restoration
 from keras_ref.evaluation.traced_functions import trace_anew
+from keras_ref.inputs.arrays import as_arrays
 
 
 @dataclass(frozen=True)
@@ -34,12 +35,23 @@ class CallArguments:
     fixed: Mapping[str, Any]
 
     @classmethod
-    def of(cls, function: Callable[..., Any], inputs: Sequence[Any], keywords: Mapping[str, Any]) -> CallArguments:
-        """From a call: numbers by position are arrays, numbers by keyword are not. Raises: BadInput without arrays."""
+    def of(
+        cls,
+        function: Callable[..., Any],
+        inputs: Sequence[Any],
+        keywords: Mapping[str, Any],
+        *,
+        may_lack_data: bool = False,
+    ) -> CallArguments:
+        """From a call: numbers by position are arrays, numbers by keyword are not.
+
+        Raises: BadInput without arrays, unless they may be lacking.
+        """
         names = _parameters(function, len(inputs))
         given = {**dict(zip(names, map(_array, inputs), strict=True)), **keywords}
+        given = {name: as_arrays(value) for name, value in given.items()}
         data = tuple(name for name, value in given.items() if _is_data(value))
-        if not data:
+        if not data and not may_lack_data:
             raise BadInput(
                 "A check must have at least one array to call with. Received: none. "
                 "Pass the inputs after the layer or function."
@@ -54,7 +66,7 @@ class CallArguments:
 
     def call(self, function: Callable[..., Any], x: Any, **more: Any) -> Any:
         """Call a function with these arguments, `x` in place of the arrays, and `more` in place of others."""
-        given = {**self.fixed, **more, **(dict(x) if len(self.data) > 1 else {self.data[0]: x})}
+        given = {**self.fixed, **more, **({self.data[0]: x} if len(self.data) == 1 else dict(x))}
         keywords = {name: value for name, value in given.items() if name not in self.positional}
         return function(*(given[name] for name in self.positional), **keywords)
 

@@ -11,6 +11,7 @@ import tensorflow as tf
 from keras_ref.errors import BadInput
 from keras_ref.evaluation.float64 import is_float
 from keras_ref.evaluation.keras_parts import compiled_losses_of, layers_of
+from keras_ref.evaluation.naming import values_of
 from keras_ref.evaluation.real_parts import is_real_or_complex
 from scratch.arrays import Array
 
@@ -30,17 +31,16 @@ def validate_data(model: Any, x: Any, y: Any = None, sample_weight: Any = None) 
     Raises: BadInput where they are empty, not finite, not of the model's input shapes, or differ in their samples.
     """
     for name, value in (("x", x), ("y", y), ("sample_weight", sample_weight)):
-        require_finite_numbers(name, value)
-        for array in (np.asarray(leaf) for leaf in tf.nest.flatten(value) if leaf is not None):
-            if array.ndim and len(array) == 0:
+        require_finite_numbers(name, value, strings=name == "x" and _takes_strings(model))
+        for shape in (_shape(leaf) for leaf in tf.nest.flatten(value) if leaf is not None):
+            if shape[:1] == (0,):
                 raise BadInput(
-                    f"`{name}` must hold at least one sample. Received: an empty batch of shape {array.shape}. "
-                    "Pass data."
+                    f"`{name}` must hold at least one sample. Received: an empty batch of shape {shape}. Pass data."
                 )
     if y is not None:
         require_labels_in_range(model, y)
     specs = getattr(model, "inputs", None)
-    leaves = [np.asarray(leaf) for leaf in tf.nest.flatten(x)]
+    leaves = [_shape(leaf) for leaf in tf.nest.flatten(x)]
     if specs and len(specs) != len(leaves):
         raise BadInput(
             f"`x` must have one array per input of the model ({len(specs)}). Received: {len(leaves)}. "
@@ -49,13 +49,13 @@ def validate_data(model: Any, x: Any, y: Any = None, sample_weight: Any = None) 
     if specs and not isinstance(x, dict):
         for spec, leaf in zip(specs, leaves, strict=True):
             shape = tuple(spec.shape)
-            if len(shape) != leaf.ndim or any(s not in (None, n) for s, n in zip(shape, leaf.shape, strict=False)):
+            if len(shape) != len(leaf) or any(None not in (s, n) and s != n for s, n in zip(shape, leaf, strict=False)):
                 raise BadInput(
-                    f"Input {spec.name!r} must have shape {_written(shape)}. Received: {_written(leaf.shape)}. "
+                    f"Input {spec.name!r} must have shape {_written(shape)}. Received: {_written(leaf)}. "
                     "Reshape the data or change the model's input shape."
                 )
     samples = {
-        len(np.asarray(leaf)) for part in (x, y) for leaf in tf.nest.flatten(part) if leaf is not None and np.ndim(leaf)
+        _shape(leaf)[0] or 0 for part in (x, y) for leaf in tf.nest.flatten(part) if leaf is not None and _shape(leaf)
     }
     if len(samples) > 1:
         raise BadInput(
@@ -105,33 +105,58 @@ def require_labels_in_range(model: Any, y: Any) -> None:
             )
 
 
-def require_finite_numbers(name: str, value: Any) -> None:
-    """Require arrays of finite real numbers, in any nesting; `name` is that of the argument. Raises: BadInput."""
+#: what is not finite and yet has a meaning: masks that are added to scores, labels that are missing
+NOT_FINITE = {"x": np.isinf, "inputs": np.isinf, "y": np.isnan}
+
+
+def _takes_strings(model: Any) -> bool:
+    """Whether strings may be inputs of a model: one of its inputs says so, or it does not state them."""
+    specs = getattr(model, "inputs", None)
+    return not specs or any(spec.dtype == "string" for spec in specs)
+
+
+def require_finite_numbers(name: str, value: Any, *, strings: bool = True) -> None:
+    """Require arrays of numbers, or of strings if they may be; `name` is that of the argument. Raises: BadInput.
+
+    Numbers must be finite, but for infinities among inputs and missing labels.
+    """
     for leaf in tf.nest.flatten(value):
         if leaf is None:
             continue
-        if isinstance(leaf, (tf.RaggedTensor, tf.SparseTensor)):
-            raise BadInput(
-                f"`{name}` must be dense. Received: a {type(leaf).__name__}. Convert it, and mask what is padding."
-            )
-        array = np.asarray(leaf)
+        array = np.asarray(values_of(leaf))
+        if strings and (array.dtype.kind in "US" or _holds_words(array)):
+            continue
         if array.dtype.kind not in "fiubc" and array.dtype.name != "bfloat16":
             raise BadInput(
                 f"`{name}` must be numbers. Received: dtype {array.dtype}. Convert it to floats or integers."
             )
         numbers = array.astype(complex) if is_real_or_complex(array.dtype) else np.zeros(0)
-        if not np.isfinite(numbers).all():
-            place = tuple(int(i) for i in np.argwhere(~np.isfinite(numbers))[0])
+        bad = ~np.isfinite(numbers)
+        if name in NOT_FINITE:
+            bad &= ~NOT_FINITE[name](numbers)
+        if bad.any():
+            place = tuple(int(i) for i in np.argwhere(bad)[0])
             raise BadInput(f"`{name}` must be finite. Received: {array[place]} at index {place}. Clean the data first.")
 
 
-def require_finite_weights(model: Any) -> None:
-    """Require a built model with trainable weights, all of them finite. Raises: BadInput."""
+def _holds_words(array: Array) -> bool:
+    return bool(array.dtype.hasobject) and all(isinstance(one, (str, bytes)) for one in array.flat)
+
+
+def _shape(leaf: Any) -> tuple[int | None, ...]:
+    """The shape of an array or tensor, None for sizes that differ from row to row."""
+    if isinstance(leaf, tf.RaggedTensor):
+        return (int(leaf.nrows()), *leaf.shape[1:])
+    return tuple(leaf.shape) if isinstance(leaf, tf.SparseTensor) else np.shape(leaf)
+
+
+def require_finite_weights(model: Any, *, needs_trainable: bool = True) -> None:
+    """Require a built model with weights that are finite, some of them trainable if it needs any. Raises: BadInput."""
     if not getattr(model, "built", True):
         raise BadInput(
             f"A model must be built. Received: {model.name!r}, unbuilt. Call it once on data, or give it an Input."
         )
-    if not model.trainable_variables:
+    if needs_trainable and not model.trainable_variables:
         raise BadInput(
             f"A model must have trainable weights to be checked. Received: {model.name!r}, which has none. "
             "Check its inputs with wrt=('inputs',), or a model with weights."

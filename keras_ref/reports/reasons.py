@@ -164,6 +164,20 @@ class Reason(StrEnum):
             "changes they agree"
         ),
     )
+    STOPPED_IN_PART = (
+        "stopped-in-part",
+        (
+            "{} cuts a path to the loss; the gradient agrees with slopes that hold its value. If that is meant, say "
+            "expect={{'{}': 'stop_gradient'}}"
+        ),
+    )
+    STOPPED_AS_DECLARED = (
+        "stopped-as-declared",
+        "as declared, {} cuts a path to the loss, and the gradient agrees with slopes that hold its value",
+    )
+    WRONG_BESIDE_STOP = "wrong-beside-stop", "{} was declared, and slopes that hold its value differ too"
+    WITHIN_APPROXIMATION = "within-approximation", "off by {} of its largest entry, within the {} that is declared"
+    BEYOND_APPROXIMATION = "beyond-approximation", "off by {} of its largest entry, more than the {} that is declared"
     SURROGATE_BY_NAME = "surrogate-by-name", "declared a surrogate; found: {}"
     SURROGATE_BY_LAYER = "surrogate-by-layer", "its gradient passes through a layer under @surrogate; found: {}"
     SURROGATE_BY_QUANTIZATION = (

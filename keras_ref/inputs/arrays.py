@@ -1,0 +1,70 @@
+"""Data in the forms that people keep them in (data sets, frames, tensors of other libraries) as arrays and tensors."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from keras_ref.errors import BadInput
+from keras_ref.evaluation.loss_function import Data
+
+#: what is data as it is; variables are no data, and symbols hold none
+KEPT = (np.ndarray, np.generic, tf.Tensor, tf.SparseTensor, tf.RaggedTensor)
+NO_DATA = (tf.Variable, keras.Variable, keras.KerasTensor)
+
+
+def as_array(value: Any) -> Any:
+    """A frame or series (pandas, polars), or a tensor of torch or JAX, as an array; anything else as it is."""
+    if value is None or isinstance(value, (*KEPT, *NO_DATA)):
+        return value
+    if hasattr(value, "detach"):
+        value = value.detach().cpu()
+    if hasattr(value, "to_numpy"):
+        return value.to_numpy()
+    return np.asarray(value) if hasattr(value, "__array__") else value
+
+
+def as_arrays(value: Any) -> Any:
+    """The same for every leaf of a nesting."""
+    return tf.nest.map_structure(as_array, value)
+
+
+def given_data(x: Any, y: Any = None, sample_weight: Any = None, *, batches: int = 1) -> Data:
+    """Data as arrays; of a data set its first batches, one after another.
+
+    x   what fit() takes: arrays, frames, tensors, a tf.data.Dataset or a keras.utils.PyDataset of (x, y, sample_weight)
+    Raises: BadInput where a data set comes with targets, or holds nothing.
+    """
+    if not isinstance(x, (tf.data.Dataset, keras.utils.PyDataset)):
+        return Data(as_arrays(x), as_arrays(y), as_arrays(sample_weight))
+    if y is not None or sample_weight is not None:
+        raise BadInput(
+            f"`x` must hold the targets and weights itself where it is a data set. Received: a {type(x).__name__} and "
+            "`y` or `sample_weight`. Leave them out, or pass arrays."
+        )
+    taken = [x[i] for i in range(min(batches, len(x)))] if isinstance(x, keras.utils.PyDataset) else _first(x, batches)
+    if not taken:
+        raise BadInput("A data set must hold a batch. Received: an empty one. Pass data.")
+    parts = zip(*(keras.utils.unpack_x_y_sample_weight(batch) for batch in taken), strict=True)
+    return Data(*(as_arrays(_joined(part)) for part in parts))
+
+
+def _first(dataset: Any, batches: int) -> list[Any]:
+    return list(itertools.islice(iter(dataset), batches))
+
+
+def _joined(parts: tuple[Any, ...]) -> Any:
+    """The batches of x, of y or of weights as one, along the first axis."""
+    if len(parts) == 1 or parts[0] is None:
+        return parts[0]
+
+    def join(*leaves: Any) -> Any:
+        if isinstance(leaves[0], tf.SparseTensor):
+            return tf.sparse.concat(0, leaves)
+        return tf.concat(leaves, axis=0)
+
+    return tf.nest.map_structure(join, *parts)
