@@ -146,15 +146,19 @@ def compare_at(
         for (program, facts), point in zip((a, b), points, strict=True)
     ]
     first, second = sides
-    agree = {
-        (one, other): compared(
-            Stage.FORWARD, (one, other), x, y, first.measured.tensors[one] + second.measured.tensors[other]
-        ).agrees
-        for one, x in first.measured.trace.tensors.items()
-        for other, y in second.measured.trace.tensors.items()
-        if x.shape == y.shape
-    }
-    aligned = align(first.measured.trace.tensors, second.measured.trace.tensors, agree)
+    tensors_a, tensors_b = first.measured.trace.tensors, second.measured.trace.tensors
+    if list(tensors_a) == list(tensors_b):
+        aligned = [(name, name) for name in tensors_a]
+    else:
+        agree = {
+            (one, other): compared(
+                Stage.FORWARD, (one, other), x, y, first.measured.tensors[one] + second.measured.tensors[other]
+            ).agrees
+            for one, x in tensors_a.items()
+            for other, y in tensors_b.items()
+            if x.shape == y.shape
+        }
+        aligned = align(tensors_a, tensors_b, agree)
     return Both(a=first, b=second, matching=matching, aligned=tuple(aligned))
 
 

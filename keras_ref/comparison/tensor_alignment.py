@@ -8,9 +8,6 @@ import numpy as np
 
 from scratch.arrays import Array
 
-#: so many tensors are aligned by value; of longer passes those of the same name, or else in order
-MOST = 400
-
 
 def align(
     a: Mapping[str, Array], b: Mapping[str, Array], agree: Mapping[tuple[str, str], bool]

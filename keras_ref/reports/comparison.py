@@ -47,6 +47,9 @@ class Row:
     right: str = ""
     note: str = ""
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "stage", str(self.stage))  # plain text, not a member of an enumeration
+
     @property
     def agrees(self) -> bool:
         """Whether both are the same to rounding."""
