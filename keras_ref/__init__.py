@@ -4,7 +4,7 @@ check_gradients, check_updates, check_layer, check_function   the checks; each r
 compare                                                       where two programs part; returns a Comparison
 mirror, reflect                                               a scratch model as a Keras model, and back
 GradientCheck                                                 a callback for model.fit
-surrogate, Approximation                                      what is meant to differ: a decorator; a value of expect
+surrogate, Approximation                                      what is meant to differ: a class decorator; an `expect`
 
 The rooms, from the ground up; a module imports from its own room or from those above it in this list:
 

@@ -52,6 +52,17 @@ class BackwardPassFailed(UserCodeFailed):
         )
 
 
+class TrainStepFailed(UserCodeFailed):
+    """A training step raised an error at a point where the loss itself could be computed."""
+
+    def message(self) -> str:
+        """The three parts that a user reads."""
+        return (
+            f"A training step must run. Received: {type(self.error).__name__}: {short(self.error)} The loss can be "
+            "computed there: look at the backward pass, which check_gradients compares by itself, and at the optimizer."
+        )
+
+
 @contextmanager
 def running_user_code() -> Iterator[None]:
     """Around a call of the user's code: what it raises becomes UserCodeFailed, unlike what the check itself raises."""
@@ -71,7 +82,7 @@ def errors_as_bad_input() -> Iterator[None]:
     """
     try:
         yield
-    except BackwardPassFailed as failed:
+    except (BackwardPassFailed, TrainStepFailed) as failed:
         raise BadInput(failed.message()) from failed.error
     except UserCodeFailed as failed:
         if isinstance(failed.error, MemoryError):

@@ -212,7 +212,11 @@ def checked(owner: str, name: str, hint: Any, value: Any) -> Any:
 
     Raises: ValueError where the value is not legal, with the rule and the value.
     """
-    for plain, domains in alternatives(hint):
+    return _checked(owner, name, hint, tuple(alternatives(hint)), value)
+
+
+def _checked(owner: str, name: str, hint: Any, members: tuple[tuple[Any, tuple[Domain, ...]], ...], value: Any) -> Any:
+    for plain, domains in members:
         if _member(plain, domains, value):
             for domain in domains:
                 value = domain.normalise(value)
@@ -239,11 +243,18 @@ def frozen(cls: type[T]) -> type[T]:
 
 def _check_fields(self: Any) -> None:
     cls: Any = type(self)
-    for field in fields(self):
-        value = checked(cls.__name__, field.name, hints(cls)[field.name], getattr(self, field.name))
-        object.__setattr__(self, field.name, value)
+    for name, hint, members in _members(cls):
+        object.__setattr__(self, name, _checked(cls.__name__, name, hint, members, getattr(self, name)))
     if hasattr(self, "check"):
         self.check()
+
+
+@cache
+def _members(cls: Any) -> tuple[tuple[str, Any, tuple[tuple[Any, tuple[Domain, ...]], ...]], ...]:
+    """The fields of a class: name, annotation, and the members of the annotation."""
+    return tuple(
+        (field.name, hints(cls)[field.name], tuple(alternatives(hints(cls)[field.name]))) for field in fields(cls)
+    )
 
 
 # Domains of the entries of arrays: of inputs, targets and predictions ------------------------------------------------

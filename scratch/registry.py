@@ -107,8 +107,8 @@ def activation(function: F | None = None, *, elementwise: bool = True) -> F | Ca
     return decorate if function is None else decorate(function)
 
 
-def add_kind(kind: str, *, package: str) -> Callable[[type[T]], type[T]]:
-    """The decorator that registers classes of a kind of its own, defined in the modules of `package`."""
+def add_kind(kind: str, *, package: str) -> Callable[[T], T]:
+    """The decorator that registers definitions of a kind of its own, made in the modules of `package`."""
     _PLACES[kind] = package
     _RECORDS.setdefault(kind, {})
     return _recorder(kind, lambda definition: definition)

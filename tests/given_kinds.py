@@ -71,7 +71,8 @@ def _(wrong: float) -> Made:
 def _(wrong: float) -> Made:
     module = module_of(wrong)
     concrete = module.call.get_concrete_function(tf.TensorSpec(X.shape, tf.float64))
-    return Made(lambda x: concrete(x) + 0 * module.w, X, None, {"variables": [module.w]}, of_function)
+    concrete.module = module  # a trace holds its variables weakly
+    return Made(concrete, X, None, {"variables": [module.w]}, of_function)
 
 
 @kind("no inputs: a training loss as a closure")

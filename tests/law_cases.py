@@ -43,8 +43,8 @@ STEP = 2.0**-13
 #: a law that changes a slope by less than this share of it is not called wrong: a hundred times what STEP truncates
 #: (2^-26 times a third derivative), and far more than the smallest error that the checks see
 SHOWS = 2.0**-16
-#: entries of each variable that a verdict compares, from the one with the largest slope to the one with the smallest
-MOST = 5
+#: entries of each variable that a verdict compares: those at which the law seems farthest from Keras
+MOST = 2
 #: examples of a definition, and mutants of one kind, that are tried before the kind is called equivalent to the law
 EXAMPLES, SITES = 3, 6
 
@@ -107,9 +107,11 @@ class Slopes:
             )
             for name in names:
                 gradient = autodiff.gradient[name]
-                sizes = np.zeros(evidence.size(name)) if gradient is None else np.ravel(np.abs(gradient))
-                ranks = np.linspace(0, sizes.size - 1, min(sizes.size, MOST)).astype(int)
-                entries = np.sort(np.argsort(-sizes, kind="stable")[ranks])
+                every = np.arange(evidence.size(name))
+                behind, ahead = oracle.losses(name, every, np.multiply.outer([-STEP, STEP], np.ones(len(every))))
+                with np.errstate(invalid="ignore"):
+                    apart = np.abs((ahead - behind) / (2 * STEP) - (0 if gradient is None else np.ravel(gradient)))
+                entries = np.sort(np.argsort(-apart, kind="stable")[:MOST])
                 found = Outcome((compare_entries(oracle, name, autodiff=autodiff, entries=entries),))
                 (verdict,) = mark_departures(found, evidence=evidence).verdicts
                 if verdict.verdict != "match":
@@ -165,21 +167,31 @@ class Point:
 
 @cache
 def cases(kind: str, name: str) -> tuple[Case, ...]:
-    """Examples of a definition's law, such as no departure is known of if there are any: the smallest ones, which are
-    fast; of an optimizer, whose size costs nothing, the one with most arguments too.
+    """Examples of a definition's law, such as hide no wrong one if there are any: the smallest ones, which are fast; of
+    an optimizer, whose size costs nothing, the one with most arguments too.
     """
     specs = {"layer": pool, "loss": losses, "optimizer": optimizer_cases.pool}[kind](name)
-    regular = [spec for spec in specs if not _departs(getattr(spec, "layer", spec))] or specs
+    ranks = [_may_hide(spec) for spec in specs]
     make = {"layer": _layer, "loss": _loss, "optimizer": Steps}[kind]
-    ordered = sorted(regular, key=_size)
-    # where every example departs, few of them decide anything
-    most = EXAMPLES if regular is not specs else 4 * EXAMPLES
+    ordered = sorted((spec for spec, rank in zip(specs, ranks, strict=True) if rank == min(ranks)), key=_size)
+    # where every example departs, or may be refused, few of them decide anything
+    most = 4 * EXAMPLES if any(min(ranks)) else EXAMPLES
     chosen = (ordered[0], ordered[-1]) if kind == "optimizer" else ordered[:most]
     return tuple(make(spec) for spec in chosen)
 
 
-def _departs(spec: Any) -> bool:
-    return bool(departures.find_departures([spec]) or departures.find_refusals([spec]))
+def _may_hide(spec: Any) -> tuple[bool, bool]:
+    """Whether Keras may compute something else on this example, and whether it may refuse it.
+
+    At a generic point, and without a mask. A rounding to float32 hides no wrong law.
+    """
+    own, shapes = (
+        getattr(spec, "layer", spec),
+        getattr(spec, "shapes", None) if isinstance(spec, Architecture) else None,
+    )
+    known = departures.find_departures([own], shapes=shapes, without=("mask", "special points"))
+    faults = any(departures.get_departure(one).reading != "precision" for one in known)
+    return faults, bool(departures.find_refusals([own]))
 
 
 def _size(spec: Any) -> int:

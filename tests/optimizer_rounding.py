@@ -72,8 +72,11 @@ def rolled(spec: Any, generator: np.random.Generator, made: dict[int, Any] | Non
             values[field.name] = rolled(value, generator, made)
         elif isinstance(value, float):
             values[field.name] = abs(value + UNIT * sign) if DECAYS.fullmatch(field.name) else value * (1 + UNIT * sign)
-    # what passes an end of its domain stays: 1.0 is legal, its neighbour is not, and all other fields are rolled
-    made[id(spec)] = replace(spec, **{name: value for name, value in values.items() if _legal(spec, name, value)})
+    try:
+        made[id(spec)] = replace(spec, **values)
+    except ValueError:
+        # what passes an end of its domain stays: 1.0 is legal, its neighbour is not, and all other fields are rolled
+        made[id(spec)] = replace(spec, **{name: value for name, value in values.items() if _legal(spec, name, value)})
     return made[id(spec)]
 
 

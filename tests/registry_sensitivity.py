@@ -1,9 +1,9 @@
-"""The proof of teeth for everything that is registered: for every layer and loss a correct gradient that is accepted,
-and errors planted in it that are found, in every variable and input that has a gradient.
+"""Sensitivity of the checks of everything that is registered: for every layer and loss a correct gradient that is
+accepted, and errors planted in it that are found, in every variable and input that has a gradient.
 
     python tests/registry_sensitivity.py
 
-prints a row per class of planted error. The suite plants the smallest ones (test_teeth.py).
+prints a row per class of planted error. The suite plants the smallest ones (test_sensitivity.py).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if __name__ == "__main__":
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-import sensitivity as teeth
+import sensitivity
 from hypothesis import HealthCheck, Phase, find, settings
 from hypothesis import strategies as st
 from hypothesis.errors import NoSuchExample
@@ -209,7 +209,7 @@ def sides(one: Subject) -> AbstractContextManager[tuple[Any, Autodiff]]:
 def judged(one: Subject, labels: tuple[str, ...]) -> Iterator[tuple[str, str, Any]]:
     """(variable, class of planted error or "correct", verdict) for every variable whose gradient is not rounding."""
     with sides(one) as (oracle, measured):
-        autodiff = teeth.remembered(measured)
+        autodiff = sensitivity.remembered(measured)
         for variable in oracle.names:
             yield variable, "correct", compare_entries(oracle, variable, autodiff=autodiff)
             gradient = autodiff.gradient[variable]
@@ -219,7 +219,7 @@ def judged(one: Subject, labels: tuple[str, ...]) -> Iterator[tuple[str, str, An
             if 1e-6 * abs(gradient.flat[entry]) <= autodiff.rounding[variable].flat[entry]:
                 continue  # zero but for rounding, as the bias of a key before a softmax: there is nothing to be wrong
             for label in labels:
-                wrong = teeth.planted(autodiff, variable, teeth.PLANTS[label], entry)
+                wrong = sensitivity.planted(autodiff, variable, sensitivity.PLANTS[label], entry)
                 if not np.array_equal(wrong.gradient[variable], gradient):
                     # at the largest entry alone: each error has to be seen there, whatever the others show
                     yield variable, label, compare_entries(oracle, variable, autodiff=wrong, entries=np.array([entry]))
@@ -228,13 +228,13 @@ def judged(one: Subject, labels: tuple[str, ...]) -> Iterator[tuple[str, str, An
 def main() -> int:
     tally: Counter[tuple[str, bool]] = Counter()
     for kind, name in NAMES:
-        for variable, label, verdict in judged(subject(kind, name), tuple(teeth.PLANTS)):
+        for variable, label, verdict in judged(subject(kind, name), tuple(sensitivity.PLANTS)):
             right = verdict.failed == (label != "correct")
             tally[label, right] += 1
             if not right:
                 print(f"{kind} {name} {variable}, {label}\n{verdict.explain()}", file=sys.stderr)
     print("| planted error | planted | caught |\n|---|---|---|")
-    for label in teeth.PLANTS:
+    for label in sensitivity.PLANTS:
         print(f"| {label} | {tally[label, True] + tally[label, False]} | {tally[label, True]} |")
     print(
         f"\ncorrect gradients: {tally['correct', True] + tally['correct', False]}, accused: {tally['correct', False]}"

@@ -1,9 +1,13 @@
-"""The proof of teeth: errors planted in gradients must be found, correct gradients must pass, wherever they are taken.
+"""Sensitivity and false positives: errors planted in gradients must be found, right gradients must pass, wherever.
 
-    python tests/sensitivity.py [--correct 10000] [--seed 0]
+    python tests/sensitivity.py [--draws 220] [--seed 0] [--only CLASS] [--errors 0.6]
 
-prints the table of the README. A planted error changes what autodiff says (at the point and beside it, as a wrong
-backward pass would); the twin knows nothing of it. The suite runs a sample of the same in test_teeth.py.
+draws points of each class (sensitivity_cases.py), judges the gradient of every variable and input at each point by the
+twin and by Keras's own forward pass, each for itself, plants errors in them, and prints the table of
+.github/docs/numbers.md. Exit status 1 where a right gradient is reported or a planted error passes.
+
+One gradient is that of one variable or input at one point before one oracle. A planted error changes what autodiff says
+(at the point and beside it, as a wrong backward pass would); the oracles know nothing of it.
 """
 
 from __future__ import annotations
@@ -15,7 +19,9 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
@@ -23,28 +29,30 @@ if __name__ == "__main__":
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-from support_sides import numeric_sides
+import tensorflow as tf
+from sensitivity_cases import CLASSES, FUNCTIONS, Case
+from support_built import Built
 
-from keras_ref.comparison.autodiff import Autodiff
+from keras_ref.comparison.autodiff import Autodiff, autodiff_at
 from keras_ref.comparison.entrywise import compare_entries
-from scratch.layers.core import Activation, Dense
-from scratch.losses.regression import MeanSquaredError
-from scratch.model import Model
+from keras_ref.comparison.oracles import ForwardOracle, Oracle
+from keras_ref.evaluation.loss_function import Data, LossFunction
+from keras_ref.reports.verdict import Kind, Verdict
+from scratch.arrays import Array
 
 SIZES = tuple(10.0**-k for k in range(1, 7))
-ACTIVATIONS = ("tanh", "sigmoid", "softmax", "relu", "hard_tanh", "hard_sigmoid")
-KINDS = ("smooth", "near a kink", "on a kink", "badly scaled")
+Plant = Callable[[Array, int], Array]
 
 
-def scaled(relative: float) -> Callable[[np.ndarray, int], np.ndarray]:
+def scaled(relative: float) -> Plant:
     """A whole tensor wrong by a relative error."""
     return lambda gradient, entry: gradient * (1 + relative)
 
 
-def scaled_entry(relative: float) -> Callable[[np.ndarray, int], np.ndarray]:
+def scaled_entry(relative: float) -> Plant:
     """One entry wrong by a relative error."""
 
-    def plant(gradient: np.ndarray, entry: int) -> np.ndarray:
+    def plant(gradient: Array, entry: int) -> Array:
         wrong = gradient.copy()
         wrong.flat[entry] *= 1 + relative
         return wrong
@@ -52,25 +60,23 @@ def scaled_entry(relative: float) -> Callable[[np.ndarray, int], np.ndarray]:
     return plant
 
 
-def zero_entry(gradient: np.ndarray, entry: int) -> np.ndarray:
+def zero_entry(gradient: Array, entry: int) -> Array:
     """One entry zero."""
     wrong = gradient.copy()
     wrong.flat[entry] = 0.0
     return wrong
 
 
-def transposed(gradient: np.ndarray, entry: int) -> np.ndarray:
+def transposed(gradient: Array, entry: int) -> Array:
     """A matrix laid out the wrong way round."""
     del entry
-    return (
-        np.ascontiguousarray(gradient.swapaxes(-1, -2)).reshape(gradient.shape)
-        if gradient.ndim > 1
-        else gradient[::-1].copy()
-    )
+    if gradient.ndim < 2:
+        return np.flip(gradient).copy()
+    return np.ascontiguousarray(gradient.swapaxes(-1, -2)).reshape(gradient.shape)
 
 
 #: class of planted error → what it does to a gradient array, given the flat index of its largest entry
-PLANTS: dict[str, Callable[[np.ndarray, int], np.ndarray]] = {
+PLANTS: dict[str, Plant] = {
     "sign": lambda gradient, entry: -gradient,
     **{f"tensor {size:.0e}": scaled(size) for size in SIZES},
     **{f"entry {size:.0e}": scaled_entry(size) for size in SIZES},
@@ -82,19 +88,65 @@ PLANTS: dict[str, Callable[[np.ndarray, int], np.ndarray]] = {
 
 
 def remembered(autodiff: Autodiff) -> Autodiff:
-    """The same, which takes its gradient at another point once: all errors are looked at beside the same points."""
+    """The same, which takes its gradient at another point, and its rounding, once: all errors are looked at beside the
+    same points.
+    """
     known: dict[tuple[bytes, ...], Autodiff] = {}
 
-    def at(point: dict[str, np.ndarray]) -> Autodiff:
-        key = tuple(value.tobytes() for value in point.values())
+    def at(point: dict[str, Array]) -> Autodiff:
+        key = _key(*point.values())
         if key not in known:
-            known[key] = autodiff.at(point)
+            known[key] = remembered(autodiff.at(point))
         return known[key]
 
-    return replace(autodiff, at=at)
+    return replace(autodiff, at=at, measure_rounding=functools.cache(autodiff.measure_rounding))
 
 
-def planted(autodiff: Autodiff, name: str, plant: Callable[[np.ndarray, int], np.ndarray], entry: int) -> Autodiff:
+def _key(*arrays: Array) -> tuple[bytes, ...]:
+    return tuple(np.asarray(array).tobytes() for array in arrays)
+
+
+class RememberingOracle(Oracle):
+    """An oracle that computes what it is asked for once: the right gradient and all errors are compared with the same
+    losses.
+    """
+
+    def __init__(self, whole: Oracle) -> None:
+        self.whole, self.known = whole, {}
+        self.name, self.values, self.base, self.noise = whole.name, whole.values, whole.base, whole.noise
+        self.supports_complex, self.of_forward_pass = whole.supports_complex, whole.of_forward_pass
+        self.specifications, self.inputs = whole.specifications, whole.inputs
+
+    def _once(self, key: tuple[Any, ...], compute: Callable[[], Any]) -> Any:
+        if key not in self.known:
+            self.known[key] = compute()
+        return self.known[key]
+
+    def covers(self, name: str) -> bool:
+        return self.whole.covers(name)
+
+    def losses(self, name: str, entries: Array, offsets: Array) -> Array:
+        key = ("losses", name, *_key(entries, offsets))
+        return self._once(key, lambda: self.whole.losses(name, entries, offsets))
+
+    def directional(self, direction: dict[str, Array], steps: Array) -> Array:
+        key = ("directional", *direction, *_key(*direction.values(), steps))
+        return self._once(key, lambda: self.whole.directional(direction, steps))
+
+    def moved(self, values: dict[str, Array]) -> RememberingOracle:
+        return self._once(_key(*values.values()), lambda: RememberingOracle(self.whole.moved(values)))
+
+    def with_noise(self, noise: float) -> Oracle:
+        return self.whole.with_noise(noise)
+
+    def branch_losses(self, name: str, entries: Array, offsets: Array) -> Array | None:
+        return self.whole.branch_losses(name, entries, offsets)
+
+    def branch_directional(self, direction: dict[str, Array], steps: Array) -> Array | None:
+        return self.whole.branch_directional(direction, steps)
+
+
+def planted(autodiff: Autodiff, name: str, plant: Plant, entry: int) -> Autodiff:
     """What autodiff would say with the error planted in one variable, here and at any other point."""
     gradient = {
         n: plant(np.asarray(g), entry) if n == name and g is not None else g for n, g in autodiff.gradient.items()
@@ -102,125 +154,180 @@ def planted(autodiff: Autodiff, name: str, plant: Callable[[np.ndarray, int], np
     return replace(autodiff, gradient=gradient, at=lambda point: planted(autodiff.at(point), name, plant, entry))
 
 
-def caught(oracle, autodiff: Autodiff, name: str) -> Iterator[tuple[str, bool, object]]:
-    """(class, whether it was called a mismatch, verdict) of every error that changes this variable's gradient."""
-    gradient = autodiff.gradient[name]
-    if gradient is None or not np.any(gradient):
-        return
-    entry = int(np.argmax(np.abs(gradient)))
-    for label, plant in PLANTS.items():
-        wrong = planted(autodiff, name, plant, entry)
-        if np.array_equal(wrong.gradient[name], gradient):
-            continue
-        verdict = compare_entries(oracle, name, autodiff=wrong)
-        yield label, verdict.verdict in ("mismatch", "nan"), verdict
+def case(kind: str, seed: int) -> Case:
+    """Point number `seed` of a class."""
+    return CLASSES[kind](np.random.default_rng([seed, list(CLASSES).index(kind)]))
+
+
+# Both sides of a point ------------------------------------------------------------------------------------------------
 
 
 @functools.cache
-def network(seed: int) -> Model:
-    """One of 84 small networks: two or three dense layers with a mix of activations."""
-    g = np.random.default_rng(seed)
-    first, second = g.choice(ACTIVATIONS, 2)
-    layers = [Dense(int(g.integers(2, 5)), str(first))]
-    if g.integers(2):
-        layers += [Dense(int(g.integers(2, 4))), Activation(str(second))]
-    return Model.chain([*layers, Dense(int(g.integers(1, 3)))], (int(g.integers(1, 4)),))
+def _loss_of_function(name: str) -> LossFunction:
+    """One of FUNCTIONS under cotangents, traced once; its data are moved."""
+    function = {
+        "e/(s²+e)": lambda s, e: e / (s * s + e),
+        "s/sqrt(s²+e²)": lambda s, e: s / tf.sqrt(s * s + e * e),
+        "s/(|s|+e)": lambda s, e: s / (tf.abs(s) + e),
+        "log(relu(s)+e)": lambda s, e: tf.math.log(tf.nn.relu(s) + e),
+        "e/(relu(s)+e)": lambda s, e: e / (tf.nn.relu(s) + e),
+        "tanh(s/e)": lambda s, e: tf.tanh(s / e),
+    }[name]
+    data = Data([np.ones(3), np.ones(1)], np.ones(3))
+    return LossFunction(lambda d: tf.reduce_sum(function(*d.x) * d.y), variables=[], state=[], data=data)
+
+
+@functools.cache
+def _built(key: str, keep: _Keep) -> Built:
+    one = keep.case
+    return Built(one.subject, one.x, y=one.y, loss=one.loss)
 
 
 @dataclass(frozen=True)
-class Case:
-    """A network at a point."""
+class _Keep:
+    """A case as part of a cache's key: all cases are equal, since the key says which differ."""
 
-    seed: int
+    case: Case = field(compare=False)
+
+
+@contextmanager
+def sides(one: Case) -> Iterator[tuple[tuple[Oracle, ...], Autodiff]]:
+    """The oracles and Keras's autodiff (as a graph) of a case, good inside the `with` block."""
+    if one.subject in FUNCTIONS:
+        probe = _loss_of_function(one.subject).refresh(Data(one.x, one.y))
+        forward = ForwardOracle.at(probe, probe.values, inputs=frozenset(probe.inputs))
+        yield (RememberingOracle(forward),), remembered(autodiff_at(probe, probe.values, mode="function"))
+        return
+    built = _built(f"{one.subject!r} {one.loss!r} {np.shape(one.x)}", _Keep(one))
+    with built.at(one.weights, one.x, one.y) as probe:
+        forward = ForwardOracle.at(probe, probe.values, inputs=frozenset(probe.inputs))
+        autodiff = autodiff_at(probe, probe.values, mode="function")
+        yield (RememberingOracle(forward), RememberingOracle(built.twin(probe))), remembered(autodiff)
+
+
+# Judging --------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What came of one gradient.
+
+    error      the class of the planted error, "" of a right gradient
+    size       the planted error's largest entry
+    is_hidden  whether the rounding of the right gradient is as large as the error in every entry
+    """
+
     kind: str
-    model: Model
-    weights: dict[str, np.ndarray]
-    x: np.ndarray
-    y: np.ndarray
+    seed: int
+    name: str
+    verdict: Verdict
+    error: str = ""
+    size: float = 0.0
+    is_hidden: bool = False
+
+    @property
+    def outcome(self) -> str:
+        """One of "passed", "accused" and "undecided" of a right gradient; of PLANTED, or "missed as …", of an error."""
+        found = self.verdict.verdict
+        if found is Kind.UNDECIDED:
+            return "undecided"
+        if not self.error:
+            return "accused" if self.verdict.failed else "passed"
+        if found in (Kind.MISMATCH, Kind.NAN):
+            return "found"
+        if self.is_hidden:
+            return "no error"
+        return "below" if found is Kind.MATCH and self.size <= self.verdict.visible else f"missed as {found}"
+
+    @property
+    def is_wrong(self) -> bool:
+        """Whether the check was wrong: a right gradient accused, or an error that passed."""
+        return self.outcome == "accused" or self.outcome.startswith("missed")
+
+    def explain(self) -> str:
+        """Where it is, and the verdict."""
+        planted = f", planted {self.error} ({self.size:.2g})" if self.error else ""
+        return f"{self.kind!r}, seed {self.seed}, {self.verdict.oracle}{planted}: {self.outcome}\n{self.verdict}"
 
 
-def case(seed: int, kind: str) -> Case:
-    """A point of the given kind: kinks are set by the bias of the first layer, scales by powers of ten up to 1e4."""
-    model = network(seed % 84)
-    g = np.random.default_rng(seed)
-    weights = {n: g.normal(size=s) / np.sqrt(s[0] if len(s) > 1 else 4) for n, s in model.weight_shapes.items()}
-    x = g.normal(size=(3, *next(iter(model.inputs.values()))[1:]))
-    y = g.normal(size=(3, model.shapes[model.outputs[0]][-1]))
-    kernel, bias = weights["dense/kernel"], weights["dense/bias"]
-    if kind == "near a kink":
-        bias[:] = -(x[0] @ kernel) + 10.0 ** -g.integers(5, 10, bias.shape) * g.choice([-1.0, 1.0], bias.shape)
-    if kind == "on a kink":
-        style = g.integers(3)
-        if style == 0:
-            x[0], bias[:] = 0.0, 0.0
-        elif style == 1:
-            kernel[:], bias[:] = 0.0, 0.0
-        else:
-            kernel[:] = np.round(kernel * 8) / 8
-            x[:] = np.round(x * 8) / 8
-            bias[:] = -(x[0] @ kernel)
-    if kind == "badly scaled":
-        size = 10.0 ** g.uniform(-4, 4)
-        kernel *= size
-        x /= size
-        weights["dense/bias"] = bias * 10.0 ** g.uniform(-4, 0)
-    return Case(seed, kind, model, weights, x, y)
+def plants_of(
+    gradient: Array, g: np.random.Generator, errors: float, labels: tuple[str, ...]
+) -> Iterator[tuple[str, Plant, int]]:
+    """The classes of error to plant in a gradient, `errors` of them on average, that change it."""
+    entry = int(np.argmax(np.abs(gradient)))
+    count = int(errors) + int(g.uniform() < errors % 1)
+    for label in g.permutation(labels)[:count]:
+        if not np.array_equal(PLANTS[label](gradient, entry), gradient):
+            yield str(label), PLANTS[label], entry
 
 
-def sides(one: Case):
-    """The twin as oracle and Keras's autodiff, for a case; the Keras model of each network is built once."""
-    oracle, autodiff = numeric_sides(one.model, one.weights, one.x, one.y, MeanSquaredError())
-    return oracle, remembered(autodiff)
+def judge_case(kind: str, seed: int, *, errors: float, labels: tuple[str, ...] = tuple(PLANTS)) -> Iterator[Judged]:
+    """The right gradients of a point before each oracle, and as many planted errors in each as `errors` on average."""
+    generator = np.random.default_rng([seed, 1])
+    with sides(case(kind, seed)) as (oracles, autodiff):
+        for oracle in oracles:
+            for name in filter(oracle.covers, oracle.values):
+                yield Judged(kind, seed, name, compare_entries(oracle, name, autodiff=autodiff))
+                gradient = autodiff.gradient[name]
+                if gradient is None or not np.any(gradient):
+                    continue
+                for label, plant, entry in plants_of(gradient, generator, errors, labels):
+                    wrong = planted(autodiff, name, plant, entry)
+                    error = np.abs(np.asarray(wrong.gradient[name]) - gradient)
+                    hidden = bool((error <= autodiff.rounding[name]).all())
+                    verdict = compare_entries(oracle, name, autodiff=wrong)
+                    yield Judged(kind, seed, name, verdict, label, float(np.max(error)), hidden)
 
 
-def table(correct: int, wrong_every: int, seed: int = 0, progress: Callable[[int], None] | None = None):
-    """(planted and caught by class, correct and accused by kind, what went wrong)."""
-    plants, hits, cases, accused, trouble = Counter(), Counter(), Counter(), Counter(), []
-    for i in range(correct):
-        one = case(seed + i, KINDS[i % len(KINDS)])
-        oracle, autodiff = sides(one)
-        for name in oracle.names:
-            verdict = compare_entries(oracle, name, autodiff=autodiff)
-            cases[one.kind] += 1
-            if verdict.failed:
-                accused[one.kind] += 1
-                trouble.append((one.seed, one.kind, name, verdict))
-            if i % wrong_every == 0:
-                for label, found, wrong in caught(oracle, autodiff, name):
-                    plants[label] += 1
-                    hits[label] += found
-                    if not found:
-                        trouble.append((one.seed, one.kind, f"{name} planted {label}", wrong))
-        if progress is not None:
-            progress(i + 1)
-    return plants, hits, cases, accused, trouble
+#: what may become of a planted error other than to pass: found; undecided; a match that says it would not have seen an
+#: error as small; within the rounding of the right gradient
+PLANTED = ("found", "undecided", "below", "no error")
+
+
+def shown(kinds: tuple[str, ...], tally: Counter[tuple[str, bool, str]]) -> str:
+    """The table of the outcomes."""
+
+    def row(title: str, among: tuple[str, ...]) -> str:
+        def count(wrong: bool, *outcomes: str) -> int:
+            return sum(
+                n
+                for (kind, w, o), n in tally.items()
+                if kind in among and w == wrong and (not outcomes or o in outcomes)
+            )
+
+        outcomes = [count(True, outcome) for outcome in PLANTED]
+        right = [count(False), count(False, "accused"), count(False, "undecided")]
+        numbers = [*right, count(True), *outcomes, count(True) - sum(outcomes)]
+        return f"| {title} | " + " | ".join(f"{n:,}" for n in numbers) + " |"
+
+    head = ("class", "right gradients", "accused", "undecided", "planted", *PLANTED, "missed")
+    lines = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}", *(row(kind, (kind,)) for kind in kinds)]
+    return "\n".join([*lines, row("all", kinds)])
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--correct", type=int, default=2500, help="networks (each has several variables, one correct case each)"
-    )
-    parser.add_argument("--every", type=int, default=25, help="errors are planted in every n-th network")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--draws", type=int, default=220, help="points of each class")
+    parser.add_argument("--seed", type=int, default=0, help="number of the first point")
+    parser.add_argument("--only", choices=tuple(CLASSES), help="one class alone")
+    parser.add_argument("--errors", type=float, default=0.6, help="errors planted in each gradient, on average")
+    parser.add_argument("--every", action="store_true", help="print the undecided ones too")
     options = parser.parse_args()
-    start = time.time()
-    plants, hits, cases, accused, trouble = table(options.correct, options.every, options.seed)
-    print("| planted error | planted | caught |\n|---|---|---|")
-    for label in PLANTS:
-        print(f"| {label} | {plants[label]} | {hits[label]} |")
-    print(
-        f"| all | {sum(plants.values())} | {sum(hits.values())} |\n\n| correct gradients | cases | accused "
-        f"|\n|---|---|---|"
-    )
-    for kind in KINDS:
-        print(f"| {kind} | {cases[kind]} | {accused[kind]} |")
-    print(
-        f"| all | {sum(cases.values())} | {sum(accused.values())} |\n\n{time.time() - start:.0f} s, seed {options.seed}"
-    )
-    for one in trouble[:20]:
-        print(*one[:3], one[3].explain(), sep="\n", file=sys.stderr)
-    return 1 if trouble else 0
+    kinds = (options.only,) if options.only else tuple(CLASSES)
+    tally: Counter[tuple[str, bool, str]] = Counter()
+    wrong = 0
+    for kind in kinds:
+        start = time.process_time()
+        for seed in range(options.seed, options.seed + options.draws):
+            for one in judge_case(kind, seed, errors=options.errors):
+                tally[kind, bool(one.error), one.outcome] += 1
+                wrong += one.is_wrong
+                if one.is_wrong or (options.every and one.outcome in ("undecided", "below")):
+                    print(one.explain(), file=sys.stderr, flush=True)
+        print(f"{kind}: {time.process_time() - start:.0f} processor seconds", file=sys.stderr, flush=True)
+    print(shown(kinds, tally))
+    print(f"\nseed {options.seed}, {options.draws} points of each class, {time.process_time():.0f} processor seconds")
+    return int(wrong > 0)
 
 
 if __name__ == "__main__":

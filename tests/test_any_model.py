@@ -1,4 +1,6 @@
-"""Every kind in model_kinds.py and given_kinds.py: right, nothing is accused; with an error of 1e-4, it is found."""
+"""Every kind of model in model_kinds.py and given_kinds.py: right, nothing is accused; with an error of 1e-4 planted in
+it, it is found.
+"""
 
 import given_kinds  # noqa: F401 (registers its kinds)
 import keras

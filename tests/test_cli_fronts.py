@@ -226,11 +226,17 @@ CASES = {
     ),
     "an expectation without a word": (
         ("check", "fronts_shop:build", "--expect", "quant/*"),
-        "--expect must be GLOB=surrogate or GLOB=stop_gradient. Received: 'quant/*'. Pass --expect 'quant*/kernel=surrogate', say.",
+        (
+            "--expect must be GLOB=surrogate or GLOB=stop_gradient. Received: 'quant/*'. Pass "
+            "--expect 'quant*/kernel=surrogate', say."
+        ),
     ),
     "another expectation": (
         ("locate", "fronts_shop:build", "--expect", "quant/*=zero"),
-        "--expect must be GLOB=surrogate or GLOB=stop_gradient. Received: 'quant/*=zero'. Pass --expect 'quant*/kernel=surrogate', say.",
+        (
+            "--expect must be GLOB=surrogate or GLOB=stop_gradient. Received: 'quant/*=zero'. Pass "
+            "--expect 'quant*/kernel=surrogate', say."
+        ),
     ),
     "no steps": (
         ("updates", "fronts_shop:build", "--steps", "0"),

@@ -23,6 +23,12 @@ LINES = {
     ("mismatch", "forward", Reason.NONE_EXPLAINED): (
         "autodiff gives None where the loss moves: look at what cuts the gradient off"
     ),
+    ("mismatch", "forward", Reason.WRONG_SHAPE): (
+        "a gradient must have the shape of what it is the gradient of: look at the backward pass that makes it"
+    ),
+    ("nan", "forward", Reason.AUTODIFF_RAISES): (
+        "the forward pass runs and the backward pass does not: look at the operation that raises"
+    ),
     ("mismatch", "twin", None): (
         "autodiff is the derivative of Keras's forward pass, which is not the definition: look at the forward pass"
     ),

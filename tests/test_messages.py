@@ -242,8 +242,8 @@ CASES = {
     "a data set and targets": (
         lambda: check_gradients(model(), tf.data.Dataset.from_tensors((X, Y)), Y),
         (
-            "`x` must hold the targets and weights itself where it is a data set. Received: a _TensorDataset and `y` or "
-            "`sample_weight`. Leave them out, or pass arrays."
+            "`x` must hold the targets and weights itself where it is a data set. Received: a _TensorDataset and `y` "
+            "or `sample_weight`. Leave them out, or pass arrays."
         ),
     ),
     "NaN in an input": (

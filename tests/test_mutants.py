@@ -25,29 +25,7 @@ from scratch.optimizers.sgd import SGD
 
 #: wrong laws of a definition that are tried, each with another kind of error
 MOST = 2
-#: definitions whose wrong laws all stay hidden, by the known departure that excuses whatever differs in the same layer:
-#: an entry that is caught after all fails the run, and has to go
-HIDDEN_BY = {
-    "adaptive-max-pooling-gradient-from-anywhere": (
-        "AdaptiveMaxPooling1D",
-        "AdaptiveMaxPooling2D",
-        "AdaptiveMaxPooling3D",
-    ),
-    "three-dimensional-max-pooling-doubles-a-tie": ("MaxPooling3D",),
-    "ops-add-takes-a-column-for-a-bias": ("GroupQueryAttention", "DepthwiseConv2D"),
-    "schedule-free-beta-cancels": ("ScheduleFreeAdamW",),
-}
-#: whether a wrong law of these shows depends on the examples drawn: on ties, or on a bias as long as the channels
-TIED = (*HIDDEN_BY["adaptive-max-pooling-gradient-from-anywhere"], "MaxPooling3D", "DepthwiseConv2D")
-HIDDEN = {name: departure for departure, names in HIDDEN_BY.items() for name in names}
-
-
-def definition(kind, name):
-    marks = [pytest.mark.xfail(reason=f"hidden by {HIDDEN[name]}", strict=name not in TIED)] if name in HIDDEN else []
-    return pytest.param(kind, name, id=name, marks=marks)
-
-
-DEFINITIONS = [definition(kind, name) for kind in ROOTS for name in registry.names(kind)]
+DEFINITIONS = [pytest.param(kind, name, id=name) for kind in ROOTS for name in registry.names(kind)]
 
 
 # a layer also says in what it is linear, which is no longer true of a wrong law: the engine notices, and warns

@@ -27,7 +27,7 @@ from keras_ref.comparison.proven_departures import DepartingTwin, Proof
 from keras_ref.comparison.settings import Settings
 from keras_ref.evaluation.float64 import in_float64
 from keras_ref.evaluation.loss_function import Data
-from keras_ref.frontends.invocation import read_report
+from keras_ref.frontends.recorded import read_report
 from keras_ref.reports.kinds import FAILING, ORDER, worst_of
 from keras_ref.reports.verdict import Kind, Reason, Report, Verdict
 from keras_ref.translation.departures import get_departure

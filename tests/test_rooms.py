@@ -23,7 +23,7 @@ FLOORS = tuple(
         "programs",
         "comparison",
         "checks strategies",
-        "coverage lesson",
+        "coverage homework lesson",
         "frontends",
         "__init__ __main__",
     )

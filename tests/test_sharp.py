@@ -11,7 +11,7 @@ from scratch.layers.core import Dense
 from scratch.losses.regression import MeanAbsoluteError, MeanSquaredError
 from scratch.model import Model
 
-import sensitivity as teeth  # isort: skip
+import sensitivity  # isort: skip
 
 MODEL = Model.chain([Dense(2, "relu"), Dense(1)], (1,))
 X, Y = np.array([[1.0], [0.5]]), np.array([[0.25], [1.0]])
@@ -35,7 +35,7 @@ def test_an_error_of_a_millionth_is_seen_between_kinks(distance):
         assert not compare_entries(oracle, name, autodiff=autodiff).failed
         gradient = autodiff.gradient[name]
         entry = int(np.argmax(np.abs(gradient)))
-        wrong = teeth.planted(autodiff, name, teeth.PLANTS["entry 1e-06"], entry)
+        wrong = sensitivity.planted(autodiff, name, sensitivity.PLANTS["entry 1e-06"], entry)
         assert compare_entries(oracle, name, autodiff=wrong).verdict == "mismatch", name
 
 
@@ -56,7 +56,7 @@ def test_a_term_within_the_noise_is_not_missed(seed):
     oracle, autodiff = numeric_sides(model, weights, np.ones((1, 1)), np.zeros((1, 1)), MeanAbsoluteError())
     verdict = compare_entries(oracle, "dense/kernel", autodiff=autodiff)
     assert not verdict.failed, verdict.explain()
-    wrong = teeth.planted(autodiff, "dense/kernel", teeth.PLANTS["entry 1e-06"], 0)
+    wrong = sensitivity.planted(autodiff, "dense/kernel", sensitivity.PLANTS["entry 1e-06"], 0)
     assert compare_entries(oracle, "dense/kernel", autodiff=wrong).verdict == "mismatch"
 
 

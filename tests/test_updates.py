@@ -5,8 +5,10 @@ and an optimizer that has no twin.
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from keras_ref.checks.updates import check_updates
+from keras_ref.errors import BadInput
 
 SMALL = 1 + 1e-6
 X, Y = np.random.default_rng(1).normal(size=(4, 3)), np.random.default_rng(2).normal(size=(4, 1))
@@ -188,4 +190,25 @@ def test_an_optimizer_without_a_twin():
     assert report.verdicts[0].reason == (
         f"A Keras optimizer must have a definition in scratch to have a twin. Received: {Mine.__module__}.Mine. "
         "Its gradients can still be checked by differencing Keras's own forward pass, which check_gradients does."
+    )
+
+
+class Determinant(keras.layers.Layer):
+    """x times the determinant of a matrix of ones, whose derivative TensorFlow takes by an inverse."""
+
+    def build(self, input_shape):
+        self.matrix = self.add_weight(shape=(2, 2), initializer="ones", name="matrix")
+
+    def call(self, x):
+        return x * tf.linalg.det(self.matrix)
+
+
+def test_a_step_whose_backward_pass_raises_is_not_blamed_on_the_forward_pass():
+    model = keras.Sequential([keras.Input((1,)), Determinant()])
+    model.compile("sgd", "mse")
+    with pytest.raises(BadInput) as refused:
+        check_updates(model, np.ones((2, 1)), np.ones((2, 1)))
+    assert str(refused.value) == (
+        "A training step must run. Received: InvalidArgumentError: Input is not invertible. The loss can be computed "
+        "there: look at the backward pass, which check_gradients compares by itself, and at the optimizer."
     )

@@ -11,11 +11,13 @@ from functools import cache, partial
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 
 from keras_ref.checks.disconnected import GradientPaths, explain_none_and_nan
 from keras_ref.checks.meant_to_differ import explain_meant
+from keras_ref.comparison.diagnoses.table import Gradients, explain_gradients
 from keras_ref.comparison.evidence import Annotator, Evidence, Outcome
-from keras_ref.comparison.oracles import ForwardOracle, TwinOracle
+from keras_ref.comparison.oracles import ForwardOracle, Oracle, TwinOracle
 from keras_ref.comparison.proven_departures import DepartingTwin, Proof
 from keras_ref.comparison.settings import SURROGATE
 from keras_ref.comparison.triangular import mark_symmetrized
@@ -34,11 +36,37 @@ def annotators(evidence: Evidence, paths: GradientPaths, keras_objects: Sequence
         partial(mark_departures, evidence=evidence),
         partial(explain_none_and_nan, evidence=evidence, paths=paths),
         partial(explain_meant, evidence=evidence, paths=paths),
+        partial(name_causes, evidence=evidence),
         partial(mark_surrogates, evidence=evidence, paths=paths),
         partial(note_vacuous, evidence=evidence),
         partial(fail_where_nothing_trains, evidence=evidence),
         partial(note_untracked, evidence=evidence, keras_objects=keras_objects),
     )
+
+
+def name_causes(outcome: Outcome, *, evidence: Evidence) -> Outcome:
+    """What the mismatches look like, by the table of diagnoses, where something in it fits to rounding."""
+
+    def gradients(verdicts: Sequence[Verdict], oracle: Oracle) -> Gradients:
+        wrong = {v.name: np.asarray(evidence.autodiff.gradient[v.name], dtype=float) for v in verdicts}
+        leaves = [np.asarray(leaf) for leaf in tf.nest.flatten(evidence.loss.data.x)]
+        return Gradients(
+            wrong=wrong,
+            right={v.name: np.reshape(v.slopes, wrong[v.name].shape) for v in verdicts},
+            allowed={v.name: v.allowed for v in verdicts},
+            weights={name: np.asarray(value) for name, value in oracle.values.items()},
+            samples=len(leaves[0]) if leaves and leaves[0].ndim else 0,
+            indices=next((leaf for leaf in leaves if leaf.dtype.kind in "iu"), None),
+        )
+
+    causes: dict[tuple[str, str], str] = {}
+    for oracle in (one for one in evidence.oracles if one.of_forward_pass):
+        wrong = [v for v in outcome.verdicts if v.oracle == oracle.name and v.verdict is Kind.MISMATCH and v.slopes]
+        wrong = [v for v in wrong if evidence.autodiff.gradient[v.name] is not None]
+        while wrong and (cause := explain_gradients(gradients(wrong, oracle))) is not None:
+            causes |= {(oracle.name, name): cause.words for name in cause.explains}
+            wrong = [v for v in wrong if v.name not in cause.explains]
+    return outcome.each(lambda v: replace(v, looks_like=causes.get((v.oracle, v.name), "")))
 
 
 def mark_departures(outcome: Outcome, *, evidence: Evidence) -> Outcome:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from keras_ref.comparison.diagnoses.parting import explain_parting
 from keras_ref.comparison.program_comparison import (
     Both,
     compare_at,
@@ -22,7 +23,7 @@ from keras_ref.errors import BadInput
 from keras_ref.programs.program import Facts, Point, Program, Stage, flat_arrays
 from keras_ref.programs.remote import TIME_LIMIT, RemoteProgram
 from keras_ref.programs.targets import open_object
-from keras_ref.reports.comparison import Comparison
+from keras_ref.reports.comparison import Comparison, Row
 from scratch.arrays import Array
 
 
@@ -64,14 +65,12 @@ def compare(
         values = _values(first, second, matching, weights, seed=seed)
         own_b = second.values() if programs[1][1].weights else {}
         points, notes = _points(programs, matching, values, own_b, x=x, y=y, training=training, steps=steps, seed=seed)
-        both = _run(programs, matching, points, precision, seed=seed)
-        return report_of(both, notes=notes, seed=seed, replay=replay)
+        both, more = _run(programs, matching, points, precision, seed=seed)
+        return report_of(both, notes=(*notes, *more), seed=seed, replay=replay)
 
 
 def report_of(both: Both, *, notes: tuple[str, ...], seed: int, replay: str) -> Comparison:
     """The report of two programs that were run."""
-    from keras_ref.comparison.diagnoses import explain_parting
-
     rows = both.rows
     parting = first_parting(rows)
     cause = ""
@@ -89,6 +88,11 @@ def report_of(both: Both, *, notes: tuple[str, ...], seed: int, replay: str) -> 
         parting=parting,
         cause=cause,
         notes=(*notes, *_side_notes(both)),
+        errors=tuple(
+            f"{letter} raised in its {stage}: {sentence}"
+            for letter, side in (("A", both.a), ("B", both.b))
+            for stage, sentence in side.measured.trace.errors.items()
+        ),
         seed=seed,
         replay=replay,
     )
@@ -178,16 +182,15 @@ def _points(
         for stage in (Stage.FORWARD, Stage.GRADIENT, Stage.UPDATE)
         if stage not in facts.stages and not (stage is Stage.UPDATE and steps == 0) and not facts.notes
     ]
-    rate = next(
-        (
-            float(f.optimizer.config["learning_rate"])
-            for f in names
-            if f.optimizer is not None and isinstance(f.optimizer.config.get("learning_rate"), (int, float))
-        ),
-        None,
-    )
+    rate = next((rate for facts in names if (rate := _learning_rate(facts)) is not None), None)
     point = replace(point, learning_rate=rate)
     return (point, replace(point, weights=weights_b)), tuple(notes)
+
+
+def _learning_rate(facts: Facts) -> float | None:
+    """The learning rate as it was written down: 0.1, where a float32 variable holds 0.1 + 1.5e-9."""
+    rate = None if facts.optimizer is None else facts.optimizer.config.get("learning_rate")
+    return float(str(np.float32(rate))) if isinstance(rate, (int, float)) else None
 
 
 def _in_float32(value: Any) -> Any:
@@ -202,7 +205,9 @@ def _in_float32(value: Any) -> Any:
     return array.astype(np.float32).astype(float) if array.dtype.kind == "f" else array
 
 
-def _run(programs: Any, matching: Matching, points: tuple[Point, Point], precision: str, *, seed: int) -> Both:
+def _run(
+    programs: Any, matching: Matching, points: tuple[Point, Point], precision: str, *, seed: int
+) -> tuple[Both, tuple[str, ...]]:
     """Both programs in float64; in float32 where one of them does not compute in float64 throughout."""
     wanted = [replace(point, precision=precision) for point in points]
     both = compare_at(programs[0], programs[1], (wanted[0], wanted[1]), matching, seed=seed)
@@ -211,9 +216,25 @@ def _run(programs: Any, matching: Matching, points: tuple[Point, Point], precisi
         for side in (both.a, both.b)
         for array in side.measured.trace.tensors.values()
     )
-    if precision == "float64" and narrow:
-        return _run(programs, matching, points, "float32", seed=seed)
-    return both
+    parting = first_parting(both.rows)
+    if precision == "float32" or not (narrow or (parting is not None and parting.stage == Stage.FORWARD)):
+        return both, ()
+    rough, _ = _run(programs, matching, points, "float32", seed=seed)
+    if narrow:
+        return rough, ("One of them computes in float32 in part.",)
+    place = next((row for row in rough.rows if parting is not None and _same_place(row, parting)), None)
+    if place is None or not place.agrees:
+        return both, ()
+    return rough, (
+        f"In float64 {parting.place} ({parting.stage}) differs by {parting.difference:.1e}, which float32 does not "
+        "resolve: a constant that one of them keeps in float32, say."
+        if parting is not None
+        else "",
+    )
+
+
+def _same_place(one: Row, other: Row) -> bool:
+    return (one.stage, one.a, one.b) == (other.stage, other.a, other.b)
 
 
 def _side_notes(both: Both) -> Iterator[str]:

@@ -34,7 +34,7 @@ from keras_ref.translation.from_keras import NoTwin
 from keras_ref.translation.to_keras import mirror, mirrored
 from scratch.arrays import Array
 from scratch.model import Model
-from scratch.progress import Progress
+from scratch.progress import Progress, ticking
 
 
 @leaves_no_trace
@@ -86,6 +86,7 @@ def check_updates(
     with ExitStack() as stack:
         stack.enter_context(errors_as_bad_input())
         stack.enter_context(restore_process_state())
+        progress = stack.enter_context(ticking(progress, "preparing"))
         given = [optimizer] if isinstance(optimizer, keras.optimizers.Optimizer) else []
         stack.enter_context(in_float64(*own, *given, model, *loss_objects(loss)))
         if optimizer is not None or loss is not None:

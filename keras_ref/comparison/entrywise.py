@@ -12,17 +12,9 @@ from dataclasses import replace
 import numpy as np
 
 from keras_ref.comparison.autodiff import SHARP, Autodiff
-from keras_ref.comparison.entry_comparison import EntryComparison, Judgements, judge, mark_none, measure_rounding
-from keras_ref.comparison.entry_slopes import measure_beside_autodiff
+from keras_ref.comparison.entry_comparison import EntryComparison, mark_none, measure_rounding
 from keras_ref.comparison.jumps import judge_jumps
-from keras_ref.comparison.neighbourhood import (
-    EXPLAINED,
-    Tally,
-    conclude,
-    measure_kinks,
-    opposite_pairs,
-    tally_neighbours,
-)
+from keras_ref.comparison.neighbourhood import look_beside
 from keras_ref.comparison.oracles import Oracle
 from keras_ref.comparison.sharpness import require_sharp
 from keras_ref.comparison.taylor_remainder import remainder_order
@@ -30,9 +22,6 @@ from keras_ref.reports.heat_map import ErrorWindow
 from keras_ref.reports.verdict import Kind, Reason, Verdict, worst_of
 from scratch.arrays import Array
 from scratch.differences import UNIT, Scheme
-
-#: pairs of opposite points beside an entry that is looked at more closely
-PAIRS = 2
 
 
 def compare_entries(
@@ -62,51 +51,6 @@ def compare_entries(
         return verdict
     worst = int(np.ravel_multi_index(verdict.worst, value.shape)) if value.shape else 0
     return replace(verdict, order=remainder_order(found.oracle, name, entry=worst, autodiff=verdict.autodiff))
-
-
-def look_beside(found: EntryComparison, autodiff: Autodiff, *, seed: int) -> EntryComparison:
-    """Kinks and mismatches decided by autodiff against differences at generic points close by.
-
-    A point beside counts as right only where it would have shown an error as large as the one that it excuses.
-    """
-    special = found.judgements.among(Kind.KINK, Kind.MISMATCH)
-    special = np.setdiff1d(special, found.judgements.because(Reason.ON_A_JUMP))
-    if not len(special):
-        return found
-    oracle, name = found.oracle, found.name
-    at_kink, between = found.judgements.kinds[special] == Kind.KINK, found.between[special]
-    excused = found.excused[special]
-    points = opposite_pairs(oracle.values, np.random.default_rng(seed))
-
-    def judge_at(_: int, pending: Array) -> Tally:
-        point, entries = next(points), found.entries[special[pending]]
-        beside = autodiff.at(point)
-        gradient = beside.gradient[name]
-        values = np.full(len(entries), np.nan) if gradient is None else np.ravel(gradient)[entries].astype(float)
-        around = measure_beside_autodiff(oracle.moved(point), name, entries=entries, values=values, autodiff=beside)
-        rounding = beside.rounding_of(name, entries)
-        kinds = judge(around, values, rounding).kinds
-        sharp = 2 * (around.value.error + rounding) < excused[pending]
-        return Tally((kinds == Kind.MATCH) & sharp, np.isin(kinds, (Kind.MISMATCH, Kind.NAN)))
-
-    tally = tally_neighbours(judge_at, between=at_kink & between, points=2 * PAIRS, paired=True)
-    open_ = (tally.right > 0) & (tally.wrong == 0) & ~(at_kink & between)
-    kinks = np.zeros(len(special))
-    if open_.any():
-        kinks[open_] = measure_kinks(oracle, name, entries=found.entries[special[open_]], seed=seed)
-    kinds, reasons = found.judgements.kinds.copy(), dict(found.judgements.reasons)
-    for k, i in enumerate(map(int, special)):
-        concluded = conclude(
-            at_kink=bool(at_kink[k]),
-            between=bool(between[k]),
-            right=int(tally.right[k]),
-            wrong=int(tally.wrong[k]),
-            kinks_meet=bool(excused[k] <= EXPLAINED * kinks[k]),
-        )
-        kinds[i] = concluded.kind
-        if concluded.reason is not None:
-            reasons[i] = concluded.reason
-    return replace(found, judgements=Judgements(kinds, reasons))
 
 
 def summarize(found: EntryComparison, shape: tuple[int, ...], how: str) -> Verdict:
@@ -149,6 +93,9 @@ def summarize(found: EntryComparison, shape: tuple[int, ...], how: str) -> Verdi
         visible_relative=float(meaningful.max()) if meaningful.size else float("nan"),
         cells=ErrorWindow.around(int(found.entries[i]), shape, found.entries, estimate.value, found.values),
         accused=tuple(map(int, found.entries[found.judgements.among(Kind.MISMATCH, Kind.NAN)])),
+        slopes=tuple(map(float, estimate.value))
+        if kind is Kind.MISMATCH and len(found.entries) == np.prod(shape)
+        else (),
     )
     verdict = replace(verdict, jumps=len(found.judgements.because(Reason.ON_A_JUMP)))
     reason = found.judgements.reasons.get(i)

@@ -11,10 +11,13 @@ point, and a value that is not it is wrong, however right autodiff is beside.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
+from keras_ref.comparison.autodiff import Autodiff
+from keras_ref.comparison.entry_comparison import EntryComparison, Judgements, judge
+from keras_ref.comparison.entry_slopes import measure_beside_autodiff
 from keras_ref.comparison.oracles import Oracle
 from keras_ref.reports.verdict import Kind, Reason
 from scratch.arrays import Array
@@ -24,6 +27,8 @@ from scratch.random_offset import random_offsets
 #: how far off a point beside lies, in units of each weight's size: near enough to be the same neighbourhood, far enough
 #: that loss noise / distance stays below SHARP (1e-16 · 2^13 ~ 1e-12)
 DISTANCE = 2.0**-13
+#: pairs of opposite points beside an entry that is looked at more closely
+PAIRS = 2
 #: generic directions along which kinks are looked for
 DIRECTIONS = 4
 #: kinks explain as much as this times the largest that is seen: along a generic direction kinks of both signs cancel in
@@ -121,3 +126,48 @@ def conclude(*, at_kink: bool, between: bool, right: int, wrong: int, kinks_meet
         (True, Kind.MISMATCH, None),
     )
     return next(Judgement(kind, reason) for holds, kind, reason in lines if holds)
+
+
+def look_beside(found: EntryComparison, autodiff: Autodiff, *, seed: int) -> EntryComparison:
+    """Kinks and mismatches decided by autodiff against differences at generic points close by.
+
+    A point beside counts as right only where it would have shown an error as large as the one that it excuses.
+    """
+    special = found.judgements.among(Kind.KINK, Kind.MISMATCH)
+    special = np.setdiff1d(special, found.judgements.because(Reason.ON_A_JUMP))
+    if not len(special):
+        return found
+    oracle, name = found.oracle, found.name
+    at_kink, between = found.judgements.kinds[special] == Kind.KINK, found.between[special]
+    excused = found.excused[special]
+    points = opposite_pairs(oracle.values, np.random.default_rng(seed))
+
+    def judge_at(_: int, pending: Array) -> Tally:
+        point, entries = next(points), found.entries[special[pending]]
+        beside = autodiff.at(point)
+        gradient = beside.gradient[name]
+        values = np.full(len(entries), np.nan) if gradient is None else np.ravel(gradient)[entries].astype(float)
+        around = measure_beside_autodiff(oracle.moved(point), name, entries=entries, values=values, autodiff=beside)
+        rounding = beside.rounding_of(name, entries)
+        kinds = judge(around, values, rounding).kinds
+        sharp = 2 * (around.value.error + rounding) < excused[pending]
+        return Tally((kinds == Kind.MATCH) & sharp, np.isin(kinds, (Kind.MISMATCH, Kind.NAN)))
+
+    tally = tally_neighbours(judge_at, between=at_kink & between, points=2 * PAIRS, paired=True)
+    open_ = (tally.right > 0) & (tally.wrong == 0) & ~(at_kink & between)
+    kinks = np.zeros(len(special))
+    if open_.any():
+        kinks[open_] = measure_kinks(oracle, name, entries=found.entries[special[open_]], seed=seed)
+    kinds, reasons = found.judgements.kinds.copy(), dict(found.judgements.reasons)
+    for k, i in enumerate(map(int, special)):
+        concluded = conclude(
+            at_kink=bool(at_kink[k]),
+            between=bool(between[k]),
+            right=int(tally.right[k]),
+            wrong=int(tally.wrong[k]),
+            kinks_meet=bool(excused[k] <= EXPLAINED * kinks[k]),
+        )
+        kinds[i] = concluded.kind
+        if concluded.reason is not None:
+            reasons[i] = concluded.reason
+    return replace(found, judgements=Judgements(kinds, reasons))

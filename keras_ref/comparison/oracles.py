@@ -77,8 +77,23 @@ class Oracle(Protocol):
         return None
 
 
+class MovedOracle(Oracle, Protocol):
+    """An oracle that is made once at each of the points beside its own: its noise is measured there."""
+
+    def moved(self, values: Mapping[str, Array]) -> Self:
+        return self._remembered(values)
+
+    @cached_property
+    def _remembered(self) -> Callable[[Mapping[str, Array]], Self]:
+        return remembering(self._moved)
+
+    def _moved(self, values: Mapping[str, Array]) -> Self:
+        """The same loss at another point, with its noise there."""
+        ...
+
+
 @dataclass(frozen=True, kw_only=True)
-class TwinOracle(Oracle):
+class TwinOracle(MovedOracle):
     """The loss of the NumPy twin. `names` maps the names of Keras's variables and inputs to those of the twin."""
 
     nudges: Nudges
@@ -126,23 +141,16 @@ class TwinOracle(Oracle):
     def directional(self, direction: Mapping[str, Array], steps: Array) -> Array:
         return np.asarray(self.nudges.directional({self.names[n]: v for n, v in direction.items()}, steps))
 
-    def moved(self, values: Mapping[str, Array]) -> TwinOracle:
-        return self._moved(values)
-
-    @cached_property
-    def _moved(self) -> Callable[[Mapping[str, Array]], TwinOracle]:
-        def move(values: Mapping[str, Array]) -> TwinOracle:
-            nudges = self.make(values)
-            return replace(self, nudges=nudges, values=values, base=nudges.base, noise=nudges.noise)
-
-        return remembering(move)
+    def _moved(self, values: Mapping[str, Array]) -> Self:
+        nudges = self.make(values)
+        return replace(self, nudges=nudges, values=values, base=nudges.base, noise=nudges.noise)
 
     def with_noise(self, noise: float) -> TwinOracle:
         return replace(self, noise=noise)
 
 
 @dataclass(frozen=True, kw_only=True)
-class ForwardOracle(Oracle):
+class ForwardOracle(MovedOracle):
     """The loss of Keras's own forward pass in float64.
 
     `seed` draws the directions that its noise may have to be measured along.
@@ -185,7 +193,7 @@ class ForwardOracle(Oracle):
     def directional(self, direction: Mapping[str, Array], steps: Array) -> Array:
         return self.loss.directional(direction, steps, at=self.values)
 
-    def moved(self, values: Mapping[str, Array]) -> Self:
+    def _moved(self, values: Mapping[str, Array]) -> Self:
         base = float(self.loss.directional({}, np.zeros(1), at=values)[0])
         return replace(self, values=values, base=base, noise=self._noise_at(values, base))
 

@@ -18,6 +18,7 @@ import tensorflow as tf
 from keras.src.backend.common.stateless_scope import in_stateless_scope
 
 from keras_ref.comparison.autodiff import autodiff_at
+from keras_ref.comparison.diagnoses.table import Gradients, explain_gradients
 from keras_ref.comparison.evidence import Outcome
 from keras_ref.comparison.optimizer_step import DepartingStep, OptimizerTwin, StepStart, predict
 from keras_ref.comparison.oracles import Oracles
@@ -341,9 +342,12 @@ def _compare_gradient(verdict: Verdict, handed: Array, slopes: NumericGradient, 
         return replace(verdict, visible=max(verdict.visible, float(2 * allowed.max(initial=0.0))))
     with np.errstate(invalid="ignore", divide="ignore"):
         i = int(np.argmax(np.nan_to_num(np.where(wrong, off / allowed, 0.0), nan=np.inf)))
+    name, error = verdict.name, float(np.max(allowed))
+    cause = explain_gradients(Gradients(wrong={name: handed}, right={name: slope}, allowed={name: error}))
     return replace(
         verdict,
         verdict=Kind.MISMATCH,
+        looks_like="" if cause is None else cause.words,
         counts={"mismatch": int(wrong.sum()), "match": int((~wrong).sum())},
         worst=tuple(int(k) for k in np.unravel_index(i, handed.shape)) if handed.shape else (),
         autodiff=float(handed.ravel()[i]),
@@ -359,4 +363,5 @@ def _excused(verdict: Verdict) -> Verdict:
     if verdict.reason_code is not Reason.OWN_STEP_GRADIENT:
         return verdict
     counts = {"undecided": sum(verdict.counts.values())}
-    return replace(verdict, verdict=Kind.UNDECIDED, counts=counts).because(Reason.OWN_STEP_GATHERS)
+    undecided = replace(verdict, verdict=Kind.UNDECIDED, counts=counts, looks_like="")
+    return undecided.because(Reason.OWN_STEP_GATHERS)

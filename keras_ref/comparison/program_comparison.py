@@ -69,6 +69,8 @@ class Both:
 
     def _gradient(self) -> Iterator[Row]:
         a, b = self.a.measured, self.b.measured
+        if not (a.trace.gradient and b.trace.gradient):
+            return
         for pair in reversed(self.matching.pairs):  # a backward pass goes from the end to the start
             first, second = a.trace.gradient.get(pair.a.name), self.gradient_of_b(pair)
             if first is None and second is None:

@@ -52,6 +52,8 @@ def measure(program: Program, point: Point, *, seed: int) -> Measured:
         value = np.asarray(own, dtype=float)
         if not value.size:
             return 0.0
+        if not np.isfinite(value).any():
+            return 0.0
         with np.errstate(invalid="ignore"):
             moved = [np.max(np.abs(np.asarray(o, dtype=float) - value)) for o in changed if np.shape(o) == value.shape]
             largest = float(np.nanmax(np.abs(value), initial=0.0))

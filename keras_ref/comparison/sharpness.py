@@ -1,21 +1,25 @@
 """A match must have decided something: an error as large as the gradient itself must not have passed.
 
 Such a comparison is called blunt. It is repeated with all weights and inputs scaled: the backward pass of a network
-that has learned its data is the same code with smaller weights, where the loss can carry its numbers. What stays blunt
-is undecided, except where it is sharp beside the largest gradient of the whole loss, or where the gradient is zero to
-its own rounding: of a gradient that is zero everywhere (a bias before a normalization) no error is as small.
+that has learned its data is the same code with smaller weights, where the loss can carry its numbers. So is one that
+would have let an error of DULL of the gradient pass, where that makes it sharper. What stays blunt is undecided, except
+where it is sharp beside the largest gradient of the whole loss, or where the gradient is zero to its own rounding at
+all smaller scales as well: of a gradient that is zero everywhere (a bias before a normalization) no error is as small.
+
+So is a difference that noise may hide: it is no mismatch where autodiff is right at another scale, by less than it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from keras_ref.comparison.autodiff import Autodiff, Gradient
 from keras_ref.comparison.entry_comparison import EntryComparison, Judgements, measure_rounding
-from keras_ref.comparison.entry_slopes import take_entries
+from keras_ref.comparison.entry_slopes import slope_within_noise, take_entries
+from keras_ref.comparison.neighbourhood import look_beside
 from keras_ref.reports.verdict import Kind, Reason
 from scratch.arrays import Array
 from scratch.differences import SAFETY, scale_of
@@ -23,39 +27,132 @@ from scratch.differences import SAFETY, scale_of
 #: by what weights and inputs are scaled, one after another while a comparison stays blunt: down, where what had
 #: saturated moves again, and up, away from a kink that lies closer than rounding lets a slope be taken
 SCALES = (0.5, 0.125, 2.0**-5, 2.0**-8, 2.0**10, 2.0**20, 2.0**40)
+#: a comparison is repeated while it would have let an error of this share of the gradient pass: the smallest planted
+DULL = 1e-6
+#: where: what has learned its data to a residual of its last digits has a residual as large as itself there. A gradient
+#: of 0 is looked at again there too
+SCALES_BELOW = (0.125, 2.0**-8)
+#: where a difference that noise may hide is looked at again; of a deep network that is homogeneous in its weights
+#: nothing is left at smaller ones
+DISPUTED_SCALES = (0.5, 0.125, 2.0**-5, 2.0**-8, 2.0, 8.0)
 
 
 def require_sharp(found: EntryComparison, autodiff: Autodiff) -> EntryComparison:
     """The comparison with its blunt matches decided elsewhere, or undecided."""
-    matches = found.judgements.among(Kind.MATCH)
-    blunt = matches[_is_blunt(found, _largest_gradient(found, autodiff))[matches]]
-    if len(blunt) and _is_zero(autodiff, found.name):
+    if not np.any(autodiff.gradient[found.name]):
+        return _find_missing(found, autodiff)
+    gradient = _largest_gradient(found, autodiff)
+    if not gradient > 0:  # no entry is finite, which is judged by itself
         return found
+    own = np.abs(found.values) / gradient
+    found = _settle_disputed(found, autodiff, own=own, gradient=gradient)
+    matches = np.setdiff1d(found.judgements.among(Kind.MATCH), found.judgements.because(Reason.DECIDED_BESIDE))
+    passed = np.zeros(len(found.entries))
+    passed[matches] = _share_passed(found, gradient)[matches]
+    if (passed < DULL).all() or (_is_zero(autodiff, found.name) and _is_zero_below(found, autodiff)):
+        return found
+    known = _Sharpened(found, passed, own)
     for scale in SCALES:
-        if not len(blunt):
-            return found
-        there, gradient = _compare_scaled(found, autodiff, blunt, scale)
-        kinds = there.judgements.kinds
-        right = (kinds == Kind.MATCH) & ~_is_blunt(there, gradient)
-        # a loss that overflows there says nothing; nor does a difference at larger weights, whose steps may be longer
-        # than the loss is smooth
-        wrong = (kinds == Kind.MISMATCH) & (scale < 1)
-        for which, reason in ((right, Reason.DECIDED_BESIDE), (wrong, Reason.WRONG_BESIDE)):
-            at = np.flatnonzero(which)
-            found = found.with_entries(blunt[at], there.part(at), reason=reason)
-        blunt = blunt[~(right | wrong)]
+        known = known.compare_again(autodiff, np.flatnonzero(known.passed >= 1), scale)
+    for scale in SCALES_BELOW:
+        dull = np.flatnonzero((known.passed >= DULL) & (known.passed < 1))
+        if not len(dull):
+            break
+        # where the loss is as noisy everywhere, all of them would take their time for nothing: one tells
+        dullest = dull[[np.argmax(known.passed[dull])]]
+        known = known.compare_again(autodiff, dullest, scale)
+        if known.passed[dullest[0]] < DULL:
+            known = known.compare_again(autodiff, dull, scale)
+    found, blunt = known.found, np.flatnonzero(known.passed >= 1)
     size = scale_of(np.ravel(found.oracle.values[found.name]))[found.entries]
-    blunt = blunt[(_visible(found) * size)[blunt] >= _largest_share(autodiff.gradient, found.oracle.values)]
+    share = _largest_share(autodiff.gradient, found.oracle.values)
+    return _undecided(found, blunt[(_visible(found) * size)[blunt] >= share])
+
+
+def _undecided(found: EntryComparison, at: Array) -> EntryComparison:
+    """The comparison with the entries `at` (indices) undecided, since the loss does not carry their digits."""
     kinds = found.judgements.kinds.copy()
-    kinds[blunt] = Kind.UNDECIDED
-    reasons = {**found.judgements.reasons, **dict.fromkeys(map(int, blunt), Reason.BLUNT)}
+    kinds[at] = Kind.UNDECIDED
+    reasons = {**found.judgements.reasons, **dict.fromkeys(map(int, at), Reason.BLUNT)}
     return replace(found, judgements=Judgements(kinds, reasons))
 
 
+@dataclass(frozen=True)
+class _Sharpened:
+    """A comparison with some of its entries decided at other points.
+
+    Shapes  passed: (e,) the largest error of each entry that would have passed, as a share of the largest gradient
+            own: (e,) each entry's gradient, as a share of the largest
+    """
+
+    found: EntryComparison
+    passed: Array
+    own: Array
+
+    def compare_again(self, autodiff: Autodiff, at: Array, scale: float) -> _Sharpened:
+        """The same with the entries `at` (indices) decided with weights and inputs scaled, where that is sharper."""
+        if not len(at):
+            return self
+        there, gradient = _compare_scaled(self.found, autodiff, at, scale)
+        kinds = there.judgements.kinds
+        with np.errstate(divide="ignore", invalid="ignore"):
+            # an entry that is small beside the others there, and was not here, has to be seen for itself
+            own = _visible(there) / np.abs(there.values) * self.own[at]
+        passed = np.fmax(_share_passed(there, gradient), own)
+        right = (kinds == Kind.MATCH) & (passed < np.minimum(self.passed[at], 1))
+        # a loss that overflows there says nothing; nor does a difference at larger weights, whose steps may be longer
+        # than the loss is smooth, unless there was one here
+        wrong = (kinds == Kind.MISMATCH) & ((scale < 1) | (self.found.judgements.kinds[at] == Kind.MISMATCH))
+        found, new = self.found, self.passed.copy()
+        for which, reason in ((right, Reason.DECIDED_BESIDE), (wrong, Reason.WRONG_BESIDE)):
+            chosen = np.flatnonzero(which)
+            found = found.with_entries(at[chosen], there.part(chosen), reason=reason)
+        new[at] = np.where(wrong, 0, np.where(right, passed, new[at]))
+        return replace(self, found=found, passed=new)
+
+
+def _settle_disputed(found: EntryComparison, autodiff: Autodiff, *, own: Array, gradient: float) -> EntryComparison:
+    """The comparison with its mismatches decided elsewhere, or undecided, that a term within the noise may explain.
+
+    Steps do not see the slope of a term of the loss that is smaller than the noise and dies within less than a step:
+    exp(25w) beside 1e12. At a smaller scale it is another term. An entry that differs there too stays a mismatch.
+    """
+    mismatches = found.judgements.among(Kind.MISMATCH)
+    mismatches = mismatches[found.slopes.smooth[mismatches]]
+    with np.errstate(invalid="ignore"):
+        differences = np.abs(found.slopes.value.value - found.values)[mismatches]
+    unseen = slope_within_noise(found.oracle, found.name, found.entries[mismatches])
+    disputed = mismatches[differences <= found.allowed[mismatches] + unseen]
+    passed = np.zeros(len(found.entries))
+    passed[mismatches] = differences / gradient
+    known = _Sharpened(found, passed, own)
+    for scale in DISPUTED_SCALES:
+        known = known.compare_again(autodiff, disputed, scale)
+        disputed = np.setdiff1d(disputed, known.found.judgements.because(Reason.WRONG_BESIDE))
+        disputed = np.intersect1d(disputed, known.found.judgements.among(Kind.MISMATCH))
+    return _undecided(known.found, disputed)
+
+
+def _find_missing(found: EntryComparison, autodiff: Autodiff) -> EntryComparison:
+    """The comparison of a gradient that is 0, which may be missing: the loss moves where what had saturated moves."""
+    for scale in SCALES_BELOW:
+        matches = found.judgements.among(Kind.MATCH)
+        there, _ = _compare_scaled(found, autodiff, matches, scale)
+        wrong = there.judgements.among(Kind.MISMATCH)
+        found = found.with_entries(matches[wrong], there.part(wrong), reason=Reason.WRONG_BESIDE)
+    return found
+
+
+def _is_zero_below(found: EntryComparison, autodiff: Autodiff) -> bool:
+    """Whether a gradient is zero to its rounding error at every smaller scale."""
+    beside = (autodiff.at(_scaled_point(found, scale)) for scale in SCALES if scale < 1)
+    return all(there.gradient[found.name] is None or _is_zero(there, found.name) for there in beside)
+
+
 def _is_zero(autodiff: Autodiff, name: str) -> bool:
-    """Whether a gradient is zero to its rounding error, and has one."""
+    """Whether a gradient is zero to its rounding error."""
     gradient = np.abs(np.asarray(autodiff.gradient[name], float))
-    return bool((gradient <= autodiff.rounding[name]).all() and gradient.any())
+    return bool((gradient <= autodiff.rounding[name]).all())
 
 
 def _visible(found: EntryComparison) -> Array:
@@ -71,10 +168,9 @@ def _largest_gradient(found: EntryComparison, autodiff: Autodiff) -> float:
     return float(max(np.max(own, initial=0.0, where=np.isfinite(own)), np.max(slopes, initial=0.0)))
 
 
-def _is_blunt(found: EntryComparison, gradient: float) -> Array:
-    """Which entries would have let an error as large as the gradient through. Where there is none, none is."""
-    moves = found.allowed > 0
-    return np.asarray((_visible(found) >= gradient) & moves & (gradient > 0))
+def _share_passed(found: EntryComparison, gradient: float) -> Array:
+    """The largest error of each entry that would have passed, as a share of the gradient. Where there is none, 0."""
+    return _visible(found) / gradient if gradient > 0 else np.zeros(len(found.entries))
 
 
 def _largest_share(gradient: Gradient, values: Mapping[str, Array]) -> float:
@@ -87,13 +183,19 @@ def _largest_share(gradient: Gradient, values: Mapping[str, Array]) -> float:
     return max(shares, default=0.0)
 
 
+def _scaled_point(found: EntryComparison, scale: float) -> dict[str, Array]:
+    """All weights and inputs scaled."""
+    return {name: scale * value for name, value in found.oracle.values.items()}
+
+
 def _compare_scaled(
     found: EntryComparison, autodiff: Autodiff, at: Array, scale: float
 ) -> tuple[EntryComparison, float]:
     """The entries `at` (indices) compared with all weights and inputs scaled, and the largest gradient there."""
-    point = {name: scale * value for name, value in found.oracle.values.items()}
+    point = _scaled_point(found, scale)
     beside = autodiff.at(point)
     if beside.gradient[found.name] is None:
         return found.part(at), 0.0
     there = EntryComparison.of(found.oracle.moved(point), found.name, autodiff=beside, entries=found.entries[at])
-    return measure_rounding(there, beside), _largest_gradient(there, beside)
+    there = look_beside(measure_rounding(there, beside), beside, seed=0)
+    return there, _largest_gradient(there, beside)

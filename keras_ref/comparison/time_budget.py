@@ -19,6 +19,8 @@ from keras_ref.comparison.evidence import Evidence, Outcome
 from keras_ref.reports.verdict import Verdict
 from scratch.arrays import Array
 
+#: what a note says where time has decided how many entries were compared
+LESS = " How many depends on the speed of the machine: a slower one compares the first of the same entries."
 #: entries of each variable that the cost of one is learned from
 PILOT = 2
 
@@ -28,6 +30,11 @@ def sample_entries(size: int, *, most: int | None, seed: int) -> Array:
     if most is None or size <= most:
         return np.arange(size)
     return np.sort(np.random.default_rng(seed).choice(size, most, replace=False))
+
+
+def first_entries(size: int, *, count: int, seed: int) -> Array:
+    """The first `count` entries of an order that is drawn with the seed: fewer are always among more."""
+    return np.sort(np.random.default_rng(seed).permutation(size)[:count])
 
 
 def shares(sizes: Mapping[str, int], costs: Mapping[str, float], *, seconds: float, most: int | None) -> dict[str, int]:
@@ -54,7 +61,7 @@ def compare_within_budget(evidence: Evidence, *, seconds: float, most: int | Non
         return time.perf_counter() - begun
 
     def compare(name: str, count: int) -> list[Verdict]:
-        entries = sample_entries(sizes[name], most=count, seed=settings.seed + names.index(name))
+        entries = first_entries(sizes[name], count=count, seed=settings.seed + names.index(name))
         return [
             compare_entries(oracle, name, autodiff=evidence.autodiff, entries=entries, seed=settings.seed)
             for oracle in evidence.oracles
@@ -77,15 +84,16 @@ def compare_within_budget(evidence: Evidence, *, seconds: float, most: int | Non
     counts = shares({n: sizes[n] for n in pilots}, costs, seconds=max(seconds - spent(), 0.0), most=most)
     verdicts: list[Verdict] = []
     for i, name in enumerate(names):
-        late = spent() > seconds or counts.get(name, 0) <= PILOT
-        one_by_one = pilots.get(name, []) if late else compare(name, counts[name])
+        enough = spent() > seconds or counts.get(name, 0) <= PILOT
+        one_by_one = pilots.get(name, []) if enough else compare(name, counts[name])
         verdicts += _joined(one_by_one, along.get(name))
         settings.report_progress(i + 1, len(names), name)
+    late = any(counts.get(n, 0) < (size if most is None else min(size, most)) for n, size in sizes.items())
     count = sum(max((v.compared for v in verdicts if v.name == n), default=0) for n in names)
     rest = "the others together along random directions; effort='full' compares all" if along else "none was left out"
     return Outcome(tuple(verdicts), together.notes).with_notes(
         f"{count} of {evidence.entries} entries were compared one by one, drawn with seed {settings.seed}, "
-        f"within {seconds:g} s; {rest}."
+        f"within {seconds:g} s; {rest}." + LESS * late
     )
 
 

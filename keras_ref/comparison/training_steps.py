@@ -15,7 +15,7 @@ from keras_ref.comparison.entry_slopes import measure_by_tiers
 from keras_ref.comparison.evidence import Outcome
 from keras_ref.comparison.optimizer_step import DepartingStep, OptimizerTwin, Prediction, StepStart, predict
 from keras_ref.comparison.oracles import Oracle, Oracles
-from keras_ref.errors import running_user_code
+from keras_ref.errors import TrainStepFailed, UserCodeFailed, running_user_code
 from keras_ref.evaluation.loss_function import Data, LossFunction
 from keras_ref.evaluation.sparse_gradient import find_sparse_gradients
 from keras_ref.reports.heat_map import ErrorWindow
@@ -38,8 +38,13 @@ class NumericGradient:
     error: Array
 
 
+#: entries whose slopes are measured at a time: a few MB for each array of what is known of them
+AT_ONCE = 2**16
+
+
 def numeric_gradient(oracle: Oracle, name: str) -> NumericGradient:
-    """The slopes of a variable's entries, each with as many steps as it needs.
+    """The slopes of a variable's entries, each with as many steps as it needs; some thousands at a time, so that
+    memory does not grow with all that is known of an entry.
 
     At a kink any value between the sides is a convention: the middle, give or take half their distance.
     """
@@ -50,11 +55,14 @@ def numeric_gradient(oracle: Oracle, name: str) -> NumericGradient:
         return np.asarray(known.smooth & sharp)
 
     value = oracle.values[name]
-    found = measure_by_tiers(oracle, name, entries=np.arange(value.size), is_certain=is_certain)
-    left, right = found.left, found.right
-    low, high = np.minimum(left.value, right.value), np.maximum(left.value, right.value)
-    slope = np.where(found.smooth, found.value.value, (low + high) / 2)
-    error = np.where(found.smooth, found.value.error, (high - low) / 2 + left.error + right.error)
+    slope, error = np.zeros(value.size), np.zeros(value.size)
+    for first in range(0, value.size, AT_ONCE):
+        entries = np.arange(first, min(first + AT_ONCE, value.size))
+        found = measure_by_tiers(oracle, name, entries=entries, is_certain=is_certain)
+        left, right = found.left, found.right
+        low, high = np.minimum(left.value, right.value), np.maximum(left.value, right.value)
+        slope[entries] = np.where(found.smooth, found.value.value, (low + high) / 2)
+        error[entries] = np.where(found.smooth, found.value.error, (high - low) / 2 + left.error + right.error)
     return NumericGradient(slope.reshape(value.shape), error.reshape(value.shape))
 
 
@@ -134,9 +142,12 @@ def predict_step(twin: OptimizerTwin, loss: LossFunction, oracle: Oracle, *, see
 
 
 def _train(model: Any, data: Data) -> None:
-    """One training step of Keras's own."""
-    with running_user_code():
-        model.train_step(packed(data))
+    """One training step of Keras's own, at a point where the loss has been computed before."""
+    try:
+        with running_user_code():
+            model.train_step(packed(data))
+    except UserCodeFailed as failed:
+        raise TrainStepFailed(str(failed)) from failed.error
 
 
 def packed(data: Data) -> Any:

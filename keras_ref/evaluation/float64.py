@@ -269,7 +269,8 @@ def _retype_layer(moved: _Moved, layer: Any) -> None:
     _retype_attributes(moved, layer)
     if dtype is None:
         return
-    restoration.set_attribute(layer, "_dtype_policy", _policy_in(policy_of(layer), layer))
+    own = policy_of(layer) if dtype == DTYPE else dtype
+    restoration.set_attribute(layer, "_dtype_policy", _policy_in(own, layer))
     for part in list(vars(layer).values()):
         if isinstance(part, (keras.regularizers.Regularizer, keras.constraints.Constraint)):
             _retype_attributes(moved, part)

@@ -90,7 +90,7 @@ class StackedLosses(TracedLosses):
         for step, entry, target in zip(steps.numpy(), entries.numpy(), targets.numpy(), strict=True):
             moved = flat.numpy() + step * direction.numpy()
             moved[entry] = target
-            losses.append(tf.cast(self._at(tf.constant(moved), held), DTYPE))
+            losses.append(tf.cast(self._at(moved, held), DTYPE))
         return tf.stack(losses) if losses else tf.zeros(0, DTYPE)
 
     def _traced(self) -> Any:

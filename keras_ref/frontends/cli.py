@@ -17,6 +17,7 @@ from keras_ref.errors import BadInput, CouldNotRun, NobodyReads
 from keras_ref.frontends import exit_status
 from keras_ref.frontends.compare_cli import compare
 from keras_ref.frontends.exit_status import COULD_NOT, FINDING, complain
+from keras_ref.frontends.homework_cli import homework
 from keras_ref.frontends.invocation import Invocation, make_document
 from keras_ref.frontends.isolation import run_isolated
 from keras_ref.frontends.recorded import Recorded, compare_verdicts, permit, read_recorded
@@ -241,6 +242,7 @@ def coverage(
 
 
 app.command()(compare)
+app.command()(homework)
 app.command()(lesson)
 app.command()(recipe)
 

@@ -79,7 +79,7 @@ def compare(
         from keras_ref.reports.comparison import comparison_html
 
         write("--html", html, comparison_html(found))
-    raise typer.Exit(0 if found.ok else 1)
+    raise typer.Exit(2 if found.errors else 0 if found.ok else 1)
 
 
 def parse_map(given: list[str]) -> dict[str, str]:

@@ -91,7 +91,9 @@ class KerasProgram(Program):
                 optimizer=None
                 if optimizer is None
                 else Definition(name="optimizer", class_name=type(optimizer).__name__, config=plain_config(optimizer)),
-                loss=None if loss is None else Definition(name="loss", class_name=str(loss)),
+                loss=None
+                if loss is None
+                else Definition(name="loss", class_name=loss if isinstance(loss, str) else type(loss).__name__),
                 notes=self._notes(model),
             )
 

@@ -14,7 +14,8 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
 
@@ -49,6 +50,7 @@ class NumpyModule(Program):
     """A student's module, class or object."""
 
     prefix = "numpy"
+    last = True
 
     def __init__(self, load: Load) -> None:
         super().__init__(load)
@@ -76,8 +78,8 @@ class NumpyModule(Program):
     @classmethod
     def accepts(cls, value: Any) -> bool:
         names = {*FORWARD, *LOSS, *GRADIENT, *UPDATE}
-        own = isinstance(value, ModuleType) or not type(value).__module__.startswith(("keras", "tensorflow", "scratch"))
-        return own and any(callable(getattr(value, name, None)) for name in names)
+        written = isinstance(value, (ModuleType, type)) or type(value).__module__ != "builtins"
+        return written and any(callable(getattr(value, name, None)) for name in names)
 
     def data(self) -> tuple[Any, Any]:
         x, y = self._x, self._y
@@ -112,30 +114,43 @@ class NumpyModule(Program):
         known: dict[str, Any] = {"x": x, "y": y, "weights": self.store.put(weights)}
         known |= self._learning_rate(point)
         tensors: dict[str, Array] = {}
-        if "forward" in self.functions:
-            output, cache = split_output(self._run("forward", known))
-            known |= {"output": output} | ({} if cache is None else {"cache": cache})
-            tensors = {
-                name: turned(array, samples) if columns else array
-                for name, array in {**named_arrays(cache), "output": np.asarray(output)}.items()
-            }
+        errors: dict[str, str] = {}
         loss, gradient, steps = float("nan"), dict[str, Array | None](), list[Mapping[str, Array]]()
-        if "loss" in self.functions and y is not None:
-            loss = float(np.mean(np.asarray(self._run("loss", known))))
-        if "gradient" in self.functions and point.gradient and y is not None:
-            self.store.put(weights)
-            known["gradients"] = self._run("gradient", known)
-            gradient = dict(named_gradients(known["gradients"], self.value, weights))
-        if "update" in self.functions and y is not None:
-            for _ in range(point.steps):
-                weights = self._step(known, weights)
-                steps.append(weights)
-                if "forward" in self.functions and _ + 1 < point.steps:
-                    output, cache = split_output(self._run("forward", known))
-                    known |= {"output": output} | ({} if cache is None else {"cache": cache})
-                if "gradient" in self.functions and _ + 1 < point.steps:
-                    known["gradients"] = self._run("gradient", known)
-        return Trace(tensors=tensors, loss=loss, gradient=gradient, steps=tuple(steps))
+        with noting(errors, "forward"):
+            tensors = self._forward(known, samples if columns else 0)
+        if y is None or "forward" in errors:
+            return Trace(tensors=tensors, errors=errors)
+        with noting(errors, "loss"):
+            if "loss" in self.functions:
+                loss = float(np.mean(np.asarray(self._run("loss", known))))
+        with noting(errors, "gradient"):
+            if "gradient" in self.functions and point.gradient:
+                gradient = dict(self._gradient(known, weights))
+        with noting(errors, "update"):
+            if "update" in self.functions and "gradient" not in errors:
+                for k in range(point.steps):
+                    if k:
+                        self._forward(known, 0)
+                        self._gradient(known, weights)
+                    weights = self._step(known, weights)
+                    steps.append(weights)
+        return Trace(tensors=tensors, loss=loss, gradient=gradient, steps=tuple(steps), errors=errors)
+
+    def _forward(self, known: dict[str, Any], columns: int) -> dict[str, Array]:
+        """The tensors of the forward pass, turned where samples are columns; `known` gets the output and the cache."""
+        if "forward" not in self.functions:
+            return {}
+        output, cache = split_output(self._run("forward", known))
+        known |= {"output": output} | ({} if cache is None else {"cache": cache})
+        named = {**named_arrays(cache), "output": np.asarray(output)}
+        return {name: turned(array, columns) if columns else array for name, array in named.items()}
+
+    def _gradient(self, known: dict[str, Any], weights: Mapping[str, Array]) -> dict[str, Array | None]:
+        """The gradient by the names of the weights; `known` gets it as the program returns it."""
+        if "gradient" not in self.functions:
+            return {}
+        known["gradients"] = self._run("gradient", known)
+        return dict(named_gradients(known["gradients"], self.value, weights))
 
     def _step(self, known: dict[str, Any], weights: Mapping[str, Array]) -> dict[str, Array]:
         """One training step; `known` gets the weights after it. They are returned, or changed in place."""
@@ -168,6 +183,15 @@ class NumpyModule(Program):
             return function(**given)
         except Exception as error:
             raise CouldNotRun(f"{describe_error(error, file)} Mend it there.") from error
+
+
+@contextmanager
+def noting(errors: dict[str, str], stage: str) -> Iterator[None]:
+    """Note the error of a stage, and let the others be run."""
+    try:
+        yield
+    except CouldNotRun as error:
+        errors[stage] = str(error)
 
 
 def roles(function: Callable[..., Any]) -> dict[str, str]:

@@ -1,7 +1,7 @@
 """What a program is: named weights, and the stages of a training step at a point that is given to it.
 
     @program
-    class KerasOnJax(Program): ...
+    class AnotherFramework(Program): ...
 
 A program is never asked for its code, only for values: the tensors of its forward pass, its loss, its gradient, its
 weights after some steps. All arrays that come in and go out are NumPy's, weights and tensors in the layout of Keras
@@ -160,12 +160,14 @@ class Trace:
     loss       nan where the program has none
     gradient   of the loss by the names of trained weights; None where there is none
     steps      all weights after each training step
+    errors     {stage: sentence} of the stages that raised, where the others could still be run
     """
 
     tensors: Mapping[str, Array] = field(default_factory=dict)
     loss: float = float("nan")
     gradient: Mapping[str, Array | None] = field(default_factory=dict)
     steps: tuple[Mapping[str, Array], ...] = ()
+    errors: Mapping[str, str] = field(default_factory=dict)
 
 
 #: makes what a program wraps, and its data: (object, x, y); called again for every precision
@@ -178,12 +180,13 @@ class Program(ABC):
     prefix    before the colon of a target: "torch:package.module:factory"
     backend   the KERAS_BACKEND of the process that it runs in; "" where any will do
     needs     the module that has to be installed, and the extra of gradtwin that installs it
-    alone     whether it needs a process of its own even where the object itself is given
+    last      whether others are asked first whether an object is theirs
     """
 
     prefix: ClassVar[str]
     backend: ClassVar[str] = ""
     needs: ClassVar[tuple[str, str]] = ("", "")
+    last: ClassVar[bool] = False
 
     def __init__(self, load: Load) -> None:
         self.load = load

@@ -33,14 +33,14 @@ class RemoteProgram(Program):
 
     def __init__(self, target: str, *, time_limit: float = TIME_LIMIT) -> None:
         super().__init__(lambda: (None, None, None))
-        kind, _ = split_prefix(target)
-        if kind is not None:
-            require_installed(kind)
         self.target, self.time_limit = target, time_limit
-        self._backend = (kind.backend if kind is not None else "") or "tensorflow"
         self._process: subprocess.Popen[bytes] | None = None
         self._printed: Any = None
         self._facts: Facts | None = None
+        kind, _ = split_prefix(target)
+        if kind is not None:
+            require_installed(kind)
+        self._backend = (kind.backend if kind is not None else "") or "tensorflow"
 
     @classmethod
     def accepts(cls, value: Any) -> bool:

@@ -22,8 +22,9 @@ from scratch import registry
 
 
 def kinds() -> dict[str, type[Program]]:
-    """The kinds of program, by prefix."""
-    return {kind.prefix: kind for kind in registry.every("program").values()}
+    """The kinds of program, by prefix, in the order in which they are asked whether an object is theirs."""
+    known: list[type[Program]] = sorted(registry.every("program").values(), key=lambda kind: kind.last)
+    return {kind.prefix: kind for kind in known}
 
 
 def split_prefix(target: str) -> tuple[type[Program] | None, str]:
@@ -47,7 +48,7 @@ def open_object(value: Any, x: Any = None, y: Any = None, *, load: Load | None =
     """The program that an object is, by the first kind that accepts it. Raises: CouldNotRun."""
     if isinstance(value, Program):
         return value
-    for kind in registry.every("program").values():
+    for kind in kinds().values():
         if kind.accepts(value):
             require_installed(kind)
             found: Program = kind(load or (lambda: (value, x, y)))
@@ -110,7 +111,7 @@ def _made(place: str, module: ModuleType, name: str) -> tuple[Any, Any, Any]:
             f"A target's factory must exist. Received: {name!r}, which {module.__name__} does not have. "
             "Check the name after the colon."
         )
-    is_object = any(kind.accepts(found) for kind in registry.every("program").values())
+    is_object = any(kind.accepts(found) for kind in kinds().values())
     try:
         made = found if is_object or not callable(found) else found()
     except Exception as error:

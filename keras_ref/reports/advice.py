@@ -50,6 +50,11 @@ ADVICE = (
         reasons=(Reason.NONE_WHERE_LOSS_MOVES, Reason.NONE_EXPLAINED),
     ),
     _advise(
+        "a gradient must have the shape of what it is the gradient of: look at the backward pass that makes it",
+        Kind.MISMATCH,
+        reasons=(Reason.WRONG_SHAPE,),
+    ),
+    _advise(
         "autodiff is not the derivative of Keras's own forward pass: look at the backward pass",
         Kind.MISMATCH,
         oracles=("forward",),
@@ -96,6 +101,11 @@ ADVICE = (
         "the loss is finite and its gradient is not: keep the branch that is not taken away from where it has none",
         Kind.NAN,
         reasons=(Reason.UNTAKEN_BRANCH,),
+    ),
+    _advise(
+        "the forward pass runs and the backward pass does not: look at the operation that raises",
+        Kind.NAN,
+        reasons=(Reason.AUTODIFF_RAISES,),
     ),
     _advise("the loss is finite and its gradient is not: look at the backward pass at this point", Kind.NAN),
     _advise(

@@ -71,6 +71,7 @@ class Comparison:
     parting       the first row that does not agree
     cause         what explains it to rounding; "" where nothing does
     notes         what was not compared, and how
+    errors        a sentence for each stage that raised
     """
 
     a: str
@@ -81,6 +82,7 @@ class Comparison:
     parting: Row | None = None
     cause: str = ""
     notes: tuple[str, ...] = ()
+    errors: tuple[str, ...] = ()
     seed: int = 0
     replay: str = ""
     right_values: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
@@ -88,7 +90,7 @@ class Comparison:
     @property
     def ok(self) -> bool:
         """Whether the programs agree wherever they were compared, and something was."""
-        return self.parting is None and any(row.agrees for row in self.rows)
+        return self.parting is None and not self.errors and any(row.agrees for row in self.rows)
 
     @property
     def sentence(self) -> str:
@@ -128,6 +130,7 @@ class Comparison:
             mark = "" if row.agrees else "  ←"
             yield f"{row.stage:<9} {_pair(row):<{width}}  {_numbers(row)}{mark}"
         yield from self.notes
+        yield from self.errors
         if self.parting is not None and self.parting.worst and self.parting.a and self.parting.b:
             row = self.parting
             slope = f", slope {row.slope:+.15e}" if row.slope == row.slope else ""
@@ -146,7 +149,7 @@ class Comparison:
         """Plain data, for JSON."""
         plain = asdict(self)
         del plain["right_values"]
-        return {**plain, "ok": self.ok, "sentence": self.sentence}
+        return {"ok": self.ok, "sentence": self.sentence, **plain}
 
     def to_json(self) -> str:
         """to_dict as JSON text."""

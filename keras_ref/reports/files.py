@@ -22,6 +22,7 @@ KINDS: Mapping[str, re.Pattern[str]] = {
     "report": re.compile(r'\s*\{\s*"(subject|ok)"'),
     "page": re.compile(r"<!doctype html>.*gradtwin", re.DOTALL),
     "notebook": re.compile(r'\s*\{\s*"cells"'),
+    "junit": re.compile(r"<\?xml[^>]*>\s*<testsuites>"),
 }
 #: characters of a file that say what it is
 HEAD = 4096
@@ -48,7 +49,7 @@ def refuse_outputs(outputs: Iterable[Output], *, inputs: Iterable[str] = (), for
     for output in outputs:
         if not output.path:
             continue
-        _refuse_unwritable(output.option, output.path)
+        refuse_unwritable(output.option, output.path)
         if any(_is_same(output.path, one) for one in read):
             raise _refusal(output.option, "must not name a file that the command reads", output.path)
         for other in seen:
@@ -136,7 +137,8 @@ def _is_ours(output: Output) -> bool:
         return KINDS[output.kind].match(file.read(HEAD)) is not None
 
 
-def _refuse_unwritable(option: str, path: str) -> None:
+def refuse_unwritable(option: str, path: str) -> None:
+    """Refuse an output that cannot be written. Raises: CouldNotRun."""
     target = Path(path)
     if target.is_dir():
         reason = "Is a directory"

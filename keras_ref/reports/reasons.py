@@ -166,8 +166,10 @@ class Reason(StrEnum):
     )
     STOPPED_IN_PART = (
         "stopped-in-part",
-        "{} cuts a path to the loss; the gradient agrees with slopes that hold its value. If that is meant, say "
-        "expect={{'{}': 'stop_gradient'}}",
+        (
+            "{} cuts a path to the loss; the gradient agrees with slopes that hold its value. If that is meant, say "
+            "expect={{'{}': 'stop_gradient'}}"
+        ),
     )
     STOPPED_AS_DECLARED = (
         "stopped-as-declared",

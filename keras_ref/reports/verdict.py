@@ -47,8 +47,9 @@ class Verdict:
     `order`, of a mismatch: how fast the Taylor remainder shrinks (comparison/taylor_remainder.py).
     `together`: entries that were moved together along random directions (effort "fast"), where single ones were not.
     `jumps`: entries of an input at which the loss jumps, compared on the branch of the point; they count as kinks.
-    `cells`: the entries around the worst, for a page; `accused`: the flat indices of the entries called wrong. JSON
-    leaves both out.
+    `looks_like`: what explains a mismatch to rounding, in words ("it is the right gradient, negated").
+    `cells`: the entries around the worst, for a page; `accused`: the flat indices of the entries called wrong;
+    `slopes`: the numeric values of all entries, where all were compared. JSON leaves these out.
     Raises: ValueError for a kind or a reason code that there is not.
     """
 
@@ -73,7 +74,9 @@ class Verdict:
     together: int = 0
     reason_code: Reason | None = None
     jumps: int = 0
+    looks_like: str = ""
     accused: tuple[int, ...] = field(default=(), compare=False, repr=False)
+    slopes: tuple[float, ...] = field(default=(), compare=False, repr=False)
     cells: ErrorWindow | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -110,7 +113,7 @@ class Verdict:
     def explain(self, replay: str = "") -> str:
         """Six aligned lines: subject, worst index, both values, difference against allowance, replay.
 
-        A crash has two.
+        A seventh says what the error looks like, where that is known; a crash has two.
         """
         if self.verdict is Kind.CRASH:
             return f"{'verdict':<10} crash: {self.name}, {self.reason}\n{'replay':<10} {replay or 'run it again'}"
@@ -135,20 +138,21 @@ class Verdict:
                 "differ by",
                 f"{self.difference:.3e}, allowed {self.allowed:.3e} = {errors}{self._second_opinion()}",
             ),
+            *([("looks like", self.looks_like)] if self.looks_like else []),
             ("replay", replay or "call the check again with the same arguments"),
         )
         return "\n".join(f"{label:<10} {text}" for label, text in lines)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data, for JSON: all but the cells and the accused; the kind and the code of the reason as text."""
-        plain = asdict(replace(self, cells=None, accused=()))
+        """Plain data, for JSON: all but cells, accused and slopes; the kind and the code of the reason as text."""
+        plain = asdict(replace(self, cells=None, accused=(), slopes=()))
         plain |= {
             "difference": self.difference,
             "allowed": self.allowed,
             "verdict": self.verdict.value,
             "reason_code": None if self.reason_code is None else self.reason_code.value,
         }
-        return {key: value for key, value in plain.items() if key not in ("cells", "accused")}
+        return {key: value for key, value in plain.items() if key not in ("cells", "accused", "slopes")}
 
     def _repr_html_(self) -> str:
         return f"{variables_table([self])}{heat_maps(self) if self.compared else ''}<pre>{escape(self.explain())}</pre>"
@@ -215,6 +219,11 @@ class Report:
         """Whether the oracles agree, and what to look at where they do not, in words."""
         if not self.failures:
             return "all oracles agree: " + ", ".join(dict.fromkeys(v.oracle for v in self.verdicts))
+        worst = worst_of(v.verdict for v in self.failures)
+        known = next((v for v in self.failures if v.verdict is worst and v.looks_like), None)
+        if known is not None:
+            what = "the step" if known.oracle == "update" else "autodiff"
+            return f"{what} is wrong, and it looks like this: {known.looks_like}"
         return advise(Failure(v.verdict, v.oracle, v.reason_code) for v in self.failures)
 
     def summary(self) -> str:

@@ -258,12 +258,12 @@ def test_edited_reports(gradtwin):
     finished, ran = replayed(true_document())
     assert finished.out.endswith("The same 2 verdicts as recorded.\n")
     assert len(ran) == 1
-    replay_edited(40)
+    replay_edited(25)
 
 
 @pytest.mark.slow
 def test_many_edited_reports(gradtwin):
-    replay_edited(2000)
+    replay_edited(600)
 
 
 EDITS = {

@@ -60,12 +60,13 @@ class Condition:
 
 def meets_any(
     specification: Any,
-    conditions: Iterable[Condition],
+    conditions: Sequence[Condition],
     among: Iterable[Any] = (),
     shapes: Shapes | None = None,
 ) -> bool:
     """Whether a specification, or one in its fields, meets one of the conditions, in a model with those `among`."""
-    others = [part for other in among for part in nested_specifications(other)]
+    needed = among if any(condition.beside is not None for condition in conditions) else ()
+    others = [part for other in needed for part in nested_specifications(other)]
     return any(
         condition.holds(part, others, shapes)
         for part in nested_specifications(specification)

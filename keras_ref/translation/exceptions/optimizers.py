@@ -241,13 +241,11 @@ class _ScheduleFree(ScheduleFreeAdamW):
     """ScheduleFreeAdamW: Keras takes x from the new z, decays y alone, averages with 1/k and ends training with y."""
 
     def update(self, weight: Any, gradient: Any, slots: Any, *, rate: float, iterations: int) -> Any:  # type: ignore[override]
-        k, b = iterations + 1, self.beta_1
-        v = self.beta_2 * slots["velocity"] + (1 - self.beta_2) * gradient**2
-        z = slots["momentum"] - self.warm(rate, iterations) * gradient / (
-            np.sqrt(v / (1 - self.beta_2**k)) + self.epsilon
-        )
+        # z and v are those of the definition: an error in them is no departure
+        _, new = super().update(weight, gradient, slots, rate=rate, iterations=iterations, shared={"weight_sum": 0.0})
+        k, b, z = iterations + 1, self.beta_1, new["momentum"]
         x = (1 - 1 / k) * self.averaged(weight, z) + z / k
-        return (1 - b) * z + b * x, {"momentum": z, "velocity": v}
+        return (1 - b) * z + b * x, new
 
     def finalize(self, weights: Any, state: State, *, paths: Any = None) -> Any:
         return Optimizer.finalize(self, weights, state)

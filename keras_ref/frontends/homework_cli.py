@@ -1,0 +1,149 @@
+"""gradtwin homework: students' NumPy networks beside Keras.
+
+Exit status: 0 all is right, 1 something is not right yet, 2 a submission does not run.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+from xml.sax.saxutils import escape, quoteattr
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from keras_ref.errors import CouldNotRun
+from keras_ref.options import OPTIONS
+from keras_ref.reports.files import Output, refuse_outputs, write
+from keras_ref.reports.terminal import console
+from keras_ref.reports.verdict import json_text
+
+if TYPE_CHECKING:
+    from keras_ref.homework.grading import Grade, StageResult
+
+#: how a state is said to a student
+STATES = {
+    "right": "right",
+    "wrong": "not yet",
+    "missing": "not there",
+    "unwritten": "not written yet",
+    "raised": "raises an error",
+    "waiting": "waits",
+}
+
+
+def homework(
+    paths: Annotated[
+        list[str], typer.Argument(metavar="FILE…", help="Submissions: Python files, or folders of them.")
+    ] = [],
+    new: Annotated[str, typer.Option("--new", help="Write the six exercises into this new folder.")] = "",
+    exercise: Annotated[str, typer.Option("--exercise", help="The exercise of files that do not say it.")] = "",
+    show: Annotated[bool, typer.Option("--show", help="Show the right numbers too.")] = False,
+    time_limit: Annotated[float, typer.Option("--time-limit", help="Seconds that a submission may take.")] = 20.0,
+    seed: Annotated[int, typer.Option("--seed", help="Seed of the weights.")] = 0,
+    json: Annotated[str, typer.Option("--json", help=OPTIONS["html"].help.replace("one small HTML page", "JSON"))] = "",
+    force: Annotated[bool, typer.Option("--force", help=OPTIONS["force"].help)] = False,
+    junit: Annotated[str, typer.Option("--junit", help="Write a test for each stage of each submission, as XML.")] = "",
+) -> None:
+    """Check a NumPy network that a student wrote: forward, loss, backward and update, beside Keras and slopes."""
+    out = console()
+    outputs = [Output(option="--json", path=json, kind="report"), Output(option="--junit", path=junit, kind="junit")]
+    refuse_outputs(outputs, inputs=paths or [], force="" if force else "--force")
+    if new:
+        from keras_ref.homework.exercises import hand_out
+
+        for name in hand_out(new):
+            out.print(f"{new}/{name}", markup=False, soft_wrap=True)
+        raise typer.Exit(0)
+    if not paths:
+        raise CouldNotRun("homework must have a submission, or --new DIR. Received: neither. Name a file.")
+    from keras_ref.homework.exercises import exercise_of
+    from keras_ref.homework.grading import Grade, grade, submissions
+
+    grades = []
+    for path in submissions(paths):
+        try:
+            grades.append(grade(path, exercise_of(path, exercise), seed=seed, time_limit=time_limit))
+        except CouldNotRun as error:
+            grades.append(Grade(path, exercise, refused=str(error)))
+        if len(grades) == 1 and len(paths) == 1 and path == paths[0]:
+            print_grade(out, grades[0], show=show)
+    if len(grades) > 1 or grades[0].path != paths[0]:
+        print_table(out, grades)
+    if json:
+        write(
+            "--json",
+            json,
+            json_text({"ok": all(one.ok for one in grades), "submissions": [one.to_dict() for one in grades]}) + "\n",
+        )
+    if junit:
+        write("--junit", junit, junit_xml(grades))
+    raise typer.Exit(2 if any(one.refused for one in grades) else 0 if all(one.ok for one in grades) else 1)
+
+
+def print_grade(out: Console, found: Grade, *, show: bool) -> None:
+    """What a student reads: a line a stage, then what is wrong first."""
+    out.print(f"{found.path} ({found.exercise})", markup=False, soft_wrap=True)
+    if found.refused:
+        out.print(f"It could not be run. {found.refused}", markup=False, soft_wrap=True)
+        return
+    for one in found.stages:
+        style = "green" if one.state == "right" else "yellow"
+        detail = f"  ({one.text})" if one.text and one.state in ("right", "waiting", "missing") else ""
+        out.print(f"  {one.stage:<9} {STATES[one.state]}{detail}", style=style, markup=False, soft_wrap=True)
+    for note in found.notes:
+        out.print(note, markup=False, soft_wrap=True)
+    out.print(_closing(found), markup=False, soft_wrap=True)
+    if show and found.first is not None and found.first.shown:
+        out.print(found.first.shown, markup=False, soft_wrap=True)
+
+
+def _closing(found: Grade) -> str:
+    if found.ok:
+        return "All of it is right: well done."
+    first = found.first
+    if first is None:
+        return "What is there is right. Go on with what is missing."
+    done = [one.stage for one in found.stages if one.state == "right"]
+    praise = f"{' and '.join(done).capitalize()} {'is' if len(done) == 1 else 'are'} right. " if done else ""
+    return f"{praise}Look at the {first.stage} first: {first.text.rstrip('.')}."
+
+
+def print_table(out: Console, grades: list[Grade]) -> None:
+    """What a teacher reads: a row a submission."""
+    table = Table(box=None, pad_edge=False)
+    for name in ("submission", "exercise", "forward", "loss", "gradient", "update", "first"):
+        table.add_column(name, overflow="fold")
+    for one in grades:
+        states = {stage.stage: stage.state for stage in one.stages}
+        cells = [states.get(stage, "") for stage in ("forward", "loss", "gradient", "update")]
+        first = one.refused or ("" if one.first is None else one.first.text)
+        table.add_row(one.path, one.exercise, *cells, first, style="" if one.ok else "yellow")
+    out.print(table)
+    right = sum(one.ok for one in grades)
+    out.print(f"{right} of {len(grades)} submissions are right.", markup=False)
+
+
+def junit_xml(grades: list[Grade]) -> str:
+    """A test suite a submission, a test a stage."""
+    suites = []
+    for one in grades:
+        stages = one.stages or ()
+        cases = [_case(stage) for stage in stages]
+        if one.refused:
+            cases = [f'<testcase name="run"><error message={quoteattr(one.refused)}/></testcase>']
+        failures = sum(stage.state in ("wrong", "raised") for stage in stages)
+        suites.append(
+            f'<testsuite name={quoteattr(one.path)} tests="{len(cases)}" failures="{failures}" '
+            f'errors="{int(bool(one.refused))}">{"".join(cases)}</testsuite>'
+        )
+    return f'<?xml version="1.0" encoding="utf-8"?>\n<testsuites>{"".join(suites)}</testsuites>\n'
+
+
+def _case(stage: StageResult) -> str:
+    inner = ""
+    if stage.state in ("wrong", "raised"):
+        inner = f"<failure message={quoteattr(stage.text)}>{escape(stage.shown)}</failure>"
+    elif stage.state != "right":
+        inner = f"<skipped message={quoteattr(stage.text)}/>"
+    return f'<testcase name="{stage.stage}">{inner}</testcase>'

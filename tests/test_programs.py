@@ -1,0 +1,257 @@
+"""Programs: each kind by its own file, in processes of their own, with one sentence for what goes wrong."""
+
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+from keras_ref import compare
+from keras_ref.errors import CouldNotRun
+from keras_ref.programs import wire
+from keras_ref.programs.numpy_module import NumpyModule
+from keras_ref.programs.program import Point
+from keras_ref.programs.remote import RemoteProgram
+from keras_ref.programs.targets import kinds, open_object
+from keras_ref.programs.torch_layouts import LAYOUTS
+from scratch import registry
+
+ROOT = Path(__file__).parents[1]
+X, Y = np.random.default_rng(0).normal(size=(5, 3)), np.random.default_rng(1).normal(size=(5, 2))
+
+
+def network(optimizer="sgd"):
+    layers = keras.layers
+    model = keras.Sequential([keras.Input((3,)), layers.Dense(4, "tanh", name="a"), layers.Dense(2, name="b")])
+    model.compile(optimizer=optimizer, loss="mse")
+    return model
+
+
+def test_no_kind_knows_another():
+    """The prefixes are those of the files, and no file of a kind names another kind's class."""
+    assert set(kinds()) == {"keras", "keras-jax", "keras-torch", "keras2", "torch", "jax", "numpy", "scratch"}
+    classes = {kind.__name__: kind.__module__ for kind in registry.every("program").values()}
+    for folder in ("programs", "comparison", "checks", "frontends", "reports", "homework"):
+        for file in (ROOT / "keras_ref" / folder).rglob("*.py"):
+            text = file.read_text(encoding="utf-8")
+            module = ".".join(file.relative_to(ROOT).with_suffix("").parts)
+            assert not [name for name, home in classes.items() if name in text and home != module], file
+
+
+def test_messages_hold_arrays_and_plain_data():
+    sent = {"a": np.arange(3.0), "b": [None, True, 1.5, float("inf"), "text"], "c": {"d": np.zeros((2, 0), np.int32)}}
+    back = wire.decode(wire.encode(sent))
+    assert back["b"] == sent["b"] and back["c"]["d"].dtype == np.int32 and (back["a"] == sent["a"]).all()
+
+
+def test_keras_2_agrees_with_keras_3():
+    import tf_keras
+
+    layers = tf_keras.layers
+    other = tf_keras.Sequential([tf_keras.Input((3,)), layers.Dense(4, "tanh"), layers.Dense(2)])
+    other.compile(optimizer=tf_keras.optimizers.Adam(0.1), loss="mse")
+    found = compare(network(keras.optimizers.Adam(0.1)), other, X, Y, steps=1)
+    assert found.ok and found.b.endswith("(tf_keras)"), found
+
+
+def test_a_function_of_jax():
+    import jax.numpy as jnp
+
+    def forward(p, x):
+        return jnp.tanh(x @ p["w1"] + p["c1"]) @ p["w2"] + p["c2"]
+
+    def loss(p, x, y):
+        return ((forward(p, x) - y) ** 2).mean()
+
+    parameters = {"w1": np.ones((3, 4)), "c1": np.ones(4), "w2": np.ones((4, 2)), "c2": np.ones(2)}
+    found = compare(network(), {"forward": forward, "loss": loss, "parameters": parameters}, X, Y)
+    assert found.ok and {row.stage for row in found.rows} == {"forward", "loss", "gradient"}
+
+
+MODELS = """
+    def build():
+        import keras, numpy as np
+
+        layers = keras.layers
+        model = keras.Sequential([keras.Input((3,)), layers.Dense(4, "tanh", name="a"), layers.Dense(2, name="b")])
+        model.compile(optimizer="sgd", loss="mse")
+        return model
+"""
+
+
+@pytest.mark.slow
+def test_keras_on_jax(gradtwin):
+    gradtwin.write_module("models", MODELS)
+    found = compare(network(), "keras-jax:models:build", X, Y, steps=1)
+    assert found.ok and found.b.endswith("on JAX") and found.precision == "float64", found
+
+
+NEEDS_TORCH = pytest.mark.skipif(
+    importlib.util.find_spec("torch") is None, reason="PyTorch is not installed: pip install gradtwin[torch]"
+)
+
+
+@pytest.mark.slow
+@NEEDS_TORCH
+def test_keras_on_torch(gradtwin):
+    gradtwin.write_module("models", MODELS)
+    assert compare(network(), "keras-torch:models:build", X, Y, steps=1).ok
+
+
+@NEEDS_TORCH
+def test_a_module_of_torch():
+    from torch import nn
+
+    found = compare(network(), nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2)), X)
+    assert found.ok and [m.b for m in found.matched] == ["0/kernel", "0/bias", "2/kernel", "2/bias"]
+
+
+def test_layouts_of_torch_are_read_both_ways():
+    shapes = {"Linear": (4, 3), "LSTM": (12, 3), "GRU": (12, 3), "RNN": (4, 3), "Embedding": (5, 3)}
+    for name, layouts in LAYOUTS.items():
+        for layout in layouts:
+            space = (2,) * int(name[-2]) if name[-1] == "d" else ()
+            shape = shapes.get(name, (4, 3, *space))
+            if layout.part in ("bias", "gamma", "beta", "moving_mean", "moving_variance"):
+                shape = (12,)
+            value = np.random.default_rng(0).normal(size=shape)
+            assert (layout.to_torch(layout.to_keras(value)) == value).all(), (name, layout.part)
+
+
+def test_a_missing_backend_names_the_extra(monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(CouldNotRun, match=r"needs jax\. Received: an environment without it\. Install gradtwin\[jax\]"):
+        RemoteProgram("keras-jax:models:build")
+
+
+# A student's NumPy ----------------------------------------------------------------------------------------------------
+
+
+class Student:
+    def __init__(self):
+        self.weights = {"W1": np.ones((3, 4)), "b1": np.ones(4), "W2": np.ones((4, 2)), "b2": np.ones(2)}
+
+    def forward(self, x, weights):
+        print("noise")
+        return np.tanh(x @ weights["W1"] + weights["b1"]) @ weights["W2"] + weights["b2"]
+
+
+def test_a_program_without_a_backward_pass_is_compared_as_far_as_it_goes(capsys):
+    found = compare(network(), Student(), X, Y)
+    assert found.ok and {row.stage for row in found.rows} == {"forward"}
+    assert "B: There is no function for the gradient: it is not compared." in found.notes
+
+
+def test_the_book_s_own_signatures():
+    from scratch import recipe
+
+    program = NumpyModule(lambda: (recipe, None, None))
+    assert set(program.functions) == {"loss", "update"}
+    weights = {"0": np.full((3, 4), 0.5), "1": np.zeros(4), "2": np.full((4, 2), 0.5), "3": np.zeros(2)}
+    trace = program.run(Point(weights=weights, x=X, y=Y, steps=1))
+    assert trace.loss == np.mean(recipe.feed_forward(X, Y, list(weights.values())))
+    after = recipe.update_weights(X, Y, list(weights.values()), 1)
+    assert all((trace.steps[0][name] == value).all() for name, value in zip(weights, after, strict=True))
+
+
+def module(tmp_path, text):
+    path = tmp_path / "student.py"
+    path.write_text("import os, time\nimport numpy as np\n" + textwrap.dedent(text), encoding="utf-8")
+    return RemoteProgram(f"numpy:{path}", time_limit=15)
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("def forward(x, weights:\n", r"student\.py, line 3: SyntaxError"),
+        ("raise ValueError('no')\ndef forward(x): ...", r"student\.py, line 3: ValueError: no\. Mend it there\."),
+        ("os._exit(7)", r"must not end its process.*ended with exit status 7"),
+    ],
+)
+def test_a_file_that_does_not_run_is_one_sentence(tmp_path, text, sentence):
+    program = module(tmp_path, text)
+    with pytest.raises(CouldNotRun, match=sentence):
+        program.facts()
+    program.close()
+
+
+def test_a_parameter_without_a_known_name_is_named():
+    class Odd:
+        def forward(self, mystery):
+            return mystery
+
+    with pytest.raises(CouldNotRun, match=r"A parameter must have a known name.*'mystery' of forward\."):
+        NumpyModule(lambda: (Odd(), None, None))._run("forward", {})
+
+
+def test_what_a_program_prints_is_caught(tmp_path, capfd):
+    program = module(tmp_path, "print('hello')\ndef forward(x, weights):\n    print('again')\n    return x\n")
+    trace = program.run(Point(weights={}, x=X))
+    assert (trace.tensors["output"] == X).all() and program.printed.split() == ["hello", "again"]
+    program.close()
+    assert capfd.readouterr().out == ""
+
+
+# An eighth kind -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_an_eighth_program_is_one_file(tmp_path):
+    """A copy of keras_ref with one file of at most 80 lines more compares HIPS autograd, in a worker too."""
+    pytest.importorskip("autograd", reason="HIPS autograd is not installed")
+    eighth = ROOT / "tests" / "eighth_program.py"
+    assert len(eighth.read_text(encoding="utf-8").splitlines()) <= 80
+    shutil.copytree(ROOT / "keras_ref", tmp_path / "keras_ref", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(ROOT / "scratch", tmp_path / "scratch", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(eighth, tmp_path / "keras_ref" / "programs" / "hips_autograd.py")
+    changed = subprocess.run(
+        ["git", "diff", "--no-index", "--stat", str(ROOT / "keras_ref"), str(tmp_path / "keras_ref")],
+        capture_output=True,
+        text=True,
+        check=False,
+    ).stdout
+    (tmp_path / "pair.py").write_text(
+        textwrap.dedent("""
+            import numpy as np
+
+            def student():
+                import autograd.numpy as anp
+                forward = lambda p, x: anp.tanh(anp.dot(x, p["w"]) + p["b"])
+                loss = lambda p, x, y: anp.mean((forward(p, x) - y) ** 2)
+                parameters = {"w": np.ones((3, 2)), "b": np.ones(2)}
+                return {"autograd_forward": forward, "loss": loss, "parameters": parameters}
+
+            class Plain:
+                weights = {"w": np.ones((3, 2)), "b": np.ones(2)}
+                X, Y = np.arange(12.0).reshape(4, 3) / 16, np.ones((4, 2)) / 8
+                def forward(self, x, weights): return np.tanh(x @ weights["w"] + weights["b"])
+                def loss(self, output, y): return np.mean((output - y) ** 2)
+                def backward(self, output, x, y):
+                    d = 2 * (output - y) / y.size * (1 - output ** 2)
+                    return {"w": x.T @ d, "b": d.sum(0)}
+        """),
+        encoding="utf-8",
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", "keras_ref", "compare", "numpy:pair:Plain", "autograd:pair:student"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0 and "B: HIPS autograd" in done.stdout, done.stdout + done.stderr
+    assert done.stdout.endswith("They agree: forward, loss, gradient.\n")
+    own = [line for line in changed.splitlines() if "|" in line and "__pycache__" not in line]
+    assert len(own) == 1 and "hips_autograd.py" in own[0], changed
+
+
+def test_every_kind_opens_its_own_objects():
+    assert type(open_object(network())).__name__ == "KerasOnTensorFlow"
+    assert type(open_object(Student())).__name__ == "NumpyModule"
