@@ -8,9 +8,11 @@ from typing import Any
 
 from keras_ref.checks.check import check
 from keras_ref.checks.checked_loss import CheckedLoss, loss_objects, loss_scale, mirrored_losses, model_loss, untrained
+from keras_ref.checks.keras_2 import check_keras_2_model
 from keras_ref.checks.twins import twin_of
 from keras_ref.comparison.settings import Approximation, Settings
 from keras_ref.evaluation.guard import leaves_no_trace
+from keras_ref.evaluation.keras_2 import is_model
 from keras_ref.inputs import data as data_module
 from keras_ref.inputs.arrays import given_data
 from keras_ref.reports.verdict import Report
@@ -102,6 +104,8 @@ def check_gradients(
     given = given_data(x, y, sample_weight, batches=batches)
     data = replace(given, sample_weight=data_module.apply_class_weight(given.y, given.sample_weight, class_weight))
     data_module.validate_data(model, data.x, data.y, data.sample_weight)
+    if is_model(model):
+        return check_keras_2_model(model, data, loss=loss, training=training, settings=settings)
     if settings.watch_weights:
         data_module.require_finite_weights(model, needs_trainable=not settings.watch_inputs)
 

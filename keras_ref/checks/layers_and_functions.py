@@ -15,11 +15,13 @@ from keras.src.layers.layer import CallSpec
 
 from keras_ref.checks.check import check
 from keras_ref.checks.checked_loss import CheckedLoss, drawn_cotangents, projection_of, untrained
+from keras_ref.checks.keras_2 import check_keras_2_layer
 from keras_ref.checks.twins import twin_of
 from keras_ref.comparison.oracles import TwinOracle
 from keras_ref.comparison.settings import Approximation, Settings
 from keras_ref.errors import BadInput, running_user_code
 from keras_ref.evaluation.guard import leaves_no_trace
+from keras_ref.evaluation.keras_2 import is_layer
 from keras_ref.evaluation.keras_parts import layers_of
 from keras_ref.evaluation.loss_function import Data, LossFunction
 from keras_ref.evaluation.restoration import Restoration, restore_attributes, restore_variables
@@ -79,6 +81,10 @@ def check_layer(
         progress=progress,
         replay=replay,
     )
+    if is_layer(layer):
+        arguments = CallArguments.of(layer.call, inputs, call_arguments)
+        data_module.require_finite_numbers("inputs", arguments.x)
+        return check_keras_2_layer(layer, arguments, settings=settings)
     if not isinstance(layer, keras.layers.Layer):
         raise BadInput(
             f"`layer` must be a Keras layer. Received: {type(layer).__name__}. Pass a layer, or a function to "

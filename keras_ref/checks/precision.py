@@ -17,6 +17,7 @@ from keras_ref.checks.disconnected import GradientPaths
 from keras_ref.comparison.autodiff import Autodiff, Gradient, relative_differences
 from keras_ref.comparison.oracles import ForwardOracle
 from keras_ref.errors import UserCodeFailed, short
+from keras_ref.evaluation import keras_2
 from keras_ref.evaluation.backward_errors import line_of
 from keras_ref.evaluation.float64 import DTYPE, in_precision
 from keras_ref.evaluation.graph import casts_down, constants_in_float32, opaque, random_draws
@@ -256,10 +257,11 @@ def low_dtypes(keras_objects: Iterable[Any]) -> list[str]:
     found: dict[str, None] = {}
     for one in keras_objects:
         dtypes = [one.dtype] if isinstance(one, (keras.Variable, tf.Variable)) and one.trainable else []
-        for layer in layers_of(one):
-            # a layer's own variables, those of layers inside it left out
-            own = layer._trainable_variables  # noqa: SLF001
-            dtypes += [layer.compute_dtype, layer.variable_dtype] if own else []
+        # a layer's own variables, those of layers inside it left out
+        training = [layer for layer in layers_of(one) if layer._trainable_variables]  # noqa: SLF001
+        training += [layer for layer in keras_2.layers_of(one) if layer._trainable_weights]  # noqa: SLF001
+        for layer in training:
+            dtypes += [layer.compute_dtype, layer.variable_dtype]
         found.update({tf.as_dtype(dtype).name: None for dtype in dtypes if _is_low(dtype)})
     return sorted(found, key=lambda name: tf.as_dtype(name).size)
 

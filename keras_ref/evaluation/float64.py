@@ -21,6 +21,7 @@ from keras.src.backend.common import global_state
 from tensorflow.python.eager import context
 from tensorflow.python.ops import stateful_random_ops
 
+from keras_ref.evaluation import keras_2
 from keras_ref.evaluation.keras_parts import (
     layers_of,
     losses_of,
@@ -95,6 +96,7 @@ def _retype_variable(moved: _Moved, variable: Any) -> None:
     """Replace what a variable of Keras or TensorFlow holds by a copy in another dtype, or keep its value, once."""
     if isinstance(variable, keras.Variable) and variable._value is None:
         return
+    variable = keras_2.held_variable(variable)
     held = tensorflow_variable(variable)
     target = _target(moved.dtype, held.dtype)
     if id(variable) in moved.done:
@@ -161,8 +163,10 @@ def in_precision(dtype: str | None, *keras_objects: Any) -> Iterator[None]:
             keras.config.set_floatx(dtype)
             # layers that are made inside `call` take this one, which Keras keeps beside floatx
             keras.config.set_dtype_policy(dtype)
+            keras_2.set_precision(restoration, dtype)
         for keras_object in keras_objects:
-            _retype(moved, keras_object)
+            retype = _retype_keras_2 if keras_2.is_layer(keras_object) else _retype
+            retype(moved, keras_object)
         trace_anew(restoration, moved.replaced, dtype)
         yield
 
@@ -240,6 +244,20 @@ def _retype(moved: _Moved, keras_object: Any) -> None:
         if dtype is not None:
             restoration.set_attribute(loss, "_dtype", dtype)
             restoration.set_attribute(loss, "_dtype_policy", keras.DTypePolicy(dtype))
+
+
+def _retype_keras_2(moved: _Moved, keras_object: Any) -> None:
+    """Let a layer or model of Keras 2 compute in the block's dtype."""
+    for variable in keras_object.variables:
+        _retype_variable(moved, variable)
+    for layer in keras_2.layers_of(keras_object):
+        moved.restoration.keep_attributes(layer)
+        for name in TRACED & vars(layer).keys():
+            moved.restoration.set_attribute(layer, name, None)
+        keras_2.fix_draws(moved.restoration, layer)
+        if moved.dtype is not None:
+            _retype_attributes(moved, layer)
+            keras_2.set_policy(moved.restoration, layer, moved.dtype)
 
 
 def _retype_layer(moved: _Moved, layer: Any) -> None:

@@ -1,0 +1,88 @@
+"""Models and layers of Keras 2 (tf_keras): their losses, checked as those of Keras 3 are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from keras_ref.checks.check import check
+from keras_ref.checks.checked_loss import CheckedLoss, drawn_cotangents, projection_of
+from keras_ref.comparison.oracles import TwinOracle
+from keras_ref.comparison.settings import Settings
+from keras_ref.errors import BadInput, running_user_code
+from keras_ref.evaluation.keras_2 import held_variable, losses_of
+from keras_ref.evaluation.loss_function import Data, LossFunction
+from keras_ref.evaluation.restoration import restore_variables
+from keras_ref.inputs.call_arguments import CallArguments
+from keras_ref.reports.verdict import Report
+from keras_ref.translation.from_keras import NoTwin
+
+NO_TWIN = "A twin follows Keras 3. Received: a model of Keras 2. Its gradients are checked by its own forward pass."
+
+
+def check_keras_2_model(model: Any, data: Data, *, loss: Any, training: bool, settings: Settings) -> Report:
+    """Compare autodiff's gradients of the loss of a model of Keras 2 with slopes; options as check_gradients has them.
+
+    Raises: BadInput for targets without a loss.
+    """
+    if data.y is not None and loss is None and getattr(model, "compiled_loss", None) is None:
+        raise BadInput(
+            f"A model must have a loss when targets are given. Received: {model.name!r}, not compiled, and loss=None. "
+            "Compile it with a loss, or pass loss=."
+        )
+
+    def minimised(given: Data) -> Any:
+        outputs = model(given.x, training=training)
+        if loss is not None:
+            return loss(given.y, outputs)
+        return model.compute_loss(x=given.x, y=given.y, y_pred=outputs, sample_weight=given.sample_weight)
+
+    return _check(
+        model,
+        data,
+        call=lambda x: model(x, training=training),
+        loss=None if data.y is None else minimised,
+        more=losses_of(model),
+        settings=settings,
+    )
+
+
+def check_keras_2_layer(layer: Any, arguments: CallArguments, *, settings: Settings) -> Report:
+    """Compare autodiff's gradients of a layer of Keras 2 with slopes; options as check_layer has them."""
+    if not layer.built:
+        arguments.call(layer, Data(arguments.x).tensors(None).x)
+    return _check(layer, Data(arguments.x), call=lambda x: arguments.call(layer, x), loss=None, settings=settings)
+
+
+def _check(
+    owner: Any,
+    data: Data,
+    *,
+    call: Callable[[Any], Any],
+    loss: Callable[[Data], Any] | None,
+    settings: Settings,
+    more: Any = (),
+) -> Report:
+    """Check a loss of data over a layer or model; without one every output meets a random cotangent."""
+
+    def prepare(dtype: str | None) -> CheckedLoss:
+        with restore_variables(owner.variables), running_user_code():
+            outputs = call(data.tensors(dtype).x)
+        drawn = data if loss is not None else Data(data.x, drawn_cotangents(outputs, owner.name, settings.seed))
+        trained = [held_variable(v) for v in owner.trainable_variables] if settings.watch_weights else []
+        every = [held_variable(v) for v in owner.variables]
+        return CheckedLoss(
+            name=owner.name,
+            data=drawn,
+            loss=loss or (lambda given: projection_of(call(given.x), given.y, extra=owner.losses)),
+            trained=trained,
+            state=[v for v in every if all(v is not other for other in trained)],
+            twin=_no_twin,
+        )
+
+    return check((owner, *more), prepare, settings)
+
+
+def _no_twin(_: LossFunction) -> TwinOracle:
+    """Raises: NoTwin."""
+    raise NoTwin(NO_TWIN)

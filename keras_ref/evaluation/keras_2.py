@@ -1,0 +1,76 @@
+"""Layers and models of Keras 2 (tf_keras): what they are, and how they compute in another precision.
+
+Nothing here imports tf_keras: who has an object of it has imported it.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import tensorflow as tf
+
+from keras_ref.evaluation.restoration import Restoration
+
+
+def is_layer(value: Any) -> bool:
+    """Whether an object is a layer or model of Keras 2."""
+    library = sys.modules.get("tf_keras")
+    return library is not None and isinstance(value, library.layers.Layer)
+
+
+def is_model(value: Any) -> bool:
+    """Whether an object is a model of Keras 2."""
+    library = sys.modules.get("tf_keras")
+    return library is not None and isinstance(value, library.Model)
+
+
+def layers_of(value: Any) -> list[Any]:
+    """A layer of Keras 2 and all layers inside it; none of other objects."""
+    return list(value._flatten_layers()) if is_layer(value) else []
+
+
+def held_variable(variable: Any) -> Any:
+    """The variable itself, where Keras 2 wraps it so that it casts itself in mixed precision."""
+    inner = vars(variable).get("_variable") if isinstance(variable, tf.Variable) else None
+    return variable if inner is None else inner
+
+
+def losses_of(model: Any) -> list[Any]:
+    """The loss objects that a model of Keras 2 is compiled with."""
+    library, compiled = sys.modules["tf_keras"], getattr(model, "compiled_loss", None)
+    given = getattr(compiled, "_user_losses", None)
+    return [loss for loss in tf.nest.flatten(given) if isinstance(loss, library.losses.Loss)]
+
+
+def set_precision(restoration: Restoration, dtype: str) -> None:
+    """Until the restoration, let Keras 2 make tensors and layers in a precision, if anything of it is there."""
+    library = sys.modules.get("tf_keras")
+    if library is None:
+        return
+    restoration.undo_by(library.backend.set_floatx, library.backend.floatx())
+    library.backend.set_floatx(dtype)
+
+
+def set_policy(restoration: Restoration, layer: Any, dtype: str) -> None:
+    """Until the restoration, let one layer of Keras 2 compute in a precision, and a model take inputs in it."""
+    policy = sys.modules["tf_keras"].mixed_precision.Policy(dtype)
+    restoration.set_attribute(layer, "_dtype_policy", policy)
+    restoration.set_attribute(layer, "_compute_dtype_object", tf.as_dtype(dtype))
+    for tensor in tf.nest.flatten(vars(layer).get("_nested_inputs")):
+        spec = getattr(tensor, "_type_spec", None)
+        if isinstance(spec, tf.TensorSpec) and spec.dtype.is_floating:
+            restoration.set_attribute(tensor, "_type_spec", tf.TensorSpec(spec.shape, dtype, spec.name))
+
+
+def fix_draws(restoration: Restoration, layer: Any) -> None:
+    """Until the restoration, let a random layer of Keras 2 draw the same numbers in every call.
+
+    Its own way is an operation that keeps its state to itself, where no check can put it back.
+    """
+    generator = vars(layer).get("_random_generator")
+    if generator is None:
+        return
+    seed = generator._seed
+    for name, value in (("_rng_type", "stateless"), ("_seed", 1 if seed is None else seed), ("_built", True)):
+        restoration.set_attribute(generator, name, value)
