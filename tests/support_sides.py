@@ -6,16 +6,16 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-import keras
 import numpy as np
 
 from keras_ref.checks.checked_loss import model_loss
 from keras_ref.checks.twins import twin_of
 from keras_ref.comparison.autodiff import Autodiff, autodiff_at
 from keras_ref.comparison.oracles import TwinOracle
-from keras_ref.evaluation.float64 import in_float64
+from keras_ref.evaluation.float64 import in_float64, keep_default_dtype
 from keras_ref.evaluation.keras_parts import states_of
 from keras_ref.evaluation.loss_function import Data, LossFunction
+from keras_ref.evaluation.restoration import Restoration
 from keras_ref.translation.to_keras import mirror, mirrored_loss
 from keras_ref.translation.weights import variables
 from scratch.arrays import Array
@@ -25,6 +25,8 @@ from scratch.model import Model
 from scratch.objective import Objective
 
 _TRACED: dict[Any, tuple[Any, LossFunction, list[str]]] = {}
+#: a scope that nobody holds ends
+_SCOPES: list[Any] = []
 
 
 def _traced(model: Model, loss: Loss, shapes: tuple[tuple[int, ...], ...]) -> tuple[Any, LossFunction, list[str]]:
@@ -34,9 +36,10 @@ def _traced(model: Model, loss: Loss, shapes: tuple[tuple[int, ...], ...]) -> tu
         return _TRACED[key]
     built = mirror(model)
     built.compile(optimizer=None, loss=mirrored_loss(loss), run_eagerly=True)
-    floatx = keras.config.floatx()
-    in_float64(built).__enter__()  # for good: this model is nobody else's
-    try:
+    scope = in_float64(built)
+    with Restoration() as restoration:
+        keep_default_dtype(restoration)
+        scope.__enter__()  # for good: this model is nobody else's
         names = variables(built, model)
         found = model_loss(built, Data(*(np.zeros(shape) for shape in shapes)))
         state = [v for v in built.variables if all(v is not names[n] for n in model.trainable)]
@@ -48,8 +51,7 @@ def _traced(model: Model, loss: Loss, shapes: tuple[tuple[int, ...], ...]) -> tu
             watch_inputs=False,
         )
         probe.gradient("function")  # traced here, while Keras is set to float64
-    finally:
-        keras.config.set_floatx(floatx)
+    _SCOPES.append(scope)
     return _TRACED.setdefault(key, (built, probe, list(model.trainable)))
 
 

@@ -152,13 +152,28 @@ def in_float64(*keras_objects: Any) -> Iterator[None]:
         yield
 
 
+def keep_default_dtype(restoration: Restoration) -> None:
+    """Put back what new layers compute in: floatx, and the policy that Keras makes of it once and keeps beside it."""
+    restoration.undo_by(keras.config.set_floatx, keras.config.floatx())
+    restoration.undo_by(global_state.set_global_attribute, POLICY, global_state.get_global_attribute(POLICY))
+
+
+@contextmanager
+def in_default_dtype(dtype: str) -> Iterator[None]:
+    """Let new layers compute in a dtype inside the block."""
+    with Restoration() as restoration:
+        keep_default_dtype(restoration)
+        keras.config.set_floatx(dtype)
+        keras.config.set_dtype_policy(dtype)
+        yield
+
+
 @contextmanager
 def in_precision(dtype: str | None, *keras_objects: Any) -> Iterator[None]:
     """`in_float64` for any dtype; with None everything keeps its own, and gets its values back."""
     with Restoration() as restoration:
         moved = _Moved(restoration, dtype)
-        restoration.undo_by(keras.config.set_floatx, keras.config.floatx())
-        restoration.undo_by(global_state.set_global_attribute, POLICY, global_state.get_global_attribute(POLICY))
+        keep_default_dtype(restoration)
         if dtype is not None:
             keras.config.set_floatx(dtype)
             # layers that are made inside `call` take this one, which Keras keeps beside floatx
@@ -187,7 +202,7 @@ def restore_process_state() -> Iterator[None]:
         restoration.keep_attributes(global_state.GLOBAL_STATE_TRACKER)
         _keep_random_state_of_tensorflow(restoration)
         _keep_warnings(restoration)
-        restoration.undo_by(keras.config.set_floatx, keras.config.floatx())
+        keep_default_dtype(restoration)
         if generator is not None:
             restoration.keep_value(tensorflow_variable(generator.state))
         yield

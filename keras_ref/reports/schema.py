@@ -55,7 +55,7 @@ VERDICT = record(
         "difference": NUMBER,
         "allowed": NUMBER,
     },
-    {"reason_code": {"enum": [None, *(reason.value for reason in Reason)]}, "jumps": COUNT},
+    {"reason_code": {"enum": [None, *(reason.value for reason in Reason)]}, "jumps": COUNT, "looks_like": TEXT},
 )
 #: properties of a report, without the braces: a document adds its own
 REPORT = {

@@ -63,16 +63,14 @@ def run_example(departure: Departure) -> Answers:
 
 
 def run_here(function: Callable[[], Answers]) -> Answers:
-    """Both answers of an example as plain numbers or text; Keras's floatx is put back."""
-    import keras
+    """Both answers of an example as plain numbers or text; Keras's floatx and dtype policy are put back."""
+    from keras_ref.evaluation.float64 import keep_default_dtype
+    from keras_ref.evaluation.restoration import Restoration
 
-    floatx = keras.config.floatx()
-    try:
-        with np.errstate(all="ignore"), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # an example is about numbers: what Keras warns of is not checked here
-            return Answers(*map(_plain, function()))
-    finally:
-        keras.config.set_floatx(floatx)
+    with Restoration() as restoration, np.errstate(all="ignore"), warnings.catch_warnings():
+        keep_default_dtype(restoration)
+        warnings.simplefilter("ignore")  # an example is about numbers: what Keras warns of is not checked here
+        return Answers(*map(_plain, function()))
 
 
 def run_in_own_process(function: Callable[[], Any]) -> Answers:

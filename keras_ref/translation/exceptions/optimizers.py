@@ -11,6 +11,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_ref.evaluation.float64 import keep_default_dtype
 from keras_ref.evaluation.restoration import Restoration
 from keras_ref.translation.exceptions import mirrors, reflects
 from keras_ref.translation.specifications import NoTwin, plain, reflected
@@ -36,7 +37,7 @@ _OFF = ("clipnorm", "clipvalue", "global_clipnorm", "ema_overwrite_frequency", "
 def _float64_rate(*, wanted: bool) -> Iterator[None]:
     """Let floatx be float64, if wanted: Keras keeps a constant learning rate in floatx, where 0.1 would be rounded."""
     with Restoration() as restoration:
-        restoration.undo_by(keras.config.set_floatx, keras.config.floatx())
+        keep_default_dtype(restoration)
         if wanted:
             keras.config.set_floatx("float64")
         yield
