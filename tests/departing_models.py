@@ -94,7 +94,7 @@ class Departing:
 
     def check(self, **options: Any) -> Report:
         """The check of Keras's model by its twin."""
-        loss = None if self.loss is None else mirrored_loss(self.loss)
+        loss = None if self.loss is None else mirrored_loss(self.loss, dtype="float32")
         built = mirror(self.model, self.weights, dtype="float32")
         wanted = ("weights",) * bool(self.weights) + ("inputs",) * (not self.masked)
         options = {"oracles": ("twin",), "wrt": wanted, **options}

@@ -7,6 +7,9 @@ where it is sharp beside the largest gradient of the whole loss, or where the gr
 all smaller scales as well: of a gradient that is zero everywhere (a bias before a normalization) no error is as small.
 
 So is a difference that noise may hide: it is no mismatch where autodiff is right at another scale, by less than it.
+
+A twin of whose definition Keras is known to depart accuses nothing at another scale: a difference there may be that
+departure, which is proven at the point itself.
 """
 
 from __future__ import annotations
@@ -21,6 +24,7 @@ from keras_ref.comparison.entry_comparison import EntryComparison, Judgements, m
 from keras_ref.comparison.entry_slopes import slope_within_noise, take_entries
 from keras_ref.comparison.neighbourhood import look_beside
 from keras_ref.reports.verdict import Kind, Reason
+from keras_ref.translation.departures import find_departures
 from scratch.arrays import Array
 from scratch.differences import SAFETY, scale_of
 
@@ -103,6 +107,7 @@ class _Sharpened:
         # a loss that overflows there says nothing; nor does a difference at larger weights, whose steps may be longer
         # than the loss is smooth, unless there was one here
         wrong = (kinds == Kind.MISMATCH) & ((scale < 1) | (self.found.judgements.kinds[at] == Kind.MISMATCH))
+        wrong &= not _departs(self.found)
         found, new = self.found, self.passed.copy()
         for which, reason in ((right, Reason.DECIDED_BESIDE), (wrong, Reason.WRONG_BESIDE)):
             chosen = np.flatnonzero(which)
@@ -126,6 +131,8 @@ def _settle_disputed(found: EntryComparison, autodiff: Autodiff, *, own: Array, 
     passed = np.zeros(len(found.entries))
     passed[mismatches] = differences / gradient
     known = _Sharpened(found, passed, own)
+    if _departs(found):  # which may be the difference, as large as it is
+        return found
     for scale in DISPUTED_SCALES:
         known = known.compare_again(autodiff, disputed, scale)
         disputed = np.setdiff1d(disputed, known.found.judgements.because(Reason.WRONG_BESIDE))
@@ -135,12 +142,19 @@ def _settle_disputed(found: EntryComparison, autodiff: Autodiff, *, own: Array, 
 
 def _find_missing(found: EntryComparison, autodiff: Autodiff) -> EntryComparison:
     """The comparison of a gradient that is 0, which may be missing: the loss moves where what had saturated moves."""
+    if _departs(found):
+        return found
     for scale in SCALES_BELOW:
         matches = found.judgements.among(Kind.MATCH)
         there, _ = _compare_scaled(found, autodiff, matches, scale)
         wrong = there.judgements.among(Kind.MISMATCH)
         found = found.with_entries(matches[wrong], there.part(wrong), reason=Reason.WRONG_BESIDE)
     return found
+
+
+def _departs(found: EntryComparison) -> bool:
+    """Whether Keras is known to depart from a definition that the oracle follows."""
+    return bool(find_departures(found.oracle.specifications))
 
 
 def _is_zero_below(found: EntryComparison, autodiff: Autodiff) -> bool:
