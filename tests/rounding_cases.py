@@ -374,9 +374,9 @@ class LayerSubject:
 
     def cases(self, generator: np.random.Generator, count: int) -> Iterator[Case]:
         """So many points."""
-        from support_built import Built
+        from support_built import Built, computing_in
 
-        from keras_ref.evaluation.float64 import DTYPE, in_default_dtype
+        from keras_ref.evaluation.float64 import DTYPE
         from keras_ref.evaluation.loss_function import Data
         from keras_ref.translation import weights as weights_module
 
@@ -386,7 +386,7 @@ class LayerSubject:
             given = [x[name] for name in self.architecture.model.inputs] if len(x) > 1 else x["x0"]
             built = Built.of(self.architecture.model, given)
             weights_module.assign(built.keras_model, built.model, weights)
-            with in_default_dtype(DTYPE):
+            with computing_in(DTYPE):
                 probe = built._probed
                 cotangents = [generator.normal(size=np.shape(c)) for c in probe.data.y]
                 probe.refresh(Data(given, cotangents))

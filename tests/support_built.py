@@ -29,7 +29,7 @@ from keras_ref.comparison.entrywise import compare_entries
 from keras_ref.comparison.evidence import Outcome
 from keras_ref.comparison.oracles import ForwardOracle, TwinOracle
 from keras_ref.comparison.proven_departures import DepartingTwin
-from keras_ref.evaluation.float64 import DTYPE, in_default_dtype, in_float64
+from keras_ref.evaluation.float64 import DTYPE, in_float64
 from keras_ref.evaluation.loss_function import Data, LossFunction
 from keras_ref.reports.verdict import Reason, Verdict
 from keras_ref.translation import departures
@@ -44,6 +44,19 @@ from scratch.model import Model
 #: how many architectures are kept: more than one layer's examples have, fewer than all layers' together
 KEPT = 64
 _KEPT: OrderedDict[Any, Built] = OrderedDict()
+
+
+@contextmanager
+def computing_in(dtype: str) -> Iterator[None]:
+    """Let new layers compute in a dtype for a while. No Restoration: it would end what is opened inside it for good."""
+    before = keras.config.floatx(), keras.config.dtype_policy()
+    keras.config.set_floatx(dtype)
+    keras.config.set_dtype_policy(dtype)
+    try:
+        yield
+    finally:
+        keras.config.set_floatx(before[0])
+        keras.config.set_dtype_policy(before[1])
 
 
 class Built:
@@ -62,7 +75,7 @@ class Built:
         self._points = 0
         # float64 for good, while Keras's default float type stays what it is for everything else
         self._scope = in_float64(self.keras_model)
-        with in_default_dtype(keras.config.floatx()):
+        with computing_in(keras.config.floatx()):
             self._scope.__enter__()
 
     @classmethod
@@ -78,13 +91,13 @@ class Built:
 
     def close(self) -> None:
         """Give the model back its own precision; it is of no use afterwards."""
-        with in_default_dtype(keras.config.floatx()):
+        with computing_in(keras.config.floatx()):
             self._scope.__exit__(None, None, None)
 
     def values(self, weights: Mapping[str, Array], x: Any) -> list[Array]:
         """Keras's outputs, in inference. What a call writes, the states of stateful layers, is discarded."""
         weights_module.assign(self.keras_model, self.model, weights)
-        with in_default_dtype(DTYPE), keras.StatelessScope():
+        with computing_in(DTYPE), keras.StatelessScope():
             return [np.asarray(o) for o in keras.tree.flatten(self._forward(x))]
 
     @cached_property
@@ -118,7 +131,7 @@ class Built:
         `y`.
         """
         weights_module.assign(self.keras_model, self.model, weights)
-        with in_default_dtype(DTYPE):
+        with computing_in(DTYPE):
             probe = self._probed
             generator = np.random.default_rng(seed)
             targets = y if y is not None else [generator.normal(size=np.shape(c)) for c in probe.data.y]

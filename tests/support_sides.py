@@ -6,16 +6,17 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+import keras
 import numpy as np
+from support_built import computing_in
 
 from keras_ref.checks.checked_loss import model_loss
 from keras_ref.checks.twins import twin_of
 from keras_ref.comparison.autodiff import Autodiff, autodiff_at
 from keras_ref.comparison.oracles import TwinOracle
-from keras_ref.evaluation.float64 import in_float64, keep_default_dtype
+from keras_ref.evaluation.float64 import in_float64
 from keras_ref.evaluation.keras_parts import states_of
 from keras_ref.evaluation.loss_function import Data, LossFunction
-from keras_ref.evaluation.restoration import Restoration
 from keras_ref.translation.to_keras import mirror, mirrored_loss
 from keras_ref.translation.weights import variables
 from scratch.arrays import Array
@@ -37,8 +38,7 @@ def _traced(model: Model, loss: Loss, shapes: tuple[tuple[int, ...], ...]) -> tu
     built = mirror(model)
     built.compile(optimizer=None, loss=mirrored_loss(loss), run_eagerly=True)
     scope = in_float64(built)
-    with Restoration() as restoration:
-        keep_default_dtype(restoration)
+    with computing_in(keras.config.floatx()):
         scope.__enter__()  # for good: this model is nobody else's
         names = variables(built, model)
         found = model_loss(built, Data(*(np.zeros(shape) for shape in shapes)))

@@ -159,16 +159,6 @@ def keep_default_dtype(restoration: Restoration) -> None:
 
 
 @contextmanager
-def in_default_dtype(dtype: str) -> Iterator[None]:
-    """Let new layers compute in a dtype inside the block."""
-    with Restoration() as restoration:
-        keep_default_dtype(restoration)
-        keras.config.set_floatx(dtype)
-        keras.config.set_dtype_policy(dtype)
-        yield
-
-
-@contextmanager
 def in_precision(dtype: str | None, *keras_objects: Any) -> Iterator[None]:
     """`in_float64` for any dtype; with None everything keeps its own, and gets its values back."""
     with Restoration() as restoration:
