@@ -151,6 +151,7 @@ class OnlyInTraining(keras.layers.Layer):
         return x * self.gain if training else 2 * x
 
 
+STOPPED = lambda x: tf.stop_gradient(x) * 2  # noqa: E731 (its line is in the report)
 NONE = {
     "round": (tf.round, "disconnected", "not differentiable: Round (Round)"),
     "argmax": (lambda x: tf.cast(tf.argmax(x, -1), x.dtype), "disconnected", "not differentiable: ArgMax (ArgMax)"),
@@ -166,9 +167,13 @@ NONE = {
         "autodiff gives None where the loss moves: not differentiable: PyFunc (PyFunc)",
     ),
     "stop_gradient": (
-        lambda x: tf.stop_gradient(x) * 2,
+        STOPPED,
         "mismatch",
-        "autodiff gives None where the loss moves: stopped on purpose by StopGradient (StopGradient)",
+        (
+            f"stop_gradient (StopGradient) in line {STOPPED.__code__.co_firstlineno} of test_functions.py cuts a path "
+            "to the loss; the gradient agrees with slopes that hold its value. If that is meant, say "
+            "expect={'input': 'stop_gradient'}"
+        ),
     ),
     "unused": (lambda x: tf.ones(2, x.dtype), "disconnected", "not connected to the loss"),
 }

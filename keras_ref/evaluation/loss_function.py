@@ -15,7 +15,6 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -261,9 +260,16 @@ class LossFunction(StackedLosses):
         return np.full(shape, np.nan)
 
     def _wrong_gradients(self, values: Mapping[str, Array]) -> list[str]:
-        """What hand-made backward functions return that fits nothing, as far as an eager backward pass comes."""
-        with recording_wrong_gradients() as wrong, suppress(BackwardPassFailed):
-            self.run_in("eager", self.tape, values)
+        """What hand-made backward functions return that fits nothing, as far as an eager backward pass comes.
+
+        Raises: BackwardPassFailed where that ends in the user's code, which a graph may not name.
+        """
+        with recording_wrong_gradients() as wrong:
+            try:
+                self.run_in("eager", self.tape, values)
+            except BackwardPassFailed as failed:
+                if failed.place and not wrong:
+                    raise
         return wrong
 
     def run_in(
