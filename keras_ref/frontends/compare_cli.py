@@ -39,7 +39,7 @@ def compare(
     time_limit: Annotated[
         float, typer.Option("--time-limit", help="Seconds that a program may take to answer.")
     ] = 300.0,
-    json: Annotated[str, _option("json")] = "",
+    json: Annotated[str, typer.Option("--json", help="Write the comparison as JSON to this file.")] = "",
     html: Annotated[str, _option("html")] = "",
     force: Annotated[bool, _option("force")] = False,
 ) -> None:
