@@ -104,9 +104,9 @@ def _closing(found: Grade) -> str:
     if found.ok:
         return "All of it is right: well done."
     first = found.first
-    if first is None:
-        return "What is there is right. Go on with what is missing."
     done = [one.stage for one in found.stages if one.state == "right"]
+    if first is None:
+        return f"{'What is there is right.' if done else 'Nothing is written yet.'} Go on with what is missing."
     praise = f"{' and '.join(done).capitalize()} {'is' if len(done) == 1 else 'are'} right. " if done else ""
     return f"{praise}Look at the {first.stage} first: {first.text.rstrip('.')}."
 
