@@ -40,6 +40,15 @@ settings.register_profile("nightly", max_examples=500, **COMMON)
 settings.load_profile("ci")
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup():
+    """Every test begins with what Keras's layers compute in by default, whatever the one before has left."""
+    import keras
+
+    keras.config.set_floatx("float32")
+    keras.config.set_dtype_policy("float32")
+
+
 # Which tests run where, and in what order -----------------------------------------------------------------------------
 
 

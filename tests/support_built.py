@@ -31,6 +31,7 @@ from keras_ref.comparison.oracles import ForwardOracle, TwinOracle
 from keras_ref.comparison.proven_departures import DepartingTwin
 from keras_ref.evaluation.float64 import DTYPE, in_float64
 from keras_ref.evaluation.loss_function import Data, LossFunction
+from keras_ref.evaluation.restoration import apart
 from keras_ref.reports.verdict import Reason, Verdict
 from keras_ref.translation import departures
 from keras_ref.translation import weights as weights_module
@@ -44,6 +45,8 @@ from scratch.model import Model
 #: how many architectures are kept: more than one layer's examples have, fewer than all layers' together
 KEPT = 64
 _KEPT: OrderedDict[Any, Built] = OrderedDict()
+#: scopes of models: one that nobody holds would end whenever the garbage collector finds it
+_OPEN: list[Any] = []
 
 
 @contextmanager
@@ -75,8 +78,9 @@ class Built:
         self._points = 0
         # float64 for good, while Keras's default float type stays what it is for everything else
         self._scope = in_float64(self.keras_model)
-        with computing_in(keras.config.floatx()):
+        with computing_in(keras.config.floatx()), apart():
             self._scope.__enter__()
+        _OPEN.append(self._scope)
 
     @classmethod
     def of(cls, model: Model, x: Any, *, y: Any = None, loss: Loss | None = None, training: bool = False) -> Built:
@@ -93,6 +97,7 @@ class Built:
         """Give the model back its own precision; it is of no use afterwards."""
         with computing_in(keras.config.floatx()):
             self._scope.__exit__(None, None, None)
+        _OPEN.remove(self._scope)
 
     def values(self, weights: Mapping[str, Array], x: Any) -> list[Array]:
         """Keras's outputs, in inference. What a call writes, the states of stateful layers, is discarded."""

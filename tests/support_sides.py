@@ -17,6 +17,7 @@ from keras_ref.comparison.oracles import TwinOracle
 from keras_ref.evaluation.float64 import in_float64
 from keras_ref.evaluation.keras_parts import states_of
 from keras_ref.evaluation.loss_function import Data, LossFunction
+from keras_ref.evaluation.restoration import apart
 from keras_ref.translation.to_keras import mirror, mirrored_loss
 from keras_ref.translation.weights import variables
 from scratch.arrays import Array
@@ -39,7 +40,8 @@ def _traced(model: Model, loss: Loss, shapes: tuple[tuple[int, ...], ...]) -> tu
     built.compile(optimizer=None, loss=mirrored_loss(loss), run_eagerly=True)
     scope = in_float64(built)
     with computing_in(keras.config.floatx()):
-        scope.__enter__()  # for good: this model is nobody else's
+        with apart():
+            scope.__enter__()  # for good: this model is nobody else's
         names = variables(built, model)
         found = model_loss(built, Data(*(np.zeros(shape) for shape in shapes)))
         state = [v for v in built.variables if all(v is not names[n] for n in model.trainable)]

@@ -32,6 +32,16 @@ class _Present(threading.local):
 _PRESENT = _Present()
 
 
+@contextmanager
+def apart() -> Iterator[None]:
+    """What is opened inside belongs to no block around it, and stays open after them until it is ended itself."""
+    around, _PRESENT.restoration = _PRESENT.restoration, None
+    try:
+        yield
+    finally:
+        _PRESENT.restoration = around
+
+
 class Restoration:
     """Changes attributes and variables; on leaving the `with` block undoes every change, the last one first."""
 

@@ -4,6 +4,7 @@ within the limits, and nothing of it is left running.
 The default run puts small programs in the place of the command; the long form (-m slow) runs the command on factories.
 """
 
+import os
 import signal
 import subprocess
 import sys
@@ -20,7 +21,8 @@ from keras_ref.frontends.isolation import isolated_names, limits_of, raise_refus
 from keras_ref.frontends.supervise import End, Limits
 
 LIMITS = Limits(seconds=30, bytes=2**28, output=2**22)
-MARK = "gradtwin-fault-suite"
+#: of this process alone: another worker runs these tests, too
+MARK = f"gradtwin-fault-suite-{os.getpid()}"
 SLEEPER = f"[sys.executable, '-c', 'import time; time.sleep(600)', '{MARK}']"
 #: what a subject does → (its code, limits, how the report says that it ended)
 FAULTS = {
@@ -99,7 +101,10 @@ def test_a_subject_within_its_limits(name):
 def test_a_parent_that_is_terminated_leaves_no_child(number):
     program = f"import subprocess, sys, time\nsubprocess.Popen({SLEEPER})\ntime.sleep(600)"
     code = (
-        "import sys\nfrom keras_ref.frontends.isolation import run_limited\n"
+        # what started the tests may ignore the signal (nohup does), and a child inherits that
+        f"import signal, sys\nsignal.signal({int(number)}, signal.SIG_DFL)\n"
+        * (number != signal.SIGKILL)
+        + "import sys\nfrom keras_ref.frontends.isolation import run_limited\n"
         "from keras_ref.frontends.supervise import Limits\n"
         f"run_limited([sys.executable, '-c', {program!r}, {MARK!r}], Limits(seconds=600, bytes=0, output=2**20))"
     )
