@@ -29,7 +29,7 @@ from keras_ref.comparison.entrywise import compare_entries
 from keras_ref.comparison.evidence import Outcome
 from keras_ref.comparison.oracles import ForwardOracle, TwinOracle
 from keras_ref.comparison.proven_departures import DepartingTwin
-from keras_ref.evaluation.float64 import DTYPE, in_float64
+from keras_ref.evaluation.float64 import DTYPE, objects_in_float64
 from keras_ref.evaluation.loss_function import Data, LossFunction
 from keras_ref.evaluation.restoration import apart
 from keras_ref.reports.verdict import Reason, Verdict
@@ -77,7 +77,7 @@ class Built:
             self.keras_model.compile(optimizer=None, loss=mirrored_loss(loss), run_eagerly=True)
         self._points = 0
         # float64 for good, while Keras's default float type stays what it is for everything else
-        self._scope = in_float64(self.keras_model)
+        self._scope = objects_in_float64(self.keras_model)
         with computing_in(keras.config.floatx()), apart():
             self._scope.__enter__()
         _OPEN.append(self._scope)

@@ -14,7 +14,7 @@ from keras_ref.checks.checked_loss import model_loss
 from keras_ref.checks.twins import twin_of
 from keras_ref.comparison.autodiff import Autodiff, autodiff_at
 from keras_ref.comparison.oracles import TwinOracle
-from keras_ref.evaluation.float64 import in_float64
+from keras_ref.evaluation.float64 import in_float64, objects_in_float64
 from keras_ref.evaluation.keras_parts import states_of
 from keras_ref.evaluation.loss_function import Data, LossFunction
 from keras_ref.evaluation.restoration import apart
@@ -38,7 +38,7 @@ def _traced(model: Model, loss: Loss, shapes: tuple[tuple[int, ...], ...]) -> tu
         return _TRACED[key]
     built = mirror(model)
     built.compile(optimizer=None, loss=mirrored_loss(loss), run_eagerly=True)
-    scope = in_float64(built)
+    scope = objects_in_float64(built)
     with computing_in(keras.config.floatx()):
         with apart():
             scope.__enter__()  # for good: this model is nobody else's

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import random
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -162,18 +162,32 @@ def keep_default_dtype(restoration: Restoration) -> None:
 def in_precision(dtype: str | None, *keras_objects: Any) -> Iterator[None]:
     """`in_float64` for any dtype; with None everything keeps its own, and gets its values back."""
     with Restoration() as restoration:
-        moved = _Moved(restoration, dtype)
-        keep_default_dtype(restoration)
-        if dtype is not None:
-            keras.config.set_floatx(dtype)
-            # layers that are made inside `call` take this one, which Keras keeps beside floatx
-            keras.config.set_dtype_policy(dtype)
-            keras_2.set_precision(restoration, dtype)
-        for keras_object in keras_objects:
-            retype = _retype_keras_2 if keras_2.is_layer(keras_object) else _retype
-            retype(moved, keras_object)
+        moved = _move(restoration, dtype, keras_objects)
         trace_anew(restoration, moved.replaced, dtype)
         yield
+
+
+@contextmanager
+def objects_in_float64(*keras_objects: Any) -> Iterator[None]:
+    """`in_float64` for objects without a tf.function: those of the process are left alone, so that it may stay open."""
+    with Restoration() as restoration:
+        _move(restoration, DTYPE, keras_objects)
+        yield
+
+
+def _move(restoration: Restoration, dtype: str | None, keras_objects: Iterable[Any]) -> _Moved:
+    """Let objects, and layers that are made from now on, compute in a dtype until the restoration."""
+    moved = _Moved(restoration, dtype)
+    keep_default_dtype(restoration)
+    if dtype is not None:
+        keras.config.set_floatx(dtype)
+        # layers that are made inside `call` take this one, which Keras keeps beside floatx
+        keras.config.set_dtype_policy(dtype)
+        keras_2.set_precision(restoration, dtype)
+    for keras_object in keras_objects:
+        retype = _retype_keras_2 if keras_2.is_layer(keras_object) else _retype
+        retype(moved, keras_object)
+    return moved
 
 
 def global_generator() -> Any:
