@@ -174,7 +174,7 @@ def cases(kind: str, name: str) -> tuple[Case, ...]:
     ranks = [_may_hide(spec) for spec in specs]
     make = {"layer": _layer, "loss": _loss, "optimizer": Steps}[kind]
     ordered = sorted((spec for spec, rank in zip(specs, ranks, strict=True) if rank == min(ranks)), key=_size)
-    # where every example departs, or may be refused, few of them decide anything, and those of other sizes than the least
+    # where every example departs, or may be refused, few of them decide anything
     most = len(ordered) if any(min(ranks)) else EXAMPLES
     chosen = (ordered[0], ordered[-1]) if kind == "optimizer" else ordered[:most]
     return tuple(make(spec) for spec in chosen)
