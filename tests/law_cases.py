@@ -165,12 +165,20 @@ class Point:
     values: tuple[Any, ...]
 
 
+SPECS = {"layer": pool, "loss": losses, "optimizer": optimizer_cases.pool}
+
+
+def always_departs(kind: str, name: str) -> bool:
+    """Whether Keras may compute something else on every example of a definition."""
+    return all(any(_may_hide(spec)) for spec in SPECS[kind](name))
+
+
 @cache
 def cases(kind: str, name: str) -> tuple[Case, ...]:
     """Examples of a definition's law, such as hide no wrong one if there are any: the smallest ones, which are fast; of
     an optimizer, whose size costs nothing, the one with most arguments too.
     """
-    specs = {"layer": pool, "loss": losses, "optimizer": optimizer_cases.pool}[kind](name)
+    specs = SPECS[kind](name)
     ranks = [_may_hide(spec) for spec in specs]
     make = {"layer": _layer, "loss": _loss, "optimizer": Steps}[kind]
     ordered = sorted((spec for spec, rank in zip(specs, ranks, strict=True) if rank == min(ranks)), key=_size)
