@@ -260,10 +260,7 @@ class LossFunction(StackedLosses):
         return np.full(shape, np.nan)
 
     def _wrong_gradients(self, values: Mapping[str, Array]) -> list[str]:
-        """What hand-made backward functions return that fits nothing, as far as an eager backward pass comes.
-
-        Raises: BackwardPassFailed where that ends in the user's code, which a graph may not name.
-        """
+        """What hand-made backward functions return that fits nothing. Raises: BackwardPassFailed, with a place."""
         with recording_wrong_gradients() as wrong:
             try:
                 self.run_in("eager", self.tape, values)

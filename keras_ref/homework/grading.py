@@ -359,6 +359,7 @@ def _step_words(name: str, start: Array, after: Array, gradient: Array, rate: fl
         return f"{name} is not updated"
     moved, size = start - after, float(np.vdot(gradient, gradient))
     factor = float(np.vdot(moved, gradient)) / size if size else 0.0
+    # chooses words for a step that was judged wrong before, by measured rounding: no verdict hangs on these digits
     fits = np.allclose(moved, factor * gradient, rtol=1e-9, atol=1e-12)
     if fits and np.isclose(factor, -rate):
         return f"{name} goes uphill: the gradient is added, not subtracted"

@@ -150,6 +150,7 @@ def _plain_steps(found: StepOf) -> Iterator[tuple[str, Array]]:
     factor = float(np.vdot(found.start - found.b[0], gradient) / np.vdot(gradient, gradient))
     own = float(np.vdot(found.start - found.a[0], gradient) / np.vdot(gradient, gradient))
     after = found.start - factor * gradient
+    # chooses words for a step that is known to be wrong; what is printed has to fit to rounding afterwards
     if factor < 0 < own and np.isclose(factor, -own, rtol=1e-9, atol=0):
         yield "B adds the gradient in place of subtracting it", after
     yield f"B steps by {factor:.6g} × the gradient, A by {own:.6g}", after
