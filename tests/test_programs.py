@@ -15,6 +15,7 @@ import pytest
 from keras_ref import compare
 from keras_ref.errors import CouldNotRun
 from keras_ref.programs import wire
+from keras_ref.programs.keras_models import optimizer_variables
 from keras_ref.programs.numpy_module import NumpyModule
 from keras_ref.programs.program import Point
 from keras_ref.programs.remote import RemoteProgram
@@ -58,6 +59,31 @@ def test_keras_2_agrees_with_keras_3():
     other.compile(optimizer=tf_keras.optimizers.Adam(0.1), loss="mse")
     found = compare(network(keras.optimizers.Adam(0.1)), other, X, Y, steps=1)
     assert found.ok and found.b.endswith("(tf_keras)"), found
+
+
+@pytest.mark.parametrize("optimizer", ["Adam", "legacy.Adam"])
+@pytest.mark.parametrize("precision", ["float32", "float64"])
+def test_a_model_of_keras_2_is_left_as_it_was(precision, optimizer):
+    import tf_keras
+
+    def held():
+        things = [model.optimizer, *model.layers]
+        plain = [{k: v for k, v in vars(t).items() if type(v) in (int, float, str, bool, np.float64)} for t in things]
+        return (
+            tf_keras.backend.floatx(),
+            [{k: (type(v), v) for k, v in t.items()} for t in plain],
+            [v.numpy().tobytes() for v in (*model.variables, *optimizer_variables(model.optimizer))],
+        )
+
+    layers = tf_keras.layers
+    with kinds()["keras2"](None).float_type(precision):
+        model = tf_keras.Sequential([tf_keras.Input((3,)), layers.Dense(4), layers.BatchNormalization()])
+        made = tf_keras.optimizers.legacy if "." in optimizer else tf_keras.optimizers
+        model.compile(optimizer=made.Adam(0.1), loss="mse")
+        model.train_on_batch(X, np.ones((5, 4)))
+    before = held()
+    assert compare(model, model, X, np.ones((5, 4)), steps=2, training=True).ok
+    assert held() == before
 
 
 def test_a_function_of_jax():

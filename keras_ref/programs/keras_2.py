@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 
-from keras_ref.programs.keras_models import KerasProgram, leaves
+from keras_ref.programs.keras_models import KerasProgram, leaves, optimizer_variables
 from keras_ref.programs.program import program
 from scratch.arrays import Array
 
 
 @program
 class Keras2(KerasProgram):
-    """A model of tf_keras."""
+    """A model of tf_keras. What it holds is bit-identical after each run."""
 
     prefix = "keras2"
     needs = ("tf_keras", "keras2")
@@ -25,17 +26,27 @@ class Keras2(KerasProgram):
     def accepts(cls, value: Any) -> bool:
         return any(c.__name__ == "Model" and c.__module__.startswith("tf_keras.") for c in type(value).__mro__)
 
+    @contextmanager
+    def model_in(self, precision: str) -> Iterator[Any]:
+        from keras_ref.evaluation.restoration import Restoration
+
+        with super().model_in(precision) as model, Restoration() as restoration:
+            optimizers = [o for o in [getattr(model, "optimizer", None)] if o is not None]
+            for thing in (*leaves(model), *optimizers):
+                restoration.keep_attributes(thing)
+                _exact_constants(thing)
+            for variable in (*model.variables, *(v for o in optimizers for v in optimizer_variables(o))):
+                restoration.keep_value(variable)
+            yield model
+
     def make(self, precision: str) -> Any:
-        self.keras.backend.set_floatx(precision)
         model = self.load()[0]
-        _exact_constants(model)
         if all(np.dtype(v.dtype.as_numpy_dtype).name == precision for v in model.trainable_variables):
             return model
         again = type(model).from_config(_retyped(model.get_config(), precision))
         if self._is_compiled(model):
             optimizer = type(model.optimizer).from_config(model.optimizer.get_config())
             again.compile(optimizer=optimizer, loss=model.loss, run_eagerly=True)
-        _exact_constants(again)
         return again
 
     def numpy(self, value: Any) -> Array:
@@ -64,12 +75,11 @@ class Keras2(KerasProgram):
         return float(value), list(tape.gradient(value, model.trainable_variables))
 
 
-def _exact_constants(model: Any) -> None:
-    """Let the constants of layers and optimizer be float64: TensorFlow takes a plain 0.999 for a float32."""
-    for thing in (*leaves(model), getattr(model, "optimizer", None)):
-        for name, value in list(vars(thing).items()) if thing is not None else ():
-            if type(value) is float:
-                setattr(thing, name, np.float64(value))
+def _exact_constants(thing: Any) -> None:
+    """Let the constants of a layer or optimizer be float64: TensorFlow takes a plain 0.999 for a float32."""
+    for name, value in list(vars(thing).items()):
+        if type(value) is float:
+            setattr(thing, name, np.float64(value))
 
 
 def _retyped(config: Any, precision: str) -> Any:

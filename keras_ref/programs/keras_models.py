@@ -48,17 +48,27 @@ class KerasProgram(Program):
         """The loss, and its gradient by each of model.trainable_variables; None where it does not depend on one."""
 
     def make(self, precision: str) -> Any:
-        """A model that computes in a precision: built under that float type, and again where it names another."""
-        self.keras.backend.set_floatx(precision)
+        """A model that computes in a precision, which is the float type meanwhile."""
+        del precision
         return self.load()[0]
 
     @contextmanager
     def model_in(self, precision: str) -> Iterator[Any]:
         """The model in a precision, for the time of a run."""
-        if precision not in self._models:
-            self._models[precision] = self.make(precision)
+        with self.float_type(precision):
+            if precision not in self._models:
+                self._models[precision] = self.make(precision)
+            yield self._models[precision]
+
+    @contextmanager
+    def float_type(self, precision: str) -> Iterator[None]:
+        """Until the end of the block, the precision of new layers and tensors: it belongs to the whole process."""
+        before = self.keras.backend.floatx()
         self.keras.backend.set_floatx(precision)
-        yield self._models[precision]
+        try:
+            yield
+        finally:
+            self.keras.backend.set_floatx(before)
 
     def numpy(self, value: Any) -> Array:
         """A tensor as an array."""
@@ -209,7 +219,7 @@ class KerasProgram(Program):
         optimizer, found = model.optimizer, []
         if not getattr(optimizer, "built", True) or hasattr(optimizer, "build"):
             optimizer.build(model.trainable_variables)
-        variables = list(optimizer.variables() if callable(optimizer.variables) else optimizer.variables)
+        variables = optimizer_variables(optimizer)
         start = [self.numpy(v) for v in variables]
         exact_learning_rate(optimizer, self.numpy)
         for _ in range(point.steps):
@@ -232,6 +242,11 @@ class KerasProgram(Program):
                 tensors[key] = array
 
         return observe
+
+
+def optimizer_variables(optimizer: Any) -> list[Any]:
+    """The variables of an optimizer: a method lists them in the older ones of Keras 2."""
+    return list(optimizer.variables() if callable(optimizer.variables) else optimizer.variables)
 
 
 def exact_learning_rate(optimizer: Any, numpy: Callable[[Any], Array]) -> None:
