@@ -226,8 +226,8 @@ def test_a_function_that_casts():
     report = check_function(cast, X)
     assert report.ok and report.verdicts[0].visible > 1e-6
     assert len(report.notes) == 1 and report.notes[0].startswith(
-        f"float32 inside (at Cast in line {cast.__code__.co_firstlineno} of test_precision.py): the loss of <lambda> has "
-        "a noise of "
+        f"float32 inside (at Cast in line {cast.__code__.co_firstlineno} of test_precision.py): the loss of <lambda> "
+        "has a noise of "
     )
     assert report.notes[0].endswith(" of its value); steps were widened accordingly.")
 

@@ -8,8 +8,8 @@ from replaying_layers import called, compared
 from keras_ref.translation.from_keras import NoTwin, reflect, reflected
 
 X = np.array([[[0.5, -1.25], [2.0, 0.375], [-0.875, 0.125]], [[1.5, 0.25], [-0.5, 1.0], [0.75, -2.0]]])
-# Keras rounds 1/√key_dim to float32 (the departure multi-head-attention-scale-is-float32), relatively by half an eps: so
-# do scores s change, and what softmax makes of them by up to 2 |s| times that; scores here are below 8
+# Keras rounds 1/√key_dim to float32 (the departure multi-head-attention-scale-is-float32), relatively by half an eps:
+# so do scores s change, and what softmax makes of them by up to 2 |s| times that; scores here are below 8
 FLOAT32_SCALE = 2 * 8 * np.finfo(np.float32).eps / 2
 MASK = np.array([[True, False, True], [True, True, False]])
 
