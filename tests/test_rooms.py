@@ -15,6 +15,7 @@ FLOORS = tuple(
     for rooms in (
         "scratch",
         "errors",
+        "own_modules",
         "options",
         "reports",
         "evaluation",

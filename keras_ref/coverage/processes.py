@@ -9,6 +9,8 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
+from keras_ref.own_modules import own_command
+
 
 @dataclass(frozen=True)
 class ExampleResult:
@@ -30,7 +32,7 @@ def compare_examples(
     The example at which a process dies or is killed is reported as such; a new process takes the rest.
     """
     left = list(wanted)
-    command = command or (lambda names: [sys.executable, "-m", "keras_ref.coverage.processes", *names])
+    command = command or (lambda names: own_command("keras_ref.coverage.processes", *names))
     while left:
         with subprocess.Popen(
             command([f"{kind}:{name}" for kind, name in left]),

@@ -18,7 +18,7 @@ from keras_ref.frontends import exit_status
 from keras_ref.frontends.compare_cli import compare
 from keras_ref.frontends.exit_status import COULD_NOT, FINDING, complain
 from keras_ref.frontends.homework_cli import homework
-from keras_ref.frontends.invocation import Invocation, make_document
+from keras_ref.frontends.invocation import Invocation, make_document, read_versions
 from keras_ref.frontends.isolation import run_isolated
 from keras_ref.frontends.recorded import Recorded, compare_verdicts, permit, read_recorded
 from keras_ref.lesson.cli import lesson, recipe
@@ -28,7 +28,12 @@ from keras_ref.reports.files import Output, refuse_outputs, sources_of, write
 from keras_ref.reports.terminal import console, print_report, show_progress, ticking
 from keras_ref.reports.verdict import Report, json_text
 
-app = typer.Typer(add_completion=False, no_args_is_help=False, pretty_exceptions_enable=False)
+app = typer.Typer(
+    add_completion=True,
+    no_args_is_help=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["--help", "-h"]},
+)
 
 
 def _option(name: str) -> Any:
@@ -50,7 +55,7 @@ Unsafe = Annotated[bool, _option("unsafe")]
 Json = Annotated[str, _option("json")]
 Html = Annotated[str, _option("html")]
 Isolate = Annotated[bool, _option("isolate")]
-TimeLimit = Annotated[str, _option("time-limit")]
+TimeLimit = Annotated[str, typer.Option("--time-limit", "--timeout", help=OPTIONS["time-limit"].help)]
 MemoryLimit = Annotated[str, _option("memory-limit")]
 Force = Annotated[bool, _option("force")]
 DataFile = Annotated[
@@ -70,11 +75,21 @@ Targets = Annotated[
 ]
 
 
+def _print_version(asked: bool) -> None:  # noqa: FBT001 (Typer calls it)
+    """Print the versions of gradtwin and of what a verdict depends on, and exit; nothing of them is imported."""
+    if asked:
+        print(", ".join(f"{name} {version}" for name, version in read_versions().items()))
+        raise typer.Exit
+
+
 @app.callback(invoke_without_command=True)
 def overview(
     context: typer.Context,
     seed: Seed = 0,
     verbose: Annotated[bool, typer.Option("--verbose", help="Show every weight and every variable.")] = False,
+    version: Annotated[  # noqa: ARG001 (printed by its callback)
+        bool, typer.Option("--version", help="Show the versions.", callback=_print_version, is_eager=True)
+    ] = False,
 ) -> None:
     """Check that gradients are right: every weight is nudged, and the change of the loss is compared with autodiff.
 

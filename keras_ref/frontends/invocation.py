@@ -11,10 +11,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import scratch
 from keras_ref.errors import BadInput, CouldNotRun, short
 from keras_ref.frontends.verbs import find_check
-from keras_ref.inputs.targets import complete_data, import_module, load_data, load_target
+from keras_ref.inputs.targets import Loaded, complete_data, import_module, load_data, load_target
 from keras_ref.options import (
     OPTIONS,
     parse_expectations,
@@ -23,11 +22,12 @@ from keras_ref.options import (
     require_choice,
     require_minimum,
 )
+from keras_ref.own_modules import PLACE
 from keras_ref.reports.verdict import Report
 from scratch.progress import Progress
 
 #: where the files of gradtwin lie
-_OWN = (str(Path(__file__).parents[1]), str(Path(str(scratch.__file__)).parent))
+_OWN = (str(Path(__file__).parents[1]), str(PLACE))
 ISOLATION = ("isolate", "time-limit", "memory-limit")
 _LOADING = ("seed", "import", "unsafe", *ISOLATION)
 #: which options of the table each command takes
@@ -92,10 +92,13 @@ class Invocation:
         """The same command, run in the process that runs it."""
         return replace(self, options={name: value for name, value in self.options.items() if name not in ISOLATION})
 
-    def run(self, target: str, progress: Progress | None = None) -> Report:
-        """Run the command for one target in this process. Raises: CouldNotRun or ValueError, in one sentence."""
+    def run(self, target: str, progress: Progress | None = None, loaded: Loaded | None = None) -> Report:
+        """Run the command for one target in this process. Raises: CouldNotRun or ValueError, in one sentence.
+
+        loaded   what the target holds, where it is loaded already: a second call of a factory gives other names
+        """
         try:
-            report, drawn = self._check(target, progress)
+            report, drawn = self._check(target, progress, loaded)
         except (CouldNotRun, BadInput):
             raise
         except SystemExit as ended:
@@ -117,13 +120,13 @@ class Invocation:
                 "the whole trace is shown."
             ) from error
         notes = (*report.notes, *([drawn] if drawn else []))
-        return replace(report, allowed=frozenset(self.value("allow")), notes=notes)
+        return replace(report, subject=target, allowed=frozenset(self.value("allow")), notes=notes)
 
-    def _check(self, target: str, progress: Progress | None) -> tuple[Report, str]:
+    def _check(self, target: str, progress: Progress | None, loaded: Loaded | None) -> tuple[Report, str]:
         """The report on a target, and a note on data that were drawn."""
         for module in self.value("import"):
             import_module(module)
-        model, x, y, weight = load_target(target, unsafe=self.value("unsafe"))
+        model, x, y, weight = loaded or load_target(target, unsafe=self.value("unsafe"))
         given = load_data(self.data) if self.data else (x, y, weight)
         (model, x, y, weight), drawn = complete_data(model, *given, seed=self.value("seed"))
         call = _CALLS[self.command](self)

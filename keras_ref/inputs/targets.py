@@ -15,6 +15,7 @@ import numpy as np
 
 from keras_ref.errors import CouldNotRun, short
 from keras_ref.inputs.archives import require_declared_size
+from keras_ref.own_modules import refuse_namesakes
 
 
 def quiet_tensorflow() -> None:
@@ -55,7 +56,11 @@ def import_quietly() -> None:
             os.close(terminal)
 
 
-def load_target(target: str, *, unsafe: bool = False) -> tuple[Any, Any, Any, Any]:
+#: (model, x, y, sample_weight)
+Loaded = tuple[Any, Any, Any, Any]
+
+
+def load_target(target: str, *, unsafe: bool = False) -> Loaded:
     """(model, x, y, sample_weight) of a target; a file, and a factory that returns a model alone, leave the data None.
 
     Raises: CouldNotRun with one line for whatever goes wrong.
@@ -127,6 +132,7 @@ def _advise(text: str, *, unsafe: bool) -> str:
 def import_module(name: str) -> Any:
     """Import a module by name, from the working directory too. Raises: CouldNotRun where it does not import."""
     here = str(Path.cwd())
+    refuse_namesakes(here)
     if "" not in sys.path and here not in sys.path:
         sys.path.insert(0, here)
     try:
