@@ -13,10 +13,10 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from keras_ref.errors import BadInput, CouldNotRun, NobodyReads
+from keras_ref.errors import BadInput, CouldNotRun, NobodyReads, short
 from keras_ref.frontends import exit_status
 from keras_ref.frontends.compare_cli import compare
-from keras_ref.frontends.exit_status import COULD_NOT, FINDING, complain
+from keras_ref.frontends.exit_status import COULD_NOT, FINDING, complain, complain_of_own
 from keras_ref.frontends.homework_cli import homework
 from keras_ref.frontends.invocation import Invocation, make_document, read_versions
 from keras_ref.frontends.isolation import run_isolated
@@ -26,7 +26,7 @@ from keras_ref.options import OPTIONS
 from keras_ref.reports import github
 from keras_ref.reports.files import Output, refuse_outputs, sources_of, write
 from keras_ref.reports.terminal import console, print_report, show_progress, ticking
-from keras_ref.reports.verdict import Report, json_text
+from keras_ref.reports.verdict import Kind, Report, json_text
 
 app = typer.Typer(
     add_completion=True,
@@ -283,13 +283,20 @@ def _run(
             f"--html must have one target. Received: {len(invocation.targets)}. Run the command for each, or write "
             "--json."
         )
-    out, found, refused = Printer(console()), dict[str, Report](), list[str]()
+    out, found, refused, worst = Printer(console()), dict[str, Report](), list[str](), 0
     for target in invocation.targets:
         try:
             report = _run_target(out.console, invocation, target)
         except (CouldNotRun, BadInput) as error:
             refused.append(str(error))
             complain(error)
+            worst = max(worst, COULD_NOT)
+            continue
+        except (OSError, NobodyReads):
+            raise
+        except Exception as error:  # noqa: BLE001 (of gradtwin's own; the other targets go on)
+            refused.append(f"{target}: {type(error).__name__}: {short(error)}")
+            worst = max(worst, complain_of_own(error))
             continue
         out.show(target, report, first=not found)
         found[target] = report
@@ -297,7 +304,15 @@ def _run(
         _write(invocation, found, refused, json=json, html=html)
     out.raise_if_failed()
     same = recorded is None or refused or _print_comparison(out.console, recorded, found)
-    raise typer.Exit(COULD_NOT if refused else 0 if same and all(report.ok for report in found.values()) else FINDING)
+    ends = (0 if same else FINDING, *map(_status_of_report, found.values()))
+    raise typer.Exit(max(worst, *ends))
+
+
+def _status_of_report(report: Report) -> int:
+    """The exit status of one target: that it could not run where it ended its process."""
+    if any(verdict.verdict is Kind.CRASH for verdict in report.verdicts):
+        return COULD_NOT
+    return 0 if report.ok else FINDING
 
 
 @dataclass

@@ -76,6 +76,11 @@ def _failed_otherwise(error: Exception) -> int:
             f"The output must be writable. Received: {reason}. Redirect it to where there is space; --json writes a "
             "file.",
         )
+    return complain_of_own(error)
+
+
+def complain_of_own(error: Exception) -> int:
+    """Print an error of gradtwin's own with its trace, and the request to report it. Returns its exit status."""
     traceback.print_exception(error)
     return _failed(
         INTERNAL,

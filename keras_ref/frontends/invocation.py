@@ -11,7 +11,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from keras_ref.errors import BadInput, CouldNotRun, short
+from keras_ref.errors import BadInput, CouldNotRun, place_of, short, target_stays
 from keras_ref.frontends.verbs import find_check
 from keras_ref.inputs.targets import Loaded, complete_data, import_module, load_data, load_target
 from keras_ref.options import (
@@ -98,14 +98,10 @@ class Invocation:
         loaded   what the target holds, where it is loaded already: a second call of a factory gives other names
         """
         try:
-            report, drawn = self._check(target, progress, loaded)
+            with target_stays(target):
+                report, drawn = self._check(target, progress, loaded)
         except (CouldNotRun, BadInput):
             raise
-        except SystemExit as ended:
-            raise CouldNotRun(
-                f"A target must leave the process running. Received: {target}, which ends it with status {ended.code}. "
-                "Take the sys.exit out of it."
-            ) from ended
         except MemoryError as error:
             raise CouldNotRun(
                 f"A check must fit into memory. Received: {target}, for which there is too little: {short(error)} Pass "
@@ -116,11 +112,11 @@ class Invocation:
                 raise
             raise CouldNotRun(
                 f"A check must be able to run the model. Received: {target}, which raised {type(error).__name__}: "
-                f"{short(error)} Call the model on this data by itself; with GRADTWIN_TRACEBACK=1 in the environment "
-                "the whole trace is shown."
+                f"{short(error, place_of(error))} Call the model on this data by itself; with GRADTWIN_TRACEBACK=1 in "
+                "the environment the whole trace is shown."
             ) from error
         notes = (*report.notes, *([drawn] if drawn else []))
-        return replace(report, subject=target, allowed=frozenset(self.value("allow")), notes=notes)
+        return replace(report, allowed=frozenset(self.value("allow")), notes=notes)
 
     def _check(self, target: str, progress: Progress | None, loaded: Loaded | None) -> tuple[Report, str]:
         """The report on a target, and a note on data that were drawn."""
@@ -140,7 +136,8 @@ class Invocation:
             progress=progress,
             **call.options,
         )
-        return report, drawn
+        # a target keeps its own name: that of a model may be sequential_4
+        return replace(report, subject=target + report.subject.removeprefix(model.name)), drawn
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data, with the versions, and the digests of the files that the command reads."""

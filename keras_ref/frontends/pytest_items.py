@@ -32,6 +32,7 @@ def collect_targets(session: pytest.Session, targets: Iterable[str]) -> list[pyt
         report = session.ihook.pytest_make_collect_report(
             collector=Target.from_parent(session, name=target, nodeid=f"gradtwin::{target}")
         )
+        report.__dict__.pop("call", None)  # as pytest's collect_one_node does: no worker of pytest-xdist can send it
         session.ihook.pytest_collectreport(report=report)
         items += report.result
     return items
@@ -77,7 +78,8 @@ class Target(pytest.Collector):
         if self._isolated:
             return isolated_names(self._invocation("*"), self.name)
         self._loaded = load_target(self.name)
-        return variable_names(*self._loaded[:2], self.config.getoption("--gradtwin-seed"))
+        model, x, *_ = self._loaded
+        return variable_names(model, x, self.config.getoption("--gradtwin-seed"))
 
     def check(self, variable: str) -> Report:
         """The verdicts of one variable. Raises: CouldNotRun or BadInput where there are none."""

@@ -26,7 +26,8 @@ def main(target: str, seed: str, path: str) -> int:
     quiet_tensorflow()
     import_quietly()
     try:
-        names = variable_names(*load_target(target)[:2], int(seed))
+        model, x, *_ = load_target(target)
+        names = variable_names(model, x, int(seed))
     except (CouldNotRun, BadInput) as error:
         print(f"gradtwin: {error}", file=sys.stderr)  # noqa: T201 (the parent reads it)
         return 2

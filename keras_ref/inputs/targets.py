@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_ref.errors import CouldNotRun, short
+from keras_ref.errors import CouldNotRun, place_of, short, target_stays
 from keras_ref.inputs.archives import require_declared_size
 from keras_ref.own_modules import refuse_namesakes
 
@@ -136,15 +136,19 @@ def import_module(name: str) -> Any:
     if "" not in sys.path and here not in sys.path:
         sys.path.insert(0, here)
     try:
-        return importlib.import_module(name)
+        with target_stays(name):
+            return importlib.import_module(name)
+    except CouldNotRun:
+        raise
     except ImportError as error:
         raise CouldNotRun(
-            f"A target's module must import. Received: {name}: {short(error)} Check the name, or install what it needs."
+            f"A target's module must import. Received: {name}: {short(error, place_of(error))} Check the name, or "
+            "install what it needs."
         ) from error
     except Exception as error:
         raise CouldNotRun(
-            f"A target's module must import. Received: {name}, which raised {type(error).__name__}: {short(error)} "
-            "Mend the module."
+            f"A target's module must import. Received: {name}, which raised {type(error).__name__}: "
+            f"{short(error, place_of(error))} Mend the module."
         ) from error
 
 
@@ -168,11 +172,14 @@ def _load_factory(target: str) -> tuple[Any, Any, Any, Any]:
             "Name another."
         )
     try:
-        made = factory()
+        with target_stays(target):
+            made = factory()
+    except CouldNotRun:
+        raise
     except Exception as error:
         raise CouldNotRun(
-            f"A factory must return a model. Received: {target}, which raised {type(error).__name__}: {short(error)} "
-            "Run it by itself."
+            f"A factory must return a model. Received: {target}, which raised {type(error).__name__}: "
+            f"{short(error, place_of(error))} Run it by itself."
         ) from error
     model, *data = made if isinstance(made, tuple) and made else (made,)
     if not isinstance(model, keras.Model) or len(data) > 3:
