@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from command_line import run_gradtwin
+from hostile_names import NAMES, has_only_visible_characters
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
@@ -17,31 +18,10 @@ from rich.console import Console
 from keras_ref.frontends import cli, recorded
 from keras_ref.frontends.invocation import Invocation, make_document
 from keras_ref.reports import github
-from keras_ref.reports.escaping import markdown, printable
+from keras_ref.reports.escaping import fenced, markdown, printable
 from keras_ref.reports.html import report_html
 from keras_ref.reports.terminal import print_report
 from keras_ref.reports.verdict import Kind, Reason, Report, Verdict, json_text
-
-#: a name → how it is shown
-NAMES = {
-    "dense/kernel": "dense/kernel",
-    "x[left]": "x[left]",
-    "[red]x[/red]": "[red]x[/red]",
-    ":cat:": ":cat:",
-    "größe/κ": "größe/κ",
-    "::error::x": "\\x3a:error::x",
-    " ##[error]x": " \\x23#[error]x",
-    "a\n::error title=x::y": "a\\n::error title=x::y",
-    "a\r::warning::y": "a\\r::warning::y",
-    "\x1b[2J\x1b]0;x\x07": "\\x1b[2J\\x1b]0;x\\x07",
-    "a\x00b": "a\\x00b",
-    "\u202eevil\u2066": "\\u202eevil\\u2066",
-    "a\u2028b\u0085c": "a\\u2028b\\x85c",
-    "\ud800": "\\ud800",
-    "<script>alert(1)</script>": "<script>alert(1)</script>",
-    "](javascript:x)![i](//x/y) @all |`": "](javascript:x)![i](//x/y) @all |`",
-    "a" * 300 + "::error::x": "a" * 300 + "::error::x",
-}
 
 
 def report_on(name):
@@ -58,10 +38,6 @@ def shown_in_terminal(report, width=200):
     out = io.StringIO()
     print_report(Console(file=out, width=width, highlight=False, emoji=False), report)
     return out.getvalue()
-
-
-def has_only_visible_characters(text):
-    return all(line.isprintable() for line in text.split("\n"))
 
 
 @pytest.mark.parametrize("name", NAMES, ids=printable)
@@ -94,9 +70,9 @@ def test_a_name_in_every_front(name):
 
     summary = github.summary(name, report)
     assert has_only_visible_characters(summary.replace("\n", ""))
-    outside = re.sub("```text.*?\n```", "", summary, flags=re.DOTALL)
+    outside = re.sub(r"^(`{3,})text$.*?^\1$", "", summary, flags=re.DOTALL | re.MULTILINE)
     outside = re.sub(r"(?<!\\)`[^`]*`", "", outside)  # code is shown as it is
-    assert not re.search(r"(?<!\\)[<\[@]", outside.replace("compared |", ""))
+    assert not re.search(r"(?<!\\)([<\[@$]|://)|www\.", outside.replace("compared |", ""))
 
     for value in report.properties().values():
         assert value.isprintable()
@@ -104,6 +80,15 @@ def test_a_name_in_every_front(name):
 
 def test_text_in_markdown():
     assert markdown("a_b [x](y) <b> `c`\n@d") == "a\\_b \\[x\\](y) \\<b\\> \\`c\\`\\\\n\\@d"
+    assert markdown("https://x www.y $z$ 0.5") == "https\\://x www\\.y \\$z\\$ 0.5"  # no link, no formula
+
+
+@pytest.mark.parametrize("line", ["plain", "```", "````", "a ``` b", "~~~", "```text"])
+def test_a_block_of_markdown_that_no_line_ends(line):
+    first, *inside, last = fenced(f"{line}\n{line}").split("\n")
+    assert inside == [line, line]
+    assert first == f"{last}text"
+    assert not any(re.fullmatch(r" {0,3}`+ *", one) and one.count("`") >= len(last) for one in inside)
 
 
 HOSTILE = """
