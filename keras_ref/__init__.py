@@ -17,8 +17,8 @@ programs          a program as a value: Keras of any backend, Keras 2, PyTorch, 
 comparison        two gradients with their errors become a verdict
 checks            the public checks
 strategies        Hypothesis strategies for specifications, models, weights and inputs
-campaign        the ledger of findings, and a script for each
 coverage, lesson  what Keras exports and what is compared; the lesson's page and notebook
+campaign          the ledger of findings, and a script for each
 frontends         command line, pytest plugin, callback
 
 Importing this package loads neither TensorFlow nor Hypothesis: a name is imported when it is first used.
