@@ -25,8 +25,9 @@ FLOORS = tuple(
         "comparison",
         "checks strategies",
         "coverage homework lesson",
+        "campaign",
         "frontends",
-        "__init__ __main__",
+        "__init__ __main__ face",
     )
 )
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}

@@ -17,6 +17,7 @@ from keras_ref.errors import BadInput, CouldNotRun, NobodyReads, short
 from keras_ref.frontends import exit_status
 from keras_ref.frontends.compare_cli import compare
 from keras_ref.frontends.exit_status import COULD_NOT, FINDING, complain, complain_of_own
+from keras_ref.frontends.findings_cli import findings
 from keras_ref.frontends.homework_cli import homework
 from keras_ref.frontends.invocation import Invocation, make_document, read_versions
 from keras_ref.frontends.isolation import run_isolated
@@ -257,6 +258,7 @@ def coverage(
 
 
 app.command()(compare)
+app.command()(findings)
 app.command()(homework)
 app.command()(lesson)
 app.command()(recipe)
