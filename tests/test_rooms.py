@@ -27,7 +27,8 @@ FLOORS = tuple(
         "coverage homework lesson",
         "campaign",
         "frontends",
-        "__init__ __main__ face",
+        "__init__ __main__",
+        "face",
     )
 )
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}

@@ -8,19 +8,21 @@ from typing import TYPE_CHECKING, Any
 
 import keras_ref
 
+__all__ = list(keras_ref.__all__)
+
 if TYPE_CHECKING:
     from keras_ref import *  # noqa: F403 (its public names, with their types)
 
-__all__ = list(keras_ref.__all__)  # noqa: PLE0605 (the same list)
+    __version__: str
+else:
 
-
-def __getattr__(name: str) -> Any:
-    """Import a public name when it is first used."""
-    if name == "__version__":
-        return metadata.version("gradtwin")
-    if name in __all__:
-        return getattr(keras_ref, name)
-    raise AttributeError(f"module 'gradtwin' has no attribute {name!r}")
+    def __getattr__(name: str) -> Any:
+        """Import a public name when it is first used."""
+        if name == "__version__":
+            return metadata.version("gradtwin")
+        if name in __all__:
+            return getattr(keras_ref, name)
+        raise AttributeError(f"module 'gradtwin' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
