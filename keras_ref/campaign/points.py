@@ -12,6 +12,18 @@ from scratch.arrays import Array
 
 #: entries of a vector
 SIZE = 4
+#: points at which one argument is not special while the others are generic
+ORDINARY = (
+    "generic",
+    "between 0 and 1",
+    "above 1",
+    "ones",
+    "integers",
+    "ties",
+    "one element",
+    "tiny",
+    "negative zeros",
+)
 
 
 def _vectors(rng: np.random.Generator) -> dict[str, Array]:
@@ -72,7 +84,11 @@ KINDS: Mapping[str, Callable[[np.random.Generator], Mapping[str, Any]]] = {
     "matrix": _matrices,
     "images": _images,
     "vectors": lambda rng: {name: [v, v[::-1].copy()] for name, v in _vectors(rng).items()},
-    "sequence": lambda rng: {"generic": rng.normal(size=(1, 6, 2)), "zeros": np.zeros((1, 6, 2)), "equal": np.ones((1, 6, 2))},
+    "sequence": lambda rng: {
+        "generic": rng.normal(size=(1, 6, 2)),
+        "zeros": np.zeros((1, 6, 2)),
+        "equal": np.ones((1, 6, 2)),
+    },
     "kernel": lambda rng: {"generic": rng.normal(size=(2, 2, 3, 2)), "zeros": np.zeros((2, 2, 3, 2))},
     "sequence kernel": lambda rng: {"generic": rng.normal(size=(2, 2, 2)), "zeros": np.zeros((2, 2, 2))},
     "signal": lambda rng: {"generic": rng.normal(size=16), "zeros": np.zeros(16), "equal": np.ones(16)},
@@ -126,5 +142,5 @@ def points_of(kinds: tuple[str, ...], seed: int) -> Iterator[tuple[str, list[Any
         return
     for i, table in enumerate(tables):
         for name, value in table.items():
-            if name not in ("generic", "one element"):
+            if name not in ORDINARY:
                 yield f"{name} in argument {i}", [*others[:i], value, *others[i + 1 :]]

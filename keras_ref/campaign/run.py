@@ -98,7 +98,7 @@ def check_operation(name: str, *, seed: int = 0, deep: bool = False) -> Result:
     counts, accused = Counter[str](), list[Accusation]()
     for point, arguments in points_of(subject.arguments, seed):
         function, floats = _of_floats(subject.function, arguments, dict(subject.options))
-        for claim, options in (CLAIMS if deep else CLAIMS[:1]):
+        for claim, options in CLAIMS if deep else CLAIMS[:1]:
             try:
                 report = check_function(function, *floats, seed=seed, **options)
             except BadInput:
@@ -154,7 +154,9 @@ def run_campaign(names: Sequence[str], *, seed: int = 0, deep: bool = False, wor
 
     def work(share: list[str]) -> None:
         try:
-            for answer in run_in_turn(share, command=lambda left: _command(left, seed=seed, deep=deep), patience=PATIENCE):
+            for answer in run_in_turn(
+                share, command=lambda left: _command(left, seed=seed, deep=deep), patience=PATIENCE
+            ):
                 answers.put(answer)
         finally:
             answers.put(None)

@@ -94,7 +94,9 @@ def find_subject(name: str, make: Callable[[tuple[str, ...]], list[Any]]) -> Sub
         if not reason:
             return Subject(name=name, arguments=arguments, options=options)
         reasons.append(reason)
-    best = "gives no floats" if "gives no floats" in reasons else "has no gradient" if "has no gradient" in reasons else ""
+    best = (
+        "gives no floats" if "gives no floats" in reasons else "has no gradient" if "has no gradient" in reasons else ""
+    )
     return NotCalled(name=name, reason=best or f"takes other arguments ({reasons[0]})")
 
 

@@ -15,6 +15,7 @@ from rich.console import Console
 
 from keras_ref.errors import BadInput, CouldNotRun, NobodyReads
 from keras_ref.frontends import exit_status
+from keras_ref.frontends.campaign_cli import campaign
 from keras_ref.frontends.compare_cli import compare
 from keras_ref.frontends.exit_status import COULD_NOT, FINDING, complain
 from keras_ref.frontends.findings_cli import findings
@@ -243,6 +244,7 @@ def coverage(
 
 
 app.command()(compare)
+app.command()(campaign)
 app.command()(findings)
 app.command()(homework)
 app.command()(lesson)

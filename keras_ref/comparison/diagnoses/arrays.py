@@ -9,7 +9,6 @@ import numpy as np
 from keras_ref.comparison.diagnoses.table import Gradients, Proposal, diagnosis
 from scratch.arrays import Array
 
-
 #: a factor from this size on is no count of anything
 LARGEST = 4096
 
@@ -49,7 +48,7 @@ def whole_factor(found: Gradients) -> Iterator[Proposal]:
         if not (inverse or 1 <= abs(ratio) < LARGEST):
             return
         k = round(1 / ratio) if inverse else round(ratio)
-        if 2 < abs(k):
+        if abs(k) > 2:
             words = f"1/{k}" if inverse else f"{k}"
             yield f"it is the right gradient × {words}", each(found, lambda g, c=1 / k if inverse else k: c * g)  # type: ignore[misc]
         return
