@@ -44,6 +44,28 @@ def annotators(evidence: Evidence, paths: GradientPaths, keras_objects: Sequence
     )
 
 
+def annotators_of_program(evidence: Evidence) -> tuple[Annotator, ...]:
+    """The annotators of a check of another program's gradients, of which there is no graph to look into."""
+    return (
+        partial(mark_departures, evidence=evidence),
+        explain_unreached,
+        partial(name_causes, evidence=evidence),
+        partial(mark_surrogates, evidence=evidence),
+        partial(note_vacuous, evidence=evidence),
+        partial(fail_where_nothing_trains, evidence=evidence),
+    )
+
+
+def explain_unreached(outcome: Outcome) -> Outcome:
+    """Where autodiff gives None and the loss does not move either, the variable is not connected to it."""
+
+    def explained(verdict: Verdict) -> Verdict:
+        is_bare = verdict.verdict is Kind.DISCONNECTED and verdict.reason_code is None
+        return verdict.because(Reason.NOT_CONNECTED) if is_bare else verdict
+
+    return outcome.each(explained)
+
+
 def name_causes(outcome: Outcome, *, evidence: Evidence) -> Outcome:
     """What the mismatches look like, by the table of diagnoses, where something in it fits to rounding."""
 
@@ -118,10 +140,13 @@ def _departed(verdict: Verdict, proof: Proof) -> Verdict:
     return departed.because(Reason.KNOWN_DEPARTURE, ", ".join(proof.ids), proof.shown)
 
 
-def mark_surrogates(outcome: Outcome, *, evidence: Evidence, paths: GradientPaths) -> Outcome:
-    """Verdicts on gradients that are surrogates: by pattern, by a layer under `surrogate`, or by quantization."""
-    by_layer = {name for name in evidence.names if paths.is_declared(name)}
-    by_quantization = {name for name in evidence.names if paths.is_quantized(name)}
+def mark_surrogates(outcome: Outcome, *, evidence: Evidence, paths: GradientPaths | None = None) -> Outcome:
+    """Verdicts on gradients that are surrogates: by pattern, by a layer under `surrogate`, or by quantization.
+
+    Without paths, which a program of another backend does not show, by pattern alone.
+    """
+    by_layer = {name for name in evidence.names if paths is not None and paths.is_declared(name)}
+    by_quantization = {name for name in evidence.names if paths is not None and paths.is_quantized(name)}
 
     def marked(verdict: Verdict) -> Verdict:
         if verdict.verdict not in OF_SURROGATES:
