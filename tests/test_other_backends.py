@@ -67,11 +67,11 @@ def test_a_kind_passes_and_fails_as_on_tensorflow(name, backend, workers):
     assert all(v.compared for v in planted.failures)
 
 
-def network(*, inside=(), seed=0):
-    keras.utils.set_random_seed(seed)
+def network():
+    keras.utils.set_random_seed(0)
     layers = keras.layers
     model = keras.Sequential(
-        [keras.Input((3,)), layers.Dense(3, "tanh", name="a"), *inside, layers.Dense(2, name="b")], name="net"
+        [keras.Input((3,)), layers.Dense(3, "tanh", name="a"), layers.Dense(2, name="b")], name="net"
     )
     model.compile(optimizer=keras.optimizers.Adam(), loss="mse")
     return model
@@ -80,11 +80,14 @@ def network(*, inside=(), seed=0):
 X, Y = np.random.default_rng(0).normal(size=(4, 3)), np.random.default_rng(1).normal(size=(4, 2))
 
 
-def test_the_report_is_that_of_tensorflow():
+def test_the_report_is_that_of_tensorflow(workers):
     """The same names, oracles, kinds and keys; the model, saved for the other process, is left as it was."""
     model = network()
     before = [v.numpy().tobytes() for v in (*model.variables, *model.optimizer.variables)]
-    here, there = check_gradients(model, X, Y), check_gradients(model, X, Y, backend="jax")
+    here = check_gradients(model, X, Y)
+    there = check_on_backend(
+        model, Data(X, Y), backend="jax", loss=None, training=False, settings=Settings(), worker=workers("jax")
+    )
     assert [(v.name, v.oracle, v.verdict) for v in here.verdicts] == [
         (v.name, v.oracle, v.verdict) for v in there.verdicts
     ]
@@ -95,40 +98,37 @@ def test_the_report_is_that_of_tensorflow():
     assert before == [v.numpy().tobytes() for v in (*model.variables, *model.optimizer.variables)]
 
 
-PLANTED = """
-    import jax, keras, numpy as np
-
-    @jax.custom_vjp
-    def half(x):
-        return x / 2
-
-    half.defvjp(lambda x: (half(x), None), lambda _, upstream: (upstream * -0.5,))
-
-    class Half(keras.layers.Layer):
-        def call(self, x):
-            return half(x)
-
-    def build():
-        layers = [keras.Input((3,)), keras.layers.Dense(2, name="a"), Half(), keras.layers.Dropout(0.5, name="drop")]
-        model = keras.Sequential(layers, name="net")
-        model.compile(loss="mse")
-        return model, np.ones((2, 3)) / 4, np.ones((2, 2)) / 8
-"""
-
-
-def test_the_command_finds_what_jax_is_told_wrong(gradtwin):
-    """A layer that only JAX runs; random layers are in inference, and named."""
-    gradtwin.write_module("planted", PLANTED)
-    found = gradtwin("check", "planted:build", "--backend", "jax", "--training", "--json", "found.json")
-    assert found.status == 1 and "Random layers are in inference: drop." in found.out
-    assert "jax.grad" in found.out and "it is the right gradient, negated" in found.out
-    report = json.loads((gradtwin.folder / "found.json").read_text())
-    assert report["run"]["options"]["backend"] == "jax"
-    assert [(v["name"], v["verdict"]) for v in report["verdicts"]] == [
+def test_what_jax_is_told_wrong_is_found(workers):
+    """By a layer that TensorFlow does not run; random layers are in inference, and named."""
+    found = check_on_backend(
+        "kinds_as_targets:negated_by_jax",
+        Data(None),
+        backend="jax",
+        loss=None,
+        training=True,
+        settings=Settings(),
+        worker=workers("jax"),
+    )
+    assert [(v.name, v.verdict) for v in found.verdicts] == [
         ("net/a/kernel", "mismatch"),
         ("net/a/bias", "mismatch"),
         ("input", "mismatch"),
     ]
+    assert "Random layers are in inference: drop." in found.notes
+    assert {v.looks_like for v in found.verdicts} == {"it is the right gradient, negated"}
+    assert "  jax.grad\n" in found.explain()
+
+
+@pytest.mark.slow
+def test_the_command(gradtwin):
+    """A report by its own process, replayed."""
+    options = ("kinds_as_targets:negated_by_jax", "--backend", "jax", "--json", "found.json")
+    found = gradtwin("check", *options)
+    assert found.status == 1
+    report = json.loads((gradtwin.folder / "found.json").read_text())
+    assert report["run"]["options"]["backend"] == "jax"
+    again = gradtwin("replay", "found.json")
+    assert again.status == 1 and "The same 3 verdicts as recorded." in again.out
 
 
 @pytest.mark.parametrize(
