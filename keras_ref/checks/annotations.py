@@ -15,7 +15,7 @@ import tensorflow as tf
 
 from keras_ref.checks.disconnected import GradientPaths, explain_none_and_nan
 from keras_ref.checks.meant_to_differ import explain_meant
-from keras_ref.comparison.diagnoses.table import Gradients, explain_gradients
+from keras_ref.comparison.diagnoses.table import Gradients, explain_each
 from keras_ref.comparison.evidence import Annotator, Evidence, Outcome
 from keras_ref.comparison.oracles import ForwardOracle, Oracle, TwinOracle
 from keras_ref.comparison.proven_departures import DepartingTwin, Proof
@@ -85,9 +85,7 @@ def name_causes(outcome: Outcome, *, evidence: Evidence) -> Outcome:
     for oracle in (one for one in evidence.oracles if one.of_forward_pass):
         wrong = [v for v in outcome.verdicts if v.oracle == oracle.name and v.verdict is Kind.MISMATCH and v.slopes]
         wrong = [v for v in wrong if evidence.autodiff.gradient[v.name] is not None]
-        while wrong and (cause := explain_gradients(gradients(wrong, oracle))) is not None:
-            causes |= {(oracle.name, name): cause.words for name in cause.explains}
-            wrong = [v for v in wrong if v.name not in cause.explains]
+        causes |= {(oracle.name, name): words for name, words in explain_each(gradients(wrong, oracle)).items()}
     return outcome.each(lambda v: replace(v, looks_like=causes.get((v.oracle, v.name), "")))
 
 
