@@ -20,16 +20,16 @@ from keras.src.backend.common.stateless_scope import in_stateless_scope
 from keras_ref.comparison.autodiff import autodiff_at
 from keras_ref.comparison.diagnoses.table import Gradients, explain_gradients
 from keras_ref.comparison.evidence import Outcome
-from keras_ref.comparison.optimizer_step import DepartingStep, OptimizerTwin, StepStart, predict
-from keras_ref.comparison.oracles import Oracles
-from keras_ref.comparison.training_steps import (
+from keras_ref.comparison.optimizer_step import (
+    DepartingStep,
     NumericGradient,
+    OptimizerTwin,
     StepPredictions,
-    compare_variable,
-    numeric_gradient,
-    packed,
-    worst_step,
+    StepStart,
+    predict,
 )
+from keras_ref.comparison.oracles import Oracles
+from keras_ref.comparison.training_steps import compare_variable, numeric_gradient, packed, worst_step
 from keras_ref.errors import BadInput, UserCodeFailed, running_user_code, short
 from keras_ref.evaluation.keras_parts import tensorflow_variable
 from keras_ref.evaluation.loss_function import Data, LossFunction

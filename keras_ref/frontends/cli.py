@@ -43,6 +43,7 @@ Budget = Annotated[str, _option("budget")]
 Variables = Annotated[str, _option("variables")]
 Training = Annotated[bool, _option("training")]
 Mode = Annotated[str, _option("mode")]
+Backend = Annotated[str, _option("backend")]
 Expect = Annotated[list[str], _option("expect")]
 Allow = Annotated[list[str], _option("allow")]
 Steps = Annotated[int, _option("steps")]
@@ -103,6 +104,7 @@ def check(
     variables: Variables = "*",
     training: Training = False,
     mode: Mode = "eager",
+    backend: Backend = "tensorflow",
     expect: Expect = [],
     allow: Allow = [],
     seed: Seed = 0,
@@ -125,6 +127,7 @@ def check(
         variables=variables,
         training=training,
         mode=mode,
+        backend=backend,
         expect=expect,
         allow=allow,
         seed=seed,
@@ -180,6 +183,7 @@ def locate(
     variables: Variables = "*",
     training: Training = False,
     mode: Mode = "eager",
+    backend: Backend = "tensorflow",
     expect: Expect = [],
     allow: Allow = [],
     seed: Seed = 0,
@@ -201,6 +205,7 @@ def locate(
         variables=variables,
         training=training,
         mode=mode,
+        backend=backend,
         expect=expect,
         allow=allow,
         seed=seed,

@@ -125,7 +125,7 @@ class Verdict:
         update = self.oracle == "update"
         handed = self.reason_code in (Reason.OWN_STEP_GRADIENT, Reason.OWN_STEP_GATHERS)
         own_step = "handed to the optimizer" if handed else "Keras's own step"
-        autodiff = own_step if update else f"GradientTape, {self.how or 'eager'}"
+        autodiff = own_step if update else self.how if "." in self.how else f"GradientTape, {self.how or 'eager'}"
         why = f" ({self.reason})" if self.reason else ""
         numeric = "the loss that the step returns, differenced" if handed else NUMERIC_BY.get(self.oracle, self.oracle)
         errors = f"truncation {self.truncation:.1e} + rounding {self.rounding:.1e}"
