@@ -23,8 +23,8 @@ from keras_ref.lesson.tables import track_table
 from keras_ref.lesson.two_trainings import Track, keras_training, record_trainings
 from keras_ref.lesson.walkthrough import Step, Unit, find_dead_units, walk_through
 from keras_ref.lesson.what_if import Landscape, Precision, Training
+from keras_ref.own_modules import recipe
 from keras_ref.reports.escaping import printable
-from scratch import recipe
 from scratch.progress import Progress
 
 #: epochs of the two trainings, and of each training with one thing changed

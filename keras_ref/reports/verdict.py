@@ -214,6 +214,10 @@ class Report:
         """Whether nothing failed and something was compared."""
         return not self.failures and any(v.compared or v.together for v in self.verdicts)
 
+    def __bool__(self) -> bool:
+        """Whether the report is ok: `assert check_gradients(model, x, y)` means what it says."""
+        return self.ok
+
     @property
     def oracles(self) -> str:
         """Whether the oracles agree, and what to look at where they do not, in words."""

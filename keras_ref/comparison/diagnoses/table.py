@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from keras_ref.comparison.diagnoses.chain import ChainPoint
-from scratch import registry
+from keras_ref.own_modules import registry
 from scratch.arrays import Array
 from scratch.differences import UNIT
 
