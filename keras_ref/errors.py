@@ -17,8 +17,8 @@ class UserCodeFailed(Exception):
 
     @property
     def error(self) -> BaseException:
-        """The error that the user's code raised."""
-        return self.__cause__ or self
+        """The error that the user's code raised: AutoGraph raises a copy of this one, without its cause."""
+        return self.__cause__ or self.__context__ or self
 
 
 class BackwardPassFailed(UserCodeFailed):

@@ -24,6 +24,7 @@ FLOORS = tuple(
         "comparison",
         "checks strategies",
         "coverage homework lesson",
+        "campaign",
         "frontends",
         "__init__ __main__",
     )

@@ -17,6 +17,7 @@ from keras_ref.errors import BadInput, CouldNotRun, NobodyReads
 from keras_ref.frontends import exit_status
 from keras_ref.frontends.compare_cli import compare
 from keras_ref.frontends.exit_status import COULD_NOT, FINDING, complain
+from keras_ref.frontends.findings_cli import findings
 from keras_ref.frontends.homework_cli import homework
 from keras_ref.frontends.invocation import Invocation, make_document
 from keras_ref.frontends.isolation import run_isolated
@@ -242,6 +243,7 @@ def coverage(
 
 
 app.command()(compare)
+app.command()(findings)
 app.command()(homework)
 app.command()(lesson)
 app.command()(recipe)

@@ -23,6 +23,7 @@ from keras_ref.options import (
     require_choice,
     require_minimum,
 )
+from keras_ref.reports.files import is_plain_file
 from keras_ref.reports.verdict import Report
 from scratch.progress import Progress
 
@@ -124,8 +125,12 @@ class Invocation:
         for module in self.value("import"):
             import_module(module)
         model, x, y, weight = load_target(target, unsafe=self.value("unsafe"))
-        given = load_data(self.data) if self.data else (x, y, weight)
-        (model, x, y, weight), drawn = complete_data(model, *given, seed=self.value("seed"))
+        if self.data:
+            from keras_ref.inputs.data import nest_numbered
+
+            x, y, weight = load_data(self.data)
+            x, y = nest_numbered(model, x, y)
+        (model, x, y, weight), drawn = complete_data(model, x, y, weight, seed=self.value("seed"))
         call = _CALLS[self.command](self)
         report = find_check(call.verb)(
             model,
@@ -141,7 +146,7 @@ class Invocation:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data, with the versions, and the digests of the files that the command reads."""
-        files = [name for name in (*self.targets, self.data) if name and Path(name).is_file()]
+        files = [name for name in (*self.targets, self.data) if name and is_plain_file(name)]
         return {
             "command": self.command,
             "targets": list(self.targets),
@@ -230,4 +235,5 @@ def read_versions() -> dict[str, str]:
 
 def digest(path: str) -> str:
     """The SHA-256 of a file."""
-    return "sha256:" + hashlib.sha256(Path(path).read_bytes()).hexdigest()
+    with Path(path).open("rb") as file:
+        return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
