@@ -21,6 +21,7 @@ from keras_ref.campaign.subjects import NotCalled, find_subject
 from keras_ref.checks.layers_and_functions import check_function
 from keras_ref.coverage.processes import Answer, run_in_turn
 from keras_ref.errors import BadInput
+from keras_ref.own_modules import own_command
 from keras_ref.reports.kinds import Kind
 from keras_ref.reports.verdict import Verdict
 
@@ -185,7 +186,7 @@ def _crash(answer: Answer) -> Accusation:
 
 
 def _command(left: list[str], *, seed: int, deep: bool) -> list[str]:
-    return [sys.executable, "-m", "keras_ref.campaign.run", str(seed), str(int(deep)), *left]
+    return own_command("keras_ref.campaign.run", str(seed), str(int(deep)), *left)
 
 
 def main(arguments: Sequence[str]) -> None:
