@@ -15,6 +15,7 @@ from rich.console import Console
 
 from keras_ref.errors import BadInput, CouldNotRun, NobodyReads, short
 from keras_ref.frontends import exit_status
+from keras_ref.frontends.campaign_cli import campaign
 from keras_ref.frontends.compare_cli import compare
 from keras_ref.frontends.exit_status import COULD_NOT, FINDING, complain, complain_of_own
 from keras_ref.frontends.findings_cli import findings
@@ -47,6 +48,7 @@ Budget = Annotated[str, _option("budget")]
 Variables = Annotated[str, _option("variables")]
 Training = Annotated[bool, _option("training")]
 Mode = Annotated[str, _option("mode")]
+Backend = Annotated[str, _option("backend")]
 Expect = Annotated[list[str], _option("expect")]
 Allow = Annotated[list[str], _option("allow")]
 Steps = Annotated[int, _option("steps")]
@@ -117,6 +119,7 @@ def check(
     variables: Variables = "*",
     training: Training = False,
     mode: Mode = "eager",
+    backend: Backend = "tensorflow",
     expect: Expect = [],
     allow: Allow = [],
     seed: Seed = 0,
@@ -139,6 +142,7 @@ def check(
         variables=variables,
         training=training,
         mode=mode,
+        backend=backend,
         expect=expect,
         allow=allow,
         seed=seed,
@@ -194,6 +198,7 @@ def locate(
     variables: Variables = "*",
     training: Training = False,
     mode: Mode = "eager",
+    backend: Backend = "tensorflow",
     expect: Expect = [],
     allow: Allow = [],
     seed: Seed = 0,
@@ -215,6 +220,7 @@ def locate(
         variables=variables,
         training=training,
         mode=mode,
+        backend=backend,
         expect=expect,
         allow=allow,
         seed=seed,
@@ -258,6 +264,7 @@ def coverage(
 
 
 app.command()(compare)
+app.command()(campaign)
 app.command()(findings)
 app.command()(homework)
 app.command()(lesson)

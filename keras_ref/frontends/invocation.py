@@ -33,8 +33,8 @@ ISOLATION = ("isolate", "time-limit", "memory-limit")
 _LOADING = ("seed", "import", "unsafe", *ISOLATION)
 #: which options of the table each command takes
 TAKES = {
-    "check": ("effort", "budget", "variables", "training", "mode", "expect", "allow", *_LOADING),
-    "locate": ("budget", "variables", "training", "mode", "expect", "allow", *_LOADING),
+    "check": ("effort", "budget", "variables", "training", "mode", "backend", "expect", "allow", *_LOADING),
+    "locate": ("budget", "variables", "training", "mode", "backend", "expect", "allow", *_LOADING),
     "updates": ("steps", "batch-size", "allow", *_LOADING),
 }
 
@@ -123,14 +123,20 @@ class Invocation:
         """The report on a target, and a note on data that were drawn."""
         for module in self.value("import"):
             import_module(module)
-        model, x, y, weight = loaded or load_target(target, unsafe=self.value("unsafe"))
-        if self.data:
-            from keras_ref.inputs.data import nest_numbered
-
-            x, y, weight = load_data(self.data)
-            x, y = nest_numbered(model, x, y)
-        (model, x, y, weight), drawn = complete_data(model, x, y, weight, seed=self.value("seed"))
         call = _CALLS[self.command](self)
+        drawn = ""
+        if "backend" in self.options:  # a process of that backend opens the target
+            self._require_plain_target()
+            model, (x, y, weight) = target, load_data(self.data) if self.data else (None, None, None)
+            call.options["backend"] = self.value("backend")
+        else:
+            model, x, y, weight = loaded or load_target(target, unsafe=self.value("unsafe"))
+            if self.data:
+                from keras_ref.inputs.data import nest_numbered
+
+                x, y, weight = load_data(self.data)
+                x, y = nest_numbered(model, x, y)
+            (model, x, y, weight), drawn = complete_data(model, x, y, weight, seed=self.value("seed"))
         report = find_check(call.verb)(
             model,
             x,
@@ -142,7 +148,17 @@ class Invocation:
             **call.options,
         )
         # a target keeps its own name: that of a model may be sequential_4
-        return replace(report, subject=target + report.subject.removeprefix(model.name)), drawn
+        name = getattr(model, "name", target)
+        return replace(report, subject=target + report.subject.removeprefix(name)), drawn
+
+    def _require_plain_target(self) -> None:
+        """Raises: CouldNotRun for options that the process of another backend does not get."""
+        asked = [f"--{name}" for name in ("import", "unsafe") if name in self.options]
+        if asked:
+            raise CouldNotRun(
+                f"With --backend a target must load by itself. Received: {' and '.join(asked)}. Give a factory, "
+                "package.module:factory."
+            )
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data, with the versions, and the digests of the files that the command reads."""

@@ -19,6 +19,7 @@ from keras_ref.errors import CouldNotRun, errors_as_bad_input
 from keras_ref.lesson import keras_recipe
 from keras_ref.lesson import what_if as what_if_module
 from keras_ref.lesson.lesson_model import LessonModel, lesson_model_of
+from keras_ref.lesson.live import DrawnLayer, Live, draw_layers, live_of
 from keras_ref.lesson.tables import track_table
 from keras_ref.lesson.two_trainings import Track, keras_training, record_trainings
 from keras_ref.lesson.walkthrough import Step, Unit, find_dead_units, walk_through
@@ -62,6 +63,8 @@ class Lesson:
     batches: tuple[Training, ...]
     optimizers: tuple[Training, ...]
     listings: tuple[Listing, ...]
+    live: Live | None
+    network: tuple[DrawnLayer, ...]
 
     @property
     def epochs(self) -> int:
@@ -189,6 +192,8 @@ def make(
         batches=batches,
         optimizers=optimizers,
         listings=run_programs(),
+        live=live_of(lesson_model, landscapes[0].entries if landscapes else None),
+        network=draw_layers(lesson_model),
     )
 
 
