@@ -146,7 +146,8 @@ def make(
     data       path of an .npz file with x and y; drawn with `seed` where neither it nor the factory gives any
     progress   called before each of the parts
 
-    What the process shares (random states, Keras's scopes and float type) is afterwards what it was. Raises: CouldNotRun or BadInput, in one sentence, for a model that no lesson can be made of.
+    What the process shares (random states, Keras's scopes and float type) is afterwards what it was.
+    Raises: CouldNotRun or BadInput, in one sentence, for a model that no lesson can be made of.
     """
     lesson_model = target if isinstance(target, LessonModel) else lesson_model_of(target, data, seed=seed)
     entries = len(lesson_model.labels)
