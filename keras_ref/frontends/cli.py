@@ -40,6 +40,8 @@ Seed = Annotated[int, _option("seed")]
 Effort = Annotated[str, _option("effort")]
 Budget = Annotated[str, _option("budget")]
 Variables = Annotated[str, _option("variables")]
+Wrt = Annotated[list[str], _option("wrt")]
+Batches = Annotated[int, _option("batches")]
 Training = Annotated[bool, _option("training")]
 Mode = Annotated[str, _option("mode")]
 Expect = Annotated[list[str], _option("expect")]
@@ -100,6 +102,8 @@ def check(
     effort: Effort = "auto",
     budget: Budget = "",
     variables: Variables = "*",
+    wrt: Wrt = [],
+    batches: Batches = 1,
     training: Training = False,
     mode: Mode = "eager",
     expect: Expect = [],
@@ -122,6 +126,8 @@ def check(
         effort=effort,
         budget=budget,
         variables=variables,
+        wrt=wrt,
+        batches=batches,
         training=training,
         mode=mode,
         expect=expect,
@@ -177,6 +183,8 @@ def locate(
     data: DataFile = "",
     budget: Budget = "",
     variables: Variables = "*",
+    wrt: Wrt = [],
+    batches: Batches = 1,
     training: Training = False,
     mode: Mode = "eager",
     expect: Expect = [],
@@ -198,6 +206,8 @@ def locate(
         data=data,
         budget=budget,
         variables=variables,
+        wrt=wrt,
+        batches=batches,
         training=training,
         mode=mode,
         expect=expect,
