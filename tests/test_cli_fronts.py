@@ -326,15 +326,14 @@ def test_batches_and_what_gradients_are_by(run, tmp_path, command):
     words = (command, "fronts_shop:of_batches", "--wrt", "inputs", "--batches", "2")
     status, _, _ = run(*words, "--json", "report.json")
     report = json.loads((tmp_path / "report.json").read_text())
-    assert (status, [v["name"] for v in report["verdicts"]]) == (0, ["input"])
-    assert [v["total"] for v in report["verdicts"]] == [12]
+    assert (status, {(v["name"], v["total"]) for v in report["verdicts"]}) == (0, {("input", 12)})
     assert report["run"]["options"] == {"wrt": ["inputs"], "batches": 2}
     assert report["replay"] == f"gradtwin {' '.join(words)}"
     status, out, _ = run("replay", "report.json")
-    assert status == 0 and out.endswith("The same 1 verdicts as recorded.\n")
+    assert status == 0 and f"The same {len(report['verdicts'])} verdicts as recorded." in out
     run(command, "fronts_shop:of_batches", "--wrt", "weights", "--json", "weights.json")
     report = json.loads((tmp_path / "weights.json").read_text())
-    assert [v["name"] for v in report["verdicts"]][:2] == ["shop/encoder/kernel", "shop/encoder/bias"]
+    assert {v["name"] for v in report["verdicts"]} == {"shop/encoder/kernel", "shop/encoder/bias"}
 
 
 @pytest.mark.parametrize("name", CASES)
