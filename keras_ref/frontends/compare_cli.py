@@ -168,7 +168,9 @@ def replay_comparison(path: str, data: Mapping[str, Any], *, json: str, html: st
     """Run a recorded comparison again, and say whether the same places agree. Raises: typer.Exit; CouldNotRun."""
     require_valid(path, data, _validator())
     run = ComparisonRun.read(data["run"])
-    refuse_library(rest for target in (run.a, run.b) for rest in (target, target.partition(":")[2]))
+    from keras_ref.programs.targets import split_prefix
+
+    refuse_library(split_prefix(target)[1] for target in (run.a, run.b))
     out = console()
     out.print(f"replaying: {run.replay()}", markup=False, soft_wrap=True)
     found = _run(run, json=json, html=html, force=force, inputs=[path])

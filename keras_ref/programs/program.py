@@ -19,7 +19,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 
 from keras_ref.evaluation.leaves import named_leaves, replace_leaves
-from scratch import registry
+from keras_ref.own_modules import registry
 from scratch.arrays import Array
 
 program = registry.add_kind("program", package="keras_ref.programs")

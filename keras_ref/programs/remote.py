@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from typing import Any, BinaryIO
 
 from keras_ref.errors import CouldNotRun
+from keras_ref.own_modules import own_command
 from keras_ref.programs import wire
 from keras_ref.programs.program import Facts, Point, Program, Trace
 from keras_ref.programs.targets import require_installed, split_prefix
@@ -121,7 +122,7 @@ class Worker:
         if self._process is None:
             self._printed = tempfile.TemporaryFile()  # noqa: SIM115 (closed with the process)
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "keras_ref.programs.worker"],
+                own_command("keras_ref.programs.worker"),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=self._printed,

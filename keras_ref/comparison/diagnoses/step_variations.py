@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from scratch import registry
+from keras_ref.own_modules import registry
 from scratch.arrays import Array
 
 #: settings that frameworks choose otherwise

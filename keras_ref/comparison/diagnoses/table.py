@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from keras_ref.comparison.diagnoses.chain import ChainPoint
-from scratch import registry
+from keras_ref.own_modules import registry
 from scratch.arrays import Array
 from scratch.differences import UNIT
 
@@ -61,11 +61,12 @@ def explain_gradients(found: Gradients) -> Cause | None:
     if not wrong:
         return None
     best: Cause | None = None
-    for name, propose in ordered().items():
-        for words, values in propose(found):
-            explained = frozenset(n for n in wrong if n in values and proves(found, n, values[n]))
-            if wrong[0] in explained and (best is None or len(explained) > len(best.explains)):
-                best = Cause(name, words, explained)
+    with np.errstate(all="ignore"):  # a proposal that is no number proves nothing
+        for name, propose in ordered().items():
+            for words, values in propose(found):
+                explained = frozenset(n for n in wrong if n in values and proves(found, n, values[n]))
+                if wrong[0] in explained and (best is None or len(explained) > len(best.explains)):
+                    best = Cause(name, words, explained)
     return best
 
 
