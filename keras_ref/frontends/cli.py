@@ -16,13 +16,13 @@ from rich.console import Console
 from keras_ref.errors import BadInput, CouldNotRun, NobodyReads, short
 from keras_ref.frontends import exit_status
 from keras_ref.frontends.campaign_cli import campaign
-from keras_ref.frontends.compare_cli import compare
+from keras_ref.frontends.compare_cli import compare, is_comparison, replay_comparison
 from keras_ref.frontends.exit_status import COULD_NOT, FINDING, complain, complain_of_own
 from keras_ref.frontends.findings_cli import findings
 from keras_ref.frontends.homework_cli import homework
 from keras_ref.frontends.invocation import Invocation, make_document, read_versions
 from keras_ref.frontends.isolation import run_isolated
-from keras_ref.frontends.recorded import Recorded, compare_verdicts, permit, read_recorded
+from keras_ref.frontends.recorded import Recorded, compare_verdicts, permit, read_json, read_recorded
 from keras_ref.lesson.cli import lesson, recipe
 from keras_ref.options import OPTIONS
 from keras_ref.reports import github
@@ -256,6 +256,8 @@ def replay(
 
     The report says what is run. What it may run beside the target, --import and --unsafe say, here and not there.
     """
+    if is_comparison(data := read_json(file)):
+        replay_comparison(file, data, json=json, html=html, force=force)
     recorded = permit(read_recorded(file), imports=imports, unsafe=unsafe)
     console().print(f"replaying: {recorded.invocation.replay()}", markup=False, soft_wrap=True)
     _run(recorded.invocation, json=json, html=html, force=force, recorded=recorded)

@@ -149,7 +149,7 @@ class Invocation:
             **call.options,
         )
         # a target keeps its own name: that of a model may be sequential_4
-        name = getattr(model, "name", target)
+        name = getattr(model, "name", report.subject)
         return replace(report, subject=target + report.subject.removeprefix(name)), drawn
 
     def _require_plain_target(self) -> None:
