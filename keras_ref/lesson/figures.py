@@ -7,6 +7,7 @@ weight, the page replaces the column. The two trainings differ in colour, in lin
 from __future__ import annotations
 
 from collections.abc import Sequence
+from html import escape
 from typing import Any
 
 import numpy as np
@@ -63,6 +64,11 @@ def digits(values: Array, count: int) -> Any:
     return plain([[float(f"{v:.{count}g}") for v in row] for row in values])
 
 
+def _text(name: str) -> str:
+    """A name in a text of Plotly's, which reads elements, and in a template %{…}."""
+    return escape(name, quote=False).replace("%", "&#37;")
+
+
 def _all_positive(*series: Any) -> bool:
     return all(np.all(np.asarray(s, dtype=float)[np.isfinite(s)] > 0) for s in series)
 
@@ -92,7 +98,7 @@ def loss_figure(lesson: Lesson) -> Spec:
             "yanchor": "bottom",
             "showarrow": False,
             "font": {"color": DIFFERENCE},
-            "text": " " + ", ".join(f"✝ {unit.name}" for unit in lesson.units if unit.since == at) + " ",
+            "text": " " + ", ".join(f"✝ {_text(unit.name)}" for unit in lesson.units if unit.since == at) + " ",
         }
         for k, at in enumerate(deaths)
     ]
@@ -183,7 +189,7 @@ def landscape_figure(lesson: Lesson, index: int = 0, epoch: int = 0) -> Spec:
         },
         "line": {"width": 0.6, "smoothing": 1.3, "color": "rgba(255,255,255,.45)"},
         "colorbar": {"title": {"text": "log₁₀ loss" if log else "loss", "side": "right"}, "thickness": 12},
-        "hovertemplate": f"{scene.first} %{{x:.6g}}<br>{scene.second} %{{y:.6g}}<br>"
+        "hovertemplate": f"{_text(scene.first)} %{{x:.6g}}<br>{_text(scene.second)} %{{y:.6g}}<br>"
         "loss %{customdata:.5g}<extra></extra>",
     }
 
@@ -222,15 +228,15 @@ def landscape_figure(lesson: Lesson, index: int = 0, epoch: int = 0) -> Spec:
             arms,
             here,
         ],
-        "layout": _layout(scene.first, scene.second, hovermode="closest")
+        "layout": _layout(_text(scene.first), _text(scene.second), hovermode="closest")
         | {
             "xaxis": {
-                "title": {"text": scene.first},
+                "title": {"text": _text(scene.first)},
                 "range": [float(scene.across[0]), float(scene.across[-1])],
                 "zeroline": False,
             },
             "yaxis": {
-                "title": {"text": scene.second},
+                "title": {"text": _text(scene.second)},
                 "range": [float(scene.up[0]), float(scene.up[-1])],
                 "zeroline": False,
                 "automargin": True,

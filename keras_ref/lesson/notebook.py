@@ -6,6 +6,7 @@ from typing import Any
 
 from keras_ref.lesson.page import TABS
 from keras_ref.lesson.recipe_table import RECIPES
+from keras_ref.reports.escaping import markdown
 
 _IMPORTS = """\
 from keras_ref.inputs.targets import import_quietly, quiet_tensorflow
@@ -17,6 +18,7 @@ import plotly.graph_objects as go
 from IPython.display import HTML, Markdown
 
 from keras_ref.lesson import figures, make, tables
+from keras_ref.reports.escaping import markdown
 
 
 def show(specification):
@@ -60,7 +62,7 @@ else:
 
 _UNITS = """\
 sentences = tables.unit_sentences(lesson.units, lesson.epochs)
-Markdown('\\n'.join(f'- {sentence}' for sentence in sentences) or 'No unit dies in this one.')"""
+Markdown('\\n'.join(f'- {markdown(sentence)}' for sentence in sentences) or 'No unit dies in this one.')"""
 
 _WEIGHTS = """\
 epochs = sorted({0, min(1, lesson.epochs), lesson.epochs // 2, lesson.epochs})
@@ -119,7 +121,7 @@ def _cells(target: str, data: str, *, seed: int, epochs: int) -> list[tuple[str,
         (
             "text",
             (
-                f"# Nudge every weight and look, or back-propagate: {target}{note}\n\n"
+                f"# Nudge every weight and look, or back-propagate: {markdown(target)}{note}\n\n"
                 "The same network twice, from the same start. One is trained by nudging: each weight is pushed by "
                 "h = 0.0001 and the change of the loss gives its slope (NumPy, no calculus). The other back-propagates "
                 "(Keras). Run the cells from top to bottom."
