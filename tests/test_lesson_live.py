@@ -300,3 +300,31 @@ def test_the_strings_of_every_language_are_the_same_ones():
     assert set(german) == set(english)
     for name, text in english.items():
         assert sorted(set(re.findall(r"\{\w+\}", text))) == sorted(set(re.findall(r"\{\w+\}", german[name]))), name
+
+
+def test_what_is_drawn_of_a_model(monkeypatch):
+    """A chain of Dense layers with its weights; of more layers than fit side by side none, and a sentence instead."""
+    from keras_ref.lesson import live
+    from keras_ref.lesson.lesson_model import recipe_model
+
+    hidden, output = live.draw_layers(recipe_model("recipe2"))
+    assert [list(hidden.kernel[0]), list(hidden.bias)] == [list(RECIPE_2[0][0]), RECIPE_2[1]]
+    assert (hidden.text, output.text, hidden.units) == ("relu", "linear", 3)
+    monkeypatch.setattr(live, "LAYERS", 1)
+    assert live.draw_layers(recipe_model("recipe2")) == ()
+
+
+@pytest.mark.parametrize("shown", ["classifier"], indirect=True)
+def test_other_models_are_drawn_and_not_edited(shown, driver):
+    assert driver.execute_script(
+        "return [document.getElementById('panel-live'), document.getElementById('live-nudge')]"
+    ) == [None, None]
+    drawn = driver.execute_script(
+        "return [...document.querySelectorAll('#model-drawing .weight title')].map((t) => t.textContent)"
+    )
+    kernels = [NETWORKS["classifier"].weights[k] for k in (0, 2)]
+    assert sorted(float(text.split(" = ")[1]) for text in drawn) == sorted(
+        float(w) for k in kernels for w in np.ravel(k)
+    )
+    assert driver.execute_script("return document.querySelectorAll('#model-drawing circle').length") == 2 + 3 + 2
+    assert driver.execute_script("return document.querySelectorAll('#model-drawing [tabindex]').length") == 0
