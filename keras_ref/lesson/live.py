@@ -14,7 +14,7 @@ import numpy as np
 from keras_ref.errors import CouldNotRun
 from keras_ref.lesson.lesson_model import LessonModel, recipe_model
 from keras_ref.lesson.recipe_table import RECIPES
-from scratch import recipe
+from keras_ref.own_modules import recipe
 from scratch.layers.core import Dense
 from scratch.losses.regression import MeanAbsoluteError, MeanSquaredError
 from scratch.optimizers.adagrad import RMSprop
