@@ -63,6 +63,8 @@ def pytest_runtest_setup():
 
     keras.config.set_floatx("float32")
     keras.config.set_dtype_policy("float32")
+    if "tf_keras" in sys.modules:
+        sys.modules["tf_keras"].backend.set_floatx("float32")
 
 
 # Which tests run where, and in what order -----------------------------------------------------------------------------

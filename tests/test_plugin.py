@@ -307,9 +307,10 @@ def check(subject, *arguments, seed=0, replay="", effort="auto", **options):
 
 targets.import_quietly = lambda: None
 verbs.find_check = lambda verb: check
-variable_names.variable_names = lambda target, seed: ["v0", "v1"]
+targets.load_target = lambda target: ("model", "x", "y", None)
+variable_names.variable_names = lambda model, x, seed: ["v0", "v1"]
 WORDS = ["match", "mismatch", "nan"]
-invocation.Invocation.run = lambda self, target, progress=None: check(WORDS, replay=self.replay())
+invocation.Invocation.run = lambda self, target, progress=None, loaded=None: check(WORDS, replay=self.replay())
 """
 STUBBED = """
 import pytest

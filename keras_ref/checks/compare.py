@@ -20,7 +20,7 @@ from keras_ref.comparison.program_comparison import (
 )
 from keras_ref.comparison.weight_matching import Matching, match_weights
 from keras_ref.errors import BadInput
-from keras_ref.programs.program import Facts, Point, Program, Stage, flat_arrays
+from keras_ref.programs.program import Facts, Point, Program, Stage
 from keras_ref.programs.remote import TIME_LIMIT, RemoteProgram
 from keras_ref.programs.targets import open_object
 from keras_ref.reports.comparison import Comparison, Row
@@ -168,7 +168,8 @@ def _points(
         )
         why = f"{without} has none" if without else "there are no targets"
         if all(facts.projects for facts in names):
-            outputs = flat_arrays(programs[0][0].run(replace(point, y=None, steps=0, gradient=False)).tensors["output"])
+            trace = programs[0][0].run(replace(point, y=None, steps=0, gradient=False))
+            outputs = trace.outputs or (trace.tensors["output"],)
             generator = np.random.default_rng(seed)
             cotangent = [generator.normal(size=o.shape).astype(np.float32).astype(float) for o in outputs]
             point = replace(point, cotangent=cotangent, steps=0)

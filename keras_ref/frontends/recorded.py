@@ -10,10 +10,12 @@ from dataclasses import dataclass, fields, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
+from zipfile import is_zipfile
 
 from keras_ref.errors import CouldNotRun, short
 from keras_ref.frontends.invocation import TAKES, Invocation, digest, parameter_of, read_versions
 from keras_ref.options import OPTIONS
+from keras_ref.reports.files import is_plain_file
 from keras_ref.reports.schema import COUNT, PATH, REPORT, TEXT, record, some, table
 from keras_ref.reports.verdict import Report, Verdict
 
@@ -21,6 +23,8 @@ from keras_ref.reports.verdict import Report, Verdict
 LARGEST = 2**28
 #: options that let a command run code of files; a report cannot give them
 PERMISSIONS = ("import", "unsafe")
+#: what holds no model of the user's: Python's own library with its tests, the running command, and this program
+NOT_THEIRS = frozenset((*sys.stdlib_module_names, "test", "__main__", "__mp_main__", "keras_ref", "scratch"))
 
 
 @dataclass(frozen=True)
@@ -159,11 +163,11 @@ def permit(recorded: Recorded, *, imports: Sequence[str], unsafe: bool) -> Recor
             f"A report cannot permit what it asks for. Received: {recorded.path}, which asks for {' '.join(asked)}. "
             "Pass that to gradtwin replay if you trust the file."
         )
-    library = [t for t in invocation.targets if t.partition(":")[0].partition(".")[0] in sys.stdlib_module_names]
+    library = [t for t in invocation.targets if t.partition(":")[0].partition(".")[0] in NOT_THEIRS]
     if library:
         raise CouldNotRun(
             f"A recorded target must be a factory of yours or a .keras file. Received: {library[0]}, which is of "
-            "Python's own library. Do not trust this file."
+            "Python's own library or of gradtwin. Do not trust this file."
         )
     given = {"import": tuple(imports), "unsafe": unsafe}
     options = {name: value for name, value in invocation.options.items() if name not in PERMISSIONS}
@@ -199,11 +203,12 @@ def describe_changes(data: Mapping[str, Any]) -> list[str]:
         for name, was in data.get("versions", {}).items()
         if name in now and now[name] != was
     ]
-    read = {*data["targets"], data["data"]}  # no other file is looked at, whatever the report names
+    # no other file is looked at, whatever the report names; models and data are archives, and devices are none
+    read = {name for name in (*data["targets"], data["data"]) if is_plain_file(name) and is_zipfile(name)}
     return versions + [
         f"{name} is not the file that the report was written for."
         for name, was in data.get("files", {}).items()
-        if name in read and Path(name).is_file() and digest(name) != was
+        if name in read and digest(name) != was
     ]
 
 

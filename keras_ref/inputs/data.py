@@ -221,6 +221,31 @@ def compute_outputs(model: Any, x: Any) -> Any:
         return model(x)
 
 
+def nest_numbered(model: Any, x: Any, y: Any) -> tuple[Any, Any]:
+    """Inputs and targets that a file numbers, x0, x1, … and y0, y1, …, nested as the model names them.
+
+    A dictionary's names are sorted where it is flattened (y10 comes before y2): a list would be permuted in silence.
+    Raises: BadInput where the model's names are not those of the file.
+    """
+    structure = getattr(model, "_inputs_struct", None)
+    if isinstance(x, list) and isinstance(structure, dict):
+        x = _by_names("x", x, structure)
+    if isinstance(y, list):
+        outputs = compute_outputs(model, x)
+        y = _by_names("y", y, outputs) if isinstance(outputs, dict) else y
+    return x, y
+
+
+def _by_names(name: str, arrays: list[Array], structure: dict[str, Any]) -> dict[str, Array]:
+    named = {f"{name}{i}": array for i, array in enumerate(arrays)}
+    if {*named} != {*structure}:
+        raise BadInput(
+            f"Arrays that are numbered must be those of a model that numbers its own. Received: {', '.join(named)} for "
+            f"{', '.join(map(str, structure))}. Return (model, x, y) with dictionaries from a factory."
+        )
+    return named
+
+
 def draw_targets(model: Any, outputs: Any, *, seed: int = 0) -> Any:
     """Random targets for a model's compiled loss, of the shapes of its outputs and nested as they are.
 

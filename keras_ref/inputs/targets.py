@@ -8,13 +8,16 @@ import re
 import sys
 import tempfile
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from keras_ref.errors import CouldNotRun, short
+from keras_ref.errors import CouldNotRun, place_of, short, target_stays
 from keras_ref.inputs.archives import require_declared_size
+from keras_ref.own_modules import refuse_namesakes
+from keras_ref.reports.files import is_plain_file
 
 
 def quiet_tensorflow() -> None:
@@ -55,7 +58,11 @@ def import_quietly() -> None:
             os.close(terminal)
 
 
-def load_target(target: str, *, unsafe: bool = False) -> tuple[Any, Any, Any, Any]:
+#: (model, x, y, sample_weight)
+Loaded = tuple[Any, Any, Any, Any]
+
+
+def load_target(target: str, *, unsafe: bool = False) -> Loaded:
     """(model, x, y, sample_weight) of a target; a file, and a factory that returns a model alone, leave the data None.
 
     Raises: CouldNotRun with one line for whatever goes wrong.
@@ -93,20 +100,31 @@ def _load_file(target: str, *, unsafe: bool) -> Any:
     import keras
 
     path = Path(target)
-    if not path.exists():
+    if not os.path.exists(path):  # noqa: PTH110 (Path.exists raises for a name that no file can have)
         raise CouldNotRun(f"A model file must exist. Received: {target}, which does not. Check the path.")
+    if not path.is_file() or path.suffix != ".keras":
+        raise CouldNotRun(
+            f"A model file must be a .keras file. Received: {target}, which is none. Save the model with "
+            "model.save('name.keras'), or load it in a factory, package.module:factory."
+        )
     require_declared_size(target)
     try:
         with warnings.catch_warnings():
             # an optimizer that was never run is saved without its slots, and Keras warns of that
             warnings.simplefilter("ignore", UserWarning)
-            return keras.saving.load_model(path, compile=True, safe_mode=not unsafe)
+            model = keras.saving.load_model(path, compile=True, safe_mode=not unsafe)
     except Exception as error:
         text = " ".join(str(error).split())
         how = "" if unsafe else " in safe mode"
         raise CouldNotRun(
             f"A .keras file must load{how}. Received: {target}: {short(text)} {_advise(text, unsafe=unsafe)}"
         ) from error
+    if not isinstance(model, keras.Model):
+        raise CouldNotRun(
+            f"A .keras file must hold a model. Received: {target}, which holds a {type(model).__name__}. Save a model, "
+            "or check the layer with check_layer."
+        )
+    return model
 
 
 def _advise(text: str, *, unsafe: bool) -> str:
@@ -127,18 +145,23 @@ def _advise(text: str, *, unsafe: bool) -> str:
 def import_module(name: str) -> Any:
     """Import a module by name, from the working directory too. Raises: CouldNotRun where it does not import."""
     here = str(Path.cwd())
+    refuse_namesakes(here)
     if "" not in sys.path and here not in sys.path:
         sys.path.insert(0, here)
     try:
-        return importlib.import_module(name)
+        with target_stays(name):
+            return importlib.import_module(name)
+    except CouldNotRun:
+        raise
     except ImportError as error:
         raise CouldNotRun(
-            f"A target's module must import. Received: {name}: {short(error)} Check the name, or install what it needs."
+            f"A target's module must import. Received: {name}: {short(error, place_of(error))} Check the name, or "
+            "install what it needs."
         ) from error
     except Exception as error:
         raise CouldNotRun(
-            f"A target's module must import. Received: {name}, which raised {type(error).__name__}: {short(error)} "
-            "Mend the module."
+            f"A target's module must import. Received: {name}, which raised {type(error).__name__}: "
+            f"{short(error, place_of(error))} Mend the module."
         ) from error
 
 
@@ -162,11 +185,14 @@ def _load_factory(target: str) -> tuple[Any, Any, Any, Any]:
             "Name another."
         )
     try:
-        made = factory()
+        with target_stays(target):
+            made = factory()
+    except CouldNotRun:
+        raise
     except Exception as error:
         raise CouldNotRun(
-            f"A factory must return a model. Received: {target}, which raised {type(error).__name__}: {short(error)} "
-            "Run it by itself."
+            f"A factory must return a model. Received: {target}, which raised {type(error).__name__}: "
+            f"{short(error, place_of(error))} Run it by itself."
         ) from error
     model, *data = made if isinstance(made, tuple) and made else (made,)
     if not isinstance(model, keras.Model) or len(data) > 3:
@@ -184,8 +210,10 @@ def load_data(path: str) -> tuple[Any, Any, Any]:
     Raises: CouldNotRun for a file that is not one, or has no x.
     """
     require_declared_size(path)
+    if os.path.exists(path) and not is_plain_file(path):  # noqa: PTH110 (a pipe might be waited for, for ever)
+        raise CouldNotRun(f"--data must name an .npz file. Received: {path}, which is no file. Check the path.")
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with Path(path).open("rb") as file, np.load(file, allow_pickle=False) as archive:
             arrays = dict(archive)
     except Exception as error:
         raise CouldNotRun(
@@ -193,14 +221,26 @@ def load_data(path: str) -> tuple[Any, Any, Any]:
             "Write it with numpy.savez(path, x=…, y=…)."
         ) from error
 
-    def part(name: str) -> Any:
-        numbered = {int(key[1:]): array for key, array in arrays.items() if re.fullmatch(f"{name}[0-9]+", key)}
-        several = [numbered[i] for i in sorted(numbered)]  # x10 comes after x2
-        return arrays.get(name, several or None)
-
-    if part("x") is None:
+    x, y = _numbered("x", arrays, path), _numbered("y", arrays, path)
+    if x is None:
         raise CouldNotRun(
             f"--data must hold an array x. Received: {', '.join(arrays) or 'no arrays'} in {path}. "
             "Add x (or x0, x1, …) and y."
         )
-    return part("x"), part("y"), arrays.get("sample_weight")
+    return x, y, arrays.get("sample_weight")
+
+
+def _numbered(name: str, arrays: Mapping[str, Any], path: str) -> Any:
+    """The array of a name, or the list of those that are numbered: x10 comes after x2. None without any.
+
+    Raises: CouldNotRun where the numbers leave open which array is which.
+    """
+    found = {key: int(key[len(name) :] or -1) for key in arrays if re.fullmatch(f"{name}[0-9]*", key)}
+    if found in ({}, {name: -1}):
+        return arrays.get(name)
+    if name in found or len({*found.values()}) < len(found):
+        raise CouldNotRun(
+            f"--data must hold one array {name}, or {name}0, {name}1, … Received: {', '.join(sorted(found))} in "
+            f"{path}. Number the arrays in the order of the model's inputs or outputs."
+        )
+    return [arrays[key] for key in sorted(found, key=found.__getitem__)]

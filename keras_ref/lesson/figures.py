@@ -7,6 +7,7 @@ weight, the page replaces the column. The two trainings differ in colour, in lin
 from __future__ import annotations
 
 from collections.abc import Sequence
+from html import escape
 from typing import Any
 
 import numpy as np
@@ -63,6 +64,11 @@ def digits(values: Array, count: int) -> Any:
     return plain([[float(f"{v:.{count}g}") for v in row] for row in values])
 
 
+def _text(name: str) -> str:
+    """A name in a text of Plotly's, which reads elements, and in a template %{…}."""
+    return escape(name, quote=False).replace("%", "&#37;")
+
+
 def _all_positive(*series: Any) -> bool:
     return all(np.all(np.asarray(s, dtype=float)[np.isfinite(s)] > 0) for s in series)
 
@@ -92,7 +98,7 @@ def loss_figure(lesson: Lesson) -> Spec:
             "yanchor": "bottom",
             "showarrow": False,
             "font": {"color": DIFFERENCE},
-            "text": " " + ", ".join(f"✝ {unit.name}" for unit in lesson.units if unit.since == at) + " ",
+            "text": " " + ", ".join(f"✝ {_text(unit.name)}" for unit in lesson.units if unit.since == at) + " ",
         }
         for k, at in enumerate(deaths)
     ]
@@ -183,7 +189,7 @@ def landscape_figure(lesson: Lesson, index: int = 0, epoch: int = 0) -> Spec:
         },
         "line": {"width": 0.6, "smoothing": 1.3, "color": "rgba(255,255,255,.45)"},
         "colorbar": {"title": {"text": "log₁₀ loss" if log else "loss", "side": "right"}, "thickness": 12},
-        "hovertemplate": f"{scene.first} %{{x:.6g}}<br>{scene.second} %{{y:.6g}}<br>"
+        "hovertemplate": f"{_text(scene.first)} %{{x:.6g}}<br>{_text(scene.second)} %{{y:.6g}}<br>"
         "loss %{customdata:.5g}<extra></extra>",
     }
 
@@ -194,7 +200,7 @@ def landscape_figure(lesson: Lesson, index: int = 0, epoch: int = 0) -> Spec:
         }
 
     x, y = float(track.weights[epoch, a]), float(track.weights[epoch, b])
-    length = nudge_length(scene, lesson.nudge)
+    across, up = nudge_lengths(scene, lesson.nudge)
     here = {
         "type": "scatter",
         "mode": "markers",
@@ -207,9 +213,9 @@ def landscape_figure(lesson: Lesson, index: int = 0, epoch: int = 0) -> Spec:
     arms = {
         "type": "scatter",
         "mode": "lines+markers",
-        "name": f"nudges, {length / lesson.nudge:g} times longer",
-        "x": [x + length, x, x],
-        "y": [y, y, y + length],
+        "name": f"nudges, {times_longer(scene, lesson.nudge)}",
+        "x": [x + across, x, x],
+        "y": [y, y, y + up],
         "line": {"color": "#ff5252", "width": 3},
         "marker": {"size": 7, "symbol": "circle"},
         "hoverinfo": "skip",
@@ -222,15 +228,15 @@ def landscape_figure(lesson: Lesson, index: int = 0, epoch: int = 0) -> Spec:
             arms,
             here,
         ],
-        "layout": _layout(scene.first, scene.second, hovermode="closest")
+        "layout": _layout(_text(scene.first), _text(scene.second), hovermode="closest")
         | {
             "xaxis": {
-                "title": {"text": scene.first},
+                "title": {"text": _text(scene.first)},
                 "range": [float(scene.across[0]), float(scene.across[-1])],
                 "zeroline": False,
             },
             "yaxis": {
-                "title": {"text": scene.second},
+                "title": {"text": _text(scene.second)},
                 "range": [float(scene.up[0]), float(scene.up[-1])],
                 "zeroline": False,
                 "automargin": True,
@@ -247,10 +253,19 @@ def _round_up(value: float) -> float:
     return float(next(unit * k for k in (1, 2, 5, 10) if unit * k >= value))
 
 
-def nudge_length(scene: Landscape, nudge: float) -> float:
-    """The nudge times a power of ten, long enough to be seen: between a fiftieth and a fifth of the smaller axis."""
-    span = min(scene.across[-1] - scene.across[0], scene.up[-1] - scene.up[0])
-    return float(nudge * 10.0 ** np.floor(np.log10(0.2 * span / nudge)))
+def nudge_lengths(scene: Landscape, nudge: float) -> tuple[float, float]:
+    """The nudge along each axis times a power of ten, so that it is seen: a fiftieth to a fifth of that axis."""
+
+    def length(axis: Array) -> float:
+        return float(nudge * 10.0 ** np.floor(np.log10(0.2 * (axis[-1] - axis[0]) / nudge)))
+
+    return length(scene.across), length(scene.up)
+
+
+def times_longer(scene: Landscape, nudge: float) -> str:
+    """How many times longer than they are the nudges are drawn, in words."""
+    across, up = (length / nudge for length in nudge_lengths(scene, nudge))
+    return f"{across:g} times longer" if across == up else f"{across:g} and {up:g} times longer"
 
 
 def precision_figure(lesson: Lesson, entry: int = 0) -> Spec:

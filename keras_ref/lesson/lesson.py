@@ -15,15 +15,17 @@ from typing import Any
 
 import numpy as np
 
-from keras_ref.errors import CouldNotRun
+from keras_ref.errors import CouldNotRun, errors_as_bad_input
 from keras_ref.lesson import keras_recipe
 from keras_ref.lesson import what_if as what_if_module
 from keras_ref.lesson.lesson_model import LessonModel, lesson_model_of
+from keras_ref.lesson.live import DrawnLayer, Live, draw_layers, live_of
 from keras_ref.lesson.tables import track_table
 from keras_ref.lesson.two_trainings import Track, keras_training, record_trainings
 from keras_ref.lesson.walkthrough import Step, Unit, find_dead_units, walk_through
 from keras_ref.lesson.what_if import Landscape, Precision, Training
-from scratch import recipe
+from keras_ref.own_modules import recipe
+from keras_ref.reports.escaping import printable
 from scratch.progress import Progress
 
 #: epochs of the two trainings, and of each training with one thing changed
@@ -61,6 +63,8 @@ class Lesson:
     batches: tuple[Training, ...]
     optimizers: tuple[Training, ...]
     listings: tuple[Listing, ...]
+    live: Live | None
+    network: tuple[DrawnLayer, ...]
 
     @property
     def epochs(self) -> int:
@@ -125,6 +129,7 @@ def _plain_record(record: Any) -> dict[str, Any]:
     return {name: plain(getattr(record, name)) for name in (*(f.name for f in fields(record)), *derived)}
 
 
+@errors_as_bad_input()
 def make(
     target: str | LessonModel = "recipe1",
     data: str = "",
@@ -139,7 +144,7 @@ def make(
     data       path of an .npz file with x and y; drawn with `seed` where neither it nor the factory gives any
     progress   called before each of the parts
 
-    Raises: CouldNotRun, in one sentence, for a model that no lesson can be made of.
+    Raises: CouldNotRun or BadInput, in one sentence, for a model that no lesson can be made of.
     """
     lesson_model = target if isinstance(target, LessonModel) else lesson_model_of(target, data, seed=seed)
     entries = len(lesson_model.labels)
@@ -174,7 +179,7 @@ def make(
         name=lesson_model.name,
         title=lesson_model.title,
         note=lesson_model.note,
-        layers=tuple(f"{n}: {layer!r}" for n, layer in lesson_model.model.layers.items()),
+        layers=tuple(printable(f"{n}: {layer!r}") for n, layer in lesson_model.model.layers.items()),
         optimizer=_describe(lesson_model.optimizer),
         loss=", ".join(repr(loss) for loss in lesson_model.objective.losses),
         nudge=recipe.NUDGE,
@@ -187,6 +192,8 @@ def make(
         batches=batches,
         optimizers=optimizers,
         listings=run_programs(),
+        live=live_of(lesson_model, landscapes[0].entries if landscapes else None),
+        network=draw_layers(lesson_model),
     )
 
 

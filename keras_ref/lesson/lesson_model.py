@@ -15,11 +15,12 @@ from keras_ref.evaluation.keras_parts import loss_weights_of
 from keras_ref.inputs import data as data_module
 from keras_ref.inputs.targets import load_data, load_target
 from keras_ref.lesson.recipe_table import RECIPES
+from keras_ref.own_modules import recipe
+from keras_ref.reports.escaping import printable
 from keras_ref.translation.compiled_losses import twin_losses
 from keras_ref.translation.from_keras import NoTwin, reflect_with_variables, reflected
 from keras_ref.translation.to_keras import mirror, mirrored, mirrored_loss
 from keras_ref.translation.weights import variables
-from scratch import recipe
 from scratch.arrays import Array
 from scratch.layers.core import Dense
 from scratch.losses.regression import MeanSquaredError
@@ -91,8 +92,8 @@ class LessonModel:
 
 
 def label_of(name: str, index: tuple[int, ...], shape: tuple[int, ...]) -> str:
-    """dense/kernel[0, 2]; the name alone where the weight has one entry."""
-    return name if int(np.prod(shape)) == 1 else f"{name}{list(index)}"
+    """dense/kernel[0, 2], as it is shown; the name alone where the weight has one entry."""
+    return printable(name if int(np.prod(shape)) == 1 else f"{name}{list(index)}")
 
 
 def first(part: Any) -> Array:
@@ -205,8 +206,8 @@ def model_of_target(target: str, data: str = "", *, seed: int = 0) -> LessonMode
     _refuse_forward_pass(twin, weights, x, target)
     drawn = f" drawn with seed {seed}" if not data and own[0] is None else ""
     return LessonModel(
-        name=model.name,
-        title=f"The model {model.name}",
+        name=printable(model.name),
+        title=f"The model {printable(model.name)}",
         note=f"{entries} weights in {len(twin.trainable)} arrays, {len(first(x))} samples{drawn}, "
         f"{type(optimizer).__name__}, {_losses(objective)}",
         model=twin,

@@ -10,6 +10,7 @@ import numpy as np
 
 from keras_ref.lesson.lesson_model import LessonModel, label_of, take
 from keras_ref.lesson.two_trainings import KerasTraining, Track
+from keras_ref.reports.escaping import printable
 from scratch.arrays import Array
 from scratch.differences import taken
 from scratch.gradient import Nudges
@@ -131,7 +132,7 @@ def _tensors(lesson_model: LessonModel, run: Run) -> list[Tensor]:
 
 def _tensor(name: str, meaning: str, value: Any) -> Tensor:
     value = np.asarray(value)
-    return Tensor(name, meaning, value.shape, value.reshape(len(value), -1).astype(float))
+    return Tensor(printable(name), printable(meaning), value.shape, value.reshape(len(value), -1).astype(float))
 
 
 def _sample_losses(lesson_model: LessonModel) -> Array | None:
@@ -265,7 +266,7 @@ def find_dead_units(lesson_model: LessonModel, path: Iterable[Mapping[str, Array
             if here and not before:
                 since = at
             if before and not here:
-                found.append(Unit(name, since, -1 if at == len(was_dead) else at - 1))
+                found.append(Unit(printable(name), since, -1 if at == len(was_dead) else at - 1))
     return tuple(found)
 
 

@@ -7,7 +7,9 @@ import re
 #: what starts a command in the log of a CI service: GitHub's "::" and "##[", Azure's and TeamCity's "##"
 _COMMAND = re.compile(r"^\s*(::|##)")
 #: characters that Markdown and GitHub's own additions to it give a meaning
-_MARKDOWN = re.compile(r"([\\`*_~\[\]<>|&@!#])")
+_MARKDOWN = re.compile(r"([\\`*_~\[\]<>|&@!#$:]|(?<=www)\.)")
+
+_TICKS = re.compile("`+")
 
 
 def printable(text: str) -> str:
@@ -20,5 +22,11 @@ def printable(text: str) -> str:
 
 
 def markdown(text: str) -> str:
-    """A text in a line of Markdown, where it is shown as it is: no link, image, element or mention."""
+    """A text in a line of Markdown, where it is shown as it is: no link, image, element, formula or mention."""
     return _MARKDOWN.sub(r"\\\1", printable(text))
+
+
+def fenced(text: str) -> str:
+    """A text of several lines as a block of Markdown that no line of it ends."""
+    fence = "`" * max(3, 1 + max(map(len, _TICKS.findall(text)), default=0))
+    return f"{fence}text\n{text}\n{fence}"

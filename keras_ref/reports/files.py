@@ -1,11 +1,13 @@
 """The files that a command writes: never one that it reads, never one that is something else, and whole or not at all.
 
 Paths are tried before the work, and refused in one sentence. A file is written beside its place under another name, and
-then renamed: whatever happens, there is the former file or the new one.
+then renamed: whatever happens, there is the former file or the new one. What a target reads by itself, in another
+process perhaps, is not known; it is told by how its name ends.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import secrets
@@ -15,17 +17,23 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from keras_ref.errors import CouldNotRun
+from keras_ref.errors import CouldNotRun, short
 
 #: {kind of file: how one begins that gradtwin wrote}
 KINDS: Mapping[str, re.Pattern[str]] = {
-    "report": re.compile(r'\s*\{\s*"(subject|ok|submissions|a)"'),
+    "report": re.compile(
+        r'\s*\{\s*("subject": "[^"]*",\s*"ok"|"ok": (true|false),\s*"(could_not_run|reports|sentence|submissions)")'
+    ),
     "page": re.compile(r"<!doctype html>.*gradtwin", re.DOTALL),
-    "notebook": re.compile(r'\s*\{\s*"cells"'),
+    "notebook": re.compile(r'\s*\{\s*"cells".*from keras_ref\.', re.DOTALL),
     "junit": re.compile(r"<\?xml[^>]*>\s*<testsuites>"),
 }
 #: characters of a file that say what it is
-HEAD = 4096
+HEAD = 2**16
+#: how the names of files end that a target may read without its being known: code, models and arrays
+READ = frozenset((".py", ".pyi", ".pyc", ".pyd", ".so", ".keras", ".h5", ".hdf5", ".npz", ".npy", ".pb", ".tfrecord"))
+#: what a path may raise where there cannot be a file: a name that is too long, links in a circle
+NO_PATH = (OSError, RuntimeError, ValueError)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,8 +58,7 @@ def refuse_outputs(outputs: Iterable[Output], *, inputs: Iterable[str] = (), for
         if not output.path:
             continue
         refuse_unwritable(output.option, output.path)
-        if any(_is_same(output.path, one) for one in read):
-            raise _refusal(output.option, "must not name a file that the command reads", output.path)
+        _refuse_input(output.option, output.path, read)
         for other in seen:
             if _is_same(output.path, other.path):
                 raise _refusal(output.option, f"must not name the file that {other.option} names", output.path)
@@ -63,6 +70,25 @@ def refuse_outputs(outputs: Iterable[Output], *, inputs: Iterable[str] = (), for
             )
 
 
+def _refuse_input(option: str, path: str, read: Iterable[str] = ()) -> None:
+    """Raises: CouldNotRun for a file that the command reads, may read, or prints to."""
+    if any(_is_same(path, one) for one in read):
+        raise _refusal(option, "must not name a file that the command reads", path)
+    if is_plain_file(path) and {Path(path).suffix.lower(), Path(path).resolve().suffix.lower()} & READ:
+        raise _refusal(option, "must not name code, a model or data", path)
+    if _is_printed_to(path):
+        raise _refusal(option, "must not name the file that the command prints to", path)
+
+
+def _is_printed_to(path: str) -> bool:
+    """Whether a path is the plain file that standard output or the error stream goes to; such a name is /dev/stdout."""
+    for stream in (1, 2):
+        with suppress(OSError):
+            if is_plain_file(path) and os.path.samestat(Path(path).stat(), os.fstat(stream)):
+                return True
+    return False
+
+
 def sources_of(targets: Iterable[str]) -> list[str]:
     """The files that targets are read from: a saved model, or the module of a factory, as far as it is found unread."""
     found = []
@@ -70,7 +96,15 @@ def sources_of(targets: Iterable[str]) -> list[str]:
         found.append(target)
         module = target.partition(":")[0].replace(".", os.sep)
         found += [f"{folder or '.'}{os.sep}{module}{end}" for folder in ("", *sys.path) for end in _ENDS]
-    return [path for path in found if Path(path).is_file()]
+    return [path for path in found if is_plain_file(path)]
+
+
+def is_plain_file(path: str) -> bool:
+    """Whether there is a plain file of a name, which may be none that a file can have."""
+    try:
+        return Path(path).is_file()
+    except NO_PATH:
+        return False
 
 
 _ENDS = (".py", f"{os.sep}__init__.py")
@@ -78,16 +112,15 @@ _ENDS = (".py", f"{os.sep}__init__.py")
 
 def write(option: str, path: str, text: str) -> None:
     """Write the file that an option names, whole or not at all. Raises: CouldNotRun, naming the option."""
-    if any(_is_same(path, file) for file in _running_sources()):
-        raise _refusal(option, "must not name a file that the command reads", path)
+    _refuse_input(option, path)
     try:
         target = Path(path).resolve()
         if target.exists() and not target.is_file():  # a terminal, a pipe
             target.write_text(text, encoding="utf-8")
         else:
             _replace(target, text)
-    except OSError as error:
-        raise _cannot_write(option, path, str(error.strerror)) from error
+    except NO_PATH as error:
+        raise _cannot_write(option, path, error) from error
 
 
 def append(option: str, path: str, text: str) -> None:
@@ -95,8 +128,8 @@ def append(option: str, path: str, text: str) -> None:
     try:
         with Path(path).open("a", encoding="utf-8") as file:
             file.write(text)
-    except OSError as error:
-        raise _cannot_write(option, path, str(error.strerror)) from error
+    except NO_PATH as error:
+        raise _cannot_write(option, path, error) from error
 
 
 def _replace(target: Path, text: str) -> None:
@@ -117,15 +150,11 @@ def _replace(target: Path, text: str) -> None:
 
 
 def _is_same(one: str, other: str) -> bool:
-    with suppress(OSError):
+    with suppress(*NO_PATH):
         return Path(one).samefile(other)
-    return Path(one).resolve() == Path(other).resolve()
-
-
-def _running_sources() -> list[str]:
-    """The files of the modules that are loaded: a factory's, and those that it imports."""
-    files = [getattr(module, "__file__", None) for module in list(sys.modules.values())]
-    return [file for file in files if isinstance(file, str)]
+    with suppress(*NO_PATH):
+        return Path(one).resolve() == Path(other).resolve()
+    return False
 
 
 def _is_ours(output: Output) -> bool:
@@ -139,25 +168,33 @@ def _is_ours(output: Output) -> bool:
 
 def refuse_unwritable(option: str, path: str) -> None:
     """Refuse an output that cannot be written. Raises: CouldNotRun."""
-    target = Path(path)
+    try:
+        number = _what_forbids(Path(path))
+    except NO_PATH as error:
+        raise _cannot_write(option, path, error) from error
+    if number:
+        raise _cannot_write(option, path, OSError(number, os.strerror(number)))
+
+
+def _what_forbids(target: Path) -> int:
+    """The number of the error that writing would raise, 0 for none. Raises: NO_PATH where there cannot be a file."""
+    place = target.resolve().parent  # of what a link names
     if target.is_dir():
-        reason = "Is a directory"
-    elif not target.parent.is_dir():
-        reason = "No such file or directory"
-    elif not (os.access(target.parent, os.W_OK) or (target.exists() and not target.is_file())) or (
-        target.exists() and not os.access(target, os.W_OK)
-    ):
-        reason = "Permission denied"
-    else:
-        return
-    raise _cannot_write(option, path, reason)
+        return errno.EISDIR
+    if not place.is_dir():
+        return errno.ENOENT
+    if target.exists() and not os.access(target, os.W_OK):
+        return errno.EACCES
+    is_replaced = target.is_file() or not target.exists()
+    return errno.EACCES if is_replaced and not os.access(place, os.W_OK) else 0
 
 
 def _refusal(option: str, rule: str, path: str) -> CouldNotRun:
     return CouldNotRun(f"{option} {rule}. Received: {path}. Choose another path.")
 
 
-def _cannot_write(option: str, path: str, reason: str) -> CouldNotRun:
+def _cannot_write(option: str, path: str, error: Exception) -> CouldNotRun:
+    reason = (isinstance(error, OSError) and error.strerror) or short(error).rstrip(".")
     return CouldNotRun(
         f"{option} must name a file that can be written. Received: {path}: {reason}. Choose another path."
     )

@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from keras_ref.reports.escaping import markdown, printable
+from keras_ref.reports.escaping import fenced, markdown, printable
 from keras_ref.reports.files import append
 from keras_ref.reports.verdict import Report
 
@@ -87,7 +87,7 @@ def summary(target: str, report: Report) -> str:
         for v in ordered[:ROWS]
     ]
     more = [f"\n{len(ordered) - ROWS} more variables are in the log.\n"] if len(ordered) > ROWS else []
-    fences = [f"\n```text\n{v.explain(report.replay)}\n```\n" for v in report.failures[:FAILURES]]
+    fences = [f"\n{fenced(v.explain(report.replay))}\n" for v in report.failures[:FAILURES]]
     return "\n".join(
         [
             f"### {'✅' if report.ok else '❌'} gradtwin: {_cell(target)}\n",

@@ -3,13 +3,17 @@
 import errno
 import json
 import os
+import resource
+import sys
 import threading
 from pathlib import Path
 
+import nbformat
 import numpy as np
 import pytest
 
 from keras_ref.errors import CouldNotRun
+from keras_ref.lesson.notebook import notebook
 from keras_ref.reports import files
 from keras_ref.reports.files import Output, refuse_outputs, sources_of, write
 
@@ -44,6 +48,10 @@ def reads(option, path):
     return f"gradtwin: {option} must not name a file that the command reads. Received: {path}. Choose another path.\n"
 
 
+def unwritable(path, why):
+    return f"gradtwin: --json must name a file that can be written. Received: {path}: {why}. Choose another path.\n"
+
+
 #: what is named as output → (arguments, the sentence); --force does not help
 REFUSED = {
     "the data": (
@@ -61,12 +69,40 @@ REFUSED = {
     "the factory": (("check", "files_shop:build", "--json", "files_shop.py"), reads("--json", "files_shop.py")),
     "what the factory imports": (
         ("check", "files_shop:build", "--json", "files_helper.py"),
-        reads("--json", "files_helper.py"),
+        "gradtwin: --json must not name code, a model or data. Received: files_helper.py. Choose another path.\n",
     ),
     "the model": (("check", "victim.keras", "--json", "victim.keras"), reads("--json", "victim.keras")),
     "the model of a lesson": (
         ("lesson", "victim.keras", "-o", "victim.keras"),
         reads("--output", "victim.keras"),
+    ),
+    "what an isolated factory imports": (
+        ("check", "files_shop:build", "--isolate", "--json", "files_helper.py"),
+        "gradtwin: --json must not name code, a model or data. Received: files_helper.py. Choose another path.\n",
+    ),
+    "an empty file of a package": (
+        ("check", "files_shop:build", "--json", "other/__init__.py"),
+        "gradtwin: --json must not name code, a model or data. Received: other/__init__.py. Choose another path.\n",
+    ),
+    "code by a link": (
+        ("check", "files_shop:build", "--isolate", "--json", "link.json"),
+        "gradtwin: --json must not name code, a model or data. Received: link.json. Choose another path.\n",
+    ),
+    "the data by a hard link": (
+        ("check", "files_shop:build", "--data", "data.npz", "--json", "hard.json"),
+        reads("--json", "hard.json"),
+    ),
+    "links in a circle": (
+        ("check", "files_shop:build", "--json", "circle"),
+        unwritable("circle", "Symlink loop from '{}/circle'"),
+    ),
+    "a link to nowhere": (
+        ("check", "files_shop:build", "--json", "dangling"),
+        unwritable("dangling", "No such file or directory"),
+    ),
+    "a name that no file can have": (
+        ("check", "files_shop:build", "--json", "a" * 300),
+        unwritable("a" * 300, "File name too long"),
     ),
     "two of one name": (
         ("check", "files_shop:build", "--json", "new.out", "--html", "new.out"),
@@ -78,12 +114,17 @@ REFUSED = {
 @pytest.mark.parametrize("name", REFUSED)
 def test_what_is_read_is_not_written(folder, tmp_path, name):
     (tmp_path / "other").mkdir()
+    (tmp_path / "other/__init__.py").touch()
     (tmp_path / "victim.keras").write_bytes(b"a model")
     (tmp_path / "link.npz").symlink_to("data.npz")
+    (tmp_path / "link.json").symlink_to("files_helper.py")
+    (tmp_path / "hard.json").hardlink_to("data.npz")
+    (tmp_path / "circle").symlink_to("circle")
+    (tmp_path / "dangling").symlink_to("nowhere/report.json")
     arguments, sentence = REFUSED[name]
     before = contents(tmp_path)
     status, _, err = folder(*arguments, "--force")
-    assert (status, err) == (2, sentence)
+    assert (status, err) == (2, sentence.format(tmp_path))
     assert contents(tmp_path) == before
 
 
@@ -101,6 +142,49 @@ def test_what_gradtwin_did_not_write_is_overwritten_by_force_alone(folder, tmp_p
     assert folder("check", "files_shop:build", option, "notes.txt").status == 0  # its own, this time
 
 
+@pytest.mark.parametrize(
+    ("option", "name", "text"),
+    [
+        ("--json", "mine.json", '{"a": 1}'),
+        ("--json", "mine.json", '{"ok": true, "mine": 1}'),
+        ("--notebook", "mine.ipynb", '{"cells": [{"source": ["hours of work"]}]}'),
+        ("--html", "mine.html", "<!doctype html><title>mine</title>"),
+    ],
+)
+def test_a_file_of_the_same_kind_that_gradtwin_did_not_write(tmp_path, option, name, text):
+    path = tmp_path / name
+    path.write_text(text)
+    kind = {"--json": "report", "--html": "page"}.get(option, "notebook")
+    with pytest.raises(CouldNotRun, match=f"^{option} must name a new file, or one that gradtwin wrote"):
+        refuse_outputs([Output(option=option, path=str(path), kind=kind)], force="--force")
+    refuse_outputs([Output(option=option, path=str(path), kind=kind)])
+
+
+def test_what_the_command_prints_to_is_not_replaced(tmp_path, monkeypatch):
+    """`--json /dev/stdout > file`: what was printed would be lost with the file that is replaced."""
+    printed = tmp_path / "out.txt"
+    printed.touch()
+    monkeypatch.setattr(files.os, "fstat", lambda stream: printed.stat())
+    with pytest.raises(CouldNotRun) as caught:
+        refuse_outputs([Output(option="--json", path=str(printed), kind="report")])
+    assert str(caught.value) == (
+        f"--json must not name the file that the command prints to. Received: {printed}. Choose another path."
+    )
+
+
+def test_a_folder_that_vanishes_during_the_check(folder, tmp_path):
+    (tmp_path / "gone").mkdir()
+    vanishing = (
+        "import shutil, files_helper\ndef build():\n    shutil.rmtree('gone')\n    return files_helper.model()\n"
+    )
+    status, out, err = folder("check", folder.write_module("vanishing_shop", vanishing), "--json", "gone/report.json")
+    assert (status, out.count(" match")) == (2, 7)
+    assert err == (
+        "gradtwin: --json must name a file that can be written. Received: gone/report.json: No such file or directory. "
+        "Choose another path.\n"
+    )
+
+
 def test_the_sources_of_targets(folder, tmp_path):
     (tmp_path / "package").mkdir()
     (tmp_path / "package/__init__.py").write_text("")
@@ -114,7 +198,7 @@ def test_the_sources_of_targets(folder, tmp_path):
 
 def test_a_new_notebook_and_page_are_known_again(tmp_path):
     (tmp_path / "page.html").write_text("<!doctype html>\n<title>Recipe – gradtwin</title>")
-    (tmp_path / "note.ipynb").write_text('{\n "cells": []}')
+    (tmp_path / "note.ipynb").write_text(nbformat.writes(notebook("recipe1", epochs=1)))
     (tmp_path / "empty").touch()
     outputs = [
         Output(option="--output", path=str(tmp_path / "page.html"), kind="page"),
@@ -186,6 +270,21 @@ def test_a_write_that_ends_early_leaves_the_former_file(tmp_path, monkeypatch, s
             f"--json must name a file that can be written. Received: {target}: No space left on device. "
             "Choose another path."
         )
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"report.json": "the former report"}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits the size of files")
+def test_a_file_that_may_not_grow(tmp_path):
+    """A real limit: the kernel ends the write in the middle."""
+    target = tmp_path / "report.json"
+    target.write_text("the former report")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
+    try:
+        with pytest.raises(CouldNotRun, match="File too large"):
+            write("--json", str(target), "a new report" * 1000)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"report.json": "the former report"}
 
 

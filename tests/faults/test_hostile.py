@@ -5,50 +5,23 @@ import html
 import io
 import json
 import re
-import zipfile
 from dataclasses import replace
 from pathlib import Path
 
-import h5py
-import keras
-import numpy as np
 import pytest
 from command_line import run_gradtwin
+from hostile_names import NAMES, has_only_visible_characters
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
-from keras_ref.errors import CouldNotRun
 from keras_ref.frontends import cli, recorded
 from keras_ref.frontends.invocation import Invocation, make_document
-from keras_ref.inputs import archives
-from keras_ref.inputs.targets import load_data, load_target
 from keras_ref.reports import github
-from keras_ref.reports.escaping import markdown, printable
+from keras_ref.reports.escaping import fenced, markdown, printable
 from keras_ref.reports.html import report_html
 from keras_ref.reports.terminal import print_report
 from keras_ref.reports.verdict import Kind, Reason, Report, Verdict, json_text
-
-#: a name → how it is shown
-NAMES = {
-    "dense/kernel": "dense/kernel",
-    "x[left]": "x[left]",
-    "[red]x[/red]": "[red]x[/red]",
-    ":cat:": ":cat:",
-    "größe/κ": "größe/κ",
-    "::error::x": "\\x3a:error::x",
-    " ##[error]x": " \\x23#[error]x",
-    "a\n::error title=x::y": "a\\n::error title=x::y",
-    "a\r::warning::y": "a\\r::warning::y",
-    "\x1b[2J\x1b]0;x\x07": "\\x1b[2J\\x1b]0;x\\x07",
-    "a\x00b": "a\\x00b",
-    "\u202eevil\u2066": "\\u202eevil\\u2066",
-    "a\u2028b\u0085c": "a\\u2028b\\x85c",
-    "\ud800": "\\ud800",
-    "<script>alert(1)</script>": "<script>alert(1)</script>",
-    "](javascript:x)![i](//x/y) @all |`": "](javascript:x)![i](//x/y) @all |`",
-    "a" * 300 + "::error::x": "a" * 300 + "::error::x",
-}
 
 
 def report_on(name):
@@ -65,10 +38,6 @@ def shown_in_terminal(report, width=200):
     out = io.StringIO()
     print_report(Console(file=out, width=width, highlight=False, emoji=False), report)
     return out.getvalue()
-
-
-def has_only_visible_characters(text):
-    return all(line.isprintable() for line in text.split("\n"))
 
 
 @pytest.mark.parametrize("name", NAMES, ids=printable)
@@ -101,9 +70,9 @@ def test_a_name_in_every_front(name):
 
     summary = github.summary(name, report)
     assert has_only_visible_characters(summary.replace("\n", ""))
-    outside = re.sub("```text.*?\n```", "", summary, flags=re.DOTALL)
+    outside = re.sub(r"^(`{3,})text$.*?^\1$", "", summary, flags=re.DOTALL | re.MULTILINE)
     outside = re.sub(r"(?<!\\)`[^`]*`", "", outside)  # code is shown as it is
-    assert not re.search(r"(?<!\\)[<\[@]", outside.replace("compared |", ""))
+    assert not re.search(r"(?<!\\)([<\[@$]|://)|www\.", outside.replace("compared |", ""))
 
     for value in report.properties().values():
         assert value.isprintable()
@@ -111,6 +80,15 @@ def test_a_name_in_every_front(name):
 
 def test_text_in_markdown():
     assert markdown("a_b [x](y) <b> `c`\n@d") == "a\\_b \\[x\\](y) \\<b\\> \\`c\\`\\\\n\\@d"
+    assert markdown("https://x www.y $z$ 0.5") == "https\\://x www\\.y \\$z\\$ 0.5"  # no link, no formula
+
+
+@pytest.mark.parametrize("line", ["plain", "```", "````", "a ``` b", "~~~", "```text"])
+def test_a_block_of_markdown_that_no_line_ends(line):
+    first, *inside, last = fenced(f"{line}\n{line}").split("\n")
+    assert inside == [line, line]
+    assert first == f"{last}text"
+    assert not any(re.fullmatch(r" {0,3}`+ *", one) and one.count("`") >= len(last) for one in inside)
 
 
 HOSTILE = """
@@ -269,7 +247,13 @@ def test_many_edited_reports(gradtwin):
 EDITS = {
     "unsafe": ({"options": {"unsafe": True}}, "which asks for --unsafe. Pass that to gradtwin replay"),
     "import": ({"options": {"import": ["evil"]}}, "which asks for --import evil. Pass that to gradtwin replay"),
-    "a function of Python's own": ({"targets": ["os:abort"]}, "Received: os:abort, which is of Python's own library."),
+    "a function of Python's own": ({"targets": ["os:abort"]}, "Received: os:abort, which is of Python's own library "),
+    "a test of Python's own": ({"targets": ["test.support:gc_collect"]}, "Received: test.support:gc_collect, which is"),
+    "the command itself": (
+        {"targets": ["__main__:main"]},
+        "Received: __main__:main, which is of Python's own library ",
+    ),
+    "this program": ({"targets": ["keras_ref.frontends.cli:main"]}, "Received: keras_ref.frontends.cli:main, which is"),
     "a list for a text": ({"data": []}, "(run/data: [] is not of type 'string')"),
     "a word for a number": ({"options": {"seed": "3"}}, "(run/options/seed: '3' is not of type 'integer')"),
     "no targets": ({"targets": []}, "(run/targets: [] should be non-empty)"),
@@ -313,56 +297,3 @@ def test_a_target_that_cannot_be_run_is_not_the_same(gradtwin):
     assert status == 2
     assert "as recorded" not in out
     assert err.startswith("gradtwin: A target's module must import. Received: shop: ")
-
-
-# Archives -------------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def small_bound(monkeypatch):
-    """A bound that a test's file can exceed in no time."""
-    monkeypatch.setattr(archives, "SMALL", 2**16)
-
-
-def require_refused(call, path):
-    with pytest.raises(CouldNotRun) as caught:
-        call()
-    assert str(caught.value).startswith(f"A file must unpack to at most 8 times its size, or 0 MiB. Received: {path}")
-
-
-def test_data_that_unpack_to_much(tmp_path, small_bound):
-    path = str(tmp_path / "zeros.npz")
-    np.savez_compressed(path, x=np.zeros((512, 1024)))
-    require_refused(lambda: load_data(path), path)
-
-
-def test_a_model_whose_archive_unpacks_to_much(tmp_path, small_bound):
-    path = str(tmp_path / "model.keras")
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("config.json", "{}")
-        archive.writestr("model.weights.h5", bytes(2**22))
-    require_refused(lambda: load_target(path), path)
-
-
-def test_a_model_whose_weights_declare_much(tmp_path, small_bound):
-    path, weights = str(tmp_path / "model.keras"), tmp_path / "weights.h5"
-    with h5py.File(weights, "w") as file:
-        file.create_dataset("w", shape=(2**12, 2**12), dtype="f4", chunks=(64, 64), compression="gzip")
-    with zipfile.ZipFile(path, "w") as archive:
-        archive.write(weights, "model.weights.h5")
-    require_refused(lambda: load_target(path), path)
-
-
-def test_an_honest_model_loads(tmp_path):
-    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
-    model.compile(loss="mse")
-    model.save(tmp_path / "model.keras")
-    assert load_target(str(tmp_path / "model.keras"))[0].count_params() == 8
-
-
-def test_inputs_are_in_the_order_of_their_numbers(tmp_path):
-    path = tmp_path / "data.npz"
-    np.savez(path, **{f"x{i}": np.full((2, 1), i) for i in (10, 2, 0, 1)}, y0=np.zeros(2))
-    x, y, _ = load_data(str(path))
-    assert [int(part[0, 0]) for part in x] == [0, 1, 2, 10]
-    assert len(y) == 1
