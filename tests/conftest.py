@@ -108,6 +108,18 @@ HEAVY = (
     "Bidirectional",
     "test_training.py",
     "test_models.py",
+    "test_any_model.py",
+    "test_lesson.py",
+    "test_proven_departures.py",
+    "test_plugin.py",
+    "test_eager_only.py",
+    "test_readme.py",
+    "test_noise_kinds.py",
+    "test_cli_fronts.py",
+    "test_homework.py",
+    "test_cli.py",
+    "test_jumps.py",
+    "test_applications.py",
 )
 
 
