@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from keras_ref.checks.check import check
 from keras_ref.checks.checked_loss import CheckedLoss, loss_objects, loss_scale, mirrored_losses, model_loss, untrained
 from keras_ref.checks.keras_2 import check_keras_2_model
 from keras_ref.checks.twins import twin_of
+from keras_ref.checks.used_rows import only_used_rows
 from keras_ref.comparison.settings import Approximation, Settings
 from keras_ref.evaluation.guard import leaves_no_trace
 from keras_ref.evaluation.keras_2 import is_model
+from keras_ref.evaluation.loss_function import Data
 from keras_ref.inputs import data as data_module
 from keras_ref.inputs.arrays import given_data
 from keras_ref.reports.verdict import Report
@@ -109,7 +112,7 @@ def check_gradients(
     if settings.watch_weights:
         data_module.require_finite_weights(model, needs_trainable=not settings.watch_inputs)
 
-    def prepare(dtype: str | None) -> CheckedLoss:
+    def prepare_on(data: Data, dtype: str | None) -> CheckedLoss:
         scale = loss_scale(model)  # of the optimizer, which a loss that is given takes the place of
         found = model_loss(model, data, loss=loss, training=training, seed=seed, dtype=dtype)
         trained = list(model.trainable_variables) if settings.watch_weights else []
@@ -136,4 +139,6 @@ def check_gradients(
             notes=found.notes,
         )
 
-    return check((model, *loss_objects(loss)), prepare, settings)
+    keras_objects = (model, *loss_objects(loss))
+    with only_used_rows(keras_objects, data, prepare_on, progress) as (used, on_all_rows):
+        return on_all_rows(check(keras_objects, partial(prepare_on, used), settings))
