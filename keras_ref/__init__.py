@@ -18,6 +18,7 @@ comparison        two gradients with their errors become a verdict
 checks            the public checks
 strategies        Hypothesis strategies for specifications, models, weights and inputs
 coverage, lesson  what Keras exports and what is compared; the lesson's page and notebook
+campaign          the ledger of findings, and a script for each
 frontends         command line, pytest plugin, callback
 
 Importing this package loads neither TensorFlow nor Hypothesis: a name is imported when it is first used.

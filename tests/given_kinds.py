@@ -185,3 +185,19 @@ def _(wrong: float) -> Made:
         {"expect": {"input": "stop_gradient"}},
         of_function,
     )
+
+
+class Weighted(Scaled):
+    """The same, of an input times a float times a weight: the float stands on the left."""
+
+    def build(self, shape: Any) -> None:
+        super().build(shape)
+        self.share, self.slope = 0.7, self.add_weight(shape=(shape[-1],), initializer="ones", name="slope")
+
+    def call(self, x: Any) -> Any:
+        return super().call(x * (self.share * self.slope) + (1 - self.share) * self.slope)
+
+
+@kind("a float of Python times a weight")
+def _(wrong: float) -> Made:
+    return Made(chain(wrong, inside=Weighted), X, Y)

@@ -70,8 +70,7 @@ import json, os, signal, sys
 for argument in sys.argv[1:]:
     if argument == "loss:b":
         os.kill(os.getpid(), signal.SIGKILL)
-    kind, name = argument.split(":")
-    print(json.dumps({"kind": kind, "name": name, "compared": {"values": "match"}}), flush=True)
+    print(json.dumps({"name": argument, "compared": {"values": "match"}}), flush=True)
 """
 
 

@@ -6,7 +6,9 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+import train_step_kinds
 from model_kinds import Flow, Penalized, Stepping, X, Y, dense
+from train_step_kinds import Adversarial, Autoencoder, Averaging, Descending, Gathering, Regression, Terms
 
 from keras_ref import check_gradients, check_updates
 
@@ -20,13 +22,19 @@ def made(cls, *arguments, optimizer="adam", loss="mse"):
     return model
 
 
+def made_by(model, *, y=Y):
+    """A model that is built and compiled."""
+    keras.utils.set_random_seed(5)
+    return train_step_kinds.made(model, y=y).model
+
+
 class Sharpness(Stepping):
     """Sharpness-aware minimization: the gradient is taken at weights that are moved there and back."""
 
     def gradients(self, x, y):
         with tf.GradientTape() as tape:
             loss = self.compute_loss(x=x, y=y, y_pred=self(x, training=True))
-        return loss, tape.gradient(loss, self.trainable_variables)
+        return loss, [g * (1 + self.wrong) for g in tape.gradient(loss, self.trainable_variables)]
 
     def train_step(self, data):
         loss, uphill = self.gradients(*data)
@@ -40,106 +48,177 @@ class Sharpness(Stepping):
         return {"loss": loss}
 
 
-class Accumulating(Stepping):
-    """Gradients of two steps are summed, and applied at the second."""
+OWN = "the train step is the model's own"
+MEANT = (
+    "nothing was shown to be wrong in a backward pass or an optimizer: look at whether the train step means what it "
+    "does"
+)
 
-    def build(self, shape):
-        super().build(shape)
-        self.sums, self.count = [], tf.Variable(0, trainable=False)
+
+def only_failure(report):
+    """(kind, code of the reason, reason) of the failures, which are all alike."""
+    found = {(v.verdict, v.reason_code, v.reason) for v in report.failures}
+    assert len(found) == 1, report
+    return found.pop()
+
+
+def test_slopes_at_other_weights():
+    """Sharpness-aware minimization is no gradient step of a loss: that is said, and nothing is blamed."""
+    report = check_updates(made(Sharpness, 0.0), X, Y, steps=2)
+    assert only_failure(report) == (
+        "undecided",
+        "own-step-moved",
+        (
+            f"step 1: {OWN}, and no gradient step of a loss: the gradients that it hands over are slopes at other "
+            "weights than those that are updated, to which it moves by itself"
+        ),
+    )
+    assert report.oracles == MEANT
+
+
+def test_sharpness_with_a_wrong_gradient():
+    report = check_updates(made(Sharpness, 1e-4), X, Y, steps=1)
+    assert only_failure(report)[:2] == ("mismatch", "own-step-gradient")
+
+
+@pytest.mark.parametrize("halves", [False, True])
+def test_a_forgotten_division(halves):
+    """Gradients that are gathered, and handed over undivided."""
+    model = Gathering(0.0, divisor=1.0, halves=halves)
+    report = check_updates(made_by(model), X, Y, steps=2)
+    step = 1 if halves else 2
+    assert only_failure(report) == (
+        "undecided",
+        "own-step-sum",
+        (
+            f"step {step}: {OWN}: it gathers gradients of 2 losses and hands over their sum, which is 2 times the "
+            "gradient of their mean"
+        ),
+    )
+    assert report.oracles == MEANT
+
+
+def test_a_wrong_sign_of_one_term():
+    """The loss that is differentiated is another one than is returned: its gradient is right, and no error in it."""
+    report = check_updates(made_by(Autoencoder(0.0, sign=-1.0), y=None), X, steps=1)
+    kind, code, reason = only_failure(report)
+    assert (kind, code) == ("undecided", "own-step-other-loss")
+    assert (
+        "are the slopes of the loss that it differentiates (" in reason and "not of the loss that it returns" in reason
+    )
+
+
+def test_a_wrong_sign_of_one_gradient():
+    report = check_updates(made_by(Terms(-2.0)), X, Y, steps=1)
+    assert "mismatch" in {v.verdict for v in report.failures}
+
+
+class Twins(keras.Model):
+    """Two networks of the same shapes, two optimizers: `swapped`, each gets the gradients of the other."""
+
+    def __init__(self, *, swapped, changed=False):
+        super().__init__(name="mine")
+        self.swapped, self.changed = swapped, changed
+        self.left = keras.Sequential([keras.Input((3,)), dense(2)], name="left")
+        self.right = keras.Sequential([keras.Input((3,)), dense(2)], name="right")
+        self.second = keras.optimizers.SGD(0.1)
+
+    def call(self, x):
+        return self.left(x) + self.right(x)
 
     def train_step(self, data):
         x, y = data
-        with tf.GradientTape() as tape:
-            loss = self.compute_loss(x=x, y=y, y_pred=self(x, training=True))
-        found = tape.gradient(loss, self.trainable_variables)
-        if not self.sums:
-            self.sums = [tf.Variable(tf.zeros_like(g), trainable=False) for g in found]
-        for total, g in zip(self.sums, found, strict=True):
-            total.assign_add(g)
-        self.count.assign_add(1)
-        tf.cond(self.count % 2 == 0, self.apply_sums, lambda: None)
+        with tf.GradientTape(persistent=True) as tape:
+            loss = tf.reduce_mean((self.left(x) - y) ** 2 + tf.abs(self.right(x)))
+        nets = [self.left, self.right]
+        found = [tape.gradient(loss, net.trainable_variables) for net in nets]
+        if self.changed:
+            found = [[tf.identity(g) for g in gradients] for gradients in found]
+        for optimizer, net, gradients in zip(
+            (self.optimizer, self.second), nets, found[::-1] if self.swapped else found, strict=True
+        ):
+            optimizer.apply_gradients(zip(gradients, net.trainable_variables, strict=True))
+        return {"both": loss}
+
+
+@pytest.mark.parametrize("changed", [False, True])
+def test_gradients_of_one_network_handed_to_the_other(changed):
+    """They are known by what the tape gave, and where the step has made new tensors of that, by their values."""
+    assert check_updates(made_by(Twins(swapped=False)), X, Y, steps=1).ok
+    report = check_updates(made_by(Twins(swapped=True, changed=changed)), X, Y, steps=1)
+    assert {(v.verdict, v.reason_code) for v in report.verdicts} == {("mismatch", "own-step-foreign")}, report
+    own, other = report.verdicts[0].name, report.verdicts[2].name
+    assert report.verdicts[0].reason == (f"step 1: {OWN}: the gradient that it hands over is that by {other}"), (
+        own,
+        other,
+    )
+    assert report.oracles == (
+        "the optimizer applies the gradients that it is handed: look at what the train step makes of the gradient"
+    )
+
+
+def test_clipping_is_said():
+    report = check_updates(
+        made_by(Regression(take=lambda found: tf.clip_by_global_norm(found, 0.125)[0])), X, Y, steps=1
+    )
+    assert report.ok and {v.reason_code for v in report.verdicts} == {"own-step-loss"}
+    assert all(v.reason.endswith("clipped to a norm of 0.125") for v in report.verdicts)
+
+
+def test_an_average_with_its_decay():
+    report = check_updates(made_by(Averaging(0.0, decay=0.75)), X, Y, steps=1)
+    assert report.ok
+    said = [v.reason for v in report.verdicts if v.reason_code == "own-step-moves"]
+    assert len(said) == 5 and all(text.endswith("with the decay 0.75") for text in said)
+    assert said[0] == (
+        f"worst at step 1: {OWN}, and moves this weight by itself: a moving average of {report.verdicts[0].name} with "
+        "the decay 0.75"
+    )
+
+
+class Velocity(Descending):
+    """Momentum by hand: no law that is known."""
+
+    def train_step(self, data):
+        loss, gradients = self.gradients(*data)
+        for variable, gradient in zip(self.trainable_variables, gradients, strict=True):
+            variable.assign_sub(0.125 * tf.sign(gradient))
         return {"loss": loss}
 
-    def apply_sums(self):
-        sums = [tf.convert_to_tensor(total) for total in self.sums]
-        self.optimizer.apply_gradients(zip(sums, self.trainable_variables, strict=True))
-        for total in self.sums:
-            total.assign(tf.zeros_like(total))
 
-
-class Adversarial(keras.Model):
-    """Two networks, two optimizers, two losses."""
-
-    def __init__(self):
-        super().__init__(name="mine")
-        self.made = keras.Sequential([keras.Input((2,)), keras.layers.Dense(3)], name="maker")
-        self.judged = keras.Sequential([keras.Input((3,)), dense(3), dense(1, None)], name="judge")
-        self.seeds = keras.random.SeedGenerator(3)
-
-    def compile(self, first, second):
-        super().compile()
-        self.first, self.second = first, second
-
-    def call(self, x):
-        return self.judged(x)
-
-    def train_step(self, real):
-        z = keras.random.normal((tf.shape(real)[0], 2), dtype=real.dtype, seed=self.seeds)
-        with tf.GradientTape() as tape:
-            judged = tf.nn.softplus(-self.judged(real)) + tf.nn.softplus(self.judged(self.made(z)))
-            judge_loss = tf.reduce_mean(judged)
-        variables = self.judged.trainable_variables
-        self.first.apply_gradients(zip(tape.gradient(judge_loss, variables), variables, strict=True))
-        with tf.GradientTape() as tape:
-            maker_loss = tf.reduce_mean(tf.nn.softplus(-self.judged(self.made(z))))
-        variables = self.made.trainable_variables
-        self.second.apply_gradients(zip(tape.gradient(maker_loss, variables), variables, strict=True))
-        return {"judge_loss": judge_loss, "maker_loss": maker_loss}
+def test_weights_moved_by_no_law_that_is_known():
+    report = check_updates(made_by(Velocity()), X, Y, steps=1)
+    assert only_failure(report) == (
+        "undecided",
+        "own-step",
+        f"{OWN}: it moves this weight by itself, by no law that is known",
+    )
 
 
 def adversarial(*, second=None):
-    keras.utils.set_random_seed(5)
-    model = Adversarial()
-    model(X)
-    model.compile(keras.optimizers.Adam(0.01), second or keras.optimizers.Adam(0.02))
+    """Two networks, two optimizers: the second as given."""
+    model = made_by(Adversarial(0.0), y=None)
+    if second is not None:
+        model.second = second
     return model
-
-
-@pytest.mark.parametrize("cls", [Sharpness, Accumulating])
-def test_no_gradient_step_of_its_loss(cls):
-    """What is no gradient step of the loss that it returns is said to be none, and no optimizer is blamed."""
-    report = check_updates(made(cls, 0.0), X, Y, steps=2)
-    assert {(v.verdict, v.reason_code) for v in report.failures} == {("undecided", "own-step-gathers")}, report
-    assert report.failures[0].reason == (
-        "the train step is the model's own: the gradients that it hands to the optimizer are not the slopes of the "
-        "loss that it returns, and it moves weights by itself, calls an optimizer several times, or gathers gradients "
-        "over steps"
-    )
-    assert report.oracles == (
-        "nothing was shown to be wrong: the train step cannot be compared with the slopes of a loss"
-    )
 
 
 @pytest.mark.parametrize("trained", [False, True])
 def test_two_optimizers(trained):
-    """Both updates are compared with the laws of the optimizers; that the gradients are not is said."""
+    """Each network's gradients are the slopes of its own loss, at the weights that the step has by then."""
     model = adversarial()
     if trained:
         model.fit(X, verbose=0)
     before = [v.numpy() for v in model.trainable_variables]
     report = check_updates(model, X, steps=2)
-    assert {(v.verdict, v.reason_code) for v in report.verdicts} == {("undecided", "own-step")}
-    assert {v.reason for v in report.verdicts} == {
-        (
-            "the train step is the model's own: it returns no scalar 'loss' (but judge_loss, maker_loss); its update "
-            "is the optimizer's law on the gradients that it hands over"
-        )
-    }
-    assert len(report.verdicts) == 6
+    assert {(v.verdict, v.reason_code) for v in report.verdicts} == {("match", "own-step-loss")}, report
+    assert all("and hands over the slopes of the loss that it differentiates (" in v.reason for v in report.verdicts)
+    assert len(report.verdicts) == 10
     for variable, value in zip(model.trainable_variables, before, strict=True):
         np.testing.assert_array_equal(variable.numpy(), value)
     model.fit(X, verbose=0)
-    assert all(np.any(v.numpy() != value) for v, value in zip(model.trainable_variables, before, strict=True))
+    moved = [np.any(v.numpy() != value) for v, value in zip(model.trainable_variables, before, strict=True)]
+    assert moved == [True] * 9 + [False]  # a bias that both means of the judge's loss have cancels
 
 
 def test_a_wrong_optimizer_among_two():
@@ -149,7 +228,7 @@ def test_a_wrong_optimizer_among_two():
     wrong.update_step = lambda gradient, variable, rate: update(gradient, variable, rate * (1 + 1e-6))
     report = check_updates(adversarial(second=wrong), X, steps=2)
     blamed = [v for v in report.failures if v.verdict == "mismatch"]
-    assert {v.name.split("/")[0] for v in blamed} == {"maker"} and len(blamed) == 2, report
+    assert {v.name.split("/")[0] for v in blamed} == {"maker"} and len(blamed) == 5, report
     assert {v.reason_code for v in blamed} == {"law-differs"}
     assert report.oracles == "the gradient is right and the update is not: look at the optimizer"
 

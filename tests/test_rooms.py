@@ -15,6 +15,7 @@ FLOORS = tuple(
     for rooms in (
         "scratch",
         "errors",
+        "own_modules",
         "options",
         "reports",
         "evaluation",
@@ -24,8 +25,10 @@ FLOORS = tuple(
         "comparison",
         "checks strategies",
         "coverage homework lesson",
+        "campaign",
         "frontends",
         "__init__ __main__",
+        "face",
     )
 )
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}

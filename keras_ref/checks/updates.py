@@ -6,7 +6,7 @@ a state of its own. How far a step may be off is derived in comparison/optimizer
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from typing import Any
@@ -20,7 +20,8 @@ from keras_ref.checks.gather import oracles_of
 from keras_ref.checks.twins import twin_of
 from keras_ref.comparison.evidence import Outcome
 from keras_ref.comparison.oracles import Oracles, TwinOracle
-from keras_ref.comparison.own_train_steps import compare_own_steps, own_optimizers, returned_loss
+from keras_ref.comparison.own_train_steps import compare_own_steps
+from keras_ref.comparison.train_step_losses import own_optimizers
 from keras_ref.comparison.training_steps import compare_steps
 from keras_ref.errors import BadInput, errors_as_bad_input
 from keras_ref.evaluation.float64 import DTYPE, in_float64, restore_process_state
@@ -142,20 +143,21 @@ def _compare_updates(
 def _compare_own_updates(model: Any, batches: Sequence[Data], *, seed: int, progress: Progress | None) -> Outcome:
     """The verdicts on every trained variable of a model that has a train_step of its own."""
     trained = list(model.trainable_variables)
-    optimizers = own_optimizers(model)
-    state = [*untrained(model, trained), *(v for o in optimizers for v in o.variables)]
-    loss = LossFunction(
-        returned_loss(model, optimizers), variables=trained, state=state, data=batches[0], watch_inputs=False
-    )
+    state = [*untrained(model, trained), *(v for o in own_optimizers(model) for v in o.variables)]
+
+    def make(loss: Callable[[Data], Any]) -> LossFunction:
+        return LossFunction(loss, variables=trained, state=state, data=batches[0], watch_inputs=False)
 
     def oracles_at(at: LossFunction) -> Oracles:
         return oracles_of(at, _no_twin, subject=model.name, wanted=("forward",), seed=seed)
 
-    outcome = compare_own_steps(model, loss, batches, oracles_at=oracles_at, seed=seed, progress=progress)
+    outcome = compare_own_steps(
+        model, batches, trained=trained, make=make, oracles_at=oracles_at, seed=seed, progress=progress
+    )
     note = (
         f"{type(model).__name__} has a train_step of its own: the gradients that it hands to its optimizers were "
-        "compared with the slopes of the loss that it returns, where it returns one, and the weights with the "
-        "optimizers' laws on these gradients."
+        "compared with the slopes of the loss that it returns or of the losses that it differentiates, and the weights "
+        "with the optimizers' laws on these gradients."
     )
     return replace(outcome, notes=(note, *outcome.notes))
 

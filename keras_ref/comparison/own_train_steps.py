@@ -1,39 +1,38 @@
 """A train_step of a model's own: the gradients that it hands to optimizers, and what these make of them.
 
 Two comparisons for every call of an optimizer: the weights after it with the optimizer's law on the gradients that were
-handed over, and these gradients with the slopes of the loss that the train step returns.
+handed over, and these gradients with slopes: those of the loss that the train step returns, else those of the losses
+whose gradients it took from a tape since the variable's last update, at the weights at which it took them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from typing import Any
 
 import keras
 import numpy as np
-import tensorflow as tf
-from keras.src.backend.common.stateless_scope import in_stateless_scope
 
-from keras_ref.comparison.autodiff import autodiff_at
-from keras_ref.comparison.diagnoses.table import Gradients, explain_gradients
 from keras_ref.comparison.evidence import Outcome
-from keras_ref.comparison.optimizer_step import DepartingStep, OptimizerTwin, StepStart, predict
-from keras_ref.comparison.oracles import Oracles
-from keras_ref.comparison.training_steps import (
+from keras_ref.comparison.optimizer_step import (
+    DepartingStep,
     NumericGradient,
+    OptimizerTwin,
     StepPredictions,
-    compare_variable,
-    numeric_gradient,
-    packed,
-    worst_step,
+    StepStart,
+    predict,
 )
-from keras_ref.errors import BadInput, UserCodeFailed, running_user_code, short
+from keras_ref.comparison.oracles import Oracles
+from keras_ref.comparison.own_moves import OwnMove, judge_moves
+from keras_ref.comparison.step_gradients import Target, differs, find_foreign
+from keras_ref.comparison.step_losses import LossSlopes, MakeLoss, StepLosses
+from keras_ref.comparison.step_verdicts import as_dense, judge_handed, unscaled, visible, with_judgement
+from keras_ref.comparison.train_step_losses import loss_in, own_optimizers, returned_loss
+from keras_ref.comparison.train_step_recording import Handover, Recording, TakenGradient, record_step
+from keras_ref.comparison.training_steps import compare_variable, worst_step
 from keras_ref.evaluation.keras_parts import tensorflow_variable
 from keras_ref.evaluation.loss_function import Data, LossFunction
-from keras_ref.evaluation.restoration import Restoration
 from keras_ref.evaluation.sparse_gradient import SparseGradient
 from keras_ref.reports.verdict import Kind, Reason, Verdict, worst_of
 from keras_ref.translation.from_keras import NoTwin
@@ -41,209 +40,54 @@ from scratch.arrays import Array
 from scratch.differences import UNIT
 from scratch.progress import Progress
 
-#: the name under which a train step returns its loss
-LOSS = "loss"
-#: methods by which a variable of TensorFlow is written
-WRITES = ("assign", "assign_add", "assign_sub")
 
+@dataclass
+class State:
+    """The values of variables, which can be put back."""
 
-class NoStepLoss(BadInput):
-    """A train step returns no loss that could be differenced."""
+    values: list[tuple[Any, Array]]
 
+    @classmethod
+    def of(cls, variables: Sequence[Any]) -> State:
+        """The present values."""
+        return cls([(v, v.numpy()) for v in map(tensorflow_variable, variables)])
 
-def own_optimizers(model: Any) -> list[Any]:
-    """The optimizers that a model trains with: the compiled one, and those that it keeps as attributes."""
-    found = [getattr(model, "optimizer", None), *vars(model).values()]
-    return list({id(o): o for o in found if isinstance(o, keras.optimizers.Optimizer)}.values())
-
-
-@contextmanager
-def _running_functions_eagerly() -> Iterator[None]:
-    """Run tf.functions as Python, so that none keeps a trace of what is put in the place of its parts for a while."""
-    with Restoration() as restoration:
-        restoration.undo_by(tf.config.run_functions_eagerly, tf.config.functions_run_eagerly())
-        tf.config.run_functions_eagerly(run_eagerly=True)
-        yield
-
-
-# The loss that a train step returns ---------------------------------------------------------------------------------
-
-
-def returned_loss(model: Any, optimizers: Sequence[Any]) -> Callable[[Data], Any]:
-    """The loss that a model's train step returns, as a function of data: no optimizer acts, metrics start from zero.
-
-    The function raises NoStepLoss where there is none.
-    """
-
-    def loss(data: Data) -> Any:
-        # metrics are assigned to: inside a scope that is a value, which autodiff follows
-        scope: AbstractContextManager[Any] = (
-            nullcontext() if in_stateless_scope() else keras.StatelessScope(collect_losses=True)
-        )
-        with Restoration() as restoration, _running_functions_eagerly(), scope:
-            for optimizer in optimizers:
-                restoration.set_attribute(optimizer, "apply", lambda *_, **__: None)
-            restoration.undo_by(setattr, tf.GradientTape, "gradient", tf.GradientTape.gradient)
-            tf.GradientTape.gradient = zero_by_variables(tf.GradientTape.gradient)
-            model.reset_metrics()
-            return _loss_in(model.train_step(packed(data)))
-
-    return loss
-
-
-def zero_by_variables(original: Callable[..., Any]) -> Callable[..., Any]:
-    """`GradientTape.gradient` where no optimizer acts: zeros by variables, which a scope may stand in for.
-
-    By anything else it is what it was: a loss may contain a gradient, such as a penalty on that by inputs.
-    """
-
-    def gradient(tape: Any, target: Any, sources: Any, *arguments: Any, **options: Any) -> Any:
-        flat = tf.nest.flatten(sources)
-        others = [s for s in flat if not isinstance(s, (keras.Variable, tf.Variable))]
-        found = iter(original(tape, target, others, *arguments, **options) if others else [])
-
-        def of(source: Any) -> Any:
-            if isinstance(source, (keras.Variable, tf.Variable)):
-                return tf.zeros(source.shape, source.dtype)
-            slope = next(found)
-            return tf.zeros_like(source) if slope is None else slope
-
-        return tf.nest.pack_sequence_as(sources, [of(source) for source in flat])
-
-    return gradient
-
-
-def _loss_in(logs: Any) -> Any:
-    """The loss among what a train step returned. Raises: NoStepLoss."""
-    found = logs.get(LOSS) if isinstance(logs, Mapping) else None
-    loss = None if found is None else tf.convert_to_tensor(found)
-    if loss is None or loss.shape.rank != 0 or not loss.dtype.is_floating:
-        received = ", ".join(map(str, logs)) if isinstance(logs, Mapping) else type(logs).__name__
-        raise NoStepLoss(f"it returns no scalar {LOSS!r} (but {received or 'nothing'})")
-    return loss
-
-
-# What a train step hands to optimizers ------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, kw_only=True)
-class Handover:
-    """One call of an optimizer: its twin before it, gradients and weights by name, weights after it.
-
-    twin   the refusal where there is none
-    """
-
-    twin: OptimizerTwin | NoTwin
-    optimizer: Any
-    gradients: Mapping[str, Any]
-    before: Mapping[str, Array]
-    after: Mapping[str, Array]
-
-
-@dataclass(kw_only=True)
-class Recording:
-    """What one train step did: the calls of optimizers, whether it wrote weights by itself, and its logs."""
-
-    calls: list[Handover] = field(default_factory=list)
-    writes: bool = False
-    logs: Any = None
-
-
-def record_step(
-    model: Any, data: Data, *, optimizers: Sequence[Any], names: dict[int, str], trained: Sequence[Any]
-) -> Recording:
-    """Take one training step and record what it hands to optimizers; `names` are those of variables by identity."""
-    recording, acting = Recording(), []
-
-    def applied(optimizer: Any, original: Callable[..., Any], grads: Any, variables: Any = None) -> None:
-        grads = list(grads)
-        known = list(optimizer._trainable_variables if variables is None else variables)  # noqa: SLF001 (as Keras)
-        for variable in known:
-            names.setdefault(id(variable), variable.path)
-        before = {names[id(v)]: v.numpy() for v in known}
-        gradients = {
-            names[id(v)]: _array(g, tuple(v.shape)) for v, g in zip(known, grads, strict=True) if g is not None
-        }
-        try:
-            twin: OptimizerTwin | NoTwin = OptimizerTwin.of(optimizer, known, names, before)
-        except NoTwin as error:
-            twin = error
-        acting.append(optimizer)
-        try:
-            original(grads, known)
-        finally:
-            acting.pop()
-        after = {names[id(v)]: v.numpy() for v in known}
-        recording.calls.append(
-            Handover(twin=twin, optimizer=optimizer, gradients=gradients, before=before, after=after)
-        )
-
-    def written(original: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
-        recording.writes |= not acting
-        return original(*arguments, **options)
-
-    with Restoration() as restoration, _running_functions_eagerly():
-        for optimizer in optimizers:
-            restoration.set_attribute(optimizer, "apply", partial(applied, optimizer, optimizer.apply))
-        for variable in map(tensorflow_variable, trained):
-            for method in WRITES:
-                restoration.set_attribute(variable, method, partial(written, getattr(variable, method)))
-        model.reset_metrics()
-        with running_user_code():
-            recording.logs = model.train_step(packed(data))
-    return recording
-
-
-def _array(gradient: Any, shape: tuple[int, ...]) -> Any:
-    """A gradient as an array; a sparse one keeps its slices."""
-    if isinstance(gradient, tf.IndexedSlices):
-        return SparseGradient.of(gradient.values.numpy(), gradient.indices.numpy().astype(int), shape)
-    return np.asarray(gradient, dtype=float)
-
-
-# The comparison -----------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class ReturnedSlopes:
-    """The slopes of the loss that a step returns, by name; or why there are none."""
-
-    slopes: Mapping[str, NumericGradient] = field(default_factory=dict)
-    value: float = float("nan")
-    noise: float = 0.0
-    why_not: str = ""
-    notes: tuple[str, ...] = ()
+    def put_back(self) -> None:
+        """Assign the values."""
+        for variable, value in self.values:
+            variable.assign(value)
 
 
 def compare_own_steps(
     model: keras.Model,
-    loss: LossFunction,
     batches: Sequence[Data],
     *,
+    trained: Sequence[Any],
+    make: MakeLoss,
     oracles_at: Callable[[LossFunction], Oracles],
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Outcome:
-    """One verdict per trained variable, of its worst step, where the model has a train_step of its own.
-
-    loss   that of `returned_loss`
-    """
-    names = {id(v): name for name, v in loss.variables.items()}
-    optimizers, trained = own_optimizers(model), list(loss.variables.values())
-    found: dict[str, list[Verdict]] = {name: [] for name in loss.variables}
-    notes, followed, idle = list[str](), dict[int, OptimizerTwin](), False
+    """One verdict per trained variable, of its worst step, where the model has a train_step of its own."""
+    optimizers = own_optimizers(model)
+    returned = make(returned_loss(model, optimizers, trained))
+    variables = dict(returned.variables)
+    losses = StepLosses(model, variables, make, oracles_at)
+    names = {id(held): name for name, v in variables.items() for held in (v, tensorflow_variable(v))}
+    comparison = OwnSteps(seed)
+    found: dict[str, list[Verdict]] = {name: [] for name in variables}
+    notes = list[str]()
     for step, data in enumerate(batches, start=1):
-        loss.refresh(data)
-        known = _slopes(loss, oracles_at)
+        known = losses.returned(returned, data)
         notes += known.notes
-        recording = record_step(model, data, optimizers=optimizers, names=names, trained=trained)
-        idle |= not recording.calls
-        known = _repeated(known, recording)
-        for call in recording.calls:
-            for verdict in _compare_call(call, known, step=step, seed=seed, followed=followed):
-                once = sum(verdict.name in other.gradients for other in recording.calls) == 1
-                honest = once and not recording.writes and not idle
-                found.setdefault(verdict.name, []).append(verdict if honest else _excused(verdict))
+        start = State.of([*variables.values(), *returned.state, *(v for o in optimizers for v in o.variables)])
+        recording = record_step(model, data, optimizers=optimizers, names=names, trained=variables)
+        if not known.why_not:
+            known = known.repeated(float(loss_in(recording.logs)), "returns")
+        end = State.of([v for v, _ in start.values])
+        for verdict in comparison.of_step(Step(step, recording, known, start, data, losses)):
+            found.setdefault(verdict.name, []).append(verdict)
+        end.put_back()
         if progress is not None:
             progress(step, len(batches), f"step {step}")
     missing = "it handed no gradient of this variable to an optimizer"
@@ -260,108 +104,133 @@ def _worst(verdicts: Sequence[Verdict]) -> Verdict:
     return worst_step(v for v in verdicts if v.verdict is kind)
 
 
-def _slopes(loss: LossFunction, oracles_at: Callable[[LossFunction], Oracles]) -> ReturnedSlopes:
-    """The slopes of the returned loss at the point, where it can be differenced."""
-    try:
-        gathered = oracles_at(loss)
-        autodiff = autodiff_at(loss, loss.values)
-    except NoStepLoss as error:
-        return ReturnedSlopes(why_not=str(error))
-    except UserCodeFailed as failed:
-        return ReturnedSlopes(
-            why_not=f"the loss that it returns cannot be differenced: {short(failed.error).rstrip('.')}"
-        )
-    oracle = gathered.oracles[-1]
-    slopes = {}
-    for name in loss.variables:
-        numeric = numeric_gradient(oracle, name)
-        # the backward pass inside the step rounds like the one around it, in an order of its own
-        slopes[name] = replace(numeric, error=numeric.error + 2 * autodiff.rounding[name])
-    return ReturnedSlopes(slopes, float(oracle.base), float(oracle.noise), notes=gathered.notes)
+@dataclass
+class Step:
+    """One step: what it did, the slopes of the loss that it returned, and those of the losses that it differentiated.
 
-
-def _repeated(known: ReturnedSlopes, recording: Recording) -> ReturnedSlopes:
-    """The slopes, if the step itself returned the loss that was differenced."""
-    if known.why_not:
-        return known
-    value = float(_loss_in(recording.logs))
-    if abs(value - known.value) <= 2 * known.noise + 64 * UNIT * abs(known.value):
-        return known
-    return ReturnedSlopes(
-        why_not=f"the loss that it returns is {value:.15g} and {known.value:.15g} with the same weights and data",
-        notes=known.notes,
-    )
-
-
-def _compare_call(
-    call: Handover, known: ReturnedSlopes, *, step: int, seed: int, followed: dict[int, OptimizerTwin]
-) -> Iterator[Verdict]:
-    """The verdicts on the variables of one call.
-
-    `followed` has the twin of every optimizer that was the law so far, with a state of its own, and is brought on;
-    where there is none, or an optimizer is called on other variables, the twin starts from the optimizer's own state.
+    number    from 1
+    start     the state before it
+    targets   the slopes that were measured by now, by the number of the gradient
     """
-    if isinstance(call.twin, NoTwin):
-        for name, value in call.before.items():
-            yield Verdict(name, "update", Kind.UNDECIDED, total=value.size).because(Reason.NO_TWIN, call.twin)
-        return
-    before = followed.pop(id(call.optimizer), call.twin)
-    twin = before if before.paths == call.twin.paths else call.twin
-    scale = twin.optimizer.loss_scale(twin.state)
-    handed = {name: g / scale for name, g in call.gradients.items()}
-    dense = {name: np.array(g, copy=True, subok=False) for name, g in handed.items()}
-    start = StepStart(
-        weights=call.before, gradients=dense, errors={name: UNIT * np.abs(g) for name, g in dense.items()}
-    )
-    rows = {name: g for name, g in handed.items() if isinstance(g, SparseGradient)}
-    law = predict(twin, start, seed=seed)
-    predictions = StepPredictions(
-        numeric=law, law=law, departing=lambda: DepartingStep.of(twin, start, rows=rows, seed=seed)
-    )
-    verdicts = {name: compare_variable(name, value, predictions, step=step) for name, value in call.after.items()}
-    if all(verdict.verdict is Kind.MATCH for verdict in verdicts.values()):
-        followed[id(call.optimizer)] = replace(twin, state=law.state, doubt=law.doubt)
-    for name, verdict in verdicts.items():
-        if verdict.failed or name not in dense:
-            yield verdict
-        elif known.why_not or name not in known.slopes:
-            reason = known.why_not or "it trains a frozen variable"
-            why = f"{reason}; its update is the optimizer's law on the gradients that it hands over"
-            counts = {"undecided": verdict.total}
-            yield replace(verdict, verdict=Kind.UNDECIDED, counts=counts).because(Reason.OWN_STEP, why)
-        else:
-            yield _compare_gradient(verdict, dense[name], known.slopes[name], step=step)
+
+    number: int
+    recording: Recording
+    known: LossSlopes
+    start: State
+    data: Data
+    losses: StepLosses
+    targets: dict[int, Target] = field(default_factory=dict)
+
+    def target_of(self, taken: TakenGradient) -> Target:
+        """A gradient that the step took, with slopes of its loss."""
+        if taken.number not in self.targets:
+            self.start.put_back()
+            found = self.losses.differentiated(taken, self.data)
+            self.targets[taken.number] = Target(taken=taken, slopes=found.slopes, why_not=found.why_not)
+        return self.targets[taken.number]
+
+    def moved(self) -> set[str]:
+        """The variables that it moved by itself, and gave to no optimizer."""
+        return self.recording.written.difference(*(call.before for call in self.recording.calls))
+
+    def judge_moves(self) -> list[Verdict]:
+        """The verdicts on them."""
+
+        def slopes_of(name: str) -> NumericGradient | None:
+            taken = [t for t in self.recording.taken if name in t.sources]
+            return self.target_of(taken[-1]).slopes.get(name) if len(taken) == 1 else None
+
+        before, after = self.recording.before, self.recording.after
+        moves = [
+            OwnMove(name=name, before=before[name], after=after[name], slopes=slopes_of(name))
+            for name in sorted(self.moved())
+        ]
+        return judge_moves(moves, weights=after, step=self.number)
 
 
-def _compare_gradient(verdict: Verdict, handed: Array, slopes: NumericGradient, *, step: int) -> Verdict:
-    """The verdict on an update that follows the law: also on the gradient that was handed over for it."""
-    slope, allowed = slopes.slope, UNIT * np.abs(handed) + slopes.error
-    off = np.abs(handed - slope)
-    wrong = ~(off <= allowed)
-    if not wrong.any():
-        return replace(verdict, visible=max(verdict.visible, float(2 * allowed.max(initial=0.0))))
-    with np.errstate(invalid="ignore", divide="ignore"):
-        i = int(np.argmax(np.nan_to_num(np.where(wrong, off / allowed, 0.0), nan=np.inf)))
-    name, error = verdict.name, float(np.max(allowed))
-    cause = explain_gradients(Gradients(wrong={name: handed}, right={name: slope}, allowed={name: error}))
-    return replace(
-        verdict,
-        verdict=Kind.MISMATCH,
-        looks_like="" if cause is None else cause.words,
-        counts={"mismatch": int(wrong.sum()), "match": int((~wrong).sum())},
-        worst=tuple(int(k) for k in np.unravel_index(i, handed.shape)) if handed.shape else (),
-        autodiff=float(handed.ravel()[i]),
-        numeric=float(slope.ravel()[i]),
-        rounding=float(allowed.ravel()[i]),
-        visible=float(2 * allowed.max(initial=0.0)),
-        cells=None,
-    ).because(Reason.OWN_STEP_GRADIENT, step)
+@dataclass
+class OwnSteps:
+    """The comparison of one step after the other, and what it carries from step to step.
 
+    followed   the twin of every optimizer that was the law so far, with a state of its own
+    pending    by name, the gradients that were taken since the variable's last update
+    idle       whether a step went by without an optimizer
+    """
 
-def _excused(verdict: Verdict) -> Verdict:
-    """A gradient that differs where the step moves weights by itself or gathers gradients over steps proves nothing."""
-    if verdict.reason_code is not Reason.OWN_STEP_GRADIENT:
-        return verdict
-    counts = {"undecided": sum(verdict.counts.values())}
-    undecided = replace(verdict, verdict=Kind.UNDECIDED, counts=counts, looks_like="")
-    return undecided.because(Reason.OWN_STEP_GATHERS)
+    seed: int
+    followed: dict[int, OptimizerTwin] = field(default_factory=dict)
+    pending: dict[str, list[Target]] = field(default_factory=dict)
+    idle: bool = False
+
+    def of_step(self, step: Step) -> Iterator[Verdict]:
+        """The verdicts on all variables that a step hands to optimizers, or moves by itself."""
+        recording = step.recording
+        self.idle |= not recording.calls
+        yield from step.judge_moves()
+        used: dict[str, int] = {}
+        for call in recording.calls:
+            for verdict in self._compare_call(call, step=step.number):
+                name = verdict.name
+                taken = [t for t in recording.taken[used.get(name, 0) : call.taken] if name in t.sources]
+                earlier = self.pending.pop(name, [])
+                used[name] = call.taken
+                if verdict.failed or name not in call.gradients:
+                    yield verdict
+                else:
+                    yield self._judge_handed(verdict, call, step, earlier=earlier, taken=taken)
+        left = [(t, name) for t in recording.taken for name in t.sources if t.number >= used.get(name, 0)]
+        moved = step.moved()
+        for one, name in left:
+            if name not in moved:
+                self.pending.setdefault(name, []).append(step.target_of(one))
+
+    def _judge_handed(
+        self, verdict: Verdict, call: Handover, step: Step, *, earlier: list[Target], taken: list[TakenGradient]
+    ) -> Verdict:
+        """The verdict on an update that follows the law, by the gradient that was handed over for it.
+
+        earlier, taken   the gradients since the last update: of steps before, and of this one
+        """
+        handed, name, own = unscaled(call), verdict.name, step.known.slopes.get(verdict.name)
+        if own is not None and not differs(handed.gradients[name], own).any():
+            return replace(verdict, visible=max(verdict.visible, visible(handed.gradients[name], own)))
+        once = sum(name in other.gradients for other in step.recording.calls) == 1
+        judgement = judge_handed(
+            name,
+            handed,
+            [t.scaled(1 / handed.scale) for t in (*earlier, *map(step.target_of, taken))],
+            step.known,
+            honest=once and not step.recording.written and not self.idle,
+        )
+        if judgement.reason is Reason.OWN_STEP_GRADIENT:
+            every = (step.target_of(t).scaled(1 / handed.scale) for t in step.recording.taken)
+            judgement = find_foreign(name, handed.gradients[name], every) or judgement
+        return with_judgement(verdict, handed.gradients[name], judgement, step=step.number)
+
+    def _compare_call(self, call: Handover, *, step: int) -> Iterator[Verdict]:
+        """The verdicts of the optimizer's law on the variables of one call.
+
+        Where there is no twin that was followed so far, or an optimizer is called on other variables, the twin starts
+        from the optimizer's own state.
+        """
+        if isinstance(call.twin, NoTwin):
+            for name, value in call.before.items():
+                yield Verdict(name, "update", Kind.UNDECIDED, total=value.size).because(Reason.NO_TWIN, call.twin)
+            return
+        before = self.followed.pop(id(call.optimizer), call.twin)
+        twin = before if before.paths == call.twin.paths else call.twin
+        scale = twin.optimizer.loss_scale(twin.state)
+        handed = {name: g / scale for name, g in call.gradients.items()}
+        dense = as_dense(handed)
+        start = StepStart(
+            weights=call.before, gradients=dense, errors={name: UNIT * np.abs(g) for name, g in dense.items()}
+        )
+        rows = {name: g for name, g in handed.items() if isinstance(g, SparseGradient)}
+        law = predict(twin, start, seed=self.seed)
+        predictions = StepPredictions(
+            numeric=law, law=law, departing=lambda: DepartingStep.of(twin, start, rows=rows, seed=self.seed)
+        )
+        verdicts = [compare_variable(name, value, predictions, step=step) for name, value in call.after.items()]
+        if all(verdict.verdict is Kind.MATCH for verdict in verdicts):
+            self.followed[id(call.optimizer)] = replace(twin, state=law.state, doubt=law.doubt)
+        yield from verdicts

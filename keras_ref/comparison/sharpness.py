@@ -36,6 +36,9 @@ DULL = 1e-6
 #: where: what has learned its data to a residual of its last digits has a residual as large as itself there. A gradient
 #: of 0 is looked at again there too
 SCALES_BELOW = (0.125, 2.0**-8)
+#: where all weights and inputs are smaller than this, steps, which are shares of them, are too short for the loss to
+#: carry the digits: they are compared again where the largest is 1 to 2
+SMALL = 2.0**-6
 #: where a difference that noise may hide is looked at again; of a deep network that is homogeneous in its weights
 #: nothing is left at smaller ones
 DISPUTED_SCALES = (0.5, 0.125, 2.0**-5, 2.0**-8, 2.0, 8.0)
@@ -56,6 +59,8 @@ def require_sharp(found: EntryComparison, autodiff: Autodiff) -> EntryComparison
     if (passed < DULL).all() or (_is_zero(autodiff, found.name) and _is_zero_below(found, autodiff)):
         return found
     known = _Sharpened(found, passed, own)
+    if (enlarged := _scale_of_small(found)) > 1:
+        known = known.compare_again(autodiff, np.flatnonzero(known.passed >= DULL), enlarged)
     for scale in SCALES:
         known = known.compare_again(autodiff, np.flatnonzero(known.passed >= 1), scale)
     for scale in SCALES_BELOW:
@@ -106,7 +111,8 @@ class _Sharpened:
         right = (kinds == Kind.MATCH) & (passed < np.minimum(self.passed[at], 1))
         # a loss that overflows there says nothing; nor does a difference at larger weights, whose steps may be longer
         # than the loss is smooth, unless there was one here
-        wrong = (kinds == Kind.MISMATCH) & ((scale < 1) | (self.found.judgements.kinds[at] == Kind.MISMATCH))
+        trusted = scale < 1 or scale == _scale_of_small(self.found)
+        wrong = (kinds == Kind.MISMATCH) & (trusted | (self.found.judgements.kinds[at] == Kind.MISMATCH))
         wrong &= not _departs(self.found)
         found, new = self.found, self.passed.copy()
         for which, reason in ((right, Reason.DECIDED_BESIDE), (wrong, Reason.WRONG_BESIDE)):
@@ -167,6 +173,12 @@ def _is_zero(autodiff: Autodiff, name: str) -> bool:
     """Whether a gradient is zero to its rounding error."""
     gradient = np.abs(np.asarray(autodiff.gradient[name], float))
     return bool((gradient <= autodiff.rounding[name]).all())
+
+
+def _scale_of_small(found: EntryComparison) -> float:
+    """What weights and inputs that are all small are scaled by, so that the largest is 1 to 2; 1 where they are not."""
+    largest = max((float(np.max(np.abs(v), initial=0.0)) for v in found.oracle.values.values()), default=0.0)
+    return float(2.0 ** -np.floor(np.log2(largest))) if 0 < largest < SMALL else 1.0
 
 
 def _visible(found: EntryComparison) -> Array:

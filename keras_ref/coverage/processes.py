@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
+
+from keras_ref.own_modules import own_command
 
 
 @dataclass(frozen=True)
@@ -22,32 +26,59 @@ class ExampleResult:
 def compare_examples(
     wanted: Iterable[tuple[str, str]], command: Callable[[list[str]], list[str]] | None = None, patience: float = 120.0
 ) -> Iterator[ExampleResult]:
-    """Compare an example of each (kind, name).
+    """Compare an example of each (kind, name), as `run_in_turn` runs what its arguments "kind:name" are.
 
-    command    makes the command line from arguments "kind:name"; this module's own if None
-    patience   seconds without a line after which a process is killed
-
-    The example at which a process dies or is killed is reported as such; a new process takes the rest.
+    The example at which a process dies or is killed is reported as such.
     """
-    left = list(wanted)
-    command = command or (lambda names: [sys.executable, "-m", "keras_ref.coverage.processes", *names])
+    command = command or (lambda names: own_command("keras_ref.coverage.processes", *names))
+    for answer in run_in_turn([f"{kind}:{name}" for kind, name in wanted], command=command, patience=patience):
+        kind, _, name = answer.name.partition(":")
+        found = {"values": answer.ended} if answer.result is None else answer.result["compared"]
+        yield ExampleResult(kind, name, found)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a process said of one argument; without a result: how it ended."""
+
+    name: str
+    result: dict[str, Any] | None
+    ended: str = ""
+
+
+def run_in_turn(
+    names: Iterable[str],
+    *,
+    command: Callable[[list[str]], list[str]],
+    patience: float = 120.0,
+    environment: Mapping[str, str] | None = None,
+) -> Iterator[Answer]:
+    """Run a command that takes arguments in turn, and prints for each a line of JSON with its "name".
+
+    command    makes the command line from the arguments that are left
+    patience   seconds without a line after which a process is killed
+    environment   variables of the process that are not those of this one
+
+    The argument at which a process dies or is killed has no result; a new process takes the rest.
+    """
+    left = list(names)
     while left:
         with subprocess.Popen(
-            command([f"{kind}:{name}" for kind, name in left]),
+            command(left),
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             text=True,
+            env={**os.environ, **(environment or {})},
         ) as process:
             for line in _read_lines(process, patience):
                 if line.startswith("{"):
-                    result = ExampleResult(**json.loads(line))
-                    left.remove((result.kind, result.name))
-                    yield result
+                    result = json.loads(line)
+                    left.remove(result["name"])
+                    yield Answer(result["name"], result)
         status = process.returncode
         if left:
             ended = f"killed the process (signal {-status})" if status < 0 else f"ended the process (status {status})"
-            kind, name = left.pop(0)
-            yield ExampleResult(kind, name, {"values": ended})
+            yield Answer(left.pop(0), None, ended)
 
 
 def _read_lines(process: subprocess.Popen[str], patience: float) -> Iterator[str]:
@@ -73,7 +104,7 @@ def main(arguments: list[str]) -> None:
 
     for argument in arguments:
         kind, _, name = argument.partition(":")
-        print(json.dumps({"kind": kind, "name": name, "compared": compare_example(kind, name)}), flush=True)
+        print(json.dumps({"name": argument, "compared": compare_example(kind, name)}), flush=True)
 
 
 if __name__ == "__main__":

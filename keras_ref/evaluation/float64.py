@@ -30,6 +30,7 @@ from keras_ref.evaluation.keras_parts import (
     tensorflow_variable,
     tensorflow_variables_in,
 )
+from keras_ref.evaluation.python_numbers import DoubleFloat
 from keras_ref.evaluation.real_parts import dtype_in, is_real_or_complex
 from keras_ref.evaluation.restoration import Restoration
 from keras_ref.evaluation.traced_functions import trace_anew
@@ -116,7 +117,7 @@ def _retype_variable(moved: _Moved, variable: Any) -> None:
 def _retype_attributes(moved: _Moved, owner: Any) -> None:
     """Replace the TensorFlow variables and float constants that an object keeps as attributes.
 
-    Python floats become np.float64 (a subclass of float): TensorFlow takes a plain 0.9 for a float32, and
+    Python floats become DoubleFloat (a subclass of float): TensorFlow takes a plain 0.9 for a float32, and
     `keras.ops.cast(0.9, "float64")` is 0.8999999761581421.
     """
     restoration, dtype = moved.restoration, moved.dtype
@@ -126,9 +127,9 @@ def _retype_attributes(moved: _Moved, owner: Any) -> None:
         if dtype is None:
             continue
         if type(value) is float:
-            restoration.set_attribute(owner, name, np.float64(value))
+            restoration.set_attribute(owner, name, DoubleFloat(value))
         elif isinstance(value, (list, tuple)) and value and all(type(item) is float for item in value):
-            restoration.set_attribute(owner, name, [np.float64(item) for item in value])
+            restoration.set_attribute(owner, name, [DoubleFloat(item) for item in value])
         elif isinstance(value, tf.Tensor) and hasattr(value, "numpy") and is_real_or_complex(value.dtype):
             restoration.set_attribute(owner, name, tf.cast(value, _target(dtype, value.dtype)))
 

@@ -40,6 +40,11 @@ class TracedLosses(ABC):
         #: whether values are assigned to Keras variables, which traced functions read past any StatelessScope
         self.assigns = False
 
+    @property
+    def state(self) -> tuple[Any, ...]:
+        """The variables that a call may write, as far as they are known by now."""
+        return tuple(self._state)
+
     @abstractmethod
     def directional(
         self, direction: Mapping[str, Array], steps: Array, *, at: Mapping[str, Array] | None = None

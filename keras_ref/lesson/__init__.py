@@ -12,6 +12,8 @@ recipe_table.py, keras_recipe.py   the book's recipes beside Keras;   cli.py  th
 
 from typing import Any
 
+import keras_ref.own_modules  # noqa: F401 (before anything imports from scratch)
+
 __all__ = ["Lesson", "make"]
 
 

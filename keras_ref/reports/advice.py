@@ -84,7 +84,13 @@ ADVICE = (
         "the optimizer applies the gradients that it is handed: look at what the train step makes of the gradient",
         Kind.MISMATCH,
         oracles=("update",),
-        reasons=(Reason.OWN_STEP_GRADIENT,),
+        reasons=(Reason.OWN_STEP_GRADIENT, Reason.OWN_STEP_FOREIGN),
+    ),
+    _advise(
+        "the train step moves weights by itself: look at the gradient that it takes",
+        Kind.MISMATCH,
+        oracles=("update",),
+        reasons=(Reason.OWN_STEP_MOVES_ASIDE,),
     ),
     _advise(
         "the step is the optimizer's law, on a gradient that is not the loss's: check the gradients",
@@ -117,6 +123,12 @@ ADVICE = (
         "nothing was shown to be wrong: the train step cannot be compared with the slopes of a loss",
         Kind.UNDECIDED,
         reasons=(Reason.OWN_STEP, Reason.OWN_STEP_GATHERS),
+    ),
+    _advise(
+        "nothing was shown to be wrong in a backward pass or an optimizer: look at whether the train step means what "
+        "it does",
+        Kind.UNDECIDED,
+        reasons=(Reason.OWN_STEP_MOVED, Reason.OWN_STEP_SUM, Reason.OWN_STEP_OTHER_LOSS),
     ),
     _advise(
         "nothing was shown to be wrong: there is no definition to compare with",

@@ -33,6 +33,11 @@ class Reason(StrEnum):
         """Whether the reason is a kink at the point, of which the slopes from left and right tell more."""
         return self in KINKS
 
+    @property
+    def is_handed(self) -> bool:
+        """Whether the reason is what a train step hands to an optimizer, which the numbers of the verdict are then."""
+        return self in HANDED
+
     def text(self, *details: object) -> str:
         """The text in a report, its gaps filled. Raises: IndexError where a detail is missing."""
         return self.template.format(*details)
@@ -212,7 +217,63 @@ class Reason(StrEnum):
         ),
         (
             "step {}: the train step is the model's own: the gradients that it hands to the optimizer are not the "
-            "slopes of the loss that it returns"
+            "slopes of the loss that it {}"
+        ),
+    )
+    OWN_STEP_FOREIGN = (
+        "own-step-foreign",
+        "the train step is the model's own: it hands the gradient by one variable to the optimizer as another one's",
+        "step {}: the train step is the model's own: the gradient that it hands over is that by {}",
+    )
+    OWN_STEP_LOSS = (
+        "own-step-loss",
+        "the train step is the model's own: the gradients that it hands over are slopes of losses that it computes",
+        "worst at step {}: the train step is the model's own, and hands over {}",
+    )
+    OWN_STEP_OTHER_LOSS = (
+        "own-step-other-loss",
+        (
+            "the train step is the model's own: the gradients that it hands over are the slopes of a loss that it "
+            "differentiates, which is another one than it returns"
+        ),
+        (
+            "step {}: the train step is the model's own: the gradients that it hands over are the slopes of the loss "
+            "that it differentiates ({:.6g}) and not of the loss that it returns ({:.6g})"
+        ),
+    )
+    OWN_STEP_MOVED = (
+        "own-step-moved",
+        (
+            "the train step is the model's own, and no gradient step of a loss: the gradients that it hands over are "
+            "slopes at other weights than those that are updated, to which it moves by itself"
+        ),
+        (
+            "step {}: the train step is the model's own, and no gradient step of a loss: the gradients that it hands "
+            "over are slopes at other weights than those that are updated, to which it moves by itself"
+        ),
+    )
+    OWN_STEP_SUM = (
+        "own-step-sum",
+        (
+            "the train step is the model's own: it gathers gradients, and hands over their sum, which is not divided "
+            "by their number"
+        ),
+        (
+            "step {0}: the train step is the model's own: it gathers gradients of {1} losses and hands over their "
+            "sum, which is {1} times the gradient of their mean"
+        ),
+    )
+    OWN_STEP_MOVES = (
+        "own-step-moves",
+        "the train step is the model's own, and moves a weight by itself: by a moving average, or along slopes",
+        "worst at step {}: the train step is the model's own, and {}",
+    )
+    OWN_STEP_MOVES_ASIDE = (
+        "own-step-moves-aside",
+        "the train step is the model's own, and moves a weight by itself: not along slopes, as it does others",
+        (
+            "step {}: the train step is the model's own, and moves this weight by itself: not by {} times slopes of "
+            "the loss that it differentiates, as it does others"
         ),
     )
     OWN_STEP_GATHERS = (
@@ -234,6 +295,17 @@ class Reason(StrEnum):
     PROCESS_DIED = "process-died", "the process died in which the gradient was computed", "{}"
 
 
+#: reasons that are about a gradient which a train step of a model's own hands to an optimizer, and fail
+HANDED = frozenset(
+    (
+        Reason.OWN_STEP_GRADIENT,
+        Reason.OWN_STEP_FOREIGN,
+        Reason.OWN_STEP_OTHER_LOSS,
+        Reason.OWN_STEP_MOVED,
+        Reason.OWN_STEP_SUM,
+        Reason.OWN_STEP_GATHERS,
+    )
+)
 #: reasons that are about a kink at the point itself
 KINKS = frozenset(
     (

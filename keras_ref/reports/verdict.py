@@ -123,11 +123,11 @@ class Verdict:
             else f"no single entry: {self.coverage}"
         )
         update = self.oracle == "update"
-        handed = self.reason_code in (Reason.OWN_STEP_GRADIENT, Reason.OWN_STEP_GATHERS)
+        handed = self.reason_code is not None and self.reason_code.is_handed
         own_step = "handed to the optimizer" if handed else "Keras's own step"
-        autodiff = own_step if update else f"GradientTape, {self.how or 'eager'}"
+        autodiff = own_step if update else self.how if "." in self.how else f"GradientTape, {self.how or 'eager'}"
         why = f" ({self.reason})" if self.reason else ""
-        numeric = "the loss that the step returns, differenced" if handed else NUMERIC_BY.get(self.oracle, self.oracle)
+        numeric = "a loss that the step computes, differenced" if handed else NUMERIC_BY.get(self.oracle, self.oracle)
         errors = f"truncation {self.truncation:.1e} + rounding {self.rounding:.1e}"
         lines = (
             ("verdict", f"{self.verdict}: {self.name}, by the oracle {self.oracle!r}{why}"),
@@ -213,6 +213,10 @@ class Report:
     def ok(self) -> bool:
         """Whether nothing failed and something was compared."""
         return not self.failures and any(v.compared or v.together for v in self.verdicts)
+
+    def __bool__(self) -> bool:
+        """Whether the report is ok: `assert check_gradients(model, x, y)` means what it says."""
+        return self.ok
 
     @property
     def oracles(self) -> str:

@@ -136,8 +136,8 @@ def test_unused_rows_are_left_out():
     assert model.layers[0].input_dim == 80_000
     assert report.ok
     assert report.notes[0] == (
-        "large/rows/embeddings: 79,995 of 80,000 rows are used by none of the data. The loss does not depend on them, and "
-        "autodiff gives them no gradient: they were left out."
+        "large/rows/embeddings: 79,995 of 80,000 rows are used by none of the data. The loss does not depend on them, "
+        "and autodiff gives them no gradient: they were left out."
     )
     found = [v for v in report.verdicts if "rows" in v.name]
     assert {v.oracle for v in found} == {"forward", "twin"}

@@ -1,8 +1,9 @@
 """Known differences of Keras 3.15.1 (TensorFlow 2.21, CPU) from the definition, as data: a TOML file for each family.
 
 An entry has an id, a reading (see READINGS), a reason and a source. Its smallest example is the function of the same
-name in the Python file beside it: the suite runs every example, and an entry whose example no longer differs fails the
-suite and has to go. `applies` says which specifications may show it, as conditions of which one has to hold:
+name in the Python file beside it: the suite runs every example. One that no longer differs has been corrected
+upstream, and gets a `fixed_in`. `applies` says which specifications may show it, as conditions of which one has to
+hold:
 
     name         class name, or several
     activation   name of an activation that a field holds, or several
@@ -13,8 +14,8 @@ suite and has to go. `applies` says which specifications may show it, as conditi
 
 Predicates are functions of predicates.py, given by name. `only` says what it takes beside the specification
 (CIRCUMSTANCES). `says` is what Keras says when it refuses: words of the exception, without which a refusal is not the
-known one. An entry without `applies` depends on data (weights, masks, targets), not on a specification: it excuses
-nothing by itself.
+known one. `kind`, `upstream` and `fixed_in` are for the ledger (keras_ref/campaign/ledger.py). An entry without
+`applies` depends on data (weights, masks, targets), not on a specification: it excuses nothing by itself.
 """
 
 from keras_ref.translation.departures.conditions import Condition, meets_any, nested_specifications

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -40,6 +40,9 @@ class Departure:
     shows_in: tuple[str, ...] = ASPECTS
     only: tuple[str, ...] = ()
     says: str = ""
+    kind: str = ""
+    upstream: str = ""
+    fixed_in: Mapping[str, str] = field(default_factory=dict, hash=False)
     own_process: bool = False
 
     def __post_init__(self) -> None:

@@ -1,0 +1,146 @@
+"""The findings: every known departure of Keras and every known fault of TensorFlow's derivatives, in one form."""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import asdict, dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from keras_ref.campaign.scripts import script_of_derivative, script_of_example
+from keras_ref.translation.departures import Departure, load_departures, load_examples
+from keras_ref.translation.departures.conditions import Condition
+
+#: what a finding may be, and what that means
+KINDS = {
+    "wrong value": "a number that is not the one defined",
+    "wrong gradient": "a derivative that is not the one of the computed value",
+    "missing gradient": "no derivative, or zero, where there is one",
+    "lost digits": "right but for a rounding to float32 inside float64",
+    "mode": "eager, graph and compiled execution differ",
+    "refusal": "an exception where the documentation promises a value",
+    "crash": "the process ends",
+    "documentation": "two answers are possible, and the documentation or the paper names the other one",
+}
+#: the kind of an entry that names none, by its reading
+KIND_OF_READING = {
+    "fault": "wrong value",
+    "precision": "lost digits",
+    "refusal": "refusal",
+    "convention": "documentation",
+}
+#: the releases in which an entry was found that names none
+FOUND_IN = {"keras": "3.15.1", "tensorflow": "2.21.0"}
+#: what stands for the thread of a fault that nobody has reported, as far as a search finds
+UNREPORTED = "unreported"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """One thing that is wrong in a release of Keras or TensorFlow.
+
+    what       a sentence; `where` names the API, `affects` the uses that meet it
+    kind       one of KINDS
+    found_in   {package: release} in which it was found; fixed_in: in which it is corrected, empty until it is
+    upstream   the address of a thread, or "unreported"
+    source     the closed form, the paper or the page of documentation that says what is right
+    script     a program without gradtwin that exits with 1 while the fault is there, and with 0 when it is not
+    """
+
+    id: str
+    kind: str
+    where: str
+    what: str
+    source: str
+    script: str
+    affects: str
+    found_in: dict[str, str]
+    fixed_in: dict[str, str]
+    upstream: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data."""
+        return asdict(self)
+
+
+@cache
+def load_findings() -> tuple[Finding, ...]:
+    """All findings, those of Keras first. Raises: ValueError for an id used twice or an unknown kind."""
+    examples = load_examples()
+    found = [_of_departure(d, script_of_example(d.id, d.source, examples[d.id])) for d in load_departures()]
+    found += [_of_tensorflow(entry) for entry in _tensorflow()]
+    if len({f.id for f in found}) != len(found) or not {f.kind for f in found} <= set(KINDS):
+        raise ValueError(
+            f"A finding must have an id of its own and a kind of {', '.join(KINDS)}. Received: "
+            f"{[(f.id, f.kind) for f in found]}. Correct the entry."
+        )
+    return tuple(found)
+
+
+def select_findings(ids: tuple[str, ...] | list[str]) -> tuple[Finding, ...]:
+    """Those with these ids; all without any. Raises: ValueError for an id that there is not."""
+    found = load_findings()
+    unknown = sorted(set(ids) - {f.id for f in found})
+    if unknown:
+        raise ValueError(
+            f"A finding must be one of the ledger. Received: {', '.join(unknown)}. `gradtwin findings --list` has the "
+            "ids."
+        )
+    return tuple(f for f in found if not ids or f.id in ids)
+
+
+def _of_departure(departure: Departure, script: str) -> Finding:
+    names = [name for condition in departure.applies for name in _names(condition)]
+    kind = departure.kind or ("crash" if departure.own_process else KIND_OF_READING[departure.reading])
+    where = ", ".join(dict.fromkeys(names)) or _named(departure.id)
+    return Finding(
+        id=departure.id,
+        kind=kind,
+        where=where,
+        what=departure.reason,
+        source=departure.source,
+        script=script,
+        affects=", ".join(dict.fromkeys(map(_describe, departure.applies))) or "depends on the data",
+        found_in=dict(FOUND_IN),
+        fixed_in=dict(departure.fixed_in),
+        upstream=departure.upstream or UNREPORTED,
+    )
+
+
+def _of_tensorflow(entry: dict[str, Any]) -> Finding:
+    return Finding(
+        id=entry["id"],
+        kind=entry.get("kind", "wrong gradient"),
+        where=entry["where"],
+        what=entry["reason"],
+        source=entry["source"],
+        script=script_of_derivative(entry),
+        affects=entry.get("affects", entry["where"]),
+        found_in=dict(FOUND_IN),
+        fixed_in=dict(entry.get("fixed_in", {})),
+        upstream=entry.get("upstream", UNREPORTED),
+    )
+
+
+def _tensorflow() -> list[dict[str, Any]]:
+    with Path(__file__).with_name("tensorflow.toml").open("rb") as file:
+        return list(tomllib.load(file)["fault"])
+
+
+def _names(condition: Condition) -> list[str]:
+    return [*condition.names, *(f"activation {name}" for name in condition.activations)]
+
+
+def _named(departure_id: str) -> str:
+    """What an entry without conditions is about: its id in words."""
+    return departure_id.replace("-", " ")
+
+
+def _describe(condition: Condition) -> str:
+    """A condition in words: the names, the fields with their values, and the predicates."""
+    fields = [f"{key}={' or '.join(map(repr, values))}" for key, values in condition.fields.items()]
+    asked = [p.__name__.replace("_", " ") for p in (condition.where, condition.shapes) if p is not None]
+    told = [*fields, *asked]
+    names = " or ".join(_names(condition)) or "any layer"
+    return f"{names} ({'; '.join(told)})" if told else names

@@ -1,0 +1,128 @@
+"""A finding as a script that runs without gradtwin, prints both values, and exits with 1 while the fault is there."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import textwrap
+from collections.abc import Callable, Mapping
+from typing import Any
+
+#: what is imported where a script uses it, and as what
+IMPORTS = {
+    "keras": "keras",
+    "np": "numpy as np",
+    "tf": "tensorflow as tf",
+    "partial": "functools",
+}
+#: how both values are compared: text as text, numbers to 64 units (2**-46) in the last place of the largest number, as
+#: in keras_ref/translation/departures/examples.py
+NUMBERS = """\
+got, want = (np.asarray(np.nan if v is None else v, float) for v in (got, want))
+rounding = 2**-46 * np.abs(want[np.isfinite(want)]).max(initial=0)
+same = got.shape == want.shape and np.allclose(got, want, 0, rounding, equal_nan=True)
+"""
+TEXT = """\
+got, want = (np.asarray(v) if isinstance(v, str) else np.asarray(v, float) for v in (got, want))
+same = got.dtype.kind == want.dtype.kind and got.shape == want.shape
+same = same and (got.tolist() == want.tolist() or (got.dtype.kind == "f" and np.allclose(got, want, 1.5e-14)))
+"""
+END = """\
+print(keras.__version__, tf.__version__, "said:", got.ravel()[:9].tolist(), "right:", want.ravel()[:9].tolist())
+"""
+
+
+def script_of_example(finding_id: str, source: str, example: Callable[[], Any]) -> str:
+    """The example of a departure as a script: its own lines, without the function around them."""
+    module = inspect.getmodule(example)
+    tree = ast.parse(textwrap.dedent(inspect.getsource(example)))
+    function = next(node for node in tree.body if isinstance(node, ast.FunctionDef))
+    body, answers = function.body[:-1], function.body[-1]
+    if not (isinstance(answers, ast.Return) and isinstance(answers.value, ast.Call)):
+        raise ValueError(  # noqa: TRY004 (the text of the example is wrong)
+            f"An example must end in `return Answers(…)`. Received: {finding_id!r}. Rewrite it."
+        )
+    given = [*answers.value.args, *(k.value for k in answers.value.keywords)]
+    ends = [ast.Assign([ast.Name(name)], value) for name, value in zip(("got", "want"), given, strict=True)]
+    statements: list[ast.stmt] = [node for node in (*body, *ends) if not _is_docstring(node)]
+    statements = [_Shorter().visit(_plain(node)) for node in statements]
+    lines = [line for line in map(_unparse, statements) if line not in ("got = got", "want = want")]
+    text = "\n".join(lines)
+    helpers = [_source(vars(module), name) for name in _used(text) if name in vars(module)]
+    refuses = "refusal" in text or "want = '" in text
+    return _script(finding_id, source, "\n".join([*filter(None, helpers), text]), text=refuses)
+
+
+class _Shorter(ast.NodeTransformer):
+    """The names of a script for those of an example, and `try` for the call that names a refusal."""
+
+    def visit_Name(self, node: ast.Name) -> ast.Name:
+        """keras_value is got, definition is want."""
+        node.id = {"keras_value": "got", "definition": "want"}.get(node.id, node.id)
+        return node
+
+    def visit_Assign(self, node: ast.Assign) -> Any:
+        """got = compute_or_name_refusal(compute), as a `try` with the call of compute."""
+        self.generic_visit(node)
+        call = node.value
+        if not (isinstance(call, ast.Call) and ast.unparse(call.func) == "compute_or_name_refusal"):
+            return node
+        compute = call.args[0]
+        node.value = compute.body if isinstance(compute, ast.Lambda) else ast.Call(compute, [], [])
+        named = ast.parse(f"{ast.unparse(node.targets[0])} = type(refusal).__name__").body
+        handler = ast.ExceptHandler(ast.Name("Exception"), "refusal", list(named))
+        return ast.Try([node], [handler], [], [])
+
+
+def _unparse(node: ast.stmt) -> str:
+    return ast.unparse(ast.fix_missing_locations(node))
+
+
+def script_of_derivative(entry: Mapping[str, Any]) -> str:
+    """A wrong derivative of TensorFlow as a script: the function, its arguments, and the true slopes."""
+    arguments = ", ".join(entry["arguments"])
+    body = (f"{entry['setup'].strip()}\n" if entry.get("setup") else "") + (
+        f"x = [tf.constant(a, tf.float64) for a in ({arguments},)]\n"
+        "with tf.GradientTape() as tape:\n    tape.watch(x)\n"
+        f"    y = {entry['function']}\n"
+        'got = np.concatenate([np.ravel(g) for g in tape.gradient(y, x, unconnected_gradients="zero")])\n'
+        f"want = np.ravel({entry['truth']}).astype(float)"
+    )
+    return _script(entry["id"], entry["source"], body, text=False)
+
+
+def _script(finding_id: str, source: str, body: str, *, text: bool) -> str:
+    end = (TEXT if text else NUMBERS) + END
+    used = _used(body + "\n" + end) | {"keras", "np", "tf"}
+    names = ", ".join(value for name, value in IMPORTS.items() if name in used and name != "partial")
+    imports = f"import sys, {names}" + ("\nfrom functools import partial" if "partial" in used else "")
+    return f"# {finding_id}; right: {source}\n{imports}\n{body}\n{end}sys.exit(not same)\n"
+
+
+def _used(text: str) -> set[str]:
+    return {node.id for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Name)}
+
+
+def _is_docstring(node: ast.stmt) -> bool:
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+
+
+def _plain(node: ast.stmt) -> ast.stmt:
+    """A statement without annotations, which need imports of their own."""
+    for part in ast.walk(node):
+        if isinstance(part, ast.FunctionDef):
+            part.returns = None
+        elif isinstance(part, ast.arg):
+            part.annotation = None
+    return node
+
+
+def _source(namespace: Mapping[str, Any], name: str) -> str:
+    """The source of a helper function of the departures' modules; "" for what is imported from elsewhere."""
+    value = namespace[name]
+    if not inspect.isfunction(value) or not value.__module__.startswith("keras_ref."):
+        return ""
+    function = ast.parse(inspect.getsource(value)).body[0]
+    if isinstance(function, ast.FunctionDef):
+        function.body = [node for node in function.body if not _is_docstring(node)]
+    return ast.unparse(_plain(function))

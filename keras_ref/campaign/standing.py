@@ -1,0 +1,109 @@
+"""Running the scripts of findings against what is installed, in processes that import TensorFlow once."""
+
+from __future__ import annotations
+
+import io
+import json
+import runpy
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import redirect_stdout
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from packaging.version import Version
+
+from keras_ref.campaign.ledger import FOUND_IN, Finding, select_findings
+from keras_ref.coverage.processes import run_in_turn
+from keras_ref.own_modules import own_command
+
+#: the kernels that TensorFlow takes by itself: gradtwin asks for others (keras_ref/inputs/targets.py, quiet_tensorflow)
+KERNELS = {"TF_ENABLE_ONEDNN_OPTS": "1"}
+STILL_THERE, CORRECTED, CANNOT = "still there", "corrected here", "cannot run here"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Standing:
+    """How a finding stands in this environment: one of the three states, and what the script said."""
+
+    finding: Finding
+    state: str
+    said: str
+
+    @property
+    def contradicts(self) -> bool:
+        """Whether the ledger says that it is corrected in the release that is installed, and it is not."""
+        return self.state == STILL_THERE and is_corrected(self.finding)
+
+
+def installed() -> str:
+    """The releases that are installed, in words."""
+    return f"Keras {metadata.version('keras')} on TensorFlow {_tensorflow_release()}"
+
+
+def _tensorflow_release() -> str:
+    """The release of TensorFlow, whichever of its packages is installed."""
+    for name in ("tensorflow", "tensorflow-cpu"):
+        try:
+            return metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return "unknown"
+
+
+def is_as_found() -> bool:
+    """Whether the installed releases are those in which the findings were found."""
+    return installed() == f"Keras {FOUND_IN['keras']} on TensorFlow {FOUND_IN['tensorflow']}"
+
+
+def is_corrected(finding: Finding) -> bool:
+    """Whether the installed releases are such in which the ledger says that a finding is corrected."""
+    fixed = finding.fixed_in.items()
+    return bool(fixed) and all(Version(metadata.version(name)) >= Version(release) for name, release in fixed)
+
+
+def find_standings(findings: Sequence[Finding]) -> Iterator[Standing]:
+    """How each stands, one after another. One that ends its process does so alone, and is then still there."""
+    known = {f.id: f for f in findings}
+    for answer in run_in_turn(list(known), command=_command, environment=KERNELS):
+        finding = known[answer.name]
+        if answer.result is not None:
+            yield Standing(finding=finding, state=answer.result["state"], said=answer.result["said"])
+        else:
+            state = STILL_THERE if finding.kind == "crash" else CANNOT
+            yield Standing(finding=finding, state=state, said=f"It {answer.ended}.")
+
+
+def _command(ids: list[str]) -> list[str]:
+    return own_command("keras_ref.campaign.standing", *ids)
+
+
+def run_script(finding: Finding) -> dict[str, str]:
+    """{"state": …, "said": …} of a script, run in this process. A process that dies says nothing."""
+    said = io.StringIO()
+    try:
+        with TemporaryDirectory() as folder, redirect_stdout(said):
+            file = Path(folder, "finding.py")
+            file.write_text(finding.script, encoding="utf-8")
+            runpy.run_path(str(file), run_name="__main__")
+    except SystemExit as ended:
+        return {"state": STILL_THERE if ended.code else CORRECTED, "said": said.getvalue().strip()}
+    except Exception as error:  # noqa: BLE001 (what an older or newer release does not have)
+        return {"state": CANNOT, "said": f"{type(error).__name__}: {error}".split("\n", maxsplit=1)[0]}
+    return {"state": CANNOT, "said": "The script did not end by an exit status."}
+
+
+def main(ids: Sequence[str]) -> None:
+    """Run the scripts of findings one after another; print a line of JSON for each."""
+    import keras
+
+    for finding in select_findings(list(ids)):
+        keras.config.set_floatx("float32")
+        keras.config.set_dtype_policy("float32")
+        print(json.dumps({"name": finding.id, **run_script(finding)}), flush=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

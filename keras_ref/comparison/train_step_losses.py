@@ -1,0 +1,149 @@
+"""The losses that a train_step of a model's own computes, each as a function of data: no optimizer acts meanwhile."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
+
+import keras
+import tensorflow as tf
+from keras.src.backend.common.stateless_scope import get_stateless_scope, in_stateless_scope
+
+from keras_ref.comparison.training_steps import packed
+from keras_ref.errors import BadInput
+from keras_ref.evaluation.loss_function import Data
+from keras_ref.evaluation.restoration import Restoration
+
+#: the name under which a train step returns its loss
+LOSS = "loss"
+
+
+class NoStepLoss(BadInput):
+    """A train step computes no loss that could be differenced."""
+
+
+def own_optimizers(model: Any) -> list[Any]:
+    """The optimizers that a model trains with: the compiled one, and those that it keeps as attributes."""
+    found = [getattr(model, "optimizer", None), *vars(model).values()]
+    return list({id(o): o for o in found if isinstance(o, keras.optimizers.Optimizer)}.values())
+
+
+@contextmanager
+def running_functions_eagerly() -> Iterator[None]:
+    """Run tf.functions as Python, so that none keeps a trace of what is put in the place of its parts for a while."""
+    with Restoration() as restoration:
+        restoration.undo_by(tf.config.run_functions_eagerly, tf.config.functions_run_eagerly())
+        tf.config.run_functions_eagerly(run_eagerly=True)
+        yield
+
+
+#: what is done with the loss of each gradient by variables
+Seen = Callable[[Any], None]
+
+
+@contextmanager
+def _without_optimizers(model: Any, optimizers: Sequence[Any], trained: Sequence[Any], seen: Seen) -> Iterator[None]:
+    """Let no optimizer act, and the weights stay where they are; metrics start from zero.
+
+    seen   is called with the loss whose gradient by variables is taken
+    """
+    # metrics are assigned to: inside a scope that is a value, which autodiff follows
+    scope: AbstractContextManager[Any] = (
+        nullcontext() if in_stateless_scope() else keras.StatelessScope(collect_losses=True)
+    )
+    with Restoration() as restoration, running_functions_eagerly(), scope:
+        for optimizer in optimizers:
+            restoration.set_attribute(optimizer, "apply", lambda *_, **__: None)
+        for variable in trained:  # what a step moves by itself stays where it is
+            restoration.set_attribute(variable, "assign", lambda value: value)
+        restoration.undo_by(setattr, tf.GradientTape, "gradient", tf.GradientTape.gradient)
+        present = get_stateless_scope()
+        held = {id(present.get_current_value(v)) for v in trained if isinstance(v, keras.Variable)} - {id(None)}
+        tf.GradientTape.gradient = zero_by_variables(tf.GradientTape.gradient, held, seen)
+        model.reset_metrics()
+        yield
+
+
+def returned_loss(model: Any, optimizers: Sequence[Any], trained: Sequence[Any]) -> Callable[[Data], Any]:
+    """The loss that a model's train step returns, as a function of data. It raises NoStepLoss where there is none."""
+
+    def loss(data: Data) -> Any:
+        with _without_optimizers(model, optimizers, trained, lambda _: None):
+            return loss_in(model.train_step(packed(data)))
+
+    return loss
+
+
+def differentiated_loss(
+    model: Any, optimizers: Sequence[Any], trained: Sequence[Any], number: int
+) -> Callable[[Data], Any]:
+    """The loss of the train step's gradient of that number (from 0) by variables, as a function of data.
+
+    It raises NoStepLoss where the step takes fewer.
+    """
+
+    def loss(data: Data) -> Any:
+        losses: list[Any] = []
+        with _without_optimizers(model, optimizers, trained, losses.append):
+            model.train_step(packed(data))
+        if number >= len(losses):
+            raise NoStepLoss(f"it takes {len(losses)} gradients with the same weights and data, and took more")
+        return losses[number]
+
+    return loss
+
+
+def zero_by_variables(original: Callable[..., Any], held: set[int], seen: Seen) -> Callable[..., Any]:
+    """`GradientTape.gradient` where no optimizer acts: zeros by variables, which a scope may stand in for.
+
+    held   identities of the tensors that a scope has in the place of variables
+    seen   is called with the loss of each gradient by variables
+
+    By anything else it is what it was: a loss may contain a gradient, such as a penalty on that by inputs.
+    """
+
+    def is_weight(source: Any) -> bool:
+        return is_variable(source) or id(source) in held
+
+    def gradient(tape: Any, target: Any, sources: Any, *arguments: Any, **options: Any) -> Any:
+        flat = tf.nest.flatten(sources)
+        others = [s for s in flat if not is_weight(s)]
+        if len(others) < len(flat):
+            seen(total_of(target, *arguments, **options))
+        found = iter(original(tape, target, others, *arguments, **options) if others else [])
+
+        def of(source: Any) -> Any:
+            if is_weight(source):
+                return tf.zeros(source.shape, source.dtype)
+            slope = next(found)
+            return tf.zeros_like(source) if slope is None else slope
+
+        return tf.nest.pack_sequence_as(sources, [of(source) for source in flat])
+
+    return gradient
+
+
+def is_variable(source: Any) -> bool:
+    """Whether a source of a gradient is a variable, of Keras or TensorFlow."""
+    return isinstance(source, (keras.Variable, tf.Variable))
+
+
+def total_of(target: Any, output_gradients: Any = None, *_: Any, **__: Any) -> Any:
+    """The scalar whose gradient GradientTape.gradient(target, …, output_gradients) takes."""
+    targets = [tf.convert_to_tensor(one) for one in tf.nest.flatten(target)]
+    factors = [None] * len(targets) if output_gradients is None else tf.nest.flatten(output_gradients)
+    parts = [
+        tf.reduce_sum(one if factor is None else one * factor) for one, factor in zip(targets, factors, strict=True)
+    ]
+    return tf.add_n(parts)
+
+
+def loss_in(logs: Any) -> Any:
+    """The loss among what a train step returned. Raises: NoStepLoss."""
+    found = logs.get(LOSS) if isinstance(logs, Mapping) else None
+    loss = None if found is None else tf.convert_to_tensor(found)
+    if loss is None or loss.shape.rank != 0 or not loss.dtype.is_floating:
+        received = ", ".join(map(str, logs)) if isinstance(logs, Mapping) else type(logs).__name__
+        raise NoStepLoss(f"it returns no scalar {LOSS!r} (but {received or 'nothing'})")
+    return loss

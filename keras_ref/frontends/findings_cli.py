@@ -1,0 +1,90 @@
+"""gradtwin findings: what is known to be wrong in Keras and TensorFlow, and whether it is so in what is installed.
+
+Exit status: 0 the scripts ran and nothing contradicts the ledger, 1 a fault that the ledger calls corrected is there.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from keras_ref.errors import CouldNotRun
+from keras_ref.options import OPTIONS
+from keras_ref.reports.files import Output, refuse_outputs, write
+from keras_ref.reports.terminal import console, show_progress, ticking
+from keras_ref.reports.verdict import json_text
+
+if TYPE_CHECKING:
+    from keras_ref.campaign.ledger import Finding
+    from keras_ref.campaign.standing import Standing
+
+
+def findings(
+    ids: Annotated[list[str], typer.Argument(metavar="[ID]…", help="Findings to run; all without any.")] = [],
+    show: Annotated[bool, typer.Option("--list", help="List the findings; run nothing.")] = False,
+    script: Annotated[bool, typer.Option("--script", help="Print the script of a finding; run nothing.")] = False,
+    report: Annotated[
+        bool, typer.Option("--report", help="Print the draft of an upstream report; nothing is sent anywhere.")
+    ] = False,
+    json: Annotated[str, typer.Option("--json", help="Write the ledger as JSON to this file.")] = "",
+    html: Annotated[str, typer.Option("--html", help="Write the ledger as one HTML page to this file.")] = "",
+    force: Annotated[bool, typer.Option("--force", help=OPTIONS["force"].help)] = False,
+) -> None:
+    """Run a script for every known fault of Keras and TensorFlow: still there, corrected here, or cannot run here."""
+    outputs = (Output(option="--json", path=json, kind="report"), Output(option="--html", path=html, kind="page"))
+    refuse_outputs(outputs, force="" if force else "--force")
+    if (script or report) and not ids:
+        raise CouldNotRun(
+            f"--{'script' if script else 'report'} must have the id of a finding. Received: none. "
+            "`gradtwin findings --list` has the ids."
+        )
+    chosen = _choose(ids)
+    if show or script:
+        for finding in chosen:
+            _say(finding.script if script else f"{finding.id}  {finding.kind}: {finding.what}")
+        return
+    from keras_ref.campaign.page import draft_report, ledger_html
+    from keras_ref.campaign.standing import installed
+
+    found = _run(chosen)
+    for standing in found:
+        _say(draft_report(standing) if report else f"{standing.state:15}  {standing.finding.id}")
+    wrong = [standing.finding.id for standing in found if standing.contradicts]
+    for name in wrong:
+        _say(f"{name} is still there, though the ledger calls it corrected in what is installed.")
+    counts = ", ".join(f"{count} {state}" for state, count in Counter(s.state for s in found).items())
+    _say(f"{installed()}: {len(found)} findings: {counts}.")
+    rows = [{**s.finding.to_dict(), "state": s.state, "said": s.said} for s in found]
+    if json:
+        write("--json", json, json_text({"subject": "findings", "versions": installed(), "findings": rows}) + "\n")
+    if html:
+        write("--html", html, ledger_html(found, installed()))
+    raise typer.Exit(1 if wrong else 0)
+
+
+def _choose(ids: list[str]) -> tuple[Finding, ...]:
+    from keras_ref.campaign.ledger import select_findings
+
+    try:
+        return select_findings(ids)
+    except ValueError as error:
+        raise CouldNotRun(str(error)) from error
+
+
+def _run(chosen: tuple[Finding, ...]) -> list[Standing]:
+    from keras_ref.campaign.standing import find_standings
+
+    found = []
+    with show_progress(console()) as bar:
+        progress = ticking(bar, "findings")
+        for standing in find_standings(chosen):
+            found.append(standing)
+            if progress is not None:
+                progress(len(found), len(chosen), standing.finding.id)
+    return found
+
+
+def _say(text: str) -> None:
+    console().print(text, markup=False, highlight=False, soft_wrap=True)
