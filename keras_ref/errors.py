@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import re
+import sysconfig
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 
@@ -89,7 +93,7 @@ def errors_as_bad_input() -> Iterator[None]:
             raise failed.error from None
         raise BadInput(
             f"A subject must run on the data it is checked on. Received: {type(failed.error).__name__}: "
-            f"{short(failed.error)} Call it on them by itself first."
+            f"{short(failed.error, place_of(failed.error))} Call it on them by itself first."
         ) from failed.error
 
 
@@ -97,15 +101,71 @@ class CouldNotRun(Exception):
     """A command cannot do its work: exit status 2. The message is one line of three parts, as that of BadInput."""
 
 
+@contextmanager
+def target_stays(target: str) -> Iterator[None]:
+    """Around everything that runs a target's code: it may not end this process, by os._exit neither.
+
+    Raises: CouldNotRun where it tries; a status of 0 would say that all is right.
+    """
+    process, leave = os.getpid(), os._exit
+
+    def refuse(status: int) -> None:
+        if os.getpid() != process:  # a child that the target forked
+            leave(status)
+        raise SystemExit(status)
+
+    os._exit = refuse  # type: ignore[assignment]
+    try:
+        yield
+    except SystemExit as ended:
+        raise CouldNotRun(
+            f"A target must leave the process running. Received: {target}, which ends it with status {ended.code}"
+            f"{place_of(ended)}. Take that out of it."
+        ) from ended
+    finally:
+        os._exit = leave
+
+
+def place_of(error: BaseException) -> str:
+    """Where in the code of a user an error was raised, as " (shop/models.py:41)"; "" where nothing there is theirs."""
+    if isinstance(error, SyntaxError):  # which says so itself
+        return ""
+    frames = traceback.extract_tb(error.__traceback__)
+    own = next((f for f in reversed(frames) if _is_of_user(f.filename)), None)
+    return "" if own is None else f" ({_shown(own.filename)}:{own.lineno})"
+
+
+#: files that are not a user's: gradtwin, Python's own library, and the libraries that gradtwin is about
+_OWN = (str(Path(__file__).parent) + os.sep, str(Path(__file__).parents[1] / "scratch") + os.sep)
+_PYTHON = sysconfig.get_path("stdlib") + os.sep
+_PACKAGES = re.compile(r"[/\\]site-packages[/\\]")
+_LIBRARIES = re.compile(r"[/\\]site-packages[/\\](keras|tensorflow|tf_keras|numpy|jax|torch)[/\\]")
+
+
+def _is_of_user(file: str) -> bool:
+    if file.startswith(("<", *_OWN)) or "__autograph_generated_file" in file or _LIBRARIES.search(file):
+        return False
+    return not file.startswith(_PYTHON) or _PACKAGES.search(file) is not None
+
+
+def _shown(file: str) -> str:
+    """A path as it is seen from the working directory, if it lies below that."""
+    path = Path(file)
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
+
+
 class NobodyReads(Exception):
     """The reader of the output has gone: a broken pipe, which Click would take for an exit status of 1."""
 
 
-def short(error: Any) -> str:
-    """The text of an error in at most 160 characters of one sentence, without colours and TensorFlow's own names."""
+def short(error: Any, place: str = "") -> str:
+    """The text of an error in at most 160 characters of one sentence, without colours and TensorFlow's own names.
+
+    place   put behind it, as place_of gives it
+    """
     if isinstance(error, Exception) and "Graph execution error" in str(error):  # TensorFlow's own, after where it was
         error = [line for line in str(error).splitlines() if line.strip() and not line.lstrip().startswith("[[")][-1]
     plain = error.args[0] if isinstance(error, KeyError) and error.args else error  # str(KeyError) has quotes
     text = re.sub(r"\x1b\[[0-9;]*m|__inference_\S+|\[Op:\w+\]( name:)?|\{\{function_node [^}]*\}\}", "", str(plain))
     text = " ".join(text.split()).rstrip(".: ")
-    return text + "." if len(text) <= 160 else text[:159] + "…"
+    return f"{text}{place}." if len(text) <= 160 else f"{text[:159]}…{place}"

@@ -87,6 +87,14 @@ _ALL = (
         "compared with one another.",
     ),
     Option(
+        name="backend",
+        type=str,
+        default="tensorflow",
+        choices=("tensorflow", "jax", "torch"),
+        help="The backend of Keras that is checked; on jax and torch a process of its own computes losses and "
+        "gradients.",
+    ),
+    Option(
         name="expect",
         type=str,
         default=(),

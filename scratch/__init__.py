@@ -28,6 +28,7 @@ gradient.py         the numeric gradient of a model
 training.py         training of a model by numeric gradients
 """
 
+import sys
 from importlib import import_module
 from typing import TYPE_CHECKING
 
@@ -76,9 +77,12 @@ __all__ = [
 
 def __getattr__(name: str) -> object:
     """Import a public name at its first use: `python -m scratch.recipe` loads the recipe alone."""
-    if name not in _HOMES:
-        raise AttributeError(f"module 'scratch' has no attribute {name!r}")
-    return getattr(import_module(f"scratch.{_HOMES[name]}"), name)
+    if name in _HOMES:
+        return getattr(import_module(f"scratch.{_HOMES[name]}"), name)
+    # gradtwin loads the modules before anybody imports the package by its name (keras_ref/own_modules.py)
+    if f"scratch.{name}" in sys.modules:
+        return sys.modules[f"scratch.{name}"]
+    raise AttributeError(f"module 'scratch' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

@@ -8,12 +8,22 @@ from typing import Any
 
 import keras
 import numpy as np
-import tensorflow as tf
-
-from keras_ref import check_gradients, check_updates
 
 #: how wrong the planted backward pass is, relative
 PLANTED = 1e-4
+
+
+def with_backward(forward: Callable[[Any], Any], backward: Callable[[Any, Any], Any]) -> Callable[[Any], Any]:
+    """A function of one tensor with a backward pass of its own, backward(x, upstream), on any backend of Keras."""
+
+    @keras.ops.custom_gradient
+    def function(x: Any) -> Any:
+        def gradient(*given: Any, upstream: Any = None) -> Any:
+            return backward(x, given[0] if upstream is None else upstream)
+
+        return forward(x), gradient
+
+    return function
 
 
 class Scaled(keras.layers.Layer):
@@ -29,11 +39,7 @@ class Scaled(keras.layers.Layer):
     def call(self, x: Any) -> Any:
         factor = (1 + self.wrong) / 2
 
-        @tf.custom_gradient
-        def quarter(x: Any) -> Any:
-            return x * x / 4, lambda upstream: upstream * x * factor
-
-        return x * self.gain + quarter(x)
+        return x * self.gain + with_backward(lambda x: x * x / 4, lambda x, upstream: upstream * x * factor)(x)
 
     def compute_mask(self, inputs: Any, mask: Any = None) -> Any:
         return mask
@@ -47,11 +53,9 @@ class Turned(keras.layers.Layer):
         self.wrong = wrong
 
     def call(self, x: Any) -> Any:
-        @tf.custom_gradient
-        def same(x: Any) -> Any:
-            return tf.identity(x), lambda upstream: tf.reverse(upstream, [0]) if self.wrong else upstream
-
-        return same(x)
+        return with_backward(
+            keras.ops.copy, lambda _, upstream: keras.ops.flip(upstream, 0) if self.wrong else upstream
+        )(x)
 
 
 def dense(units: int, activation: str | None = "tanh", **options: Any) -> keras.layers.Layer:
@@ -67,13 +71,13 @@ X, Y = drawn(4, 3), drawn(4, 2)
 
 @dataclass(frozen=True)
 class Made:
-    """A model with what it is checked on, and the options of the check."""
+    """A model with what it is checked on, and the options of the check, by its name in keras_ref or as a function."""
 
     model: Any
     x: Any
     y: Any = None
     options: dict[str, Any] = field(default_factory=dict)
-    check: Callable[..., Any] = check_gradients
+    check: str | Callable[..., Any] = "check_gradients"
 
 
 #: kind → make(wrong) → Made
@@ -265,10 +269,7 @@ def _(wrong: float) -> Made:
 
 @kind("an error in the loss alone")
 def _(wrong: float) -> Made:
-    @tf.custom_gradient
-    def squared(difference: Any) -> Any:
-        return difference**2, lambda upstream: upstream * difference * 2 * (1 + wrong)
-
+    squared = with_backward(lambda d: d**2, lambda d, upstream: upstream * d * 2 * (1 + wrong))
     return Made(chain(0.0, loss=lambda y, p: keras.ops.mean(squared(y - p))), X, Y)
 
 
@@ -306,14 +307,11 @@ def _(wrong: float) -> Made:
 
 @kind("regularization losses")
 def _(wrong: float) -> Made:
-    @tf.custom_gradient
-    def penalty(w: Any) -> Any:
-        return tf.reduce_sum(w**2), lambda upstream: upstream * w * 2 * (1 + wrong)
-
+    penalty = with_backward(lambda w: keras.ops.sum(w**2), lambda w, upstream: upstream * w * 2 * (1 + wrong))
     model = keras.Sequential(
         [
             keras.Input((3,)),
-            dense(3, kernel_regularizer=lambda w: penalty(tf.convert_to_tensor(w)), activity_regularizer="l2"),
+            dense(3, kernel_regularizer=lambda w: penalty(keras.ops.convert_to_tensor(w)), activity_regularizer="l2"),
             dense(2, None, bias_regularizer="l1"),
         ]
     )
@@ -349,6 +347,8 @@ class Stepping(keras.Model):
         return self.last(self.first(x))
 
     def train_step(self, data: Any) -> Any:
+        import tensorflow as tf
+
         x, y = data
         with tf.GradientTape() as tape:
             loss = self.compute_loss(x=x, y=y, y_pred=self(x, training=True))
@@ -362,7 +362,7 @@ def _(wrong: float) -> Made:
     model = Stepping(wrong)
     model(X)
     model.compile(optimizer=keras.optimizers.SGD(0.1), loss="mse")
-    return Made(model, X, Y, {"steps": 2}, check_updates)
+    return Made(model, X, Y, {"steps": 2}, "check_updates")
 
 
 class Flow(keras.Model):
@@ -378,6 +378,8 @@ class Flow(keras.Model):
         return x * keras.ops.exp(self.scale(h)) + self.shift(h), keras.ops.sum(self.scale(h), axis=1)
 
     def train_step(self, data: Any) -> Any:
+        import tensorflow as tf
+
         with tf.GradientTape() as tape:
             z, log_det = self(data, training=True)
             loss = tf.reduce_mean(tf.reduce_sum(z**2, 1) / 2 - log_det)
@@ -392,7 +394,7 @@ def _(wrong: float) -> Made:
     model = Flow(wrong)
     model(X)
     model.compile(optimizer="adam")
-    return Made(model, X, None, {"steps": 2}, check_updates)
+    return Made(model, X, None, {"steps": 2}, "check_updates")
 
 
 @kind("training mode: batch statistics and dropout")
@@ -456,7 +458,7 @@ class Looking(Scaled):
     """The same, with a branch on a value: it runs only eagerly."""
 
     def call(self, x: Any) -> Any:
-        return super().call(x) if float(tf.reduce_sum(x * x)) >= 0 else x
+        return super().call(x) if float(keras.ops.sum(x * x)) >= 0 else x
 
     def compute_output_shape(self, shape: Any) -> Any:
         return shape

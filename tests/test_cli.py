@@ -116,7 +116,7 @@ def test_check_of_a_saved_file_with_data(gradtwin, tmp_path):
             ("check", "right_models:raises"),
             (
                 "A factory must return a model. Received: right_models:raises, which raised RuntimeError: no weights "
-                "today. Run it by itself."
+                "today (right_models.py:12). Run it by itself."
             ),
         ),
         (

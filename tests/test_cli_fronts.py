@@ -112,7 +112,7 @@ def test_surrogates_are_declared_and_a_factory_may_bring_its_data(run):
     )
     assert (status, err) == (0, ""), out
     assert "1 surrogate" in out and out.count("Data drawn with seed 0.") == 1  # of the one that brought none
-    assert out.splitlines()[-1].startswith("shop: 3 variables, 40 of 40 entries compared: 6 match")
+    assert out.splitlines()[-1].startswith("fronts_shop:with_data: 3 variables, 40 of 40 entries compared: 6 match")
 
 
 def test_locate_is_a_fast_check(run, monkeypatch):
@@ -161,7 +161,7 @@ def test_a_crash_is_a_verdict_with_the_signal(run, tmp_path, monkeypatch):
     lines = out.splitlines()
     assert lines[:2] == ["", "verdict    crash: fronts_shop:dies, killed by SIGABRT"]
     assert lines[2] == "replay     gradtwin check fronts_shop:dies --variables encoder/bias --isolate"
-    assert lines[-1].startswith("shop: 1 variable, 4 of 4 entries compared: 2 match")
+    assert lines[-1].startswith("fronts_shop:build: 1 variable, 4 of 4 entries compared: 2 match")
     written = json.loads((tmp_path / "all.json").read_text())
     assert [(r["target"], r["ok"]) for r in written["reports"]] == [
         ("fronts_shop:dies", False),
@@ -170,7 +170,7 @@ def test_a_crash_is_a_verdict_with_the_signal(run, tmp_path, monkeypatch):
     assert written["could_not_run"] == [err.removeprefix("gradtwin: ").rstrip()]
 
 
-def test_a_crash_alone_is_a_finding(run, monkeypatch):
+def test_a_crash_alone_is_a_target_that_could_not_run(run, monkeypatch):
     from keras_ref.frontends import isolation
     from keras_ref.frontends.supervise import End
 
@@ -184,7 +184,7 @@ def test_a_crash_alone_is_a_finding(run, monkeypatch):
         end = End(status=returned, limit="", stderr=stderr)
         monkeypatch.setattr(isolation, "run_limited", lambda *_, end=end: end)
         status, out, err = run("check", "fronts_shop:dies", "--isolate")
-        assert (status, err) == (1, "")
+        assert (status, err) == (2, "")
         assert f"verdict    crash: fronts_shop:dies, {said}: 2026 F external/x.cc:1] Check failed: a == b\n" in out
 
 
@@ -254,7 +254,7 @@ CASES = {
         ("check", "fronts_shop:build", "--seed", "x"),
         (
             "Invalid value for '--seed': Input should be a valid integer, unable to parse string as an integer. See "
-            "gradtwin --help."
+            "gradtwin check --help."
         ),
     ),
     "no batch": (
@@ -265,10 +265,10 @@ CASES = {
         ("locate", "fronts_shop:build", "--wrt", "labels"),
         "--wrt must be one of weights, inputs. Received: 'labels'. Choose one of them.",
     ),
-    "no target": (("check",), "Missing argument 'TARGET'. See gradtwin --help."),
+    "no target": (("check",), "Missing argument 'TARGET'. See gradtwin check --help."),
     "an option of another command": (
         ("updates", "fronts_shop:build", "--effort", "full"),
-        "No such option: --effort (Possible options: --force, --import). See gradtwin --help.",
+        "No such option: --effort (Possible options: --force, --import). See gradtwin updates --help.",
     ),
     "no match": (
         ("check", "fronts_shop:build", "--variables", "decoder/*"),

@@ -202,10 +202,11 @@ def test_landscape(shown, driver):
     there = flat(network.path(4, network.nudged)[4])
     traces = figure(driver, "landscape-0")
     np.testing.assert_allclose(np.ravel(traces["this epoch"]), [there[a], there[b]], rtol=NUDGED)
-    length = next(float(name.split()[1]) for name in traces if name.startswith("nudges, ")) * H
-    arms = traces[f"nudges, {length / H:g} times longer"]
+    name = next(name for name in traces if name.startswith("nudges, "))
+    times = [float(number) for number in re.findall(r"[0-9]+", name)]
+    right, high = times[0] * H, times[-1] * H
     np.testing.assert_allclose(
-        arms, [[there[a] + length, there[a], there[a]], [there[b], there[b], there[b] + length]], rtol=NUDGED
+        traces[name], [[there[a] + right, there[a], there[a]], [there[b], there[b], there[b] + high]], rtol=NUDGED
     )
 
 

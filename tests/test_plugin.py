@@ -295,6 +295,7 @@ def test_a_target_in_a_process_of_its_own(pytester):
 #: reports without Keras: what travels, and what is said
 STUBS = """
 from keras_ref.frontends import invocation, variable_names, verbs
+from keras_ref.inputs import targets
 from keras_ref.reports.verdict import Report, Verdict
 
 def check(subject, *arguments, seed=0, replay="", effort="auto", **options):
@@ -304,10 +305,12 @@ def check(subject, *arguments, seed=0, replay="", effort="auto", **options):
     ]
     return Report("stub", tuple(verdicts), ("a note",), seed, replay)
 
+targets.import_quietly = lambda: None
 verbs.find_check = lambda verb: check
-variable_names.variable_names = lambda target, seed: ["v0", "v1"]
+targets.load_target = lambda target: ("model", "x", "y", None)
+variable_names.variable_names = lambda model, x, seed: ["v0", "v1"]
 WORDS = ["match", "mismatch", "nan"]
-invocation.Invocation.run = lambda self, target, progress=None: check(WORDS, replay=self.replay())
+invocation.Invocation.run = lambda self, target, progress=None, loaded=None: check(WORDS, replay=self.replay())
 """
 STUBBED = """
 import pytest

@@ -15,6 +15,7 @@ FLOORS = tuple(
     for rooms in (
         "scratch",
         "errors",
+        "own_modules",
         "options",
         "reports",
         "evaluation",
@@ -27,6 +28,7 @@ FLOORS = tuple(
         "campaign",
         "frontends",
         "__init__ __main__",
+        "face",
     )
 )
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}

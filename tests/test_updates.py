@@ -212,3 +212,58 @@ def test_a_step_whose_backward_pass_raises_is_not_blamed_on_the_forward_pass():
         "A training step must run. Received: InvalidArgumentError: Input is not invertible. The loss can be computed "
         "there: look at the backward pass, which check_gradients compares by itself, and at the optimizer."
     )
+
+
+@tf.custom_gradient
+def negated(x):
+    return tf.identity(x), lambda upstream: -upstream
+
+
+class Negated(keras.layers.Layer):
+    """The identity with a backward pass of the wrong sign."""
+
+    def call(self, x):
+        return negated(x)
+
+
+def changed(method, make):
+    """An SGD with one of its methods replaced by make(that method)."""
+    optimizer = keras.optimizers.SGD(0.125)
+    setattr(optimizer, method, make(getattr(optimizer, method)))
+    return optimizer
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "inside", "words"),
+    [
+        (keras.optimizers.SGD(0.125), [Negated()], "it is the right gradient, negated"),
+        (
+            changed("update_step", lambda step: lambda g, v, rate: step(-g, v, rate)),
+            [],
+            "Keras's step adds the gradient in place of subtracting it",
+        ),
+        (
+            changed("update_step", lambda step: lambda g, v, rate: step(g, v, rate * 8)),
+            [],
+            "the optimizer's law has learning_rate=0.125, Keras's step 1",
+        ),
+        (changed("update_step", lambda step: lambda g, v, rate: None), [], "Keras's step does not update it"),
+    ],
+)
+def test_what_a_wrong_step_looks_like(optimizer, inside, words):
+    """An explanation that fits to rounding is told, in the closing line too."""
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(3, "tanh"), *inside, keras.layers.Dense(2)])
+    model.compile(optimizer=optimizer, loss="mse")
+    report = check_updates(model, X, np.resize(Y, (len(X), 2)), steps=2)
+    wrong = [v for v in report.verdicts if v.failed]
+    assert wrong and {v.looks_like for v in wrong} == {words}, report.explain()
+    assert report.oracles == f"the step is wrong, and it looks like this: {words}"
+
+
+def test_an_error_that_nothing_explains_is_not_explained():
+    """A millionth of a step is no mistake that people make."""
+    optimizer = changed(
+        "update_step", lambda step: lambda g, v, rate: step(g * np.linspace(1, 2, g.shape[-1]), v, rate)
+    )
+    report = check_updates(dense_model(optimizer), X, Y, steps=1)
+    assert report.failures and not any(v.looks_like for v in report.failures), report.explain()

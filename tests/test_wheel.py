@@ -24,6 +24,8 @@ def test_wheel(tmp_path):
     for needed in (
         "scratch/recipe.py",
         "scratch/py.typed",
+        "gradtwin/__init__.py",
+        "gradtwin/py.typed",
         "keras_ref/py.typed",
         "scratch/layers/core.py",
         "keras_ref/frontends/cli.py",
@@ -34,7 +36,7 @@ def test_wheel(tmp_path):
         "keras_ref/translation/exceptions/__init__.py",
     ):
         assert needed in names
-    assert not any(name.startswith(("tests", ".github")) for name in names)
+    assert not any(name.startswith(("tests", ".github", "keras_ref/face")) for name in names)
     assert any(name.endswith(".dist-info/licenses/.github/LICENSE") for name in names)
     assert (
         "gradtwin = keras_ref.frontends.cli:main" in entry_points
@@ -54,10 +56,10 @@ def test_wheel(tmp_path):
     )
     environment = {**os.environ, "PYTHONPATH": str(tmp_path / "site")}
     code = (
-        "import scratch, keras_ref; print(scratch.__file__, keras_ref.__file__); "
+        "import scratch, keras_ref, gradtwin; print(scratch.__file__, keras_ref.__file__, gradtwin.__file__); "
         "from keras_ref.translation import departures; print(len(departures.load_departures()))"
     )
     out = run("-c", code, cwd=tmp_path, env=environment)
-    assert out.count(str(tmp_path / "site")) == 2
+    assert out.count(str(tmp_path / "site")) == 3
     assert int(out.splitlines()[-1]) > 0
     assert "1.556179450000008" in run("-m", "scratch.recipe", cwd=tmp_path, env=environment)

@@ -1,8 +1,14 @@
-"""What is wrong in Keras and TensorFlow: the ledger of findings, with a script for each that needs no gradtwin.
+"""What is wrong in Keras and TensorFlow: the campaign that looks for it, and the ledger of what is known.
 
 ledger.py         the findings: departures of Keras from its definitions, and faults of TensorFlow's derivatives
 scripts.py        a finding as a script of a few lines
 standing.py       running the scripts: still there, corrected here, cannot run here
 page.py           the ledger as an HTML page, and the draft of an upstream report
+subjects.py       the operations of a campaign, and how each is called (subjects.toml)
+points.py         generic points, and those where derivatives go wrong
+run.py            every operation at every point
+records.py        the file of a campaign, and what it came to
 tensorflow.toml   the faults of TensorFlow: function, arguments, closed form
 """
+
+import keras_ref.own_modules  # noqa: F401 (before anything imports from scratch)

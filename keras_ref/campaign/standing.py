@@ -17,6 +17,7 @@ from packaging.version import Version
 
 from keras_ref.campaign.ledger import FOUND_IN, Finding, select_findings
 from keras_ref.coverage.processes import run_in_turn
+from keras_ref.own_modules import own_command
 
 #: the kernels that TensorFlow takes by itself: gradtwin asks for others (keras_ref/inputs/targets.py, quiet_tensorflow)
 KERNELS = {"TF_ENABLE_ONEDNN_OPTS": "1"}
@@ -76,7 +77,7 @@ def find_standings(findings: Sequence[Finding]) -> Iterator[Standing]:
 
 
 def _command(ids: list[str]) -> list[str]:
-    return [sys.executable, "-m", "keras_ref.campaign.standing", *ids]
+    return own_command("keras_ref.campaign.standing", *ids)
 
 
 def run_script(finding: Finding) -> dict[str, str]:

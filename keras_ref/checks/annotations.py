@@ -15,7 +15,7 @@ import tensorflow as tf
 
 from keras_ref.checks.disconnected import GradientPaths, explain_none_and_nan
 from keras_ref.checks.meant_to_differ import explain_meant
-from keras_ref.comparison.diagnoses.table import Gradients, explain_gradients
+from keras_ref.comparison.diagnoses.table import Gradients, explain_each
 from keras_ref.comparison.evidence import Annotator, Evidence, Outcome
 from keras_ref.comparison.oracles import ForwardOracle, Oracle, TwinOracle
 from keras_ref.comparison.proven_departures import DepartingTwin, Proof
@@ -44,6 +44,28 @@ def annotators(evidence: Evidence, paths: GradientPaths, keras_objects: Sequence
     )
 
 
+def annotators_of_program(evidence: Evidence) -> tuple[Annotator, ...]:
+    """The annotators of a check of another program's gradients, of which there is no graph to look into."""
+    return (
+        partial(mark_departures, evidence=evidence),
+        explain_unreached,
+        partial(name_causes, evidence=evidence),
+        partial(mark_surrogates, evidence=evidence),
+        partial(note_vacuous, evidence=evidence),
+        partial(fail_where_nothing_trains, evidence=evidence),
+    )
+
+
+def explain_unreached(outcome: Outcome) -> Outcome:
+    """Where autodiff gives None and the loss does not move either, the variable is not connected to it."""
+
+    def explained(verdict: Verdict) -> Verdict:
+        is_bare = verdict.verdict is Kind.DISCONNECTED and verdict.reason_code is None
+        return verdict.because(Reason.NOT_CONNECTED) if is_bare else verdict
+
+    return outcome.each(explained)
+
+
 def name_causes(outcome: Outcome, *, evidence: Evidence) -> Outcome:
     """What the mismatches look like, by the table of diagnoses, where something in it fits to rounding."""
 
@@ -63,9 +85,7 @@ def name_causes(outcome: Outcome, *, evidence: Evidence) -> Outcome:
     for oracle in (one for one in evidence.oracles if one.of_forward_pass):
         wrong = [v for v in outcome.verdicts if v.oracle == oracle.name and v.verdict is Kind.MISMATCH and v.slopes]
         wrong = [v for v in wrong if evidence.autodiff.gradient[v.name] is not None]
-        while wrong and (cause := explain_gradients(gradients(wrong, oracle))) is not None:
-            causes |= {(oracle.name, name): cause.words for name in cause.explains}
-            wrong = [v for v in wrong if v.name not in cause.explains]
+        causes |= {(oracle.name, name): words for name, words in explain_each(gradients(wrong, oracle)).items()}
     return outcome.each(lambda v: replace(v, looks_like=causes.get((v.oracle, v.name), "")))
 
 
@@ -118,10 +138,13 @@ def _departed(verdict: Verdict, proof: Proof) -> Verdict:
     return departed.because(Reason.KNOWN_DEPARTURE, ", ".join(proof.ids), proof.shown)
 
 
-def mark_surrogates(outcome: Outcome, *, evidence: Evidence, paths: GradientPaths) -> Outcome:
-    """Verdicts on gradients that are surrogates: by pattern, by a layer under `surrogate`, or by quantization."""
-    by_layer = {name for name in evidence.names if paths.is_declared(name)}
-    by_quantization = {name for name in evidence.names if paths.is_quantized(name)}
+def mark_surrogates(outcome: Outcome, *, evidence: Evidence, paths: GradientPaths | None = None) -> Outcome:
+    """Verdicts on gradients that are surrogates: by pattern, by a layer under `surrogate`, or by quantization.
+
+    Without paths, which a program of another backend does not show, by pattern alone.
+    """
+    by_layer = {name for name in evidence.names if paths is not None and paths.is_declared(name)}
+    by_quantization = {name for name in evidence.names if paths is not None and paths.is_quantized(name)}
 
     def marked(verdict: Verdict) -> Verdict:
         if verdict.verdict not in OF_SURROGATES:

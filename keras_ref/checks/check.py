@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 from keras_ref.checks.annotations import annotators
 from keras_ref.checks.checked_loss import Prepare
@@ -28,6 +28,7 @@ from keras_ref.comparison.repeatability import compare_runs
 from keras_ref.comparison.settings import Settings
 from keras_ref.errors import BadInput, UserCodeFailed, errors_as_bad_input
 from keras_ref.evaluation.float64 import DTYPE, in_precision, restore_process_state
+from keras_ref.evaluation.loss_function import LossFunction
 from keras_ref.reports.verdict import Report
 from scratch.progress import ticking
 
@@ -72,7 +73,7 @@ def check_in(
         subject = prepare(dtype or "float32")
         evidence = gather(subject, settings, dtype=dtype, started=started)
         require_given_function(low, evidence, dtype=dtype)
-        paths = GradientPaths.of(subject, evidence.loss, keras_objects)
+        paths = GradientPaths.of(subject, cast("LossFunction", evidence.loss), keras_objects)  # as gather made it
         outcome = annotate(compare(evidence), annotators(evidence, paths, keras_objects))
         cost = cost_of(low, evidence.autodiff, evidence.loss)
     return report_of(evidence, outcome, cost)

@@ -93,20 +93,27 @@ def model_loss(
         return ModelLoss(data=data, loss=minimised, is_projection=False, notes=own)
     called = _call_once(model, data.tensors(dtype).x, training=training)
     if not has_compiled and (called.adds_losses or (called.has_losses and (data.y is not None or model.compiled))):
-        note = (
-            f"No loss was compiled: what was checked is the sum of the losses that {model.name} adds (add_loss, "
-            "regularizers), which is all that training minimises"
-            + ("." if data.y is None else "; the targets are not used.")
-        )
+        note = note_on_added_losses(model.name, has_targets=data.y is not None)
         return ModelLoss(data=data, loss=minimised, is_projection=False, notes=(note, *own))
     if data.y is not None:
         raise BadInput(_refusal_of_targets(model))
-    note = "No targets were given: every output meets a random cotangent in place of the compiled loss."
     return ModelLoss(
         data=Data(data.x, drawn_cotangents(called.outputs, model.name, seed), None),
         loss=lambda d: projection_of(_call(model, d.x, training=training), d.y, extra=model.losses),
         is_projection=True,
-        notes=(*((note,) if has_compiled else ()), *own),
+        notes=(*((NOTE_ON_COTANGENTS,) if has_compiled else ()), *own),
+    )
+
+
+#: where a compiled loss stands aside
+NOTE_ON_COTANGENTS = "No targets were given: every output meets a random cotangent in place of the compiled loss."
+
+
+def note_on_added_losses(name: str, *, has_targets: bool) -> str:
+    """The note on a model whose loss is what its layers add."""
+    return (
+        f"No loss was compiled: what was checked is the sum of the losses that {name} adds (add_loss, "
+        "regularizers), which is all that training minimises" + ("; the targets are not used." if has_targets else ".")
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import tensorflow as tf
@@ -13,19 +13,23 @@ import tensorflow as tf
 from keras_ref.checks.checked_loss import CheckedLoss
 from keras_ref.checks.precision import judge_precision, unit_of
 from keras_ref.comparison.autodiff import Autodiff, autodiff_at
+from keras_ref.comparison.differenced_loss import DifferencedLoss
 from keras_ref.comparison.evidence import Evidence, Preparation
 from keras_ref.comparison.modes import mode_refused
 from keras_ref.comparison.oracles import DirectionalOracle, ForwardOracle, Oracle, Oracles, TwinOracle
 from keras_ref.comparison.settings import Settings
 from keras_ref.errors import BackwardPassFailed, BadInput, UserCodeFailed
 from keras_ref.evaluation.gradient_modes import COMPILE_ERRORS
+from keras_ref.evaluation.leaves import named_leaves
 from keras_ref.evaluation.loss_function import LossFunction
-from keras_ref.evaluation.naming import named_leaves
 from keras_ref.evaluation.real_parts import is_real_or_complex
 from keras_ref.evaluation.traced_losses import Way
 from keras_ref.options import matches_variable
 from keras_ref.translation.from_keras import NoTwin
 from scratch.arrays import Array
+
+#: a loss of TensorFlow or of a program
+Loss = TypeVar("Loss", bound=DifferencedLoss)
 
 _NOTE_ON_EAGER = (
     "The backward pass runs in a tf.function only, as fit() runs it, and raises eagerly: its gradient was taken there."
@@ -77,8 +81,8 @@ def gather(subject: CheckedLoss, settings: Settings, *, dtype: str | None, start
 
 
 def oracles_of(
-    loss: LossFunction,
-    twin: Callable[[LossFunction], TwinOracle],
+    loss: Loss,
+    twin: Callable[[Loss], TwinOracle],
     *,
     subject: str,
     wanted: Sequence[str] = ("forward", "twin"),

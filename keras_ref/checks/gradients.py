@@ -8,11 +8,15 @@ from typing import Any
 
 from keras_ref.checks.check import check
 from keras_ref.checks.checked_loss import CheckedLoss, loss_objects, loss_scale, mirrored_losses, model_loss, untrained
+from keras_ref.checks.culprits import name_culprit
 from keras_ref.checks.keras_2 import check_keras_2_model
+from keras_ref.checks.other_backends import BACKENDS, check_on_backend
 from keras_ref.checks.twins import twin_of
-from keras_ref.comparison.settings import Approximation, Settings
+from keras_ref.comparison.settings import Approximation, Settings, require_one_of
+from keras_ref.errors import BadInput
 from keras_ref.evaluation.guard import leaves_no_trace
 from keras_ref.evaluation.keras_2 import is_model
+from keras_ref.evaluation.loss_function import Data
 from keras_ref.inputs import data as data_module
 from keras_ref.inputs.arrays import given_data
 from keras_ref.reports.verdict import Report
@@ -26,7 +30,7 @@ from scratch.progress import Progress
 @leaves_no_trace
 def check_gradients(
     model: Any,
-    x: Any,
+    x: Any = None,
     y: Any = None,
     *,
     loss: Any = None,
@@ -50,6 +54,7 @@ def check_gradients(
     progress: Progress | None = None,
     replay: str = "",
     batches: int = 1,
+    backend: str = "tensorflow",
 ) -> Report:
     """Compare autodiff's gradients of a model's loss with slopes that need no calculus.
 
@@ -78,6 +83,8 @@ def check_gradients(
     progress       called with (done, total, what)
     replay         a command that repeats the check, for the report
     batches        how many batches of a data set are taken, as one
+    backend        "jax" or "torch": Keras on that backend, in a process of its own; `model` is then a text that the
+                   process opens ("package.module:factory", a .keras file), or a model that can be saved for it
 
     Two oracles: Keras's own forward pass differenced in float64, always; the NumPy twin where every layer has one.
     Nothing of the model, the data or the seeds is changed. Raises: BadInput (a ValueError) for what cannot be checked.
@@ -98,11 +105,19 @@ def check_gradients(
         progress=progress,
         replay=replay,
     )
+    require_one_of("backend", backend, legal=BACKENDS)
+    if isinstance(model, str) and backend == BACKENDS[0]:
+        raise BadInput(
+            f"A model must be a keras.Model or a scratch.Model. Received: the text {model!r}. Pass the model, or name "
+            "another backend, whose process opens it."
+        )
     if isinstance(model, Model):
         model = mirror(model, weights)
         loss = mirrored_losses(loss)
-    given = given_data(x, y, sample_weight, batches=batches)
+    given = Data(None) if x is None and backend != BACKENDS[0] else given_data(x, y, sample_weight, batches=batches)
     data = replace(given, sample_weight=data_module.apply_class_weight(given.y, given.sample_weight, class_weight))
+    if backend != BACKENDS[0]:
+        return check_on_backend(model, data, backend=backend, loss=loss, training=training, settings=settings)
     data_module.validate_data(model, data.x, data.y, data.sample_weight)
     if is_model(model):
         return check_keras_2_model(model, data, loss=loss, training=training, settings=settings)
@@ -136,4 +151,5 @@ def check_gradients(
             notes=found.notes,
         )
 
-    return check((model, *loss_objects(loss)), prepare, settings)
+    report = check((model, *loss_objects(loss)), prepare, settings)
+    return name_culprit(report, model, data, training=training, settings=settings)

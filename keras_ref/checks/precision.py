@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, cast
 
 import keras
 import ml_dtypes
@@ -15,6 +15,7 @@ import tensorflow as tf
 from keras_ref.checks.checked_loss import Prepare
 from keras_ref.checks.disconnected import GradientPaths
 from keras_ref.comparison.autodiff import Autodiff, Gradient, relative_differences
+from keras_ref.comparison.differenced_loss import DifferencedLoss
 from keras_ref.comparison.oracles import ForwardOracle
 from keras_ref.errors import UserCodeFailed, short
 from keras_ref.evaluation import keras_2
@@ -55,7 +56,7 @@ def judge_precision(oracle: ForwardOracle, *, subject: str, seed: int = 0) -> Ju
     """
     loss = oracle.loss
     known = loss.unit
-    casts = GradientPaths(loss).casts_down() if casts_down(loss.graph) else []
+    casts = GradientPaths(cast("LossFunction", loss)).casts_down() if casts_down(loss.graph) else []
     dtypes = {o.outputs[0].dtype for o in casts}
     loss.unit = max([known, *map(eps, dtypes)])
     if known != UNIT:
@@ -188,7 +189,7 @@ def measure_low_precision(
     return LowPrecision(dtypes, gradient, subject.scale, loss=loss / subject.scale, unit=unit)
 
 
-def cost_of(low: LowPrecision, autodiff: Autodiff, loss: LossFunction) -> PrecisionCost:
+def cost_of(low: LowPrecision, autodiff: Autodiff, loss: DifferencedLoss) -> PrecisionCost:
     """What the precision of `low` costs the gradient that is exact in float64.
 
     A gradient that is not finite there although it is in float64 is a finding, unless training scales the loss, which

@@ -9,10 +9,12 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_ref.comparison.differenced_loss import DifferencedLoss
 from keras_ref.comparison.oracles import TwinOracle
 from keras_ref.evaluation.keras_parts import loss_weights_of, states_of
-from keras_ref.evaluation.loss_function import Data, LossFunction
-from keras_ref.evaluation.naming import named_leaves, values_of
+from keras_ref.evaluation.leaves import named_leaves
+from keras_ref.evaluation.loss_function import Data
+from keras_ref.evaluation.naming import values_of
 from keras_ref.translation.compiled_losses import twin_losses
 from keras_ref.translation.from_keras import NoTwin, reflect_with_variables
 from keras_ref.translation.random_draws import predict_model_draws
@@ -25,7 +27,7 @@ from scratch.objective import Objective
 
 
 def twin_of(
-    model: Any, loss: LossFunction, *, data: Data, projection: bool, training: bool, executor: Any = None
+    model: Any, loss: DifferencedLoss, *, data: Data, projection: bool, training: bool, executor: Any = None
 ) -> TwinOracle:
     """The twin's oracle at the point of a model's loss function.
 

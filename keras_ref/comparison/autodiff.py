@@ -8,10 +8,10 @@ from functools import cached_property
 
 import numpy as np
 
+from keras_ref.comparison.differenced_loss import DifferencedLoss
 from keras_ref.comparison.points import remembering
 from keras_ref.errors import UserCodeFailed
 from keras_ref.evaluation.backward_errors import Refused
-from keras_ref.evaluation.loss_function import LossFunction
 from scratch.arrays import Array
 from scratch.differences import UNIT
 from scratch.random_offset import random_offsets
@@ -63,7 +63,7 @@ class Autodiff:
         return np.where(np.isfinite(own), UNIT * own, 0.0)
 
 
-def autodiff_at(loss: LossFunction, values: Mapping[str, Array], *, mode: str = "eager") -> Autodiff:
+def autodiff_at(loss: DifferencedLoss, values: Mapping[str, Array], *, mode: str = "eager") -> Autodiff:
     """Autodiff's gradient at a point, in one of the modes of evaluation.gradient_modes.
 
     Its rounding error is measured when it is asked for, which must be before the loss is moved to other data.
@@ -135,7 +135,7 @@ def relative_differences(gradient: Gradient, exact: Gradient) -> dict[str, float
 
 
 def _rounding_of_shifts(
-    loss: LossFunction, values: Mapping[str, Array], gradient: Gradient, mode: str
+    loss: DifferencedLoss, values: Mapping[str, Array], gradient: Gradient, mode: str
 ) -> dict[str, Array]:
     """CHANGES times the median change of every entry under SHIFTS, and a unit in its last place.
 

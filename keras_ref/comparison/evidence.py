@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from keras_ref.comparison.autodiff import Autodiff
+from keras_ref.comparison.differenced_loss import DifferencedLoss
 from keras_ref.comparison.oracles import Oracle
 from keras_ref.comparison.settings import Approximation, Settings
 from keras_ref.evaluation.loss_function import LossFunction
@@ -38,7 +39,7 @@ class Evidence:
     """
 
     subject: str
-    loss: LossFunction
+    loss: DifferencedLoss
     oracles: tuple[Oracle, ...]
     autodiff: Autodiff
     names: tuple[str, ...]

@@ -151,6 +151,10 @@ def compare_forward_mode(evidence: Evidence) -> Outcome:
     Raises: BadInput where an operation has no forward mode.
     """
     loss, seed = evidence.loss, evidence.settings.seed
+    if not isinstance(loss, LossFunction):
+        raise BadInput(
+            "Forward mode must be TensorFlow's. Received: forward_mode=True for another program. Leave it out."
+        )
     direction = random_direction(loss.values, seed)
     base = float(loss.directional({}, np.zeros(1))[0])
     noise = measure_noise(loss, loss.values, base, seed=seed)

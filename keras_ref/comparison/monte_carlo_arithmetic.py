@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from scratch import rounding as scratch_rounding
+from keras_ref.own_modules import rounding as scratch_rounding
 from scratch.arrays import Array
 from scratch.differences import UNIT
 from scratch.rounding import Rounding

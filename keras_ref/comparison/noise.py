@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from keras_ref.evaluation.graph import opaque
-from scratch import noise as loss_noise
+from keras_ref.own_modules import noise as loss_noise
 from scratch.arrays import Array
 from scratch.differences import UNIT
 

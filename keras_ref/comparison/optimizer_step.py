@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -194,3 +194,29 @@ class DepartingStep:
         with np.errstate(invalid="ignore"):
             same = (np.abs(value - expected) <= allowed) | (np.isnan(value) & np.isnan(expected))
         return bool(self.ids) and bool(same.all())
+
+
+@dataclass(frozen=True)
+class NumericGradient:
+    """Slopes of every entry of a variable, and how far they may be off."""
+
+    slope: Array
+    error: Array
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepPredictions:
+    """What one training step should lead to.
+
+    numeric     by the optimizer's law from the numeric gradient
+    law         by the law from autodiff's own gradient
+    departing   the same with Keras's known departures in it, computed when it is asked for
+    slopes      the numeric gradient;   gradients  autodiff's;   optimizer  the law: what an explanation starts from
+    """
+
+    numeric: Prediction
+    law: Prediction
+    departing: Callable[[], DepartingStep]
+    slopes: Mapping[str, NumericGradient] = field(default_factory=dict)
+    gradients: Mapping[str, Array] = field(default_factory=dict)
+    optimizer: Optimizer | None = None

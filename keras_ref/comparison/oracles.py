@@ -9,6 +9,7 @@ from typing import Any, Protocol, Self
 
 import numpy as np
 
+from keras_ref.comparison.differenced_loss import DifferencedLoss
 from keras_ref.comparison.noise import measure_noise
 from keras_ref.comparison.points import remembering
 from keras_ref.evaluation.directional_loss import DirectionalLoss
@@ -156,7 +157,7 @@ class ForwardOracle(MovedOracle):
     `seed` draws the directions that its noise may have to be measured along.
     """
 
-    loss: LossFunction | DirectionalLoss
+    loss: DifferencedLoss | DirectionalLoss
     values: Mapping[str, Array]
     base: float
     noise: float
@@ -170,7 +171,7 @@ class ForwardOracle(MovedOracle):
     @classmethod
     def at(
         cls,
-        loss: LossFunction,
+        loss: DifferencedLoss,
         values: Mapping[str, Array],
         *,
         seed: int = 0,

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from keras_ref.comparison.optimizer_step import NumericGradient
 from keras_ref.comparison.step_gradients import is_short_decimal
-from keras_ref.comparison.training_steps import NumericGradient
 from keras_ref.reports.verdict import Kind, Reason, Verdict
 from scratch.arrays import Array
 from scratch.differences import UNIT

@@ -15,7 +15,14 @@ import keras
 import numpy as np
 
 from keras_ref.comparison.evidence import Outcome
-from keras_ref.comparison.optimizer_step import DepartingStep, OptimizerTwin, StepStart, predict
+from keras_ref.comparison.optimizer_step import (
+    DepartingStep,
+    NumericGradient,
+    OptimizerTwin,
+    StepPredictions,
+    StepStart,
+    predict,
+)
 from keras_ref.comparison.oracles import Oracles
 from keras_ref.comparison.own_moves import OwnMove, judge_moves
 from keras_ref.comparison.step_gradients import Target, differs, find_foreign
@@ -23,7 +30,7 @@ from keras_ref.comparison.step_losses import LossSlopes, MakeLoss, StepLosses
 from keras_ref.comparison.step_verdicts import as_dense, judge_handed, unscaled, visible, with_judgement
 from keras_ref.comparison.train_step_losses import loss_in, own_optimizers, returned_loss
 from keras_ref.comparison.train_step_recording import Handover, Recording, TakenGradient, record_step
-from keras_ref.comparison.training_steps import NumericGradient, StepPredictions, compare_variable, worst_step
+from keras_ref.comparison.training_steps import compare_variable, worst_step
 from keras_ref.evaluation.keras_2 import is_optimizer
 from keras_ref.evaluation.keras_parts import tensorflow_variable
 from keras_ref.evaluation.loss_function import Data, LossFunction

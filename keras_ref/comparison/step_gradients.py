@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from keras_ref.comparison.optimizer_step import NumericGradient
 from keras_ref.comparison.train_step_recording import Handover, TakenGradient
-from keras_ref.comparison.training_steps import NumericGradient
 from keras_ref.reports.kinds import Kind
 from keras_ref.reports.reasons import Reason
 from scratch.arrays import Array

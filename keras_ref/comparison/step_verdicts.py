@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from keras_ref.comparison.diagnoses.table import Gradients, explain_gradients
+from keras_ref.comparison.optimizer_step import NumericGradient
 from keras_ref.comparison.step_gradients import Judgement, Target, judge_by_targets
 from keras_ref.comparison.step_losses import LossSlopes
 from keras_ref.comparison.train_step_recording import Handover
-from keras_ref.comparison.training_steps import NumericGradient
 from keras_ref.reports.verdict import Kind, Reason, Verdict
 from keras_ref.translation.from_keras import NoTwin
 from scratch.arrays import Array

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -13,8 +13,16 @@ import numpy as np
 from keras_ref.comparison.autodiff import autodiff_at
 from keras_ref.comparison.entry_slopes import measure_by_tiers
 from keras_ref.comparison.evidence import Outcome
-from keras_ref.comparison.optimizer_step import DepartingStep, OptimizerTwin, Prediction, StepStart, predict
+from keras_ref.comparison.optimizer_step import (
+    DepartingStep,
+    NumericGradient,
+    OptimizerTwin,
+    StepPredictions,
+    StepStart,
+    predict,
+)
 from keras_ref.comparison.oracles import Oracle, Oracles
+from keras_ref.comparison.step_causes import name_causes
 from keras_ref.errors import TrainStepFailed, UserCodeFailed, running_user_code
 from keras_ref.evaluation.loss_function import Data, LossFunction
 from keras_ref.evaluation.sparse_gradient import find_sparse_gradients
@@ -28,14 +36,6 @@ from scratch.progress import Progress
 
 #: an entry of the numeric gradient gets more steps while truncation exceeds this share of it
 SHARP = 1e-9
-
-
-@dataclass(frozen=True)
-class NumericGradient:
-    """Slopes of every entry of a variable, and how far they may be off."""
-
-    slope: Array
-    error: Array
 
 
 #: entries whose slopes are measured at a time: a few MB for each array of what is known of them
@@ -66,20 +66,6 @@ def numeric_gradient(oracle: Oracle, name: str) -> NumericGradient:
     return NumericGradient(slope.reshape(value.shape), error.reshape(value.shape))
 
 
-@dataclass(frozen=True, kw_only=True)
-class StepPredictions:
-    """What one training step should lead to.
-
-    numeric     by the optimizer's law from the numeric gradient
-    law         by the law from autodiff's own gradient
-    departing   the same with Keras's known departures in it, computed when it is asked for
-    """
-
-    numeric: Prediction
-    law: Prediction
-    departing: Callable[[], DepartingStep]
-
-
 def compare_steps(
     model: keras.Model,
     loss: LossFunction,
@@ -104,9 +90,12 @@ def compare_steps(
         gathered = oracles_at(loss)
         notes += gathered.notes
         predictions = predict_step(twin, loss, gathered.oracles[-1], seed=seed)
+        before = {name: loss.values[name] for name in loss.variables}
         _train(model, data)
-        for name, variable in loss.variables.items():
-            verdict = compare_variable(name, variable.numpy(), predictions, step=step)
+        after = {name: variable.numpy() for name, variable in loss.variables.items()}
+        verdicts = {name: compare_variable(name, value, predictions, step=step) for name, value in after.items()}
+        verdicts = name_causes(verdicts, predictions, before=before, after=after, data=data)
+        for name, verdict in verdicts.items():
             departed |= verdict.verdict is Kind.DEPARTURE
             found[name].append(verdict)
         if departed:
@@ -138,6 +127,9 @@ def predict_step(twin: OptimizerTwin, loss: LossFunction, oracle: Oracle, *, see
         numeric=predict(twin, by_numeric, seed=seed),
         law=predict(twin, by_autodiff, seed=seed),
         departing=cache(lambda: DepartingStep.of(twin, by_autodiff, rows=rows, seed=seed)),
+        slopes=numeric,
+        gradients=exact,
+        optimizer=twin.optimizer,
     )
 
 

@@ -5,3 +5,5 @@ examples.py    one small example of a definition against Keras
 processes.py   the examples in processes of their own, so that a crash costs one of them
 printing.py    the tables in a terminal
 """
+
+import keras_ref.own_modules  # noqa: F401 (before anything imports from scratch)

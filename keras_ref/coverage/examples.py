@@ -19,10 +19,10 @@ from keras_ref.checks.gradients import check_gradients
 from keras_ref.checks.updates import check_updates
 from keras_ref.errors import CouldNotRun
 from keras_ref.evaluation.float64 import policy_of
+from keras_ref.own_modules import registry
 from keras_ref.reports.verdict import Report, Verdict
 from keras_ref.translation import departures
 from keras_ref.translation.to_keras import mirror, mirrored
-from scratch import registry
 from scratch.arrays import Array
 from scratch.fields import Index, Real
 from scratch.layers.core import Activation, Dense

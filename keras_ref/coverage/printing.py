@@ -12,8 +12,8 @@ from rich.table import Table
 
 from keras_ref.coverage.processes import compare_examples
 from keras_ref.coverage.table import OPEN, Coverage, cover, list_unexported
+from keras_ref.own_modules import registry
 from keras_ref.translation import departures
-from scratch import registry
 
 #: what --run compares, in the order of the columns
 COLUMNS = ("values", "float32", "weights", "inputs", "updates", "graph", "compiled")

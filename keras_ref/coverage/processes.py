@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from keras_ref.own_modules import own_command
+
 
 @dataclass(frozen=True)
 class ExampleResult:
@@ -28,7 +30,7 @@ def compare_examples(
 
     The example at which a process dies or is killed is reported as such.
     """
-    command = command or (lambda names: [sys.executable, "-m", "keras_ref.coverage.processes", *names])
+    command = command or (lambda names: own_command("keras_ref.coverage.processes", *names))
     for answer in run_in_turn([f"{kind}:{name}" for kind, name in wanted], command=command, patience=patience):
         kind, _, name = answer.name.partition(":")
         found = {"values": answer.ended} if answer.result is None else answer.result["compared"]

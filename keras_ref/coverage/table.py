@@ -14,7 +14,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from scratch import registry
+from keras_ref.own_modules import registry
 
 #: statuses of a row that somebody has to look at, each with its meaning
 OPEN = {

@@ -15,9 +15,9 @@ import keras
 import tensorflow as tf
 from tensorflow.python.eager import record
 
-import scratch
 from keras_ref.errors import BackwardPassFailed, BadInput, UserCodeFailed
 from keras_ref.evaluation.restoration import Restoration
+from keras_ref.own_modules import PLACE
 from keras_ref.reports.kinds import Kind
 from keras_ref.reports.reasons import Reason
 
@@ -26,7 +26,7 @@ NOT_THE_USERS = tuple(
     str(Path(place).resolve())
     for place in (
         Path(__file__).parents[1],
-        Path(str(scratch.__file__)).parent,
+        PLACE,
         Path(tf.__file__).parent,
         Path(keras.__file__).parent,
     )

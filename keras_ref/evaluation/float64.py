@@ -276,6 +276,8 @@ def _retype_keras_2(moved: _Moved, keras_object: Any) -> None:
         for variable in optimizer.variables:
             _retype_variable(moved, variable)
         _retype_attributes(moved, optimizer)
+        if not isinstance(rate := optimizer._learning_rate, tf.Variable):
+            _retype_attributes(moved, rate)
     for variable in keras_object.variables:
         _retype_variable(moved, variable)
     if keras_2.is_optimizer(optimizer):  # which finds the state of a variable by its key

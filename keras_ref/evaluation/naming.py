@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from keras_ref.evaluation.leaves import named_leaves
 from keras_ref.evaluation.real_parts import is_real_or_complex
 
 
@@ -25,22 +26,6 @@ def unique(names: list[str]) -> list[str]:
         counts[name] = counts.get(name, -1) + 1
         found.append(f"{name}:{counts[name]}" if counts[name] else name)
     return found
-
-
-def named_leaves(x: Any) -> dict[str, Any]:
-    """The leaves of nested inputs by name: "input" for one, "input:0", "input:key" for several, in tf.nest's order."""
-    paths = _paths(x)
-    single = len(paths) == 1
-    return {"input" if single else "input:" + "/".join(map(str, path)): leaf for path, leaf in paths}
-
-
-def _paths(x: Any, prefix: tuple[Any, ...] = ()) -> list[tuple[tuple[Any, ...], Any]]:
-    """(keys and indices on the way, leaf) of every leaf."""
-    if isinstance(x, Mapping):
-        return [pair for key in sorted(x) for pair in _paths(x[key], (*prefix, key))]
-    if isinstance(x, (list, tuple)):
-        return [pair for i, item in enumerate(x) for pair in _paths(item, (*prefix, i))]
-    return [(prefix, x)]
 
 
 def values_of(leaf: Any) -> Any:

@@ -13,23 +13,29 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from keras_ref.errors import BadInput, CouldNotRun, NobodyReads
+from keras_ref.errors import BadInput, CouldNotRun, NobodyReads, short
 from keras_ref.frontends import exit_status
-from keras_ref.frontends.compare_cli import compare
-from keras_ref.frontends.exit_status import COULD_NOT, FINDING, complain
+from keras_ref.frontends.campaign_cli import campaign
+from keras_ref.frontends.compare_cli import compare, is_comparison, replay_comparison
+from keras_ref.frontends.exit_status import COULD_NOT, FINDING, complain, complain_of_own
 from keras_ref.frontends.findings_cli import findings
 from keras_ref.frontends.homework_cli import homework
-from keras_ref.frontends.invocation import Invocation, make_document
+from keras_ref.frontends.invocation import Invocation, make_document, read_versions
 from keras_ref.frontends.isolation import run_isolated
-from keras_ref.frontends.recorded import Recorded, compare_verdicts, permit, read_recorded
+from keras_ref.frontends.recorded import Recorded, compare_verdicts, permit, read_json, read_recorded
 from keras_ref.lesson.cli import lesson, recipe
 from keras_ref.options import OPTIONS
 from keras_ref.reports import github
 from keras_ref.reports.files import Output, refuse_outputs, sources_of, write
 from keras_ref.reports.terminal import console, print_report, show_progress, ticking
-from keras_ref.reports.verdict import Report, json_text
+from keras_ref.reports.verdict import Kind, Report, json_text
 
-app = typer.Typer(add_completion=False, no_args_is_help=False, pretty_exceptions_enable=False)
+app = typer.Typer(
+    add_completion=True,
+    no_args_is_help=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["--help", "-h"]},
+)
 
 
 def _option(name: str) -> Any:
@@ -44,6 +50,7 @@ Wrt = Annotated[list[str], _option("wrt")]
 Batches = Annotated[int, _option("batches")]
 Training = Annotated[bool, _option("training")]
 Mode = Annotated[str, _option("mode")]
+Backend = Annotated[str, _option("backend")]
 Expect = Annotated[list[str], _option("expect")]
 Allow = Annotated[list[str], _option("allow")]
 Steps = Annotated[int, _option("steps")]
@@ -53,7 +60,7 @@ Unsafe = Annotated[bool, _option("unsafe")]
 Json = Annotated[str, _option("json")]
 Html = Annotated[str, _option("html")]
 Isolate = Annotated[bool, _option("isolate")]
-TimeLimit = Annotated[str, _option("time-limit")]
+TimeLimit = Annotated[str, typer.Option("--time-limit", "--timeout", help=OPTIONS["time-limit"].help)]
 MemoryLimit = Annotated[str, _option("memory-limit")]
 Force = Annotated[bool, _option("force")]
 DataFile = Annotated[
@@ -73,11 +80,21 @@ Targets = Annotated[
 ]
 
 
+def _print_version(asked: bool) -> None:  # noqa: FBT001 (Typer calls it)
+    """Print the versions of gradtwin and of what a verdict depends on, and exit; nothing of them is imported."""
+    if asked:
+        print(", ".join(f"{name} {version}" for name, version in read_versions().items()))
+        raise typer.Exit
+
+
 @app.callback(invoke_without_command=True)
 def overview(
     context: typer.Context,
     seed: Seed = 0,
     verbose: Annotated[bool, typer.Option("--verbose", help="Show every weight and every variable.")] = False,
+    version: Annotated[  # noqa: ARG001 (printed by its callback)
+        bool, typer.Option("--version", help="Show the versions.", callback=_print_version, is_eager=True)
+    ] = False,
 ) -> None:
     """Check that gradients are right: every weight is nudged, and the change of the loss is compared with autodiff.
 
@@ -106,6 +123,7 @@ def check(
     batches: Batches = 1,
     training: Training = False,
     mode: Mode = "eager",
+    backend: Backend = "tensorflow",
     expect: Expect = [],
     allow: Allow = [],
     seed: Seed = 0,
@@ -130,6 +148,7 @@ def check(
         batches=batches,
         training=training,
         mode=mode,
+        backend=backend,
         expect=expect,
         allow=allow,
         seed=seed,
@@ -187,6 +206,7 @@ def locate(
     batches: Batches = 1,
     training: Training = False,
     mode: Mode = "eager",
+    backend: Backend = "tensorflow",
     expect: Expect = [],
     allow: Allow = [],
     seed: Seed = 0,
@@ -210,6 +230,7 @@ def locate(
         batches=batches,
         training=training,
         mode=mode,
+        backend=backend,
         expect=expect,
         allow=allow,
         seed=seed,
@@ -235,6 +256,8 @@ def replay(
 
     The report says what is run. What it may run beside the target, --import and --unsafe say, here and not there.
     """
+    if is_comparison(data := read_json(file)):
+        replay_comparison(file, data, json=json, html=html, force=force)
     recorded = permit(read_recorded(file), imports=imports, unsafe=unsafe)
     console().print(f"replaying: {recorded.invocation.replay()}", markup=False, soft_wrap=True)
     _run(recorded.invocation, json=json, html=html, force=force, recorded=recorded)
@@ -253,6 +276,7 @@ def coverage(
 
 
 app.command()(compare)
+app.command()(campaign)
 app.command()(findings)
 app.command()(homework)
 app.command()(lesson)
@@ -280,13 +304,20 @@ def _run(
             f"--html must have one target. Received: {len(invocation.targets)}. Run the command for each, or write "
             "--json."
         )
-    out, found, refused = Printer(console()), dict[str, Report](), list[str]()
+    out, found, refused, worst = Printer(console()), dict[str, Report](), list[str](), 0
     for target in invocation.targets:
         try:
             report = _run_target(out.console, invocation, target)
         except (CouldNotRun, BadInput) as error:
             refused.append(str(error))
             complain(error)
+            worst = max(worst, COULD_NOT)
+            continue
+        except (OSError, NobodyReads):
+            raise
+        except Exception as error:  # noqa: BLE001 (of gradtwin's own; the other targets go on)
+            refused.append(f"{target}: {type(error).__name__}: {short(error)}")
+            worst = max(worst, complain_of_own(error))
             continue
         out.show(target, report, first=not found)
         found[target] = report
@@ -294,7 +325,15 @@ def _run(
         _write(invocation, found, refused, json=json, html=html)
     out.raise_if_failed()
     same = recorded is None or refused or _print_comparison(out.console, recorded, found)
-    raise typer.Exit(COULD_NOT if refused else 0 if same and all(report.ok for report in found.values()) else FINDING)
+    ends = (0 if same else FINDING, *map(_status_of_report, found.values()))
+    raise typer.Exit(max(worst, *ends))
+
+
+def _status_of_report(report: Report) -> int:
+    """The exit status of one target: that it could not run where it ended its process."""
+    if any(verdict.verdict is Kind.CRASH for verdict in report.verdicts):
+        return COULD_NOT
+    return 0 if report.ok else FINDING
 
 
 @dataclass

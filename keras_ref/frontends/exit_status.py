@@ -46,7 +46,7 @@ def _run(command: Callable[..., Any]) -> int:
     try:
         _require_stdout()
         quiet_tensorflow()
-        status = command(standalone_mode=False) or 0
+        status = command(prog_name="gradtwin", standalone_mode=False) or 0
         sys.stdout.flush()
     except typer.Exit as exit_:
         return _flushed(exit_.exit_code)
@@ -66,7 +66,9 @@ def _failed_otherwise(error: Exception) -> int:
     # Click's own errors (an unknown command, a missing argument) have a message for the user
     if hasattr(error, "format_message"):
         message = error.format_message()
-        return _failed(COULD_NOT, f"{message}{'' if message.endswith(('.', '?')) else '.'} See gradtwin --help.")
+        context = getattr(error, "ctx", None)
+        command = context.command_path if context is not None else "gradtwin"
+        return _failed(COULD_NOT, f"{message}{'' if message.endswith(('.', '?')) else '.'} See {command} --help.")
     reason = _fault_of_stdout(error)
     if reason:
         return _failed(
@@ -74,6 +76,11 @@ def _failed_otherwise(error: Exception) -> int:
             f"The output must be writable. Received: {reason}. Redirect it to where there is space; --json writes a "
             "file.",
         )
+    return complain_of_own(error)
+
+
+def complain_of_own(error: Exception) -> int:
+    """Print an error of gradtwin's own with its trace, and the request to report it. Returns its exit status."""
     traceback.print_exception(error)
     return _failed(
         INTERNAL,

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+import keras_ref.own_modules  # noqa: F401 (before anything imports from scratch)
 from scratch.arrays import Array
 from scratch.calls import Call
 from scratch.layers.core import Activation, Dense

@@ -11,10 +11,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import scratch
-from keras_ref.errors import BadInput, CouldNotRun, short
+from keras_ref.errors import BadInput, CouldNotRun, place_of, short, target_stays
 from keras_ref.frontends.verbs import find_check
-from keras_ref.inputs.targets import complete_data, import_module, load_data, load_target
+from keras_ref.inputs.targets import Loaded, complete_data, import_module, load_data, load_target
 from keras_ref.options import (
     OPTIONS,
     parse_expectations,
@@ -23,18 +22,20 @@ from keras_ref.options import (
     require_choice,
     require_minimum,
 )
+from keras_ref.own_modules import PLACE
 from keras_ref.reports.files import is_plain_file
 from keras_ref.reports.verdict import Report
 from scratch.progress import Progress
 
 #: where the files of gradtwin lie
-_OWN = (str(Path(__file__).parents[1]), str(Path(str(scratch.__file__)).parent))
+_OWN = (str(Path(__file__).parents[1]), str(PLACE))
 ISOLATION = ("isolate", "time-limit", "memory-limit")
 _LOADING = ("seed", "import", "unsafe", *ISOLATION)
+_COMPARING = ("budget", "variables", "wrt", "batches", "training", "mode", "backend", "expect", "allow")
 #: which options of the table each command takes
 TAKES = {
-    "check": ("effort", "budget", "variables", "wrt", "batches", "training", "mode", "expect", "allow", *_LOADING),
-    "locate": ("budget", "variables", "wrt", "batches", "training", "mode", "expect", "allow", *_LOADING),
+    "check": ("effort", *_COMPARING, *_LOADING),
+    "locate": (*_COMPARING, *_LOADING),
     "updates": ("steps", "batch-size", "allow", *_LOADING),
 }
 
@@ -93,17 +94,16 @@ class Invocation:
         """The same command, run in the process that runs it."""
         return replace(self, options={name: value for name, value in self.options.items() if name not in ISOLATION})
 
-    def run(self, target: str, progress: Progress | None = None) -> Report:
-        """Run the command for one target in this process. Raises: CouldNotRun or ValueError, in one sentence."""
+    def run(self, target: str, progress: Progress | None = None, loaded: Loaded | None = None) -> Report:
+        """Run the command for one target in this process. Raises: CouldNotRun or ValueError, in one sentence.
+
+        loaded   what the target holds, where it is loaded already: a second call of a factory gives other names
+        """
         try:
-            report, drawn = self._check(target, progress)
+            with target_stays(target):
+                report, drawn = self._check(target, progress, loaded)
         except (CouldNotRun, BadInput):
             raise
-        except SystemExit as ended:
-            raise CouldNotRun(
-                f"A target must leave the process running. Received: {target}, which ends it with status {ended.code}. "
-                "Take the sys.exit out of it."
-            ) from ended
         except MemoryError as error:
             raise CouldNotRun(
                 f"A check must fit into memory. Received: {target}, for which there is too little: {short(error)} Pass "
@@ -114,24 +114,30 @@ class Invocation:
                 raise
             raise CouldNotRun(
                 f"A check must be able to run the model. Received: {target}, which raised {type(error).__name__}: "
-                f"{short(error)} Call the model on this data by itself; with GRADTWIN_TRACEBACK=1 in the environment "
-                "the whole trace is shown."
+                f"{short(error, place_of(error))} Call the model on this data by itself; with GRADTWIN_TRACEBACK=1 in "
+                "the environment the whole trace is shown."
             ) from error
         notes = (*report.notes, *([drawn] if drawn else []))
         return replace(report, allowed=frozenset(self.value("allow")), notes=notes)
 
-    def _check(self, target: str, progress: Progress | None) -> tuple[Report, str]:
+    def _check(self, target: str, progress: Progress | None, loaded: Loaded | None) -> tuple[Report, str]:
         """The report on a target, and a note on data that were drawn."""
         for module in self.value("import"):
             import_module(module)
-        model, x, y, weight = load_target(target, unsafe=self.value("unsafe"))
-        if self.data:
-            from keras_ref.inputs.data import nest_numbered
-
-            x, y, weight = load_data(self.data)
-            x, y = nest_numbered(model, x, y)
-        (model, x, y, weight), drawn = complete_data(model, x, y, weight, seed=self.value("seed"))
         call = _CALLS[self.command](self)
+        drawn = ""
+        if "backend" in self.options:  # a process of that backend opens the target
+            self._require_plain_target()
+            model, (x, y, weight) = target, load_data(self.data) if self.data else (None, None, None)
+            call.options["backend"] = self.value("backend")
+        else:
+            model, x, y, weight = loaded or load_target(target, unsafe=self.value("unsafe"))
+            if self.data:
+                from keras_ref.inputs.data import nest_numbered
+
+                x, y, weight = load_data(self.data)
+                x, y = nest_numbered(model, x, y)
+            (model, x, y, weight), drawn = complete_data(model, x, y, weight, seed=self.value("seed"))
         report = find_check(call.verb)(
             model,
             x,
@@ -142,7 +148,18 @@ class Invocation:
             progress=progress,
             **call.options,
         )
-        return report, drawn
+        # a target keeps its own name: that of a model may be sequential_4
+        name = getattr(model, "name", report.subject)
+        return replace(report, subject=target + report.subject.removeprefix(name)), drawn
+
+    def _require_plain_target(self) -> None:
+        """Raises: CouldNotRun for options that the process of another backend does not get."""
+        asked = [f"--{name}" for name in ("import", "unsafe") if name in self.options]
+        if asked:
+            raise CouldNotRun(
+                f"With --backend a target must load by itself. Received: {' and '.join(asked)}. Give a factory, "
+                "package.module:factory."
+            )
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data, with the versions, and the digests of the files that the command reads."""

@@ -18,6 +18,7 @@ from keras_ref.frontends.invocation import Invocation
 from keras_ref.frontends.recorded import read_report
 from keras_ref.frontends.supervise import End, Limits
 from keras_ref.options import parse_memory_limit, parse_time_limit
+from keras_ref.own_modules import own_command
 from keras_ref.reports.verdict import Kind, Reason, Report, Verdict
 
 #: bytes that a target may print
@@ -38,7 +39,7 @@ def run_isolated(invocation: Invocation, target: str) -> Report:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "report.json"
         argv = [*alone.without_isolation().argv(), "--json", str(path)]
-        end = run_limited([sys.executable, "-m", "keras_ref", *argv], limits_of(alone))
+        end = run_limited(own_command("keras_ref", *argv), limits_of(alone))
         if not end.limit and end.status in (0, 1) and path.exists():
             return replace(read_report(json.loads(path.read_text(encoding="utf-8"))), replay=alone.replay())
     raise_refusal(end)
@@ -53,7 +54,7 @@ def isolated_names(invocation: Invocation, target: str) -> list[str] | Report:
     alone = invocation.for_target(target)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "names.json"
-        command = [sys.executable, "-m", variable_names.__name__, target, str(alone.value("seed")), str(path)]
+        command = own_command(variable_names.__name__, target, str(alone.value("seed")), str(path))
         end = run_limited(command, limits_of(alone))
         if not end.limit and end.status == 0 and path.exists():
             names: list[str] = json.loads(path.read_text(encoding="utf-8"))

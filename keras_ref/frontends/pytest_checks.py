@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from keras_ref.errors import BadInput
+from keras_ref.errors import BadInput, CouldNotRun
 from keras_ref.options import OPTIONS
 
 if TYPE_CHECKING:  # which imports NumPy
@@ -38,8 +38,13 @@ def check_in_test(
     __tracebackhide__ = True
     from keras_ref.frontends.verbs import find_check
     from keras_ref.inputs.targets import quiet_tensorflow
+    from keras_ref.own_modules import refuse_namesakes
 
     quiet_tensorflow()
+    try:
+        refuse_namesakes()
+    except CouldNotRun as error:
+        pytest.fail(str(error), pytrace=False)
     check = find_check(verb)
     parameters = signature(check).parameters
     shared = {name: value for name, value in given_options(item.config).items() if name in parameters}

@@ -32,6 +32,7 @@ def collect_targets(session: pytest.Session, targets: Iterable[str]) -> list[pyt
         report = session.ihook.pytest_make_collect_report(
             collector=Target.from_parent(session, name=target, nodeid=f"gradtwin::{target}")
         )
+        report.__dict__.pop("call", None)  # as pytest's collect_one_node does: no worker of pytest-xdist can send it
         session.ihook.pytest_collectreport(report=report)
         items += report.result
     return items
@@ -40,13 +41,15 @@ def collect_targets(session: pytest.Session, targets: Iterable[str]) -> list[pyt
 class Target(pytest.Collector):
     """A target: a test for each variable and input, or one failing test where the target cannot be loaded.
 
-    When the first of the tests runs, all variables are checked at once (under pytest-xdist in each process that runs
-    any of the tests; --dist loadgroup keeps them together). Where -k selected some of them, each is checked by itself.
+    The target is loaded once: a second call of its factory might give the variables other names. When the first of the
+    tests runs, all variables are checked at once (under pytest-xdist in each process that runs any of the tests; --dist
+    loadgroup keeps them together). Where -k selected some of them, each is checked by itself, unless in isolation.
     """
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
         self._found: dict[str, Report | Exception] = {}
+        self._loaded: Any = None
         self._items: list[Variable] = []
 
     def collect(self) -> list[pytest.Item]:
@@ -70,17 +73,22 @@ class Target(pytest.Collector):
         """The names of the variables; a report where the process crashes that loads the target in isolation."""
         from keras_ref.frontends.isolation import isolated_names
         from keras_ref.frontends.variable_names import variable_names
+        from keras_ref.inputs.targets import load_target
 
-        if self.config.getoption("--gradtwin-isolate"):
+        if self._isolated:
             return isolated_names(self._invocation("*"), self.name)
-        return variable_names(self.name, self.config.getoption("--gradtwin-seed"))
+        self._loaded = load_target(self.name)
+        model, x, *_ = self._loaded
+        return variable_names(model, x, self.config.getoption("--gradtwin-seed"))
 
     def check(self, variable: str) -> Report:
         """The verdicts of one variable. Raises: CouldNotRun or BadInput where there are none."""
         selected = {id(item) for item in self.session.items}
-        together = "*" in self._found or all(id(item) in selected for item in self._items)
+        together = self._isolated or "*" in self._found or all(id(item) in selected for item in self._items)
         name = printable(variable)  # as reports show it
         found = self._check_once("*" if together else glob.escape(variable))
+        if self._isolated:
+            found = _named_by_position(found, [item.name for item in self._items])
         own = tuple(v for v in found.verdicts if v.name == name or v.oracle == "process")
         if name == self._items[0].name:  # verdicts that belong to no test fail the first one
             listed = {item.name for item in self._items}
@@ -100,7 +108,9 @@ class Target(pytest.Collector):
             invocation = self._invocation(variables)
             try:
                 self._found[variables] = (
-                    run_isolated(invocation, self.name) if invocation.value("isolate") else invocation.run(self.name)
+                    run_isolated(invocation, self.name)
+                    if self._isolated
+                    else invocation.run(self.name, loaded=self._loaded)
                 )
             except (CouldNotRun, BadInput) as error:
                 self._found[variables] = error
@@ -109,12 +119,25 @@ class Target(pytest.Collector):
             raise found
         return found
 
+    @property
+    def _isolated(self) -> bool:
+        return bool(self.config.getoption("--gradtwin-isolate"))
+
     def _invocation(self, variables: str) -> Invocation:
         """The command that checks the variables that match."""
         only = {"variables": variables} if variables != OPTIONS["variables"].default else {}
         isolate = {name: self.config.getoption(f"--gradtwin-{name}") for name in ISOLATION}
         isolate = {name: value for name, value in isolate.items() if value != OPTIONS[name].default}
         return Invocation("check", (self.name,), "", {**given_options(self.config), **only, **isolate})
+
+
+def _named_by_position(report: Report, names: list[str]) -> Report:
+    """A report with these names, where it has as many others: a factory may make up names in each process anew."""
+    found = list(dict.fromkeys(v.name for v in report.verdicts))
+    if len(found) != len(names):
+        return report
+    new = dict(zip(found, names, strict=True))
+    return replace(report, verdicts=tuple(replace(v, name=new[v.name]) for v in report.verdicts))
 
 
 class Variable(pytest.Item):

@@ -5,16 +5,15 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 
-def variable_names(target: str, seed: int) -> list[str]:
-    """The names of a target's trained variables and float inputs. The model is not run."""
+def variable_names(model: Any, x: Any, seed: int) -> list[str]:
+    """The names of a model's trained variables and float inputs. The model is not run."""
     from keras_ref.evaluation.loss_function import Data
     from keras_ref.evaluation.naming import float_inputs, path_of, unique
     from keras_ref.inputs.data import draw_inputs
-    from keras_ref.inputs.targets import load_target
 
-    model, x, _, _ = load_target(target)
     x = draw_inputs(model, seed=seed) if x is None else x
     return [*unique([path_of(v) for v in model.trainable_variables]), *float_inputs(Data(x).tensors().x)]
 
@@ -22,12 +21,13 @@ def variable_names(target: str, seed: int) -> list[str]:
 def main(target: str, seed: str, path: str) -> int:
     """Write the names of a target to a file. Returns the exit status, 2 after a sentence on stderr."""
     from keras_ref.errors import BadInput, CouldNotRun
-    from keras_ref.inputs.targets import import_quietly, quiet_tensorflow
+    from keras_ref.inputs.targets import import_quietly, load_target, quiet_tensorflow
 
     quiet_tensorflow()
     import_quietly()
     try:
-        names = variable_names(target, int(seed))
+        model, x, *_ = load_target(target)
+        names = variable_names(model, x, int(seed))
     except (CouldNotRun, BadInput) as error:
         print(f"gradtwin: {error}", file=sys.stderr)  # noqa: T201 (the parent reads it)
         return 2

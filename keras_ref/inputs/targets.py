@@ -14,8 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from keras_ref.errors import CouldNotRun, short
+from keras_ref.errors import CouldNotRun, place_of, short, target_stays
 from keras_ref.inputs.archives import require_declared_size
+from keras_ref.own_modules import refuse_namesakes
 from keras_ref.reports.files import is_plain_file
 
 
@@ -57,7 +58,11 @@ def import_quietly() -> None:
             os.close(terminal)
 
 
-def load_target(target: str, *, unsafe: bool = False) -> tuple[Any, Any, Any, Any]:
+#: (model, x, y, sample_weight)
+Loaded = tuple[Any, Any, Any, Any]
+
+
+def load_target(target: str, *, unsafe: bool = False) -> Loaded:
     """(model, x, y, sample_weight) of a target; a file, and a factory that returns a model alone, leave the data None.
 
     Raises: CouldNotRun with one line for whatever goes wrong.
@@ -140,18 +145,23 @@ def _advise(text: str, *, unsafe: bool) -> str:
 def import_module(name: str) -> Any:
     """Import a module by name, from the working directory too. Raises: CouldNotRun where it does not import."""
     here = str(Path.cwd())
+    refuse_namesakes(here)
     if "" not in sys.path and here not in sys.path:
         sys.path.insert(0, here)
     try:
-        return importlib.import_module(name)
+        with target_stays(name):
+            return importlib.import_module(name)
+    except CouldNotRun:
+        raise
     except ImportError as error:
         raise CouldNotRun(
-            f"A target's module must import. Received: {name}: {short(error)} Check the name, or install what it needs."
+            f"A target's module must import. Received: {name}: {short(error, place_of(error))} Check the name, or "
+            "install what it needs."
         ) from error
     except Exception as error:
         raise CouldNotRun(
-            f"A target's module must import. Received: {name}, which raised {type(error).__name__}: {short(error)} "
-            "Mend the module."
+            f"A target's module must import. Received: {name}, which raised {type(error).__name__}: "
+            f"{short(error, place_of(error))} Mend the module."
         ) from error
 
 
@@ -175,11 +185,14 @@ def _load_factory(target: str) -> tuple[Any, Any, Any, Any]:
             "Name another."
         )
     try:
-        made = factory()
+        with target_stays(target):
+            made = factory()
+    except CouldNotRun:
+        raise
     except Exception as error:
         raise CouldNotRun(
-            f"A factory must return a model. Received: {target}, which raised {type(error).__name__}: {short(error)} "
-            "Run it by itself."
+            f"A factory must return a model. Received: {target}, which raised {type(error).__name__}: "
+            f"{short(error, place_of(error))} Run it by itself."
         ) from error
     model, *data = made if isinstance(made, tuple) and made else (made,)
     if not isinstance(model, keras.Model) or len(data) > 3:

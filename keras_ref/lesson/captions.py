@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from keras_ref.lesson.figures import nudge_length
+from keras_ref.lesson.figures import times_longer
 from keras_ref.lesson.lesson import Lesson
 from keras_ref.lesson.what_if import Landscape, Training
 
@@ -90,7 +90,6 @@ def _others(lesson: Lesson) -> str:
 
 def write_landscape_caption(lesson: Lesson, landscape: Landscape) -> str:
     """What to see in a landscape."""
-    times = nudge_length(landscape, lesson.nudge) / lesson.nudge
     both = (
         "See both paths leap across the valley, each time farther, until they leave the picture"
         if lesson.track.diverged
@@ -103,8 +102,8 @@ def write_landscape_caption(lesson: Lesson, landscape: Landscape) -> str:
     )
     return (
         f"{both}; the dashes of the nudged one lie on Keras's. At the white point the two nudges of this epoch are "
-        f"drawn in red, {times:g} times longer than they are: a nudge measures how the height changes along one axis "
-        f"at a time.{rest}"
+        f"drawn in red, {times_longer(landscape, lesson.nudge)} than they are: a nudge measures how the height changes "
+        f"along one axis at a time.{rest}"
     )
 
 

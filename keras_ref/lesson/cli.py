@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -29,7 +31,12 @@ def lesson(
         ),
     ] = "recipe1",
     output: Annotated[
-        str, typer.Option("--output", "-o", help="Where to write the page; lesson.html if left out.")
+        str,
+        typer.Option(
+            "--output",
+            "-o",
+            help="Where to write the page; lesson.html if left out, lesson-2.html where that is there already.",
+        ),
     ] = "",
     notebook: Annotated[str, typer.Option("--notebook", help="Write a notebook to this file, not a page.")] = "",
     data: Annotated[
@@ -37,25 +44,47 @@ def lesson(
     ] = "",
     epochs: Annotated[int, typer.Option("--epochs", help="Epochs of both trainings, 1 to 1000.")] = 100,
     seed: Annotated[int, typer.Option("--seed", help="Seed of drawn data and of the order of batches.")] = 0,
+    exercise: Annotated[
+        bool,
+        typer.Option("--exercise", help="Hide the answers until the student has predicted them: twelve questions."),
+    ] = False,
+    questions: Annotated[
+        str, typer.Option("--questions", help="A TOML file with questions of your own for --exercise.")
+    ] = "",
+    language: Annotated[str, typer.Option("--language", help="Language of the part to try: en or de.")] = "en",
     force: Annotated[bool, typer.Option("--force", help=OPTIONS["force"].help)] = False,
 ) -> None:
     """Write a page or a notebook that shows nudging and back-propagation side by side, for a recipe or small model."""
     out = console()
     if not 1 <= epochs <= 1000:
         raise CouldNotRun(f"--epochs must be from 1 to 1000. Received: {epochs}. Pass 100, say.")
-    page_path = output or ("" if notebook else "lesson.html")
+    page_path = output or ("" if notebook else "lesson.html" if force else _unused("lesson.html"))
     refuse_outputs(
         (
             Output(option="--output", path=page_path, kind="page"),
             Output(option="--notebook", path=notebook, kind="notebook"),
         ),
-        inputs=(*sources_of([target]), data),
+        inputs=(*sources_of([target]), data, questions),
         force="" if force else "--force",
     )
     if notebook:
         _write_notebook(out, notebook, target, data, seed=seed, epochs=epochs)
     if page_path:
-        _write_page(out, page_path, target, data, seed=seed, epochs=epochs)
+        asked = _questions(questions) if exercise or questions else []
+        _write_page(out, page_path, target, data, seed=seed, epochs=epochs, language=language, questions=asked)
+
+
+def _unused(name: str) -> str:
+    """The name, or the name with the least number from 2 on that no file has: a second lesson keeps the first."""
+    path = Path(name)
+    others = (path.with_stem(f"{path.stem}-{k}") for k in count(2))
+    return str(path if not path.exists() else next(other for other in others if not other.exists()))
+
+
+def _questions(path: str) -> list[dict[str, Any]]:
+    from keras_ref.lesson.live import read_questions
+
+    return read_questions(path)
 
 
 def _write_notebook(out: Console, path: str, target: str, data: str, *, seed: int, epochs: int) -> None:
@@ -69,13 +98,24 @@ def _write_notebook(out: Console, path: str, target: str, data: str, *, seed: in
     out.print(f"{_size(path)} {Path(path).resolve()}: run it from top to bottom.", markup=False, soft_wrap=True)
 
 
-def _write_page(out: Console, path: str, target: str, data: str, *, seed: int, epochs: int) -> None:
+def _write_page(
+    out: Console,
+    path: str,
+    target: str,
+    data: str,
+    *,
+    seed: int,
+    epochs: int,
+    language: str,
+    questions: Sequence[Mapping[str, Any]],
+) -> None:
     from keras_ref.lesson.lesson import make
-    from keras_ref.lesson.page import page
+    from keras_ref.lesson.page import page, read_strings
 
+    read_strings(language)  # refuses now, not after the trainings
     with show_progress(out) as bar:
         made = make(target, data, seed=seed, epochs=epochs, progress=ticking(bar, "computing"))
-    write("--output", path, page(made))
+    write("--output", path, page(made, language=language, questions=questions))
     where = f"{_size(path)} {Path(path).resolve()}: open it in a browser; it needs nothing else."
     for line in (made.note, made.verdict, where):
         out.print(line, markup=False, soft_wrap=True)

@@ -200,7 +200,7 @@ def landscape_figure(lesson: Lesson, index: int = 0, epoch: int = 0) -> Spec:
         }
 
     x, y = float(track.weights[epoch, a]), float(track.weights[epoch, b])
-    length = nudge_length(scene, lesson.nudge)
+    across, up = nudge_lengths(scene, lesson.nudge)
     here = {
         "type": "scatter",
         "mode": "markers",
@@ -213,9 +213,9 @@ def landscape_figure(lesson: Lesson, index: int = 0, epoch: int = 0) -> Spec:
     arms = {
         "type": "scatter",
         "mode": "lines+markers",
-        "name": f"nudges, {length / lesson.nudge:g} times longer",
-        "x": [x + length, x, x],
-        "y": [y, y, y + length],
+        "name": f"nudges, {times_longer(scene, lesson.nudge)}",
+        "x": [x + across, x, x],
+        "y": [y, y, y + up],
         "line": {"color": "#ff5252", "width": 3},
         "marker": {"size": 7, "symbol": "circle"},
         "hoverinfo": "skip",
@@ -253,10 +253,19 @@ def _round_up(value: float) -> float:
     return float(next(unit * k for k in (1, 2, 5, 10) if unit * k >= value))
 
 
-def nudge_length(scene: Landscape, nudge: float) -> float:
-    """The nudge times a power of ten, long enough to be seen: between a fiftieth and a fifth of the smaller axis."""
-    span = min(scene.across[-1] - scene.across[0], scene.up[-1] - scene.up[0])
-    return float(nudge * 10.0 ** np.floor(np.log10(0.2 * span / nudge)))
+def nudge_lengths(scene: Landscape, nudge: float) -> tuple[float, float]:
+    """The nudge along each axis times a power of ten, so that it is seen: a fiftieth to a fifth of that axis."""
+
+    def length(axis: Array) -> float:
+        return float(nudge * 10.0 ** np.floor(np.log10(0.2 * (axis[-1] - axis[0]) / nudge)))
+
+    return length(scene.across), length(scene.up)
+
+
+def times_longer(scene: Landscape, nudge: float) -> str:
+    """How many times longer than they are the nudges are drawn, in words."""
+    across, up = (length / nudge for length in nudge_lengths(scene, nudge))
+    return f"{across:g} times longer" if across == up else f"{across:g} and {up:g} times longer"
 
 
 def precision_figure(lesson: Lesson, entry: int = 0) -> Spec:

@@ -16,15 +16,17 @@ from typing import Any
 import numpy as np
 
 from keras_ref.errors import CouldNotRun, errors_as_bad_input
+from keras_ref.evaluation.float64 import restore_process_state
 from keras_ref.lesson import keras_recipe
 from keras_ref.lesson import what_if as what_if_module
 from keras_ref.lesson.lesson_model import LessonModel, lesson_model_of
+from keras_ref.lesson.live import DrawnLayer, Live, draw_layers, live_of
 from keras_ref.lesson.tables import track_table
 from keras_ref.lesson.two_trainings import Track, keras_training, record_trainings
 from keras_ref.lesson.walkthrough import Step, Unit, find_dead_units, walk_through
 from keras_ref.lesson.what_if import Landscape, Precision, Training
+from keras_ref.own_modules import recipe
 from keras_ref.reports.escaping import printable
-from scratch import recipe
 from scratch.progress import Progress
 
 #: epochs of the two trainings, and of each training with one thing changed
@@ -62,6 +64,8 @@ class Lesson:
     batches: tuple[Training, ...]
     optimizers: tuple[Training, ...]
     listings: tuple[Listing, ...]
+    live: Live | None
+    network: tuple[DrawnLayer, ...]
 
     @property
     def epochs(self) -> int:
@@ -127,6 +131,7 @@ def _plain_record(record: Any) -> dict[str, Any]:
 
 
 @errors_as_bad_input()
+@restore_process_state()
 def make(
     target: str | LessonModel = "recipe1",
     data: str = "",
@@ -141,6 +146,7 @@ def make(
     data       path of an .npz file with x and y; drawn with `seed` where neither it nor the factory gives any
     progress   called before each of the parts
 
+    What the process shares (random states, Keras's scopes and float type) is afterwards what it was.
     Raises: CouldNotRun or BadInput, in one sentence, for a model that no lesson can be made of.
     """
     lesson_model = target if isinstance(target, LessonModel) else lesson_model_of(target, data, seed=seed)
@@ -189,6 +195,8 @@ def make(
         batches=batches,
         optimizers=optimizers,
         listings=run_programs(),
+        live=live_of(lesson_model, landscapes[0].entries if landscapes else None),
+        network=draw_layers(lesson_model),
     )
 
 

@@ -15,12 +15,12 @@ from keras_ref.evaluation.keras_parts import loss_weights_of
 from keras_ref.inputs import data as data_module
 from keras_ref.inputs.targets import load_data, load_target
 from keras_ref.lesson.recipe_table import RECIPES
+from keras_ref.own_modules import recipe
 from keras_ref.reports.escaping import printable
 from keras_ref.translation.compiled_losses import twin_losses
 from keras_ref.translation.from_keras import NoTwin, reflect_with_variables, reflected
 from keras_ref.translation.to_keras import mirror, mirrored, mirrored_loss
 from keras_ref.translation.weights import variables
-from scratch import recipe
 from scratch.arrays import Array
 from scratch.layers.core import Dense
 from scratch.losses.regression import MeanSquaredError

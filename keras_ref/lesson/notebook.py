@@ -24,6 +24,42 @@ from keras_ref.reports.escaping import markdown
 def show(specification):
     return go.Figure(data=specification['data'], layout=specification['layout'])"""
 
+_ALGORITHM = """\
+import numpy as np
+from scratch.recipe import INPUTS, NUDGE, OUTPUTS, START, feed_forward
+
+
+def slopes_by_nudging(weights):
+    before, slopes = feed_forward(INPUTS, OUTPUTS, weights), []
+    for i, weight in enumerate(weights):
+        for entry in np.ndindex(weight.shape):
+            nudged = [other.copy() for other in weights]
+            nudged[i][entry] += NUDGE
+            slopes.append(np.mean(feed_forward(INPUTS, OUTPUTS, nudged) - before) / NUDGE)
+    return np.array(slopes)
+
+
+weights = [np.array(weight, dtype=float) for weight in START]
+print('loss  ', np.mean(feed_forward(INPUTS, OUTPUTS, weights)))
+print('slopes', slopes_by_nudging(weights))"""
+
+_SLIDERS = """\
+def push(**values):
+    pushed, at = [], iter(values.values())
+    for weight in weights:
+        pushed.append(np.array([next(at) for _ in range(weight.size)]).reshape(weight.shape))
+    print('loss  ', np.mean(feed_forward(INPUTS, OUTPUTS, pushed)))
+    print('slopes', slopes_by_nudging(pushed))
+
+
+start = {f'w{i}': float(value) for i, value in enumerate(np.concatenate([np.ravel(weight) for weight in weights]))}
+try:
+    from ipywidgets import FloatSlider, interact
+except ImportError:
+    push(**start)  # without ipywidgets: the numbers once
+else:
+    interact(push, **{name: FloatSlider(value, min=-3, max=3, step=0.01) for name, value in start.items()})"""
+
 _UNITS = """\
 sentences = tables.unit_sentences(lesson.units, lesson.epochs)
 Markdown('\\n'.join(f'- {markdown(sentence)}' for sentence in sentences) or 'No unit dies in this one.')"""
@@ -111,6 +147,15 @@ def _cells(target: str, data: str, *, seed: int, epochs: int) -> list[tuple[str,
             ),
         ),
         ("code", "HTML(tables.nudge_table(lesson.step))"),
+        (
+            "text",
+            (
+                "The same algorithm in plain Python, as in scratch/recipe.py: nothing is hidden. Change a number and "
+                "run the cell again; with ipywidgets installed, the next cell has a slider for each weight."
+            ),
+        ),
+        ("code", _ALGORITHM.replace("START", "RECIPE_2" if target == "recipe2" else "RECIPE_1")),
+        ("code", _SLIDERS),
         ("text", f"## 2. {titles[1]}\n\nTwo lines, one on the other; a dotted line marks where a unit dies."),
         ("code", _UNITS),
         ("code", "show(figures.loss_figure(lesson))"),

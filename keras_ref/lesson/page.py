@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import gzip
 import json
+from collections.abc import Mapping, Sequence
 from html import escape
 from importlib.metadata import PackageNotFoundError, version
 from importlib.resources import files
@@ -22,7 +23,7 @@ from keras_ref.lesson.captions import (
     write_comparisons,
     write_landscape_caption,
 )
-from keras_ref.lesson.lesson import Lesson, Listing
+from keras_ref.lesson.lesson import Lesson, Listing, plain
 from keras_ref.lesson.recipe_table import RECIPES
 from keras_ref.lesson.tables import cell, forward_tables, nudge_table, number, row, table, unit_sentences, walk
 from keras_ref.lesson.what_if import Training
@@ -37,6 +38,17 @@ TABS = (
     ("what-if", "What if"),
     ("code", "Code"),
 )
+#: the programs of the page, in the order in which they build on each other
+SCRIPTS = (
+    "engine.js",
+    "network.js",
+    "programs.js",
+    "live.js",
+    "liveview.js",
+    "exercise.js",
+    "livehands.js",
+    "page.js",
+)
 #: columns of the table that follows the slider, in the order in which page.js fills them
 COLUMNS = (
     "nudged",
@@ -50,25 +62,36 @@ COLUMNS = (
 )
 
 
-def page(lesson: Lesson) -> str:
+def page(lesson: Lesson, *, language: str = "en", questions: Sequence[Mapping[str, Any]] = ()) -> str:
     """The page of a lesson: HTML text that needs no network and no server.
 
-    Raises: CouldNotRun for a page of more than LIMIT bytes.
+    language    whose strings, assets/strings.….json, the live part has
+    questions   of an exercise, as live.read_questions gives them; until they are answered, the rest is hidden
+
+    Raises: CouldNotRun for a page of more than LIMIT bytes, for a language without strings, and for questions about a
+    model that the page cannot compute.
     """
+    if questions and lesson.live is None:
+        raise CouldNotRun(
+            f"An exercise needs a network of the recipes' kind, which the page computes. Received: {lesson.name}. "
+            "Make one of recipe1 or recipe2."
+        )
     template = Template(_lesson_asset("page.html"))
+    strings = read_strings(language)
     made = template.substitute(
         **_header(lesson),
         **_epoch_parts(lesson),
         **_training_parts(lesson),
         **{f"figure_{name}": figure(name, caption) for name, caption in write_captions(lesson).items()},
-        style=asset("style.css"),
-        tabs=_tabs(),
+        **_live_parts(lesson, strings, questions),
+        style=asset("style.css") + _lesson_asset("lesson.css"),
+        tabs=_tabs(lesson, strings),
         code=_code(lesson),
         listings="".join(map(_listing, lesson.listings)),
         records=_json(_shown_records(lesson)),
         figures=_json(_specifications(lesson)),
         plotly=_plotly(),
-        script=_lesson_asset("page.js"),
+        scripts="".join(f"<script>{_lesson_asset(name)}</script>\n" for name in SCRIPTS),
         version=_version(),
     )
     size = len(made.encode())
@@ -130,11 +153,41 @@ def _training_parts(lesson: Lesson) -> dict[str, str]:
     }
 
 
-def _tabs() -> str:
+def _tabs(lesson: Lesson, strings: Mapping[str, str]) -> str:
+    own = [("live", strings["tab_live"])] if lesson.live else []
+    tabs = [*own, *((name, f"{i}. {title}") for i, (name, title) in enumerate(TABS, start=1))]
     return "".join(
         f'<button role="tab" type="button" id="tab-{name}" aria-controls="panel-{name}" '
-        f'aria-selected="{"true" if i == 0 else "false"}" tabindex="{0 if i == 0 else -1}">{i + 1}. {title}</button>'
-        for i, (name, title) in enumerate(TABS)
+        f'aria-selected="{"true" if i == 0 else "false"}" tabindex="{0 if i == 0 else -1}">{title}</button>'
+        for i, (name, title) in enumerate(tabs)
+    )
+
+
+def _live_parts(lesson: Lesson, strings: Mapping[str, str], questions: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """The part that computes in the page, where it can; and the drawing of the network where it cannot."""
+    escaped = {name: escape(text) for name, text in strings.items()}
+    live = Template(_lesson_asset("live.html")).substitute(escaped) if lesson.live else ""
+    record = {**plain(lesson.live), "exercise": list(questions)} if lesson.live else None
+    drawn = "" if lesson.live else _drawing(lesson, escaped)
+    return {
+        "language": escaped["language"],
+        "live": live,
+        "drawing": drawn,
+        "live_record": _json(record),
+        "strings": _json(dict(strings)),
+        "projector": f'<button id="projector" type="button" aria-pressed="false">{escaped["projector"]}</button>'
+        * bool(lesson.live),
+        "step_hidden": " hidden" * bool(lesson.live),
+    }
+
+
+def _drawing(lesson: Lesson, strings: Mapping[str, str]) -> str:
+    if not lesson.network:
+        return f"<p>{strings['drawing_too_large']}</p>"
+    return (
+        f'<figure class="drawing" tabindex="0" role="group" aria-label="{strings["live_network"]}">'
+        '<svg id="model-drawing" role="img" aria-labelledby="model-drawing-caption"></svg>'
+        f'<figcaption id="model-drawing-caption">{strings["drawing_caption"]}</figcaption></figure>'
     )
 
 
@@ -253,6 +306,19 @@ def _listing(one: Listing) -> str:
 # Data and files in the page -------------------------------------------------------------------------------------------
 
 
+def read_strings(language: str) -> dict[str, str]:
+    """The strings of a language: assets/strings.….json. Raises: CouldNotRun for a language without such a file."""
+    known = sorted(
+        path.name.split(".")[1]
+        for path in (files("keras_ref.lesson") / "assets").iterdir()
+        if path.name.startswith("strings.")
+    )
+    if language not in known:
+        raise CouldNotRun(f"--language must be one of {', '.join(known)}. Received: {language!r}. Choose one of them.")
+    found: dict[str, str] = json.loads(_lesson_asset(f"strings.{language}.json"))
+    return found
+
+
 def _lesson_asset(name: str) -> str:
     return (files("keras_ref.lesson") / "assets" / name).read_text(encoding="utf-8")
 
@@ -285,7 +351,7 @@ def _shown_records(lesson: Lesson) -> dict[str, Any]:
     return {
         key: value
         for key, value in records.items()
-        if key not in ("listings", "step", "rates", "batches", "optimizers")
+        if key not in ("listings", "step", "rates", "batches", "optimizers", "live")
     }
 
 
@@ -300,7 +366,7 @@ def _specifications(lesson: Lesson) -> dict[str, Any]:
         "precision": figures.precision_figure(lesson, lesson.steepest),
     }
     for i, scene in enumerate(lesson.landscapes):
-        length = {"length": figures.nudge_length(scene, lesson.nudge)}
+        length = {"lengths": figures.nudge_lengths(scene, lesson.nudge)}
         specifications[f"landscape-{i}"] = figures.landscape_figure(lesson, i) | length
     for comparison in write_comparisons(lesson):
         specifications[comparison.name] = figures.trainings_figure(comparison.trainings, comparison.changed)

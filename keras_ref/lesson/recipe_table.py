@@ -10,7 +10,7 @@ import keras
 import numpy as np
 
 from keras_ref.evaluation.float64 import in_float64
-from scratch import recipe
+from keras_ref.own_modules import recipe
 from scratch.arrays import Array
 
 RECIPES: dict[str, tuple[list[Any], str]] = {

@@ -54,7 +54,9 @@ def row(name: str, cells: Iterable[str]) -> str:
 def tensor_table(tensor: Tensor) -> str:
     """One array of the forward pass: a row per sample."""
     shape = " × ".join(map(str, tensor.shape))
-    head = ["sample", *(f"[{i + 1}]" if tensor.rows.shape[1] > 1 else "value" for i in range(tensor.rows.shape[1]))]
+    single = tensor.rows.shape[1] == 1
+    # the index as in the name of a weight, kernel[0, 2]; and the number by which the sentences name the unit
+    head = ["sample", *("value" if single else f"unit {i + 1} [{i}]" for i in range(tensor.rows.shape[1]))]
     rows = (row(str(i + 1), (cell(v) for v in values)) for i, values in enumerate(tensor.rows))
     return table(f"{tensor.name} ({shape}): {tensor.meaning}", head, rows)
 

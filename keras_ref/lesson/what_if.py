@@ -31,7 +31,7 @@ from scratch.training import batches
 #: nudges from 1e-1 to 1e-15, four per decade
 STEPS = 10.0 ** -(1 + np.arange(57) / 4)
 #: learning rates as multiples of the lesson's own, from too small to divergent
-RATES = (0.01, 0.1, 1.0, 3.0, 10.0, 12.0, 15.0, 30.0, 100.0, 300.0, 1000.0)
+RATES = (0.01, 0.1, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0)
 #: how many divergent trainings are shown
 DIVERGENT = 2
 BATCHES = (1, 2, 4)

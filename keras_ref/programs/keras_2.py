@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 
-from keras_ref.programs.keras_models import KerasProgram, leaves, optimizer_variables
+from keras_ref.programs.keras_layers import leaves
+from keras_ref.programs.keras_models import Batch, KerasProgram, Loss, optimizer_variables
 from keras_ref.programs.program import program
 from scratch.arrays import Array
 
@@ -27,10 +28,10 @@ class Keras2(KerasProgram):
         return any(c.__name__ == "Model" and c.__module__.startswith("tf_keras.") for c in type(value).__mro__)
 
     @contextmanager
-    def model_in(self, precision: str) -> Iterator[Any]:
+    def model_in(self, precision: str, loss: Any = None) -> Iterator[Any]:
         from keras_ref.evaluation.restoration import Restoration
 
-        with super().model_in(precision) as model, Restoration() as restoration:
+        with super().model_in(precision, loss) as model, Restoration() as restoration:
             optimizers = [o for o in [getattr(model, "optimizer", None)] if o is not None]
             for thing in (*leaves(model), *optimizers):
                 restoration.keep_attributes(thing)
@@ -67,12 +68,18 @@ class Keras2(KerasProgram):
 
         return tf.reduce_sum(value)
 
-    def gradient(self, model: Any, loss: Callable[[], Any]) -> tuple[float, list[Any]]:
+    def compute_loss(self, model: Any, batch: Batch, output: Any, *, training: bool) -> Any:
+        del training
+        return model.compute_loss(x=batch.x, y=batch.y, y_pred=output, sample_weight=batch.sample_weight)
+
+    def gradient(self, model: Any, loss: Loss, inputs: Mapping[str, Any]) -> tuple[float, list[Any], dict[str, Any]]:
         import tensorflow as tf
 
         with tf.GradientTape() as tape:
-            value = loss()
-        return float(value), list(tape.gradient(value, model.trainable_variables))
+            tape.watch(list(inputs.values()))
+            value = loss(inputs)
+        found, of_inputs = tape.gradient(value, (model.trainable_variables, list(inputs.values())))
+        return float(value), list(found), dict(zip(inputs, of_inputs, strict=True))
 
 
 def _exact_constants(thing: Any) -> None:

@@ -5,20 +5,35 @@ from __future__ import annotations
 import importlib
 import json
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
 
 from keras_ref.errors import running_user_code
+from keras_ref.evaluation.leaves import named_leaves, replace_leaves
+from keras_ref.programs.keras_layers import is_random, leaves, observing
 from keras_ref.programs.program import Definition, Facts, Load, Point, Program, Stage, Trace, Weight, cast, flat_arrays
 from scratch.arrays import Array
 
-#: parts of the names of layers that draw random numbers in training: they are kept in inference
-RANDOM = ("Dropout", "Gaussian", "Random", "AlphaDropout")
-#: layers whose insides run once a time step, or on symbolic values: they are looked at from outside
-OPAQUE = ("RNN", "LSTM", "GRU", "Bidirectional", "TimeDistributed", "MultiHeadAttention", "SpectralNormalization")
+#: the loss as a function of inputs by name, in the place of those of the batch
+Loss = Callable[[Mapping[str, Any]], Any]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """The data of a point as tensors: `cotangents` in the place of a loss where there are some."""
+
+    x: Any
+    y: Any
+    sample_weight: Any
+    cotangents: list[Any]
+
+    def at(self, inputs: Mapping[str, Any]) -> Batch:
+        """The same with other inputs, by name."""
+        return replace(self, x=replace_leaves(self.x, inputs)) if inputs else self
 
 
 class KerasProgram(Program):
@@ -44,8 +59,11 @@ class KerasProgram(Program):
     # What a kind of Keras defines ---------------------------------------------------------------------------------
 
     @abstractmethod
-    def gradient(self, model: Any, loss: Callable[[], Any]) -> tuple[float, list[Any]]:
-        """The loss, and its gradient by each of model.trainable_variables; None where it does not depend on one."""
+    def gradient(self, model: Any, loss: Loss, inputs: Mapping[str, Any]) -> tuple[float, list[Any], dict[str, Any]]:
+        """The loss at these inputs, and its gradient by each of model.trainable_variables and by each of the inputs.
+
+        None where it does not depend on one.
+        """
 
     def make(self, precision: str) -> Any:
         """A model that computes in a precision, which is the float type meanwhile."""
@@ -53,12 +71,15 @@ class KerasProgram(Program):
         return self.load()[0]
 
     @contextmanager
-    def model_in(self, precision: str) -> Iterator[Any]:
-        """The model in a precision, for the time of a run."""
+    def model_in(self, precision: str, loss: Any = None) -> Iterator[Any]:
+        """The model in a precision, for the time of a run; with a loss of its own where one is given as plain data."""
+        key = precision if loss is None else f"{precision} {json.dumps(loss, sort_keys=True)}"
         with self.float_type(precision):
-            if precision not in self._models:
-                self._models[precision] = self.make(precision)
-            yield self._models[precision]
+            if key not in self._models:
+                self._models[key] = self.make(precision)
+                if loss is not None:
+                    self._models[key].compile(optimizer=None, loss=self.keras.losses.deserialize(loss))
+            yield self._models[key]
 
     @contextmanager
     def float_type(self, precision: str) -> Iterator[None]:
@@ -74,9 +95,11 @@ class KerasProgram(Program):
         """A tensor as an array."""
         return np.asarray(self.keras.ops.convert_to_numpy(value))
 
-    def compute_loss(self, model: Any, x: Any, y: Any, output: Any) -> Any:
-        """The compiled loss, regularization included."""
-        return model.compute_loss(x=x, y=y, y_pred=output)
+    def compute_loss(self, model: Any, batch: Batch, output: Any, *, training: bool) -> Any:
+        """The compiled loss, with what layers add to it."""
+        return model._compute_loss(  # noqa: SLF001 (what train_step itself calls)
+            x=batch.x, y=batch.y, y_pred=output, sample_weight=batch.sample_weight, training=training
+        )
 
     # What all have ------------------------------------------------------------------------------------------------
 
@@ -89,11 +112,18 @@ class KerasProgram(Program):
             stages += [Stage.UPDATE] if optimizer is not None and loss is not None else []
             return Facts(
                 kind=self.title.format(self.keras.__version__),
+                name=model.name,
                 weights=tuple(
-                    Weight(name=name, shape=tuple(v.shape), trainable=id(v) in self._trained(model))
+                    Weight(
+                        name=name,
+                        shape=tuple(v.shape),
+                        trainable=id(v) in self._trained(model),
+                        path=variable_name(v),
+                    )
                     for name, v in self.named(model).items()
                 ),
                 stages=tuple(stages),
+                precisions=tuple(sorted(computing_in(model))),
                 layers=tuple(
                     Definition(name=one.name, class_name=type(one).__name__, config=plain_config(one))
                     for one in leaves(model)
@@ -104,6 +134,7 @@ class KerasProgram(Program):
                 loss=None
                 if loss is None
                 else Definition(name="loss", class_name=loss if isinstance(loss, str) else type(loss).__name__),
+                own_loss=type(model).compute_loss not in self._compute_losses(),
                 notes=self._notes(model),
             )
 
@@ -112,33 +143,53 @@ class KerasProgram(Program):
             return {name: self.numpy(v) for name, v in self.named(model).items()}
 
     def run(self, point: Point) -> Trace:
-        with self.model_in(point.precision) as model, running_user_code():
+        with self.model_in(point.precision, point.loss) as model, running_user_code():
             self._assign(model, point.weights)
-            x, y = (self._tensors(cast(value, point.precision)) for value in (point.x, point.y))
-            cotangents = cast(flat_arrays(point.cotangent), point.precision)
+            batch = self._batch(point)
             tensors: dict[str, Array] = {}
             with observing(model, self._observer(tensors)):
-                output = model(x, training=point.training)
-            tensors["output"] = self._first(output)
+                output = model(batch.x, training=point.training)
+            outputs = tuple(self.numpy(part) for part in self._outputs(output))
+            tensors["output"] = outputs[0] if len(outputs) == 1 else np.concatenate([np.ravel(o) for o in outputs])
+            added = added_losses(model)
             self._assign(model, point.weights)
             with observing(model, None):
-                loss, gradient = self._differentiate(model, point, x, y, cotangents)
-                steps = self._train(model, point, x, y)
-            return Trace(tensors=tensors, loss=loss, gradient=gradient, steps=steps)
+                loss, gradient = self._differentiate(model, point, batch)
+                steps = self._train(model, point, batch)
+            return Trace(tensors=tensors, loss=loss, gradient=gradient, steps=steps, added=added, outputs=outputs)
 
-    def losses(self, point: Point, name: str, entries: Array, offsets: Array) -> Array:
-        found = np.empty(np.shape(offsets))
-        with self.model_in(point.precision) as model, observing(model, None):
+    def differentiate(self, point: Point) -> Trace:
+        with self.model_in(point.precision, point.loss) as model, running_user_code(), observing(model, None):
             self._assign(model, point.weights)
-            x, y = (self._tensors(cast(value, point.precision)) for value in (point.x, point.y))
-            cotangents = cast(flat_arrays(point.cotangent), point.precision)
-            variable = self.named(model)[name]
-            for place in np.ndindex(found.shape):
-                moved = np.array(point.weights[name], dtype=float)
-                moved.reshape(-1)[entries[place[1]]] += offsets[place]
-                variable.assign(moved.astype(point.precision))
-                found[place] = float(self.numpy(self._loss(model, point, x, y, cotangents)))
-        return found
+            loss, gradient = self._differentiate(model, point, self._batch(point))
+            return Trace(loss=loss, gradient=gradient)
+
+    def losses_at(self, point: Point, moved: Iterable[Mapping[str, Array]]) -> Array:
+        with self.model_in(point.precision, point.loss) as model, running_user_code(), observing(model, None):
+            self._assign(model, point.weights)
+            return np.array(list(map(self.evaluator(model, point, self._batch(point)), moved)))
+
+    def evaluator(self, model: Any, point: Point, batch: Batch) -> Callable[[Mapping[str, Array]], float]:
+        """The loss as a function of other values of some weights and inputs; the model is afterwards at the point."""
+
+        def evaluate(values: Mapping[str, Array]) -> float:
+            self._assign(model, values)
+            loss = self._loss(model, point, batch.at(self.tensors_of_inputs(point, values)))
+            # a forward pass in training moves averages
+            self._assign(model, point.weights if point.training else {n: point.value_of(n) for n in values})
+            return float(self.numpy(loss))
+
+        return evaluate
+
+    def tensors_of_inputs(self, point: Point, values: Mapping[str, Array]) -> dict[str, Any]:
+        """The tensors of those of the values that are inputs."""
+        return {n: self._tensors(cast(v, point.precision)) for n, v in values.items() if n not in point.weights}
+
+    def _batch(self, point: Point) -> Batch:
+        x, y, weight = (
+            self._tensors(cast(value, point.precision)) for value in (point.x, point.y, point.sample_weight)
+        )
+        return Batch(x, y, weight, [self._tensors(c) for c in cast(flat_arrays(point.cotangent), point.precision)])
 
     def named(self, model: Any) -> dict[str, Any]:
         """The weights by name, trained ones in the order of the gradient; seeds are none."""
@@ -147,6 +198,10 @@ class KerasProgram(Program):
             for v in model.weights
             if not variable_name(v).endswith("seed_generator_state")
         }
+
+    def _compute_losses(self) -> list[Any]:
+        """The methods of the library that compute a compiled loss."""
+        return [self.keras.Model.compute_loss, self.keras.Sequential.compute_loss]
 
     def _trained(self, model: Any) -> set[int]:
         return {id(v) for v in model.trainable_variables}
@@ -179,42 +234,42 @@ class KerasProgram(Program):
             return [part for value in output for part in self._outputs(value)]
         return [output]
 
-    def _first(self, output: Any) -> Array:
-        parts = [self.numpy(part) for part in self._outputs(output)]
-        return parts[0] if len(parts) == 1 else np.concatenate([np.ravel(part) for part in parts])
-
-    def _loss(self, model: Any, point: Point, x: Any, y: Any, cotangents: list[Array]) -> Any:
-        output = model(x, training=point.training)
-        if not cotangents:
-            return self.compute_loss(model, x, y, output)
-        products = [part * self._tensors(c) for part, c in zip(self._outputs(output), cotangents, strict=True)]
-        return sum(self._sum(product) for product in products)
+    def _loss(self, model: Any, point: Point, batch: Batch) -> Any:
+        output = model(batch.x, training=point.training)
+        if not batch.cotangents:
+            return self.compute_loss(model, batch, output, training=point.training)
+        products = [part * c for part, c in zip(self._outputs(output), batch.cotangents, strict=True)]
+        return sum([self._sum(product) for product in products] + (list(model.losses) if point.added else []))
 
     def _sum(self, value: Any) -> Any:
         return self.keras.ops.sum(value)
 
-    def _differentiate(
-        self, model: Any, point: Point, x: Any, y: Any, cotangents: list[Array]
-    ) -> tuple[float, dict[str, Array | None]]:
-        if not (cotangents or (y is not None and self._is_compiled(model))):
+    def _differentiate(self, model: Any, point: Point, batch: Batch) -> tuple[float, dict[str, Array | None]]:
+        if not (batch.cotangents or point.added or (batch.y is not None and self._is_compiled(model))):
             return float("nan"), {}
         if not point.gradient:
-            return float(self.numpy(self._loss(model, point, x, y, cotangents))), {}
-        loss, gradients = self.gradient(model, lambda: self._loss(model, point, x, y, cotangents))
+            return float(self.numpy(self._loss(model, point, batch))), {}
+        watched = {n: leaf for n, leaf in named_leaves(batch.x).items() if self._is_float(leaf)} if point.inputs else {}
+        loss, gradients, of_inputs = self.gradient(
+            model, lambda inputs: self._loss(model, point, batch.at(inputs)), watched
+        )
         self._assign(model, point.weights)  # a forward pass in training moves averages
         names = {id(v): name for name, v in self.named(model).items()}
+        of_weights = {names[id(v)]: g for v, g in zip(model.trainable_variables, gradients, strict=True)}
         return loss, {
-            names[id(v)]: None if g is None else self.numpy(self.dense(g))
-            for v, g in zip(model.trainable_variables, gradients, strict=True)
+            name: None if g is None else self.numpy(self.dense(g)) for name, g in (of_weights | of_inputs).items()
         }
+
+    def _is_float(self, tensor: Any) -> bool:
+        return tensor is not None and "float" in str(tensor.dtype)
 
     def dense(self, gradient: Any) -> Any:
         """A gradient as one array, where it is sparse."""
         return gradient
 
-    def _train(self, model: Any, point: Point, x: Any, y: Any) -> tuple[Mapping[str, Array], ...]:
+    def _train(self, model: Any, point: Point, batch: Batch) -> tuple[Mapping[str, Array], ...]:
         """The weights after each of Keras's own training steps, the optimizer being as it is at the start."""
-        if not point.steps or y is None or getattr(model, "optimizer", None) is None:
+        if not point.steps or batch.y is None or getattr(model, "optimizer", None) is None:
             return ()
         optimizer, found = model.optimizer, []
         if not getattr(optimizer, "built", True) or hasattr(optimizer, "build"):
@@ -223,7 +278,7 @@ class KerasProgram(Program):
         start = [self.numpy(v) for v in variables]
         exact_learning_rate(optimizer, self.numpy)
         for _ in range(point.steps):
-            model.train_on_batch(x, y)
+            model.train_on_batch(batch.x, batch.y)
             found.append({name: self.numpy(v) for name, v in self.named(model).items()})
         for variable, value in zip(variables, start, strict=True):
             variable.assign(value)
@@ -256,11 +311,12 @@ def exact_learning_rate(optimizer: Any, numpy: Callable[[Any], Array]) -> None:
         rate.assign(float(str(np.float32(numpy(rate)))))
 
 
-def keep_float64() -> None:
-    """Let Keras on JAX and PyTorch compute in float64 in this process: they turn float64 results into float32."""
-    from keras.src.backend.common import dtypes
-
-    dtypes.BIT64_TO_BIT32_DTYPE["float64"] = "float64"
+def added_losses(model: Any) -> tuple[str, ...]:
+    """What layers have added to the loss in the last call of a model, by kind."""
+    regularized = bool(model.losses)
+    adding = [one for one in leaves(model) if getattr(one, "_losses", None)]
+    by_call = any(getattr(one, "activity_regularizer", None) is None for one in adding)
+    return (("add_loss",) if by_call else ()) + (("regularization",) if regularized else ())
 
 
 def variable_name(variable: Any) -> str:
@@ -268,70 +324,16 @@ def variable_name(variable: Any) -> str:
     return str(getattr(variable, "path", None) or variable.name).removesuffix(":0")
 
 
+def computing_in(model: Any) -> set[str]:
+    """The floating dtypes that the layers of a model compute in, and keep their weights in."""
+    found = {dtype_name(v) for v in model.weights}
+    found |= {str(getattr(one, "compute_dtype", None)) for one in leaves(model)}
+    return {name for name in found if "float" in name}
+
+
 def dtype_name(variable: Any) -> str:
     """The name of a variable's dtype."""
     return str(getattr(variable.dtype, "name", variable.dtype))
-
-
-def is_random(layer: Any) -> bool:
-    """Whether a layer draws random numbers in training."""
-    return any(part in type(layer).__name__ for part in RANDOM)
-
-
-def leaves(model: Any) -> list[Any]:
-    """The layers of a model in order, nested models and blocks entered, loops over time not; inputs left out."""
-    found: list[Any] = []
-
-    def parts(layer: Any) -> list[Any]:
-        return list(getattr(layer, "layers", None) or getattr(layer, "_layers", None) or ())
-
-    def walk(layer: Any) -> None:
-        for part in parts(layer):
-            if type(part).__name__ == "InputLayer" or part in found or not hasattr(part, "call"):
-                continue
-            if not is_opaque(part):
-                walk(part)
-            if not hasattr(part, "layers"):
-                found.append(part)
-
-    walk(model)
-    return found
-
-
-def is_opaque(layer: Any) -> bool:
-    """Whether the inside of a layer is not looked at."""
-    return any(part in cls.__name__ for cls in type(layer).__mro__ for part in OPAQUE)
-
-
-@contextmanager
-def observing(model: Any, observe: Callable[[str, Any], None] | None) -> Iterator[None]:
-    """Every layer reports its output; layers that draw random numbers are in inference."""
-    with ExitStack() as stack:
-        for layer in leaves(model):
-            stack.enter_context(_replaced_call(layer, observe))
-        yield
-
-
-@contextmanager
-def _replaced_call(layer: Any, observe: Callable[[str, Any], None] | None) -> Iterator[None]:
-    call, had = layer.call, vars(layer).get("call")
-
-    def called(*args: Any, **kwargs: Any) -> Any:
-        if is_random(layer):
-            kwargs["training"] = False
-        output = call(*args, **kwargs)
-        if observe is not None:
-            observe(layer.name, output)
-        return output
-
-    object.__setattr__(layer, "call", called)
-    try:
-        yield
-    finally:
-        if had is None:
-            object.__delattr__(layer, "call")
-        else:
-            object.__setattr__(layer, "call", had)
 
 
 def plain_config(thing: Any) -> dict[str, Any]:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from keras_ref.programs.keras_models import KerasProgram
+from keras_ref.programs.keras_models import KerasProgram, Loss
 from keras_ref.programs.program import program
 
 
@@ -22,12 +22,14 @@ class KerasOnTensorFlow(KerasProgram):
         return any(c.__name__ == "Model" and c.__module__.startswith("keras.src.") for c in type(value).__mro__)
 
     @contextmanager
-    def model_in(self, precision: str) -> Iterator[Any]:
+    def model_in(self, precision: str, loss: Any = None) -> Iterator[Any]:
         from keras_ref.evaluation.float64 import in_precision, restore_process_state
 
         if not self._models:
             self._models[""] = self.load()[0]
         with restore_process_state(), in_precision(precision, self._models[""]):
+            if loss is not None:
+                self._models[""].compile(optimizer=None, loss=self.keras.losses.deserialize(loss))
             self._models[""].run_eagerly = True  # a step would be traced anew for each run
             yield self._models[""]
 
@@ -44,9 +46,11 @@ class KerasOnTensorFlow(KerasProgram):
 
         return tf.convert_to_tensor(gradient)
 
-    def gradient(self, model: Any, loss: Callable[[], Any]) -> tuple[float, list[Any]]:
+    def gradient(self, model: Any, loss: Loss, inputs: Mapping[str, Any]) -> tuple[float, list[Any], dict[str, Any]]:
         import tensorflow as tf
 
         with tf.GradientTape() as tape:
-            value = loss()
-        return float(value), list(tape.gradient(value, [v.value for v in model.trainable_variables]))
+            tape.watch(list(inputs.values()))
+            value = loss(inputs)
+        found, of_inputs = tape.gradient(value, ([v.value for v in model.trainable_variables], list(inputs.values())))
+        return float(value), list(found), dict(zip(inputs, of_inputs, strict=True))

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from keras_ref.programs.keras_models import KerasProgram, keep_float64
-from keras_ref.programs.program import program
+from keras_ref.programs.keras_backends import KerasOnBackend
+from keras_ref.programs.keras_models import Batch, Loss
+from keras_ref.programs.program import Point, program
+from scratch.arrays import Array
 
 
 @program
-class KerasOnTorch(KerasProgram):
+class KerasOnTorch(KerasOnBackend):
     """A model of Keras 3, on PyTorch."""
 
     prefix = "keras-torch"
@@ -18,18 +20,18 @@ class KerasOnTorch(KerasProgram):
     needs = ("torch", "torch")
     title = "Keras {} on PyTorch"
 
-    @classmethod
-    def accepts(cls, value: Any) -> bool:
-        del value
-        return False  # a model does not say its backend: the process has one
-
-    def make(self, precision: str) -> Any:
-        keep_float64()
-        return super().make(precision)
-
-    def gradient(self, model: Any, loss: Callable[[], Any]) -> tuple[float, list[Any]]:
+    def gradient(self, model: Any, loss: Loss, inputs: Mapping[str, Any]) -> tuple[float, list[Any], dict[str, Any]]:
         import torch
 
-        value = loss()
-        variables = [v.value for v in model.trainable_variables]
-        return float(value), list(torch.autograd.grad(value, variables, allow_unused=True))
+        watched = {name: tensor.detach().requires_grad_() for name, tensor in inputs.items()}
+        value = loss(watched)
+        sources = [*(v.value for v in model.trainable_variables), *watched.values()]
+        found = torch.autograd.grad(value, sources, allow_unused=True)
+        count = len(model.trainable_variables)
+        return float(value), list(found[:count]), dict(zip(watched, found[count:], strict=True))
+
+    def evaluator(self, model: Any, point: Point, batch: Batch) -> Callable[[Mapping[str, Array]], float]:
+        import torch
+
+        evaluate: Callable[[Mapping[str, Array]], float] = torch.no_grad()(super().evaluator(model, point, batch))
+        return evaluate

@@ -11,14 +11,15 @@ where the program knows how its own differs (`Weight.known`).
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, ClassVar, Self
 
 import numpy as np
 
-from scratch import registry
+from keras_ref.evaluation.leaves import named_leaves, replace_leaves
+from keras_ref.own_modules import registry
 from scratch.arrays import Array
 
 program = registry.add_kind("program", package="keras_ref.programs")
@@ -42,12 +43,14 @@ class Weight:
     shape       in the layout of Keras if that is `known`
     trainable   whether the gradient trains it
     known       whether names and layouts are those of Keras
+    path        what the framework itself calls it, where that is more than the name
     """
 
     name: str
     shape: tuple[int, ...]
     trainable: bool = True
     known: bool = True
+    path: str = ""
 
     @property
     def part(self) -> str:
@@ -69,23 +72,27 @@ class Facts:
     """What a program says of itself.
 
     kind        in words ("Keras 3.15.1 on TensorFlow")
+    name        that its author gave it
     weights     in order; empty for a program that takes those of the other one, as they are
     stages      the stages that it has
-    precision   the precisions that it computes in
+    precisions  those that it computes in where float64 is asked for
     layers      the definitions of its layers, in order, as far as it knows them
     optimizer   that of its steps
     loss        that it minimizes
+    own_loss    whether it computes its loss by code of its own, for which there may be no definition
     projects    whether it can take the gradient of Σ cotangent · output, without a loss of its own
     notes       sentences for the report
     """
 
     kind: str
+    name: str = ""
     weights: tuple[Weight, ...] = ()
     stages: tuple[Stage, ...] = ()
-    precisions: tuple[str, ...] = ("float64", "float32")
+    precisions: tuple[str, ...] = ()
     layers: tuple[Definition, ...] = ()
     optimizer: Definition | None = None
     loss: Definition | None = None
+    own_loss: bool = False
     projects: bool = True
     notes: tuple[str, ...] = ()
 
@@ -112,12 +119,14 @@ class Facts:
 
         return cls(
             kind=data["kind"],
+            name=data["name"],
             weights=tuple(Weight(**{**w, "shape": tuple(w["shape"])}) for w in data["weights"]),
             stages=tuple(map(Stage, data["stages"])),
             precisions=tuple(data["precisions"]),
             layers=tuple(Definition(**d) for d in data["layers"]),
             optimizer=one(data["optimizer"]),
             loss=one(data["loss"]),
+            own_loss=bool(data["own_loss"]),
             projects=bool(data["projects"]),
             notes=tuple(data["notes"]),
         )
@@ -135,6 +144,11 @@ class Point:
     steps       how many training steps to take, all on the same batch
     gradient    whether the gradient is wanted
     learning_rate   for a program that takes it as an argument; None lets it take its own
+    sample_weight   that of each sample, for a program that is a Keras model
+    loss        a loss in the place of the program's own, as plain data (keras.losses.serialize), for a Keras model
+    added       whether what layers add to the loss (add_loss, regularizers) counts beside the cotangents, and alone
+                where there is no other loss
+    inputs      whether the gradient by the floats of x is wanted too, for a Keras model
     """
 
     weights: Mapping[str, Array]
@@ -146,10 +160,21 @@ class Point:
     steps: int = 0
     gradient: bool = True
     learning_rate: float | None = None
+    sample_weight: Any = None
+    loss: Any = None
+    added: bool = False
+    inputs: bool = False
 
-    def at(self, weights: Mapping[str, Array]) -> Point:
-        """The same with other weights."""
-        return replace(self, weights={**self.weights, **weights})
+    def at(self, values: Mapping[str, Array]) -> Point:
+        """The same with other weights, and inputs (by the names of named_leaves)."""
+        inputs = {name: value for name, value in values.items() if name not in self.weights}
+        weights = {name: value for name, value in values.items() if name in self.weights}
+        x = replace_leaves(self.x, inputs) if inputs else self.x
+        return replace(self, weights={**self.weights, **weights}, x=x)
+
+    def value_of(self, name: str) -> Array:
+        """The value of a weight, or of an input."""
+        return np.asarray(self.weights[name] if name in self.weights else named_leaves(self.x)[name])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,9 +183,12 @@ class Trace:
 
     tensors    the outputs of its layers in the order of the computation, the output of the model last
     loss       nan where the program has none
-    gradient   of the loss by the names of trained weights; None where there is none
+    gradient   of the loss by the names of trained weights, and of inputs where they are wanted; None where there is
+               none
     steps      all weights after each training step
     errors     {stage: sentence} of the stages that raised, where the others could still be run
+    added      what layers add to the loss: "add_loss", "regularization"
+    outputs    of the model, one array each, where it has told them apart
     """
 
     tensors: Mapping[str, Array] = field(default_factory=dict)
@@ -168,6 +196,8 @@ class Trace:
     gradient: Mapping[str, Array | None] = field(default_factory=dict)
     steps: tuple[Mapping[str, Array], ...] = ()
     errors: Mapping[str, str] = field(default_factory=dict)
+    added: tuple[str, ...] = ()
+    outputs: tuple[Array, ...] = ()
 
 
 #: makes what a program wraps, and its data: (object, x, y); called again for every precision
@@ -213,13 +243,31 @@ class Program(ABC):
         return self.load()[1:]
 
     def losses(self, point: Point, name: str, entries: Array, offsets: Array) -> Array:
-        """The losses with flat entry entries[j] of a weight moved by offsets[i, j]: (e,), (m, e) → (m, e)."""
-        found = np.empty(np.shape(offsets))
-        for place in np.ndindex(found.shape):
-            moved = np.array(point.weights[name], dtype=float)
-            moved.reshape(-1)[entries[place[1]]] += offsets[place]
-            found[place] = self.run(replace(point.at({name: moved}), gradient=False, steps=0)).loss
-        return found
+        """The losses with flat entry entries[j] of a weight or input moved by offsets[i, j]: (e,), (m, e) → (m, e)."""
+        own, shape = point.value_of(name), np.shape(offsets)
+
+        def moved(entry: int, offset: float) -> Mapping[str, Array]:
+            value = np.array(own, dtype=float)
+            value.reshape(-1)[entry] += offset
+            return {name: value}
+
+        places = np.broadcast_to(np.asarray(entries, dtype=int), shape).ravel()
+        found = self.losses_at(point, map(moved, places, np.ravel(offsets)))
+        return found.reshape(shape)
+
+    def losses_along(self, point: Point, direction: Mapping[str, Array], steps: Array) -> Array:
+        """The losses (m,) at the point + step · direction, an array for each name of a weight or input that moves."""
+        own = {name: np.asarray(point.value_of(name), dtype=float) for name in direction}
+        return self.losses_at(point, ({n: own[n] + step * d for n, d in direction.items()} for step in steps))
+
+    def losses_at(self, point: Point, moved: Iterable[Mapping[str, Array]]) -> Array:
+        """The losses (m,) with other values of some weights or inputs, by name."""
+        still = replace(point, gradient=False, steps=0)
+        return np.array([self.run(still.at(values)).loss for values in moved])
+
+    def differentiate(self, point: Point) -> Trace:
+        """The loss and its gradient alone, without the tensors of the forward pass and without steps."""
+        return self.run(replace(point, steps=0))
 
 
 def flat_arrays(value: Any) -> list[Array]:

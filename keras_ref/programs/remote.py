@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from typing import Any, BinaryIO
 
 from keras_ref.errors import CouldNotRun
+from keras_ref.own_modules import own_command
 from keras_ref.programs import wire
 from keras_ref.programs.program import Facts, Point, Program, Trace
 from keras_ref.programs.targets import require_installed, split_prefix
@@ -26,21 +27,21 @@ class RemoteProgram(Program):
     """The program of a target, asked through a worker process (worker.py). Closed, or collected, its process ends.
 
     time_limit   seconds for each request
+    worker       the process to ask, which stays; without one the program has its own
     Raises: CouldNotRun where the target's kind is not installed, or the worker refuses, dies or does not answer.
     """
 
     prefix = ""
 
-    def __init__(self, target: str, *, time_limit: float = TIME_LIMIT) -> None:
+    def __init__(self, target: str, *, time_limit: float = TIME_LIMIT, worker: Worker | None = None) -> None:
         super().__init__(lambda: (None, None, None))
         self.target, self.time_limit = target, time_limit
-        self._process: subprocess.Popen[bytes] | None = None
-        self._printed: Any = None
         self._facts: Facts | None = None
         kind, _ = split_prefix(target)
         if kind is not None:
             require_installed(kind)
-        self._backend = (kind.backend if kind is not None else "") or "tensorflow"
+        self._is_shared = worker is not None
+        self._worker = worker or Worker((kind.backend if kind is not None else "") or "tensorflow")
 
     @classmethod
     def accepts(cls, value: Any) -> bool:
@@ -60,16 +61,43 @@ class RemoteProgram(Program):
         return x, y
 
     def run(self, point: Point) -> Trace:
-        found = self._ask("run", point=vars(point))
-        return Trace(**{**found, "steps": tuple(found["steps"])})
+        return _trace(self._ask("run", point=vars(point)))
 
     def losses(self, point: Point, name: str, entries: Array, offsets: Array) -> Array:
         found: Array = self._ask("losses", point=vars(point), name=name, entries=entries, offsets=offsets)
         return found
 
+    def differentiate(self, point: Point) -> Trace:
+        return _trace(self._ask("differentiate", point=vars(point)))
+
+    def losses_along(self, point: Point, direction: Mapping[str, Array], steps: Array) -> Array:
+        found: Array = self._ask("losses along", point=vars(point), direction=direction, steps=steps)
+        return found
+
     @property
     def printed(self) -> str:
         """What the program has written to its standard output and error so far."""
+        return self._worker.printed
+
+    def close(self) -> None:
+        if not self._is_shared:
+            self._worker.close()
+
+    def _ask(self, verb: str, **request: Any) -> Any:
+        return self._worker.ask(self.target, verb, request, time_limit=self.time_limit)
+
+
+class Worker:
+    """A process that answers requests for the programs of one backend. Closed, or collected, it ends."""
+
+    def __init__(self, backend: str) -> None:
+        self._backend = backend
+        self._process: subprocess.Popen[bytes] | None = None
+        self._printed: Any = None
+
+    @property
+    def printed(self) -> str:
+        """What programs have written to its standard output and error so far."""
         if self._printed is None:
             return ""
         self._printed.seek(0)
@@ -94,7 +122,7 @@ class RemoteProgram(Program):
         if self._process is None:
             self._printed = tempfile.TemporaryFile()  # noqa: SIM115 (closed with the process)
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "keras_ref.programs.worker", self.target],
+                own_command("keras_ref.programs.worker"),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=self._printed,
@@ -102,22 +130,23 @@ class RemoteProgram(Program):
             )
         return self._process
 
-    def _ask(self, verb: str, **request: Any) -> Any:
+    def ask(self, target: str, verb: str, request: Mapping[str, Any], *, time_limit: float) -> Any:
+        """The answer to a request for the program of a target. Raises: CouldNotRun."""
         process = self._start()
         try:
-            wire.send(process.stdin, {"verb": verb, **request})  # type: ignore[arg-type]
-            found = wire.decode(_read(process.stdout, time.monotonic() + self.time_limit))
+            wire.send(process.stdin, {"target": target, "verb": verb, **request})  # type: ignore[arg-type]
+            found = wire.decode(_read(process.stdout, time.monotonic() + time_limit))
         except TimeoutError as error:
             self.close()
             raise CouldNotRun(
-                f"A program must answer within {self.time_limit:g} seconds. Received: {self.target}, which did not "
+                f"A program must answer within {time_limit:g} seconds. Received: {target}, which did not "
                 f"({verb}). Look for an endless loop, or give it more time."
             ) from error
         except (EOFError, BrokenPipeError) as error:
             said, how = self._last_line(), describe_end(process.wait())
             self.close()
             raise CouldNotRun(
-                f"A program must not end its process. Received: {self.target}, {how}{f' ({said})' if said else ''}. "
+                f"A program must not end its process. Received: {target}, {how}{f' ({said})' if said else ''}. "
                 "Run it by itself."
             ) from error
         if "refused" in found:
@@ -126,6 +155,12 @@ class RemoteProgram(Program):
 
     def _last_line(self) -> str:
         return next((line.strip()[:160] for line in reversed(self.printed.splitlines()) if line.strip()), "")
+
+
+def _trace(found: Mapping[str, Any]) -> Trace:
+    return Trace(
+        **{**found, "steps": tuple(found["steps"]), "added": tuple(found["added"]), "outputs": tuple(found["outputs"])}
+    )
 
 
 def environment(backend: str) -> Mapping[str, str]:

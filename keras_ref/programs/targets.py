@@ -17,8 +17,8 @@ from typing import Any
 
 from keras_ref.errors import CouldNotRun, short
 from keras_ref.inputs.targets import import_module
+from keras_ref.own_modules import refuse_namesakes, registry
 from keras_ref.programs.program import Load, Program
-from scratch import registry
 
 
 def kinds() -> dict[str, type[Program]]:
@@ -89,6 +89,7 @@ def _import_file(path: str) -> ModuleType:
     if not Path(path).is_file():
         raise CouldNotRun(f"A file must exist. Received: {path}, which does not. Check the path.")
     here = str(Path(path).resolve().parent)
+    refuse_namesakes(here)
     if here not in sys.path:
         sys.path.insert(0, here)
     spec = importlib.util.spec_from_file_location(Path(path).stem, path)

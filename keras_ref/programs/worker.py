@@ -1,4 +1,4 @@
-"""The process of one program: `python -m keras_ref.programs.worker TARGET` answers requests until its input ends.
+"""The process of programs: `python -m keras_ref.programs.worker` answers requests until its input ends.
 
 What the program prints does not reach the answers: standard output is the parent's capture, and answers go to a copy of
 the original stream.
@@ -30,21 +30,25 @@ def answer(program: Program, request: dict[str, Any]) -> Any:
     point = Point(**request["point"])
     if verb == "losses":
         return program.losses(point, request["name"], request["entries"], request["offsets"])
-    trace = program.run(point)
+    if verb == "losses along":
+        return program.losses_along(point, request["direction"], request["steps"])
+    trace = program.differentiate(point) if verb == "differentiate" else program.run(point)
     return {**vars(trace), "gradient": dict(trace.gradient.items())}
 
 
-def serve(requests: BinaryIO, answers: BinaryIO, target: str) -> None:
-    """Answer requests for the program of a target; an error that a user can mend is an answer too."""
-    program: Program | None = None
+def serve(requests: BinaryIO, answers: BinaryIO) -> None:
+    """Answer requests for the programs of targets; an error that a user can mend is an answer too."""
+    programs: dict[str, Program] = {}
     while True:
         try:
             request = wire.receive(requests)
         except EOFError:
             return
+        target = request["target"]
         try:
-            program = program or open_target(target)
-            found: Any = {"answer": answer(program, request)}
+            if target not in programs:
+                programs[target] = open_target(target)
+            found: Any = {"answer": answer(programs[target], request)}
         except (BadInput, CouldNotRun, UserCodeFailed) as error:
             found = {"refused": str(error)}
         except Exception as error:
@@ -60,7 +64,7 @@ def main() -> None:
     os.dup2(2, 1)
     sys.stdout = sys.stderr
     with np.errstate(all="ignore"):
-        serve(sys.stdin.buffer, answers, sys.argv[1])
+        serve(sys.stdin.buffer, answers)
 
 
 if __name__ == "__main__":

@@ -9,3 +9,5 @@ files.py        writing files
 
 Nothing here imports TensorFlow or does arithmetic on gradients.
 """
+
+import keras_ref.own_modules  # noqa: F401 (before anything imports from scratch)

@@ -10,6 +10,7 @@ from html import escape
 from typing import Any
 
 from keras_ref.reports.advice import Failure, advise
+from keras_ref.reports.culprit import Culprit
 from keras_ref.reports.escaping import printable
 from keras_ref.reports.heat_map import ErrorWindow
 from keras_ref.reports.html_tables import heat_maps, variables_table
@@ -125,7 +126,7 @@ class Verdict:
         update = self.oracle == "update"
         handed = self.reason_code is not None and self.reason_code.is_handed
         own_step = "handed to the optimizer" if handed else "Keras's own step"
-        autodiff = own_step if update else f"GradientTape, {self.how or 'eager'}"
+        autodiff = own_step if update else self.how if "." in self.how else f"GradientTape, {self.how or 'eager'}"
         why = f" ({self.reason})" if self.reason else ""
         numeric = "a loss that the step computes, differenced" if handed else NUMERIC_BY.get(self.oracle, self.oracle)
         errors = f"truncation {self.truncation:.1e} + rounding {self.rounding:.1e}"
@@ -172,7 +173,7 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Report:
-    """All verdicts of one check, its seed, and notes for the reader."""
+    """All verdicts of one check, its seed, notes for the reader, and the layer at fault where it is known."""
 
     subject: str
     verdicts: tuple[Verdict, ...]
@@ -182,6 +183,7 @@ class Report:
     noise: float = float("nan")
     allowed: frozenset[str] = frozenset()
     precision_loss: dict[str, float] = field(default_factory=dict)
+    culprit: Culprit | None = None
 
     def __post_init__(self) -> None:
         # every text here may hold names from a model or a file: all fronts show what is made harmless once, here
@@ -214,11 +216,20 @@ class Report:
         """Whether nothing failed and something was compared."""
         return not self.failures and any(v.compared or v.together for v in self.verdicts)
 
+    def __bool__(self) -> bool:
+        """Whether the report is ok: `assert check_gradients(model, x, y)` means what it says."""
+        return self.ok
+
     @property
     def oracles(self) -> str:
         """Whether the oracles agree, and what to look at where they do not, in words."""
         if not self.failures:
             return "all oracles agree: " + ", ".join(dict.fromkeys(v.oracle for v in self.verdicts))
+        at_fault = "" if self.culprit is None else f"; the layer at fault, checked by itself: {self.culprit.text}"
+        return f"{self._advice}{at_fault}"
+
+    @property
+    def _advice(self) -> str:
         worst = worst_of(v.verdict for v in self.failures)
         known = next((v for v in self.failures if v.verdict is worst and v.looks_like), None)
         if known is not None:
@@ -277,6 +288,7 @@ class Report:
             "notes": list(self.notes),
             "allowed": sorted(self.allowed),
             "precision_loss": dict(self.precision_loss),
+            "culprit": None if self.culprit is None else asdict(self.culprit),
             "verdicts": [v.to_dict() for v in self.verdicts],
         }
 

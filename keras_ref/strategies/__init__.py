@@ -13,6 +13,8 @@
 they are fast, and readable once Hypothesis has shrunk them.
 """
 
+import keras_ref.own_modules  # noqa: F401 (before anything imports from scratch)
+from keras_ref.own_modules import fields as domains
 from keras_ref.strategies.arrays import PATTERNS, samples, special_points
 from keras_ref.strategies.graphs import departures_of, input_shapes_of, inputs_of, model_of, models, sizes, weights_of
 from keras_ref.strategies.specifications import (
@@ -23,7 +25,6 @@ from keras_ref.strategies.specifications import (
     specifications,
     values,
 )
-from scratch import fields as domains
 
 __all__ = [
     "PATTERNS",

@@ -9,7 +9,7 @@ import numpy as np
 from hypothesis import strategies as st
 from hypothesis.strategies import DrawFn
 
-from scratch import fields as domains
+from keras_ref.own_modules import fields as domains
 from scratch.arrays import Array
 
 #: how an array of examples is made; the names appear in falsifying examples

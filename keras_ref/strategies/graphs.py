@@ -8,10 +8,10 @@ import numpy as np
 from hypothesis import strategies as st
 from hypothesis.strategies import DrawFn, SearchStrategy
 
+from keras_ref.own_modules import fields as domains
 from keras_ref.strategies.arrays import PATTERNS, samples
 from keras_ref.strategies.specifications import specifications
 from keras_ref.translation.departures import find_departures, nested_specifications
-from scratch import fields as domains
 from scratch.arrays import Array
 from scratch.calls import Call
 from scratch.layers.base import Layer

@@ -13,8 +13,8 @@ import numpy as np
 from hypothesis import strategies as st
 from hypothesis.strategies import DrawFn, SearchStrategy
 
-from scratch import fields as domains
-from scratch import registry
+from keras_ref.own_modules import fields as domains
+from keras_ref.own_modules import registry
 from scratch.layers.base import Layer
 
 

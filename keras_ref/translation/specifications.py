@@ -9,9 +9,9 @@ from typing import Any, Literal, get_args, get_origin
 import keras
 import numpy as np
 
+from keras_ref.own_modules import registry
 from keras_ref.translation.exceptions import reflection_of
 from keras_ref.translation.keras_homes import HOMES
-from scratch import registry
 
 #: what a refusal says at its end: no twin is not the end of a check
 DIFFERENCING = (

@@ -10,10 +10,10 @@ from typing import Any
 import keras
 
 from keras_ref.evaluation.float64 import DTYPE, policy_of
+from keras_ref.own_modules import registry
 from keras_ref.translation import weights as weights_module
 from keras_ref.translation.exceptions import mirror_of, recurrent
 from keras_ref.translation.keras_homes import HOMES
-from scratch import registry
 from scratch.arrays import Array
 from scratch.calls import filled
 from scratch.losses.base import Loss

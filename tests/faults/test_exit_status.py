@@ -21,7 +21,7 @@ REPORT = Report("shop", (Verdict("w", "forward", Kind.MATCH, 1, 1, {"match": 1},
 
 
 def raising(error):
-    def command(standalone_mode):
+    def command(prog_name, standalone_mode):
         raise error
 
     return command
@@ -36,7 +36,7 @@ FULL = (
     "--json writes a file.\n"
 )
 ENDS = {
-    "nothing failed": (lambda standalone_mode: None, 0, ""),
+    "nothing failed": (lambda prog_name, standalone_mode: None, 0, ""),
     "a finding": (raising(typer.Exit(1)), 1, ""),
     "could not run": (raising(CouldNotRun("A target must exist.")), 2, "gradtwin: A target must exist.\n"),
     "bad input": (raising(BadInput("`x` must be finite.")), 2, "gradtwin: `x` must be finite.\n"),
@@ -70,7 +70,7 @@ import sys
 from keras_ref.frontends.exit_status import status_of
 import typer
 
-def command(standalone_mode):
+def command(prog_name, standalone_mode):
     for _ in range(10000):
         print("a line of a report")
     raise typer.Exit(0)

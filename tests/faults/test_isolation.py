@@ -173,8 +173,8 @@ def test_a_target_that_ends_the_process(gradtwin):
     status, out, err = gradtwin("check", target)
     assert (status, out) == (2, "")
     assert err == (
-        f"gradtwin: A target must leave the process running. Received: {target}, which ends it with status 0. Take the "
-        "sys.exit out of it.\n"
+        f"gradtwin: A target must leave the process running. Received: {target}, which ends it with status 0 "
+        "(ending_shop.py:2). Take that out of it.\n"
     )
 
 

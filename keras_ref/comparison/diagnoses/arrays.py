@@ -9,6 +9,9 @@ import numpy as np
 from keras_ref.comparison.diagnoses.table import Gradients, Proposal, diagnosis
 from scratch.arrays import Array
 
+#: a factor from this size on is no count of anything
+LARGEST = 4096
+
 
 def each(found: Gradients, change: Callable[[Array], Array]) -> dict[str, Array]:
     """Every right gradient, changed in the same way."""
@@ -38,11 +41,14 @@ def scaled(found: Gradients) -> Iterator[Proposal]:
 def whole_factor(found: Gradients) -> Iterator[Proposal]:
     """k · g or g / k for a whole number k that has no name."""
     for name, right in found.right.items():
-        size = float(np.vdot(right, right))
-        ratio = float(np.vdot(found.wrong.get(name, right), right)) / size if size else 1.0
-        inverse = ratio != 0 and abs(ratio) < 1
+        largest = float(np.abs(right).max(initial=0)) or 1.0  # squares of what is huge or tiny would not be numbers
+        unit, wrong = right / largest, found.wrong.get(name, right) / largest
+        ratio = float(np.vdot(wrong, unit)) / (float(np.vdot(unit, unit)) or 1.0)
+        inverse = 1 / LARGEST < abs(ratio) < 1
+        if not (inverse or 1 <= abs(ratio) < LARGEST):
+            return
         k = round(1 / ratio) if inverse else round(ratio)
-        if 2 < abs(k) < 4096:
+        if abs(k) > 2:
             words = f"1/{k}" if inverse else f"{k}"
             yield f"it is the right gradient × {words}", each(found, lambda g, c=1 / k if inverse else k: c * g)  # type: ignore[misc]
         return

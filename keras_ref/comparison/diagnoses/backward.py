@@ -10,7 +10,7 @@ import numpy as np
 
 from keras_ref.comparison.diagnoses.chain import ChainPoint, Slip, backward, elementwise, slope_of
 from keras_ref.comparison.diagnoses.table import Gradients, Proposal, diagnosis
-from scratch import registry
+from keras_ref.own_modules import registry
 from scratch.arrays import Array
 
 

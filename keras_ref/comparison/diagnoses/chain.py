@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from scratch import registry
+from keras_ref.own_modules import registry
 from scratch.arrays import Array
 
 #: the imaginary step by which an activation is differentiated: exact to rounding

@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args, get_origin
 
 import numpy as np
 
-from scratch import registry
+from keras_ref.own_modules import registry
 from scratch.arrays import Array
 from scratch.layers.base import Layer
 from scratch.naming import weights_of

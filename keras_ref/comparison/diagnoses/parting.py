@@ -19,9 +19,9 @@ from keras_ref.comparison.diagnoses.layer_variations import (
 from keras_ref.comparison.diagnoses.step_variations import StepOf, explain_step
 from keras_ref.comparison.diagnoses.table import Cause, Gradients, explain_gradients
 from keras_ref.comparison.program_comparison import Both, Side, to_a
+from keras_ref.own_modules import registry
 from keras_ref.programs.program import Definition, Facts, Point, Stage, flat_arrays
 from keras_ref.reports.comparison import Row
-from scratch import registry
 from scratch.arrays import Array
 
 #: so many tensors before a layer are tried as its input

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from scratch import registry
+from keras_ref.own_modules import registry
 from scratch.arrays import Array
 
 #: settings that frameworks choose otherwise
@@ -33,6 +33,7 @@ class StepOf:
 
     optimizer   (class, configuration) of A; None where it is not known
     samples     the size of the batch
+    called      what A and B are called in a sentence
     """
 
     name: str
@@ -43,6 +44,7 @@ class StepOf:
     optimizer: tuple[str, Mapping[str, Any]] | None
     samples: int
     momentum: float | None = None
+    called: tuple[str, str] = ("A", "B")
 
 
 def explain_step(found: StepOf, step: int, allowed: float) -> str:
@@ -57,12 +59,13 @@ def explain_step(found: StepOf, step: int, allowed: float) -> str:
 
 def _proposals(found: StepOf, step: int) -> Iterator[tuple[str, Array]]:
     """(words, the weight after the step)."""
+    _, b = found.called
     before = found.b[step - 1] if step else found.start
-    yield "B does not update it", before
+    yield f"{b} does not update it", before
     if step and step < len(found.b):
         last = found.b[step - 2] if step > 1 else found.start
         yield (
-            "B takes the same step again: a stale value, the gradient is that of the previous point",
+            f"{b} takes the same step again: a stale value, the gradient is that of the previous point",
             2 * before - last,
         )
     if found.name.endswith(("moving_mean", "moving_variance")) and found.momentum not in (None, 1.0):
@@ -74,13 +77,14 @@ def _proposals(found: StepOf, step: int) -> Iterator[tuple[str, Array]]:
 
 def _moving(found: StepOf, step: int) -> Iterator[tuple[str, Array]]:
     """Conventions of moving averages: momentum or 1 - momentum, the biased or the unbiased variance."""
+    a, b = found.called
     own = float(found.momentum or 0.0)
     old_a = found.a[step - 1] if step else found.start
     old = found.b[step - 1] if step else found.start
     batch = (found.a[step] - own * old_a) / (1 - own)
     for momentum, words in (
-        (1 - own, f"B keeps 1 - momentum = {1 - own:g} of the old value, A momentum = {own:g}"),
-        *((m, f"A has momentum {own:g}, B {m:g}") for m in (0.0, 0.1, 0.01, 0.9, 0.99, 0.999, 0.5) if m != own),
+        (1 - own, f"{b} keeps 1 - momentum = {1 - own:g} of the old value, {a} momentum = {own:g}"),
+        *((m, f"{a} has momentum {own:g}, {b} {m:g}") for m in (0.0, 0.1, 0.01, 0.9, 0.99, 0.999, 0.5) if m != own),
     ):
         yield words, momentum * old + (1 - momentum) * batch
     if found.name.endswith("moving_variance"):
@@ -89,7 +93,7 @@ def _moving(found: StepOf, step: int) -> Iterator[tuple[str, Array]]:
             share = np.median((found.b[step] - own * old) / (1 - own) / batch)
         n = share / (share - 1) if share > 1 else 0.0
         if n > 1 and abs(n - round(n)) < 1e-6 * n and round(n) % found.samples == 0:
-            words = f"B takes the unbiased variance, × {round(n)}/{round(n) - 1}, A the biased one"
+            words = f"{b} takes the unbiased variance, × {round(n)}/{round(n) - 1}, {a} the biased one"
             yield words, own * old + (1 - own) * batch * (round(n) / (round(n) - 1))
 
 
@@ -98,16 +102,17 @@ def _laws(found: StepOf) -> Iterator[tuple[str, Array]]:
     optimizer = None if found.optimizer is None else _optimizer(*found.optimizer)
     if optimizer is None:
         return
+    a, b = found.called
     own = type(optimizer).__name__
     changes = [
-        (f"A has {setting}={_shown(getattr(optimizer, setting))}, B {_shown(value)}", optimizer, {setting: value})
+        (f"{a} has {setting}={_shown(getattr(optimizer, setting))}, {b} {_shown(value)}", optimizer, {setting: value})
         for setting, values in SETTINGS.items()
         for value in (values if hasattr(optimizer, setting) else ())
         if value != getattr(optimizer, setting)
     ]
     changes += [
         (
-            f"B steps as {other} does, A as {own}",
+            f"{b} steps as {other} does, {a} as {own}",
             registry.get("optimizer", other)(),
             {"learning_rate": optimizer.learning_rate},
         )
@@ -144,7 +149,7 @@ def _after(optimizer: Any, found: StepOf) -> Array:
 
 def _plain_steps(found: StepOf) -> Iterator[tuple[str, Array]]:
     """w - c · g for the c that fits best."""
-    gradient = found.gradient
+    gradient, (a, b) = found.gradient, found.called
     if gradient is None or not np.any(gradient):
         return
     factor = float(np.vdot(found.start - found.b[0], gradient) / np.vdot(gradient, gradient))
@@ -152,8 +157,8 @@ def _plain_steps(found: StepOf) -> Iterator[tuple[str, Array]]:
     after = found.start - factor * gradient
     # chooses words for a step that is known to be wrong; what is printed has to fit to rounding afterwards
     if factor < 0 < own and np.isclose(factor, -own, rtol=1e-9, atol=0):
-        yield "B adds the gradient in place of subtracting it", after
-    yield f"B steps by {factor:.6g} × the gradient, A by {own:.6g}", after
+        yield f"{b} adds the gradient in place of subtracting it", after
+    yield f"{b} steps by {factor:.6g} × the gradient, {a} by {own:.6g}", after
 
 
 def _shown(value: Any) -> str:

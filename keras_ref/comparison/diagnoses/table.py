@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from keras_ref.comparison.diagnoses.chain import ChainPoint
-from scratch import registry
+from keras_ref.own_modules import registry
 from scratch.arrays import Array
 from scratch.differences import UNIT
 
@@ -61,12 +61,23 @@ def explain_gradients(found: Gradients) -> Cause | None:
     if not wrong:
         return None
     best: Cause | None = None
-    for name, propose in ordered().items():
-        for words, values in propose(found):
-            explained = frozenset(n for n in wrong if n in values and proves(found, n, values[n]))
-            if wrong[0] in explained and (best is None or len(explained) > len(best.explains)):
-                best = Cause(name, words, explained)
+    with np.errstate(all="ignore"):  # a proposal that is no number proves nothing
+        for name, propose in ordered().items():
+            for words, values in propose(found):
+                explained = frozenset(n for n in wrong if n in values and proves(found, n, values[n]))
+                if wrong[0] in explained and (best is None or len(explained) > len(best.explains)):
+                    best = Cause(name, words, explained)
     return best
+
+
+def explain_each(found: Gradients) -> dict[str, str]:
+    """What each of the wrong gradients looks like, in words: one explanation after another, until none fits."""
+    causes: dict[str, str] = {}
+    wrong = dict(found.wrong)
+    while wrong and (cause := explain_gradients(replace(found, wrong=wrong))) is not None:
+        causes |= dict.fromkeys(cause.explains, cause.words)
+        wrong = {name: value for name, value in wrong.items() if name not in cause.explains}
+    return causes
 
 
 def ordered() -> dict[str, Diagnosis]:

@@ -1,4 +1,4 @@
-// Shows the numbers in this page's JSON; none is computed here.
+// Shows the numbers in this page's JSON; none is computed here. The live part has programs of its own.
 "use strict";
 async function unpack(id) { // Plotly is in the page, compressed
   const bytes = Uint8Array.from(atob(document.getElementById(id).textContent), (c) => c.charCodeAt(0));
@@ -51,6 +51,8 @@ function draw(panel) {
     drawn.add(plot.id);
   }
   showEpoch(state.epoch);
+  if (panel.id === "panel-live") live.render();
+  if (by("model-drawing") && panel.id === "panel-step") network.drawModel(by("model-drawing"), lesson.network);
 }
 function numbersOf(plot) { // the figure as a table, for a screen reader too: a row for every x of any line
   const traces = plot.data.filter((t) => t.type === "scatter" && t.x && t.x.length > 1 && t.hoverinfo !== "skip");
@@ -166,8 +168,8 @@ function moveLandscape() {
     const id = `landscape-${k}`;
     if (!drawn.has(id)) return;
     const [x, y] = scene.entries.map((i) => track.weights[state.epoch][i]);
-    const length = figures[id].length;
-    Plotly.restyle(by(id), { x: [[x + length, x, x], [x]], y: [[y, y, y + length], [y]] }, [3, 4]);
+    const [across, up] = figures[id].lengths;
+    Plotly.restyle(by(id), { x: [[x + across, x, x], [x]], y: [[y, y, y + up], [y]] }, [3, 4]);
   });
 }
 const pair = by("pair");
@@ -206,6 +208,7 @@ by("entry").value = String(lesson.farthest);
 walkTo(lesson.steepest);
 showBest(lesson.steepest);
 sayEqual();
+livehands.start();
 unpack("plotly").catch(() => { by("no-figures").hidden = false; }).then(() => {
   choose(by("tab" + (location.hash || "#").replace("#", "-")) || tabs[0]);
   document.documentElement.dataset.ready = "yes";

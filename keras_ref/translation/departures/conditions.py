@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any
 
-from scratch import registry
+from keras_ref.own_modules import registry
 
 Shapes = Sequence[tuple[int, ...]]
 #: a question about a specification; its parameters are named after the fields that it reads

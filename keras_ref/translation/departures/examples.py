@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from keras_ref.own_modules import own_command
 from keras_ref.translation.departures.entries import FAMILIES, Departure
 
 #: a difference counts from this many units in the last place of the largest number on
@@ -80,7 +81,7 @@ def run_in_own_process(function: Callable[[], Any]) -> Answers:
     """
     # with the kernels that TensorFlow takes by itself: gradtwin asks for others (see quiet_tensorflow)
     environment = {**os.environ, "TF_ENABLE_ONEDNN_OPTS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
-    command = [sys.executable, "-m", __package__, function.__module__, function.__name__]
+    command = own_command(__package__, function.__module__, function.__name__)
     ended = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)  # noqa: S603 (our own)
     if ended.returncode > 0:
         raise RuntimeError(

@@ -6,9 +6,9 @@ from typing import Any
 
 import keras
 
+from keras_ref.own_modules import registry
 from keras_ref.translation.exceptions import reflects
 from keras_ref.translation.specifications import NoTwin, reflected
-from scratch import registry
 from scratch.losses.base import Loss
 from scratch.losses.metric import CosineSimilarity
 from scratch.losses.probabilistic import SparseCategoricalCrossentropy

@@ -13,10 +13,10 @@ import numpy as np
 
 from keras_ref.evaluation.float64 import keep_default_dtype
 from keras_ref.evaluation.restoration import Restoration
+from keras_ref.own_modules import registry
 from keras_ref.translation.exceptions import mirrors, reflects
 from keras_ref.translation.specifications import NoTwin, plain, reflected
 from keras_ref.translation.to_keras import mirrored
-from scratch import registry
 from scratch.fields import alternatives
 from scratch.optimizers.adafactor import Adafactor
 from scratch.optimizers.adagrad import Ftrl

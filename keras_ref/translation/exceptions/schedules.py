@@ -8,8 +8,8 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_ref.own_modules import registry
 from keras_ref.translation.exceptions import mirrors
-from scratch import registry
 
 
 def exact(value: Any, *, precise: bool) -> Any:

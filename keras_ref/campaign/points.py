@@ -1,0 +1,146 @@
+"""The points at which an operation is checked: generic ones, and those where derivatives go wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from itertools import zip_longest
+from typing import Any
+
+import numpy as np
+
+from scratch.arrays import Array
+
+#: entries of a vector
+SIZE = 4
+#: points at which one argument is not special while the others are generic
+ORDINARY = (
+    "generic",
+    "between 0 and 1",
+    "above 1",
+    "ones",
+    "integers",
+    "ties",
+    "one element",
+    "tiny",
+    "negative zeros",
+)
+
+
+def _vectors(rng: np.random.Generator) -> dict[str, Array]:
+    """The vectors by the name of what is special in them."""
+    return {
+        "generic": rng.normal(size=SIZE),
+        "between 0 and 1": rng.uniform(0.1, 0.9, size=SIZE),
+        "above 1": rng.uniform(1.5, 3.0, size=SIZE),
+        "zeros": np.zeros(SIZE),
+        "negative zeros": -np.zeros(SIZE),
+        "one zero": np.array([0.0, 1.25, -0.75, 2.0]),
+        "a zero among positive": np.array([0.5, 0.0, 1.25, 2.0]),
+        "ones": np.ones(SIZE),
+        "equal": np.full(SIZE, 0.5),
+        "ties": np.array([1.5, -0.5, 1.5, -0.5]),
+        "edges": np.array([1.0, -1.0, 0.5, 0.0]),
+        "integers": np.array([-2.0, 1.0, 2.0, 3.0]),
+        "saturated": np.array([20.0, -20.0, 40.0, -40.0]),
+        "far": np.array([700.0, -700.0, 300.0, -300.0]),
+        "tiny": np.array([1e-8, -1e-8, 1e-12, 1e-300]),
+        "subnormal": np.array([1e-310, -1e-310, 5e-324, 1e-320]),
+        "huge": np.array([1e100, -1e100, 1e150, 1e30]),
+        "one element": np.array([0.3]),
+    }
+
+
+def _matrices(rng: np.random.Generator) -> dict[str, Array]:
+    square = rng.normal(size=(3, 3))
+    return {
+        "generic": square,
+        "positive definite": square @ square.T + 3 * np.eye(3),
+        "symmetric": square + square.T,
+        "lower triangular": np.tril(square) + 3 * np.eye(3),
+        "identity": np.eye(3),
+        "zeros": np.zeros((3, 3)),
+        "singular": np.array([[1.0, 2.0, 3.0], [2.0, 4.0, 6.0], [0.5, -1.0, 1.0]]),
+        "rank one": np.outer([1.0, 2.0, 3.0], [1.0, 0.0, 1.0]),
+        "equal values": np.diag([2.0, 2.0, 1.0]),
+        "one zero": np.array([[0.0, 1.25, -0.75], [2.0, 0.5, 1.0], [-1.0, 0.75, 1.5]]),
+        "equal": np.full((3, 3), 0.5),
+        "one element": np.array([[0.7]]),
+    }
+
+
+def _images(rng: np.random.Generator) -> dict[str, Array]:
+    size = (1, 4, 4, 3)
+    return {
+        "generic": rng.uniform(0.1, 0.9, size=size),
+        "zeros": np.zeros(size),
+        "equal": np.full(size, 0.5),
+        "a part is zero": rng.uniform(0.1, 0.9, size=size) * np.array([1.0, 1.0, 0.0]),
+        "ties": np.repeat(rng.uniform(0.1, 0.9, size=(1, 4, 4, 1)), 3, axis=-1),
+    }
+
+
+KINDS: Mapping[str, Callable[[np.random.Generator], Mapping[str, Any]]] = {
+    "vector": _vectors,
+    "matrix": _matrices,
+    "images": _images,
+    "vectors": lambda rng: {name: [v, v[::-1].copy()] for name, v in _vectors(rng).items()},
+    "sequence": lambda rng: {
+        "generic": rng.normal(size=(1, 6, 2)),
+        "zeros": np.zeros((1, 6, 2)),
+        "equal": np.ones((1, 6, 2)),
+    },
+    "kernel": lambda rng: {"generic": rng.normal(size=(2, 2, 3, 2)), "zeros": np.zeros((2, 2, 3, 2))},
+    "sequence kernel": lambda rng: {"generic": rng.normal(size=(2, 2, 2)), "zeros": np.zeros((2, 2, 2))},
+    "signal": lambda rng: {"generic": rng.normal(size=16), "zeros": np.zeros(16), "equal": np.ones(16)},
+    "probabilities": lambda rng: {
+        "generic": rng.dirichlet(np.ones(3), size=2),
+        "one-hot": np.eye(3)[[0, 2]],
+        "equal": np.full((2, 3), 1 / 3),
+    },
+    "logits": lambda rng: {
+        "generic": rng.normal(size=(2, 3)),
+        "zeros": np.zeros((2, 3)),
+        "ties": np.array([[1.0, 1.0, -1.0], [0.5, 0.5, 0.5]]),
+        "saturated": np.array([[40.0, -40.0, 0.0], [20.0, 0.0, -20.0]]),
+        "far": np.array([[700.0, -700.0, 0.0], [300.0, 0.0, -300.0]]),
+    },
+    "row": lambda rng: {"generic": rng.normal(size=3), "zeros": np.zeros(3), "equal": np.full(3, 0.5)},
+    "positive row": lambda rng: {"generic": rng.uniform(0.5, 1.5, size=3), "equal": np.full(3, 0.5)},
+    "positive": lambda rng: {"generic": rng.uniform(0.5, 1.5, size=SIZE), "one zero": np.array([0.5, 0.0, 1.0, 2.0])},
+    "pair": lambda rng: {"generic": rng.normal(size=2), "zeros": np.zeros(2)},
+    "heads": lambda rng: {"generic": rng.normal(size=(1, 3, 1, 2)), "zeros": np.zeros((1, 3, 1, 2))},
+    "wide images": lambda rng: {"generic": rng.normal(size=(1, 2, 2, 4)), "zeros": np.zeros((1, 2, 2, 4))},
+    "first images": lambda rng: {"generic": rng.normal(size=(1, 2, 3, 3)), "zeros": np.zeros((1, 2, 3, 3))},
+    "flat kernel": lambda rng: {"generic": rng.normal(size=(2, 2, 3)), "zeros": np.zeros((2, 2, 3))},
+    "index column": lambda _: {"generic": np.array([[0], [2]]), "zeros": np.array([[1], [1]])},
+    "integer": lambda _: {"generic": 1},
+    "indices": lambda _: {"generic": np.array([0, 2, 1, 0]), "equal": np.array([1, 1, 1, 1])},
+    "segments": lambda _: {"generic": np.array([0, 0, 1, 3]), "equal": np.zeros(4, int)},
+    "labels": lambda _: {"generic": np.array([2, 0])},
+}
+
+
+def generic_arguments(kinds: tuple[str, ...], seed: int = 0) -> list[Any]:
+    """Arguments of these kinds between 0 and 1 where that is a point of theirs, which nearly every function takes."""
+    rng = np.random.default_rng(seed)
+    tables = [KINDS[kind](rng) for kind in kinds]
+    return [table.get("between 0 and 1", table.get("positive definite", table["generic"])) for table in tables]
+
+
+def points_of(kinds: tuple[str, ...], seed: int) -> Iterator[tuple[str, list[Any]]]:
+    """(name, arguments) of each point: the same special values for all arguments, and each with generic others."""
+    rng = np.random.default_rng(seed)
+    tables = [KINDS[kind](rng) for kind in kinds]
+    others = generic_arguments(kinds, seed)
+    seen = set()
+    for names in zip_longest(*tables):
+        for name in dict.fromkeys(filter(None, names)):
+            if all(name in table for table in tables):
+                yield name, [table[name] for table in tables]
+                seen.add(name)
+    if len(kinds) == 1:
+        return
+    for i, table in enumerate(tables):
+        for name, value in table.items():
+            if name not in ORDINARY:
+                yield f"{name} in argument {i}", [*others[:i], value, *others[i + 1 :]]

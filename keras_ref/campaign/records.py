@@ -1,0 +1,85 @@
+"""The file of a campaign: a line of JSON for each operation, so that a campaign that is stopped can go on."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from keras_ref.campaign.ledger import load_findings
+from keras_ref.campaign.run import Accusation, Result
+from keras_ref.errors import CouldNotRun
+
+
+def read_results(path: str, *, head: dict[str, Any]) -> list[Result]:
+    """The results in a file, none where there is no file yet. A last line that was cut off is left out.
+
+    head   the settings and versions of this campaign
+
+    Raises: CouldNotRun where the file is something else, or another campaign's.
+    """
+    file = Path(path)
+    if not file.exists() or not file.stat().st_size:
+        return []
+    first, *lines = file.read_text(encoding="utf-8").splitlines()
+    recorded = _parsed(first)
+    if recorded is None or "campaign" not in recorded:
+        raise CouldNotRun(f"--file must name a new file, or one of a campaign. Received: {path}. Choose another path.")
+    if recorded["campaign"] != head:
+        raise CouldNotRun(
+            f"A campaign goes on with the settings and versions that it began with. Received: {head}, and in {path} "
+            f"{recorded['campaign']}. Choose another path, or the same settings."
+        )
+    return [Result.from_dict(data) for data in map(_parsed, lines) if data is not None]
+
+
+def begin(path: str, *, head: dict[str, Any], results: Sequence[Result]) -> None:
+    """Write the head of a file and the results that it has: what was cut off is gone."""
+    lines = [{"campaign": head}, *(result.to_dict() for result in results)]
+    Path(path).write_text("".join(f"{json.dumps(line)}\n" for line in lines), encoding="utf-8")
+
+
+def append(path: str, result: Result) -> None:
+    """Add a result."""
+    with Path(path).open("a", encoding="utf-8") as file:
+        file.write(f"{json.dumps(result.to_dict())}\n")
+
+
+def summarize(results: Sequence[Result]) -> list[str]:
+    """What a campaign came to, in lines: counts of verdicts, accusations by operation, and what was not checked."""
+    checked = [r for r in results if not r.reason]
+    counts = sum((Counter(r.counts) for r in checked), Counter())
+    known = {finding.where for finding in load_findings()}
+    lines = []
+    for result in checked:
+        if result.accusations:
+            first, more = result.accusations[0], len(result.accusations) - 1
+            new = "" if _public_name(result.name) in known else " (not in the ledger)"
+            lines.append(f"{first}{f', and {more} more' if more else ''}{new}")
+    reasons = Counter(r.reason.partition(" (")[0] for r in results if r.reason)
+    lines.append("verdicts: " + ", ".join(f"{count} {kind}" for kind, count in counts.most_common()))
+    if reasons:
+        lines.append("not checked: " + ", ".join(f"{count} {reason}" for reason, count in reasons.most_common()))
+    lines.append(
+        f"{len(checked)} of {len(results)} operations checked, {len([r for r in checked if r.accusations])} accused."
+    )
+    return lines
+
+
+def accusations_of(results: Sequence[Result]) -> list[Accusation]:
+    """All accusations, in order."""
+    return [one for result in results for one in result.accusations]
+
+
+def _public_name(name: str) -> str:
+    return name.replace("tensorflow.", "tf.", 1)
+
+
+def _parsed(line: str) -> dict[str, Any] | None:
+    try:
+        data = json.loads(line)
+    except ValueError:
+        return None
+    return data if isinstance(data, dict) else None

@@ -1,0 +1,337 @@
+"""Models of Keras 3 on another backend: a worker process gives losses and gradients, compared as TensorFlow's are."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_ref.checks.annotations import annotators_of_program
+from keras_ref.checks.check import compare, report_of
+from keras_ref.checks.checked_loss import NOTE_ON_COTANGENTS, note_on_added_losses
+from keras_ref.checks.gather import oracles_of
+from keras_ref.checks.precision import LowPrecision, cost_of
+from keras_ref.checks.twins import twin_of
+from keras_ref.comparison.autodiff import autodiff_at
+from keras_ref.comparison.evidence import Evidence, Preparation, annotate
+from keras_ref.comparison.oracles import TwinOracle
+from keras_ref.comparison.program_loss import ProgramLoss
+from keras_ref.comparison.settings import STOP_GRADIENT, Settings
+from keras_ref.errors import BadInput, CouldNotRun, short
+from keras_ref.evaluation.float64 import DTYPE, in_precision
+from keras_ref.evaluation.loss_function import Data, LossFunction
+from keras_ref.inputs.data import require_finite_numbers, validate_data
+from keras_ref.inputs.targets import complete_data, load_target
+from keras_ref.options import matches_variable
+from keras_ref.programs.program import Facts, Point, Program
+from keras_ref.programs.remote import RemoteProgram, Worker
+from keras_ref.reports.verdict import Report
+from keras_ref.translation.from_keras import NoTwin
+from scratch.arrays import Array
+from scratch.progress import ticking
+
+#: the backends of Keras 3, by the name of KERAS_BACKEND; TensorFlow is the one that checks run on
+BACKENDS = ("tensorflow", "jax", "torch")
+#: what takes the gradient there, in a report
+AUTODIFF = {"jax": "jax.grad", "torch": "torch.autograd.grad"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class BackendSubject:
+    """What is checked on another backend.
+
+    target    text that the worker opens
+    model     the same model on TensorFlow, for its twin and the data that it asks for; None where there is none
+    is_users  whether that model is the user's, whose weights are then the point
+    why_not   why there is none
+    """
+
+    target: str
+    model: Any = None
+    is_users: bool = False
+    why_not: str = ""
+    data: Data = field(default_factory=lambda: Data(None))
+
+
+def check_on_backend(
+    model: Any,
+    data: Data,
+    *,
+    backend: str,
+    loss: Any,
+    training: bool,
+    settings: Settings,
+    worker: Worker | None = None,
+) -> Report:
+    """Compare the gradients of a model on another backend with slopes; options as check_gradients has them.
+
+    model    a text, package.module:factory or a .keras file, which a process of that backend opens; or a model, which
+             is saved for it
+    worker   a process to ask in the place of a new one
+    Raises: BadInput or CouldNotRun for what cannot be checked there.
+    """
+    started = time.perf_counter()
+    _refuse(settings, backend)
+    plain_loss(loss)
+    with _subject_of(model, data) as subject, ticking(settings.progress, "preparing") as progress:
+        settings = replace(settings, progress=progress)
+        program = RemoteProgram(f"keras-{backend}:{subject.target}", worker=worker)
+        try:
+            return _check(
+                program, subject, backend=backend, loss=loss, training=training, settings=settings, started=started
+            )
+        finally:
+            program.close()
+
+
+def _refuse(settings: Settings, backend: str) -> None:
+    """Raises: BadInput for options that are about TensorFlow."""
+    asked = {
+        f"modes={tuple(settings.modes)!r}": tuple(settings.modes) != ("eager",),
+        "order=2": settings.order != 1,
+        "forward_mode=True": settings.forward_mode,
+        'expect="stop_gradient"': STOP_GRADIENT in (settings.expect or {}).values(),
+    }
+    for option, is_asked in asked.items():
+        if is_asked:
+            raise BadInput(
+                f"On the backend {backend} an option must not be about TensorFlow's graphs. Received: {option}. Leave "
+                "it out."
+            )
+
+
+@contextmanager
+def _subject_of(model: Any, data: Data) -> Iterator[BackendSubject]:
+    """A target, with its own data where none are given; or a model, saved to a file until the end of the block."""
+    if isinstance(model, str):
+        try:
+            found, x, y, weight = load_target(model)
+        except CouldNotRun as error:  # a layer that only another backend runs
+            yield BackendSubject(target=model, why_not=str(error), data=data)
+            return
+        own = Data(x, y, weight) if data.x is None else data
+        yield BackendSubject(target=model, model=found, data=own)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        path = str(Path(folder) / "model.keras")
+        try:
+            model.save(path)
+        except Exception as error:
+            raise BadInput(
+                f"A model must be saved to get to another backend. Received: {model.name!r}, which is not: "
+                f"{short(error)} Give the text package.module:factory in its place."
+            ) from error
+        yield BackendSubject(target=path, model=model, is_users=True, data=data)
+
+
+def _check(
+    program: Program,
+    subject: BackendSubject,
+    *,
+    backend: str,
+    loss: Any,
+    training: bool,
+    settings: Settings,
+    started: float,
+) -> Report:
+    facts = program.facts()
+    _require_float64(facts)
+    data, drawn = _data(program, subject, seed=settings.seed)
+    weights = _weights(program, facts, subject)
+    point, notes = minimised_point(
+        program, facts, data, weights, loss=plain_loss(loss), training=training, seed=settings.seed
+    )
+    trained = [w for w in facts.weights if w.trainable] if settings.watch_weights else []
+    theirs = dict(zip((w.name for w in facts.weights), _variables(subject), strict=False))
+    # a model that was saved and loaded has shorter paths
+    paths = {w.name: theirs[w.name].path if subject.is_users else w.path for w in trained}
+    function = ProgramLoss(
+        program,
+        point,
+        paths={path: name for name, path in paths.items()},
+        variables={path: theirs.get(name) for name, path in paths.items()},
+        watch_inputs=settings.watch_inputs,
+    )
+
+    def twin(at: ProgramLoss) -> TwinOracle:
+        return _twin(subject, facts, at, point=point, training=training, loss=loss)
+
+    wanted = ("forward",) if settings.along_directions else settings.oracles
+    found = oracles_of(function, twin, subject=facts.name, wanted=wanted, seed=settings.seed)
+    prepared = Preparation(started, time.perf_counter(), function.evaluations)
+    autodiff = autodiff_at(function, function.values, mode=AUTODIFF[backend])
+    evidence = Evidence(
+        subject=facts.name,
+        loss=function,
+        oracles=found.oracles,
+        autodiff=autodiff,
+        names=_names(function, settings.variables, facts.name),
+        settings=settings,
+        contracted=_no_contraction,
+        notes=(
+            f"{facts.kind}, in a process of its own: its rounding was estimated from differences, which is no bound.",
+            *(facts.notes if training else ()),
+            *drawn,
+            *notes,
+            *found.notes,
+        ),
+        preparation=prepared,
+    )
+    outcome = annotate(compare(evidence), annotators_of_program(evidence))
+    low = LowPrecision(dtypes=("float32",), gradient=function.gradient_in("float32"))
+    return report_of(evidence, outcome, cost_of(low, autodiff, function))
+
+
+def _require_float64(facts: Facts) -> None:
+    """Raises: BadInput where layers keep a lower precision, whose rounding no difference of losses shows."""
+    lower = [name for name in facts.precisions if name != DTYPE]
+    if lower:
+        raise BadInput(
+            f"On another backend a model must compute in float64 for the time of a check. Received: {facts.name!r}, "
+            f"which keeps {' and '.join(lower)}. Leave the dtype of its layers out, or register its custom classes."
+        )
+
+
+def _no_contraction(_: Mapping[str, Array]) -> LossFunction:
+    """Raises: BadInput."""
+    raise BadInput("A second derivative must be TensorFlow's. Received: order=2 on another backend. Leave it out.")
+
+
+def _names(function: ProgramLoss, pattern: str, subject: str) -> tuple[str, ...]:
+    names = tuple(n for n in function.values if matches_variable(n, pattern, subject))
+    if not names:
+        raise BadInput(
+            f"`variables` must match at least one variable. Received: {pattern!r}, where there are "
+            f"{', '.join(function.values) or 'none'}. Correct the pattern."
+        )
+    return names
+
+
+# What is computed ---------------------------------------------------------------------------------------------------
+
+
+def _data(program: Program, subject: BackendSubject, *, seed: int) -> tuple[Data, tuple[str, ...]]:
+    """The data: given, the target's own, or drawn for the model on TensorFlow; and a note on what was drawn."""
+    data, drawn = subject.data, ""
+    if data.x is None:
+        data = Data(*program.data())
+    if data.x is None:
+        if subject.model is None:
+            raise BadInput(
+                f"A check on another backend must have data. Received: none, and {subject.target} does not load on "
+                "TensorFlow, which would draw some. Return (model, x, y) from the factory, or pass x and y, or --data."
+            )
+        (_, x, y, weight), drawn = complete_data(subject.model, seed=seed)
+        data = Data(x, y, weight)
+    if subject.model is not None:
+        validate_data(subject.model, data.x, data.y, data.sample_weight)
+    for name, value in (("x", data.x), ("y", data.y), ("sample_weight", data.sample_weight)):
+        require_finite_numbers(name, value, strings=False)
+    return Data(*map(_as_arrays, (data.x, data.y, data.sample_weight))), (drawn,) if drawn else ()
+
+
+def _as_arrays(value: Any) -> Any:
+    """Nested data as arrays, floats in float64, which can be sent."""
+    if value is None:
+        return None
+    if isinstance(value, Mapping):
+        return {str(key): _as_arrays(part) for key, part in value.items()}
+    if isinstance(value, (list, tuple)) and all(part is None or np.ndim(part) > 0 for part in value):
+        return [_as_arrays(part) for part in value]
+    array = np.asarray(value)
+    return array.astype(float) if array.dtype.kind == "f" else array
+
+
+def _weights(program: Program, facts: Facts, subject: BackendSubject) -> dict[str, Array]:
+    """The weights of the point, exact in float32: those of the user's model, or those that the worker's has."""
+    if subject.is_users:
+        values = [np.asarray(v) for v in _variables(subject)]
+        return {w.name: value for w, value in zip(facts.weights, values, strict=True)}
+    return {name: _in_float32(value) for name, value in program.values().items()}
+
+
+def _in_float32(value: Array) -> Array:
+    return value.astype(np.float32).astype(float) if value.dtype.kind == "f" else value
+
+
+def _variables(subject: BackendSubject) -> list[Any]:
+    """The weights of the model on TensorFlow, in the order in which a worker lists them; none without one."""
+    if subject.model is None:
+        return []
+    return [v for v in subject.model.weights if not v.path.endswith("seed_generator_state")]
+
+
+def plain_loss(loss: Any) -> Any:
+    """A loss that was given, as plain data. Raises: BadInput for a function, which does not travel."""
+    if loss is None:
+        return None
+    parts = loss if isinstance(loss, (list, tuple)) else [loss]
+    if len(parts) != 1 or not isinstance(parts[0], (str, keras.losses.Loss)):
+        raise BadInput(
+            f"On another backend `loss` must be a name or a loss object of Keras. Received: {type(loss).__name__}. "
+            "Compile the model with it in a factory, package.module:factory."
+        )
+    one = keras.losses.get(parts[0])
+    return keras.losses.serialize(one)
+
+
+def minimised_point(
+    program: Program,
+    facts: Facts,
+    data: Data,
+    weights: Mapping[str, Array],
+    *,
+    loss: Any,
+    training: bool,
+    seed: int,
+) -> tuple[Point, tuple[str, ...]]:
+    """The point, with what is minimised there: the loss, what layers add, or Σ c · output with random c. And notes.
+
+    The same choice as checked_loss.model_loss makes. Raises: BadInput for targets without a loss.
+    """
+    point = Point(
+        weights=weights, x=data.x, y=data.y, sample_weight=data.sample_weight, training=training, loss=loss, added=True
+    )
+    has_loss = facts.loss is not None or loss is not None
+    if has_loss and data.y is not None:
+        return point, ()
+    called = program.run(replace(point, y=None, added=False, gradient=False))
+    if not has_loss and ("add_loss" in called.added or (called.added and data.y is not None)):
+        return replace(point, y=None), (note_on_added_losses(facts.name, has_targets=data.y is not None),)
+    if data.y is not None and not facts.own_loss:
+        raise BadInput(
+            f"A model must have a loss when targets are given. Received: {facts.name!r}, compiled without one, and "
+            "loss=None. Compile it with a loss, or pass loss=."
+        )
+    if facts.own_loss:
+        return point, ()
+    generator = np.random.default_rng(seed + 2)
+    cotangent = [generator.normal(size=output.shape) for output in called.outputs]
+    return replace(point, y=None, cotangent=cotangent), (NOTE_ON_COTANGENTS,) if has_loss else ()
+
+
+# The twin -----------------------------------------------------------------------------------------------------------
+
+
+def _twin(
+    subject: BackendSubject, facts: Facts, function: ProgramLoss, *, point: Point, training: bool, loss: Any
+) -> TwinOracle:
+    """The twin of the same model on TensorFlow, at the point of the worker's. Raises: NoTwin."""
+    if subject.model is None:
+        raise NoTwin(f"It is read from the model on TensorFlow, which does not load. {subject.why_not}")
+    if training and facts.notes:
+        raise NoTwin(f"A twin's random layers draw. Received: {facts.notes[0]}")
+    with in_precision(DTYPE, subject.model):
+        if loss is not None:
+            subject.model.compile(optimizer=None, loss=loss)
+        for variable, weight in zip(_variables(subject), facts.weights, strict=True):
+            variable.assign(point.weights[weight.name])
+        given = Data(point.x, point.cotangent if point.cotangent is not None else point.y, point.sample_weight)
+        return twin_of(subject.model, function, data=given, projection=point.cotangent is not None, training=training)

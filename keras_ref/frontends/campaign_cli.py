@@ -1,0 +1,90 @@
+"""gradtwin campaign: the operations of Keras and TensorFlow at points where derivatives go wrong.
+
+Exit status: 0 nothing is accused, 1 an operation is accused.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from keras_ref.errors import CouldNotRun
+from keras_ref.options import OPTIONS
+from keras_ref.reports.files import refuse_unwritable
+from keras_ref.reports.terminal import console, show_progress, ticking
+
+if TYPE_CHECKING:
+    from keras_ref.campaign.run import Result
+
+
+def campaign(
+    patterns: Annotated[
+        list[str],
+        typer.Argument(metavar="[PATTERN]…", help="Operations, such as 'keras.ops.*' or 'tensorflow.math.xlogy'."),
+    ] = [],
+    file: Annotated[
+        str, typer.Option("--file", help="Write results to this file; a campaign that was stopped goes on from it.")
+    ] = "",
+    deep: Annotated[
+        bool, typer.Option("--deep", help="Second derivatives, forward mode and compiled execution too.")
+    ] = False,
+    workers: Annotated[int, typer.Option("--workers", help="How many processes check.")] = 2,
+    seed: Annotated[int, typer.Option("--seed", help=OPTIONS["seed"].help)] = 0,
+    show: Annotated[bool, typer.Option("--list", help="List the operations; check nothing.")] = False,
+) -> None:
+    """Check every operation of keras.ops, tf.math, tf.linalg, tf.nn, tf.signal, tf.image and tf.sparse.
+
+    Each at generic points and at zeros, ties, edges of its domain, singular matrices, huge and subnormal numbers.
+    """
+    if workers < 1:
+        raise CouldNotRun(f"--workers must be at least 1. Received: {workers}. Pass a number of processes.")
+    from keras_ref.campaign.subjects import list_names
+
+    every = list_names()
+    names = [name for name in every if not patterns or any(fnmatch.fnmatchcase(name, p) for p in patterns)]
+    if not names:
+        raise CouldNotRun(
+            f"A pattern must match an operation. Received: {', '.join(patterns)}. `gradtwin campaign --list` has all."
+        )
+    if show:
+        for name in names:
+            _say(name)
+        return
+    from keras_ref.campaign.records import accusations_of, summarize
+
+    results = _run(names, file=file, deep=deep, workers=workers, seed=seed)
+    for line in summarize(results):
+        _say(line)
+    raise typer.Exit(1 if accusations_of(results) else 0)
+
+
+def _run(names: list[str], *, file: str, deep: bool, workers: int, seed: int) -> list[Result]:
+    from keras_ref.campaign import records
+    from keras_ref.campaign.run import run_campaign
+    from keras_ref.campaign.standing import installed
+
+    head = {"seed": seed, "deep": deep, "versions": installed()}
+    results: list[Result] = []
+    if file:
+        refuse_unwritable("--file", file)
+        results = records.read_results(file, head=head)
+        records.begin(file, head=head, results=results)
+    done = {result.name for result in results}
+    left = [name for name in names if name not in done]
+    if done:
+        _say(f"{len(done)} operations are in {file}; {len(left)} are left.")
+    with show_progress(console()) as bar:
+        progress = ticking(bar, "campaign")
+        for result in run_campaign(left, seed=seed, deep=deep, workers=min(workers, max(1, len(left)))):
+            results.append(result)
+            if file:
+                records.append(file, result)
+            if progress is not None:
+                progress(len(results), len(names), result.name)
+    return results
+
+
+def _say(text: str) -> None:
+    console().print(text, markup=False, highlight=False, soft_wrap=True)

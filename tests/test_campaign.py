@@ -1,0 +1,114 @@
+"""The campaign: operations by themselves, at points where derivatives go wrong; its file; what it accuses."""
+
+import json
+
+import numpy as np
+import pytest
+
+from keras_ref.campaign import records, run
+from keras_ref.campaign.points import KINDS, generic_arguments, points_of
+from keras_ref.campaign.run import Result, check_operation
+from keras_ref.campaign.subjects import CALLS, NotCalled, Subject, find_subject, list_names
+
+NAMES = list_names()
+
+
+def test_every_operation_of_keras_is_a_subject():
+    import keras
+
+    exported = {name for name in vars(keras.ops) if not name.startswith("_") and callable(getattr(keras.ops, name))}
+    functions = {id(getattr(keras.ops, name)) for name in exported}
+    assert functions <= {id(Subject(name=name, arguments=()).function) for name in NAMES}
+    assert len(NAMES) > 700 and len(set(NAMES)) == len(NAMES)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_points_are_of_one_kind(kind):
+    """All points of a kind have the types of the generic one, and are the same for the same seed."""
+    table, again = KINDS[kind](np.random.default_rng(3)), KINDS[kind](np.random.default_rng(3))
+    for name, value in table.items():
+        assert type(value) is type(table["generic"])
+        np.testing.assert_array_equal(value, again[name])
+
+
+def test_points_of_two_arguments():
+    found = dict(points_of(("vector", "segments"), 0))
+    assert {"generic", "equal", "zeros in argument 0", "equal in argument 1"} <= set(found)
+    assert all(len(arguments) == 2 for arguments in found.values())
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("tensorflow.math.xlogy", ("vector", "vector")),
+        ("keras.ops.det", ("matrix",)),
+        ("keras.ops.segment_max", ("vector", "segments")),
+        ("keras.ops.argmax", "gives no floats"),
+        ("keras.ops.floor", "has no gradient"),
+        ("keras.ops.while_loop", "takes other arguments"),
+        ("tensorflow.nn.dropout", "draws random numbers"),
+    ],
+)
+def test_how_an_operation_is_called(name, expected):
+    found = find_subject(name, generic_arguments)
+    if isinstance(expected, tuple):
+        assert isinstance(found, Subject) and found.arguments == expected
+        assert expected in CALLS or name == "keras.ops.segment_max"
+    else:
+        assert isinstance(found, NotCalled) and found.reason.startswith(expected)
+
+
+@pytest.fixture
+def three_points(monkeypatch):
+    wanted = ("generic", "zeros", "zeros in argument 0")
+    monkeypatch.setattr(run, "points_of", lambda kinds, seed: [p for p in points_of(kinds, seed) if p[0] in wanted])
+
+
+def test_a_wrong_operation_is_accused_where_it_is_wrong(three_points):
+    """d/dx x/y = 1/y, at x = 0 too; a release that says so is accused of nothing."""
+    import tensorflow as tf
+
+    x = tf.constant(0.0, tf.float64)
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        y = tf.math.xdivy(x, tf.constant(2.0, tf.float64))
+    corrected = float(tape.gradient(y, x)) == 0.5
+    result = check_operation("tensorflow.math.xdivy")
+    assert {one.point for one in result.accusations} == (set() if corrected else {"zeros in argument 0"})
+    assert result.counts["undefined"] == 0 if "undefined" in result.counts else True
+    assert Result.from_dict(json.loads(json.dumps(result.to_dict()))) == result
+
+
+def test_a_right_operation_is_not_accused(three_points):
+    result = check_operation("keras.ops.square")
+    assert result.accusations == () and result.counts == {"match": 2}
+
+
+def test_a_file_goes_on_where_it_stopped(tmp_path):
+    path, head = str(tmp_path / "campaign.jsonl"), {"seed": 0}
+    assert records.read_results(path, head=head) == []
+    first, second = Result(name="a", counts={"match": 3}), Result(name="b", reason="has no gradient")
+    records.begin(path, head=head, results=[first])
+    records.append(path, second)
+    with (tmp_path / "campaign.jsonl").open("a", encoding="utf-8") as file:
+        file.write('{"name": "c", "cou')  # a power cut
+    assert records.read_results(path, head=head) == [first, second]
+    with pytest.raises(records.CouldNotRun, match="goes on with the settings and versions that it began with"):
+        records.read_results(path, head={"seed": 1})
+    (tmp_path / "other").write_text("model weights")
+    with pytest.raises(records.CouldNotRun, match="--file must name a new file, or one of a campaign"):
+        records.read_results(str(tmp_path / "other"), head=head)
+
+
+def test_command(gradtwin, tmp_path):
+    status, out, _ = gradtwin("campaign", "keras.ops.s*", "--list")
+    assert status == 0 and "keras.ops.square" in out.splitlines()
+    assert gradtwin("campaign", "nothing")[0::2] == (
+        2,
+        "gradtwin: A pattern must match an operation. Received: nothing. `gradtwin campaign --list` has all.\n",
+    )
+    file = tmp_path / "c.jsonl"
+    status, out, _ = gradtwin("campaign", "keras.ops.argmin", "keras.ops.argmax", "--file", str(file), "--workers", "1")
+    assert status == 0 and out.splitlines()[-1] == "0 of 2 operations checked, 0 accused."
+    status, again, _ = gradtwin("campaign", "keras.ops.argmin", "keras.ops.argmax", "--file", str(file))
+    assert status == 0 and again.splitlines()[0] == f"2 operations are in {file}; 0 are left."
