@@ -30,7 +30,7 @@ def as_keras_3(optimizer: Any) -> Any:
             "An optimizer of Keras 2 must have the arguments of Keras 3's, and no weight decay, to have a twin. "
             f"Received: {name} with {', '.join(unknown) or 'weight_decay'}."
         )
-    rate = optimizer.learning_rate
+    rate = optimizer._learning_rate  # `learning_rate` is the present value of a schedule
     if not hasattr(rate, "numpy"):
         raise NoTwin(
             f"An optimizer of Keras 2 must have a constant rate to have a twin. Received: {name} with {rate!r}."
