@@ -1,12 +1,15 @@
 """compare: two programs with the same weights, the first place where they part, and which of the two is right."""
 
+import json
+
 import keras
 import numpy as np
 import pytest
 
-from keras_ref import ProgramsDiffer, compare, reflect
+from keras_ref import Comparison, ProgramsDiffer, compare, reflect
 from keras_ref.comparison.weight_matching import match_weights
 from keras_ref.errors import BadInput, CouldNotRun
+from keras_ref.frontends.compare_cli import ComparisonRun
 from keras_ref.programs.program import Weight
 from scratch.objective import Objective
 
@@ -130,3 +133,56 @@ def test_a_map_decides():
 def test_what_is_no_program_is_refused():
     with pytest.raises(CouldNotRun, match="must be of a kind that can be compared"):
         compare(network(), object(), X, Y)
+
+
+# The command ----------------------------------------------------------------------------------------------------------
+
+PLAIN = """
+    import numpy as np
+
+    X, Y = np.arange(12.0).reshape(4, 3) / 8, np.ones((4, 2)) / 8
+    weights = {"W": np.arange(6.0).reshape(3, 2) / 8, "b": np.ones(2) / 4}
+
+
+    def forward(x, weights):
+        return np.tanh(x @ weights["W"] + weights["b"])
+
+
+    def loss(output, y):
+        return np.mean((output - y) ** 2)
+"""
+
+
+def test_a_comparison_is_replayed(gradtwin):
+    gradtwin.write_module("one", PLAIN)
+    gradtwin.write_module("other", PLAIN.replace("np.tanh", "np.arctan"))
+    found = gradtwin("compare", "one.py", "other.py", "--steps", "0", "--json", "parted.json")
+    assert found.status == 1 and "They part at `output` (forward)" in found.out, found
+    data = json.loads((gradtwin.folder / "parted.json").read_text())
+    assert data["run"]["targets"] == ["one.py", "other.py"] and data["run"]["options"]["steps"] == 0
+    again = gradtwin("replay", "parted.json")
+    assert again.status == 1 and again.out.startswith("replaying: gradtwin compare one.py other.py --steps 0\n")
+    assert again.out.endswith("The same result as recorded.\n")
+    gradtwin.write_module("other", PLAIN)
+    mended = gradtwin("replay", "parted.json")
+    assert mended.status == 1 and mended.out.endswith("The result is not the one recorded.\n")
+    assert "other.py is not the file that the report was written for." in mended.out
+    assert "output (forward): differs recorded, agrees now" in mended.out
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (lambda data: data["run"]["targets"].append("third.py"), "run/targets"),
+        (lambda data: data["run"]["options"].update(steps=-1), "run/options/steps"),
+        (lambda data: data.update(more=1), "'more' was unexpected"),
+        (lambda data: data["run"].update(targets=["numpy:os:remove", "b.py"]), "which is of Python's own library"),
+    ],
+)
+def test_an_edited_comparison_is_refused(gradtwin, change, sentence):
+    run = ComparisonRun(a="a.py", b="b.py")
+    data = {**Comparison(a="NumPy", b="NumPy").to_dict(), "run": run.to_dict()}
+    change(data)
+    (gradtwin.folder / "edited.json").write_text(json.dumps(data), encoding="utf-8")
+    found = gradtwin("replay", "edited.json")
+    assert found.status == 2 and sentence in found.err

@@ -19,14 +19,18 @@ from keras_ref.comparison.program_comparison import (
     weights_for,
 )
 from keras_ref.comparison.weight_matching import Matching, match_weights
-from keras_ref.errors import BadInput
+from keras_ref.errors import BadInput, errors_as_bad_input
+from keras_ref.evaluation.float64 import restore_process_state
+from keras_ref.evaluation.guard import leaves_no_trace
 from keras_ref.programs.program import Facts, Point, Program, Stage
 from keras_ref.programs.remote import TIME_LIMIT, RemoteProgram
 from keras_ref.programs.targets import open_object
+from keras_ref.programs.user_objects import left_as_they_are
 from keras_ref.reports.comparison import Comparison, Row
 from scratch.arrays import Array
 
 
+@leaves_no_trace
 def compare(
     a: Any,
     b: Any,
@@ -58,7 +62,13 @@ def compare(
     """
     if steps < 0:
         raise BadInput(f"`steps` must be at least 0. Received: steps={steps}. Pass 0 to compare no updates.")
-    with _opened(a, time_limit) as first, _opened(b, time_limit) as second:
+    with (
+        errors_as_bad_input(),
+        restore_process_state(),
+        left_as_they_are(a, b, x, y, weights),
+        _opened(a, time_limit) as first,
+        _opened(b, time_limit) as second,
+    ):
         programs = (first, first.facts()), (second, second.facts())
         matching = match_weights(programs[0][1].weights, programs[1][1].weights, map)
         x, y = _data(programs, x, y)

@@ -16,13 +16,13 @@ from rich.console import Console
 from keras_ref.errors import BadInput, CouldNotRun, NobodyReads, short
 from keras_ref.frontends import exit_status
 from keras_ref.frontends.campaign_cli import campaign
-from keras_ref.frontends.compare_cli import compare
+from keras_ref.frontends.compare_cli import compare, is_comparison, replay_comparison
 from keras_ref.frontends.exit_status import COULD_NOT, FINDING, complain, complain_of_own
 from keras_ref.frontends.findings_cli import findings
 from keras_ref.frontends.homework_cli import homework
 from keras_ref.frontends.invocation import Invocation, make_document, read_versions
 from keras_ref.frontends.isolation import run_isolated
-from keras_ref.frontends.recorded import Recorded, compare_verdicts, permit, read_recorded
+from keras_ref.frontends.recorded import Recorded, compare_verdicts, permit, read_json, read_recorded
 from keras_ref.lesson.cli import lesson, recipe
 from keras_ref.options import OPTIONS
 from keras_ref.reports import github
@@ -46,6 +46,8 @@ Seed = Annotated[int, _option("seed")]
 Effort = Annotated[str, _option("effort")]
 Budget = Annotated[str, _option("budget")]
 Variables = Annotated[str, _option("variables")]
+Wrt = Annotated[list[str], _option("wrt")]
+Batches = Annotated[int, _option("batches")]
 Training = Annotated[bool, _option("training")]
 Mode = Annotated[str, _option("mode")]
 Backend = Annotated[str, _option("backend")]
@@ -117,6 +119,8 @@ def check(
     effort: Effort = "auto",
     budget: Budget = "",
     variables: Variables = "*",
+    wrt: Wrt = [],
+    batches: Batches = 1,
     training: Training = False,
     mode: Mode = "eager",
     backend: Backend = "tensorflow",
@@ -140,6 +144,8 @@ def check(
         effort=effort,
         budget=budget,
         variables=variables,
+        wrt=wrt,
+        batches=batches,
         training=training,
         mode=mode,
         backend=backend,
@@ -196,6 +202,8 @@ def locate(
     data: DataFile = "",
     budget: Budget = "",
     variables: Variables = "*",
+    wrt: Wrt = [],
+    batches: Batches = 1,
     training: Training = False,
     mode: Mode = "eager",
     backend: Backend = "tensorflow",
@@ -218,6 +226,8 @@ def locate(
         data=data,
         budget=budget,
         variables=variables,
+        wrt=wrt,
+        batches=batches,
         training=training,
         mode=mode,
         backend=backend,
@@ -246,6 +256,8 @@ def replay(
 
     The report says what is run. What it may run beside the target, --import and --unsafe say, here and not there.
     """
+    if is_comparison(data := read_json(file)):
+        replay_comparison(file, data, json=json, html=html, force=force)
     recorded = permit(read_recorded(file), imports=imports, unsafe=unsafe)
     console().print(f"replaying: {recorded.invocation.replay()}", markup=False, soft_wrap=True)
     _run(recorded.invocation, json=json, html=html, force=force, recorded=recorded)

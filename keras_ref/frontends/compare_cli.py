@@ -3,16 +3,29 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields
+from functools import cache
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 
 from keras_ref.errors import CouldNotRun
+from keras_ref.frontends.exit_status import COULD_NOT, FINDING
+from keras_ref.frontends.invocation import digest, read_versions
+from keras_ref.frontends.recorded import describe_changes, refuse_library, require_valid
 from keras_ref.options import OPTIONS, require_minimum
-from keras_ref.reports.comparison import Comparison
+from keras_ref.reports.comparison import Comparison, Row
+from keras_ref.reports.escaping import printable
 from keras_ref.reports.files import Output, refuse_outputs, sources_of, write
+from keras_ref.reports.schema import COUNT, LARGEST, NUMBER, PATH, TEXT, record, some, table
 from keras_ref.reports.terminal import console
+from keras_ref.reports.verdict import json_text
+
+#: seconds that a program may take to answer, unless told otherwise
+TIME_LIMIT = 300.0
 
 PROGRAM = (
     "A program: package.module:factory, a .keras file, a module or file of NumPy functions. Before it may stand its "
@@ -22,6 +35,70 @@ PROGRAM = (
 
 def _option(name: str) -> Any:
     return typer.Option(f"--{name}", help=OPTIONS[name].help)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ComparisonRun:
+    """A comparison as a command: what it compares, and the options that are not the defaults."""
+
+    a: str
+    b: str
+    data: str = ""
+    steps: int = 3
+    training: bool = False
+    weight_map: tuple[str, ...] = ()
+    seed: int = 0
+    time_limit: float = TIME_LIMIT
+
+    def replay(self) -> str:
+        """The command as it is typed into a shell."""
+        given = (("--data", self.data, ""), ("--steps", self.steps, 3), ("--seed", self.seed, 0))
+        words = [w for name, value, usual in given if value != usual for w in (name, str(value))]
+        words += ["--training"] * self.training + [w for one in self.weight_map for w in ("--map", one)]
+        words += ["--time-limit", f"{self.time_limit:g}"] if self.time_limit != TIME_LIMIT else []
+        return shlex.join(["gradtwin", "compare", self.a, self.b, *words])
+
+    def run(self) -> Comparison:
+        """Compare. Raises: CouldNotRun or BadInput."""
+        from keras_ref.checks.compare import compare as compare_programs
+        from keras_ref.inputs.targets import load_data
+
+        if self.steps:
+            require_minimum("steps", self.steps)
+        x, y, _ = load_data(self.data) if self.data else (None, None, None)
+        return compare_programs(
+            self.a,
+            self.b,
+            x,
+            y,
+            steps=self.steps,
+            training=self.training,
+            map=parse_map(self.weight_map),
+            seed=self.seed,
+            time_limit=self.time_limit,
+            replay=self.replay(),
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data, with the versions, and the digests of the files that the command reads."""
+        files = [name for name in (*sources_of([self.a, self.b]), self.data) if name and Path(name).is_file()]
+        options = {one.name: getattr(self, one.name) for one in fields(self) if one.name not in ("a", "b", "data")}
+        return {
+            "command": "compare",
+            "targets": [self.a, self.b],
+            "data": self.data,
+            "options": {**options, "weight_map": list(self.weight_map)},
+            "files": {name: digest(name) for name in files},
+            "versions": read_versions(),
+            "replay": self.replay(),
+        }
+
+    @classmethod
+    def read(cls, data: Mapping[str, Any]) -> ComparisonRun:
+        """The run that to_dict wrote, of valid data."""
+        a, b = data["targets"]
+        options = {**data["options"], "weight_map": tuple(data["options"]["weight_map"])}
+        return cls(a=a, b=b, data=data["data"], **options)
 
 
 def compare(
@@ -38,51 +115,149 @@ def compare(
     seed: Annotated[int, _option("seed")] = 0,
     time_limit: Annotated[
         float, typer.Option("--time-limit", help="Seconds that a program may take to answer.")
-    ] = 300.0,
+    ] = TIME_LIMIT,
     json: Annotated[str, typer.Option("--json", help="Write the comparison as JSON to this file.")] = "",
     html: Annotated[str, _option("html")] = "",
     force: Annotated[bool, _option("force")] = False,
 ) -> None:
     """Compare two programs with the same weights: the first place where they part, and which of the two is right."""
-    from keras_ref.checks.compare import compare as compare_programs
-    from keras_ref.inputs.targets import load_data
+    run = ComparisonRun(
+        a=a,
+        b=b,
+        data=data,
+        steps=steps,
+        training=training,
+        weight_map=tuple(weight_map or ()),
+        seed=seed,
+        time_limit=time_limit,
+    )
+    found = _run(run, json=json, html=html, force=force)
+    raise typer.Exit(status_of(found))
 
-    if weight_map is None:
-        weight_map = []
+
+def _run(run: ComparisonRun, *, json: str, html: str, force: bool, inputs: Iterable[str] = ()) -> Comparison:
+    """Compare, print, and write the files. `inputs` are files that must not be overwritten, beside those it reads."""
     outputs = [
         Output(option="--json", path=json, kind="report"),
         Output(option="--html", path=html, kind="page"),
     ]
-    refuse_outputs(outputs, inputs=[data, *sources_of([a, b])], force="" if force else "--force")
-    if steps:
-        require_minimum("steps", steps)
-    x, y, _ = load_data(data) if data else (None, None, None)
-    given: list[tuple[str, Any, Any]] = [("--data", data, ""), ("--steps", steps, 3), ("--seed", seed, 0)]
-    words = [w for name, value, usual in given if value != usual for w in (name, str(value))]
-    words += ["--training"] * training + [w for one in weight_map for w in ("--map", one)]
-    found = compare_programs(
-        a,
-        b,
-        x,
-        y,
-        steps=steps,
-        training=training,
-        map=parse_map(weight_map),
-        seed=seed,
-        time_limit=time_limit,
-        replay=shlex.join(["gradtwin", "compare", a, b, *words]),
-    )
+    refuse_outputs(outputs, inputs=[run.data, *sources_of([run.a, run.b]), *inputs], force="" if force else "--force")
+    found = run.run()
     print_comparison(console(), found)
     if json:
-        write("--json", json, found.to_json() + "\n")
+        write("--json", json, json_text({**found.to_dict(), "run": run.to_dict()}) + "\n")
     if html:
         from keras_ref.reports.comparison import comparison_html
 
         write("--html", html, comparison_html(found))
-    raise typer.Exit(2 if found.errors else 0 if found.ok else 1)
+    return found
 
 
-def parse_map(given: list[str]) -> dict[str, str]:
+def status_of(found: Comparison) -> int:
+    """The exit status of a comparison."""
+    return COULD_NOT if found.errors else 0 if found.ok else FINDING
+
+
+def is_comparison(data: Mapping[str, Any]) -> bool:
+    """Whether a file that --json wrote is of a comparison."""
+    run = data["run"]
+    return isinstance(run, Mapping) and run.get("command") == "compare"
+
+
+def replay_comparison(path: str, data: Mapping[str, Any], *, json: str, html: str, force: bool) -> None:
+    """Run a recorded comparison again, and say whether the same places agree. Raises: typer.Exit; CouldNotRun."""
+    require_valid(path, data, _validator())
+    run = ComparisonRun.read(data["run"])
+    from keras_ref.programs.targets import split_prefix
+
+    refuse_library(split_prefix(target)[1] for target in (run.a, run.b))
+    out = console()
+    out.print(f"replaying: {run.replay()}", markup=False, soft_wrap=True)
+    found = _run(run, json=json, html=html, force=force, inputs=[path])
+    changes = [*describe_changes(data["run"]), *_changed(data["rows"], found)]
+    for line in changes:
+        out.print(printable(line), markup=False, soft_wrap=True)
+    same = not _changed(data["rows"], found)
+    out.print("The same result as recorded." if same else "The result is not the one recorded.", soft_wrap=True)
+    raise typer.Exit(status_of(found) or (0 if same else FINDING))
+
+
+def _changed(recorded: Iterable[Mapping[str, Any]], found: Comparison) -> list[str]:
+    """A line for each place that agreed and does not now, or the other way round, or is there on one side only."""
+
+    def agrees(row: Row) -> str:
+        return "agrees" if row.agrees else "differs"
+
+    before = {
+        (one["stage"], one["a"], one["b"]): agrees(
+            Row(
+                stage=one["stage"],
+                a=one["a"],
+                b=one["b"],
+                difference=float(one["difference"]),
+                allowed=float(one["allowed"]),
+            )
+        )
+        for one in recorded
+    }
+    now = {(row.stage, row.a, row.b): agrees(row) for row in found.rows}
+    return [
+        f"{place[1] or place[2]} ({place[0]}): {before.get(place, 'not there')} recorded, "
+        f"{now.get(place, 'not there')} now"
+        for place in dict.fromkeys((*before, *now))
+        if before.get(place) != now.get(place)
+    ]
+
+
+@cache
+def _validator() -> Any:
+    from jsonschema import Draft202012Validator
+
+    return Draft202012Validator(comparison_schema())
+
+
+def comparison_schema() -> dict[str, Any]:
+    """The JSON Schema of what `compare --json` writes."""
+    row = record(
+        {
+            **dict.fromkeys(("stage", "a", "b", "right", "note"), TEXT),
+            **dict.fromkeys(("difference", "allowed", "value_a", "value_b", "slope"), NUMBER),
+            "worst": some(COUNT),
+        }
+    )
+    options = {
+        "steps": COUNT,
+        "training": {"type": "boolean"},
+        "weight_map": some(TEXT),
+        "seed": COUNT,
+        "time_limit": {"type": "number", "exclusiveMinimum": 0, "maximum": LARGEST},
+    }
+    run = record(
+        {
+            "command": {"enum": ["compare"]},
+            "targets": {**some({**PATH, "minLength": 1}, least=2), "maxItems": 2},
+            "data": PATH,
+            "options": record(options),
+            "files": table(TEXT),
+            "versions": table(TEXT),
+            "replay": TEXT,
+        }
+    )
+    return record(
+        {
+            "ok": {"type": "boolean"},
+            **dict.fromkeys(("sentence", "a", "b", "precision", "cause", "replay"), TEXT),
+            "matched": some(record(dict.fromkeys(("a", "b", "layout"), TEXT))),
+            "rows": some(row),
+            "parting": {"anyOf": [row, {"type": "null"}]},
+            **dict.fromkeys(("notes", "errors"), some(TEXT)),
+            "seed": COUNT,
+            "run": run,
+        }
+    )
+
+
+def parse_map(given: Iterable[str]) -> dict[str, str]:
     """{name in A: name in B} of --map, given any number of times. Raises: CouldNotRun."""
     pairs = {}
     for one in given:

@@ -11,9 +11,11 @@ from xml.sax.saxutils import escape, quoteattr
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from keras_ref.errors import CouldNotRun
 from keras_ref.options import OPTIONS
+from keras_ref.reports.escaping import printable
 from keras_ref.reports.files import Output, refuse_outputs, write
 from keras_ref.reports.terminal import console
 from keras_ref.reports.verdict import json_text
@@ -53,7 +55,7 @@ def homework(
         from keras_ref.homework.exercises import hand_out
 
         for name in hand_out(new):
-            out.print(f"{new}/{name}", markup=False, soft_wrap=True)
+            out.print(printable(f"{new}/{name}"), markup=False, soft_wrap=True)
         raise typer.Exit(0)
     if not paths:
         raise CouldNotRun("homework must have a submission, or --new DIR. Received: neither. Name a file.")
@@ -70,7 +72,7 @@ def homework(
             grades.append(Grade(path, exercise, refused=str(error)))
         if len(grades) == 1 and len(paths) == 1 and path == paths[0]:
             print_grade(out, grades[0], show=show)
-    if len(grades) > 1 or grades[0].path != paths[0]:
+    if len(grades) > 1 or listed[0] != paths[0]:
         print_table(out, grades)
     if json:
         write(
@@ -120,7 +122,8 @@ def print_table(out: Console, grades: list[Grade]) -> None:
         states = {stage.stage: stage.state for stage in one.stages}
         cells = [states.get(stage, "") for stage in ("forward", "loss", "gradient", "update")]
         first = one.refused or ("" if one.first is None else one.first.text)
-        table.add_row(one.path, one.exercise, *cells, first, style="" if one.ok else "yellow")
+        row = (one.path, one.exercise, *cells, first)
+        table.add_row(*map(Text, row), style="" if one.ok else "yellow")
     out.print(table)
     right = sum(one.ok for one in grades)
     out.print(f"{right} of {len(grades)} submissions are right.", markup=False)

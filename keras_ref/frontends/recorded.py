@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cache
 from pathlib import Path
@@ -15,8 +15,9 @@ from zipfile import is_zipfile
 from keras_ref.errors import CouldNotRun, short
 from keras_ref.frontends.invocation import TAKES, Invocation, digest, parameter_of, read_versions
 from keras_ref.options import OPTIONS
+from keras_ref.reports.culprit import Culprit
 from keras_ref.reports.files import is_plain_file
-from keras_ref.reports.schema import COUNT, PATH, REPORT, TEXT, record, some, table
+from keras_ref.reports.schema import COUNT, OPTIONAL, PATH, REPORT, TEXT, record, some, table
 from keras_ref.reports.verdict import Report, Verdict
 
 #: bytes of the largest report that is read
@@ -52,6 +53,14 @@ def read_recorded(path: str) -> Recorded:
 
 def _read(path: str) -> Any:
     """The data of a report, valid by its schema. Raises: CouldNotRun."""
+    data = read_json(path)
+    _require_known(data["run"])
+    require_valid(path, data, _validator("reports" in data))
+    return data
+
+
+def read_json(path: str) -> dict[str, Any]:
+    """The data of a file that --json wrote, which says what was run. Raises: CouldNotRun for any other file."""
     file = Path(path)
     try:
         if file.exists() and (not file.is_file() or file.stat().st_size > LARGEST):
@@ -65,8 +74,6 @@ def _read(path: str) -> Any:
         raise _no_report(path) from error
     if not isinstance(data, dict) or "run" not in data:
         raise _no_report(path)
-    _require_known(data["run"])
-    _require_valid(path, data)
     return data
 
 
@@ -93,9 +100,9 @@ def _require_known(run: Any) -> None:
         )
 
 
-def _require_valid(path: str, data: Any) -> None:
-    """Raises: CouldNotRun with the first place where data are not what the schema says."""
-    found = next(iter(_validator("reports" in data).iter_errors(data)), None)
+def require_valid(path: str, data: Any, validator: Any) -> None:
+    """Raises: CouldNotRun with the first place where data are not what the schema of a validator says."""
+    found = next(iter(validator.iter_errors(data)), None)
     if found is not None:
         place = "/".join(map(str, found.absolute_path)) or "the report"
         raise _no_report(path, f"{place}: {short(found.message).rstrip('.')}")
@@ -112,8 +119,8 @@ def document_schema(*, several: bool) -> dict[str, Any]:
     """The JSON Schema of what --json writes for one target, or for several."""
     run = _run_schema()
     if not several:
-        return record({**REPORT, "run": run})
-    one = record({"target": PATH, **REPORT})
+        return record({**REPORT, "run": run}, OPTIONAL)
+    one = record({"target": PATH, **REPORT}, OPTIONAL)
     return record(
         {"ok": REPORT["ok"], "could_not_run": some(TEXT), "reports": some(one, least=1), "run": run},
     )
@@ -163,16 +170,21 @@ def permit(recorded: Recorded, *, imports: Sequence[str], unsafe: bool) -> Recor
             f"A report cannot permit what it asks for. Received: {recorded.path}, which asks for {' '.join(asked)}. "
             "Pass that to gradtwin replay if you trust the file."
         )
-    library = [t for t in invocation.targets if t.partition(":")[0].partition(".")[0] in NOT_THEIRS]
+    refuse_library(invocation.targets)
+    given = {"import": tuple(imports), "unsafe": unsafe}
+    options = {name: value for name, value in invocation.options.items() if name not in PERMISSIONS}
+    options |= {name: value for name, value in given.items() if value}
+    return replace(recorded, invocation=replace(invocation, options=options))
+
+
+def refuse_library(targets: Iterable[str]) -> None:
+    """Raises: CouldNotRun for a recorded target that is of Python's own library, or of gradtwin."""
+    library = [t for t in targets if t.partition(":")[0].partition(".")[0] in NOT_THEIRS]
     if library:
         raise CouldNotRun(
             f"A recorded target must be a factory of yours or a .keras file. Received: {library[0]}, which is of "
             "Python's own library or of gradtwin. Do not trust this file."
         )
-    given = {"import": tuple(imports), "unsafe": unsafe}
-    options = {name: value for name, value in invocation.options.items() if name not in PERMISSIONS}
-    options |= {name: value for name, value in given.items() if value}
-    return replace(recorded, invocation=replace(invocation, options=options))
 
 
 def read_report(data: Mapping[str, Any]) -> Report:
@@ -191,6 +203,7 @@ def read_report(data: Mapping[str, Any]) -> Report:
         replay=data["replay"],
         noise=float(data["noise"]),
         allowed=frozenset(data.get("allowed", ())),
+        culprit=Culprit(**data["culprit"]) if data.get("culprit") else None,
         precision_loss={name: float(v) for name, v in data.get("precision_loss", {}).items()},
     )
 

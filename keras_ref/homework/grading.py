@@ -19,6 +19,7 @@ from keras_ref.programs.program import Point, Program, Stage
 from keras_ref.programs.remote import RemoteProgram
 from keras_ref.programs.targets import open_object
 from keras_ref.reports.comparison import Row
+from keras_ref.reports.escaping import printable
 from scratch.arrays import Array
 from scratch.differences import UNIT, Richardson
 
@@ -44,6 +45,10 @@ class StageResult:
     cause: str = ""
     shown: str = ""
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "text", printable(self.text))
+        object.__setattr__(self, "shown", "\n".join(map(printable, self.shown.split("\n"))))
+
 
 @dataclass(frozen=True)
 class Grade:
@@ -54,6 +59,11 @@ class Grade:
     stages: tuple[StageResult, ...] = ()
     refused: str = ""
     notes: tuple[str, ...] = field(default=())
+
+    def __post_init__(self) -> None:
+        for name in ("path", "exercise", "refused"):
+            object.__setattr__(self, name, printable(getattr(self, name)))
+        object.__setattr__(self, "notes", tuple(map(printable, self.notes)))
 
     @property
     def ok(self) -> bool:

@@ -6,7 +6,8 @@ parameters, x and y), `x`, `y`. `forward` returns the output, or (output, {name:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -24,9 +25,6 @@ class JaxFunction(Program):
 
     def __init__(self, load: Load) -> None:
         super().__init__(load)
-        import jax
-
-        jax.config.update("jax_enable_x64", val=True)  # type: ignore[no-untyped-call]
         self.value: Mapping[str, Any] = load()[0]
         self.parameters = {name: np.asarray(array) for name, array in _flattened(self.value["parameters"]).items()}
 
@@ -51,6 +49,10 @@ class JaxFunction(Program):
         return dict(self.parameters)
 
     def run(self, point: Point) -> Trace:
+        with computing_in_float64():
+            return self._run(point)
+
+    def _run(self, point: Point) -> Trace:
         import jax
 
         parameters = cast(dict(point.weights), point.precision)
@@ -73,6 +75,19 @@ class JaxFunction(Program):
             return Trace(tensors=tensors, loss=float(loss(parameters)))
         value, gradient = jax.value_and_grad(loss)(parameters)
         return Trace(tensors=tensors, loss=float(value), gradient={name: np.asarray(g) for name, g in gradient.items()})
+
+
+@contextmanager
+def computing_in_float64() -> Iterator[None]:
+    """Until the end of the block JAX has float64, which belongs to the whole process."""
+    import jax
+
+    before = bool(jax.config.jax_enable_x64)  # type: ignore[attr-defined]
+    jax.config.update("jax_enable_x64", val=True)  # type: ignore[no-untyped-call]
+    try:
+        yield
+    finally:
+        jax.config.update("jax_enable_x64", val=before)  # type: ignore[no-untyped-call]
 
 
 def _split(made: Any) -> tuple[Any, Mapping[str, Any]]:

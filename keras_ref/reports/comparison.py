@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from html import escape
-from typing import Any
+from typing import Any, TypeVar
 
+from keras_ref.reports.escaping import printable
 from keras_ref.reports.verdict import json_text
 
 
@@ -63,6 +64,9 @@ class Row:
         return f"`{self.a}` (B: `{self.b}`)" if self.a else f"`{self.b}`"
 
 
+Record = TypeVar("Record", Matched, Row)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
     """Two programs at one point.
@@ -89,6 +93,18 @@ class Comparison:
     seed: int = 0
     replay: str = ""
     right_values: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        """Texts that come from models and files are made harmless once, for every form of the report."""
+        harmless = {
+            **{name: printable(getattr(self, name)) for name in ("a", "b", "cause", "replay")},
+            **{name: tuple(map(printable, getattr(self, name))) for name in ("notes", "errors")},
+            "matched": tuple(map(_printable, self.matched)),
+            "rows": tuple(map(_printable, self.rows)),
+            "parting": None if self.parting is None else _printable(self.parting),
+        }
+        for name, value in harmless.items():
+            object.__setattr__(self, name, value)
 
     @property
     def ok(self) -> bool:
@@ -163,6 +179,12 @@ class Comparison:
 
     def __repr__(self) -> str:
         return self.explain()
+
+
+def _printable(one: Record) -> Record:
+    """A record with every text in it made harmless."""
+    texts: dict[str, Any] = {name: printable(value) for name, value in vars(one).items() if isinstance(value, str)}
+    return replace(one, **texts)
 
 
 def _pair(row: Row) -> str:

@@ -7,6 +7,7 @@ import json
 import re
 from dataclasses import replace
 from pathlib import Path
+from xml.etree import ElementTree as ET
 
 import pytest
 from command_line import run_gradtwin
@@ -16,8 +17,12 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from keras_ref.frontends import cli, recorded
+from keras_ref.frontends.compare_cli import print_comparison
+from keras_ref.frontends.homework_cli import junit_xml, print_grade, print_table
 from keras_ref.frontends.invocation import Invocation, make_document
+from keras_ref.homework.grading import Grade, StageResult
 from keras_ref.reports import github
+from keras_ref.reports.comparison import Comparison, Matched, Row, comparison_html
 from keras_ref.reports.escaping import fenced, markdown, printable
 from keras_ref.reports.html import report_html
 from keras_ref.reports.terminal import print_report
@@ -76,6 +81,41 @@ def test_a_name_in_every_front(name):
 
     for value in report.properties().values():
         assert value.isprintable()
+
+
+@pytest.mark.parametrize("name", NAMES, ids=printable)
+def test_a_name_in_a_comparison_and_in_homework(name):
+    """The console, the page, JSON and JUnit of compare and homework."""
+    shown = NAMES[name]
+    row = Row(stage="forward", a=name, b=name, difference=1.0, allowed=0.1, worst=(0,), note=name)
+    found = Comparison(
+        a=name,
+        b=name,
+        matched=(Matched(a=name, b=name, layout=name),),
+        rows=(row,),
+        parting=row,
+        cause=name,
+        notes=(name,),
+        errors=(name,),
+        replay=name,
+    )
+    graded = Grade(name, name, (StageResult("forward", "wrong", name, shown=f"{name}\nyours: {name}"),), notes=(name,))
+    out = io.StringIO()
+    console = Console(file=out, width=1000, highlight=False, emoji=False)
+    print_comparison(console, found)
+    print_grade(console, graded, show=True)
+    print_table(console, [graded, replace(graded, refused=name)])
+    terminal = out.getvalue()
+    assert terminal.count(shown) >= 10
+    assert has_only_visible_characters(terminal)
+    assert not [line for line in terminal.split("\n") if re.match(r"\s*(::|##)", line)]
+    page = comparison_html(found)
+    assert html.escape(shown) in page and "<script" not in page
+    assert has_only_visible_characters(re.sub("<style>.*</style>", "", page, flags=re.DOTALL))
+    written = json.loads(json_text({"compared": found.to_dict(), "graded": graded.to_dict()}))
+    assert written["compared"]["rows"][0]["a"] == written["graded"]["path"] == shown
+    suite = ET.fromstring(junit_xml([graded]))[0]
+    assert suite.get("name") == suite[0][0].get("message") == shown
 
 
 def test_text_in_markdown():
