@@ -59,6 +59,20 @@ _ALL = (
         help="Compare only the variables (or inputs) whose path matches this pattern, such as 'dense*/kernel'.",
     ),
     Option(
+        name="wrt",
+        type=str,
+        default=(),
+        choices=("weights", "inputs"),
+        many=True,
+        help="Compare the gradients with respect to weights or inputs alone; both where left out.",
+    ),
+    Option(
+        name="batches",
+        type=int,
+        default=1,
+        help="How many batches are taken, as one, where the data of a target are a data set (tf.data, PyDataset).",
+    ),
+    Option(
         name="training",
         type=bool,
         default=False,
@@ -191,8 +205,8 @@ def parse_expectations(given: tuple[str, ...]) -> dict[str, str]:
 
 
 def require_minimum(name: str, given: int) -> int:
-    """Return a number given for an option, which may not be negative (steps: nor 0). Raises: CouldNotRun."""
-    least = 1 if name == "steps" else 0
+    """Return a number given for an option, which may not be negative (steps, batches: nor 0). Raises: CouldNotRun."""
+    least = 1 if name in ("steps", "batches") else 0
     if given < least:
         raise CouldNotRun(
             f"--{name} must be at least {least}. Received: {given}. Pass {max(least, OPTIONS[name].default)}, say."

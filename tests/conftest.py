@@ -6,6 +6,7 @@ import os
 import pkgutil
 import sys
 from collections import Counter
+from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
@@ -13,6 +14,7 @@ os.environ.setdefault("TF_NUM_INTEROP_THREADS", "1")
 
 import pytest
 from hypothesis import HealthCheck, Phase, settings
+from hypothesis.internal.conjecture import providers
 
 import keras_ref
 import scratch
@@ -38,6 +40,20 @@ settings.register_profile("shrink", max_examples=25, derandomize=True, **COMMON)
 settings.register_profile("dev", max_examples=5, derandomize=True, phases=QUICK, **COMMON)
 settings.register_profile("nightly", max_examples=500, **COMMON)
 settings.load_profile("ci")
+
+# Hypothesis draws numbers and strings that it finds in the source of every local module imported so far. Those of the
+# product are imported before the first test; those that a test writes and imports would make the examples of later
+# tests depend on whether, and when, it ran.
+PRODUCT = tuple(Path(package.__path__[0]).resolve() for package in (keras_ref, scratch))
+is_local = providers.is_local_module_file
+
+
+def is_of_product(path: str) -> bool:
+    """Whether constants in this file may be drawn."""
+    return is_local(path) and any(Path(path).resolve().is_relative_to(folder) for folder in PRODUCT)
+
+
+providers.is_local_module_file = is_of_product
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -92,6 +108,18 @@ HEAVY = (
     "Bidirectional",
     "test_training.py",
     "test_models.py",
+    "test_any_model.py",
+    "test_lesson.py",
+    "test_proven_departures.py",
+    "test_plugin.py",
+    "test_eager_only.py",
+    "test_readme.py",
+    "test_noise_kinds.py",
+    "test_cli_fronts.py",
+    "test_homework.py",
+    "test_cli.py",
+    "test_jumps.py",
+    "test_applications.py",
 )
 
 

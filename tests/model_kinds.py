@@ -71,13 +71,13 @@ X, Y = drawn(4, 3), drawn(4, 2)
 
 @dataclass(frozen=True)
 class Made:
-    """A model with what it is checked on, and the options of the check, by its name in keras_ref."""
+    """A model with what it is checked on, and the options of the check, by its name in keras_ref or as a function."""
 
     model: Any
     x: Any
     y: Any = None
     options: dict[str, Any] = field(default_factory=dict)
-    check: str = "check_gradients"
+    check: str | Callable[..., Any] = "check_gradients"
 
 
 #: kind → make(wrong) → Made

@@ -50,6 +50,10 @@ def dies():
 def with_data():
     return build(), np.arange(12.0).reshape(4, 3) / 8, np.arange(8.0).reshape(4, 2) / 8
 
+def of_batches():
+    _, x, y = with_data()
+    return build(), tf.data.Dataset.from_tensor_slices((x, y)).batch(2)
+
 def too_much():
     return build(), 1, 2, 3, 4
 """
@@ -253,6 +257,14 @@ CASES = {
             "gradtwin check --help."
         ),
     ),
+    "no batch": (
+        ("check", "fronts_shop:build", "--batches", "0"),
+        "--batches must be at least 1. Received: 0. Pass 1, say.",
+    ),
+    "what there is no gradient by": (
+        ("locate", "fronts_shop:build", "--wrt", "labels"),
+        "--wrt must be one of weights, inputs. Received: 'labels'. Choose one of them.",
+    ),
     "no target": (("check",), "Missing argument 'TARGET'. See gradtwin check --help."),
     "an option of another command": (
         ("updates", "fronts_shop:build", "--effort", "full"),
@@ -306,6 +318,22 @@ CASES = {
         ),
     ),
 }
+
+
+@pytest.mark.parametrize("command", ["check", "locate"])
+def test_batches_and_what_gradients_are_by(run, tmp_path, command):
+    """Both are passed on, recorded and replayed: of two batches the loss is that of all the data."""
+    words = (command, "fronts_shop:of_batches", "--wrt", "inputs", "--batches", "2")
+    status, _, _ = run(*words, "--json", "report.json")
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert (status, {(v["name"], v["total"]) for v in report["verdicts"]}) == (0, {("input", 12)})
+    assert report["run"]["options"] == {"wrt": ["inputs"], "batches": 2}
+    assert report["replay"] == f"gradtwin {' '.join(words)}"
+    status, out, _ = run("replay", "report.json")
+    assert status == 0 and f"The same {len(report['verdicts'])} verdicts as recorded." in out
+    run(command, "fronts_shop:of_batches", "--wrt", "weights", "--json", "weights.json")
+    report = json.loads((tmp_path / "weights.json").read_text())
+    assert {v["name"] for v in report["verdicts"]} == {"shop/encoder/kernel", "shop/encoder/bias"}
 
 
 @pytest.mark.parametrize("name", CASES)

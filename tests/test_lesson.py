@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from reference_network import Network, flat
 
+from keras_ref.lesson import cli
 from scratch.recipe import INPUTS, OUTPUTS, RECIPE_2, RECIPE_2_NOTE
 
 MODELS = """
@@ -215,3 +216,35 @@ def test_the_notebook_runs_from_top_to_bottom(run, tmp_path):
         assert all(f"{v:.9g}"[:-1] in shown for v in flat(weights) if v)  # shown with 10 digits
     assert RECIPE_2_NOTE in written.cells[0].source and RECIPE_2_NOTE in shown
     assert "1.556179450000008" in shown  # the programs printed it
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("", "--questions must hold a [[question]] table at least. Received: sheet.toml without. Add one."),
+        (
+            '[[question]]\nask = "?"\nrecipe = "recipe1"\nkind = "size"\n',
+            (
+                "`kind` of question 1 must be one of sign, moves, diverges, dies. Received: 'size'. "
+                "See keras_ref/lesson/assets/questions.toml."
+            ),
+        ),
+        (
+            '[[question]]\nask = "?"\nrecipe = "recipe1"\nkind = "moves"\nset = { rate = -1 }\n',
+            (
+                "`set` of question 1 must be a table of rate, nudge, batch, units, activation, loss and optimizer with "
+                "legal values. Received: {'rate': -1}. See keras_ref/lesson/assets/questions.toml."
+            ),
+        ),
+    ],
+)
+def test_questions_that_cannot_be_asked(run, tmp_path, text, sentence):
+    (tmp_path / "sheet.toml").write_text(text, encoding="utf-8")
+    assert run("lesson", "--questions", "sheet.toml") == (2, "", f"gradtwin: {sentence}\n")
+
+
+def test_a_second_lesson_keeps_the_first(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("lesson.html", "lesson-2.html", "lesson-3.html"):
+        assert cli._unused("lesson.html") == name
+        (tmp_path / name).touch()

@@ -1,7 +1,12 @@
 """The examples reach every option of everything that is registered, or a reason is given."""
 
+import importlib
+import sys
+
 import option_coverage as reached
 import pytest
+from example_pools import drawn
+from hypothesis import strategies as st
 
 from scratch import registry
 
@@ -30,3 +35,16 @@ def test_the_table_of_a_layer():
         "Flatten.data_format: 'channels_last' ×2; never 'channels_first'"
     ]
     assert reached.unreached("layer", "Flatten", counts) == [("Flatten", "data_format", "'channels_first'")]
+
+
+def test_examples_do_not_depend_on_what_is_imported(tmp_path, monkeypatch):
+    """Hypothesis draws constants that it finds in local modules, those that another test has written not among them."""
+    before = drawn(st.integers(), 200, "constants")
+    (tmp_path / "full_of_constants.py").write_text(
+        f"FOUND = {[12345 + 1000 * i for i in range(1000)]}", encoding="utf-8"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setitem(sys.modules, "full_of_constants", None)  # whatever is there is put back afterwards
+    del sys.modules["full_of_constants"]
+    importlib.import_module("full_of_constants")
+    assert drawn(st.integers(), 200, "constants") == before

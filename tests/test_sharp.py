@@ -1,5 +1,6 @@
 """Where real differences are blunt, the twin's complex step is not: between kinks a billionth away on either side."""
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -74,3 +75,26 @@ def test_a_backward_pass_that_is_not_linear_in_its_upstream_is_found():
         return x**3, lambda upstream: tf.clip_by_norm(upstream * 3 * x**2, 1e-3)
 
     assert [v.verdict for v in check_function(clipped, np.array([0.5, -1.25])).failures] == ["mismatch"]
+
+
+#: losses whose every input is small, where steps are too; near 0 they are quadratic, or lose digits in a difference
+SMALL_LOSSES = {
+    "log_cosh": lambda x: keras.losses.log_cosh(tf.zeros_like(x), x),
+    "cosh(x) - 1": lambda x: tf.cosh(x) - 1,
+    "exp(x) - 1": lambda x: tf.exp(x) - 1,
+    "a small network": lambda x: tf.reduce_mean(tf.tanh(x @ tf.ones((2, 2), x.dtype)) ** 2),
+}
+
+
+@pytest.mark.parametrize("name", SMALL_LOSSES)
+@pytest.mark.parametrize("planted", [0.0, 1e-2, 1e-6])
+def test_small_inputs_are_compared_enlarged(name, planted):
+    """Where nothing is as large as 1, steps are shares of almost nothing: an error is found where all is enlarged."""
+
+    @tf.custom_gradient
+    def same(x):
+        return tf.identity(x), lambda upstream: upstream * (1 + planted)
+
+    x = np.array([[1e-5, -3e-9], [2e-7, 5e-6]])
+    report = check_function(lambda x: SMALL_LOSSES[name](same(x)), x)
+    assert {v.verdict for v in report.verdicts} == {"mismatch" if planted else "match"}, report

@@ -10,3 +10,5 @@ run.py            every operation at every point
 records.py        the file of a campaign, and what it came to
 tensorflow.toml   the faults of TensorFlow: function, arguments, closed form
 """
+
+import keras_ref.own_modules  # noqa: F401 (before anything imports from scratch)

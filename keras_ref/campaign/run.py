@@ -23,12 +23,15 @@ from keras_ref.coverage.processes import Answer, run_in_turn
 from keras_ref.errors import BadInput
 from keras_ref.own_modules import own_command
 from keras_ref.reports.kinds import Kind
+from keras_ref.reports.reasons import Reason
 from keras_ref.reports.verdict import Verdict
 
 #: what accuses an operation
 ACCUSED = (Kind.MISMATCH, Kind.NAN, Kind.CRASH)
 #: what a point comes to where the function has no finite value, or raises
 UNDEFINED = "undefined"
+#: what a point comes to where autodiff gives no finite number, and the function has no slope
+NO_DERIVATIVE = "no derivative"
 #: seconds that an operation may take
 PATIENCE = 300.0
 
@@ -105,8 +108,11 @@ def check_operation(name: str, *, seed: int = 0, deep: bool = False) -> Result:
             except BadInput:
                 counts[UNDEFINED] += 1
                 continue
-            counts.update(str(v.verdict) for v in report.verdicts)
-            accused += [_accusation(name, point, claim, v) for v in report.verdicts if v.verdict in ACCUSED]
+            for verdict in report.verdicts:
+                missing = verdict.reason_code is Reason.NO_SLOPE
+                counts[NO_DERIVATIVE if missing else str(verdict.verdict)] += 1
+                if verdict.verdict in ACCUSED and not missing:
+                    accused.append(_accusation(name, point, claim, verdict))
     return Result(name=name, counts=dict(counts), accusations=tuple(accused))
 
 

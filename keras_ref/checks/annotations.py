@@ -21,7 +21,7 @@ from keras_ref.comparison.oracles import ForwardOracle, Oracle, TwinOracle
 from keras_ref.comparison.proven_departures import DepartingTwin, Proof
 from keras_ref.comparison.settings import SURROGATE
 from keras_ref.comparison.triangular import mark_symmetrized
-from keras_ref.evaluation.keras_parts import layers_of, untracked_variables_of
+from keras_ref.evaluation.keras_parts import layers_of, tensorflow_variable, untracked_variables_of
 from keras_ref.reports.verdict import Kind, Reason, Verdict
 from keras_ref.translation.departures import get_departure
 
@@ -179,7 +179,9 @@ def fail_where_nothing_trains(outcome: Outcome, *, evidence: Evidence) -> Outcom
 def note_untracked(outcome: Outcome, *, evidence: Evidence, keras_objects: Sequence[Any]) -> Outcome:
     """Add a note for each variable of TensorFlow's own in a layer: Keras 3 does not train it."""
     held = {id(v): name for one in keras_objects for name, v in untracked_variables_of(one).items()}
-    read = {id(v): v.name.removesuffix(":0") for v in evidence.loss.untracked if any(map(layers_of, keras_objects))}
+    layers = [layer for one in keras_objects for layer in layers_of(one)]
+    weights = {id(tensorflow_variable(v)) for layer in layers for v in layer.variables}
+    read = {id(v): v.name.removesuffix(":0") for v in evidence.loss.untracked if layers and id(v) not in weights}
     return outcome.with_notes(
         *(
             f"{name}: a tf.Variable is no weight of a layer, so that Keras does not train it"

@@ -8,6 +8,7 @@ from typing import Any
 
 from keras_ref.checks.check import check
 from keras_ref.checks.checked_loss import CheckedLoss, loss_objects, loss_scale, mirrored_losses, model_loss, untrained
+from keras_ref.checks.culprits import name_culprit
 from keras_ref.checks.keras_2 import check_keras_2_model
 from keras_ref.checks.other_backends import BACKENDS, check_on_backend
 from keras_ref.checks.twins import twin_of
@@ -150,4 +151,5 @@ def check_gradients(
             notes=found.notes,
         )
 
-    return check((model, *loss_objects(loss)), prepare, settings)
+    report = check((model, *loss_objects(loss)), prepare, settings)
+    return name_culprit(report, model, data, training=training, settings=settings)

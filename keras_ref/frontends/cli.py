@@ -46,6 +46,8 @@ Seed = Annotated[int, _option("seed")]
 Effort = Annotated[str, _option("effort")]
 Budget = Annotated[str, _option("budget")]
 Variables = Annotated[str, _option("variables")]
+Wrt = Annotated[list[str], _option("wrt")]
+Batches = Annotated[int, _option("batches")]
 Training = Annotated[bool, _option("training")]
 Mode = Annotated[str, _option("mode")]
 Backend = Annotated[str, _option("backend")]
@@ -117,6 +119,8 @@ def check(
     effort: Effort = "auto",
     budget: Budget = "",
     variables: Variables = "*",
+    wrt: Wrt = [],
+    batches: Batches = 1,
     training: Training = False,
     mode: Mode = "eager",
     backend: Backend = "tensorflow",
@@ -140,6 +144,8 @@ def check(
         effort=effort,
         budget=budget,
         variables=variables,
+        wrt=wrt,
+        batches=batches,
         training=training,
         mode=mode,
         backend=backend,
@@ -196,6 +202,8 @@ def locate(
     data: DataFile = "",
     budget: Budget = "",
     variables: Variables = "*",
+    wrt: Wrt = [],
+    batches: Batches = 1,
     training: Training = False,
     mode: Mode = "eager",
     backend: Backend = "tensorflow",
@@ -218,6 +226,8 @@ def locate(
         data=data,
         budget=budget,
         variables=variables,
+        wrt=wrt,
+        batches=batches,
         training=training,
         mode=mode,
         backend=backend,

@@ -31,10 +31,11 @@ from scratch.progress import Progress
 _OWN = (str(Path(__file__).parents[1]), str(PLACE))
 ISOLATION = ("isolate", "time-limit", "memory-limit")
 _LOADING = ("seed", "import", "unsafe", *ISOLATION)
+_COMPARING = ("budget", "variables", "wrt", "batches", "training", "mode", "backend", "expect", "allow")
 #: which options of the table each command takes
 TAKES = {
-    "check": ("effort", "budget", "variables", "training", "mode", "backend", "expect", "allow", *_LOADING),
-    "locate": ("budget", "variables", "training", "mode", "backend", "expect", "allow", *_LOADING),
+    "check": ("effort", *_COMPARING, *_LOADING),
+    "locate": (*_COMPARING, *_LOADING),
     "updates": ("steps", "batch-size", "allow", *_LOADING),
 }
 
@@ -65,7 +66,7 @@ class Invocation:
         parse_expectations(options.get("expect", ()))
         parse_time_limit(options.get("time-limit", OPTIONS["time-limit"].default))
         parse_memory_limit(options.get("memory-limit", OPTIONS["memory-limit"].default))
-        for name in ("steps", "seed"):
+        for name in ("steps", "batches", "seed"):
             require_minimum(name, options.get(name, OPTIONS[name].default))
         return cls(command, tuple(targets), data, options)
 
@@ -203,6 +204,8 @@ def _call_gradients(invocation: Invocation) -> _Call:
         "check_gradients",
         {
             "variables": value("variables"),
+            "batches": value("batches"),
+            **({"wrt": value("wrt")} if value("wrt") else {}),
             "training": value("training"),
             "modes": tuple(value("mode").split(",")),
             "effort": "fast" if invocation.command == "locate" else value("effort"),

@@ -15,8 +15,9 @@ from zipfile import is_zipfile
 from keras_ref.errors import CouldNotRun, short
 from keras_ref.frontends.invocation import TAKES, Invocation, digest, parameter_of, read_versions
 from keras_ref.options import OPTIONS
+from keras_ref.reports.culprit import Culprit
 from keras_ref.reports.files import is_plain_file
-from keras_ref.reports.schema import COUNT, PATH, REPORT, TEXT, record, some, table
+from keras_ref.reports.schema import COUNT, OPTIONAL, PATH, REPORT, TEXT, record, some, table
 from keras_ref.reports.verdict import Report, Verdict
 
 #: bytes of the largest report that is read
@@ -118,8 +119,8 @@ def document_schema(*, several: bool) -> dict[str, Any]:
     """The JSON Schema of what --json writes for one target, or for several."""
     run = _run_schema()
     if not several:
-        return record({**REPORT, "run": run})
-    one = record({"target": PATH, **REPORT})
+        return record({**REPORT, "run": run}, OPTIONAL)
+    one = record({"target": PATH, **REPORT}, OPTIONAL)
     return record(
         {"ok": REPORT["ok"], "could_not_run": some(TEXT), "reports": some(one, least=1), "run": run},
     )
@@ -202,6 +203,7 @@ def read_report(data: Mapping[str, Any]) -> Report:
         replay=data["replay"],
         noise=float(data["noise"]),
         allowed=frozenset(data.get("allowed", ())),
+        culprit=Culprit(**data["culprit"]) if data.get("culprit") else None,
         precision_loss={name: float(v) for name, v in data.get("precision_loss", {}).items()},
     )
 

@@ -5,6 +5,8 @@ two_trainings.py  both trainings, recorded: the NumPy twin that nudges, and Kera
 walkthrough.py    one epoch, number by number; ReLU units that die;   explain.py  one weight in sentences
 what_if.py        other nudges, learning rates, batch sizes and optimizers; landscapes
 lesson.py         Lesson, the record of all that;   make(target) computes one
+live.py           what the live part of a page begins with; the network, drawn; the questions of an exercise
+assets/           the page's text, style, strings and programs; engine.js computes the live part
 figures.py        Plotly specifications;   tables.py  HTML tables;   captions.py  the words beside them
 page.py           one self-contained file;   notebook.py  the same as a notebook
 recipe_table.py, keras_recipe.py   the book's recipes beside Keras;   cli.py  the two commands

@@ -102,8 +102,8 @@ def write_landscape_caption(lesson: Lesson, landscape: Landscape) -> str:
     )
     return (
         f"{both}; the dashes of the nudged one lie on Keras's. At the white point the two nudges of this epoch are "
-        f"drawn in red, {times_longer(landscape, lesson.nudge)} than they are: a nudge measures how the height changes along one axis "
-        f"at a time.{rest}"
+        f"drawn in red, {times_longer(landscape, lesson.nudge)} than they are: a nudge measures how the height changes "
+        f"along one axis at a time.{rest}"
     )
 
 

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from keras_ref.errors import CouldNotRun, errors_as_bad_input
+from keras_ref.evaluation.float64 import restore_process_state
 from keras_ref.lesson import keras_recipe
 from keras_ref.lesson import what_if as what_if_module
 from keras_ref.lesson.lesson_model import LessonModel, lesson_model_of
@@ -130,6 +131,7 @@ def _plain_record(record: Any) -> dict[str, Any]:
 
 
 @errors_as_bad_input()
+@restore_process_state()
 def make(
     target: str | LessonModel = "recipe1",
     data: str = "",
@@ -144,6 +146,7 @@ def make(
     data       path of an .npz file with x and y; drawn with `seed` where neither it nor the factory gives any
     progress   called before each of the parts
 
+    What the process shares (random states, Keras's scopes and float type) is afterwards what it was.
     Raises: CouldNotRun or BadInput, in one sentence, for a model that no lesson can be made of.
     """
     lesson_model = target if isinstance(target, LessonModel) else lesson_model_of(target, data, seed=seed)

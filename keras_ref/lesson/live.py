@@ -14,7 +14,7 @@ import numpy as np
 from keras_ref.errors import CouldNotRun
 from keras_ref.lesson.lesson_model import LessonModel, recipe_model
 from keras_ref.lesson.recipe_table import RECIPES
-from scratch import recipe
+from keras_ref.own_modules import recipe
 from scratch.layers.core import Dense
 from scratch.losses.regression import MeanAbsoluteError, MeanSquaredError
 from scratch.optimizers.adagrad import RMSprop
@@ -170,17 +170,18 @@ def read_questions(path: str = "") -> list[dict[str, Any]]:
 def _question(given: dict[str, Any], number: int) -> dict[str, Any]:
     """One question, complete. Raises: CouldNotRun."""
     needs = KINDS.get(given.get("kind", ""))
-    for name, wrong, rule in (
+    settings = "a table of rate, nudge, batch, units, activation, loss and optimizer with legal values"
+    for name, wrong, right in (
         ("kind", needs is None, f"one of {', '.join(KINDS)}"),
         ("ask", not isinstance(given.get("ask"), str), "a sentence"),
         ("recipe", given.get("recipe") not in RECIPES, f"one of {', '.join(RECIPES)}"),
         ("weight", needs == "weight" and not isinstance(given.get("weight"), str), "a weight's name"),
         ("epochs", needs == "epochs" and type(given.get("epochs")) is not int, "a whole number"),
-        ("set", not _settings(given.get("set", {})), "a table of rate, nudge, batch, units, activation and optimizer"),
+        ("set", not _settings(given.get("set", {})), settings),
     ):
         if wrong:
             raise CouldNotRun(
-                f"`{name}` of question {number} must be {rule}. Received: {given.get(name)!r}. "
+                f"`{name}` of question {number} must be {right}. Received: {given.get(name)!r}. "
                 "See keras_ref/lesson/assets/questions.toml."
             )
     return {"set": {}, "because": "", **given}

@@ -150,8 +150,8 @@ def _cells(target: str, data: str, *, seed: int, epochs: int) -> list[tuple[str,
         (
             "text",
             (
-                "The same algorithm in plain Python, as in scratch/recipe.py: nothing is hidden. Change a number and run "
-                "the cell again; with ipywidgets installed, the next cell has a slider for each weight."
+                "The same algorithm in plain Python, as in scratch/recipe.py: nothing is hidden. Change a number and "
+                "run the cell again; with ipywidgets installed, the next cell has a slider for each weight."
             ),
         ),
         ("code", _ALGORITHM.replace("START", "RECIPE_2" if target == "recipe2" else "RECIPE_1")),

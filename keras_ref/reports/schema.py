@@ -57,6 +57,7 @@ VERDICT = record(
     },
     {"reason_code": {"enum": [None, *(reason.value for reason in Reason)]}, "jumps": COUNT, "looks_like": TEXT},
 )
+CULPRIT = record({"layer": TEXT, "kind": TEXT, "file": PATH, "line": COUNT})
 #: properties of a report, without the braces: a document adds its own
 REPORT = {
     "subject": TEXT,
@@ -69,3 +70,5 @@ REPORT = {
     "precision_loss": table(NUMBER),
     "verdicts": some(VERDICT, least=1),
 }
+#: properties that reports did not always have
+OPTIONAL = {"culprit": {"anyOf": [{"type": "null"}, CULPRIT]}}

@@ -10,6 +10,7 @@ from html import escape
 from typing import Any
 
 from keras_ref.reports.advice import Failure, advise
+from keras_ref.reports.culprit import Culprit
 from keras_ref.reports.escaping import printable
 from keras_ref.reports.heat_map import ErrorWindow
 from keras_ref.reports.html_tables import heat_maps, variables_table
@@ -172,7 +173,7 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Report:
-    """All verdicts of one check, its seed, and notes for the reader."""
+    """All verdicts of one check, its seed, notes for the reader, and the layer at fault where it is known."""
 
     subject: str
     verdicts: tuple[Verdict, ...]
@@ -182,6 +183,7 @@ class Report:
     noise: float = float("nan")
     allowed: frozenset[str] = frozenset()
     precision_loss: dict[str, float] = field(default_factory=dict)
+    culprit: Culprit | None = None
 
     def __post_init__(self) -> None:
         # every text here may hold names from a model or a file: all fronts show what is made harmless once, here
@@ -223,6 +225,11 @@ class Report:
         """Whether the oracles agree, and what to look at where they do not, in words."""
         if not self.failures:
             return "all oracles agree: " + ", ".join(dict.fromkeys(v.oracle for v in self.verdicts))
+        at_fault = "" if self.culprit is None else f"; the layer at fault, checked by itself: {self.culprit.text}"
+        return f"{self._advice}{at_fault}"
+
+    @property
+    def _advice(self) -> str:
         worst = worst_of(v.verdict for v in self.failures)
         known = next((v for v in self.failures if v.verdict is worst and v.looks_like), None)
         if known is not None:
@@ -281,6 +288,7 @@ class Report:
             "notes": list(self.notes),
             "allowed": sorted(self.allowed),
             "precision_loss": dict(self.precision_loss),
+            "culprit": None if self.culprit is None else asdict(self.culprit),
             "verdicts": [v.to_dict() for v in self.verdicts],
         }
 

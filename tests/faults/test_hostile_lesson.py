@@ -5,6 +5,7 @@ import json
 import re
 from dataclasses import replace
 
+import keras
 import pytest
 from hostile_names import NAMES, has_only_visible_characters
 
@@ -70,3 +71,4 @@ def test_a_name_that_tensorflow_refuses_to_trace(gradtwin):
     target = gradtwin.write_module("untraceable_shop", UNTRACEABLE)
     with pytest.raises(BadInput, match=r"Received: ValueError: .* is not a valid root scope name"):
         make(target, epochs=1)
+    assert keras.Variable([0.0], name="next").path == "next"

@@ -48,6 +48,7 @@ const network = (() => {
     node("output");
     bias(order.length - 1);
   }
+  const narrow = () => places.width < 32 * places.em; // a phone: texts are short
   function handle(i, parent) { // what can be focused and pushed
     const group = make("g", { class: "weight", "data-i": i, tabindex: 0 }, parent);
     group.setAttribute("role", parts.editable ? "slider" : "img");
@@ -63,15 +64,16 @@ const network = (() => {
     const ends = { x1: from[0] + places.r, y1: from[1], x2: to[0] - places.r, y2: to[1] };
     make("line", { ...ends, class: "hit" }, group);
     const line = make("line", { ...ends, class: "line" }, group);
-    const at = parts.units === 0 || places.width < 32 * places.em ? 0.5 : layer === "hidden" ? 0.66 : 0.34;
+    const at = parts.units === 0 || narrow() ? 0.5 : layer === "hidden" ? 0.66 : 0.34;
     const [x, y] = [ends.x1 + at * (ends.x2 - ends.x1), ends.y1 + at * (ends.y2 - ends.y1)];
     parts.edges[i] = { group, line, ...texts(group, x, y - 0.25 * places.em) };
   }
   function bias(i) {
     const [x, y] = places.nodes[nodeOf(parts.units, i)], group = handle(i, svg), { em, r } = places;
-    const box = make("rect", { x: x - 2.6 * em, y: y + r + 0.15 * em, width: 5.2 * em, height: 1.25 * em, rx: 0.4 * em, class: "line" }, group);
+    const half = (narrow() ? 1.8 : 2.6) * em;
+    const box = make("rect", { x: x - half, y: y + r + 0.15 * em, width: 2 * half, height: 1.25 * em, rx: 0.4 * em, class: "line" }, group);
     const text = (name, dx, dy, anchor) => make("text", { class: name, x: x + dx * em, y: y + r + dy * em, "text-anchor": anchor }, group);
-    const factor = nodeOf(parts.units, i) === "output" ? text("factor", 0, -4.4 - 0.1, "middle") : text("factor", 1.8, -2.6, "start");
+    const factor = nodeOf(parts.units, i) === "output" ? text("factor", 3.2, -4.5, "end") : text("factor", 1.8, -2.6, "start");
     parts.edges[i] = { group, line: box, value: text("value", 0, 1.1, "middle"), mine: text("mine", -0.3, 2.35, "end"), theirs: text("theirs", 0.3, 2.35, "start"), factor };
   }
   function node(name) {
@@ -97,7 +99,7 @@ const network = (() => {
       part.value.textContent = brief(weight);
       part.mine.textContent = view.nudged[i] === undefined ? "" : brief(view.nudged[i]);
       part.theirs.textContent = view.exact[i] === undefined ? "" : brief(view.exact[i]);
-      part.factor.textContent = view.factors[i] || "";
+      part.factor.textContent = narrow() ? (view.factors[i] || "").replace(/^(×)?.*= /, "$1 ") : view.factors[i] || "";
       part.group.setAttribute("aria-label", `${view.label(i)}: ${view.describe(i)}`);
       part.group.setAttribute("aria-valuenow", weight);
       part.group.setAttribute("aria-valuetext", view.spoken(i));

@@ -81,7 +81,13 @@ show("after one epoch:", weights)
 `;
 
   // Keras, back-propagation -----------------------------------------------------------------------------------------------------
-  const OPTIMIZER = { sgd: "SGD(LEARNING_RATE)", momentum: "SGD(LEARNING_RATE, momentum=0.9)", rmsprop: "RMSprop(LEARNING_RATE)", adam: "Adam(LEARNING_RATE)" };
+  const OPTIMIZER = { // Keras would round a plain 0.9 to float32
+    sgd: "SGD(LEARNING_RATE)",
+    momentum: "SGD(LEARNING_RATE, momentum=np.float64(0.9))",
+    rmsprop: "RMSprop(LEARNING_RATE)",
+    adam: "Adam(LEARNING_RATE, beta_1=np.float64(0.9), beta_2=np.float64(0.999))",
+  };
+  const KERAS_ACTIVATION = { leaky_relu: "lambda z: tf.where(z > 0, z, 0.2 * z)" }; // TensorFlow's own keeps 0.2 in float32
   const keras = (state, names) => `"""The same network in Keras, trained by back-propagation, in float64."""
 
 import keras
@@ -89,10 +95,11 @@ import numpy as np
 import tensorflow as tf
 
 keras.config.set_floatx("float64")
+keras.config.set_dtype_policy("float64")
 ${data(state)}
 ${PRINT(names)}
 
-layers = [${state.units ? `keras.layers.Dense(${state.units}, activation="${state.activation}"), ` : ""}keras.layers.Dense(1)]
+layers = [${state.units ? `keras.layers.Dense(${state.units}, activation=${KERAS_ACTIVATION[state.activation] || `"${state.activation}"`}), ` : ""}keras.layers.Dense(1)]
 model = keras.Sequential([keras.Input((1,)), *layers])
 model.set_weights([np.array(weight) for weight in WEIGHTS])
 model.compile(optimizer=keras.optimizers.${OPTIMIZER[state.optimizer]}, loss="${state.loss === "squared" ? "mse" : "mae"}")
