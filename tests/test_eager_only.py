@@ -160,7 +160,8 @@ def test_modes_that_it_does_not_run_in():
 
 
 def test_what_runs_in_no_way():
-    with pytest.raises(BadInput, match=r"A subject must run on the data it is checked on\. Received: ValueError: no\."):
+    said = r"A subject must run on the data it is checked on\. Received: ValueError: no \(.*test_eager_only\.py:\d+\)\."
+    with pytest.raises(BadInput, match=said):
         check_function(_refuses, X)
 
 

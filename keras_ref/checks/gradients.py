@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from keras_ref.checks.check import check
@@ -12,6 +13,7 @@ from keras_ref.checks.culprits import name_culprit
 from keras_ref.checks.keras_2 import check_keras_2_model
 from keras_ref.checks.other_backends import BACKENDS, check_on_backend
 from keras_ref.checks.twins import twin_of
+from keras_ref.checks.used_rows import only_used_rows
 from keras_ref.comparison.settings import Approximation, Settings, require_one_of
 from keras_ref.errors import BadInput
 from keras_ref.evaluation.guard import leaves_no_trace
@@ -124,7 +126,7 @@ def check_gradients(
     if settings.watch_weights:
         data_module.require_finite_weights(model, needs_trainable=not settings.watch_inputs)
 
-    def prepare(dtype: str | None) -> CheckedLoss:
+    def prepare_on(data: Data, dtype: str | None) -> CheckedLoss:
         scale = loss_scale(model)  # of the optimizer, which a loss that is given takes the place of
         found = model_loss(model, data, loss=loss, training=training, seed=seed, dtype=dtype)
         trained = list(model.trainable_variables) if settings.watch_weights else []
@@ -151,5 +153,7 @@ def check_gradients(
             notes=found.notes,
         )
 
-    report = check((model, *loss_objects(loss)), prepare, settings)
+    keras_objects = (model, *loss_objects(loss))
+    with only_used_rows(keras_objects, data, prepare_on, progress) as (used, on_all_rows):
+        report = on_all_rows(check(keras_objects, partial(prepare_on, used), settings))
     return name_culprit(report, model, data, training=training, settings=settings)

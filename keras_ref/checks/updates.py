@@ -26,6 +26,7 @@ from keras_ref.comparison.training_steps import compare_steps
 from keras_ref.errors import BadInput, errors_as_bad_input
 from keras_ref.evaluation.float64 import DTYPE, in_float64, restore_process_state
 from keras_ref.evaluation.guard import leaves_no_trace
+from keras_ref.evaluation.keras_2 import trains_as_keras_2
 from keras_ref.evaluation.loss_function import Data, LossFunction
 from keras_ref.evaluation.restoration import Restoration
 from keras_ref.inputs import data as data_module
@@ -100,7 +101,8 @@ def check_updates(
             outcome = _compare_own_updates(model, batches, seed=seed, progress=progress)
         else:
             outcome = _compare_updates(model, batches, seed=seed, executor=executor, progress=progress)
-    name = "its own train_step" if has_own_train_step(model) else _optimizer_name(optimizer or compiled)
+    is_own = has_own_train_step(model) and not trains_as_keras_2(model)
+    name = "its own train_step" if is_own else _optimizer_name(optimizer or compiled)
     return Report(
         f"{model.name}, {steps} steps of {name}",
         outcome.verdicts,
@@ -154,8 +156,9 @@ def _compare_own_updates(model: Any, batches: Sequence[Data], *, seed: int, prog
     outcome = compare_own_steps(
         model, batches, trained=trained, make=make, oracles_at=oracles_at, seed=seed, progress=progress
     )
+    what = "trains as Keras 2 does" if trains_as_keras_2(model) else "has a train_step of its own"
     note = (
-        f"{type(model).__name__} has a train_step of its own: the gradients that it hands to its optimizers were "
+        f"{type(model).__name__} {what}: the gradients that it hands to its optimizers were "
         "compared with the slopes of the loss that it returns or of the losses that it differentiates, and the weights "
         "with the optimizers' laws on these gradients."
     )

@@ -12,7 +12,8 @@ from keras_ref.comparison.monte_carlo_arithmetic import ROLLS, noisy, noisy_law,
 from keras_ref.evaluation.sparse_gradient import SparseGradient
 from keras_ref.translation import departures
 from keras_ref.translation.exceptions import optimizers as mirrors
-from keras_ref.translation.from_keras import reflected
+from keras_ref.translation.from_keras import NoTwin, reflected
+from keras_ref.translation.from_keras_2 import as_keras_3
 from scratch.arrays import Array
 from scratch.optimizers.base import Optimizer, State
 
@@ -61,6 +62,19 @@ class OptimizerTwin:
             paths=paths,
             excluded=mirrors.excluded_from_weight_decay(optimizer, by_path),
         )
+
+    @classmethod
+    def of_keras_2(cls, optimizer: Any, variables: Sequence[Any], values: Mapping[str, Array]) -> OptimizerTwin:
+        """The twin of an optimizer of Keras 2 before its first step, by the law that Keras 3 has too.
+
+        Raises: NoTwin.
+        """
+        if any(getattr(v, "constraint", None) is not None for v in variables):
+            raise NoTwin("A weight must have no constraint for its optimizer of Keras 2 to have a twin. Received: one.")
+        spec = reflected(as_keras_3(optimizer), "optimizer")
+        paths = mirrors.paths_of({name: name for name in values})
+        state = spec.init(values, paths=paths)
+        return cls(optimizer=spec, state=state, constraints={}, paths=paths, excluded=frozenset())
 
     def step(self, weights: Mapping[str, Array], gradients: Gradients) -> tuple[dict[str, Array], State]:
         """Optimizer and constraints: the whole update of the trained weights, and the state after it."""

@@ -31,6 +31,7 @@ from keras_ref.comparison.step_verdicts import as_dense, judge_handed, unscaled,
 from keras_ref.comparison.train_step_losses import loss_in, own_optimizers, returned_loss
 from keras_ref.comparison.train_step_recording import Handover, Recording, TakenGradient, record_step
 from keras_ref.comparison.training_steps import compare_variable, worst_step
+from keras_ref.evaluation.keras_2 import is_optimizer
 from keras_ref.evaluation.keras_parts import tensorflow_variable
 from keras_ref.evaluation.loss_function import Data, LossFunction
 from keras_ref.evaluation.sparse_gradient import SparseGradient
@@ -74,6 +75,7 @@ def compare_own_steps(
     variables = dict(returned.variables)
     losses = StepLosses(model, variables, make, oracles_at)
     names = {id(held): name for name, v in variables.items() for held in (v, tensorflow_variable(v))}
+    started = {id(o) for o in optimizers if is_optimizer(o) and int(o.iterations.numpy())}
     comparison = OwnSteps(seed)
     found: dict[str, list[Verdict]] = {name: [] for name in variables}
     notes = list[str]()
@@ -81,7 +83,7 @@ def compare_own_steps(
         known = losses.returned(returned, data)
         notes += known.notes
         start = State.of([*variables.values(), *returned.state, *(v for o in optimizers for v in o.variables)])
-        recording = record_step(model, data, optimizers=optimizers, names=names, trained=variables)
+        recording = record_step(model, data, optimizers=optimizers, names=names, trained=variables, started=started)
         if not known.why_not:
             known = known.repeated(float(loss_in(recording.logs)), "returns")
         end = State.of([v for v, _ in start.values])

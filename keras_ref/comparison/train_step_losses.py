@@ -12,6 +12,7 @@ from keras.src.backend.common.stateless_scope import get_stateless_scope, in_sta
 
 from keras_ref.comparison.training_steps import packed
 from keras_ref.errors import BadInput
+from keras_ref.evaluation.keras_2 import is_optimizer
 from keras_ref.evaluation.loss_function import Data
 from keras_ref.evaluation.restoration import Restoration
 
@@ -26,7 +27,12 @@ class NoStepLoss(BadInput):
 def own_optimizers(model: Any) -> list[Any]:
     """The optimizers that a model trains with: the compiled one, and those that it keeps as attributes."""
     found = [getattr(model, "optimizer", None), *vars(model).values()]
-    return list({id(o): o for o in found if isinstance(o, keras.optimizers.Optimizer)}.values())
+    return list({id(o): o for o in found if isinstance(o, keras.optimizers.Optimizer) or is_optimizer(o)}.values())
+
+
+def applying_method(optimizer: Any) -> str:
+    """The method by which an optimizer takes gradients, however it is called."""
+    return "apply_gradients" if is_optimizer(optimizer) else "apply"
 
 
 @contextmanager
@@ -54,7 +60,7 @@ def _without_optimizers(model: Any, optimizers: Sequence[Any], trained: Sequence
     )
     with Restoration() as restoration, running_functions_eagerly(), scope:
         for optimizer in optimizers:
-            restoration.set_attribute(optimizer, "apply", lambda *_, **__: None)
+            restoration.set_attribute(optimizer, applying_method(optimizer), lambda *_, **__: None)
         for variable in trained:  # what a step moves by itself stays where it is
             restoration.set_attribute(variable, "assign", lambda value: value)
         restoration.undo_by(setattr, tf.GradientTape, "gradient", tf.GradientTape.gradient)

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from functools import partial
 from types import FrameType
@@ -15,11 +16,13 @@ import numpy as np
 import tensorflow as tf
 
 from keras_ref.comparison.optimizer_step import OptimizerTwin
-from keras_ref.comparison.train_step_losses import is_variable, running_functions_eagerly, total_of
+from keras_ref.comparison.train_step_losses import applying_method, is_variable, running_functions_eagerly, total_of
 from keras_ref.comparison.training_steps import packed
 from keras_ref.errors import running_user_code
+from keras_ref.evaluation.keras_2 import is_optimizer
 from keras_ref.evaluation.keras_parts import tensorflow_variable
 from keras_ref.evaluation.loss_function import Data
+from keras_ref.evaluation.naming import path_of
 from keras_ref.evaluation.restoration import Restoration
 from keras_ref.evaluation.sparse_gradient import SparseGradient
 from keras_ref.translation.from_keras import NoTwin
@@ -83,14 +86,21 @@ class Recording:
 
 
 def record_step(
-    model: Any, data: Data, *, optimizers: Sequence[Any], names: dict[int, str], trained: Mapping[str, Any]
+    model: Any,
+    data: Data,
+    *,
+    optimizers: Sequence[Any],
+    names: dict[int, str],
+    trained: Mapping[str, Any],
+    started: AbstractSet[int] = frozenset(),
 ) -> Recording:
     """Take one training step and record what it does.
 
     names     those of variables, by the identity of Keras's and of TensorFlow's variable
     trained   the trained variables by name
+    started   identities of optimizers of Keras 2 that had taken a step before all that are recorded
     """
-    recorder = _Recorder(names, trained)
+    recorder = _Recorder(names, trained, started)
     recording = recorder.recording
     with Restoration() as restoration, running_functions_eagerly():
         recorder.watch(restoration, optimizers)
@@ -111,6 +121,7 @@ class _Recorder:
 
     names: dict[int, str]
     trained: Mapping[str, Any]
+    started: AbstractSet[int]
     recording: Recording = field(default_factory=Recording)
     acting: list[Any] = field(default_factory=list)
 
@@ -121,7 +132,9 @@ class _Recorder:
     def watch(self, restoration: Restoration, optimizers: Sequence[Any]) -> None:
         """Stand in the place of the methods until the restoration."""
         for optimizer in optimizers:
-            restoration.set_attribute(optimizer, "apply", partial(self._applied, optimizer, optimizer.apply))
+            method = applying_method(optimizer)
+            applied = self._applied_by_pairs if is_optimizer(optimizer) else self._applied
+            restoration.set_attribute(optimizer, method, partial(applied, optimizer, getattr(optimizer, method)))
         for name, variable in self.trained.items():
             held = tensorflow_variable(variable)
             for method in WRITES:
@@ -161,15 +174,12 @@ class _Recorder:
         grads, names = list(grads), self.names
         known = list(optimizer._trainable_variables if variables is None else variables)  # noqa: SLF001 (as Keras)
         for variable in known:
-            names.setdefault(id(variable), variable.path)
+            names.setdefault(id(variable), path_of(variable))
         before = {names[id(v)]: v.numpy() for v in known}
         gradients = {
             names[id(v)]: _array(g, tuple(v.shape)) for v, g in zip(known, grads, strict=True) if g is not None
         }
-        try:
-            twin: OptimizerTwin | NoTwin = OptimizerTwin.of(optimizer, known, names, before)
-        except NoTwin as error:
-            twin = error
+        twin = self._twin_of(optimizer, known, before)
         self.acting.append(optimizer)
         try:
             original(grads, known)
@@ -186,6 +196,29 @@ class _Recorder:
                 foreign=self._foreign({names[id(v)]: g for v, g in zip(known, grads, strict=True)}),
             )
         )
+
+    def _applied_by_pairs(
+        self, optimizer: Any, original: Callable[..., Any], pairs: Any, *arguments: Any, **options: Any
+    ) -> None:
+        """The same of an optimizer of Keras 2, which is given (gradient, variable)."""
+        grads, known = zip(*pairs, strict=True)
+
+        def apply(grads: Sequence[Any], variables: Sequence[Any]) -> Any:
+            return original(zip(grads, variables, strict=True), *arguments, **options)
+
+        self._applied(optimizer, apply, grads, known)
+
+    def _twin_of(self, optimizer: Any, variables: Sequence[Any], values: Mapping[str, Array]) -> OptimizerTwin | NoTwin:
+        try:
+            if not is_optimizer(optimizer):
+                return OptimizerTwin.of(optimizer, variables, self.names, values)
+            if id(optimizer) in self.started:
+                return NoTwin(
+                    "An optimizer of Keras 2 must not have taken a step to have a twin. Received: one that has."
+                )
+            return OptimizerTwin.of_keras_2(optimizer, variables, values)
+        except NoTwin as error:
+            return error
 
     def _foreign(self, handed: Mapping[str, Any]) -> dict[str, str]:
         """The variables that are handed what a tape gave as the gradient by another one, whose name is given."""

@@ -267,10 +267,25 @@ def _retype(moved: _Moved, keras_object: Any) -> None:
 
 
 def _retype_keras_2(moved: _Moved, keras_object: Any) -> None:
-    """Let a layer or model of Keras 2 compute in the block's dtype."""
+    """Let a layer or model of Keras 2 compute in the block's dtype, and the optimizer that it is compiled with."""
+    optimizer: Any = getattr(keras_object, "optimizer", None)
+    trained = [keras_2.held_variable(v) for v in keras_object.trainable_variables]
+    old_keys = [v._unique_id for v in trained]
+    if keras_2.is_optimizer(optimizer):
+        moved.restoration.keep_attributes(optimizer)
+        for variable in optimizer.variables:
+            _retype_variable(moved, variable)
+        _retype_attributes(moved, optimizer)
+        if not isinstance(rate := optimizer._learning_rate, tf.Variable):
+            _retype_attributes(moved, rate)
     for variable in keras_object.variables:
         _retype_variable(moved, variable)
-    for layer in keras_2.layers_of(keras_object):
+    if keras_2.is_optimizer(optimizer):  # which finds the state of a variable by its key
+        _rekey(moved.restoration, optimizer, dict(zip(old_keys, (v._unique_id for v in trained), strict=True)))
+    metrics = keras_object.metrics if keras_2.is_model(keras_object) else []
+    for variable in (v for metric in metrics for v in metric.variables):
+        _retype_variable(moved, variable)
+    for layer in (*keras_2.layers_of(keras_object), *metrics):  # in Keras 2 a metric is a layer
         moved.restoration.keep_attributes(layer)
         for name in TRACED & vars(layer).keys():
             moved.restoration.set_attribute(layer, name, None)

@@ -25,6 +25,17 @@ def is_model(value: Any) -> bool:
     return library is not None and isinstance(value, library.Model)
 
 
+def is_optimizer(value: Any) -> bool:
+    """Whether an object is an optimizer of Keras 2."""
+    library = sys.modules.get("tf_keras")
+    return library is not None and isinstance(value, library.optimizers.Optimizer)
+
+
+def trains_as_keras_2(model: Any) -> bool:
+    """Whether a model of Keras 2 trains by Keras 2's own train_step."""
+    return is_model(model) and type(model).train_step is sys.modules["tf_keras"].Model.train_step
+
+
 def layers_of(value: Any) -> list[Any]:
     """A layer of Keras 2 and all layers inside it; none of other objects."""
     return list(value._flatten_layers()) if is_layer(value) else []

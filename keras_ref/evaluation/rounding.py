@@ -75,12 +75,15 @@ class Rounded:
         return noise_of(deviations, base)
 
     def errors(self, arguments: list[Any], *, calls: int) -> list[Array]:
-        """The absolute error of every entry of every output."""
-        rolls = [self.roll(arguments, common=k % 2 == 1) for k in range(calls)]
-        return [
-            errors_of((_deviation(roll, i) for roll in rolls), np.asarray(exact, float))
-            for i, exact in enumerate(rolls[0].exact)
-        ]
+        """The absolute error of every entry of every output. One evaluation is held at a time: outputs may be large."""
+        first = self.roll(arguments, common=False)
+        exact = [np.asarray(one, float) for one in first.exact]
+        largest = [_deviation(first, i) for i in range(len(exact))]
+        del first
+        for k in range(1, calls):
+            roll = self.roll(arguments, common=k % 2 == 1)
+            largest = [np.fmax(found, _deviation(roll, i)) for i, found in enumerate(largest)]
+        return [errors_of([found], one) for found, one in zip(largest, exact, strict=True)]
 
     def roll(self, arguments: list[Any], *, common: bool, copies: list[Any] | None = None) -> Roll:
         """One evaluation for flat arguments; `common`: the entries of a tensor are all off in one direction.
@@ -104,7 +107,7 @@ class Rounded:
 def _deviation(roll: Roll, i: int) -> Array:
     """How far rounding moved output `i`, from the value that the same evaluation has without it: a seed may advance."""
     with np.errstate(invalid="ignore"):
-        deviation: Array = np.asarray(roll.rolled[i], float) - np.asarray(roll.exact[i], float)
+        deviation: Array = np.abs(np.asarray(roll.rolled[i], float) - np.asarray(roll.exact[i], float))
     return deviation
 
 

@@ -168,8 +168,9 @@ def require_finite_variables(variables: Any) -> None:
     """Require variables whose values are finite. Raises: BadInput."""
     for variable in variables:
         value = np.asarray(variable.numpy())
-        if is_real_or_complex(variable.dtype) and not np.isfinite(value.astype(complex)).all():
-            place = tuple(int(i) for i in np.argwhere(~np.isfinite(value.astype(complex)))[0])
+        numbers = value if value.dtype.kind in "fc" else value.astype(complex)  # bfloat16 is no number of NumPy's
+        if is_real_or_complex(variable.dtype) and not np.isfinite(numbers).all():
+            place = tuple(int(i) for i in np.argwhere(~np.isfinite(numbers))[0])
             raise BadInput(
                 f"Weight {getattr(variable, 'path', variable.name)!r} must be finite. "
                 f"Received: {value[place]} at index {place}. Correct the value."

@@ -1,11 +1,17 @@
 """A check says that it goes on, and a budget does not decide which entries are compared, only how many."""
 
+import subprocess
+import sys
 import time
+import tracemalloc
 from itertools import pairwise
+from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
+from everything import changes, everything
 
 from keras_ref import check_gradients, check_updates
 from keras_ref.comparison.time_budget import first_entries
@@ -76,3 +82,131 @@ def test_fewer_entries_are_among_more():
     assert [len(one) for one in drawn] == [2, 10, 300, 1000]
     assert all(few <= many for few, many in pairwise(drawn))
     assert set(first_entries(1000, count=10, seed=4)) != drawn[1]
+
+
+# Embeddings of which few rows are used -----------------------------------------------------------------------------
+
+IDS, TARGETS = np.array([[7, 70_000, 3], [3, 50, 0]]), np.array([[1.0], [0.5]])
+
+
+class Wrong(keras.layers.Layer):
+    """x², whose gradient is wrong where the first sample's second index is looked up."""
+
+    def call(self, x):
+        @tf.custom_gradient
+        def square(x):
+            off = tf.one_hot(1, 3, dtype=x.dtype)[None, :, None] * tf.one_hot(0, 2, dtype=x.dtype)[:, None, None]
+            return x * x, lambda upstream: upstream * x * (2 + off)
+
+        return square(x)
+
+
+class Tied(keras.layers.Layer):
+    """Reads the whole matrix of an embedding."""
+
+    def __init__(self, embedding):
+        super().__init__(name="tied")
+        self.embedding = embedding
+
+    def call(self, x):
+        return x + keras.ops.mean(self.embedding.embeddings)
+
+
+def looking_up(rows=80_000, *, after=(), **options):
+    keras.utils.set_random_seed(0)
+    embedding = keras.layers.Embedding(rows, 8, name="rows", **options)
+    layers = [embedding, *(one(embedding) if one is Tied else one() for one in after)]
+    last = [keras.layers.Flatten(), keras.layers.Dense(1, "tanh", name="dense")]
+    model = keras.Sequential([keras.Input((3,), dtype="int32"), *layers, *last], name="large")
+    model.compile(optimizer="adam", loss="mse")
+    return model
+
+
+def of_rows(report):
+    return next(v for v in report.verdicts if "rows" in v.name)
+
+
+def test_unused_rows_are_left_out():
+    model = looking_up()
+    check_gradients(model, IDS, TARGETS, oracles=("forward",), effort="fast")
+    before, arrays = everything(model), [one.numpy() for one in model.variables]
+    report = check_gradients(model, IDS, TARGETS, oracles=("forward", "twin"))
+    assert changes(before, everything(model)) == []
+    assert all((one.numpy() == array).all() for one, array in zip(model.variables, arrays, strict=True))
+    assert model.layers[0].input_dim == 80_000
+    assert report.ok
+    assert report.notes[0] == (
+        "large/rows/embeddings: 79,995 of 80,000 rows are used by none of the data. The loss does not depend on them, "
+        "and autodiff gives them no gradient: they were left out."
+    )
+    found = [v for v in report.verdicts if "rows" in v.name]
+    assert {v.oracle for v in found} == {"forward", "twin"}
+    assert {(v.compared, v.total) for v in found} == {(40, 640_000)}
+    assert all(v.worst[0] in IDS for v in found)
+
+
+def test_an_error_in_a_used_row_has_its_own_index():
+    verdict = of_rows(check_gradients(looking_up(after=(Wrong,)), IDS, TARGETS, oracles=("forward",), effort="full"))
+    assert verdict.verdict == "mismatch"
+    assert verdict.worst[0] == 70_000
+    assert verdict.counts["mismatch"] == 8
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"after": (Tied,)}, {"embeddings_regularizer": "l2"}, {"rows": 80_000, "mask_zero": True}, {"rows": 70_001}],
+    ids=str,
+)
+def test_what_else_the_rows_are_used_for(options):
+    """A matrix that is read elsewhere keeps all its rows; index 0 goes on to be masked."""
+    report = check_gradients(looking_up(**options), IDS, TARGETS, oracles=("forward",), effort="fast")
+    assert report.ok
+    keeps_all = "after" in options or "embeddings_regularizer" in options
+    assert of_rows(report).together == (of_rows(report).total if keeps_all else 40)
+
+
+def peak_of_arrays(rows):
+    model = looking_up(rows)
+    tracemalloc.start()
+    try:
+        check_gradients(model, IDS, TARGETS, effort="fast")
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+def test_memory_does_not_grow_with_unused_rows():
+    """Arrays of NumPy: less than twice what the weights grow by (21 times before unused rows were left out)."""
+    peak_of_arrays(80_000)
+    assert peak_of_arrays(580_000) - peak_of_arrays(80_000) < 2 * 500_000 * 8 * 4
+
+
+RESIDENT = """
+import resource, sys
+sys.path.insert(0, {place!r})
+import numpy as np
+from test_load import IDS, TARGETS, check_gradients, check_updates, looking_up
+verb = {verb}
+verb(looking_up(71_000))
+model = looking_up(1_000_000)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+verb(model)
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024 / (1_000_000 * 8 * 4))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("verb", "bound"),
+    [
+        ('lambda model: check_gradients(model, IDS, TARGETS, effort="fast")', 2),
+        ("lambda model: check_gradients(model, IDS, TARGETS)", 3),
+        ("lambda model: check_updates(model, IDS, TARGETS, steps=1)", 125),
+    ],
+    ids=["fast", "auto", "updates"],
+)
+def test_memory_of_a_million_rows(verb, bound):
+    """Of the whole process, in units of the float32 weights."""
+    code = RESIDENT.format(place=str(Path(__file__).parent), verb=verb)
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert float(done.stdout.split()[-1]) < bound
