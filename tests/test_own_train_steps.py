@@ -91,8 +91,8 @@ def test_a_forgotten_division(halves):
         "undecided",
         "own-step-sum",
         (
-            f"step {step}: {OWN}: it gathers gradients of 2 losses and hands over their sum, which is 2 times the "
-            "gradient of their mean"
+            f"step {step}: {OWN}: it gathers gradients of 2 losses and hands over their sum, which is as many "
+            "times the gradient of their mean"
         ),
     )
     assert report.oracles == MEANT

@@ -54,29 +54,16 @@ def measure_by_tiers(oracle: Oracle, name: str, *, entries: Array, is_certain: C
     """Slopes of the given flat entries: with few steps first, and with more for those that are not certain yet.
 
     `is_certain` says of slopes of all entries (e,) which of them need no more steps. The last tier goes down to the
-    last bits of the weight. A tier has the steps of the tiers before it among its own: their losses are not computed
-    again.
+    last bits of the weight.
     """
     at = np.ravel(oracle.values[name])[entries]
     known, pending = unknown_slopes(len(entries)), np.arange(len(entries))
-    taken = dict[float, Array]()
     for exponents in TIERS:
         if not len(pending):
             break
 
-        def line(offsets: Array, pending: Array = pending, exponents: Array = exponents) -> Array:
-            new = np.array([exponent not in taken for exponent in exponents])
-            losses = np.empty((2, len(exponents), len(pending)))
-            losses[:, new] = np.reshape(
-                oracle.losses(name, entries[pending], offsets[np.tile(new, 2)]), (2, -1, len(pending))
-            )
-            for i, exponent in enumerate(exponents):
-                if new[i]:
-                    taken[exponent] = np.full((2, len(entries)), np.nan)
-                    taken[exponent][:, pending] = losses[:, i]
-                else:
-                    losses[:, i] = taken[exponent][:, pending]
-            return losses.reshape(offsets.shape)
+        def line(offsets: Array, pending: Array = pending) -> Array:
+            return np.asarray(oracle.losses(name, entries[pending], offsets), dtype=float)
 
         found = slopes(line, at[pending], oracle.noise, base=oracle.base, exponents=exponents)
         known = with_entries(known, pending, found)
