@@ -311,7 +311,7 @@ def _(wrong: float) -> Made:
     model = keras.Sequential(
         [
             keras.Input((3,)),
-            dense(3, kernel_regularizer=lambda w: penalty(keras.ops.convert_to_tensor(w)), activity_regularizer="l2"),
+            dense(3, kernel_regularizer=lambda w: penalty(1.0 * w), activity_regularizer="l2"),
             dense(2, None, bias_regularizer="l1"),
         ]
     )

@@ -189,7 +189,7 @@ def test_the_book_s_own_signatures():
 def module(tmp_path, text):
     path = tmp_path / "student.py"
     path.write_text("import os, time\nimport numpy as np\n" + textwrap.dedent(text), encoding="utf-8")
-    return RemoteProgram(f"numpy:{path}", time_limit=15)
+    return RemoteProgram(f"numpy:{path}", time_limit=120)
 
 
 @pytest.mark.parametrize(

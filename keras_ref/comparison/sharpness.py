@@ -111,7 +111,8 @@ class _Sharpened:
         right = (kinds == Kind.MATCH) & (passed < np.minimum(self.passed[at], 1))
         # a loss that overflows there says nothing; nor does a difference at larger weights, whose steps may be longer
         # than the loss is smooth, unless there was one here
-        trusted = scale < 1 or scale == _scale_of_small(self.found)
+        enlarged = np.full(len(at), scale == _scale_of_small(self.found)) & there.slopes.smooth
+        trusted = (scale < 1) | enlarged
         wrong = (kinds == Kind.MISMATCH) & (trusted | (self.found.judgements.kinds[at] == Kind.MISMATCH))
         wrong &= not _departs(self.found)
         found, new = self.found, self.passed.copy()

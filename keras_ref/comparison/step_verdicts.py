@@ -76,7 +76,7 @@ def _beside_returned(name: str, judgement: Judgement, targets: Sequence[Target],
         return replace(judgement, details=("returns",), against=own)
     is_another = abs(value - known.value) > 2 * known.noise + 64 * UNIT * abs(known.value)
     if judgement.kind is Kind.MATCH and is_another:
-        details = (value, known.value)
+        details = (f"{value:.6g}", f"{known.value:.6g}")
         return replace(judgement, kind=Kind.UNDECIDED, reason=Reason.OWN_STEP_OTHER_LOSS, details=details)
     return judgement
 
@@ -88,8 +88,7 @@ def visible(handed: Array, slopes: NumericGradient) -> float:
 
 def with_judgement(verdict: Verdict, handed: Array, judgement: Judgement, *, step: int) -> Verdict:
     """The verdict on an update that follows the law, by what the gradient is that was handed over for it."""
-    has_step = judgement.reason not in (Reason.OWN_STEP, Reason.OWN_STEP_GATHERS)
-    details = (step, *judgement.details) if has_step else judgement.details
+    details = (step, *judgement.details) if judgement.reason.names_a_step else judgement.details
     slopes = judgement.against
     if judgement.kind is Kind.MATCH and slopes is not None:
         seen = replace(verdict, visible=max(verdict.visible, visible(handed, slopes)))

@@ -216,8 +216,9 @@ def describe_changes(data: Mapping[str, Any]) -> list[str]:
         for name, was in data.get("versions", {}).items()
         if name in now and now[name] != was
     ]
-    # no other file is looked at, whatever the report names; models and data are archives, and devices are none
-    read = {name for name in (*data["targets"], data["data"]) if is_plain_file(name) and is_zipfile(name)}
+    # no other file is looked at, whatever the report names: models and data are archives, programs are run anyway
+    named = [name for name in (*data["targets"], data["data"]) if is_plain_file(name)]
+    read = {name for name in named if name.endswith(".py") or is_zipfile(name)}
     return versions + [
         f"{name} is not the file that the report was written for."
         for name, was in data.get("files", {}).items()

@@ -38,6 +38,11 @@ class Reason(StrEnum):
         """Whether the reason is what a train step hands to an optimizer, which the numbers of the verdict are then."""
         return self in HANDED
 
+    @property
+    def names_a_step(self) -> bool:
+        """Whether the first gap of a reason for a train step of the model's own is the step of the training."""
+        return self not in STEPLESS
+
     def text(self, *details: object) -> str:
         """The text in a report, its gaps filled. Raises: IndexError where a detail is missing."""
         return self.template.format(*details)
@@ -238,7 +243,7 @@ class Reason(StrEnum):
         ),
         (
             "step {}: the train step is the model's own: the gradients that it hands over are the slopes of the loss "
-            "that it differentiates ({:.6g}) and not of the loss that it returns ({:.6g})"
+            "that it differentiates ({}) and not of the loss that it returns ({})"
         ),
     )
     OWN_STEP_MOVED = (
@@ -259,8 +264,8 @@ class Reason(StrEnum):
             "by their number"
         ),
         (
-            "step {0}: the train step is the model's own: it gathers gradients of {1} losses and hands over their "
-            "sum, which is {1} times the gradient of their mean"
+            "step {}: the train step is the model's own: it gathers gradients of {} losses and hands over their sum, "
+            "which is as many times the gradient of their mean"
         ),
     )
     OWN_STEP_MOVES = (
@@ -295,6 +300,8 @@ class Reason(StrEnum):
     PROCESS_DIED = "process-died", "the process died in which the gradient was computed", "{}"
 
 
+#: reasons for a train step of the model's own that are about no step of it
+STEPLESS = frozenset((Reason.OWN_STEP, Reason.OWN_STEP_GATHERS))
 #: reasons that are about a gradient which a train step of a model's own hands to an optimizer, and fail
 HANDED = frozenset(
     (
