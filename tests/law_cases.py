@@ -168,6 +168,11 @@ class Point:
 SPECS = {"layer": pool, "loss": losses, "optimizer": optimizer_cases.pool}
 
 
+def always_departs(kind: str, name: str) -> bool:
+    """Whether Keras may compute something else on every example of a definition."""
+    return all(any(_may_hide(spec)) for spec in SPECS[kind](name))
+
+
 @cache
 def cases(kind: str, name: str) -> tuple[Case, ...]:
     """Examples of a definition's law, such as hide no wrong one if there are any: the smallest ones, which are fast; of

@@ -10,7 +10,7 @@ from itertools import islice
 import keras
 import numpy as np
 import pytest
-from law_cases import ROOTS, wrong_laws
+from law_cases import ROOTS, always_departs, wrong_laws
 
 from keras_ref import check_gradients, check_updates
 from scratch import registry
@@ -34,6 +34,8 @@ DEFINITIONS = [pytest.param(kind, name, id=name) for kind in ROOTS for name in r
 def test_law_mutants(kind, name):
     """Each of the first wrong laws that show is caught, at a variable, by the oracle that knows the law."""
     found = list(islice(wrong_laws(kind, name), MOST))
+    if not found and always_departs(kind, name):  # which examples there are depends on what was drawn before
+        pytest.xfail(f"Keras departs from the definition of {name} on every example, and no wrong law shows there")
     assert found, f"{name} has no wrong law that shows on its examples"
     missed = [f"{name}-{one}" for one in found if one.verdict is None or not one.verdict.failed]
     assert not missed, missed
