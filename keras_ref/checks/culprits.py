@@ -18,6 +18,7 @@ import keras
 from keras_ref.checks.layers_and_functions import check_layer
 from keras_ref.comparison.settings import Settings
 from keras_ref.errors import BadInput
+from keras_ref.evaluation.float64 import in_precision
 from keras_ref.evaluation.keras_parts import layers_of
 from keras_ref.evaluation.loss_function import Data
 from keras_ref.evaluation.naming import path_of
@@ -70,7 +71,8 @@ def name_culprit(report: Report, model: Any, data: Data, *, training: bool, sett
 def record_calls(model: Any, data: Data, *, training: bool) -> list[LayerCall]:
     """The calls of a model's layers on the data, in the order in which they end: a layer comes behind those that it
     holds. [] where the model does not run eagerly."""
-    with _recorded(layers_of(model)[1:]) as calls, keras.StatelessScope():
+    # a function that was traced before writes its variables past any scope
+    with in_precision(None, model), _recorded(layers_of(model)[1:]) as calls, keras.StatelessScope():
         try:
             model(data.tensors(None).x, training=training)
         except Exception:  # noqa: BLE001 (the model's own; the report says already what is wrong with it)
