@@ -100,7 +100,7 @@ def _moving(found: StepOf, step: int) -> Iterator[tuple[str, Array]]:
 def _laws(found: StepOf) -> Iterator[tuple[str, Array]]:
     """The optimizer of A with one setting changed, and other optimizers, one step from A's own gradient."""
     optimizer = None if found.optimizer is None else _optimizer(*found.optimizer)
-    if optimizer is None:
+    if optimizer is None or not hasattr(optimizer, "learning_rate"):  # one that holds others has no setting of its own
         return
     a, b = found.called
     own = type(optimizer).__name__
