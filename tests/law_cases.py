@@ -89,7 +89,7 @@ class Slopes:
     @cached_property
     def _autodiff(self) -> Autodiff:
         with self.built.at(self.weights, self.x, self.y) as probe:
-            return autodiff_at(probe, probe.values, mode=self.built.mode)
+            return autodiff_at(probe, probe.values, mode=self.built.first_mode)
 
     def difference(self) -> Verdict | None:
         autodiff = self._autodiff

@@ -127,6 +127,11 @@ class Built:
         return "function" if self._slow or self._points > 1 else "eager"
 
     @property
+    def first_mode(self) -> str:
+        """How a first gradient is taken, however many there were: what is said of one does not depend on the others."""
+        return "function" if self._slow and not weights_module.adapted(self.keras_model) else "eager"
+
+    @property
     def _slow(self) -> bool:
         return any(_slow_eagerly(part) for layer in self.model.layers.values() for part in nested_specifications(layer))
 

@@ -8,6 +8,7 @@ subjects.py       the operations of a campaign, and how each is called (subjects
 points.py         generic points, and those where derivatives go wrong
 run.py            every operation at every point
 records.py        the file of a campaign, and what it came to
+releases.toml     older releases in which the scripts were run
 tensorflow.toml   the faults of TensorFlow: function, arguments, closed form
 """
 

@@ -43,6 +43,7 @@ class Finding:
     what       a sentence; `where` names the API, `affects` the uses that meet it
     kind       one of KINDS
     found_in   {package: release} in which it was found; fixed_in: in which it is corrected, empty until it is
+    seen_in    older releases of Keras, on the same TensorFlow, in which the script was run and finds it too
     upstream   the address of a thread, or "unreported"
     source     the closed form, the paper or the page of documentation that says what is right
     script     a program without gradtwin that exits with 1 while the fault is there, and with 0 when it is not
@@ -56,6 +57,7 @@ class Finding:
     script: str
     affects: str
     found_in: dict[str, str]
+    seen_in: tuple[str, ...]
     fixed_in: dict[str, str]
     upstream: str
 
@@ -103,6 +105,7 @@ def _of_departure(departure: Departure, script: str) -> Finding:
         script=script,
         affects=", ".join(dict.fromkeys(map(_describe, departure.applies))) or "depends on the data",
         found_in=dict(FOUND_IN),
+        seen_in=_seen_in(departure.id),
         fixed_in=dict(departure.fixed_in),
         upstream=departure.upstream or UNREPORTED,
     )
@@ -118,9 +121,21 @@ def _of_tensorflow(entry: dict[str, Any]) -> Finding:
         script=script_of_derivative(entry),
         affects=entry.get("affects", entry["where"]),
         found_in=dict(FOUND_IN),
+        seen_in=_seen_in(entry["id"]),
         fixed_in=dict(entry.get("fixed_in", {})),
         upstream=entry.get("upstream", UNREPORTED),
     )
+
+
+def _seen_in(finding_id: str) -> tuple[str, ...]:
+    return tuple(r["keras"] for r in load_releases() if finding_id not in (*r["right"], *r["cannot"]))
+
+
+@cache
+def load_releases() -> tuple[dict[str, Any], ...]:
+    """The releases in which the scripts were run beside those in which the findings were found, the oldest first."""
+    with Path(__file__).with_name("releases.toml").open("rb") as file:
+        return tuple(tomllib.load(file)["release"])
 
 
 def _tensorflow() -> list[dict[str, Any]]:

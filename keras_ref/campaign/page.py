@@ -46,6 +46,7 @@ def _section(standing: Standing) -> str:
         "What is right": finding.source,
         "Affects": finding.affects,
         "Found in": _releases(finding.found_in),
+        "Seen in Keras": ", ".join(finding.seen_in) or "no older release that was tried",
         "Corrected in": _releases(finding.fixed_in) or "no release that was tried",
         "Here": f"{standing.state}. {standing.said}",
     }
