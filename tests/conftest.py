@@ -73,8 +73,10 @@ def pytest_runtest_setup():
 @pytest.hookimpl(tryfirst=True)
 def pytest_cmdline_main(config):
     """Two processes unless -n says otherwise, where pytest-xdist is there to have them (`-p no:xdist` works too), and
-    nothing is timed."""
+    nothing is timed. Coverage has decided by now how many processes there are: `pytest -n 2 --cov` measures in two."""
     plugins = config.pluginmanager
+    if plugins.hasplugin("_cov") and config.option.numprocesses is None:
+        return
     if plugins.hasplugin("xdist") and not plugins.hasplugin("benchmark") and not hasattr(config, "workerinput"):
         config.option.numprocesses = 2 if config.option.numprocesses is None else config.option.numprocesses
         config.option.dist = "worksteal" if config.option.dist == "no" else config.option.dist
