@@ -24,7 +24,7 @@ def test_a_script_needs_no_gradtwin(finding):
     tree = ast.parse(finding.script)
     modules = {a.name.split(".")[0] for node in ast.walk(tree) if isinstance(node, ast.Import) for a in node.names}
     modules |= {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
-    assert modules <= {"sys", "keras", "numpy", "tensorflow", "math", "functools"}
+    assert modules <= {"os", "sys", "keras", "numpy", "tensorflow", "math", "functools"}
     assert finding.kind in KINDS and finding.where and finding.affects and len(finding.source) > 10
     assert finding.upstream == UNREPORTED or finding.upstream.startswith("https://github.com/")
 

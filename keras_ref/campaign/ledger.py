@@ -45,6 +45,7 @@ class Finding:
     found_in   {package: release} in which it was found; fixed_in: in which it is corrected, empty until it is
     seen_in    older releases of Keras, on the same TensorFlow, in which the script was run and finds it too
     upstream   the address of a thread, or "unreported"
+    kernels    "plain" for what shows without the kernels of oneDNN only, which TensorFlow takes by itself
     source     the closed form, the paper or the page of documentation that says what is right
     script     a program without gradtwin that exits with 1 while the fault is there, and with 0 when it is not
     """
@@ -59,6 +60,7 @@ class Finding:
     found_in: dict[str, str]
     seen_in: tuple[str, ...]
     fixed_in: dict[str, str]
+    kernels: str = ""
     upstream: str
 
     def to_dict(self) -> dict[str, Any]:
@@ -70,7 +72,10 @@ class Finding:
 def load_findings() -> tuple[Finding, ...]:
     """All findings, those of Keras first. Raises: ValueError for an id used twice or an unknown kind."""
     examples = load_examples()
-    found = [_of_departure(d, script_of_example(d.id, d.source, examples[d.id])) for d in load_departures()]
+    found = [
+        _of_departure(d, script_of_example(d.id, d.source, examples[d.id], kernels=d.kernels))
+        for d in load_departures()
+    ]
     found += [_of_tensorflow(entry) for entry in _tensorflow()]
     if len({f.id for f in found}) != len(found) or not {f.kind for f in found} <= set(KINDS):
         raise ValueError(
@@ -107,6 +112,7 @@ def _of_departure(departure: Departure, script: str) -> Finding:
         found_in=dict(FOUND_IN),
         seen_in=_seen_in(departure.id),
         fixed_in=dict(departure.fixed_in),
+        kernels=departure.kernels,
         upstream=departure.upstream or UNREPORTED,
     )
 

@@ -15,6 +15,8 @@ IMPORTS = {
     "tf": "tensorflow as tf",
     "partial": "functools",
 }
+#: what a script begins with that is about TensorFlow without oneDNN
+PLAIN = "import os; os.environ['TF_ENABLE_ONEDNN_OPTS'] = '0'"
 #: how both values are compared: text as text, numbers to 64 units (2**-46) in the last place of the largest number, as
 #: in keras_ref/translation/departures/examples.py
 NUMBERS = """\
@@ -32,7 +34,7 @@ print(keras.__version__, tf.__version__, "said:", got.ravel()[:9].tolist(), "rig
 """
 
 
-def script_of_example(finding_id: str, source: str, example: Callable[[], Any]) -> str:
+def script_of_example(finding_id: str, source: str, example: Callable[[], Any], *, kernels: str = "") -> str:
     """The example of a departure as a script: its own lines, without the function around them."""
     module = inspect.getmodule(example)
     tree = ast.parse(textwrap.dedent(inspect.getsource(example)))
@@ -50,7 +52,8 @@ def script_of_example(finding_id: str, source: str, example: Callable[[], Any]) 
     text = "\n".join(lines)
     helpers = [_source(vars(module), name) for name in _used(text) if name in vars(module)]
     refuses = "refusal" in text or "want = '" in text
-    return _script(finding_id, source, "\n".join([*filter(None, helpers), text]), text=refuses)
+    found = _script(finding_id, source, "\n".join([*filter(None, helpers), text]), text=refuses)
+    return found.replace("\nimport sys,", f"\n{PLAIN}\nimport sys,", 1) if kernels == "plain" else found
 
 
 class _Shorter(ast.NodeTransformer):

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass
 from importlib import metadata
+from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -19,8 +20,8 @@ from keras_ref.campaign.ledger import FOUND_IN, Finding, select_findings
 from keras_ref.coverage.processes import run_in_turn
 from keras_ref.own_modules import own_command
 
-#: the kernels that TensorFlow takes by itself: gradtwin asks for others (keras_ref/inputs/targets.py, quiet_tensorflow)
-KERNELS = {"TF_ENABLE_ONEDNN_OPTS": "1"}
+#: whether TensorFlow takes oneDNN's kernels, as it does by itself; gradtwin asks for its plain ones (quiet_tensorflow)
+ONEDNN = "TF_ENABLE_ONEDNN_OPTS"
 STILL_THERE, CORRECTED, CANNOT = "still there", "corrected here", "cannot run here"
 
 
@@ -67,7 +68,12 @@ def is_corrected(finding: Finding) -> bool:
 def find_standings(findings: Sequence[Finding]) -> Iterator[Standing]:
     """How each stands, one after another. One that ends its process does so alone, and is then still there."""
     known = {f.id: f for f in findings}
-    for answer in run_in_turn(list(known), command=_command, environment=KERNELS):
+    plain = [f.id for f in findings if f.kernels == "plain"]
+    others = [f.id for f in findings if f.kernels != "plain"]
+    for answer in chain(
+        run_in_turn(others, command=_command, environment={ONEDNN: "1"}),
+        run_in_turn(plain, command=_command, environment={ONEDNN: "0"}),
+    ):
         finding = known[answer.name]
         if answer.result is not None:
             yield Standing(finding=finding, state=answer.result["state"], said=answer.result["said"])

@@ -14,8 +14,9 @@ hold:
 
 Predicates are functions of predicates.py, given by name. `only` says what it takes beside the specification
 (CIRCUMSTANCES). `says` is what Keras says when it refuses: words of the exception, without which a refusal is not the
-known one. `kind`, `upstream` and `fixed_in` are for the ledger (keras_ref/campaign/ledger.py). An entry without
-`applies` depends on data (weights, masks, targets), not on a specification: it excuses nothing by itself.
+known one. `kernels = "plain"`: it shows without the kernels of oneDNN only. `kind`, `upstream` and `fixed_in` are for
+the ledger (keras_ref/campaign/ledger.py). An entry without `applies` depends on data (weights, masks, targets), not on
+a specification: it excuses nothing by itself.
 """
 
 from keras_ref.translation.departures.conditions import Condition, meets_any, nested_specifications

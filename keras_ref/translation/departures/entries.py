@@ -41,6 +41,7 @@ class Departure:
     only: tuple[str, ...] = ()
     says: str = ""
     kind: str = ""
+    kernels: str = ""
     upstream: str = ""
     fixed_in: Mapping[str, str] = field(default_factory=dict, hash=False)
     own_process: bool = False
