@@ -68,12 +68,12 @@ def test_epochs(gradtwin, epochs, weight, bias):
     assert [int(label) for label, _ in marks][-1] == epochs
     for label, (mine, theirs, apart) in marks:
         np.testing.assert_allclose(
-            # shown with twelve digits
+            # shown with twelve digits: half a unit of the last
             [mine, theirs],
             [ONE.loss(nudged[int(label)]), ONE.loss(beside[int(label)])],
             rtol=5e-12,
         )
-        # shown with four digits
+        # shown with four digits: half a unit of the last
         np.testing.assert_allclose(apart, ONE.loss(nudged[int(label)]) - ONE.loss(beside[int(label)]), rtol=5e-4)
 
 

@@ -89,15 +89,14 @@ def test_fault_of_tensorflow(name):
     arguments, truth = [np.array(a) for a in arguments], [np.array(t) for t in truth]
     said = slopes(function, arguments)
     report = check_function(function, *arguments)
-    if all(np.allclose(s, t, rtol=1e-9, atol=1e-12) for s, t in zip(said, truth, strict=True)):  # corrected here
+    # tells a corrected release (right to a few units) from a fault (wrong in the first digits): nothing is between
+    if all(np.allclose(s, t, rtol=1e-9, atol=1e-12) for s, t in zip(said, truth, strict=True)):
         assert report.ok, report.explain()
         return
     assert report.failures and {v.verdict for v in report.failures} <= {"mismatch", "nan"}, report.explain()
     for verdict in report.failures:
         at = 0 if len(arguments) == 1 else [v.name for v in report.verdicts].index(verdict.name)
-        assert np.isclose(verdict.numeric, cotangent() * truth[at][verdict.worst], rtol=1e-6, atol=1e-9), (
-            report.explain()
-        )
+        assert abs(verdict.numeric - cotangent() * truth[at][verdict.worst]) <= verdict.allowed, report.explain()
 
 
 @functools.cache
