@@ -14,16 +14,9 @@ from typing import Any
 from keras_ref.errors import BadInput, CouldNotRun, place_of, short, target_stays
 from keras_ref.frontends.verbs import find_check
 from keras_ref.inputs.targets import Loaded, complete_data, import_module, load_data, load_target
-from keras_ref.options import (
-    OPTIONS,
-    parse_expectations,
-    parse_memory_limit,
-    parse_time_limit,
-    require_choice,
-    require_minimum,
-)
+from keras_ref.options import OPTIONS, keywords_of, require_legal
 from keras_ref.own_modules import PLACE
-from keras_ref.reports.files import is_plain_file
+from keras_ref.reports.files import is_plain_file, written_by
 from keras_ref.reports.verdict import Report
 from scratch.progress import Progress
 
@@ -61,13 +54,7 @@ class Invocation:
             for name, v in named.items()
             if v not in (OPTIONS[name].default, [])
         }
-        for name, value in options.items():
-            require_choice(name, value)
-        parse_expectations(options.get("expect", ()))
-        parse_time_limit(options.get("time-limit", OPTIONS["time-limit"].default))
-        parse_memory_limit(options.get("memory-limit", OPTIONS["memory-limit"].default))
-        for name in ("steps", "batches", "seed"):
-            require_minimum(name, options.get(name, OPTIONS[name].default))
+        require_legal(options)
         return cls(command, tuple(targets), data, options)
 
     def value(self, name: str) -> Any:
@@ -184,6 +171,15 @@ def is_own(error: BaseException) -> bool:
     return trace is not None and trace.tb_frame.f_code.co_filename.startswith(_OWN)
 
 
+def default_map(settings: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """{command: {parameter: value}}: the settings of a project as what each command takes where it is not told."""
+    values = {name: list(value) if OPTIONS[name].many else value for name, value in settings.items()}
+    return {
+        command: {parameter_of(name): value for name, value in values.items() if name in takes}
+        for command, takes in TAKES.items()
+    }
+
+
 def parameter_of(option: str) -> str:
     """The Python name of an option: `import` is a keyword, and a dash is no letter."""
     return "imports" if option == "import" else option.replace("-", "_")
@@ -198,26 +194,14 @@ class _Call:
 
 
 def _call_gradients(invocation: Invocation) -> _Call:
-    value = invocation.value
-    budget = {"budget": value("budget")} if value("budget") else {}
-    return _Call(
-        "check_gradients",
-        {
-            "variables": value("variables"),
-            "batches": value("batches"),
-            **({"wrt": value("wrt")} if value("wrt") else {}),
-            "training": value("training"),
-            "modes": tuple(value("mode").split(",")),
-            "effort": "fast" if invocation.command == "locate" else value("effort"),
-            "expect": parse_expectations(value("expect")),
-            **budget,
-        },
-    )
+    effort = "fast" if invocation.command == "locate" else invocation.value("effort")
+    optional = {name: invocation.value(name) for name in ("budget", "wrt") if invocation.value(name)}
+    named = {name: invocation.value(name) for name in ("variables", "batches", "training", "mode", "expect")}
+    return _Call("check_gradients", keywords_of({**named, **optional, "effort": effort}))
 
 
 def _call_updates(invocation: Invocation) -> _Call:
-    options = {"steps": invocation.value("steps"), "batch_size": invocation.value("batch-size") or None}
-    return _Call("check_updates", options)
+    return _Call("check_updates", keywords_of({name: invocation.value(name) for name in ("steps", "batch-size")}))
 
 
 _CALLS: dict[str, Callable[[Invocation], _Call]] = {
@@ -228,16 +212,18 @@ _CALLS: dict[str, Callable[[Invocation], _Call]] = {
 
 
 def make_document(invocation: Invocation, found: Mapping[str, Report], refused: Iterable[str] = ()) -> dict[str, Any]:
-    """What --json writes: the report with the command that made it; of several targets, a report for each.
+    """What --json writes: the command, and a report for each target. That of a single target is at the top, too, where
+    it was before there were several.
 
     found     {target: report};   refused   a sentence for each target that could not be run
     """
-    reports = {target: report.to_dict() for target, report in found.items()}
-    if len(invocation.targets) == 1:
-        return {**next(iter(reports.values())), "run": invocation.to_dict()}
+    reports, refused = {target: report.to_dict() for target, report in found.items()}, list(refused)
+    alone = next(iter(reports.values())) if len(invocation.targets) == 1 else {}
     return {
+        **written_by(invocation.command),
+        **alone,
         "ok": not refused and all(r.ok for r in found.values()),
-        "could_not_run": list(refused),
+        "could_not_run": refused,
         "reports": [{"target": target, **report} for target, report in reports.items()],
         "run": invocation.to_dict(),
     }

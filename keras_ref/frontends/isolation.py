@@ -25,6 +25,8 @@ from keras_ref.reports.verdict import Kind, Reason, Report, Verdict
 OUTPUT = 2**26
 #: of the machine's memory, where no limit is given
 SHARE = 0.9
+#: set in the environment of a process whose end this command sees, and whose options are all given to it
+WATCHED = "GRADTWIN_WATCHED"
 #: what the command's own sentences begin with
 PREFIX = "gradtwin: "
 
@@ -115,7 +117,8 @@ def raise_refusal(end: End) -> None:
 
 def _environment() -> dict[str, str]:
     """This process's environment without GitHub's variables: the parent annotates the findings, once."""
-    return {name: value for name, value in os.environ.items() if name not in ("GITHUB_ACTIONS", "GITHUB_STEP_SUMMARY")}
+    kept = {name: value for name, value in os.environ.items() if name not in ("GITHUB_ACTIONS", "GITHUB_STEP_SUMMARY")}
+    return {**kept, WATCHED: "1"}
 
 
 def describe_end(status: int) -> str:

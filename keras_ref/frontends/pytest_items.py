@@ -18,6 +18,7 @@ from keras_ref.frontends.invocation import ISOLATION, Invocation, read_versions
 from keras_ref.frontends.pytest_checks import check_in_test, given_options, record_report
 from keras_ref.options import OPTIONS
 from keras_ref.reports.escaping import printable
+from keras_ref.reports.files import written_by
 from keras_ref.reports.verdict import ORDER, Report, worst_of
 
 
@@ -236,7 +237,9 @@ def make_document(texts: Iterable[tuple[str, str]]) -> dict[str, Any]:
     """What --gradtwin-json writes: every report with its test, and the versions. `texts`: (test, report as JSON)."""
     reports = [{"test": test, **json.loads(text)} for test, text in texts]
     return {
+        **written_by("pytest"),
         "ok": all(report["ok"] for report in reports),
+        "could_not_run": [],
         "reports": reports,
         "versions": read_versions() if reports else {},
     }

@@ -75,7 +75,7 @@ def pytest_configure(config: pytest.Config) -> None:
         from keras_ref.reports.files import Output, refuse_outputs, sources_of
 
         force = "" if config.getoption("--gradtwin-force") else "--gradtwin-force"
-        output = Output(option="--gradtwin-json", path=path, kind="report")
+        output = Output(option="--gradtwin-json", path=path, kind="report", command="pytest")
         try:
             refuse_outputs([output], inputs=sources_of(config.stash[_TARGETS]), force=force)
         except CouldNotRun as error:
@@ -163,6 +163,9 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, Any]:
         from keras_ref.reports.verdict import json_text
 
         result.gradtwin = [json_text(report.to_dict()) for report in reports]
+        culprit = next((report.culprit for report in reports if report.culprit is not None), None)
+        if result.failed and culprit is not None and culprit.file:  # where editors and CI services lead
+            result.location = (culprit.file, culprit.line - 1, result.location[2])
         result.sections = [
             (name, text) for name, text in ((n, _LOG_LINES.sub("", t)) for n, t in result.sections) if text
         ]

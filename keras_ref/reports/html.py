@@ -17,15 +17,29 @@ from keras_ref.reports.verdict import Report, Verdict
 FAILURES = 50
 
 
-def report_html(report: Report) -> str:
-    """The page of a report as HTML text, at most 2 MB whatever the model's size."""
-    return page_html(report.subject, _body(report))
+def report_html(*reports: Report, command: str = "check") -> str:
+    """The page of one or several reports as HTML text, at most 2 MB for each whatever the model's size."""
+    if len(reports) == 1:
+        return page_html(reports[0].subject, _body(reports[0]), command=command)
+    listed = "".join(
+        f'<li><a href="#target-{i}">{escape(report.subject)}</a>: {escape(_state(report))}</li>'
+        for i, report in enumerate(reports)
+    )
+    wrong = sum(not report.ok for report in reports)
+    state = f"{wrong} of {len(reports)} targets fail." if wrong else "All match."
+    body = (
+        f'<header><h1>{len(reports)} targets</h1><p class="state {"bad" if wrong else "ok"}">{state}</p>'
+        f"<ul>{listed}</ul></header>"
+        + "".join(f'<section id="target-{i}">{_body(report)}</section>' for i, report in enumerate(reports))
+    )
+    return page_html(", ".join(report.subject for report in reports), body, command=command)
 
 
-def page_html(title: str, body: str) -> str:
-    """A page of this style from the HTML of its body."""
+def page_html(title: str, body: str, *, command: str) -> str:
+    """A page of this style, written by a command, from the HTML of its body."""
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+        f'<meta name="generator" content="gradtwin {command}">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>{escape(title)} – gradtwin</title>"
         f'<link rel="icon" href="data:,"><style>{_style()}</style></head><body>{body}</body></html>\n'

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from keras_ref.reports.files import SCHEMA_VERSION
 from keras_ref.reports.kinds import Kind
 from keras_ref.reports.reasons import Reason
 
@@ -57,6 +58,8 @@ VERDICT = record(
     },
     {"reason_code": {"enum": [None, *(reason.value for reason in Reason)]}, "jumps": COUNT, "looks_like": TEXT},
 )
+#: what a document begins with since there are versions of its shape
+HEADER = {"written_by": TEXT, "schema_version": {"const": SCHEMA_VERSION}}
 CULPRIT = record({"layer": TEXT, "kind": TEXT, "file": PATH, "line": COUNT})
 #: properties of a report, without the braces: a document adds its own
 REPORT = {

@@ -259,6 +259,7 @@ class Report:
             **({"together": str(together)} if together else {}),
             "verdicts": ", ".join(f"{counts[name]} {name}" for name in reversed(ORDER) if counts[name]),
             **({"would_see": f"{max(visible):.1e}"} if visible else {}),
+            **({} if self.culprit is None else {"culprit": self.culprit.text}),
             "seed": str(self.seed),
         }
 
@@ -299,7 +300,9 @@ class Report:
     def _repr_html_(self) -> str:
         failures = "".join(f"<pre>{escape(v.explain(self.replay))}</pre>" for v in self.failures)
         notes = "".join(f"<p>{escape(note)}</p>" for note in self.notes)
-        return f"<p><b>{escape(self.summary())}</b></p>{variables_table(self.verdicts, self.allowed)}{failures}{notes}"
+        advice = f"<p>{escape(self.oracles)}</p>" if self.failures else ""
+        table = variables_table(self.verdicts, self.allowed)
+        return f"<p><b>{escape(self.summary())}</b></p>{table}{failures}{advice}{notes}"
 
     def __repr__(self) -> str:
         rows = [f"  {v.verdict:<12} {v.name}  [{v.oracle}] {v.coverage}" for v in self.verdicts]
