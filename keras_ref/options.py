@@ -7,6 +7,7 @@ import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -223,6 +224,10 @@ def require_choice(name: str, given: Any) -> Any:
     return given
 
 
+class SharedExpectations(dict[str, str]):
+    """{pattern: what} that is declared for several models: a pattern may match nothing in some of them."""
+
+
 def parse_expectations(given: tuple[str, ...]) -> dict[str, str]:
     """{pattern: what} of --expect PATTERN=what, "surrogate" or "stop_gradient", any number of times.
 
@@ -359,6 +364,14 @@ def require_legal(given: Mapping[str, Any]) -> None:
 def keywords_of(given: Mapping[str, Any]) -> dict[str, Any]:
     """Options by their names as keywords of the public verbs: mode is `modes` there."""
     return {_KEYWORDS.get(name, name): _CONVERTED.get(name, _as_it_is)(value) for name, value in given.items()}
+
+
+def project_keywords(settings: Mapping[str, Any], verb: Callable[..., Any]) -> dict[str, Any]:
+    """The settings of a project as keywords of a verb, as far as it takes them."""
+    taken = signature(verb).parameters
+    keywords = {name: value for name, value in keywords_of(settings).items() if name in taken}
+    # what a project expects is about some of its models
+    return keywords | ({"expect": SharedExpectations(keywords["expect"])} if "expect" in keywords else {})
 
 
 def _as_it_is(value: Any) -> Any:

@@ -20,9 +20,9 @@ from keras_ref.frontends.exit_status import FINDING
 from keras_ref.frontends.findings_cli import findings
 from keras_ref.frontends.homework_cli import homework
 from keras_ref.frontends.invocation import TAKES, Invocation, default_map, read_versions
-from keras_ref.frontends.isolation import WATCHED
 from keras_ref.frontends.recorded import permit, read_json, read_recorded
 from keras_ref.frontends.running import Outputs, run_command
+from keras_ref.frontends.supervise import WATCHED
 from keras_ref.lesson.cli import lesson, recipe
 from keras_ref.options import OPTIONS, read_settings
 from keras_ref.reports.terminal import console
@@ -67,15 +67,16 @@ DataFile = Annotated[
     str,
     typer.Option(
         "--data",
-        help="An .npz file with x and y (x0, x1, … for several inputs), and sample_weight if there is one. Without it, "
-        "data are drawn with the seed.",
+        help="An .npz file with x and y (x0, x1, … for several inputs), and sample_weight if there is one; or a table, "
+        ".csv or .parquet, with these or the model's own names above its columns. Without it, data are drawn with the "
+        "seed.",
     ),
 ]
 Targets = Annotated[
     list[str],
     typer.Argument(
         metavar="TARGET",
-        help="package.module:factory, a function that returns a model or (model, x, y); or a saved .keras file.",
+        help="package.module:factory, a function that returns a model or (model, x, y); or a saved .keras or .h5 file.",
     ),
 ]
 
@@ -102,8 +103,7 @@ def overview(
 
     Exit status: 0 all match, 1 a finding, 2 the command could not run, 3 an internal error, 130 interrupted.
     """
-    if WATCHED not in os.environ:  # else the process that watches this one has read it
-        context.default_map = default_map(read_settings(Path.cwd()))
+    context.default_map = default_map(_settings())
     if context.invoked_subcommand in (*TAKES, "replay"):  # which import TensorFlow where their targets run
         return
     from keras_ref.inputs.targets import import_quietly
@@ -142,7 +142,7 @@ def check(
     force: Force = False,
 ) -> None:
     """Check the gradients of a model: autodiff against the change of the loss when each weight is nudged."""
-    invocation = Invocation.of(
+    invocation = _invocation(
         "check",
         targets=targets,
         data=data,
@@ -185,7 +185,7 @@ def updates(
     force: Force = False,
 ) -> None:
     """Check training steps: the weights after Keras's own steps against numeric gradients and a NumPy optimizer."""
-    invocation = Invocation.of(
+    invocation = _invocation(
         "updates",
         targets=targets,
         data=data,
@@ -227,7 +227,7 @@ def locate(
     force: Force = False,
 ) -> None:
     """Find a wrong gradient in a large model: a few random directions, bisected down to the weight."""
-    invocation = Invocation.of(
+    invocation = _invocation(
         "locate",
         targets=targets,
         data=data,
@@ -292,6 +292,15 @@ app.command()(findings)
 app.command()(homework)
 app.command()(lesson)
 app.command()(recipe)
+
+
+def _settings() -> dict[str, Any]:
+    """The settings of the project; none where the process that watches this one has read them."""
+    return {} if WATCHED in os.environ else read_settings(Path.cwd())
+
+
+def _invocation(command: str, **given: Any) -> Invocation:
+    return Invocation.of(command, project=_settings(), **given)
 
 
 def main() -> None:

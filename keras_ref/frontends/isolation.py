@@ -16,7 +16,7 @@ from keras_ref.errors import CouldNotRun
 from keras_ref.frontends import supervise, variable_names
 from keras_ref.frontends.invocation import Invocation
 from keras_ref.frontends.recorded import read_report
-from keras_ref.frontends.supervise import End, Limits
+from keras_ref.frontends.supervise import WATCHED, End, Limits
 from keras_ref.options import parse_memory_limit, parse_time_limit
 from keras_ref.own_modules import own_command
 from keras_ref.reports.verdict import Kind, Reason, Report, Verdict
@@ -25,8 +25,6 @@ from keras_ref.reports.verdict import Kind, Reason, Report, Verdict
 OUTPUT = 2**26
 #: of the machine's memory, where no limit is given
 SHARE = 0.9
-#: set in the environment of a process whose end this command sees, and whose options are all given to it
-WATCHED = "GRADTWIN_WATCHED"
 #: what the command's own sentences begin with
 PREFIX = "gradtwin: "
 

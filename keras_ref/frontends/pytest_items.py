@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from keras_ref.errors import BadInput, CouldNotRun
-from keras_ref.frontends.invocation import ISOLATION, Invocation, read_versions
-from keras_ref.frontends.pytest_checks import check_in_test, given_options, record_report
+from keras_ref.frontends.invocation import ISOLATION, TAKES, Invocation, read_versions
+from keras_ref.frontends.pytest_checks import check_in_test, given_options, option_of, project_settings, record_report
 from keras_ref.options import OPTIONS
 from keras_ref.reports.escaping import printable
 from keras_ref.reports.files import written_by
@@ -80,7 +80,7 @@ class Target(pytest.Collector):
             return isolated_names(self._invocation("*"), self.name)
         self._loaded = load_target(self.name)
         model, x, *_ = self._loaded
-        return variable_names(model, x, self.config.getoption("--gradtwin-seed"))
+        return variable_names(model, x, option_of(self.config, "seed"))
 
     def check(self, variable: str) -> Report:
         """The verdicts of one variable. Raises: CouldNotRun or BadInput where there are none."""
@@ -122,14 +122,16 @@ class Target(pytest.Collector):
 
     @property
     def _isolated(self) -> bool:
-        return bool(self.config.getoption("--gradtwin-isolate"))
+        return bool(option_of(self.config, "isolate"))
 
     def _invocation(self, variables: str) -> Invocation:
         """The command that checks the variables that match."""
         only = {"variables": variables} if variables != OPTIONS["variables"].default else {}
-        isolate = {name: self.config.getoption(f"--gradtwin-{name}") for name in ISOLATION}
+        isolate = {name: option_of(self.config, name) for name in ISOLATION}
         isolate = {name: value for name, value in isolate.items() if value != OPTIONS[name].default}
-        return Invocation("check", (self.name,), "", {**given_options(self.config), **only, **isolate})
+        of_project = {name: v for name, v in project_settings(self.config).items() if name in TAKES["check"]}
+        options = {**of_project, **given_options(self.config), **only, **isolate}
+        return Invocation("check", (self.name,), "", options, for_several=True)
 
 
 def _named_by_position(report: Report, names: list[str]) -> Report:
@@ -196,7 +198,7 @@ def check_returned(item: pytest.Item, returned: Any, options: dict[str, Any], *,
     drawn = ""
     try:
         if verb == "check_gradients":
-            seed = options.get("seed", item.config.getoption("--gradtwin-seed"))
+            seed = options.get("seed", option_of(item.config, "seed"))
             (subject, *arguments, weight), drawn = complete_data(subject, *arguments, seed=seed)
             options = options if weight is None else {"sample_weight": weight, **options}
         check_in_test(item, verb, subject, *arguments, note=drawn, **options)

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from keras_ref.errors import CouldNotRun
-from keras_ref.frontends.pytest_checks import REPORTS, check_in_test
+from keras_ref.frontends.pytest_checks import REPORTS, check_in_test, project_settings
 from keras_ref.options import OPTIONS
 
 #: options of the command line that pytest has too: --effort there is --gradtwin-effort here
@@ -66,6 +66,10 @@ def pytest_configure(config: pytest.Config) -> None:
     if worker is not None:
         config.stash[_TARGETS] = worker["gradtwin"]
         return
+    try:
+        project_settings(config)
+    except CouldNotRun as error:
+        raise pytest.UsageError(str(error)) from error
     names_tests = config.args_source is pytest.Config.ArgsSource.ARGS
     listed = [] if names_tests else config.getini("gradtwin_targets")
     config.stash[_TARGETS] = [*listed, *config.getoption("--gradtwin")]

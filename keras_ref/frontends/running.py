@@ -19,8 +19,8 @@ from keras_ref.frontends.recorded import Recorded, compare_verdicts, read_report
 from keras_ref.frontends.watching import Journal, watch
 from keras_ref.reports import github
 from keras_ref.reports.files import Output, refuse_outputs, sources_of, write
-from keras_ref.reports.terminal import print_report, show_progress, ticking
 from keras_ref.reports.terminal import console as make_console
+from keras_ref.reports.terminal import print_report, show_progress, ticking
 from keras_ref.reports.verdict import Kind, Report, json_text
 
 
@@ -113,6 +113,7 @@ def run_command(invocation: Invocation, outputs: Outputs, recorded: Recorded | N
     if found.reports:  # else there is nothing to write
         outputs.write(invocation, found)
     out.raise_if_failed()
+    invocation.require_expected(found.reports.values())
     same = recorded is None or found.refused or _print_comparison(out.console, recorded, found.reports)
     raise typer.Exit(max(found.worst, 0 if same else FINDING))
 

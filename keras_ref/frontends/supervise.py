@@ -26,6 +26,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+#: set in the environment of a process whose end gradtwin sees, and whose options are all given to it
+WATCHED = "GRADTWIN_WATCHED"
 #: seconds between two looks at the memory
 INTERVAL = 0.1
 #: bytes of the last output that are kept

@@ -24,7 +24,8 @@ import typer
 
 from keras_ref.errors import CouldNotRun
 from keras_ref.frontends.exit_status import COULD_NOT, complain
-from keras_ref.frontends.isolation import WATCHED, describe_end
+from keras_ref.frontends.isolation import describe_end
+from keras_ref.frontends.supervise import WATCHED
 
 #: prctl(2): the signal that this process gets when its parent ends
 PR_SET_PDEATHSIG = 1
@@ -89,7 +90,7 @@ def watch(journal: Journal, targets: tuple[str, ...]) -> None:
         place = journal.begun
         if place is None or -status in sent:  # it ended by itself, or was meant to end
             signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
-            _end_as(status, worst)
+            raise _ended_as(status, worst)
         error = CouldNotRun(
             f"A target must leave the process running. Received: {targets[place]}, whose process was "
             f"{describe_end(status)}. Look at the operation that ends it; --isolate shows the last of what it wrote."
@@ -113,13 +114,13 @@ def _wait(child: int) -> tuple[int, frozenset[int]]:
             return os.waitstatus_to_exitcode(status), frozenset(sent)
 
 
-def _end_as(status: int, worst: int) -> None:
-    """End as the child did. Raises: typer.Exit."""
+def _ended_as(status: int, worst: int) -> typer.Exit:
+    """End by the signal that ended the child; else what ends this process with the child's status."""
     if status < 0:
         if -status != signal.SIGKILL:
             signal.signal(-status, signal.SIG_DFL)
         os.kill(os.getpid(), -status)
-    raise typer.Exit(max(status, worst))
+    return typer.Exit(max(status, worst))
 
 
 def _end_with(parent: int) -> None:

@@ -33,7 +33,26 @@ SCHEMA_VERSION = 1
 #: characters of a file that say what it is
 HEAD = 2**16
 #: how the names of files end that a target may read without its being known: code, models and arrays
-READ = frozenset((".py", ".pyi", ".pyc", ".pyd", ".so", ".keras", ".h5", ".hdf5", ".npz", ".npy", ".pb", ".tfrecord"))
+READ = frozenset(
+    f".{end}"
+    for end in [
+        "py",
+        "pyi",
+        "pyc",
+        "pyd",
+        "so",
+        "toml",
+        "keras",
+        "h5",
+        "hdf5",
+        "pb",
+        "npz",
+        "npy",
+        "csv",
+        "parquet",
+        "tfrecord",
+    ]
+)
 #: what a path may raise where there cannot be a file: a name that is too long, links in a circle
 NO_PATH = (OSError, RuntimeError, ValueError)
 

@@ -17,6 +17,7 @@ from typing import Any
 from keras_ref.reports.escaping import fenced, markdown, printable
 from keras_ref.reports.files import append, sources_of
 from keras_ref.reports.verdict import Report
+from keras_ref.reports.words import ALLOWED, WORST
 
 #: rows of the table and explained failures that a summary shows of one target; GitHub allows 1 MiB per step
 ROWS, FAILURES = 100, 20
@@ -116,7 +117,7 @@ def summary(target: str, report: Report) -> str:
         [
             f"### {'✅' if report.ok else '❌'} gradtwin: {_cell(target)}\n",
             markdown(report.summary()) + "\n",
-            "| variable | oracle | verdict | compared | worst difference | allowed |",
+            f"| variable | oracle | verdict | entries compared | {WORST} | {ALLOWED} |",
             "|---|---|---|---:|---:|---:|",
             *rows,
             *more,

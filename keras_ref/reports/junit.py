@@ -6,12 +6,12 @@ Source: the schema of Jenkins' xUnit plugin (testsuites, testsuite, testcase; fa
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from xml.etree import ElementTree as ET
 
 from keras_ref.reports.comparison import Comparison
 from keras_ref.reports.escaping import printable
-from keras_ref.reports.verdict import Kind, Report
+from keras_ref.reports.verdict import Kind, Report, Verdict
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,17 +49,8 @@ def junit_xml(command: str, suites: Iterable[Suite]) -> str:
 
 
 def suite_of(target: str, report: Report) -> Suite:
-    """A test for each verdict of a report; the failed ones have its six lines, and the layer at fault with its place."""
-    place = {} if report.culprit is None else {"file": report.culprit.file, "line": report.culprit.line}
-    cases = []
-    for verdict in report.verdicts:
-        name = f"{verdict.name} by {verdict.oracle}"
-        if not report.fails(verdict):
-            cases.append(Case(name=name, classname=target))
-            continue
-        ended = "error" if verdict.verdict is Kind.CRASH else "failure"
-        found = {"ended": ended, "message": _message(verdict.verdict, report), "text": verdict.explain(report.replay)}
-        cases.append(Case(name=name, classname=target, **found, **place))
+    """A test for each verdict of a report; a failed one has its six lines, and the place of the layer at fault."""
+    cases = [_case(target, report, verdict) for verdict in report.verdicts]
     if not report.ok and not report.failures:
         cases.append(Case(name="anything compared", classname=target, ended="failure", message=report.summary()))
     return Suite(name=target, cases=tuple(cases), properties=tuple(report.properties().items()))
@@ -87,8 +78,18 @@ def suite_of_comparison(found: Comparison) -> Suite:
     return Suite(name=name, cases=tuple(cases))
 
 
-def _message(kind: Kind, report: Report) -> str:
-    return f"{kind}; {report.oracles}"
+def _case(target: str, report: Report, verdict: Verdict) -> Case:
+    passed = Case(name=f"{verdict.name} by {verdict.oracle}", classname=target)
+    if not report.fails(verdict):
+        return passed
+    return replace(
+        passed,
+        ended="error" if verdict.verdict is Kind.CRASH else "failure",
+        message=f"{verdict.verdict}; {report.oracles}",
+        text=verdict.explain(report.replay),
+        file="" if report.culprit is None else report.culprit.file,
+        line=0 if report.culprit is None else report.culprit.line,
+    )
 
 
 def _suite(suite: Suite) -> ET.Element:
@@ -96,7 +97,7 @@ def _suite(suite: Suite) -> ET.Element:
     counts = {
         f"{kind}s" if kind != "skipped" else kind: str(ended.count(kind)) for kind in ("failure", "error", "skipped")
     }
-    element = ET.Element("testsuite", name=printable(suite.name), tests=str(len(ended)), **counts)
+    element = ET.Element("testsuite", {"name": printable(suite.name), "tests": str(len(ended)), **counts})
     if suite.properties:
         properties = ET.SubElement(element, "properties")
         for name, value in suite.properties:
@@ -104,7 +105,7 @@ def _suite(suite: Suite) -> ET.Element:
     for case in suite.cases:
         where = {"file": printable(case.file), "line": str(case.line)} if case.file else {}
         classname = {"classname": printable(case.classname)} if case.classname else {}
-        test = ET.SubElement(element, "testcase", name=printable(case.name), **classname, **where)
+        test = ET.SubElement(element, "testcase", {"name": printable(case.name), **classname, **where})
         if case.ended:
             ET.SubElement(test, case.ended, message=printable(case.message)).text = _visible(case.text)
     return element

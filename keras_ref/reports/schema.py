@@ -56,7 +56,12 @@ VERDICT = record(
         "difference": NUMBER,
         "allowed": NUMBER,
     },
-    {"reason_code": {"enum": [None, *(reason.value for reason in Reason)]}, "jumps": COUNT, "looks_like": TEXT},
+    {
+        "reason_code": {"enum": [None, *(reason.value for reason in Reason)]},
+        "jumps": COUNT,
+        "looks_like": TEXT,
+        "instead": TEXT,
+    },
 )
 #: what a document begins with since there are versions of its shape
 HEADER = {"written_by": TEXT, "schema_version": {"const": SCHEMA_VERSION}}

@@ -1,0 +1,13 @@
+"""What the columns of every table of verdicts are called, and what they mean: the same words on all fronts."""
+
+from __future__ import annotations
+
+#: the difference at the entry `worst`, which need not be the largest of all
+WORST = "difference at the worst entry"
+ALLOWED = "allowed difference"
+SEEN = "smallest error it would have seen"
+#: what the two names mean that do not say it themselves
+LEGEND = (
+    "worst entry: where the difference is the largest beside what is allowed there; smallest error it would have seen: "
+    "of each single entry a larger error fails, a smaller one may pass"
+)
