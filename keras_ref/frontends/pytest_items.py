@@ -7,6 +7,7 @@ import json
 import os
 from collections import Counter
 from collections.abc import Iterable
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from inspect import signature
 from typing import Any
@@ -16,6 +17,7 @@ import pytest
 from keras_ref.errors import BadInput, CouldNotRun
 from keras_ref.frontends.invocation import ISOLATION, TAKES, Invocation, read_versions
 from keras_ref.frontends.pytest_checks import check_in_test, given_options, option_of, project_settings, record_report
+from keras_ref.frontends.pytest_watching import JOURNAL, dead_targets
 from keras_ref.options import OPTIONS
 from keras_ref.reports.escaping import printable
 from keras_ref.reports.files import written_by
@@ -55,8 +57,10 @@ class Target(pytest.Collector):
 
     def collect(self) -> list[pytest.Item]:
         """One test for each variable."""
+        journal = self.config.stash.get(JOURNAL, None)
         try:
-            found = self._names()
+            with nullcontext() if journal is None else journal.running(self.name):
+                found = self._names()
         except (CouldNotRun, BadInput) as error:
             self._found["*"] = error
             found = ["load"]
@@ -76,6 +80,8 @@ class Target(pytest.Collector):
         from keras_ref.frontends.variable_names import variable_names
         from keras_ref.inputs.targets import load_target
 
+        if (sentence := dead_targets(self.config).get(self.name)) is not None:
+            raise CouldNotRun(sentence)
         if self._isolated:
             return isolated_names(self._invocation("*"), self.name)
         self._loaded = load_target(self.name)

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from keras_ref.errors import CouldNotRun
+from keras_ref.frontends import pytest_watching
 from keras_ref.frontends.pytest_checks import REPORTS, check_in_test, project_settings
 from keras_ref.options import OPTIONS
 
@@ -28,8 +29,9 @@ _TARGETS: pytest.StashKey[Any] = pytest.StashKey()
 _LOG_LINES = re.compile(r"^[IW]\d{4} \d\d:\d\d:\S+ +\d+ \S+\] .*\n", re.MULTILINE)
 
 
-def pytest_addoption(parser: pytest.Parser) -> None:
+def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginManager) -> None:
     """--gradtwin, and the shared options from the same table as the command line's."""
+    pluginmanager.register(pytest_watching, "gradtwin-watching")
     group = parser.getgroup("gradtwin", "gradient checks")
     group.addoption(
         "--gradtwin",
@@ -70,9 +72,7 @@ def pytest_configure(config: pytest.Config) -> None:
         project_settings(config)
     except CouldNotRun as error:
         raise pytest.UsageError(str(error)) from error
-    names_tests = config.args_source is pytest.Config.ArgsSource.ARGS
-    listed = [] if names_tests else config.getini("gradtwin_targets")
-    config.stash[_TARGETS] = [*listed, *config.getoption("--gradtwin")]
+    config.stash[_TARGETS] = pytest_watching.targets_of(config)
     path = config.getoption("--gradtwin-json")
     config.pluginmanager.register(Reports(path), "gradtwin-reports")
     if path:

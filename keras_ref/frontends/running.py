@@ -16,7 +16,7 @@ from keras_ref.frontends.exit_status import COULD_NOT, FINDING, complain, compla
 from keras_ref.frontends.invocation import Invocation, make_document
 from keras_ref.frontends.isolation import run_isolated
 from keras_ref.frontends.recorded import Recorded, compare_verdicts, read_report
-from keras_ref.frontends.watching import Journal, watch
+from keras_ref.frontends.watching import Journal, can_watch, watch
 from keras_ref.reports import github
 from keras_ref.reports.files import Output, refuse_outputs, sources_of, write
 from keras_ref.reports.terminal import console as make_console
@@ -65,7 +65,7 @@ class Findings:
 
     reports: dict[str, Report] = field(default_factory=dict)
     refused: dict[str, str] = field(default_factory=dict)
-    worst: int = 0
+    status: int = 0
 
     def add(self, target: str, *, report: Report | None = None, refused: str = "", status: int = 0) -> None:
         """Add what became of a target."""
@@ -74,7 +74,7 @@ class Findings:
             status = status_of_report(report)
         else:
             self.refused[target] = refused
-        self.worst = max(self.worst, status)
+        self.status = max(self.status, status)
 
     def add_recorded(self, target: str, line: Mapping[str, Any]) -> None:
         """Add what a journal says, of a process that another target has ended."""
@@ -93,29 +93,30 @@ def run_command(invocation: Invocation, outputs: Outputs, recorded: Recorded | N
     outputs.refuse(invocation, inputs=(recorded.path,) if recorded else ())
     journal = Journal()
     if not invocation.value("isolate"):
-        watch(journal, invocation.targets)
+        status = watch(journal) if can_watch() else None
+        if status is not None:
+            raise typer.Exit(status)
         from keras_ref.inputs.targets import import_quietly
 
         import_quietly()
     before, found, out = journal.read(), Findings(), Printer(make_console())
-    for place, target in enumerate(invocation.targets):
-        if place in before:
-            found.add_recorded(target, before[place])
+    for target in dict.fromkeys(invocation.targets):
+        if target in before:
+            found.add_recorded(target, before[target])
             continue
-        with journal.running(place):
+        with journal.running(target):
             report = _run_target(out.console, invocation, target, found)
-        if report is None:
-            journal.write(place, refused=found.refused[target], status=found.worst)
-            continue
-        journal.write(place, report=report.to_json())
-        out.show(target, report, first=not found.reports)
-        found.add(target, report=report)
+            line = {"report": report.to_json()} if report is not None else {"refused": found.refused[target]}
+            journal.write(target, **line, status=found.status)
+        if report is not None:
+            out.show(target, report, first=not found.reports)
+            found.add(target, report=report)
     if found.reports:  # else there is nothing to write
         outputs.write(invocation, found)
     out.raise_if_failed()
     invocation.require_expected(found.reports.values())
     same = recorded is None or found.refused or _print_comparison(out.console, recorded, found.reports)
-    raise typer.Exit(max(found.worst, 0 if same else FINDING))
+    raise typer.Exit(max(found.status, 0 if same else FINDING))
 
 
 def _run_target(out: Console, invocation: Invocation, target: str, found: Findings) -> Report | None:

@@ -71,6 +71,15 @@ def supervise(limits: Limits, command: list[str]) -> End:
     return End(status=status, limit=limit, stderr=stderr)
 
 
+def describe_end(status: int) -> str:
+    """How a process ended: "killed by SIGABRT", "ended with exit status 3". A shell's 128 + n is a signal too."""
+    number = -status if status < 0 else status - 128 if status > 128 else 0
+    try:
+        return f"killed by {signal.Signals(number).name}"
+    except ValueError:
+        return f"ended with exit status {status}"
+
+
 def _watch(process: subprocess.Popen[bytes], limits: Limits) -> tuple[str, str]:
     """(the limit that was passed, the last of what was written to stderr) of a process, when it has ended or has to."""
     begun, written, last = time.monotonic(), 0, b""

@@ -20,12 +20,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
-import typer
-
 from keras_ref.errors import CouldNotRun
-from keras_ref.frontends.exit_status import COULD_NOT, complain
-from keras_ref.frontends.isolation import describe_end
-from keras_ref.frontends.supervise import WATCHED
+from keras_ref.frontends.supervise import WATCHED, describe_end
 
 #: prctl(2): the signal that this process gets when its parent ends
 PR_SET_PDEATHSIG = 1
@@ -36,48 +32,58 @@ SI_KERNEL = 0x80
 
 
 class Journal:
-    """What became of each target, by its place: lines of JSON in a file that has no name and that children share."""
+    """What became of each target, by its name: lines of JSON in a file that has no name and that children share."""
 
     def __init__(self) -> None:
         # it lives as long as the command, whose processes have no common block to close it in
         self._file = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115
 
-    def write(self, place: int, **what: Any) -> None:
-        """Append a line on the target in this place."""
+    def write(self, target: str, **what: Any) -> None:
+        """Append a line on a target."""
         self._file.seek(0, os.SEEK_END)
-        self._file.write(json.dumps({"place": place, **what}) + "\n")
+        self._file.write(json.dumps({"target": target, **what}) + "\n")
         self._file.flush()
 
-    def read(self) -> dict[int, dict[str, Any]]:
+    def read(self) -> dict[str, dict[str, Any]]:
         """The last line on each target that was begun."""
         self._file.seek(0)
-        return {line["place"]: line for line in map(json.loads, self._file)}
+        return {line["target"]: line for line in map(json.loads, self._file)}
 
     @contextmanager
-    def running(self, place: int) -> Iterator[None]:
-        """Around the run of a target. Whatever it raises ends the block: it is still begun where the process died."""
-        self.write(place, begun=True)
+    def running(self, target: str) -> Iterator[None]:
+        """Around the run of a target. However the block ends: where the process died in it, the target is still begun.
+
+        What the block has written of the target stays the last line.
+        """
+        self.write(target, begun=True)
         try:
             yield
-        except BaseException:
-            self.write(place)
-            raise
+        finally:
+            if target == self.begun:
+                self.write(target)
 
     @property
-    def begun(self) -> int | None:
-        """The place of the target in the middle of which the process died; None where it was between two."""
-        return next((place for place, line in self.read().items() if line.get("begun")), None)
+    def begun(self) -> str | None:
+        """The target in the middle of which the process died; None where it was between two."""
+        return next((target for target, line in self.read().items() if line.get("begun")), None)
+
+    @property
+    def dead(self) -> dict[str, str]:
+        """{target: sentence} of those that have ended their process."""
+        return {target: line["refused"] for target, line in self.read().items() if line.get("dead")}
 
 
-def watch(journal: Journal, targets: tuple[str, ...]) -> None:
-    """Go on in a child, and watch it from here; where there is no watching, in this process.
+def can_watch() -> bool:
+    """Whether this process can fork, has not loaded what must not be forked, and nobody watches it already."""
+    return sys.platform == "linux" and "tensorflow" not in sys.modules and WATCHED not in os.environ
 
-    Raises: typer.Exit with the child's exit status, here.
+
+def watch(journal: Journal) -> int | None:
+    """Go on in a child, and watch it from here. Returns None in the child; here, the exit status of the last child.
+
+    What it finds of a target that has ended its process is one sentence on stderr, and a line in the journal.
     """
-    if sys.platform != "linux" or "tensorflow" in sys.modules or WATCHED in os.environ:
-        return
     blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {*PASSED_ON, signal.SIGCHLD})
-    worst = 0
     while True:
         for stream in (sys.stdout, sys.stderr):
             stream.flush()
@@ -85,19 +91,20 @@ def watch(journal: Journal, targets: tuple[str, ...]) -> None:
         if child == 0:
             _end_with(parent)
             signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
-            return
+            return None
         status, sent = _wait(child)
-        place = journal.begun
-        if place is None or -status in sent:  # it ended by itself, or was meant to end
+        target = journal.begun
+        if target is None or -status in sent:  # it ended by itself, or was meant to end
             signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
-            raise _ended_as(status, worst)
+            return _ended_as(status)
+        from keras_ref.frontends.exit_status import COULD_NOT, complain  # which loads what the pytest plugin has not
+
         error = CouldNotRun(
-            f"A target must leave the process running. Received: {targets[place]}, whose process was "
-            f"{describe_end(status)}. Look at the operation that ends it; --isolate shows the last of what it wrote."
+            f"A target must leave the process running. Received: {target}, whose process was {describe_end(status)}. "
+            "Look at the operation that ends it; with --isolate its last words are shown."
         )
         complain(error)
-        journal.write(place, refused=str(error), status=COULD_NOT)
-        worst = COULD_NOT
+        journal.write(target, refused=str(error), status=COULD_NOT, dead=True)
 
 
 def _wait(child: int) -> tuple[int, frozenset[int]]:
@@ -114,13 +121,13 @@ def _wait(child: int) -> tuple[int, frozenset[int]]:
             return os.waitstatus_to_exitcode(status), frozenset(sent)
 
 
-def _ended_as(status: int, worst: int) -> typer.Exit:
-    """End by the signal that ended the child; else what ends this process with the child's status."""
+def _ended_as(status: int) -> int:
+    """An exit status; where a signal ended the child, it ends this process, too."""
     if status < 0:
         if -status != signal.SIGKILL:
             signal.signal(-status, signal.SIG_DFL)
         os.kill(os.getpid(), -status)
-    return typer.Exit(max(status, worst))
+    return status
 
 
 def _end_with(parent: int) -> None:
