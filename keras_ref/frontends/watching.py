@@ -46,8 +46,11 @@ class Journal:
 
     def read(self) -> dict[str, dict[str, Any]]:
         """The last line on each target that was begun."""
+        return {line["target"]: line for line in self._lines()}
+
+    def _lines(self) -> list[dict[str, Any]]:
         self._file.seek(0)
-        return {line["target"]: line for line in map(json.loads, self._file)}
+        return [json.loads(line) for line in self._file]
 
     @contextmanager
     def running(self, target: str) -> Iterator[None]:
@@ -70,7 +73,7 @@ class Journal:
     @property
     def dead(self) -> dict[str, str]:
         """{target: sentence} of those that have ended their process."""
-        return {target: line["refused"] for target, line in self.read().items() if line.get("dead")}
+        return {line["target"]: line["refused"] for line in self._lines() if line.get("dead")}
 
 
 def can_watch() -> bool:
@@ -100,8 +103,8 @@ def watch(journal: Journal) -> int | None:
         from keras_ref.frontends.exit_status import COULD_NOT, complain  # which loads what the pytest plugin has not
 
         error = CouldNotRun(
-            f"A target must leave the process running. Received: {target}, whose process was {describe_end(status)}. "
-            "Look at the operation that ends it; with --isolate its last words are shown."
+            f"A target must leave the process running. Received: {target}, whose process {'was ' * (status < 0)}"
+            f"{describe_end(status)}. Look at the operation that ends it; with --isolate its last words are shown."
         )
         complain(error)
         journal.write(target, refused=str(error), status=COULD_NOT, dead=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 from keras_ref.reports.files import SCHEMA_VERSION
@@ -12,10 +13,15 @@ from keras_ref.reports.reasons import Reason
 LARGEST = 2**53
 TEXT = {"type": "string", "maxLength": 2**20}
 #: names of files and factories: characters that a path can have
-PATH = {"type": "string", "maxLength": 4096, "pattern": "^[^\x00-\x1f\ud800-\udfff]*$"}
+PATH = {"type": "string", "maxLength": 4096, "pattern": r"^[^\x00-\x1f\ud800-\udfff]*$"}
 COUNT = {"type": "integer", "minimum": 0, "maximum": LARGEST}
 #: JSON has no number for what is not finite: it is a word there
-NUMBER = {"anyOf": [{"type": "number", "minimum": -1.8e308, "maximum": 1.8e308}, {"enum": ["nan", "inf", "-inf"]}]}
+NUMBER = {
+    "anyOf": [
+        {"type": "number", "minimum": -sys.float_info.max, "maximum": sys.float_info.max},
+        {"enum": ["nan", "inf", "-inf"]},
+    ]
+}
 
 
 def record(required: dict[str, Any], optional: dict[str, Any] | None = None) -> dict[str, Any]:

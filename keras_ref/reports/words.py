@@ -8,6 +8,6 @@ ALLOWED = "allowed difference"
 SEEN = "smallest error it would have seen"
 #: what the two names mean that do not say it themselves
 LEGEND = (
-    "worst entry: where the difference is the largest beside what is allowed there; smallest error it would have seen: "
-    "of each single entry a larger error fails, a smaller one may pass"
+    "worst entry: the difference that is the largest beside what is allowed; smallest error it would have seen: a "
+    "larger error of a single entry fails, a smaller one may pass"
 )
