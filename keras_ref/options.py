@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -366,9 +365,8 @@ def keywords_of(given: Mapping[str, Any]) -> dict[str, Any]:
     return {_KEYWORDS.get(name, name): _CONVERTED.get(name, _as_it_is)(value) for name, value in given.items()}
 
 
-def project_keywords(settings: Mapping[str, Any], verb: Callable[..., Any]) -> dict[str, Any]:
-    """The settings of a project as keywords of a verb, as far as it takes them."""
-    taken = signature(verb).parameters
+def project_keywords(settings: Mapping[str, Any], taken: Collection[str]) -> dict[str, Any]:
+    """The settings of a project as keywords of a verb, as far as they are among the parameters that it takes."""
     keywords = {name: value for name, value in keywords_of(settings).items() if name in taken}
     # what a project expects is about some of its models
     return keywords | ({"expect": SharedExpectations(keywords["expect"])} if "expect" in keywords else {})

@@ -181,7 +181,7 @@ def values_of(name):
     of_type = {
         bool: st.booleans(),
         int: st.integers(1, 9),
-        str: known.get(name) or st.sampled_from(option.choices or ("",)),
+        str: known[name] if name in known else st.sampled_from(option.choices),
     }
     one = of_type[option.type]
     return st.lists(one, min_size=1, max_size=2).map(tuple) if option.many else one

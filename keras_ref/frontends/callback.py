@@ -21,6 +21,8 @@ from keras_ref.options import project_keywords, read_settings
 from keras_ref.reports.verdict import GradientMismatch, Kind, Report
 
 ON_FAILURE = ("warn", "stop", "raise")
+#: options of check_gradients, but for what is checked
+OPTIONS = tuple(name for name in signature(gradients.check_gradients).parameters if name not in ("model", "x", "y"))
 
 
 class GradientWarning(UserWarning):
@@ -61,12 +63,11 @@ class GradientCheck(keras.callbacks.Callback):  # type: ignore[misc]
         for name, number in (("every", every), ("samples", samples)):
             if isinstance(number, bool) or not isinstance(number, (int, np.integer)) or number < 1:
                 raise ValueError(f"`{name}` must be a positive integer. Received: {number!r}. Pass 1 or more.")
-        known = signature(gradients.check_gradients).parameters
-        unknown = [name for name in options if name not in known or name in ("model", "x", "y")]
+        unknown = [name for name in options if name not in OPTIONS]
         if unknown:
             raise ValueError(
                 f"GradientCheck must have options of check_gradients. Received: {', '.join(unknown)}. Choose from "
-                f"{', '.join(name for name in known if name not in ('model', 'x', 'y'))}."
+                f"{', '.join(OPTIONS)}."
             )
         if not callable(on_failure) and on_failure not in ON_FAILURE:
             raise ValueError(
@@ -82,7 +83,7 @@ class GradientCheck(keras.callbacks.Callback):  # type: ignore[misc]
         self.options = {
             "effort": "fast",
             "seed": 0,
-            **project_keywords(settings, gradients.check_gradients),
+            **project_keywords(settings, OPTIONS),
             **given,
             **options,
         }

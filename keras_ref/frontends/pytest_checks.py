@@ -54,7 +54,7 @@ def check_in_test(
     words = (word for name, value in told.items() for word in (f"--gradtwin-{name}", str(value)))
     replay = shlex.join(["pytest", item.nodeid, *words])
     try:
-        of_project = project_keywords(project_settings(item.config), check)
+        of_project = project_keywords(project_settings(item.config), parameters)
         report = check(*arguments, **{"replay": replay, **of_project, **shared, **options})
     except BadInput as error:  # the message is about the call in the test: the frames of the check do not help
         raise error.with_traceback(None) from None

@@ -36,8 +36,17 @@ def pytest_cmdline_main(config: pytest.Config) -> int | None:
     is_plain = not (getattr(option, "numprocesses", None) or getattr(option, "help", False) or option.collectonly)
     if not (is_plain and targets_of(config) and can_watch()) or config.pluginmanager.hasplugin("_cov"):
         return None
-    config.stash[JOURNAL] = Journal()
-    return watch(config.stash[JOURNAL])
+    journal = config.stash[JOURNAL] = Journal()
+    status = watch(journal)
+    if status is not None:
+        journal.close()
+    return status
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Let go of the journal."""
+    if JOURNAL in config.stash:
+        config.stash[JOURNAL].close()
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json as json_
 import sys
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -91,7 +92,22 @@ def run_command(invocation: Invocation, outputs: Outputs, recorded: Recorded | N
     are written.
     """
     outputs.refuse(invocation, inputs=(recorded.path,) if recorded else ())
-    journal = Journal()
+    out = Printer(make_console())
+    with closing(Journal()) as journal:
+        found = _run_targets(invocation, journal, out)
+    if found.reports:  # else there is nothing to write
+        outputs.write(invocation, found)
+    out.raise_if_failed()
+    invocation.require_expected(found.reports.values())
+    same = recorded is None or found.refused or _print_comparison(out.console, recorded, found.reports)
+    raise typer.Exit(max(found.status, 0 if same else FINDING))
+
+
+def _run_targets(invocation: Invocation, journal: Journal, out: Printer) -> Findings:
+    """Run a command for each of its targets, watched unless each has a process of its own, and print the reports.
+
+    Raises: typer.Exit with the exit status in the process that watches.
+    """
     if not invocation.value("isolate"):
         status = watch(journal) if can_watch() else None
         if status is not None:
@@ -99,7 +115,7 @@ def run_command(invocation: Invocation, outputs: Outputs, recorded: Recorded | N
         from keras_ref.inputs.targets import import_quietly
 
         import_quietly()
-    before, found, out = journal.read(), Findings(), Printer(make_console())
+    before, found = journal.read(), Findings()
     for target in dict.fromkeys(invocation.targets):
         if target in before:
             found.add_recorded(target, before[target])
@@ -111,12 +127,7 @@ def run_command(invocation: Invocation, outputs: Outputs, recorded: Recorded | N
         if report is not None:
             out.show(target, report, first=not found.reports)
             found.add(target, report=report)
-    if found.reports:  # else there is nothing to write
-        outputs.write(invocation, found)
-    out.raise_if_failed()
-    invocation.require_expected(found.reports.values())
-    same = recorded is None or found.refused or _print_comparison(out.console, recorded, found.reports)
-    raise typer.Exit(max(found.status, 0 if same else FINDING))
+    return found
 
 
 def _run_target(out: Console, invocation: Invocation, target: str, found: Findings) -> Report | None:

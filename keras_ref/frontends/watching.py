@@ -35,8 +35,11 @@ class Journal:
     """What became of each target, by its name: lines of JSON in a file that has no name and that children share."""
 
     def __init__(self) -> None:
-        # it lives as long as the command, whose processes have no common block to close it in
-        self._file = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115
+        self._file = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115 (close() does)
+
+    def close(self) -> None:
+        """Let go of the file, which is gone with the last of the processes that share it."""
+        self._file.close()
 
     def write(self, target: str, **what: Any) -> None:
         """Append a line on a target."""

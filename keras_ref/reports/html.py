@@ -20,7 +20,9 @@ FAILURES = 50
 def report_html(*reports: Report, command: str = "check") -> str:
     """The page of one or several reports as HTML text, at most 2 MB for each whatever the model's size."""
     if len(reports) == 1:
-        return page_html(reports[0].subject, _body(reports[0]), command=command)
+        head, body = _head(reports[0]), _body(reports[0])
+        page = f"<header>{head}</header><main>{body}</main><footer>{_foot(reports[0])}</footer>"
+        return page_html(reports[0].subject, page, command=command)
     listed = "".join(
         f'<li><a href="#target-{i}">{escape(report.subject)}</a>: {escape(_state(report))}</li>'
         for i, report in enumerate(reports)
@@ -29,8 +31,12 @@ def report_html(*reports: Report, command: str = "check") -> str:
     state = f"{wrong} of {len(reports)} targets fail." if wrong else "All match."
     body = (
         f'<header><h1>{len(reports)} targets</h1><p class="state {"bad" if wrong else "ok"}">{state}</p>'
-        f"<ul>{listed}</ul></header>"
-        + "".join(f'<section id="target-{i}">{_body(report)}</section>' for i, report in enumerate(reports))
+        f"<ul>{listed}</ul></header><main>"
+        + "".join(
+            f'<section id="target-{i}">{_head(report)}{_body(report)}<p>{_foot(report)}</p></section>'
+            for i, report in enumerate(reports)
+        )
+        + "</main>"
     )
     return page_html(", ".join(report.subject for report in reports), body, command=command)
 
@@ -58,13 +64,23 @@ def _style() -> str:
     return shared + Template(asset("report.css")).substitute(dark=dark)
 
 
+def _head(report: Report) -> str:
+    culprit = "" if report.culprit is None else f"<p>The layer at fault: <b>{escape(report.culprit.text)}</b></p>"
+    return (
+        f'<h1>{escape(report.subject)}</h1><p class="state {"ok" if report.ok else "bad"}">{_state(report)}</p>'
+        f'<p class="verdict">{escape(report.summary())}</p>{culprit}'
+    )
+
+
 def _body(report: Report) -> str:
     notes = "".join(f'<p class="note">{escape(note)}</p>' for note in report.notes)
-    return (
-        f'<header><h1>{escape(report.subject)}</h1><p class="state {"ok" if report.ok else "bad"}">{_state(report)}</p>'
-        f'<p class="verdict">{escape(report.summary())}</p></header><main>{notes}'
-        f"{variables_table(report.verdicts, report.allowed)}{_worst(report)}{_failures(report)}{_replay(report)}"
-    )
+    table = variables_table(report.verdicts, report.allowed)
+    return f"{notes}{table}{_worst(report)}{_failures(report)}{_replay(report)}"
+
+
+def _foot(report: Report) -> str:
+    noise = f", rounding noise of the loss {report.noise:.1e}" if report.noise == report.noise else ""
+    return f"gradtwin, seed {report.seed}{noise}."
 
 
 def _state(report: Report) -> str:
@@ -94,11 +110,7 @@ def _failures(report: Report) -> str:
 
 def _replay(report: Report) -> str:
     command = report.replay or "call the check again with the same arguments"
-    noise = f", rounding noise of the loss {report.noise:.1e}" if report.noise == report.noise else ""
-    return (
-        f'<h2>Run it again</h2><pre tabindex="0">{escape(command)}</pre></main>'
-        f"<footer>gradtwin, seed {report.seed}{noise}.</footer>"
-    )
+    return f'<h2>Run it again</h2><pre tabindex="0">{escape(command)}</pre>'
 
 
 def worst_verdict(report: Report) -> Verdict | None:
