@@ -8,7 +8,9 @@ from hypothesis import strategies as st
 
 from keras_ref.checks import gradients
 from keras_ref.errors import CouldNotRun
+from keras_ref.frontends import variable_names, verbs
 from keras_ref.frontends.invocation import TAKES, Invocation, default_map
+from keras_ref.inputs import targets
 from keras_ref.options import OPTIONS, SETTINGS, SharedExpectations, keywords_of, read_settings
 from keras_ref.reports.verdict import Report, Verdict
 
@@ -75,25 +77,26 @@ def test_the_command_line(gradtwin, tmp_path, seen):
     assert read_settings(tmp_path / "below") == read_settings(tmp_path)
 
 
-def test_pytest_fixtures_markers_and_targets(pytester):
+def stub_pytest(monkeypatch):
+    """In the place of loading and checking: what each is called with, as a note."""
+
+    def check(subject, *, seed=0, effort="auto", training=False, modes=(), expect=(), variables="*", replay=""):
+        text = f"{effort} {seed} {training} {modes} {expect} {variables}"
+        return Report("stub", (Verdict("v", "forward", "undecided", 4, 4, visible=1e-9),), (text,), seed, replay)
+
+    def run(invocation, target, progress=None, loaded=None):
+        verdict = Verdict("v", "forward", "match", 4, 4, visible=1e-9)
+        return Report(target, (verdict,), (f"{dict(invocation.options)}",))
+
+    monkeypatch.setattr(verbs, "find_check", lambda verb: check)
+    monkeypatch.setattr(targets, "load_target", lambda target: ("model", "x", "y", None))
+    monkeypatch.setattr(variable_names, "variable_names", lambda model, x, seed: ["v"])
+    monkeypatch.setattr(Invocation, "run", run)
+
+
+def test_pytest_fixtures_and_targets(pytester, monkeypatch):
     pytester.makepyprojecttoml(PROJECT)
-    pytester.makeconftest(
-        """
-from keras_ref.frontends import invocation, variable_names, verbs
-from keras_ref.inputs import targets
-from keras_ref.reports.verdict import Report, Verdict
-
-def check(subject, x=None, *, seed=0, effort="auto", training=False, modes=(), expect=(), variables="*", replay=""):
-    text = f"{effort} {seed} {training} {modes} {expect} {variables}"
-    return Report("stub", (Verdict("v", "forward", "undecided", 4, 4, visible=1e-9),), (text,), seed, replay)
-
-verbs.find_check = lambda verb: check
-targets.load_target = lambda target: ("model", "x", "y", None)
-variable_names.variable_names = lambda model, x, seed: ["v"]
-invocation.Invocation.run = lambda self, target, progress=None, loaded=None: Report(
-    target, (Verdict("v", "forward", "match", 4, 4, visible=1e-9),), (f"{dict(self.options)}",))
-"""
-    )
+    stub_pytest(monkeypatch)
     pytester.makepyfile(
         """
 def test_fixture(check_gradients):

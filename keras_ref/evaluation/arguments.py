@@ -118,6 +118,11 @@ RULES: Mapping[str, Rule] = {
     "backend": TEXT,
     "batch_size": POSITIVE,
     "batches": POSITIVE,
+    "budget": Rule(
+        "be a time such as 60s, 5m or 1h",
+        lambda value: isinstance(value, str) or _is_number(value),
+        "Pass seconds, or a number with s, m or h.",
+    ),
     "class_weight": Rule(
         "be a dictionary of numbers by class",
         lambda value: isinstance(value, Mapping) and all(map(_is_number, (*value, *value.values()))),

@@ -33,7 +33,8 @@ def dead_targets(config: pytest.Config) -> dict[str, str]:
 def pytest_cmdline_main(config: pytest.Config) -> int | None:
     """Go on in a child process, and watch it from here."""
     option = config.option
-    is_plain = not (getattr(option, "numprocesses", None) or getattr(option, "help", False) or option.collectonly)
+    is_distributed = getattr(option, "numprocesses", None) or hasattr(config, "workerinput")
+    is_plain = not (is_distributed or getattr(option, "help", False) or option.collectonly)
     if not (is_plain and targets_of(config) and can_watch()) or config.pluginmanager.hasplugin("_cov"):
         return None
     journal = config.stash[JOURNAL] = Journal()

@@ -22,7 +22,8 @@ def build_layer(layer: Any, arguments: CallArguments) -> None:
     def built(*given: Any, **keywords: Any) -> None:
         # Keras builds a layer without calling it in no public way
         spec = CallSpec(layer._call_signature, layer._call_context_args, given, keywords)  # noqa: SLF001
-        layer._maybe_build(spec)  # noqa: SLF001
+        with layer._open_name_scope():  # noqa: SLF001
+            layer._maybe_build(spec)  # noqa: SLF001
         if not layer.built:
             with keras.StatelessScope():
                 layer(*given, **keywords)

@@ -61,8 +61,8 @@ def data_of_table(table: Table, model: Any) -> tuple[Any, Any, Array | None]:
     """
     left = dict(table.columns)
     weight = left.pop(WEIGHT, None)
-    outputs = list(getattr(model, "output_names", None) or [])
-    y = _target(left, outputs)
+    # a Sequential model has its outputs in a functional one
+    y = _target(left, list(getattr(getattr(model, "_functional", None) or model, "output_names", ())))
     names = [str(spec.name) for spec in getattr(model, "inputs", None) or []]
     if len(names) < 2:
         if not left:

@@ -33,7 +33,7 @@ def report_html(*reports: Report, command: str = "check") -> str:
         f'<header><h1>{len(reports)} targets</h1><p class="state {"bad" if wrong else "ok"}">{state}</p>'
         f"<ul>{listed}</ul></header><main>"
         + "".join(
-            f'<section id="target-{i}">{_head(report)}{_body(report)}<p>{_foot(report)}</p></section>'
+            f'<section id="target-{i}">{_head(report, "h2")}{_body(report)}<p>{_foot(report)}</p></section>'
             for i, report in enumerate(reports)
         )
         + "</main>"
@@ -64,10 +64,11 @@ def _style() -> str:
     return shared + Template(asset("report.css")).substitute(dark=dark)
 
 
-def _head(report: Report) -> str:
+def _head(report: Report, heading: str = "h1") -> str:
     culprit = "" if report.culprit is None else f"<p>The layer at fault: <b>{escape(report.culprit.text)}</b></p>"
+    state = "ok" if report.ok else "bad"
     return (
-        f'<h1>{escape(report.subject)}</h1><p class="state {"ok" if report.ok else "bad"}">{_state(report)}</p>'
+        f'<{heading}>{escape(report.subject)}</{heading}><p class="state {state}">{_state(report)}</p>'
         f'<p class="verdict">{escape(report.summary())}</p>{culprit}'
     )
 
