@@ -102,9 +102,13 @@ class Invocation:
         return replace(self, targets=(target,))
 
     def require_expected(self, found: Iterable[Report]) -> None:
-        """Require that what is expected of several targets is found in one of them. Raises: CouldNotRun."""
+        """Require that what is expected of several targets is found in one of them. Raises: CouldNotRun.
+
+        A check in this process refuses by itself what is expected of its target alone.
+        """
         names = [verdict.name for report in found for verdict in report.verdicts]
-        if not names or self.of_project or {"variables", "wrt"} & {*self.options}:  # other names are not known
+        is_open = (self.for_several or self.value("isolate")) and not self.of_project
+        if not names or not is_open or {"variables", "wrt"} & {*self.options}:  # other names are not known
             return
         for pattern in parse_expectations(self.value("expect")):
             if not any(matches_variable(name, pattern, name.partition("/")[0]) for name in names):

@@ -39,9 +39,13 @@ class Recorded:
 
 
 def read_recorded(path: str) -> Recorded:
-    """The command and the reports in a file that --json wrote. Raises: CouldNotRun for any other file."""
+    """The command and the reports in a file that --json wrote.
+
+    Raises: CouldNotRun for any other file, and for one that names a target of Python's own library.
+    """
     data = _read(path)
     invocation = read_invocation(data["run"])
+    refuse_library(invocation.targets)
     listed = data["reports"] if "reports" in data else [{"target": invocation.targets[0], **data}]
     reports = {one["target"]: read_report(one) for one in listed}
     wrong = [one["target"] for one in listed if one["ok"] != reports[one["target"]].ok]
@@ -169,7 +173,7 @@ def read_invocation(data: Mapping[str, Any]) -> Invocation:
 def permit(recorded: Recorded, *, imports: Sequence[str], unsafe: bool) -> Recorded:
     """The recorded command with the permissions that the command line gives, and no others.
 
-    Raises: CouldNotRun where the report asks for more, or names a target of Python's own library.
+    Raises: CouldNotRun where the report asks for more.
     """
     invocation = recorded.invocation
     asked = [f"--import {name}" for name in invocation.value("import") if name not in imports]
@@ -179,7 +183,6 @@ def permit(recorded: Recorded, *, imports: Sequence[str], unsafe: bool) -> Recor
             f"A report cannot permit what it asks for. Received: {recorded.path}, which asks for {' '.join(asked)}. "
             "Pass that to gradtwin replay if you trust the file."
         )
-    refuse_library(invocation.targets)
     given = {"import": tuple(imports), "unsafe": unsafe}
     options = {name: value for name, value in invocation.options.items() if name not in PERMISSIONS}
     options |= {name: value for name, value in given.items() if value}
