@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+import browser
 import numpy as np
 import pytest
 from lesson_pages import FACTORY, X, Y, until
@@ -43,8 +44,16 @@ def test_a_german_page_has_no_english_in_it(driver, tmp_path, monkeypatch, name)
     path.write_text(page(made, language="de"), encoding="utf-8")
     driver.get(path.as_uri())
     until(driver, "return document.documentElement.dataset.ready === 'yes'")
-    for tab in driver.execute_script("return [...document.querySelectorAll('[role=tab]')].map((t) => t.id)"):
-        driver.execute_script("document.getElementById(arguments[0]).click()", tab)
+    for width in (320, 1280):
+        browser.emulate(driver, width=width)
+        for tab in driver.execute_script("return [...document.querySelectorAll('[role=tab]')].map((t) => t.id)"):
+            driver.execute_script("document.getElementById(arguments[0]).click()", tab)
+            assert driver.execute_script("return document.documentElement.scrollWidth") <= width, (width, tab)
+    driver.execute_script("document.getElementById('tab-step').click()")
+    cut = (
+        "return [...document.querySelectorAll('#panel-step .tight .scroll')].map((e) => e.scrollWidth - e.clientWidth)"
+    )
+    assert driver.execute_script(cut) == [0]  # the widest table, of the language with the longer words, fits a laptop
     read = driver.execute_script(
         "const names = ['aria-label', 'aria-valuetext', 'title'];"
         "document.querySelectorAll('script, style, .codes pre').forEach((e) => e.remove());"
