@@ -85,7 +85,7 @@ def test_what_is_no_such_document_is_none():
 def test_documents_of_other_commands():
     TRUE.validate(json.loads(json_text(make_pytest_document([("a::b", json_text(WRONG.to_dict()))]))))
     TRUE.validate({**written_by("homework"), "ok": True, "submissions": []})
-    TRUE.validate({**written_by("findings"), "subject": "findings", "versions": "Keras 3", "findings": []})
+    TRUE.validate({**written_by("findings"), "subject": "findings", "ok": True, "versions": "Keras 3", "findings": []})
 
 
 # JUnit ----------------------------------------------------------------------------------------------------------------

@@ -61,8 +61,8 @@ def findings(
     _say(f"{installed()}: {len(found)} findings: {counts}.")
     rows = [{**s.finding.to_dict(), "state": s.state, "said": s.said} for s in found]
     if json:
-        document = {**written_by("findings"), "subject": "findings", "versions": installed(), "findings": rows}
-        write("--json", json, json_text(document) + "\n")
+        written = {"subject": "findings", "ok": not wrong, "versions": installed(), "findings": rows}
+        write("--json", json, json_text({**written_by("findings"), **written}) + "\n")
     if html:
         write("--html", html, ledger_html(found, installed()))
     raise typer.Exit(1 if wrong else 0)

@@ -28,7 +28,7 @@ def published_schema() -> dict[str, Any]:
         ("pytest",): record(of_pytest),
         ("compare",): comparison_schema(),
         ("homework",): record({"ok": REPORT["ok"], "submissions": _ROWS}),
-        ("findings",): record({"subject": TEXT, "versions": TEXT, "findings": _ROWS}),
+        ("findings",): record({"subject": TEXT, "ok": REPORT["ok"], "versions": TEXT, "findings": _ROWS}),
     }
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
