@@ -3,6 +3,13 @@
 import json
 from xml.etree import ElementTree as ET
 
+import numpy as np
+
+from keras_ref.frontends import variable_names
+from keras_ref.frontends.invocation import Invocation
+from keras_ref.inputs import targets
+from keras_ref.reports.verdict import Report, Verdict
+
 MODEL = """
 import keras, numpy as np, pytest, tensorflow as tf
 
@@ -184,3 +191,24 @@ def test_reports_travel_from_the_workers_of_xdist(pytester):
         ("gradtwin_compared", "4 of 4"),
         ("gradtwin_verdicts", "1 mismatch"),
     ]
+
+
+def test_a_generator_is_one_batch_for_all_variables(pytester, monkeypatch):
+    """Also where some variables are selected, and each is checked by itself."""
+    ran = []
+
+    def run(invocation, target, progress=None, loaded=None):
+        ran.append(loaded)
+        name = invocation.value("variables")
+        return Report(target, (Verdict(name, "forward", "match", 4, 4, visible=1e-9),))
+
+    batches = ((np.full((2, 1), i), np.zeros((2, 1))) for i in range(3))
+    monkeypatch.setattr(targets, "load_target", lambda target: ("model", batches, None, None))
+    monkeypatch.setattr(variable_names, "variable_names", lambda model, x, seed: ["u", "v", "w"])
+    monkeypatch.setattr(Invocation, "run", run)
+    result = pytester.runpytest_inprocess(*QUIET, "--gradtwin", "m:build", "-k", "u or v")
+    result.assert_outcomes(passed=2, deselected=1)
+    assert len(ran) == 2
+    for _, x, y, weight in ran:
+        np.testing.assert_array_equal(x, np.zeros((2, 1)))
+        assert y.shape == (2, 1) and weight is None

@@ -6,7 +6,7 @@ import glob
 import json
 import os
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from inspect import signature
@@ -84,8 +84,13 @@ class Target(pytest.Collector):
             raise CouldNotRun(sentence)
         if self._isolated:
             return isolated_names(self._invocation("*"), self.name)
-        self._loaded = load_target(self.name)
-        model, x, *_ = self._loaded
+        model, x, y, weight = load_target(self.name)
+        if isinstance(x, Iterator):  # a generator gives its batches once, and there is a test for each variable
+            from keras_ref.inputs.arrays import given_data
+
+            data = given_data(x, batches=project_settings(self.config).get("batches", 1))
+            x, y, weight = data.x, data.y, data.sample_weight
+        self._loaded = model, x, y, weight
         return variable_names(model, x, option_of(self.config, "seed"))
 
     def check(self, variable: str) -> Report:
