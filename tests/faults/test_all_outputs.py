@@ -56,7 +56,7 @@ def test_there_is_one_way_to_write():
 
 # A full disk ----------------------------------------------------------------------------------------------------------
 
-PAGE = '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<meta name="generator" content="gradtwin lesson">'
+PAGE = '<!doctype html><html><head><meta charset="utf-8"><meta name="generator" content="gradtwin lesson">'
 RESULTS = [Result(name=f"keras.ops.{name}", counts={"match": 3}) for name in ("square", "relu", "sqrt")]
 ROW = Row(stage="forward", a="a", b="b", difference=0.0, allowed=0.1)
 
