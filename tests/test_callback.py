@@ -2,6 +2,7 @@
 
 import random
 from dataclasses import replace
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -139,6 +140,7 @@ def test_what_has_been_said_is_repeated_in_one_line(monkeypatch):
     with pytest.warns(GradientWarning) as warned:
         trained(model(), GradientCheck((X, Y), every=6), epochs=5)
     said = [str(one.message) for one in warned]
+    assert {Path(one.filename).name for one in warned} == {"test_callback.py"}  # where training was started
     assert [text.count("\n") > 6 for text in said] == [True, False, True, True]
     assert said[1] == "Before batch 1 of epoch 2: still the same failures (1 mismatch)"
     assert [text.partition(":")[0][-7:] for text in said] == ["epoch 1", "epoch 2", "epoch 3", "epoch 5"]

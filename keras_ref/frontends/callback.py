@@ -14,6 +14,7 @@ import keras
 import numpy as np
 
 from keras_ref.checks import gradients
+from keras_ref.errors import stacklevel_of_user
 from keras_ref.evaluation.float64 import restore_process_state
 from keras_ref.inputs.arrays import first_batches, given_data
 from keras_ref.inputs.targets import complete_data
@@ -141,7 +142,7 @@ class GradientCheck(keras.callbacks.Callback):  # type: ignore[misc]
         elif self.on_failure == "raise":
             raise GradientMismatch(text)
         else:
-            warnings.warn(text, GradientWarning, stacklevel=2)
+            warnings.warn(text, GradientWarning, stacklevel=stacklevel_of_user())
             self.model.stop_training |= self.on_failure == "stop"
 
 
