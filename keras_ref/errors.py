@@ -137,7 +137,7 @@ def place_of(error: BaseException) -> str:
 
 
 def stacklevel_of_user() -> int:
-    """The `stacklevel` by which a warning of the calling function points at the code of a user; 2 where there is none."""
+    """The `stacklevel` by which a warning of the calling function points at the code of a user; 2 without any."""
     level, frame = 0, inspect.currentframe()
     while frame is not None and not _is_of_user(frame.f_code.co_filename):
         level, frame = level + 1, frame.f_back
