@@ -62,6 +62,8 @@ def import_quietly() -> None:
 
 #: how the names of saved models end
 SAVED = (".keras", ".h5", ".hdf5")
+#: short names of losses, as people compile with
+ABBREVIATIONS = tuple(name for short in ("mse", "mae", "mape", "msle", "bce", "kld") for name in (short, short.upper()))
 #: (model, x, y, sample_weight)
 Loaded = tuple[Any, Any, Any, Any]
 
@@ -116,7 +118,9 @@ def _load_file(target: str, *, unsafe: bool) -> Any:
         with warnings.catch_warnings(), _without_absl():
             # an optimizer that was never run is saved without its slots, and Keras warns of that
             warnings.simplefilter("ignore", UserWarning)
-            model = keras.saving.load_model(path, compile=True, safe_mode=not unsafe)
+            # Keras writes these names into HDF5 files, and does not find them again (seen in 3.15.1)
+            names = {} if path.suffix == ".keras" else {name: keras.losses.get(name) for name in ABBREVIATIONS}
+            model = keras.saving.load_model(path, custom_objects=names, compile=True, safe_mode=not unsafe)
     except Exception as error:
         text = " ".join(str(error).split())
         how = "" if unsafe else " in safe mode"
