@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from keras_ref.programs.program import Facts, Load, Point, Program, Stage, Trace, Weight, cast, flat_arrays, program
+from keras_ref.programs.torch_beside_tensorflow import leave_out_triton
 from keras_ref.programs.torch_layouts import Entry, definition_of, entries_of
 from scratch.arrays import Array
 
@@ -26,6 +27,7 @@ class TorchModule(Program):
 
     def __init__(self, load: Load) -> None:
         super().__init__(load)
+        leave_out_triton()
         value, self._x, self._y = load()
         self.parts: Mapping[str, Any] = value if isinstance(value, Mapping) else {"module": value}
         self._modules: dict[str, Any] = {}
