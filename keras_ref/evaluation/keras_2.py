@@ -31,6 +31,16 @@ def is_optimizer(value: Any) -> bool:
     return library is not None and isinstance(value, library.optimizers.Optimizer)
 
 
+def inner_optimizer(optimizer: Any) -> Any:
+    """The optimizer inside one of mixed precision, which scales the loss; another one itself."""
+    return getattr(optimizer, "inner_optimizer", optimizer)
+
+
+def scale_variables(optimizer: Any) -> list[Any]:
+    """What an optimizer of mixed precision keeps of its scale of the loss."""
+    return list(getattr(getattr(optimizer, "_loss_scale", None), "_weights", {}).values())
+
+
 def trains_as_keras_2(model: Any) -> bool:
     """Whether a model of Keras 2 trains by Keras 2's own train_step."""
     return is_model(model) and type(model).train_step is sys.modules["tf_keras"].Model.train_step
@@ -49,9 +59,18 @@ def held_variable(variable: Any) -> Any:
 
 def losses_of(model: Any) -> list[Any]:
     """The loss objects that a model of Keras 2 is compiled with."""
-    library, compiled = sys.modules["tf_keras"], getattr(model, "compiled_loss", None)
-    given = getattr(compiled, "_user_losses", None)
-    return [loss for loss in tf.nest.flatten(given) if isinstance(loss, library.losses.Loss)]
+    return losses_in(getattr(getattr(model, "compiled_loss", None), "_user_losses", None))
+
+
+def losses_in(given: Any) -> list[Any]:
+    """The loss objects of Keras 2 among losses, as `compile` takes them."""
+    return [loss for loss in tf.nest.flatten(given) if isinstance(loss, sys.modules["tf_keras"].losses.Loss)]
+
+
+def as_losses(given: Any, model: Any) -> Any:
+    """Losses, as `compile` takes them, as Keras 2 calls them: of targets, outputs and sample weights."""
+    names = getattr(model, "output_names", None)
+    return sys.modules["tf_keras"].src.engine.compile_utils.LossesContainer(given, output_names=names)
 
 
 def set_precision(restoration: Restoration, dtype: str) -> None:
