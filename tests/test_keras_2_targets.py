@@ -1,6 +1,7 @@
 """Models of Keras 2 (tf_keras) on the command line: factories and .h5 files, in all four verbs."""
 
 import json
+import warnings
 
 import numpy as np
 import pytest
@@ -49,13 +50,19 @@ def test_a_factory_in_all_four_verbs(gradtwin, tmp_path):
     assert status == 1 and "hidden/kernel" in out, out
 
 
+def save(model, path):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # that .h5 is an old format
+        model.save(path)
+
+
 @pytest.mark.parametrize("ending", ["h5", "keras"])
 def test_a_file_is_loaded_by_the_library_that_wrote_it(ending, gradtwin, tmp_path, monkeypatch):
     gradtwin.write_module("saved_models", MODELS)
     import importlib
 
     path = tmp_path / f"model.{ending}"
-    importlib.import_module("saved_models").build().save(path)
+    save(importlib.import_module("saved_models").build(), path)
     np.savez(tmp_path / "data.npz", x=np.arange(12.0).reshape(4, 3) / 8, y=np.ones((4, 2)) / 8)
     model, *_ = load_target(str(path))
     assert type(model).__module__.startswith("tf_keras.")
@@ -71,7 +78,7 @@ def test_a_file_is_loaded_by_the_library_that_wrote_it(ending, gradtwin, tmp_pat
 def test_code_in_a_file_is_not_run(tmp_path):
     path = tmp_path / "code.h5"
     layers = [tf_keras.Input((3,)), tf_keras.layers.Lambda(lambda x: x * 2), tf_keras.layers.Dense(2)]
-    tf_keras.Sequential(layers).save(path)
+    save(tf_keras.Sequential(layers), path)
     with pytest.raises(CouldNotRun, match=r"must load in safe mode.*pass --unsafe if you trust the file"):
         load_target(str(path))
     assert load_target(str(path), unsafe=True)[0].count_params() == 8

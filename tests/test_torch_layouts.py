@@ -45,7 +45,7 @@ MODULES = [
     ("RNN", stand_in(bidirectional=False), {"weight": (12, 3)}),
     ("GRU", stand_in(num_layers=1), {"weight": (12, 3)}),
     ("MultiheadAttention", stand_in(), {"weight": (6, 6), "in_proj_weight": (18, 6)}),
-    ("MultiheadAttention", stand_in(in_proj_weight=None), {"weight": (6, 5)}),
+    ("MultiheadAttention", stand_in(in_proj_weight=None), {"out_proj.weight": (6, 6), "weight": (6, 5)}),
 ]
 
 
@@ -165,6 +165,20 @@ def test_grouped_filters_of_keras_are_the_same_weights():
     ):
         found = compare(a, b, IMAGES)
         assert found.ok and len(found.matched) == len(own.weights), found
+
+
+@NEEDS_TORCH
+def test_outputs_and_targets_that_are_images():
+    """Channels are last in Keras and first in PyTorch, in outputs, in targets and in the loss."""
+    import torch
+    from torch import nn
+
+    own = model_of((6, 6, 3), keras.layers.Conv2D(4, 3, activation="relu"), keras.layers.Conv2D(2, 2))
+    own.compile(optimizer=keras.optimizers.SGD(0.1), loss="mse")
+    module = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 2, 2))
+    program = {"module": module, "loss": nn.MSELoss(), "optimizer": lambda p: torch.optim.SGD(p, lr=0.1)}
+    found = compare(own, program, IMAGES, np.random.default_rng(3).normal(size=(2, 3, 3, 2)), steps=1)
+    assert found.ok and {row.stage for row in found.rows} == {"forward", "loss", "gradient", "update"}, found
 
 
 @NEEDS_TORCH

@@ -90,7 +90,7 @@ def check_layer(
         )
     arguments = CallArguments.of(layer.call, inputs, call_arguments)
     data_module.require_finite_numbers("inputs", arguments.x)
-    if not layer.built:
+    if not _is_built(layer):
         _build(layer, arguments)
     data_module.require_finite_variables(layer.variables)
     training = bool(call_arguments.get("training"))
@@ -204,6 +204,11 @@ def _no_twin(_: LossFunction) -> TwinOracle:
     raise NoTwin("A function has no definition in scratch.")
 
 
+def _is_built(layer: Any) -> bool:
+    """Whether a layer has its weights, and every layer inside it."""
+    return all(one.built for one in layers_of(layer))
+
+
 def _build(layer: Any, arguments: CallArguments) -> None:
     """Build a layer as its first call would, without the call."""
     x = Data(arguments.x).tensors(None).x
@@ -212,7 +217,7 @@ def _build(layer: Any, arguments: CallArguments) -> None:
         # Keras builds a layer without calling it in no public way
         spec = CallSpec(layer._call_signature, layer._call_context_args, given, keywords)  # noqa: SLF001
         layer._maybe_build(spec)  # noqa: SLF001
-        if not layer.built:
+        if not _is_built(layer):  # a build() may leave the layers inside to the first call
             with keras.StatelessScope():
                 layer(*given, **keywords)
 

@@ -296,8 +296,8 @@ def _retype_optimizer_of_keras_2(moved: _Moved, optimizer: Any) -> None:
     inner = keras_2.inner_optimizer(optimizer)
     moved.restoration.keep_attributes(optimizer)
     moved.restoration.keep_attributes(inner)
-    for variable in keras_2.scale_variables(optimizer):
-        moved.restoration.keep_value(variable)
+    if inner is not optimizer:
+        keras_2.leave_out_scale(moved.restoration, optimizer)
     for variable in inner.variables:
         _retype_variable(moved, variable)
     _retype_attributes(moved, inner)

@@ -36,9 +36,17 @@ def inner_optimizer(optimizer: Any) -> Any:
     return getattr(optimizer, "inner_optimizer", optimizer)
 
 
-def scale_variables(optimizer: Any) -> list[Any]:
-    """What an optimizer of mixed precision keeps of its scale of the loss."""
-    return list(getattr(getattr(optimizer, "_loss_scale", None), "_weights", {}).values())
+def leave_out_scale(restoration: Restoration, optimizer: Any) -> None:
+    """Until the restoration, let an optimizer of mixed precision not scale the loss: float64 does not need it.
+
+    What it keeps of the scale stays as it is.
+    """
+    for name in ("get_scaled_loss", "get_unscaled_gradients"):
+        restoration.set_attribute(optimizer, name, lambda value: value)
+    for name in ("_loss_has_been_scaled", "_gradients_have_been_unscaled"):  # it would warn
+        restoration.set_attribute(optimizer, name, value=True)
+    for variable in getattr(getattr(optimizer, "_loss_scale", None), "_weights", {}).values():
+        restoration.keep_value(variable)
 
 
 def trains_as_keras_2(model: Any) -> bool:

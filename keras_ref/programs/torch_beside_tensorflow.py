@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 
 def leave_out_triton() -> None:
@@ -13,3 +16,11 @@ def leave_out_triton() -> None:
     both compute the same: only code that is compiled for a graphics card needs it.
     """
     sys.modules.setdefault("triton", None)  # type: ignore[arg-type]
+
+
+@contextmanager
+def without_graphics_card() -> Iterator[None]:
+    """Until the end of the block PyTorch does not warn that there is no CUDA: TensorFlow's stand-in for it says so."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "CUDA initialization", UserWarning)
+        yield

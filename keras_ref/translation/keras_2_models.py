@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 import sys
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -66,6 +67,8 @@ LAPSED: Mapping[str, Any] = {
     "ragged": False,
     "softmax_robust_masking": False,
     "time_major": False,
+    "trainable": True,
+    "unroll": False,
 }
 #: the layers inside another, as arguments and as attributes
 INNER: Mapping[str, tuple[str, ...]] = {
@@ -137,8 +140,7 @@ class Translation:
     def graph_of(self, model: Any) -> keras.Model:
         """The functional model of a Sequential or functional one."""
         keras_2 = library()
-        functional = type(keras_2.Model(*[keras_2.Input((1,), name="x")] * 2))
-        if type(model) not in (keras_2.Sequential, functional):
+        if type(model) not in (keras_2.Sequential, keras_2.src.engine.functional.Functional):
             raise NoTwin(
                 f"A model must be Sequential or functional to have a twin. Received: {_named(model)}, a subclass."
             )
@@ -182,7 +184,11 @@ class Translation:
                 f"A layer of Keras 2 must have the law of one of Keras 3 to have a twin. Received: {_named(layer)}."
             )
         config = {}
-        for key, value in layer.get_config().items():
+        with warnings.catch_warnings():
+            # a regularizer that is a plain function cannot be saved, and Keras warns of that; it has no twin either
+            warnings.simplefilter("ignore", UserWarning)
+            given = layer.get_config()
+        for key, value in given.items():
             if key in NO_LAW or key.endswith("_initializer"):
                 continue
             if key in REQUIRED and value != REQUIRED[key]:
@@ -237,7 +243,8 @@ def _made(name: str, home: Any, given: Mapping[str, Any]) -> Any:
     """An object of Keras 3 by its class and arguments. Raises: NoTwin."""
     cls = getattr(home, name)
     parameters = inspect.signature(cls).parameters
-    base = {"name", "trainable"} if issubclass(cls, keras.layers.Layer) else set()
+    takes_any = any(one.kind is one.VAR_KEYWORD for one in parameters.values())
+    base = {"name", "trainable"} if takes_any else set()
     unknown = [key for key in given if key not in parameters and key not in base]
     config = {key: value for key, value in given.items() if key not in unknown}
     unknown = [key for key in unknown if key not in LAPSED or given[key] != LAPSED[key]]
