@@ -34,19 +34,21 @@ def as_keras_3(optimizer: Any) -> Any:
     Raises: NoTwin.
     """
     optimizer = inner_optimizer(optimizer)
-    name, config = type(optimizer).__name__, optimizer.get_config()
+    name, rate = type(optimizer).__name__, optimizer._learning_rate  # `learning_rate` is a schedule's present value
     if name not in SAME_LAW or type(optimizer) is not getattr(sys.modules["tf_keras"].optimizers, name):
         raise NoTwin(f"An optimizer of Keras 2 must have the law of Keras 3's to have a twin. Received: {name}.")
-    given = {key: value for key, value in config.items() if key not in NO_LAW and value is not None}
-    rate = optimizer._learning_rate  # `learning_rate` is the present value of a schedule
-    if hasattr(rate, "numpy"):
-        return _made(name, keras.optimizers, {"learning_rate": float(np.asarray(rate.numpy())), **given})
-    schedules = sys.modules["tf_keras"].optimizers.schedules
-    kind = type(rate).__name__
-    if kind not in SAME_SCHEDULES or type(rate) is not getattr(schedules, kind):
-        raise NoTwin(f"A schedule of Keras 2 must have the law of Keras 3's to have a twin. Received: {kind}.")
-    plain = {key: np.asarray(value).tolist() for key, value in rate.get_config().items() if value is not None}
-    return _made(name, keras.optimizers, {"learning_rate": _made(kind, keras.optimizers.schedules, plain), **given})
+    own = float(np.asarray(rate.numpy())) if hasattr(rate, "numpy") else schedule_as_keras_3(rate)
+    given = {key: value for key, value in optimizer.get_config().items() if key not in NO_LAW and value is not None}
+    return _made(name, keras.optimizers, {"learning_rate": own, **given})
+
+
+def schedule_as_keras_3(schedule: Any) -> Any:
+    """The schedule of Keras 3 with the configuration of one of Keras 2. Raises: NoTwin."""
+    name = type(schedule).__name__
+    if name not in SAME_SCHEDULES or type(schedule) is not getattr(sys.modules["tf_keras"].optimizers.schedules, name):
+        raise NoTwin(f"A schedule of Keras 2 must have the law of Keras 3's to have a twin. Received: {name}.")
+    plain = {key: np.asarray(value).tolist() for key, value in schedule.get_config().items() if value is not None}
+    return _made(name, keras.optimizers.schedules, plain)
 
 
 def keeps_its_weight(optimizer: Any, variable: Any) -> bool:
