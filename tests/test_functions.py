@@ -153,6 +153,21 @@ def test_a_layer_with_a_planted_error():
     assert verdicts(report) == {("squared/gain", "forward"): "mismatch", ("input", "forward"): "mismatch"}
 
 
+ODD_KEYS = {len: True, ("a", 1): [], "layer": keras.layers.Dense(2)}
+ODD_KEYS["itself"] = ODD_KEYS
+
+
+def test_containers_that_a_function_uses_may_have_any_keys():
+    """Keys that cannot be sorted, a container inside itself: layers are found all the same, and compute in float64."""
+
+    def function(x):
+        return ODD_KEYS["layer"](x)
+
+    ODD_KEYS["layer"](X)
+    report = check_function(function, X, variables=ODD_KEYS["layer"].trainable_variables)
+    assert report.ok and not any("float32 inside" in note for note in report.notes), report.notes
+
+
 def test_a_layer_keeps_no_trace_of_its_twin():
     layer = keras.layers.Dense(2)
     layer(X)
