@@ -10,7 +10,7 @@ from keras_ref.checks.checked_loss import CheckedLoss, drawn_cotangents, project
 from keras_ref.checks.twins import called_in_model, twin_of
 from keras_ref.comparison.oracles import TwinOracle
 from keras_ref.comparison.settings import Settings
-from keras_ref.errors import BadInput, running_user_code
+from keras_ref.errors import BadInput, errors_as_bad_input, running_user_code
 from keras_ref.evaluation.keras_2 import as_losses, held_variable, losses_in, losses_of
 from keras_ref.evaluation.loss_function import Data, LossFunction
 from keras_ref.evaluation.restoration import restore_variables
@@ -64,7 +64,9 @@ def check_keras_2_model(model: Any, data: Data, *, loss: Any, training: bool, se
 def check_keras_2_layer(layer: Any, arguments: CallArguments, *, settings: Settings) -> Report:
     """Compare autodiff's gradients of a layer of Keras 2 with slopes; options as check_layer has them."""
     if not layer.built:
-        arguments.call(layer, Data(arguments.x).tensors(None).x)
+        with errors_as_bad_input(), running_user_code():
+            # Keras 2 casts the first argument alone to the precision of the layer
+            arguments.call(layer, Data(arguments.x).tensors(layer.compute_dtype).x)
     training = bool(arguments.fixed.get("training"))
 
     def twin(at: LossFunction, drawn: Data) -> TwinOracle:
