@@ -102,7 +102,7 @@ def test_layers_are_built_in_their_precision():
         def call(self, x):
             raise RuntimeError("no luck")
 
-    with pytest.raises(BadInput, match="A subject must run on the data it is checked on.*no luck"):
+    with pytest.raises(BadInput, match=r"A subject must run on the data it is checked on.*no luck"):
         check_layer(Refusing(), X)
 
 
