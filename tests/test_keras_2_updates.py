@@ -83,7 +83,7 @@ def test_optimizers_without_a_twin():
 
 class OwnSchedule(tf_keras.optimizers.schedules.LearningRateSchedule):
     def __call__(self, step):
-        return 0.125 / (1.0 + tf.cast(step, tf.float32))
+        return 0.125 / (1.0 + tf.cast(step, tf_keras.backend.floatx()))
 
 
 SCHEDULES = {
