@@ -60,9 +60,10 @@ def layers_of(value: Any) -> list[Any]:
 
 
 def held_variable(variable: Any) -> Any:
-    """The variable itself, where Keras 2 wraps it so that it casts itself in mixed precision."""
-    inner = vars(variable).get("_variable") if isinstance(variable, tf.Variable) else None
-    return variable if inner is None else inner
+    """The variable inside another one that holds it, as Keras 2 does in mixed precision and a quantizer does in larq."""
+    inside = vars(variable).values() if isinstance(variable, tf.Variable) else ()
+    inner = next((one for one in inside if isinstance(one, tf.Variable)), None)
+    return variable if inner is None else held_variable(inner)
 
 
 def losses_of(model: Any) -> list[Any]:
