@@ -60,7 +60,7 @@ def layers_of(value: Any) -> list[Any]:
 
 
 def held_variable(variable: Any) -> Any:
-    """The variable inside another one that holds it, as Keras 2 does in mixed precision and a quantizer does in larq."""
+    """The variable inside another one that holds it: in mixed precision Keras 2 wraps it, to quantize it larq does."""
     inside = vars(variable).values() if isinstance(variable, tf.Variable) else ()
     inner = next((one for one in inside if isinstance(one, tf.Variable)), None)
     return variable if inner is None else held_variable(inner)
