@@ -5,9 +5,12 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import json
+import logging
 import os
 import warnings
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -33,15 +36,13 @@ def load_model_file(target: str, *, unsafe: bool = False) -> Any:
             f"A model file must be a .keras or .h5 file. Received: {target}, which is none. Save the model with "
             "model.save('name.keras'), or load it in a factory, package.module:factory."
         )
-    if path.suffix == ".keras":
-        require_declared_size(target)
-    kind = path.suffix if path.suffix == ".keras" else ".h5"
+    require_declared_size(target)
     how = "" if unsafe else " in safe mode"
     try:
         version, config = _read(path)
         library = _library(version, target)
         _require_no_code(config, unsafe=unsafe)
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), _without_absl():
             # an optimizer that was never run is saved without its slots, and Keras warns of that
             warnings.simplefilter("ignore", UserWarning)
             model = library.saving.load_model(path, compile=True, safe_mode=not unsafe)
@@ -50,12 +51,12 @@ def load_model_file(target: str, *, unsafe: bool = False) -> Any:
     except Exception as error:
         text = " ".join(str(error).split())
         raise CouldNotRun(
-            f"A {kind} file must load{how}. Received: {target}: {short(text)} {_advise(text, unsafe=unsafe)}"
+            f"A {path.suffix} file must load{how}. Received: {target}: {short(text)} {_advise(text, unsafe=unsafe)}"
         ) from error
     if not isinstance(model, library.Model):
         raise CouldNotRun(
-            f"A {kind} file must hold a model. Received: {target}, which holds a {type(model).__name__}. Save a model, "
-            "or check the layer with check_layer."
+            f"A {path.suffix} file must hold a model. Received: {target}, which holds a {type(model).__name__}. Save a "
+            "model, or check the layer with check_layer."
         )
     return model
 
@@ -94,6 +95,18 @@ def _library(version: str, target: str) -> Any:
             "without it. Install gradtwin[keras2]."
         )
     return importlib.import_module(name)
+
+
+@contextmanager
+def _without_absl() -> Iterator[None]:
+    """Without the log lines of Keras, which says of each HDF5 file that its metrics are not built yet."""
+    logger = logging.getLogger("absl")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def _advise(text: str, *, unsafe: bool) -> str:

@@ -1,4 +1,4 @@
-"""Targets of the command line: package.module:factory, or a saved .keras or .h5 file; and the data to check."""
+"""Targets of the command line: package.module:factory, or a saved .keras or .h5 file; and the data to check them on."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def load_target(target: str, *, unsafe: bool = False) -> Loaded:
         return load_model_file(target, unsafe=unsafe), None, None, None
     if ":" not in target:
         raise CouldNotRun(
-            f"A target must be package.module:factory or a .keras file. Received: {target!r}. "
+            f"A target must be package.module:factory or a .keras or .h5 file. Received: {target!r}. "
             "Name the factory after a colon."
         )
     return _load_factory(target)
@@ -120,6 +120,10 @@ def import_module(name: str) -> Any:
 
 def _load_factory(target: str) -> tuple[Any, Any, Any, Any]:
     """(model, x, y, sample_weight) of package.module:factory. Raises: CouldNotRun."""
+    import keras
+
+    from keras_ref.evaluation.keras_2 import is_model
+
     module_name, _, factory_name = target.partition(":")
     module = import_module(module_name)
     factory = getattr(module, factory_name, None)
@@ -128,16 +132,15 @@ def _load_factory(target: str) -> tuple[Any, Any, Any, Any]:
             f"A target's factory must exist. Received: {factory_name!r}, which {module_name} does not have. "
             "Check the name after the colon."
         )
-    if _is_model(factory):
-        return factory, None, None, None
-    if not callable(factory):
+    is_made = isinstance(factory, (keras.Model, tuple)) or is_model(factory)
+    if not is_made and not callable(factory):
         raise CouldNotRun(
             f"A target must be a model or a function that returns one. Received: {target}, a {type(factory).__name__}. "
             "Name another."
         )
     try:
         with target_stays(target):
-            made = factory()
+            made = factory if is_made else factory()  # a class without parameters is a factory, too
     except CouldNotRun:
         raise
     except Exception as error:
@@ -146,7 +149,7 @@ def _load_factory(target: str) -> tuple[Any, Any, Any, Any]:
             f"{short(error, place_of(error))} Run it by itself."
         ) from error
     model, *data = made if isinstance(made, tuple) and made else (made,)
-    if not _is_model(model) or len(data) > 3:
+    if not (isinstance(model, keras.Model) or is_model(model)) or len(data) > 3:
         raise CouldNotRun(
             f"A factory must return a keras.Model. Received: a {type(made).__name__} from {target}. "
             "Return the model, or (model, x, y)."
@@ -155,19 +158,10 @@ def _load_factory(target: str) -> tuple[Any, Any, Any, Any]:
     return model, x, y, sample_weight
 
 
-def _is_model(value: Any) -> bool:
-    """Whether an object is a model, of Keras 3 or of Keras 2."""
-    import keras
-
-    from keras_ref.evaluation.keras_2 import is_model
-
-    return isinstance(value, keras.Model) or is_model(value)
-
-
 def load_data(path: str) -> tuple[Any, Any, Any]:
     """x, y and sample_weight of an .npz file: arrays of these names, or x0, x1, … for several inputs.
 
-    Raises: CouldNotRun for a file that is not one, or has no x.
+    Raises: CouldNotRun for a file that is not one, or has no x. A table (.csv, .parquet) is for a model to take apart.
     """
     require_declared_size(path)
     if os.path.exists(path) and not is_plain_file(path):  # noqa: PTH110 (a pipe might be waited for, for ever)
