@@ -22,6 +22,7 @@ from keras_ref.frontends.findings_cli import findings
 from keras_ref.frontends.homework_cli import homework
 from keras_ref.frontends.invocation import Invocation, make_document, read_versions
 from keras_ref.frontends.isolation import run_isolated
+from keras_ref.frontends.minimise_cli import minimise
 from keras_ref.frontends.recorded import Recorded, compare_verdicts, permit, read_json, read_recorded
 from keras_ref.lesson.cli import lesson, recipe
 from keras_ref.options import OPTIONS
@@ -278,6 +279,7 @@ def coverage(
 app.command()(compare)
 app.command()(campaign)
 app.command()(findings)
+app.command()(minimise)
 app.command()(homework)
 app.command()(lesson)
 app.command()(recipe)

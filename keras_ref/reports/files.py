@@ -27,6 +27,7 @@ KINDS: Mapping[str, re.Pattern[str]] = {
     "page": re.compile(r"<!doctype html>.*gradtwin", re.DOTALL),
     "notebook": re.compile(r'\s*\{\s*"cells".*from keras_ref\.', re.DOTALL),
     "junit": re.compile(r"<\?xml[^>]*>\s*<testsuites>"),
+    "script": re.compile(r"# gradtwin: "),
 }
 #: characters of a file that say what it is
 HEAD = 2**16
@@ -74,7 +75,8 @@ def _refuse_input(option: str, path: str, read: Iterable[str] = ()) -> None:
     """Raises: CouldNotRun for a file that the command reads, may read, or prints to."""
     if any(_is_same(path, one) for one in read):
         raise _refusal(option, "must not name a file that the command reads", path)
-    if is_plain_file(path) and {Path(path).suffix.lower(), Path(path).resolve().suffix.lower()} & READ:
+    is_code = {Path(path).suffix.lower(), Path(path).resolve().suffix.lower()} & READ
+    if is_plain_file(path) and is_code and not _is_ours(Output(option=option, path=path, kind="script")):
         raise _refusal(option, "must not name code, a model or data", path)
     if _is_printed_to(path):
         raise _refusal(option, "must not name the file that the command prints to", path)
