@@ -22,7 +22,8 @@ from keras_ref.frontends.findings_cli import findings
 from keras_ref.frontends.homework_cli import homework
 from keras_ref.frontends.invocation import Invocation, make_document, read_versions
 from keras_ref.frontends.isolation import run_isolated
-from keras_ref.frontends.minimise_cli import minimise
+from keras_ref.frontends.minimise_cli import minimise as minimise_command
+from keras_ref.frontends.minimise_cli import show_minimised
 from keras_ref.frontends.recorded import Recorded, compare_verdicts, permit, read_json, read_recorded
 from keras_ref.lesson.cli import lesson, recipe
 from keras_ref.options import OPTIONS
@@ -61,6 +62,7 @@ Unsafe = Annotated[bool, _option("unsafe")]
 Json = Annotated[str, _option("json")]
 Html = Annotated[str, _option("html")]
 Isolate = Annotated[bool, _option("isolate")]
+Minimise = Annotated[bool, _option("minimise")]
 TimeLimit = Annotated[str, typer.Option("--time-limit", "--timeout", help=OPTIONS["time-limit"].help)]
 MemoryLimit = Annotated[str, _option("memory-limit")]
 Force = Annotated[bool, _option("force")]
@@ -136,6 +138,7 @@ def check(
     imports: Imports = [],
     unsafe: Unsafe = False,
     force: Force = False,
+    minimise: Minimise = False,
 ) -> None:
     """Check the gradients of a model: autodiff against the change of the loss when each weight is nudged."""
     invocation = Invocation.of(
@@ -159,7 +162,7 @@ def check(
         imports=imports,
         unsafe=unsafe,
     )
-    _run(invocation, json=json, html=html, force=force)
+    _run(invocation, json=json, html=html, force=force, minimise=minimise)
 
 
 @app.command()
@@ -178,6 +181,7 @@ def updates(
     imports: Imports = [],
     unsafe: Unsafe = False,
     force: Force = False,
+    minimise: Minimise = False,
 ) -> None:
     """Check training steps: the weights after Keras's own steps against numeric gradients and a NumPy optimizer."""
     invocation = Invocation.of(
@@ -194,7 +198,7 @@ def updates(
         imports=imports,
         unsafe=unsafe,
     )
-    _run(invocation, json=json, html=html, force=force)
+    _run(invocation, json=json, html=html, force=force, minimise=minimise)
 
 
 @app.command()
@@ -279,19 +283,26 @@ def coverage(
 app.command()(compare)
 app.command()(campaign)
 app.command()(findings)
-app.command()(minimise)
+app.command("minimise")(minimise_command)
 app.command()(homework)
 app.command()(lesson)
 app.command()(recipe)
 
 
 def _run(
-    invocation: Invocation, *, json: str, html: str, force: bool = False, recorded: Recorded | None = None
+    invocation: Invocation,
+    *,
+    json: str,
+    html: str,
+    force: bool = False,
+    recorded: Recorded | None = None,
+    minimise: bool = False,
 ) -> None:
     """Run a command for each of its targets; print, annotate and write what it found.
 
     json, html   paths to write to, "" for none;   force   whether files of other kinds may be overwritten
     recorded     reports to compare the verdicts with
+    minimise     whether a script is printed for each target that fails
 
     Raises: typer.Exit with the exit status; OSError or NobodyReads where the output cannot be printed, after all files
     are written.
@@ -326,6 +337,9 @@ def _run(
     if found:  # else there is nothing to write
         _write(invocation, found, refused, json=json, html=html)
     out.raise_if_failed()
+    for target, report in found.items() if minimise else ():
+        if not report.ok:
+            show_minimised(invocation, target, report)
     same = recorded is None or refused or _print_comparison(out.console, recorded, found)
     ends = (0 if same else FINDING, *map(_status_of_report, found.values()))
     raise typer.Exit(max(worst, *ends))

@@ -5,8 +5,11 @@ Exit status: 0 nothing fails, 1 a script was written, 2 it could not run.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -18,6 +21,7 @@ from keras_ref.reports.files import Output, refuse_outputs, sources_of, write
 from keras_ref.reports.terminal import console, show_progress, ticking
 
 if TYPE_CHECKING:
+    from keras_ref.frontends.invocation import Invocation
     from keras_ref.minimisation.minimise import Minimised
     from keras_ref.reports.verdict import Report
 
@@ -48,6 +52,9 @@ def minimise(
     imports: Annotated[list[str], typer.Option("--import", help=OPTIONS["import"].help)] = [],
     unsafe: Annotated[bool, typer.Option("--unsafe", help=OPTIONS["unsafe"].help)] = False,
     force: Annotated[bool, typer.Option("--force", help=OPTIONS["force"].help)] = False,
+    isolate: Annotated[
+        bool, typer.Option("--isolate", help="Run it in a process of its own, which the target may end.")
+    ] = False,
 ) -> None:
     """Make a failure small as long as the same finding stays, and write it as a script that runs without gradtwin.
 
@@ -55,6 +62,8 @@ def minimise(
     """
     output = Output(option="--script", path=script, kind="script")
     refuse_outputs([output], inputs=[*sources_of([target, against]), data], force="" if force else "--force")
+    if isolate:
+        raise typer.Exit(run_isolated(target, script))
     asked = Asked(
         data=data,
         updates=updates,
@@ -72,6 +81,39 @@ def minimise(
         raise typer.Exit(0) from nothing
     show_script(found, script)
     raise typer.Exit(FINDING)
+
+
+def run_isolated(target: str, script: str) -> int:
+    """Run the command as it was given in a process of its own, print what it found, and return its exit status.
+
+    Raises: CouldNotRun where the process ends otherwise than by itself, or with the sentence that it wrote.
+    """
+    from keras_ref.frontends.isolation import describe_end, raise_refusal, run_limited
+    from keras_ref.frontends.supervise import Limits
+    from keras_ref.own_modules import own_command
+
+    with TemporaryDirectory() as folder:
+        file = Path(folder, "script.py")
+        given = [word for word in sys.argv[1:] if word != "--isolate"]
+        command = own_command("keras_ref", *given, "--script", str(file))
+        end = run_limited(command, Limits(seconds=ISOLATED, bytes=0, output=2**26))
+        found = file.read_text(encoding="utf-8") if file.exists() else ""
+    raise_refusal(end)
+    if end.limit or end.status not in (0, FINDING):
+        raise CouldNotRun(
+            f"A target must leave the process running to be made small. Received: {target}, whose process "
+            f"was {end.limit or describe_end(end.status)}. Take layers out by hand, with gradtwin check --isolate."
+        )
+    say(found.rstrip("\n") or f"{target}: nothing fails, or not twice in the same way.")
+    if script and found:
+        write("--script", script, found)
+    return end.status
+
+
+#: seconds that a process of its own may take
+ISOLATED = 3600.0
+#: seconds that a search takes that `check --minimise` begins
+SECONDS = 60.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,7 +207,7 @@ def options_for(subject: Any, options: Mapping[str, Any]) -> dict[str, Any]:
     """The options that were given, as far as the subject's check takes them."""
     import keras
 
-    usual = {"training": False, "modes": ("eager",), "seed": 0}
+    usual = {"training": False, "modes": ("eager",), "seed": 0, "steps": 3, "batch_size": None}
     takes_training = isinstance(subject, keras.layers.Layer)
     return {
         name: value
@@ -186,17 +228,30 @@ def _of_report(path: str, asked: Asked) -> Work:
     recorded = permit(read_recorded(path), imports=asked.imports, unsafe=asked.unsafe)
     failing = [target for target, report in recorded.reports.items() if not report.ok]
     target = next(iter(failing), next(iter(recorded.reports)))
-    value = recorded.invocation.value
-    is_step = recorded.invocation.command == "updates"
-    options = (
-        {"seed": value("seed"), "steps": value("steps")}
-        if is_step
-        else {"training": value("training"), "modes": tuple(value("mode").split(",")), "seed": value("seed")}
-    )
-    again = Asked(
-        data=recorded.invocation.data, updates=is_step, options=options, imports=asked.imports, unsafe=asked.unsafe
-    )
-    return _of_target(target, again, recorded.reports[target])
+    return of_invocation(recorded.invocation, target, recorded.reports[target])
+
+
+def of_invocation(invocation: Invocation, target: str, report: Report) -> Work:
+    """A target of a command that was run, with its report."""
+    value = invocation.value
+    is_step = invocation.command == "updates"
+    options = {"seed": value("seed")}
+    if is_step:
+        options |= {"steps": value("steps"), "batch_size": value("batch-size") or None}
+    else:
+        options |= {"training": value("training"), "modes": tuple(value("mode").split(","))}
+    asked = Asked(data=invocation.data, updates=is_step, options=options, unsafe=value("unsafe"))
+    return _of_target(target, asked, report)
+
+
+def show_minimised(invocation: Invocation, target: str, report: Report) -> None:
+    """Minimise what a check has just found, and print the script, or in one sentence why there is none."""
+    try:
+        found = with_progress(target, lambda progress: of_invocation(invocation, target, report)(SECONDS, progress))
+    except (CouldNotRun, BadInput) as error:
+        say(f"Not minimised: {error}")
+    else:
+        show_script(found)
 
 
 def _of_programs(a: str, b: str, asked: Asked) -> Work:

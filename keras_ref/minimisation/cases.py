@@ -58,14 +58,17 @@ CLAIMS = {
     "function": Claim(
         got="as a tf.function",
         want="eager",
-        lines="got, want = (tf.test.compute_gradient(g, {points})[0]{at} for g in (tf.function(f), f))",
+        lines=(
+            "traced = tf.function(f, autograph=False)\n"
+            "got, want = (tf.test.compute_gradient(g, {points})[0]{at} for g in (traced, f))"
+        ),
         options={"modes": ("eager", "function")},
     ),
     "jit_compile": Claim(
         got="compiled",
         want="eager",
         lines=(
-            "compiled = tf.function(f, jit_compile=True)\n"
+            "compiled = tf.function(f, jit_compile=True, autograph=False)\n"
             "got, want = (tf.test.compute_gradient(g, {points})[0]{at} for g in (compiled, f))"
         ),
         options={"modes": ("eager", "jit_compile")},
@@ -159,7 +162,7 @@ class CallCase:
             yield replace(self, weights=None)
         if self.stateless and self.wrt == "inputs":
             yield replace(self, stateless=False)
-        if self.is_layer and self.seeded and self.weights is not None:
+        if self.is_layer and self.seeded:
             yield replace(self, seeded=False)
         if self.output == "*":
             yield from (replace(self, output=f"[{i}]") for i in range(4))
@@ -177,52 +180,62 @@ class CallCase:
 
     def setup(self) -> Setup:
         """The lines that build it and assign f."""
-        writer, lines = Writer(), list[str]()
-        arguments: Expression = self.arguments
-        found = [(path, node) for path, node in walk(arguments) if isinstance(node, Values) and node.is_point]
-        points = [node for _, node in found] if self.wrt == "inputs" else []
-        names = ["x"] if len(points) == 1 else [f"x{i}" for i in range(len(points))]
-        for name, (path, _) in zip(names, found, strict=False):
-            arguments = replaced(arguments, path, Named(name))
-        given = [*map(writer.write, arguments), *(f"{k}={writer.write(v)}" for k, v in self.keywords.items)]
+        writer, by_weights = Writer(), self.wrt == "weights"
+        points, arguments = named_points(self.arguments, keep=by_weights)
+        options = [f"{name}={writer.write(value)}" for name, value in self.keywords.items]
+        given = [*map(writer.write, arguments), *options]
         subject = writer.write(self.subject)
-        if self.is_layer:
-            lines += ["keras.utils.set_random_seed(0)"] * self.seeded + [f"layer = {subject}"]
-            if self.wrt == "weights" or self.stateless or self.weights is not None:
-                plain = [*map(writer.write, self.arguments), *(given[len(self.arguments) :])]
-                lines.append(f"layer({', '.join(plain)})")
-            if self.weights is not None:
-                lines.append(f"layer.set_weights({writer.write(self.weights)})")
-            subject = "layer"
-        call = f"{subject}({', '.join(given)})"
+        lines = self._build(writer, subject, options) if self.is_layer else ()
+        names = ["*w"] if by_weights else ["x"] if len(points) == 1 else [f"x{i}" for i in range(len(points))]
         own = _own_lambda(self, names)
         if own:
             writer.definitions.pop(subject)
-        if self.wrt == "weights":
-            names = ["*w"]
-            call = f"layer.stateless_call({', '.join(['w', 'layer.non_trainable_variables', *given])})[0]"
-        elif self.is_layer and self.stateless:
-            state = ["layer.trainable_variables", "layer.non_trainable_variables", *given]
-            call = f"layer.stateless_call({', '.join(state)})[0]"
-        if self.output == "*":
-            call = f"tf.concat([tf.reshape(y, [-1]) for y in tf.nest.flatten({call})], 0)"
-        elif self.output:
-            call += self.output
-        if self.loss is not None:
-            call = f"{writer.write(self.loss)}({writer.write(self.targets)}, {call})"
-        where = (
-            "[v.numpy() for v in layer.trainable_variables]"
-            if self.wrt == "weights"
-            else f"[{', '.join(map(writer.write, points))}]"
-        )
+        call = self._finish(writer, self._call("layer" if self.is_layer else subject, given))
+        values = f"[{', '.join(map(writer.write, points))}]"
         writer.modules |= {"tensorflow"} | ({"keras"} if self.is_layer or self.loss is not None else set())
         return Setup(
             writer=writer,
             lines=tuple(lines),
             function=own or f"lambda {', '.join(names)}: {call}",
-            points=where,
+            points="[v.numpy() for v in layer.trainable_variables]" if by_weights else values,
             in_float64="keras" in writer.modules,
         )
+
+    def _build(self, writer: Writer, subject: str, options: list[str]) -> Iterator[str]:
+        """The lines that make the layer; it is called once where its weights must be there."""
+        if self.seeded:
+            yield "keras.utils.set_random_seed(0)"
+        yield f"layer = {subject}"
+        if self.wrt == "weights" or self.stateless or self.weights is not None:
+            yield f"layer({', '.join([*map(writer.write, self.arguments), *options])})"
+        if self.weights is not None:
+            yield f"layer.set_weights({writer.write(self.weights)})"
+
+    def _call(self, subject: str, given: list[str]) -> str:
+        """The call: of the layer as a function of its weights, of its state too, or as it is."""
+        if not self.is_layer or not (self.stateless or self.wrt == "weights"):
+            return f"{subject}({', '.join(given)})"
+        weights = "w" if self.wrt == "weights" else "layer.trainable_variables"
+        return f"layer.stateless_call({', '.join([weights, 'layer.non_trainable_variables', *given])})[0]"
+
+    def _finish(self, writer: Writer, call: str) -> str:
+        """One output of a call, or all put together; the loss of it."""
+        if self.output == "*":
+            call = f"tf.concat([tf.reshape(y, [-1]) for y in tf.nest.flatten({call})], 0)"
+        elif self.output:
+            call += self.output
+        return call if self.loss is None else f"{writer.write(self.loss)}({writer.write(self.targets)}, {call})"
+
+
+def named_points(arguments: Expression, *, keep: bool) -> tuple[list[Values], Expression]:
+    """The points among arguments, and the arguments with the names x, or x0, x1, … in their places.
+
+    keep   whether there are no points, since the derivative is taken elsewhere
+    """
+    found = [] if keep else [(p, node) for p, node in walk(arguments) if isinstance(node, Values) and node.is_point]
+    for number, (path, _) in enumerate(found):
+        arguments = replaced(arguments, path, Named("x" if len(found) == 1 else f"x{number}"))
+    return [node for _, node in found], arguments
 
 
 @dataclass(frozen=True, kw_only=True)

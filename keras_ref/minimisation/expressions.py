@@ -6,6 +6,7 @@ bool, a number, a text), a tuple, or one of the records below; all are compared 
 
 from __future__ import annotations
 
+import cmath
 import math
 import re
 from collections.abc import Callable, Iterator
@@ -229,7 +230,7 @@ class Writer:
                 shaped = "" if array.ndim == 1 else f".reshape{array.shape}"
                 return f"np.arange({self._number(float(flat.size)) if kind == 'f' else flat.size}){shaped}"
         if not flat.size:
-            return f"np.zeros({array.shape}{dtype})"
+            return f'np.zeros({array.shape}, "{array.dtype.name}")'
         return f"np.array({self._nested(array.tolist())}{dtype})"
 
     def _nested(self, value: Any) -> str:
@@ -238,6 +239,8 @@ class Writer:
         return self._number(value)
 
     def _number(self, value: Any) -> str:
+        if isinstance(value, complex) and not cmath.isfinite(value):
+            return f"complex({self._number(value.real)}, {self._number(value.imag)})"
         if isinstance(value, float) and not math.isfinite(value):
             self.modules.add("numpy")
             return "np.nan" if math.isnan(value) else "np.inf" if value > 0 else "-np.inf"

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from functools import reduce
 from importlib import import_module
 from inspect import Parameter, signature
+from itertools import chain
 from typing import Any
 
 import keras
@@ -23,6 +24,7 @@ from keras_ref.minimisation.expressions import Expression, Imported, replaced, w
 from keras_ref.minimisation.finding import Finding, findings_of
 from keras_ref.minimisation.origins import of_function, of_layer, of_model
 from keras_ref.minimisation.reading import express, public_name
+from keras_ref.minimisation.reductions import shrink
 from keras_ref.minimisation.running import exit_status_of, running
 from keras_ref.minimisation.search import Search
 from keras_ref.minimisation.showing import Shown, show, text_of, write_script
@@ -33,6 +35,8 @@ from scratch.progress import Progress
 
 #: lines that a script may have
 LINES = 15
+#: packages whose names a script imports as they are
+LIBRARIES = ("keras", "tensorflow", "numpy", "functools", "builtins")
 #: seconds that a search takes at most, unless told otherwise
 SECONDS = 60.0
 #: seconds that the script may take by itself
@@ -115,8 +119,9 @@ def minimise(
     for finding in findings:
         try:
             for case, trial in _origins(check, subject, inputs, options, finding, report=report, written_as=written_as):
-                if trial.shows(case) is not None and trial.has_same(case):
-                    return search_from(case, trial, str(finding), started, seconds, progress)
+                for begun in chain(map(case.with_tree, shrink(case.tree)), (case,)):
+                    if trial.shows(begun) is not None and trial.has_same(begun):
+                        return search_from(begun, trial, str(finding), started, seconds, progress)
         except NotWritable as error:
             unwritable = unwritable or str(error)
     if not set(findings) & set(findings_of(check(subject, *inputs, **options))):
@@ -260,14 +265,14 @@ def search_from(
 
 
 def _with_source(case: Any, shown: Shown, trial: Trial) -> tuple[Any, Shown]:
-    """The case with the user's functions and classes written out, where the script is short enough then."""
+    """The case with all of the user's functions and classes written out, where the script is short enough then."""
     tree = case.tree
-    for path, node in walk(tree):
-        if isinstance(node, Imported) and node.name and public_name_of(node) is None:
-            try:
-                tree = replaced(tree, path, inline(_value_of(node), express))
-            except NotWritable:
-                return case, shown
+    while theirs := [(path, node) for path, node in walk(tree) if _is_of_user(node)]:
+        path, node = theirs[0]
+        try:
+            tree = replaced(tree, path, inline(_value_of(node), express))
+        except NotWritable:
+            return case, shown
     if tree == case.tree:
         return case, shown
     written = case.with_tree(tree)
@@ -281,11 +286,11 @@ def _value_of(node: Imported) -> Any:
     return reduce(getattr, node.name.split("."), import_module(node.module))
 
 
-def public_name_of(node: Imported) -> Imported | None:
-    """The public name of what an expression imports, None for what is the user's."""
-    if node.module.partition(".")[0] in ("keras", "tensorflow", "numpy", "functools", "builtins"):
-        return node
-    return public_name(_value_of(node))
+def _is_of_user(node: Expression) -> bool:
+    """Whether an expression imports something that no library of Keras's or TensorFlow's has."""
+    if not isinstance(node, Imported) or not node.name or node.module.partition(".")[0] in LIBRARIES:
+        return False
+    return public_name(_value_of(node)) is None
 
 
 def _proved(shown: Shown, what: str) -> tuple[str, list[str]]:

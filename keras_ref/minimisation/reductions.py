@@ -136,6 +136,17 @@ def unnest(tree: Expression) -> Candidates:
                     yield replaced(tree, path, argument.items[0])
 
 
+def shrink(tree: Expression) -> Candidates:
+    """All sizes above 1, 2 and 3 at once: what a search begins with, so that large arrays are never differenced."""
+    sizes = {n for _, node in walk(tree) for n in _sizes(node)}
+    for limit in SMALL:
+        smaller = tree
+        for size in sorted(n for n in sizes if n > limit):
+            smaller = _resized(smaller, size, limit)
+        if smaller != tree:
+            yield smaller
+
+
 PASSES = (
     Pass("layers", take_out_layers),
     Pass("wrappers", unnest),

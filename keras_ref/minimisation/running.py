@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import linecache
 import os
 import subprocess
 import sys
@@ -17,6 +18,9 @@ import numpy as np
 from keras.src.backend.common import global_state
 
 from keras_ref.evaluation.float64 import POLICY, restore_process_state
+
+#: the name of the text where its source is asked for
+NAME = "<script>"
 
 
 @contextmanager
@@ -33,10 +37,13 @@ def running(text: str) -> Iterator[dict[str, Any]]:
     ):
         warnings.simplefilter("ignore")
         global_state.set_global_attribute(POLICY, None)  # so that a new floatx is what layers compute in
+        # what looks for the source of a function (AutoGraph does) finds it
+        linecache.cache[NAME] = (len(text), None, text.splitlines(keepends=True), NAME)
         try:
-            exec(compile(text, "<script>", "exec"), names)  # noqa: S102 (a text that is made here of the user's objects)
+            exec(compile(text, NAME, "exec"), names)  # noqa: S102 (a text that is made here of the user's objects)
             yield names
         finally:
+            linecache.cache.pop(NAME, None)
             sys.path[:], sys.excepthook = path, hook
 
 
