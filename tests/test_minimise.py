@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import textwrap
 import time
 
 import keras
@@ -13,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 from minimised import FAULTS, minimised
+from model_kinds import Stepping
 
 from keras_ref import minimise
 from keras_ref.errors import BadInput, CouldNotRun
@@ -374,6 +376,67 @@ def test_a_check_minimises_at_once(monkeypatch):
     monkeypatch.setattr(minimise_cli, "of_invocation", lambda *_: refuse)
     minimise_cli.show_minimised(None, "shop:model", None)
     assert shown[-1] == "Not minimised: No."
+
+
+WRONG = """
+    import keras, numpy as np, tensorflow as tf
+
+    @tf.custom_gradient
+    def doubled(x):
+        return x * 2.0, lambda upstream: upstream * 2.5
+
+    class Doubled(keras.layers.Layer):
+        def call(self, x):
+            return doubled(x)
+
+    def build():
+        layers = [keras.Input((3,)), keras.layers.Dense(2, "tanh"), Doubled()]
+        model = keras.Sequential(layers)
+        model.compile(loss="mse")
+        return model, np.ones((4, 3)) / 4, np.ones((4, 2)) / 8
+"""
+
+
+@pytest.mark.slow
+def test_a_report_and_a_check_are_minimised(gradtwin):
+    """The script of `check --minimise` is that of the recorded report, and that of the command in a process."""
+    target = gradtwin.write_module("wrong_at_once", WRONG)
+    done = gradtwin("check", target, "--minimise", "--json", "report.json")
+    script = next(line for line in done.out.splitlines() if line.startswith("# gradtwin: "))
+    assert done.status == 1 and "Doubled" in script
+    for arguments in (["report.json"], [target, "--isolate"]):
+        again = gradtwin("minimise", *arguments, "--script", "fault.py", "--force")
+        assert again.status == 1 and again.out.startswith(script)
+        assert exit_status_of((gradtwin.folder / "fault.py").read_text(encoding="utf-8"), seconds=120) == 1
+
+
+@pytest.mark.slow
+def test_a_failing_test_shows_the_script(pytester):
+    pytester.makepyfile(textwrap.dedent(WRONG) + "\ndef test_wrong(check_gradients):\n    check_gradients(*build())\n")
+    quiet = ("-p", "no:cacheprovider", "-p", "no:xdist", "-p", "no:randomly", "-W", "ignore")
+    result = pytester.runpytest_inprocess(*quiet, "--gradtwin-minimise")
+    result.assert_outcomes(failed=1)
+    assert "# gradtwin: Doubled: autodiff is not the difference quotient." in result.stdout.str()
+
+
+@pytest.mark.slow
+def test_a_target_that_ends_its_process(gradtwin):
+    target = gradtwin.write_module("ends_at_once", "import os\n\ndef build():\n    os.abort()\n")
+    done = gradtwin("minimise", target, "--isolate")
+    assert done.status == 2 and "whose process was killed by SIGABRT" in done.err
+
+
+@pytest.mark.slow
+def test_a_train_step_is_minimised():
+    """What a train_step hands over is compared with the slope of the loss that it returns."""
+    keras.utils.set_random_seed(3)
+    model = Stepping(wrong=0.5)
+    x, y = np.ones((4, 3)) / 4, np.ones((4, 2)) / 8
+    model(x)
+    model.compile(optimizer=keras.optimizers.SGD(0.1), loss="mse")
+    found = minimise(model, x, y, updates=True, steps=1)
+    assert found.lines <= LINES and not found.notes and abs(found.got / found.want - 1.5) < 0.5
+    assert exit_status_of(found.script, seconds=120) == 1
 
 
 # The forty ------------------------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ showing.py       both values of a case, the entry and the step that the script s
 origins.py       where a search begins: the parts of a subject that may be at fault alone
 definitions.py   a value that is not the one defined
 updates.py       a training step that is not that of the law
+train_steps.py   a train_step of a model's own
 programs.py      two models that part
 operations.py    an operation that the campaign accuses
 running.py       running a text in this process, and a script in one of its own

@@ -29,12 +29,15 @@ from keras_ref.minimisation.running import exit_status_of, running
 from keras_ref.minimisation.search import Search
 from keras_ref.minimisation.showing import Shown, show, text_of, write_script
 from keras_ref.minimisation.source import NotWritable, inline
+from keras_ref.minimisation.train_steps import has_own_step, has_same_train_step, show_train_step, train_steps_of
 from keras_ref.minimisation.updates import has_same_step, show_step, steps_of
 from keras_ref.reports.verdict import Report
 from scratch.progress import Progress
 
 #: lines that a script may have
 LINES = 15
+#: lines up to which a script has the user's functions and classes in it, instead of importing them
+SHORT = 12
 #: packages whose names a script imports as they are
 LIBRARIES = ("keras", "tensorflow", "numpy", "functools", "builtins")
 #: seconds that a search takes at most, unless told otherwise
@@ -166,6 +169,10 @@ def _origins(
         optimizer = options.get("optimizer") or subject.optimizer
         step = Trial(shows=show_step, has_same=lambda case: has_same_step(case, finding))
         yield from ((case, step) for case in steps_of(subject, optimizer, wrong))
+        if has_own_step(subject):
+            own = Trial(shows=show_train_step, has_same=lambda case: has_same_train_step(case, finding))
+            x, y = (*inputs, None, None)[:2]
+            yield from ((case, own) for case in train_steps_of(subject, x, y))
         return
     trial = (
         Trial(shows=show_definition, has_same=lambda case: has_same_definition(case, finding))
@@ -251,6 +258,8 @@ def search_from(
         )
     best, shown = _with_source(best, shown, trial)
     script, more = _proved(shown, best.what)
+    if len(script.splitlines()) > LINES:
+        more.append(f"The script has {len(script.splitlines())} lines, more than {LINES}.")
     return Minimised(
         script=script,
         what=best.what,
@@ -277,7 +286,7 @@ def _with_source(case: Any, shown: Shown, trial: Trial) -> tuple[Any, Shown]:
         return case, shown
     written = case.with_tree(tree)
     found = trial.shows(written)
-    if found is None or len(write_script(found, written.what).splitlines()) > LINES or not trial.has_same(written):
+    if found is None or len(write_script(found, written.what).splitlines()) > SHORT or not trial.has_same(written):
         return case, shown
     return written, found
 
