@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from itertools import chain
 from typing import Any
 
 import keras
@@ -20,6 +21,19 @@ from keras_ref.minimisation.source import NotWritable
 
 #: which derivatives of a layer are tried, in this order
 BY = ("inputs", "weights")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Form:
+    """A form in which a layer is tried: with the weights that it has or with new ones; with which of its outputs."""
+
+    with_weights: bool = False
+    output: str = ""
+
+
+#: what is tried of everything first, and of everything afterwards
+FIRST = (Form(),)
+LATER = (Form(with_weights=True), Form(output="*"), Form(with_weights=True, output="*"))
 
 
 def of_function(
@@ -41,10 +55,17 @@ def of_function(
 
 
 def of_layer(
-    layer: Any, inputs: tuple[Any, ...], keywords: Mapping[str, Any], finding: Finding, *, subject: Expression = None
+    layer: Any,
+    inputs: tuple[Any, ...],
+    keywords: Mapping[str, Any],
+    finding: Finding,
+    *,
+    subject: Expression = None,
+    forms: tuple[Form, ...] = FIRST + LATER,
 ) -> Iterator[CallCase]:
     """The cases of a layer.
 
+    forms     in which it is tried
     subject   how it is written, where that is known: by the factory that makes it
 
     Raises: NotWritable.
@@ -59,10 +80,12 @@ def of_layer(
         claim=finding.claim,
         stateless=seeds,
     )
-    for kept in (None, Listing(weights)) if weights else (None,):
+    for form in forms:
+        if form.with_weights and not weights:
+            continue
         for by in BY if layer.trainable_variables else BY[:1]:
-            for output in ("", "*"):
-                yield replace(written, wrt=by, output=output, weights=kept)
+            kept = Listing(weights) if form.with_weights else None
+            yield replace(written, wrt=by, output=form.output, weights=kept)
 
 
 def of_model(
@@ -75,34 +98,45 @@ def of_model(
     culprit: str,
     subject: Expression = None,
 ) -> Iterator[CallCase]:
-    """The cases of a model: each layer alone on what the model gives it (the one at fault first), the loss alone, the
-    whole model with and without its loss.
+    """The cases of a model: the layer at fault alone, or the loss and the penalties alone where none is known; each
+    layer alone on what the model gives it; the whole model with and without its loss.
 
     culprit   the name of the layer that the check found at fault, "" where it found none
     """
-    calls = record_calls(model, data, training=training)
-    for call in sorted(calls, key=lambda call: _rank(call, culprit)):
-        keywords = {n: _plain(v) for n, v in call.keywords.items() if v is not None and (n != "training" or v)}
-        arguments = tuple(map(_plain, call.arguments))
-        yield from _written(lambda c=call, a=arguments, k=keywords: of_layer(c.layer, a, k, finding))
-    yield from _regularizers(calls, finding)
-    x = (data.x,)
-    how = {"training": True} if training else {}
+    calls = sorted(record_calls(model, data, training=training), key=lambda call: _rank(call, culprit))
+    lone = _lone_loss(model, data, finding, loss=loss, training=training)
+
+    def layers(forms: tuple[Form, ...]) -> Iterator[CallCase]:
+        for call in calls:
+            keywords = {n: _plain(v) for n, v in call.keywords.items() if v is not None and (n != "training" or v)}
+            arguments = tuple(map(_plain, call.arguments))
+            yield from _written(
+                lambda c=call, a=arguments, k=keywords: of_layer(c.layer, a, k, finding, forms=forms)  # type: ignore[misc]
+            )
+
+    def whole(forms: tuple[Form, ...]) -> Iterator[CallCase]:
+        how = {"training": True} if training else {}
+        for case in _written(lambda: of_layer(model, (data.x,), how, finding, subject=subject, forms=forms)):
+            yield case
+            if lone is not None:
+                yield replace(case, loss=lone.subject, targets=lone.arguments[0])
+
+    others = chain(() if lone is None else (lone,), _regularizers(calls, finding))
+    parts = (layers(FIRST), others) if culprit else (others, layers(FIRST))
+    yield from chain(*parts, whole(FIRST), layers(LATER), whole(LATER))
+
+
+def _lone_loss(model: Any, data: Data, finding: Finding, *, loss: Any, training: bool) -> CallCase | None:
+    """The loss of the model's output; None where there are several or none, or where it cannot be written."""
     given = model.loss if loss is None else loss
-    if given is not None and data.y is not None and not isinstance(given, (list, tuple, dict)):
-        outputs = np.asarray(model(data.x, training=training))
-        try:
-            written, targets = _loss(given), _held(express(data.y))
-        except NotWritable:
-            written = None
-        else:
-            yield CallCase(subject=written, is_layer=False, arguments=(targets, Values(outputs)), claim=finding.claim)
-    else:
-        written = None
-    for case in _written(lambda: of_layer(model, x, how, finding, subject=subject)):
-        yield case
-        if written is not None:
-            yield replace(case, loss=written, targets=targets)
+    if given is None or data.y is None or isinstance(given, (list, tuple, dict)):
+        return None
+    outputs = np.asarray(model(data.x, training=training), dtype="float64")
+    try:
+        arguments = (_held(express(data.y)), Values(outputs))
+        return CallCase(subject=_loss(given), is_layer=False, arguments=arguments, claim=finding.claim)
+    except NotWritable:
+        return None
 
 
 def _regularizers(calls: list[LayerCall], finding: Finding) -> Iterator[CallCase]:
