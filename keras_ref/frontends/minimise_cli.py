@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated, Any
@@ -178,12 +179,11 @@ def load_subject(target: str, *, unsafe: bool = False) -> tuple[Any, ...]:
     module, _, name = target.partition(":")
     found = getattr(import_module(module), name, None) if name else None
     if name and callable(found) and not isinstance(found, (keras.Model, type)):
-        with target_stays(target):
+        made: Any = None
+        with target_stays(target), suppress(Exception):  # load_target says what is wrong with a factory
             made = found()
         first, *inputs = made if isinstance(made, tuple) and made else (made,)
-        if callable(first) and not isinstance(first, keras.Model) and inputs:
-            return first, *inputs
-        if isinstance(first, keras.Model):
+        if isinstance(first, keras.Model) or (callable(first) and inputs):
             return first, *inputs
     return tuple(part for i, part in enumerate(load_target(target, unsafe=unsafe)) if i == 0 or part is not None)
 
@@ -224,7 +224,7 @@ def _of_report(path: str, asked: Asked) -> Work:
     data = read_json(path)
     if is_comparison(data):
         run = ComparisonRun.read(data["run"])
-        return _of_programs(run.a, run.b, asked)
+        return _of_programs(run.a, run.b, replace(asked, data=run.data))
     recorded = permit(read_recorded(path), imports=asked.imports, unsafe=asked.unsafe)
     failing = [target for target, report in recorded.reports.items() if not report.ok]
     target = next(iter(failing), next(iter(recorded.reports)))

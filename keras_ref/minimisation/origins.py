@@ -110,9 +110,7 @@ def of_model(
         for call in calls:
             keywords = {n: _plain(v) for n, v in call.keywords.items() if v is not None and (n != "training" or v)}
             arguments = tuple(map(_plain, call.arguments))
-            yield from _written(
-                lambda c=call, a=arguments, k=keywords: of_layer(c.layer, a, k, finding, forms=forms)  # type: ignore[misc]
-            )
+            yield from _written(lambda c=call, a=arguments, k=keywords: of_layer(c.layer, a, k, finding, forms=forms))
 
     def whole(forms: tuple[Form, ...]) -> Iterator[CallCase]:
         how = {"training": True} if training else {}

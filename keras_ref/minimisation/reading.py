@@ -59,7 +59,11 @@ def _sequential(layers: Iterable[Any]) -> Call:
 
 def _model(value: Any) -> Call:
     layers = _chain(value)
-    return _configured(value) if layers is None else _sequential(layers)
+    if layers is not None:
+        return _sequential(layers)
+    if type(value).__module__.startswith("keras."):
+        raise NotWritable("a functional model with branches cannot be written layer by layer")
+    return _configured(value)
 
 
 def reference(value: Any) -> Expression:
