@@ -98,8 +98,8 @@ def of_model(
     culprit: str,
     subject: Expression = None,
 ) -> Iterator[CallCase]:
-    """The cases of a model: the layer at fault alone, or the loss and the penalties alone where none is known; each
-    layer alone on what the model gives it; the whole model with and without its loss.
+    """The cases of a model: the penalties of weights; the layer at fault alone, or the loss alone where none is known;
+    each layer alone on what the model gives it; the whole model with and without its loss.
 
     culprit   the name of the layer that the check found at fault, "" where it found none
     """
@@ -119,9 +119,9 @@ def of_model(
             if lone is not None:
                 yield replace(case, loss=lone.subject, targets=lone.arguments[0])
 
-    others = chain(() if lone is None else (lone,), _regularizers(calls, finding))
-    parts = (layers(FIRST), others) if culprit else (others, layers(FIRST))
-    yield from chain(*parts, whole(FIRST), layers(LATER), whole(LATER))
+    alone = () if lone is None else (lone,)
+    parts = (layers(FIRST), alone) if culprit else (alone, layers(FIRST))
+    yield from chain(_regularizers(calls, finding), *parts, whole(FIRST), layers(LATER), whole(LATER))
 
 
 def _lone_loss(model: Any, data: Data, finding: Finding, *, loss: Any, training: bool) -> CallCase | None:

@@ -14,7 +14,7 @@ from keras_ref.checks.compare import compare
 from keras_ref.errors import BadInput
 from keras_ref.inputs.targets import load_data, load_target
 from keras_ref.minimisation.cases import Setup, describe
-from keras_ref.minimisation.expressions import Expression, Listing, Writer, replaced, walk
+from keras_ref.minimisation.expressions import Call, Expression, Listing, Writer, replaced, walk
 from keras_ref.minimisation.minimise import SECONDS, Minimised, NothingToMinimise, Trial, search_from
 from keras_ref.minimisation.origins import as_point
 from keras_ref.minimisation.reading import express
@@ -118,7 +118,10 @@ def minimise_programs(
             "get_config."
         ) from error
     case = PairCase(a=written[0], b=written[1], x=as_point(express(np.asarray(x))))
-    trial = Trial(shows=show_pair, has_same=lambda one: _has_same(one, found))
+    differ = differences(case.a, case.b)
+    trial = Trial(
+        shows=lambda one: show_pair(one) if is_about(one, differ) else None, has_same=lambda one: _has_same(one, found)
+    )
     if show_pair(case) is None:
         raise BadInput(
             f"Two programs must part in their outputs to be made small. Received: {found.sentence} Check the gradients "
@@ -138,6 +141,27 @@ def _opened(program: Any, x: Any, y: Any) -> tuple[Any, Any, Any]:
             "programs with gradtwin compare, which names the place where they part."
         )
     return program, x, y
+
+
+def differences(a: Expression, b: Expression) -> frozenset[Any]:
+    """In what two programs of the same structure differ: {(class or option, in A, in B)}."""
+    found = set[Any]()
+    for (path, one), (other_path, other) in zip(walk(a), walk(b), strict=False):
+        if path != other_path or type(one) is not type(other):
+            break
+        if isinstance(one, Call) and isinstance(other, Call):
+            if one.function != other.function:
+                found.add(("", one.function, other.function))
+            mine, theirs = dict(one.keywords), dict(other.keywords)
+            names = (name for name in mine.keys() | theirs.keys() if mine.get(name) != theirs.get(name))
+            found |= {(name, mine.get(name), theirs.get(name)) for name in names}
+    return frozenset(found)
+
+
+def is_about(case: PairCase, differ: frozenset[Any]) -> bool:
+    """Whether a case differs in nothing but what the programs differed in, as far as that was seen."""
+    left = differences(case.a, case.b)
+    return left <= differ and bool(left) == bool(differ)
 
 
 def _text(case: PairCase) -> str:
