@@ -405,7 +405,7 @@ def _():
 
 @found("a column taken for a bias", "EinsumDense")
 def _():
-    layer = keras.layers.EinsumDense("abc,cd->abd", (2, 4), bias_axes="b", bias_initializer="random_normal")
+    layer = keras.layers.EinsumDense("abc,cd->abd", (2, 2), bias_axes="b", bias_initializer="random_normal")
     return stacked(dense(3), layer, keras.layers.Flatten(), dense(2), shape=(2, 3)), drawn(2, 2, 3), drawn(2, 2)
 
 

@@ -288,7 +288,7 @@ def test_a_function_is_minimised(in_this_process):
     assert found.lines <= 10 and "gradtwin" not in found.script.partition("\n")[2]
     assert found.got == 0.0 and abs(found.want - 2 * math.log(2.0)) < 1e-9 and "np.array(0.0)" in found.script
     assert found.script.startswith(
-        "# gradtwin: tf.math.xlogy(x, y) * 2: autodiff is not the difference quotient. Keras "
+        "# gradtwin: tf.math.xlogy(x, y) * 2: autodiff is not the slope of what is computed. Keras "
     )
     assert str(found) == found.script and found.checked < found.tried
 
@@ -416,7 +416,7 @@ def test_a_failing_test_shows_the_script(pytester):
     quiet = ("-p", "no:cacheprovider", "-p", "no:xdist", "-p", "no:randomly", "-W", "ignore")
     result = pytester.runpytest_inprocess(*quiet, "--gradtwin-minimise")
     result.assert_outcomes(failed=1)
-    assert "# gradtwin: Doubled: autodiff is not the difference quotient." in result.stdout.str()
+    assert "# gradtwin: Doubled: autodiff is not the slope of what is computed." in result.stdout.str()
 
 
 @pytest.mark.slow

@@ -37,11 +37,13 @@ HOOK = "sys.excepthook = lambda *error: (sys.__excepthook__(*error), os._exit(2)
 class Claim:
     """What is claimed of the function f at its points, as lines that assign `got` and `want`.
 
-    got, want   what both are called where they are printed
+    what        what is wrong where it does not hold
+    got, want   what both values are called where they are printed
     lines       {h} is the step of a difference, {at} the place of the entry that is shown, {point} which argument
     options     of check_function, by which the finding was made
     """
 
+    what: str
     got: str
     want: str
     lines: str
@@ -50,12 +52,14 @@ class Claim:
 
 CLAIMS = {
     "slope": Claim(
+        what="autodiff is not the slope of what is computed",
         got="autodiff",
         want="difference quotient",
         lines="got, want = (j{at} for j in tf.test.compute_gradient(f, {points}, delta={h}))",
         options={},
     ),
     "function": Claim(
+        what="a tf.function has another gradient than eager execution",
         got="as a tf.function",
         want="eager",
         lines=(
@@ -65,6 +69,7 @@ CLAIMS = {
         options={"modes": ("eager", "function")},
     ),
     "jit_compile": Claim(
+        what="compiled, it has another gradient than eagerly",
         got="compiled",
         want="eager",
         lines=(
@@ -74,6 +79,7 @@ CLAIMS = {
         options={"modes": ("eager", "jit_compile")},
     ),
     "forward-mode": Claim(
+        what="forward mode is not the slope of what is computed",
         got="forward mode",
         want="difference quotient",
         lines=(
@@ -86,6 +92,7 @@ CLAIMS = {
         options={"forward_mode": True},
     ),
     "hessian": Claim(
+        what="autodiff of the gradient is not the slope of the gradient",
         got="autodiff of the gradient",
         want="difference quotient",
         lines=(
@@ -97,9 +104,10 @@ CLAIMS = {
         options={"order": 2},
     ),
     "definition": Claim(
+        what="what is computed is not what the definition says",
         got="Keras",
         want="definition",
-        lines="got = np.ravel(f(*{points})){at}\nwant = {want}  # by the definition",
+        lines="got = np.ravel(f({given})){at}\nwant = {want}  # by the definition",
         options={},
     ),
 }
@@ -151,8 +159,7 @@ class CallCase:
     @property
     def what(self) -> str:
         """What is shown to be wrong."""
-        claim = CLAIMS[self.claim]
-        return f"{describe(self.subject)}: {claim.got} is not the {claim.want}"
+        return f"{describe(self.subject)}: {CLAIMS[self.claim].what}"
 
     def simpler(self) -> Iterator[CallCase]:
         """What the passes over the tree do not try: without loss, weights, state and seed; one of several outputs."""

@@ -28,9 +28,9 @@ def show_definition(case: CallCase) -> Shown | None:
     try:
         setup = case.setup()
         with running(_text(case)) as names:
+            got = np.asarray(names["f"](*names["points"]))
             if draws_unseeded(case, names):
                 return None
-            got = np.asarray(names["f"](*names["points"]))
             want = _definition(names)
             both = both_of(np.ravel(got), np.ravel(want))
             entry = find_worst(both) if got.shape == want.shape else None
@@ -38,7 +38,7 @@ def show_definition(case: CallCase) -> Shown | None:
                 return None
             right = float(both.want[0][entry.index])
             claim = CLAIMS["definition"]
-            lines = claim.lines.format(points=setup.points, at=both.place(entry), want=repr(right))
+            lines = claim.lines.format(given=setup.points[1:-1], at=both.place(entry), want=repr(right))
             own = float(both.got[0][entry.index])
             return shown_by(setup, [f"f = {setup.function}", *lines.splitlines()], own, right, (claim.got, claim.want))
     except Exception:  # noqa: BLE001 (a candidate that makes no sense may raise anything; NoTwin is among them)

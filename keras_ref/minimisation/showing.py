@@ -53,13 +53,15 @@ def show(case: CallCase) -> Shown | None:
     try:
         setup = case.setup()
         with running(text_of(setup)) as names:
-            return None if draws_unseeded(case, names) else _shown(case, setup, names)
+            shown = _shown(case, setup, names)
+            return None if draws_unseeded(case, names) else shown
     except Exception:  # noqa: BLE001 (a candidate that makes no sense may raise anything)
         return None
 
 
 def draws_unseeded(case: CallCase, names: Mapping[str, Any]) -> bool:
-    """Whether a layer draws its weights, or noise, without a seed: its script would show something else each time."""
+    """Whether a layer, which was called, draws its weights or noise without a seed: its script would show something
+    else each time."""
     return case.is_layer and not case.seeded and bool(names["layer"].variables) and case.weights is None
 
 
