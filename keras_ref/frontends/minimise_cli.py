@@ -61,7 +61,7 @@ def minimise(
 
     The script prints both values, and exits with 1 while the fault is there, 0 when it is not, 2 when it could not run.
     """
-    output = Output(option="--script", path=script, kind="script")
+    output = Output(option="--script", path=script, kind="script", command="minimise")
     refuse_outputs([output], inputs=[*sources_of([target, against]), data], force="" if force else "--force")
     if isolate:
         raise typer.Exit(run_isolated(target, script))
@@ -89,8 +89,8 @@ def run_isolated(target: str, script: str) -> int:
 
     Raises: CouldNotRun where the process ends otherwise than by itself, or with the sentence that it wrote.
     """
-    from keras_ref.frontends.isolation import describe_end, raise_refusal, run_limited
-    from keras_ref.frontends.supervise import Limits
+    from keras_ref.frontends.isolation import raise_refusal, run_limited
+    from keras_ref.frontends.supervise import Limits, describe_end
     from keras_ref.own_modules import own_command
 
     with TemporaryDirectory() as folder:
@@ -134,7 +134,7 @@ Work = Callable[[float, Any], "Minimised"]
 
 def open_subject(target: str, against: str, asked: Asked) -> Work:
     """What minimises a target. Raises: CouldNotRun for a target that cannot be opened."""
-    from keras_ref.inputs.targets import import_module
+    from keras_ref.inputs.targets import SAVED, import_module
 
     for module in asked.imports:
         import_module(module)
@@ -142,7 +142,7 @@ def open_subject(target: str, against: str, asked: Asked) -> Work:
         return _of_report(target, asked)
     if against:
         return _of_programs(target, against, asked)
-    if ":" not in target and not target.endswith(".keras"):
+    if ":" not in target and not target.endswith(SAVED):
         return _of_operation(target, asked)
     return _of_target(target, asked)
 
