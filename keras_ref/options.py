@@ -164,6 +164,12 @@ _ALL = (
         help="Write the report as JSON to this file; gradtwin replay runs the check again from it.",
     ),
     Option(
+        name="minimise",
+        type=bool,
+        default=False,
+        help="Make what fails small, and print a script of a few lines that shows it without gradtwin.",
+    ),
+    Option(
         name="isolate",
         type=bool,
         default=False,

@@ -20,6 +20,7 @@ from keras_ref.frontends.exit_status import FINDING
 from keras_ref.frontends.findings_cli import findings
 from keras_ref.frontends.homework_cli import homework
 from keras_ref.frontends.invocation import TAKES, Invocation, default_map, read_versions
+from keras_ref.frontends.minimise_cli import minimise as minimise_command
 from keras_ref.frontends.recorded import permit, read_json, read_recorded
 from keras_ref.frontends.running import Outputs, run_command
 from keras_ref.frontends.supervise import WATCHED
@@ -60,6 +61,7 @@ Json = Annotated[str, _option("json")]
 Html = Annotated[str, _option("html")]
 Junit = Annotated[str, _option("junit")]
 Isolate = Annotated[bool, _option("isolate")]
+Minimise = Annotated[bool, _option("minimise")]
 TimeLimit = Annotated[str, typer.Option("--time-limit", "--timeout", help=OPTIONS["time-limit"].help)]
 MemoryLimit = Annotated[str, _option("memory-limit")]
 Force = Annotated[bool, _option("force")]
@@ -140,6 +142,7 @@ def check(
     imports: Imports = [],
     unsafe: Unsafe = False,
     force: Force = False,
+    minimise: Minimise = False,
 ) -> None:
     """Check the gradients of a model: autodiff against the change of the loss when each weight is nudged."""
     invocation = _invocation(
@@ -163,7 +166,7 @@ def check(
         imports=imports,
         unsafe=unsafe,
     )
-    run_command(invocation, Outputs(json=json, html=html, junit=junit, force=force))
+    run_command(invocation, Outputs(json=json, html=html, junit=junit, force=force), minimise=minimise)
 
 
 @app.command()
@@ -183,6 +186,7 @@ def updates(
     imports: Imports = [],
     unsafe: Unsafe = False,
     force: Force = False,
+    minimise: Minimise = False,
 ) -> None:
     """Check training steps: the weights after Keras's own steps against numeric gradients and a NumPy optimizer."""
     invocation = _invocation(
@@ -199,7 +203,7 @@ def updates(
         imports=imports,
         unsafe=unsafe,
     )
-    run_command(invocation, Outputs(json=json, html=html, junit=junit, force=force))
+    run_command(invocation, Outputs(json=json, html=html, junit=junit, force=force), minimise=minimise)
 
 
 @app.command()
@@ -289,6 +293,7 @@ def coverage(
 app.command()(compare)
 app.command()(campaign)
 app.command()(findings)
+app.command("minimise")(minimise_command)
 app.command()(homework)
 app.command()(lesson)
 app.command()(recipe)
