@@ -79,6 +79,21 @@ def _images(rng: np.random.Generator) -> dict[str, Array]:
     }
 
 
+def _complex(table: Mapping[str, Array], rng: np.random.Generator) -> dict[str, Any]:
+    """Complex arrays: those of a table with imaginary parts of their own, purely real and purely imaginary ones."""
+    generic = table["generic"]
+    parts = generic + 1j * rng.normal(size=generic.shape)
+    return {
+        "generic": parts,
+        "zeros": np.zeros(generic.shape, complex),
+        "real": generic + 0j,
+        "imaginary": 1j * generic,
+        "equal": np.full(generic.shape, 0.5 - 0.25j),
+        "one zero": parts * np.where(np.arange(generic.size).reshape(generic.shape) == 1, 0, 1),
+        "small": parts * 1e-170,
+    }
+
+
 KINDS: Mapping[str, Callable[[np.random.Generator], Mapping[str, Any]]] = {
     "vector": _vectors,
     "matrix": _matrices,
@@ -113,6 +128,26 @@ KINDS: Mapping[str, Callable[[np.random.Generator], Mapping[str, Any]]] = {
     "first images": lambda rng: {"generic": rng.normal(size=(1, 2, 3, 3)), "zeros": np.zeros((1, 2, 3, 3))},
     "flat kernel": lambda rng: {"generic": rng.normal(size=(2, 2, 3)), "zeros": np.zeros((2, 2, 3))},
     "index column": lambda _: {"generic": np.array([[0], [2]]), "zeros": np.array([[1], [1]])},
+    "complex vector": lambda rng: _complex(_vectors(rng), rng),
+    "complex matrix": lambda rng: _complex(_matrices(rng), rng),
+    "complex vectors": lambda rng: {name: [v, v[::-1].copy()] for name, v in _complex(_vectors(rng), rng).items()},
+    "square root": lambda rng: {"generic": _matrices(rng)["positive definite"], "identity": np.eye(3)},
+    "scaled matrix": lambda rng: {
+        "generic": _matrices(rng)["symmetric"],
+        **{f"times {size:g}": size * _matrices(rng)["symmetric"] for size in (1e-5, 1e-10, 1e5)},
+    },
+    "volumes": lambda rng: {"generic": rng.normal(size=(1, 3, 3, 3, 2)), "zeros": np.zeros((1, 3, 3, 3, 2))},
+    "volume kernel": lambda rng: {"generic": rng.normal(size=(2, 2, 2, 2, 1))},
+    "triples": lambda rng: {"generic": rng.normal(size=(2, 3)), "equal": np.ones((2, 3))},
+    "diagonals": lambda rng: {
+        "generic": rng.normal(size=(3, 4)) + np.array([[0.0], [4.0], [0.0]]),
+        "equal": np.array([[0.5], [3.0], [0.5]]) * np.ones((3, 4)),
+    },
+    "column": lambda rng: {"generic": rng.normal(size=(4, 1)), "zeros": np.zeros((4, 1))},
+    "number": lambda rng: {"generic": np.asarray(rng.uniform(0.2, 0.8)), "zeros": np.asarray(0.0)},
+    "whole numbers": lambda _: {"generic": np.array([1.0, 2.0, 3.0, 1.0])},
+    "boxes": lambda rng: {"generic": np.array([[0.1, 0.05, 0.8, 0.9]])},
+    "axis": lambda _: {"generic": 0},
     "integer": lambda _: {"generic": 1},
     "indices": lambda _: {"generic": np.array([0, 2, 1, 0]), "equal": np.array([1, 1, 1, 1])},
     "segments": lambda _: {"generic": np.array([0, 0, 1, 3]), "equal": np.zeros(4, int)},

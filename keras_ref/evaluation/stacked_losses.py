@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,20 @@ from keras_ref.evaluation.rounding import Rounded
 from keras_ref.evaluation.traced_losses import TracedLosses, Way
 from scratch.arrays import Array
 from scratch.noise import ROLLS
+
+
+@dataclass(frozen=True)
+class FlatTrace:
+    """The loss as a traced function of one flat vector and of what is held fixed.
+
+    arguments   the point: the flat vector, and what is held fixed
+    offsets     where each variable or input begins in the vector
+    """
+
+    function: Any
+    arguments: list[Array]
+    offsets: Mapping[str, int]
+
 
 #: nudged losses that one call of the traced function evaluates; fewer where memory does not suffice
 BLOCK = 512
@@ -52,6 +67,11 @@ class StackedLosses(TracedLosses):
     @abstractmethod
     def _at(self, flat: Any, held: list[Any]) -> Any:
         """The loss where all values are those of one flat vector."""
+
+    @property
+    @abstractmethod
+    def writes_variables(self) -> bool:
+        """Whether losses assign to variables."""
 
     @abstractmethod
     def restore_values(self) -> None:
@@ -108,6 +128,18 @@ class StackedLosses(TracedLosses):
         return tf.function(self._stack, autograph=False).get_concrete_function(
             vector, vector, numbers, indices, numbers, held
         )
+
+    def trace_flat(self) -> FlatTrace | None:
+        """The loss at one point, traced; None where it runs only eagerly, or assigns to variables."""
+        self._traced()
+        if self.way is Way.EAGER or self.writes_variables:
+            return None
+        held = self._held()
+        specs = [tf.TensorSpec(t.shape, t.dtype) for t in held]
+        flat = self._flat(self.values)
+        traced = tf.function(self._at, autograph=False).get_concrete_function(tf.TensorSpec(flat.shape, DTYPE), specs)
+        offsets = {name: int(start) for name, start in self._offsets.items()}
+        return FlatTrace(traced, [flat, *map(np.asarray, held)], offsets)
 
     def _run(
         self,

@@ -34,7 +34,7 @@ _LOADING = ("seed", "import", "unsafe", *ISOLATION)
 _COMPARING = ("budget", "variables", "wrt", "batches", "training", "mode", "backend", "expect", "allow")
 #: which options of the table each command takes
 TAKES = {
-    "check": ("effort", *_COMPARING, *_LOADING),
+    "check": ("effort", "digits", *_COMPARING, *_LOADING),
     "locate": (*_COMPARING, *_LOADING),
     "updates": ("steps", "batch-size", "allow", *_LOADING),
 }
@@ -208,6 +208,7 @@ def _call_gradients(invocation: Invocation) -> _Call:
             **({"wrt": value("wrt")} if value("wrt") else {}),
             "training": value("training"),
             "modes": tuple(value("mode").split(",")),
+            "digits": value("digits"),
             "effort": "fast" if invocation.command == "locate" else value("effort"),
             "expect": parse_expectations(value("expect")),
             **budget,
