@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_ref import BadInput, check_function
+from keras_ref import check_function
 from keras_ref.comparison.digits import digits_at
 from keras_ref.comparison.exact_slopes import ExactLoss, Standing
+from keras_ref.errors import BadInput
 from keras_ref.evaluation.exact_graph import Graph
 
 #: (function, point, its derivative there by a closed form): autodiff has nothing of it

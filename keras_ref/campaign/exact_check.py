@@ -22,9 +22,9 @@ from keras_ref.comparison.exact_slopes import (
     allowed_digits,
     digits_of,
 )
-from keras_ref.evaluation.exact_graph import Graph
+from keras_ref.evaluation.exact_graph import DIGITS, Graph
 from keras_ref.evaluation.exact_numbers import Missing
-from keras_ref.evaluation.float64 import eps
+from keras_ref.checks.precision import eps
 from keras_ref.evaluation.real_parts import from_real_parts, real_parts, real_values
 from scratch.arrays import Array
 
@@ -70,12 +70,13 @@ class ExactOperation:
     traces: dict[Any, Graph] = field(default_factory=dict)
 
     def entries(self, floats: Sequence[Any], claims: Sequence[str] = ("first order",)) -> Iterator[Entry] | None:
-        """What every entry of the float arguments comes to; None where the value is not finite or not what the
-        definition says, so that there is nothing to differentiate. Raises: Missing.
+        """What every entry of the float arguments comes to; None where there is nothing to differentiate: the value is
+        not finite, or an argument is subnormal. Raises: Missing, as Graph does; WrongValue.
         """
         leaves = [self._rounded(np.asarray(leaf)) for leaf in tf.nest.flatten(list(floats))]
-        if any(np.any((np.abs(real_values(x)) < NORMAL) & (x != 0)) for x in leaves):
-            raise Missing("a subnormal number, which TensorFlow's kernels take for 0")
+        numbers = [real_values(x) for x in leaves]
+        if any(np.any((np.abs(x) < NORMAL) & (x != 0)) for x in numbers):  # TensorFlow's kernels take them for 0
+            return None
         point = _Point(self.of_floats, list(floats), leaves, seed=self.seed, dtype=self.dtype)
         value = point.value()
         if not np.isfinite(value):
@@ -84,8 +85,11 @@ class ExactOperation:
         if key not in self.traces:
             self.traces[key] = Graph(point.traced())
         loss = ExactLoss(self.traces[key], [real_values(x) for x in leaves])
-        with time_limit(PATIENCE):
-            own = loss.value({}, 60)
+        try:
+            with time_limit(PATIENCE):
+                own = loss.value({}, DIGITS)
+        except (ArithmeticError, ValueError) as error:
+            raise Missing(str(error)) from error
         # half of the digits, of what a sum of terms of this size can have
         if not mpmath.isfinite(own) or abs(own - value) > point.unit**0.5 * max(abs(own), abs(value), point.terms):
             raise WrongValue(value, float(own))
@@ -162,17 +166,28 @@ class _Point:
         """What every entry comes to, claim after claim."""
         generator = np.random.default_rng(self.seed)
         direction = {i: generator.choice((-1.0, 1.0, 0.5), size=p.shape) for i, p in enumerate(self.parts)}
+        known: dict[Any, ExactSlope] = {}
         for claim in claims:
-            found = CLAIMS[claim](self, direction)
-            slopes = self._slopes(loss, claim, direction)
+            try:
+                found = CLAIMS[claim](self, direction)
+            except LookupError:  # an operation without that derivative says so
+                continue
+            slopes = self._slopes(claim, direction, known)
             yield from _compared(claim, found, slopes, loss, usual=abs(self.known) / max(self.size, 1.0))
 
     def _slopes(
-        self, loss: ExactLoss, claim: str, direction: Mapping[int, Array]
+        self, claim: str, direction: Mapping[int, Array], known: dict[Any, ExactSlope]
     ) -> Callable[[ExactLoss, int, int], ExactSlope]:
-        if claim == "second order":
-            return lambda own, place, entry: own.second_slope(place, entry, direction)
-        return lambda own, place, entry: own.slope(place, entry)
+        """What gives the true slope of a claim at an entry of an argument; each is computed once."""
+        order = 2 if claim == "second order" else 1
+
+        def slope(own: ExactLoss, place: int, entry: int) -> ExactSlope:
+            key = (order, own.off, place, entry)
+            if key not in known:
+                known[key] = own.second_slope(place, entry, direction) if order == 2 else own.slope(place, entry)
+            return known[key]
+
+        return slope
 
 
 def _gradient(point: _Point, _: Mapping[int, Array]) -> list[Any]:

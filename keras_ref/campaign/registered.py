@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from keras_ref.campaign.run import Result
+from typing import Any
 
 
 def list_registered() -> tuple[str, ...]:
@@ -65,11 +62,11 @@ class Coverage:
     left: tuple[str, ...]
 
 
-def cover_registered(results: Sequence[Result]) -> Coverage:
-    """The coverage of the registered gradients by the results of a campaign."""
+def cover_registered(ran: Mapping[str, Sequence[str]]) -> Coverage:
+    """The coverage of the registered gradients by a campaign: {subject: operations whose gradients ran}."""
     reasons, checked = load_reasons(), dict[str, tuple[str, ...]]()
     for name in list_registered():
-        by = tuple(r.name for r in results if name in r.gradients)
+        by = tuple(subject for subject, operations in ran.items() if name in operations)
         if by:
             checked[name] = by
     rest = [name for name in list_registered() if name not in checked]

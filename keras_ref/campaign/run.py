@@ -197,8 +197,8 @@ def _check_by_differences(
 
 
 #: what is claimed of a derivative always, and in a deep campaign
-ALWAYS = ("first order", "forward mode", "second order")
-DEEP = (*ALWAYS, "graph", "compiled")
+ALWAYS = ("first order", "forward mode")
+DEEP = (*ALWAYS, "second order", "graph", "compiled")
 #: precisions in which ordinary points are checked too
 LOW = ("float32", "float16", "bfloat16")
 #: kinds of arguments → those of complex numbers

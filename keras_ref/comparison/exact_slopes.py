@@ -13,6 +13,7 @@ from typing import Any
 
 import mpmath
 import numpy as np
+from mpmath.libmp import NoConvergence
 
 from keras_ref.evaluation.exact_graph import Graph
 from keras_ref.evaluation.exact_numbers import each, exact
@@ -112,11 +113,13 @@ def slope_of(value: Callable[[Any, int], Any], *, scale: Any) -> ExactSlope:
     last: Any = None
     left = right = last_left = last_right = middle = mpmath.nan
     for digits in LADDER:
+        if last == left == right == 0 and digits not in LADDER[-2:]:
+            continue  # the first digits do not tell it from 0: the last ones do, or it is 0
         with mpmath.workdps(digits):
             try:
                 step = mpmath.mpf(10) ** (-digits // 4) * scale
                 base, above, below = (value(offset, digits) for offset in (mpmath.mpf(0), step, -step))
-            except (ArithmeticError, ValueError, mpmath.NoConvergence):
+            except (ArithmeticError, ValueError, NoConvergence):
                 return ExactSlope(mpmath.nan, Standing.UNDECIDED)
             if not all(mpmath.isfinite(v) for v in (base, above, below)):
                 return ExactSlope(mpmath.nan, Standing.UNDECIDED)
