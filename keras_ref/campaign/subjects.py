@@ -137,7 +137,9 @@ def _try(function: Callable[..., Any], values: list[Any], options: Mapping[str, 
         with tf.GradientTape() as tape:
             tape.watch(watched)
             outputs = [o for o in tf.nest.flatten(function(*tensors, **options)) if _is_float(o)]
-            total = tf.add_n([tf.reduce_sum(tf.cast(tf.math.real(o), tf.float64)) for o in outputs]) if outputs else None
+            total = (
+                tf.add_n([tf.reduce_sum(tf.cast(tf.math.real(o), tf.float64)) for o in outputs]) if outputs else None
+            )
         if total is None:
             return "gives no floats"
         gradients = tape.gradient(total, watched)

@@ -7,7 +7,7 @@ A quotient (f(x + h) - f(x - h)) / 2h in d digits with h = 10^(-d/4) |x| is off 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
@@ -23,6 +23,8 @@ from scratch.arrays import Array
 LADDER = (60, 90, 400, 600, 1600, 2400)
 #: two quotients agree where they differ by less than this share: h of 60 digits, with some digits to spare
 AGREEMENT = mpmath.mpf(10) ** -12
+#: the digits of a change that are read without a second look: twice those of AGREEMENT
+SPARE = 24
 
 
 class Standing(Enum):
@@ -61,20 +63,29 @@ class ExactLoss:
     arguments: Sequence[Any]
     off: int | None = None
     unit: float = 2.0**-53
+    #: values at the point itself, by digits and seed
+    known: dict[Any, Any] = field(default_factory=dict, compare=False, repr=False)
 
     def value(self, moves: Mapping[int, Any], digits: int) -> Any:
         """The number where arguments, by their places, are moved by arrays of mpmath numbers."""
         given = [exact(a) if i not in moves else exact(a) + moves[i] for i, a in enumerate(self.arguments)]
         return np.ravel(self.graph(*given, digits=digits, off=self.off, unit=self.unit)[0])[0]
 
-    def slope(self, place: int, entry: int) -> ExactSlope:
-        """The slope along a flat entry of one argument. Raises: Missing, as Graph does."""
+    def slope(self, place: int, entry: int, *, quickly: bool = False) -> ExactSlope:
+        """The slope along a flat entry of one argument. Raises: Missing, as Graph does.
+
+        quickly   take the first quotients whose digits suffice by far, unless something cancels on the way to the loss
+        """
         unit = _unit(self.arguments[place], entry)
 
         def value(offset: Any, digits: int) -> Any:
-            return self.value({place: unit * offset}, digits)
+            if offset:
+                return self.value({place: unit * offset}, digits)
+            if (digits, self.off) not in self.known:
+                self.known[digits, self.off] = self.value({}, digits)
+            return self.known[digits, self.off]
 
-        return slope_of(value, scale=_size(self.arguments[place], entry))
+        return slope_of(value, scale=_size(self.arguments[place], entry), quickly=quickly)
 
     def second_slope(self, place: int, entry: int, direction: Mapping[int, Array]) -> ExactSlope:
         """The slope, along a flat entry of one argument, of the slope along a direction: an entry of Hessian · v."""
@@ -105,10 +116,11 @@ def _size(argument: Any, entry: int) -> Any:
     return mpmath.mpf(abs(float(np.ravel(argument)[entry])) or 1.0)
 
 
-def slope_of(value: Callable[[Any, int], Any], *, scale: Any) -> ExactSlope:
+def slope_of(value: Callable[[Any, int], Any], *, scale: Any, quickly: bool = False) -> ExactSlope:
     """The slope at 0 of a function of an offset and of the digits to compute it in.
 
-    scale   the size of what is moved
+    scale     the size of what is moved
+    quickly   take quotients whose changes have SPARE digits more than they need, without a second look in more digits
     """
     last: Any = None
     left = right = last_left = last_right = middle = mpmath.nan
@@ -127,6 +139,9 @@ def slope_of(value: Callable[[Any, int], Any], *, scale: Any) -> ExactSlope:
             middle = (left + right) / 2
             # a quotient of 0 may be one that these digits do not tell from 0
             smooth = middle != 0 and abs(right - left) <= AGREEMENT * abs(middle)
+            change = abs(above - base)
+            if smooth and quickly and change > mpmath.mpf(10) ** (SPARE - digits) * max(abs(base), change):
+                return ExactSlope(middle, Standing.SMOOTH, left, right)
             if smooth and last is not None and abs(middle - last) <= AGREEMENT * abs(middle):
                 return ExactSlope(middle, Standing.SMOOTH, left, right)
             if digits == LADDER[1] and left != right and _is_kink(left, right, last_left, last_right):

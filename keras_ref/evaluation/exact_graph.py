@@ -64,7 +64,9 @@ class Graph:
         self._constants: dict[int, Any] | None = None
         self._off: Callable[[Any], Any] | None = None
 
-    def __call__(self, *arguments: Any, digits: int = DIGITS, off: int | None = None, unit: float = 2.0**-53) -> list[Any]:
+    def __call__(
+        self, *arguments: Any, digits: int = DIGITS, off: int | None = None, unit: float = 2.0**-53
+    ) -> list[Any]:
         """The outputs.
 
         off   a seed: all arguments and constants are then off by `unit` of themselves, up or down

@@ -35,6 +35,9 @@ def _expm1(x: Any) -> Any:
     return mpmath.expm1(x)
 
 
+#: as TensorFlow's kernel has them, in the precision of float64
+SELU = mpmath.mpf(1.0507009873554804934193349852946), mpmath.mpf(1.7580993408473768599402175208123)
+
 UNARY: dict[str, Callable[[Any], Any]] = {
     "Exp": mpmath.exp,
     "Log": _log,
@@ -76,8 +79,6 @@ UNARY: dict[str, Callable[[Any], Any]] = {
     "Softplus": _softplus,
     "Softsign": lambda x: x / (1 + abs(x)),
 }
-#: as TensorFlow's kernel has them, in the precision of float64
-SELU = mpmath.mpf(1.0507009873554804934193349852946), mpmath.mpf(1.7580993408473768599402175208123)
 
 
 def _divided(a: Any, b: Any) -> Any:
