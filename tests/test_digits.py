@@ -118,5 +118,5 @@ def test_what_cannot_be_measured_is_refused(monkeypatch):
         check_function(tf.image.rgb_to_hsv, np.array([[[0.5, 0.25, 0.75]]]), digits=True)
     find = util.find_spec
     monkeypatch.setattr(util, "find_spec", lambda name, *more: None if name == "mpmath" else find(name, *more))
-    with pytest.raises(BadInput, match="`digits` needs mpmath. Received: it is not installed."):
+    with pytest.raises(BadInput, match=r"`digits` needs mpmath\. Received: it is not installed\."):
         check_function(tf.tanh, np.array([0.5]), digits=True)

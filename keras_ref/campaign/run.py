@@ -198,7 +198,7 @@ def _check_by_differences(
 
 #: what is claimed of a derivative always, and in a deep campaign
 ALWAYS = ("first order", "forward mode")
-DEEP = (*ALWAYS, "second order", "graph", "compiled")
+DEEP = (*ALWAYS, "second order", "forward over forward", "graph", "compiled")
 #: precisions in which ordinary points are checked too
 LOW = ("float32", "float16", "bfloat16")
 #: kinds of arguments → those of complex numbers

@@ -158,4 +158,7 @@ def _is_float(value: Any) -> bool:
 def _said() -> dict[str, Any]:
     """What subjects.toml says, by name."""
     with Path(__file__).with_name("subjects.toml").open("rb") as file:
-        return tomllib.load(file)
+        said = tomllib.load(file)
+    for group in said.pop("group"):
+        said |= {name: {"reason": group["reason"]} for name in group["functions"].split()}
+    return said

@@ -65,8 +65,8 @@ def compare_digits(evidence: Evidence) -> Outcome:
     traced = cast("LossFunction", evidence.loss).trace_flat()
     if traced is None:
         raise BadInput(
-            f"`digits` needs a forward pass that can be traced and assigns nothing. Received: {evidence.subject}, which "
-            "does not. Leave digits out."
+            "`digits` needs a forward pass that can be traced and assigns nothing. Received: that of "
+            f"{evidence.subject}, which cannot or does. Leave digits out."
         )
     loss = ExactLoss(Graph(traced.function), traced.arguments)
     generator = np.random.default_rng(evidence.settings.seed + 4)

@@ -116,7 +116,9 @@ def _size(argument: Any, entry: int) -> Any:
     return mpmath.mpf(abs(float(np.ravel(argument)[entry])) or 1.0)
 
 
-def slope_of(value: Callable[[Any, int], Any], *, scale: Any, quickly: bool = False) -> ExactSlope:
+def slope_of(  # noqa: PLR0911 (one answer a case)
+    value: Callable[[Any, int], Any], *, scale: Any, quickly: bool = False
+) -> ExactSlope:
     """The slope at 0 of a function of an offset and of the digits to compute it in.
 
     scale     the size of what is moved

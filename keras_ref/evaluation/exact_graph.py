@@ -54,7 +54,8 @@ def is_exact(value: Any) -> bool:
 class Graph:
     """A concrete function in many digits: called with flat arguments as NumPy arrays, or as arrays of mpmath numbers.
 
-    What depends on no argument and no variable is computed once, as TensorFlow computes it: constants are what they are.
+    What depends on no argument and no variable is computed once, as TensorFlow computes it: constants are what they
+    are.
     """
 
     def __init__(self, function: Any) -> None:

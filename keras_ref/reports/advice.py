@@ -119,8 +119,8 @@ ADVICE = (
         Kind.MODE_DEPENDENT,
     ),
     _advise(
-        "the gradient is right to the scale of the loss and has lost most of its own digits: look at what cancels in the "
-        "backward pass",
+        "the gradient is right to the scale of the loss and has lost most of its own digits: look at what cancels in "
+        "the backward pass",
         Kind.INACCURATE,
     ),
     _advise("the loss is no function of its inputs: look for what draws, counts or remembers", Kind.NONDETERMINISTIC),
