@@ -120,3 +120,38 @@ def test_command(gradtwin, tmp_path):
     assert status == 0 and out.splitlines()[-1] == "0 of 2 operations checked, 0 accused."
     status, again, _ = gradtwin("campaign", "keras.ops.argmin", "keras.ops.argmax", "--file", str(file))
     assert status == 0 and again.splitlines()[0] == f"2 operations are in {file}; 0 are left."
+
+
+def test_registered_gradients():
+    """Every one that a run reaches is recorded; every other one has at most one reason."""
+    import tensorflow as tf
+
+    from keras_ref.campaign.registered import cover_registered, list_registered, load_reasons, recording_gradients
+
+    names = list_registered()
+    assert len(names) > 250 and {"Xdivy", "Svd"} <= set(names) and "Relu6Grad" in names
+    assert set(load_reasons()) <= set(names) | {"ApproxTopK"}
+    x = tf.constant(2.0)
+    with recording_gradients() as ran, tf.GradientTape() as tape:
+        tape.watch(x)
+        y = tf.exp(x)
+        tape.gradient(y * x, x)
+    assert ran == {"Exp", "Mul"}
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        y = tf.sin(x)
+    assert float(tape.gradient(y, x)) == float(tf.cos(x)) and "Sin" not in ran
+    covered = cover_registered({"a": ["Exp"], "b": ["Exp", "Mul"]})
+    assert covered.checked["Exp"] == ("a", "b") and covered.checked["Mul"] == ("b",)
+    assert "Enter" in covered.listed and "Sin" in covered.left
+    assert len(covered.checked) + len(covered.listed) + len(covered.left) == len(names)
+
+
+def test_claims_by_module():
+    results = [
+        Result(name="keras.ops.a", counts={"first order: match": 2, "undefined": 1}),
+        Result(name="keras.ops.b", counts={"first order: match": 1, "first order: nan": 1}),
+    ]
+    assert records.claims_by_module(results) == {
+        "keras.ops": {"first order": {"match": 3, "nan": 1}, "points": {"undefined": 1}}
+    }

@@ -266,6 +266,10 @@ CLAIMS: Mapping[str, Callable[[_Point, Mapping[int, Array]], list[Any]]] = {
 SECOND = ("second order", "forward over forward")
 
 
+def _flat(gradient: Any) -> Array:
+    return np.ravel(np.asarray(tf.convert_to_tensor(gradient), float))
+
+
 def _compared(
     claim: str,
     found: list[Any],
@@ -281,14 +285,13 @@ def _compared(
     truths: list[tuple[int, int, float, ExactSlope]] = []
     with time_limit(PATIENCE):
         for place, gradient in enumerate(found):
-            if gradient is None:
-                continue
-            flat = np.ravel(np.asarray(tf.convert_to_tensor(gradient), float))
+            # None is right where nothing moves
+            flat = np.zeros(np.size(loss.arguments[place])) if gradient is None else _flat(gradient)
             truths += [(place, e, float(v), slope(loss, place, e, quickly=True)) for e, v in enumerate(flat)]
     slopes = [abs(float(t.value)) for *_, t in truths if t.standing is Standing.SMOOTH]
     scale = max([usual, *slopes])
     for place, e, said, truth in truths:
-        index = tuple(int(k) for k in np.unravel_index(e, np.shape(found[place])))
+        index = tuple(int(k) for k in np.unravel_index(e, np.shape(loss.arguments[place])))
         entry = Entry(
             claim=claim, argument=place, index=index, kind=SMOOTH_MATCH, autodiff=said, truth=float(truth.value)
         )
