@@ -12,6 +12,7 @@ from typing import Any
 import mpmath
 import numpy as np
 import tensorflow as tf
+from mpmath.libmp import NoConvergence
 
 from keras_ref.campaign.cotangents import drawn_cotangent
 from keras_ref.checks.precision import eps
@@ -88,7 +89,7 @@ class ExactOperation:
         try:
             with time_limit(PATIENCE):
                 own = loss.value({}, DIGITS)
-        except (ArithmeticError, ValueError) as error:
+        except (ArithmeticError, TypeError, ValueError, NoConvergence) as error:
             raise Missing(str(error)) from error
         # half of the digits, of what a sum of terms of this size can have
         if not mpmath.isfinite(own) or abs(own - value) > point.unit**0.5 * max(abs(own), abs(value), point.terms):

@@ -66,8 +66,8 @@ def summarize(results: Sequence[Result]) -> list[str]:
         lines.append("not checked: " + "; ".join(f"{count} {reason}" for reason, count in reasons.most_common()))
     covered = cover_registered({r.name: r.gradients for r in results})
     lines.append(
-        f"registered gradients of TensorFlow: {len(covered.checked)} ran, {len(covered.listed)} are listed with a reason, "
-        f"{len(covered.left)} are neither."
+        f"registered gradients of TensorFlow: {len(covered.checked)} ran, {len(covered.listed)} are listed with a "
+        f"reason, {len(covered.left)} are neither."
     )
     lines.append(
         f"{len(checked)} of {len(results)} operations checked, {len([r for r in checked if r.accusations])} accused."

@@ -249,9 +249,50 @@ def _decided(o: Any, *inputs: Any) -> list[Any]:
     return eagerly(o, [i.astype(float) if i.dtype == object else i for i in inputs])
 
 
+def _stays_real(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A function whose value is NaN where it is complex and its arguments are not: acos of 2, say."""
+
+    def real(*numbers: Any) -> Any:
+        found = function(*numbers)
+        return mpmath.nan if _is_complex(found) and not any(map(_is_complex, numbers)) else found
+
+    return real
+
+
+def _strided(o: Any, x: Any, begin: Any, end: Any, strides: Any) -> list[Any]:
+    """A slice of an array, as tf.strided_slice describes it."""
+    masks = {n: o.get_attr(f"{n}_mask") for n in ("begin", "end", "ellipsis", "new_axis", "shrink_axis")}
+    index: list[Any] = []
+    for k, (first, last, step) in enumerate(zip(begin, end, strides, strict=True)):
+        bit = 1 << k
+        if masks["ellipsis"] & bit:
+            index.append(Ellipsis)
+        elif masks["new_axis"] & bit:
+            index.append(None)
+        elif masks["shrink_axis"] & bit:
+            index.append(int(first))
+        else:
+            start = None if masks["begin"] & bit else int(first)
+            index.append(slice(start, None if masks["end"] & bit else int(last), int(step)))
+    return [np.asarray(x[tuple(index)], object)]
+
+
+#: operations that move numbers, as NumPy does it in much less time than TensorFlow moves their places
+MOVED: dict[str, Callable[..., list[Any]]] = {
+    "Reshape": lambda o, x, shape: [x.reshape([int(n) for n in np.ravel(shape)])],
+    "BroadcastTo": lambda o, x, shape: [np.broadcast_to(x, [int(n) for n in np.ravel(shape)])],
+    "ExpandDims": lambda o, x, axis: [np.expand_dims(x, int(axis))],
+    "Transpose": lambda o, x, order: [np.transpose(x, [int(n) for n in np.ravel(order)])],
+    "Pack": lambda o, *x: [np.stack(x, o.get_attr("axis"))],
+    "Unpack": lambda o, x: [np.asarray(part, object) for part in np.moveaxis(x, o.get_attr("axis"), 0)],
+    "ConcatV2": lambda o, *x: [np.concatenate(x[:-1], int(x[-1]))],
+    "StridedSlice": _strided,
+}
+
 #: operations on floats that are none of one or two numbers each: (operation, *inputs) → outputs
 OTHERS: dict[str, Callable[..., list[Any]]] = {
     "Cast": _cast,
+    **MOVED,
     **dict.fromkeys(("MatMul", "BatchMatMul", "BatchMatMulV2"), lambda o, a, b: [_matmul(o, a, b)]),
     **dict.fromkeys(("SelectV2", "Select"), lambda o, which, a, b: [np.where(which, a, b)]),
     **dict.fromkeys(("ArgMax", "ArgMin", "InTopKV2"), _decided),
@@ -279,8 +320,8 @@ OTHERS: dict[str, Callable[..., list[Any]]] = {
     "IsInf": _tested("isinf"),
     "TopKV2": _top,
     "Conv2D": lambda o, x, kernel: [_convolved(o, x, kernel)],
-    **{kind: (lambda o, x, f=f: [each(f)(x)]) for kind, f in UNARY.items()},
-    **{kind: (lambda o, a, b, f=f: [each(f)(a, b)]) for kind, f in BINARY.items()},
+    **{kind: (lambda o, x, f=f: [each(_stays_real(f))(x)]) for kind, f in UNARY.items()},
+    **{kind: (lambda o, a, b, f=f: [each(_stays_real(f))(a, b)]) for kind, f in BINARY.items()},
     **{kind: (lambda o, a, b, f=f: [np.asarray(np.frompyfunc(f, 2, 1)(a, b), bool)]) for kind, f in COMPARED.items()},
     **{kind: (lambda o, x, axes, f=f: [_reduced(o, x, axes, f)]) for kind, f in REDUCED.items()},
 }
