@@ -133,7 +133,7 @@ def slope_of(  # noqa: PLR0911 (one answer a case)
             try:
                 step = mpmath.mpf(10) ** (-digits // 4) * scale
                 base, above, below = (value(offset, digits) for offset in (mpmath.mpf(0), step, -step))
-            except (ArithmeticError, TypeError, ValueError, NoConvergence):
+            except (ArithmeticError, TypeError, ValueError, NoConvergence):  # complex numbers have no order: TypeError
                 return ExactSlope(mpmath.nan, Standing.UNDECIDED)
             if not all(mpmath.isfinite(v) for v in (base, above, below)):
                 return ExactSlope(mpmath.nan, Standing.UNDECIDED)

@@ -249,8 +249,14 @@ def _decided(o: Any, *inputs: Any) -> list[Any]:
     return eagerly(o, [i.astype(float) if i.dtype == object else i for i in inputs])
 
 
-def _stays_real(function: Callable[..., Any]) -> Callable[..., Any]:
-    """A function whose value is NaN where it is complex and its arguments are not: acos of 2, say."""
+#: functions that are complex at real numbers outside of their domain, where TensorFlow's are NaN
+COMPLEX_OUTSIDE = frozenset(("Acos", "Acosh", "Asin", "Atanh", "Log1p", "Pow", "Xlog1py", "Xlogy"))
+
+
+def _real(kind: str, function: Callable[..., Any]) -> Callable[..., Any]:
+    """A function of real numbers as one whose value is NaN where it is not real."""
+    if kind not in COMPLEX_OUTSIDE:
+        return function
 
     def real(*numbers: Any) -> Any:
         found = function(*numbers)
@@ -320,8 +326,8 @@ OTHERS: dict[str, Callable[..., list[Any]]] = {
     "IsInf": _tested("isinf"),
     "TopKV2": _top,
     "Conv2D": lambda o, x, kernel: [_convolved(o, x, kernel)],
-    **{kind: (lambda o, x, f=f: [each(_stays_real(f))(x)]) for kind, f in UNARY.items()},
-    **{kind: (lambda o, a, b, f=f: [each(_stays_real(f))(a, b)]) for kind, f in BINARY.items()},
+    **{kind: (lambda o, x, f=_real(kind, f): [each(f)(x)]) for kind, f in UNARY.items()},
+    **{kind: (lambda o, a, b, f=_real(kind, f): [each(f)(a, b)]) for kind, f in BINARY.items()},
     **{kind: (lambda o, a, b, f=f: [np.asarray(np.frompyfunc(f, 2, 1)(a, b), bool)]) for kind, f in COMPARED.items()},
     **{kind: (lambda o, x, axes, f=f: [_reduced(o, x, axes, f)]) for kind, f in REDUCED.items()},
 }
