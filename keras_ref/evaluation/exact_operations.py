@@ -265,6 +265,12 @@ def _real(kind: str, function: Callable[..., Any]) -> Callable[..., Any]:
     return real
 
 
+def _elementwise(function: Callable[..., Any]) -> Callable[..., list[Any]]:
+    """A function of numbers as an operation on arrays."""
+    of_arrays = each(function)
+    return lambda o, *arrays: [of_arrays(*arrays)]
+
+
 def _strided(o: Any, x: Any, begin: Any, end: Any, strides: Any) -> list[Any]:
     """A slice of an array, as tf.strided_slice describes it."""
     masks = {n: o.get_attr(f"{n}_mask") for n in ("begin", "end", "ellipsis", "new_axis", "shrink_axis")}
@@ -326,8 +332,7 @@ OTHERS: dict[str, Callable[..., list[Any]]] = {
     "IsInf": _tested("isinf"),
     "TopKV2": _top,
     "Conv2D": lambda o, x, kernel: [_convolved(o, x, kernel)],
-    **{kind: (lambda o, x, f=_real(kind, f): [each(f)(x)]) for kind, f in UNARY.items()},
-    **{kind: (lambda o, a, b, f=_real(kind, f): [each(f)(a, b)]) for kind, f in BINARY.items()},
+    **{kind: _elementwise(_real(kind, f)) for kind, f in (*UNARY.items(), *BINARY.items())},
     **{kind: (lambda o, a, b, f=f: [np.asarray(np.frompyfunc(f, 2, 1)(a, b), bool)]) for kind, f in COMPARED.items()},
     **{kind: (lambda o, x, axes, f=f: [_reduced(o, x, axes, f)]) for kind, f in REDUCED.items()},
 }
