@@ -249,6 +249,8 @@ def _decided(o: Any, *inputs: Any) -> list[Any]:
     return eagerly(o, [i.astype(float) if i.dtype == object else i for i in inputs])
 
 
+#: functions of one number or two
+ELEMENTWISE: dict[str, Callable[..., Any]] = {**UNARY, **BINARY}
 #: functions that are complex at real numbers outside of their domain, where TensorFlow's are NaN
 COMPLEX_OUTSIDE = frozenset(("Acos", "Acosh", "Asin", "Atanh", "Log1p", "Pow", "Xlog1py", "Xlogy"))
 
@@ -332,7 +334,7 @@ OTHERS: dict[str, Callable[..., list[Any]]] = {
     "IsInf": _tested("isinf"),
     "TopKV2": _top,
     "Conv2D": lambda o, x, kernel: [_convolved(o, x, kernel)],
-    **{kind: _elementwise(_real(kind, f)) for kind, f in (*UNARY.items(), *BINARY.items())},
+    **{kind: _elementwise(_real(kind, f)) for kind, f in ELEMENTWISE.items()},
     **{kind: (lambda o, a, b, f=f: [np.asarray(np.frompyfunc(f, 2, 1)(a, b), bool)]) for kind, f in COMPARED.items()},
     **{kind: (lambda o, x, axes, f=f: [_reduced(o, x, axes, f)]) for kind, f in REDUCED.items()},
 }
