@@ -35,6 +35,8 @@ SMOOTH_MATCH, KINK, NO_DERIVATIVE = "match", "kink", "no derivative"
 OUTSIDE = "outside"
 #: seconds that one point may take in many digits
 PATIENCE = 20.0
+#: what an operation, or its backward pass, raises of arguments that it does not take
+REFUSED = (tf.errors.OpError, ValueError, ZeroDivisionError)
 #: the smallest normal number: TensorFlow's kernels take those below it for 0
 NORMAL = float(np.finfo(float).tiny)
 
@@ -71,20 +73,27 @@ class ExactOperation:
     traces: dict[Any, Graph] = field(default_factory=dict)
 
     def entries(self, floats: Sequence[Any], claims: Sequence[str] = ("first order",)) -> Iterator[Entry] | None:
-        """What every entry of the float arguments comes to; None where there is nothing to differentiate: the value is
-        not finite, or an argument is subnormal. Raises: Missing, as Graph does; WrongValue.
+        """What every entry of the float arguments comes to; None where there is nothing to differentiate: the operation
+        refuses its arguments, the value is not finite, or an argument is subnormal. Raises: Missing, as Graph does, and
+        where it cannot be traced; WrongValue.
         """
         leaves = [self._rounded(np.asarray(leaf)) for leaf in tf.nest.flatten(list(floats))]
         numbers = [real_values(x) for x in leaves]
         if any(np.any((np.abs(x) < NORMAL) & (x != 0)) for x in numbers):  # TensorFlow's kernels take them for 0
             return None
         point = _Point(self.of_floats, list(floats), leaves, seed=self.seed, dtype=self.dtype)
-        value = point.value()
+        try:
+            value = point.value()
+        except REFUSED:  # a matrix that has no Cholesky factor, say
+            return None
         if not np.isfinite(value):
             return None
         key = tuple((x.shape, x.dtype.name) for x in leaves)
         if key not in self.traces:
-            self.traces[key] = Graph(point.traced())
+            try:
+                self.traces[key] = Graph(point.traced())
+            except (*REFUSED, TypeError) as error:
+                raise Missing("an operation that runs only eagerly") from error
         loss = ExactLoss(self.traces[key], [real_values(x) for x in leaves])
         try:
             with time_limit(PATIENCE):
@@ -175,7 +184,11 @@ class _Point:
         for claim in claims:
             try:
                 found = CLAIMS[claim](self, direction)
-            except LookupError:  # an operation without that derivative says so
+            except (LookupError, NotImplementedError):  # an operation without that derivative says so
+                continue
+            except REFUSED:
+                if claim != "compiled":  # what XLA has no kernel for says so
+                    yield Entry(claim=claim, argument=0, index=(), kind="nan", autodiff=np.nan, truth=np.nan)
                 continue
             slopes = self._slopes(claim, direction, known)
             yield from _compared(claim, found, slopes, loss, usual=abs(self.known) / max(self.size, 1.0))
