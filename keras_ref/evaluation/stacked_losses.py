@@ -82,11 +82,6 @@ class StackedLosses(TracedLosses):
     def _at(self, flat: Any, held: list[Any]) -> Any:
         """The loss where all values are those of one flat vector."""
 
-    @property
-    @abstractmethod
-    def writes_variables(self) -> bool:
-        """Whether losses assign to variables."""
-
     @abstractmethod
     def restore_values(self) -> None:
         """Assign the values of the point to the variables and the state."""
