@@ -26,7 +26,7 @@ from keras_ref.frontends import cli, recorded
 from keras_ref.frontends.compare_cli import print_comparison
 from keras_ref.frontends.homework_cli import junit_xml, print_grade, print_table
 from keras_ref.frontends.invocation import Invocation, make_document
-from keras_ref.homework.grading import Grade, StageResult
+from keras_ref.homework.grades import Grade, StageResult
 from keras_ref.reports import github, junit
 from keras_ref.reports.comparison import Comparison, Matched, Row, comparison_html
 from keras_ref.reports.escaping import fenced, markdown, printable
