@@ -27,7 +27,7 @@ from keras_ref.frontends.compare_cli import print_comparison
 from keras_ref.frontends.homework_cli import junit_xml, print_grade, print_table
 from keras_ref.frontends.invocation import Invocation, make_document
 from keras_ref.homework.grades import Grade, StageResult
-from keras_ref.reports import github
+from keras_ref.reports import github, junit
 from keras_ref.reports.comparison import Comparison, Matched, Row, comparison_html
 from keras_ref.reports.escaping import fenced, markdown, printable
 from keras_ref.reports.html import report_html
@@ -88,6 +88,10 @@ def test_a_name_in_every_front(name):
     for value in report.properties().values():
         assert value.isprintable()
 
+    for one in ET.fromstring(junit.junit_xml("check", [junit.suite_of(name, report)])).iter():
+        assert all(value.isprintable() for value in one.attrib.values())
+        assert has_only_visible_characters(one.text or "")
+
 
 @pytest.mark.parametrize("name", NAMES, ids=printable)
 def test_a_name_in_a_comparison_and_in_homework(name):
@@ -122,6 +126,10 @@ def test_a_name_in_a_comparison_and_in_homework(name):
     assert written["compared"]["rows"][0]["a"] == written["graded"]["path"] == shown
     suite = ET.fromstring(junit_xml([graded]))[0]
     assert suite.get("name") == suite[0][0].get("message") == shown
+    suites = [junit.suite_of_comparison(found), junit.suite_of_refusal(name, name)]
+    for one in ET.fromstring(junit.junit_xml("compare", suites)).iter():
+        assert all(value.isprintable() for value in one.attrib.values())
+        assert has_only_visible_characters(one.text or "")
 
 
 @pytest.mark.parametrize("name", NAMES, ids=printable)
