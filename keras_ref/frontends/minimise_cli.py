@@ -134,7 +134,8 @@ Work = Callable[[float, Any], "Minimised"]
 
 def open_subject(target: str, against: str, asked: Asked) -> Work:
     """What minimises a target. Raises: CouldNotRun for a target that cannot be opened."""
-    from keras_ref.inputs.targets import SAVED, import_module
+    from keras_ref.inputs.model_files import ENDINGS
+    from keras_ref.inputs.targets import import_module
 
     for module in asked.imports:
         import_module(module)
@@ -142,7 +143,7 @@ def open_subject(target: str, against: str, asked: Asked) -> Work:
         return _of_report(target, asked)
     if against:
         return _of_programs(target, against, asked)
-    if ":" not in target and not target.endswith(SAVED):
+    if ":" not in target and not target.endswith(ENDINGS):
         return _of_operation(target, asked)
     return _of_target(target, asked)
 
