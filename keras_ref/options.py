@@ -104,6 +104,13 @@ _ALL = (
         "compared with one another.",
     ),
     Option(
+        name="digits",
+        type=bool,
+        default=False,
+        help="Compare the digits of the smallest gradients too with a forward pass in many digits (needs mpmath): "
+        "inaccurate is what has lost more than half of those that it could have.",
+    ),
+    Option(
         name="backend",
         type=str,
         default="tensorflow",

@@ -88,12 +88,19 @@ def _unparse(node: ast.stmt) -> str:
 
 
 def script_of_derivative(entry: Mapping[str, Any]) -> str:
-    """A wrong derivative of TensorFlow as a script: the function, its arguments, and the true slopes."""
+    """A wrong derivative as a script: the function, its arguments, and the true slopes.
+
+    With `order = 2` they are those of the sum of the first derivatives by the first argument.
+    """
     arguments = ", ".join(entry["arguments"])
+    taped = (
+        f"with tf.GradientTape() as tape:\n    tape.watch(x)\n    y = {entry['function']}\n"
+        if entry.get("order", 1) == 1
+        else "with tf.GradientTape() as tape, tf.GradientTape() as inner:\n    tape.watch(x), inner.watch(x)\n"
+        f"    y = tf.reduce_sum(inner.gradient({entry['function']}, x)[0])\n"
+    )
     body = (f"{entry['setup'].strip()}\n" if entry.get("setup") else "") + (
-        f"x = [tf.constant(a, tf.float64) for a in ({arguments},)]\n"
-        "with tf.GradientTape() as tape:\n    tape.watch(x)\n"
-        f"    y = {entry['function']}\n"
+        f"x = [tf.constant(a, tf.float64) for a in ({arguments},)]\n{taped}"
         'got = np.concatenate([np.ravel(g) for g in tape.gradient(y, x, unconnected_gradients="zero")])\n'
         f"want = np.ravel({entry['truth']}).astype(float)"
     )

@@ -50,6 +50,7 @@ Wrt = Annotated[list[str], _option("wrt")]
 Batches = Annotated[int, _option("batches")]
 Training = Annotated[bool, _option("training")]
 Mode = Annotated[str, _option("mode")]
+Digits = Annotated[bool, _option("digits")]
 Backend = Annotated[str, _option("backend")]
 Expect = Annotated[list[str], _option("expect")]
 Allow = Annotated[list[str], _option("allow")]
@@ -129,6 +130,7 @@ def check(
     batches: Batches = 1,
     training: Training = False,
     mode: Mode = "eager",
+    digits: Digits = False,
     backend: Backend = "tensorflow",
     expect: Expect = [],
     allow: Allow = [],
@@ -156,6 +158,7 @@ def check(
         batches=batches,
         training=training,
         mode=mode,
+        digits=digits,
         backend=backend,
         expect=expect,
         allow=allow,

@@ -134,7 +134,7 @@ Work = Callable[[float, Any], "Minimised"]
 
 def open_subject(target: str, against: str, asked: Asked) -> Work:
     """What minimises a target. Raises: CouldNotRun for a target that cannot be opened."""
-    from keras_ref.inputs.model_files import ENDINGS
+    from keras_ref.inputs.model_files import is_model_file
     from keras_ref.inputs.targets import import_module
 
     for module in asked.imports:
@@ -143,7 +143,7 @@ def open_subject(target: str, against: str, asked: Asked) -> Work:
         return _of_report(target, asked)
     if against:
         return _of_programs(target, against, asked)
-    if ":" not in target and not target.endswith(ENDINGS):
+    if ":" not in target and not is_model_file(target):
         return _of_operation(target, asked)
     return _of_target(target, asked)
 

@@ -130,6 +130,14 @@ def rms_normalization_scales_along_the_last_axis() -> Answers:
 
 
 @example
+def layer_normalization_rms_divides_by_the_deviation() -> Answers:
+    layer = keras.layers.LayerNormalization(rms_scaling=True, epsilon=0.0, dtype="float64")
+    keras_value = layer(np.array([[1.0, 7.0]]))
+    definition = np.array([[0.2, 1.4]])
+    return Answers(keras_value, definition)
+
+
+@example
 def layer_normalization_scrambles_gamma_of_mixed_axes() -> Answers:
     layer = keras.layers.LayerNormalization(axis=(1, -1), scale=False, dtype="float64")
     layer.build((1, 2, 3))

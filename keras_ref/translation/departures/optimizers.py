@@ -33,6 +33,38 @@ def nadam_has_a_float32_constant() -> Answers:
 
 
 @example
+def nadam_warms_up_in_a_few_steps() -> Answers:
+    weight = keras.Variable([0.0])
+    optimizer = keras.optimizers.Nadam(1.0, epsilon=0.0)
+    optimizer.apply([tf.constant([1.0])], [weight])
+    u = [0.9 * (1 - 0.5 * 0.96 ** (k / 250)) for k in (1, 2)]
+    keras_value, definition = weight, [-(u[1] * 0.1 / (1 - u[0] * u[1]) + (1 - u[0]) / (1 - u[0]))]
+    return Answers(keras_value, definition)
+
+
+@example
+def nadam_page_names_the_other_epsilon() -> Answers:
+    moved = []
+    for epsilon in (0.0, 1.0):
+        weight = keras.Variable([0.0])
+        optimizer = keras.optimizers.Nadam(1.0, beta_2=0.75, epsilon=epsilon)
+        optimizer.apply([tf.constant([1.0])], [weight])
+        moved.append(float(weight.numpy()[0]))
+    keras_value = moved[0] / moved[1]  # by algorithm 1: (1 + epsilon); before the correction: 1 + epsilon / sqrt(1 / 4)
+    definition = 3.0
+    return Answers(keras_value, definition)
+
+
+@example
+def rmsprop_page_names_another_epsilon() -> Answers:
+    weight = keras.Variable([0.0])
+    optimizer = keras.optimizers.RMSprop(1.0, rho=0.75, epsilon=0.5)
+    optimizer.apply([tf.constant([1.0])], [weight])
+    keras_value, definition = weight, [-1.0]  # 1 / (sqrt(1/4) + 1/2)
+    return Answers(keras_value, definition)
+
+
+@example
 def schedule_free_fit_forgets_the_start() -> Answers:
     def trained(**options: Any) -> Any:
         model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1, use_bias=False, kernel_initializer="ones")])
