@@ -8,6 +8,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from keras_ref.evaluation.keras_classes import KerasVariable
+
 
 def layers_of(keras_object: Any) -> list[keras.layers.Layer]:
     """A layer and all layers inside it, a Sequential model's inner functional model included; none of other objects."""
@@ -45,7 +47,7 @@ def _tensorflow_variables(value: Any) -> Iterator[tf.Variable]:
 def states_of(keras_object: Any) -> list[Any]:
     """The variables that hold the states of stateful recurrent layers: written by calls, but not among the weights."""
     states = [getattr(layer, "states", None) or [] for layer in layers_of(keras_object)]
-    return [v for v in keras.tree.flatten(states) if isinstance(v, keras.Variable)]
+    return [v for v in keras.tree.flatten(states) if isinstance(v, KerasVariable)]
 
 
 def losses_of(keras_object: Any) -> list[Any]:

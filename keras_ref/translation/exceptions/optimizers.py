@@ -12,6 +12,7 @@ import keras
 import numpy as np
 
 from keras_ref.evaluation.float64 import keep_default_dtype
+from keras_ref.evaluation.keras_classes import KerasVariable
 from keras_ref.evaluation.restoration import Restoration
 from keras_ref.own_modules import registry
 from keras_ref.translation.exceptions import mirrors, reflects
@@ -82,7 +83,7 @@ def _rate_of(optimizer: Any) -> Any:
     rate = optimizer._learning_rate
     if isinstance(rate, keras.optimizers.schedules.LearningRateSchedule):
         return reflected(rate, "schedule")
-    if isinstance(rate, keras.Variable):
+    if isinstance(rate, KerasVariable):
         return float(np.asarray(rate.numpy()))
     raise NoTwin(
         f"A learning rate must be a number or one of Keras's schedules to have a twin. Received: {rate!r}. "
@@ -179,7 +180,7 @@ def _slots(optimizer: Any, i: int, variable: Any) -> dict[str, np.ndarray]:
     found = {}
     for table in tables.values():
         entry = table[i] if len(table) == count else None
-        if isinstance(entry, keras.Variable) and entry.name.startswith(prefix):
+        if isinstance(entry, KerasVariable) and entry.name.startswith(prefix):
             found[entry.name.removeprefix(prefix)] = np.array(entry.numpy())
     if isinstance(optimizer, keras.optimizers.Adafactor) and len(variable.shape) >= 2:
         found.update(r=np.array(optimizer._r[i].numpy()), c=np.array(optimizer._c[i].numpy()))
