@@ -29,7 +29,7 @@ IMAGES = Path(__file__).parents[1] / ".github" / "images"
 #: columns of the terminal in the picture
 COLUMNS = 112
 #: pixels of the lesson's window, which holds the forward pass and one weight, and of the summary's
-LESSON_WINDOW, SUMMARY_WINDOW = (1000, 1430), (1000, 860)
+LESSON_WINDOW, SUMMARY_WINDOW = (1000, 1430), (1000, 1400)
 #: the most frequent colours, to which the others are rounded
 COLOURS = 32
 #: x² with a backward pass that is wrong by one part in a million
@@ -117,7 +117,10 @@ def summary(folder: Path) -> None:
     ):
         status = run("check", "models:build", "models:right")
     assert status == 1, "the model of the picture must fail its check"
-    body = MarkdownIt("commonmark").enable("table").render((folder / "summary.md").read_text(encoding="utf-8"))
+    markdown = (
+        (folder / "summary.md").read_text(encoding="utf-8").replace("❌", "✘").replace("✅", "✔")
+    )  # no emoji font here
+    body = MarkdownIt("commonmark").enable("table").render(markdown)
     page = folder / "summary.html"
     page.write_text(f"<!doctype html><meta charset=utf-8><style>{STYLE}</style>{body}", encoding="utf-8")
     photograph(page, SUMMARY_WINDOW)

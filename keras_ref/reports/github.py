@@ -145,6 +145,7 @@ def summary(target: str, report: Report) -> str:
             *rows,
             *more,
             *fences,
+            "",
             *(f"- {markdown(note)}" for note in report.notes),
             "",
         ]
