@@ -58,7 +58,8 @@ def findings(
     _say(f"{installed()}: {len(found)} findings: {counts}.")
     rows = [{**s.finding.to_dict(), "state": s.state, "said": s.said} for s in found]
     if json:
-        write("--json", json, json_text({"subject": "findings", "versions": installed(), "findings": rows}) + "\n")
+        written = {"subject": "findings", "ok": not wrong, "versions": installed(), "findings": rows}
+        write("--json", json, json_text(written) + "\n")
     if html:
         write("--html", html, ledger_html(found, installed()))
     raise typer.Exit(1 if wrong else 0)
