@@ -305,13 +305,22 @@ def _(wrong: float) -> Made:
     return Made(model, X, np.array([0, 1, 1, 0]), {"class_weight": {0: 1.0, 1: 3.0}})
 
 
+class Penalty(keras.regularizers.Regularizer):
+    """The sum of squares; `wrong` multiplies its slope."""
+
+    def __init__(self, wrong: float) -> None:
+        self.penalty = with_backward(lambda w: keras.ops.sum(w**2), lambda w, upstream: upstream * w * 2 * (1 + wrong))
+
+    def __call__(self, w: Any) -> Any:
+        return self.penalty(1.0 * w)
+
+
 @kind("regularization losses")
 def _(wrong: float) -> Made:
-    penalty = with_backward(lambda w: keras.ops.sum(w**2), lambda w, upstream: upstream * w * 2 * (1 + wrong))
     model = keras.Sequential(
         [
             keras.Input((3,)),
-            dense(3, kernel_regularizer=lambda w: penalty(1.0 * w), activity_regularizer="l2"),
+            dense(3, kernel_regularizer=Penalty(wrong), activity_regularizer="l2"),
             dense(2, None, bias_regularizer="l1"),
         ]
     )

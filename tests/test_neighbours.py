@@ -100,7 +100,12 @@ def run_project(folder, *options, plugins=(), conftest=STUBS, tests=TESTS):
     off = [word for name in NEIGHBOURS if name not in plugins for word in ("-p", f"no:{name}")]
     words = ["-p", "no:cacheprovider", "-p", "no:benchmark", *off, *TARGETS, "--gradtwin-json", "all.json", *options]
     command = [sys.executable, "-m", "pytest", *words]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120, check=False)
+    # of the run that this test is in
+    ours = ("COV_", "COVERAGE_", "PYTEST_")
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
+    done = subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=120, check=False
+    )
     return Run(folder, done.returncode, done.stdout + done.stderr)
 
 
