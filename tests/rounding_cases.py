@@ -396,7 +396,7 @@ class LayerSubject:
                 exact = exact or Graph(probe._traced())
                 flat = probe._flat(probe.values)
                 held = [np.asarray(h) for h in probe._held()]
-                moved = [flat, np.zeros_like(flat), np.zeros(1), np.zeros(1, np.int64), flat[:1]]
+                moved = [np.zeros(()), np.zeros((), np.int64), flat[0], flat, np.zeros_like(flat)]
                 yield from compared(value, stated, np.ravel(exact(*moved, *held)[0]))
 
 

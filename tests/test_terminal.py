@@ -44,12 +44,15 @@ def test_an_annotation_stands_beside_the_layer_at_fault_or_the_factory(tmp_path,
     report = wrong(1)
     at_fault = replace(report, culprit=Culprit(layer="a", kind="A", file="layers/a.py", line=7))
     outside = replace(report, culprit=Culprit(layer="a", kind="A", file="/usr/lib/a.py", line=7))
-    factory = {"file": "below/unread_models.py", "line": 4}
-    assert github.place_of("unread_models:build", at_fault) == {"file": "below/layers/a.py", "line": 7}
-    assert github.place_of("unread_models:build", outside) == factory
-    assert github.place_of("unread_models:build", report) == factory
+    for found, place in (
+        (at_fault, "file=below/layers/a.py,line=7,"),
+        (outside, "file=below/unread_models.py,line=4,"),
+        (report, "file=below/unread_models.py,line=4,"),
+    ):
+        (line,) = github.annotate("unread_models:build", found)
+        assert line.startswith(f"::error {place}title=")
     for target in ("unread_models:other", "unread_broken:build", "unread_nowhere:build", "model.keras"):
-        assert github.place_of(target, report) == {}
+        assert github.annotate(target, report)[0].startswith("::error title=")
 
 
 def test_a_narrow_terminal_loses_columns_not_names():

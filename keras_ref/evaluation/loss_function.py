@@ -161,11 +161,10 @@ class LossFunction(StackedLosses):
 
     def _at(self, flat: Any, held: list[Any]) -> Any:
         """The loss where all values are those of one flat vector."""
+        sizes = [value.size for value in self.values.values()]
         parts = {
-            name: from_real_parts(tf.reshape(flat[start : start + value.size], value.shape), source.dtype)
-            for (name, start), value, source in zip(
-                self._offsets.items(), self.values.values(), self.sources.values(), strict=True
-            )
+            name: from_real_parts(tf.reshape(part, value.shape), self.sources[name].dtype)
+            for (name, value), part in zip(self.values.items(), tf.split(flat, sizes), strict=True)
         }
         return self.loss_of(parts, held)
 

@@ -11,26 +11,18 @@ import os
 import secrets
 import sys
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from keras_ref.reports.escaping import fenced, markdown, printable
 from keras_ref.reports.files import append, sources_of
 from keras_ref.reports.verdict import Report
+from keras_ref.reports.words import ALLOWED, WORST
 
 #: rows of the table and explained failures that a summary shows of one target; GitHub allows 1 MiB per step
 ROWS, FAILURES = 100, 20
 #: annotations that GitHub shows of a step; it drops the others without a word
 ANNOTATIONS = 10
-
-
-@dataclass(frozen=True, kw_only=True)
-class Place:
-    """A line of a file."""
-
-    file: str
-    line: int
 
 
 def active() -> bool:
@@ -63,7 +55,7 @@ def annotate(target: str, report: Report) -> list[str]:
     """An annotation for each failure, the worst first, beside the layer at fault or the target's factory; of more than
     GitHub shows, the last one says how many. One where nothing was compared.
     """
-    where = place_of(target, report)
+    where = place_of_culprit(report) or place_of(target)
     if not report.ok and not report.failures:
         return [annotation("gradtwin: nothing was compared", report.summary(), **where)]
     failures = [verdict for verdict in reversed(report.worst_last) if report.fails(verdict)]
@@ -78,35 +70,40 @@ def annotate(target: str, report: Report) -> list[str]:
     return lines
 
 
-def place_of(target: str, report: Report) -> dict[str, Any]:
-    """{file, line} of the layer at fault, else of the target's factory, the file relative to the workspace; {} where
-    both lie outside of it, or in no file."""
-    culprit = report.culprit
-    at_fault = None if culprit is None or not culprit.file else Place(file=culprit.file, line=culprit.line)
-    here = Path(os.environ.get("GITHUB_WORKSPACE") or Path.cwd()).resolve()
-    for place in filter(None, (at_fault, find_factory(target))):
-        path = Path(place.file).resolve()
-        if path.is_relative_to(here):
-            return {"file": path.relative_to(here).as_posix(), "line": place.line}
+def place_of(target: str) -> dict[str, Any]:
+    """{file, line} of a target's factory, the file relative to the workspace; {} for a factory outside of it.
+
+    Where another process has loaded the module, its source is read.
+    """
+    module, _, name = target.partition(":")
+    factory = getattr(sys.modules.get(module), name, None)
+    if not callable(factory):
+        return _place_in_source(target, name)
+    try:
+        file, line = inspect.getsourcefile(inspect.unwrap(factory)), inspect.getsourcelines(inspect.unwrap(factory))[1]
+    except (OSError, TypeError):  # a built-in, or not defined in a file
+        return {}
+    return _in_workspace(Path(file or ""), line)
+
+
+def place_of_culprit(report: Report) -> dict[str, Any]:
+    """{file, line} of the layer at fault, as place_of gives it; {} where there is none, or none in the workspace."""
+    found = report.culprit
+    return {} if found is None or not found.file else _in_workspace(Path(found.file), found.line)
+
+
+def _place_in_source(target: str, name: str) -> dict[str, Any]:
+    for file in sources_of([target]) if name else ():
+        with suppress(OSError, ValueError, SyntaxError):
+            for node in ast.parse(Path(file).read_text(encoding="utf-8")).body:
+                if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and node.name == name:
+                    return _in_workspace(Path(file), node.lineno)
     return {}
 
 
-def find_factory(target: str) -> Place | None:
-    """Where a target's factory is defined: as it is loaded, or as its module says, which is then not imported (the
-    target was checked in a process of its own). None where that is in no file."""
-    module, _, name = target.partition(":")
-    factory = getattr(sys.modules.get(module), name, None)
-    if callable(factory):
-        with suppress(OSError, TypeError):  # a built-in, or not defined in a file
-            factory = inspect.unwrap(factory)
-            return Place(file=inspect.getsourcefile(factory) or "", line=inspect.getsourcelines(factory)[1])
-        return None
-    for path in sources_of([target] if name else []):
-        with suppress(OSError, SyntaxError, ValueError):
-            for node in ast.parse(Path(path).read_bytes()).body:
-                if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and node.name == name:
-                    return Place(file=path, line=node.lineno)
-    return None
+def _in_workspace(file: Path, line: int) -> dict[str, Any]:
+    here, path = Path(os.environ.get("GITHUB_WORKSPACE") or Path.cwd()).resolve(), file.resolve()
+    return {"file": path.relative_to(here).as_posix(), "line": line} if path.is_relative_to(here) else {}
 
 
 def append_summary(target: str, report: Report) -> None:
@@ -140,7 +137,7 @@ def summary(target: str, report: Report) -> str:
             f"### {'✅' if report.ok else '❌'} gradtwin: {_code(target)}\n",
             markdown(report.summary()) + "\n",
             *([markdown(report.oracles) + "\n"] if report.failures else []),
-            "| variable | oracle | verdict | compared | worst difference | allowed |",
+            f"| variable | oracle | verdict | entries compared | {WORST} | {ALLOWED} |",
             "|---|---|---|---:|---:|---:|",
             *rows,
             *more,

@@ -56,6 +56,7 @@ def test_there_is_one_way_to_write():
 
 # A full disk ----------------------------------------------------------------------------------------------------------
 
+PAGE = '<!doctype html><html><head><meta charset="utf-8"><meta name="generator" content="gradtwin lesson">'
 RESULTS = [Result(name=f"keras.ops.{name}", counts={"match": 3}) for name in ("square", "relu", "sqrt")]
 ROW = Row(stage="forward", a="a", b="b", difference=0.0, allowed=0.1)
 
@@ -68,7 +69,7 @@ def stub(patch):
     patch.setattr(standing, "find_standings", lambda findings: found)
     patch.setattr(compare_cli.ComparisonRun, "run", lambda self: Comparison(a="a", b="b", rows=(ROW,)))
     patch.setattr(lesson, "make", lambda *arguments, **options: lesson_stub())
-    patch.setattr(page, "page", lambda made, **options: "<!doctype html> gradtwin")
+    patch.setattr(page, "page", lambda made, **options: PAGE)
 
 
 class lesson_stub:
