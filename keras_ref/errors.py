@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import re
 import sysconfig
@@ -133,6 +134,14 @@ def place_of(error: BaseException) -> str:
     frames = traceback.extract_tb(error.__traceback__)
     own = next((f for f in reversed(frames) if _is_of_user(f.filename)), None)
     return "" if own is None else f" ({_shown(own.filename)}:{own.lineno})"
+
+
+def stacklevel_of_user() -> int:
+    """The `stacklevel` by which a warning of the calling function points at the code of a user; 2 without any."""
+    level, frame = 0, inspect.currentframe()
+    while frame is not None and not _is_of_user(frame.f_code.co_filename):
+        level, frame = level + 1, frame.f_back
+    return 2 if frame is None else level
 
 
 #: files that are not a user's: gradtwin, Python's own library, and the libraries that gradtwin is about

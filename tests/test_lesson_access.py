@@ -28,7 +28,7 @@ def test_tabs_by_mouse_and_keyboard(shown, driver):
             "return [...document.querySelectorAll('[role=tabpanel]')].filter((p) => p.offsetHeight).map((p) => p.id)"
         )
 
-    names = ["live", *(name for name, _ in page_module.TABS)]
+    names = ["live", *page_module.TABS]
     for name in names:
         driver.find_element(By.ID, f"tab-{name}").click()
         assert (selected(), visible()) == ([f"tab-{name}"], [f"panel-{name}"])
@@ -108,7 +108,7 @@ def test_nothing_is_cut(shown, driver, width):
     browser.emulate(driver, width=width)
     driver.refresh()
     until(driver, "return document.documentElement.dataset.ready === 'yes'")
-    names = ["live"] * (shown.name != "classifier") + [name for name, _ in page_module.TABS]
+    names = ["live"] * (shown.name != "classifier") + list(page_module.TABS)
     for name in names:
         click(driver, f"tab-{name}")
         assert driver.execute_script("return document.documentElement.scrollWidth") <= width
@@ -132,7 +132,7 @@ def test_nothing_is_cut(shown, driver, width):
 
 @pytest.mark.parametrize("shown", ["recipe2", "classifier"], indirect=True)
 def test_a_screen_reader_finds_its_way(shown, driver):
-    for name in ["live"] * (shown.name != "classifier") + [name for name, _ in page_module.TABS]:
+    for name in ["live"] * (shown.name != "classifier") + list(page_module.TABS):
         click(driver, f"tab-{name}")
     assert driver.execute_script(
         "return [document.documentElement.lang, document.querySelectorAll('h1').length, "

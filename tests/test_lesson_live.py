@@ -11,6 +11,10 @@ import pytest
 from lesson_pages import NETWORKS, click, until
 from reference_network import flat
 
+from keras_ref.lesson import make
+from keras_ref.lesson.live import read_questions
+from keras_ref.lesson.page import page
+from keras_ref.lesson.words import read_words
 from scratch.recipe import INPUTS, OUTPUTS, RECIPE_1, RECIPE_2, update_weights
 
 #: digits of a number that the page shows in full
@@ -255,11 +259,7 @@ def test_no_violation_of_axe(pages, driver):
 
 def test_an_exercise_in_german(driver, tmp_path):
     """Answers are hidden until they were predicted; all strings of the live part are those of one file."""
-    from keras_ref.lesson import make
-    from keras_ref.lesson.live import read_questions
-    from keras_ref.lesson.page import page, read_strings
-
-    german, path = read_strings("de"), tmp_path / "exercise.html"
+    german, path = read_words("de").texts, tmp_path / "exercise.html"
     path.write_text(page(make("recipe2", epochs=1), language="de", questions=read_questions()), encoding="utf-8")
     browser.emulate(driver, width=1280, scheme="light")
     driver.get(path.as_uri())
@@ -292,18 +292,6 @@ def test_an_exercise_in_german(driver, tmp_path):
     assert german["exercise_done"].format(right=11, count=12) in _text(driver, "exercise")
     assert driver.execute_script(visible, "[role=tab]") == 6
     assert driver.get_log("browser") == []
-
-
-def test_the_strings_of_every_language_are_the_same_ones():
-    """Every language has every string, with the same numbers in it."""
-    import re
-
-    from keras_ref.lesson.page import read_strings
-
-    english, german = read_strings("en"), read_strings("de")
-    assert set(german) == set(english)
-    for name, text in english.items():
-        assert sorted(set(re.findall(r"\{\w+\}", text))) == sorted(set(re.findall(r"\{\w+\}", german[name]))), name
 
 
 def test_what_is_drawn_of_a_model(monkeypatch):

@@ -5,7 +5,7 @@ A fenced block says by its language what happens to it here:
     python   with >>>: a doctest; the blocks of a document share their names. Without: a test file, which must pass
     shell    every command is parsed by the program that it calls
     yaml     a workflow, whose gradtwin commands are parsed
-    toml     entries of keras_ref/translation/departures/, word for word
+    toml     entries of keras_ref/translation/departures/, word for word; or settings of a project in pyproject.toml
     text     a drawing: counted in NOT_RUN. So is a shell block with a command of another program. The text before such
              a block says "not run"
 """
@@ -28,6 +28,7 @@ import keras_ref
 import scratch
 from keras_ref.frontends import cli
 from keras_ref.frontends.invocation import TAKES, Invocation
+from keras_ref.options import read_settings
 from keras_ref.translation import exceptions
 from scratch import registry
 
@@ -140,7 +141,6 @@ def parse_gradtwin(words: list[str], config: pytest.Config) -> None:
         group.make_context("gradtwin", words)
         return
     context = group.commands[words[0]].make_context(words[0], list(words[1:]))
-    assert not context.params.get("html") or len(context.params.get("targets", ())) < 2, "--html must have one target"
     if words[0] in TAKES:
         given = {name: value for name, value in context.params.items() if name not in ("json", "html")}
         Invocation.of(words[0], **given)
@@ -209,8 +209,13 @@ def test_workflows(block, request):
 
 
 @each("toml")
-def test_departures(block):
-    """Entries as they stand in keras_ref/translation/departures/, whose examples tests/test_departures.py runs."""
+def test_departures_and_settings(block, tmp_path):
+    """Entries as they stand in keras_ref/translation/departures/, whose examples tests/test_departures.py runs; or the
+    settings of a project, as every front reads them."""
+    if "tool" in tomllib.loads(block.text):
+        (tmp_path / "pyproject.toml").write_text(block.text, encoding="utf-8")
+        assert read_settings(tmp_path)
+        return
     known = {
         entry["id"]: entry
         for file in (ROOT / "keras_ref" / "translation" / "departures").glob("*.toml")

@@ -21,7 +21,7 @@ def ledger_html(standings: Sequence[Standing], versions: str) -> str:
         f"<th scope='col'>here</th><th scope='col'>upstream</th></tr></thead><tbody>{rows}</tbody></table>"
         f"{''.join(map(_section, standings))}</main>"
     )
-    return page_html("Findings", body)
+    return page_html("Findings", body, command="findings")
 
 
 def _row(standing: Standing) -> str:

@@ -11,6 +11,8 @@ from typing import Any
 from keras_ref.campaign.ledger import load_findings
 from keras_ref.campaign.run import Accusation, Result
 from keras_ref.errors import CouldNotRun
+from keras_ref.reports import files
+from keras_ref.reports.escaping import printable
 
 
 def read_results(path: str, *, head: dict[str, Any]) -> list[Result]:
@@ -23,28 +25,34 @@ def read_results(path: str, *, head: dict[str, Any]) -> list[Result]:
     file = Path(path)
     if not file.exists() or not file.stat().st_size:
         return []
-    first, *lines = file.read_text(encoding="utf-8").splitlines()
+    none = CouldNotRun(f"--file must name a new file, or one of a campaign. Received: {path}. Choose another path.")
+    try:
+        first, *lines = file.read_text(encoding="utf-8").splitlines()
+    except (OSError, ValueError) as error:
+        raise none from error
     recorded = _parsed(first)
     if recorded is None or "campaign" not in recorded:
-        raise CouldNotRun(f"--file must name a new file, or one of a campaign. Received: {path}. Choose another path.")
+        raise none
     if recorded["campaign"] != head:
         raise CouldNotRun(
             f"A campaign goes on with the settings and versions that it began with. Received: {head}, and in {path} "
             f"{recorded['campaign']}. Choose another path, or the same settings."
         )
-    return [Result.from_dict(data) for data in map(_parsed, lines) if data is not None]
+    try:
+        return [_result(data) for data in map(_parsed, lines) if data is not None]
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise none from error
 
 
 def begin(path: str, *, head: dict[str, Any], results: Sequence[Result]) -> None:
-    """Write the head of a file and the results that it has: what was cut off is gone."""
+    """Write the head of a file and the results that it has: what was cut off is gone. Raises: CouldNotRun."""
     lines = [{"campaign": head}, *(result.to_dict() for result in results)]
-    Path(path).write_text("".join(f"{json.dumps(line)}\n" for line in lines), encoding="utf-8")
+    files.write("--file", path, "".join(f"{json.dumps(line)}\n" for line in lines))
 
 
 def append(path: str, result: Result) -> None:
-    """Add a result."""
-    with Path(path).open("a", encoding="utf-8") as file:
-        file.write(f"{json.dumps(result.to_dict())}\n")
+    """Add a result. Raises: CouldNotRun, and what is in the file by then stays."""
+    files.append("--file", path, f"{json.dumps(result.to_dict())}\n")
 
 
 def summarize(results: Sequence[Result]) -> list[str]:
@@ -65,7 +73,7 @@ def summarize(results: Sequence[Result]) -> list[str]:
     lines.append(
         f"{len(checked)} of {len(results)} operations checked, {len([r for r in checked if r.accusations])} accused."
     )
-    return lines
+    return [printable(line) for line in lines]  # names may come from a file
 
 
 def accusations_of(results: Sequence[Result]) -> list[Accusation]:
@@ -77,9 +85,21 @@ def _public_name(name: str) -> str:
     return name.replace("tensorflow.", "tf.", 1)
 
 
+def _result(data: dict[str, Any]) -> Result:
+    """The result that a line holds. Raises what a line may that somebody has edited."""
+    result = Result.from_dict(data)
+    for accusation in result.accusations:
+        str(accusation)
+    if not all(isinstance(text, str) for text in (result.name, result.reason, *result.counts)):
+        raise TypeError(result)
+    if not all(type(count) is int for count in result.counts.values()):
+        raise TypeError(result)
+    return result
+
+
 def _parsed(line: str) -> dict[str, Any] | None:
     try:
         data = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return data if isinstance(data, dict) else None

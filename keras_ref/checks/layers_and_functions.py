@@ -11,7 +11,6 @@ from typing import Any
 
 import keras
 import tensorflow as tf
-from keras.src.layers.layer import CallSpec
 
 from keras_ref.checks.check import check
 from keras_ref.checks.checked_loss import CheckedLoss, drawn_cotangents, projection_of, untrained
@@ -20,12 +19,13 @@ from keras_ref.checks.twins import twin_of
 from keras_ref.comparison.oracles import TwinOracle
 from keras_ref.comparison.settings import Approximation, Settings
 from keras_ref.errors import BadInput, running_user_code
+from keras_ref.evaluation.arguments import Rule, takes
 from keras_ref.evaluation.guard import leaves_no_trace
 from keras_ref.evaluation.keras_2 import is_layer
-from keras_ref.evaluation.keras_parts import layers_of
 from keras_ref.evaluation.loss_function import Data, LossFunction
-from keras_ref.evaluation.restoration import Restoration, restore_attributes, restore_variables
+from keras_ref.evaluation.restoration import restore_attributes, restore_variables
 from keras_ref.inputs import data as data_module
+from keras_ref.inputs.building import build_layer
 from keras_ref.inputs.call_arguments import CallArguments, find_keras_objects
 from keras_ref.reports.verdict import Report
 from keras_ref.translation.from_keras import NoTwin, functional, reflected
@@ -36,6 +36,7 @@ from scratch.progress import Progress
 LOWER = "float32"
 
 
+@takes()
 @leaves_no_trace
 def check_layer(
     layer: Any,
@@ -93,7 +94,7 @@ def check_layer(
     arguments = CallArguments.of(layer.call, inputs, call_arguments)
     data_module.require_finite_numbers("inputs", arguments.x)
     if not layer.built:
-        _build(layer, arguments)
+        build_layer(layer, arguments)
     data_module.require_finite_variables(layer.variables)
     training = bool(call_arguments.get("training"))
 
@@ -129,6 +130,13 @@ def check_layer(
     return check((layer,), prepare, settings)
 
 
+@takes(
+    variables=Rule(
+        "be a list of variables",
+        lambda value: isinstance(value, Sequence) and all(hasattr(one, "assign") for one in value),
+        "Pass [variable].",
+    )
+)
 @leaves_no_trace
 def check_function(
     function: Callable[..., Any],
@@ -204,25 +212,6 @@ def check_function(
 def _no_twin(_: LossFunction) -> TwinOracle:
     """Raises: NoTwin: a function is its own only definition."""
     raise NoTwin("A function has no definition in scratch.")
-
-
-def _build(layer: Any, arguments: CallArguments) -> None:
-    """Build a layer as its first call would, without the call."""
-    x = Data(arguments.x).tensors(None).x
-
-    def built(*given: Any, **keywords: Any) -> None:
-        # Keras builds a layer without calling it in no public way
-        spec = CallSpec(layer._call_signature, layer._call_context_args, given, keywords)  # noqa: SLF001
-        layer._maybe_build(spec)  # noqa: SLF001
-        if not layer.built:
-            with keras.StatelessScope():
-                layer(*given, **keywords)
-
-    with Restoration() as restoration:  # a layer that is half built is as it was
-        for one in layers_of(layer):
-            restoration.keep_attributes(one)
-        arguments.call(built, x)
-        restoration.forget()
 
 
 @contextmanager

@@ -7,7 +7,7 @@ a state of its own. How far a step may be off is derived in comparison/optimizer
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -15,30 +15,49 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_ref.checks.checked_loss import has_own_train_step, loss_objects, mirrored_losses, model_loss, untrained
+from keras_ref.checks.checked_loss import (
+    ModelLoss,
+    has_own_train_step,
+    loss_objects,
+    mirrored_losses,
+    model_loss,
+    untrained,
+)
 from keras_ref.checks.gather import oracles_of
 from keras_ref.checks.twins import twin_of
+from keras_ref.checks.used_rows import only_used_rows
 from keras_ref.comparison.evidence import Outcome
 from keras_ref.comparison.oracles import Oracles, TwinOracle
 from keras_ref.comparison.own_train_steps import compare_own_steps
 from keras_ref.comparison.train_step_losses import own_optimizers
 from keras_ref.comparison.training_steps import compare_steps
 from keras_ref.errors import BadInput, errors_as_bad_input
+from keras_ref.evaluation.arguments import MODEL, Rule, takes
 from keras_ref.evaluation.float64 import DTYPE, in_float64, restore_process_state
 from keras_ref.evaluation.guard import leaves_no_trace
-from keras_ref.evaluation.keras_2 import trains_as_keras_2
+from keras_ref.evaluation.keras_2 import is_optimizer, trains_as_keras_2
 from keras_ref.evaluation.loss_function import Data, LossFunction
 from keras_ref.evaluation.restoration import Restoration
 from keras_ref.inputs import data as data_module
 from keras_ref.inputs.arrays import given_data
+from keras_ref.inputs.building import build_model
 from keras_ref.reports.verdict import Kind, Reason, Report, Verdict
-from keras_ref.translation.from_keras import NoTwin
+from keras_ref.translation.from_keras import NoTwin, reflected
 from keras_ref.translation.to_keras import mirror, mirrored
 from scratch.arrays import Array
 from scratch.model import Model
+from scratch.optimizers.base import Optimizer
 from scratch.progress import Progress, ticking
 
 
+@takes(
+    model=MODEL,
+    optimizer=Rule(
+        "be an optimizer or the name of one",
+        lambda value: isinstance(value, (str, keras.optimizers.Optimizer, Optimizer)) or is_optimizer(value),
+        "Pass 'sgd', say.",
+    ),
+)
 @leaves_no_trace
 def check_updates(
     model: Any,
@@ -76,6 +95,8 @@ def check_updates(
         loss = mirrored_losses(loss)
     data = given_data(x, y, sample_weight)
     data = replace(data, sample_weight=data_module.apply_class_weight(data.y, data.sample_weight, class_weight))
+    with errors_as_bad_input():
+        build_model(model, data.x)
     data_module.validate_data(model, data.x, data.y, data.sample_weight)
     data_module.require_finite_weights(model)
     compiled = getattr(model, "optimizer", None)
@@ -90,7 +111,10 @@ def check_updates(
         stack.enter_context(restore_process_state())
         progress = stack.enter_context(ticking(progress, "preparing"))
         given = [optimizer] if isinstance(optimizer, keras.optimizers.Optimizer) else []
-        stack.enter_context(in_float64(*own, *given, model, *loss_objects(loss)))
+        objects = (model, *given, *loss_objects(loss))
+        used = _used_rows(objects, data, optimizer=optimizer or compiled, loss=loss, seed=seed)
+        data, on_all_rows = stack.enter_context(used)
+        stack.enter_context(in_float64(*own, *objects))
         if optimizer is not None or loss is not None:
             model.compile(
                 optimizer=optimizer or compiled, loss=loss if loss is not None else model.loss, run_eagerly=True
@@ -103,13 +127,33 @@ def check_updates(
             outcome = _compare_updates(model, batches, seed=seed, executor=executor, progress=progress)
     is_own = has_own_train_step(model) and not trains_as_keras_2(model)
     name = "its own train_step" if is_own else _optimizer_name(optimizer or compiled)
-    return Report(
-        f"{model.name}, {steps} steps of {name}",
-        outcome.verdicts,
-        tuple(dict.fromkeys(outcome.notes)),
-        seed,
-        replay,
+    return on_all_rows(
+        Report(
+            f"{model.name}, {steps} steps of {name}",
+            outcome.verdicts,
+            tuple(dict.fromkeys(outcome.notes)),
+            seed,
+            replay,
+        )
     )
+
+
+def _used_rows(
+    keras_objects: Sequence[Any], data: Data, *, optimizer: Any, loss: Any, seed: int
+) -> AbstractContextManager[tuple[Data, Callable[[Report], Report]]]:
+    """only_used_rows; with all rows where a step is the model's own, or follows no law that is known."""
+    model = keras_objects[0]
+    try:
+        law = None if has_own_train_step(model) else reflected(keras.optimizers.get(optimizer), "optimizer")
+    except NoTwin:
+        law = None
+    if law is None:
+        return nullcontext((data, lambda report: report))
+
+    def prepare(data: Data, dtype: str | None) -> ModelLoss:
+        return model_loss(model, data, loss=loss, training=True, seed=seed, dtype=dtype)
+
+    return only_used_rows(keras_objects, data, prepare, law=law, seed=seed)
 
 
 def _compare_updates(

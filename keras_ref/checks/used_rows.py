@@ -3,6 +3,9 @@
 A model's loss does not depend on them, and autodiff's gradient has nothing there: both are tried before anything is
 left out. Then the embedding has the used rows alone while the check lasts, and the indices count these. What the check
 costs, in memory and in time, does not grow with the rows that are left out.
+
+A training step may move unused rows too, by what its optimizer remembers or by weight decay. Where the optimizer's law
+treats every row by itself, all of them take the same step without a gradient, and a few examples are compared for all.
 """
 
 from __future__ import annotations
@@ -18,29 +21,43 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_ref.checks.checked_loss import CheckedLoss
+from keras_ref.checks.checked_loss import CheckedLoss, ModelLoss
+from keras_ref.comparison.optimizer_step import steps_rows_alone
 from keras_ref.errors import UserCodeFailed, running_user_code
 from keras_ref.evaluation.backward_errors import running_backward_pass
-from keras_ref.evaluation.float64 import in_precision, restore_process_state
-from keras_ref.evaluation.keras_parts import tensorflow_variable
+from keras_ref.evaluation.float64 import in_precision, rekey, restore_process_state
+from keras_ref.evaluation.keras_parts import optimizers_of, tensorflow_variable
 from keras_ref.evaluation.loss_function import Data
 from keras_ref.evaluation.naming import path_of
 from keras_ref.evaluation.restoration import Restoration
 from keras_ref.reports.verdict import Report, Verdict
+from keras_ref.translation.from_keras import NoTwin, reflected
 from scratch.arrays import Array
+from scratch.optimizers.base import Optimizer
 from scratch.progress import Progress, ticking
 
 #: entries of unused rows from which on they are left out: below, nobody notices them
 WORTHWHILE = 2**18
+#: unused rows that a training step is compared on
+EXAMPLES = 8
+#: what floats of the data are cast to where a model computes in its own precision
+OWN = "float32"
+
+#: builds the loss of data, in a precision
+Prepare = Callable[[Data, str | None], CheckedLoss | ModelLoss]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Used:
-    """The rows of an embedding that the data name, in order, and at which places of the inputs they name them."""
+    """The rows of an embedding that the data name, in order, and at which places of the inputs they name them.
+
+    examples   how many of the rows are examples of those that the data do not name
+    """
 
     layer: Any
     places: tuple[int, ...]
     rows: Array
+    examples: int = 0
 
     @property
     def variable(self) -> Any:
@@ -54,25 +71,36 @@ class Used:
 
     @property
     def left_out(self) -> int:
-        """How many rows are not used."""
+        """How many rows are left out."""
         return int(self.variable.shape[0]) - len(self.rows)
+
+    def with_examples(self, seed: int) -> Used:
+        """The same rows, and a few of the others, drawn with a seed."""
+        others = np.setdiff1d(np.arange(int(self.variable.shape[0])), self.rows, assume_unique=True)
+        drawn = np.random.default_rng(seed).choice(others, min(EXAMPLES, len(others)), replace=False)
+        return replace(self, rows=np.union1d(self.rows, drawn), examples=len(drawn))
 
 
 @contextmanager
 def only_used_rows(
     keras_objects: Sequence[Any],
     data: Data,
-    prepare: Callable[[Data, str | None], CheckedLoss],
+    prepare: Prepare,
+    *,
+    law: Optimizer | None = None,
+    seed: int = 0,
     progress: Progress | None = None,
 ) -> Iterator[tuple[Data, Callable[[Report], Report]]]:
     """While the block lasts, large embeddings have the rows that the data use. Yields the data for that, and what turns
     a report into one on the embeddings as they are.
 
     keras_objects   the model, and what else belongs to the loss
-    prepare         builds what is checked from data, in a precision
+    law             of the optimizer whose steps are compared: then a few of the unused rows, drawn with the seed, stay
     """
     leaves = list(data.x) if isinstance(data.x, (list, tuple)) else [data.x]
     found = [one for one in _find_used(keras_objects[0], leaves) if one.left_out * one.width >= WORTHWHILE]
+    if law is not None:
+        found = [one.with_examples(seed) for one in found if _steps_rows_alone(law, one)]
     if not found:
         yield data, lambda report: report
         return
@@ -84,7 +112,7 @@ def only_used_rows(
         with ticking(progress, "preparing"), restore_process_state():
             before = _loss_before(keras_objects, partial(prepare, data), found)
             for one in found:
-                _shrink(restoration, one)
+                _shrink(restoration, one, [o for owner in keras_objects for o in optimizers_of(owner)])
             is_same = before is not None and before == _loss_after(keras_objects, partial(prepare, fewer))
         if is_same:
             yield fewer, lambda report: _on_all_rows(report, rows, totals, notes)
@@ -144,18 +172,43 @@ def _with_fewer(x: Any, leaves: Sequence[Any], found: Sequence[Used]) -> Any:
     return type(x)(counted) if isinstance(x, (list, tuple)) else counted[0]
 
 
-def _shrink(restoration: Restoration, one: Used) -> None:
+def _steps_rows_alone(law: Optimizer, one: Used) -> bool:
+    """Whether a step treats each row of an embedding by itself."""
+    given = one.variable.constraint
+    try:
+        constraint = None if given is None else reflected(given, "constraint")
+    except NoTwin:
+        return False
+    return steps_rows_alone(law, path=path_of(one.variable), constraint=constraint)
+
+
+def _shrink(restoration: Restoration, one: Used, optimizers: Sequence[Any]) -> None:
+    """Let an embedding, and what optimizers remember of it, have the used rows alone."""
     variable = one.variable
+    shape, prefix = tuple(variable.shape), variable.path.replace("/", "_") + "_"
+    old, new = _keep_rows(restoration, variable, one.rows)
+    restoration.set_attribute(one.layer, "input_dim", len(one.rows))
+    for optimizer in optimizers:
+        rekey(restoration, optimizer, {old: new})
+        for slot in optimizer.variables:
+            if slot.name.startswith(prefix) and tuple(slot.shape) == shape:
+                _keep_rows(restoration, slot, one.rows)
+
+
+def _keep_rows(restoration: Restoration, variable: Any, rows: Array) -> tuple[str, str]:
+    """Let a variable have some of its rows. Returns how TensorFlow identifies what it has held, and what it holds."""
     held = tensorflow_variable(variable)
-    fewer = tf.Variable(tf.gather(held, one.rows), trainable=held.trainable, name=held.name.split(":")[0])
+    fewer = tf.Variable(tf.gather(held, rows), trainable=held.trainable, name=held.name.split(":")[0])
     restoration.keep_value(held)
     restoration.set_attribute(variable, "_value", fewer)
     restoration.set_attribute(variable, "_shape", tuple(fewer.shape))
-    restoration.set_attribute(one.layer, "input_dim", len(one.rows))
+    return held._unique_id, fewer._unique_id  # noqa: SLF001 (what optimizers find their variables by)
 
 
 def _loss_before(
-    keras_objects: Sequence[Any], prepare: Callable[[str | None], CheckedLoss], found: Sequence[Used]
+    keras_objects: Sequence[Any],
+    prepare: Callable[[str | None], CheckedLoss | ModelLoss],
+    found: Sequence[Used],
 ) -> float | None:
     """The loss, if its gradient in each embedding is a sparse one with the used rows alone; else None."""
     variables = [tensorflow_variable(one.variable) for one in found]
@@ -163,7 +216,7 @@ def _loss_before(
         with in_precision(None, *keras_objects):
             subject = prepare(None)
             with running_user_code(), tf.GradientTape() as tape:
-                loss = subject.loss(subject.data.tensors(subject.own_dtype))
+                loss = subject.loss(subject.data.tensors(OWN))
             with running_backward_pass():
                 gradients = tape.gradient(loss, variables)
     except UserCodeFailed:  # the check itself says so
@@ -174,20 +227,23 @@ def _loss_before(
     return float(loss)
 
 
-def _loss_after(keras_objects: Sequence[Any], prepare: Callable[[str | None], CheckedLoss]) -> float | None:
+def _loss_after(keras_objects: Sequence[Any], prepare: Callable[[str | None], CheckedLoss | ModelLoss]) -> float | None:
     try:
         with in_precision(None, *keras_objects), running_user_code():
             subject = prepare(None)
-            return float(subject.loss(subject.data.tensors(subject.own_dtype)))
+            return float(subject.loss(subject.data.tensors(OWN)))
     except UserCodeFailed:  # the matrix is used in another way, too
         return None
 
 
 def _note(one: Used) -> str:
-    return (
-        f"{path_of(one.variable)}: {one.left_out:,} of {int(one.variable.shape[0]):,} rows are used by none of the "
-        "data. The loss does not depend on them, and autodiff gives them no gradient: they were left out."
+    unused = (
+        f"{path_of(one.variable)}: {one.left_out + one.examples:,} of {int(one.variable.shape[0]):,} rows are used by "
+        "none of the data. The loss does not depend on them, and autodiff gives them no gradient: "
     )
+    if not one.examples:
+        return unused + "they were left out."
+    return unused + f"all take the same step, which was compared on {one.examples} of them; the others were left out."
 
 
 def _on_all_rows(report: Report, rows: Mapping[str, Used], totals: Mapping[str, int], notes: Sequence[str]) -> Report:

@@ -68,6 +68,9 @@ def compare_within_budget(evidence: Evidence, *, seconds: float, most: int | Non
             if oracle.covers(name)
         ]
 
+    def along_directions() -> Outcome:
+        return compare_along_directions(replace(evidence, preparation=None, settings=replace(settings, progress=None)))
+
     costs: dict[str, float] = {}
     pilots: dict[str, list[Verdict]] = {}
     for name in names:
@@ -78,22 +81,24 @@ def compare_within_budget(evidence: Evidence, *, seconds: float, most: int | Non
         costs[name] = (spent() - start) / max(min(PILOT, sizes[name]), 1)
     together = Outcome()
     if not _fits(sizes, costs, seconds=seconds - spent(), most=most):
-        quiet = replace(evidence, preparation=None, settings=replace(settings, progress=None))
-        together = compare_along_directions(quiet)
-    along = {v.name: v for v in together.verdicts}
+        together = along_directions()
     counts = shares({n: sizes[n] for n in pilots}, costs, seconds=max(seconds - spent(), 0.0), most=most)
-    verdicts: list[Verdict] = []
+    one_by_one: dict[str, list[Verdict]] = {}
     for i, name in enumerate(names):
         enough = spent() > seconds or counts.get(name, 0) <= PILOT
-        one_by_one = pilots.get(name, []) if enough else compare(name, counts[name])
-        verdicts += _joined(one_by_one, along.get(name))
+        one_by_one[name] = pilots.get(name, []) if enough else compare(name, counts[name])
         settings.report_progress(i + 1, len(names), name)
-    late = any(counts.get(n, 0) < (size if most is None else min(size, most)) for n, size in sizes.items())
-    count = sum(max((v.compared for v in verdicts if v.name == n), default=0) for n in names)
+    compared = {n: max((v.compared for v in one_by_one[n]), default=0) for n in names}
+    if any(compared[n] < sizes[n] for n in names) and not together.verdicts:
+        # entries took longer than the first of them had promised
+        together = along_directions()
+    along = {v.name: v for v in together.verdicts}
+    verdicts = [verdict for n in names for verdict in _joined(one_by_one[n], along.get(n))]
+    late = any(compared[n] < (size if most is None else min(size, most)) for n, size in sizes.items())
     rest = "the others together along random directions; effort='full' compares all" if along else "none was left out"
     return Outcome(tuple(verdicts), together.notes).with_notes(
-        f"{count} of {evidence.entries} entries were compared one by one, drawn with seed {settings.seed}, "
-        f"within {seconds:g} s; {rest}." + LESS * late
+        f"{sum(compared.values())} of {evidence.entries} entries were compared one by one, drawn with seed "
+        f"{settings.seed}, within {seconds:g} s; {rest}." + LESS * late
     )
 
 

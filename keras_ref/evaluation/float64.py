@@ -134,7 +134,7 @@ def _retype_attributes(moved: _Moved, owner: Any) -> None:
             restoration.set_attribute(owner, name, tf.cast(value, _target(dtype, value.dtype)))
 
 
-def _rekey(restoration: Restoration, optimizer: Any, keys: dict[Any, Any]) -> None:
+def rekey(restoration: Restoration, optimizer: Any, keys: dict[Any, Any]) -> None:
     """Give an optimizer, which finds variables by the identity of what they hold, the new identities ({old: new})."""
     for name, value in list(vars(optimizer).items()):
         if isinstance(value, dict) and any(key in keys for key in value):
@@ -253,7 +253,7 @@ def _retype(moved: _Moved, keras_object: Any) -> None:
             _retype_variable(moved, variable)
     new_keys = dict(zip(old_keys, (v._value._unique_id for v in trained), strict=True))
     for optimizer in optimizers:
-        _rekey(restoration, optimizer, new_keys)
+        rekey(restoration, optimizer, new_keys)
         _retype_attributes(moved, optimizer)
         if isinstance(getattr(optimizer, "_learning_rate", None), keras.optimizers.schedules.LearningRateSchedule):
             _retype_attributes(moved, optimizer._learning_rate)
@@ -281,7 +281,7 @@ def _retype_keras_2(moved: _Moved, keras_object: Any) -> None:
     for variable in keras_object.variables:
         _retype_variable(moved, variable)
     if keras_2.is_optimizer(optimizer):  # which finds the state of a variable by its key
-        _rekey(moved.restoration, optimizer, dict(zip(old_keys, (v._unique_id for v in trained), strict=True)))
+        rekey(moved.restoration, optimizer, dict(zip(old_keys, (v._unique_id for v in trained), strict=True)))
     metrics = keras_object.metrics if keras_2.is_model(keras_object) else []
     for variable in (v for metric in metrics for v in metric.variables):
         _retype_variable(moved, variable)

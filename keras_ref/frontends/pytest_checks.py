@@ -13,24 +13,26 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from keras_ref.errors import BadInput, CouldNotRun
-from keras_ref.options import OPTIONS
+from keras_ref.options import OPTIONS, project_keywords, read_settings
 
 if TYPE_CHECKING:  # which imports NumPy
     from keras_ref.reports.verdict import Report
 
 #: the reports of a test, as they are made
 REPORTS: pytest.StashKey[list[Any]] = pytest.StashKey()
+#: what pyproject.toml says, read once
+_SETTINGS: pytest.StashKey[dict[str, Any]] = pytest.StashKey()
 #: options of the test run that a check takes: --gradtwin-effort and the like
 _CHECK_OPTIONS = ("effort", "budget", "seed")
 
 
 def check_in_test(
-    item: pytest.Item, verb: str, *arguments: Any, allow: Any = (), note: str = "", **options: Any
+    item: pytest.Item, verb: str, *arguments: Any, allow: Any = None, note: str = "", **options: Any
 ) -> Report:
-    """Run a check for a test, with the options of the test run where the test gives none of its own.
+    """Run a check for a test, with the options of the test run, and of the project, where the test gives none itself.
 
     verb    a name in VERBS, called with `arguments` and `options`
-    allow   kinds of verdict that do not fail the test ("undecided")
+    allow   kinds of verdict that do not fail the test ("undecided"); what the project allows where left out
     note    a note to add to the report's own
 
     Raises: pytest's failure with the six lines of each finding; BadInput for arguments that the check refuses.
@@ -48,21 +50,37 @@ def check_in_test(
     check = find_check(verb)
     parameters = signature(check).parameters
     shared = {name: value for name, value in given_options(item.config).items() if name in parameters}
-    told = {"seed": options.get("seed", item.config.getoption("--gradtwin-seed")), **shared}
+    told = {"seed": options.get("seed", option_of(item.config, "seed")), **shared}
     words = (word for name, value in told.items() for word in (f"--gradtwin-{name}", str(value)))
     replay = shlex.join(["pytest", item.nodeid, *words])
     try:
-        report = check(*arguments, **{"replay": replay, **shared, **options})
+        of_project = project_keywords(project_settings(item.config), parameters)
+        report = check(*arguments, **{"replay": replay, **of_project, **shared, **options})
     except BadInput as error:  # the message is about the call in the test: the frames of the check do not help
         raise error.with_traceback(None) from None
     notes = (*report.notes, *([note] if note else []))
-    return record_report(item, replace(report, allowed=frozenset(allow), notes=notes))
+    allowed = project_settings(item.config).get("allow", ()) if allow is None else allow
+    return record_report(item, replace(report, allowed=frozenset(allowed), notes=notes))
 
 
 def given_options(config: pytest.Config) -> dict[str, Any]:
     """The test run's effort, budget and seed, where they are not the defaults."""
-    given = {name: config.getoption(f"--gradtwin-{name}") for name in _CHECK_OPTIONS}
+    given = {name: option_of(config, name) for name in _CHECK_OPTIONS}
     return {name: value for name, value in given.items() if value != OPTIONS[name].default}
+
+
+def project_settings(config: pytest.Config) -> dict[str, Any]:
+    """[tool.gradtwin] of the project that is tested. Raises: CouldNotRun."""
+    if _SETTINGS not in config.stash:
+        config.stash[_SETTINGS] = read_settings(config.rootpath)
+    return config.stash[_SETTINGS]
+
+
+def option_of(config: pytest.Config, name: str) -> Any:
+    """--gradtwin-name, else what the project says, else the default."""
+    given = config.getoption(f"--gradtwin-{name}")
+    default = OPTIONS[name].default
+    return project_settings(config).get(name, default) if given == default else given
 
 
 def record_report(item: pytest.Item, report: Report) -> Report:

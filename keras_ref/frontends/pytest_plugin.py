@@ -17,7 +17,8 @@ from typing import Any
 import pytest
 
 from keras_ref.errors import CouldNotRun
-from keras_ref.frontends.pytest_checks import REPORTS, check_in_test
+from keras_ref.frontends import pytest_watching
+from keras_ref.frontends.pytest_checks import REPORTS, check_in_test, project_settings
 from keras_ref.options import OPTIONS
 
 #: options of the command line that pytest has too: --effort there is --gradtwin-effort here
@@ -28,8 +29,9 @@ _TARGETS: pytest.StashKey[Any] = pytest.StashKey()
 _LOG_LINES = re.compile(r"^[IW]\d{4} \d\d:\d\d:\S+ +\d+ \S+\] .*\n", re.MULTILINE)
 
 
-def pytest_addoption(parser: pytest.Parser) -> None:
+def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginManager) -> None:
     """--gradtwin, and the shared options from the same table as the command line's."""
+    pluginmanager.register(pytest_watching, "gradtwin-watching")
     group = parser.getgroup("gradtwin", "gradient checks")
     group.addoption(
         "--gradtwin",
@@ -66,16 +68,18 @@ def pytest_configure(config: pytest.Config) -> None:
     if worker is not None:
         config.stash[_TARGETS] = worker["gradtwin"]
         return
-    names_tests = config.args_source is pytest.Config.ArgsSource.ARGS
-    listed = [] if names_tests else config.getini("gradtwin_targets")
-    config.stash[_TARGETS] = [*listed, *config.getoption("--gradtwin")]
+    try:
+        project_settings(config)
+    except CouldNotRun as error:
+        raise pytest.UsageError(str(error)) from error
+    config.stash[_TARGETS] = pytest_watching.targets_of(config)
     path = config.getoption("--gradtwin-json")
     config.pluginmanager.register(Reports(path), "gradtwin-reports")
     if path:
         from keras_ref.reports.files import Output, refuse_outputs, sources_of
 
         force = "" if config.getoption("--gradtwin-force") else "--gradtwin-force"
-        output = Output(option="--gradtwin-json", path=path, kind="report")
+        output = Output(option="--gradtwin-json", path=path, kind="report", command="pytest")
         try:
             refuse_outputs([output], inputs=sources_of(config.stash[_TARGETS]), force=force)
         except CouldNotRun as error:
@@ -163,6 +167,9 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, Any]:
         from keras_ref.reports.verdict import json_text
 
         result.gradtwin = [json_text(report.to_dict()) for report in reports]
+        culprit = next((report.culprit for report in reports if report.culprit is not None), None)
+        if result.failed and culprit is not None and culprit.file:  # where editors and CI services lead
+            result.location = (culprit.file, culprit.line - 1, result.location[2])
         result.sections = [
             (name, text) for name, text in ((n, _LOG_LINES.sub("", t)) for n, t in result.sections) if text
         ]

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from keras_ref.errors import CouldNotRun
+from keras_ref.reports.files import write
 from scratch.arrays import Array
 
 
@@ -184,10 +185,15 @@ def hand_out(folder: str) -> list[str]:
     place = Path(folder)
     if place.exists() and (not place.is_dir() or any(place.iterdir())):
         raise CouldNotRun(f"--new must name a folder that is empty or new. Received: {folder}. Choose another one.")
-    place.mkdir(parents=True, exist_ok=True)
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CouldNotRun(
+            f"--new must name a folder that can be made. Received: {folder}: {error.strerror}. Choose another one."
+        ) from error
     written = []
     for one in _ALL:
-        (place / f"{one.name}.py").write_text(one.page(), encoding="utf-8")
+        write("--new", str(place / f"{one.name}.py"), one.page())
         written.append(f"{one.name}.py")
     return written
 

@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_ref.errors import BadInput
+from keras_ref.evaluation.arguments import ARRAYS
 from keras_ref.evaluation.float64 import is_float
 from keras_ref.evaluation.keras_parts import compiled_losses_of, layers_of
 from keras_ref.evaluation.naming import values_of
@@ -30,13 +31,12 @@ def validate_data(model: Any, x: Any, y: Any = None, sample_weight: Any = None) 
 
     Raises: BadInput where they are empty, not finite, not of the model's input shapes, or differ in their samples.
     """
+    if x is None:
+        raise BadInput("`x` must hold the inputs of the model. Received: None. Pass a batch of them.")
+    ARRAYS.require("x", x)
     for name, value in (("x", x), ("y", y), ("sample_weight", sample_weight)):
         require_finite_numbers(name, value, strings=name == "x" and _takes_strings(model))
-        for shape in (_shape(leaf) for leaf in tf.nest.flatten(value) if leaf is not None):
-            if shape[:1] == (0,):
-                raise BadInput(
-                    f"`{name}` must hold at least one sample. Received: an empty batch of shape {shape}. Pass data."
-                )
+        _require_samples(name, value)
     if y is not None:
         require_labels_in_range(model, y)
     specs = getattr(model, "inputs", None)
@@ -61,6 +61,15 @@ def validate_data(model: Any, x: Any, y: Any = None, sample_weight: Any = None) 
         raise BadInput(
             f"`x` and `y` must have the same number of samples. Received: {sorted(samples)}. Pass matching batches."
         )
+
+
+def _require_samples(name: str, value: Any) -> None:
+    """Raises: BadInput for an empty batch."""
+    for shape in (_shape(leaf) for leaf in tf.nest.flatten(value) if leaf is not None):
+        if shape[:1] == (0,):
+            raise BadInput(
+                f"`{name}` must hold at least one sample. Received: an empty batch of shape {shape}. Pass data."
+            )
 
 
 def apply_class_weight(y: Any, sample_weight: Any, class_weight: Any) -> Any:

@@ -1,14 +1,16 @@
-"""Targets of the command line: package.module:factory, or a saved .keras file; and the data to check them on."""
+"""Targets of the command line: package.module:factory, or a saved .keras or .h5 file; and the data to check them on."""
 
 from __future__ import annotations
 
 import importlib
+import logging
 import os
 import re
 import sys
 import tempfile
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +60,8 @@ def import_quietly() -> None:
             os.close(terminal)
 
 
+#: how the names of saved models end
+SAVED = (".keras", ".h5", ".hdf5")
 #: (model, x, y, sample_weight)
 Loaded = tuple[Any, Any, Any, Any]
 
@@ -67,11 +71,11 @@ def load_target(target: str, *, unsafe: bool = False) -> Loaded:
 
     Raises: CouldNotRun with one line for whatever goes wrong.
     """
-    if target.endswith(".keras") or os.path.sep in target:
+    if target.endswith(SAVED) or os.path.sep in target:
         return _load_file(target, unsafe=unsafe), None, None, None
     if ":" not in target:
         raise CouldNotRun(
-            f"A target must be package.module:factory or a .keras file. Received: {target!r}. "
+            f"A target must be package.module:factory or a .keras or .h5 file. Received: {target!r}. "
             "Name the factory after a colon."
         )
     return _load_factory(target)
@@ -96,20 +100,20 @@ def complete_data(
 
 
 def _load_file(target: str, *, unsafe: bool) -> Any:
-    """The model of a .keras file. Raises: CouldNotRun."""
+    """The model of a .keras file, or of an HDF5 file. Raises: CouldNotRun."""
     import keras
 
     path = Path(target)
     if not os.path.exists(path):  # noqa: PTH110 (Path.exists raises for a name that no file can have)
         raise CouldNotRun(f"A model file must exist. Received: {target}, which does not. Check the path.")
-    if not path.is_file() or path.suffix != ".keras":
+    if not path.is_file() or path.suffix not in SAVED:
         raise CouldNotRun(
-            f"A model file must be a .keras file. Received: {target}, which is none. Save the model with "
+            f"A model file must be a .keras or .h5 file. Received: {target}, which is none. Save the model with "
             "model.save('name.keras'), or load it in a factory, package.module:factory."
         )
     require_declared_size(target)
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), _without_absl():
             # an optimizer that was never run is saved without its slots, and Keras warns of that
             warnings.simplefilter("ignore", UserWarning)
             model = keras.saving.load_model(path, compile=True, safe_mode=not unsafe)
@@ -117,14 +121,26 @@ def _load_file(target: str, *, unsafe: bool) -> Any:
         text = " ".join(str(error).split())
         how = "" if unsafe else " in safe mode"
         raise CouldNotRun(
-            f"A .keras file must load{how}. Received: {target}: {short(text)} {_advise(text, unsafe=unsafe)}"
+            f"A {path.suffix} file must load{how}. Received: {target}: {short(text)} {_advise(text, unsafe=unsafe)}"
         ) from error
     if not isinstance(model, keras.Model):
         raise CouldNotRun(
-            f"A .keras file must hold a model. Received: {target}, which holds a {type(model).__name__}. Save a model, "
-            "or check the layer with check_layer."
+            f"A {path.suffix} file must hold a model. Received: {target}, which holds a {type(model).__name__}. Save a "
+            "model, or check the layer with check_layer."
         )
     return model
+
+
+@contextmanager
+def _without_absl() -> Iterator[None]:
+    """Without the log lines of Keras, which says of each HDF5 file that its metrics are not built yet."""
+    logger = logging.getLogger("absl")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def _advise(text: str, *, unsafe: bool) -> str:
@@ -169,6 +185,8 @@ def _load_factory(target: str) -> tuple[Any, Any, Any, Any]:
     """(model, x, y, sample_weight) of package.module:factory. Raises: CouldNotRun."""
     import keras
 
+    from keras_ref.evaluation.keras_2 import is_model
+
     module_name, _, factory_name = target.partition(":")
     module = import_module(module_name)
     factory = getattr(module, factory_name, None)
@@ -177,16 +195,15 @@ def _load_factory(target: str) -> tuple[Any, Any, Any, Any]:
             f"A target's factory must exist. Received: {factory_name!r}, which {module_name} does not have. "
             "Check the name after the colon."
         )
-    if isinstance(factory, keras.Model):
-        return factory, None, None, None
-    if not callable(factory):
+    is_made = isinstance(factory, (keras.Model, tuple)) or is_model(factory)
+    if not is_made and not callable(factory):
         raise CouldNotRun(
             f"A target must be a model or a function that returns one. Received: {target}, a {type(factory).__name__}. "
             "Name another."
         )
     try:
         with target_stays(target):
-            made = factory()
+            made = factory if is_made else factory()  # a class without parameters is a factory, too
     except CouldNotRun:
         raise
     except Exception as error:
@@ -195,7 +212,7 @@ def _load_factory(target: str) -> tuple[Any, Any, Any, Any]:
             f"{short(error, place_of(error))} Run it by itself."
         ) from error
     model, *data = made if isinstance(made, tuple) and made else (made,)
-    if not isinstance(model, keras.Model) or len(data) > 3:
+    if not (isinstance(model, keras.Model) or is_model(model)) or len(data) > 3:
         raise CouldNotRun(
             f"A factory must return a keras.Model. Received: a {type(made).__name__} from {target}. "
             "Return the model, or (model, x, y)."
@@ -207,7 +224,7 @@ def _load_factory(target: str) -> tuple[Any, Any, Any, Any]:
 def load_data(path: str) -> tuple[Any, Any, Any]:
     """x, y and sample_weight of an .npz file: arrays of these names, or x0, x1, … for several inputs.
 
-    Raises: CouldNotRun for a file that is not one, or has no x.
+    Raises: CouldNotRun for a file that is not one, or has no x. A table (.csv, .parquet) is for a model to take apart.
     """
     require_declared_size(path)
     if os.path.exists(path) and not is_plain_file(path):  # noqa: PTH110 (a pipe might be waited for, for ever)

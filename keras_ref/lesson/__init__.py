@@ -7,7 +7,8 @@ what_if.py        other nudges, learning rates, batch sizes and optimizers; land
 lesson.py         Lesson, the record of all that;   make(target) computes one
 live.py           what the live part of a page begins with; the network, drawn; the questions of an exercise
 assets/           the page's text, style, strings and programs; engine.js computes the live part
-figures.py        Plotly specifications;   tables.py  HTML tables;   captions.py  the words beside them
+words.py          the texts of the pages in each language;   captions.py  what to look for in each figure
+figures.py        Plotly specifications;   tables.py  HTML tables
 page.py           one self-contained file;   notebook.py  the same as a notebook
 recipe_table.py, keras_recipe.py   the book's recipes beside Keras;   cli.py  the two commands
 """

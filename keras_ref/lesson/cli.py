@@ -51,7 +51,7 @@ def lesson(
     questions: Annotated[
         str, typer.Option("--questions", help="A TOML file with questions of your own for --exercise.")
     ] = "",
-    language: Annotated[str, typer.Option("--language", help="Language of the part to try: en or de.")] = "en",
+    language: Annotated[str, typer.Option("--language", help="Language of the page: en or de.")] = "en",
     force: Annotated[bool, typer.Option("--force", help=OPTIONS["force"].help)] = False,
 ) -> None:
     """Write a page or a notebook that shows nudging and back-propagation side by side, for a recipe or small model."""
@@ -61,14 +61,14 @@ def lesson(
     page_path = output or ("" if notebook else "lesson.html" if force else _unused("lesson.html"))
     refuse_outputs(
         (
-            Output(option="--output", path=page_path, kind="page"),
-            Output(option="--notebook", path=notebook, kind="notebook"),
+            Output(option="--output", path=page_path, kind="page", command="lesson"),
+            Output(option="--notebook", path=notebook, kind="notebook", command="lesson"),
         ),
         inputs=(*sources_of([target]), data, questions),
         force="" if force else "--force",
     )
     if notebook:
-        _write_notebook(out, notebook, target, data, seed=seed, epochs=epochs)
+        _write_notebook(out, notebook, target, data, seed=seed, epochs=epochs, language=language)
     if page_path:
         asked = _questions(questions) if exercise or questions else []
         _write_page(out, page_path, target, data, seed=seed, epochs=epochs, language=language, questions=asked)
@@ -87,14 +87,15 @@ def _questions(path: str) -> list[dict[str, Any]]:
     return read_questions(path)
 
 
-def _write_notebook(out: Console, path: str, target: str, data: str, *, seed: int, epochs: int) -> None:
+def _write_notebook(out: Console, path: str, target: str, data: str, *, seed: int, epochs: int, language: str) -> None:
     import nbformat
 
     from keras_ref.lesson.lesson_model import lesson_model_of
     from keras_ref.lesson.notebook import notebook
 
     lesson_model_of(target, data, seed=seed)  # refuses now what the notebook would refuse when it runs
-    write("--notebook", path, nbformat.writes(notebook(target, data, seed=seed, epochs=epochs)) + "\n")
+    made = notebook(target, data, seed=seed, epochs=epochs, language=language)
+    write("--notebook", path, nbformat.writes(made) + "\n")
     out.print(f"{_size(path)} {Path(path).resolve()}: run it from top to bottom.", markup=False, soft_wrap=True)
 
 
@@ -110,14 +111,15 @@ def _write_page(
     questions: Sequence[Mapping[str, Any]],
 ) -> None:
     from keras_ref.lesson.lesson import make
-    from keras_ref.lesson.page import page, read_strings
+    from keras_ref.lesson.page import page
+    from keras_ref.lesson.words import read_words
 
-    read_strings(language)  # refuses now, not after the trainings
+    read_words(language)  # refuses now, not after the trainings
     with show_progress(out) as bar:
         made = make(target, data, seed=seed, epochs=epochs, progress=ticking(bar, "computing"))
     write("--output", path, page(made, language=language, questions=questions))
     where = f"{_size(path)} {Path(path).resolve()}: open it in a browser; it needs nothing else."
-    for line in (made.note, made.verdict, where):
+    for line in (str(made.note), str(made.verdict), where):
         out.print(line, markup=False, soft_wrap=True)
 
 
@@ -201,6 +203,7 @@ def _show(
     from keras_ref.lesson.explain import SCHEMES
     from keras_ref.lesson.two_trainings import keras_training, train_by_nudging
     from keras_ref.lesson.walkthrough import measure_curvature_error
+    from keras_ref.lesson.words import phrase
 
     with keras_training(lesson_model) as keras_side:
         beside = keras_side.train(epochs, batch_size)
@@ -228,7 +231,7 @@ def _show(
         numbers = (f"{start[i]:.8f}", f"{mine[i]:.12f}", f"{theirs[i]:.12f}", f"{mine[i] - theirs[i]:+.3e}")
         table.add_row(label, *numbers, *explained)
     out.print(table)
-    if errors is not None and lesson_model.title == "Recipe 1 of the book":
+    if errors is not None and lesson_model.title == phrase("title_recipe", number="1"):
         out.print(
             f"The forward difference errs by h·mean(x²) = {errors[0]:.2e} in the slope of the weight, hence by "
             f"{rate * errors[0]:.2e} in the weight.",

@@ -14,6 +14,7 @@ import numpy as np
 
 from keras_ref.lesson.lesson import Lesson, plain
 from keras_ref.lesson.what_if import Landscape, Precision, Training
+from keras_ref.lesson.words import ENGLISH, Phrase, Words, phrase
 from scratch.arrays import Array
 
 Spec = dict[str, Any]
@@ -73,7 +74,7 @@ def _all_positive(*series: Any) -> bool:
     return all(np.all(np.asarray(s, dtype=float)[np.isfinite(s)] > 0) for s in series)
 
 
-def loss_figure(lesson: Lesson) -> Spec:
+def loss_figure(lesson: Lesson, words: Words = ENGLISH) -> Spec:
     """The loss of both trainings over epochs, with the epochs in which units die."""
     track, epochs = lesson.track, np.arange(lesson.epochs + 1)
     deaths = sorted({unit.since for unit in lesson.units if unit.since > 0})
@@ -98,71 +99,78 @@ def loss_figure(lesson: Lesson) -> Spec:
             "yanchor": "bottom",
             "showarrow": False,
             "font": {"color": DIFFERENCE},
-            "text": " " + ", ".join(f"✝ {_text(unit.name)}" for unit in lesson.units if unit.since == at) + " ",
+            "text": " "
+            + ", ".join(f"✝ {_text(words.say(unit.name))}" for unit in lesson.units if unit.since == at)
+            + " ",
         }
         for k, at in enumerate(deaths)
     ]
     layout = _layout(
-        "epoch", "loss", log=_all_positive(track.losses, track.keras_losses), shapes=marks, annotations=named
+        words.say("axis_epoch"),
+        words.say("axis_loss"),
+        log=_all_positive(track.losses, track.keras_losses),
+        shapes=marks,
+        annotations=named,
     )
     layout["xaxis"]["range"] = [0, lesson.epochs]  # else a long name beside a line would widen it
     return {
         "data": [
-            _line(epochs, track.keras_losses, "back-propagated (Keras)", KERAS, width=8),
-            _line(epochs, track.losses, "nudged (NumPy)", NUDGED, "6px,5px"),
+            _line(epochs, track.keras_losses, words.say("line_exact"), KERAS, width=8),
+            _line(epochs, track.losses, words.say("line_nudged"), NUDGED, "6px,5px"),
         ],
         "layout": layout,
     }
 
 
-def _pair(lesson: Lesson, entry: int, sources: Sequence[str], title: str) -> Spec:
+def _pair(lesson: Lesson, entry: int, sources: Sequence[str], *, title: str, words: Words) -> Spec:
     epochs = np.arange(lesson.epochs + 1)
     mine, theirs = sources
+    nudged, exact = words.say("line_nudged"), words.say("line_exact")
     return {
         "data": [
             _line(
                 epochs,
                 getattr(lesson.track, theirs)[:, entry],
-                "back-propagated (Keras)",
+                exact,
                 KERAS,
                 source=theirs,
                 width=8,
             ),
-            _line(epochs, getattr(lesson.track, mine)[:, entry], "nudged (NumPy)", NUDGED, "6px,5px", source=mine),
+            _line(epochs, getattr(lesson.track, mine)[:, entry], nudged, NUDGED, "6px,5px", source=mine),
         ],
-        "layout": _layout("epoch", title),
+        "layout": _layout(words.say("axis_epoch"), words.say(title)),
     }
 
 
-def weight_figure(lesson: Lesson, entry: int = 0) -> Spec:
+def weight_figure(lesson: Lesson, entry: int = 0, *, words: Words = ENGLISH) -> Spec:
     """One weight over epochs, in both trainings."""
-    return _pair(lesson, entry, ("weights", "keras_weights"), "weight")
+    return _pair(lesson, entry, ("weights", "keras_weights"), title="axis_weight", words=words)
 
 
-def slope_figure(lesson: Lesson, entry: int = 0) -> Spec:
+def slope_figure(lesson: Lesson, entry: int = 0, *, words: Words = ENGLISH) -> Spec:
     """One gradient entry over epochs: nudged at the twin's weights, autodiff at Keras's weights."""
-    return _pair(lesson, entry, ("slopes", "gradients"), "slope of the loss")
+    return _pair(lesson, entry, ("slopes", "gradients"), title="axis_slope", words=words)
 
 
-def difference_figure(lesson: Lesson, entry: int = 0) -> Spec:
+def difference_figure(lesson: Lesson, entry: int = 0, *, words: Words = ENGLISH) -> Spec:
     """How far the trainings are apart, in slope and in weight, and how far they may be, on a logarithmic axis."""
     epochs = np.arange(lesson.epochs + 1)
     rows = (
-        ("slope_difference", "|slopes| differ by", NUDGED, "solid"),
-        ("slope_allowed", "slopes may differ by", NUDGED, "dot"),
-        ("weight_difference", "|weights| differ by", OTHER, "solid"),
-        ("weight_allowed", "weights may differ by", OTHER, "dot"),
+        ("slope_difference", "line_slopes", NUDGED, "solid"),
+        ("slope_allowed", "line_slopes_may", NUDGED, "dot"),
+        ("weight_difference", "line_weights", OTHER, "solid"),
+        ("weight_allowed", "line_weights_may", OTHER, "dot"),
     )
     return {
         "data": [
-            _line(epochs, positive(getattr(lesson.track, s)[:, entry]), name, color, dash, s)
+            _line(epochs, positive(getattr(lesson.track, s)[:, entry]), words.say(name), color, dash, s)
             for s, name, color, dash in rows
         ],
-        "layout": _layout("epoch", "difference", log=True),
+        "layout": _layout(words.say("axis_epoch"), words.say("axis_difference"), log=True),
     }
 
 
-def landscape_figure(lesson: Lesson, index: int = 0, epoch: int = 0) -> Spec:
+def landscape_figure(lesson: Lesson, index: int = 0, epoch: int = 0, *, words: Words = ENGLISH) -> Spec:
     """Contours of the loss over two weights with both paths, and the two nudges at one epoch, drawn longer."""
     scene = lesson.landscapes[index]
     log = bool(np.all(scene.losses > 0)) and _all_positive(lesson.track.losses)
@@ -188,9 +196,12 @@ def landscape_figure(lesson: Lesson, index: int = 0, epoch: int = 0) -> Spec:
             "size": spacing,
         },
         "line": {"width": 0.6, "smoothing": 1.3, "color": "rgba(255,255,255,.45)"},
-        "colorbar": {"title": {"text": "log₁₀ loss" if log else "loss", "side": "right"}, "thickness": 12},
+        "colorbar": {
+            "title": {"text": words.say("landscape_log" if log else "axis_loss"), "side": "right"},
+            "thickness": 12,
+        },
         "hovertemplate": f"{_text(scene.first)} %{{x:.6g}}<br>{_text(scene.second)} %{{y:.6g}}<br>"
-        "loss %{customdata:.5g}<extra></extra>",
+        f"{words.say('axis_loss')} %{{customdata:.5g}}<extra></extra>",
     }
 
     def path(values: Array, name: str, color: str, width: float, dash: str) -> Spec:
@@ -204,7 +215,7 @@ def landscape_figure(lesson: Lesson, index: int = 0, epoch: int = 0) -> Spec:
     here = {
         "type": "scatter",
         "mode": "markers",
-        "name": "this epoch",
+        "name": words.say("landscape_here"),
         "x": [x],
         "y": [y],
         "marker": {"size": 13, "color": "#ffffff", "line": {"color": "#000000", "width": 2}},
@@ -213,7 +224,7 @@ def landscape_figure(lesson: Lesson, index: int = 0, epoch: int = 0) -> Spec:
     arms = {
         "type": "scatter",
         "mode": "lines+markers",
-        "name": f"nudges, {times_longer(scene, lesson.nudge)}",
+        "name": words.say("landscape_nudges", times=times_longer(scene, lesson.nudge)),
         "x": [x + across, x, x],
         "y": [y, y, y + up],
         "line": {"color": "#ff5252", "width": 3},
@@ -223,8 +234,8 @@ def landscape_figure(lesson: Lesson, index: int = 0, epoch: int = 0) -> Spec:
     return {
         "data": [
             contour,
-            path(track.keras_weights, "back-propagated (Keras)", "rgba(190,225,255,.75)", 9, "solid"),
-            path(track.weights, "nudged (NumPy)", "#ff9330", 3, "6px,5px"),
+            path(track.keras_weights, words.say("line_exact"), "rgba(190,225,255,.75)", 9, "solid"),
+            path(track.weights, words.say("line_nudged"), "#ff9330", 3, "6px,5px"),
             arms,
             here,
         ],
@@ -262,30 +273,34 @@ def nudge_lengths(scene: Landscape, nudge: float) -> tuple[float, float]:
     return length(scene.across), length(scene.up)
 
 
-def times_longer(scene: Landscape, nudge: float) -> str:
+def times_longer(scene: Landscape, nudge: float) -> Phrase:
     """How many times longer than they are the nudges are drawn, in words."""
     across, up = (length / nudge for length in nudge_lengths(scene, nudge))
-    return f"{across:g} times longer" if across == up else f"{across:g} and {up:g} times longer"
+    if across == up:
+        return phrase("times_longer", times=f"{across:g}")
+    return phrase("times_longer_both", across=f"{across:g}", up=f"{up:g}")
 
 
-def precision_figure(lesson: Lesson, entry: int = 0) -> Spec:
+def precision_figure(lesson: Lesson, entry: int = 0, *, words: Words = ENGLISH) -> Spec:
     """The error of one slope against the size of the nudge, for four schemes, each with its best nudge marked."""
     data: list[Spec] = []
     for k, one in enumerate(lesson.precisions):
-        line = _line(one.steps, positive(one.error[:, entry]), one.scheme, SERIES[k], DASHES[k]) | {
+        line = _line(one.steps, positive(one.error[:, entry]), words.say(one.scheme), SERIES[k], DASHES[k]) | {
             "mode": "lines+markers",
             "meta": {"scheme": k},
         }
         line["marker"] = {"size": 5, "color": SERIES[k]}
         data.append(line)
     for k, one in enumerate(lesson.precisions):
-        data.append(_best(one, entry, k))
-    layout = _layout("size of the nudge h", "|slope − autodiff|", log=True, log_x=True, hovermode="closest")
+        data.append(_best(one, entry, k, words))
+    titles = words.say("precision_axis"), words.say("precision_axis_error")
+    layout = _layout(*titles, log=True, log_x=True, hovermode="closest")
     layout["xaxis"]["autorange"] = "reversed"
     return {"data": data, "layout": layout}
 
 
-def _best(one: Precision, entry: int, k: int) -> Spec:
+def _best(one: Precision, entry: int, k: int, words: Words) -> Spec:
+    name = words.say("precision_star", scheme=one.scheme)
     best = float(one.best[entry])
     error = float(np.nanmin(one.error[:, entry]))
     return {
@@ -293,25 +308,26 @@ def _best(one: Precision, entry: int, k: int) -> Spec:
         "mode": "markers",
         "x": [best],
         "y": [error if error > 0 else None],
-        "name": f"best h of {one.scheme}",
+        "name": name,
         "showlegend": False,
         "meta": {"best": k},
         "marker": {"size": 15, "symbol": "star", "color": SERIES[k], "line": {"width": 1, "color": "#ffffff"}},
-        "hovertemplate": f"best h of {one.scheme}: %{{x:.2g}}, error %{{y:.2g}}<extra></extra>",
+        "hovertemplate": f"{name}: %{{x:.2g}}, {words.say('precision_error')} %{{y:.2g}}<extra></extra>",
     }
 
 
-def trainings_figure(trainings: Sequence[Training], changed: str) -> Spec:
+def trainings_figure(trainings: Sequence[Training], changed: str, words: Words = ENGLISH) -> Spec:
     """The loss of several trainings from one start that differ in what `changed` names."""
     log = _all_positive(*(np.nan_to_num(training.losses, nan=1.0, posinf=1.0) for training in trainings))
     data = []
     for k, training in enumerate(trainings):
-        name = f"{training.label} ↗" if training.diverged else training.label
+        name = words.say(training.label) + " ↗" * bool(training.diverged)
         line = _line(training.epochs, training.losses, name, SERIES[k % len(SERIES)], DASHES[k % len(DASHES)])
         data.append(line | {"hovertemplate": "%{y:.4g}"})
-    layout = _layout("epoch", "loss of all samples", log=log)
+    layout = _layout(words.say("axis_epoch"), words.say("trainings_loss"), log=log)
     some_diverge = any(training.diverged for training in trainings)
-    layout["legend"] |= {"title": {"text": changed + " (↗ diverges)" * some_diverge, "side": "top"}}
+    legend = words.say("trainings_legend_away" if some_diverge else "trainings_legend", changed=changed)
+    layout["legend"] |= {"title": {"text": legend, "side": "top"}}
     if log and some_diverge:
         # a divergent training leaves the picture; the scale is that of the others
         start = trainings[0].losses[0]

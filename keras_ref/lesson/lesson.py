@@ -10,7 +10,6 @@ import runpy
 from collections.abc import Callable
 from dataclasses import dataclass, fields, is_dataclass
 from functools import cache
-from html import escape
 from typing import Any
 
 import numpy as np
@@ -25,6 +24,7 @@ from keras_ref.lesson.tables import track_table
 from keras_ref.lesson.two_trainings import Track, keras_training, record_trainings
 from keras_ref.lesson.walkthrough import Step, Unit, find_dead_units, walk_through
 from keras_ref.lesson.what_if import Landscape, Precision, Training
+from keras_ref.lesson.words import ENGLISH, Phrase, Words, phrase
 from keras_ref.own_modules import recipe
 from keras_ref.reports.escaping import printable
 from scratch.progress import Progress
@@ -39,7 +39,7 @@ SHOWN = 15_000
 class Listing:
     """A program and what it printed."""
 
-    title: str
+    title: Phrase
     source: str
     printed: str
 
@@ -49,8 +49,8 @@ class Lesson:
     """All that a page or a notebook shows of one LessonModel."""
 
     name: str
-    title: str
-    note: str
+    title: Phrase
+    note: Phrase
     layers: tuple[str, ...]
     optimizer: str
     loss: str
@@ -83,18 +83,13 @@ class Lesson:
         return int(np.argmax(np.nan_to_num(np.max(np.abs(self.track.weights - self.track.weights[0]), axis=0))))
 
     @property
-    def verdict(self) -> str:
+    def verdict(self) -> Phrase:
         """Whether every difference between the two trainings is within what is allowed, in one sentence."""
         compared, outside = 2 * self.track.weights.size, self.track.outside
-        what = f"differences, of slopes and of weights over {self.epochs} epochs,"
-        verdict = (
-            f"All {compared} {what} are within what is allowed."
-            if not outside
-            else f"{outside} of {compared} {what} exceed what is allowed: Keras computes something else here, and "
-            "gradtwin check and gradtwin updates say where."
-        )
+        values = {"compared": compared, "outside": outside, "epochs": self.epochs}
+        verdict = phrase("verdict_outside" if outside else "verdict_within", **values)
         away = self.track.diverged
-        return verdict + (f" The training diverges: it was stopped at epoch {away}." if away else "")
+        return phrase("verdict_diverges", verdict=verdict, away=away) if away else verdict
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON; numbers that are not finite become None."""
@@ -104,15 +99,19 @@ class Lesson:
         return f"{self.title}: {self.note}\n{self.verdict}"
 
     def _repr_html_(self) -> str:
+        return self.summarize(ENGLISH)
+
+    def summarize(self, words: Words) -> str:
+        """Title, note, verdict and the weights at the start and at the end, as HTML."""
         marks = sorted({0, min(1, self.epochs), self.epochs})
-        sentences = "".join(f"<p>{escape(s)}</p>" for s in (self.note, self.verdict))
-        return f"<h3>{escape(self.title)}</h3>{sentences}{track_table(self.track, marks)}"
+        sentences = "".join(f"<p>{words.html(said)}</p>" for said in (self.note, self.verdict))
+        return f"<h3>{words.html(self.title)}</h3>{sentences}{track_table(self.track, marks, words)}"
 
 
 def plain(value: Any) -> Any:
-    """Records, arrays and numbers as dictionaries, lists and floats; what is not finite becomes None."""
+    """Records, arrays and numbers as dictionaries, lists and floats; phrases in English; what is not finite, None."""
     if is_dataclass(value) and not isinstance(value, type):
-        return _plain_record(value)
+        return str(value) if isinstance(value, Phrase) else _plain_record(value)
     if isinstance(value, dict):
         return {key: plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
@@ -213,12 +212,12 @@ def run_programs() -> tuple[Listing, ...]:
     """scratch/recipe.py and its equivalent in Keras, with what each prints when it is run."""
     return (
         Listing(
-            "scratch/recipe.py: NumPy, nudging",
+            phrase("listing_numpy"),
             inspect.getsource(recipe),
             _printed(lambda: runpy.run_path(str(recipe.__file__), run_name="__main__")),
         ),
         Listing(
-            "keras_ref/lesson/keras_recipe.py: Keras, back-propagation",
+            phrase("listing_keras"),
             inspect.getsource(keras_recipe),
             _printed(keras_recipe.show),
         ),

@@ -15,6 +15,7 @@ from keras_ref.evaluation.keras_parts import loss_weights_of
 from keras_ref.inputs import data as data_module
 from keras_ref.inputs.targets import load_data, load_target
 from keras_ref.lesson.recipe_table import RECIPES
+from keras_ref.lesson.words import Phrase, phrase
 from keras_ref.own_modules import recipe
 from keras_ref.reports.escaping import printable
 from keras_ref.translation.compiled_losses import twin_losses
@@ -42,8 +43,8 @@ class LessonModel:
     """
 
     name: str
-    title: str
-    note: str
+    title: Phrase
+    note: Phrase
     model: Model
     weights: Mapping[str, Array]
     x: Any
@@ -121,7 +122,7 @@ def recipe_model(name: str, weights: Any = None, *, learning_rate: float = recip
             f"A learning rate must be a finite number, at least 0. Received: {learning_rate}. Pass 0.01, say."
         )
     own = weights is not None
-    start, note = RECIPES[name]
+    start = RECIPES[name][0]
     arrays = _own_weights(weights) if own else [np.asarray(w, dtype=float) for w in start]
     model = _recipe_network(arrays[::2])
     values = dict(zip(model.weight_shapes, arrays, strict=True))
@@ -130,8 +131,8 @@ def recipe_model(name: str, weights: Any = None, *, learning_rate: float = recip
     keras_model.compile(optimizer=mirrored(optimizer), loss=mirrored_loss(loss), run_eagerly=True)
     return LessonModel(
         name=name,
-        title=f"Recipe {name[-1]} of the book" + (", other weights" if own else ""),
-        note="y = 2x, with weights of your own" if own else note,
+        title=phrase("title_recipe_other" if own else "title_recipe", number=name[-1]),
+        note=phrase("note_own" if own else f"note_{name}"),
         model=model,
         weights=values,
         x=np.asarray(recipe.INPUTS, dtype=float),
@@ -204,12 +205,19 @@ def model_of_target(target: str, data: str = "", *, seed: int = 0) -> LessonMode
         ) from reason
     weights = {name: np.asarray(v.numpy(), dtype=float) for name, v in keras_variables.items()}
     _refuse_forward_pass(twin, weights, x, target)
-    drawn = f" drawn with seed {seed}" if not data and own[0] is None else ""
+    drawn = phrase("note_drawn", seed=seed) if not data and own[0] is None else ""
     return LessonModel(
         name=printable(model.name),
-        title=f"The model {printable(model.name)}",
-        note=f"{entries} weights in {len(twin.trainable)} arrays, {len(first(x))} samples{drawn}, "
-        f"{type(optimizer).__name__}, {_losses(objective)}",
+        title=phrase("title_model", name=printable(model.name)),
+        note=phrase(
+            "note_model",
+            entries=entries,
+            arrays=len(twin.trainable),
+            samples=len(first(x)),
+            drawn=drawn,
+            optimizer=type(optimizer).__name__,
+            losses=_losses(objective),
+        ),
         model=twin,
         weights=weights,
         x=x,

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from keras_ref.lesson.page import TABS
+from keras_ref.lesson.page import TABS, name_tab
 from keras_ref.lesson.recipe_table import RECIPES
+from keras_ref.lesson.words import Words, read_words
 from keras_ref.reports.escaping import markdown
 
 _IMPORTS = """\
@@ -18,6 +19,7 @@ import plotly.graph_objects as go
 from IPython.display import HTML, Markdown
 
 from keras_ref.lesson import figures, make, tables
+from keras_ref.lesson.words import read_words
 from keras_ref.reports.escaping import markdown
 
 
@@ -61,48 +63,50 @@ else:
     interact(push, **{name: FloatSlider(value, min=-3, max=3, step=0.01) for name, value in start.items()})"""
 
 _UNITS = """\
-sentences = tables.unit_sentences(lesson.units, lesson.epochs)
-Markdown('\\n'.join(f'- {markdown(sentence)}' for sentence in sentences) or 'No unit dies in this one.')"""
+sentences = tables.unit_sentences(lesson.units, lesson.epochs, words)
+Markdown('\\n'.join(f'- {markdown(sentence)}' for sentence in sentences) or words.say('book_no_units'))"""
 
 _WEIGHTS = """\
 epochs = sorted({0, min(1, lesson.epochs), lesson.epochs // 2, lesson.epochs})
-HTML(tables.track_table(lesson.track, epochs))"""
+HTML(tables.track_table(lesson.track, epochs, words))"""
 
 _LANDSCAPE = """\
 epoch = min(5, lesson.epochs)
 if lesson.landscapes:
-    figure = show(figures.landscape_figure(lesson, epoch=epoch))
+    figure = show(figures.landscape_figure(lesson, epoch=epoch, words=words))
 else:
-    figure = 'A landscape needs two weights; this model has one.'
+    figure = words.say('landscape_one')
 figure"""
 
 _RATES = """\
 if lesson.rates:
-    figure = show(figures.trainings_figure(lesson.rates, 'learning rate'))
+    figure = show(figures.trainings_figure(lesson.rates, words.say('rates_changed'), words))
 else:
-    figure = 'A schedule sets the learning rate.'
+    figure = words.say('book_schedule')
 figure"""
 
 _LISTINGS = """\
 for listing in lesson.listings:
-    print('#', listing.title)
+    print('#', words.say(listing.title))
     print(listing.source)
     print(listing.printed)"""
 
 
-def notebook(target: str, data: str = "", *, seed: int = 0, epochs: int) -> Any:
+def notebook(target: str, data: str = "", *, seed: int = 0, epochs: int, language: str = "en") -> Any:
     """The notebook of a lesson, not yet run: its first cells compute the lesson, the others show parts of it.
 
-    The arguments are those of keras_ref.lesson.make; the same arguments give the same notebook, byte for byte.
+    The arguments are those of keras_ref.lesson.make, and the language of the page; the same arguments give the same
+    notebook, byte for byte. Raises: CouldNotRun for a language without strings.
     """
     from nbformat import v4
 
     cells = [
         v4.new_markdown_cell(text) if kind == "text" else v4.new_code_cell(text)
-        for kind, text in _cells(target, data, seed=seed, epochs=epochs)
+        for kind, text in _cells(target, data, seed=seed, epochs=epochs, words=read_words(language))
     ]
     for i, one in enumerate(cells):
         one["id"] = f"cell-{i}"  # in place of nbformat's random identifiers
+    cells[0]["metadata"]["generator"] = "gradtwin lesson"  # a later lesson may take the place of this one
     return v4.new_notebook(
         cells=cells,
         metadata={
@@ -112,90 +116,42 @@ def notebook(target: str, data: str = "", *, seed: int = 0, epochs: int) -> Any:
     )
 
 
-def _cells(target: str, data: str, *, seed: int, epochs: int) -> list[tuple[str, str]]:
+def _cells(target: str, data: str, *, seed: int, epochs: int, words: Words) -> list[tuple[str, str]]:
     """(kind, text) of each cell; kind is "text" or "code"."""
-    note = f"\n\n> {RECIPES[target][1]}" if target in RECIPES else ""
+    say = words.say
+    note = f"\n\n> {say(f'note_{target}')}" if target in RECIPES else ""
     options = f", data={data!r}" * bool(data) + f", seed={seed}" * bool(seed) + f", epochs={epochs}"
-    titles = [title for _, title in TABS]
+    heads = [f"## {i}. {name_tab(name, words)}\n\n" for i, name in enumerate(TABS, start=1)]
+    make = f"lesson = make({target!r}{options})"
     return [
-        (
-            "text",
-            (
-                f"# Nudge every weight and look, or back-propagate: {markdown(target)}{note}\n\n"
-                "The same network twice, from the same start. One is trained by nudging: each weight is pushed by "
-                "h = 0.0001 and the change of the loss gives its slope (NumPy, no calculus). The other back-propagates "
-                "(Keras). Run the cells from top to bottom."
-            ),
-        ),
+        ("text", f"# {say('book_title', target=markdown(target))}{note}\n\n{say('book_lead')}"),
         ("code", _IMPORTS),
-        ("code", f"lesson = make({target!r}{options})\nlesson"),
-        (
-            "text",
-            (
-                f"## 1. {titles[0]}\n\n"
-                "Forward: follow one sample from table to table; the mean of the last table is the loss."
-            ),
-        ),
-        ("code", "HTML(tables.forward_tables(lesson.step))"),
-        ("text", "One weight in sentences. Change the number and run the cell again."),
-        ("code", "weight = lesson.steepest\nHTML(tables.walk(lesson.step, weight, hidden=False))"),
-        (
-            "text",
-            (
-                "All weights together. Compare “difference” with “explained”: a nudged slope is never exactly the "
-                "derivative, and the second column says by how much it is off."
-            ),
-        ),
-        ("code", "HTML(tables.nudge_table(lesson.step))"),
-        (
-            "text",
-            (
-                "The same algorithm in plain Python, as in scratch/recipe.py: nothing is hidden. Change a number and "
-                "run the cell again; with ipywidgets installed, the next cell has a slider for each weight."
-            ),
-        ),
+        ("code", f"words = read_words({words.language!r})\n{make}\nHTML(lesson.summarize(words))"),
+        ("text", heads[0] + say("book_forward")),
+        ("code", "HTML(tables.forward_tables(lesson.step, words))"),
+        ("text", say("book_walk")),
+        ("code", "weight = lesson.steepest\nHTML(tables.walk(lesson.step, weight, hidden=False, words=words))"),
+        ("text", say("book_all")),
+        ("code", "HTML(tables.nudge_table(lesson.step, words))"),
+        ("text", say("book_algorithm")),
         ("code", _ALGORITHM.replace("START", "RECIPE_2" if target == "recipe2" else "RECIPE_1")),
         ("code", _SLIDERS),
-        ("text", f"## 2. {titles[1]}\n\nTwo lines, one on the other; a dotted line marks where a unit dies."),
+        ("text", heads[1] + say("book_epochs")),
         ("code", _UNITS),
-        ("code", "show(figures.loss_figure(lesson))"),
-        ("code", "weight = lesson.farthest\nshow(figures.weight_figure(lesson, weight))"),
-        ("code", "show(figures.slope_figure(lesson, weight))"),
-        ("text", "How far apart: each solid line stays below the dotted line of its colour."),
-        ("code", "show(figures.difference_figure(lesson, weight))"),
+        ("code", "show(figures.loss_figure(lesson, words))"),
+        ("code", "weight = lesson.farthest\nshow(figures.weight_figure(lesson, weight, words=words))"),
+        ("code", "show(figures.slope_figure(lesson, weight, words=words))"),
+        ("text", say("book_apart")),
+        ("code", "show(figures.difference_figure(lesson, weight, words=words))"),
         ("code", _WEIGHTS),
-        (
-            "text",
-            (
-                f"## 3. {titles[2]}\n\nThe loss over two weights, seen from above; both paths run downhill. The red "
-                "arms are the two nudges of one epoch, drawn longer. Change the epoch and run the cell again."
-            ),
-        ),
+        ("text", heads[2] + say("book_landscape")),
         ("code", _LANDSCAPE),
-        (
-            "text",
-            (
-                f"## 4. {titles[3]}\n\nA larger or a smaller nudge: the error of the forward difference is a V, with "
-                "truncation error on the left and rounding error on the right. Stars mark the best h."
-            ),
-        ),
-        ("code", "show(figures.precision_figure(lesson, lesson.steepest))"),
-        (
-            "text",
-            (
-                "Learning rates from small to divergent, batches of 1, 2 and 4 samples with their noise, and other "
-                "optimizers, all from the same start."
-            ),
-        ),
+        ("text", heads[3] + say("book_precision")),
+        ("code", "show(figures.precision_figure(lesson, lesson.steepest, words=words))"),
+        ("text", say("book_what_if")),
         ("code", _RATES),
-        ("code", "show(figures.trainings_figure(lesson.batches, 'batch size'))"),
-        ("code", "show(figures.trainings_figure(lesson.optimizers, 'optimizer'))"),
-        (
-            "text",
-            (
-                f"## 5. {titles[4]}\n\nTwo programs that share nothing but the numbers they start from, and what each "
-                "printed."
-            ),
-        ),
+        ("code", "show(figures.trainings_figure(lesson.batches, words.say('batches_changed'), words))"),
+        ("code", "show(figures.trainings_figure(lesson.optimizers, words.say('optimizers_changed'), words))"),
+        ("text", heads[4] + say("book_code")),
         ("code", _LISTINGS),
     ]

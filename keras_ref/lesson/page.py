@@ -27,19 +27,15 @@ from keras_ref.lesson.lesson import Lesson, Listing, plain
 from keras_ref.lesson.recipe_table import RECIPES
 from keras_ref.lesson.tables import cell, forward_tables, nudge_table, number, row, table, unit_sentences, walk
 from keras_ref.lesson.what_if import Training
+from keras_ref.lesson.words import Words, phrase, read_words
 from keras_ref.reports.html import asset
 
 #: bytes that a page may have
 LIMIT = 6_000_000
-TABS = (
-    ("step", "One epoch"),
-    ("epochs", "Epochs"),
-    ("landscape", "Landscape"),
-    ("what-if", "What if"),
-    ("code", "Code"),
-)
+TABS = ("step", "epochs", "landscape", "what-if", "code")
 #: the programs of the page, in the order in which they build on each other
 SCRIPTS = (
+    "words.js",
     "engine.js",
     "network.js",
     "programs.js",
@@ -50,22 +46,13 @@ SCRIPTS = (
     "page.js",
 )
 #: columns of the table that follows the slider, in the order in which page.js fills them
-COLUMNS = (
-    "nudged",
-    "Keras",
-    "differ by",
-    "may differ by",
-    "slope, nudged",
-    "autodiff there",
-    "differ by",
-    "may differ by",
-)
+COLUMNS = ("nudged", "keras", "differ", "may", "slope", "autodiff", "differ", "may")
 
 
 def page(lesson: Lesson, *, language: str = "en", questions: Sequence[Mapping[str, Any]] = ()) -> str:
     """The page of a lesson: HTML text that needs no network and no server.
 
-    language    whose strings, assets/strings.….json, the live part has
+    language    of the page: one that assets/strings.….json is there for
     questions   of an exercise, as live.read_questions gives them; until they are answered, the rest is hidden
 
     Raises: CouldNotRun for a page of more than LIMIT bytes, for a language without strings, and for questions about a
@@ -77,22 +64,23 @@ def page(lesson: Lesson, *, language: str = "en", questions: Sequence[Mapping[st
             "Make one of recipe1 or recipe2."
         )
     template = Template(_lesson_asset("page.html"))
-    strings = read_strings(language)
+    words = read_words(language)
     made = template.substitute(
-        **_header(lesson),
-        **_epoch_parts(lesson),
-        **_training_parts(lesson),
-        **{f"figure_{name}": figure(name, caption) for name, caption in write_captions(lesson).items()},
-        **_live_parts(lesson, strings, questions),
+        {name: escape(text) for name, text in words.texts.items()}
+        | _header(lesson, words)
+        | _epoch_parts(lesson, words)
+        | _training_parts(lesson, words)
+        | {f"figure_{name}": figure(name, caption, words) for name, caption in write_captions(lesson).items()}
+        | _live_parts(lesson, words, questions),
         style=asset("style.css") + _lesson_asset("lesson.css"),
-        tabs=_tabs(lesson, strings),
-        code=_code(lesson),
-        listings="".join(map(_listing, lesson.listings)),
-        records=_json(_shown_records(lesson)),
-        figures=_json(_specifications(lesson)),
+        tabs=_tabs(lesson, words),
+        code=_code(lesson, words),
+        listings="".join(_listing(listing, words) for listing in lesson.listings),
+        records=_json(_shown_records(lesson, words)),
+        figures=_json(_specifications(lesson, words)),
         plotly=_plotly(),
         scripts="".join(f"<script>{_lesson_asset(name)}</script>\n" for name in SCRIPTS),
-        version=_version(),
+        footer=words.html("page_footer", version=_version()),
     )
     size = len(made.encode())
     if size > LIMIT:
@@ -106,56 +94,79 @@ def page(lesson: Lesson, *, language: str = "en", questions: Sequence[Mapping[st
 # Parts of the template ------------------------------------------------------------------------------------------------
 
 
-def _header(lesson: Lesson) -> dict[str, str]:
+def _header(lesson: Lesson, words: Words) -> dict[str, str]:
+    note = words.html(lesson.note)
     return {
-        "title": escape(lesson.title),
-        "note": escape(lesson.note if lesson.note.endswith(".") else lesson.note + "."),
+        "title": words.html(lesson.title),
+        "note": note if note.endswith(".") else note + ".",
         "note_class": "note warn" if lesson.name == "recipe2" else "note",
-        "units_note": _units_note(lesson),
-        "verdict": escape(lesson.verdict),
-        "nudge": f"{lesson.nudge:g}",
+        "units_note": _units_note(lesson, words),
+        "intro": words.html(
+            "page_intro",
+            mine=f'<b class="mine">{words.html("side_nudged")}</b>',
+            theirs=f'<b class="theirs">{words.html("side_exact")}</b>',
+            nudge=f"{lesson.nudge:g}",
+            verdict=words.html(lesson.verdict),
+        ),
     }
 
 
-def _epoch_parts(lesson: Lesson) -> dict[str, str]:
+def _loss(side: str, name: str, value: float | None, words: Words) -> str:
+    """A loss with the colour of its side; page.js fills in one without a value."""
+    data = "" if value is None else f' data-value="{value!r}"'
+    shown = "" if value is None else number(value, words=words)
+    return f'<b class="n {side}" id="{name}"{data}>{shown}</b>'
+
+
+def _epoch_parts(lesson: Lesson, words: Words) -> dict[str, str]:
     """The first tab: one epoch, step by step."""
     step = lesson.step
-    mean = "The mean of the last table is the loss"
     return {
-        "model": _model(lesson),
-        "forward": forward_tables(step),
-        "loss_text": mean if step.sample_losses is not None else "All samples together give the loss",
-        "loss": repr(step.loss),
-        "loss_shown": number(step.loss),
-        "keras_loss": repr(step.keras_loss),
-        "keras_loss_shown": number(step.keras_loss),
+        "model": _model(lesson, words),
+        "forward": forward_tables(step, words),
+        "step_loss": words.html(
+            "step_loss_all" if step.sample_losses is None else "step_loss_mean",
+            mine=_loss("mine", "first-loss", step.loss, words),
+            theirs=_loss("theirs", "first-keras-loss", step.keras_loss, words),
+        ),
         "entries": "".join(
             f'<option value="{i}">{escape(label)}</option>' for i, label in enumerate(lesson.track.labels)
         ),
-        "walks": "".join(walk(step, i, hidden=i != lesson.steepest) for i in range(len(step.nudges))),
-        "nudges": nudge_table(step),
-        "update": escape(lesson.optimizer),
+        "walks": "".join(walk(step, i, hidden=i != lesson.steepest, words=words) for i in range(len(step.nudges))),
+        "nudges": nudge_table(step, words),
+        "step_all_text": words.html("step_all", update=escape(lesson.optimizer)),
     }
 
 
-def _training_parts(lesson: Lesson) -> dict[str, str]:
+def _training_parts(lesson: Lesson, words: Words) -> dict[str, str]:
     """The other tabs with numbers: epochs, landscape, what if."""
     empty = ['<td class="n"></td>'] * len(COLUMNS)
     rows = (row(label, empty) for label in lesson.track.labels)
+    head = (words.say("nudges_weight"), *(words.say(f"column_{name}") for name in COLUMNS))
     return {
-        "units_text": "Some units are dead:" if lesson.units else "No ReLU unit dies in this one.",
-        "units": _units(lesson),
+        "units_text": words.html("epochs_units" if lesson.units else "epochs_no_units"),
+        "units": _units(lesson, words),
         "epochs": str(lesson.epochs),
-        "epoch_table": table("Every weight at this epoch", ("weight", *COLUMNS), rows),
-        "landscape": _landscapes(lesson),
-        "best": _best(lesson),
-        "runs": "".join(map(_comparison, write_comparisons(lesson))),
+        "epochs_losses": words.html(
+            "epochs_loss",
+            mine=_loss("mine", "loss-nudged", None, words),
+            theirs=_loss("theirs", "loss-keras", None, words),
+        ),
+        "epoch_table": table(words.say("epochs_caption"), head, rows),
+        "landscape": _landscapes(lesson, words),
+        "best": _best(lesson, words),
+        "runs": "".join(_comparison(comparison, words) for comparison in write_comparisons(lesson, words)),
     }
 
 
-def _tabs(lesson: Lesson, strings: Mapping[str, str]) -> str:
-    own = [("live", strings["tab_live"])] if lesson.live else []
-    tabs = [*own, *((name, f"{i}. {title}") for i, (name, title) in enumerate(TABS, start=1))]
+def name_tab(name: str, words: Words) -> str:
+    """The name of a numbered part of the page: one of TABS."""
+    return words.say(f"tab_{name.replace('-', '_')}")
+
+
+def _tabs(lesson: Lesson, words: Words) -> str:
+    own = [("live", words.html("tab_live"))] if lesson.live else []
+    tabs = [*own, *((name, f"{i}. {escape(name_tab(name, words))}") for i, name in enumerate(TABS, start=1))]
     return "".join(
         f'<button role="tab" type="button" id="tab-{name}" aria-controls="panel-{name}" '
         f'aria-selected="{"true" if i == 0 else "false"}" tabindex="{0 if i == 0 else -1}">{title}</button>'
@@ -163,9 +174,9 @@ def _tabs(lesson: Lesson, strings: Mapping[str, str]) -> str:
     )
 
 
-def _live_parts(lesson: Lesson, strings: Mapping[str, str], questions: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+def _live_parts(lesson: Lesson, words: Words, questions: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     """The part that computes in the page, where it can; and the drawing of the network where it cannot."""
-    escaped = {name: escape(text) for name, text in strings.items()}
+    escaped = {name: escape(text) for name, text in words.texts.items()}
     live = Template(_lesson_asset("live.html")).substitute(escaped) if lesson.live else ""
     record = {**plain(lesson.live), "exercise": list(questions)} if lesson.live else None
     drawn = "" if lesson.live else _drawing(lesson, escaped)
@@ -174,7 +185,7 @@ def _live_parts(lesson: Lesson, strings: Mapping[str, str], questions: Sequence[
         "live": live,
         "drawing": drawn,
         "live_record": _json(record),
-        "strings": _json(dict(strings)),
+        "strings": _json(dict(words.texts)),
         "projector": f'<button id="projector" type="button" aria-pressed="false">{escaped["projector"]}</button>'
         * bool(lesson.live),
         "step_hidden": " hidden" * bool(lesson.live),
@@ -191,132 +202,123 @@ def _drawing(lesson: Lesson, strings: Mapping[str, str]) -> str:
     )
 
 
-def figure(name: str, caption: Caption, *, tall: bool = False, scene: bool = False, hidden: bool = False) -> str:
+def figure(
+    name: str, caption: Caption, words: Words, *, tall: bool = False, scene: bool = False, hidden: bool = False
+) -> str:
     """A figure: plot, caption and, unless it is a landscape (`scene`), its numbers as a table."""
     own = ' class="scene"' * scene + " hidden" * hidden
-    numbers = (
-        f'<details class="numbers" data-of="{name}"><summary>Numbers of this figure</summary><div></div></details>'
-    )
+    summary = words.html("numbers_of_figure")
+    numbers = f'<details class="numbers" data-of="{name}"><summary>{summary}</summary><div></div></details>'
     return (
-        f"<figure{own}><h3>{escape(caption.title)}</h3>"
+        f"<figure{own}><h3>{words.html(caption.title)}</h3>"
         f'<div class="plot{" tall" * tall}" id="{name}" role="img" aria-labelledby="{name}-caption"></div>'
-        f'<figcaption id="{name}-caption">{escape(caption.text)}</figcaption>{numbers * (not scene)}</figure>'
+        f'<figcaption id="{name}-caption">{words.html(caption.text)}</figcaption>{numbers * (not scene)}</figure>'
     )
 
 
-def _model(lesson: Lesson) -> str:
-    layers = ", then ".join(f"<code>{escape(layer)}</code>" for layer in lesson.layers)
-    return (
-        f"The network: {layers}; loss <code>{escape(lesson.loss)}</code>; update "
-        f"<code>{escape(lesson.optimizer)}</code>; {len(lesson.track.labels)} weights in all."
+def _model(lesson: Lesson, words: Words) -> str:
+    def code(text: str) -> str:
+        return f"<code>{escape(text)}</code>"
+
+    return words.html(
+        "step_model",
+        layers=words.html("step_then").join(map(code, lesson.layers)),
+        loss=code(lesson.loss),
+        optimizer=code(lesson.optimizer),
+        count=str(len(lesson.track.labels)),
     )
 
 
-def _units_note(lesson: Lesson) -> str:
+def _units_note(lesson: Lesson, words: Words) -> str:
     """A line at the top where units die; recipe 2 has a note of its own about that."""
     if not lesson.units or lesson.name == "recipe2":
         return ""
-    names = "; ".join(dict.fromkeys(unit.name for unit in lesson.units))
-    return (
-        '<p class="note warn">Some ReLU units are dead for a time, and their weights do not learn then: '
-        f"{escape(names)}. The second part says when.</p>"
-    )
+    names = "; ".join(dict.fromkeys(words.html(unit.name) for unit in lesson.units))
+    return f'<p class="note warn">{words.html("note_units", names=names)}</p>'
 
 
-def _units(lesson: Lesson) -> str:
-    sentences = unit_sentences(lesson.units, lesson.epochs)
+def _units(lesson: Lesson, words: Words) -> str:
+    sentences = unit_sentences(lesson.units, lesson.epochs, words)
     return f'<ul class="units">{"".join(f"<li>{escape(s)}</li>" for s in sentences)}</ul>' if sentences else ""
 
 
-def _code(lesson: Lesson) -> str:
-    if lesson.name in RECIPES:
-        return ""
-    return (
-        f" The model of this page, {escape(lesson.name)}, was trained in the same two ways; the programs here are "
-        "their shortest form, on the book's two recipes."
-    )
+def _code(lesson: Lesson, words: Words) -> str:
+    model = "" if lesson.name in RECIPES else words.html("code_model", name=escape(lesson.name))
+    return words.html("code_text", model=model)
 
 
-def _landscapes(lesson: Lesson) -> str:
+def _landscapes(lesson: Lesson, words: Words) -> str:
     if not lesson.landscapes:
-        return "<p>A landscape needs two weights; this model has one.</p>"
-    options = "".join(
-        f'<option value="{i}">{escape(s.first)} and {escape(s.second)}</option>'
-        for i, s in enumerate(lesson.landscapes)
-    )
-    choice = f'<label>Two weights <select id="pair">{options}</select></label>' if len(lesson.landscapes) > 1 else ""
-    goes = "Both paths run away from the valley" if lesson.track.diverged else "Both paths run down into the valley"
+        return f"<p>{words.html('landscape_one')}</p>"
+    pairs = [phrase("landscape_pair", first=scene.first, second=scene.second) for scene in lesson.landscapes]
+    options = "".join(f'<option value="{i}">{words.html(pair)}</option>' for i, pair in enumerate(pairs))
+    choice = f'<label>{words.html("landscape_choice")} <select id="pair">{options}</select></label>'
     scenes = "".join(
         figure(
             f"landscape-{i}",
-            Caption(f"{scene.first} and {scene.second}", write_landscape_caption(lesson, scene)),
+            Caption(pair, write_landscape_caption(lesson, scene)),
+            words,
             tall=True,
             scene=True,
             hidden=i > 0,
         )
-        for i, scene in enumerate(lesson.landscapes)
+        for i, (pair, scene) in enumerate(zip(pairs, lesson.landscapes, strict=True))
     )
     return (
-        "<p>The loss over two weights, seen from above: dark is low (nothing is drawn darker than the lowest loss on "
-        f'the paths). {goes}.</p><div class="controls"><button class="play" type="button">Play</button>'
-        '<label class="grow"><span class="epoch-number">epoch 0</span><input class="epoch" type="range" min="0" '
-        f'max="{lesson.epochs}" value="0" aria-label="Epoch"></label>{choice}</div>{scenes}'
+        f"<p>{words.html('landscape_lead_away' if lesson.track.diverged else 'landscape_lead')}</p>"
+        f'<div class="controls"><button class="play" type="button">{words.html("play")}</button>'
+        '<label class="grow"><span class="epoch-number"></span><input class="epoch" type="range" min="0" '
+        f'max="{lesson.epochs}" value="0" aria-label="{words.html("epoch_slider")}"></label>'
+        f"{choice * (len(lesson.landscapes) > 1)}</div>{scenes}"
     )
 
 
-def _best(lesson: Lesson) -> str:
+def _best(lesson: Lesson, words: Words) -> str:
     rows = (
-        row(one.scheme, [cell(float(one.best[lesson.steepest]), 3), '<td class="n"></td>']) for one in lesson.precisions
+        row(
+            words.say(one.scheme),
+            [cell(float(one.best[lesson.steepest]), 3, words=words), '<td class="n"></td>'],
+        )
+        for one in lesson.precisions
     )
-    return table("The best nudge of each scheme, for this weight", ("scheme", "best h", "error there"), rows)
+    head = [words.say(f"precision_{name}") for name in ("scheme", "best_h", "error")]
+    return table(words.say("precision_best"), head, rows)
 
 
-def _comparison(comparison: Comparison) -> str:
+def _comparison(comparison: Comparison, words: Words) -> str:
     """A figure of trainings with one thing changed, and a table of where each ends."""
     spread = comparison.name == "batches"
     rows = (
         row(
-            training.label,
+            words.say(training.label),
             [
-                cell(float(training.losses[-1]), 6),
-                *([cell(training.spread, 3)] if spread else []),
-                f"<td>{_ended(training)}</td>",
+                cell(float(training.losses[-1]), 6, words=words),
+                *([cell(training.spread, 3, words=words)] if spread else []),
+                f"<td>{_ended(training, words)}</td>",
             ],
         )
         for training in comparison.trainings
     )
-    head = (comparison.changed, "last loss", *(["spread of slopes"] if spread else []), "")
-    ends = table(f"Where each {comparison.changed} ends", head, rows)
-    return f"<div>{figure(comparison.name, comparison.caption)}{ends}</div>"
+    spreads = [words.say("trainings_spread")] if spread else []
+    head = (words.say(comparison.changed), words.say("trainings_last"), *spreads, "")
+    ends = table(words.say("trainings_ends", changed=comparison.changed), head, rows)
+    return f"<div>{figure(comparison.name, comparison.caption, words)}{ends}</div>"
 
 
-def _ended(training: Training) -> str:
+def _ended(training: Training, words: Words) -> str:
     if training.diverged:
-        return f"diverges: stopped in epoch {training.diverged}"
-    return "higher than its start" if training.higher else ""
+        return words.html("trainings_stopped", epoch=str(training.diverged))
+    return words.html("trainings_higher") if training.higher else ""
 
 
-def _listing(one: Listing) -> str:
+def _listing(one: Listing, words: Words) -> str:
     return (
-        f'<section><h3>{escape(one.title)}</h3><pre tabindex="0">{escape(one.source)}</pre><h4>It printed</h4>'
-        f'<pre tabindex="0">{escape(one.printed)}</pre></section>'
+        f'<section><h3>{words.html(one.title)}</h3><pre tabindex="0">{escape(one.source)}</pre>'
+        f'<h4>{words.html("code_printed")}</h4><pre tabindex="0">{escape(one.printed)}</pre></section>'
     )
 
 
 # Data and files in the page -------------------------------------------------------------------------------------------
-
-
-def read_strings(language: str) -> dict[str, str]:
-    """The strings of a language: assets/strings.….json. Raises: CouldNotRun for a language without such a file."""
-    known = sorted(
-        path.name.split(".")[1]
-        for path in (files("keras_ref.lesson") / "assets").iterdir()
-        if path.name.startswith("strings.")
-    )
-    if language not in known:
-        raise CouldNotRun(f"--language must be one of {', '.join(known)}. Received: {language!r}. Choose one of them.")
-    found: dict[str, str] = json.loads(_lesson_asset(f"strings.{language}.json"))
-    return found
 
 
 def _lesson_asset(name: str) -> str:
@@ -335,12 +337,14 @@ def _json(value: Any) -> str:
     return json.dumps(value, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
 
 
-def _shown_records(lesson: Lesson) -> dict[str, Any]:
+def _shown_records(lesson: Lesson, words: Words) -> dict[str, Any]:
     """The records that page.js reads: without programs, tables, landscape heights and trainings, which are elsewhere.
 
     Errors are rounded to 6 digits: they are shown with 3, and the page stays small.
     """
     records = lesson.to_dict()
+    for shown, unit in zip(records["units"], lesson.units, strict=True):
+        shown["name"] = words.say(unit.name)
     for one in records["precisions"]:
         del one["stated"]
         one["error"] = figures.digits(np.array(one["error"], dtype=float), 6)
@@ -355,21 +359,22 @@ def _shown_records(lesson: Lesson) -> dict[str, Any]:
     }
 
 
-def _specifications(lesson: Lesson) -> dict[str, Any]:
+def _specifications(lesson: Lesson, words: Words) -> dict[str, Any]:
     """{id of a figure: its Plotly specification}."""
     farthest = lesson.farthest
     specifications = {
-        "loss": figures.loss_figure(lesson),
-        "weight": figures.weight_figure(lesson, farthest),
-        "slope": figures.slope_figure(lesson, farthest),
-        "difference": figures.difference_figure(lesson, farthest),
-        "precision": figures.precision_figure(lesson, lesson.steepest),
+        "loss": figures.loss_figure(lesson, words),
+        "weight": figures.weight_figure(lesson, farthest, words=words),
+        "slope": figures.slope_figure(lesson, farthest, words=words),
+        "difference": figures.difference_figure(lesson, farthest, words=words),
+        "precision": figures.precision_figure(lesson, lesson.steepest, words=words),
     }
     for i, scene in enumerate(lesson.landscapes):
         length = {"lengths": figures.nudge_lengths(scene, lesson.nudge)}
-        specifications[f"landscape-{i}"] = figures.landscape_figure(lesson, i) | length
-    for comparison in write_comparisons(lesson):
-        specifications[comparison.name] = figures.trainings_figure(comparison.trainings, comparison.changed)
+        specifications[f"landscape-{i}"] = figures.landscape_figure(lesson, i, words=words) | length
+    for comparison in write_comparisons(lesson, words):
+        trainings, changed = comparison.trainings, words.say(comparison.changed)
+        specifications[comparison.name] = figures.trainings_figure(trainings, changed, words)
     return specifications
 
 

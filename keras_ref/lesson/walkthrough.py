@@ -10,6 +10,7 @@ import numpy as np
 
 from keras_ref.lesson.lesson_model import LessonModel, label_of, take
 from keras_ref.lesson.two_trainings import KerasTraining, Track
+from keras_ref.lesson.words import Phrase, phrase
 from keras_ref.reports.escaping import printable
 from scratch.arrays import Array
 from scratch.differences import taken
@@ -25,8 +26,8 @@ from scratch.recipe import NUDGE
 class Tensor:
     """One array of the forward pass: its name, what it is in words, its shape, and a row of numbers per sample."""
 
-    name: str
-    meaning: str
+    name: Phrase
+    meaning: Phrase
     shape: tuple[int, ...]
     rows: Array
 
@@ -51,7 +52,7 @@ class Nudge:
     allowed: float
     updated: float
     keras_updated: float
-    reason: str
+    reason: Phrase
 
     @property
     def change(self) -> float:
@@ -73,7 +74,7 @@ class Nudge:
 class Unit:
     """A ReLU unit that is 0 for every sample in the epochs `since` (0: from the start) to `until` (-1: to the end)."""
 
-    name: str
+    name: Phrase
     since: int
     until: int
 
@@ -108,31 +109,39 @@ def walk_through(lesson_model: LessonModel, keras_side: KerasTraining, track: Tr
 
 
 def _tensors(lesson_model: LessonModel, run: Run) -> list[Tensor]:
-    found = [_tensor(name, "the data", run.tensors[name]) for name in lesson_model.model.inputs]
+    found = [_tensor(_text(name), phrase("meaning_data"), run.tensors[name]) for name in lesson_model.model.inputs]
     for call in lesson_model.model.calls:
         layer = lesson_model.model.layers[call.layer]
         outputs = [run.tensors[name] for name in call.outputs]
         if not isinstance(layer, Dense):
-            found += [_tensor(call.layer, type(layer).__name__, output) for output in outputs]
+            found += [_tensor(_text(call.layer), _text(type(layer).__name__), output) for output in outputs]
             continue
-        product = "x · kernel + bias" if layer.use_bias else "x · kernel"
+        product = _text("x · kernel + bias" if layer.use_bias else "x · kernel")
         if layer.activation == "linear":
-            found.append(_tensor(call.layer, product, outputs[0]))
+            found.append(_tensor(_text(call.layer), product, outputs[0]))
             continue
         inputs = [run.tensors[name] for name in call.inputs]
         before = replace(layer, activation="linear").forward(weights_of(lesson_model.weights, call.layer), *inputs)
-        found.append(_tensor(f"{call.layer}, before {layer.activation}", product, before))
-        found.append(_tensor(call.layer, f"{layer.activation} of it", outputs[0]))
+        activation = printable(str(layer.activation))
+        before_name = phrase("tensor_before", layer=printable(call.layer), activation=activation)
+        found.append(_tensor(before_name, product, before))
+        found.append(_tensor(_text(call.layer), phrase("meaning_activation", activation=activation), outputs[0]))
     targets = lesson_model.y if isinstance(lesson_model.y, list) else [lesson_model.y]
+    names = [phrase("tensor_target_of", number=i + 1) for i in range(len(targets))]
     return found + [
-        _tensor("target" if len(targets) == 1 else f"target {i + 1}", "what the output should be", np.asarray(t))
-        for i, t in enumerate(targets)
+        _tensor(name, phrase("meaning_target"), np.asarray(target))
+        for name, target in zip(names if len(targets) > 1 else [phrase("tensor_target")], targets, strict=True)
     ]
 
 
-def _tensor(name: str, meaning: str, value: Any) -> Tensor:
+def _text(text: str) -> Phrase:
+    """A name or a formula, which is the same in every language."""
+    return phrase("plain", text=printable(text))
+
+
+def _tensor(name: Phrase, meaning: Phrase, value: Any) -> Tensor:
     value = np.asarray(value)
-    return Tensor(printable(name), printable(meaning), value.shape, value.reshape(len(value), -1).astype(float))
+    return Tensor(name, meaning, value.shape, value.reshape(len(value), -1).astype(float))
 
 
 def _sample_losses(lesson_model: LessonModel) -> Array | None:
@@ -212,25 +221,14 @@ def explain_difference(
     explained: float,
     allowed: float,
     step: float,
-) -> str:
+) -> Phrase:
     """Why the slope by a forward difference is not the derivative, in one or two sentences."""
     if slope == 0.0 and autodiff == 0.0:
-        return "The loss does not depend on this weight here, so both slopes are exactly 0."
+        return phrase("why_flat")
     if abs(explained) <= allowed * 1e-3 and abs(slope - autodiff) <= allowed:
-        return (
-            "The loss is a straight line along this weight, so a nudge of any size gives the derivative; "
-            "what is left is rounding."
-        )
+        return phrase("why_straight")
     closed = _closed_form(lesson_model, name, step)
-    if closed is not None:
-        return (
-            "The loss is a parabola in this weight, and a nudge to one side measures its slope half a nudge further "
-            f"on: too large by {closed}."
-        )
-    return (
-        "The loss curves along this weight, and a nudge to one side measures its slope half a nudge further on: "
-        "off by h/2 times the curvature f″."
-    )
+    return phrase("why_curved") if closed is None else phrase("why_parabola", closed=closed)
 
 
 def _closed_form(lesson_model: LessonModel, name: str, step: float) -> str | None:
@@ -253,7 +251,7 @@ def _closed_form(lesson_model: LessonModel, name: str, step: float) -> str | Non
 
 def find_dead_units(lesson_model: LessonModel, path: Iterable[Mapping[str, Array]]) -> tuple[Unit, ...]:
     """The ReLU units that are 0 for all samples somewhere on a path of weights, each with its epochs."""
-    states: dict[str, list[bool]] = {}
+    states: dict[Phrase, list[bool]] = {}
     for weights in path:
         for name, dead in _dead(lesson_model, weights).items():
             states.setdefault(name, []).append(dead)
@@ -266,19 +264,23 @@ def find_dead_units(lesson_model: LessonModel, path: Iterable[Mapping[str, Array
             if here and not before:
                 since = at
             if before and not here:
-                found.append(Unit(printable(name), since, -1 if at == len(was_dead) else at - 1))
+                found.append(Unit(name, since, -1 if at == len(was_dead) else at - 1))
     return tuple(found)
 
 
-def _dead(lesson_model: LessonModel, weights: Mapping[str, Array]) -> dict[str, bool]:
+def _dead(lesson_model: LessonModel, weights: Mapping[str, Array]) -> dict[Phrase, bool]:
     """{name of a ReLU unit: whether it is 0 for all samples}."""
     with np.errstate(all="ignore"):
         run = lesson_model.model.run(weights, lesson_model.x, training=True)
-    found: dict[str, bool] = {}
+    found: dict[Phrase, bool] = {}
     for call in lesson_model.model.calls:
         layer = lesson_model.model.layers[call.layer]
         if getattr(layer, "activation", "") == "relu" or type(layer).__name__ == "ReLU":
             output = run.tensors[call.outputs[0]]
             dead = ~np.any(output.reshape(-1, output.shape[-1]) != 0, axis=0)
-            found |= {f"{call.layer}, unit {i + 1} of {len(dead)}": bool(d) for i, d in enumerate(dead)}
+            name, count = printable(call.layer), len(dead)
+            found |= {
+                phrase("unit_name", layer=name, unit=i + 1, count=count): bool(is_dead)
+                for i, is_dead in enumerate(dead)
+            }
     return found

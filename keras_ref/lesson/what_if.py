@@ -19,6 +19,7 @@ from keras_ref.lesson.two_trainings import (
     measure_slopes_alone,
     train_by_nudging,
 )
+from keras_ref.lesson.words import Phrase, phrase
 from scratch.arrays import Array
 from scratch.differences import Central, ComplexStep, Estimate, Forward, Line, Richardson, Scheme, scale_of
 from scratch.gradient import Nudges
@@ -50,7 +51,7 @@ class Precision:
     stated   (steps, entries) the error that the scheme itself states
     """
 
-    scheme: str
+    scheme: Phrase
     steps: Array
     error: Array
     stated: Array
@@ -72,7 +73,7 @@ class Training:
     spread     of batches: standard deviation of single batches' slopes at the start, for the steepest weight
     """
 
-    label: str
+    label: Phrase
     epochs: tuple[float, ...]
     losses: tuple[float, ...]
     diverged: int
@@ -126,13 +127,13 @@ def compare_schemes(lesson_model: LessonModel, keras_side: KerasTraining) -> tup
             )
             errors.append(np.abs(lesson_model.flatten({n: e.value for n, e in estimates.items()}) - exact))
             stated.append(lesson_model.flatten({n: e.error for n, e in estimates.items()}))
-        return Precision(name, STEPS, np.array(errors), np.array(stated))
+        return Precision(phrase(f"scheme_{name}"), STEPS, np.array(errors), np.array(stated))
 
     return (
         compare("forward", lambda h: Forward(step=h)),
         compare("central", lambda h: Central(step=h)),
-        compare("Richardson", _RichardsonFrom),
-        compare("complex step", lambda h: ComplexStep(step=h)),
+        compare("richardson", _RichardsonFrom),
+        compare("complex", lambda h: ComplexStep(step=h)),
     )
 
 
@@ -148,7 +149,11 @@ def try_learning_rates(lesson_model: LessonModel, epochs: int) -> tuple[Training
     for factor in RATES:
         rate = float(f"{own * factor:.6g}")
         optimizer = replace(lesson_model.optimizer, learning_rate=rate)  # type: ignore[call-arg]
-        found.append(_training(f"{rate:g}", train_by_nudging(lesson_model, epochs=epochs, optimizer=optimizer)))
+        found.append(
+            _training(
+                phrase("plain", text=f"{rate:g}"), train_by_nudging(lesson_model, epochs=epochs, optimizer=optimizer)
+            )
+        )
         if sum(training.diverged > 0 for training in found) == DIVERGENT:
             break
     return tuple(found)
@@ -169,7 +174,7 @@ def _train_in_batches(lesson_model: LessonModel, epochs: int, size: int, seed: i
     path = train_by_nudging(lesson_model, epochs=epochs, batch_size=size, seed=seed, on_step=note_loss)
     share = 1 / math.ceil(lesson_model.samples / size)
     return Training(
-        label=str(size) + (" (all)" if size == lesson_model.samples else ""),
+        label=phrase("batches_all", size=size) if size == lesson_model.samples else phrase("plain", text=size),
         epochs=tuple(round(i * share, 6) for i in range(len(losses))),
         losses=tuple(losses),
         diverged=path.diverged,
@@ -194,7 +199,7 @@ def _spread(lesson_model: LessonModel, size: int, seed: int) -> float:
     return float(np.std(of_batches[:, steepest]))
 
 
-def _training(label: str, path: WeightPath) -> Training:
+def _training(label: Phrase, path: WeightPath) -> Training:
     return Training(label, tuple(map(float, range(len(path.losses)))), path.losses, path.diverged)
 
 
@@ -202,13 +207,13 @@ def try_optimizers(lesson_model: LessonModel, epochs: int) -> tuple[Training, ..
     """Six optimizers from the same start, all at the lesson's own learning rate (0.01 where a schedule sets it)."""
     own = getattr(lesson_model.optimizer, "learning_rate", 0.01)
     rate = own if isinstance(own, float) and own > 0 else 0.01
-    choices: dict[str, Optimizer] = {
-        "SGD": SGD(rate),
-        "momentum 0.9": SGD(rate, momentum=0.9),
-        "Nesterov 0.9": SGD(rate, momentum=0.9, nesterov=True),
-        "Adagrad": Adagrad(rate),
-        "RMSprop": RMSprop(rate),
-        "Adam": Adam(rate),
+    choices: dict[Phrase, Optimizer] = {
+        phrase("plain", text="SGD"): SGD(rate),
+        phrase("optimizer_momentum_09"): SGD(rate, momentum=0.9),
+        phrase("optimizer_nesterov_09"): SGD(rate, momentum=0.9, nesterov=True),
+        phrase("plain", text="Adagrad"): Adagrad(rate),
+        phrase("plain", text="RMSprop"): RMSprop(rate),
+        phrase("plain", text="Adam"): Adam(rate),
     }
     return tuple(
         _training(label, train_by_nudging(lesson_model, epochs=epochs, optimizer=optimizer))

@@ -5,16 +5,19 @@ Source: docs.github.com, "Workflow commands for GitHub Actions" (::error …; GI
 
 from __future__ import annotations
 
+import ast
 import inspect
 import os
 import secrets
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from keras_ref.reports.escaping import fenced, markdown, printable
-from keras_ref.reports.files import append
+from keras_ref.reports.files import append, sources_of
 from keras_ref.reports.verdict import Report
+from keras_ref.reports.words import ALLOWED, WORST
 
 #: rows of the table and explained failures that a summary shows of one target; GitHub allows 1 MiB per step
 ROWS, FAILURES = 100, 20
@@ -47,8 +50,9 @@ def _property(text: str) -> str:
 
 
 def annotate(target: str, report: Report) -> list[str]:
-    """One annotation for each failure, beside the target's factory; one where nothing was compared."""
-    where = place_of(target)
+    """One annotation for each failure, beside the layer at fault, else the target's factory; one where nothing was
+    compared."""
+    where = place_of_culprit(report) or place_of(target)
     if not report.ok and not report.failures:
         return [annotation("gradtwin: nothing was compared", report.summary(), **where)]
     return [
@@ -57,17 +61,38 @@ def annotate(target: str, report: Report) -> list[str]:
 
 
 def place_of(target: str) -> dict[str, Any]:
-    """{file, line} of a target's factory, the file relative to the workspace; {} for a factory outside of it."""
+    """{file, line} of a target's factory, the file relative to the workspace; {} for a factory outside of it.
+
+    Where another process has loaded the module, its source is read.
+    """
     module, _, name = target.partition(":")
     factory = getattr(sys.modules.get(module), name, None)
     if not callable(factory):
-        return {}
+        return _place_in_source(target, name)
     try:
         file, line = inspect.getsourcefile(inspect.unwrap(factory)), inspect.getsourcelines(inspect.unwrap(factory))[1]
     except (OSError, TypeError):  # a built-in, or not defined in a file
         return {}
-    here = Path(os.environ.get("GITHUB_WORKSPACE") or Path.cwd()).resolve()
-    path = Path(file or "").resolve()
+    return _in_workspace(Path(file or ""), line)
+
+
+def place_of_culprit(report: Report) -> dict[str, Any]:
+    """{file, line} of the layer at fault, as place_of gives it; {} where there is none, or none in the workspace."""
+    found = report.culprit
+    return {} if found is None or not found.file else _in_workspace(Path(found.file), found.line)
+
+
+def _place_in_source(target: str, name: str) -> dict[str, Any]:
+    for file in sources_of([target]) if name else ():
+        with suppress(OSError, ValueError, SyntaxError):
+            for node in ast.parse(Path(file).read_text(encoding="utf-8")).body:
+                if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and node.name == name:
+                    return _in_workspace(Path(file), node.lineno)
+    return {}
+
+
+def _in_workspace(file: Path, line: int) -> dict[str, Any]:
+    here, path = Path(os.environ.get("GITHUB_WORKSPACE") or Path.cwd()).resolve(), file.resolve()
     return {"file": path.relative_to(here).as_posix(), "line": line} if path.is_relative_to(here) else {}
 
 
@@ -92,7 +117,7 @@ def summary(target: str, report: Report) -> str:
         [
             f"### {'✅' if report.ok else '❌'} gradtwin: {_cell(target)}\n",
             markdown(report.summary()) + "\n",
-            "| variable | oracle | verdict | compared | worst difference | allowed |",
+            f"| variable | oracle | verdict | entries compared | {WORST} | {ALLOWED} |",
             "|---|---|---|---:|---:|---:|",
             *rows,
             *more,

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_ref import check_function, check_gradients, check_layer, check_updates
+from keras_ref import check_function, check_gradients, check_layer, check_updates, compare
 
 X, Y = np.arange(6.0).reshape(2, 3) / 8 - 0.25, np.arange(4.0).reshape(2, 2) / 8
 
@@ -114,7 +114,13 @@ def function():
     return [], [counter, weight], lambda: check_function(loss, X, variables=[weight], most=2)
 
 
+def comparison():
+    one, other = plain_model(), plain_model()
+    return [one, other], [], lambda: compare(one, other, X, Y, steps=1)
+
+
 #: name → make() → (Keras objects, variables, a call of a verb)
 SUBJECTS = {
-    make.__name__: make for make in (gradients, gradients_along_directions, updates, own_updates, layer, function)
+    make.__name__: make
+    for make in (gradients, gradients_along_directions, updates, own_updates, layer, function, comparison)
 }

@@ -2,7 +2,7 @@
 "use strict";
 const exercise = (() => {
   const questions = live.record ? live.record.exercise : [];
-  const { say, number, label } = live;
+  const { number, label } = live;
   const begun = { at: 0, right: 0, answered: false };
 
   // The situation of a question and its true answer -----------------------------------------------------------------------

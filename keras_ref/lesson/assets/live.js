@@ -2,8 +2,6 @@
 "use strict";
 const live = (() => {
   const record = JSON.parse(document.getElementById("live-record").textContent); // { start, names, pair, recipes, exercise } or null
-  const strings = JSON.parse(document.getElementById("strings").textContent);
-  const say = (key, values = {}) => strings[key].replace(/\{(\w+)\}/g, (_, name) => values[name]);
   const calm = matchMedia("(prefers-reduced-motion: reduce)");
   const LONGEST = 2000, DIVERGED = 1e12;
 
@@ -212,7 +210,7 @@ const live = (() => {
 
   let render = () => {}; // liveview.js draws
   return {
-    record, say, now, present, number, label, message, edit, load, pushWeight, typedNumber, nudgeOrChain, all, stepOnce, run, pause, goTo, reset,
+    record, now, present, number, label, message, edit, load, pushWeight, typedNumber, nudgeOrChain, all, stepOnce, run, pause, goTo, reset,
     why, WHY, readTable, useSamples, writeLink, readLink, factorText, factorPlaces, calm,
     drawnBy(draw) { render = draw; }, render: () => render(),
   };

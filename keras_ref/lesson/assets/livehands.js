@@ -1,7 +1,7 @@
 // The reader's gestures: drag, keys, typing, choices, buttons. Each becomes one call of live.js.
 "use strict";
 const livehands = (() => {
-  const { say, now, present, number, label, message } = live;
+  const { now, present, number, label, message } = live;
 
   // Push: drag an edge, or use the keys on it ------------------------------------------------------------------------------
   const KEYS = { ArrowUp: 0.1, ArrowRight: 0.1, ArrowDown: -0.1, ArrowLeft: -0.1, PageUp: 1, PageDown: -1 };

@@ -1,7 +1,7 @@
 // What the live part shows: it writes the present state into the page and turns the reader's gestures into edits.
 "use strict";
 const liveview = (() => {
-  const { say, now, present, number, label } = live;
+  const { now, present, number, label } = live;
   const PLOT = { responsive: true, displaylogo: false, displayModeBar: false };
   let shape = "", later = 0, landscapeOf = null;
 

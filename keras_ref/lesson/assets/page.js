@@ -14,7 +14,7 @@ const drawn = new Set();
 const state = { epoch: 0, timer: null };
 
 function shown(value, digits = 10) { // as in tables.py: so many significant digits, no trailing zeros
-  if (value === null || value === undefined) return "not finite";
+  if (value === null || value === undefined) return say("not_finite");
   if (value === 0) return "0";
   const [digitsPart, exponent] = value.toPrecision(digits).split("e");
   const short = digitsPart.includes(".") ? digitsPart.replace(/\.?0+$/, "") : digitsPart;
@@ -36,7 +36,7 @@ function merged(layout) {
 }
 function setTheme(name) {
   document.documentElement.dataset.theme = name;
-  by("theme").textContent = name === "dark" ? "Light theme" : "Dark theme";
+  by("theme").textContent = say(name === "dark" ? "page_light" : "page_dark");
   for (const id of drawn) Plotly.relayout(by(id), { "font.color": colours().font.color, ...Object.fromEntries(["xaxis", "yaxis"].flatMap((a) => Object.entries(colours()[a]).map(([k, v]) => [`${a}.${k}`, v]))), hoverlabel: colours().hoverlabel });
 }
 
@@ -61,7 +61,7 @@ function numbersOf(plot) { // the figure as a table, for a screen reader too: a 
   if (plot.layout.xaxis.autorange === "reversed") xs.reverse();
   const cells = (x) => columns.map((c) => `<td class="n">${c.has(x) ? shown(c.get(x), 6) : ""}</td>`).join("");
   const rows = xs.map((x) => `<tr><th scope="row">${shown(x, 4)}</th>${cells(x)}</tr>`);
-  return `<div class="scroll" tabindex="0" role="region" aria-label="Numbers of this figure"><table><thead><tr><th scope="col">${plot.layout.xaxis.title.text}</th>${traces.map((t) => `<th scope="col">${t.name}</th>`).join("")}</tr></thead><tbody>${rows.join("")}</tbody></table></div>`;
+  return `<div class="scroll" tabindex="0" role="region" aria-label="${say("numbers_of_figure")}"><table><thead><tr><th scope="col">${plot.layout.xaxis.title.text}</th>${traces.map((t) => `<th scope="col">${t.name}</th>`).join("")}</tr></thead><tbody>${rows.join("")}</tbody></table></div>`;
 }
 for (const box of all("details.numbers")) box.addEventListener("toggle", () => { if (box.open) box.querySelector("div").innerHTML = numbersOf(by(box.dataset.of)); });
 
@@ -96,7 +96,7 @@ function walkTo(i) {
   const at = (i + walks.length) % walks.length;
   walks.forEach((walk, k) => { walk.hidden = k !== at; });
   by("walk-choice").value = String(at);
-  by("walk-count").textContent = `weight ${at + 1} of ${walks.length}`;
+  by("walk-count").textContent = say("step_count", { number: at + 1, count: walks.length });
 }
 const walkAt = () => walks.findIndex((walk) => !walk.hidden);
 by("walk-back").addEventListener("click", () => walkTo(walkAt() - 1));
@@ -114,15 +114,15 @@ function cursor(id) {
 }
 function showEpoch(epoch) {
   state.epoch = epoch;
-  for (const slider of sliders) { slider.value = String(epoch); slider.setAttribute("aria-valuetext", `epoch ${epoch} of ${lesson.epochs}`); }
-  for (const out of all(".epoch-number")) out.textContent = `epoch ${epoch} of ${lesson.epochs}`;
+  for (const slider of sliders) { slider.value = String(epoch); slider.setAttribute("aria-valuetext", say("epoch_of", { epoch, last: lesson.epochs })); }
+  for (const out of all(".epoch-number")) out.textContent = say("epoch_of", { epoch, last: lesson.epochs });
   put(by("loss-nudged"), track.losses[epoch]);
   put(by("loss-keras"), track.keras_losses[epoch]);
   all("#epoch-table tbody tr").forEach((row, i) => {
     ["weights", "keras_weights", "weight_difference", "weight_allowed", "slopes", "same_point", "slope_difference", "slope_allowed"].forEach((name, k) => put(row.cells[k + 1], track[name][epoch][i], name.includes("_d") || name.includes("_a") ? 3 : 10));
   });
   const dead = lesson.units.filter((unit) => unit.since <= epoch && (unit.until < 0 || epoch <= unit.until)).map((unit) => unit.name);
-  by("dead-now").textContent = dead.length ? `Dead at this epoch: ${dead.join("; ")}.` : "";
+  by("dead-now").textContent = dead.length ? say("epochs_dead", { units: dead.join("; ") }) : "";
   ["loss", "weight", "slope", "difference"].forEach(cursor);
   moveLandscape();
 }
@@ -130,23 +130,23 @@ function stop() {
   if (state.timer === null) return;
   clearInterval(state.timer);
   state.timer = null;
-  for (const button of all("button.play")) button.textContent = "Play";
-  say();
+  for (const button of all("button.play")) button.textContent = say("play");
+  sayEpoch();
 }
-function say() { // to a screen reader, when the slider stops: the numbers of the epoch
+function sayEpoch() { // to a screen reader, when the slider stops: the numbers of the epoch
   const e = state.epoch, i = entry(), name = track.labels[i];
-  by("said").textContent = `Epoch ${e}: loss ${shown(track.losses[e], 6)} nudged, ${shown(track.keras_losses[e], 6)} back-propagated; ${name} ${shown(track.weights[e][i], 6)} nudged, ${shown(track.keras_weights[e][i], 6)} back-propagated, ${shown(track.weight_difference[e][i], 3)} apart.`;
+  by("said").textContent = say("epochs_spoken", { epoch: e, loss: shown(track.losses[e], 6), keras_loss: shown(track.keras_losses[e], 6), weight: name, value: shown(track.weights[e][i], 6), keras_value: shown(track.keras_weights[e][i], 6), apart: shown(track.weight_difference[e][i], 3) });
 }
 function play() {
   if (state.timer !== null) { stop(); return; }
   if (state.epoch >= lesson.epochs) showEpoch(0);
-  for (const button of all("button.play")) button.textContent = "Pause";
+  for (const button of all("button.play")) button.textContent = say("pause");
   state.timer = setInterval(() => { if (state.epoch >= lesson.epochs) stop(); else showEpoch(state.epoch + 1); }, 120);
 }
 for (const button of all("button.play")) button.addEventListener("click", play);
 for (const slider of sliders) {
   slider.addEventListener("input", () => { stop(); showEpoch(Number(slider.value)); });
-  slider.addEventListener("change", say);
+  slider.addEventListener("change", sayEpoch);
 }
 const logarithmic = (id) => figures[id].layout.yaxis.type === "log";
 by("entry").addEventListener("change", () => {
@@ -159,7 +159,7 @@ by("entry").addEventListener("change", () => {
 });
 function sayEqual() {
   const never = track.slope_difference.every((row) => row[entry()] === 0) && track.weight_difference.every((row) => row[entry()] === 0);
-  by("equal").textContent = never ? "For this weight both sides agree to the last bit at every epoch: a difference of 0 cannot be drawn on a logarithmic axis." : "";
+  by("equal").textContent = never ? say("epochs_equal") : "";
 }
 
 // Landscape ---------------------------------------------------------------------------------------------------------

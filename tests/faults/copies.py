@@ -1,0 +1,130 @@
+"""Interrupt a call at many of its lines in one run: at each, a copy of this process is made, and interrupted there.
+
+A copy (fork) begins at the very line, so that a try costs what follows the error: what is undone, and the comparison.
+"""
+
+import gc
+import json
+import os
+import random
+import select
+import signal
+import sys
+import time
+import warnings
+from dataclasses import dataclass
+
+from interrupting import interrupted_at, place_of, tracing
+
+#: seconds after which a copy is thought to wait for a thread that a copy does not have
+STUCK = 6.0
+#: seconds for which a copy has the processor to itself before the call goes on, and how many may run at once
+ALONE, AT_ONCE = 0.5, 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class Interruption:
+    """What came of an interruption at a place: how the call ended, and what was changed afterwards."""
+
+    place: tuple
+    error: str
+    ended: str
+    changed: tuple[str, ...]
+
+
+class Copies:
+    """Copies of this process: each raises an error where it is made, and tells what that has changed."""
+
+    def __init__(self):
+        self.told_to = None  # in a copy: where it tells
+        self.found, self.stuck, self._running = [], [], {}
+
+    def make(self, place, error):
+        """Copy this process, and raise the error in the copy."""
+        while len(self._running) >= AT_ONCE:
+            self._listen(STUCK)
+        read, write = os.pipe()
+        state = random.getstate()
+        with warnings.catch_warnings():  # later versions of Python warn of threads, of which a copy has none
+            warnings.simplefilter("ignore", DeprecationWarning)
+            copy = os.fork()
+        if not copy:
+            random.setstate(state)  # Python seeds a copy anew
+            gc.disable()  # a collection would touch, and so copy, all memory
+            self.told_to = write
+            raise error(f"at {place[0]}:{place[1]}")
+        os.close(write)
+        self._running[read] = copy, time.monotonic() + STUCK, place, error
+        self._listen(ALONE)
+
+    def tell(self, ended, changed):
+        """End this copy: say how the call ended, and what is changed."""
+        try:
+            text = json.dumps([ended, [str(one) for one in changed()]])
+        except BaseException as error:  # noqa: BLE001 (a copy must never go on as this process)
+            text = json.dumps([ended, [f"not compared: {error!r}"]])
+        try:
+            with os.fdopen(self.told_to, "w") as out:
+                out.write(text)
+        finally:
+            os._exit(0)
+
+    def wait(self):
+        """Hear what all copies have to tell."""
+        while self._running:
+            self._listen(STUCK)
+
+    def _listen(self, seconds):
+        for read in select.select(list(self._running), [], [], seconds)[0]:
+            copy, _, place, error = self._running.pop(read)
+            with os.fdopen(read) as told:
+                text = told.read()
+            os.waitpid(copy, 0)
+            ended, changed = json.loads(text) if text else ("", ["the process ended"])
+            self.found.append(Interruption(place=place, error=error.__name__, ended=ended, changed=tuple(changed)))
+        for read, (copy, until, place, error) in list(self._running.items()):
+            if time.monotonic() > until:
+                os.kill(copy, signal.SIGKILL)
+                os.waitpid(copy, 0)
+                os.close(read)
+                del self._running[read]
+                self.stuck.append((place, error))
+
+
+def interrupted_copies(call, changed, *, errors, is_chosen=lambda place: True):
+    """Run a call, interrupting copies of it at every (line, phase) that is chosen, once with each error.
+
+    changed   gives what is changed, as texts
+
+    An error that is caught lets a copy go on, perhaps to where TensorFlow waits for its other threads, which a copy
+    does not have: such a place is tried again in this process.
+    """
+    copies, seen, ended = Copies(), set(), ""
+
+    def at_line(frame):
+        place = place_of(frame)
+        if copies.told_to is not None or place in seen:
+            return
+        seen.add(place)
+        if is_chosen(place):
+            for error in errors:
+                copies.make(place, error)
+
+    try:
+        with tracing(at_line):
+            call()
+    except BaseException as error:
+        if copies.told_to is None:
+            raise
+        ended = type(error).__name__
+    if copies.told_to is not None:
+        sys.settrace(None)
+        copies.tell(ended, changed)
+    copies.wait()
+    again = []
+    for place, error in copies.stuck:
+        ended = "interrupted" if interrupted_at(call, place, error) else "not reached"
+        again.append(
+            Interruption(place=place, error=error.__name__, ended=f"{ended} here", changed=tuple(map(str, changed())))
+        )
+    return [*copies.found, *again]
