@@ -80,7 +80,12 @@ class StackedGraph:
         base = {id(t): value for t, value in zip(self._function.graph.inputs, given, strict=True)}
         for o in self._operations:
             if o.type != "Placeholder":
-                found = self._run(o, [base[id(t)] for t in o.inputs])
+                constant = o.type == "Const"  # whose value is no attribute that an eager call takes
+                found = (
+                    [tf.constant(tf.make_ndarray(o.get_attr("value")))]
+                    if constant
+                    else self._run(o, [base[id(t)] for t in o.inputs])
+                )
                 base.update({id(t): value for t, value in zip(o.outputs, found, strict=True)})
         self._base = base
 
