@@ -16,6 +16,9 @@ from typing import Any
 class BadInput(ValueError):
     """A check refuses what it was given. The message has three parts: the rule, what was received, what to do."""
 
+    #: AutoGraph raises an error with this mark as it is, and no StagingError in its place
+    ag_pass_through = True
+
 
 class UserCodeFailed(Exception):
     """The code that is checked (a model, layer, function or loss) raised an error, which is the cause of this one."""

@@ -104,6 +104,13 @@ _ALL = (
         "compared with one another.",
     ),
     Option(
+        name="digits",
+        type=bool,
+        default=False,
+        help="Compare the digits of the smallest gradients too with a forward pass in many digits (needs mpmath): "
+        "inaccurate is what has lost more than half of those that it could have.",
+    ),
+    Option(
         name="backend",
         type=str,
         default="tensorflow",
@@ -162,6 +169,12 @@ _ALL = (
         type=str,
         default="",
         help="Write the report as JSON to this file; gradtwin replay runs the check again from it.",
+    ),
+    Option(
+        name="minimise",
+        type=bool,
+        default=False,
+        help="Make what fails small, and print a script of a few lines that shows it without gradtwin.",
     ),
     Option(
         name="isolate",

@@ -179,8 +179,10 @@ def test_an_instance_a_class_a_tuple_and_an_hdf5_file_are_targets(gradtwin, tmp_
     assert (model.name, data) == ("shop", [None, None, None])
     assert load_target("forms_shop:Made")[0].name == "made"
     assert load_target("forms_shop:with_data")[1].shape == (2, 3)
+    model.compile(optimizer="adam", loss="mse", metrics=["mae"])  # names that Keras itself does not find again
     model.save(tmp_path / "old.h5")
     loaded = load_target("old.h5")[0]
+    assert loaded.loss is keras.losses.mean_squared_error
     np.testing.assert_array_equal(loaded.get_weights()[0], model.get_weights()[0])
     with pytest.raises(CouldNotRun, match=r"^A target must be a model or a function that returns one. Received: "):
         load_target("forms_shop:number")

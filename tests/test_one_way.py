@@ -252,8 +252,8 @@ def test_every_code_is_used(enumeration):
 
 def test_kinds():
     assert [kind.value for kind in ORDER] == [
-        "crash", "mismatch", "nan", "mode-dependent", "nondeterministic", "undecided", "kink", "disconnected",
-        "surrogate", "symmetrized", "departure", "match",
+        "crash", "mismatch", "nan", "mode-dependent", "nondeterministic", "inaccurate", "undecided", "kink",
+        "disconnected", "surrogate", "symmetrized", "departure", "match",
     ]  # fmt: skip
     assert {kind for kind in Kind if kind.failing} == FAILING
     assert worst_of(["match", "kink", "undecided"]) is Kind.UNDECIDED

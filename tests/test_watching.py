@@ -44,6 +44,9 @@ def run(self, target, progress=None, loaded=None):
     word = "mismatch" if name == "wrong" else "match"
     return Report(target, (Verdict("v", "forward", word, 4, 4, {word: 4}, (0,), 1.0, 2.0, truncation=0.5),))
 
+# what started the tests may ignore signals (nohup, a shell's background), and a child inherits that
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGTERM, signal.SIG_DFL)
 invocation.Invocation.run = run
 targets.import_quietly = lambda: None
 cli.main()
@@ -126,11 +129,14 @@ def test_the_exit_status_is_that_of_the_worst(tmp_path, targets, status):
     ids=str,
 )
 def test_a_signal_to_the_command_ends_both_processes(tmp_path, number, status):
-    process = start("check", "m:waits", "m:right", cwd=tmp_path)
-    child = int(process.stdout.readline().split()[1])
-    assert child != process.pid
-    process.send_signal(number)
-    _, err = process.communicate(timeout=30)
+    with start("check", "m:waits", "m:right", cwd=tmp_path) as process:
+        try:
+            child = int(process.stdout.readline().split()[1])
+            assert child != process.pid
+            process.send_signal(number)
+            _, err = process.communicate(timeout=60)
+        finally:
+            process.kill()
     assert process.returncode == status
     assert "must leave the process running" not in err
     until = time.monotonic() + 10
@@ -200,6 +206,6 @@ def test_pytest_begins_again_without_what_ended_it(pytester):
         "m:dies_when_checked",
     ]
     assert all("whose process was killed by SIGABRT" in line for line in told)
-    result.stdout.fnmatch_lines_random([f"A target must leave the process running. Received: {told[0][50:70]}*"])
+    assert told[0].removeprefix("gradtwin: ") in result.stdout.str()
     reports = json.loads((pytester.path / "all.json").read_text())["reports"]
     assert [report["subject"] for report in reports] == ["m:right", "m:last"]

@@ -19,6 +19,7 @@ from packaging.version import Version
 from keras_ref.campaign.ledger import FOUND_IN, Finding, select_findings
 from keras_ref.coverage.processes import run_in_turn
 from keras_ref.own_modules import own_command
+from keras_ref.reports.escaping import printable
 
 #: whether TensorFlow takes oneDNN's kernels, as it does by itself; gradtwin asks for its plain ones (quiet_tensorflow)
 ONEDNN = "TF_ENABLE_ONEDNN_OPTS"
@@ -32,6 +33,10 @@ class Standing:
     finding: Finding
     state: str
     said: str
+
+    def __post_init__(self) -> None:
+        # what a script prints comes from what is installed
+        object.__setattr__(self, "said", "\n".join(map(printable, self.said.split("\n"))))
 
     @property
     def contradicts(self) -> bool:

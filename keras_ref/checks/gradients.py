@@ -54,6 +54,7 @@ def check_gradients(
     weights: Mapping[str, Array] | None = None,
     order: int = 1,
     forward_mode: bool = False,
+    digits: bool = False,
     seed: int = 0,
     executor: Any = None,
     progress: Progress | None = None,
@@ -85,6 +86,8 @@ def check_gradients(
     most           compare at most so many entries of each variable, drawn with the seed
     order          2 checks the second derivative too: autodiff's Hessian · v against differences of its own gradient
     forward_mode   check tf.autodiff.ForwardAccumulator too, along a random direction of each variable
+    digits         compare the digits of the smallest entries with the forward pass in many digits (needs mpmath): one
+                   that has lost more than half of those it could have is "inaccurate"
     seed           of drawn cotangents, entries and directions
     executor       a concurrent.futures.Executor for the twin's forward passes
     progress       called with (done, total, what)
@@ -108,6 +111,7 @@ def check_gradients(
         most=most,
         order=order,
         forward_mode=forward_mode,
+        digits=digits,
         seed=seed,
         progress=progress,
         replay=replay,

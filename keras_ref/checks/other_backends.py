@@ -97,6 +97,7 @@ def _refuse(settings: Settings, backend: str) -> None:
         f"modes={tuple(settings.modes)!r}": tuple(settings.modes) != ("eager",),
         "order=2": settings.order != 1,
         "forward_mode=True": settings.forward_mode,
+        "digits=True": settings.digits,
         'expect="stop_gradient"': STOP_GRADIENT in (settings.expect or {}).values(),
     }
     for option, is_asked in asked.items():

@@ -49,6 +49,7 @@ class Settings:
     seed: int = 0
     order: int = 1
     forward_mode: bool = False
+    digits: bool = False
     progress: Progress | None = None
     replay: str = ""
     budget: float | str | None = None

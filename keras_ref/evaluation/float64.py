@@ -272,16 +272,12 @@ def _retype_keras_2(moved: _Moved, keras_object: Any) -> None:
     trained = [keras_2.held_variable(v) for v in keras_object.trainable_variables]
     old_keys = [v._unique_id for v in trained]
     if keras_2.is_optimizer(optimizer):
-        moved.restoration.keep_attributes(optimizer)
-        for variable in optimizer.variables:
-            _retype_variable(moved, variable)
-        _retype_attributes(moved, optimizer)
-        if not isinstance(rate := optimizer._learning_rate, tf.Variable):
-            _retype_attributes(moved, rate)
+        _retype_optimizer_of_keras_2(moved, optimizer)
     for variable in keras_object.variables:
         _retype_variable(moved, variable)
     if keras_2.is_optimizer(optimizer):  # which finds the state of a variable by its key
-        rekey(moved.restoration, optimizer, dict(zip(old_keys, (v._unique_id for v in trained), strict=True)))
+        inner = keras_2.inner_optimizer(optimizer)
+        rekey(moved.restoration, inner, dict(zip(old_keys, (v._unique_id for v in trained), strict=True)))
     metrics = keras_object.metrics if keras_2.is_model(keras_object) else []
     for variable in (v for metric in metrics for v in metric.variables):
         _retype_variable(moved, variable)
@@ -293,6 +289,20 @@ def _retype_keras_2(moved: _Moved, keras_object: Any) -> None:
         if moved.dtype is not None:
             _retype_attributes(moved, layer)
             keras_2.set_policy(moved.restoration, layer, moved.dtype)
+
+
+def _retype_optimizer_of_keras_2(moved: _Moved, optimizer: Any) -> None:
+    """Let an optimizer of Keras 2 compute in the block's dtype: the one inside, where it scales the loss."""
+    inner = keras_2.inner_optimizer(optimizer)
+    moved.restoration.keep_attributes(optimizer)
+    moved.restoration.keep_attributes(inner)
+    if inner is not optimizer:
+        keras_2.leave_out_scale(moved.restoration, optimizer)
+    for variable in inner.variables:
+        _retype_variable(moved, variable)
+    _retype_attributes(moved, inner)
+    if not isinstance(rate := inner._learning_rate, tf.Variable):
+        _retype_attributes(moved, rate)
 
 
 def _retype_layer(moved: _Moved, layer: Any) -> None:

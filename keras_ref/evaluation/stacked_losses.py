@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,19 @@ from scratch.noise import ROLLS
 VARYING = 3
 #: nudged losses that one call of the traced function evaluates; fewer where memory does not suffice
 BLOCK = 512
+
+
+@dataclass(frozen=True)
+class FlatTrace:
+    """The loss as a traced function of one flat vector and of what is held fixed.
+
+    arguments   the point: the flat vector, and what is held fixed
+    offsets     where each variable or input begins in the vector
+    """
+
+    function: Any
+    arguments: list[Array]
+    offsets: Mapping[str, int]
 
 
 class StackedLosses(TracedLosses):
@@ -114,6 +128,18 @@ class StackedLosses(TracedLosses):
         return tf.function(self._one, autograph=False).get_concrete_function(
             number, index, number, vector, vector, *held
         )
+
+    def trace_flat(self) -> FlatTrace | None:
+        """The loss at one point, traced; None where it runs only eagerly, or assigns to variables."""
+        self._traced()
+        if self.way is Way.EAGER or self.writes_variables:
+            return None
+        held = self._held()
+        specs = [tf.TensorSpec(t.shape, t.dtype) for t in held]
+        flat = self._flat(self.values)
+        traced = tf.function(self._at, autograph=False).get_concrete_function(tf.TensorSpec(flat.shape, DTYPE), specs)
+        offsets = {name: int(start) for name, start in self._offsets.items()}
+        return FlatTrace(traced, [flat, *map(np.asarray, held)], offsets)
 
     def _stack(self) -> Callable[..., Any]:
         """Losses (m,) of stacks (m,) of steps, entries and targets; then the point, the direction and the rest."""

@@ -20,6 +20,7 @@ from keras_ref.frontends.exit_status import FINDING
 from keras_ref.frontends.findings_cli import findings
 from keras_ref.frontends.homework_cli import homework
 from keras_ref.frontends.invocation import TAKES, Invocation, default_map, read_versions
+from keras_ref.frontends.minimise_cli import minimise as minimise_command
 from keras_ref.frontends.recorded import permit, read_json, read_recorded
 from keras_ref.frontends.running import Outputs, run_command
 from keras_ref.frontends.supervise import WATCHED
@@ -49,6 +50,7 @@ Wrt = Annotated[list[str], _option("wrt")]
 Batches = Annotated[int, _option("batches")]
 Training = Annotated[bool, _option("training")]
 Mode = Annotated[str, _option("mode")]
+Digits = Annotated[bool, _option("digits")]
 Backend = Annotated[str, _option("backend")]
 Expect = Annotated[list[str], _option("expect")]
 Allow = Annotated[list[str], _option("allow")]
@@ -60,6 +62,7 @@ Json = Annotated[str, _option("json")]
 Html = Annotated[str, _option("html")]
 Junit = Annotated[str, _option("junit")]
 Isolate = Annotated[bool, _option("isolate")]
+Minimise = Annotated[bool, _option("minimise")]
 TimeLimit = Annotated[str, typer.Option("--time-limit", "--timeout", help=OPTIONS["time-limit"].help)]
 MemoryLimit = Annotated[str, _option("memory-limit")]
 Force = Annotated[bool, _option("force")]
@@ -127,6 +130,7 @@ def check(
     batches: Batches = 1,
     training: Training = False,
     mode: Mode = "eager",
+    digits: Digits = False,
     backend: Backend = "tensorflow",
     expect: Expect = [],
     allow: Allow = [],
@@ -140,6 +144,7 @@ def check(
     imports: Imports = [],
     unsafe: Unsafe = False,
     force: Force = False,
+    minimise: Minimise = False,
 ) -> None:
     """Check the gradients of a model: autodiff against the change of the loss when each weight is nudged."""
     invocation = _invocation(
@@ -153,6 +158,7 @@ def check(
         batches=batches,
         training=training,
         mode=mode,
+        digits=digits,
         backend=backend,
         expect=expect,
         allow=allow,
@@ -163,7 +169,7 @@ def check(
         imports=imports,
         unsafe=unsafe,
     )
-    run_command(invocation, Outputs(json=json, html=html, junit=junit, force=force))
+    run_command(invocation, Outputs(json=json, html=html, junit=junit, force=force), minimise=minimise)
 
 
 @app.command()
@@ -183,6 +189,7 @@ def updates(
     imports: Imports = [],
     unsafe: Unsafe = False,
     force: Force = False,
+    minimise: Minimise = False,
 ) -> None:
     """Check training steps: the weights after Keras's own steps against numeric gradients and a NumPy optimizer."""
     invocation = _invocation(
@@ -199,7 +206,7 @@ def updates(
         imports=imports,
         unsafe=unsafe,
     )
-    run_command(invocation, Outputs(json=json, html=html, junit=junit, force=force))
+    run_command(invocation, Outputs(json=json, html=html, junit=junit, force=force), minimise=minimise)
 
 
 @app.command()
@@ -289,6 +296,7 @@ def coverage(
 app.command()(compare)
 app.command()(campaign)
 app.command()(findings)
+app.command("minimise")(minimise_command)
 app.command()(homework)
 app.command()(lesson)
 app.command()(recipe)

@@ -21,7 +21,7 @@ from keras_ref.reports.terminal import console
 from keras_ref.reports.verdict import json_text
 
 if TYPE_CHECKING:
-    from keras_ref.homework.grading import Grade, StageResult
+    from keras_ref.homework.grades import Grade, StageResult
 
 #: how a state is said to a student
 STATES = {
@@ -65,7 +65,8 @@ def homework(
     if not paths:
         raise CouldNotRun("homework must have a submission, or --new DIR. Received: neither. Name a file.")
     from keras_ref.homework.exercises import exercise_of
-    from keras_ref.homework.grading import Grade, grade, submissions
+    from keras_ref.homework.grades import Grade
+    from keras_ref.homework.grading import grade, submissions
 
     grades = []
     listed = list(submissions(paths))

@@ -36,7 +36,7 @@ _LOADING = ("seed", "import", "unsafe", *ISOLATION)
 _COMPARING = ("budget", "variables", "wrt", "batches", "training", "mode", "backend", "expect", "allow")
 #: which options of the table each command takes
 TAKES = {
-    "check": ("effort", *_COMPARING, *_LOADING),
+    "check": ("effort", "digits", *_COMPARING, *_LOADING),
     "locate": (*_COMPARING, *_LOADING),
     "updates": ("steps", "batch-size", "allow", *_LOADING),
 }
@@ -243,7 +243,7 @@ class _Call:
 def _call_gradients(invocation: Invocation) -> _Call:
     effort = "fast" if invocation.command == "locate" else invocation.value("effort")
     optional = {name: invocation.value(name) for name in ("budget", "wrt") if invocation.value(name)}
-    named = {name: invocation.value(name) for name in ("variables", "batches", "training", "mode", "expect")}
+    named = {name: invocation.value(name) for name in ("variables", "batches", "training", "mode", "digits", "expect")}
     options = keywords_of({**named, **optional, "effort": effort})
     if invocation.for_several or WATCHED in os.environ:  # one of several targets, perhaps in a process of its own
         options["expect"] = SharedExpectations(options["expect"])

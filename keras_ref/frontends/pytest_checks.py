@@ -6,6 +6,7 @@ Importing this module imports neither TensorFlow nor Hypothesis nor NumPy.
 from __future__ import annotations
 
 import shlex
+from collections.abc import Callable
 from dataclasses import replace
 from inspect import signature
 from typing import TYPE_CHECKING, Any
@@ -60,7 +61,8 @@ def check_in_test(
         raise error.with_traceback(None) from None
     notes = (*report.notes, *([note] if note else []))
     allowed = project_settings(item.config).get("allow", ()) if allow is None else allow
-    return record_report(item, replace(report, allowed=frozenset(allowed), notes=notes))
+    report = replace(report, allowed=frozenset(allowed), notes=notes)
+    return record_report(item, report, lambda: minimise_in_test(report, verb, *arguments, **options))
 
 
 def given_options(config: pytest.Config) -> dict[str, Any]:
@@ -83,11 +85,30 @@ def option_of(config: pytest.Config, name: str) -> Any:
     return project_settings(config).get(name, default) if given == default else given
 
 
-def record_report(item: pytest.Item, report: Report) -> Report:
-    """Keep a report with its test, in JUnit's properties too. Raises: pytest's failure if the report is not ok."""
+def minimise_in_test(report: Report, verb: str, subject: Any, *arguments: Any, **options: Any) -> str:
+    """The script of what a check found, or a sentence that says why there is none."""
+    from keras_ref.minimisation.minimise import minimise
+
+    given = {name: value for name, value in options.items() if name not in ("progress", "replay", "weights")}
+    try:
+        found = minimise(subject, *arguments, report=report, updates=verb == "check_updates", **given)
+    except BadInput as error:
+        return f"Not minimised: {error}"
+    return "\n".join((found.script, *(f"# {note}" for note in found.notes)))
+
+
+def record_report(item: pytest.Item, report: Report, minimise: Callable[[], str] | None = None) -> Report:
+    """Keep a report with its test, in JUnit's properties too.
+
+    minimise   gives the script of what was found, which --gradtwin-minimise asks for
+
+    Raises: pytest's failure if the report is not ok.
+    """
     __tracebackhide__ = True
     item.stash.setdefault(REPORTS, []).append(report)
     item.user_properties += [(f"gradtwin_{name}", value) for name, value in report.properties().items()]
     if not report.ok:
-        pytest.fail(report.explain(), pytrace=False)
+        wanted = minimise is not None and item.config.getoption("--gradtwin-minimise")
+        script = f"\n\n{minimise()}" if minimise is not None and wanted else ""
+        pytest.fail(report.explain() + script, pytrace=False)
     return report

@@ -16,6 +16,7 @@ import pytest
 
 from keras_ref.errors import BadInput, CouldNotRun
 from keras_ref.frontends.invocation import ISOLATION, TAKES, Invocation, read_versions
+from keras_ref.frontends.minimise_cli import SECONDS, of_invocation
 from keras_ref.frontends.pytest_checks import check_in_test, given_options, option_of, project_settings, record_report
 from keras_ref.frontends.pytest_watching import JOURNAL, dead_targets
 from keras_ref.options import OPTIONS
@@ -131,6 +132,16 @@ class Target(pytest.Collector):
             raise found
         return found
 
+    def minimise(self, report: Report) -> str:
+        """The script of what a report found, or a sentence that says why there is none."""
+        if self._isolated:
+            return "Not minimised: the target was checked in a process of its own. Run gradtwin minimise on it."
+        try:
+            found = of_invocation(self._invocation("*"), self.name, report)(SECONDS, None)
+        except (CouldNotRun, BadInput) as error:
+            return f"Not minimised: {error}"
+        return found.script
+
     @property
     def _isolated(self) -> bool:
         return bool(option_of(self.config, "isolate"))
@@ -165,7 +176,8 @@ class Variable(pytest.Item):
 
     def runtest(self) -> None:
         """Fail with the six lines of each finding."""
-        record_report(self, self.parent.check(self.variable))
+        report = self.parent.check(self.variable)
+        record_report(self, report, lambda: self.parent.minimise(report))
 
     def repr_failure(self, excinfo: Any, style: Any = None) -> Any:
         """The message alone, where the check could not be run."""

@@ -22,7 +22,7 @@ from keras_ref.frontends.pytest_checks import REPORTS, check_in_test, project_se
 from keras_ref.options import OPTIONS
 
 #: options of the command line that pytest has too: --effort there is --gradtwin-effort here
-SHARED = ("effort", "budget", "seed", "json", "force", "isolate", "time-limit", "memory-limit")
+SHARED = ("effort", "budget", "seed", "json", "force", "minimise", "isolate", "time-limit", "memory-limit")
 #: the targets of a test run
 _TARGETS: pytest.StashKey[Any] = pytest.StashKey()
 #: log lines of a TensorFlow that the test imported before the plugin could silence it; they would bury the six lines

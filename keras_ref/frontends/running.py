@@ -16,6 +16,7 @@ from keras_ref.errors import BadInput, CouldNotRun, NobodyReads, short
 from keras_ref.frontends.exit_status import COULD_NOT, FINDING, complain, complain_of_own
 from keras_ref.frontends.invocation import Invocation, make_document
 from keras_ref.frontends.isolation import run_isolated
+from keras_ref.frontends.minimise_cli import show_minimised
 from keras_ref.frontends.recorded import Recorded, compare_verdicts, read_report
 from keras_ref.frontends.watching import Journal, can_watch, watch
 from keras_ref.reports import github
@@ -83,10 +84,13 @@ class Findings:
         self.add(target, report=report, refused=line.get("refused", ""), status=line.get("status", 0))
 
 
-def run_command(invocation: Invocation, outputs: Outputs, recorded: Recorded | None = None) -> None:
+def run_command(
+    invocation: Invocation, outputs: Outputs, recorded: Recorded | None = None, *, minimise: bool = False
+) -> None:
     """Run a command for each of its targets; print, annotate and write what it found.
 
     recorded   reports to compare the verdicts with
+    minimise   whether a script is printed for each target that fails
 
     Raises: typer.Exit with the exit status; OSError or NobodyReads where the output cannot be printed, after all files
     are written.
@@ -98,6 +102,9 @@ def run_command(invocation: Invocation, outputs: Outputs, recorded: Recorded | N
     if found.reports:  # else there is nothing to write
         outputs.write(invocation, found)
     out.raise_if_failed()
+    for target, report in found.reports.items() if minimise else ():
+        if not report.ok:
+            show_minimised(invocation, target, report)
     invocation.require_expected(found.reports.values())
     same = recorded is None or found.refused or _print_comparison(out.console, recorded, found.reports)
     raise typer.Exit(max(found.status, 0 if same else FINDING))

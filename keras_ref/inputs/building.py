@@ -15,6 +15,11 @@ from keras_ref.evaluation.restoration import Restoration
 from keras_ref.inputs.call_arguments import CallArguments
 
 
+def is_built(layer: Any) -> bool:
+    """Whether a layer has its weights, and every layer inside it."""
+    return all(one.built for one in layers_of(layer))
+
+
 def build_layer(layer: Any, arguments: CallArguments) -> None:
     """Build a layer as its first call would, without the call. One that raises on the way is as it was."""
     x = Data(arguments.x).tensors(None).x
@@ -24,7 +29,7 @@ def build_layer(layer: Any, arguments: CallArguments) -> None:
         spec = CallSpec(layer._call_signature, layer._call_context_args, given, keywords)  # noqa: SLF001
         with layer._open_name_scope():  # noqa: SLF001
             layer._maybe_build(spec)  # noqa: SLF001
-        if not layer.built:
+        if not is_built(layer):  # a build() may leave the layers inside to the first call
             with keras.StatelessScope():
                 layer(*given, **keywords)
 

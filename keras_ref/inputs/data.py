@@ -9,11 +9,13 @@ import numpy as np
 import tensorflow as tf
 
 from keras_ref.errors import BadInput
+from keras_ref.evaluation import keras_2
 from keras_ref.evaluation.arguments import ARRAYS
 from keras_ref.evaluation.float64 import is_float
 from keras_ref.evaluation.keras_parts import compiled_losses_of, layers_of
 from keras_ref.evaluation.naming import values_of
 from keras_ref.evaluation.real_parts import is_real_or_complex
+from keras_ref.evaluation.restoration import restore_variables
 from scratch.arrays import Array
 
 #: samples that are drawn
@@ -204,7 +206,7 @@ def draw_inputs(model: Any, *, seed: int = 0, batch: int = BATCH) -> Any:
         shape = tuple(default if size is None else size for size, default in zip(spec.shape, unknown, strict=False))
         if is_float(spec.dtype):
             return generator.normal(size=shape)
-        return generator.integers(0, below, size=shape).astype(spec.dtype)
+        return generator.integers(0, below, size=shape).astype(tf.as_dtype(spec.dtype).as_numpy_dtype)
 
     structure = getattr(model, "_inputs_struct", None)
     functional = getattr(model, "_functional", None)
@@ -216,7 +218,8 @@ def draw_inputs(model: Any, *, seed: int = 0, batch: int = BATCH) -> Any:
 
 def _smallest_vocabulary(model: Any) -> int:
     """The smallest vocabulary of a model's embeddings, below which integer inputs are drawn; 2 without embeddings."""
-    return min((layer.input_dim for layer in layers_of(model) if isinstance(layer, keras.layers.Embedding)), default=2)
+    every = (*layers_of(model), *keras_2.layers_of(model))
+    return min((layer.input_dim for layer in every if type(layer).__name__ == "Embedding"), default=2)
 
 
 def _name_of(loss: Any) -> str:
@@ -227,7 +230,7 @@ def _name_of(loss: Any) -> str:
 
 def compute_outputs(model: Any, x: Any) -> Any:
     """The outputs of a model for x; states, seeds and moving averages stay as they are."""
-    with keras.StatelessScope():
+    with keras.StatelessScope(), restore_variables(model.variables if keras_2.is_model(model) else ()):
         return model(x)
 
 

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import importlib
-import logging
 import os
 import re
 import sys
 import tempfile
-import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +15,7 @@ import numpy as np
 
 from keras_ref.errors import CouldNotRun, place_of, short, target_stays
 from keras_ref.inputs.archives import require_declared_size
+from keras_ref.inputs.model_files import is_model_file, load_model_file
 from keras_ref.own_modules import refuse_namesakes
 from keras_ref.reports.files import is_plain_file
 
@@ -60,8 +58,6 @@ def import_quietly() -> None:
             os.close(terminal)
 
 
-#: how the names of saved models end
-SAVED = (".keras", ".h5", ".hdf5")
 #: (model, x, y, sample_weight)
 Loaded = tuple[Any, Any, Any, Any]
 
@@ -71,8 +67,8 @@ def load_target(target: str, *, unsafe: bool = False) -> Loaded:
 
     Raises: CouldNotRun with one line for whatever goes wrong.
     """
-    if target.endswith(SAVED) or os.path.sep in target:
-        return _load_file(target, unsafe=unsafe), None, None, None
+    if is_model_file(target):
+        return load_model_file(target, unsafe=unsafe), None, None, None
     if ":" not in target:
         raise CouldNotRun(
             f"A target must be package.module:factory or a .keras or .h5 file. Received: {target!r}. "
@@ -94,68 +90,9 @@ def complete_data(
     from keras_ref.inputs import data
 
     x = data.draw_inputs(model, seed=seed)
-    compiled = getattr(model, "_compile_loss", None) is not None
+    compiled = any(getattr(model, name, None) is not None for name in ("_compile_loss", "compiled_loss"))
     y = data.draw_targets(model, data.compute_outputs(model, x), seed=seed) if compiled else None
     return (model, x, y, None), f"Data drawn with seed {seed}."
-
-
-def _load_file(target: str, *, unsafe: bool) -> Any:
-    """The model of a .keras file, or of an HDF5 file. Raises: CouldNotRun."""
-    import keras
-
-    path = Path(target)
-    if not os.path.exists(path):  # noqa: PTH110 (Path.exists raises for a name that no file can have)
-        raise CouldNotRun(f"A model file must exist. Received: {target}, which does not. Check the path.")
-    if not path.is_file() or path.suffix not in SAVED:
-        raise CouldNotRun(
-            f"A model file must be a .keras or .h5 file. Received: {target}, which is none. Save the model with "
-            "model.save('name.keras'), or load it in a factory, package.module:factory."
-        )
-    require_declared_size(target)
-    try:
-        with warnings.catch_warnings(), _without_absl():
-            # an optimizer that was never run is saved without its slots, and Keras warns of that
-            warnings.simplefilter("ignore", UserWarning)
-            model = keras.saving.load_model(path, compile=True, safe_mode=not unsafe)
-    except Exception as error:
-        text = " ".join(str(error).split())
-        how = "" if unsafe else " in safe mode"
-        raise CouldNotRun(
-            f"A {path.suffix} file must load{how}. Received: {target}: {short(text)} {_advise(text, unsafe=unsafe)}"
-        ) from error
-    if not isinstance(model, keras.Model):
-        raise CouldNotRun(
-            f"A {path.suffix} file must hold a model. Received: {target}, which holds a {type(model).__name__}. Save a "
-            "model, or check the layer with check_layer."
-        )
-    return model
-
-
-@contextmanager
-def _without_absl() -> Iterator[None]:
-    """Without the log lines of Keras, which says of each HDF5 file that its metrics are not built yet."""
-    logger = logging.getLogger("absl")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
-
-
-def _advise(text: str, *, unsafe: bool) -> str:
-    """What to do where loading a file raised this text."""
-    if not unsafe and ("safe_mode" in text or "lambda" in text.lower()):
-        return (
-            "It holds code, which safe mode does not run: pass --unsafe if you trust the file, or rebuild it in a "
-            "factory, package.module:factory."
-        )
-    if "Could not locate" in text or "registered" in text.lower() or "deserialize" in text.lower():
-        return (
-            "Name the module that registers its custom classes with --import, or give a factory, "
-            "package.module:factory."
-        )
-    return "Save it again with model.save('name.keras')."
 
 
 def import_module(name: str) -> Any:

@@ -27,6 +27,7 @@ KINDS: Mapping[str, str] = {
     r'content="gradtwin {}">',
     "notebook": r'\s*\{{\s*"cells"(?s:.)*"generator": "gradtwin {}"',
     "junit": r'<\?xml[^>]*>\s*<testsuites name="gradtwin {}"',
+    "script": r"# gradtwin: ",
 }
 #: the version of the shape of JSON documents, which README and .github/docs/gradtwin.schema.json describe
 SCHEMA_VERSION = 1
@@ -85,7 +86,7 @@ def refuse_outputs(outputs: Iterable[Output], *, inputs: Iterable[str] = (), for
         if not output.path:
             continue
         refuse_unwritable(output.option, output.path)
-        _refuse_input(output.option, output.path, read)
+        _refuse_input(output.option, output.path, read, is_script=output.kind == "script")
         for other in seen:
             if _is_same(output.path, other.path):
                 raise _refusal(output.option, f"must not name the file that {other.option} names", output.path)
@@ -97,11 +98,17 @@ def refuse_outputs(outputs: Iterable[Output], *, inputs: Iterable[str] = (), for
             )
 
 
-def _refuse_input(option: str, path: str, read: Iterable[str] = ()) -> None:
-    """Raises: CouldNotRun for a file that the command reads, may read, or prints to."""
+def _refuse_input(option: str, path: str, read: Iterable[str] = (), *, is_script: bool = False) -> None:
+    """Refuse a file that the command reads, may read, or prints to.
+
+    is_script   whether a script is written: then another script of gradtwin's is no code of the user's
+
+    Raises: CouldNotRun.
+    """
     if any(_is_same(path, one) for one in read):
         raise _refusal(option, "must not name a file that the command reads", path)
-    if is_plain_file(path) and {Path(path).suffix.lower(), Path(path).resolve().suffix.lower()} & READ:
+    may_be_read = {Path(path).suffix.lower(), Path(path).resolve().suffix.lower()} & READ
+    if is_plain_file(path) and may_be_read and not (is_script and _begins(path, "script")):
         raise _refusal(option, "must not name code, a model or data", path)
     if _is_printed_to(path):
         raise _refusal(option, "must not name the file that the command prints to", path)
@@ -139,7 +146,7 @@ _ENDS = (".py", f"{os.sep}__init__.py")
 
 def write(option: str, path: str, text: str) -> None:
     """Write the file that an option names, whole or not at all. Raises: CouldNotRun, naming the option."""
-    _refuse_input(option, path)
+    _refuse_input(option, path, is_script=re.match(KINDS["script"], text) is not None)
     try:
         target = Path(path).resolve()
         if target.exists() and not target.is_file():  # a terminal, a pipe
@@ -187,10 +194,13 @@ def _is_same(one: str, other: str) -> bool:
 def _is_ours(output: Output) -> bool:
     """Whether there is no file, an empty one, one that is no plain file, or one that the same command wrote."""
     target = Path(output.path)
-    if not target.is_file() or target.stat().st_size == 0:
-        return True
-    with target.open(encoding="utf-8", errors="replace") as file:
-        return re.match(KINDS[output.kind].format(output.command), file.read(HEAD)) is not None
+    return not target.is_file() or target.stat().st_size == 0 or _begins(output.path, output.kind, output.command)
+
+
+def _begins(path: str, kind: str, command: str = "") -> bool:
+    """Whether a file begins as one of a kind that a command of gradtwin writes."""
+    with Path(path).open(encoding="utf-8", errors="replace") as file:
+        return re.match(KINDS[kind].format(command), file.read(HEAD)) is not None
 
 
 def refuse_unwritable(option: str, path: str) -> None:

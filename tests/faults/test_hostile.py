@@ -1,6 +1,7 @@
 """Names, files and reports that came from somewhere: shown harmlessly, refused in a sentence, never obeyed."""
 
 import copy
+import functools
 import html
 import io
 import json
@@ -10,17 +11,22 @@ from pathlib import Path
 from xml.etree import ElementTree as ET
 
 import pytest
+import typer
 from command_line import run_gradtwin
 from hostile_names import NAMES, has_only_visible_characters
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
+from keras_ref.campaign import standing
+from keras_ref.campaign.ledger import load_findings
+from keras_ref.campaign.page import draft_report, ledger_html
+from keras_ref.campaign.standing import Standing
 from keras_ref.frontends import cli, recorded
 from keras_ref.frontends.compare_cli import print_comparison
 from keras_ref.frontends.homework_cli import junit_xml, print_grade, print_table
 from keras_ref.frontends.invocation import Invocation, make_document
-from keras_ref.homework.grading import Grade, StageResult
+from keras_ref.homework.grades import Grade, StageResult
 from keras_ref.reports import github
 from keras_ref.reports.comparison import Comparison, Matched, Row, comparison_html
 from keras_ref.reports.escaping import fenced, markdown, printable
@@ -116,6 +122,26 @@ def test_a_name_in_a_comparison_and_in_homework(name):
     assert written["compared"]["rows"][0]["a"] == written["graded"]["path"] == shown
     suite = ET.fromstring(junit_xml([graded]))[0]
     assert suite.get("name") == suite[0][0].get("message") == shown
+
+
+@pytest.mark.parametrize("name", NAMES, ids=printable)
+def test_a_name_in_what_a_finding_says(gradtwin, monkeypatch, name):
+    """The console, the page, JSON and the draft of a report: what a script prints comes from what is installed."""
+    finding = load_findings()[0]
+    said = Standing(finding=finding, state="still there", said=name.replace("\n", " "))
+    shown = printable(name.replace("\n", " "))
+    assert said.said == shown
+    page = ledger_html([said], "1.0")
+    assert html.escape(shown) in page and "<script" not in page
+    assert has_only_visible_characters(re.sub("<style>.*</style>", "", page, flags=re.DOTALL))
+    draft = draft_report(said)
+    assert fenced(shown) in draft
+    assert has_only_visible_characters(draft)
+    monkeypatch.setattr(standing, "find_standings", lambda findings: [said])
+    status, out, _ = gradtwin("findings", finding.id, "--report", "--json", "f.json")
+    assert status == 0
+    assert has_only_visible_characters(out)
+    assert json.loads(Path("f.json").read_text(encoding="utf-8"))["findings"][0]["said"] == shown
 
 
 def test_text_in_markdown():
@@ -269,7 +295,10 @@ def replay_edited(examples):
     def replay(document):
         require_kept(*replayed(document), document)
 
-    replay()
+    # a process runs one command; here hundreds share what Typer reads from the functions of all commands
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(typer.main, "get_command", functools.cache(typer.main.get_command))
+        replay()
 
 
 def test_edited_reports(gradtwin):

@@ -253,7 +253,9 @@ class _ScheduleFree(ScheduleFreeAdamW):
 
 
 class _Nadam(Nadam):
-    """Nadam: Keras has the constant 0.96 in float32, but not in the product of the momenta."""
+    """Nadam: Keras warms up by 0.96ᵏ, and has 0.96 in float32, but not in the product of the momenta."""
+
+    warming = 1.0
 
     def mu(self, k: int) -> float:
         return self.beta_1 * (1 - 0.5 * float(np.float32(0.96)) ** k)
