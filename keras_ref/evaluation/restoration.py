@@ -152,11 +152,12 @@ def _restore_table(table: dict[str, Any], items: dict[str, Any], without: frozen
 def _restore_value(variable: tf.Variable, value: Any) -> None:
     """Assign a value, unless the variable has it bit for bit."""
     with tf.init_scope():
-        if not _same_bits(np.asarray(variable.read_value()), np.asarray(value)):
+        if not same_bits(np.asarray(variable.read_value()), np.asarray(value)):
             variable.assign(value)
 
 
-def _same_bits(one: Any, other: Any) -> bool:
+def same_bits(one: Any, other: Any) -> bool:
+    """Whether two arrays of one shape and dtype are the same, zeros of both signs and NaN told apart."""
     if one.dtype.hasobject:  # strings
         return bool(np.array_equal(one, other))
     first, second = (np.ascontiguousarray(array).reshape(-1).view(np.uint8) for array in (one, other))
