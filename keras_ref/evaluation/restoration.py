@@ -158,7 +158,8 @@ def _restore_value(variable: tf.Variable, value: Any) -> None:
 
 def same_bits(one: Any, other: Any) -> bool:
     """Whether two arrays of one shape and dtype are the same, zeros of both signs and NaN told apart."""
-    if one.dtype.hasobject:  # strings
+    one, other = np.asarray(one), np.asarray(other)
+    if one.dtype.kind in "OS":  # strings, of which one alone is bytes
         return bool(np.array_equal(one, other))
     first, second = (np.ascontiguousarray(array).reshape(-1).view(np.uint8) for array in (one, other))
     return bool(np.array_equal(first, second))
