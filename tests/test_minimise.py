@@ -435,7 +435,7 @@ def test_a_train_step_is_minimised():
     model(x)
     model.compile(optimizer=keras.optimizers.SGD(0.1), loss="mse")
     found = minimise(model, x, y, updates=True, steps=1)
-    assert found.lines <= LINES and not found.notes and abs(found.got / found.want - 1.5) < 0.5
+    assert found.lines <= LINES and not found.notes and found.got / found.want > 1.4
     assert exit_status_of(found.script, seconds=120) == 1
 
 

@@ -17,16 +17,14 @@ from keras_ref.evaluation.float64 import DTYPE
 from keras_ref.evaluation.operation_rounding import EXACT_SCOPE
 from keras_ref.evaluation.rounding import Rounded
 from keras_ref.evaluation.stacked_calls import StackedCall
-from keras_ref.evaluation.stacked_graph import StackedGraph
-from keras_ref.evaluation.stacked_values import CannotStack
 from keras_ref.evaluation.traced_losses import TracedLosses, Way
 from scratch.arrays import Array
 from scratch.noise import ROLLS
 
 #: arguments of the traced loss that differ from one nudge to the next: step, entry, target
 VARYING = 3
-#: nudges of a variable from which on evaluating operation by operation pays; how many are evaluated both ways
-MANY, PROBED = 1024, 4
+#: nudged losses that one call of the traced function evaluates; fewer where memory does not suffice
+BLOCK = 512
 
 
 @dataclass(frozen=True)
@@ -40,10 +38,6 @@ class FlatTrace:
     function: Any
     arguments: list[Array]
     offsets: Mapping[str, int]
-
-
-#: nudged losses that one call of the traced function evaluates; fewer where memory does not suffice
-BLOCK = 512
 
 
 class StackedLosses(TracedLosses):
@@ -62,17 +56,12 @@ class StackedLosses(TracedLosses):
         self._call: StackedCall | None = None
         self._rounded: Rounded | None = None
         self._branch: Rounded | None = None
-        #: the point that is evaluated operation by operation, how, and what those losses may differ by
-        self._beside: tuple[Any, Any, float] = (None, None, math.nan)
-        #: names of what has to be nudged one after another
-        self._alone: set[str] = set()
         #: forward passes so far
         self.evaluations = 0
         self.block = BLOCK
 
     def _forget_traces(self) -> None:
         self._evaluate = self._call = None
-        self._beside = (None, None, math.nan)
 
     @abstractmethod
     def _held(self) -> list[Any]:
@@ -274,49 +263,12 @@ class StackedLosses(TracedLosses):
     def losses(self, name: str, entries: Array, offsets: Array, *, at: Mapping[str, Array] | None = None) -> Array:
         """Losses (m, e) with entry entries[j] of `name` moved by offsets[i, j]; all else as at the point (or `at`)."""
         values = at or self.values
-        places = np.broadcast_to(np.asarray(entries), offsets.shape).ravel().astype(np.int64)
+        flat_entries = (
+            np.broadcast_to(self._offsets[name] + np.asarray(entries), offsets.shape).ravel().astype(np.int64)
+        )
         targets = (np.ravel(values[name])[entries] + offsets).ravel()
-        if offsets.size >= MANY:
-            found = self._stacked_losses(name, places, targets, values)
-            if found is not None:
-                return found.reshape(offsets.shape)
-        losses = self._nudged(name, places, targets, values)
+        losses = self._run(values, steps=np.zeros(len(targets)), entries=flat_entries, targets=targets)
         return losses.reshape(offsets.shape)
-
-    def _nudged(self, name: str, entries: Array, targets: Array, values: Mapping[str, Array]) -> Array:
-        """Losses (m,) with one flat entry of `name` set to a target value, each a whole evaluation."""
-        where = self._offsets[name] + entries
-        return self._run(values, steps=np.zeros(len(targets)), entries=where, targets=targets)
-
-    def _stacked_losses(self, name: str, entries: Array, targets: Array, values: Mapping[str, Array]) -> Array | None:
-        """The same, operation by operation for many nudges at once; None where that cannot be.
-
-        The smallest nudges are evaluated both ways: they have to agree within the noise of the loss.
-        """
-        traced = self._traced()
-        if self.way is Way.EAGER or self._stacked().has_order or name in self._alone:
-            return None
-        place = list(self.values).index(name)
-        if self._beside[0] is not values:
-            flat = self._flat(values)
-            arguments = [np.zeros(()), np.int64(0), flat[0], flat, np.zeros_like(flat)]
-            graph = StackedGraph(traced, [*map(tf.constant, arguments), *self._held()])
-            self._beside = (values, graph, 2 * self.noise(at=values))
-        _, graph, allowed = self._beside
-        if not math.isfinite(allowed) or not graph.can_stack(place):
-            return None
-        nearest = np.argsort(np.abs(targets - np.ravel(values[name])[entries]))[:PROBED]
-        try:
-            found: Array = graph.losses(place, entries, targets)
-        except (CannotStack, tf.errors.OpError):  # a rule that does not fit, or a point outside the domain
-            self._alone.add(name)
-            return None
-        known = self._nudged(name, entries[nearest], targets[nearest], values)
-        if not (np.abs(found[nearest] - known) <= allowed).all():
-            self._alone.add(name)
-            return None
-        self.evaluations += len(targets)
-        return found
 
     def directional(
         self, direction: Mapping[str, Array], steps: Array, *, at: Mapping[str, Array] | None = None
