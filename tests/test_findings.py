@@ -10,7 +10,7 @@ from statistics import median
 import pytest
 
 from keras_ref.campaign import standing
-from keras_ref.campaign.ledger import KINDS, UNREPORTED, load_findings, load_releases, select_findings
+from keras_ref.campaign.ledger import KINDS, UNREPORTED, load_findings, load_releases, load_untried, select_findings
 from keras_ref.campaign.page import draft_report, ledger_html
 from keras_ref.campaign.standing import CANNOT, CORRECTED, STILL_THERE, Standing, find_standings, run_script
 
@@ -32,10 +32,12 @@ def test_a_script_needs_no_gradtwin(finding):
 def test_older_releases():
     """Each names findings of the ledger, and in the most of them it was looked for in three older releases."""
     ids = {finding.id for finding in FINDINGS}
+    assert load_untried() <= ids
+    looked = [finding for finding in FINDINGS if finding.id not in load_untried()]
     for release in load_releases():
         assert {*release["right"], *release["cannot"]} <= ids and not {*release["right"]} & {*release["cannot"]}
     tried = [release["keras"] for release in load_releases()]
-    assert len(tried) >= 3 and sum(list(f.seen_in) == tried for f in FINDINGS) > 0.8 * len(FINDINGS)
+    assert len(tried) >= 3 and sum(list(f.seen_in) == tried for f in looked) > 0.8 * len(looked) > 80
 
 
 def test_scripts_are_short():

@@ -134,14 +134,26 @@ def _of_tensorflow(entry: dict[str, Any]) -> Finding:
 
 
 def _seen_in(finding_id: str) -> tuple[str, ...]:
+    if finding_id in load_untried():
+        return ()
     return tuple(r["keras"] for r in load_releases() if finding_id not in (*r["right"], *r["cannot"]))
 
 
 @cache
 def load_releases() -> tuple[dict[str, Any], ...]:
     """The releases in which the scripts were run beside those in which the findings were found, the oldest first."""
+    return tuple(_releases()["release"])
+
+
+@cache
+def load_untried() -> frozenset[str]:
+    """The findings whose scripts were not run in those releases."""
+    return frozenset(_releases()["untried"])
+
+
+def _releases() -> dict[str, Any]:
     with Path(__file__).with_name("releases.toml").open("rb") as file:
-        return tuple(tomllib.load(file)["release"])
+        return tomllib.load(file)
 
 
 def _tensorflow() -> list[dict[str, Any]]:
