@@ -2,6 +2,7 @@
 
 check_gradients, check_updates, check_layer, check_function   the checks; each returns a Report of Verdicts
 compare                                                       where two programs part; returns a Comparison
+minimise                                                      a finding made small, as a script of a few lines
 mirror, reflect                                               a scratch model as a Keras model, and back
 GradientCheck                                                 a callback for model.fit
 surrogate, Approximation                                      what is meant to differ: a class decorator; an `expect`
@@ -19,6 +20,7 @@ checks            the public checks
 strategies        Hypothesis strategies for specifications, models, weights and inputs
 coverage, lesson  what Keras exports and what is compared; the lesson's page and notebook
 campaign          the ledger of findings, and a script for each
+minimisation      from a failure to a script
 frontends         command line, pytest plugin, callback
 
 Importing this package loads neither TensorFlow nor Hypothesis: a name is imported when it is first used.
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
     from keras_ref.checks.updates import check_updates
     from keras_ref.comparison.settings import Approximation
     from keras_ref.frontends.callback import GradientCheck, GradientWarning
+    from keras_ref.minimisation.minimise import Minimised, minimise
     from keras_ref.reports.comparison import Comparison, ProgramsDiffer
     from keras_ref.reports.verdict import GradientMismatch, Report, Verdict
     from keras_ref.translation.from_keras import reflect
@@ -46,6 +49,7 @@ __all__ = [
     "GradientCheck",
     "GradientMismatch",
     "GradientWarning",
+    "Minimised",
     "ProgramsDiffer",
     "Report",
     "Verdict",
@@ -54,6 +58,7 @@ __all__ = [
     "check_layer",
     "check_updates",
     "compare",
+    "minimise",
     "mirror",
     "reflect",
     "surrogate",
@@ -66,6 +71,7 @@ _HOMES = {
     "GradientCheck": "frontends.callback",
     "GradientMismatch": "reports.verdict",
     "GradientWarning": "frontends.callback",
+    "Minimised": "minimisation.minimise",
     "ProgramsDiffer": "reports.comparison",
     "Report": "reports.verdict",
     "Verdict": "reports.verdict",
@@ -74,6 +80,7 @@ _HOMES = {
     "check_layer": "checks.layers_and_functions",
     "check_updates": "checks.updates",
     "compare": "checks.compare",
+    "minimise": "minimisation.minimise",
     "mirror": "translation.to_keras",
     "reflect": "translation.from_keras",
     "surrogate": "checks.surrogates",

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import re
 import sysconfig
+import threading
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +16,9 @@ from typing import Any
 
 class BadInput(ValueError):
     """A check refuses what it was given. The message has three parts: the rule, what was received, what to do."""
+
+    #: AutoGraph raises an error with this mark as it is, and no StagingError in its place
+    ag_pass_through = True
 
 
 class UserCodeFailed(Exception):
@@ -108,9 +113,11 @@ def target_stays(target: str) -> Iterator[None]:
     Raises: CouldNotRun where it tries; a status of 0 would say that all is right.
     """
     process, leave = os.getpid(), os._exit
+    # set before the target ran, as pytest-timeout's thread method does: it ends a process that hangs
+    timers = {one.ident for one in threading.enumerate() if isinstance(one, threading.Timer)}
 
     def refuse(status: int) -> None:
-        if os.getpid() != process:  # a child that the target forked
+        if os.getpid() != process or threading.get_ident() in timers:  # a child that the target forked, or no target
             leave(status)
         raise SystemExit(status)
 
@@ -133,6 +140,14 @@ def place_of(error: BaseException) -> str:
     frames = traceback.extract_tb(error.__traceback__)
     own = next((f for f in reversed(frames) if _is_of_user(f.filename)), None)
     return "" if own is None else f" ({_shown(own.filename)}:{own.lineno})"
+
+
+def stacklevel_of_user() -> int:
+    """The `stacklevel` by which a warning of the calling function points at the code of a user; 2 without any."""
+    level, frame = 0, inspect.currentframe()
+    while frame is not None and not _is_of_user(frame.f_code.co_filename):
+        level, frame = level + 1, frame.f_back
+    return 2 if frame is None else level
 
 
 #: files that are not a user's: gradtwin, Python's own library, and the libraries that gradtwin is about

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+import tomllib
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from pathlib import Path
 from typing import Any
 
-from keras_ref.errors import BadInput, CouldNotRun
+from keras_ref.errors import BadInput, CouldNotRun, short
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,6 +23,7 @@ class Option:
     help     one sentence
     choices  the legal values; empty where any is legal
     many     whether it may be given several times
+    setting  whether [tool.gradtwin] in pyproject.toml may give it
     """
 
     name: str
@@ -29,6 +32,12 @@ class Option:
     help: str
     choices: tuple[str, ...] = ()
     many: bool = False
+    setting: bool = False
+
+    @property
+    def is_flag_of_settings(self) -> bool:
+        """Whether it is a flag that pyproject.toml may set."""
+        return self.setting and self.type is bool
 
 
 _ALL = (
@@ -36,6 +45,7 @@ _ALL = (
         name="effort",
         type=str,
         default="auto",
+        setting=True,
         choices=("auto", "full", "fast"),
         help="How much is compared: full, every entry of every gradient; auto, every entry of a small model and a "
         "sample of a large one; fast, a few random directions, narrowed down to the wrong entries where they disagree.",
@@ -44,24 +54,28 @@ _ALL = (
         name="budget",
         type=str,
         default="",
+        setting=True,
         help="Time that effort auto may take for each model, as 60s or 5m; the report says how much was compared.",
     ),
     Option(
         name="seed",
         type=int,
         default=0,
+        setting=True,
         help="Seed of all that is random: data that you do not give, and which entries and directions are compared.",
     ),
     Option(
         name="variables",
         type=str,
         default="*",
+        setting=True,
         help="Compare only the variables (or inputs) whose path matches this pattern, such as 'dense*/kernel'.",
     ),
     Option(
         name="wrt",
         type=str,
         default=(),
+        setting=True,
         choices=("weights", "inputs"),
         many=True,
         help="Compare the gradients with respect to weights or inputs alone; both where left out.",
@@ -70,26 +84,37 @@ _ALL = (
         name="batches",
         type=int,
         default=1,
+        setting=True,
         help="How many batches are taken, as one, where the data of a target are a data set (tf.data, PyDataset).",
     ),
     Option(
         name="training",
         type=bool,
         default=False,
+        setting=True,
         help="Check the forward pass as it is in training (batch statistics, dropout) instead of inference.",
     ),
     Option(
         name="mode",
         type=str,
         default="eager",
+        setting=True,
         choices=("eager", "function", "jit_compile"),
         help="How TensorFlow runs the gradient: eager, function or jit_compile; several, joined by commas, are "
         "compared with one another.",
     ),
     Option(
+        name="digits",
+        type=bool,
+        default=False,
+        help="Compare the digits of the smallest gradients too with a forward pass in many digits (needs mpmath): "
+        "inaccurate is what has lost more than half of those that it could have.",
+    ),
+    Option(
         name="backend",
         type=str,
         default="tensorflow",
+        setting=True,
         choices=("tensorflow", "jax", "torch"),
         help="The backend of Keras that is checked; on jax and torch a process of its own computes losses and "
         "gradients.",
@@ -98,6 +123,7 @@ _ALL = (
         name="expect",
         type=str,
         default=(),
+        setting=True,
         many=True,
         help="PATTERN=surrogate: the gradient of these variables differs on purpose (straight-through); "
         "PATTERN=stop_gradient: it does so by tf.stop_gradient alone, and is compared with its value held.",
@@ -106,15 +132,23 @@ _ALL = (
         name="allow",
         type=str,
         default=(),
+        setting=True,
         choices=("kink", "undecided"),
         many=True,
         help="A verdict that does not fail the check: undecided (the comparison was too coarse); a kink never fails.",
     ),
-    Option(name="steps", type=int, default=3, help="Number of training steps whose updates are compared."),
+    Option(
+        name="steps",
+        type=int,
+        default=3,
+        setting=True,
+        help="Number of training steps whose updates are compared.",
+    ),
     Option(
         name="batch-size",
         type=int,
         default=0,
+        setting=True,
         help="Samples in each training step, taken in order; 0 for all.",
     ),
     Option(
@@ -137,30 +171,45 @@ _ALL = (
         help="Write the report as JSON to this file; gradtwin replay runs the check again from it.",
     ),
     Option(
+        name="minimise",
+        type=bool,
+        default=False,
+        help="Make what fails small, and print a script of a few lines that shows it without gradtwin.",
+    ),
+    Option(
         name="isolate",
         type=bool,
         default=False,
+        setting=True,
         help="Run each target in a process of its own, so that a crash becomes a verdict with the signal's name.",
     ),
     Option(
         name="time-limit",
         type=str,
         default="1h",
+        setting=True,
         help="Time that an isolated target may take, as 60s, 5m or 1h; then it is killed, and that is its verdict.",
     ),
     Option(
         name="memory-limit",
         type=str,
         default="",
+        setting=True,
         help="Memory that an isolated target may take, as 500M or 8G; nine tenths of the machine's where left out.",
     ),
     Option(
         name="force",
         type=bool,
         default=False,
-        help="Overwrite files that gradtwin did not write; never those that the command reads.",
+        help="Overwrite files that this command did not write; never those that it reads.",
     ),
     Option(name="html", type=str, default="", help="Write the report as one small HTML page to this file."),
+    Option(
+        name="junit",
+        type=str,
+        default="",
+        help="Write a test for each verdict as JUnit XML to this file, which CI systems show.",
+    ),
 )
 OPTIONS: Mapping[str, Option] = {option.name: option for option in _ALL}
 
@@ -185,6 +234,10 @@ def require_choice(name: str, given: Any) -> Any:
                 f"--{name} must be one of {', '.join(option.choices)}. Received: {one!r}. Choose one of them."
             )
     return given
+
+
+class SharedExpectations(dict[str, str]):
+    """{pattern: what} that is declared for several models: a pattern may match nothing in some of them."""
 
 
 def parse_expectations(given: tuple[str, ...]) -> dict[str, str]:
@@ -261,3 +314,84 @@ def _measure(text: str, units: Mapping[str, float]) -> float:
     """A number times its unit; 0 for a text that is no such thing."""
     found = re.fullmatch(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*([a-zA-Z]?)\s*", text, re.ASCII)
     return float(found[1]) * units[found[2]] if found and found[2] in units else 0.0
+
+
+# [tool.gradtwin] in pyproject.toml ------------------------------------------------------------------------------------
+
+#: the options that a project may set for all fronts
+SETTINGS: tuple[str, ...] = tuple(option.name for option in _ALL if option.setting)
+
+
+def read_settings(folder: Path) -> dict[str, Any]:
+    """{option: value} of [tool.gradtwin] in the nearest pyproject.toml, in this folder or above it; {} without any.
+
+    Raises: CouldNotRun for a file that is no TOML, a key that is no option, and a value that the option does not take.
+    """
+    file = next((path for one in (folder, *folder.parents) if (path := one / "pyproject.toml").is_file()), None)
+    if file is None:
+        return {}
+    try:
+        table = tomllib.loads(file.read_text(encoding="utf-8")).get("tool", {}).get("gradtwin", {})
+    except (OSError, ValueError) as error:
+        raise CouldNotRun(f"pyproject.toml must be TOML. Received: {file}: {short(error)} Correct the file.") from error
+    if not isinstance(table, dict):
+        raise CouldNotRun(f"tool.gradtwin must be a table. Received: {table!r} in {file}. Write [tool.gradtwin].")
+    return {name: _setting(name, value, file) for name, value in table.items()}
+
+
+def _setting(name: str, value: Any, file: Path) -> Any:
+    """The value of an option in pyproject.toml. Raises: CouldNotRun."""
+    if name not in SETTINGS:
+        raise CouldNotRun(
+            f"[tool.gradtwin] must have options that a project may set. Received: {name!r} in {file}. Choose from "
+            f"{', '.join(SETTINGS)}."
+        )
+    option = OPTIONS[name]
+    given = value if option.many and isinstance(value, list) else [value]
+    if not all(type(one) is option.type for one in given):
+        kind = {str: "a text", int: "a whole number", bool: "true or false"}[option.type]
+        raise CouldNotRun(
+            f"{name} in [tool.gradtwin] must be {kind}{', or a list of them' if option.many else ''}. Received: "
+            f"{value!r} in {file}. Correct it."
+        )
+    taken = tuple(given) if option.many else value
+    try:
+        require_legal({name: taken})
+    except CouldNotRun as error:
+        raise CouldNotRun(f"[tool.gradtwin] in {file}: {error}") from error
+    return taken
+
+
+def require_legal(given: Mapping[str, Any]) -> None:
+    """Require values that the options take, by name. Raises: CouldNotRun for the first that is not."""
+    for name, value in given.items():
+        require_choice(name, value)
+    parse_expectations(given.get("expect", ()))
+    parse_time_limit(given.get("time-limit", OPTIONS["time-limit"].default))
+    parse_memory_limit(given.get("memory-limit", OPTIONS["memory-limit"].default))
+    for name in ("steps", "batches", "seed"):
+        require_minimum(name, given.get(name, OPTIONS[name].default))
+
+
+def keywords_of(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Options by their names as keywords of the public verbs: mode is `modes` there."""
+    return {_KEYWORDS.get(name, name): _CONVERTED.get(name, _as_it_is)(value) for name, value in given.items()}
+
+
+def project_keywords(settings: Mapping[str, Any], taken: Collection[str]) -> dict[str, Any]:
+    """The settings of a project as keywords of a verb, as far as they are among the parameters that it takes."""
+    keywords = {name: value for name, value in keywords_of(settings).items() if name in taken}
+    # what a project expects is about some of its models
+    return keywords | ({"expect": SharedExpectations(keywords["expect"])} if "expect" in keywords else {})
+
+
+def _as_it_is(value: Any) -> Any:
+    return value
+
+
+_KEYWORDS = {"mode": "modes", "batch-size": "batch_size"}
+_CONVERTED: Mapping[str, Callable[[Any], Any]] = {
+    "mode": lambda modes: tuple(modes.split(",")),
+    "expect": parse_expectations,
+    "batch-size": lambda size: size or None,
+}

@@ -114,6 +114,7 @@ HEAVY = (
     "test_lesson.py",
     "test_proven_departures.py",
     "test_plugin.py",
+    "test_plugin_targets.py",
     "test_eager_only.py",
     "test_readme.py",
     "test_noise_kinds.py",

@@ -216,6 +216,12 @@ CASES = (
         "rms-normalization-scales-along-the-last-axis", "value", [RMSNormalization(axis=1), Dense(2)], generic(2, 3, 3)
     ),
     Departing(
+        "layer-normalization-rms-divides-by-the-deviation",
+        "value",
+        [LayerNormalization(rms_scaling=True), Dense(2)],
+        generic(2, 3),
+    ),
+    Departing(
         "layer-normalization-scrambles-gamma-of-mixed-axes",
         "value",
         [LayerNormalization(axis=(1, -1)), Dense(2)],

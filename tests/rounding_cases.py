@@ -1,7 +1,7 @@
 """Losses on which the stated rounding error is compared with the true one: operations, compositions, the registry.
 
 A `Subject` is a traced loss and points at which it is evaluated; `measured` compares at one point. The truth is the
-same graph in 50 digits (exact_graph.py).
+same graph in 50 digits (keras_ref/evaluation/exact_graph.py).
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ import keras
 import mpmath
 import numpy as np
 import tensorflow as tf
-from exact_graph import DIGITS, Graph
 from example_pools import pool
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
 from keras_ref import strategies as gt
+from keras_ref.evaluation.exact_graph import DIGITS, Graph
 from keras_ref.evaluation.rounding import Rounded
 from scratch import registry
 from scratch.arrays import Array
@@ -396,7 +396,7 @@ class LayerSubject:
                 exact = exact or Graph(probe._traced())
                 flat = probe._flat(probe.values)
                 held = [np.asarray(h) for h in probe._held()]
-                moved = [flat, np.zeros_like(flat), np.zeros(1), np.zeros(1, np.int64), flat[:1]]
+                moved = [np.zeros(()), np.zeros((), np.int64), flat[0], flat, np.zeros_like(flat)]
                 yield from compared(value, stated, np.ravel(exact(*moved, *held)[0]))
 
 

@@ -15,9 +15,9 @@ os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
 import keras
 import numpy as np
 import rounding_cases as rc
-from exact_graph import Missing
 
 from keras_ref.errors import UserCodeFailed
+from keras_ref.evaluation.exact_numbers import Missing
 
 
 def main():

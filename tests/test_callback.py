@@ -1,6 +1,8 @@
 """GradientCheck in model.fit: it warns, stops or raises; training goes on bit for bit as it would have without."""
 
 import random
+from dataclasses import replace
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -107,7 +109,7 @@ def test_it_warns_stops_raises_or_calls(monkeypatch):
     wrong = model(Doubled)
     with pytest.warns(
         GradientWarning,
-        match=r"Before batch 0: mine: 5 variables(.|\n)*"
+        match=r"Before batch 1 of epoch 1: mine: 5 variables(.|\n)*"
         r"verdict    mismatch: mine/hidden/kernel, by the oracle 'forward'",
     ):
         trained(wrong, GradientCheck((X, Y), every=100, samples=4, effort="full"), epochs=1)
@@ -118,11 +120,60 @@ def test_it_warns_stops_raises_or_calls(monkeypatch):
             X, Y, batch_size=4, epochs=5, verbose=0, callbacks=[GradientCheck((X, Y), on_failure="stop")]
         )
     assert built.optimizer.iterations.numpy() == 1 and len(history.history["loss"]) == 1
-    with pytest.raises(GradientMismatch, match=r"^Before batch 0: mine: 1 variable"):
+    with pytest.raises(GradientMismatch, match=r"^Before batch 1 of epoch 1: mine: 1 variable"):
         trained(model(), GradientCheck((X, Y), on_failure="raise"))
     seen = []
     trained(model(), GradientCheck((X, Y), every=6, on_failure=seen.append))
     assert [report.ok for report in seen] == [False] * 3
+
+
+def test_what_has_been_said_is_repeated_in_one_line(monkeypatch):
+    """With the epoch; in full again when the failures are others, or are back."""
+    words = iter(["mismatch", "mismatch", "nan", "match", "nan"])
+    stub(monkeypatch)
+    check = keras_ref.checks.gradients.check_gradients
+    monkeypatch.setattr(
+        keras_ref.checks.gradients,
+        "check_gradients",
+        lambda *given, **options: replace(check(*given, **options), verdicts=(verdict(next(words)),)),
+    )
+    with pytest.warns(GradientWarning) as warned:
+        trained(model(), GradientCheck((X, Y), every=6), epochs=5)
+    said = [str(one.message) for one in warned]
+    assert {Path(one.filename).name for one in warned} == {"test_callback.py"}  # where training was started
+    assert [text.count("\n") > 6 for text in said] == [True, False, True, True]
+    assert said[1] == "Before batch 1 of epoch 2: still the same failures (1 mismatch)"
+    assert [text.partition(":")[0][-7:] for text in said] == ["epoch 1", "epoch 2", "epoch 3", "epoch 5"]
+
+
+def verdict(word):
+    return Verdict("v", "forward", word, 1, 1, {}, (), 1.0, 2.0, visible=1e-9)
+
+
+def test_options_of_the_project_stand_where_none_are_given(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "pyproject.toml").write_text(
+        '[tool.gradtwin]\neffort = "full"\nseed = 3\nallow = ["undecided"]\nexpect = ["q*=surrogate"]\nsteps = 9\n'
+    )
+    calls = stub(monkeypatch, "undecided")
+    check = GradientCheck((X, Y), every=100, seed=4, on_failure="raise")
+    trained(model(), check, epochs=1)
+    assert {name: calls[0][2][name] for name in ("effort", "seed", "expect")} == {
+        "effort": "full",
+        "seed": 4,
+        "expect": {"q*": "surrogate"},
+    }
+    assert "steps" not in calls[0][2] and check.report.ok
+
+
+def test_a_generator_gives_its_first_batch(monkeypatch):
+    calls = stub(monkeypatch)
+    batches = ((X[i : i + 4], Y[i : i + 4]) for i in range(0, 24, 4))
+    trained(model(), GradientCheck(batches, every=3), epochs=1)
+    assert len(calls) == 2
+    for x, y, *_ in calls:
+        np.testing.assert_array_equal(x, X[:4])
+        np.testing.assert_array_equal(y, Y[:4])
 
 
 def test_what_goes_wrong_later_does_not_end_the_training():
@@ -135,7 +186,7 @@ def test_what_goes_wrong_later_does_not_end_the_training():
     )
     with pytest.warns(
         GradientWarning,
-        match=r"^The gradients could not be checked before batch 3: Weight 'mine/hidden/kernel' must be finite",
+        match=r"^The gradients could not be checked before batch 4 of epoch 1: Weight 'mine/hidden/kernel' must be",
     ):
         trained(built, spoil, GradientCheck((X, Y), every=3, samples=2, on_failure="stop"))
     assert built.optimizer.iterations.numpy() == 4
@@ -159,3 +210,8 @@ def test_bad_input_is_refused_when_it_is_made(options, sentence):
     with pytest.raises(ValueError) as caught:
         GradientCheck((X, Y), **options)
     assert str(caught.value) == sentence
+
+
+def test_options_that_there_are_not_are_refused_when_it_is_made():
+    with pytest.raises(ValueError, match=r"^GradientCheck must have options of check_gradients. Received: efort. "):
+        GradientCheck((X, Y), efort="full")

@@ -93,8 +93,8 @@ def test_check_of_a_saved_file_with_data(gradtwin, tmp_path):
         (
             ("check", "nowhere"),
             (
-                "A target must be package.module:factory or a .keras file. Received: 'nowhere'. Name the factory "
-                "after a colon."
+                "A target must be package.module:factory or a .keras or .h5 file. Received: 'nowhere'. Name the "
+                "factory after a colon."
             ),
         ),
         (("check", "gone.keras"), "A model file must exist. Received: gone.keras, which does not. Check the path."),

@@ -7,56 +7,10 @@ import json
 import keras
 import numpy as np
 import pytest
+from small_shop import SHOP
 
-from keras_ref.frontends import cli
+from keras_ref.frontends import running
 from keras_ref.reports.verdict import Report, Verdict
-
-SHOP = """
-import os
-import keras
-import numpy as np
-import tensorflow as tf
-
-@tf.custom_gradient
-def rounded(x):
-    return tf.round(x * 4.0) / 4.0, lambda upstream: upstream
-
-class Quant(keras.layers.Layer):
-    def build(self, shape):
-        self.kernel = self.add_weight(shape=(shape[-1], 2), name="kernel")
-
-    def call(self, x):
-        return x @ rounded(tf.convert_to_tensor(self.kernel))
-
-class Dies(keras.layers.Layer):
-    def call(self, x):
-        if not isinstance(x, keras.KerasTensor):
-            tf.py_function(os.abort, [], [])
-        return x
-
-def build(*layers):
-    keras.utils.set_random_seed(1)
-    encoder = keras.layers.Dense(2, "tanh", name="encoder")
-    model = keras.Sequential([keras.Input((3,), name="table"), encoder, *layers], name="shop")
-    model.compile(optimizer="sgd", loss="mse")
-    return model
-
-def quantized():
-    return build(Quant(name="quant"))
-
-def dies():
-    return build(Dies())
-
-def with_data():
-    return build(), np.arange(12.0).reshape(4, 3) / 8, np.arange(8.0).reshape(4, 2) / 8
-
-def of_batches():
-    _, x, y = with_data()
-    return build(), tf.data.Dataset.from_tensor_slices((x, y)).batch(2)
-
-def too_much():
-    return build(), 1, 2, 3, 4
-"""
 
 
 @pytest.fixture
@@ -133,10 +87,10 @@ def test_locate_is_a_fast_check(run, monkeypatch):
 
 
 def test_a_crash_is_a_verdict_with_the_signal(run, tmp_path, monkeypatch):
-    isolated = cli.run_isolated
+    isolated = running.run_isolated
     # one process of its own is enough for a test: the other targets stay in this one
     monkeypatch.setattr(
-        cli,
+        running,
         "run_isolated",
         lambda command, target: isolated(command, target) if "dies" in target else command.run(target),
     )
@@ -197,10 +151,10 @@ def test_github_actions_get_annotations_and_a_summary(run, tmp_path, monkeypatch
     assert status == 1
     found = [line for line in out.splitlines() if line.startswith("::error")]
     assert len(found) == 1
-    line = SHOP.splitlines().index("def quantized():") + 1
+    line = SHOP.splitlines().index("class Quant(keras.layers.Layer):") + 1  # the layer at fault
     assert found[0].startswith(
-        f"::error file=fronts_shop.py,line={line},title=gradtwin%3A mismatch in shop/quant/kernel::verdict    "
-        f"mismatch: shop/quant/kernel, by the oracle 'forward'%0Aworst at   ["
+        f"::error file=fronts_shop.py,line={line},title=gradtwin%3A mismatch in shop/quant/kernel%2C in the layer "
+        "quant (Quant)::verdict    mismatch: shop/quant/kernel, by the oracle 'forward'%0Aworst at   ["
     )
     assert found[0].endswith("%0Areplay     gradtwin check fronts_shop:quantized --variables '*/kernel'")
     summary = (tmp_path / "summary.md").read_text()
@@ -213,111 +167,6 @@ def test_github_actions_get_annotations_and_a_summary(run, tmp_path, monkeypatch
     )
     status, out, err = run("check", "fronts_shop:nowhere")
     assert status == 2 and out == "::error title=gradtwin could not run::" + err.removeprefix("gradtwin: ")
-
-
-CASES = {
-    "an option that is no effort": (
-        ("check", "fronts_shop:build", "--effort", "some"),
-        "--effort must be one of auto, full, fast. Received: 'some'. Choose one of them.",
-    ),
-    "a mode among several": (
-        ("check", "fronts_shop:build", "--mode", "eager,slow"),
-        "--mode must be one of eager, function, jit_compile. Received: 'slow'. Choose one of them.",
-    ),
-    "what cannot be allowed": (
-        ("check", "fronts_shop:build", "--allow", "mismatch"),
-        "--allow must be one of kink, undecided. Received: 'mismatch'. Choose one of them.",
-    ),
-    "an expectation without a word": (
-        ("check", "fronts_shop:build", "--expect", "quant/*"),
-        (
-            "--expect must be GLOB=surrogate or GLOB=stop_gradient. Received: 'quant/*'. Pass "
-            "--expect 'quant*/kernel=surrogate', say."
-        ),
-    ),
-    "another expectation": (
-        ("locate", "fronts_shop:build", "--expect", "quant/*=zero"),
-        (
-            "--expect must be GLOB=surrogate or GLOB=stop_gradient. Received: 'quant/*=zero'. Pass "
-            "--expect 'quant*/kernel=surrogate', say."
-        ),
-    ),
-    "no steps": (
-        ("updates", "fronts_shop:build", "--steps", "0"),
-        "--steps must be at least 1. Received: 0. Pass 3, say.",
-    ),
-    "a negative seed": (
-        ("check", "fronts_shop:build", "--seed", "-1"),
-        "--seed must be at least 0. Received: -1. Pass 0, say.",
-    ),
-    "a seed of letters": (
-        ("check", "fronts_shop:build", "--seed", "x"),
-        (
-            "Invalid value for '--seed': Input should be a valid integer, unable to parse string as an integer. See "
-            "gradtwin check --help."
-        ),
-    ),
-    "no batch": (
-        ("check", "fronts_shop:build", "--batches", "0"),
-        "--batches must be at least 1. Received: 0. Pass 1, say.",
-    ),
-    "what there is no gradient by": (
-        ("locate", "fronts_shop:build", "--wrt", "labels"),
-        "--wrt must be one of weights, inputs. Received: 'labels'. Choose one of them.",
-    ),
-    "no target": (("check",), "Missing argument 'TARGET'. See gradtwin check --help."),
-    "an option of another command": (
-        ("updates", "fronts_shop:build", "--effort", "full"),
-        "No such option: --effort (Possible options: --force, --import). See gradtwin updates --help.",
-    ),
-    "no match": (
-        ("check", "fronts_shop:build", "--variables", "decoder/*"),
-        (
-            "`variables` must match at least one variable. Received: 'decoder/*', where there are "
-            "shop/encoder/kernel, shop/encoder/bias, input. Correct the pattern."
-        ),
-    ),
-    "a factory of too much": (
-        ("check", "fronts_shop:too_much"),
-        (
-            "A factory must return a keras.Model. Received: a tuple from fronts_shop:too_much. Return the model, or "
-            "(model, x, y)."
-        ),
-    ),
-    "a page of two": (
-        ("check", "fronts_shop:build", "fronts_shop:build", "--html", "page.html"),
-        "--html must have one target. Received: 2. Run the command for each, or write --json.",
-    ),
-    "no report": (
-        ("replay", "gone.json"),
-        "A report to replay must exist. Received: gone.json: No such file or directory. Check the path.",
-    ),
-    "a report of something else": (
-        ("replay", "other.json"),
-        (
-            "A report to replay must be one that --json wrote. Received: other.json, which is not. Write one with "
-            "gradtwin check … --json other.json."
-        ),
-    ),
-    "a report of a later gradtwin": (
-        ("replay", "later.json"),
-        (
-            "A recorded run must be one of check, locate, updates with its options. Received: 'check' with later. "
-            "Replay it with the gradtwin that wrote it."
-        ),
-    ),
-    "data that do not fit": (
-        ("check", "fronts_shop:build", "--data", "wide.npz"),
-        "Input 'table' must have shape (any, 3). Received: (4, 5). Reshape the data or change the model's input shape.",
-    ),
-    "a module that does not import": (
-        ("check", "fronts_broken:build"),
-        (
-            "A target's module must import. Received: fronts_broken, which raised SyntaxError: '(' was never closed "
-            "(fronts_broken.py, line 1). Mend the module."
-        ),
-    ),
-}
 
 
 @pytest.mark.parametrize("command", ["check", "locate"])
@@ -334,31 +183,6 @@ def test_batches_and_what_gradients_are_by(run, tmp_path, command):
     run(command, "fronts_shop:of_batches", "--wrt", "weights", "--json", "weights.json")
     report = json.loads((tmp_path / "weights.json").read_text())
     assert {v["name"] for v in report["verdicts"]} == {"shop/encoder/kernel", "shop/encoder/bias"}
-
-
-@pytest.mark.parametrize("name", CASES)
-def test_refused_in_one_sentence(run, tmp_path, name):
-    arguments, sentence = CASES[name]
-    np.savez("wide.npz", x=np.zeros((4, 5)), y=np.zeros((4, 2)))
-    (tmp_path / "fronts_broken.py").write_text("build = (")
-    (tmp_path / "other.json").write_text('{"ok": true}')
-    (tmp_path / "later.json").write_text('{"run": {"command": "check", "targets": ["a:b"], "options": {"later": 1}}}')
-    before = {path: path.stat().st_mtime_ns for path in tmp_path.glob("*.*")}
-    status, out, err = run(*arguments, *(() if arguments[0] == "replay" else ("--json", "new.json")))
-    assert (status, out, err) == (2, "", f"gradtwin: {sentence}\n")
-    assert {path: path.stat().st_mtime_ns for path in tmp_path.glob("*.*")} == before
-
-
-@pytest.mark.parametrize(
-    ("path", "reason"), [("no/such/report.json", "No such file or directory"), (".", "Is a directory")]
-)
-def test_a_json_path_is_refused_before_the_model_is_built(run, path, reason):
-    status, out, err = run("check", "fronts_shop:dies", "--json", path)  # which would end this process
-    assert (status, out, err) == (
-        2,
-        "",
-        f"gradtwin: --json must name a file that can be written. Received: {path}: {reason}. Choose another path.\n",
-    )
 
 
 def test_a_file_with_a_lambda_needs_a_flag(run, tmp_path):

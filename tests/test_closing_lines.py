@@ -61,6 +61,10 @@ LINES = {
     ("nondeterministic", "forward", Reason.LOSS_NOT_REPEATABLE): (
         "the loss is no function of its inputs: look for what draws, counts or remembers"
     ),
+    ("inaccurate", "digits", Reason.FEW_DIGITS): (
+        "the gradient is right to the scale of the loss and has lost most of its own digits: look at what cancels in "
+        "the backward pass"
+    ),
     ("undecided", "forward", Reason.JUMP): (
         "nothing was shown to be wrong: the loss has no slope at this point; look at it, or check another point"
     ),

@@ -127,9 +127,45 @@ class Squared(keras.layers.Layer):
         return wrong(lambda x, g: x * x * g)(x, tf.convert_to_tensor(self.gain))
 
 
+class Late(keras.layers.Layer):
+    """A layer whose build() makes a layer, which is built in the first call."""
+
+    def build(self, shape):
+        self.dense = keras.layers.Dense(shape[-1], name="dense")
+        self.built = True
+
+    def call(self, x):
+        return x * self.dense(x)
+
+
+@pytest.mark.parametrize("built", [False, True])
+def test_layers_that_are_built_in_the_first_call(built):
+    """They were refused: their weights cannot be made while the layer around them computes in float64."""
+    layer = Late(name="late")
+    if built:
+        layer.build(X.shape)
+    report = check_layer(layer, X)
+    assert report.ok and {v.name for v in report.verdicts} == {"late/dense/kernel", "late/dense/bias", "input"}
+
+
 def test_a_layer_with_a_planted_error():
     report = check_layer(Squared(name="squared"), X)
     assert verdicts(report) == {("squared/gain", "forward"): "mismatch", ("input", "forward"): "mismatch"}
+
+
+ODD_KEYS = {len: True, ("a", 1): [], "layer": keras.layers.Dense(2)}
+ODD_KEYS["itself"] = ODD_KEYS
+
+
+def test_containers_that_a_function_uses_may_have_any_keys():
+    """Keys that cannot be sorted, a container inside itself: layers are found all the same, and compute in float64."""
+
+    def function(x):
+        return ODD_KEYS["layer"](x)
+
+    ODD_KEYS["layer"](X)
+    report = check_function(function, X, variables=ODD_KEYS["layer"].trainable_variables)
+    assert report.ok and not any("float32 inside" in note for note in report.notes), report.notes
 
 
 def test_a_layer_keeps_no_trace_of_its_twin():

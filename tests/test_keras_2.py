@@ -85,6 +85,27 @@ def test_layers(make):
     assert check_layer(make(), X[None]).ok
 
 
+class Crossed(tf_keras.layers.Layer):
+    """A layer of two arguments, the second of which Keras 2 does not cast."""
+
+    def build(self, shape):
+        self.gain = self.add_weight(shape=(shape[-1],), name="gain", initializer="ones")
+
+    def call(self, x, y):
+        return x * self.gain * y
+
+
+def test_layers_are_built_in_their_precision():
+    assert check_layer(Crossed(), X, X + 1).ok
+
+    class Refusing(tf_keras.layers.Layer):
+        def call(self, x):
+            raise RuntimeError("no luck")
+
+    with pytest.raises(BadInput, match=r"A subject must run on the data it is checked on.*no luck"):
+        check_layer(Refusing(), X)
+
+
 def test_targets_need_a_loss():
     model = tf_keras.Sequential([tf_keras.Input((3,)), tf_keras.layers.Dense(2)])
     with pytest.raises(BadInput, match="must have a loss when targets are given"):

@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from keras_ref import check_updates
 from keras_ref.errors import BadInput
-from keras_ref.translation.from_keras_2 import SAME_LAW, as_keras_3
+from keras_ref.translation.from_keras_2 import SAME_LAW, SAME_SCHEDULES, as_keras_3
 
 tf_keras = pytest.importorskip("tf_keras")
 
@@ -73,14 +73,69 @@ def test_optimizers_without_a_twin():
     assert only_reason(model_of("nadam")) == (
         "An optimizer of Keras 2 must have the law of Keras 3's to have a twin. Received: Nadam."
     )
-    assert only_reason(model_of(tf_keras.optimizers.Adam(weight_decay=0.1))) == (
-        "An optimizer of Keras 2 must have the arguments of Keras 3's, and no weight decay, to have a twin. Received: "
-        "Adam with weight_decay."
+    assert only_reason(model_of(tf_keras.optimizers.Adafactor())) == (
+        "An optimizer of Keras 2 must have the law of Keras 3's to have a twin. Received: Adafactor."
     )
-    schedule = tf_keras.optimizers.schedules.ExponentialDecay(0.1, 2, 0.5)
-    assert only_reason(model_of(tf_keras.optimizers.SGD(schedule))).startswith(
-        "An optimizer of Keras 2 must have a constant rate to have a twin. Received: SGD with "
+    assert only_reason(model_of(tf_keras.optimizers.SGD(OwnSchedule()))) == (
+        "A schedule of Keras 2 must have the law of Keras 3's to have a twin. Received: OwnSchedule."
     )
+
+
+class OwnSchedule(tf_keras.optimizers.schedules.LearningRateSchedule):
+    def __call__(self, step):
+        return 0.125 / (1.0 + tf.cast(step, tf_keras.backend.floatx()))
+
+
+SCHEDULES = {
+    "CosineDecay": (0.25, 4),
+    "CosineDecayRestarts": (0.25, 2),
+    "ExponentialDecay": (0.1, 2, 0.7),
+    "InverseTimeDecay": (0.1, 2, 0.7),
+    "PiecewiseConstantDecay": ([1, 2], [0.3, 0.1, 0.7]),
+    "PolynomialDecay": (0.1, 3, 0.01, 0.7),
+}
+
+
+@pytest.mark.parametrize(
+    "name", [n if n == "ExponentialDecay" else pytest.param(n, marks=pytest.mark.slow) for n in sorted(SAME_SCHEDULES)]
+)
+def test_schedules(name):
+    """The rates of three steps; constants that Keras 2 rounds to float32 are no difference of the law."""
+    schedule = getattr(tf_keras.optimizers.schedules, name)(*SCHEDULES[name])
+    report = check_updates(model_of(tf_keras.optimizers.SGD(schedule)), X, Y, steps=3)
+    assert report.ok and {v.verdict for v in report.verdicts} == {"match"}, report.explain()
+
+
+def test_weight_decay_by_patterns():
+    """Of what is not excluded; a decay that is another is found."""
+    optimizer = tf_keras.optimizers.AdamW(0.0625, weight_decay=0.25)
+    optimizer.exclude_from_weight_decay(var_names=["bias"])
+    model = model_of(optimizer)
+    model.layers[0].bias.assign([1.0, -2.0, 0.5])
+    assert check_updates(model, X, Y, steps=2).ok
+    optimizer._use_weight_decay = lambda variable: True
+    held = type(optimizer)._use_weight_decay
+    optimizer._apply_weight_decay = lambda variables: [v.assign_sub(v * 0.25 * 0.0625) for v in variables]
+    optimizer._use_weight_decay = held.__get__(optimizer)
+    report = check_updates(model, X, Y, steps=1)
+    assert {v.name for v in report.failures} == {"inside/bias"}, report.explain()
+
+
+@pytest.mark.parametrize("dynamic", [True, False])
+def test_mixed_precision(dynamic):
+    """The step is that of the optimizer inside, on gradients without the scale of the loss, which stays as it was."""
+    options = {} if dynamic else {"dynamic": False, "initial_scale": 1024.0}
+    optimizer = tf_keras.mixed_precision.LossScaleOptimizer(tf_keras.optimizers.Adam(0.0625), **options)
+    model = model_of(optimizer)
+    scale = float(optimizer.loss_scale)
+    report = check_updates(model, X, Y, steps=2)
+    assert report.ok and {v.verdict for v in report.verdicts} == {"match"}, report.explain()
+    assert float(optimizer.loss_scale) == scale and int(optimizer.iterations) == 0
+    inner = optimizer.inner_optimizer
+    step = inner.update_step
+    inner.update_step = lambda gradient, variable: step(gradient * (1 + 1e-3), variable)
+    wrong = check_updates(model, X, Y, steps=1)
+    assert {v.reason_code for v in wrong.failures} == {"law-differs"}, wrong.explain()
 
 
 @pytest.mark.parametrize("name", sorted(SAME_LAW))

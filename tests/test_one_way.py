@@ -187,9 +187,15 @@ def test_what_annotators_find(subject, evidence, monkeypatch):
         "m/b/bias": (Kind.MATCH, None),
         "input": (Kind.KINK, None),
     }
+    departed = next(v for v in found.verdicts if v.verdict is Kind.DEPARTURE)
+    assert departed.instead == get_departure(PROOF.ids[0]).reason
     assert found.notes == (
         "a note",
-        f"Keras departs from the definition here ({PROOF.ids[0]}): {get_departure(PROOF.ids[0]).reason}",
+        (
+            f"Keras departs from the definition here ({PROOF.ids[0]}): {get_departure(PROOF.ids[0]).reason} In "
+            f"m/a/kernel {list(departed.worst)} Keras has {departed.autodiff:+.6e}, and the definition "
+            f"{departed.numeric:+.6e}."
+        ),
         f"m/a/bias: autodiff gives None, and the loss does not move either: {Reason.NO_GRADIENT.sentence}.",
         f"m/b/bias: every compared slope is zero ({CAUSES}); compared against the noise alone.",
         "input: 1 entries sit on a kink; autodiff is right beside it.",
@@ -246,8 +252,8 @@ def test_every_code_is_used(enumeration):
 
 def test_kinds():
     assert [kind.value for kind in ORDER] == [
-        "crash", "mismatch", "nan", "mode-dependent", "nondeterministic", "undecided", "kink", "disconnected",
-        "surrogate", "symmetrized", "departure", "match",
+        "crash", "mismatch", "nan", "mode-dependent", "nondeterministic", "inaccurate", "undecided", "kink",
+        "disconnected", "surrogate", "symmetrized", "departure", "match",
     ]  # fmt: skip
     assert {kind for kind in Kind if kind.failing} == FAILING
     assert worst_of(["match", "kink", "undecided"]) is Kind.UNDECIDED

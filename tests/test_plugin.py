@@ -5,7 +5,6 @@ What needs no Keras runs with stubs, in a process of its own where workers or th
 
 import json
 import sys
-from xml.etree import ElementTree as ET
 
 import pytest
 
@@ -195,29 +194,6 @@ def test_a_marked_test_that_cannot_be_checked_says_so_in_one_sentence(pytester, 
     assert lines[at + 2].startswith("=") and "Traceback" not in result.stdout.str()
 
 
-TARGETS = """
-import keras, tensorflow as tf
-
-@tf.custom_gradient
-def doubled(x):
-    return x * 2.0, lambda upstream: upstream * 2.001
-
-class Doubled(keras.layers.Layer):
-    def call(self, x):
-        return doubled(x)
-
-def build(*more):
-    keras.utils.set_random_seed(1)
-    inner, outer = keras.layers.Dense(2, "tanh", name="inner"), keras.layers.Dense(1, name="outer")
-    m = keras.Sequential([keras.Input((3,)), inner, *more, outer], name="mine")
-    m.compile(optimizer="sgd", loss="mse")
-    return m
-
-def wrong():
-    return build(Doubled())
-"""
-
-
 def test_a_fixture_points_at_the_call_that_it_refuses(pytester):
     pytester.makepyfile(MODEL + "\ndef test_it(check_gradients):\n    check_gradients(model(), X[:, :2], Y)\n")
     result = pytester.runpytest_inprocess(*QUIET)
@@ -230,152 +206,6 @@ def test_a_fixture_points_at_the_call_that_it_refuses(pytester):
     )
     assert not [
         line for line in result.stdout.lines if "keras_ref/" in line and "Error" not in line and line.startswith("/")
-    ]
-
-
-def test_targets_of_the_ini_file_and_the_command_line_are_tests(pytester):
-    pytester.makepyfile(plugin_targets_a=TARGETS, test_own="def test_own(): pass")
-    pytester.makeini("[pytest]\ngradtwin_targets =\n    plugin_targets_a:build\n")
-    result = pytester.runpytest_inprocess(
-        *QUIET, "-v", "--gradtwin", "plugin_targets_a:wrong", "--gradtwin", "plugin_targets_a:missing"
-    )
-    result.assert_outcomes(passed=1 + 5 + 2, failed=3 + 1)
-    result.stdout.fnmatch_lines(
-        [
-            "gradtwin::plugin_targets_a:build::mine/inner/kernel PASSED*",
-            "gradtwin::plugin_targets_a:build::input PASSED*",
-            "gradtwin::plugin_targets_a:wrong::mine/inner/kernel FAILED*",
-            "gradtwin::plugin_targets_a:wrong::mine/outer/kernel PASSED*",
-            "gradtwin::plugin_targets_a:missing::load FAILED*",
-            "verdict    mismatch: mine/inner/kernel, by the oracle 'forward'",
-            "replay     gradtwin check plugin_targets_a:wrong --variables mine/inner/kernel",
-            (
-                "A target's factory must exist. Received: 'missing', which plugin_targets_a does not have. Check the "
-                "name after the colon."
-            ),
-            "gradtwin: 10 variables, 3 mismatches; smallest error that would have been seen *",
-        ]
-    )
-    assert "Traceback" not in result.stdout.str()
-    # a run that names its tests does not get those of the ini file; -k chooses among a target's variables
-    pytester.runpytest_inprocess(*QUIET, "test_own.py").assert_outcomes(passed=1)
-    result = pytester.runpytest_inprocess(
-        *QUIET, "-k", "outer and bias", "--gradtwin", "plugin_targets_a:wrong", "test_own.py"
-    )
-    result.assert_outcomes(passed=1, deselected=5)
-    result.stdout.fnmatch_lines(["gradtwin: 1 variable; *"])
-
-
-def test_a_target_in_a_process_of_its_own(pytester):
-    dies = TARGETS.replace(
-        "def call(self, x):\n",
-        (
-            "def call(self, x):\n        if not isinstance(x, keras.KerasTensor):\n            "
-            "tf.py_function(__import__('os').abort, [], [])\n"
-        ),
-    )
-    pytester.makepyfile(
-        plugin_targets_b=dies.replace(
-            "def build(", "    def compute_output_shape(self, shape):\n        return shape\n\ndef build("
-        )
-    )
-    result = pytester.runpytest_inprocess(
-        *QUIET, "--gradtwin", "plugin_targets_b:wrong", "--gradtwin-isolate", "-k", "outer and kernel"
-    )
-    result.assert_outcomes(failed=1, deselected=4)
-    result.stdout.fnmatch_lines(
-        [
-            "verdict    crash: plugin_targets_b:wrong, killed by SIGABRT*",
-            "replay     gradtwin check plugin_targets_b:wrong --variables mine/outer/kernel --isolate",
-            "gradtwin: 1 variable, 1 crash",
-        ]
-    )
-
-
-#: reports without Keras: what travels, and what is said
-STUBS = """
-from keras_ref.frontends import invocation, variable_names, verbs
-from keras_ref.inputs import targets
-from keras_ref.reports.verdict import Report, Verdict
-
-def check(subject, *arguments, seed=0, replay="", effort="auto", **options):
-    errors = {"truncation": 0.1, "rounding": 0.1, "visible": 3e-9}
-    verdicts = [
-        Verdict(f"v{i}", "forward", word, 4, 4, {word: 4}, (0,), 1.0, 2.0, **errors) for i, word in enumerate(subject)
-    ]
-    return Report("stub", tuple(verdicts), ("a note",), seed, replay)
-
-targets.import_quietly = lambda: None
-verbs.find_check = lambda verb: check
-targets.load_target = lambda target: ("model", "x", "y", None)
-variable_names.variable_names = lambda model, x, seed: ["v0", "v1"]
-WORDS = ["match", "mismatch", "nan"]
-invocation.Invocation.run = lambda self, target, progress=None, loaded=None: check(WORDS, replay=self.replay())
-"""
-STUBBED = """
-import pytest
-
-@pytest.mark.parametrize("i", range(4))
-def test_kinks(check_gradients, i):
-    check_gradients(["kink", "match"])
-
-def test_wrong(check_layer):
-    check_layer(["mismatch", "match"])
-
-def test_undecided(check_function, check_updates):
-    assert check_function(["undecided"], allow=["undecided"]).ok
-    check_updates(["match"])
-"""
-
-
-def test_reports_travel_from_the_workers_of_xdist(pytester):
-    pytester.makeconftest(STUBS)
-    pytester.makepyfile(STUBBED)
-    options = (
-        "-p",
-        "no:cacheprovider",
-        "-p",
-        "no:benchmark",
-        "--gradtwin-seed",
-        "5",
-        "--gradtwin-json",
-        "all.json",
-        "--junitxml",
-        "junit.xml",
-        "--gradtwin",
-        "package:factory",
-    )
-    result = pytester.runpytest_subprocess(*options, "-n", "2")
-    result.assert_outcomes(passed=5, failed=3)
-    result.stdout.fnmatch_lines_random(
-        [
-            "verdict    mismatch: v0, by the oracle 'forward'",
-            "replay     pytest *::test_wrong --gradtwin-seed 5",
-            "verdict    mismatch: v1, by the oracle 'forward'",
-            "verdict    nan: v2, by the oracle 'forward'",  # which no test stands for: it fails the first one
-            "replay     gradtwin check package:factory --seed 5 --variables v1",
-            (
-                "gradtwin: 15 variables, 4 kinks, 1 undecided, 1 nan, 2 mismatches; smallest error that would have "
-                "been seen 3e-09"
-            ),
-        ]
-    )
-    assert "Traceback" not in result.stdout.str()
-    reports = json.loads((pytester.path / "all.json").read_text())["reports"]
-    assert len(reports) == 9 and {r["seed"] for r in reports if "package" not in r["test"]} == {5}
-    cases = ET.parse(pytester.path / "junit.xml").getroot().iter("testcase")
-    properties = {case.get("name"): [(p.get("name"), p.get("value")) for p in case.iter("property")] for case in cases}
-    assert properties["test_wrong"] == [
-        ("gradtwin_subject", "stub"),
-        ("gradtwin_compared", "8 of 8"),
-        ("gradtwin_verdicts", "1 match, 1 mismatch"),
-        ("gradtwin_would_see", "3.0e-09"),
-        ("gradtwin_seed", "5"),
-    ]
-    assert properties["v1"][:3] == [
-        ("gradtwin_subject", "package:factory"),
-        ("gradtwin_compared", "4 of 4"),
-        ("gradtwin_verdicts", "1 mismatch"),
     ]
 
 

@@ -7,12 +7,14 @@ import subprocess
 import sys
 import textwrap
 from pathlib import Path
+from types import SimpleNamespace
 
 import keras
 import numpy as np
 import pytest
 
-from keras_ref import compare
+import scratch
+from keras_ref import compare, reflect
 from keras_ref.errors import CouldNotRun
 from keras_ref.programs import wire
 from keras_ref.programs.keras_models import optimizer_variables
@@ -20,8 +22,8 @@ from keras_ref.programs.numpy_module import NumpyModule
 from keras_ref.programs.program import Point
 from keras_ref.programs.remote import RemoteProgram
 from keras_ref.programs.targets import kinds, open_object
-from keras_ref.programs.torch_layouts import LAYOUTS
 from scratch import registry
+from scratch.objective import Objective
 
 ROOT = Path(__file__).parents[1]
 X, Y = np.random.default_rng(0).normal(size=(5, 3)), np.random.default_rng(1).normal(size=(5, 2))
@@ -100,6 +102,75 @@ def test_a_function_of_jax():
     assert found.ok and {row.stage for row in found.rows} == {"forward", "loss", "gradient"}
 
 
+def adam(rate, epsilon=1e-7):
+    """Adam as an optimizer of Optax has it: init and update."""
+    import jax
+    import jax.numpy as jnp
+
+    def each(function, *trees):
+        return jax.tree_util.tree_map(function, *trees)
+
+    def init(parameters):
+        zeros = each(jnp.zeros_like, parameters)
+        return 0, zeros, zeros
+
+    def update(gradients, state, parameters):
+        del parameters
+        k, m, v = state[0] + 1, *state[1:]
+        m = each(lambda a, g: 0.9 * a + 0.1 * g, m, gradients)
+        v = each(lambda a, g: 0.999 * a + 0.001 * g**2, v, gradients)
+        scale = rate * (1 - 0.999**k) ** 0.5 / (1 - 0.9**k)
+        return each(lambda a, b: -scale * a / (jnp.sqrt(b) + epsilon), m, v), (k, m, v)
+
+    return SimpleNamespace(init=init, update=update)
+
+
+def test_training_steps_in_jax():
+    import jax.numpy as jnp
+
+    def forward(p, x):
+        return jnp.tanh(x @ p["a"]["w"] + p["a"]["b"]) @ p["out"]["w"] + p["out"]["b"]
+
+    parameters = {"a": {"w": np.ones((3, 4)), "b": np.ones(4)}, "out": {"w": np.ones((4, 2)), "b": np.ones(2)}}
+    program = {"forward": forward, "loss": lambda p, x, y: ((forward(p, x) - y) ** 2).mean(), "parameters": parameters}
+    own = network(keras.optimizers.Adam(0.1))
+    found = compare(own, {**program, "optimizer": adam(0.1)}, X, Y, steps=3)
+    assert found.ok and "update" in {row.stage for row in found.rows}, found
+    assert "update" not in {row.stage for row in compare(own, program, X, Y, steps=3).rows}
+    wrong = compare(own, {**program, "optimizer": adam(0.1, epsilon=1e-8)}, X, Y, steps=3)
+    assert wrong.parting.stage == "update" and not wrong.ok, wrong
+
+
+def test_training_steps_in_scratch():
+    """Moving averages of a batch normalization included, which a step moves and no gradient does."""
+    layers, definitions = keras.layers, {name: scratch.get("layer", name) for name in ("Dense", "BatchNormalization")}
+    model = keras.Sequential([keras.Input((3,)), layers.Dense(4, "tanh"), layers.BatchNormalization(), layers.Dense(2)])
+    model.compile(optimizer=keras.optimizers.SGD(0.1, momentum=0.9), loss="mse")
+    dense, norm = definitions.values()
+    objective = Objective.of(scratch.Model.chain([dense(4, "tanh"), norm(), dense(2)], (3,)), "MeanSquaredError")
+
+    def compared(momentum):
+        optimizer = scratch.get("optimizer", "SGD")(learning_rate=0.1, momentum=momentum)
+        return compare(model, {"objective": objective, "optimizer": optimizer}, X, Y, steps=2)
+
+    found = compared(0.9)
+    assert found.ok and len([row for row in found.rows if row.stage == "update"]) == 8, found
+    assert compared(0.875).parting.stage == "update"
+
+
+def test_loss_weights_of_an_objective():
+    """The gradient is that of the weighted sum, as the loss is."""
+    x = keras.Input((3,), name="x")
+    outputs = [keras.layers.Dense(2, name="a")(x), keras.layers.Dense(1, name="b")(x)]
+    model = keras.Model(x, outputs)
+    model.compile(loss=["mse", "mae"], loss_weights=[0.25, 3.0])
+    twin, _ = reflect(model)
+    losses = ["MeanSquaredError", "MeanAbsoluteError"]
+    y = [Y, np.ones((5, 1))]
+    assert compare(model, Objective.of(twin, losses, (0.25, 3.0)), X, y, steps=0).ok
+    assert compare(model, Objective.of(twin, losses, (0.25, 2.0)), X, y, steps=0).parting.stage == "loss"
+
+
 MODELS = """
     def build():
         import keras, numpy as np
@@ -128,26 +199,6 @@ NEEDS_TORCH = pytest.mark.skipif(
 def test_keras_on_torch(gradtwin):
     gradtwin.write_module("models", MODELS)
     assert compare(network(), "keras-torch:models:build", X, Y, steps=1).ok
-
-
-@NEEDS_TORCH
-def test_a_module_of_torch():
-    from torch import nn
-
-    found = compare(network(), nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2)), X)
-    assert found.ok and [m.b for m in found.matched] == ["0/kernel", "0/bias", "2/kernel", "2/bias"]
-
-
-def test_layouts_of_torch_are_read_both_ways():
-    shapes = {"Linear": (4, 3), "LSTM": (12, 3), "GRU": (12, 3), "RNN": (4, 3), "Embedding": (5, 3)}
-    for name, layouts in LAYOUTS.items():
-        for layout in layouts:
-            space = (2,) * int(name[-2]) if name[-1] == "d" else ()
-            shape = shapes.get(name, (4, 3, *space))
-            if layout.part in ("bias", "gamma", "beta", "moving_mean", "moving_variance"):
-                shape = (12,)
-            value = np.random.default_rng(0).normal(size=shape)
-            assert (layout.to_torch(layout.to_keras(value)) == value).all(), (name, layout.part)
 
 
 def test_a_missing_backend_names_the_extra(monkeypatch):

@@ -26,6 +26,7 @@ FLOORS = tuple(
         "checks strategies",
         "coverage homework lesson",
         "campaign",
+        "minimisation",
         "frontends",
         "__init__ __main__",
         "face",

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 import rounding_cases as rc
 import tensorflow as tf
-from exact_graph import BINARY, UNARY, Missing
 
+from keras_ref.evaluation.exact_numbers import Missing
+from keras_ref.evaluation.exact_operations import BINARY, UNARY
 from keras_ref.evaluation.operation_rounding import COMPOSED, DECIDED, EXACT, UNITS
 from keras_ref.evaluation.rounding import Rounded
 from scratch import registry

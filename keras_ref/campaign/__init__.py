@@ -10,6 +10,9 @@ run.py            every operation at every point
 records.py        the file of a campaign, and what it came to
 releases.toml     older releases in which the scripts were run
 tensorflow.toml   the faults of TensorFlow: function, arguments, closed form
+derivatives.toml  those that the campaign found, in Keras too
+exact_check.py    an operation at one point against slopes in many digits
+registered.py     the gradients that TensorFlow registers, and which of them a campaign differentiates (registered.toml)
 """
 
 import keras_ref.own_modules  # noqa: F401 (before anything imports from scratch)

@@ -8,6 +8,7 @@ from html import escape
 
 from keras_ref.campaign.ledger import UNREPORTED, Finding
 from keras_ref.campaign.standing import Standing
+from keras_ref.reports.escaping import fenced
 from keras_ref.reports.html import page_html
 
 
@@ -21,7 +22,7 @@ def ledger_html(standings: Sequence[Standing], versions: str) -> str:
         f"<th scope='col'>here</th><th scope='col'>upstream</th></tr></thead><tbody>{rows}</tbody></table>"
         f"{''.join(map(_section, standings))}</main>"
     )
-    return page_html("Findings", body)
+    return page_html("Findings", body, command="findings")
 
 
 def _row(standing: Standing) -> str:
@@ -60,12 +61,12 @@ def _section(standing: Standing) -> str:
 def draft_report(standing: Standing) -> str:
     """A report for the tracker of Keras or TensorFlow, as Markdown. Nothing is sent anywhere."""
     finding = standing.finding
-    expected, actual = finding.source, standing.said or standing.state
+    actual = f"\n\n{fenced(standing.said)}" if standing.said else f" {standing.state}"
     known = "" if finding.upstream == UNREPORTED else f"\nAlready reported: {finding.upstream}\n"
     return (
         f"# {finding.where}: {finding.what.split('. ')[0].rstrip('.')}\n{known}\n"
-        f"**Kind.** {finding.kind}\n\n**What happens.** {finding.what}\n\n**Expected.** {expected}\n\n"
-        f"**Actual.** {actual}\n\n**Found in.** {_releases(finding.found_in)}\n\n**Script** (exits with 1 while the "
+        f"**Kind.** {finding.kind}\n\n**What happens.** {finding.what}\n\n**Expected.** {finding.source}\n\n"
+        f"**Actual.**{actual}\n\n**Found in.** {_releases(finding.found_in)}\n\n**Script** (exits with 1 while the "
         f"fault is there)\n\n```python\n{finding.script}```\n"
     )
 

@@ -79,6 +79,21 @@ def _images(rng: np.random.Generator) -> dict[str, Array]:
     }
 
 
+def _complex(table: Mapping[str, Array], rng: np.random.Generator) -> dict[str, Any]:
+    """Complex arrays: those of a table with imaginary parts of their own, purely real and purely imaginary ones."""
+    generic = table["generic"]
+    parts = generic + 1j * rng.normal(size=generic.shape)
+    return {
+        "generic": parts,
+        "zeros": np.zeros(generic.shape, complex),
+        "real": generic + 0j,
+        "imaginary": 1j * generic,
+        "equal": np.full(generic.shape, 0.5 - 0.25j),
+        "one zero": parts * np.where(np.arange(generic.size).reshape(generic.shape) == 1, 0, 1),
+        "small": parts * 1e-170,
+    }
+
+
 KINDS: Mapping[str, Callable[[np.random.Generator], Mapping[str, Any]]] = {
     "vector": _vectors,
     "matrix": _matrices,
@@ -113,6 +128,41 @@ KINDS: Mapping[str, Callable[[np.random.Generator], Mapping[str, Any]]] = {
     "first images": lambda rng: {"generic": rng.normal(size=(1, 2, 3, 3)), "zeros": np.zeros((1, 2, 3, 3))},
     "flat kernel": lambda rng: {"generic": rng.normal(size=(2, 2, 3)), "zeros": np.zeros((2, 2, 3))},
     "index column": lambda _: {"generic": np.array([[0], [2]]), "zeros": np.array([[1], [1]])},
+    "complex vector": lambda rng: _complex(_vectors(rng), rng),
+    "complex matrix": lambda rng: _complex(_matrices(rng), rng),
+    "complex vectors": lambda rng: {name: [v, v[::-1].copy()] for name, v in _complex(_vectors(rng), rng).items()},
+    "volumes": lambda rng: {"generic": rng.normal(size=(1, 3, 3, 3, 2)), "zeros": np.zeros((1, 3, 3, 3, 2))},
+    "volume kernel": lambda rng: {"generic": rng.normal(size=(2, 2, 2, 2, 1))},
+    "triples": lambda rng: {"generic": rng.normal(size=(2, 3)), "equal": np.ones((2, 3))},
+    "diagonals": lambda rng: {
+        "generic": rng.normal(size=(3, 4)) + np.array([[0.0], [4.0], [0.0]]),
+        "equal": np.array([[0.5], [3.0], [0.5]]) * np.ones((3, 4)),
+    },
+    "column": lambda rng: {"generic": rng.normal(size=(4, 1)), "zeros": np.zeros((4, 1))},
+    "number": lambda rng: {"generic": np.asarray(rng.uniform(0.2, 0.8)), "zeros": np.asarray(0.0)},
+    "pairs": lambda rng: {"generic": rng.normal(size=(4, 2)), "zeros": np.zeros((4, 2))},
+    "pair of vectors": lambda rng: {"generic": [rng.normal(size=5), rng.normal(size=5)]},
+    "pair of matrices": lambda rng: {"generic": [rng.normal(size=(3, 3)), rng.normal(size=(3, 3))]},
+    "pair of frames": lambda rng: {"generic": [rng.normal(size=(3, 5)), rng.normal(size=(3, 5))]},
+    "numbers": lambda rng: {"generic": [np.asarray(v) for v in rng.normal(size=3)]},
+    "kernel of one": lambda rng: {"generic": rng.normal(size=(2, 2, 3, 1)), "zeros": np.zeros((2, 2, 3, 1))},
+    "pointwise kernel": lambda rng: {"generic": rng.normal(size=(1, 1, 3, 2))},
+    "images of two channels": lambda rng: {"generic": rng.normal(size=(1, 4, 4, 2))},
+    "cube": lambda rng: {"generic": rng.normal(size=(2, 3, 4))},
+    "complex cube": lambda rng: {"generic": rng.normal(size=(2, 3, 4)) + 1j * rng.normal(size=(2, 3, 4))},
+    "complex frames": lambda rng: {"generic": rng.normal(size=(3, 5)) + 1j * rng.normal(size=(3, 5))},
+    "row of four": lambda rng: {"generic": rng.normal(size=(1, 4)), "zeros": np.zeros((1, 4))},
+    "frames of logits": lambda rng: {"generic": rng.normal(size=(2, 4, 3)), "zeros": np.zeros((2, 4, 3))},
+    "label rows": lambda _: {"generic": np.array([[1, 2], [2, 1]])},
+    "one length": lambda _: {"generic": np.array([2, 2])},
+    "frame count": lambda _: {"generic": np.array([4, 4])},
+    "shape of four": lambda _: {"generic": (4,)},
+    "two sizes": lambda _: {"generic": np.array([3, 5], np.int32)},
+    "start": lambda _: {"generic": np.array([1])},
+    "size": lambda _: {"generic": np.array([2])},
+    "paddings": lambda _: {"generic": np.array([[1, 2]])},
+    "lengths": lambda _: {"generic": np.array([1, 3, 2])},
+    "axis": lambda _: {"generic": 0},
     "integer": lambda _: {"generic": 1},
     "indices": lambda _: {"generic": np.array([0, 2, 1, 0]), "equal": np.array([1, 1, 1, 1])},
     "segments": lambda _: {"generic": np.array([0, 0, 1, 3]), "equal": np.zeros(4, int)},

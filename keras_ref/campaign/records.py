@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from keras_ref.campaign.ledger import load_findings
+from keras_ref.campaign.registered import cover_registered
 from keras_ref.campaign.run import Accusation, Result
 from keras_ref.errors import CouldNotRun
 from keras_ref.reports import files
@@ -58,7 +59,6 @@ def append(path: str, result: Result) -> None:
 def summarize(results: Sequence[Result]) -> list[str]:
     """What a campaign came to, in lines: counts of verdicts, accusations by operation, and what was not checked."""
     checked = [r for r in results if not r.reason]
-    counts = sum((Counter(r.counts) for r in checked), Counter())
     known = {finding.where for finding in load_findings()}
     lines = []
     for result in checked:
@@ -67,13 +67,38 @@ def summarize(results: Sequence[Result]) -> list[str]:
             new = "" if _public_name(result.name) in known else " (not in the ledger)"
             lines.append(f"{first}{f', and {more} more' if more else ''}{new}")
     reasons = Counter(r.reason.partition(" (")[0] for r in results if r.reason)
-    lines.append("verdicts: " + ", ".join(f"{count} {kind}" for kind, count in counts.most_common()))
+    for module, claims in claims_by_module(results).items():
+        told = (f"{claim}: {_counted(kinds)}" for claim, kinds in claims.items())
+        lines.append(f"{module}: {'; '.join(told)}")
     if reasons:
-        lines.append("not checked: " + ", ".join(f"{count} {reason}" for reason, count in reasons.most_common()))
+        lines.append("not checked: " + "; ".join(f"{count} {reason}" for reason, count in reasons.most_common()))
+    covered = cover_registered({r.name: r.gradients for r in results})
+    lines.append(
+        f"registered gradients of TensorFlow: {len(covered.checked)} ran, {len(covered.listed)} are listed with a "
+        f"reason, {len(covered.left)} are neither."
+    )
     lines.append(
         f"{len(checked)} of {len(results)} operations checked, {len([r for r in checked if r.accusations])} accused."
     )
     return [printable(line) for line in lines]  # names may come from a file
+
+
+def claims_by_module(results: Sequence[Result]) -> dict[str, dict[str, Counter[str]]]:
+    """{module: {claim: how many entries came to each kind}} of the operations that were checked.
+
+    Points without a derivative to check, and values that are not those of the definition, are claims of their own.
+    """
+    found: dict[str, dict[str, Counter[str]]] = {}
+    for result in results:
+        for key, count in result.counts.items():
+            claim, _, kind = key.rpartition(": ")
+            claims = found.setdefault(result.name.rpartition(".")[0], {})
+            claims.setdefault(claim or "points", Counter())[kind] += count
+    return found
+
+
+def _counted(kinds: Counter[str]) -> str:
+    return ", ".join(f"{count} {kind}" for kind, count in kinds.most_common())
 
 
 def accusations_of(results: Sequence[Result]) -> list[Accusation]:

@@ -16,18 +16,21 @@ from typing import Any
 
 import numpy as np
 
-from keras_ref.campaign.points import generic_arguments, points_of
-from keras_ref.campaign.subjects import NotCalled, find_subject
+from keras_ref.campaign.exact_check import OUTSIDE, Entry, ExactOperation, WrongValue
+from keras_ref.campaign.points import ORDINARY, generic_arguments, points_of
+from keras_ref.campaign.registered import recording_gradients
+from keras_ref.campaign.subjects import NotCalled, Subject, find_subject
 from keras_ref.checks.layers_and_functions import check_function
 from keras_ref.coverage.processes import Answer, run_in_turn
 from keras_ref.errors import BadInput
+from keras_ref.evaluation.exact_numbers import Missing
 from keras_ref.own_modules import own_command
 from keras_ref.reports.kinds import Kind
 from keras_ref.reports.reasons import Reason
 from keras_ref.reports.verdict import Verdict
 
 #: what accuses an operation
-ACCUSED = (Kind.MISMATCH, Kind.NAN, Kind.CRASH)
+ACCUSED = (Kind.MISMATCH, Kind.NAN, Kind.CRASH, Kind.INACCURATE)
 #: what a point comes to where the function has no finite value, or raises
 UNDEFINED = "undefined"
 #: what a point comes to where autodiff gives no finite number, and the function has no slope
@@ -66,18 +69,20 @@ class Result:
     counts        verdicts of all points by their kind, UNDEFINED points too
     accusations   in full
     reason        why it was not checked, "" where it was
+    gradients     operations of TensorFlow whose registered gradients ran
     """
 
     name: str
     counts: dict[str, int] = field(default_factory=dict)
     accusations: tuple[Accusation, ...] = ()
     reason: str = ""
+    gradients: tuple[str, ...] = ()
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Result:
         """The result that a process wrote."""
         accused = tuple(Accusation(**{**one, "entry": tuple(one["entry"])}) for one in data["accusations"])
-        return cls(name=data["name"], counts=data["counts"], accusations=accused, reason=data["reason"])
+        return cls(**{**data, "accusations": accused, "gradients": tuple(data["gradients"])})
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data."""
@@ -86,49 +91,129 @@ class Result:
             "counts": self.counts,
             "accusations": [vars(one) for one in self.accusations],
             "reason": self.reason,
+            "gradients": list(self.gradients),
         }
 
 
 def check_operation(name: str, *, seed: int = 0, deep: bool = False) -> Result:
     """Check an operation at all points.
 
-    deep   second derivatives, forward mode and compiled execution too
+    deep   in lower precisions too; forward mode, second derivatives, graphs and compiled execution
 
-    Wrong is what check_function calls so: see there for how a slope is obtained and what is allowed.
+    Slopes are those of the operation in many digits (exact_check.py), where all that it does is done in many digits;
+    elsewhere, and where several kinks meet, they are those that check_function has.
     """
     subject = find_subject(name, lambda kinds: generic_arguments(kinds, seed))
     if isinstance(subject, NotCalled):
         return Result(name=name, reason=subject.reason)
     counts, accused = Counter[str](), list[Accusation]()
-    for point, arguments in points_of(subject.arguments, seed):
-        function, floats = _of_floats(subject.function, arguments, dict(subject.options))
-        for claim, options in CLAIMS if deep else CLAIMS[:1]:
-            try:
-                report = check_function(function, *floats, seed=seed, **options)
-            except BadInput:
-                counts[UNDEFINED] += 1
-                continue
-            for verdict in report.verdicts:
-                missing = verdict.reason_code is Reason.NO_SLOPE
-                counts[NO_DERIVATIVE if missing else str(verdict.verdict)] += 1
-                if verdict.verdict in ACCUSED and not missing:
-                    accused.append(_accusation(name, point, claim, verdict))
-    return Result(name=name, counts=dict(counts), accusations=tuple(accused))
+    claims = DEEP if deep else ALWAYS
+    with recording_gradients() as gradients:
+        for dtype, kinds in _variants(subject, seed, LOW if deep else ()):
+            exactly: dict[Any, ExactOperation] = {}
+            for point, arguments in points_of(kinds, seed):
+                if dtype in LOW and point not in ORDINARY:
+                    continue
+                function, floats = _of_floats(subject.function, arguments, dict(subject.options))
+                rest = repr([a for a in arguments if not _holds_floats(a)])
+                operation = exactly.setdefault(rest, ExactOperation(function, seed, dtype))
+                named = f"{point} in {dtype}" if dtype else point
+                _check_point(operation, floats, claims, counts=counts, accused=accused, name=name, point=named)
+    return Result(name=name, counts=dict(counts), accusations=tuple(accused), gradients=tuple(sorted(gradients)))
 
 
-#: what is claimed of a derivative, and the options that check it
-CLAIMS: tuple[tuple[str, dict[str, Any]], ...] = (
-    ("first order", {}),
-    ("second order and forward mode", {"order": 2, "forward_mode": True}),
-    ("compiled", {"modes": ("jit_compile",)}),
-)
+def _variants(subject: Subject, seed: int, low: Sequence[str]) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """The dtypes in which an operation runs ("" for float64), and the kinds of its arguments there."""
+    yield "", subject.arguments
+    for dtype in low:
+        if subject.runs(generic_arguments(subject.arguments, seed), dtype):
+            yield dtype, subject.arguments
+    kinds = tuple(COMPLEX.get(kind, kind) for kind in subject.arguments)
+    if kinds != subject.arguments and subject.runs(generic_arguments(kinds, seed), ""):
+        yield "complex128", kinds
+
+
+def _check_point(
+    operation: ExactOperation,
+    floats: Sequence[Any],
+    claims: Sequence[str],
+    *,
+    counts: Counter[str],
+    accused: list[Accusation],
+    name: str,
+    point: str,
+) -> None:
+    """Add what a point comes to."""
+    try:
+        found = operation.entries(floats, claims)
+        judged = None if found is None else list(found)
+    except Missing:
+        judged = []
+    except WrongValue as wrong:
+        counts["wrong value"] += 1
+        accused.append(_wrong_value(name, point, wrong))
+        return
+    if judged is None:
+        counts[UNDEFINED] += 1
+        return
+    counts.update(f"{e.claim}: {e.kind}" for e in judged if e.kind != OUTSIDE)
+    accused += [_of_entry(name, point, e) for e in _worst(judged)]
+    if (not judged or any(e.kind == OUTSIDE for e in judged)) and operation.dtype not in LOW:
+        _check_by_differences(
+            name, point, operation.of_floats, floats, seed=operation.seed, counts=counts, accused=accused
+        )
+
+
+def _worst(entries: Sequence[Entry]) -> list[Entry]:
+    """The first entry that is accused of each claim, argument and kind."""
+    found: dict[tuple[str, int, str], Entry] = {}
+    for entry in entries:
+        if entry.kind in ACCUSED:
+            found.setdefault((entry.claim, entry.argument, entry.kind), entry)
+    return list(found.values())
+
+
+def _check_by_differences(
+    name: str,
+    point: str,
+    function: Callable[..., Any],
+    floats: Sequence[Any],
+    *,
+    seed: int,
+    counts: Counter[str],
+    accused: list[Accusation],
+) -> None:
+    """Add what check_function says of a point."""
+    try:
+        report = check_function(function, *floats, seed=seed)
+    except BadInput:
+        counts[UNDEFINED] += 1
+        return
+    for verdict in report.verdicts:
+        missing = verdict.reason_code is Reason.NO_SLOPE
+        counts[f"differences: {NO_DERIVATIVE if missing else verdict.verdict}"] += 1
+        if verdict.verdict in ACCUSED and not missing:
+            accused.append(_accusation(name, point, verdict))
+
+
+#: what is claimed of a derivative always, and in a deep campaign
+ALWAYS = ("first order",)
+DEEP = (*ALWAYS, "forward mode", "second order", "forward over forward", "graph", "compiled")
+#: precisions in which ordinary points are checked too
+LOW = ("float32", "float16", "bfloat16")
+#: kinds of arguments → those of complex numbers
+COMPLEX = {"vector": "complex vector", "matrix": "complex matrix", "vectors": "complex vectors"}
+
+
+def _holds_floats(argument: Any) -> bool:
+    return isinstance(argument, list) or np.asarray(argument).dtype.kind in "fc"
 
 
 def _of_floats(
     function: Callable[..., Any], arguments: Sequence[Any], options: dict[str, Any]
 ) -> tuple[Callable[..., Any], list[Any]]:
     """The function of its float arguments alone, and these."""
-    places = [i for i, a in enumerate(arguments) if isinstance(a, list) or np.asarray(a).dtype.kind == "f"]
+    places = [i for i, a in enumerate(arguments) if _holds_floats(a)]
 
     def of_floats(*floats: Any) -> Any:
         given = list(arguments)
@@ -139,12 +224,12 @@ def _of_floats(
     return of_floats, [arguments[i] for i in places]
 
 
-def _accusation(name: str, point: str, claim: str, verdict: Verdict) -> Accusation:
+def _accusation(name: str, point: str, verdict: Verdict) -> Accusation:
     return Accusation(
         name=name,
         point=point,
         argument=verdict.name,
-        claim=claim if verdict.oracle == "forward" else f"{claim} ({verdict.oracle})",
+        claim="differences",
         kind=str(verdict.verdict),
         entry=tuple(verdict.worst),
         autodiff=float(verdict.autodiff),
@@ -152,6 +237,29 @@ def _accusation(name: str, point: str, claim: str, verdict: Verdict) -> Accusati
         allowed=float(verdict.allowed),
         reason=str(verdict.reason),
     )
+
+
+def _of_entry(name: str, point: str, entry: Entry) -> Accusation:
+    return Accusation(
+        name=name,
+        point=point,
+        argument=f"argument {entry.argument}",
+        claim=entry.claim,
+        kind=entry.kind,
+        entry=entry.index,
+        autodiff=entry.autodiff,
+        numeric=entry.truth,
+        allowed=abs(entry.truth) * 10 ** (-entry.allowed / 2),
+        reason=f"{entry.digits:.1f} digits are right of {entry.allowed:.1f} that the function's conditioning allows",
+    )
+
+
+def _wrong_value(name: str, point: str, wrong: WrongValue) -> Accusation:
+    nan = float("nan")
+    return Accusation(
+        name=name, point=point, argument="", claim="value", kind="wrong value", entry=(), autodiff=nan, numeric=nan,
+        allowed=nan, reason=str(wrong),
+    )  # fmt: skip
 
 
 def run_campaign(names: Sequence[str], *, seed: int = 0, deep: bool = False, workers: int = 1) -> Iterator[Result]:

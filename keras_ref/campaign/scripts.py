@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import inspect
 import textwrap
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 #: what is imported where a script uses it, and as what
@@ -22,16 +22,22 @@ PLAIN = "import os; os.environ['TF_ENABLE_ONEDNN_OPTS'] = '0'"
 NUMBERS = """\
 got, want = (np.asarray(np.nan if v is None else v, float) for v in (got, want))
 rounding = 2**-46 * np.abs(want[np.isfinite(want)]).max(initial=0)
-same = got.shape == want.shape and np.allclose(got, want, 0, rounding, equal_nan=True)
+{show}
+sys.exit(not (got.shape == want.shape and np.allclose(got, want, 0, rounding, equal_nan=True)))
 """
 TEXT = """\
 got, want = (np.asarray(v) if isinstance(v, str) else np.asarray(v, float) for v in (got, want))
-same = got.dtype.kind == want.dtype.kind and got.shape == want.shape
-same = same and (got.tolist() == want.tolist() or (got.dtype.kind == "f" and np.allclose(got, want, 1.5e-14)))
+alike = got.dtype.kind == want.dtype.kind and got.shape == want.shape
+{show}
+sys.exit(not (alike and (np.allclose(got, want, 1.5e-14) if got.dtype.kind == "f" else got.tolist() == want.tolist())))
 """
-END = """\
-print(keras.__version__, tf.__version__, "said:", got.ravel()[:9].tolist(), "right:", want.ravel()[:9].tolist())
-"""
+SHOW = (
+    'print(keras.__version__, tf.__version__, "said:", got.ravel()[:9].tolist(), "right:", want.ravel()[:9].tolist())'
+)
+#: characters of a line
+WIDTH = 120
+#: lines of a script, at most: a longer one has statements of one line behind their colon
+LINES = 15
 
 
 def script_of_example(finding_id: str, source: str, example: Callable[[], Any], *, kernels: str = "") -> str:
@@ -82,12 +88,19 @@ def _unparse(node: ast.stmt) -> str:
 
 
 def script_of_derivative(entry: Mapping[str, Any]) -> str:
-    """A wrong derivative of TensorFlow as a script: the function, its arguments, and the true slopes."""
+    """A wrong derivative as a script: the function, its arguments, and the true slopes.
+
+    With `order = 2` they are those of the sum of the first derivatives by the first argument.
+    """
     arguments = ", ".join(entry["arguments"])
+    taped = (
+        f"with tf.GradientTape() as tape:\n    tape.watch(x); y = {entry['function']}\n"
+        if entry.get("order", 1) == 1
+        else "with tf.GradientTape() as tape, tf.GradientTape() as inner:\n"
+        f"    tape.watch(x); inner.watch(x); y = tf.reduce_sum(inner.gradient({entry['function']}, x)[0])\n"
+    )
     body = (f"{entry['setup'].strip()}\n" if entry.get("setup") else "") + (
-        f"x = [tf.constant(a, tf.float64) for a in ({arguments},)]\n"
-        "with tf.GradientTape() as tape:\n    tape.watch(x)\n"
-        f"    y = {entry['function']}\n"
+        f"x = [tf.constant(a, tf.float64) for a in ({arguments},)]\n{taped}"
         'got = np.concatenate([np.ravel(g) for g in tape.gradient(y, x, unconnected_gradients="zero")])\n'
         f"want = np.ravel({entry['truth']}).astype(float)"
     )
@@ -95,11 +108,28 @@ def script_of_derivative(entry: Mapping[str, Any]) -> str:
 
 
 def _script(finding_id: str, source: str, body: str, *, text: bool) -> str:
-    end = (TEXT if text else NUMBERS) + END
+    end = (TEXT if text else NUMBERS).replace("{show}", SHOW)
     used = _used(body + "\n" + end) | {"keras", "np", "tf"}
     names = ", ".join(value for name, value in IMPORTS.items() if name in used and name != "partial")
     imports = f"import sys, {names}" + ("\nfrom functools import partial" if "partial" in used else "")
-    return f"# {finding_id}; right: {source}\n{imports}\n{body}\n{end}sys.exit(not same)\n"
+    lines = [line for line in f"{imports}\n{body}\n{end}".splitlines() if line.strip()]
+    if len(lines) >= LINES:
+        lines = list(_joined(lines))
+    return "\n".join([f"# {finding_id}; right: {source}", *lines, ""])
+
+
+def _joined(lines: Sequence[str]) -> Iterator[str]:
+    """The lines, each statement that is alone in a block behind the colon of the block."""
+    depths = [len(line) - len(line.lstrip()) for line in lines] + [0]
+    skip = False
+    for i, line in enumerate(lines):
+        if skip:
+            skip = False
+            continue
+        inner = lines[i + 1].strip() if i + 1 < len(lines) else ""
+        alone = depths[i + 1] > depths[i] and (i + 2 >= len(lines) or depths[i + 2] <= depths[i])
+        skip = line.endswith(":") and alone and not inner.endswith(":") and len(line) + len(inner) < WIDTH
+        yield f"{line} {inner}" if skip else line
 
 
 def _used(text: str) -> set[str]:

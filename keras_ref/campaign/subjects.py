@@ -32,6 +32,8 @@ CALLS: tuple[tuple[str, ...], ...] = (
     ("images",),
     ("vectors",),
     ("matrix", "integer"),
+    ("complex vector",),
+    ("complex matrix",),
 )
 
 
@@ -52,6 +54,10 @@ class Subject:
         """The operation itself."""
         return find_function(self.name)
 
+    def runs(self, values: list[Any], dtype: str) -> bool:
+        """Whether the operation takes these arguments, floats in a dtype ("" for their own), and has a gradient."""
+        return not _try(self.function, values, self.options, dtype)
+
 
 @dataclass(frozen=True, kw_only=True)
 class NotCalled:
@@ -61,11 +67,27 @@ class NotCalled:
     reason: str
 
 
+#: the operations of TensorFlow's graphs themselves, of which subjects.toml names those that nothing else reaches
+RAW = "tensorflow.raw_ops."
+
+
 def find_function(name: str) -> Callable[..., Any]:
     """The function of a full name, as in "tensorflow.math.xlogy"."""
     module, _, attribute = name.rpartition(".")
     found: Callable[..., Any] = getattr(importlib.import_module(module), attribute)
-    return found
+    return _positional(attribute, found) if name.startswith(RAW) else found
+
+
+def _positional(name: str, operation: Callable[..., Any]) -> Callable[..., Any]:
+    """A raw operation, which takes keywords only, as a function of its inputs in order."""
+    from tensorflow.python.framework import op_def_registry
+
+    inputs = [argument.name for argument in op_def_registry.get(name).input_arg]
+
+    def call(*values: Any, **options: Any) -> Any:
+        return operation(**dict(zip(inputs, values, strict=True)), **options)
+
+    return call
 
 
 def list_names(modules: Iterable[str] = MODULES) -> tuple[str, ...]:
@@ -75,7 +97,7 @@ def list_names(modules: Iterable[str] = MODULES) -> tuple[str, ...]:
         for name, value in sorted(vars(importlib.import_module(module)).items()):
             if not name.startswith("_") and callable(value) and not isinstance(value, type):
                 found.setdefault(id(value), f"{module}.{name}")
-    return tuple(found.values())
+    return (*found.values(), *(name for name in _said() if name.startswith(RAW)))
 
 
 def find_subject(name: str, make: Callable[[tuple[str, ...]], list[Any]]) -> Subject | NotCalled:
@@ -100,19 +122,24 @@ def find_subject(name: str, make: Callable[[tuple[str, ...]], list[Any]]) -> Sub
     return NotCalled(name=name, reason=best or f"takes other arguments ({reasons[0]})")
 
 
-def _try(function: Callable[..., Any], values: list[Any], options: Mapping[str, Any]) -> str:
-    """Why a function cannot be checked with these arguments; "" if it can."""
+def _try(function: Callable[..., Any], values: list[Any], options: Mapping[str, Any], dtype: str = "") -> str:
+    """Why a function cannot be checked with these arguments, floats in a dtype ("" for their own); "" if it can."""
     import tensorflow as tf
 
-    tensors = tf.nest.map_structure(
-        lambda v: tf.constant(v) if isinstance(v, np.ndarray) and v.dtype.kind == "f" else v, values
-    )
+    def tensor(value: Any) -> Any:
+        if not isinstance(value, np.ndarray) or value.dtype.kind not in "fc":
+            return value
+        return tf.cast(value, dtype) if dtype else tf.constant(value)
+
+    tensors = tf.nest.map_structure(tensor, values)
     watched = [t for t in tf.nest.flatten(tensors) if isinstance(t, tf.Tensor)]
     try:
         with tf.GradientTape() as tape:
             tape.watch(watched)
             outputs = [o for o in tf.nest.flatten(function(*tensors, **options)) if _is_float(o)]
-            total = tf.add_n([tf.reduce_sum(tf.cast(o, tf.float64)) for o in outputs]) if outputs else None
+            total = (
+                tf.add_n([tf.reduce_sum(tf.cast(tf.math.real(o), tf.float64)) for o in outputs]) if outputs else None
+            )
         if total is None:
             return "gives no floats"
         gradients = tape.gradient(total, watched)
@@ -124,11 +151,14 @@ def _try(function: Callable[..., Any], values: list[Any], options: Mapping[str, 
 def _is_float(value: Any) -> bool:
     import tensorflow as tf
 
-    return isinstance(value, tf.Tensor) and value.dtype.is_floating
+    return isinstance(value, tf.Tensor) and (value.dtype.is_floating or value.dtype.is_complex)
 
 
 @cache
 def _said() -> dict[str, Any]:
     """What subjects.toml says, by name."""
     with Path(__file__).with_name("subjects.toml").open("rb") as file:
-        return tomllib.load(file)
+        said = tomllib.load(file)
+    for group in said.pop("group"):
+        said |= {name: {"reason": group["reason"]} for name in group["functions"].split()}
+    return said

@@ -120,8 +120,15 @@ def prove_departures(outcome: Outcome, departing: DepartingTwin) -> Outcome:
         proof = proofs.get(verdict.name) if verdict.oracle == departing.twin.name else None
         return verdict if proof is None else _departed(verdict, proof)
 
-    named = dict.fromkeys(known for proof in proofs.values() if proof is not None for known in proof.ids)
-    notes = [f"Keras departs from the definition here ({known}): {get_departure(known).reason}" for known in named]
+    named: dict[str, Verdict] = {}
+    for v, proof in zip(wrong, proofs.values(), strict=True):
+        for known in () if proof is None else proof.ids:
+            named.setdefault(known, v)
+    notes = [
+        f"Keras departs from the definition here ({known}): {get_departure(known).reason} In {v.name} {list(v.worst)} "
+        f"Keras has {v.autodiff:+.6e}, and the definition {v.numeric:+.6e}."
+        for known, v in named.items()
+    ]
     unexplained = [name for name, proof in proofs.items() if proof is None]
     if unexplained:
         tried = ", ".join(departing.entries)
@@ -134,7 +141,8 @@ def _departed(verdict: Verdict, proof: Proof) -> Verdict:
     rest = {kind: n for kind, n in verdict.counts.items() if kind not in (Kind.MISMATCH, Kind.NAN)}
     counts = {**rest, Kind.DEPARTURE.value: len(verdict.accused)}
     kind = Kind.UNDECIDED if Kind.UNDECIDED in rest else Kind.DEPARTURE
-    departed = replace(verdict, verdict=kind, counts=counts, accused=())
+    instead = " ".join(get_departure(known).reason for known in proof.ids)
+    departed = replace(verdict, verdict=kind, counts=counts, accused=(), instead=instead)
     return departed.because(Reason.KNOWN_DEPARTURE, ", ".join(proof.ids), proof.shown)
 
 

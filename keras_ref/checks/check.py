@@ -20,6 +20,7 @@ from keras_ref.checks.precision import (
     measure_low_precision,
     note_of_refusal,
 )
+from keras_ref.comparison.digits import compare_digits
 from keras_ref.comparison.efforts import effort_for
 from keras_ref.comparison.evidence import Evidence, Outcome, annotate
 from keras_ref.comparison.higher_order import compare_higher_orders
@@ -84,7 +85,8 @@ def compare(evidence: Evidence) -> Outcome:
     runs = compare_runs(evidence)
     if runs.verdicts:
         return runs
-    return effort_for(evidence).compare(evidence) + compare_modes(evidence) + compare_higher_orders(evidence)
+    compared = effort_for(evidence).compare(evidence) + compare_modes(evidence) + compare_higher_orders(evidence)
+    return compared + compare_digits(evidence) if evidence.settings.digits else compared
 
 
 def report_of(evidence: Evidence, outcome: Outcome, cost: PrecisionCost) -> Report:

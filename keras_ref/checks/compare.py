@@ -20,6 +20,7 @@ from keras_ref.comparison.program_comparison import (
 )
 from keras_ref.comparison.weight_matching import Matching, match_weights
 from keras_ref.errors import BadInput, errors_as_bad_input
+from keras_ref.evaluation.arguments import takes
 from keras_ref.evaluation.float64 import restore_process_state
 from keras_ref.evaluation.guard import leaves_no_trace
 from keras_ref.programs.program import Facts, Point, Program, Stage
@@ -30,6 +31,7 @@ from keras_ref.reports.comparison import Comparison, Row
 from scratch.arrays import Array
 
 
+@takes()
 @leaves_no_trace
 def compare(
     a: Any,

@@ -53,6 +53,7 @@ def gather(subject: CheckedLoss, settings: Settings, *, dtype: str | None, start
     if dtype is None:
         loss.unit = unit_of([*subject.trained, *loss.inputs.values()])
     names = _names_to_compare(loss, settings.variables, subject.name)
+    settings.require_expected(loss.values, subject.name)
     if settings.along_directions:
         found = directional_oracle(loss, subject=subject.name)
     else:

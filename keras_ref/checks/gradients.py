@@ -15,12 +15,14 @@ from keras_ref.checks.other_backends import BACKENDS, check_on_backend
 from keras_ref.checks.twins import twin_of
 from keras_ref.checks.used_rows import only_used_rows
 from keras_ref.comparison.settings import Approximation, Settings, require_one_of
-from keras_ref.errors import BadInput
+from keras_ref.errors import BadInput, errors_as_bad_input
+from keras_ref.evaluation.arguments import MODEL, takes
 from keras_ref.evaluation.guard import leaves_no_trace
 from keras_ref.evaluation.keras_2 import is_model
 from keras_ref.evaluation.loss_function import Data
 from keras_ref.inputs import data as data_module
 from keras_ref.inputs.arrays import given_data
+from keras_ref.inputs.building import build_model
 from keras_ref.reports.verdict import Report
 from keras_ref.translation.to_keras import mirror
 from scratch.arrays import Array
@@ -29,6 +31,7 @@ from scratch.model import Model
 from scratch.progress import Progress
 
 
+@takes(model=MODEL)
 @leaves_no_trace
 def check_gradients(
     model: Any,
@@ -51,6 +54,7 @@ def check_gradients(
     weights: Mapping[str, Array] | None = None,
     order: int = 1,
     forward_mode: bool = False,
+    digits: bool = False,
     seed: int = 0,
     executor: Any = None,
     progress: Progress | None = None,
@@ -60,9 +64,11 @@ def check_gradients(
 ) -> Report:
     """Compare autodiff's gradients of a model's loss with slopes that need no calculus.
 
-    model          a built keras.Model (loss and everything else as compiled), or a scratch.Model with `weights`
+    model          a keras.Model (loss and everything else as compiled), which the data build if it is not built; or a
+                   scratch.Model with `weights`
     x, y           a batch, as the model takes it: arrays, tensors or frames; without y and loss every output meets a
-                   random cotangent. Or a data set (tf.data, keras.utils.PyDataset) alone
+                   random cotangent. Or a data set alone (tf.data, keras.utils.PyDataset, a DataLoader of PyTorch), or a
+                   generator of batches, whose first ones are taken
     loss           a loss in place of the compiled one;   sample_weight, class_weight  as model.fit takes them
     wrt            "weights", "inputs" or both
     training       whether the forward pass is that of training
@@ -80,6 +86,8 @@ def check_gradients(
     most           compare at most so many entries of each variable, drawn with the seed
     order          2 checks the second derivative too: autodiff's Hessian · v against differences of its own gradient
     forward_mode   check tf.autodiff.ForwardAccumulator too, along a random direction of each variable
+    digits         compare the digits of the smallest entries with the forward pass in many digits (needs mpmath): one
+                   that has lost more than half of those it could have is "inaccurate"
     seed           of drawn cotangents, entries and directions
     executor       a concurrent.futures.Executor for the twin's forward passes
     progress       called with (done, total, what)
@@ -103,6 +111,7 @@ def check_gradients(
         most=most,
         order=order,
         forward_mode=forward_mode,
+        digits=digits,
         seed=seed,
         progress=progress,
         replay=replay,
@@ -120,6 +129,8 @@ def check_gradients(
     data = replace(given, sample_weight=data_module.apply_class_weight(given.y, given.sample_weight, class_weight))
     if backend != BACKENDS[0]:
         return check_on_backend(model, data, backend=backend, loss=loss, training=training, settings=settings)
+    with errors_as_bad_input():
+        build_model(model, data.x)
     data_module.validate_data(model, data.x, data.y, data.sample_weight)
     if is_model(model):
         return check_keras_2_model(model, data, loss=loss, training=training, settings=settings)

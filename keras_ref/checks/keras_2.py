@@ -7,17 +7,16 @@ from typing import Any
 
 from keras_ref.checks.check import check
 from keras_ref.checks.checked_loss import CheckedLoss, drawn_cotangents, projection_of
+from keras_ref.checks.twins import called_in_model, twin_of
 from keras_ref.comparison.oracles import TwinOracle
 from keras_ref.comparison.settings import Settings
-from keras_ref.errors import BadInput, running_user_code
-from keras_ref.evaluation.keras_2 import held_variable, losses_of
+from keras_ref.errors import BadInput, errors_as_bad_input, running_user_code
+from keras_ref.evaluation.keras_2 import as_losses, held_variable, losses_in, losses_of
 from keras_ref.evaluation.loss_function import Data, LossFunction
 from keras_ref.evaluation.restoration import restore_variables
 from keras_ref.inputs.call_arguments import CallArguments
 from keras_ref.reports.verdict import Report
-from keras_ref.translation.from_keras import NoTwin
-
-NO_TWIN = "A twin follows Keras 3. Received: a model of Keras 2. Its gradients are checked by its own forward pass."
+from keras_ref.translation.keras_2_models import Translation, model_as_keras_3
 
 
 def check_keras_2_model(model: Any, data: Data, *, loss: Any, training: bool, settings: Settings) -> Report:
@@ -31,18 +30,33 @@ def check_keras_2_model(model: Any, data: Data, *, loss: Any, training: bool, se
             "Compile it with a loss, or pass loss=."
         )
 
+    given_losses = None if loss is None else as_losses(loss, model)
+
     def minimised(given: Data) -> Any:
         outputs = model(given.x, training=training)
-        if loss is not None:
-            return loss(given.y, outputs)
+        if given_losses is not None:
+            return given_losses(given.y, outputs, given.sample_weight, regularization_losses=model.losses)
         return model.compute_loss(x=given.x, y=given.y, y_pred=outputs, sample_weight=given.sample_weight)
+
+    def twin(at: LossFunction, drawn: Data) -> TwinOracle:
+        projection = data.y is None
+        found = model_as_keras_3(model, with_loss=not projection, loss=loss)
+        return twin_of(
+            found.model,
+            at,
+            data=drawn,
+            projection=projection,
+            training=training,
+            stands_for={one: held_variable(v) for one, v in found.variables.items()},
+        )
 
     return _check(
         model,
         data,
         call=lambda x: model(x, training=training),
         loss=None if data.y is None else minimised,
-        more=losses_of(model),
+        twin=twin,
+        more=(*losses_of(model), *losses_in(loss)),
         settings=settings,
     )
 
@@ -50,8 +64,22 @@ def check_keras_2_model(model: Any, data: Data, *, loss: Any, training: bool, se
 def check_keras_2_layer(layer: Any, arguments: CallArguments, *, settings: Settings) -> Report:
     """Compare autodiff's gradients of a layer of Keras 2 with slopes; options as check_layer has them."""
     if not layer.built:
-        arguments.call(layer, Data(arguments.x).tensors(None).x)
-    return _check(layer, Data(arguments.x), call=lambda x: arguments.call(layer, x), loss=None, settings=settings)
+        with errors_as_bad_input(), running_user_code():
+            # Keras 2 casts the first argument alone to the precision of the layer
+            arguments.call(layer, Data(arguments.x).tensors(layer.compute_dtype).x)
+    training = bool(arguments.fixed.get("training"))
+
+    def twin(at: LossFunction, drawn: Data) -> TwinOracle:
+        translation = Translation()
+        other = translation.layer_of(layer)
+        with called_in_model(other, arguments, at.data.x) as model:
+            translation.pair(layer, other)
+            own = {one: held_variable(v) for one, v in translation.variables.items()}
+            return twin_of(model, at, data=drawn, projection=True, training=training, stands_for=own)
+
+    return _check(
+        layer, Data(arguments.x), call=lambda x: arguments.call(layer, x), loss=None, twin=twin, settings=settings
+    )
 
 
 def _check(
@@ -60,6 +88,7 @@ def _check(
     *,
     call: Callable[[Any], Any],
     loss: Callable[[Data], Any] | None,
+    twin: Callable[[LossFunction, Data], TwinOracle],
     settings: Settings,
     more: Any = (),
 ) -> Report:
@@ -77,12 +106,7 @@ def _check(
             loss=loss or (lambda given: projection_of(call(given.x), given.y, extra=owner.losses)),
             trained=trained,
             state=[v for v in every if all(v is not other for other in trained)],
-            twin=_no_twin,
+            twin=lambda at: twin(at, drawn),
         )
 
     return check((owner, *more), prepare, settings)
-
-
-def _no_twin(_: LossFunction) -> TwinOracle:
-    """Raises: NoTwin."""
-    raise NoTwin(NO_TWIN)

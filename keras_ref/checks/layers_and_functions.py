@@ -5,27 +5,25 @@ Every float output meets a random cotangent.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
-import tensorflow as tf
-from keras.src.layers.layer import CallSpec
 
 from keras_ref.checks.check import check
 from keras_ref.checks.checked_loss import CheckedLoss, drawn_cotangents, projection_of, untrained
 from keras_ref.checks.keras_2 import check_keras_2_layer
-from keras_ref.checks.twins import twin_of
+from keras_ref.checks.twins import called_in_model, twin_of
 from keras_ref.comparison.oracles import TwinOracle
 from keras_ref.comparison.settings import Approximation, Settings
 from keras_ref.errors import BadInput, running_user_code
+from keras_ref.evaluation.arguments import Rule, takes
 from keras_ref.evaluation.guard import leaves_no_trace
 from keras_ref.evaluation.keras_2 import is_layer
-from keras_ref.evaluation.keras_parts import layers_of
 from keras_ref.evaluation.loss_function import Data, LossFunction
-from keras_ref.evaluation.restoration import Restoration, restore_attributes, restore_variables
+from keras_ref.evaluation.restoration import restore_variables
 from keras_ref.inputs import data as data_module
+from keras_ref.inputs.building import build_layer, is_built
 from keras_ref.inputs.call_arguments import CallArguments, find_keras_objects
 from keras_ref.reports.verdict import Report
 from keras_ref.translation.from_keras import NoTwin, functional, reflected
@@ -36,6 +34,7 @@ from scratch.progress import Progress
 LOWER = "float32"
 
 
+@takes()
 @leaves_no_trace
 def check_layer(
     layer: Any,
@@ -50,6 +49,7 @@ def check_layer(
     most: int | None = None,
     order: int = 1,
     forward_mode: bool = False,
+    digits: bool = False,
     seed: int = 0,
     executor: Any = None,
     progress: Progress | None = None,
@@ -77,6 +77,7 @@ def check_layer(
         most=most,
         order=order,
         forward_mode=forward_mode,
+        digits=digits,
         seed=seed,
         progress=progress,
         replay=replay,
@@ -92,8 +93,8 @@ def check_layer(
         )
     arguments = CallArguments.of(layer.call, inputs, call_arguments)
     data_module.require_finite_numbers("inputs", arguments.x)
-    if not layer.built:
-        _build(layer, arguments)
+    if not is_built(layer):
+        build_layer(layer, arguments)
     data_module.require_finite_variables(layer.variables)
     training = bool(call_arguments.get("training"))
 
@@ -111,7 +112,7 @@ def check_layer(
 
         def twin(loss: LossFunction) -> TwinOracle:
             functional(layer) if isinstance(layer, keras.Model) else reflected(layer, "layer")
-            with _wrapped(layer, arguments, loss.data.x) as model:
+            with called_in_model(layer, arguments, loss.data.x) as model:
                 return twin_of(model, loss, data=data, projection=True, training=training, executor=executor)
 
         has_training = getattr(layer, "_call_has_training_arg", False)
@@ -129,6 +130,13 @@ def check_layer(
     return check((layer,), prepare, settings)
 
 
+@takes(
+    variables=Rule(
+        "be a list of variables",
+        lambda value: isinstance(value, Sequence) and all(hasattr(one, "assign") for one in value),
+        "Pass [variable].",
+    )
+)
 @leaves_no_trace
 def check_function(
     function: Callable[..., Any],
@@ -143,6 +151,7 @@ def check_function(
     most: int | None = None,
     order: int = 1,
     forward_mode: bool = False,
+    digits: bool = False,
     seed: int = 0,
     progress: Progress | None = None,
     replay: str = "",
@@ -170,6 +179,7 @@ def check_function(
         most=most,
         order=order,
         forward_mode=forward_mode,
+        digits=digits,
         seed=seed,
         progress=progress,
         replay=replay,
@@ -204,42 +214,3 @@ def check_function(
 def _no_twin(_: LossFunction) -> TwinOracle:
     """Raises: NoTwin: a function is its own only definition."""
     raise NoTwin("A function has no definition in scratch.")
-
-
-def _build(layer: Any, arguments: CallArguments) -> None:
-    """Build a layer as its first call would, without the call."""
-    x = Data(arguments.x).tensors(None).x
-
-    def built(*given: Any, **keywords: Any) -> None:
-        # Keras builds a layer without calling it in no public way
-        spec = CallSpec(layer._call_signature, layer._call_context_args, given, keywords)  # noqa: SLF001
-        layer._maybe_build(spec)  # noqa: SLF001
-        if not layer.built:
-            with keras.StatelessScope():
-                layer(*given, **keywords)
-
-    with Restoration() as restoration:  # a layer that is half built is as it was
-        for one in layers_of(layer):
-            restoration.keep_attributes(one)
-        arguments.call(built, x)
-        restoration.forget()
-
-
-@contextmanager
-def _wrapped(layer: Any, arguments: CallArguments, x: Any) -> Iterator[Any]:
-    """A functional model of one call of the layer, which a twin can be made of; the layer keeps nothing of the call."""
-
-    def symbolic(tensor: Any) -> Any:
-        shape = tuple(tensor.shape)
-        return keras.Input(batch_shape=(None, *shape[1:]) if shape else (), dtype=tensor.dtype.name)
-
-    with restore_attributes(layer):
-        tensors = tf.nest.map_structure(symbolic, x)
-        try:
-            outputs = arguments.call(layer, tensors)
-            model = keras.Model(tf.nest.flatten(tensors), outputs)
-        except (AttributeError, NotImplementedError, TypeError, ValueError) as error:
-            raise NoTwin(
-                f"A call must be possible on symbolic tensors to have a twin. Received: {layer.name!r}, {error}"
-            ) from error
-        yield model

@@ -97,6 +97,7 @@ def _refuse(settings: Settings, backend: str) -> None:
         f"modes={tuple(settings.modes)!r}": tuple(settings.modes) != ("eager",),
         "order=2": settings.order != 1,
         "forward_mode=True": settings.forward_mode,
+        "digits=True": settings.digits,
         'expect="stop_gradient"': STOP_GRADIENT in (settings.expect or {}).values(),
     }
     for option, is_asked in asked.items():
@@ -172,7 +173,7 @@ def _check(
         loss=function,
         oracles=found.oracles,
         autodiff=autodiff,
-        names=_names(function, settings.variables, facts.name),
+        names=_names(function, settings, facts.name),
         settings=settings,
         contracted=_no_contraction,
         notes=(
@@ -204,7 +205,9 @@ def _no_contraction(_: Mapping[str, Array]) -> LossFunction:
     raise BadInput("A second derivative must be TensorFlow's. Received: order=2 on another backend. Leave it out.")
 
 
-def _names(function: ProgramLoss, pattern: str, subject: str) -> tuple[str, ...]:
+def _names(function: ProgramLoss, settings: Settings, subject: str) -> tuple[str, ...]:
+    pattern = settings.variables
+    settings.require_expected(function.values, subject)
     names = tuple(n for n in function.values if matches_variable(n, pattern, subject))
     if not names:
         raise BadInput(

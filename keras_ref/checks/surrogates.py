@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
+from keras_ref.errors import BadInput
+
 Class = TypeVar("Class", bound=type)
 FLAG = "gradtwin_surrogate"
 
@@ -14,7 +16,13 @@ def surrogate(cls: Class) -> Class:
     """Class decorator for a Keras layer: every gradient that passes through its call is declared a surrogate.
 
     That is what `expect={name: "surrogate"}` says of single variables: its own weights, and whatever feeds it.
+    Raises: BadInput for anything but such a class.
     """
+    if not isinstance(cls, type) or not callable(getattr(cls, "call", None)):
+        raise BadInput(
+            f"`surrogate` must decorate the class of a Keras layer. Received: a {type(cls).__name__}. Write @surrogate "
+            "above the class."
+        )
     setattr(cls, FLAG, True)
     return cls
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import keras
@@ -15,6 +16,8 @@ from keras_ref.evaluation.keras_parts import loss_weights_of, states_of
 from keras_ref.evaluation.leaves import named_leaves
 from keras_ref.evaluation.loss_function import Data
 from keras_ref.evaluation.naming import values_of
+from keras_ref.evaluation.restoration import restore_attributes
+from keras_ref.inputs.call_arguments import CallArguments
 from keras_ref.translation.compiled_losses import twin_losses
 from keras_ref.translation.from_keras import NoTwin, reflect_with_variables
 from keras_ref.translation.random_draws import predict_model_draws
@@ -27,13 +30,27 @@ from scratch.objective import Objective
 
 
 def twin_of(
-    model: Any, loss: DifferencedLoss, *, data: Data, projection: bool, training: bool, executor: Any = None
+    model: Any,
+    loss: DifferencedLoss,
+    *,
+    data: Data,
+    projection: bool,
+    training: bool,
+    executor: Any = None,
+    stands_for: Mapping[int, Any] | None = None,
 ) -> TwinOracle:
     """The twin's oracle at the point of a model's loss function.
 
-    `data` holds targets, or random cotangents where the loss is a projection of the outputs. Raises: NoTwin.
+    `data` holds targets, or random cotangents where the loss is a projection of the outputs. A model that only stands
+    for the one under test has its variables in `stands_for`, by the identity of its own. Raises: NoTwin.
     """
     twin, variables = reflect_with_variables(model)
+    if stands_for is not None:
+        variables = {name: stands_for[id(v)] for name, v in variables.items()}
+        if training and any("draw" in layer.accepts for layer in twin.layers.values()):
+            raise NoTwin(
+                "A random layer must draw as Keras 3 does to have a twin in training. Received: one of Keras 2."
+            )
     if any(np.any(state.numpy()) for state in states_of(model)):
         raise NoTwin(
             "A stateful layer must be in its initial state to have a twin, which starts from zeros. "
@@ -100,3 +117,23 @@ def keras_layer(model: Any, name: str) -> Any:
     for part in name.split("/"):
         model = model.get_layer(part)
     return model
+
+
+@contextmanager
+def called_in_model(layer: Any, arguments: CallArguments, x: Any) -> Iterator[Any]:
+    """A functional model of one call of the layer, which a twin can be made of; the layer keeps nothing of the call."""
+
+    def symbolic(tensor: Any) -> Any:
+        shape = tuple(tensor.shape)
+        return keras.Input(batch_shape=(None, *shape[1:]) if shape else (), dtype=tensor.dtype.name)
+
+    with restore_attributes(layer):
+        tensors = tf.nest.map_structure(symbolic, x)
+        try:
+            outputs = arguments.call(layer, tensors)
+            model = keras.Model(tf.nest.flatten(tensors), outputs)
+        except (AttributeError, NotImplementedError, TypeError, ValueError) as error:
+            raise NoTwin(
+                f"A call must be possible on symbolic tensors to have a twin. Received: {layer.name!r}, {error}"
+            ) from error
+        yield model

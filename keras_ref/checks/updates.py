@@ -32,21 +32,32 @@ from keras_ref.comparison.own_train_steps import compare_own_steps
 from keras_ref.comparison.train_step_losses import own_optimizers
 from keras_ref.comparison.training_steps import compare_steps
 from keras_ref.errors import BadInput, errors_as_bad_input
+from keras_ref.evaluation.arguments import MODEL, Rule, takes
 from keras_ref.evaluation.float64 import DTYPE, in_float64, restore_process_state
 from keras_ref.evaluation.guard import leaves_no_trace
-from keras_ref.evaluation.keras_2 import trains_as_keras_2
+from keras_ref.evaluation.keras_2 import is_optimizer, trains_as_keras_2
 from keras_ref.evaluation.loss_function import Data, LossFunction
 from keras_ref.evaluation.restoration import Restoration
 from keras_ref.inputs import data as data_module
 from keras_ref.inputs.arrays import given_data
+from keras_ref.inputs.building import build_model
 from keras_ref.reports.verdict import Kind, Reason, Report, Verdict
 from keras_ref.translation.from_keras import NoTwin, reflected
 from keras_ref.translation.to_keras import mirror, mirrored
 from scratch.arrays import Array
 from scratch.model import Model
+from scratch.optimizers.base import Optimizer
 from scratch.progress import Progress, ticking
 
 
+@takes(
+    model=MODEL,
+    optimizer=Rule(
+        "be an optimizer or the name of one",
+        lambda value: isinstance(value, (str, keras.optimizers.Optimizer, Optimizer)) or is_optimizer(value),
+        "Pass 'sgd', say.",
+    ),
+)
 @leaves_no_trace
 def check_updates(
     model: Any,
@@ -84,6 +95,8 @@ def check_updates(
         loss = mirrored_losses(loss)
     data = given_data(x, y, sample_weight)
     data = replace(data, sample_weight=data_module.apply_class_weight(data.y, data.sample_weight, class_weight))
+    with errors_as_bad_input():
+        build_model(model, data.x)
     data_module.validate_data(model, data.x, data.y, data.sample_weight)
     data_module.require_finite_weights(model)
     compiled = getattr(model, "optimizer", None)

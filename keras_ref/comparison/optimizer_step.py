@@ -13,7 +13,7 @@ from keras_ref.evaluation.sparse_gradient import SparseGradient
 from keras_ref.translation import departures
 from keras_ref.translation.exceptions import optimizers as mirrors
 from keras_ref.translation.from_keras import NoTwin, reflected
-from keras_ref.translation.from_keras_2 import as_keras_3
+from keras_ref.translation.from_keras_2 import as_keras_3, keeps_its_weight
 from scratch.arrays import Array
 from scratch.optimizers.base import Optimizer, State
 
@@ -74,7 +74,8 @@ class OptimizerTwin:
         spec = reflected(as_keras_3(optimizer), "optimizer")
         paths = mirrors.paths_of({name: name for name in values})
         state = spec.init(values, paths=paths)
-        return cls(optimizer=spec, state=state, constraints={}, paths=paths, excluded=frozenset())
+        excluded = frozenset(n for n, v in zip(values, variables, strict=True) if keeps_its_weight(optimizer, v))
+        return cls(optimizer=spec, state=state, constraints={}, paths=paths, excluded=excluded)
 
     def step(self, weights: Mapping[str, Array], gradients: Gradients) -> tuple[dict[str, Array], State]:
         """Optimizer and constraints: the whole update of the trained weights, and the state after it."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from numbers import Real
 from typing import Any
 
 from keras_ref.errors import BadInput
 from keras_ref.evaluation.gradient_modes import MODES
-from keras_ref.options import matches_variable, parse_budget
+from keras_ref.options import SharedExpectations, matches_variable, parse_budget
 from scratch.differences import Scheme
 from scratch.progress import Progress
 
@@ -26,8 +27,8 @@ class Approximation:
     relative: float
 
     def __post_init__(self) -> None:
-        if not 0 < self.relative < 1:
-            raise BadInput(f"`relative` must lie between 0 and 1. Received: {self.relative}. Pass 1e-8, say.")
+        if isinstance(self.relative, bool) or not isinstance(self.relative, Real) or not 0 < self.relative < 1:
+            raise BadInput(f"`relative` must lie between 0 and 1. Received: {self.relative!r}. Pass 1e-8, say.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +49,7 @@ class Settings:
     seed: int = 0
     order: int = 1
     forward_mode: bool = False
+    digits: bool = False
     progress: Progress | None = None
     replay: str = ""
     budget: float | str | None = None
@@ -93,6 +95,24 @@ class Settings:
         """What the gradient of a variable or input is declared to be by its name; None for a derivative."""
         found = (one for pattern, one in (self.expect or {}).items() if matches_variable(name, pattern, subject))
         return next(found, None)
+
+    def require_expected(self, names: Iterable[str], subject: str) -> None:
+        """Require that every pattern of `expect` matches a variable or input: one that does not is misspelt.
+
+        Those of a whole project or of several targets may be about another one; and where only weights or only inputs
+        are compared, the names of the others are not known.
+
+        Raises: BadInput.
+        """
+        if isinstance(self.expect, SharedExpectations) or not (self.watch_weights and self.watch_inputs):
+            return
+        known = list(names)
+        for pattern in self.expect or {}:
+            if not any(matches_variable(name, pattern, subject) for name in known):
+                raise BadInput(
+                    f"`expect` must match at least one variable. Received: {pattern!r}, where there are "
+                    f"{', '.join(known) or 'none'}. Correct the pattern."
+                )
 
     def report_progress(self, done: int, total: int, what: str) -> None:
         """Tell the caller how far the check is, if it asked for that."""

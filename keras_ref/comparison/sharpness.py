@@ -135,6 +135,8 @@ def _settle_disputed(found: EntryComparison, autodiff: Autodiff, *, own: Array, 
         differences = np.abs(found.slopes.value.value - found.values)[mismatches]
     unseen = slope_within_noise(found.oracle, found.name, found.entries[mismatches])
     disputed = mismatches[differences <= found.allowed[mismatches] + unseen]
+    if not len(disputed):
+        return found
     passed = np.zeros(len(found.entries))
     passed[mismatches] = differences / gradient
     known = _Sharpened(found, passed, own)

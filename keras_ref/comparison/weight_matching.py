@@ -36,6 +36,9 @@ LAYOUTS = (
     ),
 )
 
+#: filters of a convolution by group, (space…, 1, in·m), and by channel, (space…, in, m): the same entries in order
+GROUPED = WeightLayout("filters by group", lambda a: a, lambda a: a)
+
 
 @dataclass(frozen=True)
 class Pair:
@@ -111,9 +114,15 @@ def _given_pairs(a: Sequence[Weight], b: Sequence[Weight], given: Mapping[str, s
 def fitting(a: Weight, b: Weight) -> list[WeightLayout]:
     """The layouts in which b can hold the values of a."""
     if a.known and b.known:
-        return list(LAYOUTS[:1]) if a.shape == b.shape else []
+        return [LAYOUTS[0]] if a.shape == b.shape else [GROUPED] if _same_filters(a.shape, b.shape) else []
     known = [layout for layout in LAYOUTS if layout.rank in (0, len(a.shape))]
     return [layout for layout in known if layout.away(np.empty(a.shape)).shape == b.shape]
+
+
+def _same_filters(a: tuple[int, ...], b: tuple[int, ...]) -> bool:
+    """Whether one shape is that of filters by group, the other the same by channel."""
+    is_same = len(a) == len(b) > 2 and a[:-2] == b[:-2] and np.prod(a) == np.prod(b)
+    return bool(is_same and 1 in (a[-2], b[-2]))
 
 
 def _aligned(a: Sequence[Weight], b: Sequence[Weight]) -> list[tuple[Weight, Weight]]:

@@ -22,6 +22,7 @@ from tensorflow.python.eager import context
 from tensorflow.python.ops import stateful_random_ops
 
 from keras_ref.evaluation import keras_2
+from keras_ref.evaluation.keras_classes import KerasVariable
 from keras_ref.evaluation.keras_parts import (
     layers_of,
     losses_of,
@@ -95,7 +96,7 @@ class _Moved:
 
 def _retype_variable(moved: _Moved, variable: Any) -> None:
     """Replace what a variable of Keras or TensorFlow holds by a copy in another dtype, or keep its value, once."""
-    if isinstance(variable, keras.Variable) and variable._value is None:
+    if isinstance(variable, KerasVariable) and variable._value is None:
         return
     variable = keras_2.held_variable(variable)
     held = tensorflow_variable(variable)
@@ -238,7 +239,7 @@ def _keep_warnings(restoration: Restoration) -> None:
 def _retype(moved: _Moved, keras_object: Any) -> None:
     """Let one object compute in the block's dtype."""
     restoration, dtype = moved.restoration, moved.dtype
-    if isinstance(keras_object, (keras.Variable, tf.Variable)):
+    if isinstance(keras_object, (KerasVariable, tf.Variable)):
         _retype_variable(moved, keras_object)
         return
     optimizers = optimizers_of(keras_object)
@@ -272,16 +273,12 @@ def _retype_keras_2(moved: _Moved, keras_object: Any) -> None:
     trained = [keras_2.held_variable(v) for v in keras_object.trainable_variables]
     old_keys = [v._unique_id for v in trained]
     if keras_2.is_optimizer(optimizer):
-        moved.restoration.keep_attributes(optimizer)
-        for variable in optimizer.variables:
-            _retype_variable(moved, variable)
-        _retype_attributes(moved, optimizer)
-        if not isinstance(rate := optimizer._learning_rate, tf.Variable):
-            _retype_attributes(moved, rate)
+        _retype_optimizer_of_keras_2(moved, optimizer)
     for variable in keras_object.variables:
         _retype_variable(moved, variable)
     if keras_2.is_optimizer(optimizer):  # which finds the state of a variable by its key
-        rekey(moved.restoration, optimizer, dict(zip(old_keys, (v._unique_id for v in trained), strict=True)))
+        inner = keras_2.inner_optimizer(optimizer)
+        rekey(moved.restoration, inner, dict(zip(old_keys, (v._unique_id for v in trained), strict=True)))
     metrics = keras_object.metrics if keras_2.is_model(keras_object) else []
     for variable in (v for metric in metrics for v in metric.variables):
         _retype_variable(moved, variable)
@@ -293,6 +290,20 @@ def _retype_keras_2(moved: _Moved, keras_object: Any) -> None:
         if moved.dtype is not None:
             _retype_attributes(moved, layer)
             keras_2.set_policy(moved.restoration, layer, moved.dtype)
+
+
+def _retype_optimizer_of_keras_2(moved: _Moved, optimizer: Any) -> None:
+    """Let an optimizer of Keras 2 compute in the block's dtype: the one inside, where it scales the loss."""
+    inner = keras_2.inner_optimizer(optimizer)
+    moved.restoration.keep_attributes(optimizer)
+    moved.restoration.keep_attributes(inner)
+    if inner is not optimizer:
+        keras_2.leave_out_scale(moved.restoration, optimizer)
+    for variable in inner.variables:
+        _retype_variable(moved, variable)
+    _retype_attributes(moved, inner)
+    if not isinstance(rate := inner._learning_rate, tf.Variable):
+        _retype_attributes(moved, rate)
 
 
 def _retype_layer(moved: _Moved, layer: Any) -> None:

@@ -16,12 +16,14 @@ import threading
 import time
 from collections.abc import Callable
 from functools import partial, wraps
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar, cast
 
 import numpy as np
 import tensorflow as tf
 from keras.src.backend.common import global_state
+from keras.src.backend.common.stateless_scope import in_stateless_scope
 from tensorflow.python.autograph.core import ag_ctx
+from tensorflow.python.autograph.impl.api import autograph_artifact
 from tensorflow.python.eager import context
 from tensorflow.python.framework import ops
 
@@ -97,6 +99,8 @@ class HeldSignals:
 def _is_under_way(error: BaseException) -> bool:
     """Whether an error is the one that is being raised here, or a cause of that."""
     present = sys.exception()
+    if isinstance(present, SystemError):  # C code complains that a function which it called was interrupted
+        return False
     while present is not None and present is not error:
         present = present.__cause__ or present.__context__
     return present is error
@@ -146,11 +150,12 @@ def leaves_no_trace(verb: Callable[Parameters, Result]) -> Callable[Parameters, 
         finally:
             guard.end()
 
-    return guarded
+    # AutoGraph, which rewrites what a tf.function calls, leaves a verb and all that it calls as they are
+    return cast("Callable[Parameters, Result]", autograph_artifact(guarded))
 
 
 def require_eager() -> None:
-    """Raises: BadInput inside a tf.function or a distribution scope, where variables are something else."""
+    """Raises: BadInput inside a tf.function or a scope in which variables are something else."""
     if not tf.executing_eagerly():
         raise BadInput(
             "A check must run eagerly. Received: a call inside a tf.function or a graph. Call it outside of that."
@@ -160,6 +165,12 @@ def require_eager() -> None:
         raise BadInput(
             f"A check must run outside of a distribution scope. Received: a call inside that of {name}. Leave the "
             "scope, or build the model without it."
+        )
+
+    if in_stateless_scope():
+        raise BadInput(
+            "A check must run where variables have values of their own. Received: a call inside a "
+            "keras.StatelessScope, which would keep what the check writes. Call it outside of that."
         )
 
 

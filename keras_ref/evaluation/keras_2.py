@@ -31,6 +31,24 @@ def is_optimizer(value: Any) -> bool:
     return library is not None and isinstance(value, library.optimizers.Optimizer)
 
 
+def inner_optimizer(optimizer: Any) -> Any:
+    """The optimizer inside one of mixed precision, which scales the loss; another one itself."""
+    return getattr(optimizer, "inner_optimizer", optimizer)
+
+
+def leave_out_scale(restoration: Restoration, optimizer: Any) -> None:
+    """Until the restoration, let an optimizer of mixed precision not scale the loss: float64 does not need it.
+
+    What it keeps of the scale stays as it is.
+    """
+    for name in ("get_scaled_loss", "get_unscaled_gradients"):
+        restoration.set_attribute(optimizer, name, lambda value: value)
+    for name in ("_loss_has_been_scaled", "_gradients_have_been_unscaled"):  # it would warn
+        restoration.set_attribute(optimizer, name, value=True)
+    for variable in getattr(getattr(optimizer, "_loss_scale", None), "_weights", {}).values():
+        restoration.keep_value(variable)
+
+
 def trains_as_keras_2(model: Any) -> bool:
     """Whether a model of Keras 2 trains by Keras 2's own train_step."""
     return is_model(model) and type(model).train_step is sys.modules["tf_keras"].Model.train_step
@@ -42,16 +60,26 @@ def layers_of(value: Any) -> list[Any]:
 
 
 def held_variable(variable: Any) -> Any:
-    """The variable itself, where Keras 2 wraps it so that it casts itself in mixed precision."""
-    inner = vars(variable).get("_variable") if isinstance(variable, tf.Variable) else None
-    return variable if inner is None else inner
+    """The variable inside another one that holds it: in mixed precision Keras 2 wraps it, to quantize it larq does."""
+    inside = vars(variable).values() if isinstance(variable, tf.Variable) else ()
+    inner = next((one for one in inside if isinstance(one, tf.Variable)), None)
+    return variable if inner is None else held_variable(inner)
 
 
 def losses_of(model: Any) -> list[Any]:
     """The loss objects that a model of Keras 2 is compiled with."""
-    library, compiled = sys.modules["tf_keras"], getattr(model, "compiled_loss", None)
-    given = getattr(compiled, "_user_losses", None)
-    return [loss for loss in tf.nest.flatten(given) if isinstance(loss, library.losses.Loss)]
+    return losses_in(getattr(getattr(model, "compiled_loss", None), "_user_losses", None))
+
+
+def losses_in(given: Any) -> list[Any]:
+    """The loss objects of Keras 2 among losses, as `compile` takes them."""
+    return [loss for loss in tf.nest.flatten(given) if isinstance(loss, sys.modules["tf_keras"].losses.Loss)]
+
+
+def as_losses(given: Any, model: Any) -> Any:
+    """Losses, as `compile` takes them, as Keras 2 calls them: of targets, outputs and sample weights."""
+    names = getattr(model, "output_names", None)
+    return sys.modules["tf_keras"].src.engine.compile_utils.LossesContainer(given, output_names=names)
 
 
 def set_precision(restoration: Restoration, dtype: str) -> None:

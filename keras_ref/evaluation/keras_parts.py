@@ -8,6 +8,9 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from keras_ref.errors import BadInput
+from keras_ref.evaluation.keras_classes import KerasVariable
+
 
 def layers_of(keras_object: Any) -> list[keras.layers.Layer]:
     """A layer and all layers inside it, a Sequential model's inner functional model included; none of other objects."""
@@ -45,7 +48,7 @@ def _tensorflow_variables(value: Any) -> Iterator[tf.Variable]:
 def states_of(keras_object: Any) -> list[Any]:
     """The variables that hold the states of stateful recurrent layers: written by calls, but not among the weights."""
     states = [getattr(layer, "states", None) or [] for layer in layers_of(keras_object)]
-    return [v for v in keras.tree.flatten(states) if isinstance(v, keras.Variable)]
+    return [v for v in keras.tree.flatten(states) if isinstance(v, KerasVariable)]
 
 
 def losses_of(keras_object: Any) -> list[Any]:
@@ -92,8 +95,17 @@ def _for_each_output(given: Any, count: int) -> tuple[Any, ...]:
 
 
 def tensorflow_variable(variable: Any) -> Any:
-    """The TensorFlow variable that a Keras variable holds, or the one given."""
-    return variable if isinstance(variable, tf.Variable) else variable._value
+    """The TensorFlow variable that a Keras variable holds, or the one given.
+
+    Raises: BadInput for one of several devices, which a distribution strategy makes.
+    """
+    held = variable if isinstance(variable, tf.Variable) else variable._value
+    if isinstance(held, tf.distribute.DistributedValues):
+        raise BadInput(
+            f"A variable must be on one device to be checked. Received: {variable.name}, a {type(held).__name__}. "
+            "Build the model outside of the distribution scope, and give it the weights (set_weights)."
+        )
+    return held
 
 
 def tensorflow_variables_in(value: Any) -> list[tf.Variable]:

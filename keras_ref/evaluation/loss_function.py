@@ -33,6 +33,7 @@ from keras_ref.evaluation.backward_errors import (
 from keras_ref.evaluation.float64 import DTYPE
 from keras_ref.evaluation.gradient_modes import MODES, convert_control_flow, is_indexed
 from keras_ref.evaluation.graph import opaque_unit
+from keras_ref.evaluation.keras_classes import KerasVariable
 from keras_ref.evaluation.keras_parts import tensorflow_variable
 from keras_ref.evaluation.naming import float_inputs, path_of, replace_inputs, unique
 from keras_ref.evaluation.real_parts import (
@@ -42,6 +43,7 @@ from keras_ref.evaluation.real_parts import (
     real_parts,
     real_values,
 )
+from keras_ref.evaluation.restoration import same_bits
 from keras_ref.evaluation.rounding import Rounded
 from keras_ref.evaluation.stacked_losses import StackedLosses
 from keras_ref.evaluation.traced_losses import Way
@@ -160,11 +162,10 @@ class LossFunction(StackedLosses):
 
     def _at(self, flat: Any, held: list[Any]) -> Any:
         """The loss where all values are those of one flat vector."""
+        sizes = [value.size for value in self.values.values()]
         parts = {
-            name: from_real_parts(tf.reshape(flat[start : start + value.size], value.shape), source.dtype)
-            for (name, start), value, source in zip(
-                self._offsets.items(), self.values.values(), self.sources.values(), strict=True
-            )
+            name: from_real_parts(tf.reshape(part, value.shape), self.sources[name].dtype)
+            for (name, value), part in zip(self.values.items(), tf.split(flat, sizes), strict=True)
         }
         return self.loss_of(parts, held)
 
@@ -179,9 +180,9 @@ class LossFunction(StackedLosses):
         if self.assigns:
             sources = self.watched([parts[n] for n in self.inputs])
             return self._contracted(replace(data, x=replace_inputs(data.x, parts)), sources)
-        mapping = [pair for pair in mapping if isinstance(pair[0], keras.Variable)]
+        mapping = [pair for pair in mapping if isinstance(pair[0], KerasVariable)]
         with keras.StatelessScope(state_mapping=mapping, collect_losses=True):  # what add_loss adds is part of the loss
-            sources = [parts[n] if isinstance(v, keras.Variable) else v for n, v in self.variables.items()]
+            sources = [parts[n] if isinstance(v, KerasVariable) else v for n, v in self.variables.items()]
             sources += [parts[n] for n in self.inputs]
             return self._contracted(replace(data, x=replace_inputs(data.x, parts)), sources)
 
@@ -279,8 +280,7 @@ class LossFunction(StackedLosses):
         gradient = self._made(mode, taped, key)
         inputs = [from_real_parts(values[name], tensor.dtype) for name, tensor in self.inputs.items()]
         try:
-            for name, variable in self.variables.items():
-                tensorflow_variable(variable).assign(from_real_parts(values[name], variable.dtype))
+            self._assign(values)
             found, loss = gradient(inputs, self._held())
         except tf.errors.OpError as error:
             if mode != "function":
@@ -313,8 +313,7 @@ class LossFunction(StackedLosses):
             self._rounded_gradient = Rounded(traced), [g is not None for g in traced.structured_outputs[0]]
         rounded, is_known = self._rounded_gradient
         try:
-            for name, variable in self.variables.items():
-                tensorflow_variable(variable).assign(from_real_parts(values[name], variable.dtype))
+            self._assign(values)
             found = iter(rounded.errors([*inputs, *held], calls=ROLLS))
         except tf.errors.OpError as error:
             raise UserCodeFailed(str(error)) from error
@@ -327,10 +326,17 @@ class LossFunction(StackedLosses):
 
     def restore_values(self) -> None:
         """Assign the values of the point to the variables and the state."""
-        for name, variable in self.variables.items():
-            tensorflow_variable(variable).assign(from_real_parts(self.values[name], variable.dtype))
+        self._assign(self.values)
         for variable, value in zip(self._state, self._state_values, strict=True):
-            tensorflow_variable(variable).assign(value)
+            if not same_bits(tensorflow_variable(variable).numpy(), value):
+                tensorflow_variable(variable).assign(value)
+
+    def _assign(self, values: Mapping[str, Array]) -> None:
+        """Give the variables these values. To look whether they have them costs less than to assign them."""
+        for name, variable in self.variables.items():
+            held = tensorflow_variable(variable)
+            if not same_bits(real_values(held.numpy()), values[name]):
+                held.assign(from_real_parts(values[name], variable.dtype))
 
     def watched(self, inputs: list[Any]) -> list[Any]:
         """The tensors that a gradient is taken with respect to, in the order of the names."""

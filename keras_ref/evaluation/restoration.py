@@ -13,10 +13,10 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any, Self
 
-import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_ref.evaluation.keras_classes import KerasVariable
 from keras_ref.evaluation.keras_parts import layers_of, tensorflow_variable
 
 #: how often a step runs that raises: once more than the one interruption that it may be cut off by
@@ -152,11 +152,12 @@ def _restore_table(table: dict[str, Any], items: dict[str, Any], without: frozen
 def _restore_value(variable: tf.Variable, value: Any) -> None:
     """Assign a value, unless the variable has it bit for bit."""
     with tf.init_scope():
-        if not _same_bits(np.asarray(variable.read_value()), np.asarray(value)):
+        if not same_bits(np.asarray(variable.read_value()), np.asarray(value)):
             variable.assign(value)
 
 
-def _same_bits(one: Any, other: Any) -> bool:
+def same_bits(one: Any, other: Any) -> bool:
+    """Whether two arrays of one shape and dtype are the same, zeros of both signs and NaN told apart."""
     if one.dtype.hasobject:  # strings
         return bool(np.array_equal(one, other))
     first, second = (np.ascontiguousarray(array).reshape(-1).view(np.uint8) for array in (one, other))
@@ -177,6 +178,6 @@ def restore_variables(objects: Sequence[Any]) -> Iterator[None]:
     """Put the values of the variables among some objects back at the end of the block."""
     with Restoration() as restoration:
         for one in objects:
-            if isinstance(one, (tf.Variable, keras.Variable)):
+            if isinstance(one, (tf.Variable, KerasVariable)):
                 restoration.keep_value(tensorflow_variable(one))
         yield

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,16 +16,32 @@ from keras_ref.evaluation.domain import losses_in_domain
 from keras_ref.evaluation.float64 import DTYPE
 from keras_ref.evaluation.operation_rounding import EXACT_SCOPE
 from keras_ref.evaluation.rounding import Rounded
+from keras_ref.evaluation.stacked_calls import StackedCall
 from keras_ref.evaluation.traced_losses import TracedLosses, Way
 from scratch.arrays import Array
 from scratch.noise import ROLLS
 
+#: arguments of the traced loss that differ from one nudge to the next: step, entry, target
+VARYING = 3
 #: nudged losses that one call of the traced function evaluates; fewer where memory does not suffice
 BLOCK = 512
 
 
+@dataclass(frozen=True)
+class FlatTrace:
+    """The loss as a traced function of one flat vector and of what is held fixed.
+
+    arguments   the point: the flat vector, and what is held fixed
+    offsets     where each variable or input begins in the vector
+    """
+
+    function: Any
+    arguments: list[Array]
+    offsets: Mapping[str, int]
+
+
 class StackedLosses(TracedLosses):
-    """Losses of one flat vector of all values, one evaluation after another in one traced loop.
+    """Losses of one flat vector of all values, a stack of evaluations in one call.
 
     What a loss is, at such a vector, is abstract here.
     """
@@ -36,6 +53,7 @@ class StackedLosses(TracedLosses):
     def __init__(self, *, variables: Mapping[str, Any], state: Iterable[Any]) -> None:
         super().__init__(variables=variables, state=state)
         self._evaluate: Any = None
+        self._call: StackedCall | None = None
         self._rounded: Rounded | None = None
         self._branch: Rounded | None = None
         #: forward passes so far
@@ -43,7 +61,7 @@ class StackedLosses(TracedLosses):
         self.block = BLOCK
 
     def _forget_traces(self) -> None:
-        self._evaluate = None
+        self._evaluate = self._call = None
 
     @abstractmethod
     def _held(self) -> list[Any]:
@@ -56,6 +74,15 @@ class StackedLosses(TracedLosses):
     @abstractmethod
     def restore_values(self) -> None:
         """Assign the values of the point to the variables and the state."""
+
+    @property
+    @abstractmethod
+    def writes_variables(self) -> bool:
+        """Whether losses assign to variables."""
+
+    def _restore_written(self) -> None:
+        if self.writes_variables:
+            self.restore_values()
 
     @property
     def untracked(self) -> list[Any]:
@@ -73,41 +100,58 @@ class StackedLosses(TracedLosses):
         """All values as one vector, in the order of the names."""
         return np.concatenate([np.ravel(values[name]) for name in self.values]) if self.values else np.zeros(0)
 
-    def _stack(self, flat: Any, direction: Any, steps: Any, entries: Any, targets: Any, held: list[Any]) -> Any:
-        """Losses at flat + step · direction with one entry set to a target value, one evaluation after another."""
+    def _one(self, step: Any, entry: Any, target: Any, flat: Any, direction: Any, *held: Any) -> Any:
+        """The loss at flat + step · direction with one entry set to a target value."""
+        with tf.name_scope(EXACT_SCOPE):
+            moved = tf.tensor_scatter_nd_update(flat + step * direction, [[entry]], [target])
+        return tf.cast(self._at(moved, list(held)), DTYPE)
 
-        def one(nudge: tuple[Any, Any, Any]) -> Any:
-            step, entry, target = nudge
-            with tf.name_scope(EXACT_SCOPE):
-                moved = tf.tensor_scatter_nd_update(flat + step * direction, [[entry]], [target])
-            return tf.cast(self._at(moved, held), DTYPE)
-
-        return tf.map_fn(one, (steps, entries, targets), fn_output_signature=DTYPE, parallel_iterations=1)
-
-    def _stack_eagerly(self, flat: Any, direction: Any, steps: Any, entries: Any, targets: Any, held: list[Any]) -> Any:
-        """The same without a graph."""
+    def _stack_eagerly(self, steps: Any, entries: Any, targets: Any, flat: Any, direction: Any, *held: Any) -> Any:
+        """The losses of a stack of steps, entries and targets, without a graph."""
         losses = []
         for step, entry, target in zip(steps.numpy(), entries.numpy(), targets.numpy(), strict=True):
             moved = flat.numpy() + step * direction.numpy()
             moved[entry] = target
-            losses.append(tf.cast(self._at(moved, held), DTYPE))
+            losses.append(tf.cast(self._at(moved, list(held)), DTYPE))
         return tf.stack(losses) if losses else tf.zeros(0, DTYPE)
 
     def _traced(self) -> Any:
-        """The traced losses."""
+        """The traced loss at one nudged point; the losses of a stack of them where they run only eagerly."""
         if self._evaluate is None:
             self._evaluate = self.complete(self._trace, self._stack_eagerly)
         return self._evaluate
 
     def _trace(self) -> Any:
         size = sum(v.size for v in self.values.values())
-        vector, numbers, indices = (
-            tf.TensorSpec(s, t) for s, t in (([size], DTYPE), ([None], DTYPE), ([None], tf.int64))
+        vector, number, index = (tf.TensorSpec(s, t) for s, t in (([size], DTYPE), ([], DTYPE), ([], tf.int64)))
+        held = [tf.TensorSpec(t.shape, t.dtype) for t in self._held()]
+        return tf.function(self._one, autograph=False).get_concrete_function(
+            number, index, number, vector, vector, *held
         )
-        held = tf.nest.map_structure(lambda t: tf.TensorSpec(t.shape, t.dtype), self._held())
-        return tf.function(self._stack, autograph=False).get_concrete_function(
-            vector, vector, numbers, indices, numbers, held
-        )
+
+    def trace_flat(self) -> FlatTrace | None:
+        """The loss at one point, traced; None where it runs only eagerly, or assigns to variables."""
+        self._traced()
+        if self.way is Way.EAGER or self.writes_variables:
+            return None
+        held = self._held()
+        specs = [tf.TensorSpec(t.shape, t.dtype) for t in held]
+        flat = self._flat(self.values)
+        traced = tf.function(self._at, autograph=False).get_concrete_function(tf.TensorSpec(flat.shape, DTYPE), specs)
+        offsets = {name: int(start) for name, start in self._offsets.items()}
+        return FlatTrace(traced, [flat, *map(np.asarray, held)], offsets)
+
+    def _stack(self) -> Callable[..., Any]:
+        """Losses (m,) of stacks (m,) of steps, entries and targets; then the point, the direction and the rest."""
+        traced = self._traced()
+        return traced if self.way is Way.EAGER else self._stacked()
+
+    def _stacked(self) -> StackedCall:
+        """The traced loss as a function of stacks."""
+        if self._call is None:
+            self._call = StackedCall(self._traced(), varying=VARYING)
+            self.block = min(self.block, self._call.most)
+        return self._call
 
     def _run(
         self,
@@ -119,16 +163,15 @@ class StackedLosses(TracedLosses):
         direction: Array | None = None,
     ) -> Array:
         """Losses at values + step · direction with one entry of the flat vector set to a target, for each step."""
-        evaluate = self._traced()
-        flat, held = self._flat(values), self._held()
+        stack, flat, held = self._stack(), self._flat(values), self._held()
         direction = np.zeros_like(flat) if direction is None else direction
         self.evaluations += len(steps)
         # at the point itself nothing may raise
         given = (steps == 0) & (targets == flat[entries]) if values is self.values else np.zeros(len(steps), bool)
 
         def losses_of(some: Array) -> Array:
-            block = (steps[some], entries[some], targets[some])
-            return np.asarray(evaluate(*map(tf.constant, (flat, direction, *block)), held))
+            varying = (steps[some], entries[some], targets[some])
+            return np.asarray(stack(*map(tf.constant, (*varying, flat, direction)), *held))
 
         blocks, i = [], 0
         try:
@@ -141,7 +184,7 @@ class StackedLosses(TracedLosses):
                 else:
                     i += len(some)
         finally:
-            self.restore_values()
+            self._restore_written()
         return np.concatenate(blocks) if blocks else np.zeros(0)
 
     def _smaller_block(self, error: Exception) -> None:
@@ -159,13 +202,11 @@ class StackedLosses(TracedLosses):
             return math.nan
         if self._rounded is None:
             self._rounded = Rounded(evaluate)
-        count = min(ROLLS // 2, self.block)
-        resting, first = np.zeros(count), np.zeros(count, np.int64)
-        arguments = [flat, np.zeros_like(flat), resting, first, resting + flat[0]]
+        arguments = [np.zeros(()), np.int64(0), flat[0], flat, np.zeros_like(flat)]
         try:
-            return self._rounded.noise([*map(tf.constant, arguments), *self._held()], calls=-(-ROLLS // count))
+            return self._rounded.noise([*map(tf.constant, arguments), *self._held()], calls=ROLLS)
         finally:
-            self.restore_values()
+            self._restore_written()
 
     def branch_losses(
         self, name: str, entries: Array, offsets: Array, *, at: Mapping[str, Array] | None = None
@@ -198,11 +239,8 @@ class StackedLosses(TracedLosses):
         direction: Array | None = None,
     ) -> Array:
         """Losses at values + step · direction with one entry of the flat vector moved, decided as at values."""
-        evaluate = self._traced()
-        if self._branch is None:
-            self._branch = Rounded(evaluate, moves_point=True)
         flat, held = self._flat(values), self._held()
-        fixed = [tf.constant(flat), tf.constant(np.zeros_like(flat) if direction is None else direction)]
+        fixed = [tf.constant(flat), tf.constant(np.zeros_like(flat) if direction is None else direction), *held]
         targets, rests = flat[entries], np.zeros(len(steps))
         self.evaluations += len(steps)
         found = []
@@ -210,14 +248,16 @@ class StackedLosses(TracedLosses):
             for i in range(0, len(steps), self.block):
                 some = slice(i, i + self.block)
                 here, there = (
-                    [*fixed, *map(tf.constant, (moved[some], entries[some], reached[some])), *held]
+                    [*map(tf.constant, (moved[some], entries[some], reached[some])), *fixed]
                     for moved, reached in ((rests, targets), (steps, targets + offsets))
                 )
+                if self._branch is None:
+                    self._branch = Rounded(self._stacked().in_order(*here), moves_point=True)
                 found.append(np.asarray(self._branch.roll(here, common=False, copies=there).rolled[0]))
         except tf.errors.OpError:  # the copies leave the domain, and take no decision of their own
             return np.full(len(steps), np.nan)
         finally:
-            self.restore_values()
+            self._restore_written()
         return np.concatenate(found) if found else np.zeros(0)
 
     def losses(self, name: str, entries: Array, offsets: Array, *, at: Mapping[str, Array] | None = None) -> Array:

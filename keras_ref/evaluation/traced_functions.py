@@ -56,6 +56,12 @@ def variables_met() -> list[tuple[Any, Array]]:
     return list(_BLOCKS[-1].met.values()) if _BLOCKS else []
 
 
+def take_note_of_call(function: Any) -> None:
+    """Take note of a concrete function that is called by its name, as of every other call. Raises: PrecisionIsFixed."""
+    for block in _BLOCKS[-1:]:
+        block.meet(function, function.captured_inputs)
+
+
 def trace_anew(restoration: Restoration, replaced: Mapping[int, str], dtype: str | None) -> None:
     """Until the restoration, let every tf.function be traced anew, and refuse traces that read replaced variables.
 

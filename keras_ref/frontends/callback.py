@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from inspect import signature
+from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
-import tensorflow as tf
 
+from keras_ref.checks import gradients
+from keras_ref.errors import stacklevel_of_user
 from keras_ref.evaluation.float64 import restore_process_state
+from keras_ref.inputs.arrays import first_batches, given_data
 from keras_ref.inputs.targets import complete_data
-from keras_ref.reports.verdict import GradientMismatch, Report
+from keras_ref.options import project_keywords, read_settings
+from keras_ref.reports.verdict import GradientMismatch, Kind, Report
 
 ON_FAILURE = ("warn", "stop", "raise")
+#: options of check_gradients, but for what is checked
+OPTIONS = tuple(name for name in signature(gradients.check_gradients).parameters if name not in ("model", "x", "y"))
 
 
 class GradientWarning(UserWarning):
@@ -24,11 +33,12 @@ class GradientWarning(UserWarning):
 class GradientCheck(keras.callbacks.Callback):  # type: ignore[misc]
     """Check the model's gradients while it trains: before the first batch, and then before every `every`-th one.
 
-    data         what is checked: (x, y) or (x, y, sample_weight), a tf.data.Dataset or a PyDataset (its first batch).
+    data         what is checked: (x, y) or (x, y, sample_weight), or a data set or generator (its first batch).
                  A callback cannot see the batches of fit or its validation data. Without data, they are drawn from the
                  model's inputs with the seed.
     samples      at most so many samples of the data are used, the first ones
-    effort       as for check_gradients, as are all other options (training=True, variables="encoder/*", expect=…)
+    effort       "fast" unless given here or in [tool.gradtwin] of pyproject.toml, whose options count where they are
+                 not given here; as for check_gradients, as are all other options (training=True, expect=…)
     on_failure   "warn": a GradientWarning, and training goes on; "stop": a warning, and training ends after this batch;
                  "raise": GradientMismatch; or a function that is called with the report
 
@@ -44,29 +54,52 @@ class GradientCheck(keras.callbacks.Callback):  # type: ignore[misc]
         data: Any = None,
         *,
         every: int = 1000,
-        effort: str = "fast",
+        effort: str | None = None,
         on_failure: str | Callable[[Report], Any] = "warn",
         samples: int = 32,
-        seed: int = 0,
+        seed: int | None = None,
         **options: Any,
     ) -> None:
         super().__init__()
         for name, number in (("every", every), ("samples", samples)):
             if isinstance(number, bool) or not isinstance(number, (int, np.integer)) or number < 1:
                 raise ValueError(f"`{name}` must be a positive integer. Received: {number!r}. Pass 1 or more.")
+        unknown = [name for name in options if name not in OPTIONS]
+        if unknown:
+            raise ValueError(
+                f"GradientCheck must have options of check_gradients. Received: {', '.join(unknown)}. Choose from "
+                f"{', '.join(OPTIONS)}."
+            )
         if not callable(on_failure) and on_failure not in ON_FAILURE:
             raise ValueError(
                 f"`on_failure` must be one of {', '.join(ON_FAILURE)}, or a function of the report. "
                 f"Received: {on_failure!r}. Choose one of them."
             )
+        if isinstance(data, Iterator):  # which has its first batch once
+            data = next(iter(first_batches(data, 1)), ())
         self.data, self.every, self.samples, self.on_failure = data, int(every), int(samples), on_failure
-        self.options = {"effort": effort, "seed": seed, **options}
+        given = {name: value for name, value in (("effort", effort), ("seed", seed)) if value is not None}
+        settings = read_settings(Path.cwd())
+        self.allowed = frozenset(settings.get("allow", ()))
+        self.options = {
+            "effort": "fast",
+            "seed": 0,
+            **project_keywords(settings, OPTIONS),
+            **given,
+            **options,
+        }
         self.report: Report | None = None
         self._left = 0
+        self._epoch = 0
+        self._said: frozenset[tuple[str, str, Kind]] = frozenset()
 
     def on_train_begin(self, logs: Any = None) -> None:
         """Check before the first batch; a model without Input, which that batch builds, before the second."""
         self._left = 0
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        """Note the epoch, which Keras counts from 0 and shows from 1."""
+        self._epoch = epoch + 1
 
     # a callback with on_train_batch_end would make Keras wait for the metrics of every batch
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
@@ -78,23 +111,30 @@ class GradientCheck(keras.callbacks.Callback):  # type: ignore[misc]
             self._check(batch)
 
     def _check(self, batch: int) -> None:
-        from keras_ref.checks.gradients import check_gradients
-
         first = self.report is None
         with restore_process_state():
             try:
                 (model, x, y, weight), _ = complete_data(
                     self.model, *_first(self.data, self.samples), seed=self.options["seed"]
                 )
-                report = check_gradients(model, x, y, sample_weight=weight, **self.options)
+                report = gradients.check_gradients(model, x, y, sample_weight=weight, **self.options)
             except ValueError as error:
                 if first:  # data that do not fit are the caller's mistake
                     raise
-                self._fail(f"The gradients could not be checked before batch {batch}: {error}", None)
+                self._fail(f"The gradients could not be checked before {self._place(batch)}: {error}", None)
                 return
-        self.report = report
-        if not report.ok:
-            self._fail(f"Before batch {batch}: {report.explain()}", report)
+        self.report = report = replace(report, allowed=self.allowed)
+        if report.ok:
+            self._said = frozenset()
+            return
+        failures = frozenset((v.name, v.oracle, v.verdict) for v in report.failures)
+        again = failures == self._said and bool(failures)
+        self._said = failures
+        self._fail(f"Before {self._place(batch)}: {_still(report) if again else report.explain()}", report)
+
+    def _place(self, batch: int) -> str:
+        """Where training stands, as Keras's progress bar counts."""
+        return f"batch {batch + 1} of epoch {self._epoch}"
 
     def _fail(self, text: str, report: Report | None) -> None:
         if callable(self.on_failure) and report is not None:
@@ -102,20 +142,25 @@ class GradientCheck(keras.callbacks.Callback):  # type: ignore[misc]
         elif self.on_failure == "raise":
             raise GradientMismatch(text)
         else:
-            warnings.warn(text, GradientWarning, stacklevel=2)
+            warnings.warn(text, GradientWarning, stacklevel=stacklevel_of_user())
             self.model.stop_training |= self.on_failure == "stop"
+
+
+def _still(report: Report) -> str:
+    """One line for what has been said in full before."""
+    counts = Counter(v.verdict for v in report.failures)
+    found = ", ".join(f"{count} {kind}" for kind, count in counts.items())
+    at_fault = "" if report.culprit is None else f"; the layer at fault: {report.culprit.text}"
+    return f"still the same failures ({found}){at_fault}"
 
 
 def _first(data: Any, samples: int) -> tuple[Any, ...]:
     """(x, y, sample_weight) of the first samples, as far as they are given; () without data."""
     if data is None:
         return ()
-    if isinstance(data, tf.data.Dataset):
-        data = next(iter(data))
-    elif isinstance(data, keras.utils.PyDataset):
-        data = data[0]
     parts = data if isinstance(data, tuple) else (data,)
+    found = given_data(*parts)
     return tuple(
         keras.tree.map_structure(lambda leaf: None if leaf is None else np.asarray(leaf)[:samples], part)
-        for part in parts
+        for part in (found.x, found.y, found.sample_weight)
     )

@@ -19,8 +19,8 @@ from keras_ref.frontends.recorded import describe_changes, refuse_library, requi
 from keras_ref.options import OPTIONS, require_minimum
 from keras_ref.reports.comparison import Comparison, Row
 from keras_ref.reports.escaping import printable
-from keras_ref.reports.files import Output, refuse_outputs, sources_of, write
-from keras_ref.reports.schema import COUNT, LARGEST, NUMBER, PATH, TEXT, record, some, table
+from keras_ref.reports.files import Output, refuse_outputs, sources_of, write, written_by
+from keras_ref.reports.schema import COUNT, HEADER, LARGEST, NUMBER, PATH, TEXT, record, some, table
 from keras_ref.reports.terminal import console
 from keras_ref.reports.verdict import json_text
 
@@ -118,6 +118,7 @@ def compare(
     ] = TIME_LIMIT,
     json: Annotated[str, typer.Option("--json", help="Write the comparison as JSON to this file.")] = "",
     html: Annotated[str, _option("html")] = "",
+    junit: Annotated[str, typer.Option("--junit", help="Write a test for each place as JUnit XML to this file.")] = "",
     force: Annotated[bool, _option("force")] = False,
 ) -> None:
     """Compare two programs with the same weights: the first place where they part, and which of the two is right."""
@@ -131,25 +132,32 @@ def compare(
         seed=seed,
         time_limit=time_limit,
     )
-    found = _run(run, json=json, html=html, force=force)
+    found = _run(run, json=json, html=html, junit=junit, force=force)
     raise typer.Exit(status_of(found))
 
 
-def _run(run: ComparisonRun, *, json: str, html: str, force: bool, inputs: Iterable[str] = ()) -> Comparison:
+def _run(
+    run: ComparisonRun, *, json: str, html: str, junit: str, force: bool, inputs: Iterable[str] = ()
+) -> Comparison:
     """Compare, print, and write the files. `inputs` are files that must not be overwritten, beside those it reads."""
     outputs = [
-        Output(option="--json", path=json, kind="report"),
-        Output(option="--html", path=html, kind="page"),
+        Output(option="--json", path=json, kind="report", command="compare"),
+        Output(option="--html", path=html, kind="page", command="compare"),
+        Output(option="--junit", path=junit, kind="junit", command="compare"),
     ]
     refuse_outputs(outputs, inputs=[run.data, *sources_of([run.a, run.b]), *inputs], force="" if force else "--force")
     found = run.run()
     print_comparison(console(), found)
     if json:
-        write("--json", json, json_text({**found.to_dict(), "run": run.to_dict()}) + "\n")
+        write("--json", json, json_text({**written_by("compare"), **found.to_dict(), "run": run.to_dict()}) + "\n")
     if html:
         from keras_ref.reports.comparison import comparison_html
 
         write("--html", html, comparison_html(found))
+    if junit:
+        from keras_ref.reports.junit import junit_xml, suite_of_comparison
+
+        write("--junit", junit, junit_xml("compare", [suite_of_comparison(found)]))
     return found
 
 
@@ -164,7 +172,7 @@ def is_comparison(data: Mapping[str, Any]) -> bool:
     return isinstance(run, Mapping) and run.get("command") == "compare"
 
 
-def replay_comparison(path: str, data: Mapping[str, Any], *, json: str, html: str, force: bool) -> None:
+def replay_comparison(path: str, data: Mapping[str, Any], *, json: str, html: str, junit: str, force: bool) -> None:
     """Run a recorded comparison again, and say whether the same places agree. Raises: typer.Exit; CouldNotRun."""
     require_valid(path, data, _validator())
     run = ComparisonRun.read(data["run"])
@@ -173,7 +181,7 @@ def replay_comparison(path: str, data: Mapping[str, Any], *, json: str, html: st
     refuse_library(split_prefix(target)[1] for target in (run.a, run.b))
     out = console()
     out.print(f"replaying: {run.replay()}", markup=False, soft_wrap=True)
-    found = _run(run, json=json, html=html, force=force, inputs=[path])
+    found = _run(run, json=json, html=html, junit=junit, force=force, inputs=[path])
     changes = [*describe_changes(data["run"]), *_changed(data["rows"], found)]
     for line in changes:
         out.print(printable(line), markup=False, soft_wrap=True)
@@ -253,7 +261,8 @@ def comparison_schema() -> dict[str, Any]:
             **dict.fromkeys(("notes", "errors"), some(TEXT)),
             "seed": COUNT,
             "run": run,
-        }
+        },
+        HEADER,
     )
 
 

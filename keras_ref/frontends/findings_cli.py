@@ -12,7 +12,7 @@ import typer
 
 from keras_ref.errors import CouldNotRun
 from keras_ref.options import OPTIONS
-from keras_ref.reports.files import Output, refuse_outputs, write
+from keras_ref.reports.files import Output, refuse_outputs, write, written_by
 from keras_ref.reports.terminal import console, show_progress, ticking
 from keras_ref.reports.verdict import json_text
 
@@ -33,7 +33,10 @@ def findings(
     force: Annotated[bool, typer.Option("--force", help=OPTIONS["force"].help)] = False,
 ) -> None:
     """Run a script for every known fault of Keras and TensorFlow: still there, corrected here, or cannot run here."""
-    outputs = (Output(option="--json", path=json, kind="report"), Output(option="--html", path=html, kind="page"))
+    outputs = (
+        Output(option="--json", path=json, kind="report", command="findings"),
+        Output(option="--html", path=html, kind="page", command="findings"),
+    )
     refuse_outputs(outputs, force="" if force else "--force")
     if (script or report) and not ids:
         raise CouldNotRun(
@@ -59,7 +62,7 @@ def findings(
     rows = [{**s.finding.to_dict(), "state": s.state, "said": s.said} for s in found]
     if json:
         written = {"subject": "findings", "ok": not wrong, "versions": installed(), "findings": rows}
-        write("--json", json, json_text(written) + "\n")
+        write("--json", json, json_text({**written_by("findings"), **written}) + "\n")
     if html:
         write("--html", html, ledger_html(found, installed()))
     raise typer.Exit(1 if wrong else 0)

@@ -6,7 +6,6 @@ Exit status: 0 all is right, 1 something is not right yet, 2 a submission does n
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated
-from xml.sax.saxutils import escape, quoteattr
 
 import typer
 from rich.console import Console
@@ -15,13 +14,14 @@ from rich.text import Text
 
 from keras_ref.errors import CouldNotRun
 from keras_ref.options import OPTIONS
+from keras_ref.reports import junit
 from keras_ref.reports.escaping import printable
-from keras_ref.reports.files import Output, refuse_outputs, write
+from keras_ref.reports.files import Output, refuse_outputs, write, written_by
 from keras_ref.reports.terminal import console
 from keras_ref.reports.verdict import json_text
 
 if TYPE_CHECKING:
-    from keras_ref.homework.grading import Grade, StageResult
+    from keras_ref.homework.grades import Grade, StageResult
 
 #: how a state is said to a student
 STATES = {
@@ -45,11 +45,16 @@ def homework(
     seed: Annotated[int, typer.Option("--seed", help="Seed of the weights.")] = 0,
     json: Annotated[str, typer.Option("--json", help=OPTIONS["html"].help.replace("one small HTML page", "JSON"))] = "",
     force: Annotated[bool, typer.Option("--force", help=OPTIONS["force"].help)] = False,
-    junit: Annotated[str, typer.Option("--junit", help="Write a test for each stage of each submission, as XML.")] = "",
+    junit_path: Annotated[
+        str, typer.Option("--junit", help="Write a test for each stage of each submission, as XML.")
+    ] = "",
 ) -> None:
     """Check a NumPy network that a student wrote: forward, loss, backward and update, beside Keras and slopes."""
     out = console()
-    outputs = [Output(option="--json", path=json, kind="report"), Output(option="--junit", path=junit, kind="junit")]
+    outputs = [
+        Output(option="--json", path=json, kind="report", command="homework"),
+        Output(option="--junit", path=junit_path, kind="junit", command="homework"),
+    ]
     refuse_outputs(outputs, inputs=paths, force="" if force else "--force")
     if new:
         from keras_ref.homework.exercises import hand_out
@@ -60,7 +65,8 @@ def homework(
     if not paths:
         raise CouldNotRun("homework must have a submission, or --new DIR. Received: neither. Name a file.")
     from keras_ref.homework.exercises import exercise_of
-    from keras_ref.homework.grading import Grade, grade, submissions
+    from keras_ref.homework.grades import Grade
+    from keras_ref.homework.grading import grade, submissions
 
     grades = []
     listed = list(submissions(paths))
@@ -75,13 +81,10 @@ def homework(
     if len(grades) > 1 or listed[0] != paths[0]:
         print_table(out, grades)
     if json:
-        write(
-            "--json",
-            json,
-            json_text({"ok": all(one.ok for one in grades), "submissions": [one.to_dict() for one in grades]}) + "\n",
-        )
-    if junit:
-        write("--junit", junit, junit_xml(grades))
+        graded = {"ok": all(one.ok for one in grades), "submissions": [one.to_dict() for one in grades]}
+        write("--json", json, json_text({**written_by("homework"), **graded}) + "\n")
+    if junit_path:
+        write("--junit", junit_path, junit_xml(grades))
     raise typer.Exit(2 if any(one.refused for one in grades) else 0 if all(one.ok for one in grades) else 1)
 
 
@@ -131,24 +134,16 @@ def print_table(out: Console, grades: list[Grade]) -> None:
 
 def junit_xml(grades: list[Grade]) -> str:
     """A test suite a submission, a test a stage."""
-    suites = []
-    for one in grades:
-        stages = one.stages or ()
-        cases = [_case(stage) for stage in stages]
-        if one.refused:
-            cases = [f'<testcase name="run"><error message={quoteattr(one.refused)}/></testcase>']
-        failures = sum(stage.state in ("wrong", "raised") for stage in stages)
-        suites.append(
-            f'<testsuite name={quoteattr(one.path)} tests="{len(cases)}" failures="{failures}" '
-            f'errors="{int(bool(one.refused))}">{"".join(cases)}</testsuite>'
-        )
-    return f'<?xml version="1.0" encoding="utf-8"?>\n<testsuites>{"".join(suites)}</testsuites>\n'
+    return junit.junit_xml("homework", map(_suite, grades))
 
 
-def _case(stage: StageResult) -> str:
-    inner = ""
+def _suite(found: Grade) -> junit.Suite:
+    if found.refused:
+        return junit.suite_of_refusal(found.path, found.refused)
+    return junit.Suite(name=found.path, cases=tuple(map(_case, found.stages)))
+
+
+def _case(stage: StageResult) -> junit.Case:
     if stage.state in ("wrong", "raised"):
-        inner = f"<failure message={quoteattr(stage.text)}>{escape(stage.shown)}</failure>"
-    elif stage.state != "right":
-        inner = f"<skipped message={quoteattr(stage.text)}/>"
-    return f'<testcase name="{stage.stage}">{inner}</testcase>'
+        return junit.Case(name=stage.stage, ended="failure", message=stage.text, text=stage.shown)
+    return junit.Case(name=stage.stage, ended="" if stage.state == "right" else "skipped", message=stage.text)

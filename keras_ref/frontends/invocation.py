@@ -3,27 +3,28 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import shlex
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from keras_ref.errors import BadInput, CouldNotRun, place_of, short, target_stays
+from keras_ref.frontends.supervise import WATCHED
 from keras_ref.frontends.verbs import find_check
+from keras_ref.inputs.releases import version_of
 from keras_ref.inputs.targets import Loaded, complete_data, import_module, load_data, load_target
 from keras_ref.options import (
     OPTIONS,
+    SharedExpectations,
+    keywords_of,
+    matches_variable,
     parse_expectations,
-    parse_memory_limit,
-    parse_time_limit,
-    require_choice,
-    require_minimum,
+    require_legal,
 )
 from keras_ref.own_modules import PLACE
-from keras_ref.reports.files import is_plain_file
+from keras_ref.reports.files import is_plain_file, written_by
 from keras_ref.reports.verdict import Report
 from scratch.progress import Progress
 
@@ -34,7 +35,7 @@ _LOADING = ("seed", "import", "unsafe", *ISOLATION)
 _COMPARING = ("budget", "variables", "wrt", "batches", "training", "mode", "backend", "expect", "allow")
 #: which options of the table each command takes
 TAKES = {
-    "check": ("effort", *_COMPARING, *_LOADING),
+    "check": ("effort", "digits", *_COMPARING, *_LOADING),
     "locate": (*_COMPARING, *_LOADING),
     "updates": ("steps", "batch-size", "allow", *_LOADING),
 }
@@ -42,33 +43,41 @@ TAKES = {
 
 @dataclass(frozen=True)
 class Invocation:
-    """A command with its targets, its data file, and the options that are not the defaults."""
+    """A command with its targets, its data file, and the options that are not the defaults.
+
+    for_several   whether what it expects is said of other targets, too, so that it need not be found in each
+    of_project    whether that is said of the whole project, so that it need not be found at all
+    """
 
     command: str
     targets: tuple[str, ...]
     data: str = ""
     options: Mapping[str, Any] = field(default_factory=dict)
+    for_several: bool = field(default=False, compare=False)
+    of_project: bool = field(default=False, compare=False)
 
     @classmethod
-    def of(cls, command: str, *, targets: Iterable[str], data: str, **given: Any) -> Invocation:
+    def of(
+        cls, command: str, *, targets: Iterable[str], data: str, project: Mapping[str, Any] | None = None, **given: Any
+    ) -> Invocation:
         """The invocation for what the command line gave, by parameter name.
+
+        project   the settings of the project, beside which even a default is something that is given
 
         Raises: CouldNotRun for a value that an option does not take.
         """
         named = {name: given[parameter_of(name)] for name in TAKES[command]}
+        project = project or {}
         options = {
             name: tuple(v) if OPTIONS[name].many else v
             for name, v in named.items()
-            if v not in (OPTIONS[name].default, [])
+            if v not in (OPTIONS[name].default, []) or name in project
         }
-        for name, value in options.items():
-            require_choice(name, value)
-        parse_expectations(options.get("expect", ()))
-        parse_time_limit(options.get("time-limit", OPTIONS["time-limit"].default))
-        parse_memory_limit(options.get("memory-limit", OPTIONS["memory-limit"].default))
-        for name in ("steps", "batches", "seed"):
-            require_minimum(name, options.get(name, OPTIONS[name].default))
-        return cls(command, tuple(targets), data, options)
+        require_legal(options)
+        targets = tuple(targets)
+        of_project = "expect" in project and options.get("expect") == project["expect"]
+        several = len(targets) > 1 or of_project
+        return cls(command, targets, data, options, for_several=several, of_project=of_project)
 
     def value(self, name: str) -> Any:
         """The value of an option, its default if it was not given."""
@@ -79,7 +88,8 @@ class Invocation:
         words = [self.command, *self.targets, *(["--data", self.data] if self.data else [])]
         for name, value in self.options.items():
             for one in value if OPTIONS[name].many else [value]:
-                words += [f"--{name}"] if OPTIONS[name].type is bool else [f"--{name}", str(one)]
+                flag = f"--{name}" if one else f"--no-{name}"
+                words += [flag] if OPTIONS[name].type is bool else [f"--{name}", str(one)]
         return words
 
     def replay(self) -> str:
@@ -89,6 +99,22 @@ class Invocation:
     def for_target(self, target: str) -> Invocation:
         """The same command for one of its targets."""
         return replace(self, targets=(target,))
+
+    def require_expected(self, found: Iterable[Report]) -> None:
+        """Require that what is expected of several targets is found in one of them. Raises: CouldNotRun.
+
+        A check in this process refuses by itself what is expected of its target alone.
+        """
+        names = [verdict.name for report in found for verdict in report.verdicts]
+        is_open = (self.for_several or self.value("isolate")) and not self.of_project
+        if not names or not is_open or {"variables", "wrt"} & {*self.options}:  # other names are not known
+            return
+        for pattern in parse_expectations(self.value("expect")):
+            if not any(matches_variable(name, pattern, name.partition("/")[0]) for name in names):
+                raise CouldNotRun(
+                    f"--expect must match at least one variable. Received: {pattern!r}, where there are "
+                    f"{', '.join(dict.fromkeys(names))}. Correct the pattern."
+                )
 
     def without_isolation(self) -> Invocation:
         """The same command, run in the process that runs it."""
@@ -133,10 +159,7 @@ class Invocation:
         else:
             model, x, y, weight = loaded or load_target(target, unsafe=self.value("unsafe"))
             if self.data:
-                from keras_ref.inputs.data import nest_numbered
-
-                x, y, weight = load_data(self.data)
-                x, y = nest_numbered(model, x, y)
+                x, y, weight = self._data_for(model)
             (model, x, y, weight), drawn = complete_data(model, x, y, weight, seed=self.value("seed"))
         report = find_check(call.verb)(
             model,
@@ -151,6 +174,16 @@ class Invocation:
         # a target keeps its own name: that of a model may be sequential_4
         name = getattr(model, "name", report.subject)
         return replace(report, subject=target + report.subject.removeprefix(name)), drawn
+
+    def _data_for(self, model: Any) -> tuple[Any, Any, Any]:
+        """x, y and sample_weight of the file that --data names, nested as the model takes them."""
+        from keras_ref.inputs.data import nest_numbered
+        from keras_ref.inputs.tables import data_of_table, is_table, read_table
+
+        if is_table(self.data):
+            return data_of_table(read_table(self.data), model)
+        x, y, weight = load_data(self.data)
+        return *nest_numbered(model, x, y), weight
 
     def _require_plain_target(self) -> None:
         """Raises: CouldNotRun for options that the process of another backend does not get."""
@@ -184,6 +217,15 @@ def is_own(error: BaseException) -> bool:
     return trace is not None and trace.tb_frame.f_code.co_filename.startswith(_OWN)
 
 
+def default_map(settings: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """{command: {parameter: value}}: the settings of a project as what each command takes where it is not told."""
+    values = {name: list(value) if OPTIONS[name].many else value for name, value in settings.items()}
+    return {
+        command: {parameter_of(name): value for name, value in values.items() if name in takes}
+        for command, takes in TAKES.items()
+    }
+
+
 def parameter_of(option: str) -> str:
     """The Python name of an option: `import` is a keyword, and a dash is no letter."""
     return "imports" if option == "import" else option.replace("-", "_")
@@ -198,26 +240,17 @@ class _Call:
 
 
 def _call_gradients(invocation: Invocation) -> _Call:
-    value = invocation.value
-    budget = {"budget": value("budget")} if value("budget") else {}
-    return _Call(
-        "check_gradients",
-        {
-            "variables": value("variables"),
-            "batches": value("batches"),
-            **({"wrt": value("wrt")} if value("wrt") else {}),
-            "training": value("training"),
-            "modes": tuple(value("mode").split(",")),
-            "effort": "fast" if invocation.command == "locate" else value("effort"),
-            "expect": parse_expectations(value("expect")),
-            **budget,
-        },
-    )
+    effort = "fast" if invocation.command == "locate" else invocation.value("effort")
+    optional = {name: invocation.value(name) for name in ("budget", "wrt") if invocation.value(name)}
+    named = {name: invocation.value(name) for name in ("variables", "batches", "training", "mode", "digits", "expect")}
+    options = keywords_of({**named, **optional, "effort": effort})
+    if invocation.for_several or WATCHED in os.environ:  # one of several targets, perhaps in a process of its own
+        options["expect"] = SharedExpectations(options["expect"])
+    return _Call("check_gradients", options)
 
 
 def _call_updates(invocation: Invocation) -> _Call:
-    options = {"steps": invocation.value("steps"), "batch_size": invocation.value("batch-size") or None}
-    return _Call("check_updates", options)
+    return _Call("check_updates", keywords_of({name: invocation.value(name) for name in ("steps", "batch-size")}))
 
 
 _CALLS: dict[str, Callable[[Invocation], _Call]] = {
@@ -228,16 +261,18 @@ _CALLS: dict[str, Callable[[Invocation], _Call]] = {
 
 
 def make_document(invocation: Invocation, found: Mapping[str, Report], refused: Iterable[str] = ()) -> dict[str, Any]:
-    """What --json writes: the report with the command that made it; of several targets, a report for each.
+    """What --json writes: the command, and a report for each target. That of a single target is at the top, too, where
+    it was before there were several.
 
     found     {target: report};   refused   a sentence for each target that could not be run
     """
-    reports = {target: report.to_dict() for target, report in found.items()}
-    if len(invocation.targets) == 1:
-        return {**next(iter(reports.values())), "run": invocation.to_dict()}
+    reports, refused = {target: report.to_dict() for target, report in found.items()}, list(refused)
+    alone = next(iter(reports.values())) if len(invocation.targets) == 1 else {}
     return {
+        **written_by(invocation.command),
+        **alone,
         "ok": not refused and all(r.ok for r in found.values()),
-        "could_not_run": list(refused),
+        "could_not_run": refused,
         "reports": [{"target": target, **report} for target, report in reports.items()],
         "run": invocation.to_dict(),
     }
@@ -245,11 +280,8 @@ def make_document(invocation: Invocation, found: Mapping[str, Report], refused: 
 
 def read_versions() -> dict[str, str]:
     """{package: version} of what a verdict may depend on, as far as it is installed. Nothing is imported."""
-    found = {}
-    for name in ("gradtwin", "keras", "tensorflow", "numpy"):
-        with suppress(metadata.PackageNotFoundError):
-            found[name] = metadata.version(name)
-    return found
+    versions = {name: version_of(name) for name in ("gradtwin", "keras", "tensorflow", "numpy")}
+    return {name: version for name, version in versions.items() if version}
 
 
 def digest(path: str) -> str:

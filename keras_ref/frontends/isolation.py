@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import tempfile
@@ -16,7 +15,7 @@ from keras_ref.errors import CouldNotRun
 from keras_ref.frontends import supervise, variable_names
 from keras_ref.frontends.invocation import Invocation
 from keras_ref.frontends.recorded import read_report
-from keras_ref.frontends.supervise import End, Limits
+from keras_ref.frontends.supervise import WATCHED, End, Limits, describe_end
 from keras_ref.options import parse_memory_limit, parse_time_limit
 from keras_ref.own_modules import own_command
 from keras_ref.reports.verdict import Kind, Reason, Report, Verdict
@@ -115,16 +114,8 @@ def raise_refusal(end: End) -> None:
 
 def _environment() -> dict[str, str]:
     """This process's environment without GitHub's variables: the parent annotates the findings, once."""
-    return {name: value for name, value in os.environ.items() if name not in ("GITHUB_ACTIONS", "GITHUB_STEP_SUMMARY")}
-
-
-def describe_end(status: int) -> str:
-    """How a process ended: "killed by SIGABRT", "ended with exit status 3". A shell's 128 + n is a signal too."""
-    number = -status if status < 0 else status - 128 if status > 128 else 0
-    try:
-        return f"killed by {signal.Signals(number).name}"
-    except ValueError:
-        return f"ended with exit status {status}"
+    kept = {name: value for name, value in os.environ.items() if name not in ("GITHUB_ACTIONS", "GITHUB_STEP_SUMMARY")}
+    return {**kept, WATCHED: "1"}
 
 
 def report_crash(target: str, end: End, replay: str) -> Report:

@@ -6,7 +6,8 @@ import glob
 import json
 import os
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from inspect import signature
 from typing import Any
@@ -14,10 +15,13 @@ from typing import Any
 import pytest
 
 from keras_ref.errors import BadInput, CouldNotRun
-from keras_ref.frontends.invocation import ISOLATION, Invocation, read_versions
-from keras_ref.frontends.pytest_checks import check_in_test, given_options, record_report
+from keras_ref.frontends.invocation import ISOLATION, TAKES, Invocation, read_versions
+from keras_ref.frontends.minimise_cli import SECONDS, of_invocation
+from keras_ref.frontends.pytest_checks import check_in_test, given_options, option_of, project_settings, record_report
+from keras_ref.frontends.pytest_watching import JOURNAL, dead_targets
 from keras_ref.options import OPTIONS
 from keras_ref.reports.escaping import printable
+from keras_ref.reports.files import written_by
 from keras_ref.reports.verdict import ORDER, Report, worst_of
 
 
@@ -54,8 +58,10 @@ class Target(pytest.Collector):
 
     def collect(self) -> list[pytest.Item]:
         """One test for each variable."""
+        journal = self.config.stash.get(JOURNAL, None)
         try:
-            found = self._names()
+            with nullcontext() if journal is None else journal.running(self.name):
+                found = self._names()
         except (CouldNotRun, BadInput) as error:
             self._found["*"] = error
             found = ["load"]
@@ -75,11 +81,18 @@ class Target(pytest.Collector):
         from keras_ref.frontends.variable_names import variable_names
         from keras_ref.inputs.targets import load_target
 
+        if (sentence := dead_targets(self.config).get(self.name)) is not None:
+            raise CouldNotRun(sentence)
         if self._isolated:
             return isolated_names(self._invocation("*"), self.name)
-        self._loaded = load_target(self.name)
-        model, x, *_ = self._loaded
-        return variable_names(model, x, self.config.getoption("--gradtwin-seed"))
+        model, x, y, weight = load_target(self.name)
+        if isinstance(x, Iterator):  # a generator gives its batches once, and there is a test for each variable
+            from keras_ref.inputs.arrays import given_data
+
+            data = given_data(x, batches=project_settings(self.config).get("batches", 1))
+            x, y, weight = data.x, data.y, data.sample_weight
+        self._loaded = model, x, y, weight
+        return variable_names(model, x, option_of(self.config, "seed"))
 
     def check(self, variable: str) -> Report:
         """The verdicts of one variable. Raises: CouldNotRun or BadInput where there are none."""
@@ -119,16 +132,28 @@ class Target(pytest.Collector):
             raise found
         return found
 
+    def minimise(self, report: Report) -> str:
+        """The script of what a report found, or a sentence that says why there is none."""
+        if self._isolated:
+            return "Not minimised: the target was checked in a process of its own. Run gradtwin minimise on it."
+        try:
+            found = of_invocation(self._invocation("*"), self.name, report)(SECONDS, None)
+        except (CouldNotRun, BadInput) as error:
+            return f"Not minimised: {error}"
+        return found.script
+
     @property
     def _isolated(self) -> bool:
-        return bool(self.config.getoption("--gradtwin-isolate"))
+        return bool(option_of(self.config, "isolate"))
 
     def _invocation(self, variables: str) -> Invocation:
         """The command that checks the variables that match."""
         only = {"variables": variables} if variables != OPTIONS["variables"].default else {}
-        isolate = {name: self.config.getoption(f"--gradtwin-{name}") for name in ISOLATION}
+        isolate = {name: option_of(self.config, name) for name in ISOLATION}
         isolate = {name: value for name, value in isolate.items() if value != OPTIONS[name].default}
-        return Invocation("check", (self.name,), "", {**given_options(self.config), **only, **isolate})
+        of_project = {name: v for name, v in project_settings(self.config).items() if name in TAKES["check"]}
+        options = {**of_project, **given_options(self.config), **only, **isolate}
+        return Invocation("check", (self.name,), "", options, for_several=True)
 
 
 def _named_by_position(report: Report, names: list[str]) -> Report:
@@ -151,7 +176,8 @@ class Variable(pytest.Item):
 
     def runtest(self) -> None:
         """Fail with the six lines of each finding."""
-        record_report(self, self.parent.check(self.variable))
+        report = self.parent.check(self.variable)
+        record_report(self, report, lambda: self.parent.minimise(report))
 
     def repr_failure(self, excinfo: Any, style: Any = None) -> Any:
         """The message alone, where the check could not be run."""
@@ -195,7 +221,7 @@ def check_returned(item: pytest.Item, returned: Any, options: dict[str, Any], *,
     drawn = ""
     try:
         if verb == "check_gradients":
-            seed = options.get("seed", item.config.getoption("--gradtwin-seed"))
+            seed = options.get("seed", option_of(item.config, "seed"))
             (subject, *arguments, weight), drawn = complete_data(subject, *arguments, seed=seed)
             options = options if weight is None else {"sample_weight": weight, **options}
         check_in_test(item, verb, subject, *arguments, note=drawn, **options)
@@ -236,7 +262,9 @@ def make_document(texts: Iterable[tuple[str, str]]) -> dict[str, Any]:
     """What --gradtwin-json writes: every report with its test, and the versions. `texts`: (test, report as JSON)."""
     reports = [{"test": test, **json.loads(text)} for test, text in texts]
     return {
+        **written_by("pytest"),
         "ok": all(report["ok"] for report in reports),
+        "could_not_run": [],
         "reports": reports,
         "versions": read_versions() if reports else {},
     }

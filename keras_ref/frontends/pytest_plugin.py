@@ -17,19 +17,21 @@ from typing import Any
 import pytest
 
 from keras_ref.errors import CouldNotRun
-from keras_ref.frontends.pytest_checks import REPORTS, check_in_test
+from keras_ref.frontends import pytest_watching
+from keras_ref.frontends.pytest_checks import REPORTS, check_in_test, project_settings
 from keras_ref.options import OPTIONS
 
 #: options of the command line that pytest has too: --effort there is --gradtwin-effort here
-SHARED = ("effort", "budget", "seed", "json", "force", "isolate", "time-limit", "memory-limit")
+SHARED = ("effort", "budget", "seed", "json", "force", "minimise", "isolate", "time-limit", "memory-limit")
 #: the targets of a test run
 _TARGETS: pytest.StashKey[Any] = pytest.StashKey()
 #: log lines of a TensorFlow that the test imported before the plugin could silence it; they would bury the six lines
 _LOG_LINES = re.compile(r"^[IW]\d{4} \d\d:\d\d:\S+ +\d+ \S+\] .*\n", re.MULTILINE)
 
 
-def pytest_addoption(parser: pytest.Parser) -> None:
+def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginManager) -> None:
     """--gradtwin, and the shared options from the same table as the command line's."""
+    pluginmanager.register(pytest_watching, "gradtwin-watching")
     group = parser.getgroup("gradtwin", "gradient checks")
     group.addoption(
         "--gradtwin",
@@ -66,16 +68,18 @@ def pytest_configure(config: pytest.Config) -> None:
     if worker is not None:
         config.stash[_TARGETS] = worker["gradtwin"]
         return
-    names_tests = config.args_source is pytest.Config.ArgsSource.ARGS
-    listed = [] if names_tests else config.getini("gradtwin_targets")
-    config.stash[_TARGETS] = [*listed, *config.getoption("--gradtwin")]
+    try:
+        project_settings(config)
+    except CouldNotRun as error:
+        raise pytest.UsageError(str(error)) from error
+    config.stash[_TARGETS] = pytest_watching.targets_of(config)
     path = config.getoption("--gradtwin-json")
     config.pluginmanager.register(Reports(path), "gradtwin-reports")
     if path:
         from keras_ref.reports.files import Output, refuse_outputs, sources_of
 
         force = "" if config.getoption("--gradtwin-force") else "--gradtwin-force"
-        output = Output(option="--gradtwin-json", path=path, kind="report")
+        output = Output(option="--gradtwin-json", path=path, kind="report", command="pytest")
         try:
             refuse_outputs([output], inputs=sources_of(config.stash[_TARGETS]), force=force)
         except CouldNotRun as error:
@@ -154,6 +158,12 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
 # What a test run reports ----------------------------------------------------------------------------------------------
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Forget what a former run of a test has said: pytest-rerunfailures runs one again that failed."""
+    item.user_properties[:] = [one for one in item.user_properties if not one[0].startswith("gradtwin_")]
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, Any]:
     """Attach the reports of a test to its result, with which they travel from workers of pytest-xdist."""
@@ -163,6 +173,9 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, Any]:
         from keras_ref.reports.verdict import json_text
 
         result.gradtwin = [json_text(report.to_dict()) for report in reports]
+        culprit = next((report.culprit for report in reports if report.culprit is not None), None)
+        if result.failed and culprit is not None and culprit.file:  # where editors and CI services lead
+            result.location = (culprit.file, culprit.line - 1, result.location[2])
         result.sections = [
             (name, text) for name, text in ((n, _LOG_LINES.sub("", t)) for n, t in result.sections) if text
         ]
@@ -177,8 +190,9 @@ class Reports:
         self.path, self.texts = path, list[tuple[str, str]]()
 
     def pytest_runtest_logreport(self, report: Any) -> None:
-        """Keep the reports of a finished test, this process's or a worker's."""
-        self.texts += [(report.nodeid, text) for text in getattr(report, "gradtwin", ())]
+        """Keep the reports of a finished test, this process's or a worker's; none of one that runs again."""
+        if report.outcome != "rerun":  # of pytest-rerunfailures
+            self.texts += [(report.nodeid, text) for text in getattr(report, "gradtwin", ())]
 
     def pytest_sessionfinish(self) -> None:
         """Write --gradtwin-json."""

@@ -17,7 +17,7 @@ from keras_ref.frontends.invocation import TAKES, Invocation, digest, parameter_
 from keras_ref.options import OPTIONS
 from keras_ref.reports.culprit import Culprit
 from keras_ref.reports.files import is_plain_file
-from keras_ref.reports.schema import COUNT, OPTIONAL, PATH, REPORT, TEXT, record, some, table
+from keras_ref.reports.schema import COUNT, HEADER, OPTIONAL, PATH, REPORT, TEXT, record, some, table
 from keras_ref.reports.verdict import Report, Verdict
 
 #: bytes of the largest report that is read
@@ -39,13 +39,25 @@ class Recorded:
 
 
 def read_recorded(path: str) -> Recorded:
-    """The command and the reports in a file that --json wrote. Raises: CouldNotRun for any other file."""
+    """The command and the reports in a file that --json wrote.
+
+    Raises: CouldNotRun for any other file, and for one that names a target of Python's own library.
+    """
     data = _read(path)
     invocation = read_invocation(data["run"])
+    refuse_library(invocation.targets)
     listed = data["reports"] if "reports" in data else [{"target": invocation.targets[0], **data}]
     reports = {one["target"]: read_report(one) for one in listed}
     wrong = [one["target"] for one in listed if one["ok"] != reports[one["target"]].ok]
-    if wrong or len(reports) != len(listed) or not set(reports) <= set(invocation.targets):
+    other = [name for name in REPORT if name in data and name != "ok" and data[name] != listed[0][name]]
+    said = not data.get("could_not_run") and all(report.ok for report in reports.values())
+    if (
+        wrong
+        or other
+        or data["ok"] != said
+        or len(reports) != len(listed)
+        or not set(reports) <= set(invocation.targets)
+    ):
         raise _no_report(path, "its parts contradict one another")
     invocation = replace(invocation, targets=tuple(reports))
     return Recorded(path, invocation, reports, tuple(describe_changes(data["run"])))
@@ -84,7 +96,7 @@ def _refuse_constant(word: str) -> None:
 def _no_report(path: str, why: str = "") -> CouldNotRun:
     return CouldNotRun(
         f"A report to replay must be one that --json wrote. Received: {path}, which is not{f' ({why})' * bool(why)}. "
-        f"Write one with gradtwin check … --json {path}."
+        "Write one with gradtwin check … --json report.json."
     )
 
 
@@ -116,13 +128,14 @@ def _validator(several: bool) -> Any:  # noqa: FBT001 (which of two schemas)
 
 
 def document_schema(*, several: bool) -> dict[str, Any]:
-    """The JSON Schema of what --json writes for one target, or for several."""
+    """The JSON Schema of what --json writes: a report for each target; without them, what it wrote before version 1."""
     run = _run_schema()
     if not several:
         return record({**REPORT, "run": run}, OPTIONAL)
     one = record({"target": PATH, **REPORT}, OPTIONAL)
     return record(
         {"ok": REPORT["ok"], "could_not_run": some(TEXT), "reports": some(one, least=1), "run": run},
+        {**HEADER, **REPORT, **OPTIONAL},
     )
 
 
@@ -160,7 +173,7 @@ def read_invocation(data: Mapping[str, Any]) -> Invocation:
 def permit(recorded: Recorded, *, imports: Sequence[str], unsafe: bool) -> Recorded:
     """The recorded command with the permissions that the command line gives, and no others.
 
-    Raises: CouldNotRun where the report asks for more, or names a target of Python's own library.
+    Raises: CouldNotRun where the report asks for more.
     """
     invocation = recorded.invocation
     asked = [f"--import {name}" for name in invocation.value("import") if name not in imports]
@@ -170,7 +183,6 @@ def permit(recorded: Recorded, *, imports: Sequence[str], unsafe: bool) -> Recor
             f"A report cannot permit what it asks for. Received: {recorded.path}, which asks for {' '.join(asked)}. "
             "Pass that to gradtwin replay if you trust the file."
         )
-    refuse_library(invocation.targets)
     given = {"import": tuple(imports), "unsafe": unsafe}
     options = {name: value for name, value in invocation.options.items() if name not in PERMISSIONS}
     options |= {name: value for name, value in given.items() if value}

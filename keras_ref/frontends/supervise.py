@@ -26,6 +26,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+#: set in the environment of a process whose end gradtwin sees, and whose options are all given to it
+WATCHED = "GRADTWIN_WATCHED"
 #: seconds between two looks at the memory
 INTERVAL = 0.1
 #: bytes of the last output that are kept
@@ -67,6 +69,15 @@ def supervise(limits: Limits, command: list[str]) -> End:
         status = process.wait()
     kill_tree(0)
     return End(status=status, limit=limit, stderr=stderr)
+
+
+def describe_end(status: int) -> str:
+    """How a process ended: "killed by SIGABRT", "ended with exit status 3". A shell's 128 + n is a signal too."""
+    number = -status if status < 0 else status - 128 if status > 128 else 0
+    try:
+        return f"killed by {signal.Signals(number).name}"
+    except ValueError:
+        return f"ended with exit status {status}"
 
 
 def _watch(process: subprocess.Popen[bytes], limits: Limits) -> tuple[str, str]:

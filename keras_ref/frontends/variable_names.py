@@ -9,13 +9,20 @@ from typing import Any
 
 
 def variable_names(model: Any, x: Any, seed: int) -> list[str]:
-    """The names of a model's trained variables and float inputs. The model is not run."""
-    from keras_ref.evaluation.loss_function import Data
+    """The names of a model's trained variables and float inputs. The model is not run; the data build it if need be.
+
+    Raises: BadInput.
+    """
+    from keras_ref.errors import errors_as_bad_input
     from keras_ref.evaluation.naming import float_inputs, path_of, unique
+    from keras_ref.inputs.arrays import given_data
+    from keras_ref.inputs.building import build_model
     from keras_ref.inputs.data import draw_inputs
 
-    x = draw_inputs(model, seed=seed) if x is None else x
-    return [*unique([path_of(v) for v in model.trainable_variables]), *float_inputs(Data(x).tensors().x)]
+    data = given_data(draw_inputs(model, seed=seed) if x is None else x)
+    with errors_as_bad_input():
+        build_model(model, data.x)
+    return [*unique([path_of(v) for v in model.trainable_variables]), *float_inputs(data.tensors().x)]
 
 
 def main(target: str, seed: str, path: str) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +15,11 @@ from keras_ref.comparison.program_comparison import Both, compare_at
 from keras_ref.comparison.weight_matching import Pair, match_weights
 from keras_ref.errors import BadInput, CouldNotRun
 from keras_ref.homework.exercises import Exercise
+from keras_ref.homework.grades import Grade, StageResult
 from keras_ref.programs.program import Point, Program, Stage
 from keras_ref.programs.remote import RemoteProgram
 from keras_ref.programs.targets import open_object
 from keras_ref.reports.comparison import Row
-from keras_ref.reports.escaping import printable
 from scratch.arrays import Array
 from scratch.differences import UNIT, Richardson
 
@@ -27,64 +27,6 @@ from scratch.differences import UNIT, Richardson
 TIME_LIMIT = 20.0
 #: steps by which the slopes of the book's own update may be taken
 NUDGES = (1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
-
-
-@dataclass(frozen=True)
-class StageResult:
-    """One stage of a submission.
-
-    state       right, wrong, missing (there is no such function), unwritten, raised, or waiting (for an earlier stage)
-    text        what is wrong, in words
-    cause       the name of the diagnosis that fits
-    shown       the right numbers, for --show
-    """
-
-    stage: str
-    state: str
-    text: str = ""
-    cause: str = ""
-    shown: str = ""
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "text", printable(self.text))
-        object.__setattr__(self, "shown", "\n".join(map(printable, self.shown.split("\n"))))
-
-
-@dataclass(frozen=True)
-class Grade:
-    """What was found of one submission; `refused` is the sentence of one that could not be run."""
-
-    path: str
-    exercise: str
-    stages: tuple[StageResult, ...] = ()
-    refused: str = ""
-    notes: tuple[str, ...] = field(default=())
-
-    def __post_init__(self) -> None:
-        for name in ("path", "exercise", "refused"):
-            object.__setattr__(self, name, printable(getattr(self, name)))
-        object.__setattr__(self, "notes", tuple(map(printable, self.notes)))
-
-    @property
-    def ok(self) -> bool:
-        """Whether every stage is right."""
-        return not self.refused and bool(self.stages) and all(one.state == "right" for one in self.stages)
-
-    @property
-    def first(self) -> StageResult | None:
-        """The first stage that is wrong."""
-        return next((one for one in self.stages if one.state in ("wrong", "raised")), None)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain data, for JSON."""
-        return {
-            "path": self.path,
-            "exercise": self.exercise,
-            "ok": self.ok,
-            "refused": self.refused,
-            "notes": list(self.notes),
-            "stages": [dict(vars(one)) for one in self.stages],
-        }
 
 
 def grade(path: str, exercise: Exercise, *, seed: int = 0, time_limit: float = TIME_LIMIT) -> Grade:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import sys
+from collections.abc import Iterator
 from typing import Any
 
 import keras
@@ -10,11 +12,12 @@ import numpy as np
 import tensorflow as tf
 
 from keras_ref.errors import BadInput
+from keras_ref.evaluation.keras_classes import KerasVariable
 from keras_ref.evaluation.loss_function import Data
 
 #: what is data as it is; variables are no data, and symbols hold none
 KEPT = (np.ndarray, np.generic, tf.Tensor, tf.SparseTensor, tf.RaggedTensor)
-NO_DATA = (tf.Variable, keras.Variable, keras.KerasTensor)
+NO_DATA = (tf.Variable, KerasVariable, keras.KerasTensor)
 
 
 def as_array(value: Any) -> Any:
@@ -36,29 +39,40 @@ def as_arrays(value: Any) -> Any:
 def given_data(x: Any, y: Any = None, sample_weight: Any = None, *, batches: int = 1) -> Data:
     """Data as arrays; of a data set its first batches, one after another.
 
-    x   what fit() takes: arrays, frames, tensors, a tf.data.Dataset or a keras.utils.PyDataset of (x, y, sample_weight)
+    x   what fit() takes: arrays, frames, tensors; or batches (x, y, sample_weight): a tf.data.Dataset, a
+        keras.utils.PyDataset, a DataLoader of PyTorch, or a generator, which has given away what is taken
     Raises: BadInput where a data set comes with targets, or holds nothing.
     """
-    if not isinstance(x, (tf.data.Dataset, keras.utils.PyDataset)):
+    if not is_data_set(x):
         return Data(as_arrays(x), as_arrays(y), as_arrays(sample_weight))
     if y is not None or sample_weight is not None:
         raise BadInput(
             f"`x` must hold the targets and weights itself where it is a data set. Received: a {type(x).__name__} and "
             "`y` or `sample_weight`. Leave them out, or pass arrays."
         )
-    taken = [x[i] for i in range(min(batches, len(x)))] if isinstance(x, keras.utils.PyDataset) else _first(x, batches)
+    taken = first_batches(x, batches)
     if not taken:
         raise BadInput("A data set must hold a batch. Received: an empty one. Pass data.")
     parts = zip(*(keras.utils.unpack_x_y_sample_weight(batch) for batch in taken), strict=True)
     return Data(*(as_arrays(_joined(part)) for part in parts))
 
 
-def _first(dataset: Any, batches: int) -> list[Any]:
-    return list(itertools.islice(iter(dataset), batches))
+def is_data_set(x: Any) -> bool:
+    """Whether data are batches, one after another, and not one batch."""
+    library = sys.modules.get("torch.utils.data")
+    loader = () if library is None else (library.DataLoader,)
+    return isinstance(x, (tf.data.Dataset, keras.utils.PyDataset, Iterator, *loader))
+
+
+def first_batches(x: Any, batches: int) -> list[Any]:
+    """The first batches of a data set, lists as tuples: a DataLoader has [x, y]."""
+    found = [x[i] for i in range(min(batches, len(x)))] if isinstance(x, keras.utils.PyDataset) else x
+    return [tuple(one) if isinstance(one, list) else one for one in itertools.islice(iter(found), batches)]
 
 
 def _joined(parts: tuple[Any, ...]) -> Any:
     """The batches of x, of y or of weights as one, along the first axis."""
+    parts = tuple(as_arrays(part) for part in parts)
     if len(parts) == 1 or parts[0] is None:
         return parts[0]
 

@@ -124,5 +124,14 @@ def find_keras_objects(function: Callable[..., Any]) -> list[Any]:
     if inspect.isfunction(function):
         names = inspect.getclosurevars(function)
         for value in (*names.nonlocals.values(), *names.globals.values()):
-            found += tf.nest.flatten(value) if isinstance(value, (list, tuple, dict)) else [value]
+            found += _parts_of(value, set())
     return [one for one in found if isinstance(one, (keras.layers.Layer, keras.losses.Loss))]
+
+
+def _parts_of(value: Any, seen: set[int]) -> list[Any]:
+    """What lists, tuples and dictionaries hold, whatever their keys: TensorFlow sorts those, which not all can be."""
+    if not isinstance(value, (list, tuple, dict)) or id(value) in seen:
+        return [value]
+    seen.add(id(value))
+    inside = value.values() if isinstance(value, dict) else value
+    return [part for one in list(inside) for part in _parts_of(one, seen)]

@@ -9,10 +9,13 @@ import numpy as np
 import tensorflow as tf
 
 from keras_ref.errors import BadInput
+from keras_ref.evaluation import keras_2
+from keras_ref.evaluation.arguments import ARRAYS
 from keras_ref.evaluation.float64 import is_float
 from keras_ref.evaluation.keras_parts import compiled_losses_of, layers_of
 from keras_ref.evaluation.naming import values_of
 from keras_ref.evaluation.real_parts import is_real_or_complex
+from keras_ref.evaluation.restoration import restore_variables
 from scratch.arrays import Array
 
 #: samples that are drawn
@@ -30,13 +33,12 @@ def validate_data(model: Any, x: Any, y: Any = None, sample_weight: Any = None) 
 
     Raises: BadInput where they are empty, not finite, not of the model's input shapes, or differ in their samples.
     """
+    if x is None:
+        raise BadInput("`x` must hold the inputs of the model. Received: None. Pass a batch of them.")
+    ARRAYS.require("x", x)
     for name, value in (("x", x), ("y", y), ("sample_weight", sample_weight)):
         require_finite_numbers(name, value, strings=name == "x" and _takes_strings(model))
-        for shape in (_shape(leaf) for leaf in tf.nest.flatten(value) if leaf is not None):
-            if shape[:1] == (0,):
-                raise BadInput(
-                    f"`{name}` must hold at least one sample. Received: an empty batch of shape {shape}. Pass data."
-                )
+        _require_samples(name, value)
     if y is not None:
         require_labels_in_range(model, y)
     specs = getattr(model, "inputs", None)
@@ -61,6 +63,15 @@ def validate_data(model: Any, x: Any, y: Any = None, sample_weight: Any = None) 
         raise BadInput(
             f"`x` and `y` must have the same number of samples. Received: {sorted(samples)}. Pass matching batches."
         )
+
+
+def _require_samples(name: str, value: Any) -> None:
+    """Raises: BadInput for an empty batch."""
+    for shape in (_shape(leaf) for leaf in tf.nest.flatten(value) if leaf is not None):
+        if shape[:1] == (0,):
+            raise BadInput(
+                f"`{name}` must hold at least one sample. Received: an empty batch of shape {shape}. Pass data."
+            )
 
 
 def apply_class_weight(y: Any, sample_weight: Any, class_weight: Any) -> Any:
@@ -195,7 +206,7 @@ def draw_inputs(model: Any, *, seed: int = 0, batch: int = BATCH) -> Any:
         shape = tuple(default if size is None else size for size, default in zip(spec.shape, unknown, strict=False))
         if is_float(spec.dtype):
             return generator.normal(size=shape)
-        return generator.integers(0, below, size=shape).astype(spec.dtype)
+        return generator.integers(0, below, size=shape).astype(tf.as_dtype(spec.dtype).as_numpy_dtype)
 
     structure = getattr(model, "_inputs_struct", None)
     functional = getattr(model, "_functional", None)
@@ -207,7 +218,8 @@ def draw_inputs(model: Any, *, seed: int = 0, batch: int = BATCH) -> Any:
 
 def _smallest_vocabulary(model: Any) -> int:
     """The smallest vocabulary of a model's embeddings, below which integer inputs are drawn; 2 without embeddings."""
-    return min((layer.input_dim for layer in layers_of(model) if isinstance(layer, keras.layers.Embedding)), default=2)
+    every = (*layers_of(model), *keras_2.layers_of(model))
+    return min((layer.input_dim for layer in every if type(layer).__name__ == "Embedding"), default=2)
 
 
 def _name_of(loss: Any) -> str:
@@ -218,7 +230,7 @@ def _name_of(loss: Any) -> str:
 
 def compute_outputs(model: Any, x: Any) -> Any:
     """The outputs of a model for x; states, seeds and moving averages stay as they are."""
-    with keras.StatelessScope():
+    with keras.StatelessScope(), restore_variables(model.variables if keras_2.is_model(model) else ()):
         return model(x)
 
 

@@ -1,4 +1,4 @@
-"""Targets of the command line: package.module:factory, or a saved .keras file; and the data to check them on."""
+"""Targets of the command line: package.module:factory, or a saved .keras or .h5 file; and the data to check them on."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import os
 import re
 import sys
 import tempfile
-import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ import numpy as np
 
 from keras_ref.errors import CouldNotRun, place_of, short, target_stays
 from keras_ref.inputs.archives import require_declared_size
+from keras_ref.inputs.model_files import is_model_file, load_model_file
 from keras_ref.own_modules import refuse_namesakes
 from keras_ref.reports.files import is_plain_file
 
@@ -67,11 +67,11 @@ def load_target(target: str, *, unsafe: bool = False) -> Loaded:
 
     Raises: CouldNotRun with one line for whatever goes wrong.
     """
-    if target.endswith(".keras") or os.path.sep in target:
-        return _load_file(target, unsafe=unsafe), None, None, None
+    if is_model_file(target):
+        return load_model_file(target, unsafe=unsafe), None, None, None
     if ":" not in target:
         raise CouldNotRun(
-            f"A target must be package.module:factory or a .keras file. Received: {target!r}. "
+            f"A target must be package.module:factory or a .keras or .h5 file. Received: {target!r}. "
             "Name the factory after a colon."
         )
     return _load_factory(target)
@@ -90,56 +90,9 @@ def complete_data(
     from keras_ref.inputs import data
 
     x = data.draw_inputs(model, seed=seed)
-    compiled = getattr(model, "_compile_loss", None) is not None
+    compiled = any(getattr(model, name, None) is not None for name in ("_compile_loss", "compiled_loss"))
     y = data.draw_targets(model, data.compute_outputs(model, x), seed=seed) if compiled else None
     return (model, x, y, None), f"Data drawn with seed {seed}."
-
-
-def _load_file(target: str, *, unsafe: bool) -> Any:
-    """The model of a .keras file. Raises: CouldNotRun."""
-    import keras
-
-    path = Path(target)
-    if not os.path.exists(path):  # noqa: PTH110 (Path.exists raises for a name that no file can have)
-        raise CouldNotRun(f"A model file must exist. Received: {target}, which does not. Check the path.")
-    if not path.is_file() or path.suffix != ".keras":
-        raise CouldNotRun(
-            f"A model file must be a .keras file. Received: {target}, which is none. Save the model with "
-            "model.save('name.keras'), or load it in a factory, package.module:factory."
-        )
-    require_declared_size(target)
-    try:
-        with warnings.catch_warnings():
-            # an optimizer that was never run is saved without its slots, and Keras warns of that
-            warnings.simplefilter("ignore", UserWarning)
-            model = keras.saving.load_model(path, compile=True, safe_mode=not unsafe)
-    except Exception as error:
-        text = " ".join(str(error).split())
-        how = "" if unsafe else " in safe mode"
-        raise CouldNotRun(
-            f"A .keras file must load{how}. Received: {target}: {short(text)} {_advise(text, unsafe=unsafe)}"
-        ) from error
-    if not isinstance(model, keras.Model):
-        raise CouldNotRun(
-            f"A .keras file must hold a model. Received: {target}, which holds a {type(model).__name__}. Save a model, "
-            "or check the layer with check_layer."
-        )
-    return model
-
-
-def _advise(text: str, *, unsafe: bool) -> str:
-    """What to do where loading a file raised this text."""
-    if not unsafe and ("safe_mode" in text or "lambda" in text.lower()):
-        return (
-            "It holds code, which safe mode does not run: pass --unsafe if you trust the file, or rebuild it in a "
-            "factory, package.module:factory."
-        )
-    if "Could not locate" in text or "registered" in text.lower() or "deserialize" in text.lower():
-        return (
-            "Name the module that registers its custom classes with --import, or give a factory, "
-            "package.module:factory."
-        )
-    return "Save it again with model.save('name.keras')."
 
 
 def import_module(name: str) -> Any:
@@ -169,6 +122,8 @@ def _load_factory(target: str) -> tuple[Any, Any, Any, Any]:
     """(model, x, y, sample_weight) of package.module:factory. Raises: CouldNotRun."""
     import keras
 
+    from keras_ref.evaluation.keras_2 import is_model
+
     module_name, _, factory_name = target.partition(":")
     module = import_module(module_name)
     factory = getattr(module, factory_name, None)
@@ -177,16 +132,15 @@ def _load_factory(target: str) -> tuple[Any, Any, Any, Any]:
             f"A target's factory must exist. Received: {factory_name!r}, which {module_name} does not have. "
             "Check the name after the colon."
         )
-    if isinstance(factory, keras.Model):
-        return factory, None, None, None
-    if not callable(factory):
+    is_made = isinstance(factory, (keras.Model, tuple)) or is_model(factory)
+    if not is_made and not callable(factory):
         raise CouldNotRun(
             f"A target must be a model or a function that returns one. Received: {target}, a {type(factory).__name__}. "
             "Name another."
         )
     try:
         with target_stays(target):
-            made = factory()
+            made = factory if is_made else factory()  # a class without parameters is a factory, too
     except CouldNotRun:
         raise
     except Exception as error:
@@ -195,7 +149,7 @@ def _load_factory(target: str) -> tuple[Any, Any, Any, Any]:
             f"{short(error, place_of(error))} Run it by itself."
         ) from error
     model, *data = made if isinstance(made, tuple) and made else (made,)
-    if not isinstance(model, keras.Model) or len(data) > 3:
+    if not (isinstance(model, keras.Model) or is_model(model)) or len(data) > 3:
         raise CouldNotRun(
             f"A factory must return a keras.Model. Received: a {type(made).__name__} from {target}. "
             "Return the model, or (model, x, y)."
@@ -207,7 +161,7 @@ def _load_factory(target: str) -> tuple[Any, Any, Any, Any]:
 def load_data(path: str) -> tuple[Any, Any, Any]:
     """x, y and sample_weight of an .npz file: arrays of these names, or x0, x1, … for several inputs.
 
-    Raises: CouldNotRun for a file that is not one, or has no x.
+    Raises: CouldNotRun for a file that is not one, or has no x. A table (.csv, .parquet) is for a model to take apart.
     """
     require_declared_size(path)
     if os.path.exists(path) and not is_plain_file(path):  # noqa: PTH110 (a pipe might be waited for, for ever)

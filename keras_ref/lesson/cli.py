@@ -61,8 +61,8 @@ def lesson(
     page_path = output or ("" if notebook else "lesson.html" if force else _unused("lesson.html"))
     refuse_outputs(
         (
-            Output(option="--output", path=page_path, kind="page"),
-            Output(option="--notebook", path=notebook, kind="notebook"),
+            Output(option="--output", path=page_path, kind="page", command="lesson"),
+            Output(option="--notebook", path=notebook, kind="notebook", command="lesson"),
         ),
         inputs=(*sources_of([target]), data, questions),
         force="" if force else "--force",

@@ -106,6 +106,7 @@ def notebook(target: str, data: str = "", *, seed: int = 0, epochs: int, languag
     ]
     for i, one in enumerate(cells):
         one["id"] = f"cell-{i}"  # in place of nbformat's random identifiers
+    cells[0]["metadata"]["generator"] = "gradtwin lesson"  # a later lesson may take the place of this one
     return v4.new_notebook(
         cells=cells,
         metadata={

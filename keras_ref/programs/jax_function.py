@@ -1,7 +1,9 @@
 """A JAX function of a dictionary of arrays.
 
 A factory returns a dictionary: `forward` (of parameters and x), `parameters` and, as far as there are any, `loss` (of
-parameters, x and y), `x`, `y`. `forward` returns the output, or (output, {name: tensor}).
+parameters, x and y), `optimizer`, `x`, `y`. `forward` returns the output, or (output, {name: tensor}). An optimizer has
+`init` and `update` as in Optax: init(parameters) → state, update(gradients, state, parameters) → (changes, state); the
+changes are added to the parameters.
 """
 
 from __future__ import annotations
@@ -38,11 +40,13 @@ class JaxFunction(Program):
     def facts(self) -> Facts:
         import jax
 
-        stages = (Stage.FORWARD, Stage.GRADIENT, *((Stage.LOSS,) if "loss" in self.value else ()))
+        stages = [Stage.FORWARD, Stage.GRADIENT]
+        stages += [Stage.LOSS] if "loss" in self.value else []
+        stages += [Stage.UPDATE] if {"loss", "optimizer"} <= set(self.value) else []
         return Facts(
             kind=f"JAX {jax.__version__}",
             weights=tuple(Weight(name=n, shape=v.shape, known=False) for n, v in self.parameters.items()),
-            stages=stages,
+            stages=tuple(stages),
         )
 
     def values(self) -> dict[str, Array]:
@@ -74,7 +78,25 @@ class JaxFunction(Program):
         if not point.gradient:
             return Trace(tensors=tensors, loss=float(loss(parameters)))
         value, gradient = jax.value_and_grad(loss)(parameters)
-        return Trace(tensors=tensors, loss=float(value), gradient={name: np.asarray(g) for name, g in gradient.items()})
+        steps = 0 if cotangents else point.steps
+        return Trace(
+            tensors=tensors,
+            loss=float(value),
+            gradient={name: np.asarray(g) for name, g in gradient.items()},
+            steps=tuple(self._train(loss, parameters, steps)) if "optimizer" in self.value else (),
+        )
+
+    def _train(self, loss: Any, parameters: Mapping[str, Any], steps: int) -> Iterator[dict[str, Array]]:
+        """The parameters after each step of the optimizer, from its initial state."""
+        import jax
+
+        optimizer, tree = self.value["optimizer"], _nested(parameters)
+        state = optimizer.init(tree)
+        for _ in range(steps):
+            gradient = _nested(jax.grad(loss)(_flattened(tree)))
+            changes, state = optimizer.update(gradient, state, tree)
+            tree = jax.tree_util.tree_map(lambda value, change: value + change, tree, changes)
+            yield {name: np.asarray(value) for name, value in _flattened(tree).items()}
 
 
 @contextmanager

@@ -1,7 +1,11 @@
-"""A model of scratch (or an Objective, with its loss): forward pass in NumPy, gradient by nudging every weight."""
+"""A model of scratch (or an Objective, with its loss): forward pass in NumPy, gradient by nudging every weight.
+
+A dictionary with `objective` and `optimizer`, an optimizer of scratch, has training steps too.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import fields
 from typing import Any
 
@@ -14,22 +18,27 @@ from scratch.gradient import numeric_gradient
 from scratch.losses.base import Projection
 from scratch.model import Model
 from scratch.objective import Objective
+from scratch.optimizers.base import Optimizer
+from scratch.training import apply_step
 
 
 @program
 class ScratchModel(Program):
-    """A scratch.Model, or a scratch Objective, whose loss is compared too."""
+    """A scratch.Model; a scratch Objective, whose loss is compared too; an objective and its optimizer."""
 
     prefix = "scratch"
 
     def __init__(self, load: Load) -> None:
         super().__init__(load)
-        self.value = load()[0]
+        value = load()[0]
+        parts = value if isinstance(value, Mapping) else {"objective": value}
+        self.value = parts["objective"]
+        self.optimizer: Optimizer | None = parts.get("optimizer")
         self.model: Model = self.value.model if isinstance(self.value, Objective) else self.value
 
     @classmethod
     def accepts(cls, value: Any) -> bool:
-        return isinstance(value, (Model, Objective))
+        return isinstance(value.get("objective") if isinstance(value, Mapping) else value, (Model, Objective))
 
     def facts(self) -> Facts:
         has_loss = isinstance(self.value, Objective)
@@ -40,7 +49,12 @@ class ScratchModel(Program):
                 Weight(name=name, shape=shape, trainable=name in trained)
                 for name, shape in self.model.weight_shapes.items()
             ),
-            stages=(Stage.FORWARD, Stage.GRADIENT, *((Stage.LOSS,) if has_loss else ())),
+            stages=(
+                Stage.FORWARD,
+                Stage.GRADIENT,
+                *((Stage.LOSS,) if has_loss else ()),
+                *((Stage.UPDATE,) if has_loss and self.optimizer is not None else ()),
+            ),
             layers=tuple(
                 Definition(name=name, class_name=type(one).__name__, config=_config(one))
                 for name, one in self.model.layers.items()
@@ -71,11 +85,41 @@ class ScratchModel(Program):
         loss = float(objective(weights, x, y, training=training))
         gradient: dict[str, Array | None] = {}
         if point.gradient:
-            estimates = numeric_gradient(
-                self.model, weights, x, y, loss=objective.losses, scheme=ComplexStep(), training=training
+            gradient = {**self._gradient(objective, weights, x, y, training=training)}
+        steps = 0 if point.cotangent is not None else point.steps
+        return Trace(
+            tensors=tensors,
+            loss=loss,
+            gradient=gradient,
+            steps=tuple(self._train(objective, weights, x, y, steps=steps)),
+        )
+
+    def _gradient(self, objective: Objective, weights: Any, x: Any, y: Any, *, training: bool) -> dict[str, Array]:
+        """The slopes of an objective by its trained weights, by name."""
+        estimates = numeric_gradient(
+            self.model,
+            weights,
+            x,
+            y,
+            loss=objective.losses,
+            loss_weights=objective.loss_weights,
+            scheme=ComplexStep(),
+            training=training,
+        )
+        return {name: one.value for name, one in estimates.items()}
+
+    def _train(self, objective: Objective, weights: Any, x: Any, y: Any, *, steps: int) -> Iterator[dict[str, Array]]:
+        """The weights after each step of the optimizer, from its initial state; none without one."""
+        if self.optimizer is None:
+            return
+        training = not self._random
+        state = self.optimizer.init({name: weights[name] for name in self.model.trainable})
+        for _ in range(steps):
+            gradient = self._gradient(objective, weights, x, y, training=training)
+            weights, state = apply_step(
+                self.model, weights, gradient, x, optimizer=self.optimizer, state=state, training=training
             )
-            gradient = {name: one.value for name, one in estimates.items()}
-        return Trace(tensors=tensors, loss=loss, gradient=gradient)
+            yield weights
 
     @property
     def _random(self) -> list[str]:

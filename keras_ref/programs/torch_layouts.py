@@ -3,8 +3,12 @@
     Linear          weight (out, in)            kernel is its transpose
     Conv            weight (out, in, space…)    kernel (space…, in, out)
     ConvTranspose   weight (in, out, space…)    kernel (space…, out, in)
+    depthwise Conv  weight (in·m, 1, space…)    kernel (space…, in, m)
     LSTM            gates i, f, g, o            the same; Keras has one bias, the sum of PyTorch's two
     GRU             gates r, z, n               Keras z, r, h; its bias has both of PyTorch's, a row each
+    layers, directions of a recurrent module    a layer of Keras each; a Bidirectional has first the forward one
+    MultiheadAttention  in_proj (3·embed, …)    query, key, value: kernel (embed, heads, size), bias (heads, size)
+                        out_proj (embed, embed) attention_output: kernel (heads, size, embed)
     BatchNorm       momentum m                  Keras 1 - m; the running variance is the unbiased one in PyTorch
     LayerNorm       eps 1e-5                    Keras epsilon 1e-3
 Source  pytorch.org/docs/stable/nn.html; keras.io/api/layers
@@ -22,6 +26,8 @@ from keras_ref.programs.program import Definition
 from scratch.arrays import Array
 
 Turn = Callable[[Array], Array]
+#: the layouts of a module's weights
+LayoutsOf = Callable[[Any], "tuple[Layout, ...]"]
 
 
 def _same(array: Array) -> Array:
@@ -58,42 +64,116 @@ class Layout:
 
     part      its name in Keras
     sources   the names of PyTorch's parameters: one, or both biases of a recurrent layer
+    block     (i, n): it is the i-th of n equal blocks of the parameter's first axis
     """
 
     part: str
     sources: tuple[str, ...]
     to_keras: Turn = _same
     to_torch: Turn = _same
+    block: tuple[int, int] = (0, 1)
+
+    def part_of(self, tensor: Any) -> Any:
+        """The block of a parameter, a view of it."""
+        number, count = self.block
+        size = len(tensor) // count if count > 1 else 0
+        return tensor[number * size : (number + 1) * size] if count > 1 else tensor
 
 
-_CONVOLUTION = (Layout("kernel", ("weight",), _to_space_first, _to_space_last), Layout("bias", ("bias",)))
 _NORM = (Layout("gamma", ("weight",)), Layout("beta", ("bias",)))
 _BATCH_NORM = (
     *_NORM,
     Layout("moving_mean", ("running_mean",)),
     Layout("moving_variance", ("running_var",)),
 )
-_LSTM = (
-    Layout("kernel", ("weight_ih_l0",), _transposed, _transposed),
-    Layout("recurrent_kernel", ("weight_hh_l0",), _transposed, _transposed),
-    Layout("bias", ("bias_ih_l0", "bias_hh_l0")),
-)
-_GRU = (
-    Layout("kernel", ("weight_ih_l0",), _gru_to_keras, _gru_to_torch),
-    Layout("recurrent_kernel", ("weight_hh_l0",), _gru_to_keras, _gru_to_torch),
-    Layout("bias", ("bias_ih_l0", "bias_hh_l0"), _gru_to_keras, _gru_to_torch),
-)
-#: {class of PyTorch: its weights as Keras has them}
-LAYOUTS: Mapping[str, tuple[Layout, ...]] = {
-    "Linear": (Layout("kernel", ("weight",), _transposed, _transposed), Layout("bias", ("bias",))),
-    **{f"{kind}{n}d": _CONVOLUTION for kind in ("Conv", "ConvTranspose") for n in (1, 2, 3)},
-    **{f"BatchNorm{n}d": _BATCH_NORM for n in (1, 2, 3)},
-    "LayerNorm": _NORM,
-    "GroupNorm": _NORM,
-    "Embedding": (Layout("embeddings", ("weight",)),),
-    "LSTM": _LSTM,
-    "RNN": _LSTM,
-    "GRU": _GRU,
+
+
+def _convolution(module: Any) -> tuple[Layout, ...]:
+    """A group for each channel is a depthwise convolution in Keras: (in·m, 1, space…) → (space…, in, m)."""
+    bias, channels = Layout("bias", ("bias",)), module.in_channels
+    if module.groups == 1 or module.groups != channels or module.transposed:
+        return Layout("kernel", ("weight",), _to_space_first, _to_space_last), bias
+
+    def to_keras(array: Array) -> Array:
+        kernel = _to_space_first(array)
+        return kernel.reshape(*kernel.shape[:-2], channels, -1)
+
+    def to_torch(array: Array) -> Array:
+        return _to_space_last(array.reshape(*array.shape[:-2], 1, -1))
+
+    return Layout("kernel", ("weight",), to_keras, to_torch), bias
+
+
+def _recurrent(to_keras: Turn, to_torch: Turn, of_bias: tuple[Turn, Turn]) -> LayoutsOf:
+    """Three weights for each layer and direction of a recurrent module, in the order of Keras's Bidirectional."""
+
+    def layouts(module: Any) -> tuple[Layout, ...]:
+        if getattr(module, "proj_size", 0):
+            return ()  # Keras has no projection of the state
+        ends = [f"_l{k}{way}" for k in range(module.num_layers) for way in ("", "_reverse")[: 1 + module.bidirectional]]
+        found = []
+        for end in ends:
+            folder = f"{end.removeprefix('_')}/" if len(ends) > 1 else ""
+            found += [
+                Layout(f"{folder}kernel", (f"weight_ih{end}",), to_keras, to_torch),
+                Layout(f"{folder}recurrent_kernel", (f"weight_hh{end}",), to_keras, to_torch),
+                Layout(f"{folder}bias", (f"bias_ih{end}", f"bias_hh{end}"), *of_bias),
+            ]
+        return tuple(found)
+
+    return layouts
+
+
+def _attention(module: Any) -> tuple[Layout, ...]:
+    """Query, key and value, one below the other in in_proj where their inputs have one size, and the output."""
+    heads = module.num_heads
+
+    def split(array: Array) -> Array:
+        """(heads·size, in) → (in, heads, size); (heads·size) → (heads, size)"""
+        return np.ascontiguousarray(array.T.reshape(*array.shape[1:], heads, -1))
+
+    def joined(array: Array) -> Array:
+        return np.ascontiguousarray(array.reshape(*array.shape[:-2], -1).T)
+
+    def to_output(array: Array) -> Array:
+        """(out, heads·size) → (heads, size, out)"""
+        return np.ascontiguousarray(array.T.reshape(heads, -1, len(array)))
+
+    def from_output(array: Array) -> Array:
+        return np.ascontiguousarray(array.reshape(-1, array.shape[-1]).T)
+
+    found, together = [], module.in_proj_weight is not None
+    for number, part in enumerate(("query", "key", "value")):
+        kernel = ("in_proj_weight", (number, 3)) if together else (f"{part[0]}_proj_weight", (0, 1))
+        found += [
+            Layout(f"{part}/kernel", (kernel[0],), split, joined, kernel[1]),
+            Layout(f"{part}/bias", ("in_proj_bias",), split, joined, (number, 3)),
+        ]
+    return (
+        *found,
+        Layout("attention_output/kernel", ("out_proj.weight",), to_output, from_output),
+        Layout("attention_output/bias", ("out_proj.bias",)),
+    )
+
+
+def _always(*layouts: Layout) -> LayoutsOf:
+    """The same layouts for every module of a class."""
+    return lambda _: layouts
+
+
+_TURNED = _recurrent(_transposed, _transposed, (_same, _same))
+#: {class of PyTorch: its weights as Keras has them, for a module of it}
+LAYOUTS: Mapping[str, LayoutsOf] = {
+    "Linear": _always(Layout("kernel", ("weight",), _transposed, _transposed), Layout("bias", ("bias",))),
+    **{f"{kind}{n}d": _convolution for kind in ("Conv", "ConvTranspose") for n in (1, 2, 3)},
+    **{f"BatchNorm{n}d": _always(*_BATCH_NORM) for n in (1, 2, 3)},
+    "LayerNorm": _always(*_NORM),
+    "GroupNorm": _always(*_NORM),
+    "Embedding": _always(Layout("embeddings", ("weight",))),
+    "LSTM": _TURNED,
+    "RNN": _TURNED,
+    "GRU": _recurrent(_gru_to_keras, _gru_to_torch, (_gru_to_keras, _gru_to_torch)),
+    "MultiheadAttention": _attention,
 }
 #: {class of PyTorch: (class of Keras, {setting of Keras: how it is read from the module})}
 SETTINGS: Mapping[str, tuple[str, Mapping[str, Callable[[Any], Any]]]] = {
@@ -133,14 +213,12 @@ class Entry:
     known: bool = True
 
     def read(self) -> Array:
-        return self._joined([source.detach().cpu().numpy() for source in self.sources], sum_of=True)
+        return self._joined([source.detach() for source in self.sources], sum_of=True)
 
     def gradient(self) -> Array | None:
         """That of the first of two biases that are added: the other one is the same."""
         found = [source.grad for source in self.sources]
-        if any(one is None for one in found):
-            return None
-        return self._joined([one.detach().cpu().numpy() for one in found], sum_of=False)
+        return None if any(one is None for one in found) else self._joined(found, sum_of=False)
 
     def write(self, value: Array) -> None:
         """The whole of a bias goes to the first of two that are added."""
@@ -153,9 +231,10 @@ class Entry:
         else:
             parts = [value, np.zeros_like(value)]
         for source, part in zip(self.sources, parts, strict=True):
-            source.copy_(torch.as_tensor(np.array(part)).to(source.dtype))
+            self.layout.part_of(source).copy_(torch.as_tensor(np.array(part)).to(source.dtype))
 
-    def _joined(self, parts: list[Array], *, sum_of: bool) -> Array:
+    def _joined(self, tensors: list[Any], *, sum_of: bool) -> Array:
+        parts = [self.layout.part_of(tensor).cpu().numpy() for tensor in tensors]
         if len(parts) == 1:
             return np.array(self.layout.to_keras(parts[0]))
         if self.layout.to_keras is _same:
@@ -164,25 +243,23 @@ class Entry:
 
 
 def entries_of(module: Any) -> tuple[Entry, ...]:
-    """The weights of a module in order, as Keras has them; parameters of other modules as they are."""
-    found = []
+    """The weights of a module in order, as Keras has them; what the table does not have as it is."""
+    found, described = [], list[str]()
     for path, part in module.named_modules():
-        tensors = {
-            name: (tensor, isinstance_parameter)
-            for isinstance_parameter, pairs in (
-                (True, part.named_parameters(recurse=False)),
-                (False, part.named_buffers(recurse=False)),
-            )
-            for name, tensor in pairs
-        }
-        layouts = LAYOUTS.get(type(part).__name__)
-        chosen = layouts or tuple(Layout(name, (name,)) for name in tensors)
-        for layout in chosen:
-            if all(name in tensors for name in layout.sources) and tensors[layout.sources[0]][0].is_floating_point():
-                sources = tuple(tensors[name][0] for name in layout.sources)
-                prefix = f"{path.replace('.', '/')}/" if path else ""
-                trained = tensors[layout.sources[0]][1]
-                found.append(Entry(f"{prefix}{layout.part}", layout, sources, trained, layouts is not None))
+        if path and path.startswith(tuple(described)):
+            continue
+        known = LAYOUTS.get(type(part).__name__, _always())(part)
+        described += [f"{path}." if path else ""] if known else []
+        own = dict([*part.named_parameters(recurse=False), *part.named_buffers(recurse=False)])
+        tensors = own | (dict(part.named_parameters()) if known else {})
+        told = {name for layout in known for name in layout.sources}
+        trained = {id(parameter) for parameter in part.parameters()}
+        prefix = f"{path.replace('.', '/')}/" if path else ""
+        for layout in (*known, *(Layout(name, (name,)) for name in own if name not in told)):
+            if all(name in tensors for name in layout.sources) and tensors[layout.sources[0]].is_floating_point():
+                sources = tuple(tensors[name] for name in layout.sources)
+                is_trained = id(sources[0]) in trained
+                found.append(Entry(f"{prefix}{layout.part}", layout, sources, is_trained, layout in known))
     return tuple(found)
 
 

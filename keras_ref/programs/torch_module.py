@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from keras_ref.programs.program import Facts, Load, Point, Program, Stage, Trace, Weight, cast, flat_arrays, program
+from keras_ref.programs.torch_beside_tensorflow import leave_out_triton, without_graphics_card
 from keras_ref.programs.torch_layouts import Entry, definition_of, entries_of
 from scratch.arrays import Array
 
@@ -26,6 +27,7 @@ class TorchModule(Program):
 
     def __init__(self, load: Load) -> None:
         super().__init__(load)
+        leave_out_triton()
         value, self._x, self._y = load()
         self.parts: Mapping[str, Any] = value if isinstance(value, Mapping) else {"module": value}
         self._modules: dict[str, Any] = {}
@@ -62,6 +64,10 @@ class TorchModule(Program):
         return {e.name: e.read() for e in entries_of(self._in("float64"))}
 
     def run(self, point: Point) -> Trace:
+        with without_graphics_card():
+            return self._run(point)
+
+    def _run(self, point: Point) -> Trace:
         import torch
 
         module = self._in(point.precision)
@@ -69,15 +75,16 @@ class TorchModule(Program):
         self._assign(entries, point.weights)
         arrays = [self._tensor(a) for a in flat_arrays(cast(point.x, point.precision))]
         first = channels_first(module, arrays)
-        given = [to_channels_first(a) if first else a for a in arrays]
-        targets = flat_arrays(cast(point.y, point.precision))
-        y = None if not targets else self._tensor(targets[0])
+        rank = arrays[0].ndim if first else 0
+        given = [to_channels_first(a) if a.ndim == rank else a for a in arrays]
+        targets = [self._tensor(a) for a in flat_arrays(cast(point.y, point.precision))]
+        y = next((to_channels_first(a) if a.ndim == rank else a for a in targets), None)
         cotangents = [self._tensor(c) for c in flat_arrays(cast(point.cotangent, point.precision))]
         tensors: dict[str, Array] = {}
         self._set_mode(module, training=point.training)
-        with torch.no_grad(), _hooks(module, tensors, arrays[0].ndim if first else 0):
+        with torch.no_grad(), _hooks(module, tensors, rank):
             outputs = _tensors(module(*given))
-        found = [o.detach().cpu().numpy() for o in outputs]
+        found = [to_channels_last(o, rank).detach().cpu().numpy() for o in outputs]
         tensors["output"] = found[0] if len(found) == 1 else np.concatenate([o.ravel() for o in found])
         self._assign(entries, point.weights)
         if not cotangents and ("loss" not in self.parts or y is None):
@@ -86,7 +93,8 @@ class TorchModule(Program):
         def loss() -> Any:
             made = _tensors(module(*given))
             if cotangents:
-                return sum((o * c).sum() for o, c in zip(made, cotangents, strict=True))
+                pairs = zip(made, cotangents, strict=True)
+                return sum((to_channels_last(o, rank) * c).sum() for o, c in pairs)
             return self.parts["loss"](made[0], y)
 
         module.zero_grad()
@@ -158,6 +166,11 @@ def to_channels_first(array: Any) -> Any:
     return array.movedim(-1, 1).contiguous()
 
 
+def to_channels_last(tensor: Any, rank: int) -> Any:
+    """(batch, channels, space…) → (batch, space…, channels) where images have `rank` axes; others as they are."""
+    return tensor.movedim(1, -1) if rank and tensor.ndim == rank else tensor
+
+
 def _tensors(made: Any) -> list[Any]:
     """The tensors of an output; states of recurrent modules stay behind."""
     if isinstance(made, Mapping):
@@ -173,8 +186,7 @@ class _hooks:  # noqa: N801 (a context)
     def __init__(self, module: Any, tensors: dict[str, Array], rank: int) -> None:
         def record(name: str) -> Any:
             def hook(_: Any, __: Any, output: Any) -> None:
-                tensor = _tensors(output)[0].detach()
-                array = (tensor.movedim(1, -1) if rank and tensor.ndim == rank else tensor).cpu().numpy()
+                array = to_channels_last(_tensors(output)[0].detach(), rank).cpu().numpy()
                 key, times = name, 2
                 while key in tensors:
                     key, times = f"{name}:{times}", times + 1

@@ -16,6 +16,7 @@ from keras_ref.errors import BadInput, CouldNotRun, UserCodeFailed, short
 from keras_ref.programs import wire
 from keras_ref.programs.program import Point, Program
 from keras_ref.programs.targets import open_target
+from keras_ref.programs.torch_beside_tensorflow import leave_out_triton
 
 
 def answer(program: Program, request: dict[str, Any]) -> Any:
@@ -63,6 +64,7 @@ def main() -> None:
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     sys.stdout = sys.stderr
+    leave_out_triton()
     with np.errstate(all="ignore"):
         serve(sys.stdin.buffer, answers)
 

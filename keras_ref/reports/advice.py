@@ -118,6 +118,11 @@ ADVICE = (
         "the gradient depends on how it is computed: look at what differs between eager execution, graph and XLA",
         Kind.MODE_DEPENDENT,
     ),
+    _advise(
+        "the gradient is right to the scale of the loss and has lost most of its own digits: look at what cancels in "
+        "the backward pass",
+        Kind.INACCURATE,
+    ),
     _advise("the loss is no function of its inputs: look for what draws, counts or remembers", Kind.NONDETERMINISTIC),
     _advise(
         "nothing was shown to be wrong: the train step cannot be compared with the slopes of a loss",

@@ -224,4 +224,4 @@ def comparison_html(found: Comparison) -> str:
         f"{rows_table(found)}<h2>Weights with the same values</h2><table><tr><th>A</th><th>B</th><th>layout</th></tr>"
         f"{matched}</table></main><footer>gradtwin, seed {found.seed}, {found.precision}.</footer>"
     )
-    return page_html(f"{found.a} and {found.b}", body)
+    return page_html(f"{found.a} and {found.b}", body, command="compare")

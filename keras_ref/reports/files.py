@@ -16,40 +16,68 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from keras_ref.errors import CouldNotRun, short
 
-#: {kind of file: how one begins that gradtwin wrote}
-KINDS: Mapping[str, re.Pattern[str]] = {
-    "report": re.compile(
-        r'\s*\{\s*("subject": "[^"]*",\s*"ok"|"ok": (true|false),\s*"(could_not_run|reports|sentence|submissions)")'
-    ),
-    "page": re.compile(r"<!doctype html>.*gradtwin", re.DOTALL),
-    "notebook": re.compile(r'\s*\{\s*"cells".*from keras_ref\.', re.DOTALL),
-    "junit": re.compile(r"<\?xml[^>]*>\s*<testsuites>"),
+#: {kind of file: how one begins that a command of gradtwin wrote, whose name stands in the gap}
+KINDS: Mapping[str, str] = {
+    "report": r'\s*\{{\s*"written_by": "gradtwin {}"',
+    "page": r'<!doctype html>\s*<html[^>]*>\s*<head>\s*<meta charset="utf-8">\s*<meta name="generator" '
+    r'content="gradtwin {}">',
+    "notebook": r'\s*\{{\s*"cells"(?s:.)*"generator": "gradtwin {}"',
+    "junit": r'<\?xml[^>]*>\s*<testsuites name="gradtwin {}"',
+    "script": r"# gradtwin: ",
 }
+#: the version of the shape of JSON documents, which README and .github/docs/gradtwin.schema.json describe
+SCHEMA_VERSION = 1
 #: characters of a file that say what it is
 HEAD = 2**16
 #: how the names of files end that a target may read without its being known: code, models and arrays
-READ = frozenset((".py", ".pyi", ".pyc", ".pyd", ".so", ".keras", ".h5", ".hdf5", ".npz", ".npy", ".pb", ".tfrecord"))
+READ = frozenset(
+    f".{end}"
+    for end in [
+        "py",
+        "pyi",
+        "pyc",
+        "pyd",
+        "so",
+        "toml",
+        "keras",
+        "h5",
+        "hdf5",
+        "pb",
+        "npz",
+        "npy",
+        "csv",
+        "parquet",
+        "tfrecord",
+    ]
+)
 #: what a path may raise where there cannot be a file: a name that is too long, links in a circle
 NO_PATH = (OSError, RuntimeError, ValueError)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Output:
-    """A file that an option names, "" for none; `kind` is one of KINDS."""
+    """A file that an option of a command names, "" for none; `kind` is one of KINDS."""
 
     option: str
     path: str
     kind: str
+    command: str
+
+
+def written_by(command: str) -> dict[str, Any]:
+    """What a JSON document of a command begins with: who wrote it, and the version of its shape."""
+    return {"written_by": f"gradtwin {command}", "schema_version": SCHEMA_VERSION}
 
 
 def refuse_outputs(outputs: Iterable[Output], *, inputs: Iterable[str] = (), force: str = "") -> None:
     """Refuse paths that cannot or must not be written, before minutes of work rather than after.
 
     inputs   the files that the command reads
-    force    the option that allows to overwrite what gradtwin did not write, "" where it was given
+    force    the option that allows to overwrite what the same command did not write, "" where it was given
 
     Raises: CouldNotRun, naming the option.
     """
@@ -58,23 +86,29 @@ def refuse_outputs(outputs: Iterable[Output], *, inputs: Iterable[str] = (), for
         if not output.path:
             continue
         refuse_unwritable(output.option, output.path)
-        _refuse_input(output.option, output.path, read)
+        _refuse_input(output.option, output.path, read, is_script=output.kind == "script")
         for other in seen:
             if _is_same(output.path, other.path):
                 raise _refusal(output.option, f"must not name the file that {other.option} names", output.path)
         seen.append(output)
         if force and not _is_ours(output):
             raise CouldNotRun(
-                f"{output.option} must name a new file, or one that gradtwin wrote. Received: {output.path}, which "
-                f"holds something else. Choose another path, or pass {force} to overwrite it."
+                f"{output.option} must name a new file, or one that gradtwin {output.command} wrote. Received: "
+                f"{output.path}, which holds something else. Choose another path, or pass {force} to overwrite it."
             )
 
 
-def _refuse_input(option: str, path: str, read: Iterable[str] = ()) -> None:
-    """Raises: CouldNotRun for a file that the command reads, may read, or prints to."""
+def _refuse_input(option: str, path: str, read: Iterable[str] = (), *, is_script: bool = False) -> None:
+    """Refuse a file that the command reads, may read, or prints to.
+
+    is_script   whether a script is written: then another script of gradtwin's is no code of the user's
+
+    Raises: CouldNotRun.
+    """
     if any(_is_same(path, one) for one in read):
         raise _refusal(option, "must not name a file that the command reads", path)
-    if is_plain_file(path) and {Path(path).suffix.lower(), Path(path).resolve().suffix.lower()} & READ:
+    may_be_read = {Path(path).suffix.lower(), Path(path).resolve().suffix.lower()} & READ
+    if is_plain_file(path) and may_be_read and not (is_script and _begins(path, "script")):
         raise _refusal(option, "must not name code, a model or data", path)
     if _is_printed_to(path):
         raise _refusal(option, "must not name the file that the command prints to", path)
@@ -112,7 +146,7 @@ _ENDS = (".py", f"{os.sep}__init__.py")
 
 def write(option: str, path: str, text: str) -> None:
     """Write the file that an option names, whole or not at all. Raises: CouldNotRun, naming the option."""
-    _refuse_input(option, path)
+    _refuse_input(option, path, is_script=re.match(KINDS["script"], text) is not None)
     try:
         target = Path(path).resolve()
         if target.exists() and not target.is_file():  # a terminal, a pipe
@@ -158,12 +192,15 @@ def _is_same(one: str, other: str) -> bool:
 
 
 def _is_ours(output: Output) -> bool:
-    """Whether there is no file, an empty one, one that is no plain file, or one that gradtwin wrote."""
+    """Whether there is no file, an empty one, one that is no plain file, or one that the same command wrote."""
     target = Path(output.path)
-    if not target.is_file() or target.stat().st_size == 0:
-        return True
-    with target.open(encoding="utf-8", errors="replace") as file:
-        return KINDS[output.kind].match(file.read(HEAD)) is not None
+    return not target.is_file() or target.stat().st_size == 0 or _begins(output.path, output.kind, output.command)
+
+
+def _begins(path: str, kind: str, command: str = "") -> bool:
+    """Whether a file begins as one of a kind that a command of gradtwin writes."""
+    with Path(path).open(encoding="utf-8", errors="replace") as file:
+        return re.match(KINDS[kind].format(command), file.read(HEAD)) is not None
 
 
 def refuse_unwritable(option: str, path: str) -> None:

@@ -17,15 +17,35 @@ from keras_ref.reports.verdict import Report, Verdict
 FAILURES = 50
 
 
-def report_html(report: Report) -> str:
-    """The page of a report as HTML text, at most 2 MB whatever the model's size."""
-    return page_html(report.subject, _body(report))
+def report_html(*reports: Report, command: str = "check") -> str:
+    """The page of one or several reports as HTML text, at most 2 MB for each whatever the model's size."""
+    if len(reports) == 1:
+        head, body = _head(reports[0]), _body(reports[0])
+        page = f"<header>{head}</header><main>{body}</main><footer>{_foot(reports[0])}</footer>"
+        return page_html(reports[0].subject, page, command=command)
+    listed = "".join(
+        f'<li><a href="#target-{i}">{escape(report.subject)}</a>: {escape(_state(report))}</li>'
+        for i, report in enumerate(reports)
+    )
+    wrong = sum(not report.ok for report in reports)
+    state = f"{wrong} of {len(reports)} targets fail." if wrong else "All match."
+    body = (
+        f'<header><h1>{len(reports)} targets</h1><p class="state {"bad" if wrong else "ok"}">{state}</p>'
+        f"<ul>{listed}</ul></header><main>"
+        + "".join(
+            f'<section id="target-{i}">{_head(report, "h2")}{_body(report)}<p>{_foot(report)}</p></section>'
+            for i, report in enumerate(reports)
+        )
+        + "</main>"
+    )
+    return page_html(", ".join(report.subject for report in reports), body, command=command)
 
 
-def page_html(title: str, body: str) -> str:
-    """A page of this style from the HTML of its body."""
+def page_html(title: str, body: str, *, command: str) -> str:
+    """A page of this style, written by a command, from the HTML of its body."""
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+        f'<meta name="generator" content="gradtwin {command}">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>{escape(title)} – gradtwin</title>"
         f'<link rel="icon" href="data:,"><style>{_style()}</style></head><body>{body}</body></html>\n'
@@ -44,13 +64,24 @@ def _style() -> str:
     return shared + Template(asset("report.css")).substitute(dark=dark)
 
 
+def _head(report: Report, heading: str = "h1") -> str:
+    culprit = "" if report.culprit is None else f"<p>The layer at fault: <b>{escape(report.culprit.text)}</b></p>"
+    state = "ok" if report.ok else "bad"
+    return (
+        f'<{heading}>{escape(report.subject)}</{heading}><p class="state {state}">{_state(report)}</p>'
+        f'<p class="verdict">{escape(report.summary())}</p>{culprit}'
+    )
+
+
 def _body(report: Report) -> str:
     notes = "".join(f'<p class="note">{escape(note)}</p>' for note in report.notes)
-    return (
-        f'<header><h1>{escape(report.subject)}</h1><p class="state {"ok" if report.ok else "bad"}">{_state(report)}</p>'
-        f'<p class="verdict">{escape(report.summary())}</p></header><main>{notes}'
-        f"{variables_table(report.verdicts, report.allowed)}{_worst(report)}{_failures(report)}{_replay(report)}"
-    )
+    table = variables_table(report.verdicts, report.allowed)
+    return f"{notes}{table}{_worst(report)}{_failures(report)}{_replay(report)}"
+
+
+def _foot(report: Report) -> str:
+    noise = f", rounding noise of the loss {report.noise:.1e}" if report.noise == report.noise else ""
+    return f"gradtwin, seed {report.seed}{noise}."
 
 
 def _state(report: Report) -> str:
@@ -80,11 +111,7 @@ def _failures(report: Report) -> str:
 
 def _replay(report: Report) -> str:
     command = report.replay or "call the check again with the same arguments"
-    noise = f", rounding noise of the loss {report.noise:.1e}" if report.noise == report.noise else ""
-    return (
-        f'<h2>Run it again</h2><pre tabindex="0">{escape(command)}</pre></main>'
-        f"<footer>gradtwin, seed {report.seed}{noise}.</footer>"
-    )
+    return f'<h2>Run it again</h2><pre tabindex="0">{escape(command)}</pre>'
 
 
 def worst_verdict(report: Report) -> Verdict | None:

@@ -12,6 +12,7 @@ from typing import Protocol
 import numpy as np
 
 from keras_ref.reports.heat_map import WINDOW, ErrorWindow
+from keras_ref.reports.words import ALLOWED, LEGEND, SEEN, WORST
 from scratch.arrays import Array
 
 #: a table shows at most so many variables: the report of a large model must stay small enough to send
@@ -56,9 +57,9 @@ _COLUMNS = (
     "worst entry",
     "numeric",
     "autodiff",
-    "difference",
-    "allowed difference",
-    "smallest error it would have seen",
+    WORST,
+    ALLOWED,
+    SEEN,
 )
 
 
@@ -71,7 +72,7 @@ def variables_table(verdicts: Iterable[ShownVerdict], allowed: frozenset[str] = 
     return (
         f'<div class="scroll" tabindex="0" role="region" aria-label="Verdicts"><table>'
         f"<caption>Verdicts, failures first{more}</caption>"
-        f"<thead><tr>{columns}</tr></thead><tbody>{rows}</tbody></table></div>"
+        f"<thead><tr>{columns}</tr></thead><tbody>{rows}</tbody></table></div><p>{escape(LEGEND)}.</p>"
     )
 
 

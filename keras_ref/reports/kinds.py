@@ -14,6 +14,7 @@ class Kind(StrEnum):
     NAN = "nan"
     MODE_DEPENDENT = "mode-dependent"
     NONDETERMINISTIC = "nondeterministic"
+    INACCURATE = "inaccurate"
     UNDECIDED = "undecided"
     KINK = "kink"
     DISCONNECTED = "disconnected"
@@ -36,7 +37,17 @@ class Kind(StrEnum):
 #: all kinds, the worst first: a variable's verdict is the worst of its entries'
 ORDER: tuple[Kind, ...] = tuple(Kind)
 #: kinds that fail a check
-FAILING = frozenset((Kind.CRASH, Kind.MISMATCH, Kind.NAN, Kind.MODE_DEPENDENT, Kind.NONDETERMINISTIC, Kind.UNDECIDED))
+FAILING = frozenset(
+    (
+        Kind.CRASH,
+        Kind.MISMATCH,
+        Kind.NAN,
+        Kind.MODE_DEPENDENT,
+        Kind.NONDETERMINISTIC,
+        Kind.INACCURATE,
+        Kind.UNDECIDED,
+    )
+)
 
 
 def worst_of(kinds: Iterable[str]) -> Kind:

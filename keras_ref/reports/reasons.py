@@ -159,6 +159,16 @@ class Reason(StrEnum):
     DOES_NOT_COMPILE = "does-not-compile", "it does not compile: {}"
     FORWARD_AND_REVERSE_DIFFER = "forward-and-reverse-differ", "forward mode gives {}, reverse mode {}"
 
+    # The digits of a derivative
+    FEW_DIGITS = (
+        "few-digits",
+        (
+            "right to the scale of the loss, and most of its own digits are lost: fewer than half of what the "
+            "conditioning of the function allows are right"
+        ),
+        "{} digits are right of {} that the conditioning of the function allows",
+    )
+
     # What it trains in
     NOT_FINITE_IN_PRECISION = (
         "not-finite-in-precision",

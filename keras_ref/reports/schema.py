@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
+from keras_ref.reports.files import SCHEMA_VERSION
 from keras_ref.reports.kinds import Kind
 from keras_ref.reports.reasons import Reason
 
@@ -11,10 +13,15 @@ from keras_ref.reports.reasons import Reason
 LARGEST = 2**53
 TEXT = {"type": "string", "maxLength": 2**20}
 #: names of files and factories: characters that a path can have
-PATH = {"type": "string", "maxLength": 4096, "pattern": "^[^\x00-\x1f\ud800-\udfff]*$"}
+PATH = {"type": "string", "maxLength": 4096, "pattern": r"^[^\x00-\x1f\ud800-\udfff]*$"}
 COUNT = {"type": "integer", "minimum": 0, "maximum": LARGEST}
 #: JSON has no number for what is not finite: it is a word there
-NUMBER = {"anyOf": [{"type": "number", "minimum": -1.8e308, "maximum": 1.8e308}, {"enum": ["nan", "inf", "-inf"]}]}
+NUMBER = {
+    "anyOf": [
+        {"type": "number", "minimum": -sys.float_info.max, "maximum": sys.float_info.max},
+        {"enum": ["nan", "inf", "-inf"]},
+    ]
+}
 
 
 def record(required: dict[str, Any], optional: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -55,8 +62,15 @@ VERDICT = record(
         "difference": NUMBER,
         "allowed": NUMBER,
     },
-    {"reason_code": {"enum": [None, *(reason.value for reason in Reason)]}, "jumps": COUNT, "looks_like": TEXT},
+    {
+        "reason_code": {"enum": [None, *(reason.value for reason in Reason)]},
+        "jumps": COUNT,
+        "looks_like": TEXT,
+        "instead": TEXT,
+    },
 )
+#: what a document begins with since there are versions of its shape
+HEADER = {"written_by": TEXT, "schema_version": {"const": SCHEMA_VERSION}}
 CULPRIT = record({"layer": TEXT, "kind": TEXT, "file": PATH, "line": COUNT})
 #: properties of a report, without the braces: a document adds its own
 REPORT = {

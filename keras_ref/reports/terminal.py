@@ -14,6 +14,7 @@ from rich.text import Text
 from keras_ref.errors import NobodyReads
 from keras_ref.reports.escaping import printable
 from keras_ref.reports.verdict import NUMERIC_BY, Report, Verdict
+from keras_ref.reports.words import ALLOWED, LEGEND, SEEN, WORST
 from scratch.progress import Progress
 
 #: width where the output goes to a file or a pipe: no row is cut or folded there
@@ -63,8 +64,11 @@ def ticking(bar: rich_progress.Progress | None, label: str) -> Progress | None:
 
 
 #: columns of a report's table, and those that a narrow terminal does without, first to go first
-_COMPARED, _ALLOWED, _SEEN = "entries\ncompared", "allowed\ndifference", "smallest error\nit would have seen"
-_COLUMNS = ("variable", "oracle", _COMPARED, "worst\ndifference", _ALLOWED, _SEEN, "verdict")
+_COMPARED = "entries\ncompared"
+_WORST, _ALLOWED, _SEEN = (
+    name.replace(f" {end}", f"\n{end}") for name, end in ((WORST, "at the"), (ALLOWED, "diff"), (SEEN, "it"))
+)
+_COLUMNS = ("variable", "oracle", _COMPARED, _WORST, _ALLOWED, _SEEN, "verdict")
 _DISPENSABLE = (_SEEN, _ALLOWED, _COMPARED)
 
 
@@ -112,6 +116,7 @@ def print_report(out: Console, report: Report) -> None:
     if any(v.oracle != "process" for v in report.verdicts):
         out.print(report_table(report, out.width))
         out.print(oracle_legend(report), markup=False, soft_wrap=True)
+        out.print(LEGEND, markup=False, soft_wrap=True)
     for note in report.notes:
         out.print(note, markup=False, soft_wrap=True)
     for failure in filter(report.fails, report.worst_last):

@@ -25,6 +25,7 @@ NUMERIC_BY = {
     "twin": "the NumPy twin, every weight nudged",
     "update": "numeric gradient and optimizer twin",
     "low-precision": "GradientTape in float64",
+    "digits": "Keras's own forward pass in many digits (mpmath)",
     "hessian": "autodiff's own slope along a random direction, differenced",
     "forward-mode": "the loss along a random direction, differenced",
 }
@@ -38,9 +39,9 @@ class GradientMismatch(AssertionError):
 class Verdict:
     """One variable (or input) against one oracle.
 
-    `oracle`: "forward" (Keras's own forward pass, differenced), "twin" (the NumPy twin, nudged), "update", or
-    "low-precision" (autodiff in float64, beside that in the precision of training); "process" where the subject
-    killed the process that it was checked in, and `name` is the target.
+    `oracle`: "forward" (Keras's own forward pass, differenced), "twin" (the NumPy twin, nudged), "update", "digits"
+    (the forward pass in many digits), or "low-precision" (autodiff in float64, beside that in the precision of
+    training); "process" where the subject killed the process that it was checked in, and `name` is the target.
     `verdict`: a Kind, which may be given as its text.
     `compared` of `total` entries; `worst` the index of the worst one, whose values follow; `visible`: the smallest
     error in one entry that this check would have seen, absolute, and `visible_relative` as a share of the entry.
@@ -49,6 +50,7 @@ class Verdict:
     `together`: entries that were moved together along random directions (effort "fast"), where single ones were not.
     `jumps`: entries of an input at which the loss jumps, compared on the branch of the point; they count as kinks.
     `looks_like`: what explains a mismatch to rounding, in words ("it is the right gradient, negated").
+    `instead`: of a departure, what Keras does instead of its definition.
     `cells`: the entries around the worst, for a page; `accused`: the flat indices of the entries called wrong;
     `slopes`: the numeric values of all entries, where all were compared. JSON leaves these out.
     Raises: ValueError for a kind or a reason code that there is not.
@@ -76,6 +78,7 @@ class Verdict:
     reason_code: Reason | None = None
     jumps: int = 0
     looks_like: str = ""
+    instead: str = ""
     accused: tuple[int, ...] = field(default=(), compare=False, repr=False)
     slopes: tuple[float, ...] = field(default=(), compare=False, repr=False)
     cells: ErrorWindow | None = field(default=None, compare=False, repr=False)
@@ -110,6 +113,11 @@ class Verdict:
     def failed(self) -> bool:
         """Whether this verdict fails a check, by its kind or by its reason."""
         return self.verdict.failing or (self.reason_code is not None and self.reason_code.failing)
+
+    @property
+    def is_straight_through(self) -> bool:
+        """Whether autodiff has a slope where the loss has none, exactly: at the worst entry both sides show the 0."""
+        return self.verdict is Kind.MISMATCH and self.oracle == "forward" and self.numeric == 0.0 != self.autodiff
 
     def explain(self, replay: str = "") -> str:
         """Six aligned lines: subject, worst index, both values, difference against allowance, replay.
@@ -230,6 +238,14 @@ class Report:
 
     @property
     def _advice(self) -> str:
+        flat = [v for v in self.failures if v.is_straight_through]
+        if len(flat) == len(self.failures):
+            path = "/".join(flat[0].name.split("/")[-2:])
+            return (
+                "the loss does not move at all, and autodiff has a slope: a straight-through gradient, as one through "
+                f"rounding has. If it is meant, declare it: expect={{'*{path}': 'surrogate'}}, or --expect "
+                f"'*{path}=surrogate'"
+            )
         worst = worst_of(v.verdict for v in self.failures)
         known = next((v for v in self.failures if v.verdict is worst and v.looks_like), None)
         if known is not None:
@@ -259,6 +275,7 @@ class Report:
             **({"together": str(together)} if together else {}),
             "verdicts": ", ".join(f"{counts[name]} {name}" for name in reversed(ORDER) if counts[name]),
             **({"would_see": f"{max(visible):.1e}"} if visible else {}),
+            **({} if self.culprit is None else {"culprit": self.culprit.text}),
             "seed": str(self.seed),
         }
 
@@ -299,7 +316,9 @@ class Report:
     def _repr_html_(self) -> str:
         failures = "".join(f"<pre>{escape(v.explain(self.replay))}</pre>" for v in self.failures)
         notes = "".join(f"<p>{escape(note)}</p>" for note in self.notes)
-        return f"<p><b>{escape(self.summary())}</b></p>{variables_table(self.verdicts, self.allowed)}{failures}{notes}"
+        advice = f"<p>{escape(self.oracles)}</p>" if self.failures else ""
+        table = variables_table(self.verdicts, self.allowed)
+        return f"<p><b>{escape(self.summary())}</b></p>{table}{failures}{advice}{notes}"
 
     def __repr__(self) -> str:
         rows = [f"  {v.verdict:<12} {v.name}  [{v.oracle}] {v.coverage}" for v in self.verdicts]
@@ -313,6 +332,7 @@ def _with_printable_texts(verdict: Verdict) -> Verdict:
         oracle=printable(verdict.oracle),
         how=printable(verdict.how),
         reason=printable(verdict.reason),
+        instead=printable(verdict.instead),
     )
 
 

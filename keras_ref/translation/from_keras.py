@@ -11,6 +11,7 @@ from typing import Any
 
 import keras
 
+from keras_ref.evaluation.arguments import Rule, takes
 from keras_ref.translation.keras_graph import (
     as_taken,
     find_needed_nodes,
@@ -29,6 +30,11 @@ from scratch.model import Model
 __all__ = ["NoTwin", "as_taken", "functional", "reflect", "reflect_with_variables", "reflected"]
 
 
+@takes(
+    model=Rule(
+        "be a keras.Model", lambda value: isinstance(value, keras.Model), "Pass a model; mirror makes one of scratch's."
+    )
+)
 def reflect(model: keras.Model) -> tuple[Model, dict[str, Array]]:
     """The twin of a built Sequential or functional Keras model, and its weights under the twin's names.
 

@@ -3,36 +3,66 @@
 from __future__ import annotations
 
 import inspect
+import sys
+from collections.abc import Mapping
 from typing import Any
 
 import keras
 import numpy as np
 
+from keras_ref.evaluation.keras_2 import inner_optimizer
 from keras_ref.translation.specifications import NoTwin
 
-#: optimizers whose law did not change from Keras 2 to 3, and whose arguments have the same names; Nadam's product of
-#: momenta is kept in another precision, and AdamW decays by patterns of its own
-SAME_LAW = frozenset(("SGD", "Adam", "RMSprop", "Adagrad", "Adadelta", "Adamax", "Ftrl", "Lion"))
+#: optimizers whose law did not change from Keras 2 to 3, and whose arguments have the same names; Nadam's did: Keras 2
+#: has its decay of 0.96 as a float32 in every precision
+SAME_LAW = frozenset(("SGD", "Adam", "AdamW", "RMSprop", "Adagrad", "Adadelta", "Adamax", "Ftrl", "Lion"))
+#: schedules likewise
+SAME_SCHEDULES = frozenset(
+    (
+        *("CosineDecay", "CosineDecayRestarts", "ExponentialDecay", "InverseTimeDecay", "PiecewiseConstantDecay"),
+        "PolynomialDecay",
+    )
+)
 #: arguments of Keras 2 that are no part of the law
 NO_LAW = frozenset(("name", "jit_compile", "is_legacy_optimizer", "learning_rate"))
 
 
 def as_keras_3(optimizer: Any) -> Any:
-    """The optimizer of Keras 3 with the configuration of one of Keras 2 that has taken no step yet. Raises: NoTwin."""
-    name, config = type(optimizer).__name__, optimizer.get_config()
-    cls = getattr(keras.optimizers, name, None) if name in SAME_LAW else None
-    if cls is None or type(optimizer).__module__.rpartition(".")[0].endswith("legacy"):
+    """The optimizer of Keras 3 with the configuration of one of Keras 2 that has taken no step yet.
+
+    That of an optimizer of mixed precision is the one inside: it takes gradients of the loss without its scale.
+    Raises: NoTwin.
+    """
+    optimizer = inner_optimizer(optimizer)
+    name, rate = type(optimizer).__name__, optimizer._learning_rate  # `learning_rate` is a schedule's present value
+    if name not in SAME_LAW or type(optimizer) is not getattr(sys.modules["tf_keras"].optimizers, name):
         raise NoTwin(f"An optimizer of Keras 2 must have the law of Keras 3's to have a twin. Received: {name}.")
-    given = {key: value for key, value in config.items() if key not in NO_LAW and value is not None}
+    own = float(np.asarray(rate.numpy())) if hasattr(rate, "numpy") else schedule_as_keras_3(rate)
+    given = {key: value for key, value in optimizer.get_config().items() if key not in NO_LAW and value is not None}
+    return _made(name, keras.optimizers, {"learning_rate": own, **given})
+
+
+def schedule_as_keras_3(schedule: Any) -> Any:
+    """The schedule of Keras 3 with the configuration of one of Keras 2. Raises: NoTwin."""
+    name = type(schedule).__name__
+    if name not in SAME_SCHEDULES or type(schedule) is not getattr(sys.modules["tf_keras"].optimizers.schedules, name):
+        raise NoTwin(f"A schedule of Keras 2 must have the law of Keras 3's to have a twin. Received: {name}.")
+    plain = {key: np.asarray(value).tolist() for key, value in schedule.get_config().items() if value is not None}
+    return _made(name, keras.optimizers.schedules, plain)
+
+
+def keeps_its_weight(optimizer: Any, variable: Any) -> bool:
+    """Whether an optimizer of Keras 2 leaves a variable out of its weight decay."""
+    inner = inner_optimizer(optimizer)
+    return bool(inner.weight_decay) and not inner._use_weight_decay(variable)
+
+
+def _made(name: str, home: Any, given: Mapping[str, Any]) -> Any:
+    """An object of Keras 3 by its class and arguments. Raises: NoTwin."""
+    cls = getattr(home, name)
     unknown = [key for key in given if key not in inspect.signature(cls).parameters]
-    if unknown or given.pop("weight_decay", None):
+    if unknown:
         raise NoTwin(
-            "An optimizer of Keras 2 must have the arguments of Keras 3's, and no weight decay, to have a twin. "
-            f"Received: {name} with {', '.join(unknown) or 'weight_decay'}."
+            f"A {name} of Keras 2 must have the arguments of Keras 3's to have a twin. Received: {', '.join(unknown)}."
         )
-    rate = optimizer._learning_rate  # `learning_rate` is the present value of a schedule
-    if not hasattr(rate, "numpy"):
-        raise NoTwin(
-            f"An optimizer of Keras 2 must have a constant rate to have a twin. Received: {name} with {rate!r}."
-        )
-    return cls(learning_rate=float(np.asarray(rate.numpy())), **given)
+    return cls(**given)

@@ -9,6 +9,7 @@ from typing import Any
 
 import keras
 
+from keras_ref.evaluation.arguments import Rule, takes
 from keras_ref.evaluation.float64 import DTYPE, policy_of
 from keras_ref.own_modules import registry
 from keras_ref.translation import weights as weights_module
@@ -49,6 +50,13 @@ def mirrored(spec: Any, **options: Any) -> Any:
     return getattr(homes[0], name)(**_arguments_of(spec), **options)
 
 
+@takes(
+    model=Rule(
+        "be a scratch.Model",
+        lambda value: isinstance(value, Model),
+        "Pass a model of scratch; reflect makes one of a Keras model.",
+    )
+)
 def mirror(model: Model, weights: Mapping[str, Array] | None = None, *, dtype: str = "float64") -> keras.Model:
     """The functional Keras model of a scratch model, with the same layer names and (if given) identical weights.
 

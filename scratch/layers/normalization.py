@@ -127,8 +127,9 @@ class LayerNormalization(Affine):
     """y = (x - mean) / √(variance + ε) · gamma + beta, mean and biased variance of each sample over `axis`.
 
     Shapes  x (batch, …)   gamma, beta: the sizes of `axis`   →   y as x
-    Keras   LayerNormalization; `rms_scaling` (deprecated there) omits mean and beta: x / √(variance + ε) · gamma
-    Source  Ba, Kiros & Hinton 2016, eq. 3 (ε: keras.io)
+    Keras   LayerNormalization; `rms_scaling` (deprecated there) omits mean and beta: x / √(mean(x²) + ε) · gamma, where
+            Keras divides by the deviation from a mean that it does not take off
+    Source  Ba, Kiros & Hinton 2016, eq. 3 (ε: keras.io); rms_scaling: Zhang & Sennrich 2019, eq. 4
     """
 
     axis: AxisOrAxes = -1
@@ -138,8 +139,11 @@ class LayerNormalization(Affine):
     rms_scaling: bool = False
 
     def normalized(self, x: Array) -> Array:
+        if self.rms_scaling:
+            y: Array = x / np.sqrt((x * x).mean(axis=many(self.axis), keepdims=True) + self.epsilon)
+            return y
         difference, variance = centred(x, many(self.axis))
-        return (x if self.rms_scaling else difference) / np.sqrt(variance + self.epsilon)
+        return difference / np.sqrt(variance + self.epsilon)
 
     def weight_shapes(self, *inputs: Shape) -> dict[str, Shape]:
         shape = tuple(inputs[0][a] for a in many(self.axis))

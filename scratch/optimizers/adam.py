@@ -97,19 +97,19 @@ class Adamax(Optimizer):
 
 @optimizer
 class Nadam(Optimizer):
-    """μₖ = β₁(1 - 0.96ᵏ/2), Pₖ = μ₁·…·μₖ;  w ← w - η·m̂ / (√(v/(1-β₂ᵏ)) + ε) with
+    """μₖ = β₁(1 - 0.96^(k/250)/2), Pₖ = μ₁·…·μₖ;  w ← w - η·m̂ / (√(v/(1-β₂ᵏ)) + ε) with
     m̂ = μₖ₊₁·m/(1 - Pₖ₊₁) + (1 - μₖ)·g/(1 - Pₖ).
 
-    Keras   Nadam; the paper leaves the sequence μ open (its experiments take 0.96^(k/250)), ε is that of the paper
-    Source  Dozat 2015, algorithm 2; the sequence μ: Keras
+    Keras   Nadam; it takes 0.96ᵏ, a warm-up 250 times as fast, and calls ε the "epsilon hat" of Kingma & Ba
+    Source  Dozat 2015, algorithm 2, whose ε this is, and its experiments (the sequence μ)
     """
 
     learning_rate: LearningRate = 0.001
     beta_1: Decay = 0.9
     beta_2: Decay = 0.999
     epsilon: Epsilon = 1e-7
-    #: the exponent's unit; 250 in the paper's experiments
-    warming: ClassVar[float] = 1.0
+    #: the updates that the exponent of 0.96 counts as one
+    warming: ClassVar[float] = 250.0
 
     def mu(self, k: int) -> float:
         """The momentum of update k."""

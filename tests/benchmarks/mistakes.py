@@ -18,7 +18,8 @@ if __name__ == "__main__":
     sys.path.insert(0, str(ROOT))
 
 from keras_ref.homework.exercises import Exercise
-from keras_ref.homework.grading import Grade, grade_program
+from keras_ref.homework.grades import Grade
+from keras_ref.homework.grading import grade_program
 from keras_ref.programs.targets import open_object
 
 RATE = 0.1

@@ -1,6 +1,6 @@
-"""Interrupt a call at many of its lines in one run: at each, a copy of this process is made, and interrupted there.
+"""Interrupt a call at many places in one run: at each, a copy of this process is made, and interrupted there.
 
-A copy (fork) begins at the very line, so that a try costs what follows the error: what is undone, and the comparison.
+A copy (fork) begins where the call is, so that a try costs what follows the error: what is undone, and the comparison.
 """
 
 import gc
@@ -10,11 +10,12 @@ import random
 import select
 import signal
 import sys
+import threading
 import time
 import warnings
 from dataclasses import dataclass
 
-from interrupting import interrupted_at, place_of, tracing
+from interrupting import interrupted_at, join_all, place_of, tracing
 
 #: seconds after which a copy is thought to wait for a thread that a copy does not have
 STUCK = 6.0
@@ -39,23 +40,29 @@ class Copies:
         self.told_to = None  # in a copy: where it tells
         self.found, self.stuck, self._running = [], [], {}
 
-    def make(self, place, error):
+    def raise_in_copy(self, place, error):
         """Copy this process, and raise the error in the copy."""
+        if self.make(place, error):
+            raise error(f"at {place[0]}:{place[1]}")
+
+    def make(self, place, error):
+        """Copy this process. Returns whether this is the copy."""
         while len(self._running) >= AT_ONCE:
             self._listen(STUCK)
         read, write = os.pipe()
         state = random.getstate()
-        with warnings.catch_warnings():  # later versions of Python warn of threads, of which a copy has none
-            warnings.simplefilter("ignore", DeprecationWarning)
+        with warnings.catch_warnings():  # JAX and later versions of Python warn of threads, of which a copy has none
+            warnings.simplefilter("ignore")
             copy = os.fork()
         if not copy:
             random.setstate(state)  # Python seeds a copy anew
             gc.disable()  # a collection would touch, and so copy, all memory
             self.told_to = write
-            raise error(f"at {place[0]}:{place[1]}")
+            return True
         os.close(write)
         self._running[read] = copy, time.monotonic() + STUCK, place, error
         self._listen(ALONE)
+        return False
 
     def tell(self, ended, changed):
         """End this copy: say how the call ended, and what is changed."""
@@ -108,7 +115,7 @@ def interrupted_copies(call, changed, *, errors, is_chosen=lambda place: True):
         seen.add(place)
         if is_chosen(place):
             for error in errors:
-                copies.make(place, error)
+                copies.raise_in_copy(place, error)
 
     try:
         with tracing(at_line):
@@ -128,3 +135,43 @@ def interrupted_copies(call, changed, *, errors, is_chosen=lambda place: True):
             Interruption(place=place, error=error.__name__, ended=f"{ended} here", changed=tuple(map(str, changed())))
         )
     return [*copies.found, *again]
+
+
+def signalled_copies(call, changed, *, count, draw):
+    """Run a call as often as it takes, and interrupt so many copies of it at any time, twice within 30 ms.
+
+    draw   a random.Random for the times
+    """
+    copies, timers = Copies(), []
+
+    def copy(number, frame):
+        """In a copy: be interrupted, and again soon. In this process: wait for the next time."""
+        if copies.told_to is not None or len(copies.found) + len(copies.stuck) >= count:
+            return
+        second = draw.uniform(0, 0.03)
+        place = frame.f_code.co_filename, frame.f_lineno, second
+        if copies.make(place, KeyboardInterrupt):
+            main = threading.main_thread().ident
+            timers.append(threading.Timer(second, signal.pthread_kill, (main, signal.SIGINT)))
+            timers[0].start()
+            signal.raise_signal(signal.SIGINT)
+        signal.setitimer(signal.ITIMER_REAL, draw.uniform(0.001, 0.03))
+
+    ended, before = "", signal.signal(signal.SIGALRM, copy)
+    try:
+        while copies.told_to is None and len(copies.found) + len(copies.stuck) < count:
+            signal.setitimer(signal.ITIMER_REAL, draw.uniform(0.001, 0.03))
+            call()
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            copies.wait()
+    except BaseException as error:
+        if copies.told_to is None:
+            raise
+        ended = type(error).__name__
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        join_all(timers)
+        signal.signal(signal.SIGALRM, before)
+    if copies.told_to is not None:
+        copies.tell(ended, changed)
+    return copies.found, copies.stuck

@@ -1,8 +1,6 @@
-"""Interrupt a call: at a line of this program's own, or by signals after a while."""
+"""Interrupt a call at a line of this program's own."""
 
-import signal
 import sys
-import threading
 import time
 from contextlib import contextmanager
 from pathlib import Path
@@ -45,14 +43,6 @@ def tracing(at_line, places=PLACES):
         sys.settrace(before)
 
 
-def lines_of(call):
-    """Every (line, phase) that a call runs, in order: the places where it can be interrupted."""
-    found = {}
-    with tracing(lambda frame: found.setdefault(place_of(frame))):
-        call()
-    return list(found)
-
-
 def place_of(frame):
     return frame.f_code.co_filename, frame.f_lineno, phase_of(frame)
 
@@ -74,24 +64,7 @@ def interrupted_at(call, place, error):
     return bool(reached)
 
 
-def interrupted_after(call, *seconds):
-    """Run a call, sending SIGINT after each of some times. Returns whether it was interrupted before it ended."""
-    main = threading.main_thread().ident
-    timers = [threading.Timer(time, signal.pthread_kill, (main, signal.SIGINT)) for time in seconds]
-    try:
-        for timer in timers:
-            timer.start()
-        call()
-        for timer in timers:  # one that comes late interrupts here, not the code that follows
-            timer.join()
-    except KeyboardInterrupt:
-        return True
-    finally:
-        _join(timers)
-    return False
-
-
-def _join(timers):
+def join_all(timers):
     """Wait for the timers, and for what they have sent."""
     for timer in timers:
         waiting = True

@@ -98,10 +98,13 @@ def test_a_broken_archive_is_one_sentence(tmp_path, name):
 def test_what_is_no_model_file(tmp_path):
     folder, layer = tmp_path / "folder", tmp_path / "layer.keras"
     folder.mkdir()
+    (tmp_path / "old.pb").write_bytes(b"\x89HDF\r\n")
     (tmp_path / "old.h5").write_bytes(b"\x89HDF\r\n")
-    for path in (folder, tmp_path / "old.h5"):
-        with pytest.raises(CouldNotRun, match=r"^A model file must be a \.keras file\. Received: "):
+    for path in (folder, tmp_path / "old.pb"):
+        with pytest.raises(CouldNotRun, match=r"^A model file must be a \.keras or \.h5 file\. Received: "):
             load_target(str(path))
+    with pytest.raises(CouldNotRun, match=r"^A \.h5 file must load in safe mode\. Received: "):
+        load_target(str(tmp_path / "old.h5"))
     with pytest.raises(CouldNotRun, match=r"^A model file must exist\. Received: "):
         load_target("a" * 300 + ".keras")
     with zipfile.ZipFile(layer, "w") as archive, h5py.File(tmp_path / "w.h5", "w") as weights:

@@ -6,7 +6,9 @@ import os
 import resource
 import sys
 import threading
+from importlib.resources import files as files_of
 from pathlib import Path
+from string import Template
 
 import nbformat
 import numpy as np
@@ -135,7 +137,7 @@ def test_what_gradtwin_did_not_write_is_overwritten_by_force_alone(folder, tmp_p
     status, _, err = folder("check", "files_shop:build", option, "notes.txt")
     assert (status, note.read_text()) == (2, "mine")
     assert err == (
-        f"gradtwin: {option} must name a new file, or one that gradtwin wrote. Received: notes.txt, which holds "
+        f"gradtwin: {option} must name a new file, or one that gradtwin check wrote. Received: notes.txt, which holds "
         "something else. Choose another path, or pass --force to overwrite it.\n"
     )
     assert folder("check", "files_shop:build", option, "notes.txt", "--force").status == 0
@@ -155,9 +157,9 @@ def test_a_file_of_the_same_kind_that_gradtwin_did_not_write(tmp_path, option, n
     path = tmp_path / name
     path.write_text(text)
     kind = {"--json": "report", "--html": "page"}.get(option, "notebook")
-    with pytest.raises(CouldNotRun, match=f"^{option} must name a new file, or one that gradtwin wrote"):
-        refuse_outputs([Output(option=option, path=str(path), kind=kind)], force="--force")
-    refuse_outputs([Output(option=option, path=str(path), kind=kind)])
+    with pytest.raises(CouldNotRun, match=f"^{option} must name a new file, or one that gradtwin check wrote"):
+        refuse_outputs([Output(option=option, path=str(path), kind=kind, command="check")], force="--force")
+    refuse_outputs([Output(option=option, path=str(path), kind=kind, command="check")])
 
 
 def test_what_the_command_prints_to_is_not_replaced(tmp_path, monkeypatch):
@@ -166,7 +168,7 @@ def test_what_the_command_prints_to_is_not_replaced(tmp_path, monkeypatch):
     printed.touch()
     monkeypatch.setattr(files.os, "fstat", lambda stream: printed.stat())
     with pytest.raises(CouldNotRun) as caught:
-        refuse_outputs([Output(option="--json", path=str(printed), kind="report")])
+        refuse_outputs([Output(option="--json", path=str(printed), kind="report", command="check")])
     assert str(caught.value) == (
         f"--json must not name the file that the command prints to. Received: {printed}. Choose another path."
     )
@@ -197,13 +199,14 @@ def test_the_sources_of_targets(folder, tmp_path):
 
 
 def test_a_new_notebook_and_page_are_known_again(tmp_path):
-    (tmp_path / "page.html").write_text("<!doctype html>\n<title>Recipe – gradtwin</title>")
+    page = files_of("keras_ref.lesson").joinpath("assets/page.html").read_text(encoding="utf-8")
+    (tmp_path / "page.html").write_text(Template(page).safe_substitute(language="en", title="Recipe"))
     (tmp_path / "note.ipynb").write_text(nbformat.writes(notebook("recipe1", epochs=1)))
     (tmp_path / "empty").touch()
     outputs = [
-        Output(option="--output", path=str(tmp_path / "page.html"), kind="page"),
-        Output(option="--notebook", path=str(tmp_path / "note.ipynb"), kind="notebook"),
-        Output(option="--json", path=str(tmp_path / "empty"), kind="report"),
+        Output(option="--output", path=str(tmp_path / "page.html"), kind="page", command="lesson"),
+        Output(option="--notebook", path=str(tmp_path / "note.ipynb"), kind="notebook", command="lesson"),
+        Output(option="--json", path=str(tmp_path / "empty"), kind="report", command="lesson"),
     ]
     refuse_outputs(outputs, force="--force")
 

@@ -4,17 +4,19 @@ The long form (-m slow) tries every line in every phase with both errors, and 1,
 takes a few lines, others each time.
 """
 
+import ctypes
 import random
 import signal
 import threading
 from contextlib import suppress
+from itertools import count
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from copies import interrupted_copies, signalled_copies
 from everything import changes, everything
-from interrupting import interrupted_after, interrupted_at, lines_of
 from subjects import SUBJECTS, X, Y, plain_model
 
 from keras_ref import check_function, check_gradients
@@ -27,48 +29,48 @@ DRAWN = random.Random()
 ERRORS = (KeyboardInterrupt, MemoryError)
 
 
-def tried_at_lines(name, places, errors):
-    """Interrupt a subject at places. Returns (tries, changes)."""
+#: how many of the first lines of a call the default run draws from
+LINES, DRAWN_LINES = 1000, 4
+
+
+def subject(name):
+    """A call of a verb, and what gives all that has changed since now."""
     objects, variables, call = SUBJECTS[name]()
     call()
-    before, tries, found = everything(*objects, variables=variables), 0, []
-    for place in places(lines_of(call)):
-        for error in errors:
-            tries += interrupted_at(call, place, error)
-            found += [(place, error.__name__, change) for change in changed(before, objects, variables)]
-    return tries, found
-
-
-def changed(before, objects, variables):
-    return changes(before, everything(*objects, variables=variables))
+    before = everything(*objects, variables=variables)
+    return call, lambda: changes(before, everything(*objects, variables=variables))
 
 
 def test_an_interruption_at_some_lines_changes_nothing():
-    tries, found = tried_at_lines("function", lambda lines: DRAWN.sample(lines, 2), ERRORS)
-    assert (tries, found) == (4, [])
+    call, changed = subject("function")
+    places, chosen = count(), DRAWN.sample(range(LINES), DRAWN_LINES)
+    tried = interrupted_copies(call, changed, errors=ERRORS, is_chosen=lambda place: next(places) in chosen)
+    assert len(tried) == DRAWN_LINES * len(ERRORS)
+    assert [one for one in tried if one.changed] == []
+    assert changed() == []
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("error", ERRORS)
 @pytest.mark.parametrize("name", SUBJECTS)
 def test_an_interruption_at_any_line_of_any_phase_changes_nothing(name, error):
-    tries, found = tried_at_lines(name, lambda lines: lines, (error,))
-    assert tries > 1000
-    assert found == []
+    call, changed = subject(name)
+    tried = interrupted_copies(call, changed, errors=(error,))
+    assert len(tried) > LINES
+    assert [one for one in tried if one.changed] == []
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SUBJECTS)
 def test_signals_change_nothing(name):
     """A thousand in all, two each: at any time, and within 30 ms of one another."""
-    objects, variables, call = SUBJECTS[name]()
-    call()
-    before, interrupted = everything(*objects, variables=variables), 0
-    for _ in range(1000 // len(SUBJECTS) + 1):
-        first = DRAWN.uniform(0, 1)
-        interrupted += interrupted_after(call, first, first + DRAWN.uniform(0, 0.03))
-        assert changed(before, objects, variables) == []
-    assert interrupted
+    call, changed = subject(name)
+    wanted = 1000 // len(SUBJECTS) + 1
+    found, stuck = signalled_copies(call, changed, count=wanted, draw=DRAWN)
+    assert [one for one in found if one.changed] == []
+    assert len(found) + len(stuck) >= wanted
+    assert len(found) > 0.9 * wanted
+    assert {one.ended for one in found} <= {"KeyboardInterrupt"}
 
 
 def test_two_signals_while_a_check_is_undone():
@@ -125,6 +127,29 @@ def test_an_interruption_that_was_swallowed_is_raised_at_the_end():
         return "a report"
 
     # a shell lets processes in its background ignore Ctrl-C, and Python leaves it at that
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            verb()
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.parametrize("is_cause", [False, True])
+def test_an_error_of_c_code_in_the_place_of_an_interruption(is_cause):
+    """C code that overlooks the interruption of a function which it calls fails with an error of its own."""
+
+    @leaves_no_trace
+    def verb():
+        interruption = None
+        try:
+            signal.raise_signal(signal.SIGINT)
+        except KeyboardInterrupt as error:
+            interruption = error
+        with pytest.raises(SystemError, match=r"listobject\.c") as caught:
+            ctypes.pythonapi.PyList_AsTuple(ctypes.py_object(()))
+        raise caught.value from (interruption if is_cause else None)
+
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         with pytest.raises(KeyboardInterrupt):

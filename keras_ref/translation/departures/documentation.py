@@ -12,6 +12,14 @@ from keras_ref.translation.departures.examples import Answers, compute_or_name_r
 
 
 @example
+def batch_normalization_averages_biased_variances() -> Answers:
+    layer = keras.layers.BatchNormalization(momentum=0.0, dtype="float64")
+    layer(np.array([[0.0], [2.0]]), training=True)
+    keras_value, definition = layer.moving_variance, [2.0]
+    return Answers(keras_value, definition)
+
+
+@example
 def relu_layer_excludes_its_threshold() -> Answers:
     keras_value = keras.layers.ReLU(threshold=1.0)(np.array([1.0]))
     definition = [1.0]

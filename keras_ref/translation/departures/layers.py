@@ -21,17 +21,15 @@ def ops_add_takes_a_column_for_a_bias() -> Answers:
 
 @example
 def adaptive_max_pooling_gradient_from_anywhere() -> Answers:
-    x = tf.reshape(tf.range(4096, dtype="float64"), (1, 4096, 1))
-    gradients = []
+    x = tf.Variable(tf.reshape(tf.range(4096, dtype="float64"), (1, 4096, 1)))
+    keras_value = []
     for _ in range(8):
         used_before = [tf.fill(x.shape, 7.0 + k) for k in range(32)]
         used_before = [tf.cast(part, "float64") + 1.0 for part in used_before]
         del used_before
         with tf.GradientTape() as tape:
-            tape.watch(x)
-            y = keras.layers.AdaptiveMaxPooling1D(1, dtype="float64")(x)
-        gradients.append(np.ravel(tape.gradient(y, x)))
-    keras_value = gradients
+            y = keras.layers.AdaptiveMaxPooling1D(1, dtype="float64")(tf.identity(x))
+        keras_value.append(np.ravel(tape.gradient(y, x)))
     definition = np.tile(np.arange(4096) == 4095, (8, 1))
     return Answers(keras_value, definition)
 
@@ -128,6 +126,14 @@ def rms_normalization_scales_along_the_last_axis() -> Answers:
     layer.scale.assign([1.0, 2.0])
     keras_value = layer(np.ones((1, 2, 2)))
     definition = np.array([[[1.0, 1.0], [2.0, 2.0]]])
+    return Answers(keras_value, definition)
+
+
+@example
+def layer_normalization_rms_divides_by_the_deviation() -> Answers:
+    layer = keras.layers.LayerNormalization(rms_scaling=True, epsilon=0.0, dtype="float64")
+    keras_value = layer(np.array([[1.0, 7.0]]))
+    definition = np.array([[0.2, 1.4]])
     return Answers(keras_value, definition)
 
 

@@ -33,6 +33,38 @@ def nadam_has_a_float32_constant() -> Answers:
 
 
 @example
+def nadam_warms_up_in_a_few_steps() -> Answers:
+    weight = keras.Variable([0.0])
+    optimizer = keras.optimizers.Nadam(1.0, epsilon=0.0)
+    optimizer.apply([tf.constant([1.0])], [weight])
+    u = [0.9 * (1 - 0.5 * 0.96 ** (k / 250)) for k in (1, 2)]
+    keras_value, definition = weight, [-(u[1] * 0.1 / (1 - u[0] * u[1]) + (1 - u[0]) / (1 - u[0]))]
+    return Answers(keras_value, definition)
+
+
+@example
+def nadam_page_names_the_other_epsilon() -> Answers:
+    moved = []
+    for epsilon in (0.0, 1.0):
+        weight = keras.Variable([0.0])
+        optimizer = keras.optimizers.Nadam(1.0, beta_2=0.75, epsilon=epsilon)
+        optimizer.apply([tf.constant([1.0])], [weight])
+        moved.append(float(weight.numpy()[0]))
+    keras_value = moved[0] / moved[1]  # by algorithm 1: (1 + epsilon); before the correction: 1 + epsilon / sqrt(1 / 4)
+    definition = 3.0
+    return Answers(keras_value, definition)
+
+
+@example
+def rmsprop_page_names_another_epsilon() -> Answers:
+    weight = keras.Variable([0.0])
+    optimizer = keras.optimizers.RMSprop(1.0, rho=0.75, epsilon=0.5)
+    optimizer.apply([tf.constant([1.0])], [weight])
+    keras_value, definition = weight, [-1.0]  # 1 / (sqrt(1/4) + 1/2)
+    return Answers(keras_value, definition)
+
+
+@example
 def schedule_free_fit_forgets_the_start() -> Answers:
     def trained(**options: Any) -> Any:
         model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1, use_bias=False, kernel_initializer="ones")])
@@ -47,19 +79,15 @@ def schedule_free_fit_forgets_the_start() -> Answers:
 @example
 def schedule_free_beta_cancels() -> Answers:
     keras.config.set_floatx("float64")
-    keras_value, definition = [], []
+    keras_value = []
     for beta in (0.5, 0.75):
         weight = keras.Variable([1.0], dtype="float64")
         optimizer = keras.optimizers.ScheduleFreeAdamW(0.5, beta_1=beta, beta_2=0.5, epsilon=0.0)
-        x, y, z, v = 1.0, 1.0, 1.0, 0.0
-        for k, gradient in enumerate((1.0, 0.5), start=1):
-            optimizer.apply([tf.constant([gradient], "float64")], [weight])
-            v = 0.5 * v + 0.5 * gradient**2
-            z = z - 0.5 * gradient / np.sqrt(v / (1 - 0.5**k))
-            x = x + (z - x) / k
-            y = (1 - beta) * z + beta * x
+        # each time with a gradient of 1: z = 0.5, then 0; x is their mean, 0.25; y = (1 - beta) z + beta x
+        for _ in range(2):
+            optimizer.apply([tf.constant([1.0], "float64")], [weight])
         keras_value.append(float(weight[0]))
-        definition.append(y)
+    definition = [0.5 * 0.25, 0.75 * 0.25]
     return Answers(keras_value, definition)
 
 
@@ -78,15 +106,10 @@ def schedule_free_warm_up_weighs_all_steps_alike() -> Answers:
     keras.config.set_floatx("float64")
     weight = keras.Variable([1.0], dtype="float64")
     optimizer = keras.optimizers.ScheduleFreeAdamW(0.5, beta_1=0.999, beta_2=0.5, epsilon=0.0, warmup_steps=2)
-    x, y, z, v, total = 1.0, 1.0, 1.0, 0.0, 0.0
-    for k, gradient in enumerate((1.0, 0.5), start=1):
-        optimizer.apply([tf.constant([gradient], "float64")], [weight])
-        gamma = 0.5 * min(1.0, k / 2)
-        v, total = 0.5 * v + 0.5 * gradient**2, total + gamma**2
-        z = z - gamma * gradient / np.sqrt(v / (1 - 0.5**k))
-        x = x + gamma**2 / total * (z - x)
-        y = 0.001 * z + 0.999 * x
-    keras_value, definition = weight, [y]
+    # each time with a gradient of 1: z = 1 - 0.25, then - 0.5; x is their mean, weighted by the rates' squares 1 and 4
+    for _ in range(2):
+        optimizer.apply([tf.constant([1.0], "float64")], [weight])
+    keras_value, definition = weight, [0.001 * 0.25 + 0.999 * (0.75 + 4 * 0.25) / 5]
     return Answers(keras_value, definition)
 
 

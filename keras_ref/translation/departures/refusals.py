@@ -51,15 +51,13 @@ def dilated_transpose_on_a_processor() -> Answers:
 @example
 def gradient_of_a_compiled_dilated_transpose() -> Answers:
     layer = keras.layers.Conv3DTranspose(1, 2, dilation_rate=(1, 2, 1), use_bias=False, kernel_initializer="ones")
-    x = tf.ones((1, 3, 3, 3, 1))
-    layer.build(x.shape)
+    layer.build((1, 3, 3, 3, 1))
     compiled = tf.function(layer.call, jit_compile=True, autograph=False)
+    x = tf.Variable(tf.ones((1, 3, 3, 3, 1)))
 
     def gradient() -> Any:
         with tf.GradientTape() as tape:
-            tape.watch(x)
-            y = compiled(x)
-        return tape.gradient(y, x)
+            return tape.gradient(compiled(tf.identity(x)), x)
 
     keras_value = compute_or_name_refusal(gradient)
     definition = np.full((1, 3, 3, 3, 1), 8.0)

@@ -19,7 +19,7 @@ from scratch.layers.images import AutoContrast, Resizing
 from scratch.layers.interpolation import KERNELS
 from scratch.layers.merging import Average, Merge
 from scratch.layers.multi_head_attention import Projected
-from scratch.layers.normalization import Affine, LayerNormalization, RMSNormalization, many
+from scratch.layers.normalization import Affine, LayerNormalization, RMSNormalization, centred, many
 from scratch.layers.patches import extents
 from scratch.layers.preprocessing import Normalization, Rescaling
 from scratch.layers.resampling import UpSampling2D
@@ -178,6 +178,18 @@ class ScalesAlongTheLastAxis(RMSNormalization):
 @instead
 def rms_normalization_scales_along_the_last_axis(layer: RMSNormalization) -> Any:
     return altered(layer, ScalesAlongTheLastAxis)
+
+
+class DividesByTheDeviation(LayerNormalization):
+    """rms_scaling with the deviation from the mean in the place of the root mean square."""
+
+    def normalized(self, x: Array) -> Array:
+        return x / np.sqrt(centred(x, many(self.axis))[1] + self.epsilon)
+
+
+@instead
+def layer_normalization_rms_divides_by_the_deviation(layer: LayerNormalization) -> Any:
+    return altered(layer, DividesByTheDeviation)
 
 
 class ReshapesGammaAndBeta(Affine):

@@ -1,0 +1,352 @@
+"""An operation at one point against slopes in many digits: what is wrong there is proved by the same evaluation."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from types import FrameType
+from typing import Any
+
+import mpmath
+import numpy as np
+import tensorflow as tf
+from mpmath.libmp import NoConvergence
+
+from keras_ref.campaign.cotangents import drawn_cotangent
+from keras_ref.checks.precision import eps
+from keras_ref.comparison.exact_slopes import (
+    FLOAT_DIGITS,
+    NORMAL,
+    ExactLoss,
+    ExactSlope,
+    Standing,
+    allowed_digits,
+    digits_of,
+)
+from keras_ref.evaluation.exact_graph import DIGITS, Graph
+from keras_ref.evaluation.exact_numbers import Missing
+from keras_ref.evaluation.real_parts import from_real_parts, real_parts, real_values
+from scratch.arrays import Array
+
+#: the kinds of answer, beside those of a verdict
+SMOOTH_MATCH, KINK, NO_DERIVATIVE = "match", "kink", "no derivative"
+#: at a kink, and not between the slopes of both sides: several may meet there
+OUTSIDE = "outside"
+#: seconds that one point may take in many digits
+PATIENCE = 20.0
+#: what an operation, or its backward pass, raises of arguments that it does not take
+REFUSED = (tf.errors.OpError, ValueError, ZeroDivisionError)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """What one entry of one argument comes to.
+
+    kind      match, mismatch, nan, inaccurate, kink, outside, "no derivative"
+    digits    those that are right, of those `allowed`
+    """
+
+    claim: str
+    argument: int
+    index: tuple[int, ...]
+    kind: str
+    autodiff: float
+    truth: float
+    digits: float = FLOAT_DIGITS
+    allowed: float = FLOAT_DIGITS
+
+
+@dataclass
+class ExactOperation:
+    """An operation as a function of its float arguments, traced once for each of their shapes.
+
+    of_floats   of float tensors, nested as they are given
+    dtype       a lower precision in which it runs, "" for that of its arguments
+    """
+
+    of_floats: Callable[..., Any]
+    seed: int
+    dtype: str = ""
+    traces: dict[Any, Graph] = field(default_factory=dict)
+
+    def entries(self, floats: Sequence[Any], claims: Sequence[str] = ("first order",)) -> Iterator[Entry] | None:
+        """What every entry of the float arguments comes to; None where there is nothing to differentiate: the operation
+        refuses its arguments, the value is not finite, or an argument is subnormal. Raises: Missing, as Graph does, and
+        where it cannot be traced; WrongValue.
+        """
+        leaves = [self._rounded(np.asarray(leaf)) for leaf in tf.nest.flatten(list(floats))]
+        numbers = [real_values(x) for x in leaves]
+        if any(np.any((np.abs(x) < NORMAL) & (x != 0)) for x in numbers):  # TensorFlow's kernels take them for 0
+            return None
+        point = _Point(self.of_floats, list(floats), leaves, seed=self.seed, dtype=self.dtype)
+        try:
+            value = point.value()
+        except REFUSED:  # a matrix that has no Cholesky factor, say
+            return None
+        if not np.isfinite(value):
+            return None
+        key = tuple((x.shape, x.dtype.name) for x in leaves)
+        if key not in self.traces:
+            try:
+                self.traces[key] = Graph(point.traced())
+            except (*REFUSED, TypeError) as error:
+                raise Missing("an operation that runs only eagerly") from error
+        loss = ExactLoss(self.traces[key], [real_values(x) for x in leaves])
+        try:
+            with time_limit(PATIENCE):
+                own = loss.value({}, DIGITS)
+        except (ArithmeticError, TypeError, ValueError, NoConvergence) as error:
+            raise Missing(str(error)) from error
+        # half of the digits, of what a sum of terms of this size can have
+        room = NORMAL * point.count + point.unit**0.5 * max(abs(own), abs(value), point.terms)
+        if not mpmath.isfinite(own) or abs(own - value) > room:
+            raise WrongValue(value, float(own))
+        return point.compared(replace(loss, unit=point.unit), claims)
+
+    def _rounded(self, leaf: Any) -> Any:
+        """The numbers of a leaf that the lower precision has."""
+        lower = self.dtype and not np.iscomplexobj(leaf)
+        return tf.cast(tf.cast(leaf, self.dtype), tf.float64).numpy() if lower else leaf
+
+
+#: the true slope of a loss along an entry of an argument
+Slopes = Callable[..., ExactSlope]
+
+
+class WrongValue(Exception):
+    """The value of an operation is not the one that its definition has in many digits."""
+
+    def __init__(self, value: float, truth: float) -> None:
+        super().__init__(f"{value!r} instead of {truth!r}")
+
+
+@contextmanager
+def time_limit(seconds: float) -> Iterator[None]:
+    """Raises: Missing in the main thread after so many seconds: some series converge too slowly."""
+
+    def stop(_: int, __: FrameType | None) -> None:
+        raise Missing(f"more than {seconds:g} seconds")
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+class _Point:
+    """The sum of an operation's outputs, each entry with a factor of its own, at one point."""
+
+    def __init__(
+        self, of_floats: Callable[..., Any], floats: list[Any], leaves: list[Any], *, seed: int, dtype: str
+    ) -> None:
+        self.of_floats, self.floats, self.leaves, self.seed = of_floats, floats, leaves, seed
+        self.dtypes = [x.dtype if np.iscomplexobj(x) or not dtype else dtype for x in leaves]
+        #: half a unit in the last place of 1 in the precision that it computes in, and the size of the terms of the sum
+        self.unit, self.terms = max([2.0**-53, *(eps(d) / 2 for d in self.dtypes)]), 0.0
+        self.parts = [tf.constant(real_values(x)) for x in leaves]
+        self.size, self.known, self.count = 0.0, 0.0, 1
+
+    def loss(self, *parts: Any) -> Any:
+        """The sum."""
+        tensors = [from_real_parts(p, d) for p, d in zip(parts, self.dtypes, strict=True)]
+        outputs = self.of_floats(*tf.nest.pack_sequence_as(self.floats, tensors))
+        terms = []
+        for k, output in enumerate(tf.nest.flatten(outputs)):
+            if isinstance(output, tf.Tensor) and (output.dtype.is_floating or output.dtype.is_complex):
+                own = tf.cast(real_parts(output), tf.float64)
+                terms.append(tf.reshape(own * drawn_cotangent(own.shape, seed=self.seed + k), [-1]))
+        terms = [term for term in terms if term.shape != (0,)] or [tf.zeros(1, tf.float64)]
+        if tf.executing_eagerly():
+            self.terms = max(float(tf.reduce_max(tf.abs(term))) for term in terms)
+            self.count = sum(int(tf.size(term)) for term in terms)
+        return tf.add_n([tf.reduce_sum(term) for term in terms])
+
+    def traced(self) -> Any:
+        """The sum as a traced function of the real parts."""
+        specs = [tf.TensorSpec(p.shape, p.dtype) for p in self.parts]
+        return tf.function(self.loss, autograph=False).get_concrete_function(*specs)
+
+    def value(self) -> float:
+        """The sum; `size` becomes the largest argument's size."""
+        self.known = float(self.loss(*self.parts))
+        self.size = max([0.0, *(float(np.max(np.abs(p), initial=0.0)) for p in self.parts)])
+        return self.known
+
+    def compared(self, loss: ExactLoss, claims: Sequence[str]) -> Iterator[Entry]:
+        """What every entry comes to, claim after claim."""
+        generator = np.random.default_rng(self.seed)
+        direction = {i: generator.choice((-1.0, 1.0, 0.5), size=p.shape) for i, p in enumerate(self.parts)}
+        known: dict[Any, ExactSlope] = {}
+        for claim in claims:
+            try:
+                found = CLAIMS[claim](self, direction)
+            except (LookupError, NotImplementedError):  # an operation without that derivative says so
+                continue
+            except REFUSED:
+                if claim != "compiled":  # what XLA has no kernel for says so
+                    yield Entry(claim=claim, argument=0, index=(), kind="nan", autodiff=np.nan, truth=np.nan)
+                continue
+            slopes = self._slopes(claim, direction, known)
+            yield from _compared(claim, found, slopes, loss, usual=abs(self.known) / max(self.size, 1.0))
+
+    def _slopes(self, claim: str, direction: Mapping[int, Array], known: dict[Any, ExactSlope]) -> Slopes:
+        """What gives the true slope of a claim at an entry of an argument; each is computed once."""
+        order = 2 if claim in SECOND else 1
+
+        def slope(own: ExactLoss, place: int, entry: int, *, quickly: bool = False) -> ExactSlope:
+            key = (order, own.off, place, entry, quickly)
+            if key not in known:
+                known[key] = (
+                    own.second_slope(place, entry, direction)
+                    if order == 2
+                    else own.slope(place, entry, quickly=quickly)
+                )
+            return known[key]
+
+        return slope
+
+
+def _gradient(point: _Point, _: Mapping[int, Array]) -> list[Any]:
+    with tf.GradientTape() as tape:
+        tape.watch(point.parts)
+        loss = point.loss(*point.parts)
+    return list(tape.gradient(loss, point.parts))
+
+
+def _gradient_in_graph(point: _Point, direction: Mapping[int, Array]) -> list[Any]:
+    return list(tf.function(lambda: _gradient(point, direction), autograph=False)())
+
+
+def _gradient_compiled(point: _Point, direction: Mapping[int, Array]) -> list[Any]:
+    return list(tf.function(lambda: _gradient(point, direction), autograph=False, jit_compile=True)())
+
+
+def _forward_mode(point: _Point, _: Mapping[int, Array]) -> list[Any]:
+    """The slope along each entry, by a tangent of its own."""
+    found = []
+    for i, part in enumerate(point.parts):
+        slopes = []
+        for entry in range(int(tf.size(part))):
+            unit = np.zeros(part.shape)
+            unit.flat[entry] = 1.0
+            with tf.autodiff.ForwardAccumulator(part, tf.constant(unit)) as forward:
+                loss = point.loss(*point.parts[:i], part, *point.parts[i + 1 :])
+            slopes.append(float(forward.jvp(loss, unconnected_gradients=tf.UnconnectedGradients.ZERO)))
+        found.append(np.array(slopes).reshape(part.shape))
+    return found
+
+
+def _second_order(point: _Point, direction: Mapping[int, Array]) -> list[Any]:
+    with tf.GradientTape() as outer:
+        outer.watch(point.parts)
+        gradients = _gradient(point, direction)
+        slope = tf.add_n([tf.reduce_sum(g * direction[i]) for i, g in enumerate(gradients) if g is not None])
+    return list(outer.gradient(slope, point.parts, unconnected_gradients="zero"))
+
+
+def _forward_over_forward(point: _Point, direction: Mapping[int, Array]) -> list[Any]:
+    """The slope along each entry of the slope along the direction, both by tangents."""
+    found = []
+    tangents = [tf.constant(direction[i]) for i in range(len(point.parts))]
+    for i, part in enumerate(point.parts):
+        slopes = []
+        for entry in range(int(tf.size(part))):
+            units = [np.zeros(p.shape) for p in point.parts]
+            units[i].flat[entry] = 1.0
+            with (
+                tf.autodiff.ForwardAccumulator(point.parts, [tf.constant(u) for u in units]) as outer,
+                tf.autodiff.ForwardAccumulator(point.parts, tangents) as inner,
+            ):
+                slope = inner.jvp(point.loss(*point.parts), unconnected_gradients=tf.UnconnectedGradients.ZERO)
+            slopes.append(float(outer.jvp(slope, unconnected_gradients=tf.UnconnectedGradients.ZERO)))
+        found.append(np.array(slopes).reshape(part.shape))
+    return found
+
+
+#: what is claimed of a derivative, and how TensorFlow computes it
+CLAIMS: Mapping[str, Callable[[_Point, Mapping[int, Array]], list[Any]]] = {
+    "first order": _gradient,
+    "graph": _gradient_in_graph,
+    "compiled": _gradient_compiled,
+    "forward mode": _forward_mode,
+    "second order": _second_order,
+    "forward over forward": _forward_over_forward,
+}
+#: claims that are about second derivatives
+SECOND = ("second order", "forward over forward")
+
+
+def _flat(gradient: Any) -> Array:
+    return np.ravel(np.asarray(tf.convert_to_tensor(gradient), float))
+
+
+def _compared(
+    claim: str,
+    found: list[Any],
+    slope: Slopes,
+    loss: ExactLoss,
+    *,
+    usual: float,
+) -> Iterator[Entry]:
+    """What every entry comes to.
+
+    usual   the size that a slope has where nothing cancels: that of the loss, for a change of the arguments by all
+    """
+    truths: list[tuple[int, int, float, ExactSlope]] = []
+    with time_limit(PATIENCE):
+        for place, gradient in enumerate(found):
+            # None is right where nothing moves
+            flat = np.zeros(np.size(loss.arguments[place])) if gradient is None else _flat(gradient)
+            truths += [(place, e, float(v), slope(loss, place, e, quickly=True)) for e, v in enumerate(flat)]
+    slopes = [abs(float(t.value)) for *_, t in truths if t.standing is Standing.SMOOTH]
+    scale = max([usual, *slopes])
+    for place, e, said, truth in truths:
+        index = tuple(int(k) for k in np.unravel_index(e, np.shape(loss.arguments[place])))
+        entry = Entry(
+            claim=claim, argument=place, index=index, kind=SMOOTH_MATCH, autodiff=said, truth=float(truth.value)
+        )
+        again = lambda seed, place=place, e=e: slope(replace(loss, off=seed), place, e)  # noqa: E731
+        judged = _judged(entry, truth, again, scale=scale, unit=loss.unit)
+        if judged.kind != SMOOTH_MATCH:  # nothing is accused without a second look in more digits
+            with time_limit(PATIENCE):
+                surer = slope(loss, place, e)
+            judged = _judged(replace(entry, truth=float(surer.value)), surer, again, scale=scale, unit=loss.unit)
+        yield judged
+
+
+def _judged(  # noqa: PLR0911 (one answer a kind)
+    entry: Entry, truth: ExactSlope, again: Callable[[int], ExactSlope], *, scale: float, unit: float
+) -> Entry:
+    """The entry with its kind.
+
+    A slope that has lost more than half of its digits is `inaccurate` while the error is less than half of the digits
+    of the largest slope at the point, and a mismatch where it is more.
+    """
+    if truth.standing is not Standing.SMOOTH:
+        if not np.isfinite(entry.autodiff):
+            return replace(entry, kind=NO_DERIVATIVE)
+        low, high = sorted((truth.left, truth.right))
+        room = unit**0.5 * max(abs(low), abs(high))
+        between = low - room <= entry.autodiff <= high + room
+        if truth.standing is Standing.KINK:
+            return replace(entry, kind=KINK if between else OUTSIDE)
+        return replace(entry, kind=NO_DERIVATIVE)
+    error = abs(entry.autodiff - entry.truth)
+    if not np.isfinite(entry.autodiff):
+        return replace(entry, kind="nan" if np.isfinite(entry.truth) else NO_DERIVATIVE)
+    large = error > unit**0.5 * max(scale, abs(entry.truth))
+    if not truth.value:
+        return replace(entry, kind="mismatch" if large and error else SMOOTH_MATCH)
+    right = digits_of(entry.autodiff, truth.value)
+    if right >= -np.log10(unit) / 2:
+        return replace(entry, digits=right)
+    with time_limit(PATIENCE):
+        allowed = allowed_digits(truth.value, again)
+    few = right < allowed / 2
+    kind = ("mismatch" if large else "inaccurate") if few else SMOOTH_MATCH
+    return replace(entry, kind=kind, digits=right, allowed=allowed)

@@ -1,0 +1,205 @@
+"""What the public verbs are given, validated before anything is done: a wrong type is one sentence that names the
+argument, and no error from inside.
+
+A rule says of a parameter, in whatever verb it occurs, what its value must be. None is legal where it is the default.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from keras_ref.errors import BadInput
+from keras_ref.evaluation.keras_2 import is_model
+from scratch.model import Model
+
+Parameters = ParamSpec("Parameters")
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What a value must be in words, whether it is, and what to do."""
+
+    must: str
+    holds: Callable[[Any], bool]
+    advice: str
+
+    def require(self, name: str, value: Any) -> None:
+        """Raises: BadInput for a value that is not what it must be."""
+        if not self.holds(value):
+            raise BadInput(f"`{name}` must {self.must}. Received: {described(value)}. {self.advice}")
+
+
+def described(value: Any) -> str:
+    """A value in a message: short, and told from others that look like it."""
+    kind = type(value).__name__
+    words: tuple[tuple[bool, Callable[[], str]], ...] = (
+        (value is None, lambda: "None"),
+        (isinstance(value, type), lambda: f"the class {value.__name__}"),
+        (isinstance(value, str), lambda: f"the text {value[:40]!r}"),
+        (isinstance(value, (bool, int, float, complex, np.generic)), lambda: f"{value!r} ({kind})"),
+        (inspect.isroutine(value), lambda: f"the function {getattr(value, '__name__', kind)}"),
+        (isinstance(value, (list, tuple)), lambda: f"a {kind} of {_kinds_in(value) or 'nothing'}"),
+    )
+    return next((say() for fits, say in words if fits), f"a {kind}")
+
+
+def _kinds_in(values: Sequence[Any]) -> str:
+    return ", ".join(dict.fromkeys(type(one).__name__ for one in values))
+
+
+def _is_integer(value: Any) -> bool:
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _are_texts(value: Any) -> bool:
+    return isinstance(value, Sequence) and not isinstance(value, str) and all(isinstance(one, str) for one in value)
+
+
+def _has_text_keys(value: Any) -> bool:
+    return isinstance(value, Mapping) and all(isinstance(key, str) for key in value)
+
+
+def _is_loss(value: Any) -> bool:
+    if isinstance(value, Mapping):
+        return all(map(_is_loss, value.values()))
+    if isinstance(value, (list, tuple)):
+        return all(map(_is_loss, value))
+    # losses of scratch are definitions, which are not called
+    return value is None or isinstance(value, str) or callable(value) or type(value).__module__.startswith("scratch.")
+
+
+def holds_arrays(value: Any) -> bool:
+    """Whether all leaves of a nesting are arrays, tensors, frames, or nothing."""
+    if isinstance(value, Mapping):
+        return all(map(holds_arrays, value.values()))
+    if isinstance(value, (list, tuple)):
+        return bool(value) and all(map(holds_arrays, value))
+    if value is None:
+        return True
+    if isinstance(value, (type, keras.KerasTensor)):
+        return False
+    return isinstance(value, (tf.SparseTensor, tf.RaggedTensor)) or any(
+        hasattr(value, name) for name in ("__array__", "to_numpy", "detach")
+    )
+
+
+WHOLE = "be a whole number"
+BOOL = Rule("be True or False", lambda value: isinstance(value, (bool, np.bool_)), "Pass one of them.")
+TEXT = Rule("be a text", _is_text, "Pass one, in quotation marks.")
+TEXTS = Rule("be a list or tuple of texts", _are_texts, "Pass a tuple, also for a single one: ('weights',), say.")
+TABLE = Rule("be a dictionary with names as keys", _has_text_keys, "Pass {name: value}.")
+POSITIVE = Rule(f"{WHOLE}, 1 or more", lambda value: _is_integer(value) and value >= 1, "Pass 1, say.")
+NATURAL = Rule(f"{WHOLE}, 0 or more", lambda value: _is_integer(value) and value >= 0, "Pass 0, say.")
+SECONDS = Rule("be a number of seconds above 0", lambda value: _is_number(value) and value > 0, "Pass 60, say.")
+ARRAYS = Rule(
+    "hold arrays, tensors or frames, nested in lists, tuples or dictionaries if need be",
+    holds_arrays,
+    "Convert it with numpy.array(…).",
+)
+#: {parameter: rule}, for all verbs
+RULES: Mapping[str, Rule] = {
+    "backend": TEXT,
+    "batch_size": POSITIVE,
+    "batches": POSITIVE,
+    "budget": Rule(
+        "be a time such as 60s, 5m or 1h",
+        lambda value: isinstance(value, str) or _is_number(value),
+        "Pass seconds, or a number with s, m or h.",
+    ),
+    "class_weight": Rule(
+        "be a dictionary of numbers by class",
+        lambda value: isinstance(value, Mapping) and all(map(_is_number, (*value, *value.values()))),
+        "Pass {0: 1.0, 1: 2.0}, say.",
+    ),
+    "dtype": TEXT,
+    "effort": TEXT,
+    "executor": Rule(
+        "be an executor, as those of concurrent.futures",
+        lambda value: callable(getattr(value, "submit", None)) and not isinstance(value, type),
+        "Pass ThreadPoolExecutor(2), say.",
+    ),
+    "expect": Rule("be a dictionary of patterns", _has_text_keys, "Pass {'quant*/kernel': 'surrogate'}, say."),
+    "forward_mode": BOOL,
+    "loss": Rule(
+        "be a loss: a name, a function or a loss object, or a list or dictionary of them, one for each output",
+        _is_loss,
+        "Pass 'mse', say.",
+    ),
+    "map": Rule(
+        "be a dictionary of names",
+        lambda value: _has_text_keys(value) and all(map(_is_text, value.values())),
+        "Pass {name in a: name in b}.",
+    ),
+    "modes": TEXTS,
+    "most": POSITIVE,
+    "only": TEXT,
+    "oracles": TEXTS,
+    "order": Rule(WHOLE, _is_integer, "Pass 1 or 2."),
+    "precision": TEXT,
+    "progress": Rule("be a function of (done, total, what)", callable, "Pass a function."),
+    "replay": TEXT,
+    "sample_weight": ARRAYS,
+    "scheme": Rule(
+        "be a scheme of scratch.differences",
+        lambda value: callable(value) and not isinstance(value, type),
+        "Pass Central(), say.",
+    ),
+    "seed": NATURAL,
+    "steps": Rule(WHOLE, _is_integer, "Pass 3, say."),
+    "time_limit": SECONDS,
+    "training": BOOL,
+    "variables": TEXT,
+    "weights": TABLE,
+    "wrt": TEXTS,
+    "y": ARRAYS,
+}
+
+
+#: what a model is for the verbs that check one
+MODEL = Rule(
+    "be a keras.Model or a scratch.Model",
+    lambda value: isinstance(value, (keras.Model, Model, str)) or is_model(value),
+    "Pass a model: call the class or the function that makes it.",
+)
+
+
+def takes(**own: Rule) -> Callable[[Callable[Parameters, Result]], Callable[Parameters, Result]]:
+    """Decorator of a verb whose arguments obey the rules; `own` are rules of this verb alone."""
+
+    def decorate(verb: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
+        signature = inspect.signature(verb)
+        rules = {name: own.get(name, RULES.get(name)) for name in signature.parameters}
+        defaults = {name: parameter.default for name, parameter in signature.parameters.items()}
+
+        @wraps(verb)
+        def validating(*arguments: Parameters.args, **options: Parameters.kwargs) -> Result:
+            try:
+                given = signature.bind(*arguments, **options).arguments
+            except TypeError:  # a parameter that there is not: Python says so, of the verb itself
+                return verb(*arguments, **options)
+            for name, value in given.items():
+                rule = rules[name]
+                if rule is not None and value is not defaults[name]:
+                    rule.require(name, value)
+            return verb(*arguments, **options)
+
+        return validating
+
+    return decorate

@@ -1,0 +1,208 @@
+"""Run a command for each of its targets: print, annotate and write what was found, and end with the worst status."""
+
+from __future__ import annotations
+
+import json as json_
+import sys
+from collections.abc import Mapping
+from contextlib import closing
+from dataclasses import dataclass, field
+from typing import Any
+
+import typer
+from rich.console import Console
+
+from keras_ref.errors import BadInput, CouldNotRun, NobodyReads, short
+from keras_ref.frontends.exit_status import COULD_NOT, FINDING, complain, complain_of_own
+from keras_ref.frontends.invocation import Invocation, make_document
+from keras_ref.frontends.isolation import run_isolated
+from keras_ref.frontends.minimise_cli import show_minimised
+from keras_ref.frontends.recorded import Recorded, compare_verdicts, read_report
+from keras_ref.frontends.watching import Journal, can_watch, watch
+from keras_ref.reports import github
+from keras_ref.reports.files import Output, refuse_outputs, sources_of, write
+from keras_ref.reports.terminal import console as make_console
+from keras_ref.reports.terminal import print_report, show_progress, ticking
+from keras_ref.reports.verdict import Kind, Report, json_text
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outputs:
+    """Paths that a command writes to, "" for none, and whether files of others may be overwritten."""
+
+    json: str = ""
+    html: str = ""
+    junit: str = ""
+    force: bool = False
+
+    def refuse(self, invocation: Invocation, *, inputs: tuple[str, ...] = ()) -> None:
+        """Raises: CouldNotRun for a path that cannot or must not be written."""
+        kinds = (("--json", self.json, "report"), ("--html", self.html, "page"), ("--junit", self.junit, "junit"))
+        refuse_outputs(
+            (Output(option=option, path=path, kind=kind, command=invocation.command) for option, path, kind in kinds),
+            inputs=(*sources_of(invocation.targets), invocation.data, *inputs),
+            force="" if self.force else "--force",
+        )
+
+    def write(self, invocation: Invocation, found: Findings) -> None:
+        """Write the files. Raises: CouldNotRun."""
+        if self.json:
+            document = make_document(invocation, found.reports, found.refused.values())
+            write("--json", self.json, json_text(document) + "\n")
+        if self.html:
+            from keras_ref.reports.html import report_html
+
+            write("--html", self.html, report_html(*found.reports.values(), command=invocation.command))
+        if self.junit:
+            from keras_ref.reports.junit import junit_xml, suite_of, suite_of_refusal
+
+            suites = [suite_of(target, report) for target, report in found.reports.items()]
+            suites += [suite_of_refusal(target, sentence) for target, sentence in found.refused.items()]
+            write("--junit", self.junit, junit_xml(invocation.command, suites))
+
+
+@dataclass
+class Findings:
+    """What became of the targets: a report, or a sentence for one that could not be run, and the worst exit status."""
+
+    reports: dict[str, Report] = field(default_factory=dict)
+    refused: dict[str, str] = field(default_factory=dict)
+    status: int = 0
+
+    def add(self, target: str, *, report: Report | None = None, refused: str = "", status: int = 0) -> None:
+        """Add what became of a target."""
+        if report is not None:
+            self.reports[target] = report
+            status = status_of_report(report)
+        else:
+            self.refused[target] = refused
+        self.status = max(self.status, status)
+
+    def add_recorded(self, target: str, line: Mapping[str, Any]) -> None:
+        """Add what a journal says, of a process that another target has ended."""
+        report = read_report(json_.loads(line["report"])) if "report" in line else None
+        self.add(target, report=report, refused=line.get("refused", ""), status=line.get("status", 0))
+
+
+def run_command(
+    invocation: Invocation, outputs: Outputs, recorded: Recorded | None = None, *, minimise: bool = False
+) -> None:
+    """Run a command for each of its targets; print, annotate and write what it found.
+
+    recorded   reports to compare the verdicts with
+    minimise   whether a script is printed for each target that fails
+
+    Raises: typer.Exit with the exit status; OSError or NobodyReads where the output cannot be printed, after all files
+    are written.
+    """
+    outputs.refuse(invocation, inputs=(recorded.path,) if recorded else ())
+    out = Printer(make_console())
+    with closing(Journal()) as journal:
+        found = _run_targets(invocation, journal, out)
+    if found.reports:  # else there is nothing to write
+        outputs.write(invocation, found)
+    out.raise_if_failed()
+    for target, report in found.reports.items() if minimise else ():
+        if not report.ok:
+            show_minimised(invocation, target, report)
+    invocation.require_expected(found.reports.values())
+    same = recorded is None or found.refused or _print_comparison(out.console, recorded, found.reports)
+    raise typer.Exit(max(found.status, 0 if same else FINDING))
+
+
+def _run_targets(invocation: Invocation, journal: Journal, out: Printer) -> Findings:
+    """Run a command for each of its targets, watched unless each has a process of its own, and print the reports.
+
+    Raises: typer.Exit with the exit status in the process that watches.
+    """
+    if not invocation.value("isolate"):
+        status = watch(journal) if can_watch() else None
+        if status is not None:
+            raise typer.Exit(status)
+        from keras_ref.inputs.targets import import_quietly
+
+        import_quietly()
+    before, found = journal.read(), Findings()
+    for target in dict.fromkeys(invocation.targets):
+        if target in before:
+            found.add_recorded(target, before[target])
+            continue
+        with journal.running(target):
+            report = _run_target(out.console, invocation, target, found)
+            line = {"report": report.to_json()} if report is not None else {"refused": found.refused[target]}
+            journal.write(target, **line, status=found.status)
+        if report is not None:
+            out.show(target, report, first=not found.reports)
+            found.add(target, report=report)
+    return found
+
+
+def _run_target(out: Console, invocation: Invocation, target: str, found: Findings) -> Report | None:
+    """The report on a target; None where it could not be run, which `found` then holds."""
+    try:
+        with show_progress(out) as bar:
+            progress = ticking(bar, target)
+            return run_isolated(invocation, target) if invocation.value("isolate") else invocation.run(target, progress)
+    except (CouldNotRun, BadInput) as error:
+        complain(error)
+        found.add(target, refused=str(error), status=COULD_NOT)
+    except (OSError, NobodyReads):
+        raise
+    except Exception as error:  # noqa: BLE001 (of gradtwin's own; the other targets go on)
+        found.add(target, refused=f"{target}: {type(error).__name__}: {short(error)}", status=complain_of_own(error))
+    return None
+
+
+def status_of_report(report: Report) -> int:
+    """The exit status of one target: that it could not run where it ended its process."""
+    if any(verdict.verdict is Kind.CRASH for verdict in report.verdicts):
+        return COULD_NOT
+    return 0 if report.ok else FINDING
+
+
+@dataclass
+class Printer:
+    """Prints reports; where that fails the command goes on, so that its files are written."""
+
+    console: Console
+    failed: OSError | NobodyReads | None = None
+
+    def show(self, target: str, report: Report, *, first: bool) -> None:
+        """Print and annotate a report."""
+        if self.failed is not None:
+            return
+        try:
+            if not first:
+                self.console.print()
+            if not github.active():
+                print_report(self.console, report)
+            else:
+                with self.console.capture() as shown:
+                    print_report(self.console, report)
+                lines = [github.without_commands(shown.get().rstrip("\n")), *github.annotate(target, report)]
+                for line in lines:
+                    self.console.print(line, markup=False, soft_wrap=True)
+                github.append_summary(target, report)
+            sys.stdout.flush()
+        except BrokenPipeError:
+            self.failed = NobodyReads()
+        except (OSError, NobodyReads) as error:
+            self.failed = error
+
+    def raise_if_failed(self) -> None:
+        """Raise what kept the reports from being printed."""
+        if self.failed is not None:
+            raise self.failed
+
+
+def _print_comparison(out: Console, recorded: Recorded, found: Mapping[str, Report]) -> bool:
+    """Print which verdicts are not those recorded. Returns whether all are."""
+    changes = [line for target, report in found.items() for line in compare_verdicts(recorded.reports[target], report)]
+    total = sum(len(report.verdicts) for report in found.values())
+    for line in (*recorded.changed, *changes):
+        out.print(line, markup=False, soft_wrap=True)
+    out.print(
+        f"{len(changes)} verdicts are not those recorded." if changes else f"The same {total} verdicts as recorded.",
+        soft_wrap=True,
+    )
+    return not changes

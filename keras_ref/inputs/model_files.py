@@ -1,0 +1,129 @@
+"""Saved models: .keras and .h5 files, by Keras 3 or by Keras 2 (tf_keras), whichever wrote them."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import json
+import logging
+import os
+import warnings
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from keras_ref.errors import CouldNotRun, short
+from keras_ref.inputs.archives import require_declared_size
+
+#: how the names of model files end
+ENDINGS = (".keras", ".h5", ".hdf5")
+#: short names of losses, as people compile with
+ABBREVIATIONS = tuple(name for short in ("mse", "mae", "mape", "msle", "bce", "kld") for name in (short, short.upper()))
+
+
+def is_model_file(target: str) -> bool:
+    """Whether a target names a file, and no factory."""
+    return target.endswith(ENDINGS) or os.path.sep in target
+
+
+def load_model_file(target: str, *, unsafe: bool = False) -> Any:
+    """The model of a file. Raises: CouldNotRun."""
+    path = Path(target)
+    if not os.path.exists(path):  # noqa: PTH110 (Path.exists raises for a name that no file can have)
+        raise CouldNotRun(f"A model file must exist. Received: {target}, which does not. Check the path.")
+    if not path.is_file() or path.suffix not in ENDINGS:
+        raise CouldNotRun(
+            f"A model file must be a .keras or .h5 file. Received: {target}, which is none. Save the model with "
+            "model.save('name.keras'), or load it in a factory, package.module:factory."
+        )
+    require_declared_size(target)
+    how = "" if unsafe else " in safe mode"
+    try:
+        version, config = _read(path)
+        library = _library(version, target)
+        _require_no_code(config, unsafe=unsafe)
+        with warnings.catch_warnings(), _without_absl():
+            # an optimizer that was never run is saved without its slots, and Keras warns of that
+            warnings.simplefilter("ignore", UserWarning)
+            # Keras 3 writes these names into HDF5 files, and does not find them again (seen in 3.15.1)
+            lost = ABBREVIATIONS if path.suffix != ".keras" and library.__name__ == "keras" else ()
+            names = {name: library.losses.get(name) for name in lost}
+            model = library.saving.load_model(path, custom_objects=names, compile=True, safe_mode=not unsafe)
+    except CouldNotRun:
+        raise
+    except Exception as error:
+        text = " ".join(str(error).split())
+        raise CouldNotRun(
+            f"A {path.suffix} file must load{how}. Received: {target}: {short(text)} {_advise(text, unsafe=unsafe)}"
+        ) from error
+    if not isinstance(model, library.Model):
+        raise CouldNotRun(
+            f"A {path.suffix} file must hold a model. Received: {target}, which holds a {type(model).__name__}. Save a "
+            "model, or check the layer with check_layer."
+        )
+    return model
+
+
+def _read(path: Path) -> tuple[str, str]:
+    """The version of Keras that wrote a file, and its configuration in an .h5 file; empty where it does not say so."""
+    if path.suffix == ".keras":
+        if not zipfile.is_zipfile(path):
+            return "", ""
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+            data = json.loads(archive.read("metadata.json")) if "metadata.json" in names else {}
+        return str(data.get("keras_version", "")), ""
+    import h5py
+
+    with h5py.File(path) as file:
+        return tuple(_text(file.attrs.get(name, "")) for name in ("keras_version", "model_config"))  # type: ignore[return-value]
+
+
+def _require_no_code(config: str, *, unsafe: bool) -> None:
+    """Raises: ValueError for a configuration that holds code: a Lambda layer, whose bytes an .h5 file has."""
+    if not unsafe and '"class_name": "Lambda"' in config:
+        raise ValueError("A Lambda layer holds code, which safe_mode=True does not run.")
+
+
+def _text(value: Any) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value)
+
+
+def _library(version: str, target: str) -> Any:
+    """The library of a version of Keras. Raises: CouldNotRun where Keras 2 is not installed."""
+    name = "tf_keras" if version.startswith("2.") else "keras"
+    if importlib.util.find_spec(name) is None:
+        raise CouldNotRun(
+            f"A file of Keras 2 needs tf_keras. Received: {target}, written by Keras {version}, and an environment "
+            "without it. Install gradtwin[keras2]."
+        )
+    return importlib.import_module(name)
+
+
+@contextmanager
+def _without_absl() -> Iterator[None]:
+    """Without the log lines of Keras, which says of each HDF5 file that its metrics are not built yet."""
+    logger = logging.getLogger("absl")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+def _advise(text: str, *, unsafe: bool) -> str:
+    """What to do where loading a file raised this text."""
+    if not unsafe and ("safe_mode" in text or "lambda" in text.lower()):
+        return (
+            "It holds code, which safe mode does not run: pass --unsafe if you trust the file, or rebuild it in a "
+            "factory, package.module:factory."
+        )
+    if "Could not locate" in text or "registered" in text.lower() or "deserialize" in text.lower():
+        return (
+            "Name the module that registers its custom classes with --import, or give a factory, "
+            "package.module:factory."
+        )
+    return "Save it again with model.save('name.keras')."

@@ -1,0 +1,102 @@
+"""Tables with named columns, .csv and .parquet, as the data of a model: which of them are inputs, targets, weights."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from keras_ref.errors import BadInput, CouldNotRun, short
+from keras_ref.reports.files import is_plain_file
+from scratch.arrays import Array
+
+#: {end of a file's name: the function of pandas that reads it}
+READERS = {".csv": "read_csv", ".parquet": "read_parquet"}
+WEIGHT = "sample_weight"
+
+
+@dataclass(frozen=True)
+class Table:
+    """The columns of a table by their names, in order, and the file that they come from."""
+
+    path: str
+    columns: Mapping[str, Array]
+
+
+def is_table(path: str) -> bool:
+    """Whether a file is a table, by its name."""
+    return path.lower().endswith((*READERS,))
+
+
+def read_table(path: str) -> Table:
+    """Read a table with pandas. Raises: CouldNotRun where pandas is missing or cannot read the file."""
+    if not is_plain_file(path):
+        raise CouldNotRun(f"--data must name a file. Received: {path}, which is none. Check the path.")
+    try:
+        import pandas as pd
+    except ImportError as error:
+        raise CouldNotRun(
+            f"A table is read with pandas. Received: {path}, and pandas is not installed. Install gradtwin[pandas], or "
+            "write an .npz file with numpy.savez(path, x=…, y=…)."
+        ) from error
+    reader = next(name for end, name in READERS.items() if path.lower().endswith(end))
+    try:
+        frame = getattr(pd, reader)(path)
+    except Exception as error:
+        raise CouldNotRun(f"--data must be a table. Received: {path}: {short(error)} Write it again.") from error
+    return Table(path, {str(name): frame[name].to_numpy() for name in frame.columns})
+
+
+def data_of_table(table: Table, model: Any) -> tuple[Any, Any, Array | None]:
+    """(x, y, sample_weight) of a table for a model.
+
+    sample_weight is the column of that name. Targets are the columns y, or y0, y1, …; or of the names of the model's
+    outputs. All other columns are the input of a model that has one; of several, each has the column of its name, or
+    those of its name and a number.
+
+    Raises: BadInput where an input has no column.
+    """
+    left = dict(table.columns)
+    weight = left.pop(WEIGHT, None)
+    # a Sequential model has its outputs in a functional one
+    y = _target(left, list(getattr(getattr(model, "_functional", None) or model, "output_names", ())))
+    names = [str(spec.name) for spec in getattr(model, "inputs", None) or []]
+    if len(names) < 2:
+        if not left:
+            raise BadInput(f"A table must have columns of inputs. Received: {', '.join(table.columns)}. Add them.")
+        return _joined(left.values()), y, weight
+    found = {name: _numbered(left, name) for name in names}
+    missing = [name for name, columns in found.items() if not columns]
+    if missing:
+        raise BadInput(
+            f"A table must have a column for each input of the model. Received: {', '.join(table.columns)} in "
+            f"{table.path}, and none for {', '.join(missing)}. Name the columns as the inputs, with numbers "
+            "behind for several."
+        )
+    return [_joined(left[column] for column in columns) for columns in found.values()], y, weight
+
+
+def _target(left: dict[str, Array], outputs: list[str]) -> Any:
+    """The targets, taken from the columns; None without any."""
+    columns = _numbered(left, "y")
+    if columns:
+        return _joined([left.pop(column) for column in columns])
+    found = {name: _numbered(left, name) for name in outputs}
+    if not outputs or not all(found.values()):
+        return None
+    targets = [_joined([left.pop(column) for column in columns]) for columns in found.values()]
+    return targets[0] if len(targets) == 1 else targets
+
+
+def _numbered(columns: Iterable[str], name: str) -> list[str]:
+    """The columns of a name, alone or with numbers, in the order of the numbers."""
+    found = [column for column in columns if re.fullmatch(f"{re.escape(name)}[0-9]*", column)]
+    return sorted(found, key=lambda column: int(column[len(name) :] or -1))
+
+
+def _joined(columns: Iterable[Array]) -> Array:
+    """Columns side by side: (samples, columns)."""
+    return np.stack(list(columns), axis=-1)

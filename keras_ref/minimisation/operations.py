@@ -1,0 +1,74 @@
+"""An operation that the campaign accuses, minimised at the first point at which it does."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import numpy as np
+
+from keras_ref.campaign.points import generic_arguments, points_of
+from keras_ref.campaign.subjects import NotCalled, find_subject
+from keras_ref.checks.layers_and_functions import check_function
+from keras_ref.errors import BadInput
+from keras_ref.minimisation.finding import findings_of
+from keras_ref.minimisation.minimise import SECONDS, Minimised, NothingToMinimise, minimise
+from keras_ref.reports.reasons import Reason
+from scratch.progress import Progress
+
+
+def minimise_operation(
+    name: str, *, seed: int = 0, seconds: float = SECONDS, progress: Progress | None = None
+) -> Minimised:
+    """Minimise an operation, "tensorflow.math.xlogy" say, at a point at which its derivative is wrong.
+
+    Raises: NothingToMinimise where it is right at all points; BadInput where it is not called by the campaign.
+    """
+    subject = find_subject(name, lambda kinds: generic_arguments(kinds, seed))
+    if isinstance(subject, NotCalled):
+        raise BadInput(
+            f"An operation must be one that the campaign calls. Received: {name}, which {subject.reason}. Give a "
+            "factory that returns (function, *inputs)."
+        )
+    started = time.monotonic()
+    options = {**subject.options}
+    refusal: BadInput | None = None
+    for point, arguments in points_of(subject.arguments, seed):
+        if progress is not None:
+            progress(0, 1, point)
+        try:
+            report = check_function(_bound(subject.function, arguments, options), *_floats(arguments), seed=seed)
+        except BadInput:
+            continue  # no finite value here
+        wrong = [v for v in report.verdicts if v.reason_code is not Reason.NO_SLOPE]
+        if not findings_of(report) or not any(v.failed for v in wrong):
+            continue
+        left = max(1.0, seconds - (time.monotonic() - started))
+        try:
+            return minimise(subject.function, *arguments, report=report, seconds=left, progress=progress, **options)
+        except BadInput as error:
+            refusal = error
+    if refusal is not None:
+        raise refusal
+    raise NothingToMinimise(
+        f"A subject must fail a check to be made small. Received: {name}, whose derivative is right at all points of "
+        "the campaign. Check it at the point at which it failed."
+    )
+
+
+def _is_float(value: Any) -> bool:
+    return isinstance(value, list) or np.asarray(value).dtype.kind == "f"
+
+
+def _floats(arguments: Any) -> list[Any]:
+    return [value for value in arguments if _is_float(value)]
+
+
+def _bound(function: Any, arguments: Any, options: dict[str, Any]) -> Any:
+    """The function of its float arguments alone."""
+
+    def of_floats(*floats: Any) -> Any:
+        given = iter(floats)
+        return function(*(next(given) if _is_float(value) else value for value in arguments), **options)
+
+    return of_floats

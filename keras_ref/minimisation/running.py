@@ -1,0 +1,73 @@
+"""Running the text of a case in this process, as a script would run, with all that a process shares put back."""
+
+from __future__ import annotations
+
+import io
+import linecache
+import os
+import subprocess
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+from keras.src.backend.common import global_state
+
+from keras_ref.evaluation.float64 import POLICY, restore_process_state
+
+#: the name of the text where its source is asked for
+NAME = "<script>"
+
+
+@contextmanager
+def running(text: str) -> Iterator[dict[str, Any]]:
+    """The names that a text assigns, while the block runs. Raises: whatever the text raises."""
+    path, hook = list(sys.path), sys.excepthook
+    names: dict[str, Any] = {"__name__": "script"}
+    with (
+        restore_process_state(),
+        np.errstate(all="ignore"),
+        warnings.catch_warnings(),
+        redirect_stdout(io.StringIO()),
+        redirect_stderr(io.StringIO()),
+    ):
+        warnings.simplefilter("ignore")
+        global_state.set_global_attribute(POLICY, None)  # so that a new floatx is what layers compute in
+        # what looks for the source of a function (AutoGraph does) finds it
+        linecache.cache[NAME] = (len(text), None, text.splitlines(keepends=True), NAME)
+        try:
+            exec(compile(text, NAME, "exec"), names)  # noqa: S102 (a text that is made here of the user's objects)
+            yield names
+        finally:
+            linecache.cache.pop(NAME, None)
+            sys.path[:], sys.excepthook = path, hook
+
+
+@contextmanager
+def _file(text: str) -> Iterator[Path]:
+    with TemporaryDirectory() as folder:
+        file = Path(folder, "finding.py")
+        file.write_text(text, encoding="utf-8")
+        yield file
+
+
+def exit_status_of(text: str, *, seconds: float, onednn: bool = True) -> int | None:
+    """How a script ends that is run in a process of its own, as a user runs it; None where it takes too long.
+
+    onednn   whether TensorFlow takes oneDNN's kernels, as it does unless it is told otherwise
+    """
+    environment = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "KERAS_BACKEND")}
+    environment["TF_ENABLE_ONEDNN_OPTS"] = "1" if onednn else "0"
+    environment["TF_CPP_MIN_LOG_LEVEL"] = "3"
+    with _file(text) as file:
+        try:
+            ended = subprocess.run(  # noqa: S603 (this interpreter, with a text that is made here)
+                [sys.executable, str(file)], capture_output=True, env=environment, timeout=seconds, check=False
+            )
+        except subprocess.TimeoutExpired:
+            return None
+    return ended.returncode
