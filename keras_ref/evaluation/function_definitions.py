@@ -113,7 +113,7 @@ def with_plain_calls(definition: Definition, known: Mapping[str, Definition]) ->
         inputs = [renamed.get(reference, reference) for reference in node.input]
         del node.input[:]
         node.input.extend(inputs)
-    for key, value in found.ret.items():
+    for key, value in list(found.ret.items()):  # a map that is written while it is read leaves entries out
         found.ret[key] = renamed.get(value, value)
     return found
 

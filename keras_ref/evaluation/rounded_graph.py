@@ -269,6 +269,8 @@ class _Body:
         else:
             keep = attr_value_pb2.AttrValue(b=True)
             largest = self._add("Sum", [sizes, axes], T=kind, Tidx=index, keep_dims=keep)
+        # where a term is infinite nothing else is: the sum stays what it is, and is not turned into inf - inf
+        largest = self._add("Minimum", [largest, self._constant(float(dtype.max), dtype)], output="z", T=kind)
         drawn = self._add("RandomUniform", [self._shape(terms, dtype)], T=whole, dtype=kind, **self._seeds())
         centred = self._add("Sub", [drawn, self._constant(0.5, dtype)], output="z", T=kind)
         share = self._add("Mul", [centred, self._constant(2 * unit_of(dtype), dtype)], output="z", T=kind)
