@@ -100,8 +100,9 @@ class ExactOperation:
                 own = loss.value({}, DIGITS)
         except (ArithmeticError, TypeError, ValueError, NoConvergence) as error:
             raise Missing(str(error)) from error
-        # half of the digits, of what a sum of terms of this size can have
-        if not mpmath.isfinite(own) or abs(own - value) > point.unit**0.5 * max(abs(own), abs(value), point.terms):
+        # half of the digits, of what a sum of terms of this size can have; a term below NORMAL may be taken for 0
+        allowed = point.unit**0.5 * max(abs(own), abs(value), point.terms) + NORMAL
+        if not mpmath.isfinite(own) or abs(own - value) > allowed:
             raise WrongValue(value, float(own))
         return point.compared(replace(loss, unit=point.unit), claims)
 
