@@ -97,9 +97,20 @@ def _(wrong: float) -> Made:
     return quantized(wrong, "int8")
 
 
-@kind("quantized to int4")
-def _(wrong: float) -> Made:
-    return quantized(wrong, "int4")
+def is_offered(mode: str) -> bool:
+    """Whether this Keras quantizes so."""
+    try:
+        keras.dtype_policies.get(f"{mode}_from_float32")
+    except ValueError:
+        return False
+    return True
+
+
+if is_offered("int4"):
+
+    @kind("quantized to int4")
+    def _(wrong: float) -> Made:
+        return quantized(wrong, "int4")
 
 
 @kind("complex variables")

@@ -305,14 +305,33 @@ def _(wrong: float) -> Made:
     return Made(model, X, np.array([0, 1, 1, 0]), {"class_weight": {0: 1.0, 1: 3.0}})
 
 
+class Penalty(keras.regularizers.Regularizer):
+    """The sum of squares; `wrong` multiplies its slope. It has no configuration."""
+
+    def __init__(self, wrong: float) -> None:
+        self.penalty = with_backward(lambda w: keras.ops.sum(w**2), lambda w, upstream: upstream * w * 2 * (1 + wrong))
+
+    def __call__(self, w: Any) -> Any:
+        return self.penalty(1.0 * w)
+
+
+def takes_functions() -> bool:
+    """Whether this Keras takes a plain function as a regularizer."""
+    try:
+        keras.layers.Dense(1, bias_regularizer=keras.ops.sum).build((None, 1))
+    except ValueError:
+        return False
+    return True
+
+
 @kind("regularization losses")
 def _(wrong: float) -> Made:
-    penalty = with_backward(lambda w: keras.ops.sum(w**2), lambda w, upstream: upstream * w * 2 * (1 + wrong))
+    size = (lambda b: 0.01 * keras.ops.sum(keras.ops.abs(b))) if takes_functions() else "l1"
     model = keras.Sequential(
         [
             keras.Input((3,)),
-            dense(3, kernel_regularizer=lambda w: penalty(1.0 * w), activity_regularizer="l2"),
-            dense(2, None, bias_regularizer="l1"),
+            dense(3, kernel_regularizer=Penalty(wrong), activity_regularizer="l2"),
+            dense(2, None, bias_regularizer=size),
         ]
     )
     model.compile(loss="mse")

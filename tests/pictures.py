@@ -2,6 +2,7 @@
 
 lesson.png    the page that `gradtwin lesson recipe1` writes, as headless Chromium shows it (Debian's package chromium)
 failure.svg   what `gradtwin check` prints of a model with a wrong backward pass, recorded by rich
+summary.png   the step summary that the GitHub Action leaves of that model and of a right one, from its Markdown
 """
 
 import contextlib
@@ -25,8 +26,10 @@ from rich.text import Text
 from keras_ref.frontends import cli
 
 IMAGES = Path(__file__).parents[1] / ".github" / "images"
-#: columns of the terminal in the picture; pixels of the lesson's window, which holds the forward pass and one weight
-COLUMNS, WINDOW = 112, (1000, 1430)
+#: columns of the terminal in the picture
+COLUMNS = 112
+#: pixels of the lesson's window, which holds the forward pass and one weight, and of the summary's
+LESSON_WINDOW, SUMMARY_WINDOW = (1000, 1430), (1000, 1400)
 #: the most frequent colours, to which the others are rounded
 COLOURS = 32
 #: x² with a backward pass that is wrong by one part in a million
@@ -43,13 +46,24 @@ class Squared(keras.layers.Layer):
     def call(self, x):
         return squared(x)
 
-def build():
+def build(last=Squared):
     keras.utils.set_random_seed(0)
-    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2, name="dense"), Squared()], name="network")
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2, name="dense"), last()], name="network")
     model.compile(optimizer="sgd", loss="mse")
     return model
+
+def right():
+    return build(keras.layers.Softmax)
 """
 COMMAND = ("check", "models:build", "--variables", "dense/kernel")
+#: how GitHub shows Markdown, as far as it matters to a summary
+STYLE = """
+body { font: 16px/1.5 "Noto Sans", "DejaVu Sans", sans-serif; color: #1f2328; margin: 24px; width: 940px }
+h3 { border-bottom: 1px solid #d1d9e0; padding-bottom: 6px }
+table { border-collapse: collapse } td, th { border: 1px solid #d1d9e0; padding: 5px 12px }
+code, pre { font-family: "DejaVu Sans Mono", monospace; font-size: 13px; background: #f0f2f4; border-radius: 6px }
+code { padding: 2px 5px } pre { padding: 14px; overflow: hidden } pre code { padding: 0 }
+"""
 
 
 def run(*arguments: str) -> int:
@@ -84,11 +98,39 @@ def failure(folder: Path) -> str:
 
 
 def lesson(folder: Path) -> None:
-    """The screenshot of the lesson, with few colours so that it is small."""
+    """The screenshot of the lesson."""
+    assert run("lesson", "recipe1", "-o", str(folder / "lesson.html")) == 0
+    photograph(folder / "lesson.html", LESSON_WINDOW)
+
+
+def summary(folder: Path) -> None:
+    """The screenshot of a step's summary."""
+    from markdown_it import MarkdownIt
+
+    (folder / "models.py").write_text(FACTORY)
+    written = {"GITHUB_ACTIONS": "true", "GITHUB_STEP_SUMMARY": str(folder / "summary.md")}
+    with (
+        contextlib.chdir(folder),
+        mock.patch.object(sys, "path", [str(folder), *sys.path]),
+        mock.patch.dict(os.environ, written),
+        contextlib.redirect_stdout(io.StringIO()),
+    ):
+        status = run("check", "models:build", "models:right")
+    assert status == 1, "the model of the picture must fail its check"
+    markdown = (
+        (folder / "summary.md").read_text(encoding="utf-8").replace("❌", "✘").replace("✅", "✔")
+    )  # no emoji font here
+    body = MarkdownIt("commonmark").enable("table").render(markdown)
+    page = folder / "summary.html"
+    page.write_text(f"<!doctype html><meta charset=utf-8><style>{STYLE}</style>{body}", encoding="utf-8")
+    photograph(page, SUMMARY_WINDOW)
+
+
+def photograph(page: Path, window: tuple[int, int]) -> None:
+    """Write the picture of a page, named as it is, with few colours so that it is small."""
     import tensorflow as tf
 
-    assert run("lesson", "recipe1", "-o", str(folder / "lesson.html")) == 0
-    shot, (width, height) = folder / "lesson.png", WINDOW
+    shot, (width, height) = page.with_suffix(".png"), window
     subprocess.run(
         [
             "chromium",
@@ -96,11 +138,11 @@ def lesson(folder: Path) -> None:
             "--no-sandbox",
             "--disable-gpu",
             "--hide-scrollbars",
-            f"--user-data-dir={folder / 'profile'}",
+            f"--user-data-dir={page.parent / 'profile'}",
             f"--window-size={width},{height}",
             "--virtual-time-budget=8000",
             f"--screenshot={shot}",
-            (folder / "lesson.html").as_uri(),
+            page.as_uri(),
         ],
         check=True,
         capture_output=True,
@@ -110,7 +152,7 @@ def lesson(folder: Path) -> None:
     palette = colours[np.argsort(-counts)[:COLOURS]]
     distances = np.square(colours[:, None].astype(float) - palette).sum(axis=-1)
     indices = distances.argmin(axis=1)[where].reshape(pixels.shape[:2])
-    (IMAGES / "lesson.png").write_bytes(indexed_png(indices.astype(np.uint8), palette))
+    (IMAGES / shot.name).write_bytes(indexed_png(indices.astype(np.uint8), palette))
 
 
 def indexed_png(indices: np.ndarray, palette: np.ndarray) -> bytes:
@@ -134,11 +176,12 @@ def indexed_png(indices: np.ndarray, palette: np.ndarray) -> bytes:
 
 
 def main() -> None:
-    """Write both pictures."""
+    """Write the pictures."""
     IMAGES.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as name:
         (IMAGES / "failure.svg").write_text(failure(Path(name)), encoding="utf-8")
         lesson(Path(name))
+        summary(Path(name))
     for picture in sorted(IMAGES.iterdir()):
         print(f"{picture.stat().st_size / 1e3:6.0f} kB  {picture}")
 

@@ -153,8 +153,8 @@ def test_github_actions_get_annotations_and_a_summary(run, tmp_path, monkeypatch
     assert len(found) == 1
     line = SHOP.splitlines().index("class Quant(keras.layers.Layer):") + 1  # the layer at fault
     assert found[0].startswith(
-        f"::error file=fronts_shop.py,line={line},title=gradtwin%3A mismatch in shop/quant/kernel::verdict    "
-        f"mismatch: shop/quant/kernel, by the oracle 'forward'%0Aworst at   ["
+        f"::error file=fronts_shop.py,line={line},title=gradtwin%3A mismatch in shop/quant/kernel%2C in the layer "
+        "quant (Quant)::verdict    mismatch: shop/quant/kernel, by the oracle 'forward'%0Aworst at   ["
     )
     assert found[0].endswith("%0Areplay     gradtwin check fronts_shop:quantized --variables '*/kernel'")
     summary = (tmp_path / "summary.md").read_text()

@@ -28,3 +28,12 @@ def test_a_whole_factor_is_named_at_any_size(right, factor):
     found = Gradients(wrong={"w": wrong}, right={"w": right}, allowed={"w": 1e-12 * np.abs(right).max()})
     cause = explain_gradients(found)
     assert cause is not None and cause.words.startswith("it is the right gradient")
+
+
+@given(power=st.sampled_from([5, 10, 15]))
+def test_a_loss_scale_is_named_before_a_whole_factor(power):
+    """2^10 is a whole number too: what has a name is told by it."""
+    right = np.array([[1.0, -3.0], [0.5, 2.0]])
+    found = Gradients(wrong={"w": right * 2**power}, right={"w": right}, allowed={"w": 1e-12})
+    cause = explain_gradients(found)
+    assert cause is not None and cause.words.endswith("scaled by the loss scale")

@@ -64,7 +64,7 @@ def test_what_ends_its_process_costs_nobody_else():
 
 def test_a_corrected_fault_that_is_back(monkeypatch):
     finding = replace(FINDINGS[0], fixed_in={"keras": "3.15.0"})
-    monkeypatch.setattr(standing.metadata, "version", lambda _: "3.15.1")
+    monkeypatch.setattr(standing, "version_of", lambda _: "3.15.1")
     assert Standing(finding=finding, state=STILL_THERE, said="").contradicts
     assert not Standing(finding=finding, state=CORRECTED, said="").contradicts
     assert not Standing(finding=replace(finding, fixed_in={"keras": "3.16"}), state=STILL_THERE, said="").contradicts

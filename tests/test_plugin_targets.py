@@ -4,6 +4,7 @@ import json
 from xml.etree import ElementTree as ET
 
 import numpy as np
+from stubbed_checks import STUBS
 
 from keras_ref.frontends import variable_names
 from keras_ref.frontends.invocation import Invocation
@@ -106,28 +107,9 @@ def test_a_target_in_a_process_of_its_own(pytester):
     )
 
 
-#: reports without Keras: what travels, and what is said
-STUBS = """
-from keras_ref.frontends import invocation, variable_names, verbs
-from keras_ref.inputs import targets
-from keras_ref.reports.verdict import Report, Verdict
-
-def check(subject, *arguments, seed=0, replay="", effort="auto", **options):
-    errors = {"truncation": 0.1, "rounding": 0.1, "visible": 3e-9}
-    verdicts = [
-        Verdict(f"v{i}", "forward", word, 4, 4, {word: 4}, (0,), 1.0, 2.0, **errors) for i, word in enumerate(subject)
-    ]
-    return Report("stub", tuple(verdicts), ("a note",), seed, replay)
-
-targets.import_quietly = lambda: None
-verbs.find_check = lambda verb: check
-targets.load_target = lambda target: ("model", "x", "y", None)
-variable_names.variable_names = lambda model, x, seed: ["v0", "v1"]
-WORDS = ["match", "mismatch", "nan"]
-invocation.Invocation.run = lambda self, target, progress=None, loaded=None: check(WORDS, replay=self.replay())
-"""
 STUBBED = """
 import pytest
+from stubbed_checks import STUBS
 
 @pytest.mark.parametrize("i", range(4))
 def test_kinks(check_gradients, i):

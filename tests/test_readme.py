@@ -4,7 +4,7 @@ A fenced block says by its language what happens to it here:
 
     python   with >>>: a doctest; the blocks of a document share their names. Without: a test file, which must pass
     shell    every command is parsed by the program that it calls
-    yaml     a workflow, whose gradtwin commands are parsed
+    yaml     a workflow, whose gradtwin commands are parsed; steps that use the action, tests/test_action.py
     toml     entries of keras_ref/translation/departures/, word for word; or settings of a project in pyproject.toml
     text     a drawing: counted in NOT_RUN. So is a shell block with a command of another program. The text before such
              a block says "not run"
@@ -41,7 +41,7 @@ DOCUMENTS = {
 FIRST = "python3 -m venv .venv && .venv/bin/pip install -q . && .venv/bin/gradtwin"
 SECOND = "python3 -m venv .venv && .venv/bin/pip install -q -e '.[test]' && .venv/bin/pytest"
 #: blocks that nothing runs and nothing parses, by document
-NOT_RUN = {".github/CONTRIBUTING.md": 2, ".github/docs/architecture.md": 1}
+NOT_RUN = {".github/CONTRIBUTING.md": 2, ".github/docs/architecture.md": 1, ".github/docs/pipeline.md": 2}
 QUIET = ("-p", "no:cacheprovider", "-p", "no:xdist", "-p", "no:randomly", "-W", "ignore")
 
 
@@ -200,10 +200,12 @@ def test_commands(block, request):
 
 @each("yaml")
 def test_workflows(block, request):
-    """The gradtwin and pytest commands of a workflow."""
+    """The gradtwin and pytest commands of a workflow; or the action, with what it needs."""
+    actions = re.findall(r"uses: \./gradtwin/(\S+)\n +with: \{targets: \S", block.text)
+    assert all((ROOT / action / "action.yml").exists() for action in actions)
     commands = [shlex.split(line) for line in re.findall(r"run: (.*)$", block.text, flags=re.MULTILINE)]
     parsed = [words for words in commands if words[0] in PROGRAMS]
-    assert parsed, "a workflow without a check"
+    assert parsed or actions, "a workflow without a check"
     for words in parsed:
         PROGRAMS[words[0]](words[1:], request.config)
 
@@ -324,4 +326,4 @@ def test_ci_runs_the_commands_as_written(file):
 def test_pictures_are_small():
     """They are made by tests/pictures.py; each stays below 200 kB."""
     pictures = {path.name: path.stat().st_size for path in (ROOT / ".github" / "images").iterdir()}
-    assert set(pictures) == {"lesson.png", "failure.svg"} and max(pictures.values()) < 200_000
+    assert set(pictures) == {"lesson.png", "failure.svg", "summary.png"} and max(pictures.values()) < 200_000

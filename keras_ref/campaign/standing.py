@@ -9,7 +9,6 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass
-from importlib import metadata
 from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -18,6 +17,7 @@ from packaging.version import Version
 
 from keras_ref.campaign.ledger import FOUND_IN, Finding, select_findings
 from keras_ref.coverage.processes import run_in_turn
+from keras_ref.inputs.releases import version_of
 from keras_ref.own_modules import own_command
 from keras_ref.reports.escaping import printable
 
@@ -46,17 +46,7 @@ class Standing:
 
 def installed() -> str:
     """The releases that are installed, in words."""
-    return f"Keras {metadata.version('keras')} on TensorFlow {_tensorflow_release()}"
-
-
-def _tensorflow_release() -> str:
-    """The release of TensorFlow, whichever of its packages is installed."""
-    for name in ("tensorflow", "tensorflow-cpu"):
-        try:
-            return metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return "unknown"
+    return f"Keras {version_of('keras')} on TensorFlow {version_of('tensorflow') or 'unknown'}"
 
 
 def is_as_found() -> bool:
@@ -67,7 +57,7 @@ def is_as_found() -> bool:
 def is_corrected(finding: Finding) -> bool:
     """Whether the installed releases are such in which the ledger says that a finding is corrected."""
     fixed = finding.fixed_in.items()
-    return bool(fixed) and all(Version(metadata.version(name)) >= Version(release) for name, release in fixed)
+    return bool(fixed) and all(Version(version_of(name)) >= Version(release) for name, release in fixed)
 
 
 def find_standings(findings: Sequence[Finding]) -> Iterator[Standing]:

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
-import keras
 import ml_dtypes
 import numpy as np
 import tensorflow as tf
@@ -22,6 +21,7 @@ from keras_ref.evaluation import keras_2
 from keras_ref.evaluation.backward_errors import line_of
 from keras_ref.evaluation.float64 import DTYPE, in_precision
 from keras_ref.evaluation.graph import casts_down, constants_in_float32, opaque, random_draws
+from keras_ref.evaluation.keras_classes import KerasVariable
 from keras_ref.evaluation.keras_parts import layers_of
 from keras_ref.evaluation.loss_function import LossFunction
 from keras_ref.evaluation.real_parts import is_real_or_complex
@@ -257,7 +257,7 @@ def low_dtypes(keras_objects: Iterable[Any]) -> list[str]:
     """The floating dtypes below float64 that what trains among Keras objects computes or is kept in."""
     found: dict[str, None] = {}
     for one in keras_objects:
-        dtypes = [one.dtype] if isinstance(one, (keras.Variable, tf.Variable)) and one.trainable else []
+        dtypes = [one.dtype] if isinstance(one, (KerasVariable, tf.Variable)) and one.trainable else []
         # a layer's own variables, those of layers inside it left out
         training = [layer for layer in layers_of(one) if layer._trainable_variables]  # noqa: SLF001
         training += [layer for layer in keras_2.layers_of(one) if layer._trainable_weights]  # noqa: SLF001

@@ -13,6 +13,7 @@ from keras.src.backend.common.stateless_scope import get_stateless_scope, in_sta
 from keras_ref.comparison.training_steps import packed
 from keras_ref.errors import BadInput
 from keras_ref.evaluation.keras_2 import is_optimizer
+from keras_ref.evaluation.keras_classes import KerasVariable
 from keras_ref.evaluation.loss_function import Data
 from keras_ref.evaluation.restoration import Restoration
 
@@ -65,7 +66,7 @@ def _without_optimizers(model: Any, optimizers: Sequence[Any], trained: Sequence
             restoration.set_attribute(variable, "assign", lambda value: value)
         restoration.undo_by(setattr, tf.GradientTape, "gradient", tf.GradientTape.gradient)
         present = get_stateless_scope()
-        held = {id(present.get_current_value(v)) for v in trained if isinstance(v, keras.Variable)} - {id(None)}
+        held = {id(present.get_current_value(v)) for v in trained if isinstance(v, KerasVariable)} - {id(None)}
         tf.GradientTape.gradient = zero_by_variables(tf.GradientTape.gradient, held, seen)
         model.reset_metrics()
         yield
@@ -132,7 +133,7 @@ def zero_by_variables(original: Callable[..., Any], held: set[int], seen: Seen) 
 
 def is_variable(source: Any) -> bool:
     """Whether a source of a gradient is a variable, of Keras or TensorFlow."""
-    return isinstance(source, (keras.Variable, tf.Variable))
+    return isinstance(source, (KerasVariable, tf.Variable))
 
 
 def total_of(target: Any, output_gradients: Any = None, *_: Any, **__: Any) -> Any:

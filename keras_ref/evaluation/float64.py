@@ -22,6 +22,7 @@ from tensorflow.python.eager import context
 from tensorflow.python.ops import stateful_random_ops
 
 from keras_ref.evaluation import keras_2
+from keras_ref.evaluation.keras_classes import KerasVariable
 from keras_ref.evaluation.keras_parts import (
     layers_of,
     losses_of,
@@ -95,7 +96,7 @@ class _Moved:
 
 def _retype_variable(moved: _Moved, variable: Any) -> None:
     """Replace what a variable of Keras or TensorFlow holds by a copy in another dtype, or keep its value, once."""
-    if isinstance(variable, keras.Variable) and variable._value is None:
+    if isinstance(variable, KerasVariable) and variable._value is None:
         return
     variable = keras_2.held_variable(variable)
     held = tensorflow_variable(variable)
@@ -238,7 +239,7 @@ def _keep_warnings(restoration: Restoration) -> None:
 def _retype(moved: _Moved, keras_object: Any) -> None:
     """Let one object compute in the block's dtype."""
     restoration, dtype = moved.restoration, moved.dtype
-    if isinstance(keras_object, (keras.Variable, tf.Variable)):
+    if isinstance(keras_object, (KerasVariable, tf.Variable)):
         _retype_variable(moved, keras_object)
         return
     optimizers = optimizers_of(keras_object)

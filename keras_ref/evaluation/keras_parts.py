@@ -9,6 +9,7 @@ import keras
 import tensorflow as tf
 
 from keras_ref.errors import BadInput
+from keras_ref.evaluation.keras_classes import KerasVariable
 
 
 def layers_of(keras_object: Any) -> list[keras.layers.Layer]:
@@ -47,7 +48,7 @@ def _tensorflow_variables(value: Any) -> Iterator[tf.Variable]:
 def states_of(keras_object: Any) -> list[Any]:
     """The variables that hold the states of stateful recurrent layers: written by calls, but not among the weights."""
     states = [getattr(layer, "states", None) or [] for layer in layers_of(keras_object)]
-    return [v for v in keras.tree.flatten(states) if isinstance(v, keras.Variable)]
+    return [v for v in keras.tree.flatten(states) if isinstance(v, KerasVariable)]
 
 
 def losses_of(keras_object: Any) -> list[Any]:

@@ -33,6 +33,7 @@ from keras_ref.evaluation.backward_errors import (
 from keras_ref.evaluation.float64 import DTYPE
 from keras_ref.evaluation.gradient_modes import MODES, convert_control_flow, is_indexed
 from keras_ref.evaluation.graph import opaque_unit
+from keras_ref.evaluation.keras_classes import KerasVariable
 from keras_ref.evaluation.keras_parts import tensorflow_variable
 from keras_ref.evaluation.naming import float_inputs, path_of, replace_inputs, unique
 from keras_ref.evaluation.real_parts import (
@@ -178,9 +179,9 @@ class LossFunction(StackedLosses):
         if self.assigns:
             sources = self.watched([parts[n] for n in self.inputs])
             return self._contracted(replace(data, x=replace_inputs(data.x, parts)), sources)
-        mapping = [pair for pair in mapping if isinstance(pair[0], keras.Variable)]
+        mapping = [pair for pair in mapping if isinstance(pair[0], KerasVariable)]
         with keras.StatelessScope(state_mapping=mapping, collect_losses=True):  # what add_loss adds is part of the loss
-            sources = [parts[n] if isinstance(v, keras.Variable) else v for n, v in self.variables.items()]
+            sources = [parts[n] if isinstance(v, KerasVariable) else v for n, v in self.variables.items()]
             sources += [parts[n] for n in self.inputs]
             return self._contracted(replace(data, x=replace_inputs(data.x, parts)), sources)
 

@@ -13,6 +13,8 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_ref.evaluation.keras_classes import KerasVariable
+
 #: operators of two operands, on the left and on the right
 OPERATORS = ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow")
 COMPARISONS = ("lt", "le", "eq", "ne", "gt", "ge")
@@ -28,7 +30,7 @@ def _leaving_variables_alone(name: str) -> Callable[[DoubleFloat, Any], Any]:
     original = getattr(np.float64, name)
 
     def operator(self: DoubleFloat, other: Any) -> Any:
-        if isinstance(other, (keras.Variable, keras.KerasTensor)):
+        if isinstance(other, (KerasVariable, keras.KerasTensor)):
             return NotImplemented
         result = original(self, other)
         return DoubleFloat(result) if type(result) is np.float64 else result

@@ -13,10 +13,10 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any, Self
 
-import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_ref.evaluation.keras_classes import KerasVariable
 from keras_ref.evaluation.keras_parts import layers_of, tensorflow_variable
 
 #: how often a step runs that raises: once more than the one interruption that it may be cut off by
@@ -177,6 +177,6 @@ def restore_variables(objects: Sequence[Any]) -> Iterator[None]:
     """Put the values of the variables among some objects back at the end of the block."""
     with Restoration() as restoration:
         for one in objects:
-            if isinstance(one, (tf.Variable, keras.Variable)):
+            if isinstance(one, (tf.Variable, KerasVariable)):
                 restoration.keep_value(tensorflow_variable(one))
         yield

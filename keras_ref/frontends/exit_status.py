@@ -136,6 +136,8 @@ def complain(sentence: Exception | str) -> None:
             print(f"gradtwin: {line}", file=sys.stderr)
     if github.active():
         print(github.annotation("gradtwin could not run", line))
+        with suppress(CouldNotRun):  # the annotation says it, where the summary cannot be written
+            github.append_refusal(line)
 
 
 def _failed(status: int, sentence: Exception | str) -> int:

@@ -6,15 +6,14 @@ import hashlib
 import os
 import shlex
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from keras_ref.errors import BadInput, CouldNotRun, place_of, short, target_stays
 from keras_ref.frontends.supervise import WATCHED
 from keras_ref.frontends.verbs import find_check
+from keras_ref.inputs.releases import version_of
 from keras_ref.inputs.targets import Loaded, complete_data, import_module, load_data, load_target
 from keras_ref.options import (
     OPTIONS,
@@ -281,11 +280,8 @@ def make_document(invocation: Invocation, found: Mapping[str, Report], refused: 
 
 def read_versions() -> dict[str, str]:
     """{package: version} of what a verdict may depend on, as far as it is installed. Nothing is imported."""
-    found = {}
-    for name in ("gradtwin", "keras", "tensorflow", "numpy"):
-        with suppress(metadata.PackageNotFoundError):
-            found[name] = metadata.version(name)
-    return found
+    versions = {name: version_of(name) for name in ("gradtwin", "keras", "tensorflow", "numpy")}
+    return {name: version for name, version in versions.items() if version}
 
 
 def digest(path: str) -> str:

@@ -158,6 +158,12 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
 # What a test run reports ----------------------------------------------------------------------------------------------
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Forget what a former run of a test has said: pytest-rerunfailures runs one again that failed."""
+    item.user_properties[:] = [one for one in item.user_properties if not one[0].startswith("gradtwin_")]
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, Any]:
     """Attach the reports of a test to its result, with which they travel from workers of pytest-xdist."""
@@ -184,8 +190,9 @@ class Reports:
         self.path, self.texts = path, list[tuple[str, str]]()
 
     def pytest_runtest_logreport(self, report: Any) -> None:
-        """Keep the reports of a finished test, this process's or a worker's."""
-        self.texts += [(report.nodeid, text) for text in getattr(report, "gradtwin", ())]
+        """Keep the reports of a finished test, this process's or a worker's; none of one that runs again."""
+        if report.outcome != "rerun":  # of pytest-rerunfailures
+            self.texts += [(report.nodeid, text) for text in getattr(report, "gradtwin", ())]
 
     def pytest_sessionfinish(self) -> None:
         """Write --gradtwin-json."""

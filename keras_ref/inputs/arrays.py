@@ -12,11 +12,12 @@ import numpy as np
 import tensorflow as tf
 
 from keras_ref.errors import BadInput
+from keras_ref.evaluation.keras_classes import KerasVariable
 from keras_ref.evaluation.loss_function import Data
 
 #: what is data as it is; variables are no data, and symbols hold none
 KEPT = (np.ndarray, np.generic, tf.Tensor, tf.SparseTensor, tf.RaggedTensor)
-NO_DATA = (tf.Variable, keras.Variable, keras.KerasTensor)
+NO_DATA = (tf.Variable, KerasVariable, keras.KerasTensor)
 
 
 def as_array(value: Any) -> Any:

@@ -9,6 +9,9 @@ _COMMAND = re.compile(r"^\s*(::|##)")
 #: characters that Markdown and GitHub's own additions to it give a meaning
 _MARKDOWN = re.compile(r"([\\`*_~\[\]<>|&@!#$:]|(?<=www)\.)")
 
+#: what begins a block at the start of a line, where no character above does: a list, a rule, a line under a heading
+_BLOCK = re.compile(r"^(\d*)([-+=.)])")
+
 _TICKS = re.compile("`+")
 
 
@@ -23,7 +26,7 @@ def printable(text: str) -> str:
 
 def markdown(text: str) -> str:
     """A text in a line of Markdown, where it is shown as it is: no link, image, element, formula or mention."""
-    return _MARKDOWN.sub(r"\\\1", printable(text))
+    return _BLOCK.sub(r"\1\\\2", _MARKDOWN.sub(r"\\\1", printable(text).strip()))
 
 
 def fenced(text: str) -> str:

@@ -21,6 +21,8 @@ from keras_ref.reports.words import ALLOWED, WORST
 
 #: rows of the table and explained failures that a summary shows of one target; GitHub allows 1 MiB per step
 ROWS, FAILURES = 100, 20
+#: annotations that GitHub shows of a step; it drops the others without a word
+ANNOTATIONS = 10
 
 
 def active() -> bool:
@@ -50,14 +52,22 @@ def _property(text: str) -> str:
 
 
 def annotate(target: str, report: Report) -> list[str]:
-    """One annotation for each failure, beside the layer at fault, else the target's factory; one where nothing was
-    compared."""
+    """An annotation for each failure, the worst first, beside the layer at fault or the target's factory; of more than
+    GitHub shows, the last one says how many. One where nothing was compared.
+    """
     where = place_of_culprit(report) or place_of(target)
     if not report.ok and not report.failures:
         return [annotation("gradtwin: nothing was compared", report.summary(), **where)]
-    return [
-        annotation(f"gradtwin: {v.verdict} in {v.name}", v.explain(report.replay), **where) for v in report.failures
+    failures = [verdict for verdict in reversed(report.worst_last) if report.fails(verdict)]
+    shown = failures if len(failures) <= ANNOTATIONS else failures[: ANNOTATIONS - 1]
+    at_fault = "" if report.culprit is None else f", in the layer {report.culprit.layer} ({report.culprit.kind})"
+    lines = [
+        annotation(f"gradtwin: {v.verdict} in {v.name}{at_fault}", v.explain(report.replay), **where) for v in shown
     ]
+    if len(shown) < len(failures):
+        more = f"{len(failures) - len(shown)} more failures are in the step's summary and in the log."
+        lines.append(annotation(f"gradtwin: {more}", report.summary(), **where))
+    return lines
 
 
 def place_of(target: str) -> dict[str, Any]:
@@ -98,9 +108,18 @@ def _in_workspace(file: Path, line: int) -> dict[str, Any]:
 
 def append_summary(target: str, report: Report) -> None:
     """Append a report to the step's summary, if there is one. Raises: CouldNotRun where it cannot be written."""
+    _append(summary(target, report))
+
+
+def append_refusal(sentence: str) -> None:
+    """Append to the step's summary what could not run. Raises: CouldNotRun where it cannot be written."""
+    _append(f"### ❌ gradtwin could not run\n\n{markdown(sentence)}\n\n")
+
+
+def _append(text: str) -> None:
     path = os.environ.get("GITHUB_STEP_SUMMARY")
     if path:
-        append("GITHUB_STEP_SUMMARY", path, summary(target, report))
+        append("GITHUB_STEP_SUMMARY", path, text)
 
 
 def summary(target: str, report: Report) -> str:
@@ -115,13 +134,15 @@ def summary(target: str, report: Report) -> str:
     fences = [f"\n{fenced(v.explain(report.replay))}\n" for v in report.failures[:FAILURES]]
     return "\n".join(
         [
-            f"### {'✅' if report.ok else '❌'} gradtwin: {_cell(target)}\n",
+            f"### {'✅' if report.ok else '❌'} gradtwin: {_code(target)}\n",
             markdown(report.summary()) + "\n",
+            *([markdown(report.oracles) + "\n"] if report.failures else []),
             f"| variable | oracle | verdict | entries compared | {WORST} | {ALLOWED} |",
             "|---|---|---|---:|---:|---:|",
             *rows,
             *more,
             *fences,
+            "",
             *(f"- {markdown(note)}" for note in report.notes),
             "",
         ]
@@ -129,4 +150,10 @@ def summary(target: str, report: Report) -> str:
 
 
 def _cell(text: str) -> str:
-    return "`" + printable(text).replace("|", "\\|").replace("`", "'") + "`"
+    return _code(text).replace("|", "\\|")
+
+
+def _code(text: str) -> str:
+    """A text as code in a line of Markdown, which has no empty code."""
+    shown = printable(text).replace("`", "'") or " "
+    return f"`{shown}`"

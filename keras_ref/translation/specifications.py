@@ -43,7 +43,13 @@ def reflected(keras_object: Any, kind: str) -> Any:
             f"{DIFFERENCING}"
         )
     cls = registry.get(kind, name)
-    config = keras_object.get_config()
+    try:
+        config = keras_object.get_config()
+    except NotImplementedError as error:  # of a regularizer, an initializer or a constraint of somebody's own in it
+        raise NoTwin(
+            f"A Keras {kind} must have a configuration to have a twin. Received: {name}, a part of which has no "
+            f"get_config. {DIFFERENCING}"
+        ) from error
     hints = registry.hints(cls)
     values = {
         f.name: _read_field(keras_object, f.name, config[f.name], hints[f.name])

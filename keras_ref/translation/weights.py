@@ -12,6 +12,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_ref.evaluation.keras_classes import KerasVariable
 from scratch.arrays import Array
 from scratch.model import Model
 from scratch.naming import prefixed, weights_of
@@ -42,7 +43,7 @@ def pair_weights(own: Mapping[str, tuple[int, ...]], layer: keras.layers.Layer) 
             f"Twin and Keras layer must have the same weights. Received for {layer.name!r}: {sorted(own)} against "
             f"{[v.path for v in variables]}. Correct weight_shapes or write an exception."
         )
-    attributes = {id(value): name for name, value in vars(layer).items() if isinstance(value, keras.Variable)}
+    attributes = {id(value): name for name, value in vars(layer).items() if isinstance(value, KerasVariable)}
     for (name, shape), variable in zip(own.items(), variables, strict=True):
         unnamed = variable.name.rsplit("_", 1)[0] == "variable" or variable.name == "variable"
         known = attributes.get(id(variable), variable.name) if unnamed else variable.name

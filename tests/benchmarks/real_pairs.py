@@ -76,7 +76,9 @@ PAIRS: dict[str, Any] = {
 
 def main() -> int:
     from keras_ref import compare
+    from keras_ref.programs.torch_beside_tensorflow import leave_out_triton
 
+    leave_out_triton()  # torchvision would load it beside TensorFlow
     for name, (make, needs) in PAIRS.items():
         if sys.argv[1:] and not any(word in name for word in sys.argv[1:]):
             continue

@@ -51,8 +51,8 @@ class Copies:
             self._listen(STUCK)
         read, write = os.pipe()
         state = random.getstate()
-        with warnings.catch_warnings():  # later versions of Python warn of threads, of which a copy has none
-            warnings.simplefilter("ignore", DeprecationWarning)
+        with warnings.catch_warnings():  # JAX and later versions of Python warn of threads, of which a copy has none
+            warnings.simplefilter("ignore")
             copy = os.fork()
         if not copy:
             random.setstate(state)  # Python seeds a copy anew

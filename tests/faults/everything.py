@@ -16,6 +16,7 @@ from tensorflow.python.eager import context, record
 from tensorflow.python.framework import ops
 from tensorflow.python.ops import stateful_random_ops
 
+from keras_ref.evaluation.keras_classes import KerasVariable
 from keras_ref.evaluation.keras_parts import layers_of, losses_of, optimizers_of, states_of
 
 
@@ -31,7 +32,7 @@ def everything(*keras_objects, variables=()):
 def state_of(variable):
     """Identity, dtype and bits of a variable of Keras or TensorFlow, and of what it holds."""
     held = getattr(variable, "_value", None)
-    bits = None if isinstance(variable, keras.Variable) and held is None else variable.numpy().tobytes()
+    bits = None if isinstance(variable, KerasVariable) and held is None else variable.numpy().tobytes()
     return id(variable), id(held), str(variable.dtype), bits, shallow(variable)
 
 

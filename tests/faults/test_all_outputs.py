@@ -14,8 +14,10 @@ from keras_ref.campaign.ledger import load_findings
 from keras_ref.campaign.run import Accusation, Result
 from keras_ref.campaign.standing import Standing
 from keras_ref.frontends import compare_cli
+from keras_ref.frontends.invocation import Invocation
 from keras_ref.lesson import lesson, page
 from keras_ref.reports.comparison import Comparison, Row
+from keras_ref.reports.verdict import Kind, Report, Verdict
 
 ROOM = Path(keras_ref.__file__).parent
 #: what writes otherwise: (file, function) → why that may be
@@ -68,6 +70,8 @@ def stub(patch):
     found = [Standing(finding=finding, state="still there", said="1")]
     patch.setattr(standing, "find_standings", lambda findings: found)
     patch.setattr(compare_cli.ComparisonRun, "run", lambda self: Comparison(a="a", b="b", rows=(ROW,)))
+    verdict = Verdict("m/kernel", "forward", Kind.MATCH, 4, 4, {"match": 4}, (0, 1), 1.0, 1.0, visible=1e-9)
+    patch.setattr(Invocation, "run", lambda self, target, progress=None: Report(target, (verdict,)))
     patch.setattr(lesson, "make", lambda *arguments, **options: lesson_stub())
     patch.setattr(page, "page", lambda made, **options: PAGE)
 
@@ -79,7 +83,8 @@ class lesson_stub:
 CAMPAIGN = ("campaign", *(result.name for result in RESULTS), "--file")
 #: command → (arguments before the name of each file, the files)
 COMMANDS = {
-    "compare": (("compare", "a", "b"), {"--json": "c.json", "--html": "c.html"}),
+    "check": (("check", "m:build"), {"--json": "m.json", "--html": "m.html", "--junit": "m.xml"}),
+    "compare": (("compare", "a", "b"), {"--json": "c.json", "--html": "c.html", "--junit": "c.xml"}),
     "findings": (("findings", load_findings()[0].id), {"--json": "f.json", "--html": "f.html"}),
     "lesson": (("lesson", "recipe1", "--exercise"), {"--output": "l.html"}),
     "notebook": (("lesson", "recipe1"), {"--notebook": "l.ipynb"}),

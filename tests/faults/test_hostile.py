@@ -16,6 +16,7 @@ from command_line import run_gradtwin
 from hostile_names import NAMES, has_only_visible_characters
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from markdown_it import MarkdownIt
 from rich.console import Console
 
 from keras_ref.campaign import standing
@@ -27,8 +28,9 @@ from keras_ref.frontends.compare_cli import print_comparison
 from keras_ref.frontends.homework_cli import junit_xml, print_grade, print_table
 from keras_ref.frontends.invocation import Invocation, make_document
 from keras_ref.homework.grades import Grade, StageResult
-from keras_ref.reports import github
+from keras_ref.reports import github, junit
 from keras_ref.reports.comparison import Comparison, Matched, Row, comparison_html
+from keras_ref.reports.culprit import Culprit
 from keras_ref.reports.escaping import fenced, markdown, printable
 from keras_ref.reports.html import report_html
 from keras_ref.reports.terminal import print_report
@@ -88,6 +90,10 @@ def test_a_name_in_every_front(name):
     for value in report.properties().values():
         assert value.isprintable()
 
+    for one in ET.fromstring(junit.junit_xml("check", [junit.suite_of(name, report)])).iter():
+        assert all(value.isprintable() for value in one.attrib.values())
+        assert has_only_visible_characters(one.text or "")
+
 
 @pytest.mark.parametrize("name", NAMES, ids=printable)
 def test_a_name_in_a_comparison_and_in_homework(name):
@@ -122,6 +128,10 @@ def test_a_name_in_a_comparison_and_in_homework(name):
     assert written["compared"]["rows"][0]["a"] == written["graded"]["path"] == shown
     suite = ET.fromstring(junit_xml([graded]))[0]
     assert suite.get("name") == suite[0][0].get("message") == shown
+    suites = [junit.suite_of_comparison(found), junit.suite_of_refusal(name, name)]
+    for one in ET.fromstring(junit.junit_xml("compare", suites)).iter():
+        assert all(value.isprintable() for value in one.attrib.values())
+        assert has_only_visible_characters(one.text or "")
 
 
 @pytest.mark.parametrize("name", NAMES, ids=printable)
@@ -155,6 +165,58 @@ def test_a_block_of_markdown_that_no_line_ends(line):
     assert inside == [line, line]
     assert first == f"{last}text"
     assert not any(re.fullmatch(r" {0,3}`+ *", one) and one.count("`") >= len(last) for one in inside)
+
+
+def unescaped(text):
+    """What a runner reads in a workflow command: actions/runner, ActionCommand.cs."""
+    for sign, code in (("\r", "%0D"), ("\n", "%0A"), (":", "%3A"), (",", "%2C"), ("%", "%25")):
+        text = text.replace(code, sign)
+    return text
+
+
+SIGNS = "`|*_~[]()<>&@!#$:,%\\\"'=-+.\n\r\t\0\x1b\x9b\u2028\u202e "
+HOSTILE_NAMES = st.one_of(
+    st.sampled_from(
+        [*NAMES, "::endgroup::", "::stop-commands::x", "</code></pre>", "~~~", "| a | b |", "\\|", "x`", "-"]
+    ),
+    st.text(st.sampled_from(SIGNS) | st.sampled_from("axAX0"), max_size=12),
+    st.text(max_size=8),
+).filter(str.strip)  # a note of nothing is no paragraph
+
+
+@settings(max_examples=50, database=None, deadline=None)
+@given(HOSTILE_NAMES, HOSTILE_NAMES, HOSTILE_NAMES)
+def test_names_are_harmless_in_github(name, layer, file):
+    """Any name of a variable, a layer, a class and its file: a summary has the elements that it has with a plain name,
+    and an annotation is one command whose parts are what was put in."""
+    culprit = Culprit(layer=layer, kind=name, file=file, line=3)
+    report, plain = (replace(report_on(one), culprit=culprit) for one in (name, "plain"))
+    render = MarkdownIt("commonmark").enable("table").parse
+    kinds, plain_kinds = (
+        [
+            (token.type, child.type)
+            for token in render(github.summary(f"{file}:{name}", one))
+            for child in [token, *(token.children or ())]
+            if child.type != "text"
+        ]
+        for one in (report, replace(plain, culprit=replace(culprit, layer="a", kind="b", file="c")))
+    )
+    assert kinds == plain_kinds
+    cells = [
+        child.content
+        for token in render(github.summary(name, report))
+        for child in token.children or ()
+        if child.type == "code_inline"
+    ]
+    assert {one.strip() for one in cells} == {printable(name).replace("`", "'").strip()}
+
+    for line in github.annotate(f"shop:{name}", report):
+        assert line.isprintable()
+        command, _, message = line.removeprefix("::error ").partition("::")
+        properties = dict(one.split("=", 1) for one in command.split(","))
+        assert set(properties) <= {"title", "file", "line"}
+        assert unescaped(properties["title"]).startswith(f"gradtwin: mismatch in {printable(name)}, in the layer ")
+        assert unescaped(message) in {v.explain(report.replay) for v in report.failures}
 
 
 HOSTILE = """

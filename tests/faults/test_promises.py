@@ -10,7 +10,9 @@ CHAPTER = Path(__file__).parents[2] / ".github/docs/promises.md"
 
 
 def functions_in(file):
-    tree = ast.parse((Path(__file__).parent / file).read_text(encoding="utf-8"))
+    """The functions of a file of the fault suite, or of the tests beside it."""
+    places = [folder / file for folder in (Path(__file__).parent, Path(__file__).parents[1])]
+    tree = ast.parse(next(path for path in places if path.exists()).read_text(encoding="utf-8"))
     return {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
 
 
@@ -33,4 +35,4 @@ def test_a_named_test_exists(file, name):
 
 def test_every_file_of_the_fault_suite_is_named():
     files = {path.name for path in Path(__file__).parent.glob("test_*.py")} - {Path(__file__).name}
-    assert {file for file, _ in named_tests()} == files
+    assert files <= {file for file, _ in named_tests()}

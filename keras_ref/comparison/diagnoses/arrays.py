@@ -37,23 +37,6 @@ def scaled(found: Gradients) -> Iterator[Proposal]:
         yield f"it is the right gradient × {words}", each(found, lambda g, c=factor: c * g)  # type: ignore[misc]
 
 
-@diagnosis
-def whole_factor(found: Gradients) -> Iterator[Proposal]:
-    """k · g or g / k for a whole number k that has no name."""
-    for name, right in found.right.items():
-        largest = float(np.abs(right).max(initial=0)) or 1.0  # squares of what is huge or tiny would not be numbers
-        unit, wrong = right / largest, found.wrong.get(name, right) / largest
-        ratio = float(np.vdot(wrong, unit)) / (float(np.vdot(unit, unit)) or 1.0)
-        inverse = 1 / LARGEST < abs(ratio) < 1
-        if not (inverse or 1 <= abs(ratio) < LARGEST):
-            return
-        k = round(1 / ratio) if inverse else round(ratio)
-        if abs(k) > 2:
-            words = f"1/{k}" if inverse else f"{k}"
-            yield f"it is the right gradient × {words}", each(found, lambda g, c=1 / k if inverse else k: c * g)  # type: ignore[misc]
-        return
-
-
 def factors(found: Gradients) -> Iterator[tuple[float, str]]:
     """Factors by which people's gradients are off, with their names."""
     n, k = found.samples, found.outputs
@@ -80,6 +63,23 @@ def loss_scale(found: Gradients) -> Iterator[Proposal]:
             f"it is the right gradient × {2**power} = 2^{power}: scaled by the loss scale",
             each(found, lambda g, c=2.0**power: c * g),  # type: ignore[misc]
         )
+
+
+@diagnosis
+def whole_factor(found: Gradients) -> Iterator[Proposal]:
+    """k · g or g / k for a whole number k that has no name: none of the sizes, and no scale of a loss."""
+    for name, right in found.right.items():
+        largest = float(np.abs(right).max(initial=0)) or 1.0  # squares of what is huge or tiny would not be numbers
+        unit, wrong = right / largest, found.wrong.get(name, right) / largest
+        ratio = float(np.vdot(wrong, unit)) / (float(np.vdot(unit, unit)) or 1.0)
+        inverse = 1 / LARGEST < abs(ratio) < 1
+        if not (inverse or 1 <= abs(ratio) < LARGEST):
+            return
+        k = round(1 / ratio) if inverse else round(ratio)
+        if abs(k) > 2:
+            words = f"1/{k}" if inverse else f"{k}"
+            yield f"it is the right gradient × {words}", each(found, lambda g, c=1 / k if inverse else k: c * g)  # type: ignore[misc]
+        return
 
 
 @diagnosis

@@ -12,6 +12,7 @@ import keras
 import numpy as np
 
 from keras_ref.evaluation.float64 import keep_default_dtype
+from keras_ref.evaluation.keras_classes import KerasVariable, optimizer_class
 from keras_ref.evaluation.restoration import Restoration
 from keras_ref.own_modules import registry
 from keras_ref.translation.exceptions import mirrors, reflects
@@ -82,7 +83,7 @@ def _rate_of(optimizer: Any) -> Any:
     rate = optimizer._learning_rate
     if isinstance(rate, keras.optimizers.schedules.LearningRateSchedule):
         return reflected(rate, "schedule")
-    if isinstance(rate, keras.Variable):
+    if isinstance(rate, KerasVariable):
         return float(np.asarray(rate.numpy()))
     raise NoTwin(
         f"A learning rate must be a number or one of Keras's schedules to have a twin. Received: {rate!r}. "
@@ -158,7 +159,7 @@ def state_of(optimizer: Any, names: Mapping[str, str]) -> State:
         }
         inner = state_of(optimizer.inner_optimizer, names)
         return replace(inner, shared={**inner.shared, **own})
-    if isinstance(optimizer, keras.optimizers.MultiOptimizer):
+    if isinstance(optimizer, optimizer_class("MultiOptimizer")):
         parts = [(i, state_of(inner, names)) for i, inner in enumerate(optimizer.optimizers) if inner.built]
         slots = {name: own for _, part in parts for name, own in part.slots.items()}
         shared = {f"{i}/{key}": value for i, part in parts for key, value in part.shared.items()}
@@ -179,7 +180,7 @@ def _slots(optimizer: Any, i: int, variable: Any) -> dict[str, np.ndarray]:
     found = {}
     for table in tables.values():
         entry = table[i] if len(table) == count else None
-        if isinstance(entry, keras.Variable) and entry.name.startswith(prefix):
+        if isinstance(entry, KerasVariable) and entry.name.startswith(prefix):
             found[entry.name.removeprefix(prefix)] = np.array(entry.numpy())
     if isinstance(optimizer, keras.optimizers.Adafactor) and len(variable.shape) >= 2:
         found.update(r=np.array(optimizer._r[i].numpy()), c=np.array(optimizer._c[i].numpy()))
@@ -190,7 +191,7 @@ def _shared(optimizer: Any, iterations: int) -> dict[str, float]:
     """The parts of the state that belong to no single variable."""
     if isinstance(optimizer, keras.optimizers.Nadam):
         return {"u_product": float(optimizer._u_product.numpy())}
-    if isinstance(optimizer, keras.optimizers.ScheduleFreeAdamW):
+    if isinstance(optimizer, optimizer_class("ScheduleFreeAdamW")):
         spec = reflected(optimizer, "optimizer")
         every = spec.gradient_accumulation_steps or 1
         rates = (spec.warm(spec.rate(every * k + every - 1), k) for k in range(iterations // every))
@@ -206,12 +207,12 @@ def excluded_from_weight_decay(optimizer: Any, names: Mapping[str, str]) -> froz
     """
     if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
         return excluded_from_weight_decay(optimizer.inner_optimizer, names)
-    if isinstance(optimizer, keras.optimizers.MultiOptimizer):
+    if isinstance(optimizer, optimizer_class("MultiOptimizer")):
         inside = (excluded_from_weight_decay(inner, names) for inner in optimizer.optimizers if inner.built)
         return frozenset[str]().union(*inside)
     keys: set[Any] = getattr(optimizer, "_exclude_from_weight_decay", set())
     pattern = getattr(optimizer, "_exclude_from_weight_decay_pattern", None)
-    muon = isinstance(optimizer, keras.optimizers.Muon)
+    muon = isinstance(optimizer, optimizer_class("Muon"))
     found = set()
     for variable in optimizer._trainable_variables:
         searched = variable.name if muon else variable.value.name
