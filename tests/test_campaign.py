@@ -45,7 +45,7 @@ def test_points_of_two_arguments():
         ("keras.ops.segment_max", ("vector", "segments")),
         ("keras.ops.argmax", "gives no floats"),
         ("keras.ops.floor", "has no gradient"),
-        ("keras.ops.while_loop", "takes other arguments"),
+        ("keras.ops.while_loop", "takes functions"),
         ("tensorflow.nn.dropout", "draws random numbers"),
     ],
 )

@@ -18,6 +18,7 @@ from keras_ref.campaign.cotangents import drawn_cotangent
 from keras_ref.checks.precision import eps
 from keras_ref.comparison.exact_slopes import (
     FLOAT_DIGITS,
+    NORMAL,
     ExactLoss,
     ExactSlope,
     Standing,
@@ -37,8 +38,6 @@ OUTSIDE = "outside"
 PATIENCE = 20.0
 #: what an operation, or its backward pass, raises of arguments that it does not take
 REFUSED = (tf.errors.OpError, ValueError, ZeroDivisionError)
-#: the smallest normal number: TensorFlow's kernels take those below it for 0
-NORMAL = float(np.finfo(float).tiny)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,7 +100,8 @@ class ExactOperation:
         except (ArithmeticError, TypeError, ValueError, NoConvergence) as error:
             raise Missing(str(error)) from error
         # half of the digits, of what a sum of terms of this size can have
-        if not mpmath.isfinite(own) or abs(own - value) > point.unit**0.5 * max(abs(own), abs(value), point.terms):
+        room = NORMAL * point.count + point.unit**0.5 * max(abs(own), abs(value), point.terms)
+        if not mpmath.isfinite(own) or abs(own - value) > room:
             raise WrongValue(value, float(own))
         return point.compared(replace(loss, unit=point.unit), claims)
 
@@ -149,7 +149,7 @@ class _Point:
         #: half a unit in the last place of 1 in the precision that it computes in, and the size of the terms of the sum
         self.unit, self.terms = max([2.0**-53, *(eps(d) / 2 for d in self.dtypes)]), 0.0
         self.parts = [tf.constant(real_values(x)) for x in leaves]
-        self.size, self.known = 0.0, 0.0
+        self.size, self.known, self.count = 0.0, 0.0, 1
 
     def loss(self, *parts: Any) -> Any:
         """The sum."""
@@ -163,6 +163,7 @@ class _Point:
         terms = [term for term in terms if term.shape != (0,)] or [tf.zeros(1, tf.float64)]
         if tf.executing_eagerly():
             self.terms = max(float(tf.reduce_max(tf.abs(term))) for term in terms)
+            self.count = sum(int(tf.size(term)) for term in terms)
         return tf.add_n([tf.reduce_sum(term) for term in terms])
 
     def traced(self) -> Any:

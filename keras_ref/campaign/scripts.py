@@ -94,10 +94,10 @@ def script_of_derivative(entry: Mapping[str, Any]) -> str:
     """
     arguments = ", ".join(entry["arguments"])
     taped = (
-        f"with tf.GradientTape() as tape:\n    tape.watch(x)\n    y = {entry['function']}\n"
+        f"with tf.GradientTape() as tape:\n    tape.watch(x); y = {entry['function']}\n"
         if entry.get("order", 1) == 1
-        else "with tf.GradientTape() as tape, tf.GradientTape() as inner:\n    tape.watch(x), inner.watch(x)\n"
-        f"    y = tf.reduce_sum(inner.gradient({entry['function']}, x)[0])\n"
+        else "with tf.GradientTape() as tape, tf.GradientTape() as inner:\n"
+        f"    tape.watch(x); inner.watch(x); y = tf.reduce_sum(inner.gradient({entry['function']}, x)[0])\n"
     )
     body = (f"{entry['setup'].strip()}\n" if entry.get("setup") else "") + (
         f"x = [tf.constant(a, tf.float64) for a in ({arguments},)]\n{taped}"
