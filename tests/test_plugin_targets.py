@@ -109,7 +109,6 @@ def test_a_target_in_a_process_of_its_own(pytester):
 
 STUBBED = """
 import pytest
-from stubbed_checks import STUBS
 
 @pytest.mark.parametrize("i", range(4))
 def test_kinks(check_gradients, i):
