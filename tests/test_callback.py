@@ -195,8 +195,8 @@ def test_what_goes_wrong_later_does_not_end_the_training():
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ({"every": 0}, "`every` must be a positive integer. Received: 0. Pass 1 or more."),
-        ({"samples": 1.5}, "`samples` must be a positive integer. Received: 1.5. Pass 1 or more."),
+        ({"every": 0}, "`every` must be a positive integer. Received: 0 (int). Pass 1 or more."),
+        ({"samples": 1.5}, "`samples` must be a positive integer. Received: 1.5 (float). Pass 1 or more."),
         (
             {"on_failure": "panic"},
             (

@@ -200,7 +200,8 @@ def test_a_file_with_a_lambda_needs_a_flag(run, tmp_path):
         " It holds code, which safe mode does not run: pass --unsafe if you trust the file, or rebuild it in a "
         "factory, package.module:factory.\n"
     )
-    assert run("check", "lambda.keras", "--unsafe")[0] == 0
+    status, out, err = run("check", "lambda.keras", "--unsafe")
+    assert status == 0, (out, err)
 
 
 def test_what_the_model_raises_is_said_in_one_sentence(run, tmp_path, monkeypatch):

@@ -259,13 +259,16 @@ def test_seconds(budget, seconds):
     assert parse_budget(budget) == seconds
 
 
-@pytest.mark.parametrize("budget", ["soon", "-3", "0s", "5 days", True, float("nan")])
-def test_bad_budget(budget):
+@pytest.mark.parametrize(
+    ("budget", "received"),
+    [*((text, repr(text)) for text in ("soon", "-3", "0s", "5 days")), (True, "True (bool)"), (float("nan"), "nan")],
+)
+def test_bad_budget(budget, received):
     """One sentence, before anything runs."""
     with pytest.raises(BadInput) as error:
         check_gradients(*network(), budget=budget)
     assert str(error.value) == (
-        f"`budget` must be a time such as 60s, 5m or 1h. Received: {budget!r}. Pass seconds, or a number with s, "
+        f"`budget` must be a time such as 60s, 5m or 1h. Received: {received}. Pass seconds, or a number with s, "
         f"m or h."
     )
 

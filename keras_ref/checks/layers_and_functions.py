@@ -16,7 +16,7 @@ from keras_ref.checks.keras_2 import check_keras_2_layer
 from keras_ref.checks.twins import called_in_model, twin_of
 from keras_ref.comparison.oracles import TwinOracle
 from keras_ref.comparison.settings import Approximation, Settings
-from keras_ref.errors import BadInput, running_user_code
+from keras_ref.errors import BadInput, errors_as_bad_input, running_user_code
 from keras_ref.evaluation.arguments import Rule, takes
 from keras_ref.evaluation.guard import leaves_no_trace
 from keras_ref.evaluation.keras_2 import is_layer
@@ -94,7 +94,8 @@ def check_layer(
     arguments = CallArguments.of(layer.call, inputs, call_arguments)
     data_module.require_finite_numbers("inputs", arguments.x)
     if not is_built(layer):
-        build_layer(layer, arguments)
+        with errors_as_bad_input(), running_user_code():
+            build_layer(layer, arguments)
     data_module.require_finite_variables(layer.variables)
     training = bool(call_arguments.get("training"))
 

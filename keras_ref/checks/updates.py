@@ -32,7 +32,7 @@ from keras_ref.comparison.own_train_steps import compare_own_steps
 from keras_ref.comparison.train_step_losses import own_optimizers
 from keras_ref.comparison.training_steps import compare_steps
 from keras_ref.errors import BadInput, errors_as_bad_input
-from keras_ref.evaluation.arguments import MODEL, Rule, takes
+from keras_ref.evaluation.arguments import LOADED_MODEL, Rule, takes
 from keras_ref.evaluation.float64 import DTYPE, in_float64, restore_process_state
 from keras_ref.evaluation.guard import leaves_no_trace
 from keras_ref.evaluation.keras_2 import is_optimizer, trains_as_keras_2
@@ -50,11 +50,24 @@ from scratch.optimizers.base import Optimizer
 from scratch.progress import Progress, ticking
 
 
+def _is_name(value: Any) -> bool:
+    """Whether Keras knows an optimizer by this name."""
+    if not isinstance(value, str):
+        return False
+    try:
+        keras.optimizers.get(value)
+    except ValueError:
+        return False
+    return True
+
+
 @takes(
-    model=MODEL,
+    model=LOADED_MODEL,
     optimizer=Rule(
         "be an optimizer or the name of one",
-        lambda value: isinstance(value, (str, keras.optimizers.Optimizer, Optimizer)) or is_optimizer(value),
+        lambda value: (
+            isinstance(value, (keras.optimizers.Optimizer, Optimizer)) or is_optimizer(value) or _is_name(value)
+        ),
         "Pass 'sgd', say.",
     ),
 )

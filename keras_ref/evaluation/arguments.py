@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar
 
@@ -18,6 +18,7 @@ import tensorflow as tf
 
 from keras_ref.errors import BadInput
 from keras_ref.evaluation.keras_2 import is_model
+from keras_ref.reports.verdict import Report
 from scratch.model import Model
 
 Parameters = ParamSpec("Parameters")
@@ -72,6 +73,52 @@ def _are_texts(value: Any) -> bool:
     return isinstance(value, Sequence) and not isinstance(value, str) and all(isinstance(one, str) for one in value)
 
 
+def _are_some_texts(value: Any) -> bool:
+    return _are_texts(value) and len(value) > 0
+
+
+def _takes_progress(value: Any) -> bool:
+    """Whether a value is a function of three arguments by position, as far as its signature says."""
+    if not callable(value) or isinstance(value, (type, keras.layers.Layer)):
+        return False
+    try:
+        inspect.signature(value).bind(0, 1, "")
+    except TypeError:
+        return False
+    except ValueError:  # it has no signature
+        return True
+    return True
+
+
+def _is_table_of_numbers(value: Any) -> bool:
+    return _has_text_keys(value) and all(holds_arrays(one) or _holds_numbers(one) for one in value.values())
+
+
+def _holds_numbers(value: Any) -> bool:
+    """Whether a value is a number, or lists of numbers that make an array."""
+    if not isinstance(value, (list, tuple)):
+        return _is_number(value)
+    shapes = {np.shape(one) if not isinstance(one, (list, tuple)) else _shape(one) for one in value}
+    return len(shapes) == 1 and all(map(_holds_numbers, value))
+
+
+def _shape(value: Any) -> tuple[int, ...]:
+    return (len(value), *(_shape(value[0]) if value else ())) if isinstance(value, (list, tuple)) else ()
+
+
+def _are_inputs(values: tuple[Any, ...]) -> bool:
+    """Whether no input is an empty list, or lists of numbers that make no array."""
+
+    def has_numbers_alone(value: Any) -> bool:
+        return all(map(has_numbers_alone, value)) if isinstance(value, (list, tuple)) else _is_number(value)
+
+    return len(values) > 0 and all(
+        value != [] and (not has_numbers_alone(value) or _holds_numbers(value))
+        for value in values
+        if isinstance(value, (list, tuple))
+    )
+
+
 def _has_text_keys(value: Any) -> bool:
     return isinstance(value, Mapping) and all(isinstance(key, str) for key in value)
 
@@ -104,7 +151,6 @@ WHOLE = "be a whole number"
 BOOL = Rule("be True or False", lambda value: isinstance(value, (bool, np.bool_)), "Pass one of them.")
 TEXT = Rule("be a text", _is_text, "Pass one, in quotation marks.")
 TEXTS = Rule("be a list or tuple of texts", _are_texts, "Pass a tuple, also for a single one: ('weights',), say.")
-TABLE = Rule("be a dictionary with names as keys", _has_text_keys, "Pass {name: value}.")
 POSITIVE = Rule(f"{WHOLE}, 1 or more", lambda value: _is_integer(value) and value >= 1, "Pass 1, say.")
 NATURAL = Rule(f"{WHOLE}, 0 or more", lambda value: _is_integer(value) and value >= 0, "Pass 0, say.")
 SECONDS = Rule("be a number of seconds above 0", lambda value: _is_number(value) and value > 0, "Pass 60, say.")
@@ -128,6 +174,7 @@ RULES: Mapping[str, Rule] = {
         lambda value: isinstance(value, Mapping) and all(map(_is_number, (*value, *value.values()))),
         "Pass {0: 1.0, 1: 2.0}, say.",
     ),
+    "digits": BOOL,
     "dtype": TEXT,
     "effort": TEXT,
     "executor": Rule(
@@ -142,42 +189,51 @@ RULES: Mapping[str, Rule] = {
         _is_loss,
         "Pass 'mse', say.",
     ),
+    "inputs": Rule("be arrays, or lists of numbers that make an array", _are_inputs, "Pass numpy.array(…)."),
     "map": Rule(
         "be a dictionary of names",
         lambda value: _has_text_keys(value) and all(map(_is_text, value.values())),
         "Pass {name in a: name in b}.",
     ),
-    "modes": TEXTS,
+    "modes": Rule("be a list or tuple of execution modes, one at least", _are_some_texts, "Pass ('eager',), say."),
     "most": POSITIVE,
     "only": TEXT,
-    "oracles": TEXTS,
+    "oracles": Rule("be a list or tuple of oracles, one at least", _are_some_texts, "Pass ('forward',), say."),
     "order": Rule(WHOLE, _is_integer, "Pass 1 or 2."),
-    "precision": TEXT,
-    "progress": Rule("be a function of (done, total, what)", callable, "Pass a function."),
+    "precision": Rule(
+        "be float64 or float32",
+        lambda value: isinstance(value, str) and value in ("float64", "float32"),
+        "Pass 'float64'.",
+    ),
+    "progress": Rule("be a function of (done, total, what)", _takes_progress, "Pass a function of the three."),
     "replay": TEXT,
     "sample_weight": ARRAYS,
+    "report": Rule("be a Report", lambda value: isinstance(value, Report), "Pass what a check returned."),
     "scheme": Rule(
         "be a scheme of scratch.differences",
         lambda value: callable(value) and not isinstance(value, type),
         "Pass Central(), say.",
     ),
+    "seconds": SECONDS,
     "seed": NATURAL,
     "steps": Rule(WHOLE, _is_integer, "Pass 3, say."),
     "time_limit": SECONDS,
     "training": BOOL,
+    "updates": BOOL,
     "variables": TEXT,
-    "weights": TABLE,
+    "weights": Rule("be a dictionary of arrays by name", _is_table_of_numbers, "Pass {name: array}."),
     "wrt": TEXTS,
     "y": ARRAYS,
 }
 
 
-#: what a model is for the verbs that check one
+#: what a model is for the verbs that check one; in a process of its own, the target of one
 MODEL = Rule(
     "be a keras.Model or a scratch.Model",
     lambda value: isinstance(value, (keras.Model, Model, str)) or is_model(value),
     "Pass a model: call the class or the function that makes it.",
 )
+LOADED_MODEL = replace(MODEL, holds=lambda value: not isinstance(value, str) and MODEL.holds(value))
 
 
 def takes(**own: Rule) -> Callable[[Callable[Parameters, Result]], Callable[Parameters, Result]]:

@@ -87,10 +87,12 @@ def complete_data(
     """
     if x is not None:
         return (model, x, y, sample_weight), ""
+    from keras_ref.evaluation.keras_2 import is_model
     from keras_ref.inputs import data
 
     x = data.draw_inputs(model, seed=seed)
-    compiled = any(getattr(model, name, None) is not None for name in ("_compile_loss", "compiled_loss"))
+    # Keras 3 has a method of the name under which Keras 2 keeps its compiled loss
+    compiled = getattr(model, "compiled_loss" if is_model(model) else "_compile_loss", None) is not None
     y = data.draw_targets(model, data.compute_outputs(model, x), seed=seed) if compiled else None
     return (model, x, y, None), f"Data drawn with seed {seed}."
 

@@ -17,6 +17,7 @@ from keras_ref.checks.gradients import check_gradients
 from keras_ref.checks.layers_and_functions import check_function, check_layer
 from keras_ref.checks.updates import check_updates
 from keras_ref.errors import BadInput
+from keras_ref.evaluation.arguments import takes
 from keras_ref.inputs.arrays import given_data
 from keras_ref.minimisation.cases import CLAIMS, PLAIN, CallCase
 from keras_ref.minimisation.definitions import has_same_definition, show_definition
@@ -81,6 +82,7 @@ class NothingToMinimise(BadInput):
     """A subject does not fail, or not twice in the same way."""
 
 
+@takes()
 def minimise(
     subject: Any,
     *inputs: Any,
@@ -107,8 +109,6 @@ def minimise(
     the same twice; BadInput where the subject cannot be written as Python.
     """
     started = time.monotonic()
-    if not seconds > 0:
-        raise BadInput(f"`seconds` must be positive. Received: {seconds}. Pass how long the search may take.")
     check = check_updates if updates else _check_of(subject)
     if report is None:
         report = check(subject, *inputs, **options)

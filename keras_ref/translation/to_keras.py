@@ -55,7 +55,12 @@ def mirrored(spec: Any, **options: Any) -> Any:
         "be a scratch.Model",
         lambda value: isinstance(value, Model),
         "Pass a model of scratch; reflect makes one of a Keras model.",
-    )
+    ),
+    dtype=Rule(
+        "be the name of a floating-point type",
+        lambda value: isinstance(value, str) and value in ("float64", "float32", "float16", "bfloat16"),
+        "Pass 'float64', say.",
+    ),
 )
 def mirror(model: Model, weights: Mapping[str, Array] | None = None, *, dtype: str = "float64") -> keras.Model:
     """The functional Keras model of a scratch model, with the same layer names and (if given) identical weights.

@@ -16,6 +16,7 @@ from keras_ref.lesson.notebook import notebook
 from keras_ref.lesson.page import page
 from keras_ref.lesson.tables import unit_sentences
 from keras_ref.lesson.walkthrough import Unit
+from keras_ref.lesson.words import phrase
 from keras_ref.reports.escaping import printable
 
 
@@ -27,8 +28,8 @@ def lesson_of_names():
     return replace(
         lesson,
         name=" ".join(shown),
-        title=f"The model {' '.join(shown)}",
-        units=tuple(Unit(name, 1, -1) for name in shown),
+        title=phrase("title_model", name=" ".join(shown)),
+        units=tuple(Unit(phrase("plain", text=name), 1, -1) for name in shown),
         track=replace(lesson.track, labels=tuple(" ".join(labels) for _ in lesson.track.labels)),
         landscapes=tuple(scenes),
     )
