@@ -200,8 +200,8 @@ def test_what_goes_wrong_later_does_not_end_the_training():
         (
             {"on_failure": "panic"},
             (
-                "`on_failure` must be one of warn, stop, raise, or a function of the report. Received: the text 'panic'. "
-                "Choose one of them."
+                "`on_failure` must be one of warn, stop, raise, or a function of the report. Received: the text "
+                "'panic'. Choose one of them."
             ),
         ),
     ],
