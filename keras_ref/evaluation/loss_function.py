@@ -12,7 +12,6 @@ state is put back afterwards.
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -395,13 +394,3 @@ def require_scalar(loss: Any) -> Any:
             "Reduce it, with a mean or a sum over the batch."
         )
     return loss
-
-
-class _NoRetracingAdvice(logging.Filter):
-    """Drops TensorFlow's advice against retracing: every check traces functions of its own, on purpose."""
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        return not any(name in record.getMessage() for name in ("LossFunction.", "StackedLosses.", "DirectionalLoss."))
-
-
-tf.get_logger().addFilter(_NoRetracingAdvice())

@@ -8,6 +8,7 @@ where those were replaced, so that the check goes on in the precision that they 
 
 from __future__ import annotations
 
+import logging
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -156,3 +157,13 @@ def _spec_in(spec: Any, dtype: str) -> Any:
     if isinstance(spec, tf.TensorSpec) and spec.dtype.is_floating:
         return tf.TensorSpec(spec.shape, dtype, spec.name)
     return spec
+
+
+class _NoRetracingAdvice(logging.Filter):
+    """Drops TensorFlow's advice against retracing: every check traces functions of its own, on purpose."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return not any(name in record.getMessage() for name in ("LossFunction.", "StackedLosses.", "DirectionalLoss."))
+
+
+tf.get_logger().addFilter(_NoRetracingAdvice())
