@@ -110,7 +110,7 @@ def test_second_slopes():
     )
     loss = ExactLoss(Graph(traced), [np.array([1.5, -0.5])])
     found = [float(loss.second_slope(0, entry, {0: np.array([1.0, 2.0])}).value) for entry in (0, 1)]
-    np.testing.assert_allclose(found, [6 * 1.5 * -0.5 + 6 * 1.5**2, 3 * 1.5**2], rtol=1e-12)
+    np.testing.assert_allclose(found, [6 * 1.5 * -0.5 + 6 * 1.5**2, 3 * 1.5**2], rtol=np.finfo(float).eps)
 
 
 def test_what_cannot_be_measured_is_refused(monkeypatch):
