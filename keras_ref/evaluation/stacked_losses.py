@@ -15,14 +15,15 @@ from keras_ref.errors import BadInput
 from keras_ref.evaluation.domain import losses_in_domain
 from keras_ref.evaluation.float64 import DTYPE
 from keras_ref.evaluation.operation_rounding import EXACT_SCOPE
+from keras_ref.evaluation.remote_losses import VARYING, GraphLosses
 from keras_ref.evaluation.rounding import Rounded
 from keras_ref.evaluation.stacked_calls import StackedCall
 from keras_ref.evaluation.traced_losses import TracedLosses, Way
 from scratch.arrays import Array
 from scratch.noise import ROLLS
+from scratch.nudging.blocks import Remote, ask_workers
+from scratch.progress import Progress
 
-#: arguments of the traced loss that differ from one nudge to the next: step, entry, target
-VARYING = 3
 #: nudged losses that one call of the traced function evaluates; fewer where memory does not suffice
 BLOCK = 512
 
@@ -56,12 +57,18 @@ class StackedLosses(TracedLosses):
         self._call: StackedCall | None = None
         self._rounded: Rounded | None = None
         self._branch: Rounded | None = None
+        #: the traced loss for other processes; None where they cannot evaluate it, () where that is not known yet
+        self._remote: GraphLosses | tuple[()] | None = ()
+        #: a concurrent.futures.Executor whose workers evaluate blocks of nudges too, and what is told how many they did
+        self.executor: Any = None
+        self.progress: Progress | None = None
         #: forward passes so far
         self.evaluations = 0
         self.block = BLOCK
 
     def _forget_traces(self) -> None:
         self._evaluate = self._call = None
+        self._remote = ()
 
     @abstractmethod
     def _held(self) -> list[Any]:
@@ -164,6 +171,7 @@ class StackedLosses(TracedLosses):
     ) -> Array:
         """Losses at values + step · direction with one entry of the flat vector set to a target, for each step."""
         stack, flat, held = self._stack(), self._flat(values), self._held()
+        is_plain = direction is None and self.way is not Way.EAGER
         direction = np.zeros_like(flat) if direction is None else direction
         self.evaluations += len(steps)
         # at the point itself nothing may raise
@@ -173,19 +181,66 @@ class StackedLosses(TracedLosses):
             varying = (steps[some], entries[some], targets[some])
             return np.asarray(stack(*map(tf.constant, (*varying, flat, direction)), *held))
 
-        blocks, i = [], 0
+        every = range(0, len(steps), self.block)
+        blocks = [np.arange(i, min(i + self.block, len(steps))) for i in every]
+        found: list[Array | None] = [None] * len(blocks)
+        losses = []
         try:
-            while i < len(steps):
-                some = np.arange(i, min(i + self.block, len(steps)))
-                try:
-                    blocks.append(losses_in_domain(losses_of, some, given=given))
-                except tf.errors.ResourceExhaustedError as error:
-                    self._smaller_block(error)
-                else:
-                    i += len(some)
+            if is_plain and len(blocks) > 1 and self.executor is not None:
+                found = self._ask_workers(flat, held, [(entries[some], targets[some]) for some in blocks])
+            for some, known in zip(blocks, found, strict=True):
+                losses.append(self._within_memory(losses_of, some, given=given) if known is None else known)
         finally:
             self._restore_written()
-        return np.concatenate(blocks) if blocks else np.zeros(0)
+        return np.concatenate(losses) if losses else np.zeros(0)
+
+    def _within_memory(self, evaluate: Callable[[Array], Array], some: Array, *, given: Array) -> Array:
+        """The losses of some nudges, as many at once as memory suffices for."""
+        found, i = [], 0
+        while i < len(some):
+            part = some[i : i + self.block]
+            try:
+                found.append(losses_in_domain(evaluate, part, given=given))
+            except tf.errors.ResourceExhaustedError as error:
+                self._smaller_block(error)
+            else:
+                i += len(part)
+        return np.concatenate(found)
+
+    def _ask_workers(self, flat: Array, held: list[Any], blocks: list[tuple[Array, Array]]) -> list[Array | None]:
+        """The losses of blocks of entries and targets that workers of the executor evaluate; None for the others."""
+        found: list[Array | None] = [None] * len(blocks)
+        if self._remote == ():
+            order = self._stacked().has_order
+            self._remote = None if order else GraphLosses.of(self._traced(), flat, held)
+        if not isinstance(self._remote, GraphLosses):
+            return found
+        arrived, total = 0, sum(len(entries) for entries, _ in blocks)
+
+        def done(i: int) -> None:
+            nonlocal arrived
+            arrived += len(blocks[i][0])
+            if self.progress is not None:
+                self.progress(arrived, total, "losses of other processes")
+
+        stack, fixed = self._stacked(), [tf.constant(flat), tf.zeros_like(flat), *held]
+
+        def here(entries: Array, targets: Array) -> Array:
+            varying = (np.zeros(len(entries)), entries, targets)
+            nowhere = np.zeros(len(entries), bool)
+            return losses_in_domain(
+                lambda some: np.asarray(stack(*(tf.constant(part[some]) for part in varying), *fixed)),
+                np.arange(len(entries)),
+                given=nowhere,
+            )
+
+        job, give_up = self._remote.at(flat, held), self._give_up_workers
+        remote = Remote.of(self.executor, job, blocks, here=here, given_up=give_up)
+        ask_workers(remote, results=found, done=done)
+        return found
+
+    def _give_up_workers(self) -> None:
+        self.executor = None
 
     def _smaller_block(self, error: Exception) -> None:
         if self.block == 1:
