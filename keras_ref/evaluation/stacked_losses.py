@@ -24,7 +24,7 @@ from scratch.noise import ROLLS
 from scratch.nudging.blocks import Remote, ask_workers
 from scratch.progress import Progress
 
-#: nudged losses that one call of the traced function evaluates; fewer where memory does not suffice
+#: nudged losses that one call of the traced function evaluates, fewer where memory does not suffice; and a worker
 BLOCK = 512
 
 
@@ -188,8 +188,7 @@ class StackedLosses(TracedLosses):
             varying = (steps[some], entries[some], targets[some])
             return np.asarray(stack(*map(tf.constant, (*varying, flat, direction)), *held))
 
-        every = range(0, len(steps), self.block)
-        blocks = [np.arange(i, min(i + self.block, len(steps))) for i in every]
+        blocks = [np.arange(i, min(i + BLOCK, len(steps))) for i in range(0, len(steps), BLOCK)]
         found: list[Array | None] = [None] * len(blocks)
         losses = []
         try:
