@@ -193,7 +193,7 @@ def _column(operation: Any, columns: Mapping[str, Any], count: int) -> Column | 
     one_row = [t for t in given if t.shape != output.shape]
     if operation.type not in ELEMENTWISE or any(broadcast_columns(t.shape, output.shape) != count for t in one_row):
         return None
-    if operation.type == "BiasAdd" and (moving[1] or operation.get_attr("data_format") != b"NHWC"):
+    if operation.type == "BiasAdd" and operation.get_attr("data_format") != b"NHWC":
         return None
     return Column(output.name, operation, moving)
 
