@@ -4,8 +4,8 @@
 
 Each report has the function it is about, and the closed form at the reporter's point. It is live where TensorFlow by
 itself differs from the closed form. Found is what a public verb says by itself: it gets the function, the option that
-the report is about (order=2, forward_mode, digits, modes), and the special points that the campaign has for arguments of
-that kind (keras_ref/campaign/points.py), never the reporter's point. Prints a row for each report, and the counts.
+the report is about (order=2, forward_mode, digits), and the special points that the campaign has for arguments of that
+kind (keras_ref/campaign/points.py), never the reporter's point. Prints a row for each report, and the counts.
 """
 
 from __future__ import annotations
@@ -21,7 +21,9 @@ if __name__ == "__main__":
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
 
 import numpy as np
-from recall_reports import REPORTS, Report
+from recall_closed import CLOSED
+from recall_open import OPEN
+from support_recall import Report
 
 from keras_ref import check_function
 from keras_ref.campaign.points import points_of
@@ -47,6 +49,8 @@ def accused_by(report: Report) -> str:
     """The point and the verdict with which check_function accuses the function; "" where it does not."""
     refused: Counter[str] = Counter()
     for name, arguments in points_of(report.kinds, 0):
+        if report.points and name not in report.points:
+            continue
         try:
             said = check_function(report.function, *arguments, **report.options)
         except BadInput as refusal:
@@ -58,7 +62,6 @@ def accused_by(report: Report) -> str:
     missing = [text for text in refused if report.refusal and report.refusal in text]
     if missing:
         return f"refusal: {missing[0]}"
-    print("   ", dict(refused)) if refused and os.environ.get("RECALL_REFUSALS") else None
     return ""
 
 
@@ -79,7 +82,7 @@ def verb_of(report: Report) -> str:
 def main(only: str) -> None:
     """Print a row for each report, and the counts."""
     counts: Counter[str] = Counter()
-    for report in REPORTS:
+    for report in (*OPEN, *CLOSED):
         if only not in report.thread + report.name:
             continue
         started = time.monotonic()

@@ -168,7 +168,6 @@ def digits_at(
     """
     from keras_ref.comparison.exact_slopes import FLOAT_DIGITS, Standing, allowed_digits, digits_of
 
-
     def slope(of: ExactLoss) -> ExactSlope:
         return of.slope(place, where) if direction is None else of.second_slope(place, where, {place: direction})
 
