@@ -42,7 +42,8 @@ class Verdict:
 
     `oracle`: "forward" (Keras's own forward pass, differenced), "twin" (the NumPy twin, nudged), "update", "digits"
     (the forward pass in many digits; "hessian-digits": its second derivative), or "low-precision" (autodiff in float64,
-    beside that in the precision of training); "process" where the subject killed the process that it was checked in, and `name` is the target.
+    beside that in the precision of training); "process" where the subject killed the process that it was checked in,
+    and `name` is the target.
     `verdict`: a Kind, which may be given as its text.
     `compared` of `total` entries; `worst` the index of the worst one, whose values follow; `visible`: the smallest
     error in one entry that this check would have seen, absolute, and `visible_relative` as a share of the entry.
