@@ -17,7 +17,8 @@ import pytest
 import tensorflow as tf
 
 from keras_ref.errors import CouldNotRun
-from keras_ref.evaluation import remote_losses, stacked_losses
+from keras_ref.evaluation import column_losses, stacked_losses
+from keras_ref.evaluation.remote_losses import ColumnJob, WholeJob, Workers
 from keras_ref.frontends import distribution, invocation
 from keras_ref.frontends.distribution import Cluster, WorkerPool, open_executor
 from keras_ref.frontends.invocation import Invocation
@@ -36,7 +37,17 @@ RIGHT, WRONG, HELD = (f"distributed_targets:{name}" for name in ("right", "wrong
 def small_blocks(monkeypatch):
     """The examples are small: even they are divided into blocks."""
     monkeypatch.setattr(stacked_losses, "BLOCK", 32)
+    monkeypatch.setattr(column_losses, "SENT", 32)
     monkeypatch.setattr(gradient, "WORTHWHILE", 2**11)
+
+
+@pytest.fixture(params=["whole passes", "columns"])
+def way(request, monkeypatch):
+    """Both ways of computing losses of nudged entries."""
+    if request.param == "columns":
+        monkeypatch.setattr(stacked_losses, "WORTH", 1)
+        monkeypatch.setattr(column_losses, "LARGEST", 16)
+    return request.param
 
 
 def check(target):
@@ -52,10 +63,10 @@ def alone():
     """The reports of this process by itself, as text."""
     found = {}
 
-    def of(target):
-        if target not in found:
-            found[target] = text_of(check(target).run(target))
-        return found[target]
+    def of(target, way="whole passes"):
+        if (target, way) not in found:
+            found[target, way] = text_of(check(target).run(target))
+        return found[target, way]
 
     return of
 
@@ -103,11 +114,25 @@ class Watched(Executor):
         return self.pool.submit(function, *arguments, **keywords)
 
 
+def kept_kinds(monkeypatch):
+    """The kinds of jobs that workers are asked to do from now on."""
+    kinds, ask = set(), Workers.ask
+
+    def asked(self, job, blocks, here):
+        kinds.add(type(job))
+        return ask(self, job, blocks, here)
+
+    monkeypatch.setattr(Workers, "ask", asked)
+    return kinds
+
+
 @pytest.mark.parametrize("target", [RIGHT, WRONG])
-def test_workers_change_no_bit(target, pool, alone, monkeypatch, caplog):
+def test_workers_change_no_bit(target, way, pool, alone, monkeypatch, caplog):
+    kinds = kept_kinds(monkeypatch)
     executor = Watched(pool)
     found, progress = run_with(executor, target, monkeypatch)
-    assert found == alone(target)
+    assert found == alone(target, way)
+    assert ColumnJob in kinds if way == "columns" else kinds == {WholeJob}
     assert executor.asked > 10
     assert any(done == total for done, total in progress)
     assert caplog.text == ""
@@ -232,10 +257,10 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("kind", BROKEN)
-def test_no_broken_worker_changes_a_bit(kind, alone, monkeypatch, caplog):
+def test_no_broken_worker_changes_a_bit(kind, way, alone, monkeypatch, caplog):
     executor = Here(BROKEN[kind])
     found, _ = run_with(executor, RIGHT, monkeypatch)
-    assert found == alone(RIGHT)
+    assert found == alone(RIGHT, way)
     assert executor.asked > 10
     assert ("A worker's answer was not taken" in caplog.text) == (kind != "out of memory")
 
@@ -269,14 +294,17 @@ def test_the_graph_of_another_process_is_the_loss():
     number, vector = tf.TensorSpec([], tf.float64), tf.TensorSpec([5], tf.float64)
     traced = loss.get_concrete_function(number, tf.TensorSpec([], tf.int64), number, vector, vector, vector)
     points = np.linspace(-1, 1, 10).reshape(2, 5)
-    job = remote_losses.GraphLosses.of(traced, points[0], [tf.constant(points[1])])
+    workers = Workers(Here())
     entries, targets = np.arange(5), np.linspace(2, 3, 5)
     for flat, held in (points, points[::-1]):
         expected = [
             float(traced(*map(tf.constant, (np.zeros(()), e, t, flat, 0 * flat, held))))
             for e, t in zip(entries, targets, strict=True)
         ]
-        assert (job.at(flat, [held])(entries, targets) == expected).all()
+        fixed = [flat, 0 * flat, held]
+        assert workers.can_evaluate(traced, fixed)
+        job = WholeJob.of(traced, workers.graph_of(traced), fixed)
+        assert (job(entries, targets) == expected).all()
 
 
 # Dask -----------------------------------------------------------------------------------------------------------------

@@ -12,20 +12,24 @@ import numpy as np
 import tensorflow as tf
 
 from keras_ref.errors import BadInput
+from keras_ref.evaluation.column_losses import ColumnLosses
 from keras_ref.evaluation.domain import losses_in_domain
 from keras_ref.evaluation.float64 import DTYPE
+from keras_ref.evaluation.graph import casts_down
 from keras_ref.evaluation.operation_rounding import EXACT_SCOPE
-from keras_ref.evaluation.remote_losses import VARYING, GraphLosses
+from keras_ref.evaluation.remote_losses import VARYING, WholeJob, Workers
 from keras_ref.evaluation.rounding import Rounded
 from keras_ref.evaluation.stacked_calls import StackedCall
 from keras_ref.evaluation.traced_losses import TracedLosses, Way
 from scratch.arrays import Array
 from scratch.noise import ROLLS
-from scratch.nudging.blocks import Remote, ask_workers
-from scratch.progress import Progress
 
 #: nudged losses that one call of the traced function evaluates, fewer where memory does not suffice; and a worker
 BLOCK = 512
+#: bytes that forward passes have to make before columns pay for their trace, which costs as much as a thousand passes
+WORTH = 2**30
+#: nudges whose losses are computed in both ways, before columns are relied on
+COMPARED = 8
 
 
 @dataclass(frozen=True)
@@ -59,19 +63,20 @@ class StackedLosses(TracedLosses):
         self._of_parts: Any = None
         self._rounded_along: dict[str, Rounded] = {}
         self._branch: Rounded | None = None
-        #: the traced loss for other processes; None where they cannot evaluate it, () where that is not known yet
-        self._remote: GraphLosses | tuple[()] | None = ()
-        #: a concurrent.futures.Executor whose workers evaluate blocks of nudges too, and what is told how many they did
-        self.executor: Any = None
-        self.progress: Progress | None = None
+        #: losses by columns for each name that has been looked at; None where whole forward passes are taken
+        self._columns: dict[str, ColumnLosses | None] = {}
+        #: a point, and the noise that both ways may differ by there
+        self._noise_there: tuple[Any, float] = (None, 0.0)
+        #: other processes that evaluate blocks of nudges
+        self.workers = Workers()
         #: forward passes so far
         self.evaluations = 0
         self.block = BLOCK
 
     def _forget_traces(self) -> None:
         self._evaluate = self._call = self._of_parts = None
-        self._remote = ()
         self._rounded_along.clear()
+        self._columns.clear()
 
     @abstractmethod
     def _held(self) -> list[Any]:
@@ -192,8 +197,8 @@ class StackedLosses(TracedLosses):
         found: list[Array | None] = [None] * len(blocks)
         losses = []
         try:
-            if is_plain and len(blocks) > 1 and self.executor is not None:
-                found = self._ask_workers(flat, held, [(entries[some], targets[some]) for some in blocks])
+            if is_plain and len(blocks) > 1:
+                found = self._from_workers(flat, held, [(entries[some], targets[some]) for some in blocks])
             for some, known in zip(blocks, found, strict=True):
                 losses.append(self._within_memory(losses_of, some, given=given) if known is None else known)
         finally:
@@ -213,40 +218,22 @@ class StackedLosses(TracedLosses):
                 i += len(part)
         return np.concatenate(found)
 
-    def _ask_workers(self, flat: Array, held: list[Any], blocks: list[tuple[Array, Array]]) -> list[Array | None]:
-        """The losses of blocks of entries and targets that workers of the executor evaluate; None for the others."""
-        found: list[Array | None] = [None] * len(blocks)
-        if self._remote == ():
-            order = self._stacked().has_order
-            self._remote = None if order else GraphLosses.of(self._traced(), flat, held)
-        if not isinstance(self._remote, GraphLosses):
-            return found
-        arrived, total = 0, sum(len(entries) for entries, _ in blocks)
-
-        def done(i: int) -> None:
-            nonlocal arrived
-            arrived += len(blocks[i][0])
-            if self.progress is not None:
-                self.progress(arrived, total, "losses of other processes")
-
-        stack, fixed = self._stacked(), [tf.constant(flat), tf.zeros_like(flat), *held]
+    def _from_workers(self, flat: Array, held: list[Any], blocks: list[tuple[Array, Array]]) -> list[Array | None]:
+        """The losses of blocks of entries and targets that other processes evaluate; None for the others."""
+        stack, function = self._stacked(), self._traced()
+        if stack.has_order or not self.workers.can_evaluate(function, held):
+            return [None] * len(blocks)
+        fixed = [tf.constant(flat), tf.zeros_like(flat), *held]
 
         def here(entries: Array, targets: Array) -> Array:
             varying = (np.zeros(len(entries)), entries, targets)
-            nowhere = np.zeros(len(entries), bool)
             return losses_in_domain(
                 lambda some: np.asarray(stack(*(tf.constant(part[some]) for part in varying), *fixed)),
                 np.arange(len(entries)),
-                given=nowhere,
+                given=np.zeros(len(entries), bool),
             )
 
-        job, give_up = self._remote.at(flat, held), self._give_up_workers
-        remote = Remote.of(self.executor, job, blocks, here=here, given_up=give_up)
-        ask_workers(remote, results=found, done=done)
-        return found
-
-    def _give_up_workers(self) -> None:
-        self.executor = None
+        return self.workers.ask(WholeJob.of(function, self.workers.graph_of(function), fixed), blocks, here)
 
     def _smaller_block(self, error: Exception) -> None:
         if self.block == 1:
@@ -347,8 +334,59 @@ class StackedLosses(TracedLosses):
             np.broadcast_to(self._offsets[name] + np.asarray(entries), offsets.shape).ravel().astype(np.int64)
         )
         targets = (np.ravel(values[name])[entries] + offsets).ravel()
-        losses = self._run(values, steps=np.zeros(len(targets)), entries=flat_entries, targets=targets)
-        return losses.reshape(offsets.shape)
+
+        def whole(some: Array) -> Array:
+            return self._run(values, steps=np.zeros(len(some)), entries=flat_entries[some], targets=targets[some])
+
+        columns = self._columns_for(name, len(targets))
+        losses = None if columns is None else self._by_columns(columns, name, flat_entries, targets, values, whole)
+        return (whole(np.arange(len(targets))) if losses is None else losses).reshape(offsets.shape)
+
+    def _by_columns(
+        self,
+        columns: ColumnLosses,
+        name: str,
+        entries: Array,
+        targets: Array,
+        values: Mapping[str, Array],
+        whole: Callable[[Array], Array],
+    ) -> Array | None:
+        """Losses by columns, some of them compared with those of `whole` forward passes; None where they differ."""
+        flat = self._flat(values)
+        point = [*map(tf.constant, (np.float64(0), np.int64(0), flat[0], flat, np.zeros_like(flat))), *self._held()]
+        self.evaluations += len(targets)
+        try:
+            losses = columns.spread(entries - self._offsets[name], targets - flat[entries], point, workers=self.workers)
+        except tf.errors.OpError:  # an operation refuses a nudge: one by one it is seen which
+            return None
+        if self._noise_there[0] is not values:
+            self._noise_there = (values, self.noise(at=values))
+        compared = np.unique(np.linspace(0, len(targets) - 1, COMPARED).astype(int))
+        if not (np.abs(whole(compared) - losses[compared]) <= 2 * self._noise_there[1]).all():
+            self._columns[name] = None
+            return None
+        lost = np.flatnonzero(~np.isfinite(losses))  # ∞ − ∞ in an update of rank one
+        losses[lost] = whole(lost)
+        return losses
+
+    def _columns_for(self, name: str, count: int) -> ColumnLosses | None:
+        """Losses by columns where that pays for so many evaluations, and is possible."""
+        graph = None if self.writes_variables else self.graph
+        if graph is None or self._stacked().has_order or count * self._stacked().bytes < WORTH:
+            return None
+        if name not in self._columns:
+            found = None if casts_down(graph) else ColumnLosses.of(self._traced(), self._tensors()[name])
+            self._columns[name] = found
+        return self._columns[name]
+
+    def _tensors(self) -> dict[str, Any]:
+        """The tensors of the traced loss that hold the values of variables and inputs, by name."""
+        (parts,) = (
+            operation
+            for operation in self.graph.get_operations()
+            if operation.type == "SplitV" and operation.inputs[0].name.startswith(EXACT_SCOPE)
+        )
+        return {name: part.consumers()[0].outputs[0] for name, part in zip(self.values, parts.outputs, strict=True)}
 
     def directional(
         self, direction: Mapping[str, Array], steps: Array, *, at: Mapping[str, Array] | None = None
