@@ -18,7 +18,7 @@ import tensorflow as tf
 
 from keras_ref.errors import CouldNotRun
 from keras_ref.evaluation import column_losses, stacked_losses
-from keras_ref.evaluation.remote_losses import ColumnJob, WholeJob, Workers
+from keras_ref.evaluation.remote_losses import GraphLosses
 from keras_ref.frontends import distribution, invocation
 from keras_ref.frontends.distribution import Cluster, WorkerPool, open_executor
 from keras_ref.frontends.invocation import Invocation
@@ -37,7 +37,7 @@ RIGHT, WRONG, HELD = (f"distributed_targets:{name}" for name in ("right", "wrong
 def small_blocks(monkeypatch):
     """The examples are small: even they are divided into blocks."""
     monkeypatch.setattr(stacked_losses, "BLOCK", 32)
-    monkeypatch.setattr(column_losses, "SENT", 32)
+    monkeypatch.setattr(stacked_losses, "CALL", 32)
     monkeypatch.setattr(gradient, "WORTHWHILE", 2**11)
 
 
@@ -114,25 +114,25 @@ class Watched(Executor):
         return self.pool.submit(function, *arguments, **keywords)
 
 
-def kept_kinds(monkeypatch):
-    """The kinds of jobs that workers are asked to do from now on."""
-    kinds, ask = set(), Workers.ask
+def kept_jobs(monkeypatch):
+    """The jobs that workers are asked to do from now on."""
+    jobs, ask = [], stacked_losses.StackedLosses._ask_workers
 
-    def asked(self, job, blocks, here):
-        kinds.add(type(job))
-        return ask(self, job, blocks, here)
+    def asked(self, job, blocks, **options):
+        jobs.append(job)
+        return ask(self, job, blocks, **options)
 
-    monkeypatch.setattr(Workers, "ask", asked)
-    return kinds
+    monkeypatch.setattr(stacked_losses.StackedLosses, "_ask_workers", asked)
+    return jobs
 
 
 @pytest.mark.parametrize("target", [RIGHT, WRONG])
 def test_workers_change_no_bit(target, way, pool, alone, monkeypatch, caplog):
-    kinds = kept_kinds(monkeypatch)
+    jobs = kept_jobs(monkeypatch)
     executor = Watched(pool)
     found, progress = run_with(executor, target, monkeypatch)
     assert found == alone(target, way)
-    assert ColumnJob in kinds if way == "columns" else kinds == {WholeJob}
+    assert any(job.variable for job in jobs) == (way == "columns")
     assert executor.asked > 10
     assert any(done == total for done, total in progress)
     assert caplog.text == ""
@@ -294,17 +294,14 @@ def test_the_graph_of_another_process_is_the_loss():
     number, vector = tf.TensorSpec([], tf.float64), tf.TensorSpec([5], tf.float64)
     traced = loss.get_concrete_function(number, tf.TensorSpec([], tf.int64), number, vector, vector, vector)
     points = np.linspace(-1, 1, 10).reshape(2, 5)
-    workers = Workers(Here())
+    job = GraphLosses.of(traced, points[0], [tf.constant(points[1])])
     entries, targets = np.arange(5), np.linspace(2, 3, 5)
     for flat, held in (points, points[::-1]):
         expected = [
             float(traced(*map(tf.constant, (np.zeros(()), e, t, flat, 0 * flat, held))))
             for e, t in zip(entries, targets, strict=True)
         ]
-        fixed = [flat, 0 * flat, held]
-        assert workers.can_evaluate(traced, fixed)
-        job = WholeJob.of(traced, workers.graph_of(traced), fixed)
-        assert (job(entries, targets) == expected).all()
+        assert (job.at(flat, [held])(entries, targets) == expected).all()
 
 
 # Dask -----------------------------------------------------------------------------------------------------------------

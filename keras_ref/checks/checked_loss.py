@@ -50,7 +50,7 @@ class CheckedLoss:
     def function(self, **options: Any) -> LossFunction:
         """The loss as a function of every float; options as LossFunction has them."""
         found = LossFunction(self.loss, variables=self.trained, state=self.state, data=self.data, **options)
-        found.workers.executor = self.executor
+        found.executor = self.executor
         return found
 
 

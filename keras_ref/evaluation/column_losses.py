@@ -16,7 +16,6 @@ import tensorflow as tf
 
 from keras_ref.evaluation.linear_operations import run_again
 from keras_ref.evaluation.nudged_columns import Route, find_route
-from keras_ref.evaluation.remote_losses import ColumnJob, Workers, call_in_blocks
 from keras_ref.evaluation.traced_functions import take_note_of_call
 from scratch.arrays import Array
 
@@ -24,19 +23,20 @@ from scratch.arrays import Array
 CACHE = 2**21
 #: nudges of one block
 SMALLEST, LARGEST = 8, 512
-#: nudges that another process is sent at a time
-SENT = 4096
 
 
 class ColumnLosses:
     """Losses with single entries of one variable moved, a block of nudges in each call.
 
     function   the loss, traced: a concrete function of flat arguments
+    variable   the tensor of its graph that holds the variable
     route      how entries of the variable move the loss
     """
 
-    def __init__(self, function: Any, route: Route) -> None:
+    def __init__(self, function: Any, variable: Any, route: Route) -> None:
         self._function, self._route = function, route
+        #: the name of the tensor that holds the variable
+        self.variable: str = variable.name
         graph = function.graph
         self._definition = graph.as_graph_def()
         stacked = sum(math.prod(graph.get_tensor_by_name(name).shape) * 8 for name in route.stacked)
@@ -57,31 +57,30 @@ class ColumnLosses:
         if route is None:
             return None
         try:
-            return cls(function, route)
+            return cls(function, variable, route)
         except ValueError:  # pfor knows no stacked form of an operation
             return None
 
     def __call__(self, entries: Array, moves: Array, arguments: list[Any]) -> Array:
-        """Losses (m,) with entries[k] of the variable, flat, moved by moves[k]; `arguments` are those of the point."""
+        """Losses (m,) with entries[k] of the variable, flat, moved by moves[k]; `arguments` are those of the point.
+
+        NaN where an operation refuses one of the nudges.
+        """
+        count = len(entries)
+        blocks = math.ceil(count / self.block)
+        padded = np.arange(blocks * self.block).clip(max=count - 1).reshape(blocks, self.block)
         take_note_of_call(self._evaluate)
-        fixed = [*arguments, *self._evaluate.captured_inputs]
-        return call_in_blocks(self._evaluate, entries, moves, fixed, block=self.block)
-
-    def spread(self, entries: Array, moves: Array, arguments: list[Any], *, workers: Workers) -> Array:
-        """The same, with whole blocks that other processes compute too."""
-        size = self.block * max(1, SENT // self.block)
-        starts = range(0, len(entries), size)
-        if len(starts) <= 1 or not workers.can_evaluate(self._evaluate, arguments):
-            return self(entries, moves, arguments)
-
-        def here(entries: Array, moves: Array) -> Array:
-            return self(entries, moves, arguments)
-
-        blocks = [(entries[i : i + size], moves[i : i + size]) for i in starts]
-        job = ColumnJob.of(self._evaluate, workers.graph_of(self._evaluate), arguments, block=self.block)
-        found = workers.ask(job, blocks, here)
-        parts = (here(*block) if known is None else known for block, known in zip(blocks, found, strict=True))
-        return np.concatenate([*parts])
+        try:
+            found = tf.raw_ops.MapDefun(  # nothing is optimized for it, and it uses all cores
+                arguments=[tf.constant(entries[padded]), tf.constant(moves[padded])],
+                captured_inputs=[*arguments, *self._evaluate.captured_inputs],
+                output_types=[tf.float64],
+                output_shapes=[[self.block]],
+                f=self._evaluate.function_def.signature.name,
+            )[0]
+        except tf.errors.OpError:
+            return np.full(count, np.nan)
+        return np.array(found).ravel()[:count]
 
     def _losses(self, entries: Any, moves: Any, *arguments: Any) -> Any:
         """The losses of one block of nudges."""

@@ -1,4 +1,4 @@
-"""Losses at nudged points as data, for processes without the model; and who is asked for them.
+"""The traced loss as data: what a process without the model needs to evaluate it at nudged points.
 
 A graph of TensorFlow and the arrays that it reads travel; the model and the code that made it do not. Whatever a worker
 could load, draw or seed otherwise, it evaluates the same operations on the same numbers.
@@ -6,120 +6,97 @@ could load, draw or seed otherwise, it evaluates the same operations on the same
 
 from __future__ import annotations
 
-import math
 import os
 import sys
-from abc import abstractmethod
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 
 from scratch.arrays import Array
-from scratch.nudging.blocks import Remote, ask_workers
-from scratch.progress import Progress
 
 #: arguments of the traced loss that differ from one nudge to the next: step, entry, target
 VARYING = 3
 #: types of tensors that name something in the memory of one process
 HANDLES = ("resource", "variant")
 #: graphs that a worker keeps
-KEPT = 32
+KEPT = 8
 #: whether TensorFlow takes oneDNN's kernels, whose last bits are others; it is read when TensorFlow is imported
 ONEDNN = "TF_ENABLE_ONEDNN_OPTS"
 
 
 @dataclass(frozen=True, kw_only=True)
-class GraphJob:
-    """A function of a graph, and all of its arguments but the first, which differ from one nudge to the next.
+class GraphLosses:
+    """Losses at a point with one entry of the flat vector of all values set to a target.
 
     graph             a GraphDef, serialized
-    inputs, output    names of tensors in it
-    fixed             the arguments behind those that differ
+    inputs, output    names of tensors in it: step, entry, target, flat vector, direction, then what is fixed
+    flat              the vector, (n,);   fixed  the arrays behind the direction, in order
     onednn            the caller's ONEDNN, "" where it is not set
+    variable, start   of losses by columns: the tensor in the graph that holds the variable, and where it begins in flat
     """
 
     graph: bytes = field(repr=False)
     inputs: tuple[str, ...]
     output: str
+    flat: Array
     fixed: tuple[Array, ...]
     onednn: str
-
-    @abstractmethod
-    def __call__(self, entries: Array, numbers: Array) -> Array:
-        """The losses of nudges, (stack,), (stack,) → (stack,)."""
+    variable: str = ""
+    start: int = 0
 
     @classmethod
-    def of(cls, function: Any, graph: bytes, fixed: Sequence[Any], **options: Any) -> Self:
-        """The job of a concrete function, whose graph is serialized."""
+    def of(cls, function: Any, flat: Array, held: list[Any]) -> GraphLosses | None:
+        """The losses of a traced `StackedLosses._one` at a flat vector, with `held` behind the direction.
+
+        None where it reads what is in the memory of this process alone: variables, tables.
+        """
+        captured = function.captured_inputs
+        if any(tensor.dtype.name in HANDLES for tensor in (*held, *captured)):
+            return None
         return cls(
-            graph=graph,
+            graph=function.graph.as_graph_def().SerializeToString(),
             inputs=tuple(tensor.name for tensor in function.inputs),
             output=function.outputs[0].name,
-            fixed=tuple(map(np.asarray, (*fixed, *function.captured_inputs))),
+            flat=flat,
+            fixed=tuple(map(np.asarray, (*held, *captured))),
             onednn=os.environ.get(ONEDNN, ""),
-            **options,
         )
 
-    def function(self) -> Any:
-        """The concrete function, in this process."""
+    def at(self, flat: Array, held: list[Any]) -> GraphLosses:
+        """The same at another point, with other values of what is held."""
+        return replace(self, flat=flat, fixed=(*map(np.asarray, held), *self.fixed[len(held) :]))
+
+    def by_columns(self, variable: str, start: int) -> GraphLosses:
+        """The same for entries of one variable, from what they move (column_losses.py)."""
+        return replace(self, variable=variable, start=start)
+
+    def __call__(self, entries: Array, targets: Array) -> Array:
+        """Losses (stack,) with entry entries[i] of the vector set to targets[i]; NaN where an operation raises.
+
+        Raises: UserCodeFailed where one does at the point itself.
+        """
         if self.onednn and "tensorflow" not in sys.modules:
             os.environ[ONEDNN] = self.onednn
-        return _imported(self.graph, self.inputs, self.output)
-
-
-@dataclass(frozen=True, kw_only=True)
-class WholeJob(GraphJob):
-    """Whole forward passes with entry entries[i] of the flat vector of all values, the first of `fixed`, set to
-    numbers[i]; NaN where an operation raises.
-    """
-
-    def __call__(self, entries: Array, numbers: Array) -> Array:
         import tensorflow as tf
 
         from keras_ref.evaluation.domain import losses_in_domain
         from keras_ref.evaluation.stacked_calls import StackedCall
 
-        stack = StackedCall(self.function(), varying=VARYING)
-        fixed = [*map(tf.constant, self.fixed)]
+        fixed = [*map(tf.constant, (self.flat, np.zeros_like(self.flat), *self.fixed))]
+        if self.variable:
+            columns = _columns(self.graph, self.inputs, self.output, self.variable)
+            point = [*map(tf.constant, (np.float64(0), np.int64(0), self.flat[0])), *fixed]
+            return np.asarray(columns(entries - self.start, targets - self.flat[entries], point))
+        stack = StackedCall(_imported(self.graph, self.inputs, self.output), varying=VARYING)
 
         def losses_of(some: Array) -> Array:
-            return np.asarray(stack(*map(tf.constant, (np.zeros(len(some)), entries[some], numbers[some])), *fixed))
+            return np.asarray(stack(*map(tf.constant, (np.zeros(len(some)), entries[some], targets[some])), *fixed))
 
-        given, every = numbers == self.fixed[0][entries], np.arange(len(entries))
+        given, every = targets == self.flat[entries], np.arange(len(entries))
         blocks = (every[i : i + stack.most] for i in range(0, len(every), stack.most))
         return np.concatenate([losses_in_domain(losses_of, some, given=given) for some in blocks])
-
-
-@dataclass(frozen=True, kw_only=True)
-class ColumnJob(GraphJob):
-    """Losses with entry entries[i] of one variable moved by numbers[i], as `ColumnLosses` computes `block` of them."""
-
-    block: int
-
-    def __call__(self, entries: Array, numbers: Array) -> Array:
-        import tensorflow as tf
-
-        return call_in_blocks(self.function(), entries, numbers, [*map(tf.constant, self.fixed)], block=self.block)
-
-
-def call_in_blocks(function: Any, entries: Array, moves: Array, fixed: list[Any], *, block: int) -> Array:
-    """The results (stack,) of a concrete function of so many entries and moves at a time, and of what is fixed."""
-    import tensorflow as tf
-
-    count = len(entries)
-    blocks = math.ceil(count / block)
-    padded = np.arange(blocks * block).clip(max=count - 1).reshape(blocks, block)
-    found = tf.raw_ops.MapDefun(  # nothing is optimized for it, and it uses all cores
-        arguments=[tf.constant(entries[padded]), tf.constant(moves[padded])],
-        captured_inputs=fixed,
-        output_types=[tf.float64],
-        output_shapes=[[block]],
-        f=function.function_def.signature.name,
-    )[0]
-    return np.array(found).ravel()[:count]
 
 
 @lru_cache(KEPT)
@@ -133,49 +110,13 @@ def _imported(graph: bytes, inputs: tuple[str, ...], output: str) -> Any:
     return whole.prune([named(name) for name in inputs], named(output))
 
 
-@dataclass
-class Workers:
-    """The workers of an executor, None for none, and what is told how many losses they have computed.
+@lru_cache(KEPT)
+def _columns(graph: bytes, inputs: tuple[str, ...], output: str, variable: str) -> Any:
+    """Its losses by columns. Raises: RuntimeError where this process finds no way, of which the caller knows one."""
+    from keras_ref.evaluation.column_losses import ColumnLosses
 
-    graphs   those that were asked about, serialized
-    """
-
-    executor: Any = None
-    progress: Progress | None = None
-    graphs: dict[Any, bytes] = field(default_factory=dict)
-
-    def can_evaluate(self, function: Any, fixed: Sequence[Any]) -> bool:
-        """Whether there are any, and a concrete function reads nothing of the memory of this process alone: variables,
-        tables.
-        """
-        return self.executor is not None and not any(
-            tensor.dtype.name in HANDLES for tensor in (*fixed, *function.captured_inputs)
-        )
-
-    def graph_of(self, function: Any) -> bytes:
-        """The graph of a concrete function, serialized once."""
-        if function not in self.graphs:
-            self.graphs[function] = function.graph.as_graph_def().SerializeToString()
-        return self.graphs[function]
-
-    def ask(
-        self, job: GraphJob, blocks: list[tuple[Array, Array]], here: Callable[[Array, Array], Array]
-    ) -> list[Array | None]:
-        """The losses of blocks of entries and numbers, as the workers compute them by the job; None for those that they
-        do not, which `here` computes.
-        """
-        found: list[Array | None] = [None] * len(blocks)
-        arrived, total = 0, sum(len(entries) for entries, _ in blocks)
-
-        def done(i: int) -> None:
-            nonlocal arrived
-            arrived += len(blocks[i][0])
-            if self.progress is not None:
-                self.progress(arrived, total, "losses of other processes")
-
-        remote = Remote.of(self.executor, job, blocks, here=here, given_up=self._give_up)
-        ask_workers(remote, results=found, done=done)
-        return found
-
-    def _give_up(self) -> None:
-        self.executor = None
+    function = _imported(graph, inputs, output)
+    columns = ColumnLosses.of(function, function.graph.get_tensor_by_name(variable))
+    if columns is None:
+        raise RuntimeError(f"No columns are known for {variable} of a graph that has them elsewhere.")
+    return columns
