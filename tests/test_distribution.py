@@ -84,9 +84,11 @@ class Progress:
 
 def run_with(executor, target, monkeypatch):
     """The report of a target whose losses an executor computes, as text, and the progress."""
-    monkeypatch.setattr(invocation, "open_executor", lambda **options: nullcontext(executor))
-    progress = Progress()
-    return text_of(check(target).run(target, progress)), progress.reports
+    opened, progress = [], Progress()
+    monkeypatch.setattr(invocation, "open_executor", lambda **options: opened.append(options) or nullcontext(executor))
+    found = replace(check(target), options={"effort": "full", "workers": 2}).run(target, progress)
+    assert opened == [{"workers": 2, "cluster": ""}]
+    return text_of(found), progress.reports
 
 
 # Processes of this machine --------------------------------------------------------------------------------------------
