@@ -9,13 +9,14 @@ from dataclasses import dataclass, field, replace
 from types import FrameType
 from typing import Any
 
+import ml_dtypes
 import mpmath
 import numpy as np
 import tensorflow as tf
 from mpmath.libmp import NoConvergence
 
 from keras_ref.campaign.cotangents import drawn_cotangent
-from keras_ref.checks.precision import eps
+from keras_ref.campaign.subjects import leaf_dtype
 from keras_ref.comparison.exact_slopes import (
     FLOAT_DIGITS,
     NORMAL,
@@ -25,13 +26,15 @@ from keras_ref.comparison.exact_slopes import (
     allowed_digits,
     digits_of,
 )
-from keras_ref.evaluation.exact_graph import DIGITS, Graph
+from keras_ref.evaluation.exact_graph import DIGITS, Graph, needed
 from keras_ref.evaluation.exact_numbers import Missing
 from keras_ref.evaluation.real_parts import from_real_parts, real_parts, real_values
 from scratch.arrays import Array
 
 #: the kinds of answer, beside those of a verdict
 SMOOTH_MATCH, KINK, NO_DERIVATIVE = "match", "kink", "no derivative"
+#: where the backward pass refuses what the forward pass takes
+RAISES = "raises"
 #: at a kink, and not between the slopes of both sides: several may meet there
 OUTSIDE = "outside"
 #: seconds that one point may take in many digits
@@ -70,6 +73,10 @@ class ExactOperation:
     seed: int
     dtype: str = ""
     traces: dict[Any, Graph] = field(default_factory=dict)
+    #: whether it computes what it was last given in a lower precision than its arguments and outputs have
+    narrows: bool = False
+    #: whether its outputs had a lower precision than its arguments
+    gives_less: bool = False
 
     def entries(self, floats: Sequence[Any], claims: Sequence[str] = ("first order",)) -> Iterator[Entry] | None:
         """What every entry of the float arguments comes to; None where there is nothing to differentiate: the operation
@@ -93,22 +100,79 @@ class ExactOperation:
                 self.traces[key] = Graph(point.traced())
             except (*REFUSED, TypeError) as error:
                 raise Missing("an operation that runs only eagerly") from error
-        loss = ExactLoss(self.traces[key], [real_values(x) for x in leaves])
+        precision = max(point.precision, lowest_precision(self.traces[key]))
+        self.gives_less = point.of_outputs > point.precision
+        self.narrows = precision > max(point.precision, point.of_outputs)
+        loss = ExactLoss(self.traces[key], [real_values(x) for x in leaves], unit=precision.unit)
         try:
             with time_limit(PATIENCE):
                 own = loss.value({}, DIGITS)
         except (ArithmeticError, TypeError, ValueError, NoConvergence) as error:
             raise Missing(str(error)) from error
         # half of the digits, of what a sum of terms of this size can have
-        room = NORMAL * point.count + point.unit**0.5 * max(abs(own), abs(value), point.terms)
-        if not mpmath.isfinite(own) or abs(own - value) > room:
+        room = precision.normal * point.count + precision.unit**0.5 * max(abs(own), abs(value), point.terms)
+        if not mpmath.isfinite(own) or (abs(own - value) > room and not _cancels(loss, own, value)):
             raise WrongValue(value, float(own))
-        return point.compared(replace(loss, unit=point.unit), claims)
+        return point.compared(loss, claims, normal=precision.normal)
+
+    def masked(self, floats: Sequence[Any]) -> Callable[..., Any] | None:
+        """The operation with 0 behind `where` for the outputs that are not finite at a point; None where all are, or
+        none is. Raises: one of REFUSED.
+        """
+        outputs = tf.nest.flatten(self.of_floats(*tf.nest.map_structure(tf.constant, list(floats))))
+        finite = [np.all(np.isfinite(real_values(o)), axis=-1) if o.dtype.is_complex else np.isfinite(o) for o in outputs]
+        if all(map(np.all, finite)) or not any(map(np.any, finite)):
+            return None
+
+        def behind_where(*arguments: Any) -> Any:
+            found = tf.nest.flatten(self.of_floats(*arguments))
+            return [tf.where(here, o, tf.zeros_like(o)) for here, o in zip(finite, found, strict=True)]
+
+        return behind_where
 
     def _rounded(self, leaf: Any) -> Any:
         """The numbers of a leaf that the lower precision has."""
-        lower = self.dtype and not np.iscomplexobj(leaf)
-        return tf.cast(tf.cast(leaf, self.dtype), tf.float64).numpy() if lower else leaf
+        wide = "complex128" if np.iscomplexobj(leaf) else "float64"
+        return tf.cast(tf.cast(leaf, leaf_dtype(leaf, self.dtype)), wide).numpy() if self.dtype else leaf
+
+
+@dataclass(frozen=True, order=True)
+class Precision:
+    """Half a unit in the last place of 1 in a floating dtype, and its smallest normal number."""
+
+    unit: float
+    normal: float
+
+    @classmethod
+    def of(cls, dtype: Any) -> Precision:
+        """That of a dtype; of a complex one that of its parts."""
+        real = tf.as_dtype(dtype).real_dtype if tf.as_dtype(dtype).is_complex else tf.as_dtype(dtype)
+        found = ml_dtypes.finfo(real.as_numpy_dtype)  # type: ignore[no-untyped-call]
+        return cls(float(found.eps) / 2, float(found.tiny))
+
+
+FLOAT64 = Precision(2.0**-53, NORMAL)
+
+
+def lowest_precision(graph: Graph) -> Precision:
+    """The lowest precision that the arguments go through."""
+    moving: set[int] = {id(t) for t in graph.graph.inputs}
+    found = [FLOAT64]
+    for operation in needed(graph.outputs):
+        if any(id(t) in moving for t in operation.inputs):
+            floats = [t for t in operation.outputs if t.dtype.is_floating or t.dtype.is_complex]
+            moving |= {id(t) for t in floats}
+            found += [Precision.of(t.dtype) for t in floats]
+    return max(found)
+
+
+def _cancels(loss: ExactLoss, own: Any, value: float) -> bool:
+    """Whether a value has at least half of the digits that are left where arguments and constants are off by half a
+    unit in the last place: few where it is a small difference of large numbers, as the sine of a multiple of π.
+    """
+    with time_limit(PATIENCE):
+        spread = max(abs(replace(loss, off=seed).value({}, DIGITS) - own) for seed in (1, 2, 3))
+    return bool(spread >= abs(own) or (own - value) ** 2 <= spread * abs(own))
 
 
 #: the true slope of a loss along an entry of an argument
@@ -145,9 +209,10 @@ class _Point:
         self, of_floats: Callable[..., Any], floats: list[Any], leaves: list[Any], *, seed: int, dtype: str
     ) -> None:
         self.of_floats, self.floats, self.leaves, self.seed = of_floats, floats, leaves, seed
-        self.dtypes = [x.dtype if np.iscomplexobj(x) or not dtype else dtype for x in leaves]
-        #: half a unit in the last place of 1 in the precision that it computes in, and the size of the terms of the sum
-        self.unit, self.terms = max([2.0**-53, *(eps(d) / 2 for d in self.dtypes)]), 0.0
+        self.dtypes = [leaf_dtype(x, dtype) for x in leaves]
+        #: the precision of its arguments and of its outputs, and the size of the terms of the sum
+        self.precision = self.of_outputs = max([FLOAT64, *map(Precision.of, self.dtypes)])
+        self.terms = 0.0
         self.parts = [tf.constant(real_values(x)) for x in leaves]
         self.size, self.known, self.count = 0.0, 0.0, 1
 
@@ -159,6 +224,7 @@ class _Point:
         for k, output in enumerate(tf.nest.flatten(outputs)):
             if isinstance(output, tf.Tensor) and (output.dtype.is_floating or output.dtype.is_complex):
                 own = tf.cast(real_parts(output), tf.float64)
+                self.of_outputs = max(self.of_outputs, Precision.of(output.dtype))
                 terms.append(tf.reshape(own * drawn_cotangent(own.shape, seed=self.seed + k), [-1]))
         terms = [term for term in terms if term.shape != (0,)] or [tf.zeros(1, tf.float64)]
         if tf.executing_eagerly():
@@ -177,7 +243,7 @@ class _Point:
         self.size = max([0.0, *(float(np.max(np.abs(p), initial=0.0)) for p in self.parts)])
         return self.known
 
-    def compared(self, loss: ExactLoss, claims: Sequence[str]) -> Iterator[Entry]:
+    def compared(self, loss: ExactLoss, claims: Sequence[str], *, normal: float) -> Iterator[Entry]:
         """What every entry comes to, claim after claim."""
         generator = np.random.default_rng(self.seed)
         direction = {i: generator.choice((-1.0, 1.0, 0.5), size=p.shape) for i, p in enumerate(self.parts)}
@@ -189,10 +255,11 @@ class _Point:
                 continue
             except REFUSED:
                 if claim != "compiled":  # what XLA has no kernel for says so
-                    yield Entry(claim=claim, argument=0, index=(), kind="nan", autodiff=np.nan, truth=np.nan)
+                    yield Entry(claim=claim, argument=0, index=(), kind=RAISES, autodiff=np.nan, truth=np.nan)
                 continue
             slopes = self._slopes(claim, direction, known)
-            yield from _compared(claim, found, slopes, loss, usual=abs(self.known) / max(self.size, 1.0))
+            usual = abs(self.known) / max(self.size, 1.0)
+            yield from _compared(claim, found, slopes, loss, usual=usual, normal=normal)
 
     def _slopes(self, claim: str, direction: Mapping[int, Array], known: dict[Any, ExactSlope]) -> Slopes:
         """What gives the true slope of a claim at an entry of an argument; each is computed once."""
@@ -292,9 +359,11 @@ def _compared(
     loss: ExactLoss,
     *,
     usual: float,
+    normal: float,
 ) -> Iterator[Entry]:
     """What every entry comes to.
 
+    normal  the smallest normal number of the precision that it computes in
     usual   the size that a slope has where nothing cancels: that of the loss, for a change of the arguments by all
     """
     truths: list[tuple[int, int, float, ExactSlope]] = []
@@ -311,16 +380,16 @@ def _compared(
             claim=claim, argument=place, index=index, kind=SMOOTH_MATCH, autodiff=said, truth=float(truth.value)
         )
         again = lambda seed, place=place, e=e: slope(replace(loss, off=seed), place, e)  # noqa: E731
-        judged = _judged(entry, truth, again, scale=scale, unit=loss.unit)
+        judged = _judged(entry, truth, again, scale=scale, unit=loss.unit, normal=normal)
         if judged.kind != SMOOTH_MATCH:  # nothing is accused without a second look in more digits
             with time_limit(PATIENCE):
                 surer = slope(loss, place, e)
-            judged = _judged(replace(entry, truth=float(surer.value)), surer, again, scale=scale, unit=loss.unit)
+            judged = _judged(replace(entry, truth=float(surer.value)), surer, again, scale=scale, unit=loss.unit, normal=normal)
         yield judged
 
 
 def _judged(  # noqa: PLR0911 (one answer a kind)
-    entry: Entry, truth: ExactSlope, again: Callable[[int], ExactSlope], *, scale: float, unit: float
+    entry: Entry, truth: ExactSlope, again: Callable[[int], ExactSlope], *, scale: float, unit: float, normal: float
 ) -> Entry:
     """The entry with its kind.
 
@@ -345,8 +414,8 @@ def _judged(  # noqa: PLR0911 (one answer a kind)
     right = digits_of(entry.autodiff, truth.value)
     if right >= -np.log10(unit) / 2:
         return replace(entry, digits=right)
-    with time_limit(PATIENCE):
-        allowed = allowed_digits(truth.value, again)
+    with time_limit(PATIENCE):  # numbers below the normal ones have fewer digits, or none
+        allowed = allowed_digits(truth.value, again) if abs(truth.value) >= normal else 0.0
     few = right < allowed / 2
     kind = ("mismatch" if large else "inaccurate") if few else SMOOTH_MATCH
     return replace(entry, kind=kind, digits=right, allowed=allowed)

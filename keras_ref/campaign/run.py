@@ -10,13 +10,14 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from queue import SimpleQueue
 from typing import Any
 
 import numpy as np
 
-from keras_ref.campaign.exact_check import OUTSIDE, Entry, ExactOperation, WrongValue
+from keras_ref.campaign.differentiability import is_differentiable
+from keras_ref.campaign.exact_check import OUTSIDE, RAISES, REFUSED, Entry, ExactOperation, WrongValue
 from keras_ref.campaign.points import ORDINARY, generic_arguments, points_of
 from keras_ref.campaign.registered import recording_gradients
 from keras_ref.campaign.subjects import NotCalled, Subject, find_subject
@@ -30,11 +31,15 @@ from keras_ref.reports.reasons import Reason
 from keras_ref.reports.verdict import Verdict
 
 #: what accuses an operation
-ACCUSED = (Kind.MISMATCH, Kind.NAN, Kind.CRASH, Kind.INACCURATE)
+ACCUSED = (Kind.MISMATCH, Kind.NAN, Kind.CRASH, Kind.INACCURATE, RAISES)
 #: what a point comes to where the function has no finite value, or raises
 UNDEFINED = "undefined"
 #: what a point comes to where autodiff gives no finite number, and the function has no slope
 NO_DERIVATIVE = "no derivative"
+#: what an operation comes to that computes in a lower precision than its arguments and outputs have
+NARROW = "lower precision"
+#: what an entry comes to whose value `tf.where` leaves out, and whose gradient is NaN: tf.where's documentation says so
+DOCUMENTED = "nan, as documented"
 #: seconds that an operation may take
 PATIENCE = 300.0
 
@@ -98,7 +103,7 @@ class Result:
 def check_operation(name: str, *, seed: int = 0, deep: bool = False) -> Result:
     """Check an operation at all points.
 
-    deep   in lower precisions too; forward mode, second derivatives, graphs and compiled execution
+    deep   forward mode, second derivatives, graphs and compiled execution too
 
     Slopes are those of the operation in many digits (exact_check.py), where all that it does is done in many digits;
     elsewhere, and where several kinks meet, they are those that check_function has.
@@ -109,10 +114,10 @@ def check_operation(name: str, *, seed: int = 0, deep: bool = False) -> Result:
     counts, accused = Counter[str](), list[Accusation]()
     claims = DEEP if deep else ALWAYS
     with recording_gradients() as gradients:
-        for dtype, kinds in _variants(subject, seed, LOW if deep else ()):
+        for dtype, kinds in _variants(subject, seed):
             exactly: dict[Any, ExactOperation] = {}
             for point, arguments in points_of(kinds, seed):
-                if dtype in LOW and point not in ORDINARY:
+                if (dtype in LOW and point not in ORDINARY) or point.partition(" in argument")[0] in subject.without:
                     continue
                 function, floats = _of_floats(subject.function, arguments, dict(subject.options))
                 rest = repr([a for a in arguments if not _holds_floats(a)])
@@ -122,15 +127,17 @@ def check_operation(name: str, *, seed: int = 0, deep: bool = False) -> Result:
     return Result(name=name, counts=dict(counts), accusations=tuple(accused), gradients=tuple(sorted(gradients)))
 
 
-def _variants(subject: Subject, seed: int, low: Sequence[str]) -> Iterator[tuple[str, tuple[str, ...]]]:
+def _variants(subject: Subject, seed: int) -> Iterator[tuple[str, tuple[str, ...]]]:
     """The dtypes in which an operation runs ("" for float64), and the kinds of its arguments there."""
     yield "", subject.arguments
-    for dtype in low:
+    for dtype in LOW:
         if subject.runs(generic_arguments(subject.arguments, seed), dtype):
             yield dtype, subject.arguments
     kinds = tuple(COMPLEX.get(kind, kind) for kind in subject.arguments)
-    if kinds != subject.arguments and subject.runs(generic_arguments(kinds, seed), ""):
-        yield "complex128", kinds
+    if kinds != subject.arguments:
+        for dtype in ("complex128", "complex64"):
+            if subject.runs(generic_arguments(kinds, seed), dtype):
+                yield dtype, kinds
 
 
 def _check_point(
@@ -154,14 +161,55 @@ def _check_point(
         accused.append(_wrong_value(name, point, wrong))
         return
     if judged is None:
-        counts[UNDEFINED] += 1
+        _check_behind_where(operation, floats, claims, counts=counts, accused=accused, name=name, point=point)
         return
+    if operation.gives_less:
+        counts["points: outputs of lower precision"] += 1
+    if operation.narrows:
+        counts[f"points: {NARROW}"] += 1
+        if not any(one.kind == NARROW for one in accused):
+            accused.append(_narrow(name, point))
     counts.update(f"{e.claim}: {e.kind}" for e in judged if e.kind != OUTSIDE)
     accused += [_of_entry(name, point, e) for e in _worst(judged)]
-    if (not judged or any(e.kind == OUTSIDE for e in judged)) and operation.dtype not in LOW:
+    if not all(np.size(leaf) for leaf in _leaves(floats)):
+        counts["points: empty"] += 1  # gradients were taken, and have nothing to be compared by differences
+    elif (not judged or any(e.kind == OUTSIDE for e in judged)) and operation.dtype not in (*LOW, "complex64"):
         _check_by_differences(
             name, point, operation.of_floats, floats, seed=operation.seed, counts=counts, accused=accused
         )
+
+
+def _check_behind_where(
+    operation: ExactOperation,
+    floats: Sequence[Any],
+    claims: Sequence[str],
+    *,
+    counts: Counter[str],
+    accused: list[Accusation],
+    name: str,
+    point: str,
+) -> None:
+    """Add what a point comes to at which the operation is not finite: whether entries with a value have their slopes.
+
+    Those of the others are 0 where `tf.where` takes 0 for the value. That autodiff gives NaN for them is in the
+    documentation of `tf.where`, and no accusation.
+    """
+    try:
+        function = operation.masked(floats)
+        hidden = function and ExactOperation(function, operation.seed, operation.dtype)
+        judged = list(hidden.entries(floats, claims) or ()) if hidden else []
+    except (*REFUSED, Missing, WrongValue):
+        judged = []
+    if not judged:
+        counts[UNDEFINED] += 1
+        return
+    for entry in judged:
+        if entry.kind == Kind.NAN and entry.truth == 0:
+            entry = replace(entry, kind=DOCUMENTED)
+        if entry.kind != OUTSIDE:
+            counts[f"behind where, {entry.claim}: {entry.kind}"] += 1
+        if entry.kind in ACCUSED:
+            accused.append(_of_entry(name, f"{point} behind where", entry))
 
 
 def _worst(entries: Sequence[Entry]) -> list[Entry]:
@@ -189,8 +237,10 @@ def _check_by_differences(
     except BadInput:
         counts[UNDEFINED] += 1
         return
+    accusing = any(v.verdict in ACCUSED for v in report.verdicts)
+    nowhere = accusing and not is_differentiable(function, floats, seed=seed)
     for verdict in report.verdicts:
-        missing = verdict.reason_code is Reason.NO_SLOPE
+        missing = verdict.reason_code is Reason.NO_SLOPE or (nowhere and verdict.verdict in ACCUSED)
         counts[f"differences: {NO_DERIVATIVE if missing else verdict.verdict}"] += 1
         if verdict.verdict in ACCUSED and not missing:
             accused.append(_accusation(name, point, verdict))
@@ -206,7 +256,11 @@ COMPLEX = {"vector": "complex vector", "matrix": "complex matrix", "vectors": "c
 
 
 def _holds_floats(argument: Any) -> bool:
-    return isinstance(argument, list) or np.asarray(argument).dtype.kind in "fc"
+    return np.asarray(argument[0] if isinstance(argument, list) else argument).dtype.kind in "fc"
+
+
+def _leaves(floats: Sequence[Any]) -> list[Any]:
+    return [leaf for one in floats for leaf in (one if isinstance(one, list) else [one])]
 
 
 def _of_floats(
@@ -252,6 +306,14 @@ def _of_entry(name: str, point: str, entry: Entry) -> Accusation:
         allowed=abs(entry.truth) * 10 ** (-entry.allowed / 2),
         reason=f"{entry.digits:.1f} digits are right of {entry.allowed:.1f} that the function's conditioning allows",
     )
+
+
+def _narrow(name: str, point: str) -> Accusation:
+    nan = float("nan")
+    return Accusation(
+        name=name, point=point, argument="", claim="points", kind=NARROW, entry=(), autodiff=nan, numeric=nan,
+        allowed=nan, reason="Its trace casts what it is given to a lower precision, and back.",
+    )  # fmt: skip
 
 
 def _wrong_value(name: str, point: str, wrong: WrongValue) -> Accusation:
