@@ -9,13 +9,14 @@ from dataclasses import dataclass, field, replace
 from types import FrameType
 from typing import Any
 
-import ml_dtypes
 import mpmath
 import numpy as np
 import tensorflow as tf
 from mpmath.libmp import NoConvergence
 
+from keras_ref.campaign.claims import CLAIMS, SECOND
 from keras_ref.campaign.cotangents import drawn_cotangent
+from keras_ref.campaign.precisions import FLOAT64, Precision, lowest_precision
 from keras_ref.campaign.subjects import leaf_dtype
 from keras_ref.comparison.exact_slopes import (
     FLOAT_DIGITS,
@@ -26,7 +27,7 @@ from keras_ref.comparison.exact_slopes import (
     allowed_digits,
     digits_of,
 )
-from keras_ref.evaluation.exact_graph import DIGITS, Graph, needed
+from keras_ref.evaluation.exact_graph import DIGITS, Graph
 from keras_ref.evaluation.exact_numbers import Missing
 from keras_ref.evaluation.real_parts import from_real_parts, real_parts, real_values
 from scratch.arrays import Array
@@ -37,7 +38,7 @@ SMOOTH_MATCH, KINK, NO_DERIVATIVE = "match", "kink", "no derivative"
 RAISES = "raises"
 #: at a kink, and not between the slopes of both sides: several may meet there
 OUTSIDE = "outside"
-#: seconds that one point may take in many digits
+#: seconds of processor time that one point may take in many digits
 PATIENCE = 20.0
 #: what an operation, or its backward pass, raises of arguments that it does not take
 REFUSED = (tf.errors.OpError, ValueError, ZeroDivisionError)
@@ -120,7 +121,9 @@ class ExactOperation:
         none is. Raises: one of REFUSED.
         """
         outputs = tf.nest.flatten(self.of_floats(*tf.nest.map_structure(tf.constant, list(floats))))
-        finite = [np.all(np.isfinite(real_values(o)), axis=-1) if o.dtype.is_complex else np.isfinite(o) for o in outputs]
+        finite = [
+            np.all(np.isfinite(real_values(o)), axis=-1) if o.dtype.is_complex else np.isfinite(o) for o in outputs
+        ]
         if all(map(np.all, finite)) or not any(map(np.any, finite)):
             return None
 
@@ -136,42 +139,12 @@ class ExactOperation:
         return tf.cast(tf.cast(leaf, leaf_dtype(leaf, self.dtype)), wide).numpy() if self.dtype else leaf
 
 
-@dataclass(frozen=True, order=True)
-class Precision:
-    """Half a unit in the last place of 1 in a floating dtype, and its smallest normal number."""
-
-    unit: float
-    normal: float
-
-    @classmethod
-    def of(cls, dtype: Any) -> Precision:
-        """That of a dtype; of a complex one that of its parts."""
-        real = tf.as_dtype(dtype).real_dtype if tf.as_dtype(dtype).is_complex else tf.as_dtype(dtype)
-        found = ml_dtypes.finfo(real.as_numpy_dtype)  # type: ignore[no-untyped-call]
-        return cls(float(found.eps) / 2, float(found.tiny))
-
-
-FLOAT64 = Precision(2.0**-53, NORMAL)
-
-
-def lowest_precision(graph: Graph) -> Precision:
-    """The lowest precision that the arguments go through."""
-    moving: set[int] = {id(t) for t in graph.graph.inputs}
-    found = [FLOAT64]
-    for operation in needed(graph.outputs):
-        if any(id(t) in moving for t in operation.inputs):
-            floats = [t for t in operation.outputs if t.dtype.is_floating or t.dtype.is_complex]
-            moving |= {id(t) for t in floats}
-            found += [Precision.of(t.dtype) for t in floats]
-    return max(found)
-
-
 def _cancels(loss: ExactLoss, own: Any, value: float) -> bool:
     """Whether a value has at least half of the digits that are left where arguments and constants are off by half a
     unit in the last place: few where it is a small difference of large numbers, as the sine of a multiple of π.
     """
-    with time_limit(PATIENCE):
-        spread = max(abs(replace(loss, off=seed).value({}, DIGITS) - own) for seed in (1, 2, 3))
+    with time_limit(PATIENCE):  # the results of operations are rounded too
+        spread = 4 * max(abs(replace(loss, off=seed).value({}, DIGITS) - own) for seed in range(1, 9))
     return bool(spread >= abs(own) or (own - value) ** 2 <= spread * abs(own))
 
 
@@ -188,18 +161,18 @@ class WrongValue(Exception):
 
 @contextmanager
 def time_limit(seconds: float) -> Iterator[None]:
-    """Raises: Missing in the main thread after so many seconds: some series converge too slowly."""
+    """Raises: Missing in the main thread after so many seconds of processor time: some series converge too slowly."""
 
     def stop(_: int, __: FrameType | None) -> None:
         raise Missing(f"more than {seconds:g} seconds")
 
-    before = signal.signal(signal.SIGALRM, stop)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
+    before = signal.signal(signal.SIGPROF, stop)
+    signal.setitimer(signal.ITIMER_PROF, seconds)
     try:
         yield
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        signal.signal(signal.SIGPROF, before)
 
 
 class _Point:
@@ -278,76 +251,6 @@ class _Point:
         return slope
 
 
-def _gradient(point: _Point, _: Mapping[int, Array]) -> list[Any]:
-    with tf.GradientTape() as tape:
-        tape.watch(point.parts)
-        loss = point.loss(*point.parts)
-    return list(tape.gradient(loss, point.parts))
-
-
-def _gradient_in_graph(point: _Point, direction: Mapping[int, Array]) -> list[Any]:
-    return list(tf.function(lambda: _gradient(point, direction), autograph=False)())
-
-
-def _gradient_compiled(point: _Point, direction: Mapping[int, Array]) -> list[Any]:
-    return list(tf.function(lambda: _gradient(point, direction), autograph=False, jit_compile=True)())
-
-
-def _forward_mode(point: _Point, _: Mapping[int, Array]) -> list[Any]:
-    """The slope along each entry, by a tangent of its own."""
-    found = []
-    for i, part in enumerate(point.parts):
-        slopes = []
-        for entry in range(int(tf.size(part))):
-            unit = np.zeros(part.shape)
-            unit.flat[entry] = 1.0
-            with tf.autodiff.ForwardAccumulator(part, tf.constant(unit)) as forward:
-                loss = point.loss(*point.parts[:i], part, *point.parts[i + 1 :])
-            slopes.append(float(forward.jvp(loss, unconnected_gradients=tf.UnconnectedGradients.ZERO)))
-        found.append(np.array(slopes).reshape(part.shape))
-    return found
-
-
-def _second_order(point: _Point, direction: Mapping[int, Array]) -> list[Any]:
-    with tf.GradientTape() as outer:
-        outer.watch(point.parts)
-        gradients = _gradient(point, direction)
-        slope = tf.add_n([tf.reduce_sum(g * direction[i]) for i, g in enumerate(gradients) if g is not None])
-    return list(outer.gradient(slope, point.parts, unconnected_gradients="zero"))
-
-
-def _forward_over_forward(point: _Point, direction: Mapping[int, Array]) -> list[Any]:
-    """The slope along each entry of the slope along the direction, both by tangents."""
-    found = []
-    tangents = [tf.constant(direction[i]) for i in range(len(point.parts))]
-    for i, part in enumerate(point.parts):
-        slopes = []
-        for entry in range(int(tf.size(part))):
-            units = [np.zeros(p.shape) for p in point.parts]
-            units[i].flat[entry] = 1.0
-            with (
-                tf.autodiff.ForwardAccumulator(point.parts, [tf.constant(u) for u in units]) as outer,
-                tf.autodiff.ForwardAccumulator(point.parts, tangents) as inner,
-            ):
-                slope = inner.jvp(point.loss(*point.parts), unconnected_gradients=tf.UnconnectedGradients.ZERO)
-            slopes.append(float(outer.jvp(slope, unconnected_gradients=tf.UnconnectedGradients.ZERO)))
-        found.append(np.array(slopes).reshape(part.shape))
-    return found
-
-
-#: what is claimed of a derivative, and how TensorFlow computes it
-CLAIMS: Mapping[str, Callable[[_Point, Mapping[int, Array]], list[Any]]] = {
-    "first order": _gradient,
-    "graph": _gradient_in_graph,
-    "compiled": _gradient_compiled,
-    "forward mode": _forward_mode,
-    "second order": _second_order,
-    "forward over forward": _forward_over_forward,
-}
-#: claims that are about second derivatives
-SECOND = ("second order", "forward over forward")
-
-
 def _flat(gradient: Any) -> Array:
     return np.ravel(np.asarray(tf.convert_to_tensor(gradient), float))
 
@@ -384,7 +287,9 @@ def _compared(
         if judged.kind != SMOOTH_MATCH:  # nothing is accused without a second look in more digits
             with time_limit(PATIENCE):
                 surer = slope(loss, place, e)
-            judged = _judged(replace(entry, truth=float(surer.value)), surer, again, scale=scale, unit=loss.unit, normal=normal)
+            judged = _judged(
+                replace(entry, truth=float(surer.value)), surer, again, scale=scale, unit=loss.unit, normal=normal
+            )
         yield judged
 
 

@@ -7,19 +7,22 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from queue import SimpleQueue
 from typing import Any
 
 import numpy as np
 
 from keras_ref.campaign.differentiability import is_differentiable
-from keras_ref.campaign.exact_check import OUTSIDE, RAISES, REFUSED, Entry, ExactOperation, WrongValue
+from keras_ref.campaign.exact_check import OUTSIDE, RAISES, REFUSED, Entry, ExactOperation, WrongValue, time_limit
+from keras_ref.campaign.oracles import HALF, compare_with_oracles
 from keras_ref.campaign.points import ORDINARY, generic_arguments, points_of
 from keras_ref.campaign.registered import recording_gradients
+from keras_ref.campaign.results import Accusation, Result
 from keras_ref.campaign.subjects import NotCalled, Subject, find_subject
 from keras_ref.checks.layers_and_functions import check_function
 from keras_ref.coverage.processes import Answer, run_in_turn
@@ -40,64 +43,14 @@ NO_DERIVATIVE = "no derivative"
 NARROW = "lower precision"
 #: what an entry comes to whose value `tf.where` leaves out, and whose gradient is NaN: tf.where's documentation says so
 DOCUMENTED = "nan, as documented"
-#: seconds that an operation may take
-PATIENCE = 300.0
-
-
-@dataclass(frozen=True, kw_only=True)
-class Accusation:
-    """An argument of an operation whose derivative is wrong at a point."""
-
-    name: str
-    point: str
-    argument: str
-    claim: str
-    kind: str
-    entry: tuple[int, ...]
-    autodiff: float
-    numeric: float
-    allowed: float
-    reason: str
-
-    def __str__(self) -> str:
-        where = f"{self.argument}{list(self.entry)}" if self.entry else self.argument
-        return (
-            f"{self.name} at {self.point}, {self.claim}, {where}: {self.kind}, autodiff {self.autodiff:.10g}, numeric "
-            f"{self.numeric:.10g}, allowed {self.allowed:.1e}"
-        )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Result:
-    """What the campaign found of an operation.
-
-    counts        verdicts of all points by their kind, UNDEFINED points too
-    accusations   in full
-    reason        why it was not checked, "" where it was
-    gradients     operations of TensorFlow whose registered gradients ran
-    """
-
-    name: str
-    counts: dict[str, int] = field(default_factory=dict)
-    accusations: tuple[Accusation, ...] = ()
-    reason: str = ""
-    gradients: tuple[str, ...] = ()
-
-    @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> Result:
-        """The result that a process wrote."""
-        accused = tuple(Accusation(**{**one, "entry": tuple(one["entry"])}) for one in data["accusations"])
-        return cls(**{**data, "accusations": accused, "gradients": tuple(data["gradients"])})
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain data."""
-        return {
-            "name": self.name,
-            "counts": self.counts,
-            "accusations": [vars(one) for one in self.accusations],
-            "reason": self.reason,
-            "gradients": list(self.gradients),
-        }
+#: what a point comes to for which there was no time
+NOT_IN_TIME = "not in time"
+#: seconds of processor time that a point may take where check_function checks it
+DIFFERENCES_TIME = 5.0
+#: seconds of processor time after which no further point of an operation is begun; ten times as many in a deep campaign
+PROCESSOR_TIME = 15.0
+#: seconds that an operation may take, on a machine that does other things too
+PATIENCE = 900.0
 
 
 def check_operation(name: str, *, seed: int = 0, deep: bool = False) -> Result:
@@ -113,11 +66,16 @@ def check_operation(name: str, *, seed: int = 0, deep: bool = False) -> Result:
         return Result(name=name, reason=subject.reason)
     counts, accused = Counter[str](), list[Accusation]()
     claims = DEEP if deep else ALWAYS
+    end = time.process_time() + PROCESSOR_TIME * (10 if deep else 1)
     with recording_gradients() as gradients:
+        _check_with_oracles(subject, seed, counts=counts, accused=accused)
         for dtype, kinds in _variants(subject, seed):
             exactly: dict[Any, ExactOperation] = {}
             for point, arguments in points_of(kinds, seed):
                 if (dtype in LOW and point not in ORDINARY) or point.partition(" in argument")[0] in subject.without:
+                    continue
+                if time.process_time() > end:
+                    counts[f"points: {NOT_IN_TIME}"] += 1
                     continue
                 function, floats = _of_floats(subject.function, arguments, dict(subject.options))
                 rest = repr([a for a in arguments if not _holds_floats(a)])
@@ -125,6 +83,27 @@ def check_operation(name: str, *, seed: int = 0, deep: bool = False) -> Result:
                 named = f"{point} in {dtype}" if dtype else point
                 _check_point(operation, floats, claims, counts=counts, accused=accused, name=name, point=named)
     return Result(name=name, counts=dict(counts), accusations=tuple(accused), gradients=tuple(sorted(gradients)))
+
+
+def _check_with_oracles(subject: Subject, seed: int, *, counts: Counter[str], accused: list[Accusation]) -> None:
+    """Add what NumPy, SciPy and identities say of an operation."""
+    for one in compare_with_oracles(subject, seed=seed):
+        counts[f"{one.oracle}: {'match' if one.right else Kind.MISMATCH}"] += 1
+        if not one.right:
+            accused.append(
+                Accusation(
+                    name=subject.name,
+                    point=one.point,
+                    argument=f"argument {one.argument}",
+                    claim=one.oracle,
+                    kind=str(Kind.MISMATCH),
+                    entry=one.index,
+                    autodiff=one.autodiff,
+                    numeric=one.expected,
+                    allowed=HALF * abs(one.expected),
+                    reason="oracles.toml says so",
+                )
+            )
 
 
 def _variants(subject: Subject, seed: int) -> Iterator[tuple[str, tuple[str, ...]]]:
@@ -203,9 +182,8 @@ def _check_behind_where(
     if not judged:
         counts[UNDEFINED] += 1
         return
-    for entry in judged:
-        if entry.kind == Kind.NAN and entry.truth == 0:
-            entry = replace(entry, kind=DOCUMENTED)
+    for found in judged:
+        entry = replace(found, kind=DOCUMENTED) if found.kind == Kind.NAN and found.truth == 0 else found
         if entry.kind != OUTSIDE:
             counts[f"behind where, {entry.claim}: {entry.kind}"] += 1
         if entry.kind in ACCUSED:
@@ -233,9 +211,13 @@ def _check_by_differences(
 ) -> None:
     """Add what check_function says of a point."""
     try:
-        report = check_function(function, *floats, seed=seed)
+        with time_limit(DIFFERENCES_TIME):
+            report = check_function(function, *floats, seed=seed)
     except BadInput:
         counts[UNDEFINED] += 1
+        return
+    except Missing:
+        counts[f"differences: {NOT_IN_TIME}"] += 1
         return
     accusing = any(v.verdict in ACCUSED for v in report.verdicts)
     nowhere = accusing and not is_differentiable(function, floats, seed=seed)

@@ -128,11 +128,11 @@ def find_function(name: str) -> Callable[..., Any]:
     """The function of a full name, as in "tensorflow.math.xlogy"."""
     module, _, attribute = name.rpartition(".")
     found: Callable[..., Any] = getattr(importlib.import_module(module), attribute)
-    return _positional(attribute, found) if name.startswith(RAW) else found
+    return _positional(found) if name.startswith(RAW) else found
 
 
-def _positional(name: str, operation: Callable[..., Any]) -> Callable[..., Any]:
-    """A raw operation, which takes keywords only, as a function of those of its inputs in order that are no options."""
+def _positional(operation: Callable[..., Any]) -> Callable[..., Any]:
+    """A raw operation, which takes keywords only, as a function in order of its inputs that are no options."""
     parameters = list(inspect.signature(operation).parameters)
 
     def call(*values: Any, **options: Any) -> Any:
@@ -182,7 +182,7 @@ def find_subject(name: str, make: Callable[[tuple[str, ...]], list[Any]]) -> Sub
 
 
 def leaf_dtype(leaf: Any, dtype: str) -> Any:
-    """The dtype that an array has in an operation that runs in a dtype ("" for its own): of both it is real or complex."""
+    """The dtype of an array in an operation that runs in `dtype` ("" for its own): a complex array stays complex."""
     import tensorflow as tf
 
     own = np.asarray(leaf).dtype
