@@ -9,7 +9,7 @@ units in the last place of the dtype that it computes in; decisions (whatever is
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from functools import cache
 from typing import Any
 
@@ -41,6 +41,7 @@ from keras_ref.evaluation.operation_rounding import (
     SUMMED,
     SUMS,
     UNITS,
+    unit_of,
 )
 from scratch.arrays import Array
 from scratch.rounding import SIGNED
@@ -80,24 +81,18 @@ READING = ("ReadVariableOp", "ResourceGather", "ResourceGatherNd")
 LEFT_OUT = ("output_shapes", SHAPES, "_XlaMustCompile", "_XlaScope", "_XlaSeparateCompiledGradients")
 
 
-def unit_of(dtype: Any) -> float:
-    """The distance of 1 from the next number of a floating dtype.
-
-    Of bfloat16, which has 8 bits, NumPy does not know it.
-    """
-    dtype = tf.as_dtype(dtype).real_dtype
-    return 2.0**-7 if dtype == tf.bfloat16 else float(np.finfo(dtype.as_numpy_dtype).eps)
-
-
 def convert(
-    functions: Iterable[Definition], name: str, *, moves_point: bool = False
+    functions: Iterable[Definition], name: str, *, moves_point: bool = False, moving: Collection[int] | None = None
 ) -> tuple[str, dict[str, Definition]]:
     """The name of the conversion of the function `name`, and all definitions that it needs, by name.
 
     Nodes in EXACT_SCOPE have no copy: they make the point, and are no part of what is computed there. With
-    `moves_point` they have one that is exact: the copies are computed at a point of their own.
+    `moves_point` they have one that is exact: the copies are computed at a point of their own. `moving` are the places
+    of the arguments that make the point; None for all, and what is read from variables.
     """
     conversion = _Conversion(functions, moves_point=moves_point)
+    if moving is not None:
+        conversion.moving[name] = moving
     return conversion.convert(name), conversion.library
 
 
@@ -116,6 +111,8 @@ class _Conversion:
         given = {f.signature.name: f for f in functions}
         self.originals = {name: with_plain_calls(f, given) for name, f in given.items()}
         self.library: dict[str, Definition] = {}
+        #: names of functions → the places of the arguments that the point is made of, where those are not all
+        self.moving: dict[str, Collection[int]] = {}
         #: names of functions → the operation that they are a composition of
         self.compositions: dict[str, str] = {}
         self.seeds, self.number = itertools.count(1), next(NUMBERS)
@@ -144,6 +141,7 @@ class _Body:
 
     def __init__(self, conversion: _Conversion, old: Definition, new: Definition) -> None:
         self.conversion, self.old, self.new = conversion, old, new
+        self.some = conversion.moving.get(old.signature.name)
         #: references of tensors → those of their copies
         self.copies: dict[str, str] = {}
         #: references of constants by what they hold
@@ -182,11 +180,12 @@ class _Body:
         old, new = self.old, self.new
         for argument in old.signature.input_arg:
             new.signature.input_arg.add(name=argument.name, type=argument.type)
-        for argument in old.signature.input_arg:
+        for i, argument in enumerate(old.signature.input_arg):
             if tf.as_dtype(argument.type) in COPIED:
                 new.signature.input_arg.add(name=argument.name + COPY, type=argument.type)
                 self.copies[argument.name] = argument.name + COPY
-                self.moving.add(argument.name)
+                if self.some is None or i in self.some:
+                    self.moving.add(argument.name)
         new.signature.input_arg.add(name=COMMON, type=tf.int32.as_datatype_enum)
         for index, attributes in old.arg_attr.items():
             new.arg_attr[index].CopyFrom(attributes)
@@ -289,7 +288,7 @@ class _Body:
         # what makes the point, reads, draws or runs Python is computed once, and both have the same of it
         of_point = EXACT_SCOPE in node.name
         if (of_point and not self.conversion.moves_point) or op_def_registry.get(node.op).is_stateful:
-            if EXACT_SCOPE in node.name or node.op in READING:
+            if self.some is None and (EXACT_SCOPE in node.name or node.op in READING):
                 self.moving.update(reference for reference, _ in outputs)
             return
         if not self.moving.intersection(data):
@@ -349,6 +348,10 @@ class _Body:
     def _convert_call(self, node: Node) -> None:
         """A call of the converted functions: the originals and the copies come out of one."""
         op, before = CALLS[node.op]
+        data, outputs = data_inputs(node), outputs_of(node)
+        if self.some is not None and not self.moving.intersection(data):
+            self.new.node_def.add().CopyFrom(node)
+            return
         new = self.new.node_def.add()
         new.CopyFrom(node)
         new.op = op
@@ -357,7 +360,6 @@ class _Body:
         for value in new.attr.values():
             for function in [value.func] if value.HasField("func") else value.list.func:
                 function.name = self.conversion.convert(function.name)
-        data, outputs = data_inputs(node), outputs_of(node)
         held = [p for p in zip(data[before:], input_dtypes(node)[before:], strict=True) if p[1] in COPIED]
         copied = [(reference, dtype) for reference, dtype in outputs if dtype in COPIED]
         del new.input[:]
