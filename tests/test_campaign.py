@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from keras_ref.campaign import oracles, records, run
+from keras_ref.campaign.behind_where import hide_infinite
 from keras_ref.campaign.differentiability import is_differentiable
 from keras_ref.campaign.exact_check import ExactOperation, WrongValue
 from keras_ref.campaign.oracles import load_oracles
@@ -191,9 +192,13 @@ def test_numbers_that_where_leaves_out():
     x = np.array([4.0, 0.0, 0.25])
     operation = ExactOperation(tf.math.log, 0)
     assert operation.entries([x]) is None
-    behind = operation.masked([x])
+    behind = hide_infinite(tf.math.log, [x])
     assert behind is not None and _first_order(behind, x) == ["match", "nan", "match"]
-    assert operation.masked([x + 1]) is None and operation.masked([0 * x]) is None
+    np.testing.assert_array_equal(behind.hiding[0], [False, True, False])
+    assert hide_infinite(tf.math.log, [x + 1]) is None and hide_infinite(tf.math.log, [0 * x]) is None
+    products = hide_infinite(tf.math.cumprod, [np.array([1e200, 1e200, 2.0])])
+    assert products is not None
+    np.testing.assert_array_equal(products.hiding[0], [True, True, True])  # of inf, behind the first
     result = Counter()
     run._check_point(operation, [x], ("first order",), counts=result, accused=[], name="log", point="here")
     assert result == {"behind where, first order: match": 2, "behind where, first order: nan, as documented": 1}
@@ -217,11 +222,12 @@ def test_a_lower_precision_on_the_way():
     assert list(plain.entries([point])) and plain.gives_less and not plain.narrows
 
 
-def test_a_value_in_which_everything_cancels_is_not_wrong():
+def test_a_value_that_cancels_or_jumps_is_not_wrong():
     """sin(π 700) has no digits; a value that has digits and is another one is wrong."""
     import tensorflow as tf
 
     assert _first_order(lambda x: tf.sin(np.pi * x), np.array([700.0])) == ["match"]
+    assert _first_order(tf.math.acosh, np.array([complex(-0.0, -0.0)])) is None  # on a branch cut
     with pytest.raises(WrongValue):  # 1 eagerly, 1/2 in a graph
         _first_order(lambda x: x if tf.inside_function() else 2 * x, np.array([0.5]))
 
@@ -246,6 +252,18 @@ def test_functions_with_and_without_a_derivative():
     assert is_differentiable(tf.linalg.qr, [x]) and is_differentiable(tf.exp, [x])
     assert not is_differentiable(tf.linalg.qr, [np.zeros((2, 2))])
     assert not is_differentiable(tf.abs, [np.zeros(3)])
+
+
+def test_kinks_that_meet():
+    """clip(x, a, a) has a slope along x and no derivative; celu bends nowhere, and its gradient at 0 is wrong."""
+    import keras
+
+    x = np.array([0.0, 1.0])
+    assert set(_first_order(keras.ops.clip, x, x, x)).isdisjoint(run.ACCUSED)
+    assert _first_order(keras.ops.celu, x) == ["mismatch", "match"]
+    # a bend of another entry excuses nothing
+    wrong_and_bent = _first_order(lambda v: keras.ops.stack([keras.ops.celu(v[0]), keras.ops.abs(v[1])]), 0 * x)
+    assert wrong_and_bent == ["mismatch", "kink"]
 
 
 @pytest.mark.parametrize("name", ["tensorflow.linalg.svd", "keras.ops.eigh", "tensorflow.linalg.cholesky"])

@@ -16,6 +16,7 @@ derivatives.toml  those that the campaign found, in Keras too
 claims.py         what is claimed of a derivative, and how TensorFlow computes it
 precisions.py     the precision that an operation computes in
 differentiability.py  whether there is a derivative at all
+behind_where.py   an operation behind tf.where, where it is not finite everywhere
 exact_check.py    an operation at one point against slopes in many digits
 registered.py     the gradients that TensorFlow registers, and which of them a campaign differentiates (registered.toml)
 """

@@ -1,14 +1,18 @@
-"""Whether a function has a derivative at a point: what no autodiff can be accused of having missed."""
+"""Whether a function has a derivative at a point: no autodiff can be accused where there is none."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import mpmath
 import numpy as np
 import tensorflow as tf
 
 from keras_ref.campaign.cotangents import drawn_cotangent
+from keras_ref.comparison.exact_slopes import ExactLoss
+from keras_ref.evaluation.exact_graph import DIGITS
+from keras_ref.evaluation.exact_numbers import exact
 from keras_ref.evaluation.real_parts import real_parts
 from scratch.arrays import Array
 
@@ -26,6 +30,34 @@ def is_differentiable(function: Callable[..., Any], floats: Sequence[Any], *, se
     """
     generator = np.random.default_rng(seed)
     return all(_slopes_agree(function, floats, generator) for _ in range(DIRECTIONS))
+
+
+def kinks_meet(loss: ExactLoss, place: int, entry: int) -> bool:
+    """Whether the slope along one flat entry and that along another do not add up where both are moved, for any other
+    one: clip(x, a, b) at a = b = x has a slope of 0 along x, and bends where a or b move too. A bend of the other one
+    alone adds up. Raises: Missing, as Graph does.
+    """
+    others = [(i, k) for i, a in enumerate(loss.arguments) for k in range(np.size(a)) if (i, k) != (place, entry)]
+    with mpmath.workdps(DIGITS):
+        size = max([mpmath.mpf(1), *(abs(mpmath.mpf(v)) for a in loss.arguments for v in np.ravel(a))])
+        step, share = size * mpmath.mpf(10) ** (-DIGITS // 3), mpmath.mpf(10) ** -6
+        base = loss.value({}, DIGITS)
+
+        def change(*moved: tuple[int, int, int]) -> Any:
+            moves: dict[int, Any] = {}
+            for i, k, sign in moved:
+                unit = np.zeros(np.shape(loss.arguments[i]))
+                unit.flat[k] = sign
+                moves[i] = moves.get(i, 0) + exact(unit) * step
+            return loss.value(moves, DIGITS) - base
+
+        for sign in (1, -1):
+            alone = change((place, entry, sign))
+            for i, k in others:
+                both, apart = change((place, entry, sign), (i, k, 1)), alone + change((i, k, 1))
+                if abs(both - apart) > share * max(abs(both), abs(apart), share * step):
+                    return True
+    return False
 
 
 def _slopes_agree(function: Callable[..., Any], floats: Sequence[Any], generator: np.random.Generator) -> bool:

@@ -16,6 +16,7 @@ from mpmath.libmp import NoConvergence
 
 from keras_ref.campaign.claims import CLAIMS, SECOND
 from keras_ref.campaign.cotangents import drawn_cotangent
+from keras_ref.campaign.differentiability import kinks_meet
 from keras_ref.campaign.precisions import FLOAT64, Precision, lowest_precision
 from keras_ref.campaign.subjects import leaf_dtype
 from keras_ref.comparison.exact_slopes import (
@@ -28,7 +29,7 @@ from keras_ref.comparison.exact_slopes import (
     digits_of,
 )
 from keras_ref.evaluation.exact_graph import DIGITS, Graph
-from keras_ref.evaluation.exact_numbers import Missing
+from keras_ref.evaluation.exact_numbers import Missing, exact
 from keras_ref.evaluation.real_parts import from_real_parts, real_parts, real_values
 from scratch.arrays import Array
 
@@ -81,8 +82,8 @@ class ExactOperation:
 
     def entries(self, floats: Sequence[Any], claims: Sequence[str] = ("first order",)) -> Iterator[Entry] | None:
         """What every entry of the float arguments comes to; None where there is nothing to differentiate: the operation
-        refuses its arguments, the value is not finite, or an argument is subnormal. Raises: Missing, as Graph does, and
-        where it cannot be traced; WrongValue.
+        refuses its arguments, the value is not finite or jumps, or an argument is subnormal. Raises: Missing, as Graph
+        does, and where it cannot be traced; WrongValue.
         """
         leaves = [self._rounded(np.asarray(leaf)) for leaf in tf.nest.flatten(list(floats))]
         numbers = [real_values(x) for x in leaves]
@@ -105,33 +106,11 @@ class ExactOperation:
         self.gives_less = point.of_outputs > point.precision
         self.narrows = precision > max(point.precision, point.of_outputs)
         loss = ExactLoss(self.traces[key], [real_values(x) for x in leaves], unit=precision.unit)
-        try:
-            with time_limit(PATIENCE):
-                own = loss.value({}, DIGITS)
-        except (ArithmeticError, TypeError, ValueError, NoConvergence) as error:
-            raise Missing(str(error)) from error
         # half of the digits, of what a sum of terms of this size can have
-        room = precision.normal * point.count + precision.unit**0.5 * max(abs(own), abs(value), point.terms)
-        if not mpmath.isfinite(own) or (abs(own - value) > room and not _cancels(loss, own, value)):
-            raise WrongValue(value, float(own))
-        return point.compared(loss, claims, normal=precision.normal)
-
-    def masked(self, floats: Sequence[Any]) -> Callable[..., Any] | None:
-        """The operation with 0 behind `where` for the outputs that are not finite at a point; None where all are, or
-        none is. Raises: one of REFUSED.
-        """
-        outputs = tf.nest.flatten(self.of_floats(*tf.nest.map_structure(tf.constant, list(floats))))
-        finite = [
-            np.all(np.isfinite(real_values(o)), axis=-1) if o.dtype.is_complex else np.isfinite(o) for o in outputs
-        ]
-        if all(map(np.all, finite)) or not any(map(np.any, finite)):
+        room = precision.normal * point.count + precision.unit**0.5 * max(abs(value), point.terms)
+        if not _has_value(loss, value, room):
             return None
-
-        def behind_where(*arguments: Any) -> Any:
-            found = tf.nest.flatten(self.of_floats(*arguments))
-            return [tf.where(here, o, tf.zeros_like(o)) for here, o in zip(finite, found, strict=True)]
-
-        return behind_where
+        return point.compared(loss, claims, normal=precision.normal)
 
     def _rounded(self, leaf: Any) -> Any:
         """The numbers of a leaf that the lower precision has."""
@@ -139,14 +118,50 @@ class ExactOperation:
         return tf.cast(tf.cast(leaf, leaf_dtype(leaf, self.dtype)), wide).numpy() if self.dtype else leaf
 
 
+def _has_value(loss: ExactLoss, value: float, room: float) -> bool:
+    """Whether the operation is continuous at a point. Raises: WrongValue where `value` is more than `room` off, and not
+    by jumping or cancelling; Missing.
+    """
+    try:
+        with time_limit(PATIENCE):
+            own = loss.value({}, DIGITS)
+            right = mpmath.isfinite(own) and abs(own - value) <= room
+            if not right and mpmath.isfinite(own):
+                if _jumps(loss, own, value):
+                    return False
+                right = _cancels(loss, own, value)
+            if not right:
+                raise WrongValue(value, float(own))
+            return True
+    except (*REFUSED, ArithmeticError, TypeError, NoConvergence) as error:
+        raise Missing(str(error)) from error
+
+
 def _cancels(loss: ExactLoss, own: Any, value: float) -> bool:
     """Whether a value has at least half of the digits that are left where arguments and constants are off by half a
     unit in the last place: few where it is a small difference of large numbers, as the sine of a multiple of π.
     """
-    with time_limit(PATIENCE):  # the results of operations are rounded too
-        spread = 4 * max(abs(replace(loss, off=seed).value({}, DIGITS) - own) for seed in range(1, 9))
+    return _reaches(own, value, [replace(loss, off=seed).value({}, DIGITS) for seed in range(1, 9)])
+
+
+def _jumps(loss: ExactLoss, own: Any, value: float) -> bool:
+    """The same for arguments that are off by next to nothing: on a branch cut only the sign of 0 tells the sides."""
+    generator = np.random.default_rng(0)
+    others = []
+    for _ in range(4):
+        steps = {i: generator.choice((-NEXT, NEXT), size=np.shape(a)) for i, a in enumerate(loss.arguments)}
+        others.append(loss.value({i: exact(step) for i, step in steps.items()}, DIGITS))
+    return _reaches(own, value, others)
+
+
+def _reaches(own: Any, value: float, others: Sequence[Any]) -> bool:
+    # the results of operations are rounded too, not arguments and constants alone
+    spread = 4 * max([mpmath.mpf(0), *(abs(v - own) for v in others if mpmath.isfinite(v))])
     return bool(spread >= abs(own) or (own - value) ** 2 <= spread * abs(own))
 
+
+#: next to nothing, in arguments of 0 too
+NEXT = 1e-40
 
 #: the true slope of a loss along an entry of an argument
 Slopes = Callable[..., ExactSlope]
@@ -277,6 +292,7 @@ def _compared(
             truths += [(place, e, float(v), slope(loss, place, e, quickly=True)) for e, v in enumerate(flat)]
     slopes = [abs(float(t.value)) for *_, t in truths if t.standing is Standing.SMOOTH]
     scale = max([usual, *slopes])
+    sure: set[tuple[int, str]] = set()
     for place, e, said, truth in truths:
         index = tuple(int(k) for k in np.unravel_index(e, np.shape(loss.arguments[place])))
         entry = Entry(
@@ -290,6 +306,14 @@ def _compared(
             judged = _judged(
                 replace(entry, truth=float(surer.value)), surer, again, scale=scale, unit=loss.unit, normal=normal
             )
+        accused = judged.kind in ("mismatch", "nan", "inaccurate") and claim not in SECOND
+        if accused and (place, judged.kind) not in sure:
+            with time_limit(PATIENCE):
+                met = kinks_meet(loss, place, e)
+            if met:  # there are slopes along every entry, and no derivative
+                judged = replace(judged, kind=NO_DERIVATIVE)
+            else:
+                sure.add((place, judged.kind))
         yield judged
 
 

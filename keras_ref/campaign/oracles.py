@@ -121,7 +121,10 @@ def _summed(outputs: Any) -> Any:
 
 def _inverse(inverse: str, function: Callable[..., Any], x: Array) -> tuple[Array, Array]:
     """g(f(x)) = x"""
-    there_and_back = lambda v: find_function(inverse)(function(v))  # noqa: E731
+
+    def there_and_back(v: Any) -> Any:
+        return find_function(inverse)(function(v))
+
     found = _gradients(there_and_back, x)[0]
     here = np.isfinite(real_values(there_and_back(_tensor(x))))
     return found, np.where(here, drawn_cotangent(found.shape, seed=0), np.nan)

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from keras_ref.campaign.behind_where import hide_infinite
 from keras_ref.campaign.differentiability import is_differentiable
 from keras_ref.campaign.exact_check import OUTSIDE, RAISES, REFUSED, Entry, ExactOperation, WrongValue, time_limit
 from keras_ref.campaign.oracles import HALF, compare_with_oracles
@@ -168,26 +169,28 @@ def _check_behind_where(
     name: str,
     point: str,
 ) -> None:
-    """Add what a point comes to at which the operation is not finite: whether entries with a value have their slopes.
+    """Add what a point comes to at which the operation is not finite: whether entries of finite outputs have slopes.
 
-    Those of the others are 0 where `tf.where` takes 0 for the value. That autodiff gives NaN for them is in the
-    documentation of `tf.where`, and no accusation.
+    Those of the other outputs are 0 where `tf.where` takes 0 for them. That autodiff gives NaN for what influences
+    those is in the documentation of `tf.where`, and no accusation.
     """
+    judged: list[Entry] = []
     try:
-        function = operation.masked(floats)
-        hidden = function and ExactOperation(function, operation.seed, operation.dtype)
-        judged = list(hidden.entries(floats, claims) or ()) if hidden else []
+        hidden = hide_infinite(operation.of_floats, floats)
+        if hidden is not None:
+            judged = list(ExactOperation(hidden, operation.seed, operation.dtype).entries(floats, claims) or ())
     except (*REFUSED, Missing, WrongValue):
-        judged = []
-    if not judged:
+        hidden = None
+    if hidden is None or not judged:
         counts[UNDEFINED] += 1
         return
+    entries = []
     for found in judged:
-        entry = replace(found, kind=DOCUMENTED) if found.kind == Kind.NAN and found.truth == 0 else found
-        if entry.kind != OUTSIDE:
-            counts[f"behind where, {entry.claim}: {entry.kind}"] += 1
-        if entry.kind in ACCUSED:
-            accused.append(_of_entry(name, f"{point} behind where", entry))
+        documented = found.kind == Kind.NAN and hidden.hiding[found.argument][found.index]
+        entry = replace(found, kind=DOCUMENTED) if documented else found
+        entries.append(entry)
+    counts.update(f"behind where, {e.claim}: {e.kind}" for e in entries if e.kind != OUTSIDE)
+    accused += [_of_entry(name, f"{point} behind where", e) for e in _worst(entries)]
 
 
 def _worst(entries: Sequence[Entry]) -> list[Entry]:
