@@ -213,12 +213,13 @@ class _Point:
             if isinstance(output, tf.Tensor) and (output.dtype.is_floating or output.dtype.is_complex):
                 own = tf.cast(real_parts(output), tf.float64)
                 self.of_outputs = max(self.of_outputs, Precision.of(output.dtype))
-                terms.append(tf.reshape(own * drawn_cotangent(own.shape, seed=self.seed + k), [-1]))
-        terms = [term for term in terms if term.shape != (0,)] or [tf.zeros(1, tf.float64)]
+                terms.append(own * drawn_cotangent(own.shape, seed=self.seed + k))
+        terms = [term for term in terms if 0 not in term.shape] or [tf.zeros(1, tf.float64)]
         if tf.executing_eagerly():
             self.terms = max(float(tf.reduce_max(tf.abs(term))) for term in terms)
             self.count = sum(int(tf.size(term)) for term in terms)
-        return tf.add_n([tf.reduce_sum(term) for term in terms])
+        sums = [tf.reduce_sum(term) for term in terms]
+        return tf.add_n(sums) if len(sums) > 1 else sums[0]
 
     def traced(self) -> Any:
         """The sum as a traced function of the real parts."""

@@ -48,13 +48,16 @@ def read_results(path: str, *, head: dict[str, Any]) -> list[Result]:
 
 def read_record(path: str) -> tuple[dict[str, Any], list[Result]]:
     """The settings and versions of a campaign, and its results. Raises: CouldNotRun where the file is no campaign's."""
+    none = CouldNotRun(
+        f"--table must name a file that `gradtwin campaign --file` wrote. Received: {path}. Choose another path."
+    )
     try:
-        with Path(path).open(encoding="utf-8") as file:
-            head = (_parsed(file.readline()) or {})["campaign"]
-    except (OSError, ValueError, KeyError) as error:
-        raise CouldNotRun(
-            f"--table must name a file that `gradtwin campaign --file` wrote. Received: {path}. Choose another path."
-        ) from error
+        first, _, _ = files.read_text(path).partition("\n")
+    except files.NO_PATH as error:
+        raise none from error
+    head = (_parsed(first) or {}).get("campaign")
+    if not isinstance(head, dict):
+        raise none
     return head, read_results(path, head=head)
 
 

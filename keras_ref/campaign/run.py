@@ -73,7 +73,7 @@ def check_operation(name: str, *, seed: int = 0, deep: bool = False) -> Result:
         for dtype, kinds in _variants(subject, seed):
             exactly: dict[Any, ExactOperation] = {}
             for point, arguments in points_of(kinds, seed):
-                if (dtype in LOW and point not in ORDINARY) or point.partition(" in argument")[0] in subject.without:
+                if (dtype in LOWER and point not in ORDINARY) or point.partition(" in argument")[0] in subject.without:
                     continue
                 if time.process_time() > end:
                     counts[f"points: {NOT_IN_TIME}"] += 1
@@ -153,7 +153,7 @@ def _check_point(
     accused += [_of_entry(name, point, e) for e in _worst(judged)]
     if not all(np.size(leaf) for leaf in _leaves(floats)):
         counts["points: empty"] += 1  # gradients were taken, and have nothing to be compared by differences
-    elif (not judged or any(e.kind == OUTSIDE for e in judged)) and operation.dtype not in (*LOW, "complex64"):
+    elif (not judged or any(e.kind == OUTSIDE for e in judged)) and operation.dtype not in LOWER:
         _check_by_differences(
             name, point, operation.of_floats, floats, seed=operation.seed, counts=counts, accused=accused
         )
@@ -236,6 +236,7 @@ ALWAYS = ("first order",)
 DEEP = (*ALWAYS, "forward mode", "second order", "forward over forward", "graph", "compiled")
 #: precisions in which ordinary points are checked too
 LOW = ("float32", "float16", "bfloat16")
+LOWER = (*LOW, "complex64")
 #: kinds of arguments → those of complex numbers
 COMPLEX = {"vector": "complex vector", "matrix": "complex matrix", "vectors": "complex vectors"}
 
