@@ -153,6 +153,8 @@ def _check_point(
     accused += [_of_entry(name, point, e) for e in _worst(judged)]
     if not all(np.size(leaf) for leaf in _leaves(floats)):
         counts["points: empty"] += 1  # gradients were taken, and have nothing to be compared by differences
+    elif not judged and (operation.gives_less or operation.narrows) and _are_tiny(floats):
+        counts[UNDEFINED] += 1  # they are 0 in the precision that it computes in
     elif (not judged or any(e.kind == OUTSIDE for e in judged)) and operation.dtype not in LOWER:
         _check_by_differences(
             name, point, operation.of_floats, floats, seed=operation.seed, counts=counts, accused=accused
@@ -237,12 +239,18 @@ DEEP = (*ALWAYS, "forward mode", "second order", "forward over forward", "graph"
 #: precisions in which ordinary points are checked too
 LOW = ("float32", "float16", "bfloat16")
 LOWER = (*LOW, "complex64")
+#: the smallest normal number of float32
+TINY = float(np.finfo(np.float32).tiny)
 #: kinds of arguments → those of complex numbers
 COMPLEX = {"vector": "complex vector", "matrix": "complex matrix", "vectors": "complex vectors"}
 
 
 def _holds_floats(argument: Any) -> bool:
     return np.asarray(argument[0] if isinstance(argument, list) else argument).dtype.kind in "fc"
+
+
+def _are_tiny(floats: Sequence[Any]) -> bool:
+    return any(np.any((np.abs(x) < TINY) & (x != 0)) for x in map(np.asarray, _leaves(floats)))
 
 
 def _leaves(floats: Sequence[Any]) -> list[Any]:
