@@ -75,6 +75,7 @@ def check_in(
         evidence = gather(subject, settings, dtype=dtype, started=started)
         require_given_function(low, evidence, dtype=dtype)
         paths = GradientPaths.of(subject, cast("LossFunction", evidence.loss), keras_objects)  # as gather made it
+        evidence = replace(evidence, surrogates=paths.surrogate_names(evidence.names))
         outcome = annotate(compare(evidence), annotators(evidence, paths, keras_objects))
         cost = cost_of(low, evidence.autodiff, evidence.loss)
     return report_of(evidence, outcome, cost)

@@ -110,7 +110,7 @@ class LossFunction(StackedLosses):
     ) -> None:
         named = dict(zip(unique([path_of(v) for v in variables]), variables, strict=True))
         super().__init__(variables=named, state=state)
-        self._loss, self._dtype, self._contraction, self._watch = loss, dtype, contraction, watch_inputs
+        self._loss, self.dtype, self._contraction, self._watch = loss, dtype, contraction, watch_inputs
         self._gradients: dict[tuple[str, str], Any] = {}
         self._rounded_gradient: tuple[Rounded, list[bool]] | None = None
         #: the unit of what Python inside the backward pass returns, of which no graph shows the rounding
@@ -128,7 +128,7 @@ class LossFunction(StackedLosses):
     def refresh(self, data: Data | None = None) -> LossFunction:
         """Take the variables' present values, and (if given) other data of the same shapes, as the point."""
         if data is not None:
-            self.data = data.tensors(self._dtype)
+            self.data = data.tensors(self.dtype)
         self.inputs = float_inputs(self.data.x) if self._watch else {}
         self.sources = {**self.variables, **self.inputs}
         self.values: dict[str, Array] = {n: real_values(v.numpy()) for n, v in self.sources.items()}
