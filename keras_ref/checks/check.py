@@ -33,6 +33,11 @@ from keras_ref.evaluation.loss_function import LossFunction
 from keras_ref.reports.verdict import Report
 from scratch.progress import ticking
 
+NOTE_ON_ESTIMATE = (
+    "The rounding of the {} could not be measured operation by operation ({}): it was estimated from differences, "
+    "which is no bound. Please report it."
+)
+
 
 def check(keras_objects: Sequence[Any], prepare: Prepare, settings: Settings) -> Report:
     """Check the gradients of a loss that `prepare` builds over Keras objects.
@@ -92,7 +97,8 @@ def compare(evidence: Evidence) -> Outcome:
 
 def report_of(evidence: Evidence, outcome: Outcome, cost: PrecisionCost) -> Report:
     """The report of a check, with what a low precision costs."""
-    notes = (*evidence.notes, *outcome.notes, *cost.notes)
+    estimated = (NOTE_ON_ESTIMATE.format(what, why) for what, why in evidence.loss.estimated.items())
+    notes = (*evidence.notes, *outcome.notes, *cost.notes, *estimated)
     return Report(
         evidence.subject,
         (*outcome.verdicts, *cost.verdicts),

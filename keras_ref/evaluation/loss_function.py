@@ -43,7 +43,7 @@ from keras_ref.evaluation.real_parts import (
     real_values,
 )
 from keras_ref.evaluation.restoration import same_bits
-from keras_ref.evaluation.rounding import Rounded
+from keras_ref.evaluation.rounding import ConversionFailed, Rounded
 from keras_ref.evaluation.stacked_losses import StackedLosses
 from keras_ref.evaluation.traced_losses import Way
 from keras_ref.reports.kinds import Kind
@@ -314,6 +314,9 @@ class LossFunction(StackedLosses):
         try:
             self._assign(values)
             found = iter(rounded.errors([*inputs, *held], calls=ROLLS))
+        except ConversionFailed as failed:
+            self.estimated["gradient"] = str(failed)
+            raise UserCodeFailed(str(failed)) from failed
         except tf.errors.OpError as error:
             raise UserCodeFailed(str(error)) from error
         finally:

@@ -15,7 +15,8 @@ from keras_ref.errors import BadInput
 from keras_ref.evaluation.domain import losses_in_domain
 from keras_ref.evaluation.float64 import DTYPE
 from keras_ref.evaluation.operation_rounding import EXACT_SCOPE
-from keras_ref.evaluation.rounding import Rounded
+from keras_ref.evaluation.rounded_nodes import BY_THEMSELVES
+from keras_ref.evaluation.rounding import ConversionFailed, Rounded
 from keras_ref.evaluation.stacked_calls import StackedCall
 from keras_ref.evaluation.traced_losses import TracedLosses, Way
 from scratch.arrays import Array
@@ -54,6 +55,8 @@ class StackedLosses(TracedLosses):
         super().__init__(variables=variables, state=state)
         self._evaluate: Any = None
         self._call: StackedCall | None = None
+        #: what of the rounding is estimated from differences, the loss's or the gradient's, as the conversion failed
+        self.estimated: dict[str, str] = {}
         self._rounded: Rounded | None = None
         self._branch: Rounded | None = None
         #: forward passes so far
@@ -205,6 +208,9 @@ class StackedLosses(TracedLosses):
         arguments = [np.zeros(()), np.int64(0), flat[0], flat, np.zeros_like(flat)]
         try:
             return self._rounded.noise([*map(tf.constant, arguments), *self._held()], calls=ROLLS)
+        except ConversionFailed as failed:
+            self.estimated["loss"] = str(failed)
+            return math.nan
         finally:
             self._restore_written()
 
@@ -253,7 +259,7 @@ class StackedLosses(TracedLosses):
                 )
                 if self._branch is None:
                     self._branch = Rounded(self._stacked().in_order(*here), moves_point=True)
-                found.append(np.asarray(self._branch.roll(here, common=False, copies=there).rolled[0]))
+                found.append(np.asarray(self._branch.roll(here, how=BY_THEMSELVES, copies=there).rolled[0]))
         except tf.errors.OpError:  # the copies leave the domain, and take no decision of their own
             return np.full(len(steps), np.nan)
         finally:
