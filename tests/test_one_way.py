@@ -75,6 +75,7 @@ METHODS = (
     "moved",
     "with_noise",
     "measured_noise",
+    "noise_along",
 )
 
 

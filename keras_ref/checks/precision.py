@@ -15,6 +15,7 @@ from keras_ref.checks.checked_loss import Prepare
 from keras_ref.checks.disconnected import GradientPaths
 from keras_ref.comparison.autodiff import Autodiff, Gradient, relative_differences
 from keras_ref.comparison.differenced_loss import DifferencedLoss
+from keras_ref.comparison.noise import SUSPICIOUS
 from keras_ref.comparison.oracles import ForwardOracle
 from keras_ref.errors import UserCodeFailed, short
 from keras_ref.evaluation import keras_2
@@ -29,8 +30,6 @@ from keras_ref.evaluation.traced_functions import PrecisionIsFixed
 from keras_ref.reports.verdict import Kind, Reason, Verdict
 from scratch.differences import UNIT
 
-#: relative noise of a loss from which on float64 rounding alone no longer explains it
-SUSPICIOUS = 2.0**-36
 #: the unit that Python code inside a graph is taken to compute in, where its noise says that it is not float64's
 OPAQUE = float(np.finfo(np.float32).eps)
 #: how many places of a graph a note names

@@ -74,6 +74,10 @@ class DifferencedLoss(Protocol):
         """The absolute rounding error of the loss; nan where its operations are out of reach."""
         ...
 
+    def noise_along(self, name: str, *, at: Mapping[str, Array] | None = None) -> float:
+        """That of losses in which one variable or input moves alone; asked only where there is a graph."""
+        ...
+
     def gradient(self, mode: str = "eager", *, at: Mapping[str, Array] | None = None) -> dict[str, Array | None]:
         """The gradient by autodiff; None where autodiff gives None."""
         ...

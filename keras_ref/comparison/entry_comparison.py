@@ -122,10 +122,20 @@ class EntryComparison:
     @property
     def between(self) -> Array:
         """Whether autodiff's value lies between the slopes from left and right, errors included."""
-        left, right = self.slopes.left, self.slopes.right
-        low = np.minimum(left.value - left.error, right.value - right.error) - self.rounding
-        high = np.maximum(left.value + left.error, right.value + right.error) + self.rounding
-        return np.asarray((low <= self.values) & (self.values <= high))
+        return lie_between(self.slopes, self.values, self.rounding)
+
+
+def lie_between(slopes: Slopes, values: Array, rounding: Array) -> Array:
+    """Whether values (e,) lie between the slopes from left and right, errors included.
+
+    Sides agree within their errors also where the loss bends by less, or closer to the point than noise lets be seen. A
+    two-sided slope, whose own error is smaller than theirs, is then the mean of both, and autodiff has one of them: a
+    mismatch with it that lies between the sides may be such a bend.
+    """
+    left, right = slopes.left, slopes.right
+    low = np.minimum(left.value - left.error, right.value - right.error) - rounding
+    high = np.maximum(left.value + left.error, right.value + right.error) + rounding
+    return np.asarray((low <= values) & (values <= high))
 
 
 def measure(oracle: Oracle, name: str, *, entries: Array, values: Array, autodiff: Autodiff) -> Slopes:

@@ -65,7 +65,7 @@ def measure_by_tiers(oracle: Oracle, name: str, *, entries: Array, is_certain: C
         def line(offsets: Array, pending: Array = pending) -> Array:
             return np.asarray(oracle.losses(name, entries[pending], offsets), dtype=float)
 
-        found = slopes(line, at[pending], oracle.noise, base=oracle.base, exponents=exponents)
+        found = slopes(line, at[pending], oracle.noise_along(name), base=oracle.base, exponents=exponents)
         known = with_entries(known, pending, found)
         pending = np.flatnonzero(~is_certain(known))
     return known
@@ -111,7 +111,7 @@ def widen_steps(oracle: Oracle, name: str, *, entries: Array, known: Slopes, aut
     def line(offsets: Array) -> Array:
         return np.asarray(oracle.losses(name, entries[chosen], offsets), dtype=float)
 
-    found = slopes(line, np.zeros(len(chosen)), oracle.noise, base=oracle.base, exponents=WIDER)
+    found = slopes(line, np.zeros(len(chosen)), oracle.noise_along(name), base=oracle.base, exponents=WIDER)
     # steps so much longer than the weight pass over a bend beside it (that of elu at 0): one side alone may be right
     apart = np.abs(found.left.value - found.right.value) + np.maximum(found.left.error, found.right.error)
     found = replace(found, value=replace(found.value, truncation=np.fmax(found.value.truncation, apart)))
@@ -122,7 +122,7 @@ def widen_steps(oracle: Oracle, name: str, *, entries: Array, known: Slopes, aut
 def measure_with_scheme(oracle: Oracle, name: str, *, entries: Array, scheme: Scheme) -> Slopes:
     """Slopes by one given scheme, taken at its word: it knows no sides, so every entry counts as smooth."""
     at = np.ravel(oracle.values[name])[entries]
-    found = scheme(lambda offsets: oracle.losses(name, entries, offsets), at, oracle.noise)
+    found = scheme(lambda offsets: oracle.losses(name, entries, offsets), at, oracle.noise_along(name))
     everywhere = np.ones(len(entries), bool)
     return Slopes(found, found, found, everywhere, ~everywhere, np.full(len(entries), np.nan))
 
@@ -148,7 +148,7 @@ def refine_by_complex_step(oracle: Oracle, name: str, *, entries: Array, known: 
     if not len(asked):
         return known
     at = np.ravel(oracle.values[name])[entries[asked]]
-    found = ComplexStep()(lambda offsets: oracle.losses(name, entries[asked], offsets), at, oracle.noise)
+    found = ComplexStep()(lambda offsets: oracle.losses(name, entries[asked], offsets), at, oracle.noise_along(name))
     agrees = disputed[asked] & (np.abs(found.value - autodiff[asked]) <= found.error)
     # terms that cancel inside the pass take digits of the imaginary part, and no noise of the loss tells how many: of
     # 1 + erf(-4.6) eight of sixteen are left. More than SHARP is not needed
@@ -166,4 +166,4 @@ def slope_within_noise(oracle: Oracle, name: str, entries: Array) -> Array:
     A term of size A that dies within a length L has the slope A / L.
     """
     shortest = np.exp2(WIDER[-1]) * scale_of(np.ravel(oracle.values[name]))[entries]
-    return np.asarray(oracle.noise / shortest)
+    return np.asarray(oracle.noise_along(name) / shortest)

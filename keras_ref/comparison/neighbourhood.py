@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from keras_ref.comparison.autodiff import Autodiff
-from keras_ref.comparison.entry_comparison import EntryComparison, Judgements, judge
+from keras_ref.comparison.entry_comparison import EntryComparison, Judgements, judge, lie_between
 from keras_ref.comparison.entry_slopes import measure_beside_autodiff
 from keras_ref.comparison.oracles import Oracle
 from keras_ref.reports.verdict import Kind, Reason
@@ -151,7 +151,8 @@ def look_beside(found: EntryComparison, autodiff: Autodiff, *, seed: int) -> Ent
         rounding = beside.rounding_of(name, entries)
         kinds = judge(around, values, rounding).kinds
         sharp = 2 * (around.value.error + rounding) < excused[pending]
-        return Tally((kinds == Kind.MATCH) & sharp, np.isin(kinds, (Kind.MISMATCH, Kind.NAN)))
+        wrong = (kinds == Kind.MISMATCH) & ~lie_between(around, values, rounding)
+        return Tally((kinds == Kind.MATCH) & sharp, wrong | (kinds == Kind.NAN))
 
     tally = tally_neighbours(judge_at, between=at_kink & between, points=2 * PAIRS, paired=True)
     open_ = (tally.right > 0) & (tally.wrong == 0) & ~(at_kink & between)

@@ -16,6 +16,9 @@ from keras_ref.own_modules import noise as loss_noise
 from scratch.arrays import Array
 from scratch.differences import UNIT
 
+#: relative noise of a loss from which on float64 rounding alone no longer explains it
+SUSPICIOUS = 2.0**-36
+
 
 def measure_noise(loss: Any, values: Mapping[str, Array], base: float, *, seed: int = 0) -> float:
     """The absolute rounding error of a traced loss at a point, where it is `base`; nan where it cannot be told.
@@ -31,6 +34,17 @@ def measure_noise(loss: Any, values: Mapping[str, Array], base: float, *, seed: 
     differenced = loss_noise.measure(lambda d, steps: loss.directional(d, steps, at=values), values, base, seed=seed)
     found = float(np.fmax(noise, differenced))
     return max(found, loss.unit * abs(base) / 2) if loss.unit != UNIT else found
+
+
+def measure_noise_along(loss: Any, name: str, values: Mapping[str, Array], base: float, *, whole: float) -> float:
+    """The noise of losses in which one variable or input moves alone, beside `whole`, that of all.
+
+    They differ where part of the loss is computed in less than float64: in all losses in which that part rests it is
+    the same, and no error of a difference.
+    """
+    if not whole > SUSPICIOUS * abs(base) or loss.graph is None or opaque(loss.graph):
+        return whole
+    return float(np.fmin(loss.noise_along(name, at=values), whole))
 
 
 def even_part_noise(even: Array, losses: Array) -> float:

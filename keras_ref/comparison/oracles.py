@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any, Protocol, Self
 
 import numpy as np
 
 from keras_ref.comparison.differenced_loss import DifferencedLoss
-from keras_ref.comparison.noise import measure_noise
+from keras_ref.comparison.noise import measure_noise, measure_noise_along
 from keras_ref.comparison.points import remembering
 from keras_ref.evaluation.directional_loss import DirectionalLoss
 from keras_ref.evaluation.loss_function import LossFunction
@@ -59,6 +59,11 @@ class Oracle(Protocol):
     def with_noise(self, noise: float) -> Self:
         """The same with another noise."""
         ...
+
+    def noise_along(self, name: str) -> float:
+        """The noise of losses in which one variable or input moves alone; `noise` where that is all that is known."""
+        del name
+        return self.noise
 
     def measured_noise(self, *, seed: int) -> float:
         """The noise near the point, measured where `noise` is only assumed."""
@@ -200,6 +205,13 @@ class ForwardOracle(MovedOracle):
 
     def _noise_at(self, values: Mapping[str, Array], base: float) -> float:
         return measure_noise(self.loss, values, base, seed=self.seed)
+
+    def noise_along(self, name: str) -> float:
+        return self._noise_along(name)
+
+    @cached_property
+    def _noise_along(self) -> Callable[[str], float]:
+        return cache(lambda name: measure_noise_along(self.loss, name, self.values, self.base, whole=self.noise))
 
     def with_noise(self, noise: float) -> Self:
         return replace(self, noise=noise)

@@ -91,6 +91,11 @@ class ProgramLoss:
         del at
         return math.nan
 
+    def noise_along(self, name: str, *, at: Mapping[str, Array] | None = None) -> float:
+        """Nan: the operations are out of reach."""
+        del name
+        return self.noise(at=at)
+
     def gradient(self, mode: str = "eager", *, at: Mapping[str, Array] | None = None) -> dict[str, Array | None]:
         """The program's own gradient, {name: array} at the point (or `at`); None where it gives None."""
         trace = self._program.differentiate(self._at(at))

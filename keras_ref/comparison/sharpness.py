@@ -132,7 +132,7 @@ class _Sharpened:
         enlarged = np.full(len(at), scale == _scale_of_small(self.found)) & there.slopes.smooth
         trusted = (scale < 1) | enlarged
         wrong = (kinds == Kind.MISMATCH) & (trusted | (self.found.judgements.kinds[at] == Kind.MISMATCH))
-        wrong &= not _departs(self.found)
+        wrong &= ~there.between & (not _departs(self.found))
         found, new = self.found, self.passed.copy()
         for which, reason in ((right, Reason.DECIDED_BESIDE), (wrong, Reason.WRONG_BESIDE)):
             chosen = np.flatnonzero(which)
@@ -152,7 +152,8 @@ def _settle_disputed(found: EntryComparison, autodiff: Autodiff, *, own: Array, 
     with np.errstate(invalid="ignore"):
         differences = np.abs(found.slopes.value.value - found.values)[mismatches]
     unseen = slope_within_noise(found.oracle, found.name, found.entries[mismatches])
-    disputed = mismatches[differences <= found.allowed[mismatches] + unseen]
+    within = differences <= found.allowed[mismatches] + unseen
+    disputed = mismatches[within | found.between[mismatches]]
     if not len(disputed):
         return found
     passed = np.zeros(len(found.entries))

@@ -120,6 +120,10 @@ class DirectionalLoss:
             if self.function.writes_variables:
                 self.function.restore_values()
 
+    def noise_along(self, name: str, *, at: Mapping[str, Array] | None = None) -> float:
+        """The absolute rounding error of losses in which one name moves alone; nan where it cannot be told."""
+        return self.function.noise_along(name, at=at)
+
     def branch_directional(
         self, direction: Mapping[str, Array], steps: Array, *, at: Mapping[str, Array] | None = None
     ) -> Array:

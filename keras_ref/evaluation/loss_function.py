@@ -161,12 +161,14 @@ class LossFunction(StackedLosses):
 
     def _at(self, flat: Any, held: list[Any]) -> Any:
         """The loss where all values are those of one flat vector."""
-        sizes = [value.size for value in self.values.values()]
-        parts = {
-            name: from_real_parts(tf.reshape(part, value.shape), self.sources[name].dtype)
-            for (name, value), part in zip(self.values.items(), tf.split(flat, sizes), strict=True)
-        }
-        return self.loss_of(parts, held)
+        values = self.values.values()
+        parts = tf.split(flat, [value.size for value in values])
+        return self._at_parts([tf.reshape(p, v.shape) for p, v in zip(parts, values, strict=True)], held)
+
+    def _at_parts(self, parts: list[Any], held: list[Any]) -> Any:
+        """The loss where the values are these, in the order of the names."""
+        named = zip(self.values, parts, strict=True)
+        return self.loss_of({name: from_real_parts(part, self.sources[name].dtype) for name, part in named}, held)
 
     def loss_of(self, parts: Mapping[str, Any], held: list[Any]) -> Any:
         """The loss where the values are the given tensors, by name: no gradient, and nothing is written."""
@@ -392,8 +394,6 @@ def require_scalar(loss: Any) -> Any:
     """The loss, if it is one number. Raises: BadInput."""
     loss = tf.convert_to_tensor(loss)
     if loss.shape.rank not in (0, None):
-        raise BadInput(
-            f"A loss must be a scalar. Received: shape {tuple(loss.shape)}. "
-            "Reduce it, with a mean or a sum over the batch."
-        )
+        received = f"Received: shape {tuple(loss.shape)}."
+        raise BadInput(f"A loss must be a scalar. {received} Reduce it, with a mean or a sum over the batch.")
     return loss

@@ -14,7 +14,18 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
+
+
+def unit_of(dtype: Any) -> float:
+    """The distance of 1 from the next number of a floating dtype.
+
+    Of bfloat16, which has 8 bits, NumPy does not know it.
+    """
+    dtype = tf.as_dtype(dtype).real_dtype
+    return 2.0**-7 if dtype == tf.bfloat16 else float(np.finfo(dtype.as_numpy_dtype).eps)
+
 
 #: the scope of operations that are left as they are
 EXACT_SCOPE = "exact_point"

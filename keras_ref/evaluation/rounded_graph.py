@@ -9,7 +9,7 @@ units in the last place of the dtype that it computes in; decisions (whatever is
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from functools import cache
 from typing import Any
 
@@ -41,8 +41,9 @@ from keras_ref.evaluation.operation_rounding import (
     SUMMED,
     SUMS,
     UNITS,
+    unit_of,
 )
-from keras_ref.evaluation.rounded_nodes import COMMON, RoundedNodes, unit_of
+from keras_ref.evaluation.rounded_nodes import COMMON, RoundedNodes
 
 #: what ends the name of a copy, and of a converted function
 COPY = "__rounded"
@@ -73,14 +74,17 @@ LEFT_OUT = ("output_shapes", SHAPES, "_XlaMustCompile", "_XlaScope", "_XlaSepara
 
 
 def convert(
-    functions: Iterable[Definition], name: str, *, moves_point: bool = False
+    functions: Iterable[Definition], name: str, *, moves_point: bool = False, moving: Collection[int] | None = None
 ) -> tuple[str, dict[str, Definition]]:
     """The name of the conversion of the function `name`, and all definitions that it needs, by name.
 
     Nodes in EXACT_SCOPE have no copy: they make the point, and are no part of what is computed there. With
-    `moves_point` they have one that is exact: the copies are computed at a point of their own.
+    `moves_point` they have one that is exact: the copies are computed at a point of their own. `moving` are the places
+    of the arguments that make the point; None for all, and what is read from variables.
     """
     conversion = _Conversion(functions, moves_point=moves_point)
+    if moving is not None:
+        conversion.moving[name] = moving
     return conversion.convert(name), conversion.library
 
 
@@ -99,6 +103,8 @@ class _Conversion:
         given = {f.signature.name: f for f in functions}
         self.originals = {name: with_plain_calls(f, given) for name, f in given.items()}
         self.library: dict[str, Definition] = {}
+        #: names of functions → the places of the arguments that the point is made of, where those are not all
+        self.moving: dict[str, Collection[int]] = {}
         #: names of functions → the operation that they are a composition of
         self.compositions: dict[str, str] = {}
         self.seeds, self.number = itertools.count(1), next(NUMBERS)
@@ -128,6 +134,7 @@ class _Body(RoundedNodes):
     def __init__(self, conversion: _Conversion, old: Definition, new: Definition) -> None:
         super().__init__(new, conversion.seeds)
         self.conversion, self.old = conversion, old
+        self.some = conversion.moving.get(old.signature.name)
         #: references of tensors → those of their copies
         self.copies: dict[str, str] = {}
         #: references of what depends on the point. Of constants and random draws alone the same is computed in every
@@ -160,11 +167,12 @@ class _Body(RoundedNodes):
         old, new = self.old, self.new
         for argument in old.signature.input_arg:
             new.signature.input_arg.add(name=argument.name, type=argument.type)
-        for argument in old.signature.input_arg:
+        for i, argument in enumerate(old.signature.input_arg):
             if tf.as_dtype(argument.type) in COPIED:
                 new.signature.input_arg.add(name=argument.name + COPY, type=argument.type)
                 self.copies[argument.name] = argument.name + COPY
-                self.moving.add(argument.name)
+                if self.some is None or i in self.some:
+                    self.moving.add(argument.name)
         new.signature.input_arg.add(name=COMMON, type=tf.int32.as_datatype_enum)
         for index, attributes in old.arg_attr.items():
             new.arg_attr[index].CopyFrom(attributes)
@@ -215,7 +223,7 @@ class _Body(RoundedNodes):
         # what makes the point, reads, draws or runs Python is computed once, and both have the same of it
         of_point = EXACT_SCOPE in node.name
         if (of_point and not self.conversion.moves_point) or op_def_registry.get(node.op).is_stateful:
-            if EXACT_SCOPE in node.name or node.op in READING:
+            if self.some is None and (EXACT_SCOPE in node.name or node.op in READING):
                 self.moving.update(reference for reference, _ in outputs)
             return
         if not self.moving.intersection(data):
@@ -287,6 +295,10 @@ class _Body(RoundedNodes):
     def _convert_call(self, node: Node) -> None:
         """A call of the converted functions: the originals and the copies come out of one."""
         op, before = CALLS[node.op]
+        data, outputs = data_inputs(node), outputs_of(node)
+        if self.some is not None and not self.moving.intersection(data):
+            self.new.node_def.add().CopyFrom(node)
+            return
         new = self.new.node_def.add()
         new.CopyFrom(node)
         new.op = op
@@ -295,7 +307,6 @@ class _Body(RoundedNodes):
         for value in new.attr.values():
             for function in [value.func] if value.HasField("func") else value.list.func:
                 function.name = self.conversion.convert(function.name)
-        data, outputs = data_inputs(node), outputs_of(node)
         held = [p for p in zip(data[before:], input_dtypes(node)[before:], strict=True) if p[1] in COPIED]
         copied = [(reference, dtype) for reference, dtype in outputs if dtype in COPIED]
         del new.input[:]

@@ -10,6 +10,7 @@ import tensorflow as tf
 from tensorflow.core.framework import attr_value_pb2
 
 from keras_ref.evaluation.function_definitions import Definition, type_of
+from keras_ref.evaluation.operation_rounding import unit_of
 from scratch.arrays import Array
 from scratch.rounding import SIGNED
 
@@ -21,15 +22,6 @@ COMMON = "rounding__common"
 BY_THEMSELVES, IN_COMMON, NOT_OFF = range(3)
 #: what the generators of random numbers start from; each has a second seed of its own
 SEED = 87654321
-
-
-def unit_of(dtype: Any) -> float:
-    """The distance of 1 from the next number of a floating dtype.
-
-    Of bfloat16, which has 8 bits, NumPy does not know it.
-    """
-    dtype = tf.as_dtype(dtype).real_dtype
-    return 2.0**-7 if dtype == tf.bfloat16 else float(np.finfo(dtype.as_numpy_dtype).eps)
 
 
 class RoundedNodes:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import weakref
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,13 +45,14 @@ class Rounded:
 
     `function` is a concrete function of TensorFlow; it stays what it is. What it does in the scope EXACT_SCOPE is done
     once. The random numbers come from seeds of their own: global ones are not touched, and every instance draws the
-    same.
+    same. `moving` are the places of the arguments that move, where others rest: what is computed without
+    them is no part of an error.
     """
 
-    def __init__(self, function: Any, *, moves_point: bool = False) -> None:
+    def __init__(self, function: Any, *, moves_point: bool = False, moving: Collection[int] | None = None) -> None:
         definitions = definitions_of(function)
         main = definitions[0]
-        self._name, library = convert(definitions, main.signature.name, moves_point=moves_point)
+        self._name, library = convert(definitions, main.signature.name, moves_point=moves_point, moving=moving)
         #: functions that an operation calls without a copy live as long as the one that they belong to
         self._function = function
         self._results = [a.type for a in library[self._name].signature.output_arg]

@@ -58,13 +58,16 @@ class StackedLosses(TracedLosses):
         #: what of the rounding is estimated from differences, the loss's or the gradient's, as the conversion failed
         self.estimated: dict[str, str] = {}
         self._rounded: Rounded | None = None
+        self._of_parts: Any = None
+        self._rounded_along: dict[str, Rounded] = {}
         self._branch: Rounded | None = None
         #: forward passes so far
         self.evaluations = 0
         self.block = BLOCK
 
     def _forget_traces(self) -> None:
-        self._evaluate = self._call = None
+        self._evaluate = self._call = self._of_parts = None
+        self._rounded_along.clear()
 
     @abstractmethod
     def _held(self) -> list[Any]:
@@ -73,6 +76,10 @@ class StackedLosses(TracedLosses):
     @abstractmethod
     def _at(self, flat: Any, held: list[Any]) -> Any:
         """The loss where all values are those of one flat vector."""
+
+    @abstractmethod
+    def _at_parts(self, parts: list[Any], held: list[Any]) -> Any:
+        """The loss where the values are these, in the order of the names."""
 
     @abstractmethod
     def restore_values(self) -> None:
@@ -207,12 +214,35 @@ class StackedLosses(TracedLosses):
             self._rounded = Rounded(evaluate)
         arguments = [np.zeros(()), np.int64(0), flat[0], flat, np.zeros_like(flat)]
         try:
-            return self._rounded.noise([*map(tf.constant, arguments), *self._held()], calls=ROLLS)
+            return self._noise_of(self._rounded, [*map(tf.constant, arguments), *self._held()])
+        finally:
+            self._restore_written()
+
+    def _noise_of(self, rounded: Rounded, arguments: list[Any]) -> float:
+        try:
+            return rounded.noise(arguments, calls=ROLLS)
         except ConversionFailed as failed:
             self.estimated["loss"] = str(failed)
             return math.nan
-        finally:
-            self._restore_written()
+
+    def noise_along(self, name: str, *, at: Mapping[str, Array] | None = None) -> float:
+        """The absolute rounding error of losses in which one variable or input moves alone, at the point (or `at`).
+
+        What is computed without it is the same in all of them: rounding in float32 before the first layer is none of
+        the second layer's. nan where it cannot be told: of losses that run only eagerly, or assign to variables.
+        """
+        self._traced()
+        if self.way is Way.EAGER or self.writes_variables:
+            return math.nan
+        values, held = at or self.values, self._held()
+        if self._of_parts is None:
+            specs = [[tf.TensorSpec(values[n].shape, DTYPE) for n in self.values]]
+            specs.append([tf.TensorSpec(t.shape, t.dtype) for t in held])
+            self._of_parts = tf.function(self._at_parts, autograph=False).get_concrete_function(*specs)
+        if name not in self._rounded_along:
+            self._rounded_along[name] = Rounded(self._of_parts, moving=[list(self.values).index(name)])
+        arguments = [*(tf.constant(values[n], DTYPE) for n in self.values), *held]
+        return self._noise_of(self._rounded_along[name], arguments)
 
     def branch_losses(
         self, name: str, entries: Array, offsets: Array, *, at: Mapping[str, Array] | None = None
