@@ -25,8 +25,8 @@ SHARP = 1e-7
 #: uniform relative shifts of a whole variable, in units in the last place of what it computes in: they compute a
 #: gradient again with other rounding, without breaking the ties and zeros that kinks are made of
 SHIFTS = (16, -16, 24)
-#: the rounding of a backward pass that only runs eagerly is stated as so many times the median change between SHIFTS. It
-#: is an estimate and no bound: its operations are out of reach
+#: the rounding of a backward pass that only runs eagerly is stated as so many times the median change between SHIFTS.
+#: It is an estimate and no bound: its operations are out of reach
 CHANGES = 4.0
 
 
