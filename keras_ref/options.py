@@ -332,10 +332,12 @@ def read_settings(folder: Path) -> dict[str, Any]:
         return {}
     try:
         table = tomllib.loads(file.read_text(encoding="utf-8")).get("tool", {}).get("gradtwin", {})
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise CouldNotRun(f"pyproject.toml must be TOML. Received: {file}: {short(error)} Correct the file.") from error
     if not isinstance(table, dict):
-        raise CouldNotRun(f"tool.gradtwin must be a table. Received: {table!r} in {file}. Write [tool.gradtwin].")
+        raise CouldNotRun(
+            f"tool.gradtwin must be a table. Received: {short(repr(table))[:-1]} in {file}. Write [tool.gradtwin]."
+        )
     return {name: _setting(name, value, file) for name, value in table.items()}
 
 
@@ -352,7 +354,7 @@ def _setting(name: str, value: Any, file: Path) -> Any:
         kind = {str: "a text", int: "a whole number", bool: "true or false"}[option.type]
         raise CouldNotRun(
             f"{name} in [tool.gradtwin] must be {kind}{', or a list of them' if option.many else ''}. Received: "
-            f"{value!r} in {file}. Correct it."
+            f"{short(repr(value))[:-1]} in {file}. Correct it."
         )
     taken = tuple(given) if option.many else value
     try:

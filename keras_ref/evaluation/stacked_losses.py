@@ -12,8 +12,10 @@ import numpy as np
 import tensorflow as tf
 
 from keras_ref.errors import BadInput
+from keras_ref.evaluation.column_losses import ColumnLosses
 from keras_ref.evaluation.domain import losses_in_domain
 from keras_ref.evaluation.float64 import DTYPE
+from keras_ref.evaluation.graph import casts_down
 from keras_ref.evaluation.operation_rounding import EXACT_SCOPE
 from keras_ref.evaluation.rounded_nodes import BY_THEMSELVES
 from keras_ref.evaluation.rounding import ConversionFailed, Rounded
@@ -26,6 +28,10 @@ from scratch.noise import ROLLS
 VARYING = 3
 #: nudged losses that one call of the traced function evaluates; fewer where memory does not suffice
 BLOCK = 512
+#: bytes that forward passes have to make before columns pay for their trace, which costs as much as a thousand passes
+WORTH = 2**30
+#: nudges whose losses are computed in both ways, before columns are relied on
+COMPARED = 8
 
 
 @dataclass(frozen=True)
@@ -61,6 +67,10 @@ class StackedLosses(TracedLosses):
         self._of_parts: Any = None
         self._rounded_along: dict[str, Rounded] = {}
         self._branch: Rounded | None = None
+        #: losses by columns for each name that has been looked at; None where whole forward passes are taken
+        self._columns: dict[str, ColumnLosses | None] = {}
+        #: a point, and the noise that both ways may differ by there
+        self._noise_there: tuple[Any, float] = (None, 0.0)
         #: forward passes so far
         self.evaluations = 0
         self.block = BLOCK
@@ -68,6 +78,7 @@ class StackedLosses(TracedLosses):
     def _forget_traces(self) -> None:
         self._evaluate = self._call = self._of_parts = None
         self._rounded_along.clear()
+        self._columns.clear()
 
     @abstractmethod
     def _held(self) -> list[Any]:
@@ -303,8 +314,59 @@ class StackedLosses(TracedLosses):
             np.broadcast_to(self._offsets[name] + np.asarray(entries), offsets.shape).ravel().astype(np.int64)
         )
         targets = (np.ravel(values[name])[entries] + offsets).ravel()
-        losses = self._run(values, steps=np.zeros(len(targets)), entries=flat_entries, targets=targets)
-        return losses.reshape(offsets.shape)
+
+        def whole(some: Array) -> Array:
+            return self._run(values, steps=np.zeros(len(some)), entries=flat_entries[some], targets=targets[some])
+
+        columns = self._columns_for(name, len(targets))
+        losses = None if columns is None else self._by_columns(columns, name, flat_entries, targets, values, whole)
+        return (whole(np.arange(len(targets))) if losses is None else losses).reshape(offsets.shape)
+
+    def _by_columns(
+        self,
+        columns: ColumnLosses,
+        name: str,
+        entries: Array,
+        targets: Array,
+        values: Mapping[str, Array],
+        whole: Callable[[Array], Array],
+    ) -> Array | None:
+        """Losses by columns, some of them compared with those of `whole` forward passes; None where they differ."""
+        flat = self._flat(values)
+        point = [*map(tf.constant, (np.float64(0), np.int64(0), flat[0], flat, np.zeros_like(flat))), *self._held()]
+        self.evaluations += len(targets)
+        try:
+            losses = columns(entries - self._offsets[name], targets - flat[entries], point)
+        except tf.errors.OpError:  # an operation refuses a nudge: one by one it is seen which
+            return None
+        if self._noise_there[0] is not values:
+            self._noise_there = (values, self.noise(at=values))
+        compared = np.unique(np.linspace(0, len(targets) - 1, COMPARED).astype(int))
+        if not (np.abs(whole(compared) - losses[compared]) <= 2 * self._noise_there[1]).all():
+            self._columns[name] = None
+            return None
+        lost = np.flatnonzero(~np.isfinite(losses))  # ∞ − ∞ in an update of rank one
+        losses[lost] = whole(lost)
+        return losses
+
+    def _columns_for(self, name: str, count: int) -> ColumnLosses | None:
+        """Losses by columns where that pays for so many evaluations, and is possible."""
+        graph = None if self.writes_variables else self.graph
+        if graph is None or self._stacked().has_order or count * self._stacked().bytes < WORTH:
+            return None
+        if name not in self._columns:
+            found = None if casts_down(graph) else ColumnLosses.of(self._traced(), self._tensors()[name])
+            self._columns[name] = found
+        return self._columns[name]
+
+    def _tensors(self) -> dict[str, Any]:
+        """The tensors of the traced loss that hold the values of variables and inputs, by name."""
+        (parts,) = (
+            operation
+            for operation in self.graph.get_operations()
+            if operation.type == "SplitV" and operation.inputs[0].name.startswith(EXACT_SCOPE)
+        )
+        return {name: part.consumers()[0].outputs[0] for name, part in zip(self.values, parts.outputs, strict=True)}
 
     def directional(
         self, direction: Mapping[str, Array], steps: Array, *, at: Mapping[str, Array] | None = None
