@@ -1,5 +1,6 @@
 """Losses by columns are those of whole forward passes, to rounding, for whatever reads the variable."""
 
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import keras
@@ -13,6 +14,7 @@ from keras_ref.evaluation import column_losses, stacked_losses
 from keras_ref.evaluation.column_losses import Block, ColumnLosses
 from keras_ref.evaluation.float64 import in_float64
 from keras_ref.evaluation.loss_function import Data, LossFunction
+from keras_ref.evaluation.remote_losses import GraphLosses
 
 layers = keras.layers
 GENERATOR = np.random.default_rng(3)
@@ -182,3 +184,20 @@ def test_overflow(monkeypatch):
         by_columns = loss.losses(name, entries, offsets)
         monkeypatch.setattr(stacked_losses, "WORTH", np.inf)
         assert np.allclose(by_columns, loss.losses(name, entries, offsets), rtol=1e-12, atol=0, equal_nan=True)
+
+
+def test_workers(monkeypatch):
+    """Workers compute the same bits by columns, from the graph alone."""
+    monkeypatch.setattr(stacked_losses, "WORTH", 0)
+    monkeypatch.setattr(stacked_losses, "CALL", 1)
+    asked = []
+    in_worker = GraphLosses.__call__
+    monkeypatch.setattr(GraphLosses, "__call__", lambda self, *block: asked.append(self) or in_worker(self, *block))
+    with loss_of(*residual()) as loss, ThreadPoolExecutor(1) as pool:
+        for name, value in loss.values.items():
+            entries, offsets = np.arange(value.size), np.array([[1e-3], [-1e-3]]) * np.ones(value.size)
+            alone = loss.losses(name, entries, offsets)
+            loss.executor = pool
+            assert np.array_equal(loss.losses(name, entries, offsets), alone)
+            loss.executor = None
+    assert any(job.variable for job in asked)

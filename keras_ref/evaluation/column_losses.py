@@ -29,11 +29,14 @@ class ColumnLosses:
     """Losses with single entries of one variable moved, a block of nudges in each call.
 
     function   the loss, traced: a concrete function of flat arguments
+    variable   the tensor of its graph that holds the variable
     route      how entries of the variable move the loss
     """
 
-    def __init__(self, function: Any, route: Route) -> None:
+    def __init__(self, function: Any, variable: Any, route: Route) -> None:
         self._function, self._route = function, route
+        #: the name of the tensor that holds the variable
+        self.variable: str = variable.name
         graph = function.graph
         self._definition = graph.as_graph_def()
         stacked = sum(math.prod(graph.get_tensor_by_name(name).shape) * 8 for name in route.stacked)
@@ -54,23 +57,29 @@ class ColumnLosses:
         if route is None:
             return None
         try:
-            return cls(function, route)
+            return cls(function, variable, route)
         except ValueError:  # pfor knows no stacked form of an operation
             return None
 
     def __call__(self, entries: Array, moves: Array, arguments: list[Any]) -> Array:
-        """Losses (m,) with entries[k] of the variable, flat, moved by moves[k]; `arguments` are those of the point."""
+        """Losses (m,) with entries[k] of the variable, flat, moved by moves[k]; `arguments` are those of the point.
+
+        NaN where an operation refuses one of the nudges.
+        """
         count = len(entries)
         blocks = math.ceil(count / self.block)
         padded = np.arange(blocks * self.block).clip(max=count - 1).reshape(blocks, self.block)
         take_note_of_call(self._evaluate)
-        found = tf.raw_ops.MapDefun(  # nothing is optimized for it, and it uses all cores
-            arguments=[tf.constant(entries[padded]), tf.constant(moves[padded])],
-            captured_inputs=[*arguments, *self._evaluate.captured_inputs],
-            output_types=[tf.float64],
-            output_shapes=[[self.block]],
-            f=self._evaluate.function_def.signature.name,
-        )[0]
+        try:
+            found = tf.raw_ops.MapDefun(  # nothing is optimized for it, and it uses all cores
+                arguments=[tf.constant(entries[padded]), tf.constant(moves[padded])],
+                captured_inputs=[*arguments, *self._evaluate.captured_inputs],
+                output_types=[tf.float64],
+                output_shapes=[[self.block]],
+                f=self._evaluate.function_def.signature.name,
+            )[0]
+        except tf.errors.OpError:
+            return np.full(count, np.nan)
         return np.array(found).ravel()[:count]
 
     def _losses(self, entries: Any, moves: Any, *arguments: Any) -> Any:

@@ -159,12 +159,22 @@ def _spec_in(spec: Any, dtype: str) -> Any:
     return spec
 
 
+#: the classes whose methods are traced
+TRACING = (
+    "LossFunction.",
+    "PerturbedLosses.",
+    "StackedLosses.",
+    "DirectionalLoss.",
+    "ColumnLosses.",
+    "_calls_at_point.",
+)
+
+
 class _NoRetracingAdvice(logging.Filter):
     """Drops TensorFlow's advice against retracing: every check traces functions of its own, on purpose."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        names = ("LossFunction.", "StackedLosses.", "DirectionalLoss.", "_calls_at_point.")
-        return not any(name in record.getMessage() for name in names)
+        return not any(name in record.getMessage() for name in TRACING)
 
 
 tf.get_logger().addFilter(_NoRetracingAdvice())
