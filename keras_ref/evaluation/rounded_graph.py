@@ -38,6 +38,7 @@ from keras_ref.evaluation.operation_rounding import (
     DECIDING,
     EXACT,
     EXACT_SCOPE,
+    FLOATS,
     SUMMED,
     SUMS,
     UNITS,
@@ -57,7 +58,6 @@ NUMBERS = itertools.count()
 COMMON = "rounding__common"
 #: what the generators of random numbers start from; each has a second seed of its own
 SEED = 87654321
-FLOATS = (tf.float16, tf.bfloat16, tf.float32, tf.float64, tf.complex64, tf.complex128)
 #: floats, and the lists of tensors that loops keep
 COPIED = (*FLOATS, tf.variant)
 #: operations that call functions → their form that may hold random numbers, and the number of inputs before the
