@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from keras_ref.campaign.ledger import load_findings
@@ -23,14 +22,16 @@ def read_results(path: str, *, head: dict[str, Any]) -> list[Result]:
 
     Raises: CouldNotRun where the file is something else, or another campaign's.
     """
-    file = Path(path)
-    if not file.exists() or not file.stat().st_size:
-        return []
     none = CouldNotRun(f"--file must name a new file, or one of a campaign. Received: {path}. Choose another path.")
     try:
-        first, *lines = file.read_text(encoding="utf-8").splitlines()
-    except (OSError, ValueError) as error:
+        text = files.read_text(path)
+    except FileNotFoundError:
+        return []
+    except files.NO_PATH as error:
         raise none from error
+    if not text:
+        return []
+    first, *lines = text.splitlines()
     recorded = _parsed(first)
     if recorded is None or "campaign" not in recorded:
         raise none
