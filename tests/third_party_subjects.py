@@ -212,10 +212,8 @@ def _deepctr() -> Iterator[Subject]:
 
 def _spektral() -> Iterator[Subject]:
     x, a = drawn(4, 3), np.array([[1, 1, 0, 1], [1, 1, 1, 0], [0, 1, 1, 1], [1, 0, 1, 1]], float) / 3
-    names = ("AGNNConv", "APPNPConv", "ARMAConv", "ChebConv", "DiffusionConv", "GATConv", "GCNConv", "GCSConv")
-    makers: dict[str, Callable[[Any], Any]] = {
-        name: lambda m, name=name: getattr(m, name)(*(() if name == "AGNNConv" else (2,))) for name in names
-    }
+    names = ("APPNPConv", "ARMAConv", "ChebConv", "DiffusionConv", "GATConv", "GCNConv", "GCSConv")
+    makers: dict[str, Callable[[Any], Any]] = {name: lambda m, name=name: getattr(m, name)(2) for name in names}
     for name, make in makers.items():
         yield Subject("spektral", name, "spektral.layers", lambda m, make=make: Made(make(m), ([x, a],)))
     for name in ("GlobalAvgPool", "GlobalMaxPool", "GlobalSumPool", "GlobalAttnSumPool"):
