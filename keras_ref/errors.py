@@ -8,10 +8,13 @@ import re
 import sysconfig
 import threading
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+#: how many names a sentence lists
+LISTED = 20
 
 
 class BadInput(ValueError):
@@ -104,6 +107,13 @@ def errors_as_bad_input() -> Iterator[None]:
 
 class CouldNotRun(Exception):
     """A command cannot do its work: exit status 2. The message is one line of three parts, as that of BadInput."""
+
+
+def listed(names: Iterable[Any]) -> str:
+    """Names in a sentence: a file may have thousands."""
+    every = [*map(str, names)]
+    left_out = len(every) - LISTED
+    return ", ".join(every[:LISTED]) + (f" and {left_out:,} more" if left_out > 0 else "")
 
 
 @contextmanager

@@ -198,6 +198,22 @@ _ALL = (
         help="Memory that an isolated target may take, as 500M or 8G; nine tenths of the machine's where left out.",
     ),
     Option(
+        name="workers",
+        type=int,
+        default=0,
+        setting=True,
+        help="Processes on this machine that compute the losses at nudged weights too, and check several targets at "
+        "once; the results are the same, bit for bit.",
+    ),
+    Option(
+        name="cluster",
+        type=str,
+        default="",
+        setting=True,
+        help="Address of a running Dask scheduler, such as tcp://host:8786, whose workers do so in the place of "
+        "processes on this machine.",
+    ),
+    Option(
         name="force",
         type=bool,
         default=False,
@@ -267,6 +283,15 @@ def require_minimum(name: str, given: int) -> int:
     return given
 
 
+def require_address(given: str) -> str:
+    """Return what was given for --cluster: an address, or nothing. Raises: CouldNotRun for anything else."""
+    if given and not re.fullmatch(r"[a-z]+://\S+", given):
+        raise CouldNotRun(
+            f"--cluster must be an address such as tcp://host:8786. Received: {given!r}. Pass that of a Dask scheduler."
+        )
+    return given
+
+
 #: {unit of time: seconds}
 _UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
 
@@ -332,10 +357,12 @@ def read_settings(folder: Path) -> dict[str, Any]:
         return {}
     try:
         table = tomllib.loads(file.read_text(encoding="utf-8")).get("tool", {}).get("gradtwin", {})
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise CouldNotRun(f"pyproject.toml must be TOML. Received: {file}: {short(error)} Correct the file.") from error
     if not isinstance(table, dict):
-        raise CouldNotRun(f"tool.gradtwin must be a table. Received: {table!r} in {file}. Write [tool.gradtwin].")
+        raise CouldNotRun(
+            f"tool.gradtwin must be a table. Received: {short(repr(table))[:-1]} in {file}. Write [tool.gradtwin]."
+        )
     return {name: _setting(name, value, file) for name, value in table.items()}
 
 
@@ -352,7 +379,7 @@ def _setting(name: str, value: Any, file: Path) -> Any:
         kind = {str: "a text", int: "a whole number", bool: "true or false"}[option.type]
         raise CouldNotRun(
             f"{name} in [tool.gradtwin] must be {kind}{', or a list of them' if option.many else ''}. Received: "
-            f"{value!r} in {file}. Correct it."
+            f"{short(repr(value))[:-1]} in {file}. Correct it."
         )
     taken = tuple(given) if option.many else value
     try:
@@ -369,7 +396,8 @@ def require_legal(given: Mapping[str, Any]) -> None:
     parse_expectations(given.get("expect", ()))
     parse_time_limit(given.get("time-limit", OPTIONS["time-limit"].default))
     parse_memory_limit(given.get("memory-limit", OPTIONS["memory-limit"].default))
-    for name in ("steps", "batches", "seed"):
+    require_address(given.get("cluster", OPTIONS["cluster"].default))
+    for name in ("steps", "batches", "seed", "workers"):
         require_minimum(name, given.get(name, OPTIONS[name].default))
 
 

@@ -17,7 +17,9 @@ from scratch.layers.core import Activation, Dense
 from scratch.losses.base import Projection
 from scratch.model import Model
 from scratch.nudging import addition_theorems as shifts
+from scratch.nudging import propagate
 from scratch.nudging.linear_structure import mixing_of, responses_of
+from scratch.nudging.matrix_layers import multiply
 from scratch.objective import Objective
 from scratch.regularizers import L1, L2, OrthogonalRegularizer
 
@@ -288,15 +290,70 @@ def test_shifts(name, kind):
     )
     d = g.uniform(-1, 1, z.size) * shifts.REACH * 10.0 ** g.integers(-20, 1, z.size)
     d = d if kind is float else d + 1e-30j * g.normal(size=z.size)
-    shifted, spare = d.copy(), np.empty_like(d)
-    shifts.shift_of(function, shifts.REACH)(function(z), shifted, spare)
+    change = d.copy()
+    shifts.shift(shifts.terms_of(function, function(z)), change, np.empty_like(d))
+    shifted = function(z) + change
     true = function(z.astype(np.longdouble) + d.real)
     unit = np.spacing(np.maximum(np.abs(true), np.abs(function(z))).astype(float))
     assert (np.abs(shifted.real - true) / unit).max() <= 4
     if kind is complex:
         slope = function(z + d).imag
         assert (np.abs(shifted.imag - slope) <= 1e-12 * np.abs(slope) + 1e-45).all()
-    assert shifts.shift_of(function, 2 * shifts.REACH) is None and shifts.shift_of(np.exp, 0.0) is None
+    assert shifts.terms_of(np.exp, z) is None
+
+
+@pytest.mark.parametrize("name", ["tanh", "sigmoid"])
+@pytest.mark.parametrize("size", [1e-9, 1e-4, 1.0, 40.0])
+def test_two_terms_are_enough_within_their_reach(name, size):
+    """What the third term would add is below half a unit in the last place of the largest value of each channel."""
+    function, g = registry.get("activation", name), np.random.default_rng(0)
+    z = (size * g.normal(size=(200, 12)) * 10.0 ** -np.arange(12.0)).astype(np.longdouble)
+    known = function(z)
+    terms = shifts.terms_of(function, known)
+    reach = shifts.reach_of_two(known, terms)
+    assert (reach > 0).all() and (reach <= shifts.REACH).all()
+    two, three = (np.broadcast_to(reach, z.shape).astype(np.longdouble) for _ in range(2))
+    shifts.shift(terms[:2], two, np.empty_like(z))
+    shifts.shift(terms, three, np.empty_like(z))
+    rounding = 4 * np.finfo(np.longdouble).eps * reach
+    assert (np.abs(two - three) <= 2.0**-53 * np.abs(known).max(axis=0) + rounding).all()
+
+
+@pytest.mark.parametrize("block", [1, 40, 2**18])
+def test_what_is_added_is_carried_through_matrices(block, monkeypatch):
+    """Dense layers of every kind of activation after one another, split at each of them: short and long last axes."""
+    monkeypatch.setattr(propagate, "BLOCK", block)
+    layers = [Dense(n, name) for n, name in ((5, "tanh"), (40, "sigmoid"), (3, "linear"), (4, "relu"), (33, "tanh"))]
+    model = Model.chain([*layers, Dense(2, "softmax")], (6, 3))
+    g = np.random.default_rng(0)
+    weights = {n: g.normal(size=s) / 2 for n, s in model.weight_shapes.items()}
+    x, y = g.normal(size=(7, 6, 3)), g.normal(size=(7, 6, 2))
+    check_equal(Objective.of(model, "MeanSquaredError"), weights, x, y, offsets=(1e-6, 1e-4, -0.3, 1e-20j))
+
+
+def test_an_input_that_is_not_finite_is_computed_in_full():
+    """∞ - ∞ is no change: a layer that multiplies an infinite tensor is computed as it is. The loss is finite here."""
+    model = Model.chain([Dense(2, "exponential"), Dense(2, "tanh"), Dense(2)], (2,))
+    weights = {n: np.ones(s) for n, s in model.weight_shapes.items()}
+    x, y = np.array([[0.5, 0.25], [800.0, 0.5]]), np.zeros((2, 2))
+    objective = Objective.of(model, "MeanSquaredError")
+    fast, plain = (Nudges(objective, weights, x, y, plain=way) for way in (False, True))
+    assert np.isfinite(fast.base)
+    assert np.isinf(fast.point.run.tensors["dense"]).any()
+    found, true = (way.losses("dense/kernel", np.arange(4), np.full((1, 4), 1e-4)) for way in (fast, plain))
+    assert (np.abs(found - true) <= 8 * UNIT * np.abs(true)).all()
+    assert (found != fast.base).any()
+
+
+def test_products_in_pieces_are_products():
+    """Any number of rows and columns, none among them: the same to rounding."""
+    g = np.random.default_rng(0)
+    for leading, k, m in (((3, 500), 256, 10), ((7, 100, 3), 64, 1), ((5,), 3, 2), ((0, 4), 3, 2), ((4, 2), 0, 3)):
+        x, matrix = g.normal(size=(*leading, k)), g.normal(size=(k, m))
+        for some in (x, x + 1j * x[::-1]):
+            found = multiply(some, matrix)
+            assert found.shape == (*leading, m) and found.dtype == some.dtype
+            assert np.allclose(found, some @ matrix, rtol=0, atol=1e-12)
 
 
 # The gradient ---------------------------------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Callable
 from functools import partial, wraps
+from types import FrameType
 from typing import Any, ParamSpec, TypeVar, cast
 
 import numpy as np
@@ -26,6 +27,7 @@ from tensorflow.python.autograph.core import ag_ctx
 from tensorflow.python.autograph.impl.api import autograph_artifact
 from tensorflow.python.eager import context
 from tensorflow.python.framework import ops
+from tensorflow.python.ops.script_ops import FuncRegistry
 
 from keras_ref.errors import BadInput
 from keras_ref.evaluation.restoration import Restoration
@@ -160,6 +162,11 @@ def require_eager() -> None:
         raise BadInput(
             "A check must run eagerly. Received: a call inside a tf.function or a graph. Call it outside of that."
         )
+    if _outermost().f_code is FuncRegistry.__call__.__code__:
+        raise BadInput(
+            "A check must not run in a thread that TensorFlow needs to run it. Received: a call inside a "
+            "tf.py_function or tf.numpy_function of a tf.function or data set. Call it outside of that."
+        )
     if tf.distribute.has_strategy():
         name = type(tf.distribute.get_strategy()).__name__
         raise BadInput(
@@ -172,6 +179,14 @@ def require_eager() -> None:
             "A check must run where variables have values of their own. Received: a call inside a "
             "keras.StatelessScope, which would keep what the check writes. Call it outside of that."
         )
+
+
+def _outermost() -> FrameType:
+    """The frame that this thread began with. A thread of TensorFlow's begins with what it calls."""
+    frame = sys._getframe()
+    while frame.f_back is not None:
+        frame = frame.f_back
+    return frame
 
 
 def keep_thread(restoration: Restoration) -> None:
@@ -187,5 +202,6 @@ def keep_thread(restoration: Restoration) -> None:
     local = context.context()._thread_local_data
     for name in EAGER:
         restoration.undo_by(setattr, local, name, getattr(local, name))
+    local.scope_name = ""  # a copy of a variable has its name, whatever scope of names the check is called in
     eagerly = tf.config.functions_run_eagerly()
     restoration.undo_by(tf.config.run_functions_eagerly, eagerly)

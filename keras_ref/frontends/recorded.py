@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cache
-from pathlib import Path
 from typing import Any
 from zipfile import is_zipfile
 
 from keras_ref.errors import CouldNotRun, short
-from keras_ref.frontends.invocation import TAKES, Invocation, digest, parameter_of, read_versions
+from keras_ref.frontends.invocation import RECORDED, TAKES, Invocation, digest, parameter_of, read_versions
 from keras_ref.options import OPTIONS
 from keras_ref.reports.culprit import Culprit
-from keras_ref.reports.files import is_plain_file
+from keras_ref.reports.files import is_plain_file, read_text
 from keras_ref.reports.schema import COUNT, HEADER, OPTIONAL, PATH, REPORT, TEXT, record, some, table
 from keras_ref.reports.verdict import Report, Verdict
 
-#: bytes of the largest report that is read
-LARGEST = 2**28
 #: options that let a command run code of files; a report cannot give them
 PERMISSIONS = ("import", "unsafe")
 #: what holds no model of the user's: Python's own library with its tests, the running command, and this program
@@ -73,12 +71,11 @@ def _read(path: str) -> Any:
 
 def read_json(path: str) -> dict[str, Any]:
     """The data of a file that --json wrote, which says what was run. Raises: CouldNotRun for any other file."""
-    file = Path(path)
     try:
-        if file.exists() and (not file.is_file() or file.stat().st_size > LARGEST):
-            raise _no_report(path)
-        data = json.loads(file.read_text(encoding="utf-8"), parse_constant=_refuse_constant)
+        data = json.loads(read_text(path), parse_constant=_refuse_constant)
     except OSError as error:
+        if os.path.exists(path):  # noqa: PTH110 (Path.exists raises for a name that no file can have)
+            raise _no_report(path) from error
         raise CouldNotRun(
             f"A report to replay must exist. Received: {path}: {error.strerror}. Check the path."
         ) from error
@@ -105,7 +102,7 @@ def _require_known(run: Any) -> None:
     command, options = (run.get(name) for name in ("command", "options")) if isinstance(run, dict) else (None, None)
     if not isinstance(command, str) or not isinstance(options, dict):
         return  # the schema says so
-    if command not in TAKES or not set(options) <= set(TAKES[command]):
+    if command not in TAKES or not set(options) <= set(RECORDED[command]):
         raise CouldNotRun(
             f"A recorded run must be one of {', '.join(TAKES)} with its options. Received: {command!r} with "
             f"{', '.join(options) or 'none'}. Replay it with the gradtwin that wrote it."
@@ -140,7 +137,7 @@ def document_schema(*, several: bool) -> dict[str, Any]:
 
 
 def _run_schema() -> dict[str, Any]:
-    options = {name: _option_schema(name) for names in TAKES.values() for name in names}
+    options = {name: _option_schema(name) for names in RECORDED.values() for name in names}
     return record(
         {
             "command": {"enum": [*TAKES]},

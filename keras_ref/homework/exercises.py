@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from keras_ref.errors import CouldNotRun
-from keras_ref.reports.files import write
+from keras_ref.reports.files import NO_PATH, read_text, write
 from scratch.arrays import Array
 
 
@@ -214,8 +214,8 @@ def exercise_of(path: str, given: str = "") -> Exercise:
 
 def _stated(path: str) -> str:
     try:
-        tree = ast.parse(Path(path).read_text(encoding="utf-8"))
-    except (OSError, SyntaxError, ValueError):
+        tree = ast.parse(read_text(path))
+    except (*NO_PATH, SyntaxError, MemoryError):  # MemoryError: brackets that are nested too deeply
         return ""
     for node in tree.body:
         if isinstance(node, ast.Assign) and any(getattr(t, "id", "") == "EXERCISE" for t in node.targets):

@@ -1,4 +1,4 @@
-"""Files that are archives (.keras, .npz) are refused by the size that they declare, before anything is unpacked."""
+"""Files that hold arrays (.keras, .npz, .h5) are refused by the size that they declare, before they are unpacked."""
 
 from __future__ import annotations
 
@@ -6,13 +6,15 @@ import io
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from keras_ref.errors import CouldNotRun, short
 from keras_ref.reports.files import is_plain_file
 
 #: bytes that any archive may unpack to
 SMALL = 2**28
+#: how the names of HDF5 files end
+HDF5 = (".h5", ".hdf5")
 #: times its own size that a larger one may unpack to: weights and measured data compress to half or a third
 RATIO = 8
 
@@ -25,12 +27,15 @@ def require_declared_size(path: str) -> None:
     Raises: CouldNotRun.
     """
     file = Path(path)
-    if not is_plain_file(path) or not zipfile.is_zipfile(file):
+    if not is_plain_file(path):
         return
-    largest = max(SMALL, RATIO * file.stat().st_size)
     try:
-        for declared in _declared_sizes(file):
-            _require(path, declared, largest)
+        if zipfile.is_zipfile(file):
+            for declared in _declared_sizes(file):
+                require_declared(path, declared)
+        if file.suffix.lower() in HDF5 and _is_hdf5(path):
+            with file.open("rb") as content:
+                require_declared(path, _size_of_arrays(content))
     except CouldNotRun:
         raise
     except Exception as error:
@@ -45,12 +50,13 @@ def _declared_sizes(file: Path) -> Iterator[int]:
         for member in archive.infolist():
             inside = _INSIDE.get(Path(member.filename).suffix.lower())
             if inside is not None:
-                declared += inside(archive.read(member))
+                declared += inside(io.BytesIO(archive.read(member)))
                 yield declared
 
 
-def _require(path: str, declared: int, largest: int) -> None:
-    if declared > largest:
+def require_declared(path: str, declared: int) -> None:
+    """Refuse a file that declares so many bytes, if they are many more than it has. Raises: CouldNotRun."""
+    if declared > max(SMALL, RATIO * Path(path).stat().st_size):
         raise CouldNotRun(
             f"A file must unpack to at most {RATIO} times its size, or {SMALL / 2**20:.0f} MiB. Received: {path}, "
             f"which declares {declared / 2**20:.0f} MiB. Do not trust it; if it is yours, save it without compression."
@@ -61,13 +67,19 @@ def _size_of_members(archive: zipfile.ZipFile) -> int:
     return sum(member.file_size for member in archive.infolist())
 
 
-def _size_of_archive(content: bytes) -> int:
+def _size_of_archive(content: IO[bytes]) -> int:
     """Bytes that an archive inside an archive declares by its directory; nobody unpacks what is inside of that."""
-    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+    with zipfile.ZipFile(content) as archive:
         return _size_of_members(archive)
 
 
-def _size_of_arrays(content: bytes) -> int:
+def _is_hdf5(path: str) -> bool:
+    import h5py
+
+    return bool(h5py.is_hdf5(path))
+
+
+def _size_of_arrays(content: IO[bytes]) -> int:
     """Bytes of all arrays that an HDF5 file declares."""
     import h5py
 
@@ -77,10 +89,10 @@ def _size_of_arrays(content: bytes) -> int:
         if isinstance(item, h5py.Dataset) and item.size is not None:
             sizes.append(int(item.size) * item.dtype.itemsize)
 
-    with h5py.File(io.BytesIO(content), "r") as file:
+    with h5py.File(content, "r") as file:
         file.visititems(add)
     return sum(sizes)
 
 
 #: {how the name of a file inside ends: the bytes that it declares}
-_INSIDE: Mapping[str, Callable[[bytes], int]] = {".h5": _size_of_arrays, ".npz": _size_of_archive}
+_INSIDE: Mapping[str, Callable[[IO[bytes]], int]] = {".h5": _size_of_arrays, ".npz": _size_of_archive}

@@ -16,9 +16,12 @@ from typing import Any
 
 from keras_ref.errors import CouldNotRun, short
 from keras_ref.inputs.archives import require_declared_size
+from keras_ref.inputs.keras_2_configs import require_no_code
 
 #: how the names of model files end
 ENDINGS = (".keras", ".h5", ".hdf5")
+#: attributes of an .h5 file that hold configurations
+CONFIGS = ("model_config", "training_config")
 #: short names of losses, as people compile with
 ABBREVIATIONS = tuple(name for short in ("mse", "mae", "mape", "msle", "bce", "kld") for name in (short, short.upper()))
 
@@ -41,9 +44,11 @@ def load_model_file(target: str, *, unsafe: bool = False) -> Any:
     require_declared_size(target)
     how = "" if unsafe else " in safe mode"
     try:
-        version, config = _read(path)
+        version, configs = _read(path)
         library = _library(version, target)
-        _require_no_code(config, unsafe=unsafe)
+        if not unsafe and library.__name__ == "tf_keras":
+            for config in configs:
+                require_no_code(config, registered=library.saving.get_registered_object)
         with warnings.catch_warnings(), _without_absl():
             # an optimizer that was never run is saved without its slots, and Keras warns of that
             warnings.simplefilter("ignore", UserWarning)
@@ -66,25 +71,21 @@ def load_model_file(target: str, *, unsafe: bool = False) -> Any:
     return model
 
 
-def _read(path: Path) -> tuple[str, str]:
-    """The version of Keras that wrote a file, and its configuration in an .h5 file; empty where it does not say so."""
+def _read(path: Path) -> tuple[str, list[str]]:
+    """The version of Keras that wrote a file, and its configurations, in JSON; empty where it does not say so."""
     if path.suffix == ".keras":
         if not zipfile.is_zipfile(path):
-            return "", ""
+            return "", []
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
             data = json.loads(archive.read("metadata.json")) if "metadata.json" in names else {}
-        return str(data.get("keras_version", "")), ""
+            config = archive.read("config.json").decode() if "config.json" in names else ""
+        return str(data.get("keras_version", "")), [config]
     import h5py
 
     with h5py.File(path) as file:
-        return tuple(_text(file.attrs.get(name, "")) for name in ("keras_version", "model_config"))  # type: ignore[return-value]
-
-
-def _require_no_code(config: str, *, unsafe: bool) -> None:
-    """Raises: ValueError for a configuration that holds code: a Lambda layer, whose bytes an .h5 file has."""
-    if not unsafe and '"class_name": "Lambda"' in config:
-        raise ValueError("A Lambda layer holds code, which safe_mode=True does not run.")
+        version, *configs = (_text(file.attrs.get(name, "")) for name in ("keras_version", *CONFIGS))
+    return version, configs
 
 
 def _text(value: Any) -> str:

@@ -9,13 +9,16 @@ from typing import Any
 
 import numpy as np
 
-from keras_ref.errors import BadInput, CouldNotRun, short
+from keras_ref.errors import BadInput, CouldNotRun, listed, short
+from keras_ref.inputs.archives import require_declared
 from keras_ref.reports.files import is_plain_file
 from scratch.arrays import Array
 
 #: {end of a file's name: the function of pandas that reads it}
 READERS = {".csv": "read_csv", ".parquet": "read_parquet"}
 WEIGHT = "sample_weight"
+#: bytes of an entry in memory: what is packed to fewer becomes a float or an integer of this size
+BYTES = 8
 
 
 @dataclass(frozen=True)
@@ -42,12 +45,28 @@ def read_table(path: str) -> Table:
             f"A table is read with pandas. Received: {path}, and pandas is not installed. Install gradtwin[pandas], or "
             "write an .npz file with numpy.savez(path, x=…, y=…)."
         ) from error
+    if path.lower().endswith(".parquet"):
+        _require_declared_size(path)
     reader = next(name for end, name in READERS.items() if path.lower().endswith(end))
     try:
         frame = getattr(pd, reader)(path)
     except Exception as error:
         raise CouldNotRun(f"--data must be a table. Received: {path}: {short(error)} Write it again.") from error
     return Table(path, {str(name): frame[name].to_numpy() for name in frame.columns})
+
+
+def _require_declared_size(path: str) -> None:
+    """Refuse a .parquet file that unpacks to much more than its own size, before it is read. Raises: CouldNotRun."""
+    try:
+        from pyarrow.parquet import read_metadata
+    except ImportError:  # pandas says what it needs
+        return
+    try:
+        metadata = read_metadata(path)
+        encoded = sum(metadata.row_group(i).total_byte_size for i in range(metadata.num_row_groups))
+    except Exception as error:
+        raise CouldNotRun(f"--data must be a table. Received: {path}: {short(error)} Write it again.") from error
+    require_declared(path, max(encoded, metadata.num_rows * metadata.num_columns * BYTES))
 
 
 def data_of_table(table: Table, model: Any) -> tuple[Any, Any, Array | None]:
@@ -66,14 +85,14 @@ def data_of_table(table: Table, model: Any) -> tuple[Any, Any, Array | None]:
     names = [str(spec.name) for spec in getattr(model, "inputs", None) or []]
     if len(names) < 2:
         if not left:
-            raise BadInput(f"A table must have columns of inputs. Received: {', '.join(table.columns)}. Add them.")
+            raise BadInput(f"A table must have columns of inputs. Received: {listed(table.columns)}. Add them.")
         return _joined(left.values()), y, weight
     found = {name: _numbered(left, name) for name in names}
     missing = [name for name, columns in found.items() if not columns]
     if missing:
         raise BadInput(
-            f"A table must have a column for each input of the model. Received: {', '.join(table.columns)} in "
-            f"{table.path}, and none for {', '.join(missing)}. Name the columns as the inputs, with numbers "
+            f"A table must have a column for each input of the model. Received: {listed(table.columns)} in "
+            f"{table.path}, and none for {listed(missing)}. Name the columns as the inputs, with numbers "
             "behind for several."
         )
     return [_joined(left[column] for column in columns) for columns in found.values()], y, weight

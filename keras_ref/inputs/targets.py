@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_ref.errors import CouldNotRun, place_of, short, target_stays
+from keras_ref.errors import CouldNotRun, listed, place_of, short, target_stays
 from keras_ref.inputs.archives import require_declared_size
 from keras_ref.inputs.model_files import is_model_file, load_model_file
 from keras_ref.own_modules import refuse_namesakes
@@ -180,7 +180,7 @@ def load_data(path: str) -> tuple[Any, Any, Any]:
     x, y = _numbered("x", arrays, path), _numbered("y", arrays, path)
     if x is None:
         raise CouldNotRun(
-            f"--data must hold an array x. Received: {', '.join(arrays) or 'no arrays'} in {path}. "
+            f"--data must hold an array x. Received: {listed(arrays) or 'no arrays'} in {path}. "
             "Add x (or x0, x1, …) and y."
         )
     return x, y, arrays.get("sample_weight")
@@ -196,7 +196,7 @@ def _numbered(name: str, arrays: Mapping[str, Any], path: str) -> Any:
         return arrays.get(name)
     if name in found or len({*found.values()}) < len(found):
         raise CouldNotRun(
-            f"--data must hold one array {name}, or {name}0, {name}1, … Received: {', '.join(sorted(found))} in "
+            f"--data must hold one array {name}, or {name}0, {name}1, … Received: {listed(sorted(found))} in "
             f"{path}. Number the arrays in the order of the model's inputs or outputs."
         )
     return [arrays[key] for key in sorted(found, key=found.__getitem__)]

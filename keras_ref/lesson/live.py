@@ -6,15 +6,15 @@ import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.resources import files
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from keras_ref.errors import CouldNotRun
+from keras_ref.errors import CouldNotRun, short
 from keras_ref.lesson.lesson_model import LessonModel, recipe_model
 from keras_ref.lesson.recipe_table import RECIPES
 from keras_ref.own_modules import recipe
+from keras_ref.reports.files import NO_PATH, read_text
 from scratch.layers.core import Dense
 from scratch.losses.regression import MeanAbsoluteError, MeanSquaredError
 from scratch.optimizers.adagrad import RMSprop
@@ -154,27 +154,27 @@ def read_questions(path: str = "") -> list[dict[str, Any]]:
 
     Raises: CouldNotRun for a file that cannot be read, is no TOML, or whose questions are not of a known kind.
     """
-    source = Path(path) if path else files("keras_ref.lesson") / "assets" / "questions.toml"
+    own = files("keras_ref.lesson") / "assets" / "questions.toml"
     try:
-        found = tomllib.loads(source.read_text(encoding="utf-8")).get("question", [])
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        found = tomllib.loads(read_text(path) if path else own.read_text(encoding="utf-8")).get("question", [])
+    except (*NO_PATH, RecursionError) as error:
         raise CouldNotRun(
-            f"--questions must be a TOML file of [[question]] tables. Received: {path}: {error}. "
+            f"--questions must be a TOML file of [[question]] tables. Received: {path}: {short(error)} "
             "Copy keras_ref/lesson/assets/questions.toml and change it."
         ) from error
-    if not isinstance(found, list) or not found:
+    if not isinstance(found, list) or not found or not all(isinstance(one, dict) for one in found):
         raise CouldNotRun(f"--questions must hold a [[question]] table at least. Received: {path} without. Add one.")
     return [_question(one, number) for number, one in enumerate(found, start=1)]
 
 
 def _question(given: dict[str, Any], number: int) -> dict[str, Any]:
     """One question, complete. Raises: CouldNotRun."""
-    needs = KINDS.get(given.get("kind", ""))
+    needs = next((needs for kind, needs in KINDS.items() if kind == given.get("kind")), None)
     settings = "a table of rate, nudge, batch, units, activation, loss and optimizer with legal values"
     for name, wrong, right in (
         ("kind", needs is None, f"one of {', '.join(KINDS)}"),
         ("ask", not isinstance(given.get("ask"), str), "a sentence"),
-        ("recipe", given.get("recipe") not in RECIPES, f"one of {', '.join(RECIPES)}"),
+        ("recipe", given.get("recipe") not in [*RECIPES], f"one of {', '.join(RECIPES)}"),
         ("weight", needs == "weight" and not isinstance(given.get("weight"), str), "a weight's name"),
         ("epochs", needs == "epochs" and type(given.get("epochs")) is not int, "a whole number"),
         ("set", not _settings(given.get("set", {})), settings),
@@ -194,8 +194,8 @@ def _settings(given: Any) -> bool:
         "nudge": lambda v: type(v) in (int, float) and v > 0,
         "batch": lambda v: type(v) is int and v in range(5),
         "units": lambda v: type(v) is int and v in range(UNITS + 1),
-        "activation": lambda v: v in ACTIVATIONS,
-        "loss": lambda v: v in LOSSES,
+        "activation": lambda v: v in [*ACTIVATIONS],
+        "loss": lambda v: v in [*LOSSES],
         "optimizer": lambda v: v in ("sgd", "momentum", "rmsprop", "adam"),
     }
     return isinstance(given, dict) and all(name in legal and legal[name](value) for name, value in given.items())

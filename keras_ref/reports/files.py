@@ -31,6 +31,8 @@ KINDS: Mapping[str, str] = {
 }
 #: the version of the shape of JSON documents, which README and .github/docs/gradtwin.schema.json describe
 SCHEMA_VERSION = 1
+#: bytes of the largest text that is read
+LARGEST = 2**28
 #: characters of a file that say what it is
 HEAD = 2**16
 #: how the names of files end that a target may read without its being known: code, models and arrays
@@ -142,6 +144,20 @@ def is_plain_file(path: str) -> bool:
 
 
 _ENDS = (".py", f"{os.sep}__init__.py")
+
+
+def read_text(path: str | Path) -> str:
+    """The text of a plain file. A pipe or a device may have no end, and is not opened.
+
+    Raises: OSError where there is no plain file, or one of more than LARGEST bytes; ValueError where it is no text, or
+    no file can have the name.
+    """
+    file = Path(path)
+    if file.exists() and not file.is_file():
+        raise OSError(errno.EINVAL, "It is no plain file")
+    if file.stat().st_size > LARGEST:
+        raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
+    return file.read_text(encoding="utf-8")
 
 
 def write(option: str, path: str, text: str) -> None:

@@ -13,9 +13,10 @@ import sys
 import threading
 import time
 import warnings
+from collections import Counter
 from dataclasses import dataclass
 
-from interrupting import interrupted_at, join_all, place_of, tracing
+from interrupting import count_lines, interrupted_at, join_all, line_of, place_of, tracing
 
 #: seconds after which a copy is thought to wait for a thread that a copy does not have
 STUCK = 6.0
@@ -98,22 +99,49 @@ class Copies:
                 self.stuck.append((place, error))
 
 
-def interrupted_copies(call, changed, *, errors, is_chosen=lambda place: True):
-    """Run a call, interrupting copies of it at every (line, phase) that is chosen, once with each error.
+def first_and_last(call):
+    """Chooses each line of a call at the first and at the last time that it comes to it: (file, line, time).
+
+    How often a call comes to a line may depend on measured noise: a last time that it does not come to is not tried.
+    """
+    counts, seen = count_lines(call), Counter()
+
+    def choose(frame):
+        line = line_of(frame)
+        seen[line] += 1
+        return (*line, seen[line]) if seen[line] in (1, counts[line]) else None
+
+    return choose, counts
+
+
+def first_in_phase(is_chosen=lambda place: True):
+    """Chooses each line of a call once in each phase of a verb: (file, line, the line of the phase)."""
+    seen = set()
+
+    def choose(frame):
+        place = place_of(frame)
+        if place in seen:
+            return None
+        seen.add(place)
+        return place if is_chosen(place) else None
+
+    return choose
+
+
+def interrupted_copies(call, changed, *, errors, choose):
+    """Run a call, interrupting copies of it at every place that is chosen, once with each error.
 
     changed   gives what is changed, as texts
+    choose    gives the place of a frame, or None where nothing is to be interrupted
 
     An error that is caught lets a copy go on, perhaps to where TensorFlow waits for its other threads, which a copy
     does not have: such a place is tried again in this process.
     """
-    copies, seen, ended = Copies(), set(), ""
+    copies, ended = Copies(), ""
 
     def at_line(frame):
-        place = place_of(frame)
-        if copies.told_to is not None or place in seen:
-            return
-        seen.add(place)
-        if is_chosen(place):
+        place = None if copies.told_to is not None else choose(frame)
+        if place is not None:
             for error in errors:
                 copies.raise_in_copy(place, error)
 
@@ -130,7 +158,7 @@ def interrupted_copies(call, changed, *, errors, is_chosen=lambda place: True):
     copies.wait()
     again = []
     for place, error in copies.stuck:
-        ended = "interrupted" if interrupted_at(call, place, error) else "not reached"
+        ended = "interrupted" if interrupted_at(call, place[:2], error) else "not reached"
         again.append(
             Interruption(place=place, error=error.__name__, ended=f"{ended} here", changed=tuple(map(str, changed())))
         )

@@ -19,6 +19,9 @@ from tensorflow.python.ops import stateful_random_ops
 from keras_ref.evaluation.keras_classes import KerasVariable
 from keras_ref.evaluation.keras_parts import layers_of, losses_of, optimizers_of, states_of
 
+#: the libraries that have threads of their own, as they are loaded by now: to find them takes longer than all else
+LIBRARIES = threadpoolctl.ThreadpoolController()
+
 
 def everything(*keras_objects, variables=()):
     """{what: its state}; a state compares equal if nothing of it has changed."""
@@ -105,7 +108,8 @@ def process():
         "signals": {number: signal.getsignal(number) for number in signal.valid_signals()},
         "environment": dict(os.environ),
         "path": list(sys.path),
-        "blas": [(lib["filepath"], lib["num_threads"]) for lib in threadpoolctl.threadpool_info()],
+        "blas": [(lib["filepath"], lib["num_threads"]) for lib in LIBRARIES.info()],
+        "exit": id(os._exit),
     }
 
 

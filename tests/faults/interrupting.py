@@ -2,6 +2,7 @@
 
 import sys
 import time
+from collections import Counter
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -21,6 +22,18 @@ def phase_of(frame):
             found = found or (frame.f_code.co_filename, frame.f_lineno)
         frame = frame.f_back
     return found
+
+
+def line_of(frame):
+    return frame.f_code.co_filename, frame.f_lineno
+
+
+def count_lines(call):
+    """How often a call comes to each line of this program's own: {(file, line): times}."""
+    counts = Counter()
+    with tracing(lambda frame: counts.update([line_of(frame)])):
+        call()
+    return counts
 
 
 @contextmanager
@@ -48,11 +61,11 @@ def place_of(frame):
 
 
 def interrupted_at(call, place, error):
-    """Run a call and raise `error` when it comes to a place for the first time. Returns whether it came there."""
+    """Run a call and raise `error` when it first comes to a (file, line). Returns whether it came there."""
     reached = []
 
     def at_line(frame):
-        if not reached and frame.f_lineno == place[1] and phase_of(frame) == place[2]:
+        if not reached and line_of(frame) == place:
             reached.append(place)
             raise error(f"at {place[0]}:{place[1]}")
 

@@ -92,12 +92,43 @@ def in_eager_function(call):
         tf.config.run_functions_eagerly(run_eagerly=False)
 
 
-def in_python_function(call):
-    def python():
-        call()
-        return 0.0
+def in_python_function(call, wrapper=tf.py_function):
+    """In a thread of TensorFlow's, of which there may be one alone: a check that needs another waits for ever."""
+    raised = []
 
-    tf.function(lambda: tf.py_function(python, [], tf.float32), autograph=False)()
+    def python():
+        try:
+            call()
+        except Exception as error:  # noqa: BLE001 (raised below: TensorFlow would raise one of its own)
+            raised.append(error)
+        return np.float32(0)
+
+    tf.function(lambda: wrapper(python, [], tf.float32), autograph=False)()
+    for error in raised:
+        raise error
+
+
+def in_numpy_function(call):
+    in_python_function(call, tf.numpy_function)
+
+
+def in_eager_python_function(call):
+    tf.py_function(lambda: (call(), 0.0)[1], [], tf.float32)
+
+
+def in_data_set(call):
+    raised = []
+
+    def batches():
+        try:
+            call()
+        except Exception as error:  # noqa: BLE001 (raised below: TensorFlow would raise one of its own)
+            raised.append(error)
+        yield 0.0
+
+    list(tf.data.Dataset.from_generator(batches, output_signature=tf.TensorSpec((), tf.float32)))
+    for error in raised:
+        raise error
 
 
 def in_scopes_of_names(call):
@@ -148,6 +179,10 @@ VALUES = (
     "A check must run where variables have values of their own. Received: a call inside a keras.StatelessScope, which "
     "would keep what the check writes. Call it outside of that."
 )
+THREAD = (
+    "A check must not run in a thread that TensorFlow needs to run it. Received: a call inside a tf.py_function or "
+    "tf.numpy_function of a tf.function or data set. Call it outside of that."
+)
 #: scope → the sentence
 REFUSING = {
     in_function: EAGERLY,
@@ -156,6 +191,9 @@ REFUSING = {
     in_graph: EAGERLY,
     in_vectorized_map: EAGERLY,
     in_stateless_scope: VALUES,
+    in_python_function: THREAD,
+    in_numpy_function: THREAD,
+    in_data_set: THREAD,
 }
 RIGHT = (
     in_tape,
@@ -164,7 +202,7 @@ RIGHT = (
     in_backward_pass,
     in_map,
     in_eager_function,
-    in_python_function,
+    in_eager_python_function,
     in_scopes_of_names,
     under_a_policy,
     under_errors_of_numpy,

@@ -1,10 +1,16 @@
 """What the fault suite interrupts: each public verb on something small that has state of every kind."""
 
+import sys
+import types
+
 import keras
 import numpy as np
+import pytest
 import tensorflow as tf
 
 from keras_ref import check_function, check_gradients, check_layer, check_updates, compare
+from keras_ref.frontends.invocation import Invocation
+from keras_ref.minimisation.minimise import minimise as minimise_subject
 
 X, Y = np.arange(6.0).reshape(2, 3) / 8 - 0.25, np.arange(4.0).reshape(2, 2) / 8
 
@@ -124,3 +130,45 @@ SUBJECTS = {
     make.__name__: make
     for make in (gradients, gradients_along_directions, updates, own_updates, layer, function, comparison)
 }
+
+
+def replay():
+    """What `gradtwin replay` runs: a target of a recorded command. The module's factory gives the model of this run."""
+    model = plain_model()
+    module = types.ModuleType("faults_shop")
+    module.build = lambda: (model, X, Y)
+    sys.modules[module.__name__] = module
+    recorded = Invocation("check", ("faults_shop:build",), "", {"effort": "fast"})
+    return [model], [], lambda: recorded.run("faults_shop:build")
+
+
+@tf.custom_gradient
+def wrong_square(x):
+    return x * x, lambda upstream: upstream * x * 3
+
+
+class WrongSquare(keras.layers.Layer):
+    """x w, squared, with a wrong gradient."""
+
+    def build(self, shape):
+        self.w = self.add_weight(shape=(), initializer="ones", name="w")
+
+    def call(self, x):
+        return wrong_square(x * self.w)
+
+
+def minimisation():
+    """Without the script's run in a process of its own, and with a search that is over at once."""
+    layer = WrongSquare(name="wrong")
+    layer(X)
+
+    def call():
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(sys.modules["keras_ref.minimisation.minimise"], "exit_status_of", lambda *given, **options: 1)
+            return minimise_subject(layer, X[:1, :1], seconds=0.001)
+
+    return [layer], [], call
+
+
+#: verbs that call those above
+MORE = {make.__name__: make for make in (replay, minimisation)}

@@ -11,11 +11,12 @@ from test_files import FULL, Ending
 import keras_ref
 from keras_ref.campaign import records, run, standing
 from keras_ref.campaign.ledger import load_findings
-from keras_ref.campaign.run import Accusation, Result
+from keras_ref.campaign.results import Accusation, Result
 from keras_ref.campaign.standing import Standing
-from keras_ref.frontends import compare_cli
+from keras_ref.frontends import compare_cli, minimise_cli
 from keras_ref.frontends.invocation import Invocation
 from keras_ref.lesson import lesson, page
+from keras_ref.minimisation.minimise import Minimised
 from keras_ref.reports.comparison import Comparison, Row
 from keras_ref.reports.verdict import Kind, Report, Verdict
 
@@ -73,8 +74,12 @@ def stub(patch):
     patch.setattr(compare_cli.ComparisonRun, "run", lambda self: Comparison(a="a", b="b", rows=(ROW,)))
     verdict = Verdict("m/kernel", "forward", Kind.MATCH, 4, 4, {"match": 4}, (0, 1), 1.0, 1.0, visible=1e-9)
     patch.setattr(Invocation, "run", lambda self, target, progress=None: Report(target, (verdict,)))
+    patch.setattr(minimise_cli, "open_subject", lambda *given: lambda seconds, progress: MINIMISED)
     patch.setattr(lesson, "make", lambda *arguments, **options: lesson_stub())
     patch.setattr(page, "page", lambda made, **options: PAGE)
+
+
+MINIMISED = Minimised(script="# gradtwin: one\n", what="", finding="", got=1.0, want=2.0, seconds=0, tried=1, checked=1)
 
 
 class lesson_stub:
@@ -85,6 +90,8 @@ CAMPAIGN = ("campaign", *(result.name for result in RESULTS), "--file")
 #: command → (arguments before the name of each file, the files)
 COMMANDS = {
     "check": (("check", "m:build"), {"--json": "m.json", "--html": "m.html", "--junit": "m.xml"}),
+    "updates": (("updates", "m:build"), {"--json": "u.json", "--html": "u.html", "--junit": "u.xml"}),
+    "minimise": (("minimise", "m:build"), {"--script": "s.txt"}),
     "compare": (("compare", "a", "b"), {"--json": "c.json", "--html": "c.html", "--junit": "c.xml"}),
     "findings": (("findings", load_findings()[0].id), {"--json": "f.json", "--html": "f.html"}),
     "lesson": (("lesson", "recipe1", "--exercise"), {"--output": "l.html"}),
@@ -93,6 +100,10 @@ COMMANDS = {
     "exercises": (("homework",), {"--new": "new"}),
     "campaign": (CAMPAIGN[:-1], {"--file": "campaign.jsonl"}),
 }
+
+
+#: how a command ends whose files were written, where not with 0
+STATUS = {"homework": 2, "minimise": 1}
 
 
 class Disk:
@@ -142,7 +153,7 @@ def test_a_full_disk_at_every_write(gradtwin, tmp_path, monkeypatch, name):
         if name == "exercises":  # a folder that has been begun is not written to again
             shutil.rmtree(tmp_path / "new")
         n += 1
-    assert finished.status == (2 if name == "homework" else 0)
+    assert finished.status == STATUS.get(name, 0)
     whole = written()
     assert n > len(outputs)
     assert all((tmp_path / file).exists() for file in outputs.values())

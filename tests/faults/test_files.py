@@ -94,6 +94,55 @@ REFUSED = {
         ("check", "files_shop:build", "--data", "data.npz", "--json", "hard.json"),
         reads("--json", "hard.json"),
     ),
+    "the data, as JUnit": (
+        ("updates", "files_shop:build", "--data", "data.npz", "--junit", "data.npz"),
+        reads("--junit", "data.npz"),
+    ),
+    "the target of minimise": (
+        ("minimise", "victim.keras", "--script", "victim.keras"),
+        reads("--script", "victim.keras"),
+    ),
+    "the report that is minimised": (
+        ("minimise", "report.json", "--script", "report.json"),
+        reads("--script", "report.json"),
+    ),
+    "the second program of minimise": (
+        ("minimise", "victim.keras", "files_shop:build", "--script", "files_shop.py"),
+        reads("--script", "files_shop.py"),
+    ),
+    "the data of minimise": (
+        ("minimise", "files_shop:build", "--data", "data.npz", "--script", "hard.json"),
+        reads("--script", "hard.json"),
+    ),
+    "what minimise imports": (
+        ("minimise", "files_shop:build", "--script", "files_helper.py"),
+        "gradtwin: --script must not name code, a model or data. Received: files_helper.py. Choose another path.\n",
+    ),
+    "the data of a comparison": (
+        ("compare", "files_shop:build", "files_shop:build", "--data", "data.npz", "--junit", "hard.json"),
+        reads("--junit", "hard.json"),
+    ),
+    "the questions of a lesson": (
+        ("lesson", "recipe1", "--questions", "report.json", "-o", "report.json"),
+        reads("--output", "report.json"),
+    ),
+    "a submission": (("homework", "files_shop.py", "--junit", "files_shop.py"), reads("--junit", "files_shop.py")),
+    "a submission by a link": (
+        ("homework", "files_helper.py", "--json", "link.json"),
+        reads("--json", "link.json"),
+    ),
+    "code as the page of findings": (
+        ("findings", "--list", "--html", "files_shop.py"),
+        "gradtwin: --html must not name code, a model or data. Received: files_shop.py. Choose another path.\n",
+    ),
+    "a model as the file of a campaign": (
+        ("campaign", "keras.ops.square", "--file", "victim.keras"),
+        "gradtwin: --file must name a new file, or one of a campaign. Received: victim.keras. Choose another path.\n",
+    ),
+    "an empty module as the file of a campaign": (
+        ("campaign", "keras.ops.square", "--file", "other/__init__.py"),
+        "gradtwin: --file must not name code, a model or data. Received: other/__init__.py. Choose another path.\n",
+    ),
     "links in a circle": (
         ("check", "files_shop:build", "--json", "circle"),
         unwritable("circle", "Symlink loop from '{}/circle'"),
@@ -118,6 +167,7 @@ def test_what_is_read_is_not_written(folder, tmp_path, name):
     (tmp_path / "other").mkdir()
     (tmp_path / "other/__init__.py").touch()
     (tmp_path / "victim.keras").write_bytes(b"a model")
+    (tmp_path / "report.json").write_text("{}")
     (tmp_path / "link.npz").symlink_to("data.npz")
     (tmp_path / "link.json").symlink_to("files_helper.py")
     (tmp_path / "hard.json").hardlink_to("data.npz")
@@ -125,7 +175,8 @@ def test_what_is_read_is_not_written(folder, tmp_path, name):
     (tmp_path / "dangling").symlink_to("nowhere/report.json")
     arguments, sentence = REFUSED[name]
     before = contents(tmp_path)
-    status, _, err = folder(*arguments, "--force")
+    force = () if arguments[0] == "campaign" else ("--force",)  # a campaign has no such permission
+    status, _, err = folder(*arguments, *force)
     assert (status, err) == (2, sentence.format(tmp_path))
     assert contents(tmp_path) == before
 

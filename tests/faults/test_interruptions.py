@@ -15,9 +15,9 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from copies import interrupted_copies, signalled_copies
+from copies import first_and_last, first_in_phase, interrupted_copies, signalled_copies
 from everything import changes, everything
-from subjects import SUBJECTS, X, Y, plain_model
+from subjects import MORE, SUBJECTS, X, Y, plain_model
 
 from keras_ref import check_function, check_gradients
 from keras_ref.errors import BadInput
@@ -35,7 +35,7 @@ LINES, DRAWN_LINES = 1000, 4
 
 def subject(name):
     """A call of a verb, and what gives all that has changed since now."""
-    objects, variables, call = SUBJECTS[name]()
+    objects, variables, call = (SUBJECTS | MORE)[name]()
     call()
     before = everything(*objects, variables=variables)
     return call, lambda: changes(before, everything(*objects, variables=variables))
@@ -44,7 +44,8 @@ def subject(name):
 def test_an_interruption_at_some_lines_changes_nothing():
     call, changed = subject("function")
     places, chosen = count(), DRAWN.sample(range(LINES), DRAWN_LINES)
-    tried = interrupted_copies(call, changed, errors=ERRORS, is_chosen=lambda place: next(places) in chosen)
+    choose = first_in_phase(lambda place: next(places) in chosen)
+    tried = interrupted_copies(call, changed, errors=ERRORS, choose=choose)
     assert len(tried) == DRAWN_LINES * len(ERRORS)
     assert [one for one in tried if one.changed] == []
     assert changed() == []
@@ -55,8 +56,21 @@ def test_an_interruption_at_some_lines_changes_nothing():
 @pytest.mark.parametrize("name", SUBJECTS)
 def test_an_interruption_at_any_line_of_any_phase_changes_nothing(name, error):
     call, changed = subject(name)
-    tried = interrupted_copies(call, changed, errors=(error,))
+    tried = interrupted_copies(call, changed, errors=(error,), choose=first_in_phase())
     assert len(tried) > LINES
+    assert [one for one in tried if one.changed] == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("error", ERRORS)
+@pytest.mark.parametrize("name", [*SUBJECTS, *MORE])
+def test_an_interruption_at_any_line_changes_nothing(name, error):
+    """At the first and at the last time that a verb comes to it."""
+    call, changed = subject(name)
+    choose, counts = first_and_last(call)
+    tried = interrupted_copies(call, changed, errors=(error,), choose=choose)
+    assert {one.place[:2] for one in tried} >= {line for line, times in counts.items() if times == 1}
+    assert len({one.place[:2] for one in tried}) > 0.99 * len(counts)
     assert [one for one in tried if one.changed] == []
 
 

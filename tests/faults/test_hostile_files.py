@@ -1,0 +1,380 @@
+"""Files that are no files, declare much, or name code: one sentence in every front, no waiting, nothing obeyed."""
+
+import functools
+import json
+import os
+import signal
+import zipfile
+from contextlib import contextmanager
+from pathlib import Path
+
+import h5py
+import keras
+import numpy as np
+import pytest
+import typer
+from hostile_names import NAMES, has_only_visible_characters
+
+from keras_ref.errors import CouldNotRun
+from keras_ref.inputs import archives
+from keras_ref.inputs.model_files import load_model_file
+from keras_ref.inputs.targets import load_data
+from keras_ref.lesson.live import read_questions
+from keras_ref.lesson.page import page
+from keras_ref.options import read_settings
+
+#: seconds after which a front is said to wait for ever
+PATIENCE = 60
+
+SHOP = """
+import keras
+
+def build():
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)], name="shop")
+    model.compile(optimizer="sgd", loss="mse")
+    return model
+"""
+#: front → (how the name of a file ends, the arguments, {} for the file)
+FRONTS = {
+    "check": (".keras", ("check", "{}")),
+    "check of an .h5 file": (".h5", ("check", "{}")),
+    "updates": (".keras", ("updates", "{}")),
+    "locate": (".h5", ("locate", "{}")),
+    "minimise": (".keras", ("minimise", "{}")),
+    "lesson": (".keras", ("lesson", "{}", "-o", "l.html")),
+    "data": (".npz", ("check", "files_front:build", "--data", "{}")),
+    "a table": (".csv", ("check", "files_front:build", "--data", "{}")),
+    "a parquet table": (".parquet", ("updates", "files_front:build", "--data", "{}")),
+    "data of a comparison": (".npz", ("compare", "keras:files_front:build", "keras:files_front:build", "--data", "{}")),
+    "data of minimise": (".npz", ("minimise", "files_front:build", "--data", "{}")),
+    "data of a lesson": (".npz", ("lesson", "files_front:build", "--data", "{}", "-o", "l.html")),
+    "data of a notebook": (".npz", ("lesson", "files_front:build", "--data", "{}", "--notebook", "l.ipynb")),
+    "questions": (".toml", ("lesson", "recipe1", "--epochs", "1", "--questions", "{}", "-o", "l.html")),
+    "a report": (".json", ("replay", "{}")),
+    "a report to minimise": (".json", ("minimise", "{}")),
+    "homework": (".py", ("homework", "{}")),
+    "campaign": (".jsonl", ("campaign", "keras.ops.square", "--file", "{}")),
+}
+#: what there is in the place of a file → what makes it
+THERE = {
+    "nothing": lambda path: None,
+    "a folder": Path.mkdir,
+    "a pipe that nobody writes to": os.mkfifo,
+    "a link to itself": lambda path: path.symlink_to(path),
+    "a link to nowhere": lambda path: path.symlink_to("nowhere/file"),
+    "a device without end": lambda path: path.symlink_to("/dev/zero"),
+    "an empty file": Path.touch,
+    "bytes": lambda path: path.write_bytes(b"\xff\xfe\x00model\n\x80"),
+    "zeros": lambda path: path.write_bytes(bytes(1000)),
+    "brackets": lambda path: path.write_text("a = " + "[" * 100_000),
+    "commands": lambda path: path.write_bytes(b"\xef\xbb\xbf\x1b[2J\n::error::owned\n"),
+    "a file without end": lambda path: os.truncate(os.open(path, os.O_CREAT | os.O_WRONLY), 2**40),
+}
+#: a campaign's file that is not there, or is empty, is begun
+BEGUN = ("nothing", "a link to nowhere", "an empty file")
+
+
+@contextmanager
+def in_time():
+    """Raises: TimeoutError where the block waits for ever."""
+
+    def end(*_):
+        raise TimeoutError
+
+    before = signal.signal(signal.SIGALRM, end)
+    signal.alarm(PATIENCE)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+
+
+@pytest.mark.parametrize("front", FRONTS)
+def test_what_is_no_file_of_its_kind(gradtwin, tmp_path, monkeypatch, front):
+    ending, arguments = FRONTS[front]
+    gradtwin.write_module("files_front", SHOP)
+    # a process runs one command; here many share what Typer reads from the functions of all commands
+    monkeypatch.setattr(typer.main, "get_command", functools.cache(typer.main.get_command))
+    for i, (there, make) in enumerate(THERE.items()):
+        if front == "campaign" and there in BEGUN:
+            continue
+        name = f"file{i}{ending}"
+        make(tmp_path / name)
+        with in_time():
+            status, out, err = gradtwin(*[argument.format(name) for argument in arguments])
+        assert status == 2, (there, out, err)
+        if front == "homework" and "It could not be run." in out:  # a submission's refusal is a grade
+            assert err == "" and has_only_visible_characters(out), there
+            continue
+        assert err.startswith("gradtwin: ") and err.count("\n") == 1, (there, err)
+        assert has_only_visible_characters(err), there
+        assert len(err) < 600, (there, err)
+    assert not [path for path in tmp_path.iterdir() if path.name in ("l.html", "l.ipynb")]
+
+
+# Declared sizes -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def small_bound(monkeypatch):
+    """A bound that a test's file can exceed in no time."""
+    monkeypatch.setattr(archives, "SMALL", 2**16)
+
+
+def saved(path):
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    model.compile(loss="mse")
+    model.save(path)
+    return path
+
+
+@pytest.mark.parametrize("inside", [True, False], ids=["weights", "something else"])
+def test_an_h5_file_that_declares_much(tmp_path, small_bound, inside):
+    path = saved(tmp_path / "model.h5")
+    with h5py.File(path, "a") as file:
+        name, found = "extra", []
+        if inside:
+            file.visititems(lambda name, item: found.append(name) if isinstance(item, h5py.Dataset) else None)
+            name = found[-1]
+            del file[name]
+        file.create_dataset(name, shape=(2**20, 2**10), dtype="f4", chunks=(64, 64), compression="gzip")
+    with pytest.raises(CouldNotRun, match=r"^A file must unpack to at most 8 times its size, or 0 MiB\. Received: "):
+        load_model_file(str(path))
+
+
+def test_a_parquet_table_that_declares_much(tmp_path, small_bound):
+    arrow = pytest.importorskip("pyarrow")
+    pytest.importorskip("pandas")
+    from pyarrow import parquet
+
+    from keras_ref.inputs.tables import read_table
+
+    path = str(tmp_path / "table.parquet")
+    parquet.write_table(arrow.table({"x": np.zeros(2**20, np.float32), "y": np.zeros(2**20, np.float32)}), path)
+    with pytest.raises(CouldNotRun, match=r"^A file must unpack to at most 8 times its size, or 0 MiB\. Received: "):
+        read_table(path)
+    parquet.write_table(arrow.table({"x": np.zeros(3), "y": np.zeros(3)}), path)
+    assert [*read_table(path).columns] == ["x", "y"]
+
+
+#: what the header of an array in an .npz file declares
+HEADERS = {
+    "more than there is": "{'descr': '<f8', 'fortran_order': False, 'shape': (100000000, 2), }",
+    "more than any memory": "{'descr': '<f8', 'fortran_order': False, 'shape': (100000000000000, 2), }",
+    "less than nothing": "{'descr': '<f8', 'fortran_order': False, 'shape': (-1, 2), }",
+    "objects": "{'descr': '|O', 'fortran_order': False, 'shape': (1, 2), }",
+    "brackets": "(" * 9000,
+    "code": "__import__('os').abort()",
+    "another type": "{'descr': 'x9', 'fortran_order': False, 'shape': (1, 2), }",
+}
+
+
+@pytest.mark.parametrize("name", HEADERS)
+def test_a_header_of_an_array(tmp_path, name):
+    header, path = f"{HEADERS[name]}\n".encode(), str(tmp_path / "data.npz")
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("x.npy", b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header + bytes(64))
+    with pytest.raises(CouldNotRun) as caught:
+        load_data(path)
+    assert str(caught.value).startswith(f"--data must name an .npz file. Received: {path}: ")
+    assert "\n" not in str(caught.value)
+
+
+# Code of files of Keras 2 ---------------------------------------------------------------------------------------------
+
+
+def functional(*layers):
+    """The configuration of a model of Keras 2: an input, and layers behind it."""
+    nodes = [{"class_name": "InputLayer", "config": {"batch_input_shape": [None, 2], "name": "x"}, "name": "x"}]
+    nodes[0]["inbound_nodes"] = []
+    for i, layer in enumerate(layers):
+        nodes.append({"name": f"l{i}", "inbound_nodes": [[["x", 0, 0, {}]]], **layer})
+    ends = {"input_layers": [["x", 0, 0]], "output_layers": [[nodes[-1]["name"], 0, 0]]}
+    return {"class_name": "Functional", "config": {"name": "m", "trainable": True, "layers": nodes, **ends}}
+
+
+def calling(symbol, constant, **keywords):
+    """A layer that is a function of TensorFlow's, of constants: it is called when the model is built."""
+    node = ["_CONSTANT_VALUE", -1, constant, keywords]
+    return {"class_name": "TFOpLambda", "config": {"name": "l0", "function": symbol}, "inbound_nodes": [node]}
+
+
+def named(module, class_name, config):
+    return {"module": module, "class_name": class_name, "config": config, "registered_name": config}
+
+
+LAMBDA = {"class_name": "Lambda", "config": {"function": ["4wAAAA==\n", None, None], "function_type": "lambda"}}
+#: configurations that would run something → what the sentence says of it
+CODE = {
+    "a Lambda": (functional(LAMBDA), "A Lambda layer holds code"),
+    "a Lambda in a layer": (
+        functional({"class_name": "TimeDistributed", "config": {"layer": LAMBDA}}),
+        "A Lambda layer holds code",
+    ),
+    "a function that makes a folder": (functional(calling("io.gfile.makedirs", "owned")), "tf.io.gfile.makedirs may "),
+    "a function that writes": (
+        functional(calling("io.write_file", "owned", contents="x")),
+        "tf.io.write_file may do more ",
+    ),
+    "an older name of it": (
+        functional(calling("compat.v1.write_file", "owned", contents="x")),
+        "may do more than compute",
+    ),
+    "a library": (functional(calling("load_library", "owned.so")), "tf.load_library may do more than compute"),
+    "an operation by its raw name": (
+        functional(calling("raw_ops.WriteFile", "a", contents="b")),
+        "tf.raw_ops.WriteFile may ",
+    ),
+    "a function of Python": (functional(named("builtins", "function", "exec")), "builtins.exec is no registered part"),
+    "a module": (functional(named("os", "function", "system")), "os.system is no registered part of a model"),
+    "a module's class": (functional(named("subprocess", "Popen", None)), "subprocess.Popen is no registered part"),
+    "a download": (functional(named("keras.utils", "function", "get_file")), "keras.utils.get_file is no registered"),
+    "another file": (functional(named("keras.models", "function", "load_model")), "keras.models.load_model is no "),
+    "a function in the place of a class": (
+        functional(named("tf_keras.src.utils.generic_utils", "func_load", None)),
+        "func_load is no registered part",
+    ),
+    "a private attribute": (
+        functional({"class_name": "InstanceProperty", "config": {"attr_name": "__class__"}}),
+        "An attribute __class__ is private",
+    ),
+}
+#: ways to write the same JSON
+WRITTEN = {
+    "plain": json.dumps,
+    "dense": lambda data: json.dumps(data, separators=(",", ":")),
+    "wide": lambda data: json.dumps(data, indent=3),
+    "escaped": lambda data: json.dumps(data).replace("a", "\\u0061"),
+}
+
+
+def write_keras_2(path, config, *, attribute="model_config"):
+    if path.suffix == ".h5":
+        with h5py.File(path, "w") as file:
+            file.attrs["keras_version"] = "2.15.0"
+            file.attrs["model_config"] = json.dumps(functional())
+            file.attrs[attribute] = config
+            file.create_group("model_weights").attrs["layer_names"] = []
+        return
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("metadata.json", '{"keras_version": "2.15.0"}')
+        archive.writestr("config.json", config)
+
+
+@pytest.mark.parametrize("ending", [".h5", ".keras"])
+@pytest.mark.parametrize("name", CODE)
+def test_code_in_a_file_that_says_it_is_of_keras_2(tmp_path, monkeypatch, name, ending):
+    """The file itself says so, and the safe mode of that library does not know all of it."""
+    pytest.importorskip("tf_keras")
+    monkeypatch.chdir(tmp_path)
+    config, said = CODE[name]
+    for how, write in WRITTEN.items():
+        path = tmp_path / f"{how}{ending}"
+        write_keras_2(path, write(config))
+        with pytest.raises(CouldNotRun) as caught:
+            load_model_file(str(path))
+        assert str(caught.value).startswith(f"A {ending} file must load in safe mode. Received: {path}: "), how
+        assert said in str(caught.value), how
+    assert not (tmp_path / "owned").exists()
+
+
+def test_code_in_how_a_model_was_compiled(tmp_path):
+    pytest.importorskip("tf_keras")
+    path = tmp_path / "model.h5"
+    compiled = {"loss": named("os", "function", "system"), "optimizer_config": {"class_name": "SGD", "config": {}}}
+    write_keras_2(path, json.dumps(compiled), attribute="training_config")
+    with pytest.raises(CouldNotRun, match=r"os\.system is no registered part of a model"):
+        load_model_file(str(path))
+
+
+def test_with_permission_such_a_function_runs(tmp_path, monkeypatch):
+    """So the refusals above refuse what would run."""
+    pytest.importorskip("tf_keras")
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "model.h5"
+    write_keras_2(path, json.dumps(functional(calling("io.gfile.makedirs", "owned"))))
+    with pytest.raises(CouldNotRun, match=r"^A \.h5 file must load\. "):  # a folder is no tensor
+        load_model_file(str(path), unsafe=True)
+    assert (tmp_path / "owned").is_dir()
+
+
+@pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5 file:UserWarning")
+@pytest.mark.parametrize("ending", [".h5", ".keras"])
+def test_computations_of_keras_2_load(tmp_path, ending):
+    import tensorflow as tf
+
+    tf_keras = pytest.importorskip("tf_keras")
+    x = tf_keras.Input((3,))
+    y = tf_keras.layers.Dense(2, activation="relu", kernel_regularizer="l2")(x) + 1
+    y = tf.concat([tf.squeeze(tf.expand_dims(y, 1), 1) * tf.nn.softmax(y), y[:, :1]], -1)
+    y = tf.where(y > 0, tf.math.tanh(y), tf.transpose(tf.transpose(y))) / tf.reduce_sum(y, axis=-1, keepdims=True)
+    model = tf_keras.Model(x, tf_keras.layers.Dense(1)(y))
+    model.compile(optimizer=tf_keras.optimizers.Adam(0.1), loss="mse", metrics=["mae"])
+    path = tmp_path / f"model{ending}"
+    model.save(path)
+    loaded = load_model_file(str(path))
+    assert np.array_equal(loaded.predict(np.ones((2, 3)), verbose=0), model.predict(np.ones((2, 3)), verbose=0))
+
+
+# Settings and questions -----------------------------------------------------------------------------------------------
+
+
+#: [tool.gradtwin] that somebody else wrote
+SETTINGS = {
+    "brackets": "[tool.gradtwin]\nseed = " + "[" * 100_000,
+    "a long value": '[tool.gradtwin]\nseed = "' + "a" * 100_000 + '"',
+    "a long table": "[tool]\ngradtwin = [" + "1," * 100_000 + "]",
+    "a command": '[tool.gradtwin]\nseed = "\\n::error::owned\\u001b[2J"',
+    "a command for a key": '[tool.gradtwin]\n"\\n::error::owned\\u001b[2J" = 1',
+    "a command for a choice": '[tool.gradtwin]\neffort = "\\n::error::owned\\u001b[2J"',
+    "a command for a pattern": '[tool.gradtwin]\nexpect = ["\\n::error::owned\\u001b[2J"]',
+    "a permission": '[tool.gradtwin]\nimport = ["os"]',
+}
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_settings_that_came_from_somewhere(gradtwin, tmp_path, name):
+    (tmp_path / "pyproject.toml").write_text(SETTINGS[name])
+    status, out, err = gradtwin("check", "nothing:build")
+    assert (status, out) == (2, "")
+    assert err.startswith("gradtwin: ") and err.count("\n") == 1
+    assert has_only_visible_characters(err)
+    assert len(err) < 1000
+
+
+@pytest.mark.parametrize("there", ["a folder", "a pipe that nobody writes to", "a link to itself"])
+def test_what_is_no_file_of_settings_is_none(tmp_path, there):
+    (tmp_path / "pyproject.toml").write_text("[tool.gradtwin]\nseed = 3")
+    (tmp_path / "inner").mkdir()
+    THERE[there](tmp_path / "inner/pyproject.toml")
+    with in_time():
+        assert read_settings(tmp_path / "inner") == {"seed": 3}
+
+
+QUESTION = {"kind": "moves", "ask": "?", "recipe": "recipe1"}
+
+
+@pytest.mark.parametrize("value", [[], {}, 3, float("nan"), True, [[1]], "\n::error::owned"], ids=repr)
+@pytest.mark.parametrize("name", ["kind", "ask", "recipe", "set", "activation", "loss", "batch", "rate"])
+def test_questions_that_somebody_edited(tmp_path, monkeypatch, name, value):
+    inside = name in ("activation", "loss", "batch", "rate")
+    edited = {**QUESTION, **({"set": {name: value}} if inside else {name: value})}
+    monkeypatch.setattr("keras_ref.lesson.live.tomllib.loads", lambda _: {"question": [edited]})
+    path = tmp_path / "questions.toml"
+    path.touch()
+    legal = (name, repr(value)) in (("ask", "'\\n::error::owned'"), ("set", "{}"), ("batch", "3"), ("rate", "3"))
+    if legal:
+        assert read_questions(str(path))[0]["ask"]
+        return
+    with pytest.raises(CouldNotRun, match=rf"^`{'set' if inside else name}` of question 1 must be "):
+        read_questions(str(path))
+
+
+def test_the_text_of_a_question_is_shown_harmlessly():
+    from test_hostile_lesson import lesson_of_names
+
+    asked = [{**QUESTION, "set": {}, "because": name, "ask": name} for name in NAMES if name != "\ud800"]
+    text = page(lesson_of_names(), questions=asked)
+    assert "alert(1)</script>" not in text
+    assert has_only_visible_characters(text.replace("\t", ""))
