@@ -22,8 +22,6 @@ from keras_ref.evaluation.remote_losses import GraphLosses
 from keras_ref.frontends import distribution, invocation
 from keras_ref.frontends.distribution import Cluster, WorkerPool, open_executor
 from keras_ref.frontends.invocation import Invocation
-from keras_ref.frontends.recorded import read_recorded
-from keras_ref.options import require_legal
 from keras_ref.reports.verdict import json_text
 from scratch import gradient
 from scratch.nudging import blocks
@@ -379,15 +377,3 @@ def test_several_targets_at_once(alone, tmp_path, monkeypatch):
     assert document["reports"] == [json.loads(alone(target)) for target in (WRONG, RIGHT)]
     assert document["run"]["options"] == {"effort": "full"}
     assert document["run"]["replay"] == f"gradtwin check {WRONG} {RIGHT} --effort full"
-
-
-@pytest.mark.parametrize(
-    ("options", "sentence"),
-    [
-        ({"workers": -1}, "--workers must be at least 0. Received: -1. Pass 0, say."),
-        (
-            {"cluster": "here"},
-            "--cluster must be an address such as tcp://host:8786. Received: 'here'. Pass that of a Dask scheduler.",
-        ),
-    ],
-)

@@ -12,6 +12,16 @@ from keras_ref.options import require_legal
 RIGHT = "distributed_targets:right"
 
 
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"workers": -1}, "--workers must be at least 0. Received: -1. Pass 0, say."),
+        (
+            {"cluster": "here"},
+            "--cluster must be an address such as tcp://host:8786. Received: 'here'. Pass that of a Dask scheduler.",
+        ),
+    ],
+)
 def test_what_the_options_do_not_take(options, sentence):
     with pytest.raises(CouldNotRun) as refused:
         require_legal(options)
