@@ -198,6 +198,22 @@ _ALL = (
         help="Memory that an isolated target may take, as 500M or 8G; nine tenths of the machine's where left out.",
     ),
     Option(
+        name="workers",
+        type=int,
+        default=0,
+        setting=True,
+        help="Processes on this machine that compute the losses at nudged weights too, and check several targets at "
+        "once; the results are the same, bit for bit.",
+    ),
+    Option(
+        name="cluster",
+        type=str,
+        default="",
+        setting=True,
+        help="Address of a running Dask scheduler, such as tcp://host:8786, whose workers do so in the place of "
+        "processes on this machine.",
+    ),
+    Option(
         name="force",
         type=bool,
         default=False,
@@ -263,6 +279,15 @@ def require_minimum(name: str, given: int) -> int:
     if given < least:
         raise CouldNotRun(
             f"--{name} must be at least {least}. Received: {given}. Pass {max(least, OPTIONS[name].default)}, say."
+        )
+    return given
+
+
+def require_address(given: str) -> str:
+    """Return what was given for --cluster: an address, or nothing. Raises: CouldNotRun for anything else."""
+    if given and not re.fullmatch(r"[a-z]+://\S+", given):
+        raise CouldNotRun(
+            f"--cluster must be an address such as tcp://host:8786. Received: {given!r}. Pass that of a Dask scheduler."
         )
     return given
 
@@ -371,7 +396,8 @@ def require_legal(given: Mapping[str, Any]) -> None:
     parse_expectations(given.get("expect", ()))
     parse_time_limit(given.get("time-limit", OPTIONS["time-limit"].default))
     parse_memory_limit(given.get("memory-limit", OPTIONS["memory-limit"].default))
-    for name in ("steps", "batches", "seed"):
+    require_address(given.get("cluster", OPTIONS["cluster"].default))
+    for name in ("steps", "batches", "seed", "workers"):
         require_minimum(name, given.get(name, OPTIONS[name].default))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
@@ -16,18 +15,17 @@ from scratch.arrays import Array
 from scratch.differences import Central, Estimate, Scheme
 from scratch.layers.base import Weights
 from scratch.model import Model
-from scratch.nudging import blocks as blocks_module
-from scratch.nudging.answers import PLACES, Answering, Known, Question
 from scratch.nudging.base_point import INPUT, BasePoint
-from scratch.nudging.blocks import SHARES, Remote, call_with_one_blas_thread, one_blas_thread, run_blocks, workers
+from scratch.nudging.blocks import Remote, call_with_one_blas_thread, one_blas_thread, run_blocks
 from scratch.nudging.propagate import Propagation
 from scratch.objective import Objective
 from scratch.progress import Progress
 
 #: the smallest block for a worker, in changed entries of tensors (a nudge changes at most those of the whole model)
 WORTHWHILE = 2**20
-#: how much longer than in this process a nudge may take elsewhere, before its worker is taken for a stopped one
-SLOWER = 20.0
+#: blocks that nudges are divided into, at most, or as many as keep each within so many times WORTHWHILE: the same on
+#: every machine, for the last bits of a loss may depend on the size of its stack
+BLOCKS, LARGEST = 32, 64
 #: the largest number of nudges in memory at once, beside the results
 AT_ONCE = 2**22
 
@@ -105,7 +103,8 @@ class Nudges:
         `number` and `finished` count all nudges of the caller, and those that are done.
         """
         job, total = Job(self.point, name, self.plain), len(entries)
-        count = max(1, min(total * self.point.size // WORTHWHILE, total, SHARES * workers(self.executor)))
+        worthwhile = total * self.point.size // WORTHWHILE
+        count = max(1, min(worthwhile, total, max(BLOCKS, worthwhile // LARGEST)))
         edges = [total * i // count for i in range(count + 1)]
         blocks = [(entries[a:b], offsets[a:b]) for a, b in pairwise(edges)]
 
@@ -118,28 +117,13 @@ class Nudges:
         if count > 1:
             # what all blocks share is computed before several threads need it
             call_with_one_blas_thread(job, entries[:1], offsets[:1])
-        remote = None if self.executor is None else self._remote(job, blocks, self.executor)
+        remote = None
+        if self.executor is not None and count > 1:
+            remote = Remote.of(self.executor, job, blocks, here=job, given_up=self._give_up)
         return np.concatenate(run_blocks(job, blocks, remote=remote, done=done))
 
-    def _remote(self, job: Job, blocks: Sequence[tuple[Array, Array]], executor: Executor) -> Remote:
-        """The questions for an executor's workers, with losses that are computed here between those that are asked."""
-        entries, offsets = (np.concatenate(parts) for parts in zip(*blocks, strict=True))
-        some = np.unique(np.linspace(0, len(entries) - 1, PLACES).astype(int))
-        begun = time.perf_counter()
-        losses = call_with_one_blas_thread(job, entries[some], offsets[some])
-        spent = time.perf_counter() - begun
-        known = Known(entries=entries[some], offsets=offsets[some], losses=losses, noise=self.noise)
-
-        def give_up() -> None:
-            self.executor = None
-
-        return Remote(
-            executor=executor,
-            function=Answering(job),
-            questions=[Question.of(*block, known=known, number=i) for i, block in enumerate(blocks)],
-            patience=max(blocks_module.PATIENCE, SLOWER * spent * max(len(block[0]) for block in blocks)),
-            given_up=give_up,
-        )
+    def _give_up(self) -> None:
+        self.executor = None
 
     def directional(self, direction: Mapping[str, Array], steps: Array) -> Array:
         """The losses at weights + step · direction for each of `steps`: (m,) → (m,)."""

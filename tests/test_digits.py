@@ -113,6 +113,21 @@ def test_second_slopes():
     np.testing.assert_allclose(found, [6 * 1.5 * -0.5 + 6 * 1.5**2, 3 * 1.5**2], rtol=np.finfo(float).eps)
 
 
+@pytest.mark.parametrize(
+    ("function", "x", "lost"),
+    [
+        (tf.nn.softplus, 40.0, True),  # y (1 - y) of the rounded sigmoid y
+        (tf.nn.elu, -1e-300, True),  # the branch is read from the rounded output: 0 for 1
+        (tf.nn.softplus, 0.3, False),
+        (tf.nn.elu, 0.3, False),  # a second derivative of 0 has no digits
+    ],
+)
+def test_digits_of_second_derivatives(function, x, lost):
+    report = check_function(function, np.array([x, 0.5]), digits=True, order=2)
+    lost_in = [(v.oracle, v.worst, v.autodiff) for v in report.failures]
+    assert lost_in == ([("hessian-digits", (0,), 0.0)] if lost else [])
+
+
 def test_what_cannot_be_measured_is_refused(monkeypatch):
     with pytest.raises(BadInput, match=r"done in many digits. Received: RGBToHSV in rgb_to_hsv. Leave digits out."):
         check_function(tf.image.rgb_to_hsv, np.array([[[0.5, 0.25, 0.75]]]), digits=True)

@@ -179,6 +179,7 @@ def values_of(name):
         "time-limit": st.sampled_from(["60s", "1h"]),
         "memory-limit": st.sampled_from(["500M", "8G"]),
         "expect": st.sampled_from(["a*=surrogate", "b=stop_gradient"]),
+        "cluster": st.sampled_from(["tcp://host:8786", "tls://10.0.0.1:1"]),
         "variables": st.sampled_from(["*", "dense/*"]),
     }
     of_type = {

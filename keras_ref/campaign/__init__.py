@@ -11,6 +11,7 @@ records.py        the file of a campaign, and what it came to
 releases.toml     older releases in which the scripts were run
 tensorflow.toml   the faults of TensorFlow: function, arguments, closed form
 derivatives.toml  those that the campaign found, in Keras too
+reported.toml     those that public reports tell of, which the campaign did not add
 exact_check.py    an operation at one point against slopes in many digits
 registered.py     the gradients that TensorFlow registers, and which of them a campaign differentiates (registered.toml)
 """

@@ -90,21 +90,34 @@ def _unparse(node: ast.stmt) -> str:
 def script_of_derivative(entry: Mapping[str, Any]) -> str:
     """A wrong derivative as a script: the function, its arguments, and the true slopes.
 
-    With `order = 2` they are those of the sum of the first derivatives by the first argument.
+    With `order = 2` they are those of the sum of the first derivatives by the first argument; with `mode = "forward"`
+    those along ones, in forward mode. An entry with `got` says itself what is compared.
     """
-    arguments = ", ".join(entry["arguments"])
-    taped = (
-        f"with tf.GradientTape() as tape:\n    tape.watch(x); y = {entry['function']}\n"
-        if entry.get("order", 1) == 1
-        else "with tf.GradientTape() as tape, tf.GradientTape() as inner:\n"
-        f"    tape.watch(x); inner.watch(x); y = tf.reduce_sum(inner.gradient({entry['function']}, x)[0])\n"
-    )
-    body = (f"{entry['setup'].strip()}\n" if entry.get("setup") else "") + (
-        f"x = [tf.constant(a, tf.float64) for a in ({arguments},)]\n{taped}"
-        'got = np.concatenate([np.ravel(g) for g in tape.gradient(y, x, unconnected_gradients="zero")])\n'
-        f"want = np.ravel({entry['truth']}).astype(float)"
-    )
+    setup = f"{entry['setup'].strip()}\n" if entry.get("setup") else ""
+    body = f"{setup}{_said(entry)}\nwant = np.ravel({entry['truth']}).astype(float)"
     return _script(entry["id"], entry["source"], body, text=False)
+
+
+def _said(entry: Mapping[str, Any]) -> str:
+    """The statements that make `got`."""
+    if "got" in entry:
+        return f"got = np.ravel({entry['got']})"
+    point = f"x = [tf.constant(a, tf.float64) for a in ({', '.join(entry['arguments'])},)]\n"
+    return point + DERIVATIVES[entry.get("mode", "reverse"), entry.get("order", 1)].format(y=entry["function"])
+
+
+#: (mode, order) → the statements that differentiate {y}, of the tensors x
+_TAKEN = 'got = np.concatenate([np.ravel(g) for g in tape.gradient(y, x, unconnected_gradients="zero")])'
+DERIVATIVES = {
+    ("reverse", 1): "with tf.GradientTape() as tape:\n    tape.watch(x); y = {y}\n" + _TAKEN,
+    ("reverse", 2): "with tf.GradientTape() as tape, tf.GradientTape() as inner:\n"
+    "    tape.watch(x); inner.watch(x); y = tf.reduce_sum(inner.gradient({y}, x)[0])\n" + _TAKEN,
+    ("forward", 1): "with tf.autodiff.ForwardAccumulator(x, [tf.ones_like(a) for a in x]) as forward: y = {y}\n"
+    "got = np.ravel(forward.jvp(y))",
+    ("forward", 2): "forward = lambda: tf.autodiff.ForwardAccumulator(x, [tf.ones_like(a) for a in x])\n"
+    "with forward() as outer, forward() as inner: y = inner.jvp({y})\n"
+    "got = np.ravel(outer.jvp(y))",
+}
 
 
 def _script(finding_id: str, source: str, body: str, *, text: bool) -> str:

@@ -31,6 +31,7 @@ class CheckedLoss:
     otherwise   makes the loss with the other value of `training`, where it has one
     notes       what is worth saying of the loss itself
     own_dtype   what floats of the data are cast to where the subject computes in its own precision; None: nothing
+    executor    whose workers evaluate the loss beside this process; None: nobody
     """
 
     name: str
@@ -44,10 +45,13 @@ class CheckedLoss:
     training: bool = False
     notes: tuple[str, ...] = ()
     own_dtype: str | None = "float32"
+    executor: Any = None
 
     def function(self, **options: Any) -> LossFunction:
         """The loss as a function of every float; options as LossFunction has them."""
-        return LossFunction(self.loss, variables=self.trained, state=self.state, data=self.data, **options)
+        found = LossFunction(self.loss, variables=self.trained, state=self.state, data=self.data, **options)
+        found.executor = self.executor
+        return found
 
 
 #: builds what is checked, its data in a given precision (None: as they are), while its objects compute in that

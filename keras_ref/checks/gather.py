@@ -50,6 +50,7 @@ def gather(subject: CheckedLoss, settings: Settings, *, dtype: str | None, start
         return loss_of(contraction=direction)
 
     loss = loss_of()
+    loss.progress = settings.progress
     if dtype is None:
         loss.unit = unit_of([*subject.trained, *loss.inputs.values()])
     names = _names_to_compare(loss, settings.variables, subject.name)

@@ -89,7 +89,7 @@ def check_gradients(
     digits         compare the digits of the smallest entries with the forward pass in many digits (needs mpmath): one
                    that has lost more than half of those it could have is "inaccurate"
     seed           of drawn cotangents, entries and directions
-    executor       a concurrent.futures.Executor for the twin's forward passes
+    executor       a concurrent.futures.Executor whose workers compute forward passes, Keras's own and the twin's
     progress       called with (done, total, what)
     replay         a command that repeats the check, for the report
     batches        how many batches of a data set are taken, as one
@@ -162,6 +162,7 @@ def check_gradients(
             else None,
             training=training,
             notes=found.notes,
+            executor=executor,
         )
 
     keras_objects = (model, *loss_objects(loss))

@@ -126,6 +126,7 @@ def check_layer(
             twin=twin,
             otherwise=(lambda: lambda data: loss(data, training=not training)) if has_training else None,
             training=training,
+            executor=executor,
         )
 
     return check((layer,), prepare, settings)

@@ -183,6 +183,7 @@ def _compare_updates(
     loss = LossFunction(
         found.loss, variables=trained, state=untrained(model, trained), data=batches[0], watch_inputs=False
     )
+    loss.executor, loss.progress = executor, progress
 
     def twin(at: LossFunction) -> TwinOracle:
         return twin_of(model, at, data=at.data, projection=False, training=True, executor=executor)

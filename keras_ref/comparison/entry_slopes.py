@@ -122,7 +122,16 @@ def widen_steps(oracle: Oracle, name: str, *, entries: Array, known: Slopes, aut
 def measure_with_scheme(oracle: Oracle, name: str, *, entries: Array, scheme: Scheme) -> Slopes:
     """Slopes by one given scheme, taken at its word: it knows no sides, so every entry counts as smooth."""
     at = np.ravel(oracle.values[name])[entries]
-    found = scheme(lambda offsets: oracle.losses(name, entries, offsets), at, oracle.noise_along(name))
+
+    def line(offsets: Array) -> Array:
+        asked = np.flatnonzero(offsets.any(axis=0))
+        if not len(asked):
+            return np.asarray(oracle.losses(name, entries, offsets))
+        losses = np.full(offsets.shape, oracle.base, offsets.dtype)
+        losses[:, asked] = oracle.losses(name, entries[asked], offsets[:, asked])
+        return losses
+
+    found = scheme(line, at, oracle.noise_along(name))
     everywhere = np.ones(len(entries), bool)
     return Slopes(found, found, found, everywhere, ~everywhere, np.full(len(entries), np.nan))
 

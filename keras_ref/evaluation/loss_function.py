@@ -35,6 +35,7 @@ from keras_ref.evaluation.graph import opaque_unit
 from keras_ref.evaluation.keras_classes import KerasVariable
 from keras_ref.evaluation.keras_parts import tensorflow_variable
 from keras_ref.evaluation.naming import float_inputs, path_of, replace_inputs, unique
+from keras_ref.evaluation.perturbed_losses import PerturbedLosses
 from keras_ref.evaluation.real_parts import (
     dtype_in,
     from_real_parts,
@@ -44,7 +45,6 @@ from keras_ref.evaluation.real_parts import (
 )
 from keras_ref.evaluation.restoration import same_bits
 from keras_ref.evaluation.rounding import Rounded
-from keras_ref.evaluation.stacked_losses import StackedLosses
 from keras_ref.evaluation.traced_losses import Way
 from keras_ref.reports.kinds import Kind
 from keras_ref.reports.reasons import Reason
@@ -76,7 +76,7 @@ class Data:
         return Data(*(tf.nest.map_structure(tensor, part) for part in (self.x, self.y, self.sample_weight)))
 
 
-class LossFunction(StackedLosses):
+class LossFunction(PerturbedLosses):
     """The loss of a model (or of any `loss(data)` over variables) as a function of every float it depends on.
 
     Names are those of the variables (`variable.path`) and "input…" for float inputs. Values and gradients of complex

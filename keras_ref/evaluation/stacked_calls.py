@@ -37,8 +37,10 @@ class StackedCall:
         self.function, self._varying = function, varying
         self.has_order = any(map(_has_order, operations(function.graph)))
         self._loop: Any = None
+        #: what one evaluation makes, as far as shapes are known
+        self.bytes = max(1, sum(map(_bytes, operations(function.graph))))
         #: how many evaluations fit into MEMORY, if all of a call run at once
-        self.most = max(1, MEMORY // max(1, sum(map(_bytes, operations(function.graph)))))
+        self.most = max(1, MEMORY // self.bytes)
 
     def __call__(self, *arguments: Any) -> Any:
         """The results (m,) of stacks (m,) of the first arguments; the others, flat, are the same for all."""

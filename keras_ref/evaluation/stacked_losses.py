@@ -1,8 +1,7 @@
-"""Losses at a stack of nudged points: one entry moved, or all along a direction; and how far rounding moves them."""
+"""Losses at a stack of nudged points: one entry moved, or all along a direction."""
 
 from __future__ import annotations
 
-import math
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -12,19 +11,26 @@ import numpy as np
 import tensorflow as tf
 
 from keras_ref.errors import BadInput
+from keras_ref.evaluation.column_losses import ColumnLosses
 from keras_ref.evaluation.domain import losses_in_domain
 from keras_ref.evaluation.float64 import DTYPE
+from keras_ref.evaluation.graph import casts_down
 from keras_ref.evaluation.operation_rounding import EXACT_SCOPE
-from keras_ref.evaluation.rounding import Rounded
+from keras_ref.evaluation.remote_losses import VARYING, GraphLosses
 from keras_ref.evaluation.stacked_calls import StackedCall
 from keras_ref.evaluation.traced_losses import TracedLosses, Way
 from scratch.arrays import Array
-from scratch.noise import ROLLS
+from scratch.nudging.blocks import Remote, ask_workers
+from scratch.progress import Progress
 
-#: arguments of the traced loss that differ from one nudge to the next: step, entry, target
-VARYING = 3
 #: nudged losses that one call of the traced function evaluates; fewer where memory does not suffice
 BLOCK = 512
+#: bytes that forward passes have to make before columns pay for their trace, which costs as much as a thousand passes
+WORTH = 2**30
+#: nudges of one call of columns
+CALL = 4096
+#: nudges whose losses are computed in both ways, before columns are relied on
+COMPARED = 8
 
 
 @dataclass(frozen=True)
@@ -54,17 +60,23 @@ class StackedLosses(TracedLosses):
         super().__init__(variables=variables, state=state)
         self._evaluate: Any = None
         self._call: StackedCall | None = None
-        self._rounded: Rounded | None = None
-        self._of_parts: Any = None
-        self._rounded_along: dict[str, Rounded] = {}
-        self._branch: Rounded | None = None
+        #: losses by columns for each name that has been looked at; None where whole forward passes are taken
+        self._columns: dict[str, ColumnLosses | None] = {}
+        #: a point, and the noise that both ways may differ by there
+        self._noise_there: tuple[Any, float] = (None, 0.0)
+        #: the traced loss for other processes; None where they cannot evaluate it, () where that is not known yet
+        self._remote: GraphLosses | tuple[()] | None = ()
+        #: a concurrent.futures.Executor whose workers evaluate blocks of nudges too, and what is told how many they did
+        self.executor: Any = None
+        self.progress: Progress | None = None
         #: forward passes so far
         self.evaluations = 0
         self.block = BLOCK
 
     def _forget_traces(self) -> None:
-        self._evaluate = self._call = self._of_parts = None
-        self._rounded_along.clear()
+        self._evaluate = self._call = None
+        self._remote = ()
+        self._columns.clear()
 
     @abstractmethod
     def _held(self) -> list[Any]:
@@ -73,10 +85,6 @@ class StackedLosses(TracedLosses):
     @abstractmethod
     def _at(self, flat: Any, held: list[Any]) -> Any:
         """The loss where all values are those of one flat vector."""
-
-    @abstractmethod
-    def _at_parts(self, parts: list[Any], held: list[Any]) -> Any:
-        """The loss where the values are these, in the order of the names."""
 
     @abstractmethod
     def restore_values(self) -> None:
@@ -171,6 +179,7 @@ class StackedLosses(TracedLosses):
     ) -> Array:
         """Losses at values + step · direction with one entry of the flat vector set to a target, for each step."""
         stack, flat, held = self._stack(), self._flat(values), self._held()
+        is_plain = direction is None and self.way is not Way.EAGER
         direction = np.zeros_like(flat) if direction is None else direction
         self.evaluations += len(steps)
         # at the point itself nothing may raise
@@ -180,19 +189,71 @@ class StackedLosses(TracedLosses):
             varying = (steps[some], entries[some], targets[some])
             return np.asarray(stack(*map(tf.constant, (*varying, flat, direction)), *held))
 
-        blocks, i = [], 0
+        def plain(entries: Array, targets: Array) -> Array:
+            fixed = [tf.constant(flat), tf.zeros_like(flat), *held]
+            varying = (np.zeros(len(entries)), entries, targets)
+            return losses_in_domain(
+                lambda some: np.asarray(stack(*(tf.constant(part[some]) for part in varying), *fixed)),
+                np.arange(len(entries)),
+                given=np.zeros(len(entries), bool),
+            )
+
+        every = range(0, len(steps), self.block)
+        blocks = [np.arange(i, min(i + self.block, len(steps))) for i in every]
+        found: list[Array | None] = [None] * len(blocks)
+        losses = []
         try:
-            while i < len(steps):
-                some = np.arange(i, min(i + self.block, len(steps)))
-                try:
-                    blocks.append(losses_in_domain(losses_of, some, given=given))
-                except tf.errors.ResourceExhaustedError as error:
-                    self._smaller_block(error)
-                else:
-                    i += len(some)
+            if is_plain and len(blocks) > 1:
+                found = self._ask_workers(self._job(flat, held), [(entries[b], targets[b]) for b in blocks], here=plain)
+            for some, known in zip(blocks, found, strict=True):
+                losses.append(self._within_memory(losses_of, some, given=given) if known is None else known)
         finally:
             self._restore_written()
-        return np.concatenate(blocks) if blocks else np.zeros(0)
+        return np.concatenate(losses) if losses else np.zeros(0)
+
+    def _within_memory(self, evaluate: Callable[[Array], Array], some: Array, *, given: Array) -> Array:
+        """The losses of some nudges, as many at once as memory suffices for."""
+        found, i = [], 0
+        while i < len(some):
+            part = some[i : i + self.block]
+            try:
+                found.append(losses_in_domain(evaluate, part, given=given))
+            except tf.errors.ResourceExhaustedError as error:
+                self._smaller_block(error)
+            else:
+                i += len(part)
+        return np.concatenate(found)
+
+    def _job(self, flat: Array, held: list[Any]) -> GraphLosses | None:
+        """The losses at a point for other processes; None where they cannot evaluate them, or nobody asks them."""
+        if self.executor is None:
+            return None
+        if self._remote == ():
+            order = self._stacked().has_order
+            self._remote = None if order else GraphLosses.of(self._traced(), flat, held)
+        return self._remote.at(flat, held) if isinstance(self._remote, GraphLosses) else None
+
+    def _ask_workers(
+        self, job: GraphLosses | None, blocks: list[tuple[Array, Array]], *, here: Callable[[Array, Array], Array]
+    ) -> list[Array | None]:
+        """The losses of blocks of entries and targets that workers of the executor evaluate; None for the others."""
+        found: list[Array | None] = [None] * len(blocks)
+        if job is None:
+            return found
+        arrived, total = 0, sum(len(entries) for entries, _ in blocks)
+
+        def done(i: int) -> None:
+            nonlocal arrived
+            arrived += len(blocks[i][0])
+            if self.progress is not None:
+                self.progress(arrived, total, "losses of other processes")
+
+        remote = Remote.of(self.executor, job, blocks, here=here, given_up=self._give_up_workers)
+        ask_workers(remote, results=found, done=done)
+        return found
+
+    def _give_up_workers(self) -> None:
+        self.executor = None
 
     def _smaller_block(self, error: Exception) -> None:
         if self.block == 1:
@@ -202,89 +263,9 @@ class StackedLosses(TracedLosses):
             ) from error
         self.block = max(1, self.block // 8)
 
+    @abstractmethod
     def noise(self, *, at: Mapping[str, Array] | None = None) -> float:
         """The absolute rounding error of the loss at the point (or `at`); nan where it cannot be told."""
-        evaluate, flat = self._traced(), self._flat(at or self.values)
-        if self.way is Way.EAGER:
-            return math.nan
-        if self._rounded is None:
-            self._rounded = Rounded(evaluate)
-        arguments = [np.zeros(()), np.int64(0), flat[0], flat, np.zeros_like(flat)]
-        try:
-            return self._rounded.noise([*map(tf.constant, arguments), *self._held()], calls=ROLLS)
-        finally:
-            self._restore_written()
-
-    def noise_along(self, name: str, *, at: Mapping[str, Array] | None = None) -> float:
-        """The absolute rounding error of losses in which one variable or input moves alone, at the point (or `at`).
-
-        What is computed without it is the same in all of them: rounding in float32 before the first layer is none of
-        the second layer's. nan where it cannot be told: of losses that run only eagerly, or assign to variables.
-        """
-        self._traced()
-        if self.way is Way.EAGER or self.writes_variables:
-            return math.nan
-        values, held = at or self.values, self._held()
-        if self._of_parts is None:
-            specs = [[tf.TensorSpec(values[n].shape, DTYPE) for n in self.values]]
-            specs.append([tf.TensorSpec(t.shape, t.dtype) for t in held])
-            self._of_parts = tf.function(self._at_parts, autograph=False).get_concrete_function(*specs)
-        if name not in self._rounded_along:
-            self._rounded_along[name] = Rounded(self._of_parts, moving=[list(self.values).index(name)])
-        arguments = [*(tf.constant(values[n], DTYPE) for n in self.values), *held]
-        return self._rounded_along[name].noise(arguments, calls=ROLLS)
-
-    def branch_losses(
-        self, name: str, entries: Array, offsets: Array, *, at: Mapping[str, Array] | None = None
-    ) -> Array:
-        """`losses` on the branch that the point lies on: comparisons, indices and roundings are decided as there.
-
-        Off by rounding, as `Rounded` computes: what losses at the point itself differ by is their noise.
-        """
-        values = at or self.values
-        where = np.broadcast_to(self._offsets[name] + np.asarray(entries), offsets.shape).ravel().astype(np.int64)
-        found = self._run_branch(values, steps=np.zeros(len(where)), entries=where, offsets=offsets.ravel())
-        return found.reshape(offsets.shape)
-
-    def branch_directional(
-        self, direction: Mapping[str, Array], steps: Array, *, at: Mapping[str, Array] | None = None
-    ) -> Array:
-        """`directional` on the branch that the point lies on, as `branch_losses` has it."""
-        values, steps = at or self.values, np.asarray(steps, dtype=float)
-        vector = self._flat({name: direction.get(name, np.zeros_like(value)) for name, value in values.items()})
-        first = np.zeros(len(steps), np.int64)
-        return self._run_branch(values, steps=steps, entries=first, offsets=steps * vector[0], direction=vector)
-
-    def _run_branch(
-        self,
-        values: Mapping[str, Array],
-        *,
-        steps: Array,
-        entries: Array,
-        offsets: Array,
-        direction: Array | None = None,
-    ) -> Array:
-        """Losses at values + step · direction with one entry of the flat vector moved, decided as at values."""
-        flat, held = self._flat(values), self._held()
-        fixed = [tf.constant(flat), tf.constant(np.zeros_like(flat) if direction is None else direction), *held]
-        targets, rests = flat[entries], np.zeros(len(steps))
-        self.evaluations += len(steps)
-        found = []
-        try:
-            for i in range(0, len(steps), self.block):
-                some = slice(i, i + self.block)
-                here, there = (
-                    [*map(tf.constant, (moved[some], entries[some], reached[some])), *fixed]
-                    for moved, reached in ((rests, targets), (steps, targets + offsets))
-                )
-                if self._branch is None:
-                    self._branch = Rounded(self._stacked().in_order(*here), moves_point=True)
-                found.append(np.asarray(self._branch.roll(here, common=False, copies=there).rolled[0]))
-        except tf.errors.OpError:  # the copies leave the domain, and take no decision of their own
-            return np.full(len(steps), np.nan)
-        finally:
-            self._restore_written()
-        return np.concatenate(found) if found else np.zeros(0)
 
     def losses(self, name: str, entries: Array, offsets: Array, *, at: Mapping[str, Array] | None = None) -> Array:
         """Losses (m, e) with entry entries[j] of `name` moved by offsets[i, j]; all else as at the point (or `at`)."""
@@ -293,8 +274,71 @@ class StackedLosses(TracedLosses):
             np.broadcast_to(self._offsets[name] + np.asarray(entries), offsets.shape).ravel().astype(np.int64)
         )
         targets = (np.ravel(values[name])[entries] + offsets).ravel()
-        losses = self._run(values, steps=np.zeros(len(targets)), entries=flat_entries, targets=targets)
-        return losses.reshape(offsets.shape)
+
+        def whole(some: Array) -> Array:
+            return self._run(values, steps=np.zeros(len(some)), entries=flat_entries[some], targets=targets[some])
+
+        losses = self._by_columns(name, flat_entries, targets, values=values, whole=whole)
+        return (whole(np.arange(len(targets))) if losses is None else losses).reshape(offsets.shape)
+
+    def _by_columns(
+        self,
+        name: str,
+        entries: Array,
+        targets: Array,
+        *,
+        values: Mapping[str, Array],
+        whole: Callable[[Array], Array],
+    ) -> Array | None:
+        """Losses by columns, some of them compared with those of `whole` forward passes; None where they differ.
+
+        None too where they are not worth it, or no way through the graph is known.
+        """
+        columns = self._columns_for(name, len(targets))
+        if columns is None:
+            return None
+        flat, held, start = self._flat(values), self._held(), int(self._offsets[name])
+        point = [*map(tf.constant, (np.float64(0), np.int64(0), flat[0], flat, np.zeros_like(flat))), *held]
+
+        def here(entries: Array, targets: Array) -> Array:
+            return columns(entries - start, targets - flat[entries], point)
+
+        self.evaluations += len(targets)
+        size = columns.block * max(1, CALL // columns.block)
+        blocks = [(entries[i : i + size], targets[i : i + size]) for i in range(0, len(targets), size)]
+        job = self._job(flat, held)
+        found = self._ask_workers(job and job.by_columns(columns.variable, start), blocks, here=here)
+        parts = [here(*block) if known is None else known for block, known in zip(blocks, found, strict=True)]
+        losses = np.concatenate(parts)
+        if self._noise_there[0] is not values:
+            self._noise_there = (values, self.noise(at=values))
+        compared = np.unique(np.linspace(0, len(targets) - 1, COMPARED).astype(int))
+        differ = np.abs(whole(compared) - losses[compared])
+        if (differ > 2 * self._noise_there[1]).any():
+            self._columns[name] = None
+            return None
+        lost = np.flatnonzero(~np.isfinite(losses))  # ∞ − ∞ in an update of rank one, or an operation refused a nudge
+        losses[lost] = whole(lost)
+        return losses
+
+    def _columns_for(self, name: str, count: int) -> ColumnLosses | None:
+        """Losses by columns where that pays for so many evaluations, and is possible."""
+        graph = None if self.writes_variables else self.graph
+        if graph is None or self._stacked().has_order or count * self._stacked().bytes < WORTH:
+            return None
+        if name not in self._columns:
+            found = None if casts_down(graph) else ColumnLosses.of(self._traced(), self._tensors()[name])
+            self._columns[name] = found
+        return self._columns[name]
+
+    def _tensors(self) -> dict[str, Any]:
+        """The tensors of the traced loss that hold the values of variables and inputs, by name."""
+        (parts,) = (
+            operation
+            for operation in self.graph.get_operations()
+            if operation.type == "SplitV" and operation.inputs[0].name.startswith(EXACT_SCOPE)
+        )
+        return {name: part.consumers()[0].outputs[0] for name, part in zip(self.values, parts.outputs, strict=True)}
 
     def directional(
         self, direction: Mapping[str, Array], steps: Array, *, at: Mapping[str, Array] | None = None

@@ -159,11 +159,15 @@ def _spec_in(spec: Any, dtype: str) -> Any:
     return spec
 
 
+#: the classes whose methods are traced
+TRACING = ("LossFunction.", "PerturbedLosses.", "StackedLosses.", "DirectionalLoss.", "ColumnLosses.")
+
+
 class _NoRetracingAdvice(logging.Filter):
     """Drops TensorFlow's advice against retracing: every check traces functions of its own, on purpose."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        return not any(name in record.getMessage() for name in ("LossFunction.", "StackedLosses.", "DirectionalLoss."))
+        return not any(name in record.getMessage() for name in TRACING)
 
 
 tf.get_logger().addFilter(_NoRetracingAdvice())

@@ -65,6 +65,8 @@ Isolate = Annotated[bool, _option("isolate")]
 Minimise = Annotated[bool, _option("minimise")]
 TimeLimit = Annotated[str, typer.Option("--time-limit", "--timeout", help=OPTIONS["time-limit"].help)]
 MemoryLimit = Annotated[str, _option("memory-limit")]
+Workers = Annotated[int, _option("workers")]
+Cluster = Annotated[str, _option("cluster")]
 Force = Annotated[bool, _option("force")]
 DataFile = Annotated[
     str,
@@ -141,6 +143,8 @@ def check(
     isolate: Isolate = False,
     time_limit: TimeLimit = OPTIONS["time-limit"].default,
     memory_limit: MemoryLimit = "",
+    workers: Workers = 0,
+    cluster: Cluster = "",
     imports: Imports = [],
     unsafe: Unsafe = False,
     force: Force = False,
@@ -166,6 +170,8 @@ def check(
         isolate=isolate,
         time_limit=time_limit,
         memory_limit=memory_limit,
+        workers=workers,
+        cluster=cluster,
         imports=imports,
         unsafe=unsafe,
     )
@@ -186,6 +192,8 @@ def updates(
     isolate: Isolate = False,
     time_limit: TimeLimit = OPTIONS["time-limit"].default,
     memory_limit: MemoryLimit = "",
+    workers: Workers = 0,
+    cluster: Cluster = "",
     imports: Imports = [],
     unsafe: Unsafe = False,
     force: Force = False,
@@ -203,6 +211,8 @@ def updates(
         isolate=isolate,
         time_limit=time_limit,
         memory_limit=memory_limit,
+        workers=workers,
+        cluster=cluster,
         imports=imports,
         unsafe=unsafe,
     )
@@ -229,6 +239,8 @@ def locate(
     isolate: Isolate = False,
     time_limit: TimeLimit = OPTIONS["time-limit"].default,
     memory_limit: MemoryLimit = "",
+    workers: Workers = 0,
+    cluster: Cluster = "",
     imports: Imports = [],
     unsafe: Unsafe = False,
     force: Force = False,
@@ -251,6 +263,8 @@ def locate(
         isolate=isolate,
         time_limit=time_limit,
         memory_limit=memory_limit,
+        workers=workers,
+        cluster=cluster,
         imports=imports,
         unsafe=unsafe,
     )

@@ -6,11 +6,13 @@ import hashlib
 import os
 import shlex
 from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import Executor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from keras_ref.errors import BadInput, CouldNotRun, place_of, short, target_stays
+from keras_ref.frontends.distribution import open_executor
 from keras_ref.frontends.supervise import WATCHED
 from keras_ref.frontends.verbs import find_check
 from keras_ref.inputs.releases import version_of
@@ -26,12 +28,15 @@ from keras_ref.options import (
 from keras_ref.own_modules import PLACE
 from keras_ref.reports.files import is_plain_file, written_by
 from keras_ref.reports.verdict import Report
+from scratch.nudging.answers import OtherSoftware
 from scratch.progress import Progress
 
 #: where the files of gradtwin lie
 _OWN = (str(Path(__file__).parents[1]), str(PLACE))
 ISOLATION = ("isolate", "time-limit", "memory-limit")
-_LOADING = ("seed", "import", "unsafe", *ISOLATION)
+#: who computes, which changes no result: a report does not record it, and so none can name a machine to replay it on
+DISTRIBUTION = ("workers", "cluster")
+_LOADING = ("seed", "import", "unsafe", *ISOLATION, *DISTRIBUTION)
 _COMPARING = ("budget", "variables", "wrt", "batches", "training", "mode", "backend", "expect", "allow")
 #: which options of the table each command takes
 TAKES = {
@@ -39,6 +44,9 @@ TAKES = {
     "locate": (*_COMPARING, *_LOADING),
     "updates": ("steps", "batch-size", "allow", *_LOADING),
 }
+
+#: those of them that a report records
+RECORDED = {command: tuple(name for name in names if name not in DISTRIBUTION) for command, names in TAKES.items()}
 
 
 @dataclass(frozen=True)
@@ -94,7 +102,7 @@ class Invocation:
 
     def replay(self) -> str:
         """The command as it is typed into a shell."""
-        return shlex.join(["gradtwin", *self.argv()])
+        return shlex.join(["gradtwin", *self._without(DISTRIBUTION).argv()])
 
     def for_target(self, target: str) -> Invocation:
         """The same command for one of its targets."""
@@ -118,7 +126,16 @@ class Invocation:
 
     def without_isolation(self) -> Invocation:
         """The same command, run in the process that runs it."""
-        return replace(self, options={name: value for name, value in self.options.items() if name not in ISOLATION})
+        return self._without(ISOLATION)
+
+    def among(self, number: int) -> Invocation:
+        """The same command as one of a number that share the processes of this machine."""
+        workers = {"workers": self.value("workers") // number} if self.value("workers") else {}
+        return replace(self, options={**self.options, **workers})
+
+    def _without(self, names: Iterable[str]) -> Invocation:
+        """The same command without some options."""
+        return replace(self, options={name: value for name, value in self.options.items() if name not in names})
 
     def run(self, target: str, progress: Progress | None = None, loaded: Loaded | None = None) -> Report:
         """Run the command for one target in this process. Raises: CouldNotRun or ValueError, in one sentence.
@@ -126,10 +143,15 @@ class Invocation:
         loaded   what the target holds, where it is loaded already: a second call of a factory gives other names
         """
         try:
-            with target_stays(target):
-                report, drawn = self._check(target, progress, loaded)
+            with (
+                open_executor(workers=self.value("workers"), cluster=self.value("cluster")) as executor,
+                target_stays(target),
+            ):
+                report, drawn = self._check(target, progress, loaded, executor)
         except (CouldNotRun, BadInput):
             raise
+        except OtherSoftware as error:
+            raise CouldNotRun(str(error)) from error
         except MemoryError as error:
             raise CouldNotRun(
                 f"A check must fit into memory. Received: {target}, for which there is too little: {short(error)} Pass "
@@ -146,7 +168,9 @@ class Invocation:
         notes = (*report.notes, *([drawn] if drawn else []))
         return replace(report, allowed=frozenset(self.value("allow")), notes=notes)
 
-    def _check(self, target: str, progress: Progress | None, loaded: Loaded | None) -> tuple[Report, str]:
+    def _check(
+        self, target: str, progress: Progress | None, loaded: Loaded | None, executor: Executor | None
+    ) -> tuple[Report, str]:
         """The report on a target, and a note on data that were drawn."""
         for module in self.value("import"):
             import_module(module)
@@ -169,6 +193,7 @@ class Invocation:
             seed=self.value("seed"),
             replay=self.for_target(target).replay(),
             progress=progress,
+            executor=executor,
             **call.options,
         )
         # a target keeps its own name: that of a model may be sequential_4
@@ -201,7 +226,9 @@ class Invocation:
             "command": self.command,
             "targets": list(self.targets),
             "data": self.data,
-            "options": {name: list(v) if isinstance(v, tuple) else v for name, v in self.options.items()},
+            "options": {
+                name: list(v) if isinstance(v, tuple) else v for name, v in self._without(DISTRIBUTION).options.items()
+            },
             "seed": self.value("seed"),
             "files": {name: digest(name) for name in files},
             "versions": read_versions(),

@@ -26,6 +26,8 @@ OUTPUT = 2**26
 SHARE = 0.9
 #: what the command's own sentences begin with
 PREFIX = "gradtwin: "
+#: the supervisors that this process waits for, in any of its threads
+_RUNNING: set[subprocess.Popen[bytes]] = set()
 
 
 def run_isolated(invocation: Invocation, target: str) -> Report:
@@ -72,14 +74,22 @@ def run_limited(command: list[str], limits: Limits) -> End:
         env=_environment(),
         start_new_session=True,
     ) as process:
+        _RUNNING.add(process)
         try:
             said = process.stdout.read() if process.stdout is not None else b""
         finally:
+            _RUNNING.discard(process)
             if process.stdin is not None:
                 process.stdin.close()
     if not said:
         raise RuntimeError(f"The supervisor ended with status {process.returncode}")
     return End(**json.loads(said))
+
+
+def end_running() -> None:
+    """End all isolated processes, those that other threads wait for."""
+    for process in list(_RUNNING):
+        process.terminate()
 
 
 def limits_of(invocation: Invocation) -> Limits:

@@ -13,7 +13,7 @@ from typing import Any
 from zipfile import is_zipfile
 
 from keras_ref.errors import CouldNotRun, short
-from keras_ref.frontends.invocation import TAKES, Invocation, digest, parameter_of, read_versions
+from keras_ref.frontends.invocation import RECORDED, TAKES, Invocation, digest, parameter_of, read_versions
 from keras_ref.options import OPTIONS
 from keras_ref.reports.culprit import Culprit
 from keras_ref.reports.files import is_plain_file, read_text
@@ -102,7 +102,7 @@ def _require_known(run: Any) -> None:
     command, options = (run.get(name) for name in ("command", "options")) if isinstance(run, dict) else (None, None)
     if not isinstance(command, str) or not isinstance(options, dict):
         return  # the schema says so
-    if command not in TAKES or not set(options) <= set(TAKES[command]):
+    if command not in TAKES or not set(options) <= set(RECORDED[command]):
         raise CouldNotRun(
             f"A recorded run must be one of {', '.join(TAKES)} with its options. Received: {command!r} with "
             f"{', '.join(options) or 'none'}. Replay it with the gradtwin that wrote it."
@@ -137,7 +137,7 @@ def document_schema(*, several: bool) -> dict[str, Any]:
 
 
 def _run_schema() -> dict[str, Any]:
-    options = {name: _option_schema(name) for names in TAKES.values() for name in names}
+    options = {name: _option_schema(name) for names in RECORDED.values() for name in names}
     return record(
         {
             "command": {"enum": [*TAKES]},

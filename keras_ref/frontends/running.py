@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json as json_
 import sys
-from collections.abc import Mapping
-from contextlib import closing
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,7 +16,7 @@ from rich.console import Console
 from keras_ref.errors import BadInput, CouldNotRun, NobodyReads, short
 from keras_ref.frontends.exit_status import COULD_NOT, FINDING, complain, complain_of_own
 from keras_ref.frontends.invocation import Invocation, make_document
-from keras_ref.frontends.isolation import run_isolated
+from keras_ref.frontends.isolation import end_running, run_isolated
 from keras_ref.frontends.minimise_cli import show_minimised
 from keras_ref.frontends.recorded import Recorded, compare_verdicts, read_report
 from keras_ref.frontends.watching import Journal, can_watch, watch
@@ -24,6 +25,7 @@ from keras_ref.reports.files import Output, refuse_outputs, sources_of, write
 from keras_ref.reports.terminal import console as make_console
 from keras_ref.reports.terminal import print_report, show_progress, ticking
 from keras_ref.reports.verdict import Kind, Report, json_text
+from scratch.nudging.blocks import cores
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,6 +80,12 @@ class Findings:
             self.refused[target] = refused
         self.status = max(self.status, status)
 
+    def include(self, other: Findings) -> None:
+        """Add what became of other targets."""
+        self.reports |= other.reports
+        self.refused |= other.refused
+        self.status = max(self.status, other.status)
+
     def add_recorded(self, target: str, line: Mapping[str, Any]) -> None:
         """Add what a journal says, of a process that another target has ended."""
         report = read_report(json_.loads(line["report"])) if "report" in line else None
@@ -115,6 +123,8 @@ def _run_targets(invocation: Invocation, journal: Journal, out: Printer) -> Find
 
     Raises: typer.Exit with the exit status in the process that watches.
     """
+    if len(set(invocation.targets)) > 1 and (invocation.value("workers") or invocation.value("cluster")):
+        return _run_at_once(invocation, out)
     if not invocation.value("isolate"):
         status = watch(journal) if can_watch() else None
         if status is not None:
@@ -137,12 +147,53 @@ def _run_targets(invocation: Invocation, journal: Journal, out: Printer) -> Find
     return found
 
 
+def _run_at_once(invocation: Invocation, out: Printer) -> Findings:
+    """Run a command for its targets in processes of their own, several at once, and print reports as they come."""
+    targets, arrived = list(dict.fromkeys(invocation.targets)), dict[str, Findings]()
+    together = min(len(targets), cores() if invocation.value("cluster") else invocation.value("workers"))
+    shared = invocation.among(together)
+    with ThreadPoolExecutor(together) as threads, show_progress(out.console) as bar:
+        progress = ticking(bar, targets[0])
+        running = {threads.submit(_run_apart, shared, target): target for target in targets}
+        try:
+            for future in as_completed(running):
+                target, found = running[future], future.result()
+                for report in found.reports.values():
+                    out.show(target, report, first=not any(other.reports for other in arrived.values()))
+                arrived[target] = found
+                if progress is not None:
+                    progress(len(arrived), len(targets), target)
+        except BaseException:  # Ctrl-C does not reach processes that have sessions of their own
+            threads.shutdown(wait=False, cancel_futures=True)
+            end_running()
+            raise
+    every = Findings()
+    for target in targets:  # whoever was first, files have the order of the command line
+        every.include(arrived[target])
+    return every
+
+
+def _run_apart(invocation: Invocation, target: str) -> Findings:
+    """What became of a target in a process of its own."""
+    found = Findings()
+    with _attempting(target, found):
+        found.add(target, report=run_isolated(invocation, target))
+    return found
+
+
 def _run_target(out: Console, invocation: Invocation, target: str, found: Findings) -> Report | None:
     """The report on a target; None where it could not be run, which `found` then holds."""
+    with _attempting(target, found), show_progress(out) as bar:
+        progress = ticking(bar, target)
+        return run_isolated(invocation, target) if invocation.value("isolate") else invocation.run(target, progress)
+    return None
+
+
+@contextmanager
+def _attempting(target: str, found: Findings) -> Iterator[None]:
+    """Around the run of a target: that it could not be run is said, and added to what was found."""
     try:
-        with show_progress(out) as bar:
-            progress = ticking(bar, target)
-            return run_isolated(invocation, target) if invocation.value("isolate") else invocation.run(target, progress)
+        yield
     except (CouldNotRun, BadInput) as error:
         complain(error)
         found.add(target, refused=str(error), status=COULD_NOT)
@@ -150,7 +201,6 @@ def _run_target(out: Console, invocation: Invocation, target: str, found: Findin
         raise
     except Exception as error:  # noqa: BLE001 (of gradtwin's own; the other targets go on)
         found.add(target, refused=f"{target}: {type(error).__name__}: {short(error)}", status=complain_of_own(error))
-    return None
 
 
 def status_of_report(report: Report) -> int:

@@ -26,6 +26,7 @@ NUMERIC_BY = {
     "update": "numeric gradient and optimizer twin",
     "low-precision": "GradientTape in float64",
     "digits": "Keras's own forward pass in many digits (mpmath)",
+    "hessian-digits": "the slope along a random direction of that in many digits (mpmath)",
     "hessian": "autodiff's own slope along a random direction, differenced",
     "forward-mode": "the loss along a random direction, differenced",
 }
@@ -40,8 +41,9 @@ class Verdict:
     """One variable (or input) against one oracle.
 
     `oracle`: "forward" (Keras's own forward pass, differenced), "twin" (the NumPy twin, nudged), "update", "digits"
-    (the forward pass in many digits), or "low-precision" (autodiff in float64, beside that in the precision of
-    training); "process" where the subject killed the process that it was checked in, and `name` is the target.
+    (the forward pass in many digits; "hessian-digits": its second derivative), or "low-precision" (autodiff in float64,
+    beside that in the precision of training); "process" where the subject killed the process that it was checked in,
+    and `name` is the target.
     `verdict`: a Kind, which may be given as its text.
     `compared` of `total` entries; `worst` the index of the worst one, whose values follow; `visible`: the smallest
     error in one entry that this check would have seen, absolute, and `visible_relative` as a share of the entry.

@@ -1,56 +1,69 @@
-"""f(z + d) from f(z), by the addition theorem of f, for a small d.
+"""f(z + d) - f(z) from f(z), by the addition theorem of f, for a small d.
 
-    tanh(z + d)    = (a + t) / (1 + a·t)      a = tanh z,     t = tanh d = d·(1 - d²/3) + O(d⁵)
-    sigmoid(z + d) = (a + a·u) / (1 + a·u)    a = sigmoid z,  u = exp d - 1 = d·(1 + d/2·(1 + d/3·(1 + d/4))) + O(d⁵)
+    tanh(z + d) - tanh z       = q·t / (1 + a·t)    a = tanh z,     q = 1 - a²,       t = tanh d = d - d³/3 + …
+    sigmoid(z + d) - sigmoid z = q·u / (1 + a·u)    a = sigmoid z,  q = a·(1 - a),    u = exp d - 1 = d + d²/2 + …
 
-The values are those of the function, to its own rounding (a test compares them), at a quarter of the cost: a nudge is
-small, and the value at the point is known. Source  DLMF 4.35.3, 4.33.1, 4.2.19
+With 1 / (1 + x) = 1 - x + x² - … both are q·d·(1 + c·d + e·d² + …). The terms that are kept are those that the last bit
+of f(z + d) depends on. The values are those of the function, to its own rounding (a test compares them), at less than
+half the cost: a nudge is small, and the value at the point is known. Source  DLMF 4.35.3, 4.33.1, 4.2.19
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from scratch.activations import smooth
+from scratch.activations import piecewise, smooth
 from scratch.arrays import Array
 
-#: the largest |d| for which the terms left out lie below half a unit in the last place of t or u
+#: the largest |d| for which what three terms leave out is below half a unit in the last place of f(z + d): d⁴ = 2^-52,
+#: and no coefficient of a fourth term exceeds a quarter
 REACH = 2.0**-13
-
-Shift = Callable[[Array, Array, Array], None]
-
-
-def _shift_tanh(known: Array, d: Array, spare: Array) -> None:
-    np.multiply(d, d, out=spare)
-    spare *= -1 / 3
-    spare += 1
-    d *= spare
-    np.multiply(d, known, out=spare)
-    spare += 1
-    d += known
-    d /= spare
+#: half a unit in the last place of 1
+HALF_UNIT = 2.0**-53
 
 
-def _shift_sigmoid(known: Array, d: Array, spare: Array) -> None:
-    np.multiply(d, 1 / 4, out=spare)
-    for divisor in (3, 2, 1):
-        spare += 1
-        spare *= d
-        spare *= 1 / divisor
-    np.multiply(spare, known, out=d)
-    np.add(d, 1, out=spare)
-    d += known
-    d /= spare
+def _terms_of_tanh(a: Array) -> tuple[Array, ...]:
+    q = 1 - a * a
+    return q, -q * a, q * (a * a - 1 / 3)
 
 
-SHIFTS: dict[Callable[..., Array], Shift] = {smooth.tanh: _shift_tanh, smooth.sigmoid: _shift_sigmoid}
+def _terms_of_sigmoid(a: Array) -> tuple[Array, ...]:
+    q = a * (1 - a)
+    return q, q * (1 / 2 - a), q * (1 / 6 - a * (1 - a))
 
 
-def shift_of(activation: Callable[..., Array], largest: float) -> Shift | None:
-    """The shift of an activation for |d| up to `largest`, or None where there is none.
+#: the coefficients of d, d² and d³, from f(z); none where f(z + d) - f(z) is d itself
+TERMS: dict[Callable[..., Array], Callable[[Array], tuple[Array, ...]]] = {
+    piecewise.linear: lambda _: (),
+    smooth.tanh: _terms_of_tanh,
+    smooth.sigmoid: _terms_of_sigmoid,
+}
 
-    shift(f(z), d, spare) writes f(z + d) into d; `spare` is an array of the same shape that it overwrites.
+
+def terms_of(activation: Callable[..., Array], known: Array) -> tuple[Array, ...] | None:
+    """The coefficients of d, d² and d³ in f(z + d) - f(z), from `known` = f(z); None for activations not in TERMS."""
+    return TERMS[activation](known) if activation in TERMS else None
+
+
+def reach_of_two(known: Array, terms: Sequence[Array]) -> Array:
+    """The largest |d| of each channel (last axis) for which two terms are enough.
+
+    There the third is below half a unit in the last place of the largest value of the channel.
     """
-    return SHIFTS.get(activation) if largest <= REACH else None
+    axes = tuple(range(known.ndim - 1))
+    largest, third = (np.max(np.abs(array), axis=axes, initial=0.0) for array in (known, terms[2]))
+    reach = np.cbrt(HALF_UNIT * largest / np.maximum(third, np.finfo(float).tiny))
+    return np.minimum(np.where(third > 0, reach, REACH), REACH)
+
+
+def shift(terms: Sequence[Array], d: Array, spare: Array) -> None:
+    """Write f(z + d) - f(z) into d; `spare` is an array of the same shape that is overwritten."""
+    first, *middle, last = terms
+    np.multiply(d, last, out=spare)
+    for term in reversed(middle):
+        spare += term
+        spare *= d
+    spare += first
+    d *= spare

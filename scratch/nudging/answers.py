@@ -2,15 +2,20 @@
 
 A worker of somebody else's executor may be broken in any way: memory that lies, old code, a queue that mixes up its
 results. An answer is taken only where it says what it was asked, has the shape and the dtype that were
-asked for, and is right at some places whose losses the caller has computed itself and which it has put between the
-others. An answer that is wrong elsewhere alone is not found: for that every loss would have to be computed twice.
+asked for, and has, bit for bit, some losses that the caller has computed itself and which it has put between the
+others. So a machine that rounds otherwise than this one is not taken either, and who computes a block changes no bit of
+a result. An answer that is wrong elsewhere alone is not found: for that every loss would have to be computed twice.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+import platform
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 
 import numpy as np
 
@@ -18,22 +23,25 @@ from scratch.arrays import Array
 
 #: places in each block whose losses the caller knows
 PLACES = 3
-#: how far a loss may be off that is computed in a stack of another size, in units of the noise of the loss
-NOISES = 8.0
-#: the same for the slope in the imaginary part of a complex step, as a share of the largest
-SHARE = 1e-6
+#: installed packages that losses are computed with; this one is known by its files
+PACKAGES = ("numpy", "tensorflow", "tensorflow-cpu", "keras", "tf_keras")
 
 
 class WrongAnswer(Exception):
     """An answer that is not the losses of the block that was asked for."""
 
 
+class OtherSoftware(ValueError):
+    """A worker whose software is not that of the caller."""
+
+
 @dataclass(frozen=True)
 class Answer:
-    """Losses, and the digest of what was asked."""
+    """Losses, the digest of what was asked, and the software that they were computed with."""
 
     asked: str
     losses: Array
+    software: Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -42,19 +50,29 @@ class Answering:
 
     job: Callable[[Array, Array], Array]
 
-    def __call__(self, entries: Array, offsets: Array) -> Answer:
-        """The answer for a block."""
-        return Answer(digest(entries, offsets), self.job(entries, offsets))
+    def __call__(self, entries: Array, offsets: Array, places: Array) -> Answer:
+        """The answer for a block. The losses at the places are computed apart, for the last bits of a loss may depend
+        on the size of its stack.
+        """
+        known = self.job(entries[places], offsets[places])
+        asked = self.job(np.delete(entries, places), np.delete(offsets, places))
+        losses = np.insert(asked, places - np.arange(len(places)), known)
+        return Answer(digest(entries, offsets), losses, software())
 
 
 @dataclass(frozen=True, kw_only=True)
 class Known:
-    """Nudges whose losses the caller has computed: (k,) each; `noise` is the absolute noise of the loss."""
+    """Nudges whose losses the caller has computed: (k,) each."""
 
     entries: Array
     offsets: Array
     losses: Array
-    noise: float
+
+    @classmethod
+    def of(cls, function: Callable[[Array, Array], Array], entries: Array, offsets: Array) -> Known:
+        """Some of the nudges, (stack,) each, and their losses, computed here by the function."""
+        some = np.unique(np.linspace(0, len(entries) - 1, PLACES).astype(int))
+        return cls(entries=entries[some], offsets=offsets[some], losses=function(entries[some], offsets[some]))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,9 +98,10 @@ class Question:
         )
 
     def accept(self, answer: object) -> Array:
-        """The losses that are wanted. Raises: WrongAnswer."""
+        """The losses that are wanted. Raises: WrongAnswer; OtherSoftware."""
         if not isinstance(answer, Answer) or answer.asked != digest(self.entries, self.offsets):
             raise WrongAnswer("it is the answer to another question")
+        require_same_software(answer.software)
         losses = answer.losses
         if (
             not isinstance(losses, np.ndarray)
@@ -90,9 +109,35 @@ class Question:
             or losses.dtype != self.known.losses.dtype
         ):
             raise WrongAnswer(f"it has {_described(losses)} for {_described(self.offsets)}")
-        if not _is_close(losses[self.places], self.known.losses, noise=self.known.noise):
-            raise WrongAnswer("its losses are not those that are known")
+        if not _same_bits(losses[self.places], self.known.losses):
+            raise WrongAnswer("its losses are not, bit for bit, those that are known")
         return np.delete(losses, self.places)
+
+
+@cache
+def software() -> dict[str, str]:
+    """{name: version} of what losses are computed with in this process: Python, packages, and these files by digest."""
+    found = {"Python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    folder, files = Path(__file__).parents[2], hashlib.sha256()
+    for file in sorted(path for room in ("scratch", "keras_ref") for path in (folder / room).rglob("*.py")):
+        files.update(file.relative_to(folder).as_posix().encode() + file.read_bytes())
+    return {**found, "gradtwin": f"with files {files.hexdigest()[:12]}"}
+
+
+def require_same_software(theirs: Mapping[str, str], worker: str = "a worker") -> None:
+    """Raises: OtherSoftware where a worker's software is not that of this process."""
+    own = software()
+    for name in dict.fromkeys((*own, *theirs)):
+        if own.get(name) != theirs.get(name):
+            raise OtherSoftware(
+                f"Workers must have the software of the process that asks them. Received: {name} "
+                f"{theirs.get(name, 'missing')} in {worker}, and {own.get(name, 'missing')} here. Install the same."
+            )
 
 
 def digest(entries: Array, offsets: Array) -> str:
@@ -107,10 +152,6 @@ def _described(losses: object) -> str:
     return f"{losses.dtype} of shape {losses.shape}"
 
 
-def _is_close(found: Array, known: Array, *, noise: float) -> bool:
-    """Whether losses are those that are known, but for rounding. NaN and infinity have to be where they are known."""
-    allowed = NOISES * (noise + np.finfo(np.float64).eps * np.abs(known.real))
-    slopes = SHARE * np.abs(known.imag).max(initial=0.0)
-    with np.errstate(invalid="ignore"):
-        close = (np.abs(found.real - known.real) <= allowed) & (np.abs(found.imag - known.imag) <= slopes)
-    return bool((close | (found == known) | (np.isnan(found) & np.isnan(known))).all())
+def _same_bits(found: Array, known: Array) -> bool:
+    """Whether losses are those that are known. NaN has many bit patterns, and is where it is known."""
+    return bool(((found == known) | (np.isnan(found) & np.isnan(known))).all())

@@ -21,6 +21,7 @@ from scratch.naming import weights_of
 from scratch.noise import ROLLS, noise_of
 from scratch.nudging.linear_structure import mixing_of, responses_of, without_activation
 from scratch.nudging.loss_term import LossTerm
+from scratch.nudging.matrix_layers import MatrixLayer
 from scratch.nudging.stack import Stack
 from scratch.objective import Objective, per_output
 from scratch.regularizers import L1, L1L2, L2
@@ -84,8 +85,7 @@ class BasePoint:
     def clear(self) -> None:
         """Forget what has been computed of the calls."""
         self._responses: dict[tuple[tuple[str, ...], str], Response | None] = {}
-        self._mixing: dict[tuple[str, ...], Array | None] = {}
-        self._largest: dict[tuple[str, ...], float] = {}
+        self._matrices: dict[tuple[str, ...], MatrixLayer | None] = {}
         self._arrays: dict[tuple[Any, ...], Array] = {}
         self._own: dict[str, dict[str, Array]] = {}
         #: calls that cannot be computed on stacks while a weight or input is nudged: their outputs, and its name
@@ -239,20 +239,25 @@ class BasePoint:
             self._responses[key] = responses_of(layer, *arguments) if usable else None
         return self._responses[key]
 
-    def mixing(self, call: Call) -> Array | None:
-        """`Layer.mixing` of a called layer, verified; None where the call is not unary."""
+    def matrix(self, call: Call) -> MatrixLayer | None:
+        """A call as a product with the verified matrix of `Layer.mixing`; None where it is none, or is not unary."""
         key = call.outputs
-        if key not in self._mixing:
+        if key not in self._matrices:
+            self._matrices[key] = None
             layer, x = self.model.layers[call.layer], self.run.tensors[call.inputs[0]]
-            self._mixing[key] = mixing_of(layer, self.weights_of(call), x) if self.is_unary(call) else None
-        return self._mixing[key]
-
-    def largest_mixing(self, call: Call) -> float:
-        """The largest absolute entry of the matrix of `mixing`."""
-        key = call.outputs
-        if key not in self._largest:
-            self._largest[key] = float(np.max(np.abs(self.mixing(call)), initial=0))  # type: ignore[arg-type]
-        return self._largest[key]
+            usable = self.is_unary(call) and np.isfinite(x).all()
+            found = mixing_of(layer, self.weights_of(call), x) if usable else None
+            if found is not None:
+                name = call.outputs[0]
+                self._matrices[key] = MatrixLayer.of(
+                    name,
+                    matrix=found,
+                    activation=activation_of(layer),
+                    before=self.before_activation(call),
+                    output=self.run.tensors[name],
+                    as_change=any(name in c.tensors and self.matrix(c) is not None for c in self.model.calls),
+                )
+        return self._matrices[key]
 
     def before_activation(self, call: Call) -> Array:
         """The output of a call before its activation."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
@@ -12,12 +13,15 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
-from scratch.nudging.answers import Question, WrongAnswer
+import numpy as np
+
+from scratch.arrays import Array
+from scratch.nudging.answers import Answering, Known, OtherSoftware, Question, WrongAnswer
 
 #: seconds without any answer after which workers are given up, at least
 PATIENCE = 60.0
-#: blocks for each worker: enough that no worker waits long for the last block
-SHARES = 4
+#: how much longer than in this process a nudge may take elsewhere, before its worker is taken for a stopped one
+SLOWER = 20.0
 
 Function = Callable[..., Any]
 
@@ -27,16 +31,12 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def workers(executor: Any) -> int:
-    """The number of workers of an executor; where it does not say, the number of cores."""
-    return int(getattr(executor, "_max_workers", 0) or cores())
-
-
 @dataclass(frozen=True, kw_only=True)
 class Remote:
     """How somebody else's workers are asked: by questions that are answered with what was asked (answers.py).
 
-    executor    any concurrent.futures.Executor
+    executor    any concurrent.futures.Executor; one that has a method `share` is given with it, once, what all blocks
+                need, and with each block what that returned
     function    what a worker calls with the nudges of a question;   questions   one for each block
     patience    seconds without any answer after which the workers are given up
     given_up    called when they are
@@ -48,6 +48,53 @@ class Remote:
     patience: float = PATIENCE
     given_up: Callable[[], None] = field(default=lambda: None)
 
+    @classmethod
+    def of(
+        cls,
+        executor: Executor,
+        job: Callable[[Array, Array], Array],
+        blocks: Sequence[tuple[Array, Array]],
+        *,
+        here: Callable[[Array, Array], Array],
+        given_up: Callable[[], None],
+    ) -> Remote:
+        """The questions for an executor's workers, who do the job, with losses that are computed `here` between those
+        that are asked.
+        """
+        entries, offsets = (np.concatenate(parts) for parts in zip(*blocks, strict=True))
+        begun = time.perf_counter()
+        known = call_with_one_blas_thread(Known.of, here, entries, offsets)
+        spent = (time.perf_counter() - begun) / len(known.entries)
+        return cls(
+            executor=executor,
+            function=Answering(job),
+            questions=[Question.of(*block, known=known, number=i) for i, block in enumerate(blocks)],
+            patience=max(PATIENCE, SLOWER * spent * max(len(block[0]) for block in blocks)),
+            given_up=given_up,
+        )
+
+
+def ask_workers(remote: Remote, *, results: list[Any], done: Callable[[int], None]) -> list[int]:
+    """Fill in the results of blocks that remote workers compute, and return the numbers of those that they do not.
+
+    They are asked again for what has not arrived as long as anything arrives: a worker that dies takes the blocks of
+    others with it. Raises: OtherSoftware.
+    """
+    left = list(range(len(remote.questions)))
+    try:
+        sent = _Sent.to(remote)
+    # a cluster without workers, say
+    except Exception as error:  # noqa: BLE001
+        _warn("Workers cannot be reached (%s). Their blocks are computed in this process.", error)
+        remote.given_up()
+        return left
+    while left:
+        missing = _collect(sent, wanted=left, results=results, done=done)
+        if sent.is_silent or len(missing) == len(left):
+            return missing
+        left = missing
+    return left
+
 
 def run_blocks(
     function: Function, blocks: Sequence[Sequence[Any]], *, remote: Remote | None = None, done: Callable[[int], None]
@@ -56,13 +103,13 @@ def run_blocks(
 
     A block whose worker died, was killed, stopped, could not be reached, or gave an answer that is not that of the
     block, is computed in this process; an error that it raises here too is raised. `done(i)` is called in this thread
-    when the result of block i has arrived.
+    when the result of block i has arrived. Raises: OtherSoftware.
     """
     results: list[Any] = [None] * len(blocks)
     left = list(range(len(blocks)))
     with one_blas_thread():
         if remote is not None:
-            left = _collect(_Sent.to(remote), wanted=left, results=results, done=done)
+            left = ask_workers(remote, results=results, done=done)
         if len(left) > 1 and cores() > 1:
             threads = _Sent(executor=_threads(os.getpid()), function=function, blocks=blocks)
             left = _collect(threads, wanted=left, results=results, done=done)
@@ -78,11 +125,12 @@ def _threads(_process: int) -> Executor:
     return ThreadPoolExecutor(cores(), thread_name_prefix="nudges")
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class _Sent:
     """Blocks that are sent to an executor, and how a result is taken from an answer.
 
     patience, given_up   of Remote; without patience, workers are waited for as long as they take
+    is_silent            whether they were given up
     """
 
     executor: Any
@@ -91,15 +139,17 @@ class _Sent:
     accept: Callable[[int, Any], Any] = field(default=lambda _, answer: answer)
     patience: float | None = None
     given_up: Callable[[], None] = field(default=lambda: None)
+    is_silent: bool = False
 
     @classmethod
     def to(cls, remote: Remote) -> _Sent:
         """The questions for remote workers."""
         questions = remote.questions
+        share = getattr(remote.executor, "share", None)
         return cls(
             executor=remote.executor,
-            function=remote.function,
-            blocks=[(question.entries, question.offsets) for question in questions],
+            function=remote.function if share is None else share(remote.function),
+            blocks=[(question.entries, question.offsets, question.places) for question in questions],
             accept=lambda i, answer: questions[i].accept(answer),
             patience=remote.patience,
             given_up=remote.given_up,
@@ -117,16 +167,7 @@ def _collect(sent: _Sent, *, wanted: list[int], results: list[Any], done: Callab
                 futures[sent.executor.submit(call_with_one_blas_thread, sent.function, *sent.blocks[i])] = i
         for future in _finished(futures, sent.patience):
             i = futures[future]
-            try:
-                results[i] = sent.accept(i, future.result(0))
-            except WrongAnswer as wrong:
-                logging.getLogger("gradtwin").warning(
-                    "A worker's answer was not taken: %s. Its block is computed again in this process.", wrong
-                )
-            # the caller computes the block again, and an error of the block itself is raised there
-            except Exception:  # noqa: BLE001, S110
-                pass
-            else:
+            if _has_arrived(sent, i, future, results):
                 left.remove(i)
                 done(i)
     except BaseException:
@@ -135,13 +176,32 @@ def _collect(sent: _Sent, *, wanted: list[int], results: list[Any], done: Callab
             wait(running)
         raise
     if any(not future.done() for future in futures):
-        logging.getLogger("gradtwin").warning(
-            "Workers have not answered for %g s. Their blocks are computed in this process.", sent.patience
-        )
+        _warn("Workers have not answered for %g s. Their blocks are computed in this process.", sent.patience)
         for future in futures:
             future.cancel()
+        sent.is_silent = True
         sent.given_up()
     return sorted(left)
+
+
+def _has_arrived(sent: _Sent, i: int, future: Any, results: list[Any]) -> bool:
+    """Fill in the result of block i, if the worker's answer is one."""
+    try:
+        results[i] = sent.accept(i, future.result(0))
+    except OtherSoftware:
+        raise
+    except WrongAnswer as wrong:
+        _warn("A worker's answer was not taken: %s. Its block is computed again.", wrong)
+    # the caller computes the block again, and an error of the block itself is raised there
+    except Exception:  # noqa: BLE001, S110
+        pass
+    else:
+        return True
+    return False
+
+
+def _warn(sentence: str, about: object) -> None:
+    logging.getLogger("gradtwin").warning(sentence, about)
 
 
 def _finished(futures: Iterable[Any], patience: float | None) -> Iterator[Any]:

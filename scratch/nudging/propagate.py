@@ -5,6 +5,7 @@ stored in the smallest form that describes it:
 
     (absent)    unchanged: the tensor of the point stands for all nudges
     Channel     one channel (of the last axis) changed for each nudge: values (stack, rows, middle…), channel (stack,)
+    Change      what is to be added to the tensor of the point: values (stack, rows, …)
     an array    (stack, rows, …): any entry may have changed
 
 `rows` is the batch; where the samples are independent, an entry of an input changes one sample, and `rows` is that
@@ -14,82 +15,21 @@ differentiated.
 
 from __future__ import annotations
 
-import math
-import threading
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
-from itertools import pairwise
+from collections.abc import Callable
 from typing import Any, cast
 
 import numpy as np
 
 from scratch.arrays import Array
 from scratch.calls import Call
-from scratch.nudging.addition_theorems import shift_of
 from scratch.nudging.base_point import INPUT, BasePoint, Copies, activation_of, nudged, own_copy
+from scratch.nudging.changes import Change, Channel, State, merge_batch
 from scratch.nudging.loss_term import LossTerm
+from scratch.nudging.matrix_layers import MatrixLayer
 from scratch.nudging.stack import stacked, values_of
 
 #: entries of the largest array of a block: enough that the overhead of NumPy calls vanishes, few enough for the cache
 BLOCK = 2**18
-#: the length of a last axis below which loops over it are slow
-SHORT = 32
-
-
-@dataclass(frozen=True)
-class Channel:
-    """A tensor in which one channel changed: nudge s has `values[s]` (rows, middle…) in channel `channel[s]`."""
-
-    values: Array
-    channel: Array
-
-    def select(self, which: slice) -> Channel:
-        """The same for a part of the nudges."""
-        return Channel(self.values[which], self.channel[which])
-
-    def whole(self, base: Array) -> Array:
-        """The whole tensor of every nudge: (stack, rows, …)."""
-        whole = np.empty((len(self.values), *base.shape), np.result_type(self.values, base))
-        whole[...] = base
-        np.moveaxis(whole, -1, 1)[np.arange(len(whole)), self.channel] = self.values
-        return whole
-
-
-@dataclass(frozen=True)
-class State:
-    """What `count` nudges have changed so far: tensors and masks, by name.
-
-    Nudge s adds offsets[s] to the flat entry entries[s]. `samples` are the samples that the nudges change, one each,
-    where the samples are independent.
-    """
-
-    entries: Array
-    offsets: Array
-    changed: Mapping[str, Channel | Array]
-    masks: Mapping[str, Array]
-    samples: Array | None = None
-
-    @property
-    def count(self) -> int:
-        """The number of nudges."""
-        return len(self.entries)
-
-    def select(self, which: slice) -> State:
-        """The same for a part of the nudges."""
-        changed = {k: v.select(which) if isinstance(v, Channel) else v[which] for k, v in self.changed.items()}
-        masks = {k: v[which] for k, v in self.masks.items()}
-        samples = None if self.samples is None else self.samples[which]
-        return State(self.entries[which], self.offsets[which], changed, masks, samples)
-
-    def split(self, count: int) -> Iterator[State]:
-        """The same in pieces of about `count` nudges."""
-        pieces = -(-self.count // count)
-        edges = [self.count * i // pieces for i in range(pieces + 1)]
-        return (self.select(slice(low, high)) for low, high in pairwise(edges))
-
-    def with_changes(self, tensors: Mapping[str, Channel | Array], masks: Mapping[str, Array] | None = None) -> State:
-        """The same with more changed tensors and masks."""
-        return replace(self, changed={**self.changed, **tensors}, masks={**self.masks, **(masks or {})})
 
 
 Step = Callable[[Call, State], State]
@@ -101,7 +41,7 @@ class Propagation:
     def __init__(self, point: BasePoint, name: str) -> None:
         self.point, self.name = point, name
         self.calls, self.tensors = point.model.calls, point.run.tensors
-        self.targets: dict[Any, Array] = {}
+        self.targets: dict[tuple[int, bool], Array] = {}
         self.plan: dict[int, tuple[Step, int]] = {}
 
     def losses(self, entries: Array, offsets: Array) -> Array:
@@ -155,11 +95,12 @@ class Propagation:
         if state.samples is not None:
             return self._merge_batch, size // point.batch
         given = state.changed.get(call.inputs[0])
-        if isinstance(given, Channel) and not self.masks_of(call, state) and point.keeps_masks(call):
-            if layer.elementwise and len(call.inputs) == 1 and point.is_per_sample(call):
+        if given is not None and not self.masks_of(call, state) and point.keeps_masks(call):
+            one = isinstance(given, Channel)
+            if one and layer.elementwise and len(call.inputs) == 1 and point.is_per_sample(call):
                 return self._pack_channels, channel
-            if point.mixing(call) is not None:
-                return self._apply_matrix, base.size
+            if point.matrix(call) is not None:
+                return self._apply_matrix, base.size if one else size
         return self._merge_batch if point.is_per_sample(call) else self._stack, size
 
     def masks_of(self, call: Call, state: State) -> dict[str, Array]:
@@ -181,7 +122,7 @@ class Propagation:
         if activation.elementwise:  # type: ignore[attr-defined]
             return state.with_changes({output: Channel(activation(moved), which)})
         whole = Channel(moved, which).whole(point.before_activation(call))
-        return state.with_changes({output: activation(_merge(whole)).reshape(whole.shape)})
+        return state.with_changes({output: activation(merge_batch(whole)).reshape(whole.shape)})
 
     def _pack_channels(self, call: Call, state: State) -> State:
         """An elementwise layer: nudges that change different channels share one copy of the tensor."""
@@ -198,40 +139,27 @@ class Propagation:
             packed[...] = base
             np.moveaxis(packed, -1, 1)[rank, given.channel] = given.values
             (output,), _ = self.point.forward(
-                call, tensors={call.inputs[0]: _merge(packed)}, masks={}, copies=Copies(copies)
+                call, tensors={call.inputs[0]: merge_batch(packed)}, masks={}, copies=Copies(copies)
             )
             values = np.moveaxis(output.reshape(packed.shape), -1, 1)[rank, given.channel]
         return state.with_changes({call.outputs[0]: Channel(values, given.channel)})
 
     def _apply_matrix(self, call: Call, state: State) -> State:
-        """A layer that multiplies the last axis by a matrix: a changed channel adds its change times one row of it."""
-        point, given, output = self.point, cast("Channel", state.changed[call.inputs[0]]), call.outputs[0]
-        matrix, base = cast("Array", point.mixing(call)), self.tensors[output]
-        change = given.values - point.channels_first(call.inputs[0])[given.channel]
-        activation = activation_of(point.model.layers[call.layer])
-        shift = shift_of(activation, float(np.abs(change).max()) * point.largest_mixing(call))
-        ones, places = (1,) * (base.ndim - 1), base.shape[:-1]
-        # NumPy's inner loops are as long as the last axis in memory: a short axis is moved to the front
-        first = base.shape[-1] < min(SHORT, base[..., 0].size)
-        if first:
-            rows = matrix.T.take(given.channel, axis=1).reshape(-1, state.count, *ones)
-            shape, factor = (base.shape[-1], state.count, *places), change
+        """A layer that multiplies the last axis by a matrix: what is added to the input adds its product with it."""
+        point, given = self.point, state.changed[call.inputs[0]]
+        layer = cast("MatrixLayer", point.matrix(call))
+        if isinstance(given, Channel):
+            change = given.values - point.channels_first(call.inputs[0])[given.channel]
+            found = layer.forward_of_channel(change, given.channel)
         else:
-            rows = matrix[given.channel].reshape(state.count, *ones, -1)
-            shape, factor = (state.count, *base.shape), change[..., None]
-        d, spare = (buffer((output, i), shape, np.result_type(factor, rows)) for i in range(2))
-        np.multiply(factor, rows, out=d)
-        view = np.moveaxis(d, 0, -1) if first else d
-        if shift is not None:
-            shift(point.channels_first(output)[:, None] if first else base, d, spare)
-            return state.with_changes({output: view})
-        d += point.channels_first(output, before=call)[:, None] if first else point.before_activation(call)
-        return state.with_changes({output: activation(_merge(view)).reshape(view.shape)})
+            base = self.tensors[call.inputs[0]]
+            found = layer.forward_of_all(given.values if isinstance(given, Change) else given - base)
+        return state.with_changes({call.outputs[0]: found})
 
     def _merge_batch(self, call: Call, state: State) -> State:
         """Any layer whose samples are independent: all nudges in one batch, in one forward pass of the layer."""
-        tensors = {name: _merge(self._full(name, state)) for name in call.tensors if name in state.changed}
-        masks = {name: _merge(mask) for name, mask in self.masks_of(call, state).items()}
+        tensors = {name: merge_batch(self._full(name, state)) for name in call.tensors if name in state.changed}
+        masks = {name: merge_batch(mask) for name, mask in self.masks_of(call, state).items()}
         outputs, after = self.point.forward(
             call, tensors=tensors, masks=masks, copies=Copies(state.count, state.samples)
         )
@@ -292,7 +220,7 @@ class Propagation:
         return losses
 
     def _changes_of(self, i: int, term: LossTerm, state: State) -> Array:
-        prediction = _merge(self._full(term.tensor, state))
+        prediction = merge_batch(self._full(term.tensor, state))
         if term.linear and state.samples is not None:
             # together with the whole batch, since some losses depend on all targets (whether they are 0 and 1)
             both = np.concatenate([term.target, term.target[state.samples]])
@@ -315,11 +243,12 @@ class Propagation:
         )
 
     def _target(self, i: int, term: LossTerm, *, count: int, flipped: bool) -> Array:
-        key = (i, count, flipped)
-        if key not in self.targets:
+        """The target of every nudge: rows of one array that is kept, as large as has been needed."""
+        rows = count * len(term.target)
+        if len(self.targets.get((i, flipped), ())) < rows:
             target = Copies(count)(term.target)
-            self.targets = {key: np.asfortranarray(target) if flipped and target.ndim == 2 else target}
-        return self.targets[key]
+            self.targets[i, flipped] = np.asfortranarray(target) if flipped and target.ndim == 2 else target
+        return self.targets[i, flipped][:rows]
 
     def _activity_changes(self, state: State) -> Any:
         total: Any = 0.0
@@ -338,7 +267,7 @@ class Propagation:
         given = state.changed.get(name)
         if given is None:
             return self._copies(self.tensors[name], state)
-        return given.whole(self.tensors[name]) if isinstance(given, Channel) else given
+        return given if isinstance(given, np.ndarray) else given.whole(self.tensors[name])
 
     @staticmethod
     def _copies(base: Array, state: State) -> Array:
@@ -349,26 +278,6 @@ class Propagation:
     @staticmethod
     def _stacked(x: Array, state: State) -> Array:
         return x.reshape(state.count, len(x) // state.count, *x.shape[1:])
-
-
-_OWN = threading.local()
-
-
-def buffer(key: Any, shape: tuple[int, ...], dtype: Any) -> Array:
-    """An uninitialised array in memory that this thread uses again at the next call with the same key."""
-    known = _OWN.__dict__.setdefault("buffers", {})
-    size = math.prod(shape) * np.dtype(dtype).itemsize
-    if key not in known or known[key].nbytes < size:
-        while len(known) > 8:
-            known.pop(next(iter(known)))
-        known[key] = np.empty(size, np.uint8)
-    losses: Array = known[key][:size].view(dtype).reshape(shape)
-    return losses
-
-
-def _merge(x: Array) -> Array:
-    """(stack, rows, …) → (stack · rows, …)"""
-    return x.reshape(-1, *x.shape[2:]) if x.size else x.reshape(x.shape[0] * x.shape[1], *x.shape[2:])
 
 
 def _ranks(channel: Array) -> Array:

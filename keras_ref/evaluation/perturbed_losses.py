@@ -1,0 +1,125 @@
+"""How far rounding moves losses; and losses whose decisions are those of the point."""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from keras_ref.evaluation.float64 import DTYPE
+from keras_ref.evaluation.rounding import Rounded
+from keras_ref.evaluation.stacked_losses import StackedLosses
+from keras_ref.evaluation.traced_losses import Way
+from scratch.arrays import Array
+from scratch.noise import ROLLS
+
+
+class PerturbedLosses(StackedLosses):
+    """Losses of which every operation is off by rounding.
+
+    What the loss is, where the values are given one by one, is abstract here.
+    """
+
+    def __init__(self, *, variables: Mapping[str, Any], state: Iterable[Any]) -> None:
+        super().__init__(variables=variables, state=state)
+        self._rounded: Rounded | None = None
+        self._of_parts: Any = None
+        self._rounded_along: dict[str, Rounded] = {}
+        self._branch: Rounded | None = None
+
+    def _forget_traces(self) -> None:
+        super()._forget_traces()
+        self._of_parts = None
+        self._rounded_along.clear()
+
+    @abstractmethod
+    def _at_parts(self, parts: list[Any], held: list[Any]) -> Any:
+        """The loss where the values are these, in the order of the names."""
+
+    def noise(self, *, at: Mapping[str, Array] | None = None) -> float:
+        """The absolute rounding error of the loss at the point (or `at`); nan where it cannot be told."""
+        evaluate, flat = self._traced(), self._flat(at or self.values)
+        if self.way is Way.EAGER:
+            return math.nan
+        if self._rounded is None:
+            self._rounded = Rounded(evaluate)
+        arguments = [np.zeros(()), np.int64(0), flat[0], flat, np.zeros_like(flat)]
+        try:
+            return self._rounded.noise([*map(tf.constant, arguments), *self._held()], calls=ROLLS)
+        finally:
+            self._restore_written()
+
+    def noise_along(self, name: str, *, at: Mapping[str, Array] | None = None) -> float:
+        """The absolute rounding error of losses in which one variable or input moves alone, at the point (or `at`).
+
+        What is computed without it is the same in all of them: rounding in float32 before the first layer is none of
+        the second layer's. nan where it cannot be told: of losses that run only eagerly, or assign to variables.
+        """
+        self._traced()
+        if self.way is Way.EAGER or self.writes_variables:
+            return math.nan
+        values, held = at or self.values, self._held()
+        if self._of_parts is None:
+            specs = [[tf.TensorSpec(values[n].shape, DTYPE) for n in self.values]]
+            specs.append([tf.TensorSpec(t.shape, t.dtype) for t in held])
+            self._of_parts = tf.function(self._at_parts, autograph=False).get_concrete_function(*specs)
+        if name not in self._rounded_along:
+            self._rounded_along[name] = Rounded(self._of_parts, moving=[list(self.values).index(name)])
+        arguments = [*(tf.constant(values[n], DTYPE) for n in self.values), *held]
+        return self._rounded_along[name].noise(arguments, calls=ROLLS)
+
+    def branch_losses(
+        self, name: str, entries: Array, offsets: Array, *, at: Mapping[str, Array] | None = None
+    ) -> Array:
+        """`losses` on the branch that the point lies on: comparisons, indices and roundings are decided as there.
+
+        Off by rounding, as `Rounded` computes: what losses at the point itself differ by is their noise.
+        """
+        values = at or self.values
+        where = np.broadcast_to(self._offsets[name] + np.asarray(entries), offsets.shape).ravel().astype(np.int64)
+        found = self._run_branch(values, steps=np.zeros(len(where)), entries=where, offsets=offsets.ravel())
+        return found.reshape(offsets.shape)
+
+    def branch_directional(
+        self, direction: Mapping[str, Array], steps: Array, *, at: Mapping[str, Array] | None = None
+    ) -> Array:
+        """`directional` on the branch that the point lies on, as `branch_losses` has it."""
+        values, steps = at or self.values, np.asarray(steps, dtype=float)
+        vector = self._flat({name: direction.get(name, np.zeros_like(value)) for name, value in values.items()})
+        first = np.zeros(len(steps), np.int64)
+        return self._run_branch(values, steps=steps, entries=first, offsets=steps * vector[0], direction=vector)
+
+    def _run_branch(
+        self,
+        values: Mapping[str, Array],
+        *,
+        steps: Array,
+        entries: Array,
+        offsets: Array,
+        direction: Array | None = None,
+    ) -> Array:
+        """Losses at values + step · direction with one entry of the flat vector moved, decided as at values."""
+        flat, held = self._flat(values), self._held()
+        fixed = [tf.constant(flat), tf.constant(np.zeros_like(flat) if direction is None else direction), *held]
+        targets, rests = flat[entries], np.zeros(len(steps))
+        self.evaluations += len(steps)
+        found = []
+        try:
+            for i in range(0, len(steps), self.block):
+                some = slice(i, i + self.block)
+                here, there = (
+                    [*map(tf.constant, (moved[some], entries[some], reached[some])), *fixed]
+                    for moved, reached in ((rests, targets), (steps, targets + offsets))
+                )
+                if self._branch is None:
+                    self._branch = Rounded(self._stacked().in_order(*here), moves_point=True)
+                found.append(np.asarray(self._branch.roll(here, common=False, copies=there).rolled[0]))
+        except tf.errors.OpError:  # the copies leave the domain, and take no decision of their own
+            return np.full(len(steps), np.nan)
+        finally:
+            self._restore_written()
+        return np.concatenate(found) if found else np.zeros(0)

@@ -1,0 +1,120 @@
+"""The traced loss as data: what a process without the model needs to evaluate it at nudged points.
+
+A graph of TensorFlow and the arrays that it reads travel; the model and the code that made it do not. Whatever a worker
+could load, draw or seed otherwise, it evaluates the same operations on the same numbers.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from scratch.arrays import Array
+
+#: arguments of the traced loss that differ from one nudge to the next: step, entry, target
+VARYING = 3
+#: types of tensors that name something in the memory of one process
+HANDLES = ("resource", "variant")
+#: graphs that a worker keeps
+KEPT = 8
+#: whether TensorFlow takes oneDNN's kernels, whose last bits are others; it is read when TensorFlow is imported
+ONEDNN = "TF_ENABLE_ONEDNN_OPTS"
+
+
+@dataclass(frozen=True, kw_only=True)
+class GraphLosses:
+    """Losses at a point with one entry of the flat vector of all values set to a target.
+
+    graph             a GraphDef, serialized
+    inputs, output    names of tensors in it: step, entry, target, flat vector, direction, then what is fixed
+    flat              the vector, (n,);   fixed  the arrays behind the direction, in order
+    onednn            the caller's ONEDNN, "" where it is not set
+    variable, start   of losses by columns: the tensor in the graph that holds the variable, and where it begins in flat
+    """
+
+    graph: bytes = field(repr=False)
+    inputs: tuple[str, ...]
+    output: str
+    flat: Array
+    fixed: tuple[Array, ...]
+    onednn: str
+    variable: str = ""
+    start: int = 0
+
+    @classmethod
+    def of(cls, function: Any, flat: Array, held: list[Any]) -> GraphLosses | None:
+        """The losses of a traced `StackedLosses._one` at a flat vector, with `held` behind the direction.
+
+        None where it reads what is in the memory of this process alone: variables, tables.
+        """
+        captured = function.captured_inputs
+        if any(tensor.dtype.name in HANDLES for tensor in (*held, *captured)):
+            return None
+        return cls(
+            graph=function.graph.as_graph_def().SerializeToString(),
+            inputs=tuple(tensor.name for tensor in function.inputs),
+            output=function.outputs[0].name,
+            flat=flat,
+            fixed=tuple(map(np.asarray, (*held, *captured))),
+            onednn=os.environ.get(ONEDNN, ""),
+        )
+
+    def at(self, flat: Array, held: list[Any]) -> GraphLosses:
+        """The same at another point, with other values of what is held."""
+        return replace(self, flat=flat, fixed=(*map(np.asarray, held), *self.fixed[len(held) :]))
+
+    def by_columns(self, variable: str, start: int) -> GraphLosses:
+        """The same for entries of one variable, from what they move (column_losses.py)."""
+        return replace(self, variable=variable, start=start)
+
+    def __call__(self, entries: Array, targets: Array) -> Array:
+        """Losses (stack,) with entry entries[i] of the vector set to targets[i]; NaN where an operation raises.
+
+        Raises: UserCodeFailed where one does at the point itself.
+        """
+        if self.onednn and "tensorflow" not in sys.modules:
+            os.environ[ONEDNN] = self.onednn
+        import tensorflow as tf
+
+        from keras_ref.evaluation.domain import losses_in_domain
+        from keras_ref.evaluation.stacked_calls import StackedCall
+
+        fixed = [*map(tf.constant, (self.flat, np.zeros_like(self.flat), *self.fixed))]
+        if self.variable:
+            columns = _columns(self.graph, self.inputs, self.output, self.variable)
+            point = [*map(tf.constant, (np.float64(0), np.int64(0), self.flat[0])), *fixed]
+            return np.asarray(columns(entries - self.start, targets - self.flat[entries], point))
+        stack = StackedCall(_imported(self.graph, self.inputs, self.output), varying=VARYING)
+
+        def losses_of(some: Array) -> Array:
+            return np.asarray(stack(*map(tf.constant, (np.zeros(len(some)), entries[some], targets[some])), *fixed))
+
+        return losses_in_domain(losses_of, np.arange(len(entries)), given=targets == self.flat[entries])
+
+
+@lru_cache(KEPT)
+def _imported(graph: bytes, inputs: tuple[str, ...], output: str) -> Any:
+    """The function of a graph that another process has traced."""
+    import tensorflow as tf
+
+    definition = tf.compat.v1.GraphDef.FromString(graph)
+    whole = tf.compat.v1.wrap_function(lambda: tf.import_graph_def(definition, name=""), [])
+    named = whole.graph.as_graph_element
+    return whole.prune([named(name) for name in inputs], named(output))
+
+
+@lru_cache(KEPT)
+def _columns(graph: bytes, inputs: tuple[str, ...], output: str, variable: str) -> Any:
+    """Its losses by columns. Raises: RuntimeError where this process finds no way, of which the caller knows one."""
+    from keras_ref.evaluation.column_losses import ColumnLosses
+
+    function = _imported(graph, inputs, output)
+    columns = ColumnLosses.of(function, function.graph.get_tensor_by_name(variable))
+    if columns is None:
+        raise RuntimeError(f"No columns are known for {variable} of a graph that has them elsewhere.")
+    return columns
