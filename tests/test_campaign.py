@@ -1,13 +1,19 @@
 """The campaign: operations by themselves, at points where derivatives go wrong; its file; what it accuses."""
 
 import json
+from collections import Counter
 
 import numpy as np
 import pytest
 
-from keras_ref.campaign import records, run
+from keras_ref.campaign import oracles, records, run
+from keras_ref.campaign.behind_where import hide_infinite
+from keras_ref.campaign.differentiability import is_differentiable
+from keras_ref.campaign.exact_check import ExactOperation, WrongValue
+from keras_ref.campaign.oracles import load_oracles
 from keras_ref.campaign.points import KINDS, generic_arguments, points_of
-from keras_ref.campaign.run import Result, check_operation
+from keras_ref.campaign.results import Result
+from keras_ref.campaign.run import check_operation
 from keras_ref.campaign.subjects import CALLS, NotCalled, Subject, find_subject, list_names
 
 NAMES = list_names()
@@ -44,7 +50,7 @@ def test_points_of_two_arguments():
         ("keras.ops.det", ("matrix",)),
         ("keras.ops.segment_max", ("vector", "segments")),
         ("keras.ops.argmax", "gives no floats"),
-        ("keras.ops.floor", "has no gradient"),
+        ("keras.ops.floor", "rounds or compares"),
         ("keras.ops.while_loop", "takes functions"),
         ("tensorflow.nn.dropout", "draws random numbers"),
     ],
@@ -89,13 +95,15 @@ def test_a_right_operation_is_not_accused(three_points):
     result = check_operation("keras.ops.square")
     assert result.accusations == ()
     # 4 numbers at two points, and 8 parts at two points of complex ones
-    assert result.counts == {"first order: match": 24}
+    exact = {key: count for key, count in result.counts.items() if key.startswith("first order")}
+    # and at the generic point 4 numbers in each of three lower precisions, and 8 parts in complex64
+    assert exact == {"first order: match": 24 + 3 * 4 + 8}
+    assert result.counts["symmetry: match"] == result.counts["homogeneity: match"] == 4 * 3
     deep = check_operation("keras.ops.square", deep=True)
     assert deep.accusations == ()
-    claims = {key.rpartition(": ")[0] for key in deep.counts}
+    claims = {key.rpartition(": ")[0] for key in deep.counts} - {"symmetry", "homogeneity", "complex step"}
     assert claims == {"first order", "forward mode", "second order", "forward over forward", "graph", "compiled"}
-    # and 4 numbers at one point in each of three lower precisions
-    assert deep.counts["first order: match"] == deep.counts["compiled: match"] == 36
+    assert deep.counts["first order: match"] == deep.counts["compiled: match"] == 44
 
 
 def test_a_file_goes_on_where_it_stopped(tmp_path):
@@ -161,3 +169,165 @@ def test_claims_by_module():
     assert records.claims_by_module(results) == {
         "keras.ops": {"first order": {"match": 3, "nan": 1}, "points": {"undefined": 1}}
     }
+
+
+def test_points_of_other_sizes():
+    """Without rows, without columns and with axes of length one: of indices too."""
+    found = dict(points_of(("matrix", "indices"), 0))
+    assert found["no rows"][0].shape == (0, 3) and found["no rows"][1].shape == (0,)
+    assert found["no columns in argument 0"][0].shape == (3, 0)
+    assert found["one row in argument 0"][0].shape == (1, 3) and found["one column in argument 0"][0].shape == (3, 1)
+
+
+def _first_order(function, *arguments, dtype=""):
+    """The kinds that the entries of a function's float arguments come to."""
+    entries = ExactOperation(function, 0, dtype).entries(arguments)
+    return None if entries is None else [entry.kind for entry in entries]
+
+
+def test_numbers_that_where_leaves_out():
+    """The entries beside a masked one have their slopes; the masked one's NaN is what tf.where documents."""
+    import tensorflow as tf
+
+    x = np.array([4.0, 0.0, 0.25])
+    operation = ExactOperation(tf.math.log, 0)
+    assert operation.entries([x]) is None
+    behind = hide_infinite(tf.math.log, [x])
+    assert behind is not None and _first_order(behind, x) == ["match", "nan", "match"]
+    np.testing.assert_array_equal(behind.hiding[0], [False, True, False])
+    assert hide_infinite(tf.math.log, [x + 1]) is None and hide_infinite(tf.math.log, [0 * x]) is None
+    products = hide_infinite(tf.math.cumprod, [np.array([1e200, 1e200, 2.0])])
+    assert products is not None
+    np.testing.assert_array_equal(products.hiding[0], [True, True, True])  # of inf, behind the first
+    result = Counter()
+    run._check_point(operation, [x], ("first order",), counts=result, accused=[], name="log", point="here")
+    assert result == {"behind where, first order: match": 2, "behind where, first order: nan, as documented": 1}
+
+
+def test_a_lower_precision_on_the_way():
+    """What is cast down and up again is accused of that, once, and judged by the digits that it has then."""
+    import tensorflow as tf
+
+    def rounded(x):
+        return tf.cast(tf.sin(tf.cast(x, tf.float32)), x.dtype)
+
+    operation, accused = ExactOperation(rounded, 0), []
+    counts = Counter()
+    for point in (np.array([0.3, 0.7]), np.array([1.3, 0.1])):
+        run._check_point(operation, [point], ("first order",), counts=counts, accused=accused, name="f", point="here")
+    assert operation.narrows and not operation.gives_less
+    assert [one.kind for one in accused] == [run.NARROW]
+    assert counts == {"first order: match": 4, "points: lower precision": 2}
+    plain = ExactOperation(lambda x: tf.sin(tf.cast(x, tf.float32)), 0)
+    assert list(plain.entries([point])) and plain.gives_less and not plain.narrows
+
+
+def test_a_value_that_cancels_or_jumps_is_not_wrong():
+    """sin(π 700) has no digits; a value that has digits and is another one is wrong."""
+    import tensorflow as tf
+
+    assert _first_order(lambda x: tf.sin(np.pi * x), np.array([700.0])) == ["match"]
+    assert _first_order(tf.math.acosh, np.array([complex(-0.0, -0.0)])) is None  # on a branch cut
+    with pytest.raises(WrongValue):  # 1 eagerly, 1/2 in a graph
+        _first_order(lambda x: x if tf.inside_function() else 2 * x, np.array([0.5]))
+
+
+def test_a_backward_pass_that_raises_is_accused():
+    import tensorflow as tf
+
+    @tf.custom_gradient
+    def refuses(x):
+        def gradient(_):
+            raise ValueError("no gradient for these")
+
+        return x * 2, gradient
+
+    assert _first_order(refuses, np.array([1.0])) == ["raises"]
+
+
+def test_functions_with_and_without_a_derivative():
+    import tensorflow as tf
+
+    x = np.array([[1.0, 2.0], [3.0, 5.0]])
+    assert is_differentiable(tf.linalg.qr, [x]) and is_differentiable(tf.exp, [x])
+    assert not is_differentiable(tf.linalg.qr, [np.zeros((2, 2))])
+    assert not is_differentiable(tf.abs, [np.zeros(3)])
+
+
+def test_kinks_that_meet():
+    """clip(x, a, a) has a slope along x and no derivative; celu bends nowhere, and its gradient at 0 is wrong."""
+    import keras
+
+    x = np.array([0.0, 1.0])
+    assert set(_first_order(keras.ops.clip, x, x, x)).isdisjoint(run.ACCUSED)
+    assert _first_order(keras.ops.celu, x) == ["mismatch", "match"]
+    # a bend of another entry excuses nothing
+    wrong_and_bent = _first_order(lambda v: keras.ops.stack([keras.ops.celu(v[0]), keras.ops.abs(v[1])]), 0 * x)
+    assert wrong_and_bent == ["mismatch", "kink"]
+
+
+@pytest.mark.parametrize("name", ["tensorflow.linalg.svd", "keras.ops.eigh", "tensorflow.linalg.cholesky"])
+def test_complex_factorizations_have_one_gradient(name, monkeypatch):
+    """Joined with phases, or with a Hermitian part, at a generic point."""
+    monkeypatch.setattr(
+        run, "points_of", lambda kinds, seed: [p for p in points_of(kinds, seed) if p[0] == "positive definite"]
+    )
+    result = check_operation(name)
+    assert not result.accusations and result.counts["differences: match"] == 2
+
+
+def test_every_operation_of_the_oracles_is_called():
+    table = load_oracles()
+    names = {*table["definition"], *table["identities"]}
+    full = {name if name.startswith("keras") else f"tensorflow.{name}" for name in names}
+    assert full <= set(NAMES) and len(full) > 100
+
+
+@pytest.mark.parametrize(
+    ("oracle", "right", "wrong"),
+    [
+        ("symmetry", "sin", "expm1"),
+        ("homogeneity", "square", "sin"),
+        ("linearity", "negative", "square"),
+        ("inverse", "exp", "sin"),
+        ("one by one", "tanh", "cumsum"),
+        ("complex step", "log1p", "log"),
+    ],
+)
+def test_oracles(oracle, right, wrong, monkeypatch):
+    """Each is satisfied by an operation that has the property, and says so of one that has not."""
+    table = load_oracles()
+    identity = table["identities"].get(f"keras.ops.{right}", {}).get(oracle)
+    definition = table["definition"].get(f"keras.ops.{right}")
+    for name, holds in ((right, True), (wrong, False)):
+        key = f"keras.ops.{name}"
+        monkeypatch.setattr(
+            oracles,
+            "load_oracles",
+            lambda key=key: {
+                "definition": {key: definition} if oracle == "complex step" else {},
+                "identities": {} if oracle == "complex step" else {key: {oracle: identity}},
+            },
+        )
+        found = list(oracles.compare_with_oracles(Subject(name=key, arguments=("vector",))))
+        assert found and {one.oracle for one in found} == {oracle}
+        assert all(one.right for one in found) is holds
+
+
+def test_tables(gradtwin, tmp_path):
+    path = str(tmp_path / "campaign.jsonl")
+    accusation = run._narrow("tensorflow.math.b", "generic")
+    results = [
+        Result(name="keras.ops.a", counts={"first order: match": 2}, gradients=("Exp",)),
+        Result(name="tensorflow.math.b", counts={"first order: nan": 1}, accusations=(accusation,)),
+        Result(name="tensorflow.math.c", reason="gives no floats"),
+    ]
+    records.begin(path, head={"seed": 0}, results=results)
+    status, out, _ = gradtwin("campaign", "--table", path)
+    lines = out.splitlines()
+    assert status == 0
+    assert "| tensorflow.math | 2 | 1 | 1 | 1 |" in lines and "| all | 3 | 2 | 1 | 1 |" in lines
+    assert "| keras.ops | first order | 2 match |" in lines and "| 1 | gives no floats |" in lines
+    assert "| tensorflow.math.b | 1 points: lower precision | generic |" in lines and "| 1 | ran |" in lines
+    status, _, error = gradtwin("campaign", "--table", str(tmp_path / "none"))
+    assert status == 2 and "--table must name a file that `gradtwin campaign --file` wrote" in error

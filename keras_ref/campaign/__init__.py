@@ -6,12 +6,18 @@ standing.py       running the scripts: still there, corrected here, cannot run h
 page.py           the ledger as an HTML page, and the draft of an upstream report
 subjects.py       the operations of a campaign, and how each is called (subjects.toml)
 points.py         generic points, and those where derivatives go wrong
+results.py        what is said of an operation
+oracles.py        functions of NumPy and SciPy by a complex step, and identities (oracles.toml)
 run.py            every operation at every point
 records.py        the file of a campaign, and what it came to
 releases.toml     older releases in which the scripts were run
 tensorflow.toml   the faults of TensorFlow: function, arguments, closed form
 derivatives.toml  those that the campaign found, in Keras too
 reported.toml     those that public reports tell of, which the campaign did not add
+claims.py         what is claimed of a derivative, and how TensorFlow computes it
+precisions.py     the precision that an operation computes in
+differentiability.py  whether there is a derivative at all
+behind_where.py   an operation behind tf.where, where it is not finite everywhere
 exact_check.py    an operation at one point against slopes in many digits
 registered.py     the gradients that TensorFlow registers, and which of them a campaign differentiates (registered.toml)
 """

@@ -14,8 +14,11 @@ import numpy as np
 import tensorflow as tf
 from mpmath.libmp import NoConvergence
 
+from keras_ref.campaign.claims import CLAIMS, SECOND
 from keras_ref.campaign.cotangents import drawn_cotangent
-from keras_ref.checks.precision import eps
+from keras_ref.campaign.differentiability import kinks_meet
+from keras_ref.campaign.precisions import FLOAT64, Precision, lowest_precision
+from keras_ref.campaign.subjects import leaf_dtype
 from keras_ref.comparison.exact_slopes import (
     FLOAT_DIGITS,
     NORMAL,
@@ -26,15 +29,17 @@ from keras_ref.comparison.exact_slopes import (
     digits_of,
 )
 from keras_ref.evaluation.exact_graph import DIGITS, Graph
-from keras_ref.evaluation.exact_numbers import Missing
+from keras_ref.evaluation.exact_numbers import Missing, exact
 from keras_ref.evaluation.real_parts import from_real_parts, real_parts, real_values
 from scratch.arrays import Array
 
 #: the kinds of answer, beside those of a verdict
 SMOOTH_MATCH, KINK, NO_DERIVATIVE = "match", "kink", "no derivative"
+#: where the backward pass refuses what the forward pass takes
+RAISES = "raises"
 #: at a kink, and not between the slopes of both sides: several may meet there
 OUTSIDE = "outside"
-#: seconds that one point may take in many digits
+#: seconds of processor time that one point may take in many digits
 PATIENCE = 20.0
 #: what an operation, or its backward pass, raises of arguments that it does not take
 REFUSED = (tf.errors.OpError, ValueError, ZeroDivisionError)
@@ -70,11 +75,15 @@ class ExactOperation:
     seed: int
     dtype: str = ""
     traces: dict[Any, Graph] = field(default_factory=dict)
+    #: whether it computes what it was last given in a lower precision than its arguments and outputs have
+    narrows: bool = False
+    #: whether its outputs had a lower precision than its arguments
+    gives_less: bool = False
 
     def entries(self, floats: Sequence[Any], claims: Sequence[str] = ("first order",)) -> Iterator[Entry] | None:
         """What every entry of the float arguments comes to; None where there is nothing to differentiate: the operation
-        refuses its arguments, the value is not finite, or an argument is subnormal. Raises: Missing, as Graph does, and
-        where it cannot be traced; WrongValue.
+        refuses its arguments, the value is not finite or jumps, or an argument is subnormal. Raises: Missing, as Graph
+        does, and where it cannot be traced; WrongValue.
         """
         leaves = [self._rounded(np.asarray(leaf)) for leaf in tf.nest.flatten(list(floats))]
         numbers = [real_values(x) for x in leaves]
@@ -93,23 +102,66 @@ class ExactOperation:
                 self.traces[key] = Graph(point.traced())
             except (*REFUSED, TypeError) as error:
                 raise Missing("an operation that runs only eagerly") from error
-        loss = ExactLoss(self.traces[key], [real_values(x) for x in leaves])
-        try:
-            with time_limit(PATIENCE):
-                own = loss.value({}, DIGITS)
-        except (ArithmeticError, TypeError, ValueError, NoConvergence) as error:
-            raise Missing(str(error)) from error
+        precision = max(point.precision, lowest_precision(self.traces[key]))
+        self.gives_less = point.of_outputs > point.precision
+        self.narrows = precision > max(point.precision, point.of_outputs)
+        loss = ExactLoss(self.traces[key], [real_values(x) for x in leaves], unit=precision.unit)
         # half of the digits, of what a sum of terms of this size can have
-        room = NORMAL * point.count + point.unit**0.5 * max(abs(own), abs(value), point.terms)
-        if not mpmath.isfinite(own) or abs(own - value) > room:
-            raise WrongValue(value, float(own))
-        return point.compared(replace(loss, unit=point.unit), claims)
+        room = precision.normal * point.count + precision.unit**0.5 * max(abs(value), point.terms)
+        if not _has_value(loss, value, room):
+            return None
+        return point.compared(loss, claims, normal=precision.normal)
 
     def _rounded(self, leaf: Any) -> Any:
         """The numbers of a leaf that the lower precision has."""
-        lower = self.dtype and not np.iscomplexobj(leaf)
-        return tf.cast(tf.cast(leaf, self.dtype), tf.float64).numpy() if lower else leaf
+        wide = "complex128" if np.iscomplexobj(leaf) else "float64"
+        return tf.cast(tf.cast(leaf, leaf_dtype(leaf, self.dtype)), wide).numpy() if self.dtype else leaf
 
+
+def _has_value(loss: ExactLoss, value: float, room: float) -> bool:
+    """Whether the operation is continuous at a point. Raises: WrongValue where `value` is more than `room` off, and not
+    by jumping or cancelling; Missing.
+    """
+    try:
+        with time_limit(PATIENCE):
+            own = loss.value({}, DIGITS)
+            right = mpmath.isfinite(own) and abs(own - value) <= room
+            if not right and mpmath.isfinite(own):
+                if _jumps(loss, own, value):
+                    return False
+                right = _cancels(loss, own, value)
+            if not right:
+                raise WrongValue(value, float(own))
+            return True
+    except (*REFUSED, ArithmeticError, TypeError, NoConvergence) as error:
+        raise Missing(str(error)) from error
+
+
+def _cancels(loss: ExactLoss, own: Any, value: float) -> bool:
+    """Whether a value has at least half of the digits that are left where arguments and constants are off by half a
+    unit in the last place: few where it is a small difference of large numbers, as the sine of a multiple of π.
+    """
+    return _reaches(own, value, [replace(loss, off=seed).value({}, DIGITS) for seed in range(1, 9)])
+
+
+def _jumps(loss: ExactLoss, own: Any, value: float) -> bool:
+    """The same for arguments that are off by next to nothing: on a branch cut only the sign of 0 tells the sides."""
+    generator = np.random.default_rng(0)
+    others = []
+    for _ in range(4):
+        steps = {i: generator.choice((-NEXT, NEXT), size=np.shape(a)) for i, a in enumerate(loss.arguments)}
+        others.append(loss.value({i: exact(step) for i, step in steps.items()}, DIGITS))
+    return _reaches(own, value, others)
+
+
+def _reaches(own: Any, value: float, others: Sequence[Any]) -> bool:
+    # the results of operations are rounded too, not arguments and constants alone
+    spread = 4 * max([mpmath.mpf(0), *(abs(v - own) for v in others if mpmath.isfinite(v))])
+    return bool(spread >= abs(own) or (own - value) ** 2 <= spread * abs(own))
+
+
+#: next to nothing, in arguments of 0 too
+NEXT = 1e-40
 
 #: the true slope of a loss along an entry of an argument
 Slopes = Callable[..., ExactSlope]
@@ -124,18 +176,18 @@ class WrongValue(Exception):
 
 @contextmanager
 def time_limit(seconds: float) -> Iterator[None]:
-    """Raises: Missing in the main thread after so many seconds: some series converge too slowly."""
+    """Raises: Missing in the main thread after so many seconds of processor time: some series converge too slowly."""
 
     def stop(_: int, __: FrameType | None) -> None:
         raise Missing(f"more than {seconds:g} seconds")
 
-    before = signal.signal(signal.SIGALRM, stop)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
+    before = signal.signal(signal.SIGPROF, stop)
+    signal.setitimer(signal.ITIMER_PROF, seconds)
     try:
         yield
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        signal.signal(signal.SIGPROF, before)
 
 
 class _Point:
@@ -145,9 +197,10 @@ class _Point:
         self, of_floats: Callable[..., Any], floats: list[Any], leaves: list[Any], *, seed: int, dtype: str
     ) -> None:
         self.of_floats, self.floats, self.leaves, self.seed = of_floats, floats, leaves, seed
-        self.dtypes = [x.dtype if np.iscomplexobj(x) or not dtype else dtype for x in leaves]
-        #: half a unit in the last place of 1 in the precision that it computes in, and the size of the terms of the sum
-        self.unit, self.terms = max([2.0**-53, *(eps(d) / 2 for d in self.dtypes)]), 0.0
+        self.dtypes = [leaf_dtype(x, dtype) for x in leaves]
+        #: the precision of its arguments and of its outputs, and the size of the terms of the sum
+        self.precision = self.of_outputs = max([FLOAT64, *map(Precision.of, self.dtypes)])
+        self.terms = 0.0
         self.parts = [tf.constant(real_values(x)) for x in leaves]
         self.size, self.known, self.count = 0.0, 0.0, 1
 
@@ -159,12 +212,14 @@ class _Point:
         for k, output in enumerate(tf.nest.flatten(outputs)):
             if isinstance(output, tf.Tensor) and (output.dtype.is_floating or output.dtype.is_complex):
                 own = tf.cast(real_parts(output), tf.float64)
-                terms.append(tf.reshape(own * drawn_cotangent(own.shape, seed=self.seed + k), [-1]))
-        terms = [term for term in terms if term.shape != (0,)] or [tf.zeros(1, tf.float64)]
+                self.of_outputs = max(self.of_outputs, Precision.of(output.dtype))
+                terms.append(own * drawn_cotangent(own.shape, seed=self.seed + k))
+        terms = [term for term in terms if 0 not in term.shape] or [tf.zeros(1, tf.float64)]
         if tf.executing_eagerly():
             self.terms = max(float(tf.reduce_max(tf.abs(term))) for term in terms)
             self.count = sum(int(tf.size(term)) for term in terms)
-        return tf.add_n([tf.reduce_sum(term) for term in terms])
+        sums = [tf.reduce_sum(term) for term in terms]
+        return tf.add_n(sums) if len(sums) > 1 else sums[0]
 
     def traced(self) -> Any:
         """The sum as a traced function of the real parts."""
@@ -177,7 +232,7 @@ class _Point:
         self.size = max([0.0, *(float(np.max(np.abs(p), initial=0.0)) for p in self.parts)])
         return self.known
 
-    def compared(self, loss: ExactLoss, claims: Sequence[str]) -> Iterator[Entry]:
+    def compared(self, loss: ExactLoss, claims: Sequence[str], *, normal: float) -> Iterator[Entry]:
         """What every entry comes to, claim after claim."""
         generator = np.random.default_rng(self.seed)
         direction = {i: generator.choice((-1.0, 1.0, 0.5), size=p.shape) for i, p in enumerate(self.parts)}
@@ -189,10 +244,11 @@ class _Point:
                 continue
             except REFUSED:
                 if claim != "compiled":  # what XLA has no kernel for says so
-                    yield Entry(claim=claim, argument=0, index=(), kind="nan", autodiff=np.nan, truth=np.nan)
+                    yield Entry(claim=claim, argument=0, index=(), kind=RAISES, autodiff=np.nan, truth=np.nan)
                 continue
             slopes = self._slopes(claim, direction, known)
-            yield from _compared(claim, found, slopes, loss, usual=abs(self.known) / max(self.size, 1.0))
+            usual = abs(self.known) / max(self.size, 1.0)
+            yield from _compared(claim, found, slopes, loss, usual=usual, normal=normal)
 
     def _slopes(self, claim: str, direction: Mapping[int, Array], known: dict[Any, ExactSlope]) -> Slopes:
         """What gives the true slope of a claim at an entry of an argument; each is computed once."""
@@ -211,76 +267,6 @@ class _Point:
         return slope
 
 
-def _gradient(point: _Point, _: Mapping[int, Array]) -> list[Any]:
-    with tf.GradientTape() as tape:
-        tape.watch(point.parts)
-        loss = point.loss(*point.parts)
-    return list(tape.gradient(loss, point.parts))
-
-
-def _gradient_in_graph(point: _Point, direction: Mapping[int, Array]) -> list[Any]:
-    return list(tf.function(lambda: _gradient(point, direction), autograph=False)())
-
-
-def _gradient_compiled(point: _Point, direction: Mapping[int, Array]) -> list[Any]:
-    return list(tf.function(lambda: _gradient(point, direction), autograph=False, jit_compile=True)())
-
-
-def _forward_mode(point: _Point, _: Mapping[int, Array]) -> list[Any]:
-    """The slope along each entry, by a tangent of its own."""
-    found = []
-    for i, part in enumerate(point.parts):
-        slopes = []
-        for entry in range(int(tf.size(part))):
-            unit = np.zeros(part.shape)
-            unit.flat[entry] = 1.0
-            with tf.autodiff.ForwardAccumulator(part, tf.constant(unit)) as forward:
-                loss = point.loss(*point.parts[:i], part, *point.parts[i + 1 :])
-            slopes.append(float(forward.jvp(loss, unconnected_gradients=tf.UnconnectedGradients.ZERO)))
-        found.append(np.array(slopes).reshape(part.shape))
-    return found
-
-
-def _second_order(point: _Point, direction: Mapping[int, Array]) -> list[Any]:
-    with tf.GradientTape() as outer:
-        outer.watch(point.parts)
-        gradients = _gradient(point, direction)
-        slope = tf.add_n([tf.reduce_sum(g * direction[i]) for i, g in enumerate(gradients) if g is not None])
-    return list(outer.gradient(slope, point.parts, unconnected_gradients="zero"))
-
-
-def _forward_over_forward(point: _Point, direction: Mapping[int, Array]) -> list[Any]:
-    """The slope along each entry of the slope along the direction, both by tangents."""
-    found = []
-    tangents = [tf.constant(direction[i]) for i in range(len(point.parts))]
-    for i, part in enumerate(point.parts):
-        slopes = []
-        for entry in range(int(tf.size(part))):
-            units = [np.zeros(p.shape) for p in point.parts]
-            units[i].flat[entry] = 1.0
-            with (
-                tf.autodiff.ForwardAccumulator(point.parts, [tf.constant(u) for u in units]) as outer,
-                tf.autodiff.ForwardAccumulator(point.parts, tangents) as inner,
-            ):
-                slope = inner.jvp(point.loss(*point.parts), unconnected_gradients=tf.UnconnectedGradients.ZERO)
-            slopes.append(float(outer.jvp(slope, unconnected_gradients=tf.UnconnectedGradients.ZERO)))
-        found.append(np.array(slopes).reshape(part.shape))
-    return found
-
-
-#: what is claimed of a derivative, and how TensorFlow computes it
-CLAIMS: Mapping[str, Callable[[_Point, Mapping[int, Array]], list[Any]]] = {
-    "first order": _gradient,
-    "graph": _gradient_in_graph,
-    "compiled": _gradient_compiled,
-    "forward mode": _forward_mode,
-    "second order": _second_order,
-    "forward over forward": _forward_over_forward,
-}
-#: claims that are about second derivatives
-SECOND = ("second order", "forward over forward")
-
-
 def _flat(gradient: Any) -> Array:
     return np.ravel(np.asarray(tf.convert_to_tensor(gradient), float))
 
@@ -292,9 +278,11 @@ def _compared(
     loss: ExactLoss,
     *,
     usual: float,
+    normal: float,
 ) -> Iterator[Entry]:
     """What every entry comes to.
 
+    normal  the smallest normal number of the precision that it computes in
     usual   the size that a slope has where nothing cancels: that of the loss, for a change of the arguments by all
     """
     truths: list[tuple[int, int, float, ExactSlope]] = []
@@ -305,22 +293,33 @@ def _compared(
             truths += [(place, e, float(v), slope(loss, place, e, quickly=True)) for e, v in enumerate(flat)]
     slopes = [abs(float(t.value)) for *_, t in truths if t.standing is Standing.SMOOTH]
     scale = max([usual, *slopes])
+    sure: set[tuple[int, str]] = set()
     for place, e, said, truth in truths:
         index = tuple(int(k) for k in np.unravel_index(e, np.shape(loss.arguments[place])))
         entry = Entry(
             claim=claim, argument=place, index=index, kind=SMOOTH_MATCH, autodiff=said, truth=float(truth.value)
         )
         again = lambda seed, place=place, e=e: slope(replace(loss, off=seed), place, e)  # noqa: E731
-        judged = _judged(entry, truth, again, scale=scale, unit=loss.unit)
+        judged = _judged(entry, truth, again, scale=scale, unit=loss.unit, normal=normal)
         if judged.kind != SMOOTH_MATCH:  # nothing is accused without a second look in more digits
             with time_limit(PATIENCE):
                 surer = slope(loss, place, e)
-            judged = _judged(replace(entry, truth=float(surer.value)), surer, again, scale=scale, unit=loss.unit)
+            judged = _judged(
+                replace(entry, truth=float(surer.value)), surer, again, scale=scale, unit=loss.unit, normal=normal
+            )
+        accused = judged.kind in ("mismatch", "nan", "inaccurate") and claim not in SECOND
+        if accused and (place, judged.kind) not in sure:
+            with time_limit(PATIENCE):
+                met = kinks_meet(loss, place, e)
+            if met:  # there are slopes along every entry, and no derivative
+                judged = replace(judged, kind=NO_DERIVATIVE)
+            else:
+                sure.add((place, judged.kind))
         yield judged
 
 
 def _judged(  # noqa: PLR0911 (one answer a kind)
-    entry: Entry, truth: ExactSlope, again: Callable[[int], ExactSlope], *, scale: float, unit: float
+    entry: Entry, truth: ExactSlope, again: Callable[[int], ExactSlope], *, scale: float, unit: float, normal: float
 ) -> Entry:
     """The entry with its kind.
 
@@ -345,8 +344,8 @@ def _judged(  # noqa: PLR0911 (one answer a kind)
     right = digits_of(entry.autodiff, truth.value)
     if right >= -np.log10(unit) / 2:
         return replace(entry, digits=right)
-    with time_limit(PATIENCE):
-        allowed = allowed_digits(truth.value, again)
+    with time_limit(PATIENCE):  # numbers below the normal ones have fewer digits, or none
+        allowed = allowed_digits(truth.value, again) if abs(truth.value) >= normal else 0.0
     few = right < allowed / 2
     kind = ("mismatch" if large else "inaccurate") if few else SMOOTH_MATCH
     return replace(entry, kind=kind, digits=right, allowed=allowed)

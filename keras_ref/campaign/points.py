@@ -62,6 +62,8 @@ def _matrices(rng: np.random.Generator) -> dict[str, Array]:
         "singular": np.array([[1.0, 2.0, 3.0], [2.0, 4.0, 6.0], [0.5, -1.0, 1.0]]),
         "rank one": np.outer([1.0, 2.0, 3.0], [1.0, 0.0, 1.0]),
         "equal values": np.diag([2.0, 2.0, 1.0]),
+        "defective": np.array([[1.0, 1.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 2.0]]),
+        "two equal rows": np.array([[1.0, 2.0, 0.5], [1.0, 2.0, 0.5], [-1.0, 0.75, 1.5]]),
         "one zero": np.array([[0.0, 1.25, -0.75], [2.0, 0.5, 1.0], [-1.0, 0.75, 1.5]]),
         "equal": np.full((3, 3), 0.5),
         "one element": np.array([[0.7]]),
@@ -92,6 +94,13 @@ def _complex(table: Mapping[str, Array], rng: np.random.Generator) -> dict[str, 
         "one zero": parts * np.where(np.arange(generic.size).reshape(generic.shape) == 1, 0, 1),
         "small": parts * 1e-170,
     }
+
+
+def _complex_matrices(rng: np.random.Generator) -> dict[str, Any]:
+    table = _complex(_matrices(rng), rng)
+    square = table["generic"]
+    positive = square @ square.conj().T + 3 * np.eye(3)
+    return {**table, "positive definite": positive, "Hermitian": square + square.conj().T, "identity": np.eye(3) + 0j}
 
 
 KINDS: Mapping[str, Callable[[np.random.Generator], Mapping[str, Any]]] = {
@@ -129,9 +138,10 @@ KINDS: Mapping[str, Callable[[np.random.Generator], Mapping[str, Any]]] = {
     "flat kernel": lambda rng: {"generic": rng.normal(size=(2, 2, 3)), "zeros": np.zeros((2, 2, 3))},
     "index column": lambda _: {"generic": np.array([[0], [2]]), "zeros": np.array([[1], [1]])},
     "complex vector": lambda rng: _complex(_vectors(rng), rng),
-    "complex matrix": lambda rng: _complex(_matrices(rng), rng),
+    "complex matrix": _complex_matrices,
     "complex vectors": lambda rng: {name: [v, v[::-1].copy()] for name, v in _complex(_vectors(rng), rng).items()},
     "volumes": lambda rng: {"generic": rng.normal(size=(1, 3, 3, 3, 2)), "zeros": np.zeros((1, 3, 3, 3, 2))},
+    "volumes of one channel": lambda rng: {"generic": rng.normal(size=(1, 3, 3, 3, 1))},
     "volume kernel": lambda rng: {"generic": rng.normal(size=(2, 2, 2, 2, 1))},
     "triples": lambda rng: {"generic": rng.normal(size=(2, 3)), "equal": np.ones((2, 3))},
     "diagonals": lambda rng: {
@@ -156,6 +166,9 @@ KINDS: Mapping[str, Callable[[np.random.Generator], Mapping[str, Any]]] = {
     "label rows": lambda _: {"generic": np.array([[1, 2], [2, 1]])},
     "one length": lambda _: {"generic": np.array([2, 2])},
     "frame count": lambda _: {"generic": np.array([4, 4])},
+    "two pairs": lambda rng: {"generic": [rng.normal(size=2), rng.normal(size=2)]},
+    "kernel shape": lambda _: {"generic": (2, 2, 3, 1)},
+    "shape of images": lambda _: {"generic": (1, 4, 4, 3)},
     "shape of four": lambda _: {"generic": (4,)},
     "two sizes": lambda _: {"generic": np.array([3, 5], np.int32)},
     "start": lambda _: {"generic": np.array([1])},
@@ -170,6 +183,21 @@ KINDS: Mapping[str, Callable[[np.random.Generator], Mapping[str, Any]]] = {
 }
 
 
+def _of_other_sizes(generic: Any) -> dict[str, Any]:
+    """An array without rows, without columns, and with axes of length one, from the generic one."""
+    if not isinstance(generic, np.ndarray) or not generic.ndim:
+        return {}
+    found = {"no rows": generic[:0]}
+    if generic.ndim > 1:
+        found |= {"no columns": generic[..., :0], "one row": generic[:1], "one column": generic[..., :1]}
+    return found
+
+
+def _points_of_kind(kind: str, rng: np.random.Generator) -> dict[str, Any]:
+    table = KINDS[kind](rng)
+    return {**table, **_of_other_sizes(table["generic"])}
+
+
 def generic_arguments(kinds: tuple[str, ...], seed: int = 0) -> list[Any]:
     """Arguments of these kinds between 0 and 1 where that is a point of theirs, which nearly every function takes."""
     rng = np.random.default_rng(seed)
@@ -180,7 +208,7 @@ def generic_arguments(kinds: tuple[str, ...], seed: int = 0) -> list[Any]:
 def points_of(kinds: tuple[str, ...], seed: int) -> Iterator[tuple[str, list[Any]]]:
     """(name, arguments) of each point: the same special values for all arguments, and each with generic others."""
     rng = np.random.default_rng(seed)
-    tables = [KINDS[kind](rng) for kind in kinds]
+    tables = [_points_of_kind(kind, rng) for kind in kinds]
     others = generic_arguments(kinds, seed)
     seen = set()
     for names in zip_longest(*tables):

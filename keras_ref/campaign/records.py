@@ -9,7 +9,7 @@ from typing import Any
 
 from keras_ref.campaign.ledger import load_findings
 from keras_ref.campaign.registered import cover_registered
-from keras_ref.campaign.run import Accusation, Result
+from keras_ref.campaign.results import Accusation, Result
 from keras_ref.errors import CouldNotRun
 from keras_ref.reports import files
 from keras_ref.reports.escaping import printable
@@ -44,6 +44,21 @@ def read_results(path: str, *, head: dict[str, Any]) -> list[Result]:
         return [_result(data) for data in map(_parsed, lines) if data is not None]
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise none from error
+
+
+def read_record(path: str) -> tuple[dict[str, Any], list[Result]]:
+    """The settings and versions of a campaign, and its results. Raises: CouldNotRun where the file is no campaign's."""
+    none = CouldNotRun(
+        f"--table must name a file that `gradtwin campaign --file` wrote. Received: {path}. Choose another path."
+    )
+    try:
+        first, _, _ = files.read_text(path).partition("\n")
+    except files.NO_PATH as error:
+        raise none from error
+    head = (_parsed(first) or {}).get("campaign")
+    if not isinstance(head, dict):
+        raise none
+    return head, read_results(path, head=head)
 
 
 def begin(path: str, *, head: dict[str, Any], results: Sequence[Result]) -> None:
@@ -84,6 +99,40 @@ def summarize(results: Sequence[Result]) -> list[str]:
     return [printable(line) for line in lines]  # names may come from a file
 
 
+def tabulate(results: Sequence[Result]) -> list[str]:
+    """The tables of a campaign in Markdown: operations by module, entries by module and claim, what was not called and
+    why, and what an operation was accused of.
+    """
+    modules = dict.fromkeys(_module(r.name) for r in results)
+    lines = ["| module | operations | checked | listed with a reason | accused |", "|---|---|---|---|---|"]
+    for module, of_module in [*((m, [r for r in results if _module(r.name) == m]) for m in modules), ("all", results)]:
+        checked = [r for r in of_module if not r.reason]
+        accused = [r for r in checked if r.accusations]
+        listed = len(of_module) - len(checked)
+        lines.append(f"| {module} | {len(of_module)} | {len(checked)} | {listed} | {len(accused)} |")
+    lines += ["", "| module | claim | entries |", "|---|---|---|"]
+    for module, claims in claims_by_module(results).items():
+        lines += [f"| {module} | {claim} | {_counted(kinds)} |" for claim, kinds in claims.items()]
+    reasons = Counter(r.reason for r in results if r.reason)
+    lines += ["", "| operations not called | why |", "|---|---|"]
+    lines += [f"| {count} | {reason} |" for reason, count in reasons.most_common()]
+    covered = cover_registered({r.name: r.gradients for r in results})
+    why = Counter(covered.listed.values())
+    lines += ["", "| registered gradients of TensorFlow | |", "|---|---|", f"| {len(covered.checked)} | ran |"]
+    lines += [f"| {count} | {reason} |" for reason, count in why.most_common()]
+    lines += [f"| {len(covered.left)} | neither: {', '.join(covered.left)} |"] if covered.left else []
+    lines += ["", "| operation | accused of | at the first of |", "|---|---|---|"]
+    for result in results:
+        kinds = Counter(f"{one.claim}: {one.kind}" for one in result.accusations)
+        if kinds:
+            lines.append(f"| {result.name} | {_counted(kinds)} | {result.accusations[0].point} |")
+    return [printable(line) for line in lines]
+
+
+def _module(name: str) -> str:
+    return name.rpartition(".")[0]
+
+
 def claims_by_module(results: Sequence[Result]) -> dict[str, dict[str, Counter[str]]]:
     """{module: {claim: how many entries came to each kind}} of the operations that were checked.
 
@@ -93,7 +142,7 @@ def claims_by_module(results: Sequence[Result]) -> dict[str, dict[str, Counter[s
     for result in results:
         for key, count in result.counts.items():
             claim, _, kind = key.rpartition(": ")
-            claims = found.setdefault(result.name.rpartition(".")[0], {})
+            claims = found.setdefault(_module(result.name), {})
             claims.setdefault(claim or "points", Counter())[kind] += count
     return found
 

@@ -7,18 +7,23 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import replace
 from queue import SimpleQueue
 from typing import Any
 
 import numpy as np
 
-from keras_ref.campaign.exact_check import OUTSIDE, Entry, ExactOperation, WrongValue
+from keras_ref.campaign.behind_where import hide_infinite
+from keras_ref.campaign.differentiability import is_differentiable
+from keras_ref.campaign.exact_check import OUTSIDE, RAISES, REFUSED, Entry, ExactOperation, WrongValue, time_limit
+from keras_ref.campaign.oracles import HALF, compare_with_oracles
 from keras_ref.campaign.points import ORDINARY, generic_arguments, points_of
 from keras_ref.campaign.registered import recording_gradients
+from keras_ref.campaign.results import Accusation, Result
 from keras_ref.campaign.subjects import NotCalled, Subject, find_subject
 from keras_ref.checks.layers_and_functions import check_function
 from keras_ref.coverage.processes import Answer, run_in_turn
@@ -30,75 +35,29 @@ from keras_ref.reports.reasons import Reason
 from keras_ref.reports.verdict import Verdict
 
 #: what accuses an operation
-ACCUSED = (Kind.MISMATCH, Kind.NAN, Kind.CRASH, Kind.INACCURATE)
+ACCUSED = (Kind.MISMATCH, Kind.NAN, Kind.CRASH, Kind.INACCURATE, RAISES)
 #: what a point comes to where the function has no finite value, or raises
 UNDEFINED = "undefined"
 #: what a point comes to where autodiff gives no finite number, and the function has no slope
 NO_DERIVATIVE = "no derivative"
-#: seconds that an operation may take
-PATIENCE = 300.0
-
-
-@dataclass(frozen=True, kw_only=True)
-class Accusation:
-    """An argument of an operation whose derivative is wrong at a point."""
-
-    name: str
-    point: str
-    argument: str
-    claim: str
-    kind: str
-    entry: tuple[int, ...]
-    autodiff: float
-    numeric: float
-    allowed: float
-    reason: str
-
-    def __str__(self) -> str:
-        where = f"{self.argument}{list(self.entry)}" if self.entry else self.argument
-        return (
-            f"{self.name} at {self.point}, {self.claim}, {where}: {self.kind}, autodiff {self.autodiff:.10g}, numeric "
-            f"{self.numeric:.10g}, allowed {self.allowed:.1e}"
-        )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Result:
-    """What the campaign found of an operation.
-
-    counts        verdicts of all points by their kind, UNDEFINED points too
-    accusations   in full
-    reason        why it was not checked, "" where it was
-    gradients     operations of TensorFlow whose registered gradients ran
-    """
-
-    name: str
-    counts: dict[str, int] = field(default_factory=dict)
-    accusations: tuple[Accusation, ...] = ()
-    reason: str = ""
-    gradients: tuple[str, ...] = ()
-
-    @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> Result:
-        """The result that a process wrote."""
-        accused = tuple(Accusation(**{**one, "entry": tuple(one["entry"])}) for one in data["accusations"])
-        return cls(**{**data, "accusations": accused, "gradients": tuple(data["gradients"])})
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain data."""
-        return {
-            "name": self.name,
-            "counts": self.counts,
-            "accusations": [vars(one) for one in self.accusations],
-            "reason": self.reason,
-            "gradients": list(self.gradients),
-        }
+#: what an operation comes to that computes in a lower precision than its arguments and outputs have
+NARROW = "lower precision"
+#: what an entry comes to whose value `tf.where` leaves out, and whose gradient is NaN: tf.where's documentation says so
+DOCUMENTED = "nan, as documented"
+#: what a point comes to for which there was no time
+NOT_IN_TIME = "not in time"
+#: seconds of processor time that a point may take where check_function checks it
+DIFFERENCES_TIME = 5.0
+#: seconds of processor time after which no further point of an operation is begun; ten times as many in a deep campaign
+PROCESSOR_TIME = 15.0
+#: seconds that an operation may take, on a machine that does other things too
+PATIENCE = 900.0
 
 
 def check_operation(name: str, *, seed: int = 0, deep: bool = False) -> Result:
     """Check an operation at all points.
 
-    deep   in lower precisions too; forward mode, second derivatives, graphs and compiled execution
+    deep   forward mode, second derivatives, graphs and compiled execution too
 
     Slopes are those of the operation in many digits (exact_check.py), where all that it does is done in many digits;
     elsewhere, and where several kinks meet, they are those that check_function has.
@@ -108,11 +67,16 @@ def check_operation(name: str, *, seed: int = 0, deep: bool = False) -> Result:
         return Result(name=name, reason=subject.reason)
     counts, accused = Counter[str](), list[Accusation]()
     claims = DEEP if deep else ALWAYS
+    end = time.process_time() + PROCESSOR_TIME * (10 if deep else 1)
     with recording_gradients() as gradients:
-        for dtype, kinds in _variants(subject, seed, LOW if deep else ()):
+        _check_with_oracles(subject, seed, counts=counts, accused=accused)
+        for dtype, kinds in _variants(subject, seed):
             exactly: dict[Any, ExactOperation] = {}
             for point, arguments in points_of(kinds, seed):
-                if dtype in LOW and point not in ORDINARY:
+                if (dtype in LOWER and point not in ORDINARY) or point.partition(" in argument")[0] in subject.without:
+                    continue
+                if time.process_time() > end:
+                    counts[f"points: {NOT_IN_TIME}"] += 1
                     continue
                 function, floats = _of_floats(subject.function, arguments, dict(subject.options))
                 rest = repr([a for a in arguments if not _holds_floats(a)])
@@ -122,15 +86,38 @@ def check_operation(name: str, *, seed: int = 0, deep: bool = False) -> Result:
     return Result(name=name, counts=dict(counts), accusations=tuple(accused), gradients=tuple(sorted(gradients)))
 
 
-def _variants(subject: Subject, seed: int, low: Sequence[str]) -> Iterator[tuple[str, tuple[str, ...]]]:
+def _check_with_oracles(subject: Subject, seed: int, *, counts: Counter[str], accused: list[Accusation]) -> None:
+    """Add what NumPy, SciPy and identities say of an operation."""
+    for one in compare_with_oracles(subject, seed=seed):
+        counts[f"{one.oracle}: {'match' if one.right else Kind.MISMATCH}"] += 1
+        if not one.right:
+            accused.append(
+                Accusation(
+                    name=subject.name,
+                    point=one.point,
+                    argument=f"argument {one.argument}",
+                    claim=one.oracle,
+                    kind=str(Kind.MISMATCH),
+                    entry=one.index,
+                    autodiff=one.autodiff,
+                    numeric=one.expected,
+                    allowed=HALF * abs(one.expected),
+                    reason="oracles.toml says so",
+                )
+            )
+
+
+def _variants(subject: Subject, seed: int) -> Iterator[tuple[str, tuple[str, ...]]]:
     """The dtypes in which an operation runs ("" for float64), and the kinds of its arguments there."""
     yield "", subject.arguments
-    for dtype in low:
+    for dtype in LOW:
         if subject.runs(generic_arguments(subject.arguments, seed), dtype):
             yield dtype, subject.arguments
     kinds = tuple(COMPLEX.get(kind, kind) for kind in subject.arguments)
-    if kinds != subject.arguments and subject.runs(generic_arguments(kinds, seed), ""):
-        yield "complex128", kinds
+    if kinds != subject.arguments:
+        for dtype in ("complex128", "complex64"):
+            if subject.runs(generic_arguments(kinds, seed), dtype):
+                yield dtype, kinds
 
 
 def _check_point(
@@ -154,14 +141,58 @@ def _check_point(
         accused.append(_wrong_value(name, point, wrong))
         return
     if judged is None:
-        counts[UNDEFINED] += 1
+        _check_behind_where(operation, floats, claims, counts=counts, accused=accused, name=name, point=point)
         return
+    if operation.gives_less:
+        counts["points: outputs of lower precision"] += 1
+    if operation.narrows:
+        counts[f"points: {NARROW}"] += 1
+        if not any(one.kind == NARROW for one in accused):
+            accused.append(_narrow(name, point))
     counts.update(f"{e.claim}: {e.kind}" for e in judged if e.kind != OUTSIDE)
     accused += [_of_entry(name, point, e) for e in _worst(judged)]
-    if (not judged or any(e.kind == OUTSIDE for e in judged)) and operation.dtype not in LOW:
+    if not all(np.size(leaf) for leaf in _leaves(floats)):
+        counts["points: empty"] += 1  # gradients were taken, and have nothing to be compared by differences
+    elif not judged and (operation.gives_less or operation.narrows) and _are_tiny(floats):
+        counts[UNDEFINED] += 1  # they are 0 in the precision that it computes in
+    elif (not judged or any(e.kind == OUTSIDE for e in judged)) and operation.dtype not in LOWER:
         _check_by_differences(
             name, point, operation.of_floats, floats, seed=operation.seed, counts=counts, accused=accused
         )
+
+
+def _check_behind_where(
+    operation: ExactOperation,
+    floats: Sequence[Any],
+    claims: Sequence[str],
+    *,
+    counts: Counter[str],
+    accused: list[Accusation],
+    name: str,
+    point: str,
+) -> None:
+    """Add what a point comes to at which the operation is not finite: whether entries of finite outputs have slopes.
+
+    Those of the other outputs are 0 where `tf.where` takes 0 for them. That autodiff gives NaN for what influences
+    those is in the documentation of `tf.where`, and no accusation.
+    """
+    judged: list[Entry] = []
+    try:
+        hidden = hide_infinite(operation.of_floats, floats)
+        if hidden is not None:
+            judged = list(ExactOperation(hidden, operation.seed, operation.dtype).entries(floats, claims) or ())
+    except (*REFUSED, Missing, WrongValue):
+        hidden = None
+    if hidden is None or not judged:
+        counts[UNDEFINED] += 1
+        return
+    entries = []
+    for found in judged:
+        documented = found.kind == Kind.NAN and hidden.hiding[found.argument][found.index]
+        entry = replace(found, kind=DOCUMENTED) if documented else found
+        entries.append(entry)
+    counts.update(f"behind where, {e.claim}: {e.kind}" for e in entries if e.kind != OUTSIDE)
+    accused += [_of_entry(name, f"{point} behind where", e) for e in _worst(entries)]
 
 
 def _worst(entries: Sequence[Entry]) -> list[Entry]:
@@ -185,12 +216,18 @@ def _check_by_differences(
 ) -> None:
     """Add what check_function says of a point."""
     try:
-        report = check_function(function, *floats, seed=seed)
+        with time_limit(DIFFERENCES_TIME):
+            report = check_function(function, *floats, seed=seed)
     except BadInput:
         counts[UNDEFINED] += 1
         return
+    except Missing:
+        counts[f"differences: {NOT_IN_TIME}"] += 1
+        return
+    accusing = any(v.verdict in ACCUSED for v in report.verdicts)
+    nowhere = accusing and not is_differentiable(function, floats, seed=seed)
     for verdict in report.verdicts:
-        missing = verdict.reason_code is Reason.NO_SLOPE
+        missing = verdict.reason_code is Reason.NO_SLOPE or (nowhere and verdict.verdict in ACCUSED)
         counts[f"differences: {NO_DERIVATIVE if missing else verdict.verdict}"] += 1
         if verdict.verdict in ACCUSED and not missing:
             accused.append(_accusation(name, point, verdict))
@@ -201,12 +238,23 @@ ALWAYS = ("first order",)
 DEEP = (*ALWAYS, "forward mode", "second order", "forward over forward", "graph", "compiled")
 #: precisions in which ordinary points are checked too
 LOW = ("float32", "float16", "bfloat16")
+LOWER = (*LOW, "complex64")
+#: the smallest normal number of float32
+TINY = float(np.finfo(np.float32).tiny)
 #: kinds of arguments → those of complex numbers
 COMPLEX = {"vector": "complex vector", "matrix": "complex matrix", "vectors": "complex vectors"}
 
 
 def _holds_floats(argument: Any) -> bool:
-    return isinstance(argument, list) or np.asarray(argument).dtype.kind in "fc"
+    return np.asarray(argument[0] if isinstance(argument, list) else argument).dtype.kind in "fc"
+
+
+def _are_tiny(floats: Sequence[Any]) -> bool:
+    return any(np.any((np.abs(x) < TINY) & (x != 0)) for x in map(np.asarray, _leaves(floats)))
+
+
+def _leaves(floats: Sequence[Any]) -> list[Any]:
+    return [leaf for one in floats for leaf in (one if isinstance(one, list) else [one])]
 
 
 def _of_floats(
@@ -252,6 +300,14 @@ def _of_entry(name: str, point: str, entry: Entry) -> Accusation:
         allowed=abs(entry.truth) * 10 ** (-entry.allowed / 2),
         reason=f"{entry.digits:.1f} digits are right of {entry.allowed:.1f} that the function's conditioning allows",
     )
+
+
+def _narrow(name: str, point: str) -> Accusation:
+    nan = float("nan")
+    return Accusation(
+        name=name, point=point, argument="", claim="points", kind=NARROW, entry=(), autodiff=nan, numeric=nan,
+        allowed=nan, reason="Its trace casts what it is given to a lower precision, and back.",
+    )  # fmt: skip
 
 
 def _wrong_value(name: str, point: str, wrong: WrongValue) -> Accusation:

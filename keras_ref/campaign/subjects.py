@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -12,10 +13,13 @@ from typing import Any
 
 import numpy as np
 
+from keras_ref.evaluation.real_parts import dtype_in
+
 #: the modules whose public functions are subjects
 MODULES = (
     "keras.ops",
     "tensorflow.math",
+    "tensorflow.math.special",
     "tensorflow.linalg",
     "tensorflow.nn",
     "tensorflow.signal",
@@ -43,16 +47,26 @@ class Subject:
 
     arguments   the kind of each positional argument (see points.py); those of floats are differentiated
     options     keywords
+    within      what its first argument goes through before it, of CHANGES
+    after       what its outputs go through behind it, of CHANGES
+    without     points at which its kernel does not compute what it is named after
     """
 
     name: str
     arguments: tuple[str, ...]
     options: Mapping[str, Any] = field(default_factory=dict)
+    within: str = ""
+    after: str = ""
+    without: tuple[str, ...] = ()
 
     @property
     def function(self) -> Callable[..., Any]:
-        """The operation itself."""
-        return find_function(self.name)
+        """The operation, and what it is joined with."""
+        operation = find_function(self.name)
+        if not self.within and not self.after:
+            return operation
+        within, after = CHANGES.get(self.within, _same), CHANGES.get(self.after, _same)
+        return lambda first, *others, **options: after(operation(within(first), *others, **options))
 
     def runs(self, values: list[Any], dtype: str) -> bool:
         """Whether the operation takes these arguments, floats in a dtype ("" for their own), and has a gradient."""
@@ -67,6 +81,45 @@ class NotCalled:
     reason: str
 
 
+def _same(value: Any) -> Any:
+    return value
+
+
+def _hermitian(a: Any) -> Any:
+    """(A + Aᴴ) / 2: an operation that reads one triangle of a symmetric matrix has a gradient only by this."""
+    return (a + _adjoint(a)) / 2
+
+
+def _adjoint(a: Any) -> Any:
+    import tensorflow as tf
+
+    return tf.linalg.adjoint(a)
+
+
+def _with_phases(vectors: Any, by: Any) -> Any:
+    """Columns turned so that the first entries of `by` become positive: singular and eigenvectors have any phase."""
+    import tensorflow as tf
+
+    first = by[..., :1, :]
+    return vectors * (tf.math.conj(first) / tf.cast(tf.abs(first), first.dtype)) if first.dtype.is_complex else vectors
+
+
+#: what operations are joined with so that they have one value and one gradient (subjects.toml)
+CHANGES: Mapping[str, Callable[[Any], Any]] = {
+    "Hermitian": _hermitian,
+    "eigenvectors with a phase": lambda found: (found[0], _with_phases(found[1], found[1])),
+    "singular vectors with a phase": lambda s_u_v: (
+        s_u_v[0],
+        _with_phases(s_u_v[1], s_u_v[1]),
+        _with_phases(s_u_v[2], s_u_v[1]),
+    ),
+    "singular vectors and adjoints with a phase": lambda u_s_vh: (
+        _with_phases(u_s_vh[0], u_s_vh[0]),
+        u_s_vh[1],
+        _adjoint(_with_phases(_adjoint(u_s_vh[2]), u_s_vh[0])),
+    ),
+}
+
 #: the operations of TensorFlow's graphs themselves, of which subjects.toml names those that nothing else reaches
 RAW = "tensorflow.raw_ops."
 
@@ -75,17 +128,16 @@ def find_function(name: str) -> Callable[..., Any]:
     """The function of a full name, as in "tensorflow.math.xlogy"."""
     module, _, attribute = name.rpartition(".")
     found: Callable[..., Any] = getattr(importlib.import_module(module), attribute)
-    return _positional(attribute, found) if name.startswith(RAW) else found
+    return _positional(found) if name.startswith(RAW) else found
 
 
-def _positional(name: str, operation: Callable[..., Any]) -> Callable[..., Any]:
-    """A raw operation, which takes keywords only, as a function of its inputs in order."""
-    from tensorflow.python.framework import op_def_registry
-
-    inputs = [argument.name for argument in op_def_registry.get(name).input_arg]
+def _positional(operation: Callable[..., Any]) -> Callable[..., Any]:
+    """A raw operation, which takes keywords only, as a function in order of its inputs that are no options."""
+    parameters = list(inspect.signature(operation).parameters)
 
     def call(*values: Any, **options: Any) -> Any:
-        return operation(**dict(zip(inputs, values, strict=True)), **options)
+        inputs = [parameter for parameter in parameters if parameter not in options]
+        return operation(**dict(zip(inputs, values, strict=False)), **options)
 
     return call
 
@@ -114,12 +166,27 @@ def find_subject(name: str, make: Callable[[tuple[str, ...]], list[Any]]) -> Sub
     for arguments in calls:
         reason = _try(find_function(name), make(arguments), options)
         if not reason:
-            return Subject(name=name, arguments=arguments, options=options)
+            return Subject(
+                name=name,
+                arguments=arguments,
+                options=options,
+                within=said.get("within", ""),
+                after=said.get("after", ""),
+                without=tuple(said.get("without", ())),
+            )
         reasons.append(reason)
     best = (
         "gives no floats" if "gives no floats" in reasons else "has no gradient" if "has no gradient" in reasons else ""
     )
     return NotCalled(name=name, reason=best or f"takes other arguments ({reasons[0]})")
+
+
+def leaf_dtype(leaf: Any, dtype: str) -> Any:
+    """The dtype of an array in an operation that runs in `dtype` ("" for its own): a complex array stays complex."""
+    import tensorflow as tf
+
+    own = np.asarray(leaf).dtype
+    return dtype_in(tf.as_dtype(dtype).real_dtype.name, own) if dtype else own.name
 
 
 def _try(function: Callable[..., Any], values: list[Any], options: Mapping[str, Any], dtype: str = "") -> str:
@@ -129,7 +196,7 @@ def _try(function: Callable[..., Any], values: list[Any], options: Mapping[str, 
     def tensor(value: Any) -> Any:
         if not isinstance(value, np.ndarray) or value.dtype.kind not in "fc":
             return value
-        return tf.cast(value, dtype) if dtype else tf.constant(value)
+        return tf.cast(value, leaf_dtype(value, dtype))
 
     tensors = tf.nest.map_structure(tensor, values)
     watched = [t for t in tf.nest.flatten(tensors) if isinstance(t, tf.Tensor)]

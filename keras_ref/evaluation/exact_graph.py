@@ -94,7 +94,7 @@ class Graph:
 
     def _order(self, graph: Any, outputs: list[Any]) -> list[Any]:
         if id(graph) not in self._orders:
-            self._orders[id(graph)] = _needed(outputs)
+            self._orders[id(graph)] = needed(outputs)
         return self._orders[id(graph)]
 
     def _fixed(self) -> dict[int, Any]:
@@ -170,7 +170,7 @@ def _inner(graph: Any, name: str) -> Any:
     return found
 
 
-def _needed(outputs: list[Any]) -> list[Any]:
+def needed(outputs: list[Any]) -> list[Any]:
     """The operations that outputs depend on, each after those that it depends on: loops are rewritten by gradients."""
     found: dict[Any, None] = {}
     stack = [t.op for t in outputs]

@@ -222,6 +222,8 @@ def _scattered(data: Any, indices: Any, count: Any) -> Any:
 
 def _cast(o: Any, x: Any) -> list[Any]:
     result = o.outputs[0].dtype
+    if o.inputs[0].dtype.is_complex and not result.is_complex:  # TensorFlow drops imaginary parts
+        x = each(mpmath.re)(x)
     return [x if result.is_floating or result.is_complex else x.astype(float).astype(result.as_numpy_dtype)]
 
 

@@ -16,7 +16,7 @@ from keras_ref.reports.files import refuse_unwritable
 from keras_ref.reports.terminal import console, show_progress, ticking
 
 if TYPE_CHECKING:
-    from keras_ref.campaign.run import Result
+    from keras_ref.campaign.results import Result
 
 
 def campaign(
@@ -32,6 +32,9 @@ def campaign(
     ] = False,
     workers: Annotated[int, typer.Option("--workers", help="How many processes check.")] = 2,
     seed: Annotated[int, typer.Option("--seed", help=OPTIONS["seed"].help)] = 0,
+    table: Annotated[
+        str, typer.Option("--table", help="Print the tables of a campaign from its file, in Markdown; check nothing.")
+    ] = "",
     show: Annotated[bool, typer.Option("--list", help="List the operations; check nothing.")] = False,
 ) -> None:
     """Check every operation of keras.ops, tf.math, tf.linalg, tf.nn, tf.signal, tf.image and tf.sparse.
@@ -40,6 +43,12 @@ def campaign(
     """
     if workers < 1:
         raise CouldNotRun(f"--workers must be at least 1. Received: {workers}. Pass a number of processes.")
+    if table:
+        from keras_ref.campaign.records import read_record, tabulate
+
+        for line in tabulate(read_record(table)[1]):
+            _say(line)
+        return
     from keras_ref.campaign.subjects import list_names
 
     every = list_names()

@@ -11,7 +11,7 @@ from test_files import FULL, Ending
 import keras_ref
 from keras_ref.campaign import records, run, standing
 from keras_ref.campaign.ledger import load_findings
-from keras_ref.campaign.run import Accusation, Result
+from keras_ref.campaign.results import Accusation, Result
 from keras_ref.campaign.standing import Standing
 from keras_ref.frontends import compare_cli, minimise_cli
 from keras_ref.frontends.invocation import Invocation

@@ -1,0 +1,90 @@
+"""The claims of a derivative: first and second order, by tape and by tangents, eagerly, in a graph, compiled."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+import numpy as np
+import tensorflow as tf
+
+from scratch.arrays import Array
+
+
+class Point(Protocol):
+    """A loss of float64 tensors, and the tensors."""
+
+    parts: list[Any]
+
+    def loss(self, *parts: Any) -> Any:
+        """The loss."""
+
+
+def _gradient(point: Point, _: Mapping[int, Array]) -> list[Any]:
+    with tf.GradientTape() as tape:
+        tape.watch(point.parts)
+        loss = point.loss(*point.parts)
+    return list(tape.gradient(loss, point.parts))
+
+
+def _gradient_in_graph(point: Point, direction: Mapping[int, Array]) -> list[Any]:
+    return list(tf.function(lambda: _gradient(point, direction), autograph=False)())
+
+
+def _gradient_compiled(point: Point, direction: Mapping[int, Array]) -> list[Any]:
+    return list(tf.function(lambda: _gradient(point, direction), autograph=False, jit_compile=True)())
+
+
+def _forward_mode(point: Point, _: Mapping[int, Array]) -> list[Any]:
+    """The slope along each entry, by a tangent of its own."""
+    found = []
+    for i, part in enumerate(point.parts):
+        slopes = []
+        for entry in range(int(tf.size(part))):
+            unit = np.zeros(part.shape)
+            unit.flat[entry] = 1.0
+            with tf.autodiff.ForwardAccumulator(part, tf.constant(unit)) as forward:
+                loss = point.loss(*point.parts[:i], part, *point.parts[i + 1 :])
+            slopes.append(float(forward.jvp(loss, unconnected_gradients=tf.UnconnectedGradients.ZERO)))
+        found.append(np.array(slopes).reshape(part.shape))
+    return found
+
+
+def _second_order(point: Point, direction: Mapping[int, Array]) -> list[Any]:
+    with tf.GradientTape() as outer:
+        outer.watch(point.parts)
+        gradients = _gradient(point, direction)
+        slope = tf.add_n([tf.reduce_sum(g * direction[i]) for i, g in enumerate(gradients) if g is not None])
+    return list(outer.gradient(slope, point.parts, unconnected_gradients="zero"))
+
+
+def _forward_over_forward(point: Point, direction: Mapping[int, Array]) -> list[Any]:
+    """The slope along each entry of the slope along the direction, both by tangents."""
+    found = []
+    tangents = [tf.constant(direction[i]) for i in range(len(point.parts))]
+    for i, part in enumerate(point.parts):
+        slopes = []
+        for entry in range(int(tf.size(part))):
+            units = [np.zeros(p.shape) for p in point.parts]
+            units[i].flat[entry] = 1.0
+            with (
+                tf.autodiff.ForwardAccumulator(point.parts, [tf.constant(u) for u in units]) as outer,
+                tf.autodiff.ForwardAccumulator(point.parts, tangents) as inner,
+            ):
+                slope = inner.jvp(point.loss(*point.parts), unconnected_gradients=tf.UnconnectedGradients.ZERO)
+            slopes.append(float(outer.jvp(slope, unconnected_gradients=tf.UnconnectedGradients.ZERO)))
+        found.append(np.array(slopes).reshape(part.shape))
+    return found
+
+
+#: what is claimed of a derivative, and how TensorFlow computes it
+CLAIMS: Mapping[str, Callable[[Point, Mapping[int, Array]], list[Any]]] = {
+    "first order": _gradient,
+    "graph": _gradient_in_graph,
+    "compiled": _gradient_compiled,
+    "forward mode": _forward_mode,
+    "second order": _second_order,
+    "forward over forward": _forward_over_forward,
+}
+#: claims that are about second derivatives
+SECOND = ("second order", "forward over forward")
