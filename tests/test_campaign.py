@@ -331,3 +331,35 @@ def test_tables(gradtwin, tmp_path):
     assert "| tensorflow.math.b | 1 points: lower precision | generic |" in lines and "| 1 | ran |" in lines
     status, _, error = gradtwin("campaign", "--table", str(tmp_path / "none"))
     assert status == 2 and "--table must name a file that `gradtwin campaign --file` wrote" in error
+
+
+def test_points_for_which_there_is_no_time_are_counted(three_points, monkeypatch):
+    import tensorflow as tf
+
+    monkeypatch.setattr(run, "PROCESSOR_TIME", -1.0)
+    result = check_operation("keras.ops.square")
+    assert result.counts[f"points: {run.NOT_IN_TIME}"] == 8  # two, one in each of four lower precisions, two complex
+    assert not any(key.startswith("first order") for key in result.counts)
+    monkeypatch.setattr(run, "DIFFERENCES_TIME", 0.01)
+    monkeypatch.setattr(run, "check_function", _never_ends)
+    counts = Counter()
+    slow = ExactOperation(lambda x: tf.math.segment_max(x, [0, 0, 1, 3]), 0)
+    point = [np.array([0.5, 0.25, 1.0, 2.0])]
+    run._check_point(slow, point, ("first order",), counts=counts, accused=[], name="slow", point="here")
+    assert counts == {f"differences: {run.NOT_IN_TIME}": 1}
+
+
+def _never_ends(*_, **__):
+    while True:
+        pass
+
+
+def test_complex_numbers_of_keras_below_those_of_complex64():
+    """They are 0 in complex64: differences say nothing of them, where the operation is not done in many digits."""
+    import keras
+
+    counts, accused = Counter(), []
+    small = np.array([1.0 + 2.0j, 0.5 - 1.0j]) * 1e-170
+    operation = ExactOperation(lambda x: keras.ops.inner(x, np.ones(2)), 0, "complex128")
+    run._check_point(operation, [small], ("first order",), counts=counts, accused=accused, name="inner", point="here")
+    assert counts == {"undefined": 1} and not accused
