@@ -218,6 +218,8 @@ def test_a_lower_precision_on_the_way():
     assert operation.narrows and not operation.gives_less
     assert [one.kind for one in accused] == [run.NARROW]
     assert counts == {"first order: match": 4, "points: lower precision": 2}
+    decides = ExactOperation(lambda x: tf.where(tf.cast(x, tf.float32) > 0, x, -x), 0)
+    assert list(decides.entries([point])) and not decides.narrows
     plain = ExactOperation(lambda x: tf.sin(tf.cast(x, tf.float32)), 0)
     assert list(plain.entries([point])) and plain.gives_less and not plain.narrows
 
@@ -252,6 +254,7 @@ def test_functions_with_and_without_a_derivative():
     assert is_differentiable(tf.linalg.qr, [x]) and is_differentiable(tf.exp, [x])
     assert not is_differentiable(tf.linalg.qr, [np.zeros((2, 2))])
     assert not is_differentiable(tf.abs, [np.zeros(3)])
+    assert not is_differentiable(lambda v: tf.sort(v)[1], [np.ones(3)])  # the median: its slopes do not add up
 
 
 def test_kinks_that_meet():
