@@ -67,6 +67,23 @@ def pytest_runtest_setup():
         sys.modules["tf_keras"].backend.set_floatx("float32")
 
 
+@pytest.fixture(autouse=True)
+def no_conversion_fails(request):
+    """Whatever a test checks, no rounding is estimated because a function was converted wrongly."""
+    from keras_ref.evaluation.rounding import ConversionFailed
+
+    made = []
+
+    def recording(error, *arguments):
+        made.append(arguments)
+        Exception.__init__(error, *arguments)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ConversionFailed, "__init__", recording)
+        yield
+    assert request.node.get_closest_marker("wrong_conversion") or not made, made
+
+
 # Which tests run where, and in what order -----------------------------------------------------------------------------
 
 

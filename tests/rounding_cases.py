@@ -1,4 +1,4 @@
-"""Losses on which the stated rounding error is compared with the true one: operations, compositions, the registry.
+"""Losses on which the stated rounding error is compared with the true one: operations and their compositions.
 
 A `Subject` is a traced loss and points at which it is evaluated; `measured` compares at one point. The truth is the
 same graph in 50 digits (keras_ref/evaluation/exact_graph.py).
@@ -11,18 +11,12 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-import keras
 import mpmath
 import numpy as np
 import tensorflow as tf
-from example_pools import pool
-from hypothesis import HealthCheck, Phase, given, seed, settings
-from hypothesis import strategies as st
 
-from keras_ref import strategies as gt
 from keras_ref.evaluation.exact_graph import DIGITS, Graph
 from keras_ref.evaluation.rounding import Rounded
-from scratch import registry
 from scratch.arrays import Array
 from scratch.differences import UNIT
 from scratch.noise import ROLLS
@@ -218,14 +212,14 @@ TWO: dict[str, tuple[Any, Any, Any]] = {
 }
 
 
-def _weighted(outputs: Any) -> Any:
+def weighted(outputs: Any) -> Any:
     """A loss of outputs: a sum with fixed weights, so that nothing is equal to nothing else."""
     count = tf.size(outputs, out_type=tf.int64)
     weights = tf.cos(tf.cast(tf.range(count), tf.float64) + 0.5)
     return tf.reduce_sum(tf.reshape(outputs, [-1]) * weights)
 
 
-def _summed(function: Callable[..., Any], total: Callable[[Any], Any] = tf.reduce_sum) -> Callable[..., Any]:
+def summed(function: Callable[..., Any], total: Callable[[Any], Any] = tf.reduce_sum) -> Callable[..., Any]:
     return lambda *arrays: total(tf.cast(function(*arrays), tf.float64))
 
 
@@ -233,10 +227,10 @@ def operations() -> list[Subject]:
     """Losses of one operation each, plain and weighted sums of its results."""
     found = []
     for name, (function, draw) in ONE.items():
-        found.append(Subject(f"{name}", _summed(function), together(draw)))
-        found.append(Subject(f"{name}, weighted", _summed(function, _weighted), together(draw)))
+        found.append(Subject(f"{name}", summed(function), together(draw)))
+        found.append(Subject(f"{name}, weighted", summed(function, weighted), together(draw)))
     for name, (function, first, second) in TWO.items():
-        found.append(Subject(name, _summed(function, _weighted), together(first, second)))
+        found.append(Subject(name, summed(function, weighted), together(first, second)))
     found.append(
         Subject(
             "sparse_softmax_cross_entropy",
@@ -286,7 +280,7 @@ STEPS: dict[str, Callable[[Any, Array], Any]] = {
     "loop": lambda x, w: tf.while_loop(lambda i, v: i < 3, lambda i, v: (i + 1, tf.tanh(v @ w)), (0, x))[1],
 }
 ENDS: dict[str, Callable[[Any], Any]] = {
-    "sum": _weighted,
+    "sum": weighted,
     "mean": tf.reduce_mean,
     "mse": lambda x: tf.reduce_mean((x - 0.25) ** 2),
     "crossentropy": lambda x: tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits([0, 1, 2], x)),
@@ -315,115 +309,3 @@ def _chain(steps: list[str], weights: list[Array], end: str) -> Callable[[Any], 
         return ENDS[end](x)
 
     return function
-
-
-# The registry --------------------------------------------------------------------------------------------------------
-
-
-def activations() -> list[Subject]:
-    """Every registered activation, as Keras has it."""
-    return [
-        Subject(f"activation {name}", _summed(keras.activations.get(name), _weighted), together(anywhere(2, 4)))
-        for name in registry.names("activation")
-        if hasattr(keras.activations, name) and gt.needs_no_arguments(registry.get("activation", name))
-    ]
-
-
-def examples(strategy: st.SearchStrategy[Any], count: int) -> list[Any]:
-    """So many examples of a strategy, the same in every run."""
-    found: list[Any] = []
-
-    @seed(0)
-    @settings(
-        max_examples=count,
-        database=None,
-        deadline=None,
-        phases=[Phase.generate],
-        suppress_health_check=list(HealthCheck),
-    )
-    @given(strategy)
-    def collect(one: Any) -> None:
-        found.append(one)
-
-    collect()
-    return found
-
-
-def drawn_by(strategy: st.SearchStrategy[Any]) -> Callable[[np.random.Generator], Any]:
-    """Points of a Hypothesis strategy."""
-    kept: list[Any] = []
-
-    def draw(generator: np.random.Generator) -> Any:
-        kept.extend([] if kept else examples(strategy, 200))
-        return kept[generator.integers(len(kept))]
-
-    return draw
-
-
-class LayerSubject:
-    """A layer of the registry as the product checks it: the loss of random cotangents, at points of Hypothesis."""
-
-    def __init__(self, architecture: Any) -> None:
-        self.architecture, self.name = architecture, f"layer {architecture.layer}"
-
-    @cached_property
-    def points(self) -> list[Any]:
-        """(weights, inputs)"""
-        model, batch = self.architecture.model, self.architecture.shapes[0][0]
-        return examples(st.tuples(gt.weights_of(model), gt.inputs_of(model, batch=batch)), 40)
-
-    def cases(self, generator: np.random.Generator, count: int) -> Iterator[Case]:
-        """So many points."""
-        from support_built import Built, computing_in
-
-        from keras_ref.evaluation.float64 import DTYPE
-        from keras_ref.evaluation.loss_function import Data
-        from keras_ref.translation import weights as weights_module
-
-        exact = None
-        for _ in range(count):
-            weights, x = self.points[generator.integers(len(self.points))]
-            given = [x[name] for name in self.architecture.model.inputs] if len(x) > 1 else x["x0"]
-            built = Built.of(self.architecture.model, given)
-            weights_module.assign(built.keras_model, built.model, weights)
-            with computing_in(DTYPE):
-                probe = built._probed
-                cotangents = [generator.normal(size=np.shape(c)) for c in probe.data.y]
-                probe.refresh(Data(given, cotangents))
-                value, stated = probe.directional({}, np.zeros(1)), np.array([probe.noise()])
-                if not np.isfinite(value).all():
-                    continue
-                exact = exact or Graph(probe._traced())
-                flat = probe._flat(probe.values)
-                held = [np.asarray(h) for h in probe._held()]
-                moved = [np.zeros(()), np.zeros((), np.int64), flat[0], flat, np.zeros_like(flat)]
-                yield from compared(value, stated, np.ravel(exact(*moved, *held)[0]))
-
-
-def layers() -> list[LayerSubject]:
-    """Small examples of every registered layer but adaptive pooling, some of which end the process in TensorFlow."""
-    names = [name for name in registry.names("layer") if not name.startswith("Adaptive")]
-    return [LayerSubject(one) for name in names for one in pool(name)[:3]]
-
-
-def losses() -> list[Subject]:
-    """Every registered loss with its defaults, as Keras has it, of predictions (targets are data)."""
-    from keras_ref.translation.to_keras import mirrored_loss
-
-    found = []
-    for name in registry.names("loss"):
-        spec = registry.get("loss", name)()
-        try:
-            loss = mirrored_loss(spec)
-        except LookupError:  # a definition that Keras has no loss for
-            continue
-        shapes = spec.shapes(lambda low, high: min(high, max(low, 3)))
-        true, predicted = (
-            drawn_by(gt.samples(tuple(shape), domain)) for shape, domain in zip(shapes, spec.domains(), strict=True)
-        )
-
-        def draw(generator: np.random.Generator, t: Any = true, p: Any = predicted) -> list[Array]:
-            return [np.asarray(t(generator)), np.asarray(p(generator), float)]
-
-        found.append(Subject(f"loss {name}", _summed(loss), draw))
-    return found

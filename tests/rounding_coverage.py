@@ -15,6 +15,7 @@ os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
 import keras
 import numpy as np
 import rounding_cases as rc
+import rounding_registry as rr
 
 from keras_ref.errors import UserCodeFailed
 from keras_ref.evaluation.exact_numbers import Missing
@@ -28,9 +29,9 @@ def main():
     groups = {
         "operations": rc.operations(),
         "compositions": list(rc.compositions(composed, start=seed)),
-        "activations": rc.activations(),
-        "losses": rc.losses(),
-        "layers": rc.layers(),
+        "activations": rr.activations(),
+        "losses": rr.losses(),
+        "layers": rr.layers(),
     }
     shares = {"operations": 0.3, "compositions": 0.3, "activations": 0.05, "losses": 0.05, "layers": 0.15}
     for group in ("operations", "compositions", "activations"):  # every gradient has twelve entries, or about as many

@@ -1,6 +1,6 @@
 """Sensitivity and false positives: errors planted in gradients must be found, right gradients must pass, wherever.
 
-    python tests/sensitivity.py [--draws 220] [--seed 0] [--only CLASS] [--errors 0.6]
+    python tests/sensitivity.py [--draws 220] [--seed 0] [--only CLASS] [--errors 0.6] [--minutes 30]
 
 draws points of each class (sensitivity_cases.py), judges the gradient of every variable and input at each point by the
 twin and by Keras's own forward pass, each for itself, plants errors in them, and prints the table of
@@ -305,6 +305,15 @@ def shown(kinds: tuple[str, ...], tally: Counter[tuple[str, bool, str]]) -> str:
     return "\n".join([*lines, row("all", kinds)])
 
 
+#: points of each class after which a run prints what it has found so far
+ROUND = 5
+
+
+def _table(kinds: tuple[str, ...], tally: Counter[tuple[str, bool, str]], *, seed: int, number: int) -> str:
+    spent = f"seed {seed}, {number} points of each class, {time.process_time():.0f} processor seconds"
+    return f"{shown(kinds, tally)}\n\n{spent}"
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--draws", type=int, default=220, help="points of each class")
@@ -312,21 +321,24 @@ def main() -> int:
     parser.add_argument("--only", choices=tuple(CLASSES), help="one class alone")
     parser.add_argument("--errors", type=float, default=0.6, help="errors planted in each gradient, on average")
     parser.add_argument("--every", action="store_true", help="print the undecided ones too")
+    parser.add_argument("--minutes", type=float, default=float("inf"), help="how long to go on at most")
     options = parser.parse_args()
     kinds = (options.only,) if options.only else tuple(CLASSES)
     tally: Counter[tuple[str, bool, str]] = Counter()
-    wrong = 0
-    for kind in kinds:
-        start = time.process_time()
-        for seed in range(options.seed, options.seed + options.draws):
+    wrong, begun, number = 0, time.monotonic(), 0
+    for seed in range(options.seed, options.seed + options.draws):
+        if time.monotonic() - begun > 60 * options.minutes:
+            break
+        for kind in kinds:
             for one in judge_case(kind, seed, errors=options.errors):
                 tally[kind, bool(one.error), one.outcome] += 1
                 wrong += one.is_wrong
                 if one.is_wrong or (options.every and one.outcome in ("undecided", "below")):
                     print(one.explain(), file=sys.stderr, flush=True)
-        print(f"{kind}: {time.process_time() - start:.0f} processor seconds", file=sys.stderr, flush=True)
-    print(shown(kinds, tally))
-    print(f"\nseed {options.seed}, {options.draws} points of each class, {time.process_time():.0f} processor seconds")
+        number += 1
+        if number % ROUND == 0:  # a run that is cut off has said what it found
+            print(_table(kinds, tally, seed=options.seed, number=number), file=sys.stderr, flush=True)
+    print(_table(kinds, tally, seed=options.seed, number=number))
     return int(wrong > 0)
 
 

@@ -17,7 +17,8 @@ import pytest
 import tensorflow as tf
 
 from keras_ref.errors import CouldNotRun
-from keras_ref.evaluation import remote_losses, stacked_losses
+from keras_ref.evaluation import column_losses, stacked_losses
+from keras_ref.evaluation.remote_losses import GraphLosses
 from keras_ref.frontends import distribution, invocation
 from keras_ref.frontends.distribution import Cluster, WorkerPool, open_executor
 from keras_ref.frontends.invocation import Invocation
@@ -36,7 +37,17 @@ RIGHT, WRONG, HELD = (f"distributed_targets:{name}" for name in ("right", "wrong
 def small_blocks(monkeypatch):
     """The examples are small: even they are divided into blocks."""
     monkeypatch.setattr(stacked_losses, "BLOCK", 32)
+    monkeypatch.setattr(stacked_losses, "CALL", 32)
     monkeypatch.setattr(gradient, "WORTHWHILE", 2**11)
+
+
+@pytest.fixture(params=["whole passes", "columns"])
+def way(request, monkeypatch):
+    """Both ways of computing losses of nudged entries."""
+    if request.param == "columns":
+        monkeypatch.setattr(stacked_losses, "WORTH", 1)
+        monkeypatch.setattr(column_losses, "LARGEST", 16)
+    return request.param
 
 
 def check(target):
@@ -52,10 +63,10 @@ def alone():
     """The reports of this process by itself, as text."""
     found = {}
 
-    def of(target):
-        if target not in found:
-            found[target] = text_of(check(target).run(target))
-        return found[target]
+    def of(target, way="whole passes"):
+        if (target, way) not in found:
+            found[target, way] = text_of(check(target).run(target))
+        return found[target, way]
 
     return of
 
@@ -73,9 +84,11 @@ class Progress:
 
 def run_with(executor, target, monkeypatch):
     """The report of a target whose losses an executor computes, as text, and the progress."""
-    monkeypatch.setattr(invocation, "open_executor", lambda **options: nullcontext(executor))
-    progress = Progress()
-    return text_of(check(target).run(target, progress)), progress.reports
+    opened, progress = [], Progress()
+    monkeypatch.setattr(invocation, "open_executor", lambda **options: opened.append(options) or nullcontext(executor))
+    found = replace(check(target), options={"effort": "full", "workers": 2}).run(target, progress)
+    assert opened == [{"workers": 2, "cluster": ""}]
+    return text_of(found), progress.reports
 
 
 # Processes of this machine --------------------------------------------------------------------------------------------
@@ -85,7 +98,8 @@ def run_with(executor, target, monkeypatch):
 def pool():
     with WorkerPool(2) as processes:
         yield processes
-    assert not [child for child in active_children() if "Spawn" in child.name]
+        last = list(processes._pool._processes.values())
+    assert last and not {*last} & {*active_children()}
 
 
 class Watched(Executor):
@@ -102,11 +116,25 @@ class Watched(Executor):
         return self.pool.submit(function, *arguments, **keywords)
 
 
+def kept_jobs(monkeypatch):
+    """The jobs that workers are asked to do from now on."""
+    jobs, ask = [], stacked_losses.StackedLosses._ask_workers
+
+    def asked(self, job, blocks, **options):
+        jobs.append(job)
+        return ask(self, job, blocks, **options)
+
+    monkeypatch.setattr(stacked_losses.StackedLosses, "_ask_workers", asked)
+    return jobs
+
+
 @pytest.mark.parametrize("target", [RIGHT, WRONG])
-def test_workers_change_no_bit(target, pool, alone, monkeypatch, caplog):
+def test_workers_change_no_bit(target, way, pool, alone, monkeypatch, caplog):
+    jobs = kept_jobs(monkeypatch)
     executor = Watched(pool)
     found, progress = run_with(executor, target, monkeypatch)
-    assert found == alone(target)
+    assert found == alone(target, way)
+    assert any(job.variable for job in jobs) == (way == "columns")
     assert executor.asked > 10
     assert any(done == total for done, total in progress)
     assert caplog.text == ""
@@ -231,10 +259,10 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("kind", BROKEN)
-def test_no_broken_worker_changes_a_bit(kind, alone, monkeypatch, caplog):
+def test_no_broken_worker_changes_a_bit(kind, way, alone, monkeypatch, caplog):
     executor = Here(BROKEN[kind])
     found, _ = run_with(executor, RIGHT, monkeypatch)
-    assert found == alone(RIGHT)
+    assert found == alone(RIGHT, way)
     assert executor.asked > 10
     assert ("A worker's answer was not taken" in caplog.text) == (kind != "out of memory")
 
@@ -268,7 +296,7 @@ def test_the_graph_of_another_process_is_the_loss():
     number, vector = tf.TensorSpec([], tf.float64), tf.TensorSpec([5], tf.float64)
     traced = loss.get_concrete_function(number, tf.TensorSpec([], tf.int64), number, vector, vector, vector)
     points = np.linspace(-1, 1, 10).reshape(2, 5)
-    job = remote_losses.GraphLosses.of(traced, points[0], [tf.constant(points[1])])
+    job = GraphLosses.of(traced, points[0], [tf.constant(points[1])])
     entries, targets = np.arange(5), np.linspace(2, 3, 5)
     for flat, held in (points, points[::-1]):
         expected = [

@@ -17,6 +17,7 @@ from scratch.layers.core import Activation, Dense
 from scratch.losses.base import Projection
 from scratch.model import Model
 from scratch.nudging import addition_theorems as shifts
+from scratch.nudging import propagate
 from scratch.nudging.linear_structure import mixing_of, responses_of
 from scratch.nudging.matrix_layers import multiply
 from scratch.objective import Objective
@@ -316,6 +317,32 @@ def test_two_terms_are_enough_within_their_reach(name, size):
     shifts.shift(terms, three, np.empty_like(z))
     rounding = 4 * np.finfo(np.longdouble).eps * reach
     assert (np.abs(two - three) <= 2.0**-53 * np.abs(known).max(axis=0) + rounding).all()
+
+
+@pytest.mark.parametrize("block", [1, 40, 2**18])
+def test_what_is_added_is_carried_through_matrices(block, monkeypatch):
+    """Dense layers of every kind of activation after one another, split at each of them: short and long last axes."""
+    monkeypatch.setattr(propagate, "BLOCK", block)
+    layers = [Dense(n, name) for n, name in ((5, "tanh"), (40, "sigmoid"), (3, "linear"), (4, "relu"), (33, "tanh"))]
+    model = Model.chain([*layers, Dense(2, "softmax")], (6, 3))
+    g = np.random.default_rng(0)
+    weights = {n: g.normal(size=s) / 2 for n, s in model.weight_shapes.items()}
+    x, y = g.normal(size=(7, 6, 3)), g.normal(size=(7, 6, 2))
+    check_equal(Objective.of(model, "MeanSquaredError"), weights, x, y, offsets=(1e-6, 1e-4, -0.3, 1e-20j))
+
+
+def test_an_input_that_is_not_finite_is_computed_in_full():
+    """∞ - ∞ is no change: a layer that multiplies an infinite tensor is computed as it is. The loss is finite here."""
+    model = Model.chain([Dense(2, "exponential"), Dense(2, "tanh"), Dense(2)], (2,))
+    weights = {n: np.ones(s) for n, s in model.weight_shapes.items()}
+    x, y = np.array([[0.5, 0.25], [800.0, 0.5]]), np.zeros((2, 2))
+    objective = Objective.of(model, "MeanSquaredError")
+    fast, plain = (Nudges(objective, weights, x, y, plain=way) for way in (False, True))
+    assert np.isfinite(fast.base)
+    assert np.isinf(fast.point.run.tensors["dense"]).any()
+    found, true = (way.losses("dense/kernel", np.arange(4), np.full((1, 4), 1e-4)) for way in (fast, plain))
+    assert (np.abs(found - true) <= 8 * UNIT * np.abs(true)).all()
+    assert (found != fast.base).any()
 
 
 def test_products_in_pieces_are_products():

@@ -10,6 +10,7 @@ import mpmath
 import numpy as np
 import pytest
 import rounding_cases as rc
+import rounding_registry as rr
 import tensorflow as tf
 
 from keras_ref.evaluation.exact_numbers import Missing
@@ -24,7 +25,7 @@ from scratch.model import Model
 from scratch.noise import ROLLS, measure, noise_of
 from scratch.objective import Objective
 
-SUBJECTS = [*rc.operations(), *rc.compositions(12), *rc.activations()]
+SUBJECTS = [*rc.operations(), *rc.compositions(12), *rr.activations()]
 
 
 @pytest.mark.parametrize("kind", ["losses", "gradients"])
@@ -131,7 +132,7 @@ def test_the_twins_error_covers_the_true_one(record_property):
     covered = count = 0
     for name in registry.names("layer")[::4]:
         for architecture in pool(name)[:2]:
-            for weights, x in islice(rc.LayerSubject(architecture).points, 3):
+            for weights, x in islice(rr.LayerSubject(architecture).points, 3):
                 model: Model = architecture.model
                 given = [x[n] for n in model.inputs] if len(x) > 1 else x["x0"]
                 with np.errstate(all="ignore"):

@@ -98,3 +98,43 @@ def test_small_inputs_are_compared_enlarged(name, planted):
     x = np.array([[1e-5, -3e-9], [2e-7, 5e-6]])
     report = check_function(lambda x: SMALL_LOSSES[name](same(x)), x)
     assert {v.verdict for v in report.verdicts} == {"mismatch" if planted else "match"}, report
+
+
+#: functions of z whose backward pass, as TensorFlow has it, takes another branch where z is 0: it loses what it divides
+#: by z, or multiplies
+JUMPING = {
+    "cumprod": lambda z: tf.math.cumprod(z, axis=-1),
+    "cumprod, reversed": lambda z: tf.math.cumprod(z, axis=-1, reverse=True),
+    "a hand-made product": tf.custom_gradient(
+        lambda z: (
+            z[:, 1:] * z[:, :-1] ** 2,
+            lambda up: (
+                tf.pad(tf.math.divide_no_nan(up * z[:, 1:] * z[:, :-1] ** 2, z[:, 1:]), [[0, 0], [1, 0]])
+                + tf.pad(2 * up * z[:, 1:] * z[:, :-1], [[0, 0], [0, 1]])
+            ),
+        )
+    ),
+}
+#: functions that are 0 at 0, most of them off by rounding there
+ZEROS = {"exp - 1": lambda x: tf.exp(x) - 1, "1 - cos": lambda x: 1 - tf.cos(x) + x, "x": lambda x: 1.0 * x}
+
+
+@pytest.mark.parametrize("zero", ZEROS)
+@pytest.mark.parametrize("function", JUMPING)
+def test_a_jump_of_the_backward_pass_is_no_rounding(function, zero):
+    """What is exactly 0 is so off by rounding too: it decides, as a comparison does."""
+    x = np.random.default_rng(3).normal(size=(2, 3))
+    assert check_function(lambda x: JUMPING[function](ZEROS[zero](x)), x).ok
+    x[:, 1] = 0
+    (verdict,) = check_function(lambda x: JUMPING[function](ZEROS[zero](x)), x).verdicts
+    assert verdict.verdict == "mismatch" and verdict.counts["mismatch"] >= 2, verdict
+
+
+@pytest.mark.parametrize("function", ["cumprod", "a hand-made product"])
+def test_what_only_rounding_allows_is_undecided(function, monkeypatch):
+    """Were that jump taken for rounding, it would allow a difference as large as the slope: that is no match."""
+    monkeypatch.setattr("keras_ref.evaluation.rounded_graph.DECIDING_ZERO", {})
+    x = np.random.default_rng(3).normal(size=(2, 3))
+    x[:, 1] = 0
+    (verdict,) = check_function(lambda x: JUMPING[function](tf.exp(x) - 1), x).verdicts
+    assert verdict.verdict == "undecided" and verdict.counts["undecided"] >= 2, verdict

@@ -14,6 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_ref.checks.disconnected import GradientPaths, explain_none_and_nan
+from keras_ref.checks.held_layers import compare_beside_layers
 from keras_ref.checks.meant_to_differ import explain_meant
 from keras_ref.comparison.diagnoses.table import Gradients, explain_each
 from keras_ref.comparison.evidence import Annotator, Evidence, Outcome
@@ -27,6 +28,12 @@ from keras_ref.translation.departures import get_departure
 
 #: kinds of verdict that a declared surrogate may end in
 OF_SURROGATES = frozenset((Kind.MISMATCH, Kind.UNDECIDED, Kind.KINK, Kind.DISCONNECTED))
+
+#: what is added where the layers cannot be held
+NOTE_ON_UNHELD = (
+    "{}: only the layer with the surrogate gradient was looked for; what lies before and behind it could not be "
+    "compared: {}."
+)
 
 
 def annotators(evidence: Evidence, paths: GradientPaths, keras_objects: Sequence[Any] = ()) -> tuple[Annotator, ...]:
@@ -149,24 +156,36 @@ def _departed(verdict: Verdict, proof: Proof) -> Verdict:
 def mark_surrogates(outcome: Outcome, *, evidence: Evidence, paths: GradientPaths | None = None) -> Outcome:
     """Verdicts on gradients that are surrogates: by pattern, by a layer under `surrogate`, or by quantization.
 
-    Without paths, which a program of another backend does not show, by pattern alone.
+    What lies before and behind such a layer is compared with the layer held. Without paths, which a program of another
+    backend does not show, by pattern alone.
     """
-    by_layer = {name for name in evidence.names if paths is not None and paths.is_declared(name)}
-    by_quantization = {name for name in evidence.names if paths is not None and paths.is_quantized(name)}
+    by_name = {name for name in evidence.names if evidence.expectation(name) == SURROGATE}
+    excused: dict[str, Reason] = {}
+    if paths is not None:
+        excused |= {n: Reason.SURROGATE_BY_QUANTIZATION for n in evidence.names if paths.is_quantized(n)}
+        excused |= {n: Reason.SURROGATE_BY_LAYER for n in evidence.names if paths.is_declared(n)}
+    excused |= dict.fromkeys(by_name, Reason.SURROGATE_BY_NAME)
+    forward = next((oracle.name for oracle in evidence.oracles if oracle.of_forward_pass), None)
+    #: two errors may cancel in a match: a wrong sign before a gradient reversal
+    doubted = [
+        v.name
+        for v in outcome.verdicts
+        if v.oracle == forward and v.verdict in (*OF_SURROGATES, Kind.MATCH) and v.name in excused.keys() - by_name
+    ]
+    doubted = [name for name in doubted if paths is not None and not paths.is_overwritten(name)]
+    beside = None if paths is None else compare_beside_layers(doubted, evidence=evidence, paths=paths)
 
-    def marked(verdict: Verdict) -> Verdict:
-        if verdict.verdict not in OF_SURROGATES:
+    def judged(verdict: Verdict) -> Verdict:
+        if beside is not None and paths is not None and verdict.oracle == forward:
+            wrong = beside.of(verdict.name, paths)
+            if wrong is not None:
+                return wrong.because(Reason.WRONG_BESIDE_SURROGATE, wrong.reason or wrong.verdict)
+        if verdict.verdict not in OF_SURROGATES or verdict.name not in excused:
             return verdict
-        surrogate = replace(verdict, verdict=Kind.SURROGATE)
-        if evidence.expectation(verdict.name) == SURROGATE:
-            return surrogate.because(Reason.SURROGATE_BY_NAME, verdict.verdict)
-        if verdict.name in by_layer:
-            return surrogate.because(Reason.SURROGATE_BY_LAYER, verdict.verdict)
-        if verdict.name in by_quantization:
-            return surrogate.because(Reason.SURROGATE_BY_QUANTIZATION, verdict.verdict)
-        return verdict
+        return replace(verdict, verdict=Kind.SURROGATE).because(excused[verdict.name], verdict.verdict)
 
-    return outcome.each(marked)
+    notes = [] if beside is None or not beside.refusal else [NOTE_ON_UNHELD.format(", ".join(doubted), beside.refusal)]
+    return outcome.each(judged).with_notes(*notes)
 
 
 def fail_where_nothing_trains(outcome: Outcome, *, evidence: Evidence) -> Outcome:

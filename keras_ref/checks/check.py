@@ -33,6 +33,11 @@ from keras_ref.evaluation.loss_function import LossFunction
 from keras_ref.reports.verdict import Report
 from scratch.progress import ticking
 
+NOTE_ON_ESTIMATE = (
+    "The rounding of the {} could not be measured operation by operation ({}): it was estimated from differences, "
+    "which is no bound. Please report it."
+)
+
 
 def check(keras_objects: Sequence[Any], prepare: Prepare, settings: Settings) -> Report:
     """Check the gradients of a loss that `prepare` builds over Keras objects.
@@ -75,6 +80,7 @@ def check_in(
         evidence = gather(subject, settings, dtype=dtype, started=started)
         require_given_function(low, evidence, dtype=dtype)
         paths = GradientPaths.of(subject, cast("LossFunction", evidence.loss), keras_objects)  # as gather made it
+        evidence = replace(evidence, surrogates=paths.surrogate_names(evidence.names))
         outcome = annotate(compare(evidence), annotators(evidence, paths, keras_objects))
         cost = cost_of(low, evidence.autodiff, evidence.loss)
     return report_of(evidence, outcome, cost)
@@ -91,7 +97,8 @@ def compare(evidence: Evidence) -> Outcome:
 
 def report_of(evidence: Evidence, outcome: Outcome, cost: PrecisionCost) -> Report:
     """The report of a check, with what a low precision costs."""
-    notes = (*evidence.notes, *outcome.notes, *cost.notes)
+    estimated = (NOTE_ON_ESTIMATE.format(what, why) for what, why in evidence.loss.estimated.items())
+    notes = (*evidence.notes, *outcome.notes, *cost.notes, *estimated)
     return Report(
         evidence.subject,
         (*outcome.verdicts, *cost.verdicts),

@@ -11,7 +11,7 @@ import tensorflow as tf
 from tensorflow.python.framework import ops
 
 from keras_ref.checks.checked_loss import CheckedLoss
-from keras_ref.checks.surrogates import declared_layers, quantizing_layers, recorded
+from keras_ref.checks.surrogates import Output, declared_layers, quantizing_layers, recorded
 from keras_ref.comparison.evidence import Evidence, Outcome
 from keras_ref.evaluation.backward_errors import line_of
 from keras_ref.evaluation.directional_loss import DirectionalLoss
@@ -47,8 +47,8 @@ class TracedLoss:
 
     graph: Any
     sources: Mapping[str, Any]
-    surrogate_outputs: tuple[Any, ...]
-    quantized_outputs: tuple[Any, ...]
+    surrogate_outputs: tuple[Output, ...]
+    quantized_outputs: tuple[Output, ...]
 
 
 @dataclass
@@ -56,7 +56,7 @@ class GradientPaths:
     """The graph of a loss, and what lies on the way from each variable or input to it.
 
     `otherwise` makes the same loss with the other value of `training`, where there is one; `surrogates` and
-    `quantizing` are layers whose outputs are recorded.
+    `quantizing` are layers whose outputs are recorded; `subject` is what is checked.
     """
 
     loss: LossFunction | DirectionalLoss
@@ -64,6 +64,7 @@ class GradientPaths:
     training: bool = False
     surrogates: tuple[Any, ...] = ()
     quantizing: tuple[Any, ...] = ()
+    subject: CheckedLoss | None = None
 
     @classmethod
     def of(cls, subject: CheckedLoss, loss: LossFunction, keras_objects: Iterable[Any]) -> GradientPaths:
@@ -71,7 +72,14 @@ class GradientPaths:
         make = subject.otherwise
         other = None if make is None else lambda: replace(subject, loss=make()).function(watch_inputs=bool(loss.inputs))
         objects = list(keras_objects)
-        return cls(loss, other, subject.training, tuple(declared_layers(objects)), tuple(quantizing_layers(objects)))
+        return cls(
+            loss=loss,
+            otherwise=other,
+            training=subject.training,
+            surrogates=tuple(declared_layers(objects)),
+            quantizing=tuple(quantizing_layers(objects)),
+            subject=subject,
+        )
 
     @cached_property
     def _traced(self) -> TracedLoss:
@@ -128,23 +136,39 @@ class GradientPaths:
         if self.loss.graph is None:
             return self._is_declared_eagerly(name)
         outputs = self._traced.surrogate_outputs
-        if any(tensor.graph is not self._traced.graph for tensor in outputs):
+        if any(output.tensor.graph is not self._traced.graph for output in outputs):
             return True  # called inside a loop or a branch, which this graph shows as one operation
         reached = self._reached(name)
-        return any(tensor.op in reached for tensor in outputs)
+        return any(output.tensor.op in reached for output in outputs)
+
+    def is_overwritten(self, name: str) -> bool:
+        """Whether Keras assigns to a variable what it calls its gradient."""
+        return bool(getattr(self.loss.variables.get(name), "overwrite_with_gradient", False))
 
     def is_quantized(self, name: str) -> bool:
         """Whether a variable or input is rounded in a layer that quantizes; or is itself a scale that Keras overwrites
         with what it calls the gradient.
         """
-        if getattr(self.loss.variables.get(name), "overwrite_with_gradient", False):
+        if self.is_overwritten(name):
             return True
         if not self.quantizing or self.loss.graph is None:
             return False
         reached = self._reached(name)
-        return any(tensor.op in reached for tensor in self._traced.quantized_outputs) and any(
+        return any(output.tensor.op in reached for output in self._traced.quantized_outputs) and any(
             _rounds(inner) for operation in reached for inner in (operation, *_inside(operation))
         )
+
+    def surrogate_names(self, names: Iterable[str]) -> frozenset[str]:
+        """The variables and inputs whose gradient is a surrogate by a layer, declared or quantizing."""
+        return frozenset(name for name in names if self.is_declared(name) or self.is_quantized(name))
+
+    def reaches(self, name: str, layers: Iterable[Any]) -> bool:
+        """Whether a variable or input feeds one of these layers, which are under `surrogate` or quantize."""
+        if self.loss.graph is None:
+            return True  # no graph tells
+        reached, chosen = self._reached(name), {id(layer) for layer in layers}
+        outputs = (*self._traced.surrogate_outputs, *self._traced.quantized_outputs)
+        return any(id(output.layer) in chosen and output.tensor.op in reached for output in outputs)
 
     def _is_declared_eagerly(self, name: str) -> bool:
         inputs, held = self.loss.loss_arguments()
@@ -153,7 +177,8 @@ class GradientPaths:
             tape.watch(source)
             self.loss.loss_at(inputs, held)
         self.loss.restore_values()
-        return tape.gradient([tensor for tensor in outputs if tensor.dtype.is_floating], source) is not None
+        floats = [output.tensor for output in outputs if output.tensor.dtype.is_floating]
+        return tape.gradient(floats, source) is not None
 
     def of_none(self, name: str, *, moves: bool = False) -> Explanation:
         """Why autodiff gives None for a variable or input; `moves`: although the loss moves with it."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from keras_ref.errors import BadInput
@@ -27,28 +28,47 @@ def surrogate(cls: Class) -> Class:
     return cls
 
 
-@contextmanager
-def recorded(layers: list[Any]) -> Iterator[list[Any]]:
-    """While the block runs, the tensors that layers under `surrogate` return are appended to the list it is given."""
-    import keras
+@dataclass(frozen=True)
+class Output:
+    """A tensor that a layer returned."""
 
+    layer: Any
+    tensor: Any
+
+
+#: (layer, its own call, arguments, keywords) → what the call returns instead
+Instead = Callable[[Any, Callable[..., Any], tuple[Any, ...], dict[str, Any]], Any]
+
+
+@contextmanager
+def calling_instead(layers: list[Any], instead: Instead) -> Iterator[None]:
+    """While the block runs, calls of these layers go through `instead`."""
     from keras_ref.evaluation.restoration import Restoration
 
-    found: list[Any] = []
-
-    def watching(call: Callable[..., Any]) -> Callable[..., Any]:
-        def watched(*arguments: Any, **keywords: Any) -> Any:
-            outputs = call(*arguments, **keywords)
-            found.extend(keras.tree.flatten(outputs))
-            return outputs
-
-        return watched
+    def through(layer: Any, call: Callable[..., Any]) -> Callable[..., Any]:
+        return lambda *arguments, **keywords: instead(layer, call, arguments, keywords)
 
     with Restoration() as restoration:
         for layer in layers:
             # what Keras calls in the place of `call`
             name = "call" if getattr(layer, "quantization_mode", None) is None else "quantized_call"
-            restoration.set_attribute(layer, name, watching(getattr(layer, name)))
+            restoration.set_attribute(layer, name, through(layer, getattr(layer, name)))
+        yield
+
+
+@contextmanager
+def recorded(layers: list[Any]) -> Iterator[list[Output]]:
+    """While the block runs, the tensors that these layers return are appended to the list it is given."""
+    import keras
+
+    found: list[Output] = []
+
+    def watched(layer: Any, call: Callable[..., Any], arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
+        outputs = call(*arguments, **keywords)
+        found.extend(Output(layer, tensor) for tensor in keras.tree.flatten(outputs))
+        return outputs
+
+    with calling_instead(layers, watched):
         yield found
 
 

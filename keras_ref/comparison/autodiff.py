@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import combinations
 
 import numpy as np
 
@@ -24,8 +25,8 @@ SHARP = 1e-7
 #: uniform relative shifts of a whole variable, in units in the last place of what it computes in: they compute a
 #: gradient again with other rounding, without breaking the ties and zeros that kinks are made of
 SHIFTS = (16, -16, 24)
-#: the rounding of a backward pass that only runs eagerly is stated as so many times the median change under SHIFTS. It
-#: is an estimate and no bound: its operations are out of reach
+#: the rounding of a backward pass that only runs eagerly is stated as so many times the median change between SHIFTS.
+#: It is an estimate and no bound: its operations are out of reach
 CHANGES = 4.0
 
 
@@ -137,9 +138,10 @@ def relative_differences(gradient: Gradient, exact: Gradient) -> dict[str, float
 def _rounding_of_shifts(
     loss: DifferencedLoss, values: Mapping[str, Array], gradient: Gradient, mode: str
 ) -> dict[str, Array]:
-    """CHANGES times the median change of every entry under SHIFTS, and a unit in its last place.
+    """CHANGES times the median change of every entry from one of SHIFTS to another, and a unit in its last place.
 
-    None where the gradient is not finite, which is judged by itself, or None at one of the points.
+    The point itself is left out: what is another value there alone is no rounding, but a wrong slope at one point. None
+    where the gradient is not finite, which is judged by itself, or None at one of the points.
     """
     shifted = [loss.gradient(mode, at=point) for point in shifted_points(values, loss.unit)]
     found = {}
@@ -148,7 +150,7 @@ def _rounding_of_shifts(
         found[name] = np.zeros_like(value)
         if own is not None and len(others) == len(shifted):
             with np.errstate(invalid="ignore"):
-                changes = np.median([np.abs(other - own) for other in others], axis=0)
+                changes = np.median([np.abs(one - other) for one, other in combinations(others, 2)], axis=0)
                 allowed = CHANGES * changes + loss.unit * np.abs(own)
             found[name] = np.where(np.isfinite(allowed), allowed, 0.0)
     return found

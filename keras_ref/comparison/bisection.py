@@ -62,8 +62,8 @@ class GradientCounter:
 def compare_along_directions(evidence: Evidence) -> Outcome:
     """A verdict for each variable or input, all entries of all of them compared together by the first oracle.
 
-    What is declared a surrogate moves by itself and is not bisected. Where something is wrong it is named, the worst
-    entry of each variable; the others are checked without it.
+    What is a surrogate, declared or by its layer, moves by itself and is not bisected. Where something is wrong it is
+    named, the worst entry of each variable; the others are checked without it.
     """
     oracle, autodiff = evidence.oracles[0], evidence.autodiff
     gradients, seed = GradientCounter(evidence), evidence.settings.seed
@@ -74,7 +74,7 @@ def compare_along_directions(evidence: Evidence) -> Outcome:
         if (entry := _first_not_finite(autodiff.gradient[name])) is not None:
             verdicts[name] = search.confirm(name, entry, at=point)
     pending = [n for n in evidence.names if n not in verdicts and evidence.size(n)]
-    for name in [n for n in pending if evidence.expectation(n) is not None]:
+    for name in [n for n in pending if evidence.is_meant_to_differ(n)]:
         verdicts[name] = search.compare_alone(name)
         pending.remove(name)
     found = search.compare_together(pending)

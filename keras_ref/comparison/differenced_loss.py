@@ -18,6 +18,7 @@ class DifferencedLoss(Protocol):
     data           inputs, targets and sample weights
     unit           unit roundoff of the computation; opaque_unit that of Python inside a graph, 0 without
     refused        why the last gradient cannot be compared, by name
+    estimated      why rounding is estimated from differences, of "loss" or "gradient": its measurement is at fault
     seen           the loss at the point, as each mode of autodiff computed it last
     evaluations    forward passes so far
     """
@@ -27,6 +28,7 @@ class DifferencedLoss(Protocol):
     unit: float
     opaque_unit: float
     refused: dict[str, Refused]
+    estimated: dict[str, str]
     seen: dict[str, float]
     evaluations: int
 

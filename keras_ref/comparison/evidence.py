@@ -34,6 +34,7 @@ class Evidence:
     names         the variables and inputs to compare
     settings      the options of the check
     contracted    makes the loss's slope along a direction, as autodiff has it: the "loss" of a second derivative
+    surrogates    names whose gradient passes through a layer that quantizes or is declared a surrogate
     notes         what is worth saying of the evidence itself
     preparation   how long it took to gather, where that is reported
     """
@@ -45,6 +46,7 @@ class Evidence:
     names: tuple[str, ...]
     settings: Settings
     contracted: Callable[[Mapping[str, Array]], LossFunction]
+    surrogates: frozenset[str] = frozenset()
     notes: tuple[str, ...] = ()
     preparation: Preparation | None = None
 
@@ -60,6 +62,10 @@ class Evidence:
     def expectation(self, name: str) -> str | Approximation | None:
         """What the gradient of a variable or input is declared to be by its name; None for a derivative."""
         return self.settings.expectation(name, self.subject)
+
+    def is_meant_to_differ(self, name: str) -> bool:
+        """Whether the gradient of a variable or input is known to be no derivative, by its name or a layer."""
+        return name in self.surrogates or self.expectation(name) is not None
 
 
 @dataclass(frozen=True)

@@ -51,6 +51,7 @@ class ProgramLoss:
         self.data = Data(point.x, point.cotangent if point.cotangent is not None else point.y, point.sample_weight)
         self.unit = UNIT
         self.refused: dict[str, Refused] = {}
+        self.estimated: dict[str, str] = {}
         self.seen: dict[str, float] = {}
         self.evaluations = 0
 

@@ -56,6 +56,8 @@ def require_sharp(found: EntryComparison, autodiff: Autodiff) -> EntryComparison
     matches = np.setdiff1d(found.judgements.among(Kind.MATCH), found.judgements.because(Reason.DECIDED_BESIDE))
     passed = np.zeros(len(found.entries))
     passed[matches] = _share_passed(found, gradient)[matches]
+    excused = np.intersect1d(matches, _excused_whole(found, gradient))
+    passed[excused] = np.maximum(passed[excused], 1.0)
     if (passed < DULL).all() or (_is_zero(autodiff, found.name) and _is_zero_below(found, autodiff)):
         return found
     known = _Sharpened(found, passed, own)
@@ -75,7 +77,22 @@ def require_sharp(found: EntryComparison, autodiff: Autodiff) -> EntryComparison
     found, blunt = known.found, np.flatnonzero(known.passed >= 1)
     size = scale_of(np.ravel(found.oracle.values[found.name]))[found.entries]
     share = _largest_share(autodiff.gradient, found.oracle.values)
-    return _undecided(found, blunt[(_visible(found) * size)[blunt] >= share])
+    is_large = _visible(found) * size >= share
+    is_large[np.intersect1d(excused, _excused_whole(found, gradient))] = True
+    return _undecided(found, blunt[is_large[blunt]])
+
+
+def _excused_whole(found: EntryComparison, gradient: float) -> Array:
+    """The entries that differ by as much as they are, which only the rounding of autodiff allows: nothing is decided.
+
+    Rounding does not see whether a backward pass jumps at the point. Entries that are nothing beside the others, as
+    large as rounding, are no such.
+    """
+    estimate = found.slopes.value
+    with np.errstate(invalid="ignore"):
+        difference = np.abs(estimate.value - found.values)
+        as_large = SAFETY * difference >= np.abs(estimate.value)
+        return np.flatnonzero((difference > estimate.error) & as_large & (difference >= DULL * gradient))
 
 
 def _undecided(found: EntryComparison, at: Array) -> EntryComparison:
@@ -109,6 +126,7 @@ class _Sharpened:
             own = _visible(there) / np.abs(there.values) * self.own[at]
         passed = np.fmax(_share_passed(there, gradient), own)
         right = (kinds == Kind.MATCH) & (passed < np.minimum(self.passed[at], 1))
+        right[_excused_whole(there, gradient)] = False
         # a loss that overflows there says nothing; nor does a difference at larger weights, whose steps may be longer
         # than the loss is smooth, unless there was one here
         enlarged = np.full(len(at), scale == _scale_of_small(self.found)) & there.slopes.smooth
@@ -159,7 +177,8 @@ def _find_missing(found: EntryComparison, autodiff: Autodiff) -> EntryComparison
         there, _ = _compare_scaled(found, autodiff, matches, scale)
         wrong = there.judgements.among(Kind.MISMATCH)
         found = found.with_entries(matches[wrong], there.part(wrong), reason=Reason.WRONG_BESIDE)
-    return found
+    excused = _excused_whole(found, _largest_gradient(found, autodiff))
+    return _undecided(found, np.intersect1d(found.judgements.among(Kind.MATCH), excused))
 
 
 def _departs(found: EntryComparison) -> bool:

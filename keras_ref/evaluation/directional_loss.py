@@ -18,7 +18,8 @@ from keras_ref.evaluation.float64 import DTYPE
 from keras_ref.evaluation.loss_function import LossFunction
 from keras_ref.evaluation.operation_rounding import EXACT_SCOPE
 from keras_ref.evaluation.real_parts import from_real_parts
-from keras_ref.evaluation.rounding import Rounded
+from keras_ref.evaluation.rounded_nodes import BY_THEMSELVES
+from keras_ref.evaluation.rounding import ConversionFailed, Rounded
 from scratch.arrays import Array
 from scratch.noise import ROLLS
 
@@ -112,6 +113,9 @@ class DirectionalLoss:
         moves = [tf.constant(ZERO, DTYPE)] * len(point)
         try:
             return self._rounded.noise([tf.constant(ZERO, DTYPE), *moves, *point, *self._held], calls=ROLLS)
+        except ConversionFailed as failed:
+            self.function.estimated["loss"] = str(failed)
+            return math.nan
         finally:
             if self.function.writes_variables:
                 self.function.restore_values()
@@ -133,7 +137,7 @@ class DirectionalLoss:
         self.function.evaluations += len(steps)
         try:
             there = [[tf.constant(step, DTYPE), *rest] for step in steps]
-            return np.array([float(self._branch.roll(here, common=False, copies=one).rolled[0]) for one in there])
+            return np.array([float(self._branch.roll(here, how=BY_THEMSELVES, copies=one).rolled[0]) for one in there])
         finally:
             if self.function.writes_variables:
                 self.function.restore_values()

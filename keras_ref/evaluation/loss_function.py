@@ -44,7 +44,7 @@ from keras_ref.evaluation.real_parts import (
     real_values,
 )
 from keras_ref.evaluation.restoration import same_bits
-from keras_ref.evaluation.rounding import Rounded
+from keras_ref.evaluation.rounding import ConversionFailed, Rounded
 from keras_ref.evaluation.traced_losses import Way
 from keras_ref.reports.kinds import Kind
 from keras_ref.reports.reasons import Reason
@@ -110,7 +110,7 @@ class LossFunction(PerturbedLosses):
     ) -> None:
         named = dict(zip(unique([path_of(v) for v in variables]), variables, strict=True))
         super().__init__(variables=named, state=state)
-        self._loss, self._dtype, self._contraction, self._watch = loss, dtype, contraction, watch_inputs
+        self._loss, self.dtype, self._contraction, self._watch = loss, dtype, contraction, watch_inputs
         self._gradients: dict[tuple[str, str], Any] = {}
         self._rounded_gradient: tuple[Rounded, list[bool]] | None = None
         #: the unit of what Python inside the backward pass returns, of which no graph shows the rounding
@@ -128,7 +128,7 @@ class LossFunction(PerturbedLosses):
     def refresh(self, data: Data | None = None) -> LossFunction:
         """Take the variables' present values, and (if given) other data of the same shapes, as the point."""
         if data is not None:
-            self.data = data.tensors(self._dtype)
+            self.data = data.tensors(self.dtype)
         self.inputs = float_inputs(self.data.x) if self._watch else {}
         self.sources = {**self.variables, **self.inputs}
         self.values: dict[str, Array] = {n: real_values(v.numpy()) for n, v in self.sources.items()}
@@ -316,6 +316,9 @@ class LossFunction(PerturbedLosses):
         try:
             self._assign(values)
             found = iter(rounded.errors([*inputs, *held], calls=ROLLS))
+        except ConversionFailed as failed:
+            self.estimated["gradient"] = str(failed)
+            raise UserCodeFailed(str(failed)) from failed
         except tf.errors.OpError as error:
             raise UserCodeFailed(str(error)) from error
         finally:
@@ -391,8 +394,6 @@ def require_scalar(loss: Any) -> Any:
     """The loss, if it is one number. Raises: BadInput."""
     loss = tf.convert_to_tensor(loss)
     if loss.shape.rank not in (0, None):
-        raise BadInput(
-            f"A loss must be a scalar. Received: shape {tuple(loss.shape)}. "
-            "Reduce it, with a mean or a sum over the batch."
-        )
+        received = f"Received: shape {tuple(loss.shape)}."
+        raise BadInput(f"A loss must be a scalar. {received} Reduce it, with a mean or a sum over the batch.")
     return loss

@@ -96,6 +96,12 @@ DECIDING: Mapping[str, tuple[int, ...]] = {
     **dict.fromkeys(("MaxPoolGradWithArgmax", "MaxPoolGradGradWithArgmax"), (0,)),
 }
 
+#: operations that decide whether some of their inputs are 0: there the result is another one than beside it
+DECIDING_ZERO: Mapping[str, tuple[int, ...]] = {
+    **dict.fromkeys(("DivNoNan", "MulNoNan"), (1,)),
+    **dict.fromkeys(("Xlogy", "Xlog1py", "Xdivy"), (0,)),
+}
+
 
 def _elu(x: Any) -> Any:
     return tf.where(x < 0, tf.exp(tf.minimum(x, 0)) - 1, x)

@@ -11,7 +11,8 @@ import numpy as np
 import tensorflow as tf
 
 from keras_ref.evaluation.float64 import DTYPE
-from keras_ref.evaluation.rounding import Rounded
+from keras_ref.evaluation.rounded_nodes import BY_THEMSELVES
+from keras_ref.evaluation.rounding import ConversionFailed, Rounded
 from keras_ref.evaluation.stacked_losses import StackedLosses
 from keras_ref.evaluation.traced_losses import Way
 from scratch.arrays import Array
@@ -26,6 +27,8 @@ class PerturbedLosses(StackedLosses):
 
     def __init__(self, *, variables: Mapping[str, Any], state: Iterable[Any]) -> None:
         super().__init__(variables=variables, state=state)
+        #: what of the rounding is estimated from differences, the loss's or the gradient's, as the conversion failed
+        self.estimated: dict[str, str] = {}
         self._rounded: Rounded | None = None
         self._of_parts: Any = None
         self._rounded_along: dict[str, Rounded] = {}
@@ -49,9 +52,16 @@ class PerturbedLosses(StackedLosses):
             self._rounded = Rounded(evaluate)
         arguments = [np.zeros(()), np.int64(0), flat[0], flat, np.zeros_like(flat)]
         try:
-            return self._rounded.noise([*map(tf.constant, arguments), *self._held()], calls=ROLLS)
+            return self._noise_of(self._rounded, [*map(tf.constant, arguments), *self._held()])
         finally:
             self._restore_written()
+
+    def _noise_of(self, rounded: Rounded, arguments: list[Any]) -> float:
+        try:
+            return rounded.noise(arguments, calls=ROLLS)
+        except ConversionFailed as failed:
+            self.estimated["loss"] = str(failed)
+            return math.nan
 
     def noise_along(self, name: str, *, at: Mapping[str, Array] | None = None) -> float:
         """The absolute rounding error of losses in which one variable or input moves alone, at the point (or `at`).
@@ -70,7 +80,7 @@ class PerturbedLosses(StackedLosses):
         if name not in self._rounded_along:
             self._rounded_along[name] = Rounded(self._of_parts, moving=[list(self.values).index(name)])
         arguments = [*(tf.constant(values[n], DTYPE) for n in self.values), *held]
-        return self._rounded_along[name].noise(arguments, calls=ROLLS)
+        return self._noise_of(self._rounded_along[name], arguments)
 
     def branch_losses(
         self, name: str, entries: Array, offsets: Array, *, at: Mapping[str, Array] | None = None
@@ -117,7 +127,7 @@ class PerturbedLosses(StackedLosses):
                 )
                 if self._branch is None:
                     self._branch = Rounded(self._stacked().in_order(*here), moves_point=True)
-                found.append(np.asarray(self._branch.roll(here, common=False, copies=there).rolled[0]))
+                found.append(np.asarray(self._branch.roll(here, how=BY_THEMSELVES, copies=there).rolled[0]))
         except tf.errors.OpError:  # the copies leave the domain, and take no decision of their own
             return np.full(len(steps), np.nan)
         finally:

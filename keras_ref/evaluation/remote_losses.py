@@ -94,7 +94,9 @@ class GraphLosses:
         def losses_of(some: Array) -> Array:
             return np.asarray(stack(*map(tf.constant, (np.zeros(len(some)), entries[some], targets[some])), *fixed))
 
-        return losses_in_domain(losses_of, np.arange(len(entries)), given=targets == self.flat[entries])
+        given, every = targets == self.flat[entries], np.arange(len(entries))
+        blocks = (every[i : i + stack.most] for i in range(0, len(every), stack.most))
+        return np.concatenate([losses_in_domain(losses_of, some, given=given) for some in blocks])
 
 
 @lru_cache(KEPT)

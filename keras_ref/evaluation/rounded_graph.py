@@ -13,7 +13,6 @@ from collections.abc import Collection, Iterable
 from functools import cache
 from typing import Any
 
-import numpy as np
 import tensorflow as tf
 from tensorflow.core.framework import attr_value_pb2
 from tensorflow.python.framework import op_def_registry
@@ -36,6 +35,7 @@ from keras_ref.evaluation.operation_rounding import (
     COMPOSED,
     DECIDED,
     DECIDING,
+    DECIDING_ZERO,
     EXACT,
     EXACT_SCOPE,
     SUMMED,
@@ -43,20 +43,12 @@ from keras_ref.evaluation.operation_rounding import (
     UNITS,
     unit_of,
 )
-from scratch.arrays import Array
-from scratch.rounding import SIGNED
+from keras_ref.evaluation.rounded_nodes import COMMON, RoundedNodes
 
-#: by how many units results are off, up or down; complex ones in four directions
-REAL = np.array(SIGNED)
-COMPLEX = np.array([size * turn for size in SIGNED[: len(SIGNED) // 2] for turn in (1, 1j, -1, -1j)])
 #: what ends the name of a copy, and of a converted function
 COPY = "__rounded"
 #: TensorFlow keeps one library of functions for all
 NUMBERS = itertools.count()
-#: the argument that chooses how entries are off: 0, each by itself; 1, all of a tensor in one direction
-COMMON = "rounding__common"
-#: what the generators of random numbers start from; each has a second seed of its own
-SEED = 87654321
 FLOATS = (tf.float16, tf.bfloat16, tf.float32, tf.float64, tf.complex64, tf.complex128)
 #: floats, and the lists of tensors that loops keep
 COPIED = (*FLOATS, tf.variant)
@@ -136,23 +128,18 @@ class _Conversion:
         return self.convert(name)
 
 
-class _Body:
+class _Body(RoundedNodes):
     """The conversion of one function definition."""
 
     def __init__(self, conversion: _Conversion, old: Definition, new: Definition) -> None:
-        self.conversion, self.old, self.new = conversion, old, new
+        super().__init__(new, conversion.seeds)
+        self.conversion, self.old = conversion, old
         self.some = conversion.moving.get(old.signature.name)
         #: references of tensors → those of their copies
         self.copies: dict[str, str] = {}
-        #: references of constants by what they hold
-        self.constants: dict[Any, str] = {}
         #: references of what depends on the point. Of constants and random draws alone the same is computed in every
         #: evaluation, which is no error of a difference
         self.moving: set[str] = set()
-        self.each_by_itself = ""
-        #: references of tensors → their shapes, where they are known; references of shapes → those that are drawn in
-        self.shapes: dict[str, tuple[int, ...]] = {}
-        self.drawn_shapes: dict[str, str] = {}
 
     def fill(self, name: str) -> None:
         """Write the converted function."""
@@ -194,58 +181,6 @@ class _Body:
         self.new.signature.output_arg.add(name=name, type=dtype)
         self.new.ret[name] = reference
 
-    def _add(self, op: str, inputs: Iterable[str], *, output: str = "output", **attributes: Any) -> str:
-        """Add a node of our own; returns the reference of its first output."""
-        node = self.new.node_def.add(name=f"rounding_{len(self.new.node_def)}", op=op, input=list(inputs))
-        for key, value in attributes.items():
-            node.attr[key].CopyFrom(value)
-        return f"{node.name}:{output}:0"
-
-    def _constant(self, value: Array | float, dtype: Any, key: Any = None) -> str:
-        key = (value, dtype) if key is None else key
-        if key not in self.constants:
-            tensor = attr_value_pb2.AttrValue(tensor=tf.make_tensor_proto(value, dtype=dtype))
-            self.constants[key] = self._add("Const", [], value=tensor, dtype=type_of(dtype))
-        return self.constants[key]
-
-    def _off(self, tensor: str, dtype: Any, units: float) -> str:
-        """A tensor whose entries are off by so many units in the last place, up or down at random."""
-        whole = type_of(tf.int32)
-        if not self.each_by_itself:
-            self.each_by_itself = self._add("Sub", [self._constant(1, tf.int32), COMMON], output="z", T=whole)
-        own = self._shape(tensor, dtype)
-        if own not in self.drawn_shapes:  # the tensor's own shape, or one number for all of it
-            shape = self._add("Mul", [own, self.each_by_itself], output="z", T=whole)
-            self.drawn_shapes[own] = self._add("Maximum", [shape, self._constant(1, tf.int32)], output="z", T=whole)
-        sizes = REAL if dtype.is_floating else COMPLEX
-        factor = self._draw(self.drawn_shapes[own], 1 + units * unit_of(dtype) * sizes, dtype)
-        return self._add("Mul", [tensor, factor], output="z", T=type_of(dtype))
-
-    def _shape(self, tensor: str, dtype: Any) -> str:
-        """The shape of a tensor: a constant where it is known, shared by all tensors that have it."""
-        known = self.shapes.get(tensor)
-        if known is None:
-            return self._add("Shape", [tensor], T=type_of(dtype), out_type=type_of(tf.int32))
-        return self._constant(np.array(known, np.int32), tf.int32, ("shape", known))
-
-    def _draw(self, shape: str, values: Array, dtype: Any) -> str:
-        """A tensor of the given shape whose entries are drawn from `values`."""
-        whole, table = type_of(tf.int32), self._constant(values, dtype, (dtype, values.tobytes()))
-        drawn = self._add(
-            "RandomUniformInt",
-            [shape, self._constant(0, tf.int32), self._constant(len(values), tf.int32)],
-            T=whole,
-            Tout=whole,
-            **self._seeds(),
-        )
-        inputs = [table, drawn, self._constant(0, tf.int32)]
-        return self._add("GatherV2", inputs, Tparams=type_of(dtype), Tindices=whole, Taxis=whole)
-
-    def _seeds(self) -> dict[str, Any]:
-        """Attributes of a generator that nothing else has, the same in every run."""
-        second = attr_value_pb2.AttrValue(i=next(self.conversion.seeds))
-        return {"seed": attr_value_pb2.AttrValue(i=SEED), "seed2": second}
-
     def _terms_off(self, node: Node, terms: str, dtype: Any) -> str:
         """The terms of a sum, each off by up to a unit of the largest partial sum: Σ|term|, in a running sum up to
         there.
@@ -272,7 +207,7 @@ class _Body:
         largest = self._add("Minimum", [largest, self._constant(float(dtype.max), dtype)], output="z", T=kind)
         drawn = self._add("RandomUniform", [self._shape(terms, dtype)], T=whole, dtype=kind, **self._seeds())
         centred = self._add("Sub", [drawn, self._constant(0.5, dtype)], output="z", T=kind)
-        share = self._add("Mul", [centred, self._constant(2 * unit_of(dtype), dtype)], output="z", T=kind)
+        share = self._add("Mul", [centred, self._two_units(dtype)], output="z", T=kind)
         moves = self._add("Mul", [largest, share], output="z", T=kind)
         return self._add("AddV2", [terms, moves], output="z", T=kind)
 
@@ -296,8 +231,7 @@ class _Body:
         if node.op in COMPOSED and self.conversion.compositions.get(self.old.signature.name) != node.op:
             self._convert_composed(node, outputs)
             return
-        dtypes, decisive = input_dtypes(node), DECIDING.get(node.op, ())
-        inputs = [r if k in decisive else self.copies.get(r, r) for k, r in enumerate(data)]
+        dtypes, inputs = input_dtypes(node), self._inputs_of_copy(node)
         terms, units = (0.0, 0.0) if of_point else _rounding_of(node, dtypes, outputs)
         if node.op in SUMS and not of_point and dtypes[0].is_floating:
             inputs[0] = self._terms_off(node, inputs[0], dtypes[0])
@@ -311,6 +245,19 @@ class _Body:
                 self._know(reference, own)
                 self.copies[reference] = self._off(own, dtype, units) if units and dtype in FLOATS else own
                 self._know(reference, self.copies[reference])
+
+    def _inputs_of_copy(self, node: Node) -> list[str]:
+        """The inputs of an operation's copy: copies too, but where they decide."""
+        decisive, zero = DECIDING.get(node.op, ()), DECIDING_ZERO.get(node.op, ())
+        data, dtypes = data_inputs(node), input_dtypes(node)
+        inputs = [r if k in decisive else self.copies.get(r, r) for k, r in enumerate(data)]
+        return [self._zero_where_zero(data[k], r, dtypes[k]) if k in zero else r for k, r in enumerate(inputs)]
+
+    def _zero_where_zero(self, tensor: str, copy: str, dtype: Any) -> str:
+        """The copy of a tensor, with 0 where the tensor is 0."""
+        kind = type_of(dtype)
+        is_zero = self._add("Equal", [tensor, self._constant(0.0, dtype)], output="z", T=kind)
+        return self._add("SelectV2", [is_zero, tensor, copy], T=kind)
 
     def _know(self, reference: str, other: str) -> None:
         """Let another tensor have the shape of the first."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import weakref
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,10 +19,17 @@ import tensorflow as tf
 from tensorflow.core.protobuf import config_pb2
 from tensorflow.python.eager import context
 
+from keras_ref.errors import short
 from keras_ref.evaluation.function_definitions import definitions_of
 from keras_ref.evaluation.rounded_graph import COPIED, convert
+from keras_ref.evaluation.rounded_nodes import BY_THEMSELVES, IN_COMMON, NOT_OFF
 from scratch.arrays import Array
+from scratch.differences import SAFETY
 from scratch.noise import errors_of, noise_of
+
+
+class ConversionFailed(Exception):
+    """A converted function does not compute what the function computes: a fault of the conversion."""
 
 
 @dataclass(frozen=True)
@@ -57,38 +64,85 @@ class Rounded:
         # what rewriting would save in a few calls is less than it costs
         settings.graph_options.rewrite_options.disable_meta_optimizer = True
         self._settings = settings.SerializeToString()
+        self._is_confirmed = False
         for definition in library.values():
             here.add_function_def(definition)
         weakref.finalize(self, _forget, here, list(library))
 
     def noise(self, arguments: list[Any], *, calls: int) -> float:
-        """The absolute error of the only output, one loss or several at the same point; nan where it cannot be told."""
+        """The absolute error of the only output, one loss or several at the same point; nan where rounding makes half
+        of the evaluations raise, as it does where a matrix lies close to a singular one.
+
+        Raises: ConversionFailed.
+        """
         base, deviations = math.nan, list[float]()
         for k in range(calls):
             try:
-                roll = self.roll(arguments, common=k % 2 == 1)
-            except tf.errors.OpError:  # a matrix lies so close to a singular one that rounding makes it one
+                roll = self.roll(arguments, how=_how(k))
+            except tf.errors.OpError:
+                self._confirm(arguments, [math.nan])
                 deviations.append(math.nan)
                 continue
-            exact, rolled = np.ravel(roll.exact[0]).astype(float), np.ravel(roll.rolled[0]).astype(float)
-            base = float(exact[0])
-            with np.errstate(invalid="ignore"):
-                deviations += (rolled - exact).tolist()
+            base = float(np.ravel(roll.exact[0])[0])
+            deviations += np.ravel(_deviation(roll, 0)).tolist()
+        spread = np.fmax.reduce(deviations) - np.fmin.reduce(deviations)
+        self._confirm(arguments, [spread])
         return noise_of(deviations, base)
 
     def errors(self, arguments: list[Any], *, calls: int) -> list[Array]:
-        """The absolute error of every entry of every output. One evaluation is held at a time: outputs may be large."""
-        first = self.roll(arguments, common=False)
-        exact = [np.asarray(one, float) for one in first.exact]
-        largest = [_deviation(first, i) for i in range(len(exact))]
-        del first
-        for k in range(1, calls):
-            roll = self.roll(arguments, common=k % 2 == 1)
-            largest = [np.fmax(found, _deviation(roll, i)) for i, found in enumerate(largest)]
-        return [errors_of([found], one) for found, one in zip(largest, exact, strict=True)]
+        """The absolute error of every entry of every output. One evaluation is held at a time: outputs may be large.
 
-    def roll(self, arguments: list[Any], *, common: bool, copies: list[Any] | None = None) -> Roll:
-        """One evaluation for flat arguments; `common`: the entries of a tensor are all off in one direction.
+        Raises: ConversionFailed; OpError where rounding makes half of the evaluations raise.
+        """
+        exact, lowest, highest, raised = list[Array](), list[Array](), list[Array](), 0
+        for k in range(calls):
+            try:
+                roll = self.roll(arguments, how=_how(k))
+            except tf.errors.OpError:
+                self._confirm(arguments, [math.nan] * len(self._outputs))
+                raised += 1
+                if 2 * raised > calls:
+                    raise
+                continue
+            found = [_deviation(roll, i) for i in range(len(roll.exact))]
+            exact = exact or [np.asarray(one, float) for one in roll.exact]
+            lowest = [np.fmin(*pair) for pair in zip(lowest or found, found, strict=True)]
+            highest = [np.fmax(*pair) for pair in zip(highest or found, found, strict=True)]
+            del roll, found
+        with np.errstate(invalid="ignore"):
+            spreads = [np.max(high - low, initial=0.0) for low, high in zip(lowest, highest, strict=True)]
+        self._confirm(arguments, spreads)
+        return [errors_of((low, high), one) for low, high, one in zip(lowest, highest, exact, strict=True)]
+
+    def _confirm(self, arguments: list[Any], spreads: Sequence[float]) -> None:
+        """Once for each conversion: not off, the copies are what the function computes.
+
+        Operations that are computed as a composition of others round otherwise: by no more than `spreads`, how far the
+        evaluations that are off lie from each other in each output, nan where that is not known.
+        Raises: ConversionFailed.
+        """
+        if self._is_confirmed:
+            return
+        try:
+            first, second = (self.roll(arguments, how=NOT_OFF) for _ in range(2))
+            originals = tf.raw_ops.StatefulPartitionedCall(
+                args=[*arguments, *self._function.captured_inputs],
+                Tout=self._outputs,
+                f=self._function.function_def.signature.name,
+                config_proto=self._settings,
+            )
+        except tf.errors.OpError as error:
+            raise ConversionFailed(short(error)) from error
+        for i, spread in enumerate(spreads):
+            apart = [_deviation(first, i)]
+            if np.array_equal(first.exact[i], second.exact[i], equal_nan=True):  # random numbers do not repeat
+                apart.append(_deviation(Roll(first.exact, originals), i))
+            if max(_largest(one) for one in apart) > SAFETY * spread:
+                raise ConversionFailed(f"output {i} is off by more than rounding")
+        self._is_confirmed = True
+
+    def roll(self, arguments: list[Any], *, how: int, copies: list[Any] | None = None) -> Roll:
+        """One evaluation for flat arguments; `how` entries are off: BY_THEMSELVES, IN_COMMON or NOT_OFF.
 
         `copies` are the arguments of the copy, where they are others: it takes the decisions of the first all the same.
         """
@@ -97,7 +151,7 @@ class Rounded:
         moved = [*(arguments if copies is None else copies), *captured]
         copies = [a for a, t in zip(moved, self._dtypes, strict=True) if t in COPIED]
         found = tf.raw_ops.StatefulPartitionedCall(
-            args=[*given, *copies, tf.constant(int(common))],
+            args=[*given, *copies, tf.constant(how)],
             Tout=self._results,
             f=self._name,
             config_proto=self._settings,
@@ -106,11 +160,20 @@ class Rounded:
         return Roll(list(found[: len(self._outputs)]), [next(rest) if t in COPIED else None for t in self._outputs])
 
 
+def _how(k: int) -> int:
+    """How entries are off in repetition `k`: in every second one all of a tensor in one direction."""
+    return IN_COMMON if k % 2 else BY_THEMSELVES
+
+
 def _deviation(roll: Roll, i: int) -> Array:
     """How far rounding moved output `i`, from the value that the same evaluation has without it: a seed may advance."""
     with np.errstate(invalid="ignore"):
-        deviation: Array = np.abs(np.asarray(roll.rolled[i], float) - np.asarray(roll.exact[i], float))
+        deviation: Array = np.asarray(roll.rolled[i], float) - np.asarray(roll.exact[i], float)
     return deviation
+
+
+def _largest(deviation: Array) -> float:
+    return float(np.max(np.abs(deviation), initial=0.0, where=np.isfinite(deviation)))
 
 
 def _forget(here: Any, names: list[str]) -> None:

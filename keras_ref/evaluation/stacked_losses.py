@@ -23,7 +23,7 @@ from scratch.arrays import Array
 from scratch.nudging.blocks import Remote, ask_workers
 from scratch.progress import Progress
 
-#: nudged losses that one call of the traced function evaluates; fewer where memory does not suffice
+#: nudged losses that one call of the traced function evaluates, fewer where memory does not suffice; and a worker
 BLOCK = 512
 #: bytes that forward passes have to make before columns pay for their trace, which costs as much as a thousand passes
 WORTH = 2**30
@@ -198,8 +198,7 @@ class StackedLosses(TracedLosses):
                 given=np.zeros(len(entries), bool),
             )
 
-        every = range(0, len(steps), self.block)
-        blocks = [np.arange(i, min(i + self.block, len(steps))) for i in every]
+        blocks = [np.arange(i, min(i + BLOCK, len(steps))) for i in range(0, len(steps), BLOCK)]
         found: list[Array | None] = [None] * len(blocks)
         losses = []
         try:

@@ -160,7 +160,14 @@ def _spec_in(spec: Any, dtype: str) -> Any:
 
 
 #: the classes whose methods are traced
-TRACING = ("LossFunction.", "PerturbedLosses.", "StackedLosses.", "DirectionalLoss.", "ColumnLosses.")
+TRACING = (
+    "LossFunction.",
+    "PerturbedLosses.",
+    "StackedLosses.",
+    "DirectionalLoss.",
+    "ColumnLosses.",
+    "_calls_at_point.",
+)
 
 
 class _NoRetracingAdvice(logging.Filter):

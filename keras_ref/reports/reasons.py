@@ -204,6 +204,10 @@ class Reason(StrEnum):
         "surrogate-by-quantization",
         "a layer quantizes it, a staircase to which Keras gives the gradient of the line through it; found: {}",
     )
+    WRONG_BESIDE_SURROGATE = (
+        "wrong-beside-surrogate",
+        "compared with the outputs of the layers that have a surrogate gradient held as they are; found: {}",
+    )
     KNOWN_DEPARTURE = "known-departure", "Keras is known to depart from the definition here", "{}: {}"
 
     # Random directions and bisection

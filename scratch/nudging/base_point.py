@@ -6,7 +6,6 @@ import uuid
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -19,6 +18,7 @@ from scratch.layers.base import Layer, Response, Weights
 from scratch.model import Run
 from scratch.naming import weights_of
 from scratch.noise import ROLLS, noise_of
+from scratch.nudging.changes import Copies
 from scratch.nudging.linear_structure import mixing_of, responses_of, without_activation
 from scratch.nudging.loss_term import LossTerm
 from scratch.nudging.matrix_layers import MatrixLayer
@@ -37,26 +37,6 @@ def activation_of(layer: Layer) -> Callable[..., Array]:
     """The activation of a layer; the identity where it has none."""
     activation: Callable[..., Array] = registry.get("activation", getattr(layer, "activation", "linear"))
     return activation
-
-
-@dataclass(frozen=True)
-class Copies:
-    """Repeats an array of the point for many nudges: `count` times its batch, or its rows `samples`, one a nudge."""
-
-    count: int = 1
-    samples: Array | None = None
-
-    @property
-    def is_identity(self) -> bool:
-        """Whether the array stays as it is."""
-        return self.count == 1 and self.samples is None
-
-    def __call__(self, base: Any, axis: int = 0) -> Any:
-        if base is None or self.is_identity:
-            return base
-        if self.samples is not None:
-            return np.take(base, self.samples, axis=axis)
-        return np.concatenate([base] * self.count, axis=axis)
 
 
 class BasePoint:
@@ -167,6 +147,20 @@ class BasePoint:
             )
             if loss is not None
         )
+
+    def targets(self, i: int, *, count: int, flipped: bool) -> Array:
+        """The target of term i for `count` nudges, (count · batch, …): rows of an array that is kept, as large as has
+        been needed. `flipped` asks for columns that are contiguous, where there are two axes.
+        """
+        target = self.terms[i].target
+        rows, known = count * len(target), self._arrays.get(("target", i, flipped))
+        if known is None or len(known) < rows:
+            if flipped and target.ndim == 2:
+                known = np.broadcast_to(target.T[:, None], (target.shape[1], count, len(target))).reshape(-1, rows).T
+            else:
+                known = Copies(count)(target)
+            self._arrays["target", i, flipped] = known
+        return known[:rows]
 
     @cached_property
     def can_propagate(self) -> bool:

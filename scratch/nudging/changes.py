@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, TypeAlias
 
@@ -83,7 +83,28 @@ class State:
 
     def with_changes(self, tensors: Mapping[str, Form], masks: Mapping[str, Array] | None = None) -> State:
         """The same with more changed tensors and masks."""
-        return replace(self, changed={**self.changed, **tensors}, masks={**self.masks, **(masks or {})})
+        changed, after = {**self.changed, **tensors}, {**self.masks, **(masks or {})}
+        return State(self.entries, self.offsets, changed, after, self.samples)
+
+
+@dataclass(frozen=True)
+class Copies:
+    """Repeats an array of the point for many nudges: `count` times its batch, or its rows `samples`, one a nudge."""
+
+    count: int = 1
+    samples: Array | None = None
+
+    @property
+    def is_identity(self) -> bool:
+        """Whether the array stays as it is."""
+        return self.count == 1 and self.samples is None
+
+    def __call__(self, base: Any, axis: int = 0) -> Any:
+        if base is None or self.is_identity:
+            return base
+        if self.samples is not None:
+            return np.take(base, self.samples, axis=axis)
+        return np.concatenate([base] * self.count, axis=axis)
 
 
 #: a changed tensor

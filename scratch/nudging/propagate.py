@@ -22,8 +22,8 @@ import numpy as np
 
 from scratch.arrays import Array
 from scratch.calls import Call
-from scratch.nudging.base_point import INPUT, BasePoint, Copies, activation_of, nudged, own_copy
-from scratch.nudging.changes import Change, Channel, State, merge_batch
+from scratch.nudging.base_point import INPUT, BasePoint, activation_of, nudged, own_copy
+from scratch.nudging.changes import Change, Channel, Copies, State, merge_batch
 from scratch.nudging.loss_term import LossTerm
 from scratch.nudging.matrix_layers import MatrixLayer
 from scratch.nudging.stack import stacked, values_of
@@ -41,7 +41,6 @@ class Propagation:
     def __init__(self, point: BasePoint, name: str) -> None:
         self.point, self.name = point, name
         self.calls, self.tensors = point.model.calls, point.run.tensors
-        self.targets: dict[tuple[int, bool], Array] = {}
         self.plan: dict[int, tuple[Step, int]] = {}
 
     def losses(self, entries: Array, offsets: Array) -> Array:
@@ -230,7 +229,7 @@ class Propagation:
             differences[np.arange(state.count), state.samples] = after - before[state.samples]
             return term.change(differences)
         if term.linear and term.tensor not in state.masks:
-            target = self._target(i, term, count=state.count, flipped=prediction.flags.f_contiguous)
+            target = self.point.targets(i, count=state.count, flipped=prediction.flags.f_contiguous)
             if term.valid is None or np.array_equal(
                 np.asarray(term.function.valid(target, prediction)), Copies(state.count)(term.valid)
             ):
@@ -241,14 +240,6 @@ class Propagation:
         return np.array(
             [term.function(term.target, p, sample_weight=term.share, mask=m)[()] - term.loss for p, m in pairs]
         )
-
-    def _target(self, i: int, term: LossTerm, *, count: int, flipped: bool) -> Array:
-        """The target of every nudge: rows of one array that is kept, as large as has been needed."""
-        rows = count * len(term.target)
-        if len(self.targets.get((i, flipped), ())) < rows:
-            target = Copies(count)(term.target)
-            self.targets[i, flipped] = np.asfortranarray(target) if flipped and target.ndim == 2 else target
-        return self.targets[i, flipped][:rows]
 
     def _activity_changes(self, state: State) -> Any:
         total: Any = 0.0

@@ -1,8 +1,10 @@
 """The speed table of the README, every row measured in this run: `python tests/benchmarks/speed.py [--quick]`.
 
-Central differences (two losses a weight), float64, the whole gradient. The engine's time is the best of several runs.
-Each way runs with one BLAS thread unless its row says otherwise. The plain loop over 85,002 weights is estimated from a
-sample of them, before and after the engine, drawn over all layers in proportion.
+The whole gradient in float64: "two points" is (f(w + h) - f(w - h)) / 2h and nothing else, "default" what users call,
+`numeric_gradient` with `Central()`, which measures the noise and states errors. What is compared runs in turns, several
+times, and the least counts, of wall-clock seconds and of processor seconds: the former need a quiet machine. The plain
+loop is one forward pass for each nudge with one BLAS thread, estimated from a sample of the weights, drawn over all
+layers in proportion; the engine uses every core. "Unavoidable" are the functions and products that no nudge can avoid.
 """
 
 import argparse
@@ -17,6 +19,7 @@ from pathlib import Path
 import numpy as np
 from threadpoolctl import threadpool_limits
 
+from scratch.calls import Call
 from scratch.differences import Central, Estimate, taken
 from scratch.gradient import Nudges, numeric_gradient
 from scratch.layers.core import Dense
@@ -55,9 +58,42 @@ def convolutional(seed=0):
     return model, weights, g.normal(size=(16, 16, 16, 3)), g.normal(size=(16, 10))
 
 
+def recurrent(seed=0):
+    """An LSTM over twelve steps, a dense layer."""
+    model = Model.chain([get("layer", "LSTM")(32), Dense(10)], (12, 16))
+    return drawn(model, (16, 12, 16), seed)
+
+
+def attention(seed=0):
+    """Self-attention of two heads, the mean over the places, a dense layer."""
+    layers = {
+        "attention": get("layer", "MultiHeadAttention")(2, 16),
+        "mean": get("layer", "GlobalAveragePooling1D")(),
+        "dense": Dense(10),
+    }
+    calls = (
+        Call("attention", ("input", "input"), ("attended",)),
+        Call("mean", ("attended",), ("mean",)),
+        Call("dense", ("mean",), ("dense",)),
+    )
+    return drawn(Model({"input": (None, 12, 32)}, layers, calls, ("dense",)), (16, 12, 32), seed)
+
+
+def drawn(model, shape, seed):
+    """Model, weights, x, y."""
+    g = np.random.default_rng(seed)
+    weights = {n: g.normal(size=s) / 4 for n, s in model.weight_shapes.items()}
+    return model, weights, g.normal(size=shape), g.normal(size=(shape[0], 10))
+
+
 def engine(model, weights, x, y, **options):
-    """The whole gradient by the engine."""
+    """The whole gradient by the engine, of two points a weight."""
     return numeric_gradient(model, weights, x, y, loss="MeanSquaredError", scheme=two_points, noise=0.0, **options)
+
+
+def default(model, weights, x, y):
+    """The whole gradient as users call it."""
+    return numeric_gradient(model, weights, x, y, loss="MeanSquaredError", scheme=Central())
 
 
 def plain_loss(weights, x, y):
@@ -106,12 +142,19 @@ def tensorflow_check(weights, x, y):
 
 def timed(function, repeats=1):
     """Wall-clock and processor seconds, each the least of all runs."""
-    best = np.full(2, np.inf)
+    return in_turns({"": function}, repeats)[""]
+
+
+def in_turns(functions, repeats):
+    """The same of several functions by name, which run one after another, again and again."""
+    best = {name: np.full(2, np.inf) for name in functions}
     for _ in range(repeats):
-        wall, processor = time.perf_counter(), time.process_time()
-        function()
-        best = np.minimum(best, (time.perf_counter() - wall, time.process_time() - processor))
-    return tuple(map(float, best))
+        for name, function in functions.items():
+            wall, processor = time.perf_counter(), time.process_time()
+            function()
+            spent = time.perf_counter() - wall, time.process_time() - processor
+            best[name] = np.minimum(best[name], spent)
+    return {name: tuple(map(float, seconds)) for name, seconds in best.items()}
 
 
 def unavoidable(sizes, batch):
@@ -140,6 +183,29 @@ def unavoidable(sizes, batch):
     nudges = 2 * (inputs + 1) * first
     own = 2 * ((inputs + 1) * first + (first + 1) * second) * activation / second
     return nudges * (activation + product) + own, nudges * (theorem + product) + own
+
+
+def behind(model, weights, x):
+    """Seconds on one core of the layers behind each nudge of any model, and of the nudged layer itself where it is not
+    linear in the weight; each computed for as many nudges at once as is fastest.
+    """
+    nudges = Nudges(Objective.of(model, "MeanSquaredError"), weights, x, np.zeros((len(x), 10)))
+    point, seconds = nudges.point, []
+    for call in model.calls:
+        own, layer = point.weights_of(call), model.layers[call.layer]
+        inputs = [point.run.tensors[name] for name in call.inputs]
+        costs = []
+        for copies in (1, 4, 16):
+            many = [np.concatenate([tensor] * copies) for tensor in inputs]
+            costs.append(timed(partial(layer.forward, own, *many), 5)[1] / copies)
+        seconds.append(min(costs))
+    total = 0.0
+    for i, call in enumerate(model.calls):
+        for name, weight in weights.items():
+            if point.owns(call, name):
+                linear = point.responses(call, name) is not None
+                total += 2 * weight.size * (sum(seconds[i + 1 :]) + (0 if linear else seconds[i]))
+    return total
 
 
 def memory(name):
@@ -180,46 +246,92 @@ def row(what, seconds, note=""):
     print(f"  {what:<60} {seconds:>9.3f} s   {note}".rstrip(), flush=True)
 
 
-def compared(name, sizes, batch, quick):
-    """The rows of one network."""
-    model, weights, x, y = network(sizes, batch)
-    arrays, total = list(weights.values()), sum(w.size for w in weights.values())
-    print(f"{'-'.join(map(str, sizes))} tanh, batch {batch}: {total:,} weights, {cores()} cores")
-    which = None if name == "small" and not quick else sample(arrays, 300 if quick else 1000)
-    looked_at = total if which is None else sum(map(len, which))
-    fast_way, slow_way = partial(engine, model, weights, x, y), partial(plain_loop, arrays, x, y, which)
-    fast_way()
+def compared(name, case, loop, looked_at, floors, quick):
+    """The rows of one network: what `floors` says of work that is unavoidable, by name, is seconds on one core."""
+    _, weights, x, _ = case
+    total = sum(w.size for w in weights.values())
+    print(f"{name}: {total:,} weights, batch {len(x)}, {cores()} cores")
+    ways = {"two": partial(engine, *case), "default": partial(default, *case), "loop": one_thread(loop)}
+    ways["two"]()
+    found = in_turns(ways, 2 if quick else 5)
+    slow = np.array(found["loop"]) * total / looked_at
+    row("plain loop, one BLAS thread", slow[0], f"{slow[1]:.3f} of a processor, from {looked_at:,} weights")
+    for way, text in (("two", "two points"), ("default", "default")):
+        wall, processor = found[way]
+        row(
+            text,
+            wall,
+            f"{processor:.3f} of processors: {slow[0] / wall:.1f} x faster than the loop "
+            f"({slow[1] * cores() / processor:.1f} x by processor time on every core)",
+        )
+    ratio = np.array(found["default"]) / found["two"]
+    print(f"  default / two points: {ratio[1]:.2f} by processor time, {ratio[0]:.2f} by wall time")
+    for text, floor in floors.items():
+        two, users = (found[way][1] / floor for way in ("two", "default"))
+        row(
+            f"unavoidable: {text}, one core",
+            floor,
+            f"two points {two:.2f} x that by processor time, default {users:.2f}",
+        )
+    return found
+
+
+def one_thread(function):
+    """The function with one BLAS thread."""
+
+    def limited():
+        with threadpool_limits(1, user_api="blas"):
+            function()
+
+    return limited
+
+
+def compare_dense(name, sizes, batch, quick):
+    """The rows of a dense network of tanh, whose plain loop is bare NumPy."""
+    case = _, weights, x, y = network(sizes, batch)
+    arrays, text = list(weights.values()), f"{'-'.join(map(str, sizes))} tanh"
+    which = sample(arrays, 300 if quick else 1000)
     with threadpool_limits(1, user_api="blas"):
-        loops = [timed(slow_way)]
-    fast = timed(fast_way, 3 if quick else 5)
-    with threadpool_limits(1, user_api="blas"):
-        loops.append(timed(slow_way))
-        loop = [t * total / looked_at for t in min(loops)]
-        floor, shifted = (t / cores() for t in unavoidable(sizes, batch))
-    row("plain NumPy loop, one BLAS thread", loop[0], "" if which is None else f"estimated from {looked_at:,} weights")
-    row(
-        "engine",
-        fast[0],
-        f"{loop[0] / fast[0]:.0f} x faster (by processor time on every core {loop[1] * cores() / fast[1]:.0f} x)",
-    )
-    user = partial(numeric_gradient, model, weights, x, y, loss="MeanSquaredError", scheme=Central())
-    seconds = timed(user, 1 if quick else 3)[0]
-    row("numeric_gradient with Central(): noise and errors too", seconds, f"{loop[0] / seconds:.0f} x faster")
+        floors = dict(zip(("np.tanh, products", "addition theorem, products"), unavoidable(sizes, batch), strict=True))
+    loop = partial(plain_loop, arrays, x, y, which)
+    found = compared(text, case, loop, sum(map(len, which)), floors, quick)
     with threadpool_limits(cores(), user_api="blas"):
-        row(f"engine, {cores()} BLAS threads asked for outside", timed(fast_way, 3)[0])
+        row(f"two points, {cores()} BLAS threads asked for outside", *timed_text(partial(engine, *case), found["two"]))
     with without_shifts():
-        row("engine without addition theorems", timed(fast_way)[0])
-    row(f"np.tanh and products that no nudge can do without, {cores()} cores", floor)
-    row("the same with the addition theorem of tanh", shifted, f"engine: {fast[0] / shifted:.1f} x that")
+        row("two points without addition theorems", *timed_text(partial(engine, *case), found["two"]))
     if name == "small":
         seconds = tensorflow_check(arrays, x, y)
-        row("tf.test.compute_gradient", seconds, f"engine: {seconds / fast[0]:.0f} x faster")
+        row("tf.test.compute_gradient", seconds, f"two points: {seconds / found['two'][0]:.0f} x faster")
+
+
+def timed_text(function, other):
+    """Wall-clock seconds of two runs at best, and what the processor seconds are to those of `other`."""
+    wall, processor = timed(function, 2)
+    return wall, f"{processor / other[1]:.2f} x the processor time of two points"
+
+
+def compare_any(name, case, quick):
+    """The rows of any network, whose plain loop is one forward pass of the model for each nudge."""
+    model, weights, x, y = case
+    which = dict(zip(weights, sample(list(weights.values()), 100 if quick else 300), strict=True))
+    nudges = Nudges(Objective.of(model, "MeanSquaredError"), weights, x, y, plain=True)
+
+    def loop():
+        for weight, entries in which.items():
+            nudges.point.losses_by_loop(weight, np.tile(entries, 2), np.repeat([STEP, -STEP], len(entries)))
+
+    with threadpool_limits(1, user_api="blas"):
+        floors = {"layers behind the nudge": behind(model, weights, x)}
+    compared(name, case, loop, sum(map(len, which.values())), floors, quick)
 
 
 def table(quick=False):
     """All rows, printed as they come."""
-    compared("small", *SMALL, quick)
-    compared("large", *LARGE, quick)
+    compare_dense("small", *SMALL, quick)
+    compare_dense("large", *LARGE, quick)
+    compare_any("two convolutions, pooling, dense on (16, 16, 3)", convolutional(), quick)
+    compare_any("LSTM(32) on (12, 16), dense", recurrent(), quick)
+    compare_any("attention of two heads on (12, 32), mean, dense", attention(), quick)
     print("cost against number of weights (64-n-n-10 tanh, batch 64)")
     for n in (32, 64, 128, 256) if quick else (32, 64, 128, 256, 512):
         case = network((64, n, n, 10), 64)
@@ -227,14 +339,6 @@ def table(quick=False):
         engine(*case)
         seconds, processor = timed(partial(engine, *case), 3)
         row(f"n = {n}: {total:,} weights", seconds, f"{processor / total * 1e6:.1f} µs of processors a weight")
-    print("two convolutions, pooling, dense on (16, 16, 3), batch 16")
-    case = convolutional()
-    fast, plain = timed(partial(engine, *case), 3)[0], timed(partial(engine, *case, plain=True))[0]
-    row(
-        "engine",
-        fast,
-        f"{plain / fast:.1f} x faster than one forward pass for each nudge on {cores()} cores ({plain:.1f} s)",
-    )
     print("memory, MB before and at the peak, each in a process of its own")
     for name in ("large", "convolutional", "wide"):
         before, peak = memory(name)

@@ -1,0 +1,128 @@
+"""Losses on which the stated rounding error is compared with the true one: what the registry has."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import cached_property
+from typing import Any
+
+import keras
+import numpy as np
+from example_pools import pool
+from hypothesis import HealthCheck, Phase, given, seed, settings
+from hypothesis import strategies as st
+from rounding_cases import Case, Subject, anywhere, compared, summed, together, weighted
+
+from keras_ref import strategies as gt
+from keras_ref.evaluation.exact_graph import Graph
+from scratch import registry
+from scratch.arrays import Array
+
+
+def activations() -> list[Subject]:
+    """Every registered activation, as Keras has it."""
+    return [
+        Subject(f"activation {name}", summed(keras.activations.get(name), weighted), together(anywhere(2, 4)))
+        for name in registry.names("activation")
+        if hasattr(keras.activations, name) and gt.needs_no_arguments(registry.get("activation", name))
+    ]
+
+
+def examples(strategy: st.SearchStrategy[Any], count: int) -> list[Any]:
+    """So many examples of a strategy, the same in every run."""
+    found: list[Any] = []
+
+    @seed(0)
+    @settings(
+        max_examples=count,
+        database=None,
+        deadline=None,
+        phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(strategy)
+    def collect(one: Any) -> None:
+        found.append(one)
+
+    collect()
+    return found
+
+
+def drawn_by(strategy: st.SearchStrategy[Any]) -> Callable[[np.random.Generator], Any]:
+    """Points of a Hypothesis strategy."""
+    kept: list[Any] = []
+
+    def draw(generator: np.random.Generator) -> Any:
+        kept.extend([] if kept else examples(strategy, 200))
+        return kept[generator.integers(len(kept))]
+
+    return draw
+
+
+class LayerSubject:
+    """A layer of the registry as the product checks it: the loss of random cotangents, at points of Hypothesis."""
+
+    def __init__(self, architecture: Any) -> None:
+        self.architecture, self.name = architecture, f"layer {architecture.layer}"
+
+    @cached_property
+    def points(self) -> list[Any]:
+        """(weights, inputs)"""
+        model, batch = self.architecture.model, self.architecture.shapes[0][0]
+        return examples(st.tuples(gt.weights_of(model), gt.inputs_of(model, batch=batch)), 40)
+
+    def cases(self, generator: np.random.Generator, count: int) -> Iterator[Case]:
+        """So many points."""
+        from support_built import Built, computing_in
+
+        from keras_ref.evaluation.float64 import DTYPE
+        from keras_ref.evaluation.loss_function import Data
+        from keras_ref.translation import weights as weights_module
+
+        exact = None
+        for _ in range(count):
+            weights, x = self.points[generator.integers(len(self.points))]
+            given = [x[name] for name in self.architecture.model.inputs] if len(x) > 1 else x["x0"]
+            built = Built.of(self.architecture.model, given)
+            weights_module.assign(built.keras_model, built.model, weights)
+            with computing_in(DTYPE):
+                probe = built._probed
+                cotangents = [generator.normal(size=np.shape(c)) for c in probe.data.y]
+                probe.refresh(Data(given, cotangents))
+                value, stated = probe.directional({}, np.zeros(1)), np.array([probe.noise()])
+                if not np.isfinite(value).all():
+                    continue
+                exact = exact or Graph(probe._traced())
+                flat = probe._flat(probe.values)
+                held = [np.asarray(h) for h in probe._held()]
+                moved = [np.zeros(()), np.zeros((), np.int64), flat[0], flat, np.zeros_like(flat)]
+                yield from compared(value, stated, np.ravel(exact(*moved, *held)[0]))
+
+
+def layers() -> list[LayerSubject]:
+    """Small examples of every registered layer but adaptive pooling, some of which end the process in TensorFlow."""
+    names = [name for name in registry.names("layer") if not name.startswith("Adaptive")]
+    return [LayerSubject(one) for name in names for one in pool(name)[:3]]
+
+
+def losses() -> list[Subject]:
+    """Every registered loss with its defaults, as Keras has it, of predictions (targets are data)."""
+    from keras_ref.translation.to_keras import mirrored_loss
+
+    found = []
+    for name in registry.names("loss"):
+        spec = registry.get("loss", name)()
+        try:
+            loss = mirrored_loss(spec)
+        except LookupError:  # a definition that Keras has no loss for
+            continue
+        shapes = spec.shapes(lambda low, high: min(high, max(low, 3)))
+        true, predicted = (
+            drawn_by(gt.samples(tuple(shape), domain)) for shape, domain in zip(shapes, spec.domains(), strict=True)
+        )
+
+        def draw(generator: np.random.Generator, t: Any = true, p: Any = predicted) -> list[Array]:
+            return [np.asarray(t(generator)), np.asarray(p(generator), float)]
+
+        found.append(Subject(f"loss {name}", summed(loss), draw))
+    return found
