@@ -199,6 +199,9 @@ def test_numbers_that_where_leaves_out():
     products = hide_infinite(tf.math.cumprod, [np.array([1e200, 1e200, 2.0])])
     assert products is not None
     np.testing.assert_array_equal(products.hiding[0], [True, True, True])  # of inf, behind the first
+    differences = hide_infinite(lambda a, b, c: tf.math.log(tf.abs(a - b)) + tf.math.log(c), [x + 1, x + 2, x])
+    assert differences is not None
+    np.testing.assert_array_equal(differences.hiding[2], [False, True, False])
     result = Counter()
     run._check_point(operation, [x], ("first order",), counts=result, accused=[], name="log", point="here")
     assert result == {"behind where, first order: match": 2, "behind where, first order: nan, as documented": 1}
