@@ -1,6 +1,7 @@
-"""The kinds of model_kinds.py as targets that a worker opens: right_3 and planted_3 are the factories of kind 3."""
+"""The kinds of model_kinds.py and loss_kinds.py as targets that a worker opens: right_3, planted_3 make kind 3."""
 
 import keras
+import loss_kinds  # noqa: F401 (registers its kinds)
 import numpy as np
 from model_kinds import KINDS, PLANTED
 
@@ -9,6 +10,8 @@ OF_TENSORFLOW = (
     "a train_step of its own (check_updates)",
     "a train_step with a loss of its own, returned as a metric (check_updates)",
     "only eagerly",
+    "a loss object behind two functions of one's own",
+    "a learning-rate schedule of one's own (check_updates)",
 )
 NAMES = [name for name in KINDS if name not in OF_TENSORFLOW]
 

@@ -1,10 +1,12 @@
-"""Every kind of model in model_kinds.py, given_kinds.py and train_step_kinds.py: right, nothing is accused; with an
-error of 1e-4 planted in it, it is found.
+"""Every kind of model in model_kinds.py and its neighbours (loss, given, saved and train_step kinds): right, nothing is
+accused; with an error of 1e-4 planted in it, it is found.
 """
 
 import given_kinds  # noqa: F401 (registers its kinds)
 import keras
+import loss_kinds  # noqa: F401 (registers its kinds)
 import pytest
+import saved_kinds  # noqa: F401 (registers its kinds)
 import train_step_kinds  # noqa: F401 (registers its kinds)
 from model_kinds import KINDS, PLANTED
 

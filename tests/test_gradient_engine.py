@@ -16,10 +16,8 @@ from scratch.gradient import Nudges, numeric_gradient
 from scratch.layers.core import Activation, Dense
 from scratch.losses.base import Projection
 from scratch.model import Model
-from scratch.nudging import addition_theorems as shifts
 from scratch.nudging import propagate
 from scratch.nudging.linear_structure import mixing_of, responses_of
-from scratch.nudging.matrix_layers import multiply
 from scratch.objective import Objective
 from scratch.regularizers import L1, L2, OrthogonalRegularizer
 
@@ -280,45 +278,6 @@ def test_a_wrong_claim_is_not_used():
         assert mixing_of(layer, weights, g.normal(size=(4, 2))) is None
 
 
-@pytest.mark.parametrize("name", ["tanh", "sigmoid"])
-@pytest.mark.parametrize("kind", [float, complex])
-def test_shifts(name, kind):
-    """f(z + d) by the addition theorem is right to four units in the last place (of f(z), where it is larger)."""
-    function, g = registry.get("activation", name), np.random.default_rng(0)
-    z = np.concatenate(
-        [g.normal(size=4000) * 10.0 ** g.integers(-8, 2, 4000), [0.0, 1e-300, 30.0, -30.0, 800.0, -800.0]]
-    )
-    d = g.uniform(-1, 1, z.size) * shifts.REACH * 10.0 ** g.integers(-20, 1, z.size)
-    d = d if kind is float else d + 1e-30j * g.normal(size=z.size)
-    change = d.copy()
-    shifts.shift(shifts.terms_of(function, function(z)), change, np.empty_like(d))
-    shifted = function(z) + change
-    true = function(z.astype(np.longdouble) + d.real)
-    unit = np.spacing(np.maximum(np.abs(true), np.abs(function(z))).astype(float))
-    assert (np.abs(shifted.real - true) / unit).max() <= 4
-    if kind is complex:
-        slope = function(z + d).imag
-        assert (np.abs(shifted.imag - slope) <= 1e-12 * np.abs(slope) + 1e-45).all()
-    assert shifts.terms_of(np.exp, z) is None
-
-
-@pytest.mark.parametrize("name", ["tanh", "sigmoid"])
-@pytest.mark.parametrize("size", [1e-9, 1e-4, 1.0, 40.0])
-def test_two_terms_are_enough_within_their_reach(name, size):
-    """What the third term would add is below half a unit in the last place of the largest value of each channel."""
-    function, g = registry.get("activation", name), np.random.default_rng(0)
-    z = (size * g.normal(size=(200, 12)) * 10.0 ** -np.arange(12.0)).astype(np.longdouble)
-    known = function(z)
-    terms = shifts.terms_of(function, known)
-    reach = shifts.reach_of_two(known, terms)
-    assert (reach > 0).all() and (reach <= shifts.REACH).all()
-    two, three = (np.broadcast_to(reach, z.shape).astype(np.longdouble) for _ in range(2))
-    shifts.shift(terms[:2], two, np.empty_like(z))
-    shifts.shift(terms, three, np.empty_like(z))
-    rounding = 4 * np.finfo(np.longdouble).eps * reach
-    assert (np.abs(two - three) <= 2.0**-53 * np.abs(known).max(axis=0) + rounding).all()
-
-
 @pytest.mark.parametrize("block", [1, 40, 2**18])
 def test_what_is_added_is_carried_through_matrices(block, monkeypatch):
     """Dense layers of every kind of activation after one another, split at each of them: short and long last axes."""
@@ -343,17 +302,6 @@ def test_an_input_that_is_not_finite_is_computed_in_full():
     found, true = (way.losses("dense/kernel", np.arange(4), np.full((1, 4), 1e-4)) for way in (fast, plain))
     assert (np.abs(found - true) <= 8 * UNIT * np.abs(true)).all()
     assert (found != fast.base).any()
-
-
-def test_products_in_pieces_are_products():
-    """Any number of rows and columns, none among them: the same to rounding."""
-    g = np.random.default_rng(0)
-    for leading, k, m in (((3, 500), 256, 10), ((7, 100, 3), 64, 1), ((5,), 3, 2), ((0, 4), 3, 2), ((4, 2), 0, 3)):
-        x, matrix = g.normal(size=(*leading, k)), g.normal(size=(k, m))
-        for some in (x, x + 1j * x[::-1]):
-            found = multiply(some, matrix)
-            assert found.shape == (*leading, m) and found.dtype == some.dtype
-            assert np.allclose(found, some @ matrix, rtol=0, atol=1e-12)
 
 
 # The gradient ---------------------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ X, Y = np.random.default_rng(0).normal(size=(4, 3)), np.random.default_rng(1).no
 OPTIONS = {"SGD": {"momentum": 0.9, "nesterov": True}, "Adam": {"amsgrad": True}, "RMSprop": {"centered": True}}
 
 
-def model_of(optimizer, error=0.0):
+def model_of(optimizer, error=0.0, **compiled):
     @tf.custom_gradient
     def tanh(x):
         return tf.tanh(x), lambda upstream: upstream * (1 - tf.tanh(x) ** 2) * (1 + error)
@@ -22,7 +22,7 @@ def model_of(optimizer, error=0.0):
     tf_keras.utils.set_random_seed(3)
     layers = tf_keras.layers
     model = tf_keras.Sequential([tf_keras.Input((3,)), layers.Dense(3, tanh, name="inside"), layers.Dense(2)])
-    model.compile(optimizer, "mse")
+    model.compile(optimizer, "mse", **compiled)
     return model
 
 
@@ -70,20 +70,46 @@ def test_optimizers_without_a_twin():
     )
     model.fit(X, Y, verbose=0)
     assert int(model.optimizer.iterations) == 2
-    assert only_reason(model_of("nadam")) == (
-        "An optimizer of Keras 2 must have the law of Keras 3's to have a twin. Received: Nadam."
-    )
     assert only_reason(model_of(tf_keras.optimizers.Adafactor())) == (
         "An optimizer of Keras 2 must have the law of Keras 3's to have a twin. Received: Adafactor."
     )
-    assert only_reason(model_of(tf_keras.optimizers.SGD(OwnSchedule()))) == (
-        "A schedule of Keras 2 must have the law of Keras 3's to have a twin. Received: OwnSchedule."
-    )
 
 
-class OwnSchedule(tf_keras.optimizers.schedules.LearningRateSchedule):
+@pytest.mark.parametrize("error", [0.0, 1e-6])
+def test_nadam(error):
+    """It follows the definition but for a warm-up in a few steps and one constant in float32, and for nothing else."""
+    optimizer = tf_keras.optimizers.Nadam(0.0625)
+    step = optimizer.update_step
+    optimizer.update_step = lambda gradient, variable: step(gradient * (1 + error), variable)
+    report = check_updates(model_of(optimizer), X, Y, steps=3)
+    assert {v.verdict for v in report.verdicts} == {"mismatch" if error else "departure"}, report.explain()
+
+
+class InFloat32(tf_keras.optimizers.schedules.LearningRateSchedule):
+    """A warm-up, then 1/√k, in float32 whatever is asked for."""
+
+    def __call__(self, step):
+        k = tf.cast(step, tf.float32) + 1.0
+        return 0.3 * tf.minimum(k / 3.0, tf.math.rsqrt(k))
+
+
+class InFloatx(tf_keras.optimizers.schedules.LearningRateSchedule):
     def __call__(self, step):
         return 0.125 / (1.0 + tf.cast(step, tf_keras.backend.floatx()))
+
+
+@pytest.mark.parametrize("optimizer", ["SGD", "Adam"])
+@pytest.mark.parametrize("schedule", [InFloat32, InFloatx])
+def test_a_schedule_of_ones_own(schedule, optimizer):
+    """The twin takes its rates as they are, with the error of their precision; an optimizer that is off is found."""
+    make = getattr(tf_keras.optimizers, optimizer)
+    report = check_updates(model_of(make(schedule())), X, Y, steps=3)
+    assert report.ok and {v.verdict for v in report.verdicts} == {"match"}, report.explain()
+    wrong = make(schedule())
+    step = wrong.update_step
+    wrong.update_step = lambda gradient, variable: (step(gradient, variable), variable.assign(variable * 1.0001))
+    report = check_updates(model_of(wrong), X, Y, steps=1)
+    assert {v.verdict for v in report.verdicts} == {"mismatch"}, report
 
 
 SCHEDULES = {

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import train_step_kinds
-from model_kinds import Flow, Penalized, Stepping, X, Y, dense
+from loss_kinds import Penalized
+from model_kinds import Flow, Stepping, X, Y, dense
 from train_step_kinds import Adversarial, Autoencoder, Averaging, Descending, Gathering, Regression, Terms
 
 from keras_ref import check_gradients, check_updates

@@ -3,7 +3,9 @@
 import keras
 import numpy as np
 import pytest
+import saved_kinds  # noqa: F401 (registers its kinds)
 import tensorflow as tf
+from model_kinds import KINDS
 
 from keras_ref import check_function, check_gradients, check_layer, check_updates
 
@@ -195,3 +197,16 @@ def test_a_tfsm_layer(saved, wrong):
         {v.path for v in layer.trainable_variables if "w" in v.path} if wrong != 1 else set()
     ), report
     assert [v.numpy().tobytes() for v in layer.variables] == values
+
+
+def test_a_saved_model_inside_a_model():
+    """Its counter and its moving average are put back, though Keras knows nothing of them; that it trains none of its
+    variables is said.
+    """
+    made = KINDS["a SavedModel inside a layer of a model"](0.0)
+    module = made.model.layers[1].module
+    state = [v.numpy().tobytes() for v in (module.w, module.calls, module.average)]
+    report = check_gradients(made.model, made.x, made.y)
+    assert report.ok, report.explain()
+    assert any(note.startswith("w: a tf.Variable is no weight of a layer") for note in report.notes)
+    assert [v.numpy().tobytes() for v in (module.w, module.calls, module.average)] == state

@@ -35,7 +35,8 @@ def noisy(value: Any, generator: np.random.Generator) -> Any:
 class _Off(Schedule):
     """A schedule whose rates are off by rounding.
 
-    That is a few units of their own, and of the initial rate that they are parts of (1 + cos π cancels).
+    That is a few units of their own, and of the initial rate that they are parts of (1 + cos π cancels); of the
+    precision that they are computed in, where that is known to be less (a GivenSchedule).
     """
 
     inner: Schedule
@@ -71,7 +72,7 @@ def noisy_law(spec: Any, generator: np.random.Generator, made: dict[int, Any] | 
             if type(value) is float:
                 value = noisy(value, generator)
             elif isinstance(value, Schedule):
-                value = _Off(value, *(4 * UNIT * generator.choice([-1.0, 1.0], 2)))
+                value = _Off(value, *(4 * getattr(value, "unit", UNIT) * generator.choice([-1.0, 1.0], 2)))
             elif isinstance(value, tuple) and value and isinstance(value[0], tuple):
                 value = tuple((key, noisy_law(one, generator, made)) for key, one in value)
             elif is_dataclass(value):

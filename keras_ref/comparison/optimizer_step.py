@@ -26,6 +26,7 @@ class OptimizerTwin:
     """The twin of a model's optimizer, and what it carries from step to step.
 
     paths, excluded   where the optimizer finds each variable, and those without weight decay
+    release           that of Keras: 2 or 3
     doubt             how far the state may be from Keras's, by the names of `_flat`
     """
 
@@ -34,6 +35,7 @@ class OptimizerTwin:
     constraints: Mapping[str, Any]
     paths: Mapping[str, str]
     excluded: frozenset[str]
+    release: int = 3
     doubt: Mapping[Any, Array] = field(default_factory=dict)
 
     @classmethod
@@ -75,7 +77,7 @@ class OptimizerTwin:
         paths = mirrors.paths_of({name: name for name in values})
         state = spec.init(values, paths=paths)
         excluded = frozenset(n for n, v in zip(values, variables, strict=True) if keeps_its_weight(optimizer, v))
-        return cls(optimizer=spec, state=state, constraints={}, paths=paths, excluded=excluded)
+        return cls(optimizer=spec, state=state, constraints={}, paths=paths, excluded=excluded, release=2)
 
     def step(self, weights: Mapping[str, Array], gradients: Gradients) -> tuple[dict[str, Array], State]:
         """Optimizer and constraints: the whole update of the trained weights, and the state after it."""
@@ -214,7 +216,7 @@ class DepartingStep:
         cls, twin: OptimizerTwin, start: StepStart, *, rows: Mapping[str, SparseGradient], seed: int
     ) -> DepartingStep:
         """The departing step from the same start, with `rows` in place of some gradients."""
-        as_keras = replace(twin, optimizer=mirrors.as_keras(twin.optimizer))
+        as_keras = replace(twin, optimizer=mirrors.as_keras(twin.optimizer, twin.release))
         with np.errstate(all="ignore"):
             prediction = predict(as_keras, replace(start, gradients={**start.gradients, **rows}), seed=seed)
         # rows reach other variables too, by a norm that all share

@@ -302,8 +302,13 @@ def _retype_optimizer_of_keras_2(moved: _Moved, optimizer: Any) -> None:
     for variable in inner.variables:
         _retype_variable(moved, variable)
     _retype_attributes(moved, inner)
-    if not isinstance(rate := inner._learning_rate, tf.Variable):
-        _retype_attributes(moved, rate)
+    if isinstance(rate := inner._learning_rate, tf.Variable):
+        return
+    _retype_attributes(moved, rate)
+    if moved.dtype is not None:  # a schedule may cast: what it gives is kept in the precision that it gives
+        current, given = inner._current_learning_rate, tf.convert_to_tensor(rate(inner.iterations)).dtype
+        if current.dtype != given:
+            moved.restoration.replace_variable(current, _copy(current, given))
 
 
 def _retype_layer(moved: _Moved, layer: Any) -> None:

@@ -17,6 +17,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+FLOATS = (tf.float16, tf.bfloat16, tf.float32, tf.float64, tf.complex64, tf.complex128)
+
 
 def unit_of(dtype: Any) -> float:
     """The distance of 1 from the next number of a floating dtype.

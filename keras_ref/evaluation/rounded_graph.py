@@ -38,6 +38,7 @@ from keras_ref.evaluation.operation_rounding import (
     DECIDING_ZERO,
     EXACT,
     EXACT_SCOPE,
+    FLOATS,
     SUMMED,
     SUMS,
     UNITS,
@@ -49,7 +50,6 @@ from keras_ref.evaluation.rounded_nodes import COMMON, RoundedNodes
 COPY = "__rounded"
 #: TensorFlow keeps one library of functions for all
 NUMBERS = itertools.count()
-FLOATS = (tf.float16, tf.bfloat16, tf.float32, tf.float64, tf.complex64, tf.complex128)
 #: floats, and the lists of tensors that loops keep
 COPIED = (*FLOATS, tf.variant)
 #: operations that call functions → their form that may hold random numbers, and the number of inputs before the

@@ -118,14 +118,32 @@ def _is_data(value: Any) -> bool:
 
 
 def find_keras_objects(function: Callable[..., Any]) -> list[Any]:
-    """The Keras layers and losses that a function is, is a method of, or uses as closed-over or global variables."""
+    """The Keras layers and losses that a function is, is a method of, or uses as closed-over or global variables.
+
+    Those of functions that it uses so are among them, where they are closed over or of the same module.
+    """
+    found = {id(one): one for one in _reached(function, set())}
+    return [one for one in found.values() if isinstance(one, (keras.layers.Layer, keras.losses.Loss))]
+
+
+def _reached(function: Any, seen: set[int]) -> list[Any]:
+    """What a function is, is a method of, and uses."""
     function = getattr(function, "func", function)  # of a functools.partial
+    function = getattr(function, "python_function", function)  # of a tf.function
     found = [function, getattr(function, "__self__", None)]
-    if inspect.isfunction(function):
-        names = inspect.getclosurevars(function)
-        for value in (*names.nonlocals.values(), *names.globals.values()):
-            found += _parts_of(value, set())
-    return [one for one in found if isinstance(one, (keras.layers.Layer, keras.losses.Loss))]
+    if not inspect.isfunction(function) or id(function) in seen:
+        return found
+    seen.add(id(function))
+    names = inspect.getclosurevars(function)
+    closed_over = _parts_of(list(names.nonlocals.values()), set())
+    of_module = _parts_of(list(names.globals.values()), set())
+    followed = [one for one in closed_over if callable(one)]
+    followed += [one for one in of_module if callable(one) and getattr(one, "__module__", "") == function.__module__]
+    found += [*closed_over, *of_module]
+    for one in followed:
+        if not isinstance(one, (type, keras.layers.Layer, keras.losses.Loss)):
+            found += _reached(one, seen)
+    return found
 
 
 def _parts_of(value: Any, seen: set[int]) -> list[Any]:

@@ -11,11 +11,14 @@ import keras
 import numpy as np
 
 from keras_ref.evaluation.keras_2 import inner_optimizer
+from keras_ref.evaluation.restoration import Restoration
+from keras_ref.translation.given_schedules import ScheduleOfKeras2
 from keras_ref.translation.specifications import NoTwin
 
-#: optimizers whose law did not change from Keras 2 to 3, and whose arguments have the same names; Nadam's did: Keras 2
-#: has its decay of 0.96 as a float32 in every precision
+#: optimizers whose law did not change from Keras 2 to 3, and whose arguments have the same names
 SAME_LAW = frozenset(("SGD", "Adam", "AdamW", "RMSprop", "Adagrad", "Adadelta", "Adamax", "Ftrl", "Lion"))
+#: those of one definition: Nadam's laws differ in a constant, which departs from it in both
+SAME_DEFINITION = SAME_LAW | {"Nadam"}
 #: schedules likewise
 SAME_SCHEDULES = frozenset(
     (
@@ -35,17 +38,22 @@ def as_keras_3(optimizer: Any) -> Any:
     """
     optimizer = inner_optimizer(optimizer)
     name, rate = type(optimizer).__name__, optimizer._learning_rate  # `learning_rate` is a schedule's present value
-    if name not in SAME_LAW or type(optimizer) is not getattr(sys.modules["tf_keras"].optimizers, name):
+    if name not in SAME_DEFINITION or type(optimizer) is not getattr(sys.modules["tf_keras"].optimizers, name):
         raise NoTwin(f"An optimizer of Keras 2 must have the law of Keras 3's to have a twin. Received: {name}.")
     own = float(np.asarray(rate.numpy())) if hasattr(rate, "numpy") else schedule_as_keras_3(rate)
-    given = {key: value for key, value in optimizer.get_config().items() if key not in NO_LAW and value is not None}
+    with Restoration() as restoration:  # a schedule of the user's own need not have a configuration
+        restoration.set_attribute(optimizer, "_learning_rate", 0.0)
+        config = optimizer.get_config()
+    given = {key: value for key, value in config.items() if key not in NO_LAW and value is not None}
     return _made(name, keras.optimizers, {"learning_rate": own, **given})
 
 
 def schedule_as_keras_3(schedule: Any) -> Any:
-    """The schedule of Keras 3 with the configuration of one of Keras 2. Raises: NoTwin."""
+    """The schedule of Keras 3 with the configuration of one of Keras 2; the user's own gives its rates as they are."""
     name = type(schedule).__name__
-    if name not in SAME_SCHEDULES or type(schedule) is not getattr(sys.modules["tf_keras"].optimizers.schedules, name):
+    if type(schedule) is not getattr(sys.modules["tf_keras"].optimizers.schedules, name, None):
+        return ScheduleOfKeras2(schedule)
+    if name not in SAME_SCHEDULES:
         raise NoTwin(f"A schedule of Keras 2 must have the law of Keras 3's to have a twin. Received: {name}.")
     plain = {key: np.asarray(value).tolist() for key, value in schedule.get_config().items() if value is not None}
     return _made(name, keras.optimizers.schedules, plain)

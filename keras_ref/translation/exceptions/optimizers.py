@@ -16,6 +16,7 @@ from keras_ref.evaluation.keras_classes import KerasVariable, optimizer_class
 from keras_ref.evaluation.restoration import Restoration
 from keras_ref.own_modules import registry
 from keras_ref.translation.exceptions import mirrors, reflects
+from keras_ref.translation.given_schedules import GivenSchedule
 from keras_ref.translation.specifications import NoTwin, plain, reflected
 from keras_ref.translation.to_keras import mirrored
 from scratch.fields import alternatives
@@ -82,7 +83,8 @@ def multi(spec: Any, **options: Any) -> Any:
 def _rate_of(optimizer: Any) -> Any:
     rate = optimizer._learning_rate
     if isinstance(rate, keras.optimizers.schedules.LearningRateSchedule):
-        return reflected(rate, "schedule")
+        is_own = getattr(keras.optimizers.schedules, type(rate).__name__, None) is not type(rate)
+        return GivenSchedule.of(rate) if is_own else reflected(rate, "schedule")
     if isinstance(rate, KerasVariable):
         return float(np.asarray(rate.numpy()))
     raise NoTwin(
@@ -265,6 +267,12 @@ class _Nadam(Nadam):
         return {"u_product": shared["u_product"] * super().mu(iterations + 1)}
 
 
+class _NadamOfKeras2(_Nadam):
+    """Nadam of Keras 2: it has 0.96 in float32 in the product of the momenta too."""
+
+    advance = Nadam.advance
+
+
 class _Adafactor(Adafactor):
     """Adafactor: Keras limits the rate by 1/√k whatever relative_step says."""
 
@@ -302,26 +310,28 @@ class _Restarts(CosineDecayRestarts):
 
 
 _LAWS = {law.__bases__[0]: law for law in (_ScheduleFree, _Nadam, _Adafactor, _Ftrl, _Lamb, _Muon, _Restarts)}
+#: release of Keras → the laws that it computes
+_LAWS_OF = {2: {**_LAWS, Nadam: _NadamOfKeras2}, 3: _LAWS}
 
 
 @cache
-def _class_of(cls: type) -> type:
-    law = _LAWS.get(cls, cls)
+def _class_of(cls: type, release: int) -> type:
+    law = _LAWS_OF[release].get(cls, cls)
     return type(cls.__name__, (_AsKeras, law), {}) if issubclass(cls, Optimizer) else law
 
 
-def as_keras(spec: Any) -> Any:
-    """An optimizer or schedule with the laws that Keras computes in place of the definition where it departs from it.
+def as_keras(spec: Any, release: int = 3) -> Any:
+    """An optimizer or schedule with the laws that Keras (2 or 3) computes where it departs from the definition.
 
     A step of Keras that differs from the definition and agrees with this is explained by known departures.
     """
     if isinstance(spec, LossScaleOptimizer):
-        return replace(spec, inner_optimizer=as_keras(spec.inner_optimizer))
+        return replace(spec, inner_optimizer=as_keras(spec.inner_optimizer, release))
     if isinstance(spec, MultiOptimizer):
-        made = {id(inner): as_keras(inner) for inner in spec.optimizers}
+        made = {id(inner): as_keras(inner, release) for inner in spec.optimizers}
         routes = tuple((pattern, made[id(inner)]) for pattern, inner in spec.optimizer_map)
         return replace(spec, default_optimizer=made[id(spec.default_optimizer)], optimizer_map=routes)
     if not isinstance(spec, (Optimizer, Schedule)):
         return spec
     cls: Any = type(spec)
-    return _class_of(cls)(**{f.name: as_keras(getattr(spec, f.name)) for f in fields(spec)})
+    return _class_of(cls, release)(**{f.name: as_keras(getattr(spec, f.name), release) for f in fields(spec)})
