@@ -199,6 +199,9 @@ def test_numbers_that_where_leaves_out():
     products = hide_infinite(tf.math.cumprod, [np.array([1e200, 1e200, 2.0])])
     assert products is not None
     np.testing.assert_array_equal(products.hiding[0], [True, True, True])  # of inf, behind the first
+    differences = hide_infinite(lambda a, b, c: tf.math.log(tf.abs(a - b)) + tf.math.log(c), [x + 1, x + 2, x])
+    assert differences is not None
+    np.testing.assert_array_equal(differences.hiding[2], [False, True, False])
     result = Counter()
     run._check_point(operation, [x], ("first order",), counts=result, accused=[], name="log", point="here")
     assert result == {"behind where, first order: match": 2, "behind where, first order: nan, as documented": 1}
@@ -218,6 +221,8 @@ def test_a_lower_precision_on_the_way():
     assert operation.narrows and not operation.gives_less
     assert [one.kind for one in accused] == [run.NARROW]
     assert counts == {"first order: match": 4, "points: lower precision": 2}
+    decides = ExactOperation(lambda x: tf.where(tf.cast(x, tf.float32) > 0, x, -x), 0)
+    assert list(decides.entries([point])) and not decides.narrows
     plain = ExactOperation(lambda x: tf.sin(tf.cast(x, tf.float32)), 0)
     assert list(plain.entries([point])) and plain.gives_less and not plain.narrows
 
@@ -252,6 +257,7 @@ def test_functions_with_and_without_a_derivative():
     assert is_differentiable(tf.linalg.qr, [x]) and is_differentiable(tf.exp, [x])
     assert not is_differentiable(tf.linalg.qr, [np.zeros((2, 2))])
     assert not is_differentiable(tf.abs, [np.zeros(3)])
+    assert not is_differentiable(lambda v: tf.sort(v)[1], [np.ones(3)])  # the median: its slopes do not add up
 
 
 def test_kinks_that_meet():
@@ -331,3 +337,35 @@ def test_tables(gradtwin, tmp_path):
     assert "| tensorflow.math.b | 1 points: lower precision | generic |" in lines and "| 1 | ran |" in lines
     status, _, error = gradtwin("campaign", "--table", str(tmp_path / "none"))
     assert status == 2 and "--table must name a file that `gradtwin campaign --file` wrote" in error
+
+
+def test_points_for_which_there_is_no_time_are_counted(three_points, monkeypatch):
+    import tensorflow as tf
+
+    monkeypatch.setattr(run, "PROCESSOR_TIME", -1.0)
+    result = check_operation("keras.ops.square")
+    assert result.counts[f"points: {run.NOT_IN_TIME}"] == 8  # two, one in each of four lower precisions, two complex
+    assert not any(key.startswith("first order") for key in result.counts)
+    monkeypatch.setattr(run, "DIFFERENCES_TIME", 0.01)
+    monkeypatch.setattr(run, "check_function", _never_ends)
+    counts = Counter()
+    slow = ExactOperation(lambda x: tf.math.segment_max(x, [0, 0, 1, 3]), 0)
+    point = [np.array([0.5, 0.25, 1.0, 2.0])]
+    run._check_point(slow, point, ("first order",), counts=counts, accused=[], name="slow", point="here")
+    assert counts == {f"differences: {run.NOT_IN_TIME}": 1}
+
+
+def _never_ends(*_, **__):
+    while True:
+        pass
+
+
+def test_complex_numbers_of_keras_below_those_of_complex64():
+    """They are 0 in complex64: differences say nothing of them, where the operation is not done in many digits."""
+    import keras
+
+    counts, accused = Counter(), []
+    small = np.array([1.0 + 2.0j, 0.5 - 1.0j]) * 1e-170
+    operation = ExactOperation(lambda x: keras.ops.inner(x, np.ones(2)), 0, "complex128")
+    run._check_point(operation, [small], ("first order",), counts=counts, accused=accused, name="inner", point="here")
+    assert counts == {"undefined": 1} and not accused

@@ -48,7 +48,11 @@ def hide_infinite(of_floats: Callable[..., Any], floats: Sequence[Any]) -> Behin
     ]
     if all(map(np.all, finite)) or not any(map(np.any, finite)):
         return None
-    ordinary = [np.linspace(0.3, 0.7, x.size).reshape(x.shape).astype(x.dtype) for x in leaves]
+    # another one for each argument, so that no difference of two of them is 0
+    ordinary = [
+        np.linspace(0.3 + 0.03 * i, 0.7 + 0.05 * i, x.size).reshape(x.shape).astype(x.dtype)
+        for i, x in enumerate(leaves)
+    ]
     base = outputs(ordinary)
     hiding = [np.zeros(real_values(x).shape, bool) for x in leaves]
     for i, x in enumerate(leaves):

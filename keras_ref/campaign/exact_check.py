@@ -182,7 +182,8 @@ def time_limit(seconds: float) -> Iterator[None]:
         raise Missing(f"more than {seconds:g} seconds")
 
     before = signal.signal(signal.SIGPROF, stop)
-    signal.setitimer(signal.ITIMER_PROF, seconds)
+    # again and again: what is raised while TensorFlow calls Python may be lost
+    signal.setitimer(signal.ITIMER_PROF, seconds, seconds)
     try:
         yield
     finally:

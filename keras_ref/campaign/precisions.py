@@ -31,12 +31,18 @@ FLOAT64 = Precision(2.0**-53, NORMAL)
 
 
 def lowest_precision(graph: Graph) -> Precision:
-    """The lowest precision that the arguments go through."""
-    moving: set[int] = {id(t) for t in graph.graph.inputs}
-    found = [FLOAT64]
-    for operation in needed(graph.outputs):
+    """The lowest precision through which the arguments come to the outputs; what only decides is left out."""
+    operations = needed(graph.outputs)
+    moving, reaching = {id(t) for t in graph.graph.inputs}, {id(t) for t in graph.outputs}
+    for operation in operations:
         if any(id(t) in moving for t in operation.inputs):
-            floats = [t for t in operation.outputs if t.dtype.is_floating or t.dtype.is_complex]
-            moving |= {id(t) for t in floats}
-            found += [Precision.of(t.dtype) for t in floats]
-    return max(found)
+            moving |= {id(t) for t in operation.outputs if _is_float(t)}
+    for operation in reversed(operations):
+        if any(id(t) in reaching for t in operation.outputs):
+            reaching |= {id(t) for t in operation.inputs if _is_float(t)}
+    between = moving & reaching
+    return max([FLOAT64, *(Precision.of(t.dtype) for o in operations for t in o.outputs if id(t) in between)])
+
+
+def _is_float(tensor: Any) -> bool:
+    return bool(tensor.dtype.is_floating or tensor.dtype.is_complex)

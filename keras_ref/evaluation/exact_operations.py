@@ -101,7 +101,7 @@ BINARY: dict[str, Callable[[Any, Any], Any]] = {
     "Maximum": max,
     "Minimum": min,
     "Pow": mpmath.power,
-    "SquaredDifference": lambda a, b: (a - b) ** 2,
+    "SquaredDifference": lambda a, b: (a - b) * mpmath.conj(a - b),  # TensorFlow takes the absolute value
     "Atan2": mpmath.atan2,
     "Xlogy": _xlogy,
     "Xlog1py": lambda a, b: ZERO if a == 0 else a * mpmath.log1p(b),
