@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TypeAlias
@@ -26,32 +27,34 @@ def ticking(progress: Progress | None, what: str) -> Iterator[Progress | None]:
     if progress is None:
         yield None
         return
-    lock, ended, reported = threading.Lock(), threading.Event(), threading.Event()
-    last: list[tuple[int, int, str]] = [(0, 1, what)]
+    lock, ended = threading.Lock(), threading.Event()
+    last: tuple[int, int, str] = (0, 1, what)
+    said = time.monotonic()
 
     def report(done: int, total: int, what: str) -> None:
+        nonlocal last, said
         with lock:
-            last[0] = done, total, what
-            reported.set()
+            last, said = (done, total, what), time.monotonic()
             progress(done, total, what)
 
     def repeat() -> None:
-        while not ended.wait(SILENCE):
-            if reported.is_set():
-                reported.clear()
-                continue
+        nonlocal said
+        while not ended.wait(max(0.0, said + SILENCE - time.monotonic())):
             with lock:
                 if ended.is_set():
                     return
+                if time.monotonic() < said + SILENCE:
+                    continue
+                said = time.monotonic()
                 try:
-                    progress(*last[0])
+                    progress(*last)
                 # whose callback it is will see it where the check itself reports
                 except Exception:  # noqa: BLE001
                     return
 
     thread = threading.Thread(target=repeat, name="progress", daemon=True)
-    thread.start()
     try:
+        thread.start()
         yield report
     finally:
         ended.set()

@@ -1,5 +1,6 @@
 """`digits`: derivatives that are right to the scale of the loss and have lost most of their own digits."""
 
+from functools import cache
 from importlib import util
 
 import mpmath
@@ -26,10 +27,15 @@ ORDINARY = (
 )  # fmt: skip
 
 
+@cache
+def graph_of(function):
+    """The function of one number, traced once."""
+    return Graph(tf.function(function, autograph=False).get_concrete_function(tf.TensorSpec((), tf.float64)))
+
+
 def loss_at(function, x):
     """The function of one number in many digits, at a point."""
-    traced = tf.function(function, autograph=False).get_concrete_function(tf.TensorSpec((), tf.float64))
-    return ExactLoss(Graph(traced), [np.asarray(x)])
+    return ExactLoss(graph_of(function), [np.asarray(x)])
 
 
 def slope(function, x):

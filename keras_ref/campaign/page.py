@@ -11,18 +11,33 @@ from keras_ref.campaign.standing import Standing
 from keras_ref.reports.escaping import fenced
 from keras_ref.reports.html import page_html
 
+#: words in the cells, not numbers: to the left, and wrapped within the width of the page
+STYLE = """
+table.ledger { width: 100%; table-layout: fixed; }
+.ledger :is(th, td) { text-align: left; vertical-align: top; white-space: normal; overflow-wrap: anywhere; }
+table.ledger thead th:first-child { background: none; position: static; }
+table.ledger th:nth-child(1) { width: 34%; } table.ledger th:nth-child(2) { width: 28%; }
+section { border-top: 1px solid var(--line); margin-top: 2em; }
+dl { display: grid; grid-template-columns: max-content 1fr; gap: 0.3em 1.2em; }
+dt { color: var(--soft); } dd { margin: 0; overflow-wrap: anywhere; }
+@media (max-width: 40em) { dl { grid-template-columns: 1fr; } dd { margin-bottom: 0.5em; } }
+"""
+
 
 def ledger_html(standings: Sequence[Standing], versions: str) -> str:
     """The page: a count of each state, a table with a row per finding, and each with its script."""
     counts = ", ".join(f"{count} {state}" for state, count in Counter(s.state for s in standings).items())
     rows = "".join(_row(s) for s in standings)
+    kinds = ", ".join(f"{count} {kind}" for kind, count in Counter(s.finding.kind for s in standings).most_common())
+    heads = "".join(f"<th scope='col'>{name}</th>" for name in ("finding", "where", "kind", "here", "upstream"))
     body = (
-        f"<header><h1>Findings</h1><p class='verdict'>{escape(versions)}: {escape(counts)}.</p></header><main>"
-        "<table><thead><tr><th scope='col'>finding</th><th scope='col'>where</th><th scope='col'>kind</th>"
-        f"<th scope='col'>here</th><th scope='col'>upstream</th></tr></thead><tbody>{rows}</tbody></table>"
+        f"<header><h1>Findings</h1><p class='verdict'>{escape(versions)}: {escape(counts)}.</p>"
+        f"<p>By kind: {escape(kinds)}. A script runs without gradtwin and exits with 1 while the fault is there, with "
+        f"0 when it is not.</p></header><main><table class='ledger'><thead><tr>{heads}</tr></thead>"
+        f"<tbody>{rows}</tbody></table>"
         f"{''.join(map(_section, standings))}</main>"
     )
-    return page_html("Findings", body, command="findings")
+    return page_html("Findings", body, command="findings", style=STYLE)
 
 
 def _row(standing: Standing) -> str:
@@ -44,6 +59,7 @@ def _link(finding: Finding) -> str:
 def _section(standing: Standing) -> str:
     finding = standing.finding
     facts = {
+        "Where": f"{finding.where} ({finding.kind})",
         "What is right": finding.source,
         "Affects": finding.affects,
         "Found in": _releases(finding.found_in),
@@ -52,6 +68,7 @@ def _section(standing: Standing) -> str:
         "Here": f"{standing.state}. {standing.said}",
     }
     listed = "".join(f"<dt>{name}</dt><dd>{escape(text)}</dd>" for name, text in facts.items())
+    listed += f"<dt>Upstream</dt><dd>{_link(finding)}</dd>"
     return (
         f"<section id='{escape(finding.id)}'><h2>{escape(finding.id)}</h2><p>{escape(finding.what)}</p>"
         f"<dl>{listed}</dl><pre tabindex='0'>{escape(finding.script)}</pre></section>"

@@ -31,7 +31,6 @@ from keras_ref.errors import BadInput, UserCodeFailed, errors_as_bad_input
 from keras_ref.evaluation.float64 import DTYPE, in_precision, restore_process_state
 from keras_ref.evaluation.loss_function import LossFunction
 from keras_ref.reports.verdict import Report
-from scratch.progress import ticking
 
 NOTE_ON_ESTIMATE = (
     "The rounding of the {} could not be measured operation by operation ({}): it was estimated from differences, "
@@ -45,8 +44,7 @@ def check(keras_objects: Sequence[Any], prepare: Prepare, settings: Settings) ->
     The objects compute in float64 for the time of the check. Where they do not run in float64 at all, they are checked
     in the precision that they have. What a lower precision than float64 costs the gradient is measured first.
     """
-    with errors_as_bad_input(), restore_process_state(), ticking(settings.progress, "preparing") as progress:
-        settings = replace(settings, progress=progress)
+    with errors_as_bad_input(), restore_process_state():
         first: UserCodeFailed | None = None
         low = LowPrecision()
         try:

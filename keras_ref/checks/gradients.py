@@ -166,6 +166,6 @@ def check_gradients(
         )
 
     keras_objects = (model, *loss_objects(loss))
-    with only_used_rows(keras_objects, data, prepare_on, progress=progress) as (used, on_all_rows):
+    with only_used_rows(keras_objects, data, prepare_on) as (used, on_all_rows):
         report = on_all_rows(check(keras_objects, partial(prepare_on, used), settings))
     return name_culprit(report, model, data, training=training, settings=settings)

@@ -35,7 +35,6 @@ from keras_ref.programs.remote import RemoteProgram, Worker
 from keras_ref.reports.verdict import Report
 from keras_ref.translation.from_keras import NoTwin
 from scratch.arrays import Array
-from scratch.progress import ticking
 
 #: the backends of Keras 3, by the name of KERAS_BACKEND; TensorFlow is the one that checks run on
 BACKENDS = ("tensorflow", "jax", "torch")
@@ -80,8 +79,7 @@ def check_on_backend(
     started = time.perf_counter()
     _refuse(settings, backend)
     plain_loss(loss)
-    with _subject_of(model, data) as subject, ticking(settings.progress, "preparing") as progress:
-        settings = replace(settings, progress=progress)
+    with _subject_of(model, data) as subject:
         program = RemoteProgram(f"keras-{backend}:{subject.target}", worker=worker)
         try:
             return _check(

@@ -47,7 +47,7 @@ from keras_ref.translation.to_keras import mirror, mirrored
 from scratch.arrays import Array
 from scratch.model import Model
 from scratch.optimizers.base import Optimizer
-from scratch.progress import Progress, ticking
+from scratch.progress import Progress
 
 
 def _is_name(value: Any) -> bool:
@@ -122,7 +122,6 @@ def check_updates(
     with ExitStack() as stack:
         stack.enter_context(errors_as_bad_input())
         stack.enter_context(restore_process_state())
-        progress = stack.enter_context(ticking(progress, "preparing"))
         given = [optimizer] if isinstance(optimizer, keras.optimizers.Optimizer) else []
         objects = (model, *given, *loss_objects(loss))
         used = _used_rows(objects, data, optimizer=optimizer or compiled, loss=loss, seed=seed)

@@ -34,7 +34,6 @@ from keras_ref.reports.verdict import Report, Verdict
 from keras_ref.translation.from_keras import NoTwin, reflected
 from scratch.arrays import Array
 from scratch.optimizers.base import Optimizer
-from scratch.progress import Progress, ticking
 
 #: entries of unused rows from which on they are left out: below, nobody notices them
 WORTHWHILE = 2**18
@@ -89,7 +88,6 @@ def only_used_rows(
     *,
     law: Optimizer | None = None,
     seed: int = 0,
-    progress: Progress | None = None,
 ) -> Iterator[tuple[Data, Callable[[Report], Report]]]:
     """While the block lasts, large embeddings have the rows that the data use. Yields the data for that, and what turns
     a report into one on the embeddings as they are.
@@ -109,7 +107,7 @@ def only_used_rows(
     totals = {name: int(np.prod(one.variable.shape)) for name, one in rows.items()}
     notes = [_note(one) for one in found]
     with Restoration() as restoration:
-        with ticking(progress, "preparing"), restore_process_state():
+        with restore_process_state():
             before = _loss_before(keras_objects, partial(prepare, data), found)
             for one in found:
                 _shrink(restoration, one, [o for owner in keras_objects for o in optimizers_of(owner)])

@@ -5,6 +5,7 @@ A check lets a model, Keras and TensorFlow be something else for a while. Theref
 - a lock lets one check run in a process; a second one, of this model or another, waits;
 - a signal (Ctrl-C) interrupts a check as it would anything; those that follow at once, and those that come while
   changes are undone, are held back, and delivered when everything is as it was;
+- a callback for progress is called at least once a second, whatever the verb does (scratch/progress.py);
 - the undo steps are run twice from nested `finally` blocks, so that an interruption of the first run is made up for.
 """
 
@@ -32,6 +33,7 @@ from tensorflow.python.ops.script_ops import FuncRegistry
 from keras_ref.errors import BadInput
 from keras_ref.evaluation.restoration import Restoration
 from scratch.nudging.blocks import blas_contexts, end_blas_contexts
+from scratch.progress import Progress, ticking
 
 Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
@@ -62,6 +64,7 @@ class HeldSignals:
         """Stand before every handler that is written in Python. Only the main thread gets signals, and may do so."""
         if threading.current_thread() is not threading.main_thread():
             return
+        _INSTALLED.append(self)
         for number in signal.valid_signals():
             handler = signal.getsignal(number)
             if callable(handler) and not isinstance(handler, signal.Handlers):
@@ -80,6 +83,10 @@ class HeldSignals:
             raise
         self._free_from = 0.0
 
+    def take_as_answered(self) -> None:
+        """Whoever has caught what a handler raised has done what it asked for: it is not raised again at the end."""
+        self._raised = None
+
     def remove(self) -> None:
         """Put the handlers back, those that the check itself has replaced excepted, and deliver what has waited.
 
@@ -90,12 +97,24 @@ class HeldSignals:
             if signal.getsignal(number) == self._receive:
                 signal.signal(number, handler)
             self._handlers.pop(number, None)
+        if self in _INSTALLED:
+            _INSTALLED.remove(self)
         waiting, self._waiting = dict.fromkeys(self._waiting), []
         for number in waiting:
             signal.raise_signal(number)
         raised, self._raised = self._raised, None
         if raised is not None and not _is_under_way(raised):
             raise raised
+
+
+#: what stands before the handlers of signals now, that of the outermost verb first
+_INSTALLED: list[HeldSignals] = []
+
+
+def answer_interruption() -> None:
+    """Say inside of a verb that a KeyboardInterrupt which was caught is answered: the verb ends with a result."""
+    for one in _INSTALLED:
+        one.take_as_answered()
 
 
 def _is_under_way(error: BaseException) -> bool:
@@ -146,7 +165,10 @@ def leaves_no_trace(verb: Callable[Parameters, Result]) -> Callable[Parameters, 
         try:
             try:
                 guard.begin()
-                return verb(*arguments, **options)
+                with ticking(cast("Progress | None", options.get("progress")), "preparing") as progress:
+                    if progress is not None:
+                        options["progress"] = progress
+                    return verb(*arguments, **options)
             finally:
                 guard.end()
         finally:

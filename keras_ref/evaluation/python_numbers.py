@@ -17,7 +17,9 @@ from keras_ref.evaluation.keras_classes import KerasVariable
 
 #: operators of two operands, on the left and on the right
 OPERATORS = ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow")
-COMPARISONS = ("lt", "le", "eq", "ne", "gt", "ge")
+#: without equality, which TensorFlow asks for in C++: that ends the process where Python code that it calls is
+#: interrupted
+COMPARISONS = ("lt", "le", "gt", "ge")
 
 
 class DoubleFloat(np.float64):
@@ -47,5 +49,3 @@ for _name in [*OPERATORS, *(f"r{name}" for name in OPERATORS), *COMPARISONS]:
     setattr(DoubleFloat, f"__{_name}__", _leaving_variables_alone(f"__{_name}__"))
 for _name in ("neg", "pos", "abs"):
     setattr(DoubleFloat, f"__{_name}__", _of_one(f"__{_name}__"))
-# defining equality takes it away
-DoubleFloat.__hash__ = np.float64.__hash__  # type: ignore[method-assign]

@@ -18,6 +18,7 @@ from keras_ref.checks.layers_and_functions import check_function, check_layer
 from keras_ref.checks.updates import check_updates
 from keras_ref.errors import BadInput
 from keras_ref.evaluation.arguments import takes
+from keras_ref.evaluation.guard import answer_interruption, leaves_no_trace
 from keras_ref.inputs.arrays import given_data
 from keras_ref.minimisation.cases import CLAIMS, PLAIN, CallCase
 from keras_ref.minimisation.definitions import has_same_definition, show_definition
@@ -83,6 +84,7 @@ class NothingToMinimise(BadInput):
 
 
 @takes()
+@leaves_no_trace
 def minimise(
     subject: Any,
     *inputs: Any,
@@ -245,6 +247,7 @@ def search_from(
     try:
         search.run(case)
     except KeyboardInterrupt:
+        answer_interruption()
         notes.append("Interrupted: this is the smallest case so far.")
     else:
         if not search.finished:

@@ -12,6 +12,7 @@ import numpy as np
 
 from keras_ref.checks.compare import compare
 from keras_ref.errors import BadInput
+from keras_ref.evaluation.guard import leaves_no_trace
 from keras_ref.inputs.targets import load_data, load_target
 from keras_ref.minimisation.cases import Setup, describe
 from keras_ref.minimisation.expressions import Call, Expression, Listing, Writer, replaced, walk
@@ -82,6 +83,7 @@ def _layers(side: Expression) -> Listing | None:
     return next((node for _, node in walk(side) if isinstance(node, Listing)), None)
 
 
+@leaves_no_trace
 def minimise_programs(
     a: Any,
     b: Any,

@@ -41,14 +41,14 @@ def report_html(*reports: Report, command: str = "check") -> str:
     return page_html(", ".join(report.subject for report in reports), body, command=command)
 
 
-def page_html(title: str, body: str, *, command: str) -> str:
-    """A page of this style, written by a command, from the HTML of its body."""
+def page_html(title: str, body: str, *, command: str, style: str = "") -> str:
+    """A page of this style, and more of its own, written by a command, from the HTML of its body."""
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         f'<meta name="generator" content="gradtwin {command}">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>{escape(title)} – gradtwin</title>"
-        f'<link rel="icon" href="data:,"><style>{_style()}</style></head><body>{body}</body></html>\n'
+        f'<link rel="icon" href="data:,"><style>{_style()}{style}</style></head><body>{body}</body></html>\n'
     )
 
 

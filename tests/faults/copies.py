@@ -16,7 +16,7 @@ import warnings
 from collections import Counter
 from dataclasses import dataclass
 
-from interrupting import count_lines, interrupted_at, join_all, line_of, place_of, tracing
+from interrupting import PLACES, count_lines, interrupted_at, join_all, line_of, place_of, tracing
 
 #: seconds after which a copy is thought to wait for a thread that a copy does not have
 STUCK = 6.0
@@ -99,15 +99,35 @@ class Copies:
                 self.stuck.append((place, error))
 
 
+#: where what is the user's is changed, or put back: every line there is a place of its own
+CHANGING = tuple(
+    f"{PLACES[0]}/{room}"
+    for room in (
+        "checks/",
+        "evaluation/",
+        "programs/",
+        "frontends/",
+        "minimisation/running",
+        "comparison/own_",
+        "comparison/train",
+    )
+)
+
+
 def first_and_last(call):
     """Chooses each line of a call at the first and at the last time that it comes to it: (file, line, time).
 
+    A function elsewhere that handles no error, and ends no block, passes one on, whichever line it comes from: of such
+    a function only the line that is run first is chosen.
+
     How often a call comes to a line may depend on measured noise: a last time that it does not come to is not tried.
     """
-    counts, seen = count_lines(call), Counter()
+    counts, seen, began = count_lines(call), Counter(), {}
 
     def choose(frame):
-        line = line_of(frame)
+        line, code = line_of(frame), frame.f_code
+        if not (code.co_exceptiontable or line[0].startswith(CHANGING) or began.setdefault(code, line) == line):
+            return None
         seen[line] += 1
         return (*line, seen[line]) if seen[line] in (1, counts[line]) else None
 

@@ -25,6 +25,7 @@ ROOM = Path(keras_ref.__file__).parent
 OTHERWISE = {
     ("campaign/standing.py", "run_script"): "a folder of its own, which is deleted",
     ("checks/other_backends.py", "_subject_of"): "a folder of its own, which is deleted",
+    ("frontends/distribution.py", "share"): "a folder of its own, which is deleted",
     ("frontends/variable_names.py", "main"): "a file that the parent made for the answer",
     ("minimisation/running.py", "_file"): "a folder of its own, which is deleted",
     ("programs/worker.py", "main"): "the pipe to the parent",

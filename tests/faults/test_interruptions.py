@@ -17,12 +17,15 @@ import pytest
 import tensorflow as tf
 from copies import first_and_last, first_in_phase, interrupted_copies, signalled_copies
 from everything import changes, everything
+from interrupting import line_of, tracing
 from subjects import MORE, SUBJECTS, X, Y, plain_model
 
 from keras_ref import check_function, check_gradients
 from keras_ref.errors import BadInput
 from keras_ref.evaluation.guard import HeldSignals, leaves_no_trace
+from keras_ref.evaluation.python_numbers import DoubleFloat
 from keras_ref.evaluation.restoration import Restoration
+from keras_ref.minimisation.search import Search
 
 #: a generator of its own: the global one is part of what is compared
 DRAWN = random.Random()
@@ -170,6 +173,34 @@ def test_an_error_of_c_code_in_the_place_of_an_interruption(is_cause):
             verb()
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+def test_no_python_runs_where_tensorflow_compares_numbers():
+    """It does that in C++, to find a tensor that it has made of one before, and an interruption ends the process."""
+    lines = []
+    with tracing(lambda frame: lines.append(line_of(frame))):
+        for _ in range(3):
+            tf.constant(1.0, "float64") * DoubleFloat(0.1)
+    assert lines == []
+    assert hash(DoubleFloat(0.1)) == hash(0.1)
+    assert DoubleFloat(0.1) == 0.1
+
+
+def test_a_minimisation_that_is_interrupted(monkeypatch):
+    """The smallest case so far is its result, which nothing interrupts once more; all is as it was."""
+    call, changed = subject("minimisation")
+    monkeypatch.setattr(Search, "run", interrupted_search)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        assert call().notes[0] == "Interrupted: this is the smallest case so far."
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert changed() == []
+
+
+def interrupted_search(search, case):
+    search.best = case
+    signal.raise_signal(signal.SIGINT)
 
 
 def test_an_undo_step_that_is_interrupted_runs_again():
