@@ -86,13 +86,16 @@ def _excused_whole(found: EntryComparison, gradient: float) -> Array:
     """The entries that differ by as much as they are, which only the rounding of autodiff allows: nothing is decided.
 
     Rounding does not see whether a backward pass jumps at the point. Entries that are nothing beside the others, as
-    large as rounding, are no such.
+    large as rounding, are no such; nor are slopes of less than the noise of the loss, of which a complex step says
+    nothing: those of a softmax's scores, whose values are all the same.
     """
     estimate = found.slopes.value
+    size = scale_of(np.ravel(found.oracle.values[found.name]))[found.entries]
     with np.errstate(invalid="ignore"):
         difference = np.abs(estimate.value - found.values)
         as_large = SAFETY * difference >= np.abs(estimate.value)
-        return np.flatnonzero((difference > estimate.error) & as_large & (difference >= DULL * gradient))
+        is_seen = (difference > estimate.error) & (difference * size > found.oracle.noise)
+        return np.flatnonzero(is_seen & as_large & (difference >= DULL * gradient))
 
 
 def _undecided(found: EntryComparison, at: Array) -> EntryComparison:

@@ -35,7 +35,7 @@ class StackedCall:
 
     def __init__(self, function: Any, *, varying: int) -> None:
         self.function, self._varying = function, varying
-        self.has_order = any(map(_has_order, operations(function.graph)))
+        self.has_order = any(map(has_order, operations(function.graph)))
         self._loop: Any = None
         #: what one evaluation makes, as far as shapes are known
         self.bytes = max(1, sum(map(_bytes, operations(function.graph))))
@@ -72,7 +72,7 @@ class StackedCall:
         return tf.map_fn(one, arguments[: self._varying], fn_output_signature=tf.float64, parallel_iterations=1)
 
 
-def _has_order(operation: Any) -> bool:
+def has_order(operation: Any) -> bool:
     """Whether it matters when an operation runs, or where: TensorFlow compiles or places some."""
     if operation.device or "_XlaMustCompile" in operation.node_def.attr:
         return True
