@@ -106,6 +106,26 @@ def test_a_right_operation_is_not_accused(three_points):
     assert deep.counts["first order: match"] == deep.counts["compiled: match"] == 44
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        "tensorflow.linalg.adjoint",
+        "tensorflow.raw_ops.ClipByValue",
+        "tensorflow.raw_ops.InvGrad",
+        "tensorflow.raw_ops.RsqrtGrad",
+        "tensorflow.raw_ops.SigmoidGrad",
+        "tensorflow.nn.sufficient_statistics",
+    ],
+)
+def test_conjugates_ordered_bounds_and_outputs_left_out(name, monkeypatch):
+    """Some gradient operations conjugate, some do not; a minimum is below a maximum; an output may be None."""
+    wanted = ("generic", "generic in complex128", "constant")
+    monkeypatch.setattr(run, "points_of", lambda kinds, seed: [p for p in points_of(kinds, seed) if p[0] in wanted])
+    result = check_operation(name)
+    assert result.accusations == ()
+    assert result.counts["first order: match"] > 0 or "kink" in str(result.counts)
+
+
 def test_a_file_goes_on_where_it_stopped(tmp_path):
     path, head = str(tmp_path / "campaign.jsonl"), {"seed": 0}
     assert records.read_results(path, head=head) == []

@@ -37,15 +37,15 @@ def hide_infinite(of_floats: Callable[..., Any], floats: Sequence[Any]) -> Behin
     What has an influence on what is seen at a point between 0 and 1: infinite numbers do not move.
     """
     leaves = [np.asarray(leaf) for leaf in tf.nest.flatten(list(floats))]
+    here = tf.nest.flatten(of_floats(*tf.nest.map_structure(tf.constant, list(floats))))
+    if any(o is None for o in here):  # an output that was not asked for
+        return None
 
     def outputs(moved: Sequence[Array]) -> list[Array]:
         given = tf.nest.pack_sequence_as(list(floats), [tf.constant(x) for x in moved])
         return [real_values(o) for o in tf.nest.flatten(of_floats(*given))]
 
-    finite = [
-        np.all(np.isfinite(o), axis=-1) if o.dtype.is_complex else np.isfinite(real_values(o))
-        for o in tf.nest.flatten(of_floats(*tf.nest.map_structure(tf.constant, list(floats))))
-    ]
+    finite = [np.all(np.isfinite(o), axis=-1) if o.dtype.is_complex else np.isfinite(real_values(o)) for o in here]
     if all(map(np.all, finite)) or not any(map(np.any, finite)):
         return None
     # another one for each argument, so that no difference of two of them is 0

@@ -347,6 +347,6 @@ def _judged(  # noqa: PLR0911 (one answer a kind)
         return replace(entry, digits=right)
     with time_limit(PATIENCE):  # numbers below the normal ones have fewer digits, or none
         allowed = allowed_digits(truth.value, again) if abs(truth.value) >= normal else 0.0
-    few = right < allowed / 2
+    few = right < allowed / 2 and allowed >= 1  # where not a digit is allowed none is lost
     kind = ("mismatch" if large else "inaccurate") if few else SMOOTH_MATCH
     return replace(entry, kind=kind, digits=right, allowed=allowed)
