@@ -183,7 +183,9 @@ def test_overflow(monkeypatch):
         entries, offsets = np.arange(6), np.full((1, 6), 1e-3)
         by_columns = loss.losses(name, entries, offsets)
         monkeypatch.setattr(stacked_losses, "WORTH", np.inf)
-        assert np.allclose(by_columns, loss.losses(name, entries, offsets), rtol=1e-12, atol=0, equal_nan=True)
+        whole = loss.losses(name, entries, offsets)
+        assert np.isfinite(whole).all()
+        assert (np.abs(by_columns - whole) <= 2 * loss.noise()).all()
 
 
 def test_workers(monkeypatch):
