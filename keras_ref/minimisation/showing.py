@@ -65,18 +65,15 @@ def draws_unseeded(case: CallCase, names: Mapping[str, Any]) -> bool:
     return case.is_layer and not case.seeded and bool(names["layer"].variables) and case.weights is None
 
 
+def write_setup(setup: Setup) -> str:
+    """The text that builds a case."""
+    lines = ("import os, sys, numpy as np, tensorflow as tf, keras", setup.search_path(), *setup.head, *setup.lines)
+    return "\n".join(lines)
+
+
 def text_of(setup: Setup) -> str:
-    """The text that builds a case, and keeps its points beside it."""
-    return "\n".join(
-        (
-            "import os, sys, numpy as np, tensorflow as tf, keras",
-            setup.search_path(),
-            *setup.head,
-            *setup.lines,
-            f"f = {setup.function}",
-            f"points = {setup.points}",
-        )
-    )
+    """The text that builds a case, and keeps its function and its points beside it."""
+    return "\n".join((write_setup(setup), f"f = {setup.function}", f"points = {setup.points}"))
 
 
 def _shown(case: CallCase, setup: Setup, names: dict[str, Any]) -> Shown | None:
