@@ -99,7 +99,7 @@ def oracles_of(
     if "forward" in wanted:
         forward = ForwardOracle.at(loss, loss.values, seed=seed, inputs=frozenset(loss.inputs))
         _require_finite(forward, subject)
-        judged = judge_precision(forward, subject=subject, seed=seed)
+        judged = judge_precision(forward, loss, subject=subject, seed=seed)
         forward, notes = judged.oracle, [*judged.notes]
     beside: TwinOracle | None = None
     if "twin" in wanted:
@@ -119,7 +119,7 @@ def directional_oracle(loss: LossFunction, *, subject: str) -> Oracles:
     """The oracle for directions that move everything at once. Raises: BadInput where the loss is not finite."""
     oracle = DirectionalOracle.of(loss)
     _require_finite(oracle, subject)
-    judged = judge_precision(oracle, subject=subject)
+    judged = judge_precision(oracle, loss, subject=subject)
     return Oracles((judged.oracle,), judged.notes)
 
 
