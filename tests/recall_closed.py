@@ -15,7 +15,6 @@ from support_recall import (
     LOGITS,
     MATRIX,
     SECOND,
-    SUBNORMAL,
     TWO,
     WEIGHTS,
     Report,
@@ -77,7 +76,7 @@ CLOSED = (
         tf.math.igamma,
         lambda: (gradient(tf.math.igamma, 1.0, 0.0, wrt=1), 1.0),
         kinds=TWO,
-        reason="no point has a = 1 beside x = 0",
+        operation="tensorflow.math.igamma",
     ),
     Report.of(
         "tensorflow 127227",
@@ -99,7 +98,7 @@ CLOSED = (
         lambda: (second(lambda b: tf.signal.kaiser_window(3, b, dtype=tf.float64)[0], 0.0), -0.5),
         kinds=("number",),
         options=SECOND,
-        reason="as computed the window bends at 0 (a negative beta is wrong), and what lies between both sides passes",
+        operation="tensorflow.signal.kaiser_window",
     ),
     Report.of(
         "tensorflow 127224",
@@ -152,8 +151,7 @@ CLOSED = (
         tf.nn.silu,
         lambda: (gradient(tf.nn.silu, -709.0), -708.0 * math.exp(-709.0)),
         options=DIGITS,
-        points=("far",),
-        reason=SUBNORMAL,
+        points=("exp underflows",),
     ),
     Report.of(
         "tensorflow 126632",

@@ -14,6 +14,7 @@ releases.toml     older releases in which the scripts were run
 tensorflow.toml   the faults of TensorFlow: function, arguments, closed form
 derivatives.toml  those that the campaign found, in Keras too
 reported.toml     those that public reports tell of, which the campaign did not add
+accused.toml      those of further accusations and reports
 claims.py         what is claimed of a derivative, and how TensorFlow computes it
 precisions.py     the precision that an operation computes in
 differentiability.py  whether there is a derivative at all

@@ -159,7 +159,7 @@ def _releases() -> dict[str, Any]:
 def _tensorflow() -> list[dict[str, Any]]:
     """The faults of derivatives: of operations of TensorFlow, of the campaign, and those that reports tell of."""
     found = []
-    for name in ("tensorflow.toml", "derivatives.toml", "reported.toml"):
+    for name in ("tensorflow.toml", "derivatives.toml", "reported.toml", "accused.toml"):
         with Path(__file__).with_name(name).open("rb") as file:
             found += tomllib.load(file)["fault"]
     return found

@@ -53,6 +53,11 @@ def gather(subject: CheckedLoss, settings: Settings, *, dtype: str | None, start
     loss.progress = settings.progress
     if dtype is None:
         loss.unit = unit_of([*subject.trained, *loss.inputs.values()])
+    if loss.values and not any(np.size(value) for value in loss.values.values()):
+        raise BadInput(
+            f"{subject.name} must have a number to differentiate by. Received: arrays without entries: "
+            f"{', '.join(loss.values)}. Pass arrays with entries."
+        )
     names = _names_to_compare(loss, settings.variables, subject.name)
     settings.require_expected(loss.values, subject.name)
     if settings.along_directions:
