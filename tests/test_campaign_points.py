@@ -1,11 +1,33 @@
-"""Kinds of points that find faults which other points do not: shapes, unwritten memory, symmetry, the edge of a domain."""
+"""Kinds of points that find what others do not: shapes, unwritten memory, symmetry, the edge of a domain."""
 
 import numpy as np
+import pytest
 
 from keras_ref.campaign import run
 from keras_ref.campaign.exact_check import ExactOperation
-from keras_ref.campaign.points import points_of
+from keras_ref.campaign.points import KINDS, points_of
 from keras_ref.campaign.run import check_operation
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_points_are_of_one_kind(kind):
+    """All points of a kind have the types of the generic one, and are the same for the same seed."""
+    table, again = KINDS[kind](np.random.default_rng(3)), KINDS[kind](np.random.default_rng(3))
+    for name, value in table.items():
+        assert type(value) is type(table["generic"])
+        np.testing.assert_array_equal(value, again[name])
+
+
+def test_points_of_two_arguments():
+    found = dict(points_of(("vector", "segments"), 0))
+    assert {"generic", "equal", "zeros in argument 0", "equal in argument 1"} <= set(found)
+    assert all(len(arguments) == 2 for arguments in found.values())
+    data, chosen = found["nothing chosen"]
+    assert data.size and not chosen.size
+    two = dict(points_of(("vector", "vector"), 0))
+    first, second = two["zeros in argument 1 beside whole numbers"]
+    assert first[0] == 1 and not second.any()
+    assert [a.size for a in two["one number in argument 0"]] == [1, 4]
 
 
 def test_a_gradient_of_another_shape():
