@@ -47,7 +47,7 @@ def test_law_mutants(kind, name):
 
 
 #: one definition of each kind, in every run; all of them in the slow one
-SAMPLE = ("EinsumDense", "Dice", "Lion")
+SAMPLE = ("EinsumDense", "Dice", "SGD")
 IN_COMPANY = [
     pytest.param(kind, name, id=name, marks=() if name in SAMPLE else pytest.mark.slow)
     for kind in ROOTS
