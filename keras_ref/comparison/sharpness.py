@@ -8,6 +8,9 @@ all smaller scales as well: of a gradient that is zero everywhere (a bias before
 
 So is a difference that noise may hide: it is no mismatch where autodiff is right at another scale, by less than it.
 
+At another scale a subject that computes in float32 may be steeper than its steps are short: weights of 2^-8 come near
+the epsilon of a normalization. A difference accuses there only where an error of its size would have been seen here.
+
 A twin of whose definition Keras is known to depart accuses nothing at another scale: a difference there may be that
 departure, which is proven at the point itself.
 """
@@ -137,7 +140,7 @@ class _Sharpened:
         enlarged = np.full(len(at), scale == _scale_of_small(self.found)) & there.slopes.smooth
         trusted = (scale < 1) | enlarged
         wrong = (kinds == Kind.MISMATCH) & (trusted | (self.found.judgements.kinds[at] == Kind.MISMATCH))
-        wrong &= ~_may_be_hidden(there) & (not _departs(self.found))
+        wrong &= ~_may_be_hidden(there, safety=SAFETY) & (not _departs(self.found))
         found, new = self.found, self.passed.copy()
         for which, reason in ((right, Reason.DECIDED_BESIDE), (wrong, Reason.WRONG_BESIDE)):
             chosen = np.flatnonzero(which)
@@ -169,12 +172,15 @@ def _settle_disputed(found: EntryComparison, autodiff: Autodiff, *, own: Array, 
     return _undecided(known.found, disputed)
 
 
-def _may_be_hidden(found: EntryComparison) -> Array:
-    """Whether the difference of each entry (e,) may be that of a bend, or a term, that noise hides from its steps."""
+def _may_be_hidden(found: EntryComparison, *, safety: float = 1.0) -> Array:
+    """Whether the difference of each entry (e,) may be that of a bend, or a term, that noise hides from its steps.
+
+    `safety` is how many times as large as what is allowed, and as what noise hides, it may be for that.
+    """
     with np.errstate(invalid="ignore"):
         difference = np.abs(found.slopes.value.value - found.values)
     unseen = slope_within_noise(found.oracle, found.name, found.entries)
-    return np.asarray(found.between | (difference <= found.allowed + unseen))
+    return np.asarray(found.between | (difference <= safety * (found.allowed + unseen)))
 
 
 def _find_missing(found: EntryComparison, autodiff: Autodiff) -> EntryComparison:
