@@ -15,6 +15,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_ref.checks.annotations import notes_on_untracked
 from keras_ref.checks.checked_loss import (
     ModelLoss,
     has_own_train_step,
@@ -193,7 +194,7 @@ def _compare_updates(
 
     try:
         outcome = compare_steps(model, loss, batches, oracles_at=oracles_at, seed=seed, progress=progress)
-        return replace(outcome, notes=(*found.notes, *outcome.notes))
+        return replace(outcome, notes=(*found.notes, *outcome.notes, *notes_on_untracked(loss.untracked, [model])))
     except NoTwin as error:
         none = [Verdict(v.path, "update", Kind.UNDECIDED, total=int(np.prod(v.shape))) for v in trained]
         return Outcome(tuple(v.because(Reason.NO_TWIN, error) for v in none), (f"No twin: {error}",))
