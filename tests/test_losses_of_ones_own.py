@@ -288,9 +288,12 @@ class Clipping(Own):
         return logs
 
 
-@TABLE.add(says=("clips this weight to [-0.1, 0.1]",))
-def _weights_that_are_clipped_after_a_step():
-    return updated(Clipping(), y=None)
+def test_weights_that_are_clipped_after_a_step():
+    report = updated(Clipping(), y=None)
+    assert report.ok, report.explain()
+    clipped = [v.reason for v in report.verdicts if v.reason_code == "own-step-moves"]
+    assert len(clipped) == 2
+    assert all(reason.endswith("and clips this weight to [-0.1, 0.1]") for reason in clipped)
 
 
 class Decaying(Own):
