@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 
@@ -25,6 +26,7 @@ class Situation:
     failures: frozenset[str]
     says: tuple[str, ...]
     never: tuple[str, ...]
+    slow: bool
 
     def judge(self) -> None:
         """Run the check. Raises: AssertionError where it says something else."""
@@ -54,6 +56,7 @@ class Situations:
         fails: str = "",
         says: tuple[str, ...] = (),
         never: tuple[str, ...] = (),
+        slow: bool = False,
     ) -> Callable[[Callable[[], Report]], Callable[[], Report]]:
         """A decorator for the function that runs a check; what it does is its name. `fails`: kinds, one a word."""
 
@@ -66,7 +69,12 @@ class Situations:
                 failures=frozenset(fails.split()),
                 says=says,
                 never=never,
+                slow=slow,
             )
             return check
 
         return added
+
+    def parameters(self) -> list[Any]:
+        """The names of all rows as parameters of a test, those that take long marked as slow."""
+        return [pytest.param(name, marks=[pytest.mark.slow] * row.slow) for name, row in self.rows.items()]

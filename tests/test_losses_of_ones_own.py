@@ -1,4 +1,4 @@
-"""Losses that live where people put them: in layers, in compute_loss, in a train step. Right ones, and planted errors."""
+"""Losses that people write themselves: in layers, in compute_loss, in a train step; right ones, and planted errors."""
 
 import keras
 import numpy as np
@@ -165,15 +165,18 @@ STEPS = {
     "the compiled loss by hand": (lambda wrong: updated(Computing(wrong), loss="mse", metrics=["mae"]), "mismatch"),
 }
 
+QUICK = {"a step inside a loss", "a coupling layer"}
+EVERY = [pytest.param(name, marks=[pytest.mark.slow] * (name not in QUICK)) for name in STEPS]
 
-@pytest.mark.parametrize("name", STEPS)
+
+@pytest.mark.parametrize("name", EVERY)
 def test_a_right_step(name):
     report = STEPS[name][0](0.0)
     assert report.ok, report.explain()
     assert {str(v.verdict) for v in report.verdicts} <= {"match", "departure"}
 
 
-@pytest.mark.parametrize("name", STEPS)
+@pytest.mark.parametrize("name", EVERY)
 def test_a_wrong_step(name):
     check, kind = STEPS[name]
     report = check(1e-4)
@@ -216,7 +219,7 @@ def _an_endpoint_layer_given_names():
     return check_gradients(endpoint(), {"x": X, "y": Y})
 
 
-@TABLE.add(fails="mismatch", says=("ending (Ending",))
+@TABLE.add(fails="mismatch", says=("ending (Ending",), slow=True)
 def _an_endpoint_layer_that_is_wrong():
     return check_gradients(endpoint(1e-5), [X, Y])
 
@@ -265,7 +268,7 @@ def _a_loss_in_compute_loss():
     return check_gradients(weighing(), X, Y)
 
 
-@TABLE.add(fails="mismatch", never=("look at the optimizer",))
+@TABLE.add(fails="mismatch", never=("look at the optimizer",), slow=True)
 def _a_loss_in_compute_loss_that_is_wrong():
     return check_gradients(weighing(1e-5), X, Y)
 
@@ -395,6 +398,6 @@ def _a_train_step_that_changes_its_data():
     return updated(Inheriting(), loss="mse")
 
 
-@pytest.mark.parametrize("name", TABLE.rows)
+@pytest.mark.parametrize("name", TABLE.parameters())
 def test_situation(name):
     TABLE.rows[name].judge()

@@ -173,7 +173,7 @@ def _one_that_nothing_reads():
     return checked(Scaled(scale(), lambda held: 0.5, name="scaled"))
 
 
-# Nobody expects these to be trained -------------------------------------------------------------------------------------
+# Nobody expects these to be trained --------------------------------------------------------------------------------
 
 
 @silent
@@ -201,7 +201,7 @@ def _a_weight_of_Keras_in_a_list():
 
 @silent
 def _a_variable_of_Keras_as_an_attribute():
-    return checked(Scaled(keras.Variable(0.5), lambda held: tf.convert_to_tensor(held), name="scaled"))
+    return checked(Scaled(keras.Variable(0.5), tf.convert_to_tensor, name="scaled"))
 
 
 @silent
@@ -222,6 +222,6 @@ def _Keras_2_trains_them():
     return report
 
 
-@pytest.mark.parametrize("name", TABLE.rows)
+@pytest.mark.parametrize("name", TABLE.parameters())
 def test_situation(name):
     TABLE.rows[name].judge()

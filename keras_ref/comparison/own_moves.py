@@ -52,7 +52,9 @@ class Beside:
         low, high = (float(np.max(self.after[part], initial=-np.inf)) for part in (moved > 0, moved < 0))
         high = high if (moved < 0).any() else np.inf
         known = all(bound == 0 or is_short_decimal(abs(bound)) for bound in (low, high) if np.isfinite(bound))
-        return f"[{low:.6g}, {high:.6g}]" if known and np.array_equal(np.clip(self.before, low, high), self.after) else ""
+        return (
+            f"[{low:.6g}, {high:.6g}]" if known and np.array_equal(np.clip(self.before, low, high), self.after) else ""
+        )
 
     def judge(self, verdict: Verdict, step: int) -> Verdict:
         """A verdict on what the optimizer made of the weight, by what the step made of it beside that."""

@@ -113,9 +113,9 @@ class _Tapes:
     seen     is called with the loss of each gradient by variables
     opened   the tapes that the step has opened so far
 
-    A gradient by anything else is what it was: a loss may contain one, such as a penalty on that by inputs. So is one by
-    variables that another tape records: a loss may contain the gradient of another one (a step inside it, a penalty on
-    the slopes by weights).
+    A gradient by anything else is what it was: a loss may contain one, such as a penalty on that by inputs. So is one
+    by variables that another tape records: a loss may contain the gradient of another one (a step inside it, a penalty
+    on the slopes by weights).
     """
 
     held: list[Any]
