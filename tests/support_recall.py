@@ -42,6 +42,20 @@ class Report:
         """A report, with what every one has first."""
         return cls(thread=thread, name=name, function=function, live=live, **more)
 
+    @classmethod
+    def at(
+        cls,
+        thread: str,
+        name: str,
+        function: Callable[..., Any],
+        *point: Any,
+        gives: Any,
+        by: Callable[..., Any] | None = None,
+        **more: Any,
+    ) -> Report:
+        """A report on a derivative of the function itself (by default the gradient), and what it should be."""
+        return cls.of(thread, name, function, lambda: ((by or gradient)(function, *point), gives), **more)
+
 
 def gradient(function: Callable[..., Any], *arguments: Any, wrt: int = 0) -> Any:
     """Autodiff's gradient of the sum by one argument, NaN where there is none."""
@@ -103,6 +117,26 @@ def twice_forward(function: Callable[..., Any], x: Any) -> Any:
 def real(function: Callable[..., Any]) -> Callable[..., Any]:
     """The real part of a function of complex numbers, by the parts of each: z = a + ib."""
     return lambda *parts: tf.math.real(function(*map(tf.complex, parts[::2], parts[1::2])))
+
+
+def imaginary_slope(function: Callable[..., Any], y: float) -> Any:
+    """The slope of Re f(x, y + 2i) by the imaginary part of x, at x = 0.5 + 0.25i."""
+
+    def of_first(a: Any, b: Any) -> Any:
+        return real(function)(
+            a, b, tf.fill(a.shape, tf.constant(y, a.dtype)), tf.fill(a.shape, tf.constant(2.0, a.dtype))
+        )
+
+    return gradient(of_first, 0.5, 0.25, wrt=1)
+
+
+def of_image(thread: str, function: Callable[[Any, float], Any], amount: float) -> Report:
+    """A report on an adjustment of images that has no gradient, where that of the sum is 1."""
+    pixel = np.full((1, 1, 1, 3), [0.2, 0.5, 0.7])
+    name = f"tf.image.{function.__name__}"
+    return Report.at(
+        thread, name, lambda x: function(x, amount), pixel, gives=1.0, kinds=IMAGES, refusal="has no entry for"
+    )
 
 
 def cube(x: Any) -> Any:

@@ -1,7 +1,6 @@
 """The campaign: operations by themselves, at points where derivatives go wrong; its file; what it accuses."""
 
 import json
-from collections import Counter
 
 import numpy as np
 import pytest
@@ -205,6 +204,14 @@ def _first_order(function, *arguments, dtype=""):
     return None if entries is None else [entry.kind for entry in entries]
 
 
+def checked_at(operation, floats, findings=None):
+    """What an operation comes to at a point, added to what it has come to before."""
+    findings = run.Findings() if findings is None else findings
+    place = run.Place(name="f", point="here", operation=operation, floats=floats, claims=("first order",))
+    run.check_point(place, findings)
+    return findings
+
+
 def test_numbers_that_where_leaves_out():
     """The entries beside a masked one have their slopes; the masked one's NaN is what tf.where documents."""
     import tensorflow as tf
@@ -222,9 +229,10 @@ def test_numbers_that_where_leaves_out():
     differences = hide_infinite(lambda a, b, c: tf.math.log(tf.abs(a - b)) + tf.math.log(c), [x + 1, x + 2, x])
     assert differences is not None
     np.testing.assert_array_equal(differences.hiding[2], [False, True, False])
-    result = Counter()
-    run._check_point(operation, [x], ("first order",), counts=result, accused=[], name="log", point="here")
-    assert result == {"behind where, first order: match": 2, "behind where, first order: nan, as documented": 1}
+    assert checked_at(operation, [x]).counts == {
+        "behind where, first order: match": 2,
+        "behind where, first order: nan, as documented": 1,
+    }
 
 
 def test_a_lower_precision_on_the_way():
@@ -234,13 +242,12 @@ def test_a_lower_precision_on_the_way():
     def rounded(x):
         return tf.cast(tf.sin(tf.cast(x, tf.float32)), x.dtype)
 
-    operation, accused = ExactOperation(rounded, 0), []
-    counts = Counter()
+    operation, findings = ExactOperation(rounded, 0), run.Findings()
     for point in (np.array([0.3, 0.7]), np.array([1.3, 0.1])):
-        run._check_point(operation, [point], ("first order",), counts=counts, accused=accused, name="f", point="here")
+        checked_at(operation, [point], findings)
     assert operation.narrows and not operation.gives_less
-    assert [one.kind for one in accused] == [run.NARROW]
-    assert counts == {"first order: match": 4, "points: lower precision": 2}
+    assert [one.kind for one in findings.accused] == [run.NARROW]
+    assert findings.counts == {"first order: match": 4, "points: lower precision": 2}
     decides = ExactOperation(lambda x: tf.where(tf.cast(x, tf.float32) > 0, x, -x), 0)
     assert list(decides.entries([point])) and not decides.narrows
     plain = ExactOperation(lambda x: tf.sin(tf.cast(x, tf.float32)), 0)
@@ -342,7 +349,7 @@ def test_oracles(oracle, right, wrong, monkeypatch):
 
 def test_tables(gradtwin, tmp_path):
     path = str(tmp_path / "campaign.jsonl")
-    accusation = run._narrow("tensorflow.math.b", "generic")
+    accusation = run._narrow(run.Place(name="tensorflow.math.b", point="generic", operation=None, floats=(), claims=()))
     results = [
         Result(name="keras.ops.a", counts={"first order: match": 2}, gradients=("Exp",)),
         Result(name="tensorflow.math.b", counts={"first order: nan": 1}, accusations=(accusation,)),
@@ -354,7 +361,7 @@ def test_tables(gradtwin, tmp_path):
     assert status == 0
     assert "| tensorflow.math | 2 | 1 | 1 | 1 |" in lines and "| all | 3 | 2 | 1 | 1 |" in lines
     assert "| keras.ops | first order | 2 match |" in lines and "| 1 | gives no floats |" in lines
-    assert "| tensorflow.math.b | 1 points: lower precision | generic |" in lines and "| 1 | ran |" in lines
+    assert "| tensorflow.math.b | 1 points\\: lower precision | generic |" in lines and "| 1 | ran |" in lines
     status, _, error = gradtwin("campaign", "--table", str(tmp_path / "none"))
     assert status == 2 and "--table must name a file that `gradtwin campaign --file` wrote" in error
 
@@ -368,11 +375,9 @@ def test_points_for_which_there_is_no_time_are_counted(three_points, monkeypatch
     assert not any(key.startswith("first order") for key in result.counts)
     monkeypatch.setattr(run, "DIFFERENCES_TIME", 0.01)
     monkeypatch.setattr(run, "check_function", _never_ends)
-    counts = Counter()
     slow = ExactOperation(lambda x: tf.math.segment_max(x, [0, 0, 1, 3]), 0)
     point = [np.array([0.5, 0.25, 1.0, 2.0])]
-    run._check_point(slow, point, ("first order",), counts=counts, accused=[], name="slow", point="here")
-    assert counts == {f"differences: {run.NOT_IN_TIME}": 1}
+    assert checked_at(slow, point).counts == {f"differences: {run.NOT_IN_TIME}": 1}
 
 
 def _never_ends(*_, **__):
@@ -384,8 +389,7 @@ def test_complex_numbers_of_keras_below_those_of_complex64():
     """They are 0 in complex64: differences say nothing of them, where the operation is not done in many digits."""
     import keras
 
-    counts, accused = Counter(), []
     small = np.array([1.0 + 2.0j, 0.5 - 1.0j]) * 1e-170
     operation = ExactOperation(lambda x: keras.ops.inner(x, np.ones(2)), 0, "complex128")
-    run._check_point(operation, [small], ("first order",), counts=counts, accused=accused, name="inner", point="here")
-    assert counts == {"undefined": 1} and not accused
+    findings = checked_at(operation, [small])
+    assert findings.counts == {"undefined": 1} and not findings.accused

@@ -15,6 +15,16 @@ from keras_ref.comparison.weight_matching import Matching, Pair
 from keras_ref.programs.program import Facts, Point, Program, Stage
 from keras_ref.reports.comparison import Matched, Row
 from scratch.arrays import Array
+from scratch.progress import Progress
+
+#: the parts of a comparison, as its progress names them
+PARTS = ("loading A", "loading B", "running A", "running B", "judging")
+
+
+def report_part(progress: Progress | None, part: str) -> None:
+    """Say which of the parts begins, if progress was asked for."""
+    if progress is not None:
+        progress(PARTS.index(part), len(PARTS), part)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,14 +148,21 @@ def compared(stage: Stage, names: tuple[str, str], a: Array, b: Array, allowed: 
 
 
 def compare_at(
-    a: tuple[Program, Facts], b: tuple[Program, Facts], points: tuple[Point, Point], matching: Matching, *, seed: int
+    a: tuple[Program, Facts],
+    b: tuple[Program, Facts],
+    points: tuple[Point, Point],
+    matching: Matching,
+    *,
+    seed: int,
+    progress: Progress | None = None,
 ) -> Both:
     """Both programs run and measured at their points."""
-    sides = [
-        Side(program=program, facts=facts, point=point, measured=measure(program, point, seed=seed))
-        for (program, facts), point in zip((a, b), points, strict=True)
-    ]
-    first, second = sides
+
+    def side(letter: str, program: Program, facts: Facts, point: Point) -> Side:
+        report_part(progress, f"running {letter}")
+        return Side(program=program, facts=facts, point=point, measured=measure(program, point, seed=seed))
+
+    first, second = side("A", *a, points[0]), side("B", *b, points[1])
     tensors_a, tensors_b = first.measured.trace.tensors, second.measured.trace.tensors
     if list(tensors_a) == list(tensors_b):
         aligned = [(name, name) for name in tensors_a]

@@ -20,7 +20,7 @@ from keras_ref.minimisation.minimise import SECONDS, Minimised, NothingToMinimis
 from keras_ref.minimisation.origins import as_point
 from keras_ref.minimisation.reading import express
 from keras_ref.minimisation.running import running
-from keras_ref.minimisation.showing import Shown, both_of, find_worst, shown_by
+from keras_ref.minimisation.showing import Shown, both_of, find_worst, shown_by, write_setup
 from keras_ref.minimisation.source import NotWritable
 from keras_ref.reports.comparison import Comparison
 from scratch.progress import Progress
@@ -166,17 +166,11 @@ def is_about(case: PairCase, differ: frozenset[Any]) -> bool:
     return left <= differ and bool(left) == bool(differ)
 
 
-def _text(case: PairCase) -> str:
-    setup = case.setup()
-    lines = ("import os, sys, numpy as np, tensorflow as tf, keras", setup.search_path(), *setup.head, *setup.lines)
-    return "\n".join(lines)
-
-
 def show_pair(case: PairCase) -> Shown | None:
     """An output of both; None where they agree."""
     try:
         setup = case.setup()
-        with running(_text(case)) as names:
+        with running(write_setup(setup)) as names:
             values = [np.asarray(names[side](names["x"])) for side in ("a", "b")]
             both = both_of(*values)
             entry = find_worst(both)
@@ -192,7 +186,7 @@ def show_pair(case: PairCase) -> Shown | None:
 def _has_same(case: PairCase, found: Comparison) -> bool:
     """Whether both still part at the same stage, in a layer of the same class or for the same cause."""
     try:
-        with running(_text(case)) as names:
+        with running(write_setup(case.setup())) as names:
             a, b = (m if isinstance(m, keras.Model) else _as_model(m, names["x"]) for m in (names["a"], names["b"]))
             again = compare(a, b, names["x"], steps=0)
     except Exception:  # noqa: BLE001 (as above)
