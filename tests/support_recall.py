@@ -21,6 +21,7 @@ class Report:
     options    of check_function: what the report is about
     live       (what TensorFlow says, the closed form) at the reporter's point; None where it was not run, for `reason`
     points     names of points: only there an accusation is about the report ((): everywhere)
+    operation  what the campaign has for it, "" where it has nothing: it is asked where check_function finds nothing
     refusal    words of the sentence in which a missing derivative is refused
     reason     why it was not run, or why it is missed
     """
@@ -32,6 +33,7 @@ class Report:
     options: dict[str, Any] = field(default_factory=dict)
     live: Callable[[], tuple[Any, Any]] | None = None
     points: tuple[str, ...] = ()
+    operation: str = ""
     refusal: str = ""
     reason: str = ""
 
@@ -182,7 +184,6 @@ SECOND, FORWARD, DIGITS = {"order": 2}, {"forward_mode": True}, {"digits": True}
 TWO, LOGITS, PAIR = ("vector", "vector"), ("logits",), ("complex vector", "complex vector")
 IMAGES, MATRIX, COMPLEX = ("images",), ("matrix",), ("complex vector",)
 WEIGHTS = np.array([[1.0, 2.0], [3.0, 4.0]])
-SUBNORMAL = "no point lies where the sigmoid is subnormal and the slope is not (-745 to -708.4)"
 S = 1.7580993408473768  # selu's λα
 
 

@@ -19,7 +19,16 @@ import numpy as np
 
 from keras_ref.campaign.behind_where import hide_infinite
 from keras_ref.campaign.differentiability import is_differentiable
-from keras_ref.campaign.exact_check import OUTSIDE, RAISES, REFUSED, Entry, ExactOperation, WrongValue, time_limit
+from keras_ref.campaign.exact_check import (
+    OUTSIDE,
+    RAISES,
+    REFUSED,
+    WRONG_SHAPE,
+    Entry,
+    ExactOperation,
+    WrongValue,
+    time_limit,
+)
 from keras_ref.campaign.oracles import HALF, compare_with_oracles
 from keras_ref.campaign.points import ORDINARY, generic_arguments, points_of
 from keras_ref.campaign.registered import recording_gradients
@@ -35,7 +44,7 @@ from keras_ref.reports.reasons import Reason
 from keras_ref.reports.verdict import Verdict
 
 #: what accuses an operation
-ACCUSED = (Kind.MISMATCH, Kind.NAN, Kind.CRASH, Kind.INACCURATE, RAISES)
+ACCUSED = (Kind.MISMATCH, Kind.NAN, Kind.CRASH, Kind.INACCURATE, RAISES, WRONG_SHAPE)
 #: what a point comes to where the function has no finite value, or raises
 UNDEFINED = "undefined"
 #: what a point comes to where autodiff gives no finite number, and the function has no slope

@@ -159,7 +159,7 @@ def find_subject(name: str, make: Callable[[tuple[str, ...]], list[Any]]) -> Sub
     said = _said().get(name, {})
     if "reason" in said:
         return NotCalled(name=name, reason=said["reason"])
-    options = said.get("options", {})
+    options = _with_dtypes(name, said.get("options", {}))
     calls = (tuple(said["arguments"]),) if "arguments" in said else CALLS
     reasons = []
     for arguments in calls:
@@ -178,6 +178,15 @@ def find_subject(name: str, make: Callable[[tuple[str, ...]], list[Any]]) -> Sub
         "gives no floats" if "gives no floats" in reasons else "has no gradient" if "has no gradient" in reasons else ""
     )
     return NotCalled(name=name, reason=best or f"takes other arguments ({reasons[0]})")
+
+
+def _with_dtypes(name: str, options: dict[str, Any]) -> dict[str, Any]:
+    """Options whose dtype is one of TensorFlow where a function of TensorFlow takes it: not all of them take names."""
+    import tensorflow as tf
+
+    if "dtype" not in options or name.startswith("keras."):
+        return options
+    return {**options, "dtype": tf.as_dtype(options["dtype"])}
 
 
 def leaf_dtype(leaf: Any, dtype: str) -> Any:
