@@ -339,7 +339,8 @@ class LossFunction(PerturbedLosses):
         """Give the variables these values. To look whether they have them costs less than to assign them."""
         for name, variable in self.variables.items():
             held = tensorflow_variable(variable)
-            if not same_bits(real_values(held.numpy()), values[name]):
+            value = held.numpy()
+            if not same_bits(value if value.dtype == values[name].dtype else real_values(value), values[name]):
                 held.assign(from_real_parts(values[name], variable.dtype))
 
     def watched(self, inputs: list[Any]) -> list[Any]:
