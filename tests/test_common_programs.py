@@ -63,7 +63,7 @@ def trained(kind):
 
 
 def test_a_model_without_call():
-    with pytest.raises(BadInput, match=r"must have a `call`.*'trained'.*check_updates, or the function") as refused:
+    with pytest.raises(BadInput, match=r"must have a `call`.*'trained.*check_updates, or the function") as refused:
         check_gradients(trained(Trained), X)
     assert "NotImplementedError" not in str(refused.value)
     report = check_updates(trained(Trained), X, steps=1)
@@ -119,6 +119,14 @@ def test_updates_where_several_kinks_meet(optimizer, wrong):
     found = {v.name.split("/")[-1]: v.verdict for v in check_updates(model, X, Y, steps=1).verdicts}
     assert found.pop("bend") == (Kind.MISMATCH if wrong else Kind.MATCH)
     assert set(found.values()) == {Kind.MATCH}
+
+
+@pytest.mark.parametrize("wrong", [0.0, 0.01])
+def test_an_own_step_where_several_kinks_meet(wrong):
+    model = Trained(keras.Sequential([keras.Input((3,)), keras.layers.Dense(2, "tanh"), Bent(wrong)]))
+    model.compile(optimizer="adam")
+    report = check_updates(model, X, steps=1)
+    assert report.ok == (not wrong), report.explain()
 
 
 @pytest.mark.parametrize("seed", range(4))
