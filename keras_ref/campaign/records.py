@@ -12,7 +12,7 @@ from keras_ref.campaign.registered import cover_registered
 from keras_ref.campaign.results import Accusation, Result
 from keras_ref.errors import CouldNotRun
 from keras_ref.reports import files
-from keras_ref.reports.escaping import printable
+from keras_ref.reports.escaping import markdown, printable
 
 
 def read_results(path: str, *, head: dict[str, Any]) -> list[Result]:
@@ -109,24 +109,29 @@ def tabulate(results: Sequence[Result]) -> list[str]:
         checked = [r for r in of_module if not r.reason]
         accused = [r for r in checked if r.accusations]
         listed = len(of_module) - len(checked)
-        lines.append(f"| {module} | {len(of_module)} | {len(checked)} | {listed} | {len(accused)} |")
+        lines.append(_row(module, len(of_module), len(checked), listed, len(accused)))
     lines += ["", "| module | claim | entries |", "|---|---|---|"]
     for module, claims in claims_by_module(results).items():
-        lines += [f"| {module} | {claim} | {_counted(kinds)} |" for claim, kinds in claims.items()]
+        lines += [_row(module, claim, _counted(kinds)) for claim, kinds in claims.items()]
     reasons = Counter(r.reason for r in results if r.reason)
     lines += ["", "| operations not called | why |", "|---|---|"]
-    lines += [f"| {count} | {reason} |" for reason, count in reasons.most_common()]
+    lines += [_row(count, reason) for reason, count in reasons.most_common()]
     covered = cover_registered({r.name: r.gradients for r in results})
     why = Counter(covered.listed.values())
     lines += ["", "| registered gradients of TensorFlow | |", "|---|---|", f"| {len(covered.checked)} | ran |"]
-    lines += [f"| {count} | {reason} |" for reason, count in why.most_common()]
-    lines += [f"| {len(covered.left)} | neither: {', '.join(covered.left)} |"] if covered.left else []
+    lines += [_row(count, reason) for reason, count in why.most_common()]
+    lines += [_row(len(covered.left), f"neither: {', '.join(covered.left)}")] if covered.left else []
     lines += ["", "| operation | accused of | at the first of |", "|---|---|---|"]
     for result in results:
         kinds = Counter(f"{one.claim}: {one.kind}" for one in result.accusations)
         if kinds:
-            lines.append(f"| {result.name} | {_counted(kinds)} | {result.accusations[0].point} |")
-    return [printable(line) for line in lines]
+            lines.append(_row(result.name, _counted(kinds), result.accusations[0].point))
+    return lines
+
+
+def _row(*cells: object) -> str:
+    """A row of a table in Markdown, whose cells may come from a file."""
+    return f"| {' | '.join(markdown(str(cell)) for cell in cells)} |"
 
 
 def _module(name: str) -> str:

@@ -16,6 +16,7 @@ from keras_ref.comparison.program_comparison import (
     first_parting,
     judged,
     matched_names,
+    report_part,
     weights_for,
 )
 from keras_ref.comparison.weight_matching import Matching, match_weights
@@ -29,6 +30,7 @@ from keras_ref.programs.targets import open_object
 from keras_ref.programs.user_objects import left_as_they_are
 from keras_ref.reports.comparison import Comparison, Row
 from scratch.arrays import Array
+from scratch.progress import Progress
 
 
 @takes()
@@ -46,6 +48,7 @@ def compare(
     map: Mapping[str, str] | None = None,  # noqa: A002 (the option's name)
     seed: int = 0,
     time_limit: float = TIME_LIMIT,
+    progress: Progress | None = None,
     replay: str = "",
 ) -> Comparison:
     """Give two programs the same weights and find the first place where they part.
@@ -58,6 +61,7 @@ def compare(
     precision   float64, where both compute in it; else float32
     weights     values by the names of a; its own unless given, constant ones moved at random, so that nothing hides
     map         {weight of a: weight of b} where names, order and shapes do not say it
+    progress    called with (done, total, what)
 
     What is allowed is measured of both programs. Objects are afterwards what they were. Raises: BadInput or
     CouldNotRun, in one sentence, for what cannot be compared.
@@ -71,13 +75,17 @@ def compare(
         _opened(a, time_limit) as first,
         _opened(b, time_limit) as second,
     ):
-        programs = (first, first.facts()), (second, second.facts())
+        report_part(progress, "loading A")
+        facts_a = first.facts()
+        report_part(progress, "loading B")
+        programs = (first, facts_a), (second, second.facts())
         matching = match_weights(programs[0][1].weights, programs[1][1].weights, map)
         x, y = _data(programs, x, y)
         values = _values(first, second, matching, weights, seed=seed)
         own_b = second.values() if programs[1][1].weights else {}
         points, notes = _points(programs, matching, values, own_b, x=x, y=y, training=training, steps=steps, seed=seed)
-        both, more = _run(programs, matching, points, precision, seed=seed)
+        both, more = _run(programs, matching, points, precision, seed=seed, progress=progress)
+        report_part(progress, "judging")
         return report_of(both, notes=(*notes, *more), seed=seed, replay=replay)
 
 
@@ -219,11 +227,17 @@ def _in_float32(value: Any) -> Any:
 
 
 def _run(
-    programs: Any, matching: Matching, points: tuple[Point, Point], precision: str, *, seed: int
+    programs: Any,
+    matching: Matching,
+    points: tuple[Point, Point],
+    precision: str,
+    *,
+    seed: int,
+    progress: Progress | None,
 ) -> tuple[Both, tuple[str, ...]]:
     """Both programs in float64; in float32 where one of them does not compute in float64 throughout."""
     wanted = [replace(point, precision=precision) for point in points]
-    both = compare_at(programs[0], programs[1], (wanted[0], wanted[1]), matching, seed=seed)
+    both = compare_at(programs[0], programs[1], (wanted[0], wanted[1]), matching, seed=seed, progress=progress)
     narrow = any(
         array.dtype in (np.float32, np.float16)
         for side in (both.a, both.b)
@@ -232,7 +246,7 @@ def _run(
     parting = first_parting(both.rows)
     if precision == "float32" or not (narrow or (parting is not None and _may_be_a_constant(both, parting))):
         return both, ()
-    rough, _ = _run(programs, matching, points, "float32", seed=seed)
+    rough, _ = _run(programs, matching, points, "float32", seed=seed, progress=progress)
     if narrow:
         return rough, ("One of them computes in float32 in part.",)
     place = next((row for row in rough.rows if parting is not None and _same_place(row, parting)), None)

@@ -13,7 +13,9 @@ from rich.table import Table
 from keras_ref.coverage.processes import compare_examples
 from keras_ref.coverage.table import OPEN, Coverage, cover, list_unexported
 from keras_ref.own_modules import registry
+from keras_ref.reports.terminal import show_progress, ticking
 from keras_ref.translation import departures
+from scratch.progress import Progress
 
 #: what --run compares, in the order of the columns
 COLUMNS = ("values", "float32", "weights", "inputs", "updates", "graph", "compiled")
@@ -30,13 +32,19 @@ COMPARES = {
 }
 
 
-def collect_coverage(*, run: bool = False, kinds: Iterable[str] = registry.KINDS) -> tuple[Coverage, ...]:
+def collect_coverage(
+    *, run: bool = False, kinds: Iterable[str] = registry.KINDS, progress: Progress | None = None
+) -> tuple[Coverage, ...]:
     """The rows of each kind; with `run`, each twin's row with the results of one small example."""
     tables = tuple(map(cover, kinds))
     if not run:
         return tables
     wanted = [(row.kind, row.name) for table in tables for row in table.rows if row.status == "twin"]
-    found = {(result.kind, result.name): result.compared for result in compare_examples(wanted)}
+    found = {}
+    for result in compare_examples(wanted):
+        found[result.kind, result.name] = result.compared
+        if progress is not None:
+            progress(len(found), len(wanted), result.name)
     return tuple(
         replace(t, rows=tuple(replace(r, compared=found.get((r.kind, r.name), {})) for r in t.rows)) for t in tables
     )
@@ -44,7 +52,8 @@ def collect_coverage(*, run: bool = False, kinds: Iterable[str] = registry.KINDS
 
 def print_coverage(console: Console, *, run: bool = False) -> bool:
     """Print all tables, the departures, and last what is missing. Returns whether nothing is missing or differs."""
-    tables = collect_coverage(run=run)
+    with show_progress(console) as bar:
+        tables = collect_coverage(run=run, progress=ticking(bar, "coverage"))
     console.print(
         f"What Keras {keras.__version__} exports, on TensorFlow {tf.__version__}", markup=False, highlight=False
     )

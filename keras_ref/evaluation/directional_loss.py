@@ -30,7 +30,8 @@ class DirectionalLoss:
     """Losses of a loss function at θ + step · direction, θ its point (or `at`), one evaluation after another.
 
     A direction holds arrays by name, of the shapes of the values; names that are left out stay where they are.
-    Everything else is the loss function's own, in whose place this stands.
+    It has what an oracle asks of a loss (NudgedLoss in comparison/differenced_loss.py), and no gradient: that is the
+    loss function's.
     """
 
     def __init__(self, function: LossFunction) -> None:
@@ -41,17 +42,10 @@ class DirectionalLoss:
         self._branch: Rounded | None = None
         self._held = function.loss_arguments()[1]
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.function, name)
-
     @property
     def unit(self) -> float:
         """The unit roundoff of the loss function."""
         return self.function.unit
-
-    @unit.setter
-    def unit(self, value: float) -> None:
-        self.function.unit = value
 
     @property
     def graph(self) -> Any:

@@ -2,7 +2,7 @@
 
 `keras.ops.cast(0.9, "float64")` is 0.8999999761581421, since TensorFlow takes a plain 0.9 for a float32; for an
 np.float64 it does not. But an np.float64 times a variable of Keras is an array of NumPy, which no gradient goes
-through, where a float times a variable is a tensor.
+through, where a float times a variable is a tensor; and it equals a variable by NumPy's rules, not by Keras's.
 """
 
 from __future__ import annotations
@@ -10,42 +10,34 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import keras
 import numpy as np
 
-from keras_ref.evaluation.keras_classes import KerasVariable
-
-#: operators of two operands, on the left and on the right
-OPERATORS = ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow")
-#: without equality, which TensorFlow asks for in C++: that ends the process where Python code that it calls is
-#: interrupted
-COMPARISONS = ("lt", "le", "gt", "ge")
+#: operators of one and of two operands, on the left and on the right, whose results are such floats again
+OPERATORS = ("neg", "pos", "abs", *(f"{r}{name}" for r in ("", "r") for name in
+             ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow")))  # fmt: skip
 
 
 class DoubleFloat(np.float64):
-    """A float that leaves operations with variables and tensors of Keras to them, as a plain one does."""
+    """A float that leaves operations with variables and tensors of Keras to them, as a plain one does.
+
+    Comparisons are NumPy's own, in C: TensorFlow asks for equality in C++, and ends the process where Python code that
+    it calls is interrupted.
+    """
 
     __slots__ = ()
+    #: below that of whatever has none, which is -1,000,000: NumPy leaves operations with anything but numbers to it
+    __array_priority__ = -1e9
 
 
-def _leaving_variables_alone(name: str) -> Callable[[DoubleFloat, Any], Any]:
+def _stays(name: str) -> Callable[..., Any]:
     original = getattr(np.float64, name)
 
-    def operator(self: DoubleFloat, other: Any) -> Any:
-        if isinstance(other, (KerasVariable, keras.KerasTensor)):
-            return NotImplemented
-        result = original(self, other)
+    def operator(self: DoubleFloat, *other: Any) -> Any:
+        result = original(self, *other)
         return DoubleFloat(result) if type(result) is np.float64 else result
 
     return operator
 
 
-def _of_one(name: str) -> Callable[[DoubleFloat], DoubleFloat]:
-    original = getattr(np.float64, name)
-    return lambda self: DoubleFloat(original(self))
-
-
-for _name in [*OPERATORS, *(f"r{name}" for name in OPERATORS), *COMPARISONS]:
-    setattr(DoubleFloat, f"__{_name}__", _leaving_variables_alone(f"__{_name}__"))
-for _name in ("neg", "pos", "abs"):
-    setattr(DoubleFloat, f"__{_name}__", _of_one(f"__{_name}__"))
+for _name in OPERATORS:
+    setattr(DoubleFloat, f"__{_name}__", _stays(f"__{_name}__"))

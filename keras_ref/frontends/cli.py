@@ -23,6 +23,7 @@ from keras_ref.frontends.invocation import TAKES, Invocation, default_map, read_
 from keras_ref.frontends.minimise_cli import minimise as minimise_command
 from keras_ref.frontends.recorded import permit, read_json, read_recorded
 from keras_ref.frontends.running import Outputs, run_command
+from keras_ref.frontends.starting import start_tensorflow
 from keras_ref.frontends.supervise import WATCHED
 from keras_ref.lesson.cli import lesson, recipe
 from keras_ref.options import OPTIONS, read_settings
@@ -111,9 +112,7 @@ def overview(
     context.default_map = default_map(_settings())
     if context.invoked_subcommand in (*TAKES, "replay"):  # which import TensorFlow where their targets run
         return
-    from keras_ref.inputs.targets import import_quietly
-
-    import_quietly()
+    start_tensorflow()
     if context.invoked_subcommand is not None:
         return
     from keras_ref.frontends.overview import show_overview
@@ -286,9 +285,7 @@ def replay(
     The report says what is run. What it may run beside the target, --import and --unsafe say, here and not there.
     """
     if is_comparison(data := read_json(file)):
-        from keras_ref.inputs.targets import import_quietly
-
-        import_quietly()
+        start_tensorflow()
         replay_comparison(file, data, json=json, html=html, junit=junit, force=force)
     recorded = permit(read_recorded(file), imports=imports, unsafe=unsafe)
     console().print(f"replaying: {recorded.invocation.replay()}", markup=False, soft_wrap=True)

@@ -21,8 +21,9 @@ from keras_ref.reports.comparison import Comparison, Row
 from keras_ref.reports.escaping import printable
 from keras_ref.reports.files import Output, refuse_outputs, sources_of, write, written_by
 from keras_ref.reports.schema import COUNT, HEADER, LARGEST, NUMBER, PATH, TEXT, record, some, table
-from keras_ref.reports.terminal import console
+from keras_ref.reports.terminal import console, show_progress, ticking
 from keras_ref.reports.verdict import json_text
+from scratch.progress import Progress
 
 #: seconds that a program may take to answer, unless told otherwise
 TIME_LIMIT = 300.0
@@ -58,7 +59,7 @@ class ComparisonRun:
         words += ["--time-limit", f"{self.time_limit:g}"] if self.time_limit != TIME_LIMIT else []
         return shlex.join(["gradtwin", "compare", self.a, self.b, *words])
 
-    def run(self) -> Comparison:
+    def run(self, progress: Progress | None = None) -> Comparison:
         """Compare. Raises: CouldNotRun or BadInput."""
         from keras_ref.checks.compare import compare as compare_programs
         from keras_ref.inputs.targets import load_data
@@ -76,6 +77,7 @@ class ComparisonRun:
             map=parse_map(self.weight_map),
             seed=self.seed,
             time_limit=self.time_limit,
+            progress=progress,
             replay=self.replay(),
         )
 
@@ -146,8 +148,10 @@ def _run(
         Output(option="--junit", path=junit, kind="junit", command="compare"),
     ]
     refuse_outputs(outputs, inputs=[run.data, *sources_of([run.a, run.b]), *inputs], force="" if force else "--force")
-    found = run.run()
-    print_comparison(console(), found)
+    out = console()
+    with show_progress(out) as bar:
+        found = run.run(ticking(bar, f"{run.a} and {run.b}"))
+    print_comparison(out, found)
     if json:
         write("--json", json, json_text({**written_by("compare"), **found.to_dict(), "run": run.to_dict()}) + "\n")
     if html:

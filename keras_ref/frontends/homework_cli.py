@@ -17,7 +17,7 @@ from keras_ref.options import OPTIONS
 from keras_ref.reports import junit
 from keras_ref.reports.escaping import printable
 from keras_ref.reports.files import Output, refuse_outputs, write, written_by
-from keras_ref.reports.terminal import console
+from keras_ref.reports.terminal import console, show_progress, ticking
 from keras_ref.reports.verdict import json_text
 
 if TYPE_CHECKING:
@@ -68,17 +68,21 @@ def homework(
     from keras_ref.homework.grades import Grade
     from keras_ref.homework.grading import grade, submissions
 
-    grades = []
+    grades: list[Grade] = []
     listed = list(submissions(paths))
     refuse_outputs(outputs, inputs=listed)
-    for path in listed:
-        try:
-            grades.append(grade(path, exercise_of(path, exercise), seed=seed, time_limit=time_limit))
-        except CouldNotRun as error:
-            grades.append(Grade(path, exercise, refused=str(error)))
-        if len(grades) == 1 and len(paths) == 1 and path == paths[0]:
-            print_grade(out, grades[0], show=show)
-    if len(grades) > 1 or listed[0] != paths[0]:
+    with show_progress(out) as bar:
+        progress = ticking(bar, "homework")
+        for path in listed:
+            if progress is not None:
+                progress(len(grades), len(listed), path)
+            try:
+                grades.append(grade(path, exercise_of(path, exercise), seed=seed, time_limit=time_limit))
+            except CouldNotRun as error:
+                grades.append(Grade(path, exercise, refused=str(error)))
+    if listed == paths and len(listed) == 1:
+        print_grade(out, grades[0], show=show)
+    else:
         print_table(out, grades)
     if json:
         graded = {"ok": all(one.ok for one in grades), "submissions": [one.to_dict() for one in grades]}

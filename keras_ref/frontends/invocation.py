@@ -29,7 +29,7 @@ from keras_ref.own_modules import PLACE
 from keras_ref.reports.files import is_plain_file, written_by
 from keras_ref.reports.verdict import Report
 from scratch.nudging.answers import OtherSoftware
-from scratch.progress import Progress
+from scratch.progress import Progress, ticking
 
 #: where the files of gradtwin lie
 _OWN = (str(Path(__file__).parents[1]), str(PLACE))
@@ -140,14 +140,16 @@ class Invocation:
     def run(self, target: str, progress: Progress | None = None, loaded: Loaded | None = None) -> Report:
         """Run the command for one target in this process. Raises: CouldNotRun or ValueError, in one sentence.
 
-        loaded   what the target holds, where it is loaded already: a second call of a factory gives other names
+        progress   is called at least every second, from the first line that loads the target on
+        loaded     what the target holds, where it is loaded already: a second call of a factory gives other names
         """
         try:
             with (
+                ticking(progress, "loading") as report_progress,
                 open_executor(workers=self.value("workers"), cluster=self.value("cluster")) as executor,
                 target_stays(target),
             ):
-                report, drawn = self._check(target, progress, loaded, executor)
+                report, drawn = self._check(target, report_progress, loaded, executor)
         except (CouldNotRun, BadInput):
             raise
         except OtherSoftware as error:

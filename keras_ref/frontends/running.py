@@ -19,6 +19,7 @@ from keras_ref.frontends.invocation import Invocation, make_document
 from keras_ref.frontends.isolation import end_running, run_isolated
 from keras_ref.frontends.minimise_cli import show_minimised
 from keras_ref.frontends.recorded import Recorded, compare_verdicts, read_report
+from keras_ref.frontends.starting import start_tensorflow
 from keras_ref.frontends.watching import Journal, can_watch, watch
 from keras_ref.reports import github
 from keras_ref.reports.files import Output, refuse_outputs, sources_of, write
@@ -129,9 +130,7 @@ def _run_targets(invocation: Invocation, journal: Journal, out: Printer) -> Find
         status = watch(journal) if can_watch() else None
         if status is not None:
             raise typer.Exit(status)
-        from keras_ref.inputs.targets import import_quietly
-
-        import_quietly()
+        start_tensorflow()
     before, found = journal.read(), Findings()
     for target in dict.fromkeys(invocation.targets):
         if target in before:

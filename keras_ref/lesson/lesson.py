@@ -16,6 +16,7 @@ import numpy as np
 
 from keras_ref.errors import CouldNotRun, errors_as_bad_input
 from keras_ref.evaluation.float64 import restore_process_state
+from keras_ref.evaluation.guard import leaves_no_trace
 from keras_ref.lesson import keras_recipe
 from keras_ref.lesson import what_if as what_if_module
 from keras_ref.lesson.lesson_model import LessonModel, lesson_model_of
@@ -130,6 +131,7 @@ def _plain_record(record: Any) -> dict[str, Any]:
 
 
 @errors_as_bad_input()
+@leaves_no_trace
 @restore_process_state()
 def make(
     target: str | LessonModel = "recipe1",
@@ -143,7 +145,7 @@ def make(
 
     target     "recipe1", "recipe2", "package.module:factory", "file.keras", or a LessonModel
     data       path of an .npz file with x and y; drawn with `seed` where neither it nor the factory gives any
-    progress   called before each of the parts
+    progress   called with (done, total, what) before each of the parts, and at least every second
 
     What the process shares (random states, Keras's scopes and float type) is afterwards what it was.
     Raises: CouldNotRun or BadInput, in one sentence, for a model that no lesson can be made of.

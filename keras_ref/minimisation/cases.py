@@ -189,7 +189,7 @@ class CallCase:
         """The lines that build it and assign f."""
         writer, by_weights = Writer(), self.wrt == "weights"
         points, arguments = named_points(self.arguments, keep=by_weights)
-        options = [f"{name}={writer.write(value)}" for name, value in self.keywords.items]
+        options = [writer.write_keyword(name, value) for name, value in self.keywords.items]
         given = [*map(writer.write, arguments), *options]
         subject = writer.write(self.subject)
         lines = self._build(writer, subject, options) if self.is_layer else ()
@@ -259,7 +259,7 @@ class Setup:
     def head(self) -> list[str]:
         """Imports, definitions, and the float type."""
         kind = ['keras.config.set_floatx("float64")'] * self.in_float64
-        definitions = [line for text in self.writer.definitions.values() for line in text.splitlines() if line.strip()]
+        definitions = [line for text in self.writer.definitions.values() for line in text.split("\n") if line.strip()]
         return [*self.writer.imports(), *kind, *definitions]
 
     def search_path(self) -> str:

@@ -7,6 +7,7 @@ bool, a number, a text), a tuple, or one of the records below; all are compared 
 from __future__ import annotations
 
 import cmath
+import keyword
 import math
 import re
 from collections.abc import Callable, Iterator
@@ -134,6 +135,16 @@ def with_children(node: Expression, new: tuple[Expression, ...]) -> Expression:
     return Item(new[0], node.key) if isinstance(node, Item) else node
 
 
+def is_name(text: str) -> bool:
+    """Whether a text can stand in a script as a name: what came from a configuration or a module may be any text."""
+    return text.isidentifier() and not keyword.iskeyword(text)
+
+
+def is_dotted_name(text: str) -> bool:
+    """Whether a text is names with dots between them."""
+    return all(map(is_name, text.split(".")))
+
+
 Path = tuple[int, ...]
 
 
@@ -178,8 +189,13 @@ class Writer:
         }
         return rules.get(type(node), repr)(node)
 
+    def write_keyword(self, name: str, value: Expression) -> str:
+        """An argument by its name, whatever characters that has."""
+        text = self.write(value)
+        return f"{name}={text}" if is_name(name) else f"**{{{name!r}: {text}}}"
+
     def _call(self, node: Call) -> str:
-        given = [*map(self.write, node.arguments), *(f"{name}={self.write(value)}" for name, value in node.keywords)]
+        given = [*map(self.write, node.arguments), *(self.write_keyword(*one) for one in node.keywords)]
         return f"{self.write(node.function)}({', '.join(given)})"
 
     def _imported(self, node: Imported) -> str:

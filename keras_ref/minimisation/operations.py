@@ -11,12 +11,14 @@ from keras_ref.campaign.points import generic_arguments, points_of
 from keras_ref.campaign.subjects import NotCalled, find_subject
 from keras_ref.checks.layers_and_functions import check_function
 from keras_ref.errors import BadInput
+from keras_ref.evaluation.guard import leaves_no_trace
 from keras_ref.minimisation.finding import findings_of
 from keras_ref.minimisation.minimise import SECONDS, Minimised, NothingToMinimise, minimise
 from keras_ref.reports.reasons import Reason
 from scratch.progress import Progress
 
 
+@leaves_no_trace
 def minimise_operation(
     name: str, *, seed: int = 0, seconds: float = SECONDS, progress: Progress | None = None
 ) -> Minimised:

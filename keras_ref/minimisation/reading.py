@@ -16,7 +16,7 @@ import numpy as np
 import tensorflow as tf
 from keras.src.api_export import get_name_from_symbol
 
-from keras_ref.minimisation.expressions import Call, Expression, Imported, Listing, Table, Values
+from keras_ref.minimisation.expressions import Call, Expression, Imported, Listing, Table, Values, is_dotted_name
 from keras_ref.minimisation.source import NotWritable, inline
 
 #: entries of a configuration that say nothing of what is computed
@@ -48,6 +48,12 @@ def _mapping(value: Mapping[Any, Any]) -> Table:
     return Table(tuple((key, express(item)) for key, item in value.items()))
 
 
+def _module(value: ModuleType) -> Imported:
+    if not is_dotted_name(value.__name__):
+        raise NotWritable(f"a module {value.__name__!r} cannot be imported by its name")
+    return Imported(value.__name__, "")
+
+
 def _partial(value: functools.partial[Any]) -> Call:
     keywords = tuple((name, express(item)) for name, item in value.keywords.items())
     return Call(Imported("functools", "partial"), tuple(map(express, (value.func, *value.args))), keywords)
@@ -72,7 +78,8 @@ def reference(value: Any) -> Expression:
     if found:
         return found
     module, name = getattr(value, "__module__", "") or "", getattr(value, "__qualname__", "")
-    if module and module != "__main__" and "<" not in name and _find(module, name) is value:
+    can_be_imported = is_dotted_name(module) and module != "__main__" and is_dotted_name(name)
+    if can_be_imported and _find(module, name) is value:
         return Imported(module, name)
     return inline(value, express)
 
@@ -228,5 +235,5 @@ RULES: tuple[tuple[Any, Callable[[Any], Expression]], ...] = (
     (keras.Sequential, lambda value: _sequential(value.layers)),
     (keras.Model, _model),
     (CONFIGURED, _configured),
-    (ModuleType, lambda value: Imported(value.__name__, "")),
+    (ModuleType, _module),
 )

@@ -6,10 +6,10 @@ import ast
 import inspect
 import textwrap
 from collections.abc import Callable, Mapping
-from types import CodeType, FunctionType, ModuleType
+from types import CodeType, FunctionType
 from typing import Any
 
-from keras_ref.minimisation.expressions import Expression, Imported, Inline
+from keras_ref.minimisation.expressions import Expression, Inline
 
 
 class NotWritable(Exception):
@@ -18,7 +18,7 @@ class NotWritable(Exception):
 
 def inline(value: Any, express: Callable[[Any], Expression]) -> Inline:
     """A function or class as its source; `express` writes what it needs. Raises: NotWritable."""
-    name = getattr(value, "__name__", type(value).__name__)
+    called = getattr(value, "__name__", type(value).__name__)
     try:
         value = inspect.unwrap(value) if callable(value) and not isinstance(value, type) else value
         if isinstance(value, FunctionType):
@@ -27,24 +27,21 @@ def inline(value: Any, express: Callable[[Any], Expression]) -> Inline:
             tree = ast.parse(textwrap.dedent(inspect.getsource(value)))
             node = next(part for part in tree.body if isinstance(part, ast.ClassDef))
     except (OSError, TypeError, SyntaxError, StopIteration, ValueError) as error:
-        raise NotWritable(f"{name} has no source that can be read ({type(error).__name__})") from error
+        raise NotWritable(f"{called} has no source that can be read ({type(error).__name__})") from error
     known = _names_known(value)
     plain = _without_documentation(node)
     read = _names_read(value)
     outside = [*getattr(node, "decorator_list", ()), *getattr(node, "bases", ())]
     around = {n.id for part in outside for n in ast.walk(part) if isinstance(n, ast.Name)}
     needs = tuple(
-        (used, _needed(known[used], express))
+        (used, express(known[used]))
         for used in dict.fromkeys(n.id for n in ast.walk(plain) if isinstance(n, ast.Name))
         if used in known and known[used] is not value and used in read | around
     )
-    renamed = "function" if name == "<lambda>" else name
     text = ast.unparse(ast.fix_missing_locations(plain))
-    return Inline(renamed, f"{renamed} = {text}" if isinstance(node, ast.Lambda) else text, needs)
-
-
-def _needed(value: Any, express: Callable[[Any], Expression]) -> Expression:
-    return Imported(value.__name__, "") if isinstance(value, ModuleType) else express(value)
+    if isinstance(node, ast.Lambda):
+        return Inline("function", f"function = {text}", needs)
+    return Inline(node.name, text, needs)  # its __name__ may be any text
 
 
 def _find_function(function: FunctionType) -> ast.Lambda | ast.FunctionDef:

@@ -38,13 +38,14 @@ def console() -> Console:
 
 
 def show_progress(out: Console) -> AbstractContextManager[rich_progress.Progress | None]:
-    """A progress bar on a terminal, None elsewhere."""
+    """A progress bar on a terminal, None elsewhere. Its seconds go on, from a thread, in whatever reports nothing."""
     if not out.is_terminal:
         return nullcontext(None)
     return rich_progress.Progress(
         rich_progress.TextColumn("{task.description}"),
         rich_progress.BarColumn(),
         rich_progress.MofNCompleteColumn(),
+        rich_progress.TimeElapsedColumn(),
         console=out,
         transient=True,
     )

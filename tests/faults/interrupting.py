@@ -8,6 +8,7 @@ from pathlib import Path
 
 import keras_ref
 import scratch
+from keras_ref.errors import CouldNotRun
 
 PLACES = tuple(str(Path(package.__file__).parent) for package in (keras_ref, scratch))
 #: the functions that a verb consists of: a line inside each of them is another place
@@ -72,7 +73,11 @@ def interrupted_at(call, place, error):
     try:
         with tracing(at_line, place[0]):
             call()
-    except (error, ValueError):  # a verb may refuse in a sentence what an error of the model's would have been
+    except (
+        error,
+        ValueError,
+        CouldNotRun,
+    ):  # a verb may refuse in a sentence what the model's own error would have been
         pass
     return bool(reached)
 

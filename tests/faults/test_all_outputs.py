@@ -72,7 +72,7 @@ def stub(patch):
     finding = load_findings()[0]
     found = [Standing(finding=finding, state="still there", said="1")]
     patch.setattr(standing, "find_standings", lambda findings: found)
-    patch.setattr(compare_cli.ComparisonRun, "run", lambda self: Comparison(a="a", b="b", rows=(ROW,)))
+    patch.setattr(compare_cli.ComparisonRun, "run", lambda self, progress: Comparison(a="a", b="b", rows=(ROW,)))
     verdict = Verdict("m/kernel", "forward", Kind.MATCH, 4, 4, {"match": 4}, (0, 1), 1.0, 1.0, visible=1e-9)
     patch.setattr(Invocation, "run", lambda self, target, progress=None: Report(target, (verdict,)))
     patch.setattr(minimise_cli, "open_subject", lambda *given: lambda seconds, progress: MINIMISED)

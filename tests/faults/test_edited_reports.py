@@ -94,7 +94,7 @@ def replayed(document, text=None):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Invocation, "run", run)
-        patch.setattr(cli, "import_quietly", lambda: None, raising=False)
+        patch.setattr(cli, "start_tensorflow", lambda: None)
         with Path("edited.json").open("w", encoding="utf-8", errors="surrogatepass") as file:
             file.write(json.dumps(document) if text is None else text)
         return run_gradtwin("replay", "edited.json"), ran

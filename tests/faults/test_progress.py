@@ -1,26 +1,42 @@
 """A check says that it goes on, in every phase of every verb."""
 
+import io
+import sys
 import time
+import types
+from contextlib import suppress
 
 import keras
 import numpy as np
 import pytest
+from rich.console import Console
+from silence import SILENCE, SUBJECTS, measure
 
-from keras_ref import check_function, check_gradients, check_layer, check_updates
+from keras_ref import check_function, check_gradients, check_layer, check_updates, compare, minimise
+from keras_ref.comparison.program_comparison import PARTS
+from keras_ref.errors import BadInput, CouldNotRun
+from keras_ref.frontends.invocation import Invocation
+from keras_ref.lesson import lesson
+from keras_ref.minimisation import operations, programs
+from keras_ref.reports.terminal import show_progress
+from keras_ref.reports.terminal import ticking as ticking_bar
 from scratch import progress as progress_module
 from scratch.progress import ticking
 
-#: seconds without a tick that a check may take
-SILENCE = 2.0
+
+def ticks_seen(*, before, after):
+    """The ticks of work that sleeps, reports, and sleeps again; where more come, the list grows."""
+    seen = []
+    with ticking(lambda *now: seen.append(now), "preparing") as report:
+        time.sleep(before)
+        report(1, 2, "a")
+        time.sleep(after)
+    return seen
 
 
 def test_a_silent_phase_ticks_and_nothing_ticks_afterwards(monkeypatch):
     monkeypatch.setattr(progress_module, "SILENCE", 0.05)
-    seen = []
-    with ticking(lambda *now: seen.append(now), "preparing") as report:
-        time.sleep(0.3)
-        report(1, 2, "a")
-        time.sleep(0.3)
+    seen = ticks_seen(before=0.3, after=0.3)
     count = len(seen)
     assert seen[0] == (0, 1, "preparing")
     assert seen.count((0, 1, "preparing")) > 1
@@ -33,12 +49,11 @@ def test_a_silent_phase_ticks_and_nothing_ticks_afterwards(monkeypatch):
 def test_silence_after_a_report(monkeypatch):
     """Counted from the last report, whenever that was."""
     monkeypatch.setattr(progress_module, "SILENCE", 0.4)
-    seen = []
-    with ticking(lambda *now: seen.append(now), "preparing") as report:
-        time.sleep(0.1)
-        report(1, 2, "a")
-        time.sleep(0.6)
-    assert seen.count((1, 2, "a")) > 1
+    assert ticks_seen(before=0.1, after=0.6).count((1, 2, "a")) > 1
+
+
+#: how often code of a user is slow
+SLOW = 4
 
 
 class Phases:
@@ -51,9 +66,11 @@ class Phases:
         self.ticks += 1
 
     def sleep(self, phase):
-        before = self.ticks
-        time.sleep(0.2)
-        self.during.setdefault(phase, []).append(self.ticks - before)
+        """The first times that a phase is at work it takes its time."""
+        during, before = self.during.setdefault(phase, []), self.ticks
+        if len(during) < SLOW:
+            time.sleep(0.2)
+            during.append(self.ticks - before)
 
 
 def slow_layer(phases):
@@ -73,12 +90,16 @@ def checking_layer(phases, **options):
     check_layer(slow_layer(phases), np.ones((1, 1)), most=1, **options)
 
 
-def checking_function(phases, **options):
+def slow_function(phases):
     def slow(x):
         phases.sleep("calling")
         return x * x
 
-    check_function(slow, np.ones((1, 1)), most=1, **options)
+    return slow
+
+
+def checking_function(phases, **options):
+    check_function(slow_function(phases), np.ones((1, 1)), most=1, **options)
 
 
 def checking_model(verb, phases, **options):
@@ -132,19 +153,87 @@ def test_without_a_callback():
         assert report is None
 
 
-def longest_silence(check, *arguments, **options):
-    ticks = [time.monotonic()]
-    check(*arguments, progress=lambda *_: ticks.append(time.monotonic()), **options)
-    ticks.append(time.monotonic())
-    return max(np.diff(ticks))
+def comparing(phases, patch, **options):
+    model = keras.Sequential([slow_layer(phases)])
+    compare(model, model, np.ones((1, 1)), np.ones((1, 1)), steps=0, **options)
+
+
+def minimising(phases, patch, **options):
+    minimise(slow_function(phases), np.ones((1, 1)), **options)
+
+
+def minimising_programs(phases, patch, **options):
+    model = keras.Sequential([slow_layer(phases)])
+    programs.minimise_programs(model, model, np.ones((1, 1)), **options)
+
+
+def sleeping(phases, what, error):
+    """A function that takes its time, and then raises."""
+
+    def sleep(*arguments, **options):
+        phases.sleep(what)
+        raise error
+
+    return sleep
+
+
+def minimising_an_operation(phases, patch, **options):
+    patch.setattr(operations, "find_subject", sleeping(phases, "finding", BadInput("it is over")))
+    operations.minimise_operation("keras.ops.square", **options)
+
+
+def making_a_lesson(phases, patch, **options):
+    patch.setattr(lesson, "lesson_model_of", sleeping(phases, "loading", CouldNotRun("it is over")))
+    lesson.make("recipe1", **options)
+
+
+def loading_a_target(phases, patch, *, progress):
+    module = types.ModuleType("slow_shop")
+    module.build = sleeping(phases, "loading", CouldNotRun("it is over"))
+    patch.setitem(sys.modules, "slow_shop", module)
+    Invocation("check", ("slow_shop:build",), "", {}).run("slow_shop:build", progress)
+
+
+@pytest.mark.parametrize(
+    "verb",
+    [comparing, minimising, minimising_programs, minimising_an_operation, making_a_lesson, loading_a_target],
+    ids=lambda verb: verb.__name__,
+)
+def test_whatever_else_takes_a_callback_ticks(monkeypatch, verb):
+    """From its first line on, before it reports anything itself; until it ends, whatever ends it."""
+    monkeypatch.setattr(progress_module, "SILENCE", 0.05)
+    phases = Phases()
+    with suppress(BadInput, CouldNotRun):
+        verb(phases, monkeypatch, progress=phases.tick)
+    assert phases.during
+    assert all(min(ticks) > 0 for ticks in phases.during.values()), phases.during
+    count = phases.ticks
+    time.sleep(0.2)
+    assert phases.ticks == count
+
+
+def test_the_parts_of_a_comparison_are_named():
+    model, said = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)]), []
+    compare(model, model, np.ones((1, 1)), np.ones((1, 1)), steps=0, progress=lambda *now: said.append(now))
+    own = [now for now in said if now[2] != "preparing"]
+    assert list(dict.fromkeys(own)) == [(i, len(PARTS), part) for i, part in enumerate(PARTS)]
+
+
+def test_a_bar_shows_that_time_goes_on():
+    """On a terminal, where whoever works reports nothing at all."""
+    out = io.StringIO()
+    with show_progress(Console(file=out, force_terminal=True, width=100)) as bar:
+        ticking_bar(bar, "nothing")
+        before = out.tell()
+        time.sleep(0.4)
+        assert out.tell() > before
+    assert "0:00:00" in out.getvalue()
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("check", [check_gradients, check_updates], ids=lambda check: check.__name__)
-def test_many_variables_tick(check):
-    """500 layers, 1,000 variables."""
-    layers = [keras.layers.Dense(1, name=f"dense_{i}") for i in range(500)]
-    model = keras.Sequential([keras.Input((1,)), *layers])
-    model.compile(optimizer="sgd", loss="mse")
-    options = {"effort": "fast"} if check is check_gradients else {"steps": 1}
-    assert longest_silence(check, model, np.ones((2, 1)), np.ones((2, 1)), **options) < SILENCE
+@pytest.mark.parametrize("name", SUBJECTS)
+def test_no_silence(name):
+    """Of what takes long, measured by the callback, and on a terminal of its own."""
+    ticks = measure(name)
+    assert "ended by" not in ticks.said[-1]
+    assert ticks.longest[0] < SILENCE, ticks.longest
