@@ -50,34 +50,35 @@ class Schedule:
         raise TypeError(f"{type(self).__name__} must define `__call__`: write it in scratch/schedules.py.")
 
 
+@dataclass(frozen=True)
+class PeriodicDecay(Schedule):
+    """Base of the schedules that decay once in every `decay_steps` steps n: s/n of step s, or with staircase ⌊s/n⌋."""
+
+    initial_learning_rate: Rate
+    decay_steps: Steps
+    decay_rate: Annotated[float, AtLeast(0.0, small=(0.1, 1.0))]
+    staircase: bool = False
+
+    def periods(self, step: int) -> float:
+        """How many periods have passed by a step."""
+        passed = step / self.decay_steps
+        return math.floor(passed) if self.staircase else passed
+
+
 @schedule
-class ExponentialDecay(Schedule):
+class ExponentialDecay(PeriodicDecay):
     """r · d^(s/n);  staircase: s/n rounded down."""
 
-    initial_learning_rate: Rate
-    decay_steps: Steps
-    decay_rate: Annotated[float, AtLeast(0.0, small=(0.1, 1.0))]
-    staircase: bool = False
-
     def __call__(self, step: int) -> float:
-        periods = step / self.decay_steps
-        return float(
-            self.initial_learning_rate * self.decay_rate ** (math.floor(periods) if self.staircase else periods)
-        )
+        return float(self.initial_learning_rate * self.decay_rate ** self.periods(step))
 
 
 @schedule
-class InverseTimeDecay(Schedule):
+class InverseTimeDecay(PeriodicDecay):
     """r / (1 + d·s/n);  staircase: s/n rounded down."""
 
-    initial_learning_rate: Rate
-    decay_steps: Steps
-    decay_rate: Annotated[float, AtLeast(0.0, small=(0.1, 1.0))]
-    staircase: bool = False
-
     def __call__(self, step: int) -> float:
-        periods = step / self.decay_steps
-        return self.initial_learning_rate / (1 + self.decay_rate * (math.floor(periods) if self.staircase else periods))
+        return self.initial_learning_rate / (1 + self.decay_rate * self.periods(step))
 
 
 @schedule

@@ -94,11 +94,11 @@ def legal(kind: str, name: str) -> frozenset[tuple[str, str, str]]:
     )
 
 
-def drawn(strategy: st.SearchStrategy[Any], count: int, name: str) -> list[Any]:
-    """So many examples of a strategy at most, different ones, the same in every run and process."""
+def examples(strategy: st.SearchStrategy[Any], count: int, seeded: int = 0) -> list[Any]:
+    """So many examples of a strategy, the same in every run and process."""
     found: list[Any] = []
 
-    @seed(zlib.crc32(name.encode()))
+    @seed(seeded)
     @settings(
         max_examples=count,
         database=None,
@@ -108,11 +108,19 @@ def drawn(strategy: st.SearchStrategy[Any], count: int, name: str) -> list[Any]:
     )
     @given(strategy)
     def collect(one: Any) -> None:
-        if one not in found:
-            found.append(one)
+        found.append(one)
 
     collect()
     return found
+
+
+def drawn(strategy: st.SearchStrategy[Any], count: int, name: str) -> list[Any]:
+    """The different ones of so many examples, the same in every run and process."""
+    different: list[Any] = []
+    for one in examples(strategy, count, zlib.crc32(name.encode())):
+        if one not in different:
+            different.append(one)
+    return different
 
 
 def options(spec: Any) -> Iterator[tuple[str, str, str]]:

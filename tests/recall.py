@@ -5,7 +5,8 @@
 Each report has the function it is about, and the closed form at the reporter's point. It is live where TensorFlow by
 itself differs from the closed form. Found is what a public verb says by itself: it gets the function, the option that
 the report is about (order=2, forward_mode, digits), and the special points that the campaign has for arguments of that
-kind (keras_ref/campaign/points.py), never the reporter's point. Prints a row for each report, and the counts.
+kind (keras_ref/campaign/points.py), never the reporter's point; where it finds nothing, what `gradtwin campaign` says
+of the operation. Prints a row for each report, and the counts.
 """
 
 from __future__ import annotations
@@ -22,11 +23,13 @@ if __name__ == "__main__":
 
 import numpy as np
 from recall_closed import CLOSED
+from recall_further import FURTHER
 from recall_open import OPEN
 from support_recall import Report
 
 from keras_ref import check_function
 from keras_ref.campaign.points import points_of
+from keras_ref.campaign.run import check_operation
 from keras_ref.errors import BadInput
 from keras_ref.reports.kinds import Kind
 from keras_ref.reports.reasons import Reason
@@ -62,7 +65,8 @@ def accused_by(report: Report) -> str:
     missing = [text for text in refused if report.refusal and report.refusal in text]
     if missing:
         return f"refusal: {missing[0]}"
-    return ""
+    accusations = check_operation(report.operation).accusations if report.operation else ()
+    return f"campaign: {accusations[0]}" if accusations else ""
 
 
 def _accuses(verdict: Verdict, report: Report) -> bool:
@@ -82,7 +86,7 @@ def verb_of(report: Report) -> str:
 def main(only: str) -> None:
     """Print a row for each report, and the counts."""
     counts: Counter[str] = Counter()
-    for report in (*OPEN, *CLOSED):
+    for report in (*OPEN, *CLOSED, *FURTHER):
         if only not in report.thread + report.name:
             continue
         started = time.monotonic()

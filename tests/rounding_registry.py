@@ -8,8 +8,7 @@ from typing import Any
 
 import keras
 import numpy as np
-from example_pools import pool
-from hypothesis import HealthCheck, Phase, given, seed, settings
+from example_pools import examples, pool
 from hypothesis import strategies as st
 from rounding_cases import Case, Subject, anywhere, compared, summed, together, weighted
 
@@ -26,26 +25,6 @@ def activations() -> list[Subject]:
         for name in registry.names("activation")
         if hasattr(keras.activations, name) and gt.needs_no_arguments(registry.get("activation", name))
     ]
-
-
-def examples(strategy: st.SearchStrategy[Any], count: int) -> list[Any]:
-    """So many examples of a strategy, the same in every run."""
-    found: list[Any] = []
-
-    @seed(0)
-    @settings(
-        max_examples=count,
-        database=None,
-        deadline=None,
-        phases=[Phase.generate],
-        suppress_health_check=list(HealthCheck),
-    )
-    @given(strategy)
-    def collect(one: Any) -> None:
-        found.append(one)
-
-    collect()
-    return found
 
 
 def drawn_by(strategy: st.SearchStrategy[Any]) -> Callable[[np.random.Generator], Any]:

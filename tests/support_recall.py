@@ -21,6 +21,7 @@ class Report:
     options    of check_function: what the report is about
     live       (what TensorFlow says, the closed form) at the reporter's point; None where it was not run, for `reason`
     points     names of points: only there an accusation is about the report ((): everywhere)
+    operation  what the campaign has for it, "" where it has nothing: it is asked where check_function finds nothing
     refusal    words of the sentence in which a missing derivative is refused
     reason     why it was not run, or why it is missed
     """
@@ -32,6 +33,7 @@ class Report:
     options: dict[str, Any] = field(default_factory=dict)
     live: Callable[[], tuple[Any, Any]] | None = None
     points: tuple[str, ...] = ()
+    operation: str = ""
     refusal: str = ""
     reason: str = ""
 
@@ -41,6 +43,20 @@ class Report:
     ) -> Report:
         """A report, with what every one has first."""
         return cls(thread=thread, name=name, function=function, live=live, **more)
+
+    @classmethod
+    def at(
+        cls,
+        thread: str,
+        name: str,
+        function: Callable[..., Any],
+        *point: Any,
+        gives: Any,
+        by: Callable[..., Any] | None = None,
+        **more: Any,
+    ) -> Report:
+        """A report on a derivative of the function itself (by default the gradient), and what it should be."""
+        return cls.of(thread, name, function, lambda: ((by or gradient)(function, *point), gives), **more)
 
 
 def gradient(function: Callable[..., Any], *arguments: Any, wrt: int = 0) -> Any:
@@ -105,6 +121,26 @@ def real(function: Callable[..., Any]) -> Callable[..., Any]:
     return lambda *parts: tf.math.real(function(*map(tf.complex, parts[::2], parts[1::2])))
 
 
+def imaginary_slope(function: Callable[..., Any], y: float) -> Any:
+    """The slope of Re f(x, y + 2i) by the imaginary part of x, at x = 0.5 + 0.25i."""
+
+    def of_first(a: Any, b: Any) -> Any:
+        return real(function)(
+            a, b, tf.fill(a.shape, tf.constant(y, a.dtype)), tf.fill(a.shape, tf.constant(2.0, a.dtype))
+        )
+
+    return gradient(of_first, 0.5, 0.25, wrt=1)
+
+
+def of_image(thread: str, function: Callable[[Any, float], Any], amount: float) -> Report:
+    """A report on an adjustment of images that has no gradient, where that of the sum is 1."""
+    pixel = np.full((1, 1, 1, 3), [0.2, 0.5, 0.7])
+    name = f"tf.image.{function.__name__}"
+    return Report.at(
+        thread, name, lambda x: function(x, amount), pixel, gives=1.0, kinds=IMAGES, refusal="has no entry for"
+    )
+
+
 def cube(x: Any) -> Any:
     m = tf.identity(x)
     return (m * m) * m
@@ -148,7 +184,6 @@ SECOND, FORWARD, DIGITS = {"order": 2}, {"forward_mode": True}, {"digits": True}
 TWO, LOGITS, PAIR = ("vector", "vector"), ("logits",), ("complex vector", "complex vector")
 IMAGES, MATRIX, COMPLEX = ("images",), ("matrix",), ("complex vector",)
 WEIGHTS = np.array([[1.0, 2.0], [3.0, 4.0]])
-SUBNORMAL = "no point lies where the sigmoid is subnormal and the slope is not (-745 to -708.4)"
 S = 1.7580993408473768  # selu's λα
 
 

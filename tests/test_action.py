@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 from stubbed_checks import STUBS
+from tested_projects import DOUBLED
 
 yaml = pytest.importorskip("yaml", reason="PyYAML is in the extra `test`")
 
@@ -246,17 +247,12 @@ def test_the_readme_needs_five_lines():
     assert {name for name, given in ACTION["inputs"].items() if given.get("required")} <= set(use["with"])
 
 
-MODELS = """
+MODELS = (
+    """
 import keras, tensorflow as tf
-
-@tf.custom_gradient
-def doubled(x):
-    return x * 2.0, lambda upstream: upstream * 2.001
-
-class Doubled(keras.layers.Layer):
-    def call(self, x):
-        return doubled(x)
-
+"""
+    + DOUBLED
+    + """
 def build(*layers):
     keras.utils.set_random_seed(1)
     model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1), *layers])
@@ -266,6 +262,7 @@ def build(*layers):
 def wrong():
     return build(Doubled())
 """
+)
 
 
 def test_the_hook(gradtwin):

@@ -7,21 +7,9 @@ import json
 import sys
 
 import pytest
+from tested_projects import DOUBLED, MODEL, QUIET
 
 # a run inside this process forgets what it imports, and TensorFlow cannot be imported twice
-
-MODEL = """
-import keras, numpy as np, pytest, tensorflow as tf
-
-def model():
-    keras.utils.set_random_seed(1)
-    m = keras.Sequential([keras.Input((3,), name="table"), keras.layers.Dense(2, "tanh", name="dense")])
-    m.compile(optimizer="sgd", loss="mse")
-    return m
-
-X, Y = np.arange(12.0).reshape(4, 3) / 8, np.arange(8.0).reshape(4, 2) / 8
-"""
-QUIET = ("-p", "no:cacheprovider", "-p", "no:xdist", "-p", "no:randomly", "-W", "ignore")
 
 
 def test_fixtures_pass_and_return_the_report(pytester):
@@ -41,15 +29,8 @@ def test_updates(check_updates):
 def test_a_finding_fails_with_six_lines_and_no_stack(pytester):
     pytester.makepyfile(
         MODEL
+        + DOUBLED
         + """
-@tf.custom_gradient
-def doubled(x):
-    return x * 2.0, lambda upstream: upstream * 2.001
-
-class Doubled(keras.layers.Layer):
-    def call(self, x):
-        return doubled(x)
-
 def test_wrong(check_gradients):
     m = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2, name="dense"), Doubled()])
     m.compile(loss="mse")

@@ -5,37 +5,19 @@ from xml.etree import ElementTree as ET
 
 import numpy as np
 from stubbed_checks import STUBS
+from tested_projects import DOUBLED, QUIET
 
 from keras_ref.frontends import variable_names
 from keras_ref.frontends.invocation import Invocation
 from keras_ref.inputs import targets
 from keras_ref.reports.verdict import Report, Verdict
 
-MODEL = """
-import keras, numpy as np, pytest, tensorflow as tf
-
-def model():
-    keras.utils.set_random_seed(1)
-    m = keras.Sequential([keras.Input((3,), name="table"), keras.layers.Dense(2, "tanh", name="dense")])
-    m.compile(optimizer="sgd", loss="mse")
-    return m
-
-X, Y = np.arange(12.0).reshape(4, 3) / 8, np.arange(8.0).reshape(4, 2) / 8
-"""
-QUIET = ("-p", "no:cacheprovider", "-p", "no:xdist", "-p", "no:randomly", "-W", "ignore")
-
-
-TARGETS = """
+TARGETS = (
+    """
 import keras, tensorflow as tf
-
-@tf.custom_gradient
-def doubled(x):
-    return x * 2.0, lambda upstream: upstream * 2.001
-
-class Doubled(keras.layers.Layer):
-    def call(self, x):
-        return doubled(x)
-
+"""
+    + DOUBLED
+    + """
 def build(*more):
     keras.utils.set_random_seed(1)
     inner, outer = keras.layers.Dense(2, "tanh", name="inner"), keras.layers.Dense(1, name="outer")
@@ -46,6 +28,7 @@ def build(*more):
 def wrong():
     return build(Doubled())
 """
+)
 
 
 def test_targets_of_the_ini_file_and_the_command_line_are_tests(pytester):

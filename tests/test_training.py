@@ -184,32 +184,10 @@ def test_shuffle(seed, batch_size, epochs):
     assert all(sorted(index) == list(range(len(X))) for index in order)
     spec = SGD(0.125, momentum=0.5)
     theirs, _ = keras_fit(LINEAR, ALONE, spec, X, Y, batch_size=batch_size, order=order)
-    history = fit(
-        LINEAR,
-        ALONE,
-        X,
-        Y,
-        loss=MeanSquaredError(),
-        optimizer=spec,
-        epochs=epochs,
-        batch_size=batch_size,
-        shuffle=True,
-        seed=seed,
-    )
+    options = {"optimizer": spec, "epochs": epochs, "batch_size": batch_size, "shuffle": True, "seed": seed}
+    history, again = (fit(LINEAR, ALONE, X, Y, loss=MeanSquaredError(), **options) for _ in range(2))
     assert not disagreeing(
         dict(history.weights), theirs, allowed(LINEAR, ALONE, spec, X, Y, order, batch_size, dict(history.weights))
-    )
-    again = fit(
-        LINEAR,
-        ALONE,
-        X,
-        Y,
-        loss=MeanSquaredError(),
-        optimizer=spec,
-        epochs=epochs,
-        batch_size=batch_size,
-        shuffle=True,
-        seed=seed,
     )
     assert again.losses == history.losses
 

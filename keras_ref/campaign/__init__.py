@@ -4,16 +4,15 @@ ledger.py         the findings: departures of Keras from its definitions, and fa
 scripts.py        a finding as a script of a few lines
 standing.py       running the scripts: still there, corrected here, cannot run here
 page.py           the ledger as an HTML page, and the draft of an upstream report
-subjects.py       the operations of a campaign, and how each is called (subjects.toml)
+subjects.py       the operations of a campaign, and how each is called (calls/)
 points.py         generic points, and those where derivatives go wrong
 results.py        what is said of an operation
 oracles.py        functions of NumPy and SciPy by a complex step, and identities (oracles.toml)
 run.py            every operation at every point
 records.py        the file of a campaign, and what it came to
 releases.toml     older releases in which the scripts were run
-tensorflow.toml   the faults of TensorFlow: function, arguments, closed form
-derivatives.toml  those that the campaign found, in Keras too
-reported.toml     those that public reports tell of, which the campaign did not add
+faults/           faults of derivatives by the module of the function: arguments, closed form (ledger.py)
+folders.py        reading calls/ and faults/
 claims.py         what is claimed of a derivative, and how TensorFlow computes it
 precisions.py     the precision that an operation computes in
 differentiability.py  whether there is a derivative at all

@@ -37,6 +37,8 @@ from scratch.arrays import Array
 SMOOTH_MATCH, KINK, NO_DERIVATIVE = "match", "kink", "no derivative"
 #: where the backward pass refuses what the forward pass takes
 RAISES = "raises"
+#: where a gradient has another shape than its argument
+WRONG_SHAPE = "wrong shape"
 #: at a kink, and not between the slopes of both sides: several may meet there
 OUTSIDE = "outside"
 #: seconds of processor time that one point may take in many digits
@@ -49,7 +51,7 @@ REFUSED = (tf.errors.OpError, ValueError, ZeroDivisionError)
 class Entry:
     """What one entry of one argument comes to.
 
-    kind      match, mismatch, nan, inaccurate, kink, outside, "no derivative"
+    kind      match, mismatch, nan, inaccurate, kink, outside, "no derivative", "wrong shape" (of all entries at once)
     digits    those that are right, of those `allowed`
     """
 
@@ -204,6 +206,8 @@ class _Point:
         self.terms = 0.0
         self.parts = [tf.constant(real_values(x)) for x in leaves]
         self.size, self.known, self.count = 0.0, 0.0, 1
+        #: the shapes of its float outputs, which a trace does not know where they depend on numbers
+        self.shapes: dict[int, tuple[int, ...]] = {}
 
     def loss(self, *parts: Any) -> Any:
         """The sum."""
@@ -214,11 +218,13 @@ class _Point:
             if isinstance(output, tf.Tensor) and (output.dtype.is_floating or output.dtype.is_complex):
                 own = tf.cast(real_parts(output), tf.float64)
                 self.of_outputs = max(self.of_outputs, Precision.of(output.dtype))
-                terms.append(own * drawn_cotangent(own.shape, seed=self.seed + k))
-        terms = [term for term in terms if 0 not in term.shape] or [tf.zeros(1, tf.float64)]
+                if tf.executing_eagerly():
+                    self.shapes[k] = tuple(own.shape)
+                terms.append(own * drawn_cotangent(self.shapes[k], seed=self.seed + k))
+        terms = terms or [tf.zeros(1, tf.float64)]
         if tf.executing_eagerly():
-            self.terms = max(float(tf.reduce_max(tf.abs(term))) for term in terms)
-            self.count = sum(int(tf.size(term)) for term in terms)
+            sizes = np.abs(np.concatenate([np.ravel(term) for term in terms]))
+            self.terms, self.count = float(np.max(sizes, initial=0.0)), max(1, sizes.size)
         sums = [tf.reduce_sum(term) for term in terms]
         return tf.add_n(sums) if len(sums) > 1 else sums[0]
 
@@ -268,6 +274,10 @@ class _Point:
         return slope
 
 
+def _shape(gradient: Any) -> tuple[int, ...]:
+    return tuple(map(int, tf.convert_to_tensor(gradient).shape))
+
+
 def _flat(gradient: Any) -> Array:
     return np.ravel(np.asarray(tf.convert_to_tensor(gradient), float))
 
@@ -289,6 +299,9 @@ def _compared(
     truths: list[tuple[int, int, float, ExactSlope]] = []
     with time_limit(PATIENCE):
         for place, gradient in enumerate(found):
+            if gradient is not None and _shape(gradient) != np.shape(loss.arguments[place]):
+                yield Entry(claim=claim, argument=place, index=(), kind=WRONG_SHAPE, autodiff=np.nan, truth=np.nan)
+                continue
             # None is right where nothing moves
             flat = np.zeros(np.size(loss.arguments[place])) if gradient is None else _flat(gradient)
             truths += [(place, e, float(v), slope(loss, place, e, quickly=True)) for e, v in enumerate(flat)]
@@ -300,7 +313,7 @@ def _compared(
         entry = Entry(
             claim=claim, argument=place, index=index, kind=SMOOTH_MATCH, autodiff=said, truth=float(truth.value)
         )
-        again = lambda seed, place=place, e=e: slope(replace(loss, off=seed), place, e)  # noqa: E731
+        again = lambda seed, place=place, e=e: slope(replace(loss, off=seed), place, e)  # noqa: E731 (of this entry)
         judged = _judged(entry, truth, again, scale=scale, unit=loss.unit, normal=normal)
         if judged.kind != SMOOTH_MATCH:  # nothing is accused without a second look in more digits
             with time_limit(PATIENCE):

@@ -8,6 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from keras_ref.campaign.folders import read_folder
 from keras_ref.campaign.scripts import script_of_derivative, script_of_example
 from keras_ref.translation.departures import Departure, load_departures, load_examples
 from keras_ref.translation.departures.conditions import Condition
@@ -76,7 +77,7 @@ def load_findings() -> tuple[Finding, ...]:
         _of_departure(d, script_of_example(d.id, d.source, examples[d.id], kernels=d.kernels))
         for d in load_departures()
     ]
-    found += [_of_tensorflow(entry) for entry in _tensorflow()]
+    found += [_of_fault(entry) for entry in _read_faults()]
     if len({f.id for f in found}) != len(found) or not {f.kind for f in found} <= set(KINDS):
         raise ValueError(
             f"A finding must have an id of its own and a kind of {', '.join(KINDS)}. Received: "
@@ -117,7 +118,7 @@ def _of_departure(departure: Departure, script: str) -> Finding:
     )
 
 
-def _of_tensorflow(entry: dict[str, Any]) -> Finding:
+def _of_fault(entry: dict[str, Any]) -> Finding:
     return Finding(
         id=entry["id"],
         kind=entry.get("kind", "wrong gradient"),
@@ -156,13 +157,18 @@ def _releases() -> dict[str, Any]:
         return tomllib.load(file)
 
 
-def _tensorflow() -> list[dict[str, Any]]:
-    """The faults of derivatives: of operations of TensorFlow, of the campaign, and those that reports tell of."""
-    found = []
-    for name in ("tensorflow.toml", "derivatives.toml", "reported.toml"):
-        with Path(__file__).with_name(name).open("rb") as file:
-            found += tomllib.load(file)["fault"]
-    return found
+def _read_faults() -> list[dict[str, Any]]:
+    """The faults of derivatives in the files of faults/, as tables.
+
+    where       the function;   kind, upstream, affects, fixed_in  as Finding has them
+    function    an expression of the tensors x[0], x[1], …, behind the lines of `setup`
+    arguments   these tensors, in float64
+    truth       the true slopes by all of them, one after another, by the closed form in `source`
+    order       2: the slopes are those of the sum of the first derivatives by the first argument
+    mode        "forward": the slopes are those along ones, by tf.autodiff.ForwardAccumulator; nested, with order = 2
+    got         what is compared, in the place of `function` and `arguments`
+    """
+    return [fault for table in read_folder("faults") for fault in table["fault"]]
 
 
 def _names(condition: Condition) -> list[str]:

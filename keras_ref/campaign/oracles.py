@@ -25,6 +25,8 @@ from scratch.arrays import Array
 
 #: the points at which functions with a domain have a value
 POINTS = ("generic", "between 0 and 1", "above 1", "positive definite")
+#: the identity that holds at 0 too: an even function has no slope there, if it has one
+SYMMETRY = "symmetry"
 #: the step of a complex step h: it is off by h² f'''/6, and by ε f/h where an imaginary part has no digits of its own
 STEP = 2.0**-20
 #: half of the digits of float64, as everywhere in a campaign
@@ -56,14 +58,15 @@ def compare_with_oracles(subject: Subject, *, seed: int = 0) -> Iterator[Compari
             definition = _definition(short)
             if definition is not None:
                 yield from _by_complex_step(subject, definition, arguments, point=point)
-            if isinstance(arguments[0], np.ndarray):
-                function = partial(_of_first, subject, arguments[1:])
-                for oracle, identity in table["identities"].get(short, {}).items():
-                    try:
-                        gradients = identity(function, arguments[0])
-                    except tf.errors.OpError:  # a matrix without an inverse
-                        continue
-                    yield from _compared(oracle, point, 0, *gradients)
+        first = next((i for i, a in enumerate(arguments) if isinstance(a, np.ndarray)), -1)
+        for oracle, identity in table["identities"].get(short, {}).items() if first >= 0 else ():
+            at_zero = oracle == SYMMETRY and point.partition(" in argument")[0] == "zeros"
+            if point in POINTS or at_zero:
+                try:
+                    gradients = identity(partial(_of_one, subject, arguments, first), arguments[first])
+                except tf.errors.OpError:  # a matrix without an inverse
+                    continue
+                yield from _compared(oracle, point, first, *gradients)
 
 
 @cache
@@ -80,7 +83,7 @@ def load_oracles() -> Mapping[str, Any]:
     for name, inverse in said["inverse"].items():
         add(name, "inverse", partial(_inverse, _full_name(inverse)))
     for parity, sign in (("odd", 1.0), ("even", -1.0)):
-        add(said["symmetry"][parity], "symmetry", partial(_symmetry, sign))
+        add(said["symmetry"][parity], SYMMETRY, partial(_symmetry, sign))
     for degree, names in said["homogeneous"].items():
         add(names, "homogeneity", partial(_homogeneity, int(degree)))
     add(said["linear"]["operations"], "linearity", _linearity)
@@ -92,9 +95,10 @@ def _full_name(short: str) -> str:
     return short if short.startswith("keras.") else f"tensorflow.{short}"
 
 
-def _of_first(subject: Subject, others: list[Any], first: Any) -> Any:
-    """The operation as a function of its first argument."""
-    return subject.function(first, *map(_tensor, others), **subject.options)
+def _of_one(subject: Subject, arguments: list[Any], place: int, value: Any) -> Any:
+    """The operation as a function of one argument."""
+    given = [value if i == place else _tensor(a) for i, a in enumerate(arguments)]
+    return subject.function(*given, **subject.options)
 
 
 def _tensor(value: Any) -> Any:
@@ -132,12 +136,12 @@ def _inverse(inverse: str, function: Callable[..., Any], x: Array) -> tuple[Arra
 
 def _symmetry(sign: float, function: Callable[..., Any], x: Array) -> tuple[Array, Array]:
     """f(-x) = ∓f(x): f'(-x) = ±f'(x)"""
-    return _gradients(function, -x)[0], sign * _gradients(function, x)[0]
+    return _gradients(function, np.asarray(-x))[0], sign * _gradients(function, x)[0]
 
 
 def _homogeneity(degree: int, function: Callable[..., Any], x: Array) -> tuple[Array, Array]:
     """f(2x) = 2ⁿ f(x): f'(2x) = 2ⁿ⁻¹ f'(x)"""
-    return _gradients(function, 2 * x)[0], 2.0 ** (degree - 1) * _gradients(function, x)[0]
+    return _gradients(function, np.asarray(2 * x))[0], 2.0 ** (degree - 1) * _gradients(function, x)[0]
 
 
 def _linearity(function: Callable[..., Any], x: Array) -> tuple[Array, Array]:

@@ -43,7 +43,11 @@ def _vectors(rng: np.random.Generator) -> dict[str, Array]:
         "integers": np.array([-2.0, 1.0, 2.0, 3.0]),
         "saturated": np.array([20.0, -20.0, 40.0, -40.0]),
         "far": np.array([700.0, -700.0, 300.0, -300.0]),
-        "tiny": np.array([1e-8, -1e-8, 1e-12, 1e-300]),
+        "tiny": np.array([1e-8, -1e-8, 1e-300, -1e-300]),
+        # exp is below the smallest normal number, and is not 0
+        "exp underflows": np.array([-708.5, -709.0, -720.0, -744.0]),
+        # exp is near the largest number, and the sum of two, a square or a cosh beyond it
+        "exp is huge": np.array([709.5, 709.0, 355.0, -355.0]),
         "subnormal": np.array([1e-310, -1e-310, 5e-324, 1e-320]),
         "huge": np.array([1e100, -1e100, 1e150, 1e30]),
         "one element": np.array([0.3]),
@@ -76,6 +80,7 @@ def _images(rng: np.random.Generator) -> dict[str, Array]:
         "generic": rng.uniform(0.1, 0.9, size=size),
         "zeros": np.zeros(size),
         "equal": np.full(size, 0.5),
+        "one pixel": rng.uniform(0.1, 0.9, size=(1, 1, 1, 3)),
         "a part is zero": rng.uniform(0.1, 0.9, size=size) * np.array([1.0, 1.0, 0.0]),
         "ties": np.repeat(rng.uniform(0.1, 0.9, size=(1, 4, 4, 1)), 3, axis=-1),
     }
@@ -137,6 +142,7 @@ KINDS: Mapping[str, Callable[[np.random.Generator], Mapping[str, Any]]] = {
     "first images": lambda rng: {"generic": rng.normal(size=(1, 2, 3, 3)), "zeros": np.zeros((1, 2, 3, 3))},
     "flat kernel": lambda rng: {"generic": rng.normal(size=(2, 2, 3)), "zeros": np.zeros((2, 2, 3))},
     "index column": lambda _: {"generic": np.array([[0], [2]]), "zeros": np.array([[1], [1]])},
+    "six": lambda _: {"generic": 6},
     "complex vector": lambda rng: _complex(_vectors(rng), rng),
     "complex matrix": _complex_matrices,
     "complex vectors": lambda rng: {name: [v, v[::-1].copy()] for name, v in _complex(_vectors(rng), rng).items()},
@@ -149,7 +155,11 @@ KINDS: Mapping[str, Callable[[np.random.Generator], Mapping[str, Any]]] = {
         "equal": np.array([[0.5], [3.0], [0.5]]) * np.ones((3, 4)),
     },
     "column": lambda rng: {"generic": rng.normal(size=(4, 1)), "zeros": np.zeros((4, 1))},
-    "number": lambda rng: {"generic": np.asarray(rng.uniform(0.2, 0.8)), "zeros": np.asarray(0.0)},
+    "number": lambda rng: {
+        "generic": np.asarray(rng.uniform(0.2, 0.8)),
+        "zeros": np.asarray(0.0),
+        "ones": np.asarray(1.0),
+    },
     "pairs": lambda rng: {"generic": rng.normal(size=(4, 2)), "zeros": np.zeros((4, 2))},
     "pair of vectors": lambda rng: {"generic": [rng.normal(size=5), rng.normal(size=5)]},
     "pair of matrices": lambda rng: {"generic": [rng.normal(size=(3, 3)), rng.normal(size=(3, 3))]},
@@ -163,7 +173,7 @@ KINDS: Mapping[str, Callable[[np.random.Generator], Mapping[str, Any]]] = {
     "complex frames": lambda rng: {"generic": rng.normal(size=(3, 5)) + 1j * rng.normal(size=(3, 5))},
     "row of four": lambda rng: {"generic": rng.normal(size=(1, 4)), "zeros": np.zeros((1, 4))},
     "frames of logits": lambda rng: {"generic": rng.normal(size=(2, 4, 3)), "zeros": np.zeros((2, 4, 3))},
-    "label rows": lambda _: {"generic": np.array([[1, 2], [2, 1]])},
+    "label rows": lambda _: {"generic": np.array([[1, 2], [2, 1]]), "equal": np.array([[1, 1], [2, 2]])},
     "one length": lambda _: {"generic": np.array([2, 2])},
     "frame count": lambda _: {"generic": np.array([4, 4])},
     "two pairs": lambda rng: {"generic": [rng.normal(size=2), rng.normal(size=2)]},
@@ -177,8 +187,16 @@ KINDS: Mapping[str, Callable[[np.random.Generator], Mapping[str, Any]]] = {
     "lengths": lambda _: {"generic": np.array([1, 3, 2])},
     "axis": lambda _: {"generic": 0},
     "integer": lambda _: {"generic": 1},
-    "indices": lambda _: {"generic": np.array([0, 2, 1, 0]), "equal": np.array([1, 1, 1, 1])},
-    "segments": lambda _: {"generic": np.array([0, 0, 1, 3]), "equal": np.zeros(4, int)},
+    "indices": lambda _: {
+        "generic": np.array([0, 2, 1, 0]),
+        "equal": np.array([1, 1, 1, 1]),
+        "negative": np.array([0, -1, 1, -1]),
+    },
+    "segments": lambda _: {
+        "generic": np.array([0, 0, 1, 3]),
+        "equal": np.zeros(4, int),
+        "negative": np.array([0, -1, 1, -1]),
+    },
     "labels": lambda _: {"generic": np.array([2, 0])},
 }
 
@@ -205,17 +223,30 @@ def generic_arguments(kinds: tuple[str, ...], seed: int = 0) -> list[Any]:
     return [table.get("between 0 and 1", table.get("positive definite", table["generic"])) for table in tables]
 
 
+def _uneven_points(kinds: tuple[str, ...], others: list[Any]) -> Iterator[tuple[str, list[Any]]]:
+    """Points at which arguments differ in what they are, or in their sizes; `others` are generic."""
+    vectors = [i for i, kind in enumerate(kinds) if kind == "vector"]
+    if len(vectors) == len(kinds) > 1:
+        # 0 beside whole numbers: powers, shapes and degrees are special there, the first of them 1
+        whole = [np.arange(1.0, SIZE + 1)] * len(kinds)
+        for i in vectors:
+            yield f"zeros in argument {i} beside whole numbers", [*whole[:i], np.zeros(SIZE), *whole[i + 1 :]]
+            yield f"one number in argument {i}", [*others[:i], others[i][:1], *others[i + 1 :]]
+    chosen = [kind in ("indices", "segments") for kind in kinds]
+    if any(chosen):
+        yield "nothing chosen", [np.zeros(0, int) if c else v for c, v in zip(chosen, others, strict=True)]
+
+
 def points_of(kinds: tuple[str, ...], seed: int) -> Iterator[tuple[str, list[Any]]]:
     """(name, arguments) of each point: the same special values for all arguments, and each with generic others."""
     rng = np.random.default_rng(seed)
     tables = [_points_of_kind(kind, rng) for kind in kinds]
     others = generic_arguments(kinds, seed)
-    seen = set()
+    yield from _uneven_points(kinds, others)
     for names in zip_longest(*tables):
         for name in dict.fromkeys(filter(None, names)):
             if all(name in table for table in tables):
                 yield name, [table[name] for table in tables]
-                seen.add(name)
     if len(kinds) == 1:
         return
     for i, table in enumerate(tables):

@@ -11,7 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from queue import SimpleQueue
 from typing import Any
 
@@ -19,7 +19,16 @@ import numpy as np
 
 from keras_ref.campaign.behind_where import hide_infinite
 from keras_ref.campaign.differentiability import is_differentiable
-from keras_ref.campaign.exact_check import OUTSIDE, RAISES, REFUSED, Entry, ExactOperation, WrongValue, time_limit
+from keras_ref.campaign.exact_check import (
+    OUTSIDE,
+    RAISES,
+    REFUSED,
+    WRONG_SHAPE,
+    Entry,
+    ExactOperation,
+    WrongValue,
+    time_limit,
+)
 from keras_ref.campaign.oracles import HALF, compare_with_oracles
 from keras_ref.campaign.points import ORDINARY, generic_arguments, points_of
 from keras_ref.campaign.registered import recording_gradients
@@ -35,7 +44,7 @@ from keras_ref.reports.reasons import Reason
 from keras_ref.reports.verdict import Verdict
 
 #: what accuses an operation
-ACCUSED = (Kind.MISMATCH, Kind.NAN, Kind.CRASH, Kind.INACCURATE, RAISES)
+ACCUSED = (Kind.MISMATCH, Kind.NAN, Kind.CRASH, Kind.INACCURATE, RAISES, WRONG_SHAPE)
 #: what a point comes to where the function has no finite value, or raises
 UNDEFINED = "undefined"
 #: what a point comes to where autodiff gives no finite number, and the function has no slope
@@ -54,6 +63,30 @@ PROCESSOR_TIME = 6.0
 PATIENCE = 900.0
 
 
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """An operation at one of its points.
+
+    point    what the point is called in a result
+    floats   the arguments that are numbers with a derivative, there
+    claims   what is checked of the derivatives
+    """
+
+    name: str
+    point: str
+    operation: ExactOperation
+    floats: Sequence[Any]
+    claims: Sequence[str]
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What the points of an operation come to: how often what, and the entries that are accused. Points add to it."""
+
+    counts: Counter[str] = field(default_factory=Counter)
+    accused: list[Accusation] = field(default_factory=list)
+
+
 def check_operation(name: str, *, seed: int = 0, deep: bool = False) -> Result:
     """Check an operation at all points.
 
@@ -65,33 +98,39 @@ def check_operation(name: str, *, seed: int = 0, deep: bool = False) -> Result:
     subject = find_subject(name, lambda kinds: generic_arguments(kinds, seed))
     if isinstance(subject, NotCalled):
         return Result(name=name, reason=subject.reason)
-    counts, accused = Counter[str](), list[Accusation]()
+    findings = Findings()
     claims = DEEP if deep else ALWAYS
     end = time.process_time() + PROCESSOR_TIME * (10 if deep else 1)
     with recording_gradients() as gradients:
-        _check_with_oracles(subject, seed, counts=counts, accused=accused)
+        _check_with_oracles(subject, seed, findings)
         for dtype, kinds in _variants(subject, seed):
             exactly: dict[Any, ExactOperation] = {}
             for point, arguments in points_of(kinds, seed):
                 if (dtype in LOWER and point not in ORDINARY) or point.partition(" in argument")[0] in subject.without:
                     continue
                 if time.process_time() > end:
-                    counts[f"points: {NOT_IN_TIME}"] += 1
+                    findings.counts[f"points: {NOT_IN_TIME}"] += 1
                     continue
                 function, floats = _of_floats(subject.function, arguments, dict(subject.options))
                 rest = repr([a for a in arguments if not _holds_floats(a)])
                 operation = exactly.setdefault(rest, ExactOperation(function, seed, dtype))
                 named = f"{point} in {dtype}" if dtype else point
-                _check_point(operation, floats, claims, counts=counts, accused=accused, name=name, point=named)
-    return Result(name=name, counts=dict(counts), accusations=tuple(accused), gradients=tuple(sorted(gradients)))
+                place = Place(name=name, point=named, operation=operation, floats=floats, claims=claims)
+                check_point(place, findings)
+    return Result(
+        name=name,
+        counts=dict(findings.counts),
+        accusations=tuple(findings.accused),
+        gradients=tuple(sorted(gradients)),
+    )
 
 
-def _check_with_oracles(subject: Subject, seed: int, *, counts: Counter[str], accused: list[Accusation]) -> None:
+def _check_with_oracles(subject: Subject, seed: int, findings: Findings) -> None:
     """Add what NumPy, SciPy and identities say of an operation."""
     for one in compare_with_oracles(subject, seed=seed):
-        counts[f"{one.oracle}: {'match' if one.right else Kind.MISMATCH}"] += 1
+        findings.counts[f"{one.oracle}: {'match' if one.right else Kind.MISMATCH}"] += 1
         if not one.right:
-            accused.append(
+            findings.accused.append(
                 Accusation(
                     name=subject.name,
                     point=one.point,
@@ -120,79 +159,62 @@ def _variants(subject: Subject, seed: int) -> Iterator[tuple[str, tuple[str, ...
                 yield dtype, kinds
 
 
-def _check_point(
-    operation: ExactOperation,
-    floats: Sequence[Any],
-    claims: Sequence[str],
-    *,
-    counts: Counter[str],
-    accused: list[Accusation],
-    name: str,
-    point: str,
-) -> None:
+def check_point(place: Place, findings: Findings) -> None:
     """Add what a point comes to."""
+    operation, floats, counts = place.operation, place.floats, findings.counts
     try:
-        found = operation.entries(floats, claims)
+        found = operation.entries(floats, place.claims)
         judged = None if found is None else list(found)
     except Missing:
         judged = []
     except WrongValue as wrong:
         counts["wrong value"] += 1
-        accused.append(_wrong_value(name, point, wrong))
+        findings.accused.append(_wrong_value(place, wrong))
         return
     if judged is None:
-        _check_behind_where(operation, floats, claims, counts=counts, accused=accused, name=name, point=point)
+        _check_behind_where(place, findings)
         return
     if operation.gives_less:
         counts["points: outputs of lower precision"] += 1
     if operation.narrows:
         counts[f"points: {NARROW}"] += 1
-        if not any(one.kind == NARROW for one in accused):
-            accused.append(_narrow(name, point))
+        if not any(one.kind == NARROW for one in findings.accused):
+            findings.accused.append(_narrow(place))
     counts.update(f"{e.claim}: {e.kind}" for e in judged if e.kind != OUTSIDE)
-    accused += [_of_entry(name, point, e) for e in _worst(judged)]
+    findings.accused.extend(_of_entry(place.name, place.point, e) for e in _worst(judged))
     if not all(np.size(leaf) for leaf in _leaves(floats)):
         counts["points: empty"] += 1  # gradients were taken, and have nothing to be compared by differences
     elif not judged and _are_tiny(floats):
         counts[UNDEFINED] += 1  # they are 0 where it computes in complex64, as much of Keras does
     elif (not judged or any(e.kind == OUTSIDE for e in judged)) and operation.dtype not in LOWER:
-        _check_by_differences(
-            name, point, operation.of_floats, floats, seed=operation.seed, counts=counts, accused=accused
-        )
+        _check_by_differences(place, findings)
 
 
-def _check_behind_where(
-    operation: ExactOperation,
-    floats: Sequence[Any],
-    claims: Sequence[str],
-    *,
-    counts: Counter[str],
-    accused: list[Accusation],
-    name: str,
-    point: str,
-) -> None:
+def _check_behind_where(place: Place, findings: Findings) -> None:
     """Add what a point comes to at which the operation is not finite: whether entries of finite outputs have slopes.
 
     Those of the other outputs are 0 where `tf.where` takes 0 for them. That autodiff gives NaN for what influences
     those is in the documentation of `tf.where`, and no accusation.
     """
+    operation = place.operation
     judged: list[Entry] = []
     try:
-        hidden = hide_infinite(operation.of_floats, floats)
+        hidden = hide_infinite(operation.of_floats, place.floats)
         if hidden is not None:
-            judged = list(ExactOperation(hidden, operation.seed, operation.dtype).entries(floats, claims) or ())
+            finite = ExactOperation(hidden, operation.seed, operation.dtype)
+            judged = list(finite.entries(place.floats, place.claims) or ())
     except (*REFUSED, Missing, WrongValue):
         hidden = None
     if hidden is None or not judged:
-        counts[UNDEFINED] += 1
+        findings.counts[UNDEFINED] += 1
         return
     entries = []
     for found in judged:
         documented = found.kind == Kind.NAN and hidden.hiding[found.argument][found.index]
         entry = replace(found, kind=DOCUMENTED) if documented else found
         entries.append(entry)
-    counts.update(f"behind where, {e.claim}: {e.kind}" for e in entries if e.kind != OUTSIDE)
-    accused += [_of_entry(name, f"{point} behind where", e) for e in _worst(entries)]
+    findings.counts.update(f"behind where, {e.claim}: {e.kind}" for e in entries if e.kind != OUTSIDE)
+    findings.accused.extend(_of_entry(place.name, f"{place.point} behind where", e) for e in _worst(entries))
 
 
 def _worst(entries: Sequence[Entry]) -> list[Entry]:
@@ -204,20 +226,12 @@ def _worst(entries: Sequence[Entry]) -> list[Entry]:
     return list(found.values())
 
 
-def _check_by_differences(
-    name: str,
-    point: str,
-    function: Callable[..., Any],
-    floats: Sequence[Any],
-    *,
-    seed: int,
-    counts: Counter[str],
-    accused: list[Accusation],
-) -> None:
+def _check_by_differences(place: Place, findings: Findings) -> None:
     """Add what check_function says of a point."""
+    function, seed, counts = place.operation.of_floats, place.operation.seed, findings.counts
     try:
         with time_limit(DIFFERENCES_TIME):
-            report = check_function(function, *floats, seed=seed)
+            report = check_function(function, *place.floats, seed=seed)
     except BadInput:
         counts[UNDEFINED] += 1
         return
@@ -225,12 +239,12 @@ def _check_by_differences(
         counts[f"differences: {NOT_IN_TIME}"] += 1
         return
     accusing = any(v.verdict in ACCUSED for v in report.verdicts)
-    nowhere = accusing and not is_differentiable(function, floats, seed=seed)
+    nowhere = accusing and not is_differentiable(function, place.floats, seed=seed)
     for verdict in report.verdicts:
         missing = verdict.reason_code is Reason.NO_SLOPE or (nowhere and verdict.verdict in ACCUSED)
         counts[f"differences: {NO_DERIVATIVE if missing else verdict.verdict}"] += 1
         if verdict.verdict in ACCUSED and not missing:
-            accused.append(_accusation(name, point, verdict))
+            findings.accused.append(_accusation(place, verdict))
 
 
 #: what is claimed of a derivative always, and in a deep campaign
@@ -274,10 +288,10 @@ def _of_floats(
     return of_floats, [arguments[i] for i in places]
 
 
-def _accusation(name: str, point: str, verdict: Verdict) -> Accusation:
+def _accusation(place: Place, verdict: Verdict) -> Accusation:
     return Accusation(
-        name=name,
-        point=point,
+        name=place.name,
+        point=place.point,
         argument=verdict.name,
         claim="differences",
         kind=str(verdict.verdict),
@@ -304,20 +318,22 @@ def _of_entry(name: str, point: str, entry: Entry) -> Accusation:
     )
 
 
-def _narrow(name: str, point: str) -> Accusation:
+def _without_numbers(*, name: str, point: str, claim: str, kind: str, reason: str) -> Accusation:
+    """An accusation of an operation as a whole, at a point: no entry, and no numbers."""
     nan = float("nan")
     return Accusation(
-        name=name, point=point, argument="", claim="points", kind=NARROW, entry=(), autodiff=nan, numeric=nan,
-        allowed=nan, reason="Its trace casts what it is given to a lower precision, and back.",
+        name=name, point=point, argument="", claim=claim, kind=kind, entry=(), autodiff=nan, numeric=nan, allowed=nan,
+        reason=reason,
     )  # fmt: skip
 
 
-def _wrong_value(name: str, point: str, wrong: WrongValue) -> Accusation:
-    nan = float("nan")
-    return Accusation(
-        name=name, point=point, argument="", claim="value", kind="wrong value", entry=(), autodiff=nan, numeric=nan,
-        allowed=nan, reason=str(wrong),
-    )  # fmt: skip
+def _narrow(place: Place) -> Accusation:
+    reason = "Its trace casts what it is given to a lower precision, and back."
+    return _without_numbers(name=place.name, point=place.point, claim="points", kind=NARROW, reason=reason)
+
+
+def _wrong_value(place: Place, wrong: WrongValue) -> Accusation:
+    return _without_numbers(name=place.name, point=place.point, claim="value", kind="wrong value", reason=str(wrong))
 
 
 def run_campaign(names: Sequence[str], *, seed: int = 0, deep: bool = False, workers: int = 1) -> Iterator[Result]:
@@ -350,11 +366,10 @@ def run_campaign(names: Sequence[str], *, seed: int = 0, deep: bool = False, wor
 
 
 def _crash(answer: Answer) -> Accusation:
-    nan = float("nan")
-    return Accusation(
-        name=answer.name, point="one of its points", argument="", claim="first order", kind="crash", entry=(),
-        autodiff=nan, numeric=nan, allowed=nan, reason=f"It {answer.ended}.",
-    )  # fmt: skip
+    reason = f"It {answer.ended}."
+    return _without_numbers(
+        name=answer.name, point="one of its points", claim="first order", kind="crash", reason=reason
+    )
 
 
 def _command(left: list[str], *, seed: int, deep: bool) -> list[str]:

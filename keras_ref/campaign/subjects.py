@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import importlib
 import inspect
-import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from keras_ref.campaign.folders import read_folder
 from keras_ref.evaluation.real_parts import dtype_in
 
 #: the modules whose public functions are subjects
@@ -26,7 +25,7 @@ MODULES = (
     "tensorflow.image",
     "tensorflow.sparse",
 )
-#: how a function is called that subjects.toml says nothing of: the first of these that gives a float from floats
+#: how a function is called that calls/ says nothing of: the first of these that gives a float from floats
 CALLS: tuple[tuple[str, ...], ...] = (
     ("vector",),
     ("vector", "vector"),
@@ -104,7 +103,7 @@ def _with_phases(vectors: Any, by: Any) -> Any:
     return vectors * (tf.math.conj(first) / tf.cast(tf.abs(first), first.dtype)) if first.dtype.is_complex else vectors
 
 
-#: what operations are joined with so that they have one value and one gradient (subjects.toml)
+#: what operations are joined with so that they have one value and one gradient (calls/)
 CHANGES: Mapping[str, Callable[[Any], Any]] = {
     "Hermitian": _hermitian,
     "eigenvectors with a phase": lambda found: (found[0], _with_phases(found[1], found[1])),
@@ -120,7 +119,7 @@ CHANGES: Mapping[str, Callable[[Any], Any]] = {
     ),
 }
 
-#: the operations of TensorFlow's graphs themselves, of which subjects.toml names those that nothing else reaches
+#: the operations of TensorFlow's graphs themselves, of which calls/ names those that nothing else reaches
 RAW = "tensorflow.raw_ops."
 
 
@@ -160,7 +159,7 @@ def find_subject(name: str, make: Callable[[tuple[str, ...]], list[Any]]) -> Sub
     said = _said().get(name, {})
     if "reason" in said:
         return NotCalled(name=name, reason=said["reason"])
-    options = said.get("options", {})
+    options = _with_dtypes(name, said.get("options", {}))
     calls = (tuple(said["arguments"]),) if "arguments" in said else CALLS
     reasons = []
     for arguments in calls:
@@ -179,6 +178,15 @@ def find_subject(name: str, make: Callable[[tuple[str, ...]], list[Any]]) -> Sub
         "gives no floats" if "gives no floats" in reasons else "has no gradient" if "has no gradient" in reasons else ""
     )
     return NotCalled(name=name, reason=best or f"takes other arguments ({reasons[0]})")
+
+
+def _with_dtypes(name: str, options: dict[str, Any]) -> dict[str, Any]:
+    """Options whose dtype is one of TensorFlow where a function of TensorFlow takes it: not all of them take names."""
+    import tensorflow as tf
+
+    if "dtype" not in options or name.startswith("keras."):
+        return options
+    return {**options, "dtype": tf.as_dtype(options["dtype"])}
 
 
 def leaf_dtype(leaf: Any, dtype: str) -> Any:
@@ -223,9 +231,17 @@ def _is_float(value: Any) -> bool:
 
 @cache
 def _said() -> dict[str, Any]:
-    """What subjects.toml says, by name."""
-    with Path(__file__).with_name("subjects.toml").open("rb") as file:
-        said = tomllib.load(file)
-    for group in said.pop("group"):
-        said |= {name: {"reason": group["reason"]} for name in group["functions"].split()}
+    """What the files of calls/ say, by name. Raises: ValueError for a function that two of them speak of.
+
+    An entry has `arguments` (kinds of points.py) and `options`, `within`, `after` and `without` as Subject has them; or
+    the `reason` for which the function is not checked, which groups of them share.
+    """
+    said: dict[str, Any] = {}
+    for table in read_folder("calls"):
+        groups = table.pop("group", [])
+        reasons = [(name, {"reason": group["reason"]}) for group in groups for name in group["functions"].split()]
+        for name, entry in (*table.items(), *reasons):
+            if name in said:
+                raise ValueError(f"calls/ must name a function once. Received: {name} twice. Take one entry out.")
+            said[name] = entry
     return said

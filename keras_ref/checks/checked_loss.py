@@ -176,13 +176,18 @@ def _refusal_of_targets(model: Any) -> str:
 
 
 def drawn_cotangents(outputs: Any, name: str, seed: int) -> list[Array]:
-    """A random cotangent for every output, of its shape. Raises: BadInput where no output has a gradient."""
+    """A random cotangent for every output, of its shape. Raises: BadInput where no output has a number, or a float."""
     flat = [tf.convert_to_tensor(values_of(output)) for output in keras.tree.flatten(outputs) if output is not None]
     if not any(output.dtype.is_floating or output.dtype.is_complex for output in flat):
         received = ", ".join(output.dtype.name for output in flat) or "nothing"
         raise BadInput(
             f"An output must be a float for a gradient to reach it. Received: {received} from {name!r}. "
             "Check a function whose result is a float."
+        )
+    if not any(output.shape.num_elements() for output in flat):
+        raise BadInput(
+            f"An output must hold at least one number to be differenced. Received: "
+            f"{' and '.join(f'shape {tuple(output.shape)}' for output in flat)} from {name!r}. Pass data."
         )
     generator = np.random.default_rng(seed + 2)
     drawn = [generator.normal(size=tuple(output.shape)) for output in flat]

@@ -14,7 +14,6 @@ from keras_ref.checks.checked_loss import CheckedLoss
 from keras_ref.checks.surrogates import Output, declared_layers, quantizing_layers, recorded
 from keras_ref.comparison.evidence import Evidence, Outcome
 from keras_ref.evaluation.backward_errors import line_of
-from keras_ref.evaluation.directional_loss import DirectionalLoss
 from keras_ref.evaluation.graph import called, function_of, is_cast_down, operations
 from keras_ref.evaluation.keras_parts import tensorflow_variable
 from keras_ref.evaluation.loss_function import LossFunction
@@ -59,7 +58,7 @@ class GradientPaths:
     `quantizing` are layers whose outputs are recorded; `subject` is what is checked.
     """
 
-    loss: LossFunction | DirectionalLoss
+    loss: LossFunction
     otherwise: Callable[[], LossFunction] | None = None
     training: bool = False
     surrogates: tuple[Any, ...] = ()

@@ -24,13 +24,14 @@ from keras_ref.evaluation.leaves import named_leaves
 from keras_ref.evaluation.loss_function import LossFunction
 from keras_ref.evaluation.real_parts import is_real_or_complex
 from keras_ref.evaluation.traced_losses import Way
-from keras_ref.options import matches_variable
 from keras_ref.translation.from_keras import NoTwin
 from scratch.arrays import Array
 
 #: a loss of TensorFlow or of a program
 Loss = TypeVar("Loss", bound=DifferencedLoss)
 
+#: what is said of a variable or input without entries
+NOTE_ON_EMPTY = "{}: it has no entries, so that there was nothing to compare."
 _NOTE_ON_EAGER = (
     "The backward pass runs in a tf.function only, as fit() runs it, and raises eagerly: its gradient was taken there."
 )
@@ -53,7 +54,9 @@ def gather(subject: CheckedLoss, settings: Settings, *, dtype: str | None, start
     loss.progress = settings.progress
     if dtype is None:
         loss.unit = unit_of([*subject.trained, *loss.inputs.values()])
-    names = _names_to_compare(loss, settings.variables, subject.name)
+    _require_anything(loss)
+    matching = settings.select(loss.values, subject.name)
+    names = tuple(name for name in matching if loss.values[name].size)
     settings.require_expected(loss.values, subject.name)
     if settings.along_directions:
         found = directional_oracle(loss, subject=subject.name)
@@ -72,6 +75,7 @@ def gather(subject: CheckedLoss, settings: Settings, *, dtype: str | None, start
         contracted=contracted,
         notes=(
             *subject.notes,
+            *(NOTE_ON_EMPTY.format(name) for name in matching if name not in names),
             *_notes_on_way(loss, subject.name),
             *_notes_on_complex(loss),
             *(_notes_on_integers(loss) if settings.watch_inputs else ()),
@@ -99,7 +103,7 @@ def oracles_of(
     if "forward" in wanted:
         forward = ForwardOracle.at(loss, loss.values, seed=seed, inputs=frozenset(loss.inputs))
         _require_finite(forward, subject)
-        judged = judge_precision(forward, subject=subject, seed=seed)
+        judged = judge_precision(forward, loss, subject=subject, seed=seed)
         forward, notes = judged.oracle, [*judged.notes]
     beside: TwinOracle | None = None
     if "twin" in wanted:
@@ -119,7 +123,7 @@ def directional_oracle(loss: LossFunction, *, subject: str) -> Oracles:
     """The oracle for directions that move everything at once. Raises: BadInput where the loss is not finite."""
     oracle = DirectionalOracle.of(loss)
     _require_finite(oracle, subject)
-    judged = judge_precision(oracle, subject=subject)
+    judged = judge_precision(oracle, loss, subject=subject)
     return Oracles((judged.oracle,), judged.notes)
 
 
@@ -187,8 +191,8 @@ def _notes_on_complex(loss: LossFunction) -> list[str]:
     return [note]
 
 
-def _names_to_compare(loss: LossFunction, pattern: str, subject: str) -> tuple[str, ...]:
-    """The variables and inputs that a pattern matches. Raises: BadInput where there are none."""
+def _require_anything(loss: LossFunction) -> None:
+    """Require a variable or a float input, and a number in one of them. Raises: BadInput."""
     if not loss.values:
         leaves = [t for t in tf.nest.flatten(loss.data.x) if t is not None]
         received = ", ".join(sorted({t.dtype.name for t in leaves})) or "nothing"
@@ -196,10 +200,8 @@ def _names_to_compare(loss: LossFunction, pattern: str, subject: str) -> tuple[s
             f"A check must have a float input or a variable to differentiate by. Received: {received}. Pass floats, "
             "or variables."
         )
-    names = tuple(n for n in loss.values if matches_variable(n, pattern, subject))
-    if not names:
+    if not any(value.size for value in loss.values.values()):
         raise BadInput(
-            f"`variables` must match at least one variable. Received: {pattern!r}, where there are "
-            f"{', '.join(loss.values) or 'none'}. Correct the pattern."
+            f"A check must have a number to differentiate by. Received: nothing but {', '.join(loss.values)}, without "
+            "entries. Pass data."
         )
-    return names

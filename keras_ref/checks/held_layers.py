@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any, cast
+from typing import Any
 
 import keras
 import numpy as np
@@ -92,8 +92,8 @@ def compare_beside_layers(names: Sequence[str], *, evidence: Evidence, paths: Gr
     if not layers or not names or paths.subject is None:
         return nothing
     try:
-        calls = _calls_at_point(cast("LossFunction", paths.loss), layers)
-        return _compare(names, calls, evidence=evidence, subject=paths.subject, loss=cast("LossFunction", paths.loss))
+        calls = _calls_at_point(paths.loss, layers)
+        return _compare(names, calls, evidence=evidence, subject=paths.subject, loss=paths.loss)
     except (NotHeld, UserCodeFailed, BadInput) as failed:
         return replace(nothing, refusal=str(failed))
 

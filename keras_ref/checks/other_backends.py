@@ -29,7 +29,6 @@ from keras_ref.evaluation.float64 import DTYPE, in_precision
 from keras_ref.evaluation.loss_function import Data, LossFunction
 from keras_ref.inputs.data import require_finite_numbers, validate_data
 from keras_ref.inputs.targets import complete_data, load_target
-from keras_ref.options import matches_variable
 from keras_ref.programs.program import Facts, Point, Program
 from keras_ref.programs.remote import RemoteProgram, Worker
 from keras_ref.reports.verdict import Report
@@ -166,12 +165,13 @@ def _check(
     found = oracles_of(function, twin, subject=facts.name, wanted=wanted, seed=settings.seed)
     prepared = Preparation(started, time.perf_counter(), function.evaluations)
     autodiff = autodiff_at(function, function.values, mode=AUTODIFF[backend])
+    settings.require_expected(function.values, facts.name)
     evidence = Evidence(
         subject=facts.name,
         loss=function,
         oracles=found.oracles,
         autodiff=autodiff,
-        names=_names(function, settings, facts.name),
+        names=settings.select(function.values, facts.name),
         settings=settings,
         contracted=_no_contraction,
         notes=(
@@ -201,18 +201,6 @@ def _require_float64(facts: Facts) -> None:
 def _no_contraction(_: Mapping[str, Array]) -> LossFunction:
     """Raises: BadInput."""
     raise BadInput("A second derivative must be TensorFlow's. Received: order=2 on another backend. Leave it out.")
-
-
-def _names(function: ProgramLoss, settings: Settings, subject: str) -> tuple[str, ...]:
-    pattern = settings.variables
-    settings.require_expected(function.values, subject)
-    names = tuple(n for n in function.values if matches_variable(n, pattern, subject))
-    if not names:
-        raise BadInput(
-            f"`variables` must match at least one variable. Received: {pattern!r}, where there are "
-            f"{', '.join(function.values) or 'none'}. Correct the pattern."
-        )
-    return names
 
 
 # What is computed ---------------------------------------------------------------------------------------------------

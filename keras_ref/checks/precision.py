@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, cast
+from typing import Any
 
 import ml_dtypes
 import numpy as np
@@ -47,32 +47,32 @@ class JudgedOracle:
     notes: tuple[str, ...] = ()
 
 
-def judge_precision(oracle: ForwardOracle, *, subject: str, seed: int = 0) -> JudgedOracle:
-    """The oracle with the noise of the precision that it computes in. Where that is not float64, a note says so.
+def judge_precision(oracle: ForwardOracle, loss: DifferencedLoss, *, subject: str, seed: int = 0) -> JudgedOracle:
+    """The oracle of a loss with the noise of the precision that it computes in. Where that is not float64, a note says
+    so.
 
     Where its noise shows it, autodiff's own rounding is measured in units of that precision from then on too: the unit
-    of the oracle's loss function is set.
+    of the loss is set.
     """
-    loss = oracle.loss
-    known = loss.unit
-    casts = GradientPaths(cast("LossFunction", loss)).casts_down() if casts_down(loss.graph) else []
+    known, graph = loss.unit, oracle.loss.graph
+    casts = GradientPaths(loss).casts_down() if isinstance(loss, LossFunction) and casts_down(graph) else []
     dtypes = {o.outputs[0].dtype for o in casts}
     loss.unit = max([known, *map(eps, dtypes)])
     if known != UNIT:
         return JudgedOracle(oracle)  # it is known to compute in less
     notes = []
     constants = [
-        f"{value:.7g} at {operation.name}{line_of(operation)}" for operation, value in constants_in_float32(loss.graph)
+        f"{value:.7g} at {operation.name}{line_of(operation)}" for operation, value in constants_in_float32(graph)
     ]
     if constants:
         notes.append(
             f"float32 inside: {subject} keeps a constant in float32 ({', '.join(constants[:PLACES])}); both sides "
             "compute with what is left of it."
         )
-    if dtypes or opaque(loss.graph):
+    if dtypes or opaque(graph):
         oracle = oracle.with_noise(oracle.measured_noise(seed=seed))
-    noisy, hidden = oracle.noise > SUSPICIOUS * abs(oracle.base), [o.name for o in opaque(loss.graph)]
-    if loss.graph is None:
+    noisy, hidden = oracle.noise > SUSPICIOUS * abs(oracle.base), [o.name for o in opaque(graph)]
+    if graph is None:
         hidden = ["what runs only eagerly"]
     if noisy and hidden and not casts:
         loss.unit = OPAQUE

@@ -15,6 +15,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_ref.checks.annotations import notes_on_untracked
 from keras_ref.checks.checked_loss import (
     ModelLoss,
     has_own_train_step,
@@ -23,7 +24,7 @@ from keras_ref.checks.checked_loss import (
     model_loss,
     untrained,
 )
-from keras_ref.checks.gather import oracles_of
+from keras_ref.checks.gather import NOTE_ON_EMPTY, oracles_of
 from keras_ref.checks.twins import twin_of
 from keras_ref.checks.used_rows import only_used_rows
 from keras_ref.comparison.evidence import Outcome
@@ -137,6 +138,7 @@ def check_updates(
             outcome = _compare_own_updates(model, batches, seed=seed, progress=progress)
         else:
             outcome = _compare_updates(model, batches, seed=seed, executor=executor, progress=progress)
+        outcome = _without_empty(outcome, model.trainable_variables)
     is_own = has_own_train_step(model) and not trains_as_keras_2(model)
     name = "its own train_step" if is_own else _optimizer_name(optimizer or compiled)
     return on_all_rows(
@@ -193,7 +195,7 @@ def _compare_updates(
 
     try:
         outcome = compare_steps(model, loss, batches, oracles_at=oracles_at, seed=seed, progress=progress)
-        return replace(outcome, notes=(*found.notes, *outcome.notes))
+        return replace(outcome, notes=(*found.notes, *outcome.notes, *notes_on_untracked(loss.untracked, [model])))
     except NoTwin as error:
         none = [Verdict(v.path, "update", Kind.UNDECIDED, total=int(np.prod(v.shape))) for v in trained]
         return Outcome(tuple(v.because(Reason.NO_TWIN, error) for v in none), (f"No twin: {error}",))
@@ -220,6 +222,13 @@ def _compare_own_updates(model: Any, batches: Sequence[Data], *, seed: int, prog
         "with the optimizers' laws on these gradients."
     )
     return replace(outcome, notes=(note, *outcome.notes))
+
+
+def _without_empty(outcome: Outcome, trained: Sequence[Any]) -> Outcome:
+    """The outcome without verdicts on variables that have no entries, each of which has a note."""
+    empty = [v.path for v in trained if 0 in v.shape]
+    compared = tuple(verdict for verdict in outcome.verdicts if verdict.name not in empty)
+    return replace(outcome, verdicts=compared).with_notes(*map(NOTE_ON_EMPTY.format, empty))
 
 
 def _no_twin(_: LossFunction) -> TwinOracle:

@@ -10,37 +10,17 @@ from keras_ref.evaluation.loss_function import Data
 from scratch.arrays import Array
 
 
-class DifferencedLoss(Protocol):
-    """A loss as a function of variables and inputs by name: LossFunction, and a program's (program_loss.py).
+class NudgedLoss(Protocol):
+    """A loss at and beside a point, and its rounding: what an oracle asks of LossFunction, DirectionalLoss and a
+    program's loss (program_loss.py).
 
-    values         the point
-    variables      the framework's own variables by name; inputs the names that are inputs
-    data           inputs, targets and sample weights
-    unit           unit roundoff of the computation; opaque_unit that of Python inside a graph, 0 without
-    refused        why the last gradient cannot be compared, by name
-    estimated      why rounding is estimated from differences, of "loss" or "gradient": its measurement is at fault
-    seen           the loss at the point, as each mode of autodiff computed it last
-    evaluations    forward passes so far
+    `at` is another point than the loss's own, as values by name. Values are float64 arrays by name, of the shapes of
+    the variables and inputs; those of complex ones have a last axis of two.
     """
 
-    values: dict[str, Array]
-    data: Data
-    unit: float
-    opaque_unit: float
-    refused: dict[str, Refused]
-    estimated: dict[str, str]
-    seen: dict[str, float]
-    evaluations: int
-
     @property
-    def variables(self) -> Mapping[str, Any]: ...
-
-    @property
-    def inputs(self) -> Mapping[str, Any]: ...
-
-    @property
-    def untracked(self) -> list[Any]:
-        """TensorFlow's own trainable variables that the loss reads, of which Keras knows nothing."""
+    def unit(self) -> float:
+        """The unit roundoff of the computation."""
         ...
 
     @property
@@ -76,6 +56,40 @@ class DifferencedLoss(Protocol):
 
     def noise_along(self, name: str, *, at: Mapping[str, Array] | None = None) -> float:
         """That of losses in which one variable or input moves alone; asked only where there is a graph."""
+        ...
+
+
+class DifferencedLoss(NudgedLoss, Protocol):
+    """A loss as a function of variables and inputs by name, with its gradient: LossFunction, and a program's.
+
+    values         the point
+    variables      the framework's own variables by name; inputs the names that are inputs
+    data           inputs, targets and sample weights
+    unit           unit roundoff of the computation; opaque_unit that of Python inside a graph, 0 without
+    refused        why the last gradient cannot be compared, by name
+    estimated      why rounding is estimated from differences, of "loss" or "gradient": its measurement is at fault
+    seen           the loss at the point, as each mode of autodiff computed it last
+    evaluations    forward passes so far
+    """
+
+    values: dict[str, Array]
+    data: Data
+    unit: float
+    opaque_unit: float
+    refused: dict[str, Refused]
+    estimated: dict[str, str]
+    seen: dict[str, float]
+    evaluations: int
+
+    @property
+    def variables(self) -> Mapping[str, Any]: ...
+
+    @property
+    def inputs(self) -> Mapping[str, Any]: ...
+
+    @property
+    def untracked(self) -> list[Any]:
+        """TensorFlow's own trainable variables that the loss reads, of which Keras knows nothing."""
         ...
 
     def gradient(self, mode: str = "eager", *, at: Mapping[str, Array] | None = None) -> dict[str, Array | None]:

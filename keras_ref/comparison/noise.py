@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 
+from keras_ref.comparison.differenced_loss import NudgedLoss
 from keras_ref.evaluation.graph import opaque
 from keras_ref.own_modules import noise as loss_noise
 from scratch.arrays import Array
@@ -20,7 +20,7 @@ from scratch.differences import UNIT
 SUSPICIOUS = 2.0**-36
 
 
-def measure_noise(loss: Any, values: Mapping[str, Array], base: float, *, seed: int = 0) -> float:
+def measure_noise(loss: NudgedLoss, values: Mapping[str, Array], base: float, *, seed: int = 0) -> float:
     """The absolute rounding error of a traced loss at a point, where it is `base`; nan where it cannot be told.
 
     What Python code inside the graph computes is not seen there, nor what runs only eagerly, nor anything where
@@ -36,7 +36,9 @@ def measure_noise(loss: Any, values: Mapping[str, Array], base: float, *, seed: 
     return max(found, loss.unit * abs(base) / 2) if loss.unit != UNIT else found
 
 
-def measure_noise_along(loss: Any, name: str, values: Mapping[str, Array], base: float, *, whole: float) -> float:
+def measure_noise_along(
+    loss: NudgedLoss, name: str, values: Mapping[str, Array], base: float, *, whole: float
+) -> float:
     """The noise of losses in which one variable or input moves alone, beside `whole`, that of all.
 
     They differ where part of the loss is computed in less than float64: in all losses in which that part rests it is
@@ -45,17 +47,3 @@ def measure_noise_along(loss: Any, name: str, values: Mapping[str, Array], base:
     if not whole > SUSPICIOUS * abs(base) or loss.graph is None or opaque(loss.graph):
         return whole
     return float(np.fmin(loss.noise_along(name, at=values), whole))
-
-
-def even_part_noise(even: Array, losses: Array) -> float:
-    """An upper bound of the noise from L(θ + tv) + L(θ - tv) - 2·L(θ) at halved steps t, and of the losses themselves.
-
-    The even part holds noise, curvature and kinks, and nothing of the slope. Curvature goes with the square of the step
-    and cancels in the difference of two; of losses with deviation σ, σ·√(2 + 32 + 36) is left of it. It may be too
-    small by chance, which costs a match nothing but what it claims to have seen; before a mismatch the noise is
-    measured.
-    """
-    with np.errstate(invalid="ignore", over="ignore"):
-        rough = even[:-1] - 4 * even[1:]
-        deviation = math.sqrt(float(np.mean(rough**2)) / 70)
-        return max(loss_noise.DEVIATIONS * deviation, UNIT * float(np.max(np.abs(losses))))

@@ -9,7 +9,7 @@ from typing import Any, Protocol, Self
 
 import numpy as np
 
-from keras_ref.comparison.differenced_loss import DifferencedLoss
+from keras_ref.comparison.differenced_loss import DifferencedLoss, NudgedLoss
 from keras_ref.comparison.noise import measure_noise, measure_noise_along
 from keras_ref.comparison.points import remembering
 from keras_ref.evaluation.directional_loss import DirectionalLoss
@@ -162,7 +162,7 @@ class ForwardOracle(MovedOracle):
     `seed` draws the directions that its noise may have to be measured along.
     """
 
-    loss: DifferencedLoss | DirectionalLoss
+    loss: NudgedLoss
     values: Mapping[str, Array]
     base: float
     noise: float

@@ -99,6 +99,17 @@ class Settings:
         found = (one for pattern, one in (self.expect or {}).items() if matches_variable(name, pattern, subject))
         return next(found, None)
 
+    def select(self, names: Iterable[str], subject: str) -> tuple[str, ...]:
+        """The variables and inputs that `variables` matches. Raises: BadInput where there are none."""
+        known = list(names)
+        found = tuple(name for name in known if matches_variable(name, self.variables, subject))
+        if not found:
+            raise BadInput(
+                f"`variables` must match at least one variable. Received: {self.variables!r}, where there are "
+                f"{', '.join(known) or 'none'}. Correct the pattern."
+            )
+        return found
+
     def require_expected(self, names: Iterable[str], subject: str) -> None:
         """Require that every pattern of `expect` matches a variable or input: one that does not is misspelt.
 

@@ -32,6 +32,8 @@ def _dawson(x: Any) -> Any:
 
 
 def _regularized_gamma(a: Any, x: Any) -> Any:
+    if x < 0:  # on the other side of a slope at 0; mpmath.gammainc never ends there
+        return x**a * mpmath.exp(-x) * mpmath.hyp1f1(1, a + 1, x) * mpmath.rgamma(a + 1)
     return mpmath.gammainc(a, 0, x, regularized=True)
 
 
@@ -146,11 +148,6 @@ def _inverse(o: Any, a: Any) -> list[Any]:
     return _each_matrix(lambda m: (_array(m**-1),), a)
 
 
-def _orthogonal(o: Any, a: Any) -> list[Any]:
-    """Q and R; TensorFlow's signs, which Householder's reflections give: mpmath uses the same."""
-    raise Missing(f"{o.type} of {a.shape}")
-
-
 def _square_root(o: Any, a: Any) -> list[Any]:
     return _each_matrix(lambda m: (_array(mpmath.sqrtm(m)),), a)
 
@@ -263,11 +260,24 @@ def _in_segments(of: Callable[[list[Any]], Any], empty: Any) -> Operation:
         for segment in range(size):
             own = rows[flat == segment]
             for index in np.ndindex(found.shape[1:]):
-                terms = [row[index] for row in own]
+                terms = list(own[(slice(None), *index)])
                 found[(segment, *index)] = of(terms) if terms else empty
         return [found]
 
     return reduce
+
+
+def _of_chosen(reduce: Operation) -> Operation:
+    """A reduction over segments of chosen rows: (data, rows, ids), or (data, rows, ids, count)."""
+    return lambda o, x, rows, *rest: reduce(o, x[np.asarray(rows).astype(int)], *rest)
+
+
+def _over_root(terms: list[Any]) -> Any:
+    return mpmath.fsum(terms) / mpmath.sqrt(len(terms))
+
+
+#: reductions of sparse segments, by the names of their operations
+SPARSE = {"Sum": mpmath.fsum, "Mean": _mean, "SqrtN": _over_root}
 
 
 def _linear(o: Any, x: Any, *rest: Any) -> list[Any]:
@@ -315,6 +325,11 @@ SPECIAL: dict[str, Operation] = {
     "SegmentProd": _in_segments(mpmath.fprod, mpmath.mpf(1)),
     "SegmentMax": _in_segments(max, ZERO),
     "SegmentMin": _in_segments(min, ZERO),
+    **{
+        f"SparseSegment{name}{count}": _of_chosen(_in_segments(of, ZERO))
+        for name, of in SPARSE.items()
+        for count in ("", "WithNumSegments")
+    },
     "UnsortedSegmentProd": _in_segments(mpmath.fprod, mpmath.mpf(1)),
     "UnsortedSegmentMax": _in_segments(max, mpmath.mpf(np.finfo(float).min)),
     "UnsortedSegmentMin": _in_segments(min, mpmath.mpf(np.finfo(float).max)),

@@ -150,7 +150,9 @@ def same_bits(one: Any, other: Any) -> bool:
     one, other = np.asarray(one), np.asarray(other)
     if one.dtype.kind in "OS":  # strings, of which one alone is bytes
         return bool(np.array_equal(one, other))
-    first, second = (np.ascontiguousarray(array).reshape(-1).view(np.uint8) for array in (one, other))
+    # as unsigned integers, of eight bytes where possible: the comparison makes one number for each
+    word = np.uint8 if one.itemsize % 8 or other.itemsize % 8 else np.uint64
+    first, second = (np.ascontiguousarray(array).reshape(-1).view(word) for array in (one, other))
     return bool(np.array_equal(first, second))
 
 

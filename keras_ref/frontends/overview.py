@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -67,26 +68,15 @@ def show_overview(out: Console, *, seed: int, verbose: bool) -> bool:
 
 
 def _check(exhibit: Exhibit, seed: int, progress: Progress | None) -> Checked:
-    gradients = check_gradients(
-        exhibit.model,
-        exhibit.x,
-        exhibit.y,
-        loss=exhibit.loss,
-        weights=exhibit.weights,
-        seed=seed,
-        progress=progress,
-    )
-    updates = check_updates(
-        exhibit.model,
-        exhibit.x,
-        exhibit.y,
-        loss=exhibit.loss,
-        weights=exhibit.weights,
-        seed=seed,
-        progress=progress,
-        optimizer=exhibit.optimizer,
-        steps=STEPS,
-    )
+    batch = exhibit.model, exhibit.x, exhibit.y
+    options: dict[str, Any] = {
+        "loss": exhibit.loss,
+        "weights": exhibit.weights,
+        "seed": seed,
+        "progress": progress,
+    }
+    gradients = check_gradients(*batch, **options)
+    updates = check_updates(*batch, optimizer=exhibit.optimizer, steps=STEPS, **options)
     name = f"iris, {exhibit.name}"
     steps = f"{name}, {STEPS} steps of {type(exhibit.optimizer).__name__}"
     return Checked(exhibit, replace(gradients, subject=name), replace(updates, subject=steps))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import reduce
 from importlib import import_module
@@ -121,12 +121,17 @@ def minimise(
             "Check it with the data and options with which it failed."
         )
     unwritable = ""
+    failure = _Failure(
+        check=check, subject=subject, inputs=inputs, options=options, report=report, written_as=written_as
+    )
     for finding in findings:
         try:
-            for case, trial in _origins(check, subject, inputs, options, finding, report=report, written_as=written_as):
+            for case, trial in _origins(failure, finding):
                 for begun in chain(map(case.with_tree, shrink(case.tree)), (case,)):
                     if trial.shows(begun) is not None and trial.has_same(begun):
-                        return search_from(begun, trial, str(finding), started, seconds, progress)
+                        return search_from(
+                            begun, trial, finding=str(finding), started=started, seconds=seconds, progress=progress
+                        )
         except NotWritable as error:
             unwritable = unwritable or str(error)
     if not set(findings) & set(findings_of(check(subject, *inputs, **options))):
@@ -155,51 +160,55 @@ class Trial:
     has_same: Callable[[Any], bool]
 
 
-def _origins(
-    check: Callable[..., Report],
-    subject: Any,
-    inputs: tuple[Any, ...],
-    options: dict[str, Any],
-    finding: Finding,
-    *,
-    report: Report,
-    written_as: Expression,
-) -> Iterator[tuple[Any, Trial]]:
+@dataclass(frozen=True, kw_only=True)
+class _Failure:
+    """A check that failed: the verb, what it was given, and its report.
+
+    written_as   how the subject is written in a script, where it cannot be read from the object
+    """
+
+    check: Callable[..., Report]
+    subject: Any
+    inputs: tuple[Any, ...]
+    options: Mapping[str, Any]
+    report: Report
+    written_as: Expression
+
+    @property
+    def batch(self) -> tuple[Any, Any]:
+        """x and y of a model; None for what was not given."""
+        x, y = (*self.inputs, None, None)[:2]
+        return x, y
+
+
+def _origins(failure: _Failure, finding: Finding) -> Iterator[tuple[Any, Trial]]:
     """Cases to begin from, the smallest first, each with how it is tried. Raises: NotWritable."""
+    subject = failure.subject
     if finding.oracle == "update":
-        wrong = next(v.name for v in report.verdicts if Finding.of(v) == finding)
-        optimizer = options.get("optimizer") or subject.optimizer
+        wrong = next(v.name for v in failure.report.verdicts if Finding.of(v) == finding)
+        optimizer = failure.options.get("optimizer") or subject.optimizer
         step = Trial(shows=show_step, has_same=lambda case: has_same_step(case, finding))
         yield from ((case, step) for case in steps_of(subject, optimizer, wrong))
         if has_own_step(subject):
             own = Trial(shows=show_train_step, has_same=lambda case: has_same_train_step(case, finding))
-            x, y = (*inputs, None, None)[:2]
-            yield from ((case, own) for case in train_steps_of(subject, x, y))
+            yield from ((case, own) for case in train_steps_of(subject, *failure.batch))
         return
     trial = (
         Trial(shows=show_definition, has_same=lambda case: has_same_definition(case, finding))
         if finding.claim == "definition"
         else Trial(shows=show, has_same=lambda case: _has_same(case, finding))
     )
-    yield from ((case, trial) for case in _calls(check, subject, inputs, options, finding, report, written_as))
+    yield from ((case, trial) for case in _calls(failure, finding))
 
 
-def _calls(
-    check: Callable[..., Report],
-    subject: Any,
-    inputs: tuple[Any, ...],
-    options: dict[str, Any],
-    finding: Finding,
-    report: Report,
-    written_as: Expression,
-) -> Iterator[CallCase]:
-    keywords = {name: value for name, value in options.items() if name not in check_options(check)}
-    if check is check_function:
-        return of_function(subject, inputs, keywords, finding)
-    if check is check_layer:
-        return of_layer(subject, inputs, keywords, finding, subject=written_as)
-    x, y = (*inputs, None, None)[:2]
-    data = given_data(x, y, options.get("sample_weight"))
+def _calls(failure: _Failure, finding: Finding) -> Iterator[CallCase]:
+    subject, options, report = failure.subject, failure.options, failure.report
+    keywords = {name: value for name, value in options.items() if name not in check_options(failure.check)}
+    if failure.check is check_function:
+        return of_function(subject, failure.inputs, keywords, finding)
+    if failure.check is check_layer:
+        return of_layer(subject, failure.inputs, keywords, finding, subject=failure.written_as)
+    data = given_data(*failure.batch, options.get("sample_weight"))
     culprit = "" if report.culprit is None else report.culprit.layer
     return of_model(
         subject,
@@ -208,7 +217,7 @@ def _calls(
         loss=options.get("loss"),
         training=bool(options.get("training")),
         culprit=culprit,
-        subject=written_as,
+        subject=failure.written_as,
     )
 
 
@@ -228,7 +237,7 @@ def _has_same(case: CallCase, finding: Finding) -> bool:
 
 
 def search_from(
-    case: Any, trial: Trial, finding: str, started: float, seconds: float, progress: Progress | None
+    case: Any, trial: Trial, *, finding: str, started: float, seconds: float, progress: Progress | None
 ) -> Minimised:
     """The smallest case from one that has the finding, as a script.
 

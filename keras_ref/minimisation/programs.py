@@ -20,7 +20,7 @@ from keras_ref.minimisation.minimise import SECONDS, Minimised, NothingToMinimis
 from keras_ref.minimisation.origins import as_point
 from keras_ref.minimisation.reading import express
 from keras_ref.minimisation.running import running
-from keras_ref.minimisation.showing import Shown, both_of, find_worst, shown_by
+from keras_ref.minimisation.showing import Shown, both_of, find_worst, shown_by, write_setup
 from keras_ref.minimisation.source import NotWritable
 from keras_ref.reports.comparison import Comparison
 from scratch.progress import Progress
@@ -129,7 +129,8 @@ def minimise_programs(
             f"Two programs must part in their outputs to be made small. Received: {found.sentence} Check the gradients "
             "of each by itself."
         )
-    return search_from(case, trial, f"parting at stage {found.parting.stage}", started, seconds, progress)
+    parts = f"parting at stage {found.parting.stage}"
+    return search_from(case, trial, finding=parts, started=started, seconds=seconds, progress=progress)
 
 
 def _opened(program: Any, x: Any, y: Any) -> tuple[Any, Any, Any]:
@@ -166,17 +167,11 @@ def is_about(case: PairCase, differ: frozenset[Any]) -> bool:
     return left <= differ and bool(left) == bool(differ)
 
 
-def _text(case: PairCase) -> str:
-    setup = case.setup()
-    lines = ("import os, sys, numpy as np, tensorflow as tf, keras", setup.search_path(), *setup.head, *setup.lines)
-    return "\n".join(lines)
-
-
 def show_pair(case: PairCase) -> Shown | None:
     """An output of both; None where they agree."""
     try:
         setup = case.setup()
-        with running(_text(case)) as names:
+        with running(write_setup(setup)) as names:
             values = [np.asarray(names[side](names["x"])) for side in ("a", "b")]
             both = both_of(*values)
             entry = find_worst(both)
@@ -184,7 +179,7 @@ def show_pair(case: PairCase) -> Shown | None:
                 return None
             lines = [f"got, want = (np.asarray(m(x)){both.place(entry)} for m in (a, b))"]
             got, want = (float(v[entry.index]) for v in values)
-            return shown_by(setup, lines, got, want, ("A", "B"))
+            return shown_by(setup, lines, got=got, want=want, names=("A", "B"))
     except Exception:  # noqa: BLE001 (a candidate that makes no sense may raise anything)
         return None
 
@@ -192,7 +187,7 @@ def show_pair(case: PairCase) -> Shown | None:
 def _has_same(case: PairCase, found: Comparison) -> bool:
     """Whether both still part at the same stage, in a layer of the same class or for the same cause."""
     try:
-        with running(_text(case)) as names:
+        with running(write_setup(case.setup())) as names:
             a, b = (m if isinstance(m, keras.Model) else _as_model(m, names["x"]) for m in (names["a"], names["b"]))
             again = compare(a, b, names["x"], steps=0)
     except Exception:  # noqa: BLE001 (as above)

@@ -19,7 +19,7 @@ from keras_ref.minimisation.finding import Finding
 from keras_ref.minimisation.origins import as_point
 from keras_ref.minimisation.reading import express
 from keras_ref.minimisation.running import running
-from keras_ref.minimisation.showing import STEP, Shown, both_of, find_worst, shown_by
+from keras_ref.minimisation.showing import STEP, Shown, both_of, find_worst, shown_by, write_setup
 
 #: a difference that counts, as a share of the larger value: a central difference of this step is sharper
 SHARP = 2.0**-20
@@ -94,23 +94,17 @@ def _array(y: Any) -> Any:
     return None if y is None else np.asarray(y)
 
 
-def _text(case: TrainStepCase) -> str:
-    setup = case.setup()
-    lines = ("import os, sys, numpy as np, tensorflow as tf, keras", setup.search_path(), *setup.head, *setup.lines)
-    return "\n".join(lines)
-
-
 def show_train_step(case: TrainStepCase) -> Shown | None:
     """What a step took from a variable, and the difference quotient of the loss; None where they agree."""
     try:
         setup = case.setup()
-        with running(_text(case)) as names:
+        with running(write_setup(setup)) as names:
             exec("\n".join(BOTH), names)  # noqa: S102 (see running.py)
             got, want = float(names["got"]), float(names["want"])
             # what the quotient itself may be off, of a loss that is not straight
             if find_worst(both_of(got, want)) is None or abs(got - want) < SHARP * max(abs(got), abs(want)):
                 return None
-            return shown_by(setup, BOTH, got, want, ("handed over", "difference quotient"))
+            return shown_by(setup, BOTH, got=got, want=want, names=("handed over", "difference quotient"))
     except Exception:  # noqa: BLE001 (a candidate that makes no sense may raise anything)
         return None
 
@@ -118,7 +112,7 @@ def show_train_step(case: TrainStepCase) -> Shown | None:
 def has_same_train_step(case: TrainStepCase, finding: Finding) -> bool:
     """Whether check_updates has the same finding."""
     try:
-        with running(_text(case)) as names:
+        with running(write_setup(case.setup())) as names:
             report = check_updates(names["model"], names["x"], names["y"], steps=1)
     except Exception:  # noqa: BLE001 (as above)
         return False

@@ -16,7 +16,7 @@ from keras_ref.minimisation.expressions import Expression, Values, Writer
 from keras_ref.minimisation.finding import Finding
 from keras_ref.minimisation.reading import express
 from keras_ref.minimisation.running import running
-from keras_ref.minimisation.showing import Shown, both_of, find_worst, shown_by
+from keras_ref.minimisation.showing import Shown, both_of, find_worst, shown_by, write_setup
 from keras_ref.translation.specifications import reflected
 from scratch.arrays import Array
 
@@ -88,17 +88,11 @@ def steps_of(model: Any, optimizer: Any, name: str) -> Iterator[StepCase]:
             )
 
 
-def _text(case: StepCase) -> str:
-    setup = case.setup()
-    lines = ("import os, sys, numpy as np, tensorflow as tf, keras", setup.search_path(), *setup.head, *setup.lines)
-    return "\n".join(lines)
-
-
 def show_step(case: StepCase) -> Shown | None:
     """The weight after the steps and that of the law; None where they agree, or where there is no law."""
     try:
         setup = case.setup()
-        with running(_text(case)) as names:
+        with running(write_setup(setup)) as names:
             want = _law(names["optimizer"], case)
             got = names["v"].numpy()
             both = both_of(got, want)
@@ -107,7 +101,7 @@ def show_step(case: StepCase) -> Shown | None:
                 return None
             right, place = float(want[entry.index]), both.place(entry)
             lines = [f"got = v.numpy(){place}", f"want = {right!r}  # by the optimizer's law"]
-            return shown_by(setup, lines, float(got[entry.index]), right, ("Keras's weight", "law's"))
+            return shown_by(setup, lines, got=float(got[entry.index]), want=right, names=("Keras's weight", "law's"))
     except Exception:  # noqa: BLE001 (a candidate that makes no sense may raise anything; NoTwin is among them)
         return None
 
@@ -144,7 +138,7 @@ class Linear(keras.layers.Layer):  # type: ignore[misc]  # Keras has no types
 def has_same_step(case: StepCase, finding: Finding) -> bool:
     """Whether check_updates has the same finding where the gradient is that of the case."""
     try:
-        with running(_text(replace(case, steps=0))) as names:
+        with running(write_setup(replace(case, steps=0).setup())) as names:
             linear = Linear(case.weight.array, case.gradient.array)
             model = keras.Sequential([keras.Input((1,), dtype="float64"), linear])
             report = check_updates(

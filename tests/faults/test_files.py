@@ -50,6 +50,10 @@ def reads(option, path):
     return f"gradtwin: {option} must not name a file that the command reads. Received: {path}. Choose another path.\n"
 
 
+def holds_code(option, path):
+    return f"gradtwin: {option} must not name code, a model or data. Received: {path}. Choose another path.\n"
+
+
 def unwritable(path, why):
     return f"gradtwin: --json must name a file that can be written. Received: {path}: {why}. Choose another path.\n"
 
@@ -71,7 +75,7 @@ REFUSED = {
     "the factory": (("check", "files_shop:build", "--json", "files_shop.py"), reads("--json", "files_shop.py")),
     "what the factory imports": (
         ("check", "files_shop:build", "--json", "files_helper.py"),
-        "gradtwin: --json must not name code, a model or data. Received: files_helper.py. Choose another path.\n",
+        holds_code("--json", "files_helper.py"),
     ),
     "the model": (("check", "victim.keras", "--json", "victim.keras"), reads("--json", "victim.keras")),
     "the model of a lesson": (
@@ -80,15 +84,15 @@ REFUSED = {
     ),
     "what an isolated factory imports": (
         ("check", "files_shop:build", "--isolate", "--json", "files_helper.py"),
-        "gradtwin: --json must not name code, a model or data. Received: files_helper.py. Choose another path.\n",
+        holds_code("--json", "files_helper.py"),
     ),
     "an empty file of a package": (
         ("check", "files_shop:build", "--json", "other/__init__.py"),
-        "gradtwin: --json must not name code, a model or data. Received: other/__init__.py. Choose another path.\n",
+        holds_code("--json", "other/__init__.py"),
     ),
     "code by a link": (
         ("check", "files_shop:build", "--isolate", "--json", "link.json"),
-        "gradtwin: --json must not name code, a model or data. Received: link.json. Choose another path.\n",
+        holds_code("--json", "link.json"),
     ),
     "the data by a hard link": (
         ("check", "files_shop:build", "--data", "data.npz", "--json", "hard.json"),
@@ -116,7 +120,7 @@ REFUSED = {
     ),
     "what minimise imports": (
         ("minimise", "files_shop:build", "--script", "files_helper.py"),
-        "gradtwin: --script must not name code, a model or data. Received: files_helper.py. Choose another path.\n",
+        holds_code("--script", "files_helper.py"),
     ),
     "the data of a comparison": (
         ("compare", "files_shop:build", "files_shop:build", "--data", "data.npz", "--junit", "hard.json"),
@@ -133,7 +137,7 @@ REFUSED = {
     ),
     "code as the page of findings": (
         ("findings", "--list", "--html", "files_shop.py"),
-        "gradtwin: --html must not name code, a model or data. Received: files_shop.py. Choose another path.\n",
+        holds_code("--html", "files_shop.py"),
     ),
     "a model as the file of a campaign": (
         ("campaign", "keras.ops.square", "--file", "victim.keras"),
@@ -141,7 +145,7 @@ REFUSED = {
     ),
     "an empty module as the file of a campaign": (
         ("campaign", "keras.ops.square", "--file", "other/__init__.py"),
-        "gradtwin: --file must not name code, a model or data. Received: other/__init__.py. Choose another path.\n",
+        holds_code("--file", "other/__init__.py"),
     ),
     "links in a circle": (
         ("check", "files_shop:build", "--json", "circle"),

@@ -8,7 +8,7 @@ import ctypes
 import random
 import signal
 import threading
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from itertools import count
 
 import keras
@@ -134,6 +134,16 @@ def test_a_signal_that_raises_nothing_is_delivered_every_time():
     assert came == [signal.SIGUSR1] * 2
 
 
+@contextmanager
+def interruptible():
+    """Ctrl-C is answered: a shell lets processes in its background ignore it, and Python leaves it at that."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def test_an_interruption_that_was_swallowed_is_raised_at_the_end():
     """A finalizer, or a model's own `except`, may catch a KeyboardInterrupt; nobody presses Ctrl-C for nothing."""
 
@@ -143,13 +153,8 @@ def test_an_interruption_that_was_swallowed_is_raised_at_the_end():
             signal.raise_signal(signal.SIGINT)
         return "a report"
 
-    # a shell lets processes in its background ignore Ctrl-C, and Python leaves it at that
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        with pytest.raises(KeyboardInterrupt):
-            verb()
-    finally:
-        signal.signal(signal.SIGINT, before)
+    with interruptible(), pytest.raises(KeyboardInterrupt):
+        verb()
 
 
 @pytest.mark.parametrize("is_cause", [False, True])
@@ -167,12 +172,8 @@ def test_an_error_of_c_code_in_the_place_of_an_interruption(is_cause):
             ctypes.pythonapi.PyList_AsTuple(ctypes.py_object(()))
         raise caught.value from (interruption if is_cause else None)
 
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        with pytest.raises(KeyboardInterrupt):
-            verb()
-    finally:
-        signal.signal(signal.SIGINT, before)
+    with interruptible(), pytest.raises(KeyboardInterrupt):
+        verb()
 
 
 def test_no_python_runs_where_tensorflow_compares_numbers():

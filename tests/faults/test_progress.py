@@ -24,13 +24,19 @@ from scratch import progress as progress_module
 from scratch.progress import ticking
 
 
-def test_a_silent_phase_ticks_and_nothing_ticks_afterwards(monkeypatch):
-    monkeypatch.setattr(progress_module, "SILENCE", 0.05)
+def ticks_seen(*, before, after):
+    """The ticks of work that sleeps, reports, and sleeps again; where more come, the list grows."""
     seen = []
     with ticking(lambda *now: seen.append(now), "preparing") as report:
-        time.sleep(0.3)
+        time.sleep(before)
         report(1, 2, "a")
-        time.sleep(0.3)
+        time.sleep(after)
+    return seen
+
+
+def test_a_silent_phase_ticks_and_nothing_ticks_afterwards(monkeypatch):
+    monkeypatch.setattr(progress_module, "SILENCE", 0.05)
+    seen = ticks_seen(before=0.3, after=0.3)
     count = len(seen)
     assert seen[0] == (0, 1, "preparing")
     assert seen.count((0, 1, "preparing")) > 1
@@ -43,12 +49,7 @@ def test_a_silent_phase_ticks_and_nothing_ticks_afterwards(monkeypatch):
 def test_silence_after_a_report(monkeypatch):
     """Counted from the last report, whenever that was."""
     monkeypatch.setattr(progress_module, "SILENCE", 0.4)
-    seen = []
-    with ticking(lambda *now: seen.append(now), "preparing") as report:
-        time.sleep(0.1)
-        report(1, 2, "a")
-        time.sleep(0.6)
-    assert seen.count((1, 2, "a")) > 1
+    assert ticks_seen(before=0.1, after=0.6).count((1, 2, "a")) > 1
 
 
 #: how often code of a user is slow

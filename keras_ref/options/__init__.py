@@ -1,0 +1,40 @@
+"""Every option of a check once, for all fronts: the command line and the pytest plugin read this table.
+
+table.py     the options;   values.py  which values they take
+settings.py  those that [tool.gradtwin] in pyproject.toml sets
+keywords.py  options as keywords of the public verbs
+"""
+
+from keras_ref.options.keywords import SharedExpectations, keywords_of, project_keywords
+from keras_ref.options.settings import read_settings
+from keras_ref.options.table import OPTIONS, SETTINGS, Option
+from keras_ref.options.values import (
+    matches_variable,
+    parse_budget,
+    parse_expectations,
+    parse_memory_limit,
+    parse_time_limit,
+    require_address,
+    require_choice,
+    require_legal,
+    require_minimum,
+)
+
+__all__ = [
+    "OPTIONS",
+    "SETTINGS",
+    "Option",
+    "SharedExpectations",
+    "keywords_of",
+    "matches_variable",
+    "parse_budget",
+    "parse_expectations",
+    "parse_memory_limit",
+    "parse_time_limit",
+    "project_keywords",
+    "read_settings",
+    "require_address",
+    "require_choice",
+    "require_legal",
+    "require_minimum",
+]
