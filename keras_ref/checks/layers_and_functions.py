@@ -192,9 +192,10 @@ def check_function(
     data_module.require_finite_numbers("inputs", arguments.x)
     data_module.require_finite_variables(variables)
     name = getattr(function, "__name__", type(function).__name__)
-    touched, own = arguments.touched(function)
+    found = find_keras_objects(function)
+    touched, own = arguments.touched(function, found)
     lower = own or (LOWER if arguments.has_float64 else None)
-    keras_objects = [*variables, *find_keras_objects(function), *touched]
+    keras_objects = [*variables, *found, *touched]
 
     def prepare(dtype: str | None) -> CheckedLoss:
         x = Data(arguments.x).tensors(lower if dtype == LOWER else dtype or own).x

@@ -49,10 +49,10 @@ class Pair:
     layout: WeightLayout
 
     def to_b(self, value: Array) -> Array:
-        return np.ascontiguousarray(self.layout.away(np.asarray(value)).reshape(self.b.shape))
+        return np.asarray(self.layout.away(np.asarray(value)).reshape(self.b.shape), order="C")
 
     def to_a(self, value: Array) -> Array:
-        return np.ascontiguousarray(self.layout.back(np.asarray(value)).reshape(self.a.shape))
+        return np.asarray(self.layout.back(np.asarray(value)).reshape(self.a.shape), order="C")
 
 
 @dataclass(frozen=True)

@@ -78,7 +78,10 @@ _KINDS: dict[type, tuple[Callable[[Any], Iterable[Callable[[], Any]]], Callable[
     deque: (lambda queue: (partial(_restore_queue, queue, tuple(queue)),), lambda queue: queue),
     bytearray: (lambda data: (partial(data.__setitem__, slice(None), bytes(data)),), _nothing_inside),
     np.ndarray: (_array, _nothing_inside),
-    np.random.Generator: (lambda one: (partial(setattr, one.bit_generator, "state", one.bit_generator.state),), _nothing_inside),
+    np.random.Generator: (
+        lambda one: (partial(setattr, one.bit_generator, "state", one.bit_generator.state),),
+        _nothing_inside,
+    ),
     np.random.RandomState: (lambda one: (partial(one.set_state, one.get_state()),), _nothing_inside),
     random.Random: (lambda one: (partial(one.setstate, one.getstate()),), _nothing_inside),
-}  # fmt: skip
+}

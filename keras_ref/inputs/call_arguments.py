@@ -13,6 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_ref.errors import BadInput
+from keras_ref.evaluation.keras_parts import layers_of
 from keras_ref.evaluation.loss_function import Data
 from keras_ref.evaluation.restoration import Restoration
 from keras_ref.evaluation.traced_functions import trace_anew
@@ -70,15 +71,20 @@ class CallArguments:
         keywords = {name: value for name, value in given.items() if name not in self.positional}
         return function(*(given[name] for name in self.positional), **keywords)
 
-    def touched(self, function: Callable[..., Any]) -> tuple[list[tf.Variable], str | None]:
+    def touched(
+        self, function: Callable[..., Any], keras_objects: Sequence[Any]
+    ) -> tuple[list[tf.Variable], str | None]:
         """(TensorFlow variables, dtype) that a trace of the call uses: those it reads or writes, and that of its data.
 
-        The dtype is None where the data are used as given. Without variables where the call cannot be traced.
+        The attributes of the Keras objects, which the function holds, are afterwards what they were. The dtype is None
+        where the data are used as given. Without variables where the call cannot be traced.
         """
         for dtype in (None, "float32", "float64", "float16", "bfloat16"):
             x = Data(self.x).tensors(dtype).x
             try:
                 with Restoration() as restoration:
+                    for layer in (layer for one in keras_objects for layer in layers_of(one)):
+                        restoration.keep_attributes(layer)
                     trace_anew(restoration, {}, None)  # the user's functions keep the traces that they have
                     graph = tf.function(partial(self.call, function, x), autograph=False).get_concrete_function().graph
             except Exception:  # noqa: BLE001, S112 (what user code raises here, the check meets again and reports)
