@@ -85,6 +85,19 @@ class TrainStepFailed(UserCodeFailed):
         )
 
 
+class FailedInFloat64(UserCodeFailed):
+    """Training steps are compared in float64, where the user's code does not run."""
+
+    def message(self) -> str:
+        """The three parts that a user reads."""
+        return (
+            f"A model must run in float64 for its updates to be compared. Received: {type(self.error).__name__} "
+            f"there: {short(self.error, place_of(self.error))} If it runs on these data by itself, let the code there take the "
+            "dtype of what it is given (x.dtype in place of float32, say), or use check_gradients, which checks a model "
+            "in the precision that it has."
+        )
+
+
 @contextmanager
 def running_user_code() -> Iterator[None]:
     """Around a call of the user's code: what it raises becomes UserCodeFailed, unlike what the check itself raises."""
@@ -104,7 +117,7 @@ def errors_as_bad_input() -> Iterator[None]:
     """
     try:
         yield
-    except (BackwardPassFailed, TrainStepFailed) as failed:
+    except (BackwardPassFailed, TrainStepFailed, FailedInFloat64) as failed:
         raise BadInput(failed.message()) from failed.error
     except UserCodeFailed as failed:
         if isinstance(failed.error, MemoryError):

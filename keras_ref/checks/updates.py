@@ -25,6 +25,7 @@ from keras_ref.checks.checked_loss import (
     untrained,
 )
 from keras_ref.checks.gather import NOTE_ON_EMPTY, oracles_of
+from keras_ref.checks.precision import is_about_precision
 from keras_ref.checks.twins import twin_of
 from keras_ref.checks.used_rows import only_used_rows
 from keras_ref.comparison.evidence import Outcome
@@ -32,7 +33,14 @@ from keras_ref.comparison.oracles import Oracles, TwinOracle
 from keras_ref.comparison.own_train_steps import compare_own_steps
 from keras_ref.comparison.train_step_losses import own_optimizers
 from keras_ref.comparison.training_steps import compare_steps
-from keras_ref.errors import BadInput, errors_as_bad_input
+from keras_ref.errors import (
+    BackwardPassFailed,
+    BadInput,
+    FailedInFloat64,
+    TrainStepFailed,
+    UserCodeFailed,
+    errors_as_bad_input,
+)
 from keras_ref.evaluation.arguments import LOADED_MODEL, Rule, takes
 from keras_ref.evaluation.float64 import DTYPE, in_float64, restore_process_state
 from keras_ref.evaluation.guard import leaves_no_trace
@@ -128,6 +136,7 @@ def check_updates(
         used = _used_rows(objects, data, optimizer=optimizer or compiled, loss=loss, seed=seed)
         data, on_all_rows = stack.enter_context(used)
         stack.enter_context(in_float64(*own, *objects))
+        stack.enter_context(_naming_the_precision())
         if optimizer is not None or loss is not None:
             model.compile(
                 optimizer=optimizer or compiled, loss=loss if loss is not None else model.loss, run_eagerly=True
@@ -234,6 +243,19 @@ def _without_empty(outcome: Outcome, trained: Sequence[Any]) -> Outcome:
 def _no_twin(_: LossFunction) -> TwinOracle:
     """Raises: NoTwin: what a train step computes has no other definition."""
     raise NoTwin("A loss that a train step computes has no definition in scratch.")
+
+
+@contextmanager
+def _naming_the_precision() -> Iterator[None]:
+    """Say of errors that come from computing in float64 that they do. Raises: FailedInFloat64."""
+    try:
+        yield
+    except (BackwardPassFailed, TrainStepFailed):
+        raise
+    except UserCodeFailed as failed:
+        if not is_about_precision(failed):
+            raise
+        raise FailedInFloat64 from failed.error
 
 
 @contextmanager
