@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from keras_ref.undoing import undoing
+
 #: how many names a sentence lists
 LISTED = 20
 
@@ -131,16 +133,15 @@ def target_stays(target: str) -> Iterator[None]:
             leave(status)
         raise SystemExit(status)
 
-    os._exit = refuse  # type: ignore[assignment]
-    try:
-        yield
-    except SystemExit as ended:
-        raise CouldNotRun(
-            f"A target must leave the process running. Received: {target}, which ends it with status {ended.code}"
-            f"{place_of(ended)}. Take that out of it."
-        ) from ended
-    finally:
-        os._exit = leave
+    with undoing(setattr, os, "_exit", leave):
+        os._exit = refuse  # type: ignore[assignment]
+        try:
+            yield
+        except SystemExit as ended:
+            raise CouldNotRun(
+                f"A target must leave the process running. Received: {target}, which ends it with status {ended.code}"
+                f"{place_of(ended)}. Take that out of it."
+            ) from ended
 
 
 def place_of(error: BaseException) -> str:

@@ -18,6 +18,7 @@ import numpy as np
 import optimizer_cases
 from example_pools import Architecture, drawn, losses, pool
 from hypothesis import strategies as st
+from law_company import COMPANY, company_weights, in_company, trained_in_company, words
 from law_mutants import Mutant, kinds, mutants
 from support_built import Built
 
@@ -34,6 +35,7 @@ from keras_ref.translation.to_keras import mirrored
 from scratch import registry
 from scratch.arrays import Array
 from scratch.calls import Call
+from scratch.losses.regression import MeanSquaredError
 from scratch.model import Model
 
 #: the methods that a law starts from
@@ -81,7 +83,9 @@ class Slopes:
             oracle = self.built.twin(probe)
             generator = np.random.default_rng(1)
             direction = {
-                n: generator.uniform(0.5, 1.0, np.shape(v)) for n, v in oracle.values.items() if n in oracle.names
+                n: generator.uniform(0.5, 1.0, np.shape(v))
+                for n, v in oracle.values.items()
+                if n in oracle.names and COMPANY not in n
             }
             left, right = oracle.directional(direction, np.array([-STEP, STEP]))
         return np.array([(right - left) / (2 * STEP)])
@@ -95,7 +99,7 @@ class Slopes:
         autodiff = self._autodiff
         with self.built.at(self.weights, self.x, self.y) as probe:
             oracle = self.built.twin(probe)
-            names = tuple(name for name in oracle.values if name in oracle.names)
+            names = tuple(name for name in oracle.values if name in oracle.names and COMPANY not in name)
             evidence = Evidence(
                 subject="law",
                 loss=probe,
@@ -121,9 +125,10 @@ class Slopes:
 
 @dataclass(frozen=True, eq=False)
 class Steps:
-    """The weights after two steps of an optimizer beside Keras's."""
+    """The weights after two steps of an optimizer beside Keras's, of a Dense layer alone or in company."""
 
     spec: Any
+    in_company: bool = False
 
     @property
     def specifications(self) -> tuple[Any, ...]:
@@ -141,10 +146,14 @@ class Steps:
     def difference(self) -> Verdict | None:
         keras.utils.set_random_seed(0)
         inputs = keras.Input((2,))  # in a functional model, whose weights have the paths that the examples route by
-        model = keras.Model(inputs, keras.layers.Dense(2, "tanh", name="dense")(inputs))
-        assert [v.path for v in model.trainable_variables] == list(SHAPES)
+        outputs, x, y = keras.layers.Dense(2, "tanh", name="dense")(inputs), X, Y
+        if self.in_company:
+            indices = keras.Input((2,), dtype="int32")
+            inputs, outputs, x, y = [inputs, indices], trained_in_company(outputs, indices), [X, words(3)], Y[:, :1]
+        model = keras.Model(inputs, outputs)
+        assert [v.path for v in model.trainable_variables][: len(SHAPES)] == list(SHAPES)
         model.compile(mirrored(self.spec), "mse")
-        report = check_updates(model, X, Y, steps=STEPS)
+        report = check_updates(model, x, y, steps=STEPS)
         return next((v for v in report.verdicts if v.verdict != "match"), None)
 
 
@@ -174,9 +183,9 @@ def always_departs(kind: str, name: str) -> bool:
 
 
 @cache
-def cases(kind: str, name: str) -> tuple[Case, ...]:
+def cases(kind: str, name: str, *, company: bool = False) -> tuple[Case, ...]:
     """Examples of a definition's law, such as hide no wrong one if there are any: the smallest ones, which are fast; of
-    an optimizer, whose size costs nothing, the one with most arguments too.
+    an optimizer, whose size costs nothing, the one with most arguments too. With `company` other layers are there.
     """
     specs = SPECS[kind](name)
     ranks = [_may_hide(spec) for spec in specs]
@@ -185,7 +194,7 @@ def cases(kind: str, name: str) -> tuple[Case, ...]:
     # where every example departs, or may be refused, few of them decide anything
     most = len(ordered) if any(min(ranks)) else EXAMPLES
     chosen = (ordered[0], ordered[-1]) if kind == "optimizer" else ordered[:most]
-    return tuple(make(spec) for spec in chosen)
+    return tuple(make(spec, company) for spec in chosen)
 
 
 def _may_hide(spec: Any) -> tuple[bool, bool]:
@@ -209,22 +218,30 @@ def _size(spec: Any) -> int:
     return sum(math.prod(shape) for shape in (*spec.shapes, *spec.model.weight_shapes.values()))
 
 
-def _layer(one: Architecture) -> Slopes:
+def _layer(one: Architecture, company: bool) -> Slopes:
     model, batch = one.model, one.shapes[0][0]
     weights, x = point(gt.weights_of(model, GENERIC), gt.inputs_of(model, batch=batch, patterns=GENERIC))
     given = [x[own] for own in model.inputs] if len(x) > 1 else x["x0"]
     # the law of a layer that does nothing in inference is that of training
     idle = "draw" in one.layer.accepts and np.array_equal(model.forward(weights, given), given)
+    if company:
+        model = in_company(model)
+        given = [*(given if isinstance(given, list) else [given]), words(batch)]
+        weights = {**weights, **company_weights(model)}
     return Slopes(Built.of(model, given, training=idle), weights, given)
 
 
-def _loss(loss: Any) -> Slopes:
+def _loss(loss: Any, company: bool) -> Slopes:
     shapes, domains = loss.shapes(lambda low, high: high), loss.domains()
     y_true, y_pred = point(*(gt.samples(tuple(s), d, GENERIC) for s, d in zip(shapes, domains, strict=True)))
     linear = registry.get("layer", "Activation")("linear")
     model = Model({"x": y_pred.shape}, {"linear": linear}, (Call("linear", ("x",), ("y",)),), ("y",))
     summed = replace(loss, reduction="sum") if loss.reduction in (None, "none") else loss
-    return Slopes(Built.of(model, y_pred, y=y_true, loss=summed), {}, y_pred, y_true)
+    if not company:
+        return Slopes(Built.of(model, y_pred, y=y_true, loss=summed), {}, y_pred, y_true)
+    model, x, y = in_company(model), [y_pred, words(len(y_pred))], [y_true, np.zeros((len(y_pred), 1))]
+    built = Built.of(model, x, y=y, loss=[summed, MeanSquaredError()])
+    return Slopes(built, company_weights(model), x, y)
 
 
 def point(*strategies: st.SearchStrategy[Any]) -> tuple[Any, ...]:
@@ -244,12 +261,12 @@ class Wrong:
         return f"{self.mutant.kind}: {said} is said of {self.mutant}"
 
 
-def wrong_laws(kind: str, name: str) -> Iterator[Wrong]:
+def wrong_laws(kind: str, name: str, *, company: bool = False) -> Iterator[Wrong]:
     """Of every kind of error the first mutant that shows on an example, if one does."""
     found = mutants(registry.get(kind, name), ROOTS[kind])
     for error in kinds(registry.get(kind, name), ROOTS[kind]):
         same = [mutant for mutant in found if mutant.kind == error][:SITES]
-        tries = (_wrong(case, mutant) for case in cases(kind, name) for mutant in same)
+        tries = (_wrong(case, mutant) for case in cases(kind, name, company=company) for mutant in same)
         first = next((found for found in tries if found is not None), None)
         if first is not None:
             yield first

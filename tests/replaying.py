@@ -184,7 +184,7 @@ def outcomes(kind: str, subject: str | None = None) -> Iterator[Outcome]:
             end, reason = "not applicable", str(why)
         except AssertionError as why:
             end, reason = "differing", str(why)
-        except Exception as error:  # noqa: BLE001  a twin that refuses what Keras did differs, and says how
+        except Exception as error:  # noqa: BLE001 (a twin that refuses what Keras did differs)
             end, reason = "differing", f"{type(error).__name__}: {error}"
         finally:
             keras.config.set_image_data_format("channels_last")

@@ -69,12 +69,13 @@ class Built:
     """
 
     def __init__(
-        self, model: Model, x: Any, *, y: Any = None, loss: Loss | None = None, training: bool = False
+        self, model: Model, x: Any, *, y: Any = None, loss: Loss | list[Loss] | None = None, training: bool = False
     ) -> None:
         self.model, self._x, self._y, self.training = model, x, y, training
         self.keras_model = mirror(model)
         if loss is not None:
-            self.keras_model.compile(optimizer=None, loss=mirrored_loss(loss), run_eagerly=True)
+            compiled = list(map(mirrored_loss, loss)) if isinstance(loss, list) else mirrored_loss(loss)
+            self.keras_model.compile(optimizer=None, loss=compiled, run_eagerly=True)
         self._points = 0
         # float64 for good, while Keras's default float type stays what it is for everything else
         self._scope = objects_in_float64(self.keras_model)
@@ -83,7 +84,9 @@ class Built:
         _OPEN.append(self._scope)
 
     @classmethod
-    def of(cls, model: Model, x: Any, *, y: Any = None, loss: Loss | None = None, training: bool = False) -> Built:
+    def of(
+        cls, model: Model, x: Any, *, y: Any = None, loss: Loss | list[Loss] | None = None, training: bool = False
+    ) -> Built:
         """The model of this architecture on inputs of these shapes: the one that is kept, or a new one."""
         key = repr(model), tuple((np.shape(a), np.asarray(a).dtype) for a in _leaves(x)), repr(loss), training
         if key not in _KEPT:

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support_findings import is_as_found
 
 from keras_ref import strategies as gt
-from keras_ref.campaign.standing import is_as_found
 from keras_ref.translation import departures
 from keras_ref.translation.departures.predicates import PREDICATES
 from scratch import registry

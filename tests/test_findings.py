@@ -8,6 +8,7 @@ from dataclasses import replace
 from statistics import median
 
 import pytest
+from support_findings import is_as_found
 
 from keras_ref.campaign import standing
 from keras_ref.campaign.ledger import KINDS, UNREPORTED, load_findings, load_releases, load_untried, select_findings
@@ -59,7 +60,7 @@ def test_states():
 def test_what_ends_its_process_costs_nobody_else():
     wanted = select_findings(["adaptive-max-pooling-to-one-ends-the-process", "tensorflow-xdivy-at-zero"])
     first, second = find_standings(wanted)
-    if standing.is_as_found():
+    if is_as_found():
         assert first.state == STILL_THERE and first.said.startswith("It killed the process (signal ")
         assert second.state == STILL_THERE and second.said.endswith("said: [0.0] right: [2.0]")
 
@@ -108,4 +109,4 @@ def test_every_script_runs_by_itself(tmp_path):
         file = tmp_path / f"{finding.id}.py"
         file.write_text(finding.script)
         status = subprocess.run([sys.executable, str(file)], capture_output=True, check=False).returncode
-        assert status == 1 or (finding.kind == "crash" and status < 0) or not standing.is_as_found(), finding.id
+        assert status == 1 or (finding.kind == "crash" and status < 0) or not is_as_found(), finding.id

@@ -116,7 +116,11 @@ def test_the_report_of_a_large_model_stays_small():
             1e-13,
             1e-9,
             cells=ErrorWindow.around(
-                10**6 - 1, (1000, 1000), np.arange(10**6), np.full(10**6, 2.0), np.full(10**6, 1.0 + i)
+                10**6 - 1,
+                (1000, 1000),
+                entries=np.arange(10**6),
+                numeric=np.full(10**6, 2.0),
+                autodiff=np.full(10**6, 1.0 + i),
             )
             if i == 0
             else None,
@@ -140,7 +144,7 @@ def test_cells_around_the_worst(shape, worst):
     size = int(np.prod(shape))
     numeric = np.arange(size, dtype=float)
     entries = np.flatnonzero((np.arange(size) % 3 > 0) | (np.arange(size) == worst))  # some were not compared
-    cells = ErrorWindow.around(worst, shape, entries, numeric[entries], -numeric[entries])
+    cells = ErrorWindow.around(worst, shape, entries=entries, numeric=numeric[entries], autodiff=-numeric[entries])
     width = shape[-1] if shape else 1
     whole = np.full(size, np.nan)
     whole[entries] = numeric[entries]

@@ -11,13 +11,16 @@ import keras
 import numpy as np
 import pytest
 from law_cases import ROOTS, always_departs, wrong_laws
+from law_company import in_company
 
 from keras_ref import check_gradients, check_updates
+from keras_ref.translation import departures
 from scratch import registry
 from scratch.layers import core
 from scratch.layers.recurrent_cells import GRUCell, LSTMCell
 from scratch.losses.probabilistic import BinaryCrossentropy, CategoricalCrossentropy
 from scratch.losses.regression import MeanSquaredError
+from scratch.model import Model
 from scratch.optimizers.adam import Adam
 from scratch.optimizers.sgd import SGD
 
@@ -41,6 +44,34 @@ def test_law_mutants(kind, name):
     assert not missed, missed
     assert {one.verdict.oracle for one in found} == {"update" if kind == "optimizer" else "twin"}
     assert all(one.verdict.name for one in found)
+
+
+#: one definition of each kind, in every run; all of them in the slow one
+SAMPLE = ("EinsumDense", "Dice", "SGD")
+IN_COMPANY = [
+    pytest.param(kind, name, id=name, marks=() if name in SAMPLE else pytest.mark.slow)
+    for kind in ROOTS
+    for name in registry.names(kind)
+]
+
+
+@pytest.mark.filterwarnings("ignore:.* of a layer must describe its forward pass:RuntimeWarning")
+@pytest.mark.parametrize(("kind", "name"), IN_COMPANY)
+def test_law_mutants_in_company(kind, name):
+    """The same in a model with embeddings, attention, pooling and a gelu (law_company.py): no departure excuses it."""
+    first = next(wrong_laws(kind, name, company=True), None)
+    if first is None and always_departs(kind, name):
+        pytest.xfail(f"Keras departs from the definition of {name} on every example, and no wrong law shows there")
+    assert first is not None, f"{name} has no wrong law that shows on its examples"
+    assert first.verdict is not None and first.verdict.failed, str(first)
+    assert first.verdict.oracle == ("update" if kind == "optimizer" else "twin")
+
+
+def test_departures_of_the_company_are_known():
+    """What might excuse a wrong law is there: those of gelu and attention, in a model of any layer."""
+    dense = Model.chain([core.Dense(2)], (2,))
+    before, after = (departures.find_departures(m.layers.values(), "gradient") for m in (dense, in_company(dense)))
+    assert {"gelu-has-float32-constants", "multi-head-attention-scale-is-float32"} <= set(after) - set(before)
 
 
 # Wrong laws by hand ---------------------------------------------------------------------------------------------------

@@ -35,7 +35,7 @@ def test_a_type_checker_sees_the_same_names():
 
 def test_an_unknown_name_is_refused():
     with pytest.raises(AttributeError, match="module 'scratch' has no attribute 'Layer'"):
-        scratch.Layer  # noqa: B018
+        scratch.Layer  # noqa: B018 (the look-up itself is tried)
 
 
 def test_scratch_alone_imports_nothing():

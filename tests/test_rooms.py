@@ -14,6 +14,7 @@ FLOORS = tuple(
     set(rooms.split())
     for rooms in (
         "scratch",
+        "undoing",
         "errors",
         "own_modules",
         "options",

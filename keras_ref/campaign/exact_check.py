@@ -315,7 +315,7 @@ def _compared(
         entry = Entry(
             claim=claim, argument=place, index=index, kind=SMOOTH_MATCH, autodiff=said, truth=float(truth.value)
         )
-        again = lambda seed, place=place, e=e: slope(replace(loss, off=seed), place, e)  # noqa: E731
+        again = lambda seed, place=place, e=e: slope(replace(loss, off=seed), place, e)  # noqa: E731 (of this entry)
         judged = _judged(entry, truth, again, scale=scale, unit=loss.unit, normal=normal)
         if judged.kind != SMOOTH_MATCH:  # nothing is accused without a second look in more digits
             with time_limit(PATIENCE):

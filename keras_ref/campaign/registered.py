@@ -10,6 +10,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from keras_ref.undoing import undoing
+
 
 def list_registered() -> tuple[str, ...]:
     """The operations for which the installed TensorFlow registers a gradient."""
@@ -33,11 +35,9 @@ def recording_gradients() -> Iterator[set[str]]:
         found.add(op_name)
         return original(op_name, *arguments)
 
-    pywrap_tfe.TFE_Py_RegisterGradientFunction(recording)
-    try:
+    with undoing(pywrap_tfe.TFE_Py_RegisterGradientFunction, original):
+        pywrap_tfe.TFE_Py_RegisterGradientFunction(recording)
         yield found
-    finally:
-        pywrap_tfe.TFE_Py_RegisterGradientFunction(original)
 
 
 @cache

@@ -41,7 +41,10 @@ LINES = 15
 
 
 def script_of_example(finding_id: str, source: str, example: Callable[[], Any], *, kernels: str = "") -> str:
-    """The example of a departure as a script: its own lines, without the function around them."""
+    """The example of a departure as a script: its own lines, without the function around them.
+
+    Raises: ValueError for an example that does not end in `return Answers(…)`.
+    """
     module = inspect.getmodule(example)
     tree = ast.parse(textwrap.dedent(inspect.getsource(example)))
     function = next(node for node in tree.body if isinstance(node, ast.FunctionDef))

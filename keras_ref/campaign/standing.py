@@ -15,7 +15,7 @@ from tempfile import TemporaryDirectory
 
 from packaging.version import Version
 
-from keras_ref.campaign.ledger import FOUND_IN, Finding, select_findings
+from keras_ref.campaign.ledger import Finding, select_findings
 from keras_ref.coverage.processes import run_in_turn
 from keras_ref.inputs.releases import version_of
 from keras_ref.own_modules import own_command
@@ -47,11 +47,6 @@ class Standing:
 def installed() -> str:
     """The releases that are installed, in words."""
     return f"Keras {version_of('keras')} on TensorFlow {version_of('tensorflow') or 'unknown'}"
-
-
-def is_as_found() -> bool:
-    """Whether the installed releases are those in which the findings were found."""
-    return installed() == f"Keras {FOUND_IN['keras']} on TensorFlow {FOUND_IN['tensorflow']}"
 
 
 def is_corrected(finding: Finding) -> bool:

@@ -121,7 +121,10 @@ def keras_layer(model: Any, name: str) -> Any:
 
 @contextmanager
 def called_in_model(layer: Any, arguments: CallArguments, x: Any) -> Iterator[Any]:
-    """A functional model of one call of the layer, which a twin can be made of; the layer keeps nothing of the call."""
+    """A functional model of one call of the layer, which a twin can be made of; the layer keeps nothing of the call.
+
+    Raises: NoTwin where it cannot be called on symbolic tensors.
+    """
 
     def symbolic(tensor: Any) -> Any:
         shape = tuple(tensor.shape)

@@ -91,7 +91,9 @@ def summarize(found: EntryComparison, shape: tuple[int, ...], how: str) -> Verdi
         rounding=float(estimate.rounding[i] + found.rounding[i]),
         visible=float(visible.max()) if visible.size else float("nan"),
         visible_relative=float(meaningful.max()) if meaningful.size else float("nan"),
-        cells=ErrorWindow.around(int(found.entries[i]), shape, found.entries, estimate.value, found.values),
+        cells=ErrorWindow.around(
+            int(found.entries[i]), shape, entries=found.entries, numeric=estimate.value, autodiff=found.values
+        ),
         accused=tuple(map(int, found.entries[found.judgements.among(Kind.MISMATCH, Kind.NAN)])),
         slopes=tuple(map(float, estimate.value))
         if kind is Kind.MISMATCH and len(found.entries) == np.prod(shape)

@@ -68,13 +68,17 @@ class Both:
         a, b = self.a.measured, self.b.measured
         for one, other in compact(self.aligned):
             first, second = a.trace.tensors[one], b.trace.tensors[other]
-            yield compared(Stage.FORWARD, (one, other), first, second, a.tensors[one] + b.tensors[other])
+            yield compare_arrays(Stage.FORWARD, (one, other), first, second, allowed=a.tensors[one] + b.tensors[other])
 
     def _loss(self) -> Iterator[Row]:
         a, b = self.a.measured, self.b.measured
         if not (np.isnan(a.trace.loss) or np.isnan(b.trace.loss)) and self.a.point.cotangent is None:
-            yield compared(
-                Stage.LOSS, ("loss", "loss"), np.asarray(a.trace.loss), np.asarray(b.trace.loss), a.loss + b.loss
+            yield compare_arrays(
+                Stage.LOSS,
+                ("loss", "loss"),
+                np.asarray(a.trace.loss),
+                np.asarray(b.trace.loss),
+                allowed=a.loss + b.loss,
             )
 
     def _gradient(self) -> Iterator[Row]:
@@ -93,8 +97,8 @@ class Both:
                     note=f"{missing} has no gradient there",
                 )
                 continue
-            yield compared(
-                Stage.GRADIENT, names, first, second, a.gradient[pair.a.name] + b.gradient.get(pair.b.name, 0.0)
+            yield compare_arrays(
+                Stage.GRADIENT, names, first, second, allowed=a.gradient[pair.a.name] + b.gradient.get(pair.b.name, 0.0)
             )
 
     def _update(self) -> Iterator[Row]:
@@ -115,7 +119,7 @@ class Both:
         if one is None or other is None:
             return None
         allowed = a.steps[k][pair.a.name] + b.steps[k][pair.b.name]
-        return compared(Stage.UPDATE, (pair.a.name, pair.b.name), one, other, allowed)
+        return compare_arrays(Stage.UPDATE, (pair.a.name, pair.b.name), one, other, allowed=allowed)
 
 
 def to_a(pair: Pair, value: Array | None) -> Array | None:
@@ -125,8 +129,8 @@ def to_a(pair: Pair, value: Array | None) -> Array | None:
     return pair.to_a(value) if np.shape(value) == pair.b.shape else np.asarray(value)
 
 
-def compared(stage: Stage, names: tuple[str, str], a: Array, b: Array, allowed: float) -> Row:
-    """The row of two arrays."""
+def compare_arrays(stage: Stage, names: tuple[str, str], a: Array, b: Array, *, allowed: float) -> Row:
+    """The row of two arrays, which should differ by no more than is allowed."""
     row = Row(stage=stage, a=names[0], b=names[1], allowed=allowed)
     if np.shape(a) != np.shape(b):
         return replace(row, difference=float("inf"), note=f"shape {np.shape(a)} in A, {np.shape(b)} in B")
@@ -168,8 +172,8 @@ def compare_at(
         aligned = [(name, name) for name in tensors_a]
     else:
         agree = {
-            (one, other): compared(
-                Stage.FORWARD, (one, other), x, y, first.measured.tensors[one] + second.measured.tensors[other]
+            (one, other): compare_arrays(
+                Stage.FORWARD, (one, other), x, y, allowed=first.measured.tensors[one] + second.measured.tensors[other]
             ).agrees
             for one, x in tensors_a.items()
             for other, y in tensors_b.items()
@@ -216,11 +220,6 @@ def matched_names(matching: Matching) -> tuple[Matched, ...]:
 def first_parting(rows: tuple[Row, ...]) -> Row | None:
     """The first row that does not agree; a difference in values says more than a weight on one side only."""
     return next((row for row in rows if not row.agrees), None)
-
-
-def shared_output(both: Both) -> bool:
-    """Whether the outputs of the two models agree."""
-    return all(row.agrees for row in both.rows if row.stage == Stage.FORWARD and row.a == "output")
 
 
 def weights_for(matching: Matching, values: Mapping[str, Array], own_b: Mapping[str, Array]) -> dict[str, Any]:

@@ -177,7 +177,9 @@ def compare_variable(name: str, value: Array, predictions: StepPredictions, *, s
     i = int(np.argmax(np.where(either, np.maximum(excess, 1.0) + wrong, excess))) if excess.size else 0
     cells = None
     if value.size:
-        cells = ErrorWindow.around(i, value.shape, np.arange(value.size), predicted.ravel(), value.ravel())
+        cells = ErrorWindow.around(
+            i, value.shape, entries=np.arange(value.size), numeric=predicted.ravel(), autodiff=value.ravel()
+        )
     verdict = Verdict(
         name,
         "update",

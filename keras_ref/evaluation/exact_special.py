@@ -148,11 +148,6 @@ def _inverse(o: Any, a: Any) -> list[Any]:
     return _each_matrix(lambda m: (_array(m**-1),), a)
 
 
-def _orthogonal(o: Any, a: Any) -> list[Any]:
-    """Q and R; TensorFlow's signs, which Householder's reflections give: mpmath uses the same."""
-    raise Missing(f"{o.type} of {a.shape}")
-
-
 def _square_root(o: Any, a: Any) -> list[Any]:
     return _each_matrix(lambda m: (_array(mpmath.sqrtm(m)),), a)
 

@@ -66,7 +66,8 @@ def isolated_names(invocation: Invocation, target: str) -> list[str] | Report:
 
 def run_limited(command: list[str], limits: Limits) -> End:
     """Run a command under keras_ref/frontends/supervise.py, which leaves nothing of it behind, and with this process
-    ends it."""
+    ends it. Raises: RuntimeError where the supervisor says nothing.
+    """
     with subprocess.Popen(
         [sys.executable, supervise.__file__, json.dumps(vars(limits)), *command],
         stdin=subprocess.PIPE,

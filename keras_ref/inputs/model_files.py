@@ -17,6 +17,7 @@ from typing import Any
 from keras_ref.errors import CouldNotRun, short
 from keras_ref.inputs.archives import require_declared_size
 from keras_ref.inputs.keras_2_configs import require_no_code
+from keras_ref.undoing import undoing
 
 #: how the names of model files end
 ENDINGS = (".keras", ".h5", ".hdf5")
@@ -108,11 +109,9 @@ def _without_absl() -> Iterator[None]:
     """Without the log lines of Keras, which says of each HDF5 file that its metrics are not built yet."""
     logger = logging.getLogger("absl")
     level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
+    with undoing(logger.setLevel, level):
+        logger.setLevel(logging.ERROR)
         yield
-    finally:
-        logger.setLevel(level)
 
 
 def _advise(text: str, *, unsafe: bool) -> str:

@@ -18,6 +18,7 @@ from keras_ref.inputs.archives import require_declared_size
 from keras_ref.inputs.model_files import is_model_file, load_model_file
 from keras_ref.own_modules import refuse_namesakes
 from keras_ref.reports.files import is_plain_file
+from keras_ref.undoing import undoing
 
 
 def quiet_tensorflow() -> None:
@@ -43,7 +44,7 @@ def import_quietly() -> None:
     """
     sys.stderr.flush()
     terminal = os.dup(2)
-    with tempfile.TemporaryFile() as aside:
+    with tempfile.TemporaryFile() as aside, os.fdopen(terminal, "wb"), undoing(os.dup2, terminal, 2):
         os.dup2(aside.fileno(), 2)
         try:
             import tensorflow as tf
@@ -53,9 +54,6 @@ def import_quietly() -> None:
             aside.seek(0)
             os.write(terminal, aside.read())
             raise
-        finally:
-            os.dup2(terminal, 2)
-            os.close(terminal)
 
 
 #: (model, x, y, sample_weight)

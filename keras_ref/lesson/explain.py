@@ -58,7 +58,7 @@ def explain_weight(lesson_model: LessonModel, scheme: str, step: float) -> list[
     scheme   a name in SCHEMES;   step   the size of its nudge
     """
     estimates = measure_slopes(
-        lesson_model, lesson_model.weights, lesson_model.x, lesson_model.y, SCHEMES[scheme].make(step)
+        lesson_model, lesson_model.weights, lesson_model.x, lesson_model.y, scheme=SCHEMES[scheme].make(step)
     )
     slopes = lesson_model.flatten({n: e.value for n, e in estimates.items()})
     i = int(np.argmax(np.abs(slopes)))

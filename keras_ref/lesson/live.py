@@ -14,6 +14,7 @@ from keras_ref.errors import CouldNotRun, short
 from keras_ref.lesson.lesson_model import LessonModel, recipe_model
 from keras_ref.lesson.recipe_table import RECIPES
 from keras_ref.own_modules import recipe
+from keras_ref.reports.escaping import printable
 from keras_ref.reports.files import NO_PATH, read_text
 from scratch.layers.core import Dense
 from scratch.losses.regression import MeanAbsoluteError, MeanSquaredError
@@ -66,7 +67,7 @@ def live_of(lesson_model: LessonModel, pair: tuple[int, int] | None = None) -> L
     start = _start(lesson_model)
     if start is None:
         return None
-    names = list(lesson_model.model.layers)
+    names = [*map(printable, lesson_model.model.layers)]  # they stand in programs that a reader takes home
     hidden, output = (names[0], names[-1]) if len(names) == 2 else ("hidden", "output")
     return Live(
         start=start,
@@ -133,10 +134,11 @@ def draw_layers(lesson_model: LessonModel) -> tuple[DrawnLayer, ...]:
     dense = all(isinstance(model.layers[call.layer], Dense) for call in model.calls)
     chain = all(a.outputs == b.inputs for a, b in zip(model.calls, model.calls[1:], strict=False))
     if not (dense and chain):
-        return tuple(DrawnLayer(call.layer, type(model.layers[call.layer]).__name__, 1) for call in model.calls)
+        kinds = ((call.layer, type(model.layers[call.layer]).__name__) for call in model.calls)
+        return tuple(DrawnLayer(printable(name), kind, 1) for name, kind in kinds)
     return tuple(
         DrawnLayer(
-            name=call.layer,
+            name=printable(call.layer),
             text=str(getattr(model.layers[call.layer], "activation", "")),
             units=weights[f"{call.layer}/kernel"].shape[-1],
             kernel=tuple(tuple(map(float, row)) for row in weights[f"{call.layer}/kernel"]),

@@ -28,7 +28,7 @@ BOOK = Forward(step=NUDGE)
 
 
 def measure_slopes(
-    lesson_model: LessonModel, weights: Weights, x: Any, y: Any, scheme: Scheme = BOOK, *, noise: float | None = None
+    lesson_model: LessonModel, weights: Weights, x: Any, y: Any, *, scheme: Scheme = BOOK, noise: float | None = None
 ) -> dict[str, Estimate]:
     """Every slope by nudging, with its error. `noise` of the loss is measured if None; an overflow gives inf or nan."""
     with np.errstate(all="ignore"):
@@ -138,7 +138,7 @@ def train_by_nudging(
             gradients = (
                 measure_slopes_alone(lesson_model, weights, x, y)
                 if scheme == BOOK
-                else {n: e.value for n, e in measure_slopes(lesson_model, weights, x, y, scheme).items()}
+                else {n: e.value for n, e in measure_slopes(lesson_model, weights, x, y, scheme=scheme).items()}
             )
             with np.errstate(all="ignore"):
                 weights, state = apply_step(lesson_model.model, weights, gradients, x, optimizer=optimizer, state=state)

@@ -123,7 +123,7 @@ def compare_schemes(lesson_model: LessonModel, keras_side: KerasTraining) -> tup
         for h in map(float, STEPS):
             scheme: Scheme = scheme_with(h)
             estimates = measure_slopes(
-                lesson_model, lesson_model.weights, lesson_model.x, lesson_model.y, scheme, noise=noise
+                lesson_model, lesson_model.weights, lesson_model.x, lesson_model.y, scheme=scheme, noise=noise
             )
             errors.append(np.abs(lesson_model.flatten({n: e.value for n, e in estimates.items()}) - exact))
             stated.append(lesson_model.flatten({n: e.error for n, e in estimates.items()}))

@@ -40,7 +40,8 @@ def show_definition(case: CallCase) -> Shown | None:
             claim = CLAIMS["definition"]
             lines = claim.lines.format(given=setup.points[1:-1], at=both.place(entry), want=repr(right))
             own = float(both.got[0][entry.index])
-            return shown_by(setup, [f"f = {setup.function}", *lines.splitlines()], own, right, (claim.got, claim.want))
+            written = [f"f = {setup.function}", *lines.splitlines()]
+            return shown_by(setup, written, got=own, want=right, names=(claim.got, claim.want))
     except Exception:  # noqa: BLE001 (a candidate that makes no sense may raise anything; NoTwin is among them)
         return None
 

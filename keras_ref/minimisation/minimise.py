@@ -129,7 +129,9 @@ def minimise(
             for case, trial in _origins(failure, finding):
                 for begun in chain(map(case.with_tree, shrink(case.tree)), (case,)):
                     if trial.shows(begun) is not None and trial.has_same(begun):
-                        return search_from(begun, trial, str(finding), started, seconds, progress)
+                        return search_from(
+                            begun, trial, finding=str(finding), started=started, seconds=seconds, progress=progress
+                        )
         except NotWritable as error:
             unwritable = unwritable or str(error)
     if not set(findings) & set(findings_of(check(subject, *inputs, **options))):
@@ -235,7 +237,7 @@ def _has_same(case: CallCase, finding: Finding) -> bool:
 
 
 def search_from(
-    case: Any, trial: Trial, finding: str, started: float, seconds: float, progress: Progress | None
+    case: Any, trial: Trial, *, finding: str, started: float, seconds: float, progress: Progress | None
 ) -> Minimised:
     """The smallest case from one that has the finding, as a script.
 

@@ -129,7 +129,8 @@ def minimise_programs(
             f"Two programs must part in their outputs to be made small. Received: {found.sentence} Check the gradients "
             "of each by itself."
         )
-    return search_from(case, trial, f"parting at stage {found.parting.stage}", started, seconds, progress)
+    parts = f"parting at stage {found.parting.stage}"
+    return search_from(case, trial, finding=parts, started=started, seconds=seconds, progress=progress)
 
 
 def _opened(program: Any, x: Any, y: Any) -> tuple[Any, Any, Any]:
@@ -178,7 +179,7 @@ def show_pair(case: PairCase) -> Shown | None:
                 return None
             lines = [f"got, want = (np.asarray(m(x)){both.place(entry)} for m in (a, b))"]
             got, want = (float(v[entry.index]) for v in values)
-            return shown_by(setup, lines, got, want, ("A", "B"))
+            return shown_by(setup, lines, got=got, want=want, names=("A", "B"))
     except Exception:  # noqa: BLE001 (a candidate that makes no sense may raise anything)
         return None
 

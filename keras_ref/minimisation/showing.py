@@ -89,11 +89,12 @@ def _shown(case: CallCase, setup: Setup, names: dict[str, Any]) -> Shown | None:
                 continue
             lines = claim.lines.format(points=setup.points, h=step, at=both.place(entry), point=point)
             got, want = (float(values[entry.part][entry.index]) for values in (both.got, both.want))
-            return shown_by(setup, [f"f = {setup.function}", *lines.splitlines()], got, want, (claim.got, claim.want))
+            written = [f"f = {setup.function}", *lines.splitlines()]
+            return shown_by(setup, written, got=got, want=want, names=(claim.got, claim.want))
     return None
 
 
-def shown_by(setup: Setup, lines: Sequence[str], got: float, want: float, names: tuple[str, str]) -> Shown:
+def shown_by(setup: Setup, lines: Sequence[str], *, got: float, want: float, names: tuple[str, str]) -> Shown:
     """What a setup and the lines behind it show."""
     if any("np." in line for line in lines):
         setup.writer.modules.add("numpy")

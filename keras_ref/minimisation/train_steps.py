@@ -104,7 +104,7 @@ def show_train_step(case: TrainStepCase) -> Shown | None:
             # what the quotient itself may be off, of a loss that is not straight
             if find_worst(both_of(got, want)) is None or abs(got - want) < SHARP * max(abs(got), abs(want)):
                 return None
-            return shown_by(setup, BOTH, got, want, ("handed over", "difference quotient"))
+            return shown_by(setup, BOTH, got=got, want=want, names=("handed over", "difference quotient"))
     except Exception:  # noqa: BLE001 (a candidate that makes no sense may raise anything)
         return None
 

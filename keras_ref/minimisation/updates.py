@@ -101,7 +101,7 @@ def show_step(case: StepCase) -> Shown | None:
                 return None
             right, place = float(want[entry.index]), both.place(entry)
             lines = [f"got = v.numpy(){place}", f"want = {right!r}  # by the optimizer's law"]
-            return shown_by(setup, lines, float(got[entry.index]), right, ("Keras's weight", "law's"))
+            return shown_by(setup, lines, got=float(got[entry.index]), want=right, names=("Keras's weight", "law's"))
     except Exception:  # noqa: BLE001 (a candidate that makes no sense may raise anything; NoTwin is among them)
         return None
 

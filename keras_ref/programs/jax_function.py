@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from keras_ref.programs.program import Facts, Load, Point, Program, Stage, Trace, Weight, cast, flat_arrays, program
+from keras_ref.undoing import undoing
 from scratch.arrays import Array
 
 
@@ -105,11 +106,9 @@ def computing_in_float64() -> Iterator[None]:
     import jax
 
     before = bool(jax.config.jax_enable_x64)  # type: ignore[attr-defined]
-    jax.config.update("jax_enable_x64", val=True)  # type: ignore[no-untyped-call]
-    try:
+    with undoing(jax.config.update, "jax_enable_x64", before):
+        jax.config.update("jax_enable_x64", val=True)  # type: ignore[no-untyped-call]
         yield
-    finally:
-        jax.config.update("jax_enable_x64", val=before)  # type: ignore[no-untyped-call]
 
 
 def _split(made: Any) -> tuple[Any, Mapping[str, Any]]:

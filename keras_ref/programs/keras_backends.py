@@ -9,6 +9,7 @@ from typing import Any
 from keras_ref.programs.keras_layers import leaves
 from keras_ref.programs.keras_models import KerasProgram, computing_in
 from keras_ref.programs.program import Load
+from keras_ref.undoing import undoing
 
 
 class KerasOnBackend(KerasProgram):
@@ -26,12 +27,9 @@ class KerasOnBackend(KerasProgram):
     @contextmanager
     def float_type(self, precision: str) -> Iterator[None]:
         before = self.keras.config.dtype_policy()
-        with super().float_type(precision):
-            self.keras.config.set_dtype_policy(precision)  # new layers take this one, which Keras keeps beside floatx
-            try:
-                yield
-            finally:
-                self.keras.config.set_dtype_policy(before)
+        with super().float_type(precision), undoing(self.keras.config.set_dtype_policy, before):
+            self.keras.config.set_dtype_policy(precision)  # of new layers, which Keras keeps beside floatx
+            yield
 
     def make(self, precision: str) -> Any:
         keep_float64()

@@ -16,6 +16,7 @@ from keras_ref.errors import running_user_code
 from keras_ref.evaluation.leaves import named_leaves, replace_leaves
 from keras_ref.programs.keras_layers import is_random, leaves, observing
 from keras_ref.programs.program import Definition, Facts, Load, Point, Program, Stage, Trace, Weight, cast, flat_arrays
+from keras_ref.undoing import undoing
 from scratch.arrays import Array
 
 #: the loss as a function of inputs by name, in the place of those of the batch
@@ -85,11 +86,9 @@ class KerasProgram(Program):
     def float_type(self, precision: str) -> Iterator[None]:
         """Until the end of the block, the precision of new layers and tensors: it belongs to the whole process."""
         before = self.keras.backend.floatx()
-        self.keras.backend.set_floatx(precision)
-        try:
+        with undoing(self.keras.backend.set_floatx, before):
+            self.keras.backend.set_floatx(precision)
             yield
-        finally:
-            self.keras.backend.set_floatx(before)
 
     def numpy(self, value: Any) -> Array:
         """A tensor as an array."""

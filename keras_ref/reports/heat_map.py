@@ -30,7 +30,9 @@ class ErrorWindow:
     size: int
 
     @classmethod
-    def around(cls, worst: int, shape: tuple[int, ...], entries: Array, numeric: Array, autodiff: Array) -> ErrorWindow:
+    def around(
+        cls, worst: int, shape: tuple[int, ...], *, entries: Array, numeric: Array, autodiff: Array
+    ) -> ErrorWindow:
         """The window of at most WINDOW × WINDOW entries around the flat index `worst` of a variable of this shape.
 
         `entries` are the flat indices that were compared; `numeric` and `autodiff` hold a value for each of them.

@@ -73,7 +73,7 @@ def arguments(draw: DrawFn, name: str) -> dict[str, Any]:
 
 
 def values(hint: Any) -> SearchStrategy[Any]:
-    """Legal values of a field annotation, small ones."""
+    """Legal values of a field annotation, small ones. Raises: TypeError for an annotation that states no domain."""
     options: list[SearchStrategy[Any]] = []
     for plain, found in domains.alternatives(hint):
         registered = next((d for d in found if isinstance(d, registry.Registered)), None)

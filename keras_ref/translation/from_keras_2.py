@@ -49,7 +49,10 @@ def as_keras_3(optimizer: Any) -> Any:
 
 
 def schedule_as_keras_3(schedule: Any) -> Any:
-    """The schedule of Keras 3 with the configuration of one of Keras 2; the user's own gives its rates as they are."""
+    """The schedule of Keras 3 with the configuration of one of Keras 2; the user's own gives its rates as they are.
+
+    Raises: NoTwin for one with another law in Keras 3.
+    """
     name = type(schedule).__name__
     if type(schedule) is not getattr(sys.modules["tf_keras"].optimizers.schedules, name, None):
         return ScheduleOfKeras2(schedule)

@@ -138,7 +138,7 @@ class Translation:
         self.variables: dict[int, Any] = {}
 
     def graph_of(self, model: Any) -> keras.Model:
-        """The functional model of a Sequential or functional one."""
+        """The functional model of a Sequential or functional one. Raises: NoTwin for any other."""
         keras_2 = library()
         if type(model) not in (keras_2.Sequential, keras_2.src.engine.functional.Functional):
             raise NoTwin(

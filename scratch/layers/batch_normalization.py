@@ -98,7 +98,10 @@ class BatchNormalization(Layer):
         return training and self.trainable
 
     def moments(self, x: Array, mask: Array | None) -> tuple[Array, Array]:
-        """Mean and biased variance of the batch, one number for each channel, with the other axes of size 1."""
+        """Mean and biased variance of the batch, one number for each channel, with the other axes of size 1.
+
+        mask   (batch, …), one axis less than x (ValueError for another shape); None where every entry counts
+        """
         axes = tuple(a for a in range(x.ndim) if a != self.axis % x.ndim)
         if mask is None:
             return x.mean(axis=axes, keepdims=True), centred(x, axes)[1]

@@ -107,7 +107,10 @@ class Projected(Layer):
         return shapes
 
     def allowed(self, query: Shape, value: Shape, *, masks: Sequence[Mask], given: Mask, causally: bool) -> Mask:
-        """The keys that each query may attend to, (batch, others…, heads or 1, T, S), or None for all."""
+        """The keys that each query may attend to, (batch, others…, heads or 1, T, S), or None for all.
+
+        Raises: ValueError for a causal mask or a window over several axes.
+        """
         axes = self.axes(len(query))
         count, sizes = len(axes), (*(query[a] for a in axes), *(value[a] for a in axes))
         queries, keys = math.prod(sizes[:count]), math.prod(sizes[count:])  # type: ignore[arg-type]

@@ -87,7 +87,7 @@ class Loss:
         return None
 
     def per_sample(self, y_true: Array, y_pred: Array) -> Array:
-        """Values of shape (batch, …), mostly without the last axis of y_pred."""
+        """Values of shape (batch, …), mostly without the last axis of y_pred. Raises: TypeError if a class has none."""
         raise TypeError(f"{type(self).__name__} must define `per_sample`: write it in scratch/losses/.")
 
     def valid(self, y_true: Array, y_pred: Array) -> Array | None:

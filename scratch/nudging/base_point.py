@@ -122,7 +122,7 @@ class BasePoint:
 
     @cached_property
     def base(self) -> Any:
-        """The loss at the point."""
+        """The loss at the point. Raises: ValueError for a loss that is not one number."""
         with np.errstate(all="ignore"):
             loss = np.asarray(self.objective.of_run(self.run, self.weights, self.y, sample_weight=self.sample_weight))
         if loss.ndim:

@@ -21,7 +21,7 @@ if __name__ == "__main__":
     sys.path[:0] = [str(HERE.parents[1]), str(HERE)]
 
 import torch_pairs  # noqa: F401, E402 (it fills the table)
-from pair_table import PAIRS, Pair, drawn, pair, sequential  # noqa: E402
+from pair_table import PAIRS, Pair, drawn, pair, sequential  # noqa: E402 (as above)
 
 # Keras 2 --------------------------------------------------------------------------------------------------------------
 

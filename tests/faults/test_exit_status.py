@@ -79,11 +79,11 @@ sys.exit(status_of(command))
 """
 
 
-@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")  # noqa: PTH110
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")  # noqa: PTH110 (a device)
 def test_real_outputs():
     """A disk that is full, a reader that has gone, an output that is closed."""
     environment = {**os.environ, "KERAS_BACKEND": "tensorflow"}
-    with open("/dev/full", "w") as full:  # noqa: PTH123
+    with open("/dev/full", "w") as full:  # noqa: PTH123 (a device)
         done = subprocess.run(
             [sys.executable, "-c", PRINTING],
             stdout=full,

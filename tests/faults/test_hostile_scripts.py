@@ -5,6 +5,7 @@ import itertools
 import json
 import sys
 import types
+from dataclasses import replace
 from pathlib import Path
 
 import keras
@@ -17,6 +18,8 @@ from keras_ref.campaign import records
 from keras_ref.campaign.results import Accusation, Result
 from keras_ref.errors import CouldNotRun
 from keras_ref.homework.exercises import exercise_of
+from keras_ref.lesson.lesson_model import recipe_model
+from keras_ref.lesson.live import draw_layers, live_of
 from keras_ref.minimisation.cases import CallCase
 from keras_ref.minimisation.expressions import Call, Imported, Inline, Item, Listing, Table, Values, is_dotted_name
 from keras_ref.minimisation.reading import express, reference
@@ -173,6 +176,32 @@ def test_a_name_in_the_record_of_a_campaign(gradtwin, tmp_path, name):
     status, out, err = gradtwin("campaign", "--table", file)
     assert (status, err) == (0, "")
     assert out.split("\n") == [*table, ""]
+
+
+# What a reader of a lesson takes home ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", TEXTS, ids=printable)
+def test_a_name_in_what_is_taken_home(name):
+    """The page writes layers' names as a list of texts into programs, and a notebook, that a reader takes home."""
+    lesson_model = recipe_model("recipe2")
+    model, ends = lesson_model.model, (" one", " two")
+    called = dict(zip(model.layers, (name + end for end in ends), strict=True))
+    renamed = replace(
+        model,
+        layers={called[old]: layer for old, layer in model.layers.items()},
+        calls=tuple(replace(call, layer=called[call.layer]) for call in model.calls),
+    )
+    weights = {f"{called[key.split('/')[0]]}/{key.split('/')[1]}": value for key, value in lesson_model.weights.items()}
+    given = replace(lesson_model, model=renamed, weights=weights)
+    shown = [printable(one) for one in called.values()]
+    live = live_of(given)
+    assert [live.names["hidden"], live.names["output"]] == shown
+    assert [one.name for one in draw_layers(given)] == shown
+    line = f"NAMES = {json.dumps(shown, ensure_ascii=False)}"  # as assets/programs.js writes them
+    assert has_only_visible_characters(line)
+    (assigned,) = ast.parse(line).body
+    assert ast.literal_eval(assigned.value) == shown
 
 
 # Homework -------------------------------------------------------------------------------------------------------------
