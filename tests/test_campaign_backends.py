@@ -22,8 +22,8 @@ def few_points(monkeypatch):
 class StandIn:
     """A worker that answers with what Keras computes on TensorFlow, changed."""
 
-    def __init__(self, *, slopes=1.0, value=1.0, refuses=False):
-        self.slopes, self.value, self.refuses = slopes, value, refuses
+    def __init__(self, *, slopes=1.0, value=1.0, bend=0.0, refuses=False):
+        self.slopes, self.value, self.bend, self.refuses = slopes, value, bend, refuses
 
     def ask(self, target, verb, request, *, time_limit):
         assert verb == "differentiate" and time_limit > 0
@@ -34,6 +34,7 @@ class StandIn:
         with tf.GradientTape() as tape:
             tape.watch(floats)
             output = function(*floats, **request["options"])
+            output += self.bend * tf.math.sin(np.pi * floats[0])  # 0 at whole numbers
             loss = tf.reduce_sum(output * drawn_cotangent(output.shape, seed=request["seed"]))
         gradients = [np.asarray(g) * self.slopes for g in tape.gradient(loss, floats)]
         return {"value": float(loss) * self.value, "gradients": gradients}
@@ -49,6 +50,11 @@ def test_a_wrong_slope_another_value_and_a_refusal():
     assert {(one.claim, one.kind) for one in wrong.accusations} == {("on other", "mismatch")}
     other = check_on_backend("keras.ops.square", "other", worker=StandIn(value=1 + 1e-6))
     assert {one.kind for one in other.accusations} == {"another value"}
+    bent = check_on_backend("keras.ops.square", "other", worker=StandIn(bend=1e-3))
+    assert {(one.kind, one.reason) for one in bent.accusations if one.point == "ones"} == {
+        ("another value", "beside the point")
+    }
+    assert {one.kind for one in bent.accusations} == {"another value"}
     refused = check_on_backend("keras.ops.square", "other", worker=StandIn(refuses=True))
     assert refused.reason == "refused on other (no)" and not refused.counts
     joined = check_on_backend("keras.ops.eigh", "other", worker=StandIn())

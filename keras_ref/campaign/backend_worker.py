@@ -45,7 +45,13 @@ def differentiate(request: dict[str, Any]) -> dict[str, Any]:
     value, gradients = jax.value_and_grad(loss)(
         jax.tree_util.tree_map(jax.numpy.asarray, [arguments[i] for i in places])
     )
-    return {"value": float(value), "gradients": [np.asarray(g) for g in jax.tree_util.tree_leaves(gradients)]}
+    return {"value": float(value), "gradients": [_by_parts(g) for g in jax.tree_util.tree_leaves(gradients)]}
+
+
+def _by_parts(gradient: Any) -> Any:
+    """A gradient by real numbers; by complex ones along both parts, of which JAX gives the conjugate."""
+    found = np.asarray(gradient)
+    return np.stack([found.real, -found.imag], axis=-1) if np.iscomplexobj(found) else found
 
 
 def main() -> None:

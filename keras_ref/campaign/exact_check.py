@@ -15,7 +15,7 @@ import tensorflow as tf
 from mpmath.libmp import NoConvergence
 
 from keras_ref.campaign.claims import CLAIMS, SECOND, Claim
-from keras_ref.campaign.cotangents import drawn_cotangent
+from keras_ref.campaign.cotangents import LARGEST, drawn_cotangent
 from keras_ref.campaign.differentiability import kinks_meet
 from keras_ref.campaign.precisions import FLOAT64, Precision, lowest_precision
 from keras_ref.campaign.subjects import leaf_dtype
@@ -361,7 +361,8 @@ def _judged(  # noqa: PLR0911 (one answer a kind)
     if right >= -np.log10(unit) / 2:
         return replace(entry, digits=right)
     with time_limit(PATIENCE):  # numbers below the normal ones have fewer digits, or none
-        allowed = allowed_digits(truth.value, again) if abs(truth.value) >= normal else 0.0
+        # a slope below the normal numbers may be above them by the factor that it is summed with
+        allowed = allowed_digits(truth.value, again) if abs(truth.value) >= LARGEST * normal else 0.0
     few = right < allowed / 2 and allowed >= 1  # where not a digit is allowed none is lost
     kind = ("mismatch" if large else "inaccurate") if few else SMOOTH_MATCH
     return replace(entry, kind=kind, digits=right, allowed=allowed)
