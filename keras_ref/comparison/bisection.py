@@ -18,23 +18,15 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from keras_ref.comparison.autodiff import Autodiff, Gradient
-from keras_ref.comparison.directional import (
-    CLIP,
-    DirectionalPoint,
-    DirectionalResult,
-    Residual,
-    draw_direction,
-    excess_of,
-    hidden,
-    judge_along,
-    measure_along,
-    smallest_seen,
-)
+from keras_ref.comparison.directional import DirectionalResult, hidden, judge_along, smallest_seen
+from keras_ref.comparison.directional_point import CLIP, DirectionalPoint, draw_direction
 from keras_ref.comparison.entrywise import compare_entries
 from keras_ref.comparison.evidence import Evidence, Outcome
 from keras_ref.comparison.jumps import hold_decisions
+from keras_ref.comparison.residuals import Residual, excess_of, measure_along
 from keras_ref.reports.verdict import Kind, Reason, Verdict
 from scratch.arrays import Array
+from scratch.differences import SAFETY
 from scratch.progress import Progress
 
 Block = tuple[tuple[str, int, int], ...]
@@ -188,10 +180,13 @@ class Search:
             everywhere = list(names) if i < DENSE else hidden(results, names)
             singly = [n for n in names if n not in everywhere]
             direction = draw_direction(self.point, everywhere, self.generator, sampled=singly)
-            results.append(judge_along(self.point, direction))
+            found = judge_along(self.point, direction)
             self.say(i + 1, DENSE + 1, f"direction {i + 1}")
-            if results[-1].is_trouble:
-                break
+            if found.is_trouble:
+                return [*results, found]
+            # what it moved is as large as the model, and not asked for again
+            results.append(replace(found, direction=replace(direction, vector={})))
+            del direction, found
         return results
 
     def undecided(self, trouble: DirectionalResult, name: str, wrong: int) -> Verdict:
@@ -348,6 +343,10 @@ def _what_was_seen(results: Sequence[DirectionalResult], names: Sequence[str], p
             f"variable) may have been missed in {worst}, and less than that elsewhere; effort='full' compares every "
             "entry."
         )
+    usual = [(SAFETY * r.residual.allowed, r.residual.usual) for r in results]
+    if all(size for _, size in usual):
+        share = max(error / size for error, size in usual)
+        lines.append(f"Along each direction an error of {share:.1e} of the slope's usual size would have been seen.")
     unseen = [n for n in hidden(results, names) if point.sizes[n]]
     if unseen:
         listed = ", ".join(unseen[:3]) + (" …" if unseen[3:] else "")

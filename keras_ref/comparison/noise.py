@@ -47,17 +47,3 @@ def measure_noise_along(
     if not whole > SUSPICIOUS * abs(base) or loss.graph is None or opaque(loss.graph):
         return whole
     return float(np.fmin(loss.noise_along(name, at=values), whole))
-
-
-def even_part_noise(even: Array, losses: Array) -> float:
-    """An upper bound of the noise from L(θ + tv) + L(θ - tv) - 2·L(θ) at halved steps t, and of the losses themselves.
-
-    The even part holds noise, curvature and kinks, and nothing of the slope. Curvature goes with the square of the step
-    and cancels in the difference of two; of losses with deviation σ, σ·√(2 + 32 + 36) is left of it. It may be too
-    small by chance, which costs a match nothing but what it claims to have seen; before a mismatch the noise is
-    measured.
-    """
-    with np.errstate(invalid="ignore", over="ignore"):
-        rough = even[:-1] - 4 * even[1:]
-        deviation = math.sqrt(float(np.mean(rough**2)) / 70)
-        return max(loss_noise.DEVIATIONS * deviation, UNIT * float(np.max(np.abs(losses))))

@@ -9,6 +9,7 @@ import numpy as np
 from keras_ref.comparison.autodiff import Gradient
 from keras_ref.comparison.evidence import Evidence, Outcome
 from keras_ref.comparison.noise import measure_noise
+from keras_ref.comparison.sums import absolute_dot
 from keras_ref.reports.verdict import Kind, Reason, Verdict
 from scratch.arrays import Array
 
@@ -46,9 +47,7 @@ def compare_runs(evidence: Evidence) -> Outcome:
 
 def size_of_terms(gradient: Gradient, values: Mapping[str, Array]) -> float:
     """Σ |slope · value|: how large the terms of a loss are that may cancel in it."""
-    sizes = [
-        float(np.sum(np.abs(g * values[n]))) for n, g in gradient.items() if g is not None and np.isfinite(g).all()
-    ]
+    sizes = [absolute_dot(g, values[n]) for n, g in gradient.items() if g is not None and np.isfinite(g).all()]
     return sum(size for size in sizes if np.isfinite(size))
 
 

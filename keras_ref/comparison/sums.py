@@ -20,6 +20,13 @@ def dot(a: Array, b: Array) -> float:
     return math.fsum([*pieces, float(a[whole:] @ b[whole:])])
 
 
+def absolute_dot(a: Array, b: Array) -> float:
+    """Σ |a·b|, in pieces that a cache holds."""
+    a, b = np.ravel(a), np.ravel(b)
+    pieces = (slice(start, start + 8 * PIECE) for start in range(0, len(a), 8 * PIECE))
+    return math.fsum(float(np.sum(np.abs(a[piece] * b[piece]))) for piece in pieces)
+
+
 def root_mean_square(value: Array) -> float:
     """The root of the mean square of an array's entries; 0 of an empty one."""
     return math.sqrt(dot(value, value) / value.size) if value.size else 0.0

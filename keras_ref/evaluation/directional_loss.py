@@ -20,6 +20,7 @@ from keras_ref.evaluation.operation_rounding import EXACT_SCOPE
 from keras_ref.evaluation.real_parts import from_real_parts
 from keras_ref.evaluation.rounded_nodes import BY_THEMSELVES
 from keras_ref.evaluation.rounding import ConversionFailed, Rounded
+from keras_ref.evaluation.traced_functions import take_note_of_call
 from scratch.arrays import Array
 from scratch.noise import ROLLS
 
@@ -37,7 +38,9 @@ class DirectionalLoss:
     def __init__(self, function: LossFunction) -> None:
         self.function = function
         self._tensors: tuple[Any, list[Any]] = (None, [])
+        self._moves: tuple[Any, list[Any]] = (None, [])
         self._evaluate = function.complete(self._trace, self._moved)
+        function.traced_along = None if self.graph is None else self._evaluate
         self._rounded: Rounded | None = None
         self._branch: Rounded | None = None
         self._held = function.loss_arguments()[1]
@@ -76,19 +79,37 @@ class DirectionalLoss:
             self._tensors = (values, [tf.constant(values[name], DTYPE) for name in self.function.values])
         return self._tensors[1]
 
+    def _direction(self, direction: Mapping[str, Array]) -> list[Any]:
+        if self._moves[0] is not direction:
+            self._moves = (None, [])  # gone before the next ones are made: each may be as large as the model
+            self._moves = (direction, [tf.constant(direction.get(n, ZERO), DTYPE) for n in self.function.values])
+        return self._moves[1]
+
+    def _loss_at(self, step: float, moves: list[Any], point: list[Any]) -> float:
+        """The loss of one pass. Of a trace it is called by its name: to look at a thousand arguments one by one, as a
+        call of the concrete function does, takes longer than some passes.
+        """
+        number = tf.constant(step, DTYPE)
+        if self.graph is None:
+            return float(self._evaluate(number, moves, point, self._held))
+        take_note_of_call(self._evaluate)
+        found = tf.raw_ops.StatefulPartitionedCall(
+            args=[number, *moves, *point, *self._held, *self._evaluate.captured_inputs],
+            Tout=[tf.as_dtype(DTYPE)],
+            f=self._evaluate.function_def.signature.name,
+        )
+        return float(found[0])
+
     def directional(
         self, direction: Mapping[str, Array], steps: Array, *, at: Mapping[str, Array] | None = None
     ) -> Array:
         """Losses (m,) along the point (or `at`) + step · direction."""
-        point = self._point(self.function.values if at is None else at)
-        moves = [tf.constant(direction.get(name, ZERO), DTYPE) for name in self.function.values]
+        point, moves = self._point(self.function.values if at is None else at), self._direction(direction)
         self.function.evaluations += len(steps)
         given = np.asarray(steps) == 0 if at is None or at is self.function.values else np.zeros(len(steps), bool)
 
         def loss_of(some: Array) -> Array:
-            return np.array(
-                [float(self._evaluate(tf.constant(steps[i], DTYPE), moves, point, self._held)) for i in some]
-            )
+            return np.array([self._loss_at(steps[i], moves, point) for i in some])
 
         try:
             found = [losses_in_domain(loss_of, np.array([i]), given=given) for i in range(len(steps))]

@@ -16,6 +16,7 @@ from keras_ref.evaluation.domain import losses_in_domain
 from keras_ref.evaluation.float64 import DTYPE
 from keras_ref.evaluation.graph import casts_down
 from keras_ref.evaluation.operation_rounding import EXACT_SCOPE
+from keras_ref.evaluation.real_parts import is_real_or_complex
 from keras_ref.evaluation.remote_losses import VARYING, GraphLosses
 from keras_ref.evaluation.stacked_calls import StackedCall
 from keras_ref.evaluation.traced_losses import TracedLosses, Way
@@ -59,6 +60,8 @@ class StackedLosses(TracedLosses):
     def __init__(self, *, variables: Mapping[str, Any], state: Iterable[Any]) -> None:
         super().__init__(variables=variables, state=state)
         self._evaluate: Any = None
+        #: the loss traced for directions, where it is: its graph has what that of every trace of the loss has
+        self.traced_along: Any = None
         self._call: StackedCall | None = None
         #: losses by columns for each name that has been looked at; None where whole forward passes are taken
         self._columns: dict[str, ColumnLosses | None] = {}
@@ -74,7 +77,7 @@ class StackedLosses(TracedLosses):
         self.block = BLOCK
 
     def _forget_traces(self) -> None:
-        self._evaluate = self._call = None
+        self._evaluate = self._call = self.traced_along = None
         self._remote = ()
         self._columns.clear()
 
@@ -102,14 +105,15 @@ class StackedLosses(TracedLosses):
     @property
     def untracked(self) -> list[Any]:
         """TensorFlow's own trainable variables that the loss reads, of which Keras knows nothing."""
-        self._traced()
+        if self.traced_along is None:
+            self._traced()
         own = [v for v in self._state if isinstance(v, tf.Variable)]
-        return [v for v in own if v.trainable]
+        return [v for v in own if v.trainable and is_real_or_complex(v.dtype)]
 
     @property
     def graph(self) -> Any:
         """The traced losses as a graph; None where they run only eagerly."""
-        return getattr(self._traced(), "graph", None)
+        return getattr(self.traced_along or self._traced(), "graph", None)
 
     def _flat(self, values: Mapping[str, Array]) -> Array:
         """All values as one vector, in the order of the names."""

@@ -1,14 +1,19 @@
 """What effort="fast" costs five architectures of keras.applications, in units of their own forward and backward pass.
 
-    python tests/benchmarks/fast.py [ResNet50 …]
+    python tests/benchmarks/fast.py [ResNet50 …] [--processor] [--against TREE]
 
 Both in float64 and after tracing, one after the other in one process: the ratio is what counts on a shared machine.
+--processor takes processor seconds in place of wall time, where others use the machine too; --against runs every row
+with the package of another checkout first (a git worktree of an earlier commit, say).
 """
 
+import argparse
 import os
 import re
+import subprocess
 import sys
 import time
+from dataclasses import dataclass
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -61,7 +66,7 @@ def lively(model, x):
 
 
 def measured(name):
-    """(entries, own seconds before and after, seconds of fast, of tracing, forward passes, backward passes, report)."""
+    """What "fast" costs an architecture, and what it sees."""
     keras.utils.set_random_seed(0)
     model = getattr(keras.applications, name)(weights=None, input_shape=(32, 32, 3), classes=10)
     model.compile(loss="categorical_crossentropy")
@@ -73,23 +78,73 @@ def measured(name):
     after = own(model, x, y)
     said = next(note for note in report.notes if note.startswith("fast: "))
     forward, backward, seconds, tracing = map(float, re.findall(r"[\d.]+(?= forward| backward| s,| s for)", said))
-    return sum(v.total for v in report.verdicts), before, after, seconds, tracing, int(forward), int(backward), report
+    along = [re.search(r"an error of (\S+) of the slope", note) for note in report.notes]
+    return Row(
+        entries=sum(v.total for v in report.verdicts),
+        own=(before + after) / 2,
+        seconds=seconds,
+        tracing=tracing,
+        passes=f"{forward:.0f} + {backward:.0f}",
+        along=next((found[1] for found in along if found), "not said"),
+        alone=float(np.nanmedian([v.visible_relative for v in report.verdicts])),
+        verdict="match" if report.ok else report.summary(),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """Seconds: of a forward and backward pass of the model's own, of "fast" after tracing, of tracing. `along`: the
+    smallest error along a direction that would have been seen, as a share of the slope; `alone`: of one entry, as a
+    share of the root mean square of its variable, the median.
+    """
+
+    entries: int
+    own: float
+    seconds: float
+    tracing: float
+    passes: str
+    along: str
+    alone: float
+    verdict: str
+
+
+COLUMNS = (
+    "architecture, 32 × 32, batch 8",
+    "entries",
+    "own forward and backward",
+    "fast",
+    "ratio",
+    "passes",
+    "tracing",
+    "sees along a direction",
+    "in one entry",
+    "verdict",
+)
+HEAD = f"| {' | '.join(COLUMNS)} |\n|{'---|' * len(COLUMNS)}"
 
 
 def main():
-    print(
-        "| architecture, 32 × 32, batch 8 | entries | own forward and backward | fast | ratio | passes | tracing "
-        "| verdict |"
-    )
-    print("|---|---|---|---|---|---|---|---|")
-    for name in sys.argv[1:] or ARCHITECTURES:
-        entries, before, after, seconds, tracing, forward, backward, report = measured(name)
-        own_seconds = (before + after) / 2
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("architectures", nargs="*", default=ARCHITECTURES)
+    parser.add_argument("--processor", action="store_true", help="processor seconds in place of wall time")
+    parser.add_argument("--against", help="a checkout whose package every row is run with first")
+    parser.add_argument("--no-head", action="store_true", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.processor:
+        time.perf_counter = time.process_time  # what the check and this script read
+    if not options.no_head:
+        print(HEAD, flush=True)
+    for name in options.architectures:
+        if options.against:
+            environment = {**os.environ, "PYTHONPATH": options.against}
+            flags = ["--no-head", *(["--processor"] if options.processor else [])]
+            command = [sys.executable, __file__, name, *flags]
+            done = subprocess.run(command, check=True, env=environment, stdout=subprocess.PIPE)
+            print("before: " + done.stdout.decode().strip(), flush=True)
+        row = measured(name)
         print(
-            f"| {name} | {entries:,} | {own_seconds:.2f} s | {seconds:.1f} s | {seconds / own_seconds:.1f} | "
-            f"{forward} + {backward} | {tracing:.0f} s | "
-            f"{'match' if report.ok else report.summary()}, sees "
-            f"{np.nanmedian([v.visible_relative for v in report.verdicts]):.0e} |",
+            f"| {name} | {row.entries:,} | {row.own:.2f} s | {row.seconds:.1f} s | {row.seconds / row.own:.1f} | "
+            f"{row.passes} | {row.tracing:.0f} s | {row.along} | {row.alone:.0e} | {row.verdict} |",
             flush=True,
         )
         keras.backend.clear_session(free_memory=True)
