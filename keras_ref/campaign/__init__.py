@@ -9,6 +9,7 @@ points.py         generic points, and those where derivatives go wrong
 results.py        what is said of an operation
 oracles.py        functions of NumPy and SciPy by a complex step, and identities (oracles.toml)
 run.py            every operation at every point
+other_backends.py  the gradients of keras.ops on JAX against the same slopes (backend_worker.py)
 records.py        the file of a campaign, and what it came to
 releases.toml     older releases in which the scripts were run
 faults/           faults of derivatives by the module of the function: arguments, closed form (ledger.py)

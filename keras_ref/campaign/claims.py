@@ -12,9 +12,11 @@ from scratch.arrays import Array
 
 
 class Point(Protocol):
-    """A loss of float64 tensors, and the tensors."""
+    """A loss of float64 tensors, and the tensors; the loss there, and the size of the largest of its terms."""
 
     parts: list[Any]
+    known: float
+    terms: float
 
     def loss(self, *parts: Any) -> Any:
         """The loss."""
@@ -90,8 +92,10 @@ def _forward_over_forward(point: Point, direction: Mapping[int, Array]) -> list[
     return found
 
 
+#: how the derivatives of a claim are computed: at a point, second ones along a direction
+Claim = Callable[[Point, Mapping[int, Array]], list[Any]]
 #: what is claimed of a derivative, and how TensorFlow computes it
-CLAIMS: Mapping[str, Callable[[Point, Mapping[int, Array]], list[Any]]] = {
+CLAIMS: Mapping[str, Claim] = {
     "first order": _gradient,
     "graph": _gradient_in_graph,
     "compiled": _gradient_compiled,

@@ -8,6 +8,9 @@ import numpy as np
 
 from scratch.arrays import Array
 
+#: the largest factor
+LARGEST = 1.5
+
 
 def drawn_cotangent(shape: Any, *, seed: int) -> Array:
     """Factors between 1/2 and 3/2, of both signs; short binary fractions, so that products with them are exact."""

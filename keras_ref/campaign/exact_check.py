@@ -14,8 +14,8 @@ import numpy as np
 import tensorflow as tf
 from mpmath.libmp import NoConvergence
 
-from keras_ref.campaign.claims import CLAIMS, SECOND
-from keras_ref.campaign.cotangents import drawn_cotangent
+from keras_ref.campaign.claims import CLAIMS, SECOND, Claim
+from keras_ref.campaign.cotangents import LARGEST, drawn_cotangent
 from keras_ref.campaign.differentiability import kinks_meet
 from keras_ref.campaign.precisions import FLOAT64, Precision, lowest_precision
 from keras_ref.campaign.subjects import leaf_dtype
@@ -71,11 +71,13 @@ class ExactOperation:
 
     of_floats   of float tensors, nested as they are given
     dtype       a lower precision in which it runs, "" for that of its arguments
+    derived     how the derivatives of a claim are computed
     """
 
     of_floats: Callable[..., Any]
     seed: int
     dtype: str = ""
+    derived: Mapping[str, Claim] = field(default_factory=lambda: CLAIMS)
     traces: dict[Any, Graph] = field(default_factory=dict)
     #: whether it computes what it was last given in a lower precision than its arguments and outputs have
     narrows: bool = False
@@ -112,7 +114,7 @@ class ExactOperation:
         room = precision.normal * point.count + precision.unit**0.5 * max(abs(value), point.terms)
         if not _has_value(loss, value, room):
             return None
-        return point.compared(loss, claims, normal=precision.normal)
+        return point.compared(loss, {claim: self.derived[claim] for claim in claims}, normal=precision.normal)
 
     def _rounded(self, leaf: Any) -> Any:
         """The numbers of a leaf that the lower precision has."""
@@ -239,14 +241,14 @@ class _Point:
         self.size = max([0.0, *(float(np.max(np.abs(p), initial=0.0)) for p in self.parts)])
         return self.known
 
-    def compared(self, loss: ExactLoss, claims: Sequence[str], *, normal: float) -> Iterator[Entry]:
+    def compared(self, loss: ExactLoss, claims: Mapping[str, Claim], *, normal: float) -> Iterator[Entry]:
         """What every entry comes to, claim after claim."""
         generator = np.random.default_rng(self.seed)
         direction = {i: generator.choice((-1.0, 1.0, 0.5), size=p.shape) for i, p in enumerate(self.parts)}
         known: dict[Any, ExactSlope] = {}
-        for claim in claims:
+        for claim, derive in claims.items():
             try:
-                found = CLAIMS[claim](self, direction)
+                found = derive(self, direction)
             except (LookupError, NotImplementedError):  # an operation without that derivative says so
                 continue
             except REFUSED:
@@ -359,7 +361,8 @@ def _judged(  # noqa: PLR0911 (one answer a kind)
     if right >= -np.log10(unit) / 2:
         return replace(entry, digits=right)
     with time_limit(PATIENCE):  # numbers below the normal ones have fewer digits, or none
-        allowed = allowed_digits(truth.value, again) if abs(truth.value) >= normal else 0.0
+        # a slope below the normal numbers may be above them by the factor that it is summed with
+        allowed = allowed_digits(truth.value, again) if abs(truth.value) >= LARGEST * normal else 0.0
     few = right < allowed / 2 and allowed >= 1  # where not a digit is allowed none is lost
     kind = ("mismatch" if large else "inaccurate") if few else SMOOTH_MATCH
     return replace(entry, kind=kind, digits=right, allowed=allowed)

@@ -29,6 +29,15 @@ class Accusation:
         )
 
 
+def without_numbers(*, name: str, point: str, claim: str, kind: str, reason: str) -> Accusation:
+    """An accusation of an operation as a whole, at a point: no entry, and no numbers."""
+    nan = float("nan")
+    return Accusation(
+        name=name, point=point, argument="", claim=claim, kind=kind, entry=(), autodiff=nan, numeric=nan, allowed=nan,
+        reason=reason,
+    )  # fmt: skip
+
+
 @dataclass(frozen=True, kw_only=True)
 class Result:
     """What the campaign found of an operation.

@@ -32,7 +32,7 @@ from keras_ref.campaign.exact_check import (
 from keras_ref.campaign.oracles import HALF, compare_with_oracles
 from keras_ref.campaign.points import ORDINARY, generic_arguments, points_of
 from keras_ref.campaign.registered import recording_gradients
-from keras_ref.campaign.results import Accusation, Result
+from keras_ref.campaign.results import Accusation, Result, without_numbers
 from keras_ref.campaign.subjects import NotCalled, Subject, find_subject
 from keras_ref.checks.layers_and_functions import check_function
 from keras_ref.coverage.processes import Answer, run_in_turn
@@ -111,7 +111,7 @@ def check_operation(name: str, *, seed: int = 0, deep: bool = False) -> Result:
                 if time.process_time() > end:
                     findings.counts[f"points: {NOT_IN_TIME}"] += 1
                     continue
-                function, floats = _of_floats(subject.function, arguments, dict(subject.options))
+                function, floats = function_of_floats(subject.function, arguments, dict(subject.options))
                 rest = repr([a for a in arguments if not _holds_floats(a)])
                 operation = exactly.setdefault(rest, ExactOperation(function, seed, dtype))
                 named = f"{point} in {dtype}" if dtype else point
@@ -181,7 +181,7 @@ def check_point(place: Place, findings: Findings) -> None:
         if not any(one.kind == NARROW for one in findings.accused):
             findings.accused.append(_narrow(place))
     counts.update(f"{e.claim}: {e.kind}" for e in judged if e.kind != OUTSIDE)
-    findings.accused.extend(_of_entry(place.name, place.point, e) for e in _worst(judged))
+    accuse(place, judged, findings)
     if not all(np.size(leaf) for leaf in _leaves(floats)):
         counts["points: empty"] += 1  # gradients were taken, and have nothing to be compared by differences
     elif not judged and _are_tiny(floats):
@@ -214,7 +214,12 @@ def _check_behind_where(place: Place, findings: Findings) -> None:
         entry = replace(found, kind=DOCUMENTED) if documented else found
         entries.append(entry)
     findings.counts.update(f"behind where, {e.claim}: {e.kind}" for e in entries if e.kind != OUTSIDE)
-    findings.accused.extend(_of_entry(place.name, f"{place.point} behind where", e) for e in _worst(entries))
+    accuse(replace(place, point=f"{place.point} behind where"), entries, findings)
+
+
+def accuse(place: Place, entries: Sequence[Entry], findings: Findings) -> None:
+    """Add what the entries of a point are accused of, once of each claim, argument and kind."""
+    findings.accused.extend(_of_entry(place.name, place.point, entry) for entry in _worst(entries))
 
 
 def _worst(entries: Sequence[Entry]) -> list[Entry]:
@@ -273,11 +278,16 @@ def _leaves(floats: Sequence[Any]) -> list[Any]:
     return [leaf for one in floats for leaf in (one if isinstance(one, list) else [one])]
 
 
-def _of_floats(
+def places_of_floats(arguments: Sequence[Any]) -> list[int]:
+    """The places of the arguments that are differentiated."""
+    return [i for i, a in enumerate(arguments) if _holds_floats(a)]
+
+
+def function_of_floats(
     function: Callable[..., Any], arguments: Sequence[Any], options: dict[str, Any]
 ) -> tuple[Callable[..., Any], list[Any]]:
     """The function of its float arguments alone, and these."""
-    places = [i for i, a in enumerate(arguments) if _holds_floats(a)]
+    places = places_of_floats(arguments)
 
     def of_floats(*floats: Any) -> Any:
         given = list(arguments)
@@ -318,34 +328,32 @@ def _of_entry(name: str, point: str, entry: Entry) -> Accusation:
     )
 
 
-def _without_numbers(*, name: str, point: str, claim: str, kind: str, reason: str) -> Accusation:
-    """An accusation of an operation as a whole, at a point: no entry, and no numbers."""
-    nan = float("nan")
-    return Accusation(
-        name=name, point=point, argument="", claim=claim, kind=kind, entry=(), autodiff=nan, numeric=nan, allowed=nan,
-        reason=reason,
-    )  # fmt: skip
-
-
 def _narrow(place: Place) -> Accusation:
     reason = "Its trace casts what it is given to a lower precision, and back."
-    return _without_numbers(name=place.name, point=place.point, claim="points", kind=NARROW, reason=reason)
+    return without_numbers(name=place.name, point=place.point, claim="points", kind=NARROW, reason=reason)
 
 
 def _wrong_value(place: Place, wrong: WrongValue) -> Accusation:
-    return _without_numbers(name=place.name, point=place.point, claim="value", kind="wrong value", reason=str(wrong))
+    return without_numbers(name=place.name, point=place.point, claim="value", kind="wrong value", reason=str(wrong))
 
 
-def run_campaign(names: Sequence[str], *, seed: int = 0, deep: bool = False, workers: int = 1) -> Iterator[Result]:
-    """Check operations in `workers` processes, as results come. One that kills or hangs its process is accused."""
+def run_campaign(
+    names: Sequence[str], *, seed: int = 0, deep: bool = False, workers: int = 1, backend: str = "tensorflow"
+) -> Iterator[Result]:
+    """Check operations in `workers` processes, as results come. One that kills or hangs its process is accused.
+
+    backend   that of Keras whose gradients are checked (other_backends.py)
+    """
+    if backend == "tensorflow":
+        command = ["keras_ref.campaign.run", str(seed), str(int(deep))]
+    else:
+        command = ["keras_ref.campaign.other_backends", backend, str(seed)]
     shares = [list(names[i::workers]) for i in range(workers)]
     answers: SimpleQueue[Answer | None] = SimpleQueue()
 
     def work(share: list[str]) -> None:
         try:
-            for answer in run_in_turn(
-                share, command=lambda left: _command(left, seed=seed, deep=deep), patience=PATIENCE
-            ):
+            for answer in run_in_turn(share, command=lambda left: own_command(*command, *left), patience=PATIENCE):
                 answers.put(answer)
         finally:
             answers.put(None)
@@ -367,13 +375,9 @@ def run_campaign(names: Sequence[str], *, seed: int = 0, deep: bool = False, wor
 
 def _crash(answer: Answer) -> Accusation:
     reason = f"It {answer.ended}."
-    return _without_numbers(
+    return without_numbers(
         name=answer.name, point="one of its points", claim="first order", kind="crash", reason=reason
     )
-
-
-def _command(left: list[str], *, seed: int, deep: bool) -> list[str]:
-    return own_command("keras_ref.campaign.run", str(seed), str(int(deep)), *left)
 
 
 def main(arguments: Sequence[str]) -> None:

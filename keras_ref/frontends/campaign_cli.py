@@ -15,6 +15,9 @@ from keras_ref.options import OPTIONS
 from keras_ref.reports.files import refuse_unwritable
 from keras_ref.reports.terminal import console, show_progress, ticking
 
+#: the backends of Keras whose gradients a campaign checks
+BACKENDS = ("tensorflow", "jax")
+
 if TYPE_CHECKING:
     from keras_ref.campaign.results import Result
 
@@ -31,6 +34,9 @@ def campaign(
         bool, typer.Option("--deep", help="Second derivatives, forward mode and compiled execution too.")
     ] = False,
     workers: Annotated[int, typer.Option("--workers", help="How many processes check.")] = 2,
+    backend: Annotated[
+        str, typer.Option("--backend", help="The backend of Keras whose gradients of keras.ops are checked: or jax.")
+    ] = "tensorflow",
     seed: Annotated[int, typer.Option("--seed", help=OPTIONS["seed"].help)] = 0,
     table: Annotated[
         str, typer.Option("--table", help="Print the tables of a campaign from its file, in Markdown; check nothing.")
@@ -43,6 +49,11 @@ def campaign(
     """
     if workers < 1:
         raise CouldNotRun(f"--workers must be at least 1. Received: {workers}. Pass a number of processes.")
+    if backend not in BACKENDS or (deep and backend != "tensorflow"):
+        raise CouldNotRun(
+            f"--backend must be tensorflow, or jax without --deep. Received: {backend}{' --deep' if deep else ''}. "
+            "Choose one."
+        )
     if table:
         from keras_ref.campaign.records import read_record, tabulate
 
@@ -52,6 +63,8 @@ def campaign(
     from keras_ref.campaign.subjects import list_names
 
     every = list_names()
+    if backend != "tensorflow":
+        every = tuple(name for name in every if name.startswith("keras.ops."))
     names = [name for name in every if not patterns or any(fnmatch.fnmatchcase(name, p) for p in patterns)]
     if not names:
         raise CouldNotRun(
@@ -63,18 +76,20 @@ def campaign(
         return
     from keras_ref.campaign.records import accusations_of, summarize
 
-    results = _run(names, file=file, deep=deep, workers=workers, seed=seed)
+    results = _run(names, file=file, deep=deep, workers=workers, seed=seed, backend=backend)
     for line in summarize(results):
         _say(line)
     raise typer.Exit(1 if accusations_of(results) else 0)
 
 
-def _run(names: list[str], *, file: str, deep: bool, workers: int, seed: int) -> list[Result]:
+def _run(names: list[str], *, file: str, deep: bool, workers: int, seed: int, backend: str) -> list[Result]:
     from keras_ref.campaign import records
     from keras_ref.campaign.run import run_campaign
     from keras_ref.campaign.standing import installed
 
     head = {"seed": seed, "deep": deep, "versions": installed()}
+    if backend != "tensorflow":
+        head["backend"] = backend
     results: list[Result] = []
     if file:
         refuse_unwritable("--file", file)
@@ -86,7 +101,9 @@ def _run(names: list[str], *, file: str, deep: bool, workers: int, seed: int) ->
         _say(f"{len(done)} operations are in {file}; {len(left)} are left.")
     with show_progress(console()) as bar:
         progress = ticking(bar, "campaign")
-        for result in run_campaign(left, seed=seed, deep=deep, workers=min(workers, max(1, len(left)))):
+        for result in run_campaign(
+            left, seed=seed, deep=deep, workers=min(workers, max(1, len(left))), backend=backend
+        ):
             results.append(result)
             if file:
                 records.append(file, result)

@@ -88,10 +88,13 @@ class RemoteProgram(Program):
 
 
 class Worker:
-    """A process that answers requests for the programs of one backend. Closed, or collected, it ends."""
+    """A process that answers requests on one backend. Closed, or collected, it ends.
 
-    def __init__(self, backend: str) -> None:
-        self._backend = backend
+    module   what runs there: by default it answers for programs
+    """
+
+    def __init__(self, backend: str, *, module: str = "keras_ref.programs.worker") -> None:
+        self._backend, self._module = backend, module
         self._process: subprocess.Popen[bytes] | None = None
         self._printed: Any = None
 
@@ -122,7 +125,7 @@ class Worker:
         if self._process is None:
             self._printed = tempfile.TemporaryFile()  # noqa: SIM115 (closed with the process)
             self._process = subprocess.Popen(
-                own_command("keras_ref.programs.worker"),
+                own_command(self._module),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=self._printed,
