@@ -19,8 +19,16 @@ from keras_ref.undoing import undoing
 LISTED = 20
 
 
+def _visible(message: str) -> str:
+    """A message as one line in which everything is visible: names of classes and texts of errors may be anything."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in message)
+
+
 class BadInput(ValueError):
     """A check refuses what it was given. The message has three parts: the rule, what was received, what to do."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(_visible(message))
 
     #: AutoGraph raises an error with this mark as it is, and no StagingError in its place
     ag_pass_through = True
@@ -43,7 +51,7 @@ class BackwardPassFailed(UserCodeFailed):
     """
 
     def __init__(self, error: BaseException | str, *, place: str) -> None:
-        super().__init__(str(error))
+        super().__init__(text_of_error(error))
         self.place = place
         self.received = error if isinstance(error, str) else f"{type(error).__name__}: {short(error)}"
 
@@ -77,6 +85,18 @@ class TrainStepFailed(UserCodeFailed):
         )
 
 
+class FailedInFloat64(UserCodeFailed):
+    """Training steps are compared in float64, where the user's code does not run."""
+
+    def message(self) -> str:
+        """The three parts that a user reads."""
+        return (
+            f"A model must run in float64 for its updates to be compared. Received: {type(self.error).__name__} there: "
+            f"{short(self.error, place_of(self.error))} Let the code there take the dtype of what it is given (x.dtype "
+            "in place of float32, say). check_gradients checks a model in the precision that it has."
+        )
+
+
 @contextmanager
 def running_user_code() -> Iterator[None]:
     """Around a call of the user's code: what it raises becomes UserCodeFailed, unlike what the check itself raises."""
@@ -85,7 +105,7 @@ def running_user_code() -> Iterator[None]:
     except (BadInput, UserCodeFailed, AssertionError):
         raise
     except Exception as error:
-        raise UserCodeFailed(str(error)) from error
+        raise UserCodeFailed(text_of_error(error)) from error
 
 
 @contextmanager
@@ -96,7 +116,7 @@ def errors_as_bad_input() -> Iterator[None]:
     """
     try:
         yield
-    except (BackwardPassFailed, TrainStepFailed) as failed:
+    except (BackwardPassFailed, TrainStepFailed, FailedInFloat64) as failed:
         raise BadInput(failed.message()) from failed.error
     except UserCodeFailed as failed:
         if isinstance(failed.error, MemoryError):
@@ -109,6 +129,9 @@ def errors_as_bad_input() -> Iterator[None]:
 
 class CouldNotRun(Exception):
     """A command cannot do its work: exit status 2. The message is one line of three parts, as that of BadInput."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(_visible(message))
 
 
 def listed(names: Iterable[Any]) -> str:
@@ -184,14 +207,23 @@ class NobodyReads(Exception):
     """The reader of the output has gone: a broken pipe, which Click would take for an exit status of 1."""
 
 
+def text_of_error(error: Any) -> str:
+    """The text of an error, whose own `__str__` may be wrong."""
+    try:
+        return str(error)
+    except Exception as other:  # noqa: BLE001 (whatever it raises is what there is to say)
+        return f"its text cannot be read, which raises {type(other).__name__}"
+
+
 def short(error: Any, place: str = "") -> str:
     """The text of an error in at most 160 characters of one sentence, without colours and TensorFlow's own names.
 
     place   put behind it, as place_of gives it
     """
-    if isinstance(error, Exception) and "Graph execution error" in str(error):  # TensorFlow's own, after where it was
-        error = [line for line in str(error).splitlines() if line.strip() and not line.lstrip().startswith("[[")][-1]
-    plain = error.args[0] if isinstance(error, KeyError) and error.args else error  # str(KeyError) has quotes
-    text = re.sub(r"\x1b\[[0-9;]*m|__inference_\S+|\[Op:\w+\]( name:)?|\{\{function_node [^}]*\}\}", "", str(plain))
+    # str(KeyError) has quotes
+    said = text_of_error(error.args[0] if isinstance(error, KeyError) and error.args else error)
+    if isinstance(error, Exception) and "Graph execution error" in said:  # TensorFlow's own, after where it was
+        said = [line for line in said.splitlines() if line.strip() and not line.lstrip().startswith("[[")][-1]
+    text = re.sub(r"\x1b\[[0-9;]*m|__inference_\S+|\[Op:\w+\]( name:)?|\{\{function_node [^}]*\}\}", "", said)
     text = " ".join(text.split()).rstrip(".: ")
     return f"{text}{place}." if len(text) <= 160 else f"{text[:159]}…{place}"

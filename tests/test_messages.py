@@ -95,7 +95,7 @@ CASES = {
         ),
         (
             "A model must have trainable weights to be checked. Received: 'bare', which has none. Check its inputs "
-            "with wrt=('inputs',), or a model with weights."
+            "with check_gradients and wrt=('inputs',), or a model with weights."
         ),
     ),
     "unbuilt": (

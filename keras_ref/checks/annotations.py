@@ -5,7 +5,7 @@ Every annotator is a pure function of an outcome; `annotators` lists them in the
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import cache, partial
 from typing import Any
@@ -205,17 +205,21 @@ def fail_where_nothing_trains(outcome: Outcome, *, evidence: Evidence) -> Outcom
 
 def note_untracked(outcome: Outcome, *, evidence: Evidence, keras_objects: Sequence[Any]) -> Outcome:
     """Add a note for each variable of TensorFlow's own in a layer: Keras 3 does not train it."""
+    return outcome.with_notes(*notes_on_untracked(evidence.loss.untracked, keras_objects))
+
+
+def notes_on_untracked(read_by_loss: Iterable[Any], keras_objects: Iterable[Any]) -> list[str]:
+    """A note for each of TensorFlow's own trainable variables that layers hold, or that a loss over layers reads."""
+    keras_objects = list(keras_objects)
     held = {id(v): name for one in keras_objects for name, v in untracked_variables_of(one).items()}
     layers = [layer for one in keras_objects for layer in layers_of(one)]
     weights = {id(tensorflow_variable(v)) for layer in layers for v in layer.variables}
-    read = {id(v): v.name.removesuffix(":0") for v in evidence.loss.untracked if layers and id(v) not in weights}
-    return outcome.with_notes(
-        *(
-            f"{name}: a tf.Variable is no weight of a layer, so that Keras does not train it"
-            f"{', although the loss depends on it' if key in read else ''}. Make it with add_weight."
-            for key, name in (held | {key: name for key, name in read.items() if key not in held}).items()
-        )
-    )
+    read = {id(v): v.name.removesuffix(":0") for v in read_by_loss if layers and id(v) not in weights}
+    return [
+        f"{name}: a tf.Variable is no weight of a layer, so that Keras does not train it"
+        f"{', although the loss depends on it' if key in read else ''}. Make it with add_weight."
+        for key, name in (held | {key: name for key, name in read.items() if key not in held}).items()
+    ]
 
 
 def note_vacuous(outcome: Outcome, *, evidence: Evidence) -> Outcome:

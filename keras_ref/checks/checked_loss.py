@@ -95,6 +95,11 @@ def model_loss(
         return ModelLoss(data=data, loss=minimised, is_projection=False, notes=own)
     if data.y is None and computes_own and model.compiled and not has_compiled:
         return ModelLoss(data=data, loss=minimised, is_projection=False, notes=own)
+    if has_own_train_step(model) and type(model).call is keras.Model.call:
+        raise BadInput(
+            f"A model must have a `call` for its gradients to be compared. Received: {model.name!r}, which has none, "
+            f"and a train_step of its own. {INSTEAD}."
+        )
     called = _call_once(model, data.tensors(dtype).x, training=training)
     if not has_compiled and (called.adds_losses or (called.has_losses and (data.y is not None or model.compiled))):
         note = note_on_added_losses(model.name, has_targets=data.y is not None)
@@ -109,6 +114,8 @@ def model_loss(
     )
 
 
+#: what checks a model whose loss is computed by its train_step
+INSTEAD = "Check its steps with check_updates, or the function that computes its loss with check_function"
 #: where a compiled loss stands aside
 NOTE_ON_COTANGENTS = "No targets were given: every output meets a random cotangent in place of the compiled loss."
 
@@ -137,7 +144,8 @@ class Called:
 
 def _call_once(model: Any, x: Any, *, training: bool) -> Called:
     """Call a model once; what the call writes (states, seeds, losses) leaves no trace."""
-    with keras.StatelessScope(collect_losses=True), running_user_code():
+    values = [(variable, variable.value) for variable in model.variables]  # Keras regularizes no others in a scope
+    with keras.StatelessScope(state_mapping=values, collect_losses=True), running_user_code():
         outputs = keras.tree.flatten(_call(model, x, training=training))
         adding = [layer for layer in layers_of(model) if layer._get_own_losses()]  # noqa: SLF001 (`losses` has all)
         return Called(
@@ -168,21 +176,25 @@ def _refusal_of_targets(model: Any) -> str:
     if has_own_train_step(model):
         return (
             f"{rule} Received: {model.name!r}, which has a train_step of its own and no compiled loss, and loss=None. "
-            "Check its steps with check_updates, or the function that computes its loss with check_function; or pass "
-            "loss=."
+            f"{INSTEAD}; or pass loss=."
         )
     state = "compiled without a loss" if model.compiled else "not compiled"
     return f"{rule} Received: {model.name!r}, {state}, and loss=None. Compile it with a loss, or pass loss=."
 
 
 def drawn_cotangents(outputs: Any, name: str, seed: int) -> list[Array]:
-    """A random cotangent for every output, of its shape. Raises: BadInput where no output has a gradient."""
+    """A random cotangent for every output, of its shape. Raises: BadInput where no output has a number, or a float."""
     flat = [tf.convert_to_tensor(values_of(output)) for output in keras.tree.flatten(outputs) if output is not None]
     if not any(output.dtype.is_floating or output.dtype.is_complex for output in flat):
         received = ", ".join(output.dtype.name for output in flat) or "nothing"
         raise BadInput(
             f"An output must be a float for a gradient to reach it. Received: {received} from {name!r}. "
             "Check a function whose result is a float."
+        )
+    if not any(output.shape.num_elements() for output in flat):
+        raise BadInput(
+            f"An output must hold at least one number to be differenced. Received: "
+            f"{' and '.join(f'shape {tuple(output.shape)}' for output in flat)} from {name!r}. Pass data."
         )
     generator = np.random.default_rng(seed + 2)
     drawn = [generator.normal(size=tuple(output.shape)) for output in flat]

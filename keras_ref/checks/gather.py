@@ -30,6 +30,8 @@ from scratch.arrays import Array
 #: a loss of TensorFlow or of a program
 Loss = TypeVar("Loss", bound=DifferencedLoss)
 
+#: what is said of a variable or input without entries
+NOTE_ON_EMPTY = "{}: it has no entries, so that there was nothing to compare."
 _NOTE_ON_EAGER = (
     "The backward pass runs in a tf.function only, as fit() runs it, and raises eagerly: its gradient was taken there."
 )
@@ -53,7 +55,8 @@ def gather(subject: CheckedLoss, settings: Settings, *, dtype: str | None, start
     if dtype is None:
         loss.unit = unit_of([*subject.trained, *loss.inputs.values()])
     _require_anything(loss)
-    names = settings.select(loss.values, subject.name)
+    matching = settings.select(loss.values, subject.name)
+    names = tuple(name for name in matching if loss.values[name].size)
     settings.require_expected(loss.values, subject.name)
     if settings.along_directions:
         found = directional_oracle(loss, subject=subject.name)
@@ -72,6 +75,7 @@ def gather(subject: CheckedLoss, settings: Settings, *, dtype: str | None, start
         contracted=contracted,
         notes=(
             *subject.notes,
+            *(NOTE_ON_EMPTY.format(name) for name in matching if name not in names),
             *_notes_on_way(loss, subject.name),
             *_notes_on_complex(loss),
             *(_notes_on_integers(loss) if settings.watch_inputs else ()),
@@ -188,11 +192,16 @@ def _notes_on_complex(loss: LossFunction) -> list[str]:
 
 
 def _require_anything(loss: LossFunction) -> None:
-    """Require a variable or a float input. Raises: BadInput."""
+    """Require a variable or a float input, and a number in one of them. Raises: BadInput."""
     if not loss.values:
         leaves = [t for t in tf.nest.flatten(loss.data.x) if t is not None]
         received = ", ".join(sorted({t.dtype.name for t in leaves})) or "nothing"
         raise BadInput(
             f"A check must have a float input or a variable to differentiate by. Received: {received}. Pass floats, "
             "or variables."
+        )
+    if not any(value.size for value in loss.values.values()):
+        raise BadInput(
+            f"A check must have a number to differentiate by. Received: nothing but {', '.join(loss.values)}, without "
+            "entries. Pass data."
         )

@@ -21,7 +21,7 @@ from keras_ref.errors import UserCodeFailed, short
 from keras_ref.evaluation import keras_2
 from keras_ref.evaluation.backward_errors import line_of
 from keras_ref.evaluation.float64 import DTYPE, in_precision
-from keras_ref.evaluation.graph import casts_down, constants_in_float32, opaque, random_draws
+from keras_ref.evaluation.graph import casts_down, constants_in_float32, lower_dtype, opaque, random_draws
 from keras_ref.evaluation.keras_classes import KerasVariable
 from keras_ref.evaluation.keras_parts import layers_of
 from keras_ref.evaluation.loss_function import LossFunction
@@ -56,7 +56,7 @@ def judge_precision(oracle: ForwardOracle, loss: DifferencedLoss, *, subject: st
     """
     known, graph = loss.unit, oracle.loss.graph
     casts = GradientPaths(loss).casts_down() if isinstance(loss, LossFunction) and casts_down(graph) else []
-    dtypes = {o.outputs[0].dtype for o in casts}
+    dtypes = {lower_dtype(o) for o in casts}
     loss.unit = max([known, *map(eps, dtypes)])
     if known != UNIT:
         return JudgedOracle(oracle)  # it is known to compute in less

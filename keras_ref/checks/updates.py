@@ -15,6 +15,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_ref.checks.annotations import notes_on_untracked
 from keras_ref.checks.checked_loss import (
     ModelLoss,
     has_own_train_step,
@@ -23,7 +24,8 @@ from keras_ref.checks.checked_loss import (
     model_loss,
     untrained,
 )
-from keras_ref.checks.gather import oracles_of
+from keras_ref.checks.gather import NOTE_ON_EMPTY, oracles_of
+from keras_ref.checks.precision import is_about_precision
 from keras_ref.checks.twins import twin_of
 from keras_ref.checks.used_rows import only_used_rows
 from keras_ref.comparison.evidence import Outcome
@@ -31,7 +33,14 @@ from keras_ref.comparison.oracles import Oracles, TwinOracle
 from keras_ref.comparison.own_train_steps import compare_own_steps
 from keras_ref.comparison.train_step_losses import own_optimizers
 from keras_ref.comparison.training_steps import compare_steps
-from keras_ref.errors import BadInput, errors_as_bad_input
+from keras_ref.errors import (
+    BackwardPassFailed,
+    BadInput,
+    FailedInFloat64,
+    TrainStepFailed,
+    UserCodeFailed,
+    errors_as_bad_input,
+)
 from keras_ref.evaluation.arguments import LOADED_MODEL, Rule, takes
 from keras_ref.evaluation.float64 import DTYPE, in_float64, restore_process_state
 from keras_ref.evaluation.guard import leaves_no_trace
@@ -127,6 +136,7 @@ def check_updates(
         used = _used_rows(objects, data, optimizer=optimizer or compiled, loss=loss, seed=seed)
         data, on_all_rows = stack.enter_context(used)
         stack.enter_context(in_float64(*own, *objects))
+        stack.enter_context(_naming_the_precision())
         if optimizer is not None or loss is not None:
             model.compile(
                 optimizer=optimizer or compiled, loss=loss if loss is not None else model.loss, run_eagerly=True
@@ -137,6 +147,7 @@ def check_updates(
             outcome = _compare_own_updates(model, batches, seed=seed, progress=progress)
         else:
             outcome = _compare_updates(model, batches, seed=seed, executor=executor, progress=progress)
+        outcome = _without_empty(outcome, model.trainable_variables)
     is_own = has_own_train_step(model) and not trains_as_keras_2(model)
     name = "its own train_step" if is_own else _optimizer_name(optimizer or compiled)
     return on_all_rows(
@@ -193,7 +204,7 @@ def _compare_updates(
 
     try:
         outcome = compare_steps(model, loss, batches, oracles_at=oracles_at, seed=seed, progress=progress)
-        return replace(outcome, notes=(*found.notes, *outcome.notes))
+        return replace(outcome, notes=(*found.notes, *outcome.notes, *notes_on_untracked(loss.untracked, [model])))
     except NoTwin as error:
         none = [Verdict(v.path, "update", Kind.UNDECIDED, total=int(np.prod(v.shape))) for v in trained]
         return Outcome(tuple(v.because(Reason.NO_TWIN, error) for v in none), (f"No twin: {error}",))
@@ -222,9 +233,29 @@ def _compare_own_updates(model: Any, batches: Sequence[Data], *, seed: int, prog
     return replace(outcome, notes=(note, *outcome.notes))
 
 
+def _without_empty(outcome: Outcome, trained: Sequence[Any]) -> Outcome:
+    """The outcome without verdicts on variables that have no entries, each of which has a note."""
+    empty = [v.path for v in trained if 0 in v.shape]
+    compared = tuple(verdict for verdict in outcome.verdicts if verdict.name not in empty)
+    return replace(outcome, verdicts=compared).with_notes(*map(NOTE_ON_EMPTY.format, empty))
+
+
 def _no_twin(_: LossFunction) -> TwinOracle:
     """Raises: NoTwin: what a train step computes has no other definition."""
     raise NoTwin("A loss that a train step computes has no definition in scratch.")
+
+
+@contextmanager
+def _naming_the_precision() -> Iterator[None]:
+    """Say of errors that come from computing in float64 that they do. Raises: FailedInFloat64."""
+    try:
+        yield
+    except (BackwardPassFailed, TrainStepFailed):
+        raise
+    except UserCodeFailed as failed:
+        if not is_about_precision(failed):
+            raise
+        raise FailedInFloat64 from failed.error
 
 
 @contextmanager

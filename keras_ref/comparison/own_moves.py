@@ -8,7 +8,7 @@ first, so that an error of a ten-thousandth in all of them is not taken for a ra
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -30,6 +30,41 @@ class OwnMove:
     before: Array
     after: Array
     slopes: NumericGradient | None
+
+
+@dataclass(frozen=True)
+class Beside:
+    """What a step made by itself of a weight that it also handed to an optimizer: the weight before and after."""
+
+    before: Array
+    after: Array
+
+    @property
+    def is_move(self) -> bool:
+        """Whether it is more than the rounding of a move there and back."""
+        allowed = THREE_OPERATIONS * UNIT * np.maximum(np.abs(self.before), np.abs(self.after))
+        return not bool((np.abs(self.after - self.before) <= allowed).all())
+
+    @property
+    def clip(self) -> str:
+        """The bounds that the weight was clipped to, decimals of few digits; "" where it was moved otherwise."""
+        moved = self.after - self.before
+        low, high = (float(np.max(self.after[part], initial=-np.inf)) for part in (moved > 0, moved < 0))
+        high = high if (moved < 0).any() else np.inf
+        known = all(bound == 0 or is_short_decimal(abs(bound)) for bound in (low, high) if np.isfinite(bound))
+        return (
+            f"[{low:.6g}, {high:.6g}]" if known and np.array_equal(np.clip(self.before, low, high), self.after) else ""
+        )
+
+    def judge(self, verdict: Verdict, step: int) -> Verdict:
+        """A verdict on what the optimizer made of the weight, by what the step made of it beside that."""
+        if verdict.failed:
+            return verdict
+        if clip := self.clip:
+            return verdict.because(Reason.OWN_STEP_MOVES, step, f"clips this weight to {clip}")
+        counts = {Kind.UNDECIDED.value: verdict.total}
+        unknown = "it moves this weight by itself beside its optimizer, by no law that is known"
+        return replace(verdict, verdict=Kind.UNDECIDED, counts=counts).because(Reason.OWN_STEP, unknown)
 
 
 def judge_moves(moves: Sequence[OwnMove], *, weights: Mapping[str, Array], step: int) -> list[Verdict]:

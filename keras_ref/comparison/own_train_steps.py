@@ -25,7 +25,7 @@ from keras_ref.comparison.optimizer_step import (
     predict,
 )
 from keras_ref.comparison.oracles import Oracles
-from keras_ref.comparison.own_moves import OwnMove, judge_moves
+from keras_ref.comparison.own_moves import Beside, OwnMove, judge_moves
 from keras_ref.comparison.step_gradients import Target, differs, find_foreign
 from keras_ref.comparison.step_losses import LossSlopes, MakeLoss, StepLosses
 from keras_ref.comparison.step_verdicts import as_dense, judge_handed, unscaled, visible, with_judgement
@@ -136,8 +136,21 @@ class Step:
         """The variables that it moved by itself, and gave to no optimizer."""
         return self.recording.written.difference(*(call.before for call in self.recording.calls))
 
+    def moved_beside(self) -> dict[str, Beside]:
+        """What it made by itself of the variables that it gave to optimizers."""
+        at, found = dict(self.recording.before), dict[str, Beside]()
+        ends = [(call.before, call.after) for call in self.recording.calls]
+        handed = {name for before, _ in ends for name in before} & at.keys()
+        for before, after in [*ends, ({name: self.recording.after[name] for name in handed}, {})]:
+            for name in before.keys() & handed:
+                beside = Beside(at[name], before[name])
+                if beside.is_move:
+                    found.setdefault(name, beside)
+            at |= after
+        return found
+
     def judge_moves(self) -> list[Verdict]:
-        """The verdicts on them."""
+        """The verdicts on the variables that it moved by itself and gave to no optimizer."""
 
         def slopes_of(name: str) -> NumericGradient | None:
             taken = [t for t in self.recording.taken if name in t.sources]
@@ -167,6 +180,11 @@ class OwnSteps:
 
     def of_step(self, step: Step) -> Iterator[Verdict]:
         """The verdicts on all variables that a step hands to optimizers, or moves by itself."""
+        moved = step.moved_beside()
+        for verdict in self._of_step(step):
+            yield moved[verdict.name].judge(verdict, step.number) if verdict.name in moved else verdict
+
+    def _of_step(self, step: Step) -> Iterator[Verdict]:
         recording = step.recording
         self.idle |= not recording.calls
         yield from step.judge_moves()

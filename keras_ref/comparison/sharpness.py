@@ -8,6 +8,9 @@ all smaller scales as well: of a gradient that is zero everywhere (a bias before
 
 So is a difference that noise may hide: it is no mismatch where autodiff is right at another scale, by less than it.
 
+At another scale a subject that computes in float32 may be steeper than its steps are short: weights of 2^-8 come near
+the epsilon of a normalization. A difference accuses there only where an error of its size would have been seen here.
+
 A twin of whose definition Keras is known to depart accuses nothing at another scale: a difference there may be that
 departure, which is proven at the point itself.
 """
@@ -26,7 +29,7 @@ from keras_ref.comparison.neighbourhood import look_beside
 from keras_ref.reports.verdict import Kind, Reason
 from keras_ref.translation.departures import find_departures
 from scratch.arrays import Array
-from scratch.differences import SAFETY, scale_of
+from scratch.differences import SAFETY, UNIT, scale_of
 
 #: by what weights and inputs are scaled, one after another while a comparison stays blunt: down, where what had
 #: saturated moves again, and up, away from a kink that lies closer than rounding lets a slope be taken
@@ -58,7 +61,9 @@ def require_sharp(found: EntryComparison, autodiff: Autodiff) -> EntryComparison
     passed[matches] = _share_passed(found, gradient)[matches]
     excused = np.intersect1d(matches, _excused_whole(found, gradient))
     passed[excused] = np.maximum(passed[excused], 1.0)
-    if (passed < DULL).all() or (_is_zero(autodiff, found.name) and _is_zero_below(found, autodiff)):
+    if (passed < DULL).all() or (
+        _is_small(found) and _is_zero(autodiff, found.name) and _is_zero_below(found, autodiff)
+    ):
         return found
     known = _Sharpened(found, passed, own)
     if (enlarged := _scale_of_small(found)) > 1:
@@ -135,7 +140,7 @@ class _Sharpened:
         enlarged = np.full(len(at), scale == _scale_of_small(self.found)) & there.slopes.smooth
         trusted = (scale < 1) | enlarged
         wrong = (kinds == Kind.MISMATCH) & (trusted | (self.found.judgements.kinds[at] == Kind.MISMATCH))
-        wrong &= ~there.between & (not _departs(self.found))
+        wrong &= ~_may_be_hidden(there, safety=SAFETY) & (not _departs(self.found))
         found, new = self.found, self.passed.copy()
         for which, reason in ((right, Reason.DECIDED_BESIDE), (wrong, Reason.WRONG_BESIDE)):
             chosen = np.flatnonzero(which)
@@ -152,15 +157,11 @@ def _settle_disputed(found: EntryComparison, autodiff: Autodiff, *, own: Array, 
     """
     mismatches = found.judgements.among(Kind.MISMATCH)
     mismatches = mismatches[found.slopes.smooth[mismatches]]
-    with np.errstate(invalid="ignore"):
-        differences = np.abs(found.slopes.value.value - found.values)[mismatches]
-    unseen = slope_within_noise(found.oracle, found.name, found.entries[mismatches])
-    within = differences <= found.allowed[mismatches] + unseen
-    disputed = mismatches[within | found.between[mismatches]]
+    disputed = mismatches[_may_be_hidden(found)[mismatches]]
     if not len(disputed):
         return found
     passed = np.zeros(len(found.entries))
-    passed[mismatches] = differences / gradient
+    passed[mismatches] = np.abs(found.slopes.value.value - found.values)[mismatches] / gradient
     known = _Sharpened(found, passed, own)
     if _departs(found):  # which may be the difference, as large as it is
         return found
@@ -169,6 +170,17 @@ def _settle_disputed(found: EntryComparison, autodiff: Autodiff, *, own: Array, 
         disputed = np.setdiff1d(disputed, known.found.judgements.because(Reason.WRONG_BESIDE))
         disputed = np.intersect1d(disputed, known.found.judgements.among(Kind.MISMATCH))
     return _undecided(known.found, disputed)
+
+
+def _may_be_hidden(found: EntryComparison, *, safety: float = 1.0) -> Array:
+    """Whether the difference of each entry (e,) may be that of a bend, or a term, that noise hides from its steps.
+
+    `safety` is how many times as large as what is allowed, and as what noise hides, it may be for that.
+    """
+    with np.errstate(invalid="ignore"):
+        difference = np.abs(found.slopes.value.value - found.values)
+    unseen = slope_within_noise(found.oracle, found.name, found.entries)
+    return np.asarray(found.between | (difference <= safety * (found.allowed + unseen)))
 
 
 def _find_missing(found: EntryComparison, autodiff: Autodiff) -> EntryComparison:
@@ -187,6 +199,15 @@ def _find_missing(found: EntryComparison, autodiff: Autodiff) -> EntryComparison
 def _departs(found: EntryComparison) -> bool:
     """Whether Keras is known to depart from a definition that the oracle follows."""
     return bool(find_departures(found.oracle.specifications))
+
+
+def _is_small(found: EntryComparison) -> bool:
+    """Whether no error that would have passed moves the loss by as much as it is, where a weight moves by its size.
+
+    A gradient as large as a rounding error that is larger than the loss need not be zero.
+    """
+    size = scale_of(np.ravel(found.oracle.values[found.name]))[found.entries]
+    return bool((_visible(found) * size <= max(abs(found.oracle.base), found.oracle.noise / UNIT)).all())
 
 
 def _is_zero_below(found: EntryComparison, autodiff: Autodiff) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, field
 from typing import Any
 
 import keras
@@ -64,10 +65,13 @@ def _without_optimizers(model: Any, optimizers: Sequence[Any], trained: Sequence
             restoration.set_attribute(optimizer, applying_method(optimizer), lambda *_, **__: None)
         for variable in trained:  # what a step moves by itself stays where it is
             restoration.set_attribute(variable, "assign", lambda value: value)
-        restoration.undo_by(setattr, tf.GradientTape, "gradient", tf.GradientTape.gradient)
         present = get_stateless_scope()
-        held = {id(present.get_current_value(v)) for v in trained if isinstance(v, KerasVariable)} - {id(None)}
-        tf.GradientTape.gradient = zero_by_variables(tf.GradientTape.gradient, held, seen)
+        values = (present.get_current_value(v) for v in trained if isinstance(v, KerasVariable))
+        tapes = _Tapes([value for value in values if value is not None], seen)
+        for method, made in (("__enter__", tapes.entering), ("gradient", tapes.gradient)):
+            original = getattr(tf.GradientTape, method)
+            restoration.undo_by(setattr, tf.GradientTape, method, original)
+            setattr(tf.GradientTape, method, made(original))
         model.reset_metrics()
         yield
 
@@ -101,34 +105,71 @@ def differentiated_loss(
     return loss
 
 
-def zero_by_variables(original: Callable[..., Any], held: set[int], seen: Seen) -> Callable[..., Any]:
-    """`GradientTape.gradient` where no optimizer acts: zeros by variables, which a scope may stand in for.
+@dataclass
+class _Tapes:
+    """The tapes of a train step where no optimizer acts: the gradients by variables that they take are zeros.
 
-    held   identities of the tensors that a scope has in the place of variables
-    seen   is called with the loss of each gradient by variables
+    held     the tensors that a scope has in the place of variables
+    seen     is called with the loss of each gradient by variables
+    opened   the tapes that the step has opened so far
 
-    By anything else it is what it was: a loss may contain a gradient, such as a penalty on that by inputs.
+    A gradient by anything else is what it was: a loss may contain one, such as a penalty on that by inputs. So is one
+    by variables that another tape records: a loss may contain the gradient of another one (a step inside it, a penalty
+    on the slopes by weights).
     """
 
-    def is_weight(source: Any) -> bool:
-        return is_variable(source) or id(source) in held
+    held: list[Any]
+    seen: Seen
+    opened: list[Any] = field(default_factory=list)
 
-    def gradient(tape: Any, target: Any, sources: Any, *arguments: Any, **options: Any) -> Any:
-        flat = tf.nest.flatten(sources)
-        others = [s for s in flat if not is_weight(s)]
-        if len(others) < len(flat):
-            seen(total_of(target, *arguments, **options))
-        found = iter(original(tape, target, others, *arguments, **options) if others else [])
+    def entering(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        """`GradientTape.__enter__`: what stands in the place of a variable is watched like one."""
 
-        def of(source: Any) -> Any:
-            if is_weight(source):
-                return tf.zeros(source.shape, source.dtype)
-            slope = next(found)
-            return tf.zeros_like(source) if slope is None else slope
+        def enter(tape: Any) -> Any:
+            self.opened.append(tape)
+            entered = original(tape)
+            if tape._watch_accessed_variables:  # noqa: SLF001 (TensorFlow says it nowhere else)
+                for tensor in self.held:
+                    tape.watch(tensor)
+            return entered
 
-        return tf.nest.pack_sequence_as(sources, [of(source) for source in flat])
+        return enter
 
-    return gradient
+    def gradient(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        """`GradientTape.gradient`."""
+
+        def gradient(tape: Any, target: Any, sources: Any, *arguments: Any, **options: Any) -> Any:
+            flat = tf.nest.flatten(sources)
+            is_weight = [is_variable(s) or any(s is one for one in self.held) for s in flat]
+            if any(is_weight):
+                self.seen(total_of(target, *arguments, **options))
+            if self._is_recorded(tape):
+                return original(tape, target, tf.nest.map_structure(_present, sources), *arguments, **options)
+            others = [s for s, known in zip(flat, is_weight, strict=True) if not known]
+            found = iter(original(tape, target, others, *arguments, **options) if others else [])
+
+            def of(source: Any, *, known: bool) -> Any:
+                if known:
+                    return tf.zeros(source.shape, source.dtype)
+                slope = next(found)
+                return tf.zeros_like(source) if slope is None else slope
+
+            every = [of(source, known=known) for source, known in zip(flat, is_weight, strict=True)]
+            return tf.nest.pack_sequence_as(sources, every)
+
+        return gradient
+
+    def _is_recorded(self, tape: Any) -> bool:
+        """Whether a gradient that a tape takes now is recorded by a tape of the step."""
+        # TensorFlow says neither of them anywhere else
+        return any(one._recording and (one is not tape or one._persistent) for one in self.opened)  # noqa: SLF001
+
+
+def _present(source: Any) -> Any:
+    """What a gradient by a variable is taken by: the tensor that a scope has in its place, if there is one."""
+    scope = get_stateless_scope() if isinstance(source, KerasVariable) else None
+    value = None if scope is None else scope.get_current_value(source)
+    return source if value is None else value
 
 
 def is_variable(source: Any) -> bool:

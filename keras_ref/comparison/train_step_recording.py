@@ -19,6 +19,7 @@ from keras_ref.comparison.optimizer_step import OptimizerTwin
 from keras_ref.comparison.train_step_losses import applying_method, is_variable, running_functions_eagerly, total_of
 from keras_ref.comparison.training_steps import packed
 from keras_ref.errors import running_user_code
+from keras_ref.evaluation.backward_errors import running_backward_pass
 from keras_ref.evaluation.keras_2 import is_optimizer
 from keras_ref.evaluation.keras_parts import tensorflow_variable
 from keras_ref.evaluation.loss_function import Data
@@ -147,7 +148,8 @@ class _Recorder:
     def _taken(
         self, original: Callable[..., Any], tape: Any, target: Any, sources: Any, *arguments: Any, **options: Any
     ) -> Any:
-        found = original(tape, target, sources, *arguments, **options)
+        with running_backward_pass():
+            found = original(tape, target, sources, *arguments, **options)
         flat = tf.nest.flatten(sources)
         if any(map(is_variable, flat)):
             self._note(flat, tf.nest.flatten(found), float(total_of(target, *arguments, **options)), sys._getframe(2))  # noqa: SLF001

@@ -23,7 +23,7 @@ from keras_ref.comparison.optimizer_step import (
 )
 from keras_ref.comparison.oracles import Oracle, Oracles
 from keras_ref.comparison.step_causes import name_causes
-from keras_ref.errors import TrainStepFailed, UserCodeFailed, running_user_code
+from keras_ref.errors import BadInput, TrainStepFailed, UserCodeFailed, listed, running_user_code
 from keras_ref.evaluation.loss_function import Data, LossFunction
 from keras_ref.evaluation.sparse_gradient import find_sparse_gradients
 from keras_ref.reports.heat_map import ErrorWindow
@@ -110,10 +110,16 @@ def compare_steps(
 
 
 def predict_step(twin: OptimizerTwin, loss: LossFunction, oracle: Oracle, *, seed: int) -> StepPredictions:
-    """What the next training step should lead to, from the present weights."""
+    """What the next training step should lead to, from the present weights. Raises: BadInput if nothing trains."""
     weights = {name: loss.values[name] for name in loss.variables}
     autodiff = autodiff_at(loss, loss.values)
     exact = {name: g for name in weights if (g := autodiff.gradient[name]) is not None}
+    if not exact:
+        raise BadInput(
+            "A training step needs the gradient of at least one trained variable: Keras's optimizer refuses it "
+            f"otherwise (No gradients provided for any variable). Received: none for {listed(weights)}. "
+            "check_gradients says what stops each of them."
+        )
     numeric = {name: numeric_gradient(oracle, name) for name in exact}
     rounding = {name: autodiff.rounding[name] for name in exact}
     by_numeric = StepStart(
@@ -166,6 +172,8 @@ def compare_variable(name: str, value: Array, predictions: StepPredictions, *, s
 
     It has to be what the numeric gradient leads to, and what the law makes of autodiff's own gradient: that is sharper.
     """
+    if not value.size:
+        return Verdict(name, "update", Kind.MATCH)
     predicted, allowed = predictions.numeric.weights[name], predictions.numeric.allowed[name]
     by_law, law_allowed = predictions.law.weights[name], predictions.law.allowed[name]
     with np.errstate(invalid="ignore", divide="ignore"):

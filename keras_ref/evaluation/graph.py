@@ -8,6 +8,12 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from keras_ref.evaluation.operation_rounding import IN_FLOAT32
+
+#: operations that run Python
+OPAQUE = ("PyFunc", "PyFuncStateless", "EagerPyFunc")
+#: operations whose outputs need not depend on each of their inputs
+SAYING_NOTHING = (*OPAQUE, "IdentityN")
 #: parts of the names of operations that draw random numbers of a floating dtype
 DRAWING = ("Uniform", "RandomNormal", "StandardNormal", "TruncatedNormal", "Gamma", "Poisson", "Binomial")
 
@@ -48,15 +54,27 @@ def function_of(graph: Any, name: str) -> Any:
 
 
 def casts_down(graph: Any) -> list[Any]:
-    """The casts of a traced float64 computation to a lower floating precision: from there on it is less exact."""
+    """What takes a traced float64 computation to a lower floating precision: from there on it is less exact."""
     return [o for o in operations(graph) if is_cast_down(o)]
 
 
 def is_cast_down(operation: Any) -> bool:
-    """Whether an operation casts float64, or complex128, to a lower floating precision."""
-    if operation.type != "Cast":
+    """Whether an operation takes float64, or complex128, and computes in a lower floating precision: a cast, one that
+    gives float32 whatever it takes (resizing an image), or one whose kernel computes in float32.
+
+    The dtypes of what runs a function, in TensorFlow or in Python, say nothing; nor do those of what hands tensors on.
+    """
+    if all(_real(t.dtype) != tf.float64 for t in operation.inputs) or operation.type in SAYING_NOTHING:
         return False
-    return _real(operation.inputs[0].dtype) == tf.float64 and _lower(operation.outputs[0].dtype)
+    return lower_dtype(operation) is not None and not called(operation)
+
+
+def lower_dtype(operation: Any) -> Any:
+    """The floating dtype below float64 that an operation computes in, or gives; None where there is none."""
+    if operation.type in IN_FLOAT32:
+        return tf.float32
+    lower = [_real(t.dtype) for t in operation.outputs if _lower(t.dtype)]
+    return min(lower, key=lambda dtype: dtype.size, default=None)
 
 
 def _real(dtype: Any) -> Any:
@@ -88,7 +106,7 @@ def _is_low_constant(tensor: Any) -> bool:
 
 def opaque(graph: Any) -> list[Any]:
     """The operations of a graph that run Python, whose precision no graph shows."""
-    return [o for o in operations(graph) if o.type in ("PyFunc", "PyFuncStateless", "EagerPyFunc")]
+    return [o for o in operations(graph) if o.type in OPAQUE]
 
 
 def opaque_unit(graph: Any) -> float:

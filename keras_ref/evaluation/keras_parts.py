@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from keras_ref.errors import BadInput
 from keras_ref.evaluation.keras_classes import KerasVariable
+from keras_ref.evaluation.real_parts import is_real_or_complex
 
 
 def layers_of(keras_object: Any) -> list[keras.layers.Layer]:
@@ -33,7 +34,7 @@ def untracked_variables_of(keras_object: Any) -> dict[str, Any]:
         f"{layer.name}/{variable.name.removesuffix(':0')}": variable
         for layer in layers_of(keras_object)
         for variable in _tensorflow_variables(list(vars(layer).values()))
-        if variable.trainable
+        if variable.trainable and is_real_or_complex(variable.dtype)
     }
 
 

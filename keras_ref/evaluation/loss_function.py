@@ -376,11 +376,28 @@ class LossFunction(PerturbedLosses):
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             for source in watched:
                 tape.watch(source)
-            loss = self.loss_at(inputs, held)
+            loss = self._recorded(tape, inputs, held)
         unconnected = "none" if self._contraction is None else "zero"
         with running_backward_pass():
             found = tape.gradient(loss, watched, unconnected_gradients=unconnected)
         return found if only is None else [found[0] if n == only else None for n in self.values], loss
+
+    def _recorded(self, tape: tf.GradientTape, inputs: list[Any], held: list[Any]) -> Any:
+        """`loss_at` while a tape records it.
+
+        Raises: BackwardPassFailed where only that raises: a tf.function is traced with its backward pass then.
+        """
+        try:
+            return self.loss_at(inputs, held)
+        except BackwardPassFailed:
+            raise
+        except UserCodeFailed as failed:
+            with tape.stop_recording():
+                try:
+                    self.loss_at(inputs, held)
+                except UserCodeFailed:
+                    raise failed from failed.error
+            raise BackwardPassFailed(failed.error, place=place_of(failed.error)) from failed.error
 
 
 def _as_floats(gradient: Any) -> Array | None:

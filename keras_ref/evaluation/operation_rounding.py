@@ -29,6 +29,11 @@ def unit_of(dtype: Any) -> float:
     return 2.0**-7 if dtype == tf.bfloat16 else float(np.finfo(dtype.as_numpy_dtype).eps)
 
 
+def coarseness(operation: str, dtype: Any) -> float:
+    """How many units in the last place of a dtype are one of what an operation computes in with tensors of it."""
+    return max(1.0, unit_of(tf.float32) / unit_of(dtype)) if operation in IN_FLOAT32 else 1.0
+
+
 #: the scope of operations that are left as they are
 EXACT_SCOPE = "exact_point"
 
@@ -164,6 +169,10 @@ COMPOSED: Mapping[str, Callable[..., Any]] = {
     "SoftmaxCrossEntropyWithLogits": _crossentropy,
     "SparseSoftmaxCrossEntropyWithLogits": _sparse_crossentropy,
 }
+
+#: operations whose kernels compute in float32 whatever dtype they take and give: `float` in the sources of TensorFlow's
+#: kernels of both (tests/test_kernels_in_float32.py finds them, and no others among the operations of the campaign)
+IN_FLOAT32 = frozenset(("CTCLoss", "ImageProjectiveTransformV2", "ImageProjectiveTransformV3"))
 
 #: sums → which of their inputs holds the axes; None: all but the last
 SUMS: Mapping[str, int | None] = {"Sum": 1, "Mean": 1, "Cumsum": 1, "BiasAddGrad": None}

@@ -16,6 +16,7 @@ from typing import Any, Self
 import numpy as np
 import tensorflow as tf
 
+from keras_ref.evaluation.kept_contents import restore_contents, steps_to_undo
 from keras_ref.evaluation.keras_classes import KerasVariable
 from keras_ref.evaluation.keras_parts import layers_of, tensorflow_variable
 
@@ -104,17 +105,17 @@ class Restoration:
         table[name] = value
 
     def keep_attributes(self, owner: Any, *, without: Sequence[str] = ()) -> None:
-        """Remember all attributes of the owner and what its containers hold: whatever changes later is undone."""
+        """Remember all attributes of the owner and what changes in place in them: whatever changes later is undone."""
         table = {name: value for name, value in vars(owner).items() if name not in without}
+        seen: set[int] = set()
         for value in table.values():
-            plain = getattr(value, "__wrapped__", value)  # TensorFlow wraps dictionaries that it tracks
-            if isinstance(plain, (list, dict, set)):
-                self.undo_by(_restore_contents, plain, plain.copy())
+            for step in steps_to_undo(value, seen):
+                self.undo_by(step)
         self.undo_by(_restore_table, vars(owner), table, frozenset(without))
 
     def keep_list(self, items: list[Any]) -> None:
         """Remember what a list holds."""
-        self.undo_by(_restore_contents, items, items.copy())
+        self.undo_by(restore_contents, items, items.copy())
 
     def keep_value(self, variable: tf.Variable) -> None:
         """Remember the value of a TensorFlow variable: a function that was traced before may write it.
@@ -127,26 +128,14 @@ class Restoration:
     def replace_variable(self, variable: tf.Variable, other: tf.Variable) -> None:
         """Let a TensorFlow variable be another one, wherever it is held: its attributes are all that it is."""
         self.keep_value(variable)
-        self.undo_by(_restore_contents, vars(variable), dict(vars(variable)))
-        _restore_contents(vars(variable), vars(other))
-
-
-def _restore_contents(container: Any, items: Any) -> None:
-    """Give a list, dictionary or set other items, past its own methods: Keras's lists track, and may be locked."""
-    if isinstance(container, list):
-        list.__setitem__(container, slice(None), list(items))
-    elif isinstance(container, dict):
-        dict.clear(container)
-        dict.update(container, items)
-    else:
-        set.clear(container)
-        set.update(container, items)
+        self.undo_by(restore_contents, vars(variable), dict(vars(variable)))
+        restore_contents(vars(variable), vars(other))
 
 
 def _restore_table(table: dict[str, Any], items: dict[str, Any], without: frozenset[str]) -> None:
     """Give a dictionary of attributes its former items; those in `without` stay as they are."""
     others = {name: value for name, value in table.items() if name in without}
-    _restore_contents(table, items | others)
+    restore_contents(table, items | others)
 
 
 def _restore_value(variable: tf.Variable, value: Any) -> None:

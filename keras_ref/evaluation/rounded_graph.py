@@ -42,6 +42,7 @@ from keras_ref.evaluation.operation_rounding import (
     SUMMED,
     SUMS,
     UNITS,
+    coarseness,
     unit_of,
 )
 from keras_ref.evaluation.rounded_nodes import COMMON, RoundedNodes
@@ -236,14 +237,16 @@ class _Body(RoundedNodes):
         if node.op in SUMS and not of_point and dtypes[0].is_floating:
             inputs[0] = self._terms_off(node, inputs[0], dtypes[0])
         elif terms:
-            inputs = [self._off(r, t, terms) if t in FLOATS else r for r, t in zip(inputs, dtypes, strict=True)]
+            typed = zip(inputs, dtypes, strict=True)
+            inputs = [self._off(r, t, terms * coarseness(node.op, t)) if t in FLOATS else r for r, t in typed]
         copy = self._add_copy(node, inputs)
         for reference, dtype in outputs:
             if dtype in COPIED:
                 self.moving.add(reference)
                 own = copy.name + reference[len(node.name) :]
                 self._know(reference, own)
-                self.copies[reference] = self._off(own, dtype, units) if units and dtype in FLOATS else own
+                rounds = units and dtype in FLOATS
+                self.copies[reference] = self._off(own, dtype, units * coarseness(node.op, dtype)) if rounds else own
                 self._know(reference, self.copies[reference])
 
     def _inputs_of_copy(self, node: Node) -> list[str]:

@@ -16,6 +16,7 @@ from keras_ref.evaluation.domain import losses_in_domain
 from keras_ref.evaluation.float64 import DTYPE
 from keras_ref.evaluation.graph import casts_down
 from keras_ref.evaluation.operation_rounding import EXACT_SCOPE
+from keras_ref.evaluation.real_parts import is_real_or_complex
 from keras_ref.evaluation.remote_losses import VARYING, GraphLosses
 from keras_ref.evaluation.stacked_calls import StackedCall
 from keras_ref.evaluation.traced_losses import TracedLosses, Way
@@ -107,7 +108,7 @@ class StackedLosses(TracedLosses):
         if self.traced_along is None:
             self._traced()
         own = [v for v in self._state if isinstance(v, tf.Variable)]
-        return [v for v in own if v.trainable]
+        return [v for v in own if v.trainable and is_real_or_complex(v.dtype)]
 
     @property
     def graph(self) -> Any:

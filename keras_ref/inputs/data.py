@@ -170,7 +170,7 @@ def require_finite_weights(model: Any, *, needs_trainable: bool = True) -> None:
     if needs_trainable and not model.trainable_variables:
         raise BadInput(
             f"A model must have trainable weights to be checked. Received: {model.name!r}, which has none. "
-            "Check its inputs with wrt=('inputs',), or a model with weights."
+            "Check its inputs with check_gradients and wrt=('inputs',), or a model with weights."
         )
     require_finite_variables(model.variables)
 

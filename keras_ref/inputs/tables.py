@@ -16,6 +16,8 @@ from scratch.arrays import Array
 
 #: {end of a file's name: the function of pandas that reads it}
 READERS = {".csv": "read_csv", ".parquet": "read_parquet"}
+#: {function of pandas: keywords}: the library whose numbers are bounded is the one that reads
+READ_WITH = {"read_parquet": {"engine": "pyarrow"}}
 WEIGHT = "sample_weight"
 #: bytes of an entry in memory: what is packed to fewer becomes a float or an integer of this size
 BYTES = 8
@@ -49,7 +51,7 @@ def read_table(path: str) -> Table:
         _require_declared_size(path)
     reader = next(name for end, name in READERS.items() if path.lower().endswith(end))
     try:
-        frame = getattr(pd, reader)(path)
+        frame = getattr(pd, reader)(path, **READ_WITH.get(reader, {}))
     except Exception as error:
         raise CouldNotRun(f"--data must be a table. Received: {path}: {short(error)} Write it again.") from error
     return Table(path, {str(name): frame[name].to_numpy() for name in frame.columns})
@@ -59,14 +61,18 @@ def _require_declared_size(path: str) -> None:
     """Refuse a .parquet file that unpacks to much more than its own size, before it is read. Raises: CouldNotRun."""
     try:
         from pyarrow.parquet import read_metadata
-    except ImportError:  # pandas says what it needs
-        return
+    except ImportError as error:  # another library that pandas may find would read the table whatever it declares
+        raise CouldNotRun(
+            f"A .parquet table is read with pyarrow. Received: {path}, and pyarrow is not installed. Install "
+            "gradtwin[pandas], or write a .csv file."
+        ) from error
     try:
         metadata = read_metadata(path)
-        encoded = sum(metadata.row_group(i).total_byte_size for i in range(metadata.num_row_groups))
+        # a negative size, which nobody writes, would make up for a large one
+        encoded = sum(abs(metadata.row_group(i).total_byte_size) for i in range(metadata.num_row_groups))
     except Exception as error:
         raise CouldNotRun(f"--data must be a table. Received: {path}: {short(error)} Write it again.") from error
-    require_declared(path, max(encoded, metadata.num_rows * metadata.num_columns * BYTES))
+    require_declared(path, max(encoded, abs(metadata.num_rows) * metadata.num_columns * BYTES))
 
 
 def data_of_table(table: Table, model: Any) -> tuple[Any, Any, Array | None]:

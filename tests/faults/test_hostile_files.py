@@ -4,6 +4,8 @@ import functools
 import json
 import os
 import signal
+import sys
+import types
 import zipfile
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +20,7 @@ from hostile_names import NAMES, has_only_visible_characters
 from keras_ref.errors import CouldNotRun
 from keras_ref.inputs import archives
 from keras_ref.inputs.model_files import load_model_file
+from keras_ref.inputs.tables import read_table
 from keras_ref.inputs.targets import load_data
 from keras_ref.lesson.live import read_questions
 from keras_ref.lesson.page import page
@@ -148,14 +151,75 @@ def test_a_parquet_table_that_declares_much(tmp_path, small_bound):
     pytest.importorskip("pandas")
     from pyarrow import parquet
 
-    from keras_ref.inputs.tables import read_table
-
     path = str(tmp_path / "table.parquet")
     parquet.write_table(arrow.table({"x": np.zeros(2**20, np.float32), "y": np.zeros(2**20, np.float32)}), path)
     with pytest.raises(CouldNotRun, match=r"^A file must unpack to at most 8 times its size, or 0 MiB\. Received: "):
         read_table(path)
     parquet.write_table(arrow.table({"x": np.zeros(3), "y": np.zeros(3)}), path)
     assert [*read_table(path).columns] == ["x", "y"]
+
+
+#: what the footer of a Parquet file declares: (bytes of each group of rows, rows, columns), and whether it is read
+FOOTERS = {
+    "a small one": ((24, 24), 6, 1, True),
+    "much in one group": ((24, 2**20), 6, 1, False),
+    "a little in many groups": ((2**10,) * 1000, 6, 1, False),
+    "many rows of one value": ((24,), 2**40, 1, False),
+    "many columns": ((24,), 1, 2**40, False),
+    "a negative size": ((-(2**40), 2**40 + 2**20), 6, 1, False),
+    "negative sizes alone": ((-(2**40),), -(2**40), 1, False),
+}
+
+
+class Frame:
+    """What pandas reads, as far as its columns."""
+
+    columns = ("x",)
+
+    def __getitem__(self, name):
+        return types.SimpleNamespace(to_numpy=lambda: np.array([1.0]))
+
+
+@pytest.fixture
+def stub_of_pandas(monkeypatch):
+    """In the place of pandas and pyarrow, installed or not. Returns the module of each."""
+    stubs = {name: types.ModuleType(name) for name in ("pandas", "pyarrow", "pyarrow.parquet")}
+    for name, module in stubs.items():
+        monkeypatch.setitem(sys.modules, name, module)
+    return stubs
+
+
+@pytest.mark.parametrize("name", FOOTERS)
+def test_what_the_footer_of_a_parquet_table_declares(tmp_path, small_bound, stub_of_pandas, name):
+    """What declares too much is refused before anybody reads it."""
+    groups, rows, columns, is_read = FOOTERS[name]
+    metadata = types.SimpleNamespace(
+        num_rows=rows,
+        num_columns=columns,
+        num_row_groups=len(groups),
+        row_group=lambda i: types.SimpleNamespace(total_byte_size=groups[i]),
+    )
+    read = []
+    stub_of_pandas["pyarrow.parquet"].read_metadata = lambda path: metadata
+    stub_of_pandas["pandas"].read_parquet = lambda path, **options: read.append(options) or Frame()
+    path = tmp_path / "table.parquet"
+    path.write_bytes(b"PAR1" + bytes(100))
+    if is_read:
+        assert [*read_table(str(path)).columns] == ["x"]
+        assert read == [{"engine": "pyarrow"}]
+        return
+    with pytest.raises(CouldNotRun, match=r"^A file must unpack to at most 8 times its size, or 0 MiB"):
+        read_table(str(path))
+    assert not read
+
+
+def test_without_the_library_whose_numbers_are_bounded_no_parquet_table_is_read(tmp_path, stub_of_pandas, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
+    path = tmp_path / "table.parquet"
+    path.write_bytes(b"PAR1")
+    with pytest.raises(CouldNotRun, match=r"^A \.parquet table is read with pyarrow\. Received: "):
+        read_table(str(path))
 
 
 #: what the header of an array in an .npz file declares

@@ -1,0 +1,121 @@
+"""What a layer of a user's keeps in its attributes, and changes in place when it is called: afterwards what it was."""
+
+import random
+import types
+from collections import OrderedDict, deque
+
+import keras
+import numpy as np
+import pytest
+
+from keras_ref import check_function, check_gradients, check_layer, check_updates, compare
+from keras_ref.errors import BadInput, CouldNotRun, short
+
+ONE = np.ones((1, 1))
+
+
+class Keeping(keras.layers.Layer):
+    """Counts its calls in whatever can be changed in place, however deep it lies."""
+
+    def build(self, shape):
+        self.w = self.add_weight(shape=(), initializer="ones", name="w")
+        self.table, self.queue, self.bytes = np.zeros(3), deque([1], maxlen=3), bytearray(b"ab")
+        self.nested, self.deep, self.order = [[1], ([2],)], {"a": {"b": [1]}}, OrderedDict(a=1)
+        self.space, self.chosen = types.SimpleNamespace(n=0, inner=[np.zeros(1)]), [{1}]
+        self.random, self.generator, self.old = random.Random(3), np.random.default_rng(3), np.random.RandomState(3)
+        self.itself = [0]
+        self.itself.append(self.itself)
+
+    def call(self, x):
+        self.table += 1
+        self.queue.append(2)
+        self.bytes += b"c"
+        self.nested[0].append(2)
+        self.nested[1][0].append(3)
+        self.deep["a"]["b"].append(3)
+        self.order["b"] = 2
+        self.space.n += 1
+        self.space.inner[0] -= 1
+        self.chosen[0].add(2)
+        self.itself[0] += 1
+        self.random.random()
+        self.generator.normal()
+        self.old.normal()
+        return x * self.w
+
+    def state(self):
+        """All of it by value."""
+        return {
+            "table": self.table.tolist(),
+            "queue": [*self.queue],
+            "bytes": bytes(self.bytes),
+            "nested": ([*self.nested[0]], [*self.nested[1][0]]),
+            "deep": [*self.deep["a"]["b"]],
+            "order": dict(self.order),
+            "space": (self.space.n, self.space.inner[0].tolist()),
+            "chosen": {*self.chosen[0]},
+            "itself": self.itself[0],
+            "random": self.random.getstate(),
+            "generator": self.generator.bit_generator.state,
+            "old": str(self.old.get_state()),
+        }
+
+
+def built():
+    """A layer and a model of it, both called."""
+    layer = Keeping()
+    model = keras.Sequential([keras.Input((1,)), layer])
+    model.compile(optimizer="sgd", loss="mse")
+    model(ONE)
+    return layer, model
+
+
+VERBS = {
+    "layer": lambda layer, model: check_layer(layer, ONE),
+    "function": lambda layer, model: check_function(layer, ONE),
+    "gradients": lambda layer, model: check_gradients(model, ONE, ONE, training=True),
+    "updates": lambda layer, model: check_updates(model, ONE, ONE, steps=1),
+    "comparison": lambda layer, model: compare(model, model, ONE, ONE, steps=1),
+}
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_what_attributes_hold_is_what_it_was(verb):
+    layer, model = built()
+    before = layer.state()
+    layer(ONE)
+    assert all(now != then for now, then in zip(layer.state().values(), before.values(), strict=True))
+    before, identities = layer.state(), {name: id(value) for name, value in vars(layer).items()}
+    VERBS[verb](layer, model)
+    assert layer.state() == before
+    assert {name: id(value) for name, value in vars(layer).items()} == identities
+
+
+class Odd(Exception):
+    """An error whose text raises."""
+
+    def __str__(self):
+        raise RuntimeError("no text")
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (Odd(), "Odd: its text cannot be read, which raises RuntimeError"),
+        (ValueError("a\x1b[2J\n::error::b\u202e\x00"), r"ValueError: a\x1b[2J ::error::b\u202e\x00"),
+        (type("\n::error::E\x1b", (Exception,), {})("x"), r"\n::error::E\x1b: x"),
+    ],
+    ids=["no text", "commands", "the name of a class"],
+)
+def test_an_error_of_any_text_is_one_line_in_which_everything_is_visible(error, said):
+    def raising(x):
+        raise error
+
+    with pytest.raises(BadInput) as caught:
+        check_function(raising, ONE)
+    text = str(caught.value)
+    assert text.startswith(
+        f"A subject must run on the data it is checked on. Received: {said} ({__name__}"[: -len(__name__)]
+    )
+    assert text.isprintable()
+    assert str(CouldNotRun(f"{type(error).__name__}: {short(error)}")).isprintable()

@@ -1,0 +1,90 @@
+"""Programs as tutorials write them, that a check once refused by an error of its own."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from keras_ref.checks.gradients import check_gradients
+from keras_ref.checks.updates import check_updates
+from keras_ref.errors import BadInput
+
+DRAW = np.random.default_rng(0).normal
+X, Y = DRAW(size=(4, 3)).astype(np.float32), DRAW(size=(4, 2)).astype(np.float32)
+
+
+def regularized():
+    layers = [keras.layers.Dense(4, "tanh", kernel_regularizer="l2"), keras.layers.Dense(2, kernel_regularizer="l1")]
+    return keras.Sequential([keras.Input((3,)), *layers])
+
+
+@pytest.mark.parametrize("optimizer", [None, "sgd"])
+def test_regularized_without_a_loss(optimizer):
+    """In a scope without values Keras hands None to a regularizer."""
+    model = regularized()
+    if optimizer is not None:
+        model.compile(optimizer=optimizer)
+    report = check_gradients(model, X)
+    assert report.ok, report.explain()
+    kernels = [v for v in report.verdicts if v.name.endswith("kernel")]
+    assert all(v.autodiff for v in kernels), "the regularizers are part of the loss"
+
+
+class Trained(keras.Model):
+    """What is minimised is computed in train_step; there is no call."""
+
+    def __init__(self, inner):
+        super().__init__()
+        self.inner = inner
+
+    def loss_of(self, x):
+        return tf.reduce_mean(self.inner(x) ** 2)
+
+    def train_step(self, data):
+        with tf.GradientTape() as tape:
+            loss = self.loss_of(data)
+        gradients = tape.gradient(loss, self.trainable_variables)
+        self.optimizer.apply_gradients(zip(gradients, self.trainable_variables, strict=True))
+        return {"loss": loss}
+
+
+class InFloat32(Trained):
+    """The same; what train_step draws is float32 whatever the model computes in."""
+
+    def loss_of(self, x):
+        return tf.reduce_mean(self.inner(x) * tf.random.stateless_uniform((4, 2), seed=(1, 2)))
+
+
+def trained(kind):
+    model = kind(keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)]))
+    model.compile(optimizer="sgd")
+    return model
+
+
+def test_a_model_without_call():
+    with pytest.raises(BadInput, match=r"must have a `call`.*'trained'.*check_updates, or the function") as refused:
+        check_gradients(trained(Trained), X)
+    assert "NotImplementedError" not in str(refused.value)
+    report = check_updates(trained(Trained), X, steps=1)
+    assert report.ok, report.explain()
+
+
+def test_updates_of_what_does_not_run_in_float64():
+    sentence = r"must run in float64 for its updates.*test_common_programs.py:\d+.*x\.dtype.*check_gradients checks"
+    with pytest.raises(BadInput, match=sentence):
+        check_updates(trained(InFloat32), X, steps=1)
+
+
+class Casting(keras.layers.Layer):
+    """A layer that refuses float64."""
+
+    def call(self, x):
+        return x * tf.ones((2,), tf.float32)
+
+
+def test_updates_of_a_layer_that_does_not_run_in_float64():
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2), Casting()])
+    model.compile(optimizer="adam", loss="mse")
+    assert check_gradients(model, X, Y).ok
+    with pytest.raises(BadInput, match=r"must run in float64 for its updates"):
+        check_updates(model, X, Y)
