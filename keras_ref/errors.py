@@ -92,8 +92,9 @@ class FailedInFloat64(UserCodeFailed):
         """The three parts that a user reads."""
         return (
             f"A model must run in float64 for its updates to be compared. Received: {type(self.error).__name__} there: "
-            f"{short(self.error, place_of(self.error))} Let the code there take the dtype of what it is given (x.dtype "
-            "in place of float32, say). check_gradients checks a model in the precision that it has."
+            f"{short(self.error, place_of(self.error))} If it runs on these data by itself, let the code there take the "
+            "dtype of what it is given (x.dtype in place of float32, say), or use check_gradients, which checks a model "
+            "in the precision that it has."
         )
 
 

@@ -1,13 +1,18 @@
 """Losses on which the stated rounding error is compared with the true one: operations and their compositions.
 
-A `Subject` is a traced loss and points at which it is evaluated; `measured` compares at one point. The truth is the
-same graph in 50 digits (keras_ref/evaluation/exact_graph.py).
+A `Subject` is a traced loss and points at which it is evaluated. The truth is the same graph in 50 digits
+(keras_ref/evaluation/exact_graph.py).
+
+What is stated at a point is stated of every loss that a difference takes there, from the point out to its longest step
+(scratch/one_sided.py:slopes). So it is compared with the error at the point and with those at points beside it, within
+those steps: a point whose operations happen to be exact (zeros, equal entries, eighths, a loss that rounds to its very
+value by luck) has none, and the losses that are differenced have.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -18,7 +23,7 @@ import tensorflow as tf
 from keras_ref.evaluation.exact_graph import DIGITS, Graph
 from keras_ref.evaluation.rounding import Rounded
 from scratch.arrays import Array
-from scratch.differences import UNIT
+from scratch.differences import UNIT, scale_of
 from scratch.noise import ROLLS
 
 #: more than this many times the true error is an exaggeration, and counted
@@ -26,13 +31,21 @@ EXAGGERATED = 1000.0
 SHAPE = (3, 4)
 
 
+#: how far beside a point the loss is computed too, in units of each array's size: some of the steps of LADDER
+BESIDE = tuple(2.0**-k for k in (20, 24, 28, 32, 36, 40))
+
+
 @dataclass(frozen=True)
 class Case:
-    """A loss at one point: its value, how far it is from the true one, and what is stated of that."""
+    """A loss at one point: its value, how far it is from the true one, and what is stated of that.
+
+    `beside` holds the same at points beside it, of which the same is stated, and a unit of the loss there.
+    """
 
     value: float
     error: float
     stated: float
+    beside: tuple[Case, ...] = ()
 
     @property
     def covered(self) -> bool:
@@ -40,18 +53,60 @@ class Case:
         return self.error <= self.stated
 
     @property
+    def covered_beside(self) -> bool:
+        """Whether it covers the true ones beside the point, too."""
+        return all(near.covered for near in self.beside)
+
+    def _exceeds(self, errors: Iterable[float]) -> bool:
+        return self.stated > EXAGGERATED * max(*errors, UNIT * abs(self.value), np.finfo(float).tiny)
+
+    @property
     def exaggerated(self) -> bool:
         """Whether it exceeds the true one, or a unit in the last place of the loss if that is more, too far."""
-        return self.stated > EXAGGERATED * max(self.error, UNIT * abs(self.value), np.finfo(float).tiny)
+        return self._exceeds([self.error])
+
+    @property
+    def exaggerated_beside(self) -> bool:
+        """Whether it exceeds the largest of the true ones at the point and beside it too far."""
+        return self._exceeds([self.error, *(near.error for near in self.beside)])
 
 
-def compared(values: Array, stated: Array, truth: Array) -> Iterator[Case]:
-    """A case for each value; those of which nothing is stated, or nothing is true, are passed over."""
+#: losses, and the truth of each
+Losses = tuple[Array, Array]
+
+
+def _errors(values: Array, truth: Array) -> list[float]:
     with mpmath.workdps(DIGITS):
-        errors = [float(abs(mpmath.mpf(float(v)) - t)) for v, t in zip(values, truth, strict=True)]
-    for value, error, own in zip(values, errors, stated, strict=True):
-        if np.isfinite(error) and np.isfinite(own):
-            yield Case(float(value), error, float(own))
+        return [float(abs(mpmath.mpf(float(v)) - t)) for v, t in zip(values, truth, strict=True)]
+
+
+def compared(values: Array, stated: Array, truth: Array, beside: Iterable[Losses] = ()) -> Iterator[Case]:
+    """A case for each value; those of which nothing is stated, or nothing is true, are passed over.
+
+    `beside` are the same losses at points beside it: the first is looked at, the others where one is exaggerated.
+    """
+    errors = _errors(values, truth)
+    cases = [Case(float(v), e, float(own)) for v, e, own in zip(values, errors, stated, strict=True)]
+    for losses, exact in beside:
+        near = [
+            Case(float(v), e, float(own + UNIT * abs(v)))
+            for v, e, own in zip(losses, _errors(losses, exact), stated, strict=True)
+        ]
+        cases = [
+            replace(case, beside=(*case.beside, one)) if np.isfinite(one.error) else case
+            for case, one in zip(cases, near, strict=True)
+        ]
+        if not any(case.exaggerated_beside for case in cases):
+            break
+    yield from (case for case in cases if np.isfinite(case.error) and np.isfinite(case.stated))
+
+
+def moved(array: Array, distance: float, generator: np.random.Generator) -> Array:
+    """An array of floats whose entries have moved at random, by up to a share of its size; another one as it is."""
+    if array.dtype.kind != "f":
+        return array
+    size = scale_of(array.ravel()).reshape(array.shape)
+    return np.asarray(array + distance * size * generator.uniform(-1, 1, array.shape))
 
 
 @dataclass(frozen=True)
@@ -91,19 +146,29 @@ class Subject:
         """The loss in many digits."""
         return Graph(self.traced)
 
-    def cases(self, generator: np.random.Generator, count: int) -> Iterator[Case]:
+    def _values(self, arrays: list[Array]) -> Array:
+        return np.ravel(self.traced(*map(tf.constant, arrays)).numpy())
+
+    def _beside(self, arrays: list[Array], generator: np.random.Generator) -> Iterator[Losses]:
+        for distance in generator.permutation(BESIDE):
+            there = [moved(array, distance, generator) for array in arrays]
+            values = self._values(there)
+            if np.isfinite(values).all():
+                yield values, np.ravel(self.exact(*there)[0])
+
+    def cases(self, generator: np.random.Generator, count: int, *, beside: bool = False) -> Iterator[Case]:
         """So many points; those where the loss is not finite are passed over."""
         for _ in range(count):
             arrays = self.draw(generator)
-            tensors = [*map(tf.constant, arrays)]
-            values = np.ravel(self.traced(*tensors).numpy())
+            values, tensors = self._values(arrays), [*map(tf.constant, arrays)]
             if not np.isfinite(values).all():
                 continue
             if len(values) == 1:
                 stated = np.array([self.rounded.noise(tensors, calls=ROLLS)])
             else:
                 stated = np.ravel(self.rounded.errors(tensors, calls=ROLLS)[0])
-            yield from compared(values, stated, np.ravel(self.exact(*arrays)[0]))
+            near = self._beside(arrays, generator) if beside else ()
+            yield from compared(values, stated, np.ravel(self.exact(*arrays)[0]), near)
 
 
 # What points are drawn from ------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ import keras
 import numpy as np
 from example_pools import examples, pool
 from hypothesis import strategies as st
-from rounding_cases import Case, Subject, anywhere, compared, summed, together, weighted
+from rounding_cases import BESIDE, Case, Losses, Subject, anywhere, compared, moved, summed, together, weighted
 
 from keras_ref import strategies as gt
 from keras_ref.evaluation.exact_graph import Graph
@@ -50,32 +50,38 @@ class LayerSubject:
         model, batch = self.architecture.model, self.architecture.shapes[0][0]
         return examples(st.tuples(gt.weights_of(model), gt.inputs_of(model, batch=batch)), 40)
 
-    def cases(self, generator: np.random.Generator, count: int) -> Iterator[Case]:
+    def cases(self, generator: np.random.Generator, count: int, *, beside: bool = False) -> Iterator[Case]:
         """So many points."""
-        from support_built import Built, computing_in
+        from support_built import Built
 
-        from keras_ref.evaluation.float64 import DTYPE
-        from keras_ref.evaluation.loss_function import Data
-        from keras_ref.translation import weights as weights_module
-
-        exact = None
+        built: Built | None = None
+        exact: Graph | None = None
         for _ in range(count):
             weights, x = self.points[generator.integers(len(self.points))]
             given = [x[name] for name in self.architecture.model.inputs] if len(x) > 1 else x["x0"]
-            built = Built.of(self.architecture.model, given)
-            weights_module.assign(built.keras_model, built.model, weights)
-            with computing_in(DTYPE):
-                probe = built._probed
-                cotangents = [generator.normal(size=np.shape(c)) for c in probe.data.y]
-                probe.refresh(Data(given, cotangents))
+            built = built or Built.of(self.architecture.model, given)
+            with built.at(weights, given, seed=int(generator.integers(1 << 32))) as probe:
                 value, stated = probe.directional({}, np.zeros(1)), np.array([probe.noise()])
                 if not np.isfinite(value).all():
                     continue
                 exact = exact or Graph(probe._traced())
-                flat = probe._flat(probe.values)
-                held = [np.asarray(h) for h in probe._held()]
-                moved = [np.zeros(()), np.zeros((), np.int64), flat[0], flat, np.zeros_like(flat)]
-                yield from compared(value, stated, np.ravel(exact(*moved, *held)[0]))
+                near = _beside(probe, exact, generator) if beside else ()
+                yield from compared(value, stated, _truth(probe, exact, probe.values), near)
+
+
+def _truth(probe: Any, exact: Graph, values: dict[str, Array]) -> Array:
+    """The loss of a loss function at these values, in 50 digits."""
+    flat = probe._flat(values)
+    nudge = [np.zeros(()), np.zeros((), np.int64), flat[0], flat, np.zeros_like(flat)]
+    return np.ravel(exact(*nudge, *(np.asarray(held) for held in probe._held()))[0])
+
+
+def _beside(probe: Any, exact: Graph, generator: np.random.Generator) -> Iterator[Losses]:
+    for distance in generator.permutation(BESIDE):
+        there = {name: moved(value, distance, generator) for name, value in probe.values.items()}
+        losses = probe.directional({}, np.zeros(1), at=there)
+        if np.isfinite(losses).all():
+            yield losses, _truth(probe, exact, there)
 
 
 def layers() -> list[LayerSubject]:

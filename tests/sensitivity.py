@@ -30,6 +30,7 @@ if __name__ == "__main__":
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import tensorflow as tf
+from carried_digits import carries
 from sensitivity_cases import CLASSES, FUNCTIONS, Case
 from support_built import Built
 
@@ -139,6 +140,9 @@ class RememberingOracle(Oracle):
     def with_noise(self, noise: float) -> Oracle:
         return self.whole.with_noise(noise)
 
+    def with_noise_beside(self, noise: float) -> Oracle:
+        return self.whole.with_noise_beside(noise)
+
     def branch_losses(self, name: str, entries: Array, offsets: Array) -> Array | None:
         return self.whole.branch_losses(name, entries, offsets)
 
@@ -215,6 +219,7 @@ class Judged:
     error      the class of the planted error, "" of a right gradient
     size       the planted error's largest entry
     is_hidden  whether the rounding of the right gradient is as large as the error in every entry
+    is_carried  of an error that was not found: whether the float64 losses carry the digits that it changes
     """
 
     kind: str
@@ -224,6 +229,7 @@ class Judged:
     error: str = ""
     size: float = 0.0
     is_hidden: bool = False
+    is_carried: bool = False
 
     @property
     def outcome(self) -> str:
@@ -247,6 +253,7 @@ class Judged:
     def explain(self) -> str:
         """Where it is, and the verdict."""
         planted = f", planted {self.error} ({self.size:.2g})" if self.error else ""
+        planted += ", which float64 carries" if self.is_carried else ""
         return f"{self.kind!r}, seed {self.seed}, {self.verdict.oracle}{planted}: {self.outcome}\n{self.verdict}"
 
 
@@ -276,31 +283,41 @@ def judge_case(kind: str, seed: int, *, errors: float, labels: tuple[str, ...] =
                     error = np.abs(np.asarray(wrong.gradient[name]) - gradient)
                     hidden = bool((error <= autodiff.rounding[name]).all())
                     verdict = compare_entries(oracle, name, autodiff=wrong)
-                    yield Judged(kind, seed, name, verdict, label, float(np.max(error)), hidden)
+                    judged = Judged(kind, seed, name, verdict, label, float(np.max(error)), hidden)
+                    if judged.outcome in NOT_FOUND:
+                        judged = replace(judged, is_carried=carries(oracle, oracles[0].whole.loss, name, error))
+                    yield judged
 
 
+#: what is said of an error that is not found where the check knows that it would not have seen it
+NOT_FOUND = ("undecided", "below")
 #: what may become of a planted error other than to pass: found; undecided; a match that says it would not have seen an
 #: error as small; within the rounding of the right gradient
 PLANTED = ("found", "undecided", "below", "no error")
 
 
-def shown(kinds: tuple[str, ...], tally: Counter[tuple[str, bool, str]]) -> str:
+#: the class of a gradient, whether it is wrong, what came of it, and whether float64 carries what was not found
+Tally = Counter[tuple[str, bool, str, bool]]
+
+
+def shown(kinds: tuple[str, ...], tally: Tally) -> str:
     """The table of the outcomes."""
 
     def row(title: str, among: tuple[str, ...]) -> str:
-        def count(wrong: bool, *outcomes: str) -> int:
+        def count(wrong: bool, *outcomes: str, carried: bool = False) -> int:
             return sum(
                 n
-                for (kind, w, o), n in tally.items()
-                if kind in among and w == wrong and (not outcomes or o in outcomes)
+                for (kind, w, o, c), n in tally.items()
+                if kind in among and w == wrong and (not outcomes or o in outcomes) and c >= carried
             )
 
         outcomes = [count(True, outcome) for outcome in PLANTED]
         right = [count(False), count(False, "accused"), count(False, "undecided")]
-        numbers = [*right, count(True), *outcomes, count(True) - sum(outcomes)]
+        missed = [count(True) - sum(outcomes), count(True, *NOT_FOUND, carried=True)]
+        numbers = [*right, count(True), *outcomes, *missed]
         return f"| {title} | " + " | ".join(f"{n:,}" for n in numbers) + " |"
 
-    head = ("class", "right gradients", "accused", "undecided", "planted", *PLANTED, "missed")
+    head = ("class", "right gradients", "accused", "undecided", "planted", *PLANTED, "missed", "carried")
     lines = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}", *(row(kind, (kind,)) for kind in kinds)]
     return "\n".join([*lines, row("all", kinds)])
 
@@ -309,7 +326,7 @@ def shown(kinds: tuple[str, ...], tally: Counter[tuple[str, bool, str]]) -> str:
 ROUND = 5
 
 
-def _table(kinds: tuple[str, ...], tally: Counter[tuple[str, bool, str]], *, seed: int, number: int) -> str:
+def _table(kinds: tuple[str, ...], tally: Tally, *, seed: int, number: int) -> str:
     spent = f"seed {seed}, {number} points of each class, {time.process_time():.0f} processor seconds"
     return f"{shown(kinds, tally)}\n\n{spent}"
 
@@ -324,16 +341,16 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=float("inf"), help="how long to go on at most")
     options = parser.parse_args()
     kinds = (options.only,) if options.only else tuple(CLASSES)
-    tally: Counter[tuple[str, bool, str]] = Counter()
+    tally: Tally = Counter()
     wrong, begun, number = 0, time.monotonic(), 0
     for seed in range(options.seed, options.seed + options.draws):
         if time.monotonic() - begun > 60 * options.minutes:
             break
         for kind in kinds:
             for one in judge_case(kind, seed, errors=options.errors):
-                tally[kind, bool(one.error), one.outcome] += 1
+                tally[kind, bool(one.error), one.outcome, one.is_carried] += 1
                 wrong += one.is_wrong
-                if one.is_wrong or (options.every and one.outcome in ("undecided", "below")):
+                if one.is_wrong or (options.every and one.outcome in NOT_FOUND):
                     print(one.explain(), file=sys.stderr, flush=True)
         number += 1
         if number % ROUND == 0:  # a run that is cut off has said what it found

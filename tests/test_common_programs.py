@@ -8,6 +8,7 @@ import tensorflow as tf
 from keras_ref.checks.gradients import check_gradients
 from keras_ref.checks.updates import check_updates
 from keras_ref.errors import BadInput
+from keras_ref.reports.kinds import Kind
 
 DRAW = np.random.default_rng(0).normal
 X, Y = DRAW(size=(4, 3)).astype(np.float32), DRAW(size=(4, 2)).astype(np.float32)
@@ -62,7 +63,7 @@ def trained(kind):
 
 
 def test_a_model_without_call():
-    with pytest.raises(BadInput, match=r"must have a `call`.*'trained'.*check_updates, or the function") as refused:
+    with pytest.raises(BadInput, match=r"must have a `call`.*'trained.*check_updates, or the function") as refused:
         check_gradients(trained(Trained), X)
     assert "NotImplementedError" not in str(refused.value)
     report = check_updates(trained(Trained), X, steps=1)
@@ -70,7 +71,9 @@ def test_a_model_without_call():
 
 
 def test_updates_of_what_does_not_run_in_float64():
-    sentence = r"must run in float64 for its updates.*test_common_programs.py:\d+.*x\.dtype.*check_gradients checks"
+    sentence = (
+        r"must run in float64 for its updates.*test_common_programs.py:\d+.*x\.dtype.*check_gradients, which checks"
+    )
     with pytest.raises(BadInput, match=sentence):
         check_updates(trained(InFloat32), X, steps=1)
 
@@ -88,3 +91,57 @@ def test_updates_of_a_layer_that_does_not_run_in_float64():
     assert check_gradients(model, X, Y).ok
     with pytest.raises(BadInput, match=r"must run in float64 for its updates"):
         check_updates(model, X, Y)
+
+
+# Kinks of a new network ----------------------------------------------------------------------------------------------
+
+
+class Bent(keras.layers.Layer):
+    """Several kinks at the zero that its weight starts from: the slopes are 1 and 2, and autodiff gives 0."""
+
+    def __init__(self, wrong=0.0):
+        super().__init__()
+        self.wrong = wrong
+
+    def build(self, shape):
+        self.bend = self.add_weight(shape=(shape[-1],), initializer="zeros", name="bend")
+
+    def call(self, x):
+        bent = 2 * keras.ops.relu(self.bend) - keras.ops.relu(-self.bend)
+        return x + bent + self.wrong * (self.bend - keras.ops.stop_gradient(self.bend))
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam", "rmsprop"])
+@pytest.mark.parametrize("wrong", [0.0, 0.01])
+def test_updates_where_several_kinks_meet(optimizer, wrong):
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2, "tanh"), Bent(wrong), keras.layers.Dense(2)])
+    model.compile(optimizer=optimizer, loss="mse")
+    found = {v.name.split("/")[-1]: v.verdict for v in check_updates(model, X, Y, steps=1).verdicts}
+    assert found.pop("bend") == (Kind.MISMATCH if wrong else Kind.MATCH)
+    assert set(found.values()) == {Kind.MATCH}
+
+
+@pytest.mark.parametrize("wrong", [0.0, 0.01])
+def test_an_own_step_where_several_kinks_meet(wrong):
+    model = Trained(keras.Sequential([keras.Input((3,)), keras.layers.Dense(2, "tanh"), Bent(wrong)]))
+    model.compile(optimizer="adam")
+    report = check_updates(model, X, steps=1)
+    assert report.ok == (not wrong), report.explain()
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_updates_behind_patches_of_zeros(seed):
+    """A kernel that is made for each place (involution), with zero biases: kinks meet where the patch is of zeros."""
+    keras.utils.set_random_seed(seed)
+    images = np.random.default_rng(seed).normal(size=(2, 4, 4, 4)).astype(np.float32)
+    inputs = keras.Input((4, 4, 4))
+    made = keras.layers.Conv2D(2, 1)(inputs)
+    made = keras.layers.Conv2D(18, 1)(keras.layers.ReLU()(made))
+    made = keras.layers.Reshape((4, 4, 9, 1, 2))(made)
+    patches = keras.ops.image.extract_patches(inputs, size=[3, 3], strides=[1, 1], padding="same")
+    h = keras.ops.sum(made * keras.ops.reshape(patches, (-1, 4, 4, 9, 2, 2)), axis=3)
+    h = keras.layers.MaxPooling2D(2)(keras.layers.ReLU()(keras.layers.Reshape((4, 4, 4))(h)))
+    model = keras.Model(inputs, keras.layers.Dense(2)(keras.layers.Flatten()(h)))
+    model.compile(optimizer="adam", loss="mse")
+    report = check_updates(model, images, Y[:2], steps=1)
+    assert report.ok, report.explain()

@@ -74,6 +74,7 @@ METHODS = (
     "branch_directional",
     "moved",
     "with_noise",
+    "with_noise_beside",
     "measured_noise",
     "noise_along",
 )
@@ -131,6 +132,14 @@ def test_the_noise_of_an_oracle_is_replaced_and_nothing_else(oracle):
     louder = oracle.with_noise(0.5)
     assert (louder.noise, louder.base, louder.name) == (0.5, oracle.base, oracle.name)
     assert oracle.measured_noise(seed=0) >= 0
+
+
+def test_the_noise_beside_a_point_counts_along_every_name(oracle):
+    for noise in (0.5, 0.0):
+        louder = oracle.with_noise_beside(noise)
+        assert (louder.base, louder.name) == (oracle.base, oracle.name)
+        assert louder.noise == max(noise, oracle.noise)
+        assert all(louder.noise_along(name) == max(noise, oracle.noise_along(name)) for name in oracle.values)
 
 
 def test_an_oracle_takes_complex_offsets_where_it_says_so(oracle):

@@ -86,11 +86,15 @@ class EntryComparison:
         """The allowed difference of each entry."""
         return self.slopes.value.error + self.rounding
 
-    def with_entries(self, at: Array, other: EntryComparison, *, reason: Reason) -> EntryComparison:
-        """The same with what was found of the entries `at` (indices) in its place, and the reason for it."""
+    def with_entries(self, at: Array, other: EntryComparison, *, reason: Reason | None) -> EntryComparison:
+        """The same with what was found of the entries `at` (indices) in its place, and the reason for it; None for
+        their own.
+        """
         kinds, values, rounding = (a.copy() for a in (self.judgements.kinds, self.values, self.rounding))
         kinds[at], values[at], rounding[at] = other.judgements.kinds, other.values, other.rounding
-        reasons = {**self.judgements.reasons, **dict.fromkeys(map(int, at), reason)}
+        reasons = {k: r for k, r in self.judgements.reasons.items() if k not in set(map(int, at))}
+        own = {int(at[k]): r for k, r in other.judgements.reasons.items()}
+        reasons |= own if reason is None else dict.fromkeys(map(int, at), reason)
         return replace(
             self,
             values=values,

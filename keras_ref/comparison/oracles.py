@@ -60,6 +60,10 @@ class Oracle(Protocol):
         """The same with another noise."""
         ...
 
+    def with_noise_beside(self, noise: float) -> Oracle:
+        """The same whose noise, and that along each name, is no less than what is found beside the point."""
+        return self.with_noise(max(self.noise, noise))
+
     def noise_along(self, name: str) -> float:
         """The noise of losses in which one variable or input moves alone; `noise` where that is all that is known."""
         del name
@@ -159,7 +163,7 @@ class TwinOracle(MovedOracle):
 class ForwardOracle(MovedOracle):
     """The loss of Keras's own forward pass in float64.
 
-    `seed` draws the directions that its noise may have to be measured along.
+    `seed` draws the directions that its noise may have to be measured along; `least_noise` is what was found beside.
     """
 
     loss: NudgedLoss
@@ -172,6 +176,7 @@ class ForwardOracle(MovedOracle):
     specifications: tuple[Any, ...] = ()
     inputs: frozenset[str] = frozenset()
     seed: int = 0
+    least_noise: float = 0.0
 
     @classmethod
     def at(
@@ -201,7 +206,7 @@ class ForwardOracle(MovedOracle):
 
     def _moved(self, values: Mapping[str, Array]) -> Self:
         base = float(self.loss.directional({}, np.zeros(1), at=values)[0])
-        return replace(self, values=values, base=base, noise=self._noise_at(values, base))
+        return replace(self, values=values, base=base, noise=self._noise_at(values, base), least_noise=0.0)
 
     def _noise_at(self, values: Mapping[str, Array], base: float) -> float:
         return measure_noise(self.loss, values, base, seed=self.seed)
@@ -211,10 +216,17 @@ class ForwardOracle(MovedOracle):
 
     @cached_property
     def _noise_along(self) -> Callable[[str], float]:
-        return cache(lambda name: measure_noise_along(self.loss, name, self.values, self.base, whole=self.noise))
+        def along(name: str) -> float:
+            found = measure_noise_along(self.loss, name, self.values, self.base, whole=self.noise)
+            return max(found, self.least_noise)
+
+        return cache(along)
 
     def with_noise(self, noise: float) -> Self:
         return replace(self, noise=noise)
+
+    def with_noise_beside(self, noise: float) -> Self:
+        return replace(self, noise=max(self.noise, noise), least_noise=noise)
 
 
 @dataclass(frozen=True, kw_only=True)

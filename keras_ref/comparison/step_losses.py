@@ -13,7 +13,7 @@ from keras_ref.comparison.optimizer_step import NumericGradient
 from keras_ref.comparison.oracles import Oracles
 from keras_ref.comparison.train_step_losses import NoStepLoss, differentiated_loss, own_optimizers
 from keras_ref.comparison.train_step_recording import TakenGradient
-from keras_ref.comparison.training_steps import numeric_gradient
+from keras_ref.comparison.training_steps import allow_kinks, numeric_gradient
 from keras_ref.errors import UserCodeFailed, short
 from keras_ref.evaluation.keras_parts import tensorflow_variable
 from keras_ref.evaluation.loss_function import Data, LossFunction
@@ -91,6 +91,8 @@ class StepLosses:
         slopes = {}
         for name in names or [name for name, g in autodiff.gradient.items() if g is not None]:
             numeric = numeric_gradient(oracle, name)
+            if autodiff.gradient[name] is not None:
+                numeric = allow_kinks(numeric, oracle, name, autodiff=autodiff, seed=0)
             # the backward pass inside the step rounds like the one around it, in an order of its own
             slopes[name] = replace(numeric, error=numeric.error + 2 * autodiff.rounding[name])
         return LossSlopes(slopes, float(oracle.base), float(oracle.noise), notes=gathered.notes)
