@@ -36,7 +36,7 @@ import numpy as np
 
 from keras_ref.comparison.directional_point import Direction, DirectionalPoint
 from keras_ref.comparison.neighbourhood import Tally, conclude, tally_neighbours
-from keras_ref.comparison.residuals import Residual, measure_along
+from keras_ref.comparison.residuals import Residual, measure_along, measure_closely
 from keras_ref.reports.verdict import Kind, Reason
 from scratch.arrays import Array
 from scratch.differences import SAFETY
@@ -77,14 +77,20 @@ def judge_along(point: DirectionalPoint, direction: Direction) -> DirectionalRes
     between, generator = not here.smooth and here.between, np.random.default_rng(point.seed)
     wrong_beside: list[tuple[DirectionalPoint, Residual]] = []
 
+    def has_shown(there: Residual) -> bool:
+        """Whether a point beside would have shown an error as large as the one that it excuses."""
+        return between or SAFETY * there.allowed < abs(here.difference)
+
     def judge_at(_: int, pending: Array) -> Tally:
         del pending  # the one direction
         near = point.beside(generator)
         there = measure_along(near, direction.vector, ordinary=direction.ordinary)
+        if there.fine and not has_shown(there):
+            there = measure_closely(near, direction.vector, ordinary=direction.ordinary)
         wrong = there.smooth and not there.fine
         if wrong:
             wrong_beside.append((near, there))
-        return Tally(np.array([there.fine]), np.array([wrong]))
+        return Tally(np.array([there.fine and has_shown(there)]), np.array([wrong]))
 
     tally = tally_neighbours(judge_at, between=np.array([between]), points=NEIGHBOURS)
     right, wrong = int(tally.right[0]), int(tally.wrong[0])

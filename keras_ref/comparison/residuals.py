@@ -167,7 +167,7 @@ def measure_along(point: DirectionalPoint, vector: Mapping[str, Array], *, ordin
 
     ordinary   the share of the slope of an entry that should stand out, for which a closer look is taken
     """
-    return _near_looks(point, vector, ordinary) or _long_looks(point, vector, ordinary)
+    return _near_looks(point, vector, ordinary) or measure_closely(point, vector, ordinary=ordinary)
 
 
 def _is_blunt(residual: Residual, ordinary: float) -> bool:
@@ -203,7 +203,7 @@ def _near_looks(point: DirectionalPoint, vector: Mapping[str, Array], ordinary: 
     return replace(best, smooth=True)  # sides that differ by less than has to be seen agree
 
 
-def _long_looks(point: DirectionalPoint, vector: Mapping[str, Array], ordinary: float) -> Residual:
+def measure_closely(point: DirectionalPoint, vector: Mapping[str, Array], *, ordinary: float) -> Residual:
     """The residual from steps of all sizes, with the noise of the loss measured by itself."""
     best: Residual | None = None
     for exponents in (WIDE, LADDER):
