@@ -13,6 +13,7 @@ from keras_ref.checks.layers_and_functions import check_function, check_layer
 from keras_ref.evaluation.graph import casts_down, is_cast_down, lower_dtype, operations
 from keras_ref.evaluation.operation_rounding import IN_FLOAT32
 from keras_ref.reports.kinds import Kind
+from keras_ref.reports.reasons import Reason
 
 DRAW = np.random.default_rng(0).normal
 LABELS = np.array([[1, 2, 3], [2, 1, 1]])
@@ -135,6 +136,58 @@ def test_a_model_that_reads_characters():
     model.compile(optimizer="adam")
     report = check_gradients(model, [DRAW(size=(2, 6, 3)), LABELS.astype(float)], most=4)
     assert report.ok, report.explain()
+
+
+# What runs in float64, and its backward pass does not -----------------------------------------------------------------
+
+
+@tf.custom_gradient
+def backwards_in_float32(x):
+    def gradient(dy):
+        return dy * tf.ones_like(x, tf.float32)  # raises where dy is float64
+
+    return tf.identity(x), gradient
+
+
+class Passing(keras.layers.Layer):
+    """A function of tensors as a layer."""
+
+    def __init__(self, function):
+        super().__init__()
+        self.function = function
+
+    def call(self, x):
+        return self.function(x)
+
+
+def with_layer(layer):
+    layers = [keras.layers.Conv2D(2, 3, padding="same"), layer, keras.layers.Flatten(), keras.layers.Dense(2)]
+    model = keras.Sequential([keras.Input((4, 4, 1)), *layers])
+    model.compile(loss="mse")
+    return model, IMAGES.astype(np.float32), DRAW(size=(2, 2))
+
+
+@pytest.mark.parametrize(
+    "layer", [keras.layers.Resizing(3, 3, antialias=True), Passing(backwards_in_float32)], ids=["resizing", "own"]
+)
+def test_it_is_checked_in_the_precision_it_has(layer):
+    """TensorFlow resizes float64 with antialiasing, and has no gradient of that."""
+    report = check_gradients(*with_layer(layer))
+    assert report.ok, report.explain()
+    assert any("in the precision it has" in note for note in report.notes)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_one_that_raises_in_every_precision_fails(dtype):
+    """The gradient of a determinant needs the inverse of the matrix."""
+    report = check_function(tf.linalg.det, np.ones((2, 2), dtype))
+    assert [(v.verdict, v.reason_code) for v in report.verdicts] == [(Kind.NAN, Reason.AUTODIFF_RAISES)]
+
+
+def test_float64_of_ones_own_is_what_is_checked():
+    report = check_function(lambda x: tf.image.resize(x, [3, 3], antialias=True), IMAGES)
+    assert [v.verdict for v in report.verdicts] == ["nan"]
+    assert check_function(lambda x: tf.image.resize(x, [3, 3], antialias=True), IMAGES.astype(np.float32)).ok
 
 
 # What else noise of float32 may not do --------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from keras_ref.checks.annotations import annotators
 from keras_ref.checks.checked_loss import Prepare
 from keras_ref.checks.disconnected import GradientPaths
 from keras_ref.checks.gather import gather
-from keras_ref.checks.given_function import OtherFunction, require_given_function
+from keras_ref.checks.given_function import OtherFunction, require_given_function, require_gradient_in_float64
 from keras_ref.checks.precision import (
     LowPrecision,
     PrecisionCost,
@@ -77,6 +77,8 @@ def check_in(
         subject = prepare(dtype or "float32")
         evidence = gather(subject, settings, dtype=dtype, started=started)
         require_given_function(low, evidence, dtype=dtype)
+        if dtype is not None:
+            require_gradient_in_float64(low, evidence)
         paths = GradientPaths.of(subject, cast("LossFunction", evidence.loss), keras_objects)  # as gather made it
         evidence = replace(evidence, surrogates=paths.surrogate_names(evidence.names))
         outcome = annotate(compare(evidence), annotators(evidence, paths, keras_objects))

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+
 from keras_ref.checks.precision import LowPrecision
 from keras_ref.comparison.evidence import Evidence
 from keras_ref.comparison.noise import measure_noise
 from keras_ref.comparison.repeatability import SLACK, size_of_terms
 from keras_ref.errors import BadInput, UserCodeFailed
 from keras_ref.evaluation.graph import random_draws
+from keras_ref.reports.verdict import Reason
 from scratch.differences import UNIT
 
 
@@ -44,3 +47,20 @@ def require_given_function(low: LowPrecision, evidence: Evidence, *, dtype: str 
         f"{there:.9g} as it is given and {here:.9g} traced on the same data. Check the part that depends on how it is "
         "run by itself."
     )
+
+
+def require_gradient_in_float64(low: LowPrecision, evidence: Evidence) -> None:
+    """Require that autodiff runs in float64 where it runs in the precision that the subject has.
+
+    Some operations have kernels for float64, and their backward passes none. Raises: OtherFunction.
+    """
+    raising = {n: r for n, r in evidence.autodiff.refused.items() if r.reason is Reason.AUTODIFF_RAISES}
+    if low.unit == UNIT or not raising:
+        return
+    known = [g for name in raising if (g := low.gradient.get(name)) is not None]
+    if all(np.isfinite(g).all() for g in known):
+        (error,) = next(iter(raising.values())).details
+        raise OtherFunction(
+            f"float32 inside: its backward pass does not run in float64 ({error.rstrip('.')}). It was checked in the "
+            "precision it has, with steps as wide as its noise asks for."
+        )
