@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from keras_ref.checks.check import check
 from keras_ref.checks.checked_loss import CheckedLoss, drawn_cotangents, projection_of
 from keras_ref.checks.twins import called_in_model, twin_of
+from keras_ref.checks.used_rows import only_used_rows
 from keras_ref.comparison.oracles import TwinOracle
 from keras_ref.comparison.settings import Settings
 from keras_ref.errors import BadInput, errors_as_bad_input, running_user_code
@@ -94,7 +96,7 @@ def _check(
 ) -> Report:
     """Check a loss of data over a layer or model; without one every output meets a random cotangent."""
 
-    def prepare(dtype: str | None) -> CheckedLoss:
+    def prepare_on(data: Data, dtype: str | None) -> CheckedLoss:
         with restore_variables(owner.variables), running_user_code():
             outputs = call(data.tensors(dtype).x)
         drawn = data if loss is not None else Data(data.x, drawn_cotangents(outputs, owner.name, settings.seed))
@@ -109,4 +111,6 @@ def _check(
             twin=lambda at: twin(at, drawn),
         )
 
-    return check((owner, *more), prepare, settings)
+    keras_objects = (owner, *more)
+    with only_used_rows(keras_objects, data, prepare_on) as (used, on_all_rows):
+        return on_all_rows(check(keras_objects, partial(prepare_on, used), settings))

@@ -6,6 +6,7 @@ Every float output meets a random cotangent.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import keras
@@ -14,6 +15,7 @@ from keras_ref.checks.check import check
 from keras_ref.checks.checked_loss import CheckedLoss, drawn_cotangents, projection_of, untrained
 from keras_ref.checks.keras_2 import check_keras_2_layer
 from keras_ref.checks.twins import called_in_model, twin_of
+from keras_ref.checks.used_rows import only_used_rows
 from keras_ref.comparison.oracles import TwinOracle
 from keras_ref.comparison.settings import Approximation, Settings
 from keras_ref.errors import BadInput, errors_as_bad_input, running_user_code
@@ -102,13 +104,13 @@ def check_layer(
     def loss(data: Data, **more: Any) -> Any:
         return projection_of(arguments.call(layer, data.x, **more), data.y, extra=layer.losses)
 
-    def prepare(dtype: str | None) -> CheckedLoss:
+    def prepare_on(given: Data, dtype: str | None) -> CheckedLoss:
         with (
             keras.StatelessScope(),
             running_user_code(),
         ):  # a call writes states and seeds, and this one must leave no trace
-            outputs = arguments.call(layer, Data(arguments.x).tensors(dtype).x)
-        data = Data(arguments.x, drawn_cotangents(outputs, layer.name, seed))
+            outputs = arguments.call(layer, given.tensors(dtype).x)
+        data = Data(given.x, drawn_cotangents(outputs, layer.name, seed))
         trained = list(layer.trainable_variables) if settings.watch_weights else []
 
         def twin(loss: LossFunction) -> TwinOracle:
@@ -129,7 +131,8 @@ def check_layer(
             executor=executor,
         )
 
-    return check((layer,), prepare, settings)
+    with only_used_rows((layer,), Data(arguments.x), prepare_on) as (used, on_all_rows):
+        return on_all_rows(check((layer,), partial(prepare_on, used), settings))
 
 
 @takes(
@@ -197,8 +200,8 @@ def check_function(
     lower = own or (LOWER if arguments.has_float64 else None)
     keras_objects = [*variables, *found, *touched]
 
-    def prepare(dtype: str | None) -> CheckedLoss:
-        x = Data(arguments.x).tensors(lower if dtype == LOWER else dtype or own).x
+    def prepare_on(given: Data, dtype: str | None) -> CheckedLoss:
+        x = given.tensors(lower if dtype == LOWER else dtype or own).x
         with restore_variables(keras_objects), running_user_code():
             outputs = arguments.call(function, x)
         return CheckedLoss(
@@ -211,7 +214,8 @@ def check_function(
             own_dtype=lower,
         )
 
-    return check(keras_objects, prepare, settings)
+    with only_used_rows(keras_objects, Data(arguments.x), prepare_on) as (used, on_all_rows):
+        return on_all_rows(check(keras_objects, partial(prepare_on, used), settings))
 
 
 def _no_twin(_: LossFunction) -> TwinOracle:

@@ -1,7 +1,9 @@
 """Rows of an embedding that no index of the data names: a check of a large one leaves them out.
 
-A model's loss does not depend on them, and autodiff's gradient has nothing there: both are tried before anything is
-left out. Then the embedding has the used rows alone while the check lasts, and the indices count these. What the check
+A loss does not depend on them, and autodiff's gradient has nothing there. Which rows autodiff reads, a sparse gradient
+(tf.IndexedSlices) says; which of the integers among the inputs are their indices is tried before anything is left out:
+the loss and every gradient must be the same bit for bit where the other rows hold anything else, and with the used rows
+alone and indices that count these. Then the embedding has the used rows alone while the check lasts. What the check
 costs, in memory and in time, does not grow with the rows that are left out.
 
 A training step may move unused rows too, by what its optimizer remembers or by weight decay. Where the optimizer's law
@@ -10,26 +12,26 @@ treats every row by itself, all of them take the same step without a gradient, a
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-import keras
 import numpy as np
 import tensorflow as tf
 
 from keras_ref.checks.checked_loss import CheckedLoss, ModelLoss
 from keras_ref.comparison.optimizer_step import steps_rows_alone
-from keras_ref.errors import UserCodeFailed, running_user_code
+from keras_ref.errors import BadInput, UserCodeFailed, running_user_code
+from keras_ref.evaluation import keras_2
 from keras_ref.evaluation.backward_errors import running_backward_pass
-from keras_ref.evaluation.float64 import in_precision, rekey, restore_process_state
-from keras_ref.evaluation.keras_parts import optimizers_of, tensorflow_variable
+from keras_ref.evaluation.float64 import in_precision, is_float, rekey, restore_process_state
+from keras_ref.evaluation.keras_classes import KerasVariable
+from keras_ref.evaluation.keras_parts import layers_of, optimizers_of, tensorflow_variable
 from keras_ref.evaluation.loss_function import Data
 from keras_ref.evaluation.naming import path_of
-from keras_ref.evaluation.restoration import Restoration
+from keras_ref.evaluation.restoration import Restoration, same_bits
 from keras_ref.reports.verdict import Report, Verdict
 from keras_ref.translation.from_keras import NoTwin, reflected
 from scratch.arrays import Array
@@ -37,6 +39,8 @@ from scratch.optimizers.base import Optimizer
 
 #: entries of unused rows from which on they are left out: below, nobody notices them
 WORTHWHILE = 2**18
+#: rows that are drawn, and repeated, in the place of those that are tried to be without effect
+DRAWN = 1009
 #: unused rows that a training step is compared on
 EXAMPLES = 8
 #: what floats of the data are cast to where a model computes in its own precision
@@ -48,25 +52,20 @@ Prepare = Callable[[Data, str | None], CheckedLoss | ModelLoss]
 
 @dataclass(frozen=True, kw_only=True)
 class Used:
-    """The rows of an embedding that the data name, in order, and at which places of the inputs they name them.
+    """The rows of a matrix that the data name, in order, and at which places of the inputs they name them.
 
     examples   how many of the rows are examples of those that the data do not name
     """
 
-    layer: Any
+    variable: Any
     places: tuple[int, ...]
     rows: Array
     examples: int = 0
 
     @property
-    def variable(self) -> Any:
-        """The matrix of the embedding."""
-        return self.layer._embeddings  # noqa: SLF001 (Keras has no public access to the variable itself)
-
-    @property
     def width(self) -> int:
         """Entries of a row."""
-        return int(self.variable.shape[1])
+        return int(np.prod(self.variable.shape[1:]))
 
     @property
     def left_out(self) -> int:
@@ -92,11 +91,25 @@ def only_used_rows(
     """While the block lasts, large embeddings have the rows that the data use. Yields the data for that, and what turns
     a report into one on the embeddings as they are.
 
-    keras_objects   the model, and what else belongs to the loss
+    keras_objects   the model, layer or variables that are checked, and what else belongs to the loss
     law             of the optimizer whose steps are compared: then a few of the unused rows, drawn with the seed, stay
     """
-    leaves = list(data.x) if isinstance(data.x, (list, tuple)) else [data.x]
-    found = [one for one in _find_used(keras_objects[0], leaves) if one.left_out * one.width >= WORTHWHILE]
+    variables = _variables_in(keras_objects)
+    leaves = tf.nest.flatten(data.x)
+    indices = {place: np.unique(leaf) for place, leaf in enumerate(leaves) if _are_indices(leaf)}
+    found: list[Used] = []
+    before: list[Any] | None = None
+    if indices and any(_is_large(one) for one in variables):
+        with restore_process_state():
+            before = _gradients_at(keras_objects, partial(prepare, data), variables)
+        found = _find_used(variables, before, indices)
+    if found:
+        with restore_process_state(), Restoration() as restoration:
+            for one in found:
+                _draw_others(restoration, one)
+            moved = _gradients_at(keras_objects, partial(prepare, data), variables)
+        if not _are_same(before, moved, [None] * len(variables)):
+            found = []
     if law is not None:
         found = [one.with_examples(seed) for one in found if _steps_rows_alone(law, one)]
     if not found:
@@ -108,56 +121,101 @@ def only_used_rows(
     notes = [_note(one) for one in found]
     with Restoration() as restoration:
         with restore_process_state():
-            before = _loss_before(keras_objects, partial(prepare, data), found)
             for one in found:
-                _shrink(restoration, one, [o for owner in keras_objects for o in optimizers_of(owner)])
-            is_same = before is not None and before == _loss_after(keras_objects, partial(prepare, fewer))
+                _shrink(restoration, one, keras_objects)
+            after = _gradients_at(keras_objects, partial(prepare, fewer), variables)
+            is_same = _are_same(before, after, [_rows_of(one, found) for one in variables])
+        del before, after
         if is_same:
             yield fewer, lambda report: _on_all_rows(report, rows, totals, notes)
             return
     yield data, lambda report: report
 
 
-def _find_used(model: Any, leaves: Sequence[Any]) -> list[Used]:
-    """The used rows of each embedding whose indices are inputs of the model, and used for nothing else."""
-    functional = getattr(model, "_functional", None) or model
-    inputs, nodes = getattr(functional, "inputs", None), getattr(functional, "_nodes_by_depth", None)
-    if not inputs or not nodes or len(inputs) != len(leaves):
-        return []
-    readers: dict[int, list[Any]] = {id(tensor): [] for tensor in inputs}
-    for node in itertools.chain(*nodes.values()):
-        for tensor in node.input_tensors:
-            readers.setdefault(id(tensor), []).append(node.operation)
-    asked: dict[int, list[tuple[Any, int]]] = {}
-    for place, tensor in enumerate(inputs):
-        layers = readers[id(tensor)]
-        if len(layers) == 1 and _is_plain(layers[0]):
-            asked.setdefault(id(layers[0]), []).append((layers[0], place))
-    found = []
-    for one in asked.values():
-        layer, places = one[0][0], tuple(place for _, place in one)
-        calls = sum(operation is layer for operations in readers.values() for operation in operations)
-        indices = [np.asarray(leaves[place]) for place in places]
-        if calls == len(places) and all(_are_indices(some, layer.input_dim) for some in indices):
-            # the first row stays the first: masks are made of index 0
-            found.append(
-                Used(layer=layer, places=places, rows=np.unique(np.concatenate([[0], *map(np.ravel, indices)])))
-            )
+def _variables_in(keras_objects: Sequence[Any]) -> list[Any]:
+    """The variables of floats among some objects and in their layers: Keras's, and those of TensorFlow in no other."""
+    found: list[Any] = []
+    for one in keras_objects:
+        if isinstance(one, (tf.Variable, KerasVariable)):
+            found.append(one)
+        elif layers_of(one) or keras_2.is_layer(one):
+            found += map(keras_2.held_variable, one.variables)
+    found.sort(key=lambda one: isinstance(one, tf.Variable))
+    held = {id(tensorflow_variable(one)): one for one in reversed(found)}
+    return [one for one in reversed(held.values()) if is_float(one.dtype)]
+
+
+def _is_large(variable: Any) -> bool:
+    return len(variable.shape) > 1 and int(np.prod(variable.shape)) >= WORTHWHILE
+
+
+def _are_indices(leaf: Any) -> bool:
+    """Whether one of the inputs may hold the indices of rows."""
+    if not isinstance(leaf, (np.ndarray, tf.Tensor)):
+        return False
+    indices = np.asarray(leaf)
+    return indices.dtype.kind in "iu" and indices.size > 0 and int(indices.min()) >= 0
+
+
+def _gradients_at(
+    keras_objects: Sequence[Any], prepare: Callable[[str | None], CheckedLoss | ModelLoss], variables: Sequence[Any]
+) -> list[Any] | None:
+    """The loss, and its gradient in each variable, sparse ones as they are; None where either raises."""
+    try:
+        with in_precision(None, *keras_objects):
+            subject = prepare(None)
+            held = [tensorflow_variable(one) for one in variables]
+            with running_user_code(), tf.GradientTape() as tape:
+                for one in held:
+                    tape.watch(one)
+                loss = subject.loss(subject.data.tensors(getattr(subject, "own_dtype", OWN)))
+            with running_backward_pass():
+                return [loss, *tape.gradient(loss, held)]
+    except (UserCodeFailed, BadInput):  # the check itself says so, or the matrix has another use
+        return None
+
+
+def _find_used(variables: Sequence[Any], before: list[Any] | None, indices: Mapping[int, Array]) -> list[Used]:
+    """The used rows of each large variable whose gradient is sparse, and which inputs may be their indices.
+
+    The gradients are those before anything is left out. Row 0 is among them: masks are made of index 0.
+    """
+    found: list[Used] = []
+    ranges: dict[int, Array] = {}  # the rows by which the indices of a place are counted
+    for variable, gradient in zip(variables, (before or [])[1:], strict=before is not None):
+        if not (_is_large(variable) and isinstance(gradient, tf.IndexedSlices)):
+            continue
+        rows = np.union1d([0], gradient.indices)
+        exact = [place for place, some in indices.items() if np.array_equal(np.union1d([0], some), rows)]
+        places = exact or [place for place, some in indices.items() if np.isin(some, rows).all()]
+        one = Used(variable=variable, places=tuple(places), rows=rows)
+        named = np.unique(np.concatenate([[0], *(indices[place] for place in places)]))
+        is_alone = all(np.array_equal(ranges.setdefault(place, rows), rows) for place in places)
+        if np.array_equal(named, rows) and is_alone and one.left_out * one.width >= WORTHWHILE:
+            found.append(one)
     return found
 
 
-def _is_plain(layer: Any) -> bool:
-    """Whether a layer looks rows up and does nothing else: Keras's own, without regularizer, adapter, quantization."""
-    return (
-        type(layer) is keras.layers.Embedding
-        and layer.embeddings_regularizer is None
-        and not layer.lora_enabled
-        and getattr(layer, "quantization_mode", None) is None
-    )
+def _rows_of(variable: Any, found: Sequence[Used]) -> Array | None:
+    """The rows that a variable has while the check lasts; None for all."""
+    return next((one.rows for one in found if one.variable is variable), None)
 
 
-def _are_indices(indices: Array, count: int) -> bool:
-    return indices.dtype.kind in "iu" and indices.size > 0 and int(indices.min()) >= 0 and int(indices.max()) < count
+def _are_same(before: list[Any] | None, after: list[Any] | None, rows: Sequence[Array | None]) -> bool:
+    """Whether losses and gradients are the same bit for bit, those of the used rows by their new indices."""
+    if before is None or after is None:
+        return False
+    for one, other, kept in zip(before, after, (None, *rows), strict=True):
+        if type(one) is not type(other):
+            return False
+        if isinstance(one, tf.IndexedSlices):
+            indices = one.indices if kept is None else np.searchsorted(kept, one.indices)
+            if not np.array_equal(indices, other.indices):
+                return False
+            one, other = one.values, other.values  # noqa: PLW2901 (what is left to compare)
+        if one is not None and not (one.shape == other.shape and same_bits(one, other)):
+            return False
+    return True
 
 
 def _with_fewer(x: Any, leaves: Sequence[Any], found: Sequence[Used]) -> Any:
@@ -167,7 +225,7 @@ def _with_fewer(x: Any, leaves: Sequence[Any], found: Sequence[Used]) -> Any:
         for place in one.places:
             indices = np.asarray(leaves[place])
             counted[place] = np.searchsorted(one.rows, indices).astype(indices.dtype)
-    return type(x)(counted) if isinstance(x, (list, tuple)) else counted[0]
+    return tf.nest.pack_sequence_as(x, counted)
 
 
 def _steps_rows_alone(law: Optimizer, one: Used) -> bool:
@@ -180,13 +238,28 @@ def _steps_rows_alone(law: Optimizer, one: Used) -> bool:
     return steps_rows_alone(law, path=path_of(one.variable), constraint=constraint)
 
 
-def _shrink(restoration: Restoration, one: Used, optimizers: Sequence[Any]) -> None:
-    """Let an embedding, and what optimizers remember of it, have the used rows alone."""
+def _draw_others(restoration: Restoration, one: Used) -> None:
+    """Until the restoration, let the rows that the data do not name hold random numbers."""
+    held = tensorflow_variable(one.variable)
+    drawn = np.random.default_rng(0).random((DRAWN, *held.shape[1:]))
+    indices = np.arange(held.shape[0], dtype=np.int32) % DRAWN
+    indices[one.rows] = DRAWN + np.arange(len(one.rows))
+    values = tf.gather(tf.concat([tf.cast(drawn, held.dtype), tf.gather(held, one.rows)], 0), indices)
+    restoration.replace_variable(held, tf.Variable(values, trainable=held.trainable, name=held.name.split(":")[0]))
+
+
+def _shrink(restoration: Restoration, one: Used, keras_objects: Sequence[Any]) -> None:
+    """Let a matrix, and what optimizers remember of it, have the used rows alone, and its layer say so."""
     variable = one.variable
-    shape, prefix = tuple(variable.shape), variable.path.replace("/", "_") + "_"
+    shape, prefix = tuple(variable.shape), path_of(variable).replace("/", "_") + "_"
     old, new = _keep_rows(restoration, variable, one.rows)
-    restoration.set_attribute(one.layer, "input_dim", len(one.rows))
-    for optimizer in optimizers:
+    for layer in (each for owner in keras_objects for each in (*layers_of(owner), *keras_2.layers_of(owner))):
+        held = [keras_2.held_variable(value) for value in vars(layer).values() if hasattr(value, "assign")]
+        if getattr(layer, "input_dim", None) == shape[0] and any(value is variable for value in held):
+            restoration.set_attribute(layer, "input_dim", len(one.rows))
+    for optimizer in (each for owner in keras_objects for each in optimizers_of(owner)):
+        if keras_2.is_optimizer(optimizer):  # no step of Keras 2 is compared so
+            continue
         rekey(restoration, optimizer, {old: new})
         for slot in optimizer.variables:
             if slot.name.startswith(prefix) and tuple(slot.shape) == shape:
@@ -196,42 +269,12 @@ def _shrink(restoration: Restoration, one: Used, optimizers: Sequence[Any]) -> N
 def _keep_rows(restoration: Restoration, variable: Any, rows: Array) -> tuple[str, str]:
     """Let a variable have some of its rows. Returns how TensorFlow identifies what it has held, and what it holds."""
     held = tensorflow_variable(variable)
+    old = held._unique_id  # noqa: SLF001 (what optimizers find their variables by)
     fewer = tf.Variable(tf.gather(held, rows), trainable=held.trainable, name=held.name.split(":")[0])
-    restoration.keep_value(held)
-    restoration.set_attribute(variable, "_value", fewer)
-    restoration.set_attribute(variable, "_shape", tuple(fewer.shape))
-    return held._unique_id, fewer._unique_id  # noqa: SLF001 (what optimizers find their variables by)
-
-
-def _loss_before(
-    keras_objects: Sequence[Any],
-    prepare: Callable[[str | None], CheckedLoss | ModelLoss],
-    found: Sequence[Used],
-) -> float | None:
-    """The loss, if its gradient in each embedding is a sparse one with the used rows alone; else None."""
-    variables = [tensorflow_variable(one.variable) for one in found]
-    try:
-        with in_precision(None, *keras_objects):
-            subject = prepare(None)
-            with running_user_code(), tf.GradientTape() as tape:
-                loss = subject.loss(subject.data.tensors(OWN))
-            with running_backward_pass():
-                gradients = tape.gradient(loss, variables)
-    except UserCodeFailed:  # the check itself says so
-        return None
-    for one, gradient in zip(found, gradients, strict=True):
-        if not isinstance(gradient, tf.IndexedSlices) or not np.isin(gradient.indices, one.rows).all():
-            return None
-    return float(loss)
-
-
-def _loss_after(keras_objects: Sequence[Any], prepare: Callable[[str | None], CheckedLoss | ModelLoss]) -> float | None:
-    try:
-        with in_precision(None, *keras_objects), running_user_code():
-            subject = prepare(None)
-            return float(subject.loss(subject.data.tensors(OWN)))
-    except UserCodeFailed:  # the matrix is used in another way, too
-        return None
+    restoration.replace_variable(held, fewer)
+    if isinstance(variable, KerasVariable):
+        restoration.set_attribute(variable, "_shape", tuple(fewer.shape))
+    return old, fewer._unique_id  # noqa: SLF001
 
 
 def _note(one: Used) -> str:

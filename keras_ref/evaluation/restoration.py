@@ -123,7 +123,7 @@ class Restoration:
         The value is shared with the variable until that is written, not copied.
         """
         with tf.init_scope():
-            self.undo_by(_restore_value, variable, variable.read_value())
+            self.undo_by(_restore_value, variable, variable.value())  # read_value() copies
 
     def replace_variable(self, variable: tf.Variable, other: tf.Variable) -> None:
         """Let a TensorFlow variable be another one, wherever it is held: its attributes are all that it is."""
@@ -141,7 +141,7 @@ def _restore_table(table: dict[str, Any], items: dict[str, Any], without: frozen
 def _restore_value(variable: tf.Variable, value: Any) -> None:
     """Assign a value, unless the variable has it bit for bit."""
     with tf.init_scope():
-        if not same_bits(np.asarray(variable.read_value()), np.asarray(value)):
+        if not same_bits(variable.value()._numpy(), value._numpy()):  # numpy() copies
             variable.assign(value)
 
 
@@ -151,7 +151,7 @@ def same_bits(one: Any, other: Any) -> bool:
     if one.dtype.kind in "OS":  # strings, of which one alone is bytes
         return bool(np.array_equal(one, other))
     # as unsigned integers, of eight bytes where possible: the comparison makes one number for each
-    word = np.uint8 if one.itemsize % 8 or other.itemsize % 8 else np.uint64
+    word = np.uint8 if one.nbytes % 8 or other.nbytes % 8 else np.uint64
     first, second = (np.ascontiguousarray(array).reshape(-1).view(word) for array in (one, other))
     return bool(np.array_equal(first, second))
 
