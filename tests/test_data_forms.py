@@ -204,9 +204,9 @@ def test_a_table_of_pandas_needs_pandas_alone(monkeypatch, tmp_path):
         def columns(self):
             return list(self)
 
-    fake = types.SimpleNamespace(read_parquet=lambda path: Frame(a=Column([1.0, 2.0]), y=Column([3, 4])))
+    fake = types.SimpleNamespace(read_csv=lambda path: Frame(a=Column([1.0, 2.0]), y=Column([3, 4])))
     monkeypatch.setitem(sys.modules, "pandas", fake)
-    (tmp_path / "rows.parquet").touch()
-    found = read_table(str(tmp_path / "rows.parquet"))
+    (tmp_path / "rows.csv").touch()
+    found = read_table(str(tmp_path / "rows.csv"))
     assert list(found.columns) == ["a", "y"]
     np.testing.assert_array_equal(found.columns["a"], [1.0, 2.0])

@@ -9,7 +9,7 @@ all smaller scales as well: of a gradient that is zero everywhere (a bias before
 So is a difference that noise may hide: it is no mismatch where autodiff is right at another scale, by less than it.
 
 At another scale a subject that computes in float32 may be steeper than its steps are short: weights of 2^-8 come near
-the epsilon of a normalization. A difference accuses there only where an error of its size would have been seen here.
+the epsilon of a normalization. What differs there alone accuses only where an error of its size would have been seen.
 
 A twin of whose definition Keras is known to depart accuses nothing at another scale: a difference there may be that
 departure, which is proven at the point itself.
@@ -139,8 +139,11 @@ class _Sharpened:
         # than the loss is smooth, unless there was one here
         enlarged = np.full(len(at), scale == _scale_of_small(self.found)) & there.slopes.smooth
         trusted = (scale < 1) | enlarged
-        wrong = (kinds == Kind.MISMATCH) & (trusted | (self.found.judgements.kinds[at] == Kind.MISMATCH))
-        wrong &= ~_may_be_hidden(there, safety=SAFETY) & (not _departs(self.found))
+        differed = self.found.judgements.kinds[at] == Kind.MISMATCH
+        wrong = (kinds == Kind.MISMATCH) & (trusted | differed)
+        # what differs at two scales needs no more than to differ; what does at another scale alone has to be seen there
+        hidden = np.where(differed, there.between, _may_be_hidden(there, safety=SAFETY))
+        wrong &= ~hidden & (not _departs(self.found))
         found, new = self.found, self.passed.copy()
         for which, reason in ((right, Reason.DECIDED_BESIDE), (wrong, Reason.WRONG_BESIDE)):
             chosen = np.flatnonzero(which)

@@ -23,10 +23,12 @@ from keras_ref.reports.verdict import Kind, Report, Verdict
 ROOM = Path(keras_ref.__file__).parent
 #: what writes otherwise: (file, function) → why that may be
 OTHERWISE = {
+    ("campaign/backend_worker.py", "main"): "the pipe to the parent",
     ("campaign/standing.py", "run_script"): "a folder of its own, which is deleted",
     ("checks/other_backends.py", "_subject_of"): "a folder of its own, which is deleted",
     ("frontends/distribution.py", "share"): "a folder of its own, which is deleted",
     ("frontends/variable_names.py", "main"): "a file that the parent made for the answer",
+    ("inputs/targets.py", "import_quietly"): "the error stream of the process",
     ("minimisation/running.py", "_file"): "a folder of its own, which is deleted",
     ("programs/worker.py", "main"): "the pipe to the parent",
     ("programs/wire.py", "encode"): "a buffer",

@@ -51,7 +51,7 @@ def script_of(case):
     """The script of a case that somebody has found to show something."""
     setup = case.setup()
     lines = [f"f = {setup.function}", f"points = {setup.points}"]
-    return write_script(shown_by(setup, lines, 1.0, 2.0, ("got", "want")), case.what)
+    return write_script(shown_by(setup, lines, got=1.0, want=2.0, names=("got", "want")), case.what)
 
 
 def plain_case(text):
