@@ -94,9 +94,10 @@ class _Changes:
     @property
     def departure(self) -> float:
         """How far they are from those of a slope, which are the same on both sides, and add up."""
-        one, two, both = self.changes.sum(axis=1)
-        apart = self.changes[:, 0] - self.changes[:, 1]
-        return float(np.max(np.abs([*apart, one + two - both])))  # NaN where one of them is
+        with np.errstate(over="ignore"):
+            one, two, both = self.changes.sum(axis=1)
+            apart = self.changes[:, 0] - self.changes[:, 1]
+            return float(np.max(np.abs([*apart, one + two - both])))
 
     @property
     def are_linear(self) -> bool:
@@ -113,11 +114,13 @@ def _fades(small: _Changes, large: _Changes) -> bool:
 def _changes(
     loss: Callable[[Sequence[Array], float], float], directions: Sequence[Sequence[Array]], step: float
 ) -> _Changes | None:
-    """The changes along three directions; None where one of them leaves the domain."""
+    """The changes along three directions; None where one of them leaves the domain, or is not finite."""
     base = loss(directions[0], 0.0)
     try:
         changes = np.array([(base - loss(d, -step), loss(d, step) - base) for d in directions])
     except (tf.errors.OpError, ValueError):
+        return None
+    if not np.all(np.isfinite(changes)):
         return None
     return _Changes(changes=changes, step=step, noise=8 * float(np.spacing(abs(base))))
 
