@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from typing import Any
@@ -24,6 +24,7 @@ from keras_ref.comparison.step_causes import name_causes
 from keras_ref.comparison.step_slopes import measure_slopes
 from keras_ref.errors import BadInput, TrainStepFailed, UserCodeFailed, listed, running_user_code
 from keras_ref.evaluation.loss_function import Data, LossFunction
+from keras_ref.evaluation.restoration import restore_variables
 from keras_ref.evaluation.sparse_gradient import find_sparse_gradients
 from keras_ref.reports.heat_map import ErrorWindow
 from keras_ref.reports.verdict import Kind, Reason, Verdict
@@ -63,6 +64,9 @@ def compare_steps(
         after = {name: variable.numpy() for name, variable in loss.variables.items()}
         verdicts = {name: compare_variable(name, value, predictions, step=step) for name, value in after.items()}
         verdicts = name_causes(verdicts, predictions, before=before, after=after, data=data)
+        off = [name for name, verdict in verdicts.items() if verdict.reason_code is Reason.LAW_DIFFERS]
+        written = find_written(model, {name: loss.variables[name] for name in off}, data, before=before)
+        verdicts |= {name: verdicts[name].because(Reason.FORWARD_WRITES, step) for name in written}
         for name, verdict in verdicts.items():
             departed |= verdict.verdict is Kind.DEPARTURE
             found[name].append(verdict)
@@ -106,6 +110,18 @@ def predict_step(twin: OptimizerTwin, loss: LossFunction, gathered: Oracles, *, 
         optimizer=twin.optimizer,
         notes=notes,
     )
+
+
+def find_written(model: Any, variables: Mapping[str, Any], data: Data, *, before: Mapping[str, Array]) -> list[str]:
+    """The names of the variables that the forward pass of a training step writes by itself. Nothing stays written."""
+    if not variables:
+        return []
+    with restore_variables(model.variables), running_user_code():
+        for name, value in before.items():
+            if name in variables:
+                variables[name].assign(value)
+        model(data.tensors().x, training=True)
+        return [name for name, variable in variables.items() if not np.array_equal(variable.numpy(), before[name])]
 
 
 def _train(model: Any, data: Data) -> None:
