@@ -64,3 +64,12 @@ def test_a_gradient_that_is_lost_next_to_zero_is_accused():
     tiny = np.array([1e-300])
     kinds = {e.kind for e in ExactOperation(tf.math.atan2, 0).entries([tiny, tiny])}
     assert kinds <= {"nan", "match"}
+
+
+@pytest.mark.parametrize("dtype", ["", "float32", "float16", "bfloat16"])
+@pytest.mark.parametrize("name", ["unsorted_segment_max", "unsorted_segment_min"])
+def test_a_segment_without_rows_has_the_extreme_of_its_precision(name, dtype):
+    """TensorFlow's documentation: the smallest (largest) value of the numeric type."""
+    operation = ExactOperation(lambda v: getattr(tf.math, name)(v, [0, 0, 2], 4), 0, dtype)
+    kinds = [e.kind for e in operation.entries([np.array([0.5, -0.25, 2.0])])]
+    assert kinds == ["match"] * 3
