@@ -25,7 +25,7 @@ def test_what_has_no_slope_at_a_flat_point_or_is_no_number():
     assert not is_differentiable(lambda v: tf.linalg.svd(v, compute_uv=False), [zeros])
     assert not is_differentiable(tf.sign, [zeros])
     assert not is_differentiable(lambda v: v / v, [zeros])
-    assert not is_differentiable(lambda v: tf.where(tf.norm(v) > 1e-6, np.inf * v, v), [zeros])
+    assert not is_differentiable(lambda v: tf.where(tf.norm(v) > 1e-6, np.inf, tf.norm(v)), [zeros])
 
 
 def exact_loss(function, *arguments):
@@ -66,7 +66,7 @@ def test_a_gradient_that_is_lost_next_to_zero_is_accused():
     assert kinds <= {"nan", "match"}
 
 
-@pytest.mark.parametrize("dtype", ["", "float32", "float16", "bfloat16"])
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
 @pytest.mark.parametrize("name", ["unsorted_segment_max", "unsorted_segment_min"])
 def test_a_segment_without_rows_has_the_extreme_of_its_precision(name, dtype):
     """TensorFlow's documentation: the smallest (largest) value of the numeric type."""
