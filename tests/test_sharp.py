@@ -80,12 +80,12 @@ def test_what_noise_hides_from_short_steps_is_seen_with_longer_ones(seed):
 
 @pytest.mark.parametrize("seed", range(6))
 def test_an_entry_that_is_said_to_be_zero_is_seen_for_itself(seed):
-    """Two saturated units. One moves at half the scale; there the other is zero still, which a wrong zero is too."""
+    """Saturated units. One moves at half the scale; there the others are next to zero still, as a wrong zero is."""
     generator = np.random.default_rng(seed)
-    logits = np.array([-generator.uniform(200, 330), generator.uniform(40, 60)])
-    weights = {"dense/kernel": np.stack([logits, generator.normal(size=2)]), "dense/bias": np.zeros(2)}
-    model = Model.chain([Dense(2, "sigmoid")], (2,))
-    oracle, autodiff = numeric_sides(model, weights, np.eye(1, 2), np.eye(1, 2, 1), MeanSquaredError())
+    logits = np.array([-generator.uniform(250, 330), generator.uniform(40, 60), -generator.uniform(250, 330)])
+    weights = {"dense/kernel": np.stack([logits, generator.normal(size=3)]), "dense/bias": np.zeros(3)}
+    model = Model.chain([Dense(3, "sigmoid")], (2,))
+    oracle, autodiff = numeric_sides(model, weights, np.eye(1, 2), np.eye(1, 3, 1), MeanSquaredError())
     (name,) = (n for n, own in oracle.names.items() if own == "dense/kernel")
     verdict = compare_entries(oracle, name, autodiff=autodiff)
     assert verdict.verdict == "match", verdict.explain()
