@@ -39,8 +39,9 @@ class UserCodeFailed(Exception):
 
     @property
     def error(self) -> BaseException:
-        """The error that the user's code raised: AutoGraph raises a copy of this one, without its cause."""
-        return self.__cause__ or self.__context__ or self
+        """The error that the user's code raised: AutoGraph raises a copy of this one, whose context this one is."""
+        found = self.__cause__ or self.__context__ or self
+        return found.error if isinstance(found, UserCodeFailed) and found is not self else found
 
 
 class BackwardPassFailed(UserCodeFailed):

@@ -9,6 +9,7 @@ from keras_ref.checks.gradients import check_gradients
 from keras_ref.checks.updates import check_updates
 from keras_ref.errors import BadInput
 from keras_ref.reports.kinds import Kind
+from keras_ref.reports.reasons import Reason
 
 DRAW = np.random.default_rng(0).normal
 X, Y = DRAW(size=(4, 3)).astype(np.float32), DRAW(size=(4, 2)).astype(np.float32)
@@ -145,3 +146,19 @@ def test_updates_behind_patches_of_zeros(seed):
     model.compile(optimizer="adam", loss="mse")
     report = check_updates(model, images, Y[:2], steps=1)
     assert report.ok, report.explain()
+
+
+# Layers that write their weights --------------------------------------------------------------------------------------
+
+
+def test_a_weight_that_the_forward_pass_writes():
+    """Spectral normalization overwrites its kernel in training: the optimizer is not to blame."""
+    layers = [keras.layers.SpectralNormalization(keras.layers.Dense(3)), keras.layers.Dense(2)]
+    model = keras.Sequential([keras.Input((3,)), *layers])
+    model.compile(optimizer="adam", loss="mse")
+    before = [v.numpy() for v in model.variables]
+    report = check_updates(model, X, Y, steps=1)
+    wrong = {v.name: v.reason_code for v in report.failures}
+    assert wrong == {model.layers[0].kernel.path: Reason.FORWARD_WRITES}, report.explain()
+    assert "look at what its call does in training" in report.explain()
+    assert all((v.numpy() == old).all() for v, old in zip(model.variables, before, strict=True))

@@ -61,6 +61,6 @@ def require_gradient_in_float64(low: LowPrecision, evidence: Evidence) -> None:
     if all(np.isfinite(g).all() for g in known):
         (error,) = next(iter(raising.values())).details
         raise OtherFunction(
-            f"float32 inside: its backward pass does not run in float64 ({str(error).rstrip('.')}). It was checked in the "
-            "precision it has, with steps as wide as its noise asks for."
+            f"float32 inside: its backward pass does not run in float64 ({str(error).rstrip('.')}). It was checked in "
+            "the precision it has, with steps as wide as its noise asks for."
         )

@@ -249,6 +249,7 @@ class StepPredictions:
     law         by the law from autodiff's own gradient
     departing   the same with Keras's known departures in it, computed when it is asked for
     slopes      the numeric gradient;   gradients  autodiff's;   optimizer  the law: what an explanation starts from
+    notes       on what the slopes are those of
     """
 
     numeric: Prediction
@@ -257,3 +258,4 @@ class StepPredictions:
     slopes: Mapping[str, NumericGradient] = field(default_factory=dict)
     gradients: Mapping[str, Array] = field(default_factory=dict)
     optimizer: Optimizer | None = None
+    notes: tuple[str, ...] = ()

@@ -11,9 +11,9 @@ import keras
 from keras_ref.comparison.autodiff import autodiff_at
 from keras_ref.comparison.optimizer_step import NumericGradient
 from keras_ref.comparison.oracles import Oracles
+from keras_ref.comparison.step_slopes import allow_kinks, numeric_gradient
 from keras_ref.comparison.train_step_losses import NoStepLoss, differentiated_loss, own_optimizers
 from keras_ref.comparison.train_step_recording import TakenGradient
-from keras_ref.comparison.training_steps import allow_kinks, numeric_gradient
 from keras_ref.errors import UserCodeFailed, short
 from keras_ref.evaluation.keras_parts import tensorflow_variable
 from keras_ref.evaluation.loss_function import Data, LossFunction

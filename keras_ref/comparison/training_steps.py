@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from typing import Any
@@ -10,79 +10,28 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_ref.comparison.autodiff import Autodiff, autodiff_at
-from keras_ref.comparison.entry_comparison import EntryComparison, measure_rounding
-from keras_ref.comparison.entry_slopes import measure_by_tiers
+from keras_ref.comparison.autodiff import autodiff_at
 from keras_ref.comparison.evidence import Outcome
-from keras_ref.comparison.neighbourhood import look_beside
 from keras_ref.comparison.optimizer_step import (
     DepartingStep,
-    NumericGradient,
     OptimizerTwin,
     StepPredictions,
     StepStart,
     predict,
 )
-from keras_ref.comparison.oracles import Oracle, Oracles
+from keras_ref.comparison.oracles import Oracles
 from keras_ref.comparison.step_causes import name_causes
+from keras_ref.comparison.step_slopes import measure_slopes
 from keras_ref.errors import BadInput, TrainStepFailed, UserCodeFailed, listed, running_user_code
 from keras_ref.evaluation.loss_function import Data, LossFunction
+from keras_ref.evaluation.restoration import restore_variables
 from keras_ref.evaluation.sparse_gradient import find_sparse_gradients
 from keras_ref.reports.heat_map import ErrorWindow
 from keras_ref.reports.verdict import Kind, Reason, Verdict
 from keras_ref.translation.exceptions import optimizers as mirrors
 from scratch.arrays import Array
 from scratch.differences import UNIT
-from scratch.one_sided import Slopes
 from scratch.progress import Progress
-
-#: an entry of the numeric gradient gets more steps while truncation exceeds this share of it
-SHARP = 1e-9
-
-
-#: entries whose slopes are measured at a time: a few MB for each array of what is known of them
-AT_ONCE = 2**16
-
-
-def numeric_gradient(oracle: Oracle, name: str) -> NumericGradient:
-    """The slopes of a variable's entries, each with as many steps as it needs; some thousands at a time, so that
-    memory does not grow with all that is known of an entry.
-
-    At a kink any value between the sides is a convention: the middle, give or take half their distance.
-    """
-
-    def is_certain(known: Slopes) -> Array:
-        estimate = known.value
-        sharp = estimate.truncation <= np.maximum(SHARP * np.abs(estimate.value), estimate.rounding)
-        return np.asarray(known.smooth & sharp)
-
-    value = oracle.values[name]
-    slope, error = np.zeros(value.size), np.zeros(value.size)
-    for first in range(0, value.size, AT_ONCE):
-        entries = np.arange(first, min(first + AT_ONCE, value.size))
-        found = measure_by_tiers(oracle, name, entries=entries, is_certain=is_certain)
-        left, right = found.left, found.right
-        low, high = np.minimum(left.value, right.value), np.maximum(left.value, right.value)
-        slope[entries] = np.where(found.smooth, found.value.value, (low + high) / 2)
-        error[entries] = np.where(found.smooth, found.value.error, (high - low) / 2 + left.error + right.error)
-    return NumericGradient(slope.reshape(value.shape), error.reshape(value.shape))
-
-
-def allow_kinks(found: NumericGradient, oracle: Oracle, name: str, *, autodiff: Autodiff, seed: int) -> NumericGradient:
-    """The slopes, off by as much as autodiff is from them where several kinks meet and autodiff is right beside.
-
-    There even a value outside of the sides is a convention: of the zero biases of a new network, say.
-    """
-    gradient = np.ravel(np.asarray(autodiff.gradient[name], float))
-    off = np.abs(gradient - found.slope.ravel())
-    outside = np.flatnonzero(~(off <= found.error.ravel() + np.ravel(autodiff.rounding[name])))
-    if not len(outside):
-        return found
-    compared = measure_rounding(EntryComparison.of(oracle, name, autodiff=autodiff, entries=outside), autodiff)
-    kinks = outside[look_beside(compared, autodiff, seed=seed).judgements.among(Kind.KINK)]
-    error = found.error.ravel().copy()
-    error[kinks] += off[kinks]
-    return replace(found, error=error.reshape(found.error.shape))
 
 
 def compare_steps(
@@ -108,12 +57,16 @@ def compare_steps(
         loss.refresh(data)
         gathered = oracles_at(loss)
         notes += gathered.notes
-        predictions = predict_step(twin, loss, gathered.oracles[-1], seed=seed)
+        predictions = predict_step(twin, loss, gathered, seed=seed)
+        notes += predictions.notes
         before = {name: loss.values[name] for name in loss.variables}
         _train(model, data)
         after = {name: variable.numpy() for name, variable in loss.variables.items()}
         verdicts = {name: compare_variable(name, value, predictions, step=step) for name, value in after.items()}
         verdicts = name_causes(verdicts, predictions, before=before, after=after, data=data)
+        off = [name for name, verdict in verdicts.items() if verdict.reason_code is Reason.LAW_DIFFERS]
+        written = find_written(model, {name: loss.variables[name] for name in off}, data, before=before)
+        verdicts |= {name: verdicts[name].because(Reason.FORWARD_WRITES, step) for name in written}
         for name, verdict in verdicts.items():
             departed |= verdict.verdict is Kind.DEPARTURE
             found[name].append(verdict)
@@ -128,7 +81,7 @@ def compare_steps(
     return Outcome(tuple(worst_step(verdicts) for verdicts in found.values()), tuple(notes))
 
 
-def predict_step(twin: OptimizerTwin, loss: LossFunction, oracle: Oracle, *, seed: int) -> StepPredictions:
+def predict_step(twin: OptimizerTwin, loss: LossFunction, gathered: Oracles, *, seed: int) -> StepPredictions:
     """What the next training step should lead to, from the present weights. Raises: BadInput if nothing trains."""
     weights = {name: loss.values[name] for name in loss.variables}
     autodiff = autodiff_at(loss, loss.values)
@@ -139,9 +92,7 @@ def predict_step(twin: OptimizerTwin, loss: LossFunction, oracle: Oracle, *, see
             f"otherwise (No gradients provided for any variable). Received: none for {listed(weights)}. "
             "check_gradients says what stops each of them."
         )
-    numeric = {
-        name: allow_kinks(numeric_gradient(oracle, name), oracle, name, autodiff=autodiff, seed=seed) for name in exact
-    }
+    numeric, notes = measure_slopes(gathered, list(exact), autodiff=autodiff, seed=seed)
     rounding = {name: autodiff.rounding[name] for name in exact}
     by_numeric = StepStart(
         weights=weights,
@@ -157,7 +108,20 @@ def predict_step(twin: OptimizerTwin, loss: LossFunction, oracle: Oracle, *, see
         slopes=numeric,
         gradients=exact,
         optimizer=twin.optimizer,
+        notes=notes,
     )
+
+
+def find_written(model: Any, variables: Mapping[str, Any], data: Data, *, before: Mapping[str, Array]) -> list[str]:
+    """The names of the variables that the forward pass of a training step writes by itself. Nothing stays written."""
+    if not variables:
+        return []
+    with restore_variables(model.variables), running_user_code():
+        for name, value in before.items():
+            if name in variables:
+                variables[name].assign(value)
+        model(data.tensors().x, training=True)
+        return [name for name, variable in variables.items() if not np.array_equal(variable.numpy(), before[name])]
 
 
 def _train(model: Any, data: Data) -> None:

@@ -81,6 +81,12 @@ ADVICE = (
         reasons=(Reason.LAW_DIFFERS,),
     ),
     _advise(
+        "a layer assigns to a weight that is trained: look at what its call does in training",
+        Kind.MISMATCH,
+        oracles=("update",),
+        reasons=(Reason.FORWARD_WRITES,),
+    ),
+    _advise(
         "the optimizer applies the gradients that it is handed: look at what the train step makes of the gradient",
         Kind.MISMATCH,
         oracles=("update",),

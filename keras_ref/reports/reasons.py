@@ -227,6 +227,10 @@ class Reason(StrEnum):
         "law-differs",
         "step {}: Keras's step is not the optimizer's law even with Keras's own gradient",
     )
+    FORWARD_WRITES = (
+        "forward-writes",
+        "step {}: the forward pass of the step writes this weight by itself, before the optimizer moves it",
+    )
     STEP_DEPARTS = "step-departs", "Keras's step is known to depart from the optimizer's law here", "step {}: {}"
     OWN_STEP_GRADIENT = (
         "own-step-gradient",
