@@ -24,6 +24,7 @@ PASSED = (
     ("confident, loss 1 … 1e-60", 10, "entry 1e-04"),
     ("confident, loss 1 … 1e-60", 0, "sign"),
     ("trained, loss 1 … 1e-60", 0, "tensor 1e-06"),
+    ("confident, loss 1 … 1e-60", 97, "one entry zero"),
 )
 
 
@@ -35,6 +36,11 @@ def test_what_noise_may_hide_is_not_reported(kind, seed):
 @pytest.mark.parametrize(("kind", "seed", "label"), PASSED)
 def test_what_the_loss_does_not_carry_is_found_at_another_scale(kind, seed, label):
     judged = list(sensitivity.judge_case(kind, seed, errors=1, labels=(label,)))
+    assert {one.outcome for one in judged} == {"passed", "found"}, "\n\n".join(one.explain() for one in judged)
+
+
+def test_what_noise_hides_from_short_steps_is_found_with_longer_ones():
+    judged = list(sensitivity.judge_case("near a kink", 69, errors=1, labels=("tensor 1e-05",)))
     assert {one.outcome for one in judged} == {"passed", "found"}, "\n\n".join(one.explain() for one in judged)
 
 

@@ -1,5 +1,7 @@
 """Where real differences are blunt, the twin's complex step is not: between kinks a billionth away on either side."""
 
+from dataclasses import replace
+
 import keras
 import numpy as np
 import pytest
@@ -59,6 +61,37 @@ def test_a_term_within_the_noise_is_not_missed(seed):
     assert not verdict.failed, verdict.explain()
     wrong = sensitivity.planted(autodiff, "dense/kernel", sensitivity.PLANTS["entry 1e-06"], 0)
     assert compare_entries(oracle, "dense/kernel", autodiff=wrong).verdict == "mismatch"
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_what_noise_hides_from_short_steps_is_seen_with_longer_ones(seed):
+    """The kernel behind a unit that is hardly on: a loss of about 1 is a parabola of it, of a slope of 1e-8."""
+    generator = np.random.default_rng(seed)
+    weights = between_kinks(10.0 ** -generator.uniform(7, 8)) | {"dense/kernel": np.array([[0.75, 0.5]])}
+    weights["dense/bias"][1] = -1.0  # the other unit is off
+    whole, autodiff = numeric_sides(MODEL, weights, X, generator.uniform(1, 2, (2, 1)), MeanSquaredError())
+    oracle = replace(whole, supports_complex=False)  # as Keras's own forward pass
+    (name,) = (n for n, own in oracle.names.items() if own == "dense_1/kernel")
+    assert not compare_entries(oracle, name, autodiff=autodiff).failed
+    for label in ("tensor 1e-05", "entry 1e-06"):
+        wrong = sensitivity.planted(autodiff, name, sensitivity.PLANTS[label], 0)
+        assert compare_entries(oracle, name, autodiff=wrong).verdict == "mismatch", label
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_an_entry_that_is_said_to_be_zero_is_seen_for_itself(seed):
+    """Saturated units. One moves at half the scale; there the others are next to zero still, as a wrong zero is."""
+    generator = np.random.default_rng(seed)
+    logits = np.array([-generator.uniform(250, 330), generator.uniform(40, 60), -generator.uniform(250, 330)])
+    weights = {"dense/kernel": np.stack([logits, generator.normal(size=3)]), "dense/bias": np.zeros(3)}
+    model = Model.chain([Dense(3, "sigmoid")], (2,))
+    oracle, autodiff = numeric_sides(model, weights, np.eye(1, 2), np.eye(1, 3, 1), MeanSquaredError())
+    (name,) = (n for n, own in oracle.names.items() if own == "dense/kernel")
+    verdict = compare_entries(oracle, name, autodiff=autodiff)
+    assert verdict.verdict == "match", verdict.explain()
+    wrong = sensitivity.planted(autodiff, name, sensitivity.zero_entry, 0)
+    verdict = compare_entries(oracle, name, autodiff=wrong)
+    assert verdict.verdict == "mismatch" and verdict.accused == (0,), verdict.explain()
 
 
 def test_rounding_that_no_shift_of_the_point_rolls_is_not_accused():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import mpmath
@@ -23,7 +24,8 @@ DIRECTIONS = 4
 
 
 def is_differentiable(function: Callable[..., Any], floats: Sequence[Any], *, seed: int = 0) -> bool:
-    """Whether slopes along random directions are the same on both sides, and add up, to a half, for one of two steps.
+    """Whether slopes along random directions are the same on both sides, and add up, to a half, for one of two steps,
+    or do so the better the smaller the step: the determinant of zeros changes with the cube of a step, its slope is 0.
 
     They are not where a function jumps or bends: a QR decomposition without full rank, say, or the median of
     equal numbers. An accusation stays where they are so by chance.
@@ -41,7 +43,9 @@ def is_differentiable(function: Callable[..., Any], floats: Sequence[Any], *, se
     for _ in range(DIRECTIONS):
         one, two = ([_direction(x, generator) for x in leaves] for _ in range(2))
         both = [a + b for a, b in zip(one, two, strict=True)]
-        if not any(_are_linear(loss, (one, two, both), step * size) for step in STEPS):
+        changes = [_changes(loss, (one, two, both), step * size) for step in STEPS]
+        known = [c for c in changes if c is not None]
+        if not any(c.are_linear for c in known) and not (len(known) == len(STEPS) and _fades(*known)):
             return False
     return True
 
@@ -52,10 +56,12 @@ def kinks_meet(loss: ExactLoss, place: int, entry: int) -> bool:
     alone adds up. Raises: Missing, as Graph does.
     """
     others = [(i, k) for i, a in enumerate(loss.arguments) for k in range(np.size(a)) if (i, k) != (place, entry)]
-    with mpmath.workdps(DIGITS):
-        size = max([mpmath.mpf(1), *(abs(mpmath.mpf(v)) for a in loss.arguments for v in np.ravel(a))])
-        step, share = size * mpmath.mpf(10) ** (-DIGITS // 3), mpmath.mpf(10) ** -6
-        base = loss.value({}, DIGITS)
+    sizes = [abs(float(v)) for a in loss.arguments for v in np.ravel(a) if v] or [1.0]
+    # a step is small beside the smallest number, and has all its digits beside the largest one
+    digits = DIGITS + int(np.ceil(np.log10(max(1.0, *sizes)) - np.log10(min(sizes))))
+    with mpmath.workdps(digits):
+        step, share = min(sizes) * mpmath.mpf(10) ** (-DIGITS // 3), mpmath.mpf(10) ** -6
+        base = loss.value({}, digits)
 
         def change(*moved: tuple[int, int, int]) -> Any:
             moves: dict[int, Any] = {}
@@ -63,7 +69,7 @@ def kinks_meet(loss: ExactLoss, place: int, entry: int) -> bool:
                 unit = np.zeros(np.shape(loss.arguments[i]))
                 unit.flat[k] = sign
                 moves[i] = moves.get(i, 0) + exact(unit) * step
-            return loss.value(moves, DIGITS) - base
+            return loss.value(moves, digits) - base
 
         for sign in (1, -1):
             alone = change((place, entry, sign))
@@ -74,19 +80,49 @@ def kinks_meet(loss: ExactLoss, place: int, entry: int) -> bool:
     return False
 
 
-def _are_linear(
+@dataclass(frozen=True, kw_only=True)
+class _Changes:
+    """By how much a loss changes along three directions, of which the last is the sum of the others.
+
+    changes   (3, 2): backward and forward along each
+    """
+
+    changes: Array
+    step: float
+    noise: float
+
+    @property
+    def departure(self) -> float:
+        """How far they are from those of a slope, which are the same on both sides, and add up."""
+        with np.errstate(over="ignore"):
+            one, two, both = self.changes.sum(axis=1)
+            apart = self.changes[:, 0] - self.changes[:, 1]
+            return float(np.max(np.abs([*apart, one + two - both])))
+
+    @property
+    def are_linear(self) -> bool:
+        """Whether they are those of a slope, to a half."""
+        return self.departure <= float(np.max(np.abs(self.changes))) / 2 + self.noise
+
+
+def _fades(small: _Changes, large: _Changes) -> bool:
+    """Whether the departure from a slope falls faster than the step: it does not where a function bends or jumps."""
+    before, now = large.departure / large.step, small.departure / small.step
+    return bool(np.isfinite(before) and now <= before / 2)
+
+
+def _changes(
     loss: Callable[[Sequence[Array], float], float], directions: Sequence[Sequence[Array]], step: float
-) -> bool:
-    """Whether the changes along three directions, of which the last is the sum of the others, are those of a slope."""
+) -> _Changes | None:
+    """The changes along three directions; None where one of them leaves the domain, or is not finite."""
     base = loss(directions[0], 0.0)
     try:
-        changes = [(base - loss(d, -step), loss(d, step) - base) for d in directions]
-    except (tf.errors.OpError, ValueError):  # outside the domain on one side
-        return False
-    noise = 8 * float(np.spacing(abs(base)))
-    room = max(abs(c) for pair in changes for c in pair) / 2 + noise
-    one, two, both = (left + right for left, right in changes)
-    return all(abs(left - right) <= room for left, right in changes) and abs(one + two - both) <= room
+        changes = np.array([(base - loss(d, -step), loss(d, step) - base) for d in directions])
+    except (tf.errors.OpError, ValueError):
+        return None
+    if not np.all(np.isfinite(changes)):
+        return None
+    return _Changes(changes=changes, step=step, noise=8 * float(np.spacing(abs(base))))
 
 
 def _direction(x: Array, generator: np.random.Generator) -> Array:

@@ -136,6 +136,12 @@ KINDS: Mapping[str, Callable[[np.random.Generator], Mapping[str, Any]]] = {
     "row": lambda rng: {"generic": rng.normal(size=3), "zeros": np.zeros(3), "equal": np.full(3, 0.5)},
     "positive row": lambda rng: {"generic": rng.uniform(0.5, 1.5, size=3), "equal": np.full(3, 0.5)},
     "positive": lambda rng: {"generic": rng.uniform(0.5, 1.5, size=SIZE), "one zero": np.array([0.5, 0.0, 1.0, 2.0])},
+    "shares": lambda rng: {
+        "generic": rng.uniform(0.1, 0.9, size=SIZE),
+        "zeros": np.zeros(SIZE),
+        "ones": np.ones(SIZE),
+        "edges": np.array([1.0, 0.0, 0.5, 0.25]),
+    },
     "pair": lambda rng: {"generic": rng.normal(size=2), "zeros": np.zeros(2)},
     "heads": lambda rng: {"generic": rng.normal(size=(1, 3, 1, 2)), "zeros": np.zeros((1, 3, 1, 2))},
     "wide images": lambda rng: {"generic": rng.normal(size=(1, 2, 2, 4)), "zeros": np.zeros((1, 2, 2, 4))},
@@ -242,11 +248,16 @@ def points_of(kinds: tuple[str, ...], seed: int) -> Iterator[tuple[str, list[Any
     rng = np.random.default_rng(seed)
     tables = [_points_of_kind(kind, rng) for kind in kinds]
     others = generic_arguments(kinds, seed)
+    shared = [
+        (name, [table[name] for table in tables])
+        for names in zip_longest(*tables)
+        for name in dict.fromkeys(filter(None, names))
+        if all(name in table for table in tables)
+    ]
+    # the ordinary ones that nearly every function takes come first: a slow function has no time for many
+    yield from shared[:2]
     yield from _uneven_points(kinds, others)
-    for names in zip_longest(*tables):
-        for name in dict.fromkeys(filter(None, names)):
-            if all(name in table for table in tables):
-                yield name, [table[name] for table in tables]
+    yield from shared[2:]
     if len(kinds) == 1:
         return
     for i, table in enumerate(tables):

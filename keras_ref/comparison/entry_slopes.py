@@ -19,6 +19,9 @@ Record = TypeVar("Record", Slopes, Estimate)
 #: weights below this are small beside every step of `widen_steps`: what a step loses by rounding is a unit in its last
 #: place
 TINY_WEIGHT = 2.0**-20
+#: exponents of steps beyond the first ones of every comparison: of a loss that is a polynomial of a weight (that of a
+#: last linear layer) they divide the noise by a thousand times as much
+LONGER = np.arange(12.0, -8.0, -1.0)
 
 
 def unknown_slopes(number: int) -> Slopes:
@@ -112,11 +115,37 @@ def widen_steps(oracle: Oracle, name: str, *, entries: Array, known: Slopes, aut
         return np.asarray(oracle.losses(name, entries[chosen], offsets), dtype=float)
 
     found = slopes(line, np.zeros(len(chosen)), oracle.noise_along(name), base=oracle.base, exponents=WIDER)
-    # steps so much longer than the weight pass over a bend beside it (that of elu at 0): one side alone may be right
-    apart = np.abs(found.left.value - found.right.value) + np.maximum(found.left.error, found.right.error)
-    found = replace(found, value=replace(found.value, truncation=np.fmax(found.value.truncation, apart)))
+    found = _with_sides_apart(found)
     better = found.smooth & (found.value.error < estimate.error[chosen])
     return with_entries(known, chosen[better], take_entries(found, np.flatnonzero(better)))
+
+
+def lengthen_steps(oracle: Oracle, name: str, *, entries: Array, known: Slopes) -> Slopes:
+    """The slopes with steps of many times the weight in place of those that noise leaves blunter.
+
+    Where the loss bends on the way, or its slope with them is not what it was, they stay what they are.
+    """
+    at, estimate = np.ravel(oracle.values[name])[entries], known.value
+
+    def line(offsets: Array) -> Array:
+        return np.asarray(oracle.losses(name, entries, offsets), dtype=float)
+
+    found = slopes(line, at, oracle.noise_along(name), base=oracle.base, exponents=LONGER)
+    found = _with_sides_apart(found)
+    with np.errstate(invalid="ignore"):
+        fits = np.abs(found.value.value - estimate.value) <= found.value.error + estimate.error
+    better = np.flatnonzero(known.smooth & found.smooth & fits & (found.value.error < estimate.error))
+    return with_entries(known, better, take_entries(found, better))
+
+
+def _with_sides_apart(found: Slopes) -> Slopes:
+    """Slopes whose error is no less than what their sides differ by.
+
+    Steps so much longer than the weight pass over a bend beside it (that of elu at 0): one side alone may be right.
+    """
+    with np.errstate(invalid="ignore"):
+        apart = np.abs(found.left.value - found.right.value) + np.maximum(found.left.error, found.right.error)
+    return replace(found, value=replace(found.value, truncation=np.fmax(found.value.truncation, apart)))
 
 
 def measure_with_scheme(oracle: Oracle, name: str, *, entries: Array, scheme: Scheme) -> Slopes:

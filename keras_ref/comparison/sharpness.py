@@ -6,10 +6,17 @@ would have let an error of DULL of the gradient pass, where that makes it sharpe
 where it is sharp beside the largest gradient of the whole loss, or where the gradient is zero to its own rounding at
 all smaller scales as well: of a gradient that is zero everywhere (a bias before a normalization) no error is as small.
 
-So is a difference that noise may hide: it is no mismatch where autodiff is right at another scale, by less than it.
+Before that its steps are made longer: a loss that is a polynomial of a weight can be seen from as far as one likes.
+
+What is said to be a small entry of a gradient that nothing is seen of need not be one: at another scale it has to be
+seen for itself, as the largest is, or be small at the smallest scale as well.
+
+A difference that noise may hide is decided elsewhere too: it is no mismatch where autodiff is right at another scale,
+by less than it.
 
 At another scale a subject that computes in float32 may be steeper than its steps are short: weights of 2^-8 come near
-the epsilon of a normalization. What differs there alone accuses only where an error of its size would have been seen.
+the epsilon of a normalization. What differs there alone accuses only where an error of its size would have been seen,
+and of a loss that is as coarse as float32 only where no term that noise hides may explain it.
 
 A twin of whose definition Keras is known to depart accuses nothing at another scale: a difference there may be that
 departure, which is proven at the point itself.
@@ -23,9 +30,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from keras_ref.comparison.autodiff import Autodiff, Gradient
-from keras_ref.comparison.entry_comparison import EntryComparison, Judgements, measure_rounding
-from keras_ref.comparison.entry_slopes import slope_within_noise, take_entries
+from keras_ref.comparison.entry_comparison import EntryComparison, Judgements, judge, measure_rounding
+from keras_ref.comparison.entry_slopes import lengthen_steps, slope_within_noise, take_entries
 from keras_ref.comparison.neighbourhood import look_beside
+from keras_ref.comparison.noise import SUSPICIOUS
+from keras_ref.comparison.oracles import Oracle
 from keras_ref.reports.verdict import Kind, Reason
 from keras_ref.translation.departures import find_departures
 from scratch.arrays import Array
@@ -55,6 +64,7 @@ def require_sharp(found: EntryComparison, autodiff: Autodiff) -> EntryComparison
     if not gradient > 0:  # no entry is finite, which is judged by itself
         return found
     own = np.abs(found.values) / gradient
+    found = _with_longer_steps(found, autodiff, gradient, accusing=np.ones(len(own), bool))
     found = _settle_disputed(found, autodiff, own=own, gradient=gradient)
     matches = np.setdiff1d(found.judgements.among(Kind.MATCH), found.judgements.because(Reason.DECIDED_BESIDE))
     passed = np.zeros(len(found.entries))
@@ -131,7 +141,7 @@ class _Sharpened:
         kinds = there.judgements.kinds
         with np.errstate(divide="ignore", invalid="ignore"):
             # an entry that is small beside the others there, and was not here, has to be seen for itself
-            own = _visible(there) / np.abs(there.values) * self.own[at]
+            own = _visible(there) / np.abs(there.values) * self._own_at(at, scale)
         passed = np.fmax(_share_passed(there, gradient), own)
         right = (kinds == Kind.MATCH) & (passed < np.minimum(self.passed[at], 1))
         right[_excused_whole(there, gradient)] = False
@@ -142,7 +152,8 @@ class _Sharpened:
         differed = self.found.judgements.kinds[at] == Kind.MISMATCH
         wrong = (kinds == Kind.MISMATCH) & (trusted | differed)
         # what differs at two scales needs no more than to differ; what does at another scale alone has to be seen there
-        hidden = np.where(differed, there.between, _may_be_hidden(there, safety=SAFETY))
+        alone = _may_be_hidden(there, safety=SAFETY, terms=_is_coarse(there.oracle))
+        hidden = np.where(differed, there.between, alone)
         wrong &= ~hidden & (not _departs(self.found))
         found, new = self.found, self.passed.copy()
         for which, reason in ((right, Reason.DECIDED_BESIDE), (wrong, Reason.WRONG_BESIDE)):
@@ -150,6 +161,49 @@ class _Sharpened:
             found = found.with_entries(at[chosen], there.part(chosen), reason=reason)
         new[at] = np.where(wrong, 0, np.where(right, passed, new[at]))
         return replace(self, found=found, passed=new)
+
+    def _own_at(self, at: Array, scale: float) -> Array:
+        """The gradients of the entries `at` as shares of the largest: as large as that where nothing is seen of them.
+
+        Autodiff alone says that they are small, which may be what is wrong. At the smallest scale it is believed: there
+        an entry that is small everywhere (of a unit that is off) has been compared at all scales.
+        """
+        return np.where((self.passed[at] >= 1) & (scale != min(SCALES)), 1.0, self.own[at])
+
+
+def _with_longer_steps(
+    found: EntryComparison, autodiff: Autodiff, gradient: float, *, accusing: Array
+) -> EntryComparison:
+    """The comparison with the dull matches of smooth entries compared again with longer steps, where those are sharper.
+
+    What then differs is a mismatch, which has to be confirmed at another scale, where the gradient was seen with the
+    shorter steps: of one that was not, something that dies within less than a longer step may be all. `accusing` (e,)
+    says of which entries it may be one.
+    """
+    matches = np.setdiff1d(found.judgements.among(Kind.MATCH), found.judgements.because(Reason.DECIDED_BESIDE))
+    passed = _share_passed(found, gradient)
+    dull = matches[(passed[matches] >= DULL) & np.isfinite(passed[matches])]
+    if not len(dull):
+        return found
+    # where the loss bends they are no better, mostly for all entries: one tells
+    dullest = dull[[np.argmax(passed[dull])]]
+    there = _lengthen(found.part(dullest), autodiff)
+    if not there.allowed[0] < found.allowed[dullest[0]] / SAFETY:
+        return found
+    there = _lengthen(found.part(dull), autodiff)
+    sharper = there.judgements.kinds == Kind.MATCH
+    wrong = (there.judgements.kinds == Kind.MISMATCH) & ~there.between & (passed[dull] < 1)
+    wrong &= accusing[dull] & (not _departs(found))
+    wrong &= np.abs(there.slopes.value.value - there.values) > SAFETY * there.allowed
+    chosen = np.flatnonzero(sharper | wrong)
+    return found.with_entries(dull[chosen], there.part(chosen), reason=None)
+
+
+def _lengthen(found: EntryComparison, autodiff: Autodiff) -> EntryComparison:
+    """The same entries with longer steps, where those are sharper, and the measured rounding of autodiff's values."""
+    slopes = lengthen_steps(found.oracle, found.name, entries=found.entries, known=found.slopes)
+    known = replace(found, slopes=slopes, judgements=judge(slopes, found.values, found.rounding))
+    return measure_rounding(known, autodiff)
 
 
 def _settle_disputed(found: EntryComparison, autodiff: Autodiff, *, own: Array, gradient: float) -> EntryComparison:
@@ -175,15 +229,21 @@ def _settle_disputed(found: EntryComparison, autodiff: Autodiff, *, own: Array, 
     return _undecided(known.found, disputed)
 
 
-def _may_be_hidden(found: EntryComparison, *, safety: float = 1.0) -> Array:
-    """Whether the difference of each entry (e,) may be that of a bend, or a term, that noise hides from its steps.
+def _may_be_hidden(found: EntryComparison, *, safety: float = 1.0, terms: bool = True) -> Array:
+    """Whether the difference of each entry (e,) may be that of a bend, or (`terms`) a term, that noise hides from its
+    steps.
 
     `safety` is how many times as large as what is allowed, and as what noise hides, it may be for that.
     """
     with np.errstate(invalid="ignore"):
         difference = np.abs(found.slopes.value.value - found.values)
-    unseen = slope_within_noise(found.oracle, found.name, found.entries)
+    unseen = slope_within_noise(found.oracle, found.name, found.entries) if terms else 0.0
     return np.asarray(found.between | (difference <= safety * (found.allowed + unseen)))
+
+
+def _is_coarse(oracle: Oracle) -> bool:
+    """Whether more than the rounding of float64 is in the loss: a part of it that is computed in float32."""
+    return oracle.noise > SUSPICIOUS * abs(oracle.base)
 
 
 def _find_missing(found: EntryComparison, autodiff: Autodiff) -> EntryComparison:
@@ -274,4 +334,6 @@ def _compare_scaled(
         return found.part(at), 0.0
     there = EntryComparison.of(found.oracle.moved(point), found.name, autodiff=beside, entries=found.entries[at])
     there = look_beside(measure_rounding(there, beside), beside, seed=0)
-    return there, _largest_gradient(there, beside)
+    gradient = _largest_gradient(there, beside)
+    differed = found.judgements.kinds[at] == Kind.MISMATCH
+    return _with_longer_steps(there, beside, gradient, accusing=differed), gradient

@@ -250,18 +250,22 @@ def _mean(terms: list[Any]) -> Any:
 
 
 def _in_segments(of: Callable[[list[Any]], Any], empty: Any) -> Operation:
-    """A reduction over the rows of each segment: (data, ids), or (data, ids, count)."""
+    """A reduction over the rows of each segment: (data, ids), or (data, ids, count).
+
+    empty   what a segment without rows has: a number, or "min" or "max" for that of the operation's dtype
+    """
 
     def reduce(o: Any, x: Any, ids: Any, *count: Any) -> list[Any]:
         ids = np.asarray(ids)
         size = int(count[0]) if count else (int(ids.max()) + 1 if ids.size else 0)
         rows, flat = x.reshape(-1, *x.shape[ids.ndim :]), ids.ravel()
         found = np.empty((size, *rows.shape[1:]), object)
+        nothing = mpmath.mpf(float(getattr(o.outputs[0].dtype, empty))) if isinstance(empty, str) else empty
         for segment in range(size):
             own = rows[flat == segment]
             for index in np.ndindex(found.shape[1:]):
                 terms = list(own[(slice(None), *index)])
-                found[(segment, *index)] = of(terms) if terms else empty
+                found[(segment, *index)] = of(terms) if terms else nothing
         return [found]
 
     return reduce
@@ -331,8 +335,8 @@ SPECIAL: dict[str, Operation] = {
         for count in ("", "WithNumSegments")
     },
     "UnsortedSegmentProd": _in_segments(mpmath.fprod, mpmath.mpf(1)),
-    "UnsortedSegmentMax": _in_segments(max, mpmath.mpf(np.finfo(float).min)),
-    "UnsortedSegmentMin": _in_segments(min, mpmath.mpf(np.finfo(float).max)),
+    "UnsortedSegmentMax": _in_segments(max, "min"),
+    "UnsortedSegmentMin": _in_segments(min, "max"),
     **dict.fromkeys(
         (
             "ResizeBilinear",
