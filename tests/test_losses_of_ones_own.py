@@ -292,6 +292,7 @@ class Clipping(Own):
 
 
 def test_weights_that_are_clipped_after_a_step():
+    keras.utils.set_random_seed(3)  # initializers take their seeds when layers are made; both bounds have to be met
     report = updated(Clipping(), y=None)
     assert report.ok, report.explain()
     clipped = [v.reason for v in report.verdicts if v.reason_code == "own-step-moves"]
