@@ -1,4 +1,6 @@
-"""Which code of the user's is at fault where a backward pass raises, or returns gradients that fit nothing."""
+"""Which code of the user's is at fault where a backward pass raises, or returns gradients that fit nothing; and what a
+loss and a gradient have to be.
+"""
 
 from __future__ import annotations
 
@@ -12,14 +14,17 @@ from types import CodeType, FrameType
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 from tensorflow.python.eager import record
 
-from keras_ref.errors import BackwardPassFailed, BadInput, UserCodeFailed
+from keras_ref.errors import BackwardPassFailed, BadInput, UserCodeFailed, short
+from keras_ref.evaluation.float64 import DTYPE
 from keras_ref.evaluation.restoration import Restoration
 from keras_ref.own_modules import PLACE
 from keras_ref.reports.kinds import Kind
 from keras_ref.reports.reasons import Reason
+from scratch.arrays import Array
 
 #: whose frames are no user's: ours, TensorFlow's, Keras's, and Python's own library
 NOT_THE_USERS = tuple(
@@ -142,3 +147,20 @@ def _layer_of(frame: FrameType) -> str:
 def _named(code: CodeType, line: int, layer: str) -> str:
     function = code.co_qualname.replace("<locals>.", "")
     return f"`{function}` (line {line} of {Path(code.co_filename).name}{layer})"
+
+
+def as_floats(gradient: Any) -> Array | None:
+    """A gradient as an array of floats. Raises: BackwardPassFailed where it holds none."""
+    try:
+        return None if gradient is None else np.asarray(gradient, dtype=DTYPE)
+    except (TypeError, ValueError) as error:
+        raise BackwardPassFailed(f"A gradient that holds no floats ({short(error)})", place="") from error
+
+
+def require_scalar(loss: Any) -> Any:
+    """The loss, if it is one number. Raises: BadInput."""
+    loss = tf.convert_to_tensor(loss)
+    if loss.shape.rank not in (0, None):
+        received = f"Received: shape {tuple(loss.shape)}."
+        raise BadInput(f"A loss must be a scalar. {received} Reduce it, with a mean or a sum over the batch.")
+    return loss

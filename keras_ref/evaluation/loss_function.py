@@ -22,11 +22,13 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_ref.errors import BackwardPassFailed, BadInput, UserCodeFailed, running_user_code, short
+from keras_ref.errors import BackwardPassFailed, UserCodeFailed, running_user_code, short
 from keras_ref.evaluation.backward_errors import (
     Refused,
+    as_floats,
     place_of,
     recording_wrong_gradients,
+    require_scalar,
     running_backward_pass,
 )
 from keras_ref.evaluation.float64 import DTYPE
@@ -36,13 +38,7 @@ from keras_ref.evaluation.keras_classes import KerasVariable
 from keras_ref.evaluation.keras_parts import tensorflow_variable
 from keras_ref.evaluation.naming import float_inputs, path_of, replace_inputs, unique
 from keras_ref.evaluation.perturbed_losses import PerturbedLosses
-from keras_ref.evaluation.real_parts import (
-    dtype_in,
-    from_real_parts,
-    is_real_or_complex,
-    real_parts,
-    real_values,
-)
+from keras_ref.evaluation.real_parts import dtype_in, from_real_parts, is_real_or_complex, real_parts, real_values
 from keras_ref.evaluation.restoration import same_bits
 from keras_ref.evaluation.rounding import ConversionFailed, Rounded
 from keras_ref.evaluation.traced_losses import Way
@@ -289,7 +285,7 @@ class LossFunction(PerturbedLosses):
             raise BackwardPassFailed(error, place=place_of(error)) from error
         finally:
             self.restore_values()
-        return {n: _as_floats(g) for n, g in zip(self.values, found, strict=True)}, float(loss)
+        return {n: as_floats(g) for n, g in zip(self.values, found, strict=True)}, float(loss)
 
     def _made(self, mode: str, taped: Callable[..., Any], key: str) -> Any:
         """What runs `taped` in a mode, made once for each mode and `key`."""
@@ -398,20 +394,3 @@ class LossFunction(PerturbedLosses):
                 except UserCodeFailed:
                     raise failed from failed.error
             raise BackwardPassFailed(failed.error, place=place_of(failed.error)) from failed.error
-
-
-def _as_floats(gradient: Any) -> Array | None:
-    """A gradient as an array of floats. Raises: BackwardPassFailed where it holds none."""
-    try:
-        return None if gradient is None else np.asarray(gradient, dtype=DTYPE)
-    except (TypeError, ValueError) as error:
-        raise BackwardPassFailed(f"A gradient that holds no floats ({short(error)})", place="") from error
-
-
-def require_scalar(loss: Any) -> Any:
-    """The loss, if it is one number. Raises: BadInput."""
-    loss = tf.convert_to_tensor(loss)
-    if loss.shape.rank not in (0, None):
-        received = f"Received: shape {tuple(loss.shape)}."
-        raise BadInput(f"A loss must be a scalar. {received} Reduce it, with a mean or a sum over the batch.")
-    return loss
