@@ -7,7 +7,7 @@ a state of its own. How far a step may be off is derived in comparison/optimizer
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import replace
 from typing import Any
 
@@ -31,7 +31,7 @@ from keras_ref.checks.used_rows import only_used_rows
 from keras_ref.comparison.evidence import Outcome
 from keras_ref.comparison.oracles import Oracles, TwinOracle
 from keras_ref.comparison.own_train_steps import compare_own_steps
-from keras_ref.comparison.train_step_losses import own_optimizers
+from keras_ref.comparison.train_step_losses import NoStepLoss, own_optimizers
 from keras_ref.comparison.training_steps import compare_steps
 from keras_ref.errors import (
     BackwardPassFailed,
@@ -215,8 +215,11 @@ def _compare_own_updates(model: Any, batches: Sequence[Data], *, seed: int, prog
     trained = list(model.trainable_variables)
     state = [*untrained(model, trained), *(v for o in own_optimizers(model) for v in o.variables)]
 
+    losses: list[LossFunction] = []
+
     def make(loss: Callable[[Data], Any]) -> LossFunction:
-        return LossFunction(loss, variables=trained, state=state, data=batches[0], watch_inputs=False)
+        losses.append(LossFunction(loss, variables=trained, state=state, data=batches[0], watch_inputs=False))
+        return losses[-1]
 
     def oracles_at(at: LossFunction) -> Oracles:
         return oracles_of(at, _no_twin, subject=model.name, wanted=("forward",), seed=seed)
@@ -230,7 +233,15 @@ def _compare_own_updates(model: Any, batches: Sequence[Data], *, seed: int, prog
         "compared with the slopes of the loss that it returns or of the losses that it differentiates, and the weights "
         "with the optimizers' laws on these gradients."
     )
-    return replace(outcome, notes=(note, *outcome.notes))
+    untracked = notes_on_untracked([v for one in losses for v in _untracked_in(one)], [model])
+    return replace(outcome, notes=(note, *outcome.notes, *untracked))
+
+
+def _untracked_in(loss: LossFunction) -> list[Any]:
+    """TensorFlow's own trainable variables that a loss of a train step reads; none of one that cannot be computed."""
+    with suppress(NoStepLoss, UserCodeFailed):  # of which the verdicts say why
+        return loss.untracked
+    return []
 
 
 def _without_empty(outcome: Outcome, trained: Sequence[Any]) -> Outcome:
