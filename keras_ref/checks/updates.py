@@ -28,6 +28,7 @@ from keras_ref.checks.gather import NOTE_ON_EMPTY, oracles_of
 from keras_ref.checks.precision import is_about_precision
 from keras_ref.checks.twins import twin_of
 from keras_ref.checks.used_rows import only_used_rows
+from keras_ref.checks.used_rows_of_steps import only_used_rows_of_steps
 from keras_ref.comparison.evidence import Outcome
 from keras_ref.comparison.oracles import Oracles, TwinOracle
 from keras_ref.comparison.own_train_steps import compare_own_steps
@@ -133,7 +134,11 @@ def check_updates(
         stack.enter_context(restore_process_state())
         given = [optimizer] if isinstance(optimizer, keras.optimizers.Optimizer) else []
         objects = (model, *given, *loss_objects(loss))
-        used = _used_rows(objects, data, optimizer=optimizer or compiled, loss=loss, seed=seed)
+        if has_own_train_step(model):
+            as_compiled = own if optimizer is None and loss is None else ()
+            used = only_used_rows_of_steps(objects, data, optimizers=as_compiled, seed=seed)
+        else:
+            used = _used_rows(objects, data, optimizer=optimizer or compiled, loss=loss, seed=seed)
         data, on_all_rows = stack.enter_context(used)
         stack.enter_context(in_float64(*own, *objects))
         stack.enter_context(_naming_the_precision())
@@ -164,19 +169,16 @@ def check_updates(
 def _used_rows(
     keras_objects: Sequence[Any], data: Data, *, optimizer: Any, loss: Any, seed: int
 ) -> AbstractContextManager[tuple[Data, Callable[[Report], Report]]]:
-    """only_used_rows; with all rows where a step is the model's own, or follows no law that is known."""
-    model = keras_objects[0]
+    """only_used_rows; with all rows where a step follows no law that is known."""
     try:
-        law = None if has_own_train_step(model) else reflected(keras.optimizers.get(optimizer), "optimizer")
+        law = reflected(keras.optimizers.get(optimizer), "optimizer")
     except NoTwin:
-        law = None
-    if law is None:
         return nullcontext((data, lambda report: report))
 
     def prepare(data: Data, dtype: str | None) -> ModelLoss:
-        return model_loss(model, data, loss=loss, training=True, seed=seed, dtype=dtype)
+        return model_loss(keras_objects[0], data, loss=loss, training=True, seed=seed, dtype=dtype)
 
-    return only_used_rows(keras_objects, data, prepare, law=law, seed=seed)
+    return only_used_rows(keras_objects, data, prepare, laws=(law,), seed=seed)
 
 
 def _compare_updates(

@@ -12,6 +12,7 @@ from functools import partial
 from typing import Any, TypeAlias
 
 import numpy as np
+from tensorflow.python.trackable.data_structures import ListWrapper
 
 from keras_ref.evaluation.nesting import everything_in
 
@@ -102,6 +103,8 @@ def _restore_array(array: Any, before: Any) -> None:
 
 
 _KINDS: dict[type, Kind] = {
+    # what TensorFlow has in the place of a list that it tracks: the list is an attribute of it
+    ListWrapper: Kind(lambda wrapper: _by_items(vars(wrapper)), lambda wrapper: vars(wrapper).values()),
     list: Kind(_by_items, lambda items: items),
     dict: Kind(_by_items, lambda table: table.values()),
     set: Kind(_by_items, lambda items: items),

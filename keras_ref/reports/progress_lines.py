@@ -45,5 +45,7 @@ class ProgressLines:
         begun = time.monotonic()
         while not self._ended.wait(EVERY):
             line = f"still running after {time.monotonic() - begun:.0f} s: {self._label}{self._what}"
-            with suppress(OSError, ValueError):  # a stream that is full or closed is no reason to end the command
+            if sys.stderr is None:  # it was closed when the command began
+                return
+            with suppress(OSError, ValueError):  # nor is one that is full or closed now a reason to end the command
                 print(printable(line), file=sys.stderr, flush=True)  # noqa: T201 (what it is for)

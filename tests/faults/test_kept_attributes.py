@@ -7,6 +7,7 @@ from collections import OrderedDict, deque
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from keras_ref import check_function, check_gradients, check_layer, check_updates, compare
 from keras_ref.errors import BadInput, CouldNotRun, short
@@ -99,6 +100,20 @@ def test_a_container_that_holds_itself():
     for step in (*steps, *steps):
         step()
     assert (items[0], items[1] is items, table["a"], table["b"] is table) == (0, True, [1], True)
+
+
+def test_a_list_that_tensorflow_tracks():
+    """Its items are those of a list inside it, which must not seem changed behind its back."""
+    module = tf.Module()
+    module.items = [1, [2]]
+    steps = [*steps_to_undo(module.items)]
+    module.items.append(3)
+    module.items[1].append(4)
+    for step in (*steps, *steps):
+        step()
+    assert ([*module.items], [*module.items[1]]) == ([1, [2]], [2])
+    module.items.append(tf.Variable(1.0))
+    assert len(module.items._trackable_children()) > 0
 
 
 def nested(make, depth=10_000):
