@@ -54,13 +54,14 @@ def _laws_of(optimizers: Sequence[Any]) -> list[Optimizer]:
 
 def _law_of(optimizer: Any) -> Optimizer:
     """The law of an optimizer. Raises: NoTwin."""
-    if not keras_2.is_optimizer(optimizer):
-        return reflected(optimizer, "optimizer")
-    if any(variable.shape.rank for variable in keras_2.inner_optimizer(optimizer).variables):
+    if keras_2.is_optimizer(optimizer) and any(
+        variable.shape.rank for variable in keras_2.inner_optimizer(optimizer).variables
+    ):
         raise NoTwin(
             "An optimizer of Keras 2 must not have a state yet for rows to be left out. Received: one that has."
         )
-    return reflected(as_keras_3(optimizer), "optimizer")
+    law: Optimizer = reflected(as_keras_3(optimizer) if keras_2.is_optimizer(optimizer) else optimizer, "optimizer")
+    return law
 
 
 def _handed_in_a_step(keras_objects: Sequence[Any], optimizers: Sequence[Any], data: Data) -> list[Observed] | None:

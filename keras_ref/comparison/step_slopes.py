@@ -26,7 +26,7 @@ SHARP = 1e-9
 
 
 #: entries whose slopes are measured at a time: a few MB for each array of what is known of them
-AT_ONCE = 2**16
+AT_ONCE = 2**14
 
 
 def numeric_gradient(oracle: Oracle, name: str) -> NumericGradient:

@@ -3,11 +3,10 @@
 import sys
 
 import keras
-import numpy as np
 import pytest
 import tensorflow as tf
 from everything import changes, everything
-from test_unused_rows import IDS, TARGETS, of_rows
+from test_unused_rows import IDS, TARGETS, looking_up, of_rows, peak_of_arrays
 
 from keras_ref import check_updates
 
@@ -117,3 +116,20 @@ def test_an_optimizer_of_keras_2_that_has_a_state(monkeypatch):
     report = check_updates(model, IDS % 100, TARGETS, steps=1)
     assert report.ok
     assert not any("none of the data" in note for note in report.notes)
+
+
+def stepped(make):
+    def holder(rows, **_):
+        model = make(rows)
+        return [], lambda: check_updates(model, IDS, TARGETS, steps=1)
+
+    return holder
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("make", [looking_up, Stepping, of_keras_2])
+def test_memory_does_not_grow_with_unused_rows(make):
+    """Arrays of NumPy: less than twice what the weights grow by."""
+    holder = stepped(make)
+    peak_of_arrays(80_000, holder)
+    assert peak_of_arrays(580_000, holder) - peak_of_arrays(80_000, holder) < 2 * 500_000 * 8 * 4
