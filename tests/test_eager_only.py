@@ -92,6 +92,7 @@ def model_of(wrong=0.0):
     return model
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("options", [{"effort": "full"}, {"effort": "fast"}, {"budget": 1}], ids=str)
 def test_models(options):
     model = model_of()
@@ -103,10 +104,12 @@ def test_models(options):
     assert "net/looks/w" in {v.name for v in wrong.failures if v.verdict == "mismatch"}, wrong
 
 
+@pytest.mark.sampled
 def test_updates():
     assert check_updates(model_of(), X, Y).ok
 
 
+@pytest.mark.sampled
 def test_a_loss_of_its_own():
     def loss(y, p):
         if tf.reduce_mean(p) > 0:
@@ -132,11 +135,13 @@ class Rounds(keras.layers.Layer):
         return x + tf.stop_gradient(tf.round(x) - x)
 
 
+@pytest.mark.sampled
 def test_a_surrogate():
     report = check_layer(Rounds(), X[:1])
     assert [v.verdict for v in report.verdicts] == ["surrogate"]
 
 
+@pytest.mark.sampled
 def test_one_triangle():
     matrix = np.array([[2.0, 0.5], [0.5, 1.0]])
     report = check_function(lambda x: tf.linalg.cholesky(x) if x.numpy().size else x, matrix)

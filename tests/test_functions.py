@@ -110,6 +110,7 @@ LAYERS = {
 }
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", LAYERS)
 def test_layers(name):
     """Unbuilt, by both oracles."""
@@ -374,6 +375,7 @@ def quantized(layer, **options):
     return verdicts(check_gradients(m, X, oracles=("forward",), **options))
 
 
+@pytest.mark.sampled
 def test_surrogates():
     """Declared on the class, everything upstream is meant to differ, and everything downstream is checked as ever."""
     upstream = [("m/a/kernel", "forward"), ("m/a/bias", "forward"), ("input", "forward")]

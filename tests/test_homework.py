@@ -76,6 +76,7 @@ def test_exercises_are_handed_out_and_graded(gradtwin):
     assert found.status == 1 and "not written yet" in found.out and "Go on with what is missing." in found.out
 
 
+@pytest.mark.sampled
 def test_a_folder_is_one_table(gradtwin):
     (gradtwin.folder / "all").mkdir()
     for name, text in {

@@ -34,6 +34,7 @@ def wrong():
 """
 
 
+@pytest.mark.sampled
 def test_a_factory_in_all_four_verbs(gradtwin, tmp_path):
     gradtwin.write_module("old_models", MODELS)
     status, out, err = gradtwin("check", "old_models:build", "--json", "report.json")

@@ -89,6 +89,7 @@ def twins_in(report):
     return [v for v in report.verdicts if v.oracle == "twin"]
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     ("layer", "inputs"), [*FEW, *(pytest.param(*one, marks=pytest.mark.slow) for one in MOST)], ids=name_of
 )
@@ -143,6 +144,7 @@ def test_losses(name, weights):
         assert report.ok and twins_in(report), report.explain()
 
 
+@pytest.mark.sampled
 def test_a_loss_that_is_given_counts_as_a_compiled_one():
     """By a name, with the penalty and the weights of the samples: they were left out where a loss was given."""
     weights = np.array([0.5, 1.0, 2.0])

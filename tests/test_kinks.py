@@ -98,6 +98,7 @@ class Point(Oracle):
         )
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("distance", DISTANCES, ids=str)
 @pytest.mark.parametrize("name", KINKED)
 def test_the_right_gradient_passes(name, distance):

@@ -363,6 +363,7 @@ def test_message(name):
         np.testing.assert_array_equal(w, kept[2][n])
 
 
+@pytest.mark.sampled
 def test_a_check_changes_nothing_of_the_model():
     """Weights, moving averages, seeds, optimizer slots, compile state: bit-identical, also after an exception."""
     keras.utils.set_random_seed(2)

@@ -88,6 +88,7 @@ def test_the_stated_error_covers_the_true_one(flow, body, dtype, seed, size):
     assert abs(float(traced(x)) - truth) <= stated  # also false where nothing is stated
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("planted", [0.0, 1.0])
 @pytest.mark.parametrize("scale", [1.0, 5.0, 20.0])
 def test_ctc_of_confident_logits(scale, planted):

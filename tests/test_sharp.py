@@ -42,6 +42,7 @@ def test_an_error_of_a_millionth_is_seen_between_kinks(distance):
         assert compare_entries(oracle, name, autodiff=wrong).verdict == "mismatch", name
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("seed", range(40))
 def test_a_term_within_the_noise_is_not_missed(seed):
     """elu(rate·w - depth) beside a term that is a thousand times 1/ε larger: it dies within less than a step."""
@@ -119,6 +120,7 @@ SMALL_LOSSES = {
 }
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", SMALL_LOSSES)
 @pytest.mark.parametrize("planted", [0.0, 1e-2, 1e-6])
 def test_small_inputs_are_compared_enlarged(name, planted):

@@ -113,6 +113,7 @@ PARTS = {
 }
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("part", PARTS)
 def test_part(part):
     """A right step is accepted."""
@@ -121,6 +122,7 @@ def test_part(part):
     assert {v.verdict for v in report.verdicts} == {"match"}
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("part", PARTS)
 def test_planted_error(part):
     """An error of a millionth in one part of the step is found, and blamed on the step, not on the gradient."""
@@ -149,6 +151,7 @@ SPARSE = [
 LINEAR = ("SGD", "Lion")
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", SPARSE)
 def test_sparse(name):
     """Rows of a repeated index that Keras squares one by one are the departure, and nothing else is excused by it."""

@@ -435,6 +435,7 @@ def test_questions_that_somebody_edited(tmp_path, monkeypatch, name, value):
         read_questions(str(path))
 
 
+@pytest.mark.sampled
 def test_the_text_of_a_question_is_shown_harmlessly():
     from test_hostile_lesson import lesson_of_names
 
