@@ -180,6 +180,7 @@ def test_a_generator_gives_its_first_batch(monkeypatch):
         np.testing.assert_array_equal(y, Y[:4])
 
 
+@pytest.mark.sampled
 def test_what_goes_wrong_later_does_not_end_the_training():
     """Data that do not fit are refused at once; a model that has become nan is a warning like any other."""
     with pytest.raises(ValueError, match=r"must have shape \(any, 3\). Received: \(24, 2\)"):

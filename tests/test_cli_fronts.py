@@ -173,6 +173,7 @@ def test_github_actions_get_annotations_and_a_summary(run, tmp_path, monkeypatch
     assert status == 2 and out == "::error title=gradtwin could not run::" + err.removeprefix("gradtwin: ")
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("command", ["check", "locate"])
 def test_batches_and_what_gradients_are_by(run, tmp_path, command):
     """Both are passed on, recorded and replayed: of two batches the loss is that of all the data."""

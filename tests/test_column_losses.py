@@ -154,6 +154,7 @@ def test_verdicts(make, monkeypatch):
         assert abs(one.numeric - one.autodiff) <= one.visible <= 10 * other.visible
 
 
+@pytest.mark.sampled
 def test_wrong_columns(monkeypatch):
     """Columns that do not fit the forward pass are not used: the check finds what it finds without them."""
     moves = Block.columns

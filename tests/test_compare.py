@@ -57,6 +57,7 @@ def test_a_difference_is_named_by_layer_and_stage(other, place, stage):
         found.raise_if_failed()
 
 
+@pytest.mark.sampled
 def test_models_are_afterwards_what_they_were():
     model = network()
     before = [v.numpy() for v in (*model.variables, *model.optimizer.variables)]
@@ -67,6 +68,7 @@ def test_models_are_afterwards_what_they_were():
     assert not model.run_eagerly and "call" not in vars(model.layers[0])
 
 
+@pytest.mark.sampled
 def test_a_model_and_its_twin_agree():
     model = network()
     twin, _ = reflect(model)

@@ -344,6 +344,7 @@ def test_a_cluster_without_workers_is_refused():
     )
 
 
+@pytest.mark.sampled
 @pytest.mark.filterwarnings("default")
 def test_no_scheduler_is_refused(monkeypatch):
     pytest.importorskip("distributed", reason="needs gradtwin[dask]")

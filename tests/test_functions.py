@@ -49,6 +49,7 @@ def test_functions(name):
     assert report.ok and {v.oracle for v in report.verdicts} == {"forward"}, report.explain()
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", ["two inputs", "a number", "a loss", "Keras operations"])
 def test_functions_with_a_planted_error(name):
     function, inputs = FUNCTIONS[name]

@@ -20,6 +20,7 @@ DEPENDING = {
 }
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", DEPENDING)
 def test_functions_of_their_precision(name):
     function = DEPENDING[name]

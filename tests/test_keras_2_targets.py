@@ -57,6 +57,7 @@ def save(model, path):
         model.save(path)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("ending", ["h5", "keras"])
 def test_a_file_is_loaded_by_the_library_that_wrote_it(ending, gradtwin, tmp_path, monkeypatch):
     gradtwin.write_module("saved_models", MODELS)

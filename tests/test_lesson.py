@@ -142,6 +142,7 @@ REFUSED = {
 }
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("command", REFUSED)
 def test_what_cannot_be_done_is_one_sentence_and_status_2(run, command, tmp_path):
     np.savez(tmp_path / "many.npz", x=np.ones((65, 3)), y=np.ones((65, 1)))

@@ -165,6 +165,7 @@ def test_a_screen_reader_finds_its_way(shown, driver):
     assert driver.execute_script("return document.getElementById('said').getAttribute('role')") == "status"
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("shown", ["recipe2"], indirect=True)
 def test_what_to_know_of_recipe_2(shown, driver):
     """Two units start dead, the third dies in the first step, and from epoch 2 on only the output bias learns."""

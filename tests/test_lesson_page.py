@@ -265,6 +265,7 @@ def test_what_if(shown, driver):
     assert set(optimizers) == {"SGD", "momentum 0.9", "Nesterov 0.9", "Adagrad", "RMSprop", "Adam"}
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("shown", ["classifier"], indirect=True)
 def test_numbers_of_a_figure(shown, driver):
     """Lines with points of their own keep them apart: batches of 1, of 2 and of all samples are looked at in different
@@ -283,6 +284,7 @@ def test_numbers_of_a_figure(shown, driver):
         assert cells[0] == "" or cells[0] == f"{y[near[0]]:.6g}"
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("shown", ["recipe1"], indirect=True)
 def test_code(shown, driver):
     click(driver, "tab-code")

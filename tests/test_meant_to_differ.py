@@ -62,6 +62,7 @@ def cut_off(x):
     return tf.add_n(terms), lambda upstream: upstream * tf.cos(x)
 
 
+@pytest.mark.sampled
 def test_an_approximation():
     x = X / 4
     assert not check_function(cut_off, x).ok

@@ -346,6 +346,7 @@ class Sub(keras.Model):
         return x
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", CASES)
 def test_message(name):
     call, text = CASES[name]

@@ -67,6 +67,7 @@ MEETINGS = {
 }
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("kind", ["scratch.py", "scratch/__init__.py"])
 def test_both_are_themselves(tmp_path, kind):
     (tmp_path / kind).parent.mkdir(exist_ok=True)

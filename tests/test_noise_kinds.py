@@ -138,6 +138,7 @@ def test_confident_losses(name, modes, margin):
         assert covers(verdict, slope(mpmath.mpf(margin)))
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("scale", [30.0, 120.0])
 @pytest.mark.parametrize("ending", ["logits", "softmax"])
 def test_learned_classifier(ending, scale):

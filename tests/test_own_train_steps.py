@@ -113,6 +113,7 @@ def test_a_wrong_sign_of_one_term():
     )
 
 
+@pytest.mark.sampled
 def test_a_wrong_sign_of_one_gradient():
     report = check_updates(made_by(Terms(-2.0)), X, Y, steps=1)
     assert "mismatch" in {v.verdict for v in report.failures}
@@ -146,6 +147,7 @@ class Twins(keras.Model):
         return {"both": loss}
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("changed", [False, True])
 def test_gradients_of_one_network_handed_to_the_other(changed):
     """They are known by what the tape gave, and where the step has made new tensors of that, by their values."""
@@ -191,6 +193,7 @@ class Velocity(Descending):
         return {"loss": loss}
 
 
+@pytest.mark.sampled
 def test_weights_moved_by_no_law_that_is_known():
     report = check_updates(made_by(Velocity()), X, Y, steps=1)
     assert only_failure(report) == (
@@ -260,6 +263,7 @@ class Compiled(Stepping):
     train_step = tf.function(Stepping.train_step)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("wrong", [0.0, 1e-4])
 def test_a_traced_train_step_still_trains(wrong):
     """No trace without an optimizer is left behind by the check."""

@@ -63,6 +63,7 @@ def test_importing_the_plugin_loads_neither_tensorflow_nor_hypothesis(pytester):
     assert result.outlines == ["[]"]
 
 
+@pytest.mark.sampled
 def test_layers_and_functions(pytester):
     pytester.makepyfile(
         MODEL

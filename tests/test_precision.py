@@ -202,6 +202,7 @@ SAID = {
 }
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("way", SAID)
 def test_float32_inside_is_said(way):
     report = check_gradients(chain("float32", Inside(way)), X, Y)

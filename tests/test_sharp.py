@@ -154,6 +154,7 @@ JUMPING = {
 ZEROS = {"exp - 1": lambda x: tf.exp(x) - 1, "1 - cos": lambda x: 1 - tf.cos(x) + x, "x": lambda x: 1.0 * x}
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("zero", ZEROS)
 @pytest.mark.parametrize("function", JUMPING)
 def test_a_jump_of_the_backward_pass_is_no_rounding(function, zero):

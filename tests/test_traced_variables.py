@@ -179,6 +179,7 @@ def saved(tmp_path_factory):
     return places
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("wrong", [1.0, 1.5])
 def test_a_saved_model(saved, wrong):
     loaded = tf.saved_model.load(saved[wrong])

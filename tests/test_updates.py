@@ -162,6 +162,7 @@ def test_sparse(name):
     assert name in LINEAR or "sparse-rows-are-squared-before-they-are-summed" in table.reason
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("clipping", ["clipnorm", "clipvalue", "global_clipnorm"])
 def test_sparse_clipped(clipping):
     """Keras clips row by row."""
@@ -172,6 +173,7 @@ def test_sparse_clipped(clipping):
     )
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", ["SGD", "Adam", "Ftrl", "Adafactor"])
 def test_planted_error_in_a_sparse_step(name):
     """A step that is neither the law's nor Keras's own departure is a mismatch, by a millionth."""
@@ -236,6 +238,7 @@ def changed(method, make):
     return optimizer
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     ("optimizer", "inside", "words"),
     [

@@ -93,6 +93,7 @@ def in_time():
         signal.signal(signal.SIGALRM, before)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("front", FRONTS)
 def test_what_is_no_file_of_its_kind(gradtwin, tmp_path, monkeypatch, front):
     ending, arguments = FRONTS[front]
