@@ -26,6 +26,7 @@ def model_of(optimizer, error=0.0, **compiled):
     return model
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", sorted(SAME_LAW))
 def test_right(name):
     """Two steps are compared; model and optimizer are afterwards what they were, and train."""
@@ -41,6 +42,7 @@ def test_right(name):
     assert int(optimizer.iterations) == 1
 
 
+@pytest.mark.sampled
 def test_a_wrong_backward_pass():
     report = check_updates(model_of("adam", 1e-4), X, Y, steps=1)
     assert {v.name for v in report.failures} == {"inside/kernel", "inside/bias"}
@@ -61,6 +63,7 @@ def only_reason(model):
     return report.verdicts[0].reason
 
 
+@pytest.mark.sampled
 def test_optimizers_without_a_twin():
     """What has no law that is known to be the same is said, and is left as it was."""
     model = model_of("adam")
@@ -75,6 +78,7 @@ def test_optimizers_without_a_twin():
     )
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("error", [0.0, 1e-6])
 def test_nadam(error):
     """It follows the definition but for a warm-up in a few steps and one constant in float32, and for nothing else."""
@@ -98,6 +102,7 @@ class InFloatx(tf_keras.optimizers.schedules.LearningRateSchedule):
         return 0.125 / (1.0 + tf.cast(step, tf_keras.backend.floatx()))
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("optimizer", ["SGD", "Adam"])
 @pytest.mark.parametrize("schedule", [InFloat32, InFloatx])
 def test_a_schedule_of_ones_own(schedule, optimizer):
@@ -132,6 +137,7 @@ def test_schedules(name):
     assert report.ok and {v.verdict for v in report.verdicts} == {"match"}, report.explain()
 
 
+@pytest.mark.sampled
 def test_weight_decay_by_patterns():
     """Of what is not excluded; a decay that is another is found."""
     optimizer = tf_keras.optimizers.AdamW(0.0625, weight_decay=0.25)
@@ -147,6 +153,7 @@ def test_weight_decay_by_patterns():
     assert {v.name for v in report.failures} == {"inside/bias"}, report.explain()
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("dynamic", [True, False])
 def test_mixed_precision(dynamic):
     """The step is that of the optimizer inside, on gradients without the scale of the loss, which stays as it was."""
