@@ -91,7 +91,11 @@ def updates_of(make, **options):
 def rows_in(holder):
     """A check of a million rows, as test_unused_rows has it."""
     callbacks = []
-    check = HOLDERS[holder](1_000_000, progress=lambda *now: callbacks[0](*now))[1]
+
+    def told(*now):
+        callbacks[0](*now)
+
+    _, check = HOLDERS[holder](1_000_000, progress=told)
 
     def call(progress):
         callbacks.append(progress)
