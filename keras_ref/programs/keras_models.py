@@ -104,6 +104,7 @@ class KerasProgram(Program):
 
     def facts(self) -> Facts:
         with self.model_in("float64") as model:
+            trained = {id(v) for v in model.trainable_variables}
             optimizer = getattr(model, "optimizer", None)
             loss = getattr(model, "loss", None) if self._is_compiled(model) else None
             stages = [Stage.FORWARD, Stage.GRADIENT]
@@ -116,7 +117,7 @@ class KerasProgram(Program):
                     Weight(
                         name=name,
                         shape=tuple(v.shape),
-                        trainable=id(v) in self._trained(model),
+                        trainable=id(v) in trained,
                         path=variable_name(v),
                     )
                     for name, v in self.named(model).items()
@@ -201,9 +202,6 @@ class KerasProgram(Program):
     def _compute_losses(self) -> list[Any]:
         """The methods of the library that compute a compiled loss."""
         return [self.keras.Model.compute_loss, self.keras.Sequential.compute_loss]
-
-    def _trained(self, model: Any) -> set[int]:
-        return {id(v) for v in model.trainable_variables}
 
     def _is_compiled(self, model: Any) -> bool:
         return bool(getattr(model, "compiled", False) or getattr(model, "_is_compiled", False))

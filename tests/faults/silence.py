@@ -74,8 +74,8 @@ def variables(count=1000):
 
 def with_itself(make, **options):
     """A comparison of two such models."""
-    model, x, y = make()
-    return lambda progress: compare(model, make()[0], x, y, progress=progress, **options)
+    (model, x, y), (other, *_) = make(), make()
+    return lambda progress: compare(model, other, x, y, progress=progress, **options)
 
 
 def gradients_of(make, **options):
