@@ -14,7 +14,7 @@ import numpy as np
 from keras_ref import check_updates
 
 #: weights of the layers that are measured, and rows of 8 of the embeddings, five of which the data use
-WEIGHTS, ROWS = (5_000, 20_000, 80_000), (20_000, 60_000, 180_000)
+WEIGHTS, ROWS = (5_000, 20_000, 80_000), (40_000, 120_000)
 #: what is allowed of every optimizer whose step takes all rows or weights: bytes, and times the float32 weights
 FIXED, TIMES = 160e6, 110
 #: optimizers that other optimizers are inside of, or that only name another

@@ -6,6 +6,7 @@ import keras
 import pytest
 import tensorflow as tf
 from everything import changes, everything
+from memory import FIXED, OPTIMIZERS, TIMES, measure, with_weights
 from test_unused_rows import IDS, TARGETS, looking_up, of_rows, peak_of_arrays
 
 from keras_ref import check_updates
@@ -133,3 +134,18 @@ def test_memory_does_not_grow_with_unused_rows(make):
     holder = stepped(make)
     peak_of_arrays(80_000, holder)
     assert peak_of_arrays(580_000, holder) - peak_of_arrays(80_000, holder) < 2 * 500_000 * 8 * 4
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="the peak of a process is asked of Linux")
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_memory_by_optimizer(name):
+    """The bound of the chapter, whatever takes rows or weights together."""
+    for peak, weights in measure(name):
+        assert peak < FIXED + TIMES * weights
+
+
+def test_memory_of_slopes():
+    """Arrays of NumPy, of a step that takes all of 40,000 weights: 30 MB, where all slopes at once took 90."""
+    model, x, y = with_weights(40_000, "sgd")
+    assert peak_of_arrays(0, lambda *_, **__: ([], lambda: check_updates(model, x, y, steps=1))) < 45e6
