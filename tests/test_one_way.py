@@ -352,7 +352,7 @@ NOTE = f"{SAMPLED} entries of each variable are compared, drawn with seed 0; eff
         ({"effort": "full"}, True, Full()),
         ({"effort": "full", "most": 3}, True, Full(3)),
         ({"effort": "fast"}, True, Directional()),
-        ({"effort": "fast", "oracles": ("twin",)}, True, Full()),
+        ({"effort": "fast", "oracles": ("twin",)}, True, Directional()),
         ({"scheme": Central()}, True, Full(SAMPLED, NOTE)),
         ({"scheme": Central()}, False, Full()),
         ({"scheme": Central(), "budget": "5s"}, False, Full()),

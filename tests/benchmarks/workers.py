@@ -76,7 +76,9 @@ def timed(command, environment, beside=lambda: 0.0):
     """(wall-clock seconds, processor seconds) of a command that succeeds, with those of processes `beside` it."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     wall, others = time.perf_counter(), beside()
-    done = subprocess.run([sys.executable, *command], env=environment, capture_output=True, text=True, check=False)
+    with tempfile.TemporaryDirectory() as folder:  # which has no settings
+        options = {"env": environment, "cwd": folder, "capture_output": True, "text": True}
+        done = subprocess.run([sys.executable, *command], **options, check=False)
     wall, others = time.perf_counter() - wall, beside() - others
     if done.returncode:
         raise SystemExit(done.stdout[-2000:] + done.stderr[-2000:])
