@@ -129,6 +129,7 @@ def kept_jobs(monkeypatch):
     return jobs
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("target", [RIGHT, WRONG])
 def test_workers_change_no_bit(target, way, pool, alone, monkeypatch, caplog):
     jobs = kept_jobs(monkeypatch)
@@ -141,7 +142,7 @@ def test_workers_change_no_bit(target, way, pool, alone, monkeypatch, caplog):
     assert caplog.text == ""
 
 
-@pytest.mark.parametrize("target", [RIGHT, WRONG])
+@pytest.mark.parametrize("target", [RIGHT, pytest.param(WRONG, marks=pytest.mark.sampled)])
 def test_processes_of_a_test_run_change_no_bit(target, pool, alone, tmp_path, monkeypatch, caplog):
     """What pytest-xdist's processes do that have tests of the same target."""
     with Helpers(tmp_path / "helpers") as executor:
@@ -155,6 +156,7 @@ def test_processes_of_a_test_run_change_no_bit(target, pool, alone, tmp_path, mo
     assert caplog.text == ""
 
 
+@pytest.mark.sampled
 def test_a_killed_worker(pool, alone, monkeypatch):
     """Its block and those that it took with it are computed all the same, by processes that are started anew."""
     before = pool._restarts
@@ -165,6 +167,7 @@ def test_a_killed_worker(pool, alone, monkeypatch):
     assert progress[-1][0] == progress[-1][1]
 
 
+@pytest.mark.sampled
 def test_workers_that_stop(pool, alone, monkeypatch, caplog):
     """They are given up after a silence."""
     monkeypatch.setattr(blocks, "PATIENCE", 1.0)
@@ -273,6 +276,7 @@ BROKEN = {
 }
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("kind", BROKEN)
 def test_no_broken_worker_changes_a_bit(kind, way, alone, monkeypatch, caplog):
     executor = Here(BROKEN[kind])
@@ -292,6 +296,7 @@ def test_other_software_ends_the_check(name, monkeypatch):
         run_with(Here(other), RIGHT, monkeypatch)
 
 
+@pytest.mark.sampled
 def test_what_a_worker_cannot_evaluate_is_computed_here(alone, monkeypatch):
     """Python in the middle of a pass is in the memory of this process alone."""
     executor = Here()
@@ -332,6 +337,7 @@ def local_cluster(**options):
         yield cluster
 
 
+@pytest.mark.sampled
 @pytest.mark.filterwarnings("default")
 def test_a_cluster_changes_no_bit(alone, monkeypatch, caplog):
     with (
@@ -355,6 +361,7 @@ def test_a_cluster_without_workers_is_refused():
     )
 
 
+@pytest.mark.sampled
 @pytest.mark.filterwarnings("default")
 def test_no_scheduler_is_refused(monkeypatch):
     pytest.importorskip("distributed", reason="needs gradtwin[dask]")
@@ -380,6 +387,7 @@ def other_software():
 # The command ----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.sampled
 def test_several_targets_at_once(alone, tmp_path, monkeypatch):
     """Each has a process of its own, and the file is that of one after another."""
     monkeypatch.undo()  # the processes divide nothing
