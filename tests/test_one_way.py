@@ -65,7 +65,17 @@ def evidence(subject):
 
 # Oracles ------------------------------------------------------------------------------------------------------------
 
-MEMBERS = ("name", "values", "base", "noise", "supports_complex", "of_forward_pass", "specifications", "inputs")
+MEMBERS = (
+    "name",
+    "values",
+    "base",
+    "noise",
+    "supports_complex",
+    "of_forward_pass",
+    "specifications",
+    "inputs",
+    "passes",
+)
 METHODS = (
     "covers",
     "losses",

@@ -167,16 +167,17 @@ def test_reports_travel_from_the_workers_of_xdist(pytester):
     alone = pytester.runpytest_subprocess(*options, "--gradtwin-force", "-p", "no:xdist")
     alone.assert_outcomes(passed=5, failed=3)
     assert (pytester.path / "all.json").read_text() == written
-    # each worker by itself is tested where they are meant to differ
-    checked.unlink()
-    each = pytester.runpytest_subprocess(
-        *options, "--gradtwin-force", "--dist", "each", "--tx", "2*popen", "-k", "v0 or v1"
-    )
-    each.assert_outcomes(failed=4)
-    assert checked.read_text().split() == ["package:factory"] * 2
 
 
 @pytest.mark.sampled
+def test_workers_of_xdist_that_are_tested_each_check_by_themselves(pytester):
+    pytester.makeconftest(STUBS)
+    options = ("-p", "no:cacheprovider", "-p", "no:benchmark", "--gradtwin", "package:factory")
+    result = pytester.runpytest_subprocess(*options, "--dist", "each", "--tx", "2*popen")
+    result.assert_outcomes(failed=4)
+    assert (pytester.path / "checked.log").read_text().split() == ["package:factory"] * 2
+
+
 def test_a_generator_is_one_batch_for_all_variables(pytester, monkeypatch):
     """Also where some variables are selected, and each is checked by itself."""
     ran = []

@@ -87,9 +87,7 @@ def _effort_spent(evidence: Evidence, gradients: int) -> list[str]:
     prepared = evidence.preparation
     if prepared is None:
         return []
-    passes = evidence.loss.evaluations - prepared.evaluations
-    if (own := evidence.oracles[0].passes) is not None:
-        passes += own.count
+    passes = evidence.loss.evaluations - prepared.evaluations + evidence.oracles[0].passes
     seconds, before = time.perf_counter() - prepared.traced, prepared.traced - prepared.started
     took = f"fast: {passes} forward passes and {gradients} backward in {seconds:.1f} s"
     return [f"{took}, after {before:.1f} s for copies in float64 and tracing."]

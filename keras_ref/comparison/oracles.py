@@ -25,7 +25,7 @@ WITH_NOISE = 1 + ROLLS
 
 @dataclass
 class Passes:
-    """How many forward passes an oracle has taken, at its point and at others."""
+    """How many whole forward passes an oracle has taken, at its point and at others."""
 
     count: int = 0
 
@@ -40,7 +40,6 @@ class Oracle(Protocol):
     of_forward_pass    whether it is the loss of Keras's own forward pass, whose gradient autodiff takes
     specifications     the definitions that it follows; none where it follows Keras's code
     inputs             which of the names are inputs, not variables
-    passes             whole forward passes so far; none where the loss function counts them
     """
 
     name: str
@@ -51,7 +50,11 @@ class Oracle(Protocol):
     of_forward_pass: bool = False
     specifications: tuple[Any, ...] = ()
     inputs: frozenset[str] = frozenset()
-    passes: Passes | None = None
+
+    @property
+    def passes(self) -> int:
+        """The whole forward passes so far that its loss does not count."""
+        return 0
 
     def covers(self, name: str) -> bool:
         """Whether the entries of a variable or input can be moved."""
@@ -130,7 +133,7 @@ class TwinOracle(MovedOracle):
     of_forward_pass: bool = False
     specifications: tuple[Any, ...] = ()
     inputs: frozenset[str] = frozenset()
-    passes: Passes = field(default_factory=Passes)
+    taken: Passes = field(default_factory=Passes)
 
     @classmethod
     def at(
@@ -154,8 +157,12 @@ class TwinOracle(MovedOracle):
             base=nudges.base,
             noise=nudges.noise,
             specifications=specifications,
-            passes=Passes(WITH_NOISE),
+            taken=Passes(WITH_NOISE),
         )
+
+    @property
+    def passes(self) -> int:
+        return self.taken.count
 
     def covers(self, name: str) -> bool:
         return name in self.names
@@ -164,12 +171,12 @@ class TwinOracle(MovedOracle):
         return self.nudges.losses(self.names[name], entries, offsets)
 
     def directional(self, direction: Mapping[str, Array], steps: Array) -> Array:
-        self.passes.count += len(steps)
+        self.taken.count += len(steps)
         return np.asarray(self.nudges.directional({self.names[n]: v for n, v in direction.items()}, steps))
 
     def _moved(self, values: Mapping[str, Array]) -> Self:
         nudges = self.make(values)
-        self.passes.count += WITH_NOISE
+        self.taken.count += WITH_NOISE
         return replace(self, nudges=nudges, values=values, base=nudges.base, noise=nudges.noise)
 
     def with_noise(self, noise: float) -> TwinOracle:

@@ -25,6 +25,7 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import IO, Any, TypeVar
 
+import keras_ref.own_modules  # noqa: F401 (before anything imports from scratch)
 from keras_ref.frontends.distribution import store
 from scratch.nudging.answers import software
 
