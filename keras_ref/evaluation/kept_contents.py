@@ -13,6 +13,8 @@ import numpy as np
 
 #: bytes up to which an array is remembered, and items up to which a container is looked into
 ARRAY, ITEMS = 2**24, 2**14
+#: types of values that hold nothing else and do not change
+ATOMS = frozenset((type(None), bool, int, float, complex, str, bytes))
 
 
 def steps_to_undo(value: Any, seen: set[int]) -> Iterator[Callable[[], Any]]:
@@ -20,12 +22,13 @@ def steps_to_undo(value: Any, seen: set[int]) -> Iterator[Callable[[], Any]]:
 
     seen   identities of what was remembered already: containers may hold themselves
     """
+    if type(value) in ATOMS:  # most attributes are
+        return
     plain = getattr(value, "__wrapped__", value)  # TensorFlow wraps dictionaries that it tracks
-    kind = next((one for one in _KINDS if isinstance(plain, one)), None)
-    if kind is None or id(plain) in seen:
+    if not isinstance(plain, _CHANGING) or id(plain) in seen:
         return
     seen.add(id(plain))
-    remember, inside = _KINDS[kind]
+    remember, inside = next(_KINDS[one] for one in _KINDS if isinstance(plain, one))
     yield from remember(plain)
     items = inside(plain)
     for item in items if len(items) <= ITEMS else ():
@@ -85,3 +88,4 @@ _KINDS: dict[type, tuple[Callable[[Any], Iterable[Callable[[], Any]]], Callable[
     np.random.RandomState: (lambda one: (partial(one.set_state, one.get_state()),), _nothing_inside),
     random.Random: (lambda one: (partial(one.setstate, one.getstate()),), _nothing_inside),
 }
+_CHANGING = tuple(_KINDS)

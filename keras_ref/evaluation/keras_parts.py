@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from keras_ref.errors import BadInput
 from keras_ref.evaluation.keras_classes import KerasVariable
+from keras_ref.evaluation.kept_contents import ATOMS
 from keras_ref.evaluation.real_parts import is_real_or_complex
 
 
@@ -39,6 +40,8 @@ def untracked_variables_of(keras_object: Any) -> dict[str, Any]:
 
 
 def _tensorflow_variables(value: Any) -> Iterator[tf.Variable]:
+    if type(value) in ATOMS:
+        return
     if isinstance(value, tf.Variable):
         yield value
     elif isinstance(value, (Mapping, list, tuple)):
@@ -111,6 +114,8 @@ def tensorflow_variable(variable: Any) -> Any:
 
 def tensorflow_variables_in(value: Any) -> list[tf.Variable]:
     """The TensorFlow variables in an attribute, those in lists and dictionaries included."""
+    if type(value) in ATOMS:
+        return []
     if isinstance(value, dict):
         value = list(value.values())
     if isinstance(value, (list, tuple)):
