@@ -9,9 +9,10 @@ import keras
 import tensorflow as tf
 
 from keras_ref.errors import BadInput
-from keras_ref.evaluation.keras_classes import KerasVariable
 from keras_ref.evaluation.kept_contents import ATOMS
+from keras_ref.evaluation.keras_classes import KerasVariable
 from keras_ref.evaluation.real_parts import is_real_or_complex
+from scratch.arrays import Array
 
 
 def layers_of(keras_object: Any) -> list[keras.layers.Layer]:
@@ -110,6 +111,12 @@ def tensorflow_variable(variable: Any) -> Any:
             "Build the model outside of the distribution scope, and give it the weights (set_weights)."
         )
     return held
+
+
+def value_of(variable: Any) -> Array:
+    """A copy of what a variable holds; `numpy()` copies it inside TensorFlow too."""
+    found: Array = tensorflow_variable(variable).value().numpy()
+    return found
 
 
 def tensorflow_variables_in(value: Any) -> list[tf.Variable]:

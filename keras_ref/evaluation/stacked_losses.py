@@ -169,7 +169,7 @@ class StackedLosses(TracedLosses):
 
     def _stack(self) -> Callable[..., Any]:
         """Losses (m,) of stacks (m, …) of the values, in the order of the names; then what is held fixed."""
-        traced = self._traced()
+        traced: Callable[..., Any] = self._traced()
         if self.way is not Way.EAGER:
             return self._stacked()
         self.block = min(self.block, most_of(COPIES * sum(value.nbytes for value in self.values.values())))
