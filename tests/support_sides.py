@@ -15,7 +15,7 @@ from keras_ref.checks.twins import twin_of
 from keras_ref.comparison.autodiff import Autodiff, autodiff_at
 from keras_ref.comparison.oracles import TwinOracle
 from keras_ref.evaluation.float64 import in_float64, objects_in_float64
-from keras_ref.evaluation.keras_parts import states_of
+from keras_ref.evaluation.keras_parts import list_states
 from keras_ref.evaluation.loss_function import Data, LossFunction
 from keras_ref.evaluation.restoration import apart
 from keras_ref.translation.to_keras import mirror, mirrored_loss
@@ -89,7 +89,7 @@ def twin_sides(
     with in_float64(built, *([] if given is None else [given])):
         found = model_loss(built, Data(x, y), loss=given, seed=seed)
         trained = list(built.trainable_variables)
-        state = [v for v in [*built.variables, *states_of(built)] if all(v is not other for other in trained)]
+        state = [v for v in [*built.variables, *list_states(built)] if all(v is not other for other in trained)]
         probe = LossFunction(found.loss, variables=trained, state=state, data=found.data)
         oracle = twin_of(built, probe, data=found.data, projection=found.is_projection, training=False)
         yield oracle, autodiff_at(probe, probe.values)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from support_built import Built
 
 from keras_ref.comparison.proven_departures import subsets
-from keras_ref.evaluation.float64 import policy_of
+from keras_ref.evaluation.float64 import find_policy
 from keras_ref.reports.verdict import Reason
 from keras_ref.translation import departures
 from keras_ref.translation.departures import Condition
@@ -98,7 +98,7 @@ def test_forward(name, data):
         return
     known = departing(model, x, "value")
     rough = any(entry.reading == "precision" and not states_law(entry.id) for entry in known)
-    unit = FLOAT32 if rough or policy_of(layer) != "float64" else UNIT
+    unit = FLOAT32 if rough or find_policy(layer) != "float64" else UNIT
     assert [o.shape for o in ours] == [o.shape for o in theirs]
     shapes = {name: [np.shape(a) for a in (x if isinstance(x, list) else [x])] for name in model.layers}
     objective = Objective.of(model, [Projection() for _ in model.outputs])

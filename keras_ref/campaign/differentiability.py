@@ -14,7 +14,7 @@ from keras_ref.campaign.cotangents import drawn_cotangent
 from keras_ref.comparison.exact_slopes import ExactLoss
 from keras_ref.evaluation.exact_graph import DIGITS
 from keras_ref.evaluation.exact_numbers import exact
-from keras_ref.evaluation.real_parts import real_parts
+from keras_ref.evaluation.real_parts import split_real_parts
 from scratch.arrays import Array
 
 #: steps relative to the arguments' size: half and a quarter of the digits of float64
@@ -37,7 +37,7 @@ def is_differentiable(function: Callable[..., Any], floats: Sequence[Any], *, se
     def loss(direction: Sequence[Array], offset: float) -> float:
         moved = [tf.constant(x + offset * d) for x, d in zip(leaves, direction, strict=True)]
         found = tf.nest.flatten(function(*tf.nest.pack_sequence_as(list(floats), moved)))
-        parts = [np.asarray(real_parts(o), float) for o in found if o.dtype.is_floating or o.dtype.is_complex]
+        parts = [np.asarray(split_real_parts(o), float) for o in found if o.dtype.is_floating or o.dtype.is_complex]
         return float(sum(np.sum(p * drawn_cotangent(p.shape, seed=k)) for k, p in enumerate(parts)))
 
     for _ in range(DIRECTIONS):

@@ -30,7 +30,7 @@ from keras_ref.comparison.exact_slopes import (
 )
 from keras_ref.evaluation.exact_graph import DIGITS, Graph
 from keras_ref.evaluation.exact_numbers import Missing, exact
-from keras_ref.evaluation.real_parts import from_real_parts, real_parts, real_values
+from keras_ref.evaluation.real_parts import from_real_parts, split_real_parts, real_values
 from scratch.arrays import Array
 
 #: the kinds of answer, beside those of a verdict
@@ -218,7 +218,7 @@ class _Point:
         terms = []
         for k, output in enumerate(tf.nest.flatten(outputs)):
             if isinstance(output, tf.Tensor) and (output.dtype.is_floating or output.dtype.is_complex):
-                own = tf.cast(real_parts(output), tf.float64)
+                own = tf.cast(split_real_parts(output), tf.float64)
                 self.of_outputs = max(self.of_outputs, Precision.of(output.dtype))
                 if tf.executing_eagerly():
                     self.shapes[k] = tuple(own.shape)

@@ -20,7 +20,7 @@ import tensorflow as tf
 from keras_ref.campaign.cotangents import drawn_cotangent
 from keras_ref.campaign.points import points_of
 from keras_ref.campaign.subjects import Subject, find_function
-from keras_ref.evaluation.real_parts import real_parts, real_values
+from keras_ref.evaluation.real_parts import split_real_parts, real_values
 from scratch.arrays import Array
 
 #: the points at which functions with a domain have a value
@@ -117,7 +117,7 @@ def _gradients(function: Callable[..., Any], *arguments: Any) -> list[Array]:
 
 
 def _summed(outputs: Any) -> Any:
-    parts = [real_parts(o) for o in tf.nest.flatten(outputs)]
+    parts = [split_real_parts(o) for o in tf.nest.flatten(outputs)]
     return tf.add_n(
         [tf.reduce_sum(tf.cast(p, tf.float64) * drawn_cotangent(p.shape, seed=k)) for k, p in enumerate(parts)]
     )

@@ -22,7 +22,7 @@ from keras_ref.comparison.oracles import ForwardOracle, Oracle, TwinOracle
 from keras_ref.comparison.proven_departures import DepartingTwin, Proof
 from keras_ref.comparison.settings import SURROGATE
 from keras_ref.comparison.triangular import mark_symmetrized
-from keras_ref.evaluation.keras_parts import layers_of, tensorflow_variable, untracked_variables_of
+from keras_ref.evaluation.keras_parts import list_layers, unwrap_variable, find_untracked_variables
 from keras_ref.reports.verdict import Kind, Reason, Verdict
 from keras_ref.translation.departures import get_departure
 
@@ -211,9 +211,9 @@ def note_untracked(outcome: Outcome, *, evidence: Evidence, keras_objects: Seque
 def notes_on_untracked(read_by_loss: Iterable[Any], keras_objects: Iterable[Any]) -> list[str]:
     """A note for each of TensorFlow's own trainable variables that layers hold, or that a loss over layers reads."""
     keras_objects = list(keras_objects)
-    held = {id(v): name for one in keras_objects for name, v in untracked_variables_of(one).items()}
-    layers = [layer for one in keras_objects for layer in layers_of(one)]
-    weights = {id(tensorflow_variable(v)) for layer in layers for v in layer.variables}
+    held = {id(v): name for one in keras_objects for name, v in find_untracked_variables(one).items()}
+    layers = [layer for one in keras_objects for layer in list_layers(one)]
+    weights = {id(unwrap_variable(v)) for layer in layers for v in layer.variables}
     read = {id(v): v.name.removesuffix(":0") for v in read_by_loss if layers and id(v) not in weights}
     return [
         f"{name}: a tf.Variable is no weight of a layer, so that Keras does not train it"

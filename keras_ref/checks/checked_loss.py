@@ -13,7 +13,7 @@ import tensorflow as tf
 from keras_ref.comparison.oracles import TwinOracle
 from keras_ref.errors import BadInput, running_user_code
 from keras_ref.evaluation.float64 import DTYPE
-from keras_ref.evaluation.keras_parts import layers_of, states_of
+from keras_ref.evaluation.keras_parts import list_layers, list_states
 from keras_ref.evaluation.loss_function import Data, LossFunction
 from keras_ref.evaluation.naming import values_of
 from keras_ref.translation.to_keras import mirrored
@@ -147,7 +147,7 @@ def _call_once(model: Any, x: Any, *, training: bool) -> Called:
     values = [(variable, variable.value) for variable in model.variables]  # Keras regularizes no others in a scope
     with keras.StatelessScope(state_mapping=values, collect_losses=True), running_user_code():
         outputs = keras.tree.flatten(_call(model, x, training=training))
-        adding = [layer for layer in layers_of(model) if layer._get_own_losses()]  # noqa: SLF001 (`losses` has all)
+        adding = [layer for layer in list_layers(model) if layer._get_own_losses()]  # noqa: SLF001 (`losses` has all)
         return Called(
             outputs=outputs,
             adds_losses=any(getattr(layer, "activity_regularizer", None) is None for layer in adding),
@@ -231,7 +231,7 @@ def give_loss(model: Any, loss: Any) -> None:
 def untrained(owner: Any, trained: list[Any]) -> list[Any]:
     """Everything that a layer or model keeps and a call may write: moving averages, seeds, states, frozen weights."""
     state = [v for v in owner.variables if all(v is not other for other in trained)]
-    state += [*getattr(owner, "metrics_variables", ()), *states_of(owner)]
+    state += [*getattr(owner, "metrics_variables", ()), *list_states(owner)]
     return list({id(v): v for v in state}.values())
 
 

@@ -13,9 +13,9 @@ from tensorflow.python.framework import ops
 from keras_ref.checks.checked_loss import CheckedLoss
 from keras_ref.checks.surrogates import Output, declared_layers, quantizing_layers, recorded
 from keras_ref.comparison.evidence import Evidence, Outcome
-from keras_ref.evaluation.backward_errors import line_of
-from keras_ref.evaluation.graph import called, function_of, is_cast_down, operations
-from keras_ref.evaluation.keras_parts import tensorflow_variable
+from keras_ref.evaluation.backward_errors import find_line
+from keras_ref.evaluation.graph import list_called_functions, find_function_graph, is_cast_down, walk_operations
+from keras_ref.evaluation.keras_parts import unwrap_variable
 from keras_ref.evaluation.loss_function import LossFunction
 from keras_ref.reports.verdict import Kind, Reason, Verdict
 
@@ -84,10 +84,10 @@ class GradientPaths:
     def _traced(self) -> TracedLoss:
         loss = self.loss
         with recorded(list(self.surrogates)) as found, recorded(list(self.quantizing)) as quantized:
-            traced = tf.function(loss.loss_at, autograph=False).get_concrete_function(*loss.loss_arguments())
+            traced = tf.function(loss.loss_at, autograph=False).get_concrete_function(*loss.prepare_arguments())
         graph = traced.graph
         placeholders = {id(external): internal for external, internal in graph.captures}
-        sources = {name: placeholders.get(id(tensorflow_variable(v).handle)) for name, v in loss.variables.items()}
+        sources = {name: placeholders.get(id(unwrap_variable(v).handle)) for name, v in loss.variables.items()}
         # the state and the data come behind the inputs
         sources |= dict(zip(loss.inputs, graph.inputs, strict=False))
         return TracedLoss(graph, sources, tuple(found), tuple(quantized))
@@ -126,7 +126,7 @@ class GradientPaths:
         way = self._reached(name) & self._feeding()
         every = [inner for operation in way for inner in (operation, *_inside(operation))]
         found = sorted((o for o in every if o.type in STOPS), key=_order)
-        return ", ".join(list(dict.fromkeys(f"stop_gradient ({o.name}){line_of(o)}" for o in found))[:3])
+        return ", ".join(list(dict.fromkeys(f"stop_gradient ({o.name}){find_line(o)}" for o in found))[:3])
 
     def is_declared(self, name: str) -> bool:
         """Whether a variable or input feeds a layer under `surrogate`."""
@@ -170,8 +170,8 @@ class GradientPaths:
         return any(id(output.layer) in chosen and output.tensor.op in reached for output in outputs)
 
     def _is_declared_eagerly(self, name: str) -> bool:
-        inputs, held = self.loss.loss_arguments()
-        source = self.loss.watched(inputs)[list(self.loss.values).index(name)]
+        inputs, held = self.loss.prepare_arguments()
+        source = self.loss.list_watched(inputs)[list(self.loss.values).index(name)]
         with recorded(list(self.surrogates)) as outputs, tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(source)
             self.loss.loss_at(inputs, held)
@@ -224,9 +224,9 @@ def _inside(operation: Any) -> Iterable[Any]:
     """The operations of the functions that an operation calls."""
     return [
         inner
-        for name in called(operation)
-        if (graph := function_of(operation.graph, name)) is not None
-        for inner in operations(graph)
+        for name in list_called_functions(operation)
+        if (graph := find_function_graph(operation.graph, name)) is not None
+        for inner in walk_operations(graph)
     ]
 
 

@@ -20,7 +20,7 @@ from keras_ref.comparison.oracles import DirectionalOracle, ForwardOracle, Oracl
 from keras_ref.comparison.settings import Settings
 from keras_ref.errors import BackwardPassFailed, BadInput, UserCodeFailed
 from keras_ref.evaluation.gradient_modes import COMPILE_ERRORS
-from keras_ref.evaluation.leaves import named_leaves
+from keras_ref.evaluation.leaves import name_leaves
 from keras_ref.evaluation.loss_function import LossFunction
 from keras_ref.evaluation.real_parts import is_real_or_complex
 from keras_ref.evaluation.traced_losses import Way
@@ -175,7 +175,7 @@ def _notes_on_way(loss: LossFunction, subject: str) -> list[str]:
 
 
 def _notes_on_integers(loss: LossFunction) -> list[str]:
-    leaves = {n: t for n, t in named_leaves(loss.data.x).items() if t is not None and n not in loss.inputs}
+    leaves = {n: t for n, t in name_leaves(loss.data.x).items() if t is not None and n not in loss.inputs}
     kinds = {n: "an infinity" if is_real_or_complex(t.dtype) else t.dtype.name for n, t in leaves.items()}
     return [f"{name}: {kind} has no gradient; it was passed on as it is." for name, kind in kinds.items()]
 

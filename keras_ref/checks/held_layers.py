@@ -30,7 +30,7 @@ from keras_ref.comparison.evidence import Evidence
 from keras_ref.comparison.oracles import DirectionalOracle, ForwardOracle
 from keras_ref.errors import BadInput, UserCodeFailed, running_user_code
 from keras_ref.evaluation.backward_errors import running_backward_pass
-from keras_ref.evaluation.keras_parts import tensorflow_variable
+from keras_ref.evaluation.keras_parts import unwrap_variable
 from keras_ref.evaluation.loss_function import Data, LossFunction
 from keras_ref.evaluation.traced_losses import Way
 from keras_ref.reports.verdict import Kind, Verdict
@@ -250,7 +250,7 @@ def _calls_at_point(loss: LossFunction, layers: list[Any]) -> list[HeldCall]:
     run = evaluate if loss.way is Way.EAGER else tf.function(evaluate, autograph=False)
     try:
         with running_user_code():
-            found = run(*loss.loss_arguments())
+            found = run(*loss.prepare_arguments())
     finally:
         loss.restore_values()
     return [
@@ -276,8 +276,8 @@ def _recording(layers: list[Any], loss: LossFunction, tape: Any, made: list[_Rec
             return call(*arguments, **keywords)
         given = [tf.identity(one) if _is_float(one) else one for one in keras.tree.flatten((arguments, keywords))]
         positional, named = keras.tree.pack_sequence_as((arguments, keywords), given)
-        own = {id(tensorflow_variable(w)) for w in layer.trainable_variables}
-        weights = {n: v for n, w in loss.variables.items() if id(v := tensorflow_variable(w)) in own}
+        own = {id(unwrap_variable(w)) for w in layer.trainable_variables}
+        weights = {n: v for n, w in loss.variables.items() if id(v := unwrap_variable(w)) in own}
         depth += 1
         try:
             with tf.GradientTape(watch_accessed_variables=False) as inner:

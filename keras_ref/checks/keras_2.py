@@ -13,7 +13,7 @@ from keras_ref.checks.used_rows import only_used_rows
 from keras_ref.comparison.oracles import TwinOracle
 from keras_ref.comparison.settings import Settings
 from keras_ref.errors import BadInput, errors_as_bad_input, running_user_code
-from keras_ref.evaluation.keras_2 import as_losses, held_variable, losses_in, losses_of
+from keras_ref.evaluation.keras_2 import as_losses, unwrap_variable, losses_in, losses_of
 from keras_ref.evaluation.loss_function import Data, LossFunction
 from keras_ref.evaluation.restoration import restore_variables
 from keras_ref.inputs.call_arguments import CallArguments
@@ -49,7 +49,7 @@ def check_keras_2_model(model: Any, data: Data, *, loss: Any, training: bool, se
             data=drawn,
             projection=projection,
             training=training,
-            stands_for={one: held_variable(v) for one, v in found.variables.items()},
+            stands_for={one: unwrap_variable(v) for one, v in found.variables.items()},
         )
 
     return _check(
@@ -76,7 +76,7 @@ def check_keras_2_layer(layer: Any, arguments: CallArguments, *, settings: Setti
         other = translation.layer_of(layer)
         with called_in_model(other, arguments, at.data.x) as model:
             translation.pair(layer, other)
-            own = {one: held_variable(v) for one, v in translation.variables.items()}
+            own = {one: unwrap_variable(v) for one, v in translation.variables.items()}
             return twin_of(model, at, data=drawn, projection=True, training=training, stands_for=own)
 
     return _check(
@@ -100,8 +100,8 @@ def _check(
         with restore_variables(owner.variables), running_user_code():
             outputs = call(data.tensors(dtype).x)
         drawn = data if loss is not None else Data(data.x, drawn_cotangents(outputs, owner.name, settings.seed))
-        trained = [held_variable(v) for v in owner.trainable_variables] if settings.watch_weights else []
-        every = [held_variable(v) for v in owner.variables]
+        trained = [unwrap_variable(v) for v in owner.trainable_variables] if settings.watch_weights else []
+        every = [unwrap_variable(v) for v in owner.variables]
         return CheckedLoss(
             name=owner.name,
             data=drawn,

@@ -12,8 +12,8 @@ import tensorflow as tf
 
 from keras_ref.comparison.differenced_loss import DifferencedLoss
 from keras_ref.comparison.oracles import TwinOracle
-from keras_ref.evaluation.keras_parts import loss_weights_of, states_of
-from keras_ref.evaluation.leaves import named_leaves
+from keras_ref.evaluation.keras_parts import loss_weights_of, list_states
+from keras_ref.evaluation.leaves import name_leaves
 from keras_ref.evaluation.loss_function import Data
 from keras_ref.evaluation.naming import values_of
 from keras_ref.evaluation.restoration import restore_attributes
@@ -51,7 +51,7 @@ def twin_of(
             raise NoTwin(
                 "A random layer must draw as Keras 3 does to have a twin in training. Received: one of Keras 2."
             )
-    if any(np.any(state.numpy()) for state in states_of(model)):
+    if any(np.any(state.numpy()) for state in list_states(model)):
         raise NoTwin(
             "A stateful layer must be in its initial state to have a twin, which starts from zeros. "
             "Call reset_states() first."
@@ -61,7 +61,7 @@ def twin_of(
     share = weights[0] if len(weights) == 1 else weights
     paths = {id(v): path for path, v in loss.variables.items()}
     names = {paths[id(v)]: name for name, v in variables.items() if id(v) in paths}
-    leaves = named_leaves(loss.data.x)
+    leaves = name_leaves(loss.data.x)
     if any(values_of(leaf) is not leaf for leaf in leaves.values()):
         raise NoTwin("A twin takes dense inputs. Received: a sparse or ragged one.")
     inputs = dict(zip(leaves, twin.inputs, strict=True))

@@ -28,10 +28,10 @@ from keras_ref.evaluation import keras_2
 from keras_ref.evaluation.backward_errors import running_backward_pass
 from keras_ref.evaluation.float64 import in_precision, is_float, rekey, restore_process_state
 from keras_ref.evaluation.keras_classes import KerasVariable
-from keras_ref.evaluation.keras_parts import layers_of, optimizers_of, tensorflow_variable
+from keras_ref.evaluation.keras_parts import list_layers, list_optimizers, unwrap_variable
 from keras_ref.evaluation.loss_function import Data
-from keras_ref.evaluation.naming import path_of
-from keras_ref.evaluation.restoration import Restoration, same_bits
+from keras_ref.evaluation.naming import find_path
+from keras_ref.evaluation.restoration import Restoration, has_same_bits
 from keras_ref.reports.verdict import Report, Verdict
 from keras_ref.translation.from_keras import NoTwin, reflected
 from scratch.arrays import Array
@@ -116,7 +116,7 @@ def only_used_rows(
         yield data, lambda report: report
         return
     fewer = replace(data, x=_with_fewer(data.x, leaves, found))
-    rows = {path_of(one.variable): one for one in found}
+    rows = {find_path(one.variable): one for one in found}
     totals = {name: int(np.prod(one.variable.shape)) for name, one in rows.items()}
     notes = [_note(one) for one in found]
     with Restoration() as restoration:
@@ -138,10 +138,10 @@ def _variables_in(keras_objects: Sequence[Any]) -> list[Any]:
     for one in keras_objects:
         if isinstance(one, (tf.Variable, KerasVariable)):
             found.append(one)
-        elif layers_of(one) or keras_2.is_layer(one):
-            found += map(keras_2.held_variable, one.variables)
+        elif list_layers(one) or keras_2.is_layer(one):
+            found += map(keras_2.unwrap_variable, one.variables)
     found.sort(key=lambda one: isinstance(one, tf.Variable))
-    held = {id(tensorflow_variable(one)): one for one in reversed(found)}
+    held = {id(unwrap_variable(one)): one for one in reversed(found)}
     return [one for one in reversed(held.values()) if is_float(one.dtype)]
 
 
@@ -164,7 +164,7 @@ def _gradients_at(
     try:
         with in_precision(None, *keras_objects):
             subject = prepare(None)
-            held = [tensorflow_variable(one) for one in variables]
+            held = [unwrap_variable(one) for one in variables]
             with running_user_code(), tf.GradientTape() as tape:
                 for one in held:
                     tape.watch(one)
@@ -213,7 +213,7 @@ def _are_same(before: list[Any] | None, after: list[Any] | None, rows: Sequence[
             if not np.array_equal(indices, other.indices):
                 return False
             one, other = one.values, other.values  # noqa: PLW2901 (what is left to compare)
-        if one is not None and not (one.shape == other.shape and same_bits(one, other)):
+        if one is not None and not (one.shape == other.shape and has_same_bits(one, other)):
             return False
     return True
 
@@ -235,12 +235,12 @@ def _steps_rows_alone(law: Optimizer, one: Used) -> bool:
         constraint = None if given is None else reflected(given, "constraint")
     except NoTwin:
         return False
-    return steps_rows_alone(law, path=path_of(one.variable), constraint=constraint)
+    return steps_rows_alone(law, path=find_path(one.variable), constraint=constraint)
 
 
 def _draw_others(restoration: Restoration, one: Used) -> None:
     """Until the restoration, let the rows that the data do not name hold random numbers."""
-    held = tensorflow_variable(one.variable)
+    held = unwrap_variable(one.variable)
     drawn = np.random.default_rng(0).random((DRAWN, *held.shape[1:]))
     indices = np.arange(held.shape[0], dtype=np.int32) % DRAWN
     indices[one.rows] = DRAWN + np.arange(len(one.rows))
@@ -251,13 +251,13 @@ def _draw_others(restoration: Restoration, one: Used) -> None:
 def _shrink(restoration: Restoration, one: Used, keras_objects: Sequence[Any]) -> None:
     """Let a matrix, and what optimizers remember of it, have the used rows alone, and its layer say so."""
     variable = one.variable
-    shape, prefix = tuple(variable.shape), path_of(variable).replace("/", "_") + "_"
+    shape, prefix = tuple(variable.shape), find_path(variable).replace("/", "_") + "_"
     old, new = _keep_rows(restoration, variable, one.rows)
-    for layer in (each for owner in keras_objects for each in (*layers_of(owner), *keras_2.layers_of(owner))):
-        held = [keras_2.held_variable(value) for value in vars(layer).values() if hasattr(value, "assign")]
+    for layer in (each for owner in keras_objects for each in (*list_layers(owner), *keras_2.list_layers(owner))):
+        held = [keras_2.unwrap_variable(value) for value in vars(layer).values() if hasattr(value, "assign")]
         if getattr(layer, "input_dim", None) == shape[0] and any(value is variable for value in held):
             restoration.set_attribute(layer, "input_dim", len(one.rows))
-    for optimizer in (each for owner in keras_objects for each in optimizers_of(owner)):
+    for optimizer in (each for owner in keras_objects for each in list_optimizers(owner)):
         if keras_2.is_optimizer(optimizer):  # no step of Keras 2 is compared so
             continue
         rekey(restoration, optimizer, {old: new})
@@ -268,7 +268,7 @@ def _shrink(restoration: Restoration, one: Used, keras_objects: Sequence[Any]) -
 
 def _keep_rows(restoration: Restoration, variable: Any, rows: Array) -> tuple[str, str]:
     """Let a variable have some of its rows. Returns how TensorFlow identifies what it has held, and what it holds."""
-    held = tensorflow_variable(variable)
+    held = unwrap_variable(variable)
     old = held._unique_id  # noqa: SLF001 (what optimizers find their variables by)
     fewer = tf.Variable(tf.gather(held, rows), trainable=held.trainable, name=held.name.split(":")[0])
     restoration.replace_variable(held, fewer)
@@ -279,7 +279,7 @@ def _keep_rows(restoration: Restoration, variable: Any, rows: Array) -> tuple[st
 
 def _note(one: Used) -> str:
     unused = (
-        f"{path_of(one.variable)}: {one.left_out + one.examples:,} of {int(one.variable.shape[0]):,} rows are used by "
+        f"{find_path(one.variable)}: {one.left_out + one.examples:,} of {int(one.variable.shape[0]):,} rows are used by "
         "none of the data. The loss does not depend on them, and autodiff gives them no gradient: "
     )
     if not one.examples:

@@ -138,7 +138,7 @@ class ForwardMode:
         )
 
     def _run(self, inputs: list[Any], held: list[Any]) -> tuple[list[Any], Any]:
-        source = self.loss.watched(inputs)[list(self.loss.values).index(self.name)]
+        source = self.loss.list_watched(inputs)[list(self.loss.values).index(self.name)]
         with tf.autodiff.ForwardAccumulator(source, from_real_parts(self.direction, source.dtype)) as accumulator:
             loss = self.loss.loss_at(inputs, held)
         return [accumulator.jvp(loss) if n == self.name else None for n in self.loss.values], loss

@@ -33,7 +33,7 @@ from keras_ref.comparison.train_step_losses import loss_in, own_optimizers, retu
 from keras_ref.comparison.train_step_recording import Handover, Recording, TakenGradient, record_step
 from keras_ref.comparison.training_steps import compare_variable, worst_step
 from keras_ref.evaluation.keras_2 import is_optimizer
-from keras_ref.evaluation.keras_parts import tensorflow_variable
+from keras_ref.evaluation.keras_parts import unwrap_variable
 from keras_ref.evaluation.loss_function import Data, LossFunction
 from keras_ref.evaluation.sparse_gradient import SparseGradient
 from keras_ref.reports.verdict import Kind, Reason, Verdict, worst_of
@@ -52,7 +52,7 @@ class State:
     @classmethod
     def of(cls, variables: Sequence[Any]) -> State:
         """The present values."""
-        return cls([(v, v.numpy()) for v in map(tensorflow_variable, variables)])
+        return cls([(v, v.numpy()) for v in map(unwrap_variable, variables)])
 
     def put_back(self) -> None:
         """Assign the values."""
@@ -75,7 +75,7 @@ def compare_own_steps(
     returned = make(returned_loss(model, optimizers, trained))
     variables = dict(returned.variables)
     losses = StepLosses(model, variables, make, oracles_at)
-    names = {id(held): name for name, v in variables.items() for held in (v, tensorflow_variable(v))}
+    names = {id(held): name for name, v in variables.items() for held in (v, unwrap_variable(v))}
     started = {id(o) for o in optimizers if is_optimizer(o) and int(o.iterations.numpy())}
     comparison = OwnSteps(seed)
     found: dict[str, list[Verdict]] = {name: [] for name in variables}

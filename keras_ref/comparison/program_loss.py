@@ -11,7 +11,7 @@ import numpy as np
 
 from keras_ref.errors import UserCodeFailed
 from keras_ref.evaluation.backward_errors import Refused
-from keras_ref.evaluation.leaves import named_leaves
+from keras_ref.evaluation.leaves import name_leaves
 from keras_ref.evaluation.loss_function import Data
 from keras_ref.programs.program import Point, Program
 from scratch.arrays import Array
@@ -44,7 +44,7 @@ class ProgramLoss:
         self._program, self._paths = program, dict(paths)
         self._point = replace(point, inputs=watch_inputs)
         self.variables: Mapping[str, Any] = variables
-        leaves = {name: leaf for name, leaf in named_leaves(point.x).items() if _is_movable(leaf)}
+        leaves = {name: leaf for name, leaf in name_leaves(point.x).items() if _is_movable(leaf)}
         self.inputs: Mapping[str, Any] = leaves if watch_inputs else {}
         own = {path: point.weights[name] for path, name in self._paths.items()}
         self.values: dict[str, Array] = {n: np.asarray(v, dtype=float) for n, v in (own | dict(self.inputs)).items()}

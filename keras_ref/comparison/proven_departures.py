@@ -30,7 +30,7 @@ from keras_ref.comparison.entrywise import compare_entries
 from keras_ref.comparison.monte_carlo_arithmetic import ROLLS
 from keras_ref.comparison.neighbourhood import opposite_pairs
 from keras_ref.comparison.oracles import ForwardOracle, Oracle, TwinOracle
-from keras_ref.evaluation.float64 import DTYPE, policy_of
+from keras_ref.evaluation.float64 import DTYPE, find_policy
 from keras_ref.reports.verdict import Verdict
 from keras_ref.translation.departures import Departure, load_departures, meets_any, nested_specifications
 from keras_ref.translation.departures.laws import as_keras, states_law
@@ -102,7 +102,7 @@ class DepartingTwin:
     def _shows(self, name: str, entry: Departure, missing: set[str]) -> bool:
         part = self.parts[name]
         if entry.id == WITHOUT_FLOAT64:
-            return any(policy_of(own) != DTYPE for own in nested_specifications(part))
+            return any(find_policy(own) != DTYPE for own in nested_specifications(part))
         if entry.reading == "refusal" or "gradient" not in entry.shows_in or missing.intersection(entry.only):
             return False
         return meets_any(part, entry.applies, self.parts.values(), self.shapes.get(name))

@@ -15,7 +15,7 @@ from keras_ref.comparison.step_slopes import allow_kinks, numeric_gradient
 from keras_ref.comparison.train_step_losses import NoStepLoss, differentiated_loss, own_optimizers
 from keras_ref.comparison.train_step_recording import TakenGradient
 from keras_ref.errors import UserCodeFailed, short
-from keras_ref.evaluation.keras_parts import tensorflow_variable
+from keras_ref.evaluation.keras_parts import unwrap_variable
 from keras_ref.evaluation.loss_function import Data, LossFunction
 from scratch.differences import UNIT
 
@@ -63,7 +63,7 @@ class StepLosses:
         The state must be that at the step's start; the trained weights are assigned.
         """
         for name, value in taken.weights.items():
-            tensorflow_variable(self.trained[name]).assign(value)
+            unwrap_variable(self.trained[name]).assign(value)
 
         def made() -> LossFunction:
             if taken.number not in self.functions:

@@ -21,9 +21,9 @@ from keras_ref.comparison.training_steps import packed
 from keras_ref.errors import running_user_code
 from keras_ref.evaluation.backward_errors import running_backward_pass
 from keras_ref.evaluation.keras_2 import is_optimizer
-from keras_ref.evaluation.keras_parts import tensorflow_variable
+from keras_ref.evaluation.keras_parts import unwrap_variable
 from keras_ref.evaluation.loss_function import Data
-from keras_ref.evaluation.naming import path_of
+from keras_ref.evaluation.naming import find_path
 from keras_ref.evaluation.restoration import Restoration
 from keras_ref.evaluation.sparse_gradient import SparseGradient
 from keras_ref.translation.from_keras import NoTwin
@@ -137,7 +137,7 @@ class _Recorder:
             applied = self._applied_by_pairs if is_optimizer(optimizer) else self._applied
             restoration.set_attribute(optimizer, method, partial(applied, optimizer, getattr(optimizer, method)))
         for name, variable in self.trained.items():
-            held = tensorflow_variable(variable)
+            held = unwrap_variable(variable)
             for method in WRITES:
                 restoration.set_attribute(held, method, partial(self._written, name, getattr(held, method)))
         original = tf.GradientTape.gradient
@@ -176,7 +176,7 @@ class _Recorder:
         grads, names = list(grads), self.names
         known = list(optimizer._trainable_variables if variables is None else variables)  # noqa: SLF001 (as Keras)
         for variable in known:
-            names.setdefault(id(variable), path_of(variable))
+            names.setdefault(id(variable), find_path(variable))
         before = {names[id(v)]: v.numpy() for v in known}
         gradients = {
             names[id(v)]: _array(g, tuple(v.shape)) for v, g in zip(known, grads, strict=True) if g is not None

@@ -15,7 +15,7 @@ from keras_ref.comparison.autodiff import Autodiff
 from keras_ref.comparison.entry_slopes import measure_beside_autodiff
 from keras_ref.comparison.evidence import Evidence, Outcome
 from keras_ref.comparison.oracles import Oracle
-from keras_ref.evaluation.graph import operations
+from keras_ref.evaluation.graph import walk_operations
 from keras_ref.reports.verdict import Kind, Reason, Verdict
 from scratch.arrays import Array
 
@@ -34,7 +34,7 @@ def mark_symmetrized(outcome: Outcome, *, evidence: Evidence) -> Outcome:
     if not any(map(is_candidate, outcome.verdicts)):
         return outcome
     graph = evidence.loss.graph
-    if graph is not None and not any(operation.type in READERS for operation in operations(graph)):
+    if graph is not None and not any(operation.type in READERS for operation in walk_operations(graph)):
         return outcome
     return outcome.each(lambda v: _symmetrized(v, oracle, evidence.autodiff) if is_candidate(v) else v)
 

@@ -18,7 +18,7 @@ import tensorflow as tf
 from keras_ref.checks.gradients import check_gradients
 from keras_ref.checks.updates import check_updates
 from keras_ref.errors import CouldNotRun
-from keras_ref.evaluation.float64 import policy_of
+from keras_ref.evaluation.float64 import find_policy
 from keras_ref.own_modules import registry
 from keras_ref.reports.verdict import Report, Verdict
 from keras_ref.translation import departures
@@ -223,7 +223,7 @@ def _compare_forward(model: Model, weights: dict[str, Array], x: Any, dtype: str
     keras_model = mirror(model, weights, dtype=dtype)
     ours = [np.asarray(o, float) for o in keras.tree.flatten(model.forward(weights, x))]
     theirs = [np.asarray(o, float) for o in keras.tree.flatten(keras_model(x, training=False))]
-    single = dtype == "float32" or any(policy_of(layer) == "float32" for layer in model.layers.values())
+    single = dtype == "float32" or any(find_policy(layer) == "float32" for layer in model.layers.values())
     close = all(_are_close(a, b, eps=EPS32 if single else EPS64) for a, b in zip(ours, theirs, strict=True))
     return _judge(model.layers.values(), close=close)
 

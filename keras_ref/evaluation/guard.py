@@ -184,7 +184,7 @@ def require_eager() -> None:
         raise BadInput(
             "A check must run eagerly. Received: a call inside a tf.function or a graph. Call it outside of that."
         )
-    if _outermost().f_code is FuncRegistry.__call__.__code__:
+    if _find_outermost_frame().f_code is FuncRegistry.__call__.__code__:
         raise BadInput(
             "A check must not run in a thread that TensorFlow needs to run it. Received: a call inside a "
             "tf.py_function or tf.numpy_function of a tf.function or data set. Call it outside of that."
@@ -203,7 +203,7 @@ def require_eager() -> None:
         )
 
 
-def _outermost() -> FrameType:
+def _find_outermost_frame() -> FrameType:
     """The frame that this thread began with. A thread of TensorFlow's begins with what it calls."""
     frame = sys._getframe()
     while frame.f_back is not None:

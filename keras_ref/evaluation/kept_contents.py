@@ -44,7 +44,7 @@ def restore_contents(container: Any, items: Any) -> None:
         set.update(container, items)
 
 
-def _by_items(container: Any) -> Iterable[Callable[[], Any]]:
+def _keep_items(container: Any) -> Iterable[Callable[[], Any]]:
     return (partial(restore_contents, container, container.copy()),)
 
 
@@ -53,7 +53,7 @@ def _restore_queue(queue: deque[Any], items: tuple[Any, ...]) -> None:
     queue.extend(items)
 
 
-def _array(array: Any) -> Iterable[Callable[[], Any]]:
+def _keep_array(array: Any) -> Iterable[Callable[[], Any]]:
     if array.nbytes > ARRAY or array.dtype.hasobject or not array.flags.writeable:
         return ()
     return (partial(_restore_array, array, array.copy()),)
@@ -64,24 +64,24 @@ def _restore_array(array: Any, before: Any) -> None:
         array[...] = before
 
 
-def _nothing_inside(_: Any) -> tuple[Any, ...]:
+def _keep_nothing(_: Any) -> tuple[Any, ...]:
     return ()
 
 
 #: {kind: (the steps that put one back, what is in it)}
 _KINDS: dict[type, tuple[Callable[[Any], Iterable[Callable[[], Any]]], Callable[[Any], Any]]] = {
-    list: (_by_items, lambda items: items),
-    dict: (_by_items, lambda table: table.values()),
-    set: (_by_items, _nothing_inside),
+    list: (_keep_items, lambda items: items),
+    dict: (_keep_items, lambda table: table.values()),
+    set: (_keep_items, _keep_nothing),
     tuple: (lambda _: (), lambda items: items),
-    types.SimpleNamespace: (lambda space: _by_items(vars(space)), lambda space: vars(space).values()),
+    types.SimpleNamespace: (lambda space: _keep_items(vars(space)), lambda space: vars(space).values()),
     deque: (lambda queue: (partial(_restore_queue, queue, tuple(queue)),), lambda queue: queue),
-    bytearray: (lambda data: (partial(data.__setitem__, slice(None), bytes(data)),), _nothing_inside),
-    np.ndarray: (_array, _nothing_inside),
+    bytearray: (lambda data: (partial(data.__setitem__, slice(None), bytes(data)),), _keep_nothing),
+    np.ndarray: (_keep_array, _keep_nothing),
     np.random.Generator: (
         lambda one: (partial(setattr, one.bit_generator, "state", one.bit_generator.state),),
-        _nothing_inside,
+        _keep_nothing,
     ),
-    np.random.RandomState: (lambda one: (partial(one.set_state, one.get_state()),), _nothing_inside),
-    random.Random: (lambda one: (partial(one.setstate, one.getstate()),), _nothing_inside),
+    np.random.RandomState: (lambda one: (partial(one.set_state, one.get_state()),), _keep_nothing),
+    random.Random: (lambda one: (partial(one.setstate, one.getstate()),), _keep_nothing),
 }

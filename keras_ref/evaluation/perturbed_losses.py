@@ -40,19 +40,19 @@ class PerturbedLosses(StackedLosses):
         self._rounded_along.clear()
 
     @abstractmethod
-    def _at_parts(self, parts: list[Any], held: list[Any]) -> Any:
+    def _evaluate_at_parts(self, parts: list[Any], held: list[Any]) -> Any:
         """The loss where the values are these, in the order of the names."""
 
     def noise(self, *, at: Mapping[str, Array] | None = None) -> float:
         """The absolute rounding error of the loss at the point (or `at`); nan where it cannot be told."""
-        evaluate, flat = self._traced(), self._flat(at or self.values)
+        evaluate, flat = self._traced(), self._flatten(at or self.values)
         if self.way is Way.EAGER:
             return math.nan
         if self._rounded is None:
             self._rounded = Rounded(evaluate)
         arguments = [np.zeros(()), np.int64(0), flat[0], flat, np.zeros_like(flat)]
         try:
-            return self._noise_of(self._rounded, [*map(tf.constant, arguments), *self._held()])
+            return self._noise_of(self._rounded, [*map(tf.constant, arguments), *self._pack_held()])
         finally:
             self._restore_written()
 
@@ -72,11 +72,11 @@ class PerturbedLosses(StackedLosses):
         self._traced()
         if self.way is Way.EAGER or self.writes_variables:
             return math.nan
-        values, held = at or self.values, self._held()
+        values, held = at or self.values, self._pack_held()
         if self._of_parts is None:
             specs = [[tf.TensorSpec(values[n].shape, DTYPE) for n in self.values]]
             specs.append([tf.TensorSpec(t.shape, t.dtype) for t in held])
-            self._of_parts = tf.function(self._at_parts, autograph=False).get_concrete_function(*specs)
+            self._of_parts = tf.function(self._evaluate_at_parts, autograph=False).get_concrete_function(*specs)
         if name not in self._rounded_along:
             self._rounded_along[name] = Rounded(self._of_parts, moving=[list(self.values).index(name)])
         arguments = [*(tf.constant(values[n], DTYPE) for n in self.values), *held]
@@ -99,7 +99,7 @@ class PerturbedLosses(StackedLosses):
     ) -> Array:
         """`directional` on the branch that the point lies on, as `branch_losses` has it."""
         values, steps = at or self.values, np.asarray(steps, dtype=float)
-        vector = self._flat({name: direction.get(name, np.zeros_like(value)) for name, value in values.items()})
+        vector = self._flatten({name: direction.get(name, np.zeros_like(value)) for name, value in values.items()})
         first = np.zeros(len(steps), np.int64)
         return self._run_branch(values, steps=steps, entries=first, offsets=steps * vector[0], direction=vector)
 
@@ -113,7 +113,7 @@ class PerturbedLosses(StackedLosses):
         direction: Array | None = None,
     ) -> Array:
         """Losses at values + step · direction with one entry of the flat vector moved, decided as at values."""
-        flat, held = self._flat(values), self._held()
+        flat, held = self._flatten(values), self._pack_held()
         fixed = [tf.constant(flat), tf.constant(np.zeros_like(flat) if direction is None else direction), *held]
         targets, rests = flat[entries], np.zeros(len(steps))
         self.evaluations += len(steps)

@@ -68,7 +68,7 @@ class GraphLosses:
         """The same at another point, with other values of what is held."""
         return replace(self, flat=flat, fixed=(*map(np.asarray, held), *self.fixed[len(held) :]))
 
-    def by_columns(self, variable: str, start: int) -> GraphLosses:
+    def compute_by_columns(self, variable: str, start: int) -> GraphLosses:
         """The same for entries of one variable, from what they move (column_losses.py)."""
         return replace(self, variable=variable, start=start)
 
@@ -86,10 +86,10 @@ class GraphLosses:
 
         fixed = [*map(tf.constant, (self.flat, np.zeros_like(self.flat), *self.fixed))]
         if self.variable:
-            columns = _columns(self.graph, self.inputs, self.output, self.variable)
+            columns = _build_columns(self.graph, self.inputs, self.output, self.variable)
             point = [*map(tf.constant, (np.float64(0), np.int64(0), self.flat[0])), *fixed]
             return np.asarray(columns(entries - self.start, targets - self.flat[entries], point))
-        stack = StackedCall(_imported(self.graph, self.inputs, self.output), varying=VARYING)
+        stack = StackedCall(_import_function(self.graph, self.inputs, self.output), varying=VARYING)
 
         def losses_of(some: Array) -> Array:
             return np.asarray(stack(*map(tf.constant, (np.zeros(len(some)), entries[some], targets[some])), *fixed))
@@ -100,7 +100,7 @@ class GraphLosses:
 
 
 @lru_cache(KEPT)
-def _imported(graph: bytes, inputs: tuple[str, ...], output: str) -> Any:
+def _import_function(graph: bytes, inputs: tuple[str, ...], output: str) -> Any:
     """The function of a graph that another process has traced."""
     import tensorflow as tf
 
@@ -111,11 +111,11 @@ def _imported(graph: bytes, inputs: tuple[str, ...], output: str) -> Any:
 
 
 @lru_cache(KEPT)
-def _columns(graph: bytes, inputs: tuple[str, ...], output: str, variable: str) -> Any:
+def _build_columns(graph: bytes, inputs: tuple[str, ...], output: str, variable: str) -> Any:
     """Its losses by columns. Raises: RuntimeError where this process finds no way, of which the caller knows one."""
     from keras_ref.evaluation.column_losses import ColumnLosses
 
-    function = _imported(graph, inputs, output)
+    function = _import_function(graph, inputs, output)
     columns = ColumnLosses.of(function, function.graph.get_tensor_by_name(variable))
     if columns is None:
         raise RuntimeError(f"No columns are known for {variable} of a graph that has them elsewhere.")

@@ -12,7 +12,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from keras_ref.evaluation.graph import operations
+from keras_ref.evaluation.graph import walk_operations
 from keras_ref.evaluation.traced_functions import take_note_of_call
 
 #: operations that TensorFlow counts as stateful, and that may run in any order: they read, or call functions of others
@@ -35,10 +35,10 @@ class StackedCall:
 
     def __init__(self, function: Any, *, varying: int) -> None:
         self.function, self._varying = function, varying
-        self.has_order = any(map(has_order, operations(function.graph)))
+        self.has_order = any(map(has_order, walk_operations(function.graph)))
         self._loop: Any = None
         #: what one evaluation makes, as far as shapes are known
-        self.bytes = max(1, sum(map(_bytes, operations(function.graph))))
+        self.bytes = max(1, sum(map(_count_bytes, walk_operations(function.graph))))
         #: how many evaluations fit into MEMORY, if all of a call run at once
         self.most = max(1, MEMORY // self.bytes)
 
@@ -79,7 +79,7 @@ def has_order(operation: Any) -> bool:
     return operation.type not in ORDERLESS and bool(operation.op_def.is_stateful)
 
 
-def _bytes(operation: Any) -> int:
+def _count_bytes(operation: Any) -> int:
     """The size of what an operation gives, as far as it is known."""
     return sum(
         (t.shape.num_elements() or 0) * (t.dtype.size or 0) for t in operation.outputs if t.shape.rank is not None

@@ -52,7 +52,7 @@ def recording_scope_leaks() -> Iterator[list[str]]:
         yield found
 
 
-def variables_met() -> list[tuple[Any, Array]]:
+def find_variables_met() -> list[tuple[Any, Array]]:
     """(variable, value) of the variables that functions called in this block read or write, their values before."""
     return list(_BLOCKS[-1].met.values()) if _BLOCKS else []
 
@@ -146,13 +146,13 @@ def _clone(function: Any, dtype: str | None) -> Any:
     """The same tf.function, not traced yet, its input signature in another precision."""
     clone, signature = function._clone(None), function.input_signature  # TensorFlow forgets traces in no public way
     if dtype is not None and signature:
-        moved = tf.nest.map_structure(lambda spec: _spec_in(spec, dtype), signature)
+        moved = tf.nest.map_structure(lambda spec: _convert_spec(spec, dtype), signature)
         clone._function_type, clone._default_values = make_function_type(function.python_function, moved)
     clone._omit_frequent_tracing_warning = True
     return clone
 
 
-def _spec_in(spec: Any, dtype: str) -> Any:
+def _convert_spec(spec: Any, dtype: str) -> Any:
     """A tensor's specification with another dtype where it is a floating one."""
     if isinstance(spec, tf.TensorSpec) and spec.dtype.is_floating:
         return tf.TensorSpec(spec.shape, dtype, spec.name)

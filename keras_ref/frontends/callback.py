@@ -15,7 +15,7 @@ import numpy as np
 
 from keras_ref.checks import gradients
 from keras_ref.errors import stacklevel_of_user
-from keras_ref.evaluation.arguments import described
+from keras_ref.evaluation.arguments import describe_value
 from keras_ref.evaluation.float64 import restore_process_state
 from keras_ref.inputs.arrays import first_batches, given_data
 from keras_ref.inputs.targets import complete_data
@@ -64,7 +64,7 @@ class GradientCheck(keras.callbacks.Callback):  # type: ignore[misc]
         super().__init__()
         for name, number in (("every", every), ("samples", samples)):
             if isinstance(number, bool) or not isinstance(number, (int, np.integer)) or number < 1:
-                raise ValueError(f"`{name}` must be a positive integer. Received: {described(number)}. Pass 1 or more.")
+                raise ValueError(f"`{name}` must be a positive integer. Received: {describe_value(number)}. Pass 1 or more.")
         unknown = [name for name in options if name not in OPTIONS]
         if unknown:
             raise ValueError(
@@ -74,7 +74,7 @@ class GradientCheck(keras.callbacks.Callback):  # type: ignore[misc]
         if not callable(on_failure) and not (isinstance(on_failure, str) and on_failure in ON_FAILURE):
             raise ValueError(
                 f"`on_failure` must be one of {', '.join(ON_FAILURE)}, or a function of the report. "
-                f"Received: {described(on_failure)}. Choose one of them."
+                f"Received: {describe_value(on_failure)}. Choose one of them."
             )
         if isinstance(data, Iterator):  # which has its first batch once
             data = next(iter(first_batches(data, 1)), ())

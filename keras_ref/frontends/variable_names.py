@@ -14,7 +14,7 @@ def variable_names(model: Any, x: Any, seed: int) -> list[str]:
     Raises: BadInput.
     """
     from keras_ref.errors import errors_as_bad_input
-    from keras_ref.evaluation.naming import float_inputs, path_of, unique
+    from keras_ref.evaluation.naming import find_float_inputs, find_path, make_unique
     from keras_ref.inputs.arrays import given_data
     from keras_ref.inputs.building import build_model
     from keras_ref.inputs.data import draw_inputs
@@ -22,7 +22,7 @@ def variable_names(model: Any, x: Any, seed: int) -> list[str]:
     data = given_data(draw_inputs(model, seed=seed) if x is None else x)
     with errors_as_bad_input():
         build_model(model, data.x)
-    return [*unique([path_of(v) for v in model.trainable_variables]), *float_inputs(data.tensors().x)]
+    return [*make_unique([find_path(v) for v in model.trainable_variables]), *find_float_inputs(data.tensors().x)]
 
 
 def main(target: str, seed: str, path: str) -> int:

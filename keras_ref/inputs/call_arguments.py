@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_ref.errors import BadInput
-from keras_ref.evaluation.keras_parts import layers_of
+from keras_ref.evaluation.keras_parts import list_layers
 from keras_ref.evaluation.loss_function import Data
 from keras_ref.evaluation.restoration import Restoration
 from keras_ref.evaluation.traced_functions import trace_anew
@@ -83,7 +83,7 @@ class CallArguments:
             x = Data(self.x).tensors(dtype).x
             try:
                 with Restoration() as restoration:
-                    for layer in (layer for one in keras_objects for layer in layers_of(one)):
+                    for layer in (layer for one in keras_objects for layer in list_layers(one)):
                         restoration.keep_attributes(layer)
                     trace_anew(restoration, {}, None)  # the user's functions keep the traces that they have
                     graph = tf.function(partial(self.call, function, x), autograph=False).get_concrete_function().graph

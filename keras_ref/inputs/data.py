@@ -12,7 +12,7 @@ from keras_ref.errors import BadInput, listed
 from keras_ref.evaluation import keras_2
 from keras_ref.evaluation.arguments import ARRAYS
 from keras_ref.evaluation.float64 import is_float
-from keras_ref.evaluation.keras_parts import compiled_losses_of, layers_of
+from keras_ref.evaluation.keras_parts import compiled_losses_of, list_layers
 from keras_ref.evaluation.naming import values_of
 from keras_ref.evaluation.real_parts import is_real_or_complex
 from keras_ref.evaluation.restoration import restore_variables
@@ -218,7 +218,7 @@ def draw_inputs(model: Any, *, seed: int = 0, batch: int = BATCH) -> Any:
 
 def _smallest_vocabulary(model: Any) -> int:
     """The smallest vocabulary of a model's embeddings, below which integer inputs are drawn; 2 without embeddings."""
-    every = (*layers_of(model), *keras_2.layers_of(model))
+    every = (*list_layers(model), *keras_2.list_layers(model))
     return min((layer.input_dim for layer in every if type(layer).__name__ == "Embedding"), default=2)
 
 

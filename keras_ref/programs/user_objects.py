@@ -40,7 +40,7 @@ def _undo_steps(value: Any, seen: set[int], depth: int) -> Iterator[Callable[[],
     step = _undo_step(value)
     if step is not None:
         yield step
-    for one in _held(value):
+    for one in _list_held(value):
         yield from _undo_steps(one, seen, depth - 1)
 
 
@@ -59,7 +59,7 @@ def _undo_step(value: Any) -> Callable[[], Any] | None:
     return partial(_restore_attributes, value, dict(vars(value))) if _is_users(value) else None
 
 
-def _held(value: Any) -> list[Any]:
+def _list_held(value: Any) -> list[Any]:
     """What a value holds."""
     if isinstance(value, (list, tuple, set, frozenset)):
         return list(value)

@@ -19,7 +19,7 @@ from keras_ref.programs.targets import open_target
 from keras_ref.programs.torch_beside_tensorflow import leave_out_triton
 
 
-def answer(program: Program, request: dict[str, Any]) -> Any:
+def answer_request(program: Program, request: dict[str, Any]) -> Any:
     """What a request asks of the program, as plain data and arrays."""
     verb = request["verb"]
     if verb == "facts":
@@ -49,7 +49,7 @@ def serve(requests: BinaryIO, answers: BinaryIO) -> None:
         try:
             if target not in programs:
                 programs[target] = open_target(target)
-            found: Any = {"answer": answer(programs[target], request)}
+            found: Any = {"answer": answer_request(programs[target], request)}
         except (BadInput, CouldNotRun, UserCodeFailed) as error:
             found = {"refused": str(error)}
         except Exception as error:

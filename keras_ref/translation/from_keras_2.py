@@ -10,7 +10,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_ref.evaluation.keras_2 import inner_optimizer
+from keras_ref.evaluation.keras_2 import unwrap_optimizer
 from keras_ref.evaluation.restoration import Restoration
 from keras_ref.translation.given_schedules import ScheduleOfKeras2
 from keras_ref.translation.specifications import NoTwin
@@ -36,7 +36,7 @@ def as_keras_3(optimizer: Any) -> Any:
     That of an optimizer of mixed precision is the one inside: it takes gradients of the loss without its scale.
     Raises: NoTwin.
     """
-    optimizer = inner_optimizer(optimizer)
+    optimizer = unwrap_optimizer(optimizer)
     name, rate = type(optimizer).__name__, optimizer._learning_rate  # `learning_rate` is a schedule's present value
     if name not in SAME_DEFINITION or type(optimizer) is not getattr(sys.modules["tf_keras"].optimizers, name):
         raise NoTwin(f"An optimizer of Keras 2 must have the law of Keras 3's to have a twin. Received: {name}.")
@@ -64,7 +64,7 @@ def schedule_as_keras_3(schedule: Any) -> Any:
 
 def keeps_its_weight(optimizer: Any, variable: Any) -> bool:
     """Whether an optimizer of Keras 2 leaves a variable out of its weight decay."""
-    inner = inner_optimizer(optimizer)
+    inner = unwrap_optimizer(optimizer)
     return bool(inner.weight_decay) and not inner._use_weight_decay(variable)
 
 

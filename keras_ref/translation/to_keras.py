@@ -10,7 +10,7 @@ from typing import Any
 import keras
 
 from keras_ref.evaluation.arguments import Rule, takes
-from keras_ref.evaluation.float64 import DTYPE, policy_of
+from keras_ref.evaluation.float64 import DTYPE, find_policy
 from keras_ref.own_modules import registry
 from keras_ref.translation import weights as weights_module
 from keras_ref.translation.exceptions import mirror_of, recurrent
@@ -89,7 +89,7 @@ def mirror(model: Model, weights: Mapping[str, Array] | None = None, *, dtype: s
 
 
 def _layer(model: Model, name: str, dtype: str) -> keras.layers.Layer:
-    layer = mirrored(model.layers[name], name=name, dtype=policy_of(model.layers[name]) if dtype == DTYPE else dtype)
+    layer = mirrored(model.layers[name], name=name, dtype=find_policy(model.layers[name]) if dtype == DTYPE else dtype)
     for part, regularizer in weights_module.parts(model.regularizers, name):
         setattr(layer, f"{part}_regularizer", mirrored(regularizer))
     for part, constraint in weights_module.parts(model.constraints, name):

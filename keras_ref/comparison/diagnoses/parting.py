@@ -20,7 +20,7 @@ from keras_ref.comparison.diagnoses.step_variations import StepOf, explain_step
 from keras_ref.comparison.diagnoses.table import Cause, Gradients, explain_gradients
 from keras_ref.comparison.program_comparison import Both, Side, to_a
 from keras_ref.own_modules import registry
-from keras_ref.programs.program import Definition, Facts, Point, Stage, flat_arrays
+from keras_ref.programs.program import Definition, Facts, Point, Stage, flatten_arrays
 from keras_ref.reports.comparison import Row
 from scratch.arrays import Array
 
@@ -81,7 +81,7 @@ def _inputs_of(side: Side, name: str) -> list[Array]:
     names = list(side.measured.trace.tensors)
     before = names[: names.index(name)][::-1][:BACK]
     arrays = [side.measured.trace.tensors[n] for n in before]
-    return [*arrays, *(np.asarray(a) for a in flat_arrays(side.point.x))]
+    return [*arrays, *(np.asarray(a) for a in flatten_arrays(side.point.x))]
 
 
 # Loss -----------------------------------------------------------------------------------------------------------------
@@ -98,7 +98,7 @@ def _explain_loss(both: Both, row: Row) -> str:
 
 def samples_of(point: Point) -> int:
     """The size of the batch."""
-    arrays = flat_arrays(point.x)
+    arrays = flatten_arrays(point.x)
     return len(arrays[0]) if arrays and arrays[0].ndim else 0
 
 
@@ -152,20 +152,20 @@ def explain_side(both: Both, letter: str) -> Cause | None:
 
 
 def _indices(point: Point) -> Array | None:
-    arrays = flat_arrays(point.x)
+    arrays = flatten_arrays(point.x)
     return arrays[0] if arrays and arrays[0].dtype.kind in "iu" else None
 
 
 def chain_of(facts: Facts, point: Point) -> ChainPoint | None:
     """The program as a chain of dense layers at the point; None where it is none, or its loss is not known."""
     layers = chain_layers(facts.layers, facts)
-    arrays, targets = flat_arrays(point.x), flat_arrays(point.y)
+    arrays, targets = flatten_arrays(point.x), flatten_arrays(point.y)
     if layers is None or len(arrays) != 1 or arrays[0].ndim != 2:
         return None
     x = np.asarray(arrays[0], dtype=float)
     weights = {name: np.asarray(value, dtype=float) for name, value in point.weights.items()}
     if point.cotangent is not None:
-        slope = np.asarray(flat_arrays(point.cotangent)[0])
+        slope = np.asarray(flatten_arrays(point.cotangent)[0])
         if not elementwise(layers[-1].activation):
             return None
         return ChainPoint(layers, weights, x, slope, slope, fused=False)

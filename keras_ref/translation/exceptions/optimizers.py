@@ -12,7 +12,7 @@ import keras
 import numpy as np
 
 from keras_ref.evaluation.float64 import keep_default_dtype
-from keras_ref.evaluation.keras_classes import KerasVariable, optimizer_class
+from keras_ref.evaluation.keras_classes import KerasVariable, find_optimizer_class
 from keras_ref.evaluation.restoration import Restoration
 from keras_ref.own_modules import registry
 from keras_ref.translation.exceptions import mirrors, reflects
@@ -161,7 +161,7 @@ def state_of(optimizer: Any, names: Mapping[str, str]) -> State:
         }
         inner = state_of(optimizer.inner_optimizer, names)
         return replace(inner, shared={**inner.shared, **own})
-    if isinstance(optimizer, optimizer_class("MultiOptimizer")):
+    if isinstance(optimizer, find_optimizer_class("MultiOptimizer")):
         parts = [(i, state_of(inner, names)) for i, inner in enumerate(optimizer.optimizers) if inner.built]
         slots = {name: own for _, part in parts for name, own in part.slots.items()}
         shared = {f"{i}/{key}": value for i, part in parts for key, value in part.shared.items()}
@@ -193,7 +193,7 @@ def _shared(optimizer: Any, iterations: int) -> dict[str, float]:
     """The parts of the state that belong to no single variable."""
     if isinstance(optimizer, keras.optimizers.Nadam):
         return {"u_product": float(optimizer._u_product.numpy())}
-    if isinstance(optimizer, optimizer_class("ScheduleFreeAdamW")):
+    if isinstance(optimizer, find_optimizer_class("ScheduleFreeAdamW")):
         spec = reflected(optimizer, "optimizer")
         every = spec.gradient_accumulation_steps or 1
         rates = (spec.warm(spec.rate(every * k + every - 1), k) for k in range(iterations // every))
@@ -209,12 +209,12 @@ def excluded_from_weight_decay(optimizer: Any, names: Mapping[str, str]) -> froz
     """
     if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
         return excluded_from_weight_decay(optimizer.inner_optimizer, names)
-    if isinstance(optimizer, optimizer_class("MultiOptimizer")):
+    if isinstance(optimizer, find_optimizer_class("MultiOptimizer")):
         inside = (excluded_from_weight_decay(inner, names) for inner in optimizer.optimizers if inner.built)
         return frozenset[str]().union(*inside)
     keys: set[Any] = getattr(optimizer, "_exclude_from_weight_decay", set())
     pattern = getattr(optimizer, "_exclude_from_weight_decay_pattern", None)
-    muon = isinstance(optimizer, optimizer_class("Muon"))
+    muon = isinstance(optimizer, find_optimizer_class("Muon"))
     found = set()
     for variable in optimizer._trainable_variables:
         searched = variable.name if muon else variable.value.name
