@@ -25,7 +25,7 @@ from support_built import Built
 from keras_ref import check_updates
 from keras_ref import strategies as gt
 from keras_ref.checks.annotations import mark_departures
-from keras_ref.comparison.autodiff import Autodiff, autodiff_at
+from keras_ref.comparison.autodiff import Autodiff, run_autodiff
 from keras_ref.comparison.entrywise import compare_entries
 from keras_ref.comparison.evidence import Evidence, Outcome
 from keras_ref.comparison.settings import Settings
@@ -93,7 +93,7 @@ class Slopes:
     @cached_property
     def _autodiff(self) -> Autodiff:
         with self.built.at(self.weights, self.x, self.y) as probe:
-            return autodiff_at(probe, probe.values, mode=self.built.first_mode)
+            return run_autodiff(probe, probe.values, mode=self.built.first_mode)
 
     def difference(self) -> Verdict | None:
         autodiff = self._autodiff

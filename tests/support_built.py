@@ -22,9 +22,9 @@ import numpy as np
 import tensorflow as tf
 
 from keras_ref.checks.annotations import prove_departures
-from keras_ref.checks.checked_loss import model_loss, untrained
-from keras_ref.checks.twins import twin_of
-from keras_ref.comparison.autodiff import Autodiff, autodiff_at
+from keras_ref.checks.checked_loss import make_model_loss, list_untrained
+from keras_ref.checks.twins import build_twin
+from keras_ref.comparison.autodiff import Autodiff, run_autodiff
 from keras_ref.comparison.entrywise import compare_entries
 from keras_ref.comparison.evidence import Outcome
 from keras_ref.comparison.oracles import ForwardOracle, TwinOracle
@@ -118,9 +118,9 @@ class Built:
 
     @cached_property
     def _probed(self) -> LossFunction:
-        found = model_loss(self.keras_model, Data(self._x, self._y), training=self.training)
+        found = make_model_loss(self.keras_model, Data(self._x, self._y), training=self.training)
         trained = list(self.keras_model.trainable_variables)
-        return LossFunction(found.loss, variables=trained, state=untrained(self.keras_model, trained), data=found.data)
+        return LossFunction(found.loss, variables=trained, state=list_untrained(self.keras_model, trained), data=found.data)
 
     @property
     def mode(self) -> str:
@@ -152,7 +152,7 @@ class Built:
 
     def twin(self, probe: LossFunction) -> TwinOracle:
         """The twin as oracle where the probe is."""
-        return twin_of(
+        return build_twin(
             self.keras_model,
             probe,
             data=probe.data,
@@ -166,7 +166,7 @@ class Built:
         """
         with self.at(weights, x, seed=seed) as probe:
             self._points += 1
-            return self.twin(probe), autodiff_at(probe, probe.values, mode=self.mode)
+            return self.twin(probe), run_autodiff(probe, probe.values, mode=self.mode)
 
     def verdicts(
         self, weights: Mapping[str, Array], x: Any, *, seed: int = 0, most: int | None = None
@@ -177,7 +177,7 @@ class Built:
         found = []
         with self.at(weights, x, seed=seed) as probe:
             self._points += 1
-            oracle, autodiff = self.twin(probe), autodiff_at(probe, probe.values, mode=self.mode)
+            oracle, autodiff = self.twin(probe), run_autodiff(probe, probe.values, mode=self.mode)
             for refused in autodiff.refused.values():
                 raise RuntimeError(refused.reason.text(*refused.details))
             for i, (name, value) in enumerate(oracle.values.items()):

@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 
 from keras_ref import check_gradients
-from keras_ref.checks.checked_loss import model_loss, untrained
+from keras_ref.checks.checked_loss import make_model_loss, list_untrained
 from keras_ref.evaluation import column_losses, stacked_losses
 from keras_ref.evaluation.column_losses import Block, ColumnLosses
 from keras_ref.evaluation.float64 import in_float64
@@ -96,9 +96,9 @@ UNKNOWN = {
 def loss_of(model, x, y):
     """The loss of a model as a function of its weights, in float64."""
     with in_float64(model):
-        found = model_loss(model, Data(x, y), training=False)
+        found = make_model_loss(model, Data(x, y), training=False)
         trained = list(model.trainable_variables)
-        yield LossFunction(found.loss, variables=trained, state=untrained(model, trained), data=found.data)
+        yield LossFunction(found.loss, variables=trained, state=list_untrained(model, trained), data=found.data)
 
 
 def both_ways(loss, name, count=24):

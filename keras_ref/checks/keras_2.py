@@ -7,8 +7,8 @@ from functools import partial
 from typing import Any
 
 from keras_ref.checks.check import check
-from keras_ref.checks.checked_loss import CheckedLoss, drawn_cotangents, projection_of
-from keras_ref.checks.twins import called_in_model, twin_of
+from keras_ref.checks.checked_loss import CheckedLoss, draw_cotangents, project_outputs
+from keras_ref.checks.twins import called_in_model, build_twin
 from keras_ref.checks.used_rows import only_used_rows
 from keras_ref.comparison.oracles import TwinOracle
 from keras_ref.comparison.settings import Settings
@@ -43,7 +43,7 @@ def check_keras_2_model(model: Any, data: Data, *, loss: Any, training: bool, se
     def twin(at: LossFunction, drawn: Data) -> TwinOracle:
         projection = data.y is None
         found = model_as_keras_3(model, with_loss=not projection, loss=loss)
-        return twin_of(
+        return build_twin(
             found.model,
             at,
             data=drawn,
@@ -77,7 +77,7 @@ def check_keras_2_layer(layer: Any, arguments: CallArguments, *, settings: Setti
         with called_in_model(other, arguments, at.data.x) as model:
             translation.pair(layer, other)
             own = {one: unwrap_variable(v) for one, v in translation.variables.items()}
-            return twin_of(model, at, data=drawn, projection=True, training=training, stands_for=own)
+            return build_twin(model, at, data=drawn, projection=True, training=training, stands_for=own)
 
     return _check(
         layer, Data(arguments.x), call=lambda x: arguments.call(layer, x), loss=None, twin=twin, settings=settings
@@ -99,13 +99,13 @@ def _check(
     def prepare_on(data: Data, dtype: str | None) -> CheckedLoss:
         with restore_variables(owner.variables), running_user_code():
             outputs = call(data.tensors(dtype).x)
-        drawn = data if loss is not None else Data(data.x, drawn_cotangents(outputs, owner.name, settings.seed))
+        drawn = data if loss is not None else Data(data.x, draw_cotangents(outputs, owner.name, settings.seed))
         trained = [unwrap_variable(v) for v in owner.trainable_variables] if settings.watch_weights else []
         every = [unwrap_variable(v) for v in owner.variables]
         return CheckedLoss(
             name=owner.name,
             data=drawn,
-            loss=loss or (lambda given: projection_of(call(given.x), given.y, extra=owner.losses)),
+            loss=loss or (lambda given: project_outputs(call(given.x), given.y, extra=owner.losses)),
             trained=trained,
             state=[v for v in every if all(v is not other for other in trained)],
             twin=lambda at: twin(at, drawn),

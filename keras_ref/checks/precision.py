@@ -55,7 +55,7 @@ def judge_precision(oracle: ForwardOracle, loss: DifferencedLoss, *, subject: st
     of the loss is set.
     """
     known, graph = loss.unit, oracle.loss.graph
-    casts = GradientPaths(loss).casts_down() if isinstance(loss, LossFunction) and find_casts_down(graph) else []
+    casts = GradientPaths(loss).find_casts_down() if isinstance(loss, LossFunction) and find_casts_down(graph) else []
     dtypes = {lower_dtype(o) for o in casts}
     loss.unit = max([known, *map(eps, dtypes)])
     if known != UNIT:
@@ -169,7 +169,7 @@ def measure_low_precision(
     """The loss in the precision that is given, and the gradient of the variables in the precision that they train in;
     nothing where all that is float64.
     """
-    dtypes = tuple(low_dtypes(keras_objects))
+    dtypes = tuple(find_low_dtypes(keras_objects))
     with in_precision(None, *keras_objects):
         subject = prepare(None)
         scaled = replace(subject, loss=lambda data: subject.loss(data) * subject.scale)
@@ -188,7 +188,7 @@ def measure_low_precision(
     return LowPrecision(dtypes, gradient, subject.scale, loss=loss / subject.scale, unit=unit)
 
 
-def cost_of(low: LowPrecision, autodiff: Autodiff, loss: DifferencedLoss) -> PrecisionCost:
+def measure_cost(low: LowPrecision, autodiff: Autodiff, loss: DifferencedLoss) -> PrecisionCost:
     """What the precision of `low` costs the gradient that is exact in float64.
 
     A gradient that is not finite there although it is in float64 is a finding, unless training scales the loss, which
@@ -215,7 +215,7 @@ def cost_of(low: LowPrecision, autodiff: Autodiff, loss: DifferencedLoss) -> Pre
             "such a step and takes a smaller scale."
         )
     elif infinite:
-        verdicts = tuple(_overflow(n, names, low.gradient[n], exact[n]) for n in infinite)
+        verdicts = tuple(_judge_overflow(n, names, low.gradient[n], exact[n]) for n in infinite)
     finite = {n: share for n, share in shares.items() if n not in infinite}
     if finite:
         worst = max(finite, key=lambda name: finite[name])
@@ -232,7 +232,7 @@ def _is_rounding(autodiff: Autodiff, name: str) -> bool:
     return gradient is not None and bool((np.abs(gradient) <= autodiff.rounding[name]).all())
 
 
-def _overflow(name: str, dtypes: str, low: Any, exact: Any) -> Verdict:
+def _judge_overflow(name: str, dtypes: str, low: Any, exact: Any) -> Verdict:
     """The verdict on a gradient that is not finite in the precision of training, and is in float64."""
     broken = ~np.isfinite(low)
     i = int(np.argmax(broken))
@@ -252,7 +252,7 @@ def _overflow(name: str, dtypes: str, low: Any, exact: Any) -> Verdict:
     return found.because(Reason.NOT_FINITE_IN_PRECISION, dtypes)
 
 
-def low_dtypes(keras_objects: Iterable[Any]) -> list[str]:
+def find_low_dtypes(keras_objects: Iterable[Any]) -> list[str]:
     """The floating dtypes below float64 that what trains among Keras objects computes or is kept in."""
     found: dict[str, None] = {}
     for one in keras_objects:

@@ -94,20 +94,20 @@ def only_used_rows(
     keras_objects   the model, layer or variables that are checked, and what else belongs to the loss
     law             of the optimizer whose steps are compared: then a few of the unused rows, drawn with the seed, stay
     """
-    variables = _variables_in(keras_objects)
+    variables = _find_variables(keras_objects)
     leaves = tf.nest.flatten(data.x)
     indices = {place: np.unique(leaf) for place, leaf in enumerate(leaves) if _are_indices(leaf)}
     found: list[Used] = []
     before: list[Any] | None = None
     if indices and any(_is_large(one) for one in variables):
         with restore_process_state():
-            before = _gradients_at(keras_objects, partial(prepare, data), variables)
+            before = _take_gradients(keras_objects, partial(prepare, data), variables)
         found = _find_used(variables, before, indices)
     if found:
         with restore_process_state(), Restoration() as restoration:
             for one in found:
                 _draw_others(restoration, one)
-            moved = _gradients_at(keras_objects, partial(prepare, data), variables)
+            moved = _take_gradients(keras_objects, partial(prepare, data), variables)
         if not _are_same(before, moved, [None] * len(variables)):
             found = []
     if law is not None:
@@ -123,16 +123,16 @@ def only_used_rows(
         with restore_process_state():
             for one in found:
                 _shrink(restoration, one, keras_objects)
-            after = _gradients_at(keras_objects, partial(prepare, fewer), variables)
-            is_same = _are_same(before, after, [_rows_of(one, found) for one in variables])
+            after = _take_gradients(keras_objects, partial(prepare, fewer), variables)
+            is_same = _are_same(before, after, [_find_rows(one, found) for one in variables])
         del before, after
         if is_same:
-            yield fewer, lambda report: _on_all_rows(report, rows, totals, notes)
+            yield fewer, lambda report: _report_all_rows(report, rows, totals, notes)
             return
     yield data, lambda report: report
 
 
-def _variables_in(keras_objects: Sequence[Any]) -> list[Any]:
+def _find_variables(keras_objects: Sequence[Any]) -> list[Any]:
     """The variables of floats among some objects and in their layers: Keras's, and those of TensorFlow in no other."""
     found: list[Any] = []
     for one in keras_objects:
@@ -157,7 +157,7 @@ def _are_indices(leaf: Any) -> bool:
     return indices.dtype.kind in "iu" and indices.size > 0 and int(indices.min()) >= 0
 
 
-def _gradients_at(
+def _take_gradients(
     keras_objects: Sequence[Any], prepare: Callable[[str | None], CheckedLoss | ModelLoss], variables: Sequence[Any]
 ) -> list[Any] | None:
     """The loss, and its gradient in each variable, sparse ones as they are; None where either raises."""
@@ -196,7 +196,7 @@ def _find_used(variables: Sequence[Any], before: list[Any] | None, indices: Mapp
     return found
 
 
-def _rows_of(variable: Any, found: Sequence[Used]) -> Array | None:
+def _find_rows(variable: Any, found: Sequence[Used]) -> Array | None:
     """The rows that a variable has while the check lasts; None for all."""
     return next((one.rows for one in found if one.variable is variable), None)
 
@@ -287,7 +287,7 @@ def _note(one: Used) -> str:
     return unused + f"all take the same step, which was compared on {one.examples} of them; the others were left out."
 
 
-def _on_all_rows(report: Report, rows: Mapping[str, Used], totals: Mapping[str, int], notes: Sequence[str]) -> Report:
+def _report_all_rows(report: Report, rows: Mapping[str, Used], totals: Mapping[str, int], notes: Sequence[str]) -> Report:
     """A report whose indices and counts are those of all rows."""
 
     def on_all(verdict: Verdict) -> Verdict:

@@ -9,7 +9,7 @@ from functools import cached_property
 
 import numpy as np
 
-from keras_ref.comparison.autodiff import SHIFTS, Gradient, point_beside, shifted_points
+from keras_ref.comparison.autodiff import SHIFTS, Gradient, shift_point, shift_points
 from keras_ref.comparison.neighbourhood import DISTANCE
 from keras_ref.comparison.oracles import Oracle
 from keras_ref.comparison.sums import dot, root_mean_square
@@ -100,7 +100,7 @@ class DirectionalPoint:
     @cached_property
     def shifted_gradients(self) -> list[Gradient]:
         """The gradient computed again with other rounding."""
-        return [self.gradient_at(point) for point in shifted_points(self.oracle.values, UNIT, shifts=SHIFTS[:2])]
+        return [self.gradient_at(point) for point in shift_points(self.oracle.values, UNIT, shifts=SHIFTS[:2])]
 
     @cached_property
     def sizes(self) -> dict[str, float]:
@@ -134,7 +134,7 @@ class DirectionalPoint:
 
     def beside(self, generator: np.random.Generator) -> DirectionalPoint:
         """A generic point close by: no tie and no zero is left."""
-        values = point_beside(self.oracle.values, generator, distance=DISTANCE)
+        values = shift_point(self.oracle.values, generator, distance=DISTANCE)
         return DirectionalPoint(self.oracle.moved(values), self.gradient_at, seed=self.seed)
 
 
@@ -159,6 +159,6 @@ def draw_direction(
     return Direction(vector, {n: far[n] / 2 for n in names}, scales.ordinary)
 
 
-def inner(gradient: Array | None, vector: Array) -> float:
+def contract(gradient: Array | None, vector: Array) -> float:
     """⟨gradient, vector⟩; 0 where autodiff says None."""
     return 0.0 if gradient is None else dot(gradient, vector)

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from keras_ref.comparison.autodiff import Autodiff, autodiff_at, point_beside
-from keras_ref.comparison.efforts import effort_for
+from keras_ref.comparison.autodiff import Autodiff, run_autodiff, shift_point
+from keras_ref.comparison.efforts import choose_effort
 from keras_ref.comparison.entrywise import compare_entries
 from keras_ref.comparison.evidence import Evidence, Outcome
 from keras_ref.comparison.neighbourhood import DISTANCE
@@ -34,7 +34,7 @@ def compare_higher_orders(evidence: Evidence) -> Outcome:
     return outcome
 
 
-def random_direction(values: Mapping[str, Array], seed: int) -> dict[str, Array]:
+def draw_direction(values: Mapping[str, Array], seed: int) -> dict[str, Array]:
     """A random direction in which every entry moves by about its own size."""
     return random_offsets(values, np.random.default_rng(seed + 3))
 
@@ -50,19 +50,19 @@ def compare_hessian(evidence: Evidence) -> Outcome:
     Raises: BadInput where an operation has no second derivative.
     """
     seed = evidence.settings.seed
-    loss = evidence.contracted(random_direction(evidence.loss.values, seed))
+    loss = evidence.contracted(draw_direction(evidence.loss.values, seed))
     try:
         oracle = replace(ForwardOracle.at(loss, loss.values, seed=seed), name="hessian", of_forward_pass=False)
-        autodiff = autodiff_at(loss, loss.values)
+        autodiff = run_autodiff(loss, loss.values)
     except LookupError as error:
         raise BadInput(
             f"Operations must have second derivatives for `order=2`. Received: {short(error)} Pass order=1."
         ) from error
     second = replace(evidence, loss=loss, oracles=(oracle,), autodiff=autodiff, preparation=None)
-    outcome = effort_for(second).compare(second)
+    outcome = choose_effort(second).compare(second)
     if not any(v.reason_code is Reason.JUMP for v in outcome.verdicts):
         return outcome
-    beside = point_beside(loss.values, np.random.default_rng(seed), distance=DISTANCE)
+    beside = shift_point(loss.values, np.random.default_rng(seed), distance=DISTANCE)
     moved, there = oracle.moved(beside), autodiff.at(beside)
 
     def compare_beside(verdict: Verdict) -> Verdict:
@@ -155,7 +155,7 @@ def compare_forward_mode(evidence: Evidence) -> Outcome:
         raise BadInput(
             "Forward mode must be TensorFlow's. Received: forward_mode=True for another program. Leave it out."
         )
-    direction = random_direction(loss.values, seed)
+    direction = draw_direction(loss.values, seed)
     base = float(loss.directional({}, np.zeros(1))[0])
     noise = measure_noise(loss, loss.values, base, seed=seed)
     oracles = (

@@ -54,7 +54,7 @@ class Judgement:
     reason: Reason | None = None
 
 
-def opposite_pairs(values: Mapping[str, Array], generator: np.random.Generator) -> Iterator[dict[str, Array]]:
+def draw_opposite_pairs(values: Mapping[str, Array], generator: np.random.Generator) -> Iterator[dict[str, Array]]:
     """Generic points beside a point, each followed by the one opposite to it.
 
     A kink has two sides, and on one of them there may be nothing to see.
@@ -142,7 +142,7 @@ def _count_noise_beside(found: EntryComparison, autodiff: Autodiff, *, seed: int
     if not len(wrong):
         return found
     oracle, name = found.oracle, found.name
-    pair = islice(opposite_pairs(oracle.values, np.random.default_rng(seed)), 2)
+    pair = islice(draw_opposite_pairs(oracle.values, np.random.default_rng(seed)), 2)
     noise = float(np.fmax.reduce([oracle.moved(point).noise_along(name) for point in pair]))
     if not noise > SAFETY * oracle.noise_along(name):
         return found
@@ -164,7 +164,7 @@ def look_beside(found: EntryComparison, autodiff: Autodiff, *, seed: int) -> Ent
     oracle, name = found.oracle, found.name
     at_kink, between = found.judgements.kinds[special] == Kind.KINK, found.between[special]
     excused = found.excused[special]
-    points = opposite_pairs(oracle.values, np.random.default_rng(seed))
+    points = draw_opposite_pairs(oracle.values, np.random.default_rng(seed))
 
     def judge_at(_: int, pending: Array) -> Tally:
         point, entries = next(points), found.entries[special[pending]]

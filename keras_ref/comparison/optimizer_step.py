@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_ref.comparison.monte_carlo_arithmetic import ROLLS, noisy, noisy_law, worst
+from keras_ref.comparison.monte_carlo_arithmetic import ROLLS, make_noisy, make_noisy_law, update_worst
 from keras_ref.evaluation.sparse_gradient import SparseGradient
 from keras_ref.translation import departures
 from keras_ref.translation.exceptions import optimizers as mirrors
@@ -99,9 +99,9 @@ class OptimizerTwin:
             if np.asarray(value).dtype.kind != "f":
                 return value
             doubt = self.doubt.get(name, np.zeros(np.shape(value)))
-            return noisy(value + doubt * generator.choice([-1.0, 1.0], np.shape(value)), generator)
+            return make_noisy(value + doubt * generator.choice([-1.0, 1.0], np.shape(value)), generator)
 
-        law = noisy_law(self.optimizer, generator)
+        law = make_noisy_law(self.optimizer, generator)
         slots = {
             name: {key: off(value, (name, key)) for key, value in own.items()} for name, own in self.state.slots.items()
         }
@@ -179,7 +179,7 @@ def predict(twin: OptimizerTwin, start: StepStart, *, seed: int) -> Prediction:
     derived).
     """
     weights, state = twin.step(start.weights, start.gradients)
-    centre = _flat(weights, state)
+    centre = _flatten(weights, state)
     spread = {name: np.zeros(np.shape(value)) for name, value in centre.items()}
     generator = np.random.default_rng(seed)
     for k in range(ROLLS):
@@ -192,13 +192,13 @@ def predict(twin: OptimizerTwin, start: StepStart, *, seed: int) -> Prediction:
             n: g.moved(signs[n] * start.errors[n]) if isinstance(g, SparseGradient) else g + signs[n] * start.errors[n]
             for n, g in start.gradients.items()
         }
-        off = {n: noisy(w, generator) for n, w in start.weights.items()}
+        off = {n: make_noisy(w, generator) for n, w in start.weights.items()}
         with np.errstate(all="ignore"):
-            spread = worst(spread, _flat(*twin.noisy(generator).step(off, moved)), centre)
+            spread = update_worst(spread, _flatten(*twin.noisy(generator).step(off, moved)), centre)
     return Prediction(weights=weights, state=state, allowed={name: 2 * s for name, s in spread.items()})
 
 
-def _flat(weights: Mapping[str, Array], state: State) -> dict[Any, Any]:
+def _flatten(weights: Mapping[str, Array], state: State) -> dict[Any, Any]:
     """Everything that a step leaves behind: weights by name, slots by name and slot, what is shared by ("", name)."""
     slots = {(name, key): value for name, own in state.slots.items() for key, value in own.items()}
     return {**weights, **slots, **{("", key): value for key, value in state.shared.items()}}

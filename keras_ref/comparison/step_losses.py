@@ -8,7 +8,7 @@ from typing import Any
 
 import keras
 
-from keras_ref.comparison.autodiff import autodiff_at
+from keras_ref.comparison.autodiff import run_autodiff
 from keras_ref.comparison.optimizer_step import NumericGradient
 from keras_ref.comparison.oracles import Oracles
 from keras_ref.comparison.step_slopes import allow_kinks, numeric_gradient
@@ -53,11 +53,11 @@ class StepLosses:
     oracles_at: Callable[[LossFunction], Oracles]
     functions: dict[int, LossFunction] = field(default_factory=dict)
 
-    def returned(self, loss: LossFunction, data: Data) -> LossSlopes:
+    def measure_returned(self, loss: LossFunction, data: Data) -> LossSlopes:
         """The slopes of the returned loss by all trained weights, at the present ones."""
-        return self._slopes(lambda: loss.refresh(data), "returns")
+        return self._measure_slopes(lambda: loss.refresh(data), "returns")
 
-    def differentiated(self, taken: TakenGradient, data: Data) -> LossSlopes:
+    def measure_differentiated(self, taken: TakenGradient, data: Data) -> LossSlopes:
         """The slopes of the loss of a gradient that the step took, by the variables that it took it by.
 
         The state must be that at the step's start; the trained weights are assigned.
@@ -73,14 +73,14 @@ class StepLosses:
                 self.functions[taken.number] = self.make(loss)
             return self.functions[taken.number].refresh(data)
 
-        return self._slopes(made, "differentiates", taken.sources).repeated(taken.value, "differentiates")
+        return self._measure_slopes(made, "differentiates", taken.sources).repeated(taken.value, "differentiates")
 
-    def _slopes(self, made: Callable[[], LossFunction], what: str, names: Sequence[str] = ()) -> LossSlopes:
+    def _measure_slopes(self, made: Callable[[], LossFunction], what: str, names: Sequence[str] = ()) -> LossSlopes:
         """The slopes by these names; by all that autodiff connects with the loss where none are given."""
         try:
             loss = made()
             gathered = self.oracles_at(loss)
-            autodiff = autodiff_at(loss, loss.values)
+            autodiff = run_autodiff(loss, loss.values)
         except NoStepLoss as error:
             return LossSlopes(why_not=str(error))
         except UserCodeFailed as failed:

@@ -58,7 +58,7 @@ def allow_kinks(found: NumericGradient, oracle: Oracle, name: str, *, autodiff: 
 
     There even a value outside of the sides is a convention: of the zero biases of a new network, say.
     """
-    outside = _outside(found, autodiff, name)
+    outside = _find_outside(found, autodiff, name)
     if not len(outside):
         return found
     compared = measure_rounding(EntryComparison.of(oracle, name, autodiff=autodiff, entries=outside), autodiff)
@@ -87,7 +87,7 @@ def measure_slopes(
     departing = DepartingTwin(twin=oracle, autodiff=autodiff, forward=lambda: forward, seed=seed)
     departed: dict[str, list[str]] = {}
     for name in names:
-        if not len(_outside(slopes[name], autodiff, name)) or not departing.entries:
+        if not len(_find_outside(slopes[name], autodiff, name)) or not departing.entries:
             continue
         verdict = compare_entries(oracle, name, autodiff=autodiff, seed=seed)
         proof = departing.prove(verdict) if verdict.accused else None
@@ -102,7 +102,7 @@ def measure_slopes(
     )
 
 
-def _outside(found: NumericGradient, autodiff: Autodiff, name: str) -> Array:
+def _find_outside(found: NumericGradient, autodiff: Autodiff, name: str) -> Array:
     """The flat entries at which autodiff's value is none that the slopes allow."""
     gradient = np.ravel(np.asarray(autodiff.gradient[name], float))
     allowed = found.error.ravel() + np.ravel(autodiff.rounding[name])

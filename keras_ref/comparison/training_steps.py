@@ -10,7 +10,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_ref.comparison.autodiff import autodiff_at
+from keras_ref.comparison.autodiff import run_autodiff
 from keras_ref.comparison.evidence import Outcome
 from keras_ref.comparison.optimizer_step import (
     DepartingStep,
@@ -78,13 +78,13 @@ def compare_steps(
             twin = replace(twin, state=predictions.law.state, doubt=predictions.law.doubt)
         if progress is not None:
             progress(step, len(batches), f"step {step}")
-    return Outcome(tuple(worst_step(verdicts) for verdicts in found.values()), tuple(notes))
+    return Outcome(tuple(choose_worst_step(verdicts) for verdicts in found.values()), tuple(notes))
 
 
 def predict_step(twin: OptimizerTwin, loss: LossFunction, gathered: Oracles, *, seed: int) -> StepPredictions:
     """What the next training step should lead to, from the present weights. Raises: BadInput if nothing trains."""
     weights = {name: loss.values[name] for name in loss.variables}
-    autodiff = autodiff_at(loss, loss.values)
+    autodiff = run_autodiff(loss, loss.values)
     exact = {name: g for name in weights if (g := autodiff.gradient[name]) is not None}
     if not exact:
         raise BadInput(
@@ -128,18 +128,18 @@ def _train(model: Any, data: Data) -> None:
     """One training step of Keras's own, at a point where the loss has been computed before."""
     try:
         with running_user_code():
-            model.train_step(packed(data))
+            model.train_step(pack_batch(data))
     except UserCodeFailed as failed:
         raise TrainStepFailed(str(failed)) from failed.error
 
 
-def packed(data: Data) -> Any:
+def pack_batch(data: Data) -> Any:
     """A batch as fit hands it to a train step: inputs alone where there are no targets."""
     tensors = data.tensors()
     return keras.utils.pack_x_y_sample_weight(tensors.x, tensors.y, tensors.sample_weight)
 
 
-def worst_step(verdicts: Iterable[Verdict]) -> Verdict:
+def choose_worst_step(verdicts: Iterable[Verdict]) -> Verdict:
     """The first verdict that fails; where none does, that whose difference is the largest share of what is allowed."""
 
     def badness(verdict: Verdict) -> tuple[bool, float]:

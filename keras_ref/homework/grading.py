@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from keras_ref.comparison.diagnoses.arrays import factors
-from keras_ref.comparison.diagnoses.parting import chain_of, outputs_of, samples_of
-from keras_ref.comparison.diagnoses.table import Gradients, explain_gradients, same
+from keras_ref.comparison.diagnoses.parting import build_chain, count_outputs, count_samples
+from keras_ref.comparison.diagnoses.table import Gradients, explain_gradients, is_same
 from keras_ref.comparison.program_comparison import Both, compare_at
 from keras_ref.comparison.weight_matching import Pair, match_weights
 from keras_ref.errors import BadInput, CouldNotRun
@@ -110,7 +110,7 @@ class Grader:
         if np.isnan(b.trace.loss) or abs(a.trace.loss - b.trace.loss) <= a.loss + b.loss:
             return 1.0, ""
         known = Gradients(
-            wrong={}, right={}, allowed={}, samples=samples_of(self.both.a.point), outputs=outputs_of(self.both.a)
+            wrong={}, right={}, allowed={}, samples=count_samples(self.both.a.point), outputs=count_outputs(self.both.a)
         )
         n, k = known.samples, known.outputs
         more = [(c / 2, f"{c / 2:g}") for c, _ in factors(known)] + [(n / 2, f"{n / 2:g}"), (k / 2, f"{k / 2:g}")]
@@ -158,7 +158,7 @@ class Grader:
         wrong = {p.a.name: g for p in reversed(self.pairs) if (g := self.both.gradient_of_b(p)) is not None}
         names = {p.a.name: p.b.name for p in self.pairs}
         absent_names = [names[p.a.name] for p in self.pairs if p.a.name not in wrong]
-        bad = [n for n, g in wrong.items() if n in right and not same(g, right[n], allowed[n])]
+        bad = [n for n, g in wrong.items() if n in right and not is_same(g, right[n], allowed[n])]
         mine = forward.state == "wrong" or loss.state == "wrong"
         whose = "the slopes of your own loss" if mine else "the slopes of the loss"
         if not bad and not absent_names:
@@ -218,7 +218,7 @@ class Grader:
         self, wrong: dict[str, Array], right: dict[str, Array], allowed: dict[str, float], bad: list[str]
     ) -> Any:
         order = [*bad, *(n for n in wrong if n not in bad)]
-        chain = chain_of(self.both.a.facts, self.both.a.point)
+        chain = build_chain(self.both.a.facts, self.both.a.point)
         if chain is not None:
             chain = replace(chain, slope=self.scale * chain.slope)
         return explain_gradients(
@@ -227,8 +227,8 @@ class Grader:
                 right=right,
                 allowed=allowed,
                 weights=self.both.a.point.weights,
-                samples=samples_of(self.both.a.point),
-                outputs=outputs_of(self.both.a),
+                samples=count_samples(self.both.a.point),
+                outputs=count_outputs(self.both.a),
                 chain=chain,
             )
         )
@@ -250,7 +250,7 @@ class Grader:
             if own is None:
                 continue
             after = np.asarray(first[pair.b.name], dtype=float)
-            if after.shape != start.shape or not same(after, start - rate * own, side.measured.steps[0][pair.b.name]):
+            if after.shape != start.shape or not is_same(after, start - rate * own, side.measured.steps[0][pair.b.name]):
                 texts.append(_step_words(pair.b.name, start, after, own, rate))
         if texts:
             return StageResult(Stage.UPDATE, "wrong", texts[0])
@@ -270,7 +270,7 @@ class Grader:
             return ""
         for pair in self.pairs:
             start, one, two = (np.asarray(s[pair.b.name], dtype=float) for s in (self.both.b.point.weights, *steps[:2]))
-            if np.any(one != start) and not same(two - one, one - start, self.both.b.measured.steps[1][pair.b.name]):
+            if np.any(one != start) and not is_same(two - one, one - start, self.both.b.measured.steps[1][pair.b.name]):
                 return ""
         return "the second step is the first one again: the gradient is a stale one, that of the previous point"
 
@@ -296,7 +296,7 @@ class Grader:
                         continue
                     slope, error = self.scale * pair.to_b(keras_gradient), side.measured.steps[0][pair.b.name]
                 after = np.asarray(first[pair.b.name], dtype=float)
-                if after.shape != start.shape or not same(after, start - rate * slope, error):
+                if after.shape != start.shape or not is_same(after, start - rate * slope, error):
                     texts.append(_step_words(pair.b.name, start, after, slope, rate))
             if not texts:
                 return StageResult(Stage.UPDATE, "right", f"by nudges of {nudge:g}" if nudge else "")

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_ref.comparison.autodiff import Autodiff, autodiff_at
+from keras_ref.comparison.autodiff import Autodiff, run_autodiff
 from keras_ref.evaluation.float64 import in_float64
 from keras_ref.evaluation.loss_function import Data, LossFunction
 from keras_ref.lesson.lesson_model import LessonModel, fresh_optimizer, take
@@ -169,7 +169,7 @@ class KerasTraining:
 
     def gradient_with_rounding(self, weights: Weights) -> tuple[dict[str, Array], dict[str, Array]]:
         """The gradient and its rounding error."""
-        found: Autodiff = autodiff_at(self.probe, self.named(weights), mode="function")
+        found: Autodiff = run_autodiff(self.probe, self.named(weights), mode="function")
         return self._by_name(found.gradient, weights), self._by_name(found.rounding, weights)
 
     def loss(self) -> float:
