@@ -22,7 +22,7 @@ from keras_ref.evaluation.remote_losses import GraphLosses
 from keras_ref.frontends import distribution, invocation
 from keras_ref.frontends.distribution import Cluster, WorkerPool, open_executor
 from keras_ref.frontends.invocation import Invocation
-from keras_ref.reports.verdict import json_text
+from keras_ref.reports.verdict import write_json_text
 from scratch import gradient
 from scratch.nudging import blocks
 from scratch.nudging.answers import Answer, software
@@ -53,7 +53,7 @@ def check(target):
 
 
 def text_of(report):
-    return json_text(report.to_dict())
+    return write_json_text(report.to_dict())
 
 
 @pytest.fixture(scope="module")

@@ -28,7 +28,7 @@ from keras_ref.comparison.settings import Settings
 from keras_ref.evaluation.float64 import in_float64
 from keras_ref.evaluation.loss_function import Data
 from keras_ref.frontends.recorded import read_report
-from keras_ref.reports.kinds import FAILING, ORDER, worst_of
+from keras_ref.reports.kinds import FAILING, ORDER, find_worst
 from keras_ref.reports.verdict import Kind, Reason, Report, Verdict
 from keras_ref.translation.departures import get_departure
 from scratch.differences import Central
@@ -266,7 +266,7 @@ def test_kinds():
         "disconnected", "surrogate", "symmetrized", "departure", "match",
     ]  # fmt: skip
     assert {kind for kind in Kind if kind.failing} == FAILING
-    assert worst_of(["match", "kink", "undecided"]) is Kind.UNDECIDED
+    assert find_worst(["match", "kink", "undecided"]) is Kind.UNDECIDED
     with pytest.raises(ValueError, match="not a valid Kind"):
         Verdict("v", "forward", "wrong")
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from keras_ref.checks import gradients
 from keras_ref.errors import CouldNotRun
 from keras_ref.frontends import variable_names, verbs
-from keras_ref.frontends.invocation import TAKES, Invocation, default_map
+from keras_ref.frontends.invocation import TAKES, Invocation, build_default_map
 from keras_ref.inputs import targets
 from keras_ref.options import OPTIONS, SETTINGS, SharedExpectations, keywords_of, read_settings
 from keras_ref.reports.verdict import Report, Verdict
@@ -197,7 +197,7 @@ def test_every_option_goes_its_way_through_the_command(data):
     names = data.draw(st.sets(st.sampled_from(SETTINGS)))
     settings = {name: data.draw(values_of(name)) for name in sorted(names)}
     for command, takes in TAKES.items():
-        defaults = default_map(settings)[command]
+        defaults = build_default_map(settings)[command]
         given_ = {name.replace("-", "_"): OPTIONS[name].default for name in takes if name != "import"}
         made = Invocation.of(
             command, targets=["m:f"], data="", project=settings, **{"imports": [], **given_, **defaults}

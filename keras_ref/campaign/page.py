@@ -8,8 +8,8 @@ from html import escape
 
 from keras_ref.campaign.ledger import UNREPORTED, Finding
 from keras_ref.campaign.standing import Standing
-from keras_ref.reports.escaping import fenced
-from keras_ref.reports.html import page_html
+from keras_ref.reports.escaping import fence
+from keras_ref.reports.html import build_page
 
 #: words in the cells, not numbers: to the left, and wrapped within the width of the page
 STYLE = """
@@ -37,7 +37,7 @@ def ledger_html(standings: Sequence[Standing], versions: str) -> str:
         f"<tbody>{rows}</tbody></table>"
         f"{''.join(map(_section, standings))}</main>"
     )
-    return page_html("Findings", body, command="findings", style=STYLE)
+    return build_page("Findings", body, command="findings", style=STYLE)
 
 
 def _row(standing: Standing) -> str:
@@ -78,7 +78,7 @@ def _section(standing: Standing) -> str:
 def draft_report(standing: Standing) -> str:
     """A report for the tracker of Keras or TensorFlow, as Markdown. Nothing is sent anywhere."""
     finding = standing.finding
-    actual = f"\n\n{fenced(standing.said)}" if standing.said else f" {standing.state}"
+    actual = f"\n\n{fence(standing.said)}" if standing.said else f" {standing.state}"
     known = "" if finding.upstream == UNREPORTED else f"\nAlready reported: {finding.upstream}\n"
     return (
         f"# {finding.where}: {finding.what.split('. ')[0].rstrip('.')}\n{known}\n"

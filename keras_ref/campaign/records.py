@@ -12,7 +12,7 @@ from keras_ref.campaign.registered import cover_registered
 from keras_ref.campaign.results import Accusation, Result
 from keras_ref.errors import CouldNotRun
 from keras_ref.reports import files
-from keras_ref.reports.escaping import markdown, printable
+from keras_ref.reports.escaping import escape_markdown, make_printable
 
 
 def read_results(path: str, *, head: dict[str, Any]) -> list[Result]:
@@ -96,7 +96,7 @@ def summarize(results: Sequence[Result]) -> list[str]:
     lines.append(
         f"{len(checked)} of {len(results)} operations checked, {len([r for r in checked if r.accusations])} accused."
     )
-    return [printable(line) for line in lines]  # names may come from a file
+    return [make_printable(line) for line in lines]  # names may come from a file
 
 
 def tabulate(results: Sequence[Result]) -> list[str]:
@@ -131,7 +131,7 @@ def tabulate(results: Sequence[Result]) -> list[str]:
 
 def _row(*cells: object) -> str:
     """A row of a table in Markdown, whose cells may come from a file."""
-    return f"| {' | '.join(markdown(str(cell)) for cell in cells)} |"
+    return f"| {' | '.join(escape_markdown(str(cell)) for cell in cells)} |"
 
 
 def _module(name: str) -> str:

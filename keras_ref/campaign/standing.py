@@ -19,7 +19,7 @@ from keras_ref.campaign.ledger import Finding, select_findings
 from keras_ref.coverage.processes import run_in_turn
 from keras_ref.inputs.releases import version_of
 from keras_ref.own_modules import own_command
-from keras_ref.reports.escaping import printable
+from keras_ref.reports.escaping import make_printable
 
 #: whether TensorFlow takes oneDNN's kernels, as it does by itself; gradtwin asks for its plain ones (quiet_tensorflow)
 ONEDNN = "TF_ENABLE_ONEDNN_OPTS"
@@ -36,7 +36,7 @@ class Standing:
 
     def __post_init__(self) -> None:
         # what a script prints comes from what is installed
-        object.__setattr__(self, "said", "\n".join(map(printable, self.said.split("\n"))))
+        object.__setattr__(self, "said", "\n".join(map(make_printable, self.said.split("\n"))))
 
     @property
     def contradicts(self) -> bool:

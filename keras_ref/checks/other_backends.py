@@ -24,7 +24,7 @@ from keras_ref.comparison.evidence import Evidence, Preparation, annotate
 from keras_ref.comparison.oracles import TwinOracle
 from keras_ref.comparison.program_loss import ProgramLoss
 from keras_ref.comparison.settings import STOP_GRADIENT, Settings
-from keras_ref.errors import BadInput, CouldNotRun, short
+from keras_ref.errors import BadInput, CouldNotRun, shorten_error
 from keras_ref.evaluation.float64 import DTYPE, in_precision
 from keras_ref.evaluation.loss_function import Data, LossFunction
 from keras_ref.inputs.data import require_finite_numbers, validate_data
@@ -124,7 +124,7 @@ def _subject_of(model: Any, data: Data) -> Iterator[BackendSubject]:
         except Exception as error:
             raise BadInput(
                 f"A model must be saved to get to another backend. Received: {model.name!r}, which is not: "
-                f"{short(error)} Give the text package.module:factory in its place."
+                f"{shorten_error(error)} Give the text package.module:factory in its place."
             ) from error
         yield BackendSubject(target=path, model=model, is_users=True, data=data)
 

@@ -17,7 +17,7 @@ from keras_ref.comparison.autodiff import Autodiff, Gradient, relative_differenc
 from keras_ref.comparison.differenced_loss import DifferencedLoss
 from keras_ref.comparison.noise import SUSPICIOUS
 from keras_ref.comparison.oracles import ForwardOracle
-from keras_ref.errors import UserCodeFailed, short
+from keras_ref.errors import UserCodeFailed, shorten_error
 from keras_ref.evaluation import keras_2
 from keras_ref.evaluation.backward_errors import find_line
 from keras_ref.evaluation.float64 import DTYPE, in_precision
@@ -125,7 +125,7 @@ def note_of_refusal(error: BaseException) -> str:
     """The note that goes with a check in the precision that a subject has."""
     return (
         "float32 inside: it does not run in float64 and was checked in the precision it has, with steps as wide as its "
-        f"noise asks for: {short(error)}"
+        f"noise asks for: {shorten_error(error)}"
     )
 
 

@@ -16,7 +16,7 @@ from keras_ref.comparison.evidence import Evidence, Outcome
 from keras_ref.comparison.neighbourhood import DISTANCE
 from keras_ref.comparison.noise import measure_noise
 from keras_ref.comparison.oracles import ForwardOracle, Oracle
-from keras_ref.errors import BadInput, short
+from keras_ref.errors import BadInput, shorten_error
 from keras_ref.evaluation.loss_function import LossFunction
 from keras_ref.evaluation.real_parts import from_real_parts
 from keras_ref.reports.verdict import Kind, Reason, Verdict
@@ -56,7 +56,7 @@ def compare_hessian(evidence: Evidence) -> Outcome:
         autodiff = run_autodiff(loss, loss.values)
     except LookupError as error:
         raise BadInput(
-            f"Operations must have second derivatives for `order=2`. Received: {short(error)} Pass order=1."
+            f"Operations must have second derivatives for `order=2`. Received: {shorten_error(error)} Pass order=1."
         ) from error
     second = replace(evidence, loss=loss, oracles=(oracle,), autodiff=autodiff, preparation=None)
     outcome = choose_effort(second).compare(second)
@@ -127,7 +127,7 @@ class ForwardMode:
             slope = self.loss.run_in("eager", self._run, moved, key=f"forward mode of {self.name}")[0][self.name]
         except (LookupError, NotImplementedError, tf.errors.OpError) as error:
             raise BadInput(
-                f"Operations must have a forward mode for `forward_mode`. Received: {short(error)} Leave it out."
+                f"Operations must have a forward mode for `forward_mode`. Received: {shorten_error(error)} Leave it out."
             ) from error
         rounding = {self.name: np.array([self.rounding])}
         return Autodiff(

@@ -6,7 +6,7 @@ import numpy as np
 
 from keras_ref.comparison.autodiff import Autodiff, run_autodiff
 from keras_ref.comparison.evidence import Evidence, Outcome
-from keras_ref.errors import BackwardPassFailed, BadInput, UserCodeFailed, short
+from keras_ref.errors import BackwardPassFailed, BadInput, UserCodeFailed, shorten_error
 from keras_ref.evaluation.gradient_modes import COMPILE_ERRORS
 from keras_ref.reports.verdict import Kind, Reason, Verdict
 from scratch.arrays import Array
@@ -32,7 +32,7 @@ def _compare_mode(evidence: Evidence, mode: str) -> list[Verdict]:
         if mode != "jit_compile":
             raise
         name = evidence.names[0] if len(evidence.names) == 1 else "every gradient"
-        return [Verdict(name, mode, Kind.UNDECIDED).because(Reason.DOES_NOT_COMPILE, short(error))]
+        return [Verdict(name, mode, Kind.UNDECIDED).because(Reason.DOES_NOT_COMPILE, shorten_error(error))]
     found = (_compare_gradients(name, evidence.autodiff, other) for name in evidence.names)
     return [verdict for verdict in found if verdict is not None]
 
@@ -40,7 +40,7 @@ def _compare_mode(evidence: Evidence, mode: str) -> list[Verdict]:
 def refuse_mode(mode: str, error: BaseException) -> BadInput:
     """What is said where a subject does not run in a mode that was asked for."""
     return BadInput(
-        f"`modes` must be ones that the subject runs in. Received: {mode}, which fails: {short(error)} Leave it out."
+        f"`modes` must be ones that the subject runs in. Received: {mode}, which fails: {shorten_error(error)} Leave it out."
     )
 
 

@@ -36,7 +36,7 @@ from keras_ref.evaluation.keras_2 import is_optimizer
 from keras_ref.evaluation.keras_parts import unwrap_variable
 from keras_ref.evaluation.loss_function import Data, LossFunction
 from keras_ref.evaluation.sparse_gradient import SparseGradient
-from keras_ref.reports.verdict import Kind, Reason, Verdict, worst_of
+from keras_ref.reports.verdict import Kind, Reason, Verdict, find_worst
 from keras_ref.translation.from_keras import NoTwin
 from scratch.arrays import Array
 from scratch.differences import UNIT
@@ -103,7 +103,7 @@ def compare_own_steps(
 
 def _choose_worst(verdicts: Sequence[Verdict]) -> Verdict:
     """That of the worst step among those of the worst kind."""
-    kind = worst_of(v.verdict for v in verdicts)
+    kind = find_worst(v.verdict for v in verdicts)
     return choose_worst_step(v for v in verdicts if v.verdict is kind)
 
 

@@ -14,7 +14,7 @@ from keras_ref.comparison.oracles import Oracles
 from keras_ref.comparison.step_slopes import allow_kinks, numeric_gradient
 from keras_ref.comparison.train_step_losses import NoStepLoss, differentiated_loss, own_optimizers
 from keras_ref.comparison.train_step_recording import TakenGradient
-from keras_ref.errors import UserCodeFailed, short
+from keras_ref.errors import UserCodeFailed, shorten_error
 from keras_ref.evaluation.keras_parts import unwrap_variable
 from keras_ref.evaluation.loss_function import Data, LossFunction
 from scratch.differences import UNIT
@@ -85,7 +85,7 @@ class StepLosses:
             return LossSlopes(why_not=str(error))
         except UserCodeFailed as failed:
             return LossSlopes(
-                why_not=f"the loss that it {what} cannot be differenced: {short(failed.error).rstrip('.')}"
+                why_not=f"the loss that it {what} cannot be differenced: {shorten_error(failed.error).rstrip('.')}"
             )
         oracle = gathered.oracles[-1]
         slopes = {}

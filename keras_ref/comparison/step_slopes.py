@@ -15,7 +15,7 @@ from keras_ref.comparison.neighbourhood import look_beside
 from keras_ref.comparison.optimizer_step import NumericGradient
 from keras_ref.comparison.oracles import ForwardOracle, Oracle, Oracles, TwinOracle
 from keras_ref.comparison.proven_departures import DepartingTwin
-from keras_ref.errors import listed
+from keras_ref.errors import join_names
 from keras_ref.reports.verdict import Kind
 from keras_ref.translation.departures import get_departure
 from scratch.arrays import Array
@@ -96,7 +96,7 @@ def measure_slopes(
             for known in proof.ids:
                 departed.setdefault(known, []).append(name)
     return slopes, tuple(
-        f"Keras departs from the definition here ({known}): {get_departure(known).reason} The steps of {listed(where)} "
+        f"Keras departs from the definition here ({known}): {get_departure(known).reason} The steps of {join_names(where)} "
         "are compared with slopes of Keras's own forward pass."
         for known, where in departed.items()
     )

@@ -22,7 +22,7 @@ from keras_ref.comparison.optimizer_step import (
 from keras_ref.comparison.oracles import Oracles
 from keras_ref.comparison.step_causes import name_causes
 from keras_ref.comparison.step_slopes import measure_slopes
-from keras_ref.errors import BadInput, TrainStepFailed, UserCodeFailed, listed, running_user_code
+from keras_ref.errors import BadInput, TrainStepFailed, UserCodeFailed, join_names, running_user_code
 from keras_ref.evaluation.loss_function import Data, LossFunction
 from keras_ref.evaluation.restoration import restore_variables
 from keras_ref.evaluation.sparse_gradient import find_sparse_gradients
@@ -89,7 +89,7 @@ def predict_step(twin: OptimizerTwin, loss: LossFunction, gathered: Oracles, *, 
     if not exact:
         raise BadInput(
             "A training step needs the gradient of at least one trained variable: Keras's optimizer refuses it "
-            f"otherwise (No gradients provided for any variable). Received: none for {listed(weights)}. "
+            f"otherwise (No gradients provided for any variable). Received: none for {join_names(weights)}. "
             "check_gradients says what stops each of them."
         )
     numeric, notes = measure_slopes(gathered, list(exact), autodiff=autodiff, seed=seed)

@@ -18,7 +18,7 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.python.eager import record
 
-from keras_ref.errors import BackwardPassFailed, BadInput, UserCodeFailed, short
+from keras_ref.errors import BackwardPassFailed, BadInput, UserCodeFailed, shorten_error
 from keras_ref.evaluation.float64 import DTYPE
 from keras_ref.evaluation.restoration import Restoration
 from keras_ref.own_modules import PLACE
@@ -154,7 +154,7 @@ def as_floats(gradient: Any) -> Array | None:
     try:
         return None if gradient is None else np.asarray(gradient, dtype=DTYPE)
     except (TypeError, ValueError) as error:
-        raise BackwardPassFailed(f"A gradient that holds no floats ({short(error)})", place="") from error
+        raise BackwardPassFailed(f"A gradient that holds no floats ({shorten_error(error)})", place="") from error
 
 
 def require_scalar(loss: Any) -> Any:

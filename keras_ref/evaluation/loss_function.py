@@ -22,7 +22,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_ref.errors import BackwardPassFailed, UserCodeFailed, running_user_code, short
+from keras_ref.errors import BackwardPassFailed, UserCodeFailed, running_user_code, shorten_error
 from keras_ref.evaluation.backward_errors import (
     Refused,
     as_floats,
@@ -244,7 +244,7 @@ class LossFunction(PerturbedLosses):
                 found[name] = one[name]
             except BackwardPassFailed as alone:
                 found[name] = np.full(np.shape(value), np.nan)
-                self.refused[name] = Refused(Kind.NAN, Reason.AUTODIFF_RAISES, (short(alone.error),))
+                self.refused[name] = Refused(Kind.NAN, Reason.AUTODIFF_RAISES, (shorten_error(alone.error),))
         if math.isnan(loss):
             loss = float(self.directional({}, np.zeros(1), at=values)[0])
         return found, loss

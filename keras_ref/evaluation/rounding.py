@@ -19,7 +19,7 @@ import tensorflow as tf
 from tensorflow.core.protobuf import config_pb2
 from tensorflow.python.eager import context
 
-from keras_ref.errors import short
+from keras_ref.errors import shorten_error
 from keras_ref.evaluation.function_definitions import Definition, collect_definitions
 from keras_ref.evaluation.graph import walk_operations
 from keras_ref.evaluation.rounded_graph import COPIED, convert
@@ -145,7 +145,7 @@ class Rounded:
         except tf.errors.OpError as error:
             if self._is_compiled:
                 return
-            raise ConversionFailed(short(error)) from error
+            raise ConversionFailed(shorten_error(error)) from error
         repeats = not any(map(has_order, walk_operations(self._function.graph)))
         for i, spread in enumerate(spreads):
             apart = [_deviation(conversion, i)]

@@ -14,7 +14,7 @@ import keras
 import numpy as np
 
 from keras_ref.checks import gradients
-from keras_ref.errors import stacklevel_of_user
+from keras_ref.errors import find_user_stacklevel
 from keras_ref.evaluation.arguments import describe_value
 from keras_ref.evaluation.float64 import restore_process_state
 from keras_ref.inputs.arrays import first_batches, given_data
@@ -116,7 +116,7 @@ class GradientCheck(keras.callbacks.Callback):  # type: ignore[misc]
         with restore_process_state():
             try:
                 (model, x, y, weight), _ = complete_data(
-                    self.model, *_first(self.data, self.samples), seed=self.options["seed"]
+                    self.model, *_take_first(self.data, self.samples), seed=self.options["seed"]
                 )
                 report = gradients.check_gradients(model, x, y, sample_weight=weight, **self.options)
             except ValueError as error:
@@ -131,7 +131,7 @@ class GradientCheck(keras.callbacks.Callback):  # type: ignore[misc]
         failures = frozenset((v.name, v.oracle, v.verdict) for v in report.failures)
         again = failures == self._said and bool(failures)
         self._said = failures
-        self._fail(f"Before {self._place(batch)}: {_still(report) if again else report.explain()}", report)
+        self._fail(f"Before {self._place(batch)}: {_repeat_briefly(report) if again else report.explain()}", report)
 
     def _place(self, batch: int) -> str:
         """Where training stands, as Keras's progress bar counts."""
@@ -143,11 +143,11 @@ class GradientCheck(keras.callbacks.Callback):  # type: ignore[misc]
         elif self.on_failure == "raise":
             raise GradientMismatch(text)
         else:
-            warnings.warn(text, GradientWarning, stacklevel=stacklevel_of_user())
+            warnings.warn(text, GradientWarning, stacklevel=find_user_stacklevel())
             self.model.stop_training |= self.on_failure == "stop"
 
 
-def _still(report: Report) -> str:
+def _repeat_briefly(report: Report) -> str:
     """One line for what has been said in full before."""
     counts = Counter(v.verdict for v in report.failures)
     found = ", ".join(f"{count} {kind}" for kind, count in counts.items())
@@ -155,7 +155,7 @@ def _still(report: Report) -> str:
     return f"still the same failures ({found}){at_fault}"
 
 
-def _first(data: Any, samples: int) -> tuple[Any, ...]:
+def _take_first(data: Any, samples: int) -> tuple[Any, ...]:
     """(x, y, sample_weight) of the first samples, as far as they are given; () without data."""
     if data is None:
         return ()

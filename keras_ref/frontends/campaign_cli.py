@@ -13,7 +13,7 @@ import typer
 from keras_ref.errors import CouldNotRun
 from keras_ref.options import OPTIONS
 from keras_ref.reports.files import refuse_unwritable
-from keras_ref.reports.terminal import console, show_progress, ticking
+from keras_ref.reports.terminal import make_console, show_progress, make_ticker
 
 #: the backends of Keras whose gradients a campaign checks
 BACKENDS = ("tensorflow", "jax")
@@ -99,8 +99,8 @@ def _run(names: list[str], *, file: str, deep: bool, workers: int, seed: int, ba
     left = [name for name in names if name not in done]
     if done:
         _say(f"{len(done)} operations are in {file}; {len(left)} are left.")
-    with show_progress(console()) as bar:
-        progress = ticking(bar, "campaign")
+    with show_progress(make_console()) as bar:
+        progress = make_ticker(bar, "campaign")
         for result in run_campaign(
             left, seed=seed, deep=deep, workers=min(workers, max(1, len(left))), backend=backend
         ):
@@ -113,4 +113,4 @@ def _run(names: list[str], *, file: str, deep: bool, workers: int, seed: int, ba
 
 
 def _say(text: str) -> None:
-    console().print(text, markup=False, highlight=False, soft_wrap=True)
+    make_console().print(text, markup=False, highlight=False, soft_wrap=True)

@@ -12,9 +12,9 @@ import typer
 
 from keras_ref.errors import CouldNotRun
 from keras_ref.options import OPTIONS
-from keras_ref.reports.files import Output, refuse_outputs, write, written_by
-from keras_ref.reports.terminal import console, show_progress, ticking
-from keras_ref.reports.verdict import json_text
+from keras_ref.reports.files import Output, refuse_outputs, write, describe_writer
+from keras_ref.reports.terminal import make_console, show_progress, make_ticker
+from keras_ref.reports.verdict import write_json_text
 
 if TYPE_CHECKING:
     from keras_ref.campaign.ledger import Finding
@@ -62,7 +62,7 @@ def findings(
     rows = [{**s.finding.to_dict(), "state": s.state, "said": s.said} for s in found]
     if json:
         written = {"subject": "findings", "ok": not wrong, "versions": installed(), "findings": rows}
-        write("--json", json, json_text({**written_by("findings"), **written}) + "\n")
+        write("--json", json, write_json_text({**describe_writer("findings"), **written}) + "\n")
     if html:
         write("--html", html, ledger_html(found, installed()))
     raise typer.Exit(1 if wrong else 0)
@@ -81,8 +81,8 @@ def _run(chosen: tuple[Finding, ...]) -> list[Standing]:
     from keras_ref.campaign.standing import find_standings
 
     found = []
-    with show_progress(console()) as bar:
-        progress = ticking(bar, "findings")
+    with show_progress(make_console()) as bar:
+        progress = make_ticker(bar, "findings")
         for standing in find_standings(chosen):
             found.append(standing)
             if progress is not None:
@@ -91,4 +91,4 @@ def _run(chosen: tuple[Finding, ...]) -> list[Standing]:
 
 
 def _say(text: str) -> None:
-    console().print(text, markup=False, highlight=False, soft_wrap=True)
+    make_console().print(text, markup=False, highlight=False, soft_wrap=True)

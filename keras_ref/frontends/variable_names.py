@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 
-def variable_names(model: Any, x: Any, seed: int) -> list[str]:
+def list_variable_names(model: Any, x: Any, seed: int) -> list[str]:
     """The names of a model's trained variables and float inputs. The model is not run; the data build it if need be.
 
     Raises: BadInput.
@@ -34,7 +34,7 @@ def main(target: str, seed: str, path: str) -> int:
     import_quietly()
     try:
         model, x, *_ = load_target(target)
-        names = variable_names(model, x, int(seed))
+        names = list_variable_names(model, x, int(seed))
     except (CouldNotRun, BadInput) as error:
         print(f"gradtwin: {error}", file=sys.stderr)  # noqa: T201 (the parent reads it)
         return 2

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
-from keras_ref.errors import CouldNotRun, short
+from keras_ref.errors import CouldNotRun, shorten_error
 from keras_ref.reports.files import is_plain_file
 
 #: bytes that any archive may unpack to
@@ -39,7 +39,7 @@ def require_declared_size(path: str) -> None:
     except CouldNotRun:
         raise
     except Exception as error:
-        raise CouldNotRun(f"An archive must be whole. Received: {path}: {short(error)} Write it again.") from error
+        raise CouldNotRun(f"An archive must be whole. Received: {path}: {shorten_error(error)} Write it again.") from error
 
 
 def _declared_sizes(file: Path) -> Iterator[int]:

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_ref.errors import BadInput, listed
+from keras_ref.errors import BadInput, join_names
 from keras_ref.evaluation import keras_2
 from keras_ref.evaluation.arguments import ARRAYS
 from keras_ref.evaluation.float64 import is_float
@@ -253,8 +253,8 @@ def _by_names(name: str, arrays: list[Array], structure: dict[str, Any]) -> dict
     named = {f"{name}{i}": array for i, array in enumerate(arrays)}
     if {*named} != {*structure}:
         raise BadInput(
-            f"Arrays that are numbered must be those of a model that numbers its own. Received: {listed(named)} for "
-            f"{listed(structure)}. Return (model, x, y) with dictionaries from a factory."
+            f"Arrays that are numbered must be those of a model that numbers its own. Received: {join_names(named)} for "
+            f"{join_names(structure)}. Return (model, x, y) with dictionaries from a factory."
         )
     return named
 

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from keras_ref.errors import CouldNotRun, short
+from keras_ref.errors import CouldNotRun, shorten_error
 from keras_ref.inputs.archives import require_declared_size
 from keras_ref.inputs.keras_2_configs import require_no_code
 from keras_ref.undoing import undoing
@@ -62,7 +62,7 @@ def load_model_file(target: str, *, unsafe: bool = False) -> Any:
     except Exception as error:
         text = " ".join(str(error).split())
         raise CouldNotRun(
-            f"A {path.suffix} file must load{how}. Received: {target}: {short(text)} {_advise(text, unsafe=unsafe)}"
+            f"A {path.suffix} file must load{how}. Received: {target}: {shorten_error(text)} {_advise(text, unsafe=unsafe)}"
         ) from error
     if not isinstance(model, library.Model):
         raise CouldNotRun(

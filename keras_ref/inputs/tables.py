@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_ref.errors import BadInput, CouldNotRun, listed, short
+from keras_ref.errors import BadInput, CouldNotRun, join_names, shorten_error
 from keras_ref.inputs.archives import require_declared
 from keras_ref.reports.files import is_plain_file
 from scratch.arrays import Array
@@ -53,7 +53,7 @@ def read_table(path: str) -> Table:
     try:
         frame = getattr(pd, reader)(path, **READ_WITH.get(reader, {}))
     except Exception as error:
-        raise CouldNotRun(f"--data must be a table. Received: {path}: {short(error)} Write it again.") from error
+        raise CouldNotRun(f"--data must be a table. Received: {path}: {shorten_error(error)} Write it again.") from error
     return Table(path, {str(name): frame[name].to_numpy() for name in frame.columns})
 
 
@@ -71,7 +71,7 @@ def _require_declared_size(path: str) -> None:
         # a negative size, which nobody writes, would make up for a large one
         encoded = sum(abs(metadata.row_group(i).total_byte_size) for i in range(metadata.num_row_groups))
     except Exception as error:
-        raise CouldNotRun(f"--data must be a table. Received: {path}: {short(error)} Write it again.") from error
+        raise CouldNotRun(f"--data must be a table. Received: {path}: {shorten_error(error)} Write it again.") from error
     require_declared(path, max(encoded, abs(metadata.num_rows) * metadata.num_columns * BYTES))
 
 
@@ -91,14 +91,14 @@ def data_of_table(table: Table, model: Any) -> tuple[Any, Any, Array | None]:
     names = [str(spec.name) for spec in getattr(model, "inputs", None) or []]
     if len(names) < 2:
         if not left:
-            raise BadInput(f"A table must have columns of inputs. Received: {listed(table.columns)}. Add them.")
+            raise BadInput(f"A table must have columns of inputs. Received: {join_names(table.columns)}. Add them.")
         return _joined(left.values()), y, weight
     found = {name: _numbered(left, name) for name in names}
     missing = [name for name, columns in found.items() if not columns]
     if missing:
         raise BadInput(
-            f"A table must have a column for each input of the model. Received: {listed(table.columns)} in "
-            f"{table.path}, and none for {listed(missing)}. Name the columns as the inputs, with numbers "
+            f"A table must have a column for each input of the model. Received: {join_names(table.columns)} in "
+            f"{table.path}, and none for {join_names(missing)}. Name the columns as the inputs, with numbers "
             "behind for several."
         )
     return [_joined(left[column] for column in columns) for columns in found.values()], y, weight

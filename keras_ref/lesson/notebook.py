@@ -7,7 +7,7 @@ from typing import Any
 from keras_ref.lesson.page import TABS, name_tab
 from keras_ref.lesson.recipe_table import RECIPES
 from keras_ref.lesson.words import Words, read_words
-from keras_ref.reports.escaping import markdown
+from keras_ref.reports.escaping import escape_markdown
 
 _IMPORTS = """\
 from keras_ref.inputs.targets import import_quietly, quiet_tensorflow
@@ -92,7 +92,7 @@ for listing in lesson.listings:
     print(listing.printed)"""
 
 
-def notebook(target: str, data: str = "", *, seed: int = 0, epochs: int, language: str = "en") -> Any:
+def build_notebook(target: str, data: str = "", *, seed: int = 0, epochs: int, language: str = "en") -> Any:
     """The notebook of a lesson, not yet run: its first cells compute the lesson, the others show parts of it.
 
     The arguments are those of keras_ref.lesson.make, and the language of the page; the same arguments give the same
@@ -102,7 +102,7 @@ def notebook(target: str, data: str = "", *, seed: int = 0, epochs: int, languag
 
     cells = [
         v4.new_markdown_cell(text) if kind == "text" else v4.new_code_cell(text)
-        for kind, text in _cells(target, data, seed=seed, epochs=epochs, words=read_words(language))
+        for kind, text in _list_cells(target, data, seed=seed, epochs=epochs, words=read_words(language))
     ]
     for i, one in enumerate(cells):
         one["id"] = f"cell-{i}"  # in place of nbformat's random identifiers
@@ -116,7 +116,7 @@ def notebook(target: str, data: str = "", *, seed: int = 0, epochs: int, languag
     )
 
 
-def _cells(target: str, data: str, *, seed: int, epochs: int, words: Words) -> list[tuple[str, str]]:
+def _list_cells(target: str, data: str, *, seed: int, epochs: int, words: Words) -> list[tuple[str, str]]:
     """(kind, text) of each cell; kind is "text" or "code"."""
     say = words.say
     note = f"\n\n> {say(f'note_{target}')}" if target in RECIPES else ""
@@ -124,7 +124,7 @@ def _cells(target: str, data: str, *, seed: int, epochs: int, words: Words) -> l
     heads = [f"## {i}. {name_tab(name, words)}\n\n" for i, name in enumerate(TABS, start=1)]
     make = f"lesson = make({target!r}{options})"
     return [
-        ("text", f"# {say('book_title', target=markdown(target))}{note}\n\n{say('book_lead')}"),
+        ("text", f"# {say('book_title', target=escape_markdown(target))}{note}\n\n{say('book_lead')}"),
         ("code", _IMPORTS),
         ("code", f"words = read_words({words.language!r})\n{make}\nHTML(lesson.summarize(words))"),
         ("text", heads[0] + say("book_forward")),

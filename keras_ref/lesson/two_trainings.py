@@ -12,7 +12,7 @@ import numpy as np
 from keras_ref.comparison.autodiff import Autodiff, run_autodiff
 from keras_ref.evaluation.float64 import in_float64
 from keras_ref.evaluation.loss_function import Data, LossFunction
-from keras_ref.lesson.lesson_model import LessonModel, fresh_optimizer, take
+from keras_ref.lesson.lesson_model import LessonModel, make_optimizer, take
 from scratch.arrays import Array
 from scratch.differences import SAFETY, UNIT, Estimate, Forward, Scheme, taken
 from scratch.gradient import Nudges, numeric_gradient
@@ -165,18 +165,18 @@ class KerasTraining:
 
     def gradient(self, weights: Weights) -> dict[str, Array]:
         """Autodiff's gradient of the loss of all samples; zeros where autodiff returns None."""
-        return self._by_name(self.probe.gradient("function", at=self.named(weights)), weights)
+        return self._rename_values(self.probe.gradient("function", at=self.named(weights)), weights)
 
     def gradient_with_rounding(self, weights: Weights) -> tuple[dict[str, Array], dict[str, Array]]:
         """The gradient and its rounding error."""
         found: Autodiff = run_autodiff(self.probe, self.named(weights), mode="function")
-        return self._by_name(found.gradient, weights), self._by_name(found.rounding, weights)
+        return self._rename_values(found.gradient, weights), self._rename_values(found.rounding, weights)
 
     def loss(self) -> float:
         """The loss of all samples at the start, as Keras computes it."""
         return float(self.probe.directional({}, np.zeros(1), at=self.named(self.lesson_model.weights))[0])
 
-    def _by_name(self, values: Mapping[str, Any], weights: Weights) -> dict[str, Array]:
+    def _rename_values(self, values: Mapping[str, Any], weights: Weights) -> dict[str, Array]:
         """Values under the probe's names, put under the twin's names."""
         found = [
             np.zeros_like(here) if values[path] is None else np.asarray(values[path])
@@ -200,7 +200,7 @@ class KerasTraining:
 @contextmanager
 def keras_training(lesson_model: LessonModel) -> Iterator[KerasTraining]:
     """Prepare the Keras model for the time of a `with` block; afterwards the model is what it was."""
-    model, optimizer = lesson_model.keras_model, fresh_optimizer(lesson_model)
+    model, optimizer = lesson_model.keras_model, make_optimizer(lesson_model)
     with in_float64(model, optimizer):
         rate = getattr(lesson_model.optimizer, "learning_rate", None)
         if isinstance(rate, float):
@@ -319,24 +319,24 @@ def record_trainings(lesson_model: LessonModel, keras_side: KerasTraining, *, ep
         gradients=column("beyond"),
         same_point=column("exact"),
         slope_allowed=column("error"),
-        weight_allowed=_allowed_weight_differences(lesson_model, points),
+        weight_allowed=_allow_weight_differences(lesson_model, points),
         losses=np.array(nudged.losses[:count]),
         keras_losses=np.array(beside.losses[:count]),
         diverged=nudged.diverged or beside.diverged,
     )
 
 
-def _allowed_weight_differences(lesson_model: LessonModel, points: list[_Point]) -> Array:
+def _allow_weight_differences(lesson_model: LessonModel, points: list[_Point]) -> Array:
     """(epochs + 1, entries): 0 at the start, then what each step allows."""
     start = lesson_model.optimizer.init({n: lesson_model.weights[n] for n in lesson_model.trained})
     states, allowed = (start, start), [np.zeros(len(lesson_model.labels))]
     for point in points[:-1]:
-        bound, states = _allowed_after_step(lesson_model, point, states)
+        bound, states = _allow_after_step(lesson_model, point, states)
         allowed.append(bound)
     return np.array(allowed)
 
 
-def _allowed_after_step(
+def _allow_after_step(
     lesson_model: LessonModel, point: _Point, states: tuple[State, State]
 ) -> tuple[Array, tuple[State, State]]:
     """How far both trainings may be apart after the step from `point`, and both optimizers' states after it.

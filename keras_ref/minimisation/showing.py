@@ -11,7 +11,7 @@ import numpy as np
 
 from keras_ref.minimisation.cases import CLAIMS, HOOK, CallCase, Setup
 from keras_ref.minimisation.running import running
-from keras_ref.reports.escaping import printable
+from keras_ref.reports.escaping import make_printable
 from scratch.arrays import Array
 
 #: the exponent of the first step that is tried: 2**-17 is about the cube root of the spacing of float64, where
@@ -179,7 +179,7 @@ def write_script(shown: Shown, what: str, *, plain: str = "") -> str:
     versions = ", ".join(f"{shown_as} {_version(name)}" for name, shown_as in PACKAGES.items())
     got, want = shown.names
     lines = (
-        f"# gradtwin: {printable(what)}. {versions}.",
+        f"# gradtwin: {make_printable(what)}. {versions}.",
         f"import os, sys; {plain}{shown.path}{HOOK}",
         *shown.lines,
         f'print("{got}:", got, " {want}:", want)',

@@ -15,7 +15,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from keras_ref.errors import CouldNotRun, short
+from keras_ref.errors import CouldNotRun, shorten_error
 from keras_ref.inputs.targets import import_module
 from keras_ref.own_modules import refuse_namesakes, registry
 from keras_ref.programs.program import Load, Program
@@ -130,7 +130,7 @@ def describe_error(error: BaseException, path: str) -> str:
     file = os.path.realpath(path) if path else ""
     frames = traceback.extract_tb(error.__traceback__)
     own = [frame for frame in frames if file and os.path.realpath(frame.filename) == file]
-    kind = f"{type(error).__name__}: {short(error)}"
+    kind = f"{type(error).__name__}: {shorten_error(error)}"
     if isinstance(error, SyntaxError) and error.lineno:
         return f"{Path(path).name}, line {error.lineno}: {kind}"
     if not own:

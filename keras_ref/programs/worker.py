@@ -12,7 +12,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from keras_ref.errors import BadInput, CouldNotRun, UserCodeFailed, short
+from keras_ref.errors import BadInput, CouldNotRun, UserCodeFailed, shorten_error
 from keras_ref.programs import wire
 from keras_ref.programs.program import Point, Program
 from keras_ref.programs.targets import open_target
@@ -55,7 +55,7 @@ def serve(requests: BinaryIO, answers: BinaryIO) -> None:
         except Exception as error:
             if os.environ.get("GRADTWIN_TRACEBACK"):
                 raise
-            found = {"refused": f"A program must run. Received: {target}: {type(error).__name__}: {short(error)}"}
+            found = {"refused": f"A program must run. Received: {target}: {type(error).__name__}: {shorten_error(error)}"}
         wire.send(answers, found)
 
 

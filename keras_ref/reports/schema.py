@@ -34,12 +34,12 @@ def record(required: dict[str, Any], optional: dict[str, Any] | None = None) -> 
     }
 
 
-def table(values: dict[str, Any]) -> dict[str, Any]:
+def describe_table(values: dict[str, Any]) -> dict[str, Any]:
     """The schema of an object with any names."""
     return {"type": "object", "additionalProperties": values}
 
 
-def some(items: dict[str, Any], *, least: int = 0) -> dict[str, Any]:
+def describe_list(items: dict[str, Any], *, least: int = 0) -> dict[str, Any]:
     """The schema of a list."""
     return {"type": "array", "items": items, "minItems": least}
 
@@ -51,8 +51,8 @@ VERDICT = record(
         "verdict": {"enum": [kind.value for kind in Kind]},
         "compared": COUNT,
         "total": COUNT,
-        "counts": table(COUNT),
-        "worst": some(COUNT),
+        "counts": describe_table(COUNT),
+        "worst": describe_list(COUNT),
         **dict.fromkeys(("autodiff", "numeric", "left", "right", "truncation", "rounding", "visible"), NUMBER),
         "visible_relative": NUMBER,
         "how": TEXT,
@@ -79,10 +79,10 @@ REPORT = {
     "seed": COUNT,
     "replay": TEXT,
     "noise": NUMBER,
-    "notes": some(TEXT),
-    "allowed": some({"enum": [kind.value for kind in Kind]}),
-    "precision_loss": table(NUMBER),
-    "verdicts": some(VERDICT, least=1),
+    "notes": describe_list(TEXT),
+    "allowed": describe_list({"enum": [kind.value for kind in Kind]}),
+    "precision_loss": describe_table(NUMBER),
+    "verdicts": describe_list(VERDICT, least=1),
 }
 #: properties that reports did not always have
 OPTIONAL = {"culprit": {"anyOf": [{"type": "null"}, CULPRIT]}}

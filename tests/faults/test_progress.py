@@ -19,7 +19,7 @@ from keras_ref.frontends.invocation import Invocation
 from keras_ref.lesson import lesson
 from keras_ref.minimisation import operations, programs
 from keras_ref.reports.terminal import show_progress
-from keras_ref.reports.terminal import ticking as ticking_bar
+from keras_ref.reports.terminal import make_ticker as ticking_bar
 from scratch import progress as progress_module
 from scratch.progress import ticking
 
