@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from scratch.arrays import Array
-from scratch.differences import SAFETY, UNIT, Estimate, Line, Tableau, scale_of, taken
+from scratch.differences import SAFETY, UNIT, Estimate, Line, Tableau, scale_of, measure_step
 
 #: exponents of the steps in units of the weight's size: a quick look, a wider one, the ladder down to the last bits
 QUICK = np.arange(-3.0, -8.0, -1.0)
@@ -49,25 +49,25 @@ def slopes(line: Line, at: Array, noise: float, *, base: float, exponents: Array
     """
     at = np.asarray(at, dtype=float)
     steps = np.exp2(exponents)[:, None] * scale_of(at)
-    ahead_step, behind_step = taken(at, steps), -taken(at, -steps)
+    ahead_step, behind_step = measure_step(at, steps), -measure_step(at, -steps)
     losses = line(np.concatenate([ahead_step, -behind_step]))
     ahead, behind = np.split(losses, 2)
     level = noise + UNIT * np.maximum(np.abs(ahead), np.abs(behind))
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        right, right_edge = _outward((ahead - base) / ahead_step, 2 * level / ahead_step, power=1)
-        left, left_edge = _outward((base - behind) / behind_step, 2 * level / behind_step, power=1)
+        right, right_edge = _widen_outward((ahead - base) / ahead_step, 2 * level / ahead_step, power=1)
+        left, left_edge = _widen_outward((base - behind) / behind_step, 2 * level / behind_step, power=1)
         edge = np.maximum(right_edge, left_edge)
         width = ahead_step + behind_step
-        central, _ = _outward((ahead - behind) / width, 2 * level / width, power=2, limit=edge)
+        central, _ = _widen_outward((ahead - behind) / width, 2 * level / width, power=2, limit=edge)
     smooth = np.abs(right.value - left.value) <= right.error + left.error
     side = right.where(right.error < left.error, left)
     central_agrees = np.abs(central.value - side.value) <= central.error + side.error
     value = central.where((central.error <= side.error) & central_agrees, side)
     reach = np.take_along_axis(steps, edge[None], axis=0)[0]
-    return Slopes(left, right, value, smooth, _jumps(ahead, behind, base, ahead_step, level), reach)
+    return Slopes(left, right, value, smooth, _is_jumping(ahead, behind, base, ahead_step, level), reach)
 
 
-def _outward(slopes_: Array, rounding: Array, *, power: int, limit: Array | None = None) -> tuple[Estimate, Array]:
+def _widen_outward(slopes_: Array, rounding: Array, *, power: int, limit: Array | None = None) -> tuple[Estimate, Array]:
     """The most accurate window that no window further in contradicts, and the outermost row that was trusted."""
     table = Tableau.of(slopes_, rounding, power=power)
     rows, columns, n = table.value.shape
@@ -100,7 +100,7 @@ def _outward(slopes_: Array, rounding: Array, *, power: int, limit: Array | None
     return Estimate(*(np.where(found, c, u) for c, u in zip(chosen, unknown, strict=True))), edge
 
 
-def _jumps(ahead: Array, behind: Array, base: float, step: Array, level: Array) -> Array:
+def _is_jumping(ahead: Array, behind: Array, base: float, step: Array, level: Array) -> Array:
     """Whether the loss at the smallest steps is farther from its value at the point than any slope explains."""
     if len(step) < len(LADDER):
         return np.zeros(step.shape[1], bool)

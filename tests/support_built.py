@@ -36,7 +36,7 @@ from keras_ref.reports.verdict import Reason, Verdict
 from keras_ref.translation import departures
 from keras_ref.translation import weights as weights_module
 from keras_ref.translation.departures import nested_specifications
-from keras_ref.translation.to_keras import mirror, mirrored_loss
+from keras_ref.translation.to_keras import mirror, mirror_loss
 from scratch.arrays import Array
 from scratch.layers.recurrent import Recurrent
 from scratch.losses.base import Loss
@@ -74,7 +74,7 @@ class Built:
         self.model, self._x, self._y, self.training = model, x, y, training
         self.keras_model = mirror(model)
         if loss is not None:
-            compiled = list(map(mirrored_loss, loss)) if isinstance(loss, list) else mirrored_loss(loss)
+            compiled = list(map(mirror_loss, loss)) if isinstance(loss, list) else mirror_loss(loss)
             self.keras_model.compile(optimizer=None, loss=compiled, run_eagerly=True)
         self._points = 0
         # float64 for good, while Keras's default float type stays what it is for everything else
@@ -125,14 +125,14 @@ class Built:
     @property
     def mode(self) -> str:
         """How the next gradient is taken."""
-        if weights_module.adapted(self.keras_model):
+        if weights_module.find_adapted(self.keras_model):
             return "eager"  # a graph keeps the copy of the weights that it was traced with
         return "function" if self._slow or self._points > 1 else "eager"
 
     @property
     def first_mode(self) -> str:
         """How a first gradient is taken, however many there were: what is said of one does not depend on the others."""
-        return "function" if self._slow and not weights_module.adapted(self.keras_model) else "eager"
+        return "function" if self._slow and not weights_module.find_adapted(self.keras_model) else "eager"
 
     @property
     def _slow(self) -> bool:

@@ -18,8 +18,8 @@ from keras_ref.evaluation.float64 import in_float64, objects_in_float64
 from keras_ref.evaluation.keras_parts import list_states
 from keras_ref.evaluation.loss_function import Data, LossFunction
 from keras_ref.evaluation.restoration import apart
-from keras_ref.translation.to_keras import mirror, mirrored_loss
-from keras_ref.translation.weights import variables
+from keras_ref.translation.to_keras import mirror, mirror_loss
+from keras_ref.translation.weights import map_variables
 from scratch.arrays import Array
 from scratch.gradient import Nudges
 from scratch.losses.base import Loss
@@ -37,12 +37,12 @@ def _traced(model: Model, loss: Loss, shapes: tuple[tuple[int, ...], ...]) -> tu
     if key in _TRACED:
         return _TRACED[key]
     built = mirror(model)
-    built.compile(optimizer=None, loss=mirrored_loss(loss), run_eagerly=True)
+    built.compile(optimizer=None, loss=mirror_loss(loss), run_eagerly=True)
     scope = objects_in_float64(built)
     with computing_in(keras.config.floatx()):
         with apart():
             scope.__enter__()  # for good: this model is nobody else's
-        names = variables(built, model)
+        names = map_variables(built, model)
         found = make_model_loss(built, Data(*(np.zeros(shape) for shape in shapes)))
         state = [v for v in built.variables if all(v is not names[n] for n in model.trainable)]
         probe = LossFunction(
@@ -85,7 +85,7 @@ def twin_sides(
     """
     built = mirror(model, weights)
     x = x if len(model.inputs) > 1 else x[0]
-    given = None if loss is None else mirrored_loss(loss)
+    given = None if loss is None else mirror_loss(loss)
     with in_float64(built, *([] if given is None else [given])):
         found = make_model_loss(built, Data(x, y), loss=given, seed=seed)
         trained = list(built.trainable_variables)

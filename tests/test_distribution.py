@@ -25,7 +25,7 @@ from keras_ref.frontends.invocation import Invocation
 from keras_ref.reports.verdict import write_json_text
 from scratch import gradient
 from scratch.nudging import blocks
-from scratch.nudging.answers import Answer, software
+from scratch.nudging.answers import Answer, list_software
 
 ROOT = Path(__file__).parents[1]
 RIGHT, WRONG, HELD = (f"distributed_targets:{name}" for name in ("right", "wrong", "held"))
@@ -357,7 +357,7 @@ def test_a_worker_of_a_cluster_has_the_same_software(monkeypatch):
 
 
 def other_software():
-    return {**software(), "numpy": "1.0"}
+    return {**list_software(), "numpy": "1.0"}
 
 
 # The command ----------------------------------------------------------------------------------------------------------

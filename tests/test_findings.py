@@ -12,7 +12,7 @@ from support_findings import is_as_found
 
 from keras_ref.campaign import standing
 from keras_ref.campaign.ledger import KINDS, UNREPORTED, load_findings, load_releases, load_untried, select_findings
-from keras_ref.campaign.page import draft_report, ledger_html
+from keras_ref.campaign.page import draft_report, build_ledger_page
 from keras_ref.campaign.standing import CANNOT, CORRECTED, STILL_THERE, Standing, find_standings, run_script
 
 FINDINGS = load_findings()
@@ -76,7 +76,7 @@ def test_a_corrected_fault_that_is_back(monkeypatch):
 def test_page_and_report():
     finding = replace(FINDINGS[0], what="<b>wrong</b>. And more.", upstream="https://github.com/a/b/issues/7")
     shown = Standing(finding=finding, state=STILL_THERE, said="1 is said; right: 2")
-    page = ledger_html([shown], "Keras 3")
+    page = build_ledger_page([shown], "Keras 3")
     assert "&lt;b&gt;wrong" in page and "<b>" not in page and "issues/7'>7</a>" in page and "1 still there" in page
     text = draft_report(shown)
     assert text.startswith(f"# {finding.where}: <b>wrong</b>\n") and finding.script in text

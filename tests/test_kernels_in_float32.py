@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 from support_coarse import as_tensor, is_coarse, moves
 
-from keras_ref.campaign.points import generic_arguments
+from keras_ref.campaign.points import draw_generic_arguments
 from keras_ref.campaign.subjects import NotCalled, find_subject, list_names
 from keras_ref.checks.gradients import check_gradients
 from keras_ref.checks.layers_and_functions import check_function, check_layer
@@ -58,10 +58,10 @@ def test_no_operation_of_the_campaign_does_without_being_listed():
     """Those that cast, or give float32, say it by their dtypes."""
     found, tried = [], 0
     for name in list_names():
-        subject = find_subject(name, lambda kinds: generic_arguments(kinds, 0))
+        subject = find_subject(name, lambda kinds: draw_generic_arguments(kinds, 0))
         if isinstance(subject, NotCalled) or "irfft2d" in name or "random" in name:  # the first ends the process
             continue
-        arguments = generic_arguments(subject.arguments, 0)
+        arguments = draw_generic_arguments(subject.arguments, 0)
 
         def function(*tensors, subject=subject):
             return subject.function(*tensors, **dict(subject.options))

@@ -22,7 +22,7 @@ from scratch.differences import UNIT
 from scratch.losses.base import Projection
 from scratch.objective import Objective
 from scratch.one_sided import WIDER, slopes
-from scratch.rounding import Rounding, noisy, rounded_objective
+from scratch.rounding import Rounding, make_noisy, round_objective
 
 LAYERS = registry.names("layer")
 #: entries of each variable and input that an example compares, other ones in each: a recurrence is nudged one by one
@@ -67,9 +67,9 @@ def rounding_of(model, weights, x, outputs, unit):
     spread = [np.zeros(o.shape) for o in outputs]
     for seed in range(4):
         rounding = Rounding(np.random.default_rng(seed), common=seed % 2 == 1)
-        rolled = rounded_objective(Objective.of(model, [Projection() for _ in model.outputs]), rounding).model
+        rolled = round_objective(Objective.of(model, [Projection() for _ in model.outputs]), rounding).model
         with np.errstate(all="ignore"):
-            moved = flat(rolled.forward({n: noisy(w, rounding) for n, w in weights.items()}, x))
+            moved = flat(rolled.forward({n: make_noisy(w, rounding) for n, w in weights.items()}, x))
         spread = [np.fmax(s, np.abs(np.asarray(m) - o)) for s, m, o in zip(spread, moved, outputs, strict=True)]
     for seed in range(4):
         g = np.random.default_rng(seed)

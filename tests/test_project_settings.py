@@ -11,7 +11,7 @@ from keras_ref.errors import CouldNotRun
 from keras_ref.frontends import variable_names, verbs
 from keras_ref.frontends.invocation import TAKES, Invocation, build_default_map
 from keras_ref.inputs import targets
-from keras_ref.options import OPTIONS, SETTINGS, SharedExpectations, keywords_of, read_settings
+from keras_ref.options import OPTIONS, SETTINGS, SharedExpectations, make_keywords, read_settings
 from keras_ref.reports.verdict import Report, Verdict
 
 SHOP = """
@@ -205,4 +205,4 @@ def test_every_option_goes_its_way_through_the_command(data):
         assert made.options == {name: value for name, value in settings.items() if name in takes}
         again = [word.removeprefix("--").removeprefix("no-") for word in made.argv() if word.startswith("--")]
         assert {*again} == {*made.options}
-    assert len(keywords_of(settings)) == len(settings)
+    assert len(make_keywords(settings)) == len(settings)

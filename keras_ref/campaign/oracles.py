@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from keras_ref.campaign.cotangents import drawn_cotangent
-from keras_ref.campaign.points import points_of
+from keras_ref.campaign.cotangents import draw_cotangent
+from keras_ref.campaign.points import make_points
 from keras_ref.campaign.subjects import Subject, find_function
 from keras_ref.evaluation.real_parts import split_real_parts, real_values
 from scratch.arrays import Array
@@ -53,7 +53,7 @@ def compare_with_oracles(subject: Subject, *, seed: int = 0) -> Iterator[Compari
     """
     short = subject.name.removeprefix("tensorflow.")
     table = load_oracles()
-    for point, arguments in points_of(subject.arguments, seed):
+    for point, arguments in make_points(subject.arguments, seed):
         if point in POINTS:
             definition = _definition(short)
             if definition is not None:
@@ -119,7 +119,7 @@ def _gradients(function: Callable[..., Any], *arguments: Any) -> list[Array]:
 def _summed(outputs: Any) -> Any:
     parts = [split_real_parts(o) for o in tf.nest.flatten(outputs)]
     return tf.add_n(
-        [tf.reduce_sum(tf.cast(p, tf.float64) * drawn_cotangent(p.shape, seed=k)) for k, p in enumerate(parts)]
+        [tf.reduce_sum(tf.cast(p, tf.float64) * draw_cotangent(p.shape, seed=k)) for k, p in enumerate(parts)]
     )
 
 
@@ -131,7 +131,7 @@ def _inverse(inverse: str, function: Callable[..., Any], x: Array) -> tuple[Arra
 
     found = _gradients(there_and_back, x)[0]
     here = np.isfinite(real_values(there_and_back(_tensor(x))))
-    return found, np.where(here, drawn_cotangent(found.shape, seed=0), np.nan)
+    return found, np.where(here, draw_cotangent(found.shape, seed=0), np.nan)
 
 
 def _symmetry(sign: float, function: Callable[..., Any], x: Array) -> tuple[Array, Array]:
@@ -151,8 +151,8 @@ def _linearity(function: Callable[..., Any], x: Array) -> tuple[Array, Array]:
 
 def _one_by_one(function: Callable[..., Any], x: Array) -> tuple[Array, Array]:
     """f([x, y]) = [f(x), f(y)]"""
-    factors = drawn_cotangent(x.shape, seed=0)
-    single = [_gradients(function, v.reshape(1))[0] / drawn_cotangent((1,), seed=0) for v in x.ravel()]
+    factors = draw_cotangent(x.shape, seed=0)
+    single = [_gradients(function, v.reshape(1))[0] / draw_cotangent((1,), seed=0) for v in x.ravel()]
     return _gradients(function, x)[0], np.reshape(single, x.shape) * factors
 
 
@@ -193,7 +193,7 @@ def _slopes(definition: Callable[..., Any], arguments: list[Any], place: int, st
         moved = [a.astype(complex) for a in arguments]
         moved[place][entry] += 1j * step
         slopes = np.imag(np.asarray(definition(*moved))) / step
-        found[entry] = np.sum(slopes * drawn_cotangent(slopes.shape, seed=0))
+        found[entry] = np.sum(slopes * draw_cotangent(slopes.shape, seed=0))
     return found
 
 

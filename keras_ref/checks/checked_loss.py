@@ -16,7 +16,7 @@ from keras_ref.evaluation.float64 import DTYPE
 from keras_ref.evaluation.keras_parts import list_layers, list_states
 from keras_ref.evaluation.loss_function import Data, LossFunction
 from keras_ref.evaluation.naming import values_of
-from keras_ref.translation.to_keras import mirrored
+from keras_ref.translation.to_keras import mirror_object
 from scratch.arrays import Array
 from scratch.losses.base import Loss
 from scratch.registry import every, get
@@ -250,5 +250,5 @@ def mirror_losses(loss: Any) -> Any:
     """Losses given as objects or names of scratch, as Keras's."""
     flat = list(loss) if isinstance(loss, (list, tuple)) else [loss]
     flat = [get("loss", one)() if isinstance(one, str) and one in every("loss") else one for one in flat]
-    flat = [mirrored(one, dtype="float64") if isinstance(one, Loss) else one for one in flat]
+    flat = [mirror_object(one, dtype="float64") if isinstance(one, Loss) else one for one in flat]
     return flat[0] if len(flat) == 1 else flat

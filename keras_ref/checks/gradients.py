@@ -21,7 +21,7 @@ from keras_ref.evaluation.guard import leaves_no_trace
 from keras_ref.evaluation.keras_2 import is_model
 from keras_ref.evaluation.loss_function import Data
 from keras_ref.inputs import data as data_module
-from keras_ref.inputs.arrays import given_data
+from keras_ref.inputs.arrays import convert_data
 from keras_ref.inputs.building import build_model
 from keras_ref.reports.verdict import Report
 from keras_ref.translation.to_keras import mirror
@@ -125,7 +125,7 @@ def check_gradients(
     if isinstance(model, Model):
         model = mirror(model, weights)
         loss = mirror_losses(loss)
-    given = Data(None) if x is None and backend != BACKENDS[0] else given_data(x, y, sample_weight, batches=batches)
+    given = Data(None) if x is None and backend != BACKENDS[0] else convert_data(x, y, sample_weight, batches=batches)
     data = replace(given, sample_weight=data_module.apply_class_weight(given.y, given.sample_weight, class_weight))
     if backend != BACKENDS[0]:
         return check_on_backend(model, data, backend=backend, loss=loss, training=training, settings=settings)

@@ -18,7 +18,7 @@ from keras_ref.evaluation.loss_function import Data, LossFunction
 from keras_ref.evaluation.restoration import restore_variables
 from keras_ref.inputs.call_arguments import CallArguments
 from keras_ref.reports.verdict import Report
-from keras_ref.translation.keras_2_models import Translation, model_as_keras_3
+from keras_ref.translation.keras_2_models import Translation, convert_model
 
 
 def check_keras_2_model(model: Any, data: Data, *, loss: Any, training: bool, settings: Settings) -> Report:
@@ -42,7 +42,7 @@ def check_keras_2_model(model: Any, data: Data, *, loss: Any, training: bool, se
 
     def twin(at: LossFunction, drawn: Data) -> TwinOracle:
         projection = data.y is None
-        found = model_as_keras_3(model, with_loss=not projection, loss=loss)
+        found = convert_model(model, with_loss=not projection, loss=loss)
         return build_twin(
             found.model,
             at,
@@ -73,7 +73,7 @@ def check_keras_2_layer(layer: Any, arguments: CallArguments, *, settings: Setti
 
     def twin(at: LossFunction, drawn: Data) -> TwinOracle:
         translation = Translation()
-        other = translation.layer_of(layer)
+        other = translation.build_layer(layer)
         with called_in_model(other, arguments, at.data.x) as model:
             translation.pair(layer, other)
             own = {one: unwrap_variable(v) for one, v in translation.variables.items()}

@@ -28,7 +28,7 @@ from keras_ref.inputs import data as data_module
 from keras_ref.inputs.building import build_layer, is_built
 from keras_ref.inputs.call_arguments import CallArguments, find_keras_objects
 from keras_ref.reports.verdict import Report
-from keras_ref.translation.from_keras import NoTwin, functional, reflected
+from keras_ref.translation.from_keras import NoTwin, find_functional, reflect_object
 from scratch.differences import Scheme
 from scratch.progress import Progress
 
@@ -114,7 +114,7 @@ def check_layer(
         trained = list(layer.trainable_variables) if settings.watch_weights else []
 
         def twin(loss: LossFunction) -> TwinOracle:
-            functional(layer) if isinstance(layer, keras.Model) else reflected(layer, "layer")
+            find_functional(layer) if isinstance(layer, keras.Model) else reflect_object(layer, "layer")
             with called_in_model(layer, arguments, loss.data.x) as model:
                 return build_twin(model, loss, data=data, projection=True, training=training, executor=executor)
 
@@ -196,7 +196,7 @@ def check_function(
     data_module.require_finite_variables(variables)
     name = getattr(function, "__name__", type(function).__name__)
     found = find_keras_objects(function)
-    touched, own = arguments.touched(function, found)
+    touched, own = arguments.find_touched(function, found)
     lower = own or (LOWER if arguments.has_float64 else None)
     keras_objects = [*variables, *found, *touched]
 

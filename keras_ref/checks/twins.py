@@ -18,7 +18,7 @@ from keras_ref.evaluation.loss_function import Data
 from keras_ref.evaluation.naming import values_of
 from keras_ref.evaluation.restoration import restore_attributes
 from keras_ref.inputs.call_arguments import CallArguments
-from keras_ref.translation.compiled_losses import twin_losses
+from keras_ref.translation.compiled_losses import build_twin_losses
 from keras_ref.translation.from_keras import NoTwin, reflect_with_variables
 from keras_ref.translation.random_draws import predict_model_draws
 from keras_ref.translation.weights import read_values
@@ -99,7 +99,7 @@ def _make_objective(model: Any, twin: Model, data: Data, *, projection: bool) ->
             f"The loss of a twin must be a compiled one. Received: {type(model).__name__}, which computes its own."
         )
     targets = tf.nest.flatten(data.y)
-    objective = Objective.of(twin, twin_losses(model, count), loss_weights_of(model, count))
+    objective = Objective.of(twin, build_twin_losses(model, count), loss_weights_of(model, count))
     return objective, targets if count > 1 else np.asarray(targets[0])
 
 

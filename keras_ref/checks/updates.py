@@ -48,11 +48,11 @@ from keras_ref.evaluation.keras_2 import is_optimizer, trains_as_keras_2
 from keras_ref.evaluation.loss_function import Data, LossFunction
 from keras_ref.evaluation.restoration import Restoration
 from keras_ref.inputs import data as data_module
-from keras_ref.inputs.arrays import given_data
+from keras_ref.inputs.arrays import convert_data
 from keras_ref.inputs.building import build_model
 from keras_ref.reports.verdict import Kind, Reason, Report, Verdict
-from keras_ref.translation.from_keras import NoTwin, reflected
-from keras_ref.translation.to_keras import mirror, mirrored
+from keras_ref.translation.from_keras import NoTwin, reflect_object
+from keras_ref.translation.to_keras import mirror, mirror_object
 from scratch.arrays import Array
 from scratch.model import Model
 from scratch.optimizers.base import Optimizer
@@ -113,9 +113,9 @@ def check_updates(
         )
     if isinstance(model, Model):
         model = mirror(model, weights)
-        optimizer = optimizer if isinstance(optimizer, (str, keras.optimizers.Optimizer)) else mirrored(optimizer)
+        optimizer = optimizer if isinstance(optimizer, (str, keras.optimizers.Optimizer)) else mirror_object(optimizer)
         loss = mirror_losses(loss)
-    data = given_data(x, y, sample_weight)
+    data = convert_data(x, y, sample_weight)
     data = replace(data, sample_weight=data_module.apply_class_weight(data.y, data.sample_weight, class_weight))
     with errors_as_bad_input():
         build_model(model, data.x)
@@ -167,7 +167,7 @@ def _select_used_rows(
     """only_used_rows; with all rows where a step is the model's own, or follows no law that is known."""
     model = keras_objects[0]
     try:
-        law = None if has_own_train_step(model) else reflected(keras.optimizers.get(optimizer), "optimizer")
+        law = None if has_own_train_step(model) else reflect_object(keras.optimizers.get(optimizer), "optimizer")
     except NoTwin:
         law = None
     if law is None:

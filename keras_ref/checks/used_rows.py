@@ -33,7 +33,7 @@ from keras_ref.evaluation.loss_function import Data
 from keras_ref.evaluation.naming import find_path
 from keras_ref.evaluation.restoration import Restoration, has_same_bits
 from keras_ref.reports.verdict import Report, Verdict
-from keras_ref.translation.from_keras import NoTwin, reflected
+from keras_ref.translation.from_keras import NoTwin, reflect_object
 from scratch.arrays import Array
 from scratch.optimizers.base import Optimizer
 
@@ -232,7 +232,7 @@ def _steps_rows_alone(law: Optimizer, one: Used) -> bool:
     """Whether a step treats each row of an embedding by itself."""
     given = one.variable.constraint
     try:
-        constraint = None if given is None else reflected(given, "constraint")
+        constraint = None if given is None else reflect_object(given, "constraint")
     except NoTwin:
         return False
     return steps_rows_alone(law, path=find_path(one.variable), constraint=constraint)

@@ -15,7 +15,7 @@ from keras_ref.errors import UserCodeFailed
 from keras_ref.evaluation.backward_errors import Refused
 from scratch.arrays import Array
 from scratch.differences import UNIT
-from scratch.random_offset import random_offsets
+from scratch.random_offset import draw_offsets
 
 #: autodiff's gradient by the names of variables and inputs; None where autodiff says None
 Gradient = Mapping[str, Array | None]
@@ -114,7 +114,7 @@ def shift_points(
 def shift_point(values: Mapping[str, Array], generator: np.random.Generator, *, distance: float) -> dict[str, Array]:
     """A generic point close by, `distance` in units of each entry's size: no tie and no zero is left."""
     return {
-        name: values[name] + offset for name, offset in random_offsets(values, generator, distance=distance).items()
+        name: values[name] + offset for name, offset in draw_offsets(values, generator, distance=distance).items()
     }
 
 

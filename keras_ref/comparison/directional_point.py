@@ -15,7 +15,7 @@ from keras_ref.comparison.oracles import Oracle
 from keras_ref.comparison.sums import dot, root_mean_square
 from scratch.arrays import Array
 from scratch.differences import UNIT
-from scratch.random_offset import random_offset
+from scratch.random_offset import draw_offset
 
 #: how far a variable's scale may be from the median variable's, in units of the variable's own size
 CLIP = 2.0**6
@@ -151,7 +151,7 @@ def draw_direction(
     """
     scales = point.scales([*names, *sampled])
     far = scales.by_name
-    vector = {n: random_offset(point.oracle.values[n].shape, generator, scale=far[n]) for n in names}
+    vector = {n: draw_offset(point.oracle.values[n].shape, generator, scale=far[n]) for n in names}
     for n in sampled:
         vector[n] = np.zeros(point.oracle.values[n].shape)
         farther = far[n] * min(math.sqrt(vector[n].size), CLIP)

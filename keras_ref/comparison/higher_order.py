@@ -21,7 +21,7 @@ from keras_ref.evaluation.loss_function import LossFunction
 from keras_ref.evaluation.real_parts import from_real_parts
 from keras_ref.reports.verdict import Kind, Reason, Verdict
 from scratch.arrays import Array
-from scratch.random_offset import random_offsets
+from scratch.random_offset import draw_offsets
 
 
 def compare_higher_orders(evidence: Evidence) -> Outcome:
@@ -36,7 +36,7 @@ def compare_higher_orders(evidence: Evidence) -> Outcome:
 
 def draw_direction(values: Mapping[str, Array], seed: int) -> dict[str, Array]:
     """A random direction in which every entry moves by about its own size."""
-    return random_offsets(values, np.random.default_rng(seed + 3))
+    return draw_offsets(values, np.random.default_rng(seed + 3))
 
 
 # Second derivatives ---------------------------------------------------------------------------------------------

@@ -24,7 +24,7 @@ from keras_ref.reports.verdict import Kind, Reason
 from scratch.arrays import Array
 from scratch.differences import SAFETY
 from scratch.one_sided import LADDER, slopes
-from scratch.random_offset import random_offsets
+from scratch.random_offset import draw_offsets
 
 #: how far off a point beside lies, in units of each weight's size: near enough to be the same neighbourhood, far enough
 #: that loss noise / distance stays below SHARP (1e-16 · 2^13 ~ 1e-12)
@@ -60,7 +60,7 @@ def draw_opposite_pairs(values: Mapping[str, Array], generator: np.random.Genera
     A kink has two sides, and on one of them there may be nothing to see.
     """
     while True:
-        offsets = random_offsets(values, generator, distance=DISTANCE)
+        offsets = draw_offsets(values, generator, distance=DISTANCE)
         yield {name: values[name] + offset for name, offset in offsets.items()}
         yield {name: values[name] - offset for name, offset in offsets.items()}
 
@@ -96,7 +96,7 @@ def measure_kinks(oracle: Oracle, name: str, *, entries: Array, seed: int) -> Ar
     generator = np.random.default_rng(seed)
     largest = np.zeros(len(entries))
     for _ in range(DIRECTIONS):
-        direction = random_offsets({n: v for n, v in oracle.values.items() if oracle.covers(n)}, generator)
+        direction = draw_offsets({n: v for n, v in oracle.values.items() if oracle.covers(n)}, generator)
 
         def line(offsets: Array, direction: Mapping[str, Array] = direction) -> Array:
             return oracle.directional(direction, offsets[:, 0])[:, None]

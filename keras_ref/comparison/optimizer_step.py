@@ -12,7 +12,7 @@ from keras_ref.comparison.monte_carlo_arithmetic import ROLLS, make_noisy, make_
 from keras_ref.evaluation.sparse_gradient import SparseGradient
 from keras_ref.translation import departures
 from keras_ref.translation.exceptions import optimizers as mirrors
-from keras_ref.translation.from_keras import NoTwin, reflected
+from keras_ref.translation.from_keras import NoTwin, reflect_object
 from keras_ref.translation.from_keras_2 import as_keras_3, keeps_its_weight
 from scratch.arrays import Array
 from scratch.optimizers.base import Optimizer, State
@@ -49,20 +49,20 @@ class OptimizerTwin:
         """
         if not optimizer.built:
             optimizer.build(variables)
-        spec = reflected(optimizer, "optimizer")
+        spec = reflect_object(optimizer, "optimizer")
         by_path = {v.path: names[id(v)] for v in variables}
-        paths = mirrors.paths_of(by_path)
+        paths = mirrors.map_to_paths(by_path)
         started = int(np.asarray(optimizer.iterations.numpy())) or _has_accumulated(optimizer)
         return cls(
             optimizer=spec,
             state=mirrors.state_of(optimizer, by_path) if started else spec.init(values, paths=paths),
             constraints={
-                names[id(v)]: reflected(v.constraint, "constraint")
+                names[id(v)]: reflect_object(v.constraint, "constraint")
                 for v in variables
                 if getattr(v, "constraint", None) is not None
             },
             paths=paths,
-            excluded=mirrors.excluded_from_weight_decay(optimizer, by_path),
+            excluded=mirrors.find_excluded_from_weight_decay(optimizer, by_path),
         )
 
     @classmethod
@@ -73,8 +73,8 @@ class OptimizerTwin:
         """
         if any(getattr(v, "constraint", None) is not None for v in variables):
             raise NoTwin("A weight must have no constraint for its optimizer of Keras 2 to have a twin. Received: one.")
-        spec = reflected(as_keras_3(optimizer), "optimizer")
-        paths = mirrors.paths_of({name: name for name in values})
+        spec = reflect_object(as_keras_3(optimizer), "optimizer")
+        paths = mirrors.map_to_paths({name: name for name in values})
         state = spec.init(values, paths=paths)
         excluded = frozenset(n for n, v in zip(values, variables, strict=True) if keeps_its_weight(optimizer, v))
         return cls(optimizer=spec, state=state, constraints={}, paths=paths, excluded=excluded, release=2)

@@ -22,7 +22,7 @@ from keras_ref.evaluation.float64 import find_policy
 from keras_ref.own_modules import registry
 from keras_ref.reports.verdict import Report, Verdict
 from keras_ref.translation import departures
-from keras_ref.translation.to_keras import mirror, mirrored
+from keras_ref.translation.to_keras import mirror, mirror_object
 from scratch.arrays import Array
 from scratch.fields import Index, Real
 from scratch.layers.core import Activation, Dense
@@ -59,7 +59,7 @@ def _anything(_: Any) -> bool:
     return True
 
 
-def _largest(_: Any, high: Any) -> Any:
+def _choose_size(_: Any, high: Any) -> Any:
     """The size that is taken of a free dimension, of those between low and high."""
     return high
 
@@ -107,7 +107,7 @@ def _draw_model(spec: Any) -> tuple[Model, dict[str, Array], Any]:
     """A model of one layer, its weights, its input or inputs."""
     from keras_ref import strategies
 
-    shapes = tuple(tuple(int(n or 2) for n in shape) for shape in spec.input_shapes(_largest))
+    shapes = tuple(tuple(int(n or 2) for n in shape) for shape in spec.input_shapes(_choose_size))
     model = strategies.model_of(spec, shapes)
     own, domains = spec.weight_domains(), spec.input_domains()
     weights = {
@@ -247,10 +247,10 @@ def _sum_up(verdicts: list[Verdict]) -> str:
 
 def _compare_loss(kind: str, name: str) -> Results:
     spec = draw_specification(kind, name)
-    shapes = [tuple(int(n or 2) for n in shape) for shape in spec.shapes(_largest)]
+    shapes = [tuple(int(n or 2) for n in shape) for shape in spec.shapes(_choose_size)]
     y, p = (_draw_array(s, d, i) for i, (s, d) in enumerate(zip(shapes, spec.domains(), strict=True)))
     model = Model.chain([Activation("linear")], p.shape[1:])
-    value, keras_value = np.float64(spec(y, p)), np.float64(mirrored(spec, dtype="float64")(y, p))
+    value, keras_value = np.float64(spec(y, p)), np.float64(mirror_object(spec, dtype="float64")(y, p))
     result = _judge([spec], close=_are_close(value, keras_value))
     values = f"differs: {float(value)!r}, {float(keras_value)!r}" if result == "differs" else result
     return {"values": values} | _compare_gradients(
@@ -272,7 +272,7 @@ def _compare_optimizer(kind: str, name: str) -> Results:
 def _compare_values(kind: str, name: str) -> Results:
     """A schedule at some steps, a regularizer or constraint at a weight."""
     spec = draw_specification(kind, name)
-    own = mirrored(spec)
+    own = mirror_object(spec)
     if kind == "schedule":
         pairs = [(np.asarray(spec(step), float), np.asarray(own(step), float)) for step in (0, 1, 2, 5, 11)]
     else:

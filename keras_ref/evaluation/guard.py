@@ -32,7 +32,7 @@ from tensorflow.python.ops.script_ops import FuncRegistry
 
 from keras_ref.errors import BadInput
 from keras_ref.evaluation.restoration import Restoration
-from scratch.nudging.blocks import blas_contexts, end_blas_contexts
+from scratch.nudging.blocks import count_blas_contexts, end_blas_contexts
 from scratch.progress import Progress, ticking
 
 Parameters = ParamSpec("Parameters")
@@ -215,7 +215,7 @@ def keep_thread(restoration: Restoration) -> None:
     """Remember what this thread has that a block which is cut off may leave changed."""
     restoration.undo_by(np.seterrcall, np.geterrcall())
     restoration.undo_by(partial(np.seterr, **np.geterr()))
-    restoration.undo_by(end_blas_contexts, blas_contexts())
+    restoration.undo_by(end_blas_contexts, count_blas_contexts())
     restoration.keep_attributes(global_state.GLOBAL_STATE_TRACKER, without=LASTING)
     # TensorFlow has no public access to these stacks, and none to end what was left open on them
     restoration.keep_list(ops._default_graph_stack.stack)

@@ -17,7 +17,7 @@ from keras_ref.checks import gradients
 from keras_ref.errors import find_user_stacklevel
 from keras_ref.evaluation.arguments import describe_value
 from keras_ref.evaluation.float64 import restore_process_state
-from keras_ref.inputs.arrays import first_batches, given_data
+from keras_ref.inputs.arrays import take_first_batches, convert_data
 from keras_ref.inputs.targets import complete_data
 from keras_ref.options import project_keywords, read_settings
 from keras_ref.reports.verdict import GradientMismatch, Kind, Report
@@ -77,7 +77,7 @@ class GradientCheck(keras.callbacks.Callback):  # type: ignore[misc]
                 f"Received: {describe_value(on_failure)}. Choose one of them."
             )
         if isinstance(data, Iterator):  # which has its first batch once
-            data = next(iter(first_batches(data, 1)), ())
+            data = next(iter(take_first_batches(data, 1)), ())
         self.data, self.every, self.samples, self.on_failure = data, int(every), int(samples), on_failure
         given = {name: value for name, value in (("effort", effort), ("seed", seed)) if value is not None}
         settings = read_settings(Path.cwd())
@@ -160,7 +160,7 @@ def _take_first(data: Any, samples: int) -> tuple[Any, ...]:
     if data is None:
         return ()
     parts = data if isinstance(data, tuple) else (data,)
-    found = given_data(*parts)
+    found = convert_data(*parts)
     return tuple(
         keras.tree.map_structure(lambda leaf: None if leaf is None else np.asarray(leaf)[:samples], part)
         for part in (found.x, found.y, found.sample_weight)

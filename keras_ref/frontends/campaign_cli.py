@@ -74,20 +74,20 @@ def campaign(
         for name in names:
             _say(name)
         return
-    from keras_ref.campaign.records import accusations_of, summarize
+    from keras_ref.campaign.records import list_accusations, summarize
 
     results = _run(names, file=file, deep=deep, workers=workers, seed=seed, backend=backend)
     for line in summarize(results):
         _say(line)
-    raise typer.Exit(1 if accusations_of(results) else 0)
+    raise typer.Exit(1 if list_accusations(results) else 0)
 
 
 def _run(names: list[str], *, file: str, deep: bool, workers: int, seed: int, backend: str) -> list[Result]:
     from keras_ref.campaign import records
     from keras_ref.campaign.run import run_campaign
-    from keras_ref.campaign.standing import installed
+    from keras_ref.campaign.standing import describe_installed
 
-    head = {"seed": seed, "deep": deep, "versions": installed()}
+    head = {"seed": seed, "deep": deep, "versions": describe_installed()}
     if backend != "tensorflow":
         head["backend"] = backend
     results: list[Result] = []

@@ -23,8 +23,8 @@ from typing import Any
 
 import keras_ref.own_modules  # noqa: F401 (before anything imports from scratch)
 from keras_ref.errors import CouldNotRun, shorten_error
-from keras_ref.inputs.targets import import_quietly, quiet_tensorflow
-from scratch.nudging.answers import OtherSoftware, require_same_software, software
+from keras_ref.inputs.targets import import_quietly, silence_tensorflow
+from scratch.nudging.answers import OtherSoftware, require_same_software, list_software
 
 #: seconds in which a scheduler has to answer, and its workers after that
 CONNECTING = 30.0
@@ -117,7 +117,7 @@ def _begin_worker() -> None:
     """Prepare a process of a WorkerPool: Ctrl-C is the parent's matter, and the process ends when the parent does."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, name="parent", daemon=True).start()
-    quiet_tensorflow()
+    silence_tensorflow()
     import_quietly()
 
 
@@ -198,5 +198,5 @@ def _require_workers(client: Any, address: str) -> None:
 
 def prepare_worker() -> dict[str, str]:
     """Prepare a worker of a cluster, before TensorFlow is imported there; its software."""
-    quiet_tensorflow()
-    return software()
+    silence_tensorflow()
+    return list_software()

@@ -41,11 +41,11 @@ def run_application(command: Callable[..., Any]) -> int:
 
 
 def _run(command: Callable[..., Any]) -> int:
-    from keras_ref.inputs.targets import quiet_tensorflow
+    from keras_ref.inputs.targets import silence_tensorflow
 
     try:
         _require_stdout()
-        quiet_tensorflow()
+        silence_tensorflow()
         status = command(prog_name="gradtwin", standalone_mode=False) or 0
         sys.stdout.flush()
     except typer.Exit as exit_:

@@ -48,8 +48,8 @@ def findings(
         for finding in chosen:
             _say(finding.script if script else f"{finding.id}  {finding.kind}: {finding.what}")
         return
-    from keras_ref.campaign.page import draft_report, ledger_html
-    from keras_ref.campaign.standing import installed
+    from keras_ref.campaign.page import draft_report, build_ledger_page
+    from keras_ref.campaign.standing import describe_installed
 
     found = _run(chosen)
     for standing in found:
@@ -58,13 +58,13 @@ def findings(
     for name in wrong:
         _say(f"{name} is still there, though the ledger calls it corrected in what is installed.")
     counts = ", ".join(f"{count} {state}" for state, count in Counter(s.state for s in found).items())
-    _say(f"{installed()}: {len(found)} findings: {counts}.")
+    _say(f"{describe_installed()}: {len(found)} findings: {counts}.")
     rows = [{**s.finding.to_dict(), "state": s.state, "said": s.said} for s in found]
     if json:
-        written = {"subject": "findings", "ok": not wrong, "versions": installed(), "findings": rows}
+        written = {"subject": "findings", "ok": not wrong, "versions": describe_installed(), "findings": rows}
         write("--json", json, write_json_text({**describe_writer("findings"), **written}) + "\n")
     if html:
-        write("--html", html, ledger_html(found, installed()))
+        write("--html", html, build_ledger_page(found, describe_installed()))
     raise typer.Exit(1 if wrong else 0)
 
 

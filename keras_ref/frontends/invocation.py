@@ -15,12 +15,12 @@ from keras_ref.errors import BadInput, CouldNotRun, place_of, shorten_error, tar
 from keras_ref.frontends.distribution import open_executor
 from keras_ref.frontends.supervise import WATCHED
 from keras_ref.frontends.verbs import find_check
-from keras_ref.inputs.releases import version_of
+from keras_ref.inputs.releases import find_version
 from keras_ref.inputs.targets import Loaded, complete_data, import_module, load_data, load_target
 from keras_ref.options import (
     OPTIONS,
     SharedExpectations,
-    keywords_of,
+    make_keywords,
     matches_variable,
     parse_expectations,
     require_legal,
@@ -205,10 +205,10 @@ class Invocation:
     def _load_data(self, model: Any) -> tuple[Any, Any, Any]:
         """x, y and sample_weight of the file that --data names, nested as the model takes them."""
         from keras_ref.inputs.data import nest_numbered
-        from keras_ref.inputs.tables import data_of_table, is_table, read_table
+        from keras_ref.inputs.tables import split_table, is_table, read_table
 
         if is_table(self.data):
-            return data_of_table(read_table(self.data), model)
+            return split_table(read_table(self.data), model)
         x, y, weight = load_data(self.data)
         return *nest_numbered(model, x, y), weight
 
@@ -272,14 +272,14 @@ def _call_gradients(invocation: Invocation) -> _Call:
     effort = "fast" if invocation.command == "locate" else invocation.value("effort")
     optional = {name: invocation.value(name) for name in ("budget", "wrt") if invocation.value(name)}
     named = {name: invocation.value(name) for name in ("variables", "batches", "training", "mode", "digits", "expect")}
-    options = keywords_of({**named, **optional, "effort": effort})
+    options = make_keywords({**named, **optional, "effort": effort})
     if invocation.for_several or WATCHED in os.environ:  # one of several targets, perhaps in a process of its own
         options["expect"] = SharedExpectations(options["expect"])
     return _Call("check_gradients", options)
 
 
 def _call_updates(invocation: Invocation) -> _Call:
-    return _Call("check_updates", keywords_of({name: invocation.value(name) for name in ("steps", "batch-size")}))
+    return _Call("check_updates", make_keywords({name: invocation.value(name) for name in ("steps", "batch-size")}))
 
 
 _CALLS: dict[str, Callable[[Invocation], _Call]] = {
@@ -309,7 +309,7 @@ def make_document(invocation: Invocation, found: Mapping[str, Report], refused: 
 
 def read_versions() -> dict[str, str]:
     """{package: version} of what a verdict may depend on, as far as it is installed. Nothing is imported."""
-    versions = {name: version_of(name) for name in ("gradtwin", "keras", "tensorflow", "numpy")}
+    versions = {name: find_version(name) for name in ("gradtwin", "keras", "tensorflow", "numpy")}
     return {name: version for name, version in versions.items() if version}
 
 

@@ -27,9 +27,9 @@ from keras_ref.reports.verdict import ORDER, Report, find_worst
 
 def collect_targets(session: pytest.Session, targets: Iterable[str]) -> list[pytest.Item]:
     """The tests of all targets, reported to pytest as collected."""
-    from keras_ref.inputs.targets import import_quietly, quiet_tensorflow
+    from keras_ref.inputs.targets import import_quietly, silence_tensorflow
 
-    quiet_tensorflow()
+    silence_tensorflow()
     import_quietly()
     items: list[pytest.Item] = []
     for target in targets:
@@ -87,9 +87,9 @@ class Target(pytest.Collector):
             return read_isolated_names(self._make_invocation("*"), self.name)
         model, x, y, weight = load_target(self.name)
         if isinstance(x, Iterator):  # a generator gives its batches once, and there is a test for each variable
-            from keras_ref.inputs.arrays import given_data
+            from keras_ref.inputs.arrays import convert_data
 
-            data = given_data(x, batches=project_settings(self.config).get("batches", 1))
+            data = convert_data(x, batches=project_settings(self.config).get("batches", 1))
             x, y, weight = data.x, data.y, data.sample_weight
         self._loaded = model, x, y, weight
         return list_variable_names(model, x, read_option(self.config, "seed"))
@@ -201,9 +201,9 @@ def check_returned(item: pytest.Item, returned: Any, options: dict[str, Any], *,
     Raises: pytest's failure, with one sentence where the marker or the returned value cannot be used.
     """
     __tracebackhide__ = True
-    from keras_ref.inputs.targets import complete_data, quiet_tensorflow
+    from keras_ref.inputs.targets import complete_data, silence_tensorflow
 
-    quiet_tensorflow()
+    silence_tensorflow()
     subject, *arguments = returned if isinstance(returned, tuple) and returned else (returned,)
     verb = _choose_verb(subject)
     if len(arguments) > 3 if verb == "check_gradients" else not callable(subject) or not arguments:

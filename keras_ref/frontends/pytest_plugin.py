@@ -129,9 +129,9 @@ def compare() -> Callable[..., Any]:
     def check(*arguments: Any, **options: Any) -> Any:
         __tracebackhide__ = True
         from keras_ref.checks.compare import compare as compare_programs
-        from keras_ref.inputs.targets import quiet_tensorflow
+        from keras_ref.inputs.targets import silence_tensorflow
 
-        quiet_tensorflow()
+        silence_tensorflow()
         found = compare_programs(*arguments, **options)
         if not found.ok:
             pytest.fail(found.explain(), pytrace=False)

@@ -15,11 +15,11 @@ def list_variable_names(model: Any, x: Any, seed: int) -> list[str]:
     """
     from keras_ref.errors import errors_as_bad_input
     from keras_ref.evaluation.naming import find_float_inputs, find_path, make_unique
-    from keras_ref.inputs.arrays import given_data
+    from keras_ref.inputs.arrays import convert_data
     from keras_ref.inputs.building import build_model
     from keras_ref.inputs.data import draw_inputs
 
-    data = given_data(draw_inputs(model, seed=seed) if x is None else x)
+    data = convert_data(draw_inputs(model, seed=seed) if x is None else x)
     with errors_as_bad_input():
         build_model(model, data.x)
     return [*make_unique([find_path(v) for v in model.trainable_variables]), *find_float_inputs(data.tensors().x)]
@@ -28,9 +28,9 @@ def list_variable_names(model: Any, x: Any, seed: int) -> list[str]:
 def main(target: str, seed: str, path: str) -> int:
     """Write the names of a target to a file. Returns the exit status, 2 after a sentence on stderr."""
     from keras_ref.errors import BadInput, CouldNotRun
-    from keras_ref.inputs.targets import import_quietly, load_target, quiet_tensorflow
+    from keras_ref.inputs.targets import import_quietly, load_target, silence_tensorflow
 
-    quiet_tensorflow()
+    silence_tensorflow()
     import_quietly()
     try:
         model, x, *_ = load_target(target)

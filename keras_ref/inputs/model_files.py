@@ -46,7 +46,7 @@ def load_model_file(target: str, *, unsafe: bool = False) -> Any:
     how = "" if unsafe else " in safe mode"
     try:
         version, configs = _read(path)
-        library = _library(version, target)
+        library = _load_library(version, target)
         if not unsafe and library.__name__ == "tf_keras":
             for config in configs:
                 require_no_code(config, registered=library.saving.get_registered_object)
@@ -85,15 +85,15 @@ def _read(path: Path) -> tuple[str, list[str]]:
     import h5py
 
     with h5py.File(path) as file:
-        version, *configs = (_text(file.attrs.get(name, "")) for name in ("keras_version", *CONFIGS))
+        version, *configs = (_read_text(file.attrs.get(name, "")) for name in ("keras_version", *CONFIGS))
     return version, configs
 
 
-def _text(value: Any) -> str:
+def _read_text(value: Any) -> str:
     return value.decode() if isinstance(value, bytes) else str(value)
 
 
-def _library(version: str, target: str) -> Any:
+def _load_library(version: str, target: str) -> Any:
     """The library of a version of Keras. Raises: CouldNotRun where Keras 2 is not installed."""
     name = "tf_keras" if version.startswith("2.") else "keras"
     if importlib.util.find_spec(name) is None:

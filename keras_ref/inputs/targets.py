@@ -21,7 +21,7 @@ from keras_ref.reports.files import is_plain_file
 from keras_ref.undoing import undoing
 
 
-def quiet_tensorflow() -> None:
+def silence_tensorflow() -> None:
     """Set the environment variables by which TensorFlow loads without writing to the terminal; call before its import.
 
     Raises: CouldNotRun if Keras is set to another backend.
@@ -175,7 +175,7 @@ def load_data(path: str) -> tuple[Any, Any, Any]:
             "Write it with numpy.savez(path, x=…, y=…)."
         ) from error
 
-    x, y = _numbered("x", arrays, path), _numbered("y", arrays, path)
+    x, y = _collect_arrays("x", arrays, path), _collect_arrays("y", arrays, path)
     if x is None:
         raise CouldNotRun(
             f"--data must hold an array x. Received: {join_names(arrays) or 'no arrays'} in {path}. "
@@ -184,7 +184,7 @@ def load_data(path: str) -> tuple[Any, Any, Any]:
     return x, y, arrays.get("sample_weight")
 
 
-def _numbered(name: str, arrays: Mapping[str, Any], path: str) -> Any:
+def _collect_arrays(name: str, arrays: Mapping[str, Any], path: str) -> Any:
     """The array of a name, or the list of those that are numbered: x10 comes after x2. None without any.
 
     Raises: CouldNotRun where the numbers leave open which array is which.

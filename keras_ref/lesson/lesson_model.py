@@ -18,10 +18,10 @@ from keras_ref.lesson.recipe_table import RECIPES
 from keras_ref.lesson.words import Phrase, phrase
 from keras_ref.own_modules import recipe
 from keras_ref.reports.escaping import make_printable
-from keras_ref.translation.compiled_losses import twin_losses
-from keras_ref.translation.from_keras import NoTwin, reflect_with_variables, reflected
-from keras_ref.translation.to_keras import mirror, mirrored, mirrored_loss
-from keras_ref.translation.weights import variables
+from keras_ref.translation.compiled_losses import build_twin_losses
+from keras_ref.translation.from_keras import NoTwin, reflect_with_variables, reflect_object
+from keras_ref.translation.to_keras import mirror, mirror_object, mirror_loss
+from keras_ref.translation.weights import map_variables
 from scratch.arrays import Array
 from scratch.layers.core import Dense
 from scratch.losses.regression import MeanSquaredError
@@ -128,7 +128,7 @@ def make_recipe_model(name: str, weights: Any = None, *, learning_rate: float = 
     values = dict(zip(model.weight_shapes, arrays, strict=True))
     keras_model = mirror(model, values)
     loss, optimizer = MeanSquaredError(), SGD(learning_rate)
-    keras_model.compile(optimizer=mirrored(optimizer), loss=mirrored_loss(loss), run_eagerly=True)
+    keras_model.compile(optimizer=mirror_object(optimizer), loss=mirror_loss(loss), run_eagerly=True)
     return LessonModel(
         name=name,
         title=phrase("title_recipe_other" if own else "title_recipe", number=name[-1]),
@@ -140,7 +140,7 @@ def make_recipe_model(name: str, weights: Any = None, *, learning_rate: float = 
         objective=Objective.of(model, loss),
         optimizer=optimizer,
         keras_model=keras_model,
-        variables=variables(keras_model, model),
+        variables=map_variables(keras_model, model),
     )
 
 
@@ -196,8 +196,8 @@ def load_target_model(target: str, data: str = "", *, seed: int = 0) -> LessonMo
     _refuse_large(target, entries=entries, samples=len(take_first(x)))
     try:
         twin, keras_variables = reflect_with_variables(model)
-        objective = Objective.of(twin, twin_losses(model, len(twin.outputs)), loss_weights_of(model, len(twin.outputs)))
-        optimizer = _with_decimal_rate(reflected(model.optimizer, "optimizer"))
+        objective = Objective.of(twin, build_twin_losses(model, len(twin.outputs)), loss_weights_of(model, len(twin.outputs)))
+        optimizer = _with_decimal_rate(reflect_object(model.optimizer, "optimizer"))
     except NoTwin as reason:
         raise CouldNotRun(
             "A model must have a NumPy twin to be taught from. "
@@ -321,4 +321,4 @@ def load_lesson_model(target: str, data: str = "", *, seed: int = 0) -> LessonMo
 
 def make_optimizer(lesson_model: LessonModel) -> keras.optimizers.Optimizer:
     """A new Keras optimizer with the lesson's settings and no state."""
-    return mirrored(lesson_model.optimizer)
+    return mirror_object(lesson_model.optimizer)

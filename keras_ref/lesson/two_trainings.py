@@ -14,11 +14,11 @@ from keras_ref.evaluation.float64 import in_float64
 from keras_ref.evaluation.loss_function import Data, LossFunction
 from keras_ref.lesson.lesson_model import LessonModel, make_optimizer, take
 from scratch.arrays import Array
-from scratch.differences import SAFETY, UNIT, Estimate, Forward, Scheme, taken
+from scratch.differences import SAFETY, UNIT, Estimate, Forward, Scheme, measure_step
 from scratch.gradient import Nudges, numeric_gradient
 from scratch.optimizers.base import Optimizer, State
 from scratch.recipe import NUDGE
-from scratch.training import apply_step, batches
+from scratch.training import apply_step, split_batches
 
 Weights = Mapping[str, Array]
 #: a training whose loss is this many times the first one is stopped, as diverging
@@ -51,7 +51,7 @@ def measure_slopes_alone(lesson_model: LessonModel, weights: Weights, x: Any, y:
         nudges, found = Nudges(lesson_model.objective, weights, x, y, training=True), {}
         for name in lesson_model.trained:
             value = np.asarray(weights[name], dtype=float)
-            step = taken(value.ravel(), np.full(value.size, NUDGE))
+            step = measure_step(value.ravel(), np.full(value.size, NUDGE))
             nudged = nudges.losses(name, np.arange(value.size), step[None])[0]
             found[name] = ((nudged - nudges.base) / step).reshape(value.shape)
     return found
@@ -68,7 +68,7 @@ def measure_book_slopes(lesson_model: LessonModel, weights: Weights, noise: floa
         found = {}
         for name in lesson_model.trained:
             value = np.asarray(weights[name], dtype=float)
-            h = taken(value.ravel(), np.full(value.size, NUDGE))
+            h = measure_step(value.ravel(), np.full(value.size, NUDGE))
             back, ahead, twice = nudges.losses(name, np.arange(value.size), np.stack([-h, h, 2 * h]))
             slope = (ahead - nudges.base) / h
             second = (ahead - 2 * nudges.base + back) / h / 2
@@ -133,7 +133,7 @@ def train_by_nudging(
 
     def train_epoch(weights: Weights) -> Weights:
         nonlocal state
-        for index in batches(lesson_model.samples, batch_size, generator=generator):
+        for index in split_batches(lesson_model.samples, batch_size, generator=generator):
             x, y = take(lesson_model.x, index), take(lesson_model.y, index)
             gradients = (
                 measure_slopes_alone(lesson_model, weights, x, y)
@@ -189,7 +189,7 @@ class KerasTraining:
         lesson_model = self.lesson_model
 
         def train_epoch(_: Weights) -> Weights:
-            for index in batches(lesson_model.samples, batch_size, generator=None):
+            for index in split_batches(lesson_model.samples, batch_size, generator=None):
                 batch = Data(take(lesson_model.x, index), take(lesson_model.y, index)).tensors()
                 self.model.train_step((batch.x, batch.y))
             return {name: np.array(v.numpy(), dtype=float) for name, v in lesson_model.variables.items()}

@@ -13,7 +13,7 @@ from keras_ref.lesson.two_trainings import KerasTraining, Track
 from keras_ref.lesson.words import Phrase, phrase
 from keras_ref.reports.escaping import make_printable
 from scratch.arrays import Array
-from scratch.differences import taken
+from scratch.differences import measure_step
 from scratch.gradient import Nudges
 from scratch.layers.core import Dense
 from scratch.losses.regression import MeanSquaredError
@@ -178,7 +178,7 @@ def _show_nudges(lesson_model: LessonModel, track: Track) -> tuple[Nudge, ...]:
     found: list[Nudge] = []
     for name in lesson_model.trained:
         value = lesson_model.weights[name]
-        step = taken(value.ravel(), np.full(value.size, NUDGE))
+        step = measure_step(value.ravel(), np.full(value.size, NUDGE))
         ahead, behind = nudges.losses(name, np.arange(value.size), np.stack([step, -step]))
         for i, entry in enumerate(np.ndindex(value.shape)):
             at = len(found)

@@ -27,7 +27,7 @@ from scratch.optimizers.adagrad import Adagrad, RMSprop
 from scratch.optimizers.adam import Adam
 from scratch.optimizers.base import Optimizer
 from scratch.optimizers.sgd import SGD
-from scratch.training import batches
+from scratch.training import split_batches
 
 #: nudges from 1e-1 to 1e-15, four per decade
 STEPS = 10.0 ** -(1 + np.arange(57) / 4)
@@ -192,7 +192,7 @@ def _spread(lesson_model: LessonModel, size: int, seed: int) -> float:
     drawn = [
         index
         for _ in range(DRAWS if size < lesson_model.samples else 1)
-        for index in batches(lesson_model.samples, size, generator=generator)
+        for index in split_batches(lesson_model.samples, size, generator=generator)
     ]
     of_batches = np.array([slopes(take(lesson_model.x, i), take(lesson_model.y, i)) for i in drawn])
     steepest = int(np.argmax(np.abs(slopes(lesson_model.x, lesson_model.y))))

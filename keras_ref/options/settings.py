@@ -27,10 +27,10 @@ def read_settings(folder: Path) -> dict[str, Any]:
         raise CouldNotRun(
             f"tool.gradtwin must be a table. Received: {shorten_error(repr(table))[:-1]} in {file}. Write [tool.gradtwin]."
         )
-    return {name: _setting(name, value, file) for name, value in table.items()}
+    return {name: _read_setting(name, value, file) for name, value in table.items()}
 
 
-def _setting(name: str, value: Any, file: Path) -> Any:
+def _read_setting(name: str, value: Any, file: Path) -> Any:
     """The value of an option in pyproject.toml. Raises: CouldNotRun."""
     if name not in SETTINGS:
         raise CouldNotRun(

@@ -16,7 +16,7 @@ from scratch.arrays import Array
 from scratch.calls import Call
 from scratch.layers.base import Layer
 from scratch.model import Model
-from scratch.naming import snake_case
+from scratch.naming import convert_to_snake_case
 
 
 def departures_of(model: Model) -> tuple[str, ...]:
@@ -31,7 +31,7 @@ def sizes(draw: DrawFn) -> domains.Size:
 
 def model_of(layer: Layer, shapes: tuple[tuple[int, ...], ...], **keywords: Any) -> Model:
     """A model of one layer on inputs of these shapes, the batch first; `keywords` are those of the layer's call."""
-    name = snake_case(type(layer).__name__)
+    name = convert_to_snake_case(type(layer).__name__)
     # a layer that keeps a state from call to call has one for each sample, so the batch is fixed
     fixed = any(getattr(part, "stateful", False) for part in nested_specifications(layer))
     inputs = {f"x{i}": shape if fixed else (None, *shape[1:]) for i, shape in enumerate(shapes)}

@@ -50,7 +50,7 @@ def needs_no_arguments(thing: Any) -> bool:
     )
 
 
-def _registered_under(base: type) -> list[tuple[str, str]]:
+def _list_registered_under(base: type) -> list[tuple[str, str]]:
     """(kind, name) of every definition that is a `base`: a field may hold a schedule, whichever it is."""
     return [
         (kind, name)
@@ -91,7 +91,7 @@ def values(hint: Any) -> SearchStrategy[Any]:
             options.append(st.sampled_from(get_args(plain)))
         elif plain is bool:
             options.append(st.booleans())
-        elif isinstance(plain, type) and (kinds := _registered_under(plain)):
+        elif isinstance(plain, type) and (kinds := _list_registered_under(plain)):
             options.append(st.sampled_from(kinds).flatmap(lambda kind: specifications(*kind)))
         elif plain in (int, float) or plain is tuple or get_origin(plain) is tuple:
             options.append(_numbers(plain if plain in (int, float) else int, found))

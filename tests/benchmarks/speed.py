@@ -20,11 +20,11 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from scratch.calls import Call
-from scratch.differences import Central, Estimate, taken
+from scratch.differences import Central, Estimate, measure_step
 from scratch.gradient import Nudges, numeric_gradient
 from scratch.layers.core import Dense
 from scratch.model import Model
-from scratch.nudging.addition_theorems import TERMS, shift, terms_of
+from scratch.nudging.addition_theorems import TERMS, shift, expand_activation
 from scratch.nudging.blocks import cores
 from scratch.nudging.matrix_layers import multiply
 from scratch.objective import Objective
@@ -36,7 +36,7 @@ SMALL, LARGE = ((16, 64, 64, 10), 32), ((64, 256, 256, 10), 64)
 
 def two_points(line, at, noise):
     """(f(w + h) - f(w - h)) / 2h, and nothing about its error: what a plain loop does."""
-    ahead, behind = taken(at, np.full(at.shape, STEP)), taken(at, np.full(at.shape, -STEP))
+    ahead, behind = measure_step(at, np.full(at.shape, STEP)), measure_step(at, np.full(at.shape, -STEP))
     high, low = line(np.stack([ahead, behind]))
     return Estimate((high - low) / (ahead - behind), np.zeros(at.shape), np.zeros(at.shape))
 
@@ -166,7 +166,7 @@ def unavoidable(sizes, batch):
     inputs, first, second, outputs = sizes
     g = np.random.default_rng(0)
     kernel, base = g.normal(size=(second, outputs)), np.tanh(g.normal(size=(batch, second)))
-    terms = terms_of(get("activation", "tanh"), base)[:2]
+    terms = expand_activation(get("activation", "tanh"), base)[:2]
     activation = product = theorem = np.inf
     for block in (2, 8, max(1, 2**18 // base.size)):  # whatever suits the caches of this machine
         z = g.normal(size=(block, *base.shape))

@@ -175,7 +175,7 @@ def test_a_full_disk_at_every_write(gradtwin, tmp_path, monkeypatch, name):
 
 
 def head():
-    return {"seed": 0, "deep": False, "versions": standing.installed()}
+    return {"seed": 0, "deep": False, "versions": standing.describe_installed()}
 
 
 # Files of a campaign that came from somewhere -------------------------------------------------------------------------

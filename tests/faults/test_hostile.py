@@ -17,7 +17,7 @@ from rich.console import Console
 
 from keras_ref.campaign import standing
 from keras_ref.campaign.ledger import load_findings
-from keras_ref.campaign.page import draft_report, ledger_html
+from keras_ref.campaign.page import draft_report, build_ledger_page
 from keras_ref.campaign.standing import Standing
 from keras_ref.frontends import recorded
 from keras_ref.frontends.compare_cli import print_comparison
@@ -136,7 +136,7 @@ def test_a_name_in_what_a_finding_says(gradtwin, monkeypatch, name):
     said = Standing(finding=finding, state="still there", said=name.replace("\n", " "))
     shown = make_printable(name.replace("\n", " "))
     assert said.said == shown
-    page = ledger_html([said], "1.0")
+    page = build_ledger_page([said], "1.0")
     assert html.escape(shown) in page and "<script" not in page
     assert has_only_visible_characters(re.sub("<style>.*</style>", "", page, flags=re.DOTALL))
     draft = draft_report(said)

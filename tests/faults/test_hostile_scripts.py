@@ -22,8 +22,8 @@ from keras_ref.lesson.lesson_model import make_recipe_model
 from keras_ref.lesson.live import draw_layers, build_live
 from keras_ref.minimisation.cases import CallCase
 from keras_ref.minimisation.expressions import Call, Imported, Inline, Item, Listing, Table, Values, is_dotted_name
-from keras_ref.minimisation.reading import express, reference
-from keras_ref.minimisation.showing import shown_by, write_script
+from keras_ref.minimisation.reading import express, find_reference
+from keras_ref.minimisation.showing import run_setup, write_script
 from keras_ref.minimisation.source import NotWritable
 from keras_ref.reports.escaping import make_printable
 
@@ -51,7 +51,7 @@ def script_of(case):
     """The script of a case that somebody has found to show something."""
     setup = case.setup()
     lines = [f"f = {setup.function}", f"points = {setup.points}"]
-    return write_script(shown_by(setup, lines, got=1.0, want=2.0, names=("got", "want")), case.what)
+    return write_script(run_setup(setup, lines, got=1.0, want=2.0, names=("got", "want")), case.what)
 
 
 def plain_case(text):
@@ -107,13 +107,13 @@ def test_classes_functions_and_modules_of_any_name(text, monkeypatch):
         named.__module__ = named.__qualname__ = text
         setattr(made, text, named)
         with pytest.raises(NotWritable):
-            reference(named)
+            find_reference(named)
     with pytest.raises(NotWritable):
         express(made)
     function = types.FunctionType(function_of_the_test.__code__, {})
     function.__module__ = function.__name__ = function.__qualname__ = text
     setattr(made, text, function)
-    assert reference(function) == Inline("function_of_the_test", "def function_of_the_test(x):\n    return x")
+    assert find_reference(function) == Inline("function_of_the_test", "def function_of_the_test(x):\n    return x")
 
 
 def test_names_of_a_real_model_do_not_reach_its_script():
