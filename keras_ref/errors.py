@@ -65,8 +65,8 @@ class BackwardPassFailed(UserCodeFailed):
         """The three parts that a user reads."""
         if self.lacks_gradient:
             return (
-                f"Autodiff must have a gradient for every operation. Received: {shorten_error(self.error)} Write one with "
-                "tf.custom_gradient, or stop it with tf.stop_gradient."
+                f"Autodiff must have a gradient for every operation. Received: {shorten_error(self.error)} Write one "
+                "with tf.custom_gradient, or stop it with tf.stop_gradient."
             )
         where = f" It comes from {self.place}." if self.place else ""
         return (
@@ -81,7 +81,8 @@ class TrainStepFailed(UserCodeFailed):
     def message(self) -> str:
         """The three parts that a user reads."""
         return (
-            f"A training step must run. Received: {type(self.error).__name__}: {shorten_error(self.error)} The loss can be "
+            f"A training step must run. Received: {type(self.error).__name__}: {shorten_error(self.error)} The loss "
+            "can be "
             "computed there: look at the backward pass, which check_gradients compares by itself, and at the optimizer."
         )
 
@@ -93,7 +94,8 @@ class FailedInFloat64(UserCodeFailed):
         """The three parts that a user reads."""
         return (
             f"A model must run in float64 for its updates to be compared. Received: {type(self.error).__name__} there: "
-            f"{shorten_error(self.error, place_of(self.error))} If it runs on these data by itself, let the code there take "
+            f"{shorten_error(self.error, place_of(self.error))} If it runs on these data by itself, let the code there "
+            "take "
             "the dtype of what it is given (x.dtype in place of float32, say), or use check_gradients, which checks a "
             "model in the precision that it has."
         )

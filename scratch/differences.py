@@ -107,7 +107,9 @@ def coefficients(points: tuple[int, ...]) -> tuple[float, ...]:
     return tuple(np.linalg.solve(powers, np.eye(len(points))[1]))
 
 
-def _apply_stencil(points: tuple[int, ...], order: int, step: float | None, line: Line, at: Array, noise: float) -> Estimate:
+def _apply_stencil(
+    points: tuple[int, ...], order: int, step: float | None, line: Line, at: Array, noise: float
+) -> Estimate:
     """The derivative from losses at `points` times h and times 2h; the two tell the truncation of the first.
 
     The error of order p at h is E, at 2h it is 2^p·E, hence E = |D(2h) - D(h)| / (2^p - 1). A step is chosen where

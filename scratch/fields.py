@@ -2,9 +2,9 @@
 
     units: Annotated[int, AtLeast(1)] = 1
 
-A domain has four parts: whether a value is legal (`holds`), the rule in words (`rule`), the canonical form of a legal
-value (`normalise`), and the small values that examples draw (`small`, read by the Hypothesis strategies: legal is not
-the same as small).
+A domain has four parts: whether a value is legal (`holds`), the rule in words (`describe_rule`), the canonical form of
+a legal value (`normalise`), and the small values that examples draw (`small`, read by the Hypothesis strategies: legal
+is not the same as small).
 """
 
 from __future__ import annotations
@@ -215,7 +215,9 @@ def check_value(owner: str, name: str, hint: Any, value: Any) -> Any:
     return _check_member(owner, name, hint, tuple(list_alternatives(hint)), value)
 
 
-def _check_member(owner: str, name: str, hint: Any, members: tuple[tuple[Any, tuple[Domain, ...]], ...], value: Any) -> Any:
+def _check_member(
+    owner: str, name: str, hint: Any, members: tuple[tuple[Any, tuple[Domain, ...]], ...], value: Any
+) -> Any:
     for plain, domains in members:
         if _is_member(plain, domains, value):
             for domain in domains:
@@ -253,7 +255,8 @@ def _check_fields(self: Any) -> None:
 def _list_members(cls: Any) -> tuple[tuple[str, Any, tuple[tuple[Any, tuple[Domain, ...]], ...]], ...]:
     """The fields of a class: name, annotation, and the members of the annotation."""
     return tuple(
-        (field.name, read_hints(cls)[field.name], tuple(list_alternatives(read_hints(cls)[field.name]))) for field in fields(cls)
+        (field.name, read_hints(cls)[field.name], tuple(list_alternatives(read_hints(cls)[field.name])))
+        for field in fields(cls)
     )
 
 

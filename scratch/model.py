@@ -14,7 +14,7 @@ from scratch.arrays import Array
 from scratch.calls import Call, as_masks, as_tuple, make_keywords
 from scratch.fields import Shape
 from scratch.layers.base import Layer, Weights
-from scratch.naming import make_default_names, add_prefix, weights_of
+from scratch.naming import add_prefix, make_default_names, weights_of
 
 
 @dataclass(frozen=True)

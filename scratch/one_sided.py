@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from scratch.arrays import Array
-from scratch.differences import SAFETY, UNIT, Estimate, Line, Tableau, scale_of, measure_step
+from scratch.differences import SAFETY, UNIT, Estimate, Line, Tableau, measure_step, scale_of
 
 #: exponents of the steps in units of the weight's size: a quick look, a wider one, the ladder down to the last bits
 QUICK = np.arange(-3.0, -8.0, -1.0)
@@ -67,7 +67,9 @@ def slopes(line: Line, at: Array, noise: float, *, base: float, exponents: Array
     return Slopes(left, right, value, smooth, _is_jumping(ahead, behind, base, ahead_step, level), reach)
 
 
-def _widen_outward(slopes_: Array, rounding: Array, *, power: int, limit: Array | None = None) -> tuple[Estimate, Array]:
+def _widen_outward(
+    slopes_: Array, rounding: Array, *, power: int, limit: Array | None = None
+) -> tuple[Estimate, Array]:
     """The most accurate window that no window further in contradicts, and the outermost row that was trusted."""
     table = Tableau.of(slopes_, rounding, power=power)
     rows, columns, n = table.value.shape

@@ -30,11 +30,11 @@ __all__ = [
     "constraint",
     "every",
     "get",
-    "hints",
     "layer",
     "loss",
     "names",
     "optimizer",
+    "read_hints",
     "regularizer",
     "schedule",
 ]

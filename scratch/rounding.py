@@ -94,7 +94,9 @@ class Noisy(np.ndarray):
     def __array_function__(self, function: Any, types: Any, arguments: Any, keywords: Any) -> Any:
         rounding, home = self.rounding, function.__module__ or ""
         if function.__name__ in SUMS or home.startswith(("numpy.linalg", "numpy.fft")):
-            result = function(*_apply_to_each(arguments, rounding.perturb), **_apply_to_each(keywords, rounding.perturb))
+            result = function(
+                *_apply_to_each(arguments, rounding.perturb), **_apply_to_each(keywords, rounding.perturb)
+            )
             return _apply_to_each(result, lambda array: make_noisy(rounding.perturb(array), rounding), every=True)
         result = super().__array_function__(function, types, arguments, keywords)
         return _apply_to_each(result, lambda array: make_noisy(array, rounding), every=True)

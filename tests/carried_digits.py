@@ -26,8 +26,8 @@ def carries(oracle: Oracle, probe: Any, name: str, error: Array) -> bool:
     floats, so that steepness and curvature are in both. `probe` is Keras's loss where the oracle is. A step shows the
     error where rounding moves the quotients of TRIES by less than it.
     """
-    exact, flat = Graph(probe._traced()), probe._flat(probe.values)
-    held = [np.asarray(one) for one in probe._held()]
+    exact, flat = Graph(probe._traced()), probe._flatten(probe.values)
+    held = [np.asarray(one) for one in probe._pack_held()]
     values, sizes = np.ravel(oracle.values[name]), scale_of(np.ravel(oracle.values[name]))
     first = int(probe._offsets[name])
 

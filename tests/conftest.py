@@ -18,9 +18,9 @@ from hypothesis.internal.conjecture import providers
 
 import keras_ref
 import scratch
-from keras_ref.inputs.targets import silence_tensorflow
+from keras_ref.inputs.targets import quiet_tensorflow
 
-silence_tensorflow()
+quiet_tensorflow()
 
 pytest_plugins = ["pytester", "command_line", "lesson_pages"]
 

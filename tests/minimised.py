@@ -61,8 +61,8 @@ def main(names: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    from keras_ref.inputs.targets import import_quietly, silence_tensorflow
+    from keras_ref.inputs.targets import import_quietly, quiet_tensorflow
 
-    silence_tensorflow()
+    quiet_tensorflow()
     import_quietly()
     main(sys.argv[1:])

@@ -95,7 +95,9 @@ def optimizers(draw: st.DrawFn, names: tuple[str, ...] = OPTIMIZERS) -> Any:
     if name not in WRAPPERS:
         clipping = draw(st.sampled_from((None, *CLIPPING)))
         if clipping:
-            chosen[clipping] = draw(gt.values(registry.read_hints(cls)[clipping]).filter(lambda bound: bound is not None))
+            chosen[clipping] = draw(
+                gt.values(registry.read_hints(cls)[clipping]).filter(lambda bound: bound is not None)
+            )
     for field in fields(cls):
         if field.name in CLIPPING or (name in WRAPPERS and field.name in shared):
             continue

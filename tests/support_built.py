@@ -22,7 +22,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_ref.checks.annotations import prove_departures
-from keras_ref.checks.checked_loss import make_model_loss, list_untrained
+from keras_ref.checks.checked_loss import list_untrained, make_model_loss
 from keras_ref.checks.twins import build_twin
 from keras_ref.comparison.autodiff import Autodiff, run_autodiff
 from keras_ref.comparison.entrywise import compare_entries
@@ -120,7 +120,9 @@ class Built:
     def _probed(self) -> LossFunction:
         found = make_model_loss(self.keras_model, Data(self._x, self._y), training=self.training)
         trained = list(self.keras_model.trainable_variables)
-        return LossFunction(found.loss, variables=trained, state=list_untrained(self.keras_model, trained), data=found.data)
+        return LossFunction(
+            found.loss, variables=trained, state=list_untrained(self.keras_model, trained), data=found.data
+        )
 
     @property
     def mode(self) -> str:

@@ -52,7 +52,7 @@ def test_how_an_operation_is_called(name, expected):
 @pytest.fixture
 def three_points(monkeypatch):
     wanted = ("generic", "zeros", "zeros in argument 0")
-    monkeypatch.setattr(run, "points_of", lambda kinds, seed: [p for p in make_points(kinds, seed) if p[0] in wanted])
+    monkeypatch.setattr(run, "make_points", lambda kinds, seed: [p for p in make_points(kinds, seed) if p[0] in wanted])
 
 
 def test_a_wrong_operation_is_accused_where_it_is_wrong(three_points):
@@ -106,7 +106,7 @@ def test_a_right_operation_is_not_accused(three_points):
 def test_conjugates_ordered_bounds_and_outputs_left_out(name, monkeypatch):
     """Some gradient operations conjugate, some do not; a minimum is below a maximum; an output may be None."""
     wanted = ("generic", "generic in complex128", "constant")
-    monkeypatch.setattr(run, "points_of", lambda kinds, seed: [p for p in make_points(kinds, seed) if p[0] in wanted])
+    monkeypatch.setattr(run, "make_points", lambda kinds, seed: [p for p in make_points(kinds, seed) if p[0] in wanted])
     result = check_operation(name)
     assert result.accusations == ()
     assert result.counts["first order: match"] > 0 or "kink" in str(result.counts)
@@ -290,7 +290,7 @@ def test_kinks_that_meet():
 def test_complex_factorizations_have_one_gradient(name, monkeypatch):
     """Joined with phases, or with a Hermitian part, at a generic point."""
     monkeypatch.setattr(
-        run, "points_of", lambda kinds, seed: [p for p in make_points(kinds, seed) if p[0] == "positive definite"]
+        run, "make_points", lambda kinds, seed: [p for p in make_points(kinds, seed) if p[0] == "positive definite"]
     )
     result = check_operation(name)
     assert not result.accusations and result.counts["differences: match"] == 2

@@ -16,7 +16,7 @@ from keras_ref.errors import CouldNotRun
 def few_points(monkeypatch):
     wanted = ("generic", "ones", "zeros")
     chosen = lambda kinds, seed: [p for p in make_points(kinds, seed) if p[0] in wanted]  # noqa: E731
-    monkeypatch.setattr(other_backends, "points_of", chosen)
+    monkeypatch.setattr(other_backends, "make_points", chosen)
 
 
 class StandIn:

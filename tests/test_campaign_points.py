@@ -44,7 +44,9 @@ def test_a_gradient_of_another_shape():
 
 def test_memory_that_a_kernel_leaves_unwritten(monkeypatch):
     """Of no chosen rows the gradient is 0; TensorFlow's kernel may return what memory held (126444)."""
-    monkeypatch.setattr(run, "points_of", lambda kinds, seed: [p for p in make_points(kinds, seed) if "chosen" in p[0]])
+    monkeypatch.setattr(
+        run, "make_points", lambda kinds, seed: [p for p in make_points(kinds, seed) if "chosen" in p[0]]
+    )
     result = check_operation("tensorflow.sparse.segment_mean")
     assert {(one.point, one.kind, one.numeric) for one in result.accusations} <= {("nothing chosen", "mismatch", 0.0)}
     assert result.counts.get("first order: match", 0) + result.counts.get("first order: mismatch", 0) == 4

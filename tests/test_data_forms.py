@@ -10,7 +10,7 @@ import pytest
 from keras_ref import check_gradients, check_updates
 from keras_ref.errors import BadInput, CouldNotRun
 from keras_ref.inputs.arrays import convert_data
-from keras_ref.inputs.tables import Table, split_table, is_table, read_table
+from keras_ref.inputs.tables import Table, is_table, read_table, split_table
 
 X, Y = np.arange(12.0).reshape(4, 3) / 8, np.arange(8.0).reshape(4, 2) / 8
 

@@ -5,7 +5,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scratch.differences import Backward, Central, ComplexStep, Forward, Richardson, coefficients, scale_of, measure_step
+from scratch.differences import (
+    Backward,
+    Central,
+    ComplexStep,
+    Forward,
+    Richardson,
+    coefficients,
+    measure_step,
+    scale_of,
+)
 from scratch.noise import measure
 from scratch.one_sided import LADDER, TIERS, slopes
 

@@ -6,7 +6,7 @@ import tensorflow as tf
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keras_ref.campaign.differentiability import is_differentiable, has_meeting_kinks
+from keras_ref.campaign.differentiability import has_meeting_kinks, is_differentiable
 from keras_ref.campaign.exact_check import ExactOperation
 from keras_ref.comparison.exact_slopes import ExactLoss
 from keras_ref.evaluation.exact_graph import Graph

@@ -15,9 +15,9 @@ from keras_ref.frontends.published_schema import build_published_schema
 from keras_ref.frontends.pytest_items import make_document as make_pytest_document
 from keras_ref.reports.comparison import Comparison, Row
 from keras_ref.reports.culprit import Culprit
-from keras_ref.reports.files import KINDS, Output, refuse_outputs, describe_writer
+from keras_ref.reports.files import KINDS, Output, describe_writer, refuse_outputs
 from keras_ref.reports.html import report_html
-from keras_ref.reports.junit import write_junit, build_suite, build_comparison_suite, build_refusal_suite
+from keras_ref.reports.junit import build_comparison_suite, build_refusal_suite, build_suite, write_junit
 from keras_ref.reports.schema import REPORT
 from keras_ref.reports.verdict import Report, Verdict, write_json_text
 
@@ -85,14 +85,18 @@ def test_what_is_no_such_document_is_none():
 def test_documents_of_other_commands():
     TRUE.validate(json.loads(write_json_text(make_pytest_document([("a::b", write_json_text(WRONG.to_dict()))]))))
     TRUE.validate({**describe_writer("homework"), "ok": True, "submissions": []})
-    TRUE.validate({**describe_writer("findings"), "subject": "findings", "ok": True, "versions": "Keras 3", "findings": []})
+    TRUE.validate(
+        {**describe_writer("findings"), "subject": "findings", "ok": True, "versions": "Keras 3", "findings": []}
+    )
 
 
 # JUnit ----------------------------------------------------------------------------------------------------------------
 
 
 def test_a_suite_has_a_test_for_each_verdict_and_the_place_of_the_layer_at_fault():
-    root = ET.fromstring(write_junit("check", [build_suite("m:wrong", WRONG), build_refusal_suite("m:dead", "It\x1b died.")]))
+    root = ET.fromstring(
+        write_junit("check", [build_suite("m:wrong", WRONG), build_refusal_suite("m:dead", "It\x1b died.")])
+    )
     first, second = root
     assert (root.get("name"), first.get("tests"), first.get("failures"), second.get("errors")) == (
         "gradtwin check",

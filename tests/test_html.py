@@ -11,7 +11,7 @@ from test_cli import RIGHT, WRONG
 
 from keras_ref import check_gradients, check_updates
 from keras_ref.reports.heat_map import WINDOW, ErrorWindow
-from keras_ref.reports.html import report_html, find_worst_verdict
+from keras_ref.reports.html import find_worst_verdict, report_html
 from keras_ref.reports.verdict import Report, Verdict
 from scratch.layers.core import Dense
 from scratch.model import Model

@@ -38,7 +38,7 @@ from keras_ref.minimisation.reading import express
 from keras_ref.minimisation.reductions import PASSES, weigh
 from keras_ref.minimisation.running import exit_status_of, running
 from keras_ref.minimisation.search import Search
-from keras_ref.minimisation.showing import Shown, list_both, find_worst, write_script
+from keras_ref.minimisation.showing import Shown, find_worst, list_both, write_script
 from keras_ref.minimisation.source import NotWritable
 from keras_ref.reports.verdict import Kind, Report, Verdict
 

@@ -14,7 +14,7 @@ import pytest
 import keras_ref
 from keras_ref import check_gradients
 from keras_ref.checks.annotations import list_annotators, mark_departures
-from keras_ref.checks.checked_loss import CheckedLoss, make_model_loss, list_untrained
+from keras_ref.checks.checked_loss import CheckedLoss, list_untrained, make_model_loss
 from keras_ref.checks.disconnected import GradientPaths
 from keras_ref.checks.gather import gather
 from keras_ref.checks.twins import build_twin

@@ -90,7 +90,7 @@ def stub_pytest(monkeypatch):
 
     monkeypatch.setattr(verbs, "find_check", lambda verb: check)
     monkeypatch.setattr(targets, "load_target", lambda target: ("model", "x", "y", None))
-    monkeypatch.setattr(variable_names, "variable_names", lambda model, x, seed: ["v"])
+    monkeypatch.setattr(variable_names, "list_variable_names", lambda model, x, seed: ["v"])
     monkeypatch.setattr(Invocation, "run", run)
 
 

@@ -156,7 +156,10 @@ def test_constraint(name, data):
         assert reflect_object(built, "constraint") == spec
         for dtype, unit in (("float64", UNIT), ("float32", float(np.finfo(np.float32).eps))):
             w = weight.astype(dtype)
-            ours, theirs = spec(w), np.asarray((exact(built) if dtype == "float64" else mirror_object(spec))(tf.constant(w)))
+            ours, theirs = (
+                spec(w),
+                np.asarray((exact(built) if dtype == "float64" else mirror_object(spec))(tf.constant(w))),
+            )
             assert ours.dtype == w.dtype
             # a length is the root of a sum of at most 12 squares, right to a dozen halves of a unit; what follows is
             # three products and quotients

@@ -28,7 +28,7 @@ from scratch.losses.regression import MeanSquaredError
 from scratch.model import Model
 from scratch.optimizers.adam import Adam
 from scratch.optimizers.sgd import SGD
-from scratch.training import apply_step, split_batches, fit
+from scratch.training import apply_step, fit, split_batches
 
 GENERATOR = np.random.default_rng(7)
 X, Y = GENERATOR.normal(size=(6, 3)), GENERATOR.normal(size=(6, 1))
@@ -50,7 +50,9 @@ def keras_fit(model, weights, optimizer, x, y, *, epochs=1, batch_size=2, order=
     with in_float64():
         made = mirror_object(optimizer)
     with in_float64(keras_model, made):
-        keras_model.compile(made, mirror_object(MeanSquaredError(), dtype="float64"), run_eagerly=eager, jit_compile=False)
+        keras_model.compile(
+            made, mirror_object(MeanSquaredError(), dtype="float64"), run_eagerly=eager, jit_compile=False
+        )
         if not eager and type(optimizer).__name__ in FLOAT_FIRST:
             vars(made).update({n: tf.constant(v) for n, v in vars(made).items() if type(v) is np.float64})
         if built_first:

@@ -45,7 +45,10 @@ def differentiate(request: dict[str, Any]) -> dict[str, Any]:
     value, gradients = jax.value_and_grad(loss)(
         jax.tree_util.tree_map(jax.numpy.asarray, [arguments[i] for i in places])
     )
-    return {"value": float(value), "gradients": [_differentiate_by_parts(g) for g in jax.tree_util.tree_leaves(gradients)]}
+    return {
+        "value": float(value),
+        "gradients": [_differentiate_by_parts(g) for g in jax.tree_util.tree_leaves(gradients)],
+    }
 
 
 def _differentiate_by_parts(gradient: Any) -> Any:

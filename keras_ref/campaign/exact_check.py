@@ -30,7 +30,7 @@ from keras_ref.comparison.exact_slopes import (
 )
 from keras_ref.evaluation.exact_graph import DIGITS, Graph
 from keras_ref.evaluation.exact_numbers import Missing, exact
-from keras_ref.evaluation.real_parts import from_real_parts, split_real_parts, real_values
+from keras_ref.evaluation.real_parts import from_real_parts, real_values, split_real_parts
 from scratch.arrays import Array
 
 #: the kinds of answer, beside those of a verdict
@@ -264,7 +264,7 @@ class _Point:
         order = 2 if claim in SECOND else 1
 
         def slope(own: ExactLoss, place: int, entry: int, *, quickly: bool = False) -> ExactSlope:
-            key = (order, own.perturb, place, entry, quickly)
+            key = (order, own.off, place, entry, quickly)
             if key not in known:
                 known[key] = (
                     own.second_slope(place, entry, direction)

@@ -83,8 +83,8 @@ def draft_report(standing: Standing) -> str:
     return (
         f"# {finding.where}: {finding.what.split('. ')[0].rstrip('.')}\n{known}\n"
         f"**Kind.** {finding.kind}\n\n**What happens.** {finding.what}\n\n**Expected.** {finding.source}\n\n"
-        f"**Actual.**{actual}\n\n**Found in.** {_describe_releases(finding.found_in)}\n\n**Script** (exits with 1 while the "
-        f"fault is there)\n\n```python\n{finding.script}```\n"
+        f"**Actual.**{actual}\n\n**Found in.** {_describe_releases(finding.found_in)}\n\n**Script** (exits with 1 "
+        f"while the fault is there)\n\n```python\n{finding.script}```\n"
     )
 
 

@@ -151,7 +151,9 @@ KINDS: Mapping[str, Callable[[np.random.Generator], Mapping[str, Any]]] = {
     "six": lambda _: {"generic": 6},
     "complex vector": lambda rng: _make_complex(_make_vectors(rng), rng),
     "complex matrix": _make_complex_matrices,
-    "complex vectors": lambda rng: {name: [v, v[::-1].copy()] for name, v in _make_complex(_make_vectors(rng), rng).items()},
+    "complex vectors": lambda rng: {
+        name: [v, v[::-1].copy()] for name, v in _make_complex(_make_vectors(rng), rng).items()
+    },
     "volumes": lambda rng: {"generic": rng.normal(size=(1, 3, 3, 3, 2)), "zeros": np.zeros((1, 3, 3, 3, 2))},
     "volumes of one channel": lambda rng: {"generic": rng.normal(size=(1, 3, 3, 3, 1))},
     "volume kernel": lambda rng: {"generic": rng.normal(size=(2, 2, 2, 2, 1))},

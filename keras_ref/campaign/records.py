@@ -105,7 +105,10 @@ def tabulate(results: Sequence[Result]) -> list[str]:
     """
     modules = dict.fromkeys(_find_module(r.name) for r in results)
     lines = ["| module | operations | checked | listed with a reason | accused |", "|---|---|---|---|---|"]
-    for module, of_module in [*((m, [r for r in results if _find_module(r.name) == m]) for m in modules), ("all", results)]:
+    for module, of_module in [
+        *((m, [r for r in results if _find_module(r.name) == m]) for m in modules),
+        ("all", results),
+    ]:
         checked = [r for r in of_module if not r.reason]
         accused = [r for r in checked if r.accusations]
         listed = len(of_module) - len(checked)

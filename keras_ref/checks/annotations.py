@@ -1,6 +1,6 @@
 """What is added to the outcome of a comparison: known departures, declared surrogates, and notes.
 
-Every annotator is a pure function of an outcome; `annotators` lists them in the order in which they apply.
+Every annotator is a pure function of an outcome; `list_annotators` lists them in the order in which they apply.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from keras_ref.comparison.oracles import ForwardOracle, Oracle, TwinOracle
 from keras_ref.comparison.proven_departures import DepartingTwin, Proof
 from keras_ref.comparison.settings import SURROGATE
 from keras_ref.comparison.triangular import mark_symmetrized
-from keras_ref.evaluation.keras_parts import list_layers, unwrap_variable, find_untracked_variables
+from keras_ref.evaluation.keras_parts import find_untracked_variables, list_layers, unwrap_variable
 from keras_ref.reports.verdict import Kind, Reason, Verdict
 from keras_ref.translation.departures import get_departure
 
@@ -36,7 +36,9 @@ NOTE_ON_UNHELD = (
 )
 
 
-def list_annotators(evidence: Evidence, paths: GradientPaths, keras_objects: Sequence[Any] = ()) -> tuple[Annotator, ...]:
+def list_annotators(
+    evidence: Evidence, paths: GradientPaths, keras_objects: Sequence[Any] = ()
+) -> tuple[Annotator, ...]:
     """The annotators of a check of gradients of these Keras objects."""
     return (
         partial(mark_symmetrized, evidence=evidence),

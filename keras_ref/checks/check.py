@@ -15,8 +15,8 @@ from keras_ref.checks.given_function import OtherFunction, require_given_functio
 from keras_ref.checks.precision import (
     LowPrecision,
     PrecisionCost,
-    measure_cost,
     is_about_precision,
+    measure_cost,
     measure_low_precision,
     note_of_refusal,
 )

@@ -16,8 +16,8 @@ from keras_ref.comparison.program_comparison import (
     find_first_parting,
     judge_row,
     list_matched,
-    report_part,
     match_weights_of,
+    report_part,
 )
 from keras_ref.comparison.weight_matching import Matching, match_weights
 from keras_ref.errors import BadInput, errors_as_bad_input
@@ -83,7 +83,9 @@ def compare(
         x, y = _choose_data(programs, x, y)
         values = _choose_values(first, second, matching, weights, seed=seed)
         own_b = second.values() if programs[1][1].weights else {}
-        points, notes = _make_points(programs, matching, values, own_b, x=x, y=y, training=training, steps=steps, seed=seed)
+        points, notes = _make_points(
+            programs, matching, values, own_b, x=x, y=y, training=training, steps=steps, seed=seed
+        )
         both, more = _run(programs, matching, points, precision, seed=seed, progress=progress)
         report_part(progress, "judging")
         return report_of(both, notes=(*notes, *more), seed=seed, replay=replay)

@@ -8,7 +8,14 @@ from functools import partial
 from typing import Any
 
 from keras_ref.checks.check import check
-from keras_ref.checks.checked_loss import CheckedLoss, find_loss_objects, loss_scale, mirror_losses, make_model_loss, list_untrained
+from keras_ref.checks.checked_loss import (
+    CheckedLoss,
+    find_loss_objects,
+    list_untrained,
+    loss_scale,
+    make_model_loss,
+    mirror_losses,
+)
 from keras_ref.checks.culprits import name_culprit
 from keras_ref.checks.keras_2 import check_keras_2_model
 from keras_ref.checks.other_backends import BACKENDS, check_on_backend

@@ -8,12 +8,12 @@ from typing import Any
 
 from keras_ref.checks.check import check
 from keras_ref.checks.checked_loss import CheckedLoss, draw_cotangents, project_outputs
-from keras_ref.checks.twins import called_in_model, build_twin
+from keras_ref.checks.twins import build_twin, called_in_model
 from keras_ref.checks.used_rows import only_used_rows
 from keras_ref.comparison.oracles import TwinOracle
 from keras_ref.comparison.settings import Settings
 from keras_ref.errors import BadInput, errors_as_bad_input, running_user_code
-from keras_ref.evaluation.keras_2 import as_losses, unwrap_variable, losses_in, losses_of
+from keras_ref.evaluation.keras_2 import as_losses, losses_in, losses_of, unwrap_variable
 from keras_ref.evaluation.loss_function import Data, LossFunction
 from keras_ref.evaluation.restoration import restore_variables
 from keras_ref.inputs.call_arguments import CallArguments

@@ -12,9 +12,9 @@ from typing import Any
 import keras
 
 from keras_ref.checks.check import check
-from keras_ref.checks.checked_loss import CheckedLoss, draw_cotangents, project_outputs, list_untrained
+from keras_ref.checks.checked_loss import CheckedLoss, draw_cotangents, list_untrained, project_outputs
 from keras_ref.checks.keras_2 import check_keras_2_layer
-from keras_ref.checks.twins import called_in_model, build_twin
+from keras_ref.checks.twins import build_twin, called_in_model
 from keras_ref.checks.used_rows import only_used_rows
 from keras_ref.comparison.oracles import TwinOracle
 from keras_ref.comparison.settings import Approximation, Settings

@@ -283,7 +283,7 @@ def make_minimised_point(
 ) -> tuple[Point, tuple[str, ...]]:
     """The point, with what is minimised there: the loss, what layers add, or Σ c · output with random c. And notes.
 
-    The same choice as checked_loss.model_loss makes. Raises: BadInput for targets without a loss.
+    The same choice as checked_loss.make_model_loss makes. Raises: BadInput for targets without a loss.
     """
     point = Point(
         weights=weights, x=data.x, y=data.y, sample_weight=data.sample_weight, training=training, loss=loss, added=True
@@ -323,4 +323,6 @@ def _build_twin(
         for variable, weight in zip(_list_variables(subject), facts.weights, strict=True):
             variable.assign(point.weights[weight.name])
         given = Data(point.x, point.cotangent if point.cotangent is not None else point.y, point.sample_weight)
-        return build_twin(subject.model, function, data=given, projection=point.cotangent is not None, training=training)
+        return build_twin(
+            subject.model, function, data=given, projection=point.cotangent is not None, training=training
+        )

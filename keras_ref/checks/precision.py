@@ -21,7 +21,13 @@ from keras_ref.errors import UserCodeFailed, shorten_error
 from keras_ref.evaluation import keras_2
 from keras_ref.evaluation.backward_errors import find_line
 from keras_ref.evaluation.float64 import DTYPE, in_precision
-from keras_ref.evaluation.graph import find_casts_down, find_constants_in_float32, lower_dtype, find_opaque_operations, random_draws
+from keras_ref.evaluation.graph import (
+    find_casts_down,
+    find_constants_in_float32,
+    find_opaque_operations,
+    lower_dtype,
+    random_draws,
+)
 from keras_ref.evaluation.keras_classes import KerasVariable
 from keras_ref.evaluation.keras_parts import list_layers
 from keras_ref.evaluation.loss_function import LossFunction
@@ -62,7 +68,8 @@ def judge_precision(oracle: ForwardOracle, loss: DifferencedLoss, *, subject: st
         return JudgedOracle(oracle)  # it is known to compute in less
     notes = []
     constants = [
-        f"{value:.7g} at {operation.name}{find_line(operation)}" for operation, value in find_constants_in_float32(graph)
+        f"{value:.7g} at {operation.name}{find_line(operation)}"
+        for operation, value in find_constants_in_float32(graph)
     ]
     if constants:
         notes.append(

@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from keras_ref.comparison.differenced_loss import DifferencedLoss
 from keras_ref.comparison.oracles import TwinOracle
-from keras_ref.evaluation.keras_parts import loss_weights_of, list_states
+from keras_ref.evaluation.keras_parts import list_states, loss_weights_of
 from keras_ref.evaluation.leaves import name_leaves
 from keras_ref.evaluation.loss_function import Data
 from keras_ref.evaluation.naming import values_of

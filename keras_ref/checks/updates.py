@@ -18,11 +18,11 @@ import tensorflow as tf
 from keras_ref.checks.annotations import note_untracked_variables
 from keras_ref.checks.checked_loss import (
     ModelLoss,
-    has_own_train_step,
     find_loss_objects,
-    mirror_losses,
-    make_model_loss,
+    has_own_train_step,
     list_untrained,
+    make_model_loss,
+    mirror_losses,
 )
 from keras_ref.checks.gather import NOTE_ON_EMPTY, build_oracles
 from keras_ref.checks.precision import is_about_precision
@@ -204,7 +204,9 @@ def _compare_updates(
 
     try:
         outcome = compare_steps(model, loss, batches, oracles_at=oracles_at, seed=seed, progress=progress)
-        return replace(outcome, notes=(*found.notes, *outcome.notes, *note_untracked_variables(loss.untracked, [model])))
+        return replace(
+            outcome, notes=(*found.notes, *outcome.notes, *note_untracked_variables(loss.untracked, [model]))
+        )
     except NoTwin as error:
         none = [Verdict(v.path, "update", Kind.UNDECIDED, total=int(np.prod(v.shape))) for v in trained]
         return Outcome(tuple(v.because(Reason.NO_TWIN, error) for v in none), (f"No twin: {error}",))

@@ -279,15 +279,17 @@ def _keep_rows(restoration: Restoration, variable: Any, rows: Array) -> tuple[st
 
 def _note(one: Used) -> str:
     unused = (
-        f"{find_path(one.variable)}: {one.left_out + one.examples:,} of {int(one.variable.shape[0]):,} rows are used by "
-        "none of the data. The loss does not depend on them, and autodiff gives them no gradient: "
+        f"{find_path(one.variable)}: {one.left_out + one.examples:,} of {int(one.variable.shape[0]):,} rows are used "
+        "by none of the data. The loss does not depend on them, and autodiff gives them no gradient: "
     )
     if not one.examples:
         return unused + "they were left out."
     return unused + f"all take the same step, which was compared on {one.examples} of them; the others were left out."
 
 
-def _report_all_rows(report: Report, rows: Mapping[str, Used], totals: Mapping[str, int], notes: Sequence[str]) -> Report:
+def _report_all_rows(
+    report: Report, rows: Mapping[str, Used], totals: Mapping[str, int], notes: Sequence[str]
+) -> Report:
     """A report whose indices and counts are those of all rows."""
 
     def on_all(verdict: Verdict) -> Verdict:

@@ -113,9 +113,7 @@ def shift_points(
 
 def shift_point(values: Mapping[str, Array], generator: np.random.Generator, *, distance: float) -> dict[str, Array]:
     """A generic point close by, `distance` in units of each entry's size: no tie and no zero is left."""
-    return {
-        name: values[name] + offset for name, offset in draw_offsets(values, generator, distance=distance).items()
-    }
+    return {name: values[name] + offset for name, offset in draw_offsets(values, generator, distance=distance).items()}
 
 
 def relative_differences(gradient: Gradient, exact: Gradient) -> dict[str, float]:

@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from keras_ref.comparison.autodiff import Autodiff, Gradient
-from keras_ref.comparison.directional import DirectionalResult, find_hidden, judge_along, find_smallest_seen
+from keras_ref.comparison.directional import DirectionalResult, find_hidden, find_smallest_seen, judge_along
 from keras_ref.comparison.directional_point import CLIP, DirectionalPoint, draw_direction
 from keras_ref.comparison.entrywise import compare_entries
 from keras_ref.comparison.evidence import Evidence, Outcome
@@ -329,7 +329,9 @@ def _restrict(vector: Mapping[str, Array], block: Block, *, farther: float) -> d
     return found
 
 
-def _note_what_was_seen(results: Sequence[DirectionalResult], names: Sequence[str], point: DirectionalPoint) -> list[str]:
+def _note_what_was_seen(
+    results: Sequence[DirectionalResult], names: Sequence[str], point: DirectionalPoint
+) -> list[str]:
     """What these directions compared, and what they would have missed, plainly."""
     seen = {n: min(find_smallest_seen(r, n) for r in results) for n in names}
     shares = {n: seen[n] / point.sizes[n] for n in names if point.sizes[n] and math.isfinite(seen[n])}

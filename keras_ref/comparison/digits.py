@@ -149,7 +149,9 @@ def _choose_entries(flat: Array, generator: np.random.Generator, most: int | Non
     return chosen if most is None else chosen[:most]
 
 
-def _measure_entries(slopes: Slopes, flat: Array, entries: Array, *, start: int, ends: float) -> Iterator[Digits | None]:
+def _measure_entries(
+    slopes: Slopes, flat: Array, entries: Array, *, start: int, ends: float
+) -> Iterator[Digits | None]:
     """The digits of entry after entry, None where there are none to lose; the first, and more while there is time."""
     for k, entry in enumerate(entries):
         if k and time.perf_counter() > ends:

@@ -127,7 +127,8 @@ class ForwardMode:
             slope = self.loss.run_in("eager", self._run, moved, key=f"forward mode of {self.name}")[0][self.name]
         except (LookupError, NotImplementedError, tf.errors.OpError) as error:
             raise BadInput(
-                f"Operations must have a forward mode for `forward_mode`. Received: {shorten_error(error)} Leave it out."
+                f"Operations must have a forward mode for `forward_mode`. Received: {shorten_error(error)} Leave it "
+                "out."
             ) from error
         rounding = {self.name: np.array([self.rounding])}
         return Autodiff(

@@ -40,7 +40,8 @@ def _compare_mode(evidence: Evidence, mode: str) -> list[Verdict]:
 def refuse_mode(mode: str, error: BaseException) -> BadInput:
     """What is said where a subject does not run in a mode that was asked for."""
     return BadInput(
-        f"`modes` must be ones that the subject runs in. Received: {mode}, which fails: {shorten_error(error)} Leave it out."
+        f"`modes` must be ones that the subject runs in. Received: {mode}, which fails: {shorten_error(error)} Leave "
+        "it out."
     )
 
 

@@ -28,7 +28,7 @@ ROLLS, UNIT_STEPS = 16, (1.0, -1.0)
 
 def make_noisy(value: Any, generator: np.random.Generator) -> Any:
     """A number or array, to be computed with noisily."""
-    return scratch_rounding.noisy(np.array(value, float), Rounding(generator, sizes=UNIT_STEPS))
+    return scratch_rounding.make_noisy(np.array(value, float), Rounding(generator, sizes=UNIT_STEPS))
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ class OptimizerTwin:
 
     paths, excluded   where the optimizer finds each variable, and those without weight decay
     release           that of Keras: 2 or 3
-    doubt             how far the state may be from Keras's, by the names of `_flat`
+    doubt             how far the state may be from Keras's, by the names of `_flatten`
     """
 
     optimizer: Optimizer
@@ -159,7 +159,7 @@ class StepStart:
 
 @dataclass(frozen=True, kw_only=True)
 class Prediction:
-    """What a step leads to: weights and state, and how far everything in them may be off, by the names of `_flat`."""
+    """What a step leads to: weights and state, and how far everything in them may be off, by `_flatten`'s names."""
 
     weights: Mapping[str, Array]
     state: State

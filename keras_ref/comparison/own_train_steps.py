@@ -28,10 +28,16 @@ from keras_ref.comparison.oracles import Oracles
 from keras_ref.comparison.own_moves import Beside, OwnMove, judge_moves
 from keras_ref.comparison.step_gradients import Target, differs, find_foreign
 from keras_ref.comparison.step_losses import LossSlopes, MakeLoss, StepLosses
-from keras_ref.comparison.step_verdicts import as_dense, judge_handed, unscale_gradients, compute_visible, with_judgement
+from keras_ref.comparison.step_verdicts import (
+    as_dense,
+    compute_visible,
+    judge_handed,
+    unscale_gradients,
+    with_judgement,
+)
 from keras_ref.comparison.train_step_losses import loss_in, own_optimizers, returned_loss
 from keras_ref.comparison.train_step_recording import Handover, Recording, TakenGradient, record_step
-from keras_ref.comparison.training_steps import compare_variable, choose_worst_step
+from keras_ref.comparison.training_steps import choose_worst_step, compare_variable
 from keras_ref.evaluation.keras_2 import is_optimizer
 from keras_ref.evaluation.keras_parts import unwrap_variable
 from keras_ref.evaluation.loss_function import Data, LossFunction

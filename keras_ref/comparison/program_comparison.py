@@ -56,7 +56,13 @@ class Both:
     @property
     def rows(self) -> tuple[Row, ...]:
         """Every place that both can be compared at, in the order of the computation."""
-        return (*self._compare_weights(), *self._compare_forward(), *self._compare_loss(), *self._compare_gradient(), *self._update())
+        return (
+            *self._compare_weights(),
+            *self._compare_forward(),
+            *self._compare_loss(),
+            *self._compare_gradient(),
+            *self._update(),
+        )
 
     def _compare_weights(self) -> Iterator[Row]:
         for weight in self.matching.only_a:

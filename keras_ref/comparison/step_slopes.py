@@ -96,8 +96,8 @@ def measure_slopes(
             for known in proof.ids:
                 departed.setdefault(known, []).append(name)
     return slopes, tuple(
-        f"Keras departs from the definition here ({known}): {get_departure(known).reason} The steps of {join_names(where)} "
-        "are compared with slopes of Keras's own forward pass."
+        f"Keras departs from the definition here ({known}): {get_departure(known).reason} The steps of "
+        f"{join_names(where)} are compared with slopes of Keras's own forward pass."
         for known, where in departed.items()
     )
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import numpy as np
 
 from keras_ref.comparison.oracles import Oracle
-from scratch.differences import UNIT, scale_of, measure_step
+from scratch.differences import UNIT, measure_step, scale_of
 from scratch.one_sided import LADDER
 
 #: a remainder counts while it is this many times the noise of one of the two losses it is made of: it is then off by

@@ -16,7 +16,12 @@ import numpy as np
 import tensorflow as tf
 
 from keras_ref.comparison.optimizer_step import OptimizerTwin
-from keras_ref.comparison.train_step_losses import find_applying_method, is_variable, running_functions_eagerly, sum_target
+from keras_ref.comparison.train_step_losses import (
+    find_applying_method,
+    is_variable,
+    running_functions_eagerly,
+    sum_target,
+)
 from keras_ref.comparison.training_steps import pack_batch
 from keras_ref.errors import running_user_code
 from keras_ref.evaluation.backward_errors import running_backward_pass
@@ -179,7 +184,9 @@ class _Recorder:
             names.setdefault(id(variable), find_path(variable))
         before = {names[id(v)]: v.numpy() for v in known}
         gradients = {
-            names[id(v)]: _convert_to_array(g, tuple(v.shape)) for v, g in zip(known, grads, strict=True) if g is not None
+            names[id(v)]: _convert_to_array(g, tuple(v.shape))
+            for v, g in zip(known, grads, strict=True)
+            if g is not None
         }
         twin = self._find_twin(optimizer, known, before)
         self.acting.append(optimizer)
@@ -210,7 +217,9 @@ class _Recorder:
 
         self._record_applied(optimizer, apply, grads, known)
 
-    def _find_twin(self, optimizer: Any, variables: Sequence[Any], values: Mapping[str, Array]) -> OptimizerTwin | NoTwin:
+    def _find_twin(
+        self, optimizer: Any, variables: Sequence[Any], values: Mapping[str, Array]
+    ) -> OptimizerTwin | NoTwin:
         try:
             if not is_optimizer(optimizer):
                 return OptimizerTwin.of(optimizer, variables, self.names, values)

@@ -91,7 +91,9 @@ def match_weights(a: Sequence[Weight], b: Sequence[Weight], given: Mapping[str, 
     return Matching(tuple(pairs), tuple(w for w in a if w not in matched_a), tuple(w for w in b if w not in matched_b))
 
 
-def _read_given_pairs(a: Sequence[Weight], b: Sequence[Weight], given: Mapping[str, str]) -> list[tuple[Weight, Weight]]:
+def _read_given_pairs(
+    a: Sequence[Weight], b: Sequence[Weight], given: Mapping[str, str]
+) -> list[tuple[Weight, Weight]]:
     pairs = []
     for name_a, name_b in given.items():
         sides = [next((w for w in side if w.name == name), None) for side, name in ((a, name_a), (b, name_b))]

@@ -13,7 +13,7 @@ from rich.table import Table
 from keras_ref.coverage.processes import compare_examples
 from keras_ref.coverage.table import OPEN, Coverage, cover, list_unexported
 from keras_ref.own_modules import registry
-from keras_ref.reports.terminal import show_progress, make_ticker
+from keras_ref.reports.terminal import make_ticker, show_progress
 from keras_ref.translation import departures
 from scratch.progress import Progress
 

@@ -97,9 +97,9 @@ def _read_lines(process: subprocess.Popen[str], patience: float) -> Iterator[str
 
 def main(arguments: list[str]) -> None:
     """Compare the examples "kind:name" one after another; print a line of JSON for each."""
-    from keras_ref.inputs.targets import silence_tensorflow
+    from keras_ref.inputs.targets import quiet_tensorflow
 
-    silence_tensorflow()
+    quiet_tensorflow()
     from keras_ref.coverage.examples import compare_example
 
     for argument in arguments:

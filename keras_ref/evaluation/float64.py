@@ -25,11 +25,11 @@ from keras_ref.evaluation import keras_2
 from keras_ref.evaluation.keras_classes import KerasVariable
 from keras_ref.evaluation.keras_parts import (
     list_layers,
-    losses_of,
     list_optimizers,
     list_states,
-    unwrap_variable,
     list_tensorflow_variables,
+    losses_of,
+    unwrap_variable,
 )
 from keras_ref.evaluation.python_numbers import DoubleFloat
 from keras_ref.evaluation.real_parts import dtype_in, is_real_or_complex

@@ -114,7 +114,9 @@ def opaque_unit(graph: Any) -> float:
     that is float64, or there is none.
     """
     dtypes = [t.dtype for o in find_opaque_operations(graph) for t in o.outputs if _lower(t.dtype)]
-    return max((float(np.finfo(_convert_to_real(t).as_numpy_dtype).eps) for t in dtypes if t != tf.bfloat16), default=0.0)
+    return max(
+        (float(np.finfo(_convert_to_real(t).as_numpy_dtype).eps) for t in dtypes if t != tf.bfloat16), default=0.0
+    )
 
 
 def random_draws(graph: Any) -> list[Any]:

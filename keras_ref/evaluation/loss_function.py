@@ -36,9 +36,9 @@ from keras_ref.evaluation.gradient_modes import MODES, convert_control_flow, is_
 from keras_ref.evaluation.graph import opaque_unit
 from keras_ref.evaluation.keras_classes import KerasVariable
 from keras_ref.evaluation.keras_parts import unwrap_variable
-from keras_ref.evaluation.naming import find_float_inputs, find_path, replace_inputs, make_unique
+from keras_ref.evaluation.naming import find_float_inputs, find_path, make_unique, replace_inputs
 from keras_ref.evaluation.perturbed_losses import PerturbedLosses
-from keras_ref.evaluation.real_parts import dtype_in, from_real_parts, is_real_or_complex, split_real_parts, real_values
+from keras_ref.evaluation.real_parts import dtype_in, from_real_parts, is_real_or_complex, real_values, split_real_parts
 from keras_ref.evaluation.restoration import has_same_bits
 from keras_ref.evaluation.rounding import ConversionFailed, Rounded
 from keras_ref.evaluation.traced_losses import Way
@@ -147,7 +147,7 @@ class LossFunction(PerturbedLosses):
         return [*map(tf.constant, self._state_values), *(leaf for leaf in leaves if leaf is not None)]
 
     def _unpack(self, held: list[Any]) -> tuple[list[Any], Data]:
-        """The state and the data of what `_held` packed."""
+        """The state and the data of what `_pack_held` packed."""
         count = len(self._state_values)
         structure = [self.data.x, self.data.y, self.data.sample_weight]
         present = iter(held[count:])
@@ -187,12 +187,12 @@ class LossFunction(PerturbedLosses):
         """The loss, or its slope along the contraction: Σ gradient · contraction over `sources`, in order of names."""
         if self._contraction is None:
             with running_user_code():
-                return require_scalar(self._call(data))
+                return require_scalar(self._call_converted(data))
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             for source in sources:
                 tape.watch(source)
             with running_user_code():
-                loss = require_scalar(self._call(data))
+                loss = require_scalar(self._call_converted(data))
         with running_backward_pass():
             found = tape.gradient(loss, sources)
         parts = [
@@ -202,7 +202,7 @@ class LossFunction(PerturbedLosses):
         ]
         return tf.add_n([tf.cast(part, DTYPE) for part in parts]) if parts else tf.zeros((), DTYPE)
 
-    def _call(self, data: Data) -> Any:
+    def _call_converted(self, data: Data) -> Any:
         """The loss, its Python control flow converted where it could not be traced without."""
         converts = self.way is Way.AUTOGRAPH and not tf.executing_eagerly()
         return convert_control_flow(self._loss)(data) if converts else self._loss(data)

@@ -42,7 +42,7 @@ def split_real_parts(tensor: Any) -> Any:
 
 
 def from_real_parts(parts: Any, dtype: Any) -> Any:
-    """The tensor of a dtype whose real parts, as `real_parts` has them, are given."""
+    """The tensor of a dtype whose real parts, as `split_real_parts` has them, are given."""
     dtype = tf.as_dtype(dtype)
     if not dtype.is_complex:
         return tf.cast(parts, dtype)

@@ -48,7 +48,7 @@ class GraphLosses:
 
     @classmethod
     def of(cls, function: Any, flat: Array, held: list[Any]) -> GraphLosses | None:
-        """The losses of a traced `StackedLosses._one` at a flat vector, with `held` behind the direction.
+        """The losses of a traced `StackedLosses._evaluate_one` at a flat vector, with `held` behind the direction.
 
         None where it reads what is in the memory of this process alone: variables, tables.
         """

@@ -21,14 +21,14 @@ from keras_ref.evaluation.function_definitions import (
     SHAPES,
     Definition,
     Node,
-    list_control_inputs,
-    list_data_inputs,
     input_dtypes,
     known_shapes,
-    order_nodes,
+    list_control_inputs,
+    list_data_inputs,
     list_outputs,
     make_type_attribute,
     make_types_attribute,
+    order_nodes,
     with_plain_calls,
 )
 from keras_ref.evaluation.operation_rounding import (
@@ -194,7 +194,9 @@ class _Body(RoundedNodes):
             last = self._add(
                 "Sub", [self._add("Rank", [terms], T=kind), self._add_constant(1, tf.int32)], output="z", T=whole
             )
-            axes = self._add("Range", [self._add_constant(0, tf.int32), last, self._add_constant(1, tf.int32)], Tidx=whole)
+            axes = self._add(
+                "Range", [self._add_constant(0, tf.int32), last, self._add_constant(1, tf.int32)], Tidx=whole
+            )
         else:
             axes = node.input[place]
         sizes = self._add("Abs", [terms], output="y", T=kind)
@@ -246,7 +248,9 @@ class _Body(RoundedNodes):
                 own = copy.name + reference[len(node.name) :]
                 self._know(reference, own)
                 rounds = units and dtype in FLOATS
-                self.copies[reference] = self._perturb(own, dtype, units * coarseness(node.op, dtype)) if rounds else own
+                self.copies[reference] = (
+                    self._perturb(own, dtype, units * coarseness(node.op, dtype)) if rounds else own
+                )
                 self._know(reference, self.copies[reference])
 
     def _list_inputs_of_copy(self, node: Node) -> list[str]:

@@ -76,7 +76,10 @@ class RoundedNodes:
 
     def _draw(self, shape: str, values: Array, dtype: Any) -> str:
         """A tensor of the given shape whose entries are drawn from `values`; all 1 where nothing is to be off."""
-        whole, table = make_type_attribute(tf.int32), self._add_constant(np.append(values, 1), dtype, (dtype, values.tobytes()))
+        whole, table = (
+            make_type_attribute(tf.int32),
+            self._add_constant(np.append(values, 1), dtype, (dtype, values.tobytes())),
+        )
         drawn = self._add(
             "RandomUniformInt",
             [shape, *self._range(len(values))],
@@ -114,7 +117,9 @@ class RoundedNodes:
         """Two units in the last place of 1, or 0 where nothing is to be off."""
         if dtype not in self.units:
             kind = make_type_attribute(dtype)
-            moves = self._add("Sub", [self._add_constant(1.0, dtype), self._add_zero_where_exact(dtype)], output="z", T=kind)
+            moves = self._add(
+                "Sub", [self._add_constant(1.0, dtype), self._add_zero_where_exact(dtype)], output="z", T=kind
+            )
             unit = self._add_constant(2 * unit_of(dtype), dtype)
             self.units[dtype] = self._add("Mul", [moves, unit], output="z", T=kind)
         return self.units[dtype]

@@ -156,7 +156,9 @@ class StackedLosses(TracedLosses):
         held = self._pack_held()
         specs = [tf.TensorSpec(t.shape, t.dtype) for t in held]
         flat = self._flatten(self.values)
-        traced = tf.function(self._evaluate_at, autograph=False).get_concrete_function(tf.TensorSpec(flat.shape, DTYPE), specs)
+        traced = tf.function(self._evaluate_at, autograph=False).get_concrete_function(
+            tf.TensorSpec(flat.shape, DTYPE), specs
+        )
         offsets = {name: int(start) for name, start in self._offsets.items()}
         return FlatTrace(traced, [flat, *map(np.asarray, held)], offsets)
 
@@ -207,7 +209,9 @@ class StackedLosses(TracedLosses):
         losses = []
         try:
             if is_plain and len(blocks) > 1:
-                found = self._ask_workers(self._make_job(flat, held), [(entries[b], targets[b]) for b in blocks], here=plain)
+                found = self._ask_workers(
+                    self._make_job(flat, held), [(entries[b], targets[b]) for b in blocks], here=plain
+                )
             for some, known in zip(blocks, found, strict=True):
                 losses.append(self._within_memory(losses_of, some, given=given) if known is None else known)
         finally:

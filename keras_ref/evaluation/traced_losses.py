@@ -12,7 +12,7 @@ import numpy as np
 from keras_ref.errors import UserCodeFailed, running_user_code
 from keras_ref.evaluation.graph import find_casts_down
 from keras_ref.evaluation.keras_parts import unwrap_variable
-from keras_ref.evaluation.traced_functions import recording_scope_leaks, find_variables_met
+from keras_ref.evaluation.traced_functions import find_variables_met, recording_scope_leaks
 from scratch.arrays import Array
 
 

@@ -17,7 +17,7 @@ from keras_ref.checks import gradients
 from keras_ref.errors import find_user_stacklevel
 from keras_ref.evaluation.arguments import describe_value
 from keras_ref.evaluation.float64 import restore_process_state
-from keras_ref.inputs.arrays import take_first_batches, convert_data
+from keras_ref.inputs.arrays import convert_data, take_first_batches
 from keras_ref.inputs.targets import complete_data
 from keras_ref.options import project_keywords, read_settings
 from keras_ref.reports.verdict import GradientMismatch, Kind, Report
@@ -64,7 +64,9 @@ class GradientCheck(keras.callbacks.Callback):  # type: ignore[misc]
         super().__init__()
         for name, number in (("every", every), ("samples", samples)):
             if isinstance(number, bool) or not isinstance(number, (int, np.integer)) or number < 1:
-                raise ValueError(f"`{name}` must be a positive integer. Received: {describe_value(number)}. Pass 1 or more.")
+                raise ValueError(
+                    f"`{name}` must be a positive integer. Received: {describe_value(number)}. Pass 1 or more."
+                )
         unknown = [name for name in options if name not in OPTIONS]
         if unknown:
             raise ValueError(

@@ -13,7 +13,7 @@ import typer
 from keras_ref.errors import CouldNotRun
 from keras_ref.options import OPTIONS
 from keras_ref.reports.files import refuse_unwritable
-from keras_ref.reports.terminal import make_console, show_progress, make_ticker
+from keras_ref.reports.terminal import make_console, make_ticker, show_progress
 
 #: the backends of Keras whose gradients a campaign checks
 BACKENDS = ("tensorflow", "jax")

@@ -19,9 +19,9 @@ from keras_ref.frontends.recorded import describe_changes, refuse_library, requi
 from keras_ref.options import OPTIONS, require_minimum
 from keras_ref.reports.comparison import Comparison, Row
 from keras_ref.reports.escaping import make_printable
-from keras_ref.reports.files import Output, refuse_outputs, find_sources, write, describe_writer
-from keras_ref.reports.schema import COUNT, HEADER, LARGEST, NUMBER, PATH, TEXT, record, describe_list, describe_table
-from keras_ref.reports.terminal import make_console, show_progress, make_ticker
+from keras_ref.reports.files import Output, describe_writer, find_sources, refuse_outputs, write
+from keras_ref.reports.schema import COUNT, HEADER, LARGEST, NUMBER, PATH, TEXT, describe_list, describe_table, record
+from keras_ref.reports.terminal import make_console, make_ticker, show_progress
 from keras_ref.reports.verdict import write_json_text
 from scratch.progress import Progress
 
@@ -153,13 +153,17 @@ def _run(
         found = run.run(make_ticker(bar, f"{run.a} and {run.b}"))
     print_comparison(out, found)
     if json:
-        write("--json", json, write_json_text({**describe_writer("compare"), **found.to_dict(), "run": run.to_dict()}) + "\n")
+        write(
+            "--json",
+            json,
+            write_json_text({**describe_writer("compare"), **found.to_dict(), "run": run.to_dict()}) + "\n",
+        )
     if html:
         from keras_ref.reports.comparison import write_comparison_html
 
         write("--html", html, write_comparison_html(found))
     if junit:
-        from keras_ref.reports.junit import write_junit, build_comparison_suite
+        from keras_ref.reports.junit import build_comparison_suite, write_junit
 
         write("--junit", junit, write_junit("compare", [build_comparison_suite(found)]))
     return found

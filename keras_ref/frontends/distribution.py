@@ -23,8 +23,8 @@ from typing import Any
 
 import keras_ref.own_modules  # noqa: F401 (before anything imports from scratch)
 from keras_ref.errors import CouldNotRun, shorten_error
-from keras_ref.inputs.targets import import_quietly, silence_tensorflow
-from scratch.nudging.answers import OtherSoftware, require_same_software, list_software
+from keras_ref.inputs.targets import import_quietly, quiet_tensorflow
+from scratch.nudging.answers import OtherSoftware, list_software, require_same_software
 
 #: seconds in which a scheduler has to answer, and its workers after that
 CONNECTING = 30.0
@@ -117,7 +117,7 @@ def _begin_worker() -> None:
     """Prepare a process of a WorkerPool: Ctrl-C is the parent's matter, and the process ends when the parent does."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, name="parent", daemon=True).start()
-    silence_tensorflow()
+    quiet_tensorflow()
     import_quietly()
 
 
@@ -151,8 +151,8 @@ class Cluster(Executor):
             client = Client(address, timeout=CONNECTING, set_as_default=False)
         except (OSError, ValueError) as error:
             raise CouldNotRun(
-                f"--cluster must be the address of a running Dask scheduler. Received: {address!r}: {shorten_error(error)} "
-                "Start one with `dask scheduler`, and workers with `dask worker`."
+                f"--cluster must be the address of a running Dask scheduler. Received: {address!r}: "
+                f"{shorten_error(error)} Start one with `dask scheduler`, and workers with `dask worker`."
             ) from error
         try:
             _require_workers(client, address)
@@ -198,5 +198,5 @@ def _require_workers(client: Any, address: str) -> None:
 
 def prepare_worker() -> dict[str, str]:
     """Prepare a worker of a cluster, before TensorFlow is imported there; its software."""
-    silence_tensorflow()
+    quiet_tensorflow()
     return list_software()

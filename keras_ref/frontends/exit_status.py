@@ -41,11 +41,11 @@ def run_application(command: Callable[..., Any]) -> int:
 
 
 def _run(command: Callable[..., Any]) -> int:
-    from keras_ref.inputs.targets import silence_tensorflow
+    from keras_ref.inputs.targets import quiet_tensorflow
 
     try:
         _require_stdout()
-        silence_tensorflow()
+        quiet_tensorflow()
         status = command(prog_name="gradtwin", standalone_mode=False) or 0
         sys.stdout.flush()
     except typer.Exit as exit_:
@@ -68,7 +68,9 @@ def _report_unexpected(error: Exception) -> int:
         message = error.format_message()
         context = getattr(error, "ctx", None)
         command = context.command_path if context is not None else "gradtwin"
-        return _report_failure(COULD_NOT, f"{message}{'' if message.endswith(('.', '?')) else '.'} See {command} --help.")
+        return _report_failure(
+            COULD_NOT, f"{message}{'' if message.endswith(('.', '?')) else '.'} See {command} --help."
+        )
     reason = _explain_stdout_fault(error)
     if reason:
         return _report_failure(
@@ -84,8 +86,8 @@ def complain_of_own(error: Exception) -> int:
     traceback.print_exception(error)
     return _report_failure(
         INTERNAL,
-        f"This is an error of gradtwin's own. Received: {type(error).__name__}: {shorten_error(error)} Please report it with "
-        "the lines above; it says nothing about the model.",
+        f"This is an error of gradtwin's own. Received: {type(error).__name__}: {shorten_error(error)} Please report "
+        "it with the lines above; it says nothing about the model.",
     )
 
 

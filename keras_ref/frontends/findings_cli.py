@@ -12,8 +12,8 @@ import typer
 
 from keras_ref.errors import CouldNotRun
 from keras_ref.options import OPTIONS
-from keras_ref.reports.files import Output, refuse_outputs, write, describe_writer
-from keras_ref.reports.terminal import make_console, show_progress, make_ticker
+from keras_ref.reports.files import Output, describe_writer, refuse_outputs, write
+from keras_ref.reports.terminal import make_console, make_ticker, show_progress
 from keras_ref.reports.verdict import write_json_text
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def findings(
         for finding in chosen:
             _say(finding.script if script else f"{finding.id}  {finding.kind}: {finding.what}")
         return
-    from keras_ref.campaign.page import draft_report, build_ledger_page
+    from keras_ref.campaign.page import build_ledger_page, draft_report
     from keras_ref.campaign.standing import describe_installed
 
     found = _run(chosen)

@@ -16,8 +16,8 @@ from keras_ref.errors import CouldNotRun
 from keras_ref.options import OPTIONS
 from keras_ref.reports import junit
 from keras_ref.reports.escaping import make_printable
-from keras_ref.reports.files import Output, refuse_outputs, write, describe_writer
-from keras_ref.reports.terminal import make_console, show_progress, make_ticker
+from keras_ref.reports.files import Output, describe_writer, refuse_outputs, write
+from keras_ref.reports.terminal import make_console, make_ticker, show_progress
 from keras_ref.reports.verdict import write_json_text
 
 if TYPE_CHECKING:

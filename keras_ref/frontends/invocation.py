@@ -26,7 +26,7 @@ from keras_ref.options import (
     require_legal,
 )
 from keras_ref.own_modules import PLACE
-from keras_ref.reports.files import is_plain_file, describe_writer
+from keras_ref.reports.files import describe_writer, is_plain_file
 from keras_ref.reports.verdict import Report
 from scratch.nudging.answers import OtherSoftware
 from scratch.progress import Progress, ticking
@@ -156,16 +156,16 @@ class Invocation:
             raise CouldNotRun(str(error)) from error
         except MemoryError as error:
             raise CouldNotRun(
-                f"A check must fit into memory. Received: {target}, for which there is too little: {shorten_error(error)} Pass "
-                "a smaller batch with --data, or take a machine with more memory."
+                f"A check must fit into memory. Received: {target}, for which there is too little: "
+                f"{shorten_error(error)} Pass a smaller batch with --data, or take a machine with more memory."
             ) from error
         except Exception as error:
             if is_own(error):
                 raise
             raise CouldNotRun(
                 f"A check must be able to run the model. Received: {target}, which raised {type(error).__name__}: "
-                f"{shorten_error(error, place_of(error))} Call the model on this data by itself; with GRADTWIN_TRACEBACK=1 in "
-                "the environment the whole trace is shown."
+                f"{shorten_error(error, place_of(error))} Call the model on this data by itself; with "
+                "GRADTWIN_TRACEBACK=1 in the environment the whole trace is shown."
             ) from error
         notes = (*report.notes, *([drawn] if drawn else []))
         return replace(report, allowed=frozenset(self.value("allow")), notes=notes)
@@ -205,7 +205,7 @@ class Invocation:
     def _load_data(self, model: Any) -> tuple[Any, Any, Any]:
         """x, y and sample_weight of the file that --data names, nested as the model takes them."""
         from keras_ref.inputs.data import nest_numbered
-        from keras_ref.inputs.tables import split_table, is_table, read_table
+        from keras_ref.inputs.tables import is_table, read_table, split_table
 
         if is_table(self.data):
             return split_table(read_table(self.data), model)

@@ -18,8 +18,8 @@ import typer
 from keras_ref.errors import BadInput, CouldNotRun, target_stays
 from keras_ref.frontends.exit_status import FINDING
 from keras_ref.options import OPTIONS, parse_time_limit
-from keras_ref.reports.files import Output, refuse_outputs, find_sources, write
-from keras_ref.reports.terminal import make_console, show_progress, make_ticker
+from keras_ref.reports.files import Output, find_sources, refuse_outputs, write
+from keras_ref.reports.terminal import make_console, make_ticker, show_progress
 
 if TYPE_CHECKING:
     from keras_ref.frontends.invocation import Invocation

@@ -13,7 +13,7 @@ from keras_ref.frontends.compare_cli import build_comparison_schema
 from keras_ref.frontends.invocation import TAKES
 from keras_ref.frontends.recorded import build_document_schema
 from keras_ref.reports.files import SCHEMA_VERSION
-from keras_ref.reports.schema import OPTIONAL, REPORT, TEXT, record, describe_list, describe_table
+from keras_ref.reports.schema import OPTIONAL, REPORT, TEXT, describe_list, describe_table, record
 
 #: a list of records that have their own columns
 _ROWS = describe_list({"type": "object"})
@@ -22,7 +22,12 @@ _ROWS = describe_list({"type": "object"})
 def build_published_schema() -> dict[str, Any]:
     """The schema: one branch for each command, told by the key `written_by`."""
     test = record({"test": TEXT, **REPORT}, OPTIONAL)
-    of_pytest = {"ok": REPORT["ok"], "could_not_run": describe_list(TEXT), "reports": describe_list(test), "versions": describe_table(TEXT)}
+    of_pytest = {
+        "ok": REPORT["ok"],
+        "could_not_run": describe_list(TEXT),
+        "reports": describe_list(test),
+        "versions": describe_table(TEXT),
+    }
     branches = {
         (*TAKES,): build_document_schema(several=True),
         ("pytest",): record(of_pytest),

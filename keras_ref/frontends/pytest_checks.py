@@ -40,10 +40,10 @@ def check_in_test(
     """
     __tracebackhide__ = True
     from keras_ref.frontends.verbs import find_check
-    from keras_ref.inputs.targets import silence_tensorflow
+    from keras_ref.inputs.targets import quiet_tensorflow
     from keras_ref.own_modules import refuse_namesakes
 
-    silence_tensorflow()
+    quiet_tensorflow()
     try:
         refuse_namesakes()
     except CouldNotRun as error:

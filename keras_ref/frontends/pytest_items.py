@@ -17,7 +17,13 @@ import pytest
 from keras_ref.errors import BadInput, CouldNotRun
 from keras_ref.frontends.invocation import ISOLATION, TAKES, Invocation, read_versions
 from keras_ref.frontends.minimise_cli import SECONDS, of_invocation
-from keras_ref.frontends.pytest_checks import check_in_test, read_given_options, read_option, project_settings, record_report
+from keras_ref.frontends.pytest_checks import (
+    check_in_test,
+    project_settings,
+    read_given_options,
+    read_option,
+    record_report,
+)
 from keras_ref.frontends.pytest_watching import JOURNAL, find_dead_targets
 from keras_ref.options import OPTIONS
 from keras_ref.reports.escaping import make_printable
@@ -27,9 +33,9 @@ from keras_ref.reports.verdict import ORDER, Report, find_worst
 
 def collect_targets(session: pytest.Session, targets: Iterable[str]) -> list[pytest.Item]:
     """The tests of all targets, reported to pytest as collected."""
-    from keras_ref.inputs.targets import import_quietly, silence_tensorflow
+    from keras_ref.inputs.targets import import_quietly, quiet_tensorflow
 
-    silence_tensorflow()
+    quiet_tensorflow()
     import_quietly()
     items: list[pytest.Item] = []
     for target in targets:
@@ -111,7 +117,9 @@ class Target(pytest.Collector):
                 f"A check must have a verdict on every variable. Received: none on {name} of {self.name}. "
                 f"Run gradtwin check {self.name}."
             )
-        return replace(found, subject=self.name, verdicts=own, replay=self._make_invocation(glob.escape(variable)).replay())
+        return replace(
+            found, subject=self.name, verdicts=own, replay=self._make_invocation(glob.escape(variable)).replay()
+        )
 
     def _check_once(self, variables: str) -> Report:
         """The report on the variables that match, computed the first time. Raises: CouldNotRun or BadInput."""
@@ -201,9 +209,9 @@ def check_returned(item: pytest.Item, returned: Any, options: dict[str, Any], *,
     Raises: pytest's failure, with one sentence where the marker or the returned value cannot be used.
     """
     __tracebackhide__ = True
-    from keras_ref.inputs.targets import complete_data, silence_tensorflow
+    from keras_ref.inputs.targets import complete_data, quiet_tensorflow
 
-    silence_tensorflow()
+    quiet_tensorflow()
     subject, *arguments = returned if isinstance(returned, tuple) and returned else (returned,)
     verb = _choose_verb(subject)
     if len(arguments) > 3 if verb == "check_gradients" else not callable(subject) or not arguments:

@@ -76,7 +76,7 @@ def pytest_configure(config: pytest.Config) -> None:
     path = config.getoption("--gradtwin-json")
     config.pluginmanager.register(Reports(path), "gradtwin-reports")
     if path:
-        from keras_ref.reports.files import Output, refuse_outputs, find_sources
+        from keras_ref.reports.files import Output, find_sources, refuse_outputs
 
         force = "" if config.getoption("--gradtwin-force") else "--gradtwin-force"
         output = Output(option="--gradtwin-json", path=path, kind="report", command="pytest")
@@ -129,9 +129,9 @@ def compare() -> Callable[..., Any]:
     def check(*arguments: Any, **options: Any) -> Any:
         __tracebackhide__ = True
         from keras_ref.checks.compare import compare as compare_programs
-        from keras_ref.inputs.targets import silence_tensorflow
+        from keras_ref.inputs.targets import quiet_tensorflow
 
-        silence_tensorflow()
+        quiet_tensorflow()
         found = compare_programs(*arguments, **options)
         if not found.ok:
             pytest.fail(found.explain(), pytrace=False)

@@ -17,7 +17,7 @@ from keras_ref.frontends.invocation import RECORDED, TAKES, Invocation, hash_fil
 from keras_ref.options import OPTIONS
 from keras_ref.reports.culprit import Culprit
 from keras_ref.reports.files import is_plain_file, read_text
-from keras_ref.reports.schema import COUNT, HEADER, OPTIONAL, PATH, REPORT, TEXT, record, describe_list, describe_table
+from keras_ref.reports.schema import COUNT, HEADER, OPTIONAL, PATH, REPORT, TEXT, describe_list, describe_table, record
 from keras_ref.reports.verdict import Report, Verdict
 
 #: options that let a command run code of files; a report cannot give them

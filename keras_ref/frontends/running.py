@@ -22,9 +22,8 @@ from keras_ref.frontends.recorded import Recorded, compare_verdicts, read_report
 from keras_ref.frontends.starting import start_tensorflow
 from keras_ref.frontends.watching import Journal, can_watch, watch
 from keras_ref.reports import github
-from keras_ref.reports.files import Output, refuse_outputs, find_sources, write
-from keras_ref.reports.terminal import make_console as make_console
-from keras_ref.reports.terminal import print_report, show_progress, make_ticker
+from keras_ref.reports.files import Output, find_sources, refuse_outputs, write
+from keras_ref.reports.terminal import make_console, make_ticker, print_report, show_progress
 from keras_ref.reports.verdict import Kind, Report, write_json_text
 from scratch.nudging.blocks import cores
 
@@ -57,7 +56,7 @@ class Outputs:
 
             write("--html", self.html, report_html(*found.reports.values(), command=invocation.command))
         if self.junit:
-            from keras_ref.reports.junit import write_junit, build_suite, build_refusal_suite
+            from keras_ref.reports.junit import build_refusal_suite, build_suite, write_junit
 
             suites = [build_suite(target, report) for target, report in found.reports.items()]
             suites += [build_refusal_suite(target, sentence) for target, sentence in found.refused.items()]
@@ -199,7 +198,9 @@ def _attempting(target: str, found: Findings) -> Iterator[None]:
     except (OSError, NobodyReads):
         raise
     except Exception as error:  # noqa: BLE001 (of gradtwin's own; the other targets go on)
-        found.add(target, refused=f"{target}: {type(error).__name__}: {shorten_error(error)}", status=complain_of_own(error))
+        found.add(
+            target, refused=f"{target}: {type(error).__name__}: {shorten_error(error)}", status=complain_of_own(error)
+        )
 
 
 def choose_status(report: Report) -> int:

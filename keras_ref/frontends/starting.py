@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from keras_ref.reports.terminal import make_console, show_progress, make_ticker
+from keras_ref.reports.terminal import make_console, make_ticker, show_progress
 
 
 def start_tensorflow() -> None:

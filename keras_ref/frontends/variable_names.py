@@ -28,9 +28,9 @@ def list_variable_names(model: Any, x: Any, seed: int) -> list[str]:
 def main(target: str, seed: str, path: str) -> int:
     """Write the names of a target to a file. Returns the exit status, 2 after a sentence on stderr."""
     from keras_ref.errors import BadInput, CouldNotRun
-    from keras_ref.inputs.targets import import_quietly, load_target, silence_tensorflow
+    from keras_ref.inputs.targets import import_quietly, load_target, quiet_tensorflow
 
-    silence_tensorflow()
+    quiet_tensorflow()
     import_quietly()
     try:
         model, x, *_ = load_target(target)

@@ -250,7 +250,9 @@ class Grader:
             if own is None:
                 continue
             after = np.asarray(first[pair.b.name], dtype=float)
-            if after.shape != start.shape or not is_same(after, start - rate * own, side.measured.steps[0][pair.b.name]):
+            if after.shape != start.shape or not is_same(
+                after, start - rate * own, side.measured.steps[0][pair.b.name]
+            ):
                 texts.append(_step_words(pair.b.name, start, after, own, rate))
         if texts:
             return StageResult(Stage.UPDATE, "wrong", texts[0])

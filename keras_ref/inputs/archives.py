@@ -39,7 +39,9 @@ def require_declared_size(path: str) -> None:
     except CouldNotRun:
         raise
     except Exception as error:
-        raise CouldNotRun(f"An archive must be whole. Received: {path}: {shorten_error(error)} Write it again.") from error
+        raise CouldNotRun(
+            f"An archive must be whole. Received: {path}: {shorten_error(error)} Write it again."
+        ) from error
 
 
 def _read_declared_sizes(file: Path) -> Iterator[int]:

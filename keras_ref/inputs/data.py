@@ -57,7 +57,10 @@ def validate_data(model: Any, x: Any, y: Any = None, sample_weight: Any = None) 
                     "Reshape the data or change the model's input shape."
                 )
     samples = {
-        _read_shape(leaf)[0] or 0 for part in (x, y) for leaf in tf.nest.flatten(part) if leaf is not None and _read_shape(leaf)
+        _read_shape(leaf)[0] or 0
+        for part in (x, y)
+        for leaf in tf.nest.flatten(part)
+        if leaf is not None and _read_shape(leaf)
     }
     if len(samples) > 1:
         raise BadInput(
@@ -253,8 +256,8 @@ def _name_arrays(name: str, arrays: list[Array], structure: dict[str, Any]) -> d
     named = {f"{name}{i}": array for i, array in enumerate(arrays)}
     if {*named} != {*structure}:
         raise BadInput(
-            f"Arrays that are numbered must be those of a model that numbers its own. Received: {join_names(named)} for "
-            f"{join_names(structure)}. Return (model, x, y) with dictionaries from a factory."
+            f"Arrays that are numbered must be those of a model that numbers its own. Received: {join_names(named)} "
+            f"for {join_names(structure)}. Return (model, x, y) with dictionaries from a factory."
         )
     return named
 

@@ -62,7 +62,8 @@ def load_model_file(target: str, *, unsafe: bool = False) -> Any:
     except Exception as error:
         text = " ".join(str(error).split())
         raise CouldNotRun(
-            f"A {path.suffix} file must load{how}. Received: {target}: {shorten_error(text)} {_advise(text, unsafe=unsafe)}"
+            f"A {path.suffix} file must load{how}. Received: {target}: {shorten_error(text)} "
+            f"{_advise(text, unsafe=unsafe)}"
         ) from error
     if not isinstance(model, library.Model):
         raise CouldNotRun(

@@ -53,7 +53,9 @@ def read_table(path: str) -> Table:
     try:
         frame = getattr(pd, reader)(path, **READ_WITH.get(reader, {}))
     except Exception as error:
-        raise CouldNotRun(f"--data must be a table. Received: {path}: {shorten_error(error)} Write it again.") from error
+        raise CouldNotRun(
+            f"--data must be a table. Received: {path}: {shorten_error(error)} Write it again."
+        ) from error
     return Table(path, {str(name): frame[name].to_numpy() for name in frame.columns})
 
 
@@ -71,7 +73,9 @@ def _require_declared_size(path: str) -> None:
         # a negative size, which nobody writes, would make up for a large one
         encoded = sum(abs(metadata.row_group(i).total_byte_size) for i in range(metadata.num_row_groups))
     except Exception as error:
-        raise CouldNotRun(f"--data must be a table. Received: {path}: {shorten_error(error)} Write it again.") from error
+        raise CouldNotRun(
+            f"--data must be a table. Received: {path}: {shorten_error(error)} Write it again."
+        ) from error
     require_declared(path, max(encoded, abs(metadata.num_rows) * metadata.num_columns * BYTES))
 
 

@@ -21,7 +21,7 @@ from keras_ref.reports.files import is_plain_file
 from keras_ref.undoing import undoing
 
 
-def silence_tensorflow() -> None:
+def quiet_tensorflow() -> None:
     """Set the environment variables by which TensorFlow loads without writing to the terminal; call before its import.
 
     Raises: CouldNotRun if Keras is set to another backend.
@@ -108,8 +108,8 @@ def import_module(name: str) -> Any:
         raise
     except ImportError as error:
         raise CouldNotRun(
-            f"A target's module must import. Received: {name}: {shorten_error(error, place_of(error))} Check the name, or "
-            "install what it needs."
+            f"A target's module must import. Received: {name}: {shorten_error(error, place_of(error))} Check the name, "
+            "or install what it needs."
         ) from error
     except Exception as error:
         raise CouldNotRun(

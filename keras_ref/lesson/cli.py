@@ -14,8 +14,8 @@ from rich.table import Table
 
 from keras_ref.errors import CouldNotRun
 from keras_ref.options import OPTIONS
-from keras_ref.reports.files import Output, refuse_outputs, find_sources, write
-from keras_ref.reports.terminal import make_console, show_progress, make_ticker
+from keras_ref.reports.files import Output, find_sources, refuse_outputs, write
+from keras_ref.reports.terminal import make_console, make_ticker, show_progress
 
 if TYPE_CHECKING:  # these import TensorFlow
     from keras_ref.lesson.lesson_model import LessonModel

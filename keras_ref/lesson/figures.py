@@ -40,7 +40,9 @@ def _make_layout(x: str, y: str, *, log: bool = False, log_x: bool = False, **mo
     } | more
 
 
-def _make_line(x: Any, y: Any, name: str, color: str, dash: str = "solid", source: str = "", width: float = 2.5) -> Spec:
+def _make_line(
+    x: Any, y: Any, name: str, color: str, dash: str = "solid", source: str = "", width: float = 2.5
+) -> Spec:
     meta = {"meta": {"source": source}} if source else {}
     return {
         "type": "scatter",
@@ -285,7 +287,9 @@ def plot_precision(lesson: Lesson, entry: int = 0, *, words: Words = ENGLISH) ->
     """The error of one slope against the size of the nudge, for four schemes, each with its best nudge marked."""
     data: list[Spec] = []
     for k, one in enumerate(lesson.precisions):
-        line = _make_line(one.steps, keep_positive(one.error[:, entry]), words.say(one.scheme), SERIES[k], DASHES[k]) | {
+        line = _make_line(
+            one.steps, keep_positive(one.error[:, entry]), words.say(one.scheme), SERIES[k], DASHES[k]
+        ) | {
             "mode": "lines+markers",
             "meta": {"scheme": k},
         }

@@ -20,7 +20,7 @@ from keras_ref.evaluation.guard import leaves_no_trace
 from keras_ref.lesson import keras_recipe
 from keras_ref.lesson import what_if as what_if_module
 from keras_ref.lesson.lesson_model import LessonModel, load_lesson_model
-from keras_ref.lesson.live import DrawnLayer, Live, draw_layers, build_live
+from keras_ref.lesson.live import DrawnLayer, Live, build_live, draw_layers
 from keras_ref.lesson.tables import track_table
 from keras_ref.lesson.two_trainings import Track, keras_training, record_trainings
 from keras_ref.lesson.walkthrough import Step, Unit, find_dead_units, walk_through

@@ -19,8 +19,8 @@ from keras_ref.lesson.words import Phrase, phrase
 from keras_ref.own_modules import recipe
 from keras_ref.reports.escaping import make_printable
 from keras_ref.translation.compiled_losses import build_twin_losses
-from keras_ref.translation.from_keras import NoTwin, reflect_with_variables, reflect_object
-from keras_ref.translation.to_keras import mirror, mirror_object, mirror_loss
+from keras_ref.translation.from_keras import NoTwin, reflect_object, reflect_with_variables
+from keras_ref.translation.to_keras import mirror, mirror_loss, mirror_object
 from keras_ref.translation.weights import map_variables
 from scratch.arrays import Array
 from scratch.layers.core import Dense
@@ -196,7 +196,9 @@ def load_target_model(target: str, data: str = "", *, seed: int = 0) -> LessonMo
     _refuse_large(target, entries=entries, samples=len(take_first(x)))
     try:
         twin, keras_variables = reflect_with_variables(model)
-        objective = Objective.of(twin, build_twin_losses(model, len(twin.outputs)), loss_weights_of(model, len(twin.outputs)))
+        objective = Objective.of(
+            twin, build_twin_losses(model, len(twin.outputs)), loss_weights_of(model, len(twin.outputs))
+        )
         optimizer = _with_decimal_rate(reflect_object(model.optimizer, "optimizer"))
     except NoTwin as reason:
         raise CouldNotRun(

@@ -25,7 +25,16 @@ from keras_ref.lesson.captions import (
 )
 from keras_ref.lesson.lesson import Lesson, Listing, simplify
 from keras_ref.lesson.recipe_table import RECIPES
-from keras_ref.lesson.tables import build_cell, build_forward_tables, nudge_table, format_number, build_row, build_table, describe_units, walk
+from keras_ref.lesson.tables import (
+    build_cell,
+    build_forward_tables,
+    build_row,
+    build_table,
+    describe_units,
+    format_number,
+    nudge_table,
+    walk,
+)
 from keras_ref.lesson.what_if import Training
 from keras_ref.lesson.words import Words, phrase, read_words
 from keras_ref.reports.html import read_asset

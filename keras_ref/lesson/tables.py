@@ -137,7 +137,9 @@ def track_table(track: Track, epochs: Sequence[int], words: Words = ENGLISH) -> 
     """Every weight after these numbers of epochs, nudged and by Keras."""
     sides = [words.say(f"track_{side}", epoch=e) for e in epochs for side in ("nudged", "keras")]
     rows = (
-        build_row(label, [build_cell(a[e, i], words=words) for e in epochs for a in (track.weights, track.keras_weights)])
+        build_row(
+            label, [build_cell(a[e, i], words=words) for e in epochs for a in (track.weights, track.keras_weights)]
+        )
         for i, label in enumerate(track.labels)
     )
     return build_table(words.say("track_caption"), [words.say("nudges_weight"), *sides], rows)

@@ -232,7 +232,7 @@ class Track:
     slopes, gradients        nudged at the twin's weights; autodiff at Keras's weights
     same_point               autodiff at the twin's weights: what `slopes` is compared with
     slope_allowed            truncation + rounding of both, at the twin's weights
-    weight_allowed           how far the weights may be apart, see _allowed_after_step
+    weight_allowed           how far the weights may be apart, see _allow_after_step
     losses, keras_losses     (epochs + 1,)
     diverged                 the epoch after which either training was stopped as diverging, 0 if none was
     """

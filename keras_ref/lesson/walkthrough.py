@@ -109,12 +109,17 @@ def walk_through(lesson_model: LessonModel, keras_side: KerasTraining, track: Tr
 
 
 def _list_tensors(lesson_model: LessonModel, run: Run) -> list[Tensor]:
-    found = [_show_tensor(_make_phrase(name), phrase("meaning_data"), run.tensors[name]) for name in lesson_model.model.inputs]
+    found = [
+        _show_tensor(_make_phrase(name), phrase("meaning_data"), run.tensors[name])
+        for name in lesson_model.model.inputs
+    ]
     for call in lesson_model.model.calls:
         layer = lesson_model.model.layers[call.layer]
         outputs = [run.tensors[name] for name in call.outputs]
         if not isinstance(layer, Dense):
-            found += [_show_tensor(_make_phrase(call.layer), _make_phrase(type(layer).__name__), output) for output in outputs]
+            found += [
+                _show_tensor(_make_phrase(call.layer), _make_phrase(type(layer).__name__), output) for output in outputs
+            ]
             continue
         product = _make_phrase("x · kernel + bias" if layer.use_bias else "x · kernel")
         if layer.activation == "linear":
@@ -125,7 +130,9 @@ def _list_tensors(lesson_model: LessonModel, run: Run) -> list[Tensor]:
         activation = make_printable(str(layer.activation))
         before_name = phrase("tensor_before", layer=make_printable(call.layer), activation=activation)
         found.append(_show_tensor(before_name, product, before))
-        found.append(_show_tensor(_make_phrase(call.layer), phrase("meaning_activation", activation=activation), outputs[0]))
+        found.append(
+            _show_tensor(_make_phrase(call.layer), phrase("meaning_activation", activation=activation), outputs[0])
+        )
     targets = lesson_model.y if isinstance(lesson_model.y, list) else [lesson_model.y]
     names = [phrase("tensor_target_of", number=i + 1) for i in range(len(targets))]
     return found + [

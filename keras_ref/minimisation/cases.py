@@ -264,7 +264,9 @@ class Setup:
 
     def search_path(self) -> str:
         """The statement by which the modules of the user are found, "" where they are installed."""
-        folders = dict.fromkeys(root for module in self.writer.names.values() if (root := _find_root(module)) is not None)
+        folders = dict.fromkeys(
+            root for module in self.writer.names.values() if (root := _find_root(module)) is not None
+        )
         return "".join(f"sys.path.append({folder!r}); " for folder in folders)
 
 

@@ -16,7 +16,7 @@ from keras_ref.checks.layers_and_functions import check_layer
 from keras_ref.minimisation.cases import CLAIMS, CallCase
 from keras_ref.minimisation.finding import Finding
 from keras_ref.minimisation.running import running
-from keras_ref.minimisation.showing import Shown, list_both, draws_unseeded, find_worst, run_setup, write_text
+from keras_ref.minimisation.showing import Shown, draws_unseeded, find_worst, list_both, run_setup, write_text
 from keras_ref.reports.verdict import Report
 from keras_ref.translation.from_keras import reflect
 from keras_ref.translation.specifications import reflect_object

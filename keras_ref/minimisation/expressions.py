@@ -241,7 +241,11 @@ class Writer:
             if (flat == flat[0]).all():
                 shape = array.shape if array.ndim > 1 else array.size
                 of = {0.0: "zeros", 1.0: "ones"}.get(float(flat[0])) if kind == "f" else None
-                return f"np.{of}({shape}{dtype})" if of else f"np.full({shape}, {self._write_number(flat[0].item())}{dtype})"
+                return (
+                    f"np.{of}({shape}{dtype})"
+                    if of
+                    else f"np.full({shape}, {self._write_number(flat[0].item())}{dtype})"
+                )
             if (flat == counted).all() and not dtype:
                 shaped = "" if array.ndim == 1 else f".reshape{array.shape}"
                 return f"np.arange({self._write_number(float(flat.size)) if kind == 'f' else flat.size}){shaped}"

@@ -29,10 +29,10 @@ from keras_ref.minimisation.reading import express, find_public_name
 from keras_ref.minimisation.reductions import shrink
 from keras_ref.minimisation.running import exit_status_of, running
 from keras_ref.minimisation.search import Search
-from keras_ref.minimisation.showing import Shown, show, write_text, write_script
+from keras_ref.minimisation.showing import Shown, show, write_script, write_text
 from keras_ref.minimisation.source import NotWritable, inline_source
 from keras_ref.minimisation.train_steps import has_own_step, has_same_train_step, show_train_step, train_steps_of
-from keras_ref.minimisation.updates import has_same_step, show_step, list_steps
+from keras_ref.minimisation.updates import has_same_step, list_steps, show_step
 from keras_ref.reports.verdict import Report
 from scratch.progress import Progress
 

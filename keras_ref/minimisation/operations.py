@@ -39,7 +39,9 @@ def minimise_operation(
         if progress is not None:
             progress(0, 1, point)
         try:
-            report = check_function(_bind_floats(subject.function, arguments, options), *_find_floats(arguments), seed=seed)
+            report = check_function(
+                _bind_floats(subject.function, arguments, options), *_find_floats(arguments), seed=seed
+            )
         except BadInput:
             continue  # no finite value here
         wrong = [v for v in report.verdicts if v.reason_code is not Reason.NO_SLOPE]

@@ -110,7 +110,9 @@ def of_model(
         for call in calls:
             keywords = {n: _simplify(v) for n, v in call.keywords.items() if v is not None and (n != "training" or v)}
             arguments = tuple(map(_simplify, call.arguments))
-            yield from _select_written(lambda c=call, a=arguments, k=keywords: of_layer(c.layer, a, k, finding, forms=forms))
+            yield from _select_written(
+                lambda c=call, a=arguments, k=keywords: of_layer(c.layer, a, k, finding, forms=forms)
+            )
 
     def whole(forms: tuple[Form, ...]) -> Iterator[CallCase]:
         how = {"training": True} if training else {}

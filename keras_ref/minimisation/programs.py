@@ -20,7 +20,7 @@ from keras_ref.minimisation.minimise import SECONDS, Minimised, NothingToMinimis
 from keras_ref.minimisation.origins import as_point
 from keras_ref.minimisation.reading import express
 from keras_ref.minimisation.running import running
-from keras_ref.minimisation.showing import Shown, list_both, find_worst, run_setup, write_setup
+from keras_ref.minimisation.showing import Shown, find_worst, list_both, run_setup, write_setup
 from keras_ref.minimisation.source import NotWritable
 from keras_ref.reports.comparison import Comparison
 from scratch.progress import Progress

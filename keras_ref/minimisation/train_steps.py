@@ -19,7 +19,7 @@ from keras_ref.minimisation.finding import Finding
 from keras_ref.minimisation.origins import as_point
 from keras_ref.minimisation.reading import express
 from keras_ref.minimisation.running import running
-from keras_ref.minimisation.showing import STEP, Shown, list_both, find_worst, run_setup, write_setup
+from keras_ref.minimisation.showing import STEP, Shown, find_worst, list_both, run_setup, write_setup
 
 #: a difference that counts, as a share of the larger value: a central difference of this step is sharper
 SHARP = 2.0**-20
@@ -85,7 +85,10 @@ def train_steps_of(model: Any, x: Any, y: Any) -> Iterator[TrainStepCase]:
     """The cases of a model, one for each of its variables. Raises: NotWritable."""
     loss = getattr(model, "loss", None)
     written = TrainStepCase(
-        model=express(model), loss=express(loss), x=as_point(express(np.asarray(x))), y=as_point(express(_convert_to_array(y)))
+        model=express(model),
+        loss=express(loss),
+        x=as_point(express(np.asarray(x))),
+        y=as_point(express(_convert_to_array(y))),
     )
     yield from (replace(written, place=place) for place in range(len(model.trainable_variables)))
 

@@ -16,7 +16,7 @@ from keras_ref.minimisation.expressions import Expression, Values, Writer
 from keras_ref.minimisation.finding import Finding
 from keras_ref.minimisation.reading import express
 from keras_ref.minimisation.running import running
-from keras_ref.minimisation.showing import Shown, list_both, find_worst, run_setup, write_setup
+from keras_ref.minimisation.showing import Shown, find_worst, list_both, run_setup, write_setup
 from keras_ref.translation.specifications import reflect_object
 from scratch.arrays import Array
 

@@ -25,7 +25,7 @@ __all__ = [
     "SETTINGS",
     "Option",
     "SharedExpectations",
-    "keywords_of",
+    "make_keywords",
     "matches_variable",
     "parse_budget",
     "parse_expectations",

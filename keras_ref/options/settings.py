@@ -22,10 +22,13 @@ def read_settings(folder: Path) -> dict[str, Any]:
     try:
         table = tomllib.loads(file.read_text(encoding="utf-8")).get("tool", {}).get("gradtwin", {})
     except (OSError, ValueError, RecursionError) as error:
-        raise CouldNotRun(f"pyproject.toml must be TOML. Received: {file}: {shorten_error(error)} Correct the file.") from error
+        raise CouldNotRun(
+            f"pyproject.toml must be TOML. Received: {file}: {shorten_error(error)} Correct the file."
+        ) from error
     if not isinstance(table, dict):
         raise CouldNotRun(
-            f"tool.gradtwin must be a table. Received: {shorten_error(repr(table))[:-1]} in {file}. Write [tool.gradtwin]."
+            f"tool.gradtwin must be a table. Received: {shorten_error(repr(table))[:-1]} in {file}. Write "
+            "[tool.gradtwin]."
         )
     return {name: _read_setting(name, value, file) for name, value in table.items()}
 

@@ -57,7 +57,9 @@ def retype_config(config: Any, precision: str) -> Any:
     if isinstance(config, dict):
         if config.get("class_name") == "DTypePolicy" and "float" in str(config["config"].get("name")):
             return {**config, "config": {"name": precision}}
-        return {k: precision if (k, v) == ("dtype", "float32") else retype_config(v, precision) for k, v in config.items()}
+        return {
+            k: precision if (k, v) == ("dtype", "float32") else retype_config(v, precision) for k, v in config.items()
+        }
     return [retype_config(item, precision) for item in config] if isinstance(config, (list, tuple)) else config
 
 

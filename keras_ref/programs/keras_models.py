@@ -15,7 +15,18 @@ import numpy as np
 from keras_ref.errors import running_user_code
 from keras_ref.evaluation.leaves import name_leaves, replace_leaves
 from keras_ref.programs.keras_layers import is_random, leaves, observing
-from keras_ref.programs.program import Definition, Facts, Load, Point, Program, Stage, Trace, Weight, cast, flatten_arrays
+from keras_ref.programs.program import (
+    Definition,
+    Facts,
+    Load,
+    Point,
+    Program,
+    Stage,
+    Trace,
+    Weight,
+    cast,
+    flatten_arrays,
+)
 from keras_ref.undoing import undoing
 from scratch.arrays import Array
 
@@ -129,7 +140,9 @@ class KerasProgram(Program):
                 ),
                 optimizer=None
                 if optimizer is None
-                else Definition(name="optimizer", class_name=type(optimizer).__name__, config=simplify_config(optimizer)),
+                else Definition(
+                    name="optimizer", class_name=type(optimizer).__name__, config=simplify_config(optimizer)
+                ),
                 loss=None
                 if loss is None
                 else Definition(name="loss", class_name=loss if isinstance(loss, str) else type(loss).__name__),
@@ -182,13 +195,17 @@ class KerasProgram(Program):
 
     def convert_inputs(self, point: Point, values: Mapping[str, Array]) -> dict[str, Any]:
         """The tensors of those of the values that are inputs."""
-        return {n: self._convert_to_tensors(cast(v, point.precision)) for n, v in values.items() if n not in point.weights}
+        return {
+            n: self._convert_to_tensors(cast(v, point.precision)) for n, v in values.items() if n not in point.weights
+        }
 
     def _make_batch(self, point: Point) -> Batch:
         x, y, weight = (
             self._convert_to_tensors(cast(value, point.precision)) for value in (point.x, point.y, point.sample_weight)
         )
-        return Batch(x, y, weight, [self._convert_to_tensors(c) for c in cast(flatten_arrays(point.cotangent), point.precision)])
+        return Batch(
+            x, y, weight, [self._convert_to_tensors(c) for c in cast(flatten_arrays(point.cotangent), point.precision)]
+        )
 
     def named(self, model: Any) -> dict[str, Any]:
         """The weights by name, trained ones in the order of the gradient; seeds are none."""

@@ -166,7 +166,7 @@ class Point:
     inputs: bool = False
 
     def at(self, values: Mapping[str, Array]) -> Point:
-        """The same with other weights, and inputs (by the names of named_leaves)."""
+        """The same with other weights, and inputs (by the names of name_leaves)."""
         inputs = {name: value for name, value in values.items() if name not in self.weights}
         weights = {name: value for name, value in values.items() if name in self.weights}
         x = replace_leaves(self.x, inputs) if inputs else self.x

@@ -172,7 +172,9 @@ LAYOUTS: Mapping[str, LayoutsOf] = {
     "Embedding": _lay_out_always(Layout("embeddings", ("weight",))),
     "LSTM": _TURNED,
     "RNN": _TURNED,
-    "GRU": _lay_out_recurrent(_convert_gru_to_keras, _convert_gru_to_torch, (_convert_gru_to_keras, _convert_gru_to_torch)),
+    "GRU": _lay_out_recurrent(
+        _convert_gru_to_keras, _convert_gru_to_torch, (_convert_gru_to_keras, _convert_gru_to_torch)
+    ),
     "MultiheadAttention": _lay_out_attention,
 }
 #: {class of PyTorch: (class of Keras, {setting of Keras: how it is read from the module})}

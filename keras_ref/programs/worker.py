@@ -55,7 +55,9 @@ def serve(requests: BinaryIO, answers: BinaryIO) -> None:
         except Exception as error:
             if os.environ.get("GRADTWIN_TRACEBACK"):
                 raise
-            found = {"refused": f"A program must run. Received: {target}: {type(error).__name__}: {shorten_error(error)}"}
+            found = {
+                "refused": f"A program must run. Received: {target}: {type(error).__name__}: {shorten_error(error)}"
+            }
         wire.send(answers, found)
 
 

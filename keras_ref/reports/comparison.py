@@ -221,7 +221,8 @@ def write_comparison_html(found: Comparison) -> str:
     body = (
         f"<header><h1>{escape(found.a)} and {escape(found.b)}</h1>"
         f'<p class="state {"ok" if found.ok else "bad"}">{escape(found.sentence)}</p></header><main>{notes}'
-        f"{build_rows_table(found)}<h2>Weights with the same values</h2><table><tr><th>A</th><th>B</th><th>layout</th></tr>"
+        f"{build_rows_table(found)}<h2>Weights with the same "
+        "values</h2><table><tr><th>A</th><th>B</th><th>layout</th></tr>"
         f"{matched}</table></main><footer>gradtwin, seed {found.seed}, {found.precision}.</footer>"
     )
     return build_page(f"{found.a} and {found.b}", body, command="compare")

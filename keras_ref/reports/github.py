@@ -14,7 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from keras_ref.reports.escaping import fence, escape_markdown, make_printable
+from keras_ref.reports.escaping import escape_markdown, fence, make_printable
 from keras_ref.reports.files import append, find_sources
 from keras_ref.reports.verdict import Report
 from keras_ref.reports.words import ALLOWED, WORST
@@ -62,7 +62,8 @@ def annotate(target: str, report: Report) -> list[str]:
     shown = failures if len(failures) <= ANNOTATIONS else failures[: ANNOTATIONS - 1]
     at_fault = "" if report.culprit is None else f", in the layer {report.culprit.layer} ({report.culprit.kind})"
     lines = [
-        format_annotation(f"gradtwin: {v.verdict} in {v.name}{at_fault}", v.explain(report.replay), **where) for v in shown
+        format_annotation(f"gradtwin: {v.verdict} in {v.name}{at_fault}", v.explain(report.replay), **where)
+        for v in shown
     ]
     if len(shown) < len(failures):
         more = f"{len(failures) - len(shown)} more failures are in the step's summary and in the log."
@@ -126,8 +127,8 @@ def write_summary(target: str, report: Report) -> str:
     """A report as Markdown: the line that sums up, a table with the failures first, six lines for each failure."""
     ordered = sorted(report.verdicts, key=lambda v: (not report.fails(v), v.verdict == "match"))
     rows = [
-        f"| {_format_cell(v.name)} | {v.oracle} | {f'**{v.verdict}**' if report.fails(v) else v.verdict} | {v.coverage} "
-        f"| {v.difference:.1e} | {v.allowed:.1e} |"
+        f"| {_format_cell(v.name)} | {v.oracle} | {f'**{v.verdict}**' if report.fails(v) else v.verdict} | "
+        f"{v.coverage} | {v.difference:.1e} | {v.allowed:.1e} |"
         for v in ordered[:ROWS]
     ]
     more = [f"\n{len(ordered) - ROWS} more variables are in the log.\n"] if len(ordered) > ROWS else []

@@ -33,7 +33,8 @@ def report_html(*reports: Report, command: str = "check") -> str:
         f'<header><h1>{len(reports)} targets</h1><p class="state {"bad" if wrong else "ok"}">{state}</p>'
         f"<ul>{listed}</ul></header><main>"
         + "".join(
-            f'<section id="target-{i}">{_build_head(report, "h2")}{_build_body(report)}<p>{_build_foot(report)}</p></section>'
+            f"<section "
+            f'id="target-{i}">{_build_head(report, "h2")}{_build_body(report)}<p>{_build_foot(report)}</p></section>'
             for i, report in enumerate(reports)
         )
         + "</main>"

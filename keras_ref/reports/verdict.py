@@ -17,7 +17,17 @@ from keras_ref.reports.html_tables import build_heat_maps, build_variables_table
 from keras_ref.reports.kinds import FAILING, ORDER, Kind, find_worst
 from keras_ref.reports.reasons import Reason
 
-__all__ = ["FAILING", "ORDER", "GradientMismatch", "Kind", "Reason", "Report", "Verdict", "json_text", "worst_of"]
+__all__ = [
+    "FAILING",
+    "ORDER",
+    "GradientMismatch",
+    "Kind",
+    "Reason",
+    "Report",
+    "Verdict",
+    "find_worst",
+    "write_json_text",
+]
 
 #: what the numeric side of a verdict was computed by, by the name of its oracle
 NUMERIC_BY = {
@@ -166,7 +176,8 @@ class Verdict:
         return {key: value for key, value in plain.items() if key not in ("cells", "accused", "slopes")}
 
     def _repr_html_(self) -> str:
-        return f"{build_variables_table([self])}{build_heat_maps(self) if self.compared else ''}<pre>{escape(self.explain())}</pre>"
+        maps = build_heat_maps(self) if self.compared else ""
+        return f"{build_variables_table([self])}{maps}<pre>{escape(self.explain())}</pre>"
 
     def _describe_second_opinion(self) -> str:
         """What the Taylor remainder says (comparison/taylor_remainder.py), where it was asked."""

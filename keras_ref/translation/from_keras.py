@@ -14,12 +14,12 @@ import keras
 from keras_ref.evaluation.arguments import Rule, takes
 from keras_ref.translation.keras_graph import (
     as_taken,
-    find_needed_nodes,
     find_functional,
+    find_needed_nodes,
+    list_tensors,
     own_keywords,
     read_arguments,
     read_operation,
-    list_tensors,
 )
 from keras_ref.translation.specifications import DIFFERENCING, NoTwin, reflect_object
 from keras_ref.translation.weights import pair_layers, read_values
@@ -27,7 +27,7 @@ from scratch.arrays import Array
 from scratch.calls import Call
 from scratch.model import Model
 
-__all__ = ["NoTwin", "as_taken", "functional", "reflect", "reflect_with_variables", "reflected"]
+__all__ = ["NoTwin", "as_taken", "find_functional", "reflect", "reflect_object", "reflect_with_variables"]
 
 
 @takes(

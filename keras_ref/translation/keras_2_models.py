@@ -126,7 +126,9 @@ def convert_loss(loss: Any) -> Any:
             return _make(name, keras.losses, config | ({} if reduction == "auto" else {"reduction": reduction}))
         if given is cls().fn:
             return getattr(keras.losses, name)()
-    raise NoTwin(f"A loss of Keras 2 must have the law of one of Keras 3 to have a twin. Received: {_name_layer(given)}.")
+    raise NoTwin(
+        f"A loss of Keras 2 must have the law of one of Keras 3 to have a twin. Received: {_name_layer(given)}."
+    )
 
 
 class Translation:
@@ -181,7 +183,8 @@ class Translation:
         name = type(layer).__name__
         if name not in SAME_LAYERS or type(layer) is not getattr(load_library().layers, name):
             raise NoTwin(
-                f"A layer of Keras 2 must have the law of one of Keras 3 to have a twin. Received: {_name_layer(layer)}."
+                "A layer of Keras 2 must have the law of one of Keras 3 to have a twin. Received: "
+                f"{_name_layer(layer)}."
             )
         config = {}
         with warnings.catch_warnings():
@@ -211,7 +214,9 @@ class Translation:
         own = [v for v in layer.weights if v.dtype.is_floating]
         theirs = [v for v in other.weights if "float" in str(v.dtype)]
         if [tuple(v.shape) for v in own] != [tuple(v.shape) for v in theirs]:
-            raise NoTwin(f"A layer must keep its weights as Keras 3 does to have a twin. Received: {_name_layer(layer)}.")
+            raise NoTwin(
+                f"A layer must keep its weights as Keras 3 does to have a twin. Received: {_name_layer(layer)}."
+            )
         self.variables |= {id(stand_in): variable for stand_in, variable in zip(theirs, own, strict=True)}
 
 

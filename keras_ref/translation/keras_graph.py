@@ -147,7 +147,10 @@ def read_operation(node: Any) -> Operation:
     keywords = {key: _freeze_lists(value) for key, value in config.items() if key != "name"}
     tensors = node.input_tensors
     return Operation(
-        known[0], _freeze_lists(node.arguments.args), keywords or None, _treats_samples_alike(known[0], tensors, keywords)
+        known[0],
+        _freeze_lists(node.arguments.args),
+        keywords or None,
+        _treats_samples_alike(known[0], tensors, keywords),
     )
 
 

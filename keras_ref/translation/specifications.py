@@ -50,7 +50,7 @@ def reflect_object(keras_object: Any, kind: str) -> Any:
             f"A Keras {kind} must have a configuration to have a twin. Received: {name}, a part of which has no "
             f"get_config. {DIFFERENCING}"
         ) from error
-    hints = registry.hints(cls)
+    hints = registry.read_hints(cls)
     values = {
         f.name: _read_field(keras_object, f.name, config[f.name], hints[f.name])
         for f in fields(cls)

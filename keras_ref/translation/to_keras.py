@@ -89,7 +89,9 @@ def mirror(model: Model, weights: Mapping[str, Array] | None = None, *, dtype: s
 
 
 def _mirror_layer(model: Model, name: str, dtype: str) -> keras.layers.Layer:
-    layer = mirror_object(model.layers[name], name=name, dtype=find_policy(model.layers[name]) if dtype == DTYPE else dtype)
+    layer = mirror_object(
+        model.layers[name], name=name, dtype=find_policy(model.layers[name]) if dtype == DTYPE else dtype
+    )
     for part, regularizer in weights_module.select_parts(model.regularizers, name):
         setattr(layer, f"{part}_regularizer", mirror_object(regularizer))
     for part, constraint in weights_module.select_parts(model.constraints, name):

@@ -13,7 +13,7 @@ import numpy as np
 
 from scratch import registry
 from scratch.arrays import Array
-from scratch.calls import Call, Tensor, as_masks, as_tuple, make_keywords, leaves
+from scratch.calls import Call, Tensor, as_masks, as_tuple, leaves, make_keywords
 from scratch.layers.base import Layer, Response, Weights
 from scratch.model import Run
 from scratch.naming import weights_of

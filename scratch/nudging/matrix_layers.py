@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from scratch.arrays import Array
-from scratch.nudging.addition_theorems import REACH, reach_of_two, shift, expand_activation
-from scratch.nudging.changes import Change, reuse_buffer, merge_batch
+from scratch.nudging.addition_theorems import REACH, expand_activation, reach_of_two, shift
+from scratch.nudging.changes import Change, merge_batch, reuse_buffer
 
 #: the length of a last axis below which loops over it are slow
 SHORT = 32

@@ -24,7 +24,7 @@ from scratch.differences import Central, Estimate, measure_step
 from scratch.gradient import Nudges, numeric_gradient
 from scratch.layers.core import Dense
 from scratch.model import Model
-from scratch.nudging.addition_theorems import TERMS, shift, expand_activation
+from scratch.nudging.addition_theorems import TERMS, expand_activation, shift
 from scratch.nudging.blocks import cores
 from scratch.nudging.matrix_layers import multiply
 from scratch.objective import Objective

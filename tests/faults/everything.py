@@ -17,7 +17,7 @@ from tensorflow.python.framework import ops
 from tensorflow.python.ops import stateful_random_ops
 
 from keras_ref.evaluation.keras_classes import KerasVariable
-from keras_ref.evaluation.keras_parts import list_layers, losses_of, list_optimizers, list_states
+from keras_ref.evaluation.keras_parts import list_layers, list_optimizers, list_states, losses_of
 
 #: the libraries that have threads of their own, as they are loaded by now: to find them takes longer than all else
 LIBRARIES = threadpoolctl.ThreadpoolController()

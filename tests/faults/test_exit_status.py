@@ -67,7 +67,7 @@ def test_an_end(capsys, name):
 
 PRINTING = """
 import sys
-from keras_ref.frontends.exit_status import status_of
+from keras_ref.frontends.exit_status import run_application
 import typer
 
 def command(prog_name, standalone_mode):
@@ -75,7 +75,7 @@ def command(prog_name, standalone_mode):
         print("a line of a report")
     raise typer.Exit(0)
 
-sys.exit(status_of(command))
+sys.exit(run_application(command))
 """
 
 

@@ -17,7 +17,7 @@ import pytest
 from keras_ref.errors import CouldNotRun
 from keras_ref.lesson.notebook import build_notebook
 from keras_ref.reports import files
-from keras_ref.reports.files import Output, refuse_outputs, find_sources, write
+from keras_ref.reports.files import Output, find_sources, refuse_outputs, write
 
 SOURCE = """
 import files_helper

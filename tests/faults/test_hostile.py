@@ -17,16 +17,16 @@ from rich.console import Console
 
 from keras_ref.campaign import standing
 from keras_ref.campaign.ledger import load_findings
-from keras_ref.campaign.page import draft_report, build_ledger_page
+from keras_ref.campaign.page import build_ledger_page, draft_report
 from keras_ref.campaign.standing import Standing
 from keras_ref.frontends import recorded
 from keras_ref.frontends.compare_cli import print_comparison
-from keras_ref.frontends.homework_cli import write_junit, print_grade, print_table
+from keras_ref.frontends.homework_cli import print_grade, print_table, write_junit
 from keras_ref.homework.grades import Grade, StageResult
 from keras_ref.reports import github, junit
 from keras_ref.reports.comparison import Comparison, Matched, Row, write_comparison_html
 from keras_ref.reports.culprit import Culprit
-from keras_ref.reports.escaping import fence, escape_markdown, make_printable
+from keras_ref.reports.escaping import escape_markdown, fence, make_printable
 from keras_ref.reports.html import report_html
 from keras_ref.reports.terminal import print_report
 from keras_ref.reports.verdict import Kind, Report, Verdict, write_json_text

@@ -19,7 +19,7 @@ from keras_ref.campaign.results import Accusation, Result
 from keras_ref.errors import CouldNotRun
 from keras_ref.homework.exercises import find_exercise
 from keras_ref.lesson.lesson_model import make_recipe_model
-from keras_ref.lesson.live import draw_layers, build_live
+from keras_ref.lesson.live import build_live, draw_layers
 from keras_ref.minimisation.cases import CallCase
 from keras_ref.minimisation.expressions import Call, Imported, Inline, Item, Listing, Table, Values, is_dotted_name
 from keras_ref.minimisation.reading import express, find_reference

@@ -17,7 +17,7 @@ from command_line import run_gradtwin
 from keras_ref.errors import CouldNotRun
 from keras_ref.frontends import isolation
 from keras_ref.frontends.invocation import Invocation
-from keras_ref.frontends.isolation import read_isolated_names, choose_limits, raise_refusal, report_crash, run_limited
+from keras_ref.frontends.isolation import choose_limits, raise_refusal, read_isolated_names, report_crash, run_limited
 from keras_ref.frontends.supervise import End, Limits
 
 LIMITS = Limits(seconds=30, bytes=2**28, output=2**22)

@@ -18,8 +18,8 @@ from keras_ref.errors import BadInput, CouldNotRun
 from keras_ref.frontends.invocation import Invocation
 from keras_ref.lesson import lesson
 from keras_ref.minimisation import operations, programs
-from keras_ref.reports.terminal import show_progress
 from keras_ref.reports.terminal import make_ticker as ticking_bar
+from keras_ref.reports.terminal import show_progress
 from scratch import progress as progress_module
 from scratch.progress import ticking
 
@@ -183,7 +183,7 @@ def minimising_an_operation(phases, patch, **options):
 
 
 def making_a_lesson(phases, patch, **options):
-    patch.setattr(lesson, "lesson_model_of", sleeping(phases, "loading", CouldNotRun("it is over")))
+    patch.setattr(lesson, "load_lesson_model", sleeping(phases, "loading", CouldNotRun("it is over")))
     lesson.make("recipe1", **options)
 
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from keras_ref.comparison.diagnoses.chain import ChainPoint, Slip, propagate_backward, is_elementwise, slope_of
+from keras_ref.comparison.diagnoses.chain import ChainPoint, Slip, is_elementwise, propagate_backward, slope_of
 from keras_ref.comparison.diagnoses.table import Gradients, Proposal, diagnosis
 from keras_ref.own_modules import registry
 from scratch.arrays import Array
@@ -111,7 +111,9 @@ def masked_by_delta(found: Gradients) -> Iterator[Proposal]:
             derivative=lambda n, z, _: np.ones_like(z) if n == "relu" else slope_of(n, z),
             sent=lambda delta, kernel: np.maximum(delta @ kernel.T, 0),
         )
-        yield from propose_slips(found, "what comes back is cut where it is negative, not where the input of relu is", slip)
+        yield from propose_slips(
+            found, "what comes back is cut where it is negative, not where the input of relu is", slip
+        )
 
 
 @diagnosis
@@ -201,7 +203,9 @@ def output_derivative_again(found: Gradients) -> Iterator[Proposal]:
     if chain is not None and chain.fused:
         name = chain.layers[-1].activation
         slip = Slip(lambda n, z, a: a * (1 - a) if n == name else slope_of(n, z), at_output=True)
-        yield from propose_slips(found, f"the derivative of {name} is multiplied in once more: p - y has it already", slip)
+        yield from propose_slips(
+            found, f"the derivative of {name} is multiplied in once more: p - y has it already", slip
+        )
 
 
 @diagnosis

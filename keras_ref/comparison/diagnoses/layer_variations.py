@@ -39,7 +39,7 @@ def build_definition(class_name: str, config: Mapping[str, Any]) -> Layer | None
 def vary_layer(layer: Any) -> Iterator[tuple[str, Layer]]:
     """The layer with one setting changed, and the setting in words."""
     cls: Any = type(layer)
-    hints = registry.hints(cls)
+    hints = registry.read_hints(cls)
     for one in fields(layer):
         value, hint = getattr(layer, one.name), hints[one.name]
         for other, words in _list_other_values(one.name, value, hint):

@@ -13,8 +13,8 @@ from keras_ref.comparison.diagnoses.layer_variations import (
     build_definition,
     compute_output,
     describe_change,
-    vary_layer,
     pick_weights,
+    vary_layer,
 )
 from keras_ref.comparison.diagnoses.step_variations import StepOf, explain_step
 from keras_ref.comparison.diagnoses.table import Cause, Gradients, explain_gradients
@@ -89,7 +89,9 @@ def _find_inputs(side: Side, name: str) -> list[Array]:
 
 def _explain_loss(both: Both, row: Row) -> str:
     a, b = row.value_a, row.value_b
-    found = Gradients(wrong={}, right={}, allowed={}, samples=count_samples(both.a.point), outputs=count_outputs(both.a))
+    found = Gradients(
+        wrong={}, right={}, allowed={}, samples=count_samples(both.a.point), outputs=count_outputs(both.a)
+    )
     for factor, words in factors(found):
         if abs(b - factor * a) <= row.allowed * max(1.0, abs(factor)):
             return f"B's is A's × {words}"

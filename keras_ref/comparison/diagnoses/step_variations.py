@@ -105,7 +105,11 @@ def _vary_laws(found: StepOf) -> Iterator[tuple[str, Array]]:
     a, b = found.called
     own = type(optimizer).__name__
     changes = [
-        (f"{a} has {setting}={_show_settings(getattr(optimizer, setting))}, {b} {_show_settings(value)}", optimizer, {setting: value})
+        (
+            f"{a} has {setting}={_show_settings(getattr(optimizer, setting))}, {b} {_show_settings(value)}",
+            optimizer,
+            {setting: value},
+        )
         for setting, values in SETTINGS.items()
         for value in (values if hasattr(optimizer, setting) else ())
         if value != getattr(optimizer, setting)

@@ -75,10 +75,10 @@ class RoundedLayer(Layer):
     def forward(self, weights: Weights, *inputs: Array, **call: Any) -> Array:
         (x,) = inputs
         unit = unit_of(x)
-        y = self.part.forward(weights, self.roll.perturb(x, unit), **call)
+        y = self.part.forward(weights, self.roll.off(x, unit), **call)
         if x.dtype.kind not in "fc" or x.ndim != y.ndim:
-            return self.roll.perturb(y, unit)
-        return self.roll.perturb(y, unit) + unit * self.roll.strangers(x, y.shape)
+            return self.roll.off(y, unit)
+        return self.roll.off(y, unit) + unit * self.roll.strangers(x, y.shape)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,7 +99,7 @@ class RoundedLoss(Loss):
 
     def per_sample(self, y_true: Array, y_pred: Array) -> Array:
         unit = unit_of(y_pred)
-        values = self.roll.perturb(self._law.per_sample(y_true, self.roll.perturb(y_pred, unit)), unit)
+        values = self.roll.off(self._law.per_sample(y_true, self.roll.off(y_pred, unit)), unit)
         strangers = (self.roll.signs(y_pred.shape) * y_pred).reshape(len(y_pred), -1).sum(axis=-1)
         return values + unit * strangers.reshape(-1, *(1,) * (values.ndim - 1)) if values.ndim else values
 

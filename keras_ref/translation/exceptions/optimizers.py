@@ -17,7 +17,7 @@ from keras_ref.evaluation.restoration import Restoration
 from keras_ref.own_modules import registry
 from keras_ref.translation.exceptions import mirrors, reflects
 from keras_ref.translation.given_schedules import GivenSchedule
-from keras_ref.translation.specifications import NoTwin, simplify, reflect_object
+from keras_ref.translation.specifications import NoTwin, reflect_object, simplify
 from keras_ref.translation.to_keras import mirror_object
 from scratch.fields import list_alternatives
 from scratch.optimizers.adafactor import Adafactor
@@ -52,7 +52,7 @@ def optimizer(spec: Any, **options: Any) -> Any:
     Muon's rate stays in floatx: it is multiplied as it is with weights, which have to be of the same dtype.
     """
     cls: Any = type(spec)
-    hints, values, precise = registry.hints(cls), {}, cls.__name__ != "Muon"
+    hints, values, precise = registry.read_hints(cls), {}, cls.__name__ != "Muon"
     for name in (f.name for f in fields(spec)):
         value = getattr(spec, name)
         if isinstance(value, Schedule):
