@@ -94,10 +94,9 @@ class FailedInFloat64(UserCodeFailed):
         """The three parts that a user reads."""
         return (
             f"A model must run in float64 for its updates to be compared. Received: {type(self.error).__name__} there: "
-            f"{shorten_error(self.error, place_of(self.error))} If it runs on these data by itself, let the code there "
-            "take "
-            "the dtype of what it is given (x.dtype in place of float32, say), or use check_gradients, which checks a "
-            "model in the precision that it has."
+            f"{shorten_error(self.error, find_place(self.error))} If it runs on these data by itself, let the code "
+            "there take the dtype of what it is given (x.dtype in place of float32, say), or use check_gradients, which "
+            "checks a model in the precision that it has."
         )
 
 
@@ -127,7 +126,7 @@ def errors_as_bad_input() -> Iterator[None]:
             raise failed.error from None
         raise BadInput(
             f"A subject must run on the data it is checked on. Received: {type(failed.error).__name__}: "
-            f"{shorten_error(failed.error, place_of(failed.error))} Call it on them by itself first."
+            f"{shorten_error(failed.error, find_place(failed.error))} Call it on them by itself first."
         ) from failed.error
 
 
@@ -167,11 +166,11 @@ def target_stays(target: str) -> Iterator[None]:
         except SystemExit as ended:
             raise CouldNotRun(
                 f"A target must leave the process running. Received: {target}, which ends it with status {ended.code}"
-                f"{place_of(ended)}. Take that out of it."
+                f"{find_place(ended)}. Take that out of it."
             ) from ended
 
 
-def place_of(error: BaseException) -> str:
+def find_place(error: BaseException) -> str:
     """Where in the code of a user an error was raised, as " (shop/models.py:41)"; "" where nothing there is theirs."""
     if isinstance(error, SyntaxError):  # which says so itself
         return ""
@@ -222,7 +221,7 @@ def describe_error(error: Any) -> str:
 def shorten_error(error: Any, place: str = "") -> str:
     """The text of an error in at most 160 characters of one sentence, without colours and TensorFlow's own names.
 
-    place   put behind it, as place_of gives it
+    place   put behind it, as find_place gives it
     """
     # str(KeyError) has quotes
     said = describe_error(error.args[0] if isinstance(error, KeyError) and error.args else error)

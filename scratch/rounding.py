@@ -142,18 +142,18 @@ class _Off:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._own, name)
 
-    def _given(self, value: Any) -> Any:
+    def _unwrap_all(self, value: Any) -> Any:
         if isinstance(value, Mapping):
-            return {key: self._given(one) for key, one in value.items()}
+            return {key: self._unwrap_all(one) for key, one in value.items()}
         return _apply_to_each(value, lambda array: make_noisy(array, self._rounding), every=True)
 
     def forward(self, weights: Mapping[str, Array], *inputs: Any, **call: Any) -> Any:
         """The layer's outputs, off by rounding."""
-        return self._given(self._own.forward(self._given(weights), *self._given(inputs), **self._given(call)))
+        return self._unwrap_all(self._own.forward(self._unwrap_all(weights), *self._unwrap_all(inputs), **self._unwrap_all(call)))
 
     def __call__(self, *arguments: Any, **keywords: Any) -> Any:
         """The loss or penalty, off by rounding."""
-        return self._given(self._own(*self._given(arguments), **self._given(keywords)))
+        return self._unwrap_all(self._own(*self._unwrap_all(arguments), **self._unwrap_all(keywords)))
 
 
 def round_objective(objective: Any, rounding: Rounding) -> Any:

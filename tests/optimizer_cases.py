@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 from keras_ref import strategies as gt
 from keras_ref.evaluation.float64 import in_float64
 from keras_ref.translation import departures
-from keras_ref.translation.exceptions.optimizers import state_of
+from keras_ref.translation.exceptions.optimizers import read_state
 from keras_ref.translation.to_keras import mirror_object
 from scratch import registry
 from scratch.arrays import Array
@@ -207,7 +207,7 @@ def excluded(exclude: str | None) -> frozenset[str]:
 
 def moment(optimizer: Any) -> Moment:
     """Where Keras is."""
-    return Moment({name: v.numpy() for name, v in variables().items()}, state_of(optimizer, PATHS))
+    return Moment({name: v.numpy() for name, v in variables().items()}, read_state(optimizer, PATHS))
 
 
 def advance(optimizer: Any, steps: int) -> None:

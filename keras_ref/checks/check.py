@@ -18,7 +18,7 @@ from keras_ref.checks.precision import (
     is_about_precision,
     measure_cost,
     measure_low_precision,
-    note_of_refusal,
+    note_refusal,
 )
 from keras_ref.comparison.digits import compare_digits
 from keras_ref.comparison.efforts import choose_effort
@@ -58,7 +58,7 @@ def check(keras_objects: Sequence[Any], prepare: Prepare, settings: Settings) ->
         except UserCodeFailed as failed:
             if not (isinstance(failed, OtherFunction) or is_about_precision(failed)):
                 raise
-            note = str(failed) if isinstance(failed, OtherFunction) else note_of_refusal(failed.error)
+            note = str(failed) if isinstance(failed, OtherFunction) else note_refusal(failed.error)
             first, low = first or failed, LowPrecision(notes=(note,), loss=low.loss, unit=low.unit)
             try:
                 return check_in(None, keras_objects, prepare, settings=settings, low=low)
@@ -83,7 +83,7 @@ def check_in(
         evidence = replace(evidence, surrogates=paths.find_surrogates(evidence.names))
         outcome = annotate(compare(evidence), list_annotators(evidence, paths, keras_objects))
         cost = measure_cost(low, evidence.autodiff, evidence.loss)
-    return report_of(evidence, outcome, cost)
+    return make_report(evidence, outcome, cost)
 
 
 def compare(evidence: Evidence) -> Outcome:
@@ -95,7 +95,7 @@ def compare(evidence: Evidence) -> Outcome:
     return compared + compare_digits(evidence) if evidence.settings.digits else compared
 
 
-def report_of(evidence: Evidence, outcome: Outcome, cost: PrecisionCost) -> Report:
+def make_report(evidence: Evidence, outcome: Outcome, cost: PrecisionCost) -> Report:
     """The report of a check, with what a low precision costs."""
     estimated = (NOTE_ON_ESTIMATE.format(what, why) for what, why in evidence.loss.estimated.items())
     notes = (*evidence.notes, *outcome.notes, *cost.notes, *estimated)

@@ -88,10 +88,10 @@ def compare(
         )
         both, more = _run(programs, matching, points, precision, seed=seed, progress=progress)
         report_part(progress, "judging")
-        return report_of(both, notes=(*notes, *more), seed=seed, replay=replay)
+        return make_report(both, notes=(*notes, *more), seed=seed, replay=replay)
 
 
-def report_of(both: Both, *, notes: tuple[str, ...], seed: int, replay: str) -> Comparison:
+def make_report(both: Both, *, notes: tuple[str, ...], seed: int, replay: str) -> Comparison:
     """The report of two programs that were run."""
     rows = both.rows
     parting = find_first_parting(rows)

@@ -213,7 +213,7 @@ class _Recorded:
         given = [upstream[i] for i in at]
         return list(self.tape.gradient([self.raw[i] for i in at], sources, output_gradients=given))
 
-    def held(self, *, outputs: Sequence[Any], upstream: Sequence[Any], cotangents: Sequence[Any]) -> HeldCall:
+    def hold(self, *, outputs: Sequence[Any], upstream: Sequence[Any], cotangents: Sequence[Any]) -> HeldCall:
         """The call with what it returned at the point."""
         found = iter(cotangents)
         of_arguments = tuple(_densify(next(found)) if _is_float(one) else None for one in self.arguments)
@@ -254,7 +254,7 @@ def _record_calls(loss: LossFunction, layers: list[Any]) -> list[HeldCall]:
     finally:
         loss.restore_values()
     return [
-        call.held(outputs=outputs, upstream=upstream, cotangents=cotangents)
+        call.hold(outputs=outputs, upstream=upstream, cotangents=cotangents)
         for call, outputs, upstream, cotangents in zip(made, *found, strict=True)
     ]
 

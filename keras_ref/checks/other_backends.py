@@ -14,7 +14,7 @@ import keras
 import numpy as np
 
 from keras_ref.checks.annotations import list_annotators_of_program
-from keras_ref.checks.check import compare, report_of
+from keras_ref.checks.check import compare, make_report
 from keras_ref.checks.checked_loss import NOTE_ON_COTANGENTS, note_on_added_losses
 from keras_ref.checks.gather import build_oracles
 from keras_ref.checks.precision import LowPrecision, measure_cost
@@ -185,7 +185,7 @@ def _check(
     )
     outcome = annotate(compare(evidence), list_annotators_of_program(evidence))
     low = LowPrecision(dtypes=("float32",), gradient=function.gradient_in("float32"))
-    return report_of(evidence, outcome, measure_cost(low, autodiff, function))
+    return make_report(evidence, outcome, measure_cost(low, autodiff, function))
 
 
 def _require_float64(facts: Facts) -> None:

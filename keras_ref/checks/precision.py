@@ -128,7 +128,7 @@ def is_about_precision(failed: UserCodeFailed) -> bool:
     return isinstance(failed.error, OF_PRECISION)
 
 
-def note_of_refusal(error: BaseException) -> str:
+def note_refusal(error: BaseException) -> str:
     """The note that goes with a check in the precision that a subject has."""
     return (
         "float32 inside: it does not run in float64 and was checked in the precision it has, with steps as wide as its "

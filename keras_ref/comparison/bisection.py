@@ -144,7 +144,7 @@ class Search:
                 return Outcome(tuple(verdicts), (*self.notes, *_note_what_was_seen(results, pending, self.point)))
             culprit = self.find_culprit(trouble) if trouble.kind is Kind.MISMATCH and wrong < MOST else None
             if culprit is None:
-                verdicts += [self.undecided(trouble, n, wrong) for n in pending]
+                verdicts += [self.leave_undecided(trouble, n, wrong) for n in pending]
                 break
             wrong += 1
             verdicts.append(culprit)
@@ -189,7 +189,7 @@ class Search:
             del direction, found
         return results
 
-    def undecided(self, trouble: DirectionalResult, name: str, wrong: int) -> Verdict:
+    def leave_undecided(self, trouble: DirectionalResult, name: str, wrong: int) -> Verdict:
         """The verdict on a variable where something is wrong with some, and it was not found out with which."""
         verdict = self.summarize([replace(trouble, kind=Kind.UNDECIDED)], name)
         return verdict.because(Reason.NOT_TOLD_APART, wrong) if wrong == MOST else verdict

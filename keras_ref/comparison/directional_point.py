@@ -122,7 +122,7 @@ class DirectionalPoint:
             squares.append(self.sizes[name] ** 2 * square)
         return Contraction(shares, 8 * UNIT * math.fsum(terms), math.sqrt(math.fsum(squares)))
 
-    def scales(self, names: Sequence[str]) -> Scales:
+    def choose_scales(self, names: Sequence[str]) -> Scales:
         """s_k by name, as the top of this file derives it. The median variable moves by t times its own size."""
         own = {n: self.own_sizes[n] or 1.0 for n in names}
         moved = {n: self.sizes[n] * own[n] for n in names}
@@ -149,7 +149,7 @@ def draw_direction(
 
     Of the variables in `sampled` one drawn entry moves, as far as all of its fellows together would.
     """
-    scales = point.scales([*names, *sampled])
+    scales = point.choose_scales([*names, *sampled])
     far = scales.by_name
     vector = {n: draw_offset(point.oracle.values[n].shape, generator, scale=far[n]) for n in names}
     for n in sampled:

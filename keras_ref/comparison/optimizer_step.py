@@ -55,7 +55,7 @@ class OptimizerTwin:
         started = int(np.asarray(optimizer.iterations.numpy())) or _has_accumulated(optimizer)
         return cls(
             optimizer=spec,
-            state=mirrors.state_of(optimizer, by_path) if started else spec.init(values, paths=paths),
+            state=mirrors.read_state(optimizer, by_path) if started else spec.init(values, paths=paths),
             constraints={
                 names[id(v)]: reflect_object(v.constraint, "constraint")
                 for v in variables

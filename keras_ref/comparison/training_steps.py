@@ -72,7 +72,7 @@ def compare_steps(
             found[name].append(verdict)
         if departed:
             # what Keras remembers is no longer what the law says: the next step starts from Keras's own state
-            state = mirrors.state_of(model.optimizer, {v.path: names[id(v)] for v in model.trainable_variables})
+            state = mirrors.read_state(model.optimizer, {v.path: names[id(v)] for v in model.trainable_variables})
             twin = replace(twin, state=state, doubt={})
         else:
             twin = replace(twin, state=predictions.law.state, doubt=predictions.law.doubt)

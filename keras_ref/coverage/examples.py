@@ -55,7 +55,7 @@ def compare_example(kind: str, name: str) -> Results:
 # Drawing an example ---------------------------------------------------------------------------------------------------
 
 
-def _anything(_: Any) -> bool:
+def _accept_anything(_: Any) -> bool:
     return True
 
 
@@ -64,7 +64,7 @@ def _choose_size(_: Any, high: Any) -> Any:
     return high
 
 
-def draw_specification(kind: str, name: str, suits: Callable[[Any], bool] = _anything) -> Any:
+def draw_specification(kind: str, name: str, suits: Callable[[Any], bool] = _accept_anything) -> Any:
     """The simplest legal specification that `suits`; one that Keras does not refuse, if there is one.
 
     Raises: CouldNotRun without Hypothesis.
@@ -100,7 +100,9 @@ def _draw_array(shape: tuple[int, ...], domain: Any, seed: int) -> Array:
     if hasattr(domain, "small"):
         return generator.normal(size=shape)
     samples = strategies.samples(shape, domain, patterns=("generic",))
-    return np.asarray(find(samples, _anything, settings=settings(database=None, derandomize=True, deadline=None)))
+    return np.asarray(
+        find(samples, _accept_anything, settings=settings(database=None, derandomize=True, deadline=None))
+    )
 
 
 def _draw_model(spec: Any) -> tuple[Model, dict[str, Array], Any]:
@@ -123,7 +125,7 @@ def _draw_model(spec: Any) -> tuple[Model, dict[str, Array], Any]:
 
 def _compare_layer(kind: str, name: str) -> Results:
     """The simplest specification; if Keras refuses it, the simplest one without sizes of 1."""
-    for suits in (_anything, _has_no_ones):
+    for suits in (_accept_anything, _has_no_ones):
         spec = draw_specification(kind, name, suits)
         try:
             return _compare_model(*_draw_model(spec))

@@ -59,10 +59,10 @@ def running_backward_pass() -> Iterator[None]:
     except (BadInput, UserCodeFailed):
         raise
     except Exception as error:
-        raise BackwardPassFailed(error, place=place_of(error)) from error
+        raise BackwardPassFailed(error, place=find_place(error)) from error
 
 
-def place_of(error: BaseException) -> str:
+def find_place(error: BaseException) -> str:
     """Where in the user's code an error comes from: function, line and file; "" where none of it is on the way.
 
     It is the last frame that is the user's; or else the backward function of the user's that TensorFlow had called,

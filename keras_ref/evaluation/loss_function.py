@@ -26,7 +26,7 @@ from keras_ref.errors import BackwardPassFailed, UserCodeFailed, running_user_co
 from keras_ref.evaluation.backward_errors import (
     Refused,
     as_floats,
-    place_of,
+    find_place,
     recording_wrong_gradients,
     require_scalar,
     running_backward_pass,
@@ -282,7 +282,7 @@ class LossFunction(PerturbedLosses):
         except tf.errors.OpError as error:
             if mode != "function":
                 raise
-            raise BackwardPassFailed(error, place=place_of(error)) from error
+            raise BackwardPassFailed(error, place=find_place(error)) from error
         finally:
             self.restore_values()
         return {n: as_floats(g) for n, g in zip(self.values, found, strict=True)}, float(loss)
@@ -393,4 +393,4 @@ class LossFunction(PerturbedLosses):
                     self.loss_at(inputs, held)
                 except UserCodeFailed:
                     raise failed from failed.error
-            raise BackwardPassFailed(failed.error, place=place_of(failed.error)) from failed.error
+            raise BackwardPassFailed(failed.error, place=find_place(failed.error)) from failed.error

@@ -77,10 +77,10 @@ def trace_anew(restoration: Restoration, replaced: Mapping[int, str], dtype: str
     call, concrete, flat = Function.__call__, Function.get_concrete_function, ConcreteFunction._call_flat
 
     def called(function: Any, *arguments: Any, **keywords: Any) -> Any:
-        return call(block.clone_of(function), *arguments, **keywords)
+        return call(block.make_clone(function), *arguments, **keywords)
 
     def made_concrete(function: Any, *arguments: Any, **keywords: Any) -> Any:
-        return concrete(block.clone_of(function), *arguments, **keywords)
+        return concrete(block.make_clone(function), *arguments, **keywords)
 
     def called_flat(function: Any, tensor_inputs: Any, captured_inputs: Any) -> Any:
         block.meet(function, captured_inputs)
@@ -105,7 +105,7 @@ class _Block:
     clones: weakref.WeakKeyDictionary[Any, Any] = field(default_factory=weakref.WeakKeyDictionary)
     met: dict[int, tuple[Any, Array]] = field(default_factory=dict)
 
-    def clone_of(self, function: Any) -> Any:
+    def make_clone(self, function: Any) -> Any:
         """The function to call in the place of a tf.function."""
         if isinstance(function, RestoredFunction) or _is_own(function):
             return function

@@ -20,7 +20,17 @@ from keras_ref.options import OPTIONS, require_minimum
 from keras_ref.reports.comparison import Comparison, Row
 from keras_ref.reports.escaping import make_printable
 from keras_ref.reports.files import Output, describe_writer, find_sources, refuse_outputs, write
-from keras_ref.reports.schema import COUNT, HEADER, LARGEST, NUMBER, PATH, TEXT, describe_list, describe_table, record
+from keras_ref.reports.schema import (
+    COUNT,
+    HEADER,
+    LARGEST,
+    NUMBER,
+    PATH,
+    TEXT,
+    describe_list,
+    describe_record,
+    describe_table,
+)
 from keras_ref.reports.terminal import make_console, make_ticker, show_progress
 from keras_ref.reports.verdict import write_json_text
 from scratch.progress import Progress
@@ -234,7 +244,7 @@ def _make_validator() -> Any:
 
 def build_comparison_schema() -> dict[str, Any]:
     """The JSON Schema of what `compare --json` writes."""
-    row = record(
+    row = describe_record(
         {
             **dict.fromkeys(("stage", "a", "b", "right", "note"), TEXT),
             **dict.fromkeys(("difference", "allowed", "value_a", "value_b", "slope"), NUMBER),
@@ -248,22 +258,22 @@ def build_comparison_schema() -> dict[str, Any]:
         "seed": COUNT,
         "time_limit": {"type": "number", "exclusiveMinimum": 0, "maximum": LARGEST},
     }
-    run = record(
+    run = describe_record(
         {
             "command": {"enum": ["compare"]},
             "targets": {**describe_list({**PATH, "minLength": 1}, least=2), "maxItems": 2},
             "data": PATH,
-            "options": record(options),
+            "options": describe_record(options),
             "files": describe_table(TEXT),
             "versions": describe_table(TEXT),
             "replay": TEXT,
         }
     )
-    return record(
+    return describe_record(
         {
             "ok": {"type": "boolean"},
             **dict.fromkeys(("sentence", "a", "b", "precision", "cause", "replay"), TEXT),
-            "matched": describe_list(record(dict.fromkeys(("a", "b", "layout"), TEXT))),
+            "matched": describe_list(describe_record(dict.fromkeys(("a", "b", "layout"), TEXT))),
             "rows": describe_list(row),
             "parting": {"anyOf": [row, {"type": "null"}]},
             **dict.fromkeys(("notes", "errors"), describe_list(TEXT)),

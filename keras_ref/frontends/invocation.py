@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from keras_ref.errors import BadInput, CouldNotRun, place_of, shorten_error, target_stays
+from keras_ref.errors import BadInput, CouldNotRun, find_place, shorten_error, target_stays
 from keras_ref.frontends.distribution import open_executor
 from keras_ref.frontends.supervise import WATCHED
 from keras_ref.frontends.verbs import find_check
@@ -164,7 +164,7 @@ class Invocation:
                 raise
             raise CouldNotRun(
                 f"A check must be able to run the model. Received: {target}, which raised {type(error).__name__}: "
-                f"{shorten_error(error, place_of(error))} Call the model on this data by itself; with "
+                f"{shorten_error(error, find_place(error))} Call the model on this data by itself; with "
                 "GRADTWIN_TRACEBACK=1 in the environment the whole trace is shown."
             ) from error
         notes = (*report.notes, *([drawn] if drawn else []))

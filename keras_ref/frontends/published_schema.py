@@ -13,7 +13,7 @@ from keras_ref.frontends.compare_cli import build_comparison_schema
 from keras_ref.frontends.invocation import TAKES
 from keras_ref.frontends.recorded import build_document_schema
 from keras_ref.reports.files import SCHEMA_VERSION
-from keras_ref.reports.schema import OPTIONAL, REPORT, TEXT, describe_list, describe_table, record
+from keras_ref.reports.schema import OPTIONAL, REPORT, TEXT, describe_list, describe_record, describe_table
 
 #: a list of records that have their own columns
 _ROWS = describe_list({"type": "object"})
@@ -21,7 +21,7 @@ _ROWS = describe_list({"type": "object"})
 
 def build_published_schema() -> dict[str, Any]:
     """The schema: one branch for each command, told by the key `written_by`."""
-    test = record({"test": TEXT, **REPORT}, OPTIONAL)
+    test = describe_record({"test": TEXT, **REPORT}, OPTIONAL)
     of_pytest = {
         "ok": REPORT["ok"],
         "could_not_run": describe_list(TEXT),
@@ -30,10 +30,10 @@ def build_published_schema() -> dict[str, Any]:
     }
     branches = {
         (*TAKES,): build_document_schema(several=True),
-        ("pytest",): record(of_pytest),
+        ("pytest",): describe_record(of_pytest),
         ("compare",): build_comparison_schema(),
-        ("homework",): record({"ok": REPORT["ok"], "submissions": _ROWS}),
-        ("findings",): record({"subject": TEXT, "ok": REPORT["ok"], "versions": TEXT, "findings": _ROWS}),
+        ("homework",): describe_record({"ok": REPORT["ok"], "submissions": _ROWS}),
+        ("findings",): describe_record({"subject": TEXT, "ok": REPORT["ok"], "versions": TEXT, "findings": _ROWS}),
     }
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",

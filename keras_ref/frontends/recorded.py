@@ -17,7 +17,17 @@ from keras_ref.frontends.invocation import RECORDED, TAKES, Invocation, hash_fil
 from keras_ref.options import OPTIONS
 from keras_ref.reports.culprit import Culprit
 from keras_ref.reports.files import is_plain_file, read_text
-from keras_ref.reports.schema import COUNT, HEADER, OPTIONAL, PATH, REPORT, TEXT, describe_list, describe_table, record
+from keras_ref.reports.schema import (
+    COUNT,
+    HEADER,
+    OPTIONAL,
+    PATH,
+    REPORT,
+    TEXT,
+    describe_list,
+    describe_record,
+    describe_table,
+)
 from keras_ref.reports.verdict import Report, Verdict
 
 #: options that let a command run code of files; a report cannot give them
@@ -128,9 +138,9 @@ def build_document_schema(*, several: bool) -> dict[str, Any]:
     """The JSON Schema of what --json writes: a report for each target; without them, what it wrote before version 1."""
     run = _run_schema()
     if not several:
-        return record({**REPORT, "run": run}, OPTIONAL)
-    one = record({"target": PATH, **REPORT}, OPTIONAL)
-    return record(
+        return describe_record({**REPORT, "run": run}, OPTIONAL)
+    one = describe_record({"target": PATH, **REPORT}, OPTIONAL)
+    return describe_record(
         {"ok": REPORT["ok"], "could_not_run": describe_list(TEXT), "reports": describe_list(one, least=1), "run": run},
         {**HEADER, **REPORT, **OPTIONAL},
     )
@@ -138,12 +148,12 @@ def build_document_schema(*, several: bool) -> dict[str, Any]:
 
 def _run_schema() -> dict[str, Any]:
     options = {name: _build_option_schema(name) for names in RECORDED.values() for name in names}
-    return record(
+    return describe_record(
         {
             "command": {"enum": [*TAKES]},
             "targets": describe_list({**PATH, "minLength": 1}, least=1),
             "data": PATH,
-            "options": record({}, options),
+            "options": describe_record({}, options),
             "seed": COUNT,
             "files": describe_table(TEXT),
             "versions": describe_table(TEXT),

@@ -253,7 +253,7 @@ class Grader:
             if after.shape != start.shape or not is_same(
                 after, start - rate * own, side.measured.steps[0][pair.b.name]
             ):
-                texts.append(_step_words(pair.b.name, start, after, own, rate))
+                texts.append(_describe_step(pair.b.name, start, after, own, rate))
         if texts:
             return StageResult(Stage.UPDATE, "wrong", texts[0])
         if side.measured.trace.gradient:
@@ -299,13 +299,13 @@ class Grader:
                     slope, error = self.scale * pair.to_b(keras_gradient), side.measured.steps[0][pair.b.name]
                 after = np.asarray(first[pair.b.name], dtype=float)
                 if after.shape != start.shape or not is_same(after, start - rate * slope, error):
-                    texts.append(_step_words(pair.b.name, start, after, slope, rate))
+                    texts.append(_describe_step(pair.b.name, start, after, slope, rate))
             if not texts:
                 return StageResult(Stage.UPDATE, "right", f"by nudges of {nudge:g}" if nudge else "")
         return StageResult(Stage.UPDATE, "wrong", texts[0])
 
 
-def _step_words(name: str, start: Array, after: Array, gradient: Array, rate: float) -> str:
+def _describe_step(name: str, start: Array, after: Array, gradient: Array, rate: float) -> str:
     """What a step that is not that of gradient descent looks like."""
     if after.shape != start.shape:
         return f"{name} has the shape {after.shape} after the step, and {start.shape} before it"

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_ref.errors import CouldNotRun, join_names, place_of, shorten_error, target_stays
+from keras_ref.errors import CouldNotRun, find_place, join_names, shorten_error, target_stays
 from keras_ref.inputs.archives import require_declared_size
 from keras_ref.inputs.model_files import is_model_file, load_model_file
 from keras_ref.own_modules import refuse_namesakes
@@ -108,13 +108,13 @@ def import_module(name: str) -> Any:
         raise
     except ImportError as error:
         raise CouldNotRun(
-            f"A target's module must import. Received: {name}: {shorten_error(error, place_of(error))} Check the name, "
-            "or install what it needs."
+            f"A target's module must import. Received: {name}: {shorten_error(error, find_place(error))} Check the "
+            "name, or install what it needs."
         ) from error
     except Exception as error:
         raise CouldNotRun(
             f"A target's module must import. Received: {name}, which raised {type(error).__name__}: "
-            f"{shorten_error(error, place_of(error))} Mend the module."
+            f"{shorten_error(error, find_place(error))} Mend the module."
         ) from error
 
 
@@ -146,7 +146,7 @@ def _load_factory(target: str) -> tuple[Any, Any, Any, Any]:
     except Exception as error:
         raise CouldNotRun(
             f"A factory must return a model. Received: {target}, which raised {type(error).__name__}: "
-            f"{shorten_error(error, place_of(error))} Run it by itself."
+            f"{shorten_error(error, find_place(error))} Run it by itself."
         ) from error
     model, *data = made if isinstance(made, tuple) and made else (made,)
     if not (isinstance(model, keras.Model) or is_model(model)) or len(data) > 3:

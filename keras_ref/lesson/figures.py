@@ -124,7 +124,7 @@ def plot_loss(lesson: Lesson, words: Words = ENGLISH) -> Spec:
     }
 
 
-def _pair(lesson: Lesson, entry: int, sources: Sequence[str], *, title: str, words: Words) -> Spec:
+def _plot_pair(lesson: Lesson, entry: int, sources: Sequence[str], *, title: str, words: Words) -> Spec:
     epochs = np.arange(lesson.epochs + 1)
     mine, theirs = sources
     nudged, exact = words.say("line_nudged"), words.say("line_exact")
@@ -146,12 +146,12 @@ def _pair(lesson: Lesson, entry: int, sources: Sequence[str], *, title: str, wor
 
 def plot_weight(lesson: Lesson, entry: int = 0, *, words: Words = ENGLISH) -> Spec:
     """One weight over epochs, in both trainings."""
-    return _pair(lesson, entry, ("weights", "keras_weights"), title="axis_weight", words=words)
+    return _plot_pair(lesson, entry, ("weights", "keras_weights"), title="axis_weight", words=words)
 
 
 def plot_slope(lesson: Lesson, entry: int = 0, *, words: Words = ENGLISH) -> Spec:
     """One gradient entry over epochs: nudged at the twin's weights, autodiff at Keras's weights."""
-    return _pair(lesson, entry, ("slopes", "gradients"), title="axis_slope", words=words)
+    return _plot_pair(lesson, entry, ("slopes", "gradients"), title="axis_slope", words=words)
 
 
 def plot_difference(lesson: Lesson, entry: int = 0, *, words: Words = ENGLISH) -> Spec:

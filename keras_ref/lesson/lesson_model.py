@@ -63,7 +63,7 @@ class LessonModel:
     def labels(self) -> tuple[str, ...]:
         """A label for each trained entry: dense/kernel[0, 2]; without the index where there is only one entry."""
         return tuple(
-            label_of(n, index, self.weights[n].shape)
+            make_label(n, index, self.weights[n].shape)
             for n in self.trained
             for index in np.ndindex(self.weights[n].shape)
         )
@@ -92,7 +92,7 @@ class LessonModel:
             return float(self.objective(weights, self.x, self.y, training=True))
 
 
-def label_of(name: str, index: tuple[int, ...], shape: tuple[int, ...]) -> str:
+def make_label(name: str, index: tuple[int, ...], shape: tuple[int, ...]) -> str:
     """dense/kernel[0, 2], as it is shown; the name alone where the weight has one entry."""
     return make_printable(name if int(np.prod(shape)) == 1 else f"{name}{list(index)}")
 

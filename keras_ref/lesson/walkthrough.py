@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_ref.lesson.lesson_model import LessonModel, label_of, take
+from keras_ref.lesson.lesson_model import LessonModel, make_label, take
 from keras_ref.lesson.two_trainings import KerasTraining, Track
 from keras_ref.lesson.words import Phrase, phrase
 from keras_ref.reports.escaping import make_printable
@@ -194,7 +194,7 @@ def _show_nudges(lesson_model: LessonModel, track: Track) -> tuple[Nudge, ...]:
             allowed = float(track.slope_allowed[0, at])
             found.append(
                 Nudge(
-                    label=label_of(name, entry, value.shape),
+                    label=make_label(name, entry, value.shape),
                     weight=float(value[entry]),
                     step=float(step[i]),
                     loss=float(nudges.base),

@@ -111,7 +111,7 @@ def minimise(
     the same twice; BadInput where the subject cannot be written as Python.
     """
     started = time.monotonic()
-    check = check_updates if updates else _check_of(subject)
+    check = check_updates if updates else _make_check(subject)
     if report is None:
         report = check(subject, *inputs, **options)
     findings = list_findings(report)
@@ -146,7 +146,7 @@ def minimise(
     )
 
 
-def _check_of(subject: Any) -> Callable[..., Report]:
+def _make_check(subject: Any) -> Callable[..., Report]:
     if isinstance(subject, keras.Model):
         return check_gradients
     return check_layer if isinstance(subject, keras.layers.Layer) else check_function

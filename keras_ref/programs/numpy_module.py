@@ -173,7 +173,7 @@ class NumpyModule(Program):
 
     def _run(self, stage: str, known: Mapping[str, Any]) -> Any:
         function = self.functions[stage]
-        return self._call(function, **arguments(function, known))
+        return self._call(function, **select_arguments(function, known))
 
     def _call(self, function: Callable[..., Any], **given: Any) -> Any:
         """Raises: CouldNotRun with the line of the student's own code."""
@@ -200,7 +200,7 @@ def assign_roles(function: Callable[..., Any]) -> dict[str, str]:
     return {names[p]: p for p in inspect.signature(function).parameters if p in names}
 
 
-def arguments(function: Callable[..., Any], known: Mapping[str, Any]) -> dict[str, Any]:
+def select_arguments(function: Callable[..., Any], known: Mapping[str, Any]) -> dict[str, Any]:
     """The arguments of a call, by parameter. Raises: CouldNotRun for a parameter that nothing is known for."""
     own, given = assign_roles(function), {}
     for role, named in own.items():

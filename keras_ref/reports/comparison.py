@@ -144,10 +144,10 @@ class Comparison:
         same = sum(one.a == one.b and not one.layout for one in self.matched)
         if same:
             yield f"  {same} weights of the same names"
-        width = max([len(_pair(row)) for row in self.rows], default=0)
+        width = max([len(_format_pair(row)) for row in self.rows], default=0)
         for row in self.rows:
             mark = "" if row.agrees else "  ←"
-            yield f"{row.stage:<9} {_pair(row):<{width}}  {_format_numbers(row)}{mark}"
+            yield f"{row.stage:<9} {_format_pair(row):<{width}}  {_format_numbers(row)}{mark}"
         yield from self.notes
         yield from self.errors
         if self.parting is not None and self.parting.worst and self.parting.a and self.parting.b:
@@ -187,7 +187,7 @@ def _make_printable(one: Record) -> Record:
     return replace(one, **texts)
 
 
-def _pair(row: Row) -> str:
+def _format_pair(row: Row) -> str:
     return row.a if row.a == row.b or not row.b else f"{row.a} | {row.b}" if row.a else f"(B) {row.b}"
 
 

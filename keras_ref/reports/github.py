@@ -55,7 +55,7 @@ def annotate(target: str, report: Report) -> list[str]:
     """An annotation for each failure, the worst first, beside the layer at fault or the target's factory; of more than
     GitHub shows, the last one says how many. One where nothing was compared.
     """
-    where = place_of_culprit(report) or place_of(target)
+    where = find_place_of_culprit(report) or find_place(target)
     if not report.ok and not report.failures:
         return [format_annotation("gradtwin: nothing was compared", report.summary(), **where)]
     failures = [verdict for verdict in reversed(report.worst_last) if report.fails(verdict)]
@@ -71,7 +71,7 @@ def annotate(target: str, report: Report) -> list[str]:
     return lines
 
 
-def place_of(target: str) -> dict[str, Any]:
+def find_place(target: str) -> dict[str, Any]:
     """{file, line} of a target's factory, the file relative to the workspace; {} for a factory outside of it.
 
     Where another process has loaded the module, its source is read.
@@ -79,7 +79,7 @@ def place_of(target: str) -> dict[str, Any]:
     module, _, name = target.partition(":")
     factory = getattr(sys.modules.get(module), name, None)
     if not callable(factory):
-        return _place_in_source(target, name)
+        return _find_place_in_source(target, name)
     try:
         file, line = inspect.getsourcefile(inspect.unwrap(factory)), inspect.getsourcelines(inspect.unwrap(factory))[1]
     except (OSError, TypeError):  # a built-in, or not defined in a file
@@ -87,13 +87,13 @@ def place_of(target: str) -> dict[str, Any]:
     return _find_in_workspace(Path(file or ""), line)
 
 
-def place_of_culprit(report: Report) -> dict[str, Any]:
-    """{file, line} of the layer at fault, as place_of gives it; {} where there is none, or none in the workspace."""
+def find_place_of_culprit(report: Report) -> dict[str, Any]:
+    """{file, line} of the layer at fault, as find_place gives it; {} where there is none, or none in the workspace."""
     found = report.culprit
     return {} if found is None or not found.file else _find_in_workspace(Path(found.file), found.line)
 
 
-def _place_in_source(target: str, name: str) -> dict[str, Any]:
+def _find_place_in_source(target: str, name: str) -> dict[str, Any]:
     for file in find_sources([target]) if name else ():
         with suppress(OSError, ValueError, SyntaxError):
             for node in ast.parse(Path(file).read_text(encoding="utf-8")).body:

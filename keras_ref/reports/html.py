@@ -24,7 +24,7 @@ def report_html(*reports: Report, command: str = "check") -> str:
         page = f"<header>{head}</header><main>{body}</main><footer>{_build_foot(reports[0])}</footer>"
         return build_page(reports[0].subject, page, command=command)
     listed = "".join(
-        f'<li><a href="#target-{i}">{escape(report.subject)}</a>: {escape(_state(report))}</li>'
+        f'<li><a href="#target-{i}">{escape(report.subject)}</a>: {escape(_describe_state(report))}</li>'
         for i, report in enumerate(reports)
     )
     wrong = sum(not report.ok for report in reports)
@@ -69,7 +69,7 @@ def _build_head(report: Report, heading: str = "h1") -> str:
     culprit = "" if report.culprit is None else f"<p>The layer at fault: <b>{escape(report.culprit.text)}</b></p>"
     state = "ok" if report.ok else "bad"
     return (
-        f'<{heading}>{escape(report.subject)}</{heading}><p class="state {state}">{_state(report)}</p>'
+        f'<{heading}>{escape(report.subject)}</{heading}><p class="state {state}">{_describe_state(report)}</p>'
         f'<p class="verdict">{escape(report.summary())}</p>{culprit}'
     )
 
@@ -85,7 +85,7 @@ def _build_foot(report: Report) -> str:
     return f"gradtwin, seed {report.seed}{noise}."
 
 
-def _state(report: Report) -> str:
+def _describe_state(report: Report) -> str:
     if report.ok:
         return "All match."
     if report.failures:

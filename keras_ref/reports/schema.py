@@ -24,7 +24,7 @@ NUMBER = {
 }
 
 
-def record(required: dict[str, Any], optional: dict[str, Any] | None = None) -> dict[str, Any]:
+def describe_record(required: dict[str, Any], optional: dict[str, Any] | None = None) -> dict[str, Any]:
     """The schema of an object with these properties and no others."""
     return {
         "type": "object",
@@ -44,7 +44,7 @@ def describe_list(items: dict[str, Any], *, least: int = 0) -> dict[str, Any]:
     return {"type": "array", "items": items, "minItems": least}
 
 
-VERDICT = record(
+VERDICT = describe_record(
     {
         "name": TEXT,
         "oracle": TEXT,
@@ -71,7 +71,7 @@ VERDICT = record(
 )
 #: what a document begins with since there are versions of its shape
 HEADER = {"written_by": TEXT, "schema_version": {"const": SCHEMA_VERSION}}
-CULPRIT = record({"layer": TEXT, "kind": TEXT, "file": PATH, "line": COUNT})
+CULPRIT = describe_record({"layer": TEXT, "kind": TEXT, "file": PATH, "line": COUNT})
 #: properties of a report, without the braces: a document adds its own
 REPORT = {
     "subject": TEXT,

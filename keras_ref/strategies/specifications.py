@@ -18,7 +18,7 @@ from keras_ref.own_modules import registry
 from scratch.layers.base import Layer
 
 
-def _numbers(plain: type, found: tuple[domains.Domain, ...]) -> SearchStrategy[Any]:
+def _draw_numbers(plain: type, found: tuple[domains.Domain, ...]) -> SearchStrategy[Any]:
     """Small legal numbers: the range a domain calls small, else the first few from its lower end."""
     for d in found:
         if isinstance(d, domains.Integers):
@@ -94,7 +94,7 @@ def values(hint: Any) -> SearchStrategy[Any]:
         elif isinstance(plain, type) and (kinds := _list_registered_under(plain)):
             options.append(st.sampled_from(kinds).flatmap(lambda kind: specifications(*kind)))
         elif plain in (int, float) or plain is tuple or get_origin(plain) is tuple:
-            options.append(_numbers(plain if plain in (int, float) else int, found))
+            options.append(_draw_numbers(plain if plain in (int, float) else int, found))
         else:
             raise TypeError(
                 f"A field annotation must say what is legal. Received: {hint!r}. "

@@ -111,7 +111,7 @@ def _group_inputs(layer: keras.layers.Layer, inputs: list[Any]) -> tuple[list[An
     if len(inputs) == 1:
         return inputs, {}
     if recurrent.takes_states(layer):
-        return recurrent.arguments(layer, inputs)
+        return recurrent.split_arguments(layer, inputs)
     parameters = inspect.signature(layer.call).parameters
     return ([inputs] if next(iter(parameters), "") == "inputs" else inputs), {}
 

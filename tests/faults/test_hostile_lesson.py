@@ -11,7 +11,7 @@ from hostile_names import NAMES, has_only_visible_characters
 
 from keras_ref.errors import BadInput
 from keras_ref.lesson import figures, make
-from keras_ref.lesson.lesson_model import label_of
+from keras_ref.lesson.lesson_model import make_label
 from keras_ref.lesson.notebook import build_notebook
 from keras_ref.lesson.page import build_page
 from keras_ref.lesson.tables import describe_units
@@ -23,7 +23,7 @@ from keras_ref.reports.escaping import make_printable
 def lesson_of_names():
     """A lesson in which everything has a hostile name: its model, units, weights and landscapes."""
     lesson, shown = make("recipe1", epochs=1), [*map(make_printable, NAMES)]
-    labels = [label_of(name, (0,), (2,)) for name in NAMES]
+    labels = [make_label(name, (0,), (2,)) for name in NAMES]
     scenes = [replace(lesson.landscapes[0], first=label, second=label) for label in labels]
     return replace(
         lesson,

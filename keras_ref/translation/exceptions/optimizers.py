@@ -143,7 +143,7 @@ def multi_back(thing: Any) -> Any:
     )
 
 
-def state_of(optimizer: Any, names: Mapping[str, str]) -> State:
+def read_state(optimizer: Any, names: Mapping[str, str]) -> State:
     """The state of a live Keras optimizer for its twin; `names` maps the paths of its variables to the twin's names.
 
     ScheduleFreeAdamW keeps no sum of squared rates: it is computed from the present learning rate over the steps taken.
@@ -159,10 +159,10 @@ def state_of(optimizer: Any, names: Mapping[str, str]) -> State:
             "dynamic_scale": float(optimizer.dynamic_scale.numpy()),
             "step_counter": int(optimizer.step_counter.numpy()),
         }
-        inner = state_of(optimizer.inner_optimizer, names)
+        inner = read_state(optimizer.inner_optimizer, names)
         return replace(inner, shared={**inner.shared, **own})
     if isinstance(optimizer, find_optimizer_class("MultiOptimizer")):
-        parts = [(i, state_of(inner, names)) for i, inner in enumerate(optimizer.optimizers) if inner.built]
+        parts = [(i, read_state(inner, names)) for i, inner in enumerate(optimizer.optimizers) if inner.built]
         slots = {name: own for _, part in parts for name, own in part.slots.items()}
         shared = {f"{i}/{key}": value for i, part in parts for key, value in part.shared.items()}
         return State(int(optimizer._iterations.numpy()), slots, shared)

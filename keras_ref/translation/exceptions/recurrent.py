@@ -18,7 +18,7 @@ def nest_states(layer: Any) -> list[Any]:
     return [0, 0] if cell.state_size == -1 else [0] * (1 if isinstance(cell.state_size, int) else len(cell.state_size))
 
 
-def arguments(layer: Any, tensors: list[Any]) -> tuple[list[Any], dict[str, Any]]:
+def split_arguments(layer: Any, tensors: list[Any]) -> tuple[list[Any], dict[str, Any]]:
     """(positional, keyword) arguments of a call on x and states in order; without states Keras starts from zeros."""
     x, *states = tensors
     if not states:
