@@ -1,4 +1,4 @@
-"""Names: functions are verbs; somebody's scratch.py and gradtwin's package scratch are both themselves, wherever met."""
+"""Names: functions are verbs; somebody's scratch.py and gradtwin's package scratch are both themselves wherever met."""
 
 import ast
 import os
