@@ -95,8 +95,8 @@ class FailedInFloat64(UserCodeFailed):
         return (
             f"A model must run in float64 for its updates to be compared. Received: {type(self.error).__name__} there: "
             f"{shorten_error(self.error, find_place(self.error))} If it runs on these data by itself, let the code "
-            "there take the dtype of what it is given (x.dtype in place of float32, say), or use check_gradients, which "
-            "checks a model in the precision that it has."
+            "there take the dtype of what it is given (x.dtype in place of float32, say), or use check_gradients, "
+            "which checks a model in the precision that it has."
         )
 
 

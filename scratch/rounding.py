@@ -149,7 +149,8 @@ class _Off:
 
     def forward(self, weights: Mapping[str, Array], *inputs: Any, **call: Any) -> Any:
         """The layer's outputs, off by rounding."""
-        return self._unwrap_all(self._own.forward(self._unwrap_all(weights), *self._unwrap_all(inputs), **self._unwrap_all(call)))
+        given, keywords = self._unwrap_all(inputs), self._unwrap_all(call)
+        return self._unwrap_all(self._own.forward(self._unwrap_all(weights), *given, **keywords))
 
     def __call__(self, *arguments: Any, **keywords: Any) -> Any:
         """The loss or penalty, off by rounding."""

@@ -22,7 +22,7 @@ from keras_ref.inputs.targets import quiet_tensorflow
 
 quiet_tensorflow()
 
-pytest_plugins = ["pytester", "command_line", "lesson_pages"]
+pytest_plugins = ["pytester", "command_line", "lesson_pages", "sampling"]
 
 REACHED = pytest.StashKey[Counter]()
 #: a run of a few tests is not about what it reached: so many options make a whole one

@@ -369,10 +369,11 @@ class Looking(Scaled):
 
 @kind("only eagerly")
 def _(wrong: float) -> Made:
-    model = keras.Sequential([dense(3), Looking(wrong), dense(2, None)])
-    model(X)
+    x = X[:1]  # each loss takes an eager pass
+    model = keras.Sequential([dense(2), Looking(wrong), dense(2, None)])
+    model(x)
     model.compile(loss="mse", run_eagerly=True)
-    return Made(model, X, Y)
+    return Made(model, x, Y[:1])
 
 
 @kind("padded sequences")

@@ -122,6 +122,7 @@ def runner(tmp_path):
     return made
 
 
+@pytest.mark.sampled
 def test_a_check_with_a_finding(runner):
     values, done = runner.run(targets="shop:right\nshop:wrong", options="--seed 3")
     assert done.returncode == 1, done.stderr
@@ -144,6 +145,7 @@ def test_a_check_with_a_finding(runner):
     assert runner.calls == [[["-m", "pip", "install", "--quiet", str(ROOT)], "tensorflow"]]
 
 
+@pytest.mark.sampled
 def test_nothing_found(runner):
     values, done = runner.run(targets="shop:right", options="", tensorflow="tensorflow-cpu", install="-r 'a b.txt' x")
     assert (done.returncode, values["steps.check.outputs.status"]) == (0, "0"), done.stderr
@@ -168,6 +170,7 @@ def test_the_project_is_installed(runner, files, installed):
     assert runner.calls[0][0][5:] == installed
 
 
+@pytest.mark.sampled
 def test_the_key_of_the_cache(runner):
     """It changes with what is installed, and with nothing else."""
     runner.write_program("gradtwin", "#!/bin/sh\n")
@@ -200,6 +203,7 @@ def test_the_worst_status_is_the_last(runner, ends, status):
     assert (done.returncode, values["steps.check.outputs.status"]) == (status, str(status))
 
 
+@pytest.mark.sampled
 def test_no_target_is_no_success(runner):
     _, done = runner.run(targets=" \n ", options="")
     assert done.returncode == 2
@@ -265,6 +269,7 @@ def wrong():
 )
 
 
+@pytest.mark.sampled
 def test_the_hook(gradtwin):
     """Its entry, with the arguments that a project gives it, checks them."""
     (hook,) = yaml.safe_load((ROOT / ".pre-commit-hooks.yaml").read_text(encoding="utf-8"))

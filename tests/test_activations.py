@@ -124,6 +124,7 @@ def allowed(spec, x, y):
     return 16 * units(spec) * (1 + size) * (1 + np.abs(y)) * (1 + largest)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", ACTIVATIONS)
 @given(data=st.data())
 def test_value(name, data):
@@ -166,6 +167,7 @@ def model_of(spec, shape):
     )
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", ACTIVATIONS)
 @given(data=st.data())
 def test_gradient(name, data):
@@ -188,6 +190,7 @@ def test_gradient(name, data):
     assert report.ok or wrong_only_at_known_points(report, [spec]), report.explain()
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", ACTIVATIONS)
 def test_gradient_by_differences(name):
     """Once for each activation, whatever complex steps say: both oracles, on the layer, at special points."""

@@ -20,6 +20,7 @@ def found(name, wrong):
     return check(made.model, made.x, made.y, **made.options)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", KINDS)
 def test_right(name):
     report = found(name, 0.0)
@@ -27,6 +28,7 @@ def test_right(name):
     assert {v.oracle for v in report.verdicts} & {"forward", "update"}
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", KINDS)
 def test_planted(name):
     report = found(name, PLANTED)

@@ -174,6 +174,7 @@ def compared(name):
     return Row(*(float(f / np.abs(theirs).max()) for f in figures), rounded)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", [pytest.param(n, marks=() if n in FAST else pytest.mark.slow) for n in ARCHITECTURES])
 def test_architecture(name, in_double):
     """The twin's logits are Keras's, and say something of the image."""

@@ -61,6 +61,7 @@ def model_of(backward):
     return model
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("verb", ["eager", "function", "updates"])
 @pytest.mark.parametrize("name", BACKWARD)
 def test_the_message_names_the_place(name, verb):

@@ -264,6 +264,7 @@ def _an_assertion_that_TensorFlow_makes():
     return check_function(tf.linalg.det, np.diag([1.0, 0.0]))
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", TABLE.parameters())
 def test_situation(name):
     TABLE.rows[name].judge()

@@ -47,6 +47,7 @@ def trained(built, *callbacks, epochs=3):
     return values, history.history, random.random(), np.random.uniform()  # noqa: NPY002 (the same state)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("options", [{}, {"training": True, "modes": ("eager", "function")}], ids=str)
 def test_training_goes_on_as_without_it(options):
     noisy = (keras.layers.BatchNormalization, lambda: keras.layers.Dropout(0.5))
@@ -71,6 +72,7 @@ def stub(monkeypatch, verdict="match"):
     return calls
 
 
+@pytest.mark.sampled
 def test_before_the_first_batch_and_every_so_many(monkeypatch):
     calls = stub(monkeypatch)
     trained(model(), GradientCheck((X, Y, np.ones(24)), every=4, variables="hidden/*", seed=9))
@@ -105,6 +107,7 @@ def test_data_may_be_a_pipeline(monkeypatch, kind):
     np.testing.assert_array_equal(calls[0][1], Y[:3])
 
 
+@pytest.mark.sampled
 def test_it_warns_stops_raises_or_calls(monkeypatch):
     wrong = model(Doubled)
     with pytest.warns(
@@ -127,6 +130,7 @@ def test_it_warns_stops_raises_or_calls(monkeypatch):
     assert [report.ok for report in seen] == [False] * 3
 
 
+@pytest.mark.sampled
 def test_what_has_been_said_is_repeated_in_one_line(monkeypatch):
     """With the epoch; in full again when the failures are others, or are back."""
     words = iter(["mismatch", "mismatch", "nan", "match", "nan"])
@@ -176,6 +180,7 @@ def test_a_generator_gives_its_first_batch(monkeypatch):
         np.testing.assert_array_equal(y, Y[:4])
 
 
+@pytest.mark.sampled
 def test_what_goes_wrong_later_does_not_end_the_training():
     """Data that do not fit are refused at once; a model that has become nan is a warning like any other."""
     with pytest.raises(ValueError, match=r"must have shape \(any, 3\). Received: \(24, 2\)"):

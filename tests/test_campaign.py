@@ -55,6 +55,7 @@ def three_points(monkeypatch):
     monkeypatch.setattr(run, "make_points", lambda kinds, seed: [p for p in make_points(kinds, seed) if p[0] in wanted])
 
 
+@pytest.mark.sampled
 def test_a_wrong_operation_is_accused_where_it_is_wrong(three_points):
     """d/dx x/y = 1/y, at x = 0 too; a release that says so is accused of nothing."""
     import tensorflow as tf
@@ -76,6 +77,7 @@ def test_a_wrong_operation_is_accused_where_it_is_wrong(three_points):
     assert Result.from_dict(json.loads(json.dumps(result.to_dict()))) == result
 
 
+@pytest.mark.sampled
 def test_a_right_operation_is_not_accused(three_points):
     result = check_operation("keras.ops.square")
     assert result.accusations == ()
@@ -128,6 +130,7 @@ def test_a_file_goes_on_where_it_stopped(tmp_path):
         records.read_results(str(tmp_path / "other"), head=head)
 
 
+@pytest.mark.sampled
 def test_command(gradtwin, tmp_path):
     status, out, _ = gradtwin("campaign", "keras.ops.s*", "--list")
     assert status == 0 and "keras.ops.square" in out.splitlines()

@@ -61,6 +61,7 @@ def test_a_wrong_slope_another_value_and_a_refusal():
     assert joined.reason == "is joined with functions of TensorFlow"
 
 
+@pytest.mark.sampled
 def test_jax():
     """The gradient of logaddexp of equal numbers, which is wrong on TensorFlow, is right on JAX."""
     pytest.importorskip("jax")

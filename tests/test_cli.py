@@ -62,6 +62,7 @@ def test_check_of_a_right_model(gradtwin, tmp_path):
     assert report["ok"] and {v["verdict"] for v in report["verdicts"]} == {"match"}
 
 
+@pytest.mark.sampled
 def test_check_of_a_wrong_layer_names_variable_and_entry(gradtwin, tmp_path):
     status, out, _ = gradtwin("check", gradtwin.write_module("wrong_models", WRONG), "--seed", "5")
     assert status == 1
@@ -71,6 +72,7 @@ def test_check_of_a_wrong_layer_names_variable_and_entry(gradtwin, tmp_path):
     assert "autodiff is not the derivative of Keras's own forward pass: look at the backward pass" in out
 
 
+@pytest.mark.sampled
 def test_check_of_a_saved_file_with_data(gradtwin, tmp_path):
     gradtwin.write_module("right_models", RIGHT)
     import importlib
@@ -184,6 +186,7 @@ def test_safe_mode_stays_on(gradtwin, tmp_path):
     ) in err
 
 
+@pytest.mark.sampled
 def test_help_loads_neither_tensorflow_nor_hypothesis():
     """The front page names every command, and costs no import of TensorFlow."""
     code = (
@@ -198,6 +201,7 @@ def test_help_loads_neither_tensorflow_nor_hypothesis():
         assert f" {command} " in done.stdout
 
 
+@pytest.mark.sampled
 def test_the_bare_command_in_a_process_of_its_own():
     """One screen of plain text: both recipes beside Keras, a line per model, one that sums up; no TensorFlow logs."""
     done = subprocess.run([sys.executable, "-m", "keras_ref"], capture_output=True, text=True, timeout=300, check=False)
@@ -216,6 +220,7 @@ def test_the_bare_command_in_a_process_of_its_own():
     assert lines[-1] == "12 of 12 checks match: 98 verdicts on 1830 entries, seed 0. NumPy and Keras agree."
 
 
+@pytest.mark.sampled
 def test_the_bare_command_with_every_number(gradtwin):
     """--verbose: a row for every weight of the recipes, and for every variable and oracle of the gallery."""
     status, out, err = gradtwin("--verbose")

@@ -20,6 +20,7 @@ def run(gradtwin):
     return gradtwin
 
 
+@pytest.mark.sampled
 def test_a_report_is_replayed_and_says_what_changed(run, tmp_path):
     np.savez("data.npz", x=np.arange(12.0).reshape(4, 3) / 8, y=np.arange(8.0).reshape(4, 2) / 8)
     status, _, _ = run(
@@ -60,6 +61,7 @@ def test_a_report_is_replayed_and_says_what_changed(run, tmp_path):
     ]
 
 
+@pytest.mark.sampled
 def test_surrogates_are_declared_and_a_factory_may_bring_its_data(run):
     status, out, err = run(
         "check", "fronts_shop:quantized", "fronts_shop:with_data", "--expect", "quant*/kernel=surrogate"
@@ -86,6 +88,7 @@ def test_locate_is_a_fast_check(run, monkeypatch):
     assert seen["effort"] == "auto"
 
 
+@pytest.mark.sampled
 def test_a_crash_is_a_verdict_with_the_signal(run, tmp_path, monkeypatch):
     isolated = running.run_isolated
     # one process of its own is enough for a test: the other targets stay in this one
@@ -142,6 +145,7 @@ def test_a_crash_alone_is_a_target_that_could_not_run(run, monkeypatch):
         assert f"verdict    crash: fronts_shop:dies, {said}: 2026 F external/x.cc:1] Check failed: a == b\n" in out
 
 
+@pytest.mark.sampled
 def test_github_actions_get_annotations_and_a_summary(run, tmp_path, monkeypatch):
     status, plain, _ = run("check", "fronts_shop:quantized", "--variables", "quant/*")
     assert status == 1 and "::error" not in plain
@@ -169,6 +173,7 @@ def test_github_actions_get_annotations_and_a_summary(run, tmp_path, monkeypatch
     assert status == 2 and out == "::error title=gradtwin could not run::" + err.removeprefix("gradtwin: ")
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("command", ["check", "locate"])
 def test_batches_and_what_gradients_are_by(run, tmp_path, command):
     """Both are passed on, recorded and replayed: of two batches the loss is that of all the data."""

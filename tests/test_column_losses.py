@@ -115,6 +115,7 @@ def both_ways(loss, name, count=24):
     return columns(entries, targets - flat[entries + start], [*map(tf.constant, point), *loss._pack_held()]), whole
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("make", KNOWN)
 def test_values(make):
     """Losses by columns are those of whole forward passes, for every variable."""
@@ -136,6 +137,7 @@ def test_unknown_routes(make):
             assert both_ways(loss, name)[0] is None
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("make", [residual, words])
 def test_verdicts(make, monkeypatch):
     """A check finds the same by either way, and counts as many forward passes."""
@@ -152,6 +154,7 @@ def test_verdicts(make, monkeypatch):
         assert abs(one.numeric - one.autodiff) <= one.visible <= 10 * other.visible
 
 
+@pytest.mark.sampled
 def test_wrong_columns(monkeypatch):
     """Columns that do not fit the forward pass are not used: the check finds what it finds without them."""
     moves = Block.columns
@@ -188,6 +191,7 @@ def test_overflow(monkeypatch):
         assert (np.abs(by_columns - whole) <= 2 * loss.noise()).all()
 
 
+@pytest.mark.sampled
 def test_workers(monkeypatch):
     """Workers compute the same bits by columns, from the graph alone."""
     monkeypatch.setattr(stacked_losses, "WORTH", 0)

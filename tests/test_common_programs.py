@@ -112,6 +112,7 @@ class Bent(keras.layers.Layer):
         return x + bent + self.wrong * (self.bend - keras.ops.stop_gradient(self.bend))
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("optimizer", ["sgd", "adam", "rmsprop"])
 @pytest.mark.parametrize("wrong", [0.0, 0.01])
 def test_updates_where_several_kinks_meet(optimizer, wrong):
@@ -130,6 +131,7 @@ def test_an_own_step_where_several_kinks_meet(wrong):
     assert report.ok == (not wrong), report.explain()
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("seed", range(4))
 def test_updates_behind_patches_of_zeros(seed):
     """A kernel that is made for each place (involution), with zero biases: kinks meet where the patch is of zeros."""

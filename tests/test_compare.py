@@ -32,12 +32,14 @@ def network(*, epsilon=1e-3, activation="tanh", rate=0.1, loss="mse", last=2, la
     return model
 
 
+@pytest.mark.sampled
 def test_equal_models_agree_in_every_stage():
     found = compare(network(), network(), X, Y, steps=2)
     assert found.ok and found.sentence == "They agree: forward, loss, gradient, update."
     assert "A: Random layers are in inference: drop." in found.notes
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     ("other", "place", "stage"),
     [
@@ -55,6 +57,7 @@ def test_a_difference_is_named_by_layer_and_stage(other, place, stage):
         found.raise_if_failed()
 
 
+@pytest.mark.sampled
 def test_models_are_afterwards_what_they_were():
     model = network()
     before = [v.numpy() for v in (*model.variables, *model.optimizer.variables)]
@@ -65,6 +68,7 @@ def test_models_are_afterwards_what_they_were():
     assert not model.run_eagerly and "call" not in vars(model.layers[0])
 
 
+@pytest.mark.sampled
 def test_a_model_and_its_twin_agree():
     model = network()
     twin, _ = reflect(model)
@@ -82,6 +86,7 @@ class Halved(keras.layers.Layer):
         return (x + tf.stop_gradient(x)) / 2
 
 
+@pytest.mark.sampled
 def test_slopes_say_who_is_right():
     def chain(*inside):
         model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(4, "tanh"), *inside, keras.layers.Dense(2)])
@@ -153,6 +158,7 @@ PLAIN = """
 """
 
 
+@pytest.mark.sampled
 def test_a_comparison_is_replayed(gradtwin):
     gradtwin.write_module("one", PLAIN)
     gradtwin.write_module("other", PLAIN.replace("np.tanh", "np.arctan"))

@@ -24,6 +24,7 @@ def square_of_modulus(real=1.0, imaginary=1.0):
     return square
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("dtype", ["complex128", "complex64"])
 @pytest.mark.parametrize("wrong", [{}, {"real": 1.0001}, {"imaginary": 500.0}, {"imaginary": 1 + 1e-6}], ids=str)
 def test_variables(wrong, dtype):
@@ -67,6 +68,7 @@ class Phases(keras.layers.Layer):
         return tf.abs(tf.signal.fft(rotated))
 
 
+@pytest.mark.sampled
 def test_layers_and_models():
     x = np.random.default_rng(0).normal(size=(4, 3))
     assert check_layer(Phases(), x).ok

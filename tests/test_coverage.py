@@ -85,6 +85,7 @@ def test_what_kills_the_process_is_reported_and_the_run_goes_on():
     ]
 
 
+@pytest.mark.sampled
 def test_what_hangs_is_ended():
     """A process that is silent for too long is killed, and counts as such."""
     script = "import time; time.sleep(60)"

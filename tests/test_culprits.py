@@ -48,6 +48,7 @@ def model_of(*layers, **compiled):
     return model
 
 
+@pytest.mark.sampled
 def test_the_layer_at_fault_is_named_inside_another():
     report = check_gradients(model_of(keras.layers.Activation("tanh"), Block(name="block")), X, X[:, :1])
     assert not report

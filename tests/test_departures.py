@@ -29,6 +29,7 @@ def kind_of(name):
     return next((kind for kind in registry.KINDS if kind != "activation" and name in registry.names(kind)), None)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("departure_id", ENTRIES)
 def test_example_still_differs(departure_id):
     keras_value, definition = departures.run_example(ENTRIES[departure_id])
@@ -44,6 +45,7 @@ def test_example_still_differs(departure_id):
     )
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("departure_id", CONDITIONED)
 @given(data=st.data())
 def test_conditions_can_be_asked(departure_id, data):
@@ -122,6 +124,7 @@ def abort():
     os.abort()
 
 
+@pytest.mark.sampled
 def test_what_ends_its_process_is_told_and_survived():
     assert departures.run_in_own_process(abort) == ("ends its process", "goes on")
     assert departures.run_in_own_process(do_nothing) == ("goes on", "goes on")
@@ -131,6 +134,7 @@ def do_nothing():
     """What an example does that ends nothing."""
 
 
+@pytest.mark.sampled
 def test_an_example_that_raises_in_its_own_process_is_an_error():
     with pytest.raises(RuntimeError, match=r"An example must run to its end or end the process\. Received: "):
         departures.run_in_own_process(kind_of)

@@ -218,6 +218,7 @@ def _sparse_steps_of_another_epsilon():
     return check_updates(embedded(off_by(keras.optimizers.Adam(epsilon=1e-3), epsilon=2e-3)), ROWS, Y, steps=1)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", TABLE.parameters())
 def test_situation(name):
     TABLE.rows[name].judge()

@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[1]
 
 #: in a process of its own: logical devices are made before TensorFlow runs anything
@@ -56,6 +58,7 @@ print(json.dumps(found))
 """
 
 
+@pytest.mark.sampled
 def test_two_devices():
     """Placed operations are called one after another, the others in stacks; what is computed is the same."""
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "TF_ENABLE_ONEDNN_OPTS": "0", "PYTHONPATH": str(ROOT)}

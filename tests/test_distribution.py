@@ -126,6 +126,7 @@ def kept_jobs(monkeypatch):
     return jobs
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("target", [RIGHT, WRONG])
 def test_workers_change_no_bit(target, way, pool, alone, monkeypatch, caplog):
     jobs = kept_jobs(monkeypatch)
@@ -138,6 +139,7 @@ def test_workers_change_no_bit(target, way, pool, alone, monkeypatch, caplog):
     assert caplog.text == ""
 
 
+@pytest.mark.sampled
 def test_a_killed_worker(pool, alone, monkeypatch):
     """Its block and those that it took with it are computed all the same, by processes that are started anew."""
     before = pool._restarts
@@ -148,6 +150,7 @@ def test_a_killed_worker(pool, alone, monkeypatch):
     assert progress[-1][0] == progress[-1][1]
 
 
+@pytest.mark.sampled
 def test_workers_that_stop(pool, alone, monkeypatch, caplog):
     """They are given up after a silence."""
     monkeypatch.setattr(blocks, "PATIENCE", 1.0)
@@ -256,6 +259,7 @@ BROKEN = {
 }
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("kind", BROKEN)
 def test_no_broken_worker_changes_a_bit(kind, way, alone, monkeypatch, caplog):
     executor = Here(BROKEN[kind])
@@ -275,6 +279,7 @@ def test_other_software_ends_the_check(name, monkeypatch):
         run_with(Here(other), RIGHT, monkeypatch)
 
 
+@pytest.mark.sampled
 def test_what_a_worker_cannot_evaluate_is_computed_here(alone, monkeypatch):
     """Python in the middle of a pass is in the memory of this process alone."""
     executor = Here()
@@ -315,6 +320,7 @@ def local_cluster(**options):
         yield cluster
 
 
+@pytest.mark.sampled
 @pytest.mark.filterwarnings("default")
 def test_a_cluster_changes_no_bit(alone, monkeypatch, caplog):
     with (
@@ -338,6 +344,7 @@ def test_a_cluster_without_workers_is_refused():
     )
 
 
+@pytest.mark.sampled
 @pytest.mark.filterwarnings("default")
 def test_no_scheduler_is_refused(monkeypatch):
     pytest.importorskip("distributed", reason="needs gradtwin[dask]")
@@ -363,6 +370,7 @@ def other_software():
 # The command ----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.sampled
 def test_several_targets_at_once(alone, tmp_path, monkeypatch):
     """Each has a process of its own, and the file is that of one after another."""
     monkeypatch.undo()  # the processes divide nothing

@@ -41,6 +41,7 @@ FUNCTIONS = {
 }
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_functions(name):
     function, point, verdict = FUNCTIONS[name]

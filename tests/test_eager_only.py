@@ -9,8 +9,8 @@ import keras_ref
 from keras_ref import check_function, check_gradients, check_layer, check_updates
 from keras_ref.errors import BadInput
 
-X = np.abs(np.random.default_rng(0).normal(size=(3, 4))) + 0.1
-Y = np.random.default_rng(1).normal(size=(3, 1))
+X = np.abs(np.random.default_rng(0).normal(size=(2, 2))) + 0.1
+Y = np.random.default_rng(1).normal(size=(2, 1))
 EAGER, AUTOGRAPH = "runs only eagerly", "traced with AutoGraph"
 
 
@@ -92,6 +92,7 @@ def model_of(wrong=0.0):
     return model
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("options", [{"effort": "full"}, {"effort": "fast"}, {"budget": 1}], ids=str)
 def test_models(options):
     model = model_of()
@@ -103,17 +104,19 @@ def test_models(options):
     assert "net/looks/w" in {v.name for v in wrong.failures if v.verdict == "mismatch"}, wrong
 
 
+@pytest.mark.sampled
 def test_updates():
     assert check_updates(model_of(), X, Y).ok
 
 
+@pytest.mark.sampled
 def test_a_loss_of_its_own():
     def loss(y, p):
         if tf.reduce_mean(p) > 0:
             return tf.reduce_mean((y - p) ** 2)
         return tf.reduce_mean(tf.exp(y - p))
 
-    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
+    model = keras.Sequential([keras.Input(X.shape[1:]), keras.layers.Dense(1)])
     model.compile("sgd", loss, run_eagerly=True)
     report = check_gradients(model, X, Y)
     assert report.ok, report.explain()
@@ -132,11 +135,13 @@ class Rounds(keras.layers.Layer):
         return x + tf.stop_gradient(tf.round(x) - x)
 
 
+@pytest.mark.sampled
 def test_a_surrogate():
     report = check_layer(Rounds(), X[:1])
     assert [v.verdict for v in report.verdicts] == ["surrogate"]
 
 
+@pytest.mark.sampled
 def test_one_triangle():
     matrix = np.array([[2.0, 0.5], [0.5, 1.0]])
     report = check_function(lambda x: tf.linalg.cholesky(x) if x.numpy().size else x, matrix)

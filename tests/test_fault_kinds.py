@@ -155,6 +155,7 @@ for what, matrix in (("of rank 1", np.array([[1.0, 2.0], [2.0, 4.0]])), ("of zer
     wrong(16, f"det of a matrix {what}", tf.linalg.det, matrix, says="nan")
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", COUSINS)
 def test_cousin(name):
     cousin = COUSINS[name]

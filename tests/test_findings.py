@@ -57,6 +57,7 @@ def test_states():
     assert missing["state"] == CANNOT and missing["said"].startswith("AttributeError: ")
 
 
+@pytest.mark.sampled
 def test_what_ends_its_process_costs_nobody_else():
     wanted = select_findings(["adaptive-max-pooling-to-one-ends-the-process", "tensorflow-xdivy-at-zero"])
     first, second = find_standings(wanted)
@@ -83,6 +84,7 @@ def test_page_and_report():
     assert "Already reported: https://github.com/a/b/issues/7" in text
 
 
+@pytest.mark.sampled
 def test_command(gradtwin, tmp_path):
     file = tmp_path / "ledger.json"
     status, out, _ = gradtwin("findings", "tensorflow-power-0-of-0", "--json", str(file))

@@ -49,6 +49,7 @@ def test_functions(name):
     assert report.ok and {v.oracle for v in report.verdicts} == {"forward"}, report.explain()
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", ["two inputs", "a number", "a loss", "Keras operations"])
 def test_functions_with_a_planted_error(name):
     function, inputs = FUNCTIONS[name]
@@ -110,6 +111,7 @@ LAYERS = {
 }
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", LAYERS)
 def test_layers(name):
     """Unbuilt, by both oracles."""
@@ -374,6 +376,7 @@ def quantized(layer, **options):
     return verdicts(check_gradients(m, X, oracles=("forward",), **options))
 
 
+@pytest.mark.sampled
 def test_surrogates():
     """Declared on the class, everything upstream is meant to differ, and everything downstream is checked as ever."""
     upstream = [("m/a/kernel", "forward"), ("m/a/bias", "forward"), ("input", "forward")]

@@ -20,6 +20,7 @@ DEPENDING = {
 }
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", DEPENDING)
 def test_functions_of_their_precision(name):
     function = DEPENDING[name]
@@ -55,6 +56,7 @@ def quantized(mode, layer=None):
 STAIRCASE = {"int8": True, "int4": False, "float8": True}
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("mode", STAIRCASE)
 def test_quantized_layers(mode):
     model, layer = quantized(mode)
@@ -71,6 +73,7 @@ def test_quantized_layers(mode):
     np.testing.assert_array_equal(model(X).numpy(), before)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("mode", STAIRCASE)
 def test_errors_beside_quantization(mode):
     @tf.custom_gradient
@@ -82,12 +85,14 @@ def test_errors_beside_quantization(mode):
     assert f"net/{layer.name}/bias" in {v.name for v in report.failures}, report
 
 
+@pytest.mark.sampled
 def test_a_quantized_layer_alone():
     _, layer = quantized("int8")
     report = check_layer(layer, X[:, :5])
     assert [v.verdict for v in report.verdicts] == ["match", "surrogate"]
 
 
+@pytest.mark.sampled
 def test_lora_beside_a_quantized_kernel():
     model, layer = quantized("int8")
     layer.enable_lora(2)

@@ -120,6 +120,7 @@ def check_equal(objective, weights, x, y, offsets=OFFSETS, entries=3, **options)
                 assert (error <= 1e-8 * size_of).all(), (name, mine[-1].imag * tiny, true[-1].imag * tiny)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", LAYERS)
 @settings(max_examples=FEW)
 @given(data=st.data())

@@ -113,6 +113,7 @@ def test_an_error_of_the_model_is_told(where, processes):
         nudges.losses("dense/kernel", np.arange(32), offsets)
 
 
+@pytest.mark.sampled
 @pytest.mark.filterwarnings("default")
 @pytest.mark.parametrize("dying", [False, True])
 def test_dask(dying, tmp_path):

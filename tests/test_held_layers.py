@@ -129,6 +129,7 @@ SPOILED = {
 }
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     ("quantizer", "place", "planted"), [pytest.param(*c, marks=() if c in FEW else pytest.mark.slow) for c in ALL]
 )
@@ -144,6 +145,7 @@ def test_planted(quantizer, place, planted):
 DERIVATIVES = (("sign", "before"), ("sign", "between two"), ("reversal", "between two"))
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     ("quantizer", "place"),
     [
@@ -169,6 +171,7 @@ def test_along_directions(planted):
     assert found["before/kernel"] == ("surrogate" if planted is right else "mismatch"), found
 
 
+@pytest.mark.sampled
 def test_inside_a_loop():
     """What is called inside a loop cannot be held, and the report says so."""
     keras.utils.set_random_seed(2)

@@ -52,6 +52,7 @@ def test_every_mistake_is_called_wrong_at_the_gradient(mistake, network):
     assert graded(Student(network, mistake), network).first.stage == "gradient"
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("style", STYLES)
 def test_a_correct_solution_is_not_accused(style):
     found = graded(STYLES[style](LEAKY if style == "columns" else RELU), LEAKY if style == "columns" else RELU)
@@ -68,6 +69,7 @@ def test_the_weights_of_an_exercise_are_those_of_its_model(name):
     assert tuple(model(x).shape) == exercise.y == y.shape
 
 
+@pytest.mark.sampled
 def test_exercises_are_handed_out_and_graded(gradtwin):
     assert gradtwin("homework", "--new", "course").status == 0
     assert sorted(p.name for p in (gradtwin.folder / "course").iterdir()) == sorted(f"{n}.py" for n in EXERCISES)
@@ -76,6 +78,7 @@ def test_exercises_are_handed_out_and_graded(gradtwin):
     assert found.status == 1 and "not written yet" in found.out and "Go on with what is missing." in found.out
 
 
+@pytest.mark.sampled
 def test_a_folder_is_one_table(gradtwin):
     (gradtwin.folder / "all").mkdir()
     for name, text in {

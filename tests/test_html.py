@@ -69,6 +69,7 @@ def test_a_failing_report(wrong):
     )
 
 
+@pytest.mark.sampled
 def test_check_html_from_the_command_line(gradtwin, tmp_path):
     status, out, err = gradtwin(
         "check", gradtwin.write_module("right_models", RIGHT), "--html", "report.html", "--json", "report.json"
@@ -160,6 +161,7 @@ def test_cells_around_the_worst(shape, worst):
     )
 
 
+@pytest.mark.sampled
 def test_nothing_compared_and_a_report_from_json(wrong):
     assert "Nothing was compared." in report_html(Report("empty", ()))
     assert find_worst_verdict(Report("empty", ())) is None
@@ -217,6 +219,7 @@ def test_models_and_histories_in_notebooks():
     assert "History of 7 epochs" in repr(history) and f"{history.losses[-1]:.8g}" in repr(history)
 
 
+@pytest.mark.sampled
 def test_lessons_in_notebooks():
     from keras_ref.lesson import make
 

@@ -151,6 +151,7 @@ def loss_of(square, variable):
     return tf.function(lambda: tf.reduce_sum(square(variable + 0)))
 
 
+@pytest.mark.sampled
 def test_functions_without_inputs():
     for square in (right, wrong):
         v = tf.Variable([1.0, 2.0], name="v")

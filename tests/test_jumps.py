@@ -114,6 +114,7 @@ def padded(cell, wrong, *, residual):
     return model, data, np.array([[0.5], [-0.25]])
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("residual", [False, True])
 @pytest.mark.parametrize("cell", [keras.layers.LSTM, keras.layers.GRU, keras.layers.SimpleRNN])
 def test_padded_sequences(cell, residual):
@@ -123,6 +124,7 @@ def test_padded_sequences(cell, residual):
     assert {v.verdict for v in report.verdicts if v.name != "input"} == {Kind.MATCH}
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("options", [{"effort": "full"}, {"effort": "fast"}, {"budget": 2}], ids=str)
 def test_padded_sequences_however_much_is_compared(options):
     right = check_gradients(*padded(keras.layers.LSTM, 0.0, residual=True), **options)

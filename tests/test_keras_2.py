@@ -38,6 +38,7 @@ def model_of(error, policy="float32"):
 SLOW = [pytest.param(one, marks=pytest.mark.slow) for one in ({"training": True}, {"effort": "fast"})]
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("options", [{}, *SLOW], ids=str)
 @pytest.mark.parametrize("policy", ["float32", "mixed_float16"])
 def test_models(policy, options):
@@ -67,6 +68,7 @@ class Own(tf_keras.Model):
         return y
 
 
+@pytest.mark.sampled
 def test_subclassed_models_and_losses():
     model = Own()
     model(X)

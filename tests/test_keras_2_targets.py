@@ -34,6 +34,7 @@ def wrong():
 """
 
 
+@pytest.mark.sampled
 def test_a_factory_in_all_four_verbs(gradtwin, tmp_path):
     gradtwin.write_module("old_models", MODELS)
     status, out, err = gradtwin("check", "old_models:build", "--json", "report.json")
@@ -56,6 +57,7 @@ def save(model, path):
         model.save(path)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("ending", ["h5", "keras"])
 def test_a_file_is_loaded_by_the_library_that_wrote_it(ending, gradtwin, tmp_path, monkeypatch):
     gradtwin.write_module("saved_models", MODELS)

@@ -89,6 +89,7 @@ def twins_in(report):
     return [v for v in report.verdicts if v.oracle == "twin"]
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     ("layer", "inputs"), [*FEW, *(pytest.param(*one, marks=pytest.mark.slow) for one in MOST)], ids=name_of
 )
@@ -97,6 +98,7 @@ def test_layers(layer, inputs):
     assert report.ok and twins_in(report), report.explain()
 
 
+@pytest.mark.sampled
 def test_attention_of_several_heads():
     report = check_layer(layers.MultiHeadAttention(2, 2), SEQUENCES, SEQUENCES + 1)
     assert report.ok and len(twins_in(report)) == 10, report.explain()
@@ -143,6 +145,7 @@ def test_losses(name, weights):
         assert report.ok and twins_in(report), report.explain()
 
 
+@pytest.mark.sampled
 def test_a_loss_that_is_given_counts_as_a_compiled_one():
     """By a name, with the penalty and the weights of the samples: they were left out where a loss was given."""
     weights = np.array([0.5, 1.0, 2.0])
@@ -167,12 +170,14 @@ def graph():
     return model
 
 
+@pytest.mark.sampled
 def test_graphs():
     y = [RANDOM.normal(size=(3, n)) for n in (2, 1)]
     report = check_gradients(graph(), [ROWS, ROWS + 1], y)
     assert report.ok and len(twins_in(report)) == 6, report.explain()
 
 
+@pytest.mark.sampled
 def test_a_law_that_is_another_is_seen_by_the_twin_alone(monkeypatch):
     """Autodiff follows the forward pass, which is not the definition."""
     own = layers.Dense.call
@@ -217,6 +222,7 @@ def test_random_layers_have_no_twin_in_training():
     assert report.ok and any("must draw as Keras 3 does" in note for note in report.notes), report.notes
 
 
+@pytest.mark.sampled
 def test_keras_3_is_left_as_it_was():
     before = keras.config.floatx(), keras.config.dtype_policy().name
     check_gradients(graph(), [ROWS, ROWS + 1], [ROWS[:, :2], ROWS[:, :1]])

@@ -104,6 +104,7 @@ def scaled_backwards(x):
     return tf.identity(x), lambda dy: 1.01 * dy
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("seed", range(4))
 def test_ctc(seed):
     """The loss as optical character recognition has it: softmax, logarithm, TensorFlow's own kernel."""
@@ -129,6 +130,7 @@ class Endpoint(keras.layers.Layer):
         return scores
 
 
+@pytest.mark.sampled
 def test_a_model_that_reads_characters():
     images, labels = keras.Input((6, 3)), keras.Input((3,))
     scores = keras.layers.Dense(5, "softmax")(keras.layers.SimpleRNN(3, return_sequences=True)(images))
@@ -200,6 +202,7 @@ class InFloat32(keras.layers.Layer):
         return tf.cast(x * tf.ones((3,), tf.float32), tf.float32)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("seed", range(8))
 def test_a_step_longer_than_epsilon_accuses_nothing(seed):
     """Biases of 0 behind a dense layer whose scaled-down outputs are smaller than the epsilon of a normalization."""
@@ -225,6 +228,7 @@ def test_rounding_of_a_gradient_larger_than_the_loss_decides_nothing(slope):
     assert {v.verdict for v in report.verdicts} <= {Kind.UNDECIDED, Kind.MISMATCH}
 
 
+@pytest.mark.sampled
 def test_a_layer_that_turns_images():
     """TensorFlow's backward pass turns them back, which is another matrix than the transposed one: a finding."""
     layer = keras.layers.RandomRotation(0.1, seed=1)

@@ -98,6 +98,7 @@ class Point(Oracle):
         )
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("distance", DISTANCES, ids=str)
 @pytest.mark.parametrize("name", KINKED)
 def test_the_right_gradient_passes(name, distance):
@@ -113,6 +114,7 @@ def test_the_right_gradient_passes(name, distance):
             assert moved.verdict == "match", moved.explain()
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("distance", [0.0, 1e-3, 1e-6, 1e-9], ids=str)
 @pytest.mark.parametrize("name", KINKED)
 def test_a_wrong_entry_beside_the_kink_is_found_and_named(name, distance):

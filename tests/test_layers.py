@@ -85,6 +85,7 @@ def rounding_of(model, weights, x, outputs, unit):
     return [8 * s + 64 * unit * largest for s in spread]
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", LAYERS)
 @given(data=st.data())
 def test_forward(name, data):
@@ -114,6 +115,7 @@ def test_forward(name, data):
     assert any(agrees(laws) for laws in list_subsets(stated)), (stated, ours, theirs)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", LAYERS)
 @given(data=st.data())
 def test_gradient(name, data):
@@ -141,6 +143,7 @@ def departing(model, x, shows_in):
     ]
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", LAYERS)
 @given(data=st.data())
 def test_complex_step(name, data):

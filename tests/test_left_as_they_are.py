@@ -168,6 +168,7 @@ def require_left(kind, **options):
     assert (labels == Y).all()
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_is_compared_is_left_as_it_was(kind):
     require_left(kind, training=True, steps=1)
@@ -189,6 +190,7 @@ class Failing(Student):
         raise KeyboardInterrupt
 
 
+@pytest.mark.sampled
 def test_an_interrupted_comparison_leaves_everything_too():
     """The guard of the other verbs is around this one."""
     value = Failing()

@@ -142,6 +142,7 @@ REFUSED = {
 }
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("command", REFUSED)
 def test_what_cannot_be_done_is_one_sentence_and_status_2(run, command, tmp_path):
     np.savez(tmp_path / "many.npz", x=np.ones((65, 3)), y=np.ones((65, 1)))
@@ -151,6 +152,7 @@ def test_what_cannot_be_done_is_one_sentence_and_status_2(run, command, tmp_path
     assert not (tmp_path / "lesson.html").exists()
 
 
+@pytest.mark.sampled
 def test_a_page_that_would_be_too_large(run, monkeypatch, tmp_path):
     from keras_ref.lesson import page
 
@@ -162,6 +164,7 @@ def test_a_page_that_would_be_too_large(run, monkeypatch, tmp_path):
     assert not (tmp_path / "lesson.html").exists()
 
 
+@pytest.mark.sampled
 def test_divergence_is_shown_as_divergence(run, tmp_path):
     status, out, err = run("lesson", "lesson_models:diverging", "-o", "page.html")
     assert (status, err) == (0, "")
@@ -180,6 +183,7 @@ def test_divergence_is_shown_as_divergence(run, tmp_path):
     ) in out
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     ("target", "note", "compared"),
     [
@@ -196,6 +200,7 @@ def test_any_small_model_is_taught_from(run, target, note, compared):
     ]
 
 
+@pytest.mark.sampled
 def test_the_notebook_runs_from_top_to_bottom(run, tmp_path):
     from nbclient import NotebookClient
 

@@ -13,6 +13,7 @@ from lesson_pages import EPOCHS, click, rows, slide, until
 from keras_ref.lesson import page as page_module
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("shown", ["recipe1"], indirect=True)
 def test_tabs_by_mouse_and_keyboard(shown, driver):
     from selenium.webdriver.common.by import By
@@ -55,6 +56,7 @@ def test_tabs_by_mouse_and_keyboard(shown, driver):
         assert driver.find_element(By.ID, "said").get_attribute("textContent").startswith(f"Epoch {epoch}: ")
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("shown", ["recipe2"], indirect=True)
 def test_themes(shown, driver):
     def look():
@@ -102,6 +104,7 @@ def _contrast(one, other):
     return (high + 0.05) / (low + 0.05)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("width", [375, 1600])
 def test_nothing_is_cut(shown, driver, width):
     """On a phone and on a projector: no part is wider than the screen, and every figure is drawn in its frame."""
@@ -130,6 +133,7 @@ def test_nothing_is_cut(shown, driver, width):
         assert empty == []
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("shown", ["recipe2", "classifier"], indirect=True)
 def test_a_screen_reader_finds_its_way(shown, driver):
     for name in ["live"] * (shown.name != "classifier") + list(page_module.TABS):
@@ -161,6 +165,7 @@ def test_a_screen_reader_finds_its_way(shown, driver):
     assert driver.execute_script("return document.getElementById('said').getAttribute('role')") == "status"
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("shown", ["recipe2"], indirect=True)
 def test_what_to_know_of_recipe_2(shown, driver):
     """Two units start dead, the third dies in the first step, and from epoch 2 on only the output bias learns."""

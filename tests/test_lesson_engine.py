@@ -120,6 +120,7 @@ def _same(mine, theirs, case, scale=0.0):
     assert np.max(np.abs(mine - theirs), initial=0.0) <= allowed, (case, mine, theirs)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("shown", ["recipe1"], indirect=True)
 def test_equal_to_the_python_engine(shown, driver):
     until(driver, "return typeof engine !== 'undefined'")

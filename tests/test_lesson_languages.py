@@ -33,6 +33,7 @@ def test_the_strings_of_every_language_are_the_same_ones():
     assert english["note_recipe2"] == RECIPE_2_NOTE
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", ["recipe2", "classifier"])
 def test_a_german_page_has_no_english_in_it(driver, tmp_path, monkeypatch, name):
     """Whatever a reader may see in any part of a page is of its language, also what a screen reader says."""

@@ -47,6 +47,7 @@ def _present(driver):
     return driver.execute_script("return live.present()")
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("shown", ["recipe2"], indirect=True)
 def test_push_nudge_and_back_propagate(shown, driver):
     from selenium.webdriver.common.keys import Keys
@@ -88,6 +89,7 @@ def test_push_nudge_and_back_propagate(shown, driver):
     assert dead == ["unit-0", "unit-1"]
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("shown", ["recipe1", "recipe2"], indirect=True)
 def test_step_back_and_reset(shown, driver):
     start = {"recipe1": RECIPE_1, "recipe2": RECIPE_2}[shown.name]
@@ -112,6 +114,7 @@ def test_step_back_and_reset(shown, driver):
     assert (_present(driver)["weights"], _present(driver)["epoch"]) == (flat(start).tolist(), 0)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("shown", ["recipe1"], indirect=True)
 def test_why(shown, driver):
     """Each button sets up what it speaks of."""
@@ -137,6 +140,7 @@ def test_why(shown, driver):
     assert "The training diverges: at epoch" in _text(driver, "live-message")
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("shown", ["recipe1"], indirect=True)
 def test_bad_input_and_links(shown, driver):
     """A sentence, and the state before it."""
@@ -195,6 +199,7 @@ def test_an_edit_is_answered_at_once(shown, driver):
     assert np.percentile(times, 95) <= 50
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("shown", ["recipe2"], indirect=True)
 @pytest.mark.parametrize("setting", ["as it is", "tanh, absolute error, Adam, batches of 3"])
 def test_programs_print_what_the_page_shows(shown, driver, setting):
@@ -233,6 +238,7 @@ def test_programs_print_what_the_page_shows(shown, driver, setting):
         click(driver, "live-back")
 
 
+@pytest.mark.sampled
 def test_no_violation_of_axe(pages, driver):
     """The rules of axe-core, in every part, in both themes, on a phone's width and a projector's."""
     axe = pytest.importorskip("axe_core_python")
@@ -257,6 +263,7 @@ def test_no_violation_of_axe(pages, driver):
             assert found == [], (name, part)
 
 
+@pytest.mark.sampled
 def test_an_exercise_in_german(driver, tmp_path):
     """Answers are hidden until they were predicted; all strings of the live part are those of one file."""
     german, path = read_words("de").texts, tmp_path / "exercise.html"
@@ -306,6 +313,7 @@ def test_what_is_drawn_of_a_model(monkeypatch):
     assert live.draw_layers(make_recipe_model("recipe2")) == ()
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("shown", ["classifier"], indirect=True)
 def test_other_models_are_drawn_and_not_edited(shown, driver):
     assert driver.execute_script(

@@ -27,6 +27,7 @@ def _agrees(text, value, expected, digits=10, noise=0.0):
     assert abs(value - expected) <= noise + 64 * np.finfo(float).eps * max(abs(value), 1.0), (text, value, expected)
 
 
+@pytest.mark.sampled
 def test_one_file(shown):
     text = shown.path.read_text(encoding="utf-8")
     assert shown.path.stat().st_size <= page_module.LIMIT
@@ -42,6 +43,7 @@ def test_one_file(shown):
     assert "@import" not in text and "<iframe" not in text and '<link rel="stylesheet"' not in text
 
 
+@pytest.mark.sampled
 def test_one_epoch(shown, driver):
     network, start = shown.network, list(shown.network.weights)
     tables = driver.execute_script(
@@ -103,6 +105,7 @@ def test_the_reason_stands_beside_the_difference(pages):
     assert "too large by h = 0.0001." in text
 
 
+@pytest.mark.sampled
 def test_slider_play_and_table(shown, driver):
     network = shown.network
     click(driver, "tab-epochs")
@@ -150,6 +153,7 @@ def test_slider_play_and_table(shown, driver):
     assert 1 <= int(driver.execute_script("return document.getElementById('slider').value")) < EPOCHS
 
 
+@pytest.mark.sampled
 def test_figures_of_epochs(shown, driver):
     network = shown.network
     nudged, beside = network.path(EPOCHS, network.nudged), network.path(EPOCHS, network.chain_rule)
@@ -182,6 +186,7 @@ def test_figures_of_epochs(shown, driver):
     assert driver.execute_script("return document.getElementById('difference').layout.yaxis.type") == "log"
 
 
+@pytest.mark.sampled
 def test_landscape(shown, driver):
     network = shown.network
     click(driver, "tab-landscape")
@@ -215,6 +220,7 @@ def _shaped(vector, like):
     return [part.reshape(w.shape) for part, w in zip(np.split(vector, edges), like, strict=True)]
 
 
+@pytest.mark.sampled
 def test_what_if(shown, driver):
     network, start = shown.network, list(shown.network.weights)
     click(driver, "tab-what-if")
@@ -259,6 +265,7 @@ def test_what_if(shown, driver):
     assert set(optimizers) == {"SGD", "momentum 0.9", "Nesterov 0.9", "Adagrad", "RMSprop", "Adam"}
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("shown", ["classifier"], indirect=True)
 def test_numbers_of_a_figure(shown, driver):
     """Lines with points of their own keep them apart: batches of 1, of 2 and of all samples are looked at in different
@@ -277,6 +284,7 @@ def test_numbers_of_a_figure(shown, driver):
         assert cells[0] == "" or cells[0] == f"{y[near[0]]:.6g}"
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("shown", ["recipe1"], indirect=True)
 def test_code(shown, driver):
     click(driver, "tab-code")

@@ -126,6 +126,7 @@ def passes(dense, seed, *, scale):
     return said.split(" in ")[0]
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("scale", [1.0, 8.0])
 def test_passes_do_not_depend_on_the_last_bits(scale):
     """Sums in another order, as another machine takes them, ask for the same passes; 8 where there is no doubt."""
@@ -134,6 +135,7 @@ def test_passes_do_not_depend_on_the_last_bits(scale):
     assert scale > 1 or "fast: 8 forward passes and 1 backward" in found[0], found
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     ("layer", "name", "factor"),
     [("d60", "kernel", 1.1), ("d10", "bias", 1.001), ("out", "bias", 0.9), ("out", "kernel", 1.001)],
@@ -150,6 +152,7 @@ def test_one_wrong_entry(planted, layer, name, factor):
     assert failure.reason == "the other entries match along a random direction"
 
 
+@pytest.mark.sampled
 def test_whole_tensor(planted):
     """A tensor that is wrong as a whole is said to be, with the factor and its largest entry."""
     report = planted([("d60", "kernel", np.full((20, 60), 1.1))])
@@ -157,6 +160,7 @@ def test_whole_tensor(planted):
     assert (failure.name, failure.reason) == ("net/d60/kernel", "the whole tensor is wrong, by a factor of 1.1")
 
 
+@pytest.mark.sampled
 def test_input(planted):
     """Of the inputs too; one sample's gradient that is lost is more than one entry."""
     factors = np.ones((16, 20))
@@ -167,6 +171,7 @@ def test_input(planted):
     assert failure.reason == "other entries of this variable are wrong too"
 
 
+@pytest.mark.sampled
 def test_two_wrong_variables(planted):
     """Each is named, at its own entry."""
     plants = {
@@ -179,6 +184,7 @@ def test_two_wrong_variables(planted):
     }
 
 
+@pytest.mark.sampled
 def test_declared(planted):
     """A declared surrogate moves by itself, is not bisected, and hides nothing else."""
     entry, factors = one("out", "bias", 1.01)

@@ -129,6 +129,7 @@ def rounding(function, y_pred, unit):
     return 8 * spread + 64 * unit * max(1.0, float(np.max(np.abs(here), initial=0)))
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", LOSSES)
 @given(data=st.data())
 def test_value(name, data):
@@ -211,6 +212,7 @@ def looked_at_closely(case, cotangent, seed):
     )
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", LOSSES)
 @given(data=st.data())
 def test_gradient(name, data):

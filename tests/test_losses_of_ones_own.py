@@ -176,6 +176,7 @@ def test_a_right_step(name):
     assert {str(v.verdict) for v in report.verdicts} <= {"match", "departure"}
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", EVERY)
 def test_a_wrong_step(name):
     check, kind = STEPS[name]
@@ -399,6 +400,7 @@ def _a_train_step_that_changes_its_data():
     return updated(Inheriting(), loss="mse")
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", TABLE.parameters())
 def test_situation(name):
     TABLE.rows[name].judge()

@@ -43,6 +43,7 @@ def test_a_partial_stop_gradient_is_named(function):
     assert "expect={'input': 'stop_gradient'}" in verdict.reason
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("effort", ["full", "fast"])
 @pytest.mark.parametrize("function", FUNCTIONS, ids=lambda f: f.__name__)
 def test_a_declared_one_is_compared_with_its_value_held(function, effort):
@@ -61,6 +62,7 @@ def cut_off(x):
     return tf.add_n(terms), lambda upstream: upstream * tf.cos(x)
 
 
+@pytest.mark.sampled
 def test_an_approximation():
     x = X / 4
     assert not check_function(cut_off, x).ok

@@ -346,6 +346,7 @@ class Sub(keras.Model):
         return x
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", CASES)
 def test_message(name):
     call, text = CASES[name]
@@ -363,6 +364,7 @@ def test_message(name):
         np.testing.assert_array_equal(w, kept[2][n])
 
 
+@pytest.mark.sampled
 def test_a_check_changes_nothing_of_the_model():
     """Weights, moving averages, seeds, optimizer slots, compile state: bit-identical, also after an exception."""
     keras.utils.set_random_seed(2)

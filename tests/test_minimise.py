@@ -277,6 +277,7 @@ def in_this_process(monkeypatch):
     return ran
 
 
+@pytest.mark.sampled
 def test_a_function_is_minimised(in_this_process):
     x = np.array([[0.3, 0.0, 1.7], [2.2, -0.4, 0.0]])
     found = minimise(lambda x, y: tf.math.xlogy(x, y) * 2, x, np.abs(x) + 0.5)

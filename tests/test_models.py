@@ -41,6 +41,7 @@ def test_forward_and_reflection(case):
     assert departing or (np.abs(theirs - ours) <= 256 * np.finfo(float).eps * max(largest, 1) ** 2).all()
 
 
+@pytest.mark.sampled
 @given(networks(), st.integers(0, 9))
 def test_gradients_by_both_oracles(case, seed):
     """Weights and inputs, under random cotangents; the float32 model is checked through float64."""
@@ -56,6 +57,7 @@ def test_gradients_by_both_oracles(case, seed):
             np.testing.assert_array_equal(variable.numpy(), value)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("loss", LOSSES)
 @given(data=st.data())
 def test_losses_of_models(loss, data):
@@ -77,6 +79,7 @@ def test_losses_of_models(loss, data):
     assert report.ok or wrong_only_at_known_points(report, model.layers.values()), report.explain()
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("optimizer", ["SGD", "Adam"])
 @given(data=st.data())
 def test_updates_of_models(optimizer, data):
@@ -89,6 +92,7 @@ def test_updates_of_models(optimizer, data):
     assert report.ok, report.explain()
 
 
+@pytest.mark.sampled
 def test_the_gallery():
     for exhibit in exhibits():
         assert check_gradients(exhibit.model, exhibit.x, exhibit.y, loss=exhibit.loss, weights=exhibit.weights).ok
@@ -97,6 +101,7 @@ def test_the_gallery():
         ).ok
 
 
+@pytest.mark.sampled
 def test_modes_agree():
     """Eager, graph and compiled gradients are compared with each other."""
     keras.utils.set_random_seed(0)

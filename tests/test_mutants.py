@@ -32,6 +32,7 @@ DEFINITIONS = [pytest.param(kind, name, id=name) for kind in ROOTS for name in r
 
 
 # a layer also says in what it is linear, which is no longer true of a wrong law: the engine notices, and warns
+@pytest.mark.sampled
 @pytest.mark.filterwarnings("ignore:.* of a layer must describe its forward pass:RuntimeWarning")
 @pytest.mark.parametrize(("kind", "name"), DEFINITIONS)
 def test_law_mutants(kind, name):
@@ -55,6 +56,7 @@ IN_COMPANY = [
 ]
 
 
+@pytest.mark.sampled
 @pytest.mark.filterwarnings("ignore:.* of a layer must describe its forward pass:RuntimeWarning")
 @pytest.mark.parametrize(("kind", "name"), IN_COMPANY)
 def test_law_mutants_in_company(kind, name):
@@ -180,6 +182,7 @@ def test_the_laws_themselves_pass(check, cls):
 
 
 # the engine, too, notices that what a layer claims of its forward pass no longer holds, and warns
+@pytest.mark.sampled
 @pytest.mark.filterwarnings("ignore:.* of a layer must describe its forward pass:RuntimeWarning")
 @pytest.mark.parametrize("name", MUTANTS)
 def test_a_mutant_is_caught(name, monkeypatch):
@@ -193,6 +196,7 @@ def test_a_mutant_is_caught(name, monkeypatch):
 GATES = {"swapped gates": [1, 0, 2, 3], "output for forget": [0, 3, 2, 1]}
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("order", GATES)
 @pytest.mark.parametrize(("cell", "count"), [(LSTMCell, 4), (GRUCell, 3)], ids=["LSTM", "GRU"])
 def test_swapped_gates_are_caught(cell, count, order, monkeypatch):

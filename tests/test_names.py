@@ -90,6 +90,7 @@ def rooms_that_load():
     return {path.parent.name for path in MODULES if path.name == "__init__.py" and (LOADS, []) in imports(path)}
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_nothing_is_taken_from_the_bare_name(path):
     found = list(imports(path))
@@ -125,6 +126,7 @@ MEETINGS = {
 }
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("kind", ["scratch.py", "scratch/__init__.py"])
 def test_both_are_themselves(tmp_path, kind):
     (tmp_path / kind).parent.mkdir(exist_ok=True)

@@ -187,6 +187,7 @@ def test_allure(reported):
     assert all("verdict    " in one["statusDetails"]["trace"] for one in failed)
 
 
+@pytest.mark.sampled
 def test_pytest_cov(reported):
     require("pytest_cov")
     require_same(reported)
@@ -194,12 +195,14 @@ def test_pytest_cov(reported):
     assert measured["summary"]["percent_covered"] == 100
 
 
+@pytest.mark.sampled
 def test_xdist(tmp_path):
     require("xdist")
     require_same(run_project(tmp_path, "-n", "2", "--junitxml", "junit.xml", plugins=["xdist"]))
     require_junit(tmp_path)
 
 
+@pytest.mark.sampled
 def test_randomly(tmp_path):
     require("randomly")
     run = run_project(tmp_path, "-p", "randomly", "-p", "no:xdist", "--randomly-seed", "2", plugins=["randomly"])
@@ -207,6 +210,7 @@ def test_randomly(tmp_path):
     require_same(run)
 
 
+@pytest.mark.sampled
 def test_rerunfailures(tmp_path):
     """A test that is run again has the findings of its last run."""
     require("rerunfailures")
@@ -240,6 +244,7 @@ def test_hangs(check_gradients):
 )
 
 
+@pytest.mark.sampled
 def test_timeout(tmp_path):
     """A test that takes too long fails, and takes no finding with it."""
     require("timeout")

@@ -52,6 +52,7 @@ def verdict_on_bias(seed, **options):
     return next(v for v in report.verdicts if v.name == "beside/bias")
 
 
+@pytest.mark.sampled
 @settings(max_examples=FEW)
 @example(1)
 @given(st.integers(0, 2**20))
@@ -62,6 +63,7 @@ def test_what_float32_does_not_reach_is_compared_in_float64(seed):
     assert verdict_on_bias(seed, wrong=1e-4).verdict is Kind.MISMATCH
 
 
+@pytest.mark.sampled
 @settings(max_examples=FEW)
 @example(1)
 @example(3)

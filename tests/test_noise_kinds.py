@@ -74,6 +74,7 @@ def test_elu_at_its_kink(alpha, seed):
     assert abs(verdict.left - alpha * verdict.right) <= (1 + alpha) * verdict.allowed
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("activation", ["selu", "elu", keras.layers.ELU(2.0)], ids=["selu", "elu", "ELU(2)"])
 def test_zero_initialised_layer_before_an_exponential(activation):
     """At the point the noise is nothing; beside it, where kinks are judged, it is that of exp(x) - 1."""
@@ -85,6 +86,7 @@ def test_zero_initialised_layer_before_an_exponential(activation):
         assert check_gradients(model, x, x[:, :1], seed=seed).ok
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("seed", [0, 8, 14])
 @pytest.mark.parametrize("activation", ["selu", "elu"])
 def test_network_of_zeros_that_fits_its_targets(activation, seed):
@@ -120,6 +122,7 @@ VANISHING = {
 }
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("modes", [("eager",), ("function",)], ids=["eager", "function"])
 @pytest.mark.parametrize("name", VANISHING)
 @settings(max_examples=FEW)
@@ -135,6 +138,7 @@ def test_confident_losses(name, modes, margin):
         assert covers(verdict, slope(mpmath.mpf(margin)))
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("scale", [30.0, 120.0])
 @pytest.mark.parametrize("ending", ["logits", "softmax"])
 def test_learned_classifier(ending, scale):
@@ -168,6 +172,7 @@ STEEP = {
 }
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("planted", [0.0, 1e-6])
 @pytest.mark.parametrize("length", [1e-3, 1e-6, 1e-12])
 @pytest.mark.parametrize("name", STEEP)
@@ -221,6 +226,7 @@ class Off(keras.layers.Layer):
         return shape
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("planted", [0.0, 1e-1, 1e-4])
 @pytest.mark.parametrize("epsilon", [1e-3, 1e-12])
 def test_layer_normalization_of_padded_rows(epsilon, planted):
@@ -245,6 +251,7 @@ def test_layer_normalization_of_padded_rows(epsilon, planted):
     assert all(v.verdict is (Kind.MISMATCH if planted else Kind.MATCH) for v in before if "beta" not in v.name)
 
 
+@pytest.mark.sampled
 def test_deep_relu_network():
     """Its kinks lie everywhere along a line, and are not its noise."""
     keras.utils.set_random_seed(0)

@@ -50,6 +50,7 @@ WITHOUT_INFLUENCE = {
 }
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", WITHOUT_INFLUENCE)
 def test_no_gradient_costs_more_than_itself(name):
     """A gradient of 0 has no size that float32 could cost."""
@@ -189,6 +190,7 @@ def _the_same_in_inference():
     return check_layer(Auxiliary(), X)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", TABLE.parameters())
 def test_situation(name):
     TABLE.rows[name].judge()

@@ -212,6 +212,7 @@ def _a_function_of_data_alone():
     return check_function(lambda x: tf.reduce_mean(tf.round(x) ** 2), X)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", TABLE.parameters())
 def test_situation(name):
     TABLE.rows[name].judge()

@@ -47,6 +47,7 @@ def holds(spec, before, gradients, after, **how):
         assert not left, ("the known departures do not explain all of it", ids, left)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", cases.OPTIMIZERS)
 @given(data=st.data())
 def test_step(name, data):
@@ -75,6 +76,7 @@ def test_step(name, data):
             holds(spec, before, gradients, cases.moment(optimizer), **how)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", cases.OPTIMIZERS)
 @given(data=st.data())
 def test_repeated_indices(name, data):
@@ -94,6 +96,7 @@ def test_repeated_indices(name, data):
         assert name not in ("SGD", "Lion", "LossScaleOptimizer", "MultiOptimizer"), lines
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", cases.OPTIMIZERS)
 def test_small_errors_are_seen(name):
     """What rounding is granted hides nothing: a learning rate wrong by a part in 2^30 is seen at every weight."""
@@ -157,6 +160,7 @@ def with_arguments(name, arguments):
     return cls(learning_rate=0.05, **arguments)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("arguments", ARGUMENTS)
 @pytest.mark.parametrize("name", cases.OPTIMIZERS)
 def test_check_updates(name, arguments):

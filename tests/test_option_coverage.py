@@ -13,6 +13,7 @@ from scratch import registry
 SUBJECTS = [(kind, name) for kind in reached.KINDS for name in registry.names(kind)]
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(("kind", "name"), SUBJECTS, ids=["-".join(pair) for pair in SUBJECTS])
 def test_every_option_comes_up(kind, name):
     """No choice of a field stays untried."""

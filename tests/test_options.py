@@ -185,6 +185,7 @@ CASES = [
 ]
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("case", CASES, ids=[f"{case.layer}-{i}" for i, case in enumerate(CASES)])
 @pytest.mark.filterwarnings("ignore::UserWarning", "ignore::RuntimeWarning")
 def test_forms(case):

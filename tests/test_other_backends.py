@@ -57,6 +57,7 @@ def some(names):
     return [pytest.param(n, marks=() if n in FEW else pytest.mark.slow) for n in names]
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("name", some(NAMES))
 def test_a_kind_passes_and_fails_as_on_tensorflow(name, backend, workers):
@@ -80,6 +81,7 @@ def network():
 X, Y = np.random.default_rng(0).normal(size=(4, 3)), np.random.default_rng(1).normal(size=(4, 2))
 
 
+@pytest.mark.sampled
 def test_the_report_is_that_of_tensorflow(workers):
     """The same names, oracles, kinds and keys; the model, saved for the other process, is left as it was."""
     model = network()
@@ -98,6 +100,7 @@ def test_the_report_is_that_of_tensorflow(workers):
     assert before == [v.numpy().tobytes() for v in (*model.variables, *model.optimizer.variables)]
 
 
+@pytest.mark.sampled
 def test_what_jax_is_told_wrong_is_found(workers):
     """By a layer that TensorFlow does not run; random layers are in inference, and named."""
     found = check_on_backend(

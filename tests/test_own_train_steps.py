@@ -63,6 +63,7 @@ def only_failure(report):
     return found.pop()
 
 
+@pytest.mark.sampled
 def test_slopes_at_other_weights():
     """Sharpness-aware minimization is no gradient step of a loss: that is said, and nothing is blamed."""
     report = check_updates(made(Sharpness, 0.0), X, Y, steps=2)
@@ -77,11 +78,13 @@ def test_slopes_at_other_weights():
     assert report.oracles == MEANT
 
 
+@pytest.mark.sampled
 def test_sharpness_with_a_wrong_gradient():
     report = check_updates(made(Sharpness, 1e-4), X, Y, steps=1)
     assert only_failure(report)[:2] == ("mismatch", "own-step-gradient")
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("halves", [False, True])
 def test_a_forgotten_division(halves):
     """Gradients that are gathered, and handed over undivided."""
@@ -99,6 +102,7 @@ def test_a_forgotten_division(halves):
     assert report.oracles == MEANT
 
 
+@pytest.mark.sampled
 def test_a_wrong_sign_of_one_term():
     """The loss that is differentiated is another one than is returned: its gradient is right, and no error in it."""
     report = check_updates(made_by(Autoencoder(0.0, sign=-1.0), y=None), X, steps=1)
@@ -109,6 +113,7 @@ def test_a_wrong_sign_of_one_term():
     )
 
 
+@pytest.mark.sampled
 def test_a_wrong_sign_of_one_gradient():
     report = check_updates(made_by(Terms(-2.0)), X, Y, steps=1)
     assert "mismatch" in {v.verdict for v in report.failures}
@@ -142,6 +147,7 @@ class Twins(keras.Model):
         return {"both": loss}
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("changed", [False, True])
 def test_gradients_of_one_network_handed_to_the_other(changed):
     """They are known by what the tape gave, and where the step has made new tensors of that, by their values."""
@@ -187,6 +193,7 @@ class Velocity(Descending):
         return {"loss": loss}
 
 
+@pytest.mark.sampled
 def test_weights_moved_by_no_law_that_is_known():
     report = check_updates(made_by(Velocity()), X, Y, steps=1)
     assert only_failure(report) == (
@@ -204,6 +211,7 @@ def adversarial(*, second=None):
     return model
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("trained", [False, True])
 def test_two_optimizers(trained):
     """Each network's gradients are the slopes of its own loss, at the weights that the step has by then."""
@@ -222,6 +230,7 @@ def test_two_optimizers(trained):
     assert moved == [True] * 9 + [False]  # a bias that both means of the judge's loss have cancels
 
 
+@pytest.mark.sampled
 def test_a_wrong_optimizer_among_two():
     """An optimizer that is off by a millionth is found, on its own variables alone, and is blamed."""
     wrong = keras.optimizers.SGD(0.125)
@@ -241,6 +250,7 @@ class Drawing(Stepping):
         return super().call(x) + tf.random.normal((4, 2), dtype=x.dtype)
 
 
+@pytest.mark.sampled
 def test_a_loss_that_draws_without_a_seed():
     report = check_updates(made(Drawing, 0.0), X, Y, steps=1)
     assert {(v.verdict, v.reason_code) for v in report.failures} == {("undecided", "own-step")}, report
@@ -253,6 +263,7 @@ class Compiled(Stepping):
     train_step = tf.function(Stepping.train_step)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("wrong", [0.0, 1e-4])
 def test_a_traced_train_step_still_trains(wrong):
     """No trace without an optimizer is left behind by the check."""

@@ -12,6 +12,7 @@ from tested_projects import DOUBLED, MODEL, QUIET
 # a run inside this process forgets what it imports, and TensorFlow cannot be imported twice
 
 
+@pytest.mark.sampled
 def test_fixtures_pass_and_return_the_report(pytester):
     pytester.makepyfile(
         MODEL
@@ -26,6 +27,7 @@ def test_updates(check_updates):
     pytester.runpytest_inprocess(*QUIET).assert_outcomes(passed=2)
 
 
+@pytest.mark.sampled
 def test_a_finding_fails_with_six_lines_and_no_stack(pytester):
     pytester.makepyfile(
         MODEL
@@ -61,6 +63,7 @@ def test_importing_the_plugin_loads_neither_tensorflow_nor_hypothesis(pytester):
     assert result.outlines == ["[]"]
 
 
+@pytest.mark.sampled
 def test_layers_and_functions(pytester):
     pytester.makepyfile(
         MODEL
@@ -103,6 +106,7 @@ class TestAll:
 )
 
 
+@pytest.mark.sampled
 def test_the_marker_checks_what_a_test_returns(pytester):
     pytester.makepyfile(MARKED)
     result = pytester.runpytest_inprocess(*QUIET, "--strict-markers", "--gradtwin-json", "all.json")

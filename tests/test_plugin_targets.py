@@ -4,6 +4,7 @@ import json
 from xml.etree import ElementTree as ET
 
 import numpy as np
+import pytest
 from stubbed_checks import STUBS
 from tested_projects import DOUBLED, QUIET
 
@@ -31,6 +32,7 @@ def wrong():
 )
 
 
+@pytest.mark.sampled
 def test_targets_of_the_ini_file_and_the_command_line_are_tests(pytester):
     pytester.makepyfile(plugin_targets_a=TARGETS, test_own="def test_own(): pass")
     pytester.makeini("[pytest]\ngradtwin_targets =\n    plugin_targets_a:build\n")
@@ -64,6 +66,7 @@ def test_targets_of_the_ini_file_and_the_command_line_are_tests(pytester):
     result.stdout.fnmatch_lines(["gradtwin: 1 variable; *"])
 
 
+@pytest.mark.sampled
 def test_a_target_in_a_process_of_its_own(pytester):
     dies = TARGETS.replace(
         "def call(self, x):\n",
@@ -106,6 +109,7 @@ def test_undecided(check_function, check_updates):
 """
 
 
+@pytest.mark.sampled
 def test_reports_travel_from_the_workers_of_xdist(pytester):
     pytester.makeconftest(STUBS)
     pytester.makepyfile(STUBBED)
@@ -157,6 +161,7 @@ def test_reports_travel_from_the_workers_of_xdist(pytester):
     ]
 
 
+@pytest.mark.sampled
 def test_a_generator_is_one_batch_for_all_variables(pytester, monkeypatch):
     """Also where some variables are selected, and each is checked by itself."""
     ran = []

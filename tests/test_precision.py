@@ -202,6 +202,7 @@ SAID = {
 }
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("way", SAID)
 def test_float32_inside_is_said(way):
     report = check_gradients(chain("float32", Inside(way)), X, Y)
@@ -209,6 +210,7 @@ def test_float32_inside_is_said(way):
     assert any(note.startswith(SAID[way]) for note in report.notes), report.notes
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("way", SAID)
 def test_an_error_that_precision_does_not_hide_is_found(way):
     report = check_gradients(chain("float32", Inside(way, wrong=1.0)), X, Y)

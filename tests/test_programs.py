@@ -53,6 +53,7 @@ def test_messages_hold_arrays_and_plain_data():
     assert back["b"] == sent["b"] and back["c"]["d"].dtype == np.int32 and (back["a"] == sent["a"]).all()
 
 
+@pytest.mark.sampled
 def test_keras_2_agrees_with_keras_3():
     import tf_keras
 
@@ -63,6 +64,7 @@ def test_keras_2_agrees_with_keras_3():
     assert found.ok and found.b.endswith("(tf_keras)"), found
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("optimizer", ["Adam", "legacy.Adam"])
 @pytest.mark.parametrize("precision", ["float32", "float64"])
 def test_a_model_of_keras_2_is_left_as_it_was(precision, optimizer):
@@ -88,6 +90,7 @@ def test_a_model_of_keras_2_is_left_as_it_was(precision, optimizer):
     assert held() == before
 
 
+@pytest.mark.sampled
 def test_a_function_of_jax():
     import jax.numpy as jnp
 
@@ -125,6 +128,7 @@ def adam(rate, epsilon=1e-7):
     return SimpleNamespace(init=init, update=update)
 
 
+@pytest.mark.sampled
 def test_training_steps_in_jax():
     import jax.numpy as jnp
 
@@ -141,6 +145,7 @@ def test_training_steps_in_jax():
     assert wrong.parting.stage == "update" and not wrong.ok, wrong
 
 
+@pytest.mark.sampled
 def test_training_steps_in_scratch():
     """Moving averages of a batch normalization included, which a step moves and no gradient does."""
     layers, definitions = keras.layers, {name: scratch.get("layer", name) for name in ("Dense", "BatchNormalization")}

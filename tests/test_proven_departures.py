@@ -65,6 +65,7 @@ def test_every_entry_that_shows_in_a_gradient_has_its_proof():
     assert set(load_laws()) == {case.id for case in CASES if case.by.startswith("value")}
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("case", IN_CHECKS, ids=called)
 def test_real_departure(case):
     report = case.check()
@@ -82,6 +83,7 @@ def test_real_departure(case):
     assert any(f"({case.id}): " in note for note in report.notes)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("case", IN_CHECKS, ids=called)
 def test_wrong_law_in_the_part_itself(case):
     """The very layer or loss that departs computes 5 % too much: no departure explains that."""
@@ -130,6 +132,7 @@ def with_everything(rank):
     return model, x, y
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("rank", [2, 3])
 def test_right_laws_in_a_whole_model(rank):
     report = check_gradients(*with_everything(rank), oracles=("twin",))
@@ -141,6 +144,7 @@ def test_right_laws_in_a_whole_model(rank):
 LAWS = ("Dense", "MultiHeadAttention", "LayerNormalization", "AveragePooling1D", "Embedding")
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", LAWS)
 def test_a_gelu_excuses_no_wrong_law(name):
     """With a gelu in the model, a law that is 5 % off is a mismatch, also in the layer that ends in the gelu."""
@@ -157,6 +161,7 @@ WRONG_GELUS = {
 }
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("wrong", WRONG_GELUS)
 def test_a_wrong_gelu_is_no_departure(wrong, monkeypatch):
     """The law that departs by a rounding is still the definition's: one that is wrong by more is a mismatch."""
@@ -168,6 +173,7 @@ def test_a_wrong_gelu_is_no_departure(wrong, monkeypatch):
     assert "mismatch" in {v.verdict for v in report.failures}, report
 
 
+@pytest.mark.sampled
 def test_a_kernel_product_doubled_in_front_of_a_gelu():
     """The law of the very layer that holds the departing activation, wrong inside."""
     right = Dense.forward

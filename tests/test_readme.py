@@ -97,6 +97,7 @@ def each(*languages: str, **conditions: bool) -> pytest.MarkDecorator:
 # Python -------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("document", dict.fromkeys(b.document for b in BLOCKS if ">>> " in b.text))
 def test_examples(document, monkeypatch, tmp_path):
     """The doctests of a document in order; a failure names the document's own line."""

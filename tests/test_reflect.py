@@ -207,6 +207,7 @@ def _lora():
     return layer
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     ("make", "words"),
     [

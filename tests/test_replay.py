@@ -19,6 +19,7 @@ def explained(outcome):
     return next((entry["match"] for entry in table["not_applicable"] if entry["match"] in outcome.reason), None)
 
 
+@pytest.mark.sampled
 @pytest.mark.skipif(not PRESENT, reason="the recorded cases lie beside the repository, and are not there")
 @pytest.mark.parametrize(("kind", "subject"), SUBJECTS, ids=["-".join(pair) for pair in SUBJECTS])
 @pytest.mark.filterwarnings("ignore::RuntimeWarning", "ignore::UserWarning")

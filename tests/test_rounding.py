@@ -28,6 +28,7 @@ from scratch.objective import Objective
 SUBJECTS = [*rc.operations(), *rc.compositions(12), *rr.activations()]
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("kind", ["losses", "gradients"])
 def test_stated_errors_cover_the_true_ones(kind, record_property):
     """Against 50 digits. The long form has 100,000 cases; here two points of each loss, of every fourth gradient."""
@@ -96,6 +97,7 @@ def test_an_operation_is_in_one_table():
 SEEN_THROUGH = 100
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("terms", ["random", "equal", "one sign", "of all sizes"])
 @pytest.mark.parametrize("count", [100, 3_000, 20_000])
 def test_long_sums(count, terms):
@@ -123,6 +125,7 @@ def test_long_sums(count, terms):
         assert abs(Fraction(value) - truth) <= Fraction(stated), (value, stated)
 
 
+@pytest.mark.sampled
 def test_the_twins_error_covers_the_true_one(record_property):
     """Of every fourth layer of the registry, against the same forward pass in extended precision where there is one."""
     if np.finfo(np.longdouble).eps >= UNIT:

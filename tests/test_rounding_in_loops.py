@@ -88,18 +88,19 @@ def test_the_stated_error_covers_the_true_one(flow, body, dtype, seed, size):
     assert abs(float(traced(x)) - truth) <= stated  # also false where nothing is stated
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("planted", [0.0, 1.0])
 @pytest.mark.parametrize("scale", [1.0, 5.0, 20.0])
 def test_ctc_of_confident_logits(scale, planted):
     """TensorFlow's CTC loss computes in float32, its sums in a loop; Keras hands it float64 logits all the same."""
-    path = np.array([[1, 1, 0, 2, 0], [3, 0, 1, 0, 0]])
+    path = np.array([[1, 1, 0, 2, 0]])
 
     @tf.custom_gradient
     def off(x):
         return x * 1.0, lambda up: up * (1 + planted)
 
     def loss(z):
-        return keras.losses.ctc(np.array([[1, 2], [3, 1]]), off(z))
+        return keras.losses.ctc(np.array([[1, 2]]), off(z))
 
     report = check_function(loss, scale * np.eye(4)[path])
     (verdict,) = report.verdicts

@@ -68,6 +68,7 @@ def assert_as_often(cases, monkeypatch, record_property, *, at_most):
     assert 0 < measured.mean() <= at_most
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_random_networks(activation, monkeypatch, record_property):
     """Every activation, smooth ones and those with kinks."""

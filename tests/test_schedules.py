@@ -40,6 +40,7 @@ def rounding_of_rate(schedule, step):
     return 2 * spread + 8 * UNIT * max(abs(centre), largest)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", cases.SCHEDULES)
 @given(data=st.data())
 def test_schedule(name, data):

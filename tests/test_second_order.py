@@ -2,6 +2,7 @@
 
 import keras
 import numpy as np
+import pytest
 import tensorflow as tf
 from planting import PLANTED, wrong
 
@@ -38,6 +39,7 @@ def test_second_order_of_functions():
     )
 
 
+@pytest.mark.sampled
 def test_second_order_of_a_model_names_the_variable():
     def model(inside):
         keras.utils.set_random_seed(3)

@@ -8,6 +8,7 @@ import sensitivity
 SAMPLE, ERRORS = 1, 0.7
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("kind", sensitivity.CLASSES)
 def test_planted_errors_are_found_and_right_gradients_pass(kind):
     judged = [one for seed in range(SAMPLE) for one in sensitivity.judge_case(kind, seed, errors=ERRORS)]
@@ -33,6 +34,7 @@ def test_what_noise_may_hide_is_not_reported(kind, seed):
     assert {one.outcome for one in sensitivity.judge_case(kind, seed, errors=0)} == {"passed"}
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(("kind", "seed", "label"), PASSED)
 def test_what_the_loss_does_not_carry_is_found_at_another_scale(kind, seed, label):
     judged = list(sensitivity.judge_case(kind, seed, errors=1, labels=(label,)))
@@ -44,6 +46,7 @@ def test_what_noise_hides_from_short_steps_is_found_with_longer_ones():
     assert {one.outcome for one in judged} == {"passed", "found"}, "\n\n".join(one.explain() for one in judged)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(("kind", "name"), registry_sensitivity.NAMES)
 def test_errors_are_found_in_every_definition(kind, name):
     """Its right gradient is accepted; a wrong sign, and an entry wrong by a millionth, are found everywhere."""

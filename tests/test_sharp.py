@@ -42,6 +42,7 @@ def test_an_error_of_a_millionth_is_seen_between_kinks(distance):
         assert compare_entries(oracle, name, autodiff=wrong).verdict == "mismatch", name
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("seed", range(40))
 def test_a_term_within_the_noise_is_not_missed(seed):
     """elu(rate·w - depth) beside a term that is a thousand times 1/ε larger: it dies within less than a step."""
@@ -119,6 +120,7 @@ SMALL_LOSSES = {
 }
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", SMALL_LOSSES)
 @pytest.mark.parametrize("planted", [0.0, 1e-2, 1e-6])
 def test_small_inputs_are_compared_enlarged(name, planted):
@@ -152,6 +154,7 @@ JUMPING = {
 ZEROS = {"exp - 1": lambda x: tf.exp(x) - 1, "1 - cos": lambda x: 1 - tf.cos(x) + x, "x": lambda x: 1.0 * x}
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("zero", ZEROS)
 @pytest.mark.parametrize("function", JUMPING)
 def test_a_jump_of_the_backward_pass_is_no_rounding(function, zero):

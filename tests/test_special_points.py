@@ -65,6 +65,7 @@ def test_where_kinks_cancel_autodiff_is_compared_with_the_derivative(name):
     assert right or (verdict.verdict, verdict.reason_code) == ("mismatch", Reason.WRONG_ONLY_HERE)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("planted", [-1e6, 1e-3, np.float64(7.0)], ids=str)
 @pytest.mark.parametrize("operation", [tf.identity, tf.nn.relu, tf.abs, tf.sort], ids=lambda f: f.__name__)
 def test_a_planted_slope_at_one_point_is_not_excused_by_an_operation_with_a_kink_elsewhere(planted, operation):

@@ -66,6 +66,7 @@ def drawn(request):
     pool(request.node.callspec.params["name"])
 
 
+@pytest.mark.sampled
 @pytest.mark.usefixtures("drawn")
 @pytest.mark.parametrize("name", LAYERS)
 @settings(max_examples=max(5, settings.default.max_examples // 2))

@@ -95,6 +95,7 @@ def snapshot(model):
     return values, attributes, identity, compiled, seeds
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("training", [False, True], ids=["inference", "training"])
 @pytest.mark.parametrize("name", STATEFUL)
 def test_a_check_leaves_no_trace(name, training):
@@ -108,6 +109,7 @@ def test_a_check_leaves_no_trace(name, training):
     assert snapshot(model) == before
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", ["Dropout", "BatchNormalization"])
 def test_an_update_check_leaves_no_trace(name):
     model, x = STATEFUL[name]()
@@ -128,6 +130,7 @@ def interrupted():
     return chain(keras.layers.Dense(3), keras.layers.BatchNormalization(), keras.layers.Dropout(0.5), Counting())
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(("method", "error", "after"), CUTS, ids=lambda part: getattr(part, "__name__", str(part)))
 def test_a_check_that_is_cut_off_leaves_no_trace(interrupted, monkeypatch, method, error, after):
     """Ctrl-C, an exception or a failing assertion in the middle, before or after the method has done its work."""

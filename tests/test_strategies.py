@@ -43,6 +43,7 @@ TREE = keras.Model(
 )
 
 
+@pytest.mark.sampled
 @settings(max_examples=3)
 @given(st.data())
 def test_an_own_model_at_special_points(data):
@@ -54,6 +55,7 @@ def test_an_own_model_at_special_points(data):
     assert check_gradients(OWN, x).ok
 
 
+@pytest.mark.sampled
 def test_every_pattern_comes_up_and_what_is_not_trained_stays():
     kernels = strategies.weights_of(OWN).map(lambda weights: weights["own/dense/kernel"])
     enough = settings(database=None, max_examples=2000)

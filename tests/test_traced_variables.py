@@ -79,6 +79,7 @@ def some_slow(*values, fast):
     return [v if v in fast else pytest.param(v, marks=pytest.mark.slow) for v in values]
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 @pytest.mark.parametrize("way", some_slow(*WAYS, fast=(called_before, concrete)), ids=lambda way: way.__name__)
 def test_functions(way, dtype):
@@ -95,6 +96,7 @@ def test_functions(way, dtype):
         )
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("options", [{"jit_compile": True}, {"input_signature": [tf.TensorSpec([None, 3], "float32")]}])
 def test_options_of_a_tf_function(options):
     for wrong in (1.0, 1.001):
@@ -143,6 +145,7 @@ def model_of(wrong, dtype="float32"):
 OPTIONS = [{}, {"training": True}, {"effort": "fast"}]
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("options", some_slow(*OPTIONS, fast=OPTIONS[1:]), ids=str)
 @pytest.mark.parametrize("dtype", some_slow("float64", "float32", fast=("float32",)))
 def test_methods_of_layers(dtype, options):
@@ -155,6 +158,7 @@ def test_methods_of_layers(dtype, options):
         assert all(v.name.endswith("inside/w") for v in report.failures)
 
 
+@pytest.mark.sampled
 def test_updates_through_a_tf_function():
     model = model_of(1.0)
     values = [v.numpy().tobytes() for v in model.variables]
@@ -175,6 +179,7 @@ def saved(tmp_path_factory):
     return places
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("wrong", [1.0, 1.5])
 def test_a_saved_model(saved, wrong):
     loaded = tf.saved_model.load(saved[wrong])
@@ -186,6 +191,7 @@ def test_a_saved_model(saved, wrong):
     assert [v.numpy().tobytes() for v in (loaded.w, loaded.calls, loaded.average)] == values
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("wrong", [1.0, 1.5])
 def test_a_tfsm_layer(saved, wrong):
     layer = keras.layers.TFSMLayer(saved[wrong], call_endpoint="serve")
@@ -199,6 +205,7 @@ def test_a_tfsm_layer(saved, wrong):
     assert [v.numpy().tobytes() for v in layer.variables] == values
 
 
+@pytest.mark.sampled
 def test_a_saved_model_inside_a_model():
     """Its counter and its moving average are put back, though Keras knows nothing of them; that it trains none of its
     variables is said.

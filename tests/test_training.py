@@ -113,6 +113,7 @@ def disagreeing(ours, theirs, within):
     return [(n, ours[n], theirs[n], within[n]) for n in ours if not (np.abs(ours[n] - theirs[n]) <= within[n]).all()]
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("mode", ["eager", "graph"])
 @pytest.mark.parametrize("name", cases.OPTIMIZERS)
 def test_trajectory(name, mode):
@@ -178,6 +179,7 @@ def test_fit(limit, averages, samples, batch_size, epochs):
     assert np.abs(np.array(losses) - history.losses).max() <= slope * error + 16 * UNIT * max(losses)
 
 
+@pytest.mark.sampled
 @given(seed=st.integers(0, 2**16), batch_size=st.integers(2, 6), epochs=st.integers(1, 2))
 def test_shuffle(seed, batch_size, epochs):
     """A seed gives the order of every epoch: Keras on the samples in that order ends in the same place."""
@@ -194,6 +196,7 @@ def test_shuffle(seed, batch_size, epochs):
     assert again.losses == history.losses
 
 
+@pytest.mark.sampled
 def test_batch_normalization_in_training():
     """Moving averages of the layers follow the batches as in model.fit."""
     model = Model.chain([Dense(2), BatchNormalization(momentum=0.5), Dense(1)], (3,))
@@ -218,6 +221,7 @@ def test_training_ends_with_the_averages():
     assert all(np.array_equal(w, ALONE[n]) for n, w in fit(LINEAR, ALONE, X, Y, epochs=0, **options).weights.items())
 
 
+@pytest.mark.sampled
 @given(first=st.integers(0, 3), second=st.integers(0, 3))
 def test_training_can_be_continued(first, second):
     """first epochs, then second more from the state that was left, are first + second epochs, bit for bit."""

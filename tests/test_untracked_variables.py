@@ -222,6 +222,7 @@ def _Keras_2_trains_them():
     return report
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", TABLE.parameters())
 def test_situation(name):
     TABLE.rows[name].judge()

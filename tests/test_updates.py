@@ -113,6 +113,7 @@ PARTS = {
 }
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("part", PARTS)
 def test_part(part):
     """A right step is accepted."""
@@ -121,6 +122,7 @@ def test_part(part):
     assert {v.verdict for v in report.verdicts} == {"match"}
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("part", PARTS)
 def test_planted_error(part):
     """An error of a millionth in one part of the step is found, and blamed on the step, not on the gradient."""
@@ -149,6 +151,7 @@ SPARSE = [
 LINEAR = ("SGD", "Lion")
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", SPARSE)
 def test_sparse(name):
     """Rows of a repeated index that Keras squares one by one are the departure, and nothing else is excused by it."""
@@ -159,6 +162,7 @@ def test_sparse(name):
     assert name in LINEAR or "sparse-rows-are-squared-before-they-are-summed" in table.reason
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("clipping", ["clipnorm", "clipvalue", "global_clipnorm"])
 def test_sparse_clipped(clipping):
     """Keras clips row by row."""
@@ -169,6 +173,7 @@ def test_sparse_clipped(clipping):
     )
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", ["SGD", "Adam", "Ftrl", "Adafactor"])
 def test_planted_error_in_a_sparse_step(name):
     """A step that is neither the law's nor Keras's own departure is a mismatch, by a millionth."""
@@ -233,6 +238,7 @@ def changed(method, make):
     return optimizer
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     ("optimizer", "inside", "words"),
     [

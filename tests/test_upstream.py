@@ -83,6 +83,7 @@ def slopes(function, arguments):
     return [np.asarray(g) for g in tape.gradient(value, tensors)]
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", CASES)
 def test_fault_of_tensorflow(name):
     function, arguments, truth = CASES[name]

@@ -80,6 +80,7 @@ def sentence(name):
     )
 
 
+@pytest.mark.sampled
 def test_every_death_is_a_sentence_and_the_others_go_on(tmp_path):
     """All ways to die in one command: the targets before, between and behind them are checked, each once."""
     names = ["right", "aborts", "is_killed", "raises", "wrong", "segfaults", "ends_in_c", "stops_itself", "last"]
@@ -114,6 +115,7 @@ def test_every_death_is_a_sentence_and_the_others_go_on(tmp_path):
     assert all(f"m:{name}" in page for name in ("right", "wrong", "last"))
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     ("targets", "status"), [(["right"], 0), (["wrong"], 1), (["raises"], 2), (["right", "aborts"], 2)], ids=str
 )
@@ -123,6 +125,7 @@ def test_the_exit_status_is_that_of_the_worst(tmp_path, targets, status):
     assert process.returncode == status
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     ("number", "status"),
     [(signal.SIGINT, 130), (signal.SIGTERM, -signal.SIGTERM), (signal.SIGKILL, -signal.SIGKILL)],
@@ -145,6 +148,7 @@ def test_a_signal_to_the_command_ends_both_processes(tmp_path, number, status):
     assert not Path(f"/proc/{child}").exists()
 
 
+@pytest.mark.sampled
 def test_watching_costs_little(tmp_path):
     """A fork of a process without TensorFlow, and nothing else: far less than a tenth of a second."""
     code = (
@@ -187,6 +191,7 @@ invocation.Invocation.run = run
 """
 
 
+@pytest.mark.sampled
 def test_pytest_begins_again_without_what_ended_it(pytester):
     """A target that dies where it is loaded, one where it is checked, and a test that has nothing to do with them."""
     pytester.makeconftest(STUBS)

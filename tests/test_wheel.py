@@ -6,6 +6,8 @@ import sys
 import zipfile
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -15,6 +17,7 @@ def run(*command, cwd, **options):
     return done.stdout
 
 
+@pytest.mark.sampled
 def test_wheel(tmp_path):
     run("-m", "build", "--wheel", "--no-isolation", "--outdir", str(tmp_path / "dist"), str(ROOT), cwd=tmp_path)
     (wheel,) = (tmp_path / "dist").glob("gradtwin-*.whl")

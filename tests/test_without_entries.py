@@ -76,6 +76,7 @@ def _a_model_without_samples():
     return check_updates(model_of((2,)), X[:0], Y[:0])
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", TABLE.parameters())
 def test_situation(name):
     TABLE.rows[name].judge()

@@ -187,8 +187,10 @@ def _move(restoration: Restoration, dtype: str | None, keras_objects: Iterable[A
         keras.config.set_dtype_policy(dtype)
         keras_2.set_precision(restoration, dtype)
     for keras_object in keras_objects:
-        retype = _retype_keras_2 if keras_2.is_layer(keras_object) else _retype
-        retype(moved, keras_object)
+        if keras_2.is_layer(keras_object):
+            _retype_keras_2(moved, keras_object)
+        elif not keras_2.is_optimizer(keras_object):  # that goes with the model that trains with it
+            _retype(moved, keras_object)
     return moved
 
 
@@ -268,17 +270,17 @@ def _retype(moved: _Moved, keras_object: Any) -> None:
 
 
 def _retype_keras_2(moved: _Moved, keras_object: Any) -> None:
-    """Let a layer or model of Keras 2 compute in the block's dtype, and the optimizer that it is compiled with."""
-    optimizer: Any = getattr(keras_object, "optimizer", None)
+    """Let a layer or model of Keras 2 compute in the block's dtype, and the optimizers that it trains with."""
+    optimizers = keras_2.list_optimizers(keras_object)
     trained = [keras_2.unwrap_variable(v) for v in keras_object.trainable_variables]
     old_keys = [v._unique_id for v in trained]
-    if keras_2.is_optimizer(optimizer):
+    for optimizer in optimizers:
         _retype_optimizer_of_keras_2(moved, optimizer)
     for variable in keras_object.variables:
         _retype_variable(moved, variable)
-    if keras_2.is_optimizer(optimizer):  # which finds the state of a variable by its key
-        inner = keras_2.unwrap_optimizer(optimizer)
-        rekey(moved.restoration, inner, dict(zip(old_keys, (v._unique_id for v in trained), strict=True)))
+    new_keys = dict(zip(old_keys, (v._unique_id for v in trained), strict=True))
+    for optimizer in optimizers:  # which finds the state of a variable by its key
+        rekey(moved.restoration, keras_2.unwrap_optimizer(optimizer), new_keys)
     metrics = keras_object.metrics if keras_2.is_model(keras_object) else []
     for variable in (v for metric in metrics for v in metric.variables):
         _retype_variable(moved, variable)

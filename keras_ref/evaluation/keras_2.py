@@ -31,6 +31,12 @@ def is_optimizer(value: Any) -> bool:
     return library is not None and isinstance(value, library.optimizers.Optimizer)
 
 
+def list_optimizers(model: Any) -> list[Any]:
+    """The optimizers that a model of Keras 2 trains with: the compiled one, and those that it keeps as attributes."""
+    held = [getattr(model, "optimizer", None), *vars(model).values()]
+    return list({id(one): one for one in held if is_optimizer(one)}.values())
+
+
 def unwrap_optimizer(optimizer: Any) -> Any:
     """The optimizer inside one of mixed precision, which scales the loss; another one itself."""
     return getattr(optimizer, "inner_optimizer", optimizer)
@@ -52,6 +58,11 @@ def leave_out_scale(restoration: Restoration, optimizer: Any) -> None:
 def trains_as_keras_2(model: Any) -> bool:
     """Whether a model of Keras 2 trains by Keras 2's own train_step."""
     return is_model(model) and type(model).train_step is sys.modules["tf_keras"].Model.train_step
+
+
+def is_never_called(model: Any) -> bool:
+    """Whether a model of Keras 2 has no `call`, and so is never built: it trains the models that it holds."""
+    return is_model(model) and type(model).call is sys.modules["tf_keras"].Model.call
 
 
 def list_layers(value: Any) -> list[Any]:

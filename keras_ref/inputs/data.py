@@ -166,7 +166,7 @@ def _read_shape(leaf: Any) -> tuple[int | None, ...]:
 
 def require_finite_weights(model: Any, *, needs_trainable: bool = True) -> None:
     """Require a built model with weights that are finite, some of them trainable if it needs any. Raises: BadInput."""
-    if not getattr(model, "built", True):
+    if not getattr(model, "built", True) and not keras_2.is_never_called(model):
         raise BadInput(
             f"A model must be built. Received: {model.name!r}, unbuilt. Call it once on data, or give it an Input."
         )

@@ -50,6 +50,7 @@ def is_write(call):
     return any(set(mode) <= set("rwaxbt+") and set(mode) & set("wax+") for mode in modes)
 
 
+@pytest.mark.sampled
 def test_there_is_one_way_to_write():
     found = set()
     for path in ROOM.rglob("*.py"):

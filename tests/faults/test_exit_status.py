@@ -79,6 +79,7 @@ sys.exit(run_application(command))
 """
 
 
+@pytest.mark.sampled
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")  # noqa: PTH110 (a device)
 def test_real_outputs():
     """A disk that is full, a reader that has gone, an output that is closed."""

@@ -179,6 +179,7 @@ HOSTILE_NAMES = st.one_of(
 ).filter(str.strip)  # a note of nothing is no paragraph
 
 
+@pytest.mark.sampled
 @settings(max_examples=50, database=None, deadline=None)
 @given(HOSTILE_NAMES, HOSTILE_NAMES, HOSTILE_NAMES)
 def test_names_are_harmless_in_github(name, layer, file):
@@ -227,6 +228,7 @@ def build():
 """
 
 
+@pytest.mark.sampled
 def test_hostile_names_of_a_model_in_github_actions(gradtwin, tmp_path, monkeypatch):
     monkeypatch.setenv("GITHUB_ACTIONS", "true")
     monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(tmp_path / "summary.md"))

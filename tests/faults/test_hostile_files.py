@@ -93,6 +93,7 @@ def in_time():
         signal.signal(signal.SIGALRM, before)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("front", FRONTS)
 def test_what_is_no_file_of_its_kind(gradtwin, tmp_path, monkeypatch, front):
     ending, arguments = FRONTS[front]
@@ -435,6 +436,7 @@ def test_questions_that_somebody_edited(tmp_path, monkeypatch, name, value):
         read_questions(str(path))
 
 
+@pytest.mark.sampled
 def test_the_text_of_a_question_is_shown_harmlessly():
     from test_hostile_lesson import lesson_of_names
 

@@ -35,6 +35,7 @@ def lesson_of_names():
     )
 
 
+@pytest.mark.sampled
 def test_names_in_a_lesson():
     lesson = lesson_of_names()
     text = build_page(lesson)

@@ -128,6 +128,7 @@ def test_names_of_a_real_model_do_not_reach_its_script():
 # Settings -------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("text", [text for text in TEXTS if text != "\ud800"], ids=make_printable)
 def test_a_name_in_settings(gradtwin, tmp_path, text):
     """As a key, a value, a choice, a pattern: one sentence in which everything is visible."""
@@ -161,6 +162,7 @@ def tokens(lines):
     ]
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", TEXTS, ids=make_printable)
 def test_a_name_in_the_record_of_a_campaign(gradtwin, tmp_path, name):
     """A record that came from somewhere: what it came to, its tables, and the commands that show them."""
@@ -181,6 +183,7 @@ def test_a_name_in_the_record_of_a_campaign(gradtwin, tmp_path, name):
 # What a reader of a lesson takes home ---------------------------------------------------------------------------------
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", TEXTS, ids=make_printable)
 def test_a_name_in_what_is_taken_home(name):
     """The page writes layers' names as a list of texts into programs, and a notebook, that a reader takes home."""

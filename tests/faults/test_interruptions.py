@@ -44,6 +44,7 @@ def subject(name):
     return call, lambda: changes(before, everything(*objects, variables=variables))
 
 
+@pytest.mark.sampled
 def test_an_interruption_at_some_lines_changes_nothing():
     call, changed = subject("function")
     places, chosen = count(), DRAWN.sample(range(LINES), DRAWN_LINES)
@@ -187,6 +188,7 @@ def test_no_python_runs_where_tensorflow_compares_numbers():
     assert DoubleFloat(0.1) == 0.1
 
 
+@pytest.mark.sampled
 def test_a_minimisation_that_is_interrupted(monkeypatch):
     """The smallest case so far is its result, which nothing interrupts once more; all is as it was."""
     call, changed = subject("minimisation")

@@ -83,6 +83,7 @@ def nothing_is_left(seconds=5.0):
     return left_running() == []
 
 
+@pytest.mark.sampled
 @pytest.mark.skipif(sys.platform != "linux", reason="looks at /proc")
 @pytest.mark.parametrize("name", FAULTS)
 def test_a_subject_within_its_limits(name):
@@ -96,6 +97,7 @@ def test_a_subject_within_its_limits(name):
     assert nothing_is_left()
 
 
+@pytest.mark.sampled
 @pytest.mark.skipif(sys.platform != "linux", reason="looks at /proc")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL, signal.SIGHUP], ids=str)
 def test_a_parent_that_is_terminated_leaves_no_child(number):

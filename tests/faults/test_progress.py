@@ -34,6 +34,7 @@ def ticks_seen(*, before, after):
     return seen
 
 
+@pytest.mark.sampled
 def test_a_silent_phase_ticks_and_nothing_ticks_afterwards(monkeypatch):
     monkeypatch.setattr(progress_module, "SILENCE", 0.05)
     seen = ticks_seen(before=0.3, after=0.3)
@@ -46,6 +47,7 @@ def test_a_silent_phase_ticks_and_nothing_ticks_afterwards(monkeypatch):
     assert len(seen) == count
 
 
+@pytest.mark.sampled
 def test_silence_after_a_report(monkeypatch):
     """Counted from the last report, whenever that was."""
     monkeypatch.setattr(progress_module, "SILENCE", 0.4)
@@ -116,6 +118,7 @@ def checking_updates(phases, **options):
     checking_model(check_updates, phases, steps=1, **options)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     "verb", [checking_layer, checking_function, checking_gradients, checking_updates], ids=lambda verb: verb.__name__
 )
@@ -194,6 +197,7 @@ def loading_a_target(phases, patch, *, progress):
     Invocation("check", ("slow_shop:build",), "", {}).run("slow_shop:build", progress)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     "verb",
     [comparing, minimising, minimising_programs, minimising_an_operation, making_a_lesson, loading_a_target],

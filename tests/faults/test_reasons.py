@@ -48,6 +48,7 @@ OF_ANYTHING_ELSE = [
 ]
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("error", OF_PRECISION, ids=repr)
 def test_what_precision_can_cause_is_checked_in_the_precision_it_has(error):
     report = check_gradients(model_of(error), X, Y, oracles=("forward",), most=1)

@@ -21,6 +21,7 @@ def name_of(scope):
     return scope.__name__
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("scope", REFUSING, ids=name_of)
 @pytest.mark.parametrize("name", SUBJECTS)
 def test_a_scope_that_refuses(subjects, name, scope):

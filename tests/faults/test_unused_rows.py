@@ -56,6 +56,7 @@ def of_rows(report):
     return next(v for v in report.verdicts if "rows" in v.name)
 
 
+@pytest.mark.sampled
 def test_unused_rows_are_left_out():
     model = looking_up()
     check_gradients(model, IDS, TARGETS, oracles=("forward",), effort="fast")
@@ -75,6 +76,7 @@ def test_unused_rows_are_left_out():
     assert all(v.worst[0] in IDS for v in found)
 
 
+@pytest.mark.sampled
 def test_an_error_in_a_used_row_has_its_own_index():
     verdict = of_rows(check_gradients(looking_up(after=(Wrong,)), IDS, TARGETS, oracles=("forward",), effort="full"))
     assert verdict.verdict == "mismatch"
@@ -118,6 +120,7 @@ def trained(optimizer, **options):
     return model
 
 
+@pytest.mark.sampled
 def test_updates_leave_unused_rows_out():
     """All but examples, which the optimizer moves by what it remembers of them."""
     model = trained(keras.optimizers.Adam(0.01))
@@ -308,6 +311,7 @@ def peak_of_arrays(rows, holder):
         tracemalloc.stop()
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("holder", [checked_model, *HOLDERS.values()])
 def test_memory_does_not_grow_with_unused_rows(holder):
     """Arrays of NumPy: less than twice what the weights grow by (15 to 21 times before unused rows were left out)."""

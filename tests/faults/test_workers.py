@@ -142,6 +142,7 @@ def test_a_worker_that_is_stopped_is_given_up(few, caplog):
     assert executor.asked == asked
 
 
+@pytest.mark.sampled
 def test_a_slow_worker_is_waited_for():
     """Patience is about silence, not about the whole."""
 
