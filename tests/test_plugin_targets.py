@@ -189,7 +189,7 @@ def test_a_generator_is_one_batch_for_all_variables(pytester, monkeypatch):
 
     batches = ((np.full((2, 1), i), np.zeros((2, 1))) for i in range(3))
     monkeypatch.setattr(targets, "load_target", lambda target: ("model", batches, None, None))
-    monkeypatch.setattr(variable_names, "variable_names", lambda model, x, seed: ["first", "second", "third"])
+    monkeypatch.setattr(variable_names, "list_variable_names", lambda model, x, seed: ["first", "second", "third"])
     monkeypatch.setattr(Invocation, "run", run)
     result = pytester.runpytest_inprocess(*QUIET, "--gradtwin", "m:build", "-k", "first or second")
     result.assert_outcomes(passed=2, deselected=1)

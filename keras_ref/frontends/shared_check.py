@@ -27,7 +27,7 @@ from typing import IO, Any, TypeVar
 
 import keras_ref.own_modules  # noqa: F401 (before anything imports from scratch)
 from keras_ref.frontends.distribution import store
-from scratch.nudging.answers import software
+from scratch.nudging.answers import list_software
 
 Result = TypeVar("Result")
 
@@ -54,7 +54,7 @@ class SharedChecks:
 
         Where the process that makes it ends without a result, another one makes it.
         """
-        key = blake2b(json.dumps([what, software()]).encode(), digest_size=8).hexdigest()
+        key = blake2b(json.dumps([what, list_software()]).encode(), digest_size=8).hexdigest()
         found, address = self.folder / f"{key}.found", self.folder / key
         while True:
             with (self.folder / f"{key}.lock").open("ab") as file:

@@ -25,7 +25,7 @@ from networks import LARGE, NETWORKS, SMALL, STEP, convolutional, engine, in_tur
 from threadpoolctl import threadpool_limits
 
 from scratch.gradient import Nudges
-from scratch.nudging.addition_theorems import TERMS, shift, terms_of
+from scratch.nudging.addition_theorems import TERMS, expand_activation, shift
 from scratch.nudging.blocks import cores
 from scratch.nudging.matrix_layers import multiply
 from scratch.objective import Objective
@@ -88,7 +88,7 @@ def unavoidable(sizes, batch):
     inputs, first, second, outputs = sizes
     g = np.random.default_rng(0)
     kernel, base = g.normal(size=(second, outputs)), np.tanh(g.normal(size=(batch, second)))
-    terms = terms_of(get("activation", "tanh"), base)[:2]
+    terms = expand_activation(get("activation", "tanh"), base)[:2]
     activation = product = theorem = np.inf
     for block in (2, 8, max(1, 2**18 // base.size)):  # whatever suits the caches of this machine
         z = g.normal(size=(block, *base.shape))
