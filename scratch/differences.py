@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
-from typing import Annotated, Protocol
+from typing import Annotated, Any, Protocol
 
 import numpy as np
 
@@ -68,6 +68,10 @@ class Estimate:
         """The same estimates in another shape."""
         return Estimate(*(array.reshape(shape) for array in self._arrays))
 
+    def part(self, at: Any) -> Estimate:
+        """The estimates at some places (an index of NumPy's)."""
+        return Estimate(*(array[at] for array in self._arrays))
+
     def where(self, condition: Array, other: Estimate) -> Estimate:
         """This estimate where `condition` holds, `other` elsewhere."""
         pairs = zip(self._arrays, other._arrays, strict=True)
@@ -87,7 +91,7 @@ class Scheme(Protocol):
 def scale_of(at: Array) -> Array:
     """The size that a step is measured in, a power of two: the weight's own, or its fellows' if it is smaller, or 1."""
     at = np.asarray(at, dtype=float)
-    typical = np.sqrt(np.mean(np.square(at))) if at.size else 0.0
+    typical = np.sqrt(np.add.reduce(np.square(at), axis=None) / at.size) if at.size else 0.0
     size = np.maximum(np.abs(at), typical)
     return np.exp2(np.round(np.log2(np.where(size > 0, size, 1.0))))
 

@@ -6,7 +6,6 @@ from contextlib import contextmanager
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
 
 from keras_ref import check_gradients
 from keras_ref.checks.checked_loss import model_loss, untrained
@@ -111,8 +110,7 @@ def both_ways(loss, name, count=24):
     columns = ColumnLosses.of(loss._traced(), loss._tensors()[name])
     if columns is None:
         return None, whole
-    point = [np.float64(0), np.int64(0), flat[0], flat, np.zeros_like(flat)]
-    return columns(entries, targets - flat[entries + start], [*map(tf.constant, point), *loss._held()]), whole
+    return columns(entries, targets - flat[entries + start], loss._point(loss.values)), whole
 
 
 @pytest.mark.sampled
@@ -206,4 +204,4 @@ def test_workers(monkeypatch):
             loss.executor = pool
             assert np.array_equal(loss.losses(name, entries, offsets), alone)
             loss.executor = None
-    assert any(job.variable for job in asked)
+    assert any(job.variable is not None for job in asked)

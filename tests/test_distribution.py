@@ -309,20 +309,18 @@ def test_the_graph_of_another_process_is_the_loss():
     """Losses of the graph as data are those of the traced loss, bit for bit, at a second point too."""
 
     @tf.function
-    def loss(step, entry, target, flat, direction, held):
-        moved = tf.tensor_scatter_nd_update(flat + step * direction, [[entry]], [target])
+    def loss(first, second, held):
+        moved = tf.concat([tf.reshape(first, [-1]), second], 0)
         return tf.reduce_sum(tf.exp(moved) * held) * tf.constant(np.linspace(0, 1, 7)[3])
 
-    number, vector = tf.TensorSpec([], tf.float64), tf.TensorSpec([5], tf.float64)
-    traced = loss.get_concrete_function(number, tf.TensorSpec([], tf.int64), number, vector, vector, vector)
+    shapes = ((2, 1), (3,))
+    traced = loss.get_concrete_function(*(tf.TensorSpec(shape, tf.float64) for shape in (*shapes, (5,))))
     points = np.linspace(-1, 1, 10).reshape(2, 5)
-    job = GraphLosses.of(traced, points[0], [tf.constant(points[1])])
+    job = GraphLosses.of(traced, points[0], [tf.constant(points[1])], shapes=shapes)
     entries, targets = np.arange(5), np.linspace(2, 3, 5)
     for flat, held in (points, points[::-1]):
-        expected = [
-            float(traced(*map(tf.constant, (np.zeros(()), e, t, flat, 0 * flat, held))))
-            for e, t in zip(entries, targets, strict=True)
-        ]
+        moved = np.where(np.eye(5, dtype=bool), targets, flat)
+        expected = [float(traced(*map(tf.constant, (one[:2, None], one[2:], held)))) for one in moved]
         assert (job.at(flat, [held])(entries, targets) == expected).all()
 
 

@@ -93,8 +93,11 @@ def hold_decisions(oracle: Oracle, vector: Mapping[str, Array]) -> BranchOracle 
 
 def judge_jumps(found: EntryComparison, autodiff: Autodiff) -> EntryComparison:
     """The comparison with its entries on a jump judged by the branch of the point, where they are an input's."""
-    jumps = np.intersect1d(found.judgements.because(Reason.JUMP), found.judgements.among(Kind.UNDECIDED))
+    jumps = found.judgements.because(Reason.JUMP)
     if not len(jumps) or found.name not in found.oracle.inputs:
+        return found
+    jumps = np.intersect1d(jumps, found.judgements.among(Kind.UNDECIDED))
+    if not len(jumps):
         return found
     branch = BranchOracle.of(found.oracle)
     if branch is not None:

@@ -137,8 +137,7 @@ def _count_noise_beside(found: EntryComparison, autodiff: Autodiff, *, seed: int
     differenced: elu(0) is 0, and elu(-h) is off by a unit of 1. Opposite points show the noise of both sides. Two
     measurements of the same noise differ by less than SAFETY, which is no reason to measure again.
     """
-    wrong = found.judgements.among(Kind.MISMATCH)
-    wrong = np.setdiff1d(wrong, found.judgements.because(Reason.ON_A_JUMP))
+    wrong = found.judgements.among(Kind.MISMATCH, without=Reason.ON_A_JUMP)
     if not len(wrong):
         return found
     oracle, name = found.oracle, found.name
@@ -157,8 +156,7 @@ def look_beside(found: EntryComparison, autodiff: Autodiff, *, seed: int) -> Ent
     A point beside counts as right only where it would have shown an error as large as the one that it excuses.
     """
     found = _count_noise_beside(found, autodiff, seed=seed)
-    special = found.judgements.among(Kind.KINK, Kind.MISMATCH)
-    special = np.setdiff1d(special, found.judgements.because(Reason.ON_A_JUMP))
+    special = found.judgements.among(Kind.KINK, Kind.MISMATCH, without=Reason.ON_A_JUMP)
     if not len(special):
         return found
     oracle, name = found.oracle, found.name

@@ -66,7 +66,7 @@ def require_sharp(found: EntryComparison, autodiff: Autodiff) -> EntryComparison
     own = np.abs(found.values) / gradient
     found = _with_longer_steps(found, autodiff, gradient, accusing=np.ones(len(own), bool))
     found = _settle_disputed(found, autodiff, own=own, gradient=gradient)
-    matches = np.setdiff1d(found.judgements.among(Kind.MATCH), found.judgements.because(Reason.DECIDED_BESIDE))
+    matches = found.judgements.among(Kind.MATCH, without=Reason.DECIDED_BESIDE)
     passed = np.zeros(len(found.entries))
     passed[matches] = _share_passed(found, gradient)[matches]
     excused = np.intersect1d(matches, _excused_whole(found, gradient))
@@ -180,7 +180,7 @@ def _with_longer_steps(
     shorter steps: of one that was not, something that dies within less than a longer step may be all. `accusing` (e,)
     says of which entries it may be one.
     """
-    matches = np.setdiff1d(found.judgements.among(Kind.MATCH), found.judgements.because(Reason.DECIDED_BESIDE))
+    matches = found.judgements.among(Kind.MATCH, without=Reason.DECIDED_BESIDE)
     passed = _share_passed(found, gradient)
     dull = matches[(passed[matches] >= DULL) & np.isfinite(passed[matches])]
     if not len(dull):

@@ -29,14 +29,11 @@ class ColumnLosses:
     """Losses with single entries of one variable moved, a block of nudges in each call.
 
     function   the loss, traced: a concrete function of flat arguments
-    variable   the tensor of its graph that holds the variable
     route      how entries of the variable move the loss
     """
 
-    def __init__(self, function: Any, variable: Any, route: Route) -> None:
+    def __init__(self, function: Any, route: Route) -> None:
         self._function, self._route = function, route
-        #: the name of the tensor that holds the variable
-        self.variable: str = variable.name
         graph = function.graph
         self._definition = graph.as_graph_def()
         stacked = sum(math.prod(graph.get_tensor_by_name(name).shape) * 8 for name in route.stacked)
@@ -57,7 +54,7 @@ class ColumnLosses:
         if route is None:
             return None
         try:
-            return cls(function, variable, route)
+            return cls(function, route)
         except ValueError:  # pfor knows no stacked form of an operation
             return None
 

@@ -74,9 +74,11 @@ def _target(dtype: str | None, own: Any) -> Any:
 
 
 def _copy(value: Any, dtype: Any) -> tf.Variable:
-    values = np.asarray(value.numpy(), dtype=tf.as_dtype(dtype).as_numpy_dtype)
-    # the name stays: patterns that exclude variables from weight decay read it
-    return tf.Variable(values, trainable=value.trainable, dtype=dtype, name=value.name.split(":")[0])
+    values = np.asarray(value.value().numpy(), dtype=tf.as_dtype(dtype).as_numpy_dtype)
+    # TensorFlow makes a kernel for every name that a variable is made with, which costs more than the variable
+    copy = tf.Variable(values, trainable=value.trainable, dtype=dtype, name="copy")
+    copy._handle_name = value.name  # patterns that exclude variables from weight decay read it
+    return copy
 
 
 @dataclass

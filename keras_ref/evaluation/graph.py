@@ -10,6 +10,8 @@ import tensorflow as tf
 
 from keras_ref.evaluation.operation_rounding import IN_FLOAT32
 
+#: types of operations → the attributes that hold functions which they call
+_CALLING: dict[str, tuple[str, ...]] = {}
 #: operations that run Python
 OPAQUE = ("PyFunc", "PyFuncStateless", "EagerPyFunc")
 #: operations whose outputs need not depend on each of their inputs
@@ -38,7 +40,10 @@ def operations(graph: Any) -> Iterator[Any]:
 
 def called(operation: Any) -> list[str]:
     """The names of the functions that an operation calls."""
-    values = [operation.get_attr(a.name) for a in operation.op_def.attr if a.type in ("func", "list(func)")]
+    if operation.type not in _CALLING:
+        attributes = operation.op_def.attr  # which takes as long as all else here
+        _CALLING[operation.type] = tuple(a.name for a in attributes if a.type in ("func", "list(func)"))
+    values = [operation.get_attr(name) for name in _CALLING[operation.type]]
     flat = [one for value in values for one in (value if isinstance(value, list) else [value])]
     return [one.name for one in flat]
 

@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from tensorflow.python.trackable.data_structures import ListWrapper
 
-from keras_ref.evaluation.nesting import everything_in
+from keras_ref.evaluation.nesting import ATOMS, everything_in
 
 #: what puts something back; it can run twice
 Step: TypeAlias = Callable[[], Any]
@@ -43,7 +43,9 @@ ATTRIBUTES = Reach(array=2**24, items=2**14)
 
 def kind_of(value: Any) -> Kind | None:
     """The kind of a value, as Python and NumPy have them; None where it is of no such kind."""
-    return next((kind for cls, kind in _KINDS.items() if isinstance(value, cls)), None)
+    if type(value) in ATOMS or not isinstance(value, _CHANGING):
+        return None
+    return next(kind for cls, kind in _KINDS.items() if isinstance(value, cls))
 
 
 def steps_to_undo(
@@ -59,6 +61,7 @@ def steps_to_undo(
         parts = kind.inside(plain)
         return parts if len(parts) <= reach.items else ()
 
+    values = tuple(value for value in values if type(value) not in ATOMS)
     for value in everything_in(values, inside, levels=reach.levels):
         plain = _plain(value)
         kind = kind_of(plain)
@@ -118,3 +121,4 @@ _KINDS: dict[type, Kind] = {
     np.random.RandomState: Kind(lambda one: (partial(one.set_state, one.get_state()),)),
     random.Random: Kind(lambda one: (partial(one.setstate, one.getstate()),)),
 }
+_CHANGING = tuple(_KINDS)

@@ -10,8 +10,9 @@ import tensorflow as tf
 
 from keras_ref.errors import BadInput
 from keras_ref.evaluation.keras_classes import KerasVariable
-from keras_ref.evaluation.nesting import everything_in
+from keras_ref.evaluation.nesting import ATOMS, everything_in
 from keras_ref.evaluation.real_parts import is_real_or_complex
+from scratch.arrays import Array
 
 
 def layers_of(keras_object: Any) -> list[keras.layers.Layer]:
@@ -102,8 +103,16 @@ def tensorflow_variable(variable: Any) -> Any:
     return held
 
 
+def value_of(variable: Any) -> Array:
+    """A copy of what a variable holds; `numpy()` copies it inside TensorFlow too."""
+    found: Array = tensorflow_variable(variable).value().numpy()
+    return found
+
+
 def tensorflow_variables_in(value: Any) -> list[tf.Variable]:
     """The TensorFlow variables in an attribute, those in lists and dictionaries included, however deep."""
+    if type(value) in ATOMS:
+        return []
     return [one for one in everything_in(value, _items_of) if isinstance(one, tf.Variable)]
 
 

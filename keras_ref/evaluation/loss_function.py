@@ -35,7 +35,7 @@ from keras_ref.evaluation.float64 import DTYPE
 from keras_ref.evaluation.gradient_modes import MODES, convert_control_flow, is_indexed
 from keras_ref.evaluation.graph import opaque_unit
 from keras_ref.evaluation.keras_classes import KerasVariable
-from keras_ref.evaluation.keras_parts import tensorflow_variable
+from keras_ref.evaluation.keras_parts import tensorflow_variable, value_of
 from keras_ref.evaluation.naming import float_inputs, path_of, replace_inputs, unique
 from keras_ref.evaluation.perturbed_losses import PerturbedLosses
 from keras_ref.evaluation.real_parts import dtype_in, from_real_parts, is_real_or_complex, real_parts, real_values
@@ -127,9 +127,10 @@ class LossFunction(PerturbedLosses):
             self.data = data.tensors(self.dtype)
         self.inputs = float_inputs(self.data.x) if self._watch else {}
         self.sources = {**self.variables, **self.inputs}
-        self.values: dict[str, Array] = {n: real_values(v.numpy()) for n, v in self.sources.items()}
+        held = {n: value_of(v) for n, v in self.variables.items()} | {n: t.numpy() for n, t in self.inputs.items()}
+        self.values: dict[str, Array] = {name: real_values(value) for name, value in held.items()}
         self._offsets = dict(zip(self.values, np.cumsum([0, *(v.size for v in self.values.values())]), strict=False))
-        self._state_values = [v.numpy() for v in self._state]
+        self._state_values = [value_of(v) for v in self._state]
         return self
 
     @property
@@ -328,14 +329,14 @@ class LossFunction(PerturbedLosses):
         """Assign the values of the point to the variables and the state."""
         self._assign(self.values)
         for variable, value in zip(self._state, self._state_values, strict=True):
-            if not same_bits(tensorflow_variable(variable).numpy(), value):
+            if not same_bits(value_of(variable), value):
                 tensorflow_variable(variable).assign(value)
 
     def _assign(self, values: Mapping[str, Array]) -> None:
         """Give the variables these values. To look whether they have them costs less than to assign them."""
         for name, variable in self.variables.items():
             held = tensorflow_variable(variable)
-            value = held.numpy()
+            value = value_of(held)
             if not same_bits(value if value.dtype == values[name].dtype else real_values(value), values[name]):
                 held.assign(from_real_parts(values[name], variable.dtype))
 

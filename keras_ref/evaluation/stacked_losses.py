@@ -13,12 +13,12 @@ import tensorflow as tf
 from keras_ref.errors import BadInput
 from keras_ref.evaluation.column_losses import ColumnLosses
 from keras_ref.evaluation.domain import losses_in_domain
+from keras_ref.evaluation.flat_points import nudged_points, parts_of
 from keras_ref.evaluation.float64 import DTYPE
 from keras_ref.evaluation.graph import casts_down
-from keras_ref.evaluation.operation_rounding import EXACT_SCOPE
 from keras_ref.evaluation.real_parts import is_real_or_complex
-from keras_ref.evaluation.remote_losses import VARYING, GraphLosses
-from keras_ref.evaluation.stacked_calls import StackedCall
+from keras_ref.evaluation.remote_losses import GraphLosses
+from keras_ref.evaluation.stacked_calls import COPIES, StackedCall, most_of
 from keras_ref.evaluation.traced_losses import TracedLosses, Way
 from scratch.arrays import Array
 from scratch.nudging.blocks import Remote, ask_workers
@@ -48,9 +48,9 @@ class FlatTrace:
 
 
 class StackedLosses(TracedLosses):
-    """Losses of one flat vector of all values, a stack of evaluations in one call.
+    """Losses at stacks of points, a stack of evaluations in one call.
 
-    What a loss is, at such a vector, is abstract here.
+    What a loss is, at a point, is abstract here.
     """
 
     #: the point: arrays by name, and where each begins in the flat vector
@@ -90,6 +90,10 @@ class StackedLosses(TracedLosses):
         """The loss where all values are those of one flat vector."""
 
     @abstractmethod
+    def _at_parts(self, parts: list[Any], held: list[Any]) -> Any:
+        """The loss where the values are these, in the order of the names."""
+
+    @abstractmethod
     def restore_values(self) -> None:
         """Assign the values of the point to the variables and the state."""
 
@@ -119,34 +123,37 @@ class StackedLosses(TracedLosses):
         """All values as one vector, in the order of the names."""
         return np.concatenate([np.ravel(values[name]) for name in self.values]) if self.values else np.zeros(0)
 
-    def _one(self, step: Any, entry: Any, target: Any, flat: Any, direction: Any, *held: Any) -> Any:
-        """The loss at flat + step · direction with one entry set to a target value."""
-        with tf.name_scope(EXACT_SCOPE):
-            moved = tf.tensor_scatter_nd_update(flat + step * direction, [[entry]], [target])
-        return tf.cast(self._at(moved, list(held)), DTYPE)
+    @property
+    def _shapes(self) -> list[tuple[int, ...]]:
+        """The shapes of the values, in the order of the names."""
+        return [value.shape for value in self.values.values()]
 
-    def _stack_eagerly(self, steps: Any, entries: Any, targets: Any, flat: Any, direction: Any, *held: Any) -> Any:
-        """The losses of a stack of steps, entries and targets, without a graph."""
-        losses = []
-        for step, entry, target in zip(steps.numpy(), entries.numpy(), targets.numpy(), strict=True):
-            moved = flat.numpy() + step * direction.numpy()
-            moved[entry] = target
-            losses.append(tf.cast(self._at(moved, list(held)), DTYPE))
+    def _point(self, values: Mapping[str, Array]) -> list[Any]:
+        """The arguments of the traced loss at a point."""
+        return [*(tf.constant(values[name], DTYPE) for name in self.values), *self._held()]
+
+    def _evaluated(self, *point: Any) -> Any:
+        """The loss at a point: the values in the order of the names, then what is held fixed."""
+        count = len(self.values)
+        return tf.cast(self._at_parts(list(point[:count]), list(point[count:])), DTYPE)
+
+    def _stack_eagerly(self, *point: Any) -> Any:
+        """The losses at points whose values are stacks, without a graph."""
+        count = len(self.values)
+        stacks, held = map(tf.unstack, point[:count]), list(point[count:])
+        losses = [tf.cast(self._at_parts(list(parts), held), DTYPE) for parts in zip(*stacks, strict=True)]
         return tf.stack(losses) if losses else tf.zeros(0, DTYPE)
 
     def _traced(self) -> Any:
-        """The traced loss at one nudged point; the losses of a stack of them where they run only eagerly."""
+        """The traced loss at one point; the losses of a stack of them where they run only eagerly."""
         if self._evaluate is None:
             self._evaluate = self.complete(self._trace, self._stack_eagerly)
         return self._evaluate
 
     def _trace(self) -> Any:
-        size = sum(v.size for v in self.values.values())
-        vector, number, index = (tf.TensorSpec(s, t) for s, t in (([size], DTYPE), ([], DTYPE), ([], tf.int64)))
-        held = [tf.TensorSpec(t.shape, t.dtype) for t in self._held()]
-        return tf.function(self._one, autograph=False).get_concrete_function(
-            number, index, number, vector, vector, *held
-        )
+        specs = [tf.TensorSpec(shape, DTYPE) for shape in self._shapes]
+        specs += [tf.TensorSpec(t.shape, t.dtype) for t in self._held()]
+        return tf.function(self._evaluated, autograph=False).get_concrete_function(*specs)
 
     def trace_flat(self) -> FlatTrace | None:
         """The loss at one point, traced; None where it runs only eagerly, or assigns to variables."""
@@ -161,14 +168,17 @@ class StackedLosses(TracedLosses):
         return FlatTrace(traced, [flat, *map(np.asarray, held)], offsets)
 
     def _stack(self) -> Callable[..., Any]:
-        """Losses (m,) of stacks (m,) of steps, entries and targets; then the point, the direction and the rest."""
-        traced = self._traced()
-        return traced if self.way is Way.EAGER else self._stacked()
+        """Losses (m,) of stacks (m, …) of the values, in the order of the names; then what is held fixed."""
+        traced: Callable[..., Any] = self._traced()
+        if self.way is not Way.EAGER:
+            return self._stacked()
+        self.block = min(self.block, most_of(COPIES * sum(value.nbytes for value in self.values.values())))
+        return traced
 
     def _stacked(self) -> StackedCall:
         """The traced loss as a function of stacks."""
         if self._call is None:
-            self._call = StackedCall(self._traced(), varying=VARYING)
+            self._call = StackedCall(self._traced(), varying=len(self.values))
             self.block = min(self.block, self._call.most)
         return self._call
 
@@ -184,20 +194,20 @@ class StackedLosses(TracedLosses):
         """Losses at values + step · direction with one entry of the flat vector set to a target, for each step."""
         stack, flat, held = self._stack(), self._flat(values), self._held()
         is_plain = direction is None and self.way is not Way.EAGER
-        direction = np.zeros_like(flat) if direction is None else direction
         self.evaluations += len(steps)
         # at the point itself nothing may raise
         given = (steps == 0) & (targets == flat[entries]) if values is self.values else np.zeros(len(steps), bool)
 
+        def losses_at(points: Array) -> Array:
+            return np.asarray(stack(*map(tf.constant, parts_of(points, self._shapes)), *held))
+
         def losses_of(some: Array) -> Array:
-            varying = (steps[some], entries[some], targets[some])
-            return np.asarray(stack(*map(tf.constant, (*varying, flat, direction)), *held))
+            nudges = {"entries": entries[some], "targets": targets[some], "steps": steps[some]}
+            return losses_at(nudged_points(flat, **nudges, direction=direction))
 
         def plain(entries: Array, targets: Array) -> Array:
-            fixed = [tf.constant(flat), tf.zeros_like(flat), *held]
-            varying = (np.zeros(len(entries)), entries, targets)
             return losses_in_domain(
-                lambda some: np.asarray(stack(*(tf.constant(part[some]) for part in varying), *fixed)),
+                lambda some: losses_at(nudged_points(flat, entries=entries[some], targets=targets[some])),
                 np.arange(len(entries)),
                 given=np.zeros(len(entries), bool),
             )
@@ -233,7 +243,7 @@ class StackedLosses(TracedLosses):
             return None
         if self._remote == ():
             order = self._stacked().has_order
-            self._remote = None if order else GraphLosses.of(self._traced(), flat, held)
+            self._remote = None if order else GraphLosses.of(self._traced(), flat, held, shapes=self._shapes)
         return self._remote.at(flat, held) if isinstance(self._remote, GraphLosses) else None
 
     def _ask_workers(
@@ -301,7 +311,7 @@ class StackedLosses(TracedLosses):
         if columns is None:
             return None
         flat, held, start = self._flat(values), self._held(), int(self._offsets[name])
-        point = [*map(tf.constant, (np.float64(0), np.int64(0), flat[0], flat, np.zeros_like(flat))), *held]
+        point = [*map(tf.constant, parts_of(flat, self._shapes)), *held]
 
         def here(entries: Array, targets: Array) -> Array:
             return columns(entries - start, targets - flat[entries], point)
@@ -310,7 +320,7 @@ class StackedLosses(TracedLosses):
         size = columns.block * max(1, CALL // columns.block)
         blocks = [(entries[i : i + size], targets[i : i + size]) for i in range(0, len(targets), size)]
         job = self._job(flat, held)
-        found = self._ask_workers(job and job.by_columns(columns.variable, start), blocks, here=here)
+        found = self._ask_workers(job and job.by_columns(list(self.values).index(name), start), blocks, here=here)
         parts = [here(*block) if known is None else known for block, known in zip(blocks, found, strict=True)]
         losses = np.concatenate(parts)
         if self._noise_there[0] is not values:
@@ -336,12 +346,7 @@ class StackedLosses(TracedLosses):
 
     def _tensors(self) -> dict[str, Any]:
         """The tensors of the traced loss that hold the values of variables and inputs, by name."""
-        (parts,) = (
-            operation
-            for operation in self.graph.get_operations()
-            if operation.type == "SplitV" and operation.inputs[0].name.startswith(EXACT_SCOPE)
-        )
-        return {name: part.consumers()[0].outputs[0] for name, part in zip(self.values, parts.outputs, strict=True)}
+        return dict(zip(self.values, self._traced().graph.inputs, strict=False))
 
     def directional(
         self, direction: Mapping[str, Array], steps: Array, *, at: Mapping[str, Array] | None = None
