@@ -133,7 +133,7 @@ class Target(pytest.Collector):
         if variables not in self._found:
             invocation, folder = self._make_invocation(variables), self.config.stash.get(FOLDER, "")
             check = partial(self._check_now, invocation)
-            if folder and variables == "*" and can_share():  # every process has tests of the whole
+            if variables == "*" and can_share(folder):  # else others have no tests of the same
                 self._found[variables] = SharedChecks(Path(folder)).once(invocation.replay(), check)
             else:
                 self._found[variables] = check()
