@@ -9,11 +9,12 @@ further in: there is a kink between them, and nothing beyond it counts.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 
 from scratch.arrays import Array
-from scratch.differences import SAFETY, UNIT, Estimate, Line, Tableau, scale_of, taken
+from scratch.differences import SAFETY, UNIT, Estimate, Line, Tableau, measure_step, scale_of
 
 #: exponents of the steps in units of the weight's size: a quick look, a wider one, the ladder down to the last bits
 QUICK = np.arange(-3.0, -8.0, -1.0)
@@ -49,58 +50,67 @@ def slopes(line: Line, at: Array, noise: float, *, base: float, exponents: Array
     """
     at = np.asarray(at, dtype=float)
     steps = np.exp2(exponents)[:, None] * scale_of(at)
-    ahead_step, behind_step = taken(at, steps), -taken(at, -steps)
+    ahead_step, behind_step = measure_step(at, steps), -measure_step(at, -steps)
     losses = line(np.concatenate([ahead_step, -behind_step]))
     ahead, behind = np.split(losses, 2)
     level = noise + UNIT * np.maximum(np.abs(ahead), np.abs(behind))
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        right, right_edge = _outward((ahead - base) / ahead_step, 2 * level / ahead_step, power=1)
-        left, left_edge = _outward((base - behind) / behind_step, 2 * level / behind_step, power=1)
-        edge = np.maximum(right_edge, left_edge)
+        one_sided = np.concatenate([(ahead - base) / ahead_step, (base - behind) / behind_step], axis=1)
+        rounding = np.concatenate([2 * level / ahead_step, 2 * level / behind_step], axis=1)
+        both, edges = _widen_outward(one_sided, rounding, power=1)
+        right, left = both.part(slice(at.size)), both.part(slice(at.size, None))
+        edge = np.maximum(*np.split(edges, 2))
         width = ahead_step + behind_step
-        central, _ = _outward((ahead - behind) / width, 2 * level / width, power=2, limit=edge)
+        central, _ = _widen_outward((ahead - behind) / width, 2 * level / width, power=2, limit=edge)
     smooth = np.abs(right.value - left.value) <= right.error + left.error
     side = right.where(right.error < left.error, left)
     central_agrees = np.abs(central.value - side.value) <= central.error + side.error
     value = central.where((central.error <= side.error) & central_agrees, side)
-    reach = np.take_along_axis(steps, edge[None], axis=0)[0]
-    return Slopes(left, right, value, smooth, _jumps(ahead, behind, base, ahead_step, level), reach)
+    reach = steps[edge, np.arange(at.size)]
+    return Slopes(left, right, value, smooth, _is_jumping(ahead, behind, base, ahead_step, level), reach)
 
 
-def _outward(slopes_: Array, rounding: Array, *, power: int, limit: Array | None = None) -> tuple[Estimate, Array]:
+@cache
+def _windows(rows: int, columns: int) -> tuple[Array, Array]:
+    """Of window j that begins in row `outer`: the innermost row that it spans, and whether the tableau has it.
+
+    It spans the rows outer … outer + j: a diagonal of the tableau.
+    """
+    inner = np.arange(rows)[:, None] + np.arange(columns)
+    return np.minimum(inner, rows - 1), (inner < rows)[..., None]
+
+
+def _widen_outward(
+    slopes_: Array, rounding: Array, *, power: int, limit: Array | None = None
+) -> tuple[Estimate, Array]:
     """The most accurate window that no window further in contradicts, and the outermost row that was trusted."""
     table = Tableau.of(slopes_, rounding, power=power)
     rows, columns, n = table.value.shape
-    # window j of row `outer` spans the rows outer … outer + j: a diagonal of the tableau
-    inner = np.minimum(np.arange(rows)[:, None] + np.arange(columns), rows - 1)
-    inside = (np.arange(rows)[:, None] + np.arange(columns) < rows)[..., None]
-    truncation = SAFETY * table.truncation[inner, np.arange(columns)]
-    error = np.where(inside, truncation + table.rounding[inner, np.arange(columns)], np.inf)
-    error = np.nan_to_num(error, nan=np.inf, posinf=np.inf)
-    pick = np.argmin(error, axis=1)[:, None]
-    error = np.take_along_axis(error, pick, axis=1)[:, 0]
-    value, truncation, rounding = (
-        np.take_along_axis(a, pick, axis=1)[:, 0]
-        for a in (table.value[inner, np.arange(columns)], truncation, table.rounding[inner, np.arange(columns)])
-    )
+    (inner, inside), column, entry = _windows(rows, columns), np.arange(columns), np.arange(n)
+    error = SAFETY * table.truncation[inner, column] + table.rounding[inner, column]
+    error[np.isnan(error) | ~inside] = np.inf
+    pick, outermost = np.argmin(error, axis=1), np.arange(rows)[:, None]
+    error, chosen = error[outermost, pick, entry], (inner[outermost, pick], pick, entry)
+    value, truncation, rounding = table.value[chosen], SAFETY * table.truncation[chosen], table.rounding[chosen]
+    is_finite = np.isfinite(error)
     best, best_error = np.full(n, rows - 1), np.full(n, np.inf)
     best_value, alive, edge = np.full(n, np.nan), np.ones(n, bool), np.full(n, rows - 1)
     for outer in range(rows - 1, -1, -1):
-        contradicted = np.isfinite(best_error) & (np.abs(value[outer] - best_value) > error[outer] + best_error)
-        alive &= ~contradicted
+        alive &= ~(np.abs(value[outer] - best_value) > error[outer] + best_error)  # not so while nothing is known
         if limit is not None:
             alive &= outer >= limit
         better = alive & (error[outer] < best_error)
-        best = np.where(better, outer, best)
-        best_value, best_error = np.where(better, value[outer], best_value), np.where(better, error[outer], best_error)
-        edge = np.where(alive & np.isfinite(error[outer]), outer, edge)
+        best[better] = outer
+        np.copyto(best_value, value[outer], where=better)
+        np.copyto(best_error, error[outer], where=better)
+        edge[alive & is_finite[outer]] = outer
     found = np.isfinite(best_error)
-    chosen = [np.take_along_axis(a, best[None], axis=0)[0] for a in (value, truncation, rounding)]
     unknown = (np.nan, np.inf, np.inf)
-    return Estimate(*(np.where(found, c, u) for c, u in zip(chosen, unknown, strict=True))), edge
+    parts = zip((value, truncation, rounding), unknown, strict=True)
+    return Estimate(*(np.where(found, a[best, entry], u) for a, u in parts)), edge
 
 
-def _jumps(ahead: Array, behind: Array, base: float, step: Array, level: Array) -> Array:
+def _is_jumping(ahead: Array, behind: Array, base: float, step: Array, level: Array) -> Array:
     """Whether the loss at the smallest steps is farther from its value at the point than any slope explains."""
     if len(step) < len(LADDER):
         return np.zeros(step.shape[1], bool)

@@ -26,14 +26,14 @@ def carries(oracle: Oracle, probe: Any, name: str, error: Array) -> bool:
     floats, so that steepness and curvature are in both. `probe` is Keras's loss where the oracle is. A step shows the
     error where rounding moves the quotients of TRIES by less than it.
     """
-    exact, flat = Graph(probe._traced()), probe._flat(probe.values)
-    held = [np.asarray(one) for one in probe._held()]
+    exact, point = Graph(probe._traced()), [np.array(one) for one in probe._point(probe.values)]
     values, sizes = np.ravel(oracle.values[name]), scale_of(np.ravel(oracle.values[name]))
-    first = int(probe._offsets[name])
+    place = list(probe.values).index(name)
 
     def truth(entry: int, target: float) -> Any:
-        nudge = [np.zeros(()), np.int64(first + entry), np.float64(target), flat, np.zeros_like(flat)]
-        return np.ravel(exact(*map(np.asarray, nudge), *held)[0])[0]
+        moved = point[place].copy()
+        moved.flat[entry] = target
+        return np.ravel(exact(*point[:place], moved, *point[place + 1 :])[0])[0]
 
     def rounded(entry: int, step: float) -> float:
         ahead, behind = values[entry] + step, values[entry] - step

@@ -71,9 +71,7 @@ class LayerSubject:
 
 def _truth(probe: Any, exact: Graph, values: dict[str, Array]) -> Array:
     """The loss of a loss function at these values, in 50 digits."""
-    flat = probe._flat(values)
-    nudge = [np.zeros(()), np.zeros((), np.int64), flat[0], flat, np.zeros_like(flat)]
-    return np.ravel(exact(*nudge, *(np.asarray(held) for held in probe._held()))[0])
+    return np.ravel(exact(*map(np.asarray, probe._point(values)))[0])
 
 
 def _beside(probe: Any, exact: Graph, generator: np.random.Generator) -> Iterator[Losses]:
@@ -92,13 +90,13 @@ def layers() -> list[LayerSubject]:
 
 def losses() -> list[Subject]:
     """Every registered loss with its defaults, as Keras has it, of predictions (targets are data)."""
-    from keras_ref.translation.to_keras import mirrored_loss
+    from keras_ref.translation.to_keras import mirror_loss
 
     found = []
     for name in registry.names("loss"):
         spec = registry.get("loss", name)()
         try:
-            loss = mirrored_loss(spec)
+            loss = mirror_loss(spec)
         except LookupError:  # a definition that Keras has no loss for
             continue
         shapes = spec.shapes(lambda low, high: min(high, max(low, 3)))

@@ -22,10 +22,11 @@ from keras_ref.evaluation.remote_losses import GraphLosses
 from keras_ref.frontends import distribution, invocation
 from keras_ref.frontends.distribution import Cluster, WorkerPool, open_executor
 from keras_ref.frontends.invocation import Invocation
-from keras_ref.reports.verdict import json_text
+from keras_ref.frontends.shared_check import Helpers, help_with
+from keras_ref.reports.verdict import write_json_text
 from scratch import gradient
 from scratch.nudging import blocks
-from scratch.nudging.answers import Answer, software
+from scratch.nudging.answers import Answer, list_software
 
 ROOT = Path(__file__).parents[1]
 RIGHT, WRONG, HELD = (f"distributed_targets:{name}" for name in ("right", "wrong", "held"))
@@ -53,7 +54,7 @@ def check(target):
 
 
 def text_of(report):
-    return json_text(report.to_dict())
+    return write_json_text(report.to_dict())
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +64,9 @@ def alone():
 
     def of(target, way="whole passes"):
         if (target, way) not in found:
-            found[target, way] = text_of(check(target).run(target))
+            with pytest.MonkeyPatch.context() as patch:  # whatever executor the test has put in its place
+                patch.setattr(invocation, "open_executor", open_executor)
+                found[target, way] = text_of(check(target).run(target))
         return found[target, way]
 
     return of
@@ -133,8 +136,22 @@ def test_workers_change_no_bit(target, way, pool, alone, monkeypatch, caplog):
     executor = Watched(pool)
     found, progress = run_with(executor, target, monkeypatch)
     assert found == alone(target, way)
-    assert any(job.variable for job in jobs) == (way == "columns")
+    assert any(job.variable for job in jobs if job is not None) == (way == "columns")
     assert executor.asked > 10
+    assert any(done == total for done, total in progress)
+    assert caplog.text == ""
+
+
+@pytest.mark.parametrize("target", [RIGHT, pytest.param(WRONG, marks=pytest.mark.sampled)])
+def test_processes_of_a_test_run_change_no_bit(target, pool, alone, tmp_path, monkeypatch, caplog):
+    """What pytest-xdist's processes do that have tests of the same target."""
+    with Helpers(tmp_path / "helpers") as executor:
+        helping = pool.submit(help_with, tmp_path / "helpers")
+        while not executor.connected:
+            time.sleep(0.01)
+        found, progress = run_with(executor, target, monkeypatch)
+    assert helping.result(10)
+    assert found == alone(target)
     assert any(done == total for done, total in progress)
     assert caplog.text == ""
 
@@ -292,20 +309,18 @@ def test_the_graph_of_another_process_is_the_loss():
     """Losses of the graph as data are those of the traced loss, bit for bit, at a second point too."""
 
     @tf.function
-    def loss(step, entry, target, flat, direction, held):
-        moved = tf.tensor_scatter_nd_update(flat + step * direction, [[entry]], [target])
+    def loss(first, second, held):
+        moved = tf.concat([tf.reshape(first, [-1]), second], 0)
         return tf.reduce_sum(tf.exp(moved) * held) * tf.constant(np.linspace(0, 1, 7)[3])
 
-    number, vector = tf.TensorSpec([], tf.float64), tf.TensorSpec([5], tf.float64)
-    traced = loss.get_concrete_function(number, tf.TensorSpec([], tf.int64), number, vector, vector, vector)
+    shapes = ((2, 1), (3,))
+    traced = loss.get_concrete_function(*(tf.TensorSpec(shape, tf.float64) for shape in (*shapes, (5,))))
     points = np.linspace(-1, 1, 10).reshape(2, 5)
-    job = GraphLosses.of(traced, points[0], [tf.constant(points[1])])
+    job = GraphLosses.of(traced, points[0], [tf.constant(points[1])], shapes=shapes)
     entries, targets = np.arange(5), np.linspace(2, 3, 5)
     for flat, held in (points, points[::-1]):
-        expected = [
-            float(traced(*map(tf.constant, (np.zeros(()), e, t, flat, 0 * flat, held))))
-            for e, t in zip(entries, targets, strict=True)
-        ]
+        moved = np.where(np.eye(5, dtype=bool), targets, flat)
+        expected = [float(traced(*map(tf.constant, (one[:2, None], one[2:], held)))) for one in moved]
         assert (job.at(flat, [held])(entries, targets) == expected).all()
 
 
@@ -364,7 +379,7 @@ def test_a_worker_of_a_cluster_has_the_same_software(monkeypatch):
 
 
 def other_software():
-    return {**software(), "numpy": "1.0"}
+    return {**list_software(), "numpy": "1.0"}
 
 
 # The command ----------------------------------------------------------------------------------------------------------

@@ -118,6 +118,8 @@ def test_reports_travel_from_the_workers_of_xdist(pytester):
         "no:cacheprovider",
         "-p",
         "no:benchmark",
+        "-p",
+        "no:randomly",
         "--gradtwin-seed",
         "5",
         "--gradtwin-json",
@@ -129,6 +131,8 @@ def test_reports_travel_from_the_workers_of_xdist(pytester):
     )
     result = pytester.runpytest_subprocess(*options, "-n", "2")
     result.assert_outcomes(passed=5, failed=3)
+    checked = pytester.path / "checked.log"
+    assert checked.read_text().split() == ["package:factory"]  # once, whoever has its tests
     result.stdout.fnmatch_lines_random(
         [
             "verdict    mismatch: v0, by the oracle 'forward'",
@@ -159,21 +163,74 @@ def test_reports_travel_from_the_workers_of_xdist(pytester):
         ("gradtwin_compared", "4 of 4"),
         ("gradtwin_verdicts", "1 mismatch"),
     ]
+    written = (pytester.path / "all.json").read_text()
+    alone = pytester.runpytest_subprocess(*options, "--gradtwin-force", "-p", "no:xdist")
+    alone.assert_outcomes(passed=5, failed=3)
+    assert (pytester.path / "all.json").read_text() == written
+
+
+#: a conftest that notes which processes compute blocks
+NOTED = """
+import os
+from keras_ref.frontends import distribution
+
+call = distribution._Stored.__call__
+
+def noted(self, *arguments):
+    with open("computed.log", "a") as log:
+        print(os.getpid(), file=log)
+    return call(self, *arguments)
+
+distribution._Stored.__call__ = noted
+"""
+SPREAD = """
+import keras, numpy as np
+
+def build():
+    keras.utils.set_random_seed(1)
+    relu, tanh, last = (keras.layers.Dense(n, a) for n, a in ((40, "relu"), (40, "tanh"), (3, None)))
+    m = keras.Sequential([keras.Input((20,)), relu, tanh, last], name="mine")
+    m.compile(optimizer="sgd", loss="mse")
+    draw = np.random.default_rng(0).normal
+    return m, draw(size=(8, 20)), draw(size=(8, 3))
+"""
+
+
+@pytest.mark.slow
+def test_what_processes_of_xdist_check_together_is_what_one_checks(pytester):
+    """Kinks too, whose neighbourhoods all variables share."""
+    pytester.makepyfile(spread_targets=SPREAD)
+    pytester.makeconftest(NOTED)
+    options = ("-p", "no:cacheprovider", "-p", "no:randomly", "--gradtwin", "spread_targets:build")
+    options = (*options, "--gradtwin-effort", "full", "--gradtwin-json")
+    pytester.runpytest_subprocess(*options, "alone.json", "-p", "no:xdist").assert_outcomes(passed=7)
+    assert not (pytester.path / "computed.log").exists()
+    pytester.runpytest_subprocess(*options, "spread.json", "-n", "2").assert_outcomes(passed=7)
+    assert len({*(pytester.path / "computed.log").read_text().split()}) == 2
+    assert (pytester.path / "spread.json").read_text() == (pytester.path / "alone.json").read_text()
 
 
 @pytest.mark.sampled
+def test_workers_of_xdist_that_are_tested_each_check_by_themselves(pytester):
+    pytester.makeconftest(STUBS)
+    options = ("-p", "no:cacheprovider", "-p", "no:benchmark", "--gradtwin", "package:factory")
+    result = pytester.runpytest_subprocess(*options, "--dist", "each", "--tx", "2*popen")
+    result.assert_outcomes(failed=4)
+    assert (pytester.path / "checked.log").read_text().split() == ["package:factory"] * 2
+
+
 def test_a_generator_is_one_batch_for_all_variables(pytester, monkeypatch):
     """Also where some variables are selected, and each is checked by itself."""
     ran = []
 
-    def run(invocation, target, progress=None, loaded=None):
+    def run(invocation, target, progress=None, loaded=None, executor=None):
         ran.append(loaded)
         name = invocation.value("variables")
         return Report(target, (Verdict(name, "forward", "match", 4, 4, visible=1e-9),))
 
     batches = ((np.full((2, 1), i), np.zeros((2, 1))) for i in range(3))
     monkeypatch.setattr(targets, "load_target", lambda target: ("model", batches, None, None))
-    monkeypatch.setattr(variable_names, "variable_names", lambda model, x, seed: ["first", "second", "third"])
+    monkeypatch.setattr(variable_names, "list_variable_names", lambda model, x, seed: ["first", "second", "third"])
     monkeypatch.setattr(Invocation, "run", run)
     result = pytester.runpytest_inprocess(*QUIET, "--gradtwin", "m:build", "-k", "first or second")
     result.assert_outcomes(passed=2, deselected=1)

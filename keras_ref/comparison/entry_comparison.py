@@ -35,9 +35,12 @@ class Judgements:
     kinds: Array
     reasons: Mapping[int, Reason] = field(default_factory=dict)
 
-    def among(self, *kinds: Kind) -> Array:
-        """The positions of the entries of these kinds."""
-        return np.flatnonzero(np.isin(self.kinds, kinds))
+    def among(self, *kinds: Kind, without: Reason | None = None) -> Array:
+        """The positions of the entries of these kinds; those left out that have a reason."""
+        chosen = np.logical_or.reduce([self.kinds == kind.value for kind in kinds])  # NumPy is slow with enumerations
+        if without is not None:
+            chosen[self.because(without)] = False
+        return np.flatnonzero(chosen)
 
     def because(self, reason: Reason) -> Array:
         """The positions of the entries that have this reason."""
@@ -153,7 +156,7 @@ def measure(oracle: Oracle, name: str, *, entries: Array, values: Array, autodif
 def judge(slopes: Slopes, values: Array, rounding: Array) -> Judgements:
     """Each entry by its own numbers alone; a kink is provisional until points beside it have been compared."""
     estimate = slopes.value
-    kinds = np.full(len(values), Kind.UNDECIDED, dtype="<U16")
+    kinds = np.full(len(values), Kind.UNDECIDED.value, dtype="<U16")
     with np.errstate(invalid="ignore"):
         match = slopes.smooth & (np.abs(estimate.value - values) <= estimate.error + rounding)
         measured = np.isfinite(estimate.value) & np.isfinite(estimate.error)
@@ -167,7 +170,7 @@ def judge(slopes: Slopes, values: Array, rounding: Array) -> Judgements:
         (slopes.jump, Kind.UNDECIDED),
         (not_finite, Kind.NAN),
     ):
-        kinds[which] = kind
+        kinds[which] = kind.value
     reasons: dict[int, Reason] = {}
     for which, reason in (
         (slopes.jump, Reason.JUMP),

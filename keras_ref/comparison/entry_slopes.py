@@ -69,7 +69,7 @@ def measure_by_tiers(oracle: Oracle, name: str, *, entries: Array, is_certain: C
             return np.asarray(oracle.losses(name, entries[pending], offsets), dtype=float)
 
         found = slopes(line, at[pending], oracle.noise_along(name), base=oracle.base, exponents=exponents)
-        known = with_entries(known, pending, found)
+        known = found if len(pending) == len(entries) else with_entries(known, pending, found)
         pending = np.flatnonzero(~is_certain(known))
     return known
 

@@ -7,6 +7,8 @@ one of them differs without it. Before a value is called wrong, points close by 
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from dataclasses import replace
 
 import numpy as np
@@ -19,7 +21,7 @@ from keras_ref.comparison.oracles import Oracle
 from keras_ref.comparison.sharpness import require_sharp
 from keras_ref.comparison.taylor_remainder import remainder_order
 from keras_ref.reports.heat_map import ErrorWindow
-from keras_ref.reports.verdict import Kind, Reason, Verdict, worst_of
+from keras_ref.reports.verdict import Kind, Reason, Verdict, find_worst
 from scratch.arrays import Array
 from scratch.differences import UNIT, Scheme
 
@@ -56,15 +58,15 @@ def compare_entries(
 def summarize(found: EntryComparison, shape: tuple[int, ...], how: str) -> Verdict:
     """One verdict on all entries compared: the worst kind, its worst entry, and what would have been seen."""
     kinds, estimate, allowed = found.judgements.kinds, found.slopes.value, found.allowed
-    present, counts = np.unique(kinds, return_counts=True)
-    kind = worst_of(map(str, present)) if len(present) else Kind.MATCH
+    counts = dict(sorted(Counter(kinds.tolist()).items()))
+    kind = find_worst(counts) if counts else Kind.MATCH
     verdict = Verdict(
         found.name,
         found.oracle.name,
         kind,
         len(found.entries),
-        int(np.prod(shape)),
-        dict(zip(map(str, present), map(int, counts), strict=True)),
+        math.prod(shape),
+        counts,
         how=how,
     )
     among = found.judgements.among(kind)
@@ -72,7 +74,7 @@ def summarize(found: EntryComparison, shape: tuple[int, ...], how: str) -> Verdi
         return verdict
     with np.errstate(invalid="ignore", divide="ignore"):
         excess = np.nan_to_num(np.abs(estimate.value - found.values) / allowed, nan=np.inf)
-        clean = np.isin(kinds, (Kind.MATCH, Kind.DISCONNECTED)) & np.isfinite(allowed)
+        clean = ((kinds == Kind.MATCH.value) | (kinds == Kind.DISCONNECTED.value)) & np.isfinite(allowed)
         # an error E shows itself where |E| - |numeric - true slope| > allowed; numeric is within allowed of the truth
         visible = 2 * allowed[clean]
         relative = visible / np.abs(estimate.value[clean])
@@ -96,9 +98,9 @@ def summarize(found: EntryComparison, shape: tuple[int, ...], how: str) -> Verdi
         ),
         accused=tuple(map(int, found.entries[found.judgements.among(Kind.MISMATCH, Kind.NAN)])),
         slopes=tuple(map(float, estimate.value))
-        if kind is Kind.MISMATCH and len(found.entries) == np.prod(shape)
+        if kind is Kind.MISMATCH and len(found.entries) == verdict.total
         else (),
+        jumps=len(found.judgements.because(Reason.ON_A_JUMP)),
     )
-    verdict = replace(verdict, jumps=len(found.judgements.because(Reason.ON_A_JUMP)))
     reason = found.judgements.reasons.get(i)
     return verdict if reason is None else verdict.because(reason)

@@ -53,10 +53,10 @@ class BranchOracle(Oracle):
         return cls(whole=oracle, values=oracle.values, base=oracle.base, noise=noise, name=oracle.name)
 
     def losses(self, name: str, entries: Array, offsets: Array) -> Array:
-        return _known(self.whole.branch_losses(name, entries, offsets))
+        return _find_known(self.whole.branch_losses(name, entries, offsets))
 
     def directional(self, direction: Mapping[str, Array], steps: Array) -> Array:
-        return _known(self.whole.branch_directional(direction, steps))
+        return _find_known(self.whole.branch_directional(direction, steps))
 
     def moved(self, values: Mapping[str, Array]) -> BranchOracle:
         """The branch at another point, with the decisions of that point."""
@@ -67,7 +67,7 @@ class BranchOracle(Oracle):
         return replace(self, noise=noise)
 
 
-def _known(losses: Array | None) -> Array:
+def _find_known(losses: Array | None) -> Array:
     if losses is None:
         raise ValueError("an oracle that has held its decisions once must be able to do so again")
     return losses
@@ -93,8 +93,11 @@ def hold_decisions(oracle: Oracle, vector: Mapping[str, Array]) -> BranchOracle 
 
 def judge_jumps(found: EntryComparison, autodiff: Autodiff) -> EntryComparison:
     """The comparison with its entries on a jump judged by the branch of the point, where they are an input's."""
-    jumps = np.intersect1d(found.judgements.because(Reason.JUMP), found.judgements.among(Kind.UNDECIDED))
+    jumps = found.judgements.because(Reason.JUMP)
     if not len(jumps) or found.name not in found.oracle.inputs:
+        return found
+    jumps = np.intersect1d(jumps, found.judgements.among(Kind.UNDECIDED))
+    if not len(jumps):
         return found
     branch = BranchOracle.of(found.oracle)
     if branch is not None:

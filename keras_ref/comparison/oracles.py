@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
 from typing import Any, Protocol, Self
 
@@ -11,12 +11,23 @@ import numpy as np
 
 from keras_ref.comparison.differenced_loss import DifferencedLoss, NudgedLoss
 from keras_ref.comparison.noise import measure_noise, measure_noise_along
-from keras_ref.comparison.points import remembering
+from keras_ref.comparison.points import remember_results
 from keras_ref.evaluation.directional_loss import DirectionalLoss
 from keras_ref.evaluation.loss_function import LossFunction
 from scratch.arrays import Array
 from scratch.differences import UNIT
 from scratch.gradient import Nudges
+from scratch.noise import ROLLS
+
+#: forward passes of a twin at a point: the loss there, and its noise
+WITH_NOISE = 1 + ROLLS
+
+
+@dataclass
+class Passes:
+    """How many whole forward passes an oracle has taken, at its point and at others."""
+
+    count: int = 0
 
 
 class Oracle(Protocol):
@@ -39,6 +50,11 @@ class Oracle(Protocol):
     of_forward_pass: bool = False
     specifications: tuple[Any, ...] = ()
     inputs: frozenset[str] = frozenset()
+
+    @property
+    def passes(self) -> int:
+        """The whole forward passes so far that its loss does not count."""
+        return 0
 
     def covers(self, name: str) -> bool:
         """Whether the entries of a variable or input can be moved."""
@@ -95,9 +111,9 @@ class MovedOracle(Oracle, Protocol):
 
     @cached_property
     def _remembered(self) -> Callable[[Mapping[str, Array]], Self]:
-        return remembering(self._moved)
+        return remember_results(self._move)
 
-    def _moved(self, values: Mapping[str, Array]) -> Self:
+    def _move(self, values: Mapping[str, Array]) -> Self:
         """The same loss at another point, with its noise there."""
         ...
 
@@ -117,6 +133,7 @@ class TwinOracle(MovedOracle):
     of_forward_pass: bool = False
     specifications: tuple[Any, ...] = ()
     inputs: frozenset[str] = frozenset()
+    taken: Passes = field(default_factory=Passes)
 
     @classmethod
     def at(
@@ -140,7 +157,12 @@ class TwinOracle(MovedOracle):
             base=nudges.base,
             noise=nudges.noise,
             specifications=specifications,
+            taken=Passes(WITH_NOISE),
         )
+
+    @property
+    def passes(self) -> int:
+        return self.taken.count
 
     def covers(self, name: str) -> bool:
         return name in self.names
@@ -149,10 +171,12 @@ class TwinOracle(MovedOracle):
         return self.nudges.losses(self.names[name], entries, offsets)
 
     def directional(self, direction: Mapping[str, Array], steps: Array) -> Array:
+        self.taken.count += len(steps)
         return np.asarray(self.nudges.directional({self.names[n]: v for n, v in direction.items()}, steps))
 
-    def _moved(self, values: Mapping[str, Array]) -> Self:
+    def _move(self, values: Mapping[str, Array]) -> Self:
         nudges = self.make(values)
+        self.taken.count += WITH_NOISE
         return replace(self, nudges=nudges, values=values, base=nudges.base, noise=nudges.noise)
 
     def with_noise(self, noise: float) -> TwinOracle:
@@ -204,11 +228,11 @@ class ForwardOracle(MovedOracle):
     def directional(self, direction: Mapping[str, Array], steps: Array) -> Array:
         return self.loss.directional(direction, steps, at=self.values)
 
-    def _moved(self, values: Mapping[str, Array]) -> Self:
+    def _move(self, values: Mapping[str, Array]) -> Self:
         base = float(self.loss.directional({}, np.zeros(1), at=values)[0])
-        return replace(self, values=values, base=base, noise=self._noise_at(values, base), least_noise=0.0)
+        return replace(self, values=values, base=base, noise=self._measure_noise(values, base), least_noise=0.0)
 
-    def _noise_at(self, values: Mapping[str, Array], base: float) -> float:
+    def _measure_noise(self, values: Mapping[str, Array], base: float) -> float:
         return measure_noise(self.loss, values, base, seed=self.seed)
 
     def noise_along(self, name: str) -> float:
@@ -245,7 +269,7 @@ class DirectionalOracle(ForwardOracle):
         point, inputs = DirectionalLoss(loss), frozenset(loss.inputs)
         return cls(loss=point, values=loss.values, base=0.0, noise=0.0, inputs=inputs).moved(loss.values)
 
-    def _noise_at(self, values: Mapping[str, Array], base: float) -> float:
+    def _measure_noise(self, values: Mapping[str, Array], base: float) -> float:
         return UNIT * abs(base)
 
     def measured_noise(self, *, seed: int) -> float:

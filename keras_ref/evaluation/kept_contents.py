@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from tensorflow.python.trackable.data_structures import ListWrapper
 
-from keras_ref.evaluation.nesting import everything_in
+from keras_ref.evaluation.nesting import ATOMS, everything_in
 
 #: what puts something back; it can run twice
 Step: TypeAlias = Callable[[], Any]
@@ -43,7 +43,9 @@ ATTRIBUTES = Reach(array=2**24, items=2**14)
 
 def kind_of(value: Any) -> Kind | None:
     """The kind of a value, as Python and NumPy have them; None where it is of no such kind."""
-    return next((kind for cls, kind in _KINDS.items() if isinstance(value, cls)), None)
+    if type(value) in ATOMS or not isinstance(value, _CHANGING):
+        return None
+    return next(kind for cls, kind in _KINDS.items() if isinstance(value, cls))
 
 
 def steps_to_undo(
@@ -59,6 +61,7 @@ def steps_to_undo(
         parts = kind.inside(plain)
         return parts if len(parts) <= reach.items else ()
 
+    values = tuple(value for value in values if type(value) not in ATOMS)
     for value in everything_in(values, inside, levels=reach.levels):
         plain = _plain(value)
         kind = kind_of(plain)
@@ -84,7 +87,7 @@ def restore_contents(container: Any, items: Any) -> None:
         set.update(container, items)
 
 
-def _by_items(container: Any) -> Iterable[Step]:
+def _keep_items(container: Any) -> Iterable[Step]:
     return (partial(restore_contents, container, container.copy()),)
 
 
@@ -93,7 +96,7 @@ def _restore_queue(queue: deque[Any], items: tuple[Any, ...]) -> None:
     queue.extend(items)
 
 
-def _array(array: Any) -> Iterable[Step]:
+def _keep_array(array: Any) -> Iterable[Step]:
     return (partial(_restore_array, array, array.copy()),) if array.flags.writeable else ()
 
 
@@ -104,17 +107,18 @@ def _restore_array(array: Any, before: Any) -> None:
 
 _KINDS: dict[type, Kind] = {
     # what TensorFlow has in the place of a list that it tracks: the list is an attribute of it
-    ListWrapper: Kind(lambda wrapper: _by_items(vars(wrapper)), lambda wrapper: vars(wrapper).values()),
-    list: Kind(_by_items, lambda items: items),
-    dict: Kind(_by_items, lambda table: table.values()),
-    set: Kind(_by_items, lambda items: items),
+    ListWrapper: Kind(lambda wrapper: _keep_items(vars(wrapper)), lambda wrapper: vars(wrapper).values()),
+    list: Kind(_keep_items, lambda items: items),
+    dict: Kind(_keep_items, lambda table: table.values()),
+    set: Kind(_keep_items, lambda items: items),
     tuple: Kind(lambda _: (), lambda items: items),
     frozenset: Kind(lambda _: (), lambda items: items),
-    types.SimpleNamespace: Kind(lambda space: _by_items(vars(space)), lambda space: vars(space).values()),
+    types.SimpleNamespace: Kind(lambda space: _keep_items(vars(space)), lambda space: vars(space).values()),
     deque: Kind(lambda queue: (partial(_restore_queue, queue, tuple(queue)),), lambda queue: queue),
     bytearray: Kind(lambda data: (partial(data.__setitem__, slice(None), bytes(data)),)),
-    np.ndarray: Kind(_array),
+    np.ndarray: Kind(_keep_array),
     np.random.Generator: Kind(lambda one: (partial(setattr, one.bit_generator, "state", one.bit_generator.state),)),
     np.random.RandomState: Kind(lambda one: (partial(one.set_state, one.get_state()),)),
     random.Random: Kind(lambda one: (partial(one.setstate, one.getstate()),)),
 }
+_CHANGING = tuple(_KINDS)

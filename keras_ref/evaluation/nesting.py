@@ -6,6 +6,9 @@ import math
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+#: types of values that hold nothing and do not change: most attributes are of one
+ATOMS = frozenset((type(None), bool, int, float, complex, str, bytes))
+
 
 def everything_in(
     value: Any, parts_of: Callable[[Any], Iterable[Any] | None], *, levels: float = math.inf

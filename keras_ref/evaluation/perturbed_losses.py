@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-from abc import abstractmethod
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from keras_ref.evaluation.float64 import DTYPE
+from keras_ref.evaluation.flat_points import nudged_points, parts_of
 from keras_ref.evaluation.rounded_nodes import BY_THEMSELVES
 from keras_ref.evaluation.rounding import ConversionFailed, Rounded
 from keras_ref.evaluation.stacked_losses import StackedLosses
@@ -20,41 +19,36 @@ from scratch.noise import ROLLS
 
 
 class PerturbedLosses(StackedLosses):
-    """Losses of which every operation is off by rounding.
-
-    What the loss is, where the values are given one by one, is abstract here.
-    """
+    """Losses of which every operation is off by rounding."""
 
     def __init__(self, *, variables: Mapping[str, Any], state: Iterable[Any]) -> None:
         super().__init__(variables=variables, state=state)
         #: what of the rounding is estimated from differences, the loss's or the gradient's, as the conversion failed
         self.estimated: dict[str, str] = {}
         self._rounded: Rounded | None = None
-        self._of_parts: Any = None
         self._rounded_along: dict[str, Rounded] = {}
         self._branch: Rounded | None = None
 
     def _forget_traces(self) -> None:
         super()._forget_traces()
-        self._of_parts = None
         self._rounded_along.clear()
-
-    @abstractmethod
-    def _at_parts(self, parts: list[Any], held: list[Any]) -> Any:
-        """The loss where the values are these, in the order of the names."""
 
     def noise(self, *, at: Mapping[str, Array] | None = None) -> float:
         """The absolute rounding error of the loss at the point (or `at`); nan where it cannot be told."""
-        evaluate, flat = self._traced(), self._flat(at or self.values)
+        evaluate = self._traced()
         if self.way is Way.EAGER:
             return math.nan
         if self._rounded is None:
-            self._rounded = Rounded(evaluate)
-        arguments = [np.zeros(()), np.int64(0), flat[0], flat, np.zeros_like(flat)]
+            self._rounded = Rounded(evaluate, compute=self._as_stack)
         try:
-            return self._noise_of(self._rounded, [*map(tf.constant, arguments), *self._held()])
+            return self._noise_of(self._rounded, self._point(at or self.values))
         finally:
             self._restore_written()
+
+    def _as_stack(self, point: list[Any]) -> list[Any]:
+        """What the traced loss computes at a point, by the function that stacks are computed with."""
+        count = len(self.values)
+        return [self._stacked()(*(tf.expand_dims(part, 0) for part in point[:count]), *point[count:])[0]]
 
     def _noise_of(self, rounded: Rounded, arguments: list[Any]) -> float:
         try:
@@ -72,15 +66,10 @@ class PerturbedLosses(StackedLosses):
         self._traced()
         if self.way is Way.EAGER or self.writes_variables:
             return math.nan
-        values, held = at or self.values, self._held()
-        if self._of_parts is None:
-            specs = [[tf.TensorSpec(values[n].shape, DTYPE) for n in self.values]]
-            specs.append([tf.TensorSpec(t.shape, t.dtype) for t in held])
-            self._of_parts = tf.function(self._at_parts, autograph=False).get_concrete_function(*specs)
         if name not in self._rounded_along:
-            self._rounded_along[name] = Rounded(self._of_parts, moving=[list(self.values).index(name)])
-        arguments = [*(tf.constant(values[n], DTYPE) for n in self.values), *held]
-        return self._noise_of(self._rounded_along[name], arguments)
+            place = list(self.values).index(name)
+            self._rounded_along[name] = Rounded(self._traced(), moving=[place], compute=self._as_stack)
+        return self._noise_of(self._rounded_along[name], self._point(at or self.values))
 
     def branch_losses(
         self, name: str, entries: Array, offsets: Array, *, at: Mapping[str, Array] | None = None
@@ -99,7 +88,7 @@ class PerturbedLosses(StackedLosses):
     ) -> Array:
         """`directional` on the branch that the point lies on, as `branch_losses` has it."""
         values, steps = at or self.values, np.asarray(steps, dtype=float)
-        vector = self._flat({name: direction.get(name, np.zeros_like(value)) for name, value in values.items()})
+        vector = self._flatten({name: direction.get(name, np.zeros_like(value)) for name, value in values.items()})
         first = np.zeros(len(steps), np.int64)
         return self._run_branch(values, steps=steps, entries=first, offsets=steps * vector[0], direction=vector)
 
@@ -113,18 +102,17 @@ class PerturbedLosses(StackedLosses):
         direction: Array | None = None,
     ) -> Array:
         """Losses at values + step · direction with one entry of the flat vector moved, decided as at values."""
-        flat, held = self._flat(values), self._held()
-        fixed = [tf.constant(flat), tf.constant(np.zeros_like(flat) if direction is None else direction), *held]
-        targets, rests = flat[entries], np.zeros(len(steps))
+        flat, held, shapes = self._flatten(values), self._pack_held(), self._shapes
+        targets = flat[entries] + offsets
         self.evaluations += len(steps)
         found = []
         try:
             for i in range(0, len(steps), self.block):
                 some = slice(i, i + self.block)
-                here, there = (
-                    [*map(tf.constant, (moved[some], entries[some], reached[some])), *fixed]
-                    for moved, reached in ((rests, targets), (steps, targets + offsets))
-                )
+                nudges = {"entries": entries[some], "targets": targets[some], "steps": steps[some]}
+                points = nudged_points(flat, **nudges, direction=direction)
+                rest = np.broadcast_to(flat, points.shape)
+                here, there = ([*map(tf.constant, parts_of(stack, shapes)), *held] for stack in (rest, points))
                 if self._branch is None:
                     self._branch = Rounded(self._stacked().in_order(*here), moves_point=True)
                 found.append(np.asarray(self._branch.roll(here, how=BY_THEMSELVES, copies=there).rolled[0]))

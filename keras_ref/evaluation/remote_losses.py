@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
+from keras_ref.evaluation.flat_points import nudged_points, parts_of
 from scratch.arrays import Array
 
-#: arguments of the traced loss that differ from one nudge to the next: step, entry, target
-VARYING = 3
 #: types of tensors that name something in the memory of one process
 HANDLES = ("resource", "variant")
 #: graphs that a worker keeps
@@ -31,24 +31,27 @@ class GraphLosses:
     """Losses at a point with one entry of the flat vector of all values set to a target.
 
     graph             a GraphDef, serialized
-    inputs, output    names of tensors in it: step, entry, target, flat vector, direction, then what is fixed
-    flat              the vector, (n,);   fixed  the arrays behind the direction, in order
+    inputs, output    names of tensors in it: the values, then what is fixed
+    flat, shapes      the vector, (n,), and the shapes of the values in it;   fixed  the arrays behind them, in order
     onednn            the caller's ONEDNN, "" where it is not set
-    variable, start   of losses by columns: the tensor in the graph that holds the variable, and where it begins in flat
+    variable, start   of losses by columns: which of the values the variable is, and where it begins in flat
     """
 
     graph: bytes = field(repr=False)
     inputs: tuple[str, ...]
     output: str
     flat: Array
+    shapes: tuple[tuple[int, ...], ...]
     fixed: tuple[Array, ...]
     onednn: str
-    variable: str = ""
+    variable: int | None = None
     start: int = 0
 
     @classmethod
-    def of(cls, function: Any, flat: Array, held: list[Any]) -> GraphLosses | None:
-        """The losses of a traced `StackedLosses._one` at a flat vector, with `held` behind the direction.
+    def of(
+        cls, function: Any, flat: Array, held: list[Any], *, shapes: Sequence[tuple[int, ...]]
+    ) -> GraphLosses | None:
+        """The losses of a traced `StackedLosses._evaluated` at a flat vector of values, with `held` behind them.
 
         None where it reads what is in the memory of this process alone: variables, tables.
         """
@@ -60,6 +63,7 @@ class GraphLosses:
             inputs=tuple(tensor.name for tensor in function.inputs),
             output=function.outputs[0].name,
             flat=flat,
+            shapes=tuple(shapes),
             fixed=tuple(map(np.asarray, (*held, *captured))),
             onednn=os.environ.get(ONEDNN, ""),
         )
@@ -68,8 +72,8 @@ class GraphLosses:
         """The same at another point, with other values of what is held."""
         return replace(self, flat=flat, fixed=(*map(np.asarray, held), *self.fixed[len(held) :]))
 
-    def by_columns(self, variable: str, start: int) -> GraphLosses:
-        """The same for entries of one variable, from what they move (column_losses.py)."""
+    def compute_by_columns(self, variable: int, start: int) -> GraphLosses:
+        """The same for entries of one of the values, from what they move (column_losses.py)."""
         return replace(self, variable=variable, start=start)
 
     def __call__(self, entries: Array, targets: Array) -> Array:
@@ -84,15 +88,16 @@ class GraphLosses:
         from keras_ref.evaluation.domain import losses_in_domain
         from keras_ref.evaluation.stacked_calls import StackedCall
 
-        fixed = [*map(tf.constant, (self.flat, np.zeros_like(self.flat), *self.fixed))]
-        if self.variable:
-            columns = _columns(self.graph, self.inputs, self.output, self.variable)
-            point = [*map(tf.constant, (np.float64(0), np.int64(0), self.flat[0])), *fixed]
+        fixed = [*map(tf.constant, self.fixed)]
+        if self.variable is not None:
+            columns = _build_columns(self.graph, self.inputs, self.output, self.variable)
+            point = [*map(tf.constant, parts_of(self.flat, self.shapes)), *fixed]
             return np.asarray(columns(entries - self.start, targets - self.flat[entries], point))
-        stack = StackedCall(_imported(self.graph, self.inputs, self.output), varying=VARYING)
+        stack = StackedCall(_import_function(self.graph, self.inputs, self.output), varying=len(self.shapes))
 
         def losses_of(some: Array) -> Array:
-            return np.asarray(stack(*map(tf.constant, (np.zeros(len(some)), entries[some], targets[some])), *fixed))
+            points = nudged_points(self.flat, entries=entries[some], targets=targets[some])
+            return np.asarray(stack(*map(tf.constant, parts_of(points, self.shapes)), *fixed))
 
         given, every = targets == self.flat[entries], np.arange(len(entries))
         blocks = (every[i : i + stack.most] for i in range(0, len(every), stack.most))
@@ -100,7 +105,7 @@ class GraphLosses:
 
 
 @lru_cache(KEPT)
-def _imported(graph: bytes, inputs: tuple[str, ...], output: str) -> Any:
+def _import_function(graph: bytes, inputs: tuple[str, ...], output: str) -> Any:
     """The function of a graph that another process has traced."""
     import tensorflow as tf
 
@@ -111,12 +116,12 @@ def _imported(graph: bytes, inputs: tuple[str, ...], output: str) -> Any:
 
 
 @lru_cache(KEPT)
-def _columns(graph: bytes, inputs: tuple[str, ...], output: str, variable: str) -> Any:
+def _build_columns(graph: bytes, inputs: tuple[str, ...], output: str, variable: int) -> Any:
     """Its losses by columns. Raises: RuntimeError where this process finds no way, of which the caller knows one."""
     from keras_ref.evaluation.column_losses import ColumnLosses
 
-    function = _imported(graph, inputs, output)
-    columns = ColumnLosses.of(function, function.graph.get_tensor_by_name(variable))
+    function = _import_function(graph, inputs, output)
+    columns = ColumnLosses.of(function, function.graph.inputs[variable])
     if columns is None:
-        raise RuntimeError(f"No columns are known for {variable} of a graph that has them elsewhere.")
+        raise RuntimeError(f"No columns are known for value {variable} of a graph that has them elsewhere.")
     return columns

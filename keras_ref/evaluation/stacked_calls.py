@@ -12,7 +12,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from keras_ref.evaluation.graph import operations
+from keras_ref.evaluation.graph import walk_operations
 from keras_ref.evaluation.traced_functions import take_note_of_call
 
 #: operations that TensorFlow counts as stateful, and that may run in any order: they read, or call functions of others
@@ -24,26 +24,29 @@ ORDERLESS = frozenset(
 )
 #: bytes that the evaluations of one call may hold at a time
 MEMORY = 2**28
+#: how often a stack is made before it is called with: by NumPy, and by TensorFlow
+COPIES = 2
 
 
 class StackedCall:
-    """A concrete function of k numbers that differ, and what is the same for all, as a function of stacks of the k.
+    """A concrete function of k tensors that differ, and what is the same for all, as a function of stacks of the k.
 
     function   gives one float64 number
-    varying    k, how many of its arguments differ from one evaluation to the next
+    varying    k, how many of its arguments, the first ones, differ from one evaluation to the next
     """
 
     def __init__(self, function: Any, *, varying: int) -> None:
         self.function, self._varying = function, varying
-        self.has_order = any(map(has_order, operations(function.graph)))
+        known = list(walk_operations(function.graph))
+        self.has_order = any(map(has_order, known))
         self._loop: Any = None
-        #: what one evaluation makes, as far as shapes are known
-        self.bytes = max(1, sum(map(_bytes, operations(function.graph))))
+        #: what one evaluation makes and is given, as far as shapes are known
+        self.bytes = sum(map(_count_bytes, known)) + COPIES * sum(_count_bytes(t.op) for t in function.inputs[:varying])
         #: how many evaluations fit into MEMORY, if all of a call run at once
-        self.most = max(1, MEMORY // self.bytes)
+        self.most = most_of(self.bytes)
 
     def __call__(self, *arguments: Any) -> Any:
-        """The results (m,) of stacks (m,) of the first arguments; the others, flat, are the same for all."""
+        """The results (m,) of stacks (m, …) of the first arguments; the others, flat, are the same for all."""
         if self.has_order:
             return self.in_order(*arguments)(*arguments)
         take_note_of_call(self.function)
@@ -59,7 +62,7 @@ class StackedCall:
         """The concrete function that calls it one after another; `arguments` show what it takes."""
         if self._loop is None:
             specs = [tf.TensorSpec(t.shape, t.dtype) for t in map(tf.convert_to_tensor, arguments)]
-            specs[: self._varying] = [tf.TensorSpec([None], s.dtype) for s in specs[: self._varying]]
+            specs[: self._varying] = [tf.TensorSpec([None, *s.shape[1:]], s.dtype) for s in specs[: self._varying]]
             self._loop = tf.function(self._call_in_order, autograph=False).get_concrete_function(*specs)
         return self._loop
 
@@ -72,6 +75,11 @@ class StackedCall:
         return tf.map_fn(one, arguments[: self._varying], fn_output_signature=tf.float64, parallel_iterations=1)
 
 
+def most_of(size: int) -> int:
+    """How many evaluations of so many bytes fit into MEMORY; one does."""
+    return max(1, MEMORY // max(1, size))
+
+
 def has_order(operation: Any) -> bool:
     """Whether it matters when an operation runs, or where: TensorFlow compiles or places some."""
     if operation.device or "_XlaMustCompile" in operation.node_def.attr:
@@ -79,7 +87,7 @@ def has_order(operation: Any) -> bool:
     return operation.type not in ORDERLESS and bool(operation.op_def.is_stateful)
 
 
-def _bytes(operation: Any) -> int:
+def _count_bytes(operation: Any) -> int:
     """The size of what an operation gives, as far as it is known."""
     return sum(
         (t.shape.num_elements() or 0) * (t.dtype.size or 0) for t in operation.outputs if t.shape.rank is not None

@@ -11,6 +11,7 @@ Loading this plugin imports neither TensorFlow nor Hypothesis; the first check d
 from __future__ import annotations
 
 import re
+import tempfile
 from collections.abc import Callable, Generator
 from typing import Any
 
@@ -18,7 +19,7 @@ import pytest
 
 from keras_ref.errors import CouldNotRun
 from keras_ref.frontends import pytest_watching
-from keras_ref.frontends.pytest_checks import REPORTS, check_in_test, project_settings
+from keras_ref.frontends.pytest_checks import FOLDER, REPORTS, check_in_test, project_settings
 from keras_ref.options import OPTIONS
 
 #: options of the command line that pytest has too: --effort there is --gradtwin-effort here
@@ -67,29 +68,38 @@ def pytest_configure(config: pytest.Config) -> None:
     worker = getattr(config, "workerinput", None)  # of pytest-xdist
     if worker is not None:
         config.stash[_TARGETS] = worker["gradtwin"]
+        config.stash[FOLDER] = worker["gradtwin_folder"]
         return
     try:
         project_settings(config)
     except CouldNotRun as error:
         raise pytest.UsageError(str(error)) from error
-    config.stash[_TARGETS] = pytest_watching.targets_of(config)
+    config.stash[_TARGETS] = pytest_watching.list_targets(config)
     path = config.getoption("--gradtwin-json")
     config.pluginmanager.register(Reports(path), "gradtwin-reports")
     if path:
-        from keras_ref.reports.files import Output, refuse_outputs, sources_of
+        from keras_ref.reports.files import Output, find_sources, refuse_outputs
 
         force = "" if config.getoption("--gradtwin-force") else "--gradtwin-force"
         output = Output(option="--gradtwin-json", path=path, kind="report", command="pytest")
         try:
-            refuse_outputs([output], inputs=sources_of(config.stash[_TARGETS]), force=force)
+            refuse_outputs([output], inputs=find_sources(config.stash[_TARGETS]), force=force)
         except CouldNotRun as error:
             raise pytest.UsageError(str(error)) from error
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node: Any) -> None:
-    """Tell a worker of pytest-xdist which targets to collect."""
-    node.workerinput["gradtwin"] = node.config.stash[_TARGETS]
+    """Tell a worker of pytest-xdist which targets to collect, and where those of this machine share checks."""
+    config = node.config
+    node.workerinput["gradtwin"] = config.stash[_TARGETS]
+    if FOLDER not in config.stash:
+        folder = tempfile.TemporaryDirectory(prefix="gradtwin-", ignore_cleanup_errors=True)
+        config.add_cleanup(folder.cleanup)
+        config.stash[FOLDER] = folder.name
+    # with --dist each it is every worker by itself that is tested
+    is_shared = node.gateway.spec.popen and config.getoption("dist") != "each"
+    node.workerinput["gradtwin_folder"] = config.stash[FOLDER] if is_shared else ""
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -104,7 +114,7 @@ def pytest_collection_modifyitems(session: pytest.Session, config: pytest.Config
 # Checks inside tests --------------------------------------------------------------------------------------------------
 
 
-def _fixture(verb: str) -> Any:
+def _make_fixture(verb: str) -> Any:
     def fixture(request: pytest.FixtureRequest) -> Callable[..., Any]:
         def check(*arguments: Any, **options: Any) -> Any:
             __tracebackhide__ = True
@@ -116,10 +126,10 @@ def _fixture(verb: str) -> Any:
     return pytest.fixture(name=verb)(fixture)
 
 
-check_gradients = _fixture("check_gradients")
-check_updates = _fixture("check_updates")
-check_layer = _fixture("check_layer")
-check_function = _fixture("check_function")
+check_gradients = _make_fixture("check_gradients")
+check_updates = _make_fixture("check_updates")
+check_layer = _make_fixture("check_layer")
+check_function = _make_fixture("check_function")
 
 
 @pytest.fixture
@@ -170,9 +180,9 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, Any]:
     result = yield
     reports = item.stash.get(REPORTS, [])
     if reports:
-        from keras_ref.reports.verdict import json_text
+        from keras_ref.reports.verdict import write_json_text
 
-        result.gradtwin = [json_text(report.to_dict()) for report in reports]
+        result.gradtwin = [write_json_text(report.to_dict()) for report in reports]
         culprit = next((report.culprit for report in reports if report.culprit is not None), None)
         if result.failed and culprit is not None and culprit.file:  # where editors and CI services lead
             result.location = (culprit.file, culprit.line - 1, result.location[2])
@@ -188,6 +198,14 @@ class Reports:
 
     def __init__(self, path: str) -> None:
         self.path, self.texts = path, list[tuple[str, str]]()
+        #: the tests in the order in which they were collected, which those of several processes do not end in
+        self.order: dict[str, int] = {}
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_xdist_node_collection_finished(self, node: Any, ids: list[str]) -> None:
+        """Note the order of the tests, which is the same in every worker of pytest-xdist."""
+        del node
+        self.order = {test: i for i, test in enumerate(ids)}
 
     def pytest_runtest_logreport(self, report: Any) -> None:
         """Keep the reports of a finished test, this process's or a worker's; none of one that runs again."""
@@ -199,9 +217,10 @@ class Reports:
         if self.path:
             from keras_ref.frontends.pytest_items import make_document
             from keras_ref.reports.files import write
-            from keras_ref.reports.verdict import json_text
+            from keras_ref.reports.verdict import write_json_text
 
-            write("--gradtwin-json", self.path, json_text(make_document(self.texts)) + "\n")
+            ordered = sorted(self.texts, key=lambda one: self.order.get(one[0], 0))
+            write("--gradtwin-json", self.path, write_json_text(make_document(ordered)) + "\n")
 
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
         """Print the line that sums up, in red if a check failed."""
