@@ -52,14 +52,14 @@ def slopes(line: Line, at: Array, noise: float, *, base: float, exponents: Array
     steps = np.exp2(exponents)[:, None] * scale_of(at)
     ahead_step, behind_step = taken(at, steps), -taken(at, -steps)
     losses = line(np.concatenate([ahead_step, -behind_step]))
-    ahead, behind = np.split(losses, 2)
+    ahead, behind = losses[: len(steps)], losses[len(steps) :]
     level = noise + UNIT * np.maximum(np.abs(ahead), np.abs(behind))
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         one_sided = np.concatenate([(ahead - base) / ahead_step, (base - behind) / behind_step], axis=1)
         rounding = np.concatenate([2 * level / ahead_step, 2 * level / behind_step], axis=1)
         both, edges = _outward(one_sided, rounding, power=1)
         right, left = both.part(slice(at.size)), both.part(slice(at.size, None))
-        edge = np.maximum(*np.split(edges, 2))
+        edge = np.maximum(edges[: at.size], edges[at.size :])
         width = ahead_step + behind_step
         central, _ = _outward((ahead - behind) / width, 2 * level / width, power=2, limit=edge)
     smooth = np.abs(right.value - left.value) <= right.error + left.error
