@@ -19,7 +19,13 @@ variable_names.variable_names = lambda model, x, seed: ["v0", "v1"]
 #: the verdicts of a target, by its name; those of any other
 WORDS = {"shop:right": ["match", "kink"]}
 WRONG = ["match", "mismatch", "nan"]
-invocation.Invocation.run = lambda self, target, progress=None, loaded=None: check(
-    WORDS.get(target, WRONG), replay=self.replay()
-)
+
+
+def run(self, target, progress=None, loaded=None, executor=None):
+    with open("checked.log", "a") as log:
+        print(target, file=log)
+    return check(WORDS.get(target, WRONG), replay=self.replay())
+
+
+invocation.Invocation.run = run
 """

@@ -22,6 +22,7 @@ from keras_ref.evaluation.remote_losses import GraphLosses
 from keras_ref.frontends import distribution, invocation
 from keras_ref.frontends.distribution import Cluster, WorkerPool, open_executor
 from keras_ref.frontends.invocation import Invocation
+from keras_ref.frontends.shared_check import Helpers, help_with
 from keras_ref.reports.verdict import json_text
 from scratch import gradient
 from scratch.nudging import blocks
@@ -63,7 +64,9 @@ def alone():
 
     def of(target, way="whole passes"):
         if (target, way) not in found:
-            found[target, way] = text_of(check(target).run(target))
+            with pytest.MonkeyPatch.context() as patch:  # whatever executor the test has put in its place
+                patch.setattr(invocation, "open_executor", open_executor)
+                found[target, way] = text_of(check(target).run(target))
         return found[target, way]
 
     return of
@@ -133,8 +136,22 @@ def test_workers_change_no_bit(target, way, pool, alone, monkeypatch, caplog):
     executor = Watched(pool)
     found, progress = run_with(executor, target, monkeypatch)
     assert found == alone(target, way)
-    assert any(job.variable for job in jobs) == (way == "columns")
+    assert any(job.variable for job in jobs if job is not None) == (way == "columns")
     assert executor.asked > 10
+    assert any(done == total for done, total in progress)
+    assert caplog.text == ""
+
+
+@pytest.mark.parametrize("target", [RIGHT, pytest.param(WRONG, marks=pytest.mark.sampled)])
+def test_processes_of_a_test_run_change_no_bit(target, pool, alone, tmp_path, monkeypatch, caplog):
+    """What pytest-xdist's processes do that have tests of the same target."""
+    with Helpers(tmp_path / "helpers") as executor:
+        helping = pool.submit(help_with, tmp_path / "helpers")
+        while not executor.connected:
+            time.sleep(0.01)
+        found, progress = run_with(executor, target, monkeypatch)
+    assert helping.result(10)
+    assert found == alone(target)
     assert any(done == total for done, total in progress)
     assert caplog.text == ""
 

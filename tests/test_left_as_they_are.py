@@ -4,6 +4,7 @@ import copy
 import random
 import sys
 import types
+from collections import deque
 
 import keras
 import numpy as np
@@ -48,10 +49,17 @@ class Student:
     def __init__(self):
         self.weights = {"W": np.ones((3, 2)) / 4, "b": np.zeros(2)}
         self.calls, self.cache, self.random = [], {"x": np.zeros(2)}, np.random.default_rng(3)
+        self.seen, self.queue, self.bytes, self.old = {0}, deque([1]), bytearray(b"a"), random.Random(3)
+        self.space, self.objects = types.SimpleNamespace(n=0), np.array([None, 1])
 
     def forward(self, x, weights):
         self.calls.append(self.random.normal())
         self.cache["x"] = x
+        self.seen.add(len(self.seen))
+        self.queue.append(self.old.random())
+        self.bytes += b"b"
+        self.space.n += 1
+        self.objects[0] = x
         self.weights["W"] += 1
         self.late = np.random.normal() + random.random()  # noqa: NPY002 (the state of the process)
         return x @ weights["W"] + weights["b"]
@@ -129,6 +137,8 @@ HELD = (
     (lambda value: isinstance(value, np.ndarray), lambda value: (value.dtype.str, value.shape, value.tobytes())),
     (lambda value: isinstance(value, np.random.Generator), lambda value: value.bit_generator.state),
     (lambda value: isinstance(value, dict), lambda value: {key: held(part) for key, part in value.items()}),
+    (lambda value: isinstance(value, (set, deque, bytearray)), lambda value: [type(value), *value]),
+    (lambda value: isinstance(value, random.Random), lambda value: value.getstate()),
     (lambda value: isinstance(value, (list, tuple)), lambda value: [held(part) for part in value]),
     (
         lambda value: isinstance(value, (Student, types.ModuleType)),

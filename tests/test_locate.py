@@ -98,6 +98,18 @@ def test_right():
     assert any(note.startswith("fast: 8 forward passes and 1 backward in ") for note in report.notes)
 
 
+def test_right_by_the_twin_alone():
+    """The twin's loss along directions takes no more passes than its noise and they do."""
+    model, x, y = network()
+    report = check_gradients(model, x, y, effort="fast", oracles=("twin",))
+    assert report.ok, report.explain()
+    assert {(v.verdict, v.oracle) for v in report.verdicts} == {("match", "twin")} and len(report.verdicts) == 7
+    assert all(v.compared == 0 and v.together == v.total for v in report.verdicts)
+    assert all(v.visible_relative < 1e-3 for v in report.verdicts)
+    # 8 as by Keras's own forward pass, the loss at the point, and its noise
+    assert any(note.startswith("fast: 25 forward passes and 1 backward in ") for note in report.notes), report.notes
+
+
 class Halved(keras.layers.Dense):
     """A dense layer that adds up its products in two halves, the second one first: other last bits."""
 
@@ -135,15 +147,17 @@ def test_passes_do_not_depend_on_the_last_bits(scale):
     assert scale > 1 or "fast: 8 forward passes and 1 backward" in found[0], found
 
 
+@pytest.mark.parametrize("oracles", [("forward", "twin"), ("twin",)])
 @pytest.mark.sampled
 @pytest.mark.parametrize(
     ("layer", "name", "factor"),
     [("d60", "kernel", 1.1), ("d10", "bias", 1.001), ("out", "bias", 0.9), ("out", "kernel", 1.001)],
 )
-def test_one_wrong_entry(planted, layer, name, factor):
+def test_one_wrong_entry(planted, layer, name, factor, oracles):
     """A single entry, in a large kernel or in a small bias behind it, is named; the others are not accused."""
     entry, factors = one(layer, name, factor)
-    report = planted([(layer, name, factors)])
+    report = planted([(layer, name, factors)], oracles=oracles)
+    assert {v.oracle for v in report.verdicts} == {oracles[0]}
     assert [(v.name, v.verdict, v.worst) for v in report.failures] == [(f"net/{layer}/{name}", "mismatch", entry)]
     failure = report.failures[0]
     # autodiff is the factor times the slope, which the numeric one is within what is allowed

@@ -65,7 +65,17 @@ def evidence(subject):
 
 # Oracles ------------------------------------------------------------------------------------------------------------
 
-MEMBERS = ("name", "values", "base", "noise", "supports_complex", "of_forward_pass", "specifications", "inputs")
+MEMBERS = (
+    "name",
+    "values",
+    "base",
+    "noise",
+    "supports_complex",
+    "of_forward_pass",
+    "specifications",
+    "inputs",
+    "passes",
+)
 METHODS = (
     "covers",
     "losses",
@@ -352,7 +362,7 @@ NOTE = f"{SAMPLED} entries of each variable are compared, drawn with seed 0; eff
         ({"effort": "full"}, True, Full()),
         ({"effort": "full", "most": 3}, True, Full(3)),
         ({"effort": "fast"}, True, Directional()),
-        ({"effort": "fast", "oracles": ("twin",)}, True, Full()),
+        ({"effort": "fast", "oracles": ("twin",)}, True, Directional()),
         ({"scheme": Central()}, True, Full(SAMPLED, NOTE)),
         ({"scheme": Central()}, False, Full()),
         ({"scheme": Central(), "budget": "5s"}, False, Full()),

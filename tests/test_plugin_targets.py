@@ -118,6 +118,8 @@ def test_reports_travel_from_the_workers_of_xdist(pytester):
         "no:cacheprovider",
         "-p",
         "no:benchmark",
+        "-p",
+        "no:randomly",
         "--gradtwin-seed",
         "5",
         "--gradtwin-json",
@@ -129,6 +131,8 @@ def test_reports_travel_from_the_workers_of_xdist(pytester):
     )
     result = pytester.runpytest_subprocess(*options, "-n", "2")
     result.assert_outcomes(passed=5, failed=3)
+    checked = pytester.path / "checked.log"
+    assert checked.read_text().split() == ["package:factory"]  # once, whoever has its tests
     result.stdout.fnmatch_lines_random(
         [
             "verdict    mismatch: v0, by the oracle 'forward'",
@@ -159,14 +163,26 @@ def test_reports_travel_from_the_workers_of_xdist(pytester):
         ("gradtwin_compared", "4 of 4"),
         ("gradtwin_verdicts", "1 mismatch"),
     ]
+    written = (pytester.path / "all.json").read_text()
+    alone = pytester.runpytest_subprocess(*options, "--gradtwin-force", "-p", "no:xdist")
+    alone.assert_outcomes(passed=5, failed=3)
+    assert (pytester.path / "all.json").read_text() == written
 
 
 @pytest.mark.sampled
+def test_workers_of_xdist_that_are_tested_each_check_by_themselves(pytester):
+    pytester.makeconftest(STUBS)
+    options = ("-p", "no:cacheprovider", "-p", "no:benchmark", "--gradtwin", "package:factory")
+    result = pytester.runpytest_subprocess(*options, "--dist", "each", "--tx", "2*popen")
+    result.assert_outcomes(failed=4)
+    assert (pytester.path / "checked.log").read_text().split() == ["package:factory"] * 2
+
+
 def test_a_generator_is_one_batch_for_all_variables(pytester, monkeypatch):
     """Also where some variables are selected, and each is checked by itself."""
     ran = []
 
-    def run(invocation, target, progress=None, loaded=None):
+    def run(invocation, target, progress=None, loaded=None, executor=None):
         ran.append(loaded)
         name = invocation.value("variables")
         return Report(target, (Verdict(name, "forward", "match", 4, 4, visible=1e-9),))

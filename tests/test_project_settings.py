@@ -84,7 +84,7 @@ def stub_pytest(monkeypatch):
         text = f"{effort} {seed} {training} {modes} {expect} {variables}"
         return Report("stub", (Verdict("v", "forward", "undecided", 4, 4, visible=1e-9),), (text,), seed, replay)
 
-    def run(invocation, target, progress=None, loaded=None):
+    def run(invocation, target, progress=None, loaded=None, executor=None):
         verdict = Verdict("v", "forward", "match", 4, 4, visible=1e-9)
         return Report(target, (verdict,), (f"{dict(invocation.options)}",))
 

@@ -168,6 +168,52 @@ def _before_a_step():
     return check_updates(model_of(Scaled(scale(), name="scaled")), X, Y, steps=1)
 
 
+class Stepping(keras.Sequential):
+    """A model with a train_step of its own, which differentiates a loss times a factor, and may return it."""
+
+    def __init__(self, layers, factor, *, returns):
+        super().__init__([keras.Input((3,)), *layers, keras.layers.Dense(2)], name="stepping")
+        self.factor, self.returns = factor, returns
+
+    def train_step(self, data):
+        x, y = data
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_mean((self(x, training=True) - y) ** 2)
+            loss *= tf.cast(self.factor(), loss.dtype)
+        weights = self.trainable_weights
+        self.optimizer.apply(tape.gradient(loss, weights), weights)
+        return {"loss": loss} if self.returns else {}
+
+
+def stepped(*layers, factor=lambda: 1.0, returns=True):
+    keras.utils.set_random_seed(0)
+    model = Stepping(layers, factor, returns=returns)
+    model.compile("sgd")
+    return check_updates(model, X, Y, steps=1)
+
+
+@said("scaled/factor")
+def _in_a_layer_of_a_train_step_of_its_own():
+    return stepped(Scaled(scale(), name="scaled"))
+
+
+@said()
+def _in_the_loss_that_a_train_step_returns():
+    factor = scale()
+    return stepped(factor=lambda: factor)
+
+
+@said()
+def _in_the_loss_that_a_train_step_differentiates():
+    factor = scale()
+    return stepped(factor=lambda: factor, returns=False)
+
+
+@silent
+def _a_train_step_without_any():
+    return stepped()
+
+
 @TABLE.add(says=(f"scaled/factor{WHY}. Make it with add_weight.",))
 def _one_that_nothing_reads():
     return checked(Scaled(scale(), lambda held: 0.5, name="scaled"))

@@ -179,7 +179,7 @@ def load(target):
         os.abort()
     return "model", "x", "y", None
 
-def run(self, target, progress=None, loaded=None):
+def run(self, target, progress=None, loaded=None, executor=None):
     if target == "m:dies_when_checked":
         os.abort()
     return Report(target, (Verdict("v", "forward", "match", 4, 4, visible=1e-9),))

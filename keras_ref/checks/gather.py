@@ -58,10 +58,11 @@ def gather(subject: CheckedLoss, settings: Settings, *, dtype: str | None, start
     matching = settings.select(loss.values, subject.name)
     names = tuple(name for name in matching if loss.values[name].size)
     settings.require_expected(loss.values, subject.name)
-    if settings.along_directions:
+    wanted = settings.oracles_differenced
+    if settings.along_directions and "forward" in wanted:
         found = directional_oracle(loss, subject=subject.name)
     else:
-        found = oracles_of(loss, subject.twin, subject=subject.name, wanted=settings.oracles, seed=settings.seed)
+        found = oracles_of(loss, subject.twin, subject=subject.name, wanted=wanted, seed=settings.seed)
     prepared = Preparation(started, time.perf_counter(), loss.evaluations)
     autodiff = _autodiff(loss, settings.modes[0])
     refused = [] if autodiff.how == settings.modes[0] else [_NOTE_ON_EAGER]

@@ -161,8 +161,7 @@ def _check(
     def twin(at: ProgramLoss) -> TwinOracle:
         return _twin(subject, facts, at, point=point, training=training, loss=loss)
 
-    wanted = ("forward",) if settings.along_directions else settings.oracles
-    found = oracles_of(function, twin, subject=facts.name, wanted=wanted, seed=settings.seed)
+    found = oracles_of(function, twin, subject=facts.name, wanted=settings.oracles_differenced, seed=settings.seed)
     prepared = Preparation(started, time.perf_counter(), function.evaluations)
     autodiff = autodiff_at(function, function.values, mode=AUTODIFF[backend])
     settings.require_expected(function.values, facts.name)

@@ -7,7 +7,7 @@ a state of its own. How far a step may be off is derived in comparison/optimizer
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import replace
 from typing import Any
 
@@ -28,10 +28,11 @@ from keras_ref.checks.gather import NOTE_ON_EMPTY, oracles_of
 from keras_ref.checks.precision import is_about_precision
 from keras_ref.checks.twins import twin_of
 from keras_ref.checks.used_rows import only_used_rows
+from keras_ref.checks.used_rows_of_steps import only_used_rows_of_steps
 from keras_ref.comparison.evidence import Outcome
 from keras_ref.comparison.oracles import Oracles, TwinOracle
 from keras_ref.comparison.own_train_steps import compare_own_steps
-from keras_ref.comparison.train_step_losses import own_optimizers
+from keras_ref.comparison.train_step_losses import NoStepLoss, own_optimizers
 from keras_ref.comparison.training_steps import compare_steps
 from keras_ref.errors import (
     BackwardPassFailed,
@@ -133,7 +134,11 @@ def check_updates(
         stack.enter_context(restore_process_state())
         given = [optimizer] if isinstance(optimizer, keras.optimizers.Optimizer) else []
         objects = (model, *given, *loss_objects(loss))
-        used = _used_rows(objects, data, optimizer=optimizer or compiled, loss=loss, seed=seed)
+        if has_own_train_step(model):
+            as_compiled = own if optimizer is None and loss is None else ()
+            used = only_used_rows_of_steps(objects, data, optimizers=as_compiled, seed=seed)
+        else:
+            used = _used_rows(objects, data, optimizer=optimizer or compiled, loss=loss, seed=seed)
         data, on_all_rows = stack.enter_context(used)
         stack.enter_context(in_float64(*own, *objects))
         stack.enter_context(_naming_the_precision())
@@ -164,19 +169,16 @@ def check_updates(
 def _used_rows(
     keras_objects: Sequence[Any], data: Data, *, optimizer: Any, loss: Any, seed: int
 ) -> AbstractContextManager[tuple[Data, Callable[[Report], Report]]]:
-    """only_used_rows; with all rows where a step is the model's own, or follows no law that is known."""
-    model = keras_objects[0]
+    """only_used_rows; with all rows where a step follows no law that is known."""
     try:
-        law = None if has_own_train_step(model) else reflected(keras.optimizers.get(optimizer), "optimizer")
+        law = reflected(keras.optimizers.get(optimizer), "optimizer")
     except NoTwin:
-        law = None
-    if law is None:
         return nullcontext((data, lambda report: report))
 
     def prepare(data: Data, dtype: str | None) -> ModelLoss:
-        return model_loss(model, data, loss=loss, training=True, seed=seed, dtype=dtype)
+        return model_loss(keras_objects[0], data, loss=loss, training=True, seed=seed, dtype=dtype)
 
-    return only_used_rows(keras_objects, data, prepare, law=law, seed=seed)
+    return only_used_rows(keras_objects, data, prepare, laws=(law,), seed=seed)
 
 
 def _compare_updates(
@@ -215,8 +217,11 @@ def _compare_own_updates(model: Any, batches: Sequence[Data], *, seed: int, prog
     trained = list(model.trainable_variables)
     state = [*untrained(model, trained), *(v for o in own_optimizers(model) for v in o.variables)]
 
+    losses: list[LossFunction] = []
+
     def make(loss: Callable[[Data], Any]) -> LossFunction:
-        return LossFunction(loss, variables=trained, state=state, data=batches[0], watch_inputs=False)
+        losses.append(LossFunction(loss, variables=trained, state=state, data=batches[0], watch_inputs=False))
+        return losses[-1]
 
     def oracles_at(at: LossFunction) -> Oracles:
         return oracles_of(at, _no_twin, subject=model.name, wanted=("forward",), seed=seed)
@@ -230,7 +235,15 @@ def _compare_own_updates(model: Any, batches: Sequence[Data], *, seed: int, prog
         "compared with the slopes of the loss that it returns or of the losses that it differentiates, and the weights "
         "with the optimizers' laws on these gradients."
     )
-    return replace(outcome, notes=(note, *outcome.notes))
+    untracked = notes_on_untracked([v for one in losses for v in _untracked_in(one)], [model])
+    return replace(outcome, notes=(note, *outcome.notes, *untracked))
+
+
+def _untracked_in(loss: LossFunction) -> list[Any]:
+    """TensorFlow's own trainable variables that a loss of a train step reads; none of one that cannot be computed."""
+    with suppress(NoStepLoss, UserCodeFailed):  # of which the verdicts say why
+        return loss.untracked
+    return []
 
 
 def _without_empty(outcome: Outcome, trained: Sequence[Any]) -> Outcome:

@@ -13,10 +13,10 @@ treats every row by itself, all of them take the same step without a gradient, a
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import tensorflow as tf
@@ -50,6 +50,18 @@ OWN = "float32"
 Prepare = Callable[[Data, str | None], CheckedLoss | ModelLoss]
 
 
+@dataclass(frozen=True)
+class Observed:
+    """A number that was computed, or the gradient in a variable, a sparse one as it is."""
+
+    value: Any
+    variable: Any = None
+
+
+#: computes on data what must not depend on unused rows; None where that raises, or writes the variables itself
+Observe: TypeAlias = Callable[[Data], Sequence[Observed] | None]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Used:
     """The rows of a matrix that the data name, in order, and at which places of the inputs they name them.
@@ -79,39 +91,53 @@ class Used:
         return replace(self, rows=np.union1d(self.rows, drawn), examples=len(drawn))
 
 
-@contextmanager
 def only_used_rows(
     keras_objects: Sequence[Any],
     data: Data,
     prepare: Prepare,
     *,
-    law: Optimizer | None = None,
+    laws: Sequence[Optimizer] = (),
+    seed: int = 0,
+) -> AbstractContextManager[tuple[Data, Callable[[Report], Report]]]:
+    """`leaving_rows_out` where what is checked is a loss, and the steps that an optimizer makes of its gradients."""
+    observe = partial(_loss_and_gradients, keras_objects, prepare)
+    return leaving_rows_out(keras_objects, data, observe, laws=laws, seed=seed)
+
+
+@contextmanager
+def leaving_rows_out(
+    keras_objects: Sequence[Any],
+    data: Data,
+    observe: Observe,
+    *,
+    laws: Sequence[Optimizer] = (),
     seed: int = 0,
 ) -> Iterator[tuple[Data, Callable[[Report], Report]]]:
     """While the block lasts, large embeddings have the rows that the data use. Yields the data for that, and what turns
     a report into one on the embeddings as they are.
 
     keras_objects   the model, layer or variables that are checked, and what else belongs to the loss
-    law             of the optimizer whose steps are compared: then a few of the unused rows, drawn with the seed, stay
+    laws            of the optimizers whose steps are compared: then a few of the unused rows, drawn with the seed, stay
     """
     variables = _variables_in(keras_objects)
     leaves = tf.nest.flatten(data.x)
     indices = {place: np.unique(leaf) for place, leaf in enumerate(leaves) if _are_indices(leaf)}
     found: list[Used] = []
-    before: list[Any] | None = None
+    before: Sequence[Observed] | None = None
     if indices and any(_is_large(one) for one in variables):
         with restore_process_state():
-            before = _gradients_at(keras_objects, partial(prepare, data), variables)
-        found = _find_used(variables, before, indices)
+            before = observe(data)
+        found = _find_used(variables, before or (), indices)
     if found:
         with restore_process_state(), Restoration() as restoration:
             for one in found:
                 _draw_others(restoration, one)
-            moved = _gradients_at(keras_objects, partial(prepare, data), variables)
-        if not _are_same(before, moved, [None] * len(variables)):
+            moved = observe(data)
+        if not _are_same(before, moved):
             found = []
-    if law is not None:
-        found = [one.with_examples(seed) for one in found if _steps_rows_alone(law, one)]
+    if laws:
+        alone = [one for one in found if all(_steps_rows_alone(law, one) for law in laws)]
+        found = [one.with_examples(seed) for one in alone]
     if not found:
         yield data, lambda report: report
         return
@@ -123,8 +149,8 @@ def only_used_rows(
         with restore_process_state():
             for one in found:
                 _shrink(restoration, one, keras_objects)
-            after = _gradients_at(keras_objects, partial(prepare, fewer), variables)
-            is_same = _are_same(before, after, [_rows_of(one, found) for one in variables])
+            after = observe(fewer)
+        is_same = _are_same(before, after, found)
         del before, after
         if is_same:
             yield fewer, lambda report: _on_all_rows(report, rows, totals, notes)
@@ -157,35 +183,36 @@ def _are_indices(leaf: Any) -> bool:
     return indices.dtype.kind in "iu" and indices.size > 0 and int(indices.min()) >= 0
 
 
-def _gradients_at(
-    keras_objects: Sequence[Any], prepare: Callable[[str | None], CheckedLoss | ModelLoss], variables: Sequence[Any]
-) -> list[Any] | None:
-    """The loss, and its gradient in each variable, sparse ones as they are; None where either raises."""
+def _loss_and_gradients(keras_objects: Sequence[Any], prepare: Prepare, data: Data) -> list[Observed] | None:
+    """The loss, and its gradient in each variable."""
+    variables = _variables_in(keras_objects)
     try:
         with in_precision(None, *keras_objects):
-            subject = prepare(None)
+            subject = prepare(data, None)
             held = [tensorflow_variable(one) for one in variables]
             with running_user_code(), tf.GradientTape() as tape:
                 for one in held:
                     tape.watch(one)
                 loss = subject.loss(subject.data.tensors(getattr(subject, "own_dtype", OWN)))
             with running_backward_pass():
-                return [loss, *tape.gradient(loss, held)]
+                gradients = tape.gradient(loss, held)
+            return [Observed(loss), *map(Observed, gradients, variables)]
     except (UserCodeFailed, BadInput):  # the check itself says so, or the matrix has another use
         return None
 
 
-def _find_used(variables: Sequence[Any], before: list[Any] | None, indices: Mapping[int, Array]) -> list[Used]:
+def _find_used(variables: Sequence[Any], observed: Sequence[Observed], indices: Mapping[int, Array]) -> list[Used]:
     """The used rows of each large variable whose gradient is sparse, and which inputs may be their indices.
 
     The gradients are those before anything is left out. Row 0 is among them: masks are made of index 0.
     """
     found: list[Used] = []
     ranges: dict[int, Array] = {}  # the rows by which the indices of a place are counted
-    for variable, gradient in zip(variables, (before or [])[1:], strict=before is not None):
-        if not (_is_large(variable) and isinstance(gradient, tf.IndexedSlices)):
+    for variable in filter(_is_large, variables):
+        gradients = [one.value for one in observed if one.variable is variable]
+        if not (gradients and all(isinstance(one, tf.IndexedSlices) for one in gradients)):
             continue
-        rows = np.union1d([0], gradient.indices)
+        rows = np.unique(np.concatenate([[0], *(one.indices for one in gradients)]))
         exact = [place for place, some in indices.items() if np.array_equal(np.union1d([0], some), rows)]
         places = exact or [place for place, some in indices.items() if np.isin(some, rows).all()]
         one = Used(variable=variable, places=tuple(places), rows=rows)
@@ -196,23 +223,21 @@ def _find_used(variables: Sequence[Any], before: list[Any] | None, indices: Mapp
     return found
 
 
-def _rows_of(variable: Any, found: Sequence[Used]) -> Array | None:
-    """The rows that a variable has while the check lasts; None for all."""
-    return next((one.rows for one in found if one.variable is variable), None)
-
-
-def _are_same(before: list[Any] | None, after: list[Any] | None, rows: Sequence[Array | None]) -> bool:
-    """Whether losses and gradients are the same bit for bit, those of the used rows by their new indices."""
-    if before is None or after is None:
+def _are_same(before: Sequence[Observed] | None, after: Sequence[Observed] | None, found: Sequence[Used] = ()) -> bool:
+    """Whether what was computed is the same bit for bit, in the used rows alone of what was found."""
+    if before is None or after is None or len(before) != len(after):
         return False
-    for one, other, kept in zip(before, after, (None, *rows), strict=True):
-        if type(one) is not type(other):
+    rows = {id(one.variable): one.rows for one in found}
+    for former, latter in zip(before, after, strict=True):
+        one, other = former.value, latter.value
+        if type(one) is not type(other) or former.variable is not latter.variable:
             return False
         if isinstance(one, tf.IndexedSlices):
+            kept = rows.get(id(former.variable))
             indices = one.indices if kept is None else np.searchsorted(kept, one.indices)
             if not np.array_equal(indices, other.indices):
                 return False
-            one, other = one.values, other.values  # noqa: PLW2901 (what is left to compare)
+            one, other = one.values, other.values
         if one is not None and not (one.shape == other.shape and same_bits(one, other)):
             return False
     return True

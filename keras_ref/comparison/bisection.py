@@ -62,10 +62,11 @@ def compare_along_directions(evidence: Evidence) -> Outcome:
     point = DirectionalPoint(oracle, gradients, gradient=autodiff.gradient, seed=seed)
     search = Search(point=point, autodiff=autodiff, seed=seed, progress=evidence.settings.progress)
     verdicts: dict[str, Verdict] = {}
-    for name in evidence.names:
+    names = [n for n in evidence.names if oracle.covers(n)]
+    for name in names:
         if (entry := _first_not_finite(autodiff.gradient[name])) is not None:
             verdicts[name] = search.confirm(name, entry, at=point)
-    pending = [n for n in evidence.names if n not in verdicts and evidence.size(n)]
+    pending = [n for n in names if n not in verdicts and evidence.size(n)]
     for name in [n for n in pending if evidence.is_meant_to_differ(n)]:
         verdicts[name] = search.compare_alone(name)
         pending.remove(name)
@@ -86,7 +87,7 @@ def _effort_spent(evidence: Evidence, gradients: int) -> list[str]:
     prepared = evidence.preparation
     if prepared is None:
         return []
-    passes = evidence.loss.evaluations - prepared.evaluations
+    passes = evidence.loss.evaluations - prepared.evaluations + evidence.oracles[0].passes
     seconds, before = time.perf_counter() - prepared.traced, prepared.traced - prepared.started
     took = f"fast: {passes} forward passes and {gradients} backward in {seconds:.1f} s"
     return [f"{took}, after {before:.1f} s for copies in float64 and tracing."]

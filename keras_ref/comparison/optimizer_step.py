@@ -170,6 +170,12 @@ class Prediction:
         """How far the state may be off."""
         return {name: allowed for name, allowed in self.allowed.items() if isinstance(name, tuple)}
 
+    def of_weights(self) -> Prediction:
+        """The same of the weights alone."""
+        return Prediction(
+            weights=self.weights, state=State(), allowed={name: self.allowed[name] for name in self.weights}
+        )
+
 
 def predict(twin: OptimizerTwin, start: StepStart, *, seed: int) -> Prediction:
     """A step of the twin.

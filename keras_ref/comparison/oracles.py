@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
 from typing import Any, Protocol, Self
 
@@ -17,6 +17,17 @@ from keras_ref.evaluation.loss_function import LossFunction
 from scratch.arrays import Array
 from scratch.differences import UNIT
 from scratch.gradient import Nudges
+from scratch.noise import ROLLS
+
+#: forward passes of a twin at a point: the loss there, and its noise
+WITH_NOISE = 1 + ROLLS
+
+
+@dataclass
+class Passes:
+    """How many whole forward passes an oracle has taken, at its point and at others."""
+
+    count: int = 0
 
 
 class Oracle(Protocol):
@@ -39,6 +50,11 @@ class Oracle(Protocol):
     of_forward_pass: bool = False
     specifications: tuple[Any, ...] = ()
     inputs: frozenset[str] = frozenset()
+
+    @property
+    def passes(self) -> int:
+        """The whole forward passes so far that its loss does not count."""
+        return 0
 
     def covers(self, name: str) -> bool:
         """Whether the entries of a variable or input can be moved."""
@@ -117,6 +133,7 @@ class TwinOracle(MovedOracle):
     of_forward_pass: bool = False
     specifications: tuple[Any, ...] = ()
     inputs: frozenset[str] = frozenset()
+    taken: Passes = field(default_factory=Passes)
 
     @classmethod
     def at(
@@ -140,7 +157,12 @@ class TwinOracle(MovedOracle):
             base=nudges.base,
             noise=nudges.noise,
             specifications=specifications,
+            taken=Passes(WITH_NOISE),
         )
+
+    @property
+    def passes(self) -> int:
+        return self.taken.count
 
     def covers(self, name: str) -> bool:
         return name in self.names
@@ -149,10 +171,12 @@ class TwinOracle(MovedOracle):
         return self.nudges.losses(self.names[name], entries, offsets)
 
     def directional(self, direction: Mapping[str, Array], steps: Array) -> Array:
+        self.taken.count += len(steps)
         return np.asarray(self.nudges.directional({self.names[n]: v for n, v in direction.items()}, steps))
 
     def _moved(self, values: Mapping[str, Array]) -> Self:
         nudges = self.make(values)
+        self.taken.count += WITH_NOISE
         return replace(self, nudges=nudges, values=values, base=nudges.base, noise=nudges.noise)
 
     def with_noise(self, noise: float) -> TwinOracle:

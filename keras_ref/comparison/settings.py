@@ -72,8 +72,13 @@ class Settings:
 
     @property
     def along_directions(self) -> bool:
-        """Whether everything is compared along random directions; they are taken of Keras's own forward pass."""
-        return self.effort == "fast" and "forward" in self.oracles
+        """Whether everything is compared along random directions."""
+        return self.effort == "fast"
+
+    @property
+    def oracles_differenced(self) -> tuple[str, ...]:
+        """The oracles that are differenced: along directions one, Keras's own forward pass where it is asked for."""
+        return ("forward",) if self.along_directions and "forward" in self.oracles else tuple(self.oracles)
 
     @property
     def seconds(self) -> float | None:

@@ -25,8 +25,8 @@ from scratch.one_sided import Slopes
 SHARP = 1e-9
 
 
-#: entries whose slopes are measured at a time: a few MB for each array of what is known of them
-AT_ONCE = 2**16
+#: entries whose slopes are measured at a time: some 2 kB are known of each meanwhile
+AT_ONCE = 2**14
 
 
 def numeric_gradient(oracle: Oracle, name: str) -> NumericGradient:

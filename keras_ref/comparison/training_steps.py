@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
@@ -21,7 +21,7 @@ from keras_ref.comparison.optimizer_step import (
 )
 from keras_ref.comparison.oracles import Oracles
 from keras_ref.comparison.step_causes import name_causes
-from keras_ref.comparison.step_slopes import measure_slopes
+from keras_ref.comparison.step_slopes import AT_ONCE, measure_slopes
 from keras_ref.errors import BadInput, TrainStepFailed, UserCodeFailed, listed, running_user_code
 from keras_ref.evaluation.loss_function import Data, LossFunction
 from keras_ref.evaluation.restoration import restore_variables
@@ -55,9 +55,7 @@ def compare_steps(
     notes, departed = list[str](), False
     for step, data in enumerate(batches, start=1):
         loss.refresh(data)
-        gathered = oracles_at(loss)
-        notes += gathered.notes
-        predictions = predict_step(twin, loss, gathered, seed=seed)
+        predictions = predict_step(twin, loss, oracles_at(loss), seed=seed)
         notes += predictions.notes
         before = {name: loss.values[name] for name in loss.variables}
         _train(model, data)
@@ -102,13 +100,13 @@ def predict_step(twin: OptimizerTwin, loss: LossFunction, gathered: Oracles, *, 
     by_autodiff = StepStart(weights=weights, gradients=exact, errors=rounding)
     rows = find_sparse_gradients(loss) if loss.sparse else {}
     return StepPredictions(
-        numeric=predict(twin, by_numeric, seed=seed),
+        numeric=predict(twin, by_numeric, seed=seed).of_weights(),
         law=predict(twin, by_autodiff, seed=seed),
         departing=cache(lambda: DepartingStep.of(twin, by_autodiff, rows=rows, seed=seed)),
         slopes=numeric,
         gradients=exact,
         optimizer=twin.optimizer,
-        notes=notes,
+        notes=(*gathered.notes, *notes),
     )
 
 
@@ -152,6 +150,43 @@ def worst_step(verdicts: Iterable[Verdict]) -> Verdict:
     return worst
 
 
+@dataclass(frozen=True, kw_only=True)
+class StepDifferences:
+    """What a step made of a variable, against what it should lead to by the numeric gradient and by the law.
+
+    worst        the flat index of the worst entry
+    mismatches   entries that differ from either by more than is allowed
+    of_law       whether one differs from what the law leads to
+    """
+
+    worst: int
+    mismatches: int
+    of_law: bool
+
+    @classmethod
+    def between(cls, value: Array, *, predicted: tuple[Array, Array], allowed: tuple[Array, Array]) -> StepDifferences:
+        """The differences between a variable and two predictions, some thousand entries at a time."""
+        worst, worst_by, mismatches, of_law = 0, -1.0, 0, False
+        arrays = [np.ravel(one) for one in (value, *predicted, *allowed)]
+        for first in range(0, value.size, AT_ONCE):
+            after, by_numeric, by_law, allowed_by_numeric, allowed_by_law = (
+                one[first : first + AT_ONCE] for one in arrays
+            )
+            with np.errstate(invalid="ignore", divide="ignore"):
+                off = np.abs(after - by_numeric)
+                wrong = ~(off <= allowed_by_numeric)
+                law_wrong = ~(np.abs(after - by_law) <= allowed_by_law)
+                excess = np.nan_to_num(np.where(off != 0, off / allowed_by_numeric, 0.0), nan=np.inf)
+            either = wrong | law_wrong
+            badness = np.where(either, np.maximum(excess, 1.0) + wrong, excess)
+            i = int(np.argmax(badness))
+            if badness[i] > worst_by:
+                worst, worst_by = first + i, float(badness[i])
+            mismatches += int(either.sum())
+            of_law |= bool(law_wrong.any())
+        return cls(worst=worst, mismatches=mismatches, of_law=of_law)
+
+
 def compare_variable(name: str, value: Array, predictions: StepPredictions, *, step: int) -> Verdict:
     """The verdict on what Keras's step made of one variable.
 
@@ -159,38 +194,32 @@ def compare_variable(name: str, value: Array, predictions: StepPredictions, *, s
     """
     if not value.size:
         return Verdict(name, "update", Kind.MATCH)
-    predicted, allowed = predictions.numeric.weights[name], predictions.numeric.allowed[name]
-    by_law, law_allowed = predictions.law.weights[name], predictions.law.allowed[name]
-    with np.errstate(invalid="ignore", divide="ignore"):
-        off = np.abs(value - predicted)
-        wrong = ~(off <= allowed)
-        law_wrong = ~(np.abs(value - by_law) <= law_allowed)
-        excess = np.nan_to_num(np.where(off != 0, off / allowed, 0.0), nan=np.inf)
-    either = wrong | law_wrong
-    i = int(np.argmax(np.where(either, np.maximum(excess, 1.0) + wrong, excess))) if excess.size else 0
-    cells = None
-    if value.size:
-        cells = ErrorWindow.around(
-            i, value.shape, entries=np.arange(value.size), numeric=predicted.ravel(), autodiff=value.ravel()
-        )
+    numeric, law = predictions.numeric, predictions.law
+    differences = StepDifferences.between(
+        value,
+        predicted=(numeric.weights[name], law.weights[name]),
+        allowed=(numeric.allowed[name], law.allowed[name]),
+    )
+    predicted, allowed, i = numeric.weights[name], numeric.allowed[name], differences.worst
+    is_wrong = differences.mismatches > 0
     verdict = Verdict(
         name,
         "update",
-        Kind.MISMATCH if either.any() else Kind.MATCH,
+        Kind.MISMATCH if is_wrong else Kind.MATCH,
         value.size,
         value.size,
-        {"mismatch": int(either.sum()), "match": int((~either).sum())},
+        {"mismatch": differences.mismatches, "match": value.size - differences.mismatches},
         tuple(int(k) for k in np.unravel_index(i, value.shape)) if value.shape else (),
         float(value.ravel()[i]),
         float(predicted.ravel()[i]),
         truncation=0.0,
         rounding=float(allowed.ravel()[i]),
-        visible=float(2 * law_allowed.max(initial=0.0)),
-        cells=cells,
+        visible=float(2 * law.allowed[name].max(initial=0.0)),
+        cells=ErrorWindow.of_all(i, numeric=predicted, autodiff=value),
     )
-    if not either.any():
+    if not is_wrong:
         return verdict.because(Reason.WORST_STEP, step)
     if (departing := predictions.departing()).explains(name, value):
         departure = replace(verdict, verdict=Kind.DEPARTURE)
         return departure.because(Reason.STEP_DEPARTS, step, ", ".join(departing.ids))
-    return verdict.because(Reason.LAW_DIFFERS if law_wrong.any() else Reason.GRADIENT_DIFFERS, step)
+    return verdict.because(Reason.LAW_DIFFERS if differences.of_law else Reason.GRADIENT_DIFFERS, step)

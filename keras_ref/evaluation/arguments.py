@@ -7,7 +7,8 @@ A rule says of a parameter, in whatever verb it occurs, what its value must be. 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar
@@ -23,6 +24,9 @@ from scratch.model import Model
 
 Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
+
+#: what arguments may be nested in, and how deep
+CONTAINERS, LEVELS = (Mapping, list, tuple, deque), 100
 
 
 @dataclass(frozen=True)
@@ -104,6 +108,23 @@ def _holds_numbers(value: Any) -> bool:
 
 def _shape(value: Any) -> tuple[int, ...]:
     return (len(value), *(_shape(value[0]) if value else ())) if isinstance(value, (list, tuple)) else ()
+
+
+def _is_too_deep(value: Any) -> bool:
+    """Whether containers lie deeper in a value than Python's recursion goes, as those do that contain themselves."""
+    level = [value]
+    for _ in range(LEVELS):
+        inside = [part for one in level for part in _parts_of(one) if isinstance(part, CONTAINERS)]
+        level = list({id(part): part for part in inside}.values())
+        if not level:
+            return False
+    return True
+
+
+def _parts_of(value: Any) -> Iterable[Any]:
+    if isinstance(value, Mapping):
+        return value.values()
+    return value if isinstance(value, CONTAINERS) else ()
 
 
 def _are_inputs(values: tuple[Any, ...]) -> bool:
@@ -251,6 +272,11 @@ def takes(**own: Rule) -> Callable[[Callable[Parameters, Result]], Callable[Para
             except TypeError:  # a parameter that there is not: Python says so, of the verb itself
                 return verb(*arguments, **options)
             for name, value in given.items():
+                if _is_too_deep(value):
+                    raise BadInput(
+                        f"`{name}` must not contain itself, nor lists and dictionaries nested more than {LEVELS} deep. "
+                        f"Received: {described(value)}. Pass arrays, nested as the model takes them."
+                    )
                 rule = rules[name]
                 if rule is not None and value is not defaults[name]:
                     rule.require(name, value)

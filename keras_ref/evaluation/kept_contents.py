@@ -1,38 +1,77 @@
-"""What the attributes of an object hold, by kinds that change in place: how each is remembered, and put back."""
+"""What objects of a user hold, by kinds that change in place: how each is remembered, and put back."""
 
 from __future__ import annotations
 
+import math
 import random
 import types
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections import OrderedDict, deque
+from collections.abc import Callable, Collection, Iterable, Iterator
+from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
+from tensorflow.python.trackable.data_structures import ListWrapper
 
-#: bytes up to which an array is remembered, and items up to which a container is looked into
-ARRAY, ITEMS = 2**24, 2**14
-#: types of values that hold nothing else and do not change
-ATOMS = frozenset((type(None), bool, int, float, complex, str, bytes))
+from keras_ref.evaluation.nesting import ATOMS, everything_in
+
+#: what puts something back; it can run twice
+Step: TypeAlias = Callable[[], Any]
 
 
-def steps_to_undo(value: Any, seen: set[int]) -> Iterator[Callable[[], Any]]:
-    """The steps that put a value back which changes in place, and what is in it; none for one of another kind.
+@dataclass(frozen=True)
+class Kind:
+    """Values that change in place: the steps that put one back, and what is in it."""
 
-    seen   identities of what was remembered already: containers may hold themselves
-    """
-    if type(value) in ATOMS:  # most attributes are
-        return
-    plain = getattr(value, "__wrapped__", value)  # TensorFlow wraps dictionaries that it tracks
-    if not isinstance(plain, _CHANGING) or id(plain) in seen:
-        return
-    seen.add(id(plain))
-    remember, inside = next(_KINDS[one] for one in _KINDS if isinstance(plain, one))
-    yield from remember(plain)
-    items = inside(plain)
-    for item in items if len(items) <= ITEMS else ():
-        yield from steps_to_undo(item, seen)
+    steps: Callable[[Any], Iterable[Step]]
+    inside: Callable[[Any], Collection[Any]] = lambda _: ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reach:
+    """What is remembered: arrays of so many bytes, what is in containers of so many items, so many levels."""
+
+    array: float = math.inf
+    items: float = math.inf
+    levels: float = math.inf
+
+
+#: of the attributes of layers, losses and optimizers, which are remembered several times in a check
+ATTRIBUTES = Reach(array=2**24, items=2**14)
+
+
+def kind_of(value: Any) -> Kind | None:
+    """The kind of a value, as Python and NumPy have them; None where it is of no such kind."""
+    if type(value) in ATOMS or not isinstance(value, _CHANGING):
+        return None
+    return next(kind for cls, kind in _KINDS.items() if isinstance(value, cls))
+
+
+def steps_to_undo(
+    *values: Any, reach: Reach = ATTRIBUTES, kind_of: Callable[[Any], Kind | None] = kind_of
+) -> Iterator[Step]:
+    """The steps that put values back which change in place, and what is in them."""
+
+    def inside(value: Any) -> Collection[Any] | None:
+        plain = _plain(value)
+        kind = kind_of(plain)
+        if kind is None:
+            return None
+        parts = kind.inside(plain)
+        return parts if len(parts) <= reach.items else ()
+
+    values = tuple(value for value in values if type(value) not in ATOMS)
+    for value in everything_in(values, inside, levels=reach.levels):
+        plain = _plain(value)
+        kind = kind_of(plain)
+        if kind is not None and not (isinstance(plain, np.ndarray) and plain.nbytes > reach.array):
+            yield from kind.steps(plain)
+
+
+def _plain(value: Any) -> Any:
+    """A container without what TensorFlow wraps those in that it tracks."""
+    return getattr(value, "__wrapped__", value) if isinstance(value, (dict, list, tuple)) else value
 
 
 def restore_contents(container: Any, items: Any) -> None:
@@ -40,14 +79,15 @@ def restore_contents(container: Any, items: Any) -> None:
     if isinstance(container, list):
         list.__setitem__(container, slice(None), list(items))
     elif isinstance(container, dict):
-        dict.clear(container)
-        dict.update(container, items)
+        table = OrderedDict if isinstance(container, OrderedDict) else dict  # which has an order of its own
+        table.clear(container)
+        table.update(container, items)
     else:
         set.clear(container)
         set.update(container, items)
 
 
-def _by_items(container: Any) -> Iterable[Callable[[], Any]]:
+def _by_items(container: Any) -> Iterable[Step]:
     return (partial(restore_contents, container, container.copy()),)
 
 
@@ -56,10 +96,8 @@ def _restore_queue(queue: deque[Any], items: tuple[Any, ...]) -> None:
     queue.extend(items)
 
 
-def _array(array: Any) -> Iterable[Callable[[], Any]]:
-    if array.nbytes > ARRAY or array.dtype.hasobject or not array.flags.writeable:
-        return ()
-    return (partial(_restore_array, array, array.copy()),)
+def _array(array: Any) -> Iterable[Step]:
+    return (partial(_restore_array, array, array.copy()),) if array.flags.writeable else ()
 
 
 def _restore_array(array: Any, before: Any) -> None:
@@ -67,25 +105,20 @@ def _restore_array(array: Any, before: Any) -> None:
         array[...] = before
 
 
-def _nothing_inside(_: Any) -> tuple[Any, ...]:
-    return ()
-
-
-#: {kind: (the steps that put one back, what is in it)}
-_KINDS: dict[type, tuple[Callable[[Any], Iterable[Callable[[], Any]]], Callable[[Any], Any]]] = {
-    list: (_by_items, lambda items: items),
-    dict: (_by_items, lambda table: table.values()),
-    set: (_by_items, _nothing_inside),
-    tuple: (lambda _: (), lambda items: items),
-    types.SimpleNamespace: (lambda space: _by_items(vars(space)), lambda space: vars(space).values()),
-    deque: (lambda queue: (partial(_restore_queue, queue, tuple(queue)),), lambda queue: queue),
-    bytearray: (lambda data: (partial(data.__setitem__, slice(None), bytes(data)),), _nothing_inside),
-    np.ndarray: (_array, _nothing_inside),
-    np.random.Generator: (
-        lambda one: (partial(setattr, one.bit_generator, "state", one.bit_generator.state),),
-        _nothing_inside,
-    ),
-    np.random.RandomState: (lambda one: (partial(one.set_state, one.get_state()),), _nothing_inside),
-    random.Random: (lambda one: (partial(one.setstate, one.getstate()),), _nothing_inside),
+_KINDS: dict[type, Kind] = {
+    # what TensorFlow has in the place of a list that it tracks: the list is an attribute of it
+    ListWrapper: Kind(lambda wrapper: _by_items(vars(wrapper)), lambda wrapper: vars(wrapper).values()),
+    list: Kind(_by_items, lambda items: items),
+    dict: Kind(_by_items, lambda table: table.values()),
+    set: Kind(_by_items, lambda items: items),
+    tuple: Kind(lambda _: (), lambda items: items),
+    frozenset: Kind(lambda _: (), lambda items: items),
+    types.SimpleNamespace: Kind(lambda space: _by_items(vars(space)), lambda space: vars(space).values()),
+    deque: Kind(lambda queue: (partial(_restore_queue, queue, tuple(queue)),), lambda queue: queue),
+    bytearray: Kind(lambda data: (partial(data.__setitem__, slice(None), bytes(data)),)),
+    np.ndarray: Kind(_array),
+    np.random.Generator: Kind(lambda one: (partial(setattr, one.bit_generator, "state", one.bit_generator.state),)),
+    np.random.RandomState: Kind(lambda one: (partial(one.set_state, one.get_state()),)),
+    random.Random: Kind(lambda one: (partial(one.setstate, one.getstate()),)),
 }
 _CHANGING = tuple(_KINDS)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import keras
 import tensorflow as tf
 
 from keras_ref.errors import BadInput
-from keras_ref.evaluation.kept_contents import ATOMS
 from keras_ref.evaluation.keras_classes import KerasVariable
+from keras_ref.evaluation.nesting import ATOMS, everything_in
 from keras_ref.evaluation.real_parts import is_real_or_complex
 from scratch.arrays import Array
 
@@ -35,19 +35,9 @@ def untracked_variables_of(keras_object: Any) -> dict[str, Any]:
     return {
         f"{layer.name}/{variable.name.removesuffix(':0')}": variable
         for layer in layers_of(keras_object)
-        for variable in _tensorflow_variables(list(vars(layer).values()))
+        for variable in tensorflow_variables_in(list(vars(layer).values()))
         if variable.trainable and is_real_or_complex(variable.dtype)
     }
-
-
-def _tensorflow_variables(value: Any) -> Iterator[tf.Variable]:
-    if type(value) in ATOMS:
-        return
-    if isinstance(value, tf.Variable):
-        yield value
-    elif isinstance(value, (Mapping, list, tuple)):
-        for part in value.values() if isinstance(value, Mapping) else value:
-            yield from _tensorflow_variables(part)
 
 
 def states_of(keras_object: Any) -> list[Any]:
@@ -120,11 +110,13 @@ def value_of(variable: Any) -> Array:
 
 
 def tensorflow_variables_in(value: Any) -> list[tf.Variable]:
-    """The TensorFlow variables in an attribute, those in lists and dictionaries included."""
+    """The TensorFlow variables in an attribute, those in lists and dictionaries included, however deep."""
     if type(value) in ATOMS:
         return []
-    if isinstance(value, dict):
-        value = list(value.values())
-    if isinstance(value, (list, tuple)):
-        return [variable for item in value for variable in tensorflow_variables_in(item)]
-    return [value] if isinstance(value, tf.Variable) else []
+    return [one for one in everything_in(value, _items_of) if isinstance(one, tf.Variable)]
+
+
+def _items_of(value: Any) -> list[Any] | None:
+    if isinstance(value, Mapping):
+        return list(value.values())
+    return list(value) if isinstance(value, (list, tuple)) else None

@@ -107,10 +107,8 @@ class Restoration:
     def keep_attributes(self, owner: Any, *, without: Sequence[str] = ()) -> None:
         """Remember all attributes of the owner and what changes in place in them: whatever changes later is undone."""
         table = {name: value for name, value in vars(owner).items() if name not in without}
-        seen: set[int] = set()
-        for value in table.values():
-            for step in steps_to_undo(value, seen):
-                self.undo_by(step)
+        for step in steps_to_undo(*table.values()):
+            self.undo_by(step)
         self.undo_by(_restore_table, vars(owner), table, frozenset(without))
 
     def keep_list(self, items: list[Any]) -> None:

@@ -107,8 +107,7 @@ def _run(names: list[str], *, file: str, deep: bool, workers: int, seed: int, ba
             results.append(result)
             if file:
                 records.append(file, result)
-            if progress is not None:
-                progress(len(results), len(names), result.name)
+            progress(len(results), len(names), result.name)
     return results
 
 

@@ -79,12 +79,7 @@ class WorkerPool(Executor):
 
     def share(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """The function as processes call it. What was shared before is forgotten."""
-        folder = Path(self._folder.name)
-        for former in folder.iterdir():
-            former.unlink()
-        file = folder / str(next(self._shared))
-        file.write_bytes(pickle.dumps(function))
-        return _Stored(str(file))
+        return store(function, Path(self._folder.name), next(self._shared))
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """End the processes, those too that are in the middle of something or have stopped."""
@@ -95,6 +90,15 @@ class WorkerPool(Executor):
         for process in list((self._pool._processes or {}).values()):  # noqa: SLF001 (kill_workers is Python 3.14's)
             process.kill()
         self._pool.shutdown(cancel_futures=True)
+
+
+def store(function: Callable[..., Any], folder: Path, number: int) -> Callable[..., Any]:
+    """The function, to be read from a file of a folder, which forgets what it held before."""
+    for former in folder.iterdir():
+        former.unlink()
+    file = folder / str(number)
+    file.write_bytes(pickle.dumps(function))
+    return _Stored(str(file))
 
 
 @dataclass(frozen=True)

@@ -85,8 +85,7 @@ def _run(chosen: tuple[Finding, ...]) -> list[Standing]:
         progress = ticking(bar, "findings")
         for standing in find_standings(chosen):
             found.append(standing)
-            if progress is not None:
-                progress(len(found), len(chosen), standing.finding.id)
+            progress(len(found), len(chosen), standing.finding.id)
     return found
 
 

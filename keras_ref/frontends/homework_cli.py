@@ -74,8 +74,7 @@ def homework(
     with show_progress(out) as bar:
         progress = ticking(bar, "homework")
         for path in listed:
-            if progress is not None:
-                progress(len(grades), len(listed), path)
+            progress(len(grades), len(listed), path)
             try:
                 grades.append(grade(path, exercise_of(path, exercise), seed=seed, time_limit=time_limit))
             except CouldNotRun as error:

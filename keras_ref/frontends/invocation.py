@@ -137,19 +137,26 @@ class Invocation:
         """The same command without some options."""
         return replace(self, options={name: value for name, value in self.options.items() if name not in names})
 
-    def run(self, target: str, progress: Progress | None = None, loaded: Loaded | None = None) -> Report:
+    def run(
+        self,
+        target: str,
+        progress: Progress | None = None,
+        loaded: Loaded | None = None,
+        executor: Executor | None = None,
+    ) -> Report:
         """Run the command for one target in this process. Raises: CouldNotRun or ValueError, in one sentence.
 
         progress   is called at least every second, from the first line that loads the target on
         loaded     what the target holds, where it is loaded already: a second call of a factory gives other names
+        executor   computes blocks of losses, where the options name nobody who does
         """
         try:
             with (
                 ticking(progress, "loading") as report_progress,
-                open_executor(workers=self.value("workers"), cluster=self.value("cluster")) as executor,
+                open_executor(workers=self.value("workers"), cluster=self.value("cluster")) as asked_for,
                 target_stays(target),
             ):
-                report, drawn = self._check(target, report_progress, loaded, executor)
+                report, drawn = self._check(target, report_progress, loaded, asked_for or executor)
         except (CouldNotRun, BadInput):
             raise
         except OtherSoftware as error:

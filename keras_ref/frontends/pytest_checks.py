@@ -21,6 +21,8 @@ if TYPE_CHECKING:  # which imports NumPy
 
 #: the reports of a test, as they are made
 REPORTS: pytest.StashKey[list[Any]] = pytest.StashKey()
+#: the folder in which the processes of pytest-xdist on this machine share checks
+FOLDER: pytest.StashKey[str] = pytest.StashKey()
 #: what pyproject.toml says, read once
 _SETTINGS: pytest.StashKey[dict[str, Any]] = pytest.StashKey()
 #: options of the test run that a check takes: --gradtwin-effort and the like

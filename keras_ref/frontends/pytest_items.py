@@ -7,9 +7,12 @@ import json
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from concurrent.futures import Executor
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from inspect import signature
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,7 +20,14 @@ import pytest
 from keras_ref.errors import BadInput, CouldNotRun
 from keras_ref.frontends.invocation import ISOLATION, TAKES, Invocation, read_versions
 from keras_ref.frontends.minimise_cli import SECONDS, of_invocation
-from keras_ref.frontends.pytest_checks import check_in_test, given_options, option_of, project_settings, record_report
+from keras_ref.frontends.pytest_checks import (
+    FOLDER,
+    check_in_test,
+    given_options,
+    option_of,
+    project_settings,
+    record_report,
+)
 from keras_ref.frontends.pytest_watching import JOURNAL, dead_targets
 from keras_ref.options import OPTIONS
 from keras_ref.reports.escaping import printable
@@ -46,8 +56,9 @@ class Target(pytest.Collector):
     """A target: a test for each variable and input, or one failing test where the target cannot be loaded.
 
     The target is loaded once: a second call of its factory might give the variables other names. When the first of the
-    tests runs, all variables are checked at once (under pytest-xdist in each process that runs any of the tests; --dist
-    loadgroup keeps them together). Where -k selected some of them, each is checked by itself, unless in isolation.
+    tests runs, all variables are checked at once (under pytest-xdist by all processes that run one of the tests, see
+    shared_check.py; --dist loadgroup keeps them together). Where -k selected some of them, each is checked by itself,
+    unless in isolation.
     """
 
     def __init__(self, **options: Any) -> None:
@@ -115,22 +126,32 @@ class Target(pytest.Collector):
 
     def _check_once(self, variables: str) -> Report:
         """The report on the variables that match, computed the first time. Raises: CouldNotRun or BadInput."""
-        from keras_ref.frontends.isolation import run_isolated
+        from keras_ref.frontends.shared_check import SharedChecks, can_share
 
         if variables not in self._found:
-            invocation = self._invocation(variables)
-            try:
-                self._found[variables] = (
-                    run_isolated(invocation, self.name)
-                    if self._isolated
-                    else invocation.run(self.name, loaded=self._loaded)
-                )
-            except (CouldNotRun, BadInput) as error:
-                self._found[variables] = error
+            invocation, folder = self._invocation(variables), self.config.stash.get(FOLDER, "")
+            check = partial(self._check_now, invocation)
+            if folder and variables == "*" and can_share():  # every process has tests of the whole
+                self._found[variables] = SharedChecks(Path(folder)).once(invocation.replay(), check)
+            else:
+                self._found[variables] = check()
         found = self._found[variables]
         if isinstance(found, Exception):
             raise found
         return found
+
+    def _check_now(self, invocation: Invocation, executor: Executor | None = None) -> Report | CouldNotRun | BadInput:
+        """The report of a command, or why there is none."""
+        from keras_ref.frontends.isolation import run_isolated
+
+        try:
+            if self._isolated:
+                return run_isolated(invocation, self.name)
+            return invocation.run(self.name, loaded=self._loaded, executor=executor)
+        except CouldNotRun as error:
+            return error
+        except BadInput as error:
+            return error
 
     def minimise(self, report: Report) -> str:
         """The script of what a report found, or a sentence that says why there is none."""

@@ -11,6 +11,7 @@ Loading this plugin imports neither TensorFlow nor Hypothesis; the first check d
 from __future__ import annotations
 
 import re
+import tempfile
 from collections.abc import Callable, Generator
 from typing import Any
 
@@ -18,7 +19,7 @@ import pytest
 
 from keras_ref.errors import CouldNotRun
 from keras_ref.frontends import pytest_watching
-from keras_ref.frontends.pytest_checks import REPORTS, check_in_test, project_settings
+from keras_ref.frontends.pytest_checks import FOLDER, REPORTS, check_in_test, project_settings
 from keras_ref.options import OPTIONS
 
 #: options of the command line that pytest has too: --effort there is --gradtwin-effort here
@@ -67,6 +68,7 @@ def pytest_configure(config: pytest.Config) -> None:
     worker = getattr(config, "workerinput", None)  # of pytest-xdist
     if worker is not None:
         config.stash[_TARGETS] = worker["gradtwin"]
+        config.stash[FOLDER] = worker["gradtwin_folder"]
         return
     try:
         project_settings(config)
@@ -88,8 +90,16 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node: Any) -> None:
-    """Tell a worker of pytest-xdist which targets to collect."""
-    node.workerinput["gradtwin"] = node.config.stash[_TARGETS]
+    """Tell a worker of pytest-xdist which targets to collect, and where those of this machine share checks."""
+    config = node.config
+    node.workerinput["gradtwin"] = config.stash[_TARGETS]
+    if FOLDER not in config.stash:
+        folder = tempfile.TemporaryDirectory(prefix="gradtwin-", ignore_cleanup_errors=True)
+        config.add_cleanup(folder.cleanup)
+        config.stash[FOLDER] = folder.name
+    # with --dist each it is every worker by itself that is tested
+    is_shared = node.gateway.spec.popen and config.getoption("dist") != "each"
+    node.workerinput["gradtwin_folder"] = config.stash[FOLDER] if is_shared else ""
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -188,6 +198,14 @@ class Reports:
 
     def __init__(self, path: str) -> None:
         self.path, self.texts = path, list[tuple[str, str]]()
+        #: the tests in the order in which they were collected, which those of several processes do not end in
+        self.order: dict[str, int] = {}
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_xdist_node_collection_finished(self, node: Any, ids: list[str]) -> None:
+        """Note the order of the tests, which is the same in every worker of pytest-xdist."""
+        del node
+        self.order = {test: i for i, test in enumerate(ids)}
 
     def pytest_runtest_logreport(self, report: Any) -> None:
         """Keep the reports of a finished test, this process's or a worker's; none of one that runs again."""
@@ -201,7 +219,8 @@ class Reports:
             from keras_ref.reports.files import write
             from keras_ref.reports.verdict import json_text
 
-            write("--gradtwin-json", self.path, json_text(make_document(self.texts)) + "\n")
+            ordered = sorted(self.texts, key=lambda one: self.order.get(one[0], 0))
+            write("--gradtwin-json", self.path, json_text(make_document(ordered)) + "\n")
 
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
         """Print the line that sums up, in red if a check failed."""

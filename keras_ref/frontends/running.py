@@ -160,8 +160,7 @@ def _run_at_once(invocation: Invocation, out: Printer) -> Findings:
                 for report in found.reports.values():
                     out.show(target, report, first=not any(other.reports for other in arrived.values()))
                 arrived[target] = found
-                if progress is not None:
-                    progress(len(arrived), len(targets), target)
+                progress(len(arrived), len(targets), target)
         except BaseException:  # Ctrl-C does not reach processes that have sessions of their own
             threads.shutdown(wait=False, cancel_futures=True)
             end_running()

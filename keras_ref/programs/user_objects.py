@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from types import FunctionType, MethodType, ModuleType
 from typing import Any
 
-import numpy as np
+from keras_ref.evaluation import kept_contents
+from keras_ref.evaluation.kept_contents import Kind, Reach, steps_to_undo
 
 #: objects of these libraries are copied, or put back, by the programs that run them
 LIBRARIES = frozenset(("builtins", "keras", "tensorflow", "tf_keras", "torch", "jax", "jaxlib", "scratch", "keras_ref"))
 #: how deep objects are looked into
-DEPTH = 8
+REACH = Reach(levels=8)
 
 
 @contextmanager
@@ -23,49 +24,12 @@ def left_as_they_are(*objects: Any) -> Iterator[None]:
 
     The random state of PyTorch too, if it is loaded.
     """
-    seen: set[int] = set()
     with ExitStack() as stack:
-        for step in [step for one in objects for step in _undo_steps(one, seen, DEPTH)]:
+        for step in [*steps_to_undo(*objects, reach=REACH, kind_of=_kind_of)]:
             stack.callback(step)
         if (torch := sys.modules.get("torch")) is not None:
             stack.callback(torch.random.set_rng_state, torch.random.get_rng_state())
         yield
-
-
-def _undo_steps(value: Any, seen: set[int], depth: int) -> Iterator[Callable[[], Any]]:
-    """What puts back a value, and all that it holds."""
-    if id(value) in seen or not depth:
-        return
-    seen.add(id(value))
-    step = _undo_step(value)
-    if step is not None:
-        yield step
-    for one in _held(value):
-        yield from _undo_steps(one, seen, depth - 1)
-
-
-def _undo_step(value: Any) -> Callable[[], Any] | None:
-    """What puts back a value itself; None where it cannot change."""
-    if isinstance(value, np.ndarray):
-        return partial(np.copyto, value, value.copy()) if value.flags.writeable else None
-    if isinstance(value, list):
-        return partial(value.__setitem__, slice(None), list(value))
-    if isinstance(value, dict):
-        return partial(_refill, value, dict(value))
-    if isinstance(value, np.random.Generator):
-        return partial(setattr, value.bit_generator, "state", value.bit_generator.state)
-    if isinstance(value, np.random.RandomState):
-        return partial(value.set_state, value.get_state())
-    return partial(_restore_attributes, value, dict(vars(value))) if _is_users(value) else None
-
-
-def _held(value: Any) -> list[Any]:
-    """What a value holds."""
-    if isinstance(value, (list, tuple, set, frozenset)):
-        return list(value)
-    if isinstance(value, dict):
-        return list(value.values())
-    return [own for name, own in vars(value).items() if not name.startswith("__")] if _is_users(value) else []
 
 
 def _is_users(value: Any) -> bool:
@@ -80,11 +44,6 @@ def _is_users(value: Any) -> bool:
     return hasattr(value, "__dict__") and not is_code and not is_library
 
 
-def _refill(container: dict[Any, Any], items: dict[Any, Any]) -> None:
-    container.clear()
-    container.update(items)
-
-
 def _restore_attributes(owner: Any, table: dict[str, Any]) -> None:
     """Give an object, class or module its former attributes."""
     for name in set(vars(owner)) - set(table):
@@ -92,3 +51,16 @@ def _restore_attributes(owner: Any, table: dict[str, Any]) -> None:
     for name, own in table.items():
         if vars(owner).get(name) is not own:
             setattr(owner, name, own)
+
+
+def _own_values(owner: Any) -> list[Any]:
+    """What an object, class or module has as attributes."""
+    return [value for name, value in vars(owner).items() if not name.startswith("__")]
+
+
+#: objects with attributes, classes and modules that a user wrote
+_USERS = Kind(lambda owner: (partial(_restore_attributes, owner, dict(vars(owner))),), _own_values)
+
+
+def _kind_of(value: Any) -> Kind | None:
+    return kept_contents.kind_of(value) or (_USERS if _is_users(value) else None)

@@ -12,6 +12,18 @@ from scratch.arrays import Array
 WINDOW = 24
 
 
+def _window(worst: int, shape: tuple[int, ...]) -> tuple[slice, slice, tuple[int, int]]:
+    """Rows and columns of the window around a flat index, and its own row and column."""
+    width = shape[-1] if shape else 1
+    row, column = divmod(worst, width)
+
+    def around(at: int, length: int) -> slice:
+        first = max(0, min(at - WINDOW // 2, length - WINDOW))
+        return slice(first, min(first + WINDOW, length))
+
+    return around(row, int(np.prod(shape, dtype=int)) // width), around(column, width), (row, column)
+
+
 @dataclass(frozen=True)
 class ErrorWindow:
     """Part of a variable, seen as a matrix: all axes but the last are merged into rows.
@@ -37,19 +49,20 @@ class ErrorWindow:
 
         `entries` are the flat indices that were compared; `numeric` and `autodiff` hold a value for each of them.
         """
-        width = shape[-1] if shape else 1
-        size = int(np.prod(shape, dtype=int))
-        row, column = divmod(worst, width)
-        tall, wide = min(WINDOW, size // width), min(WINDOW, width)
-        top, left = (
-            max(0, min(at - WINDOW // 2, length - kept))
-            for at, length, kept in ((row, size // width, tall), (column, width, wide))
-        )
-        grids = np.full((2, tall, wide), np.nan)
-        rows, columns = np.divmod(np.asarray(entries), width)
-        inside = (top <= rows) & (rows < top + tall) & (left <= columns) & (columns < left + wide)
-        grids[:, rows[inside] - top, columns[inside] - left] = numeric[inside], autodiff[inside]
-        return cls(grids[0], grids[1], top, left, (row, column), size)
+        tall, wide, worst_at = _window(worst, shape)
+        grids = np.full((2, tall.stop - tall.start, wide.stop - wide.start), np.nan)
+        rows, columns = np.divmod(np.asarray(entries), shape[-1] if shape else 1)
+        inside = (tall.start <= rows) & (rows < tall.stop) & (wide.start <= columns) & (columns < wide.stop)
+        grids[:, rows[inside] - tall.start, columns[inside] - wide.start] = numeric[inside], autodiff[inside]
+        return cls(grids[0], grids[1], tall.start, wide.start, worst_at, int(np.prod(shape, dtype=int)))
+
+    @classmethod
+    def of_all(cls, worst: int, *, numeric: Array, autodiff: Array) -> ErrorWindow:
+        """The same where all entries were compared: both are the whole variable."""
+        tall, wide, worst_at = _window(worst, numeric.shape)
+        width = numeric.shape[-1] if numeric.shape else 1
+        first, second = (np.array(one.reshape(-1, width)[tall, wide]) for one in (numeric, autodiff))
+        return cls(first, second, tall.start, wide.start, worst_at, numeric.size)
 
     @classmethod
     def of_entry(cls, index: tuple[int, ...], *, numeric: float, autodiff: float) -> ErrorWindow:

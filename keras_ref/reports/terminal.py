@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 
 from rich import progress as rich_progress
 from rich.console import Console
@@ -13,6 +13,7 @@ from rich.text import Text
 
 from keras_ref.errors import NobodyReads
 from keras_ref.reports.escaping import printable
+from keras_ref.reports.progress_lines import ProgressLines
 from keras_ref.reports.verdict import NUMERIC_BY, Report, Verdict
 from keras_ref.reports.words import ALLOWED, LEGEND, SEEN, WORST
 from scratch.progress import Progress
@@ -37,10 +38,11 @@ def console() -> Console:
     )
 
 
-def show_progress(out: Console) -> AbstractContextManager[rich_progress.Progress | None]:
-    """A progress bar on a terminal, None elsewhere. Its seconds go on, from a thread, in whatever reports nothing."""
+def show_progress(out: Console) -> AbstractContextManager[rich_progress.Progress | ProgressLines]:
+    """A progress bar on a terminal, a line each minute elsewhere. Its seconds go on, from a thread, in whatever reports
+    nothing."""
     if not out.is_terminal:
-        return nullcontext(None)
+        return ProgressLines()
     return rich_progress.Progress(
         rich_progress.TextColumn("{task.description}"),
         rich_progress.BarColumn(),
@@ -51,15 +53,16 @@ def show_progress(out: Console) -> AbstractContextManager[rich_progress.Progress
     )
 
 
-def ticking(bar: rich_progress.Progress | None, label: str) -> Progress | None:
-    """A progress callback that moves the bar; None without a bar."""
-    if bar is None:
-        return None
+def ticking(shown: rich_progress.Progress | ProgressLines, label: str) -> Progress:
+    """A progress callback that moves the bar, or says what the next line is about."""
+    if isinstance(shown, ProgressLines):
+        shown.begin(label)
+        return shown.update
     label = escape(printable(label))
-    task = bar.add_task(label, total=None)
+    task = shown.add_task(label, total=None)
 
     def update(done: int, total: int, what: str) -> None:
-        bar.update(task, completed=done, total=total, description=f"{label} {escape(printable(what))}")
+        shown.update(task, completed=done, total=total, description=f"{label} {escape(printable(what))}")
 
     return update
 

@@ -1,31 +1,35 @@
 """What effort="fast" costs five architectures of keras.applications, in units of their own forward and backward pass.
 
-    python tests/benchmarks/fast.py [ResNet50 …] [--processor] [--against TREE]
+    python tests/benchmarks/fast.py [ResNet50 …] [--processor] [--against [COMMIT]]
 
 Both in float64 and after tracing, one after the other in one process: the ratio is what counts on a shared machine.
 --processor takes processor seconds in place of wall time, where others use the machine too; --against runs every row
-with the package of another checkout first (a git worktree of an earlier commit, say).
+with an earlier commit first, which is checked out as a git worktree for the time of the run. Where all architectures
+are measured, the last rows are those of a dense network, by Keras's own forward pass and by the twin alone: seconds of
+the whole check, the second one in a process.
 """
 
 import argparse
 import os
 import re
-import subprocess
-import sys
 import time
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import forward
 import keras
 import numpy as np
 import tensorflow as tf
+from earlier import COMMIT, last_line, worktree
 
 from keras_ref import check_gradients
 from keras_ref.evaluation.float64 import in_float64
 
 ARCHITECTURES, BATCH, REPEATS = ("ResNet50", "MobileNetV2", "DenseNet121", "EfficientNetB0", "VGG16"), 8, 5
+ORACLES = ("forward", "twin")
 
 
 def own(model, x, y):
@@ -123,31 +127,47 @@ COLUMNS = (
 HEAD = f"| {' | '.join(COLUMNS)} |\n|{'---|' * len(COLUMNS)}"
 
 
+def by_oracle(oracle):
+    """Seconds of "fast" by one oracle on a dense network of 85,002 weights, the second check of two."""
+    subject = forward.built("dense, 85,002 weights")
+    for _ in range(2):
+        start = time.perf_counter()
+        report = check_gradients(*subject, oracles=(oracle,), effort="fast")
+        seconds = time.perf_counter() - start
+    seen = float(np.nanmedian([v.visible_relative for v in report.verdicts]))
+    verdict = "match" if report.ok else report.summary()
+    return f"dense, 85,002 weights, {oracle} alone: {seconds:.2f} s, sees {seen:.0e} in one entry, {verdict}"
+
+
+def row(name):
+    """The printed row of an architecture, or of an oracle."""
+    if name in ORACLES:
+        return by_oracle(name)
+    found = measured(name)
+    keras.backend.clear_session(free_memory=True)
+    return (
+        f"| {name} | {found.entries:,} | {found.own:.2f} s | {found.seconds:.1f} s | {found.seconds / found.own:.1f} | "
+        f"{found.passes} | {found.tracing:.0f} s | {found.along} | {found.alone:.0e} | {found.verdict} |"
+    )
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("architectures", nargs="*", default=ARCHITECTURES)
+    parser.add_argument("rows", nargs="*", default=(*ARCHITECTURES, *ORACLES))
     parser.add_argument("--processor", action="store_true", help="processor seconds in place of wall time")
-    parser.add_argument("--against", help="a checkout whose package every row is run with first")
+    parser.add_argument("--against", nargs="?", const=COMMIT, help=f"an earlier commit ({COMMIT})")
     parser.add_argument("--no-head", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.processor:
         time.perf_counter = time.process_time  # what the check and this script read
     if not options.no_head:
         print(HEAD, flush=True)
-    for name in options.architectures:
-        if options.against:
-            environment = {**os.environ, "PYTHONPATH": options.against}
-            flags = ["--no-head", *(["--processor"] if options.processor else [])]
-            command = [sys.executable, __file__, name, *flags]
-            done = subprocess.run(command, check=True, env=environment, stdout=subprocess.PIPE)
-            print("before: " + done.stdout.decode().strip(), flush=True)
-        row = measured(name)
-        print(
-            f"| {name} | {row.entries:,} | {row.own:.2f} s | {row.seconds:.1f} s | {row.seconds / row.own:.1f} | "
-            f"{row.passes} | {row.tracing:.0f} s | {row.along} | {row.alone:.0e} | {row.verdict} |",
-            flush=True,
-        )
-        keras.backend.clear_session(free_memory=True)
+    flags = ["--no-head", *(["--processor"] if options.processor else [])]
+    with worktree(options.against) if options.against else nullcontext() as tree:
+        for name in options.rows:
+            if tree is not None:
+                print("before: " + last_line(tree, __file__, name, *flags), flush=True)
+            print(row(name), flush=True)
 
 
 if __name__ == "__main__":

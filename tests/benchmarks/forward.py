@@ -6,18 +6,11 @@ fresh processes, in processor seconds. The commit is checked out as a git worktr
 
 import argparse
 import json
-import os
-import subprocess
-import sys
-import tempfile
 import time
-from contextlib import contextmanager
-from pathlib import Path
 
 import numpy as np
+from earlier import COMMIT, ROOT, last_line, worktree
 
-BEFORE = "3951590"
-ROOT = Path(__file__).resolve().parents[2]
 #: name → whether the entries of one variable stand for all before (the whole of it takes many minutes)
 ROWS = {
     "dense, 67 weights": False,
@@ -102,41 +95,22 @@ def measure(name, most):
 
 def measured(tree, name, most):
     """`measure` in a process of its own, of the product in a tree."""
-    environment = os.environ | {"PYTHONPATH": str(tree), "TF_CPP_MIN_LOG_LEVEL": "3"}
-    command = [sys.executable, __file__, "--row", name, "--most", str(most)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise SystemExit(done.stderr[-2000:])
-    return json.loads(done.stdout.splitlines()[-1])
+    return json.loads(last_line(tree, __file__, "--row", name, "--most", most))
 
 
-@contextmanager
-def worktree(commit):
-    """A worktree of a commit for the time of the block."""
-    with tempfile.TemporaryDirectory() as folder:
-        tree = Path(folder) / "before"
-        git = ["git", "-C", str(ROOT), "worktree"]
-        subprocess.run([*git, "add", "--detach", str(tree), commit], check=True, capture_output=True)
-        try:
-            yield tree
-        finally:
-            subprocess.run([*git, "remove", "--force", str(tree)], check=True, capture_output=True)
-
-
-def table(rows, quick):
-    """Print the rows as they are measured."""
-    print(f"{'processor seconds of one check':<46}{BEFORE:>10}{'now':>10}")
-    with worktree(BEFORE) as tree:
-        for name in rows:
-            most = SAMPLED if quick or ROWS[name] else 0
-            before, compared, entries = measured(tree, name, most)
-            now, *_ = measured(ROOT, name, SAMPLED if quick else 0)
-            sampled = most and entries > compared
-            before = [s * entries / compared for s in before] if sampled and not quick else before
-            for i, (old, new) in enumerate(zip(before, now, strict=True)):
-                which = f", {('first in the process', 'the second')[i]}" if len(now) > 1 else ""
-                note = f" (estimated from {compared:,} of {entries:,})" if sampled and not quick else ""
-                print(f"{name + which:<46}{old:>10.2f}{new:>10.2f}   {old / new:.1f} x{note}", flush=True)
+def table(rows, quick, commit, tree):
+    """Print the rows as they are measured, with the product in the tree of a commit and with this one."""
+    print(f"{'processor seconds of one check':<46}{commit:>10}{'now':>10}")
+    for name in rows:
+        most = SAMPLED if quick or ROWS[name] else 0
+        before, compared, entries = measured(tree, name, most)
+        now, *_ = measured(ROOT, name, SAMPLED if quick else 0)
+        sampled = most and entries > compared
+        before = [s * entries / compared for s in before] if sampled and not quick else before
+        for i, (old, new) in enumerate(zip(before, now, strict=True)):
+            which = f", {('first in the process', 'the second')[i]}" if len(now) > 1 else ""
+            note = f" (estimated from {compared:,} of {entries:,})" if sampled and not quick else ""
+            print(f"{name + which:<46}{old:>10.2f}{new:>10.2f}   {old / new:.1f} x{note}", flush=True)
 
 
 if __name__ == "__main__":
@@ -149,4 +123,5 @@ if __name__ == "__main__":
     if asked.row:
         measure(asked.row, asked.most)
     else:
-        table(asked.only or ROWS, asked.quick)
+        with worktree(COMMIT) as earlier_tree:
+            table(asked.only or ROWS, asked.quick, COMMIT, earlier_tree)

@@ -1,99 +1,38 @@
-"""The speed table of the README, every row measured in this run: `python tests/benchmarks/speed.py [--quick]`.
+"""The speed table, every row measured in this run: `python tests/benchmarks/speed.py [--quick] [--against [COMMIT]]`.
 
 The whole gradient in float64: "two points" is (f(w + h) - f(w - h)) / 2h and nothing else, "default" what users call,
 `numeric_gradient` with `Central()`, which measures the noise and states errors. What is compared runs in turns, several
 times, and the least counts, of wall-clock seconds and of processor seconds: the former need a quiet machine. The plain
 loop is one forward pass for each nudge with one BLAS thread, estimated from a sample of the weights, drawn over all
 layers in proportion; the engine uses every core. "Unavoidable" are the functions and products that no nudge can avoid.
+--against adds what an earlier commit takes, which is checked out as a git worktree for the time of the run, and the
+rows of forward.py: checks by Keras's own forward pass, then and now.
 """
 
 import argparse
+import json
 import os
 import subprocess
 import sys
-import time
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 
+import forward
 import numpy as np
+from earlier import COMMIT, last_line, worktree
+from networks import LARGE, NETWORKS, SMALL, STEP, convolutional, engine, in_turns, network, timed, ways_of
 from threadpoolctl import threadpool_limits
 
-from scratch.calls import Call
-from scratch.differences import Central, Estimate, taken
-from scratch.gradient import Nudges, numeric_gradient
-from scratch.layers.core import Dense
-from scratch.model import Model
+from scratch.gradient import Nudges
 from scratch.nudging.addition_theorems import TERMS, shift, terms_of
 from scratch.nudging.blocks import cores
 from scratch.nudging.matrix_layers import multiply
 from scratch.objective import Objective
 from scratch.registry import get
 
-STEP = 2.0**-17
-SMALL, LARGE = ((16, 64, 64, 10), 32), ((64, 256, 256, 10), 64)
-
-
-def two_points(line, at, noise):
-    """(f(w + h) - f(w - h)) / 2h, and nothing about its error: what a plain loop does."""
-    ahead, behind = taken(at, np.full(at.shape, STEP)), taken(at, np.full(at.shape, -STEP))
-    high, low = line(np.stack([ahead, behind]))
-    return Estimate((high - low) / (ahead - behind), np.zeros(at.shape), np.zeros(at.shape))
-
-
-def network(sizes, batch, seed=0):
-    """Model, weights, x, y: tanh between dense layers, a linear last one, mean squared error."""
-    g = np.random.default_rng(seed)
-    model = Model.chain([*(Dense(n, "tanh") for n in sizes[1:-1]), Dense(sizes[-1])], sizes[:1])
-    weights = {n: g.normal(size=s) / np.sqrt(s[0]) for n, s in model.weight_shapes.items()}
-    return model, weights, g.normal(size=(batch, sizes[0])), g.normal(size=(batch, sizes[-1]))
-
-
-def convolutional(seed=0):
-    """Two convolutions, a pooling, a dense layer."""
-    g = np.random.default_rng(seed)
-    layers = [get("layer", "Conv2D")(8, 3, activation="tanh"), get("layer", "Conv2D")(8, 3, activation="tanh")]
-    model = Model.chain([*layers, get("layer", "MaxPooling2D")(2), get("layer", "Flatten")(), Dense(10)], (16, 16, 3))
-    weights = {n: g.normal(size=s) / 4 for n, s in model.weight_shapes.items()}
-    return model, weights, g.normal(size=(16, 16, 16, 3)), g.normal(size=(16, 10))
-
-
-def recurrent(seed=0):
-    """An LSTM over twelve steps, a dense layer."""
-    model = Model.chain([get("layer", "LSTM")(32), Dense(10)], (12, 16))
-    return drawn(model, (16, 12, 16), seed)
-
-
-def attention(seed=0):
-    """Self-attention of two heads, the mean over the places, a dense layer."""
-    layers = {
-        "attention": get("layer", "MultiHeadAttention")(2, 16),
-        "mean": get("layer", "GlobalAveragePooling1D")(),
-        "dense": Dense(10),
-    }
-    calls = (
-        Call("attention", ("input", "input"), ("attended",)),
-        Call("mean", ("attended",), ("mean",)),
-        Call("dense", ("mean",), ("dense",)),
-    )
-    return drawn(Model({"input": (None, 12, 32)}, layers, calls, ("dense",)), (16, 12, 32), seed)
-
-
-def drawn(model, shape, seed):
-    """Model, weights, x, y."""
-    g = np.random.default_rng(seed)
-    weights = {n: g.normal(size=s) / 4 for n, s in model.weight_shapes.items()}
-    return model, weights, g.normal(size=shape), g.normal(size=(shape[0], 10))
-
-
-def engine(model, weights, x, y, **options):
-    """The whole gradient by the engine, of two points a weight."""
-    return numeric_gradient(model, weights, x, y, loss="MeanSquaredError", scheme=two_points, noise=0.0, **options)
-
-
-def default(model, weights, x, y):
-    """The whole gradient as users call it."""
-    return numeric_gradient(model, weights, x, y, loss="MeanSquaredError", scheme=Central())
+#: ways to take a gradient → what a row calls them
+WAYS = {"two": "two points", "default": "default"}
 
 
 def plain_loss(weights, x, y):
@@ -138,23 +77,6 @@ def tensorflow_check(weights, x, y):
 
     arguments = [tf.constant(w) for w in weights]
     return timed(lambda: tf.test.compute_gradient(loss, arguments, delta=STEP))[0]
-
-
-def timed(function, repeats=1):
-    """Wall-clock and processor seconds, each the least of all runs."""
-    return in_turns({"": function}, repeats)[""]
-
-
-def in_turns(functions, repeats):
-    """The same of several functions by name, which run one after another, again and again."""
-    best = {name: np.full(2, np.inf) for name in functions}
-    for _ in range(repeats):
-        for name, function in functions.items():
-            wall, processor = time.perf_counter(), time.process_time()
-            function()
-            spent = time.perf_counter() - wall, time.process_time() - processor
-            best[name] = np.minimum(best[name], spent)
-    return {name: tuple(map(float, seconds)) for name, seconds in best.items()}
 
 
 def unavoidable(sizes, batch):
@@ -246,34 +168,43 @@ def row(what, seconds, note=""):
     print(f"  {what:<60} {seconds:>9.3f} s   {note}".rstrip(), flush=True)
 
 
-def compared(name, case, loop, looked_at, floors, quick):
+def compared(name, text, loop, looked_at, floors, quick, tree=None):
     """The rows of one network: what `floors` says of work that is unavoidable, by name, is seconds on one core."""
-    _, weights, x, _ = case
+    case = _, weights, x, _ = NETWORKS[name]()
     total = sum(w.size for w in weights.values())
-    print(f"{name}: {total:,} weights, batch {len(x)}, {cores()} cores")
-    ways = {"two": partial(engine, *case), "default": partial(default, *case), "loop": one_thread(loop)}
+    print(f"{text}: {total:,} weights, batch {len(x)}, {cores()} cores")
+    ways = {**ways_of(case), "loop": one_thread(loop)}
     ways["two"]()
     found = in_turns(ways, 2 if quick else 5)
     slow = np.array(found["loop"]) * total / looked_at
     row("plain loop, one BLAS thread", slow[0], f"{slow[1]:.3f} of a processor, from {looked_at:,} weights")
-    for way, text in (("two", "two points"), ("default", "default")):
+    for way, label in WAYS.items():
         wall, processor = found[way]
         row(
-            text,
+            label,
             wall,
             f"{processor:.3f} of processors: {slow[0] / wall:.1f} x faster than the loop "
             f"({slow[1] * cores() / processor:.1f} x by processor time on every core)",
         )
     ratio = np.array(found["default"]) / found["two"]
     print(f"  default / two points: {ratio[1]:.2f} by processor time, {ratio[0]:.2f} by wall time")
-    for text, floor in floors.items():
+    if tree is not None:
+        for way, seconds in before(tree, name).items():
+            faster = np.array(seconds) / found[way]
+            row(f"{WAYS[way]} at the earlier commit", seconds[0], f"{faster[1]:.2f} x the processor time of now")
+    for work, floor in floors.items():
         two, users = (found[way][1] / floor for way in ("two", "default"))
         row(
-            f"unavoidable: {text}, one core",
+            f"unavoidable: {work}, one core",
             floor,
             f"two points {two:.2f} x that by processor time, default {users:.2f}",
         )
     return found
+
+
+def before(tree, name):
+    """{way: (wall-clock seconds, processor seconds)} of a network with the product of an earlier tree."""
+    return json.loads(last_line(tree, Path(__file__).parent / "networks.py", "--row", name))
 
 
 def one_thread(function):
@@ -286,7 +217,7 @@ def one_thread(function):
     return limited
 
 
-def compare_dense(name, sizes, batch, quick):
+def compare_dense(name, sizes, batch, quick, tree):
     """The rows of a dense network of tanh, whose plain loop is bare NumPy."""
     case = _, weights, x, y = network(sizes, batch)
     arrays, text = list(weights.values()), f"{'-'.join(map(str, sizes))} tanh"
@@ -294,7 +225,7 @@ def compare_dense(name, sizes, batch, quick):
     with threadpool_limits(1, user_api="blas"):
         floors = dict(zip(("np.tanh, products", "addition theorem, products"), unavoidable(sizes, batch), strict=True))
     loop = partial(plain_loop, arrays, x, y, which)
-    found = compared(text, case, loop, sum(map(len, which)), floors, quick)
+    found = compared(name, text, loop, sum(map(len, which)), floors, quick, tree)
     with threadpool_limits(cores(), user_api="blas"):
         row(f"two points, {cores()} BLAS threads asked for outside", *timed_text(partial(engine, *case), found["two"]))
     with without_shifts():
@@ -310,9 +241,9 @@ def timed_text(function, other):
     return wall, f"{processor / other[1]:.2f} x the processor time of two points"
 
 
-def compare_any(name, case, quick):
+def compare_any(name, text, quick, tree):
     """The rows of any network, whose plain loop is one forward pass of the model for each nudge."""
-    model, weights, x, y = case
+    model, weights, x, y = NETWORKS[name]()
     which = dict(zip(weights, sample(list(weights.values()), 100 if quick else 300), strict=True))
     nudges = Nudges(Objective.of(model, "MeanSquaredError"), weights, x, y, plain=True)
 
@@ -322,16 +253,16 @@ def compare_any(name, case, quick):
 
     with threadpool_limits(1, user_api="blas"):
         floors = {"layers behind the nudge": behind(model, weights, x)}
-    compared(name, case, loop, sum(map(len, which.values())), floors, quick)
+    compared(name, text, loop, sum(map(len, which.values())), floors, quick, tree)
 
 
-def table(quick=False):
-    """All rows, printed as they come."""
-    compare_dense("small", *SMALL, quick)
-    compare_dense("large", *LARGE, quick)
-    compare_any("two convolutions, pooling, dense on (16, 16, 3)", convolutional(), quick)
-    compare_any("LSTM(32) on (12, 16), dense", recurrent(), quick)
-    compare_any("attention of two heads on (12, 32), mean, dense", attention(), quick)
+def table(quick=False, tree=None):
+    """All rows, printed as they come; with those of an earlier tree where there is one."""
+    compare_dense("small", *SMALL, quick, tree)
+    compare_dense("large", *LARGE, quick, tree)
+    compare_any("convolution", "two convolutions, pooling, dense on (16, 16, 3)", quick, tree)
+    compare_any("recurrence", "LSTM(32) on (12, 16), dense", quick, tree)
+    compare_any("attention", "attention of two heads on (12, 32), mean, dense", quick, tree)
     print("cost against number of weights (64-n-n-10 tanh, batch 64)")
     for n in (32, 64, 128, 256) if quick else (32, 64, 128, 256, 512):
         case = network((64, n, n, 10), 64)
@@ -360,4 +291,12 @@ if __name__ == "__main__":
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="smaller samples, fewer repeats")
-    table(parser.parse_args().quick)
+    parser.add_argument("--against", nargs="?", const=COMMIT, help=f"an earlier commit ({COMMIT})")
+    asked = parser.parse_args()
+    if asked.against is None:
+        table(asked.quick)
+    else:
+        with worktree(asked.against) as earlier_tree:
+            table(asked.quick, earlier_tree)
+            print("checks by Keras's own forward pass")
+            forward.table(forward.ROWS, asked.quick, asked.against, earlier_tree)

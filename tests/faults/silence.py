@@ -17,6 +17,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 from subjects import WrongSquare
+from test_unused_rows import HOLDERS
+from test_unused_rows_of_steps import Stepping, of_keras_2
 
 import keras_ref
 from keras_ref import check_function, check_gradients, check_layer, check_updates, compare, minimise
@@ -86,6 +88,27 @@ def updates_of(make, **options):
     return lambda progress: check_updates(model, x, y, progress=progress, **options)
 
 
+def rows_in(holder):
+    """A check of a million rows, as test_unused_rows has it."""
+    callbacks = []
+
+    def told(*now):
+        callbacks[0](*now)
+
+    _, check = HOLDERS[holder](1_000_000, progress=told)
+
+    def call(progress):
+        callbacks.append(progress)
+        check()
+
+    return call
+
+
+def large(make):
+    """A model of a million rows, and a batch of two."""
+    return lambda: (make(1_000_000), np.array([[7, 70, 3], [3, 50, 0]]), np.array([[1.0], [0.5]]))
+
+
 def slow_layer():
     """A recurrent layer over 300 steps, unrolled."""
     layer, x = keras.layers.LSTM(2, unroll=True, name="slow"), np.linspace(-1, 1, 1200).reshape(2, 300, 2)
@@ -127,6 +150,8 @@ def build():
     model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1, name="dense")], name="shop")
     model.compile(optimizer="sgd", loss="mse")
     return model, np.ones((2, 2)), np.ones((2, 1))
+
+other = build
 """
 
 
@@ -154,11 +179,23 @@ def on_a_terminal(*arguments):
 SUBJECTS = {
     "a command on a terminal": lambda: on_a_terminal("check", "recipe_shop:build"),
     "an isolated command on a terminal": lambda: on_a_terminal("check", "recipe_shop:build", "--isolate"),
+    "a check with workers on a terminal": lambda: on_a_terminal("check", "recipe_shop:build", "--workers", "2"),
+    "two isolated targets on a terminal": lambda: on_a_terminal(
+        "check", "recipe_shop:build", "recipe_shop:other", "--isolate", "--workers", "2"
+    ),
+    "updates on a terminal": lambda: on_a_terminal("updates", "recipe_shop:build"),
+    "locate on a terminal": lambda: on_a_terminal("locate", "recipe_shop:build"),
+    "a lesson on a terminal": lambda: on_a_terminal("lesson", "recipe1", "--output", "lesson.html"),
     "a comparison on a terminal": lambda: on_a_terminal("compare", "recipe_shop:build", "recipe_shop:build"),
     "a campaign on a terminal": lambda: on_a_terminal("campaign", "tensorflow.math.xlogy", "keras.ops.square"),
     "a million rows, gradients": lambda: gradients_of(rows),
     "a million rows, gradients fast": lambda: gradients_of(rows, effort="fast"),
     "a million rows, updates": lambda: updates_of(rows, steps=1),
+    "a million rows, a layer": lambda: rows_in("layer"),
+    "a million rows, a function": lambda: rows_in("function"),
+    "a million rows, gradients of Keras 2": lambda: rows_in("Keras 2"),
+    "a million rows, updates of Keras 2": lambda: updates_of(large(of_keras_2), steps=1),
+    "a million rows, a train_step of its own": lambda: updates_of(large(Stepping), steps=1),
     "a million rows, compare": lambda: with_itself(rows, steps=1),
     "1,000 variables, gradients": lambda: gradients_of(variables),
     "1,000 variables, gradients fast": lambda: gradients_of(variables, effort="fast"),

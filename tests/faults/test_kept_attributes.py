@@ -7,6 +7,7 @@ from collections import OrderedDict, deque
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from keras_ref import check_function, check_gradients, check_layer, check_updates, compare
 from keras_ref.errors import BadInput, CouldNotRun, short
@@ -33,6 +34,7 @@ class Keeping(keras.layers.Layer):
         self.nested[1][0].append(3)
         self.deep["a"]["b"].append(3)
         self.order["a"] += 1
+        self.order[len(self.order)] = 0
         self.space.n += 1
         self.space.inner[0] -= 1
         self.chosen[0].add(len(self.chosen[0]) + 1)
@@ -49,7 +51,7 @@ class Keeping(keras.layers.Layer):
             "bytes": bytes(self.bytes),
             "nested": ([*self.nested[0]], [*self.nested[1][0]]),
             "deep": [*self.deep["a"]["b"]],
-            "order": dict(self.order),
+            "order": [*self.order.items()],
             "space": (self.space.n, self.space.inner[0].tolist()),
             "chosen": {*self.chosen[0]},
             "random": self.random.getstate(),
@@ -92,12 +94,78 @@ def test_a_container_that_holds_itself():
     items, table = [0], {"a": [1]}
     items += [items, table]
     table["b"] = table
-    steps = [*steps_to_undo(items, set())]
+    steps = [*steps_to_undo(items)]
     table["a"].append(2)
     items[0], table["b"], items[1] = 3, None, None
     for step in (*steps, *steps):
         step()
     assert (items[0], items[1] is items, table["a"], table["b"] is table) == (0, True, [1], True)
+
+
+def test_a_list_that_tensorflow_tracks():
+    """Its items are those of a list inside it, which must not seem changed behind its back."""
+    module = tf.Module()
+    module.items = [1, [2]]
+    steps = [*steps_to_undo(module.items)]
+    module.items.append(3)
+    module.items[1].append(4)
+    for step in (*steps, *steps):
+        step()
+    assert ([*module.items], [*module.items[1]]) == ([1, [2]], [2])
+    module.items.append(tf.Variable(1.0))
+    assert len(module.items._trackable_children()) > 0
+
+
+def nested(make, depth=10_000):
+    """Something in something in something."""
+    held = make(0)
+    for _ in range(depth):
+        held = make(held)
+    return held
+
+
+def holding_itself(container, add):
+    add(container)
+    return container
+
+
+#: what holds itself, or lies deeper than Python's recursion goes
+ENDLESS = {
+    "list": lambda: holding_itself(items := [1], items.append),
+    "dictionary": lambda: holding_itself(table := {"a": 1}, lambda own: table.update(own=own)),
+    "tuple": lambda: holding_itself(items := ([],), items[0].append),
+    "queue": lambda: holding_itself(queue := deque(), queue.append),
+    "deep list": lambda: nested(lambda held: [held]),
+    "deep dictionary": lambda: nested(lambda held: {"a": held}),
+    "deep tuple": lambda: nested(lambda held: (held,)),
+}
+OBJECTS = {
+    "space": lambda: holding_itself(space := types.SimpleNamespace(), lambda own: setattr(space, "own", own)),
+    "deep spaces": lambda: nested(lambda held: types.SimpleNamespace(held=held)),
+}
+
+
+@pytest.mark.parametrize("verb", ["gradients", "updates"])
+def test_attributes_without_end(verb):
+    """Written past Keras's own tracking, which does not end at them either."""
+    layer, model = built()
+    endless = {f"endless {kind}": make() for kind, make in (ENDLESS | OBJECTS).items()}
+    vars(layer).update(endless)
+    VERBS[verb](layer, model)
+    assert all(vars(layer)[kind] is held for kind, held in endless.items())
+
+
+@pytest.mark.parametrize("kind", ENDLESS)
+@pytest.mark.parametrize("name", ["inputs", "y", "weights"])
+def test_an_argument_without_end_is_one_sentence(kind, name):
+    endless, model = ENDLESS[kind](), keras.Sequential([keras.layers.Dense(1)])
+    verbs = {
+        "inputs": lambda: check_function(lambda x: x, endless),
+        "y": lambda: check_gradients(model, ONE, endless),
+        "weights": lambda: compare(model, model, ONE, ONE, weights=endless),
+    }
+    with pytest.raises(BadInput, match=f"^`{name}` must not contain itself, nor lists and dictionaries nested more"):
+        verbs[name]()
 
 
 class Odd(Exception):

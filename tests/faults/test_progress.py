@@ -1,6 +1,7 @@
 """A check says that it goes on, in every phase of every verb."""
 
 import io
+import re
 import sys
 import time
 import types
@@ -18,6 +19,7 @@ from keras_ref.errors import BadInput, CouldNotRun
 from keras_ref.frontends.invocation import Invocation
 from keras_ref.lesson import lesson
 from keras_ref.minimisation import operations, programs
+from keras_ref.reports import progress_lines
 from keras_ref.reports.terminal import show_progress
 from keras_ref.reports.terminal import ticking as ticking_bar
 from scratch import progress as progress_module
@@ -232,6 +234,23 @@ def test_a_bar_shows_that_time_goes_on():
         time.sleep(0.4)
         assert out.tell() > before
     assert "0:00:00" in out.getvalue()
+
+
+def test_a_log_has_a_line_now_and_then(monkeypatch, capsys):
+    """Where the output is no terminal, on the error stream: the part that was reported last, made harmless."""
+    monkeypatch.setattr(progress_lines, "EVERY", 0.05)
+    with show_progress(Console(file=io.StringIO(), force_terminal=False)) as shown:
+        report = ticking_bar(shown, "shop:build")
+        time.sleep(0.2)
+        report(3, 10, "dense\n::error::x\x1b[2J")
+        time.sleep(0.2)
+    printed = capsys.readouterr()
+    first, *_, last = printed.err.splitlines()
+    assert printed.out == ""
+    assert re.fullmatch(r"still running after \d+ s: shop:build", first)
+    assert re.fullmatch(r"still running after \d+ s: shop:build, dense\\n::error::x\\x1b\[2J \(3 of 10\)", last)
+    time.sleep(0.2)
+    assert capsys.readouterr().err == ""
 
 
 @pytest.mark.slow

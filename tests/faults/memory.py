@@ -1,0 +1,82 @@
+"""How much memory training steps take: the peak of the process beside what it has before, by optimizer (Linux).
+
+python tests/faults/memory.py [optimizer …] prints a table of these optimizers of Keras's, of all without one.
+"""
+
+import ctypes
+import gc
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from keras_ref import check_updates
+
+#: weights of the layers that are measured, and rows of 8 of the embeddings, five of which the data use
+WEIGHTS, ROWS = (5_000, 20_000, 80_000), (20_000, 60_000, 180_000)
+#: what is allowed of every optimizer whose step takes all rows or weights: bytes, and times the float32 weights
+FIXED, TIMES = 160e6, 110
+#: optimizers that other optimizers are inside of, or that only name another
+WRAPPERS = frozenset(("Optimizer", "LossScaleOptimizer"))
+OPTIMIZERS = {
+    name: one
+    for name, one in vars(keras.optimizers).items()
+    if isinstance(one, type) and issubclass(one, keras.optimizers.Optimizer) and name not in WRAPPERS
+}
+
+
+def with_embedding(rows, optimizer):
+    keras.utils.set_random_seed(0)
+    layers = [keras.layers.Embedding(rows, 8, name="rows"), keras.layers.Flatten(), keras.layers.Dense(1, "tanh")]
+    model = keras.Sequential([keras.Input((3,), dtype="int32"), *layers], name="rows")
+    model.compile(optimizer=optimizer, loss="mse")
+    return model, np.array([[7, 70, 3], [3, 50, 0]]), np.array([[1.0], [0.5]])
+
+
+def with_weights(count, optimizer):
+    keras.utils.set_random_seed(0)
+    units = int(count**0.5)
+    layers = [keras.layers.Dense(units, "tanh", name="large"), keras.layers.Dense(1, name="last")]
+    model = keras.Sequential([keras.Input((units,)), *layers], name="weights")
+    model.compile(optimizer=optimizer, loss="mse")
+    g = np.random.default_rng(0)
+    return model, g.normal(size=(2, units)), g.normal(size=(2, 1))
+
+
+def resident(what):
+    """Bytes of the process: VmRSS now, or VmHWM, the most since `peak_of` began."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(what)) * 1024
+
+
+def peak_of(make, size, optimizer):
+    """(bytes of a step's peak, float32 bytes of the weights)."""
+    model, x, y = make(size, optimizer)
+    weights = 4 * model.count_params()
+    gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)
+    before = resident("VmRSS")
+    Path("/proc/self/clear_refs").write_text("5")
+    report = check_updates(model, x, y, steps=1)
+    assert report.ok, report
+    return resident("VmHWM") - before, weights
+
+
+def measure(name):
+    """The peaks of an optimizer's steps: those of layers, and those of embeddings."""
+    optimizer = OPTIMIZERS[name]
+    peak_of(with_weights, 100, optimizer(0.01))
+    peak_of(with_embedding, 100, optimizer(0.01))
+    return [peak_of(make, size, optimizer(0.01)) for make, sizes in KINDS.items() for size in sizes]
+
+
+KINDS = {with_weights: WEIGHTS, with_embedding: ROWS}
+
+
+if __name__ == "__main__":
+    heads = [*(f"{size:,} weights" for size in WEIGHTS), *(f"{size:,} rows" for size in ROWS)]
+    print(f"| optimizer | {' | '.join(heads)} |\n|---|{'---:|' * len(heads)}")
+    for each in sys.argv[1:] or OPTIMIZERS:
+        cells = [f"{peak / 1e6:.0f} MB, {peak / weights:.0f} ×" for peak, weights in measure(each)]
+        print(f"| {each} | {' | '.join(cells)} |", flush=True)
