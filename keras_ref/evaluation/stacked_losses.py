@@ -27,7 +27,7 @@ from scratch.progress import Progress
 #: nudged losses that one call of the traced function evaluates, fewer where memory does not suffice; and a worker
 BLOCK = 512
 #: bytes that forward passes have to make before columns pay for their trace, which costs as much as a thousand passes
-WORTH = 2**30
+WORTH = 2**29
 #: nudges of one call of columns
 CALL = 4096
 #: nudges whose losses are computed in both ways, before columns are relied on
