@@ -19,7 +19,7 @@ from keras_ref.undoing import undoing
 LISTED = 20
 
 
-def _visible(message: str) -> str:
+def _make_visible(message: str) -> str:
     """A message as one line in which everything is visible: names of classes and texts of errors may be anything."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in message)
 
@@ -28,7 +28,7 @@ class BadInput(ValueError):
     """A check refuses what it was given. The message has three parts: the rule, what was received, what to do."""
 
     def __init__(self, message: str) -> None:
-        super().__init__(_visible(message))
+        super().__init__(_make_visible(message))
 
     #: AutoGraph raises an error with this mark as it is, and no StagingError in its place
     ag_pass_through = True
@@ -52,9 +52,9 @@ class BackwardPassFailed(UserCodeFailed):
     """
 
     def __init__(self, error: BaseException | str, *, place: str) -> None:
-        super().__init__(text_of_error(error))
+        super().__init__(describe_error(error))
         self.place = place
-        self.received = error if isinstance(error, str) else f"{type(error).__name__}: {short(error)}"
+        self.received = error if isinstance(error, str) else f"{type(error).__name__}: {shorten_error(error)}"
 
     @property
     def lacks_gradient(self) -> bool:
@@ -65,8 +65,8 @@ class BackwardPassFailed(UserCodeFailed):
         """The three parts that a user reads."""
         if self.lacks_gradient:
             return (
-                f"Autodiff must have a gradient for every operation. Received: {short(self.error)} Write one with "
-                "tf.custom_gradient, or stop it with tf.stop_gradient."
+                f"Autodiff must have a gradient for every operation. Received: {shorten_error(self.error)} Write one "
+                "with tf.custom_gradient, or stop it with tf.stop_gradient."
             )
         where = f" It comes from {self.place}." if self.place else ""
         return (
@@ -81,7 +81,8 @@ class TrainStepFailed(UserCodeFailed):
     def message(self) -> str:
         """The three parts that a user reads."""
         return (
-            f"A training step must run. Received: {type(self.error).__name__}: {short(self.error)} The loss can be "
+            f"A training step must run. Received: {type(self.error).__name__}: {shorten_error(self.error)} The loss "
+            "can be "
             "computed there: look at the backward pass, which check_gradients compares by itself, and at the optimizer."
         )
 
@@ -93,9 +94,9 @@ class FailedInFloat64(UserCodeFailed):
         """The three parts that a user reads."""
         return (
             f"A model must run in float64 for its updates to be compared. Received: {type(self.error).__name__} there: "
-            f"{short(self.error, place_of(self.error))} If it runs on these data by itself, let the code there take "
-            "the dtype of what it is given (x.dtype in place of float32, say), or use check_gradients, which checks a "
-            "model in the precision that it has."
+            f"{shorten_error(self.error, find_place(self.error))} If it runs on these data by itself, let the code "
+            "there take the dtype of what it is given (x.dtype in place of float32, say), or use check_gradients, "
+            "which checks a model in the precision that it has."
         )
 
 
@@ -107,7 +108,7 @@ def running_user_code() -> Iterator[None]:
     except (BadInput, UserCodeFailed, AssertionError):
         raise
     except Exception as error:
-        raise UserCodeFailed(text_of_error(error)) from error
+        raise UserCodeFailed(describe_error(error)) from error
 
 
 @contextmanager
@@ -125,7 +126,7 @@ def errors_as_bad_input() -> Iterator[None]:
             raise failed.error from None
         raise BadInput(
             f"A subject must run on the data it is checked on. Received: {type(failed.error).__name__}: "
-            f"{short(failed.error, place_of(failed.error))} Call it on them by itself first."
+            f"{shorten_error(failed.error, find_place(failed.error))} Call it on them by itself first."
         ) from failed.error
 
 
@@ -133,10 +134,10 @@ class CouldNotRun(Exception):
     """A command cannot do its work: exit status 2. The message is one line of three parts, as that of BadInput."""
 
     def __init__(self, message: str) -> None:
-        super().__init__(_visible(message))
+        super().__init__(_make_visible(message))
 
 
-def listed(names: Iterable[Any]) -> str:
+def join_names(names: Iterable[Any]) -> str:
     """Names in a sentence: a file may have thousands."""
     every = [*map(str, names)]
     left_out = len(every) - LISTED
@@ -165,20 +166,20 @@ def target_stays(target: str) -> Iterator[None]:
         except SystemExit as ended:
             raise CouldNotRun(
                 f"A target must leave the process running. Received: {target}, which ends it with status {ended.code}"
-                f"{place_of(ended)}. Take that out of it."
+                f"{find_place(ended)}. Take that out of it."
             ) from ended
 
 
-def place_of(error: BaseException) -> str:
+def find_place(error: BaseException) -> str:
     """Where in the code of a user an error was raised, as " (shop/models.py:41)"; "" where nothing there is theirs."""
     if isinstance(error, SyntaxError):  # which says so itself
         return ""
     frames = traceback.extract_tb(error.__traceback__)
     own = next((f for f in reversed(frames) if _is_of_user(f.filename)), None)
-    return "" if own is None else f" ({_shown(own.filename)}:{own.lineno})"
+    return "" if own is None else f" ({_shorten_path(own.filename)}:{own.lineno})"
 
 
-def stacklevel_of_user() -> int:
+def find_user_stacklevel() -> int:
     """The `stacklevel` by which a warning of the calling function points at the code of a user; 2 without any."""
     level, frame = 0, inspect.currentframe()
     while frame is not None and not _is_of_user(frame.f_code.co_filename):
@@ -199,7 +200,7 @@ def _is_of_user(file: str) -> bool:
     return not file.startswith(_PYTHON) or _PACKAGES.search(file) is not None
 
 
-def _shown(file: str) -> str:
+def _shorten_path(file: str) -> str:
     """A path as it is seen from the working directory, if it lies below that."""
     path = Path(file)
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
@@ -209,7 +210,7 @@ class NobodyReads(Exception):
     """The reader of the output has gone: a broken pipe, which Click would take for an exit status of 1."""
 
 
-def text_of_error(error: Any) -> str:
+def describe_error(error: Any) -> str:
     """The text of an error, whose own `__str__` may be wrong."""
     try:
         return str(error)
@@ -217,13 +218,13 @@ def text_of_error(error: Any) -> str:
         return f"its text cannot be read, which raises {type(other).__name__}"
 
 
-def short(error: Any, place: str = "") -> str:
+def shorten_error(error: Any, place: str = "") -> str:
     """The text of an error in at most 160 characters of one sentence, without colours and TensorFlow's own names.
 
-    place   put behind it, as place_of gives it
+    place   put behind it, as find_place gives it
     """
     # str(KeyError) has quotes
-    said = text_of_error(error.args[0] if isinstance(error, KeyError) and error.args else error)
+    said = describe_error(error.args[0] if isinstance(error, KeyError) and error.args else error)
     if isinstance(error, Exception) and "Graph execution error" in said:  # TensorFlow's own, after where it was
         said = [line for line in said.splitlines() if line.strip() and not line.lstrip().startswith("[[")][-1]
     text = re.sub(r"\x1b\[[0-9;]*m|__inference_\S+|\[Op:\w+\]( name:)?|\{\{function_node [^}]*\}\}", "", said)

@@ -36,24 +36,24 @@ class Tensor:
     name: str
 
 
-def keywords_of(call: Call, layer: Layer, tensors: Mapping[str, Array], context: Mapping[str, Any]) -> dict[str, Any]:
+def make_keywords(call: Call, layer: Layer, tensors: Mapping[str, Array], context: Mapping[str, Any]) -> dict[str, Any]:
     """The keyword arguments of a call's forward pass.
 
     These are the call's own keywords with tensors filled in, and those entries of `context` (training, mask, draw,
     stopped) that the layer's `forward` accepts. Where a call gives one mask for each input, the masks that it leaves
     open (None) are those that the inputs carry.
     """
-    own = {name: filled(value, tensors) for name, value in call.keywords.items()}
+    own = {name: fill_value(value, tensors) for name, value in call.keywords.items()}
     carried = context.get("mask")
     if isinstance(own.get("mask"), list) and isinstance(carried, tuple):
         own["mask"] = [there if given is None else given for given, there in zip_longest(own["mask"], carried)]
     return {name: value for name, value in context.items() if name in layer.accepts} | own
 
 
-def filled(value: Any, tensors: Mapping[str, Any]) -> Any:
+def fill_value(value: Any, tensors: Mapping[str, Any]) -> Any:
     """A keyword's value in which each `Tensor`, in nested lists too, is replaced by its array."""
     if isinstance(value, (tuple, list)):
-        return [filled(item, tensors) for item in value]
+        return [fill_value(item, tensors) for item in value]
     return tensors[value.name] if isinstance(value, Tensor) else value
 
 

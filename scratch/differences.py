@@ -20,7 +20,7 @@ from typing import Annotated, Any, Protocol
 import numpy as np
 
 from scratch.arrays import Array
-from scratch.fields import AtLeast, checked
+from scratch.fields import AtLeast, check_value
 
 Line = Callable[[Array], Array]
 UNIT = float(np.finfo(np.float64).eps)
@@ -96,7 +96,7 @@ def scale_of(at: Array) -> Array:
     return np.exp2(np.round(np.log2(np.where(size > 0, size, 1.0))))
 
 
-def taken(at: Array, offset: Array) -> Array:
+def measure_step(at: Array, offset: Array) -> Array:
     """The step that a weight really makes when it is set to at + offset: rounding included."""
     return (at + offset) - at
 
@@ -111,7 +111,9 @@ def coefficients(points: tuple[int, ...]) -> tuple[float, ...]:
     return tuple(np.linalg.solve(powers, np.eye(len(points))[1]))
 
 
-def _stencil(points: tuple[int, ...], order: int, step: float | None, line: Line, at: Array, noise: float) -> Estimate:
+def _apply_stencil(
+    points: tuple[int, ...], order: int, step: float | None, line: Line, at: Array, noise: float
+) -> Estimate:
     """The derivative from losses at `points` times h and times 2h; the two tell the truncation of the first.
 
     The error of order p at h is E, at 2h it is 2^p·E, hence E = |D(2h) - D(h)| / (2^p - 1). A step is chosen where
@@ -127,8 +129,8 @@ def _stencil(points: tuple[int, ...], order: int, step: float | None, line: Line
 
     def look(factor: int, asked: Array) -> tuple[Array, Array]:
         """Slopes, and the second differences of three points, with step factor · h; 0 where not asked for."""
-        unit = taken(at, factor * h)
-        changes = line(np.where(asked, taken(at, grid * unit), 0.0)) - base
+        unit = measure_step(at, factor * h)
+        changes = line(np.where(asked, measure_step(at, grid * unit), 0.0)) - base
         return np.sum(c * changes, axis=0) / unit, np.abs(changes.sum(axis=0)) / factor**2
 
     value, bend = look(1, np.ones(at.shape, bool))
@@ -170,7 +172,7 @@ class _Fixed:
     step: float | None = None
 
     def __post_init__(self) -> None:
-        checked(type(self).__name__, "order", Annotated[int, AtLeast(1)], self.order)
+        check_value(type(self).__name__, "order", Annotated[int, AtLeast(1)], self.order)
 
 
 @dataclass(frozen=True)
@@ -178,7 +180,7 @@ class Forward(_Fixed):
     """(f(w + h) - f(w)) / h, the book's own; `order` uses that many points ahead. Error O(h^order)."""
 
     def __call__(self, line: Line, at: Array, noise: float) -> Estimate:
-        return _stencil(tuple(range(self.order + 1)), self.order, self.step, line, at, noise)
+        return _apply_stencil(tuple(range(self.order + 1)), self.order, self.step, line, at, noise)
 
 
 @dataclass(frozen=True)
@@ -186,7 +188,7 @@ class Backward(_Fixed):
     """(f(w) - f(w - h)) / h; `order` uses that many points behind. Error O(h^order)."""
 
     def __call__(self, line: Line, at: Array, noise: float) -> Estimate:
-        return _stencil(tuple(range(-self.order, 1)), self.order, self.step, line, at, noise)
+        return _apply_stencil(tuple(range(-self.order, 1)), self.order, self.step, line, at, noise)
 
 
 @dataclass(frozen=True)
@@ -210,7 +212,7 @@ class Central(_Fixed):
 
     def __call__(self, line: Line, at: Array, noise: float) -> Estimate:
         half = self.order // 2
-        return _stencil(tuple(range(-half, half + 1)), self.order, self.step, line, at, noise)
+        return _apply_stencil(tuple(range(-half, half + 1)), self.order, self.step, line, at, noise)
 
 
 @dataclass(frozen=True)
@@ -226,9 +228,9 @@ class Richardson:
 
     def __call__(self, line: Line, at: Array, noise: float) -> Estimate:
         at = np.asarray(at, dtype=float)
-        steps = np.abs(taken(at, self.start * scale_of(at) * np.exp2(-np.arange(self.levels))[:, None]))
+        steps = np.abs(measure_step(at, self.start * scale_of(at) * np.exp2(-np.arange(self.levels))[:, None]))
         ahead, behind = np.split(line(np.concatenate([steps, -steps])), 2)
-        width = taken(at, steps) - taken(at, -steps)
+        width = measure_step(at, steps) - measure_step(at, -steps)
         return Tableau.of((ahead - behind) / width, 2 * noise / width, power=2).best()
 
 

@@ -2,9 +2,9 @@
 
     units: Annotated[int, AtLeast(1)] = 1
 
-A domain has four parts: whether a value is legal (`holds`), the rule in words (`rule`), the canonical form of a legal
-value (`normalise`), and the small values that examples draw (`small`, read by the Hypothesis strategies: legal is not
-the same as small).
+A domain has four parts: whether a value is legal (`holds`), the rule in words (`describe_rule`), the canonical form of
+a legal value (`normalise`), and the small values that examples draw (`small`, read by the Hypothesis strategies: legal
+is not the same as small).
 """
 
 from __future__ import annotations
@@ -144,7 +144,7 @@ class Integers(Domain):
         return tuple(int(v) for v in value)
 
 
-def _plain(hint: Any, value: Any) -> bool:
+def _is_plain(hint: Any, value: Any) -> bool:
     """Whether `value` is of the type `hint`; a bool is not an int, and an int is a float."""
     if hint is Any:
         return True
@@ -159,38 +159,38 @@ def _plain(hint: Any, value: Any) -> bool:
     return isinstance(value, get_origin(hint) or hint)
 
 
-def alternatives(hint: Any) -> Iterator[tuple[Any, tuple[Domain, ...]]]:
+def list_alternatives(hint: Any) -> Iterator[tuple[Any, tuple[Domain, ...]]]:
     """The members of a (possibly annotated) union: pairs of a type and its domains."""
     if get_origin(hint) is typing.Annotated:
         inner, *metadata = get_args(hint)
-        for plain, domains in alternatives(inner):
+        for plain, domains in list_alternatives(inner):
             yield plain, domains + tuple(m for m in metadata if isinstance(m, Domain))
     elif get_origin(hint) in (Union, types.UnionType):
         for member in get_args(hint):
-            yield from alternatives(member)
+            yield from list_alternatives(member)
     else:
         yield hint, ()
 
 
-def _alike(value: Any, option: Any) -> bool:
+def _is_alike(value: Any, option: Any) -> bool:
     """Whether a value is of the type of an option: True is not 1."""
     return isinstance(value, type(option)) and isinstance(value, bool) == isinstance(option, bool)
 
 
-def _member(hint: Any, domains: tuple[Domain, ...], value: Any) -> bool:
+def _is_member(hint: Any, domains: tuple[Domain, ...], value: Any) -> bool:
     if hint is type(None):
         return value is None
     if get_origin(hint) is Literal:
-        return any(value is option or (value == option and _alike(value, option)) for option in get_args(hint))
+        return any(value is option or (value == option and _is_alike(value, option)) for option in get_args(hint))
     if (domains and get_origin(hint) is tuple) or hint is tuple:
         return all(domain.holds(value) for domain in domains)
-    return _plain(hint, value) and all(domain.holds(value) for domain in domains)
+    return _is_plain(hint, value) and all(domain.holds(value) for domain in domains)
 
 
-def rule(hint: Any) -> str:
+def describe_rule(hint: Any) -> str:
     """The rule of an annotation, in words that follow the name of a field."""
     parts: list[str] = []
-    for plain, domains in alternatives(hint):
+    for plain, domains in list_alternatives(hint):
         if domains and plain is not type(None):
             text = " and ".join(domain.rule for domain in domains)
             if plain is int:
@@ -207,25 +207,27 @@ def rule(hint: Any) -> str:
     return " or ".join([first, *(part.removeprefix("must be ") for part in rest)])
 
 
-def checked(owner: str, name: str, hint: Any, value: Any) -> Any:
+def check_value(owner: str, name: str, hint: Any, value: Any) -> Any:
     """The canonical form of `value` for the field `name` of `owner`.
 
     Raises: ValueError where the value is not legal, with the rule and the value.
     """
-    return _checked(owner, name, hint, tuple(alternatives(hint)), value)
+    return _check_member(owner, name, hint, tuple(list_alternatives(hint)), value)
 
 
-def _checked(owner: str, name: str, hint: Any, members: tuple[tuple[Any, tuple[Domain, ...]], ...], value: Any) -> Any:
+def _check_member(
+    owner: str, name: str, hint: Any, members: tuple[tuple[Any, tuple[Domain, ...]], ...], value: Any
+) -> Any:
     for plain, domains in members:
-        if _member(plain, domains, value):
+        if _is_member(plain, domains, value):
             for domain in domains:
                 value = domain.normalise(value)
             return value
-    raise ValueError(f"`{name}` of {owner} {rule(hint)}. Received: {name}={value!r}. Pass a legal value.")
+    raise ValueError(f"`{name}` of {owner} {describe_rule(hint)}. Received: {name}={value!r}. Pass a legal value.")
 
 
 @cache
-def hints(definition: Any) -> Mapping[str, Any]:
+def read_hints(definition: Any) -> Mapping[str, Any]:
     """The annotations of a class or function, by field or parameter name, with their domains."""
     return get_type_hints(definition, include_extras=True)
 
@@ -243,17 +245,18 @@ def frozen(cls: type[T]) -> type[T]:
 
 def _check_fields(self: Any) -> None:
     cls: Any = type(self)
-    for name, hint, members in _members(cls):
-        object.__setattr__(self, name, _checked(cls.__name__, name, hint, members, getattr(self, name)))
+    for name, hint, members in _list_members(cls):
+        object.__setattr__(self, name, _check_member(cls.__name__, name, hint, members, getattr(self, name)))
     if hasattr(self, "check"):
         self.check()
 
 
 @cache
-def _members(cls: Any) -> tuple[tuple[str, Any, tuple[tuple[Any, tuple[Domain, ...]], ...]], ...]:
+def _list_members(cls: Any) -> tuple[tuple[str, Any, tuple[tuple[Any, tuple[Domain, ...]], ...]], ...]:
     """The fields of a class: name, annotation, and the members of the annotation."""
     return tuple(
-        (field.name, hints(cls)[field.name], tuple(alternatives(hints(cls)[field.name]))) for field in fields(cls)
+        (field.name, read_hints(cls)[field.name], tuple(list_alternatives(read_hints(cls)[field.name])))
+        for field in fields(cls)
     )
 
 

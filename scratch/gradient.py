@@ -128,9 +128,9 @@ class Nudges:
     def directional(self, direction: Mapping[str, Array], steps: Array) -> Array:
         """The losses at weights + step · direction for each of `steps`: (m,) → (m,)."""
         with one_blas_thread():
-            return np.array([self._along(direction, step) for step in np.asarray(steps)])
+            return np.array([self._move_along(direction, step) for step in np.asarray(steps)])
 
-    def _along(self, direction: Mapping[str, Array], step: Any) -> Any:
+    def _move_along(self, direction: Mapping[str, Array], step: Any) -> Any:
         weights, inputs = dict(self.point.weights), dict(self.point.inputs)
         for name, towards in direction.items():
             into, key = (inputs, name.removeprefix(INPUT)) if name.startswith(INPUT) else (weights, name)
@@ -179,7 +179,7 @@ def numeric_gradient(
     """
     nudges = Nudges(Objective.of(model, loss, loss_weights), weights, x, y, **point)
     scheme = Central() if scheme is None else scheme
-    names = variables(nudges, wrt)
+    names = resolve_names(nudges, wrt)
     if noise is None:
         noise = nudges.noise
     gradient = {}
@@ -190,7 +190,7 @@ def numeric_gradient(
     return gradient
 
 
-def variables(nudges: Nudges, wrt: Sequence[str]) -> tuple[str, ...]:
+def resolve_names(nudges: Nudges, wrt: Sequence[str]) -> tuple[str, ...]:
     """The names that `wrt` stands for. Raises: ValueError for a name of no weight or float input."""
     floats = tuple(INPUT + name for name, value in nudges.point.inputs.items() if value.dtype.kind == "f")
     known = {"weights": nudges.point.model.trainable, "inputs": floats}

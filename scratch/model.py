@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 
 from scratch.arrays import Array
-from scratch.calls import Call, as_masks, as_tuple, keywords_of
+from scratch.calls import Call, as_masks, as_tuple, make_keywords
 from scratch.fields import Shape
 from scratch.layers.base import Layer, Weights
-from scratch.naming import default_names, prefixed, weights_of
+from scratch.naming import add_prefix, make_default_names, weights_of
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Model:
         cls, layers: Sequence[Layer] | Mapping[str, Layer], input_shape: Sequence[int | None], **more: Any
     ) -> Model:
         """A chain of layers on one input of shape `input_shape` (without the batch), with Keras's default names."""
-        named = layers if isinstance(layers, Mapping) else dict(zip(default_names(layers), layers, strict=True))
+        named = layers if isinstance(layers, Mapping) else dict(zip(make_default_names(layers), layers, strict=True))
         calls, tensor = [], "input"
         for name in named:
             calls.append(Call(name, (tensor,), (name,)))
@@ -103,10 +103,10 @@ class Model:
                 name: tuple(int(n or 0) for n in shape)
                 for name, shape in layer.weight_shapes(*(x.shape for x in inputs)).items()
             }
-            shapes.update(prefixed(call.layer, own))
+            shapes.update(add_prefix(call.layer, own))
             ones = {name: np.ones(shape) for name, shape in own.items()}
             with np.errstate(all="ignore"):
-                outputs = as_tuple(layer.forward(ones, *inputs, **keywords_of(call, layer, tensors, {})))
+                outputs = as_tuple(layer.forward(ones, *inputs, **make_keywords(call, layer, tensors, {})))
             tensors.update(zip(call.outputs, outputs, strict=False))
         return tensors, shapes
 
@@ -153,7 +153,7 @@ class Model:
             arguments = [tensors[name] for name in call.inputs]
             mask = tuple(known[name] for name in call.inputs) if len(call.inputs) > 1 else known[call.inputs[0]]
             context = {"training": training, "mask": mask, "draw": (draws or {}).get(call.outputs[0])}
-            keywords = keywords_of(call, layer, tensors, context)
+            keywords = make_keywords(call, layer, tensors, context)
             if "stopped" in layer.accepts:
                 stopped[call.outputs[0]] = (
                     point.stopped[call.outputs[0]] if point else layer.stopped(own, *arguments, **keywords)
@@ -168,7 +168,7 @@ class Model:
             known.update(zip(call.outputs, as_masks(out_masks, len(call.outputs)), strict=True))
             if training and layer.state:
                 new = layer.updates(own, *arguments, **keywords)
-                updates.update(prefixed(call.layer, new))
+                updates.update(add_prefix(call.layer, new))
         return Run(tensors, known, updates, stopped)
 
     def forward(self, weights: Weights, inputs: Any, **options: Any) -> Any:
@@ -179,11 +179,11 @@ class Model:
 
     def _repr_html_(self) -> str:
         heads = ("layer", "what it is", "inputs", "output shape (batch of two)", "weights")
-        rows = [(name, "input", "", _shown(shape), "none") for name, shape in self.inputs.items()]
+        rows = [(name, "input", "", _show(shape), "none") for name, shape in self.inputs.items()]
         for call in self.calls:
-            shape = " and ".join(_shown(self.shapes[name]) for name in call.outputs)
+            shape = " and ".join(_show(self.shapes[name]) for name in call.outputs)
             own = weights_of(self.weight_shapes, call.layer)
-            weights = ", ".join(f"{call.layer}/{name} {_shown(shape)}" for name, shape in own.items()) or "none"
+            weights = ", ".join(f"{call.layer}/{name} {_show(shape)}" for name, shape in own.items()) or "none"
             rows.append((call.layer, repr(self.layers[call.layer]), ", ".join(call.inputs), shape, weights))
         head = "".join(f"<th>{name}</th>" for name in heads)
         body = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
@@ -208,7 +208,7 @@ class Model:
         for name, shape in self.inputs.items():
             if not fits(given[name].shape, shape):
                 raise ValueError(
-                    f"Input {name!r} must have shape {_shown(shape)}. Received: {_shown(given[name].shape)}. "
+                    f"Input {name!r} must have shape {_show(shape)}. Received: {_show(given[name].shape)}. "
                     "Reshape the data or change the model's input shape."
                 )
         return {name: given[name] for name in self.inputs}
@@ -219,6 +219,6 @@ def fits(shape: tuple[int, ...], expected: Shape) -> bool:
     return len(shape) == len(expected) and all(e in (None, s) for s, e in zip(shape, expected, strict=True))
 
 
-def _shown(shape: Shape) -> str:
+def _show(shape: Shape) -> str:
     sizes = ", ".join("any" if size is None else str(size) for size in shape)
     return f"({sizes},)" if len(shape) == 1 else f"({sizes})"

@@ -15,16 +15,16 @@ def weights_of(weights: Mapping[str, T], layer: str) -> dict[str, T]:
     return {name[len(prefix) :]: value for name, value in weights.items() if name.startswith(prefix)}
 
 
-def prefixed(layer: str, weights: Mapping[str, T]) -> dict[str, T]:
+def add_prefix(layer: str, weights: Mapping[str, T]) -> dict[str, T]:
     """The entries of one layer with the prefix "layer/": the inverse of `weights_of`."""
     return {f"{layer}/{name}": value for name, value in weights.items()}
 
 
-def default_names(layers: Iterable[object]) -> list[str]:
+def make_default_names(layers: Iterable[object]) -> list[str]:
     """dense, dense_1, …: the names that Keras gives to layers of these classes in a fresh session."""
     names: list[str] = []
     for layer in layers:
-        base = snake_case(type(layer).__name__)
+        base = convert_to_snake_case(type(layer).__name__)
         count = sum(
             name == base or (name.rsplit("_", 1)[0] == base and name.rsplit("_", 1)[1].isdigit()) for name in names
         )
@@ -32,7 +32,7 @@ def default_names(layers: Iterable[object]) -> list[str]:
     return names
 
 
-def snake_case(name: str) -> str:
+def convert_to_snake_case(name: str) -> str:
     """A class name as the base of layer names: Conv2DTranspose → conv2d_transpose. Source: keras.utils.naming."""
     name = re.sub(r"\W+", "", name)
     name = re.sub("(.)([A-Z][a-z]+)", r"\1_\2", name)

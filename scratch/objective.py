@@ -61,7 +61,7 @@ class Objective:
             layer = model.layers[call.layer]
             alone = sum(c.layer == call.layer for c in model.calls) == 1 and model.outputs.count(tensor) == 1
             alone = alone and not any(tensor in c.inputs for c in model.calls)
-            if alone and call.layer not in model.activity and tagged(layer) == loss.shortcut:
+            if alone and call.layer not in model.activity and find_tagged_activation(layer) == loss.shortcut:
                 model = replace(model, layers={**model.layers, call.layer: replace(layer, activation="linear")})  # type: ignore[type-var]
                 losses[i] = replace(loss, from_logits=True)  # type: ignore[call-arg]
         return Objective(model, tuple(losses), self.loss_weights)
@@ -74,7 +74,7 @@ class Objective:
 
     def of_run(self, run: Run, weights: Weights, y: Any, *, sample_weight: Any = None) -> Array:
         """The loss of a forward pass, a scalar; `weights` are those that it ran with."""
-        targets, shares = per_output(y, len(self.losses)), per_output(sample_weight, len(self.losses))
+        targets, shares = list_per_output(y, len(self.losses)), list_per_output(sample_weight, len(self.losses))
         scales = self.loss_weights or (1.0,) * len(self.losses)
         total: Array = self.penalty(run, weights)
         for tensor, loss, target, share, scale in zip(
@@ -99,7 +99,7 @@ class Objective:
         return total
 
 
-def tagged(layer: Any) -> str | None:
+def find_tagged_activation(layer: Any) -> str | None:
     """The activation of a layer, where Keras keeps the logits of its output."""
     if isinstance(layer, (Recurrent, Cell)):
         return None  # their activation acts inside the recurrence
@@ -107,7 +107,7 @@ def tagged(layer: Any) -> str | None:
     return activation if activation in ("sigmoid", "softmax") else None
 
 
-def per_output(value: Any, count: int) -> tuple[Any, ...]:
+def list_per_output(value: Any, count: int) -> tuple[Any, ...]:
     """The value of each output: that of a single output, or a sequence or mapping in order, or None for all."""
     if value is None:
         return (None,) * count

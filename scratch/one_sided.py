@@ -14,7 +14,7 @@ from functools import cache
 import numpy as np
 
 from scratch.arrays import Array
-from scratch.differences import SAFETY, UNIT, Estimate, Line, Tableau, scale_of, taken
+from scratch.differences import SAFETY, UNIT, Estimate, Line, Tableau, measure_step, scale_of
 
 #: exponents of the steps in units of the weight's size: a quick look, a wider one, the ladder down to the last bits
 QUICK = np.arange(-3.0, -8.0, -1.0)
@@ -50,24 +50,24 @@ def slopes(line: Line, at: Array, noise: float, *, base: float, exponents: Array
     """
     at = np.asarray(at, dtype=float)
     steps = np.exp2(exponents)[:, None] * scale_of(at)
-    ahead_step, behind_step = taken(at, steps), -taken(at, -steps)
+    ahead_step, behind_step = measure_step(at, steps), -measure_step(at, -steps)
     losses = line(np.concatenate([ahead_step, -behind_step]))
     ahead, behind = losses[: len(steps)], losses[len(steps) :]
     level = noise + UNIT * np.maximum(np.abs(ahead), np.abs(behind))
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         one_sided = np.concatenate([(ahead - base) / ahead_step, (base - behind) / behind_step], axis=1)
         rounding = np.concatenate([2 * level / ahead_step, 2 * level / behind_step], axis=1)
-        both, edges = _outward(one_sided, rounding, power=1)
+        both, edges = _widen_outward(one_sided, rounding, power=1)
         right, left = both.part(slice(at.size)), both.part(slice(at.size, None))
         edge = np.maximum(edges[: at.size], edges[at.size :])
         width = ahead_step + behind_step
-        central, _ = _outward((ahead - behind) / width, 2 * level / width, power=2, limit=edge)
+        central, _ = _widen_outward((ahead - behind) / width, 2 * level / width, power=2, limit=edge)
     smooth = np.abs(right.value - left.value) <= right.error + left.error
     side = right.where(right.error < left.error, left)
     central_agrees = np.abs(central.value - side.value) <= central.error + side.error
     value = central.where((central.error <= side.error) & central_agrees, side)
     reach = steps[edge, np.arange(at.size)]
-    return Slopes(left, right, value, smooth, _jumps(ahead, behind, base, ahead_step, level), reach)
+    return Slopes(left, right, value, smooth, _is_jumping(ahead, behind, base, ahead_step, level), reach)
 
 
 @cache
@@ -80,7 +80,9 @@ def _windows(rows: int, columns: int) -> tuple[Array, Array]:
     return np.minimum(inner, rows - 1), (inner < rows)[..., None]
 
 
-def _outward(slopes_: Array, rounding: Array, *, power: int, limit: Array | None = None) -> tuple[Estimate, Array]:
+def _widen_outward(
+    slopes_: Array, rounding: Array, *, power: int, limit: Array | None = None
+) -> tuple[Estimate, Array]:
     """The most accurate window that no window further in contradicts, and the outermost row that was trusted."""
     table = Tableau.of(slopes_, rounding, power=power)
     rows, columns, n = table.value.shape
@@ -108,7 +110,7 @@ def _outward(slopes_: Array, rounding: Array, *, power: int, limit: Array | None
     return Estimate(*(np.where(found, a[best, entry], u) for a, u in parts)), edge
 
 
-def _jumps(ahead: Array, behind: Array, base: float, step: Array, level: Array) -> Array:
+def _is_jumping(ahead: Array, behind: Array, base: float, step: Array, level: Array) -> Array:
     """Whether the loss at the smallest steps is farther from its value at the point than any slope explains."""
     if len(step) < len(LADDER):
         return np.zeros(step.shape[1], bool)

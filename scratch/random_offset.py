@@ -10,7 +10,7 @@ from scratch.arrays import Array
 from scratch.differences import scale_of
 
 
-def random_offset(shape: tuple[int, ...], generator: np.random.Generator, *, scale: float = 1.0) -> Array:
+def draw_offset(shape: tuple[int, ...], generator: np.random.Generator, *, scale: float = 1.0) -> Array:
     """±scale · u for each entry, the sign and u from [1/2, 1] drawn independently.
 
     No entry stays where it is and no two move alike, so that ties and zeros are left behind. One random number is drawn
@@ -23,11 +23,11 @@ def random_offset(shape: tuple[int, ...], generator: np.random.Generator, *, sca
     return offset
 
 
-def random_offsets(
+def draw_offsets(
     values: Mapping[str, Array], generator: np.random.Generator, *, distance: float = 1.0
 ) -> dict[str, Array]:
     """A random offset for each array, its entries measured in `distance` times their own size (see `scale_of`)."""
     return {
-        name: distance * scale_of(np.ravel(value)).reshape(np.shape(value)) * random_offset(np.shape(value), generator)
+        name: distance * scale_of(np.ravel(value)).reshape(np.shape(value)) * draw_offset(np.shape(value), generator)
         for name, value in values.items()
     }

@@ -19,7 +19,7 @@ from functools import cache
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
-from scratch.fields import Domain, frozen, hints
+from scratch.fields import Domain, frozen, read_hints
 
 __all__ = [
     "KINDS",
@@ -30,11 +30,11 @@ __all__ = [
     "constraint",
     "every",
     "get",
-    "hints",
     "layer",
     "loss",
     "names",
     "optimizer",
+    "read_hints",
     "regularizer",
     "schedule",
 ]
@@ -57,7 +57,7 @@ T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-def _recorder(kind: str, prepare: Callable[[T], T]) -> Callable[[T], T]:
+def _make_recorder(kind: str, prepare: Callable[[T], T]) -> Callable[[T], T]:
     """The decorator of a kind: it prepares a definition and records it under its own name.
 
     Raises: ValueError for a second definition of the same kind and name.
@@ -85,7 +85,7 @@ if TYPE_CHECKING:
     from scratch.fields import frozen as schedule
 else:
     layer, loss, optimizer, schedule, regularizer, constraint = (
-        _recorder(kind, frozen) for kind in ("layer", "loss", "optimizer", "schedule", "regularizer", "constraint")
+        _make_recorder(kind, frozen) for kind in ("layer", "loss", "optimizer", "schedule", "regularizer", "constraint")
     )
 
 
@@ -103,7 +103,7 @@ def activation(function: F | None = None, *, elementwise: bool = True) -> F | Ca
         function.elementwise = elementwise  # type: ignore[attr-defined]
         return function
 
-    decorate = _recorder("activation", mark)
+    decorate = _make_recorder("activation", mark)
     return decorate if function is None else decorate(function)
 
 
@@ -111,7 +111,7 @@ def add_kind(kind: str, *, package: str) -> Callable[[T], T]:
     """The decorator that registers definitions of a kind of its own, made in the modules of `package`."""
     _PLACES[kind] = package
     _RECORDS.setdefault(kind, {})
-    return _recorder(kind, lambda definition: definition)
+    return _make_recorder(kind, lambda definition: definition)
 
 
 @cache

@@ -56,7 +56,7 @@ class Rounding:
             self._factors[units] = 1 + units * UNIT * self.sizes
         return self._factors[units]
 
-    def off(self, array: Array, units: float = 1.0) -> Array:
+    def perturb(self, array: Array, units: float = 1.0) -> Array:
         """The array, its entries off by `units` times as much; integers as they are."""
         if array.dtype.kind not in "fc":
             return array
@@ -74,51 +74,53 @@ class Noisy(np.ndarray):
 
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, out: Any = None, **keywords: Any) -> Any:
         rounding = next(i.rounding for i in (*inputs, *(out or ())) if isinstance(i, Noisy))
-        plain = [_plain(i) for i in inputs]
+        plain = [_unwrap(i) for i in inputs]
         rounds = ufunc.__name__ not in EXACT
         if rounds and (method in ACCUMULATING or ufunc is np.matmul):
-            plain = [rounding.off(i) if isinstance(i, np.ndarray) else i for i in plain]
+            plain = [rounding.perturb(i) if isinstance(i, np.ndarray) else i for i in plain]
         if keywords:
-            keywords = {name: _plain(value) for name, value in keywords.items()}
+            keywords = {name: _unwrap(value) for name, value in keywords.items()}
         result = getattr(ufunc, method)(*plain, **keywords)
         if method == "at" or ufunc.nout > 1:
             return result
         found = np.asarray(result)
         if rounds:
-            found = rounding.off(found, UNITS.get(ufunc.__name__, 1.0))
+            found = rounding.perturb(found, UNITS.get(ufunc.__name__, 1.0))
         if out is not None and out[0] is not None:
-            _plain(out[0])[...] = found
+            _unwrap(out[0])[...] = found
             return out[0]
-        return noisy(found, rounding)
+        return make_noisy(found, rounding)
 
     def __array_function__(self, function: Any, types: Any, arguments: Any, keywords: Any) -> Any:
         rounding, home = self.rounding, function.__module__ or ""
         if function.__name__ in SUMS or home.startswith(("numpy.linalg", "numpy.fft")):
-            result = function(*_each(arguments, rounding.off), **_each(keywords, rounding.off))
-            return _each(result, lambda array: noisy(rounding.off(array), rounding), every=True)
+            result = function(
+                *_apply_to_each(arguments, rounding.perturb), **_apply_to_each(keywords, rounding.perturb)
+            )
+            return _apply_to_each(result, lambda array: make_noisy(rounding.perturb(array), rounding), every=True)
         result = super().__array_function__(function, types, arguments, keywords)
-        return _each(result, lambda array: noisy(array, rounding), every=True)
+        return _apply_to_each(result, lambda array: make_noisy(array, rounding), every=True)
 
 
-def _plain(value: Any) -> Any:
+def _unwrap(value: Any) -> Any:
     return value.view(np.ndarray) if isinstance(value, Noisy) else value
 
 
-def _each(value: Any, function: Callable[[Array], Any], *, every: bool = False) -> Any:
+def _apply_to_each(value: Any, function: Callable[[Array], Any], *, every: bool = False) -> Any:
     """A structure with a function applied to the noisy arrays in it (`every`: to all arrays of floats)."""
     if isinstance(value, (tuple, list)):
-        parts = [_each(one, function, every=every) for one in value]
+        parts = [_apply_to_each(one, function, every=every) for one in value]
         return type(value)(parts) if type(value) in (tuple, list) else type(value)(*parts)
     if isinstance(value, dict):
-        return {key: _each(one, function, every=every) for key, one in value.items()}
+        return {key: _apply_to_each(one, function, every=every) for key, one in value.items()}
     if every and isinstance(value, (np.floating, np.complexfloating)):
         value = np.asarray(value)
     if isinstance(value, Noisy) or (every and isinstance(value, np.ndarray) and value.dtype.kind in "fc"):
-        return function(_plain(value))
+        return function(_unwrap(value))
     return value
 
 
-def noisy(value: Any, rounding: Rounding) -> Any:
+def make_noisy(value: Any, rounding: Rounding) -> Any:
     """A number or array of floats, to be computed with noisily; anything else as it is."""
     array = np.asarray(value)
     if array.dtype.kind not in "fc":
@@ -140,21 +142,22 @@ class _Off:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._own, name)
 
-    def _given(self, value: Any) -> Any:
+    def _unwrap_all(self, value: Any) -> Any:
         if isinstance(value, Mapping):
-            return {key: self._given(one) for key, one in value.items()}
-        return _each(value, lambda array: noisy(array, self._rounding), every=True)
+            return {key: self._unwrap_all(one) for key, one in value.items()}
+        return _apply_to_each(value, lambda array: make_noisy(array, self._rounding), every=True)
 
     def forward(self, weights: Mapping[str, Array], *inputs: Any, **call: Any) -> Any:
         """The layer's outputs, off by rounding."""
-        return self._given(self._own.forward(self._given(weights), *self._given(inputs), **self._given(call)))
+        given, keywords = self._unwrap_all(inputs), self._unwrap_all(call)
+        return self._unwrap_all(self._own.forward(self._unwrap_all(weights), *given, **keywords))
 
     def __call__(self, *arguments: Any, **keywords: Any) -> Any:
         """The loss or penalty, off by rounding."""
-        return self._given(self._own(*self._given(arguments), **self._given(keywords)))
+        return self._unwrap_all(self._own(*self._unwrap_all(arguments), **self._unwrap_all(keywords)))
 
 
-def rounded_objective(objective: Any, rounding: Rounding) -> Any:
+def round_objective(objective: Any, rounding: Rounding) -> Any:
     """An objective whose layers, losses and regularizers compute with rounding."""
 
     def off(own: Mapping[str, Any]) -> dict[str, Any]:

@@ -51,7 +51,7 @@ class History:
         return f"<table><caption>History</caption><tr><th>epoch</th><th>loss</th></tr>{rows}</table>"
 
 
-def batches(samples: int, batch_size: int | None, *, generator: np.random.Generator | None) -> Iterator[Array]:
+def split_batches(samples: int, batch_size: int | None, *, generator: np.random.Generator | None) -> Iterator[Array]:
     """The sample indices of each batch of one epoch, in order, or in the order that the generator draws.
 
     Raises: ValueError for a batch size that is not a positive integer.
@@ -102,10 +102,10 @@ def fit(
     current = {name: np.array(weights[name]) for name in model.weight_shapes}
     state = optimizer.init({name: current[name] for name in model.trainable}) if state is None else state
     generator = np.random.default_rng(seed) if shuffle else None
-    samples, done = len(_first(x)), []
+    samples, done = len(_take_first(x)), []
     for number in range(1, epochs + 1):
         losses, sizes = [], []
-        for index in batches(samples, batch_size, generator=generator):
+        for index in split_batches(samples, batch_size, generator=generator):
             batch = [_take(part, index) for part in (x, y, sample_weight)]
             options: dict[str, Any] = {"sample_weight": batch[2], "training": training, "draws": draws}
             losses.append(float(objective(current, batch[0], batch[1], **options)))
@@ -182,7 +182,7 @@ def apply_step(
     return {**weights, **trained, **updates}, state
 
 
-def _first(x: Any) -> Any:
+def _take_first(x: Any) -> Any:
     if isinstance(x, Mapping):
         return next(iter(x.values()))
     return (

@@ -11,7 +11,7 @@ import numpy as np
 
 from keras_ref import check_gradients
 from keras_ref.reports.verdict import Report
-from keras_ref.translation.to_keras import mirror, mirrored_loss
+from keras_ref.translation.to_keras import mirror, mirror_loss
 from scratch.arrays import Array
 from scratch.layers.activations import LeakyReLU
 from scratch.layers.adaptive_pooling import AdaptiveAveragePooling1D
@@ -94,7 +94,7 @@ class Departing:
 
     def check(self, **options: Any) -> Report:
         """The check of Keras's model by its twin."""
-        loss = None if self.loss is None else mirrored_loss(self.loss, dtype="float32")
+        loss = None if self.loss is None else mirror_loss(self.loss, dtype="float32")
         built = mirror(self.model, self.weights, dtype="float32")
         wanted = ("weights",) * bool(self.weights) + ("inputs",) * (not self.masked)
         options = {"oracles": ("twin",), "wrt": wanted, **options}

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from keras_ref.programs.program import Facts, Point, Program, Stage, Trace, Weight, cast, flat_arrays, program
+from keras_ref.programs.program import Facts, Point, Program, Stage, Trace, Weight, cast, flatten_arrays, program
 
 
 @program
@@ -37,7 +37,7 @@ class HipsAutograd(Program):
 
         def loss(weights):
             if point.cotangent is not None:
-                return anp.sum(value["autograd_forward"](weights, x) * flat_arrays(point.cotangent)[0])
+                return anp.sum(value["autograd_forward"](weights, x) * flatten_arrays(point.cotangent)[0])
             return value["loss"](weights, x, cast(point.y, point.precision))
 
         tensors = {"output": np.asarray(output)}

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from keras_ref import strategies as gt
 from keras_ref.translation.departures import nested_specifications
 from scratch import registry
-from scratch.fields import alternatives
+from scratch.fields import list_alternatives
 from scratch.layers.base import Layer
 from scratch.model import Model
 
@@ -142,7 +142,7 @@ KIND = "another value"
 def legal_options(cls: type, field: str) -> tuple[str, ...]:
     """The options of a field: the values of a Literal, True and False, and whatever else it may be by its kind."""
     found: list[str] = []
-    for plain, _ in alternatives(registry.hints(cls).get(field, Any)):
+    for plain, _ in list_alternatives(registry.read_hints(cls).get(field, Any)):
         if get_origin(plain) is Literal:
             found += [repr(value) for value in get_args(plain)]
         elif plain is bool:

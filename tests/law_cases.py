@@ -25,13 +25,13 @@ from support_built import Built
 from keras_ref import check_updates
 from keras_ref import strategies as gt
 from keras_ref.checks.annotations import mark_departures
-from keras_ref.comparison.autodiff import Autodiff, autodiff_at
+from keras_ref.comparison.autodiff import Autodiff, run_autodiff
 from keras_ref.comparison.entrywise import compare_entries
 from keras_ref.comparison.evidence import Evidence, Outcome
 from keras_ref.comparison.settings import Settings
 from keras_ref.reports.verdict import Verdict
 from keras_ref.translation import departures
-from keras_ref.translation.to_keras import mirrored
+from keras_ref.translation.to_keras import mirror_object
 from scratch import registry
 from scratch.arrays import Array
 from scratch.calls import Call
@@ -93,7 +93,7 @@ class Slopes:
     @cached_property
     def _autodiff(self) -> Autodiff:
         with self.built.at(self.weights, self.x, self.y) as probe:
-            return autodiff_at(probe, probe.values, mode=self.built.first_mode)
+            return run_autodiff(probe, probe.values, mode=self.built.first_mode)
 
     def difference(self) -> Verdict | None:
         autodiff = self._autodiff
@@ -152,7 +152,7 @@ class Steps:
             inputs, outputs, x, y = [inputs, indices], trained_in_company(outputs, indices), [X, words(3)], Y[:, :1]
         model = keras.Model(inputs, outputs)
         assert [v.path for v in model.trainable_variables][: len(SHAPES)] == list(SHAPES)
-        model.compile(mirrored(self.spec), "mse")
+        model.compile(mirror_object(self.spec), "mse")
         report = check_updates(model, x, y, steps=STEPS)
         return next((v for v in report.verdicts if v.verdict != "match"), None)
 

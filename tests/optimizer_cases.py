@@ -24,12 +24,12 @@ from hypothesis import strategies as st
 from keras_ref import strategies as gt
 from keras_ref.evaluation.float64 import in_float64
 from keras_ref.translation import departures
-from keras_ref.translation.exceptions.optimizers import state_of
-from keras_ref.translation.to_keras import mirrored
+from keras_ref.translation.exceptions.optimizers import read_state
+from keras_ref.translation.to_keras import mirror_object
 from scratch import registry
 from scratch.arrays import Array
 from scratch.constraints import MaxNorm, MinMaxNorm, NonNeg, UnitNorm
-from scratch.fields import alternatives
+from scratch.fields import list_alternatives
 from scratch.optimizers.base import Optimizer, State
 from scratch.optimizers.wrappers import LossScaleOptimizer, MultiOptimizer
 from scratch.schedules import Schedule
@@ -67,13 +67,13 @@ def schedules(draw: st.DrawFn, name: str | None = None) -> Schedule:
             tuple(boundaries),
             tuple(k / 8 for k in draw(st.lists(st.integers(0, 8), min_size=count + 1, max_size=count + 1))),
         )
-    return cls(**{f.name: draw(field_values(registry.hints(cls)[f.name])) for f in fields(cls)})
+    return cls(**{f.name: draw(field_values(registry.read_hints(cls)[f.name])) for f in fields(cls)})
 
 
 def field_values(hint: Any) -> st.SearchStrategy[Any]:
     """Legal values of a field, those that are schedules and optimizers themselves included."""
     options = []
-    for plain, found in alternatives(hint):
+    for plain, found in list_alternatives(hint):
         if plain is Schedule:
             options.append(schedules())
         elif plain is Optimizer:
@@ -95,14 +95,16 @@ def optimizers(draw: st.DrawFn, names: tuple[str, ...] = OPTIMIZERS) -> Any:
     if name not in WRAPPERS:
         clipping = draw(st.sampled_from((None, *CLIPPING)))
         if clipping:
-            chosen[clipping] = draw(gt.values(registry.hints(cls)[clipping]).filter(lambda bound: bound is not None))
+            chosen[clipping] = draw(
+                gt.values(registry.read_hints(cls)[clipping]).filter(lambda bound: bound is not None)
+            )
     for field in fields(cls):
         if field.name in CLIPPING or (name in WRAPPERS and field.name in shared):
             continue
         if field.name == "exclude_layers":  # a tuple of patterns; the paths are those of SHAPES
             chosen[field.name] = draw(st.sampled_from(((), ("kernel",), ("dense",))))
         elif not field.kw_only or draw(st.booleans()):
-            chosen[field.name] = draw(field_values(registry.hints(cls)[field.name]))
+            chosen[field.name] = draw(field_values(registry.read_hints(cls)[field.name]))
     return cls(**chosen)
 
 
@@ -182,9 +184,9 @@ def keras_optimizer(
     """
     for name, variable in variables().items():
         variable.assign(weights[name])
-        variable.constraint = mirrored(CONSTRAINTS[name]) if constrained and name in CONSTRAINTS else None
+        variable.constraint = mirror_object(CONSTRAINTS[name]) if constrained and name in CONSTRAINTS else None
     with in_float64():
-        made = mirrored(spec)
+        made = mirror_object(spec)
         inner = [made, getattr(made, "inner_optimizer", None), *getattr(made, "_inner_optimizers", ())]
         for one in inner if exclude else ():
             if one is not None:
@@ -205,7 +207,7 @@ def excluded(exclude: str | None) -> frozenset[str]:
 
 def moment(optimizer: Any) -> Moment:
     """Where Keras is."""
-    return Moment({name: v.numpy() for name, v in variables().items()}, state_of(optimizer, PATHS))
+    return Moment({name: v.numpy() for name, v in variables().items()}, read_state(optimizer, PATHS))
 
 
 def advance(optimizer: Any, steps: int) -> None:

@@ -69,7 +69,7 @@ def unreached(kind: str, name: str, counts: Counter[tuple[str, ...]]) -> list[tu
 def table(kind: str, name: str, counts: Counter[tuple[str, ...]]) -> list[str]:
     """A line for each field with a choice: how often each came up, and what never did, with the reason if any."""
     lines = []
-    for field in registry.hints(registry.get(kind, name)):
+    for field in registry.read_hints(registry.get(kind, name)):
         own = sorted(option for option in legal(kind, name) if option[1] == field)
         if not own:
             continue

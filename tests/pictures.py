@@ -83,7 +83,7 @@ def failure(folder: Path) -> str:
     with (
         contextlib.chdir(folder),
         mock.patch.object(sys, "path", [str(folder), *sys.path]),
-        mock.patch.object(cli, "console", return_value=recorded),
+        mock.patch.object(cli, "make_console", return_value=recorded),
         mock.patch.object(cli, "show_progress", return_value=contextlib.nullcontext()),
     ):
         status = run(*COMMAND)

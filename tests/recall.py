@@ -28,7 +28,7 @@ from recall_open import OPEN
 from support_recall import Report
 
 from keras_ref import check_function
-from keras_ref.campaign.points import points_of
+from keras_ref.campaign.points import make_points
 from keras_ref.campaign.run import check_operation
 from keras_ref.errors import BadInput
 from keras_ref.reports.kinds import Kind
@@ -51,7 +51,7 @@ def is_live(report: Report) -> bool:
 def accused_by(report: Report) -> str:
     """The point and the verdict with which check_function accuses the function; "" where it does not."""
     refused: Counter[str] = Counter()
-    for name, arguments in points_of(report.kinds, 0):
+    for name, arguments in make_points(report.kinds, 0):
         if report.points and name not in report.points:
             continue
         try:

@@ -18,7 +18,7 @@ from recorded import KINDS, NotApplicable, Outcome, cases, decoded, dtype_of, re
 from replaying_layers import layer_call, layer_case
 
 from keras_ref.translation.exceptions.optimizers import as_keras
-from keras_ref.translation.from_keras import NoTwin, reflected
+from keras_ref.translation.from_keras import NoTwin, reflect_object
 from scratch import registry
 from scratch.optimizers.base import State
 
@@ -50,7 +50,7 @@ def made_of(case: dict[str, Any]) -> Any:
 def twin_of(thing: Any, kind: str) -> Any:
     """The specification of a Keras object. Raises: NotApplicable where there is none."""
     try:
-        return reflected(thing, kind)
+        return reflect_object(thing, kind)
     except NoTwin as reason:
         raise NotApplicable(f"no twin: {reason}") from reason
 

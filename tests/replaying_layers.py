@@ -14,9 +14,9 @@ import numpy as np
 from float32_allowance import compare, moved
 from recorded import NotApplicable, alive, decoded, revived
 
-from keras_ref.translation.from_keras import NoTwin, as_taken, reflected
+from keras_ref.translation.from_keras import NoTwin, as_taken, reflect_object
 from keras_ref.translation.random_draws import predict_draws
-from keras_ref.translation.weights import variables_of
+from keras_ref.translation.weights import list_variables
 from scratch.arrays import Array
 from scratch.layers.base import Layer
 from scratch.layers.multi_head_attention import Projected
@@ -67,7 +67,7 @@ def compared(call: Call, forward: Callable[..., Any] | None = None) -> None:
 def twin_of(layer: Any) -> Layer:
     """The specification of a layer. Raises: NotApplicable with the first sentence that says why there is none."""
     try:
-        return reflected(layer, "layer")
+        return reflect_object(layer, "layer")
     except NoTwin as reason:
         raise NotApplicable(f"no twin: {reason}") from reason
 
@@ -242,7 +242,7 @@ def called(layer: Any, x: Any, kwargs: dict[str, Any]) -> Call:
     if getattr(layer, "stateful", False):
         layer.reset_state()
     shapes, training = tuple(a.shape for a in inputs), bool(kwargs.get("training") or False)
-    own, held = spec.weight_shapes(*shapes), variables_of(layer)
+    own, held = spec.weight_shapes(*shapes), list_variables(layer)
     assert [tuple(s) for s in own.values()] == [tuple(v.shape) for v in held], (
         f"weights {own} for {[v.path for v in held]}"
     )

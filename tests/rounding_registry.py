@@ -90,13 +90,13 @@ def layers() -> list[LayerSubject]:
 
 def losses() -> list[Subject]:
     """Every registered loss with its defaults, as Keras has it, of predictions (targets are data)."""
-    from keras_ref.translation.to_keras import mirrored_loss
+    from keras_ref.translation.to_keras import mirror_loss
 
     found = []
     for name in registry.names("loss"):
         spec = registry.get("loss", name)()
         try:
-            loss = mirrored_loss(spec)
+            loss = mirror_loss(spec)
         except LookupError:  # a definition that Keras has no loss for
             continue
         shapes = spec.shapes(lambda low, high: min(high, max(low, 3)))

@@ -34,7 +34,7 @@ from carried_digits import carries
 from sensitivity_cases import CLASSES, FUNCTIONS, Case
 from support_built import Built
 
-from keras_ref.comparison.autodiff import Autodiff, autodiff_at
+from keras_ref.comparison.autodiff import Autodiff, run_autodiff
 from keras_ref.comparison.entrywise import compare_entries
 from keras_ref.comparison.oracles import ForwardOracle, Oracle
 from keras_ref.evaluation.loss_function import Data, LossFunction
@@ -200,12 +200,12 @@ def sides(one: Case) -> Iterator[tuple[tuple[Oracle, ...], Autodiff]]:
     if one.subject in FUNCTIONS:
         probe = _loss_of_function(one.subject).refresh(Data(one.x, one.y))
         forward = ForwardOracle.at(probe, probe.values, inputs=frozenset(probe.inputs))
-        yield (RememberingOracle(forward),), remembered(autodiff_at(probe, probe.values, mode="function"))
+        yield (RememberingOracle(forward),), remembered(run_autodiff(probe, probe.values, mode="function"))
         return
     built = _built(f"{one.subject!r} {one.loss!r} {np.shape(one.x)}", _Keep(one))
     with built.at(one.weights, one.x, one.y) as probe:
         forward = ForwardOracle.at(probe, probe.values, inputs=frozenset(probe.inputs))
-        autodiff = autodiff_at(probe, probe.values, mode="function")
+        autodiff = run_autodiff(probe, probe.values, mode="function")
         yield (RememberingOracle(forward), RememberingOracle(built.twin(probe))), remembered(autodiff)
 
 

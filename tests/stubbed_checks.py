@@ -15,7 +15,7 @@ def check(subject, *arguments, seed=0, replay="", effort="auto", **options):
 targets.import_quietly = lambda: None
 verbs.find_check = lambda verb: check
 targets.load_target = lambda target: ("model", "x", "y", None)
-variable_names.variable_names = lambda model, x, seed: ["v0", "v1"]
+variable_names.list_variable_names = lambda model, x, seed: ["v0", "v1"]
 #: the verdicts of a target, by its name; those of any other
 WORDS = {"shop:right": ["match", "kink"]}
 WRONG = ["match", "mismatch", "nan"]

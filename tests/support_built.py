@@ -22,9 +22,9 @@ import numpy as np
 import tensorflow as tf
 
 from keras_ref.checks.annotations import prove_departures
-from keras_ref.checks.checked_loss import model_loss, untrained
-from keras_ref.checks.twins import twin_of
-from keras_ref.comparison.autodiff import Autodiff, autodiff_at
+from keras_ref.checks.checked_loss import list_untrained, make_model_loss
+from keras_ref.checks.twins import build_twin
+from keras_ref.comparison.autodiff import Autodiff, run_autodiff
 from keras_ref.comparison.entrywise import compare_entries
 from keras_ref.comparison.evidence import Outcome
 from keras_ref.comparison.oracles import ForwardOracle, TwinOracle
@@ -36,7 +36,7 @@ from keras_ref.reports.verdict import Reason, Verdict
 from keras_ref.translation import departures
 from keras_ref.translation import weights as weights_module
 from keras_ref.translation.departures import nested_specifications
-from keras_ref.translation.to_keras import mirror, mirrored_loss
+from keras_ref.translation.to_keras import mirror, mirror_loss
 from scratch.arrays import Array
 from scratch.layers.recurrent import Recurrent
 from scratch.losses.base import Loss
@@ -74,7 +74,7 @@ class Built:
         self.model, self._x, self._y, self.training = model, x, y, training
         self.keras_model = mirror(model)
         if loss is not None:
-            compiled = list(map(mirrored_loss, loss)) if isinstance(loss, list) else mirrored_loss(loss)
+            compiled = list(map(mirror_loss, loss)) if isinstance(loss, list) else mirror_loss(loss)
             self.keras_model.compile(optimizer=None, loss=compiled, run_eagerly=True)
         self._points = 0
         # float64 for good, while Keras's default float type stays what it is for everything else
@@ -118,21 +118,23 @@ class Built:
 
     @cached_property
     def _probed(self) -> LossFunction:
-        found = model_loss(self.keras_model, Data(self._x, self._y), training=self.training)
+        found = make_model_loss(self.keras_model, Data(self._x, self._y), training=self.training)
         trained = list(self.keras_model.trainable_variables)
-        return LossFunction(found.loss, variables=trained, state=untrained(self.keras_model, trained), data=found.data)
+        return LossFunction(
+            found.loss, variables=trained, state=list_untrained(self.keras_model, trained), data=found.data
+        )
 
     @property
     def mode(self) -> str:
         """How the next gradient is taken."""
-        if weights_module.adapted(self.keras_model):
+        if weights_module.find_adapted(self.keras_model):
             return "eager"  # a graph keeps the copy of the weights that it was traced with
         return "function" if self._slow or self._points > 1 else "eager"
 
     @property
     def first_mode(self) -> str:
         """How a first gradient is taken, however many there were: what is said of one does not depend on the others."""
-        return "function" if self._slow and not weights_module.adapted(self.keras_model) else "eager"
+        return "function" if self._slow and not weights_module.find_adapted(self.keras_model) else "eager"
 
     @property
     def _slow(self) -> bool:
@@ -152,7 +154,7 @@ class Built:
 
     def twin(self, probe: LossFunction) -> TwinOracle:
         """The twin as oracle where the probe is."""
-        return twin_of(
+        return build_twin(
             self.keras_model,
             probe,
             data=probe.data,
@@ -166,7 +168,7 @@ class Built:
         """
         with self.at(weights, x, seed=seed) as probe:
             self._points += 1
-            return self.twin(probe), autodiff_at(probe, probe.values, mode=self.mode)
+            return self.twin(probe), run_autodiff(probe, probe.values, mode=self.mode)
 
     def verdicts(
         self, weights: Mapping[str, Array], x: Any, *, seed: int = 0, most: int | None = None
@@ -177,7 +179,7 @@ class Built:
         found = []
         with self.at(weights, x, seed=seed) as probe:
             self._points += 1
-            oracle, autodiff = self.twin(probe), autodiff_at(probe, probe.values, mode=self.mode)
+            oracle, autodiff = self.twin(probe), run_autodiff(probe, probe.values, mode=self.mode)
             for refused in autodiff.refused.values():
                 raise RuntimeError(refused.reason.text(*refused.details))
             for i, (name, value) in enumerate(oracle.values.items()):

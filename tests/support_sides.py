@@ -10,16 +10,16 @@ import keras
 import numpy as np
 from support_built import computing_in
 
-from keras_ref.checks.checked_loss import model_loss
-from keras_ref.checks.twins import twin_of
-from keras_ref.comparison.autodiff import Autodiff, autodiff_at
+from keras_ref.checks.checked_loss import make_model_loss
+from keras_ref.checks.twins import build_twin
+from keras_ref.comparison.autodiff import Autodiff, run_autodiff
 from keras_ref.comparison.oracles import TwinOracle
 from keras_ref.evaluation.float64 import in_float64, objects_in_float64
-from keras_ref.evaluation.keras_parts import states_of
+from keras_ref.evaluation.keras_parts import list_states
 from keras_ref.evaluation.loss_function import Data, LossFunction
 from keras_ref.evaluation.restoration import apart
-from keras_ref.translation.to_keras import mirror, mirrored_loss
-from keras_ref.translation.weights import variables
+from keras_ref.translation.to_keras import mirror, mirror_loss
+from keras_ref.translation.weights import map_variables
 from scratch.arrays import Array
 from scratch.gradient import Nudges
 from scratch.losses.base import Loss
@@ -37,13 +37,13 @@ def _traced(model: Model, loss: Loss, shapes: tuple[tuple[int, ...], ...]) -> tu
     if key in _TRACED:
         return _TRACED[key]
     built = mirror(model)
-    built.compile(optimizer=None, loss=mirrored_loss(loss), run_eagerly=True)
+    built.compile(optimizer=None, loss=mirror_loss(loss), run_eagerly=True)
     scope = objects_in_float64(built)
     with computing_in(keras.config.floatx()):
         with apart():
             scope.__enter__()  # for good: this model is nobody else's
-        names = variables(built, model)
-        found = model_loss(built, Data(*(np.zeros(shape) for shape in shapes)))
+        names = map_variables(built, model)
+        found = make_model_loss(built, Data(*(np.zeros(shape) for shape in shapes)))
         state = [v for v in built.variables if all(v is not names[n] for n in model.trainable)]
         probe = LossFunction(
             found.loss,
@@ -72,7 +72,7 @@ def numeric_sides(
     def make(values: Mapping[str, Array]) -> Nudges:
         return Nudges(Objective.of(model, loss), {paths[p]: v for p, v in values.items()}, x, y)
 
-    return TwinOracle.at(make, names=paths, values=probe.values), autodiff_at(probe, probe.values, mode="function")
+    return TwinOracle.at(make, names=paths, values=probe.values), run_autodiff(probe, probe.values, mode="function")
 
 
 @contextmanager
@@ -85,11 +85,11 @@ def twin_sides(
     """
     built = mirror(model, weights)
     x = x if len(model.inputs) > 1 else x[0]
-    given = None if loss is None else mirrored_loss(loss)
+    given = None if loss is None else mirror_loss(loss)
     with in_float64(built, *([] if given is None else [given])):
-        found = model_loss(built, Data(x, y), loss=given, seed=seed)
+        found = make_model_loss(built, Data(x, y), loss=given, seed=seed)
         trained = list(built.trainable_variables)
-        state = [v for v in [*built.variables, *states_of(built)] if all(v is not other for other in trained)]
+        state = [v for v in [*built.variables, *list_states(built)] if all(v is not other for other in trained)]
         probe = LossFunction(found.loss, variables=trained, state=state, data=found.data)
-        oracle = twin_of(built, probe, data=found.data, projection=found.is_projection, training=False)
-        yield oracle, autodiff_at(probe, probe.values)
+        oracle = build_twin(built, probe, data=found.data, projection=found.is_projection, training=False)
+        yield oracle, run_autodiff(probe, probe.values)

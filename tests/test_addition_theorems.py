@@ -20,7 +20,7 @@ def test_shifts(name, kind):
     d = g.uniform(-1, 1, z.size) * shifts.REACH * 10.0 ** g.integers(-20, 1, z.size)
     d = d if kind is float else d + 1e-30j * g.normal(size=z.size)
     change = d.copy()
-    shifts.shift(shifts.terms_of(function, function(z)), change, np.empty_like(d))
+    shifts.shift(shifts.expand_activation(function, function(z)), change, np.empty_like(d))
     shifted = function(z) + change
     true = function(z.astype(np.longdouble) + d.real)
     unit = np.spacing(np.maximum(np.abs(true), np.abs(function(z))).astype(float))
@@ -28,7 +28,7 @@ def test_shifts(name, kind):
     if kind is complex:
         slope = function(z + d).imag
         assert (np.abs(shifted.imag - slope) <= 1e-12 * np.abs(slope) + 1e-45).all()
-    assert shifts.terms_of(np.exp, z) is None
+    assert shifts.expand_activation(np.exp, z) is None
 
 
 @pytest.mark.parametrize("name", ["tanh", "sigmoid"])
@@ -38,7 +38,7 @@ def test_two_terms_are_enough_within_their_reach(name, size):
     function, g = registry.get("activation", name), np.random.default_rng(0)
     z = (size * g.normal(size=(200, 12)) * 10.0 ** -np.arange(12.0)).astype(np.longdouble)
     known = function(z)
-    terms = shifts.terms_of(function, known)
+    terms = shifts.expand_activation(function, known)
     reach = shifts.reach_of_two(known, terms)
     assert (reach > 0).all() and (reach <= shifts.REACH).all()
     two, three = (np.broadcast_to(reach, z.shape).astype(np.longdouble) for _ in range(2))

@@ -10,7 +10,7 @@ from keras_ref.campaign.behind_where import hide_infinite
 from keras_ref.campaign.differentiability import is_differentiable
 from keras_ref.campaign.exact_check import ExactOperation, WrongValue
 from keras_ref.campaign.oracles import load_oracles
-from keras_ref.campaign.points import generic_arguments, points_of
+from keras_ref.campaign.points import draw_generic_arguments, make_points
 from keras_ref.campaign.results import Result
 from keras_ref.campaign.run import check_operation
 from keras_ref.campaign.subjects import CALLS, NotCalled, Subject, find_subject, list_names
@@ -41,7 +41,7 @@ def test_every_operation_of_keras_is_a_subject():
     ],
 )
 def test_how_an_operation_is_called(name, expected):
-    found = find_subject(name, generic_arguments)
+    found = find_subject(name, draw_generic_arguments)
     if isinstance(expected, tuple):
         assert isinstance(found, Subject) and found.arguments == expected
         assert expected in CALLS or name == "keras.ops.segment_max"
@@ -52,7 +52,7 @@ def test_how_an_operation_is_called(name, expected):
 @pytest.fixture
 def three_points(monkeypatch):
     wanted = ("generic", "zeros", "zeros in argument 0")
-    monkeypatch.setattr(run, "points_of", lambda kinds, seed: [p for p in points_of(kinds, seed) if p[0] in wanted])
+    monkeypatch.setattr(run, "make_points", lambda kinds, seed: [p for p in make_points(kinds, seed) if p[0] in wanted])
 
 
 @pytest.mark.sampled
@@ -108,7 +108,7 @@ def test_a_right_operation_is_not_accused(three_points):
 def test_conjugates_ordered_bounds_and_outputs_left_out(name, monkeypatch):
     """Some gradient operations conjugate, some do not; a minimum is below a maximum; an output may be None."""
     wanted = ("generic", "generic in complex128", "constant")
-    monkeypatch.setattr(run, "points_of", lambda kinds, seed: [p for p in points_of(kinds, seed) if p[0] in wanted])
+    monkeypatch.setattr(run, "make_points", lambda kinds, seed: [p for p in make_points(kinds, seed) if p[0] in wanted])
     result = check_operation(name)
     assert result.accusations == ()
     assert result.counts["first order: match"] > 0 or "kink" in str(result.counts)
@@ -175,14 +175,14 @@ def test_claims_by_module():
         Result(name="keras.ops.a", counts={"first order: match": 2, "undefined": 1}),
         Result(name="keras.ops.b", counts={"first order: match": 1, "first order: nan": 1}),
     ]
-    assert records.claims_by_module(results) == {
+    assert records.count_claims_by_module(results) == {
         "keras.ops": {"first order": {"match": 3, "nan": 1}, "points": {"undefined": 1}}
     }
 
 
 def test_points_of_other_sizes():
     """Without rows, without columns and with axes of length one: of indices too."""
-    found = dict(points_of(("matrix", "indices"), 0))
+    found = dict(make_points(("matrix", "indices"), 0))
     assert found["no rows"][0].shape == (0, 3) and found["no rows"][1].shape == (0,)
     assert found["no columns in argument 0"][0].shape == (3, 0)
     assert found["one row in argument 0"][0].shape == (1, 3) and found["one column in argument 0"][0].shape == (3, 1)
@@ -293,7 +293,7 @@ def test_kinks_that_meet():
 def test_complex_factorizations_have_one_gradient(name, monkeypatch):
     """Joined with phases, or with a Hermitian part, at a generic point."""
     monkeypatch.setattr(
-        run, "points_of", lambda kinds, seed: [p for p in points_of(kinds, seed) if p[0] == "positive definite"]
+        run, "make_points", lambda kinds, seed: [p for p in make_points(kinds, seed) if p[0] == "positive definite"]
     )
     result = check_operation(name)
     assert not result.accusations and result.counts["differences: match"] == 2

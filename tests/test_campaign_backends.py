@@ -6,17 +6,17 @@ import pytest
 import tensorflow as tf
 
 from keras_ref.campaign import other_backends
-from keras_ref.campaign.cotangents import drawn_cotangent
+from keras_ref.campaign.cotangents import draw_cotangent
 from keras_ref.campaign.other_backends import check_on_backend, open_worker
-from keras_ref.campaign.points import points_of
+from keras_ref.campaign.points import make_points
 from keras_ref.errors import CouldNotRun
 
 
 @pytest.fixture(autouse=True)
 def few_points(monkeypatch):
     wanted = ("generic", "ones", "zeros")
-    chosen = lambda kinds, seed: [p for p in points_of(kinds, seed) if p[0] in wanted]  # noqa: E731
-    monkeypatch.setattr(other_backends, "points_of", chosen)
+    chosen = lambda kinds, seed: [p for p in make_points(kinds, seed) if p[0] in wanted]  # noqa: E731
+    monkeypatch.setattr(other_backends, "make_points", chosen)
 
 
 class StandIn:
@@ -35,7 +35,7 @@ class StandIn:
             tape.watch(floats)
             output = function(*floats, **request["options"])
             output += self.bend * tf.math.sin(np.pi * floats[0])  # 0 at whole numbers
-            loss = tf.reduce_sum(output * drawn_cotangent(output.shape, seed=request["seed"]))
+            loss = tf.reduce_sum(output * draw_cotangent(output.shape, seed=request["seed"]))
         gradients = [np.asarray(g) * self.slopes for g in tape.gradient(loss, floats)]
         return {"value": float(loss) * self.value, "gradients": gradients}
 

@@ -5,7 +5,7 @@ import pytest
 
 from keras_ref.campaign import run
 from keras_ref.campaign.exact_check import ExactOperation
-from keras_ref.campaign.points import KINDS, points_of
+from keras_ref.campaign.points import KINDS, make_points
 from keras_ref.campaign.run import check_operation
 
 
@@ -19,12 +19,12 @@ def test_points_are_of_one_kind(kind):
 
 
 def test_points_of_two_arguments():
-    found = dict(points_of(("vector", "segments"), 0))
+    found = dict(make_points(("vector", "segments"), 0))
     assert {"generic", "equal", "zeros in argument 0", "equal in argument 1"} <= set(found)
     assert all(len(arguments) == 2 for arguments in found.values())
     data, chosen = found["nothing chosen"]
     assert data.size and not chosen.size
-    two = dict(points_of(("vector", "vector"), 0))
+    two = dict(make_points(("vector", "vector"), 0))
     first, second = two["zeros in argument 1 beside whole numbers"]
     assert first[0] == 1 and not second.any()
     assert [a.size for a in two["one number in argument 0"]] == [1, 4]
@@ -44,7 +44,9 @@ def test_a_gradient_of_another_shape():
 
 def test_memory_that_a_kernel_leaves_unwritten(monkeypatch):
     """Of no chosen rows the gradient is 0; TensorFlow's kernel may return what memory held (126444)."""
-    monkeypatch.setattr(run, "points_of", lambda kinds, seed: [p for p in points_of(kinds, seed) if "chosen" in p[0]])
+    monkeypatch.setattr(
+        run, "make_points", lambda kinds, seed: [p for p in make_points(kinds, seed) if "chosen" in p[0]]
+    )
     result = check_operation("tensorflow.sparse.segment_mean")
     assert {(one.point, one.kind, one.numeric) for one in result.accusations} <= {("nothing chosen", "mismatch", 0.0)}
     assert result.counts.get("first order: match", 0) + result.counts.get("first order: mismatch", 0) == 4

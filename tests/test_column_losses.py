@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from keras_ref import check_gradients
-from keras_ref.checks.checked_loss import model_loss, untrained
+from keras_ref.checks.checked_loss import list_untrained, make_model_loss
 from keras_ref.evaluation import column_losses, stacked_losses
 from keras_ref.evaluation.column_losses import Block, ColumnLosses
 from keras_ref.evaluation.float64 import in_float64
@@ -95,19 +95,19 @@ UNKNOWN = {
 def loss_of(model, x, y):
     """The loss of a model as a function of its weights, in float64."""
     with in_float64(model):
-        found = model_loss(model, Data(x, y), training=False)
+        found = make_model_loss(model, Data(x, y), training=False)
         trained = list(model.trainable_variables)
-        yield LossFunction(found.loss, variables=trained, state=untrained(model, trained), data=found.data)
+        yield LossFunction(found.loss, variables=trained, state=list_untrained(model, trained), data=found.data)
 
 
 def both_ways(loss, name, count=24):
     """Losses at random nudges of a variable: by columns (None where there are none), and by whole forward passes."""
     value, start = loss.values[name], loss._offsets[name]
     entries = GENERATOR.integers(0, value.size, count)
-    flat = loss._flat(loss.values)
+    flat = loss._flatten(loss.values)
     targets = flat[entries + start] + GENERATOR.normal(size=count) * 10.0 ** GENERATOR.integers(-6, 0, count)
     whole = loss._run(loss.values, steps=np.zeros(count), entries=entries + start, targets=targets)
-    columns = ColumnLosses.of(loss._traced(), loss._tensors()[name])
+    columns = ColumnLosses.of(loss._traced(), loss._find_tensors()[name])
     if columns is None:
         return None, whole
     return columns(entries, targets - flat[entries + start], loss._point(loss.values)), whole

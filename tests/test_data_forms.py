@@ -9,8 +9,8 @@ import pytest
 
 from keras_ref import check_gradients, check_updates
 from keras_ref.errors import BadInput, CouldNotRun
-from keras_ref.inputs.arrays import given_data
-from keras_ref.inputs.tables import Table, data_of_table, is_table, read_table
+from keras_ref.inputs.arrays import convert_data
+from keras_ref.inputs.tables import Table, is_table, read_table, split_table
 
 X, Y = np.arange(12.0).reshape(4, 3) / 8, np.arange(8.0).reshape(4, 2) / 8
 
@@ -40,15 +40,15 @@ def unbuilt(kind):
 
 @pytest.mark.parametrize("count", [1, 2])
 def test_a_generator_gives_its_first_batches(count):
-    found = given_data(batches(), batches=count)
+    found = convert_data(batches(), batches=count)
     np.testing.assert_array_equal(found.x, X[: 2 * count])
     np.testing.assert_array_equal(found.y, Y[: 2 * count])
     with pytest.raises(BadInput, match=r"A data set must hold a batch. Received: an empty one"):
-        given_data(iter(()))
+        convert_data(iter(()))
 
 
 def test_batches_of_lists_are_those_of_a_loader():
-    found = given_data(iter([[X, Y]]))
+    found = convert_data(iter([[X, Y]]))
     np.testing.assert_array_equal(found.x, X)
     np.testing.assert_array_equal(found.y, Y)
 
@@ -98,7 +98,7 @@ def table(names):
 def test_the_columns_of_a_model_with_one_input(names, x, y, weight):
     one = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1, name="price")])
     found = table(names)
-    inputs, targets, weights = data_of_table(found, one)
+    inputs, targets, weights = split_table(found, one)
     np.testing.assert_array_equal(inputs, np.stack([found.columns[name] for name in x], axis=-1))
     if y is None:
         assert targets is None
@@ -109,18 +109,18 @@ def test_the_columns_of_a_model_with_one_input(names, x, y, weight):
 
 def test_the_columns_of_a_model_with_several_inputs():
     found = table("age y table1 table0 other")
-    inputs, targets, _ = data_of_table(found, two_inputs())
+    inputs, targets, _ = split_table(found, two_inputs())
     np.testing.assert_array_equal(inputs[0], np.stack([found.columns["table0"], found.columns["table1"]], axis=-1))
     np.testing.assert_array_equal(inputs[1], found.columns["age"][:, None])
     assert targets.shape == (4, 1)
     with pytest.raises(BadInput) as caught:
-        data_of_table(table("age y"), two_inputs())
+        split_table(table("age y"), two_inputs())
     assert str(caught.value) == (
         "A table must have a column for each input of the model. Received: age, y in rows.csv, and none for table. "
         "Name the columns as the inputs, with numbers behind for several."
     )
     with pytest.raises(BadInput, match=r"^A table must have columns of inputs. Received: y. Add them.$"):
-        data_of_table(table("y"), keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)]))
+        split_table(table("y"), keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)]))
 
 
 def test_without_pandas_the_extra_is_named(monkeypatch, tmp_path):

@@ -5,7 +5,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scratch.differences import Backward, Central, ComplexStep, Forward, Richardson, coefficients, scale_of, taken
+from scratch.differences import (
+    Backward,
+    Central,
+    ComplexStep,
+    Forward,
+    Richardson,
+    coefficients,
+    measure_step,
+    scale_of,
+)
 from scratch.noise import measure
 from scratch.one_sided import LADDER, TIERS, slopes
 
@@ -96,7 +105,7 @@ def test_complex_step_is_exact_to_rounding(at, name):
 
 def test_steps_are_those_really_taken():
     at = np.array([1e4, 1.0, 3e-7])
-    assert ((at + taken(at, np.full(3, 1e-5))) - at == taken(at, np.full(3, 1e-5))).all()
+    assert ((at + measure_step(at, np.full(3, 1e-5))) - at == measure_step(at, np.full(3, 1e-5))).all()
 
 
 @given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=5))

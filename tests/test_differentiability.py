@@ -6,7 +6,7 @@ import tensorflow as tf
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keras_ref.campaign.differentiability import is_differentiable, kinks_meet
+from keras_ref.campaign.differentiability import has_meeting_kinks, is_differentiable
 from keras_ref.campaign.exact_check import ExactOperation
 from keras_ref.comparison.exact_slopes import ExactLoss
 from keras_ref.evaluation.exact_graph import Graph
@@ -45,16 +45,16 @@ def test_kinks_of_any_size(exponent, others):
     """The length of a vector bends at 0 alone, however short it is; clip(x, x, x) has no derivative for any x."""
     size = 10.0**exponent
     away = ExactLoss(LENGTH.graph, [size * np.array([1.5, *others])])
-    assert not kinks_meet(away, 0, 0)
-    assert kinks_meet(ExactLoss(CLIPPED.graph, [np.full(3, size)]), 0, 0)
+    assert not has_meeting_kinks(away, 0, 0)
+    assert has_meeting_kinks(ExactLoss(CLIPPED.graph, [np.full(3, size)]), 0, 0)
 
 
 def test_numbers_of_many_sizes():
     """The step is small beside the smallest number, and has its digits beside the largest one."""
-    assert not kinks_meet(ExactLoss(LENGTH.graph, [np.array([1e-300, 1e-300, 0.0])]), 0, 1)
+    assert not has_meeting_kinks(ExactLoss(LENGTH.graph, [np.array([1e-300, 1e-300, 0.0])]), 0, 1)
     spread = exact_loss(lambda v: tf.reduce_sum(tf.abs(v)), np.zeros(3))
-    assert not kinks_meet(ExactLoss(spread.graph, [np.array([1e150, 1e-150, 1.0])]), 0, 0)
-    assert kinks_meet(LENGTH, 0, 0)
+    assert not has_meeting_kinks(ExactLoss(spread.graph, [np.array([1e150, 1e-150, 1.0])]), 0, 0)
+    assert has_meeting_kinks(LENGTH, 0, 0)
 
 
 def test_a_gradient_that_is_lost_next_to_zero_is_accused():

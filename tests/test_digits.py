@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 
 from keras_ref import check_function
-from keras_ref.comparison.digits import digits_at
+from keras_ref.comparison.digits import measure_digits
 from keras_ref.comparison.exact_slopes import ExactLoss, Standing
 from keras_ref.errors import BadInput
 from keras_ref.evaluation.exact_graph import Graph
@@ -67,7 +67,7 @@ def flagged(count, generator):
     for k in range(count):
         function = ORDINARY[k % len(ORDINARY)]
         x = generator.uniform(0.1, 3) if function in (tf.math.log1p, tf.math.lgamma) else generator.normal()
-        digits = digits_at(loss_at(function, x), 0, 0, entry=0, autodiff=slope(function, x))
+        digits = measure_digits(loss_at(function, x), 0, 0, entry=0, autodiff=slope(function, x))
         found += digits is not None and digits.few
     return found
 
@@ -92,19 +92,19 @@ def test_a_planted_loss_of_digits_is_flagged():
         return function
 
     for error, few in ((1e-9, False), (1e-4, True)):
-        found = digits_at(loss_at(tf.exp, 1.0), 0, 0, entry=0, autodiff=slope(coarse(1 + error), 1.0))
+        found = measure_digits(loss_at(tf.exp, 1.0), 0, 0, entry=0, autodiff=slope(coarse(1 + error), 1.0))
         assert found.few is few and round(-np.log10(error)) == round(found.right)
 
 
 def test_conditioning_excuses_what_no_arithmetic_can_keep():
     """sin at 1e16: half a unit in the last place of x is a radian, and no digit of the slope is left."""
-    found = digits_at(loss_at(tf.sin, 1e16), 0, 0, entry=0, autodiff=0.0)
+    found = measure_digits(loss_at(tf.sin, 1e16), 0, 0, entry=0, autodiff=0.0)
     assert found.right == 0.0 and found.allowed < 1 and not found.few
 
 
 def test_kinks_and_zero_slopes_have_no_digits():
-    assert digits_at(loss_at(tf.abs, 0.0), 0, 0, entry=0, autodiff=0.0) is None
-    assert digits_at(loss_at(tf.square, 0.0), 0, 0, entry=0, autodiff=0.0) is None
+    assert measure_digits(loss_at(tf.abs, 0.0), 0, 0, entry=0, autodiff=0.0) is None
+    assert measure_digits(loss_at(tf.square, 0.0), 0, 0, entry=0, autodiff=0.0) is None
     assert loss_at(tf.abs, 0.0).slope(0, 0).standing is Standing.KINK
     assert loss_at(tf.square, 0.0).slope(0, 0).value == 0
 

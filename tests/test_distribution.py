@@ -23,10 +23,10 @@ from keras_ref.frontends import distribution, invocation
 from keras_ref.frontends.distribution import Cluster, WorkerPool, open_executor
 from keras_ref.frontends.invocation import Invocation
 from keras_ref.frontends.shared_check import Helpers, help_with
-from keras_ref.reports.verdict import json_text
+from keras_ref.reports.verdict import write_json_text
 from scratch import gradient
 from scratch.nudging import blocks
-from scratch.nudging.answers import Answer, software
+from scratch.nudging.answers import Answer, list_software
 
 ROOT = Path(__file__).parents[1]
 RIGHT, WRONG, HELD = (f"distributed_targets:{name}" for name in ("right", "wrong", "held"))
@@ -54,7 +54,7 @@ def check(target):
 
 
 def text_of(report):
-    return json_text(report.to_dict())
+    return write_json_text(report.to_dict())
 
 
 @pytest.fixture(scope="module")
@@ -379,7 +379,7 @@ def test_a_worker_of_a_cluster_has_the_same_software(monkeypatch):
 
 
 def other_software():
-    return {**software(), "numpy": "1.0"}
+    return {**list_software(), "numpy": "1.0"}
 
 
 # The command ----------------------------------------------------------------------------------------------------------

@@ -11,15 +11,15 @@ import keras_ref
 from keras_ref.errors import CouldNotRun
 from keras_ref.frontends import published_schema as schema_module
 from keras_ref.frontends.invocation import Invocation, make_document
-from keras_ref.frontends.published_schema import published_schema
+from keras_ref.frontends.published_schema import build_published_schema
 from keras_ref.frontends.pytest_items import make_document as make_pytest_document
 from keras_ref.reports.comparison import Comparison, Row
 from keras_ref.reports.culprit import Culprit
-from keras_ref.reports.files import KINDS, Output, refuse_outputs, written_by
+from keras_ref.reports.files import KINDS, Output, describe_writer, refuse_outputs
 from keras_ref.reports.html import report_html
-from keras_ref.reports.junit import junit_xml, suite_of, suite_of_comparison, suite_of_refusal
+from keras_ref.reports.junit import build_comparison_suite, build_refusal_suite, build_suite, write_junit
 from keras_ref.reports.schema import REPORT
-from keras_ref.reports.verdict import Report, Verdict, json_text
+from keras_ref.reports.verdict import Report, Verdict, write_json_text
 
 ROOT = Path(__file__).parents[1]
 PUBLISHED = (
@@ -36,20 +36,20 @@ WRONG = Report(
     ),
     culprit=Culprit(layer="norm", kind="RmsNorm", file="acme/layers.py", line=41),
 )
-TRUE = Draft202012Validator(published_schema())
+TRUE = Draft202012Validator(build_published_schema())
 
 
 def document(*reports, refused=(), command="check"):
     targets = tuple(report.subject for report in reports) + tuple(f"m:dead{i}" for i in range(len(refused)))
     made = make_document(Invocation(command, targets), {report.subject: report for report in reports}, refused)
-    return json.loads(json_text(made))
+    return json.loads(write_json_text(made))
 
 
 def test_the_published_files_are_the_schema():
     """python -m keras_ref.frontends.published_schema writes them anew."""
-    Draft202012Validator.check_schema(published_schema())
+    Draft202012Validator.check_schema(build_published_schema())
     for path in PUBLISHED:
-        assert json.loads(path.read_text(encoding="utf-8")) == json.loads(json.dumps(published_schema())), path
+        assert json.loads(path.read_text(encoding="utf-8")) == json.loads(json.dumps(build_published_schema())), path
     assert schema_module.__doc__ and PUBLISHED[1].name in schema_module.__doc__
 
 
@@ -83,16 +83,20 @@ def test_what_is_no_such_document_is_none():
 
 
 def test_documents_of_other_commands():
-    TRUE.validate(json.loads(json_text(make_pytest_document([("a::b", json_text(WRONG.to_dict()))]))))
-    TRUE.validate({**written_by("homework"), "ok": True, "submissions": []})
-    TRUE.validate({**written_by("findings"), "subject": "findings", "ok": True, "versions": "Keras 3", "findings": []})
+    TRUE.validate(json.loads(write_json_text(make_pytest_document([("a::b", write_json_text(WRONG.to_dict()))]))))
+    TRUE.validate({**describe_writer("homework"), "ok": True, "submissions": []})
+    TRUE.validate(
+        {**describe_writer("findings"), "subject": "findings", "ok": True, "versions": "Keras 3", "findings": []}
+    )
 
 
 # JUnit ----------------------------------------------------------------------------------------------------------------
 
 
 def test_a_suite_has_a_test_for_each_verdict_and_the_place_of_the_layer_at_fault():
-    root = ET.fromstring(junit_xml("check", [suite_of("m:wrong", WRONG), suite_of_refusal("m:dead", "It\x1b died.")]))
+    root = ET.fromstring(
+        write_junit("check", [build_suite("m:wrong", WRONG), build_refusal_suite("m:dead", "It\x1b died.")])
+    )
     first, second = root
     assert (root.get("name"), first.get("tests"), first.get("failures"), second.get("errors")) == (
         "gradtwin check",
@@ -111,7 +115,7 @@ def test_a_suite_has_a_test_for_each_verdict_and_the_place_of_the_layer_at_fault
 
 
 def test_a_report_that_compared_nothing_is_no_pass():
-    suite = ET.fromstring(junit_xml("check", [suite_of("m:none", Report("m:none", ()))]))[0]
+    suite = ET.fromstring(write_junit("check", [build_suite("m:none", Report("m:none", ()))]))[0]
     assert (suite.get("tests"), suite.get("failures")) == ("1", "1")
 
 
@@ -121,7 +125,7 @@ def test_a_comparison_has_a_test_for_each_place():
         Row(stage="gradient", a="w", b="w", difference=0.5, allowed=1e-9),
     )
     found = Comparison(a="keras", b="torch", precision="float64", matched=(), rows=rows, errors=("B raised: x.",))
-    cases = list(ET.fromstring(junit_xml("compare", [suite_of_comparison(found)])).iter("testcase"))
+    cases = list(ET.fromstring(write_junit("compare", [build_comparison_suite(found)])).iter("testcase"))
     assert [(case.get("name"), [child.tag for child in case]) for case in cases] == [
         ("forward: out", []),
         ("gradient: w", ["failure"]),
@@ -144,10 +148,10 @@ def test_a_page_of_several_targets_has_a_part_for_each():
 def written(kind, command):
     """How a file begins that a command wrote."""
     heads = {
-        "report": json_text({**written_by(command), "ok": True}),
+        "report": write_json_text({**describe_writer(command), "ok": True}),
         "page": report_html(RIGHT, command=command),
         "notebook": '{\n "cells": [\n  {\n   "metadata": {\n    "generator": "gradtwin ' + command + '"\n   }\n  }',
-        "junit": junit_xml(command, [suite_of("m", RIGHT)]),
+        "junit": write_junit(command, [build_suite("m", RIGHT)]),
     }
     return heads[kind]
 

@@ -12,7 +12,7 @@ from support_findings import is_as_found
 
 from keras_ref.campaign import standing
 from keras_ref.campaign.ledger import KINDS, UNREPORTED, load_findings, load_releases, load_untried, select_findings
-from keras_ref.campaign.page import draft_report, ledger_html
+from keras_ref.campaign.page import build_ledger_page, draft_report
 from keras_ref.campaign.standing import CANNOT, CORRECTED, STILL_THERE, Standing, find_standings, run_script
 
 FINDINGS = load_findings()
@@ -68,7 +68,7 @@ def test_what_ends_its_process_costs_nobody_else():
 
 def test_a_corrected_fault_that_is_back(monkeypatch):
     finding = replace(FINDINGS[0], fixed_in={"keras": "3.15.0"})
-    monkeypatch.setattr(standing, "version_of", lambda _: "3.15.1")
+    monkeypatch.setattr(standing, "find_version", lambda _: "3.15.1")
     assert Standing(finding=finding, state=STILL_THERE, said="").contradicts
     assert not Standing(finding=finding, state=CORRECTED, said="").contradicts
     assert not Standing(finding=replace(finding, fixed_in={"keras": "3.16"}), state=STILL_THERE, said="").contradicts
@@ -77,7 +77,7 @@ def test_a_corrected_fault_that_is_back(monkeypatch):
 def test_page_and_report():
     finding = replace(FINDINGS[0], what="<b>wrong</b>. And more.", upstream="https://github.com/a/b/issues/7")
     shown = Standing(finding=finding, state=STILL_THERE, said="1 is said; right: 2")
-    page = ledger_html([shown], "Keras 3")
+    page = build_ledger_page([shown], "Keras 3")
     assert "&lt;b&gt;wrong" in page and "<b>" not in page and "issues/7'>7</a>" in page and "1 still there" in page
     text = draft_report(shown)
     assert text.startswith(f"# {finding.where}: <b>wrong</b>\n") and finding.script in text

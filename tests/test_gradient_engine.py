@@ -17,7 +17,7 @@ from scratch.layers.core import Activation, Dense
 from scratch.losses.base import Projection
 from scratch.model import Model
 from scratch.nudging import propagate
-from scratch.nudging.linear_structure import mixing_of, responses_of
+from scratch.nudging.linear_structure import find_mixing, find_responses
 from scratch.objective import Objective
 from scratch.regularizers import L1, L2, OrthogonalRegularizer
 
@@ -274,9 +274,9 @@ def test_a_wrong_claim_is_not_used():
     layer, g = Boastful(3), np.random.default_rng(0)
     weights = {"kernel": g.normal(size=(2, 3)), "bias": g.normal(size=3)}
     with pytest.warns(RuntimeWarning, match="`responses` of a layer must describe its forward pass"):
-        assert responses_of(layer, weights, "kernel", g.normal(size=(4, 2))) is None
+        assert find_responses(layer, weights, "kernel", g.normal(size=(4, 2))) is None
     with pytest.warns(RuntimeWarning, match="`mixing` of a layer must describe its forward pass"):
-        assert mixing_of(layer, weights, g.normal(size=(4, 2))) is None
+        assert find_mixing(layer, weights, g.normal(size=(4, 2))) is None
 
 
 @pytest.mark.parametrize("block", [1, 40, 2**18])

@@ -11,7 +11,7 @@ from test_cli import RIGHT, WRONG
 
 from keras_ref import check_gradients, check_updates
 from keras_ref.reports.heat_map import WINDOW, ErrorWindow
-from keras_ref.reports.html import report_html, worst_verdict
+from keras_ref.reports.html import find_worst_verdict, report_html
 from keras_ref.reports.verdict import Report, Verdict
 from scratch.layers.core import Dense
 from scratch.model import Model
@@ -164,7 +164,7 @@ def test_cells_around_the_worst(shape, worst):
 @pytest.mark.sampled
 def test_nothing_compared_and_a_report_from_json(wrong):
     assert "Nothing was compared." in report_html(Report("empty", ()))
-    assert worst_verdict(Report("empty", ())) is None
+    assert find_worst_verdict(Report("empty", ())) is None
     bare = Report(
         "bare",
         (Verdict("w", "forward", "mismatch", 4, 4, {"mismatch": 1}, (1, 2), 0.5, 0.25, truncation=0.0, rounding=1e-9),),
@@ -183,7 +183,7 @@ def test_an_update_shows_keras_and_its_twin(wrong):
     x, y = np.arange(12.0).reshape(4, 3) / 8, np.arange(8.0).reshape(4, 2) / 8
     report = check_updates(model, x, y, steps=1)
     page = report_html(report)
-    worst = worst_verdict(report)
+    worst = find_worst_verdict(report)
     assert cells_of(page, "Keras").shape == cells_of(page, "numeric").shape
     assert (
         cells_of(page, "Keras").ravel()[

@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from keras_ref import check_function, check_gradients, check_layer
 from keras_ref.errors import BadInput
-from keras_ref.inputs.arrays import given_data
+from keras_ref.inputs.arrays import convert_data
 
 X, Y = np.random.default_rng(0).normal(size=(4, 3)), np.random.default_rng(1).normal(size=(4, 2))
 
@@ -57,7 +57,7 @@ def net():
 
 def test_data_sets():
     dataset = tf.data.Dataset.from_tensor_slices((X, Y)).batch(2)
-    one, both = given_data(dataset), given_data(dataset, batches=5)
+    one, both = convert_data(dataset), convert_data(dataset, batches=5)
     np.testing.assert_array_equal(one.x, X[:2])
     np.testing.assert_array_equal(both.x, X)
     np.testing.assert_array_equal(both.y, Y)
@@ -76,7 +76,7 @@ class Pairs(keras.utils.PyDataset):
 
 
 def test_a_keras_data_set():
-    data = given_data(Pairs(), batches=2)
+    data = convert_data(Pairs(), batches=2)
     np.testing.assert_array_equal(data.sample_weight, [1, 2, 1, 2])
     assert check_gradients(net(), Pairs()).ok
 

@@ -6,11 +6,11 @@ import pytest
 import tensorflow as tf
 from support_coarse import as_tensor, is_coarse, moves
 
-from keras_ref.campaign.points import generic_arguments
+from keras_ref.campaign.points import draw_generic_arguments
 from keras_ref.campaign.subjects import NotCalled, find_subject, list_names
 from keras_ref.checks.gradients import check_gradients
 from keras_ref.checks.layers_and_functions import check_function, check_layer
-from keras_ref.evaluation.graph import casts_down, is_cast_down, lower_dtype, operations
+from keras_ref.evaluation.graph import find_casts_down, is_cast_down, lower_dtype, walk_operations
 from keras_ref.evaluation.operation_rounding import IN_FLOAT32
 from keras_ref.reports.kinds import Kind
 from keras_ref.reports.reasons import Reason
@@ -48,7 +48,7 @@ def test_each_has_an_example():
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_it_stands_still_where_float64_moves(name):
     function, x = EXAMPLES[name]
-    assert name in {o.type for o in operations(traced(function, [x]))}
+    assert name in {o.type for o in walk_operations(traced(function, [x]))}
     if not is_coarse(function, [x]):
         pytest.skip(f"{name} computes in float64 in TensorFlow {tf.__version__}: it may leave IN_FLOAT32")
 
@@ -58,10 +58,10 @@ def test_no_operation_of_the_campaign_does_without_being_listed():
     """Those that cast, or give float32, say it by their dtypes."""
     found, tried = [], 0
     for name in list_names():
-        subject = find_subject(name, lambda kinds: generic_arguments(kinds, 0))
+        subject = find_subject(name, lambda kinds: draw_generic_arguments(kinds, 0))
         if isinstance(subject, NotCalled) or "irfft2d" in name or "random" in name:  # the first ends the process
             continue
-        arguments = generic_arguments(subject.arguments, 0)
+        arguments = draw_generic_arguments(subject.arguments, 0)
 
         def function(*tensors, subject=subject):
             return subject.function(*tensors, **dict(subject.options))
@@ -69,7 +69,7 @@ def test_no_operation_of_the_campaign_does_without_being_listed():
         if moves(function, arguments) is None:  # no floats, or none that move
             continue
         tried += 1
-        if is_coarse(function, arguments) and not casts_down(traced(function, arguments)):
+        if is_coarse(function, arguments) and not find_casts_down(traced(function, arguments)):
             found.append(name)
     assert tried > 400 and not found
 
@@ -95,7 +95,7 @@ def traced(function, arguments):
 )
 def test_what_casts(function, x, casts):
     graph = tf.function(function, autograph=False).get_concrete_function(tf.TensorSpec(x.shape, tf.float64)).graph
-    found = [o for o in operations(graph) if is_cast_down(o)]
+    found = [o for o in walk_operations(graph) if is_cast_down(o)]
     assert {o.type for o in found} == casts and {lower_dtype(o) for o in found} <= {tf.float32}
 
 

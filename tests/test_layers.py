@@ -10,8 +10,8 @@ from hypothesis import given, note
 from hypothesis import strategies as st
 from support_built import Built
 
-from keras_ref.comparison.proven_departures import subsets
-from keras_ref.evaluation.float64 import policy_of
+from keras_ref.comparison.proven_departures import list_subsets
+from keras_ref.evaluation.float64 import find_policy
 from keras_ref.reports.verdict import Reason
 from keras_ref.translation import departures
 from keras_ref.translation.departures import Condition
@@ -22,7 +22,7 @@ from scratch.differences import UNIT
 from scratch.losses.base import Projection
 from scratch.objective import Objective
 from scratch.one_sided import WIDER, slopes
-from scratch.rounding import Rounding, noisy, rounded_objective
+from scratch.rounding import Rounding, make_noisy, round_objective
 
 LAYERS = registry.names("layer")
 #: entries of each variable and input that an example compares, other ones in each: a recurrence is nudged one by one
@@ -67,9 +67,9 @@ def rounding_of(model, weights, x, outputs, unit):
     spread = [np.zeros(o.shape) for o in outputs]
     for seed in range(4):
         rounding = Rounding(np.random.default_rng(seed), common=seed % 2 == 1)
-        rolled = rounded_objective(Objective.of(model, [Projection() for _ in model.outputs]), rounding).model
+        rolled = round_objective(Objective.of(model, [Projection() for _ in model.outputs]), rounding).model
         with np.errstate(all="ignore"):
-            moved = flat(rolled.forward({n: noisy(w, rounding) for n, w in weights.items()}, x))
+            moved = flat(rolled.forward({n: make_noisy(w, rounding) for n, w in weights.items()}, x))
         spread = [np.fmax(s, np.abs(np.asarray(m) - o)) for s, m, o in zip(spread, moved, outputs, strict=True)]
     for seed in range(4):
         g = np.random.default_rng(seed)
@@ -99,7 +99,7 @@ def test_forward(name, data):
         return
     known = departing(model, x, "value")
     rough = any(entry.reading == "precision" and not states_law(entry.id) for entry in known)
-    unit = FLOAT32 if rough or policy_of(layer) != "float64" else UNIT
+    unit = FLOAT32 if rough or find_policy(layer) != "float64" else UNIT
     assert [o.shape for o in ours] == [o.shape for o in theirs]
     shapes = {name: [np.shape(a) for a in (x if isinstance(x, list) else [x])] for name in model.layers}
     objective = Objective.of(model, [Projection() for _ in model.outputs])
@@ -112,7 +112,7 @@ def test_forward(name, data):
         triples = zip(values, theirs, allowed, strict=True)
         return all((np.abs(mine - other) <= within).all() for mine, other, within in triples)
 
-    assert any(agrees(laws) for laws in subsets(stated)), (stated, ours, theirs)
+    assert any(agrees(laws) for laws in list_subsets(stated)), (stated, ours, theirs)
 
 
 @pytest.mark.sampled

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from keras_ref import compare, reflect
-from keras_ref.evaluation.float64 import global_generator
+from keras_ref.evaluation.float64 import find_global_generator
 from scratch.objective import Objective
 
 GENERATOR = np.random.default_rng(0)
@@ -156,7 +156,7 @@ def held(value):
 def random_states():
     """The random states of the process, and the float types."""
     torch, jax = sys.modules.get("torch"), sys.modules.get("jax")
-    generator = global_generator()
+    generator = find_global_generator()
     return (
         random.getstate(),
         held(np.random.get_state()),  # noqa: NPY002 (the state of the process)

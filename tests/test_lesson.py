@@ -251,5 +251,5 @@ def test_questions_that_cannot_be_asked(run, tmp_path, text, sentence):
 def test_a_second_lesson_keeps_the_first(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name in ("lesson.html", "lesson-2.html", "lesson-3.html"):
-        assert cli._unused("lesson.html") == name
+        assert cli._find_unused("lesson.html") == name
         (tmp_path / name).touch()

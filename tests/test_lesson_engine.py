@@ -14,7 +14,7 @@ from scratch.optimizers.adagrad import RMSprop
 from scratch.optimizers.adam import Adam
 from scratch.optimizers.base import State
 from scratch.optimizers.sgd import SGD
-from scratch.training import batches
+from scratch.training import split_batches
 
 CASES = 200
 #: relative, as the issue asks for; sums are compared on the scale of their largest entry
@@ -145,7 +145,7 @@ def test_equal_to_the_python_engine(shown, driver):
         stepped, optimizer = weights, OPTIMIZERS[state["optimizer"]](state["rate"])
         slots = optimizer.init(weights)
         for index, exact in zip(
-            batches(len(x), state["batch"] or None, generator=None), found["gradients"], strict=True
+            split_batches(len(x), state["batch"] or None, generator=None), found["gradients"], strict=True
         ):
             part = x[index], y[index], state["loss"]
             _same(exact, _flat(_gradient(objective.model, weights, *part)), case)

@@ -10,8 +10,8 @@ from lesson_pages import FACTORY, X, Y, until
 
 import keras_ref.lesson
 from keras_ref.lesson import make
-from keras_ref.lesson.notebook import notebook
-from keras_ref.lesson.page import page
+from keras_ref.lesson.notebook import build_notebook
+from keras_ref.lesson.page import build_page
 from keras_ref.lesson.words import read_words
 from scratch.recipe import RECIPE_2_NOTE
 
@@ -42,7 +42,7 @@ def test_a_german_page_has_no_english_in_it(driver, tmp_path, monkeypatch, name)
     np.savez(tmp_path / "data.npz", x=X, y=Y)
     target = (name, "") if name == "recipe2" else ("german_models:build", str(tmp_path / "data.npz"))
     made, path = make(*target, epochs=2), tmp_path / "german.html"
-    path.write_text(page(made, language="de"), encoding="utf-8")
+    path.write_text(build_page(made, language="de"), encoding="utf-8")
     driver.get(path.as_uri())
     until(driver, "return document.documentElement.dataset.ready === 'yes'")
     for width in (320, 1280):
@@ -76,7 +76,7 @@ def test_a_german_page_has_no_english_in_it(driver, tmp_path, monkeypatch, name)
 
 def test_a_notebook_has_the_language_of_its_page():
     """The sentences are those of the language; the programs in it are the same, but for its name."""
-    english, german = (notebook("recipe1", epochs=2, language=language).cells for language in ("en", "de"))
+    english, german = (build_notebook("recipe1", epochs=2, language=language).cells for language in ("en", "de"))
     texts = read_words("de").texts
     assert texts["book_walk"] in [cell["source"] for cell in german]
     for mine, theirs in zip(english, german, strict=True):

@@ -13,7 +13,7 @@ from reference_network import flat
 
 from keras_ref.lesson import make
 from keras_ref.lesson.live import read_questions
-from keras_ref.lesson.page import page
+from keras_ref.lesson.page import build_page
 from keras_ref.lesson.words import read_words
 from scratch.recipe import INPUTS, OUTPUTS, RECIPE_1, RECIPE_2, update_weights
 
@@ -267,7 +267,7 @@ def test_no_violation_of_axe(pages, driver):
 def test_an_exercise_in_german(driver, tmp_path):
     """Answers are hidden until they were predicted; all strings of the live part are those of one file."""
     german, path = read_words("de").texts, tmp_path / "exercise.html"
-    path.write_text(page(make("recipe2", epochs=1), language="de", questions=read_questions()), encoding="utf-8")
+    path.write_text(build_page(make("recipe2", epochs=1), language="de", questions=read_questions()), encoding="utf-8")
     browser.emulate(driver, width=1280, scheme="light")
     driver.get(path.as_uri())
     until(driver, "return document.documentElement.dataset.ready === 'yes'")
@@ -304,13 +304,13 @@ def test_an_exercise_in_german(driver, tmp_path):
 def test_what_is_drawn_of_a_model(monkeypatch):
     """A chain of Dense layers with its weights; of more layers than fit side by side none, and a sentence instead."""
     from keras_ref.lesson import live
-    from keras_ref.lesson.lesson_model import recipe_model
+    from keras_ref.lesson.lesson_model import make_recipe_model
 
-    hidden, output = live.draw_layers(recipe_model("recipe2"))
+    hidden, output = live.draw_layers(make_recipe_model("recipe2"))
     assert [list(hidden.kernel[0]), list(hidden.bias)] == [list(RECIPE_2[0][0]), RECIPE_2[1]]
     assert (hidden.text, output.text, hidden.units) == ("relu", "linear", 3)
     monkeypatch.setattr(live, "LAYERS", 1)
-    assert live.draw_layers(recipe_model("recipe2")) == ()
+    assert live.draw_layers(make_recipe_model("recipe2")) == ()
 
 
 @pytest.mark.sampled

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 
 from keras_ref import strategies as gt
 from keras_ref.checks.gradients import check_gradients
-from keras_ref.comparison.proven_departures import subsets
+from keras_ref.comparison.proven_departures import list_subsets
 from keras_ref.translation import departures
 from keras_ref.translation.departures.laws import as_keras, states_law
-from keras_ref.translation.to_keras import mirrored_loss
+from keras_ref.translation.to_keras import mirror_loss
 from scratch import registry
 from scratch.calls import Call
 from scratch.differences import UNIT
@@ -70,7 +70,7 @@ class Case:
         """The Keras loss of untagged predictions, which carry their mask as Keras's layers leave it."""
         if self.mask is not None:
             y_pred._keras_mask = tf.constant(self.spread(self.mask))
-        built = mirrored_loss(self.loss)
+        built = mirror_loss(self.loss)
         return built(self.y_true, y_pred, sample_weight=self.spread(self.sample_weight))
 
 
@@ -113,7 +113,7 @@ def laws(loss, shows_in):
     """The loss itself, and what Keras is known to compute instead: any of its departures, or several together."""
     stated = [known for known in departures.find_departures([loss], shows_in) if states_law(known)]
     objective = Objective.of(Model.chain([registry.get("layer", "Activation")("linear")], (1,)), loss)
-    return [as_keras(objective, some, {}).losses[0] for some in subsets(stated)]
+    return [as_keras(objective, some, {}).losses[0] for some in list_subsets(stated)]
 
 
 def rounding(function, y_pred, unit):

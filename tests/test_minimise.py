@@ -27,18 +27,18 @@ from keras_ref.minimisation.expressions import (
     Table,
     Values,
     Writer,
-    children,
-    replaced,
+    list_children,
+    replace_node,
     walk,
     with_children,
 )
-from keras_ref.minimisation.finding import Finding, findings_of
+from keras_ref.minimisation.finding import Finding, list_findings
 from keras_ref.minimisation.minimise import LINES, Minimised, NothingToMinimise
 from keras_ref.minimisation.reading import express
 from keras_ref.minimisation.reductions import PASSES, weigh
 from keras_ref.minimisation.running import exit_status_of, running
 from keras_ref.minimisation.search import Search
-from keras_ref.minimisation.showing import Shown, both_of, find_worst, write_script
+from keras_ref.minimisation.showing import Shown, find_worst, list_both, write_script
 from keras_ref.minimisation.source import NotWritable
 from keras_ref.reports.verdict import Kind, Report, Verdict
 
@@ -78,10 +78,10 @@ TREES = st.recursive(
 
 @given(TREES)
 def test_a_tree_is_taken_apart_and_put_together(tree):
-    assert with_children(tree, children(tree)) == tree
+    assert with_children(tree, list_children(tree)) == tree
     for path, node in walk(tree):
-        assert replaced(tree, path, node) == tree
-        assert any(part == Named("new") for _, part in walk(replaced(tree, path, Named("new"))))
+        assert replace_node(tree, path, node) == tree
+        assert any(part == Named("new") for _, part in walk(replace_node(tree, path, Named("new"))))
 
 
 @given(TREES)
@@ -222,12 +222,12 @@ def test_ctrl_c_leaves_the_smallest_so_far():
 
 
 def test_the_worst_entry():
-    both = both_of((np.zeros(2), np.array([[1.0, 2.0]])), (np.zeros(2), np.array([[1.0, 2.5]])))
+    both = list_both((np.zeros(2), np.array([[1.0, 2.0]])), (np.zeros(2), np.array([[1.0, 2.5]])))
     assert both.place(find_worst(both)) == "[1][0, 1]"
-    missing = both_of(np.array([1.0, np.nan]), np.array([5.0, 2.0]))
+    missing = list_both(np.array([1.0, np.nan]), np.array([5.0, 2.0]))
     assert missing.place(find_worst(missing)) == "[1]"
-    assert find_worst(both_of(np.ones(2), np.ones(2) + 1e-13)) is None
-    assert find_worst(both_of(np.ones(2), np.array([np.nan, 1.0]))) is None
+    assert find_worst(list_both(np.ones(2), np.ones(2) + 1e-13)) is None
+    assert find_worst(list_both(np.ones(2), np.array([np.nan, 1.0]))) is None
 
 
 @pytest.mark.parametrize(("got", "status"), [(2.0, 1), (1.3, 0), (1.0, 0), (math.nan, 1)])
@@ -242,7 +242,7 @@ def test_a_script_ends_by_what_it_sees(got, status):
 def test_the_same_finding():
     found = Finding.of(Verdict("a", "forward", Kind.MISMATCH))
     report = Report("m", (Verdict("b", "forward", Kind.MISMATCH, compared=1), Verdict("a", "twin", Kind.DEPARTURE)))
-    assert found.is_in(report) and findings_of(report)[0] == found
+    assert found.is_in(report) and list_findings(report)[0] == found
     assert not found.is_in(Report("m", (Verdict("a", "forward", Kind.NAN),)))
     assert not found.is_in(Report("m", (Verdict("a", "twin", Kind.MISMATCH),)))
     modes = {

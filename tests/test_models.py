@@ -11,7 +11,7 @@ from keras_ref import check_gradients, check_updates
 from keras_ref import strategies as gt
 from keras_ref.frontends.gallery import exhibits
 from keras_ref.translation.from_keras import reflect
-from keras_ref.translation.to_keras import mirror, mirrored
+from keras_ref.translation.to_keras import mirror, mirror_object
 
 PARTS = ("Dense", "Activation", "Flatten")
 LOSSES = ("MeanSquaredError", "BinaryCrossentropy", "CategoricalCrossentropy")
@@ -88,7 +88,7 @@ def test_updates_of_models(optimizer, data):
     spec = data.draw(gt.specifications("optimizer", optimizer, learning_rate=0.125))
     steps = data.draw(st.integers(1, 3))
     note(f"replay: check_updates({model}, x, y, optimizer={spec}, steps={steps})")
-    report = check_updates(model, x, y, weights=weights, optimizer=mirrored(spec), loss="mse", steps=steps)
+    report = check_updates(model, x, y, weights=weights, optimizer=mirror_object(spec), loss="mse", steps=steps)
     assert report.ok, report.explain()
 
 

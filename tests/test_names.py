@@ -1,10 +1,11 @@
-"""Names that collide: somebody's scratch.py and gradtwin's package scratch are both themselves, wherever they meet."""
+"""Names: functions are verbs; somebody's scratch.py and gradtwin's package scratch are both themselves wherever met."""
 
 import ast
 import os
 import subprocess
 import sys
 import textwrap
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,64 @@ import scratch
 ROOT = Path(__file__).parents[1]
 MODULES = sorted((ROOT / "keras_ref").rglob("*.py"))
 LOADS = "keras_ref.own_modules"
+WORDS = tomllib.loads((Path(__file__).parent / "function_names.toml").read_text(encoding="utf-8"))
+PUBLIC = {*scratch.__all__, *keras_ref.__all__}
+
+
+def functions(node, owner=""):
+    """(qualified name, definition) of the functions of a module and the methods of its classes."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef):
+            yield owner + child.name, child
+        elif not isinstance(child, ast.expr):
+            yield from functions(child, f"{child.name}." if isinstance(child, ast.ClassDef) else owner)
+
+
+def reasons(path, name, function):
+    """Why a function may have its name: (table, entry) of function_names.toml, or what Python or __all__ demands."""
+    place = str(path.relative_to(ROOT))
+    if function.name.startswith(("__", "_repr_", "pytest_")) or function.name in PUBLIC:
+        yield "demanded", function.name
+    words = function.name.strip("_").split("_")
+    places = [i for i, word in enumerate(words) if i and word in WORDS["prepositions"].split()]
+    quantity = words[places[0] - 1 if places else -1]
+    decorators = {n.id for d in function.decorator_list for n in ast.walk(d) if isinstance(n, ast.Name)}
+    decorators |= {n.attr for d in function.decorator_list for n in ast.walk(d) if isinstance(n, ast.Attribute)}
+    for table, found in (("verbs", words[0]), ("conversions", words[0]), ("quantities", quantity)):
+        if found in WORDS[table].split():
+            yield table, found
+    matches = {
+        "contracts": {function.name}.__contains__,
+        "decorators": decorators.__contains__,
+        "files": place.startswith,
+        "functions": {f"{place}:{name}"}.__contains__,
+    }
+    for table, is_match in matches.items():
+        yield from ((table, one) for one in listed(table) if is_match(one))
+
+
+def listed(table):
+    """The entries of a table of exceptions, without their reasons."""
+    return {one for line in WORDS[table].values() for one in line.split()}
+
+
+def test_functions_are_verbs():
+    """Or named by the quantity that they compute, or listed with a reason; no exception is left that nothing needs."""
+    found = {
+        f"{path.relative_to(ROOT)}:{name}": list(reasons(path, name, function))
+        for room in ("scratch", "keras_ref")
+        for path in sorted((ROOT / room).rglob("*.py"))
+        for name, function in functions(ast.parse(path.read_text(encoding="utf-8")))
+    }
+    assert [place for place, why in found.items() if not why] == []
+    used = {reason for why in found.values() for reason in why}
+    assert {(t, one) for t in ("contracts", "decorators", "files", "functions") for one in listed(t)} <= used
+
+
+@pytest.mark.parametrize("name", ["named", "_row", "table_html", "shown", "lines_of_report"])
+def test_a_name_that_is_no_verb_is_found(name):
+    function = ast.parse(f"def {name}(): ...").body[0]
+    assert list(reasons(ROOT / "scratch" / "model.py", name, function)) == []
 
 
 def imports(path):

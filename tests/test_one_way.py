@@ -13,14 +13,14 @@ import pytest
 
 import keras_ref
 from keras_ref import check_gradients
-from keras_ref.checks.annotations import annotators, mark_departures
-from keras_ref.checks.checked_loss import CheckedLoss, model_loss, untrained
+from keras_ref.checks.annotations import list_annotators, mark_departures
+from keras_ref.checks.checked_loss import CheckedLoss, list_untrained, make_model_loss
 from keras_ref.checks.disconnected import GradientPaths
 from keras_ref.checks.gather import gather
-from keras_ref.checks.twins import twin_of
-from keras_ref.comparison.efforts import BUDGET, LARGE, SAMPLED, Budgeted, Directional, Full, effort_for
+from keras_ref.checks.twins import build_twin
+from keras_ref.comparison.efforts import BUDGET, LARGE, SAMPLED, Budgeted, Directional, Full, choose_effort
 from keras_ref.comparison.evidence import Outcome, annotate
-from keras_ref.comparison.higher_order import SingleVariableOracle, random_direction
+from keras_ref.comparison.higher_order import SingleVariableOracle, draw_direction
 from keras_ref.comparison.neighbourhood import Judgement, Tally, conclude, tally_neighbours
 from keras_ref.comparison.oracles import DirectionalOracle, ForwardOracle, Oracle
 from keras_ref.comparison.proven_departures import DepartingTwin, Proof
@@ -28,7 +28,7 @@ from keras_ref.comparison.settings import Settings
 from keras_ref.evaluation.float64 import in_float64
 from keras_ref.evaluation.loss_function import Data
 from keras_ref.frontends.recorded import read_report
-from keras_ref.reports.kinds import FAILING, ORDER, worst_of
+from keras_ref.reports.kinds import FAILING, ORDER, find_worst
 from keras_ref.reports.verdict import Kind, Reason, Report, Verdict
 from keras_ref.translation.departures import get_departure
 from scratch.differences import Central
@@ -46,15 +46,15 @@ def subject():
     )
     model.compile(loss="mse")
     with in_float64(model):
-        found = model_loss(model, Data(X, Y))
+        found = make_model_loss(model, Data(X, Y))
         trained = list(model.trainable_variables)
         yield CheckedLoss(
             name="m",
             data=found.data,
             loss=found.loss,
             trained=trained,
-            state=untrained(model, trained),
-            twin=lambda loss: twin_of(model, loss, data=found.data, projection=False, training=False),
+            state=list_untrained(model, trained),
+            twin=lambda loss: build_twin(model, loss, data=found.data, projection=False, training=False),
         )
 
 
@@ -99,7 +99,7 @@ def oracle(request, evidence):
         "directional": lambda: DirectionalOracle.of(loss),
         "one variable": lambda: SingleVariableOracle(
             loss=loss,
-            direction=random_direction(loss.values, 0),
+            direction=draw_direction(loss.values, 0),
             values={"m/a/kernel": np.zeros(1)},
             base=forward.base,
             noise=forward.noise,
@@ -188,7 +188,7 @@ def test_annotators_are_pure(subject, evidence, monkeypatch):
     """The outcome that an annotator is given stays what it was, and the same comes out twice."""
     monkeypatch.setattr(DepartingTwin, "prove", lambda departing, verdict: PROOF)
     outcome, before = SOMETHING_FOR_EVERY_ANNOTATOR, copy.deepcopy(SOMETHING_FOR_EVERY_ANNOTATOR)
-    for annotator in annotators(evidence, GradientPaths.of(subject, evidence.loss, ())):
+    for annotator in list_annotators(evidence, GradientPaths.of(subject, evidence.loss, ())):
         found = annotator(outcome)
         assert repr(outcome) == repr(before) and outcome == before, annotator
         assert repr(annotator(outcome)) == repr(found), annotator
@@ -199,7 +199,7 @@ def test_what_annotators_find(subject, evidence, monkeypatch):
     monkeypatch.setattr(DepartingTwin, "entries", {PROOF.ids[0]: ()})
     monkeypatch.setattr(DepartingTwin, "prove", lambda departing, verdict: PROOF)
     paths = GradientPaths.of(subject, evidence.loss, ())
-    found = annotate(SOMETHING_FOR_EVERY_ANNOTATOR, annotators(evidence, paths))
+    found = annotate(SOMETHING_FOR_EVERY_ANNOTATOR, list_annotators(evidence, paths))
     assert {v.name: (v.verdict, v.reason_code) for v in found.verdicts} == {
         "m/a/kernel": (Kind.DEPARTURE, Reason.KNOWN_DEPARTURE),
         "m/a/bias": (Kind.DISCONNECTED, Reason.NO_GRADIENT),
@@ -276,7 +276,7 @@ def test_kinds():
         "disconnected", "surrogate", "symmetrized", "departure", "match",
     ]  # fmt: skip
     assert {kind for kind in Kind if kind.failing} == FAILING
-    assert worst_of(["match", "kink", "undecided"]) is Kind.UNDECIDED
+    assert find_worst(["match", "kink", "undecided"]) is Kind.UNDECIDED
     with pytest.raises(ValueError, match="not a valid Kind"):
         Verdict("v", "forward", "wrong")
 
@@ -372,14 +372,14 @@ def test_one_effort_for_each_wish(evidence, options, large, effort, monkeypatch)
     assert evidence.entries == 6 + 2 + 4 + 2 + 12 < LARGE
     if large:
         monkeypatch.setattr("keras_ref.comparison.efforts.LARGE", 1)
-    assert effort_for(replace(evidence, settings=Settings(**options))) == effort
+    assert choose_effort(replace(evidence, settings=Settings(**options))) == effort
 
 
 def test_a_twin_alone_is_sampled(evidence, monkeypatch):
     """Directions are taken of Keras's own forward pass: without it there is no budget to keep."""
     monkeypatch.setattr("keras_ref.comparison.efforts.LARGE", 1)
     alone = replace(evidence, oracles=evidence.oracles[1:], settings=Settings(oracles=("twin",)))
-    assert effort_for(alone) == Full(SAMPLED, NOTE)
+    assert choose_effort(alone) == Full(SAMPLED, NOTE)
 
 
 def test_efforts_agree_on_a_small_model(evidence):

@@ -16,9 +16,9 @@ from hypothesis import given, note
 from hypothesis import strategies as st
 
 from keras_ref.checks.updates import check_updates
-from keras_ref.translation.exceptions.optimizers import as_keras, excluded_from_weight_decay
-from keras_ref.translation.from_keras import reflected
-from keras_ref.translation.to_keras import mirrored
+from keras_ref.translation.exceptions.optimizers import as_keras, find_excluded_from_weight_decay
+from keras_ref.translation.from_keras import reflect_object
+from keras_ref.translation.to_keras import mirror_object
 from scratch import registry
 from scratch.optimizers.adam import Adam
 from scratch.optimizers.muon import Muon
@@ -62,11 +62,11 @@ def test_step(name, data):
     taken = data.draw(st.sampled_from((0, 0, 1, 2, 9, 1000)))
     note(f"{spec}, {how}, {taken} steps taken")
     with cases.keras_optimizer(spec, weights=weights, **how) as optimizer:
-        assert excluded_from_weight_decay(optimizer, cases.PATHS) == cases.excluded(how["exclude"])
+        assert find_excluded_from_weight_decay(optimizer, cases.PATHS) == cases.excluded(how["exclude"])
         ours, theirs = rounding.flat(cases.Moment(weights, spec.init(weights))), rounding.flat(cases.moment(optimizer))
         assert ours.keys() == theirs.keys() and all(np.array_equal(ours[n], theirs[n]) for n in ours)
         # Keras takes an inner loss scale away, as the twin does
-        assert reflected(optimizer, "optimizer") == (
+        assert reflect_object(optimizer, "optimizer") == (
             replace(spec, inner_optimizer=spec.inner) if isinstance(spec, LossScaleOptimizer) else spec
         )
         cases.advance(optimizer, taken)
@@ -168,7 +168,7 @@ def test_check_updates(name, arguments):
     x, y = np.random.default_rng(1).normal(size=(4, 3)), np.random.default_rng(2).normal(size=(4, 1))
     spec = with_arguments(name, ARGUMENTS[arguments])
     model = keras_model()
-    model.compile(mirrored(spec), "mse")
+    model.compile(mirror_object(spec), "mse")
     report = check_updates(model, x, y, steps=3)
     assert report.ok, report.explain()
     assert all(v.verdict == "match" for v in report.verdicts) or cases.named(

@@ -17,7 +17,7 @@ import tensorflow as tf
 from replaying_layers import called, compared, spread_out
 
 from keras_ref.translation import departures
-from keras_ref.translation.from_keras import reflected
+from keras_ref.translation.from_keras import reflect_object
 
 GENERATOR = np.random.default_rng(7)
 STEPS = np.array([[True, True, False, True], [False, True, True, False]])
@@ -204,7 +204,7 @@ def test_forms(case):
             try:
                 compared(made)
             except AssertionError as difference:
-                assert departures.find_departures([reflected(layer, "layer")], "value"), (  # noqa: PT017 (known)
+                assert departures.find_departures([reflect_object(layer, "layer")], "value"), (  # noqa: PT017 (known)
                     f"{case.layer}({options}) on {call}: {difference}"
                 )
     assert taken

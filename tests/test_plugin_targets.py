@@ -169,6 +169,47 @@ def test_reports_travel_from_the_workers_of_xdist(pytester):
     assert (pytester.path / "all.json").read_text() == written
 
 
+#: a conftest that notes which processes compute blocks
+NOTED = """
+import os
+from keras_ref.frontends import distribution
+
+call = distribution._Stored.__call__
+
+def noted(self, *arguments):
+    with open("computed.log", "a") as log:
+        print(os.getpid(), file=log)
+    return call(self, *arguments)
+
+distribution._Stored.__call__ = noted
+"""
+SPREAD = """
+import keras, numpy as np
+
+def build():
+    keras.utils.set_random_seed(1)
+    relu, tanh, last = (keras.layers.Dense(n, a) for n, a in ((40, "relu"), (40, "tanh"), (3, None)))
+    m = keras.Sequential([keras.Input((20,)), relu, tanh, last], name="mine")
+    m.compile(optimizer="sgd", loss="mse")
+    draw = np.random.default_rng(0).normal
+    return m, draw(size=(8, 20)), draw(size=(8, 3))
+"""
+
+
+@pytest.mark.slow
+def test_what_processes_of_xdist_check_together_is_what_one_checks(pytester):
+    """Kinks too, whose neighbourhoods all variables share."""
+    pytester.makepyfile(spread_targets=SPREAD)
+    pytester.makeconftest(NOTED)
+    options = ("-p", "no:cacheprovider", "-p", "no:randomly", "--gradtwin", "spread_targets:build")
+    options = (*options, "--gradtwin-effort", "full", "--gradtwin-json")
+    pytester.runpytest_subprocess(*options, "alone.json", "-p", "no:xdist").assert_outcomes(passed=7)
+    assert not (pytester.path / "computed.log").exists()
+    pytester.runpytest_subprocess(*options, "spread.json", "-n", "2").assert_outcomes(passed=7)
+    assert len({*(pytester.path / "computed.log").read_text().split()}) == 2
+    assert (pytester.path / "spread.json").read_text() == (pytester.path / "alone.json").read_text()
+
+
 @pytest.mark.sampled
 def test_workers_of_xdist_that_are_tested_each_check_by_themselves(pytester):
     pytester.makeconftest(STUBS)
@@ -189,7 +230,7 @@ def test_a_generator_is_one_batch_for_all_variables(pytester, monkeypatch):
 
     batches = ((np.full((2, 1), i), np.zeros((2, 1))) for i in range(3))
     monkeypatch.setattr(targets, "load_target", lambda target: ("model", batches, None, None))
-    monkeypatch.setattr(variable_names, "variable_names", lambda model, x, seed: ["first", "second", "third"])
+    monkeypatch.setattr(variable_names, "list_variable_names", lambda model, x, seed: ["first", "second", "third"])
     monkeypatch.setattr(Invocation, "run", run)
     result = pytester.runpytest_inprocess(*QUIET, "--gradtwin", "m:build", "-k", "first or second")
     result.assert_outcomes(passed=2, deselected=1)

@@ -3,7 +3,7 @@
 import numpy as np
 
 from keras_ref.comparison import points
-from keras_ref.comparison.points import KEPT, remembering
+from keras_ref.comparison.points import KEPT, remember_results
 
 
 def counted():
@@ -14,7 +14,7 @@ def counted():
         calls.append(point)
         return len(calls)
 
-    return remembering(function), calls
+    return remember_results(function), calls
 
 
 def test_equal_points_are_computed_once():

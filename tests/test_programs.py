@@ -17,11 +17,11 @@ import scratch
 from keras_ref import compare, reflect
 from keras_ref.errors import CouldNotRun
 from keras_ref.programs import wire
-from keras_ref.programs.keras_models import optimizer_variables
+from keras_ref.programs.keras_models import list_optimizer_variables
 from keras_ref.programs.numpy_module import NumpyModule
 from keras_ref.programs.program import Point
 from keras_ref.programs.remote import RemoteProgram
-from keras_ref.programs.targets import kinds, open_object
+from keras_ref.programs.targets import list_kinds, open_object
 from scratch import registry
 from scratch.objective import Objective
 
@@ -38,7 +38,7 @@ def network(optimizer="sgd"):
 
 def test_no_kind_knows_another():
     """The prefixes are those of the files, and no file of a kind names another kind's class."""
-    assert set(kinds()) == {"keras", "keras-jax", "keras-torch", "keras2", "torch", "jax", "numpy", "scratch"}
+    assert set(list_kinds()) == {"keras", "keras-jax", "keras-torch", "keras2", "torch", "jax", "numpy", "scratch"}
     classes = {kind.__name__: kind.__module__ for kind in registry.every("program").values()}
     for folder in ("programs", "comparison", "checks", "frontends", "reports", "homework"):
         for file in (ROOT / "keras_ref" / folder).rglob("*.py"):
@@ -76,11 +76,11 @@ def test_a_model_of_keras_2_is_left_as_it_was(precision, optimizer):
         return (
             tf_keras.backend.floatx(),
             [{k: (type(v), v) for k, v in t.items()} for t in plain],
-            [v.numpy().tobytes() for v in (*model.variables, *optimizer_variables(model.optimizer))],
+            [v.numpy().tobytes() for v in (*model.variables, *list_optimizer_variables(model.optimizer))],
         )
 
     layers = tf_keras.layers
-    with kinds()["keras2"](None).float_type(precision):
+    with list_kinds()["keras2"](None).float_type(precision):
         model = tf_keras.Sequential([tf_keras.Input((3,)), layers.Dense(4), layers.BatchNormalization()])
         made = tf_keras.optimizers.legacy if "." in optimizer else tf_keras.optimizers
         model.compile(optimizer=made.Adam(0.1), loss="mse")

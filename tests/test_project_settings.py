@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from keras_ref.checks import gradients
 from keras_ref.errors import CouldNotRun
 from keras_ref.frontends import variable_names, verbs
-from keras_ref.frontends.invocation import TAKES, Invocation, default_map
+from keras_ref.frontends.invocation import TAKES, Invocation, build_default_map
 from keras_ref.inputs import targets
-from keras_ref.options import OPTIONS, SETTINGS, SharedExpectations, keywords_of, read_settings
+from keras_ref.options import OPTIONS, SETTINGS, SharedExpectations, make_keywords, read_settings
 from keras_ref.reports.verdict import Report, Verdict
 
 SHOP = """
@@ -90,7 +90,7 @@ def stub_pytest(monkeypatch):
 
     monkeypatch.setattr(verbs, "find_check", lambda verb: check)
     monkeypatch.setattr(targets, "load_target", lambda target: ("model", "x", "y", None))
-    monkeypatch.setattr(variable_names, "variable_names", lambda model, x, seed: ["v"])
+    monkeypatch.setattr(variable_names, "list_variable_names", lambda model, x, seed: ["v"])
     monkeypatch.setattr(Invocation, "run", run)
 
 
@@ -197,7 +197,7 @@ def test_every_option_goes_its_way_through_the_command(data):
     names = data.draw(st.sets(st.sampled_from(SETTINGS)))
     settings = {name: data.draw(values_of(name)) for name in sorted(names)}
     for command, takes in TAKES.items():
-        defaults = default_map(settings)[command]
+        defaults = build_default_map(settings)[command]
         given_ = {name.replace("-", "_"): OPTIONS[name].default for name in takes if name != "import"}
         made = Invocation.of(
             command, targets=["m:f"], data="", project=settings, **{"imports": [], **given_, **defaults}
@@ -205,4 +205,4 @@ def test_every_option_goes_its_way_through_the_command(data):
         assert made.options == {name: value for name, value in settings.items() if name in takes}
         again = [word.removeprefix("--").removeprefix("no-") for word in made.argv() if word.startswith("--")]
         assert {*again} == {*made.options}
-    assert len(keywords_of(settings)) == len(settings)
+    assert len(make_keywords(settings)) == len(settings)

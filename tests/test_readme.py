@@ -104,7 +104,7 @@ def test_examples(document, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     for kind in registry.KINDS:  # what a document registers must not stay for the other tests
         monkeypatch.setitem(registry._RECORDS, kind, dict(registry.every(kind)))
-    exceptions.mirror_of("")  # all exceptions are imported before they are copied
+    exceptions.find_mirror("")  # all exceptions are imported before they are copied
     monkeypatch.setattr(exceptions, "_MIRRORS", dict(exceptions._MIRRORS))
     lines = [""] * DOCUMENTS[document].read_text(encoding="utf-8").count("\n")
     for block in blocks_of(document):

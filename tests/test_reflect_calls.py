@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from replaying_layers import called, compared
 
-from keras_ref.translation.from_keras import NoTwin, reflect, reflected
+from keras_ref.translation.from_keras import NoTwin, reflect, reflect_object
 
 X = np.array([[[0.5, -1.25], [2.0, 0.375], [-0.875, 0.125]], [[1.5, 0.25], [-0.5, 1.0], [0.75, -2.0]]])
 # Keras rounds 1/√key_dim to float32 (the departure multi-head-attention-scale-is-float32), relatively by half an eps:
@@ -54,7 +54,7 @@ def test_an_explicit_mask_beside_one_that_travels():
 @pytest.mark.parametrize("name", ["MaxPooling1D", "AveragePooling1D"])
 def test_padding_in_capitals(name):
     """keras.io: "valid" or "same", case-insensitive."""
-    assert reflected(getattr(keras.layers, name)(2, padding="SAME"), "layer").padding == "same"
+    assert reflect_object(getattr(keras.layers, name)(2, padding="SAME"), "layer").padding == "same"
 
 
 @pytest.mark.parametrize("dtype", ["int32", "uint8", "float32"])
@@ -85,7 +85,7 @@ def test_scales_along_channels_first():
     keras.config.set_image_data_format("channels_first")
     try:
         layer = keras.layers.Rescaling([0.5, 2.0], dtype="float64")
-        np.testing.assert_allclose(reflected(layer, "layer").forward({}, x), layer(x))
+        np.testing.assert_allclose(reflect_object(layer, "layer").forward({}, x), layer(x))
     finally:
         keras.config.set_image_data_format("channels_last")
 
@@ -93,14 +93,14 @@ def test_scales_along_channels_first():
 def test_functions_as_losses():
     """loss="mse" is MeanSquaredError; a function of the user's own has no twin."""
     wrapper = keras.src.losses.losses.LossFunctionWrapper
-    assert type(reflected(wrapper(keras.losses.get("mse")), "loss")).__name__ == "MeanSquaredError"
-    assert reflected(wrapper(keras.losses.huber, delta=2.0), "loss").delta == 2.0
+    assert type(reflect_object(wrapper(keras.losses.get("mse")), "loss")).__name__ == "MeanSquaredError"
+    assert reflect_object(wrapper(keras.losses.huber, delta=2.0), "loss").delta == 2.0
 
     def mine(y_true, y_pred):
         return y_pred
 
     with pytest.raises(NoTwin) as refused:
-        reflected(wrapper(mine), "loss")
+        reflect_object(wrapper(mine), "loss")
     assert (
         str(refused.value)
         == f"A loss function must be one of keras.losses to have a twin. Received: {mine!r}. Use a loss object."

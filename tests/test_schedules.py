@@ -12,8 +12,8 @@ from keras_ref import strategies as gt
 from keras_ref.evaluation.float64 import in_float64
 from keras_ref.translation import departures
 from keras_ref.translation.exceptions.optimizers import as_keras
-from keras_ref.translation.from_keras import reflected
-from keras_ref.translation.to_keras import mirrored
+from keras_ref.translation.from_keras import reflect_object
+from keras_ref.translation.to_keras import mirror_object
 from scratch import registry
 from scratch.constraints import MaxNorm, MinMaxNorm
 from scratch.differences import UNIT
@@ -47,8 +47,8 @@ def test_schedule(name, data):
     """The rate of every step is Keras's, at boundaries, in warm-ups, at restarts and long after the end."""
     spec = data.draw(cases.schedules(name))
     note(repr(spec))
-    built = mirrored(spec)
-    assert reflected(built, "schedule") == spec
+    built = mirror_object(spec)
+    assert reflect_object(built, "schedule") == spec
     for step in STEPS:
         rate, law = float(built(step)), spec(step)
         if abs(rate - law) > rounding_of_rate(spec, step):
@@ -108,8 +108,8 @@ def test_regularizer(name, data):
     shape = (data.draw(st.integers(smallest, 4)), data.draw(st.integers(smallest, 3)))
     x = data.draw(gt.special_points(shape))
     note(repr(spec))
-    built = mirrored(spec)
-    assert reflected(built, "regularizer") == spec
+    built = mirror_object(spec)
+    assert reflect_object(built, "regularizer") == spec
     ours, theirs = spec(x), float(built(tf.constant(x)))
     assert abs(ours - theirs) <= penalty_rounding(spec, x), (ours, theirs)
     assert np.asarray(spec(x.astype(np.float32))).dtype == np.float32
@@ -124,7 +124,7 @@ def test_regularizer_gradient(name, data):
     note(repr(spec))
     variable = tf.Variable(x)
     with tf.GradientTape() as tape:
-        penalty = mirrored(spec)(tf.convert_to_tensor(variable))
+        penalty = mirror_object(spec)(tf.convert_to_tensor(variable))
     gradient = tape.gradient(penalty, variable)
     theirs = np.zeros(x.shape) if gradient is None else gradient.numpy()  # L1L2(0, 0) does not look at x
     step = 1e-100  # far below a unit in the last place of x: the imaginary part is linear in it
@@ -153,11 +153,14 @@ def test_constraint(name, data):
     weight = data.draw(gt.special_points((2, 3, 2)))
     note(repr(spec))
     with in_float64():
-        built = mirrored(spec)
-        assert reflected(built, "constraint") == spec
+        built = mirror_object(spec)
+        assert reflect_object(built, "constraint") == spec
         for dtype, unit in (("float64", UNIT), ("float32", float(np.finfo(np.float32).eps))):
             w = weight.astype(dtype)
-            ours, theirs = spec(w), np.asarray((exact(built) if dtype == "float64" else mirrored(spec))(tf.constant(w)))
+            ours, theirs = (
+                spec(w),
+                np.asarray((exact(built) if dtype == "float64" else mirror_object(spec))(tf.constant(w))),
+            )
             assert ours.dtype == w.dtype
             # a length is the root of a sum of at most 12 squares, right to a dozen halves of a unit; what follows is
             # three products and quotients

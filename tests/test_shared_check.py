@@ -4,12 +4,13 @@ import os
 import time
 from concurrent.futures import BrokenExecutor
 from functools import partial
+from importlib import util
 from multiprocessing import get_context
 
 import pytest
 
 from keras_ref.errors import BadInput
-from keras_ref.frontends.shared_check import Helpers, SharedChecks
+from keras_ref.frontends.shared_check import Helpers, SharedChecks, can_share
 
 NUMBERS = range(12)
 
@@ -89,6 +90,22 @@ def test_a_check_is_made_once_by_all_who_ask(happens, tmp_path):
     assert list(squares) == [number**2 for number in NUMBERS]
     expected = {int(checked[-1])} if happens == "a helper is killed" else {process.pid for process in processes}
     assert {*by} == expected - ({int(checked[0])} if happens == "it is killed" else set())
+
+
+def test_what_cannot_be_shared_is_not(monkeypatch):
+    assert can_share("/tmp/gradtwin-12345678")
+    assert not can_share("") and not can_share("/" + "a" * 100)
+    monkeypatch.setattr(util, "find_spec", {}.get)  # as on Windows
+    assert not can_share("/tmp/gradtwin-12345678")
+
+
+def test_a_folder_that_is_gone_ends_nothing(tmp_path):
+    """The process that began the test run may be gone before a check ends."""
+    folder = tmp_path / "shared"
+    folder.mkdir()
+    with Helpers(folder / "key"):
+        (folder / "key").unlink()
+        folder.rmdir()
 
 
 def test_alone_it_asks_nobody(tmp_path):

@@ -10,7 +10,7 @@ import pytest
 import tensorflow as tf
 
 from keras_ref import check_function, check_gradients, check_layer, check_updates
-from keras_ref.evaluation.keras_parts import layers_of, states_of
+from keras_ref.evaluation.keras_parts import list_layers, list_states
 from keras_ref.evaluation.loss_function import LossFunction
 
 X, Y = np.random.default_rng(0).normal(size=(4, 3)), np.random.default_rng(1).normal(size=(4, 2))
@@ -56,7 +56,7 @@ STATEFUL = {
 def raw_variables(model):
     return [
         v
-        for layer in layers_of(model)
+        for layer in list_layers(model)
         for a in vars(layer).values()
         for v in (a if isinstance(a, list) else [a])
         if isinstance(v, tf.Variable)
@@ -69,7 +69,7 @@ def snapshot(model):
         *model.variables,
         *model.optimizer.variables,
         *model.metrics_variables,
-        *states_of(model),
+        *list_states(model),
         *raw_variables(model),
     ]
     values = [(str(v.dtype), v.numpy().tobytes()) for v in variables]
@@ -80,7 +80,7 @@ def snapshot(model):
             layer.dtype_policy.name,
             len(layer._losses),
         )
-        for layer in layers_of(model)
+        for layer in list_layers(model)
     ]
     identity = [id(v) for v in variables] + [id(getattr(v, "_value", v)) for v in variables]
     compiled = [

@@ -12,11 +12,11 @@ from keras_ref.reports.verdict import Report, Verdict
 
 def test_annotations_are_escaped():
     assert (
-        github.annotation("a: b, 100%", "x\r\n50%: y, z", file="", line=3)
+        github.format_annotation("a: b, 100%", "x\r\n50%: y, z", file="", line=3)
         == "::error line=3,title=a%3A b%2C 100%25::x%0D%0A50%25: y, z"
     )
     verdict = Verdict("a|b`c", "twin", "mismatch", 1, 1, {}, (), 1.0, 2.0)
-    assert "| `a\\|b'c` | twin |" in github.summary("t", Report("s", (verdict,)))
+    assert "| `a\\|b'c` | twin |" in github.write_summary("t", Report("s", (verdict,)))
 
 
 def wrong(count):

@@ -59,7 +59,7 @@ def test_layouts_are_read_both_ways(name, module, shapes):
         for source in layout.sources:
             shape = next((s for key, s in shapes.items() if key in source), None)
             value = np.random.default_rng(0).normal(size=shape or (12,))
-            block = layout.part_of(value)
+            block = layout.select_part(value)
             assert (layout.to_torch(layout.to_keras(block)) == block).all(), (name, layout.part)
             read.setdefault(source, []).append((block, value))
     for parts in read.values():
@@ -185,10 +185,10 @@ def test_outputs_and_targets_that_are_images():
 def test_what_the_table_does_not_have_is_taken_as_it_is():
     from torch import nn
 
-    from keras_ref.programs.torch_layouts import entries_of
+    from keras_ref.programs.torch_layouts import list_entries
 
     attention = nn.MultiheadAttention(4, 2, add_bias_kv=True)
-    assert [(e.name, e.known) for e in entries_of(attention)][-2:] == [("bias_k", False), ("bias_v", False)]
-    projected = entries_of(nn.LSTM(4, 3, proj_size=2))
+    assert [(e.name, e.known) for e in list_entries(attention)][-2:] == [("bias_k", False), ("bias_v", False)]
+    projected = list_entries(nn.LSTM(4, 3, proj_size=2))
     assert not any(e.known for e in projected) and "weight_hr_l0" in [e.name for e in projected]
-    assert [e.name for e in entries_of(nn.GRU(4, 3, bias=False))] == ["kernel", "recurrent_kernel"]
+    assert [e.name for e in list_entries(nn.GRU(4, 3, bias=False))] == ["kernel", "recurrent_kernel"]

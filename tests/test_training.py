@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from keras_ref.evaluation.float64 import in_float64
 from keras_ref.translation import departures
 from keras_ref.translation.exceptions.optimizers import as_keras
-from keras_ref.translation.to_keras import mirror, mirrored
-from keras_ref.translation.weights import variables
+from keras_ref.translation.to_keras import mirror, mirror_object
+from keras_ref.translation.weights import map_variables
 from scratch import registry
 from scratch.constraints import MaxNorm, NonNeg
 from scratch.differences import UNIT
@@ -28,7 +28,7 @@ from scratch.losses.regression import MeanSquaredError
 from scratch.model import Model
 from scratch.optimizers.adam import Adam
 from scratch.optimizers.sgd import SGD
-from scratch.training import apply_step, batches, fit
+from scratch.training import apply_step, fit, split_batches
 
 GENERATOR = np.random.default_rng(7)
 X, Y = GENERATOR.normal(size=(6, 3)), GENERATOR.normal(size=(6, 1))
@@ -44,13 +44,15 @@ ROLLS = 4
 def keras_fit(model, weights, optimizer, x, y, *, epochs=1, batch_size=2, order=None, eager=True, built_first=False):
     """Weights and losses of model.fit(shuffle=False) in float64; with `order`, epoch i takes the samples order[i]."""
     keras_model = keras_twin(model)
-    named = variables(keras_model, model)
+    named = map_variables(keras_model, model)
     for name, variable in named.items():
         variable.assign(weights[name])
     with in_float64():
-        made = mirrored(optimizer)
+        made = mirror_object(optimizer)
     with in_float64(keras_model, made):
-        keras_model.compile(made, mirrored(MeanSquaredError(), dtype="float64"), run_eagerly=eager, jit_compile=False)
+        keras_model.compile(
+            made, mirror_object(MeanSquaredError(), dtype="float64"), run_eagerly=eager, jit_compile=False
+        )
         if not eager and type(optimizer).__name__ in FLOAT_FIRST:
             vars(made).update({n: tf.constant(v) for n, v in vars(made).items() if type(v) is np.float64})
         if built_first:
@@ -182,7 +184,7 @@ def test_fit(limit, averages, samples, batch_size, epochs):
 def test_shuffle(seed, batch_size, epochs):
     """A seed gives the order of every epoch: Keras on the samples in that order ends in the same place."""
     generator = np.random.default_rng(seed)
-    order = [np.concatenate(list(batches(len(X), batch_size, generator=generator))) for _ in range(epochs)]
+    order = [np.concatenate(list(split_batches(len(X), batch_size, generator=generator))) for _ in range(epochs)]
     assert all(sorted(index) == list(range(len(X))) for index in order)
     spec = SGD(0.125, momentum=0.5)
     theirs, _ = keras_fit(LINEAR, ALONE, spec, X, Y, batch_size=batch_size, order=order)

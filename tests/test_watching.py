@@ -186,7 +186,7 @@ def run(self, target, progress=None, loaded=None, executor=None):
 
 targets.import_quietly = lambda: None
 targets.load_target = load
-variable_names.variable_names = lambda model, x, seed: ["v"]
+variable_names.list_variable_names = lambda model, x, seed: ["v"]
 invocation.Invocation.run = run
 """
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_ref.campaign.cotangents import drawn_cotangent
+from keras_ref.campaign.cotangents import draw_cotangent
 from keras_ref.programs import wire
 from keras_ref.programs.keras_backends import keep_float64
 
@@ -39,16 +39,19 @@ def differentiate(request: dict[str, Any]) -> dict[str, Any]:
             if hasattr(output, "dtype") and jax.numpy.issubdtype(output.dtype, jax.numpy.inexact):
                 whole = jax.numpy.iscomplexobj(output)
                 parts = jax.numpy.stack([output.real, output.imag], -1) if whole else output
-                terms.append(jax.numpy.sum(parts * drawn_cotangent(parts.shape, seed=request["seed"] + k)))
+                terms.append(jax.numpy.sum(parts * draw_cotangent(parts.shape, seed=request["seed"] + k)))
         return sum(terms)
 
     value, gradients = jax.value_and_grad(loss)(
         jax.tree_util.tree_map(jax.numpy.asarray, [arguments[i] for i in places])
     )
-    return {"value": float(value), "gradients": [_by_parts(g) for g in jax.tree_util.tree_leaves(gradients)]}
+    return {
+        "value": float(value),
+        "gradients": [_differentiate_by_parts(g) for g in jax.tree_util.tree_leaves(gradients)],
+    }
 
 
-def _by_parts(gradient: Any) -> Any:
+def _differentiate_by_parts(gradient: Any) -> Any:
     """A gradient by real numbers; by complex ones along both parts, of which JAX gives the conjugate."""
     found = np.asarray(gradient)
     return np.stack([found.real, -found.imag], axis=-1) if np.iscomplexobj(found) else found

@@ -33,7 +33,7 @@ def _fill_memory(point: Point) -> None:
         del left
 
 
-def _gradient(point: Point, _: Mapping[int, Array]) -> list[Any]:
+def _differentiate(point: Point, _: Mapping[int, Array]) -> list[Any]:
     if tf.executing_eagerly():
         _fill_memory(point)
     with tf.GradientTape() as tape:
@@ -42,15 +42,15 @@ def _gradient(point: Point, _: Mapping[int, Array]) -> list[Any]:
     return list(tape.gradient(loss, point.parts))
 
 
-def _gradient_in_graph(point: Point, direction: Mapping[int, Array]) -> list[Any]:
-    return list(tf.function(lambda: _gradient(point, direction), autograph=False)())
+def _differentiate_in_graph(point: Point, direction: Mapping[int, Array]) -> list[Any]:
+    return list(tf.function(lambda: _differentiate(point, direction), autograph=False)())
 
 
-def _gradient_compiled(point: Point, direction: Mapping[int, Array]) -> list[Any]:
-    return list(tf.function(lambda: _gradient(point, direction), autograph=False, jit_compile=True)())
+def _differentiate_compiled(point: Point, direction: Mapping[int, Array]) -> list[Any]:
+    return list(tf.function(lambda: _differentiate(point, direction), autograph=False, jit_compile=True)())
 
 
-def _forward_mode(point: Point, _: Mapping[int, Array]) -> list[Any]:
+def _differentiate_forward(point: Point, _: Mapping[int, Array]) -> list[Any]:
     """The slope along each entry, by a tangent of its own."""
     found = []
     for i, part in enumerate(point.parts):
@@ -65,15 +65,15 @@ def _forward_mode(point: Point, _: Mapping[int, Array]) -> list[Any]:
     return found
 
 
-def _second_order(point: Point, direction: Mapping[int, Array]) -> list[Any]:
+def _differentiate_twice(point: Point, direction: Mapping[int, Array]) -> list[Any]:
     with tf.GradientTape() as outer:
         outer.watch(point.parts)
-        gradients = _gradient(point, direction)
+        gradients = _differentiate(point, direction)
         slope = tf.add_n([tf.reduce_sum(g * direction[i]) for i, g in enumerate(gradients) if g is not None])
     return list(outer.gradient(slope, point.parts, unconnected_gradients="zero"))
 
 
-def _forward_over_forward(point: Point, direction: Mapping[int, Array]) -> list[Any]:
+def _differentiate_forward_twice(point: Point, direction: Mapping[int, Array]) -> list[Any]:
     """The slope along each entry of the slope along the direction, both by tangents."""
     found = []
     tangents = [tf.constant(direction[i]) for i in range(len(point.parts))]
@@ -96,12 +96,12 @@ def _forward_over_forward(point: Point, direction: Mapping[int, Array]) -> list[
 Claim = Callable[[Point, Mapping[int, Array]], list[Any]]
 #: what is claimed of a derivative, and how TensorFlow computes it
 CLAIMS: Mapping[str, Claim] = {
-    "first order": _gradient,
-    "graph": _gradient_in_graph,
-    "compiled": _gradient_compiled,
-    "forward mode": _forward_mode,
-    "second order": _second_order,
-    "forward over forward": _forward_over_forward,
+    "first order": _differentiate,
+    "graph": _differentiate_in_graph,
+    "compiled": _differentiate_compiled,
+    "forward mode": _differentiate_forward,
+    "second order": _differentiate_twice,
+    "forward over forward": _differentiate_forward_twice,
 }
 #: claims that are about second derivatives
 SECOND = ("second order", "forward over forward")

@@ -12,7 +12,7 @@ from scratch.arrays import Array
 LARGEST = 1.5
 
 
-def drawn_cotangent(shape: Any, *, seed: int) -> Array:
+def draw_cotangent(shape: Any, *, seed: int) -> Array:
     """Factors between 1/2 and 3/2, of both signs; short binary fractions, so that products with them are exact."""
     generator = np.random.default_rng(seed)
     sizes = generator.integers(32, 96, size=tuple(shape)) / 64

@@ -10,11 +10,11 @@ import mpmath
 import numpy as np
 import tensorflow as tf
 
-from keras_ref.campaign.cotangents import drawn_cotangent
+from keras_ref.campaign.cotangents import draw_cotangent
 from keras_ref.comparison.exact_slopes import ExactLoss
 from keras_ref.evaluation.exact_graph import DIGITS
 from keras_ref.evaluation.exact_numbers import exact
-from keras_ref.evaluation.real_parts import real_parts
+from keras_ref.evaluation.real_parts import split_real_parts
 from scratch.arrays import Array
 
 #: steps relative to the arguments' size: half and a quarter of the digits of float64
@@ -37,20 +37,20 @@ def is_differentiable(function: Callable[..., Any], floats: Sequence[Any], *, se
     def loss(direction: Sequence[Array], offset: float) -> float:
         moved = [tf.constant(x + offset * d) for x, d in zip(leaves, direction, strict=True)]
         found = tf.nest.flatten(function(*tf.nest.pack_sequence_as(list(floats), moved)))
-        parts = [np.asarray(real_parts(o), float) for o in found if o.dtype.is_floating or o.dtype.is_complex]
-        return float(sum(np.sum(p * drawn_cotangent(p.shape, seed=k)) for k, p in enumerate(parts)))
+        parts = [np.asarray(split_real_parts(o), float) for o in found if o.dtype.is_floating or o.dtype.is_complex]
+        return float(sum(np.sum(p * draw_cotangent(p.shape, seed=k)) for k, p in enumerate(parts)))
 
     for _ in range(DIRECTIONS):
-        one, two = ([_direction(x, generator) for x in leaves] for _ in range(2))
+        one, two = ([_draw_direction(x, generator) for x in leaves] for _ in range(2))
         both = [a + b for a, b in zip(one, two, strict=True)]
-        changes = [_changes(loss, (one, two, both), step * size) for step in STEPS]
+        changes = [_measure_changes(loss, (one, two, both), step * size) for step in STEPS]
         known = [c for c in changes if c is not None]
         if not any(c.are_linear for c in known) and not (len(known) == len(STEPS) and _fades(*known)):
             return False
     return True
 
 
-def kinks_meet(loss: ExactLoss, place: int, entry: int) -> bool:
+def has_meeting_kinks(loss: ExactLoss, place: int, entry: int) -> bool:
     """Whether the slope along one flat entry and that along another do not add up where both are moved, for any other
     one: clip(x, a, b) at a = b = x has a slope of 0 along x, and bends where a or b move too. A bend of the other one
     alone adds up. Raises: Missing, as Graph does.
@@ -111,7 +111,7 @@ def _fades(small: _Changes, large: _Changes) -> bool:
     return bool(np.isfinite(before) and now <= before / 2)
 
 
-def _changes(
+def _measure_changes(
     loss: Callable[[Sequence[Array], float], float], directions: Sequence[Sequence[Array]], step: float
 ) -> _Changes | None:
     """The changes along three directions; None where one of them leaves the domain, or is not finite."""
@@ -125,6 +125,6 @@ def _changes(
     return _Changes(changes=changes, step=step, noise=8 * float(np.spacing(abs(base))))
 
 
-def _direction(x: Array, generator: np.random.Generator) -> Array:
+def _draw_direction(x: Array, generator: np.random.Generator) -> Array:
     real = generator.normal(size=x.shape)
     return np.asarray(real + 1j * generator.normal(size=x.shape) if np.iscomplexobj(x) else real)

@@ -15,9 +15,9 @@ import tensorflow as tf
 from mpmath.libmp import NoConvergence
 
 from keras_ref.campaign.claims import CLAIMS, SECOND, Claim
-from keras_ref.campaign.cotangents import LARGEST, drawn_cotangent
-from keras_ref.campaign.differentiability import kinks_meet
-from keras_ref.campaign.precisions import FLOAT64, Precision, lowest_precision
+from keras_ref.campaign.cotangents import LARGEST, draw_cotangent
+from keras_ref.campaign.differentiability import has_meeting_kinks
+from keras_ref.campaign.precisions import FLOAT64, Precision, find_lowest_precision
 from keras_ref.campaign.subjects import leaf_dtype
 from keras_ref.comparison.exact_slopes import (
     FLOAT_DIGITS,
@@ -30,7 +30,7 @@ from keras_ref.comparison.exact_slopes import (
 )
 from keras_ref.evaluation.exact_graph import DIGITS, Graph
 from keras_ref.evaluation.exact_numbers import Missing, exact
-from keras_ref.evaluation.real_parts import from_real_parts, real_parts, real_values
+from keras_ref.evaluation.real_parts import from_real_parts, real_values, split_real_parts
 from scratch.arrays import Array
 
 #: the kinds of answer, beside those of a verdict
@@ -89,7 +89,7 @@ class ExactOperation:
         refuses its arguments, the value is not finite or jumps, or an argument is subnormal. Raises: Missing, as Graph
         does, and where it cannot be traced; WrongValue.
         """
-        leaves = [self._rounded(np.asarray(leaf)) for leaf in tf.nest.flatten(list(floats))]
+        leaves = [self._round(np.asarray(leaf)) for leaf in tf.nest.flatten(list(floats))]
         numbers = [real_values(x) for x in leaves]
         if any(np.any((np.abs(x) < NORMAL) & (x != 0)) for x in numbers):  # TensorFlow's kernels take them for 0
             return None
@@ -106,7 +106,7 @@ class ExactOperation:
                 self.traces[key] = Graph(point.traced())
             except (*REFUSED, TypeError) as error:
                 raise Missing("an operation that runs only eagerly") from error
-        precision = max(point.precision, lowest_precision(self.traces[key]))
+        precision = max(point.precision, find_lowest_precision(self.traces[key]))
         self.gives_less = point.of_outputs > point.precision
         self.narrows = precision > max(point.precision, point.of_outputs)
         loss = ExactLoss(self.traces[key], [real_values(x) for x in leaves], unit=precision.unit)
@@ -116,7 +116,7 @@ class ExactOperation:
             return None
         return point.compared(loss, {claim: self.derived[claim] for claim in claims}, normal=precision.normal)
 
-    def _rounded(self, leaf: Any) -> Any:
+    def _round(self, leaf: Any) -> Any:
         """The numbers of a leaf that the lower precision has."""
         wide = "complex128" if np.iscomplexobj(leaf) else "float64"
         return tf.cast(tf.cast(leaf, leaf_dtype(leaf, self.dtype)), wide).numpy() if self.dtype else leaf
@@ -131,7 +131,7 @@ def _has_value(loss: ExactLoss, value: float, room: float) -> bool:
             own = loss.value({}, DIGITS)
             right = mpmath.isfinite(own) and abs(own - value) <= room
             if not right and mpmath.isfinite(own):
-                if _jumps(loss, own, value):
+                if _is_jumping(loss, own, value):
                     return False
                 right = _cancels(loss, own, value)
             if not right:
@@ -148,7 +148,7 @@ def _cancels(loss: ExactLoss, own: Any, value: float) -> bool:
     return _reaches(own, value, [replace(loss, off=seed).value({}, DIGITS) for seed in range(1, 9)])
 
 
-def _jumps(loss: ExactLoss, own: Any, value: float) -> bool:
+def _is_jumping(loss: ExactLoss, own: Any, value: float) -> bool:
     """The same for arguments that are off by next to nothing: on a branch cut only the sign of 0 tells the sides."""
     generator = np.random.default_rng(0)
     others = []
@@ -218,11 +218,11 @@ class _Point:
         terms = []
         for k, output in enumerate(tf.nest.flatten(outputs)):
             if isinstance(output, tf.Tensor) and (output.dtype.is_floating or output.dtype.is_complex):
-                own = tf.cast(real_parts(output), tf.float64)
+                own = tf.cast(split_real_parts(output), tf.float64)
                 self.of_outputs = max(self.of_outputs, Precision.of(output.dtype))
                 if tf.executing_eagerly():
                     self.shapes[k] = tuple(own.shape)
-                terms.append(own * drawn_cotangent(self.shapes[k], seed=self.seed + k))
+                terms.append(own * draw_cotangent(self.shapes[k], seed=self.seed + k))
         terms = terms or [tf.zeros(1, tf.float64)]
         if tf.executing_eagerly():
             sizes = np.abs(np.concatenate([np.ravel(term) for term in terms]))
@@ -255,11 +255,11 @@ class _Point:
                 if claim != "compiled":  # what XLA has no kernel for says so
                     yield Entry(claim=claim, argument=0, index=(), kind=RAISES, autodiff=np.nan, truth=np.nan)
                 continue
-            slopes = self._slopes(claim, direction, known)
+            slopes = self._measure_slopes(claim, direction, known)
             usual = abs(self.known) / max(self.size, 1.0)
-            yield from _compared(claim, found, slopes, loss, usual=usual, normal=normal)
+            yield from _compare(claim, found, slopes, loss, usual=usual, normal=normal)
 
-    def _slopes(self, claim: str, direction: Mapping[int, Array], known: dict[Any, ExactSlope]) -> Slopes:
+    def _measure_slopes(self, claim: str, direction: Mapping[int, Array], known: dict[Any, ExactSlope]) -> Slopes:
         """What gives the true slope of a claim at an entry of an argument; each is computed once."""
         order = 2 if claim in SECOND else 1
 
@@ -280,11 +280,11 @@ def _shape(gradient: Any) -> tuple[int, ...]:
     return tuple(map(int, tf.convert_to_tensor(gradient).shape))
 
 
-def _flat(gradient: Any) -> Array:
+def _flatten(gradient: Any) -> Array:
     return np.ravel(np.asarray(tf.convert_to_tensor(gradient), float))
 
 
-def _compared(
+def _compare(
     claim: str,
     found: list[Any],
     slope: Slopes,
@@ -305,7 +305,7 @@ def _compared(
                 yield Entry(claim=claim, argument=place, index=(), kind=WRONG_SHAPE, autodiff=np.nan, truth=np.nan)
                 continue
             # None is right where nothing moves
-            flat = np.zeros(np.size(loss.arguments[place])) if gradient is None else _flat(gradient)
+            flat = np.zeros(np.size(loss.arguments[place])) if gradient is None else _flatten(gradient)
             truths += [(place, e, float(v), slope(loss, place, e, quickly=True)) for e, v in enumerate(flat)]
     slopes = [abs(float(t.value)) for *_, t in truths if t.standing is Standing.SMOOTH]
     scale = max([usual, *slopes])
@@ -316,17 +316,17 @@ def _compared(
             claim=claim, argument=place, index=index, kind=SMOOTH_MATCH, autodiff=said, truth=float(truth.value)
         )
         again = lambda seed, place=place, e=e: slope(replace(loss, off=seed), place, e)  # noqa: E731 (of this entry)
-        judged = _judged(entry, truth, again, scale=scale, unit=loss.unit, normal=normal)
+        judged = _judge(entry, truth, again, scale=scale, unit=loss.unit, normal=normal)
         if judged.kind != SMOOTH_MATCH:  # nothing is accused without a second look in more digits
             with time_limit(PATIENCE):
                 surer = slope(loss, place, e)
-            judged = _judged(
+            judged = _judge(
                 replace(entry, truth=float(surer.value)), surer, again, scale=scale, unit=loss.unit, normal=normal
             )
         accused = judged.kind in ("mismatch", "nan", "inaccurate") and claim not in SECOND
         if accused and (place, judged.kind) not in sure:
             with time_limit(PATIENCE):
-                met = kinks_meet(loss, place, e)
+                met = has_meeting_kinks(loss, place, e)
             if met:  # there are slopes along every entry, and no derivative
                 judged = replace(judged, kind=NO_DERIVATIVE)
             else:
@@ -334,7 +334,7 @@ def _compared(
         yield judged
 
 
-def _judged(  # noqa: PLR0911 (one answer a kind)
+def _judge(  # noqa: PLR0911 (one answer a kind)
     entry: Entry, truth: ExactSlope, again: Callable[[int], ExactSlope], *, scale: float, unit: float, normal: float
 ) -> Entry:
     """The entry with its kind.

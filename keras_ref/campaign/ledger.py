@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from keras_ref.campaign.folders import read_folder
-from keras_ref.campaign.scripts import script_of_derivative, script_of_example
+from keras_ref.campaign.scripts import write_derivative_script, write_example_script
 from keras_ref.translation.departures import Departure, load_departures, load_examples
 from keras_ref.translation.departures.conditions import Condition
 
@@ -74,7 +74,7 @@ def load_findings() -> tuple[Finding, ...]:
     """All findings, those of Keras first. Raises: ValueError for an id used twice or an unknown kind."""
     examples = load_examples()
     found = [
-        _of_departure(d, script_of_example(d.id, d.source, examples[d.id], kernels=d.kernels))
+        _of_departure(d, write_example_script(d.id, d.source, examples[d.id], kernels=d.kernels))
         for d in load_departures()
     ]
     found += [_of_fault(entry) for entry in _read_faults()]
@@ -99,9 +99,9 @@ def select_findings(ids: tuple[str, ...] | list[str]) -> tuple[Finding, ...]:
 
 
 def _of_departure(departure: Departure, script: str) -> Finding:
-    names = [name for condition in departure.applies for name in _names(condition)]
+    names = [name for condition in departure.applies for name in _list_names(condition)]
     kind = departure.kind or ("crash" if departure.own_process else KIND_OF_READING[departure.reading])
-    where = ", ".join(dict.fromkeys(names)) or _named(departure.id)
+    where = ", ".join(dict.fromkeys(names)) or _name_entry(departure.id)
     return Finding(
         id=departure.id,
         kind=kind,
@@ -111,7 +111,7 @@ def _of_departure(departure: Departure, script: str) -> Finding:
         script=script,
         affects=", ".join(dict.fromkeys(map(_describe, departure.applies))) or "depends on the data",
         found_in=dict(FOUND_IN),
-        seen_in=_seen_in(departure.id),
+        seen_in=_read_seen_in(departure.id),
         fixed_in=dict(departure.fixed_in),
         kernels=departure.kernels,
         upstream=departure.upstream or UNREPORTED,
@@ -125,16 +125,16 @@ def _of_fault(entry: dict[str, Any]) -> Finding:
         where=entry["where"],
         what=entry["reason"],
         source=entry["source"],
-        script=script_of_derivative(entry),
+        script=write_derivative_script(entry),
         affects=entry.get("affects", entry["where"]),
         found_in=dict(FOUND_IN),
-        seen_in=_seen_in(entry["id"]),
+        seen_in=_read_seen_in(entry["id"]),
         fixed_in=dict(entry.get("fixed_in", {})),
         upstream=entry.get("upstream", UNREPORTED),
     )
 
 
-def _seen_in(finding_id: str) -> tuple[str, ...]:
+def _read_seen_in(finding_id: str) -> tuple[str, ...]:
     if finding_id in load_untried():
         return ()
     return tuple(r["keras"] for r in load_releases() if finding_id not in (*r["right"], *r["cannot"]))
@@ -143,16 +143,16 @@ def _seen_in(finding_id: str) -> tuple[str, ...]:
 @cache
 def load_releases() -> tuple[dict[str, Any], ...]:
     """The releases in which the scripts were run beside those in which the findings were found, the oldest first."""
-    return tuple(_releases()["release"])
+    return tuple(_read_releases()["release"])
 
 
 @cache
 def load_untried() -> frozenset[str]:
     """The findings whose scripts were not run in those releases."""
-    return frozenset(_releases()["untried"])
+    return frozenset(_read_releases()["untried"])
 
 
-def _releases() -> dict[str, Any]:
+def _read_releases() -> dict[str, Any]:
     with Path(__file__).with_name("releases.toml").open("rb") as file:
         return tomllib.load(file)
 
@@ -171,11 +171,11 @@ def _read_faults() -> list[dict[str, Any]]:
     return [fault for table in read_folder("faults") for fault in table["fault"]]
 
 
-def _names(condition: Condition) -> list[str]:
+def _list_names(condition: Condition) -> list[str]:
     return [*condition.names, *(f"activation {name}" for name in condition.activations)]
 
 
-def _named(departure_id: str) -> str:
+def _name_entry(departure_id: str) -> str:
     """What an entry without conditions is about: its id in words."""
     return departure_id.replace("-", " ")
 
@@ -185,5 +185,5 @@ def _describe(condition: Condition) -> str:
     fields = [f"{key}={' or '.join(map(repr, values))}" for key, values in condition.fields.items()]
     asked = [p.__name__.replace("_", " ") for p in (condition.where, condition.shapes) if p is not None]
     told = [*fields, *asked]
-    names = " or ".join(_names(condition)) or "any layer"
+    names = " or ".join(_list_names(condition)) or "any layer"
     return f"{names} ({'; '.join(told)})" if told else names

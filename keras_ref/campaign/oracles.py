@@ -17,10 +17,10 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from keras_ref.campaign.cotangents import drawn_cotangent
-from keras_ref.campaign.points import points_of
+from keras_ref.campaign.cotangents import draw_cotangent
+from keras_ref.campaign.points import make_points
 from keras_ref.campaign.subjects import Subject, find_function
-from keras_ref.evaluation.real_parts import real_parts, real_values
+from keras_ref.evaluation.real_parts import real_values, split_real_parts
 from scratch.arrays import Array
 
 #: the points at which functions with a domain have a value
@@ -53,9 +53,9 @@ def compare_with_oracles(subject: Subject, *, seed: int = 0) -> Iterator[Compari
     """
     short = subject.name.removeprefix("tensorflow.")
     table = load_oracles()
-    for point, arguments in points_of(subject.arguments, seed):
+    for point, arguments in make_points(subject.arguments, seed):
         if point in POINTS:
-            definition = _definition(short)
+            definition = _find_definition(short)
             if definition is not None:
                 yield from _by_complex_step(subject, definition, arguments, point=point)
         first = next((i for i, a in enumerate(arguments) if isinstance(a, np.ndarray)), -1)
@@ -66,7 +66,7 @@ def compare_with_oracles(subject: Subject, *, seed: int = 0) -> Iterator[Compari
                     gradients = identity(partial(_of_one, subject, arguments, first), arguments[first])
                 except tf.errors.OpError:  # a matrix without an inverse
                     continue
-                yield from _compared(oracle, point, first, *gradients)
+                yield from _compare(oracle, point, first, *gradients)
 
 
 @cache
@@ -81,7 +81,7 @@ def load_oracles() -> Mapping[str, Any]:
             found.setdefault(name, {})[oracle] = identity
 
     for name, inverse in said["inverse"].items():
-        add(name, "inverse", partial(_inverse, _full_name(inverse)))
+        add(name, "inverse", partial(_inverse, _write_full_name(inverse)))
     for parity, sign in (("odd", 1.0), ("even", -1.0)):
         add(said["symmetry"][parity], SYMMETRY, partial(_symmetry, sign))
     for degree, names in said["homogeneous"].items():
@@ -91,35 +91,35 @@ def load_oracles() -> Mapping[str, Any]:
     return {"definition": said["definition"], "identities": found}
 
 
-def _full_name(short: str) -> str:
+def _write_full_name(short: str) -> str:
     return short if short.startswith("keras.") else f"tensorflow.{short}"
 
 
 def _of_one(subject: Subject, arguments: list[Any], place: int, value: Any) -> Any:
     """The operation as a function of one argument."""
-    given = [value if i == place else _tensor(a) for i, a in enumerate(arguments)]
+    given = [value if i == place else _make_tensor(a) for i, a in enumerate(arguments)]
     return subject.function(*given, **subject.options)
 
 
-def _tensor(value: Any) -> Any:
+def _make_tensor(value: Any) -> Any:
     return tf.constant(value) if isinstance(value, np.ndarray) and value.dtype.kind in "fc" else value
 
 
 def _gradients(function: Callable[..., Any], *arguments: Any) -> list[Array]:
     """The gradients of the sum of a function's outputs, each with a factor of its own; those of floats."""
-    tensors = [_tensor(a) for a in arguments]
+    tensors = [_make_tensor(a) for a in arguments]
     watched = [t for t in tensors if isinstance(t, tf.Tensor)]
     with tf.GradientTape() as tape:
         tape.watch(watched)
-        loss = _summed(function(*tensors))
+        loss = _sum_outputs(function(*tensors))
     found = tape.gradient(loss, watched, unconnected_gradients="zero")
     return [real_values(tf.convert_to_tensor(g)) for g in found]
 
 
-def _summed(outputs: Any) -> Any:
-    parts = [real_parts(o) for o in tf.nest.flatten(outputs)]
+def _sum_outputs(outputs: Any) -> Any:
+    parts = [split_real_parts(o) for o in tf.nest.flatten(outputs)]
     return tf.add_n(
-        [tf.reduce_sum(tf.cast(p, tf.float64) * drawn_cotangent(p.shape, seed=k)) for k, p in enumerate(parts)]
+        [tf.reduce_sum(tf.cast(p, tf.float64) * draw_cotangent(p.shape, seed=k)) for k, p in enumerate(parts)]
     )
 
 
@@ -130,8 +130,8 @@ def _inverse(inverse: str, function: Callable[..., Any], x: Array) -> tuple[Arra
         return find_function(inverse)(function(v))
 
     found = _gradients(there_and_back, x)[0]
-    here = np.isfinite(real_values(there_and_back(_tensor(x))))
-    return found, np.where(here, drawn_cotangent(found.shape, seed=0), np.nan)
+    here = np.isfinite(real_values(there_and_back(_make_tensor(x))))
+    return found, np.where(here, draw_cotangent(found.shape, seed=0), np.nan)
 
 
 def _symmetry(sign: float, function: Callable[..., Any], x: Array) -> tuple[Array, Array]:
@@ -151,12 +151,12 @@ def _linearity(function: Callable[..., Any], x: Array) -> tuple[Array, Array]:
 
 def _one_by_one(function: Callable[..., Any], x: Array) -> tuple[Array, Array]:
     """f([x, y]) = [f(x), f(y)]"""
-    factors = drawn_cotangent(x.shape, seed=0)
-    single = [_gradients(function, v.reshape(1))[0] / drawn_cotangent((1,), seed=0) for v in x.ravel()]
+    factors = draw_cotangent(x.shape, seed=0)
+    single = [_gradients(function, v.reshape(1))[0] / draw_cotangent((1,), seed=0) for v in x.ravel()]
     return _gradients(function, x)[0], np.reshape(single, x.shape) * factors
 
 
-def _definition(short: str) -> Callable[..., Any] | None:
+def _find_definition(short: str) -> Callable[..., Any] | None:
     """The function of NumPy or SciPy; None where there is none, or its package is not installed."""
     said = load_oracles()["definition"].get(short)
     if said is None:
@@ -184,7 +184,7 @@ def _by_complex_step(
             slopes, again = (_slopes(definition, arguments, k, step) for step in (STEP, STEP / 2))
             size = np.max(np.abs(slopes), initial=0.0)
             smooth = np.abs(slopes - again) <= HALF * size  # not on a branch cut
-            yield from _compared("complex step", point, k, gradient, np.where(smooth, slopes, np.nan))
+            yield from _compare("complex step", point, k, gradient, np.where(smooth, slopes, np.nan))
 
 
 def _slopes(definition: Callable[..., Any], arguments: list[Any], place: int, step: float) -> Array:
@@ -193,11 +193,11 @@ def _slopes(definition: Callable[..., Any], arguments: list[Any], place: int, st
         moved = [a.astype(complex) for a in arguments]
         moved[place][entry] += 1j * step
         slopes = np.imag(np.asarray(definition(*moved))) / step
-        found[entry] = np.sum(slopes * drawn_cotangent(slopes.shape, seed=0))
+        found[entry] = np.sum(slopes * draw_cotangent(slopes.shape, seed=0))
     return found
 
 
-def _compared(oracle: str, point: str, argument: int, found: Array, expected: Array) -> Iterator[Comparison]:
+def _compare(oracle: str, point: str, argument: int, found: Array, expected: Array) -> Iterator[Comparison]:
     known = np.isfinite(found) & np.isfinite(expected)
     size = np.max(np.abs(expected[known]), initial=0.0)
     for place in np.ndindex(expected.shape):

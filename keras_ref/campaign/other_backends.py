@@ -18,7 +18,7 @@ import tensorflow as tf
 
 from keras_ref.campaign.claims import Point
 from keras_ref.campaign.exact_check import OUTSIDE, ExactOperation, WrongValue
-from keras_ref.campaign.points import generic_arguments, points_of
+from keras_ref.campaign.points import draw_generic_arguments, make_points
 from keras_ref.campaign.results import Result, without_numbers
 from keras_ref.campaign.run import (
     ACCUSED,
@@ -27,8 +27,8 @@ from keras_ref.campaign.run import (
     Findings,
     Place,
     accuse,
-    function_of_floats,
-    places_of_floats,
+    bind_floats,
+    find_places_of_floats,
 )
 from keras_ref.campaign.subjects import NotCalled, find_subject
 from keras_ref.errors import CouldNotRun
@@ -119,23 +119,23 @@ def open_worker(backend: str) -> Worker:
 
 def check_on_backend(name: str, backend: str, *, worker: Worker, seed: int = 0) -> Result:
     """Check the first derivatives of an operation on another backend at all points, in float64."""
-    subject = find_subject(name, lambda kinds: generic_arguments(kinds, seed))
+    subject = find_subject(name, lambda kinds: draw_generic_arguments(kinds, seed))
     if isinstance(subject, NotCalled):
         return Result(name=name, reason=subject.reason)
     if subject.within or subject.after:
         return Result(name=name, reason="is joined with functions of TensorFlow")
     findings, claim = Findings(), f"on {backend}"
     end = time.process_time() + PROCESSOR_TIME
-    for point, arguments in points_of(subject.arguments, seed):
+    for point, arguments in make_points(subject.arguments, seed):
         if time.process_time() > end:
             findings.counts["points: not in time"] += 1
             continue
-        function, floats = function_of_floats(subject.function, arguments, dict(subject.options))
+        function, floats = bind_floats(subject.function, arguments, dict(subject.options))
         asked = _Asked(
             worker=worker,
             name=name,
             arguments=arguments,
-            places=places_of_floats(arguments),
+            places=find_places_of_floats(arguments),
             options=dict(subject.options),
             seed=seed,
         )

@@ -26,7 +26,7 @@ ORDINARY = (
 )
 
 
-def _vectors(rng: np.random.Generator) -> dict[str, Array]:
+def _make_vectors(rng: np.random.Generator) -> dict[str, Array]:
     """The vectors by the name of what is special in them."""
     return {
         "generic": rng.normal(size=SIZE),
@@ -54,7 +54,7 @@ def _vectors(rng: np.random.Generator) -> dict[str, Array]:
     }
 
 
-def _matrices(rng: np.random.Generator) -> dict[str, Array]:
+def _make_matrices(rng: np.random.Generator) -> dict[str, Array]:
     square = rng.normal(size=(3, 3))
     return {
         "generic": square,
@@ -74,7 +74,7 @@ def _matrices(rng: np.random.Generator) -> dict[str, Array]:
     }
 
 
-def _images(rng: np.random.Generator) -> dict[str, Array]:
+def _make_images(rng: np.random.Generator) -> dict[str, Array]:
     size = (1, 4, 4, 3)
     return {
         "generic": rng.uniform(0.1, 0.9, size=size),
@@ -86,7 +86,7 @@ def _images(rng: np.random.Generator) -> dict[str, Array]:
     }
 
 
-def _complex(table: Mapping[str, Array], rng: np.random.Generator) -> dict[str, Any]:
+def _make_complex(table: Mapping[str, Array], rng: np.random.Generator) -> dict[str, Any]:
     """Complex arrays: those of a table with imaginary parts of their own, purely real and purely imaginary ones."""
     generic = table["generic"]
     parts = generic + 1j * rng.normal(size=generic.shape)
@@ -101,18 +101,18 @@ def _complex(table: Mapping[str, Array], rng: np.random.Generator) -> dict[str, 
     }
 
 
-def _complex_matrices(rng: np.random.Generator) -> dict[str, Any]:
-    table = _complex(_matrices(rng), rng)
+def _make_complex_matrices(rng: np.random.Generator) -> dict[str, Any]:
+    table = _make_complex(_make_matrices(rng), rng)
     square = table["generic"]
     positive = square @ square.conj().T + 3 * np.eye(3)
     return {**table, "positive definite": positive, "Hermitian": square + square.conj().T, "identity": np.eye(3) + 0j}
 
 
 KINDS: Mapping[str, Callable[[np.random.Generator], Mapping[str, Any]]] = {
-    "vector": _vectors,
-    "matrix": _matrices,
-    "images": _images,
-    "vectors": lambda rng: {name: [v, v[::-1].copy()] for name, v in _vectors(rng).items()},
+    "vector": _make_vectors,
+    "matrix": _make_matrices,
+    "images": _make_images,
+    "vectors": lambda rng: {name: [v, v[::-1].copy()] for name, v in _make_vectors(rng).items()},
     "sequence": lambda rng: {
         "generic": rng.normal(size=(1, 6, 2)),
         "zeros": np.zeros((1, 6, 2)),
@@ -149,9 +149,11 @@ KINDS: Mapping[str, Callable[[np.random.Generator], Mapping[str, Any]]] = {
     "flat kernel": lambda rng: {"generic": rng.normal(size=(2, 2, 3)), "zeros": np.zeros((2, 2, 3))},
     "index column": lambda _: {"generic": np.array([[0], [2]]), "zeros": np.array([[1], [1]])},
     "six": lambda _: {"generic": 6},
-    "complex vector": lambda rng: _complex(_vectors(rng), rng),
-    "complex matrix": _complex_matrices,
-    "complex vectors": lambda rng: {name: [v, v[::-1].copy()] for name, v in _complex(_vectors(rng), rng).items()},
+    "complex vector": lambda rng: _make_complex(_make_vectors(rng), rng),
+    "complex matrix": _make_complex_matrices,
+    "complex vectors": lambda rng: {
+        name: [v, v[::-1].copy()] for name, v in _make_complex(_make_vectors(rng), rng).items()
+    },
     "volumes": lambda rng: {"generic": rng.normal(size=(1, 3, 3, 3, 2)), "zeros": np.zeros((1, 3, 3, 3, 2))},
     "volumes of one channel": lambda rng: {"generic": rng.normal(size=(1, 3, 3, 3, 1))},
     "volume kernel": lambda rng: {"generic": rng.normal(size=(2, 2, 2, 2, 1))},
@@ -217,19 +219,19 @@ def _of_other_sizes(generic: Any) -> dict[str, Any]:
     return found
 
 
-def _points_of_kind(kind: str, rng: np.random.Generator) -> dict[str, Any]:
+def _make_points(kind: str, rng: np.random.Generator) -> dict[str, Any]:
     table = KINDS[kind](rng)
     return {**table, **_of_other_sizes(table["generic"])}
 
 
-def generic_arguments(kinds: tuple[str, ...], seed: int = 0) -> list[Any]:
+def draw_generic_arguments(kinds: tuple[str, ...], seed: int = 0) -> list[Any]:
     """Arguments of these kinds between 0 and 1 where that is a point of theirs, which nearly every function takes."""
     rng = np.random.default_rng(seed)
     tables = [KINDS[kind](rng) for kind in kinds]
     return [table.get("between 0 and 1", table.get("positive definite", table["generic"])) for table in tables]
 
 
-def _uneven_points(kinds: tuple[str, ...], others: list[Any]) -> Iterator[tuple[str, list[Any]]]:
+def _make_uneven_points(kinds: tuple[str, ...], others: list[Any]) -> Iterator[tuple[str, list[Any]]]:
     """Points at which arguments differ in what they are, or in their sizes; `others` are generic."""
     vectors = [i for i, kind in enumerate(kinds) if kind == "vector"]
     if len(vectors) == len(kinds) > 1:
@@ -243,11 +245,11 @@ def _uneven_points(kinds: tuple[str, ...], others: list[Any]) -> Iterator[tuple[
         yield "nothing chosen", [np.zeros(0, int) if c else v for c, v in zip(chosen, others, strict=True)]
 
 
-def points_of(kinds: tuple[str, ...], seed: int) -> Iterator[tuple[str, list[Any]]]:
+def make_points(kinds: tuple[str, ...], seed: int) -> Iterator[tuple[str, list[Any]]]:
     """(name, arguments) of each point: the same special values for all arguments, and each with generic others."""
     rng = np.random.default_rng(seed)
-    tables = [_points_of_kind(kind, rng) for kind in kinds]
-    others = generic_arguments(kinds, seed)
+    tables = [_make_points(kind, rng) for kind in kinds]
+    others = draw_generic_arguments(kinds, seed)
     shared = [
         (name, [table[name] for table in tables])
         for names in zip_longest(*tables)
@@ -256,7 +258,7 @@ def points_of(kinds: tuple[str, ...], seed: int) -> Iterator[tuple[str, list[Any
     ]
     # the ordinary ones that nearly every function takes come first: a slow function has no time for many
     yield from shared[:2]
-    yield from _uneven_points(kinds, others)
+    yield from _make_uneven_points(kinds, others)
     yield from shared[2:]
     if len(kinds) == 1:
         return

@@ -30,7 +30,7 @@ class Precision:
 FLOAT64 = Precision(2.0**-53, NORMAL)
 
 
-def lowest_precision(graph: Graph) -> Precision:
+def find_lowest_precision(graph: Graph) -> Precision:
     """The lowest precision through which the arguments come to the outputs; what only decides is left out."""
     operations = needed(graph.outputs)
     moving, reaching = {id(t) for t in graph.graph.inputs}, {id(t) for t in graph.outputs}

@@ -12,7 +12,7 @@ from keras_ref.campaign.registered import cover_registered
 from keras_ref.campaign.results import Accusation, Result
 from keras_ref.errors import CouldNotRun
 from keras_ref.reports import files
-from keras_ref.reports.escaping import markdown, printable
+from keras_ref.reports.escaping import escape_markdown, make_printable
 
 
 def read_results(path: str, *, head: dict[str, Any]) -> list[Result]:
@@ -32,7 +32,7 @@ def read_results(path: str, *, head: dict[str, Any]) -> list[Result]:
     if not text:
         return []
     first, *lines = text.splitlines()
-    recorded = _parsed(first)
+    recorded = _parse_line(first)
     if recorded is None or "campaign" not in recorded:
         raise none
     if recorded["campaign"] != head:
@@ -41,7 +41,7 @@ def read_results(path: str, *, head: dict[str, Any]) -> list[Result]:
             f"{recorded['campaign']}. Choose another path, or the same settings."
         )
     try:
-        return [_result(data) for data in map(_parsed, lines) if data is not None]
+        return [_read_result(data) for data in map(_parse_line, lines) if data is not None]
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise none from error
 
@@ -55,7 +55,7 @@ def read_record(path: str) -> tuple[dict[str, Any], list[Result]]:
         first, _, _ = files.read_text(path).partition("\n")
     except files.NO_PATH as error:
         raise none from error
-    head = (_parsed(first) or {}).get("campaign")
+    head = (_parse_line(first) or {}).get("campaign")
     if not isinstance(head, dict):
         raise none
     return head, read_results(path, head=head)
@@ -80,11 +80,11 @@ def summarize(results: Sequence[Result]) -> list[str]:
     for result in checked:
         if result.accusations:
             first, more = result.accusations[0], len(result.accusations) - 1
-            new = "" if _public_name(result.name) in known else " (not in the ledger)"
+            new = "" if _shorten_name(result.name) in known else " (not in the ledger)"
             lines.append(f"{first}{f', and {more} more' if more else ''}{new}")
     reasons = Counter(r.reason.partition(" (")[0] for r in results if r.reason)
-    for module, claims in claims_by_module(results).items():
-        told = (f"{claim}: {_counted(kinds)}" for claim, kinds in claims.items())
+    for module, claims in count_claims_by_module(results).items():
+        told = (f"{claim}: {_describe_counts(kinds)}" for claim, kinds in claims.items())
         lines.append(f"{module}: {'; '.join(told)}")
     if reasons:
         lines.append("not checked: " + "; ".join(f"{count} {reason}" for reason, count in reasons.most_common()))
@@ -96,49 +96,52 @@ def summarize(results: Sequence[Result]) -> list[str]:
     lines.append(
         f"{len(checked)} of {len(results)} operations checked, {len([r for r in checked if r.accusations])} accused."
     )
-    return [printable(line) for line in lines]  # names may come from a file
+    return [make_printable(line) for line in lines]  # names may come from a file
 
 
 def tabulate(results: Sequence[Result]) -> list[str]:
     """The tables of a campaign in Markdown: operations by module, entries by module and claim, what was not called and
     why, and what an operation was accused of.
     """
-    modules = dict.fromkeys(_module(r.name) for r in results)
+    modules = dict.fromkeys(_find_module(r.name) for r in results)
     lines = ["| module | operations | checked | listed with a reason | accused |", "|---|---|---|---|---|"]
-    for module, of_module in [*((m, [r for r in results if _module(r.name) == m]) for m in modules), ("all", results)]:
+    for module, of_module in [
+        *((m, [r for r in results if _find_module(r.name) == m]) for m in modules),
+        ("all", results),
+    ]:
         checked = [r for r in of_module if not r.reason]
         accused = [r for r in checked if r.accusations]
         listed = len(of_module) - len(checked)
-        lines.append(_row(module, len(of_module), len(checked), listed, len(accused)))
+        lines.append(_format_row(module, len(of_module), len(checked), listed, len(accused)))
     lines += ["", "| module | claim | entries |", "|---|---|---|"]
-    for module, claims in claims_by_module(results).items():
-        lines += [_row(module, claim, _counted(kinds)) for claim, kinds in claims.items()]
+    for module, claims in count_claims_by_module(results).items():
+        lines += [_format_row(module, claim, _describe_counts(kinds)) for claim, kinds in claims.items()]
     reasons = Counter(r.reason for r in results if r.reason)
     lines += ["", "| operations not called | why |", "|---|---|"]
-    lines += [_row(count, reason) for reason, count in reasons.most_common()]
+    lines += [_format_row(count, reason) for reason, count in reasons.most_common()]
     covered = cover_registered({r.name: r.gradients for r in results})
     why = Counter(covered.listed.values())
     lines += ["", "| registered gradients of TensorFlow | |", "|---|---|", f"| {len(covered.checked)} | ran |"]
-    lines += [_row(count, reason) for reason, count in why.most_common()]
-    lines += [_row(len(covered.left), f"neither: {', '.join(covered.left)}")] if covered.left else []
+    lines += [_format_row(count, reason) for reason, count in why.most_common()]
+    lines += [_format_row(len(covered.left), f"neither: {', '.join(covered.left)}")] if covered.left else []
     lines += ["", "| operation | accused of | at the first of |", "|---|---|---|"]
     for result in results:
         kinds = Counter(f"{one.claim}: {one.kind}" for one in result.accusations)
         if kinds:
-            lines.append(_row(result.name, _counted(kinds), result.accusations[0].point))
+            lines.append(_format_row(result.name, _describe_counts(kinds), result.accusations[0].point))
     return lines
 
 
-def _row(*cells: object) -> str:
+def _format_row(*cells: object) -> str:
     """A row of a table in Markdown, whose cells may come from a file."""
-    return f"| {' | '.join(markdown(str(cell)) for cell in cells)} |"
+    return f"| {' | '.join(escape_markdown(str(cell)) for cell in cells)} |"
 
 
-def _module(name: str) -> str:
+def _find_module(name: str) -> str:
     return name.rpartition(".")[0]
 
 
-def claims_by_module(results: Sequence[Result]) -> dict[str, dict[str, Counter[str]]]:
+def count_claims_by_module(results: Sequence[Result]) -> dict[str, dict[str, Counter[str]]]:
     """{module: {claim: how many entries came to each kind}} of the operations that were checked.
 
     Points without a derivative to check, and values that are not those of the definition, are claims of their own.
@@ -147,25 +150,25 @@ def claims_by_module(results: Sequence[Result]) -> dict[str, dict[str, Counter[s
     for result in results:
         for key, count in result.counts.items():
             claim, _, kind = key.rpartition(": ")
-            claims = found.setdefault(_module(result.name), {})
+            claims = found.setdefault(_find_module(result.name), {})
             claims.setdefault(claim or "points", Counter())[kind] += count
     return found
 
 
-def _counted(kinds: Counter[str]) -> str:
+def _describe_counts(kinds: Counter[str]) -> str:
     return ", ".join(f"{count} {kind}" for kind, count in kinds.most_common())
 
 
-def accusations_of(results: Sequence[Result]) -> list[Accusation]:
+def list_accusations(results: Sequence[Result]) -> list[Accusation]:
     """All accusations, in order."""
     return [one for result in results for one in result.accusations]
 
 
-def _public_name(name: str) -> str:
+def _shorten_name(name: str) -> str:
     return name.replace("tensorflow.", "tf.", 1)
 
 
-def _result(data: dict[str, Any]) -> Result:
+def _read_result(data: dict[str, Any]) -> Result:
     """The result that a line holds. Raises what a line may that somebody has edited."""
     result = Result.from_dict(data)
     for accusation in result.accusations:
@@ -177,7 +180,7 @@ def _result(data: dict[str, Any]) -> Result:
     return result
 
 
-def _parsed(line: str) -> dict[str, Any] | None:
+def _parse_line(line: str) -> dict[str, Any] | None:
     try:
         data = json.loads(line)
     except (ValueError, RecursionError):

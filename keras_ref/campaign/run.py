@@ -30,7 +30,7 @@ from keras_ref.campaign.exact_check import (
     time_limit,
 )
 from keras_ref.campaign.oracles import HALF, compare_with_oracles
-from keras_ref.campaign.points import ORDINARY, generic_arguments, points_of
+from keras_ref.campaign.points import ORDINARY, draw_generic_arguments, make_points
 from keras_ref.campaign.registered import recording_gradients
 from keras_ref.campaign.results import Accusation, Result, without_numbers
 from keras_ref.campaign.subjects import NotCalled, Subject, find_subject
@@ -95,7 +95,7 @@ def check_operation(name: str, *, seed: int = 0, deep: bool = False) -> Result:
     Slopes are those of the operation in many digits (exact_check.py), where all that it does is done in many digits;
     elsewhere, and where several kinks meet, they are those that check_function has.
     """
-    subject = find_subject(name, lambda kinds: generic_arguments(kinds, seed))
+    subject = find_subject(name, lambda kinds: draw_generic_arguments(kinds, seed))
     if isinstance(subject, NotCalled):
         return Result(name=name, reason=subject.reason)
     findings = Findings()
@@ -103,15 +103,15 @@ def check_operation(name: str, *, seed: int = 0, deep: bool = False) -> Result:
     end = time.process_time() + PROCESSOR_TIME * (10 if deep else 1)
     with recording_gradients() as gradients:
         _check_with_oracles(subject, seed, findings)
-        for dtype, kinds in _variants(subject, seed):
+        for dtype, kinds in _list_variants(subject, seed):
             exactly: dict[Any, ExactOperation] = {}
-            for point, arguments in points_of(kinds, seed):
+            for point, arguments in make_points(kinds, seed):
                 if (dtype in LOWER and point not in ORDINARY) or point.partition(" in argument")[0] in subject.without:
                     continue
                 if time.process_time() > end:
                     findings.counts[f"points: {NOT_IN_TIME}"] += 1
                     continue
-                function, floats = function_of_floats(subject.function, arguments, dict(subject.options))
+                function, floats = bind_floats(subject.function, arguments, dict(subject.options))
                 rest = repr([a for a in arguments if not _holds_floats(a)])
                 operation = exactly.setdefault(rest, ExactOperation(function, seed, dtype))
                 named = f"{point} in {dtype}" if dtype else point
@@ -146,16 +146,16 @@ def _check_with_oracles(subject: Subject, seed: int, findings: Findings) -> None
             )
 
 
-def _variants(subject: Subject, seed: int) -> Iterator[tuple[str, tuple[str, ...]]]:
+def _list_variants(subject: Subject, seed: int) -> Iterator[tuple[str, tuple[str, ...]]]:
     """The dtypes in which an operation runs ("" for float64), and the kinds of its arguments there."""
     yield "", subject.arguments
     for dtype in LOW:
-        if subject.runs(generic_arguments(subject.arguments, seed), dtype):
+        if subject.runs(draw_generic_arguments(subject.arguments, seed), dtype):
             yield dtype, subject.arguments
     kinds = tuple(COMPLEX.get(kind, kind) for kind in subject.arguments)
     if kinds != subject.arguments:
         for dtype in ("complex128", "complex64"):
-            if subject.runs(generic_arguments(kinds, seed), dtype):
+            if subject.runs(draw_generic_arguments(kinds, seed), dtype):
                 yield dtype, kinds
 
 
@@ -169,7 +169,7 @@ def check_point(place: Place, findings: Findings) -> None:
         judged = []
     except WrongValue as wrong:
         counts["wrong value"] += 1
-        findings.accused.append(_wrong_value(place, wrong))
+        findings.accused.append(_accuse_value(place, wrong))
         return
     if judged is None:
         _check_behind_where(place, findings)
@@ -219,10 +219,10 @@ def _check_behind_where(place: Place, findings: Findings) -> None:
 
 def accuse(place: Place, entries: Sequence[Entry], findings: Findings) -> None:
     """Add what the entries of a point are accused of, once of each claim, argument and kind."""
-    findings.accused.extend(_of_entry(place.name, place.point, entry) for entry in _worst(entries))
+    findings.accused.extend(_of_entry(place.name, place.point, entry) for entry in _select_worst(entries))
 
 
-def _worst(entries: Sequence[Entry]) -> list[Entry]:
+def _select_worst(entries: Sequence[Entry]) -> list[Entry]:
     """The first entry that is accused of each claim, argument and kind."""
     found: dict[tuple[str, int, str], Entry] = {}
     for entry in entries:
@@ -249,7 +249,7 @@ def _check_by_differences(place: Place, findings: Findings) -> None:
         missing = verdict.reason_code is Reason.NO_SLOPE or (nowhere and verdict.verdict in ACCUSED)
         counts[f"differences: {NO_DERIVATIVE if missing else verdict.verdict}"] += 1
         if verdict.verdict in ACCUSED and not missing:
-            findings.accused.append(_accusation(place, verdict))
+            findings.accused.append(_accuse(place, verdict))
 
 
 #: what is claimed of a derivative always, and in a deep campaign
@@ -278,16 +278,16 @@ def _leaves(floats: Sequence[Any]) -> list[Any]:
     return [leaf for one in floats for leaf in (one if isinstance(one, list) else [one])]
 
 
-def places_of_floats(arguments: Sequence[Any]) -> list[int]:
+def find_places_of_floats(arguments: Sequence[Any]) -> list[int]:
     """The places of the arguments that are differentiated."""
     return [i for i, a in enumerate(arguments) if _holds_floats(a)]
 
 
-def function_of_floats(
+def bind_floats(
     function: Callable[..., Any], arguments: Sequence[Any], options: dict[str, Any]
 ) -> tuple[Callable[..., Any], list[Any]]:
     """The function of its float arguments alone, and these."""
-    places = places_of_floats(arguments)
+    places = find_places_of_floats(arguments)
 
     def of_floats(*floats: Any) -> Any:
         given = list(arguments)
@@ -298,7 +298,7 @@ def function_of_floats(
     return of_floats, [arguments[i] for i in places]
 
 
-def _accusation(place: Place, verdict: Verdict) -> Accusation:
+def _accuse(place: Place, verdict: Verdict) -> Accusation:
     return Accusation(
         name=place.name,
         point=place.point,
@@ -333,7 +333,7 @@ def _narrow(place: Place) -> Accusation:
     return without_numbers(name=place.name, point=place.point, claim="points", kind=NARROW, reason=reason)
 
 
-def _wrong_value(place: Place, wrong: WrongValue) -> Accusation:
+def _accuse_value(place: Place, wrong: WrongValue) -> Accusation:
     return without_numbers(name=place.name, point=place.point, claim="value", kind="wrong value", reason=str(wrong))
 
 
@@ -368,12 +368,12 @@ def run_campaign(
             elif answer.result is not None:
                 yield Result.from_dict(answer.result)
             else:
-                yield Result(name=answer.name, counts={"crash": 1}, accusations=(_crash(answer),))
+                yield Result(name=answer.name, counts={"crash": 1}, accusations=(_accuse_crash(answer),))
         for one in running:
             one.result()
 
 
-def _crash(answer: Answer) -> Accusation:
+def _accuse_crash(answer: Answer) -> Accusation:
     reason = f"It {answer.ended}."
     return without_numbers(
         name=answer.name, point="one of its points", claim="first order", kind="crash", reason=reason

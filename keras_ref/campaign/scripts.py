@@ -40,7 +40,7 @@ WIDTH = 120
 LINES = 15
 
 
-def script_of_example(finding_id: str, source: str, example: Callable[[], Any], *, kernels: str = "") -> str:
+def write_example_script(finding_id: str, source: str, example: Callable[[], Any], *, kernels: str = "") -> str:
     """The example of a departure as a script: its own lines, without the function around them.
 
     Raises: ValueError for an example that does not end in `return Answers(…)`.
@@ -56,12 +56,12 @@ def script_of_example(finding_id: str, source: str, example: Callable[[], Any], 
     given = [*answers.value.args, *(k.value for k in answers.value.keywords)]
     ends = [ast.Assign([ast.Name(name)], value) for name, value in zip(("got", "want"), given, strict=True)]
     statements: list[ast.stmt] = [node for node in (*body, *ends) if not _is_docstring(node)]
-    statements = [_Shorter().visit(_plain(node)) for node in statements]
+    statements = [_Shorter().visit(_strip_annotations(node)) for node in statements]
     lines = [line for line in map(_unparse, statements) if line not in ("got = got", "want = want")]
     text = "\n".join(lines)
-    helpers = [_source(vars(module), name) for name in _used(text) if name in vars(module)]
+    helpers = [_read_source(vars(module), name) for name in _find_used_names(text) if name in vars(module)]
     refuses = "refusal" in text or "want = '" in text
-    found = _script(finding_id, source, "\n".join([*filter(None, helpers), text]), text=refuses)
+    found = _write_script(finding_id, source, "\n".join([*filter(None, helpers), text]), text=refuses)
     return found.replace("\nimport sys,", f"\n{PLAIN}\nimport sys,", 1) if kernels == "plain" else found
 
 
@@ -90,18 +90,18 @@ def _unparse(node: ast.stmt) -> str:
     return ast.unparse(ast.fix_missing_locations(node))
 
 
-def script_of_derivative(entry: Mapping[str, Any]) -> str:
+def write_derivative_script(entry: Mapping[str, Any]) -> str:
     """A wrong derivative as a script: the function, its arguments, and the true slopes.
 
     With `order = 2` they are those of the sum of the first derivatives by the first argument; with `mode = "forward"`
     those along ones, in forward mode. An entry with `got` says itself what is compared.
     """
     setup = f"{entry['setup'].strip()}\n" if entry.get("setup") else ""
-    body = f"{setup}{_said(entry)}\nwant = np.ravel({entry['truth']}).astype(float)"
-    return _script(entry["id"], entry["source"], body, text=False)
+    body = f"{setup}{_list_statements(entry)}\nwant = np.ravel({entry['truth']}).astype(float)"
+    return _write_script(entry["id"], entry["source"], body, text=False)
 
 
-def _said(entry: Mapping[str, Any]) -> str:
+def _list_statements(entry: Mapping[str, Any]) -> str:
     """The statements that make `got`."""
     if "got" in entry:
         return f"got = np.ravel({entry['got']})"
@@ -123,18 +123,18 @@ DERIVATIVES = {
 }
 
 
-def _script(finding_id: str, source: str, body: str, *, text: bool) -> str:
+def _write_script(finding_id: str, source: str, body: str, *, text: bool) -> str:
     end = (TEXT if text else NUMBERS).replace("{show}", SHOW)
-    used = _used(body + "\n" + end) | {"keras", "np", "tf"}
+    used = _find_used_names(body + "\n" + end) | {"keras", "np", "tf"}
     names = ", ".join(value for name, value in IMPORTS.items() if name in used and name != "partial")
     imports = f"import sys, {names}" + ("\nfrom functools import partial" if "partial" in used else "")
     lines = [line for line in f"{imports}\n{body}\n{end}".splitlines() if line.strip()]
     if len(lines) >= LINES:
-        lines = list(_joined(lines))
+        lines = list(_join_lines(lines))
     return "\n".join([f"# {finding_id}; right: {source}", *lines, ""])
 
 
-def _joined(lines: Sequence[str]) -> Iterator[str]:
+def _join_lines(lines: Sequence[str]) -> Iterator[str]:
     """The lines, each statement that is alone in a block behind the colon of the block."""
     depths = [len(line) - len(line.lstrip()) for line in lines] + [0]
     skip = False
@@ -148,7 +148,7 @@ def _joined(lines: Sequence[str]) -> Iterator[str]:
         yield f"{line} {inner}" if skip else line
 
 
-def _used(text: str) -> set[str]:
+def _find_used_names(text: str) -> set[str]:
     return {node.id for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Name)}
 
 
@@ -156,7 +156,7 @@ def _is_docstring(node: ast.stmt) -> bool:
     return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
 
 
-def _plain(node: ast.stmt) -> ast.stmt:
+def _strip_annotations(node: ast.stmt) -> ast.stmt:
     """A statement without annotations, which need imports of their own."""
     for part in ast.walk(node):
         if isinstance(part, ast.FunctionDef):
@@ -166,7 +166,7 @@ def _plain(node: ast.stmt) -> ast.stmt:
     return node
 
 
-def _source(namespace: Mapping[str, Any], name: str) -> str:
+def _read_source(namespace: Mapping[str, Any], name: str) -> str:
     """The source of a helper function of the departures' modules; "" for what is imported from elsewhere."""
     value = namespace[name]
     if not inspect.isfunction(value) or not value.__module__.startswith("keras_ref."):
@@ -174,4 +174,4 @@ def _source(namespace: Mapping[str, Any], name: str) -> str:
     function = ast.parse(inspect.getsource(value)).body[0]
     if isinstance(function, ast.FunctionDef):
         function.body = [node for node in function.body if not _is_docstring(node)]
-    return ast.unparse(_plain(function))
+    return ast.unparse(_strip_annotations(function))

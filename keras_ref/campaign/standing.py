@@ -17,9 +17,9 @@ from packaging.version import Version
 
 from keras_ref.campaign.ledger import Finding, select_findings
 from keras_ref.coverage.processes import run_in_turn
-from keras_ref.inputs.releases import version_of
+from keras_ref.inputs.releases import find_version
 from keras_ref.own_modules import own_command
-from keras_ref.reports.escaping import printable
+from keras_ref.reports.escaping import make_printable
 
 #: whether TensorFlow takes oneDNN's kernels, as it does by itself; gradtwin asks for its plain ones (quiet_tensorflow)
 ONEDNN = "TF_ENABLE_ONEDNN_OPTS"
@@ -36,7 +36,7 @@ class Standing:
 
     def __post_init__(self) -> None:
         # what a script prints comes from what is installed
-        object.__setattr__(self, "said", "\n".join(map(printable, self.said.split("\n"))))
+        object.__setattr__(self, "said", "\n".join(map(make_printable, self.said.split("\n"))))
 
     @property
     def contradicts(self) -> bool:
@@ -44,15 +44,15 @@ class Standing:
         return self.state == STILL_THERE and is_corrected(self.finding)
 
 
-def installed() -> str:
+def describe_installed() -> str:
     """The releases that are installed, in words."""
-    return f"Keras {version_of('keras')} on TensorFlow {version_of('tensorflow') or 'unknown'}"
+    return f"Keras {find_version('keras')} on TensorFlow {find_version('tensorflow') or 'unknown'}"
 
 
 def is_corrected(finding: Finding) -> bool:
     """Whether the installed releases are such in which the ledger says that a finding is corrected."""
     fixed = finding.fixed_in.items()
-    return bool(fixed) and all(Version(version_of(name)) >= Version(release) for name, release in fixed)
+    return bool(fixed) and all(Version(find_version(name)) >= Version(release) for name, release in fixed)
 
 
 def find_standings(findings: Sequence[Finding]) -> Iterator[Standing]:
@@ -61,8 +61,8 @@ def find_standings(findings: Sequence[Finding]) -> Iterator[Standing]:
     plain = [f.id for f in findings if f.kernels == "plain"]
     others = [f.id for f in findings if f.kernels != "plain"]
     for answer in chain(
-        run_in_turn(others, command=_command, environment={ONEDNN: "1"}),
-        run_in_turn(plain, command=_command, environment={ONEDNN: "0"}),
+        run_in_turn(others, command=_make_command, environment={ONEDNN: "1"}),
+        run_in_turn(plain, command=_make_command, environment={ONEDNN: "0"}),
     ):
         finding = known[answer.name]
         if answer.result is not None:
@@ -72,7 +72,7 @@ def find_standings(findings: Sequence[Finding]) -> Iterator[Standing]:
             yield Standing(finding=finding, state=state, said=f"It {answer.ended}.")
 
 
-def _command(ids: list[str]) -> list[str]:
+def _make_command(ids: list[str]) -> list[str]:
     return own_command("keras_ref.campaign.standing", *ids)
 
 

@@ -127,10 +127,10 @@ def find_function(name: str) -> Callable[..., Any]:
     """The function of a full name, as in "tensorflow.math.xlogy"."""
     module, _, attribute = name.rpartition(".")
     found: Callable[..., Any] = getattr(importlib.import_module(module), attribute)
-    return _positional(found) if name.startswith(RAW) else found
+    return _make_positional(found) if name.startswith(RAW) else found
 
 
-def _positional(operation: Callable[..., Any]) -> Callable[..., Any]:
+def _make_positional(operation: Callable[..., Any]) -> Callable[..., Any]:
     """A raw operation, which takes keywords only, as a function in order of its inputs that are no options."""
     parameters = list(inspect.signature(operation).parameters)
 
@@ -148,7 +148,7 @@ def list_names(modules: Iterable[str] = MODULES) -> tuple[str, ...]:
         for name, value in sorted(vars(importlib.import_module(module)).items()):
             if not name.startswith("_") and callable(value) and not isinstance(value, type):
                 found.setdefault(id(value), f"{module}.{name}")
-    return (*found.values(), *(name for name in _said() if name.startswith(RAW)))
+    return (*found.values(), *(name for name in _read_calls() if name.startswith(RAW)))
 
 
 def find_subject(name: str, make: Callable[[tuple[str, ...]], list[Any]]) -> Subject | NotCalled:
@@ -156,7 +156,7 @@ def find_subject(name: str, make: Callable[[tuple[str, ...]], list[Any]]) -> Sub
 
     make   makes arguments of these kinds: the generic point
     """
-    said = _said().get(name, {})
+    said = _read_calls().get(name, {})
     if "reason" in said:
         return NotCalled(name=name, reason=said["reason"])
     options = _with_dtypes(name, said.get("options", {}))
@@ -230,7 +230,7 @@ def _is_float(value: Any) -> bool:
 
 
 @cache
-def _said() -> dict[str, Any]:
+def _read_calls() -> dict[str, Any]:
     """What the files of calls/ say, by name. Raises: ValueError for a function that two of them speak of.
 
     An entry has `arguments` (kinds of points.py) and `options`, `within`, `after` and `without` as Subject has them; or

@@ -1,6 +1,6 @@
 """What is added to the outcome of a comparison: known departures, declared surrogates, and notes.
 
-Every annotator is a pure function of an outcome; `annotators` lists them in the order in which they apply.
+Every annotator is a pure function of an outcome; `list_annotators` lists them in the order in which they apply.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from keras_ref.comparison.oracles import ForwardOracle, Oracle, TwinOracle
 from keras_ref.comparison.proven_departures import DepartingTwin, Proof
 from keras_ref.comparison.settings import SURROGATE
 from keras_ref.comparison.triangular import mark_symmetrized
-from keras_ref.evaluation.keras_parts import layers_of, tensorflow_variable, untracked_variables_of
+from keras_ref.evaluation.keras_parts import find_untracked_variables, list_layers, unwrap_variable
 from keras_ref.reports.verdict import Kind, Reason, Verdict
 from keras_ref.translation.departures import get_departure
 
@@ -36,7 +36,9 @@ NOTE_ON_UNHELD = (
 )
 
 
-def annotators(evidence: Evidence, paths: GradientPaths, keras_objects: Sequence[Any] = ()) -> tuple[Annotator, ...]:
+def list_annotators(
+    evidence: Evidence, paths: GradientPaths, keras_objects: Sequence[Any] = ()
+) -> tuple[Annotator, ...]:
     """The annotators of a check of gradients of these Keras objects."""
     return (
         partial(mark_symmetrized, evidence=evidence),
@@ -51,7 +53,7 @@ def annotators(evidence: Evidence, paths: GradientPaths, keras_objects: Sequence
     )
 
 
-def annotators_of_program(evidence: Evidence) -> tuple[Annotator, ...]:
+def list_annotators_of_program(evidence: Evidence) -> tuple[Annotator, ...]:
     """The annotators of a check of another program's gradients, of which there is no graph to look into."""
     return (
         partial(mark_departures, evidence=evidence),
@@ -107,13 +109,13 @@ def mark_departures(outcome: Outcome, *, evidence: Evidence) -> Outcome:
     departing = DepartingTwin(
         twin=twin,
         autodiff=evidence.autodiff,
-        forward=cache(lambda: _forward_of(evidence)),
+        forward=cache(lambda: _find_forward_oracle(evidence)),
         seed=evidence.settings.seed,
     )
     return prove_departures(outcome, departing)
 
 
-def _forward_of(evidence: Evidence) -> ForwardOracle:
+def _find_forward_oracle(evidence: Evidence) -> ForwardOracle:
     found = next((oracle for oracle in evidence.oracles if isinstance(oracle, ForwardOracle)), None)
     return found or ForwardOracle.at(evidence.loss, evidence.loss.values, seed=evidence.settings.seed)
 
@@ -125,7 +127,7 @@ def prove_departures(outcome: Outcome, departing: DepartingTwin) -> Outcome:
 
     def marked(verdict: Verdict) -> Verdict:
         proof = proofs.get(verdict.name) if verdict.oracle == departing.twin.name else None
-        return verdict if proof is None else _departed(verdict, proof)
+        return verdict if proof is None else _mark_departed(verdict, proof)
 
     named: dict[str, Verdict] = {}
     for v, proof in zip(wrong, proofs.values(), strict=True):
@@ -143,7 +145,7 @@ def prove_departures(outcome: Outcome, departing: DepartingTwin) -> Outcome:
     return outcome.each(marked).with_notes(*notes)
 
 
-def _departed(verdict: Verdict, proof: Proof) -> Verdict:
+def _mark_departed(verdict: Verdict, proof: Proof) -> Verdict:
     """The verdict, what was called wrong in it being a known departure; undecided where other entries are."""
     rest = {kind: n for kind, n in verdict.counts.items() if kind not in (Kind.MISMATCH, Kind.NAN)}
     counts = {**rest, Kind.DEPARTURE.value: len(verdict.accused)}
@@ -205,15 +207,15 @@ def fail_where_nothing_trains(outcome: Outcome, *, evidence: Evidence) -> Outcom
 
 def note_untracked(outcome: Outcome, *, evidence: Evidence, keras_objects: Sequence[Any]) -> Outcome:
     """Add a note for each variable of TensorFlow's own in a layer: Keras 3 does not train it."""
-    return outcome.with_notes(*notes_on_untracked(evidence.loss.untracked, keras_objects))
+    return outcome.with_notes(*note_untracked_variables(evidence.loss.untracked, keras_objects))
 
 
-def notes_on_untracked(read_by_loss: Iterable[Any], keras_objects: Iterable[Any]) -> list[str]:
+def note_untracked_variables(read_by_loss: Iterable[Any], keras_objects: Iterable[Any]) -> list[str]:
     """A note for each of TensorFlow's own trainable variables that layers hold, or that a loss over layers reads."""
     keras_objects = list(keras_objects)
-    held = {id(v): name for one in keras_objects for name, v in untracked_variables_of(one).items()}
-    layers = [layer for one in keras_objects for layer in layers_of(one)]
-    weights = {id(tensorflow_variable(v)) for layer in layers for v in layer.variables}
+    held = {id(v): name for one in keras_objects for name, v in find_untracked_variables(one).items()}
+    layers = [layer for one in keras_objects for layer in list_layers(one)]
+    weights = {id(unwrap_variable(v)) for layer in layers for v in layer.variables}
     read = {id(v): v.name.removesuffix(":0") for v in read_by_loss if layers and id(v) not in weights}
     return [
         f"{name}: a tf.Variable is no weight of a layer, so that Keras does not train it"

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, cast
 
-from keras_ref.checks.annotations import annotators
+from keras_ref.checks.annotations import list_annotators
 from keras_ref.checks.checked_loss import Prepare
 from keras_ref.checks.disconnected import GradientPaths
 from keras_ref.checks.gather import gather
@@ -15,13 +15,13 @@ from keras_ref.checks.given_function import OtherFunction, require_given_functio
 from keras_ref.checks.precision import (
     LowPrecision,
     PrecisionCost,
-    cost_of,
     is_about_precision,
+    measure_cost,
     measure_low_precision,
-    note_of_refusal,
+    note_refusal,
 )
 from keras_ref.comparison.digits import compare_digits
-from keras_ref.comparison.efforts import effort_for
+from keras_ref.comparison.efforts import choose_effort
 from keras_ref.comparison.evidence import Evidence, Outcome, annotate
 from keras_ref.comparison.higher_order import compare_higher_orders
 from keras_ref.comparison.modes import compare_modes
@@ -58,7 +58,7 @@ def check(keras_objects: Sequence[Any], prepare: Prepare, settings: Settings) ->
         except UserCodeFailed as failed:
             if not (isinstance(failed, OtherFunction) or is_about_precision(failed)):
                 raise
-            note = str(failed) if isinstance(failed, OtherFunction) else note_of_refusal(failed.error)
+            note = str(failed) if isinstance(failed, OtherFunction) else note_refusal(failed.error)
             first, low = first or failed, LowPrecision(notes=(note,), loss=low.loss, unit=low.unit)
             try:
                 return check_in(None, keras_objects, prepare, settings=settings, low=low)
@@ -80,10 +80,10 @@ def check_in(
         if dtype is not None:
             require_gradient_in_float64(low, evidence)
         paths = GradientPaths.of(subject, cast("LossFunction", evidence.loss), keras_objects)  # as gather made it
-        evidence = replace(evidence, surrogates=paths.surrogate_names(evidence.names))
-        outcome = annotate(compare(evidence), annotators(evidence, paths, keras_objects))
-        cost = cost_of(low, evidence.autodiff, evidence.loss)
-    return report_of(evidence, outcome, cost)
+        evidence = replace(evidence, surrogates=paths.find_surrogates(evidence.names))
+        outcome = annotate(compare(evidence), list_annotators(evidence, paths, keras_objects))
+        cost = measure_cost(low, evidence.autodiff, evidence.loss)
+    return make_report(evidence, outcome, cost)
 
 
 def compare(evidence: Evidence) -> Outcome:
@@ -91,11 +91,11 @@ def compare(evidence: Evidence) -> Outcome:
     runs = compare_runs(evidence)
     if runs.verdicts:
         return runs
-    compared = effort_for(evidence).compare(evidence) + compare_modes(evidence) + compare_higher_orders(evidence)
+    compared = choose_effort(evidence).compare(evidence) + compare_modes(evidence) + compare_higher_orders(evidence)
     return compared + compare_digits(evidence) if evidence.settings.digits else compared
 
 
-def report_of(evidence: Evidence, outcome: Outcome, cost: PrecisionCost) -> Report:
+def make_report(evidence: Evidence, outcome: Outcome, cost: PrecisionCost) -> Report:
     """The report of a check, with what a low precision costs."""
     estimated = (NOTE_ON_ESTIMATE.format(what, why) for what, why in evidence.loss.estimated.items())
     notes = (*evidence.notes, *outcome.notes, *cost.notes, *estimated)

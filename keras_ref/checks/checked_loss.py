@@ -13,10 +13,10 @@ import tensorflow as tf
 from keras_ref.comparison.oracles import TwinOracle
 from keras_ref.errors import BadInput, running_user_code
 from keras_ref.evaluation.float64 import DTYPE
-from keras_ref.evaluation.keras_parts import layers_of, states_of
+from keras_ref.evaluation.keras_parts import list_layers, list_states
 from keras_ref.evaluation.loss_function import Data, LossFunction
 from keras_ref.evaluation.naming import values_of
-from keras_ref.translation.to_keras import mirrored
+from keras_ref.translation.to_keras import mirror_object
 from scratch.arrays import Array
 from scratch.losses.base import Loss
 from scratch.registry import every, get
@@ -71,7 +71,7 @@ class ModelLoss:
     notes: tuple[str, ...] = ()
 
 
-def model_loss(
+def make_model_loss(
     model: Any, data: Data, *, loss: Any = None, training: bool = False, seed: int = 0, dtype: str | None = DTYPE
 ) -> ModelLoss:
     """The loss that training a model on data minimises: compiled or given, what layers add, or what the model computes.
@@ -105,10 +105,10 @@ def model_loss(
         note = note_on_added_losses(model.name, has_targets=data.y is not None)
         return ModelLoss(data=data, loss=minimised, is_projection=False, notes=(note, *own))
     if data.y is not None:
-        raise BadInput(_refusal_of_targets(model))
+        raise BadInput(_explain_refusal(model))
     return ModelLoss(
-        data=Data(data.x, drawn_cotangents(called.outputs, model.name, seed), None),
-        loss=lambda d: projection_of(_call(model, d.x, training=training), d.y, extra=model.losses),
+        data=Data(data.x, draw_cotangents(called.outputs, model.name, seed), None),
+        loss=lambda d: project_outputs(_call(model, d.x, training=training), d.y, extra=model.losses),
         is_projection=True,
         notes=(*((NOTE_ON_COTANGENTS,) if has_compiled else ()), *own),
     )
@@ -147,7 +147,7 @@ def _call_once(model: Any, x: Any, *, training: bool) -> Called:
     values = [(variable, variable.value) for variable in model.variables]  # Keras regularizes no others in a scope
     with keras.StatelessScope(state_mapping=values, collect_losses=True), running_user_code():
         outputs = keras.tree.flatten(_call(model, x, training=training))
-        adding = [layer for layer in layers_of(model) if layer._get_own_losses()]  # noqa: SLF001 (`losses` has all)
+        adding = [layer for layer in list_layers(model) if layer._get_own_losses()]  # noqa: SLF001 (`losses` has all)
         return Called(
             outputs=outputs,
             adds_losses=any(getattr(layer, "activity_regularizer", None) is None for layer in adding),
@@ -170,7 +170,7 @@ def _own_train_step_notes(model: Any) -> tuple[str, ...]:
     return (note,)
 
 
-def _refusal_of_targets(model: Any) -> str:
+def _explain_refusal(model: Any) -> str:
     """Why there is nothing to do with targets, in three parts."""
     rule = "A model must have a loss when targets are given."
     if has_own_train_step(model):
@@ -182,7 +182,7 @@ def _refusal_of_targets(model: Any) -> str:
     return f"{rule} Received: {model.name!r}, {state}, and loss=None. Compile it with a loss, or pass loss=."
 
 
-def drawn_cotangents(outputs: Any, name: str, seed: int) -> list[Array]:
+def draw_cotangents(outputs: Any, name: str, seed: int) -> list[Array]:
     """A random cotangent for every output, of its shape. Raises: BadInput where no output has a number, or a float."""
     flat = [tf.convert_to_tensor(values_of(output)) for output in keras.tree.flatten(outputs) if output is not None]
     if not any(output.dtype.is_floating or output.dtype.is_complex for output in flat):
@@ -204,7 +204,7 @@ def drawn_cotangents(outputs: Any, name: str, seed: int) -> list[Array]:
     ]
 
 
-def projection_of(outputs: Any, cotangents: Any, *, extra: Any = ()) -> Any:
+def project_outputs(outputs: Any, cotangents: Any, *, extra: Any = ()) -> Any:
     """Σ output · cotangent over all float outputs, plus the losses that layers add: a scalar that sees every output.
 
     Of a complex output it is the real part of output · conjugate of a complex cotangent.
@@ -228,10 +228,10 @@ def give_loss(model: Any, loss: Any) -> None:
     model.compile(optimizer=None, loss=loss, run_eagerly=True)
 
 
-def untrained(owner: Any, trained: list[Any]) -> list[Any]:
+def list_untrained(owner: Any, trained: list[Any]) -> list[Any]:
     """Everything that a layer or model keeps and a call may write: moving averages, seeds, states, frozen weights."""
     state = [v for v in owner.variables if all(v is not other for other in trained)]
-    state += [*getattr(owner, "metrics_variables", ()), *states_of(owner)]
+    state += [*getattr(owner, "metrics_variables", ()), *list_states(owner)]
     return list({id(v): v for v in state}.values())
 
 
@@ -241,14 +241,14 @@ def loss_scale(model: Any) -> float:
     return 1.0 if optimizer is None else float(np.asarray(optimizer.scale_loss(1.0)))
 
 
-def loss_objects(loss: Any) -> list[Any]:
+def find_loss_objects(loss: Any) -> list[Any]:
     """The Keras loss objects among given losses."""
     return [one for one in tf.nest.flatten(loss) if isinstance(one, keras.losses.Loss)]
 
 
-def mirrored_losses(loss: Any) -> Any:
+def mirror_losses(loss: Any) -> Any:
     """Losses given as objects or names of scratch, as Keras's."""
     flat = list(loss) if isinstance(loss, (list, tuple)) else [loss]
     flat = [get("loss", one)() if isinstance(one, str) and one in every("loss") else one for one in flat]
-    flat = [mirrored(one, dtype="float64") if isinstance(one, Loss) else one for one in flat]
+    flat = [mirror_object(one, dtype="float64") if isinstance(one, Loss) else one for one in flat]
     return flat[0] if len(flat) == 1 else flat

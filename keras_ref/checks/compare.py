@@ -13,11 +13,11 @@ from keras_ref.comparison.diagnoses.parting import explain_parting
 from keras_ref.comparison.program_comparison import (
     Both,
     compare_at,
-    first_parting,
-    judged,
-    matched_names,
+    find_first_parting,
+    judge_row,
+    list_matched,
+    match_weights_of,
     report_part,
-    weights_for,
 )
 from keras_ref.comparison.weight_matching import Matching, match_weights
 from keras_ref.errors import BadInput, errors_as_bad_input
@@ -80,34 +80,36 @@ def compare(
         report_part(progress, "loading B")
         programs = (first, facts_a), (second, second.facts())
         matching = match_weights(programs[0][1].weights, programs[1][1].weights, map)
-        x, y = _data(programs, x, y)
-        values = _values(first, second, matching, weights, seed=seed)
+        x, y = _choose_data(programs, x, y)
+        values = _choose_values(first, second, matching, weights, seed=seed)
         own_b = second.values() if programs[1][1].weights else {}
-        points, notes = _points(programs, matching, values, own_b, x=x, y=y, training=training, steps=steps, seed=seed)
+        points, notes = _make_points(
+            programs, matching, values, own_b, x=x, y=y, training=training, steps=steps, seed=seed
+        )
         both, more = _run(programs, matching, points, precision, seed=seed, progress=progress)
         report_part(progress, "judging")
-        return report_of(both, notes=(*notes, *more), seed=seed, replay=replay)
+        return make_report(both, notes=(*notes, *more), seed=seed, replay=replay)
 
 
-def report_of(both: Both, *, notes: tuple[str, ...], seed: int, replay: str) -> Comparison:
+def make_report(both: Both, *, notes: tuple[str, ...], seed: int, replay: str) -> Comparison:
     """The report of two programs that were run."""
     rows = both.rows
-    parting = first_parting(rows)
+    parting = find_first_parting(rows)
     cause = ""
     if parting is not None:
         index = rows.index(parting)
-        parting = judged(both, parting)
+        parting = judge_row(both, parting)
         rows = (*rows[:index], parting, *rows[index + 1 :])
         cause = explain_parting(both, parting)
     return Comparison(
         a=both.a.facts.kind,
         b=both.b.facts.kind,
         precision=both.a.point.precision,
-        matched=matched_names(both.matching),
+        matched=list_matched(both.matching),
         rows=rows,
         parting=parting,
         cause=cause,
-        notes=(*notes, *_side_notes(both)),
+        notes=(*notes, *_list_side_notes(both)),
         errors=tuple(
             f"{letter} raised in its {stage}: {sentence}"
             for letter, side in (("A", both.a), ("B", both.b))
@@ -131,7 +133,7 @@ def _opened(value: Any, time_limit: float) -> Iterator[Program]:
         program.close()
 
 
-def _data(programs: tuple[tuple[Program, Facts], ...], x: Any, y: Any) -> tuple[Any, Any]:
+def _choose_data(programs: tuple[tuple[Program, Facts], ...], x: Any, y: Any) -> tuple[Any, Any]:
     """Inputs and targets: those given, else those of the first program that has some."""
     if x is not None:
         return x, y
@@ -144,7 +146,7 @@ def _data(programs: tuple[tuple[Program, Facts], ...], x: Any, y: Any) -> tuple[
     )
 
 
-def _values(
+def _choose_values(
     a: Program, b: Program, matching: Matching, given: Mapping[str, Array] | None, *, seed: int
 ) -> dict[str, Array]:
     """The weights by the names of A: exact in float32, and no constant."""
@@ -162,7 +164,7 @@ def _values(
     return found
 
 
-def _points(
+def _make_points(
     programs: tuple[tuple[Program, Facts], ...],
     matching: Matching,
     values: Mapping[str, Array],
@@ -178,9 +180,9 @@ def _points(
     notes = []
     names = tuple(facts for _, facts in programs)
     has_loss = all(Stage.LOSS in facts.stages for facts in names) and y is not None
-    x = _in_float32(x)
-    y = _in_float32(y)
-    weights_b = weights_for(matching, values, own_b)
+    x = _round_to_float32(x)
+    y = _round_to_float32(y)
+    weights_b = match_weights_of(matching, values, own_b)
     point = Point(weights=values, x=x, y=y, training=training, steps=steps)
     if not has_loss:
         without = " and ".join(
@@ -203,23 +205,23 @@ def _points(
         for stage in (Stage.FORWARD, Stage.GRADIENT, Stage.UPDATE)
         if stage not in facts.stages and not (stage is Stage.UPDATE and steps == 0) and not facts.notes
     ]
-    rate = next((rate for facts in names if (rate := _learning_rate(facts)) is not None), None)
+    rate = next((rate for facts in names if (rate := _find_learning_rate(facts)) is not None), None)
     point = replace(point, learning_rate=rate)
     return (point, replace(point, weights=weights_b)), tuple(notes)
 
 
-def _learning_rate(facts: Facts) -> float | None:
+def _find_learning_rate(facts: Facts) -> float | None:
     """The learning rate as it was written down: 0.1, where a float32 variable holds 0.1 + 1.5e-9."""
     rate = None if facts.optimizer is None else facts.optimizer.config.get("learning_rate")
     return float(str(np.float32(rate))) if isinstance(rate, (int, float)) else None
 
 
-def _in_float32(value: Any) -> Any:
+def _round_to_float32(value: Any) -> Any:
     """Floats rounded to float32, so that both precisions see the same numbers."""
     if isinstance(value, Mapping):
-        return {key: _in_float32(part) for key, part in value.items()}
+        return {key: _round_to_float32(part) for key, part in value.items()}
     if isinstance(value, (list, tuple)) and all(np.ndim(part) > 0 for part in value):
-        return [_in_float32(part) for part in value]
+        return [_round_to_float32(part) for part in value]
     if value is None:
         return None
     array = np.asarray(value)
@@ -243,13 +245,13 @@ def _run(
         for side in (both.a, both.b)
         for array in side.measured.trace.tensors.values()
     )
-    parting = first_parting(both.rows)
+    parting = find_first_parting(both.rows)
     if precision == "float32" or not (narrow or (parting is not None and _may_be_a_constant(both, parting))):
         return both, ()
     rough, _ = _run(programs, matching, points, "float32", seed=seed, progress=progress)
     if narrow:
         return rough, ("One of them computes in float32 in part.",)
-    place = next((row for row in rough.rows if parting is not None and _same_place(row, parting)), None)
+    place = next((row for row in rough.rows if parting is not None and _is_same_place(row, parting)), None)
     if place is None or not place.agrees:
         return both, ()
     return rough, (
@@ -272,11 +274,11 @@ def _may_be_a_constant(both: Both, row: Row) -> bool:
     return row.difference <= float(np.sqrt(np.finfo(np.float32).eps)) * size
 
 
-def _same_place(one: Row, other: Row) -> bool:
+def _is_same_place(one: Row, other: Row) -> bool:
     return (one.stage, one.a, one.b) == (other.stage, other.a, other.b)
 
 
-def _side_notes(both: Both) -> Iterator[str]:
+def _list_side_notes(both: Both) -> Iterator[str]:
     for letter, side in (("A", both.a), ("B", both.b)):
         yield from (f"{letter}: {note}" for note in side.facts.notes)
     yield f"Both compute in {both.a.point.precision}; what is allowed is measured of both."

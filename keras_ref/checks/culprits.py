@@ -19,9 +19,9 @@ from keras_ref.checks.layers_and_functions import check_layer
 from keras_ref.comparison.settings import Settings
 from keras_ref.errors import BadInput
 from keras_ref.evaluation.float64 import in_precision
-from keras_ref.evaluation.keras_parts import layers_of
+from keras_ref.evaluation.keras_parts import list_layers
 from keras_ref.evaluation.loss_function import Data
-from keras_ref.evaluation.naming import path_of
+from keras_ref.evaluation.naming import find_path
 from keras_ref.evaluation.restoration import Restoration
 from keras_ref.reports.culprit import Culprit
 from keras_ref.reports.verdict import Kind, Report
@@ -43,8 +43,8 @@ class LayerCall:
     @property
     def variables(self) -> frozenset[str]:
         """The paths of its own trained variables, without those of the layers that it holds."""
-        inner = {id(v) for layer in layers_of(self.layer)[1:] for v in layer.trainable_variables}
-        return frozenset(path_of(v) for v in self.layer.trainable_variables if id(v) not in inner)
+        inner = {id(v) for layer in list_layers(self.layer)[1:] for v in layer.trainable_variables}
+        return frozenset(find_path(v) for v in self.layer.trainable_variables if id(v) not in inner)
 
 
 def name_culprit(report: Report, model: Any, data: Data, *, training: bool, settings: Settings) -> Report:
@@ -72,7 +72,7 @@ def record_calls(model: Any, data: Data, *, training: bool) -> list[LayerCall]:
     """The calls of a model's layers on the data, in the order in which they end: a layer comes behind those that it
     holds. [] where the model does not run eagerly."""
     # a function that was traced before writes its variables past any scope
-    with in_precision(None, model), _recorded(layers_of(model)[1:]) as calls, keras.StatelessScope():
+    with in_precision(None, model), _recorded(list_layers(model)[1:]) as calls, keras.StatelessScope():
         try:
             model(data.tensors(None).x, training=training)
         except Exception:  # noqa: BLE001 (the model's own; the report says already what is wrong with it)

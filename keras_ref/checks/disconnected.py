@@ -11,11 +11,11 @@ import tensorflow as tf
 from tensorflow.python.framework import ops
 
 from keras_ref.checks.checked_loss import CheckedLoss
-from keras_ref.checks.surrogates import Output, declared_layers, quantizing_layers, recorded
+from keras_ref.checks.surrogates import Output, find_declared_layers, find_quantizing_layers, recorded
 from keras_ref.comparison.evidence import Evidence, Outcome
-from keras_ref.evaluation.backward_errors import line_of
-from keras_ref.evaluation.graph import called, function_of, is_cast_down, operations
-from keras_ref.evaluation.keras_parts import tensorflow_variable
+from keras_ref.evaluation.backward_errors import find_line
+from keras_ref.evaluation.graph import find_function_graph, is_cast_down, list_called_functions, walk_operations
+from keras_ref.evaluation.keras_parts import unwrap_variable
 from keras_ref.evaluation.loss_function import LossFunction
 from keras_ref.reports.verdict import Kind, Reason, Verdict
 
@@ -75,8 +75,8 @@ class GradientPaths:
             loss=loss,
             otherwise=other,
             training=subject.training,
-            surrogates=tuple(declared_layers(objects)),
-            quantizing=tuple(quantizing_layers(objects)),
+            surrogates=tuple(find_declared_layers(objects)),
+            quantizing=tuple(find_quantizing_layers(objects)),
             subject=subject,
         )
 
@@ -84,10 +84,10 @@ class GradientPaths:
     def _traced(self) -> TracedLoss:
         loss = self.loss
         with recorded(list(self.surrogates)) as found, recorded(list(self.quantizing)) as quantized:
-            traced = tf.function(loss.loss_at, autograph=False).get_concrete_function(*loss.loss_arguments())
+            traced = tf.function(loss.loss_at, autograph=False).get_concrete_function(*loss.prepare_arguments())
         graph = traced.graph
         placeholders = {id(external): internal for external, internal in graph.captures}
-        sources = {name: placeholders.get(id(tensorflow_variable(v).handle)) for name, v in loss.variables.items()}
+        sources = {name: placeholders.get(id(unwrap_variable(v).handle)) for name, v in loss.variables.items()}
         # the state and the data come behind the inputs
         sources |= dict(zip(loss.inputs, graph.inputs, strict=False))
         return TracedLoss(graph, sources, tuple(found), tuple(quantized))
@@ -96,7 +96,7 @@ class GradientPaths:
     def _other(self) -> dict[str, Any]:
         return {} if self.otherwise is None else self.otherwise().gradient()
 
-    def _reached(self, name: str, *, past: Callable[[Any], bool] | None = None) -> set[Any]:
+    def _find_reached(self, name: str, *, past: Callable[[Any], bool] | None = None) -> set[Any]:
         """The operations that a variable or input reaches, going on only `past` some."""
         seen: set[Any] = set()
         source = self._traced.sources[name]
@@ -109,7 +109,7 @@ class GradientPaths:
                     queue += [consumer for output in operation.outputs for consumer in output.consumers()]
         return seen
 
-    def _feeding(self) -> set[Any]:
+    def _find_feeding(self) -> set[Any]:
         """The operations that the loss depends on."""
         seen, queue = set[Any](), [self._traced.graph.outputs[0].op]
         while queue:
@@ -123,10 +123,10 @@ class GradientPaths:
         """The operations that stop a gradient on the way to the loss, with their lines; "" for none."""
         if self.loss.graph is None:
             return ""
-        way = self._reached(name) & self._feeding()
-        every = [inner for operation in way for inner in (operation, *_inside(operation))]
+        way = self._find_reached(name) & self._find_feeding()
+        every = [inner for operation in way for inner in (operation, *_walk_inside(operation))]
         found = sorted((o for o in every if o.type in STOPS), key=_order)
-        return ", ".join(list(dict.fromkeys(f"stop_gradient ({o.name}){line_of(o)}" for o in found))[:3])
+        return ", ".join(list(dict.fromkeys(f"stop_gradient ({o.name}){find_line(o)}" for o in found))[:3])
 
     def is_declared(self, name: str) -> bool:
         """Whether a variable or input feeds a layer under `surrogate`."""
@@ -137,7 +137,7 @@ class GradientPaths:
         outputs = self._traced.surrogate_outputs
         if any(output.tensor.graph is not self._traced.graph for output in outputs):
             return True  # called inside a loop or a branch, which this graph shows as one operation
-        reached = self._reached(name)
+        reached = self._find_reached(name)
         return any(output.tensor.op in reached for output in outputs)
 
     def is_overwritten(self, name: str) -> bool:
@@ -152,12 +152,12 @@ class GradientPaths:
             return True
         if not self.quantizing or self.loss.graph is None:
             return False
-        reached = self._reached(name)
+        reached = self._find_reached(name)
         return any(output.tensor.op in reached for output in self._traced.quantized_outputs) and any(
-            _rounds(inner) for operation in reached for inner in (operation, *_inside(operation))
+            _rounds(inner) for operation in reached for inner in (operation, *_walk_inside(operation))
         )
 
-    def surrogate_names(self, names: Iterable[str]) -> frozenset[str]:
+    def find_surrogates(self, names: Iterable[str]) -> frozenset[str]:
         """The variables and inputs whose gradient is a surrogate by a layer, declared or quantizing."""
         return frozenset(name for name in names if self.is_declared(name) or self.is_quantized(name))
 
@@ -165,13 +165,13 @@ class GradientPaths:
         """Whether a variable or input feeds one of these layers, which are under `surrogate` or quantize."""
         if self.loss.graph is None:
             return True  # no graph tells
-        reached, chosen = self._reached(name), {id(layer) for layer in layers}
+        reached, chosen = self._find_reached(name), {id(layer) for layer in layers}
         outputs = (*self._traced.surrogate_outputs, *self._traced.quantized_outputs)
         return any(id(output.layer) in chosen and output.tensor.op in reached for output in outputs)
 
     def _is_declared_eagerly(self, name: str) -> bool:
-        inputs, held = self.loss.loss_arguments()
-        source = self.loss.watched(inputs)[list(self.loss.values).index(name)]
+        inputs, held = self.loss.prepare_arguments()
+        source = self.loss.list_watched(inputs)[list(self.loss.values).index(name)]
         with recorded(list(self.surrogates)) as outputs, tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(source)
             self.loss.loss_at(inputs, held)
@@ -183,54 +183,54 @@ class GradientPaths:
         """Why autodiff gives None for a variable or input; `moves`: although the loss moves with it."""
         if self.loss.graph is None:
             return Explanation(Reason.ONLY_EAGER)
-        way = self._reached(name) & self._feeding()
+        way = self._find_reached(name) & self._find_feeding()
         if self._traced.graph.outputs[0].op not in way:
             if moves:
                 return Explanation(Reason.NO_OPERATION_LEADS)
             if self._other.get(name) is not None:
                 return Explanation(Reason.CONNECTED_ONLY_IN, "inference" if self.training else "training")
             return Explanation(Reason.NOT_CONNECTED)
-        return _of_blocked(way & self._reached(name, past=_differentiable))
+        return _of_blocked(way & self._find_reached(name, past=_is_differentiable))
 
-    def casts_down(self) -> list[Any]:
+    def find_casts_down(self) -> list[Any]:
         """The casts to a lower precision on the way from a variable or input to the loss."""
-        ways = [self._reached(name) & self._feeding() for name in self.loss.values]
+        ways = [self._find_reached(name) & self._find_feeding() for name in self.loss.values]
         way = {operation for each in ways for operation in each}
-        every = [inner for operation in way for inner in (operation, *_inside(operation))]
+        every = [inner for operation in way for inner in (operation, *_walk_inside(operation))]
         return sorted((o for o in every if is_cast_down(o)), key=_order)
 
     def of_nan(self, name: str) -> Explanation | None:
         """Why a gradient may not be finite where the loss is: a branch that was not taken; None where there is none."""
         if self.loss.graph is None:
             return None
-        way = self._reached(name) & self._feeding()
+        way = self._find_reached(name) & self._find_feeding()
         chosen = [o for o in way if o.type in ("Select", "SelectV2")]
-        return Explanation(Reason.UNTAKEN_BRANCH, _named(chosen)) if chosen else None
+        return Explanation(Reason.UNTAKEN_BRANCH, _name_operations(chosen)) if chosen else None
 
 
 def _of_blocked(way: Iterable[Any]) -> Explanation:
     """Why autodiff gives None although operations lead to the loss: what blocks the way."""
-    blocking = [o for o in way if not _differentiable(o)]
-    blocking = blocking or [inner for o in way for inner in _inside(o) if not _differentiable(inner)]
+    blocking = [o for o in way if not _is_differentiable(o)]
+    blocking = blocking or [inner for o in way for inner in _walk_inside(o) if not _is_differentiable(inner)]
     if not blocking:
         return Explanation(Reason.NO_GRADIENT)
     stopped = [o for o in blocking if o.type in STOPS]
     if stopped:
-        return Explanation(Reason.STOPPED, _named(stopped))
-    return Explanation(Reason.NOT_DIFFERENTIABLE, _named(blocking))
+        return Explanation(Reason.STOPPED, _name_operations(stopped))
+    return Explanation(Reason.NOT_DIFFERENTIABLE, _name_operations(blocking))
 
 
-def _inside(operation: Any) -> Iterable[Any]:
+def _walk_inside(operation: Any) -> Iterable[Any]:
     """The operations of the functions that an operation calls."""
     return [
         inner
-        for name in called(operation)
-        if (graph := function_of(operation.graph, name)) is not None
-        for inner in operations(graph)
+        for name in list_called_functions(operation)
+        if (graph := find_function_graph(operation.graph, name)) is not None
+        for inner in walk_operations(graph)
     ]
 
 
-def _differentiable(operation: Any) -> bool:
+def _is_differentiable(operation: Any) -> bool:
     if not operation.outputs:
         return True
     if operation.type in (*STOPS, *STEPS) or not any(
@@ -240,7 +240,7 @@ def _differentiable(operation: Any) -> bool:
     try:
         return ops.get_gradient_function(operation) is not None or operation.type in ("ReadVariableOp", "Placeholder")
     except LookupError:
-        return bool(_inside(operation))
+        return bool(_walk_inside(operation))
 
 
 def _rounds(operation: Any) -> bool:
@@ -256,7 +256,7 @@ def _order(operation: Any) -> int:
     return int(operation._id)  # noqa: SLF001 (TensorFlow says it nowhere else)
 
 
-def _named(found: list[Any]) -> str:
+def _name_operations(found: list[Any]) -> str:
     """The operations that come first, by type and place."""
     names = dict.fromkeys(f"{o.type} ({o.name})" for o in sorted(found, key=_order))
     return ", ".join(list(names)[:3])

@@ -12,15 +12,15 @@ import tensorflow as tf
 
 from keras_ref.checks.checked_loss import CheckedLoss
 from keras_ref.checks.precision import judge_precision, unit_of
-from keras_ref.comparison.autodiff import Autodiff, autodiff_at
+from keras_ref.comparison.autodiff import Autodiff, run_autodiff
 from keras_ref.comparison.differenced_loss import DifferencedLoss
 from keras_ref.comparison.evidence import Evidence, Preparation
-from keras_ref.comparison.modes import mode_refused
+from keras_ref.comparison.modes import refuse_mode
 from keras_ref.comparison.oracles import DirectionalOracle, ForwardOracle, Oracle, Oracles, TwinOracle
 from keras_ref.comparison.settings import Settings
 from keras_ref.errors import BackwardPassFailed, BadInput, UserCodeFailed
 from keras_ref.evaluation.gradient_modes import COMPILE_ERRORS
-from keras_ref.evaluation.leaves import named_leaves
+from keras_ref.evaluation.leaves import name_leaves
 from keras_ref.evaluation.loss_function import LossFunction
 from keras_ref.evaluation.real_parts import is_real_or_complex
 from keras_ref.evaluation.traced_losses import Way
@@ -60,11 +60,11 @@ def gather(subject: CheckedLoss, settings: Settings, *, dtype: str | None, start
     settings.require_expected(loss.values, subject.name)
     wanted = settings.oracles_differenced
     if settings.along_directions and "forward" in wanted:
-        found = directional_oracle(loss, subject=subject.name)
+        found = build_directional_oracle(loss, subject=subject.name)
     else:
-        found = oracles_of(loss, subject.twin, subject=subject.name, wanted=wanted, seed=settings.seed)
+        found = build_oracles(loss, subject.twin, subject=subject.name, wanted=wanted, seed=settings.seed)
     prepared = Preparation(started, time.perf_counter(), loss.evaluations)
-    autodiff = _autodiff(loss, settings.modes[0])
+    autodiff = _run_autodiff(loss, settings.modes[0])
     refused = [] if autodiff.how == settings.modes[0] else [_NOTE_ON_EAGER]
     return Evidence(
         subject=subject.name,
@@ -77,9 +77,9 @@ def gather(subject: CheckedLoss, settings: Settings, *, dtype: str | None, start
         notes=(
             *subject.notes,
             *(NOTE_ON_EMPTY.format(name) for name in matching if name not in names),
-            *_notes_on_way(loss, subject.name),
-            *_notes_on_complex(loss),
-            *(_notes_on_integers(loss) if settings.watch_inputs else ()),
+            *_note_way(loss, subject.name),
+            *_note_complex(loss),
+            *(_note_integers(loss) if settings.watch_inputs else ()),
             *found.notes,
             *refused,
         ),
@@ -87,7 +87,7 @@ def gather(subject: CheckedLoss, settings: Settings, *, dtype: str | None, start
     )
 
 
-def oracles_of(
+def build_oracles(
     loss: Loss,
     twin: Callable[[Loss], TwinOracle],
     *,
@@ -120,7 +120,7 @@ def oracles_of(
     return Oracles(tuple(oracle for oracle in (forward, beside) if oracle is not None), tuple(notes))
 
 
-def directional_oracle(loss: LossFunction, *, subject: str) -> Oracles:
+def build_directional_oracle(loss: LossFunction, *, subject: str) -> Oracles:
     """The oracle for directions that move everything at once. Raises: BadInput where the loss is not finite."""
     oracle = DirectionalOracle.of(loss)
     _require_finite(oracle, subject)
@@ -140,27 +140,27 @@ def _require_finite(oracle: Oracle, subject: str) -> None:
         )
 
 
-def _autodiff(loss: LossFunction, mode: str) -> Autodiff:
+def _run_autodiff(loss: LossFunction, mode: str) -> Autodiff:
     try:
-        return autodiff_at(loss, loss.values, mode=mode)
+        return run_autodiff(loss, loss.values, mode=mode)
     except BackwardPassFailed as failed:
         if mode != "eager" or failed.place or failed.lacks_gradient or loss.way is Way.EAGER:
             raise
         try:  # a backward pass of Keras's own that runs as training runs it
-            return autodiff_at(loss, loss.values, mode="function")
+            return run_autodiff(loss, loss.values, mode="function")
         except UserCodeFailed:
             raise failed from failed.error
     except UserCodeFailed as failed:
         if mode == "eager":
             raise
-        raise mode_refused(mode, failed.error) from failed.error
+        raise refuse_mode(mode, failed.error) from failed.error
     except COMPILE_ERRORS as error:
         if mode != "jit_compile":
             raise
-        raise mode_refused(mode, error) from error
+        raise refuse_mode(mode, error) from error
 
 
-def _notes_on_way(loss: LossFunction, subject: str) -> list[str]:
+def _note_way(loss: LossFunction, subject: str) -> list[str]:
     """A note where the loss is not traced as it is."""
     if loss.way is Way.AUTOGRAPH:
         return [f"{subject} looks at values (an `if`, `while` or `for` on a tensor): it was traced with AutoGraph."]
@@ -175,13 +175,13 @@ def _notes_on_way(loss: LossFunction, subject: str) -> list[str]:
     return []
 
 
-def _notes_on_integers(loss: LossFunction) -> list[str]:
-    leaves = {n: t for n, t in named_leaves(loss.data.x).items() if t is not None and n not in loss.inputs}
+def _note_integers(loss: LossFunction) -> list[str]:
+    leaves = {n: t for n, t in name_leaves(loss.data.x).items() if t is not None and n not in loss.inputs}
     kinds = {n: "an infinity" if is_real_or_complex(t.dtype) else t.dtype.name for n, t in leaves.items()}
     return [f"{name}: {kind} has no gradient; it was passed on as it is." for name, kind in kinds.items()]
 
 
-def _notes_on_complex(loss: LossFunction) -> list[str]:
+def _note_complex(loss: LossFunction) -> list[str]:
     names = [name for name, source in loss.sources.items() if tf.as_dtype(source.dtype).is_complex]
     if not names:
         return []

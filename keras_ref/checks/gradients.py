@@ -8,11 +8,18 @@ from functools import partial
 from typing import Any
 
 from keras_ref.checks.check import check
-from keras_ref.checks.checked_loss import CheckedLoss, loss_objects, loss_scale, mirrored_losses, model_loss, untrained
+from keras_ref.checks.checked_loss import (
+    CheckedLoss,
+    find_loss_objects,
+    list_untrained,
+    loss_scale,
+    make_model_loss,
+    mirror_losses,
+)
 from keras_ref.checks.culprits import name_culprit
 from keras_ref.checks.keras_2 import check_keras_2_model
 from keras_ref.checks.other_backends import BACKENDS, check_on_backend
-from keras_ref.checks.twins import twin_of
+from keras_ref.checks.twins import build_twin
 from keras_ref.checks.used_rows import only_used_rows
 from keras_ref.comparison.settings import Approximation, Settings, require_one_of
 from keras_ref.errors import BadInput, errors_as_bad_input
@@ -21,7 +28,7 @@ from keras_ref.evaluation.guard import leaves_no_trace
 from keras_ref.evaluation.keras_2 import is_model
 from keras_ref.evaluation.loss_function import Data
 from keras_ref.inputs import data as data_module
-from keras_ref.inputs.arrays import given_data
+from keras_ref.inputs.arrays import convert_data
 from keras_ref.inputs.building import build_model
 from keras_ref.reports.verdict import Report
 from keras_ref.translation.to_keras import mirror
@@ -124,8 +131,8 @@ def check_gradients(
         )
     if isinstance(model, Model):
         model = mirror(model, weights)
-        loss = mirrored_losses(loss)
-    given = Data(None) if x is None and backend != BACKENDS[0] else given_data(x, y, sample_weight, batches=batches)
+        loss = mirror_losses(loss)
+    given = Data(None) if x is None and backend != BACKENDS[0] else convert_data(x, y, sample_weight, batches=batches)
     data = replace(given, sample_weight=data_module.apply_class_weight(given.y, given.sample_weight, class_weight))
     if backend != BACKENDS[0]:
         return check_on_backend(model, data, backend=backend, loss=loss, training=training, settings=settings)
@@ -139,7 +146,7 @@ def check_gradients(
 
     def prepare_on(data: Data, dtype: str | None) -> CheckedLoss:
         scale = loss_scale(model)  # of the optimizer, which a loss that is given takes the place of
-        found = model_loss(model, data, loss=loss, training=training, seed=seed, dtype=dtype)
+        found = make_model_loss(model, data, loss=loss, training=training, seed=seed, dtype=dtype)
         trained = list(model.trainable_variables) if settings.watch_weights else []
         has_training = getattr(model, "_call_has_training_arg", False)
         return CheckedLoss(
@@ -147,8 +154,8 @@ def check_gradients(
             data=found.data,
             loss=found.loss,
             trained=trained,
-            state=untrained(model, trained),
-            twin=lambda loss: twin_of(
+            state=list_untrained(model, trained),
+            twin=lambda loss: build_twin(
                 model,
                 loss,
                 data=found.data,
@@ -157,7 +164,7 @@ def check_gradients(
                 executor=executor,
             ),
             scale=scale,
-            otherwise=(lambda: model_loss(model, data, training=not training, seed=seed, dtype=dtype).loss)
+            otherwise=(lambda: make_model_loss(model, data, training=not training, seed=seed, dtype=dtype).loss)
             if has_training
             else None,
             training=training,
@@ -165,7 +172,7 @@ def check_gradients(
             executor=executor,
         )
 
-    keras_objects = (model, *loss_objects(loss))
+    keras_objects = (model, *find_loss_objects(loss))
     with only_used_rows(keras_objects, data, prepare_on) as (used, on_all_rows):
         report = on_all_rows(check(keras_objects, partial(prepare_on, used), settings))
     return name_culprit(report, model, data, training=training, settings=settings)

@@ -24,13 +24,13 @@ import tensorflow as tf
 from keras_ref.checks.checked_loss import CheckedLoss
 from keras_ref.checks.disconnected import GradientPaths
 from keras_ref.checks.surrogates import calling_instead
-from keras_ref.comparison.autodiff import Autodiff, autodiff_at
-from keras_ref.comparison.efforts import effort_for
+from keras_ref.comparison.autodiff import Autodiff, run_autodiff
+from keras_ref.comparison.efforts import choose_effort
 from keras_ref.comparison.evidence import Evidence
 from keras_ref.comparison.oracles import DirectionalOracle, ForwardOracle
 from keras_ref.errors import BadInput, UserCodeFailed, running_user_code
 from keras_ref.evaluation.backward_errors import running_backward_pass
-from keras_ref.evaluation.keras_parts import tensorflow_variable
+from keras_ref.evaluation.keras_parts import unwrap_variable
 from keras_ref.evaluation.loss_function import Data, LossFunction
 from keras_ref.evaluation.traced_losses import Way
 from keras_ref.reports.verdict import Kind, Verdict
@@ -92,7 +92,7 @@ def compare_beside_layers(names: Sequence[str], *, evidence: Evidence, paths: Gr
     if not layers or not names or paths.subject is None:
         return nothing
     try:
-        calls = _calls_at_point(paths.loss, layers)
+        calls = _record_calls(paths.loss, layers)
         return _compare(names, calls, evidence=evidence, subject=paths.subject, loss=paths.loss)
     except (NotHeld, UserCodeFailed, BadInput) as failed:
         return replace(nothing, refusal=str(failed))
@@ -107,7 +107,7 @@ def _compare(
     ]
     held = replace(
         subject,
-        loss=_held_loss(subject.loss, loss, calls, moves),
+        loss=_hold_layers(subject.loss, loss, calls, moves),
         trained=[*loss.variables.values(), *(move for some in moves for move in some.values())],
     ).function(watch_inputs=bool(loss.inputs), dtype=loss.dtype)
     held.unit = loss.unit
@@ -121,7 +121,7 @@ def _compare(
         for i, move in some.items()
     }
     own = {name: gradient for name, (_, gradient) in upstream.items()}
-    autodiff = _as_in_loss(autodiff_at(held, held.values, mode=evidence.autodiff.how), evidence.autodiff, own)
+    autodiff = _as_in_loss(run_autodiff(held, held.values, mode=evidence.autodiff.how), evidence.autodiff, own)
     inside = replace(
         evidence,
         loss=held,
@@ -131,7 +131,7 @@ def _compare(
         surrogates=frozenset(),
         preparation=None,
     )
-    found = {v.name: v for v in effort_for(inside).compare(inside).verdicts}
+    found = {v.name: v for v in choose_effort(inside).compare(inside).verdicts}
     wrong = [(upstream[name][0], v) for name, v in found.items() if name in upstream and v.verdict in DECISIVE]
     return Beside(names=tuple(names), verdicts=found, wrong_behind=tuple(wrong))
 
@@ -151,7 +151,7 @@ def _as_in_loss(held: Autodiff, whole: Autodiff, upstream: Mapping[str, Array]) 
     return replace(held, gradient=gradient, measure_rounding=measure)
 
 
-def _held_loss(
+def _hold_layers(
     loss: Callable[[Data], Any], point: LossFunction, calls: Sequence[HeldCall], moves: Sequence[Mapping[int, Any]]
 ) -> Callable[[Data], Any]:
     """L' as a function of data; `moves` are the variables δ by call and output."""
@@ -171,7 +171,7 @@ def _held_loss(
             ]
             return keras.tree.pack_sequence_as(calls[k].structure, outputs)
 
-        with calling_instead(_distinct(calls), instead):
+        with calling_instead(_drop_repeated(calls), instead):
             whole = loss(data)
         for call in calls:
             terms.extend(_product(g, tf.convert_to_tensor(point.variables[n])) for n, g in call.weights.items())
@@ -180,7 +180,7 @@ def _held_loss(
     return held
 
 
-def _distinct(calls: Sequence[HeldCall]) -> list[Any]:
+def _drop_repeated(calls: Sequence[HeldCall]) -> list[Any]:
     return list({id(call.layer): call.layer for call in calls}.values())
 
 
@@ -213,22 +213,22 @@ class _Recorded:
         given = [upstream[i] for i in at]
         return list(self.tape.gradient([self.raw[i] for i in at], sources, output_gradients=given))
 
-    def held(self, *, outputs: Sequence[Any], upstream: Sequence[Any], cotangents: Sequence[Any]) -> HeldCall:
+    def hold(self, *, outputs: Sequence[Any], upstream: Sequence[Any], cotangents: Sequence[Any]) -> HeldCall:
         """The call with what it returned at the point."""
         found = iter(cotangents)
-        of_arguments = tuple(_dense(next(found)) if _is_float(one) else None for one in self.arguments)
-        of_weights = {name: _dense(next(found)) for name in self.weights}
+        of_arguments = tuple(_densify(next(found)) if _is_float(one) else None for one in self.arguments)
+        of_weights = {name: _densify(next(found)) for name in self.weights}
         return HeldCall(
             layer=self.layer,
             structure=self.structure,
             outputs=tuple(map(np.asarray, outputs)),
-            upstream=tuple(map(_dense, upstream)),
+            upstream=tuple(map(_densify, upstream)),
             cotangents=of_arguments,
             weights={name: g for name, g in of_weights.items() if g is not None},
         )
 
 
-def _calls_at_point(loss: LossFunction, layers: list[Any]) -> list[HeldCall]:
+def _record_calls(loss: LossFunction, layers: list[Any]) -> list[HeldCall]:
     """The calls of these layers at the loss's point, in order. Raises: NotHeld; UserCodeFailed."""
     made: list[_Recorded] = []
 
@@ -250,11 +250,11 @@ def _calls_at_point(loss: LossFunction, layers: list[Any]) -> list[HeldCall]:
     run = evaluate if loss.way is Way.EAGER else tf.function(evaluate, autograph=False)
     try:
         with running_user_code():
-            found = run(*loss.loss_arguments())
+            found = run(*loss.prepare_arguments())
     finally:
         loss.restore_values()
     return [
-        call.held(outputs=outputs, upstream=upstream, cotangents=cotangents)
+        call.hold(outputs=outputs, upstream=upstream, cotangents=cotangents)
         for call, outputs, upstream, cotangents in zip(made, *found, strict=True)
     ]
 
@@ -276,8 +276,8 @@ def _recording(layers: list[Any], loss: LossFunction, tape: Any, made: list[_Rec
             return call(*arguments, **keywords)
         given = [tf.identity(one) if _is_float(one) else one for one in keras.tree.flatten((arguments, keywords))]
         positional, named = keras.tree.pack_sequence_as((arguments, keywords), given)
-        own = {id(tensorflow_variable(w)) for w in layer.trainable_variables}
-        weights = {n: v for n, w in loss.variables.items() if id(v := tensorflow_variable(w)) in own}
+        own = {id(unwrap_variable(w)) for w in layer.trainable_variables}
+        weights = {n: v for n, w in loss.variables.items() if id(v := unwrap_variable(w)) in own}
         depth += 1
         try:
             with tf.GradientTape(watch_accessed_variables=False) as inner:
@@ -309,5 +309,5 @@ def _is_float(one: Any) -> bool:
     return bool(tf.is_tensor(one) and one.dtype.is_floating)
 
 
-def _dense(gradient: Any) -> Array | None:
+def _densify(gradient: Any) -> Array | None:
     return None if gradient is None else np.asarray(tf.convert_to_tensor(gradient))

@@ -7,18 +7,18 @@ from functools import partial
 from typing import Any
 
 from keras_ref.checks.check import check
-from keras_ref.checks.checked_loss import CheckedLoss, drawn_cotangents, projection_of
-from keras_ref.checks.twins import called_in_model, twin_of
+from keras_ref.checks.checked_loss import CheckedLoss, draw_cotangents, project_outputs
+from keras_ref.checks.twins import build_twin, called_in_model
 from keras_ref.checks.used_rows import only_used_rows
 from keras_ref.comparison.oracles import TwinOracle
 from keras_ref.comparison.settings import Settings
 from keras_ref.errors import BadInput, errors_as_bad_input, running_user_code
-from keras_ref.evaluation.keras_2 import as_losses, held_variable, losses_in, losses_of
+from keras_ref.evaluation.keras_2 import as_losses, losses_in, losses_of, unwrap_variable
 from keras_ref.evaluation.loss_function import Data, LossFunction
 from keras_ref.evaluation.restoration import restore_variables
 from keras_ref.inputs.call_arguments import CallArguments
 from keras_ref.reports.verdict import Report
-from keras_ref.translation.keras_2_models import Translation, model_as_keras_3
+from keras_ref.translation.keras_2_models import Translation, convert_model
 
 
 def check_keras_2_model(model: Any, data: Data, *, loss: Any, training: bool, settings: Settings) -> Report:
@@ -42,14 +42,14 @@ def check_keras_2_model(model: Any, data: Data, *, loss: Any, training: bool, se
 
     def twin(at: LossFunction, drawn: Data) -> TwinOracle:
         projection = data.y is None
-        found = model_as_keras_3(model, with_loss=not projection, loss=loss)
-        return twin_of(
+        found = convert_model(model, with_loss=not projection, loss=loss)
+        return build_twin(
             found.model,
             at,
             data=drawn,
             projection=projection,
             training=training,
-            stands_for={one: held_variable(v) for one, v in found.variables.items()},
+            stands_for={one: unwrap_variable(v) for one, v in found.variables.items()},
         )
 
     return _check(
@@ -73,11 +73,11 @@ def check_keras_2_layer(layer: Any, arguments: CallArguments, *, settings: Setti
 
     def twin(at: LossFunction, drawn: Data) -> TwinOracle:
         translation = Translation()
-        other = translation.layer_of(layer)
+        other = translation.build_layer(layer)
         with called_in_model(other, arguments, at.data.x) as model:
             translation.pair(layer, other)
-            own = {one: held_variable(v) for one, v in translation.variables.items()}
-            return twin_of(model, at, data=drawn, projection=True, training=training, stands_for=own)
+            own = {one: unwrap_variable(v) for one, v in translation.variables.items()}
+            return build_twin(model, at, data=drawn, projection=True, training=training, stands_for=own)
 
     return _check(
         layer, Data(arguments.x), call=lambda x: arguments.call(layer, x), loss=None, twin=twin, settings=settings
@@ -99,13 +99,13 @@ def _check(
     def prepare_on(data: Data, dtype: str | None) -> CheckedLoss:
         with restore_variables(owner.variables), running_user_code():
             outputs = call(data.tensors(dtype).x)
-        drawn = data if loss is not None else Data(data.x, drawn_cotangents(outputs, owner.name, settings.seed))
-        trained = [held_variable(v) for v in owner.trainable_variables] if settings.watch_weights else []
-        every = [held_variable(v) for v in owner.variables]
+        drawn = data if loss is not None else Data(data.x, draw_cotangents(outputs, owner.name, settings.seed))
+        trained = [unwrap_variable(v) for v in owner.trainable_variables] if settings.watch_weights else []
+        every = [unwrap_variable(v) for v in owner.variables]
         return CheckedLoss(
             name=owner.name,
             data=drawn,
-            loss=loss or (lambda given: projection_of(call(given.x), given.y, extra=owner.losses)),
+            loss=loss or (lambda given: project_outputs(call(given.x), given.y, extra=owner.losses)),
             trained=trained,
             state=[v for v in every if all(v is not other for other in trained)],
             twin=lambda at: twin(at, drawn),

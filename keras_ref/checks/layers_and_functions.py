@@ -12,9 +12,9 @@ from typing import Any
 import keras
 
 from keras_ref.checks.check import check
-from keras_ref.checks.checked_loss import CheckedLoss, drawn_cotangents, projection_of, untrained
+from keras_ref.checks.checked_loss import CheckedLoss, draw_cotangents, list_untrained, project_outputs
 from keras_ref.checks.keras_2 import check_keras_2_layer
-from keras_ref.checks.twins import called_in_model, twin_of
+from keras_ref.checks.twins import build_twin, called_in_model
 from keras_ref.checks.used_rows import only_used_rows
 from keras_ref.comparison.oracles import TwinOracle
 from keras_ref.comparison.settings import Approximation, Settings
@@ -28,7 +28,7 @@ from keras_ref.inputs import data as data_module
 from keras_ref.inputs.building import build_layer, is_built
 from keras_ref.inputs.call_arguments import CallArguments, find_keras_objects
 from keras_ref.reports.verdict import Report
-from keras_ref.translation.from_keras import NoTwin, functional, reflected
+from keras_ref.translation.from_keras import NoTwin, find_functional, reflect_object
 from scratch.differences import Scheme
 from scratch.progress import Progress
 
@@ -102,7 +102,7 @@ def check_layer(
     training = bool(call_arguments.get("training"))
 
     def loss(data: Data, **more: Any) -> Any:
-        return projection_of(arguments.call(layer, data.x, **more), data.y, extra=layer.losses)
+        return project_outputs(arguments.call(layer, data.x, **more), data.y, extra=layer.losses)
 
     def prepare_on(given: Data, dtype: str | None) -> CheckedLoss:
         with (
@@ -110,13 +110,13 @@ def check_layer(
             running_user_code(),
         ):  # a call writes states and seeds, and this one must leave no trace
             outputs = arguments.call(layer, given.tensors(dtype).x)
-        data = Data(given.x, drawn_cotangents(outputs, layer.name, seed))
+        data = Data(given.x, draw_cotangents(outputs, layer.name, seed))
         trained = list(layer.trainable_variables) if settings.watch_weights else []
 
         def twin(loss: LossFunction) -> TwinOracle:
-            functional(layer) if isinstance(layer, keras.Model) else reflected(layer, "layer")
+            find_functional(layer) if isinstance(layer, keras.Model) else reflect_object(layer, "layer")
             with called_in_model(layer, arguments, loss.data.x) as model:
-                return twin_of(model, loss, data=data, projection=True, training=training, executor=executor)
+                return build_twin(model, loss, data=data, projection=True, training=training, executor=executor)
 
         has_training = getattr(layer, "_call_has_training_arg", False)
         return CheckedLoss(
@@ -124,7 +124,7 @@ def check_layer(
             data=data,
             loss=loss,
             trained=trained,
-            state=untrained(layer, trained),
+            state=list_untrained(layer, trained),
             twin=twin,
             otherwise=(lambda: lambda data: loss(data, training=not training)) if has_training else None,
             training=training,
@@ -196,7 +196,7 @@ def check_function(
     data_module.require_finite_variables(variables)
     name = getattr(function, "__name__", type(function).__name__)
     found = find_keras_objects(function)
-    touched, own = arguments.touched(function, found)
+    touched, own = arguments.find_touched(function, found)
     lower = own or (LOWER if arguments.has_float64 else None)
     keras_objects = [*variables, *found, *touched]
 
@@ -206,11 +206,11 @@ def check_function(
             outputs = arguments.call(function, x)
         return CheckedLoss(
             name=name,
-            data=Data(x, drawn_cotangents(outputs, name, seed)),
-            loss=lambda data: projection_of(arguments.call(function, data.x), data.y),
+            data=Data(x, draw_cotangents(outputs, name, seed)),
+            loss=lambda data: project_outputs(arguments.call(function, data.x), data.y),
             trained=list(variables) if settings.watch_weights else [],
             state=[],
-            twin=_no_twin,
+            twin=_refuse_twin,
             own_dtype=lower,
         )
 
@@ -218,6 +218,6 @@ def check_function(
         return on_all_rows(check(keras_objects, partial(prepare_on, used), settings))
 
 
-def _no_twin(_: LossFunction) -> TwinOracle:
+def _refuse_twin(_: LossFunction) -> TwinOracle:
     """Raises: NoTwin: a function is its own only definition."""
     raise NoTwin("A function has no definition in scratch.")

@@ -34,7 +34,7 @@ def explain_meant(outcome: Outcome, *, evidence: Evidence, paths: GradientPaths)
         if verdict.oracle != oracle.name or verdict.verdict is not Kind.MISMATCH:
             return verdict
         if isinstance(declared, Approximation):
-            return _within(verdict, declared, oracle=oracle, evidence=evidence)
+            return _judge_within(verdict, declared, oracle=oracle, evidence=evidence)
         stops = paths.stops(verdict.name)
         if not stops:
             return verdict
@@ -47,7 +47,7 @@ def explain_meant(outcome: Outcome, *, evidence: Evidence, paths: GradientPaths)
     return outcome.each(explained)
 
 
-def _compared(verdict: Verdict, oracle: Oracle, evidence: Evidence) -> EntryComparison:
+def _select_entries(verdict: Verdict, oracle: Oracle, evidence: Evidence) -> EntryComparison:
     """The entries that a verdict accuses, or all of its variable, differenced by an oracle."""
     entries = np.array(verdict.accused or range(evidence.size(verdict.name)))
     if len(entries) > MOST:
@@ -61,13 +61,13 @@ def _agrees_with_values_held(verdict: Verdict, *, oracle: Oracle, evidence: Evid
     held = BranchOracle.of(oracle)
     if held is None:
         return False
-    return bool((_compared(verdict, held, evidence).judgements.kinds == Kind.MATCH).all())
+    return bool((_select_entries(verdict, held, evidence).judgements.kinds == Kind.MATCH).all())
 
 
-def _within(verdict: Verdict, declared: Approximation, *, oracle: Oracle, evidence: Evidence) -> Verdict:
+def _judge_within(verdict: Verdict, declared: Approximation, *, oracle: Oracle, evidence: Evidence) -> Verdict:
     """The verdict on a gradient that is declared to be exact to a share of its largest entry."""
-    size = _largest(evidence.autodiff.gradient, verdict.name)
-    found = _compared(verdict, oracle, evidence)
+    size = _find_largest(evidence.autodiff.gradient, verdict.name)
+    found = _select_entries(verdict, oracle, evidence)
     with np.errstate(invalid="ignore"):
         beyond = np.maximum(np.abs(found.slopes.value.value - found.values) - found.allowed, 0.0)
     worst = float(np.max(beyond)) / size if size else np.inf
@@ -77,6 +77,6 @@ def _within(verdict: Verdict, declared: Approximation, *, oracle: Oracle, eviden
     return surrogate.because(Reason.WITHIN_APPROXIMATION, f"{worst:.1e}", f"{declared.relative:.1e}")
 
 
-def _largest(gradient: Gradient, name: str) -> float:
+def _find_largest(gradient: Gradient, name: str) -> float:
     found = gradient[name]
     return 0.0 if found is None else float(np.max(np.abs(found), initial=0.0))

@@ -13,18 +13,18 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_ref.checks.annotations import annotators_of_program
-from keras_ref.checks.check import compare, report_of
+from keras_ref.checks.annotations import list_annotators_of_program
+from keras_ref.checks.check import compare, make_report
 from keras_ref.checks.checked_loss import NOTE_ON_COTANGENTS, note_on_added_losses
-from keras_ref.checks.gather import oracles_of
-from keras_ref.checks.precision import LowPrecision, cost_of
-from keras_ref.checks.twins import twin_of
-from keras_ref.comparison.autodiff import autodiff_at
+from keras_ref.checks.gather import build_oracles
+from keras_ref.checks.precision import LowPrecision, measure_cost
+from keras_ref.checks.twins import build_twin
+from keras_ref.comparison.autodiff import run_autodiff
 from keras_ref.comparison.evidence import Evidence, Preparation, annotate
 from keras_ref.comparison.oracles import TwinOracle
 from keras_ref.comparison.program_loss import ProgramLoss
 from keras_ref.comparison.settings import STOP_GRADIENT, Settings
-from keras_ref.errors import BadInput, CouldNotRun, short
+from keras_ref.errors import BadInput, CouldNotRun, shorten_error
 from keras_ref.evaluation.float64 import DTYPE, in_precision
 from keras_ref.evaluation.loss_function import Data, LossFunction
 from keras_ref.inputs.data import require_finite_numbers, validate_data
@@ -77,7 +77,7 @@ def check_on_backend(
     """
     started = time.perf_counter()
     _refuse(settings, backend)
-    plain_loss(loss)
+    simplify_loss(loss)
     with _subject_of(model, data) as subject:
         program = RemoteProgram(f"keras-{backend}:{subject.target}", worker=worker)
         try:
@@ -124,7 +124,7 @@ def _subject_of(model: Any, data: Data) -> Iterator[BackendSubject]:
         except Exception as error:
             raise BadInput(
                 f"A model must be saved to get to another backend. Received: {model.name!r}, which is not: "
-                f"{short(error)} Give the text package.module:factory in its place."
+                f"{shorten_error(error)} Give the text package.module:factory in its place."
             ) from error
         yield BackendSubject(target=path, model=model, is_users=True, data=data)
 
@@ -141,13 +141,13 @@ def _check(
 ) -> Report:
     facts = program.facts()
     _require_float64(facts)
-    data, drawn = _data(program, subject, seed=settings.seed)
-    weights = _weights(program, facts, subject)
-    point, notes = minimised_point(
-        program, facts, data, weights, loss=plain_loss(loss), training=training, seed=settings.seed
+    data, drawn = _choose_data(program, subject, seed=settings.seed)
+    weights = _read_weights(program, facts, subject)
+    point, notes = make_minimised_point(
+        program, facts, data, weights, loss=simplify_loss(loss), training=training, seed=settings.seed
     )
     trained = [w for w in facts.weights if w.trainable] if settings.watch_weights else []
-    theirs = dict(zip((w.name for w in facts.weights), _variables(subject), strict=False))
+    theirs = dict(zip((w.name for w in facts.weights), _list_variables(subject), strict=False))
     # a model that was saved and loaded has shorter paths
     paths = {w.name: theirs[w.name].path if subject.is_users else w.path for w in trained}
     function = ProgramLoss(
@@ -159,11 +159,11 @@ def _check(
     )
 
     def twin(at: ProgramLoss) -> TwinOracle:
-        return _twin(subject, facts, at, point=point, training=training, loss=loss)
+        return _build_twin(subject, facts, at, point=point, training=training, loss=loss)
 
-    found = oracles_of(function, twin, subject=facts.name, wanted=settings.oracles_differenced, seed=settings.seed)
+    found = build_oracles(function, twin, subject=facts.name, wanted=settings.oracles_differenced, seed=settings.seed)
     prepared = Preparation(started, time.perf_counter(), function.evaluations)
-    autodiff = autodiff_at(function, function.values, mode=AUTODIFF[backend])
+    autodiff = run_autodiff(function, function.values, mode=AUTODIFF[backend])
     settings.require_expected(function.values, facts.name)
     evidence = Evidence(
         subject=facts.name,
@@ -172,7 +172,7 @@ def _check(
         autodiff=autodiff,
         names=settings.select(function.values, facts.name),
         settings=settings,
-        contracted=_no_contraction,
+        contracted=_refuse_contraction,
         notes=(
             f"{facts.kind}, in a process of its own: its rounding was estimated from differences, which is no bound.",
             *(facts.notes if training else ()),
@@ -182,9 +182,9 @@ def _check(
         ),
         preparation=prepared,
     )
-    outcome = annotate(compare(evidence), annotators_of_program(evidence))
+    outcome = annotate(compare(evidence), list_annotators_of_program(evidence))
     low = LowPrecision(dtypes=("float32",), gradient=function.gradient_in("float32"))
-    return report_of(evidence, outcome, cost_of(low, autodiff, function))
+    return make_report(evidence, outcome, measure_cost(low, autodiff, function))
 
 
 def _require_float64(facts: Facts) -> None:
@@ -197,7 +197,7 @@ def _require_float64(facts: Facts) -> None:
         )
 
 
-def _no_contraction(_: Mapping[str, Array]) -> LossFunction:
+def _refuse_contraction(_: Mapping[str, Array]) -> LossFunction:
     """Raises: BadInput."""
     raise BadInput("A second derivative must be TensorFlow's. Received: order=2 on another backend. Leave it out.")
 
@@ -205,7 +205,7 @@ def _no_contraction(_: Mapping[str, Array]) -> LossFunction:
 # What is computed ---------------------------------------------------------------------------------------------------
 
 
-def _data(program: Program, subject: BackendSubject, *, seed: int) -> tuple[Data, tuple[str, ...]]:
+def _choose_data(program: Program, subject: BackendSubject, *, seed: int) -> tuple[Data, tuple[str, ...]]:
     """The data: given, the target's own, or drawn for the model on TensorFlow; and a note on what was drawn."""
     data, drawn = subject.data, ""
     if data.x is None:
@@ -237,26 +237,26 @@ def _as_arrays(value: Any) -> Any:
     return array.astype(float) if array.dtype.kind == "f" else array
 
 
-def _weights(program: Program, facts: Facts, subject: BackendSubject) -> dict[str, Array]:
+def _read_weights(program: Program, facts: Facts, subject: BackendSubject) -> dict[str, Array]:
     """The weights of the point, exact in float32: those of the user's model, or those that the worker's has."""
     if subject.is_users:
-        values = [np.asarray(v) for v in _variables(subject)]
+        values = [np.asarray(v) for v in _list_variables(subject)]
         return {w.name: value for w, value in zip(facts.weights, values, strict=True)}
-    return {name: _in_float32(value) for name, value in program.values().items()}
+    return {name: _round_to_float32(value) for name, value in program.values().items()}
 
 
-def _in_float32(value: Array) -> Array:
+def _round_to_float32(value: Array) -> Array:
     return value.astype(np.float32).astype(float) if value.dtype.kind == "f" else value
 
 
-def _variables(subject: BackendSubject) -> list[Any]:
+def _list_variables(subject: BackendSubject) -> list[Any]:
     """The weights of the model on TensorFlow, in the order in which a worker lists them; none without one."""
     if subject.model is None:
         return []
     return [v for v in subject.model.weights if not v.path.endswith("seed_generator_state")]
 
 
-def plain_loss(loss: Any) -> Any:
+def simplify_loss(loss: Any) -> Any:
     """A loss that was given, as plain data. Raises: BadInput for a function, which does not travel."""
     if loss is None:
         return None
@@ -270,7 +270,7 @@ def plain_loss(loss: Any) -> Any:
     return keras.losses.serialize(one)
 
 
-def minimised_point(
+def make_minimised_point(
     program: Program,
     facts: Facts,
     data: Data,
@@ -282,7 +282,7 @@ def minimised_point(
 ) -> tuple[Point, tuple[str, ...]]:
     """The point, with what is minimised there: the loss, what layers add, or Σ c · output with random c. And notes.
 
-    The same choice as checked_loss.model_loss makes. Raises: BadInput for targets without a loss.
+    The same choice as checked_loss.make_model_loss makes. Raises: BadInput for targets without a loss.
     """
     point = Point(
         weights=weights, x=data.x, y=data.y, sample_weight=data.sample_weight, training=training, loss=loss, added=True
@@ -308,7 +308,7 @@ def minimised_point(
 # The twin -----------------------------------------------------------------------------------------------------------
 
 
-def _twin(
+def _build_twin(
     subject: BackendSubject, facts: Facts, function: ProgramLoss, *, point: Point, training: bool, loss: Any
 ) -> TwinOracle:
     """The twin of the same model on TensorFlow, at the point of the worker's. Raises: NoTwin."""
@@ -319,7 +319,9 @@ def _twin(
     with in_precision(DTYPE, subject.model):
         if loss is not None:
             subject.model.compile(optimizer=None, loss=loss)
-        for variable, weight in zip(_variables(subject), facts.weights, strict=True):
+        for variable, weight in zip(_list_variables(subject), facts.weights, strict=True):
             variable.assign(point.weights[weight.name])
         given = Data(point.x, point.cotangent if point.cotangent is not None else point.y, point.sample_weight)
-        return twin_of(subject.model, function, data=given, projection=point.cotangent is not None, training=training)
+        return build_twin(
+            subject.model, function, data=given, projection=point.cotangent is not None, training=training
+        )

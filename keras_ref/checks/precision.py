@@ -17,13 +17,19 @@ from keras_ref.comparison.autodiff import Autodiff, Gradient, relative_differenc
 from keras_ref.comparison.differenced_loss import DifferencedLoss
 from keras_ref.comparison.noise import SUSPICIOUS
 from keras_ref.comparison.oracles import ForwardOracle
-from keras_ref.errors import UserCodeFailed, short
+from keras_ref.errors import UserCodeFailed, shorten_error
 from keras_ref.evaluation import keras_2
-from keras_ref.evaluation.backward_errors import line_of
+from keras_ref.evaluation.backward_errors import find_line
 from keras_ref.evaluation.float64 import DTYPE, in_precision
-from keras_ref.evaluation.graph import casts_down, constants_in_float32, lower_dtype, opaque, random_draws
+from keras_ref.evaluation.graph import (
+    find_casts_down,
+    find_constants_in_float32,
+    find_opaque_operations,
+    lower_dtype,
+    random_draws,
+)
 from keras_ref.evaluation.keras_classes import KerasVariable
-from keras_ref.evaluation.keras_parts import layers_of
+from keras_ref.evaluation.keras_parts import list_layers
 from keras_ref.evaluation.loss_function import LossFunction
 from keras_ref.evaluation.real_parts import is_real_or_complex
 from keras_ref.evaluation.traced_functions import PrecisionIsFixed
@@ -55,23 +61,24 @@ def judge_precision(oracle: ForwardOracle, loss: DifferencedLoss, *, subject: st
     of the loss is set.
     """
     known, graph = loss.unit, oracle.loss.graph
-    casts = GradientPaths(loss).casts_down() if isinstance(loss, LossFunction) and casts_down(graph) else []
+    casts = GradientPaths(loss).find_casts_down() if isinstance(loss, LossFunction) and find_casts_down(graph) else []
     dtypes = {lower_dtype(o) for o in casts}
     loss.unit = max([known, *map(eps, dtypes)])
     if known != UNIT:
         return JudgedOracle(oracle)  # it is known to compute in less
     notes = []
     constants = [
-        f"{value:.7g} at {operation.name}{line_of(operation)}" for operation, value in constants_in_float32(graph)
+        f"{value:.7g} at {operation.name}{find_line(operation)}"
+        for operation, value in find_constants_in_float32(graph)
     ]
     if constants:
         notes.append(
             f"float32 inside: {subject} keeps a constant in float32 ({', '.join(constants[:PLACES])}); both sides "
             "compute with what is left of it."
         )
-    if dtypes or opaque(graph):
+    if dtypes or find_opaque_operations(graph):
         oracle = oracle.with_noise(oracle.measured_noise(seed=seed))
-    noisy, hidden = oracle.noise > SUSPICIOUS * abs(oracle.base), [o.name for o in opaque(graph)]
+    noisy, hidden = oracle.noise > SUSPICIOUS * abs(oracle.base), [o.name for o in find_opaque_operations(graph)]
     if graph is None:
         hidden = ["what runs only eagerly"]
     if noisy and hidden and not casts:
@@ -79,7 +86,7 @@ def judge_precision(oracle: ForwardOracle, loss: DifferencedLoss, *, subject: st
         # what Python code computes may stand still by chance within half a unit of the loss
         oracle = oracle.with_noise(max(oracle.noise, OPAQUE * abs(oracle.base) / 2))
     if loss.unit != UNIT:
-        where = ", ".join(list(dict.fromkeys([o.name + line_of(o) for o in casts] or hidden))[:PLACES])
+        where = ", ".join(list(dict.fromkeys([o.name + find_line(o) for o in casts] or hidden))[:PLACES])
         names = "/".join(sorted(t.name for t in dtypes)) or "float32"
         notes.append(
             f"{names} inside (at {where}): the loss of {subject} has a noise of {oracle.noise:.1e} "
@@ -121,11 +128,11 @@ def is_about_precision(failed: UserCodeFailed) -> bool:
     return isinstance(failed.error, OF_PRECISION)
 
 
-def note_of_refusal(error: BaseException) -> str:
+def note_refusal(error: BaseException) -> str:
     """The note that goes with a check in the precision that a subject has."""
     return (
         "float32 inside: it does not run in float64 and was checked in the precision it has, with steps as wide as its "
-        f"noise asks for: {short(error)}"
+        f"noise asks for: {shorten_error(error)}"
     )
 
 
@@ -169,7 +176,7 @@ def measure_low_precision(
     """The loss in the precision that is given, and the gradient of the variables in the precision that they train in;
     nothing where all that is float64.
     """
-    dtypes = tuple(low_dtypes(keras_objects))
+    dtypes = tuple(find_low_dtypes(keras_objects))
     with in_precision(None, *keras_objects):
         subject = prepare(None)
         scaled = replace(subject, loss=lambda data: subject.loss(data) * subject.scale)
@@ -188,7 +195,7 @@ def measure_low_precision(
     return LowPrecision(dtypes, gradient, subject.scale, loss=loss / subject.scale, unit=unit)
 
 
-def cost_of(low: LowPrecision, autodiff: Autodiff, loss: DifferencedLoss) -> PrecisionCost:
+def measure_cost(low: LowPrecision, autodiff: Autodiff, loss: DifferencedLoss) -> PrecisionCost:
     """What the precision of `low` costs the gradient that is exact in float64.
 
     A gradient that is not finite there although it is in float64 is a finding, unless training scales the loss, which
@@ -215,7 +222,7 @@ def cost_of(low: LowPrecision, autodiff: Autodiff, loss: DifferencedLoss) -> Pre
             "such a step and takes a smaller scale."
         )
     elif infinite:
-        verdicts = tuple(_overflow(n, names, low.gradient[n], exact[n]) for n in infinite)
+        verdicts = tuple(_judge_overflow(n, names, low.gradient[n], exact[n]) for n in infinite)
     finite = {n: share for n, share in shares.items() if n not in infinite}
     if finite:
         worst = max(finite, key=lambda name: finite[name])
@@ -232,7 +239,7 @@ def _is_rounding(autodiff: Autodiff, name: str) -> bool:
     return gradient is not None and bool((np.abs(gradient) <= autodiff.rounding[name]).all())
 
 
-def _overflow(name: str, dtypes: str, low: Any, exact: Any) -> Verdict:
+def _judge_overflow(name: str, dtypes: str, low: Any, exact: Any) -> Verdict:
     """The verdict on a gradient that is not finite in the precision of training, and is in float64."""
     broken = ~np.isfinite(low)
     i = int(np.argmax(broken))
@@ -252,14 +259,14 @@ def _overflow(name: str, dtypes: str, low: Any, exact: Any) -> Verdict:
     return found.because(Reason.NOT_FINITE_IN_PRECISION, dtypes)
 
 
-def low_dtypes(keras_objects: Iterable[Any]) -> list[str]:
+def find_low_dtypes(keras_objects: Iterable[Any]) -> list[str]:
     """The floating dtypes below float64 that what trains among Keras objects computes or is kept in."""
     found: dict[str, None] = {}
     for one in keras_objects:
         dtypes = [one.dtype] if isinstance(one, (KerasVariable, tf.Variable)) and one.trainable else []
         # a layer's own variables, those of layers inside it left out
-        training = [layer for layer in layers_of(one) if layer._trainable_variables]  # noqa: SLF001
-        training += [layer for layer in keras_2.layers_of(one) if layer._trainable_weights]  # noqa: SLF001
+        training = [layer for layer in list_layers(one) if layer._trainable_variables]  # noqa: SLF001
+        training += [layer for layer in keras_2.list_layers(one) if layer._trainable_weights]  # noqa: SLF001
         for layer in training:
             dtypes += [layer.compute_dtype, layer.variable_dtype]
         found.update({tf.as_dtype(dtype).name: None for dtype in dtypes if _is_low(dtype)})

@@ -72,21 +72,21 @@ def recorded(layers: list[Any]) -> Iterator[list[Output]]:
         yield found
 
 
-def declared_layers(keras_objects: Any) -> list[Any]:
+def find_declared_layers(keras_objects: Any) -> list[Any]:
     """The layers among Keras objects, and inside them, whose class is under `surrogate`."""
-    from keras_ref.evaluation.keras_parts import layers_of
+    from keras_ref.evaluation.keras_parts import list_layers
 
-    return [layer for one in keras_objects for layer in layers_of(one) if getattr(type(layer), FLAG, False)]
+    return [layer for one in keras_objects for layer in list_layers(one) if getattr(type(layer), FLAG, False)]
 
 
-def quantizing_layers(keras_objects: Any) -> list[Any]:
+def find_quantizing_layers(keras_objects: Any) -> list[Any]:
     """The layers among Keras objects, and inside them, that quantize what they are called on, or their weights.
 
     Their forward pass is a staircase, and Keras gives it the gradient of the line through it.
     """
-    from keras_ref.evaluation.keras_parts import layers_of
+    from keras_ref.evaluation.keras_parts import list_layers
 
-    return [layer for one in keras_objects for layer in layers_of(one) if _quantizes(layer)]
+    return [layer for one in keras_objects for layer in list_layers(one) if _quantizes(layer)]
 
 
 def _quantizes(layer: Any) -> bool:

@@ -12,13 +12,13 @@ import tensorflow as tf
 
 from keras_ref.comparison.differenced_loss import DifferencedLoss
 from keras_ref.comparison.oracles import TwinOracle
-from keras_ref.evaluation.keras_parts import loss_weights_of, states_of
-from keras_ref.evaluation.leaves import named_leaves
+from keras_ref.evaluation.keras_parts import list_states, loss_weights_of
+from keras_ref.evaluation.leaves import name_leaves
 from keras_ref.evaluation.loss_function import Data
 from keras_ref.evaluation.naming import values_of
 from keras_ref.evaluation.restoration import restore_attributes
 from keras_ref.inputs.call_arguments import CallArguments
-from keras_ref.translation.compiled_losses import twin_losses
+from keras_ref.translation.compiled_losses import build_twin_losses
 from keras_ref.translation.from_keras import NoTwin, reflect_with_variables
 from keras_ref.translation.random_draws import predict_model_draws
 from keras_ref.translation.weights import read_values
@@ -29,7 +29,7 @@ from scratch.model import Model
 from scratch.objective import Objective
 
 
-def twin_of(
+def build_twin(
     model: Any,
     loss: DifferencedLoss,
     *,
@@ -51,24 +51,24 @@ def twin_of(
             raise NoTwin(
                 "A random layer must draw as Keras 3 does to have a twin in training. Received: one of Keras 2."
             )
-    if any(np.any(state.numpy()) for state in states_of(model)):
+    if any(np.any(state.numpy()) for state in list_states(model)):
         raise NoTwin(
             "A stateful layer must be in its initial state to have a twin, which starts from zeros. "
             "Call reset_states() first."
         )
-    objective, targets = _objective(model, twin, data, projection=projection)
+    objective, targets = _make_objective(model, twin, data, projection=projection)
     weights = tf.nest.flatten(data.sample_weight) if data.sample_weight is not None else [None]
     share = weights[0] if len(weights) == 1 else weights
     paths = {id(v): path for path, v in loss.variables.items()}
     names = {paths[id(v)]: name for name, v in variables.items() if id(v) in paths}
-    leaves = named_leaves(loss.data.x)
+    leaves = name_leaves(loss.data.x)
     if any(values_of(leaf) is not leaf for leaf in leaves.values()):
         raise NoTwin("A twin takes dense inputs. Received: a sparse or ragged one.")
     inputs = dict(zip(leaves, twin.inputs, strict=True))
     names |= {n: f"input:{inputs[n]}" for n in loss.inputs}
     fixed = read_values(variables)
     integers = {inputs[n]: np.asarray(t) for n, t in leaves.items()}
-    draws = _draws(model, twin, fixed, integers) if training else None
+    draws = _predict_draws(model, twin, fixed, integers) if training else None
 
     def make(values: Mapping[str, Array]) -> Nudges:
         moved = {name: values[path] for path, name in names.items() if path in values}
@@ -89,7 +89,7 @@ def twin_of(
     return TwinOracle.at(make, names=names, values=loss.values, specifications=specifications)
 
 
-def _objective(model: Any, twin: Model, data: Data, *, projection: bool) -> tuple[Objective, Any]:
+def _make_objective(model: Any, twin: Model, data: Data, *, projection: bool) -> tuple[Objective, Any]:
     """The twin with its losses, and the targets as it takes them. Raises: NoTwin."""
     count = len(twin.outputs)
     if projection:
@@ -99,20 +99,20 @@ def _objective(model: Any, twin: Model, data: Data, *, projection: bool) -> tupl
             f"The loss of a twin must be a compiled one. Received: {type(model).__name__}, which computes its own."
         )
     targets = tf.nest.flatten(data.y)
-    objective = Objective.of(twin, twin_losses(model, count), loss_weights_of(model, count))
+    objective = Objective.of(twin, build_twin_losses(model, count), loss_weights_of(model, count))
     return objective, targets if count > 1 else np.asarray(targets[0])
 
 
-def _draws(model: Any, twin: Model, weights: Mapping[str, Array], x: Mapping[str, Array]) -> Any:
+def _predict_draws(model: Any, twin: Model, weights: Mapping[str, Array], x: Mapping[str, Array]) -> Any:
     """The random arrays that Keras will draw in training from the present state of its seeds; None where none are."""
     drawing = [name for name, layer in twin.layers.items() if "draw" in layer.accepts]
     if not drawing:
         return None
     shapes = {name: tensor.shape for name, tensor in twin.run(weights, x).tensors.items()}
-    return predict_model_draws(twin, {name: keras_layer(model, name) for name in drawing}, shapes)
+    return predict_model_draws(twin, {name: find_keras_layer(model, name) for name in drawing}, shapes)
 
 
-def keras_layer(model: Any, name: str) -> Any:
+def find_keras_layer(model: Any, name: str) -> Any:
     """The layer of a Keras model that the twin calls `name`: nested models are in front, divided by strokes."""
     for part in name.split("/"):
         model = model.get_layer(part)

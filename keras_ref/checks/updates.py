@@ -15,18 +15,18 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_ref.checks.annotations import notes_on_untracked
+from keras_ref.checks.annotations import note_untracked_variables
 from keras_ref.checks.checked_loss import (
     ModelLoss,
+    find_loss_objects,
     has_own_train_step,
-    loss_objects,
-    mirrored_losses,
-    model_loss,
-    untrained,
+    list_untrained,
+    make_model_loss,
+    mirror_losses,
 )
-from keras_ref.checks.gather import NOTE_ON_EMPTY, oracles_of
+from keras_ref.checks.gather import NOTE_ON_EMPTY, build_oracles
 from keras_ref.checks.precision import is_about_precision
-from keras_ref.checks.twins import twin_of
+from keras_ref.checks.twins import build_twin
 from keras_ref.checks.used_rows import only_used_rows
 from keras_ref.checks.used_rows_of_steps import only_used_rows_of_steps
 from keras_ref.comparison.evidence import Outcome
@@ -49,11 +49,11 @@ from keras_ref.evaluation.keras_2 import is_optimizer, trains_as_keras_2
 from keras_ref.evaluation.loss_function import Data, LossFunction
 from keras_ref.evaluation.restoration import Restoration
 from keras_ref.inputs import data as data_module
-from keras_ref.inputs.arrays import given_data
+from keras_ref.inputs.arrays import convert_data
 from keras_ref.inputs.building import build_model
 from keras_ref.reports.verdict import Kind, Reason, Report, Verdict
-from keras_ref.translation.from_keras import NoTwin, reflected
-from keras_ref.translation.to_keras import mirror, mirrored
+from keras_ref.translation.from_keras import NoTwin, reflect_object
+from keras_ref.translation.to_keras import mirror, mirror_object
 from scratch.arrays import Array
 from scratch.model import Model
 from scratch.optimizers.base import Optimizer
@@ -114,9 +114,9 @@ def check_updates(
         )
     if isinstance(model, Model):
         model = mirror(model, weights)
-        optimizer = optimizer if isinstance(optimizer, (str, keras.optimizers.Optimizer)) else mirrored(optimizer)
-        loss = mirrored_losses(loss)
-    data = given_data(x, y, sample_weight)
+        optimizer = optimizer if isinstance(optimizer, (str, keras.optimizers.Optimizer)) else mirror_object(optimizer)
+        loss = mirror_losses(loss)
+    data = convert_data(x, y, sample_weight)
     data = replace(data, sample_weight=data_module.apply_class_weight(data.y, data.sample_weight, class_weight))
     with errors_as_bad_input():
         build_model(model, data.x)
@@ -133,12 +133,12 @@ def check_updates(
         stack.enter_context(errors_as_bad_input())
         stack.enter_context(restore_process_state())
         given = [optimizer] if isinstance(optimizer, keras.optimizers.Optimizer) else []
-        objects = (model, *given, *loss_objects(loss))
+        objects = (model, *given, *find_loss_objects(loss))
         if has_own_train_step(model):
             as_compiled = own if optimizer is None and loss is None else ()
             used = only_used_rows_of_steps(objects, data, optimizers=as_compiled, seed=seed)
         else:
-            used = _used_rows(objects, data, optimizer=optimizer or compiled, loss=loss, seed=seed)
+            used = _select_used_rows(objects, data, optimizer=optimizer or compiled, loss=loss, seed=seed)
         data, on_all_rows = stack.enter_context(used)
         stack.enter_context(in_float64(*own, *objects))
         stack.enter_context(_naming_the_precision())
@@ -146,7 +146,7 @@ def check_updates(
             model.compile(
                 optimizer=optimizer or compiled, loss=loss if loss is not None else model.loss, run_eagerly=True
             )
-        batches = _batches(data, steps, batch_size)
+        batches = _make_batches(data, steps, batch_size)
         if has_own_train_step(model):
             stack.enter_context(_metrics_in_float64(model))
             outcome = _compare_own_updates(model, batches, seed=seed, progress=progress)
@@ -154,7 +154,7 @@ def check_updates(
             outcome = _compare_updates(model, batches, seed=seed, executor=executor, progress=progress)
         outcome = _without_empty(outcome, model.trainable_variables)
     is_own = has_own_train_step(model) and not trains_as_keras_2(model)
-    name = "its own train_step" if is_own else _optimizer_name(optimizer or compiled)
+    name = "its own train_step" if is_own else _name_optimizer(optimizer or compiled)
     return on_all_rows(
         Report(
             f"{model.name}, {steps} steps of {name}",
@@ -166,17 +166,17 @@ def check_updates(
     )
 
 
-def _used_rows(
+def _select_used_rows(
     keras_objects: Sequence[Any], data: Data, *, optimizer: Any, loss: Any, seed: int
 ) -> AbstractContextManager[tuple[Data, Callable[[Report], Report]]]:
     """only_used_rows; with all rows where a step follows no law that is known."""
     try:
-        law = reflected(keras.optimizers.get(optimizer), "optimizer")
+        law = reflect_object(keras.optimizers.get(optimizer), "optimizer")
     except NoTwin:
         return nullcontext((data, lambda report: report))
 
     def prepare(data: Data, dtype: str | None) -> ModelLoss:
-        return model_loss(keras_objects[0], data, loss=loss, training=True, seed=seed, dtype=dtype)
+        return make_model_loss(keras_objects[0], data, loss=loss, training=True, seed=seed, dtype=dtype)
 
     return only_used_rows(keras_objects, data, prepare, laws=(law,), seed=seed)
 
@@ -185,7 +185,7 @@ def _compare_updates(
     model: Any, batches: Sequence[Data], *, seed: int, executor: Any, progress: Progress | None
 ) -> Outcome:
     """The verdicts on every trained variable; undecided where there is no twin of the optimizer."""
-    found = model_loss(model, batches[0], training=True, seed=seed)
+    found = make_model_loss(model, batches[0], training=True, seed=seed)
     if found.is_projection:
         state = "with" if getattr(model, "_compile_loss", None) is not None else "without"
         raise BadInput(
@@ -194,19 +194,21 @@ def _compare_updates(
         )
     trained = list(model.trainable_variables)
     loss = LossFunction(
-        found.loss, variables=trained, state=untrained(model, trained), data=batches[0], watch_inputs=False
+        found.loss, variables=trained, state=list_untrained(model, trained), data=batches[0], watch_inputs=False
     )
     loss.executor, loss.progress = executor, progress
 
     def twin(at: LossFunction) -> TwinOracle:
-        return twin_of(model, at, data=at.data, projection=False, training=True, executor=executor)
+        return build_twin(model, at, data=at.data, projection=False, training=True, executor=executor)
 
     def oracles_at(at: LossFunction) -> Oracles:
-        return oracles_of(at, twin, subject=model.name, seed=seed)
+        return build_oracles(at, twin, subject=model.name, seed=seed)
 
     try:
         outcome = compare_steps(model, loss, batches, oracles_at=oracles_at, seed=seed, progress=progress)
-        return replace(outcome, notes=(*found.notes, *outcome.notes, *notes_on_untracked(loss.untracked, [model])))
+        return replace(
+            outcome, notes=(*found.notes, *outcome.notes, *note_untracked_variables(loss.untracked, [model]))
+        )
     except NoTwin as error:
         none = [Verdict(v.path, "update", Kind.UNDECIDED, total=int(np.prod(v.shape))) for v in trained]
         return Outcome(tuple(v.because(Reason.NO_TWIN, error) for v in none), (f"No twin: {error}",))
@@ -215,7 +217,7 @@ def _compare_updates(
 def _compare_own_updates(model: Any, batches: Sequence[Data], *, seed: int, progress: Progress | None) -> Outcome:
     """The verdicts on every trained variable of a model that has a train_step of its own."""
     trained = list(model.trainable_variables)
-    state = [*untrained(model, trained), *(v for o in own_optimizers(model) for v in o.variables)]
+    state = [*list_untrained(model, trained), *(v for o in own_optimizers(model) for v in o.variables)]
 
     losses: list[LossFunction] = []
 
@@ -224,7 +226,7 @@ def _compare_own_updates(model: Any, batches: Sequence[Data], *, seed: int, prog
         return losses[-1]
 
     def oracles_at(at: LossFunction) -> Oracles:
-        return oracles_of(at, _no_twin, subject=model.name, wanted=("forward",), seed=seed)
+        return build_oracles(at, _refuse_twin, subject=model.name, wanted=("forward",), seed=seed)
 
     outcome = compare_own_steps(
         model, batches, trained=trained, make=make, oracles_at=oracles_at, seed=seed, progress=progress
@@ -235,7 +237,7 @@ def _compare_own_updates(model: Any, batches: Sequence[Data], *, seed: int, prog
         "compared with the slopes of the loss that it returns or of the losses that it differentiates, and the weights "
         "with the optimizers' laws on these gradients."
     )
-    untracked = notes_on_untracked([v for one in losses for v in _untracked_in(one)], [model])
+    untracked = note_untracked_variables([v for one in losses for v in _untracked_in(one)], [model])
     return replace(outcome, notes=(note, *outcome.notes, *untracked))
 
 
@@ -253,7 +255,7 @@ def _without_empty(outcome: Outcome, trained: Sequence[Any]) -> Outcome:
     return replace(outcome, verdicts=compared).with_notes(*map(NOTE_ON_EMPTY.format, empty))
 
 
-def _no_twin(_: LossFunction) -> TwinOracle:
+def _refuse_twin(_: LossFunction) -> TwinOracle:
     """Raises: NoTwin: what a train step computes has no other definition."""
     raise NoTwin("A loss that a train step computes has no definition in scratch.")
 
@@ -281,11 +283,11 @@ def _metrics_in_float64(model: Any) -> Iterator[None]:
         yield
 
 
-def _optimizer_name(optimizer: Any) -> str:
+def _name_optimizer(optimizer: Any) -> str:
     return optimizer if isinstance(optimizer, str) else type(optimizer).__name__
 
 
-def _batches(data: Data, steps: int, batch_size: int | None) -> list[Data]:
+def _make_batches(data: Data, steps: int, batch_size: int | None) -> list[Data]:
     """`steps` batches in order, round and round."""
     samples = len(np.asarray(tf.nest.flatten(data.x)[0]))
     size = min(batch_size or samples, samples)

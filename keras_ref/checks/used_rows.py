@@ -28,12 +28,12 @@ from keras_ref.evaluation import keras_2
 from keras_ref.evaluation.backward_errors import running_backward_pass
 from keras_ref.evaluation.float64 import in_precision, is_float, rekey, restore_process_state
 from keras_ref.evaluation.keras_classes import KerasVariable
-from keras_ref.evaluation.keras_parts import layers_of, optimizers_of, tensorflow_variable
+from keras_ref.evaluation.keras_parts import list_layers, list_optimizers, unwrap_variable
 from keras_ref.evaluation.loss_function import Data
-from keras_ref.evaluation.naming import path_of
-from keras_ref.evaluation.restoration import Restoration, same_bits
+from keras_ref.evaluation.naming import find_path
+from keras_ref.evaluation.restoration import Restoration, has_same_bits
 from keras_ref.reports.verdict import Report, Verdict
-from keras_ref.translation.from_keras import NoTwin, reflected
+from keras_ref.translation.from_keras import NoTwin, reflect_object
 from scratch.arrays import Array
 from scratch.optimizers.base import Optimizer
 
@@ -119,7 +119,7 @@ def leaving_rows_out(
     keras_objects   the model, layer or variables that are checked, and what else belongs to the loss
     laws            of the optimizers whose steps are compared: then a few of the unused rows, drawn with the seed, stay
     """
-    variables = _variables_in(keras_objects)
+    variables = _find_variables(keras_objects)
     leaves = tf.nest.flatten(data.x)
     indices = {place: np.unique(leaf) for place, leaf in enumerate(leaves) if _are_indices(leaf)}
     found: list[Used] = []
@@ -142,7 +142,7 @@ def leaving_rows_out(
         yield data, lambda report: report
         return
     fewer = replace(data, x=_with_fewer(data.x, leaves, found))
-    rows = {path_of(one.variable): one for one in found}
+    rows = {find_path(one.variable): one for one in found}
     totals = {name: int(np.prod(one.variable.shape)) for name, one in rows.items()}
     notes = [_note(one) for one in found]
     with Restoration() as restoration:
@@ -153,21 +153,21 @@ def leaving_rows_out(
         is_same = _are_same(before, after, found)
         del before, after
         if is_same:
-            yield fewer, lambda report: _on_all_rows(report, rows, totals, notes)
+            yield fewer, lambda report: _report_all_rows(report, rows, totals, notes)
             return
     yield data, lambda report: report
 
 
-def _variables_in(keras_objects: Sequence[Any]) -> list[Any]:
+def _find_variables(keras_objects: Sequence[Any]) -> list[Any]:
     """The variables of floats among some objects and in their layers: Keras's, and those of TensorFlow in no other."""
     found: list[Any] = []
     for one in keras_objects:
         if isinstance(one, (tf.Variable, KerasVariable)):
             found.append(one)
-        elif layers_of(one) or keras_2.is_layer(one):
-            found += map(keras_2.held_variable, one.variables)
+        elif list_layers(one) or keras_2.is_layer(one):
+            found += map(keras_2.unwrap_variable, one.variables)
     found.sort(key=lambda one: isinstance(one, tf.Variable))
-    held = {id(tensorflow_variable(one)): one for one in reversed(found)}
+    held = {id(unwrap_variable(one)): one for one in reversed(found)}
     return [one for one in reversed(held.values()) if is_float(one.dtype)]
 
 
@@ -185,11 +185,11 @@ def _are_indices(leaf: Any) -> bool:
 
 def _loss_and_gradients(keras_objects: Sequence[Any], prepare: Prepare, data: Data) -> list[Observed] | None:
     """The loss, and its gradient in each variable."""
-    variables = _variables_in(keras_objects)
+    variables = _find_variables(keras_objects)
     try:
         with in_precision(None, *keras_objects):
             subject = prepare(data, None)
-            held = [tensorflow_variable(one) for one in variables]
+            held = [unwrap_variable(one) for one in variables]
             with running_user_code(), tf.GradientTape() as tape:
                 for one in held:
                     tape.watch(one)
@@ -238,7 +238,7 @@ def _are_same(before: Sequence[Observed] | None, after: Sequence[Observed] | Non
             if not np.array_equal(indices, other.indices):
                 return False
             one, other = one.values, other.values
-        if one is not None and not (one.shape == other.shape and same_bits(one, other)):
+        if one is not None and not (one.shape == other.shape and has_same_bits(one, other)):
             return False
     return True
 
@@ -257,15 +257,15 @@ def _steps_rows_alone(law: Optimizer, one: Used) -> bool:
     """Whether a step treats each row of an embedding by itself."""
     given = one.variable.constraint
     try:
-        constraint = None if given is None else reflected(given, "constraint")
+        constraint = None if given is None else reflect_object(given, "constraint")
     except NoTwin:
         return False
-    return steps_rows_alone(law, path=path_of(one.variable), constraint=constraint)
+    return steps_rows_alone(law, path=find_path(one.variable), constraint=constraint)
 
 
 def _draw_others(restoration: Restoration, one: Used) -> None:
     """Until the restoration, let the rows that the data do not name hold random numbers."""
-    held = tensorflow_variable(one.variable)
+    held = unwrap_variable(one.variable)
     drawn = np.random.default_rng(0).random((DRAWN, *held.shape[1:]))
     indices = np.arange(held.shape[0], dtype=np.int32) % DRAWN
     indices[one.rows] = DRAWN + np.arange(len(one.rows))
@@ -276,13 +276,13 @@ def _draw_others(restoration: Restoration, one: Used) -> None:
 def _shrink(restoration: Restoration, one: Used, keras_objects: Sequence[Any]) -> None:
     """Let a matrix, and what optimizers remember of it, have the used rows alone, and its layer say so."""
     variable = one.variable
-    shape, prefix = tuple(variable.shape), path_of(variable).replace("/", "_") + "_"
+    shape, prefix = tuple(variable.shape), find_path(variable).replace("/", "_") + "_"
     old, new = _keep_rows(restoration, variable, one.rows)
-    for layer in (each for owner in keras_objects for each in (*layers_of(owner), *keras_2.layers_of(owner))):
-        held = [keras_2.held_variable(value) for value in vars(layer).values() if hasattr(value, "assign")]
+    for layer in (each for owner in keras_objects for each in (*list_layers(owner), *keras_2.list_layers(owner))):
+        held = [keras_2.unwrap_variable(value) for value in vars(layer).values() if hasattr(value, "assign")]
         if getattr(layer, "input_dim", None) == shape[0] and any(value is variable for value in held):
             restoration.set_attribute(layer, "input_dim", len(one.rows))
-    for optimizer in (each for owner in keras_objects for each in optimizers_of(owner)):
+    for optimizer in (each for owner in keras_objects for each in list_optimizers(owner)):
         if keras_2.is_optimizer(optimizer):  # no step of Keras 2 is compared so
             continue
         rekey(restoration, optimizer, {old: new})
@@ -293,7 +293,7 @@ def _shrink(restoration: Restoration, one: Used, keras_objects: Sequence[Any]) -
 
 def _keep_rows(restoration: Restoration, variable: Any, rows: Array) -> tuple[str, str]:
     """Let a variable have some of its rows. Returns how TensorFlow identifies what it has held, and what it holds."""
-    held = tensorflow_variable(variable)
+    held = unwrap_variable(variable)
     old = held._unique_id  # noqa: SLF001 (what optimizers find their variables by)
     fewer = tf.Variable(tf.gather(held, rows), trainable=held.trainable, name=held.name.split(":")[0])
     restoration.replace_variable(held, fewer)
@@ -304,15 +304,17 @@ def _keep_rows(restoration: Restoration, variable: Any, rows: Array) -> tuple[st
 
 def _note(one: Used) -> str:
     unused = (
-        f"{path_of(one.variable)}: {one.left_out + one.examples:,} of {int(one.variable.shape[0]):,} rows are used by "
-        "none of the data. The loss does not depend on them, and autodiff gives them no gradient: "
+        f"{find_path(one.variable)}: {one.left_out + one.examples:,} of {int(one.variable.shape[0]):,} rows are used "
+        "by none of the data. The loss does not depend on them, and autodiff gives them no gradient: "
     )
     if not one.examples:
         return unused + "they were left out."
     return unused + f"all take the same step, which was compared on {one.examples} of them; the others were left out."
 
 
-def _on_all_rows(report: Report, rows: Mapping[str, Used], totals: Mapping[str, int], notes: Sequence[str]) -> Report:
+def _report_all_rows(
+    report: Report, rows: Mapping[str, Used], totals: Mapping[str, int], notes: Sequence[str]
+) -> Report:
     """A report whose indices and counts are those of all rows."""
 
     def on_all(verdict: Verdict) -> Verdict:

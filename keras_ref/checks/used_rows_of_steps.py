@@ -16,16 +16,16 @@ import numpy as np
 import tensorflow as tf
 
 from keras_ref.checks.used_rows import OWN, Observed, leaving_rows_out
-from keras_ref.comparison.train_step_losses import applying_method, running_functions_eagerly
+from keras_ref.comparison.train_step_losses import find_applying_method, running_functions_eagerly
 from keras_ref.errors import BadInput, UserCodeFailed, running_user_code
 from keras_ref.evaluation import keras_2
 from keras_ref.evaluation.backward_errors import running_backward_pass
 from keras_ref.evaluation.float64 import in_precision
-from keras_ref.evaluation.keras_parts import tensorflow_variable
+from keras_ref.evaluation.keras_parts import unwrap_variable
 from keras_ref.evaluation.loss_function import Data
-from keras_ref.evaluation.restoration import Restoration, same_bits
+from keras_ref.evaluation.restoration import Restoration, has_same_bits
 from keras_ref.reports.verdict import Report
-from keras_ref.translation.from_keras import NoTwin, reflected
+from keras_ref.translation.from_keras import NoTwin, reflect_object
 from keras_ref.translation.from_keras_2 import as_keras_3
 from scratch.optimizers.base import Optimizer
 
@@ -55,12 +55,14 @@ def _laws_of(optimizers: Sequence[Any]) -> list[Optimizer]:
 def _law_of(optimizer: Any) -> Optimizer:
     """The law of an optimizer. Raises: NoTwin."""
     if keras_2.is_optimizer(optimizer) and any(
-        variable.shape.rank for variable in keras_2.inner_optimizer(optimizer).variables
+        variable.shape.rank for variable in keras_2.unwrap_optimizer(optimizer).variables
     ):
         raise NoTwin(
             "An optimizer of Keras 2 must not have a state yet for rows to be left out. Received: one that has."
         )
-    law: Optimizer = reflected(as_keras_3(optimizer) if keras_2.is_optimizer(optimizer) else optimizer, "optimizer")
+    law: Optimizer = reflect_object(
+        as_keras_3(optimizer) if keras_2.is_optimizer(optimizer) else optimizer, "optimizer"
+    )
     return law
 
 
@@ -81,26 +83,26 @@ def _handed_in_a_step(keras_objects: Sequence[Any], optimizers: Sequence[Any], d
         ):
             for optimizer in optimizers:
                 takes = _take_pairs if keras_2.is_optimizer(optimizer) else _take
-                restoration.set_attribute(optimizer, applying_method(optimizer), partial(takes, found, optimizer))
+                restoration.set_attribute(optimizer, find_applying_method(optimizer), partial(takes, found, optimizer))
             model.reset_metrics()
             before = [_value(one) for one in model.trainable_variables]
             logs = model.train_step(keras.utils.pack_x_y_sample_weight(given.x, given.y, given.sample_weight))
             after = [_value(one) for one in model.trainable_variables]
     except (UserCodeFailed, BadInput):  # the check itself says so, or the matrix has another use
         return None
-    if not all(map(same_bits, before, after)):
+    if not all(map(has_same_bits, before, after)):
         return None
     numbers = [one for one in tf.nest.flatten(logs) if tf.is_tensor(one) or isinstance(one, (float, np.ndarray))]
     return [*found, *(Observed(tf.convert_to_tensor(one)) for one in numbers)]
 
 
 def _value(variable: Any) -> Any:
-    return tensorflow_variable(keras_2.held_variable(variable)).value()
+    return unwrap_variable(keras_2.unwrap_variable(variable)).value()
 
 
 def _take(found: list[Observed], optimizer: Any, grads: Any, variables: Any = None) -> None:
     known = optimizer._trainable_variables if variables is None else variables  # noqa: SLF001 (as Keras)
-    found += [Observed(g, keras_2.held_variable(v)) for g, v in zip(grads, known, strict=True)]
+    found += [Observed(g, keras_2.unwrap_variable(v)) for g, v in zip(grads, known, strict=True)]
 
 
 def _take_pairs(found: list[Observed], optimizer: Any, pairs: Any, *_: Any, **__: Any) -> None:

@@ -10,12 +10,12 @@ from itertools import combinations
 import numpy as np
 
 from keras_ref.comparison.differenced_loss import DifferencedLoss
-from keras_ref.comparison.points import remembering
+from keras_ref.comparison.points import remember_results
 from keras_ref.errors import UserCodeFailed
 from keras_ref.evaluation.backward_errors import Refused
 from scratch.arrays import Array
 from scratch.differences import UNIT
-from scratch.random_offset import random_offsets
+from scratch.random_offset import draw_offsets
 
 #: autodiff's gradient by the names of variables and inputs; None where autodiff says None
 Gradient = Mapping[str, Array | None]
@@ -64,7 +64,7 @@ class Autodiff:
         return np.where(np.isfinite(own), UNIT * own, 0.0)
 
 
-def autodiff_at(loss: DifferencedLoss, values: Mapping[str, Array], *, mode: str = "eager") -> Autodiff:
+def run_autodiff(loss: DifferencedLoss, values: Mapping[str, Array], *, mode: str = "eager") -> Autodiff:
     """Autodiff's gradient at a point, in one of the modes of evaluation.gradient_modes.
 
     Its rounding error is measured when it is asked for, which must be before the loss is moved to other data.
@@ -82,11 +82,11 @@ def autodiff_at(loss: DifferencedLoss, values: Mapping[str, Array], *, mode: str
         try:
             return _with_opaque_rounding(loss.gradient_rounding(at=values), gradient, loss.opaque_unit)
         except UserCodeFailed:  # a backward pass that only runs eagerly
-            return _rounding_of_shifts(loss, values, gradient, mode)
+            return _measure_rounding_by_shifts(loss, values, gradient, mode)
 
     return Autodiff(
         gradient=gradient,
-        at=remembering(lambda point: autodiff_at(loss, point, mode=mode)),
+        at=remember_results(lambda point: run_autodiff(loss, point, mode=mode)),
         measure_rounding=measure,
         how=mode,
         refused=refused,
@@ -101,7 +101,7 @@ def _with_opaque_rounding(rounding: Mapping[str, Array], gradient: Gradient, uni
     return {name: error + unit * sizes[name] for name, error in rounding.items()}
 
 
-def shifted_points(
+def shift_points(
     values: Mapping[str, Array], unit: float, *, shifts: tuple[int, ...] = SHIFTS
 ) -> list[dict[str, Array]]:
     """The point with every variable scaled by 1 + a few units, by another number of units for its neighbours."""
@@ -111,11 +111,9 @@ def shifted_points(
     ]
 
 
-def point_beside(values: Mapping[str, Array], generator: np.random.Generator, *, distance: float) -> dict[str, Array]:
+def shift_point(values: Mapping[str, Array], generator: np.random.Generator, *, distance: float) -> dict[str, Array]:
     """A generic point close by, `distance` in units of each entry's size: no tie and no zero is left."""
-    return {
-        name: values[name] + offset for name, offset in random_offsets(values, generator, distance=distance).items()
-    }
+    return {name: values[name] + offset for name, offset in draw_offsets(values, generator, distance=distance).items()}
 
 
 def relative_differences(gradient: Gradient, exact: Gradient) -> dict[str, float]:
@@ -135,7 +133,7 @@ def relative_differences(gradient: Gradient, exact: Gradient) -> dict[str, float
     return found
 
 
-def _rounding_of_shifts(
+def _measure_rounding_by_shifts(
     loss: DifferencedLoss, values: Mapping[str, Array], gradient: Gradient, mode: str
 ) -> dict[str, Array]:
     """CHANGES times the median change of every entry from one of SHIFTS to another, and a unit in its last place.
@@ -143,7 +141,7 @@ def _rounding_of_shifts(
     The point itself is left out: what is another value there alone is no rounding, but a wrong slope at one point. None
     where the gradient is not finite, which is judged by itself, or None at one of the points.
     """
-    shifted = [loss.gradient(mode, at=point) for point in shifted_points(values, loss.unit)]
+    shifted = [loss.gradient(mode, at=point) for point in shift_points(values, loss.unit)]
     found = {}
     for name, value in values.items():
         own, others = gradient[name], [one for other in shifted if (one := other[name]) is not None]

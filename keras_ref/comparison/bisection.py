@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from keras_ref.comparison.autodiff import Autodiff, Gradient
-from keras_ref.comparison.directional import DirectionalResult, hidden, judge_along, smallest_seen
+from keras_ref.comparison.directional import DirectionalResult, find_hidden, find_smallest_seen, judge_along
 from keras_ref.comparison.directional_point import CLIP, DirectionalPoint, draw_direction
 from keras_ref.comparison.entrywise import compare_entries
 from keras_ref.comparison.evidence import Evidence, Outcome
@@ -64,7 +64,7 @@ def compare_along_directions(evidence: Evidence) -> Outcome:
     verdicts: dict[str, Verdict] = {}
     names = [n for n in evidence.names if oracle.covers(n)]
     for name in names:
-        if (entry := _first_not_finite(autodiff.gradient[name])) is not None:
+        if (entry := _find_first_not_finite(autodiff.gradient[name])) is not None:
             verdicts[name] = search.confirm(name, entry, at=point)
     pending = [n for n in names if n not in verdicts and evidence.size(n)]
     for name in [n for n in pending if evidence.is_meant_to_differ(n)]:
@@ -73,16 +73,16 @@ def compare_along_directions(evidence: Evidence) -> Outcome:
     found = search.compare_together(pending)
     verdicts |= {v.name: v for v in found.verdicts}
     outcome = Outcome(tuple(verdicts[n] for n in evidence.names if n in verdicts), found.notes)
-    return outcome.with_notes(*_effort_spent(evidence, gradients.count))
+    return outcome.with_notes(*_note_effort(evidence, gradients.count))
 
 
-def _first_not_finite(gradient: Array | None) -> int | None:
+def _find_first_not_finite(gradient: Array | None) -> int | None:
     """The first flat entry of a gradient that is not finite, if there is one."""
     broken = np.array([], int) if gradient is None else np.flatnonzero(~np.isfinite(gradient))
     return int(broken[0]) if len(broken) else None
 
 
-def _effort_spent(evidence: Evidence, gradients: int) -> list[str]:
+def _note_effort(evidence: Evidence, gradients: int) -> list[str]:
     """A note on how many passes it took and how long."""
     prepared = evidence.preparation
     if prepared is None:
@@ -142,10 +142,10 @@ class Search:
                 continue
             if trouble is None:
                 verdicts += [self.summarize(results, n) for n in pending]
-                return Outcome(tuple(verdicts), (*self.notes, *_what_was_seen(results, pending, self.point)))
+                return Outcome(tuple(verdicts), (*self.notes, *_note_what_was_seen(results, pending, self.point)))
             culprit = self.find_culprit(trouble) if trouble.kind is Kind.MISMATCH and wrong < MOST else None
             if culprit is None:
-                verdicts += [self.undecided(trouble, n, wrong) for n in pending]
+                verdicts += [self.leave_undecided(trouble, n, wrong) for n in pending]
                 break
             wrong += 1
             verdicts.append(culprit)
@@ -178,7 +178,7 @@ class Search:
         """
         results: list[DirectionalResult] = []
         for i in range(DENSE + 1):
-            everywhere = list(names) if i < DENSE else hidden(results, names)
+            everywhere = list(names) if i < DENSE else find_hidden(results, names)
             singly = [n for n in names if n not in everywhere]
             direction = draw_direction(self.point, everywhere, self.generator, sampled=singly)
             found = judge_along(self.point, direction)
@@ -190,7 +190,7 @@ class Search:
             del direction, found
         return results
 
-    def undecided(self, trouble: DirectionalResult, name: str, wrong: int) -> Verdict:
+    def leave_undecided(self, trouble: DirectionalResult, name: str, wrong: int) -> Verdict:
         """The verdict on a variable where something is wrong with some, and it was not found out with which."""
         verdict = self.summarize([replace(trouble, kind=Kind.UNDECIDED)], name)
         return verdict.because(Reason.NOT_TOLD_APART, wrong) if wrong == MOST else verdict
@@ -202,7 +202,7 @@ class Search:
         point, residual = self.point, worst.residual
         size, usual = point.oracle.values[name].size, point.sizes[name]
         none_is_right = worst.kind is Kind.MATCH and point.gradient[name] is None
-        seen = float("nan") if worst.is_trouble else min(smallest_seen(r, name) for r in results)
+        seen = float("nan") if worst.is_trouble else min(find_smallest_seen(r, name) for r in results)
         verdict = Verdict(
             name,
             point.oracle.name,
@@ -246,8 +246,8 @@ class Search:
             if _size(block) == 1:
                 yield block[0][0], block[0][1]
                 continue
-            for half in _halves(block):
-                moved = _restricted(vector, half, farther=min(math.sqrt(size / _size(half)), CLIP))
+            for half in _halve(block):
+                moved = _restrict(vector, half, farther=min(math.sqrt(size / _size(half)), CLIP))
                 if not moved:
                     continue
                 count += 1
@@ -272,7 +272,7 @@ class Search:
         total = at.oracle.values[name].size
         if total == 1:
             return replace(verdict, together=total)
-        ratios = self.ratios_of_the_others(name, entry, at=at)
+        ratios = self.list_other_ratios(name, entry, at=at)
         if not ratios:
             return _add_reason(replace(verdict, together=total), Reason.OTHERS_MATCH)
         first = ratios[0]
@@ -286,7 +286,7 @@ class Search:
         verdict = replace(verdict, reason=reasoned.reason, reason_code=reasoned.reason_code, together=total)
         return _add_reason(verdict, Reason.WHOLE_TENSOR, f"{first.value:.6g}")
 
-    def ratios_of_the_others(self, name: str, entry: int, *, at: DirectionalPoint) -> list[Ratio]:
+    def list_other_ratios(self, name: str, entry: int, *, at: DirectionalPoint) -> list[Ratio]:
         """autodiff / numeric along directions of all other entries of a variable; they end at one that is right."""
         ratios: list[Ratio] = []
         for _ in range(RATIOS):
@@ -310,7 +310,7 @@ def _size(block: Block) -> int:
     return sum(stop - start for _, start, stop in block)
 
 
-def _halves(block: Block) -> tuple[Block, Block]:
+def _halve(block: Block) -> tuple[Block, Block]:
     """Half of the variables each; of one variable, half of its entries."""
     if len(block) > 1:
         return block[: len(block) // 2], block[len(block) // 2 :]
@@ -319,7 +319,7 @@ def _halves(block: Block) -> tuple[Block, Block]:
     return ((name, start, middle),), ((name, middle, stop),)
 
 
-def _restricted(vector: Mapping[str, Array], block: Block, *, farther: float) -> dict[str, Array]:
+def _restrict(vector: Mapping[str, Array], block: Block, *, farther: float) -> dict[str, Array]:
     """The direction with only the entries of a block moving, farther; empty where none of them moves."""
     found = {}
     for name, start, stop in block:
@@ -330,9 +330,11 @@ def _restricted(vector: Mapping[str, Array], block: Block, *, farther: float) ->
     return found
 
 
-def _what_was_seen(results: Sequence[DirectionalResult], names: Sequence[str], point: DirectionalPoint) -> list[str]:
+def _note_what_was_seen(
+    results: Sequence[DirectionalResult], names: Sequence[str], point: DirectionalPoint
+) -> list[str]:
     """What these directions compared, and what they would have missed, plainly."""
-    seen = {n: min(smallest_seen(r, n) for r in results) for n in names}
+    seen = {n: min(find_smallest_seen(r, n) for r in results) for n in names}
     shares = {n: seen[n] / point.sizes[n] for n in names if point.sizes[n] and math.isfinite(seen[n])}
     total = sum(point.oracle.values[n].size for n in names)
     moved = f"{total} entries were moved together along {DENSE} random directions"
@@ -348,7 +350,7 @@ def _what_was_seen(results: Sequence[DirectionalResult], names: Sequence[str], p
     if all(size for _, size in usual):
         share = max(error / size for error, size in usual)
         lines.append(f"Along each direction an error of {share:.1e} of the slope's usual size would have been seen.")
-    unseen = [n for n in hidden(results, names) if point.sizes[n]]
+    unseen = [n for n in find_hidden(results, names) if point.sizes[n]]
     if unseen:
         listed = ", ".join(unseen[:3]) + (" …" if unseen[3:] else "")
         lines.append(

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from keras_ref.comparison.autodiff import autodiff_at
+from keras_ref.comparison.autodiff import run_autodiff
 from keras_ref.comparison.evidence import Evidence, Outcome
-from keras_ref.comparison.higher_order import random_direction
+from keras_ref.comparison.higher_order import draw_direction
 from keras_ref.errors import BadInput
 from keras_ref.evaluation.loss_function import LossFunction
 from keras_ref.reports.verdict import Kind, Reason, Verdict
@@ -74,10 +74,10 @@ def compare_digits(evidence: Evidence) -> Outcome:
     slopes = Slopes(of=loss, offsets=traced.offsets, gradient=evidence.autodiff.gradient)
     compared = [_compare(evidence, slopes)]
     if evidence.settings.order == 2:
-        direction = random_direction(evidence.loss.values, evidence.settings.seed)
+        direction = draw_direction(evidence.loss.values, evidence.settings.seed)
         along = np.concatenate([np.ravel(direction[name]) for name in traced.offsets])
         contracted = evidence.contracted(direction)
-        second = autodiff_at(contracted, contracted.values).gradient
+        second = run_autodiff(contracted, contracted.values).gradient
         compared.append(_compare(evidence, replace(slopes, gradient=second, direction=along)))
     seen, left = (sum(one.count for one in compared), sum(one.left for one in compared))
     note = (
@@ -127,9 +127,9 @@ def _compare(evidence: Evidence, slopes: Slopes) -> Compared:
         if gradient is None or evidence.expectation(name) is not None:
             continue
         flat = np.ravel(gradient)
-        entries = _entries(flat, generator, evidence.settings.most)
+        entries = _choose_entries(flat, generator, evidence.settings.most)
         try:
-            found = list(_measured(slopes, flat, entries, start=slopes.offsets[name], ends=ends))
+            found = list(_measure_entries(slopes, flat, entries, start=slopes.offsets[name], ends=ends))
         except Missing as operation:
             raise BadInput(
                 "`digits` needs a forward pass of operations that are done in many digits. Received: "
@@ -137,11 +137,11 @@ def _compare(evidence: Evidence, slopes: Slopes) -> Compared:
             ) from operation
         asked, seen = asked + len(entries), seen + len(found)
         if digits := [one for one in found if one is not None]:
-            verdicts.append(_verdict(name, slopes.oracle, gradient, digits=digits))
+            verdicts.append(_judge(name, slopes.oracle, gradient, digits=digits))
     return Compared(verdicts=tuple(verdicts), count=seen, left=asked - seen)
 
 
-def _entries(flat: Array, generator: np.random.Generator, most: int | None) -> Array:
+def _choose_entries(flat: Array, generator: np.random.Generator, most: int | None) -> Array:
     """The entries to look at: the smallest, and as many drawn."""
     smallest = np.argsort(np.abs(flat), kind="stable")[:SMALLEST]
     drawn = generator.permutation(np.setdiff1d(np.arange(len(flat)), smallest))[:SMALLEST]
@@ -149,16 +149,18 @@ def _entries(flat: Array, generator: np.random.Generator, most: int | None) -> A
     return chosen if most is None else chosen[:most]
 
 
-def _measured(slopes: Slopes, flat: Array, entries: Array, *, start: int, ends: float) -> Iterator[Digits | None]:
+def _measure_entries(
+    slopes: Slopes, flat: Array, entries: Array, *, start: int, ends: float
+) -> Iterator[Digits | None]:
     """The digits of entry after entry, None where there are none to lose; the first, and more while there is time."""
     for k, entry in enumerate(entries):
         if k and time.perf_counter() > ends:
             return
         where, autodiff = start + int(entry), float(flat[entry])
-        yield digits_at(slopes.of, 0, where, entry=int(entry), autodiff=autodiff, direction=slopes.direction)
+        yield measure_digits(slopes.of, 0, where, entry=int(entry), autodiff=autodiff, direction=slopes.direction)
 
 
-def digits_at(
+def measure_digits(
     loss: ExactLoss, place: int, where: int, *, entry: int, autodiff: float, direction: Array | None = None
 ) -> Digits | None:
     """The digits of autodiff's slope along a flat entry of an argument of the loss; None where there are none to lose.
@@ -182,7 +184,7 @@ def digits_at(
     return Digits(entry=entry, right=right, allowed=allowed, truth=float(truth.value))
 
 
-def _verdict(name: str, oracle: str, gradient: Any, *, digits: list[Digits]) -> Verdict:
+def _judge(name: str, oracle: str, gradient: Any, *, digits: list[Digits]) -> Verdict:
     lost = [one for one in digits if one.few]
     worst = max(lost or digits, key=lambda one: one.allowed - one.right)
     counts = {Kind.INACCURATE.value: len(lost), Kind.MATCH.value: len(digits) - len(lost)}

@@ -101,12 +101,12 @@ def judge_along(point: DirectionalPoint, direction: Direction) -> DirectionalRes
     return DirectionalResult(found.kind, direction, residual, where, None if wrong else found.reason)
 
 
-def smallest_seen(result: DirectionalResult, name: str) -> float:
+def find_smallest_seen(result: DirectionalResult, name: str) -> float:
     """The smallest error in one entry of a variable that was certainly seen; inf where not every entry moved."""
     least = result.direction.least.get(name, 0.0)
     return SAFETY * result.residual.allowed / least if least else math.inf
 
 
-def hidden(results: Sequence[DirectionalResult], names: Sequence[str]) -> list[str]:
+def find_hidden(results: Sequence[DirectionalResult], names: Sequence[str]) -> list[str]:
     """Variables whose whole share is so small beside what was allowed that it could be missing."""
     return [n for n in names if all(abs(r.residual.shares.get(n, 0.0)) <= HIDDEN * r.residual.allowed for r in results)]

@@ -9,13 +9,13 @@ from functools import cached_property
 
 import numpy as np
 
-from keras_ref.comparison.autodiff import SHIFTS, Gradient, point_beside, shifted_points
+from keras_ref.comparison.autodiff import SHIFTS, Gradient, shift_point, shift_points
 from keras_ref.comparison.neighbourhood import DISTANCE
 from keras_ref.comparison.oracles import Oracle
 from keras_ref.comparison.sums import dot, root_mean_square
 from scratch.arrays import Array
 from scratch.differences import UNIT
-from scratch.random_offset import random_offset
+from scratch.random_offset import draw_offset
 
 #: how far a variable's scale may be from the median variable's, in units of the variable's own size
 CLIP = 2.0**6
@@ -100,7 +100,7 @@ class DirectionalPoint:
     @cached_property
     def shifted_gradients(self) -> list[Gradient]:
         """The gradient computed again with other rounding."""
-        return [self.gradient_at(point) for point in shifted_points(self.oracle.values, UNIT, shifts=SHIFTS[:2])]
+        return [self.gradient_at(point) for point in shift_points(self.oracle.values, UNIT, shifts=SHIFTS[:2])]
 
     @cached_property
     def sizes(self) -> dict[str, float]:
@@ -122,7 +122,7 @@ class DirectionalPoint:
             squares.append(self.sizes[name] ** 2 * square)
         return Contraction(shares, 8 * UNIT * math.fsum(terms), math.sqrt(math.fsum(squares)))
 
-    def scales(self, names: Sequence[str]) -> Scales:
+    def choose_scales(self, names: Sequence[str]) -> Scales:
         """s_k by name, as the top of this file derives it. The median variable moves by t times its own size."""
         own = {n: self.own_sizes[n] or 1.0 for n in names}
         moved = {n: self.sizes[n] * own[n] for n in names}
@@ -134,7 +134,7 @@ class DirectionalPoint:
 
     def beside(self, generator: np.random.Generator) -> DirectionalPoint:
         """A generic point close by: no tie and no zero is left."""
-        values = point_beside(self.oracle.values, generator, distance=DISTANCE)
+        values = shift_point(self.oracle.values, generator, distance=DISTANCE)
         return DirectionalPoint(self.oracle.moved(values), self.gradient_at, seed=self.seed)
 
 
@@ -149,9 +149,9 @@ def draw_direction(
 
     Of the variables in `sampled` one drawn entry moves, as far as all of its fellows together would.
     """
-    scales = point.scales([*names, *sampled])
+    scales = point.choose_scales([*names, *sampled])
     far = scales.by_name
-    vector = {n: random_offset(point.oracle.values[n].shape, generator, scale=far[n]) for n in names}
+    vector = {n: draw_offset(point.oracle.values[n].shape, generator, scale=far[n]) for n in names}
     for n in sampled:
         vector[n] = np.zeros(point.oracle.values[n].shape)
         farther = far[n] * min(math.sqrt(vector[n].size), CLIP)
@@ -159,6 +159,6 @@ def draw_direction(
     return Direction(vector, {n: far[n] / 2 for n in names}, scales.ordinary)
 
 
-def inner(gradient: Array | None, vector: Array) -> float:
+def contract(gradient: Array | None, vector: Array) -> float:
     """⟨gradient, vector⟩; 0 where autodiff says None."""
     return 0.0 if gradient is None else dot(gradient, vector)

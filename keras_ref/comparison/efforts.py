@@ -73,7 +73,7 @@ class Directional:
         return compare_along_directions(evidence)
 
 
-def effort_for(evidence: Evidence) -> Effort:
+def choose_effort(evidence: Evidence) -> Effort:
     """The effort that the settings ask for. "auto" compares every entry of a small subject, unless told otherwise."""
     settings = evidence.settings
     if settings.along_directions:

@@ -21,7 +21,7 @@ from keras_ref.comparison.oracles import Oracle
 from keras_ref.comparison.sharpness import require_sharp
 from keras_ref.comparison.taylor_remainder import remainder_order
 from keras_ref.reports.heat_map import ErrorWindow
-from keras_ref.reports.verdict import Kind, Reason, Verdict, worst_of
+from keras_ref.reports.verdict import Kind, Reason, Verdict, find_worst
 from scratch.arrays import Array
 from scratch.differences import UNIT, Scheme
 
@@ -59,7 +59,7 @@ def summarize(found: EntryComparison, shape: tuple[int, ...], how: str) -> Verdi
     """One verdict on all entries compared: the worst kind, its worst entry, and what would have been seen."""
     kinds, estimate, allowed = found.judgements.kinds, found.slopes.value, found.allowed
     counts = dict(sorted(Counter(kinds.tolist()).items()))
-    kind = worst_of(counts) if counts else Kind.MATCH
+    kind = find_worst(counts) if counts else Kind.MATCH
     verdict = Verdict(
         found.name,
         found.oracle.name,

@@ -9,19 +9,19 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from keras_ref.comparison.autodiff import Autodiff, autodiff_at, point_beside
-from keras_ref.comparison.efforts import effort_for
+from keras_ref.comparison.autodiff import Autodiff, run_autodiff, shift_point
+from keras_ref.comparison.efforts import choose_effort
 from keras_ref.comparison.entrywise import compare_entries
 from keras_ref.comparison.evidence import Evidence, Outcome
 from keras_ref.comparison.neighbourhood import DISTANCE
 from keras_ref.comparison.noise import measure_noise
 from keras_ref.comparison.oracles import ForwardOracle, Oracle
-from keras_ref.errors import BadInput, short
+from keras_ref.errors import BadInput, shorten_error
 from keras_ref.evaluation.loss_function import LossFunction
 from keras_ref.evaluation.real_parts import from_real_parts
 from keras_ref.reports.verdict import Kind, Reason, Verdict
 from scratch.arrays import Array
-from scratch.random_offset import random_offsets
+from scratch.random_offset import draw_offsets
 
 
 def compare_higher_orders(evidence: Evidence) -> Outcome:
@@ -34,9 +34,9 @@ def compare_higher_orders(evidence: Evidence) -> Outcome:
     return outcome
 
 
-def random_direction(values: Mapping[str, Array], seed: int) -> dict[str, Array]:
+def draw_direction(values: Mapping[str, Array], seed: int) -> dict[str, Array]:
     """A random direction in which every entry moves by about its own size."""
-    return random_offsets(values, np.random.default_rng(seed + 3))
+    return draw_offsets(values, np.random.default_rng(seed + 3))
 
 
 # Second derivatives ---------------------------------------------------------------------------------------------
@@ -50,19 +50,19 @@ def compare_hessian(evidence: Evidence) -> Outcome:
     Raises: BadInput where an operation has no second derivative.
     """
     seed = evidence.settings.seed
-    loss = evidence.contracted(random_direction(evidence.loss.values, seed))
+    loss = evidence.contracted(draw_direction(evidence.loss.values, seed))
     try:
         oracle = replace(ForwardOracle.at(loss, loss.values, seed=seed), name="hessian", of_forward_pass=False)
-        autodiff = autodiff_at(loss, loss.values)
+        autodiff = run_autodiff(loss, loss.values)
     except LookupError as error:
         raise BadInput(
-            f"Operations must have second derivatives for `order=2`. Received: {short(error)} Pass order=1."
+            f"Operations must have second derivatives for `order=2`. Received: {shorten_error(error)} Pass order=1."
         ) from error
     second = replace(evidence, loss=loss, oracles=(oracle,), autodiff=autodiff, preparation=None)
-    outcome = effort_for(second).compare(second)
+    outcome = choose_effort(second).compare(second)
     if not any(v.reason_code is Reason.JUMP for v in outcome.verdicts):
         return outcome
-    beside = point_beside(loss.values, np.random.default_rng(seed), distance=DISTANCE)
+    beside = shift_point(loss.values, np.random.default_rng(seed), distance=DISTANCE)
     moved, there = oracle.moved(beside), autodiff.at(beside)
 
     def compare_beside(verdict: Verdict) -> Verdict:
@@ -127,7 +127,8 @@ class ForwardMode:
             slope = self.loss.run_in("eager", self._run, moved, key=f"forward mode of {self.name}")[0][self.name]
         except (LookupError, NotImplementedError, tf.errors.OpError) as error:
             raise BadInput(
-                f"Operations must have a forward mode for `forward_mode`. Received: {short(error)} Leave it out."
+                f"Operations must have a forward mode for `forward_mode`. Received: {shorten_error(error)} Leave it "
+                "out."
             ) from error
         rounding = {self.name: np.array([self.rounding])}
         return Autodiff(
@@ -138,7 +139,7 @@ class ForwardMode:
         )
 
     def _run(self, inputs: list[Any], held: list[Any]) -> tuple[list[Any], Any]:
-        source = self.loss.watched(inputs)[list(self.loss.values).index(self.name)]
+        source = self.loss.list_watched(inputs)[list(self.loss.values).index(self.name)]
         with tf.autodiff.ForwardAccumulator(source, from_real_parts(self.direction, source.dtype)) as accumulator:
             loss = self.loss.loss_at(inputs, held)
         return [accumulator.jvp(loss) if n == self.name else None for n in self.loss.values], loss
@@ -155,7 +156,7 @@ def compare_forward_mode(evidence: Evidence) -> Outcome:
         raise BadInput(
             "Forward mode must be TensorFlow's. Received: forward_mode=True for another program. Leave it out."
         )
-    direction = random_direction(loss.values, seed)
+    direction = draw_direction(loss.values, seed)
     base = float(loss.directional({}, np.zeros(1))[0])
     noise = measure_noise(loss, loss.values, base, seed=seed)
     oracles = (

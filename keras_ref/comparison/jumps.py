@@ -53,10 +53,10 @@ class BranchOracle(Oracle):
         return cls(whole=oracle, values=oracle.values, base=oracle.base, noise=noise, name=oracle.name)
 
     def losses(self, name: str, entries: Array, offsets: Array) -> Array:
-        return _known(self.whole.branch_losses(name, entries, offsets))
+        return _find_known(self.whole.branch_losses(name, entries, offsets))
 
     def directional(self, direction: Mapping[str, Array], steps: Array) -> Array:
-        return _known(self.whole.branch_directional(direction, steps))
+        return _find_known(self.whole.branch_directional(direction, steps))
 
     def moved(self, values: Mapping[str, Array]) -> BranchOracle:
         """The branch at another point, with the decisions of that point."""
@@ -67,7 +67,7 @@ class BranchOracle(Oracle):
         return replace(self, noise=noise)
 
 
-def _known(losses: Array | None) -> Array:
+def _find_known(losses: Array | None) -> Array:
     if losses is None:
         raise ValueError("an oracle that has held its decisions once must be able to do so again")
     return losses

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from keras_ref.comparison.autodiff import Autodiff, autodiff_at
+from keras_ref.comparison.autodiff import Autodiff, run_autodiff
 from keras_ref.comparison.evidence import Evidence, Outcome
-from keras_ref.errors import BackwardPassFailed, BadInput, UserCodeFailed, short
+from keras_ref.errors import BackwardPassFailed, BadInput, UserCodeFailed, shorten_error
 from keras_ref.evaluation.gradient_modes import COMPILE_ERRORS
 from keras_ref.reports.verdict import Kind, Reason, Verdict
 from scratch.arrays import Array
@@ -21,26 +21,27 @@ def compare_modes(evidence: Evidence) -> Outcome:
 
 def _compare_mode(evidence: Evidence, mode: str) -> list[Verdict]:
     try:
-        other = autodiff_at(evidence.loss, evidence.loss.values, mode=mode)
+        other = run_autodiff(evidence.loss, evidence.loss.values, mode=mode)
     except BackwardPassFailed:
         raise
     except UserCodeFailed as failed:
         if mode == "eager":
             raise
-        raise mode_refused(mode, failed.error) from failed.error
+        raise refuse_mode(mode, failed.error) from failed.error
     except COMPILE_ERRORS as error:
         if mode != "jit_compile":
             raise
         name = evidence.names[0] if len(evidence.names) == 1 else "every gradient"
-        return [Verdict(name, mode, Kind.UNDECIDED).because(Reason.DOES_NOT_COMPILE, short(error))]
+        return [Verdict(name, mode, Kind.UNDECIDED).because(Reason.DOES_NOT_COMPILE, shorten_error(error))]
     found = (_compare_gradients(name, evidence.autodiff, other) for name in evidence.names)
     return [verdict for verdict in found if verdict is not None]
 
 
-def mode_refused(mode: str, error: BaseException) -> BadInput:
+def refuse_mode(mode: str, error: BaseException) -> BadInput:
     """What is said where a subject does not run in a mode that was asked for."""
     return BadInput(
-        f"`modes` must be ones that the subject runs in. Received: {mode}, which fails: {short(error)} Leave it out."
+        f"`modes` must be ones that the subject runs in. Received: {mode}, which fails: {shorten_error(error)} Leave "
+        "it out."
     )
 
 
@@ -53,7 +54,7 @@ def _compare_gradients(name: str, first: Autodiff, other: Autodiff) -> Verdict |
         where = first.how if a is None else other.how
         return Verdict(name, other.how, Kind.MODE_DEPENDENT).because(Reason.NONE_IN_ONE_MODE, where)
     allowed = first.rounding[name] + other.rounding[name]
-    same = _same(a, b, allowed)
+    same = _find_same(a, b, allowed)
     with np.errstate(invalid="ignore"):
         excess = np.where(same, 0.0, np.nan_to_num(np.abs(a - b), nan=np.inf) + UNIT)
     i = int(np.argmax(excess)) if excess.size else 0
@@ -74,7 +75,7 @@ def _compare_gradients(name: str, first: Autodiff, other: Autodiff) -> Verdict |
     )
 
 
-def _same(a: Array, b: Array, allowed: Array) -> Array:
+def _find_same(a: Array, b: Array, allowed: Array) -> Array:
     """Where two gradients are equal, both not a number, or within the allowed difference."""
     with np.errstate(invalid="ignore"):
         return np.asarray((a == b) | (np.isnan(a) & np.isnan(b)) | (np.abs(a - b) <= allowed))

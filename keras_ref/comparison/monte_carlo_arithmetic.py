@@ -26,9 +26,9 @@ from scratch.schedules import Schedule
 ROLLS, UNIT_STEPS = 16, (1.0, -1.0)
 
 
-def noisy(value: Any, generator: np.random.Generator) -> Any:
+def make_noisy(value: Any, generator: np.random.Generator) -> Any:
     """A number or array, to be computed with noisily."""
-    return scratch_rounding.noisy(np.array(value, float), Rounding(generator, sizes=UNIT_STEPS))
+    return scratch_rounding.make_noisy(np.array(value, float), Rounding(generator, sizes=UNIT_STEPS))
 
 
 @dataclass(frozen=True)
@@ -52,12 +52,12 @@ class _Off(Schedule):
 
 
 @cache
-def _unchecked(cls: type) -> type:
+def _drop_validation(cls: type) -> type:
     """The class without the validation of its fields, also where a wrapper makes another of what is inside it."""
     return type(cls.__name__, (cls,), {"__post_init__": lambda _: None})
 
 
-def noisy_law(spec: Any, generator: np.random.Generator, made: dict[int, Any] | None = None) -> Any:
+def make_noisy_law(spec: Any, generator: np.random.Generator, made: dict[int, Any] | None = None) -> Any:
     """A specification whose numbers are exact themselves, while every operation on them is off by rounding.
 
     One object under two names stays one. The result is for running, not for comparing: its fields are not checked.
@@ -65,23 +65,23 @@ def noisy_law(spec: Any, generator: np.random.Generator, made: dict[int, Any] | 
     made = {} if made is None else made
     if id(spec) not in made:
         cls: Any = type(spec)
-        copy: Any = object.__new__(_unchecked(cls))
+        copy: Any = object.__new__(_drop_validation(cls))
         made[id(spec)] = copy
         for field in fields(spec):
             value = getattr(spec, field.name)
             if type(value) is float:
-                value = noisy(value, generator)
+                value = make_noisy(value, generator)
             elif isinstance(value, Schedule):
                 value = _Off(value, *(4 * getattr(value, "unit", UNIT) * generator.choice([-1.0, 1.0], 2)))
             elif isinstance(value, tuple) and value and isinstance(value[0], tuple):
-                value = tuple((key, noisy_law(one, generator, made)) for key, one in value)
+                value = tuple((key, make_noisy_law(one, generator, made)) for key, one in value)
             elif is_dataclass(value):
-                value = noisy_law(value, generator, made)
+                value = make_noisy_law(value, generator, made)
             object.__setattr__(copy, field.name, value)
     return made[id(spec)]
 
 
-def worst(spread: Mapping[str, Array], there: Mapping[str, Any], centre: Mapping[str, Any]) -> dict[str, Array]:
+def update_worst(spread: Mapping[str, Array], there: Mapping[str, Any], centre: Mapping[str, Any]) -> dict[str, Array]:
     """The largest distances so far, those of another repetition included; what is not finite is judged by itself."""
     with np.errstate(invalid="ignore"):
         return {

@@ -24,7 +24,7 @@ from keras_ref.reports.verdict import Kind, Reason
 from scratch.arrays import Array
 from scratch.differences import SAFETY
 from scratch.one_sided import LADDER, slopes
-from scratch.random_offset import random_offsets
+from scratch.random_offset import draw_offsets
 
 #: how far off a point beside lies, in units of each weight's size: near enough to be the same neighbourhood, far enough
 #: that loss noise / distance stays below SHARP (1e-16 · 2^13 ~ 1e-12)
@@ -54,13 +54,13 @@ class Judgement:
     reason: Reason | None = None
 
 
-def opposite_pairs(values: Mapping[str, Array], generator: np.random.Generator) -> Iterator[dict[str, Array]]:
+def draw_opposite_pairs(values: Mapping[str, Array], generator: np.random.Generator) -> Iterator[dict[str, Array]]:
     """Generic points beside a point, each followed by the one opposite to it.
 
     A kink has two sides, and on one of them there may be nothing to see.
     """
     while True:
-        offsets = random_offsets(values, generator, distance=DISTANCE)
+        offsets = draw_offsets(values, generator, distance=DISTANCE)
         yield {name: values[name] + offset for name, offset in offsets.items()}
         yield {name: values[name] - offset for name, offset in offsets.items()}
 
@@ -96,7 +96,7 @@ def measure_kinks(oracle: Oracle, name: str, *, entries: Array, seed: int) -> Ar
     generator = np.random.default_rng(seed)
     largest = np.zeros(len(entries))
     for _ in range(DIRECTIONS):
-        direction = random_offsets({n: v for n, v in oracle.values.items() if oracle.covers(n)}, generator)
+        direction = draw_offsets({n: v for n, v in oracle.values.items() if oracle.covers(n)}, generator)
 
         def line(offsets: Array, direction: Mapping[str, Array] = direction) -> Array:
             return oracle.directional(direction, offsets[:, 0])[:, None]
@@ -141,7 +141,7 @@ def _count_noise_beside(found: EntryComparison, autodiff: Autodiff, *, seed: int
     if not len(wrong):
         return found
     oracle, name = found.oracle, found.name
-    pair = islice(opposite_pairs(oracle.values, np.random.default_rng(seed)), 2)
+    pair = islice(draw_opposite_pairs(oracle.values, np.random.default_rng(seed)), 2)
     noise = float(np.fmax.reduce([oracle.moved(point).noise_along(name) for point in pair]))
     if not noise > SAFETY * oracle.noise_along(name):
         return found
@@ -162,7 +162,7 @@ def look_beside(found: EntryComparison, autodiff: Autodiff, *, seed: int) -> Ent
     oracle, name = found.oracle, found.name
     at_kink, between = found.judgements.kinds[special] == Kind.KINK, found.between[special]
     excused = found.excused[special]
-    points = opposite_pairs(oracle.values, np.random.default_rng(seed))
+    points = draw_opposite_pairs(oracle.values, np.random.default_rng(seed))
 
     def judge_at(_: int, pending: Array) -> Tally:
         point, entries = next(points), found.entries[special[pending]]

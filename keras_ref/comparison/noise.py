@@ -11,7 +11,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from keras_ref.comparison.differenced_loss import NudgedLoss
-from keras_ref.evaluation.graph import opaque
+from keras_ref.evaluation.graph import find_opaque_operations
 from keras_ref.own_modules import noise as loss_noise
 from scratch.arrays import Array
 from scratch.differences import UNIT
@@ -29,7 +29,7 @@ def measure_noise(loss: NudgedLoss, values: Mapping[str, Array], base: float, *,
     the loss.
     """
     noise = float(loss.noise(at=values))
-    if math.isfinite(noise) and not opaque(loss.graph):
+    if math.isfinite(noise) and not find_opaque_operations(loss.graph):
         return noise
     differenced = loss_noise.measure(lambda d, steps: loss.directional(d, steps, at=values), values, base, seed=seed)
     found = float(np.fmax(noise, differenced))
@@ -44,6 +44,6 @@ def measure_noise_along(
     They differ where part of the loss is computed in less than float64: in all losses in which that part rests it is
     the same, and no error of a difference.
     """
-    if not whole > SUSPICIOUS * abs(base) or loss.graph is None or opaque(loss.graph):
+    if not whole > SUSPICIOUS * abs(base) or loss.graph is None or find_opaque_operations(loss.graph):
         return whole
     return float(np.fmin(loss.noise_along(name, at=values), whole))

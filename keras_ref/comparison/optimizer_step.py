@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from keras_ref.comparison.monte_carlo_arithmetic import ROLLS, noisy, noisy_law, worst
+from keras_ref.comparison.monte_carlo_arithmetic import ROLLS, make_noisy, make_noisy_law, update_worst
 from keras_ref.evaluation.sparse_gradient import SparseGradient
 from keras_ref.translation import departures
 from keras_ref.translation.exceptions import optimizers as mirrors
-from keras_ref.translation.from_keras import NoTwin, reflected
+from keras_ref.translation.from_keras import NoTwin, reflect_object
 from keras_ref.translation.from_keras_2 import as_keras_3, keeps_its_weight
 from scratch.arrays import Array
 from scratch.optimizers.base import Optimizer, State
@@ -27,7 +27,7 @@ class OptimizerTwin:
 
     paths, excluded   where the optimizer finds each variable, and those without weight decay
     release           that of Keras: 2 or 3
-    doubt             how far the state may be from Keras's, by the names of `_flat`
+    doubt             how far the state may be from Keras's, by the names of `_flatten`
     """
 
     optimizer: Optimizer
@@ -49,20 +49,20 @@ class OptimizerTwin:
         """
         if not optimizer.built:
             optimizer.build(variables)
-        spec = reflected(optimizer, "optimizer")
+        spec = reflect_object(optimizer, "optimizer")
         by_path = {v.path: names[id(v)] for v in variables}
-        paths = mirrors.paths_of(by_path)
+        paths = mirrors.map_to_paths(by_path)
         started = int(np.asarray(optimizer.iterations.numpy())) or _has_accumulated(optimizer)
         return cls(
             optimizer=spec,
-            state=mirrors.state_of(optimizer, by_path) if started else spec.init(values, paths=paths),
+            state=mirrors.read_state(optimizer, by_path) if started else spec.init(values, paths=paths),
             constraints={
-                names[id(v)]: reflected(v.constraint, "constraint")
+                names[id(v)]: reflect_object(v.constraint, "constraint")
                 for v in variables
                 if getattr(v, "constraint", None) is not None
             },
             paths=paths,
-            excluded=mirrors.excluded_from_weight_decay(optimizer, by_path),
+            excluded=mirrors.find_excluded_from_weight_decay(optimizer, by_path),
         )
 
     @classmethod
@@ -73,8 +73,8 @@ class OptimizerTwin:
         """
         if any(getattr(v, "constraint", None) is not None for v in variables):
             raise NoTwin("A weight must have no constraint for its optimizer of Keras 2 to have a twin. Received: one.")
-        spec = reflected(as_keras_3(optimizer), "optimizer")
-        paths = mirrors.paths_of({name: name for name in values})
+        spec = reflect_object(as_keras_3(optimizer), "optimizer")
+        paths = mirrors.map_to_paths({name: name for name in values})
         state = spec.init(values, paths=paths)
         excluded = frozenset(n for n, v in zip(values, variables, strict=True) if keeps_its_weight(optimizer, v))
         return cls(optimizer=spec, state=state, constraints={}, paths=paths, excluded=excluded, release=2)
@@ -99,9 +99,9 @@ class OptimizerTwin:
             if np.asarray(value).dtype.kind != "f":
                 return value
             doubt = self.doubt.get(name, np.zeros(np.shape(value)))
-            return noisy(value + doubt * generator.choice([-1.0, 1.0], np.shape(value)), generator)
+            return make_noisy(value + doubt * generator.choice([-1.0, 1.0], np.shape(value)), generator)
 
-        law = noisy_law(self.optimizer, generator)
+        law = make_noisy_law(self.optimizer, generator)
         slots = {
             name: {key: off(value, (name, key)) for key, value in own.items()} for name, own in self.state.slots.items()
         }
@@ -159,7 +159,7 @@ class StepStart:
 
 @dataclass(frozen=True, kw_only=True)
 class Prediction:
-    """What a step leads to: weights and state, and how far everything in them may be off, by the names of `_flat`."""
+    """What a step leads to: weights and state, and how far everything in them may be off, by `_flatten`'s names."""
 
     weights: Mapping[str, Array]
     state: State
@@ -185,7 +185,7 @@ def predict(twin: OptimizerTwin, start: StepStart, *, seed: int) -> Prediction:
     derived).
     """
     weights, state = twin.step(start.weights, start.gradients)
-    centre = _flat(weights, state)
+    centre = _flatten(weights, state)
     spread = {name: np.zeros(np.shape(value)) for name, value in centre.items()}
     generator = np.random.default_rng(seed)
     for k in range(ROLLS):
@@ -198,13 +198,13 @@ def predict(twin: OptimizerTwin, start: StepStart, *, seed: int) -> Prediction:
             n: g.moved(signs[n] * start.errors[n]) if isinstance(g, SparseGradient) else g + signs[n] * start.errors[n]
             for n, g in start.gradients.items()
         }
-        off = {n: noisy(w, generator) for n, w in start.weights.items()}
+        off = {n: make_noisy(w, generator) for n, w in start.weights.items()}
         with np.errstate(all="ignore"):
-            spread = worst(spread, _flat(*twin.noisy(generator).step(off, moved)), centre)
+            spread = update_worst(spread, _flatten(*twin.noisy(generator).step(off, moved)), centre)
     return Prediction(weights=weights, state=state, allowed={name: 2 * s for name, s in spread.items()})
 
 
-def _flat(weights: Mapping[str, Array], state: State) -> dict[Any, Any]:
+def _flatten(weights: Mapping[str, Array], state: State) -> dict[Any, Any]:
     """Everything that a step leaves behind: weights by name, slots by name and slot, what is shared by ("", name)."""
     slots = {(name, key): value for name, own in state.slots.items() for key, value in own.items()}
     return {**weights, **slots, **{("", key): value for key, value in state.shared.items()}}

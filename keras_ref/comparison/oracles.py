@@ -11,7 +11,7 @@ import numpy as np
 
 from keras_ref.comparison.differenced_loss import DifferencedLoss, NudgedLoss
 from keras_ref.comparison.noise import measure_noise, measure_noise_along
-from keras_ref.comparison.points import remembering
+from keras_ref.comparison.points import remember_results
 from keras_ref.evaluation.directional_loss import DirectionalLoss
 from keras_ref.evaluation.loss_function import LossFunction
 from scratch.arrays import Array
@@ -111,9 +111,9 @@ class MovedOracle(Oracle, Protocol):
 
     @cached_property
     def _remembered(self) -> Callable[[Mapping[str, Array]], Self]:
-        return remembering(self._moved)
+        return remember_results(self._move)
 
-    def _moved(self, values: Mapping[str, Array]) -> Self:
+    def _move(self, values: Mapping[str, Array]) -> Self:
         """The same loss at another point, with its noise there."""
         ...
 
@@ -174,7 +174,7 @@ class TwinOracle(MovedOracle):
         self.taken.count += len(steps)
         return np.asarray(self.nudges.directional({self.names[n]: v for n, v in direction.items()}, steps))
 
-    def _moved(self, values: Mapping[str, Array]) -> Self:
+    def _move(self, values: Mapping[str, Array]) -> Self:
         nudges = self.make(values)
         self.taken.count += WITH_NOISE
         return replace(self, nudges=nudges, values=values, base=nudges.base, noise=nudges.noise)
@@ -228,11 +228,11 @@ class ForwardOracle(MovedOracle):
     def directional(self, direction: Mapping[str, Array], steps: Array) -> Array:
         return self.loss.directional(direction, steps, at=self.values)
 
-    def _moved(self, values: Mapping[str, Array]) -> Self:
+    def _move(self, values: Mapping[str, Array]) -> Self:
         base = float(self.loss.directional({}, np.zeros(1), at=values)[0])
-        return replace(self, values=values, base=base, noise=self._noise_at(values, base), least_noise=0.0)
+        return replace(self, values=values, base=base, noise=self._measure_noise(values, base), least_noise=0.0)
 
-    def _noise_at(self, values: Mapping[str, Array], base: float) -> float:
+    def _measure_noise(self, values: Mapping[str, Array], base: float) -> float:
         return measure_noise(self.loss, values, base, seed=self.seed)
 
     def noise_along(self, name: str) -> float:
@@ -269,7 +269,7 @@ class DirectionalOracle(ForwardOracle):
         point, inputs = DirectionalLoss(loss), frozenset(loss.inputs)
         return cls(loss=point, values=loss.values, base=0.0, noise=0.0, inputs=inputs).moved(loss.values)
 
-    def _noise_at(self, values: Mapping[str, Array], base: float) -> float:
+    def _measure_noise(self, values: Mapping[str, Array], base: float) -> float:
         return UNIT * abs(base)
 
     def measured_noise(self, *, seed: int) -> float:

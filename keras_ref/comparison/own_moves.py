@@ -73,18 +73,18 @@ def judge_moves(moves: Sequence[OwnMove], *, weights: Mapping[str, Array], step:
     weights   all trained weights after the step, by name
     """
     along = [move for move in moves if move.slopes is not None]
-    rate, right = _common_rate(along)
+    rate, right = _find_common_rate(along)
     found = []
     for move in moves:
         verdict = Verdict(move.name, "update", Kind.UNDECIDED, total=move.before.size)
         if average := _average(move, weights):
             words = f"moves this weight by itself: a moving average of {average}"
-            found.append(_compared(verdict, move, None).because(Reason.OWN_STEP_MOVES, step, words))
+            found.append(_judge(verdict, move, None).because(Reason.OWN_STEP_MOVES, step, words))
         elif move.slopes is None or not right:
             found.append(verdict.because(Reason.OWN_STEP, "it moves this weight by itself, by no law that is known"))
         else:
             words = f"moves this weight by itself, by -{rate:.6g} times slopes of the loss that it differentiates"
-            compared = _compared(verdict, move, rate)
+            compared = _judge(verdict, move, rate)
             if compared.verdict is Kind.MATCH:
                 found.append(compared.because(Reason.OWN_STEP_MOVES, step, words))
             else:
@@ -92,40 +92,40 @@ def judge_moves(moves: Sequence[OwnMove], *, weights: Mapping[str, Array], step:
     return found
 
 
-def _common_rate(moves: Sequence[OwnMove]) -> tuple[float, int]:
+def _find_common_rate(moves: Sequence[OwnMove]) -> tuple[float, int]:
     """The rate at which the most weights are moved along slopes, and how many are."""
     rates = []
     for move in moves:
-        slope, moved = _slopes(move).slope, move.after - move.before
+        slope, moved = _measure_slopes(move).slope, move.after - move.before
         square = float((slope * slope).sum())
         if square and moved.any():
             rates.append(-float((moved * slope).sum()) / square)
     best = (0.0, 0)
     for rate in sorted(rates + [float(f"{rate:.3g}") for rate in rates], key=lambda r: not is_short_decimal(r)):
-        right = sum(bool((_off(move, rate) <= _allowed(move, rate)).all()) for move in moves if rate > 0)
+        right = sum(bool((_scale_move(move, rate) <= _compute_allowed(move, rate)).all()) for move in moves if rate > 0)
         best = (rate, right) if right > best[1] else best
     return best
 
 
-def _slopes(move: OwnMove) -> NumericGradient:
+def _measure_slopes(move: OwnMove) -> NumericGradient:
     return move.slopes or NumericGradient(np.zeros_like(move.before), np.zeros_like(move.before))
 
 
-def _off(move: OwnMove, rate: float) -> Array:
-    return np.asarray(np.abs(move.after - (move.before - rate * _slopes(move).slope)))
+def _scale_move(move: OwnMove, rate: float) -> Array:
+    return np.asarray(np.abs(move.after - (move.before - rate * _measure_slopes(move).slope)))
 
 
-def _allowed(move: OwnMove, rate: float) -> Array:
+def _compute_allowed(move: OwnMove, rate: float) -> Array:
     rounding = THREE_OPERATIONS * UNIT * np.maximum(np.abs(move.before), np.abs(move.after))
-    return np.asarray(rounding + abs(rate) * _slopes(move).error)
+    return np.asarray(rounding + abs(rate) * _measure_slopes(move).error)
 
 
-def _compared(verdict: Verdict, move: OwnMove, rate: float | None) -> Verdict:
+def _judge(verdict: Verdict, move: OwnMove, rate: float | None) -> Verdict:
     """The verdict on a weight that was moved at a rate along slopes; None: by a law that it follows."""
     size = move.before.size
     if rate is None:
         return Verdict(verdict.name, "update", Kind.MATCH, size, size, {"match": size})
-    off, allowed = _off(move, rate), _allowed(move, rate)
+    off, allowed = _scale_move(move, rate), _compute_allowed(move, rate)
     wrong = ~(off <= allowed)
     with np.errstate(invalid="ignore", divide="ignore"):
         i = int(np.argmax(np.nan_to_num(np.where(off != 0, off / allowed, 0.0), nan=np.inf)))
@@ -138,7 +138,7 @@ def _compared(verdict: Verdict, move: OwnMove, rate: float | None) -> Verdict:
         {"mismatch": int(wrong.sum()), "match": int((~wrong).sum())},
         tuple(int(k) for k in np.unravel_index(i, move.before.shape)) if move.before.shape else (),
         float(move.after.ravel()[i]),
-        float((move.before - rate * _slopes(move).slope).ravel()[i]),
+        float((move.before - rate * _measure_slopes(move).slope).ravel()[i]),
         truncation=0.0,
         rounding=float(allowed.ravel()[i]),
         visible=float(2 * allowed.max(initial=0.0)),

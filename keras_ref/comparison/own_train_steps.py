@@ -28,15 +28,21 @@ from keras_ref.comparison.oracles import Oracles
 from keras_ref.comparison.own_moves import Beside, OwnMove, judge_moves
 from keras_ref.comparison.step_gradients import Target, differs, find_foreign
 from keras_ref.comparison.step_losses import LossSlopes, MakeLoss, StepLosses
-from keras_ref.comparison.step_verdicts import as_dense, judge_handed, unscaled, visible, with_judgement
+from keras_ref.comparison.step_verdicts import (
+    as_dense,
+    compute_visible,
+    judge_handed,
+    unscale_gradients,
+    with_judgement,
+)
 from keras_ref.comparison.train_step_losses import loss_in, own_optimizers, returned_loss
 from keras_ref.comparison.train_step_recording import Handover, Recording, TakenGradient, record_step
-from keras_ref.comparison.training_steps import compare_variable, worst_step
+from keras_ref.comparison.training_steps import choose_worst_step, compare_variable
 from keras_ref.evaluation.keras_2 import is_optimizer
-from keras_ref.evaluation.keras_parts import tensorflow_variable
+from keras_ref.evaluation.keras_parts import unwrap_variable
 from keras_ref.evaluation.loss_function import Data, LossFunction
 from keras_ref.evaluation.sparse_gradient import SparseGradient
-from keras_ref.reports.verdict import Kind, Reason, Verdict, worst_of
+from keras_ref.reports.verdict import Kind, Reason, Verdict, find_worst
 from keras_ref.translation.from_keras import NoTwin
 from scratch.arrays import Array
 from scratch.differences import UNIT
@@ -52,7 +58,7 @@ class State:
     @classmethod
     def of(cls, variables: Sequence[Any]) -> State:
         """The present values."""
-        return cls([(v, v.numpy()) for v in map(tensorflow_variable, variables)])
+        return cls([(v, v.numpy()) for v in map(unwrap_variable, variables)])
 
     def put_back(self) -> None:
         """Assign the values."""
@@ -75,13 +81,13 @@ def compare_own_steps(
     returned = make(returned_loss(model, optimizers, trained))
     variables = dict(returned.variables)
     losses = StepLosses(model, variables, make, oracles_at)
-    names = {id(held): name for name, v in variables.items() for held in (v, tensorflow_variable(v))}
+    names = {id(held): name for name, v in variables.items() for held in (v, unwrap_variable(v))}
     started = {id(o) for o in optimizers if is_optimizer(o) and int(o.iterations.numpy())}
     comparison = OwnSteps(seed)
     found: dict[str, list[Verdict]] = {name: [] for name in variables}
     notes = list[str]()
     for step, data in enumerate(batches, start=1):
-        known = losses.returned(returned, data)
+        known = losses.measure_returned(returned, data)
         notes += known.notes
         start = State.of([*variables.values(), *returned.state, *(v for o in optimizers for v in o.variables)])
         recording = record_step(model, data, optimizers=optimizers, names=names, trained=variables, started=started)
@@ -95,16 +101,16 @@ def compare_own_steps(
             progress(step, len(batches), f"step {step}")
     missing = "it handed no gradient of this variable to an optimizer"
     verdicts = [
-        _worst(own) if own else Verdict(name, "update", Kind.UNDECIDED).because(Reason.OWN_STEP, missing)
+        _choose_worst(own) if own else Verdict(name, "update", Kind.UNDECIDED).because(Reason.OWN_STEP, missing)
         for name, own in found.items()
     ]
     return Outcome(tuple(verdicts), tuple(notes))
 
 
-def _worst(verdicts: Sequence[Verdict]) -> Verdict:
+def _choose_worst(verdicts: Sequence[Verdict]) -> Verdict:
     """That of the worst step among those of the worst kind."""
-    kind = worst_of(v.verdict for v in verdicts)
-    return worst_step(v for v in verdicts if v.verdict is kind)
+    kind = find_worst(v.verdict for v in verdicts)
+    return choose_worst_step(v for v in verdicts if v.verdict is kind)
 
 
 @dataclass
@@ -124,11 +130,11 @@ class Step:
     losses: StepLosses
     targets: dict[int, Target] = field(default_factory=dict)
 
-    def target_of(self, taken: TakenGradient) -> Target:
+    def make_target(self, taken: TakenGradient) -> Target:
         """A gradient that the step took, with slopes of its loss."""
         if taken.number not in self.targets:
             self.start.put_back()
-            found = self.losses.differentiated(taken, self.data)
+            found = self.losses.measure_differentiated(taken, self.data)
             self.targets[taken.number] = Target(taken=taken, slopes=found.slopes, why_not=found.why_not)
         return self.targets[taken.number]
 
@@ -136,7 +142,7 @@ class Step:
         """The variables that it moved by itself, and gave to no optimizer."""
         return self.recording.written.difference(*(call.before for call in self.recording.calls))
 
-    def moved_beside(self) -> dict[str, Beside]:
+    def find_moved_beside(self) -> dict[str, Beside]:
         """What it made by itself of the variables that it gave to optimizers."""
         at, found = dict(self.recording.before), dict[str, Beside]()
         ends = [(call.before, call.after) for call in self.recording.calls]
@@ -154,7 +160,7 @@ class Step:
 
         def slopes_of(name: str) -> NumericGradient | None:
             taken = [t for t in self.recording.taken if name in t.sources]
-            return self.target_of(taken[-1]).slopes.get(name) if len(taken) == 1 else None
+            return self.make_target(taken[-1]).slopes.get(name) if len(taken) == 1 else None
 
         before, after = self.recording.before, self.recording.after
         moves = [
@@ -180,7 +186,7 @@ class OwnSteps:
 
     def of_step(self, step: Step) -> Iterator[Verdict]:
         """The verdicts on all variables that a step hands to optimizers, or moves by itself."""
-        moved = step.moved_beside()
+        moved = step.find_moved_beside()
         for verdict in self._of_step(step):
             yield moved[verdict.name].judge(verdict, step.number) if verdict.name in moved else verdict
 
@@ -203,7 +209,7 @@ class OwnSteps:
         moved = step.moved()
         for one, name in left:
             if name not in moved:
-                self.pending.setdefault(name, []).append(step.target_of(one))
+                self.pending.setdefault(name, []).append(step.make_target(one))
 
     def _judge_handed(
         self, verdict: Verdict, call: Handover, step: Step, *, earlier: list[Target], taken: list[TakenGradient]
@@ -212,19 +218,19 @@ class OwnSteps:
 
         earlier, taken   the gradients since the last update: of steps before, and of this one
         """
-        handed, name, own = unscaled(call), verdict.name, step.known.slopes.get(verdict.name)
+        handed, name, own = unscale_gradients(call), verdict.name, step.known.slopes.get(verdict.name)
         if own is not None and not differs(handed.gradients[name], own).any():
-            return replace(verdict, visible=max(verdict.visible, visible(handed.gradients[name], own)))
+            return replace(verdict, visible=max(verdict.visible, compute_visible(handed.gradients[name], own)))
         once = sum(name in other.gradients for other in step.recording.calls) == 1
         judgement = judge_handed(
             name,
             handed,
-            [t.scaled(1 / handed.scale) for t in (*earlier, *map(step.target_of, taken))],
+            [t.scaled(1 / handed.scale) for t in (*earlier, *map(step.make_target, taken))],
             step.known,
             honest=once and not step.recording.written and not self.idle,
         )
         if judgement.reason is Reason.OWN_STEP_GRADIENT:
-            every = (step.target_of(t).scaled(1 / handed.scale) for t in step.recording.taken)
+            every = (step.make_target(t).scaled(1 / handed.scale) for t in step.recording.taken)
             judgement = find_foreign(name, handed.gradients[name], every) or judgement
         return with_judgement(verdict, handed.gradients[name], judgement, step=step.number)
 

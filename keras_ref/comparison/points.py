@@ -19,14 +19,14 @@ LARGEST = 2**20
 Result = TypeVar("Result")
 
 
-def remembering(function: Callable[[Mapping[str, Array]], Result]) -> Callable[[Mapping[str, Array]], Result]:
+def remember_results(function: Callable[[Mapping[str, Array]], Result]) -> Callable[[Mapping[str, Array]], Result]:
     """The function of a point (arrays by name), which computes its result at the same point once."""
     known: OrderedDict[bytes, Result] = OrderedDict()
 
     def remembered(point: Mapping[str, Array]) -> Result:
         if sum(np.size(value) for value in point.values()) > LARGEST:
             return function(point)
-        key = _digest(point)
+        key = _hash_point(point)
         if key not in known:
             known[key] = function(point)
             while len(known) > KEPT:
@@ -36,7 +36,7 @@ def remembering(function: Callable[[Mapping[str, Array]], Result]) -> Callable[[
     return remembered
 
 
-def _digest(point: Mapping[str, Array]) -> bytes:
+def _hash_point(point: Mapping[str, Array]) -> bytes:
     found = hashlib.blake2b(digest_size=16)
     for name, value in point.items():
         array = np.ascontiguousarray(value)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from keras_ref.comparison.program_rounding import Measured, measure
-from keras_ref.comparison.tensor_alignment import align, compact
+from keras_ref.comparison.tensor_alignment import align, drop_lone_tensors
 from keras_ref.comparison.umpire import slope_at
 from keras_ref.comparison.weight_matching import Matching, Pair
 from keras_ref.programs.program import Facts, Point, Program, Stage
@@ -56,21 +56,27 @@ class Both:
     @property
     def rows(self) -> tuple[Row, ...]:
         """Every place that both can be compared at, in the order of the computation."""
-        return (*self._weights(), *self._forward(), *self._loss(), *self._gradient(), *self._update())
+        return (
+            *self._compare_weights(),
+            *self._compare_forward(),
+            *self._compare_loss(),
+            *self._compare_gradient(),
+            *self._update(),
+        )
 
-    def _weights(self) -> Iterator[Row]:
+    def _compare_weights(self) -> Iterator[Row]:
         for weight in self.matching.only_a:
             yield Row(stage=Stage.WEIGHTS, a=weight.name, b="")
         for weight in self.matching.only_b:
             yield Row(stage=Stage.WEIGHTS, a="", b=weight.name)
 
-    def _forward(self) -> Iterator[Row]:
+    def _compare_forward(self) -> Iterator[Row]:
         a, b = self.a.measured, self.b.measured
-        for one, other in compact(self.aligned):
+        for one, other in drop_lone_tensors(self.aligned):
             first, second = a.trace.tensors[one], b.trace.tensors[other]
             yield compare_arrays(Stage.FORWARD, (one, other), first, second, allowed=a.tensors[one] + b.tensors[other])
 
-    def _loss(self) -> Iterator[Row]:
+    def _compare_loss(self) -> Iterator[Row]:
         a, b = self.a.measured, self.b.measured
         if not (np.isnan(a.trace.loss) or np.isnan(b.trace.loss)) and self.a.point.cotangent is None:
             yield compare_arrays(
@@ -81,7 +87,7 @@ class Both:
                 allowed=a.loss + b.loss,
             )
 
-    def _gradient(self) -> Iterator[Row]:
+    def _compare_gradient(self) -> Iterator[Row]:
         a, b = self.a.measured, self.b.measured
         if not (a.trace.gradient and b.trace.gradient):
             return
@@ -106,14 +112,14 @@ class Both:
         steps = range(min(len(self.a.measured.trace.steps), len(self.b.measured.trace.steps)))
         found = []
         for pair in self.matching.pairs:
-            rows = [(k, row) for k in steps if (row := self._updated(pair, k)) is not None]
+            rows = [(k, row) for k in steps if (row := self._compare_updated(pair, k)) is not None]
             if rows:
                 found.append(next(((k, row) for k, row in rows if not row.agrees), rows[-1]))
         for k, row in sorted(found, key=lambda one: one[0]):
             numbers = f"{row.difference:.1e} where {row.allowed:.0e} is allowed" if not row.agrees else ""
             yield replace(row, note=f"step {k + 1}: {row.note or numbers}") if numbers else row
 
-    def _updated(self, pair: Pair, k: int) -> Row | None:
+    def _compare_updated(self, pair: Pair, k: int) -> Row | None:
         a, b = self.a.measured, self.b.measured
         one, other = a.trace.steps[k].get(pair.a.name), to_a(pair, b.trace.steps[k].get(pair.b.name))
         if one is None or other is None:
@@ -183,7 +189,7 @@ def compare_at(
     return Both(a=first, b=second, matching=matching, aligned=tuple(aligned))
 
 
-def judged(both: Both, row: Row) -> Row:
+def judge_row(both: Both, row: Row) -> Row:
     """A gradient that differs, with the slope of each side's own loss and which of the two it speaks for."""
     if row.stage != Stage.GRADIENT or not row.worst:
         return row
@@ -212,16 +218,16 @@ def judged(both: Both, row: Row) -> Row:
     return replace(row, right=words, slope=float("nan") if slope is None else slope)
 
 
-def matched_names(matching: Matching) -> tuple[Matched, ...]:
+def list_matched(matching: Matching) -> tuple[Matched, ...]:
     """The pairs as the report has them."""
     return tuple(Matched(a=p.a.name, b=p.b.name, layout=p.layout.words) for p in matching.pairs)
 
 
-def first_parting(rows: tuple[Row, ...]) -> Row | None:
+def find_first_parting(rows: tuple[Row, ...]) -> Row | None:
     """The first row that does not agree; a difference in values says more than a weight on one side only."""
     return next((row for row in rows if not row.agrees), None)
 
 
-def weights_for(matching: Matching, values: Mapping[str, Array], own_b: Mapping[str, Array]) -> dict[str, Any]:
+def match_weights_of(matching: Matching, values: Mapping[str, Array], own_b: Mapping[str, Array]) -> dict[str, Any]:
     """The weights of B: those of A in B's layout, and B's own where A has no counterpart."""
     return {**own_b, **{p.b.name: p.to_b(values[p.a.name]) for p in matching.pairs}}

@@ -11,7 +11,7 @@ import numpy as np
 
 from keras_ref.errors import UserCodeFailed
 from keras_ref.evaluation.backward_errors import Refused
-from keras_ref.evaluation.leaves import named_leaves
+from keras_ref.evaluation.leaves import name_leaves
 from keras_ref.evaluation.loss_function import Data
 from keras_ref.programs.program import Point, Program
 from scratch.arrays import Array
@@ -44,7 +44,7 @@ class ProgramLoss:
         self._program, self._paths = program, dict(paths)
         self._point = replace(point, inputs=watch_inputs)
         self.variables: Mapping[str, Any] = variables
-        leaves = {name: leaf for name, leaf in named_leaves(point.x).items() if _is_movable(leaf)}
+        leaves = {name: leaf for name, leaf in name_leaves(point.x).items() if _is_movable(leaf)}
         self.inputs: Mapping[str, Any] = leaves if watch_inputs else {}
         own = {path: point.weights[name] for path, name in self._paths.items()}
         self.values: dict[str, Array] = {n: np.asarray(v, dtype=float) for n, v in (own | dict(self.inputs)).items()}
@@ -55,7 +55,7 @@ class ProgramLoss:
         self.seen: dict[str, float] = {}
         self.evaluations = 0
 
-    def _at(self, values: Mapping[str, Array] | None) -> Point:
+    def _make_point(self, values: Mapping[str, Array] | None) -> Point:
         return self._point if values is None else self._point.at(self._own(values))
 
     def _own(self, values: Mapping[str, Array]) -> dict[str, Array]:
@@ -65,14 +65,14 @@ class ProgramLoss:
     def losses(self, name: str, entries: Array, offsets: Array, *, at: Mapping[str, Array] | None = None) -> Array:
         """Losses (m, e) with entry entries[j] of `name` moved by offsets[i, j]; all else as at the point (or `at`)."""
         self.evaluations += int(np.size(offsets))
-        return self._program.losses(self._at(at), self._paths.get(name, name), np.asarray(entries), offsets)
+        return self._program.losses(self._make_point(at), self._paths.get(name, name), np.asarray(entries), offsets)
 
     def directional(
         self, direction: Mapping[str, Array], steps: Array, *, at: Mapping[str, Array] | None = None
     ) -> Array:
         """Losses (m,) along the point (or `at`) + step · direction; names left out of `direction` stay."""
         self.evaluations += len(steps)
-        return self._program.losses_along(self._at(at), self._own(direction), np.asarray(steps, dtype=float))
+        return self._program.losses_along(self._make_point(at), self._own(direction), np.asarray(steps, dtype=float))
 
     def branch_losses(
         self, name: str, entries: Array, offsets: Array, *, at: Mapping[str, Array] | None = None
@@ -98,7 +98,7 @@ class ProgramLoss:
 
     def gradient(self, mode: str = "eager", *, at: Mapping[str, Array] | None = None) -> dict[str, Array | None]:
         """The program's own gradient, {name: array} at the point (or `at`); None where it gives None."""
-        trace = self._program.differentiate(self._at(at))
+        trace = self._program.differentiate(self._make_point(at))
         if at is None or at is self.values:
             self.seen[mode] = trace.loss
         return {name: trace.gradient.get(self._paths.get(name, name)) for name in self.values}

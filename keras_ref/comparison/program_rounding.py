@@ -45,7 +45,7 @@ def measure(program: Program, point: Point, *, seed: int) -> Measured:
     generator = np.random.default_rng(seed)
     unit = float(np.finfo(point.precision).eps)
     base = program.run(point)
-    others = [program.run(beside(point, generator, unit)) for _ in range(RUNS)]
+    others = [program.run(shift_point(point, generator, unit)) for _ in range(RUNS)]
 
     def error(own: Any, changed: list[Any]) -> float:
         """Of one part of the trace."""
@@ -75,7 +75,7 @@ def measure(program: Program, point: Point, *, seed: int) -> Measured:
     )
 
 
-def beside(point: Point, generator: np.random.Generator, unit: float) -> Point:
+def shift_point(point: Point, generator: np.random.Generator, unit: float) -> Point:
     """The point with every weight and float input off by one to two and a half units in its last place."""
     sizes = np.array([*OFF, *(-size for size in OFF)])
 

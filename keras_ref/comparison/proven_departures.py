@@ -28,9 +28,9 @@ import numpy as np
 from keras_ref.comparison.autodiff import Autodiff
 from keras_ref.comparison.entrywise import compare_entries
 from keras_ref.comparison.monte_carlo_arithmetic import ROLLS
-from keras_ref.comparison.neighbourhood import opposite_pairs
+from keras_ref.comparison.neighbourhood import draw_opposite_pairs
 from keras_ref.comparison.oracles import ForwardOracle, Oracle, TwinOracle
-from keras_ref.evaluation.float64 import DTYPE, policy_of
+from keras_ref.evaluation.float64 import DTYPE, find_policy
 from keras_ref.reports.verdict import Verdict
 from keras_ref.translation.departures import Departure, load_departures, meets_any, nested_specifications
 from keras_ref.translation.departures.laws import as_keras, states_law
@@ -102,7 +102,7 @@ class DepartingTwin:
     def _shows(self, name: str, entry: Departure, missing: set[str]) -> bool:
         part = self.parts[name]
         if entry.id == WITHOUT_FLOAT64:
-            return any(policy_of(own) != DTYPE for own in nested_specifications(part))
+            return any(find_policy(own) != DTYPE for own in nested_specifications(part))
         if entry.reading == "refusal" or "gradient" not in entry.shows_in or missing.intersection(entry.only):
             return False
         return meets_any(part, entry.applies, self.parts.values(), self.shapes.get(name))
@@ -131,16 +131,16 @@ class DepartingTwin:
 
         An entry that may show need not: the fewest that prove it are named.
         """
-        stated, place = self.by_value, self._feeding(verdict.name)
+        stated, place = self.by_value, self._find_feeding(verdict.name)
         for proves, fixed, shown in (
             (self._agrees, (), "with what Keras computes there, the twin agrees"),
             (self._is_rounding, self.by_bound, "within rounding to float32 there"),
             (self._is_autodiff_alone, place, "Keras's own forward pass has the slope of the twin"),
-            (self._is_right_beside, self._special(place), "autodiff agrees with the twin beside this very point"),
+            (self._is_right_beside, self._find_special(place), "autodiff agrees with the twin beside this very point"),
         ):
             if proves != self._agrees and not fixed:
                 continue
-            for laws in subsets(stated):
+            for laws in list_subsets(stated):
                 if (laws or fixed) and proves(verdict, (*laws, *fixed)):
                     return Proof((*laws, *fixed), shown)
         return None
@@ -148,20 +148,20 @@ class DepartingTwin:
     # Proofs ------------------------------------------------------------------------------------------------------
 
     def _agrees(self, verdict: Verdict, ids: Sequence[str]) -> bool:
-        return self._passes(self._hybrid(ids), verdict, self.autodiff)
+        return self._passes(self._build_hybrid(ids), verdict, self.autodiff)
 
     def _is_rounding(self, verdict: Verdict, ids: Sequence[str]) -> bool:
-        hybrid = self._hybrid(ids)
+        hybrid = self._build_hybrid(ids)
         parts = frozenset(name for known in ids if not states_law(known) for name in self.entries[known][1])
         spread = self._spread(hybrid, verdict, parts)
-        return spread is not None and self._passes(hybrid, verdict, _wider(self.autodiff, verdict, spread))
+        return spread is not None and self._passes(hybrid, verdict, _widen(self.autodiff, verdict, spread))
 
     def _is_autodiff_alone(self, verdict: Verdict, ids: Sequence[str]) -> bool:
         entries, name = np.array(verdict.accused, int), verdict.name
         gradient = self.autodiff.gradient[name]
         if gradient is None:
             return False
-        ours, keras = _slopes(self._hybrid(ids), name, entries), _slopes(self.forward(), name, entries)
+        ours, keras = _slopes(self._build_hybrid(ids), name, entries), _slopes(self.forward(), name, entries)
         said = np.ravel(gradient)[entries]
         with np.errstate(invalid="ignore"):
             sides = ((ours.left, keras.left), (ours.right, keras.right))
@@ -171,12 +171,12 @@ class DepartingTwin:
             apart = ~(np.abs(keras.value.value - said) <= keras.value.error)
         return bool((alike & apart).all())
 
-    def _special(self, ids: Sequence[str]) -> tuple[str, ...]:
+    def _find_special(self, ids: Sequence[str]) -> tuple[str, ...]:
         return tuple(known for known in ids if "special points" in self.entries[known][0].only)
 
     def _is_right_beside(self, verdict: Verdict, ids: Sequence[str]) -> bool:
         entries, name = np.array(verdict.accused, int), verdict.name
-        hybrid = self._hybrid(ids)
+        hybrid = self._build_hybrid(ids)
         here = _slopes(hybrid, name, entries)
         if (np.isfinite(here.value.error) & here.smooth & ~here.jump).any():
             return False
@@ -184,10 +184,10 @@ class DepartingTwin:
             not compare_entries(
                 hybrid.moved(point), name, autodiff=self.autodiff.at(point), entries=entries, seed=self.seed
             ).failed
-            for point in islice(opposite_pairs(self.twin.values, np.random.default_rng(self.seed)), 2)
+            for point in islice(draw_opposite_pairs(self.twin.values, np.random.default_rng(self.seed)), 2)
         )
 
-    def _feeding(self, name: str) -> tuple[str, ...]:
+    def _find_feeding(self, name: str) -> tuple[str, ...]:
         """Ids of the entries that show in the gradient alone, in a part that this variable or input feeds."""
         model, own = self.objective.model, self.twin.names[name]
         reached, fed = (
@@ -200,7 +200,7 @@ class DepartingTwin:
                 reached.update(call.outputs)
         return tuple(known for known in self.by_place if self.entries[known][1] & fed)
 
-    def _hybrid(self, ids: Iterable[str]) -> TwinOracle:
+    def _build_hybrid(self, ids: Iterable[str]) -> TwinOracle:
         """The twin with what Keras computes instead, by the laws that some of these entries state."""
         laws = tuple(known for known in ids if states_law(known))
         return self._with_laws(laws) if laws else self.twin
@@ -211,7 +211,7 @@ class DepartingTwin:
         twin = self.twin
 
         def make(values: Any, *, laws: tuple[str, ...]) -> Nudges:
-            return _changed(twin.make(values), lambda objective: as_keras(objective, laws, self.shapes))
+            return _change_objective(twin.make(values), lambda objective: as_keras(objective, laws, self.shapes))
 
         def with_laws(laws: tuple[str, ...]) -> TwinOracle:
             found = TwinOracle.at(partial(make, laws=laws), names=twin.names, values=twin.values)
@@ -236,19 +236,19 @@ class DepartingTwin:
 
         centre, spread = slopes_of(oracle.nudges), np.zeros(len(entries))
         for roll in range(ROLLS):
-            off = _changed(oracle.nudges, partial(with_rounded_parts, parts=parts, seed=roll), plain=True)
+            off = _change_objective(oracle.nudges, partial(with_rounded_parts, parts=parts, seed=roll), plain=True)
             spread = np.fmax(spread, 2 * np.abs(slopes_of(off) - centre))
         gradient = self.autodiff.gradient[verdict.name]
         largest = np.abs(centre).max() if gradient is None else np.nanmax(np.abs(gradient), initial=0.0)
         return spread if bool(np.isfinite(spread).all() and (spread <= ROUNDING * largest).all()) else None
 
 
-def subsets(ids: Sequence[str]) -> Iterator[tuple[str, ...]]:
+def list_subsets(ids: Sequence[str]) -> Iterator[tuple[str, ...]]:
     """All subsets, the smallest first."""
     return chain.from_iterable(combinations(ids, size) for size in range(len(ids) + 1))
 
 
-def _changed(nudges: Nudges, change: Callable[[Objective], Objective], *, plain: bool = False) -> Nudges:
+def _change_objective(nudges: Nudges, change: Callable[[Objective], Objective], *, plain: bool = False) -> Nudges:
     """The same nudges of another objective."""
     point = nudges.point
     return Nudges(
@@ -266,7 +266,7 @@ def _changed(nudges: Nudges, change: Callable[[Objective], Objective], *, plain:
     )
 
 
-def _wider(autodiff: Autodiff, verdict: Verdict, spread: Array) -> Autodiff:
+def _widen(autodiff: Autodiff, verdict: Verdict, spread: Array) -> Autodiff:
     """Autodiff's gradient with more rounding in the accused entries of one variable, at the point and beside it."""
 
     def plus(rounding: Any) -> dict[str, Array]:
@@ -276,7 +276,7 @@ def _wider(autodiff: Autodiff, verdict: Verdict, spread: Array) -> Autodiff:
 
     wider = Autodiff(
         gradient=autodiff.gradient,
-        at=lambda point: _wider(autodiff.at(point), verdict, spread),
+        at=lambda point: _widen(autodiff.at(point), verdict, spread),
         measure_rounding=lambda: plus(autodiff.rounding),
         how=autodiff.how,
     )

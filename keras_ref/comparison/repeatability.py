@@ -29,7 +29,7 @@ def compare_runs(evidence: Evidence) -> Outcome:
     graph = [float(one) for one in losses] + [oracle.base for oracle in ours]
     if max(graph) - min(graph) > allowed:
         farthest = max(graph, key=lambda one: abs(one - graph[0]))
-        return _for_every_name(evidence, Kind.NONDETERMINISTIC, Reason.LOSS_NOT_REPEATABLE, graph[0], farthest)
+        return _repeat_for_names(evidence, Kind.NONDETERMINISTIC, Reason.LOSS_NOT_REPEATABLE, graph[0], farthest)
     taped = loss.seen[how]
     # without any gradient there is none that could belong to another loss than the one that is differenced
     if abs(taped - graph[0]) <= allowed or all(g is None for g in evidence.autodiff.gradient.values()):
@@ -41,8 +41,8 @@ def compare_runs(evidence: Evidence) -> Outcome:
     loss.gradient(how)
     again = loss.seen[how]
     if abs(again - taped) > allowed:
-        return _for_every_name(evidence, Kind.NONDETERMINISTIC, Reason.LOSS_NOT_REPEATABLE, taped, again)
-    return _for_every_name(evidence, Kind.MODE_DEPENDENT, Reason.LOSS_DEPENDS_ON_MODE, taped, how, graph[0])
+        return _repeat_for_names(evidence, Kind.NONDETERMINISTIC, Reason.LOSS_NOT_REPEATABLE, taped, again)
+    return _repeat_for_names(evidence, Kind.MODE_DEPENDENT, Reason.LOSS_DEPENDS_ON_MODE, taped, how, graph[0])
 
 
 def size_of_terms(gradient: Gradient, values: Mapping[str, Array]) -> float:
@@ -51,7 +51,7 @@ def size_of_terms(gradient: Gradient, values: Mapping[str, Array]) -> float:
     return sum(size for size in sizes if np.isfinite(size))
 
 
-def _for_every_name(evidence: Evidence, kind: Kind, reason: Reason, *details: float | str) -> Outcome:
+def _repeat_for_names(evidence: Evidence, kind: Kind, reason: Reason, *details: float | str) -> Outcome:
     """The same verdict on every variable and input."""
     said = [f"{one:.15g}" if isinstance(one, float) else one for one in details]
     verdicts = [Verdict(n, "forward", kind, total=evidence.size(n)) for n in evidence.names]

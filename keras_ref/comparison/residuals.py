@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from keras_ref.comparison.autodiff import CHANGES
-from keras_ref.comparison.directional_point import CLOSER, NEAR, Contraction, DirectionalPoint, inner
+from keras_ref.comparison.directional_point import CLOSER, NEAR, Contraction, DirectionalPoint, contract
 from scratch.arrays import Array
 from scratch.differences import SAFETY, UNIT
 from scratch.one_sided import LADDER, slopes
@@ -79,7 +79,7 @@ class Residual:
         return math.inf if math.isnan(ratio) else ratio
 
 
-def near_look(
+def look_near(
     point: DirectionalPoint,
     vector: Mapping[str, Array],
     known: Contraction,
@@ -130,7 +130,7 @@ def tell_curvature(point: DirectionalPoint, vector: Mapping[str, Array], found: 
     return replace(found, truncation=min(found.truncation, SAFETY * 1.5 * third))
 
 
-def single_look(
+def look_once(
     point: DirectionalPoint, vector: Mapping[str, Array], *, noise: float, exponents: Array = LOOK
 ) -> Residual:
     """The residual along one direction from steps 2^exponents, two forward passes each.
@@ -141,7 +141,7 @@ def single_look(
     losses = np.asarray(point.oracle.directional(vector, np.concatenate([steps, -steps])), dtype=float)
     found = slopes(lambda _: losses[:, None], np.zeros(1), noise, base=base, exponents=exponents)
     known = point.contract(vector)
-    again = [math.fsum(inner(g[n], v) for n, v in vector.items()) for g in point.shifted_gradients]
+    again = [math.fsum(contract(g[n], v) for n, v in vector.items()) for g in point.shifted_gradients]
     spread = known.rounding + CHANGES * max(abs(value - known.value) for value in again)
     best, sides = found.value, (found.left, found.right)
     low = min(float(side.value[0] - side.error[0]) for side in sides) - spread
@@ -167,7 +167,7 @@ def measure_along(point: DirectionalPoint, vector: Mapping[str, Array], *, ordin
 
     ordinary   the share of the slope of an entry that should stand out, for which a closer look is taken
     """
-    return _near_looks(point, vector, ordinary) or measure_closely(point, vector, ordinary=ordinary)
+    return _look_near(point, vector, ordinary) or measure_closely(point, vector, ordinary=ordinary)
 
 
 def _is_blunt(residual: Residual, ordinary: float) -> bool:
@@ -175,7 +175,7 @@ def _is_blunt(residual: Residual, ordinary: float) -> bool:
     return SAFETY * residual.allowed > BLUNT * ordinary > 0
 
 
-def _near_looks(point: DirectionalPoint, vector: Mapping[str, Array], ordinary: float) -> Residual | None:
+def _look_near(point: DirectionalPoint, vector: Mapping[str, Array], ordinary: float) -> Residual | None:
     """The sharpest match that steps of √UNIT and less give; None where that is none, or one that shows too little."""
     known = point.contract(vector)
     best: Residual | None = None
@@ -184,7 +184,7 @@ def _near_looks(point: DirectionalPoint, vector: Mapping[str, Array], ordinary: 
     for step in point.nearest:
         if least and SAFETY * point.expected_noise / step > least:
             break  # closer steps would show less and less
-        found = wider = near_look(point, vector, known, step=step, wider=wider)
+        found = wider = look_near(point, vector, known, step=step, wider=wider)
         is_dull = _is_blunt(found, ordinary) or SAFETY * found.allowed > least
         is_curved = found.truncation > CURVED * found.rounding
         if is_dull and is_curved and not (step == NEAR[0] and found.truncation > KINKED * found.rounding):
@@ -207,7 +207,7 @@ def measure_closely(point: DirectionalPoint, vector: Mapping[str, Array], *, ord
     """The residual from steps of all sizes, with the noise of the loss measured by itself."""
     best: Residual | None = None
     for exponents in (WIDE, LADDER):
-        found = single_look(point, vector, exponents=exponents, noise=point.noise)
+        found = look_once(point, vector, exponents=exponents, noise=point.noise)
         if found.smooth and not _is_blunt(found, ordinary):
             return found
         if found.fine and (best is None or found.allowed < best.allowed):
@@ -220,6 +220,6 @@ def excess_of(point: DirectionalPoint, vector: Mapping[str, Array]) -> float:
 
     One look is enough where its answer is clear.
     """
-    found = single_look(point, vector, noise=point.noise)
+    found = look_once(point, vector, noise=point.noise)
     clear = found.smooth and not 1 / CLEAR < found.excess < CLEAR
     return found.excess if clear else measure_along(point, vector).excess

@@ -8,7 +8,7 @@ from numbers import Real
 from typing import Any
 
 from keras_ref.errors import BadInput
-from keras_ref.evaluation.arguments import described
+from keras_ref.evaluation.arguments import describe_value
 from keras_ref.evaluation.gradient_modes import MODES
 from keras_ref.options import SharedExpectations, matches_variable, parse_budget
 from scratch.differences import Scheme
@@ -30,7 +30,7 @@ class Approximation:
     def __post_init__(self) -> None:
         if isinstance(self.relative, bool) or not isinstance(self.relative, Real) or not 0 < self.relative < 1:
             raise BadInput(
-                f"`relative` must lie between 0 and 1. Received: {described(self.relative)}. Pass 1e-8, say."
+                f"`relative` must lie between 0 and 1. Received: {describe_value(self.relative)}. Pass 1e-8, say."
             )
 
 

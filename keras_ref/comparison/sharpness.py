@@ -60,7 +60,7 @@ def require_sharp(found: EntryComparison, autodiff: Autodiff) -> EntryComparison
     """The comparison with its blunt matches decided elsewhere, or undecided."""
     if not np.any(autodiff.gradient[found.name]):
         return _find_missing(found, autodiff)
-    gradient = _largest_gradient(found, autodiff)
+    gradient = _find_largest_gradient(found, autodiff)
     if not gradient > 0:  # no entry is finite, which is judged by itself
         return found
     own = np.abs(found.values) / gradient
@@ -69,7 +69,7 @@ def require_sharp(found: EntryComparison, autodiff: Autodiff) -> EntryComparison
     matches = found.judgements.among(Kind.MATCH, without=Reason.DECIDED_BESIDE)
     passed = np.zeros(len(found.entries))
     passed[matches] = _share_passed(found, gradient)[matches]
-    excused = np.intersect1d(matches, _excused_whole(found, gradient))
+    excused = np.intersect1d(matches, _find_excused(found, gradient))
     passed[excused] = np.maximum(passed[excused], 1.0)
     if (passed < DULL).all() or (
         _is_small(found) and _is_zero(autodiff, found.name) and _is_zero_below(found, autodiff)
@@ -91,13 +91,13 @@ def require_sharp(found: EntryComparison, autodiff: Autodiff) -> EntryComparison
             known = known.compare_again(autodiff, dull, scale)
     found, blunt = known.found, np.flatnonzero(known.passed >= 1)
     size = scale_of(np.ravel(found.oracle.values[found.name]))[found.entries]
-    share = _largest_share(autodiff.gradient, found.oracle.values)
-    is_large = _visible(found) * size >= share
-    is_large[np.intersect1d(excused, _excused_whole(found, gradient))] = True
-    return _undecided(found, blunt[is_large[blunt]])
+    share = _find_largest_share(autodiff.gradient, found.oracle.values)
+    is_large = _compute_visible(found) * size >= share
+    is_large[np.intersect1d(excused, _find_excused(found, gradient))] = True
+    return _leave_undecided(found, blunt[is_large[blunt]])
 
 
-def _excused_whole(found: EntryComparison, gradient: float) -> Array:
+def _find_excused(found: EntryComparison, gradient: float) -> Array:
     """The entries that differ by as much as they are, which only the rounding of autodiff allows: nothing is decided.
 
     Rounding does not see whether a backward pass jumps at the point. Entries that are nothing beside the others, as
@@ -113,7 +113,7 @@ def _excused_whole(found: EntryComparison, gradient: float) -> Array:
         return np.flatnonzero(is_seen & as_large & (difference >= DULL * gradient))
 
 
-def _undecided(found: EntryComparison, at: Array) -> EntryComparison:
+def _leave_undecided(found: EntryComparison, at: Array) -> EntryComparison:
     """The comparison with the entries `at` (indices) undecided, since the loss does not carry their digits."""
     kinds = found.judgements.kinds.copy()
     kinds[at] = Kind.UNDECIDED
@@ -141,10 +141,10 @@ class _Sharpened:
         kinds = there.judgements.kinds
         with np.errstate(divide="ignore", invalid="ignore"):
             # an entry that is small beside the others there, and was not here, has to be seen for itself
-            own = _visible(there) / np.abs(there.values) * self._own_at(at, scale)
+            own = _compute_visible(there) / np.abs(there.values) * self._own_at(at, scale)
         passed = np.fmax(_share_passed(there, gradient), own)
         right = (kinds == Kind.MATCH) & (passed < np.minimum(self.passed[at], 1))
-        right[_excused_whole(there, gradient)] = False
+        right[_find_excused(there, gradient)] = False
         # a loss that overflows there says nothing; nor does a difference at larger weights, whose steps may be longer
         # than the loss is smooth, unless there was one here
         enlarged = np.full(len(at), scale == _scale_of_small(self.found)) & there.slopes.smooth
@@ -226,7 +226,7 @@ def _settle_disputed(found: EntryComparison, autodiff: Autodiff, *, own: Array, 
         known = known.compare_again(autodiff, disputed, scale)
         disputed = np.setdiff1d(disputed, known.found.judgements.because(Reason.WRONG_BESIDE))
         disputed = np.intersect1d(disputed, known.found.judgements.among(Kind.MISMATCH))
-    return _undecided(known.found, disputed)
+    return _leave_undecided(known.found, disputed)
 
 
 def _may_be_hidden(found: EntryComparison, *, safety: float = 1.0, terms: bool = True) -> Array:
@@ -255,8 +255,8 @@ def _find_missing(found: EntryComparison, autodiff: Autodiff) -> EntryComparison
         there, _ = _compare_scaled(found, autodiff, matches, scale)
         wrong = there.judgements.among(Kind.MISMATCH)
         found = found.with_entries(matches[wrong], there.part(wrong), reason=Reason.WRONG_BESIDE)
-    excused = _excused_whole(found, _largest_gradient(found, autodiff))
-    return _undecided(found, np.intersect1d(found.judgements.among(Kind.MATCH), excused))
+    excused = _find_excused(found, _find_largest_gradient(found, autodiff))
+    return _leave_undecided(found, np.intersect1d(found.judgements.among(Kind.MATCH), excused))
 
 
 def _departs(found: EntryComparison) -> bool:
@@ -270,12 +270,12 @@ def _is_small(found: EntryComparison) -> bool:
     A gradient as large as a rounding error that is larger than the loss need not be zero.
     """
     size = scale_of(np.ravel(found.oracle.values[found.name]))[found.entries]
-    return bool((_visible(found) * size <= max(abs(found.oracle.base), found.oracle.noise / UNIT)).all())
+    return bool((_compute_visible(found) * size <= max(abs(found.oracle.base), found.oracle.noise / UNIT)).all())
 
 
 def _is_zero_below(found: EntryComparison, autodiff: Autodiff) -> bool:
     """Whether a gradient is zero to its rounding error at every smaller scale."""
-    beside = (autodiff.at(_scaled_point(found, scale)) for scale in SCALES if scale < 1)
+    beside = (autodiff.at(_scale_point(found, scale)) for scale in SCALES if scale < 1)
     return all(there.gradient[found.name] is None or _is_zero(there, found.name) for there in beside)
 
 
@@ -291,12 +291,12 @@ def _scale_of_small(found: EntryComparison) -> float:
     return float(2.0 ** -np.floor(np.log2(largest))) if 0 < largest < SMALL else 1.0
 
 
-def _visible(found: EntryComparison) -> Array:
+def _compute_visible(found: EntryComparison) -> Array:
     """The smallest error of each entry that would have been seen (see entrywise.summarize)."""
     return SAFETY * found.allowed
 
 
-def _largest_gradient(found: EntryComparison, autodiff: Autodiff) -> float:
+def _find_largest_gradient(found: EntryComparison, autodiff: Autodiff) -> float:
     """The largest entry of the variable's gradient, by autodiff or by slopes, whichever is larger."""
     own = np.abs(np.asarray(autodiff.gradient[found.name], float))
     estimate = take_entries(found.slopes.value, found.judgements.among(Kind.MATCH))
@@ -306,10 +306,10 @@ def _largest_gradient(found: EntryComparison, autodiff: Autodiff) -> float:
 
 def _share_passed(found: EntryComparison, gradient: float) -> Array:
     """The largest error of each entry that would have passed, as a share of the gradient. Where there is none, 0."""
-    return _visible(found) / gradient if gradient > 0 else np.zeros(len(found.entries))
+    return _compute_visible(found) / gradient if gradient > 0 else np.zeros(len(found.entries))
 
 
-def _largest_share(gradient: Gradient, values: Mapping[str, Array]) -> float:
+def _find_largest_share(gradient: Gradient, values: Mapping[str, Array]) -> float:
     """The largest gradient of the loss, each entry in units of its weight's size: 0 where nothing has a gradient."""
     shares = [
         float(np.max(np.abs(g) * scale_of(np.ravel(values[name])).reshape(np.shape(g)), initial=0.0))
@@ -319,7 +319,7 @@ def _largest_share(gradient: Gradient, values: Mapping[str, Array]) -> float:
     return max(shares, default=0.0)
 
 
-def _scaled_point(found: EntryComparison, scale: float) -> dict[str, Array]:
+def _scale_point(found: EntryComparison, scale: float) -> dict[str, Array]:
     """All weights and inputs scaled."""
     return {name: scale * value for name, value in found.oracle.values.items()}
 
@@ -328,12 +328,12 @@ def _compare_scaled(
     found: EntryComparison, autodiff: Autodiff, at: Array, scale: float
 ) -> tuple[EntryComparison, float]:
     """The entries `at` (indices) compared with all weights and inputs scaled, and the largest gradient there."""
-    point = _scaled_point(found, scale)
+    point = _scale_point(found, scale)
     beside = autodiff.at(point)
     if beside.gradient[found.name] is None:
         return found.part(at), 0.0
     there = EntryComparison.of(found.oracle.moved(point), found.name, autodiff=beside, entries=found.entries[at])
     there = look_beside(measure_rounding(there, beside), beside, seed=0)
-    gradient = _largest_gradient(there, beside)
+    gradient = _find_largest_gradient(there, beside)
     differed = found.judgements.kinds[at] == Kind.MISMATCH
     return _with_longer_steps(there, beside, gradient, accusing=differed), gradient

@@ -11,7 +11,7 @@ from keras_ref.comparison.diagnoses.step_variations import StepOf, explain_step
 from keras_ref.comparison.diagnoses.table import Gradients, explain_each
 from keras_ref.comparison.optimizer_step import StepPredictions
 from keras_ref.evaluation.loss_function import Data
-from keras_ref.programs.program import flat_arrays
+from keras_ref.programs.program import flatten_arrays
 from keras_ref.reports.verdict import Reason, Verdict
 from scratch.arrays import Array
 
@@ -31,7 +31,7 @@ def name_causes(
 
     before, after   the weights around Keras's own step
     """
-    leaves = flat_arrays(data.x)
+    leaves = flatten_arrays(data.x)
     samples = len(leaves[0]) if leaves and leaves[0].ndim else 0
     wrong = [name for name, verdict in verdicts.items() if verdict.reason_code is Reason.GRADIENT_DIFFERS]
     causes = explain_each(

@@ -59,10 +59,10 @@ def judge_by_targets(name: str, handed: Mapping[str, Array], targets: Sequence[T
         return Judgement(
             kind=Kind.MISMATCH, reason=Reason.OWN_STEP_FOREIGN, details=(call.foreign[name],), against=losses[-1]
         )
-    for candidate in _candidates(losses, targets):
+    for candidate in _list_candidates(losses, targets):
         if not differs(gradient, candidate.slopes).any():
             words, passes = candidate.words, candidate.passes
-        elif clipped := clipping(name, handed, candidate.slopes):
+        elif clipped := describe_clipping(name, handed, candidate.slopes):
             words, passes = f"{candidate.words}, {clipped}", candidate.passes
         else:
             continue
@@ -87,7 +87,7 @@ class _Candidate:
     passes: bool = True
 
 
-def _candidates(losses: Sequence[NumericGradient], targets: Sequence[Target]) -> Iterator[_Candidate]:
+def _list_candidates(losses: Sequence[NumericGradient], targets: Sequence[Target]) -> Iterator[_Candidate]:
     value = targets[-1].taken.value
     yield _Candidate(f"the slopes of the loss that it differentiates ({value:.6g})", losses[-1], targets[-1:])
     if (count := len(losses)) < 2:
@@ -120,7 +120,7 @@ def find_foreign(name: str, gradient: Array, targets: Iterable[Target]) -> Judge
     return None
 
 
-def clipping(name: str, handed: Mapping[str, Array], slopes: NumericGradient) -> str:
+def describe_clipping(name: str, handed: Mapping[str, Array], slopes: NumericGradient) -> str:
     """How slopes were clipped to give the gradient of a variable that is handed over with others; "" if not so.
 
     A threshold is a number that somebody wrote down: a decimal of three digits.

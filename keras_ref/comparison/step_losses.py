@@ -8,14 +8,14 @@ from typing import Any
 
 import keras
 
-from keras_ref.comparison.autodiff import autodiff_at
+from keras_ref.comparison.autodiff import run_autodiff
 from keras_ref.comparison.optimizer_step import NumericGradient
 from keras_ref.comparison.oracles import Oracles
 from keras_ref.comparison.step_slopes import allow_kinks, numeric_gradient
 from keras_ref.comparison.train_step_losses import NoStepLoss, differentiated_loss, own_optimizers
 from keras_ref.comparison.train_step_recording import TakenGradient
-from keras_ref.errors import UserCodeFailed, short
-from keras_ref.evaluation.keras_parts import tensorflow_variable
+from keras_ref.errors import UserCodeFailed, shorten_error
+from keras_ref.evaluation.keras_parts import unwrap_variable
 from keras_ref.evaluation.loss_function import Data, LossFunction
 from scratch.differences import UNIT
 
@@ -53,17 +53,17 @@ class StepLosses:
     oracles_at: Callable[[LossFunction], Oracles]
     functions: dict[int, LossFunction] = field(default_factory=dict)
 
-    def returned(self, loss: LossFunction, data: Data) -> LossSlopes:
+    def measure_returned(self, loss: LossFunction, data: Data) -> LossSlopes:
         """The slopes of the returned loss by all trained weights, at the present ones."""
-        return self._slopes(lambda: loss.refresh(data), "returns")
+        return self._measure_slopes(lambda: loss.refresh(data), "returns")
 
-    def differentiated(self, taken: TakenGradient, data: Data) -> LossSlopes:
+    def measure_differentiated(self, taken: TakenGradient, data: Data) -> LossSlopes:
         """The slopes of the loss of a gradient that the step took, by the variables that it took it by.
 
         The state must be that at the step's start; the trained weights are assigned.
         """
         for name, value in taken.weights.items():
-            tensorflow_variable(self.trained[name]).assign(value)
+            unwrap_variable(self.trained[name]).assign(value)
 
         def made() -> LossFunction:
             if taken.number not in self.functions:
@@ -73,19 +73,19 @@ class StepLosses:
                 self.functions[taken.number] = self.make(loss)
             return self.functions[taken.number].refresh(data)
 
-        return self._slopes(made, "differentiates", taken.sources).repeated(taken.value, "differentiates")
+        return self._measure_slopes(made, "differentiates", taken.sources).repeated(taken.value, "differentiates")
 
-    def _slopes(self, made: Callable[[], LossFunction], what: str, names: Sequence[str] = ()) -> LossSlopes:
+    def _measure_slopes(self, made: Callable[[], LossFunction], what: str, names: Sequence[str] = ()) -> LossSlopes:
         """The slopes by these names; by all that autodiff connects with the loss where none are given."""
         try:
             loss = made()
             gathered = self.oracles_at(loss)
-            autodiff = autodiff_at(loss, loss.values)
+            autodiff = run_autodiff(loss, loss.values)
         except NoStepLoss as error:
             return LossSlopes(why_not=str(error))
         except UserCodeFailed as failed:
             return LossSlopes(
-                why_not=f"the loss that it {what} cannot be differenced: {short(failed.error).rstrip('.')}"
+                why_not=f"the loss that it {what} cannot be differenced: {shorten_error(failed.error).rstrip('.')}"
             )
         oracle = gathered.oracles[-1]
         slopes = {}

@@ -15,7 +15,7 @@ from keras_ref.comparison.neighbourhood import look_beside
 from keras_ref.comparison.optimizer_step import NumericGradient
 from keras_ref.comparison.oracles import ForwardOracle, Oracle, Oracles, TwinOracle
 from keras_ref.comparison.proven_departures import DepartingTwin
-from keras_ref.errors import listed
+from keras_ref.errors import join_names
 from keras_ref.reports.verdict import Kind
 from keras_ref.translation.departures import get_departure
 from scratch.arrays import Array
@@ -58,7 +58,7 @@ def allow_kinks(found: NumericGradient, oracle: Oracle, name: str, *, autodiff: 
 
     There even a value outside of the sides is a convention: of the zero biases of a new network, say.
     """
-    outside = _outside(found, autodiff, name)
+    outside = _find_outside(found, autodiff, name)
     if not len(outside):
         return found
     compared = measure_rounding(EntryComparison.of(oracle, name, autodiff=autodiff, entries=outside), autodiff)
@@ -87,7 +87,7 @@ def measure_slopes(
     departing = DepartingTwin(twin=oracle, autodiff=autodiff, forward=lambda: forward, seed=seed)
     departed: dict[str, list[str]] = {}
     for name in names:
-        if not len(_outside(slopes[name], autodiff, name)) or not departing.entries:
+        if not len(_find_outside(slopes[name], autodiff, name)) or not departing.entries:
             continue
         verdict = compare_entries(oracle, name, autodiff=autodiff, seed=seed)
         proof = departing.prove(verdict) if verdict.accused else None
@@ -96,13 +96,13 @@ def measure_slopes(
             for known in proof.ids:
                 departed.setdefault(known, []).append(name)
     return slopes, tuple(
-        f"Keras departs from the definition here ({known}): {get_departure(known).reason} The steps of {listed(where)} "
-        "are compared with slopes of Keras's own forward pass."
+        f"Keras departs from the definition here ({known}): {get_departure(known).reason} The steps of "
+        f"{join_names(where)} are compared with slopes of Keras's own forward pass."
         for known, where in departed.items()
     )
 
 
-def _outside(found: NumericGradient, autodiff: Autodiff, name: str) -> Array:
+def _find_outside(found: NumericGradient, autodiff: Autodiff, name: str) -> Array:
     """The flat entries at which autodiff's value is none that the slopes allow."""
     gradient = np.ravel(np.asarray(autodiff.gradient[name], float))
     allowed = found.error.ravel() + np.ravel(autodiff.rounding[name])

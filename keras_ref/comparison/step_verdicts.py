@@ -28,7 +28,7 @@ class HandedGradients:
     scale: float
 
 
-def unscaled(call: Handover) -> HandedGradients:
+def unscale_gradients(call: Handover) -> HandedGradients:
     """The gradients of a call, whose optimizer has a twin or does not scale."""
     twin = call.twin
     scale = 1.0 if isinstance(twin, NoTwin) else float(twin.optimizer.loss_scale(twin.state))
@@ -52,7 +52,7 @@ def judge_handed(
     """
     if targets and all(name in target.slopes for target in targets):
         judgement = judge_by_targets(name, handed.gradients, targets, handed.call)
-        return _beside_returned(name, judgement, targets, known) if honest else judgement
+        return _judge_beside_returned(name, judgement, targets, known) if honest else judgement
     own = known.slopes.get(name)
     if name in handed.call.foreign:
         details = (handed.call.foreign[name],)
@@ -67,7 +67,7 @@ def judge_handed(
     return Judgement(kind=Kind.UNDECIDED, reason=Reason.OWN_STEP, details=details)
 
 
-def _beside_returned(name: str, judgement: Judgement, targets: Sequence[Target], known: LossSlopes) -> Judgement:
+def _judge_beside_returned(name: str, judgement: Judgement, targets: Sequence[Target], known: LossSlopes) -> Judgement:
     """A judgement by the losses that a step differentiates, where it returns one too."""
     own, value = known.slopes.get(name), targets[0].taken.value
     if own is None or len(targets) > 1:
@@ -81,7 +81,7 @@ def _beside_returned(name: str, judgement: Judgement, targets: Sequence[Target],
     return judgement
 
 
-def visible(handed: Array, slopes: NumericGradient) -> float:
+def compute_visible(handed: Array, slopes: NumericGradient) -> float:
     """The smallest error of a handed gradient that would have been seen."""
     return float(2 * (UNIT * np.abs(handed) + slopes.error).max(initial=0.0))
 
@@ -91,7 +91,7 @@ def with_judgement(verdict: Verdict, handed: Array, judgement: Judgement, *, ste
     details = (step, *judgement.details) if judgement.reason.names_a_step else judgement.details
     slopes = judgement.against
     if judgement.kind is Kind.MATCH and slopes is not None:
-        seen = replace(verdict, visible=max(verdict.visible, visible(handed, slopes)))
+        seen = replace(verdict, visible=max(verdict.visible, compute_visible(handed, slopes)))
         return seen.because(judgement.reason, *details)
     if slopes is None:
         counts = {judgement.kind.value: verdict.total}
@@ -116,6 +116,6 @@ def with_judgement(verdict: Verdict, handed: Array, judgement: Judgement, *, ste
         autodiff=float(handed.ravel()[i]),
         numeric=float(slopes.slope.ravel()[i]),
         rounding=float(allowed.ravel()[i]),
-        visible=visible(handed, slopes),
+        visible=compute_visible(handed, slopes),
         cells=None,
     ).because(judgement.reason, *details)

@@ -12,7 +12,7 @@ from __future__ import annotations
 import numpy as np
 
 from keras_ref.comparison.oracles import Oracle
-from scratch.differences import UNIT, scale_of, taken
+from scratch.differences import UNIT, measure_step, scale_of
 from scratch.one_sided import LADDER
 
 #: a remainder counts while it is this many times the noise of one of the two losses it is made of: it is then off by
@@ -26,7 +26,7 @@ def remainder_order(oracle: Oracle, name: str, *, entry: int, autodiff: float) -
     """The observed order of R(t) along one entry (v its unit vector), from the smallest steps whose remainder is clear
     of noise: about 2 for a right entry, about 1 for a wrong one. nan where all remainders are noise, or not finite."""
     at = np.ravel(oracle.values[name])
-    steps = taken(at[[entry]], np.exp2(LADDER)[:, None] * scale_of(at)[[entry]])
+    steps = measure_step(at[[entry]], np.exp2(LADDER)[:, None] * scale_of(at)[[entry]])
     losses = np.asarray(oracle.losses(name, np.array([entry]), steps), dtype=float)[:, 0]
     steps = steps[:, 0]
     with np.errstate(all="ignore"):

@@ -23,7 +23,7 @@ def align(
         for j, other in enumerate(second):
             if (one == "output") != (other == "output"):
                 continue
-            gain[i, j] = _gain(one, other, a[one], b[other], agree=agree.get((one, other), False))
+            gain[i, j] = _score_pair(one, other, a[one], b[other], agree=agree.get((one, other), False))
     score = np.zeros((len(first) + 1, len(second) + 1))
     for i in reversed(range(len(first))):
         for j in reversed(range(len(second))):
@@ -44,7 +44,7 @@ def align(
     return found
 
 
-def _gain(one: str, other: str, a: Array, b: Array, *, agree: bool) -> float:
+def _score_pair(one: str, other: str, a: Array, b: Array, *, agree: bool) -> float:
     """How much speaks for two tensors being the same."""
     name = 0.25 * (one == other)
     if a.shape != b.shape:
@@ -58,6 +58,6 @@ def _gain(one: str, other: str, a: Array, b: Array, *, agree: bool) -> float:
     return (1.0 / (1.0 + 4 * distance) if np.isfinite(distance) else 0.05) + name
 
 
-def compact(names: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+def drop_lone_tensors(names: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
     """The pairs without those tensors that only one side shows and that stand before an agreement (fused layers)."""
     return [pair for pair in names if all(pair)]

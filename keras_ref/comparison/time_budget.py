@@ -32,7 +32,7 @@ def sample_entries(size: int, *, most: int | None, seed: int) -> Array:
     return np.sort(np.random.default_rng(seed).choice(size, most, replace=False))
 
 
-def first_entries(size: int, *, count: int, seed: int) -> Array:
+def draw_first_entries(size: int, *, count: int, seed: int) -> Array:
     """The first `count` entries of an order that is drawn with the seed: fewer are always among more."""
     return np.sort(np.random.default_rng(seed).permutation(size)[:count])
 
@@ -61,7 +61,7 @@ def compare_within_budget(evidence: Evidence, *, seconds: float, most: int | Non
         return time.perf_counter() - begun
 
     def compare(name: str, count: int) -> list[Verdict]:
-        entries = first_entries(sizes[name], count=count, seed=settings.seed + names.index(name))
+        entries = draw_first_entries(sizes[name], count=count, seed=settings.seed + names.index(name))
         return [
             compare_entries(oracle, name, autodiff=evidence.autodiff, entries=entries, seed=settings.seed)
             for oracle in evidence.oracles
@@ -93,7 +93,7 @@ def compare_within_budget(evidence: Evidence, *, seconds: float, most: int | Non
         # entries took longer than the first of them had promised
         together = along_directions()
     along = {v.name: v for v in together.verdicts}
-    verdicts = [verdict for n in names for verdict in _joined(one_by_one[n], along.get(n))]
+    verdicts = [verdict for n in names for verdict in _join_verdicts(one_by_one[n], along.get(n))]
     late = any(compared[n] < (size if most is None else min(size, most)) for n, size in sizes.items())
     rest = "the others together along random directions; effort='full' compares all" if along else "none was left out"
     return Outcome(tuple(verdicts), together.notes).with_notes(
@@ -109,7 +109,7 @@ def _fits(sizes: Mapping[str, int], costs: Mapping[str, float], *, seconds: floa
     return sum(cost * sizes[name] for name, cost in costs.items()) <= seconds
 
 
-def _joined(one_by_one: list[Verdict], along: Verdict | None) -> list[Verdict]:
+def _join_verdicts(one_by_one: list[Verdict], along: Verdict | None) -> list[Verdict]:
     """The verdicts on drawn entries with what directions say of all: the worse of both, and the larger error unseen."""
     if along is None:
         return one_by_one

@@ -11,7 +11,7 @@ import keras
 import tensorflow as tf
 from keras.src.backend.common.stateless_scope import get_stateless_scope, in_stateless_scope
 
-from keras_ref.comparison.training_steps import packed
+from keras_ref.comparison.training_steps import pack_batch
 from keras_ref.errors import BadInput
 from keras_ref.evaluation.keras_2 import is_optimizer
 from keras_ref.evaluation.keras_classes import KerasVariable
@@ -32,7 +32,7 @@ def own_optimizers(model: Any) -> list[Any]:
     return list({id(o): o for o in found if isinstance(o, keras.optimizers.Optimizer) or is_optimizer(o)}.values())
 
 
-def applying_method(optimizer: Any) -> str:
+def find_applying_method(optimizer: Any) -> str:
     """The method by which an optimizer takes gradients, however it is called."""
     return "apply_gradients" if is_optimizer(optimizer) else "apply"
 
@@ -62,13 +62,13 @@ def _without_optimizers(model: Any, optimizers: Sequence[Any], trained: Sequence
     )
     with Restoration() as restoration, running_functions_eagerly(), scope:
         for optimizer in optimizers:
-            restoration.set_attribute(optimizer, applying_method(optimizer), lambda *_, **__: None)
+            restoration.set_attribute(optimizer, find_applying_method(optimizer), lambda *_, **__: None)
         for variable in trained:  # what a step moves by itself stays where it is
             restoration.set_attribute(variable, "assign", lambda value: value)
         present = get_stateless_scope()
         values = (present.get_current_value(v) for v in trained if isinstance(v, KerasVariable))
         tapes = _Tapes([value for value in values if value is not None], seen)
-        for method, made in (("__enter__", tapes.entering), ("gradient", tapes.gradient)):
+        for method, made in (("__enter__", tapes.wrap_enter), ("gradient", tapes.gradient)):
             original = getattr(tf.GradientTape, method)
             restoration.undo_by(setattr, tf.GradientTape, method, original)
             setattr(tf.GradientTape, method, made(original))
@@ -81,7 +81,7 @@ def returned_loss(model: Any, optimizers: Sequence[Any], trained: Sequence[Any])
 
     def loss(data: Data) -> Any:
         with _without_optimizers(model, optimizers, trained, lambda _: None):
-            return loss_in(model.train_step(packed(data)))
+            return loss_in(model.train_step(pack_batch(data)))
 
     return loss
 
@@ -97,7 +97,7 @@ def differentiated_loss(
     def loss(data: Data) -> Any:
         losses: list[Any] = []
         with _without_optimizers(model, optimizers, trained, losses.append):
-            model.train_step(packed(data))
+            model.train_step(pack_batch(data))
         if number >= len(losses):
             raise NoStepLoss(f"it takes {len(losses)} gradients with the same weights and data, and took more")
         return losses[number]
@@ -122,7 +122,7 @@ class _Tapes:
     seen: Seen
     opened: list[Any] = field(default_factory=list)
 
-    def entering(self, original: Callable[..., Any]) -> Callable[..., Any]:
+    def wrap_enter(self, original: Callable[..., Any]) -> Callable[..., Any]:
         """`GradientTape.__enter__`: what stands in the place of a variable is watched like one."""
 
         def enter(tape: Any) -> Any:
@@ -142,7 +142,7 @@ class _Tapes:
             flat = tf.nest.flatten(sources)
             is_weight = [is_variable(s) or any(s is one for one in self.held) for s in flat]
             if any(is_weight):
-                self.seen(total_of(target, *arguments, **options))
+                self.seen(sum_target(target, *arguments, **options))
             if self._is_recorded(tape):
                 return original(tape, target, tf.nest.map_structure(_present, sources), *arguments, **options)
             others = [s for s, known in zip(flat, is_weight, strict=True) if not known]
@@ -177,7 +177,7 @@ def is_variable(source: Any) -> bool:
     return isinstance(source, (KerasVariable, tf.Variable))
 
 
-def total_of(target: Any, output_gradients: Any = None, *_: Any, **__: Any) -> Any:
+def sum_target(target: Any, output_gradients: Any = None, *_: Any, **__: Any) -> Any:
     """The scalar whose gradient GradientTape.gradient(target, …, output_gradients) takes."""
     targets = [tf.convert_to_tensor(one) for one in tf.nest.flatten(target)]
     factors = [None] * len(targets) if output_gradients is None else tf.nest.flatten(output_gradients)

@@ -16,14 +16,19 @@ import numpy as np
 import tensorflow as tf
 
 from keras_ref.comparison.optimizer_step import OptimizerTwin
-from keras_ref.comparison.train_step_losses import applying_method, is_variable, running_functions_eagerly, total_of
-from keras_ref.comparison.training_steps import packed
+from keras_ref.comparison.train_step_losses import (
+    find_applying_method,
+    is_variable,
+    running_functions_eagerly,
+    sum_target,
+)
+from keras_ref.comparison.training_steps import pack_batch
 from keras_ref.errors import running_user_code
 from keras_ref.evaluation.backward_errors import running_backward_pass
 from keras_ref.evaluation.keras_2 import is_optimizer
-from keras_ref.evaluation.keras_parts import tensorflow_variable
+from keras_ref.evaluation.keras_parts import unwrap_variable
 from keras_ref.evaluation.loss_function import Data
-from keras_ref.evaluation.naming import path_of
+from keras_ref.evaluation.naming import find_path
 from keras_ref.evaluation.restoration import Restoration
 from keras_ref.evaluation.sparse_gradient import SparseGradient
 from keras_ref.translation.from_keras import NoTwin
@@ -108,7 +113,7 @@ def record_step(
         model.reset_metrics()
         recording.before = recorder.weights()
         with running_user_code():
-            recording.logs = model.train_step(packed(data))
+            recording.logs = model.train_step(pack_batch(data))
         recording.after = recorder.weights()
     return recording
 
@@ -133,26 +138,26 @@ class _Recorder:
     def watch(self, restoration: Restoration, optimizers: Sequence[Any]) -> None:
         """Stand in the place of the methods until the restoration."""
         for optimizer in optimizers:
-            method = applying_method(optimizer)
-            applied = self._applied_by_pairs if is_optimizer(optimizer) else self._applied
+            method = find_applying_method(optimizer)
+            applied = self._record_applied_pairs if is_optimizer(optimizer) else self._record_applied
             restoration.set_attribute(optimizer, method, partial(applied, optimizer, getattr(optimizer, method)))
         for name, variable in self.trained.items():
-            held = tensorflow_variable(variable)
+            held = unwrap_variable(variable)
             for method in WRITES:
-                restoration.set_attribute(held, method, partial(self._written, name, getattr(held, method)))
+                restoration.set_attribute(held, method, partial(self._read_written, name, getattr(held, method)))
         original = tf.GradientTape.gradient
         restoration.undo_by(setattr, tf.GradientTape, "gradient", original)
         # a function, not a partial: it has to become a method
-        tf.GradientTape.gradient = lambda *arguments, **options: self._taken(original, *arguments, **options)
+        tf.GradientTape.gradient = lambda *arguments, **options: self._take(original, *arguments, **options)
 
-    def _taken(
+    def _take(
         self, original: Callable[..., Any], tape: Any, target: Any, sources: Any, *arguments: Any, **options: Any
     ) -> Any:
         with running_backward_pass():
             found = original(tape, target, sources, *arguments, **options)
         flat = tf.nest.flatten(sources)
         if any(map(is_variable, flat)):
-            self._note(flat, tf.nest.flatten(found), float(total_of(target, *arguments, **options)), sys._getframe(2))  # noqa: SLF001
+            self._note(flat, tf.nest.flatten(found), float(sum_target(target, *arguments, **options)), sys._getframe(2))  # noqa: SLF001
         return found
 
     def _note(self, sources: Sequence[Any], found: Sequence[Any], value: float, caller: FrameType) -> None:
@@ -172,16 +177,18 @@ class _Recorder:
             )
         )
 
-    def _applied(self, optimizer: Any, original: Callable[..., Any], grads: Any, variables: Any = None) -> None:
+    def _record_applied(self, optimizer: Any, original: Callable[..., Any], grads: Any, variables: Any = None) -> None:
         grads, names = list(grads), self.names
         known = list(optimizer._trainable_variables if variables is None else variables)  # noqa: SLF001 (as Keras)
         for variable in known:
-            names.setdefault(id(variable), path_of(variable))
+            names.setdefault(id(variable), find_path(variable))
         before = {names[id(v)]: v.numpy() for v in known}
         gradients = {
-            names[id(v)]: _array(g, tuple(v.shape)) for v, g in zip(known, grads, strict=True) if g is not None
+            names[id(v)]: _convert_to_array(g, tuple(v.shape))
+            for v, g in zip(known, grads, strict=True)
+            if g is not None
         }
-        twin = self._twin_of(optimizer, known, before)
+        twin = self._find_twin(optimizer, known, before)
         self.acting.append(optimizer)
         try:
             original(grads, known)
@@ -195,11 +202,11 @@ class _Recorder:
                 before=before,
                 after={names[id(v)]: v.numpy() for v in known},
                 taken=len(self.recording.taken),
-                foreign=self._foreign({names[id(v)]: g for v, g in zip(known, grads, strict=True)}),
+                foreign=self._find_foreign({names[id(v)]: g for v, g in zip(known, grads, strict=True)}),
             )
         )
 
-    def _applied_by_pairs(
+    def _record_applied_pairs(
         self, optimizer: Any, original: Callable[..., Any], pairs: Any, *arguments: Any, **options: Any
     ) -> None:
         """The same of an optimizer of Keras 2, which is given (gradient, variable)."""
@@ -208,9 +215,11 @@ class _Recorder:
         def apply(grads: Sequence[Any], variables: Sequence[Any]) -> Any:
             return original(zip(grads, variables, strict=True), *arguments, **options)
 
-        self._applied(optimizer, apply, grads, known)
+        self._record_applied(optimizer, apply, grads, known)
 
-    def _twin_of(self, optimizer: Any, variables: Sequence[Any], values: Mapping[str, Array]) -> OptimizerTwin | NoTwin:
+    def _find_twin(
+        self, optimizer: Any, variables: Sequence[Any], values: Mapping[str, Array]
+    ) -> OptimizerTwin | NoTwin:
         try:
             if not is_optimizer(optimizer):
                 return OptimizerTwin.of(optimizer, variables, self.names, values)
@@ -222,18 +231,18 @@ class _Recorder:
         except NoTwin as error:
             return error
 
-    def _foreign(self, handed: Mapping[str, Any]) -> dict[str, str]:
+    def _find_foreign(self, handed: Mapping[str, Any]) -> dict[str, str]:
         """The variables that are handed what a tape gave as the gradient by another one, whose name is given."""
         given = {id(g): name for one in self.recording.taken for g, name in one.results if g is not None}
         return {name: given[id(g)] for name, g in handed.items() if given.get(id(g), name) != name}
 
-    def _written(self, name: str, original: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+    def _read_written(self, name: str, original: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
         if not self.acting:
             self.recording.written.add(name)
         return original(*arguments, **options)
 
 
-def _array(gradient: Any, shape: tuple[int, ...]) -> Any:
+def _convert_to_array(gradient: Any, shape: tuple[int, ...]) -> Any:
     """A gradient as an array; a sparse one keeps its slices."""
     if isinstance(gradient, tf.IndexedSlices):
         return SparseGradient.of(gradient.values.numpy(), gradient.indices.numpy().astype(int), shape)

@@ -10,7 +10,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_ref.comparison.autodiff import autodiff_at
+from keras_ref.comparison.autodiff import run_autodiff
 from keras_ref.comparison.evidence import Outcome
 from keras_ref.comparison.optimizer_step import (
     DepartingStep,
@@ -22,7 +22,7 @@ from keras_ref.comparison.optimizer_step import (
 from keras_ref.comparison.oracles import Oracles
 from keras_ref.comparison.step_causes import name_causes
 from keras_ref.comparison.step_slopes import AT_ONCE, measure_slopes
-from keras_ref.errors import BadInput, TrainStepFailed, UserCodeFailed, listed, running_user_code
+from keras_ref.errors import BadInput, TrainStepFailed, UserCodeFailed, join_names, running_user_code
 from keras_ref.evaluation.loss_function import Data, LossFunction
 from keras_ref.evaluation.restoration import restore_variables
 from keras_ref.evaluation.sparse_gradient import find_sparse_gradients
@@ -70,24 +70,24 @@ def compare_steps(
             found[name].append(verdict)
         if departed:
             # what Keras remembers is no longer what the law says: the next step starts from Keras's own state
-            state = mirrors.state_of(model.optimizer, {v.path: names[id(v)] for v in model.trainable_variables})
+            state = mirrors.read_state(model.optimizer, {v.path: names[id(v)] for v in model.trainable_variables})
             twin = replace(twin, state=state, doubt={})
         else:
             twin = replace(twin, state=predictions.law.state, doubt=predictions.law.doubt)
         if progress is not None:
             progress(step, len(batches), f"step {step}")
-    return Outcome(tuple(worst_step(verdicts) for verdicts in found.values()), tuple(notes))
+    return Outcome(tuple(choose_worst_step(verdicts) for verdicts in found.values()), tuple(notes))
 
 
 def predict_step(twin: OptimizerTwin, loss: LossFunction, gathered: Oracles, *, seed: int) -> StepPredictions:
     """What the next training step should lead to, from the present weights. Raises: BadInput if nothing trains."""
     weights = {name: loss.values[name] for name in loss.variables}
-    autodiff = autodiff_at(loss, loss.values)
+    autodiff = run_autodiff(loss, loss.values)
     exact = {name: g for name in weights if (g := autodiff.gradient[name]) is not None}
     if not exact:
         raise BadInput(
             "A training step needs the gradient of at least one trained variable: Keras's optimizer refuses it "
-            f"otherwise (No gradients provided for any variable). Received: none for {listed(weights)}. "
+            f"otherwise (No gradients provided for any variable). Received: none for {join_names(weights)}. "
             "check_gradients says what stops each of them."
         )
     numeric, notes = measure_slopes(gathered, list(exact), autodiff=autodiff, seed=seed)
@@ -126,18 +126,18 @@ def _train(model: Any, data: Data) -> None:
     """One training step of Keras's own, at a point where the loss has been computed before."""
     try:
         with running_user_code():
-            model.train_step(packed(data))
+            model.train_step(pack_batch(data))
     except UserCodeFailed as failed:
         raise TrainStepFailed(str(failed)) from failed.error
 
 
-def packed(data: Data) -> Any:
+def pack_batch(data: Data) -> Any:
     """A batch as fit hands it to a train step: inputs alone where there are no targets."""
     tensors = data.tensors()
     return keras.utils.pack_x_y_sample_weight(tensors.x, tensors.y, tensors.sample_weight)
 
 
-def worst_step(verdicts: Iterable[Verdict]) -> Verdict:
+def choose_worst_step(verdicts: Iterable[Verdict]) -> Verdict:
     """The first verdict that fails; where none does, that whose difference is the largest share of what is allowed."""
 
     def badness(verdict: Verdict) -> tuple[bool, float]:

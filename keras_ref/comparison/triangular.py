@@ -15,7 +15,7 @@ from keras_ref.comparison.autodiff import Autodiff
 from keras_ref.comparison.entry_slopes import measure_beside_autodiff
 from keras_ref.comparison.evidence import Evidence, Outcome
 from keras_ref.comparison.oracles import Oracle
-from keras_ref.evaluation.graph import operations
+from keras_ref.evaluation.graph import walk_operations
 from keras_ref.reports.verdict import Kind, Reason, Verdict
 from scratch.arrays import Array
 
@@ -34,21 +34,21 @@ def mark_symmetrized(outcome: Outcome, *, evidence: Evidence) -> Outcome:
     if not any(map(is_candidate, outcome.verdicts)):
         return outcome
     graph = evidence.loss.graph
-    if graph is not None and not any(operation.type in READERS for operation in operations(graph)):
+    if graph is not None and not any(operation.type in READERS for operation in walk_operations(graph)):
         return outcome
-    return outcome.each(lambda v: _symmetrized(v, oracle, evidence.autodiff) if is_candidate(v) else v)
+    return outcome.each(lambda v: _symmetrize(v, oracle, evidence.autodiff) if is_candidate(v) else v)
 
 
 def _is_square(value: Array) -> bool:
     return value.ndim >= 2 and value.shape[-1] == value.shape[-2] > 1
 
 
-def _symmetrized(verdict: Verdict, oracle: Oracle, autodiff: Autodiff) -> Verdict:
+def _symmetrize(verdict: Verdict, oracle: Oracle, autodiff: Autodiff) -> Verdict:
     value, gradient = oracle.values[verdict.name], autodiff.gradient[verdict.name]
     if gradient is None:
         return verdict
     rounding = autodiff.rounding[verdict.name]
-    symmetric = np.abs(gradient - _transposed(gradient)) <= rounding + _transposed(rounding)
+    symmetric = np.abs(gradient - _transpose(gradient)) <= rounding + _transpose(rounding)
     if not symmetric.all():  # known without a single evaluation of the loss
         return verdict
     slopes = measure_beside_autodiff(
@@ -62,8 +62,8 @@ def _symmetrized(verdict: Verdict, oracle: Oracle, autodiff: Autodiff) -> Verdic
     upper = np.triu(np.ones(value.shape[-2:], bool), 1)
     flat = np.abs(numeric) <= error
     unread = next((name for name, where in (("upper", upper), ("lower", upper.T)) if flat[..., where].all()), None)
-    allowed = error + _transposed(error) + rounding + _transposed(rounding)
-    agrees = np.abs(gradient + _transposed(gradient) - numeric - _transposed(numeric)) <= allowed
+    allowed = error + _transpose(error) + rounding + _transpose(rounding)
+    agrees = np.abs(gradient + _transpose(gradient) - numeric - _transpose(numeric)) <= allowed
     if unread is None or not slopes.smooth.all() or not agrees.all():
         return verdict
     found = replace(
@@ -75,5 +75,5 @@ def _symmetrized(verdict: Verdict, oracle: Oracle, autodiff: Autodiff) -> Verdic
     return found.because(Reason.ONE_TRIANGLE, unread)
 
 
-def _transposed(matrix: Array) -> Array:
+def _transpose(matrix: Array) -> Array:
     return np.swapaxes(matrix, -1, -2)

@@ -71,14 +71,14 @@ def match_weights(a: Sequence[Weight], b: Sequence[Weight], given: Mapping[str, 
     """
     if not a or not b:  # a program without weights of its own takes those of the other one
         return Matching(tuple(Pair(one, one, LAYOUTS[0]) for one in a or b))
-    chosen = _given_pairs(a, b, given or {})
+    chosen = _read_given_pairs(a, b, given or {})
     rest_a = [w for w in a if w not in {x for x, _ in chosen}]
     rest_b = [w for w in b if w not in {y for _, y in chosen}]
     everywhere = not all(w.known for w in (*a, *b))  # a program that does not say what is trained trains all
     found = list(chosen)
     for kind in (None,) if everywhere else (True, False):
         first, second = ([w for w in rest if kind is None or w.trainable is kind] for rest in (rest_a, rest_b))
-        found += _aligned(first, second)
+        found += _align_weights(first, second)
     if not found:
         raise BadInput(
             "Two programs must have weights that fit each other. Received: "
@@ -91,7 +91,9 @@ def match_weights(a: Sequence[Weight], b: Sequence[Weight], given: Mapping[str, 
     return Matching(tuple(pairs), tuple(w for w in a if w not in matched_a), tuple(w for w in b if w not in matched_b))
 
 
-def _given_pairs(a: Sequence[Weight], b: Sequence[Weight], given: Mapping[str, str]) -> list[tuple[Weight, Weight]]:
+def _read_given_pairs(
+    a: Sequence[Weight], b: Sequence[Weight], given: Mapping[str, str]
+) -> list[tuple[Weight, Weight]]:
     pairs = []
     for name_a, name_b in given.items():
         sides = [next((w for w in side if w.name == name), None) for side, name in ((a, name_a), (b, name_b))]
@@ -102,7 +104,7 @@ def _given_pairs(a: Sequence[Weight], b: Sequence[Weight], given: Mapping[str, s
                     f"Its weights are {_shapes(weights)}."
                 )
         one, other = (weight for weight in sides if weight is not None)
-        if not fitting(one, other):
+        if not find_fitting_layouts(one, other):
             raise BadInput(
                 f"Mapped weights must have the same entries. Received: {_shapes([one])} and {_shapes([other])}. "
                 "Map others."
@@ -111,21 +113,21 @@ def _given_pairs(a: Sequence[Weight], b: Sequence[Weight], given: Mapping[str, s
     return pairs
 
 
-def fitting(a: Weight, b: Weight) -> list[WeightLayout]:
+def find_fitting_layouts(a: Weight, b: Weight) -> list[WeightLayout]:
     """The layouts in which b can hold the values of a."""
     if a.known and b.known:
-        return [LAYOUTS[0]] if a.shape == b.shape else [GROUPED] if _same_filters(a.shape, b.shape) else []
+        return [LAYOUTS[0]] if a.shape == b.shape else [GROUPED] if _has_same_filters(a.shape, b.shape) else []
     known = [layout for layout in LAYOUTS if layout.rank in (0, len(a.shape))]
     return [layout for layout in known if layout.away(np.empty(a.shape)).shape == b.shape]
 
 
-def _same_filters(a: tuple[int, ...], b: tuple[int, ...]) -> bool:
+def _has_same_filters(a: tuple[int, ...], b: tuple[int, ...]) -> bool:
     """Whether one shape is that of filters by group, the other the same by channel."""
     is_same = len(a) == len(b) > 2 and a[:-2] == b[:-2] and np.prod(a) == np.prod(b)
     return bool(is_same and 1 in (a[-2], b[-2]))
 
 
-def _aligned(a: Sequence[Weight], b: Sequence[Weight]) -> list[tuple[Weight, Weight]]:
+def _align_weights(a: Sequence[Weight], b: Sequence[Weight]) -> list[tuple[Weight, Weight]]:
     """The longest common order of weights that fit, parts of the same name preferred."""
     rows, columns = len(a), len(b)
     score = np.zeros((rows + 1, columns + 1))
@@ -135,7 +137,7 @@ def _aligned(a: Sequence[Weight], b: Sequence[Weight]) -> list[tuple[Weight, Wei
         for j in range(columns):
             key = (a[i].shape, b[j].shape, a[i].known and b[j].known)
             if key not in shapes:
-                shapes[key] = bool(fitting(a[i], b[j]))
+                shapes[key] = bool(find_fitting_layouts(a[i], b[j]))
             parts = a[i].known and b[j].known and a[i].part != b[j].part
             if shapes[key] and not parts:
                 gain[i, j] = 1 + 0.25 * (a[i].part == b[j].part) + 0.25 * (a[i].name == b[j].name)
@@ -156,7 +158,7 @@ def _aligned(a: Sequence[Weight], b: Sequence[Weight]) -> list[tuple[Weight, Wei
 
 def _with_layouts(found: Sequence[tuple[Weight, Weight]]) -> list[Pair]:
     """A layout for each pair: what the shape of a square matrix leaves open is as it is for the others."""
-    options = [(one, other, fitting(one, other)) for one, other in found]
+    options = [(one, other, find_fitting_layouts(one, other)) for one, other in found]
     decided = {known[0].words for one, _, known in options if len(known) == 1 and len(one.shape) > 1}
     turned = "transposed" in decided and "" not in decided
     return [Pair(one, other, known[-1] if turned and len(one.shape) > 1 else known[0]) for one, other, known in options]

@@ -18,11 +18,11 @@ import tensorflow as tf
 from keras_ref.checks.gradients import check_gradients
 from keras_ref.checks.updates import check_updates
 from keras_ref.errors import CouldNotRun
-from keras_ref.evaluation.float64 import policy_of
+from keras_ref.evaluation.float64 import find_policy
 from keras_ref.own_modules import registry
 from keras_ref.reports.verdict import Report, Verdict
 from keras_ref.translation import departures
-from keras_ref.translation.to_keras import mirror, mirrored
+from keras_ref.translation.to_keras import mirror, mirror_object
 from scratch.arrays import Array
 from scratch.fields import Index, Real
 from scratch.layers.core import Activation, Dense
@@ -55,16 +55,16 @@ def compare_example(kind: str, name: str) -> Results:
 # Drawing an example ---------------------------------------------------------------------------------------------------
 
 
-def _anything(_: Any) -> bool:
+def _accept_anything(_: Any) -> bool:
     return True
 
 
-def _largest(_: Any, high: Any) -> Any:
+def _choose_size(_: Any, high: Any) -> Any:
     """The size that is taken of a free dimension, of those between low and high."""
     return high
 
 
-def draw_specification(kind: str, name: str, suits: Callable[[Any], bool] = _anything) -> Any:
+def draw_specification(kind: str, name: str, suits: Callable[[Any], bool] = _accept_anything) -> Any:
     """The simplest legal specification that `suits`; one that Keras does not refuse, if there is one.
 
     Raises: CouldNotRun without Hypothesis.
@@ -100,14 +100,16 @@ def _draw_array(shape: tuple[int, ...], domain: Any, seed: int) -> Array:
     if hasattr(domain, "small"):
         return generator.normal(size=shape)
     samples = strategies.samples(shape, domain, patterns=("generic",))
-    return np.asarray(find(samples, _anything, settings=settings(database=None, derandomize=True, deadline=None)))
+    return np.asarray(
+        find(samples, _accept_anything, settings=settings(database=None, derandomize=True, deadline=None))
+    )
 
 
 def _draw_model(spec: Any) -> tuple[Model, dict[str, Array], Any]:
     """A model of one layer, its weights, its input or inputs."""
     from keras_ref import strategies
 
-    shapes = tuple(tuple(int(n or 2) for n in shape) for shape in spec.input_shapes(_largest))
+    shapes = tuple(tuple(int(n or 2) for n in shape) for shape in spec.input_shapes(_choose_size))
     model = strategies.model_of(spec, shapes)
     own, domains = spec.weight_domains(), spec.input_domains()
     weights = {
@@ -123,7 +125,7 @@ def _draw_model(spec: Any) -> tuple[Model, dict[str, Array], Any]:
 
 def _compare_layer(kind: str, name: str) -> Results:
     """The simplest specification; if Keras refuses it, the simplest one without sizes of 1."""
-    for suits in (_anything, _has_no_ones):
+    for suits in (_accept_anything, _has_no_ones):
         spec = draw_specification(kind, name, suits)
         try:
             return _compare_model(*_draw_model(spec))
@@ -223,7 +225,7 @@ def _compare_forward(model: Model, weights: dict[str, Array], x: Any, dtype: str
     keras_model = mirror(model, weights, dtype=dtype)
     ours = [np.asarray(o, float) for o in keras.tree.flatten(model.forward(weights, x))]
     theirs = [np.asarray(o, float) for o in keras.tree.flatten(keras_model(x, training=False))]
-    single = dtype == "float32" or any(policy_of(layer) == "float32" for layer in model.layers.values())
+    single = dtype == "float32" or any(find_policy(layer) == "float32" for layer in model.layers.values())
     close = all(_are_close(a, b, eps=EPS32 if single else EPS64) for a, b in zip(ours, theirs, strict=True))
     return _judge(model.layers.values(), close=close)
 
@@ -247,10 +249,10 @@ def _sum_up(verdicts: list[Verdict]) -> str:
 
 def _compare_loss(kind: str, name: str) -> Results:
     spec = draw_specification(kind, name)
-    shapes = [tuple(int(n or 2) for n in shape) for shape in spec.shapes(_largest)]
+    shapes = [tuple(int(n or 2) for n in shape) for shape in spec.shapes(_choose_size)]
     y, p = (_draw_array(s, d, i) for i, (s, d) in enumerate(zip(shapes, spec.domains(), strict=True)))
     model = Model.chain([Activation("linear")], p.shape[1:])
-    value, keras_value = np.float64(spec(y, p)), np.float64(mirrored(spec, dtype="float64")(y, p))
+    value, keras_value = np.float64(spec(y, p)), np.float64(mirror_object(spec, dtype="float64")(y, p))
     result = _judge([spec], close=_are_close(value, keras_value))
     values = f"differs: {float(value)!r}, {float(keras_value)!r}" if result == "differs" else result
     return {"values": values} | _compare_gradients(
@@ -272,7 +274,7 @@ def _compare_optimizer(kind: str, name: str) -> Results:
 def _compare_values(kind: str, name: str) -> Results:
     """A schedule at some steps, a regularizer or constraint at a weight."""
     spec = draw_specification(kind, name)
-    own = mirrored(spec)
+    own = mirror_object(spec)
     if kind == "schedule":
         pairs = [(np.asarray(spec(step), float), np.asarray(own(step), float)) for step in (0, 1, 2, 5, 11)]
     else:

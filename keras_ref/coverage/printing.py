@@ -13,7 +13,7 @@ from rich.table import Table
 from keras_ref.coverage.processes import compare_examples
 from keras_ref.coverage.table import OPEN, Coverage, cover, list_unexported
 from keras_ref.own_modules import registry
-from keras_ref.reports.terminal import show_progress, ticking
+from keras_ref.reports.terminal import make_ticker, show_progress
 from keras_ref.translation import departures
 from scratch.progress import Progress
 
@@ -53,7 +53,7 @@ def collect_coverage(
 def print_coverage(console: Console, *, run: bool = False) -> bool:
     """Print all tables, the departures, and last what is missing. Returns whether nothing is missing or differs."""
     with show_progress(console) as bar:
-        tables = collect_coverage(run=run, progress=ticking(bar, "coverage"))
+        tables = collect_coverage(run=run, progress=make_ticker(bar, "coverage"))
     console.print(
         f"What Keras {keras.__version__} exports, on TensorFlow {tf.__version__}", markup=False, highlight=False
     )

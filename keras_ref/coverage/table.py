@@ -91,7 +91,7 @@ def list_exports(kind: str) -> dict[str, tuple[str, ...]]:
     for name, member in vars(HOMES[kind]).items():
         if inspect.isclass(member) and issubclass(member, bases[kind]):
             names.setdefault(member, []).append(name)
-    known = _families(kind)
+    known = _list_families(kind)
     result = {}
     for cls, own in names.items():
         # the name in the inventory comes first, else the name of the class
@@ -100,7 +100,7 @@ def list_exports(kind: str) -> dict[str, tuple[str, ...]]:
     return dict(sorted(result.items()))
 
 
-def _families(kind: str) -> dict[str, str]:
+def _list_families(kind: str) -> dict[str, str]:
     """{name: family} of the inventory, optional names included."""
     found = {name: family for family, names in read_inventory().get(kind, {}).items() for name in names}
     if kind == "layer":
@@ -113,13 +113,13 @@ def cover(kind: str, exports: Mapping[str, tuple[str, ...]] | None = None) -> Co
     from keras_ref.translation import departures
 
     exports = list_exports(kind) if exports is None else exports
-    twins, families, excluded = registry.names(kind), _families(kind), read_inventory()["excluded"].get(kind, {})
+    twins, families, excluded = registry.names(kind), _list_families(kind), read_inventory()["excluded"].get(kind, {})
     rows = []
     for name in [*families, *sorted(set(exports) - set(families))]:
         aliases, family = exports.get(name, ()), families.get(name, "")
         twin = next((n for n in (name, *aliases) if n in twins), None)
         reason = next((excluded[n] for n in (name, *aliases) if n in excluded), "")
-        status = _status(exported=name in exports, twin=twin is not None, excluded=bool(reason), family=family)
+        status = _describe_status(exported=name in exports, twin=twin is not None, excluded=bool(reason), family=family)
         rows.append(
             Row(
                 kind=kind,
@@ -136,7 +136,7 @@ def cover(kind: str, exports: Mapping[str, tuple[str, ...]] | None = None) -> Co
     return Coverage(kind, tuple(rows))
 
 
-def _status(*, exported: bool, twin: bool, excluded: bool, family: str) -> str:
+def _describe_status(*, exported: bool, twin: bool, excluded: bool, family: str) -> str:
     if not exported:
         return "gone"
     if twin:
@@ -154,5 +154,5 @@ def _names(condition: Any, kind: str, name: str | None) -> bool:
 def list_unexported(kind: str) -> tuple[str, ...]:
     """Names with a twin that Keras does not export and the inventory does not hold, such as parts of graphs."""
     exports = list_exports(kind)
-    known = {*_families(kind), *exports, *(alias for names in exports.values() for alias in names)}
+    known = {*_list_families(kind), *exports, *(alias for names in exports.values() for alias in names)}
     return tuple(name for name in registry.names(kind) if name not in known)

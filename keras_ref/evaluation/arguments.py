@@ -40,10 +40,10 @@ class Rule:
     def require(self, name: str, value: Any) -> None:
         """Raises: BadInput for a value that is not what it must be."""
         if not self.holds(value):
-            raise BadInput(f"`{name}` must {self.must}. Received: {described(value)}. {self.advice}")
+            raise BadInput(f"`{name}` must {self.must}. Received: {describe_value(value)}. {self.advice}")
 
 
-def described(value: Any) -> str:
+def describe_value(value: Any) -> str:
     """A value in a message: short, and told from others that look like it."""
     kind = type(value).__name__
     words: tuple[tuple[bool, Callable[[], str]], ...] = (
@@ -52,12 +52,12 @@ def described(value: Any) -> str:
         (isinstance(value, str), lambda: f"the text {value[:40]!r}"),
         (isinstance(value, (bool, int, float, complex, np.generic)), lambda: f"{value!r} ({kind})"),
         (inspect.isroutine(value), lambda: f"the function {getattr(value, '__name__', kind)}"),
-        (isinstance(value, (list, tuple)), lambda: f"a {kind} of {_kinds_in(value) or 'nothing'}"),
+        (isinstance(value, (list, tuple)), lambda: f"a {kind} of {_describe_kinds(value) or 'nothing'}"),
     )
     return next((say() for fits, say in words if fits), f"a {kind}")
 
 
-def _kinds_in(values: Sequence[Any]) -> str:
+def _describe_kinds(values: Sequence[Any]) -> str:
     return ", ".join(dict.fromkeys(type(one).__name__ for one in values))
 
 
@@ -275,7 +275,7 @@ def takes(**own: Rule) -> Callable[[Callable[Parameters, Result]], Callable[Para
                 if _is_too_deep(value):
                     raise BadInput(
                         f"`{name}` must not contain itself, nor lists and dictionaries nested more than {LEVELS} deep. "
-                        f"Received: {described(value)}. Pass arrays, nested as the model takes them."
+                        f"Received: {describe_value(value)}. Pass arrays, nested as the model takes them."
                     )
                 rule = rules[name]
                 if rule is not None and value is not defaults[name]:

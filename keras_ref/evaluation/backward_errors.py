@@ -18,7 +18,7 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.python.eager import record
 
-from keras_ref.errors import BackwardPassFailed, BadInput, UserCodeFailed, short
+from keras_ref.errors import BackwardPassFailed, BadInput, UserCodeFailed, shorten_error
 from keras_ref.evaluation.float64 import DTYPE
 from keras_ref.evaluation.restoration import Restoration
 from keras_ref.own_modules import PLACE
@@ -59,10 +59,10 @@ def running_backward_pass() -> Iterator[None]:
     except (BadInput, UserCodeFailed):
         raise
     except Exception as error:
-        raise BackwardPassFailed(error, place=place_of(error)) from error
+        raise BackwardPassFailed(error, place=find_place(error)) from error
 
 
-def place_of(error: BaseException) -> str:
+def find_place(error: BaseException) -> str:
     """Where in the user's code an error comes from: function, line and file; "" where none of it is on the way.
 
     It is the last frame that is the user's; or else the backward function of the user's that TensorFlow had called,
@@ -73,9 +73,9 @@ def place_of(error: BaseException) -> str:
     while trace is not None:
         frame = trace.tb_frame
         if _is_users(frame.f_code):
-            place = _named(frame.f_code, trace.tb_lineno, _layer_of(frame))
+            place = _name_layer(frame.f_code, trace.tb_lineno, _find_layer(frame))
         elif isinstance(code := getattr(frame.f_locals.get(CALLED), "__code__", None), CodeType) and _is_users(code):
-            place = _named(code, code.co_firstlineno, _layer_of(frame))
+            place = _name_layer(code, code.co_firstlineno, _find_layer(frame))
         trace = trace.tb_next
     return place
 
@@ -90,7 +90,7 @@ def recording_wrong_gradients() -> Iterator[list[str]]:
 
     def recording(op_type: Any, outputs: Any, inputs: Any, backward: Any, *more: Any, **keywords: Any) -> Any:
         if getattr(backward, "__name__", "") == CALLER:
-            backward = _inspected(backward, list(inputs), found)
+            backward = _inspect_shapes(backward, list(inputs), found)
         return original(op_type, outputs, inputs, backward, *more, **keywords)
 
     with Restoration() as restoration:
@@ -99,10 +99,10 @@ def recording_wrong_gradients() -> Iterator[list[str]]:
         yield found
 
 
-def _inspected(backward: Callable[..., Any], inputs: list[Any], found: list[str]) -> Callable[..., Any]:
+def _inspect_shapes(backward: Callable[..., Any], inputs: list[Any], found: list[str]) -> Callable[..., Any]:
     """The backward function, which adds what does not fit its inputs to `found`."""
     code = getattr(inspect.getclosurevars(backward).nonlocals.get(CALLED), "__code__", None)
-    place = _named(code, code.co_firstlineno, "") if isinstance(code, CodeType) else "a hand-made backward pass"
+    place = _name_layer(code, code.co_firstlineno, "") if isinstance(code, CodeType) else "a hand-made backward pass"
 
     def inspected(*upstream: Any) -> Any:
         gradients = backward(*upstream)
@@ -121,7 +121,7 @@ def _inspected(backward: Callable[..., Any], inputs: list[Any], found: list[str]
     return inspected
 
 
-def line_of(operation: Any) -> str:
+def find_line(operation: Any) -> str:
     """The line of the user's code that made an operation of a graph, as " in line 3 of file.py"; "" where none did."""
     frames = [frame for frame in operation.traceback or () if is_users_file(frame.filename)]
     return f" in line {frames[-1].lineno} of {Path(frames[-1].filename).name}" if frames else ""
@@ -139,12 +139,12 @@ def is_users_file(path: str) -> bool:
     return not where.startswith(NOT_THE_USERS) and (where.startswith(PACKAGES) or not where.startswith(LIBRARY))
 
 
-def _layer_of(frame: FrameType) -> str:
+def _find_layer(frame: FrameType) -> str:
     owner = frame.f_locals.get("self")
     return f", in the layer {owner.name!r}" if isinstance(owner, keras.layers.Layer) else ""
 
 
-def _named(code: CodeType, line: int, layer: str) -> str:
+def _name_layer(code: CodeType, line: int, layer: str) -> str:
     function = code.co_qualname.replace("<locals>.", "")
     return f"`{function}` (line {line} of {Path(code.co_filename).name}{layer})"
 
@@ -154,7 +154,7 @@ def as_floats(gradient: Any) -> Array | None:
     try:
         return None if gradient is None else np.asarray(gradient, dtype=DTYPE)
     except (TypeError, ValueError) as error:
-        raise BackwardPassFailed(f"A gradient that holds no floats ({short(error)})", place="") from error
+        raise BackwardPassFailed(f"A gradient that holds no floats ({shorten_error(error)})", place="") from error
 
 
 def require_scalar(loss: Any) -> Any:

@@ -83,16 +83,16 @@ class ColumnLosses:
         """The losses of one block of nudges."""
         route, graph = self._route, self._function.graph
         given = dict(zip((t.name for t in graph.inputs), [*arguments, *self._function.captured_inputs], strict=True))
-        base = self._part(_standing(route), given)
+        base = self._compute_part(_list_standing(route), given)
         block = Block(route, base, entries, moves)
 
         def rest(stacked: Mapping[str, Any]) -> Any:
-            (loss,) = self._part([graph.outputs[0].name], {**given, **base, **stacked}).values()
+            (loss,) = self._compute_part([graph.outputs[0].name], {**given, **base, **stacked}).values()
             return loss
 
         return tf.vectorized_map(rest, block.stacked(), fallback_to_while_loop=False)
 
-    def _part(self, names: list[str], given: Mapping[str, Any]) -> dict[str, Any]:
+    def _compute_part(self, names: list[str], given: Mapping[str, Any]) -> dict[str, Any]:
         """Tensors of the traced loss, computed from others that are given, by name."""
         nodes = {node.name: node for node in self._definition.node}
         needed, taken, waiting = dict[str, None](), dict[str, None](), [n for n in names if n not in given]
@@ -168,7 +168,7 @@ class Block:
         return found
 
 
-def _standing(route: Route) -> list[str]:
+def _list_standing(route: Route) -> list[str]:
     """The tensors at the point that a block of nudges is computed from."""
     names = dict.fromkeys([*route.moved.operands, route.moved.output, *route.stacked])
     for column in route.columns:

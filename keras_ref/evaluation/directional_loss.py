@@ -39,11 +39,11 @@ class DirectionalLoss:
         self.function = function
         self._tensors: tuple[Any, list[Any]] = (None, [])
         self._moves: tuple[Any, list[Any]] = (None, [])
-        self._evaluate = function.complete(self._trace, self._moved)
+        self._evaluate = function.complete(self._trace, self._move)
         function.traced_along = None if self.graph is None else self._evaluate
         self._rounded: Rounded | None = None
         self._branch: Rounded | None = None
-        self._held = function.loss_arguments()[1]
+        self._held = function.prepare_arguments()[1]
 
     @property
     def unit(self) -> float:
@@ -58,12 +58,12 @@ class DirectionalLoss:
     def _trace(self) -> Any:
         anything, number = tf.TensorSpec(None, DTYPE), tf.TensorSpec([], DTYPE)
         point = [tf.TensorSpec(value.shape, DTYPE) for value in self.function.values.values()]
-        held = tf.nest.map_structure(lambda t: tf.TensorSpec(t.shape, t.dtype), self.function.loss_arguments()[1])
-        return tf.function(self._moved, autograph=False).get_concrete_function(
+        held = tf.nest.map_structure(lambda t: tf.TensorSpec(t.shape, t.dtype), self.function.prepare_arguments()[1])
+        return tf.function(self._move, autograph=False).get_concrete_function(
             number, [anything] * len(point), point, held
         )
 
-    def _moved(self, step: Any, direction: list[Any], point: list[Any], held: list[Any]) -> Any:
+    def _move(self, step: Any, direction: list[Any], point: list[Any], held: list[Any]) -> Any:
         with tf.name_scope(EXACT_SCOPE):
             moved = [
                 tf.ensure_shape(value + step * move, value.shape) for value, move in zip(point, direction, strict=True)
@@ -74,7 +74,7 @@ class DirectionalLoss:
         }
         return tf.cast(self.function.loss_of(parts, held), DTYPE)
 
-    def _point(self, values: Mapping[str, Array]) -> list[Any]:
+    def _read_point(self, values: Mapping[str, Array]) -> list[Any]:
         if self._tensors[0] is not values:
             self._tensors = (values, [tf.constant(values[name], DTYPE) for name in self.function.values])
         return self._tensors[1]
@@ -104,7 +104,7 @@ class DirectionalLoss:
         self, direction: Mapping[str, Array], steps: Array, *, at: Mapping[str, Array] | None = None
     ) -> Array:
         """Losses (m,) along the point (or `at`) + step · direction."""
-        point, moves = self._point(self.function.values if at is None else at), self._direction(direction)
+        point, moves = self._read_point(self.function.values if at is None else at), self._direction(direction)
         self.function.evaluations += len(steps)
         given = np.asarray(steps) == 0 if at is None or at is self.function.values else np.zeros(len(steps), bool)
 
@@ -124,7 +124,7 @@ class DirectionalLoss:
             return math.nan
         if self._rounded is None:
             self._rounded = Rounded(self._evaluate)
-        point = self._point(self.function.values if at is None else at)
+        point = self._read_point(self.function.values if at is None else at)
         moves = [tf.constant(ZERO, DTYPE)] * len(point)
         try:
             return self._rounded.noise([tf.constant(ZERO, DTYPE), *moves, *point, *self._held], calls=ROLLS)
@@ -145,7 +145,7 @@ class DirectionalLoss:
         """`directional` with every comparison, index and rounding decided as at the point, off by rounding."""
         if self._branch is None:
             self._branch = Rounded(self._evaluate, moves_point=True)
-        point = self._point(self.function.values if at is None else at)
+        point = self._read_point(self.function.values if at is None else at)
         moves = [tf.constant(direction.get(n, np.zeros_like(v)), DTYPE) for n, v in self.function.values.items()]
         rest = [*moves, *point, *self._held]
         here = [tf.constant(ZERO, DTYPE), *rest]
@@ -161,13 +161,13 @@ class DirectionalLoss:
         self, name: str, entries: Array, offsets: Array, *, at: Mapping[str, Array] | None = None
     ) -> Array:
         """`losses` with every comparison, index and rounding decided as at the point, off by rounding."""
-        return self._one_by_one(self.branch_directional, name, entries, offsets, at)
+        return self._evaluate_one_by_one(self.branch_directional, name, entries, offsets, at)
 
     def losses(self, name: str, entries: Array, offsets: Array, *, at: Mapping[str, Array] | None = None) -> Array:
         """Losses (m, e) with entry entries[j] of `name` moved by offsets[i, j]."""
-        return self._one_by_one(self.directional, name, entries, offsets, at)
+        return self._evaluate_one_by_one(self.directional, name, entries, offsets, at)
 
-    def _one_by_one(
+    def _evaluate_one_by_one(
         self,
         along: Callable[..., Array],
         name: str,

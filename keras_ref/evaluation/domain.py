@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import tensorflow as tf
 
-from keras_ref.errors import UserCodeFailed, text_of_error
+from keras_ref.errors import UserCodeFailed, describe_error
 from scratch.arrays import Array
 
 #: what operations raise, in a graph and in code that runs eagerly
@@ -29,7 +29,7 @@ def losses_in_domain(evaluate: Callable[[Array], Array], indices: Array, *, give
         raise
     except RAISED as error:
         if len(indices) == 1 and given[indices[0]]:
-            raise error if isinstance(error, UserCodeFailed) else UserCodeFailed(text_of_error(error)) from error
+            raise error if isinstance(error, UserCodeFailed) else UserCodeFailed(describe_error(error)) from error
         if len(indices) == 1:
             return np.full(1, np.nan)
     halves = np.array_split(indices, 2)

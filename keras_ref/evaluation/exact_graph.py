@@ -16,7 +16,7 @@ import tensorflow as tf
 from keras_ref.evaluation.exact_numbers import Missing, as_array, each, eagerly, exact, moved, zeros
 from keras_ref.evaluation.exact_operations import OTHERS
 from keras_ref.evaluation.exact_special import MOVING, SPECIAL
-from keras_ref.evaluation.graph import function_of
+from keras_ref.evaluation.graph import find_function_graph
 
 #: digits unless others are asked for
 DIGITS = 50
@@ -164,7 +164,7 @@ def _shifts(generator: np.random.Generator, unit: float) -> Callable[[Any], Any]
 
 def _inner(graph: Any, name: str) -> Any:
     """The graph of a function that is called. Raises: Missing where TensorFlow has kept none."""
-    found = function_of(graph, name)
+    found = find_function_graph(graph, name)
     if found is None:
         raise Missing("a function without a graph")
     return found

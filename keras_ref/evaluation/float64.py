@@ -24,12 +24,12 @@ from tensorflow.python.ops import stateful_random_ops
 from keras_ref.evaluation import keras_2
 from keras_ref.evaluation.keras_classes import KerasVariable
 from keras_ref.evaluation.keras_parts import (
-    layers_of,
+    list_layers,
+    list_optimizers,
+    list_states,
+    list_tensorflow_variables,
     losses_of,
-    optimizers_of,
-    states_of,
-    tensorflow_variable,
-    tensorflow_variables_in,
+    unwrap_variable,
 )
 from keras_ref.evaluation.python_numbers import DoubleFloat
 from keras_ref.evaluation.real_parts import dtype_in, is_real_or_complex
@@ -49,12 +49,12 @@ TRACED = frozenset(("train_function", "test_function", "predict_function"))
 FLOAT32_ONLY = frozenset(f"{kind}Pooling3D" for kind in ("Max", "Average", "AdaptiveMax", "AdaptiveAverage"))
 
 
-def policy_of(layer: Any) -> str:
+def find_policy(layer: Any) -> str:
     """The dtype that a layer computes in during a check, given as a Keras layer or as a specification."""
     return "float32" if type(layer).__name__ in FLOAT32_ONLY else DTYPE
 
 
-def _policy_in(dtype: str, layer: Any) -> Any:
+def _convert_policy(dtype: str, layer: Any) -> Any:
     """The policy of a layer in another dtype: one that quantizes goes on to do so, or it would be another function."""
     policy = layer.dtype_policy
     policy = policy[layer.path] if isinstance(policy, keras.dtype_policies.DTypePolicyMap) else policy
@@ -68,7 +68,7 @@ def is_float(dtype: Any) -> bool:
     return bool(tf.as_dtype(dtype).is_floating)
 
 
-def _target(dtype: str | None, own: Any) -> Any:
+def _choose_dtype(dtype: str | None, own: Any) -> Any:
     """The dtype that a variable or constant of dtype `own` gets: another one only if `own` is floating or complex."""
     return dtype_in(dtype, own) if dtype is not None and is_real_or_complex(own) else own
 
@@ -100,9 +100,9 @@ def _retype_variable(moved: _Moved, variable: Any) -> None:
     """Replace what a variable of Keras or TensorFlow holds by a copy in another dtype, or keep its value, once."""
     if isinstance(variable, KerasVariable) and variable._value is None:
         return
-    variable = keras_2.held_variable(variable)
-    held = tensorflow_variable(variable)
-    target = _target(moved.dtype, held.dtype)
+    variable = keras_2.unwrap_variable(variable)
+    held = unwrap_variable(variable)
+    target = _choose_dtype(moved.dtype, held.dtype)
     if id(variable) in moved.done:
         return
     moved.done.add(id(variable))
@@ -125,7 +125,7 @@ def _retype_attributes(moved: _Moved, owner: Any) -> None:
     """
     restoration, dtype = moved.restoration, moved.dtype
     for name, value in list(vars(owner).items()):
-        for variable in tensorflow_variables_in(value):
+        for variable in list_tensorflow_variables(value):
             _retype_variable(moved, variable)
         if dtype is None:
             continue
@@ -134,7 +134,7 @@ def _retype_attributes(moved: _Moved, owner: Any) -> None:
         elif isinstance(value, (list, tuple)) and value and all(type(item) is float for item in value):
             restoration.set_attribute(owner, name, [DoubleFloat(item) for item in value])
         elif isinstance(value, tf.Tensor) and hasattr(value, "numpy") and is_real_or_complex(value.dtype):
-            restoration.set_attribute(owner, name, tf.cast(value, _target(dtype, value.dtype)))
+            restoration.set_attribute(owner, name, tf.cast(value, _choose_dtype(dtype, value.dtype)))
 
 
 def rekey(restoration: Restoration, optimizer: Any, keys: dict[Any, Any]) -> None:
@@ -196,7 +196,7 @@ def _move(restoration: Restoration, dtype: str | None, keras_objects: Iterable[A
     return moved
 
 
-def global_generator() -> Any:
+def find_global_generator() -> Any:
     """Keras's global seed generator, if anything has drawn from it yet."""
     return global_state.get_global_attribute(GENERATOR)
 
@@ -205,7 +205,7 @@ def global_generator() -> Any:
 def restore_process_state() -> Iterator[None]:
     """Put back what a whole process shares: the random states of Python, NumPy, Keras and TensorFlow, what Keras keeps
     (names that are taken, scopes), floatx, and which warnings are shown."""
-    generator = global_generator()
+    generator = find_global_generator()
     with Restoration() as restoration:
         restoration.undo_by(random.setstate, random.getstate())
         restoration.undo_by(np.random.set_state, np.random.get_state())  # noqa: NPY002 (the user's)
@@ -214,7 +214,7 @@ def restore_process_state() -> Iterator[None]:
         _keep_warnings(restoration)
         keep_default_dtype(restoration)
         if generator is not None:
-            restoration.keep_value(tensorflow_variable(generator.state))
+            restoration.keep_value(unwrap_variable(generator.state))
         yield
 
 
@@ -246,11 +246,11 @@ def _retype(moved: _Moved, keras_object: Any) -> None:
     if isinstance(keras_object, (KerasVariable, tf.Variable)):
         _retype_variable(moved, keras_object)
         return
-    optimizers = optimizers_of(keras_object)
+    optimizers = list_optimizers(keras_object)
     trained = [v for o in optimizers for v in getattr(o, "_trainable_variables", ()) if v._value is not None]
     old_keys = [v._value._unique_id for v in trained]
     variables = [*getattr(keras_object, "variables", ()), *getattr(keras_object, "metrics_variables", ())]
-    for variable in [*variables, *states_of(keras_object)]:
+    for variable in [*variables, *list_states(keras_object)]:
         _retype_variable(moved, variable)
     for optimizer in optimizers:
         restoration.keep_attributes(optimizer)
@@ -262,7 +262,7 @@ def _retype(moved: _Moved, keras_object: Any) -> None:
         _retype_attributes(moved, optimizer)
         if isinstance(getattr(optimizer, "_learning_rate", None), keras.optimizers.schedules.LearningRateSchedule):
             _retype_attributes(moved, optimizer._learning_rate)
-    for layer in layers_of(keras_object):
+    for layer in list_layers(keras_object):
         _retype_layer(moved, layer)
     for loss in losses_of(keras_object):
         _retype_attributes(moved, loss)
@@ -273,8 +273,8 @@ def _retype(moved: _Moved, keras_object: Any) -> None:
 
 def _retype_keras_2(moved: _Moved, keras_object: Any) -> None:
     """Let a layer or model of Keras 2 compute in the block's dtype, and the optimizers that it trains with."""
-    optimizers = keras_2.optimizers_of(keras_object)
-    trained = [keras_2.held_variable(v) for v in keras_object.trainable_variables]
+    optimizers = keras_2.list_optimizers(keras_object)
+    trained = [keras_2.unwrap_variable(v) for v in keras_object.trainable_variables]
     old_keys = [v._unique_id for v in trained]
     for optimizer in optimizers:
         _retype_optimizer_of_keras_2(moved, optimizer)
@@ -282,11 +282,11 @@ def _retype_keras_2(moved: _Moved, keras_object: Any) -> None:
         _retype_variable(moved, variable)
     new_keys = dict(zip(old_keys, (v._unique_id for v in trained), strict=True))
     for optimizer in optimizers:  # which finds the state of a variable by its key
-        rekey(moved.restoration, keras_2.inner_optimizer(optimizer), new_keys)
+        rekey(moved.restoration, keras_2.unwrap_optimizer(optimizer), new_keys)
     metrics = keras_object.metrics if keras_2.is_model(keras_object) else []
     for variable in (v for metric in metrics for v in metric.variables):
         _retype_variable(moved, variable)
-    for layer in (*keras_2.layers_of(keras_object), *metrics):  # in Keras 2 a metric is a layer
+    for layer in (*keras_2.list_layers(keras_object), *metrics):  # in Keras 2 a metric is a layer
         moved.restoration.keep_attributes(layer)
         for name in TRACED & vars(layer).keys():
             moved.restoration.set_attribute(layer, name, None)
@@ -298,7 +298,7 @@ def _retype_keras_2(moved: _Moved, keras_object: Any) -> None:
 
 def _retype_optimizer_of_keras_2(moved: _Moved, optimizer: Any) -> None:
     """Let an optimizer of Keras 2 compute in the block's dtype: the one inside, where it scales the loss."""
-    inner = keras_2.inner_optimizer(optimizer)
+    inner = keras_2.unwrap_optimizer(optimizer)
     moved.restoration.keep_attributes(optimizer)
     moved.restoration.keep_attributes(inner)
     if inner is not optimizer:
@@ -324,8 +324,8 @@ def _retype_layer(moved: _Moved, layer: Any) -> None:
     _retype_attributes(moved, layer)
     if dtype is None:
         return
-    own = policy_of(layer) if dtype == DTYPE else dtype
-    restoration.set_attribute(layer, "_dtype_policy", _policy_in(own, layer))
+    own = find_policy(layer) if dtype == DTYPE else dtype
+    restoration.set_attribute(layer, "_dtype_policy", _convert_policy(own, layer))
     for part in list(vars(layer).values()):
         if isinstance(part, (keras.regularizers.Regularizer, keras.constraints.Constraint)):
             _retype_attributes(moved, part)

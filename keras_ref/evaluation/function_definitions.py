@@ -16,12 +16,12 @@ Definition: TypeAlias = function_pb2.FunctionDef
 SHAPES = "_output_shapes"
 
 
-def type_of(dtype: Any) -> attr_value_pb2.AttrValue:
+def make_type_attribute(dtype: Any) -> attr_value_pb2.AttrValue:
     """An attribute that is a dtype."""
     return attr_value_pb2.AttrValue(type=tf.as_dtype(dtype).as_datatype_enum)
 
 
-def types(values: Iterable[int]) -> attr_value_pb2.AttrValue:
+def make_types_attribute(values: Iterable[int]) -> attr_value_pb2.AttrValue:
     """An attribute that lists dtypes."""
     return attr_value_pb2.AttrValue(list=attr_value_pb2.AttrValue.ListValue(type=list(values)))
 
@@ -44,7 +44,7 @@ def input_dtypes(node: Node) -> list[Any]:
     return [dtype for _, dtype in _dtypes(node, op_def_registry.get(node.op).input_arg)]
 
 
-def outputs_of(node: Node) -> list[tuple[str, Any]]:
+def list_outputs(node: Node) -> list[tuple[str, Any]]:
     """References and dtypes of a node's outputs inside a function."""
     found = []
     for name, group in itertools.groupby(_dtypes(node, op_def_registry.get(node.op).output_arg), lambda pair: pair[0]):
@@ -56,24 +56,24 @@ def known_shapes(node: Node) -> dict[str, tuple[int, ...]]:
     """References of a node's outputs → their shapes, where tracing has found them out."""
     shapes = node.attr[SHAPES].list.shape if SHAPES in node.attr else ()
     known = {}
-    for (reference, _), shape in zip(outputs_of(node), shapes, strict=False):
+    for (reference, _), shape in zip(list_outputs(node), shapes, strict=False):
         sizes = tuple(dimension.size for dimension in shape.dim)
         if not shape.unknown_rank and all(size >= 0 for size in sizes):
             known[reference] = sizes
     return known
 
 
-def data_inputs(node: Node) -> list[str]:
+def list_data_inputs(node: Node) -> list[str]:
     """References of the tensors that a node takes."""
     return [reference for reference in node.input if not reference.startswith("^")]
 
 
-def control_inputs(node: Node) -> list[str]:
+def list_control_inputs(node: Node) -> list[str]:
     """References of the nodes that a node waits for."""
     return [reference for reference in node.input if reference.startswith("^")]
 
 
-def ordered(nodes: Iterable[Node]) -> Iterator[Node]:
+def order_nodes(nodes: Iterable[Node]) -> Iterator[Node]:
     """Nodes, each after those that it takes inputs from."""
     by_name = {node.name: node for node in nodes}
     done: set[str] = set()
@@ -104,8 +104,8 @@ def with_plain_calls(definition: Definition, known: Mapping[str, Definition]) ->
         if node.op in known:
             signature = known[node.op].signature
             node.attr["f"].func.name = node.op
-            node.attr["Tin"].CopyFrom(types(a.type for a in signature.input_arg))
-            node.attr["Tout"].CopyFrom(types(a.type for a in signature.output_arg))
+            node.attr["Tin"].CopyFrom(make_types_attribute(a.type for a in signature.input_arg))
+            node.attr["Tout"].CopyFrom(make_types_attribute(a.type for a in signature.output_arg))
             node.op = "StatefulPartitionedCall"
             outputs = enumerate(signature.output_arg)
             renamed |= {f"{node.name}:{out.name}:0": f"{node.name}:output:{i}" for i, out in outputs}
@@ -118,7 +118,7 @@ def with_plain_calls(definition: Definition, known: Mapping[str, Definition]) ->
     return found
 
 
-def definitions_of(function: Any) -> list[Definition]:
+def collect_definitions(function: Any) -> list[Definition]:
     """The definition of a concrete function, first, and of all that it calls, with the shapes of their outputs."""
     graph, main = function.graph.as_graph_def(add_shapes=True), Definition()
     main.CopyFrom(function.function_def)

@@ -20,7 +20,7 @@ SAYING_NOTHING = (*OPAQUE, "IdentityN")
 DRAWING = ("Uniform", "RandomNormal", "StandardNormal", "TruncatedNormal", "Gamma", "Poisson", "Binomial")
 
 
-def operations(graph: Any) -> Iterator[Any]:
+def walk_operations(graph: Any) -> Iterator[Any]:
     """Every operation of a traced function, those of the functions that it calls (loops, branches) included.
 
     None where there is no graph.
@@ -30,15 +30,15 @@ def operations(graph: Any) -> Iterator[Any]:
         here = queue.pop()
         for operation in here.get_operations():
             yield operation
-            for name in called(operation):
+            for name in list_called_functions(operation):
                 if name not in seen:
                     seen.add(name)
-                    inner = function_of(here, name)
+                    inner = find_function_graph(here, name)
                     if inner is not None:
                         queue.append(inner)
 
 
-def called(operation: Any) -> list[str]:
+def list_called_functions(operation: Any) -> list[str]:
     """The names of the functions that an operation calls."""
     if operation.type not in _CALLING:
         attributes = operation.op_def.attr  # which takes as long as all else here
@@ -48,7 +48,7 @@ def called(operation: Any) -> list[str]:
     return [one.name for one in flat]
 
 
-def function_of(graph: Any, name: str) -> Any:
+def find_function_graph(graph: Any, name: str) -> Any:
     """The graph of a function that is known to a graph, or to one around it, by name; None where there is none."""
     while graph is not None:
         found = graph._get_function(name)
@@ -58,9 +58,9 @@ def function_of(graph: Any, name: str) -> Any:
     return None
 
 
-def casts_down(graph: Any) -> list[Any]:
+def find_casts_down(graph: Any) -> list[Any]:
     """What takes a traced float64 computation to a lower floating precision: from there on it is less exact."""
-    return [o for o in operations(graph) if is_cast_down(o)]
+    return [o for o in walk_operations(graph) if is_cast_down(o)]
 
 
 def is_cast_down(operation: Any) -> bool:
@@ -69,32 +69,32 @@ def is_cast_down(operation: Any) -> bool:
 
     The dtypes of what runs a function, in TensorFlow or in Python, say nothing; nor do those of what hands tensors on.
     """
-    if all(_real(t.dtype) != tf.float64 for t in operation.inputs) or operation.type in SAYING_NOTHING:
+    if all(_convert_to_real(t.dtype) != tf.float64 for t in operation.inputs) or operation.type in SAYING_NOTHING:
         return False
-    return lower_dtype(operation) is not None and not called(operation)
+    return lower_dtype(operation) is not None and not list_called_functions(operation)
 
 
 def lower_dtype(operation: Any) -> Any:
     """The floating dtype below float64 that an operation computes in, or gives; None where there is none."""
     if operation.type in IN_FLOAT32:
         return tf.float32
-    lower = [_real(t.dtype) for t in operation.outputs if _lower(t.dtype)]
+    lower = [_convert_to_real(t.dtype) for t in operation.outputs if _lower(t.dtype)]
     return min(lower, key=lambda dtype: dtype.size, default=None)
 
 
-def _real(dtype: Any) -> Any:
+def _convert_to_real(dtype: Any) -> Any:
     """The dtype of the parts of a complex dtype; another one as it is."""
     return dtype.real_dtype if dtype.is_complex else dtype
 
 
 def _lower(dtype: Any) -> bool:
-    return bool(_real(dtype).is_floating and _real(dtype).size < tf.float64.size)
+    return bool(_convert_to_real(dtype).is_floating and _convert_to_real(dtype).size < tf.float64.size)
 
 
-def constants_in_float32(graph: Any) -> list[tuple[Any, float]]:
+def find_constants_in_float32(graph: Any) -> list[tuple[Any, float]]:
     """(operation, value) of the scalars that were rounded to float32 before they reach float64: 0.1, but not 0.5."""
     found = []
-    for o in operations(graph):
+    for o in walk_operations(graph):
         if o.type == "Cast" and o.outputs[0].dtype == tf.float64 and _is_low_constant(o.inputs[0]):
             value = np.asarray(tf.get_static_value(o.inputs[0]))
             if value.size == 1 and np.isfinite(value.astype(float)).all():
@@ -109,24 +109,26 @@ def _is_low_constant(tensor: Any) -> bool:
     return tensor.op.type == "Const" and _lower(tensor.dtype)
 
 
-def opaque(graph: Any) -> list[Any]:
+def find_opaque_operations(graph: Any) -> list[Any]:
     """The operations of a graph that run Python, whose precision no graph shows."""
-    return [o for o in operations(graph) if o.type in OPAQUE]
+    return [o for o in walk_operations(graph) if o.type in OPAQUE]
 
 
 def opaque_unit(graph: Any) -> float:
     """The distance of 1 from the next number in the coarsest floating dtype that Python inside a graph returns; 0 where
     that is float64, or there is none.
     """
-    dtypes = [t.dtype for o in opaque(graph) for t in o.outputs if _lower(t.dtype)]
-    return max((float(np.finfo(_real(t).as_numpy_dtype).eps) for t in dtypes if t != tf.bfloat16), default=0.0)
+    dtypes = [t.dtype for o in find_opaque_operations(graph) for t in o.outputs if _lower(t.dtype)]
+    return max(
+        (float(np.finfo(_convert_to_real(t).as_numpy_dtype).eps) for t in dtypes if t != tf.bfloat16), default=0.0
+    )
 
 
 def random_draws(graph: Any) -> list[Any]:
     """The operations of a graph that draw random floats: which numbers depends on their precision."""
     return [
         o
-        for o in operations(graph)
+        for o in walk_operations(graph)
         if o.type.startswith(("Random", "Stateless", "Stateful", "Truncated", "Parameterized"))
         and any(part in o.type for part in DRAWING)
         and any(t.dtype.is_floating for t in o.outputs)

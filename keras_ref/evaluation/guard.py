@@ -32,7 +32,7 @@ from tensorflow.python.ops.script_ops import FuncRegistry
 
 from keras_ref.errors import BadInput
 from keras_ref.evaluation.restoration import Restoration
-from scratch.nudging.blocks import blas_contexts, end_blas_contexts
+from scratch.nudging.blocks import count_blas_contexts, end_blas_contexts
 from scratch.progress import Progress, ticking
 
 Parameters = ParamSpec("Parameters")
@@ -184,7 +184,7 @@ def require_eager() -> None:
         raise BadInput(
             "A check must run eagerly. Received: a call inside a tf.function or a graph. Call it outside of that."
         )
-    if _outermost().f_code is FuncRegistry.__call__.__code__:
+    if _find_outermost_frame().f_code is FuncRegistry.__call__.__code__:
         raise BadInput(
             "A check must not run in a thread that TensorFlow needs to run it. Received: a call inside a "
             "tf.py_function or tf.numpy_function of a tf.function or data set. Call it outside of that."
@@ -203,7 +203,7 @@ def require_eager() -> None:
         )
 
 
-def _outermost() -> FrameType:
+def _find_outermost_frame() -> FrameType:
     """The frame that this thread began with. A thread of TensorFlow's begins with what it calls."""
     frame = sys._getframe()
     while frame.f_back is not None:
@@ -215,7 +215,7 @@ def keep_thread(restoration: Restoration) -> None:
     """Remember what this thread has that a block which is cut off may leave changed."""
     restoration.undo_by(np.seterrcall, np.geterrcall())
     restoration.undo_by(partial(np.seterr, **np.geterr()))
-    restoration.undo_by(end_blas_contexts, blas_contexts())
+    restoration.undo_by(end_blas_contexts, count_blas_contexts())
     restoration.keep_attributes(global_state.GLOBAL_STATE_TRACKER, without=LASTING)
     # TensorFlow has no public access to these stacks, and none to end what was left open on them
     restoration.keep_list(ops._default_graph_stack.stack)

@@ -87,7 +87,7 @@ def restore_contents(container: Any, items: Any) -> None:
         set.update(container, items)
 
 
-def _by_items(container: Any) -> Iterable[Step]:
+def _keep_items(container: Any) -> Iterable[Step]:
     return (partial(restore_contents, container, container.copy()),)
 
 
@@ -96,7 +96,7 @@ def _restore_queue(queue: deque[Any], items: tuple[Any, ...]) -> None:
     queue.extend(items)
 
 
-def _array(array: Any) -> Iterable[Step]:
+def _keep_array(array: Any) -> Iterable[Step]:
     return (partial(_restore_array, array, array.copy()),) if array.flags.writeable else ()
 
 
@@ -107,16 +107,16 @@ def _restore_array(array: Any, before: Any) -> None:
 
 _KINDS: dict[type, Kind] = {
     # what TensorFlow has in the place of a list that it tracks: the list is an attribute of it
-    ListWrapper: Kind(lambda wrapper: _by_items(vars(wrapper)), lambda wrapper: vars(wrapper).values()),
-    list: Kind(_by_items, lambda items: items),
-    dict: Kind(_by_items, lambda table: table.values()),
-    set: Kind(_by_items, lambda items: items),
+    ListWrapper: Kind(lambda wrapper: _keep_items(vars(wrapper)), lambda wrapper: vars(wrapper).values()),
+    list: Kind(_keep_items, lambda items: items),
+    dict: Kind(_keep_items, lambda table: table.values()),
+    set: Kind(_keep_items, lambda items: items),
     tuple: Kind(lambda _: (), lambda items: items),
     frozenset: Kind(lambda _: (), lambda items: items),
-    types.SimpleNamespace: Kind(lambda space: _by_items(vars(space)), lambda space: vars(space).values()),
+    types.SimpleNamespace: Kind(lambda space: _keep_items(vars(space)), lambda space: vars(space).values()),
     deque: Kind(lambda queue: (partial(_restore_queue, queue, tuple(queue)),), lambda queue: queue),
     bytearray: Kind(lambda data: (partial(data.__setitem__, slice(None), bytes(data)),)),
-    np.ndarray: Kind(_array),
+    np.ndarray: Kind(_keep_array),
     np.random.Generator: Kind(lambda one: (partial(setattr, one.bit_generator, "state", one.bit_generator.state),)),
     np.random.RandomState: Kind(lambda one: (partial(one.set_state, one.get_state()),)),
     random.Random: Kind(lambda one: (partial(one.setstate, one.getstate()),)),

@@ -31,13 +31,13 @@ def is_optimizer(value: Any) -> bool:
     return library is not None and isinstance(value, library.optimizers.Optimizer)
 
 
-def optimizers_of(model: Any) -> list[Any]:
+def list_optimizers(model: Any) -> list[Any]:
     """The optimizers that a model of Keras 2 trains with: the compiled one, and those that it keeps as attributes."""
     held = [getattr(model, "optimizer", None), *vars(model).values()]
     return list({id(one): one for one in held if is_optimizer(one)}.values())
 
 
-def inner_optimizer(optimizer: Any) -> Any:
+def unwrap_optimizer(optimizer: Any) -> Any:
     """The optimizer inside one of mixed precision, which scales the loss; another one itself."""
     return getattr(optimizer, "inner_optimizer", optimizer)
 
@@ -65,16 +65,16 @@ def is_never_called(model: Any) -> bool:
     return is_model(model) and type(model).call is sys.modules["tf_keras"].Model.call
 
 
-def layers_of(value: Any) -> list[Any]:
+def list_layers(value: Any) -> list[Any]:
     """A layer of Keras 2 and all layers inside it; none of other objects."""
     return list(value._flatten_layers()) if is_layer(value) else []
 
 
-def held_variable(variable: Any) -> Any:
+def unwrap_variable(variable: Any) -> Any:
     """The variable inside another one that holds it: in mixed precision Keras 2 wraps it, to quantize it larq does."""
     inside = vars(variable).values() if isinstance(variable, tf.Variable) else ()
     inner = next((one for one in inside if isinstance(one, tf.Variable)), None)
-    return variable if inner is None else held_variable(inner)
+    return variable if inner is None else unwrap_variable(inner)
 
 
 def losses_of(model: Any) -> list[Any]:

@@ -10,6 +10,6 @@ import keras
 KerasVariable = next(one for one in reversed(keras.Variable.__mro__) if one.__module__.partition(".")[0] == "keras")
 
 
-def optimizer_class(name: str) -> Any:
+def find_optimizer_class(name: str) -> Any:
     """An optimizer's class; in a release that does not have it (), of which nothing is an instance."""
     return getattr(keras.optimizers, name, ())

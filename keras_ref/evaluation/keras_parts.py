@@ -15,7 +15,7 @@ from keras_ref.evaluation.real_parts import is_real_or_complex
 from scratch.arrays import Array
 
 
-def layers_of(keras_object: Any) -> list[keras.layers.Layer]:
+def list_layers(keras_object: Any) -> list[keras.layers.Layer]:
     """A layer and all layers inside it, a Sequential model's inner functional model included; none of other objects."""
     if not isinstance(keras_object, keras.layers.Layer):
         return []
@@ -27,22 +27,22 @@ def layers_of(keras_object: Any) -> list[keras.layers.Layer]:
     return found
 
 
-def untracked_variables_of(keras_object: Any) -> dict[str, Any]:
+def find_untracked_variables(keras_object: Any) -> dict[str, Any]:
     """Trainable variables of TensorFlow's own in the attributes of layers, lists and dictionaries included, by name.
 
     Keras 3 does not count them among the weights: no optimizer sees them.
     """
     return {
         f"{layer.name}/{variable.name.removesuffix(':0')}": variable
-        for layer in layers_of(keras_object)
-        for variable in tensorflow_variables_in(list(vars(layer).values()))
+        for layer in list_layers(keras_object)
+        for variable in list_tensorflow_variables(list(vars(layer).values()))
         if variable.trainable and is_real_or_complex(variable.dtype)
     }
 
 
-def states_of(keras_object: Any) -> list[Any]:
+def list_states(keras_object: Any) -> list[Any]:
     """The variables that hold the states of stateful recurrent layers: written by calls, but not among the weights."""
-    states = [getattr(layer, "states", None) or [] for layer in layers_of(keras_object)]
+    states = [getattr(layer, "states", None) or [] for layer in list_layers(keras_object)]
     return [v for v in keras.tree.flatten(states) if isinstance(v, KerasVariable)]
 
 
@@ -58,7 +58,7 @@ def losses_of(keras_object: Any) -> list[Any]:
     return [compiled, *flat]
 
 
-def optimizers_of(keras_object: Any) -> list[Any]:
+def list_optimizers(keras_object: Any) -> list[Any]:
     """A model's optimizer, or an optimizer given itself, and those that it wraps."""
     is_optimizer = isinstance(keras_object, keras.optimizers.Optimizer)
     queue = [keras_object if is_optimizer else getattr(keras_object, "optimizer", None)]
@@ -74,22 +74,22 @@ def optimizers_of(keras_object: Any) -> list[Any]:
 
 def compiled_losses_of(model: Any, count: int) -> tuple[Any, ...]:
     """The loss of each of `count` outputs as it was given to compile(): a name, a function, an object, or None."""
-    return _for_each_output(getattr(model, "loss", None), count)
+    return _expand_to_outputs(getattr(model, "loss", None), count)
 
 
 def loss_weights_of(model: Any, count: int) -> tuple[float, ...]:
     """The weights that a compiled model gives the losses of its `count` outputs; none where it gives no weights."""
     given = getattr(getattr(model, "_compile_loss", None), "_user_loss_weights", None)
-    return () if given is None else tuple(map(float, _for_each_output(given, count)))
+    return () if given is None else tuple(map(float, _expand_to_outputs(given, count)))
 
 
-def _for_each_output(given: Any, count: int) -> tuple[Any, ...]:
+def _expand_to_outputs(given: Any, count: int) -> tuple[Any, ...]:
     """What compile() was given for the outputs, one for each: one value alone counts for all."""
     flat = keras.tree.flatten(given) if isinstance(given, (list, tuple, dict)) else [given]
     return tuple(flat * count if len(flat) == 1 else flat)
 
 
-def tensorflow_variable(variable: Any) -> Any:
+def unwrap_variable(variable: Any) -> Any:
     """The TensorFlow variable that a Keras variable holds, or the one given.
 
     Raises: BadInput for one of several devices, which a distribution strategy makes.
@@ -105,11 +105,11 @@ def tensorflow_variable(variable: Any) -> Any:
 
 def value_of(variable: Any) -> Array:
     """A copy of what a variable holds; `numpy()` copies it inside TensorFlow too."""
-    found: Array = tensorflow_variable(variable).value().numpy()
+    found: Array = unwrap_variable(variable).value().numpy()
     return found
 
 
-def tensorflow_variables_in(value: Any) -> list[tf.Variable]:
+def list_tensorflow_variables(value: Any) -> list[tf.Variable]:
     """The TensorFlow variables in an attribute, those in lists and dictionaries included, however deep."""
     if type(value) in ATOMS:
         return []

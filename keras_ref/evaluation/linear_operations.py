@@ -59,7 +59,7 @@ def _of_kernel(operation: Any, columns: int, operand: str, factors: Callable[[Ba
     return Moved(output, columns, (operand,), factors, lambda entry: entry // columns, lambda entry: entry % columns)
 
 
-def _matrix_product(operation: Any, place: int) -> Moved | None:
+def _move_by_matrix_product(operation: Any, place: int) -> Moved | None:
     """x · kernel: entry (i, j) moves column j by x[:, i]."""
     left, right = operation.inputs
     if place != 1 or right.shape.rank != 2 or any(operation.get_attr(name) for name in PRODUCTS[operation.type]):
@@ -72,7 +72,7 @@ def _matrix_product(operation: Any, place: int) -> Moved | None:
     return _of_kernel(operation, columns, left.name, factors)
 
 
-def _einsum(operation: Any, place: int) -> Moved | None:
+def _move_by_einsum(operation: Any, place: int) -> Moved | None:
     """Σ x[…, c] · kernel[c, j], c and j one or more axes: entry (c, j) moves column j by x[…, c]."""
     left, _, rest = operation.get_attr("equation").decode().partition(",")
     kernel, _, output = rest.partition("->")
@@ -91,7 +91,7 @@ def _einsum(operation: Any, place: int) -> Moved | None:
     return _of_kernel(operation, columns, operand, factors)
 
 
-def _convolution(operation: Any, place: int) -> Moved | None:
+def _move_by_convolution(operation: Any, place: int) -> Moved | None:
     """Entry (…, c, j) of a kernel moves channel j by what a kernel of zeros with a 1 at (…, c) makes of the inputs."""
     data, kernel = operation.inputs
     count = math.prod(kernel.shape[:-1])
@@ -107,7 +107,7 @@ def _convolution(operation: Any, place: int) -> Moved | None:
     return _of_kernel(operation, kernel.shape[-1], data.name, patches)
 
 
-def _lookup(operation: Any, place: int) -> Moved | None:
+def _move_by_lookup(operation: Any, place: int) -> Moved | None:
     """Rows of a table: entry (i, j) moves column j where the index is i."""
     table, indices = operation.inputs[:2]
     rows = indices.shape.num_elements()
@@ -124,11 +124,11 @@ def _lookup(operation: Any, place: int) -> Moved | None:
 
 #: {type of an operation: (operation, which input the variable is) → how its entries move the output}
 LINEAR: Mapping[str, Callable[[Any, int], Moved | None]] = {
-    **dict.fromkeys(PRODUCTS, _matrix_product),
-    "Einsum": _einsum,
-    "Conv2D": _convolution,
-    "Conv3D": _convolution,
-    "GatherV2": _lookup,
+    **dict.fromkeys(PRODUCTS, _move_by_matrix_product),
+    "Einsum": _move_by_einsum,
+    "Conv2D": _move_by_convolution,
+    "Conv3D": _move_by_convolution,
+    "GatherV2": _move_by_lookup,
 }
 
 

@@ -22,11 +22,11 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_ref.errors import BackwardPassFailed, UserCodeFailed, running_user_code, short
+from keras_ref.errors import BackwardPassFailed, UserCodeFailed, running_user_code, shorten_error
 from keras_ref.evaluation.backward_errors import (
     Refused,
     as_floats,
-    place_of,
+    find_place,
     recording_wrong_gradients,
     require_scalar,
     running_backward_pass,
@@ -35,11 +35,11 @@ from keras_ref.evaluation.float64 import DTYPE
 from keras_ref.evaluation.gradient_modes import MODES, convert_control_flow, is_indexed
 from keras_ref.evaluation.graph import opaque_unit
 from keras_ref.evaluation.keras_classes import KerasVariable
-from keras_ref.evaluation.keras_parts import tensorflow_variable, value_of
-from keras_ref.evaluation.naming import float_inputs, path_of, replace_inputs, unique
+from keras_ref.evaluation.keras_parts import unwrap_variable, value_of
+from keras_ref.evaluation.naming import find_float_inputs, find_path, make_unique, replace_inputs
 from keras_ref.evaluation.perturbed_losses import PerturbedLosses
-from keras_ref.evaluation.real_parts import dtype_in, from_real_parts, is_real_or_complex, real_parts, real_values
-from keras_ref.evaluation.restoration import same_bits
+from keras_ref.evaluation.real_parts import dtype_in, from_real_parts, is_real_or_complex, real_values, split_real_parts
+from keras_ref.evaluation.restoration import has_same_bits
 from keras_ref.evaluation.rounding import ConversionFailed, Rounded
 from keras_ref.evaluation.traced_losses import Way
 from keras_ref.reports.kinds import Kind
@@ -104,7 +104,7 @@ class LossFunction(PerturbedLosses):
         dtype: str | None = DTYPE,
         contraction: Mapping[str, Array] | None = None,
     ) -> None:
-        named = dict(zip(unique([path_of(v) for v in variables]), variables, strict=True))
+        named = dict(zip(make_unique([find_path(v) for v in variables]), variables, strict=True))
         super().__init__(variables=named, state=state)
         self._loss, self.dtype, self._contraction, self._watch = loss, dtype, contraction, watch_inputs
         self._gradients: dict[tuple[str, str], Any] = {}
@@ -125,7 +125,7 @@ class LossFunction(PerturbedLosses):
         """Take the variables' present values, and (if given) other data of the same shapes, as the point."""
         if data is not None:
             self.data = data.tensors(self.dtype)
-        self.inputs = float_inputs(self.data.x) if self._watch else {}
+        self.inputs = find_float_inputs(self.data.x) if self._watch else {}
         self.sources = {**self.variables, **self.inputs}
         held = {n: value_of(v) for n, v in self.variables.items()} | {n: t.numpy() for n, t in self.inputs.items()}
         self.values: dict[str, Array] = {name: real_values(value) for name, value in held.items()}
@@ -143,12 +143,12 @@ class LossFunction(PerturbedLosses):
         self._gradients.clear()
         self._rounded_gradient = None
 
-    def _held(self) -> list[Any]:
+    def _pack_held(self) -> list[Any]:
         leaves = tf.nest.flatten([self.data.x, self.data.y, self.data.sample_weight], expand_composites=True)
         return [*map(tf.constant, self._state_values), *(leaf for leaf in leaves if leaf is not None)]
 
-    def _unpacked(self, held: list[Any]) -> tuple[list[Any], Data]:
-        """The state and the data of what `_held` packed."""
+    def _unpack(self, held: list[Any]) -> tuple[list[Any], Data]:
+        """The state and the data of what `_pack_held` packed."""
         count = len(self._state_values)
         structure = [self.data.x, self.data.y, self.data.sample_weight]
         present = iter(held[count:])
@@ -156,54 +156,54 @@ class LossFunction(PerturbedLosses):
         leaves = [None if leaf is None else next(present) for leaf in flat]
         return held[:count], Data(*tf.nest.pack_sequence_as(structure, leaves, expand_composites=True))
 
-    def _at(self, flat: Any, held: list[Any]) -> Any:
+    def _evaluate_at(self, flat: Any, held: list[Any]) -> Any:
         """The loss where all values are those of one flat vector."""
         values = self.values.values()
         parts = tf.split(flat, [value.size for value in values])
-        return self._at_parts([tf.reshape(p, v.shape) for p, v in zip(parts, values, strict=True)], held)
+        return self._evaluate_at_parts([tf.reshape(p, v.shape) for p, v in zip(parts, values, strict=True)], held)
 
-    def _at_parts(self, parts: list[Any], held: list[Any]) -> Any:
+    def _evaluate_at_parts(self, parts: list[Any], held: list[Any]) -> Any:
         """The loss where the values are these, in the order of the names."""
         named = zip(self.values, parts, strict=True)
         return self.loss_of({name: from_real_parts(part, self.sources[name].dtype) for name, part in named}, held)
 
     def loss_of(self, parts: Mapping[str, Any], held: list[Any]) -> Any:
         """The loss where the values are the given tensors, by name: no gradient, and nothing is written."""
-        state, data = self._unpacked(held)
+        state, data = self._unpack(held)
         mapping = [(v, parts[name]) for name, v in self.variables.items()]
         mapping += list(zip(self._state, state, strict=True))
         for variable, value in mapping:
             if self.assigns or isinstance(variable, tf.Variable):  # no scope stands between it and its reader
-                tensorflow_variable(variable).assign(value)
+                unwrap_variable(variable).assign(value)
         if self.assigns:
-            sources = self.watched([parts[n] for n in self.inputs])
-            return self._contracted(replace(data, x=replace_inputs(data.x, parts)), sources)
+            sources = self.list_watched([parts[n] for n in self.inputs])
+            return self._contract(replace(data, x=replace_inputs(data.x, parts)), sources)
         mapping = [pair for pair in mapping if isinstance(pair[0], KerasVariable)]
         with keras.StatelessScope(state_mapping=mapping, collect_losses=True):  # what add_loss adds is part of the loss
             sources = [parts[n] if isinstance(v, KerasVariable) else v for n, v in self.variables.items()]
             sources += [parts[n] for n in self.inputs]
-            return self._contracted(replace(data, x=replace_inputs(data.x, parts)), sources)
+            return self._contract(replace(data, x=replace_inputs(data.x, parts)), sources)
 
-    def _contracted(self, data: Data, sources: list[Any]) -> Any:
+    def _contract(self, data: Data, sources: list[Any]) -> Any:
         """The loss, or its slope along the contraction: Σ gradient · contraction over `sources`, in order of names."""
         if self._contraction is None:
             with running_user_code():
-                return require_scalar(self._called(data))
+                return require_scalar(self._call_converted(data))
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             for source in sources:
                 tape.watch(source)
             with running_user_code():
-                loss = require_scalar(self._called(data))
+                loss = require_scalar(self._call_converted(data))
         with running_backward_pass():
             found = tape.gradient(loss, sources)
         parts = [
             tf.reduce_sum(g * tf.cast(self._contraction[n], g.dtype))
-            for n, g in zip(self.values, (None if g is None else real_parts(g) for g in found), strict=True)
+            for n, g in zip(self.values, (None if g is None else split_real_parts(g) for g in found), strict=True)
             if g is not None
         ]
         return tf.add_n([tf.cast(part, DTYPE) for part in parts]) if parts else tf.zeros((), DTYPE)
 
-    def _called(self, data: Data) -> Any:
+    def _call_converted(self, data: Data) -> Any:
         """The loss, its Python control flow converted where it could not be traced without."""
         converts = self.way is Way.AUTOGRAPH and not tf.executing_eagerly()
         return convert_control_flow(self._loss)(data) if converts else self._loss(data)
@@ -245,7 +245,7 @@ class LossFunction(PerturbedLosses):
                 found[name] = one[name]
             except BackwardPassFailed as alone:
                 found[name] = np.full(np.shape(value), np.nan)
-                self.refused[name] = Refused(Kind.NAN, Reason.AUTODIFF_RAISES, (short(alone.error),))
+                self.refused[name] = Refused(Kind.NAN, Reason.AUTODIFF_RAISES, (shorten_error(alone.error),))
         if math.isnan(loss):
             loss = float(self.directional({}, np.zeros(1), at=values)[0])
         return found, loss
@@ -275,20 +275,20 @@ class LossFunction(PerturbedLosses):
 
         `taped` is traced once for each mode and `key`.
         """
-        gradient = self._made(mode, taped, key)
+        gradient = self._make(mode, taped, key)
         inputs = [from_real_parts(values[name], tensor.dtype) for name, tensor in self.inputs.items()]
         try:
             self._assign(values)
-            found, loss = gradient(inputs, self._held())
+            found, loss = gradient(inputs, self._pack_held())
         except tf.errors.OpError as error:
             if mode != "function":
                 raise
-            raise BackwardPassFailed(error, place=place_of(error)) from error
+            raise BackwardPassFailed(error, place=find_place(error)) from error
         finally:
             self.restore_values()
         return {n: as_floats(g) for n, g in zip(self.values, found, strict=True)}, float(loss)
 
-    def _made(self, mode: str, taped: Callable[..., Any], key: str) -> Any:
+    def _make(self, mode: str, taped: Callable[..., Any], key: str) -> Any:
         """What runs `taped` in a mode, made once for each mode and `key`."""
         if (mode, key) not in self._gradients:
             self._gradients[mode, key] = MODES[mode](taped)
@@ -301,12 +301,12 @@ class LossFunction(PerturbedLosses):
         """
         values = at or self.values
         inputs = [from_real_parts(values[name], tensor.dtype) for name, tensor in self.inputs.items()]
-        held = self._held()
+        held = self._pack_held()
         if self._rounded_gradient is None:
             specs = tf.nest.map_structure(lambda t: tf.TensorSpec(t.shape, t.dtype), (inputs, held))
             with running_user_code():
                 # the trace that gradients as a graph are taken by too
-                traced = self._made("function", self.tape, "gradient").get_concrete_function(*specs)
+                traced = self._make("function", self.tape, "gradient").get_concrete_function(*specs)
             self.opaque_unit = opaque_unit(traced.graph)
             self._rounded_gradient = Rounded(traced), [g is not None for g in traced.structured_outputs[0]]
         rounded, is_known = self._rounded_gradient
@@ -329,57 +329,57 @@ class LossFunction(PerturbedLosses):
         """Assign the values of the point to the variables and the state."""
         self._assign(self.values)
         for variable, value in zip(self._state, self._state_values, strict=True):
-            if not same_bits(value_of(variable), value):
-                tensorflow_variable(variable).assign(value)
+            if not has_same_bits(value_of(variable), value):
+                unwrap_variable(variable).assign(value)
 
     def _assign(self, values: Mapping[str, Array]) -> None:
         """Give the variables these values. To look whether they have them costs less than to assign them."""
         for name, variable in self.variables.items():
-            held = tensorflow_variable(variable)
+            held = unwrap_variable(variable)
             value = value_of(held)
-            if not same_bits(value if value.dtype == values[name].dtype else real_values(value), values[name]):
+            if not has_same_bits(value if value.dtype == values[name].dtype else real_values(value), values[name]):
                 held.assign(from_real_parts(values[name], variable.dtype))
 
-    def watched(self, inputs: list[Any]) -> list[Any]:
+    def list_watched(self, inputs: list[Any]) -> list[Any]:
         """The tensors that a gradient is taken with respect to, in the order of the names."""
-        return [*map(tensorflow_variable, self.variables.values()), *inputs]
+        return [*map(unwrap_variable, self.variables.values()), *inputs]
 
     def loss_at(self, inputs: list[Any], held: list[Any]) -> Any:
         """The loss on the real variables, as training computes it."""
-        _, data = self._unpacked(held)
+        _, data = self._unpack(held)
         parts = dict(zip(self.inputs, inputs, strict=True))
-        return self._contracted(replace(data, x=replace_inputs(data.x, parts)), self.watched(inputs))
+        return self._contract(replace(data, x=replace_inputs(data.x, parts)), self.list_watched(inputs))
 
     def eager_loss(self) -> float:
         """The loss at the point, computed eagerly on the real variables. State is put back."""
         try:
-            return float(self.loss_at(*self.loss_arguments()))
+            return float(self.loss_at(*self.prepare_arguments()))
         finally:
             self.restore_values()
 
-    def loss_arguments(self) -> tuple[list[Any], list[Any]]:
+    def prepare_arguments(self) -> tuple[list[Any], list[Any]]:
         """The arguments of `loss_at` and `tape` at the point: inputs, and all that is held fixed."""
-        return list(self.inputs.values()), self._held()
+        return list(self.inputs.values()), self._pack_held()
 
     def tape(self, inputs: list[Any], held: list[Any], only: str | None = None) -> tuple[list[Any], Any]:
         """(gradients in the order of the names, loss), dense; None where autodiff gives None, or for all but `only`."""
         found, loss = self.indexed(inputs, held, only)
         self.sparse = frozenset(name for name, g in zip(self.values, found, strict=True) if is_indexed(g))
-        return [None if g is None else real_parts(g) for g in found], loss
+        return [None if g is None else split_real_parts(g) for g in found], loss
 
     def indexed(self, inputs: list[Any], held: list[Any], only: str | None = None) -> tuple[list[Any], Any]:
         """`tape` with sparse gradients left as they are (tf.IndexedSlices)."""
-        watched = [t for n, t in zip(self.values, self.watched(inputs), strict=True) if only in (None, n)]
+        watched = [t for n, t in zip(self.values, self.list_watched(inputs), strict=True) if only in (None, n)]
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             for source in watched:
                 tape.watch(source)
-            loss = self._recorded(tape, inputs, held)
+            loss = self._record(tape, inputs, held)
         unconnected = "none" if self._contraction is None else "zero"
         with running_backward_pass():
             found = tape.gradient(loss, watched, unconnected_gradients=unconnected)
         return found if only is None else [found[0] if n == only else None for n in self.values], loss
 
-    def _recorded(self, tape: tf.GradientTape, inputs: list[Any], held: list[Any]) -> Any:
+    def _record(self, tape: tf.GradientTape, inputs: list[Any], held: list[Any]) -> Any:
         """`loss_at` while a tape records it.
 
         Raises: BackwardPassFailed where only that raises: a tf.function is traced with its backward pass then.
@@ -394,4 +394,4 @@ class LossFunction(PerturbedLosses):
                     self.loss_at(inputs, held)
                 except UserCodeFailed:
                     raise failed from failed.error
-            raise BackwardPassFailed(failed.error, place=place_of(failed.error)) from failed.error
+            raise BackwardPassFailed(failed.error, place=find_place(failed.error)) from failed.error

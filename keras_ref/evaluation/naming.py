@@ -8,17 +8,17 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from keras_ref.evaluation.leaves import named_leaves
+from keras_ref.evaluation.leaves import name_leaves
 from keras_ref.evaluation.real_parts import is_real_or_complex
 
 
-def path_of(variable: Any) -> str:
+def find_path(variable: Any) -> str:
     """What a variable is called in a report: Keras's path, or TensorFlow's name."""
     path = getattr(variable, "path", None) or variable.name.split(":")[0]
     return str(path)
 
 
-def unique(names: list[str]) -> list[str]:
+def make_unique(names: list[str]) -> list[str]:
     """The names, ":1", ":2", … added to those that came before."""
     counts: dict[str, int] = {}
     found = []
@@ -47,9 +47,9 @@ def is_differentiable(leaf: Any) -> bool:
     return is_real_or_complex(leaf.dtype) and bool(np.isfinite(np.asarray(values_of(leaf)).astype(complex)).all())
 
 
-def float_inputs(x: Any) -> dict[str, Any]:
+def find_float_inputs(x: Any) -> dict[str, Any]:
     """The tensors of nested inputs that can be moved, by name; of sparse and ragged ones their values."""
-    return {name: values_of(t) for name, t in named_leaves(x).items() if t is not None and is_differentiable(t)}
+    return {name: values_of(t) for name, t in name_leaves(x).items() if t is not None and is_differentiable(t)}
 
 
 def replace_inputs(x: Any, replacements: Mapping[str, Any]) -> Any:
@@ -58,6 +58,6 @@ def replace_inputs(x: Any, replacements: Mapping[str, Any]) -> Any:
         x,
         [
             with_values(leaf, replacements[name]) if name in replacements else leaf
-            for name, leaf in named_leaves(x).items()
+            for name, leaf in name_leaves(x).items()
         ],
     )

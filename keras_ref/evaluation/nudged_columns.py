@@ -15,7 +15,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from keras_ref.evaluation.graph import called
+from keras_ref.evaluation.graph import list_called_functions
 from keras_ref.evaluation.linear_operations import PRODUCTS, Moved, as_row, broadcast_columns, find_moved
 
 #: operations that give each entry of their output from the entries at the same place of their inputs, as they broadcast
@@ -86,13 +86,13 @@ def find_route(graph: Any, variable: Any, loss: Any) -> Route | None:
     operations alone; where everything on the way has a known shape, and nothing that is stacked goes into a loop, a
     branch or an inner function.
     """
-    before = _before(graph, loss.op)
+    before = _order_before(graph, loss.op)
     of_product = _Walk(same={variable.name})
     if all(map(of_product.take, before)) and of_product.moved is not None:
-        return of_product.route()
+        return of_product.find_route()
     elementwise = _Walk(moved=as_row(variable), columns={variable.name: None})
     known = all(map(elementwise.take, before)) and variable.name not in elementwise.whole
-    return elementwise.route() if known else None
+    return elementwise.find_route() if known else None
 
 
 @dataclass
@@ -118,13 +118,13 @@ class _Walk:
         touched = not names.isdisjoint(self.same | self.columns.keys() | self.stacked)
         if operation.type in SHAPES or not touched:
             return True
-        if called(operation) or any(not t.shape.is_fully_defined() for t in operation.outputs):
+        if list_called_functions(operation) or any(not t.shape.is_fully_defined() for t in operation.outputs):
             return False
         if not names.isdisjoint(self.same):
             return self._read(operation, names)
         if names.isdisjoint(self.stacked):
             count = 0 if self.moved is None else self.moved.columns
-            if (column := _column(operation, self.columns, count)) is not None:
+            if (column := _find_column(operation, self.columns, count)) is not None:
                 self.columns[column.name] = column
                 return True
             if (product := _rank_one(operation, self.columns, count)) is not None:
@@ -155,7 +155,7 @@ class _Walk:
                 self.whole[tensor.name] = None
         self.stacked.update(t.name for t in operation.outputs)
 
-    def route(self) -> Route | None:
+    def find_route(self) -> Route | None:
         """The way; None where the variable moves nothing by columns, or is read as a whole in more than one shape."""
         read = [name for name in self.whole if name in self.same]
         if self.moved is None or not self.stacked or len(read) > 1:
@@ -165,7 +165,7 @@ class _Walk:
         return Route(self.moved, columns, tuple(self.products), whole, *read)
 
 
-def _before(graph: Any, last: Any) -> list[Any]:
+def _order_before(graph: Any, last: Any) -> list[Any]:
     """The operations that one depends on, and it, in the order in which they were traced."""
     needed, waiting = {last}, [last]
     while waiting:
@@ -181,7 +181,7 @@ def is_same(operation: Any) -> bool:
     return operation.type in {"Identity", "StopGradient"} | RESHAPING
 
 
-def _column(operation: Any, columns: Mapping[str, Any], count: int) -> Column | None:
+def _find_column(operation: Any, columns: Mapping[str, Any], count: int) -> Column | None:
     """The output of an operation of which again one of `count` columns moves, the same; None where others do."""
     moving = tuple(t.name in columns for t in operation.inputs)
     if len(operation.outputs) != 1 or operation.outputs[0].dtype not in (tf.float64, tf.bool):

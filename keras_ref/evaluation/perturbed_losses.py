@@ -88,7 +88,7 @@ class PerturbedLosses(StackedLosses):
     ) -> Array:
         """`directional` on the branch that the point lies on, as `branch_losses` has it."""
         values, steps = at or self.values, np.asarray(steps, dtype=float)
-        vector = self._flat({name: direction.get(name, np.zeros_like(value)) for name, value in values.items()})
+        vector = self._flatten({name: direction.get(name, np.zeros_like(value)) for name, value in values.items()})
         first = np.zeros(len(steps), np.int64)
         return self._run_branch(values, steps=steps, entries=first, offsets=steps * vector[0], direction=vector)
 
@@ -102,7 +102,7 @@ class PerturbedLosses(StackedLosses):
         direction: Array | None = None,
     ) -> Array:
         """Losses at values + step · direction with one entry of the flat vector moved, decided as at values."""
-        flat, held, shapes = self._flat(values), self._held(), self._shapes
+        flat, held, shapes = self._flatten(values), self._pack_held(), self._shapes
         targets = flat[entries] + offsets
         self.evaluations += len(steps)
         found = []

@@ -35,14 +35,14 @@ def real_values(value: Any) -> Array:
     return parts.astype(float)
 
 
-def real_parts(tensor: Any) -> Any:
+def split_real_parts(tensor: Any) -> Any:
     """A tensor as it is; of a complex one its real and imaginary parts, along a new last axis."""
     tensor = tf.convert_to_tensor(tensor)
     return tf.stack([tf.math.real(tensor), tf.math.imag(tensor)], axis=-1) if tensor.dtype.is_complex else tensor
 
 
 def from_real_parts(parts: Any, dtype: Any) -> Any:
-    """The tensor of a dtype whose real parts, as `real_parts` has them, are given."""
+    """The tensor of a dtype whose real parts, as `split_real_parts` has them, are given."""
     dtype = tf.as_dtype(dtype)
     if not dtype.is_complex:
         return tf.cast(parts, dtype)

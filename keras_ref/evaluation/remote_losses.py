@@ -72,7 +72,7 @@ class GraphLosses:
         """The same at another point, with other values of what is held."""
         return replace(self, flat=flat, fixed=(*map(np.asarray, held), *self.fixed[len(held) :]))
 
-    def by_columns(self, variable: int, start: int) -> GraphLosses:
+    def compute_by_columns(self, variable: int, start: int) -> GraphLosses:
         """The same for entries of one of the values, from what they move (column_losses.py)."""
         return replace(self, variable=variable, start=start)
 
@@ -90,10 +90,10 @@ class GraphLosses:
 
         fixed = [*map(tf.constant, self.fixed)]
         if self.variable is not None:
-            columns = _columns(self.graph, self.inputs, self.output, self.variable)
+            columns = _build_columns(self.graph, self.inputs, self.output, self.variable)
             point = [*map(tf.constant, parts_of(self.flat, self.shapes)), *fixed]
             return np.asarray(columns(entries - self.start, targets - self.flat[entries], point))
-        stack = StackedCall(_imported(self.graph, self.inputs, self.output), varying=len(self.shapes))
+        stack = StackedCall(_import_function(self.graph, self.inputs, self.output), varying=len(self.shapes))
 
         def losses_of(some: Array) -> Array:
             points = nudged_points(self.flat, entries=entries[some], targets=targets[some])
@@ -105,7 +105,7 @@ class GraphLosses:
 
 
 @lru_cache(KEPT)
-def _imported(graph: bytes, inputs: tuple[str, ...], output: str) -> Any:
+def _import_function(graph: bytes, inputs: tuple[str, ...], output: str) -> Any:
     """The function of a graph that another process has traced."""
     import tensorflow as tf
 
@@ -116,11 +116,11 @@ def _imported(graph: bytes, inputs: tuple[str, ...], output: str) -> Any:
 
 
 @lru_cache(KEPT)
-def _columns(graph: bytes, inputs: tuple[str, ...], output: str, variable: int) -> Any:
+def _build_columns(graph: bytes, inputs: tuple[str, ...], output: str, variable: int) -> Any:
     """Its losses by columns. Raises: RuntimeError where this process finds no way, of which the caller knows one."""
     from keras_ref.evaluation.column_losses import ColumnLosses
 
-    function = _imported(graph, inputs, output)
+    function = _import_function(graph, inputs, output)
     columns = ColumnLosses.of(function, function.graph.inputs[variable])
     if columns is None:
         raise RuntimeError(f"No columns are known for value {variable} of a graph that has them elsewhere.")

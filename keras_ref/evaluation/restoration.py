@@ -18,7 +18,7 @@ import tensorflow as tf
 
 from keras_ref.evaluation.kept_contents import restore_contents, steps_to_undo
 from keras_ref.evaluation.keras_classes import KerasVariable
-from keras_ref.evaluation.keras_parts import layers_of, tensorflow_variable
+from keras_ref.evaluation.keras_parts import list_layers, unwrap_variable
 
 #: how often a step runs that raises: once more than the one interruption that it may be cut off by
 ATTEMPTS = 2
@@ -139,11 +139,11 @@ def _restore_table(table: dict[str, Any], items: dict[str, Any], without: frozen
 def _restore_value(variable: tf.Variable, value: Any) -> None:
     """Assign a value, unless the variable has it bit for bit."""
     with tf.init_scope():
-        if not same_bits(variable.value()._numpy(), value._numpy()):  # numpy() copies
+        if not has_same_bits(variable.value()._numpy(), value._numpy()):  # numpy() copies
             variable.assign(value)
 
 
-def same_bits(one: Any, other: Any) -> bool:
+def has_same_bits(one: Any, other: Any) -> bool:
     """Whether two arrays of one shape and dtype are the same, zeros of both signs and NaN told apart."""
     one, other = np.asarray(one), np.asarray(other)
     if one.dtype.kind in "OS":  # strings, of which one alone is bytes
@@ -158,7 +158,7 @@ def same_bits(one: Any, other: Any) -> bool:
 def restore_attributes(layer: Any) -> Iterator[None]:
     """Put all attributes of a layer, and of the layers inside it, back at the end of the block."""
     with Restoration() as restoration:
-        for one in layers_of(layer):
+        for one in list_layers(layer):
             restoration.keep_attributes(one)
         yield
 
@@ -169,5 +169,5 @@ def restore_variables(objects: Sequence[Any]) -> Iterator[None]:
     with Restoration() as restoration:
         for one in objects:
             if isinstance(one, (tf.Variable, KerasVariable)):
-                restoration.keep_value(tensorflow_variable(one))
+                restoration.keep_value(unwrap_variable(one))
         yield

@@ -21,14 +21,14 @@ from keras_ref.evaluation.function_definitions import (
     SHAPES,
     Definition,
     Node,
-    control_inputs,
-    data_inputs,
     input_dtypes,
     known_shapes,
-    ordered,
-    outputs_of,
-    type_of,
-    types,
+    list_control_inputs,
+    list_data_inputs,
+    list_outputs,
+    make_type_attribute,
+    make_types_attribute,
+    order_nodes,
     with_plain_calls,
 )
 from keras_ref.evaluation.operation_rounding import (
@@ -90,7 +90,7 @@ def convert(
 
 
 @cache
-def _composition(op: str, dtypes: tuple[Any, ...]) -> Any:
+def _trace_composition(op: str, dtypes: tuple[Any, ...]) -> Any:
     """An operation as a graph of operations that round by themselves."""
     specs = [tf.TensorSpec(None, dtype) for dtype in dtypes]
     return tf.function(COMPOSED[op], autograph=False).get_concrete_function(*specs)
@@ -120,7 +120,7 @@ class _Conversion:
 
     def convert_composition(self, node: Node) -> str:
         """The name of the converted composition of an operation."""
-        composition = _composition(node.op, tuple(input_dtypes(node)))
+        composition = _trace_composition(node.op, tuple(input_dtypes(node)))
         name = composition.function_def.signature.name
         if name not in self.originals:
             inner = composition.graph.as_graph_def().library.function
@@ -147,7 +147,7 @@ class _Body(RoundedNodes):
         old, new = self.old, self.new
         new.signature.name, new.signature.is_stateful = name, True
         self._take_arguments()
-        for node in ordered(old.node_def):
+        for node in order_nodes(old.node_def):
             self.shapes |= known_shapes(node)
             if node.op in CALLS:
                 self._convert_call(node)
@@ -182,19 +182,21 @@ class _Body(RoundedNodes):
         self.new.signature.output_arg.add(name=name, type=dtype)
         self.new.ret[name] = reference
 
-    def _terms_off(self, node: Node, terms: str, dtype: Any) -> str:
+    def _perturb_terms(self, node: Node, terms: str, dtype: Any) -> str:
         """The terms of a sum, each off by up to a unit of the largest partial sum: Σ|term|, in a running sum up to
         there.
 
         Evenly spread over two units, so that the steps of equal terms round at random, to nothing in the mean.
         """
-        whole, kind, place = type_of(tf.int32), type_of(dtype), SUMS[node.op]
+        whole, kind, place = make_type_attribute(tf.int32), make_type_attribute(dtype), SUMS[node.op]
         index = whole if place is None else attr_value_pb2.AttrValue(type=node.attr["Tidx"].type)
         if place is None:
             last = self._add(
-                "Sub", [self._add("Rank", [terms], T=kind), self._constant(1, tf.int32)], output="z", T=whole
+                "Sub", [self._add("Rank", [terms], T=kind), self._add_constant(1, tf.int32)], output="z", T=whole
             )
-            axes = self._add("Range", [self._constant(0, tf.int32), last, self._constant(1, tf.int32)], Tidx=whole)
+            axes = self._add(
+                "Range", [self._add_constant(0, tf.int32), last, self._add_constant(1, tf.int32)], Tidx=whole
+            )
         else:
             axes = node.input[place]
         sizes = self._add("Abs", [terms], output="y", T=kind)
@@ -205,10 +207,10 @@ class _Body(RoundedNodes):
             keep = attr_value_pb2.AttrValue(b=True)
             largest = self._add("Sum", [sizes, axes], T=kind, Tidx=index, keep_dims=keep)
         # where a term is infinite nothing else is: the sum stays what it is, and is not turned into inf - inf
-        largest = self._add("Minimum", [largest, self._constant(float(dtype.max), dtype)], output="z", T=kind)
-        drawn = self._add("RandomUniform", [self._shape(terms, dtype)], T=whole, dtype=kind, **self._seeds())
-        centred = self._add("Sub", [drawn, self._constant(0.5, dtype)], output="z", T=kind)
-        share = self._add("Mul", [centred, self._two_units(dtype)], output="z", T=kind)
+        largest = self._add("Minimum", [largest, self._add_constant(float(dtype.max), dtype)], output="z", T=kind)
+        drawn = self._add("RandomUniform", [self._add_shape(terms, dtype)], T=whole, dtype=kind, **self._make_seeds())
+        centred = self._add("Sub", [drawn, self._add_constant(0.5, dtype)], output="z", T=kind)
+        share = self._add("Mul", [centred, self._add_two_units(dtype)], output="z", T=kind)
         moves = self._add("Mul", [largest, share], output="z", T=kind)
         return self._add("AddV2", [terms, moves], output="z", T=kind)
 
@@ -216,7 +218,7 @@ class _Body(RoundedNodes):
         original = self.new.node_def.add()
         original.CopyFrom(node)
         original.attr.pop(SHAPES, None)
-        outputs, data = outputs_of(node), data_inputs(node)
+        outputs, data = list_outputs(node), list_data_inputs(node)
         holds_floats = any(dtype in COPIED for _, dtype in outputs)
         held = (*DECIDED, *HELD) if self.conversion.moves_point else DECIDED
         if not holds_floats or not data or node.op in held:
@@ -232,13 +234,13 @@ class _Body(RoundedNodes):
         if node.op in COMPOSED and self.conversion.compositions.get(self.old.signature.name) != node.op:
             self._convert_composed(node, outputs)
             return
-        dtypes, inputs = input_dtypes(node), self._inputs_of_copy(node)
+        dtypes, inputs = input_dtypes(node), self._list_inputs_of_copy(node)
         terms, units = (0.0, 0.0) if of_point else _rounding_of(node, dtypes, outputs)
         if node.op in SUMS and not of_point and dtypes[0].is_floating:
-            inputs[0] = self._terms_off(node, inputs[0], dtypes[0])
+            inputs[0] = self._perturb_terms(node, inputs[0], dtypes[0])
         elif terms:
             typed = zip(inputs, dtypes, strict=True)
-            inputs = [self._off(r, t, terms * coarseness(node.op, t)) if t in FLOATS else r for r, t in typed]
+            inputs = [self._perturb(r, t, terms * coarseness(node.op, t)) if t in FLOATS else r for r, t in typed]
         copy = self._add_copy(node, inputs)
         for reference, dtype in outputs:
             if dtype in COPIED:
@@ -246,20 +248,22 @@ class _Body(RoundedNodes):
                 own = copy.name + reference[len(node.name) :]
                 self._know(reference, own)
                 rounds = units and dtype in FLOATS
-                self.copies[reference] = self._off(own, dtype, units * coarseness(node.op, dtype)) if rounds else own
+                self.copies[reference] = (
+                    self._perturb(own, dtype, units * coarseness(node.op, dtype)) if rounds else own
+                )
                 self._know(reference, self.copies[reference])
 
-    def _inputs_of_copy(self, node: Node) -> list[str]:
+    def _list_inputs_of_copy(self, node: Node) -> list[str]:
         """The inputs of an operation's copy: copies too, but where they decide."""
         decisive, zero = DECIDING.get(node.op, ()), DECIDING_ZERO.get(node.op, ())
-        data, dtypes = data_inputs(node), input_dtypes(node)
+        data, dtypes = list_data_inputs(node), input_dtypes(node)
         inputs = [r if k in decisive else self.copies.get(r, r) for k, r in enumerate(data)]
         return [self._zero_where_zero(data[k], r, dtypes[k]) if k in zero else r for k, r in enumerate(inputs)]
 
     def _zero_where_zero(self, tensor: str, copy: str, dtype: Any) -> str:
         """The copy of a tensor, with 0 where the tensor is 0."""
-        kind = type_of(dtype)
-        is_zero = self._add("Equal", [tensor, self._constant(0.0, dtype)], output="z", T=kind)
+        kind = make_type_attribute(dtype)
+        is_zero = self._add("Equal", [tensor, self._add_constant(0.0, dtype)], output="z", T=kind)
         return self._add("SelectV2", [is_zero, tensor, copy], T=kind)
 
     def _know(self, reference: str, other: str) -> None:
@@ -273,13 +277,13 @@ class _Body(RoundedNodes):
         copy.CopyFrom(node)
         copy.name = node.name + COPY
         del copy.input[:]
-        copy.input.extend([*inputs, *control_inputs(node)])
+        copy.input.extend([*inputs, *list_control_inputs(node)])
         for key in LEFT_OUT:
             copy.attr.pop(key, None)
         return copy
 
     def _convert_composed(self, node: Node, outputs: list[tuple[str, Any]]) -> None:
-        data, dtypes = data_inputs(node), input_dtypes(node)
+        data, dtypes = list_data_inputs(node), input_dtypes(node)
         name = self.conversion.convert_composition(node)
         copies = [self.copies.get(r, r) for r, t in zip(data, dtypes, strict=True) if t in COPIED]
         signature = self.conversion.library[name].signature
@@ -287,8 +291,8 @@ class _Body(RoundedNodes):
             "StatefulPartitionedCall",
             [*data, *copies, COMMON],
             f=attr_value_pb2.AttrValue(func=attr_value_pb2.NameAttrList(name=name)),
-            Tin=types(a.type for a in signature.input_arg),
-            Tout=types(a.type for a in signature.output_arg),
+            Tin=make_types_attribute(a.type for a in signature.input_arg),
+            Tout=make_types_attribute(a.type for a in signature.output_arg),
         )
         for k, (reference, _) in enumerate(outputs):
             self.moving.add(reference)
@@ -298,7 +302,7 @@ class _Body(RoundedNodes):
     def _convert_call(self, node: Node) -> None:
         """A call of the converted functions: the originals and the copies come out of one."""
         op, before = CALLS[node.op]
-        data, outputs = data_inputs(node), outputs_of(node)
+        data, outputs = list_data_inputs(node), list_outputs(node)
         if self.some is not None and not self.moving.intersection(data):
             self.new.node_def.add().CopyFrom(node)
             return
@@ -313,11 +317,11 @@ class _Body(RoundedNodes):
         held = [p for p in zip(data[before:], input_dtypes(node)[before:], strict=True) if p[1] in COPIED]
         copied = [(reference, dtype) for reference, dtype in outputs if dtype in COPIED]
         del new.input[:]
-        new.input.extend([*data, *(self.copies.get(r, r) for r, _ in held), COMMON, *control_inputs(node)])
+        new.input.extend([*data, *(self.copies.get(r, r) for r, _ in held), COMMON, *list_control_inputs(node)])
         more = [*(dtype.as_datatype_enum for _, dtype in held), tf.int32.as_datatype_enum]
         if op == "While":
             new.attr["T"].list.type.extend(more)
-            self._hand_on(new.attr["body"].func.name)
+            self._return_common(new.attr["body"].func.name)
         else:
             new.attr["Tin"].list.type.extend(more)
             new.attr["Tout"].list.type.extend(dtype.as_datatype_enum for _, dtype in copied)
@@ -326,7 +330,7 @@ class _Body(RoundedNodes):
             self.copies[reference] = f"{node.name}:output:{len(outputs) + k}"
             self._know(reference, self.copies[reference])
 
-    def _hand_on(self, name: str) -> None:
+    def _return_common(self, name: str) -> None:
         """Let the body of a loop return COMMON to its next round."""
         body, out = self.conversion.library[name], COMMON + "_out"
         if out not in body.ret:

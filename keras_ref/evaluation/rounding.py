@@ -19,9 +19,9 @@ import tensorflow as tf
 from tensorflow.core.protobuf import config_pb2
 from tensorflow.python.eager import context
 
-from keras_ref.errors import short
-from keras_ref.evaluation.function_definitions import Definition, definitions_of
-from keras_ref.evaluation.graph import operations
+from keras_ref.errors import shorten_error
+from keras_ref.evaluation.function_definitions import Definition, collect_definitions
+from keras_ref.evaluation.graph import walk_operations
 from keras_ref.evaluation.rounded_graph import COPIED, convert
 from keras_ref.evaluation.rounded_nodes import BY_THEMSELVES, IN_COMMON, NOT_OFF
 from keras_ref.evaluation.stacked_calls import has_order
@@ -63,7 +63,7 @@ class Rounded:
         moving: Collection[int] | None = None,
         compute: Callable[[list[Any]], list[Any]] | None = None,
     ) -> None:
-        definitions = definitions_of(function)
+        definitions = collect_definitions(function)
         main = definitions[0]
         self._name, library = convert(definitions, main.signature.name, moves_point=moves_point, moving=moving)
         #: functions that an operation calls without a copy live as long as the one that they belong to
@@ -94,7 +94,7 @@ class Rounded:
         base, deviations = math.nan, list[float]()
         for k in range(calls):
             try:
-                roll = self.roll(arguments, how=_how(k))
+                roll = self.roll(arguments, how=_choose_pattern(k))
             except tf.errors.OpError:
                 self._confirm(arguments, [math.nan])
                 deviations.append(math.nan)
@@ -113,7 +113,7 @@ class Rounded:
         exact, lowest, highest, raised = list[Array](), list[Array](), list[Array](), 0
         for k in range(calls):
             try:
-                roll = self.roll(arguments, how=_how(k))
+                roll = self.roll(arguments, how=_choose_pattern(k))
             except tf.errors.OpError:
                 self._confirm(arguments, [math.nan] * len(self._outputs))
                 raised += 1
@@ -140,7 +140,7 @@ class Rounded:
         """
         if self._is_confirmed:
             return
-        repeats = not any(map(has_order, operations(self._function.graph)))
+        repeats = not any(map(has_order, walk_operations(self._function.graph)))
         try:
             originals = self._compute(arguments) if repeats else self._call(arguments)
         except tf.errors.OpError:  # the function itself raises, and so may its conversion
@@ -150,12 +150,12 @@ class Rounded:
         except tf.errors.OpError as error:
             if self._is_compiled:
                 return
-            raise ConversionFailed(short(error)) from error
+            raise ConversionFailed(shorten_error(error)) from error
         for i, spread in enumerate(spreads):
             apart = [_deviation(conversion, i)]
             if repeats:
                 apart.append(_deviation(Roll(conversion.exact, originals), i))
-            if max(_largest(one) for one in apart) > SAFETY * spread:
+            if max(_find_largest(one) for one in apart) > SAFETY * spread:
                 raise ConversionFailed(f"output {i} is off by more than rounding")
         self._is_confirmed = True
 
@@ -193,7 +193,7 @@ def _is_compiled(definition: Definition) -> bool:
     return any(COMPILED in attributes for attributes in (definition.attr, *(node.attr for node in definition.node_def)))
 
 
-def _how(k: int) -> int:
+def _choose_pattern(k: int) -> int:
     """How entries are off in repetition `k`: in every second one all of a tensor in one direction."""
     return IN_COMMON if k % 2 else BY_THEMSELVES
 
@@ -205,7 +205,7 @@ def _deviation(roll: Roll, i: int) -> Array:
     return deviation
 
 
-def _largest(deviation: Array) -> float:
+def _find_largest(deviation: Array) -> float:
     return float(np.max(np.abs(deviation), initial=0.0, where=np.isfinite(deviation)))
 
 

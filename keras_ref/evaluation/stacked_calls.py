@@ -12,7 +12,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from keras_ref.evaluation.graph import operations
+from keras_ref.evaluation.graph import walk_operations
 from keras_ref.evaluation.traced_functions import take_note_of_call
 
 #: operations that TensorFlow counts as stateful, and that may run in any order: they read, or call functions of others
@@ -37,11 +37,11 @@ class StackedCall:
 
     def __init__(self, function: Any, *, varying: int) -> None:
         self.function, self._varying = function, varying
-        known = list(operations(function.graph))
+        known = list(walk_operations(function.graph))
         self.has_order = any(map(has_order, known))
         self._loop: Any = None
         #: what one evaluation makes and is given, as far as shapes are known
-        self.bytes = sum(map(_bytes, known)) + COPIES * sum(_bytes(t.op) for t in function.inputs[:varying])
+        self.bytes = sum(map(_count_bytes, known)) + COPIES * sum(_count_bytes(t.op) for t in function.inputs[:varying])
         #: how many evaluations fit into MEMORY, if all of a call run at once
         self.most = most_of(self.bytes)
 
@@ -87,7 +87,7 @@ def has_order(operation: Any) -> bool:
     return operation.type not in ORDERLESS and bool(operation.op_def.is_stateful)
 
 
-def _bytes(operation: Any) -> int:
+def _count_bytes(operation: Any) -> int:
     """The size of what an operation gives, as far as it is known."""
     return sum(
         (t.shape.num_elements() or 0) * (t.dtype.size or 0) for t in operation.outputs if t.shape.rank is not None

@@ -15,7 +15,7 @@ from keras_ref.evaluation.column_losses import ColumnLosses
 from keras_ref.evaluation.domain import losses_in_domain
 from keras_ref.evaluation.flat_points import nudged_points, parts_of
 from keras_ref.evaluation.float64 import DTYPE
-from keras_ref.evaluation.graph import casts_down
+from keras_ref.evaluation.graph import find_casts_down
 from keras_ref.evaluation.real_parts import is_real_or_complex
 from keras_ref.evaluation.remote_losses import GraphLosses
 from keras_ref.evaluation.stacked_calls import COPIES, StackedCall, most_of
@@ -82,15 +82,15 @@ class StackedLosses(TracedLosses):
         self._columns.clear()
 
     @abstractmethod
-    def _held(self) -> list[Any]:
+    def _pack_held(self) -> list[Any]:
         """Everything that is fixed during a check: state and data, as one list of tensors."""
 
     @abstractmethod
-    def _at(self, flat: Any, held: list[Any]) -> Any:
+    def _evaluate_at(self, flat: Any, held: list[Any]) -> Any:
         """The loss where all values are those of one flat vector."""
 
     @abstractmethod
-    def _at_parts(self, parts: list[Any], held: list[Any]) -> Any:
+    def _evaluate_at_parts(self, parts: list[Any], held: list[Any]) -> Any:
         """The loss where the values are these, in the order of the names."""
 
     @abstractmethod
@@ -119,7 +119,7 @@ class StackedLosses(TracedLosses):
         """The traced losses as a graph; None where they run only eagerly."""
         return getattr(self.traced_along or self._traced(), "graph", None)
 
-    def _flat(self, values: Mapping[str, Array]) -> Array:
+    def _flatten(self, values: Mapping[str, Array]) -> Array:
         """All values as one vector, in the order of the names."""
         return np.concatenate([np.ravel(values[name]) for name in self.values]) if self.values else np.zeros(0)
 
@@ -130,18 +130,18 @@ class StackedLosses(TracedLosses):
 
     def _point(self, values: Mapping[str, Array]) -> list[Any]:
         """The arguments of the traced loss at a point."""
-        return [*(tf.constant(values[name], DTYPE) for name in self.values), *self._held()]
+        return [*(tf.constant(values[name], DTYPE) for name in self.values), *self._pack_held()]
 
     def _evaluated(self, *point: Any) -> Any:
         """The loss at a point: the values in the order of the names, then what is held fixed."""
         count = len(self.values)
-        return tf.cast(self._at_parts(list(point[:count]), list(point[count:])), DTYPE)
+        return tf.cast(self._evaluate_at_parts(list(point[:count]), list(point[count:])), DTYPE)
 
     def _stack_eagerly(self, *point: Any) -> Any:
         """The losses at points whose values are stacks, without a graph."""
         count = len(self.values)
         stacks, held = map(tf.unstack, point[:count]), list(point[count:])
-        losses = [tf.cast(self._at_parts(list(parts), held), DTYPE) for parts in zip(*stacks, strict=True)]
+        losses = [tf.cast(self._evaluate_at_parts(list(parts), held), DTYPE) for parts in zip(*stacks, strict=True)]
         return tf.stack(losses) if losses else tf.zeros(0, DTYPE)
 
     def _traced(self) -> Any:
@@ -152,7 +152,7 @@ class StackedLosses(TracedLosses):
 
     def _trace(self) -> Any:
         specs = [tf.TensorSpec(shape, DTYPE) for shape in self._shapes]
-        specs += [tf.TensorSpec(t.shape, t.dtype) for t in self._held()]
+        specs += [tf.TensorSpec(t.shape, t.dtype) for t in self._pack_held()]
         return tf.function(self._evaluated, autograph=False).get_concrete_function(*specs)
 
     def trace_flat(self) -> FlatTrace | None:
@@ -160,10 +160,12 @@ class StackedLosses(TracedLosses):
         self._traced()
         if self.way is Way.EAGER or self.writes_variables:
             return None
-        held = self._held()
+        held = self._pack_held()
         specs = [tf.TensorSpec(t.shape, t.dtype) for t in held]
-        flat = self._flat(self.values)
-        traced = tf.function(self._at, autograph=False).get_concrete_function(tf.TensorSpec(flat.shape, DTYPE), specs)
+        flat = self._flatten(self.values)
+        traced = tf.function(self._evaluate_at, autograph=False).get_concrete_function(
+            tf.TensorSpec(flat.shape, DTYPE), specs
+        )
         offsets = {name: int(start) for name, start in self._offsets.items()}
         return FlatTrace(traced, [flat, *map(np.asarray, held)], offsets)
 
@@ -192,7 +194,7 @@ class StackedLosses(TracedLosses):
         direction: Array | None = None,
     ) -> Array:
         """Losses at values + step · direction with one entry of the flat vector set to a target, for each step."""
-        stack, flat, held = self._stack(), self._flat(values), self._held()
+        stack, flat, held = self._stack(), self._flatten(values), self._pack_held()
         is_plain = direction is None and self.way is not Way.EAGER
         self.evaluations += len(steps)
         # at the point itself nothing may raise
@@ -217,7 +219,9 @@ class StackedLosses(TracedLosses):
         losses = []
         try:
             if is_plain and len(blocks) > 1:
-                found = self._ask_workers(self._job(flat, held), [(entries[b], targets[b]) for b in blocks], here=plain)
+                found = self._ask_workers(
+                    self._make_job(flat, held), [(entries[b], targets[b]) for b in blocks], here=plain
+                )
             for some, known in zip(blocks, found, strict=True):
                 losses.append(self._within_memory(losses_of, some, given=given) if known is None else known)
         finally:
@@ -232,12 +236,12 @@ class StackedLosses(TracedLosses):
             try:
                 found.append(losses_in_domain(evaluate, part, given=given))
             except tf.errors.ResourceExhaustedError as error:
-                self._smaller_block(error)
+                self._shrink_block(error)
             else:
                 i += len(part)
         return np.concatenate(found)
 
-    def _job(self, flat: Array, held: list[Any]) -> GraphLosses | None:
+    def _make_job(self, flat: Array, held: list[Any]) -> GraphLosses | None:
         """The losses at a point for other processes; None where they cannot evaluate them, or nobody asks them."""
         if self.executor is None:
             return None
@@ -268,7 +272,7 @@ class StackedLosses(TracedLosses):
     def _give_up_workers(self) -> None:
         self.executor = None
 
-    def _smaller_block(self, error: Exception) -> None:
+    def _shrink_block(self, error: Exception) -> None:
         if self.block == 1:
             raise BadInput(
                 "A forward pass must fit into memory. Received: TensorFlow ran out of it at one evaluation, the "
@@ -291,10 +295,10 @@ class StackedLosses(TracedLosses):
         def whole(some: Array) -> Array:
             return self._run(values, steps=np.zeros(len(some)), entries=flat_entries[some], targets=targets[some])
 
-        losses = self._by_columns(name, flat_entries, targets, values=values, whole=whole)
+        losses = self._evaluate_by_columns(name, flat_entries, targets, values=values, whole=whole)
         return (whole(np.arange(len(targets))) if losses is None else losses).reshape(offsets.shape)
 
-    def _by_columns(
+    def _evaluate_by_columns(
         self,
         name: str,
         entries: Array,
@@ -307,10 +311,10 @@ class StackedLosses(TracedLosses):
 
         None too where they are not worth it, or no way through the graph is known.
         """
-        columns = self._columns_for(name, len(targets))
+        columns = self._choose_columns(name, len(targets))
         if columns is None:
             return None
-        flat, held, start = self._flat(values), self._held(), int(self._offsets[name])
+        flat, held, start = self._flatten(values), self._pack_held(), int(self._offsets[name])
         point = [*map(tf.constant, parts_of(flat, self._shapes)), *held]
 
         def here(entries: Array, targets: Array) -> Array:
@@ -319,8 +323,10 @@ class StackedLosses(TracedLosses):
         self.evaluations += len(targets)
         size = columns.block * max(1, CALL // columns.block)
         blocks = [(entries[i : i + size], targets[i : i + size]) for i in range(0, len(targets), size)]
-        job = self._job(flat, held)
-        found = self._ask_workers(job and job.by_columns(list(self.values).index(name), start), blocks, here=here)
+        job = self._make_job(flat, held)
+        found = self._ask_workers(
+            job and job.compute_by_columns(list(self.values).index(name), start), blocks, here=here
+        )
         parts = [here(*block) if known is None else known for block, known in zip(blocks, found, strict=True)]
         losses = np.concatenate(parts)
         if self._noise_there[0] is not values:
@@ -334,17 +340,17 @@ class StackedLosses(TracedLosses):
         losses[lost] = whole(lost)
         return losses
 
-    def _columns_for(self, name: str, count: int) -> ColumnLosses | None:
+    def _choose_columns(self, name: str, count: int) -> ColumnLosses | None:
         """Losses by columns where that pays for so many evaluations, and is possible."""
         graph = None if self.writes_variables else self.graph
         if graph is None or self._stacked().has_order or count * self._stacked().bytes < WORTH:
             return None
         if name not in self._columns:
-            found = None if casts_down(graph) else ColumnLosses.of(self._traced(), self._tensors()[name])
+            found = None if find_casts_down(graph) else ColumnLosses.of(self._traced(), self._find_tensors()[name])
             self._columns[name] = found
         return self._columns[name]
 
-    def _tensors(self) -> dict[str, Any]:
+    def _find_tensors(self) -> dict[str, Any]:
         """The tensors of the traced loss that hold the values of variables and inputs, by name."""
         return dict(zip(self.values, self._traced().graph.inputs, strict=False))
 
@@ -353,7 +359,7 @@ class StackedLosses(TracedLosses):
     ) -> Array:
         """Losses (m,) along the point (or `at`) + step · direction; names left out of `direction` stay."""
         values, steps = at or self.values, np.asarray(steps, dtype=float)
-        vector = self._flat({name: direction.get(name, np.zeros_like(value)) for name, value in values.items()})
-        flat = self._flat(values)
+        vector = self._flatten({name: direction.get(name, np.zeros_like(value)) for name, value in values.items()})
+        flat = self._flatten(values)
         entries = np.zeros(len(steps), dtype=np.int64)
         return self._run(values, direction=vector, steps=steps, entries=entries, targets=flat[0] + steps * vector[0])

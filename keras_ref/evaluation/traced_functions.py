@@ -52,7 +52,7 @@ def recording_scope_leaks() -> Iterator[list[str]]:
         yield found
 
 
-def variables_met() -> list[tuple[Any, Array]]:
+def find_variables_met() -> list[tuple[Any, Array]]:
     """(variable, value) of the variables that functions called in this block read or write, their values before."""
     return list(_BLOCKS[-1].met.values()) if _BLOCKS else []
 
@@ -77,10 +77,10 @@ def trace_anew(restoration: Restoration, replaced: Mapping[int, str], dtype: str
     call, concrete, flat = Function.__call__, Function.get_concrete_function, ConcreteFunction._call_flat
 
     def called(function: Any, *arguments: Any, **keywords: Any) -> Any:
-        return call(block.clone_of(function), *arguments, **keywords)
+        return call(block.make_clone(function), *arguments, **keywords)
 
     def made_concrete(function: Any, *arguments: Any, **keywords: Any) -> Any:
-        return concrete(block.clone_of(function), *arguments, **keywords)
+        return concrete(block.make_clone(function), *arguments, **keywords)
 
     def called_flat(function: Any, tensor_inputs: Any, captured_inputs: Any) -> Any:
         block.meet(function, captured_inputs)
@@ -105,7 +105,7 @@ class _Block:
     clones: weakref.WeakKeyDictionary[Any, Any] = field(default_factory=weakref.WeakKeyDictionary)
     met: dict[int, tuple[Any, Array]] = field(default_factory=dict)
 
-    def clone_of(self, function: Any) -> Any:
+    def make_clone(self, function: Any) -> Any:
         """The function to call in the place of a tf.function."""
         if isinstance(function, RestoredFunction) or _is_own(function):
             return function
@@ -146,13 +146,13 @@ def _clone(function: Any, dtype: str | None) -> Any:
     """The same tf.function, not traced yet, its input signature in another precision."""
     clone, signature = function._clone(None), function.input_signature  # TensorFlow forgets traces in no public way
     if dtype is not None and signature:
-        moved = tf.nest.map_structure(lambda spec: _spec_in(spec, dtype), signature)
+        moved = tf.nest.map_structure(lambda spec: _convert_spec(spec, dtype), signature)
         clone._function_type, clone._default_values = make_function_type(function.python_function, moved)
     clone._omit_frequent_tracing_warning = True
     return clone
 
 
-def _spec_in(spec: Any, dtype: str) -> Any:
+def _convert_spec(spec: Any, dtype: str) -> Any:
     """A tensor's specification with another dtype where it is a floating one."""
     if isinstance(spec, tf.TensorSpec) and spec.dtype.is_floating:
         return tf.TensorSpec(spec.shape, dtype, spec.name)

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from keras_ref.errors import UserCodeFailed, running_user_code
-from keras_ref.evaluation.graph import casts_down
-from keras_ref.evaluation.keras_parts import tensorflow_variable
-from keras_ref.evaluation.traced_functions import recording_scope_leaks, variables_met
+from keras_ref.evaluation.graph import find_casts_down
+from keras_ref.evaluation.keras_parts import unwrap_variable
+from keras_ref.evaluation.traced_functions import find_variables_met, recording_scope_leaks
 from scratch.arrays import Array
 
 
@@ -70,7 +70,7 @@ class TracedLosses(ABC):
 
     def _take_as_state(self, found: Iterable[tuple[Any, Array]]) -> bool:
         """Let variables be state, with their values, and say whether any of them was not known."""
-        known = {id(tensorflow_variable(v)) for v in (*self.variables.values(), *self._state)}
+        known = {id(unwrap_variable(v)) for v in (*self.variables.values(), *self._state)}
         new = [(variable, value) for variable, value in found if id(variable) not in known]
         self._state += [variable for variable, _ in new]
         self._state_values += [value for _, value in new]
@@ -86,17 +86,17 @@ class TracedLosses(ABC):
         first: UserCodeFailed | None = None
         for self.way in (Way.TRACED, Way.AUTOGRAPH):
             try:
-                traced = self._reaching(trace)
+                traced = self._reach(trace)
             except UserCodeFailed as failed:
                 first = first or failed
             else:
                 # AutoGraph turns float(tensor) into a cast to float32, which is not what the code computes
-                if self.way is Way.TRACED or not casts_down(traced.graph):
+                if self.way is Way.TRACED or not find_casts_down(traced.graph):
                     return traced
         self.way = Way.EAGER
         try:
-            self._reaching(lambda: self.directional({}, np.zeros(1)))
-            self._take_as_state(variables_met())
+            self._reach(lambda: self.directional({}, np.zeros(1)))
+            self._take_as_state(find_variables_met())
         except UserCodeFailed as failed:
             self.way = Way.TRACED
             self._forget_traces()
@@ -104,7 +104,7 @@ class TracedLosses(ABC):
         self.refusal = type(first.error).__name__ if first is not None else ""
         return None
 
-    def _reaching(self, evaluate: Callable[[], Any]) -> Any:
+    def _reach(self, evaluate: Callable[[], Any]) -> Any:
         """The result of an evaluation of losses that reaches every variable: once more, with the variables assigned,
         where a traced function in it reads them past the scope.
         """

@@ -14,10 +14,10 @@ import keras
 import numpy as np
 
 from keras_ref.checks import gradients
-from keras_ref.errors import stacklevel_of_user
-from keras_ref.evaluation.arguments import described
+from keras_ref.errors import find_user_stacklevel
+from keras_ref.evaluation.arguments import describe_value
 from keras_ref.evaluation.float64 import restore_process_state
-from keras_ref.inputs.arrays import first_batches, given_data
+from keras_ref.inputs.arrays import convert_data, take_first_batches
 from keras_ref.inputs.targets import complete_data
 from keras_ref.options import project_keywords, read_settings
 from keras_ref.reports.verdict import GradientMismatch, Kind, Report
@@ -64,7 +64,9 @@ class GradientCheck(keras.callbacks.Callback):  # type: ignore[misc]
         super().__init__()
         for name, number in (("every", every), ("samples", samples)):
             if isinstance(number, bool) or not isinstance(number, (int, np.integer)) or number < 1:
-                raise ValueError(f"`{name}` must be a positive integer. Received: {described(number)}. Pass 1 or more.")
+                raise ValueError(
+                    f"`{name}` must be a positive integer. Received: {describe_value(number)}. Pass 1 or more."
+                )
         unknown = [name for name in options if name not in OPTIONS]
         if unknown:
             raise ValueError(
@@ -74,10 +76,10 @@ class GradientCheck(keras.callbacks.Callback):  # type: ignore[misc]
         if not callable(on_failure) and not (isinstance(on_failure, str) and on_failure in ON_FAILURE):
             raise ValueError(
                 f"`on_failure` must be one of {', '.join(ON_FAILURE)}, or a function of the report. "
-                f"Received: {described(on_failure)}. Choose one of them."
+                f"Received: {describe_value(on_failure)}. Choose one of them."
             )
         if isinstance(data, Iterator):  # which has its first batch once
-            data = next(iter(first_batches(data, 1)), ())
+            data = next(iter(take_first_batches(data, 1)), ())
         self.data, self.every, self.samples, self.on_failure = data, int(every), int(samples), on_failure
         given = {name: value for name, value in (("effort", effort), ("seed", seed)) if value is not None}
         settings = read_settings(Path.cwd())
@@ -116,7 +118,7 @@ class GradientCheck(keras.callbacks.Callback):  # type: ignore[misc]
         with restore_process_state():
             try:
                 (model, x, y, weight), _ = complete_data(
-                    self.model, *_first(self.data, self.samples), seed=self.options["seed"]
+                    self.model, *_take_first(self.data, self.samples), seed=self.options["seed"]
                 )
                 report = gradients.check_gradients(model, x, y, sample_weight=weight, **self.options)
             except ValueError as error:
@@ -131,7 +133,7 @@ class GradientCheck(keras.callbacks.Callback):  # type: ignore[misc]
         failures = frozenset((v.name, v.oracle, v.verdict) for v in report.failures)
         again = failures == self._said and bool(failures)
         self._said = failures
-        self._fail(f"Before {self._place(batch)}: {_still(report) if again else report.explain()}", report)
+        self._fail(f"Before {self._place(batch)}: {_repeat_briefly(report) if again else report.explain()}", report)
 
     def _place(self, batch: int) -> str:
         """Where training stands, as Keras's progress bar counts."""
@@ -143,11 +145,11 @@ class GradientCheck(keras.callbacks.Callback):  # type: ignore[misc]
         elif self.on_failure == "raise":
             raise GradientMismatch(text)
         else:
-            warnings.warn(text, GradientWarning, stacklevel=stacklevel_of_user())
+            warnings.warn(text, GradientWarning, stacklevel=find_user_stacklevel())
             self.model.stop_training |= self.on_failure == "stop"
 
 
-def _still(report: Report) -> str:
+def _repeat_briefly(report: Report) -> str:
     """One line for what has been said in full before."""
     counts = Counter(v.verdict for v in report.failures)
     found = ", ".join(f"{count} {kind}" for kind, count in counts.items())
@@ -155,12 +157,12 @@ def _still(report: Report) -> str:
     return f"still the same failures ({found}){at_fault}"
 
 
-def _first(data: Any, samples: int) -> tuple[Any, ...]:
+def _take_first(data: Any, samples: int) -> tuple[Any, ...]:
     """(x, y, sample_weight) of the first samples, as far as they are given; () without data."""
     if data is None:
         return ()
     parts = data if isinstance(data, tuple) else (data,)
-    found = given_data(*parts)
+    found = convert_data(*parts)
     return tuple(
         keras.tree.map_structure(lambda leaf: None if leaf is None else np.asarray(leaf)[:samples], part)
         for part in (found.x, found.y, found.sample_weight)

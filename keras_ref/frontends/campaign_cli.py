@@ -13,7 +13,7 @@ import typer
 from keras_ref.errors import CouldNotRun
 from keras_ref.options import OPTIONS
 from keras_ref.reports.files import refuse_unwritable
-from keras_ref.reports.terminal import console, show_progress, ticking
+from keras_ref.reports.terminal import make_console, make_ticker, show_progress
 
 #: the backends of Keras whose gradients a campaign checks
 BACKENDS = ("tensorflow", "jax")
@@ -74,20 +74,20 @@ def campaign(
         for name in names:
             _say(name)
         return
-    from keras_ref.campaign.records import accusations_of, summarize
+    from keras_ref.campaign.records import list_accusations, summarize
 
     results = _run(names, file=file, deep=deep, workers=workers, seed=seed, backend=backend)
     for line in summarize(results):
         _say(line)
-    raise typer.Exit(1 if accusations_of(results) else 0)
+    raise typer.Exit(1 if list_accusations(results) else 0)
 
 
 def _run(names: list[str], *, file: str, deep: bool, workers: int, seed: int, backend: str) -> list[Result]:
     from keras_ref.campaign import records
     from keras_ref.campaign.run import run_campaign
-    from keras_ref.campaign.standing import installed
+    from keras_ref.campaign.standing import describe_installed
 
-    head = {"seed": seed, "deep": deep, "versions": installed()}
+    head = {"seed": seed, "deep": deep, "versions": describe_installed()}
     if backend != "tensorflow":
         head["backend"] = backend
     results: list[Result] = []
@@ -99,8 +99,8 @@ def _run(names: list[str], *, file: str, deep: bool, workers: int, seed: int, ba
     left = [name for name in names if name not in done]
     if done:
         _say(f"{len(done)} operations are in {file}; {len(left)} are left.")
-    with show_progress(console()) as bar:
-        progress = ticking(bar, "campaign")
+    with show_progress(make_console()) as bar:
+        progress = make_ticker(bar, "campaign")
         for result in run_campaign(
             left, seed=seed, deep=deep, workers=min(workers, max(1, len(left))), backend=backend
         ):
@@ -112,4 +112,4 @@ def _run(names: list[str], *, file: str, deep: bool, workers: int, seed: int, ba
 
 
 def _say(text: str) -> None:
-    console().print(text, markup=False, highlight=False, soft_wrap=True)
+    make_console().print(text, markup=False, highlight=False, soft_wrap=True)

@@ -20,7 +20,7 @@ from keras_ref.frontends.compare_cli import compare, is_comparison, replay_compa
 from keras_ref.frontends.exit_status import FINDING
 from keras_ref.frontends.findings_cli import findings
 from keras_ref.frontends.homework_cli import homework
-from keras_ref.frontends.invocation import TAKES, Invocation, default_map, read_versions
+from keras_ref.frontends.invocation import TAKES, Invocation, build_default_map, read_versions
 from keras_ref.frontends.minimise_cli import minimise as minimise_command
 from keras_ref.frontends.recorded import permit, read_json, read_recorded
 from keras_ref.frontends.running import Outputs, run_command
@@ -28,7 +28,7 @@ from keras_ref.frontends.starting import start_tensorflow
 from keras_ref.frontends.supervise import WATCHED
 from keras_ref.lesson.cli import lesson, recipe
 from keras_ref.options import OPTIONS, read_settings
-from keras_ref.reports.terminal import console
+from keras_ref.reports.terminal import make_console
 
 app = typer.Typer(
     add_completion=True,
@@ -38,38 +38,38 @@ app = typer.Typer(
 )
 
 
-def _option(name: str) -> Any:
+def _make_option(name: str) -> Any:
     option = OPTIONS[name]
     # a flag that pyproject.toml may set can be taken back
     return typer.Option(f"--{name}/--no-{name}" if option.is_flag_of_settings else f"--{name}", help=option.help)
 
 
-Seed = Annotated[int, _option("seed")]
-Effort = Annotated[str, _option("effort")]
-Budget = Annotated[str, _option("budget")]
-Variables = Annotated[str, _option("variables")]
-Wrt = Annotated[list[str], _option("wrt")]
-Batches = Annotated[int, _option("batches")]
-Training = Annotated[bool, _option("training")]
-Mode = Annotated[str, _option("mode")]
-Digits = Annotated[bool, _option("digits")]
-Backend = Annotated[str, _option("backend")]
-Expect = Annotated[list[str], _option("expect")]
-Allow = Annotated[list[str], _option("allow")]
-Steps = Annotated[int, _option("steps")]
-BatchSize = Annotated[int, _option("batch-size")]
-Imports = Annotated[list[str], _option("import")]
-Unsafe = Annotated[bool, _option("unsafe")]
-Json = Annotated[str, _option("json")]
-Html = Annotated[str, _option("html")]
-Junit = Annotated[str, _option("junit")]
-Isolate = Annotated[bool, _option("isolate")]
-Minimise = Annotated[bool, _option("minimise")]
+Seed = Annotated[int, _make_option("seed")]
+Effort = Annotated[str, _make_option("effort")]
+Budget = Annotated[str, _make_option("budget")]
+Variables = Annotated[str, _make_option("variables")]
+Wrt = Annotated[list[str], _make_option("wrt")]
+Batches = Annotated[int, _make_option("batches")]
+Training = Annotated[bool, _make_option("training")]
+Mode = Annotated[str, _make_option("mode")]
+Digits = Annotated[bool, _make_option("digits")]
+Backend = Annotated[str, _make_option("backend")]
+Expect = Annotated[list[str], _make_option("expect")]
+Allow = Annotated[list[str], _make_option("allow")]
+Steps = Annotated[int, _make_option("steps")]
+BatchSize = Annotated[int, _make_option("batch-size")]
+Imports = Annotated[list[str], _make_option("import")]
+Unsafe = Annotated[bool, _make_option("unsafe")]
+Json = Annotated[str, _make_option("json")]
+Html = Annotated[str, _make_option("html")]
+Junit = Annotated[str, _make_option("junit")]
+Isolate = Annotated[bool, _make_option("isolate")]
+Minimise = Annotated[bool, _make_option("minimise")]
 TimeLimit = Annotated[str, typer.Option("--time-limit", "--timeout", help=OPTIONS["time-limit"].help)]
-MemoryLimit = Annotated[str, _option("memory-limit")]
-Workers = Annotated[int, _option("workers")]
-Cluster = Annotated[str, _option("cluster")]
-Force = Annotated[bool, _option("force")]
+MemoryLimit = Annotated[str, _make_option("memory-limit")]
+Workers = Annotated[int, _make_option("workers")]
+Cluster = Annotated[str, _make_option("cluster")]
+Force = Annotated[bool, _make_option("force")]
 DataFile = Annotated[
     str,
     typer.Option(
@@ -110,7 +110,7 @@ def overview(
 
     Exit status: 0 all match, 1 a finding, 2 the command could not run, 3 an internal error, 130 interrupted.
     """
-    context.default_map = default_map(_settings())
+    context.default_map = build_default_map(_read_settings())
     if context.invoked_subcommand in (*TAKES, "replay"):  # which import TensorFlow where their targets run
         return
     start_tensorflow()
@@ -118,7 +118,7 @@ def overview(
         return
     from keras_ref.frontends.overview import show_overview
 
-    raise typer.Exit(0 if show_overview(console(), seed=seed, verbose=verbose) else FINDING)
+    raise typer.Exit(0 if show_overview(make_console(), seed=seed, verbose=verbose) else FINDING)
 
 
 @app.command()
@@ -151,7 +151,7 @@ def check(
     minimise: Minimise = False,
 ) -> None:
     """Check the gradients of a model: autodiff against the change of the loss when each weight is nudged."""
-    invocation = _invocation(
+    invocation = _make_invocation(
         "check",
         targets=targets,
         data=data,
@@ -200,7 +200,7 @@ def updates(
     minimise: Minimise = False,
 ) -> None:
     """Check training steps: the weights after Keras's own steps against numeric gradients and a NumPy optimizer."""
-    invocation = _invocation(
+    invocation = _make_invocation(
         "updates",
         targets=targets,
         data=data,
@@ -246,7 +246,7 @@ def locate(
     force: Force = False,
 ) -> None:
     """Find a wrong gradient in a large model: a few random directions, bisected down to the weight."""
-    invocation = _invocation(
+    invocation = _make_invocation(
         "locate",
         targets=targets,
         data=data,
@@ -289,7 +289,7 @@ def replay(
         start_tensorflow()
         replay_comparison(file, data, json=json, html=html, junit=junit, force=force)
     recorded = permit(read_recorded(file), imports=imports, unsafe=unsafe)
-    console().print(f"replaying: {recorded.invocation.replay()}", markup=False, soft_wrap=True)
+    make_console().print(f"replaying: {recorded.invocation.replay()}", markup=False, soft_wrap=True)
     run_command(recorded.invocation, Outputs(json=json, html=html, junit=junit, force=force), recorded)
 
 
@@ -302,7 +302,7 @@ def coverage(
     """List what Keras exports, what has a NumPy twin, what is compared, and the known departures."""
     from keras_ref.coverage.printing import print_coverage
 
-    raise typer.Exit(0 if print_coverage(console(), run=run) else FINDING)
+    raise typer.Exit(0 if print_coverage(make_console(), run=run) else FINDING)
 
 
 app.command()(compare)
@@ -314,18 +314,18 @@ app.command()(lesson)
 app.command()(recipe)
 
 
-def _settings() -> dict[str, Any]:
+def _read_settings() -> dict[str, Any]:
     """The settings of the project; none where the process that watches this one has read them."""
     return {} if WATCHED in os.environ else read_settings(Path.cwd())
 
 
-def _invocation(command: str, **given: Any) -> Invocation:
-    return Invocation.of(command, project=_settings(), **given)
+def _make_invocation(command: str, **given: Any) -> Invocation:
+    return Invocation.of(command, project=_read_settings(), **given)
 
 
 def main() -> None:
     """Run the command, and exit with its status."""
-    status = exit_status.status_of(app)
+    status = exit_status.run_application(app)
     gc.freeze()  # or Python looks through all that TensorFlow has made once more, which takes a second
     sys.exit(status)
 

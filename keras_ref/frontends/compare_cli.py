@@ -14,15 +14,25 @@ from rich.console import Console
 
 from keras_ref.errors import CouldNotRun
 from keras_ref.frontends.exit_status import COULD_NOT, FINDING
-from keras_ref.frontends.invocation import digest, read_versions
+from keras_ref.frontends.invocation import hash_file, read_versions
 from keras_ref.frontends.recorded import describe_changes, refuse_library, require_valid
 from keras_ref.options import OPTIONS, require_minimum
 from keras_ref.reports.comparison import Comparison, Row
-from keras_ref.reports.escaping import printable
-from keras_ref.reports.files import Output, refuse_outputs, sources_of, write, written_by
-from keras_ref.reports.schema import COUNT, HEADER, LARGEST, NUMBER, PATH, TEXT, record, some, table
-from keras_ref.reports.terminal import console, show_progress, ticking
-from keras_ref.reports.verdict import json_text
+from keras_ref.reports.escaping import make_printable
+from keras_ref.reports.files import Output, describe_writer, find_sources, refuse_outputs, write
+from keras_ref.reports.schema import (
+    COUNT,
+    HEADER,
+    LARGEST,
+    NUMBER,
+    PATH,
+    TEXT,
+    describe_list,
+    describe_record,
+    describe_table,
+)
+from keras_ref.reports.terminal import make_console, make_ticker, show_progress
+from keras_ref.reports.verdict import write_json_text
 from scratch.progress import Progress
 
 #: seconds that a program may take to answer, unless told otherwise
@@ -34,7 +44,7 @@ PROGRAM = (
 )
 
 
-def _option(name: str) -> Any:
+def _make_option(name: str) -> Any:
     return typer.Option(f"--{name}", help=OPTIONS[name].help)
 
 
@@ -83,14 +93,14 @@ class ComparisonRun:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data, with the versions, and the digests of the files that the command reads."""
-        files = [name for name in (*sources_of([self.a, self.b]), self.data) if name and Path(name).is_file()]
+        files = [name for name in (*find_sources([self.a, self.b]), self.data) if name and Path(name).is_file()]
         options = {one.name: getattr(self, one.name) for one in fields(self) if one.name not in ("a", "b", "data")}
         return {
             "command": "compare",
             "targets": [self.a, self.b],
             "data": self.data,
             "options": {**options, "weight_map": list(self.weight_map)},
-            "files": {name: digest(name) for name in files},
+            "files": {name: hash_file(name) for name in files},
             "versions": read_versions(),
             "replay": self.replay(),
         }
@@ -107,21 +117,21 @@ def compare(
     a: Annotated[str, typer.Argument(metavar="A", help=PROGRAM)],
     b: Annotated[str, typer.Argument(metavar="B", help="The other program.")],
     data: Annotated[str, typer.Option("--data", help="An .npz file with x and y (x0, x1, … for several inputs).")] = "",
-    steps: Annotated[int, _option("steps")] = 3,
+    steps: Annotated[int, _make_option("steps")] = 3,
     training: Annotated[
         bool, typer.Option("--training", help="Compare the forward pass as it is in training.")
     ] = False,
     weight_map: Annotated[
         list[str] | None, typer.Option("--map", help="NAME_IN_A=NAME_IN_B: these two weights are the same.")
     ] = None,
-    seed: Annotated[int, _option("seed")] = 0,
+    seed: Annotated[int, _make_option("seed")] = 0,
     time_limit: Annotated[
         float, typer.Option("--time-limit", help="Seconds that a program may take to answer.")
     ] = TIME_LIMIT,
     json: Annotated[str, typer.Option("--json", help="Write the comparison as JSON to this file.")] = "",
-    html: Annotated[str, _option("html")] = "",
+    html: Annotated[str, _make_option("html")] = "",
     junit: Annotated[str, typer.Option("--junit", help="Write a test for each place as JUnit XML to this file.")] = "",
-    force: Annotated[bool, _option("force")] = False,
+    force: Annotated[bool, _make_option("force")] = False,
 ) -> None:
     """Compare two programs with the same weights: the first place where they part, and which of the two is right."""
     run = ComparisonRun(
@@ -135,7 +145,7 @@ def compare(
         time_limit=time_limit,
     )
     found = _run(run, json=json, html=html, junit=junit, force=force)
-    raise typer.Exit(status_of(found))
+    raise typer.Exit(choose_status(found))
 
 
 def _run(
@@ -147,25 +157,29 @@ def _run(
         Output(option="--html", path=html, kind="page", command="compare"),
         Output(option="--junit", path=junit, kind="junit", command="compare"),
     ]
-    refuse_outputs(outputs, inputs=[run.data, *sources_of([run.a, run.b]), *inputs], force="" if force else "--force")
-    out = console()
+    refuse_outputs(outputs, inputs=[run.data, *find_sources([run.a, run.b]), *inputs], force="" if force else "--force")
+    out = make_console()
     with show_progress(out) as bar:
-        found = run.run(ticking(bar, f"{run.a} and {run.b}"))
+        found = run.run(make_ticker(bar, f"{run.a} and {run.b}"))
     print_comparison(out, found)
     if json:
-        write("--json", json, json_text({**written_by("compare"), **found.to_dict(), "run": run.to_dict()}) + "\n")
+        write(
+            "--json",
+            json,
+            write_json_text({**describe_writer("compare"), **found.to_dict(), "run": run.to_dict()}) + "\n",
+        )
     if html:
-        from keras_ref.reports.comparison import comparison_html
+        from keras_ref.reports.comparison import write_comparison_html
 
-        write("--html", html, comparison_html(found))
+        write("--html", html, write_comparison_html(found))
     if junit:
-        from keras_ref.reports.junit import junit_xml, suite_of_comparison
+        from keras_ref.reports.junit import build_comparison_suite, write_junit
 
-        write("--junit", junit, junit_xml("compare", [suite_of_comparison(found)]))
+        write("--junit", junit, write_junit("compare", [build_comparison_suite(found)]))
     return found
 
 
-def status_of(found: Comparison) -> int:
+def choose_status(found: Comparison) -> int:
     """The exit status of a comparison."""
     return COULD_NOT if found.errors else 0 if found.ok else FINDING
 
@@ -178,23 +192,23 @@ def is_comparison(data: Mapping[str, Any]) -> bool:
 
 def replay_comparison(path: str, data: Mapping[str, Any], *, json: str, html: str, junit: str, force: bool) -> None:
     """Run a recorded comparison again, and say whether the same places agree. Raises: typer.Exit; CouldNotRun."""
-    require_valid(path, data, _validator())
+    require_valid(path, data, _make_validator())
     run = ComparisonRun.read(data["run"])
     from keras_ref.programs.targets import split_prefix
 
     refuse_library(split_prefix(target)[1] for target in (run.a, run.b))
-    out = console()
+    out = make_console()
     out.print(f"replaying: {run.replay()}", markup=False, soft_wrap=True)
     found = _run(run, json=json, html=html, junit=junit, force=force, inputs=[path])
-    changes = [*describe_changes(data["run"]), *_changed(data["rows"], found)]
+    changes = [*describe_changes(data["run"]), *_list_changes(data["rows"], found)]
     for line in changes:
-        out.print(printable(line), markup=False, soft_wrap=True)
-    same = not _changed(data["rows"], found)
+        out.print(make_printable(line), markup=False, soft_wrap=True)
+    same = not _list_changes(data["rows"], found)
     out.print("The same result as recorded." if same else "The result is not the one recorded.", soft_wrap=True)
-    raise typer.Exit(status_of(found) or (0 if same else FINDING))
+    raise typer.Exit(choose_status(found) or (0 if same else FINDING))
 
 
-def _changed(recorded: Iterable[Mapping[str, Any]], found: Comparison) -> list[str]:
+def _list_changes(recorded: Iterable[Mapping[str, Any]], found: Comparison) -> list[str]:
     """A line for each place that agreed and does not now, or the other way round, or is there on one side only."""
 
     def agrees(row: Row) -> str:
@@ -222,47 +236,47 @@ def _changed(recorded: Iterable[Mapping[str, Any]], found: Comparison) -> list[s
 
 
 @cache
-def _validator() -> Any:
+def _make_validator() -> Any:
     from jsonschema import Draft202012Validator
 
-    return Draft202012Validator(comparison_schema())
+    return Draft202012Validator(build_comparison_schema())
 
 
-def comparison_schema() -> dict[str, Any]:
+def build_comparison_schema() -> dict[str, Any]:
     """The JSON Schema of what `compare --json` writes."""
-    row = record(
+    row = describe_record(
         {
             **dict.fromkeys(("stage", "a", "b", "right", "note"), TEXT),
             **dict.fromkeys(("difference", "allowed", "value_a", "value_b", "slope"), NUMBER),
-            "worst": some(COUNT),
+            "worst": describe_list(COUNT),
         }
     )
     options = {
         "steps": COUNT,
         "training": {"type": "boolean"},
-        "weight_map": some(TEXT),
+        "weight_map": describe_list(TEXT),
         "seed": COUNT,
         "time_limit": {"type": "number", "exclusiveMinimum": 0, "maximum": LARGEST},
     }
-    run = record(
+    run = describe_record(
         {
             "command": {"enum": ["compare"]},
-            "targets": {**some({**PATH, "minLength": 1}, least=2), "maxItems": 2},
+            "targets": {**describe_list({**PATH, "minLength": 1}, least=2), "maxItems": 2},
             "data": PATH,
-            "options": record(options),
-            "files": table(TEXT),
-            "versions": table(TEXT),
+            "options": describe_record(options),
+            "files": describe_table(TEXT),
+            "versions": describe_table(TEXT),
             "replay": TEXT,
         }
     )
-    return record(
+    return describe_record(
         {
             "ok": {"type": "boolean"},
             **dict.fromkeys(("sentence", "a", "b", "precision", "cause", "replay"), TEXT),
-            "matched": some(record(dict.fromkeys(("a", "b", "layout"), TEXT))),
-            "rows": some(row),
+            "matched": describe_list(describe_record(dict.fromkeys(("a", "b", "layout"), TEXT))),
+            "rows": describe_list(row),
             "parting": {"anyOf": [row, {"type": "null"}]},
-            **dict.fromkeys(("notes", "errors"), some(TEXT)),
+            **dict.fromkeys(("notes", "errors"), describe_list(TEXT)),
             "seed": COUNT,
             "run": run,
         },

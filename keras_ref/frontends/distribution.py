@@ -22,9 +22,9 @@ from pathlib import Path
 from typing import Any
 
 import keras_ref.own_modules  # noqa: F401 (before anything imports from scratch)
-from keras_ref.errors import CouldNotRun, short
+from keras_ref.errors import CouldNotRun, shorten_error
 from keras_ref.inputs.targets import import_quietly, quiet_tensorflow
-from scratch.nudging.answers import OtherSoftware, require_same_software, software
+from scratch.nudging.answers import OtherSoftware, list_software, require_same_software
 
 #: seconds in which a scheduler has to answer, and its workers after that
 CONNECTING = 30.0
@@ -60,9 +60,9 @@ class WorkerPool(Executor):
     def __init__(self, number: int) -> None:
         self._number, self._restarts, self._shared = number, 0, count()
         self._folder = tempfile.TemporaryDirectory(prefix="gradtwin-")
-        self._pool = self._started()
+        self._pool = self._start()
 
-    def _started(self) -> ProcessPoolExecutor:
+    def _start(self) -> ProcessPoolExecutor:
         return ProcessPoolExecutor(self._number, get_context("spawn"), initializer=_begin_worker)
 
     def submit(self, function: Callable[..., Any], /, *arguments: Any, **keywords: Any) -> Future[Any]:
@@ -74,7 +74,7 @@ class WorkerPool(Executor):
                 raise
         self._restarts += 1
         self._end()
-        self._pool = self._started()
+        self._pool = self._start()
         return self._pool.submit(function, *arguments, **keywords)
 
     def share(self, function: Callable[..., Any]) -> Callable[..., Any]:
@@ -108,11 +108,11 @@ class _Stored:
     path: str
 
     def __call__(self, *arguments: Any) -> Any:
-        return _stored(self.path)(*arguments)
+        return _load_stored(self.path)(*arguments)
 
 
 @lru_cache(1)
-def _stored(path: str) -> Callable[..., Any]:
+def _load_stored(path: str) -> Callable[..., Any]:
     function: Callable[..., Any] = pickle.loads(Path(path).read_bytes())  # noqa: S301 (the parent has written it)
     return function
 
@@ -155,8 +155,8 @@ class Cluster(Executor):
             client = Client(address, timeout=CONNECTING, set_as_default=False)
         except (OSError, ValueError) as error:
             raise CouldNotRun(
-                f"--cluster must be the address of a running Dask scheduler. Received: {address!r}: {short(error)} "
-                "Start one with `dask scheduler`, and workers with `dask worker`."
+                f"--cluster must be the address of a running Dask scheduler. Received: {address!r}: "
+                f"{shorten_error(error)} Start one with `dask scheduler`, and workers with `dask worker`."
             ) from error
         try:
             _require_workers(client, address)
@@ -196,11 +196,11 @@ def _require_workers(client: Any, address: str) -> None:
         except Exception as error:
             raise CouldNotRun(
                 f"Workers of a cluster must have this gradtwin installed. Received: {worker}, where "
-                f"{type(error).__name__}: {short(error)} Install it there, and its dependencies."
+                f"{type(error).__name__}: {shorten_error(error)} Install it there, and its dependencies."
             ) from error
 
 
 def prepare_worker() -> dict[str, str]:
     """Prepare a worker of a cluster, before TensorFlow is imported there; its software."""
     quiet_tensorflow()
-    return software()
+    return list_software()

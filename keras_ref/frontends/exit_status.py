@@ -21,14 +21,14 @@ from typing import Any
 
 import typer
 
-from keras_ref.errors import BadInput, CouldNotRun, NobodyReads, short
+from keras_ref.errors import BadInput, CouldNotRun, NobodyReads, shorten_error
 from keras_ref.reports import github
-from keras_ref.reports.escaping import printable
+from keras_ref.reports.escaping import make_printable
 
 FINDING, COULD_NOT, INTERNAL, INTERRUPTED, BROKEN_PIPE = 1, 2, 3, 130, 141
 
 
-def status_of(command: Callable[..., Any]) -> int:
+def run_application(command: Callable[..., Any]) -> int:
     """Run a Typer application. Returns the exit status of the process, all output flushed.
 
     An error that a user can mend is one line on stderr.
@@ -49,29 +49,31 @@ def _run(command: Callable[..., Any]) -> int:
         status = command(prog_name="gradtwin", standalone_mode=False) or 0
         sys.stdout.flush()
     except typer.Exit as exit_:
-        return _flushed(exit_.exit_code)
+        return _flush(exit_.exit_code)
     except (CouldNotRun, BadInput) as error:
-        return _failed(COULD_NOT, error)
+        return _report_failure(COULD_NOT, error)
     except (KeyboardInterrupt, typer.Abort):
-        return _failed(INTERRUPTED, "Interrupted; the model is what it was.")
+        return _report_failure(INTERRUPTED, "Interrupted; the model is what it was.")
     except (BrokenPipeError, NobodyReads):
         return BROKEN_PIPE
     except Exception as error:  # noqa: BLE001 (each has its own exit status)
-        return _failed_otherwise(error)
+        return _report_unexpected(error)
     return int(status)
 
 
-def _failed_otherwise(error: Exception) -> int:
+def _report_unexpected(error: Exception) -> int:
     """The exit status of an error that no part of the command expects."""
     # Click's own errors (an unknown command, a missing argument) have a message for the user
     if hasattr(error, "format_message"):
         message = error.format_message()
         context = getattr(error, "ctx", None)
         command = context.command_path if context is not None else "gradtwin"
-        return _failed(COULD_NOT, f"{message}{'' if message.endswith(('.', '?')) else '.'} See {command} --help.")
-    reason = _fault_of_stdout(error)
+        return _report_failure(
+            COULD_NOT, f"{message}{'' if message.endswith(('.', '?')) else '.'} See {command} --help."
+        )
+    reason = _explain_stdout_fault(error)
     if reason:
-        return _failed(
+        return _report_failure(
             COULD_NOT,
             f"The output must be writable. Received: {reason}. Redirect it to where there is space; --json writes a "
             "file.",
@@ -82,21 +84,21 @@ def _failed_otherwise(error: Exception) -> int:
 def complain_of_own(error: Exception) -> int:
     """Print an error of gradtwin's own with its trace, and the request to report it. Returns its exit status."""
     traceback.print_exception(error)
-    return _failed(
+    return _report_failure(
         INTERNAL,
-        f"This is an error of gradtwin's own. Received: {type(error).__name__}: {short(error)} Please report it with "
-        "the lines above; it says nothing about the model.",
+        f"This is an error of gradtwin's own. Received: {type(error).__name__}: {shorten_error(error)} Please report "
+        "it with the lines above; it says nothing about the model.",
     )
 
 
-def _flushed(status: int) -> int:
+def _flush(status: int) -> int:
     """An exit status, if everything that was printed has arrived."""
     try:
         sys.stdout.flush()
     except BrokenPipeError:
         return BROKEN_PIPE
     except OSError as error:
-        return _failed_otherwise(error)
+        return _report_unexpected(error)
     return status
 
 
@@ -106,7 +108,7 @@ def _require_stdout() -> None:
         raise CouldNotRun("The output must be open. Received: a closed stdout. Redirect it, to /dev/null if need be.")
 
 
-def _fault_of_stdout(error: Exception) -> str:
+def _explain_stdout_fault(error: Exception) -> str:
     """Why the output cannot be written; "" where an error is another one."""
     if not isinstance(error, OSError):
         return ""
@@ -128,19 +130,19 @@ def _let_go_of_stdout() -> None:
 
 def complain(sentence: Exception | str) -> None:
     """Print one line on stderr, and an annotation in GitHub Actions; with GRADTWIN_TRACEBACK the trace behind it."""
-    line = printable(" ".join(str(sentence).split()))
+    line = make_printable(" ".join(str(sentence).split()))
     if isinstance(sentence, Exception) and sentence.__cause__ is not None and os.environ.get("GRADTWIN_TRACEBACK"):
         traceback.print_exception(sentence.__cause__)
     with suppress(OSError, ValueError):
         if sys.stderr is not None:
             print(f"gradtwin: {line}", file=sys.stderr)
-    if github.active():
-        print(github.annotation("gradtwin could not run", line))
+    if github.is_active():
+        print(github.format_annotation("gradtwin could not run", line))
         with suppress(CouldNotRun):  # the annotation says it, where the summary cannot be written
             github.append_refusal(line)
 
 
-def _failed(status: int, sentence: Exception | str) -> int:
+def _report_failure(status: int, sentence: Exception | str) -> int:
     with suppress(OSError):
         complain(sentence)
     return status

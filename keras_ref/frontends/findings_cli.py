@@ -12,9 +12,9 @@ import typer
 
 from keras_ref.errors import CouldNotRun
 from keras_ref.options import OPTIONS
-from keras_ref.reports.files import Output, refuse_outputs, write, written_by
-from keras_ref.reports.terminal import console, show_progress, ticking
-from keras_ref.reports.verdict import json_text
+from keras_ref.reports.files import Output, describe_writer, refuse_outputs, write
+from keras_ref.reports.terminal import make_console, make_ticker, show_progress
+from keras_ref.reports.verdict import write_json_text
 
 if TYPE_CHECKING:
     from keras_ref.campaign.ledger import Finding
@@ -48,8 +48,8 @@ def findings(
         for finding in chosen:
             _say(finding.script if script else f"{finding.id}  {finding.kind}: {finding.what}")
         return
-    from keras_ref.campaign.page import draft_report, ledger_html
-    from keras_ref.campaign.standing import installed
+    from keras_ref.campaign.page import build_ledger_page, draft_report
+    from keras_ref.campaign.standing import describe_installed
 
     found = _run(chosen)
     for standing in found:
@@ -58,13 +58,13 @@ def findings(
     for name in wrong:
         _say(f"{name} is still there, though the ledger calls it corrected in what is installed.")
     counts = ", ".join(f"{count} {state}" for state, count in Counter(s.state for s in found).items())
-    _say(f"{installed()}: {len(found)} findings: {counts}.")
+    _say(f"{describe_installed()}: {len(found)} findings: {counts}.")
     rows = [{**s.finding.to_dict(), "state": s.state, "said": s.said} for s in found]
     if json:
-        written = {"subject": "findings", "ok": not wrong, "versions": installed(), "findings": rows}
-        write("--json", json, json_text({**written_by("findings"), **written}) + "\n")
+        written = {"subject": "findings", "ok": not wrong, "versions": describe_installed(), "findings": rows}
+        write("--json", json, write_json_text({**describe_writer("findings"), **written}) + "\n")
     if html:
-        write("--html", html, ledger_html(found, installed()))
+        write("--html", html, build_ledger_page(found, describe_installed()))
     raise typer.Exit(1 if wrong else 0)
 
 
@@ -81,8 +81,8 @@ def _run(chosen: tuple[Finding, ...]) -> list[Standing]:
     from keras_ref.campaign.standing import find_standings
 
     found = []
-    with show_progress(console()) as bar:
-        progress = ticking(bar, "findings")
+    with show_progress(make_console()) as bar:
+        progress = make_ticker(bar, "findings")
         for standing in find_standings(chosen):
             found.append(standing)
             progress(len(found), len(chosen), standing.finding.id)
@@ -90,4 +90,4 @@ def _run(chosen: tuple[Finding, ...]) -> list[Standing]:
 
 
 def _say(text: str) -> None:
-    console().print(text, markup=False, highlight=False, soft_wrap=True)
+    make_console().print(text, markup=False, highlight=False, soft_wrap=True)

@@ -33,7 +33,7 @@ class Exhibit:
     optimizer: Any
 
 
-def iris(samples: int = 24) -> tuple[Array, Array]:
+def load_iris(samples: int = 24) -> tuple[Array, Array]:
     """Standardised measurements (samples, 4) and one-hot species (samples, 3), of flowers at even distances."""
     with (files("keras_ref.frontends") / "assets" / "iris.csv").open(encoding="utf-8") as file:
         table = np.loadtxt(file, delimiter=",", skiprows=1)
@@ -52,7 +52,7 @@ def draw_weights(model: Model, *, seed: int = 0) -> dict[str, Array]:
     }
 
 
-def two_towers() -> Model:
+def build_two_towers() -> Model:
     """Two inputs (petals and sepals) in layers of their own, a shared layer, two outputs."""
     layers = {
         "petals": Dense(4, "tanh"),
@@ -77,7 +77,7 @@ def exhibits() -> Iterator[Exhibit]:
     from scratch.optimizers.adam import Adam
     from scratch.optimizers.sgd import SGD
 
-    x, y = iris()
+    x, y = load_iris()
     chains: tuple[tuple[Any, ...], ...] = (
         ("linear regression", [Dense(1)], x[:, :3], x[:, 3:], "MeanSquaredError", SGD(0.01)),
         ("softmax regression", [Dense(3, "softmax")], x, y, "CategoricalCrossentropy", SGD(0.1, momentum=0.9)),
@@ -95,7 +95,7 @@ def exhibits() -> Iterator[Exhibit]:
     for seed, (name, layers, inputs, targets, loss, optimizer) in enumerate(chains):
         model = Model.chain(layers, inputs.shape[1:])
         yield Exhibit(name, model, draw_weights(model, seed=seed), inputs, targets, loss, optimizer)
-    towers = two_towers()
+    towers = build_two_towers()
     yield Exhibit(
         "two towers",
         towers,

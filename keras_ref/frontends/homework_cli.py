@@ -15,10 +15,10 @@ from rich.text import Text
 from keras_ref.errors import CouldNotRun
 from keras_ref.options import OPTIONS
 from keras_ref.reports import junit
-from keras_ref.reports.escaping import printable
-from keras_ref.reports.files import Output, refuse_outputs, write, written_by
-from keras_ref.reports.terminal import console, show_progress, ticking
-from keras_ref.reports.verdict import json_text
+from keras_ref.reports.escaping import make_printable
+from keras_ref.reports.files import Output, describe_writer, refuse_outputs, write
+from keras_ref.reports.terminal import make_console, make_ticker, show_progress
+from keras_ref.reports.verdict import write_json_text
 
 if TYPE_CHECKING:
     from keras_ref.homework.grades import Grade, StageResult
@@ -50,7 +50,7 @@ def homework(
     ] = "",
 ) -> None:
     """Check a NumPy network that a student wrote: forward, loss, backward and update, beside Keras and slopes."""
-    out = console()
+    out = make_console()
     outputs = [
         Output(option="--json", path=json, kind="report", command="homework"),
         Output(option="--junit", path=junit_path, kind="junit", command="homework"),
@@ -60,23 +60,23 @@ def homework(
         from keras_ref.homework.exercises import hand_out
 
         for name in hand_out(new):
-            out.print(printable(f"{new}/{name}"), markup=False, soft_wrap=True)
+            out.print(make_printable(f"{new}/{name}"), markup=False, soft_wrap=True)
         raise typer.Exit(0)
     if not paths:
         raise CouldNotRun("homework must have a submission, or --new DIR. Received: neither. Name a file.")
-    from keras_ref.homework.exercises import exercise_of
+    from keras_ref.homework.exercises import find_exercise
     from keras_ref.homework.grades import Grade
-    from keras_ref.homework.grading import grade, submissions
+    from keras_ref.homework.grading import grade, list_submissions
 
     grades: list[Grade] = []
-    listed = list(submissions(paths))
+    listed = list(list_submissions(paths))
     refuse_outputs(outputs, inputs=listed)
     with show_progress(out) as bar:
-        progress = ticking(bar, "homework")
+        progress = make_ticker(bar, "homework")
         for path in listed:
             progress(len(grades), len(listed), path)
             try:
-                grades.append(grade(path, exercise_of(path, exercise), seed=seed, time_limit=time_limit))
+                grades.append(grade(path, find_exercise(path, exercise), seed=seed, time_limit=time_limit))
             except CouldNotRun as error:
                 grades.append(Grade(path, exercise, refused=str(error)))
     if listed == paths and len(listed) == 1:
@@ -85,9 +85,9 @@ def homework(
         print_table(out, grades)
     if json:
         graded = {"ok": all(one.ok for one in grades), "submissions": [one.to_dict() for one in grades]}
-        write("--json", json, json_text({**written_by("homework"), **graded}) + "\n")
+        write("--json", json, write_json_text({**describe_writer("homework"), **graded}) + "\n")
     if junit_path:
-        write("--junit", junit_path, junit_xml(grades))
+        write("--junit", junit_path, write_junit(grades))
     raise typer.Exit(2 if any(one.refused for one in grades) else 0 if all(one.ok for one in grades) else 1)
 
 
@@ -103,12 +103,12 @@ def print_grade(out: Console, found: Grade, *, show: bool) -> None:
         out.print(f"  {one.stage:<9} {STATES[one.state]}{detail}", style=style, markup=False, soft_wrap=True)
     for note in found.notes:
         out.print(note, markup=False, soft_wrap=True)
-    out.print(_closing(found), markup=False, soft_wrap=True)
+    out.print(_summarize(found), markup=False, soft_wrap=True)
     if show and found.first is not None and found.first.shown:
         out.print(found.first.shown, markup=False, soft_wrap=True)
 
 
-def _closing(found: Grade) -> str:
+def _summarize(found: Grade) -> str:
     if found.ok:
         return "All of it is right: well done."
     first = found.first
@@ -135,18 +135,18 @@ def print_table(out: Console, grades: list[Grade]) -> None:
     out.print(f"{right} of {len(grades)} submissions are right.", markup=False)
 
 
-def junit_xml(grades: list[Grade]) -> str:
+def write_junit(grades: list[Grade]) -> str:
     """A test suite a submission, a test a stage."""
-    return junit.junit_xml("homework", map(_suite, grades))
+    return junit.write_junit("homework", map(_build_suite, grades))
 
 
-def _suite(found: Grade) -> junit.Suite:
+def _build_suite(found: Grade) -> junit.Suite:
     if found.refused:
-        return junit.suite_of_refusal(found.path, found.refused)
-    return junit.Suite(name=found.path, cases=tuple(map(_case, found.stages)))
+        return junit.build_refusal_suite(found.path, found.refused)
+    return junit.Suite(name=found.path, cases=tuple(map(_build_case, found.stages)))
 
 
-def _case(stage: StageResult) -> junit.Case:
+def _build_case(stage: StageResult) -> junit.Case:
     if stage.state in ("wrong", "raised"):
         return junit.Case(name=stage.stage, ended="failure", message=stage.text, text=stage.shown)
     return junit.Case(name=stage.stage, ended="" if stage.state == "right" else "skipped", message=stage.text)

@@ -11,22 +11,22 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from keras_ref.errors import BadInput, CouldNotRun, place_of, short, target_stays
+from keras_ref.errors import BadInput, CouldNotRun, find_place, shorten_error, target_stays
 from keras_ref.frontends.distribution import open_executor
 from keras_ref.frontends.supervise import WATCHED
 from keras_ref.frontends.verbs import find_check
-from keras_ref.inputs.releases import version_of
+from keras_ref.inputs.releases import find_version
 from keras_ref.inputs.targets import Loaded, complete_data, import_module, load_data, load_target
 from keras_ref.options import (
     OPTIONS,
     SharedExpectations,
-    keywords_of,
+    make_keywords,
     matches_variable,
     parse_expectations,
     require_legal,
 )
 from keras_ref.own_modules import PLACE
-from keras_ref.reports.files import is_plain_file, written_by
+from keras_ref.reports.files import describe_writer, is_plain_file
 from keras_ref.reports.verdict import Report
 from scratch.nudging.answers import OtherSoftware
 from scratch.progress import Progress, ticking
@@ -74,7 +74,7 @@ class Invocation:
 
         Raises: CouldNotRun for a value that an option does not take.
         """
-        named = {name: given[parameter_of(name)] for name in TAKES[command]}
+        named = {name: given[name_parameter(name)] for name in TAKES[command]}
         project = project or {}
         options = {
             name: tuple(v) if OPTIONS[name].many else v
@@ -163,16 +163,16 @@ class Invocation:
             raise CouldNotRun(str(error)) from error
         except MemoryError as error:
             raise CouldNotRun(
-                f"A check must fit into memory. Received: {target}, for which there is too little: {short(error)} Pass "
-                "a smaller batch with --data, or take a machine with more memory."
+                f"A check must fit into memory. Received: {target}, for which there is too little: "
+                f"{shorten_error(error)} Pass a smaller batch with --data, or take a machine with more memory."
             ) from error
         except Exception as error:
             if is_own(error):
                 raise
             raise CouldNotRun(
                 f"A check must be able to run the model. Received: {target}, which raised {type(error).__name__}: "
-                f"{short(error, place_of(error))} Call the model on this data by itself; with GRADTWIN_TRACEBACK=1 in "
-                "the environment the whole trace is shown."
+                f"{shorten_error(error, find_place(error))} Call the model on this data by itself; with "
+                "GRADTWIN_TRACEBACK=1 in the environment the whole trace is shown."
             ) from error
         notes = (*report.notes, *([drawn] if drawn else []))
         return replace(report, allowed=frozenset(self.value("allow")), notes=notes)
@@ -192,7 +192,7 @@ class Invocation:
         else:
             model, x, y, weight = loaded or load_target(target, unsafe=self.value("unsafe"))
             if self.data:
-                x, y, weight = self._data_for(model)
+                x, y, weight = self._load_data(model)
             (model, x, y, weight), drawn = complete_data(model, x, y, weight, seed=self.value("seed"))
         report = find_check(call.verb)(
             model,
@@ -209,13 +209,13 @@ class Invocation:
         name = getattr(model, "name", report.subject)
         return replace(report, subject=target + report.subject.removeprefix(name)), drawn
 
-    def _data_for(self, model: Any) -> tuple[Any, Any, Any]:
+    def _load_data(self, model: Any) -> tuple[Any, Any, Any]:
         """x, y and sample_weight of the file that --data names, nested as the model takes them."""
         from keras_ref.inputs.data import nest_numbered
-        from keras_ref.inputs.tables import data_of_table, is_table, read_table
+        from keras_ref.inputs.tables import is_table, read_table, split_table
 
         if is_table(self.data):
-            return data_of_table(read_table(self.data), model)
+            return split_table(read_table(self.data), model)
         x, y, weight = load_data(self.data)
         return *nest_numbered(model, x, y), weight
 
@@ -239,7 +239,7 @@ class Invocation:
                 name: list(v) if isinstance(v, tuple) else v for name, v in self._without(DISTRIBUTION).options.items()
             },
             "seed": self.value("seed"),
-            "files": {name: digest(name) for name in files},
+            "files": {name: hash_file(name) for name in files},
             "versions": read_versions(),
             "replay": self.replay(),
         }
@@ -253,16 +253,16 @@ def is_own(error: BaseException) -> bool:
     return trace is not None and trace.tb_frame.f_code.co_filename.startswith(_OWN)
 
 
-def default_map(settings: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+def build_default_map(settings: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """{command: {parameter: value}}: the settings of a project as what each command takes where it is not told."""
     values = {name: list(value) if OPTIONS[name].many else value for name, value in settings.items()}
     return {
-        command: {parameter_of(name): value for name, value in values.items() if name in takes}
+        command: {name_parameter(name): value for name, value in values.items() if name in takes}
         for command, takes in TAKES.items()
     }
 
 
-def parameter_of(option: str) -> str:
+def name_parameter(option: str) -> str:
     """The Python name of an option: `import` is a keyword, and a dash is no letter."""
     return "imports" if option == "import" else option.replace("-", "_")
 
@@ -279,14 +279,14 @@ def _call_gradients(invocation: Invocation) -> _Call:
     effort = "fast" if invocation.command == "locate" else invocation.value("effort")
     optional = {name: invocation.value(name) for name in ("budget", "wrt") if invocation.value(name)}
     named = {name: invocation.value(name) for name in ("variables", "batches", "training", "mode", "digits", "expect")}
-    options = keywords_of({**named, **optional, "effort": effort})
+    options = make_keywords({**named, **optional, "effort": effort})
     if invocation.for_several or WATCHED in os.environ:  # one of several targets, perhaps in a process of its own
         options["expect"] = SharedExpectations(options["expect"])
     return _Call("check_gradients", options)
 
 
 def _call_updates(invocation: Invocation) -> _Call:
-    return _Call("check_updates", keywords_of({name: invocation.value(name) for name in ("steps", "batch-size")}))
+    return _Call("check_updates", make_keywords({name: invocation.value(name) for name in ("steps", "batch-size")}))
 
 
 _CALLS: dict[str, Callable[[Invocation], _Call]] = {
@@ -305,7 +305,7 @@ def make_document(invocation: Invocation, found: Mapping[str, Report], refused: 
     reports, refused = {target: report.to_dict() for target, report in found.items()}, list(refused)
     alone = next(iter(reports.values())) if len(invocation.targets) == 1 else {}
     return {
-        **written_by(invocation.command),
+        **describe_writer(invocation.command),
         **alone,
         "ok": not refused and all(r.ok for r in found.values()),
         "could_not_run": refused,
@@ -316,11 +316,11 @@ def make_document(invocation: Invocation, found: Mapping[str, Report], refused: 
 
 def read_versions() -> dict[str, str]:
     """{package: version} of what a verdict may depend on, as far as it is installed. Nothing is imported."""
-    versions = {name: version_of(name) for name in ("gradtwin", "keras", "tensorflow", "numpy")}
+    versions = {name: find_version(name) for name in ("gradtwin", "keras", "tensorflow", "numpy")}
     return {name: version for name, version in versions.items() if version}
 
 
-def digest(path: str) -> str:
+def hash_file(path: str) -> str:
     """The SHA-256 of a file."""
     with Path(path).open("rb") as file:
         return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"

@@ -40,14 +40,14 @@ def run_isolated(invocation: Invocation, target: str) -> Report:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "report.json"
         argv = [*alone.without_isolation().argv(), "--json", str(path)]
-        end = run_limited(own_command("keras_ref", *argv), limits_of(alone))
+        end = run_limited(own_command("keras_ref", *argv), choose_limits(alone))
         if not end.limit and end.status in (0, 1) and path.exists():
             return replace(read_report(json.loads(path.read_text(encoding="utf-8"))), replay=alone.replay())
     raise_refusal(end)
     return report_crash(target, end, alone.replay())
 
 
-def isolated_names(invocation: Invocation, target: str) -> list[str] | Report:
+def read_isolated_names(invocation: Invocation, target: str) -> list[str] | Report:
     """The names of a target's variables, loaded in a process of its own; a report of a crash where that ends so.
 
     Raises: CouldNotRun with the child's own sentence.
@@ -56,7 +56,7 @@ def isolated_names(invocation: Invocation, target: str) -> list[str] | Report:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "names.json"
         command = own_command(variable_names.__name__, target, str(alone.value("seed")), str(path))
-        end = run_limited(command, limits_of(alone))
+        end = run_limited(command, choose_limits(alone))
         if not end.limit and end.status == 0 and path.exists():
             names: list[str] = json.loads(path.read_text(encoding="utf-8"))
             return names
@@ -72,7 +72,7 @@ def run_limited(command: list[str], limits: Limits) -> End:
         [sys.executable, supervise.__file__, json.dumps(vars(limits)), *command],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        env=_environment(),
+        env=_make_environment(),
         start_new_session=True,
     ) as process:
         _RUNNING.add(process)
@@ -93,7 +93,7 @@ def end_running() -> None:
         process.terminate()
 
 
-def limits_of(invocation: Invocation) -> Limits:
+def choose_limits(invocation: Invocation) -> Limits:
     """The limits that a command gives its isolated targets."""
     return Limits(
         seconds=parse_time_limit(invocation.value("time-limit")),
@@ -123,7 +123,7 @@ def raise_refusal(end: End) -> None:
         raise RuntimeError(f"in the isolated process, {last.removeprefix(PREFIX)}")
 
 
-def _environment() -> dict[str, str]:
+def _make_environment() -> dict[str, str]:
     """This process's environment without GitHub's variables: the parent annotates the findings, once."""
     kept = {name: value for name, value in os.environ.items() if name not in ("GITHUB_ACTIONS", "GITHUB_STEP_SUMMARY")}
     return {**kept, WATCHED: "1"}

@@ -18,8 +18,8 @@ import typer
 from keras_ref.errors import BadInput, CouldNotRun, target_stays
 from keras_ref.frontends.exit_status import FINDING
 from keras_ref.options import OPTIONS, parse_time_limit
-from keras_ref.reports.files import Output, refuse_outputs, sources_of, write
-from keras_ref.reports.terminal import console, show_progress, ticking
+from keras_ref.reports.files import Output, find_sources, refuse_outputs, write
+from keras_ref.reports.terminal import make_console, make_ticker, show_progress
 
 if TYPE_CHECKING:
     from keras_ref.frontends.invocation import Invocation
@@ -62,7 +62,7 @@ def minimise(
     The script prints both values, and exits with 1 while the fault is there, 0 when it is not, 2 when it could not run.
     """
     output = Output(option="--script", path=script, kind="script", command="minimise")
-    refuse_outputs([output], inputs=[*sources_of([target, against]), data], force="" if force else "--force")
+    refuse_outputs([output], inputs=[*find_sources([target, against]), data], force="" if force else "--force")
     if isolate:
         raise typer.Exit(run_isolated(target, script))
     asked = Asked(
@@ -167,7 +167,7 @@ def _of_target(target: str, asked: Asked, report: Report | None = None) -> Work:
         progress=progress,
         written_as=written_as,
         updates=asked.updates,
-        **options_for(subject, asked.options),
+        **select_options(subject, asked.options),
     )
 
 
@@ -204,7 +204,7 @@ def complete(subject: Any, given: list[Any], asked: Asked) -> tuple[Any, ...]:
     return tuple(given)
 
 
-def options_for(subject: Any, options: Mapping[str, Any]) -> dict[str, Any]:
+def select_options(subject: Any, options: Mapping[str, Any]) -> dict[str, Any]:
     """The options that were given, as far as the subject's check takes them."""
     import keras
 
@@ -282,9 +282,9 @@ def with_progress(label: str, work: Callable[[Any], Minimised]) -> Minimised:
     """Minimise with a progress bar on a terminal. Raises: CouldNotRun for what the verb refuses."""
     from keras_ref.minimisation.minimise import NothingToMinimise
 
-    with show_progress(console()) as bar:
+    with show_progress(make_console()) as bar:
         try:
-            return work(ticking(bar, label))
+            return work(make_ticker(bar, label))
         except NothingToMinimise:
             raise
         except BadInput as error:
@@ -306,4 +306,4 @@ def show_script(found: Minimised, path: str = "") -> None:
 
 def say(text: str) -> None:
     """Print a line as it is."""
-    console().print(text, markup=False, highlight=False, soft_wrap=True)
+    make_console().print(text, markup=False, highlight=False, soft_wrap=True)

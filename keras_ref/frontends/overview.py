@@ -16,8 +16,8 @@ from keras_ref.checks.gradients import check_gradients
 from keras_ref.checks.updates import check_updates
 from keras_ref.frontends.gallery import Exhibit, exhibits
 from keras_ref.lesson.recipe_table import RECIPES, RecipeRow, compare_recipe
-from keras_ref.reports.terminal import number, report_table, show_progress, ticking
-from keras_ref.reports.verdict import Report, worst_of
+from keras_ref.reports.terminal import format_number, make_ticker, report_table, show_progress
+from keras_ref.reports.verdict import Report, find_worst
 from scratch.progress import Progress
 from scratch.recipe import LEARNING_RATE
 
@@ -43,14 +43,14 @@ def show_overview(out: Console, *, seed: int, verbose: bool) -> bool:
     """Compare the recipes, check the gallery, print it all. Returns whether everything matches."""
     recipes = {name: compare_recipe(weights) for name, (weights, _) in RECIPES.items()}
     with show_progress(out) as bar:
-        checked = [_check(exhibit, seed, ticking(bar, exhibit.name)) for exhibit in exhibits()]
+        checked = [_check(exhibit, seed, make_ticker(bar, exhibit.name)) for exhibit in exhibits()]
     if verbose:
         _print_every_weight(out, recipes)
         _print_every_variable(out, checked)
     else:
         _print_recipes(out, recipes)
         out.print()
-        out.print(_gallery_table(checked))
+        out.print(_build_gallery_table(checked))
         out.print()
     reports = [report for one in checked for report in one.reports]
     failed = [report for report in reports if not report.ok]
@@ -105,7 +105,7 @@ def _print_recipes(out: Console, recipes: Mapping[str, Sequence[RecipeRow]]) -> 
         out.print(table)
 
 
-def _gallery_table(checked: Sequence[Checked]) -> Table:
+def _build_gallery_table(checked: Sequence[Checked]) -> Table:
     """One line per model."""
     table = Table(title="Small models on the iris data", title_justify="left", box=None, pad_edge=False)
     table.add_column("model", no_wrap=True)
@@ -116,16 +116,16 @@ def _gallery_table(checked: Sequence[Checked]) -> Table:
         table.add_row(
             one.exhibit.name,
             str(sum({v.name: v.total for v in one.gradients.verdicts}.values())),
-            _worst(one.gradients),
-            f"{_worst(one.updates)} ({type(one.exhibit.optimizer).__name__})",
-            number(max(visible, default=float("nan"))),
+            _describe_worst(one.gradients),
+            f"{_describe_worst(one.updates)} ({type(one.exhibit.optimizer).__name__})",
+            format_number(max(visible, default=float("nan"))),
             style="" if all(report.ok for report in one.reports) else "red",
         )
     return table
 
 
-def _worst(report: Report) -> str:
-    return worst_of(v.verdict for v in report.verdicts)
+def _describe_worst(report: Report) -> str:
+    return find_worst(v.verdict for v in report.verdicts)
 
 
 # --verbose ------------------------------------------------------------------------------------------------------------

@@ -9,36 +9,41 @@ import json
 import sys
 from typing import Any
 
-from keras_ref.frontends.compare_cli import comparison_schema
+from keras_ref.frontends.compare_cli import build_comparison_schema
 from keras_ref.frontends.invocation import TAKES
-from keras_ref.frontends.recorded import document_schema
+from keras_ref.frontends.recorded import build_document_schema
 from keras_ref.reports.files import SCHEMA_VERSION
-from keras_ref.reports.schema import OPTIONAL, REPORT, TEXT, record, some, table
+from keras_ref.reports.schema import OPTIONAL, REPORT, TEXT, describe_list, describe_record, describe_table
 
 #: a list of records that have their own columns
-_ROWS = some({"type": "object"})
+_ROWS = describe_list({"type": "object"})
 
 
-def published_schema() -> dict[str, Any]:
+def build_published_schema() -> dict[str, Any]:
     """The schema: one branch for each command, told by the key `written_by`."""
-    test = record({"test": TEXT, **REPORT}, OPTIONAL)
-    of_pytest = {"ok": REPORT["ok"], "could_not_run": some(TEXT), "reports": some(test), "versions": table(TEXT)}
+    test = describe_record({"test": TEXT, **REPORT}, OPTIONAL)
+    of_pytest = {
+        "ok": REPORT["ok"],
+        "could_not_run": describe_list(TEXT),
+        "reports": describe_list(test),
+        "versions": describe_table(TEXT),
+    }
     branches = {
-        (*TAKES,): document_schema(several=True),
-        ("pytest",): record(of_pytest),
-        ("compare",): comparison_schema(),
-        ("homework",): record({"ok": REPORT["ok"], "submissions": _ROWS}),
-        ("findings",): record({"subject": TEXT, "ok": REPORT["ok"], "versions": TEXT, "findings": _ROWS}),
+        (*TAKES,): build_document_schema(several=True),
+        ("pytest",): describe_record(of_pytest),
+        ("compare",): build_comparison_schema(),
+        ("homework",): describe_record({"ok": REPORT["ok"], "submissions": _ROWS}),
+        ("findings",): describe_record({"subject": TEXT, "ok": REPORT["ok"], "versions": TEXT, "findings": _ROWS}),
     }
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "What gradtwin writes with --json",
         "description": "JSON has no number for what is not finite: nan, inf and -inf are words.",
-        "oneOf": [_headed(commands, branch) for commands, branch in branches.items()],
+        "oneOf": [_add_head(commands, branch) for commands, branch in branches.items()],
     }
 
 
-def _headed(commands: tuple[str, ...], branch: dict[str, Any]) -> dict[str, Any]:
+def _add_head(commands: tuple[str, ...], branch: dict[str, Any]) -> dict[str, Any]:
     """The schema of a document with the keys that every one begins with."""
     names = [f"gradtwin {command}" for command in commands]
     header = {"written_by": {"enum": names}, "schema_version": {"const": SCHEMA_VERSION}}
@@ -50,5 +55,5 @@ def _headed(commands: tuple[str, ...], branch: dict[str, Any]) -> dict[str, Any]
 
 
 if __name__ == "__main__":
-    json.dump(published_schema(), sys.stdout, indent=1)
+    json.dump(build_published_schema(), sys.stdout, indent=1)
     print()  # noqa: T201 (the file ends with a newline)

@@ -52,8 +52,8 @@ def check_in_test(
         pytest.fail(str(error), pytrace=False)
     check = find_check(verb)
     parameters = signature(check).parameters
-    shared = {name: value for name, value in given_options(item.config).items() if name in parameters}
-    told = {"seed": options.get("seed", option_of(item.config, "seed")), **shared}
+    shared = {name: value for name, value in read_given_options(item.config).items() if name in parameters}
+    told = {"seed": options.get("seed", read_option(item.config, "seed")), **shared}
     words = (word for name, value in told.items() for word in (f"--gradtwin-{name}", str(value)))
     replay = shlex.join(["pytest", item.nodeid, *words])
     try:
@@ -67,9 +67,9 @@ def check_in_test(
     return record_report(item, report, lambda: minimise_in_test(report, verb, *arguments, **options))
 
 
-def given_options(config: pytest.Config) -> dict[str, Any]:
+def read_given_options(config: pytest.Config) -> dict[str, Any]:
     """The test run's effort, budget and seed, where they are not the defaults."""
-    given = {name: option_of(config, name) for name in _CHECK_OPTIONS}
+    given = {name: read_option(config, name) for name in _CHECK_OPTIONS}
     return {name: value for name, value in given.items() if value != OPTIONS[name].default}
 
 
@@ -80,7 +80,7 @@ def project_settings(config: pytest.Config) -> dict[str, Any]:
     return config.stash[_SETTINGS]
 
 
-def option_of(config: pytest.Config, name: str) -> Any:
+def read_option(config: pytest.Config, name: str) -> Any:
     """--gradtwin-name, else what the project says, else the default."""
     given = config.getoption(f"--gradtwin-{name}")
     default = OPTIONS[name].default

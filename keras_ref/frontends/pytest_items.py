@@ -23,16 +23,16 @@ from keras_ref.frontends.minimise_cli import SECONDS, of_invocation
 from keras_ref.frontends.pytest_checks import (
     FOLDER,
     check_in_test,
-    given_options,
-    option_of,
     project_settings,
+    read_given_options,
+    read_option,
     record_report,
 )
-from keras_ref.frontends.pytest_watching import JOURNAL, dead_targets
+from keras_ref.frontends.pytest_watching import JOURNAL, find_dead_targets
 from keras_ref.options import OPTIONS
-from keras_ref.reports.escaping import printable
-from keras_ref.reports.files import written_by
-from keras_ref.reports.verdict import ORDER, Report, worst_of
+from keras_ref.reports.escaping import make_printable
+from keras_ref.reports.files import describe_writer
+from keras_ref.reports.verdict import ORDER, Report, find_worst
 
 
 def collect_targets(session: pytest.Session, targets: Iterable[str]) -> list[pytest.Item]:
@@ -72,47 +72,47 @@ class Target(pytest.Collector):
         journal = self.config.stash.get(JOURNAL, None)
         try:
             with nullcontext() if journal is None else journal.running(self.name):
-                found = self._names()
+                found = self._load_names()
         except (CouldNotRun, BadInput) as error:
             self._found["*"] = error
             found = ["load"]
         if isinstance(found, Report):  # of the crash of the process that was to load it
             self._found["*"] = found
             found = [found.verdicts[0].name]
-        self._items = [Variable.from_parent(self, name=printable(name), variable=name) for name in found]
+        self._items = [Variable.from_parent(self, name=make_printable(name), variable=name) for name in found]
         for item in self._items:
             item.add_marker(pytest.mark.gradients)
             if self.config.pluginmanager.hasplugin("xdist"):
                 item.add_marker(pytest.mark.xdist_group(self.name))
         return list(self._items)
 
-    def _names(self) -> list[str] | Report:
+    def _load_names(self) -> list[str] | Report:
         """The names of the variables; a report where the process crashes that loads the target in isolation."""
-        from keras_ref.frontends.isolation import isolated_names
-        from keras_ref.frontends.variable_names import variable_names
+        from keras_ref.frontends.isolation import read_isolated_names
+        from keras_ref.frontends.variable_names import list_variable_names
         from keras_ref.inputs.targets import load_target
 
-        if (sentence := dead_targets(self.config).get(self.name)) is not None:
+        if (sentence := find_dead_targets(self.config).get(self.name)) is not None:
             raise CouldNotRun(sentence)
         if self._isolated:
-            return isolated_names(self._invocation("*"), self.name)
+            return read_isolated_names(self._make_invocation("*"), self.name)
         model, x, y, weight = load_target(self.name)
         if isinstance(x, Iterator):  # a generator gives its batches once, and there is a test for each variable
-            from keras_ref.inputs.arrays import given_data
+            from keras_ref.inputs.arrays import convert_data
 
-            data = given_data(x, batches=project_settings(self.config).get("batches", 1))
+            data = convert_data(x, batches=project_settings(self.config).get("batches", 1))
             x, y, weight = data.x, data.y, data.sample_weight
         self._loaded = model, x, y, weight
-        return variable_names(model, x, option_of(self.config, "seed"))
+        return list_variable_names(model, x, read_option(self.config, "seed"))
 
     def check(self, variable: str) -> Report:
         """The verdicts of one variable. Raises: CouldNotRun or BadInput where there are none."""
         selected = {id(item) for item in self.session.items}
         together = self._isolated or "*" in self._found or all(id(item) in selected for item in self._items)
-        name = printable(variable)  # as reports show it
+        name = make_printable(variable)  # as reports show it
         found = self._check_once("*" if together else glob.escape(variable))
         if self._isolated:
-            found = _named_by_position(found, [item.name for item in self._items])
+            found = _rename_by_position(found, [item.name for item in self._items])
         own = tuple(v for v in found.verdicts if v.name == name or v.oracle == "process")
         if name == self._items[0].name:  # verdicts that belong to no test fail the first one
             listed = {item.name for item in self._items}
@@ -122,16 +122,18 @@ class Target(pytest.Collector):
                 f"A check must have a verdict on every variable. Received: none on {name} of {self.name}. "
                 f"Run gradtwin check {self.name}."
             )
-        return replace(found, subject=self.name, verdicts=own, replay=self._invocation(glob.escape(variable)).replay())
+        return replace(
+            found, subject=self.name, verdicts=own, replay=self._make_invocation(glob.escape(variable)).replay()
+        )
 
     def _check_once(self, variables: str) -> Report:
         """The report on the variables that match, computed the first time. Raises: CouldNotRun or BadInput."""
         from keras_ref.frontends.shared_check import SharedChecks, can_share
 
         if variables not in self._found:
-            invocation, folder = self._invocation(variables), self.config.stash.get(FOLDER, "")
+            invocation, folder = self._make_invocation(variables), self.config.stash.get(FOLDER, "")
             check = partial(self._check_now, invocation)
-            if folder and variables == "*" and can_share():  # every process has tests of the whole
+            if variables == "*" and can_share(folder):  # else others have no tests of the same
                 self._found[variables] = SharedChecks(Path(folder)).once(invocation.replay(), check)
             else:
                 self._found[variables] = check()
@@ -158,26 +160,26 @@ class Target(pytest.Collector):
         if self._isolated:
             return "Not minimised: the target was checked in a process of its own. Run gradtwin minimise on it."
         try:
-            found = of_invocation(self._invocation("*"), self.name, report)(SECONDS, None)
+            found = of_invocation(self._make_invocation("*"), self.name, report)(SECONDS, None)
         except (CouldNotRun, BadInput) as error:
             return f"Not minimised: {error}"
         return found.script
 
     @property
     def _isolated(self) -> bool:
-        return bool(option_of(self.config, "isolate"))
+        return bool(read_option(self.config, "isolate"))
 
-    def _invocation(self, variables: str) -> Invocation:
+    def _make_invocation(self, variables: str) -> Invocation:
         """The command that checks the variables that match."""
         only = {"variables": variables} if variables != OPTIONS["variables"].default else {}
-        isolate = {name: option_of(self.config, name) for name in ISOLATION}
+        isolate = {name: read_option(self.config, name) for name in ISOLATION}
         isolate = {name: value for name, value in isolate.items() if value != OPTIONS[name].default}
         of_project = {name: v for name, v in project_settings(self.config).items() if name in TAKES["check"]}
-        options = {**of_project, **given_options(self.config), **only, **isolate}
+        options = {**of_project, **read_given_options(self.config), **only, **isolate}
         return Invocation("check", (self.name,), "", options, for_several=True)
 
 
-def _named_by_position(report: Report, names: list[str]) -> Report:
+def _rename_by_position(report: Report, names: list[str]) -> Report:
     """A report with these names, where it has as many others: a factory may make up names in each process anew."""
     found = list(dict.fromkeys(v.name for v in report.verdicts))
     if len(found) != len(names):
@@ -204,7 +206,7 @@ class Variable(pytest.Item):
         """The message alone, where the check could not be run."""
         known = isinstance(excinfo.value, (CouldNotRun, BadInput))
         return (
-            printable(str(excinfo.value))
+            make_printable(str(excinfo.value))
             if known and not os.environ.get("GRADTWIN_TRACEBACK")
             else super().repr_failure(excinfo, style)
         )
@@ -226,7 +228,7 @@ def check_returned(item: pytest.Item, returned: Any, options: dict[str, Any], *,
 
     quiet_tensorflow()
     subject, *arguments = returned if isinstance(returned, tuple) and returned else (returned,)
-    verb = _verb_for(subject)
+    verb = _choose_verb(subject)
     if len(arguments) > 3 if verb == "check_gradients" else not callable(subject) or not arguments:
         received = (
             f"a tuple of {len(returned)}, {type(subject).__name__} first"
@@ -242,7 +244,7 @@ def check_returned(item: pytest.Item, returned: Any, options: dict[str, Any], *,
     drawn = ""
     try:
         if verb == "check_gradients":
-            seed = options.get("seed", option_of(item.config, "seed"))
+            seed = options.get("seed", read_option(item.config, "seed"))
             (subject, *arguments, weight), drawn = complete_data(subject, *arguments, seed=seed)
             options = options if weight is None else {"sample_weight": weight, **options}
         check_in_test(item, verb, subject, *arguments, note=drawn, **options)
@@ -253,7 +255,7 @@ def check_returned(item: pytest.Item, returned: Any, options: dict[str, Any], *,
     pytest.fail(refusal, pytrace=False)  # outside of the handler, so that pytest does not show the chain of errors
 
 
-def _verb_for(subject: Any) -> str:
+def _choose_verb(subject: Any) -> str:
     import keras
 
     if isinstance(subject, keras.Model):
@@ -283,7 +285,7 @@ def make_document(texts: Iterable[tuple[str, str]]) -> dict[str, Any]:
     """What --gradtwin-json writes: every report with its test, and the versions. `texts`: (test, report as JSON)."""
     reports = [{"test": test, **json.loads(text)} for test, text in texts]
     return {
-        **written_by("pytest"),
+        **describe_writer("pytest"),
         "ok": all(report["ok"] for report in reports),
         "could_not_run": [],
         "reports": reports,
@@ -309,11 +311,11 @@ def sum_up(texts: Iterable[tuple[str, str]]) -> Total:
     for i, report in enumerate(reports):
         for verdict in report["verdicts"]:
             by_variable.setdefault((i, verdict["name"]), []).append(verdict["verdict"])
-    counts = Counter(worst_of(found) for found in by_variable.values())
+    counts = Counter(find_worst(found) for found in by_variable.values())
     visible = [float(v["visible"]) for report in reports for v in report["verdicts"] if v["visible"] != "nan"]
     parts = [
-        _counted(len(by_variable), "variable"),
-        *(_counted(counts[name], name) for name in reversed(ORDER) if counts[name] and name != "match"),
+        _describe_counts(len(by_variable), "variable"),
+        *(_describe_counts(counts[name], name) for name in reversed(ORDER) if counts[name] and name != "match"),
     ]
     seen = f"; smallest error that would have been seen {max(visible):.0e}" if visible else ""
     return Total(", ".join(parts) + seen, all(report["ok"] for report in reports))
@@ -330,5 +332,5 @@ _PLURALS = {
 }
 
 
-def _counted(count: int, noun: str) -> str:
+def _describe_counts(count: int, noun: str) -> str:
     return f"{count} {noun if count == 1 else _PLURALS.get(noun, noun)}"

@@ -74,16 +74,16 @@ def pytest_configure(config: pytest.Config) -> None:
         project_settings(config)
     except CouldNotRun as error:
         raise pytest.UsageError(str(error)) from error
-    config.stash[_TARGETS] = pytest_watching.targets_of(config)
+    config.stash[_TARGETS] = pytest_watching.list_targets(config)
     path = config.getoption("--gradtwin-json")
     config.pluginmanager.register(Reports(path), "gradtwin-reports")
     if path:
-        from keras_ref.reports.files import Output, refuse_outputs, sources_of
+        from keras_ref.reports.files import Output, find_sources, refuse_outputs
 
         force = "" if config.getoption("--gradtwin-force") else "--gradtwin-force"
         output = Output(option="--gradtwin-json", path=path, kind="report", command="pytest")
         try:
-            refuse_outputs([output], inputs=sources_of(config.stash[_TARGETS]), force=force)
+            refuse_outputs([output], inputs=find_sources(config.stash[_TARGETS]), force=force)
         except CouldNotRun as error:
             raise pytest.UsageError(str(error)) from error
 
@@ -114,7 +114,7 @@ def pytest_collection_modifyitems(session: pytest.Session, config: pytest.Config
 # Checks inside tests --------------------------------------------------------------------------------------------------
 
 
-def _fixture(verb: str) -> Any:
+def _make_fixture(verb: str) -> Any:
     def fixture(request: pytest.FixtureRequest) -> Callable[..., Any]:
         def check(*arguments: Any, **options: Any) -> Any:
             __tracebackhide__ = True
@@ -126,10 +126,10 @@ def _fixture(verb: str) -> Any:
     return pytest.fixture(name=verb)(fixture)
 
 
-check_gradients = _fixture("check_gradients")
-check_updates = _fixture("check_updates")
-check_layer = _fixture("check_layer")
-check_function = _fixture("check_function")
+check_gradients = _make_fixture("check_gradients")
+check_updates = _make_fixture("check_updates")
+check_layer = _make_fixture("check_layer")
+check_function = _make_fixture("check_function")
 
 
 @pytest.fixture
@@ -180,9 +180,9 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, Any]:
     result = yield
     reports = item.stash.get(REPORTS, [])
     if reports:
-        from keras_ref.reports.verdict import json_text
+        from keras_ref.reports.verdict import write_json_text
 
-        result.gradtwin = [json_text(report.to_dict()) for report in reports]
+        result.gradtwin = [write_json_text(report.to_dict()) for report in reports]
         culprit = next((report.culprit for report in reports if report.culprit is not None), None)
         if result.failed and culprit is not None and culprit.file:  # where editors and CI services lead
             result.location = (culprit.file, culprit.line - 1, result.location[2])
@@ -217,10 +217,10 @@ class Reports:
         if self.path:
             from keras_ref.frontends.pytest_items import make_document
             from keras_ref.reports.files import write
-            from keras_ref.reports.verdict import json_text
+            from keras_ref.reports.verdict import write_json_text
 
             ordered = sorted(self.texts, key=lambda one: self.order.get(one[0], 0))
-            write("--gradtwin-json", self.path, json_text(make_document(ordered)) + "\n")
+            write("--gradtwin-json", self.path, write_json_text(make_document(ordered)) + "\n")
 
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
         """Print the line that sums up, in red if a check failed."""

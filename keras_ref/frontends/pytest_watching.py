@@ -17,14 +17,14 @@ from keras_ref.frontends.watching import Journal, can_watch, watch
 JOURNAL: pytest.StashKey[Journal] = pytest.StashKey()
 
 
-def targets_of(config: pytest.Config) -> list[str]:
+def list_targets(config: pytest.Config) -> list[str]:
     """The targets of a test run: those of the ini file where no tests are named, and those of --gradtwin."""
     names_tests = config.args_source is pytest.Config.ArgsSource.ARGS
     listed = [] if names_tests else config.getini("gradtwin_targets")
     return [*listed, *config.getoption("--gradtwin")]
 
 
-def dead_targets(config: pytest.Config) -> dict[str, str]:
+def find_dead_targets(config: pytest.Config) -> dict[str, str]:
     """{name of a target or test that has ended the process of pytest: sentence}."""
     return config.stash[JOURNAL].dead if JOURNAL in config.stash else {}
 
@@ -35,7 +35,7 @@ def pytest_cmdline_main(config: pytest.Config) -> int | None:
     option = config.option
     is_distributed = getattr(option, "numprocesses", None) or hasattr(config, "workerinput")
     is_plain = not (is_distributed or getattr(option, "help", False) or option.collectonly)
-    if not (is_plain and targets_of(config) and can_watch()) or config.pluginmanager.hasplugin("_cov"):
+    if not (is_plain and list_targets(config) and can_watch()) or config.pluginmanager.hasplugin("_cov"):
         return None
     journal = config.stash[JOURNAL] = Journal()
     status = watch(journal)
@@ -63,7 +63,7 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, Any, Any]:
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Fail a test that has ended the process before."""
-    sentence = dead_targets(item.config).get(item.nodeid)
+    sentence = find_dead_targets(item.config).get(item.nodeid)
     if sentence is not None:
         pytest.fail(sentence, pytrace=False)
 

@@ -12,12 +12,22 @@ from functools import cache
 from typing import Any
 from zipfile import is_zipfile
 
-from keras_ref.errors import CouldNotRun, short
-from keras_ref.frontends.invocation import RECORDED, TAKES, Invocation, digest, parameter_of, read_versions
+from keras_ref.errors import CouldNotRun, shorten_error
+from keras_ref.frontends.invocation import RECORDED, TAKES, Invocation, hash_file, name_parameter, read_versions
 from keras_ref.options import OPTIONS
 from keras_ref.reports.culprit import Culprit
 from keras_ref.reports.files import is_plain_file, read_text
-from keras_ref.reports.schema import COUNT, HEADER, OPTIONAL, PATH, REPORT, TEXT, record, some, table
+from keras_ref.reports.schema import (
+    COUNT,
+    HEADER,
+    OPTIONAL,
+    PATH,
+    REPORT,
+    TEXT,
+    describe_list,
+    describe_record,
+    describe_table,
+)
 from keras_ref.reports.verdict import Report, Verdict
 
 #: options that let a command run code of files; a report cannot give them
@@ -56,7 +66,7 @@ def read_recorded(path: str) -> Recorded:
         or len(reports) != len(listed)
         or not set(reports) <= set(invocation.targets)
     ):
-        raise _no_report(path, "its parts contradict one another")
+        raise _make_refusal(path, "its parts contradict one another")
     invocation = replace(invocation, targets=tuple(reports))
     return Recorded(path, invocation, reports, tuple(describe_changes(data["run"])))
 
@@ -65,7 +75,7 @@ def _read(path: str) -> Any:
     """The data of a report, valid by its schema. Raises: CouldNotRun."""
     data = read_json(path)
     _require_known(data["run"])
-    require_valid(path, data, _validator("reports" in data))
+    require_valid(path, data, _make_validator("reports" in data))
     return data
 
 
@@ -75,14 +85,14 @@ def read_json(path: str) -> dict[str, Any]:
         data = json.loads(read_text(path), parse_constant=_refuse_constant)
     except OSError as error:
         if os.path.exists(path):  # noqa: PTH110 (Path.exists raises for a name that no file can have)
-            raise _no_report(path) from error
+            raise _make_refusal(path) from error
         raise CouldNotRun(
             f"A report to replay must exist. Received: {path}: {error.strerror}. Check the path."
         ) from error
     except (ValueError, RecursionError) as error:
-        raise _no_report(path) from error
+        raise _make_refusal(path) from error
     if not isinstance(data, dict) or "run" not in data:
-        raise _no_report(path)
+        raise _make_refusal(path)
     return data
 
 
@@ -90,7 +100,7 @@ def _refuse_constant(word: str) -> None:
     raise ValueError(f"{word} is no JSON")
 
 
-def _no_report(path: str, why: str = "") -> CouldNotRun:
+def _make_refusal(path: str, why: str = "") -> CouldNotRun:
     return CouldNotRun(
         f"A report to replay must be one that --json wrote. Received: {path}, which is not{f' ({why})' * bool(why)}. "
         "Write one with gradtwin check … --json report.json."
@@ -114,56 +124,56 @@ def require_valid(path: str, data: Any, validator: Any) -> None:
     found = next(iter(validator.iter_errors(data)), None)
     if found is not None:
         place = "/".join(map(str, found.absolute_path)) or "the report"
-        raise _no_report(path, f"{place}: {short(found.message).rstrip('.')}")
+        raise _make_refusal(path, f"{place}: {shorten_error(found.message).rstrip('.')}")
 
 
 @cache
-def _validator(several: bool) -> Any:  # noqa: FBT001 (which of two schemas)
+def _make_validator(several: bool) -> Any:  # noqa: FBT001 (which of two schemas)
     from jsonschema import Draft202012Validator
 
-    return Draft202012Validator(document_schema(several=several))
+    return Draft202012Validator(build_document_schema(several=several))
 
 
-def document_schema(*, several: bool) -> dict[str, Any]:
+def build_document_schema(*, several: bool) -> dict[str, Any]:
     """The JSON Schema of what --json writes: a report for each target; without them, what it wrote before version 1."""
     run = _run_schema()
     if not several:
-        return record({**REPORT, "run": run}, OPTIONAL)
-    one = record({"target": PATH, **REPORT}, OPTIONAL)
-    return record(
-        {"ok": REPORT["ok"], "could_not_run": some(TEXT), "reports": some(one, least=1), "run": run},
+        return describe_record({**REPORT, "run": run}, OPTIONAL)
+    one = describe_record({"target": PATH, **REPORT}, OPTIONAL)
+    return describe_record(
+        {"ok": REPORT["ok"], "could_not_run": describe_list(TEXT), "reports": describe_list(one, least=1), "run": run},
         {**HEADER, **REPORT, **OPTIONAL},
     )
 
 
 def _run_schema() -> dict[str, Any]:
-    options = {name: _option_schema(name) for names in RECORDED.values() for name in names}
-    return record(
+    options = {name: _build_option_schema(name) for names in RECORDED.values() for name in names}
+    return describe_record(
         {
             "command": {"enum": [*TAKES]},
-            "targets": some({**PATH, "minLength": 1}, least=1),
+            "targets": describe_list({**PATH, "minLength": 1}, least=1),
             "data": PATH,
-            "options": record({}, options),
+            "options": describe_record({}, options),
             "seed": COUNT,
-            "files": table(TEXT),
-            "versions": table(TEXT),
+            "files": describe_table(TEXT),
+            "versions": describe_table(TEXT),
             "replay": TEXT,
         }
     )
 
 
-def _option_schema(name: str) -> dict[str, Any]:
+def _build_option_schema(name: str) -> dict[str, Any]:
     """The schema of an option's value, by the table of all options."""
     option = OPTIONS[name]
     # several modes are one text, joined by commas
     choice = {"enum": [*option.choices]} if option.choices and name != "mode" else PATH
     of_type: dict[type, dict[str, Any]] = {bool: {"type": "boolean"}, int: COUNT, str: choice}
-    return some(of_type[option.type]) if option.many else of_type[option.type]
+    return describe_list(of_type[option.type]) if option.many else of_type[option.type]
 
 
 def read_invocation(data: Mapping[str, Any]) -> Invocation:
     """The invocation that to_dict wrote, of valid data. Raises: CouldNotRun for a value that no option takes."""
-    given = {parameter_of(name): data["options"].get(name, OPTIONS[name].default) for name in TAKES[data["command"]]}
+    given = {name_parameter(name): data["options"].get(name, OPTIONS[name].default) for name in TAKES[data["command"]]}
     return Invocation.of(data["command"], targets=data["targets"], data=data["data"], **given)
 
 
@@ -231,7 +241,7 @@ def describe_changes(data: Mapping[str, Any]) -> list[str]:
     return versions + [
         f"{name} is not the file that the report was written for."
         for name, was in data.get("files", {}).items()
-        if name in read and digest(name) != was
+        if name in read and hash_file(name) != was
     ]
 
 
@@ -240,13 +250,13 @@ def compare_verdicts(recorded: Report, again: Report) -> list[str]:
     before, now = (Counter((v.name, v.oracle, v.verdict) for v in report.verdicts) for report in (recorded, again))
     lines = []
     for name, oracle in dict.fromkeys((v.name, v.oracle) for v in (*recorded.verdicts, *again.verdicts)):
-        were, are = (_kinds(counts, name, oracle) for counts in (before, now))
+        were, are = (_format_kinds(counts, name, oracle) for counts in (before, now))
         if were != are:
             lines.append(f"{name}, by the oracle {oracle!r}: {were} recorded, {are} now")
     return lines
 
 
-def _kinds(counts: Counter[tuple[str, str, Any]], name: str, oracle: str) -> str:
+def _format_kinds(counts: Counter[tuple[str, str, Any]], name: str, oracle: str) -> str:
     """The verdicts on a variable by an oracle, "none" without any."""
     kinds = sorted(
         str(kind) for (n, o, kind), count in counts.items() for _ in range(count) if (n, o) == (name, oracle)

@@ -13,7 +13,7 @@ from typing import Any
 import typer
 from rich.console import Console
 
-from keras_ref.errors import BadInput, CouldNotRun, NobodyReads, short
+from keras_ref.errors import BadInput, CouldNotRun, NobodyReads, shorten_error
 from keras_ref.frontends.exit_status import COULD_NOT, FINDING, complain, complain_of_own
 from keras_ref.frontends.invocation import Invocation, make_document
 from keras_ref.frontends.isolation import end_running, run_isolated
@@ -22,10 +22,9 @@ from keras_ref.frontends.recorded import Recorded, compare_verdicts, read_report
 from keras_ref.frontends.starting import start_tensorflow
 from keras_ref.frontends.watching import Journal, can_watch, watch
 from keras_ref.reports import github
-from keras_ref.reports.files import Output, refuse_outputs, sources_of, write
-from keras_ref.reports.terminal import console as make_console
-from keras_ref.reports.terminal import print_report, show_progress, ticking
-from keras_ref.reports.verdict import Kind, Report, json_text
+from keras_ref.reports.files import Output, find_sources, refuse_outputs, write
+from keras_ref.reports.terminal import make_console, make_ticker, print_report, show_progress
+from keras_ref.reports.verdict import Kind, Report, write_json_text
 from scratch.nudging.blocks import cores
 
 
@@ -43,7 +42,7 @@ class Outputs:
         kinds = (("--json", self.json, "report"), ("--html", self.html, "page"), ("--junit", self.junit, "junit"))
         refuse_outputs(
             (Output(option=option, path=path, kind=kind, command=invocation.command) for option, path, kind in kinds),
-            inputs=(*sources_of(invocation.targets), invocation.data, *inputs),
+            inputs=(*find_sources(invocation.targets), invocation.data, *inputs),
             force="" if self.force else "--force",
         )
 
@@ -51,17 +50,17 @@ class Outputs:
         """Write the files. Raises: CouldNotRun."""
         if self.json:
             document = make_document(invocation, found.reports, found.refused.values())
-            write("--json", self.json, json_text(document) + "\n")
+            write("--json", self.json, write_json_text(document) + "\n")
         if self.html:
             from keras_ref.reports.html import report_html
 
             write("--html", self.html, report_html(*found.reports.values(), command=invocation.command))
         if self.junit:
-            from keras_ref.reports.junit import junit_xml, suite_of, suite_of_refusal
+            from keras_ref.reports.junit import build_refusal_suite, build_suite, write_junit
 
-            suites = [suite_of(target, report) for target, report in found.reports.items()]
-            suites += [suite_of_refusal(target, sentence) for target, sentence in found.refused.items()]
-            write("--junit", self.junit, junit_xml(invocation.command, suites))
+            suites = [build_suite(target, report) for target, report in found.reports.items()]
+            suites += [build_refusal_suite(target, sentence) for target, sentence in found.refused.items()]
+            write("--junit", self.junit, write_junit(invocation.command, suites))
 
 
 @dataclass
@@ -76,7 +75,7 @@ class Findings:
         """Add what became of a target."""
         if report is not None:
             self.reports[target] = report
-            status = status_of_report(report)
+            status = choose_status(report)
         else:
             self.refused[target] = refused
         self.status = max(self.status, status)
@@ -152,7 +151,7 @@ def _run_at_once(invocation: Invocation, out: Printer) -> Findings:
     together = min(len(targets), cores() if invocation.value("cluster") else invocation.value("workers"))
     shared = invocation.among(together)
     with ThreadPoolExecutor(together) as threads, show_progress(out.console) as bar:
-        progress = ticking(bar, targets[0])
+        progress = make_ticker(bar, targets[0])
         running = {threads.submit(_run_apart, shared, target): target for target in targets}
         try:
             for future in as_completed(running):
@@ -182,7 +181,7 @@ def _run_apart(invocation: Invocation, target: str) -> Findings:
 def _run_target(out: Console, invocation: Invocation, target: str, found: Findings) -> Report | None:
     """The report on a target; None where it could not be run, which `found` then holds."""
     with _attempting(target, found), show_progress(out) as bar:
-        progress = ticking(bar, target)
+        progress = make_ticker(bar, target)
         return run_isolated(invocation, target) if invocation.value("isolate") else invocation.run(target, progress)
     return None
 
@@ -198,10 +197,12 @@ def _attempting(target: str, found: Findings) -> Iterator[None]:
     except (OSError, NobodyReads):
         raise
     except Exception as error:  # noqa: BLE001 (of gradtwin's own; the other targets go on)
-        found.add(target, refused=f"{target}: {type(error).__name__}: {short(error)}", status=complain_of_own(error))
+        found.add(
+            target, refused=f"{target}: {type(error).__name__}: {shorten_error(error)}", status=complain_of_own(error)
+        )
 
 
-def status_of_report(report: Report) -> int:
+def choose_status(report: Report) -> int:
     """The exit status of one target: that it could not run where it ended its process."""
     if any(verdict.verdict is Kind.CRASH for verdict in report.verdicts):
         return COULD_NOT
@@ -222,7 +223,7 @@ class Printer:
         try:
             if not first:
                 self.console.print()
-            if not github.active():
+            if not github.is_active():
                 print_report(self.console, report)
             else:
                 with self.console.capture() as shown:

@@ -9,35 +9,38 @@ scratch/nudging/blocks.py.
 from __future__ import annotations
 
 import json
+import os
 import pickle
+import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import BrokenExecutor, Executor, Future
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import cached_property
 from hashlib import blake2b
 from importlib import util
 from itertools import count
-from multiprocessing.connection import Client, Connection, Listener
+from multiprocessing.connection import Client, Connection
 from pathlib import Path
 from queue import SimpleQueue
 from typing import IO, Any, TypeVar
 
 import keras_ref.own_modules  # noqa: F401 (before anything imports from scratch)
 from keras_ref.frontends.distribution import store
-from scratch.nudging.answers import software
+from scratch.nudging.answers import list_software
 
 Result = TypeVar("Result")
 
+#: bytes of a folder's name: that of a socket in it, with 17 more, may have 103 on every system
+LONGEST = 86
 #: seconds between two looks at whether another process has begun to check, or has ended
 POLL = 0.05
 
 
-def can_share() -> bool:
-    """Whether processes of this system can lock files against each other."""
-    return util.find_spec("fcntl") is not None
+def can_share(folder: str) -> bool:
+    """Whether processes share checks in a folder: one that is given, where files can be locked and sockets named."""
+    return bool(folder) and util.find_spec("fcntl") is not None and len(os.fsencode(folder)) <= LONGEST
 
 
 @dataclass(frozen=True)
@@ -54,7 +57,7 @@ class SharedChecks:
 
         Where the process that makes it ends without a result, another one makes it.
         """
-        key = blake2b(json.dumps([what, software()]).encode(), digest_size=8).hexdigest()
+        key = blake2b(json.dumps([what, list_software()]).encode(), digest_size=8).hexdigest()
         found, address = self.folder / f"{key}.found", self.folder / key
         while True:
             with (self.folder / f"{key}.lock").open("ab") as file:
@@ -114,8 +117,11 @@ class Helpers(Executor):
     _numbers: count[int] = field(default_factory=count)
 
     def __post_init__(self) -> None:
-        self._listener = Listener(str(self.address), family="AF_UNIX")
+        self._socket = socket.socket(socket.AF_UNIX)
+        self._socket.bind(str(self.address))
+        self._socket.listen()
         self._accepting = self._begin(self._accept)
+        self._begin(self._compute_here)
 
     def _begin(self, function: Callable[..., None], *arguments: Any) -> threading.Thread:
         thread = threading.Thread(target=function, args=arguments, name="helpers", daemon=True)
@@ -123,24 +129,23 @@ class Helpers(Executor):
         return thread
 
     def _accept(self) -> None:
-        while True:
-            connection = self._listener.accept()
-            if not self._is_open:
-                connection.close()
-                return
-            self.connected.append(connection)
-            self._begin(self._hand_on, connection)
-            _ = self._own_thread
+        with suppress(OSError):  # when the socket is shut down
+            while True:
+                accepted, _ = self._socket.accept()
+                connection = Connection(accepted.detach())
+                self.connected.append(connection)
+                self._begin(self._hand_on, connection)
 
-    @cached_property
-    def _own_thread(self) -> None:
-        """A thread that computes here, begun with the first process that helps."""
-        self._begin(self._compute_here)
+    def _taken(self) -> Iterator[_Task]:
+        """The tasks that a thread takes, until the executor is shut down."""
+        while (task := self._tasks.get()) is not None:
+            yield task
+        self._tasks.put(None)  # for the other threads
 
     def _hand_on(self, connection: Connection) -> None:
         """Have a process do one task after another, as long as it answers."""
         with connection:
-            while (task := self._tasks.get()) is not None:
+            for task in self._taken():
                 if not task.future.set_running_or_notify_cancel():
                     continue
                 try:
@@ -156,7 +161,8 @@ class Helpers(Executor):
                     task.future.set_result(answer)
 
     def _compute_here(self) -> None:
-        while (task := self._tasks.get()) is not None:
+        """Do tasks in this process, beside those that help."""
+        for task in self._taken():
             if task.future.set_running_or_notify_cancel():
                 try:
                     task.future.set_result(task.function(*task.arguments))
@@ -182,11 +188,11 @@ class Helpers(Executor):
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Let the processes go."""
         self._is_open = False
-        Client(str(self.address), family="AF_UNIX").close()  # which wakes the thread that waits for one
-        self._accepting.join()
-        self._listener.close()
-        for _ in range(len(self.connected) + 1):
-            self._tasks.put(None)
+        with suppress(OSError):  # of systems where closing it is enough
+            self._socket.shutdown(socket.SHUT_RDWR)
+            self._accepting.join()
+        self._socket.close()
+        self._tasks.put(None)
 
 
 # The processes that wait ----------------------------------------------------------------------------------------------

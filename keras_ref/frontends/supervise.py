@@ -96,24 +96,24 @@ def _watch(process: subprocess.Popen[bytes], limits: Limits) -> tuple[str, str]:
                     selector.unregister(key.fileobj)
                 written += len(chunk)
                 last = (last + chunk)[-KEPT:] if key.fileobj is process.stderr else last
-            limit = _passed(limits, seconds=time.monotonic() - begun, written=written, process=process.pid)
+            limit = _describe_limit(limits, seconds=time.monotonic() - begun, written=written, process=process.pid)
             if limit:
-                return limit, _text(last)
-    return "", _text(last + _rest(process))
+                return limit, _decode_text(last)
+    return "", _decode_text(last + _read_rest(process))
 
 
-def _passed(limits: Limits, *, seconds: float, written: int, process: int) -> str:
+def _describe_limit(limits: Limits, *, seconds: float, written: int, process: int) -> str:
     """The limit that was passed, in words; "" where none was."""
     if seconds > limits.seconds:
         return f"stopped after the time limit of {limits.seconds:g} s"
-    if limits.bytes and memory_of(process) > limits.bytes:
+    if limits.bytes and measure_memory(process) > limits.bytes:
         return f"stopped at the memory limit of {limits.bytes / 2**20:.0f} MiB"
     if written > limits.output:
         return f"stopped after {limits.output / 2**20:.0f} MiB of output"
     return ""
 
 
-def _rest(process: subprocess.Popen[bytes]) -> bytes:
+def _read_rest(process: subprocess.Popen[bytes]) -> bytes:
     """What is still in the pipe of a process that has ended; its children may keep that open, and write on."""
     if process.stderr is None:
         return b""
@@ -123,7 +123,7 @@ def _rest(process: subprocess.Popen[bytes]) -> bytes:
     return b""
 
 
-def _text(last: bytes) -> str:
+def _decode_text(last: bytes) -> str:
     return last[-KEPT:].decode("utf-8", errors="replace")
 
 
@@ -136,7 +136,7 @@ def _adopt_orphans() -> None:
         ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
-def descendants() -> list[int]:
+def find_descendants() -> list[int]:
     """All processes below this one; without /proc, none."""
     children: dict[int, list[int]] = {}
     for folder in Path("/proc").glob("[0-9]*"):
@@ -152,10 +152,10 @@ def descendants() -> list[int]:
     return found
 
 
-def memory_of(process: int) -> int:
+def measure_memory(process: int) -> int:
     """Bytes of memory that a process and the descendants of this one have for themselves; 0 where nothing says so."""
     total = 0
-    for one in {process, *descendants()}:
+    for one in {process, *find_descendants()}:
         with suppress(OSError, ValueError, IndexError):
             resident, shared = map(int, Path(f"/proc/{one}/statm").read_text().split()[1:3])
             total += (resident - shared) * os.sysconf("SC_PAGE_SIZE")
@@ -168,7 +168,7 @@ def kill_tree(group: int) -> None:
         if group:
             os.killpg(group, signal.SIGKILL)
     for _ in range(100):
-        left = descendants()
+        left = find_descendants()
         if not left:
             return
         for one in left:

@@ -8,21 +8,21 @@ from pathlib import Path
 from typing import Any
 
 
-def variable_names(model: Any, x: Any, seed: int) -> list[str]:
+def list_variable_names(model: Any, x: Any, seed: int) -> list[str]:
     """The names of a model's trained variables and float inputs. The model is not run; the data build it if need be.
 
     Raises: BadInput.
     """
     from keras_ref.errors import errors_as_bad_input
-    from keras_ref.evaluation.naming import float_inputs, path_of, unique
-    from keras_ref.inputs.arrays import given_data
+    from keras_ref.evaluation.naming import find_float_inputs, find_path, make_unique
+    from keras_ref.inputs.arrays import convert_data
     from keras_ref.inputs.building import build_model
     from keras_ref.inputs.data import draw_inputs
 
-    data = given_data(draw_inputs(model, seed=seed) if x is None else x)
+    data = convert_data(draw_inputs(model, seed=seed) if x is None else x)
     with errors_as_bad_input():
         build_model(model, data.x)
-    return [*unique([path_of(v) for v in model.trainable_variables]), *float_inputs(data.tensors().x)]
+    return [*make_unique([find_path(v) for v in model.trainable_variables]), *find_float_inputs(data.tensors().x)]
 
 
 def main(target: str, seed: str, path: str) -> int:
@@ -34,7 +34,7 @@ def main(target: str, seed: str, path: str) -> int:
     import_quietly()
     try:
         model, x, *_ = load_target(target)
-        names = variable_names(model, x, int(seed))
+        names = list_variable_names(model, x, int(seed))
     except (CouldNotRun, BadInput) as error:
         print(f"gradtwin: {error}", file=sys.stderr)  # noqa: T201 (the parent reads it)
         return 2

@@ -49,9 +49,9 @@ class Journal:
 
     def read(self) -> dict[str, dict[str, Any]]:
         """The last line on each target that was begun."""
-        return {line["target"]: line for line in self._lines()}
+        return {line["target"]: line for line in self._read_lines()}
 
-    def _lines(self) -> list[dict[str, Any]]:
+    def _read_lines(self) -> list[dict[str, Any]]:
         self._file.seek(0)
         return [json.loads(line) for line in self._file]
 
@@ -76,7 +76,7 @@ class Journal:
     @property
     def dead(self) -> dict[str, str]:
         """{target: sentence} of those that have ended their process."""
-        return {line["target"]: line["refused"] for line in self._lines() if line.get("dead")}
+        return {line["target"]: line["refused"] for line in self._read_lines() if line.get("dead")}
 
 
 def can_watch() -> bool:
@@ -102,7 +102,7 @@ def watch(journal: Journal) -> int | None:
         target = journal.begun
         if target is None or -status in sent:  # it ended by itself, or was meant to end
             signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
-            return _ended_as(status)
+            return _translate_status(status)
         from keras_ref.frontends.exit_status import COULD_NOT, complain  # which loads what the pytest plugin has not
 
         error = CouldNotRun(
@@ -127,7 +127,7 @@ def _wait(child: int) -> tuple[int, frozenset[int]]:
             return os.waitstatus_to_exitcode(status), frozenset(sent)
 
 
-def _ended_as(status: int) -> int:
+def _translate_status(status: int) -> int:
     """An exit status; where a signal ended the child, it ends this process, too."""
     if status < 0:
         if -status != signal.SIGKILL:

@@ -198,12 +198,12 @@ def hand_out(folder: str) -> list[str]:
     return written
 
 
-def exercise_of(path: str, given: str = "") -> Exercise:
+def find_exercise(path: str, given: str = "") -> Exercise:
     """The exercise of a submission: the one given, else that of its line EXERCISE = …, else that of its file's name.
 
     The file is read, not run. Raises: CouldNotRun where there is none of them.
     """
-    name = given or _stated(path) or next((n for n in EXERCISES if n in Path(path).stem.lower()), "")
+    name = given or _read_stated(path) or next((n for n in EXERCISES if n in Path(path).stem.lower()), "")
     if name not in EXERCISES:
         raise CouldNotRun(
             f"A submission must say its exercise ({', '.join(EXERCISES)}). Received: {path}"
@@ -212,7 +212,7 @@ def exercise_of(path: str, given: str = "") -> Exercise:
     return EXERCISES[name]
 
 
-def _stated(path: str) -> str:
+def _read_stated(path: str) -> str:
     try:
         tree = ast.parse(read_text(path))
     except (*NO_PATH, SyntaxError, MemoryError):  # MemoryError: brackets that are nested too deeply

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from keras_ref.reports.escaping import printable
+from keras_ref.reports.escaping import make_printable
 
 
 @dataclass(frozen=True)
@@ -25,8 +25,8 @@ class StageResult:
     shown: str = ""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "text", printable(self.text))
-        object.__setattr__(self, "shown", "\n".join(map(printable, self.shown.split("\n"))))
+        object.__setattr__(self, "text", make_printable(self.text))
+        object.__setattr__(self, "shown", "\n".join(map(make_printable, self.shown.split("\n"))))
 
 
 @dataclass(frozen=True)
@@ -41,8 +41,8 @@ class Grade:
 
     def __post_init__(self) -> None:
         for name in ("path", "exercise", "refused"):
-            object.__setattr__(self, name, printable(getattr(self, name)))
-        object.__setattr__(self, "notes", tuple(map(printable, self.notes)))
+            object.__setattr__(self, name, make_printable(getattr(self, name)))
+        object.__setattr__(self, "notes", tuple(map(make_printable, self.notes)))
 
     @property
     def ok(self) -> bool:

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from keras_ref.comparison.diagnoses.arrays import factors
-from keras_ref.comparison.diagnoses.parting import chain_of, outputs_of, samples_of
-from keras_ref.comparison.diagnoses.table import Gradients, explain_gradients, same
+from keras_ref.comparison.diagnoses.parting import build_chain, count_outputs, count_samples
+from keras_ref.comparison.diagnoses.table import Gradients, explain_gradients, is_same
 from keras_ref.comparison.program_comparison import Both, compare_at
 from keras_ref.comparison.weight_matching import Pair, match_weights
 from keras_ref.errors import BadInput, CouldNotRun
@@ -83,14 +83,14 @@ class Grader:
 
     def grade(self, path: str) -> Grade:
         """All stages in order."""
-        forward = self._forward()
-        loss = self._loss(forward)
-        gradient = self._gradient(forward, loss)
+        forward = self._grade_forward()
+        loss = self._grade_loss(forward)
+        gradient = self._grade_gradient(forward, loss)
         update = self._update(gradient)
         notes = (f"Your loss is Keras's × {self.scaled_by}; that is taken into account.",) if self.scaled_by else ()
         return Grade(path, self.exercise.name, (forward, loss, gradient, update), notes=notes)
 
-    def _absent(self, stage: Stage) -> StageResult | None:
+    def _explain_absent(self, stage: Stage) -> StageResult | None:
         """What is said of a stage that cannot be compared."""
         sentence = self.both.b.measured.trace.errors.get(stage)
         if sentence is not None:
@@ -110,7 +110,7 @@ class Grader:
         if np.isnan(b.trace.loss) or abs(a.trace.loss - b.trace.loss) <= a.loss + b.loss:
             return 1.0, ""
         known = Gradients(
-            wrong={}, right={}, allowed={}, samples=samples_of(self.both.a.point), outputs=outputs_of(self.both.a)
+            wrong={}, right={}, allowed={}, samples=count_samples(self.both.a.point), outputs=count_outputs(self.both.a)
         )
         n, k = known.samples, known.outputs
         more = [(c / 2, f"{c / 2:g}") for c, _ in factors(known)] + [(n / 2, f"{n / 2:g}"), (k / 2, f"{k / 2:g}")]
@@ -119,8 +119,8 @@ class Grader:
                 return factor, words
         return 1.0, ""
 
-    def _forward(self) -> StageResult:
-        absent = self._absent(Stage.FORWARD)
+    def _grade_forward(self) -> StageResult:
+        absent = self._explain_absent(Stage.FORWARD)
         rows = [row for row in self.rows if row.stage == Stage.FORWARD]
         if absent is not None or not rows:
             return absent or StageResult(Stage.FORWARD, "missing", "there is no function for it")
@@ -131,11 +131,11 @@ class Grader:
         where = "" if first.a == "output" else f", first at `{first.b}`"
         what = first.note or f"it differs by {first.difference:.1e} where rounding allows {first.allowed:.0e}"
         return StageResult(
-            Stage.FORWARD, "wrong", f"the output is not the network's{where}: {what}", shown=_numbers(first)
+            Stage.FORWARD, "wrong", f"the output is not the network's{where}: {what}", shown=_format_numbers(first)
         )
 
-    def _loss(self, forward: StageResult) -> StageResult:
-        absent = self._absent(Stage.LOSS)
+    def _grade_loss(self, forward: StageResult) -> StageResult:
+        absent = self._explain_absent(Stage.LOSS)
         if absent is not None:
             return absent
         row = next((row for row in self.rows if row.stage == Stage.LOSS), None)
@@ -146,19 +146,19 @@ class Grader:
         if forward.state == "wrong":
             return StageResult(Stage.LOSS, "waiting", "the output that it is computed from is not right yet")
         return StageResult(
-            Stage.LOSS, "wrong", f"it is {row.value_b:.6g}, not the loss of the exercise", shown=_numbers(row)
+            Stage.LOSS, "wrong", f"it is {row.value_b:.6g}, not the loss of the exercise", shown=_format_numbers(row)
         )
 
-    def _gradient(self, forward: StageResult, loss: StageResult) -> StageResult:
-        absent = self._absent(Stage.GRADIENT)
+    def _grade_gradient(self, forward: StageResult, loss: StageResult) -> StageResult:
+        absent = self._explain_absent(Stage.GRADIENT)
         if absent is not None:
             return absent
         own = self.first is not self.both or forward.state == "wrong" or loss.state == "wrong"
-        right, allowed = self._right_gradients(own=own)
+        right, allowed = self._compute_right_gradients(own=own)
         wrong = {p.a.name: g for p in reversed(self.pairs) if (g := self.both.gradient_of_b(p)) is not None}
         names = {p.a.name: p.b.name for p in self.pairs}
         absent_names = [names[p.a.name] for p in self.pairs if p.a.name not in wrong]
-        bad = [n for n, g in wrong.items() if n in right and not same(g, right[n], allowed[n])]
+        bad = [n for n, g in wrong.items() if n in right and not is_same(g, right[n], allowed[n])]
         mine = forward.state == "wrong" or loss.state == "wrong"
         whose = "the slopes of your own loss" if mine else "the slopes of the loss"
         if not bad and not absent_names:
@@ -167,12 +167,12 @@ class Grader:
             return StageResult(Stage.GRADIENT, "wrong", f"there is no gradient for {', '.join(absent_names)}")
         shapes = [n for n in bad if wrong[n].shape != right[n].shape]
         good = [names[n] for n in wrong if n not in bad]
-        cause = None if shapes else self._cause(wrong, right, allowed, bad)
+        cause = None if shapes else self._find_cause(wrong, right, allowed, bad)
         text = f"the gradient of {names[bad[0]]} is not {whose}" + (f" ({', '.join(good)} right)" if good else "")
         if shapes:
             text += f"; its shape is {wrong[shapes[0]].shape}, that of the weight {right[shapes[0]].shape}"
         elif cause is not None:
-            text += f". It looks like this: {self._named(cause.words)}"
+            text += f". It looks like this: {self._name_weights(cause.words)}"
         n = bad[0]
         return StageResult(
             Stage.GRADIENT,
@@ -182,26 +182,26 @@ class Grader:
             shown=f"right: {np.array2string(right[n], precision=6)}\nyours: {np.array2string(wrong[n], precision=6)}",
         )
 
-    def _named(self, words: str) -> str:
+    def _name_weights(self, words: str) -> str:
         """Words with the student's names of the weights in them."""
         for pair in self.pairs:
             words = words.replace(f"`{pair.a.name}`", f"`{pair.b.name}`")
         return words
 
-    def _right_gradients(self, *, own: bool) -> tuple[dict[str, Array], dict[str, float]]:
+    def _compute_right_gradients(self, *, own: bool) -> tuple[dict[str, Array], dict[str, float]]:
         """The gradients that are due, by the names of A: Keras's to the student's scale, or slopes of the own loss."""
         a, b = self.both.a.measured, self.both.b.measured
         right, allowed = {}, {}
         for pair in self.pairs:
             name = pair.a.name
             if own and not np.isnan(b.trace.loss):
-                right[name], allowed[name] = self._slopes(pair)
+                right[name], allowed[name] = self._measure_slopes(pair)
             elif (gradient := a.trace.gradient.get(name)) is not None:
                 right[name] = self.scale * gradient
                 allowed[name] = self.scale * a.gradient[name] + b.gradient.get(pair.b.name, 0.0)
         return right, allowed
 
-    def _slopes(self, pair: Pair) -> tuple[Array, float]:
+    def _measure_slopes(self, pair: Pair) -> tuple[Array, float]:
         """The slopes of the student's own loss, in A's layout, and their largest error."""
         side = self.both.b
         at = np.ravel(np.asarray(side.point.weights[pair.b.name], dtype=float))
@@ -214,11 +214,11 @@ class Grader:
         error = float(np.max(found.error, initial=0.0)) + side.measured.gradient.get(pair.b.name, 0.0)
         return pair.to_a(found.value.reshape(pair.b.shape)), error
 
-    def _cause(
+    def _find_cause(
         self, wrong: dict[str, Array], right: dict[str, Array], allowed: dict[str, float], bad: list[str]
     ) -> Any:
         order = [*bad, *(n for n in wrong if n not in bad)]
-        chain = chain_of(self.both.a.facts, self.both.a.point)
+        chain = build_chain(self.both.a.facts, self.both.a.point)
         if chain is not None:
             chain = replace(chain, slope=self.scale * chain.slope)
         return explain_gradients(
@@ -227,15 +227,15 @@ class Grader:
                 right=right,
                 allowed=allowed,
                 weights=self.both.a.point.weights,
-                samples=samples_of(self.both.a.point),
-                outputs=outputs_of(self.both.a),
+                samples=count_samples(self.both.a.point),
+                outputs=count_outputs(self.both.a),
                 chain=chain,
             )
         )
 
     def _update(self, gradient: StageResult) -> StageResult:
         """A step is right if it is that of gradient descent on the student's own gradient, or on nudged slopes."""
-        absent = self._absent(Stage.UPDATE)
+        absent = self._explain_absent(Stage.UPDATE)
         if absent is not None:
             return absent
         side, rate = self.both.b, self.exercise.learning_rate
@@ -250,31 +250,33 @@ class Grader:
             if own is None:
                 continue
             after = np.asarray(first[pair.b.name], dtype=float)
-            if after.shape != start.shape or not same(after, start - rate * own, side.measured.steps[0][pair.b.name]):
-                texts.append(_step_words(pair.b.name, start, after, own, rate))
+            if after.shape != start.shape or not is_same(
+                after, start - rate * own, side.measured.steps[0][pair.b.name]
+            ):
+                texts.append(_describe_step(pair.b.name, start, after, own, rate))
         if texts:
             return StageResult(Stage.UPDATE, "wrong", texts[0])
         if side.measured.trace.gradient:
-            stale = self._stale()
+            stale = self._explain_stale()
             return (
                 StageResult(Stage.UPDATE, "wrong", stale, cause="stale")
                 if stale
                 else StageResult(Stage.UPDATE, "right")
             )
-        return self._nudged_update(first, rate)
+        return self._grade_nudged_update(first, rate)
 
-    def _stale(self) -> str:
+    def _explain_stale(self) -> str:
         """Whether the second step is the first one again, which no gradient descent takes."""
         steps = self.both.b.measured.trace.steps
         if len(steps) < 2 or Stage.GRADIENT in self.both.b.measured.trace.errors:
             return ""
         for pair in self.pairs:
             start, one, two = (np.asarray(s[pair.b.name], dtype=float) for s in (self.both.b.point.weights, *steps[:2]))
-            if np.any(one != start) and not same(two - one, one - start, self.both.b.measured.steps[1][pair.b.name]):
+            if np.any(one != start) and not is_same(two - one, one - start, self.both.b.measured.steps[1][pair.b.name]):
                 return ""
         return "the second step is the first one again: the gradient is a stale one, that of the previous point"
 
-    def _nudged_update(self, first: Any, rate: float) -> StageResult:
+    def _grade_nudged_update(self, first: Any, rate: float) -> StageResult:
         """The book's own update: slopes by a nudge of one weight at a time."""
         side = self.both.b
         for nudge in (0.0, *NUDGES):
@@ -296,14 +298,14 @@ class Grader:
                         continue
                     slope, error = self.scale * pair.to_b(keras_gradient), side.measured.steps[0][pair.b.name]
                 after = np.asarray(first[pair.b.name], dtype=float)
-                if after.shape != start.shape or not same(after, start - rate * slope, error):
-                    texts.append(_step_words(pair.b.name, start, after, slope, rate))
+                if after.shape != start.shape or not is_same(after, start - rate * slope, error):
+                    texts.append(_describe_step(pair.b.name, start, after, slope, rate))
             if not texts:
                 return StageResult(Stage.UPDATE, "right", f"by nudges of {nudge:g}" if nudge else "")
         return StageResult(Stage.UPDATE, "wrong", texts[0])
 
 
-def _step_words(name: str, start: Array, after: Array, gradient: Array, rate: float) -> str:
+def _describe_step(name: str, start: Array, after: Array, gradient: Array, rate: float) -> str:
     """What a step that is not that of gradient descent looks like."""
     if after.shape != start.shape:
         return f"{name} has the shape {after.shape} after the step, and {start.shape} before it"
@@ -322,11 +324,11 @@ def _step_words(name: str, start: Array, after: Array, gradient: Array, rate: fl
     return f"{name} is not what it was minus {rate:g} × its gradient"
 
 
-def _numbers(row: Row) -> str:
+def _format_numbers(row: Row) -> str:
     return f"right: {row.value_a:.12g}, yours: {row.value_b:.12g} at {list(row.worst)}"
 
 
-def submissions(paths: list[str]) -> list[str]:
+def list_submissions(paths: list[str]) -> list[str]:
     """The files of some paths; of a folder all of its Python files. Raises: CouldNotRun where there is none."""
     found = []
     for path in paths:

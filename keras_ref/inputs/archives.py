@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
-from keras_ref.errors import CouldNotRun, short
+from keras_ref.errors import CouldNotRun, shorten_error
 from keras_ref.reports.files import is_plain_file
 
 #: bytes that any archive may unpack to
@@ -31,21 +31,23 @@ def require_declared_size(path: str) -> None:
         return
     try:
         if zipfile.is_zipfile(file):
-            for declared in _declared_sizes(file):
+            for declared in _read_declared_sizes(file):
                 require_declared(path, declared)
         if file.suffix.lower() in HDF5 and _is_hdf5(path):
             with file.open("rb") as content:
-                require_declared(path, _size_of_arrays(content))
+                require_declared(path, _measure_arrays(content))
     except CouldNotRun:
         raise
     except Exception as error:
-        raise CouldNotRun(f"An archive must be whole. Received: {path}: {short(error)} Write it again.") from error
+        raise CouldNotRun(
+            f"An archive must be whole. Received: {path}: {shorten_error(error)} Write it again."
+        ) from error
 
 
-def _declared_sizes(file: Path) -> Iterator[int]:
+def _read_declared_sizes(file: Path) -> Iterator[int]:
     """Bytes that an archive declares: first by its directory alone, then with what the files inside declare."""
     with zipfile.ZipFile(file) as archive:
-        declared = _size_of_members(archive)
+        declared = _sum_members(archive)
         yield declared
         for member in archive.infolist():
             inside = _INSIDE.get(Path(member.filename).suffix.lower())
@@ -63,14 +65,14 @@ def require_declared(path: str, declared: int) -> None:
         )
 
 
-def _size_of_members(archive: zipfile.ZipFile) -> int:
+def _sum_members(archive: zipfile.ZipFile) -> int:
     return sum(member.file_size for member in archive.infolist())
 
 
-def _size_of_archive(content: IO[bytes]) -> int:
+def _measure_archive(content: IO[bytes]) -> int:
     """Bytes that an archive inside an archive declares by its directory; nobody unpacks what is inside of that."""
     with zipfile.ZipFile(content) as archive:
-        return _size_of_members(archive)
+        return _sum_members(archive)
 
 
 def _is_hdf5(path: str) -> bool:
@@ -79,7 +81,7 @@ def _is_hdf5(path: str) -> bool:
     return bool(h5py.is_hdf5(path))
 
 
-def _size_of_arrays(content: IO[bytes]) -> int:
+def _measure_arrays(content: IO[bytes]) -> int:
     """Bytes of all arrays that an HDF5 file declares."""
     import h5py
 
@@ -95,4 +97,4 @@ def _size_of_arrays(content: IO[bytes]) -> int:
 
 
 #: {how the name of a file inside ends: the bytes that it declares}
-_INSIDE: Mapping[str, Callable[[IO[bytes]], int]] = {".h5": _size_of_arrays, ".npz": _size_of_archive}
+_INSIDE: Mapping[str, Callable[[IO[bytes]], int]] = {".h5": _measure_arrays, ".npz": _measure_archive}

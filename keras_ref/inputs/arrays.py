@@ -36,7 +36,7 @@ def as_arrays(value: Any) -> Any:
     return tf.nest.map_structure(as_array, value)
 
 
-def given_data(x: Any, y: Any = None, sample_weight: Any = None, *, batches: int = 1) -> Data:
+def convert_data(x: Any, y: Any = None, sample_weight: Any = None, *, batches: int = 1) -> Data:
     """Data as arrays; of a data set its first batches, one after another.
 
     x   what fit() takes: arrays, frames, tensors; or batches (x, y, sample_weight): a tf.data.Dataset, a
@@ -50,11 +50,11 @@ def given_data(x: Any, y: Any = None, sample_weight: Any = None, *, batches: int
             f"`x` must hold the targets and weights itself where it is a data set. Received: a {type(x).__name__} and "
             "`y` or `sample_weight`. Leave them out, or pass arrays."
         )
-    taken = first_batches(x, batches)
+    taken = take_first_batches(x, batches)
     if not taken:
         raise BadInput("A data set must hold a batch. Received: an empty one. Pass data.")
     parts = zip(*(keras.utils.unpack_x_y_sample_weight(batch) for batch in taken), strict=True)
-    return Data(*(as_arrays(_joined(part)) for part in parts))
+    return Data(*(as_arrays(_join_batches(part)) for part in parts))
 
 
 def is_data_set(x: Any) -> bool:
@@ -64,13 +64,13 @@ def is_data_set(x: Any) -> bool:
     return isinstance(x, (tf.data.Dataset, keras.utils.PyDataset, Iterator, *loader))
 
 
-def first_batches(x: Any, batches: int) -> list[Any]:
+def take_first_batches(x: Any, batches: int) -> list[Any]:
     """The first batches of a data set, lists as tuples: a DataLoader has [x, y]."""
     found = [x[i] for i in range(min(batches, len(x)))] if isinstance(x, keras.utils.PyDataset) else x
     return [tuple(one) if isinstance(one, list) else one for one in itertools.islice(iter(found), batches)]
 
 
-def _joined(parts: tuple[Any, ...]) -> Any:
+def _join_batches(parts: tuple[Any, ...]) -> Any:
     """The batches of x, of y or of weights as one, along the first axis."""
     parts = tuple(as_arrays(part) for part in parts)
     if len(parts) == 1 or parts[0] is None:

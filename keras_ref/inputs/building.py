@@ -9,7 +9,7 @@ from keras.src.layers.layer import CallSpec
 
 from keras_ref.errors import running_user_code
 from keras_ref.evaluation.float64 import restore_process_state
-from keras_ref.evaluation.keras_parts import layers_of
+from keras_ref.evaluation.keras_parts import list_layers
 from keras_ref.evaluation.loss_function import Data
 from keras_ref.evaluation.restoration import Restoration
 from keras_ref.inputs.call_arguments import CallArguments
@@ -17,7 +17,7 @@ from keras_ref.inputs.call_arguments import CallArguments
 
 def is_built(layer: Any) -> bool:
     """Whether a layer has its weights, and every layer inside it."""
-    return all(one.built for one in layers_of(layer))
+    return all(one.built for one in list_layers(layer))
 
 
 def build_layer(layer: Any, arguments: CallArguments) -> None:
@@ -34,7 +34,7 @@ def build_layer(layer: Any, arguments: CallArguments) -> None:
                 layer(*given, **keywords)
 
     with Restoration() as restoration:  # a layer that is half built is as it was
-        for one in layers_of(layer):
+        for one in list_layers(layer):
             restoration.keep_attributes(one)
         arguments.call(built, x)
         restoration.forget()

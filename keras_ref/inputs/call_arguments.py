@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_ref.errors import BadInput
-from keras_ref.evaluation.keras_parts import layers_of
+from keras_ref.evaluation.keras_parts import list_layers
 from keras_ref.evaluation.loss_function import Data
 from keras_ref.evaluation.restoration import Restoration
 from keras_ref.evaluation.traced_functions import trace_anew
@@ -48,8 +48,8 @@ class CallArguments:
 
         Raises: BadInput without arrays, unless they may be lacking.
         """
-        names = _parameters(function, len(inputs))
-        given = {**dict(zip(names, map(_array, inputs), strict=True)), **keywords}
+        names = _name_parameters(function, len(inputs))
+        given = {**dict(zip(names, map(_convert_to_array, inputs), strict=True)), **keywords}
         given = {name: as_arrays(value) for name, value in given.items()}
         data = tuple(name for name, value in given.items() if _is_data(value))
         if not data and not may_lack_data:
@@ -71,7 +71,7 @@ class CallArguments:
         keywords = {name: value for name, value in given.items() if name not in self.positional}
         return function(*(given[name] for name in self.positional), **keywords)
 
-    def touched(
+    def find_touched(
         self, function: Callable[..., Any], keras_objects: Sequence[Any]
     ) -> tuple[list[tf.Variable], str | None]:
         """(TensorFlow variables, dtype) that a trace of the call uses: those it reads or writes, and that of its data.
@@ -83,7 +83,7 @@ class CallArguments:
             x = Data(self.x).tensors(dtype).x
             try:
                 with Restoration() as restoration:
-                    for layer in (layer for one in keras_objects for layer in layers_of(one)):
+                    for layer in (layer for one in keras_objects for layer in list_layers(one)):
                         restoration.keep_attributes(layer)
                     trace_anew(restoration, {}, None)  # the user's functions keep the traces that they have
                     graph = tf.function(partial(self.call, function, x), autograph=False).get_concrete_function().graph
@@ -93,7 +93,7 @@ class CallArguments:
         return [], None
 
 
-def _parameters(function: Callable[..., Any], count: int) -> tuple[str, ...]:
+def _name_parameters(function: Callable[..., Any], count: int) -> tuple[str, ...]:
     """Names of `count` positional arguments: those of the function's parameters where it has them, else 0, 1, …"""
     try:
         known = [
@@ -106,7 +106,7 @@ def _parameters(function: Callable[..., Any], count: int) -> tuple[str, ...]:
     return tuple(known[i] if i < len(known) else str(i) for i in range(count))
 
 
-def _array(value: Any) -> Any:
+def _convert_to_array(value: Any) -> Any:
     """A number, or a list of nothing but numbers, as an array; anything else as it is."""
     leaves = tf.nest.flatten(value)
     plain = leaves and all(
@@ -128,11 +128,11 @@ def find_keras_objects(function: Callable[..., Any]) -> list[Any]:
 
     Those of functions that it uses so are among them, where they are closed over or of the same module.
     """
-    found = {id(one): one for one in _reached(function, set())}
+    found = {id(one): one for one in _find_reached(function, set())}
     return [one for one in found.values() if isinstance(one, (keras.layers.Layer, keras.losses.Loss))]
 
 
-def _reached(function: Any, seen: set[int]) -> list[Any]:
+def _find_reached(function: Any, seen: set[int]) -> list[Any]:
     """What a function is, is a method of, and uses."""
     function = getattr(function, "func", function)  # of a functools.partial
     function = getattr(function, "python_function", function)  # of a tf.function
@@ -141,21 +141,21 @@ def _reached(function: Any, seen: set[int]) -> list[Any]:
         return found
     seen.add(id(function))
     names = inspect.getclosurevars(function)
-    closed_over = _parts_of(list(names.nonlocals.values()), set())
-    of_module = _parts_of(list(names.globals.values()), set())
+    closed_over = _list_parts(list(names.nonlocals.values()), set())
+    of_module = _list_parts(list(names.globals.values()), set())
     followed = [one for one in closed_over if callable(one)]
     followed += [one for one in of_module if callable(one) and getattr(one, "__module__", "") == function.__module__]
     found += [*closed_over, *of_module]
     for one in followed:
         if not isinstance(one, (type, keras.layers.Layer, keras.losses.Loss)):
-            found += _reached(one, seen)
+            found += _find_reached(one, seen)
     return found
 
 
-def _parts_of(value: Any, seen: set[int]) -> list[Any]:
+def _list_parts(value: Any, seen: set[int]) -> list[Any]:
     """What lists, tuples and dictionaries hold, whatever their keys: TensorFlow sorts those, which not all can be."""
     if not isinstance(value, (list, tuple, dict)) or id(value) in seen:
         return [value]
     seen.add(id(value))
     inside = value.values() if isinstance(value, dict) else value
-    return [part for one in list(inside) for part in _parts_of(one, seen)]
+    return [part for one in list(inside) for part in _list_parts(one, seen)]

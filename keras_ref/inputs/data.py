@@ -8,11 +8,11 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_ref.errors import BadInput, listed
+from keras_ref.errors import BadInput, join_names
 from keras_ref.evaluation import keras_2
 from keras_ref.evaluation.arguments import ARRAYS
 from keras_ref.evaluation.float64 import is_float
-from keras_ref.evaluation.keras_parts import compiled_losses_of, layers_of
+from keras_ref.evaluation.keras_parts import compiled_losses_of, list_layers
 from keras_ref.evaluation.naming import values_of
 from keras_ref.evaluation.real_parts import is_real_or_complex
 from keras_ref.evaluation.restoration import restore_variables
@@ -22,7 +22,7 @@ from scratch.arrays import Array
 BATCH = 4
 
 
-def _written(shape: Any) -> str:
+def _format_shape(shape: Any) -> str:
     """A shape in a message, "any" for a size that is not fixed."""
     sizes = ["any" if size is None else str(size) for size in shape]
     return "(" + ", ".join(sizes) + ("," if len(sizes) == 1 else "") + ")"
@@ -42,7 +42,7 @@ def validate_data(model: Any, x: Any, y: Any = None, sample_weight: Any = None) 
     if y is not None:
         require_labels_in_range(model, y)
     specs = getattr(model, "inputs", None)
-    leaves = [_shape(leaf) for leaf in tf.nest.flatten(x)]
+    leaves = [_read_shape(leaf) for leaf in tf.nest.flatten(x)]
     if specs and len(specs) != len(leaves):
         raise BadInput(
             f"`x` must have one array per input of the model ({len(specs)}). Received: {len(leaves)}. "
@@ -53,11 +53,14 @@ def validate_data(model: Any, x: Any, y: Any = None, sample_weight: Any = None) 
             shape = tuple(spec.shape)
             if len(shape) != len(leaf) or any(None not in (s, n) and s != n for s, n in zip(shape, leaf, strict=False)):
                 raise BadInput(
-                    f"Input {spec.name!r} must have shape {_written(shape)}. Received: {_written(leaf)}. "
+                    f"Input {spec.name!r} must have shape {_format_shape(shape)}. Received: {_format_shape(leaf)}. "
                     "Reshape the data or change the model's input shape."
                 )
     samples = {
-        _shape(leaf)[0] or 0 for part in (x, y) for leaf in tf.nest.flatten(part) if leaf is not None and _shape(leaf)
+        _read_shape(leaf)[0] or 0
+        for part in (x, y)
+        for leaf in tf.nest.flatten(part)
+        if leaf is not None and _read_shape(leaf)
     }
     if len(samples) > 1:
         raise BadInput(
@@ -67,7 +70,7 @@ def validate_data(model: Any, x: Any, y: Any = None, sample_weight: Any = None) 
 
 def _require_samples(name: str, value: Any) -> None:
     """Raises: BadInput for an empty batch."""
-    for shape in (_shape(leaf) for leaf in tf.nest.flatten(value) if leaf is not None):
+    for shape in (_read_shape(leaf) for leaf in tf.nest.flatten(value) if leaf is not None):
         if shape[:1] == (0,):
             raise BadInput(
                 f"`{name}` must hold at least one sample. Received: an empty batch of shape {shape}. Pass data."
@@ -154,7 +157,7 @@ def _holds_words(array: Array) -> bool:
     return bool(array.dtype.hasobject) and all(isinstance(one, (str, bytes)) for one in array.flat)
 
 
-def _shape(leaf: Any) -> tuple[int | None, ...]:
+def _read_shape(leaf: Any) -> tuple[int | None, ...]:
     """The shape of an array or tensor, None for sizes that differ from row to row."""
     if isinstance(leaf, tf.RaggedTensor):
         return (int(leaf.nrows()), *leaf.shape[1:])
@@ -199,7 +202,7 @@ def draw_inputs(model: Any, *, seed: int = 0, batch: int = BATCH) -> Any:
             f"A model must state its inputs for data to be drawn. Received: {model.name!r}, which does not. "
             "Pass data (--data file.npz with arrays x and y), or give the model an Input."
         )
-    generator, below = np.random.default_rng(seed), _smallest_vocabulary(model)
+    generator, below = np.random.default_rng(seed), _find_smallest_vocabulary(model)
 
     def draw(spec: Any) -> Array:
         unknown = (batch, *(4 for _ in spec.shape[1:]))
@@ -216,9 +219,9 @@ def draw_inputs(model: Any, *, seed: int = 0, batch: int = BATCH) -> Any:
     return keras.tree.map_structure(draw, structure)
 
 
-def _smallest_vocabulary(model: Any) -> int:
+def _find_smallest_vocabulary(model: Any) -> int:
     """The smallest vocabulary of a model's embeddings, below which integer inputs are drawn; 2 without embeddings."""
-    every = (*layers_of(model), *keras_2.layers_of(model))
+    every = (*list_layers(model), *keras_2.list_layers(model))
     return min((layer.input_dim for layer in every if type(layer).__name__ == "Embedding"), default=2)
 
 
@@ -242,19 +245,19 @@ def nest_numbered(model: Any, x: Any, y: Any) -> tuple[Any, Any]:
     """
     structure = getattr(model, "_inputs_struct", None)
     if isinstance(x, list) and isinstance(structure, dict):
-        x = _by_names("x", x, structure)
+        x = _name_arrays("x", x, structure)
     if isinstance(y, list):
         outputs = compute_outputs(model, x)
-        y = _by_names("y", y, outputs) if isinstance(outputs, dict) else y
+        y = _name_arrays("y", y, outputs) if isinstance(outputs, dict) else y
     return x, y
 
 
-def _by_names(name: str, arrays: list[Array], structure: dict[str, Any]) -> dict[str, Array]:
+def _name_arrays(name: str, arrays: list[Array], structure: dict[str, Any]) -> dict[str, Array]:
     named = {f"{name}{i}": array for i, array in enumerate(arrays)}
     if {*named} != {*structure}:
         raise BadInput(
-            f"Arrays that are numbered must be those of a model that numbers its own. Received: {listed(named)} for "
-            f"{listed(structure)}. Return (model, x, y) with dictionaries from a factory."
+            f"Arrays that are numbered must be those of a model that numbers its own. Received: {join_names(named)} "
+            f"for {join_names(structure)}. Return (model, x, y) with dictionaries from a factory."
         )
     return named
 

@@ -53,7 +53,7 @@ def require_no_code(config: str, *, registered: Any) -> None:
         parsed = json.loads(config)
     except ValueError:
         return
-    for part in _parts(parsed):
+    for part in _walk_dictionaries(parsed):
         name = part.get("class_name")
         inside = part.get("config")
         if name in CODE:
@@ -67,7 +67,7 @@ def require_no_code(config: str, *, registered: Any) -> None:
             _require_part(str(module), str(inside if name == "function" else name))
 
 
-def _parts(value: Any) -> Iterator[Mapping[str, Any]]:
+def _walk_dictionaries(value: Any) -> Iterator[Mapping[str, Any]]:
     """All dictionaries in a value, at any depth."""
     waiting = [value]
     while waiting:

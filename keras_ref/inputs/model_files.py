@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from keras_ref.errors import CouldNotRun, short
+from keras_ref.errors import CouldNotRun, shorten_error
 from keras_ref.inputs.archives import require_declared_size
 from keras_ref.inputs.keras_2_configs import require_no_code
 from keras_ref.undoing import undoing
@@ -46,7 +46,7 @@ def load_model_file(target: str, *, unsafe: bool = False) -> Any:
     how = "" if unsafe else " in safe mode"
     try:
         version, configs = _read(path)
-        library = _library(version, target)
+        library = _load_library(version, target)
         if not unsafe and library.__name__ == "tf_keras":
             for config in configs:
                 require_no_code(config, registered=library.saving.get_registered_object)
@@ -62,7 +62,8 @@ def load_model_file(target: str, *, unsafe: bool = False) -> Any:
     except Exception as error:
         text = " ".join(str(error).split())
         raise CouldNotRun(
-            f"A {path.suffix} file must load{how}. Received: {target}: {short(text)} {_advise(text, unsafe=unsafe)}"
+            f"A {path.suffix} file must load{how}. Received: {target}: {shorten_error(text)} "
+            f"{_advise(text, unsafe=unsafe)}"
         ) from error
     if not isinstance(model, library.Model):
         raise CouldNotRun(
@@ -85,15 +86,15 @@ def _read(path: Path) -> tuple[str, list[str]]:
     import h5py
 
     with h5py.File(path) as file:
-        version, *configs = (_text(file.attrs.get(name, "")) for name in ("keras_version", *CONFIGS))
+        version, *configs = (_read_text(file.attrs.get(name, "")) for name in ("keras_version", *CONFIGS))
     return version, configs
 
 
-def _text(value: Any) -> str:
+def _read_text(value: Any) -> str:
     return value.decode() if isinstance(value, bytes) else str(value)
 
 
-def _library(version: str, target: str) -> Any:
+def _load_library(version: str, target: str) -> Any:
     """The library of a version of Keras. Raises: CouldNotRun where Keras 2 is not installed."""
     name = "tf_keras" if version.startswith("2.") else "keras"
     if importlib.util.find_spec(name) is None:

@@ -9,7 +9,7 @@ from importlib import metadata
 PACKAGES = {"tensorflow": ("tensorflow", "tensorflow-cpu", "tensorflow-macos", "tensorflow-rocm", "tf-nightly")}
 
 
-def version_of(name: str) -> str:
+def find_version(name: str) -> str:
     """The installed release of a package, by the name of its main build; "" where there is none."""
     for package in PACKAGES.get(name, (name,)):
         with suppress(metadata.PackageNotFoundError):

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_ref.errors import BadInput, CouldNotRun, listed, short
+from keras_ref.errors import BadInput, CouldNotRun, join_names, shorten_error
 from keras_ref.inputs.archives import require_declared
 from keras_ref.reports.files import is_plain_file
 from scratch.arrays import Array
@@ -53,7 +53,9 @@ def read_table(path: str) -> Table:
     try:
         frame = getattr(pd, reader)(path, **READ_WITH.get(reader, {}))
     except Exception as error:
-        raise CouldNotRun(f"--data must be a table. Received: {path}: {short(error)} Write it again.") from error
+        raise CouldNotRun(
+            f"--data must be a table. Received: {path}: {shorten_error(error)} Write it again."
+        ) from error
     return Table(path, {str(name): frame[name].to_numpy() for name in frame.columns})
 
 
@@ -71,11 +73,13 @@ def _require_declared_size(path: str) -> None:
         # a negative size, which nobody writes, would make up for a large one
         encoded = sum(abs(metadata.row_group(i).total_byte_size) for i in range(metadata.num_row_groups))
     except Exception as error:
-        raise CouldNotRun(f"--data must be a table. Received: {path}: {short(error)} Write it again.") from error
+        raise CouldNotRun(
+            f"--data must be a table. Received: {path}: {shorten_error(error)} Write it again."
+        ) from error
     require_declared(path, max(encoded, abs(metadata.num_rows) * metadata.num_columns * BYTES))
 
 
-def data_of_table(table: Table, model: Any) -> tuple[Any, Any, Array | None]:
+def split_table(table: Table, model: Any) -> tuple[Any, Any, Array | None]:
     """(x, y, sample_weight) of a table for a model.
 
     sample_weight is the column of that name. Targets are the columns y, or y0, y1, …; or of the names of the model's
@@ -87,41 +91,41 @@ def data_of_table(table: Table, model: Any) -> tuple[Any, Any, Array | None]:
     left = dict(table.columns)
     weight = left.pop(WEIGHT, None)
     # a Sequential model has its outputs in a functional one
-    y = _target(left, list(getattr(getattr(model, "_functional", None) or model, "output_names", ())))
+    y = _take_target(left, list(getattr(getattr(model, "_functional", None) or model, "output_names", ())))
     names = [str(spec.name) for spec in getattr(model, "inputs", None) or []]
     if len(names) < 2:
         if not left:
-            raise BadInput(f"A table must have columns of inputs. Received: {listed(table.columns)}. Add them.")
-        return _joined(left.values()), y, weight
-    found = {name: _numbered(left, name) for name in names}
+            raise BadInput(f"A table must have columns of inputs. Received: {join_names(table.columns)}. Add them.")
+        return _join_columns(left.values()), y, weight
+    found = {name: _list_columns(left, name) for name in names}
     missing = [name for name, columns in found.items() if not columns]
     if missing:
         raise BadInput(
-            f"A table must have a column for each input of the model. Received: {listed(table.columns)} in "
-            f"{table.path}, and none for {listed(missing)}. Name the columns as the inputs, with numbers "
+            f"A table must have a column for each input of the model. Received: {join_names(table.columns)} in "
+            f"{table.path}, and none for {join_names(missing)}. Name the columns as the inputs, with numbers "
             "behind for several."
         )
-    return [_joined(left[column] for column in columns) for columns in found.values()], y, weight
+    return [_join_columns(left[column] for column in columns) for columns in found.values()], y, weight
 
 
-def _target(left: dict[str, Array], outputs: list[str]) -> Any:
+def _take_target(left: dict[str, Array], outputs: list[str]) -> Any:
     """The targets, taken from the columns; None without any."""
-    columns = _numbered(left, "y")
+    columns = _list_columns(left, "y")
     if columns:
-        return _joined([left.pop(column) for column in columns])
-    found = {name: _numbered(left, name) for name in outputs}
+        return _join_columns([left.pop(column) for column in columns])
+    found = {name: _list_columns(left, name) for name in outputs}
     if not outputs or not all(found.values()):
         return None
-    targets = [_joined([left.pop(column) for column in columns]) for columns in found.values()]
+    targets = [_join_columns([left.pop(column) for column in columns]) for columns in found.values()]
     return targets[0] if len(targets) == 1 else targets
 
 
-def _numbered(columns: Iterable[str], name: str) -> list[str]:
+def _list_columns(columns: Iterable[str], name: str) -> list[str]:
     """The columns of a name, alone or with numbers, in the order of the numbers."""
     found = [column for column in columns if re.fullmatch(f"{re.escape(name)}[0-9]*", column)]
     return sorted(found, key=lambda column: int(column[len(name) :] or -1))
 
 
-def _joined(columns: Iterable[Array]) -> Array:
+def _join_columns(columns: Iterable[Array]) -> Array:
     """Columns side by side: (samples, columns)."""
     return np.stack(list(columns), axis=-1)

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_ref.errors import CouldNotRun, listed, place_of, short, target_stays
+from keras_ref.errors import CouldNotRun, find_place, join_names, shorten_error, target_stays
 from keras_ref.inputs.archives import require_declared_size
 from keras_ref.inputs.model_files import is_model_file, load_model_file
 from keras_ref.own_modules import refuse_namesakes
@@ -108,13 +108,13 @@ def import_module(name: str) -> Any:
         raise
     except ImportError as error:
         raise CouldNotRun(
-            f"A target's module must import. Received: {name}: {short(error, place_of(error))} Check the name, or "
-            "install what it needs."
+            f"A target's module must import. Received: {name}: {shorten_error(error, find_place(error))} Check the "
+            "name, or install what it needs."
         ) from error
     except Exception as error:
         raise CouldNotRun(
             f"A target's module must import. Received: {name}, which raised {type(error).__name__}: "
-            f"{short(error, place_of(error))} Mend the module."
+            f"{shorten_error(error, find_place(error))} Mend the module."
         ) from error
 
 
@@ -146,7 +146,7 @@ def _load_factory(target: str) -> tuple[Any, Any, Any, Any]:
     except Exception as error:
         raise CouldNotRun(
             f"A factory must return a model. Received: {target}, which raised {type(error).__name__}: "
-            f"{short(error, place_of(error))} Run it by itself."
+            f"{shorten_error(error, find_place(error))} Run it by itself."
         ) from error
     model, *data = made if isinstance(made, tuple) and made else (made,)
     if not (isinstance(model, keras.Model) or is_model(model)) or len(data) > 3:
@@ -171,20 +171,20 @@ def load_data(path: str) -> tuple[Any, Any, Any]:
             arrays = dict(archive)
     except Exception as error:
         raise CouldNotRun(
-            f"--data must name an .npz file. Received: {path}: {short(error)} "
+            f"--data must name an .npz file. Received: {path}: {shorten_error(error)} "
             "Write it with numpy.savez(path, x=…, y=…)."
         ) from error
 
-    x, y = _numbered("x", arrays, path), _numbered("y", arrays, path)
+    x, y = _collect_arrays("x", arrays, path), _collect_arrays("y", arrays, path)
     if x is None:
         raise CouldNotRun(
-            f"--data must hold an array x. Received: {listed(arrays) or 'no arrays'} in {path}. "
+            f"--data must hold an array x. Received: {join_names(arrays) or 'no arrays'} in {path}. "
             "Add x (or x0, x1, …) and y."
         )
     return x, y, arrays.get("sample_weight")
 
 
-def _numbered(name: str, arrays: Mapping[str, Any], path: str) -> Any:
+def _collect_arrays(name: str, arrays: Mapping[str, Any], path: str) -> Any:
     """The array of a name, or the list of those that are numbered: x10 comes after x2. None without any.
 
     Raises: CouldNotRun where the numbers leave open which array is which.
@@ -194,7 +194,7 @@ def _numbered(name: str, arrays: Mapping[str, Any], path: str) -> Any:
         return arrays.get(name)
     if name in found or len({*found.values()}) < len(found):
         raise CouldNotRun(
-            f"--data must hold one array {name}, or {name}0, {name}1, … Received: {listed(sorted(found))} in "
+            f"--data must hold one array {name}, or {name}0, {name}1, … Received: {join_names(sorted(found))} in "
             f"{path}. Number the arrays in the order of the model's inputs or outputs."
         )
     return [arrays[key] for key in sorted(found, key=found.__getitem__)]

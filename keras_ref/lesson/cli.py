@@ -14,8 +14,8 @@ from rich.table import Table
 
 from keras_ref.errors import CouldNotRun
 from keras_ref.options import OPTIONS
-from keras_ref.reports.files import Output, refuse_outputs, sources_of, write
-from keras_ref.reports.terminal import console, show_progress, ticking
+from keras_ref.reports.files import Output, find_sources, refuse_outputs, write
+from keras_ref.reports.terminal import make_console, make_ticker, show_progress
 
 if TYPE_CHECKING:  # these import TensorFlow
     from keras_ref.lesson.lesson_model import LessonModel
@@ -55,33 +55,33 @@ def lesson(
     force: Annotated[bool, typer.Option("--force", help=OPTIONS["force"].help)] = False,
 ) -> None:
     """Write a page or a notebook that shows nudging and back-propagation side by side, for a recipe or small model."""
-    out = console()
+    out = make_console()
     if not 1 <= epochs <= 1000:
         raise CouldNotRun(f"--epochs must be from 1 to 1000. Received: {epochs}. Pass 100, say.")
-    page_path = output or ("" if notebook else "lesson.html" if force else _unused("lesson.html"))
+    page_path = output or ("" if notebook else "lesson.html" if force else _find_unused("lesson.html"))
     refuse_outputs(
         (
             Output(option="--output", path=page_path, kind="page", command="lesson"),
             Output(option="--notebook", path=notebook, kind="notebook", command="lesson"),
         ),
-        inputs=(*sources_of([target]), data, questions),
+        inputs=(*find_sources([target]), data, questions),
         force="" if force else "--force",
     )
     if notebook:
         _write_notebook(out, notebook, target, data, seed=seed, epochs=epochs, language=language)
     if page_path:
-        asked = _questions(questions) if exercise or questions else []
+        asked = _read_questions(questions) if exercise or questions else []
         _write_page(out, page_path, target, data, seed=seed, epochs=epochs, language=language, questions=asked)
 
 
-def _unused(name: str) -> str:
+def _find_unused(name: str) -> str:
     """The name, or the name with the least number from 2 on that no file has: a second lesson keeps the first."""
     path = Path(name)
     others = (path.with_stem(f"{path.stem}-{k}") for k in count(2))
     return str(path if not path.exists() else next(other for other in others if not other.exists()))
 
 
-def _questions(path: str) -> list[dict[str, Any]]:
+def _read_questions(path: str) -> list[dict[str, Any]]:
     from keras_ref.lesson.live import read_questions
 
     return read_questions(path)
@@ -90,13 +90,13 @@ def _questions(path: str) -> list[dict[str, Any]]:
 def _write_notebook(out: Console, path: str, target: str, data: str, *, seed: int, epochs: int, language: str) -> None:
     import nbformat
 
-    from keras_ref.lesson.lesson_model import lesson_model_of
-    from keras_ref.lesson.notebook import notebook
+    from keras_ref.lesson.lesson_model import load_lesson_model
+    from keras_ref.lesson.notebook import build_notebook
 
-    lesson_model_of(target, data, seed=seed)  # refuses now what the notebook would refuse when it runs
-    made = notebook(target, data, seed=seed, epochs=epochs, language=language)
+    load_lesson_model(target, data, seed=seed)  # refuses now what the notebook would refuse when it runs
+    made = build_notebook(target, data, seed=seed, epochs=epochs, language=language)
     write("--notebook", path, nbformat.writes(made) + "\n")
-    out.print(f"{_size(path)} {Path(path).resolve()}: run it from top to bottom.", markup=False, soft_wrap=True)
+    out.print(f"{_format_size(path)} {Path(path).resolve()}: run it from top to bottom.", markup=False, soft_wrap=True)
 
 
 def _write_page(
@@ -111,19 +111,19 @@ def _write_page(
     questions: Sequence[Mapping[str, Any]],
 ) -> None:
     from keras_ref.lesson.lesson import make
-    from keras_ref.lesson.page import page
+    from keras_ref.lesson.page import build_page
     from keras_ref.lesson.words import read_words
 
     read_words(language)  # refuses now, not after the trainings
     with show_progress(out) as bar:
-        made = make(target, data, seed=seed, epochs=epochs, progress=ticking(bar, "computing"))
-    write("--output", path, page(made, language=language, questions=questions))
-    where = f"{_size(path)} {Path(path).resolve()}: open it in a browser; it needs nothing else."
+        made = make(target, data, seed=seed, epochs=epochs, progress=make_ticker(bar, "computing"))
+    write("--output", path, build_page(made, language=language, questions=questions))
+    where = f"{_format_size(path)} {Path(path).resolve()}: open it in a browser; it needs nothing else."
     for line in (str(made.note), str(made.verdict), where):
         out.print(line, markup=False, soft_wrap=True)
 
 
-def _size(path: str) -> str:
+def _format_size(path: str) -> str:
     size = Path(path).stat().st_size
     return f"{size / 1e6:.1f} MB" if size >= 1e5 else f"{size / 1e3:.0f} kB"
 
@@ -152,13 +152,13 @@ def recipe(
 ) -> None:
     """Train the book's recipes by nudging and by Keras, and show the weights of both side by side."""
     from keras_ref.lesson.explain import explain_weight
-    from keras_ref.lesson.lesson_model import recipe_model
+    from keras_ref.lesson.lesson_model import make_recipe_model
     from keras_ref.lesson.recipe_table import RECIPES
 
     _refuse_numbers(epochs=epochs, batch_size=batch_size, scheme=scheme, step=step)
-    out, given = console(), _parse_weights(weights)
+    out, given = make_console(), _parse_weights(weights)
     for name in [which] if which else ["recipe1"] if given is not None else list(RECIPES):
-        lesson_model = recipe_model(name, given, learning_rate=learning_rate)
+        lesson_model = make_recipe_model(name, given, learning_rate=learning_rate)
         _show(out, lesson_model, epochs=epochs, scheme=scheme, step=step, batch_size=batch_size or None)
         if explain:
             for sentence in explain_weight(lesson_model, scheme, step):
@@ -238,7 +238,7 @@ def _show(
             soft_wrap=True,
         )
     if epochs > 1:
-        out.print(_loss_table(nudged, beside, done=done, epochs=epochs))
+        out.print(_build_loss_table(nudged, beside, done=done, epochs=epochs))
     away = nudged.diverged or beside.diverged
     if away:
         out.print(
@@ -249,7 +249,7 @@ def _show(
     out.print()
 
 
-def _loss_table(nudged: WeightPath, beside: WeightPath, *, done: int, epochs: int) -> Table:
+def _build_loss_table(nudged: WeightPath, beside: WeightPath, *, done: int, epochs: int) -> Table:
     """The loss of both trainings after 0, 1, 2, 3, 5, 10, 20, 50, … epochs and after the last."""
     marks = {0, 1, 2, 3, *(m * 10**k for k in range(len(str(epochs))) for m in (1, 2, 5)), done}
     table = Table(box=None, pad_edge=False)

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_ref.lesson.lesson import Lesson, plain
+from keras_ref.lesson.lesson import Lesson, simplify
 from keras_ref.lesson.what_if import Landscape, Precision, Training
 from keras_ref.lesson.words import ENGLISH, Phrase, Words, phrase
 from scratch.arrays import Array
@@ -26,7 +26,7 @@ LEVELS = 18
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash")
 
 
-def _layout(x: str, y: str, *, log: bool = False, log_x: bool = False, **more: Any) -> Spec:
+def _make_layout(x: str, y: str, *, log: bool = False, log_x: bool = False, **more: Any) -> Spec:
     return {
         "xaxis": {"title": {"text": x, "standoff": 14}, "zeroline": False}
         | ({"type": "log", "exponentformat": "power"} if log_x else {}),
@@ -40,20 +40,22 @@ def _layout(x: str, y: str, *, log: bool = False, log_x: bool = False, **more: A
     } | more
 
 
-def _line(x: Any, y: Any, name: str, color: str, dash: str = "solid", source: str = "", width: float = 2.5) -> Spec:
+def _make_line(
+    x: Any, y: Any, name: str, color: str, dash: str = "solid", source: str = "", width: float = 2.5
+) -> Spec:
     meta = {"meta": {"source": source}} if source else {}
     return {
         "type": "scatter",
         "mode": "lines",
         "name": name,
-        "x": plain(x),
-        "y": plain(y),
+        "x": simplify(x),
+        "y": simplify(y),
         "line": {"color": color, "dash": dash, "width": width},
         "hovertemplate": "%{y:.9g}",
     } | meta
 
 
-def positive(values: Any) -> Any:
+def keep_positive(values: Any) -> Any:
     """Values for a logarithmic axis: what is not above 0 becomes nan, a gap in the line."""
     values = np.asarray(values, dtype=float)
     with np.errstate(invalid="ignore"):
@@ -62,19 +64,19 @@ def positive(values: Any) -> Any:
 
 def digits(values: Array, count: int) -> Any:
     """Rows of numbers rounded to so many significant digits: enough to draw them, and the page stays small."""
-    return plain([[float(f"{v:.{count}g}") for v in row] for row in values])
+    return simplify([[float(f"{v:.{count}g}") for v in row] for row in values])
 
 
-def _text(name: str) -> str:
+def _escape_text(name: str) -> str:
     """A name in a text of Plotly's, which reads elements, and in a template %{…}."""
     return escape(name, quote=False).replace("%", "&#37;")
 
 
-def _all_positive(*series: Any) -> bool:
+def _is_all_positive(*series: Any) -> bool:
     return all(np.all(np.asarray(s, dtype=float)[np.isfinite(s)] > 0) for s in series)
 
 
-def loss_figure(lesson: Lesson, words: Words = ENGLISH) -> Spec:
+def plot_loss(lesson: Lesson, words: Words = ENGLISH) -> Spec:
     """The loss of both trainings over epochs, with the epochs in which units die."""
     track, epochs = lesson.track, np.arange(lesson.epochs + 1)
     deaths = sorted({unit.since for unit in lesson.units if unit.since > 0})
@@ -100,35 +102,35 @@ def loss_figure(lesson: Lesson, words: Words = ENGLISH) -> Spec:
             "showarrow": False,
             "font": {"color": DIFFERENCE},
             "text": " "
-            + ", ".join(f"✝ {_text(words.say(unit.name))}" for unit in lesson.units if unit.since == at)
+            + ", ".join(f"✝ {_escape_text(words.say(unit.name))}" for unit in lesson.units if unit.since == at)
             + " ",
         }
         for k, at in enumerate(deaths)
     ]
-    layout = _layout(
+    layout = _make_layout(
         words.say("axis_epoch"),
         words.say("axis_loss"),
-        log=_all_positive(track.losses, track.keras_losses),
+        log=_is_all_positive(track.losses, track.keras_losses),
         shapes=marks,
         annotations=named,
     )
     layout["xaxis"]["range"] = [0, lesson.epochs]  # else a long name beside a line would widen it
     return {
         "data": [
-            _line(epochs, track.keras_losses, words.say("line_exact"), KERAS, width=8),
-            _line(epochs, track.losses, words.say("line_nudged"), NUDGED, "6px,5px"),
+            _make_line(epochs, track.keras_losses, words.say("line_exact"), KERAS, width=8),
+            _make_line(epochs, track.losses, words.say("line_nudged"), NUDGED, "6px,5px"),
         ],
         "layout": layout,
     }
 
 
-def _pair(lesson: Lesson, entry: int, sources: Sequence[str], *, title: str, words: Words) -> Spec:
+def _plot_pair(lesson: Lesson, entry: int, sources: Sequence[str], *, title: str, words: Words) -> Spec:
     epochs = np.arange(lesson.epochs + 1)
     mine, theirs = sources
     nudged, exact = words.say("line_nudged"), words.say("line_exact")
     return {
         "data": [
-            _line(
+            _make_line(
                 epochs,
                 getattr(lesson.track, theirs)[:, entry],
                 exact,
@@ -136,23 +138,23 @@ def _pair(lesson: Lesson, entry: int, sources: Sequence[str], *, title: str, wor
                 source=theirs,
                 width=8,
             ),
-            _line(epochs, getattr(lesson.track, mine)[:, entry], nudged, NUDGED, "6px,5px", source=mine),
+            _make_line(epochs, getattr(lesson.track, mine)[:, entry], nudged, NUDGED, "6px,5px", source=mine),
         ],
-        "layout": _layout(words.say("axis_epoch"), words.say(title)),
+        "layout": _make_layout(words.say("axis_epoch"), words.say(title)),
     }
 
 
-def weight_figure(lesson: Lesson, entry: int = 0, *, words: Words = ENGLISH) -> Spec:
+def plot_weight(lesson: Lesson, entry: int = 0, *, words: Words = ENGLISH) -> Spec:
     """One weight over epochs, in both trainings."""
-    return _pair(lesson, entry, ("weights", "keras_weights"), title="axis_weight", words=words)
+    return _plot_pair(lesson, entry, ("weights", "keras_weights"), title="axis_weight", words=words)
 
 
-def slope_figure(lesson: Lesson, entry: int = 0, *, words: Words = ENGLISH) -> Spec:
+def plot_slope(lesson: Lesson, entry: int = 0, *, words: Words = ENGLISH) -> Spec:
     """One gradient entry over epochs: nudged at the twin's weights, autodiff at Keras's weights."""
-    return _pair(lesson, entry, ("slopes", "gradients"), title="axis_slope", words=words)
+    return _plot_pair(lesson, entry, ("slopes", "gradients"), title="axis_slope", words=words)
 
 
-def difference_figure(lesson: Lesson, entry: int = 0, *, words: Words = ENGLISH) -> Spec:
+def plot_difference(lesson: Lesson, entry: int = 0, *, words: Words = ENGLISH) -> Spec:
     """How far the trainings are apart, in slope and in weight, and how far they may be, on a logarithmic axis."""
     epochs = np.arange(lesson.epochs + 1)
     rows = (
@@ -163,17 +165,17 @@ def difference_figure(lesson: Lesson, entry: int = 0, *, words: Words = ENGLISH)
     )
     return {
         "data": [
-            _line(epochs, positive(getattr(lesson.track, s)[:, entry]), words.say(name), color, dash, s)
+            _make_line(epochs, keep_positive(getattr(lesson.track, s)[:, entry]), words.say(name), color, dash, s)
             for s, name, color, dash in rows
         ],
-        "layout": _layout(words.say("axis_epoch"), words.say("axis_difference"), log=True),
+        "layout": _make_layout(words.say("axis_epoch"), words.say("axis_difference"), log=True),
     }
 
 
-def landscape_figure(lesson: Lesson, index: int = 0, epoch: int = 0, *, words: Words = ENGLISH) -> Spec:
+def plot_landscape(lesson: Lesson, index: int = 0, epoch: int = 0, *, words: Words = ENGLISH) -> Spec:
     """Contours of the loss over two weights with both paths, and the two nudges at one epoch, drawn longer."""
     scene = lesson.landscapes[index]
-    log = bool(np.all(scene.losses > 0)) and _all_positive(lesson.track.losses)
+    log = bool(np.all(scene.losses > 0)) and _is_all_positive(lesson.track.losses)
     # the logarithm would draw a deep pit at the grid point that happens to lie nearest to a minimum: heights end at the
     # lowest loss on the paths
     lowest = float(np.nanmin(lesson.track.losses))
@@ -184,8 +186,8 @@ def landscape_figure(lesson: Lesson, index: int = 0, epoch: int = 0, *, words: W
     track = lesson.track
     contour = {
         "type": "contour",
-        "x": plain(scene.across),
-        "y": plain(scene.up),
+        "x": simplify(scene.across),
+        "y": simplify(scene.up),
         "z": digits(height, 4),
         "customdata": digits(scene.losses, 5),
         "colorscale": "Viridis",
@@ -200,12 +202,12 @@ def landscape_figure(lesson: Lesson, index: int = 0, epoch: int = 0, *, words: W
             "title": {"text": words.say("landscape_log" if log else "axis_loss"), "side": "right"},
             "thickness": 12,
         },
-        "hovertemplate": f"{_text(scene.first)} %{{x:.6g}}<br>{_text(scene.second)} %{{y:.6g}}<br>"
+        "hovertemplate": f"{_escape_text(scene.first)} %{{x:.6g}}<br>{_escape_text(scene.second)} %{{y:.6g}}<br>"
         f"{words.say('axis_loss')} %{{customdata:.5g}}<extra></extra>",
     }
 
     def path(values: Array, name: str, color: str, width: float, dash: str) -> Spec:
-        return _line(values[:, a], values[:, b], name, color, dash, width=width) | {
+        return _make_line(values[:, a], values[:, b], name, color, dash, width=width) | {
             "hoverinfo": "skip",
             "hovertemplate": None,
         }
@@ -224,7 +226,7 @@ def landscape_figure(lesson: Lesson, index: int = 0, epoch: int = 0, *, words: W
     arms = {
         "type": "scatter",
         "mode": "lines+markers",
-        "name": words.say("landscape_nudges", times=times_longer(scene, lesson.nudge)),
+        "name": words.say("landscape_nudges", times=describe_times_longer(scene, lesson.nudge)),
         "x": [x + across, x, x],
         "y": [y, y, y + up],
         "line": {"color": "#ff5252", "width": 3},
@@ -239,15 +241,15 @@ def landscape_figure(lesson: Lesson, index: int = 0, epoch: int = 0, *, words: W
             arms,
             here,
         ],
-        "layout": _layout(_text(scene.first), _text(scene.second), hovermode="closest")
+        "layout": _make_layout(_escape_text(scene.first), _escape_text(scene.second), hovermode="closest")
         | {
             "xaxis": {
-                "title": {"text": _text(scene.first)},
+                "title": {"text": _escape_text(scene.first)},
                 "range": [float(scene.across[0]), float(scene.across[-1])],
                 "zeroline": False,
             },
             "yaxis": {
-                "title": {"text": _text(scene.second)},
+                "title": {"text": _escape_text(scene.second)},
                 "range": [float(scene.up[0]), float(scene.up[-1])],
                 "zeroline": False,
                 "automargin": True,
@@ -273,7 +275,7 @@ def nudge_lengths(scene: Landscape, nudge: float) -> tuple[float, float]:
     return length(scene.across), length(scene.up)
 
 
-def times_longer(scene: Landscape, nudge: float) -> Phrase:
+def describe_times_longer(scene: Landscape, nudge: float) -> Phrase:
     """How many times longer than they are the nudges are drawn, in words."""
     across, up = (length / nudge for length in nudge_lengths(scene, nudge))
     if across == up:
@@ -281,25 +283,27 @@ def times_longer(scene: Landscape, nudge: float) -> Phrase:
     return phrase("times_longer_both", across=f"{across:g}", up=f"{up:g}")
 
 
-def precision_figure(lesson: Lesson, entry: int = 0, *, words: Words = ENGLISH) -> Spec:
+def plot_precision(lesson: Lesson, entry: int = 0, *, words: Words = ENGLISH) -> Spec:
     """The error of one slope against the size of the nudge, for four schemes, each with its best nudge marked."""
     data: list[Spec] = []
     for k, one in enumerate(lesson.precisions):
-        line = _line(one.steps, positive(one.error[:, entry]), words.say(one.scheme), SERIES[k], DASHES[k]) | {
+        line = _make_line(
+            one.steps, keep_positive(one.error[:, entry]), words.say(one.scheme), SERIES[k], DASHES[k]
+        ) | {
             "mode": "lines+markers",
             "meta": {"scheme": k},
         }
         line["marker"] = {"size": 5, "color": SERIES[k]}
         data.append(line)
     for k, one in enumerate(lesson.precisions):
-        data.append(_best(one, entry, k, words))
+        data.append(_plot_best(one, entry, k, words))
     titles = words.say("precision_axis"), words.say("precision_axis_error")
-    layout = _layout(*titles, log=True, log_x=True, hovermode="closest")
+    layout = _make_layout(*titles, log=True, log_x=True, hovermode="closest")
     layout["xaxis"]["autorange"] = "reversed"
     return {"data": data, "layout": layout}
 
 
-def _best(one: Precision, entry: int, k: int, words: Words) -> Spec:
+def _plot_best(one: Precision, entry: int, k: int, words: Words) -> Spec:
     name = words.say("precision_star", scheme=one.scheme)
     best = float(one.best[entry])
     error = float(np.nanmin(one.error[:, entry]))
@@ -316,15 +320,15 @@ def _best(one: Precision, entry: int, k: int, words: Words) -> Spec:
     }
 
 
-def trainings_figure(trainings: Sequence[Training], changed: str, words: Words = ENGLISH) -> Spec:
+def plot_trainings(trainings: Sequence[Training], changed: str, words: Words = ENGLISH) -> Spec:
     """The loss of several trainings from one start that differ in what `changed` names."""
-    log = _all_positive(*(np.nan_to_num(training.losses, nan=1.0, posinf=1.0) for training in trainings))
+    log = _is_all_positive(*(np.nan_to_num(training.losses, nan=1.0, posinf=1.0) for training in trainings))
     data = []
     for k, training in enumerate(trainings):
         name = words.say(training.label) + " ↗" * bool(training.diverged)
-        line = _line(training.epochs, training.losses, name, SERIES[k % len(SERIES)], DASHES[k % len(DASHES)])
+        line = _make_line(training.epochs, training.losses, name, SERIES[k % len(SERIES)], DASHES[k % len(DASHES)])
         data.append(line | {"hovertemplate": "%{y:.4g}"})
-    layout = _layout(words.say("axis_epoch"), words.say("trainings_loss"), log=log)
+    layout = _make_layout(words.say("axis_epoch"), words.say("trainings_loss"), log=log)
     some_diverge = any(training.diverged for training in trainings)
     legend = words.say("trainings_legend_away" if some_diverge else "trainings_legend", changed=changed)
     layout["legend"] |= {"title": {"text": legend, "side": "top"}}

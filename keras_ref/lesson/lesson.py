@@ -19,15 +19,15 @@ from keras_ref.evaluation.float64 import restore_process_state
 from keras_ref.evaluation.guard import leaves_no_trace
 from keras_ref.lesson import keras_recipe
 from keras_ref.lesson import what_if as what_if_module
-from keras_ref.lesson.lesson_model import LessonModel, lesson_model_of
-from keras_ref.lesson.live import DrawnLayer, Live, draw_layers, live_of
+from keras_ref.lesson.lesson_model import LessonModel, load_lesson_model
+from keras_ref.lesson.live import DrawnLayer, Live, build_live, draw_layers
 from keras_ref.lesson.tables import track_table
 from keras_ref.lesson.two_trainings import Track, keras_training, record_trainings
 from keras_ref.lesson.walkthrough import Step, Unit, find_dead_units, walk_through
 from keras_ref.lesson.what_if import Landscape, Precision, Training
 from keras_ref.lesson.words import ENGLISH, Phrase, Words, phrase
 from keras_ref.own_modules import recipe
-from keras_ref.reports.escaping import printable
+from keras_ref.reports.escaping import make_printable
 from scratch.progress import Progress
 
 #: epochs of the two trainings, and of each training with one thing changed
@@ -94,7 +94,7 @@ class Lesson:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON; numbers that are not finite become None."""
-        return _plain_record(self)
+        return _simplify_record(self)
 
     def __repr__(self) -> str:
         return f"{self.title}: {self.note}\n{self.verdict}"
@@ -109,25 +109,25 @@ class Lesson:
         return f"<h3>{words.html(self.title)}</h3>{sentences}{track_table(self.track, marks, words)}"
 
 
-def plain(value: Any) -> Any:
+def simplify(value: Any) -> Any:
     """Records, arrays and numbers as dictionaries, lists and floats; phrases in English; what is not finite, None."""
     if is_dataclass(value) and not isinstance(value, type):
-        return str(value) if isinstance(value, Phrase) else _plain_record(value)
+        return str(value) if isinstance(value, Phrase) else _simplify_record(value)
     if isinstance(value, dict):
-        return {key: plain(item) for key, item in value.items()}
+        return {key: simplify(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [plain(item) for item in value]
+        return [simplify(item) for item in value]
     if isinstance(value, (np.ndarray, np.generic)):
-        return plain(value.tolist())
+        return simplify(value.tolist())
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value
 
 
-def _plain_record(record: Any) -> dict[str, Any]:
+def _simplify_record(record: Any) -> dict[str, Any]:
     """A record's fields and properties."""
     derived = [name for name, member in vars(type(record)).items() if isinstance(member, property)]
-    return {name: plain(getattr(record, name)) for name in (*(f.name for f in fields(record)), *derived)}
+    return {name: simplify(getattr(record, name)) for name in (*(f.name for f in fields(record)), *derived)}
 
 
 @errors_as_bad_input()
@@ -150,7 +150,7 @@ def make(
     What the process shares (random states, Keras's scopes and float type) is afterwards what it was.
     Raises: CouldNotRun or BadInput, in one sentence, for a model that no lesson can be made of.
     """
-    lesson_model = target if isinstance(target, LessonModel) else lesson_model_of(target, data, seed=seed)
+    lesson_model = target if isinstance(target, LessonModel) else load_lesson_model(target, data, seed=seed)
     entries = len(lesson_model.labels)
     if entries * epochs > SHOWN:
         raise CouldNotRun(
@@ -183,7 +183,7 @@ def make(
         name=lesson_model.name,
         title=lesson_model.title,
         note=lesson_model.note,
-        layers=tuple(printable(f"{n}: {layer!r}") for n, layer in lesson_model.model.layers.items()),
+        layers=tuple(make_printable(f"{n}: {layer!r}") for n, layer in lesson_model.model.layers.items()),
         optimizer=_describe(lesson_model.optimizer),
         loss=", ".join(repr(loss) for loss in lesson_model.objective.losses),
         nudge=recipe.NUDGE,
@@ -196,7 +196,7 @@ def make(
         batches=batches,
         optimizers=optimizers,
         listings=run_programs(),
-        live=live_of(lesson_model, landscapes[0].entries if landscapes else None),
+        live=build_live(lesson_model, landscapes[0].entries if landscapes else None),
         network=draw_layers(lesson_model),
     )
 
@@ -216,17 +216,17 @@ def run_programs() -> tuple[Listing, ...]:
         Listing(
             phrase("listing_numpy"),
             inspect.getsource(recipe),
-            _printed(lambda: runpy.run_path(str(recipe.__file__), run_name="__main__")),
+            _capture_print(lambda: runpy.run_path(str(recipe.__file__), run_name="__main__")),
         ),
         Listing(
             phrase("listing_keras"),
             inspect.getsource(keras_recipe),
-            _printed(keras_recipe.show),
+            _capture_print(keras_recipe.show),
         ),
     )
 
 
-def _printed(program: Callable[[], object]) -> str:
+def _capture_print(program: Callable[[], object]) -> str:
     """What a program prints. NumPy's print options, which recipe.py sets, are put back."""
     out, options = io.StringIO(), np.get_printoptions()
     try:

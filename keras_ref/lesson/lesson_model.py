@@ -17,11 +17,11 @@ from keras_ref.inputs.targets import load_data, load_target
 from keras_ref.lesson.recipe_table import RECIPES
 from keras_ref.lesson.words import Phrase, phrase
 from keras_ref.own_modules import recipe
-from keras_ref.reports.escaping import printable
-from keras_ref.translation.compiled_losses import twin_losses
-from keras_ref.translation.from_keras import NoTwin, reflect_with_variables, reflected
-from keras_ref.translation.to_keras import mirror, mirrored, mirrored_loss
-from keras_ref.translation.weights import variables
+from keras_ref.reports.escaping import make_printable
+from keras_ref.translation.compiled_losses import build_twin_losses
+from keras_ref.translation.from_keras import NoTwin, reflect_object, reflect_with_variables
+from keras_ref.translation.to_keras import mirror, mirror_loss, mirror_object
+from keras_ref.translation.weights import map_variables
 from scratch.arrays import Array
 from scratch.layers.core import Dense
 from scratch.losses.regression import MeanSquaredError
@@ -63,7 +63,7 @@ class LessonModel:
     def labels(self) -> tuple[str, ...]:
         """A label for each trained entry: dense/kernel[0, 2]; without the index where there is only one entry."""
         return tuple(
-            label_of(n, index, self.weights[n].shape)
+            make_label(n, index, self.weights[n].shape)
             for n in self.trained
             for index in np.ndindex(self.weights[n].shape)
         )
@@ -71,7 +71,7 @@ class LessonModel:
     @property
     def samples(self) -> int:
         """Rows of data."""
-        return len(first(self.x))
+        return len(take_first(self.x))
 
     def flatten(self, arrays: Mapping[str, Array]) -> Array:
         """The trained entries of arrays, given by weight name, as one vector."""
@@ -92,12 +92,12 @@ class LessonModel:
             return float(self.objective(weights, self.x, self.y, training=True))
 
 
-def label_of(name: str, index: tuple[int, ...], shape: tuple[int, ...]) -> str:
+def make_label(name: str, index: tuple[int, ...], shape: tuple[int, ...]) -> str:
     """dense/kernel[0, 2], as it is shown; the name alone where the weight has one entry."""
-    return printable(name if int(np.prod(shape)) == 1 else f"{name}{list(index)}")
+    return make_printable(name if int(np.prod(shape)) == 1 else f"{name}{list(index)}")
 
 
-def first(part: Any) -> Array:
+def take_first(part: Any) -> Array:
     """The array of a single input, or the first of several."""
     return np.asarray(part[0] if isinstance(part, (list, tuple)) else part)
 
@@ -107,7 +107,7 @@ def take(part: Any, index: Array) -> Any:
     return [value[index] for value in part] if isinstance(part, (list, tuple)) else part[index]
 
 
-def recipe_model(name: str, weights: Any = None, *, learning_rate: float = recipe.LEARNING_RATE) -> LessonModel:
+def make_recipe_model(name: str, weights: Any = None, *, learning_rate: float = recipe.LEARNING_RATE) -> LessonModel:
     """One of the book's recipes, or its network with other start `weights` ([kernel, bias, kernel, bias, …]).
 
     Raises: CouldNotRun for an unknown recipe, for weights that are no such list, for an illegal learning rate.
@@ -124,11 +124,11 @@ def recipe_model(name: str, weights: Any = None, *, learning_rate: float = recip
     own = weights is not None
     start = RECIPES[name][0]
     arrays = _own_weights(weights) if own else [np.asarray(w, dtype=float) for w in start]
-    model = _recipe_network(arrays[::2])
+    model = _build_recipe_network(arrays[::2])
     values = dict(zip(model.weight_shapes, arrays, strict=True))
     keras_model = mirror(model, values)
     loss, optimizer = MeanSquaredError(), SGD(learning_rate)
-    keras_model.compile(optimizer=mirrored(optimizer), loss=mirrored_loss(loss), run_eagerly=True)
+    keras_model.compile(optimizer=mirror_object(optimizer), loss=mirror_loss(loss), run_eagerly=True)
     return LessonModel(
         name=name,
         title=phrase("title_recipe_other" if own else "title_recipe", number=name[-1]),
@@ -140,11 +140,11 @@ def recipe_model(name: str, weights: Any = None, *, learning_rate: float = recip
         objective=Objective.of(model, loss),
         optimizer=optimizer,
         keras_model=keras_model,
-        variables=variables(keras_model, model),
+        variables=map_variables(keras_model, model),
     )
 
 
-def _recipe_network(kernels: Sequence[Array]) -> Model:
+def _build_recipe_network(kernels: Sequence[Array]) -> Model:
     """Dense layers of these kernels' sizes, with ReLU between them."""
     count = len(kernels)
     hidden = ["hidden"] if count == 2 else [f"hidden_{i + 1}" for i in range(count - 1)]
@@ -178,7 +178,7 @@ def _own_weights(weights: Any) -> list[Array]:
     return arrays
 
 
-def model_of_target(target: str, data: str = "", *, seed: int = 0) -> LessonModel:
+def load_target_model(target: str, data: str = "", *, seed: int = 0) -> LessonModel:
     """A Keras model (package.module:factory or a .keras file) with the data of an .npz file, of the factory, or drawn.
 
     Raises: CouldNotRun for a model that is too large, not compiled, has no twin, or draws random numbers in training.
@@ -187,17 +187,19 @@ def model_of_target(target: str, data: str = "", *, seed: int = 0) -> LessonMode
     _refuse_untrainable(model, target)
     entries = sum(int(np.prod(v.shape)) for v in model.trainable_variables)
     _refuse_large(target, entries=entries, samples=0)
-    x, y, weight = _data(model, target, own, data, seed)
+    x, y, weight = _choose_data(model, target, own, data, seed)
     if weight is not None:
         raise CouldNotRun(
             f"A lesson takes no sample weights. Received: sample_weight in {data or target}. Leave it out, or use "
             "gradtwin check."
         )
-    _refuse_large(target, entries=entries, samples=len(first(x)))
+    _refuse_large(target, entries=entries, samples=len(take_first(x)))
     try:
         twin, keras_variables = reflect_with_variables(model)
-        objective = Objective.of(twin, twin_losses(model, len(twin.outputs)), loss_weights_of(model, len(twin.outputs)))
-        optimizer = _with_decimal_rate(reflected(model.optimizer, "optimizer"))
+        objective = Objective.of(
+            twin, build_twin_losses(model, len(twin.outputs)), loss_weights_of(model, len(twin.outputs))
+        )
+        optimizer = _with_decimal_rate(reflect_object(model.optimizer, "optimizer"))
     except NoTwin as reason:
         raise CouldNotRun(
             "A model must have a NumPy twin to be taught from. "
@@ -207,16 +209,16 @@ def model_of_target(target: str, data: str = "", *, seed: int = 0) -> LessonMode
     _refuse_forward_pass(twin, weights, x, target)
     drawn = phrase("note_drawn", seed=seed) if not data and own[0] is None else ""
     return LessonModel(
-        name=printable(model.name),
-        title=phrase("title_model", name=printable(model.name)),
+        name=make_printable(model.name),
+        title=phrase("title_model", name=make_printable(model.name)),
         note=phrase(
             "note_model",
             entries=entries,
             arrays=len(twin.trainable),
-            samples=len(first(x)),
+            samples=len(take_first(x)),
             drawn=drawn,
             optimizer=type(optimizer).__name__,
-            losses=_losses(objective),
+            losses=_name_losses(objective),
         ),
         model=twin,
         weights=weights,
@@ -260,7 +262,7 @@ def _refuse_forward_pass(twin: Model, weights: Mapping[str, Array], x: Any, targ
     if shown > NUMBERS:
         raise CouldNotRun(
             f"A forward pass must have at most {NUMBERS} numbers to be taught from, each being shown. Received: "
-            f"{target}, which has {shown} with {len(first(x))} samples. Pass fewer rows in --data, use a smaller "
+            f"{target}, which has {shown} with {len(take_first(x))} samples. Pass fewer rows in --data, use a smaller "
             "model of the same kind, or gradtwin check, which takes any size."
         )
 
@@ -271,11 +273,11 @@ def _with_decimal_rate(optimizer: Any) -> Any:
     return replace(optimizer, learning_rate=float(str(np.float32(rate)))) if isinstance(rate, float) else optimizer
 
 
-def _losses(objective: Objective) -> str:
+def _name_losses(objective: Objective) -> str:
     return " + ".join(type(loss).__name__ for loss in objective.losses if loss is not None)
 
 
-def _data(model: Any, target: str, own: Sequence[Any], data: str, seed: int) -> tuple[Any, Any, Any]:
+def _choose_data(model: Any, target: str, own: Sequence[Any], data: str, seed: int) -> tuple[Any, Any, Any]:
     """x, y and sample weight: from the file `data`, else the factory's `own`, else drawn. Raises: CouldNotRun."""
     if data:
         x, y, weight = load_data(data)
@@ -313,12 +315,12 @@ def _refuse_large(name: str, *, entries: int, samples: int) -> None:
         )
 
 
-def lesson_model_of(target: str, data: str = "", *, seed: int = 0) -> LessonModel:
+def load_lesson_model(target: str, data: str = "", *, seed: int = 0) -> LessonModel:
     """What the command line's argument names: a recipe, else a model. Raises: CouldNotRun."""
     plain = ":" not in target and not target.endswith(".keras") and "/" not in target
-    return recipe_model(target) if plain else model_of_target(target, data, seed=seed)
+    return make_recipe_model(target) if plain else load_target_model(target, data, seed=seed)
 
 
-def fresh_optimizer(lesson_model: LessonModel) -> keras.optimizers.Optimizer:
+def make_optimizer(lesson_model: LessonModel) -> keras.optimizers.Optimizer:
     """A new Keras optimizer with the lesson's settings and no state."""
-    return mirrored(lesson_model.optimizer)
+    return mirror_object(lesson_model.optimizer)

@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from keras_ref.errors import CouldNotRun, short
-from keras_ref.lesson.lesson_model import LessonModel, recipe_model
+from keras_ref.errors import CouldNotRun, shorten_error
+from keras_ref.lesson.lesson_model import LessonModel, make_recipe_model
 from keras_ref.lesson.recipe_table import RECIPES
 from keras_ref.own_modules import recipe
-from keras_ref.reports.escaping import printable
+from keras_ref.reports.escaping import make_printable
 from keras_ref.reports.files import NO_PATH, read_text
 from scratch.layers.core import Dense
 from scratch.losses.regression import MeanAbsoluteError, MeanSquaredError
@@ -62,23 +62,23 @@ class DrawnLayer:
     bias: tuple[float, ...] = ()
 
 
-def live_of(lesson_model: LessonModel, pair: tuple[int, int] | None = None) -> Live | None:
+def build_live(lesson_model: LessonModel, pair: tuple[int, int] | None = None) -> Live | None:
     """The start of the live part; None for a model that assets/engine.js does not compute."""
     start = _start(lesson_model)
     if start is None:
         return None
-    names = [*map(printable, lesson_model.model.layers)]  # they stand in programs that a reader takes home
+    names = [*map(make_printable, lesson_model.model.layers)]  # they stand in programs that a reader takes home
     hidden, output = (names[0], names[-1]) if len(names) == 2 else ("hidden", "output")
     return Live(
         start=start,
         names={"hidden": hidden, "output": output, "only": names[-1] if len(names) == 1 else "dense"},
         pair=pair or (0, len(start["weights"]) - 1),
-        recipes={name: _recipe_start(name) for name in RECIPES},
+        recipes={name: _start_recipe(name) for name in RECIPES},
     )
 
 
-def _recipe_start(name: str) -> dict[str, Any]:
-    start = _start(recipe_model(name))
+def _start_recipe(name: str) -> dict[str, Any]:
+    start = _start(make_recipe_model(name))
     if start is None:
         raise RuntimeError(f"assets/engine.js must know the networks of the book. Received: {name}.")
     return start
@@ -135,10 +135,10 @@ def draw_layers(lesson_model: LessonModel) -> tuple[DrawnLayer, ...]:
     chain = all(a.outputs == b.inputs for a, b in zip(model.calls, model.calls[1:], strict=False))
     if not (dense and chain):
         kinds = ((call.layer, type(model.layers[call.layer]).__name__) for call in model.calls)
-        return tuple(DrawnLayer(printable(name), kind, 1) for name, kind in kinds)
+        return tuple(DrawnLayer(make_printable(name), kind, 1) for name, kind in kinds)
     return tuple(
         DrawnLayer(
-            name=printable(call.layer),
+            name=make_printable(call.layer),
             text=str(getattr(model.layers[call.layer], "activation", "")),
             units=weights[f"{call.layer}/kernel"].shape[-1],
             kernel=tuple(tuple(map(float, row)) for row in weights[f"{call.layer}/kernel"]),
@@ -161,15 +161,15 @@ def read_questions(path: str = "") -> list[dict[str, Any]]:
         found = tomllib.loads(read_text(path) if path else own.read_text(encoding="utf-8")).get("question", [])
     except (*NO_PATH, RecursionError) as error:
         raise CouldNotRun(
-            f"--questions must be a TOML file of [[question]] tables. Received: {path}: {short(error)} "
+            f"--questions must be a TOML file of [[question]] tables. Received: {path}: {shorten_error(error)} "
             "Copy keras_ref/lesson/assets/questions.toml and change it."
         ) from error
     if not isinstance(found, list) or not found or not all(isinstance(one, dict) for one in found):
         raise CouldNotRun(f"--questions must hold a [[question]] table at least. Received: {path} without. Add one.")
-    return [_question(one, number) for number, one in enumerate(found, start=1)]
+    return [_complete_question(one, number) for number, one in enumerate(found, start=1)]
 
 
-def _question(given: dict[str, Any], number: int) -> dict[str, Any]:
+def _complete_question(given: dict[str, Any], number: int) -> dict[str, Any]:
     """One question, complete. Raises: CouldNotRun."""
     needs = next((needs for kind, needs in KINDS.items() if kind == given.get("kind")), None)
     settings = "a table of rate, nudge, batch, units, activation, loss and optimizer with legal values"
@@ -179,7 +179,7 @@ def _question(given: dict[str, Any], number: int) -> dict[str, Any]:
         ("recipe", given.get("recipe") not in [*RECIPES], f"one of {', '.join(RECIPES)}"),
         ("weight", needs == "weight" and not isinstance(given.get("weight"), str), "a weight's name"),
         ("epochs", needs == "epochs" and type(given.get("epochs")) is not int, "a whole number"),
-        ("set", not _settings(given.get("set", {})), settings),
+        ("set", not _is_settings(given.get("set", {})), settings),
     ):
         if wrong:
             raise CouldNotRun(
@@ -189,7 +189,7 @@ def _question(given: dict[str, Any], number: int) -> dict[str, Any]:
     return {"set": {}, "because": "", **given}
 
 
-def _settings(given: Any) -> bool:
+def _is_settings(given: Any) -> bool:
     """Whether all settings of a question are known and legal."""
     legal: dict[str, Callable[[Any], bool]] = {
         "rate": lambda v: type(v) in (int, float) and v >= 0,

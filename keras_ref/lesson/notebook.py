@@ -7,7 +7,7 @@ from typing import Any
 from keras_ref.lesson.page import TABS, name_tab
 from keras_ref.lesson.recipe_table import RECIPES
 from keras_ref.lesson.words import Words, read_words
-from keras_ref.reports.escaping import markdown
+from keras_ref.reports.escaping import escape_markdown
 
 _IMPORTS = """\
 from keras_ref.inputs.targets import import_quietly, quiet_tensorflow
@@ -63,8 +63,8 @@ else:
     interact(push, **{name: FloatSlider(value, min=-3, max=3, step=0.01) for name, value in start.items()})"""
 
 _UNITS = """\
-sentences = tables.unit_sentences(lesson.units, lesson.epochs, words)
-Markdown('\\n'.join(f'- {markdown(sentence)}' for sentence in sentences) or words.say('book_no_units'))"""
+sentences = tables.describe_units(lesson.units, lesson.epochs, words)
+Markdown('\\n'.join(f'- {escape_markdown(sentence)}' for sentence in sentences) or words.say('book_no_units'))"""
 
 _WEIGHTS = """\
 epochs = sorted({0, min(1, lesson.epochs), lesson.epochs // 2, lesson.epochs})
@@ -73,14 +73,14 @@ HTML(tables.track_table(lesson.track, epochs, words))"""
 _LANDSCAPE = """\
 epoch = min(5, lesson.epochs)
 if lesson.landscapes:
-    figure = show(figures.landscape_figure(lesson, epoch=epoch, words=words))
+    figure = show(figures.plot_landscape(lesson, epoch=epoch, words=words))
 else:
     figure = words.say('landscape_one')
 figure"""
 
 _RATES = """\
 if lesson.rates:
-    figure = show(figures.trainings_figure(lesson.rates, words.say('rates_changed'), words))
+    figure = show(figures.plot_trainings(lesson.rates, words.say('rates_changed'), words))
 else:
     figure = words.say('book_schedule')
 figure"""
@@ -92,7 +92,7 @@ for listing in lesson.listings:
     print(listing.printed)"""
 
 
-def notebook(target: str, data: str = "", *, seed: int = 0, epochs: int, language: str = "en") -> Any:
+def build_notebook(target: str, data: str = "", *, seed: int = 0, epochs: int, language: str = "en") -> Any:
     """The notebook of a lesson, not yet run: its first cells compute the lesson, the others show parts of it.
 
     The arguments are those of keras_ref.lesson.make, and the language of the page; the same arguments give the same
@@ -102,7 +102,7 @@ def notebook(target: str, data: str = "", *, seed: int = 0, epochs: int, languag
 
     cells = [
         v4.new_markdown_cell(text) if kind == "text" else v4.new_code_cell(text)
-        for kind, text in _cells(target, data, seed=seed, epochs=epochs, words=read_words(language))
+        for kind, text in _list_cells(target, data, seed=seed, epochs=epochs, words=read_words(language))
     ]
     for i, one in enumerate(cells):
         one["id"] = f"cell-{i}"  # in place of nbformat's random identifiers
@@ -116,7 +116,7 @@ def notebook(target: str, data: str = "", *, seed: int = 0, epochs: int, languag
     )
 
 
-def _cells(target: str, data: str, *, seed: int, epochs: int, words: Words) -> list[tuple[str, str]]:
+def _list_cells(target: str, data: str, *, seed: int, epochs: int, words: Words) -> list[tuple[str, str]]:
     """(kind, text) of each cell; kind is "text" or "code"."""
     say = words.say
     note = f"\n\n> {say(f'note_{target}')}" if target in RECIPES else ""
@@ -124,11 +124,11 @@ def _cells(target: str, data: str, *, seed: int, epochs: int, words: Words) -> l
     heads = [f"## {i}. {name_tab(name, words)}\n\n" for i, name in enumerate(TABS, start=1)]
     make = f"lesson = make({target!r}{options})"
     return [
-        ("text", f"# {say('book_title', target=markdown(target))}{note}\n\n{say('book_lead')}"),
+        ("text", f"# {say('book_title', target=escape_markdown(target))}{note}\n\n{say('book_lead')}"),
         ("code", _IMPORTS),
         ("code", f"words = read_words({words.language!r})\n{make}\nHTML(lesson.summarize(words))"),
         ("text", heads[0] + say("book_forward")),
-        ("code", "HTML(tables.forward_tables(lesson.step, words))"),
+        ("code", "HTML(tables.build_forward_tables(lesson.step, words))"),
         ("text", say("book_walk")),
         ("code", "weight = lesson.steepest\nHTML(tables.walk(lesson.step, weight, hidden=False, words=words))"),
         ("text", say("book_all")),
@@ -138,20 +138,20 @@ def _cells(target: str, data: str, *, seed: int, epochs: int, words: Words) -> l
         ("code", _SLIDERS),
         ("text", heads[1] + say("book_epochs")),
         ("code", _UNITS),
-        ("code", "show(figures.loss_figure(lesson, words))"),
-        ("code", "weight = lesson.farthest\nshow(figures.weight_figure(lesson, weight, words=words))"),
-        ("code", "show(figures.slope_figure(lesson, weight, words=words))"),
+        ("code", "show(figures.plot_loss(lesson, words))"),
+        ("code", "weight = lesson.farthest\nshow(figures.plot_weight(lesson, weight, words=words))"),
+        ("code", "show(figures.plot_slope(lesson, weight, words=words))"),
         ("text", say("book_apart")),
-        ("code", "show(figures.difference_figure(lesson, weight, words=words))"),
+        ("code", "show(figures.plot_difference(lesson, weight, words=words))"),
         ("code", _WEIGHTS),
         ("text", heads[2] + say("book_landscape")),
         ("code", _LANDSCAPE),
         ("text", heads[3] + say("book_precision")),
-        ("code", "show(figures.precision_figure(lesson, lesson.steepest, words=words))"),
+        ("code", "show(figures.plot_precision(lesson, lesson.steepest, words=words))"),
         ("text", say("book_what_if")),
         ("code", _RATES),
-        ("code", "show(figures.trainings_figure(lesson.batches, words.say('batches_changed'), words))"),
-        ("code", "show(figures.trainings_figure(lesson.optimizers, words.say('optimizers_changed'), words))"),
+        ("code", "show(figures.plot_trainings(lesson.batches, words.say('batches_changed'), words))"),
+        ("code", "show(figures.plot_trainings(lesson.optimizers, words.say('optimizers_changed'), words))"),
         ("text", heads[4] + say("book_code")),
         ("code", _LISTINGS),
     ]

@@ -23,12 +23,21 @@ from keras_ref.lesson.captions import (
     write_comparisons,
     write_landscape_caption,
 )
-from keras_ref.lesson.lesson import Lesson, Listing, plain
+from keras_ref.lesson.lesson import Lesson, Listing, simplify
 from keras_ref.lesson.recipe_table import RECIPES
-from keras_ref.lesson.tables import cell, forward_tables, nudge_table, number, row, table, unit_sentences, walk
+from keras_ref.lesson.tables import (
+    build_cell,
+    build_forward_tables,
+    build_row,
+    build_table,
+    describe_units,
+    format_number,
+    nudge_table,
+    walk,
+)
 from keras_ref.lesson.what_if import Training
 from keras_ref.lesson.words import Words, phrase, read_words
-from keras_ref.reports.html import asset
+from keras_ref.reports.html import read_asset
 
 #: bytes that a page may have
 LIMIT = 6_000_000
@@ -49,7 +58,7 @@ SCRIPTS = (
 COLUMNS = ("nudged", "keras", "differ", "may", "slope", "autodiff", "differ", "may")
 
 
-def page(lesson: Lesson, *, language: str = "en", questions: Sequence[Mapping[str, Any]] = ()) -> str:
+def build_page(lesson: Lesson, *, language: str = "en", questions: Sequence[Mapping[str, Any]] = ()) -> str:
     """The page of a lesson: HTML text that needs no network and no server.
 
     language    of the page: one that assets/strings.….json is there for
@@ -63,24 +72,24 @@ def page(lesson: Lesson, *, language: str = "en", questions: Sequence[Mapping[st
             f"An exercise needs a network of the recipes' kind, which the page computes. Received: {lesson.name}. "
             "Make one of recipe1 or recipe2."
         )
-    template = Template(_lesson_asset("page.html"))
+    template = Template(_read_lesson_asset("page.html"))
     words = read_words(language)
     made = template.substitute(
         {name: escape(text) for name, text in words.texts.items()}
-        | _header(lesson, words)
-        | _epoch_parts(lesson, words)
-        | _training_parts(lesson, words)
-        | {f"figure_{name}": figure(name, caption, words) for name, caption in write_captions(lesson).items()}
-        | _live_parts(lesson, words, questions),
-        style=asset("style.css") + _lesson_asset("lesson.css"),
-        tabs=_tabs(lesson, words),
-        code=_code(lesson, words),
-        listings="".join(_listing(listing, words) for listing in lesson.listings),
-        records=_json(_shown_records(lesson, words)),
-        figures=_json(_specifications(lesson, words)),
-        plotly=_plotly(),
-        scripts="".join(f"<script>{_lesson_asset(name)}</script>\n" for name in SCRIPTS),
-        footer=words.html("page_footer", version=_version()),
+        | _build_header(lesson, words)
+        | _build_epoch_parts(lesson, words)
+        | _build_training_parts(lesson, words)
+        | {f"figure_{name}": build_figure(name, caption, words) for name, caption in write_captions(lesson).items()}
+        | _build_live_parts(lesson, words, questions),
+        style=read_asset("style.css") + _read_lesson_asset("lesson.css"),
+        tabs=_build_tabs(lesson, words),
+        code=_build_code(lesson, words),
+        listings="".join(_build_listing(listing, words) for listing in lesson.listings),
+        records=_write_json(_select_records(lesson, words)),
+        figures=_write_json(_collect_specifications(lesson, words)),
+        plotly=_read_plotly(),
+        scripts="".join(f"<script>{_read_lesson_asset(name)}</script>\n" for name in SCRIPTS),
+        footer=words.html("page_footer", version=_find_version()),
     )
     size = len(made.encode())
     if size > LIMIT:
@@ -94,13 +103,13 @@ def page(lesson: Lesson, *, language: str = "en", questions: Sequence[Mapping[st
 # Parts of the template ------------------------------------------------------------------------------------------------
 
 
-def _header(lesson: Lesson, words: Words) -> dict[str, str]:
+def _build_header(lesson: Lesson, words: Words) -> dict[str, str]:
     note = words.html(lesson.note)
     return {
         "title": words.html(lesson.title),
         "note": note if note.endswith(".") else note + ".",
         "note_class": "note warn" if lesson.name == "recipe2" else "note",
-        "units_note": _units_note(lesson, words),
+        "units_note": _build_units_note(lesson, words),
         "intro": words.html(
             "page_intro",
             mine=f'<b class="mine">{words.html("side_nudged")}</b>',
@@ -111,23 +120,23 @@ def _header(lesson: Lesson, words: Words) -> dict[str, str]:
     }
 
 
-def _loss(side: str, name: str, value: float | None, words: Words) -> str:
+def _build_loss(side: str, name: str, value: float | None, words: Words) -> str:
     """A loss with the colour of its side; page.js fills in one without a value."""
     data = "" if value is None else f' data-value="{value!r}"'
-    shown = "" if value is None else number(value, words=words)
+    shown = "" if value is None else format_number(value, words=words)
     return f'<b class="n {side}" id="{name}"{data}>{shown}</b>'
 
 
-def _epoch_parts(lesson: Lesson, words: Words) -> dict[str, str]:
+def _build_epoch_parts(lesson: Lesson, words: Words) -> dict[str, str]:
     """The first tab: one epoch, step by step."""
     step = lesson.step
     return {
-        "model": _model(lesson, words),
-        "forward": forward_tables(step, words),
+        "model": _build_model(lesson, words),
+        "forward": build_forward_tables(step, words),
         "step_loss": words.html(
             "step_loss_all" if step.sample_losses is None else "step_loss_mean",
-            mine=_loss("mine", "first-loss", step.loss, words),
-            theirs=_loss("theirs", "first-keras-loss", step.keras_loss, words),
+            mine=_build_loss("mine", "first-loss", step.loss, words),
+            theirs=_build_loss("theirs", "first-keras-loss", step.keras_loss, words),
         ),
         "entries": "".join(
             f'<option value="{i}">{escape(label)}</option>' for i, label in enumerate(lesson.track.labels)
@@ -138,24 +147,24 @@ def _epoch_parts(lesson: Lesson, words: Words) -> dict[str, str]:
     }
 
 
-def _training_parts(lesson: Lesson, words: Words) -> dict[str, str]:
+def _build_training_parts(lesson: Lesson, words: Words) -> dict[str, str]:
     """The other tabs with numbers: epochs, landscape, what if."""
     empty = ['<td class="n"></td>'] * len(COLUMNS)
-    rows = (row(label, empty) for label in lesson.track.labels)
+    rows = (build_row(label, empty) for label in lesson.track.labels)
     head = (words.say("nudges_weight"), *(words.say(f"column_{name}") for name in COLUMNS))
     return {
         "units_text": words.html("epochs_units" if lesson.units else "epochs_no_units"),
-        "units": _units(lesson, words),
+        "units": _build_units(lesson, words),
         "epochs": str(lesson.epochs),
         "epochs_losses": words.html(
             "epochs_loss",
-            mine=_loss("mine", "loss-nudged", None, words),
-            theirs=_loss("theirs", "loss-keras", None, words),
+            mine=_build_loss("mine", "loss-nudged", None, words),
+            theirs=_build_loss("theirs", "loss-keras", None, words),
         ),
-        "epoch_table": table(words.say("epochs_caption"), head, rows),
-        "landscape": _landscapes(lesson, words),
-        "best": _best(lesson, words),
-        "runs": "".join(_comparison(comparison, words) for comparison in write_comparisons(lesson, words)),
+        "epoch_table": build_table(words.say("epochs_caption"), head, rows),
+        "landscape": _build_landscapes(lesson, words),
+        "best": _describe_best(lesson, words),
+        "runs": "".join(_build_comparison(comparison, words) for comparison in write_comparisons(lesson, words)),
     }
 
 
@@ -164,7 +173,7 @@ def name_tab(name: str, words: Words) -> str:
     return words.say(f"tab_{name.replace('-', '_')}")
 
 
-def _tabs(lesson: Lesson, words: Words) -> str:
+def _build_tabs(lesson: Lesson, words: Words) -> str:
     own = [("live", words.html("tab_live"))] if lesson.live else []
     tabs = [*own, *((name, f"{i}. {escape(name_tab(name, words))}") for i, name in enumerate(TABS, start=1))]
     return "".join(
@@ -174,25 +183,25 @@ def _tabs(lesson: Lesson, words: Words) -> str:
     )
 
 
-def _live_parts(lesson: Lesson, words: Words, questions: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+def _build_live_parts(lesson: Lesson, words: Words, questions: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     """The part that computes in the page, where it can; and the drawing of the network where it cannot."""
     escaped = {name: escape(text) for name, text in words.texts.items()}
-    live = Template(_lesson_asset("live.html")).substitute(escaped) if lesson.live else ""
-    record = {**plain(lesson.live), "exercise": list(questions)} if lesson.live else None
-    drawn = "" if lesson.live else _drawing(lesson, escaped)
+    live = Template(_read_lesson_asset("live.html")).substitute(escaped) if lesson.live else ""
+    record = {**simplify(lesson.live), "exercise": list(questions)} if lesson.live else None
+    drawn = "" if lesson.live else _build_drawing(lesson, escaped)
     return {
         "language": escaped["language"],
         "live": live,
         "drawing": drawn,
-        "live_record": _json(record),
-        "strings": _json(dict(words.texts)),
+        "live_record": _write_json(record),
+        "strings": _write_json(dict(words.texts)),
         "projector": f'<button id="projector" type="button" aria-pressed="false">{escaped["projector"]}</button>'
         * bool(lesson.live),
         "step_hidden": " hidden" * bool(lesson.live),
     }
 
 
-def _drawing(lesson: Lesson, strings: Mapping[str, str]) -> str:
+def _build_drawing(lesson: Lesson, strings: Mapping[str, str]) -> str:
     if not lesson.network:
         return f"<p>{strings['drawing_too_large']}</p>"
     return (
@@ -202,7 +211,7 @@ def _drawing(lesson: Lesson, strings: Mapping[str, str]) -> str:
     )
 
 
-def figure(
+def build_figure(
     name: str, caption: Caption, words: Words, *, tall: bool = False, scene: bool = False, hidden: bool = False
 ) -> str:
     """A figure: plot, caption and, unless it is a landscape (`scene`), its numbers as a table."""
@@ -216,7 +225,7 @@ def figure(
     )
 
 
-def _model(lesson: Lesson, words: Words) -> str:
+def _build_model(lesson: Lesson, words: Words) -> str:
     def code(text: str) -> str:
         return f"<code>{escape(text)}</code>"
 
@@ -229,7 +238,7 @@ def _model(lesson: Lesson, words: Words) -> str:
     )
 
 
-def _units_note(lesson: Lesson, words: Words) -> str:
+def _build_units_note(lesson: Lesson, words: Words) -> str:
     """A line at the top where units die; recipe 2 has a note of its own about that."""
     if not lesson.units or lesson.name == "recipe2":
         return ""
@@ -237,24 +246,24 @@ def _units_note(lesson: Lesson, words: Words) -> str:
     return f'<p class="note warn">{words.html("note_units", names=names)}</p>'
 
 
-def _units(lesson: Lesson, words: Words) -> str:
-    sentences = unit_sentences(lesson.units, lesson.epochs, words)
+def _build_units(lesson: Lesson, words: Words) -> str:
+    sentences = describe_units(lesson.units, lesson.epochs, words)
     return f'<ul class="units">{"".join(f"<li>{escape(s)}</li>" for s in sentences)}</ul>' if sentences else ""
 
 
-def _code(lesson: Lesson, words: Words) -> str:
+def _build_code(lesson: Lesson, words: Words) -> str:
     model = "" if lesson.name in RECIPES else words.html("code_model", name=escape(lesson.name))
     return words.html("code_text", model=model)
 
 
-def _landscapes(lesson: Lesson, words: Words) -> str:
+def _build_landscapes(lesson: Lesson, words: Words) -> str:
     if not lesson.landscapes:
         return f"<p>{words.html('landscape_one')}</p>"
     pairs = [phrase("landscape_pair", first=scene.first, second=scene.second) for scene in lesson.landscapes]
     options = "".join(f'<option value="{i}">{words.html(pair)}</option>' for i, pair in enumerate(pairs))
     choice = f'<label>{words.html("landscape_choice")} <select id="pair">{options}</select></label>'
     scenes = "".join(
-        figure(
+        build_figure(
             f"landscape-{i}",
             Caption(pair, write_landscape_caption(lesson, scene)),
             words,
@@ -273,45 +282,45 @@ def _landscapes(lesson: Lesson, words: Words) -> str:
     )
 
 
-def _best(lesson: Lesson, words: Words) -> str:
+def _describe_best(lesson: Lesson, words: Words) -> str:
     rows = (
-        row(
+        build_row(
             words.say(one.scheme),
-            [cell(float(one.best[lesson.steepest]), 3, words=words), '<td class="n"></td>'],
+            [build_cell(float(one.best[lesson.steepest]), 3, words=words), '<td class="n"></td>'],
         )
         for one in lesson.precisions
     )
     head = [words.say(f"precision_{name}") for name in ("scheme", "best_h", "error")]
-    return table(words.say("precision_best"), head, rows)
+    return build_table(words.say("precision_best"), head, rows)
 
 
-def _comparison(comparison: Comparison, words: Words) -> str:
+def _build_comparison(comparison: Comparison, words: Words) -> str:
     """A figure of trainings with one thing changed, and a table of where each ends."""
     spread = comparison.name == "batches"
     rows = (
-        row(
+        build_row(
             words.say(training.label),
             [
-                cell(float(training.losses[-1]), 6, words=words),
-                *([cell(training.spread, 3, words=words)] if spread else []),
-                f"<td>{_ended(training, words)}</td>",
+                build_cell(float(training.losses[-1]), 6, words=words),
+                *([build_cell(training.spread, 3, words=words)] if spread else []),
+                f"<td>{_describe_end(training, words)}</td>",
             ],
         )
         for training in comparison.trainings
     )
     spreads = [words.say("trainings_spread")] if spread else []
     head = (words.say(comparison.changed), words.say("trainings_last"), *spreads, "")
-    ends = table(words.say("trainings_ends", changed=comparison.changed), head, rows)
-    return f"<div>{figure(comparison.name, comparison.caption, words)}{ends}</div>"
+    ends = build_table(words.say("trainings_ends", changed=comparison.changed), head, rows)
+    return f"<div>{build_figure(comparison.name, comparison.caption, words)}{ends}</div>"
 
 
-def _ended(training: Training, words: Words) -> str:
+def _describe_end(training: Training, words: Words) -> str:
     if training.diverged:
         return words.html("trainings_stopped", epoch=str(training.diverged))
     return words.html("trainings_higher") if training.higher else ""
 
 
-def _listing(one: Listing, words: Words) -> str:
+def _build_listing(one: Listing, words: Words) -> str:
     return (
         f'<section><h3>{words.html(one.title)}</h3><pre tabindex="0">{escape(one.source)}</pre>'
         f'<h4>{words.html("code_printed")}</h4><pre tabindex="0">{escape(one.printed)}</pre></section>'
@@ -321,23 +330,23 @@ def _listing(one: Listing, words: Words) -> str:
 # Data and files in the page -------------------------------------------------------------------------------------------
 
 
-def _lesson_asset(name: str) -> str:
+def _read_lesson_asset(name: str) -> str:
     return (files("keras_ref.lesson") / "assets" / name).read_text(encoding="utf-8")
 
 
-def _plotly() -> str:
+def _read_plotly() -> str:
     """Plotly's own bundle, compressed, as base64: the page unpacks it, and stays small enough to be mailed."""
     from plotly.offline import get_plotlyjs
 
     return base64.b64encode(gzip.compress(get_plotlyjs().encode("utf-8"), 9, mtime=0)).decode("ascii")
 
 
-def _json(value: Any) -> str:
+def _write_json(value: Any) -> str:
     """JSON in which no text can end the script element that holds it."""
     return json.dumps(value, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
 
 
-def _shown_records(lesson: Lesson, words: Words) -> dict[str, Any]:
+def _select_records(lesson: Lesson, words: Words) -> dict[str, Any]:
     """The records that page.js reads: without programs, tables, landscape heights and trainings, which are elsewhere.
 
     Errors are rounded to 6 digits: they are shown with 3, and the page stays small.
@@ -359,26 +368,26 @@ def _shown_records(lesson: Lesson, words: Words) -> dict[str, Any]:
     }
 
 
-def _specifications(lesson: Lesson, words: Words) -> dict[str, Any]:
+def _collect_specifications(lesson: Lesson, words: Words) -> dict[str, Any]:
     """{id of a figure: its Plotly specification}."""
     farthest = lesson.farthest
     specifications = {
-        "loss": figures.loss_figure(lesson, words),
-        "weight": figures.weight_figure(lesson, farthest, words=words),
-        "slope": figures.slope_figure(lesson, farthest, words=words),
-        "difference": figures.difference_figure(lesson, farthest, words=words),
-        "precision": figures.precision_figure(lesson, lesson.steepest, words=words),
+        "loss": figures.plot_loss(lesson, words),
+        "weight": figures.plot_weight(lesson, farthest, words=words),
+        "slope": figures.plot_slope(lesson, farthest, words=words),
+        "difference": figures.plot_difference(lesson, farthest, words=words),
+        "precision": figures.plot_precision(lesson, lesson.steepest, words=words),
     }
     for i, scene in enumerate(lesson.landscapes):
         length = {"lengths": figures.nudge_lengths(scene, lesson.nudge)}
-        specifications[f"landscape-{i}"] = figures.landscape_figure(lesson, i, words=words) | length
+        specifications[f"landscape-{i}"] = figures.plot_landscape(lesson, i, words=words) | length
     for comparison in write_comparisons(lesson, words):
         trainings, changed = comparison.trainings, words.say(comparison.changed)
-        specifications[comparison.name] = figures.trainings_figure(trainings, changed, words)
+        specifications[comparison.name] = figures.plot_trainings(trainings, changed, words)
     return specifications
 
 
-def _version() -> str:
+def _find_version() -> str:
     try:
         return version("gradtwin")
     except PackageNotFoundError:

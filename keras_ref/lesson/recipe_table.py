@@ -35,7 +35,7 @@ class RecipeRow:
         return self.nudged - self.keras
 
 
-def keras_model(weights: Sequence[Any]) -> keras.Model:
+def build_keras_model(weights: Sequence[Any]) -> keras.Model:
     """The equivalent Keras model in float64: Dense layers with ReLU between, compiled with SGD(0.01) and mse."""
     arrays = [np.asarray(w, dtype=float) for w in weights]
     kernels = arrays[::2]
@@ -52,7 +52,7 @@ def keras_model(weights: Sequence[Any]) -> keras.Model:
 def train_keras(weights: Sequence[Any], epochs: int) -> list[Array]:
     """The weights after `epochs` full-batch steps of Keras's own train_step."""
     x, y = np.asarray(recipe.INPUTS, dtype=float), np.asarray(recipe.OUTPUTS, dtype=float)
-    model = keras_model(weights)
+    model = build_keras_model(weights)
     with in_float64(model):
         model.optimizer.learning_rate.assign(recipe.LEARNING_RATE)  # SGD keeps it in float32, which cannot hold 0.01
         model.run_eagerly = True

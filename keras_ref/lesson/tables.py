@@ -25,19 +25,19 @@ _NUDGE_COLUMNS = (
 )
 
 
-def number(value: float | None, digits: int = DIGITS, *, sign: bool = False, words: Words = ENGLISH) -> str:
+def format_number(value: float | None, digits: int = DIGITS, *, sign: bool = False, words: Words = ENGLISH) -> str:
     """A number as it is shown, with so many significant digits."""
     if value is None or value != value or abs(value) == float("inf"):
         return words.say("not_finite")
     return f"{value:{'+' if sign else ''}.{digits}g}" if value else "0"
 
 
-def cell(value: float, digits: int = DIGITS, *, words: Words = ENGLISH) -> str:
+def build_cell(value: float, digits: int = DIGITS, *, words: Words = ENGLISH) -> str:
     """A table cell with a number: rounded for the reader, unrounded in data-value."""
-    return f'<td class="n" data-value="{float(value)!r}">{number(value, digits, words=words)}</td>'
+    return f'<td class="n" data-value="{float(value)!r}">{format_number(value, digits, words=words)}</td>'
 
 
-def table(caption: str, head: Sequence[str], rows: Iterable[str], *, label: str = "") -> str:
+def build_table(caption: str, head: Sequence[str], rows: Iterable[str], *, label: str = "") -> str:
     """A table that scrolls by itself where it is wider than the screen, also by keyboard."""
     columns = "".join(f'<th scope="col">{escape(name)}</th>' for name in head)
     return (
@@ -47,45 +47,45 @@ def table(caption: str, head: Sequence[str], rows: Iterable[str], *, label: str 
     )
 
 
-def row(name: str, cells: Iterable[str]) -> str:
+def build_row(name: str, cells: Iterable[str]) -> str:
     """A row of a table with its heading."""
     return f'<tr><th scope="row">{escape(name)}</th>{"".join(cells)}</tr>'
 
 
-def tensor_table(tensor: Tensor, words: Words) -> str:
+def build_tensor_table(tensor: Tensor, words: Words) -> str:
     """One array of the forward pass: a row per sample."""
     shape = " × ".join(map(str, tensor.shape))
     units = range(tensor.rows.shape[1])
     # the index as in the name of a weight, kernel[0, 2]; and the number by which the sentences name the unit
     values = [words.say("tensor_unit", number=i + 1, index=i) for i in units]
     head = [words.say("tensor_sample"), *(values if len(units) > 1 else [words.say("tensor_value")])]
-    rows = (row(str(i + 1), (cell(v, words=words) for v in values)) for i, values in enumerate(tensor.rows))
-    return table(words.say("tensor_table", name=tensor.name, shape=shape, meaning=tensor.meaning), head, rows)
+    rows = (build_row(str(i + 1), (build_cell(v, words=words) for v in values)) for i, values in enumerate(tensor.rows))
+    return build_table(words.say("tensor_table", name=tensor.name, shape=shape, meaning=tensor.meaning), head, rows)
 
 
-def forward_tables(step: Step, words: Words = ENGLISH) -> str:
+def build_forward_tables(step: Step, words: Words = ENGLISH) -> str:
     """The forward pass, array after array, and the loss of each sample."""
-    parts = [tensor_table(tensor, words) for tensor in step.tensors]
+    parts = [build_tensor_table(tensor, words) for tensor in step.tensors]
     if step.sample_losses is not None:
-        rows = (row(str(i + 1), [cell(v, words=words)]) for i, v in enumerate(step.sample_losses))
+        rows = (build_row(str(i + 1), [build_cell(v, words=words)]) for i, v in enumerate(step.sample_losses))
         head = [words.say("tensor_sample"), words.say("axis_loss")]
-        parts.append(table(words.say("tensor_losses"), head, rows))
+        parts.append(build_table(words.say("tensor_losses"), head, rows))
     return f'<div class="tensors">{"".join(parts)}</div>'
 
 
 def nudge_table(step: Step, words: Words = ENGLISH) -> str:
     """Every weight of the first epoch: its slope by nudging and by back-propagation, and its value after the update."""
     columns = [words.say(f"nudges_{name}") for name in _NUDGE_COLUMNS]
-    return table(words.say("nudges_caption"), columns, (_nudge_row(nudge, words) for nudge in step.nudges))
+    return build_table(words.say("nudges_caption"), columns, (_nudge_row(nudge, words) for nudge in step.nudges))
 
 
 def _nudge_row(n: Nudge, words: Words) -> str:
     def cells(*values: float, digits: int = DIGITS) -> list[str]:
-        return [cell(value, digits, words=words) for value in values]
+        return [build_cell(value, digits, words=words) for value in values]
 
     values = cells(n.weight, n.change, n.slope, n.autodiff)
     errors = cells(n.difference, n.explained, n.allowed, digits=3)
-    return row(n.label, [*values, *errors, *cells(n.updated, n.keras_updated)])
+    return build_row(n.label, [*values, *errors, *cells(n.updated, n.keras_updated)])
 
 
 def walk(step: Step, index: int, *, hidden: bool = True, words: Words = ENGLISH) -> str:
@@ -93,7 +93,7 @@ def walk(step: Step, index: int, *, hidden: bool = True, words: Words = ENGLISH)
     n = step.nudges[index]
 
     def value(name: str, x: float, digits: int = DIGITS, *, sign: bool = False) -> str:
-        shown = number(x, digits, sign=sign, words=words)
+        shown = format_number(x, digits, sign=sign, words=words)
         return f'<b class="n" data-name="{name}" data-value="{x!r}">{shown}</b>'
 
     sentences: dict[str, dict[str, str]] = {
@@ -137,18 +137,20 @@ def track_table(track: Track, epochs: Sequence[int], words: Words = ENGLISH) -> 
     """Every weight after these numbers of epochs, nudged and by Keras."""
     sides = [words.say(f"track_{side}", epoch=e) for e in epochs for side in ("nudged", "keras")]
     rows = (
-        row(label, [cell(a[e, i], words=words) for e in epochs for a in (track.weights, track.keras_weights)])
+        build_row(
+            label, [build_cell(a[e, i], words=words) for e in epochs for a in (track.weights, track.keras_weights)]
+        )
         for i, label in enumerate(track.labels)
     )
-    return table(words.say("track_caption"), [words.say("nudges_weight"), *sides], rows)
+    return build_table(words.say("track_caption"), [words.say("nudges_weight"), *sides], rows)
 
 
-def unit_sentences(units: Iterable[Unit], epochs: int, words: Words = ENGLISH) -> list[str]:
+def describe_units(units: Iterable[Unit], epochs: int, words: Words = ENGLISH) -> list[str]:
     """A sentence for each ReLU unit that dies in a training of so many epochs."""
-    return [words.say(_unit_sentence(unit, epochs)) for unit in units]
+    return [words.say(_describe_unit(unit, epochs)) for unit in units]
 
 
-def _unit_sentence(unit: Unit, epochs: int) -> Phrase:
+def _describe_unit(unit: Unit, epochs: int) -> Phrase:
     born, stays = ("start" if unit.since == 0 else "dies"), ("stays" if unit.until < 0 else "until")
     values = {"unit": unit.name, "since": unit.since, "until": unit.until, "last": epochs}
     return phrase(f"unit_{born}_{stays}", **values)

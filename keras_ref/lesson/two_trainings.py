@@ -9,16 +9,16 @@ from typing import Any
 
 import numpy as np
 
-from keras_ref.comparison.autodiff import Autodiff, autodiff_at
+from keras_ref.comparison.autodiff import Autodiff, run_autodiff
 from keras_ref.evaluation.float64 import in_float64
 from keras_ref.evaluation.loss_function import Data, LossFunction
-from keras_ref.lesson.lesson_model import LessonModel, fresh_optimizer, take
+from keras_ref.lesson.lesson_model import LessonModel, make_optimizer, take
 from scratch.arrays import Array
-from scratch.differences import SAFETY, UNIT, Estimate, Forward, Scheme, taken
+from scratch.differences import SAFETY, UNIT, Estimate, Forward, Scheme, measure_step
 from scratch.gradient import Nudges, numeric_gradient
 from scratch.optimizers.base import Optimizer, State
 from scratch.recipe import NUDGE
-from scratch.training import apply_step, batches
+from scratch.training import apply_step, split_batches
 
 Weights = Mapping[str, Array]
 #: a training whose loss is this many times the first one is stopped, as diverging
@@ -51,7 +51,7 @@ def measure_slopes_alone(lesson_model: LessonModel, weights: Weights, x: Any, y:
         nudges, found = Nudges(lesson_model.objective, weights, x, y, training=True), {}
         for name in lesson_model.trained:
             value = np.asarray(weights[name], dtype=float)
-            step = taken(value.ravel(), np.full(value.size, NUDGE))
+            step = measure_step(value.ravel(), np.full(value.size, NUDGE))
             nudged = nudges.losses(name, np.arange(value.size), step[None])[0]
             found[name] = ((nudged - nudges.base) / step).reshape(value.shape)
     return found
@@ -68,7 +68,7 @@ def measure_book_slopes(lesson_model: LessonModel, weights: Weights, noise: floa
         found = {}
         for name in lesson_model.trained:
             value = np.asarray(weights[name], dtype=float)
-            h = taken(value.ravel(), np.full(value.size, NUDGE))
+            h = measure_step(value.ravel(), np.full(value.size, NUDGE))
             back, ahead, twice = nudges.losses(name, np.arange(value.size), np.stack([-h, h, 2 * h]))
             slope = (ahead - nudges.base) / h
             second = (ahead - 2 * nudges.base + back) / h / 2
@@ -133,7 +133,7 @@ def train_by_nudging(
 
     def train_epoch(weights: Weights) -> Weights:
         nonlocal state
-        for index in batches(lesson_model.samples, batch_size, generator=generator):
+        for index in split_batches(lesson_model.samples, batch_size, generator=generator):
             x, y = take(lesson_model.x, index), take(lesson_model.y, index)
             gradients = (
                 measure_slopes_alone(lesson_model, weights, x, y)
@@ -165,18 +165,18 @@ class KerasTraining:
 
     def gradient(self, weights: Weights) -> dict[str, Array]:
         """Autodiff's gradient of the loss of all samples; zeros where autodiff returns None."""
-        return self._by_name(self.probe.gradient("function", at=self.named(weights)), weights)
+        return self._rename_values(self.probe.gradient("function", at=self.named(weights)), weights)
 
     def gradient_with_rounding(self, weights: Weights) -> tuple[dict[str, Array], dict[str, Array]]:
         """The gradient and its rounding error."""
-        found: Autodiff = autodiff_at(self.probe, self.named(weights), mode="function")
-        return self._by_name(found.gradient, weights), self._by_name(found.rounding, weights)
+        found: Autodiff = run_autodiff(self.probe, self.named(weights), mode="function")
+        return self._rename_values(found.gradient, weights), self._rename_values(found.rounding, weights)
 
     def loss(self) -> float:
         """The loss of all samples at the start, as Keras computes it."""
         return float(self.probe.directional({}, np.zeros(1), at=self.named(self.lesson_model.weights))[0])
 
-    def _by_name(self, values: Mapping[str, Any], weights: Weights) -> dict[str, Array]:
+    def _rename_values(self, values: Mapping[str, Any], weights: Weights) -> dict[str, Array]:
         """Values under the probe's names, put under the twin's names."""
         found = [
             np.zeros_like(here) if values[path] is None else np.asarray(values[path])
@@ -189,7 +189,7 @@ class KerasTraining:
         lesson_model = self.lesson_model
 
         def train_epoch(_: Weights) -> Weights:
-            for index in batches(lesson_model.samples, batch_size, generator=None):
+            for index in split_batches(lesson_model.samples, batch_size, generator=None):
                 batch = Data(take(lesson_model.x, index), take(lesson_model.y, index)).tensors()
                 self.model.train_step((batch.x, batch.y))
             return {name: np.array(v.numpy(), dtype=float) for name, v in lesson_model.variables.items()}
@@ -200,7 +200,7 @@ class KerasTraining:
 @contextmanager
 def keras_training(lesson_model: LessonModel) -> Iterator[KerasTraining]:
     """Prepare the Keras model for the time of a `with` block; afterwards the model is what it was."""
-    model, optimizer = lesson_model.keras_model, fresh_optimizer(lesson_model)
+    model, optimizer = lesson_model.keras_model, make_optimizer(lesson_model)
     with in_float64(model, optimizer):
         rate = getattr(lesson_model.optimizer, "learning_rate", None)
         if isinstance(rate, float):
@@ -232,7 +232,7 @@ class Track:
     slopes, gradients        nudged at the twin's weights; autodiff at Keras's weights
     same_point               autodiff at the twin's weights: what `slopes` is compared with
     slope_allowed            truncation + rounding of both, at the twin's weights
-    weight_allowed           how far the weights may be apart, see _allowed_after_step
+    weight_allowed           how far the weights may be apart, see _allow_after_step
     losses, keras_losses     (epochs + 1,)
     diverged                 the epoch after which either training was stopped as diverging, 0 if none was
     """
@@ -319,24 +319,24 @@ def record_trainings(lesson_model: LessonModel, keras_side: KerasTraining, *, ep
         gradients=column("beyond"),
         same_point=column("exact"),
         slope_allowed=column("error"),
-        weight_allowed=_allowed_weight_differences(lesson_model, points),
+        weight_allowed=_allow_weight_differences(lesson_model, points),
         losses=np.array(nudged.losses[:count]),
         keras_losses=np.array(beside.losses[:count]),
         diverged=nudged.diverged or beside.diverged,
     )
 
 
-def _allowed_weight_differences(lesson_model: LessonModel, points: list[_Point]) -> Array:
+def _allow_weight_differences(lesson_model: LessonModel, points: list[_Point]) -> Array:
     """(epochs + 1, entries): 0 at the start, then what each step allows."""
     start = lesson_model.optimizer.init({n: lesson_model.weights[n] for n in lesson_model.trained})
     states, allowed = (start, start), [np.zeros(len(lesson_model.labels))]
     for point in points[:-1]:
-        bound, states = _allowed_after_step(lesson_model, point, states)
+        bound, states = _allow_after_step(lesson_model, point, states)
         allowed.append(bound)
     return np.array(allowed)
 
 
-def _allowed_after_step(
+def _allow_after_step(
     lesson_model: LessonModel, point: _Point, states: tuple[State, State]
 ) -> tuple[Array, tuple[State, State]]:
     """How far both trainings may be apart after the step from `point`, and both optimizers' states after it.

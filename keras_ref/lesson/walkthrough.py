@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from keras_ref.lesson.lesson_model import LessonModel, label_of, take
+from keras_ref.lesson.lesson_model import LessonModel, make_label, take
 from keras_ref.lesson.two_trainings import KerasTraining, Track
 from keras_ref.lesson.words import Phrase, phrase
-from keras_ref.reports.escaping import printable
+from keras_ref.reports.escaping import make_printable
 from scratch.arrays import Array
-from scratch.differences import taken
+from scratch.differences import measure_step
 from scratch.gradient import Nudges
 from scratch.layers.core import Dense
 from scratch.losses.regression import MeanSquaredError
@@ -100,46 +100,53 @@ def walk_through(lesson_model: LessonModel, keras_side: KerasTraining, track: Tr
     """The first epoch of two recorded trainings."""
     run = lesson_model.model.run(lesson_model.weights, lesson_model.x, training=True)
     return Step(
-        tensors=tuple(_tensors(lesson_model, run)),
+        tensors=tuple(_list_tensors(lesson_model, run)),
         sample_losses=_sample_losses(lesson_model),
         loss=float(track.losses[0]),
         keras_loss=keras_side.loss(),
-        nudges=_nudges(lesson_model, track),
+        nudges=_show_nudges(lesson_model, track),
     )
 
 
-def _tensors(lesson_model: LessonModel, run: Run) -> list[Tensor]:
-    found = [_tensor(_text(name), phrase("meaning_data"), run.tensors[name]) for name in lesson_model.model.inputs]
+def _list_tensors(lesson_model: LessonModel, run: Run) -> list[Tensor]:
+    found = [
+        _show_tensor(_make_phrase(name), phrase("meaning_data"), run.tensors[name])
+        for name in lesson_model.model.inputs
+    ]
     for call in lesson_model.model.calls:
         layer = lesson_model.model.layers[call.layer]
         outputs = [run.tensors[name] for name in call.outputs]
         if not isinstance(layer, Dense):
-            found += [_tensor(_text(call.layer), _text(type(layer).__name__), output) for output in outputs]
+            found += [
+                _show_tensor(_make_phrase(call.layer), _make_phrase(type(layer).__name__), output) for output in outputs
+            ]
             continue
-        product = _text("x · kernel + bias" if layer.use_bias else "x · kernel")
+        product = _make_phrase("x · kernel + bias" if layer.use_bias else "x · kernel")
         if layer.activation == "linear":
-            found.append(_tensor(_text(call.layer), product, outputs[0]))
+            found.append(_show_tensor(_make_phrase(call.layer), product, outputs[0]))
             continue
         inputs = [run.tensors[name] for name in call.inputs]
         before = replace(layer, activation="linear").forward(weights_of(lesson_model.weights, call.layer), *inputs)
-        activation = printable(str(layer.activation))
-        before_name = phrase("tensor_before", layer=printable(call.layer), activation=activation)
-        found.append(_tensor(before_name, product, before))
-        found.append(_tensor(_text(call.layer), phrase("meaning_activation", activation=activation), outputs[0]))
+        activation = make_printable(str(layer.activation))
+        before_name = phrase("tensor_before", layer=make_printable(call.layer), activation=activation)
+        found.append(_show_tensor(before_name, product, before))
+        found.append(
+            _show_tensor(_make_phrase(call.layer), phrase("meaning_activation", activation=activation), outputs[0])
+        )
     targets = lesson_model.y if isinstance(lesson_model.y, list) else [lesson_model.y]
     names = [phrase("tensor_target_of", number=i + 1) for i in range(len(targets))]
     return found + [
-        _tensor(name, phrase("meaning_target"), np.asarray(target))
+        _show_tensor(name, phrase("meaning_target"), np.asarray(target))
         for name, target in zip(names if len(targets) > 1 else [phrase("tensor_target")], targets, strict=True)
     ]
 
 
-def _text(text: str) -> Phrase:
+def _make_phrase(text: str) -> Phrase:
     """A name or a formula, which is the same in every language."""
-    return phrase("plain", text=printable(text))
+    return phrase("plain", text=make_printable(text))
 
 
-def _tensor(name: Phrase, meaning: Phrase, value: Any) -> Tensor:
+def _show_tensor(name: Phrase, meaning: Phrase, value: Any) -> Tensor:
     value = np.asarray(value)
     return Tensor(name, meaning, value.shape, value.reshape(len(value), -1).astype(float))
 
@@ -173,12 +180,12 @@ def measure_curvature_error(lesson_model: LessonModel, step: float) -> Array:
     return np.concatenate(found)
 
 
-def _nudges(lesson_model: LessonModel, track: Track) -> tuple[Nudge, ...]:
+def _show_nudges(lesson_model: LessonModel, track: Track) -> tuple[Nudge, ...]:
     nudges = Nudges(lesson_model.objective, lesson_model.weights, lesson_model.x, lesson_model.y, training=True)
     found: list[Nudge] = []
     for name in lesson_model.trained:
         value = lesson_model.weights[name]
-        step = taken(value.ravel(), np.full(value.size, NUDGE))
+        step = measure_step(value.ravel(), np.full(value.size, NUDGE))
         ahead, behind = nudges.losses(name, np.arange(value.size), np.stack([step, -step]))
         for i, entry in enumerate(np.ndindex(value.shape)):
             at = len(found)
@@ -187,7 +194,7 @@ def _nudges(lesson_model: LessonModel, track: Track) -> tuple[Nudge, ...]:
             allowed = float(track.slope_allowed[0, at])
             found.append(
                 Nudge(
-                    label=label_of(name, entry, value.shape),
+                    label=make_label(name, entry, value.shape),
                     weight=float(value[entry]),
                     step=float(step[i]),
                     loss=float(nudges.base),
@@ -227,11 +234,11 @@ def explain_difference(
         return phrase("why_flat")
     if abs(explained) <= allowed * 1e-3 and abs(slope - autodiff) <= allowed:
         return phrase("why_straight")
-    closed = _closed_form(lesson_model, name, step)
+    closed = _find_closed_form(lesson_model, name, step)
     return phrase("why_curved") if closed is None else phrase("why_parabola", closed=closed)
 
 
-def _closed_form(lesson_model: LessonModel, name: str, step: float) -> str | None:
+def _find_closed_form(lesson_model: LessonModel, name: str, step: float) -> str | None:
     """The error in closed form, where the loss is mean((w·x + b - y)²): half its second derivative times h.
 
     That is h · mean(x²) for the weight and h for the bias. None for any other network.
@@ -253,7 +260,7 @@ def find_dead_units(lesson_model: LessonModel, path: Iterable[Mapping[str, Array
     """The ReLU units that are 0 for all samples somewhere on a path of weights, each with its epochs."""
     states: dict[Phrase, list[bool]] = {}
     for weights in path:
-        for name, dead in _dead(lesson_model, weights).items():
+        for name, dead in _find_dead(lesson_model, weights).items():
             states.setdefault(name, []).append(dead)
     found = []
     for name, was_dead in states.items():
@@ -268,7 +275,7 @@ def find_dead_units(lesson_model: LessonModel, path: Iterable[Mapping[str, Array
     return tuple(found)
 
 
-def _dead(lesson_model: LessonModel, weights: Mapping[str, Array]) -> dict[Phrase, bool]:
+def _find_dead(lesson_model: LessonModel, weights: Mapping[str, Array]) -> dict[Phrase, bool]:
     """{name of a ReLU unit: whether it is 0 for all samples}."""
     with np.errstate(all="ignore"):
         run = lesson_model.model.run(weights, lesson_model.x, training=True)
@@ -278,7 +285,7 @@ def _dead(lesson_model: LessonModel, weights: Mapping[str, Array]) -> dict[Phras
         if getattr(layer, "activation", "") == "relu" or type(layer).__name__ == "ReLU":
             output = run.tensors[call.outputs[0]]
             dead = ~np.any(output.reshape(-1, output.shape[-1]) != 0, axis=0)
-            name, count = printable(call.layer), len(dead)
+            name, count = make_printable(call.layer), len(dead)
             found |= {
                 phrase("unit_name", layer=name, unit=i + 1, count=count): bool(is_dead)
                 for i, is_dead in enumerate(dead)

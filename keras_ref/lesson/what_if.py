@@ -27,7 +27,7 @@ from scratch.optimizers.adagrad import Adagrad, RMSprop
 from scratch.optimizers.adam import Adam
 from scratch.optimizers.base import Optimizer
 from scratch.optimizers.sgd import SGD
-from scratch.training import batches
+from scratch.training import split_batches
 
 #: nudges from 1e-1 to 1e-15, four per decade
 STEPS = 10.0 ** -(1 + np.arange(57) / 4)
@@ -150,7 +150,7 @@ def try_learning_rates(lesson_model: LessonModel, epochs: int) -> tuple[Training
         rate = float(f"{own * factor:.6g}")
         optimizer = replace(lesson_model.optimizer, learning_rate=rate)  # type: ignore[call-arg]
         found.append(
-            _training(
+            _record_training(
                 phrase("plain", text=f"{rate:g}"), train_by_nudging(lesson_model, epochs=epochs, optimizer=optimizer)
             )
         )
@@ -192,14 +192,14 @@ def _spread(lesson_model: LessonModel, size: int, seed: int) -> float:
     drawn = [
         index
         for _ in range(DRAWS if size < lesson_model.samples else 1)
-        for index in batches(lesson_model.samples, size, generator=generator)
+        for index in split_batches(lesson_model.samples, size, generator=generator)
     ]
     of_batches = np.array([slopes(take(lesson_model.x, i), take(lesson_model.y, i)) for i in drawn])
     steepest = int(np.argmax(np.abs(slopes(lesson_model.x, lesson_model.y))))
     return float(np.std(of_batches[:, steepest]))
 
 
-def _training(label: Phrase, path: WeightPath) -> Training:
+def _record_training(label: Phrase, path: WeightPath) -> Training:
     return Training(label, tuple(map(float, range(len(path.losses)))), path.losses, path.diverged)
 
 
@@ -216,7 +216,7 @@ def try_optimizers(lesson_model: LessonModel, epochs: int) -> tuple[Training, ..
         phrase("plain", text="Adam"): Adam(rate),
     }
     return tuple(
-        _training(label, train_by_nudging(lesson_model, epochs=epochs, optimizer=optimizer))
+        _record_training(label, train_by_nudging(lesson_model, epochs=epochs, optimizer=optimizer))
         for label, optimizer in choices.items()
     )
 
@@ -226,13 +226,13 @@ def draw_landscapes(lesson_model: LessonModel, track: Track, *, most: int = 3) -
     moved = np.max(np.abs(track.weights - track.weights[0]), axis=0)
     order = [int(i) for i in np.argsort(-np.nan_to_num(moved), kind="stable")][:3]
     pairs = [sorted((a, b)) for k, a in enumerate(order) for b in order[k + 1 :]][:most]
-    return tuple(_landscape(lesson_model, track, first, second) for first, second in pairs)
+    return tuple(_measure_landscape(lesson_model, track, first, second) for first, second in pairs)
 
 
-def _landscape(lesson_model: LessonModel, track: Track, first: int, second: int) -> Landscape:
+def _measure_landscape(lesson_model: LessonModel, track: Track, first: int, second: int) -> Landscape:
     # of a diverging path, only the part near the start is shown
     near = np.nan_to_num(np.abs(track.losses), nan=np.inf) <= 100 * max(abs(track.losses[0]), 1.0)
-    axes = [_axis(np.concatenate([track.weights[near, i], track.keras_weights[near, i]])) for i in (first, second)]
+    axes = [_span_axis(np.concatenate([track.weights[near, i], track.keras_weights[near, i]])) for i in (first, second)]
     start, losses = lesson_model.flatten(lesson_model.weights), np.empty((GRID, GRID))
     name, entry = _locate(lesson_model, first)
     with np.errstate(all="ignore"):
@@ -245,7 +245,7 @@ def _landscape(lesson_model: LessonModel, track: Track, first: int, second: int)
     return Landscape(labels[first], labels[second], (first, second), axes[0], axes[1], losses)
 
 
-def _axis(values: Array) -> Array:
+def _span_axis(values: Array) -> Array:
     """GRID points that span what a path visits, with room on both sides."""
     low, high = float(np.nanmin(values)), float(np.nanmax(values))
     room = max(0.6 * (high - low), 0.25)

@@ -24,7 +24,7 @@ from keras_ref.minimisation.expressions import (
     Table,
     Values,
     Writer,
-    replaced,
+    replace_node,
     walk,
 )
 
@@ -188,7 +188,7 @@ class CallCase:
     def setup(self) -> Setup:
         """The lines that build it and assign f."""
         writer, by_weights = Writer(), self.wrt == "weights"
-        points, arguments = named_points(self.arguments, keep=by_weights)
+        points, arguments = name_points(self.arguments, keep=by_weights)
         options = [writer.write_keyword(name, value) for name, value in self.keywords.items]
         given = [*map(writer.write, arguments), *options]
         subject = writer.write(self.subject)
@@ -234,14 +234,14 @@ class CallCase:
         return call if self.loss is None else f"{writer.write(self.loss)}({writer.write(self.targets)}, {call})"
 
 
-def named_points(arguments: Expression, *, keep: bool) -> tuple[list[Values], Expression]:
+def name_points(arguments: Expression, *, keep: bool) -> tuple[list[Values], Expression]:
     """The points among arguments, and the arguments with the names x, or x0, x1, … in their places.
 
     keep   whether there are no points, since the derivative is taken elsewhere
     """
     found = [] if keep else [(p, node) for p, node in walk(arguments) if isinstance(node, Values) and node.is_point]
     for number, (path, _) in enumerate(found):
-        arguments = replaced(arguments, path, Named("x" if len(found) == 1 else f"x{number}"))
+        arguments = replace_node(arguments, path, Named("x" if len(found) == 1 else f"x{number}"))
     return [node for _, node in found], arguments
 
 
@@ -264,7 +264,9 @@ class Setup:
 
     def search_path(self) -> str:
         """The statement by which the modules of the user are found, "" where they are installed."""
-        folders = dict.fromkeys(root for module in self.writer.names.values() if (root := _root_of(module)) is not None)
+        folders = dict.fromkeys(
+            root for module in self.writer.names.values() if (root := _find_root(module)) is not None
+        )
         return "".join(f"sys.path.append({folder!r}); " for folder in folders)
 
 
@@ -277,7 +279,7 @@ def _own_lambda(case: CallCase, names: list[str]) -> str:
     return text if is_whole and text.startswith("lambda ") else ""
 
 
-def _root_of(module: str) -> str | None:
+def _find_root(module: str) -> str | None:
     """The folder from which a user's module is imported, relative to the working directory where it lies below."""
     file = getattr(sys.modules.get(module), "__file__", None)
     if file is None:

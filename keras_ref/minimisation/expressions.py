@@ -103,7 +103,7 @@ class Named:
     name: str
 
 
-def children(node: Expression) -> tuple[Expression, ...]:
+def list_children(node: Expression) -> tuple[Expression, ...]:
     """The nodes directly below a node."""
     if isinstance(node, tuple):
         return node
@@ -151,16 +151,16 @@ Path = tuple[int, ...]
 def walk(node: Expression, path: Path = ()) -> Iterator[tuple[Path, Expression]]:
     """Every node with its path, those above before those below."""
     yield path, node
-    for place, child in enumerate(children(node)):
+    for place, child in enumerate(list_children(node)):
         yield from walk(child, (*path, place))
 
 
-def replaced(node: Expression, path: Path, new: Expression) -> Expression:
+def replace_node(node: Expression, path: Path, new: Expression) -> Expression:
     """The tree with another node at a path."""
     if not path:
         return new
-    below = list(children(node))
-    below[path[0]] = replaced(below[path[0]], path[1:], new)
+    below = list(list_children(node))
+    below[path[0]] = replace_node(below[path[0]], path[1:], new)
     return with_children(node, tuple(below))
 
 
@@ -176,16 +176,16 @@ class Writer:
     def write(self, node: Expression) -> str:
         """An expression as Python."""
         rules: dict[type, Callable[[Any], str]] = {
-            Imported: self._imported,
-            Inline: self._inline,
+            Imported: self._import,
+            Inline: self._write_inline,
             Call: self._call,
             Item: lambda item: f"{self.write(item.of)}[{item.key!r}]",
             Listing: lambda listing: f"[{', '.join(map(self.write, listing.items))}]",
             Table: lambda of: "{" + ", ".join(f"{key!r}: {self.write(value)}" for key, value in of.items) + "}",
             tuple: lambda items: f"({', '.join(map(self.write, items))}{',' if len(items) == 1 else ''})",
-            Values: lambda values: self._values(values.array),
+            Values: lambda values: self._write_values(values.array),
             Named: lambda named: named.name,
-            float: self._number,
+            float: self._write_number,
         }
         return rules.get(type(node), repr)(node)
 
@@ -198,7 +198,7 @@ class Writer:
         given = [*map(self.write, node.arguments), *(self.write_keyword(*one) for one in node.keywords)]
         return f"{self.write(node.function)}({', '.join(given)})"
 
-    def _imported(self, node: Imported) -> str:
+    def _import(self, node: Imported) -> str:
         top, _, rest = node.module.partition(".")
         if top in KNOWN:
             self.modules.add(top)
@@ -214,7 +214,7 @@ class Writer:
             return f"{node.module}.{node.name}"
         return node.name
 
-    def _inline(self, node: Inline) -> str:
+    def _write_inline(self, node: Inline) -> str:
         known = self._written.get(node)
         if known:
             return known
@@ -230,7 +230,7 @@ class Writer:
         self._written[node] = name
         return name
 
-    def _values(self, array: Array) -> str:
+    def _write_values(self, array: Array) -> str:
         self.modules.add("numpy")
         kind = array.dtype.kind
         usual = {"f": "float64", "i": "int64", "c": "complex128", "b": "bool"}.get(kind)
@@ -241,22 +241,26 @@ class Writer:
             if (flat == flat[0]).all():
                 shape = array.shape if array.ndim > 1 else array.size
                 of = {0.0: "zeros", 1.0: "ones"}.get(float(flat[0])) if kind == "f" else None
-                return f"np.{of}({shape}{dtype})" if of else f"np.full({shape}, {self._number(flat[0].item())}{dtype})"
+                return (
+                    f"np.{of}({shape}{dtype})"
+                    if of
+                    else f"np.full({shape}, {self._write_number(flat[0].item())}{dtype})"
+                )
             if (flat == counted).all() and not dtype:
                 shaped = "" if array.ndim == 1 else f".reshape{array.shape}"
-                return f"np.arange({self._number(float(flat.size)) if kind == 'f' else flat.size}){shaped}"
+                return f"np.arange({self._write_number(float(flat.size)) if kind == 'f' else flat.size}){shaped}"
         if not flat.size:
             return f'np.zeros({array.shape}, "{array.dtype.name}")'
-        return f"np.array({self._nested(array.tolist())}{dtype})"
+        return f"np.array({self._write_nested(array.tolist())}{dtype})"
 
-    def _nested(self, value: Any) -> str:
+    def _write_nested(self, value: Any) -> str:
         if isinstance(value, list):
-            return f"[{', '.join(map(self._nested, value))}]"
-        return self._number(value)
+            return f"[{', '.join(map(self._write_nested, value))}]"
+        return self._write_number(value)
 
-    def _number(self, value: Any) -> str:
+    def _write_number(self, value: Any) -> str:
         if isinstance(value, complex) and not cmath.isfinite(value):
-            return f"complex({self._number(value.real)}, {self._number(value.imag)})"
+            return f"complex({self._write_number(value.real)}, {self._write_number(value.imag)})"
         if isinstance(value, float) and not math.isfinite(value):
             self.modules.add("numpy")
             return "np.nan" if math.isnan(value) else "np.inf" if value > 0 else "-np.inf"

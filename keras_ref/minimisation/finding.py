@@ -47,8 +47,8 @@ class Finding:
         return cls(
             kind=verdict.verdict,
             oracle=verdict.oracle,
-            mode=_mode(verdict.how) if about_mode else "",
-            departures=_departures_in(verdict),
+            mode=_name_mode(verdict.how) if about_mode else "",
+            departures=_find_departures(verdict),
         )
 
     @property
@@ -70,7 +70,7 @@ class Finding:
         return f"{self.kind} by the oracle {self.oracle!r}"
 
 
-def _departures_in(verdict: Verdict) -> frozenset[str]:
+def _find_departures(verdict: Verdict) -> frozenset[str]:
     """The departures that the reason of a verdict names."""
     if verdict.verdict is not Kind.DEPARTURE:
         return frozenset()
@@ -78,11 +78,11 @@ def _departures_in(verdict: Verdict) -> frozenset[str]:
     return frozenset(words & {departure.id for departure in load_departures()})
 
 
-def _mode(how: str) -> str:
+def _name_mode(how: str) -> str:
     return "jit_compile" if "jit" in how or "compile" in how else "function"
 
 
-def findings_of(report: Report) -> list[Finding]:
+def list_findings(report: Report) -> list[Finding]:
     """The findings of a report, the worst kind first, those of Keras's own forward pass before others."""
     order = ("forward", "twin")
 
@@ -90,8 +90,8 @@ def findings_of(report: Report) -> list[Finding]:
         place = order.index(verdict.oracle) if verdict.oracle in order else len(order)
         return not verdict.failed, verdict.verdict.rank, place
 
-    return list(dict.fromkeys(map(Finding.of, sorted(_found(report.verdicts), key=rank))))
+    return list(dict.fromkeys(map(Finding.of, sorted(_select_verdicts(report.verdicts), key=rank))))
 
 
-def _found(verdicts: Iterable[Verdict]) -> Iterable[Verdict]:
+def _select_verdicts(verdicts: Iterable[Verdict]) -> Iterable[Verdict]:
     return (v for v in verdicts if v.verdict in FINDINGS)

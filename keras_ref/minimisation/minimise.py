@@ -19,20 +19,20 @@ from keras_ref.checks.updates import check_updates
 from keras_ref.errors import BadInput
 from keras_ref.evaluation.arguments import takes
 from keras_ref.evaluation.guard import answer_interruption, leaves_no_trace
-from keras_ref.inputs.arrays import given_data
+from keras_ref.inputs.arrays import convert_data
 from keras_ref.minimisation.cases import CLAIMS, PLAIN, CallCase
 from keras_ref.minimisation.definitions import has_same_definition, show_definition
-from keras_ref.minimisation.expressions import Expression, Imported, replaced, walk
-from keras_ref.minimisation.finding import Finding, findings_of
+from keras_ref.minimisation.expressions import Expression, Imported, replace_node, walk
+from keras_ref.minimisation.finding import Finding, list_findings
 from keras_ref.minimisation.origins import of_function, of_layer, of_model
-from keras_ref.minimisation.reading import express, public_name
+from keras_ref.minimisation.reading import express, find_public_name
 from keras_ref.minimisation.reductions import shrink
 from keras_ref.minimisation.running import exit_status_of, running
 from keras_ref.minimisation.search import Search
-from keras_ref.minimisation.showing import Shown, show, text_of, write_script
-from keras_ref.minimisation.source import NotWritable, inline
+from keras_ref.minimisation.showing import Shown, show, write_script, write_text
+from keras_ref.minimisation.source import NotWritable, inline_source
 from keras_ref.minimisation.train_steps import has_own_step, has_same_train_step, show_train_step, train_steps_of
-from keras_ref.minimisation.updates import has_same_step, show_step, steps_of
+from keras_ref.minimisation.updates import has_same_step, list_steps, show_step
 from keras_ref.reports.verdict import Report
 from scratch.progress import Progress
 
@@ -111,10 +111,10 @@ def minimise(
     the same twice; BadInput where the subject cannot be written as Python.
     """
     started = time.monotonic()
-    check = check_updates if updates else _check_of(subject)
+    check = check_updates if updates else _make_check(subject)
     if report is None:
         report = check(subject, *inputs, **options)
-    findings = findings_of(report)
+    findings = list_findings(report)
     if not findings:
         raise NothingToMinimise(
             f"A subject must fail a check to be made small. Received: {report.subject}, in which nothing is wrong. "
@@ -126,7 +126,7 @@ def minimise(
     )
     for finding in findings:
         try:
-            for case, trial in _origins(failure, finding):
+            for case, trial in _list_origins(failure, finding):
                 for begun in chain(map(case.with_tree, shrink(case.tree)), (case,)):
                     if trial.shows(begun) is not None and trial.has_same(begun):
                         return search_from(
@@ -134,7 +134,7 @@ def minimise(
                         )
         except NotWritable as error:
             unwritable = unwritable or str(error)
-    if not set(findings) & set(findings_of(check(subject, *inputs, **options))):
+    if not set(findings) & set(list_findings(check(subject, *inputs, **options))):
         raise NothingToMinimise(
             f"A finding must be there twice to be made small. Received: {report.subject}, where {findings[0]} was "
             "found once and not again. Look for what is random in it."
@@ -146,7 +146,7 @@ def minimise(
     )
 
 
-def _check_of(subject: Any) -> Callable[..., Report]:
+def _make_check(subject: Any) -> Callable[..., Report]:
     if isinstance(subject, keras.Model):
         return check_gradients
     return check_layer if isinstance(subject, keras.layers.Layer) else check_function
@@ -181,14 +181,14 @@ class _Failure:
         return x, y
 
 
-def _origins(failure: _Failure, finding: Finding) -> Iterator[tuple[Any, Trial]]:
+def _list_origins(failure: _Failure, finding: Finding) -> Iterator[tuple[Any, Trial]]:
     """Cases to begin from, the smallest first, each with how it is tried. Raises: NotWritable."""
     subject = failure.subject
     if finding.oracle == "update":
         wrong = next(v.name for v in failure.report.verdicts if Finding.of(v) == finding)
         optimizer = failure.options.get("optimizer") or subject.optimizer
         step = Trial(shows=show_step, has_same=lambda case: has_same_step(case, finding))
-        yield from ((case, step) for case in steps_of(subject, optimizer, wrong))
+        yield from ((case, step) for case in list_steps(subject, optimizer, wrong))
         if has_own_step(subject):
             own = Trial(shows=show_train_step, has_same=lambda case: has_same_train_step(case, finding))
             yield from ((case, own) for case in train_steps_of(subject, *failure.batch))
@@ -198,17 +198,17 @@ def _origins(failure: _Failure, finding: Finding) -> Iterator[tuple[Any, Trial]]
         if finding.claim == "definition"
         else Trial(shows=show, has_same=lambda case: _has_same(case, finding))
     )
-    yield from ((case, trial) for case in _calls(failure, finding))
+    yield from ((case, trial) for case in _list_calls(failure, finding))
 
 
-def _calls(failure: _Failure, finding: Finding) -> Iterator[CallCase]:
+def _list_calls(failure: _Failure, finding: Finding) -> Iterator[CallCase]:
     subject, options, report = failure.subject, failure.options, failure.report
     keywords = {name: value for name, value in options.items() if name not in check_options(failure.check)}
     if failure.check is check_function:
         return of_function(subject, failure.inputs, keywords, finding)
     if failure.check is check_layer:
         return of_layer(subject, failure.inputs, keywords, finding, subject=failure.written_as)
-    data = given_data(*failure.batch, options.get("sample_weight"))
+    data = convert_data(*failure.batch, options.get("sample_weight"))
     culprit = "" if report.culprit is None else report.culprit.layer
     return of_model(
         subject,
@@ -229,7 +229,7 @@ def check_options(check: Callable[..., Report]) -> set[str]:
 def _has_same(case: CallCase, finding: Finding) -> bool:
     """Whether the check of what a case builds has the same finding."""
     try:
-        with running(text_of(case.setup())) as names:
+        with running(write_text(case.setup())) as names:
             report = check_function(names["f"], *names["points"], **CLAIMS[case.claim].options)
     except Exception:  # noqa: BLE001 (a candidate that makes no sense may raise anything)
         return False
@@ -248,7 +248,7 @@ def search_from(
     search = Search(
         shows=lambda one: trial.shows(one) is not None,
         has_same=trial.has_same,
-        text_of=lambda one: text_of(one.setup()),
+        text_of=lambda one: write_text(one.setup()),
         until=started + seconds,
         progress=progress,
     )
@@ -269,7 +269,7 @@ def search_from(
             "again. Look for what is random in it."
         )
     best, shown = _with_source(best, shown, trial)
-    script, more = _proved(shown, best.what)
+    script, more = _prove(shown, best.what)
     if len(script.splitlines()) > LINES:
         more.append(f"The script has {len(script.splitlines())} lines, more than {LINES}.")
     return Minimised(
@@ -291,7 +291,7 @@ def _with_source(case: Any, shown: Shown, trial: Trial) -> tuple[Any, Shown]:
     while theirs := [(path, node) for path, node in walk(tree) if _is_of_user(node)]:
         path, node = theirs[0]
         try:
-            tree = replaced(tree, path, inline(_value_of(node), express))
+            tree = replace_node(tree, path, inline_source(_compute_value(node), express))
         except NotWritable:
             return case, shown
     if tree == case.tree:
@@ -303,7 +303,7 @@ def _with_source(case: Any, shown: Shown, trial: Trial) -> tuple[Any, Shown]:
     return written, found
 
 
-def _value_of(node: Imported) -> Any:
+def _compute_value(node: Imported) -> Any:
     return reduce(getattr, node.name.split("."), import_module(node.module))
 
 
@@ -311,10 +311,10 @@ def _is_of_user(node: Expression) -> bool:
     """Whether an expression imports something that no library of Keras's or TensorFlow's has."""
     if not isinstance(node, Imported) or not node.name or node.module.partition(".")[0] in LIBRARIES:
         return False
-    return public_name(_value_of(node)) is None
+    return find_public_name(_compute_value(node)) is None
 
 
-def _proved(shown: Shown, what: str) -> tuple[str, list[str]]:
+def _prove(shown: Shown, what: str) -> tuple[str, list[str]]:
     """The script, run by itself, and a note where it did not end with 1."""
     script = write_script(shown, what)
     status = exit_status_of(script, seconds=PATIENCE)

@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from keras_ref.campaign.points import generic_arguments, points_of
+from keras_ref.campaign.points import draw_generic_arguments, make_points
 from keras_ref.campaign.subjects import NotCalled, find_subject
 from keras_ref.checks.layers_and_functions import check_function
 from keras_ref.errors import BadInput
 from keras_ref.evaluation.guard import leaves_no_trace
-from keras_ref.minimisation.finding import findings_of
+from keras_ref.minimisation.finding import list_findings
 from keras_ref.minimisation.minimise import SECONDS, Minimised, NothingToMinimise, minimise
 from keras_ref.reports.reasons import Reason
 from scratch.progress import Progress
@@ -26,7 +26,7 @@ def minimise_operation(
 
     Raises: NothingToMinimise where it is right at all points; BadInput where it is not called by the campaign.
     """
-    subject = find_subject(name, lambda kinds: generic_arguments(kinds, seed))
+    subject = find_subject(name, lambda kinds: draw_generic_arguments(kinds, seed))
     if isinstance(subject, NotCalled):
         raise BadInput(
             f"An operation must be one that the campaign calls. Received: {name}, which {subject.reason}. Give a "
@@ -35,15 +35,17 @@ def minimise_operation(
     started = time.monotonic()
     options = {**subject.options}
     refusal: BadInput | None = None
-    for point, arguments in points_of(subject.arguments, seed):
+    for point, arguments in make_points(subject.arguments, seed):
         if progress is not None:
             progress(0, 1, point)
         try:
-            report = check_function(_bound(subject.function, arguments, options), *_floats(arguments), seed=seed)
+            report = check_function(
+                _bind_floats(subject.function, arguments, options), *_find_floats(arguments), seed=seed
+            )
         except BadInput:
             continue  # no finite value here
         wrong = [v for v in report.verdicts if v.reason_code is not Reason.NO_SLOPE]
-        if not findings_of(report) or not any(v.failed for v in wrong):
+        if not list_findings(report) or not any(v.failed for v in wrong):
             continue
         left = max(1.0, seconds - (time.monotonic() - started))
         try:
@@ -62,11 +64,11 @@ def _is_float(value: Any) -> bool:
     return isinstance(value, list) or np.asarray(value).dtype.kind == "f"
 
 
-def _floats(arguments: Any) -> list[Any]:
+def _find_floats(arguments: Any) -> list[Any]:
     return [value for value in arguments if _is_float(value)]
 
 
-def _bound(function: Any, arguments: Any, options: dict[str, Any]) -> Any:
+def _bind_floats(function: Any, arguments: Any, options: dict[str, Any]) -> Any:
     """The function of its float arguments alone."""
 
     def of_floats(*floats: Any) -> Any:

@@ -14,7 +14,7 @@ import tensorflow as tf
 from keras_ref.checks.culprits import LayerCall, record_calls
 from keras_ref.evaluation.loss_function import Data
 from keras_ref.minimisation.cases import CallCase
-from keras_ref.minimisation.expressions import Call, Expression, Imported, Listing, Table, Values, replaced, walk
+from keras_ref.minimisation.expressions import Call, Expression, Imported, Listing, Table, Values, replace_node, walk
 from keras_ref.minimisation.finding import Finding
 from keras_ref.minimisation.reading import express
 from keras_ref.minimisation.source import NotWritable
@@ -104,46 +104,48 @@ def of_model(
     culprit   the name of the layer that the check found at fault, "" where it found none
     """
     calls = sorted(record_calls(model, data, training=training), key=lambda call: _rank(call, culprit))
-    lone = _lone_loss(model, data, finding, loss=loss, training=training)
+    lone = _isolate_loss(model, data, finding, loss=loss, training=training)
 
     def layers(forms: tuple[Form, ...]) -> Iterator[CallCase]:
         for call in calls:
-            keywords = {n: _plain(v) for n, v in call.keywords.items() if v is not None and (n != "training" or v)}
-            arguments = tuple(map(_plain, call.arguments))
-            yield from _written(lambda c=call, a=arguments, k=keywords: of_layer(c.layer, a, k, finding, forms=forms))
+            keywords = {n: _simplify(v) for n, v in call.keywords.items() if v is not None and (n != "training" or v)}
+            arguments = tuple(map(_simplify, call.arguments))
+            yield from _select_written(
+                lambda c=call, a=arguments, k=keywords: of_layer(c.layer, a, k, finding, forms=forms)
+            )
 
     def whole(forms: tuple[Form, ...]) -> Iterator[CallCase]:
         how = {"training": True} if training else {}
-        for case in _written(lambda: of_layer(model, (data.x,), how, finding, subject=subject, forms=forms)):
+        for case in _select_written(lambda: of_layer(model, (data.x,), how, finding, subject=subject, forms=forms)):
             yield case
             if lone is not None:
                 yield replace(case, loss=lone.subject, targets=lone.arguments[0])
 
     alone = () if lone is None else (lone,)
     parts = (layers(FIRST), alone) if culprit else (alone, layers(FIRST))
-    yield from chain(_regularizers(calls, finding), *parts, whole(FIRST), layers(LATER), whole(LATER))
+    yield from chain(_list_regularizers(calls, finding), *parts, whole(FIRST), layers(LATER), whole(LATER))
 
 
-def _lone_loss(model: Any, data: Data, finding: Finding, *, loss: Any, training: bool) -> CallCase | None:
+def _isolate_loss(model: Any, data: Data, finding: Finding, *, loss: Any, training: bool) -> CallCase | None:
     """The loss of the model's output; None where there are several or none, or where it cannot be written."""
     given = model.loss if loss is None else loss
     if given is None or data.y is None or isinstance(given, (list, tuple, dict)):
         return None
     outputs = np.asarray(model(data.x, training=training), dtype="float64")
     try:
-        arguments = (_held(express(data.y)), Values(outputs))
-        return CallCase(subject=_loss(given), is_layer=False, arguments=arguments, claim=finding.claim)
+        arguments = (_hold(express(data.y)), Values(outputs))
+        return CallCase(subject=_read_loss(given), is_layer=False, arguments=arguments, claim=finding.claim)
     except NotWritable:
         return None
 
 
-def _regularizers(calls: list[LayerCall], finding: Finding) -> Iterator[CallCase]:
+def _list_regularizers(calls: list[LayerCall], finding: Finding) -> Iterator[CallCase]:
     """The penalties of the layers, each at the weight that it penalizes."""
     for call in calls:
         for name, penalty in vars(call.layer).items():
             weight = getattr(call.layer, name.removesuffix("_regularizer"), None)
             if name.endswith("_regularizer") and callable(penalty) and isinstance(weight, keras.Variable):
-                yield from _written(lambda p=penalty, w=weight: of_function(p, (np.array(w),), {}, finding))
+                yield from _select_written(lambda p=penalty, w=weight: of_function(p, (np.array(w),), {}, finding))
 
 
 def _rank(call: LayerCall, culprit: str) -> tuple[bool, bool, bool]:
@@ -152,7 +154,7 @@ def _rank(call: LayerCall, culprit: str) -> tuple[bool, bool, bool]:
     return call.layer.name != culprit, holds, kind.startswith("keras.")
 
 
-def _written(make: Any) -> Iterator[CallCase]:
+def _select_written(make: Any) -> Iterator[CallCase]:
     """The cases that can be written."""
     try:
         yield from make()
@@ -160,7 +162,7 @@ def _written(make: Any) -> Iterator[CallCase]:
         return
 
 
-def _loss(given: Any) -> Expression:
+def _read_loss(given: Any) -> Expression:
     return express(keras.losses.get(given) if isinstance(given, str) else given)
 
 
@@ -170,22 +172,22 @@ def as_point(tree: Expression) -> Expression:
         return Values(np.array(tree))
     for path, node in walk(tree):
         if isinstance(node, Values) and node.array.dtype.kind == "f" and node.array.dtype.name != "float64":
-            tree = replaced(tree, path, Values(_decimal(node.array), node.held))
+            tree = replace_node(tree, path, Values(_shorten_decimals(node.array), node.held))
     return tree
 
 
-def _decimal(array: Any) -> Any:
+def _shorten_decimals(array: Any) -> Any:
     """Numbers of a lower precision as float64, by the shortest decimals that they are read from."""
     return np.array([float(str(v)) for v in np.asarray(array, "float32").ravel()]).reshape(array.shape)
 
 
-def _held(tree: Expression) -> Expression:
+def _hold(tree: Expression) -> Expression:
     return (
-        Values(_decimal(tree.array) if tree.array.dtype == np.float32 else tree.array, held=True)
+        Values(_shorten_decimals(tree.array) if tree.array.dtype == np.float32 else tree.array, held=True)
         if isinstance(tree, Values)
         else tree
     )
 
 
-def _plain(value: Any) -> Any:
+def _simplify(value: Any) -> Any:
     return tf.nest.map_structure(lambda v: np.array(v) if isinstance(v, (tf.Tensor, tf.Variable)) else v, value)

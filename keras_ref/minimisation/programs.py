@@ -15,12 +15,12 @@ from keras_ref.errors import BadInput
 from keras_ref.evaluation.guard import leaves_no_trace
 from keras_ref.inputs.targets import load_data, load_target
 from keras_ref.minimisation.cases import Setup, describe
-from keras_ref.minimisation.expressions import Call, Expression, Listing, Writer, replaced, walk
+from keras_ref.minimisation.expressions import Call, Expression, Listing, Writer, replace_node, walk
 from keras_ref.minimisation.minimise import SECONDS, Minimised, NothingToMinimise, Trial, search_from
 from keras_ref.minimisation.origins import as_point
 from keras_ref.minimisation.reading import express
 from keras_ref.minimisation.running import running
-from keras_ref.minimisation.showing import Shown, both_of, find_worst, shown_by, write_setup
+from keras_ref.minimisation.showing import Shown, find_worst, list_both, run_setup, write_setup
 from keras_ref.minimisation.source import NotWritable
 from keras_ref.reports.comparison import Comparison
 from scratch.progress import Progress
@@ -51,7 +51,7 @@ class PairCase:
 
     def simpler(self) -> Iterator[PairCase]:
         """Without a layer in the same place of both; one layer of both."""
-        a, b = (node for side in (self.a, self.b) for node in [_layers(side)])
+        a, b = (node for side in (self.a, self.b) for node in [_list_layers(side)])
         if a is None or b is None or len(a.items) != len(b.items):
             return
         count = len(a.items)
@@ -64,7 +64,7 @@ class PairCase:
         sides = []
         for side in (self.a, self.b):
             path, node = next((p, n) for p, n in walk(side) if isinstance(n, Listing))
-            sides.append(replaced(side, path, Listing(tuple(node.items[i] for i in kept))))
+            sides.append(replace_node(side, path, Listing(tuple(node.items[i] for i in kept))))
         return replace(self, a=sides[0], b=sides[1])
 
     def setup(self) -> Setup:
@@ -79,7 +79,7 @@ class PairCase:
         return Setup(writer=writer, lines=lines, function="None", points="[]", in_float64=True)
 
 
-def _layers(side: Expression) -> Listing | None:
+def _list_layers(side: Expression) -> Listing | None:
     return next((node for _, node in walk(side) if isinstance(node, Listing)), None)
 
 
@@ -103,8 +103,8 @@ def minimise_programs(
     weights in the same order, or part elsewhere than in their outputs.
     """
     started = time.monotonic()
-    first, x, y = _opened(a, x, y)
-    second, x, y = _opened(b, x, y)
+    first, x, y = _open(a, x, y)
+    second, x, y = _open(b, x, y)
     if data:
         x, y, _ = load_data(data)
     found = compare(first, second, x, y, steps=0, seed=seed)
@@ -120,7 +120,7 @@ def minimise_programs(
             "get_config."
         ) from error
     case = PairCase(a=written[0], b=written[1], x=as_point(express(np.asarray(x))))
-    differ = differences(case.a, case.b)
+    differ = find_differences(case.a, case.b)
     trial = Trial(
         shows=lambda one: show_pair(one) if is_about(one, differ) else None, has_same=lambda one: _has_same(one, found)
     )
@@ -133,7 +133,7 @@ def minimise_programs(
     return search_from(case, trial, finding=parts, started=started, seconds=seconds, progress=progress)
 
 
-def _opened(program: Any, x: Any, y: Any) -> tuple[Any, Any, Any]:
+def _open(program: Any, x: Any, y: Any) -> tuple[Any, Any, Any]:
     """A Keras model, and the data that come with it unless they are given."""
     if isinstance(program, str):
         model, own_x, own_y, _ = load_target(program.removeprefix("keras:"))
@@ -146,7 +146,7 @@ def _opened(program: Any, x: Any, y: Any) -> tuple[Any, Any, Any]:
     return program, x, y
 
 
-def differences(a: Expression, b: Expression) -> frozenset[Any]:
+def find_differences(a: Expression, b: Expression) -> frozenset[Any]:
     """In what two programs of the same structure differ: {(class or option, in A, in B)}."""
     found = set[Any]()
     for (path, one), (other_path, other) in zip(walk(a), walk(b), strict=False):
@@ -163,7 +163,7 @@ def differences(a: Expression, b: Expression) -> frozenset[Any]:
 
 def is_about(case: PairCase, differ: frozenset[Any]) -> bool:
     """Whether a case differs in nothing but what the programs differed in, as far as that was seen."""
-    left = differences(case.a, case.b)
+    left = find_differences(case.a, case.b)
     return left <= differ and bool(left) == bool(differ)
 
 
@@ -173,13 +173,13 @@ def show_pair(case: PairCase) -> Shown | None:
         setup = case.setup()
         with running(write_setup(setup)) as names:
             values = [np.asarray(names[side](names["x"])) for side in ("a", "b")]
-            both = both_of(*values)
+            both = list_both(*values)
             entry = find_worst(both)
             if entry is None:
                 return None
             lines = [f"got, want = (np.asarray(m(x)){both.place(entry)} for m in (a, b))"]
             got, want = (float(v[entry.index]) for v in values)
-            return shown_by(setup, lines, got=got, want=want, names=("A", "B"))
+            return run_setup(setup, lines, got=got, want=want, names=("A", "B"))
     except Exception:  # noqa: BLE001 (a candidate that makes no sense may raise anything)
         return None
 
@@ -194,7 +194,7 @@ def _has_same(case: PairCase, found: Comparison) -> bool:
         return False
     if again.parting is None or found.parting is None:
         return False
-    return again.parting.stage == found.parting.stage and _kind(again.cause) == _kind(found.cause)
+    return again.parting.stage == found.parting.stage and _strip_numbers(again.cause) == _strip_numbers(found.cause)
 
 
 def _as_model(layer: Any, x: Any) -> Any:
@@ -203,6 +203,6 @@ def _as_model(layer: Any, x: Any) -> Any:
     return model
 
 
-def _kind(cause: str) -> str:
+def _strip_numbers(cause: str) -> str:
     """A cause without its numbers and names."""
     return " ".join(word for word in cause.split() if word.isalpha())

@@ -17,7 +17,7 @@ import tensorflow as tf
 from keras.src.api_export import get_name_from_symbol
 
 from keras_ref.minimisation.expressions import Call, Expression, Imported, Listing, Table, Values, is_dotted_name
-from keras_ref.minimisation.source import NotWritable, inline
+from keras_ref.minimisation.source import NotWritable, inline_source
 
 #: entries of a configuration that say nothing of what is computed
 NAMES = frozenset(("name", "dtype", "trainable", "autocast", "build_config", "registered_name"))
@@ -41,50 +41,50 @@ def express(value: Any) -> Expression:
     for kinds, write in RULES:
         if isinstance(value, kinds):
             return write(value)
-    return reference(value) if callable(value) and hasattr(value, "__name__") else _remembered(value)
+    return find_reference(value) if callable(value) and hasattr(value, "__name__") else _read_remembered(value)
 
 
-def _mapping(value: Mapping[Any, Any]) -> Table:
+def _read_mapping(value: Mapping[Any, Any]) -> Table:
     return Table(tuple((key, express(item)) for key, item in value.items()))
 
 
-def _module(value: ModuleType) -> Imported:
+def _read_module(value: ModuleType) -> Imported:
     if not is_dotted_name(value.__name__):
         raise NotWritable(f"a module {value.__name__!r} cannot be imported by its name")
     return Imported(value.__name__, "")
 
 
-def _partial(value: functools.partial[Any]) -> Call:
+def _read_partial(value: functools.partial[Any]) -> Call:
     keywords = tuple((name, express(item)) for name, item in value.keywords.items())
     return Call(Imported("functools", "partial"), tuple(map(express, (value.func, *value.args))), keywords)
 
 
-def _sequential(layers: Iterable[Any]) -> Call:
+def _read_sequential(layers: Iterable[Any]) -> Call:
     return Call(Imported("keras", "Sequential"), (Listing(tuple(map(express, layers))),))
 
 
-def _model(value: Any) -> Call:
-    layers = _chain(value)
+def _read_model(value: Any) -> Call:
+    layers = _find_chain(value)
     if layers is not None:
-        return _sequential(layers)
+        return _read_sequential(layers)
     if type(value).__module__.startswith("keras."):
         raise NotWritable("a functional model with branches cannot be written layer by layer")
-    return _configured(value)
+    return _read_configured(value)
 
 
-def reference(value: Any) -> Expression:
+def find_reference(value: Any) -> Expression:
     """A function or class by its public name, or by its source. Raises: NotWritable."""
-    found = public_name(value)
+    found = find_public_name(value)
     if found:
         return found
     module, name = getattr(value, "__module__", "") or "", getattr(value, "__qualname__", "")
     can_be_imported = is_dotted_name(module) and module != "__main__" and is_dotted_name(name)
     if can_be_imported and _find(module, name) is value:
         return Imported(module, name)
-    return inline(value, express)
+    return inline_source(value, express)
 
 
-def public_name(value: Any) -> Imported | None:
+def find_public_name(value: Any) -> Imported | None:
     """The name by which users of Keras, TensorFlow and NumPy know an object; None for other objects."""
     try:
         exported = get_name_from_symbol(value)
@@ -96,12 +96,12 @@ def public_name(value: Any) -> Imported | None:
         module = "keras.losses" if module == "keras.metrics" and _find("keras.losses", name) is value else module
         if _find(module, name) is value:
             return Imported(module, name)
-    home = _by_identity().get(id(value))
+    home = _index_by_identity().get(id(value))
     return None if home is None else Imported(*home)
 
 
 @cache
-def _by_identity() -> dict[int, tuple[str, str]]:
+def _index_by_identity() -> dict[int, tuple[str, str]]:
     found: dict[int, tuple[str, str]] = {}
     # the shortest home last, which stays; `tf.` itself repeats the most used functions of its modules
     for home in ("numpy", *HOMES[1:], HOMES[0]):
@@ -118,7 +118,7 @@ def _find(module: str, name: str) -> Any:
         return None
 
 
-def _chain(model: Any) -> list[Any] | None:
+def _find_chain(model: Any) -> list[Any] | None:
     """The layers of a functional model in which each takes the output of the one before; else None."""
     if not getattr(model, "_is_graph_network", False) and not hasattr(model, "_operations"):
         return None
@@ -136,20 +136,20 @@ def _chain(model: Any) -> list[Any] | None:
         tensor = arguments.keras_tensors[0]
 
 
-def _configured(value: Any) -> Call:
+def _read_configured(value: Any) -> Call:
     """An object of Keras's, or of a class of the user's, by what its configuration says beyond the defaults."""
-    function = reference(type(value))
+    function = find_reference(type(value))
     kind: Any = type(value)
-    usual = _usual(kind)
+    usual = _find_usual_configuration(kind)
     given = tuple(
-        (name, _entry(value, name, item))
-        for name, item in _configuration(value)
-        if name not in NAMES and not _same(usual.get(name, inspect.Parameter.empty), item)
+        (name, _read_entry(value, name, item))
+        for name, item in _walk_configuration(value)
+        if name not in NAMES and not _is_same(usual.get(name, inspect.Parameter.empty), item)
     )
     return Call(function, (), given)
 
 
-def _configuration(value: Any) -> Iterator[tuple[str, Any]]:
+def _walk_configuration(value: Any) -> Iterator[tuple[str, Any]]:
     """The configuration of an object; of one that has none, its attributes of the names of its parameters."""
     parameters = inspect.signature(type(value).__init__).parameters
     try:
@@ -170,7 +170,7 @@ def _configuration(value: Any) -> Iterator[tuple[str, Any]]:
     yield from ((name, item) for name, item in config.items() if takes_all or name in parameters)
 
 
-def _entry(owner: Any, name: str, item: Any) -> Expression:
+def _read_entry(owner: Any, name: str, item: Any) -> Expression:
     """An entry of a configuration: what Keras serialized, or the attribute of that name where Keras cannot make it."""
     live = getattr(owner, name, None)
     if isinstance(item, Mapping) and not isinstance(live, Mapping):
@@ -180,17 +180,17 @@ def _entry(owner: Any, name: str, item: Any) -> Expression:
             return express(keras.saving.deserialize_keras_object(item))
         except (TypeError, ValueError, ImportError):
             return express(live)
-    return _shortest(item) if isinstance(item, float) else express(item)
+    return _shorten_number(item) if isinstance(item, float) else express(item)
 
 
-def _shortest(number: float) -> float:
+def _shorten_number(number: float) -> float:
     """A number that float32 keeps as the shortest decimal that it is read from."""
     short = float(str(np.float32(number)))
     return short if np.float32(number) == number and np.isfinite(number) else number
 
 
 @cache
-def _usual(kind: Any) -> Mapping[str, Any]:
+def _find_usual_configuration(kind: Any) -> Mapping[str, Any]:
     """The configuration of an object that was given nothing but what it must be given."""
     parameters = inspect.signature(kind.__init__).parameters.values()
     needed = {
@@ -204,36 +204,36 @@ def _usual(kind: Any) -> Mapping[str, Any]:
     return {**defaults, **{name: item for name, item in config.items() if name not in needed}}
 
 
-def _same(one: Any, other: Any) -> bool:
+def _is_same(one: Any, other: Any) -> bool:
     try:
         return bool(one == other)
     except ValueError:  # arrays
         return False
 
 
-def _remembered(value: Any) -> Expression:
+def _read_remembered(value: Any) -> Expression:
     """An object of a class that is not Keras's, by its attributes of the names of its parameters."""
     kind = type(value)
     if kind.__module__ in ("builtins", "types"):
         raise NotWritable(f"a {kind.__name__} cannot be written")
     try:
-        given = tuple((name, express(item)) for name, item in _configuration(value))
+        given = tuple((name, express(item)) for name, item in _walk_configuration(value))
     except (AttributeError, TypeError, ValueError) as error:
         raise NotWritable(f"{kind.__name__} does not say how it was made") from error
-    return Call(reference(kind), (), given)
+    return Call(find_reference(kind), (), given)
 
 
 #: how values of a kind are written, by the first rule that fits
 RULES: tuple[tuple[Any, Callable[[Any], Expression]], ...] = (
     ((np.ndarray, np.generic, tf.Tensor, tf.Variable, keras.Variable), lambda value: Values(np.array(value))),
     ((type(None), bool, int, float, complex, str), lambda value: value),
-    (Mapping, _mapping),
+    (Mapping, _read_mapping),
     (list, lambda value: Listing(tuple(map(express, value)))),
     (tuple, lambda value: tuple(map(express, value))),
-    (functools.partial, _partial),
+    (functools.partial, _read_partial),
     (tf.DType, lambda value: value.name),
-    (keras.Sequential, lambda value: _sequential(value.layers)),
-    (keras.Model, _model),
-    (CONFIGURED, _configured),
-    (ModuleType, _module),
+    (keras.Sequential, lambda value: _read_sequential(value.layers)),
+    (keras.Model, _read_model),
+    (CONFIGURED, _read_configured),
+    (ModuleType, _read_module),
 )

@@ -20,8 +20,8 @@ from keras_ref.minimisation.expressions import (
     Listing,
     Table,
     Values,
-    children,
-    replaced,
+    list_children,
+    replace_node,
     walk,
     with_children,
 )
@@ -48,32 +48,32 @@ def take_out_layers(tree: Expression) -> Candidates:
         if not isinstance(node, Listing):
             continue
         count = len(node.items)
-        for size in _halvings(count):
+        for size in _list_halvings(count):
             for start in range(0, count, size):
                 left = node.items[:start] + node.items[start + size :]
                 if left:
-                    yield replaced(tree, path, Listing(left))
+                    yield replace_node(tree, path, Listing(left))
 
 
-def default_options(tree: Expression) -> Candidates:
+def drop_options(tree: Expression) -> Candidates:
     """Without keywords: all of a call at once, then one by one; without entries of a table."""
     for path, node in walk(tree):
         if isinstance(node, Call) and node.keywords:
             for left in _without(node.keywords):
-                yield replaced(tree, path, Call(node.function, node.arguments, left))
+                yield replace_node(tree, path, Call(node.function, node.arguments, left))
         elif isinstance(node, Table) and len(node.items) > 1:
             for left in _without(node.items):
                 if left:
-                    yield replaced(tree, path, Table(left))
+                    yield replace_node(tree, path, Table(left))
 
 
 def reduce_sizes(tree: Expression) -> Candidates:
     """One size for another wherever it stands: units, batch, channels and steps stay those of the arrays."""
-    found = {n for _, node in walk(tree) for n in _sizes(node) if n > 1}
+    found = {n for _, node in walk(tree) for n in _list_sizes(node) if n > 1}
     for size in sorted(found, reverse=True):
         for smaller in dict.fromkeys((*SMALL, size // 2, size - 1)):
             if smaller < size:
-                yield _resized(tree, size, smaller)
+                yield _resize(tree, size, smaller)
 
 
 def cut_arrays(tree: Expression) -> Candidates:
@@ -87,9 +87,9 @@ def cut_arrays(tree: Expression) -> Candidates:
             kept = [[i] for i in range(min(size, 6))] + [list(range(size // 2)), list(range(size // 2, size))]
             kept += [[j for j in range(size) if j != i] for i in range(min(size, 6))]
             for chosen in kept:
-                yield replaced(tree, path, Values(node.array.take(chosen, axis), node.held))
+                yield replace_node(tree, path, Values(node.array.take(chosen, axis), node.held))
         if node.array.ndim and node.array.size == 1:
-            yield replaced(tree, path, Values(node.array.reshape(()), node.held))
+            yield replace_node(tree, path, Values(node.array.reshape(()), node.held))
 
 
 def reduce_integers(tree: Expression) -> Candidates:
@@ -98,18 +98,18 @@ def reduce_integers(tree: Expression) -> Candidates:
         if isinstance(node, int) and not isinstance(node, bool) and abs(node) > 1:
             for smaller in dict.fromkeys((*SMALL, node // 2)):
                 if smaller < abs(node):
-                    yield replaced(tree, path, smaller)
+                    yield replace_node(tree, path, smaller)
 
 
 def round_numbers(tree: Expression) -> Candidates:
     """All numbers of an array round, then each; numbers among the arguments and options."""
     for path, node in walk(tree):
         if isinstance(node, Values) and node.array.dtype.kind in "fc":
-            for array in _rounded_arrays(node.array):
-                yield replaced(tree, path, Values(array, node.held))
+            for array in _round_arrays(node.array):
+                yield replace_node(tree, path, Values(array, node.held))
         elif isinstance(node, float):
-            for number in _rounder(node):
-                yield replaced(tree, path, number)
+            for number in _list_rounder(node):
+                yield replace_node(tree, path, number)
 
 
 def round_entries(tree: Expression) -> Candidates:
@@ -118,10 +118,10 @@ def round_entries(tree: Expression) -> Candidates:
         if not (isinstance(node, Values) and node.array.dtype.kind in "fi" and 1 < node.array.size <= 32):
             continue
         for place, value in enumerate(node.array.ravel()):
-            for number in _rounder(float(value)) if node.array.dtype.kind == "f" else (0, 1):
+            for number in _list_rounder(float(value)) if node.array.dtype.kind == "f" else (0, 1):
                 array = node.array.copy()
                 array.ravel()[place] = number
-                yield replaced(tree, path, Values(array, node.held))
+                yield replace_node(tree, path, Values(array, node.held))
 
 
 def unnest(tree: Expression) -> Candidates:
@@ -130,19 +130,19 @@ def unnest(tree: Expression) -> Candidates:
         if isinstance(node, Call):
             inner = [a for a in (*node.arguments, *(v for _, v in node.keywords)) if isinstance(a, Call)]
             for one in inner:
-                yield replaced(tree, path, one)
+                yield replace_node(tree, path, one)
             for argument in node.arguments:
                 if isinstance(argument, Listing) and len(argument.items) == 1:
-                    yield replaced(tree, path, argument.items[0])
+                    yield replace_node(tree, path, argument.items[0])
 
 
 def shrink(tree: Expression) -> Candidates:
     """All sizes above 1, 2 and 3 at once: what a search begins with, so that large arrays are never differenced."""
-    sizes = {n for _, node in walk(tree) for n in _sizes(node)}
+    sizes = {n for _, node in walk(tree) for n in _list_sizes(node)}
     for limit in SMALL:
         smaller = tree
         for size in sorted(n for n in sizes if n > limit):
-            smaller = _resized(smaller, size, limit)
+            smaller = _resize(smaller, size, limit)
         if smaller != tree:
             yield smaller
 
@@ -150,7 +150,7 @@ def shrink(tree: Expression) -> Candidates:
 PASSES = (
     Pass("layers", take_out_layers),
     Pass("wrappers", unnest),
-    Pass("options", default_options),
+    Pass("options", drop_options),
     Pass("sizes", reduce_sizes),
     Pass("entries", cut_arrays),
     Pass("whole numbers", reduce_integers),
@@ -177,7 +177,7 @@ def _rank(value: float) -> int:
     return ROUND.index(value) if value in ROUND else len(ROUND)
 
 
-def _halvings(count: int) -> Iterator[int]:
+def _list_halvings(count: int) -> Iterator[int]:
     size = count - 1
     while size >= 1:
         yield size
@@ -190,13 +190,13 @@ def _without(items: tuple[Any, ...]) -> Iterator[tuple[Any, ...]]:
         yield from (items[:i] + items[i + 1 :] for i in range(len(items)))
 
 
-def _sizes(node: Expression) -> tuple[int, ...]:
+def _list_sizes(node: Expression) -> tuple[int, ...]:
     if isinstance(node, Values):
         return tuple(node.array.shape)
     return (node,) if isinstance(node, int) and not isinstance(node, bool) else ()
 
 
-def _resized(tree: Expression, size: int, smaller: int) -> Expression:
+def _resize(tree: Expression, size: int, smaller: int) -> Expression:
     if isinstance(tree, Values):
         array = tree.array
         for axis in range(array.ndim):
@@ -205,11 +205,11 @@ def _resized(tree: Expression, size: int, smaller: int) -> Expression:
         return Values(array, tree.held)
     if isinstance(tree, int) and not isinstance(tree, bool):
         return smaller if tree == size else tree
-    below = children(tree)
-    return with_children(tree, tuple(_resized(child, size, smaller) for child in below)) if below else tree
+    below = list_children(tree)
+    return with_children(tree, tuple(_resize(child, size, smaller) for child in below)) if below else tree
 
 
-def _rounded_arrays(array: Any) -> Iterator[Any]:
+def _round_arrays(array: Any) -> Iterator[Any]:
     """The array with all numbers round, the roundest first."""
     if array.dtype.kind == "f":
         for number in ROUND:
@@ -220,11 +220,11 @@ def _rounded_arrays(array: Any) -> Iterator[Any]:
             yield np.sign(array)
     for digits in (0, 1, 2):
         yield np.round(array, digits)
-    yield _significant(array, 1)
-    yield _significant(array, 2)
+    yield _round_to_digits(array, 1)
+    yield _round_to_digits(array, 2)
 
 
-def _significant(array: Any, digits: int) -> Any:
+def _round_to_digits(array: Any, digits: int) -> Any:
     """Each number to so many significant digits: 3.3e-310 is 3e-310."""
     text = np.vectorize(
         lambda v: complex(f"{v:.{digits - 1}e}") if np.iscomplexobj(v) else float(f"{v:.{digits - 1}e}")
@@ -232,7 +232,7 @@ def _significant(array: Any, digits: int) -> Any:
     return text(array).astype(array.dtype) if array.size else array
 
 
-def _rounder(value: float) -> Iterator[float]:
+def _list_rounder(value: float) -> Iterator[float]:
     yield from chain(
         (number for number in ROUND if number != value),
         (round(value, digits) for digits in (0, 1, 2)),

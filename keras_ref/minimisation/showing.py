@@ -11,7 +11,7 @@ import numpy as np
 
 from keras_ref.minimisation.cases import CLAIMS, HOOK, CallCase, Setup
 from keras_ref.minimisation.running import running
-from keras_ref.reports.escaping import printable
+from keras_ref.reports.escaping import make_printable
 from scratch.arrays import Array
 
 #: the exponent of the first step that is tried: 2**-17 is about the cube root of the spacing of float64, where
@@ -53,8 +53,8 @@ def show(case: CallCase) -> Shown | None:
     """What a case shows; None where it cannot be run, or where both values agree. Raises: nothing of the case's own."""
     try:
         setup = case.setup()
-        with running(text_of(setup)) as names:
-            shown = _shown(case, setup, names)
+        with running(write_text(setup)) as names:
+            shown = _find_shown(case, setup, names)
             return None if draws_unseeded(case, names) else shown
     except Exception:  # noqa: BLE001 (a candidate that makes no sense may raise anything)
         return None
@@ -72,15 +72,15 @@ def write_setup(setup: Setup) -> str:
     return "\n".join(lines)
 
 
-def text_of(setup: Setup) -> str:
+def write_text(setup: Setup) -> str:
     """The text that builds a case, and keeps its function and its points beside it."""
     return "\n".join((write_setup(setup), f"f = {setup.function}", f"points = {setup.points}"))
 
 
-def _shown(case: CallCase, setup: Setup, names: dict[str, Any]) -> Shown | None:
+def _find_shown(case: CallCase, setup: Setup, names: dict[str, Any]) -> Shown | None:
     claim = CLAIMS[case.claim]
     for point in range(len(names["points"])) if "{point" in claim.lines else (0,):
-        for step in _steps(names["points"]):
+        for step in _describe_steps(names["points"]):
             both = _compute(claim.lines, names, step, point)
             entry = find_worst(both)
             if entry is None:
@@ -90,11 +90,11 @@ def _shown(case: CallCase, setup: Setup, names: dict[str, Any]) -> Shown | None:
             lines = claim.lines.format(points=setup.points, h=step, at=both.place(entry), point=point)
             got, want = (float(values[entry.part][entry.index]) for values in (both.got, both.want))
             written = [f"f = {setup.function}", *lines.splitlines()]
-            return shown_by(setup, written, got=got, want=want, names=(claim.got, claim.want))
+            return run_setup(setup, written, got=got, want=want, names=(claim.got, claim.want))
     return None
 
 
-def shown_by(setup: Setup, lines: Sequence[str], *, got: float, want: float, names: tuple[str, str]) -> Shown:
+def run_setup(setup: Setup, lines: Sequence[str], *, got: float, want: float, names: tuple[str, str]) -> Shown:
     """What a setup and the lines behind it show."""
     if any("np." in line for line in lines):
         setup.writer.modules.add("numpy")
@@ -123,7 +123,7 @@ class Both:
         return f"[{entry.part}]" * self.nested + index
 
 
-def both_of(got: Any, want: Any) -> Both:
+def list_both(got: Any, want: Any) -> Both:
     """Both sides as lists of arrays."""
     nested = isinstance(got, tuple)
     sides = [[np.asarray(part) for part in (side if nested else (side,))] for side in (got, want)]
@@ -133,10 +133,10 @@ def both_of(got: Any, want: Any) -> Both:
 def _compute(lines: str, names: dict[str, Any], step: str, point: int) -> Both:
     scope = dict(names)
     exec(lines.format(points="points", h=step, at="", point=point), scope)  # noqa: S102 (see running.py)
-    return both_of(scope["got"], scope["want"])
+    return list_both(scope["got"], scope["want"])
 
 
-def _steps(points: list[Any]) -> Iterator[str]:
+def _describe_steps(points: list[Any]) -> Iterator[str]:
     """Steps as they are written: powers of two, and for small numbers shares of the smallest."""
     yield from (f"2**{exponent}" for exponent in EXPONENTS)
     sizes = [abs(v) for p in points for v in np.ravel(p) if v and np.isfinite(v)]
@@ -176,10 +176,10 @@ def write_script(shown: Shown, what: str, *, plain: str = "") -> str:
 
     plain   a statement to run before TensorFlow is imported
     """
-    versions = ", ".join(f"{shown_as} {_version(name)}" for name, shown_as in PACKAGES.items())
+    versions = ", ".join(f"{shown_as} {_describe_version(name)}" for name, shown_as in PACKAGES.items())
     got, want = shown.names
     lines = (
-        f"# gradtwin: {printable(what)}. {versions}.",
+        f"# gradtwin: {make_printable(what)}. {versions}.",
         f"import os, sys; {plain}{shown.path}{HOOK}",
         *shown.lines,
         f'print("{got}:", got, " {want}:", want)',
@@ -188,7 +188,7 @@ def write_script(shown: Shown, what: str, *, plain: str = "") -> str:
     return "\n".join(lines) + "\n"
 
 
-def _version(name: str) -> str:
+def _describe_version(name: str) -> str:
     for package in (name, f"{name}-cpu"):
         try:
             return metadata.version(package)

@@ -16,7 +16,7 @@ class NotWritable(Exception):
     """Something cannot be written as Python: the message is a clause that says what, and why."""
 
 
-def inline(value: Any, express: Callable[[Any], Expression]) -> Inline:
+def inline_source(value: Any, express: Callable[[Any], Expression]) -> Inline:
     """A function or class as its source; `express` writes what it needs. Raises: NotWritable."""
     called = getattr(value, "__name__", type(value).__name__)
     try:
@@ -28,9 +28,9 @@ def inline(value: Any, express: Callable[[Any], Expression]) -> Inline:
             node = next(part for part in tree.body if isinstance(part, ast.ClassDef))
     except (OSError, TypeError, SyntaxError, StopIteration, ValueError) as error:
         raise NotWritable(f"{called} has no source that can be read ({type(error).__name__})") from error
-    known = _names_known(value)
+    known = _find_names_known(value)
     plain = _without_documentation(node)
-    read = _names_read(value)
+    read = _find_names_read(value)
     outside = [*getattr(node, "decorator_list", ()), *getattr(node, "bases", ())]
     around = {n.id for part in outside for n in ast.walk(part) if isinstance(n, ast.Name)}
     needs = tuple(
@@ -57,22 +57,22 @@ def _find_function(function: FunctionType) -> ast.Lambda | ast.FunctionDef:
         if isinstance(node, wanted) and first in (node.lineno, *(d.lineno for d in getattr(node, "decorator_list", ())))
     ]
     if len(found) > 1:
-        found = [node for node in found if _code_of(node).co_code == function.__code__.co_code]
+        found = [node for node in found if _find_code(node).co_code == function.__code__.co_code]
     if not found or start < 0:
         raise ValueError(function.__name__)
     return found[0]
 
 
-def _code_of(node: ast.Lambda | ast.FunctionDef) -> CodeType:
+def _find_code(node: ast.Lambda | ast.FunctionDef) -> CodeType:
     body = ast.Expression(node) if isinstance(node, ast.Lambda) else ast.Module([node], [])
     compiled: CodeType = compile(body, "<part>", "eval" if isinstance(node, ast.Lambda) else "exec")
     inner: CodeType = next(c for c in compiled.co_consts if isinstance(c, CodeType))
     return inner
 
 
-def _names_read(value: Any) -> set[str]:
+def _find_names_read(value: Any) -> set[str]:
     """The names that the code of a function or class reads from outside of itself; attributes are among them."""
-    codes = [f.__code__ for f in _functions(value)]
+    codes = [f.__code__ for f in _list_functions(value)]
     found = {name for code in codes for name in code.co_freevars}
     while codes:
         code = codes.pop()
@@ -81,15 +81,15 @@ def _names_read(value: Any) -> set[str]:
     return found
 
 
-def _functions(value: Any) -> list[FunctionType]:
+def _list_functions(value: Any) -> list[FunctionType]:
     return [value] if isinstance(value, FunctionType) else [f for f in vars(value).values() if inspect.isfunction(f)]
 
 
-def _names_known(value: Any) -> Mapping[str, Any]:
+def _find_names_known(value: Any) -> Mapping[str, Any]:
     """What the names in a function or class stand for, those of its closure too."""
     module = inspect.getmodule(value)
     known = dict(vars(module)) if module is not None else {}
-    for function in _functions(value):
+    for function in _list_functions(value):
         known |= function.__globals__
         cells = zip(function.__code__.co_freevars, function.__closure__ or (), strict=True)
         known |= {name: cell.cell_contents for name, cell in cells if name != "__class__"}

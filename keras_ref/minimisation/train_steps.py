@@ -19,7 +19,7 @@ from keras_ref.minimisation.finding import Finding
 from keras_ref.minimisation.origins import as_point
 from keras_ref.minimisation.reading import express
 from keras_ref.minimisation.running import running
-from keras_ref.minimisation.showing import STEP, Shown, both_of, find_worst, shown_by, write_setup
+from keras_ref.minimisation.showing import STEP, Shown, find_worst, list_both, run_setup, write_setup
 
 #: a difference that counts, as a share of the larger value: a central difference of this step is sharper
 SHARP = 2.0**-20
@@ -85,12 +85,15 @@ def train_steps_of(model: Any, x: Any, y: Any) -> Iterator[TrainStepCase]:
     """The cases of a model, one for each of its variables. Raises: NotWritable."""
     loss = getattr(model, "loss", None)
     written = TrainStepCase(
-        model=express(model), loss=express(loss), x=as_point(express(np.asarray(x))), y=as_point(express(_array(y)))
+        model=express(model),
+        loss=express(loss),
+        x=as_point(express(np.asarray(x))),
+        y=as_point(express(_convert_to_array(y))),
     )
     yield from (replace(written, place=place) for place in range(len(model.trainable_variables)))
 
 
-def _array(y: Any) -> Any:
+def _convert_to_array(y: Any) -> Any:
     return None if y is None else np.asarray(y)
 
 
@@ -102,9 +105,9 @@ def show_train_step(case: TrainStepCase) -> Shown | None:
             exec("\n".join(BOTH), names)  # noqa: S102 (see running.py)
             got, want = float(names["got"]), float(names["want"])
             # what the quotient itself may be off, of a loss that is not straight
-            if find_worst(both_of(got, want)) is None or abs(got - want) < SHARP * max(abs(got), abs(want)):
+            if find_worst(list_both(got, want)) is None or abs(got - want) < SHARP * max(abs(got), abs(want)):
                 return None
-            return shown_by(setup, BOTH, got=got, want=want, names=("handed over", "difference quotient"))
+            return run_setup(setup, BOTH, got=got, want=want, names=("handed over", "difference quotient"))
     except Exception:  # noqa: BLE001 (a candidate that makes no sense may raise anything)
         return None
 

@@ -16,8 +16,8 @@ from keras_ref.minimisation.expressions import Expression, Values, Writer
 from keras_ref.minimisation.finding import Finding
 from keras_ref.minimisation.reading import express
 from keras_ref.minimisation.running import running
-from keras_ref.minimisation.showing import Shown, both_of, find_worst, shown_by, write_setup
-from keras_ref.translation.specifications import reflected
+from keras_ref.minimisation.showing import Shown, find_worst, list_both, run_setup, write_setup
+from keras_ref.translation.specifications import reflect_object
 from scratch.arrays import Array
 
 
@@ -68,7 +68,7 @@ class StepCase:
         )
 
 
-def steps_of(model: Any, optimizer: Any, name: str) -> Iterator[StepCase]:
+def list_steps(model: Any, optimizer: Any, name: str) -> Iterator[StepCase]:
     """The cases of a model's optimizer: of the variable that was found wrong, up to three steps.
 
     name   the path of the variable, as a report has it
@@ -93,22 +93,22 @@ def show_step(case: StepCase) -> Shown | None:
     try:
         setup = case.setup()
         with running(write_setup(setup)) as names:
-            want = _law(names["optimizer"], case)
+            want = _compute_law(names["optimizer"], case)
             got = names["v"].numpy()
-            both = both_of(got, want)
+            both = list_both(got, want)
             entry = find_worst(both)
             if entry is None:
                 return None
             right, place = float(want[entry.index]), both.place(entry)
             lines = [f"got = v.numpy(){place}", f"want = {right!r}  # by the optimizer's law"]
-            return shown_by(setup, lines, got=float(got[entry.index]), want=right, names=("Keras's weight", "law's"))
+            return run_setup(setup, lines, got=float(got[entry.index]), want=right, names=("Keras's weight", "law's"))
     except Exception:  # noqa: BLE001 (a candidate that makes no sense may raise anything; NoTwin is among them)
         return None
 
 
-def _law(optimizer: Any, case: StepCase) -> Array:
+def _compute_law(optimizer: Any, case: StepCase) -> Array:
     """The weight after the steps by the optimizer's law. Raises: NoTwin."""
-    law = reflected(optimizer, "optimizer")
+    law = reflect_object(optimizer, "optimizer")
     weights = {"v": case.weight.array}
     state = law.init(weights)
     for _ in range(case.steps):

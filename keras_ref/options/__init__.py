@@ -5,7 +5,7 @@ settings.py  those that [tool.gradtwin] in pyproject.toml sets
 keywords.py  options as keywords of the public verbs
 """
 
-from keras_ref.options.keywords import SharedExpectations, keywords_of, project_keywords
+from keras_ref.options.keywords import SharedExpectations, make_keywords, project_keywords
 from keras_ref.options.settings import read_settings
 from keras_ref.options.table import OPTIONS, SETTINGS, Option
 from keras_ref.options.values import (
@@ -25,7 +25,7 @@ __all__ = [
     "SETTINGS",
     "Option",
     "SharedExpectations",
-    "keywords_of",
+    "make_keywords",
     "matches_variable",
     "parse_budget",
     "parse_expectations",

@@ -12,14 +12,14 @@ class SharedExpectations(dict[str, str]):
     """{pattern: what} that is declared for several models: a pattern may match nothing in some of them."""
 
 
-def keywords_of(given: Mapping[str, Any]) -> dict[str, Any]:
+def make_keywords(given: Mapping[str, Any]) -> dict[str, Any]:
     """Options by their names as keywords of the public verbs: mode is `modes` there."""
     return {_KEYWORDS.get(name, name): _CONVERTED.get(name, _as_it_is)(value) for name, value in given.items()}
 
 
 def project_keywords(settings: Mapping[str, Any], taken: Collection[str]) -> dict[str, Any]:
     """The settings of a project as keywords of a verb, as far as they are among the parameters that it takes."""
-    keywords = {name: value for name, value in keywords_of(settings).items() if name in taken}
+    keywords = {name: value for name, value in make_keywords(settings).items() if name in taken}
     # what a project expects is about some of its models
     return keywords | ({"expect": SharedExpectations(keywords["expect"])} if "expect" in keywords else {})
 

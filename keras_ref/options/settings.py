@@ -6,7 +6,7 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-from keras_ref.errors import CouldNotRun, short
+from keras_ref.errors import CouldNotRun, shorten_error
 from keras_ref.options.table import OPTIONS, SETTINGS
 from keras_ref.options.values import require_legal
 
@@ -22,15 +22,18 @@ def read_settings(folder: Path) -> dict[str, Any]:
     try:
         table = tomllib.loads(file.read_text(encoding="utf-8")).get("tool", {}).get("gradtwin", {})
     except (OSError, ValueError, RecursionError) as error:
-        raise CouldNotRun(f"pyproject.toml must be TOML. Received: {file}: {short(error)} Correct the file.") from error
+        raise CouldNotRun(
+            f"pyproject.toml must be TOML. Received: {file}: {shorten_error(error)} Correct the file."
+        ) from error
     if not isinstance(table, dict):
         raise CouldNotRun(
-            f"tool.gradtwin must be a table. Received: {short(repr(table))[:-1]} in {file}. Write [tool.gradtwin]."
+            f"tool.gradtwin must be a table. Received: {shorten_error(repr(table))[:-1]} in {file}. Write "
+            "[tool.gradtwin]."
         )
-    return {name: _setting(name, value, file) for name, value in table.items()}
+    return {name: _read_setting(name, value, file) for name, value in table.items()}
 
 
-def _setting(name: str, value: Any, file: Path) -> Any:
+def _read_setting(name: str, value: Any, file: Path) -> Any:
     """The value of an option in pyproject.toml. Raises: CouldNotRun."""
     if name not in SETTINGS:
         raise CouldNotRun(
@@ -43,7 +46,7 @@ def _setting(name: str, value: Any, file: Path) -> Any:
         kind = {str: "a text", int: "a whole number", bool: "true or false"}[option.type]
         raise CouldNotRun(
             f"{name} in [tool.gradtwin] must be {kind}{', or a list of them' if option.many else ''}. Received: "
-            f"{short(repr(value))[:-1]} in {file}. Correct it."
+            f"{shorten_error(repr(value))[:-1]} in {file}. Correct it."
         )
     taken = tuple(given) if option.many else value
     try:

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_ref.programs.program import Facts, Load, Point, Program, Stage, Trace, Weight, cast, flat_arrays, program
+from keras_ref.programs.program import Facts, Load, Point, Program, Stage, Trace, Weight, cast, flatten_arrays, program
 from keras_ref.undoing import undoing
 from scratch.arrays import Array
 
@@ -29,7 +29,7 @@ class JaxFunction(Program):
     def __init__(self, load: Load) -> None:
         super().__init__(load)
         self.value: Mapping[str, Any] = load()[0]
-        self.parameters = {name: np.asarray(array) for name, array in _flattened(self.value["parameters"]).items()}
+        self.parameters = {name: np.asarray(array) for name, array in _flatten(self.value["parameters"]).items()}
 
     @classmethod
     def accepts(cls, value: Any) -> bool:
@@ -62,18 +62,18 @@ class JaxFunction(Program):
 
         parameters = cast(dict(point.weights), point.precision)
         x, y = cast(point.x, point.precision), cast(point.y, point.precision)
-        output, inner = _split(self.value["forward"](_nested(parameters), x))
+        output, inner = _split(self.value["forward"](_nest(parameters), x))
         tensors = {name: np.asarray(value) for name, value in inner.items()}
         outputs = [np.asarray(part) for part in jax.tree_util.tree_leaves(output)]
         tensors["output"] = outputs[0] if len(outputs) == 1 else np.concatenate([o.ravel() for o in outputs])
-        cotangents = cast(flat_arrays(point.cotangent), point.precision)
+        cotangents = cast(flatten_arrays(point.cotangent), point.precision)
         if not cotangents and ("loss" not in self.value or y is None):
             return Trace(tensors=tensors)
 
         def loss(parameters: Any) -> Any:
             if not cotangents:
-                return self.value["loss"](_nested(parameters), x, y)
-            leaves = jax.tree_util.tree_leaves(_split(self.value["forward"](_nested(parameters), x))[0])
+                return self.value["loss"](_nest(parameters), x, y)
+            leaves = jax.tree_util.tree_leaves(_split(self.value["forward"](_nest(parameters), x))[0])
             return sum((leaf * c).sum() for leaf, c in zip(leaves, cotangents, strict=True))
 
         if not point.gradient:
@@ -91,13 +91,13 @@ class JaxFunction(Program):
         """The parameters after each step of the optimizer, from its initial state."""
         import jax
 
-        optimizer, tree = self.value["optimizer"], _nested(parameters)
+        optimizer, tree = self.value["optimizer"], _nest(parameters)
         state = optimizer.init(tree)
         for _ in range(steps):
-            gradient = _nested(jax.grad(loss)(_flattened(tree)))
+            gradient = _nest(jax.grad(loss)(_flatten(tree)))
             changes, state = optimizer.update(gradient, state, tree)
             tree = jax.tree_util.tree_map(lambda value, change: value + change, tree, changes)
-            yield {name: np.asarray(value) for name, value in _flattened(tree).items()}
+            yield {name: np.asarray(value) for name, value in _flatten(tree).items()}
 
 
 @contextmanager
@@ -116,15 +116,15 @@ def _split(made: Any) -> tuple[Any, Mapping[str, Any]]:
     return made if is_pair else (made, {})
 
 
-def _flattened(parameters: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def _flatten(parameters: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """A nested dictionary as one of paths."""
     found: dict[str, Any] = {}
     for name, value in parameters.items():
-        found |= _flattened(value, f"{prefix}{name}/") if isinstance(value, Mapping) else {f"{prefix}{name}": value}
+        found |= _flatten(value, f"{prefix}{name}/") if isinstance(value, Mapping) else {f"{prefix}{name}": value}
     return found
 
 
-def _nested(parameters: Mapping[str, Any]) -> dict[str, Any]:
+def _nest(parameters: Mapping[str, Any]) -> dict[str, Any]:
     """The nested dictionary of paths."""
     found: dict[str, Any] = {}
     for path, value in parameters.items():

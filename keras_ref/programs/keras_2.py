@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from keras_ref.programs.keras_layers import leaves
-from keras_ref.programs.keras_models import Batch, KerasProgram, Loss, optimizer_variables
+from keras_ref.programs.keras_models import Batch, KerasProgram, Loss, list_optimizer_variables
 from keras_ref.programs.program import program
 from scratch.arrays import Array
 
@@ -35,8 +35,8 @@ class Keras2(KerasProgram):
             optimizers = [o for o in [getattr(model, "optimizer", None)] if o is not None]
             for thing in (*leaves(model), *optimizers):
                 restoration.keep_attributes(thing)
-                _exact_constants(thing)
-            for variable in (*model.variables, *(v for o in optimizers for v in optimizer_variables(o))):
+                _keep_constants_exact(thing)
+            for variable in (*model.variables, *(v for o in optimizers for v in list_optimizer_variables(o))):
                 restoration.keep_value(variable)
             yield model
 
@@ -44,7 +44,7 @@ class Keras2(KerasProgram):
         model = self.load()[0]
         if all(np.dtype(v.dtype.as_numpy_dtype).name == precision for v in model.trainable_variables):
             return model
-        again = type(model).from_config(_retyped(model.get_config(), precision))
+        again = type(model).from_config(_retype_config(model.get_config(), precision))
         if self._is_compiled(model):
             optimizer = type(model.optimizer).from_config(model.optimizer.get_config())
             again.compile(optimizer=optimizer, loss=model.loss, run_eagerly=True)
@@ -58,7 +58,7 @@ class Keras2(KerasProgram):
 
         return tf.convert_to_tensor(gradient)
 
-    def _tensors(self, value: Any) -> Any:
+    def _convert_to_tensors(self, value: Any) -> Any:
         import tensorflow as tf
 
         return None if value is None else tf.nest.map_structure(tf.convert_to_tensor, value)
@@ -82,18 +82,18 @@ class Keras2(KerasProgram):
         return float(value), list(found), dict(zip(inputs, of_inputs, strict=True))
 
 
-def _exact_constants(thing: Any) -> None:
+def _keep_constants_exact(thing: Any) -> None:
     """Let the constants of a layer or optimizer be float64: TensorFlow takes a plain 0.999 for a float32."""
     for name, value in list(vars(thing).items()):
         if type(value) is float:
             setattr(thing, name, np.float64(value))
 
 
-def _retyped(config: Any, precision: str) -> Any:
+def _retype_config(config: Any, precision: str) -> Any:
     """A configuration with every floating dtype in it replaced."""
     if isinstance(config, dict):
         return {
-            key: precision if key == "dtype" and str(value).startswith("float") else _retyped(value, precision)
+            key: precision if key == "dtype" and str(value).startswith("float") else _retype_config(value, precision)
             for key, value in config.items()
         }
-    return [_retyped(item, precision) for item in config] if isinstance(config, (list, tuple)) else config
+    return [_retype_config(item, precision) for item in config] if isinstance(config, (list, tuple)) else config

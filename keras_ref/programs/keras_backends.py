@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from keras_ref.programs.keras_layers import leaves
-from keras_ref.programs.keras_models import KerasProgram, computing_in
+from keras_ref.programs.keras_models import KerasProgram, find_compute_dtypes
 from keras_ref.programs.program import Load
 from keras_ref.undoing import undoing
 
@@ -35,9 +35,9 @@ class KerasOnBackend(KerasProgram):
         keep_float64()
         restart_names()
         model = self.load()[0]
-        return model if computing_in(model) <= {precision} else self._retyped(model, precision)
+        return model if find_compute_dtypes(model) <= {precision} else self._retype(model, precision)
 
-    def _retyped(self, model: Any, precision: str) -> Any:
+    def _retype(self, model: Any, precision: str) -> Any:
         """A model built again from its configuration, where that says a precision: every saved file does.
 
         One that cannot be built so computes in the precision that it has, which its noise shows.
@@ -45,20 +45,22 @@ class KerasOnBackend(KerasProgram):
         saving = self.keras.saving
         try:
             with saving.custom_object_scope({type(one).__name__: type(one) for one in leaves(model)}):
-                again = saving.deserialize_keras_object(retyped(saving.serialize_keras_object(model), precision))
+                again = saving.deserialize_keras_object(retype_config(saving.serialize_keras_object(model), precision))
         except (TypeError, ValueError, NotImplementedError):
             return model
         again.set_weights(model.get_weights())
         return again
 
 
-def retyped(config: Any, precision: str) -> Any:
+def retype_config(config: Any, precision: str) -> Any:
     """A configuration with another precision wherever it says one: as a dtype, or as the policy of a layer."""
     if isinstance(config, dict):
         if config.get("class_name") == "DTypePolicy" and "float" in str(config["config"].get("name")):
             return {**config, "config": {"name": precision}}
-        return {k: precision if (k, v) == ("dtype", "float32") else retyped(v, precision) for k, v in config.items()}
-    return [retyped(item, precision) for item in config] if isinstance(config, (list, tuple)) else config
+        return {
+            k: precision if (k, v) == ("dtype", "float32") else retype_config(v, precision) for k, v in config.items()
+        }
+    return [retype_config(item, precision) for item in config] if isinstance(config, (list, tuple)) else config
 
 
 def restart_names() -> None:

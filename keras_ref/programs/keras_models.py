@@ -13,9 +13,20 @@ from typing import Any, ClassVar
 import numpy as np
 
 from keras_ref.errors import running_user_code
-from keras_ref.evaluation.leaves import named_leaves, replace_leaves
+from keras_ref.evaluation.leaves import name_leaves, replace_leaves
 from keras_ref.programs.keras_layers import is_random, leaves, observing
-from keras_ref.programs.program import Definition, Facts, Load, Point, Program, Stage, Trace, Weight, cast, flat_arrays
+from keras_ref.programs.program import (
+    Definition,
+    Facts,
+    Load,
+    Point,
+    Program,
+    Stage,
+    Trace,
+    Weight,
+    cast,
+    flatten_arrays,
+)
 from keras_ref.undoing import undoing
 from scratch.arrays import Array
 
@@ -116,25 +127,27 @@ class KerasProgram(Program):
                     Weight(
                         name=name,
                         shape=tuple(v.shape),
-                        trainable=id(v) in self._trained(model),
-                        path=variable_name(v),
+                        trainable=id(v) in self._find_trained(model),
+                        path=name_variable(v),
                     )
                     for name, v in self.named(model).items()
                 ),
                 stages=tuple(stages),
-                precisions=tuple(sorted(computing_in(model))),
+                precisions=tuple(sorted(find_compute_dtypes(model))),
                 layers=tuple(
-                    Definition(name=one.name, class_name=type(one).__name__, config=plain_config(one))
+                    Definition(name=one.name, class_name=type(one).__name__, config=simplify_config(one))
                     for one in leaves(model)
                 ),
                 optimizer=None
                 if optimizer is None
-                else Definition(name="optimizer", class_name=type(optimizer).__name__, config=plain_config(optimizer)),
+                else Definition(
+                    name="optimizer", class_name=type(optimizer).__name__, config=simplify_config(optimizer)
+                ),
                 loss=None
                 if loss is None
                 else Definition(name="loss", class_name=loss if isinstance(loss, str) else type(loss).__name__),
                 own_loss=type(model).compute_loss not in self._compute_losses(),
-                notes=self._notes(model),
+                notes=self._write_notes(model),
             )
 
     def values(self) -> dict[str, Array]:
@@ -144,13 +157,13 @@ class KerasProgram(Program):
     def run(self, point: Point) -> Trace:
         with self.model_in(point.precision, point.loss) as model, running_user_code():
             self._assign(model, point.weights)
-            batch = self._batch(point)
+            batch = self._make_batch(point)
             tensors: dict[str, Array] = {}
-            with observing(model, self._observer(tensors)):
+            with observing(model, self._make_observer(tensors)):
                 output = model(batch.x, training=point.training)
-            outputs = tuple(self.numpy(part) for part in self._outputs(output))
+            outputs = tuple(self.numpy(part) for part in self._compute_outputs(output))
             tensors["output"] = outputs[0] if len(outputs) == 1 else np.concatenate([np.ravel(o) for o in outputs])
-            added = added_losses(model)
+            added = describe_added_losses(model)
             self._assign(model, point.weights)
             with observing(model, None):
                 loss, gradient = self._differentiate(model, point, batch)
@@ -160,84 +173,88 @@ class KerasProgram(Program):
     def differentiate(self, point: Point) -> Trace:
         with self.model_in(point.precision, point.loss) as model, running_user_code(), observing(model, None):
             self._assign(model, point.weights)
-            loss, gradient = self._differentiate(model, point, self._batch(point))
+            loss, gradient = self._differentiate(model, point, self._make_batch(point))
             return Trace(loss=loss, gradient=gradient)
 
     def losses_at(self, point: Point, moved: Iterable[Mapping[str, Array]]) -> Array:
         with self.model_in(point.precision, point.loss) as model, running_user_code(), observing(model, None):
             self._assign(model, point.weights)
-            return np.array(list(map(self.evaluator(model, point, self._batch(point)), moved)))
+            return np.array(list(map(self.make_evaluator(model, point, self._make_batch(point)), moved)))
 
-    def evaluator(self, model: Any, point: Point, batch: Batch) -> Callable[[Mapping[str, Array]], float]:
+    def make_evaluator(self, model: Any, point: Point, batch: Batch) -> Callable[[Mapping[str, Array]], float]:
         """The loss as a function of other values of some weights and inputs; the model is afterwards at the point."""
 
         def evaluate(values: Mapping[str, Array]) -> float:
             self._assign(model, values)
-            loss = self._loss(model, point, batch.at(self.tensors_of_inputs(point, values)))
+            loss = self._compute_loss(model, point, batch.at(self.convert_inputs(point, values)))
             # a forward pass in training moves averages
             self._assign(model, point.weights if point.training else {n: point.value_of(n) for n in values})
             return float(self.numpy(loss))
 
         return evaluate
 
-    def tensors_of_inputs(self, point: Point, values: Mapping[str, Array]) -> dict[str, Any]:
+    def convert_inputs(self, point: Point, values: Mapping[str, Array]) -> dict[str, Any]:
         """The tensors of those of the values that are inputs."""
-        return {n: self._tensors(cast(v, point.precision)) for n, v in values.items() if n not in point.weights}
+        return {
+            n: self._convert_to_tensors(cast(v, point.precision)) for n, v in values.items() if n not in point.weights
+        }
 
-    def _batch(self, point: Point) -> Batch:
+    def _make_batch(self, point: Point) -> Batch:
         x, y, weight = (
-            self._tensors(cast(value, point.precision)) for value in (point.x, point.y, point.sample_weight)
+            self._convert_to_tensors(cast(value, point.precision)) for value in (point.x, point.y, point.sample_weight)
         )
-        return Batch(x, y, weight, [self._tensors(c) for c in cast(flat_arrays(point.cotangent), point.precision)])
+        return Batch(
+            x, y, weight, [self._convert_to_tensors(c) for c in cast(flatten_arrays(point.cotangent), point.precision)]
+        )
 
     def named(self, model: Any) -> dict[str, Any]:
         """The weights by name, trained ones in the order of the gradient; seeds are none."""
         return {
-            variable_name(v).removeprefix(f"{model.name}/"): v
+            name_variable(v).removeprefix(f"{model.name}/"): v
             for v in model.weights
-            if not variable_name(v).endswith("seed_generator_state")
+            if not name_variable(v).endswith("seed_generator_state")
         }
 
     def _compute_losses(self) -> list[Any]:
         """The methods of the library that compute a compiled loss."""
         return [self.keras.Model.compute_loss, self.keras.Sequential.compute_loss]
 
-    def _trained(self, model: Any) -> set[int]:
+    def _find_trained(self, model: Any) -> set[int]:
         return {id(v) for v in model.trainable_variables}
 
     def _is_compiled(self, model: Any) -> bool:
         return bool(getattr(model, "compiled", False) or getattr(model, "_is_compiled", False))
 
-    def _notes(self, model: Any) -> tuple[str, ...]:
+    def _write_notes(self, model: Any) -> tuple[str, ...]:
         random = [one.name for one in leaves(model) if is_random(one)]
         return (f"Random layers are in inference: {', '.join(random)}.",) if random else ()
 
     def _assign(self, model: Any, weights: Mapping[str, Array]) -> None:
         for name, variable in self.named(model).items():
             if name in weights:
-                variable.assign(np.asarray(weights[name]).astype(dtype_name(variable)))
+                variable.assign(np.asarray(weights[name]).astype(name_dtype(variable)))
 
-    def _tensors(self, value: Any) -> Any:
+    def _convert_to_tensors(self, value: Any) -> Any:
         if value is None:
             return None
         if isinstance(value, Mapping):
-            return {key: self._tensors(part) for key, part in value.items()}
+            return {key: self._convert_to_tensors(part) for key, part in value.items()}
         if isinstance(value, list):
-            return [self._tensors(part) for part in value]
+            return [self._convert_to_tensors(part) for part in value]
         return self.keras.ops.convert_to_tensor(value)
 
-    def _outputs(self, output: Any) -> list[Any]:
+    def _compute_outputs(self, output: Any) -> list[Any]:
         if isinstance(output, Mapping):
-            return [part for value in output.values() for part in self._outputs(value)]
+            return [part for value in output.values() for part in self._compute_outputs(value)]
         if isinstance(output, (list, tuple)):
-            return [part for value in output for part in self._outputs(value)]
+            return [part for value in output for part in self._compute_outputs(value)]
         return [output]
 
-    def _loss(self, model: Any, point: Point, batch: Batch) -> Any:
+    def _compute_loss(self, model: Any, point: Point, batch: Batch) -> Any:
         output = model(batch.x, training=point.training)
         if not batch.cotangents:
             return self.compute_loss(model, batch, output, training=point.training)
-        products = [part * c for part, c in zip(self._outputs(output), batch.cotangents, strict=True)]
+        products = [part * c for part, c in zip(self._compute_outputs(output), batch.cotangents, strict=True)]
         return sum([self._sum(product) for product in products] + (list(model.losses) if point.added else []))
 
     def _sum(self, value: Any) -> Any:
@@ -247,10 +264,10 @@ class KerasProgram(Program):
         if not (batch.cotangents or point.added or (batch.y is not None and self._is_compiled(model))):
             return float("nan"), {}
         if not point.gradient:
-            return float(self.numpy(self._loss(model, point, batch))), {}
-        watched = {n: leaf for n, leaf in named_leaves(batch.x).items() if self._is_float(leaf)} if point.inputs else {}
+            return float(self.numpy(self._compute_loss(model, point, batch))), {}
+        watched = {n: leaf for n, leaf in name_leaves(batch.x).items() if self._is_float(leaf)} if point.inputs else {}
         loss, gradients, of_inputs = self.gradient(
-            model, lambda inputs: self._loss(model, point, batch.at(inputs)), watched
+            model, lambda inputs: self._compute_loss(model, point, batch.at(inputs)), watched
         )
         self._assign(model, point.weights)  # a forward pass in training moves averages
         names = {id(v): name for name, v in self.named(model).items()}
@@ -273,9 +290,9 @@ class KerasProgram(Program):
         optimizer, found = model.optimizer, []
         if not getattr(optimizer, "built", True) or hasattr(optimizer, "build"):
             optimizer.build(model.trainable_variables)
-        variables = optimizer_variables(optimizer)
+        variables = list_optimizer_variables(optimizer)
         start = [self.numpy(v) for v in variables]
-        exact_learning_rate(optimizer, self.numpy)
+        keep_learning_rate_exact(optimizer, self.numpy)
         for _ in range(point.steps):
             model.train_on_batch(batch.x, batch.y)
             found.append({name: self.numpy(v) for name, v in self.named(model).items()})
@@ -283,9 +300,9 @@ class KerasProgram(Program):
             variable.assign(value)
         return tuple(found)
 
-    def _observer(self, tensors: dict[str, Array]) -> Callable[[str, Any], None]:
+    def _make_observer(self, tensors: dict[str, Array]) -> Callable[[str, Any], None]:
         def observe(name: str, output: Any) -> None:
-            for i, part in enumerate(self._outputs(output)):
+            for i, part in enumerate(self._compute_outputs(output)):
                 try:
                     array = self.numpy(part)
                 except Exception:  # noqa: BLE001, S112 (a symbolic value inside a loop has no numbers to look at)
@@ -298,19 +315,19 @@ class KerasProgram(Program):
         return observe
 
 
-def optimizer_variables(optimizer: Any) -> list[Any]:
+def list_optimizer_variables(optimizer: Any) -> list[Any]:
     """The variables of an optimizer: a method lists them in the older ones of Keras 2."""
     return list(optimizer.variables() if callable(optimizer.variables) else optimizer.variables)
 
 
-def exact_learning_rate(optimizer: Any, numpy: Callable[[Any], Array]) -> None:
+def keep_learning_rate_exact(optimizer: Any, numpy: Callable[[Any], Array]) -> None:
     """Give an optimizer the learning rate that was written down: 0.1, where a float32 variable holds 0.1 + 1.5e-9."""
     rate: Any = getattr(optimizer, "_learning_rate", None)
     if hasattr(rate, "assign"):
         rate.assign(float(str(np.float32(numpy(rate)))))
 
 
-def added_losses(model: Any) -> tuple[str, ...]:
+def describe_added_losses(model: Any) -> tuple[str, ...]:
     """What layers have added to the loss in the last call of a model, by kind."""
     regularized = bool(model.losses)
     adding = [one for one in leaves(model) if getattr(one, "_losses", None)]
@@ -318,24 +335,24 @@ def added_losses(model: Any) -> tuple[str, ...]:
     return (("add_loss",) if by_call else ()) + (("regularization",) if regularized else ())
 
 
-def variable_name(variable: Any) -> str:
+def name_variable(variable: Any) -> str:
     """The path of a variable, without what TensorFlow appends."""
     return str(getattr(variable, "path", None) or variable.name).removesuffix(":0")
 
 
-def computing_in(model: Any) -> set[str]:
+def find_compute_dtypes(model: Any) -> set[str]:
     """The floating dtypes that the layers of a model compute in, and keep their weights in."""
-    found = {dtype_name(v) for v in model.weights}
+    found = {name_dtype(v) for v in model.weights}
     found |= {str(getattr(one, "compute_dtype", None)) for one in leaves(model)}
     return {name for name in found if "float" in name}
 
 
-def dtype_name(variable: Any) -> str:
+def name_dtype(variable: Any) -> str:
     """The name of a variable's dtype."""
     return str(getattr(variable.dtype, "name", variable.dtype))
 
 
-def plain_config(thing: Any) -> dict[str, Any]:
+def simplify_config(thing: Any) -> dict[str, Any]:
     """The configuration of a layer or optimizer as plain data; {} where it has none."""
     try:
         return dict(json.loads(json.dumps(thing.get_config(), default=str)))

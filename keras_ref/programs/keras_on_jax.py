@@ -31,22 +31,22 @@ class KerasOnJax(KerasOnBackend):
         value, (found, of_inputs) = jax.value_and_grad(of, argnums=(0, 1))([v.value for v in variables], dict(inputs))
         return float(value), list(found), dict(of_inputs)
 
-    def evaluator(self, model: Any, point: Point, batch: Batch) -> Callable[[Mapping[str, Array]], float]:
+    def make_evaluator(self, model: Any, point: Point, batch: Batch) -> Callable[[Mapping[str, Array]], float]:
         import jax
 
         variables = self.named(model)
-        compiled = self._compiled(model, point)
+        compiled = self._compile(model, point)
         parts = (batch.x, batch.y, batch.sample_weight, batch.cotangents)
         own = {name: v.value for name, v in variables.items()}
 
         def evaluate(values: Mapping[str, Array]) -> float:
             weights = {n: jax.numpy.asarray(cast(v, point.precision)) for n, v in values.items() if n in variables}
-            moved = batch.at(self.tensors_of_inputs(point, values))
+            moved = batch.at(self.convert_inputs(point, values))
             return float(compiled({**own, **weights}, (moved.x, *parts[1:])))
 
         return evaluate
 
-    def _compiled(self, model: Any, point: Point) -> Callable[[Mapping[str, Any], Any], Any]:
+    def _compile(self, model: Any, point: Point) -> Callable[[Mapping[str, Any], Any], Any]:
         """The loss of a model as a function of all its weights and of the data, compiled once for all its points.
 
         Not compiled where the model decides by values, which a traced one cannot.
@@ -59,7 +59,7 @@ class KerasOnJax(KerasOnBackend):
         def loss(weights: Mapping[str, Any], data: Any) -> Any:
             values = [weights[name] for name in variables]
             return self._without_writing(
-                list(variables.values()), values, lambda: self._loss(model, point, Batch(*data))
+                list(variables.values()), values, lambda: self._compute_loss(model, point, Batch(*data))
             )
 
         if key not in self._functions:

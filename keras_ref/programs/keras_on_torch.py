@@ -30,8 +30,8 @@ class KerasOnTorch(KerasOnBackend):
         count = len(model.trainable_variables)
         return float(value), list(found[:count]), dict(zip(watched, found[count:], strict=True))
 
-    def evaluator(self, model: Any, point: Point, batch: Batch) -> Callable[[Mapping[str, Array]], float]:
+    def make_evaluator(self, model: Any, point: Point, batch: Batch) -> Callable[[Mapping[str, Array]], float]:
         import torch
 
-        evaluate: Callable[[Mapping[str, Array]], float] = torch.no_grad()(super().evaluator(model, point, batch))
+        evaluate: Callable[[Mapping[str, Array]], float] = torch.no_grad()(super().make_evaluator(model, point, batch))
         return evaluate

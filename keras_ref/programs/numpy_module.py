@@ -22,8 +22,8 @@ from typing import Any
 import numpy as np
 
 from keras_ref.errors import CouldNotRun
-from keras_ref.programs.numpy_weights import WeightStore, named_gradients
-from keras_ref.programs.program import Facts, Load, Point, Program, Stage, Trace, Weight, cast, flat_arrays, program
+from keras_ref.programs.numpy_weights import WeightStore, name_gradients
+from keras_ref.programs.program import Facts, Load, Point, Program, Stage, Trace, Weight, cast, flatten_arrays, program
 from keras_ref.programs.targets import describe_error
 from scratch.arrays import Array
 
@@ -63,7 +63,7 @@ class NumpyModule(Program):
             if (found := next((f for n in names if callable(f := getattr(self.value, n, None))), None)) is not None
         }
         forward = self.functions.get("forward")
-        if forward is not None and "y" in roles(forward) and forward == self.functions.get("loss"):
+        if forward is not None and "y" in assign_roles(forward) and forward == self.functions.get("loss"):
             del self.functions["forward"]  # the book's feed_forward returns the loss
         self.store = WeightStore.of(self.value)
         self.rate = next(
@@ -107,17 +107,17 @@ class NumpyModule(Program):
     def run(self, point: Point) -> Trace:
         weights = {name: np.array(value, dtype=point.precision) for name, value in point.weights.items()}
         x, y = cast(point.x, point.precision), cast(point.y, point.precision)
-        samples = len(flat_arrays(x)[0])
+        samples = len(flatten_arrays(x)[0])
         columns = self._takes_columns(x, weights)
         if columns:
             x, y = np.asarray(x).T, y if y is None or np.ndim(y) < 2 else np.asarray(y).T
         known: dict[str, Any] = {"x": x, "y": y, "weights": self.store.put(weights)}
-        known |= self._learning_rate(point)
+        known |= self._pass_learning_rate(point)
         tensors: dict[str, Array] = {}
         errors: dict[str, str] = {}
         loss, gradient, steps = float("nan"), dict[str, Array | None](), list[Mapping[str, Array]]()
         with noting(errors, "forward"):
-            tensors = self._forward(known, samples if columns else 0)
+            tensors = self._run_forward(known, samples if columns else 0)
         if y is None or "forward" in errors:
             return Trace(tensors=tensors, errors=errors)
         with noting(errors, "loss"):
@@ -125,32 +125,32 @@ class NumpyModule(Program):
                 loss = float(np.mean(np.asarray(self._run("loss", known))))
         with noting(errors, "gradient"):
             if "gradient" in self.functions and point.gradient:
-                gradient = dict(self._gradient(known, weights))
+                gradient = dict(self._run_backward(known, weights))
         with noting(errors, "update"):
             if "update" in self.functions and "gradient" not in errors:
                 for k in range(point.steps):
                     if k:
-                        self._forward(known, 0)
-                        self._gradient(known, weights)
+                        self._run_forward(known, 0)
+                        self._run_backward(known, weights)
                     weights = self._step(known, weights)
                     steps.append(weights)
         return Trace(tensors=tensors, loss=loss, gradient=gradient, steps=tuple(steps), errors=errors)
 
-    def _forward(self, known: dict[str, Any], columns: int) -> dict[str, Array]:
+    def _run_forward(self, known: dict[str, Any], columns: int) -> dict[str, Array]:
         """The tensors of the forward pass, turned where samples are columns; `known` gets the output and the cache."""
         if "forward" not in self.functions:
             return {}
         output, cache = split_output(self._run("forward", known))
         known |= {"output": output} | ({} if cache is None else {"cache": cache})
-        named = {**named_arrays(cache), "output": np.asarray(output)}
-        return {name: turned(array, columns) if columns else array for name, array in named.items()}
+        named = {**name_arrays(cache), "output": np.asarray(output)}
+        return {name: turn_samples(array, columns) if columns else array for name, array in named.items()}
 
-    def _gradient(self, known: dict[str, Any], weights: Mapping[str, Array]) -> dict[str, Array | None]:
+    def _run_backward(self, known: dict[str, Any], weights: Mapping[str, Array]) -> dict[str, Array | None]:
         """The gradient by the names of the weights; `known` gets it as the program returns it."""
         if "gradient" not in self.functions:
             return {}
         known["gradients"] = self._run("gradient", known)
-        return dict(named_gradients(known["gradients"], self.value, weights))
+        return dict(name_gradients(known["gradients"], self.value, weights))
 
     def _step(self, known: dict[str, Any], weights: Mapping[str, Array]) -> dict[str, Array]:
         """One training step; `known` gets the weights after it. They are returned, or changed in place."""
@@ -160,7 +160,7 @@ class NumpyModule(Program):
         known["weights"] = self.store.put(found)
         return found
 
-    def _learning_rate(self, point: Point) -> dict[str, Any]:
+    def _pass_learning_rate(self, point: Point) -> dict[str, Any]:
         rate = self.rate if point.learning_rate is None else point.learning_rate
         return {} if rate is None else {"learning_rate": rate}
 
@@ -173,7 +173,7 @@ class NumpyModule(Program):
 
     def _run(self, stage: str, known: Mapping[str, Any]) -> Any:
         function = self.functions[stage]
-        return self._call(function, **arguments(function, known))
+        return self._call(function, **select_arguments(function, known))
 
     def _call(self, function: Callable[..., Any], **given: Any) -> Any:
         """Raises: CouldNotRun with the line of the student's own code."""
@@ -194,15 +194,15 @@ def noting(errors: dict[str, str], stage: str) -> Iterator[None]:
         errors[stage] = str(error)
 
 
-def roles(function: Callable[..., Any]) -> dict[str, str]:
+def assign_roles(function: Callable[..., Any]) -> dict[str, str]:
     """{what it is: parameter of the function}; parameters with another name are left out."""
     names = {name: role for role, known in PARAMETERS.items() for name in known}
     return {names[p]: p for p in inspect.signature(function).parameters if p in names}
 
 
-def arguments(function: Callable[..., Any], known: Mapping[str, Any]) -> dict[str, Any]:
+def select_arguments(function: Callable[..., Any], known: Mapping[str, Any]) -> dict[str, Any]:
     """The arguments of a call, by parameter. Raises: CouldNotRun for a parameter that nothing is known for."""
-    own, given = roles(function), {}
+    own, given = assign_roles(function), {}
     for role, named in own.items():
         if role in known:
             given[named] = known[role]
@@ -236,13 +236,13 @@ def split_output(made: Any) -> tuple[Any, Any]:
     return made[-1], made[0] if isinstance(made, tuple) and len(made) == 2 else made
 
 
-def named_arrays(cache: Any) -> dict[str, Array]:
+def name_arrays(cache: Any) -> dict[str, Array]:
     """The arrays of at least two axes that forward returned beside its output, by name."""
-    items = cache.items() if isinstance(cache, Mapping) else enumerate(flat_arrays(cache), start=1)
+    items = cache.items() if isinstance(cache, Mapping) else enumerate(flatten_arrays(cache), start=1)
     arrays = {str(name) if isinstance(name, str) else f"array {name}": value for name, value in items}
     return {name: value for name, value in arrays.items() if isinstance(value, np.ndarray) and value.ndim > 1}
 
 
-def turned(array: Array, samples: int) -> Array:
+def turn_samples(array: Array, samples: int) -> Array:
     """An array whose samples are columns, with its samples as rows."""
     return array.T if array.ndim == 2 and array.shape[1] == samples else array

@@ -64,11 +64,11 @@ class WeightStore:
 
     def values(self) -> dict[str, Any]:
         """The weights by name; {} where the program takes those that it is given."""
-        return dict(named(self.made)) if self.made is not None else {}
+        return dict(name_arrays(self.made)) if self.made is not None else {}
 
     def put(self, weights: Mapping[str, Array]) -> Any:
         """The weights as the program keeps them, put where it keeps them; returned for those that take an argument."""
-        made = rebuilt(self.made, weights) if self.made is not None else list(weights.values())
+        made = rebuild(self.made, weights) if self.made is not None else list(weights.values())
         if self.holder:
             setattr(self.owner, self.holder, made)
         elif self._is_attributes and all(hasattr(self.owner, name) for name in weights):
@@ -82,7 +82,7 @@ class WeightStore:
             return {name: np.array(getattr(self.owner, name)) for name in like}
         kept = getattr(self.owner, self.holder) if self.holder else None
         given = made if isinstance(made, (Mapping, list, tuple)) else kept
-        found = dict(named(given))
+        found = dict(name_arrays(given))
         if set(found) != set(like) and len(found) == len(like):
             found = dict(zip(like, found.values(), strict=True))
         return {name: np.array(found[name]) for name in like}
@@ -93,14 +93,14 @@ def is_weight(value: Any) -> bool:
     return isinstance(value, np.ndarray) and value.ndim > 0 and value.dtype.kind == "f"
 
 
-def named(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+def name_arrays(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
     """The arrays in a dictionary or list, by their keys, joined by slashes."""
     if isinstance(value, Mapping):
         for key, part in value.items():
-            yield from named(part, f"{prefix}{key}/")
+            yield from name_arrays(part, f"{prefix}{key}/")
     elif is_nested(value) and not _is_matrix(value):
         for i, part in enumerate(value):
-            yield from named(part, f"{prefix}{i}/")
+            yield from name_arrays(part, f"{prefix}{i}/")
     elif value is not None:
         yield prefix.rstrip("/"), np.asarray(value, dtype=float)
 
@@ -115,16 +115,16 @@ def _is_matrix(value: Any) -> bool:
         return False
 
 
-def rebuilt(made: Any, weights: Mapping[str, Array], prefix: str = "") -> Any:
+def rebuild(made: Any, weights: Mapping[str, Array], prefix: str = "") -> Any:
     """A copy of a dictionary or list with other arrays in it."""
     if isinstance(made, Mapping):
-        return {key: rebuilt(part, weights, f"{prefix}{key}/") for key, part in made.items()}
+        return {key: rebuild(part, weights, f"{prefix}{key}/") for key, part in made.items()}
     if is_nested(made) and not _is_matrix(made):
-        return [rebuilt(part, weights, f"{prefix}{i}/") for i, part in enumerate(made)]
+        return [rebuild(part, weights, f"{prefix}{i}/") for i, part in enumerate(made)]
     return None if made is None else np.array(weights[prefix.rstrip("/")])
 
 
-def named_gradients(made: Any, owner: Any, weights: Mapping[str, Array]) -> Iterator[tuple[str, Array | None]]:
+def name_gradients(made: Any, owner: Any, weights: Mapping[str, Array]) -> Iterator[tuple[str, Array | None]]:
     """The gradient of each weight: by its name, by its name with d, grad_ or d_ before it, or in the same order.
 
     None where there is none. Where nothing is returned, the object's own attributes are looked through.
@@ -132,11 +132,11 @@ def named_gradients(made: Any, owner: Any, weights: Mapping[str, Array]) -> Iter
     if made is None:
         made = getattr(owner, "gradients", None) or getattr(owner, "grads", None) or vars(owner)
     if isinstance(made, Mapping):
-        by_key = dict(named({str(k): v for k, v in made.items() if not callable(v) and not isinstance(v, str)}))
+        by_key = dict(name_arrays({str(k): v for k, v in made.items() if not callable(v) and not isinstance(v, str)}))
         for name in weights:
             keys = (name, *(f"{before}{name}" for before in ("d", "grad_", "d_", "g_", "delta_", "grad")))
             yield name, next((np.asarray(by_key[key]) for key in keys if key in by_key), None)
         return
-    found = [value for _, value in named(list(made) if isinstance(made, tuple) else made)]
+    found = [value for _, value in name_arrays(list(made) if isinstance(made, tuple) else made)]
     for i, name in enumerate(weights):
         yield name, np.asarray(found[i]) if i < len(found) else None

@@ -18,7 +18,7 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 
-from keras_ref.evaluation.leaves import named_leaves, replace_leaves
+from keras_ref.evaluation.leaves import name_leaves, replace_leaves
 from keras_ref.own_modules import registry
 from scratch.arrays import Array
 
@@ -166,7 +166,7 @@ class Point:
     inputs: bool = False
 
     def at(self, values: Mapping[str, Array]) -> Point:
-        """The same with other weights, and inputs (by the names of named_leaves)."""
+        """The same with other weights, and inputs (by the names of name_leaves)."""
         inputs = {name: value for name, value in values.items() if name not in self.weights}
         weights = {name: value for name, value in values.items() if name in self.weights}
         x = replace_leaves(self.x, inputs) if inputs else self.x
@@ -174,7 +174,7 @@ class Point:
 
     def value_of(self, name: str) -> Array:
         """The value of a weight, or of an input."""
-        return np.asarray(self.weights[name] if name in self.weights else named_leaves(self.x)[name])
+        return np.asarray(self.weights[name] if name in self.weights else name_leaves(self.x)[name])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -270,14 +270,14 @@ class Program(ABC):
         return self.run(replace(point, steps=0))
 
 
-def flat_arrays(value: Any) -> list[Array]:
+def flatten_arrays(value: Any) -> list[Array]:
     """The arrays in a nested value, in order; those of a dictionary in the order of its keys."""
     if value is None:
         return []
     if isinstance(value, Mapping):
-        return [array for part in value.values() for array in flat_arrays(part)]
+        return [array for part in value.values() for array in flatten_arrays(part)]
     if is_nested(value):
-        return [array for part in value for array in flat_arrays(part)]
+        return [array for part in value for array in flatten_arrays(part)]
     return [np.asarray(value)]
 
 

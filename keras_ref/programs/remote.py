@@ -129,7 +129,7 @@ class Worker:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=self._printed,
-                env=environment(self._backend),
+                env=make_environment(self._backend),
             )
         return self._process
 
@@ -146,7 +146,7 @@ class Worker:
                 f"({verb}). Look for an endless loop, or give it more time."
             ) from error
         except (EOFError, BrokenPipeError) as error:
-            said, how = self._last_line(), describe_end(process.wait())
+            said, how = self._read_last_line(), describe_end(process.wait())
             self.close()
             raise CouldNotRun(
                 f"A program must not end its process. Received: {target}, {how}{f' ({said})' if said else ''}. "
@@ -156,7 +156,7 @@ class Worker:
             raise CouldNotRun(found["refused"])
         return found["answer"]
 
-    def _last_line(self) -> str:
+    def _read_last_line(self) -> str:
         return next((line.strip()[:160] for line in reversed(self.printed.splitlines()) if line.strip()), "")
 
 
@@ -166,7 +166,7 @@ def _trace(found: Mapping[str, Any]) -> Trace:
     )
 
 
-def environment(backend: str) -> Mapping[str, str]:
+def make_environment(backend: str) -> Mapping[str, str]:
     """The environment of a worker for a backend of Keras: quiet, its imports those of this process."""
     return {
         **os.environ,

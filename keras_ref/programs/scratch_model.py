@@ -56,7 +56,7 @@ class ScratchModel(Program):
                 *((Stage.UPDATE,) if has_loss and self.optimizer is not None else ()),
             ),
             layers=tuple(
-                Definition(name=name, class_name=type(one).__name__, config=_config(one))
+                Definition(name=name, class_name=type(one).__name__, config=_list_config(one))
                 for name, one in self.model.layers.items()
             ),
             notes=(f"All layers of scratch are in inference: {', '.join(self._random)} draw at random.",)
@@ -79,7 +79,7 @@ class ScratchModel(Program):
                 tensors[key] = np.asarray(found.tensors[name])
         outputs = [np.asarray(found.tensors[name]) for name in self.model.outputs]
         tensors["output"] = outputs[0] if len(outputs) == 1 else np.concatenate([np.ravel(one) for one in outputs])
-        objective, y = self._objective(point)
+        objective, y = self._make_objective(point)
         if objective is None:
             return Trace(tensors=tensors)
         loss = float(objective(weights, x, y, training=training))
@@ -126,7 +126,7 @@ class ScratchModel(Program):
         """The layers that draw random numbers in training: with one of them every layer is in inference."""
         return [name for name, layer in self.model.layers.items() if "draw" in layer.accepts]
 
-    def _objective(self, point: Point) -> tuple[Objective | None, Any]:
+    def _make_objective(self, point: Point) -> tuple[Objective | None, Any]:
         """What is minimized at a point, and its targets."""
         if point.cotangent is not None:
             losses = tuple(Projection() for _ in self.model.outputs)
@@ -137,7 +137,7 @@ class ScratchModel(Program):
         return None, None
 
 
-def _config(layer: Any) -> dict[str, Any]:
+def _list_config(layer: Any) -> dict[str, Any]:
     """The fields of a specification that are plain values."""
     values = {one.name: getattr(layer, one.name) for one in fields(layer)}
     return {

@@ -15,13 +15,13 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from keras_ref.errors import CouldNotRun, short
+from keras_ref.errors import CouldNotRun, shorten_error
 from keras_ref.inputs.targets import import_module
 from keras_ref.own_modules import refuse_namesakes, registry
 from keras_ref.programs.program import Load, Program
 
 
-def kinds() -> dict[str, type[Program]]:
+def list_kinds() -> dict[str, type[Program]]:
     """The kinds of program, by prefix, in the order in which they are asked whether an object is theirs."""
     known: list[type[Program]] = sorted(registry.every("program").values(), key=lambda kind: kind.last)
     return {kind.prefix: kind for kind in known}
@@ -30,7 +30,7 @@ def kinds() -> dict[str, type[Program]]:
 def split_prefix(target: str) -> tuple[type[Program] | None, str]:
     """The kind that the prefix of a target names (None without one), and the rest."""
     prefix, colon, rest = target.partition(":")
-    found = kinds().get(prefix) if colon else None
+    found = list_kinds().get(prefix) if colon else None
     return (found, rest) if found is not None else (None, target)
 
 
@@ -39,8 +39,8 @@ def open_target(target: str) -> Program:
     kind, place = split_prefix(target)
     if kind is not None:
         require_installed(kind)
-        return kind(loader(place))
-    load, first = loader(place), [loader(place)()]
+        return kind(make_loader(place))
+    load, first = make_loader(place), [make_loader(place)()]
     return open_object(*first[0], load=lambda: first.pop() if first else load())
 
 
@@ -48,13 +48,13 @@ def open_object(value: Any, x: Any = None, y: Any = None, *, load: Load | None =
     """The program that an object is, by the first kind that accepts it. Raises: CouldNotRun."""
     if isinstance(value, Program):
         return value
-    for kind in kinds().values():
+    for kind in list_kinds().values():
         if kind.accepts(value):
             require_installed(kind)
             found: Program = kind(load or (lambda: (value, x, y)))
             return found
     raise CouldNotRun(
-        f"A program must be of a kind that can be compared ({', '.join(kinds())}). Received: a "
+        f"A program must be of a kind that can be compared ({', '.join(list_kinds())}). Received: a "
         f"{type(value).__name__}. Return a model, or say the kind before the target: numpy:package.module."
     )
 
@@ -69,7 +69,7 @@ def require_installed(kind: type[Program]) -> None:
         )
 
 
-def loader(place: str) -> Load:
+def make_loader(place: str) -> Load:
     """What loads the object of a target without prefix: (object, x, y). It raises CouldNotRun."""
 
     def load() -> tuple[Any, Any, Any]:
@@ -79,7 +79,7 @@ def loader(place: str) -> Load:
             return load_target(place)[:3]
         file, _, name = place.partition(":")
         module = _import_file(file) if file.endswith(".py") else import_module(file)
-        return _made(place, module, name) if name else (module, None, None)
+        return _make(place, module, name) if name else (module, None, None)
 
     return load
 
@@ -104,7 +104,7 @@ def _import_file(path: str) -> ModuleType:
     return module
 
 
-def _made(place: str, module: ModuleType, name: str) -> tuple[Any, Any, Any]:
+def _make(place: str, module: ModuleType, name: str) -> tuple[Any, Any, Any]:
     """(object, x, y) of a name in a module: the object itself, or what it returns when it is called."""
     found = getattr(module, name, None)
     if found is None:
@@ -112,7 +112,7 @@ def _made(place: str, module: ModuleType, name: str) -> tuple[Any, Any, Any]:
             f"A target's factory must exist. Received: {name!r}, which {module.__name__} does not have. "
             "Check the name after the colon."
         )
-    is_object = any(kind.accepts(found) for kind in kinds().values())
+    is_object = any(kind.accepts(found) for kind in list_kinds().values())
     try:
         made = found if is_object or not callable(found) else found()
     except Exception as error:
@@ -130,7 +130,7 @@ def describe_error(error: BaseException, path: str) -> str:
     file = os.path.realpath(path) if path else ""
     frames = traceback.extract_tb(error.__traceback__)
     own = [frame for frame in frames if file and os.path.realpath(frame.filename) == file]
-    kind = f"{type(error).__name__}: {short(error)}"
+    kind = f"{type(error).__name__}: {shorten_error(error)}"
     if isinstance(error, SyntaxError) and error.lineno:
         return f"{Path(path).name}, line {error.lineno}: {kind}"
     if not own:

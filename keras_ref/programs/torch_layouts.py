@@ -30,11 +30,11 @@ Turn = Callable[[Array], Array]
 LayoutsOf = Callable[[Any], "tuple[Layout, ...]"]
 
 
-def _same(array: Array) -> Array:
+def _copy(array: Array) -> Array:
     return array
 
 
-def _transposed(array: Array) -> Array:
+def _transpose(array: Array) -> Array:
     return np.ascontiguousarray(array.T)
 
 
@@ -47,13 +47,13 @@ def _to_space_last(array: Array) -> Array:
     return np.ascontiguousarray(np.moveaxis(array, (-1, -2), (0, 1)))
 
 
-def _gru_to_keras(array: Array) -> Array:
+def _convert_gru_to_keras(array: Array) -> Array:
     """Gates r, z, n along axis 0 → z, r, h along the last axis."""
     reset, update, new = np.split(array, 3)
     return np.ascontiguousarray(np.concatenate([update, reset, new]).T)
 
 
-def _gru_to_torch(array: Array) -> Array:
+def _convert_gru_to_torch(array: Array) -> Array:
     update, reset, new = np.split(array.T, 3)
     return np.ascontiguousarray(np.concatenate([reset, update, new]))
 
@@ -69,11 +69,11 @@ class Layout:
 
     part: str
     sources: tuple[str, ...]
-    to_keras: Turn = _same
-    to_torch: Turn = _same
+    to_keras: Turn = _copy
+    to_torch: Turn = _copy
     block: tuple[int, int] = (0, 1)
 
-    def part_of(self, tensor: Any) -> Any:
+    def select_part(self, tensor: Any) -> Any:
         """The block of a parameter, a view of it."""
         number, count = self.block
         size = len(tensor) // count if count > 1 else 0
@@ -88,7 +88,7 @@ _BATCH_NORM = (
 )
 
 
-def _convolution(module: Any) -> tuple[Layout, ...]:
+def _lay_out_convolution(module: Any) -> tuple[Layout, ...]:
     """A group for each channel is a depthwise convolution in Keras: (in·m, 1, space…) → (space…, in, m)."""
     bias, channels = Layout("bias", ("bias",)), module.in_channels
     if module.groups == 1 or module.groups != channels or module.transposed:
@@ -104,7 +104,7 @@ def _convolution(module: Any) -> tuple[Layout, ...]:
     return Layout("kernel", ("weight",), to_keras, to_torch), bias
 
 
-def _recurrent(to_keras: Turn, to_torch: Turn, of_bias: tuple[Turn, Turn]) -> LayoutsOf:
+def _lay_out_recurrent(to_keras: Turn, to_torch: Turn, of_bias: tuple[Turn, Turn]) -> LayoutsOf:
     """Three weights for each layer and direction of a recurrent module, in the order of Keras's Bidirectional."""
 
     def layouts(module: Any) -> tuple[Layout, ...]:
@@ -124,7 +124,7 @@ def _recurrent(to_keras: Turn, to_torch: Turn, of_bias: tuple[Turn, Turn]) -> La
     return layouts
 
 
-def _attention(module: Any) -> tuple[Layout, ...]:
+def _lay_out_attention(module: Any) -> tuple[Layout, ...]:
     """Query, key and value, one below the other in in_proj where their inputs have one size, and the output."""
     heads = module.num_heads
 
@@ -156,24 +156,26 @@ def _attention(module: Any) -> tuple[Layout, ...]:
     )
 
 
-def _always(*layouts: Layout) -> LayoutsOf:
+def _lay_out_always(*layouts: Layout) -> LayoutsOf:
     """The same layouts for every module of a class."""
     return lambda _: layouts
 
 
-_TURNED = _recurrent(_transposed, _transposed, (_same, _same))
+_TURNED = _lay_out_recurrent(_transpose, _transpose, (_copy, _copy))
 #: {class of PyTorch: its weights as Keras has them, for a module of it}
 LAYOUTS: Mapping[str, LayoutsOf] = {
-    "Linear": _always(Layout("kernel", ("weight",), _transposed, _transposed), Layout("bias", ("bias",))),
-    **{f"{kind}{n}d": _convolution for kind in ("Conv", "ConvTranspose") for n in (1, 2, 3)},
-    **{f"BatchNorm{n}d": _always(*_BATCH_NORM) for n in (1, 2, 3)},
-    "LayerNorm": _always(*_NORM),
-    "GroupNorm": _always(*_NORM),
-    "Embedding": _always(Layout("embeddings", ("weight",))),
+    "Linear": _lay_out_always(Layout("kernel", ("weight",), _transpose, _transpose), Layout("bias", ("bias",))),
+    **{f"{kind}{n}d": _lay_out_convolution for kind in ("Conv", "ConvTranspose") for n in (1, 2, 3)},
+    **{f"BatchNorm{n}d": _lay_out_always(*_BATCH_NORM) for n in (1, 2, 3)},
+    "LayerNorm": _lay_out_always(*_NORM),
+    "GroupNorm": _lay_out_always(*_NORM),
+    "Embedding": _lay_out_always(Layout("embeddings", ("weight",))),
     "LSTM": _TURNED,
     "RNN": _TURNED,
-    "GRU": _recurrent(_gru_to_keras, _gru_to_torch, (_gru_to_keras, _gru_to_torch)),
-    "MultiheadAttention": _attention,
+    "GRU": _lay_out_recurrent(
+        _convert_gru_to_keras, _convert_gru_to_torch, (_convert_gru_to_keras, _convert_gru_to_torch)
+    ),
+    "MultiheadAttention": _lay_out_attention,
 }
 #: {class of PyTorch: (class of Keras, {setting of Keras: how it is read from the module})}
 SETTINGS: Mapping[str, tuple[str, Mapping[str, Callable[[Any], Any]]]] = {
@@ -213,12 +215,12 @@ class Entry:
     known: bool = True
 
     def read(self) -> Array:
-        return self._joined([source.detach() for source in self.sources], sum_of=True)
+        return self._join([source.detach() for source in self.sources], sum_of=True)
 
     def gradient(self) -> Array | None:
         """That of the first of two biases that are added: the other one is the same."""
         found = [source.grad for source in self.sources]
-        return None if any(one is None for one in found) else self._joined(found, sum_of=False)
+        return None if any(one is None for one in found) else self._join(found, sum_of=False)
 
     def write(self, value: Array) -> None:
         """The whole of a bias goes to the first of two that are added."""
@@ -231,24 +233,24 @@ class Entry:
         else:
             parts = [value, np.zeros_like(value)]
         for source, part in zip(self.sources, parts, strict=True):
-            self.layout.part_of(source).copy_(torch.as_tensor(np.array(part)).to(source.dtype))
+            self.layout.select_part(source).copy_(torch.as_tensor(np.array(part)).to(source.dtype))
 
-    def _joined(self, tensors: list[Any], *, sum_of: bool) -> Array:
-        parts = [self.layout.part_of(tensor).cpu().numpy() for tensor in tensors]
+    def _join(self, tensors: list[Any], *, sum_of: bool) -> Array:
+        parts = [self.layout.select_part(tensor).cpu().numpy() for tensor in tensors]
         if len(parts) == 1:
             return np.array(self.layout.to_keras(parts[0]))
-        if self.layout.to_keras is _same:
+        if self.layout.to_keras is _copy:
             return np.array(parts[0] + parts[1] if sum_of else parts[0])
         return np.stack([self.layout.to_keras(part) for part in parts])
 
 
-def entries_of(module: Any) -> tuple[Entry, ...]:
+def list_entries(module: Any) -> tuple[Entry, ...]:
     """The weights of a module in order, as Keras has them; what the table does not have as it is."""
     found, described = [], list[str]()
     for path, part in module.named_modules():
         if path and path.startswith(tuple(described)):
             continue
-        known = LAYOUTS.get(type(part).__name__, _always())(part)
+        known = LAYOUTS.get(type(part).__name__, _lay_out_always())(part)
         described += [f"{path}." if path else ""] if known else []
         own = dict([*part.named_parameters(recurse=False), *part.named_buffers(recurse=False)])
         tensors = own | (dict(part.named_parameters()) if known else {})
@@ -263,7 +265,7 @@ def entries_of(module: Any) -> tuple[Entry, ...]:
     return tuple(found)
 
 
-def definition_of(name: str, module: Any) -> Definition:
+def find_definition(name: str, module: Any) -> Definition:
     """What a module is in the words of Keras, as far as the table has it."""
     class_name, settings = SETTINGS.get(type(module).__name__, (type(module).__name__, {}))
     return Definition(name=name, class_name=class_name, config={key: read(module) for key, read in settings.items()})

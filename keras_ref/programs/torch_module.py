@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from keras_ref.programs.program import Facts, Load, Point, Program, Stage, Trace, Weight, cast, flat_arrays, program
+from keras_ref.programs.program import Facts, Load, Point, Program, Stage, Trace, Weight, cast, flatten_arrays, program
 from keras_ref.programs.torch_beside_tensorflow import leave_out_triton, without_graphics_card
-from keras_ref.programs.torch_layouts import Entry, definition_of, entries_of
+from keras_ref.programs.torch_layouts import Entry, find_definition, list_entries
 from scratch.arrays import Array
 
 
@@ -44,7 +44,7 @@ class TorchModule(Program):
     def facts(self) -> Facts:
         import torch
 
-        module = self._in("float64")
+        module = self._convert("float64")
         stages = [Stage.FORWARD, Stage.GRADIENT]
         stages += [Stage.LOSS] if "loss" in self.parts else []
         stages += [Stage.UPDATE] if {"loss", "optimizer"} <= set(self.parts) else []
@@ -53,15 +53,15 @@ class TorchModule(Program):
             kind=f"PyTorch {torch.__version__.partition('+')[0]}",
             weights=tuple(
                 Weight(name=e.name, shape=e.read().shape, trainable=e.trainable, known=e.known)
-                for e in entries_of(module)
+                for e in list_entries(module)
             ),
             stages=tuple(stages),
-            layers=tuple(definition_of(name, part) for name, part in leaves(module)),
+            layers=tuple(find_definition(name, part) for name, part in leaves(module)),
             notes=(f"Random layers are in inference: {', '.join(random)}.",) if random else (),
         )
 
     def values(self) -> dict[str, Array]:
-        return {e.name: e.read() for e in entries_of(self._in("float64"))}
+        return {e.name: e.read() for e in list_entries(self._convert("float64"))}
 
     def run(self, point: Point) -> Trace:
         with without_graphics_card():
@@ -70,20 +70,20 @@ class TorchModule(Program):
     def _run(self, point: Point) -> Trace:
         import torch
 
-        module = self._in(point.precision)
-        entries = entries_of(module)
+        module = self._convert(point.precision)
+        entries = list_entries(module)
         self._assign(entries, point.weights)
-        arrays = [self._tensor(a) for a in flat_arrays(cast(point.x, point.precision))]
-        first = channels_first(module, arrays)
+        arrays = [self._make_tensor(a) for a in flatten_arrays(cast(point.x, point.precision))]
+        first = is_channels_first(module, arrays)
         rank = arrays[0].ndim if first else 0
         given = [to_channels_first(a) if a.ndim == rank else a for a in arrays]
-        targets = [self._tensor(a) for a in flat_arrays(cast(point.y, point.precision))]
+        targets = [self._make_tensor(a) for a in flatten_arrays(cast(point.y, point.precision))]
         y = next((to_channels_first(a) if a.ndim == rank else a for a in targets), None)
-        cotangents = [self._tensor(c) for c in flat_arrays(cast(point.cotangent, point.precision))]
+        cotangents = [self._make_tensor(c) for c in flatten_arrays(cast(point.cotangent, point.precision))]
         tensors: dict[str, Array] = {}
         self._set_mode(module, training=point.training)
         with torch.no_grad(), _hooks(module, tensors, rank):
-            outputs = _tensors(module(*given))
+            outputs = _list_tensors(module(*given))
         found = [to_channels_last(o, rank).detach().cpu().numpy() for o in outputs]
         tensors["output"] = found[0] if len(found) == 1 else np.concatenate([o.ravel() for o in found])
         self._assign(entries, point.weights)
@@ -91,7 +91,7 @@ class TorchModule(Program):
             return Trace(tensors=tensors)
 
         def loss() -> Any:
-            made = _tensors(module(*given))
+            made = _list_tensors(module(*given))
             if cotangents:
                 pairs = zip(made, cotangents, strict=True)
                 return sum((to_channels_last(o, rank) * c).sum() for o, c in pairs)
@@ -115,14 +115,14 @@ class TorchModule(Program):
                 steps.append({e.name: e.read() for e in entries})
         return Trace(tensors=tensors, loss=float(value.detach()), gradient=gradient, steps=tuple(steps))
 
-    def _in(self, precision: str) -> Any:
+    def _convert(self, precision: str) -> Any:
         import torch
 
         if precision not in self._modules:
             self._modules[precision] = copy.deepcopy(self.parts["module"]).to(getattr(torch, precision))
         return self._modules[precision]
 
-    def _tensor(self, array: Array) -> Any:
+    def _make_tensor(self, array: Array) -> Any:
         import torch
 
         found = torch.as_tensor(np.array(array))
@@ -152,7 +152,7 @@ def leaves(module: Any) -> list[tuple[str, Any]]:
     ]
 
 
-def channels_first(module: Any, arrays: list[Any]) -> bool:
+def is_channels_first(module: Any, arrays: list[Any]) -> bool:
     """Whether images are to be handed over with their channels first: the first convolution wants it."""
     for _, part in leaves(module):
         wanted = getattr(part, "in_channels", None)
@@ -171,7 +171,7 @@ def to_channels_last(tensor: Any, rank: int) -> Any:
     return tensor.movedim(1, -1) if rank and tensor.ndim == rank else tensor
 
 
-def _tensors(made: Any) -> list[Any]:
+def _list_tensors(made: Any) -> list[Any]:
     """The tensors of an output; states of recurrent modules stay behind."""
     if isinstance(made, Mapping):
         return list(made.values())
@@ -186,7 +186,7 @@ class _hooks:  # noqa: N801 (a context)
     def __init__(self, module: Any, tensors: dict[str, Array], rank: int) -> None:
         def record(name: str) -> Any:
             def hook(_: Any, __: Any, output: Any) -> None:
-                array = to_channels_last(_tensors(output)[0].detach(), rank).cpu().numpy()
+                array = to_channels_last(_list_tensors(output)[0].detach(), rank).cpu().numpy()
                 key, times = name, 2
                 while key in tensors:
                     key, times = f"{name}:{times}", times + 1

@@ -12,14 +12,14 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from keras_ref.errors import BadInput, CouldNotRun, UserCodeFailed, short
+from keras_ref.errors import BadInput, CouldNotRun, UserCodeFailed, shorten_error
 from keras_ref.programs import wire
 from keras_ref.programs.program import Point, Program
 from keras_ref.programs.targets import open_target
 from keras_ref.programs.torch_beside_tensorflow import leave_out_triton
 
 
-def answer(program: Program, request: dict[str, Any]) -> Any:
+def answer_request(program: Program, request: dict[str, Any]) -> Any:
     """What a request asks of the program, as plain data and arrays."""
     verb = request["verb"]
     if verb == "facts":
@@ -49,13 +49,15 @@ def serve(requests: BinaryIO, answers: BinaryIO) -> None:
         try:
             if target not in programs:
                 programs[target] = open_target(target)
-            found: Any = {"answer": answer(programs[target], request)}
+            found: Any = {"answer": answer_request(programs[target], request)}
         except (BadInput, CouldNotRun, UserCodeFailed) as error:
             found = {"refused": str(error)}
         except Exception as error:
             if os.environ.get("GRADTWIN_TRACEBACK"):
                 raise
-            found = {"refused": f"A program must run. Received: {target}: {type(error).__name__}: {short(error)}"}
+            found = {
+                "refused": f"A program must run. Received: {target}: {type(error).__name__}: {shorten_error(error)}"
+            }
         wire.send(answers, found)
 
 

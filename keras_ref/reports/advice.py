@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from keras_ref.reports.kinds import Kind, worst_of
+from keras_ref.reports.kinds import Kind, find_worst
 from keras_ref.reports.reasons import Reason
 
 
@@ -165,6 +165,6 @@ ADVICE = (
 def advise(failures: Iterable[Failure]) -> str:
     """The advice for some failures: the first of ADVICE that fits one of the worst kind."""
     found = list(failures)
-    worst = worst_of(failure.kind for failure in found)
+    worst = find_worst(failure.kind for failure in found)
     deciding = [failure for failure in found if failure.kind is worst]
     return next(advice.text for advice in ADVICE if any(map(advice.fits, deciding)))

@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass, field, replace
 from html import escape
 from typing import Any, TypeVar
 
-from keras_ref.reports.escaping import printable
-from keras_ref.reports.verdict import json_text
+from keras_ref.reports.escaping import make_printable
+from keras_ref.reports.verdict import write_json_text
 
 
 class ProgramsDiffer(AssertionError):
@@ -97,11 +97,11 @@ class Comparison:
     def __post_init__(self) -> None:
         """Texts that come from models and files are made harmless once, for every form of the report."""
         harmless = {
-            **{name: printable(getattr(self, name)) for name in ("a", "b", "cause", "replay")},
-            **{name: tuple(map(printable, getattr(self, name))) for name in ("notes", "errors")},
-            "matched": tuple(map(_printable, self.matched)),
-            "rows": tuple(map(_printable, self.rows)),
-            "parting": None if self.parting is None else _printable(self.parting),
+            **{name: make_printable(getattr(self, name)) for name in ("a", "b", "cause", "replay")},
+            **{name: tuple(map(make_printable, getattr(self, name))) for name in ("notes", "errors")},
+            "matched": tuple(map(_make_printable, self.matched)),
+            "rows": tuple(map(_make_printable, self.rows)),
+            "parting": None if self.parting is None else _make_printable(self.parting),
         }
         for name, value in harmless.items():
             object.__setattr__(self, name, value)
@@ -144,10 +144,10 @@ class Comparison:
         same = sum(one.a == one.b and not one.layout for one in self.matched)
         if same:
             yield f"  {same} weights of the same names"
-        width = max([len(_pair(row)) for row in self.rows], default=0)
+        width = max([len(_format_pair(row)) for row in self.rows], default=0)
         for row in self.rows:
             mark = "" if row.agrees else "  ←"
-            yield f"{row.stage:<9} {_pair(row):<{width}}  {_numbers(row)}{mark}"
+            yield f"{row.stage:<9} {_format_pair(row):<{width}}  {_format_numbers(row)}{mark}"
         yield from self.notes
         yield from self.errors
         if self.parting is not None and self.parting.worst and self.parting.a and self.parting.b:
@@ -172,32 +172,32 @@ class Comparison:
 
     def to_json(self) -> str:
         """to_dict as JSON text."""
-        return json_text(self.to_dict())
+        return write_json_text(self.to_dict())
 
     def _repr_html_(self) -> str:
-        return f"<p><b>{escape(self.sentence)}</b></p>{rows_table(self)}"
+        return f"<p><b>{escape(self.sentence)}</b></p>{build_rows_table(self)}"
 
     def __repr__(self) -> str:
         return self.explain()
 
 
-def _printable(one: Record) -> Record:
+def _make_printable(one: Record) -> Record:
     """A record with every text in it made harmless."""
-    texts: dict[str, Any] = {name: printable(value) for name, value in vars(one).items() if isinstance(value, str)}
+    texts: dict[str, Any] = {name: make_printable(value) for name, value in vars(one).items() if isinstance(value, str)}
     return replace(one, **texts)
 
 
-def _pair(row: Row) -> str:
+def _format_pair(row: Row) -> str:
     return row.a if row.a == row.b or not row.b else f"{row.a} | {row.b}" if row.a else f"(B) {row.b}"
 
 
-def _numbers(row: Row) -> str:
+def _format_numbers(row: Row) -> str:
     if not (row.a and row.b):
         return f"only in {'A' if row.a else 'B'}"
     return row.note or f"{row.difference:.1e}, allowed {row.allowed:.1e}"
 
 
-def rows_table(found: Comparison) -> str:
+def build_rows_table(found: Comparison) -> str:
     """The rows as an HTML table."""
     heads = ("stage", "A", "B", "difference", "allowed", "")
     head = "".join(f"<th>{name}</th>" for name in heads)
@@ -210,9 +210,9 @@ def rows_table(found: Comparison) -> str:
     return f"<table><tr>{head}</tr>{body}</table>"
 
 
-def comparison_html(found: Comparison) -> str:
+def write_comparison_html(found: Comparison) -> str:
     """The comparison as one page without script."""
-    from keras_ref.reports.html import page_html
+    from keras_ref.reports.html import build_page
 
     matched = "".join(
         f"<tr><td>{escape(m.a)}</td><td>{escape(m.b)}</td><td>{escape(m.layout)}</td></tr>" for m in found.matched
@@ -221,7 +221,8 @@ def comparison_html(found: Comparison) -> str:
     body = (
         f"<header><h1>{escape(found.a)} and {escape(found.b)}</h1>"
         f'<p class="state {"ok" if found.ok else "bad"}">{escape(found.sentence)}</p></header><main>{notes}'
-        f"{rows_table(found)}<h2>Weights with the same values</h2><table><tr><th>A</th><th>B</th><th>layout</th></tr>"
+        f"{build_rows_table(found)}<h2>Weights with the same "
+        "values</h2><table><tr><th>A</th><th>B</th><th>layout</th></tr>"
         f"{matched}</table></main><footer>gradtwin, seed {found.seed}, {found.precision}.</footer>"
     )
-    return page_html(f"{found.a} and {found.b}", body, command="compare")
+    return build_page(f"{found.a} and {found.b}", body, command="compare")

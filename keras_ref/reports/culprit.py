@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from keras_ref.reports.escaping import printable
+from keras_ref.reports.escaping import make_printable
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,7 +18,7 @@ class Culprit:
 
     def __post_init__(self) -> None:
         for name in ("layer", "kind", "file"):
-            object.__setattr__(self, name, printable(getattr(self, name)))
+            object.__setattr__(self, name, make_printable(getattr(self, name)))
 
     @property
     def text(self) -> str:

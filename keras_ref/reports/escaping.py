@@ -15,7 +15,7 @@ _BLOCK = re.compile(r"^(\d*)([-+=.)])")
 _TICKS = re.compile("`+")
 
 
-def printable(text: str) -> str:
+def make_printable(text: str) -> str:
     r"""A text as one line of characters that are seen: what is not printable (ESC, NUL, a newline, a mark that turns
     the direction of writing) as an escape such as \\x1b, and no command of a CI service at its start."""
     shown = str(text)
@@ -24,12 +24,12 @@ def printable(text: str) -> str:
     return _COMMAND.sub(lambda found: found[0].replace("::", "\\x3a:").replace("##", "\\x23#"), shown)
 
 
-def markdown(text: str) -> str:
+def escape_markdown(text: str) -> str:
     """A text in a line of Markdown, where it is shown as it is: no link, image, element, formula or mention."""
-    return _BLOCK.sub(r"\1\\\2", _MARKDOWN.sub(r"\\\1", printable(text).strip()))
+    return _BLOCK.sub(r"\1\\\2", _MARKDOWN.sub(r"\\\1", make_printable(text).strip()))
 
 
-def fenced(text: str) -> str:
+def fence(text: str) -> str:
     """A text of several lines as a block of Markdown that no line of it ends."""
     fence = "`" * max(3, 1 + max(map(len, _TICKS.findall(text)), default=0))
     return f"{fence}text\n{text}\n{fence}"

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from keras_ref.errors import CouldNotRun, short
+from keras_ref.errors import CouldNotRun, shorten_error
 
 #: {kind of file: how one begins that a command of gradtwin wrote, whose name stands in the gap}
 KINDS: Mapping[str, str] = {
@@ -70,7 +70,7 @@ class Output:
     command: str
 
 
-def written_by(command: str) -> dict[str, Any]:
+def describe_writer(command: str) -> dict[str, Any]:
     """What a JSON document of a command begins with: who wrote it, and the version of its shape."""
     return {"written_by": f"gradtwin {command}", "schema_version": SCHEMA_VERSION}
 
@@ -91,7 +91,7 @@ def refuse_outputs(outputs: Iterable[Output], *, inputs: Iterable[str] = (), for
         _refuse_input(output.option, output.path, read, is_script=output.kind == "script")
         for other in seen:
             if _is_same(output.path, other.path):
-                raise _refusal(output.option, f"must not name the file that {other.option} names", output.path)
+                raise _make_refusal(output.option, f"must not name the file that {other.option} names", output.path)
         seen.append(output)
         if force and not _is_ours(output):
             raise CouldNotRun(
@@ -108,12 +108,12 @@ def _refuse_input(option: str, path: str, read: Iterable[str] = (), *, is_script
     Raises: CouldNotRun.
     """
     if any(_is_same(path, one) for one in read):
-        raise _refusal(option, "must not name a file that the command reads", path)
+        raise _make_refusal(option, "must not name a file that the command reads", path)
     may_be_read = {Path(path).suffix.lower(), Path(path).resolve().suffix.lower()} & READ
-    if is_plain_file(path) and may_be_read and not (is_script and _begins(path, "script")):
-        raise _refusal(option, "must not name code, a model or data", path)
+    if is_plain_file(path) and may_be_read and not (is_script and _begins_as(path, "script")):
+        raise _make_refusal(option, "must not name code, a model or data", path)
     if _is_printed_to(path):
-        raise _refusal(option, "must not name the file that the command prints to", path)
+        raise _make_refusal(option, "must not name the file that the command prints to", path)
 
 
 def _is_printed_to(path: str) -> bool:
@@ -125,7 +125,7 @@ def _is_printed_to(path: str) -> bool:
     return False
 
 
-def sources_of(targets: Iterable[str]) -> list[str]:
+def find_sources(targets: Iterable[str]) -> list[str]:
     """The files that targets are read from: a saved model, or the module of a factory, as far as it is found unread."""
     found = []
     for target in targets:
@@ -210,10 +210,10 @@ def _is_same(one: str, other: str) -> bool:
 def _is_ours(output: Output) -> bool:
     """Whether there is no file, an empty one, one that is no plain file, or one that the same command wrote."""
     target = Path(output.path)
-    return not target.is_file() or target.stat().st_size == 0 or _begins(output.path, output.kind, output.command)
+    return not target.is_file() or target.stat().st_size == 0 or _begins_as(output.path, output.kind, output.command)
 
 
-def _begins(path: str, kind: str, command: str = "") -> bool:
+def _begins_as(path: str, kind: str, command: str = "") -> bool:
     """Whether a file begins as one of a kind that a command of gradtwin writes."""
     with Path(path).open(encoding="utf-8", errors="replace") as file:
         return re.match(KINDS[kind].format(command), file.read(HEAD)) is not None
@@ -222,14 +222,14 @@ def _begins(path: str, kind: str, command: str = "") -> bool:
 def refuse_unwritable(option: str, path: str) -> None:
     """Refuse an output that cannot be written. Raises: CouldNotRun."""
     try:
-        number = _what_forbids(Path(path))
+        number = _find_write_error(Path(path))
     except NO_PATH as error:
         raise _cannot_write(option, path, error) from error
     if number:
         raise _cannot_write(option, path, OSError(number, os.strerror(number)))
 
 
-def _what_forbids(target: Path) -> int:
+def _find_write_error(target: Path) -> int:
     """The number of the error that writing would raise, 0 for none. Raises: NO_PATH where there cannot be a file."""
     place = target.resolve().parent  # of what a link names
     if target.is_dir():
@@ -242,12 +242,12 @@ def _what_forbids(target: Path) -> int:
     return errno.EACCES if is_replaced and not os.access(place, os.W_OK) else 0
 
 
-def _refusal(option: str, rule: str, path: str) -> CouldNotRun:
+def _make_refusal(option: str, rule: str, path: str) -> CouldNotRun:
     return CouldNotRun(f"{option} {rule}. Received: {path}. Choose another path.")
 
 
 def _cannot_write(option: str, path: str, error: Exception) -> CouldNotRun:
-    reason = (isinstance(error, OSError) and error.strerror) or short(error).rstrip(".")
+    reason = (isinstance(error, OSError) and error.strerror) or shorten_error(error).rstrip(".")
     return CouldNotRun(
         f"{option} must name a file that can be written. Received: {path}: {reason}. Choose another path."
     )

@@ -14,8 +14,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from keras_ref.reports.escaping import fenced, markdown, printable
-from keras_ref.reports.files import append, sources_of
+from keras_ref.reports.escaping import escape_markdown, fence, make_printable
+from keras_ref.reports.files import append, find_sources
 from keras_ref.reports.verdict import Report
 from keras_ref.reports.words import ALLOWED, WORST
 
@@ -25,16 +25,16 @@ ROWS, FAILURES = 100, 20
 ANNOTATIONS = 10
 
 
-def active() -> bool:
+def is_active() -> bool:
     """Whether this process runs in GitHub Actions."""
     return os.environ.get("GITHUB_ACTIONS") == "true"
 
 
-def annotation(title: str, message: str, **where: Any) -> str:
+def format_annotation(title: str, message: str, **where: Any) -> str:
     """A workflow command that shows an error on the run; with `file` and `line` in `where`, beside that line."""
     properties = {**{k: v for k, v in where.items() if v}, "title": title}
-    said = ",".join(f"{name}={_property(str(value))}" for name, value in properties.items())
-    return f"::error {said}::{_data(message)}"
+    said = ",".join(f"{name}={_escape_property(str(value))}" for name, value in properties.items())
+    return f"::error {said}::{_escape_data(message)}"
 
 
 def without_commands(lines: str) -> str:
@@ -43,34 +43,35 @@ def without_commands(lines: str) -> str:
     return f"::stop-commands::{token}\n{lines}\n::{token}::"
 
 
-def _data(text: str) -> str:
+def _escape_data(text: str) -> str:
     return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
 
 
-def _property(text: str) -> str:
-    return _data(text).replace(":", "%3A").replace(",", "%2C")
+def _escape_property(text: str) -> str:
+    return _escape_data(text).replace(":", "%3A").replace(",", "%2C")
 
 
 def annotate(target: str, report: Report) -> list[str]:
     """An annotation for each failure, the worst first, beside the layer at fault or the target's factory; of more than
     GitHub shows, the last one says how many. One where nothing was compared.
     """
-    where = place_of_culprit(report) or place_of(target)
+    where = find_place_of_culprit(report) or find_place(target)
     if not report.ok and not report.failures:
-        return [annotation("gradtwin: nothing was compared", report.summary(), **where)]
+        return [format_annotation("gradtwin: nothing was compared", report.summary(), **where)]
     failures = [verdict for verdict in reversed(report.worst_last) if report.fails(verdict)]
     shown = failures if len(failures) <= ANNOTATIONS else failures[: ANNOTATIONS - 1]
     at_fault = "" if report.culprit is None else f", in the layer {report.culprit.layer} ({report.culprit.kind})"
     lines = [
-        annotation(f"gradtwin: {v.verdict} in {v.name}{at_fault}", v.explain(report.replay), **where) for v in shown
+        format_annotation(f"gradtwin: {v.verdict} in {v.name}{at_fault}", v.explain(report.replay), **where)
+        for v in shown
     ]
     if len(shown) < len(failures):
         more = f"{len(failures) - len(shown)} more failures are in the step's summary and in the log."
-        lines.append(annotation(f"gradtwin: {more}", report.summary(), **where))
+        lines.append(format_annotation(f"gradtwin: {more}", report.summary(), **where))
     return lines
 
 
-def place_of(target: str) -> dict[str, Any]:
+def find_place(target: str) -> dict[str, Any]:
     """{file, line} of a target's factory, the file relative to the workspace; {} for a factory outside of it.
 
     Where another process has loaded the module, its source is read.
@@ -78,42 +79,42 @@ def place_of(target: str) -> dict[str, Any]:
     module, _, name = target.partition(":")
     factory = getattr(sys.modules.get(module), name, None)
     if not callable(factory):
-        return _place_in_source(target, name)
+        return _find_place_in_source(target, name)
     try:
         file, line = inspect.getsourcefile(inspect.unwrap(factory)), inspect.getsourcelines(inspect.unwrap(factory))[1]
     except (OSError, TypeError):  # a built-in, or not defined in a file
         return {}
-    return _in_workspace(Path(file or ""), line)
+    return _find_in_workspace(Path(file or ""), line)
 
 
-def place_of_culprit(report: Report) -> dict[str, Any]:
-    """{file, line} of the layer at fault, as place_of gives it; {} where there is none, or none in the workspace."""
+def find_place_of_culprit(report: Report) -> dict[str, Any]:
+    """{file, line} of the layer at fault, as find_place gives it; {} where there is none, or none in the workspace."""
     found = report.culprit
-    return {} if found is None or not found.file else _in_workspace(Path(found.file), found.line)
+    return {} if found is None or not found.file else _find_in_workspace(Path(found.file), found.line)
 
 
-def _place_in_source(target: str, name: str) -> dict[str, Any]:
-    for file in sources_of([target]) if name else ():
+def _find_place_in_source(target: str, name: str) -> dict[str, Any]:
+    for file in find_sources([target]) if name else ():
         with suppress(OSError, ValueError, SyntaxError):
             for node in ast.parse(Path(file).read_text(encoding="utf-8")).body:
                 if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and node.name == name:
-                    return _in_workspace(Path(file), node.lineno)
+                    return _find_in_workspace(Path(file), node.lineno)
     return {}
 
 
-def _in_workspace(file: Path, line: int) -> dict[str, Any]:
+def _find_in_workspace(file: Path, line: int) -> dict[str, Any]:
     here, path = Path(os.environ.get("GITHUB_WORKSPACE") or Path.cwd()).resolve(), file.resolve()
     return {"file": path.relative_to(here).as_posix(), "line": line} if path.is_relative_to(here) else {}
 
 
 def append_summary(target: str, report: Report) -> None:
     """Append a report to the step's summary, if there is one. Raises: CouldNotRun where it cannot be written."""
-    _append(summary(target, report))
+    _append(write_summary(target, report))
 
 
 def append_refusal(sentence: str) -> None:
     """Append to the step's summary what could not run. Raises: CouldNotRun where it cannot be written."""
-    _append(f"### ❌ gradtwin could not run\n\n{markdown(sentence)}\n\n")
+    _append(f"### ❌ gradtwin could not run\n\n{escape_markdown(sentence)}\n\n")
 
 
 def _append(text: str) -> None:
@@ -122,38 +123,38 @@ def _append(text: str) -> None:
         append("GITHUB_STEP_SUMMARY", path, text)
 
 
-def summary(target: str, report: Report) -> str:
+def write_summary(target: str, report: Report) -> str:
     """A report as Markdown: the line that sums up, a table with the failures first, six lines for each failure."""
     ordered = sorted(report.verdicts, key=lambda v: (not report.fails(v), v.verdict == "match"))
     rows = [
-        f"| {_cell(v.name)} | {v.oracle} | {f'**{v.verdict}**' if report.fails(v) else v.verdict} | {v.coverage} "
-        f"| {v.difference:.1e} | {v.allowed:.1e} |"
+        f"| {_format_cell(v.name)} | {v.oracle} | {f'**{v.verdict}**' if report.fails(v) else v.verdict} | "
+        f"{v.coverage} | {v.difference:.1e} | {v.allowed:.1e} |"
         for v in ordered[:ROWS]
     ]
     more = [f"\n{len(ordered) - ROWS} more variables are in the log.\n"] if len(ordered) > ROWS else []
-    fences = [f"\n{fenced(v.explain(report.replay))}\n" for v in report.failures[:FAILURES]]
+    fences = [f"\n{fence(v.explain(report.replay))}\n" for v in report.failures[:FAILURES]]
     return "\n".join(
         [
-            f"### {'✅' if report.ok else '❌'} gradtwin: {_code(target)}\n",
-            markdown(report.summary()) + "\n",
-            *([markdown(report.oracles) + "\n"] if report.failures else []),
+            f"### {'✅' if report.ok else '❌'} gradtwin: {_format_code(target)}\n",
+            escape_markdown(report.summary()) + "\n",
+            *([escape_markdown(report.oracles) + "\n"] if report.failures else []),
             f"| variable | oracle | verdict | entries compared | {WORST} | {ALLOWED} |",
             "|---|---|---|---:|---:|---:|",
             *rows,
             *more,
             *fences,
             "",
-            *(f"- {markdown(note)}" for note in report.notes),
+            *(f"- {escape_markdown(note)}" for note in report.notes),
             "",
         ]
     )
 
 
-def _cell(text: str) -> str:
-    return _code(text).replace("|", "\\|")
+def _format_cell(text: str) -> str:
+    return _format_code(text).replace("|", "\\|")
 
 
-def _code(text: str) -> str:
+def _format_code(text: str) -> str:
     """A text as code in a line of Markdown, which has no empty code."""
-    shown = printable(text).replace("`", "'") or " "
+    shown = make_printable(text).replace("`", "'") or " "
     return f"`{shown}`"

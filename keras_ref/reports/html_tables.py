@@ -63,12 +63,12 @@ _COLUMNS = (
 )
 
 
-def variables_table(verdicts: Iterable[ShownVerdict], allowed: frozenset[str] = frozenset()) -> str:
+def build_variables_table(verdicts: Iterable[ShownVerdict], allowed: frozenset[str] = frozenset()) -> str:
     """A row per variable and oracle, failures first. Verdicts in `allowed` are not shown as failures."""
     ordered = sorted(verdicts, key=lambda v: (not v.failed, v.verdict == "match"))
     more = f"; the first {ROWS} of {len(ordered)}" if len(ordered) > ROWS else ""
     columns = "".join(f'<th scope="col"{" class=l" if i < 3 else ""}>{name}</th>' for i, name in enumerate(_COLUMNS))
-    rows = "".join(_row(v, allowed) for v in ordered[:ROWS])
+    rows = "".join(_build_row(v, allowed) for v in ordered[:ROWS])
     return (
         f'<div class="scroll" tabindex="0" role="region" aria-label="Verdicts"><table>'
         f"<caption>Verdicts, failures first{more}</caption>"
@@ -76,13 +76,13 @@ def variables_table(verdicts: Iterable[ShownVerdict], allowed: frozenset[str] = 
     )
 
 
-def _row(v: ShownVerdict, allowed: frozenset[str]) -> str:
+def _build_row(v: ShownVerdict, allowed: frozenset[str]) -> str:
     kind = "bad" if v.failed and v.verdict not in allowed else "odd" if v.verdict != "match" else ""
     numbers = (
         v.coverage,
         str(list(v.worst)) if v.worst else "",
-        *(_number(x) for x in (v.numeric, v.autodiff)),
-        *(_number(x, 1) for x in (v.difference, v.allowed, v.visible)),
+        *(_format_number(x) for x in (v.numeric, v.autodiff)),
+        *(_format_number(x, 1) for x in (v.difference, v.allowed, v.visible)),
     )
     cells = "".join(f'<td class="n">{x}</td>' for x in numbers)
     return (
@@ -91,11 +91,11 @@ def _row(v: ShownVerdict, allowed: frozenset[str]) -> str:
     )
 
 
-def _number(value: float, digits: int = 6) -> str:
+def _format_number(value: float, digits: int = 6) -> str:
     return "" if value != value else f"{value:.{digits}e}" if digits == 1 else f"{value:.{digits}g}"
 
 
-def heat_maps(verdict: ShownVerdict) -> str:
+def build_heat_maps(verdict: ShownVerdict) -> str:
     """numeric, autodiff and their difference as three coloured tables, around the worst entry."""
     window = verdict.cells
     if window is None:  # a report that was read from JSON
@@ -112,11 +112,11 @@ def heat_maps(verdict: ShownVerdict) -> str:
             f"at most {WINDOW} rows and columns"
         )
     theirs = "Keras" if verdict.oracle == "update" else "autodiff"
-    both = _largest(window.numeric, window.autodiff)
+    both = _find_largest(window.numeric, window.autodiff)
     maps = (
         _map("numeric", window.numeric, window, both),
         _map(theirs, window.autodiff, window, both),
-        _map(f"numeric − {theirs}", window.difference, window, _largest(window.difference)),
+        _map(f"numeric − {theirs}", window.difference, window, _find_largest(window.difference)),
     )
     return (
         "<p>Rows and columns are indices; all axes but the last are merged into rows. Blue is negative, orange is "
@@ -124,7 +124,7 @@ def heat_maps(verdict: ShownVerdict) -> str:
     )
 
 
-def _largest(*grids: Array) -> float:
+def _find_largest(*grids: Array) -> float:
     values = np.abs(np.concatenate([g[np.isfinite(g)] for g in grids]))
     return float(values.max(initial=0.0))
 
@@ -135,7 +135,7 @@ def _map(name: str, grid: Array, window: ErrorWindow, largest: float) -> str:
     lines = []
     for i, values in enumerate(grid, start=window.top):
         shown = "".join(
-            _entry(float(v), largest, worst=(i, j) == window.worst) for j, v in zip(columns, values, strict=True)
+            _build_cell(float(v), largest, worst=(i, j) == window.worst) for j, v in zip(columns, values, strict=True)
         )
         lines.append(f'<tr><th scope="row">{i}</th>{shown}</tr>')
     return (
@@ -145,7 +145,7 @@ def _map(name: str, grid: Array, window: ErrorWindow, largest: float) -> str:
     )
 
 
-def _entry(value: float, largest: float, *, worst: bool) -> str:
+def _build_cell(value: float, largest: float, *, worst: bool) -> str:
     """One cell: the number, and a colour whose strength is the value's share of the largest."""
     frame = " worst" if worst else ""
     if value != value:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from xml.etree import ElementTree as ET
 
 from keras_ref.reports.comparison import Comparison
-from keras_ref.reports.escaping import printable
+from keras_ref.reports.escaping import make_printable
 from keras_ref.reports.verdict import Kind, Report, Verdict
 
 
@@ -40,28 +40,28 @@ class Suite:
     properties: tuple[tuple[str, str], ...] = ()
 
 
-def junit_xml(command: str, suites: Iterable[Suite]) -> str:
+def write_junit(command: str, suites: Iterable[Suite]) -> str:
     """The document of some suites, written by a command of gradtwin."""
     root = ET.Element("testsuites", name=f"gradtwin {command}")
     for suite in suites:
-        root.append(_suite(suite))
+        root.append(_build_suite_element(suite))
     return '<?xml version="1.0" encoding="utf-8"?>\n' + ET.tostring(root, encoding="unicode") + "\n"
 
 
-def suite_of(target: str, report: Report) -> Suite:
+def build_suite(target: str, report: Report) -> Suite:
     """A test for each verdict of a report; a failed one has its six lines, and the place of the layer at fault."""
-    cases = [_case(target, report, verdict) for verdict in report.verdicts]
+    cases = [_build_case(target, report, verdict) for verdict in report.verdicts]
     if not report.ok and not report.failures:
         cases.append(Case(name="anything compared", classname=target, ended="failure", message=report.summary()))
     return Suite(name=target, cases=tuple(cases), properties=tuple(report.properties().items()))
 
 
-def suite_of_refusal(target: str, sentence: str) -> Suite:
+def build_refusal_suite(target: str, sentence: str) -> Suite:
     """The suite of a target that could not be run: one error."""
     return Suite(name=target, cases=(Case(name="run", classname=target, ended="error", message=sentence),))
 
 
-def suite_of_comparison(found: Comparison) -> Suite:
+def build_comparison_suite(found: Comparison) -> Suite:
     """A test for each place of a comparison of two programs; those behind the first that differs may differ, too."""
     name = f"{found.a} and {found.b}"
     cases = [
@@ -78,7 +78,7 @@ def suite_of_comparison(found: Comparison) -> Suite:
     return Suite(name=name, cases=tuple(cases))
 
 
-def _case(target: str, report: Report, verdict: Verdict) -> Case:
+def _build_case(target: str, report: Report, verdict: Verdict) -> Case:
     passed = Case(name=f"{verdict.name} by {verdict.oracle}", classname=target)
     if not report.fails(verdict):
         return passed
@@ -92,25 +92,25 @@ def _case(target: str, report: Report, verdict: Verdict) -> Case:
     )
 
 
-def _suite(suite: Suite) -> ET.Element:
+def _build_suite_element(suite: Suite) -> ET.Element:
     ended = [case.ended for case in suite.cases]
     counts = {
         f"{kind}s" if kind != "skipped" else kind: str(ended.count(kind)) for kind in ("failure", "error", "skipped")
     }
-    element = ET.Element("testsuite", {"name": printable(suite.name), "tests": str(len(ended)), **counts})
+    element = ET.Element("testsuite", {"name": make_printable(suite.name), "tests": str(len(ended)), **counts})
     if suite.properties:
         properties = ET.SubElement(element, "properties")
         for name, value in suite.properties:
-            ET.SubElement(properties, "property", name=name, value=printable(value))
+            ET.SubElement(properties, "property", name=name, value=make_printable(value))
     for case in suite.cases:
-        where = {"file": printable(case.file), "line": str(case.line)} if case.file else {}
-        classname = {"classname": printable(case.classname)} if case.classname else {}
-        test = ET.SubElement(element, "testcase", {"name": printable(case.name), **classname, **where})
+        where = {"file": make_printable(case.file), "line": str(case.line)} if case.file else {}
+        classname = {"classname": make_printable(case.classname)} if case.classname else {}
+        test = ET.SubElement(element, "testcase", {"name": make_printable(case.name), **classname, **where})
         if case.ended:
-            ET.SubElement(test, case.ended, message=printable(case.message)).text = _visible(case.text)
+            ET.SubElement(test, case.ended, message=make_printable(case.message)).text = _make_visible(case.text)
     return element
 
 
-def _visible(text: str) -> str:
+def _make_visible(text: str) -> str:
     """A text of several lines in characters that XML can hold."""
-    return "\n".join(printable(line) for line in text.split("\n"))
+    return "\n".join(make_printable(line) for line in text.split("\n"))

@@ -50,6 +50,6 @@ FAILING = frozenset(
 )
 
 
-def worst_of(kinds: Iterable[str]) -> Kind:
+def find_worst(kinds: Iterable[str]) -> Kind:
     """The worst of several kinds, given as members or as their text."""
     return min(map(Kind, kinds), key=ORDER.index)

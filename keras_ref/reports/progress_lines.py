@@ -8,7 +8,7 @@ import time
 from contextlib import suppress
 from typing import Self
 
-from keras_ref.reports.escaping import printable
+from keras_ref.reports.escaping import make_printable
 
 #: seconds between two lines: CI services stop a job that has printed nothing for ten minutes
 EVERY = 60.0
@@ -48,4 +48,4 @@ class ProgressLines:
             if sys.stderr is None:  # it was closed when the command began
                 return
             with suppress(OSError, ValueError):  # nor is one that is full or closed now a reason to end the command
-                print(printable(line), file=sys.stderr, flush=True)  # noqa: T201 (what it is for)
+                print(make_printable(line), file=sys.stderr, flush=True)  # noqa: T201 (what it is for)

@@ -24,7 +24,7 @@ NUMBER = {
 }
 
 
-def record(required: dict[str, Any], optional: dict[str, Any] | None = None) -> dict[str, Any]:
+def describe_record(required: dict[str, Any], optional: dict[str, Any] | None = None) -> dict[str, Any]:
     """The schema of an object with these properties and no others."""
     return {
         "type": "object",
@@ -34,25 +34,25 @@ def record(required: dict[str, Any], optional: dict[str, Any] | None = None) -> 
     }
 
 
-def table(values: dict[str, Any]) -> dict[str, Any]:
+def describe_table(values: dict[str, Any]) -> dict[str, Any]:
     """The schema of an object with any names."""
     return {"type": "object", "additionalProperties": values}
 
 
-def some(items: dict[str, Any], *, least: int = 0) -> dict[str, Any]:
+def describe_list(items: dict[str, Any], *, least: int = 0) -> dict[str, Any]:
     """The schema of a list."""
     return {"type": "array", "items": items, "minItems": least}
 
 
-VERDICT = record(
+VERDICT = describe_record(
     {
         "name": TEXT,
         "oracle": TEXT,
         "verdict": {"enum": [kind.value for kind in Kind]},
         "compared": COUNT,
         "total": COUNT,
-        "counts": table(COUNT),
-        "worst": some(COUNT),
+        "counts": describe_table(COUNT),
+        "worst": describe_list(COUNT),
         **dict.fromkeys(("autodiff", "numeric", "left", "right", "truncation", "rounding", "visible"), NUMBER),
         "visible_relative": NUMBER,
         "how": TEXT,
@@ -71,7 +71,7 @@ VERDICT = record(
 )
 #: what a document begins with since there are versions of its shape
 HEADER = {"written_by": TEXT, "schema_version": {"const": SCHEMA_VERSION}}
-CULPRIT = record({"layer": TEXT, "kind": TEXT, "file": PATH, "line": COUNT})
+CULPRIT = describe_record({"layer": TEXT, "kind": TEXT, "file": PATH, "line": COUNT})
 #: properties of a report, without the braces: a document adds its own
 REPORT = {
     "subject": TEXT,
@@ -79,10 +79,10 @@ REPORT = {
     "seed": COUNT,
     "replay": TEXT,
     "noise": NUMBER,
-    "notes": some(TEXT),
-    "allowed": some({"enum": [kind.value for kind in Kind]}),
-    "precision_loss": table(NUMBER),
-    "verdicts": some(VERDICT, least=1),
+    "notes": describe_list(TEXT),
+    "allowed": describe_list({"enum": [kind.value for kind in Kind]}),
+    "precision_loss": describe_table(NUMBER),
+    "verdicts": describe_list(VERDICT, least=1),
 }
 #: properties that reports did not always have
 OPTIONAL = {"culprit": {"anyOf": [{"type": "null"}, CULPRIT]}}

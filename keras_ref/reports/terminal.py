@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from keras_ref.errors import NobodyReads
-from keras_ref.reports.escaping import printable
+from keras_ref.reports.escaping import make_printable
 from keras_ref.reports.progress_lines import ProgressLines
 from keras_ref.reports.verdict import NUMERIC_BY, Report, Verdict
 from keras_ref.reports.words import ALLOWED, LEGEND, SEEN, WORST
@@ -30,7 +30,7 @@ class WholeConsole(Console):
         raise NobodyReads
 
 
-def console() -> Console:
+def make_console() -> Console:
     """Where output goes: the terminal as it is, NO_COLOR obeyed; elsewhere plain text, so wide that no row is cut."""
     terminal = sys.stdout.isatty()
     return WholeConsole(
@@ -53,16 +53,16 @@ def show_progress(out: Console) -> AbstractContextManager[rich_progress.Progress
     )
 
 
-def ticking(shown: rich_progress.Progress | ProgressLines, label: str) -> Progress:
+def make_ticker(shown: rich_progress.Progress | ProgressLines, label: str) -> Progress:
     """A progress callback that moves the bar, or says what the next line is about."""
     if isinstance(shown, ProgressLines):
         shown.begin(label)
         return shown.update
-    label = escape(printable(label))
+    label = escape(make_printable(label))
     task = shown.add_task(label, total=None)
 
     def update(done: int, total: int, what: str) -> None:
-        shown.update(task, completed=done, total=total, description=f"{label} {escape(printable(what))}")
+        shown.update(task, completed=done, total=total, description=f"{label} {escape(make_printable(what))}")
 
     return update
 
@@ -78,7 +78,7 @@ _DISPENSABLE = (_SEEN, _ALLOWED, _COMPARED)
 
 def report_table(report: Report, width: int = WIDE) -> Table:
     """A row per variable and oracle, matches first and failures last, where a terminal stops."""
-    rows = [(v, dict(zip(_COLUMNS, _cells(v), strict=True))) for v in report.worst_last]
+    rows = [(v, dict(zip(_COLUMNS, _format_cells(v), strict=True))) for v in report.worst_last]
     lengths = {c: max([*map(len, c.split("\n")), *(len(row[c]) for _, row in rows)]) for c in _COLUMNS}
     shown = list(_COLUMNS)
     for column in _DISPENSABLE:
@@ -100,16 +100,16 @@ def report_table(report: Report, width: int = WIDE) -> Table:
     return table
 
 
-def _cells(v: Verdict) -> tuple[str, ...]:
-    return v.name, v.oracle, v.coverage, *map(number, (v.difference, v.allowed, v.visible)), v.verdict
+def _format_cells(v: Verdict) -> tuple[str, ...]:
+    return v.name, v.oracle, v.coverage, *map(format_number, (v.difference, v.allowed, v.visible)), v.verdict
 
 
-def number(value: float) -> str:
+def format_number(value: float) -> str:
     """Two digits; a dash where there is none (a mismatch has no smallest error that it would have seen)."""
     return "-" if value != value else f"{value:.1e}"
 
 
-def oracle_legend(report: Report) -> str:
+def describe_oracles(report: Report) -> str:
     """What the oracles of a report are, in one line."""
     names = dict.fromkeys(v.oracle for v in report.verdicts)
     return "oracles: " + "; ".join(f"{name}: {NUMERIC_BY[name]}" if name in NUMERIC_BY else name for name in names)
@@ -119,7 +119,7 @@ def print_report(out: Console, report: Report) -> None:
     """The table, the notes, the failures with the worst last, and one line that sums up."""
     if any(v.oracle != "process" for v in report.verdicts):
         out.print(report_table(report, out.width))
-        out.print(oracle_legend(report), markup=False, soft_wrap=True)
+        out.print(describe_oracles(report), markup=False, soft_wrap=True)
         out.print(LEGEND, markup=False, soft_wrap=True)
     for note in report.notes:
         out.print(note, markup=False, soft_wrap=True)

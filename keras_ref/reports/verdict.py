@@ -11,13 +11,23 @@ from typing import Any
 
 from keras_ref.reports.advice import Failure, advise
 from keras_ref.reports.culprit import Culprit
-from keras_ref.reports.escaping import printable
+from keras_ref.reports.escaping import make_printable
 from keras_ref.reports.heat_map import ErrorWindow
-from keras_ref.reports.html_tables import heat_maps, variables_table
-from keras_ref.reports.kinds import FAILING, ORDER, Kind, worst_of
+from keras_ref.reports.html_tables import build_heat_maps, build_variables_table
+from keras_ref.reports.kinds import FAILING, ORDER, Kind, find_worst
 from keras_ref.reports.reasons import Reason
 
-__all__ = ["FAILING", "ORDER", "GradientMismatch", "Kind", "Reason", "Report", "Verdict", "json_text", "worst_of"]
+__all__ = [
+    "FAILING",
+    "ORDER",
+    "GradientMismatch",
+    "Kind",
+    "Reason",
+    "Report",
+    "Verdict",
+    "find_worst",
+    "write_json_text",
+]
 
 #: what the numeric side of a verdict was computed by, by the name of its oracle
 NUMERIC_BY = {
@@ -144,10 +154,10 @@ class Verdict:
             ("verdict", f"{self.verdict}: {self.name}, by the oracle {self.oracle!r}{why}"),
             ("worst at", f"{list(self.worst)}, {share}"),
             ("keras" if update else "autodiff", f"{self.autodiff:+.15e}  {autodiff}"),
-            ("numeric", f"{self.numeric:+.15e}  {numeric}{self._sides()}"),
+            ("numeric", f"{self.numeric:+.15e}  {numeric}{self._describe_sides()}"),
             (
                 "differ by",
-                f"{self.difference:.3e}, allowed {self.allowed:.3e} = {errors}{self._second_opinion()}",
+                f"{self.difference:.3e}, allowed {self.allowed:.3e} = {errors}{self._describe_second_opinion()}",
             ),
             *([("looks like", self.looks_like)] if self.looks_like else []),
             ("replay", replay or "call the check again with the same arguments"),
@@ -166,15 +176,16 @@ class Verdict:
         return {key: value for key, value in plain.items() if key not in ("cells", "accused", "slopes")}
 
     def _repr_html_(self) -> str:
-        return f"{variables_table([self])}{heat_maps(self) if self.compared else ''}<pre>{escape(self.explain())}</pre>"
+        maps = build_heat_maps(self) if self.compared else ""
+        return f"{build_variables_table([self])}{maps}<pre>{escape(self.explain())}</pre>"
 
-    def _second_opinion(self) -> str:
+    def _describe_second_opinion(self) -> str:
         """What the Taylor remainder says (comparison/taylor_remainder.py), where it was asked."""
         if math.isnan(self.order):
             return ""
         return f"; second opinion: the Taylor remainder shrinks as t^{self.order:.2f} (t^2 if right, t if wrong)"
 
-    def _sides(self) -> str:
+    def _describe_sides(self) -> str:
         """The slopes from both sides, where the reason is a kink."""
         if self.verdict is not Kind.KINK and not (self.reason_code is not None and self.reason_code.is_kink):
             return ""
@@ -198,11 +209,11 @@ class Report:
     def __post_init__(self) -> None:
         # every text here may hold names from a model or a file: all fronts show what is made harmless once, here
         shown = {
-            "subject": printable(self.subject),
+            "subject": make_printable(self.subject),
             "verdicts": tuple(map(_with_printable_texts, self.verdicts)),
-            "notes": tuple(map(printable, self.notes)),
-            "replay": printable(self.replay),
-            "precision_loss": {printable(name): loss for name, loss in self.precision_loss.items()},
+            "notes": tuple(map(make_printable, self.notes)),
+            "replay": make_printable(self.replay),
+            "precision_loss": {make_printable(name): loss for name, loss in self.precision_loss.items()},
         }
         for name, value in shown.items():
             object.__setattr__(self, name, value)
@@ -248,7 +259,7 @@ class Report:
                 f"rounding has. If it is meant, declare it: expect={{'*{path}': 'surrogate'}}, or --expect "
                 f"'*{path}=surrogate'"
             )
-        worst = worst_of(v.verdict for v in self.failures)
+        worst = find_worst(v.verdict for v in self.failures)
         known = next((v for v in self.failures if v.verdict is worst and v.looks_like), None)
         if known is not None:
             what = "the step" if known.oracle == "update" else "autodiff"
@@ -313,13 +324,13 @@ class Report:
 
     def to_json(self) -> str:
         """to_dict as JSON text; what is not finite is a word there ("nan", "inf"), which JSON has no number for."""
-        return json_text(self.to_dict())
+        return write_json_text(self.to_dict())
 
     def _repr_html_(self) -> str:
         failures = "".join(f"<pre>{escape(v.explain(self.replay))}</pre>" for v in self.failures)
         notes = "".join(f"<p>{escape(note)}</p>" for note in self.notes)
         advice = f"<p>{escape(self.oracles)}</p>" if self.failures else ""
-        table = variables_table(self.verdicts, self.allowed)
+        table = build_variables_table(self.verdicts, self.allowed)
         return f"<p><b>{escape(self.summary())}</b></p>{table}{failures}{advice}{notes}"
 
     def __repr__(self) -> str:
@@ -330,15 +341,15 @@ class Report:
 def _with_printable_texts(verdict: Verdict) -> Verdict:
     return replace(
         verdict,
-        name=printable(verdict.name),
-        oracle=printable(verdict.oracle),
-        how=printable(verdict.how),
-        reason=printable(verdict.reason),
-        instead=printable(verdict.instead),
+        name=make_printable(verdict.name),
+        oracle=make_printable(verdict.oracle),
+        how=make_printable(verdict.how),
+        reason=make_printable(verdict.reason),
+        instead=make_printable(verdict.instead),
     )
 
 
-def json_text(data: Any) -> str:
+def write_json_text(data: Any) -> str:
     """Plain data as strict JSON: numbers that are not finite as words."""
 
     def strict(value: Any) -> Any:

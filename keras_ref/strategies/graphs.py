@@ -16,7 +16,7 @@ from scratch.arrays import Array
 from scratch.calls import Call
 from scratch.layers.base import Layer
 from scratch.model import Model
-from scratch.naming import snake_case
+from scratch.naming import convert_to_snake_case
 
 
 def departures_of(model: Model) -> tuple[str, ...]:
@@ -31,13 +31,13 @@ def sizes(draw: DrawFn) -> domains.Size:
 
 def model_of(layer: Layer, shapes: tuple[tuple[int, ...], ...], **keywords: Any) -> Model:
     """A model of one layer on inputs of these shapes, the batch first; `keywords` are those of the layer's call."""
-    name = snake_case(type(layer).__name__)
+    name = convert_to_snake_case(type(layer).__name__)
     # a layer that keeps a state from call to call has one for each sample, so the batch is fixed
     fixed = any(getattr(part, "stateful", False) for part in nested_specifications(layer))
     inputs = {f"x{i}": shape if fixed else (None, *shape[1:]) for i, shape in enumerate(shapes)}
     arrays = [
         np.zeros(shape, dtype=int if isinstance(d, domains.Index) else float)
-        for shape, d in zip(shapes, _input_domains(layer, len(shapes)), strict=True)
+        for shape, d in zip(shapes, _list_input_domains(layer, len(shapes)), strict=True)
     ]
     weights = {n: np.ones([k or 1 for k in shape]) for n, shape in layer.weight_shapes(*shapes).items()}
     with np.errstate(all="ignore"):
@@ -47,7 +47,7 @@ def model_of(layer: Layer, shapes: tuple[tuple[int, ...], ...], **keywords: Any)
     return Model(inputs, {name: layer}, (Call(name, tuple(inputs), outputs, keywords),), outputs)
 
 
-def _input_domains(layer: Layer, count: int) -> tuple[domains.Domain, ...]:
+def _list_input_domains(layer: Layer, count: int) -> tuple[domains.Domain, ...]:
     """The domain of each of `count` inputs: the last that the layer states counts for all further ones."""
     own = layer.input_domains()
     return tuple(own[min(i, len(own) - 1)] for i in range(count))

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.strategies import DrawFn
 
 from keras_ref.evaluation.float64 import is_float
-from keras_ref.evaluation.naming import unique
+from keras_ref.evaluation.naming import make_unique
 from keras_ref.inputs.data import draw_inputs
 from keras_ref.strategies.arrays import special_points
 from scratch.arrays import Array
@@ -24,7 +24,7 @@ def weights(draw: DrawFn, model: Any, patterns: tuple[str, ...]) -> dict[str, Ar
     """{variable path: array} in the order of `weights`. Raises: ValueError for what is not built."""
     _require_built(model)
     trained = {id(v) for v in model.trainable_weights}
-    names = unique([v.path for v in model.weights])
+    names = make_unique([v.path for v in model.weights])
     return {
         name: draw(special_points(tuple(v.shape), patterns)) if id(v) in trained else v.numpy()
         for name, v in zip(names, model.weights, strict=True)

@@ -18,7 +18,7 @@ from keras_ref.own_modules import registry
 from scratch.layers.base import Layer
 
 
-def _numbers(plain: type, found: tuple[domains.Domain, ...]) -> SearchStrategy[Any]:
+def _draw_numbers(plain: type, found: tuple[domains.Domain, ...]) -> SearchStrategy[Any]:
     """Small legal numbers: the range a domain calls small, else the first few from its lower end."""
     for d in found:
         if isinstance(d, domains.Integers):
@@ -50,7 +50,7 @@ def needs_no_arguments(thing: Any) -> bool:
     )
 
 
-def _registered_under(base: type) -> list[tuple[str, str]]:
+def _list_registered_under(base: type) -> list[tuple[str, str]]:
     """(kind, name) of every definition that is a `base`: a field may hold a schedule, whichever it is."""
     return [
         (kind, name)
@@ -64,18 +64,18 @@ def _registered_under(base: type) -> list[tuple[str, str]]:
 def arguments(draw: DrawFn, name: str) -> dict[str, Any]:
     """Keyword arguments of a registered activation, each from its domain; those with a default may be left out."""
     function = registry.get("activation", name)
-    hints, chosen = registry.hints(function), {}
+    hints, chosen = registry.read_hints(function), {}
     for parameter in inspect.signature(function).parameters.values():
         if parameter.kind is parameter.KEYWORD_ONLY and (parameter.default is parameter.empty or draw(st.booleans())):
             hint = hints[parameter.name]
-            chosen[parameter.name] = domains.checked(name, parameter.name, hint, draw(values(hint)))
+            chosen[parameter.name] = domains.check_value(name, parameter.name, hint, draw(values(hint)))
     return chosen
 
 
 def values(hint: Any) -> SearchStrategy[Any]:
     """Legal values of a field annotation, small ones. Raises: TypeError for an annotation that states no domain."""
     options: list[SearchStrategy[Any]] = []
-    for plain, found in domains.alternatives(hint):
+    for plain, found in domains.list_alternatives(hint):
         registered = next((d for d in found if isinstance(d, registry.Registered)), None)
         examples = next((d.examples for d in found if hasattr(d, "examples")), None)  # every legal kind, small
         if registered is not None:
@@ -91,10 +91,10 @@ def values(hint: Any) -> SearchStrategy[Any]:
             options.append(st.sampled_from(get_args(plain)))
         elif plain is bool:
             options.append(st.booleans())
-        elif isinstance(plain, type) and (kinds := _registered_under(plain)):
+        elif isinstance(plain, type) and (kinds := _list_registered_under(plain)):
             options.append(st.sampled_from(kinds).flatmap(lambda kind: specifications(*kind)))
         elif plain in (int, float) or plain is tuple or get_origin(plain) is tuple:
-            options.append(_numbers(plain if plain in (int, float) else int, found))
+            options.append(_draw_numbers(plain if plain in (int, float) else int, found))
         else:
             raise TypeError(
                 f"A field annotation must say what is legal. Received: {hint!r}. "
@@ -113,7 +113,7 @@ def specifications(draw: DrawFn, /, kind: str, name: str, **fixed: Any) -> Any:
     offered = getattr(cls, "examples", None)
     if offered is not None:
         return draw(st.sampled_from(list(offered())))
-    hints = registry.hints(cls)
+    hints = registry.read_hints(cls)
     chosen: dict[str, Any] = dict(fixed)
     for field in fields(cls):
         if field.init and field.name not in chosen:

@@ -14,20 +14,20 @@ import keras
 from keras_ref.evaluation.arguments import Rule, takes
 from keras_ref.translation.keras_graph import (
     as_taken,
+    find_functional,
     find_needed_nodes,
-    functional,
+    list_tensors,
     own_keywords,
     read_arguments,
     read_operation,
-    tensors_in,
 )
-from keras_ref.translation.specifications import DIFFERENCING, NoTwin, reflected
+from keras_ref.translation.specifications import DIFFERENCING, NoTwin, reflect_object
 from keras_ref.translation.weights import pair_layers, read_values
 from scratch.arrays import Array
 from scratch.calls import Call
 from scratch.model import Model
 
-__all__ = ["NoTwin", "as_taken", "functional", "reflect", "reflect_with_variables", "reflected"]
+__all__ = ["NoTwin", "as_taken", "find_functional", "reflect", "reflect_object", "reflect_with_variables"]
 
 
 @takes(
@@ -50,7 +50,7 @@ def reflect_with_variables(model: keras.Model) -> tuple[Model, dict[str, Any]]:
         raise ValueError(
             f"A model must be built. Received: {model.name!r}, unbuilt. Call it once, or give it an Input."
         )
-    graph = functional(model)
+    graph = find_functional(model)
     builder = _TwinBuilder()
     inputs = {tensor.name: tensor for tensor in graph.inputs}
     names = {id(tensor): name for name, tensor in inputs.items()}
@@ -62,7 +62,7 @@ def reflect_with_variables(model: keras.Model) -> tuple[Model, dict[str, Any]]:
         outputs=tuple(names[id(tensor)] for tensor in graph.outputs),
         regularizers=builder.table("regularizer"),
         activity_regularizers={
-            name: reflected(layer.activity_regularizer, "regularizer")
+            name: reflect_object(layer.activity_regularizer, "regularizer")
             for name, layer in builder.keras_layers.items()
             if getattr(layer, "activity_regularizer", None) is not None
             and type(layer).__name__ != "ActivityRegularization"
@@ -87,7 +87,7 @@ class _TwinBuilder:
         """Append the calls of a graph; `names` maps known symbolic tensors to names in the twin, and grows."""
         for node in find_needed_nodes(graph):
             if isinstance(node.operation, keras.Model):
-                self._inline(node, functional(node.operation), names, prefix)
+                self._inline_model(node, find_functional(node.operation), names, prefix)
             else:
                 self._call(node, names, prefix)
 
@@ -97,7 +97,7 @@ class _TwinBuilder:
         name = self._names.setdefault(id(operation), prefix + operation.name)
         if isinstance(operation, keras.layers.Layer):
             if name not in self.layers:
-                self.layers[name] = reflected(operation, "layer")
+                self.layers[name] = reflect_object(operation, "layer")
                 self.keras_layers[name] = operation
             positional, keywords = read_arguments(node, self.layers[name].accepts, names)
         else:
@@ -111,8 +111,8 @@ class _TwinBuilder:
         names.update(zip(map(id, node.outputs), outputs, strict=True))
         self.calls.append(Call(name, positional, outputs, keywords))
 
-    def _inline(self, node: Any, graph: Any, names: dict[int, str], prefix: str) -> None:
-        given = [t for argument in (*node.arguments.args, *own_keywords(node).values()) for t in tensors_in(argument)]
+    def _inline_model(self, node: Any, graph: Any, names: dict[int, str], prefix: str) -> None:
+        given = [t for argument in (*node.arguments.args, *own_keywords(node).values()) for t in list_tensors(argument)]
         if len(given) != len(graph.inputs):
             raise NoTwin(
                 "A nested model must be called on its inputs alone to have a twin. Received: "
@@ -127,13 +127,13 @@ class _TwinBuilder:
     def table(self, role: str) -> dict[str, Any]:
         """{"layer/part": regularizer or constraint} read from the attributes `part_role` of the layers."""
         return {
-            f"{name}/{part}": reflected(value, role)
+            f"{name}/{part}": reflect_object(value, role)
             for name, layer in self.keras_layers.items()
-            for part, value in _roles(layer, role)
+            for part, value in _list_roles(layer, role)
         }
 
 
-def _roles(layer: Any, role: str) -> Iterator[tuple[str, Any]]:
+def _list_roles(layer: Any, role: str) -> Iterator[tuple[str, Any]]:
     """(part, regularizer or constraint) of every variable that has one, `part` being the variable's name."""
     variables = {v.name for v in layer.weights}
     for attribute in dir(type(layer)) + list(vars(layer)):

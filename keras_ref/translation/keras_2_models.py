@@ -79,7 +79,7 @@ INNER: Mapping[str, tuple[str, ...]] = {
 }
 
 
-def library() -> Any:
+def load_library() -> Any:
     """tf_keras, which is there: an object of it was given."""
     return sys.modules["tf_keras"]
 
@@ -95,26 +95,26 @@ class Keras3Model:
     variables: dict[int, Any] = field(default_factory=dict)
 
 
-def model_as_keras_3(model: Any, *, with_loss: bool, loss: Any = None) -> Keras3Model:
+def convert_model(model: Any, *, with_loss: bool, loss: Any = None) -> Keras3Model:
     """The model of Keras 3 with the law of one of Keras 2.
 
     with_loss   whether it is compiled with the losses of the other one, or with `loss`
     Raises: NoTwin.
     """
     translation = Translation()
-    found = _built(lambda: translation.graph_of(model))
+    found = _build(lambda: translation.build_graph(model))
     if with_loss:
         compiled: Any = getattr(model, "compiled_loss", None)
         losses, weights = (loss, None) if loss is not None else (compiled._user_losses, compiled._user_loss_weights)
-        found.compile(optimizer=None, loss=tf.nest.map_structure(loss_as_keras_3, losses), loss_weights=weights)
+        found.compile(optimizer=None, loss=tf.nest.map_structure(convert_loss, losses), loss_weights=weights)
     return Keras3Model(found, translation.variables)
 
 
-def loss_as_keras_3(loss: Any) -> Any:
+def convert_loss(loss: Any) -> Any:
     """The loss of Keras 3 with the law of one of Keras 2: an object, a function, a name. Raises: NoTwin."""
     if loss is None:
         return None
-    losses = library().losses
+    losses = load_library().losses
     given = losses.get(loss) if isinstance(loss, str) else loss
     for name in sorted(SAME_LOSSES):
         cls = getattr(losses, name)
@@ -123,10 +123,12 @@ def loss_as_keras_3(loss: Any) -> Any:
             reduction = config.pop("reduction")
             if reduction == "none":
                 raise NoTwin("A loss must be reduced to have a twin. Received: reduction='none'.")
-            return _made(name, keras.losses, config | ({} if reduction == "auto" else {"reduction": reduction}))
+            return _make(name, keras.losses, config | ({} if reduction == "auto" else {"reduction": reduction}))
         if given is cls().fn:
             return getattr(keras.losses, name)()
-    raise NoTwin(f"A loss of Keras 2 must have the law of one of Keras 3 to have a twin. Received: {_named(given)}.")
+    raise NoTwin(
+        f"A loss of Keras 2 must have the law of one of Keras 3 to have a twin. Received: {_name_layer(given)}."
+    )
 
 
 class Translation:
@@ -137,12 +139,12 @@ class Translation:
         self.kept: list[Any] = []  # what identities are taken of
         self.variables: dict[int, Any] = {}
 
-    def graph_of(self, model: Any) -> keras.Model:
+    def build_graph(self, model: Any) -> keras.Model:
         """The functional model of a Sequential or functional one. Raises: NoTwin for any other."""
-        keras_2 = library()
+        keras_2 = load_library()
         if type(model) not in (keras_2.Sequential, keras_2.src.engine.functional.Functional):
             raise NoTwin(
-                f"A model must be Sequential or functional to have a twin. Received: {_named(model)}, a subclass."
+                f"A model must be Sequential or functional to have a twin. Received: {_name_layer(model)}, a subclass."
             )
         if not getattr(model, "_is_graph_network", False):
             raise NoTwin("A model of Keras 2 must state its inputs to have a twin. Received: one without an Input.")
@@ -153,19 +155,19 @@ class Translation:
         inputs, outputs = (
             [tensors[id(one)] for one in tf.nest.flatten(part)] for part in (model.inputs, model.outputs)
         )
-        return keras.Model(inputs, outputs if len(outputs) > 1 else outputs[0], name=_legal(model.name))
+        return keras.Model(inputs, outputs if len(outputs) > 1 else outputs[0], name=_make_legal(model.name))
 
     def _call(self, node: Any, tensors: dict[int, Any]) -> None:
         """Call on the tensors of Keras 3 what a node calls on those of Keras 2."""
         flat = tf.nest.flatten(node.outputs)
         if node.is_input:
             shape = flat[0].shape[1:].as_list()
-            tensors[id(flat[0])] = keras.Input(shape, dtype=_dtype(flat[0]), name=_legal(node.layer.name))
+            tensors[id(flat[0])] = keras.Input(shape, dtype=_name_dtype(flat[0]), name=_make_legal(node.layer.name))
             return
         layer, is_first = node.layer, id(node.layer) not in self.layers
         if is_first:
-            is_model = isinstance(layer, library().Model)
-            self.layers[id(layer)] = self.graph_of(layer) if is_model else self.layer_of(layer)
+            is_model = isinstance(layer, load_library().Model)
+            self.layers[id(layer)] = self.build_graph(layer) if is_model else self.build_layer(layer)
             self.kept.append(layer)
         other = self.layers[id(layer)]
         arguments, keywords = tf.nest.map_structure(
@@ -173,15 +175,16 @@ class Translation:
         )
         made = other(*arguments, **{key: value for key, value in keywords.items() if value is not None})
         tensors |= zip(map(id, flat), keras.tree.flatten(made), strict=True)
-        if is_first and not isinstance(layer, library().Model):
+        if is_first and not isinstance(layer, load_library().Model):
             self.pair(layer, other)
 
-    def layer_of(self, layer: Any) -> Any:
+    def build_layer(self, layer: Any) -> Any:
         """A layer of Keras 3 with the configuration of one of Keras 2. Raises: NoTwin."""
         name = type(layer).__name__
-        if name not in SAME_LAYERS or type(layer) is not getattr(library().layers, name):
+        if name not in SAME_LAYERS or type(layer) is not getattr(load_library().layers, name):
             raise NoTwin(
-                f"A layer of Keras 2 must have the law of one of Keras 3 to have a twin. Received: {_named(layer)}."
+                "A layer of Keras 2 must have the law of one of Keras 3 to have a twin. Received: "
+                f"{_name_layer(layer)}."
             )
         config = {}
         with warnings.catch_warnings():
@@ -196,29 +199,31 @@ class Translation:
             if key in INNER:
                 inner = next(getattr(layer, one) for one in INNER[key] if hasattr(layer, one))
                 config[key] = (
-                    list(map(self.layer_of, inner)) if isinstance(inner, (list, tuple)) else self.layer_of(inner)
+                    list(map(self.build_layer, inner)) if isinstance(inner, (list, tuple)) else self.build_layer(inner)
                 )
             elif key.endswith("activation"):
-                config[key] = _activation(layer, key)
+                config[key] = _name_activation(layer, key)
             elif key.endswith(("_regularizer", "_constraint")):
                 config |= {} if value is None else {key: _of_keras(getattr(layer, key), key)}
             else:
-                config[RENAMED.get(name, {}).get(key, key)] = _plain(value)
-        return _made(name, keras.layers, {**config, "name": _legal(layer.name)})
+                config[RENAMED.get(name, {}).get(key, key)] = _simplify(value)
+        return _make(name, keras.layers, {**config, "name": _make_legal(layer.name)})
 
     def pair(self, layer: Any, other: Any) -> None:
         """Let the variables of a built layer stand for those of Keras 2, in order. Raises: NoTwin."""
         own = [v for v in layer.weights if v.dtype.is_floating]
         theirs = [v for v in other.weights if "float" in str(v.dtype)]
         if [tuple(v.shape) for v in own] != [tuple(v.shape) for v in theirs]:
-            raise NoTwin(f"A layer must keep its weights as Keras 3 does to have a twin. Received: {_named(layer)}.")
+            raise NoTwin(
+                f"A layer must keep its weights as Keras 3 does to have a twin. Received: {_name_layer(layer)}."
+            )
         self.variables |= {id(stand_in): variable for stand_in, variable in zip(theirs, own, strict=True)}
 
 
-def _activation(layer: Any, key: str) -> str | None:
+def _name_activation(layer: Any, key: str) -> str | None:
     """The name of an activation whose law did not change. Raises: NoTwin."""
     given = getattr(layer, key)
-    activations = library().activations
+    activations = load_library().activations
     for name in sorted(SAME_ACTIVATIONS):
         if given is activations.get(name):
             return name
@@ -226,7 +231,7 @@ def _activation(layer: Any, key: str) -> str | None:
         return None
     raise NoTwin(
         "An activation of Keras 2 must have the law of Keras 3's to have a twin. "
-        f"Received: {_named(given)} in {layer.name!r}."
+        f"Received: {_name_layer(given)} in {layer.name!r}."
     )
 
 
@@ -234,12 +239,12 @@ def _of_keras(given: Any, key: str) -> Any:
     """A regularizer or constraint of Keras 3 with the configuration of one of Keras 2. Raises: NoTwin."""
     kind = "regularizers" if key.endswith("_regularizer") else "constraints"
     name = type(given).__name__
-    if type(given) is not getattr(getattr(library(), kind), name, None):
-        raise NoTwin(f"A {kind[:-1]} must be one of Keras's to have a twin. Received: {_named(given)}.")
-    return _made(name, getattr(keras, kind), {k: _plain(v) for k, v in given.get_config().items()})
+    if type(given) is not getattr(getattr(load_library(), kind), name, None):
+        raise NoTwin(f"A {kind[:-1]} must be one of Keras's to have a twin. Received: {_name_layer(given)}.")
+    return _make(name, getattr(keras, kind), {k: _simplify(v) for k, v in given.get_config().items()})
 
 
-def _made(name: str, home: Any, given: Mapping[str, Any]) -> Any:
+def _make(name: str, home: Any, given: Mapping[str, Any]) -> Any:
     """An object of Keras 3 by its class and arguments. Raises: NoTwin."""
     cls = getattr(home, name)
     parameters = inspect.signature(cls).parameters
@@ -252,10 +257,10 @@ def _made(name: str, home: Any, given: Mapping[str, Any]) -> Any:
         raise NoTwin(
             f"A {name} of Keras 2 must have the arguments of Keras 3's to have a twin. Received: {', '.join(unknown)}."
         )
-    return _built(lambda: cls(**config))
+    return _build(lambda: cls(**config))
 
 
-def _built(make: Callable[[], Any]) -> Any:
+def _build(make: Callable[[], Any]) -> Any:
     """What Keras 3 makes. Raises: NoTwin where it refuses."""
     try:
         return make()
@@ -267,12 +272,12 @@ def _built(make: Callable[[], Any]) -> Any:
         ) from error
 
 
-def _dtype(tensor: Any) -> str | None:
+def _name_dtype(tensor: Any) -> str | None:
     """The dtype of an integer or Boolean input; None for floats, which are those of the check."""
     return None if tensor.dtype.is_floating else str(tensor.dtype.name)
 
 
-def _plain(value: Any) -> Any:
+def _simplify(value: Any) -> Any:
     """A value of a configuration as Python has it; the one axis of a list of one."""
     if isinstance(value, (np.ndarray, np.generic)):
         return value.tolist()
@@ -281,10 +286,10 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def _legal(name: str) -> str:
+def _make_legal(name: str) -> str:
     """A name that Keras 3 takes."""
     return name.replace("/", "_")
 
 
-def _named(thing: Any) -> str:
+def _name_layer(thing: Any) -> str:
     return str(getattr(thing, "__name__", None) or type(thing).__name__)

@@ -11,7 +11,7 @@ import keras
 from keras_ref.translation.specifications import DIFFERENCING, NoTwin
 from scratch.calls import Tensor
 from scratch.layers.operations import ELEMENTWISE, INPUT, Operation, law_of
-from scratch.naming import snake_case
+from scratch.naming import convert_to_snake_case
 
 #: functions of keras.ops that reduce, join or normalise along an axis, and treat samples alike where that is not axis 0
 _ALONG_AN_AXIS = frozenset(
@@ -19,7 +19,7 @@ _ALONG_AN_AXIS = frozenset(
 )
 
 
-def functional(model: Any) -> Any:
+def find_functional(model: Any) -> Any:
     """The graph inside a model. Raises: NoTwin where it has none (a subclassed model)."""
     graph = getattr(model, "_functional", None) or model
     own_call = type(model).call not in (keras.Model.call, keras.Sequential.call, keras.src.models.Functional.call)
@@ -31,7 +31,7 @@ def functional(model: Any) -> Any:
     return graph
 
 
-def tensors_in(value: Any) -> list[Any]:
+def list_tensors(value: Any) -> list[Any]:
     """The symbolic tensors in a nested value, in order."""
     return [leaf for leaf in keras.tree.flatten(value) if isinstance(leaf, keras.KerasTensor)]
 
@@ -44,8 +44,8 @@ def own_keywords(node: Any) -> dict[str, Any]:
     """
     arguments = node.arguments
     rest = {key: value for key, value in arguments.kwargs.items() if value is not None and key != "training"}
-    inputs = [t for key, value in rest.items() if not key.endswith("mask") for t in tensors_in(value)]
-    own = {id(getattr(t, "_keras_mask", None)) for t in (*tensors_in(arguments.args), *inputs)}
+    inputs = [t for key, value in rest.items() if not key.endswith("mask") for t in list_tensors(value)]
+    own = {id(getattr(t, "_keras_mask", None)) for t in (*list_tensors(arguments.args), *inputs)}
 
     def is_added(key: str, value: Any) -> bool:
         leaves = [leaf for leaf in keras.tree.flatten(value) if leaf is not None]
@@ -68,7 +68,7 @@ def find_needed_nodes(graph: Any) -> list[Any]:
             kept.append(node)
             layer = isinstance(node.operation, keras.layers.Layer)
             own = (node.arguments.args, own_keywords(node)) if layer else node.input_tensors
-            wanted.update(id(tensor) for tensor in tensors_in(own))
+            wanted.update(id(tensor) for tensor in list_tensors(own))
     return kept[::-1]
 
 
@@ -132,29 +132,32 @@ def read_operation(node: Any) -> Operation:
     """The twin of an operation of keras.ops at one place of a graph. Raises: NoTwin."""
     operation = node.operation
     genuine = type(operation).__module__.startswith("keras.src.ops.")
-    known = [n for cls in type(operation).__mro__ if law_of(n := snake_case(cls.__name__)) is not None]
+    known = [n for cls in type(operation).__mro__ if law_of(n := convert_to_snake_case(cls.__name__)) is not None]
     if not genuine or not known:
         raise NoTwin(
             "An operation of a graph must be one that scratch/layers/operations.py has a law for. Received: "
             f"{type(operation).__module__}.{type(operation).__name__}. {DIFFERENCING}"
         )
     config = getattr(getattr(operation, "_auto_config", None), "config", {}) | node.arguments.kwargs
-    if tensors_in(config):
+    if list_tensors(config):
         raise NoTwin(
             f"An operation of a twin takes tensors by position. Received: {sorted(config)} for {operation.name!r}. "
             f"{DIFFERENCING}"
         )
-    keywords = {key: _tupled(value) for key, value in config.items() if key != "name"}
+    keywords = {key: _freeze_lists(value) for key, value in config.items() if key != "name"}
     tensors = node.input_tensors
     return Operation(
-        known[0], _tupled(node.arguments.args), keywords or None, _treats_samples_alike(known[0], tensors, keywords)
+        known[0],
+        _freeze_lists(node.arguments.args),
+        keywords or None,
+        _treats_samples_alike(known[0], tensors, keywords),
     )
 
 
-def _tupled(value: Any) -> Any:
+def _freeze_lists(value: Any) -> Any:
     """Lists as tuples, and INPUT in the place of each tensor."""
     if isinstance(value, (tuple, list)):
-        return tuple(_tupled(item) for item in value)
+        return tuple(_freeze_lists(item) for item in value)
     return INPUT if isinstance(value, keras.KerasTensor) else value
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_ref.translation.specifications import reflected
+from keras_ref.translation.specifications import reflect_object
 from scratch.arrays import Array
 from scratch.fields import Shape
 from scratch.model import Model
@@ -43,8 +43,8 @@ def predict_draws(layer: keras.layers.Layer, *shapes: Shape, copies: GeneratorCo
 
     Empty for a layer that draws nothing. Raises: NoTwin for a layer without twin.
     """
-    spec = reflected(layer, "layer")
-    return _drawn(layer, spec, spec.draw_shapes(*shapes), copies or GeneratorCopies())
+    spec = reflect_object(layer, "layer")
+    return _predict(layer, spec, spec.draw_shapes(*shapes), copies or GeneratorCopies())
 
 
 def predict_model_draws(
@@ -60,11 +60,11 @@ def predict_model_draws(
         (call, model.layers[call.layer].draw_shapes(*(shapes[name] for name in call.inputs))) for call in model.calls
     )
     return {
-        c.outputs[0]: _drawn(layers[c.layer], model.layers[c.layer], wanted, copies) for c, wanted in calls if wanted
+        c.outputs[0]: _predict(layers[c.layer], model.layers[c.layer], wanted, copies) for c, wanted in calls if wanted
     }
 
 
-def _parts(layer: Any, spec: Any) -> Iterator[tuple[str, Any, Any]]:
+def _list_parts(layer: Any, spec: Any) -> Iterator[tuple[str, Any, Any]]:
     """(prefix of the names of its draws, Keras layer, specification) for each part of a layer that holds others."""
     if hasattr(spec, "parts"):  # Bidirectional
         yield "forward/", layer.forward_layer, spec.parts["forward"]
@@ -78,37 +78,37 @@ def _parts(layer: Any, spec: Any) -> Iterator[tuple[str, Any, Any]]:
         yield "", layer._dropout_layer, None
 
 
-def _drawn(layer: Any, spec: Any, shapes: Mapping[str, Shape], copies: GeneratorCopies) -> Draws:
+def _predict(layer: Any, spec: Any, shapes: Mapping[str, Shape], copies: GeneratorCopies) -> Draws:
     """The draws of a layer, or of all its parts, by the names and shapes of `shapes`."""
     if not shapes:
         return {}
     if isinstance(layer, keras.layers.TimeDistributed):
         inner = {name.removeprefix("layer/"): shape[1:] for name, shape in shapes.items()}
         steps = next(iter(shapes.values()))[0] or 0  # along time, which is known where arrays are
-        drawn = [_drawn(layer.layer, spec.layer, inner, copies) for _ in range(steps)]
+        drawn = [_predict(layer.layer, spec.layer, inner, copies) for _ in range(steps)]
         return {f"layer/{name}": np.stack([one[name] for one in drawn]) for name in inner}
-    parts = list(_parts(layer, spec))
+    parts = list(_list_parts(layer, spec))
     if parts:
         return {
             prefix + name: array
             for prefix, part, own in parts
-            for name, array in _drawn(part, own, _below(prefix, shapes), copies).items()
+            for name, array in _predict(part, own, _strip_prefix(prefix, shapes), copies).items()
         }
     generator = copies.of(layer.seed_generator)
-    return {name: _drawing_function(layer, name)(layer, generator, shape) for name, shape in shapes.items()}
+    return {name: _find_drawing_function(layer, name)(layer, generator, shape) for name, shape in shapes.items()}
 
 
-def _below(prefix: str, shapes: Mapping[str, Shape]) -> dict[str, Shape]:
+def _strip_prefix(prefix: str, shapes: Mapping[str, Shape]) -> dict[str, Shape]:
     return {name.removeprefix(prefix): shape for name, shape in shapes.items() if name.startswith(prefix)}
 
 
-def _drawing_function(layer: Any, name: str) -> Callable[..., Array]:
+def _find_drawing_function(layer: Any, name: str) -> Callable[..., Array]:
     """How a layer draws the array that its twin calls `name`."""
     if name in ("dropout", "recurrent_dropout"):
-        return partial(_gates, rate=getattr(layer, name))
+        return partial(_draw_gates, rate=getattr(layer, name))
     if name == "noise":
-        return _noise
-    return _uniform if isinstance(layer, keras.layers.AlphaDropout) else _keep
+        return _draw_noise
+    return _draw_uniform if isinstance(layer, keras.layers.AlphaDropout) else _keep
 
 
 def _keep(layer: Any, generator: Any, shape: Any) -> Array:
@@ -118,17 +118,17 @@ def _keep(layer: Any, generator: Any, shape: Any) -> Array:
     return np.asarray(keras.random.dropout(ones, rate, seed=generator)).astype(bool)
 
 
-def _uniform(layer: Any, generator: Any, shape: Any) -> Array:
+def _draw_uniform(layer: Any, generator: Any, shape: Any) -> Array:
     """Where AlphaDropout keeps its input: uniform numbers of Keras's default dtype that reach the rate."""
     return np.asarray(np.asarray(keras.random.uniform(shape, seed=generator)) >= layer.rate)
 
 
-def _noise(layer: Any, generator: Any, shape: Any) -> Array:
+def _draw_noise(layer: Any, generator: Any, shape: Any) -> Array:
     """Standard normal numbers."""
     return np.asarray(keras.random.normal(shape, dtype=layer.compute_dtype, seed=generator))
 
 
-def _gates(layer: Any, generator: Any, shape: Any, *, rate: float) -> Array:
+def _draw_gates(layer: Any, generator: Any, shape: Any, *, rate: float) -> Array:
     """The masks of a recurrent cell, one after another along the first axis."""
     ones = keras.ops.ones(shape[1:], dtype=layer.compute_dtype)
     masks = [np.asarray(keras.random.dropout(ones, rate, seed=generator)) for _ in range(shape[0])]

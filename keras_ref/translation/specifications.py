@@ -10,7 +10,7 @@ import keras
 import numpy as np
 
 from keras_ref.own_modules import registry
-from keras_ref.translation.exceptions import reflection_of
+from keras_ref.translation.exceptions import find_reflection
 from keras_ref.translation.keras_homes import HOMES
 
 #: what a refusal says at its end: no twin is not the end of a check
@@ -25,7 +25,7 @@ class NoTwin(LookupError):
     """A Keras object has no definition in scratch; the message names it and says what to do."""
 
 
-def reflected(keras_object: Any, kind: str) -> Any:
+def reflect_object(keras_object: Any, kind: str) -> Any:
     """The scratch specification of a Keras object; `kind` as in scratch.registry.KINDS.
 
     Raises: NoTwin where there is none.
@@ -34,7 +34,7 @@ def reflected(keras_object: Any, kind: str) -> Any:
     _require_unadapted(keras_object)
     exported = getattr(HOMES[kind], name, None) is type(keras_object)
     # an exception may speak for what Keras does not export under the name of its class
-    exception = reflection_of(name) if module.split(".")[0] in ("keras", "keras_ref") else None
+    exception = find_reflection(name) if module.split(".")[0] in ("keras", "keras_ref") else None
     if exception is not None:
         return exception(keras_object)
     if not exported or name not in registry.every(kind):
@@ -50,7 +50,7 @@ def reflected(keras_object: Any, kind: str) -> Any:
             f"A Keras {kind} must have a configuration to have a twin. Received: {name}, a part of which has no "
             f"get_config. {DIFFERENCING}"
         ) from error
-    hints = registry.hints(cls)
+    hints = registry.read_hints(cls)
     values = {
         f.name: _read_field(keras_object, f.name, config[f.name], hints[f.name])
         for f in fields(cls)
@@ -86,35 +86,35 @@ def _read_field(keras_object: Any, name: str, value: Any, hint: Any) -> Any:
             )
         return known
     if isinstance(value, dict) and isinstance(live, keras.layers.Layer):
-        return reflected(live, "layer")
+        return reflect_object(live, "layer")
     if isinstance(value, dict) and isinstance(live, keras.optimizers.schedules.LearningRateSchedule):
-        return reflected(live, "schedule")
+        return reflect_object(live, "schedule")
     items = live if isinstance(value, list) and isinstance(live, (list, tuple)) else ()
     if any(isinstance(item, keras.layers.Layer) for item in items):
-        return tuple(reflected(item, "layer") for item in items)
-    return plain(value, hint)
+        return tuple(reflect_object(item, "layer") for item in items)
+    return simplify(value, hint)
 
 
 def _names_function(value: Any) -> bool:
     return isinstance(value, dict) and value.get("class_name") == "function"
 
 
-def plain(value: Any, hint: Any = None) -> Any:
+def simplify(value: Any, hint: Any = None) -> Any:
     """A value of a Keras configuration as scratch writes it: names for registered functions, tuples for lists.
 
     `hint` is the annotation of the field that takes it. Raises: NoTwin for an object that Keras cannot make again.
     """
     if isinstance(value, dict) and "class_name" in value:
-        return _deserialized(value)
+        return _read_serialized(value)
     if isinstance(value, list):
-        return tuple(plain(item) for item in value)
+        return tuple(simplify(item) for item in value)
     if isinstance(value, str) and get_origin(hint) is Literal:
         choices = get_args(hint)
         return value.lower() if value not in choices and value.lower() in choices else value  # Keras minds no case
     return value.item() if isinstance(value, np.generic) else value
 
 
-def _deserialized(value: dict[str, Any]) -> Any:
+def _read_serialized(value: dict[str, Any]) -> Any:
     """The name or the specification of what Keras wrote as a dictionary; the dictionary where there is neither."""
     inner = value.get("config")
     if value["class_name"] == "function" or isinstance(inner, str):
@@ -128,5 +128,5 @@ def _deserialized(value: dict[str, Any]) -> Any:
     name = type(made).__name__
     for kind, home in HOMES.items():
         if getattr(home, name, None) is type(made) and name in registry.every(kind):
-            return reflected(made, kind)
+            return reflect_object(made, kind)
     return value

@@ -10,34 +10,34 @@ from typing import Any
 import keras
 
 from keras_ref.evaluation.arguments import Rule, takes
-from keras_ref.evaluation.float64 import DTYPE, policy_of
+from keras_ref.evaluation.float64 import DTYPE, find_policy
 from keras_ref.own_modules import registry
 from keras_ref.translation import weights as weights_module
-from keras_ref.translation.exceptions import mirror_of, recurrent
+from keras_ref.translation.exceptions import find_mirror, recurrent
 from keras_ref.translation.keras_homes import HOMES
 from scratch.arrays import Array
-from scratch.calls import filled
+from scratch.calls import fill_value
 from scratch.losses.base import Loss
 from scratch.model import Model
 
 
-def _arguments_of(spec: Any) -> dict[str, Any]:
+def _convert_arguments(spec: Any) -> dict[str, Any]:
     """The fields of a specification as arguments of Keras; fields that hold specifications are mirrored too."""
     values = {field.name: getattr(spec, field.name) for field in fields(spec)}
     return {
-        name: mirrored(value) if type(value).__module__.startswith("scratch.") else value
+        name: mirror_object(value) if type(value).__module__.startswith("scratch.") else value
         for name, value in values.items()
     }
 
 
-def mirrored(spec: Any, **options: Any) -> Any:
+def mirror_object(spec: Any, **options: Any) -> Any:
     """The Keras object for a layer, loss, optimizer, schedule, regularizer or constraint of scratch.
 
     `options` (name=, dtype=) go to Keras's constructor. Raises: LookupError naming the file to write, where Keras
     has no class of that name and exceptions/ no function for it.
     """
     name = type(spec).__name__
-    exception = mirror_of(name)
+    exception = find_mirror(name)
     if exception is not None:
         return exception(spec, **options)
     homes = [home for kind, home in HOMES.items() if name in registry.every(kind) and hasattr(home, name)]
@@ -47,7 +47,7 @@ def mirrored(spec: Any, **options: Any) -> Any:
             f"{name}, which Keras {keras.__version__} does not have. Write "
             f"keras_ref/translation/exceptions/{type(spec).__module__.split('.')[-1]}.py."
         )
-    return getattr(homes[0], name)(**_arguments_of(spec), **options)
+    return getattr(homes[0], name)(**_convert_arguments(spec), **options)
 
 
 @takes(
@@ -72,11 +72,11 @@ def mirror(model: Model, weights: Mapping[str, Array] | None = None, *, dtype: s
         name: keras.Input(shape[1:], batch_size=shape[0], dtype=dtype, name=name)
         for name, shape in model.inputs.items()
     }
-    layers = {name: _layer(model, name, dtype) for name in model.layers}
+    layers = {name: _mirror_layer(model, name, dtype) for name in model.layers}
     for call in model.calls:
         layer = layers[call.layer]
-        positional, states = _grouped(layer, [tensors[name] for name in call.inputs])
-        keywords = {k: filled(v, tensors) for k, v in call.keywords.items()}
+        positional, states = _group_inputs(layer, [tensors[name] for name in call.inputs])
+        keywords = {k: fill_value(v, tensors) for k, v in call.keywords.items()}
         output = layer(*positional, **states, **keywords)
         tensors.update(zip(call.outputs, keras.tree.flatten(output), strict=False))
     built = keras.Model(
@@ -88,20 +88,22 @@ def mirror(model: Model, weights: Mapping[str, Array] | None = None, *, dtype: s
     return built
 
 
-def _layer(model: Model, name: str, dtype: str) -> keras.layers.Layer:
-    layer = mirrored(model.layers[name], name=name, dtype=policy_of(model.layers[name]) if dtype == DTYPE else dtype)
-    for part, regularizer in weights_module.parts(model.regularizers, name):
-        setattr(layer, f"{part}_regularizer", mirrored(regularizer))
-    for part, constraint in weights_module.parts(model.constraints, name):
-        setattr(layer, f"{part}_constraint", mirrored(constraint))
+def _mirror_layer(model: Model, name: str, dtype: str) -> keras.layers.Layer:
+    layer = mirror_object(
+        model.layers[name], name=name, dtype=find_policy(model.layers[name]) if dtype == DTYPE else dtype
+    )
+    for part, regularizer in weights_module.select_parts(model.regularizers, name):
+        setattr(layer, f"{part}_regularizer", mirror_object(regularizer))
+    for part, constraint in weights_module.select_parts(model.constraints, name):
+        setattr(layer, f"{part}_constraint", mirror_object(constraint))
     if name in model.activity_regularizers:
-        layer.activity_regularizer = mirrored(model.activity_regularizers[name])
+        layer.activity_regularizer = mirror_object(model.activity_regularizers[name])
     if any(weight.startswith(name + "/") for weight in model.frozen):
         layer.trainable = False
     return layer
 
 
-def _grouped(layer: keras.layers.Layer, inputs: list[Any]) -> tuple[list[Any], dict[str, Any]]:
+def _group_inputs(layer: keras.layers.Layer, inputs: list[Any]) -> tuple[list[Any], dict[str, Any]]:
     """Several inputs as the layer's call takes them, (positional, keywords).
 
     Merging layers take one list, cells and recurrent layers their states beside the input, others one by one.
@@ -109,11 +111,11 @@ def _grouped(layer: keras.layers.Layer, inputs: list[Any]) -> tuple[list[Any], d
     if len(inputs) == 1:
         return inputs, {}
     if recurrent.takes_states(layer):
-        return recurrent.arguments(layer, inputs)
+        return recurrent.split_arguments(layer, inputs)
     parameters = inspect.signature(layer.call).parameters
     return ([inputs] if next(iter(parameters), "") == "inputs" else inputs), {}
 
 
-def mirrored_loss(loss: Loss, *, dtype: str = "float64") -> Any:
+def mirror_loss(loss: Loss, *, dtype: str = "float64") -> Any:
     """The Keras loss of a scratch loss, computing in `dtype`."""
-    return mirrored(loss, dtype=dtype)
+    return mirror_object(loss, dtype=dtype)

@@ -15,15 +15,15 @@ import numpy as np
 from keras_ref.evaluation.keras_classes import KerasVariable
 from scratch.arrays import Array
 from scratch.model import Model
-from scratch.naming import prefixed, weights_of
+from scratch.naming import add_prefix, weights_of
 
 
-def variables_of(layer: keras.layers.Layer) -> list[Any]:
+def list_variables(layer: keras.layers.Layer) -> list[Any]:
     """The variables of a Keras layer that hold numbers: seed generators' states are not weights."""
     return [v for v in layer.weights if not v.path.endswith("seed_generator_state")]
 
 
-def parts(table: Mapping[str, Any], layer: str) -> Iterator[tuple[str, Any]]:
+def select_parts(table: Mapping[str, Any], layer: str) -> Iterator[tuple[str, Any]]:
     """Entries of {"layer/part": value} that belong to one layer, as (part, value)."""
     for name, value in table.items():
         owner, _, part = name.rpartition("/")
@@ -37,7 +37,7 @@ def pair_weights(own: Mapping[str, tuple[int, ...]], layer: keras.layers.Layer) 
     A variable that was given no name goes by the attribute that holds it. Raises: ValueError where number, names or
     shapes do not agree.
     """
-    variables = variables_of(layer)
+    variables = list_variables(layer)
     if len(own) != len(variables):
         raise ValueError(
             f"Twin and Keras layer must have the same weights. Received for {layer.name!r}: {sorted(own)} against "
@@ -62,11 +62,11 @@ def pair_layers(model: Model, layers: Mapping[str, keras.layers.Layer]) -> dict[
     """
     pairs: dict[str, Any] = {}
     for layer_name, layer in layers.items():
-        pairs |= prefixed(layer_name, pair_weights(weights_of(model.weight_shapes, layer_name), layer))
+        pairs |= add_prefix(layer_name, pair_weights(weights_of(model.weight_shapes, layer_name), layer))
     return pairs
 
 
-def variables(built: keras.Model, model: Model) -> dict[str, Any]:
+def map_variables(built: keras.Model, model: Model) -> dict[str, Any]:
     """{weight name of a scratch model: variable of the Keras model with the same layer names}."""
     return pair_layers(model, {name: built.get_layer(name) for name in model.layers})
 
@@ -110,17 +110,17 @@ def check_weights(model: Model, weights: Mapping[str, Any]) -> dict[str, Array]:
 def assign(built: keras.Model, model: Model, weights: Mapping[str, Any]) -> None:
     """Give a mirrored Keras model the weights of its scratch model. Raises as `check_weights` and `pair_weights` do."""
     arrays = check_weights(model, weights)
-    for name, variable in variables(built, model).items():
+    for name, variable in map_variables(built, model).items():
         variable.assign(arrays[name])
     finalize(built)
 
 
 def finalize(built: keras.Model) -> None:
     """Let layers that compute with what they derived from their variables (Normalization) derive it again."""
-    for layer in adapted(built):
+    for layer in find_adapted(built):
         layer.finalize_state()
 
 
-def adapted(built: keras.Model) -> list[Any]:
+def find_adapted(built: keras.Model) -> list[Any]:
     """The layers (Normalization) that compute with values that finalize_state() derives from their weights."""
     return [layer for layer in built._flatten_layers() if hasattr(layer, "finalize_state")]

@@ -13,7 +13,7 @@ from scratch.arrays import Array
 from scratch.fields import Domain, Positive, Shape, Size, is_integer, is_real
 from scratch.layers.base import Layer, Weights
 from scratch.layers.normalization import Axes, shape_with
-from scratch.naming import default_names, weights_of
+from scratch.naming import make_default_names, weights_of
 from scratch.registry import layer
 
 
@@ -185,7 +185,7 @@ class Pipeline(Layer):
     @cached_property
     def named(self) -> dict[str, Layer]:
         """The layers by name."""
-        return dict(zip(default_names(self.layers), self.layers, strict=True))
+        return dict(zip(make_default_names(self.layers), self.layers, strict=True))
 
     def weight_shapes(self, *inputs: Shape) -> dict[str, Shape]:
         shapes: dict[str, Shape] = {}

@@ -17,7 +17,7 @@ import numpy as np
 from scratch.arrays import Array
 from scratch.fields import AtLeast, Between, Domain, Shape, Size
 from scratch.layers.base import Layer, Weights, activate
-from scratch.naming import default_names, weights_of
+from scratch.naming import make_default_names, weights_of
 from scratch.registry import layer, names
 
 Draw = Mapping[str, Array] | None
@@ -275,7 +275,7 @@ class StackedRNNCells(Cell):
     @cached_property
     def named(self) -> dict[str, Cell]:
         """The cells by name."""
-        return dict(zip(default_names(self.cells), self.cells, strict=True))
+        return dict(zip(make_default_names(self.cells), self.cells, strict=True))
 
     def _inputs(self, x: Shape) -> Iterator[tuple[str, Cell, Shape]]:
         for name, cell in self.named.items():

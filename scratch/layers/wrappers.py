@@ -14,7 +14,7 @@ from scratch.fields import Domain, Shape, Size
 from scratch.layers.base import Layer, Response, Weights
 from scratch.layers.recurrent import GRU, LSTM, RNN, Recurrent, SimpleRNN, flat
 from scratch.layers.recurrent_cells import Cell, Draw, GRUCell, LSTMCell, StackedRNNCells
-from scratch.naming import prefixed, weights_of
+from scratch.naming import add_prefix, weights_of
 from scratch.registry import every, layer
 
 
@@ -45,7 +45,7 @@ class TimeDistributed(Layer):
 
     @property
     def state(self) -> tuple[str, ...]:
-        return tuple(prefixed("layer", dict.fromkeys(self.layer.state)))
+        return tuple(add_prefix("layer", dict.fromkeys(self.layer.state)))
 
     @property
     def elementwise(self) -> bool:
@@ -55,14 +55,14 @@ class TimeDistributed(Layer):
         return self.layer.couples_batch(training=training)
 
     def weight_shapes(self, *inputs: Shape) -> dict[str, Shape]:
-        return prefixed("layer", self.layer.weight_shapes(*((x[0], *x[2:]) for x in inputs)))
+        return add_prefix("layer", self.layer.weight_shapes(*((x[0], *x[2:]) for x in inputs)))
 
     def weight_domains(self) -> Mapping[str, Domain]:
-        return prefixed("layer", self.layer.weight_domains())
+        return add_prefix("layer", self.layer.weight_domains())
 
     def draw_shapes(self, *inputs: Shape) -> dict[str, Shape]:
         shapes = self.layer.draw_shapes(*((x[0], *x[2:]) for x in inputs))
-        return prefixed("layer", {name: (inputs[0][1], *shape) for name, shape in shapes.items()})
+        return add_prefix("layer", {name: (inputs[0][1], *shape) for name, shape in shapes.items()})
 
     def _run_steps(
         self, weights: Weights, inputs: tuple[Array, ...], *, training: bool, mask: Any, draw: Draw
@@ -86,7 +86,7 @@ class TimeDistributed(Layer):
 
     def updates(self, weights: Weights, *inputs: Array, **call: Any) -> dict[str, Array]:
         new = self._run_steps(weights, inputs, training=True, mask=call.get("mask"), draw=call.get("draw"))[1]
-        return prefixed("layer", new)
+        return add_prefix("layer", new)
 
     def compute_mask(self, *inputs: Array, mask: Any = None) -> Any:
         return mask[0] if isinstance(mask, tuple) else mask
@@ -181,11 +181,11 @@ class Bidirectional(Layer):
                 f"Outputs merged by {self.merge_mode!r} must agree in shape. Received: {forward} and {backward}. "
                 "Change one of the layers or merge_mode."
             )
-        shapes = [prefixed(name, part.weight_shapes(inputs[0])) for name, part in self.parts.items()]
+        shapes = [add_prefix(name, part.weight_shapes(inputs[0])) for name, part in self.parts.items()]
         return shapes[0] | shapes[1]
 
     def draw_shapes(self, *inputs: Shape) -> dict[str, Shape]:
-        shapes = [prefixed(name, part.draw_shapes(inputs[0])) for name, part in self.parts.items()]
+        shapes = [add_prefix(name, part.draw_shapes(inputs[0])) for name, part in self.parts.items()]
         return shapes[0] | shapes[1]
 
     def input_shapes(self, size: Size) -> tuple[Shape, ...]:
@@ -241,7 +241,7 @@ class Bidirectional(Layer):
         x, *states = inputs
         new: dict[str, Array] = {}
         for name, part, keywords in self._calls(x, states, call.get("initial_state"), call):
-            new |= prefixed(name, part.updates(weights_of(weights, name), x, **keywords))
+            new |= add_prefix(name, part.updates(weights_of(weights, name), x, **keywords))
         return new
 
     def compute_mask(self, *inputs: Array, mask: Any = None) -> Any:

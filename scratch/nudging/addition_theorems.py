@@ -24,12 +24,12 @@ REACH = 2.0**-13
 HALF_UNIT = 2.0**-53
 
 
-def _terms_of_tanh(a: Array) -> tuple[Array, ...]:
+def _expand_tanh(a: Array) -> tuple[Array, ...]:
     q = 1 - a * a
     return q, -q * a, q * (a * a - 1 / 3)
 
 
-def _terms_of_sigmoid(a: Array) -> tuple[Array, ...]:
+def _expand_sigmoid(a: Array) -> tuple[Array, ...]:
     q = a * (1 - a)
     return q, q * (1 / 2 - a), q * (1 / 6 - a * (1 - a))
 
@@ -37,12 +37,12 @@ def _terms_of_sigmoid(a: Array) -> tuple[Array, ...]:
 #: the coefficients of d, d² and d³, from f(z); none where f(z + d) - f(z) is d itself
 TERMS: dict[Callable[..., Array], Callable[[Array], tuple[Array, ...]]] = {
     piecewise.linear: lambda _: (),
-    smooth.tanh: _terms_of_tanh,
-    smooth.sigmoid: _terms_of_sigmoid,
+    smooth.tanh: _expand_tanh,
+    smooth.sigmoid: _expand_sigmoid,
 }
 
 
-def terms_of(activation: Callable[..., Array], known: Array) -> tuple[Array, ...] | None:
+def expand_activation(activation: Callable[..., Array], known: Array) -> tuple[Array, ...] | None:
     """The coefficients of d, d² and d³ in f(z + d) - f(z), from `known` = f(z); None for activations not in TERMS."""
     return TERMS[activation](known) if activation in TERMS else None
 

@@ -57,7 +57,7 @@ class Answering:
         known = self.job(entries[places], offsets[places])
         asked = self.job(np.delete(entries, places), np.delete(offsets, places))
         losses = np.insert(asked, places - np.arange(len(places)), known)
-        return Answer(digest(entries, offsets), losses, software())
+        return Answer(hash_nudges(entries, offsets), losses, list_software())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,7 +99,7 @@ class Question:
 
     def accept(self, answer: object) -> Array:
         """The losses that are wanted. Raises: WrongAnswer; OtherSoftware."""
-        if not isinstance(answer, Answer) or answer.asked != digest(self.entries, self.offsets):
+        if not isinstance(answer, Answer) or answer.asked != hash_nudges(self.entries, self.offsets):
             raise WrongAnswer("it is the answer to another question")
         require_same_software(answer.software)
         losses = answer.losses
@@ -108,14 +108,14 @@ class Question:
             or losses.shape != self.entries.shape
             or losses.dtype != self.known.losses.dtype
         ):
-            raise WrongAnswer(f"it has {_described(losses)} for {_described(self.offsets)}")
-        if not _same_bits(losses[self.places], self.known.losses):
+            raise WrongAnswer(f"it has {_describe(losses)} for {_describe(self.offsets)}")
+        if not _has_same_bits(losses[self.places], self.known.losses):
             raise WrongAnswer("its losses are not, bit for bit, those that are known")
         return np.delete(losses, self.places)
 
 
 @cache
-def software() -> dict[str, str]:
+def list_software() -> dict[str, str]:
     """{name: version} of what losses are computed with in this process: Python, packages, and these files by digest."""
     found = {"Python": platform.python_version()}
     for name in PACKAGES:
@@ -131,7 +131,7 @@ def software() -> dict[str, str]:
 
 def require_same_software(theirs: Mapping[str, str], worker: str = "a worker") -> None:
     """Raises: OtherSoftware where a worker's software is not that of this process."""
-    own = software()
+    own = list_software()
     for name in dict.fromkeys((*own, *theirs)):
         if own.get(name) != theirs.get(name):
             raise OtherSoftware(
@@ -140,18 +140,18 @@ def require_same_software(theirs: Mapping[str, str], worker: str = "a worker") -
             )
 
 
-def digest(entries: Array, offsets: Array) -> str:
+def hash_nudges(entries: Array, offsets: Array) -> str:
     """A digest of the nudges of a block."""
     parts = (np.ascontiguousarray(array) for array in (entries, offsets))
     return hashlib.sha256(b"".join(str(part.dtype).encode() + part.tobytes() for part in parts)).hexdigest()
 
 
-def _described(losses: object) -> str:
+def _describe(losses: object) -> str:
     if not isinstance(losses, np.ndarray):
         return type(losses).__name__
     return f"{losses.dtype} of shape {losses.shape}"
 
 
-def _same_bits(found: Array, known: Array) -> bool:
+def _has_same_bits(found: Array, known: Array) -> bool:
     """Whether losses are those that are known. NaN has many bit patterns, and is where it is known."""
     return bool(((found == known) | (np.isnan(found) & np.isnan(known))).all())

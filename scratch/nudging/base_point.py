@@ -13,19 +13,19 @@ import numpy as np
 
 from scratch import registry
 from scratch.arrays import Array
-from scratch.calls import Call, Tensor, as_masks, as_tuple, keywords_of, leaves
+from scratch.calls import Call, Tensor, as_masks, as_tuple, leaves, make_keywords
 from scratch.layers.base import Layer, Response, Weights
 from scratch.model import Run
 from scratch.naming import weights_of
 from scratch.noise import ROLLS, noise_of
 from scratch.nudging.changes import Copies
-from scratch.nudging.linear_structure import mixing_of, responses_of, without_activation
+from scratch.nudging.linear_structure import find_mixing, find_responses, without_activation
 from scratch.nudging.loss_term import LossTerm
 from scratch.nudging.matrix_layers import MatrixLayer
 from scratch.nudging.stack import Stack
-from scratch.objective import Objective, per_output
+from scratch.objective import Objective, list_per_output
 from scratch.regularizers import L1, L1L2, L2
-from scratch.rounding import Rounding, noisy, rounded_objective
+from scratch.rounding import Rounding, make_noisy, round_objective
 
 #: the prefix of the names of inputs; weights have their own names
 INPUT = "input:"
@@ -33,7 +33,7 @@ INPUT = "input:"
 FEATURES = 2**28
 
 
-def activation_of(layer: Layer) -> Callable[..., Array]:
+def find_activation(layer: Layer) -> Callable[..., Array]:
     """The activation of a layer; the identity where it has none."""
     activation: Callable[..., Array] = registry.get("activation", getattr(layer, "activation", "linear"))
     return activation
@@ -74,7 +74,7 @@ class BasePoint:
     def __reduce__(self) -> Any:
         """Only the arguments are sent to another process; what is derived from them is computed there."""
         names = ("objective", "model", "weights", "inputs", "y", "sample_weight", "training", "draws", "masks", "token")
-        return _received, ({name: self.__dict__[name] for name in names},)
+        return _receive, ({name: self.__dict__[name] for name in names},)
 
     def value(self, name: str) -> Array:
         """The array that `name` names: a weight, or with the prefix "input:" an input."""
@@ -90,14 +90,14 @@ class BasePoint:
     @cached_property
     def noise(self) -> float:
         """The absolute rounding error of the loss at the point (see scratch.noise)."""
-        rolls = (self._rolled(Rounding(np.random.default_rng(k), common=k % 2 == 1)) for k in range(ROLLS))
+        rolls = (self._perturb(Rounding(np.random.default_rng(k), common=k % 2 == 1)) for k in range(ROLLS))
         return noise_of((float(np.real(roll - self.base)) for roll in rolls), float(np.real(self.base)))
 
-    def _rolled(self, rounding: Rounding) -> Any:
+    def _perturb(self, rounding: Rounding) -> Any:
         """The loss at the point with every operation off by rounding."""
-        objective = rounded_objective(self.objective, rounding)
+        objective = round_objective(self.objective, rounding)
         options = {"training": self.training, "draws": self.draws, "masks": self.masks, "point": self.run}
-        weights = {name: noisy(value, rounding) for name, value in self.weights.items()}
+        weights = {name: make_noisy(value, rounding) for name, value in self.weights.items()}
         with np.errstate(all="ignore"):
             run = objective.model.run(weights, self.inputs, **options)
             return np.asarray(objective.of_run(run, weights, self.y, sample_weight=self.sample_weight))[()]
@@ -138,7 +138,7 @@ class BasePoint:
     def terms(self) -> tuple[LossTerm, ...]:
         """The losses of the outputs."""
         losses = self.objective.losses
-        targets, shares = per_output(self.y, len(losses)), per_output(self.sample_weight, len(losses))
+        targets, shares = list_per_output(self.y, len(losses)), list_per_output(self.sample_weight, len(losses))
         scales = self.objective.loss_weights or (1.0,) * len(losses)
         return tuple(
             LossTerm.of(self.run, tensor=tensor, function=loss, target=np.asarray(target), share=share, scale=scale)
@@ -209,7 +209,7 @@ class BasePoint:
         fixed = (np.shape(draw) for draw, axis in self._draws(call).values() if axis is None)
         return led_by_batch and scalar and not any(self.batch > 1 and self.batch in shape for shape in fixed)
 
-    def samples_are_independent(self, key: str) -> bool:
+    def has_independent_samples(self, key: str) -> bool:
         """Whether a sample of input `key` changes only what that same sample adds to the loss."""
         reached = {key}
         for call in self.model.calls:
@@ -230,7 +230,7 @@ class BasePoint:
             fits = output.ndim > 1 and self.weights[name].size * output.size * 8 <= FEATURES * output.shape[-1] ** 2
             usable = fits and len(call.outputs) == 1 and self.is_unary(call)
             arguments = self.weights_of(call), name.removeprefix(call.layer + "/"), self.run.tensors[call.inputs[0]]
-            self._responses[key] = responses_of(layer, *arguments) if usable else None
+            self._responses[key] = find_responses(layer, *arguments) if usable else None
         return self._responses[key]
 
     def matrix(self, call: Call) -> MatrixLayer | None:
@@ -240,20 +240,20 @@ class BasePoint:
             self._matrices[key] = None
             layer, x = self.model.layers[call.layer], self.run.tensors[call.inputs[0]]
             usable = self.is_unary(call) and np.isfinite(x).all()
-            found = mixing_of(layer, self.weights_of(call), x) if usable else None
+            found = find_mixing(layer, self.weights_of(call), x) if usable else None
             if found is not None:
                 name = call.outputs[0]
                 self._matrices[key] = MatrixLayer.of(
                     name,
                     matrix=found,
-                    activation=activation_of(layer),
-                    before=self.before_activation(call),
+                    activation=find_activation(layer),
+                    before=self.compute_before_activation(call),
                     output=self.run.tensors[name],
                     as_change=any(name in c.tensors and self.matrix(c) is not None for c in self.model.calls),
                 )
         return self._matrices[key]
 
-    def before_activation(self, call: Call) -> Array:
+    def compute_before_activation(self, call: Call) -> Array:
         """The output of a call before its activation."""
         layer, output = self.model.layers[call.layer], call.outputs[0]
         linear = without_activation(layer)
@@ -264,11 +264,11 @@ class BasePoint:
             self._arrays["before", output] = linear.forward(self.weights_of(call), *inputs)
         return self._arrays["before", output]
 
-    def channels_first(self, name: str, before: Call | None = None) -> Array:
+    def move_channels_first(self, name: str, before: Call | None = None) -> Array:
         """A tensor with its channels first, contiguous; where `before` is given, before the activation of that call."""
         key = ("channels", name, before is None)
         if key not in self._arrays:
-            base = self.run.tensors[name] if before is None else self.before_activation(before)
+            base = self.run.tensors[name] if before is None else self.compute_before_activation(before)
             self._arrays[key] = np.ascontiguousarray(np.moveaxis(base, -1, 0))
         return self._arrays[key]
 
@@ -318,7 +318,7 @@ class BasePoint:
         own = self.weights_of(call) if own is None else own
         outputs: tuple[Any, ...] = tuple(
             x if isinstance(x, Stack) else np.asarray(x)
-            for x in as_tuple(layer.forward(own, *arguments, **keywords_of(call, layer, known, context)))
+            for x in as_tuple(layer.forward(own, *arguments, **make_keywords(call, layer, known, context)))
         )
         before = {name: self.run.masks[name] for name in call.outputs}
         if (
@@ -330,7 +330,7 @@ class BasePoint:
         after = zip(call.outputs, as_masks(layer.compute_mask(*arguments, mask=mask), len(call.outputs)), strict=True)
         return outputs, {n: m for n, m in after if m is not None and not np.array_equal(m, copies(before[n]))}
 
-    def penalty_changes(self, name: str, entries: Array, offsets: Array) -> Any:
+    def compute_penalty_changes(self, name: str, entries: Array, offsets: Array) -> Any:
         """The changes of a weight's regularization loss with one entry nudged: (stack,), or 0 without a regularizer."""
         regularizer = self.model.regularizers.get(name)
         if regularizer is None:
@@ -366,7 +366,7 @@ def nudged(array: Array | None, entry: int, offset: Any) -> Iterator[None]:
 _RECEIVED: OrderedDict[str, BasePoint] = OrderedDict()
 
 
-def _received(state: dict[str, Any]) -> BasePoint:
+def _receive(state: dict[str, Any]) -> BasePoint:
     """The point of a token in this process: the one that an earlier block brought, if one did."""
     point = _RECEIVED.get(state["token"])
     if point is None:

@@ -111,7 +111,7 @@ def run_blocks(
         if remote is not None:
             left = ask_workers(remote, results=results, done=done)
         if len(left) > 1 and cores() > 1:
-            threads = _Sent(executor=_threads(os.getpid()), function=function, blocks=blocks)
+            threads = _Sent(executor=_make_threads(os.getpid()), function=function, blocks=blocks)
             left = _collect(threads, wanted=left, results=results, done=done)
         for i in left:
             results[i] = function(*blocks[i])
@@ -120,7 +120,7 @@ def run_blocks(
 
 
 @cache
-def _threads(_process: int) -> Executor:
+def _make_threads(_process: int) -> Executor:
     """A thread for each core, made once for each process (a fork has none of its parent's threads)."""
     return ThreadPoolExecutor(cores(), thread_name_prefix="nudges")
 
@@ -165,7 +165,7 @@ def _collect(sent: _Sent, *, wanted: list[int], results: list[Any], done: Callab
             # a pool that broke, or was shut down, accepts no more work
             with suppress(Exception):
                 futures[sent.executor.submit(call_with_one_blas_thread, sent.function, *sent.blocks[i])] = i
-        for future in _finished(futures, sent.patience):
+        for future in _collect_finished(futures, sent.patience):
             i = futures[future]
             if _has_arrived(sent, i, future, results):
                 left.remove(i)
@@ -204,7 +204,7 @@ def _warn(sentence: str, about: object) -> None:
     logging.getLogger("gradtwin").warning(sentence, about)
 
 
-def _finished(futures: Iterable[Any], patience: float | None) -> Iterator[Any]:
+def _collect_finished(futures: Iterable[Any], patience: float | None) -> Iterator[Any]:
     """Futures as they finish, until none has for so many seconds; those of another kind than the standard library's in
     their order."""
     left = set(futures)
@@ -245,7 +245,7 @@ _LIMIT = _Limit()
 @contextmanager
 def one_blas_thread() -> Iterator[None]:
     """Limit BLAS to one thread, if threadpoolctl is installed; the limit is undone when the last context ends."""
-    outer = blas_contexts()
+    outer = count_blas_contexts()
     try:
         _begin_blas_context()
         yield
@@ -253,16 +253,16 @@ def one_blas_thread() -> Iterator[None]:
         end_blas_contexts(outer)
 
 
-def blas_contexts() -> int:
+def count_blas_contexts() -> int:
     """How many contexts of one_blas_thread are open in this thread."""
     return _LIMIT.contexts.get(threading.get_ident(), 0)
 
 
 def _begin_blas_context() -> None:
     with _LIMIT.lock:
-        _LIMIT.contexts[threading.get_ident()] = blas_contexts() + 1
+        _LIMIT.contexts[threading.get_ident()] = count_blas_contexts() + 1
         if not _LIMIT.before:
-            _LIMIT.before = [(library, library.num_threads) for library in _blas_libraries()]
+            _LIMIT.before = [(library, library.num_threads) for library in _find_blas_libraries()]
             _set_blas_threads((library, 1) for library, _ in _LIMIT.before)
 
 
@@ -296,7 +296,7 @@ def _release_control() -> None:
 
 
 @cache
-def _blas_libraries() -> tuple[Any, ...]:
+def _find_blas_libraries() -> tuple[Any, ...]:
     """threadpoolctl's controllers of the loaded BLAS libraries (NumPy's is one); none without threadpoolctl."""
     try:
         from threadpoolctl import ThreadpoolController

@@ -119,7 +119,7 @@ def merge_batch(x: Array) -> Array:
 _OWN = threading.local()
 
 
-def buffer(key: Any, shape: tuple[int, ...], dtype: Any) -> Array:
+def reuse_buffer(key: Any, shape: tuple[int, ...], dtype: Any) -> Array:
     """An uninitialised array in memory that this thread uses again at the next call with the same key."""
     known = _OWN.__dict__.setdefault("buffers", {})
     size = math.prod(shape) * np.dtype(dtype).itemsize

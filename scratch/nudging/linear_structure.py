@@ -28,7 +28,7 @@ def without_activation(layer: Layer) -> Layer:
     return linear
 
 
-def responses_of(layer: Layer, weights: Weights, name: str, x: Array) -> Response | None:
+def find_responses(layer: Layer, weights: Weights, name: str, x: Array) -> Response | None:
     """The declared response of a layer to its weight `name`, verified with a step of every entry at once.
 
     None where the layer declares none, or where the forward pass contradicts it (RuntimeWarning).
@@ -38,7 +38,7 @@ def responses_of(layer: Layer, weights: Weights, name: str, x: Array) -> Respons
         return None
     features, feature, channel = found
     value, linear = weights[name], without_activation(layer)
-    steps = _random_steps(value)
+    steps = _draw_steps(value)
     before = linear.forward(weights, x)
     after = linear.forward({**weights, name: value + steps.reshape(value.shape)}, x)
     sums = np.zeros((len(features), after.shape[-1]))
@@ -47,7 +47,7 @@ def responses_of(layer: Layer, weights: Weights, name: str, x: Array) -> Respons
     return found if _is_confirmed(layer, "responses", before=before, change=change, after=after) else None
 
 
-def mixing_of(layer: Layer, weights: Weights, x: Array) -> Array | None:
+def find_mixing(layer: Layer, weights: Weights, x: Array) -> Array | None:
     """The declared matrix by which a layer multiplies the last axis of x, verified with a step of every entry at once.
 
     None where the layer declares none, or where the forward pass contradicts it (RuntimeWarning).
@@ -56,12 +56,12 @@ def mixing_of(layer: Layer, weights: Weights, x: Array) -> Array | None:
     matrix: Array | None = None if declared is None else declared(weights)
     if matrix is None:
         return None
-    steps, linear = _random_steps(x).reshape(x.shape), without_activation(layer)
+    steps, linear = _draw_steps(x).reshape(x.shape), without_activation(layer)
     before, after = linear.forward(weights, x), linear.forward(weights, x + steps)
     return matrix if _is_confirmed(layer, "mixing", before=before, change=steps @ matrix, after=after) else None
 
 
-def _random_steps(value: Array) -> Array:
+def _draw_steps(value: Array) -> Array:
     size = float(np.max(np.abs(value), initial=0)) or 1.0
     return size * np.random.default_rng(0).uniform(0.5, 1.0, value.size)
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from scratch.arrays import Array
-from scratch.nudging.addition_theorems import REACH, reach_of_two, shift, terms_of
-from scratch.nudging.changes import Change, buffer, merge_batch
+from scratch.nudging.addition_theorems import REACH, expand_activation, reach_of_two, shift
+from scratch.nudging.changes import Change, merge_batch, reuse_buffer
 
 #: the length of a last axis below which loops over it are slow
 SHORT = 32
@@ -64,7 +64,7 @@ class MatrixLayer:
         def ordered(array: Array) -> Array:
             return np.ascontiguousarray(np.moveaxis(array, -1, 0))[:, None] if short else array
 
-        terms, reach, reach_of_channel = terms_of(activation, output), 0.0, 0.0
+        terms, reach, reach_of_channel = expand_activation(activation, output), 0.0, 0.0
         largest = np.max(np.abs(matrix), axis=0, initial=np.finfo(float).tiny)
         if terms:
             reaches = reach_of_two(output, terms)
@@ -83,34 +83,34 @@ class MatrixLayer:
             short=short,
         )
 
-    def forward_of_channel(self, change: Array, channel: Array) -> Change | Array:
+    def propagate_channel(self, change: Array, channel: Array) -> Change | Array:
         """What a change of one channel of the input gives: change (stack, rows, middle…), channel (stack,)."""
         count, places = len(change), change.shape[1:]
         flat, kind = change.reshape(count, -1), np.result_type(change, self.matrix)
-        d = self._buffer(0, (count, *places), kind)
+        d = self._reuse_buffer(0, (count, *places), kind)
         if self.short:
             rows = self.matrix.T.take(channel, axis=1)
             np.einsum("ks,sp->ksp", rows, flat, out=d.reshape(-1, *flat.shape))
         else:
             np.einsum("sp,sk->spk", flat, self.matrix[channel], out=d.reshape(*flat.shape, -1))
         size = float(np.max(np.abs(change), initial=0.0))
-        return self._activated(d, size * self.largest, enough=size <= self.reach_of_channel)
+        return self._activate(d, size * self.largest, enough=size <= self.reach_of_channel)
 
-    def forward_of_all(self, change: Array) -> Change | Array:
+    def propagate_all(self, change: Array) -> Change | Array:
         """What a change of the input gives: change (stack, rows, middle…, k)."""
-        d = self._buffer(0, change.shape[:-1], np.result_type(change, self.matrix))
+        d = self._reuse_buffer(0, change.shape[:-1], np.result_type(change, self.matrix))
         if self.short:
             d[...] = np.moveaxis(multiply(change, self.matrix), -1, 0)
         else:
             np.matmul(change, self.matrix, out=d)
         size = float(np.max(np.abs(d), initial=0.0)) if self.terms else math.inf
-        return self._activated(d, size, enough=size <= self.reach)
+        return self._activate(d, size, enough=size <= self.reach)
 
-    def _activated(self, d: Array, size: float, *, enough: bool) -> Change | Array:
+    def _activate(self, d: Array, size: float, *, enough: bool) -> Change | Array:
         """The output, from what is added before the activation: `size` at most, for which two terms may be enough."""
         view = np.moveaxis(d, 0, -1) if self.short else d
         if self.terms and size <= REACH:
-            shift(self.terms[:2] if enough else self.terms, d, self._buffer(1, view.shape[:-1], d.dtype))
+            shift(self.terms[:2] if enough else self.terms, d, self._reuse_buffer(1, view.shape[:-1], d.dtype))
         elif self.terms != ():
             d += self.before
             return self.activation(merge_batch(view)).reshape(view.shape)
@@ -119,9 +119,9 @@ class MatrixLayer:
         d += self.output
         return view
 
-    def _buffer(self, number: int, leading: tuple[int, ...], kind: np.dtype) -> Array:
+    def _reuse_buffer(self, number: int, leading: tuple[int, ...], kind: np.dtype) -> Array:
         shape = (self.matrix.shape[1], *leading) if self.short else (*leading, self.matrix.shape[1])
-        return buffer((self.name, number), shape, kind)
+        return reuse_buffer((self.name, number), shape, kind)
 
 
 def multiply(x: Array, matrix: Array) -> Array:

@@ -22,7 +22,7 @@ import numpy as np
 
 from scratch.arrays import Array
 from scratch.calls import Call
-from scratch.nudging.base_point import INPUT, BasePoint, activation_of, nudged, own_copy
+from scratch.nudging.base_point import INPUT, BasePoint, find_activation, nudged, own_copy
 from scratch.nudging.changes import Change, Channel, Copies, State, merge_batch
 from scratch.nudging.loss_term import LossTerm
 from scratch.nudging.matrix_layers import MatrixLayer
@@ -51,12 +51,12 @@ class Propagation:
             return self._propagate(0, State(entries, offsets, {}, {}))
         key, value = self.name.removeprefix(INPUT), self.point.value(self.name)
         size = value[0].size
-        independent = self.point.samples_are_independent(key)
+        independent = self.point.has_independent_samples(key)
         whole = State(entries, offsets, {}, {}, entries // size if independent else None)
         results = []
         largest = max([size, *(term.values.size for term in self.point.terms)]) if independent else value.size
         for state in whole.split(max(1, BLOCK // largest)):
-            copies = own_copy(self._copies(value, state), offsets)
+            copies = own_copy(self._copy(value, state), offsets)
             flat = copies.reshape(state.count, -1)
             flat[np.arange(state.count), state.entries % size if independent else state.entries] += state.offsets
             results.append(self._propagate(0, state.with_changes({key: copies})))
@@ -89,12 +89,12 @@ class Propagation:
         channel = base.size // max(base.shape[-1], 1) if base.ndim > 1 else base.size
         if point.owns(call, self.name):
             if not self._is_changed(call, state) and point.responses(call, self.name) is not None:
-                return self._apply_responses, channel if activation_of(layer).elementwise else base.size  # type: ignore[attr-defined]
+                return self._apply_responses, channel if find_activation(layer).elementwise else base.size  # type: ignore[attr-defined]
             return self._stack, max(size, point.weights[self.name].size)
         if state.samples is not None:
             return self._merge_batch, size // point.batch
         given = state.changed.get(call.inputs[0])
-        if given is not None and not self.masks_of(call, state) and point.keeps_masks(call):
+        if given is not None and not self.compute_masks(call, state) and point.keeps_masks(call):
             one = isinstance(given, Channel)
             if one and layer.elementwise and len(call.inputs) == 1 and point.is_per_sample(call):
                 return self._pack_channels, channel
@@ -102,7 +102,7 @@ class Propagation:
                 return self._apply_matrix, base.size if one else size
         return self._merge_batch if point.is_per_sample(call) else self._stack, size
 
-    def masks_of(self, call: Call, state: State) -> dict[str, Array]:
+    def compute_masks(self, call: Call, state: State) -> dict[str, Array]:
         """The changed masks that a call takes."""
         return {name: state.masks[name] for name in call.inputs if name in state.masks}
 
@@ -116,11 +116,11 @@ class Propagation:
         steps = (value + state.offsets) - value
         moved, which = features[feature[state.entries]], channel[state.entries]
         moved = moved * steps.reshape(-1, *(1,) * (moved.ndim - 1))
-        moved += point.channels_first(output, before=call)[which]
-        activation = activation_of(point.model.layers[call.layer])
+        moved += point.move_channels_first(output, before=call)[which]
+        activation = find_activation(point.model.layers[call.layer])
         if activation.elementwise:  # type: ignore[attr-defined]
             return state.with_changes({output: Channel(activation(moved), which)})
-        whole = Channel(moved, which).whole(point.before_activation(call))
+        whole = Channel(moved, which).whole(point.compute_before_activation(call))
         return state.with_changes({output: activation(merge_batch(whole)).reshape(whole.shape)})
 
     def _pack_channels(self, call: Call, state: State) -> State:
@@ -148,30 +148,30 @@ class Propagation:
         point, given = self.point, state.changed[call.inputs[0]]
         layer = cast("MatrixLayer", point.matrix(call))
         if isinstance(given, Channel):
-            change = given.values - point.channels_first(call.inputs[0])[given.channel]
-            found = layer.forward_of_channel(change, given.channel)
+            change = given.values - point.move_channels_first(call.inputs[0])[given.channel]
+            found = layer.propagate_channel(change, given.channel)
         else:
             base = self.tensors[call.inputs[0]]
-            found = layer.forward_of_all(given.values if isinstance(given, Change) else given - base)
+            found = layer.propagate_all(given.values if isinstance(given, Change) else given - base)
         return state.with_changes({call.outputs[0]: found})
 
     def _merge_batch(self, call: Call, state: State) -> State:
         """Any layer whose samples are independent: all nudges in one batch, in one forward pass of the layer."""
-        tensors = {name: merge_batch(self._full(name, state)) for name in call.tensors if name in state.changed}
-        masks = {name: merge_batch(mask) for name, mask in self.masks_of(call, state).items()}
+        tensors = {name: merge_batch(self._expand(name, state)) for name in call.tensors if name in state.changed}
+        masks = {name: merge_batch(mask) for name, mask in self.compute_masks(call, state).items()}
         outputs, after = self.point.forward(
             call, tensors=tensors, masks=masks, copies=Copies(state.count, state.samples)
         )
-        new = {name: self._stacked(x, state) for name, x in zip(call.outputs, outputs, strict=False)}
-        return state.with_changes(new, {name: self._stacked(mask, state) for name, mask in after.items()})
+        new = {name: self._stack_copies(x, state) for name, x in zip(call.outputs, outputs, strict=False)}
+        return state.with_changes(new, {name: self._stack_copies(mask, state) for name, mask in after.items()})
 
     def _stack(self, call: Call, state: State) -> State:
         """Any layer: one forward pass on the stacks of what changes for all nudges; else one for each of them."""
         point, count, key = self.point, state.count, (call.outputs, self.name)
-        fixed = point.keeps_masks(call) and not self.masks_of(call, state)
+        fixed = point.keeps_masks(call) and not self.compute_masks(call, state)
         if count == 1 or not fixed or key in point.unstackable:
-            return self._loop(call, state)
-        tensors = {n: stacked(self._full(n, state)) for n in call.tensors if n in state.changed}
+            return self._run_loop(call, state)
+        tensors = {n: stacked(self._expand(n, state)) for n in call.tensors if n in state.changed}
         own = point.weights_of(call)
         if point.owns(call, self.name):
             value = own_copy(point.value(self.name), state.offsets)
@@ -183,10 +183,10 @@ class Propagation:
         # what cannot be computed on stacks is looped over, and an error of the layer itself is raised there
         except Exception:  # noqa: BLE001
             point.unstackable.add(key)
-            return self._loop(call, state)
+            return self._run_loop(call, state)
         return state.with_changes({n: values_of(x, count) for n, x in zip(call.outputs, outputs, strict=False)})
 
-    def _loop(self, call: Call, state: State) -> State:
+    def _run_loop(self, call: Call, state: State) -> State:
         """Any layer: one forward pass of the layer for each nudge, with its weight nudged where that is the weight."""
         point, own, results = self.point, self.point.weights_of(call), []
         name = self.name.removeprefix(call.layer + "/") if point.owns(call, self.name) else None
@@ -194,8 +194,8 @@ class Propagation:
             own[name] = own_copy(own[name], state.offsets)
         for s, (entry, offset) in enumerate(zip(state.entries, state.offsets, strict=True)):
             one = state.select(slice(s, s + 1))
-            tensors = {n: self._full(n, one)[0] for n in call.tensors if n in state.changed}
-            masks = {n: mask[0] for n, mask in self.masks_of(call, one).items()}
+            tensors = {n: self._expand(n, one)[0] for n in call.tensors if n in state.changed}
+            masks = {n: mask[0] for n, mask in self.compute_masks(call, one).items()}
             with nudged(own.get(name), entry, offset):  # type: ignore[arg-type]
                 results.append(point.forward(call, tensors=tensors, masks=masks, own=own))
         produced = list(zip(*(outputs for outputs, _ in results), strict=True))
@@ -211,15 +211,15 @@ class Propagation:
         point, total = self.point, np.zeros(state.count, np.result_type(state.offsets, np.float64))
         for i, term in enumerate(point.terms):
             if term.tensor in state.changed or term.tensor in state.masks:
-                total += term.scale * self._changes_of(i, term, state)
+                total += term.scale * self._compute_changes(i, term, state)
         if not self.name.startswith(INPUT):
-            total += point.penalty_changes(self.name, state.entries, state.offsets)
-        total += self._activity_changes(state)
+            total += point.compute_penalty_changes(self.name, state.entries, state.offsets)
+        total += self._compute_activity_changes(state)
         losses: Array = point.base + total
         return losses
 
-    def _changes_of(self, i: int, term: LossTerm, state: State) -> Array:
-        prediction = merge_batch(self._full(term.tensor, state))
+    def _compute_changes(self, i: int, term: LossTerm, state: State) -> Array:
+        prediction = merge_batch(self._expand(term.tensor, state))
         if term.linear and state.samples is not None:
             # together with the whole batch, since some losses depend on all targets (whether they are 0 and 1)
             both = np.concatenate([term.target, term.target[state.samples]])
@@ -235,39 +235,39 @@ class Propagation:
             ):
                 values = term.function.per_sample(target, prediction).reshape(state.count, *term.values.shape)
                 return term.change(values - term.values)
-        masks, predictions = state.masks.get(term.tensor), self._stacked(prediction, state)
+        masks, predictions = state.masks.get(term.tensor), self._stack_copies(prediction, state)
         pairs = zip(predictions, [term.mask] * state.count if masks is None else masks, strict=True)
         return np.array(
             [term.function(term.target, p, sample_weight=term.share, mask=m)[()] - term.loss for p, m in pairs]
         )
 
-    def _activity_changes(self, state: State) -> Any:
+    def _compute_activity_changes(self, state: State) -> Any:
         total: Any = 0.0
         for name, regularizer in self.point.model.activity.items():
             for output in (call.outputs[0] for call in self.calls if call.layer == name):
                 if output in state.changed:
                     base = self.tensors[output]
                     known = regularizer(base)
-                    total = total + np.array([regularizer(x) - known for x in self._full(output, state)]) / len(base)
+                    total = total + np.array([regularizer(x) - known for x in self._expand(output, state)]) / len(base)
         return total
 
     # Forms of a tensor -------------------------------------------------------------------------------------------
 
-    def _full(self, name: str, state: State) -> Array:
+    def _expand(self, name: str, state: State) -> Array:
         """The tensor of every nudge: (stack, rows, …)."""
         given = state.changed.get(name)
         if given is None:
-            return self._copies(self.tensors[name], state)
+            return self._copy(self.tensors[name], state)
         return given if isinstance(given, np.ndarray) else given.whole(self.tensors[name])
 
     @staticmethod
-    def _copies(base: Array, state: State) -> Array:
+    def _copy(base: Array, state: State) -> Array:
         if state.samples is not None:
             return base[state.samples][:, None]
         return np.broadcast_to(base, (state.count, *base.shape))
 
     @staticmethod
-    def _stacked(x: Array, state: State) -> Array:
+    def _stack_copies(x: Array, state: State) -> Array:
         return x.reshape(state.count, len(x) // state.count, *x.shape[1:])
 
 

@@ -23,7 +23,7 @@ import forward
 import keras
 import numpy as np
 import tensorflow as tf
-from earlier import COMMIT, last_line, worktree
+from earlier import COMMIT, ROOT, last_line, worktree
 
 from keras_ref import check_gradients
 from keras_ref.evaluation.float64 import in_float64
@@ -165,9 +165,11 @@ def main():
     flags = ["--no-head", *(["--processor"] if options.processor else [])]
     with worktree(options.against) if options.against else nullcontext() as tree:
         for name in options.rows:
-            if tree is not None:
+            if tree is None:
+                print(row(name), flush=True)
+            else:  # both in processes of their own
                 print("before: " + last_line(tree, __file__, name, *flags), flush=True)
-            print(row(name), flush=True)
+                print("now:    " + last_line(ROOT, __file__, name, *flags), flush=True)
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ from networks import LARGE, NETWORKS, SMALL, STEP, convolutional, engine, in_tur
 from threadpoolctl import threadpool_limits
 
 from scratch.gradient import Nudges
-from scratch.nudging.addition_theorems import TERMS, shift, terms_of
+from scratch.nudging.addition_theorems import TERMS, expand_activation, shift
 from scratch.nudging.blocks import cores
 from scratch.nudging.matrix_layers import multiply
 from scratch.objective import Objective
@@ -88,7 +88,7 @@ def unavoidable(sizes, batch):
     inputs, first, second, outputs = sizes
     g = np.random.default_rng(0)
     kernel, base = g.normal(size=(second, outputs)), np.tanh(g.normal(size=(batch, second)))
-    terms = terms_of(get("activation", "tanh"), base)[:2]
+    terms = expand_activation(get("activation", "tanh"), base)[:2]
     activation = product = theorem = np.inf
     for block in (2, 8, max(1, 2**18 // base.size)):  # whatever suits the caches of this machine
         z = g.normal(size=(block, *base.shape))
@@ -256,13 +256,8 @@ def compare_any(name, text, quick, tree):
     compared(name, text, loop, sum(map(len, which.values())), floors, quick, tree)
 
 
-def table(quick=False, tree=None):
-    """All rows, printed as they come; with those of an earlier tree where there is one."""
-    compare_dense("small", *SMALL, quick, tree)
-    compare_dense("large", *LARGE, quick, tree)
-    compare_any("convolution", "two convolutions, pooling, dense on (16, 16, 3)", quick, tree)
-    compare_any("recurrence", "LSTM(32) on (12, 16), dense", quick, tree)
-    compare_any("attention", "attention of two heads on (12, 32), mean, dense", quick, tree)
+def compare_sizes(quick):
+    """Cost against the number of weights."""
     print("cost against number of weights (64-n-n-10 tanh, batch 64)")
     for n in (32, 64, 128, 256) if quick else (32, 64, 128, 256, 512):
         case = network((64, n, n, 10), 64)
@@ -270,10 +265,31 @@ def table(quick=False, tree=None):
         engine(*case)
         seconds, processor = timed(partial(engine, *case), 3)
         row(f"n = {n}: {total:,} weights", seconds, f"{processor / total * 1e6:.1f} µs of processors a weight")
+
+
+def show_memory():
+    """Memory of some networks."""
     print("memory, MB before and at the peak, each in a process of its own")
     for name in ("large", "convolutional", "wide"):
-        before, peak = memory(name)
-        print(f"  {name:<60} {before:>9.0f} → {peak:.0f}")
+        before_it, peak = memory(name)
+        print(f"  {name:<60} {before_it:>9.0f} → {peak:.0f}", flush=True)
+
+
+#: parts of the table → what prints one, of (quick, the tree of an earlier commit or None, that commit)
+PARTS = {
+    "small": lambda quick, tree, _: compare_dense("small", *SMALL, quick, tree),
+    "large": lambda quick, tree, _: compare_dense("large", *LARGE, quick, tree),
+    "convolution": lambda quick, tree, _: compare_any(
+        "convolution", "two convolutions, pooling, dense on (16, 16, 3)", quick, tree
+    ),
+    "recurrence": lambda quick, tree, _: compare_any("recurrence", "LSTM(32) on (12, 16), dense", quick, tree),
+    "attention": lambda quick, tree, _: compare_any(
+        "attention", "attention of two heads on (12, 32), mean, dense", quick, tree
+    ),
+    "sizes": lambda quick, tree, _: compare_sizes(quick),
+    "memory": lambda quick, tree, _: show_memory(),
+    "forward": lambda quick, tree, commit: tree and forward.table(forward.ROWS, quick, commit, tree),
+}
 
 
 class without_shifts(nullcontext):
@@ -292,11 +308,8 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="smaller samples, fewer repeats")
     parser.add_argument("--against", nargs="?", const=COMMIT, help=f"an earlier commit ({COMMIT})")
+    parser.add_argument("--only", action="append", choices=PARTS, help="some parts; forward needs --against")
     asked = parser.parse_args()
-    if asked.against is None:
-        table(asked.quick)
-    else:
-        with worktree(asked.against) as earlier_tree:
-            table(asked.quick, earlier_tree)
-            print("checks by Keras's own forward pass")
-            forward.table(forward.ROWS, asked.quick, asked.against, earlier_tree)
+    with worktree(asked.against) if asked.against else nullcontext() as earlier_tree:
+        for part in asked.only or PARTS:
+            PARTS[part](asked.quick, earlier_tree, asked.against)

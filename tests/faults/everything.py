@@ -17,7 +17,7 @@ from tensorflow.python.framework import ops
 from tensorflow.python.ops import stateful_random_ops
 
 from keras_ref.evaluation.keras_classes import KerasVariable
-from keras_ref.evaluation.keras_parts import layers_of, losses_of, optimizers_of, states_of
+from keras_ref.evaluation.keras_parts import list_layers, list_optimizers, list_states, losses_of
 
 #: the libraries that have threads of their own, as they are loaded by now: to find them takes longer than all else
 LIBRARIES = threadpoolctl.ThreadpoolController()
@@ -59,21 +59,21 @@ def parts_of(keras_object):
     variables = [
         *getattr(keras_object, "variables", ()),
         *getattr(keras_object, "metrics_variables", ()),
-        *states_of(keras_object),
-        *(v for optimizer in optimizers_of(keras_object) for v in optimizer.variables),
+        *list_states(keras_object),
+        *(v for optimizer in list_optimizers(keras_object) for v in optimizer.variables),
         *(
             part
-            for layer in layers_of(keras_object)
+            for layer in list_layers(keras_object)
             for attribute in vars(layer).values()
             for part in (attribute if isinstance(attribute, list) else [attribute])
             if isinstance(part, tf.Variable)
         ),
     ]
-    owners = [*layers_of(keras_object), *losses_of(keras_object), *optimizers_of(keras_object)]
+    owners = [*list_layers(keras_object), *losses_of(keras_object), *list_optimizers(keras_object)]
     return {
         "variables": [state_of(v) for v in variables],
         "attributes": [(type(owner).__name__, shallow(owner)) for owner in owners],
-        "policies": [layer.dtype_policy.name for layer in layers_of(keras_object)],
+        "policies": [layer.dtype_policy.name for layer in list_layers(keras_object)],
     }
 
 

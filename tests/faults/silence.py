@@ -25,7 +25,7 @@ from keras_ref import check_function, check_gradients, check_layer, check_update
 from keras_ref.frontends.invocation import Invocation
 from keras_ref.lesson.lesson import make as make_lesson
 from keras_ref.minimisation.operations import minimise_operation
-from keras_ref.reports.escaping import printable
+from keras_ref.reports.escaping import make_printable
 
 #: seconds without a tick that a verb may take
 SILENCE = 2.0
@@ -169,7 +169,7 @@ def on_a_terminal(*arguments):
             os.close(theirs)
             with contextlib.suppress(OSError):  # Linux ends a terminal that nobody has open with an error
                 while text := os.read(ours, 4096):
-                    progress(0, 1, printable(text.decode(errors="replace")[-60:]))
+                    progress(0, 1, make_printable(text.decode(errors="replace")[-60:]))
         os.close(ours)
 
     return call

@@ -80,7 +80,7 @@ def stub(patch):
     patch.setattr(Invocation, "run", lambda self, target, progress=None: Report(target, (verdict,)))
     patch.setattr(minimise_cli, "open_subject", lambda *given: lambda seconds, progress: MINIMISED)
     patch.setattr(lesson, "make", lambda *arguments, **options: lesson_stub())
-    patch.setattr(page, "page", lambda made, **options: PAGE)
+    patch.setattr(page, "build_page", lambda made, **options: PAGE)
 
 
 MINIMISED = Minimised(script="# gradtwin: one\n", what="", finding="", got=1.0, want=2.0, seconds=0, tried=1, checked=1)
@@ -176,7 +176,7 @@ def test_a_full_disk_at_every_write(gradtwin, tmp_path, monkeypatch, name):
 
 
 def head():
-    return {"seed": 0, "deep": False, "versions": standing.installed()}
+    return {"seed": 0, "deep": False, "versions": standing.describe_installed()}
 
 
 # Files of a campaign that came from somewhere -------------------------------------------------------------------------

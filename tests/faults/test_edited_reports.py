@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from keras_ref.frontends import cli
 from keras_ref.frontends.invocation import Invocation, make_document
-from keras_ref.reports.escaping import printable
-from keras_ref.reports.verdict import Kind, Reason, Report, Verdict, json_text
+from keras_ref.reports.escaping import make_printable
+from keras_ref.reports.verdict import Kind, Reason, Report, Verdict, write_json_text
 
 TARGET = "shop:build"
 
@@ -34,7 +34,7 @@ def true_report():
 
 def true_document():
     invocation = Invocation("check", (TARGET,), "", {"seed": 3, "expect": ("a=surrogate",)})
-    return json.loads(json_text(make_document(invocation, {TARGET: true_report()})))
+    return json.loads(write_json_text(make_document(invocation, {TARGET: true_report()})))
 
 
 def paths_in(data, path=()):
@@ -115,7 +115,7 @@ def require_kept(finished, ran, document):
         listed = document.get("reports", [document])
         kinds = [(v["name"], v["oracle"], v["verdict"]) for report in listed for v in report["verdicts"]]
         true = [(v.name, v.oracle, str(v.verdict)) for v in true_report().verdicts] * len(listed)
-        assert sorted((printable(n), printable(o), k) for n, o, k in kinds) == sorted(true)
+        assert sorted((make_printable(n), make_printable(o), k) for n, o, k in kinds) == sorted(true)
 
 
 def replay_edited(examples):

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from keras_ref.errors import BadInput, CouldNotRun
 from keras_ref.frontends import cli
-from keras_ref.frontends.exit_status import status_of
+from keras_ref.frontends.exit_status import run_application
 from keras_ref.frontends.invocation import Invocation
 from keras_ref.reports import terminal
 from keras_ref.reports.verdict import Kind, Report, Verdict
@@ -55,7 +55,7 @@ ENDS = {
 @pytest.mark.parametrize("name", ENDS)
 def test_an_end(capsys, name):
     command, status, said = ENDS[name]
-    assert status_of(command) == status
+    assert run_application(command) == status
     out, err = capsys.readouterr()
     assert out == ""
     if status == 3:
@@ -67,7 +67,7 @@ def test_an_end(capsys, name):
 
 PRINTING = """
 import sys
-from keras_ref.frontends.exit_status import status_of
+from keras_ref.frontends.exit_status import run_application
 import typer
 
 def command(prog_name, standalone_mode):
@@ -75,7 +75,7 @@ def command(prog_name, standalone_mode):
         print("a line of a report")
     raise typer.Exit(0)
 
-sys.exit(status_of(command))
+sys.exit(run_application(command))
 """
 
 
@@ -164,7 +164,7 @@ def test_no_color(monkeypatch):
 
     def printed():
         out = Terminal()
-        console = terminal.console()
+        console = terminal.make_console()
         assert isinstance(console, Console)
         console.file = out
         console.print("red", style="red")

@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 
 from keras_ref.errors import CouldNotRun
-from keras_ref.lesson.notebook import notebook
+from keras_ref.lesson.notebook import build_notebook
 from keras_ref.reports import files
-from keras_ref.reports.files import Output, refuse_outputs, sources_of, write
+from keras_ref.reports.files import Output, find_sources, refuse_outputs, write
 
 SOURCE = """
 import files_helper
@@ -245,7 +245,7 @@ def test_a_folder_that_vanishes_during_the_check(folder, tmp_path):
 def test_the_sources_of_targets(folder, tmp_path):
     (tmp_path / "package").mkdir()
     (tmp_path / "package/__init__.py").write_text("")
-    found = sources_of(["files_shop:build", "package:build", "data.npz", "nowhere:build"])
+    found = find_sources(["files_shop:build", "package:build", "data.npz", "nowhere:build"])
     assert {Path(one).resolve() for one in found} == {
         tmp_path / "files_shop.py",
         tmp_path / "package/__init__.py",
@@ -256,7 +256,7 @@ def test_the_sources_of_targets(folder, tmp_path):
 def test_a_new_notebook_and_page_are_known_again(tmp_path):
     page = files_of("keras_ref.lesson").joinpath("assets/page.html").read_text(encoding="utf-8")
     (tmp_path / "page.html").write_text(Template(page).safe_substitute(language="en", title="Recipe"))
-    (tmp_path / "note.ipynb").write_text(nbformat.writes(notebook("recipe1", epochs=1)))
+    (tmp_path / "note.ipynb").write_text(nbformat.writes(build_notebook("recipe1", epochs=1)))
     (tmp_path / "empty").touch()
     outputs = [
         Output(option="--output", path=str(tmp_path / "page.html"), kind="page", command="lesson"),

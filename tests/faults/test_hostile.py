@@ -17,19 +17,19 @@ from rich.console import Console
 
 from keras_ref.campaign import standing
 from keras_ref.campaign.ledger import load_findings
-from keras_ref.campaign.page import draft_report, ledger_html
+from keras_ref.campaign.page import build_ledger_page, draft_report
 from keras_ref.campaign.standing import Standing
 from keras_ref.frontends import recorded
 from keras_ref.frontends.compare_cli import print_comparison
-from keras_ref.frontends.homework_cli import junit_xml, print_grade, print_table
+from keras_ref.frontends.homework_cli import print_grade, print_table, write_junit
 from keras_ref.homework.grades import Grade, StageResult
 from keras_ref.reports import github, junit
-from keras_ref.reports.comparison import Comparison, Matched, Row, comparison_html
+from keras_ref.reports.comparison import Comparison, Matched, Row, write_comparison_html
 from keras_ref.reports.culprit import Culprit
-from keras_ref.reports.escaping import fenced, markdown, printable
+from keras_ref.reports.escaping import escape_markdown, fence, make_printable
 from keras_ref.reports.html import report_html
 from keras_ref.reports.terminal import print_report
-from keras_ref.reports.verdict import Kind, Report, Verdict, json_text
+from keras_ref.reports.verdict import Kind, Report, Verdict, write_json_text
 
 
 def report_on(name):
@@ -48,10 +48,10 @@ def shown_in_terminal(report, width=200):
     return out.getvalue()
 
 
-@pytest.mark.parametrize("name", NAMES, ids=printable)
+@pytest.mark.parametrize("name", NAMES, ids=make_printable)
 def test_a_name_in_every_front(name):
     report, shown = report_on(name), NAMES[name]
-    assert printable(name) == shown
+    assert make_printable(name) == shown
     assert report.verdicts[0].name == report.subject == shown
 
     terminal = shown_in_terminal(report, width=1000)
@@ -61,8 +61,8 @@ def test_a_name_in_every_front(name):
     assert has_only_visible_characters(report.explain())
     assert has_only_visible_characters(repr(report))
 
-    written = json_text(report.to_dict())
-    assert json_text(recorded.read_report(json.loads(written)).to_dict()) == written
+    written = write_json_text(report.to_dict())
+    assert write_json_text(recorded.read_report(json.loads(written)).to_dict()) == written
 
     page = report_html(report)
     assert html.escape(shown) in page
@@ -76,7 +76,7 @@ def test_a_name_in_every_front(name):
     assert token == f"::stop-commands::{end.strip(':')}"
     assert end not in lines
 
-    summary = github.summary(name, report)
+    summary = github.write_summary(name, report)
     assert has_only_visible_characters(summary.replace("\n", ""))
     outside = re.sub(r"^(`{3,})text$.*?^\1$", "", summary, flags=re.DOTALL | re.MULTILINE)
     outside = re.sub(r"(?<!\\)`[^`]*`", "", outside)  # code is shown as it is
@@ -85,12 +85,12 @@ def test_a_name_in_every_front(name):
     for value in report.properties().values():
         assert value.isprintable()
 
-    for one in ET.fromstring(junit.junit_xml("check", [junit.suite_of(name, report)])).iter():
+    for one in ET.fromstring(junit.write_junit("check", [junit.build_suite(name, report)])).iter():
         assert all(value.isprintable() for value in one.attrib.values())
         assert has_only_visible_characters(one.text or "")
 
 
-@pytest.mark.parametrize("name", NAMES, ids=printable)
+@pytest.mark.parametrize("name", NAMES, ids=make_printable)
 def test_a_name_in_a_comparison_and_in_homework(name):
     """The console, the page, JSON and JUnit of compare and homework."""
     shown = NAMES[name]
@@ -116,31 +116,31 @@ def test_a_name_in_a_comparison_and_in_homework(name):
     assert terminal.count(shown) >= 10
     assert has_only_visible_characters(terminal)
     assert not [line for line in terminal.split("\n") if re.match(r"\s*(::|##)", line)]
-    page = comparison_html(found)
+    page = write_comparison_html(found)
     assert html.escape(shown) in page and "<script" not in page
     assert has_only_visible_characters(re.sub("<style>.*</style>", "", page, flags=re.DOTALL))
-    written = json.loads(json_text({"compared": found.to_dict(), "graded": graded.to_dict()}))
+    written = json.loads(write_json_text({"compared": found.to_dict(), "graded": graded.to_dict()}))
     assert written["compared"]["rows"][0]["a"] == written["graded"]["path"] == shown
-    suite = ET.fromstring(junit_xml([graded]))[0]
+    suite = ET.fromstring(write_junit([graded]))[0]
     assert suite.get("name") == suite[0][0].get("message") == shown
-    suites = [junit.suite_of_comparison(found), junit.suite_of_refusal(name, name)]
-    for one in ET.fromstring(junit.junit_xml("compare", suites)).iter():
+    suites = [junit.build_comparison_suite(found), junit.build_refusal_suite(name, name)]
+    for one in ET.fromstring(junit.write_junit("compare", suites)).iter():
         assert all(value.isprintable() for value in one.attrib.values())
         assert has_only_visible_characters(one.text or "")
 
 
-@pytest.mark.parametrize("name", NAMES, ids=printable)
+@pytest.mark.parametrize("name", NAMES, ids=make_printable)
 def test_a_name_in_what_a_finding_says(gradtwin, monkeypatch, name):
     """The console, the page, JSON and the draft of a report: what a script prints comes from what is installed."""
     finding = load_findings()[0]
     said = Standing(finding=finding, state="still there", said=name.replace("\n", " "))
-    shown = printable(name.replace("\n", " "))
+    shown = make_printable(name.replace("\n", " "))
     assert said.said == shown
-    page = ledger_html([said], "1.0")
+    page = build_ledger_page([said], "1.0")
     assert html.escape(shown) in page and "<script" not in page
     assert has_only_visible_characters(re.sub("<style>.*</style>", "", page, flags=re.DOTALL))
     draft = draft_report(said)
-    assert fenced(shown) in draft
+    assert fence(shown) in draft
     assert has_only_visible_characters(draft)
     monkeypatch.setattr(standing, "find_standings", lambda findings: [said])
     status, out, _ = gradtwin("findings", finding.id, "--report", "--json", "f.json")
@@ -150,13 +150,13 @@ def test_a_name_in_what_a_finding_says(gradtwin, monkeypatch, name):
 
 
 def test_text_in_markdown():
-    assert markdown("a_b [x](y) <b> `c`\n@d") == "a\\_b \\[x\\](y) \\<b\\> \\`c\\`\\\\n\\@d"
-    assert markdown("https://x www.y $z$ 0.5") == "https\\://x www\\.y \\$z\\$ 0.5"  # no link, no formula
+    assert escape_markdown("a_b [x](y) <b> `c`\n@d") == "a\\_b \\[x\\](y) \\<b\\> \\`c\\`\\\\n\\@d"
+    assert escape_markdown("https://x www.y $z$ 0.5") == "https\\://x www\\.y \\$z\\$ 0.5"  # no link, no formula
 
 
 @pytest.mark.parametrize("line", ["plain", "```", "````", "a ``` b", "~~~", "```text"])
 def test_a_block_of_markdown_that_no_line_ends(line):
-    first, *inside, last = fenced(f"{line}\n{line}").split("\n")
+    first, *inside, last = fence(f"{line}\n{line}").split("\n")
     assert inside == [line, line]
     assert first == f"{last}text"
     assert not any(re.fullmatch(r" {0,3}`+ *", one) and one.count("`") >= len(last) for one in inside)
@@ -191,7 +191,7 @@ def test_names_are_harmless_in_github(name, layer, file):
     kinds, plain_kinds = (
         [
             (token.type, child.type)
-            for token in render(github.summary(f"{file}:{name}", one))
+            for token in render(github.write_summary(f"{file}:{name}", one))
             for child in [token, *(token.children or ())]
             if child.type != "text"
         ]
@@ -200,18 +200,18 @@ def test_names_are_harmless_in_github(name, layer, file):
     assert kinds == plain_kinds
     cells = [
         child.content
-        for token in render(github.summary(name, report))
+        for token in render(github.write_summary(name, report))
         for child in token.children or ()
         if child.type == "code_inline"
     ]
-    assert {one.strip() for one in cells} == {printable(name).replace("`", "'").strip()}
+    assert {one.strip() for one in cells} == {make_printable(name).replace("`", "'").strip()}
 
     for line in github.annotate(f"shop:{name}", report):
         assert line.isprintable()
         command, _, message = line.removeprefix("::error ").partition("::")
         properties = dict(one.split("=", 1) for one in command.split(","))
         assert set(properties) <= {"title", "file", "line"}
-        assert unescaped(properties["title"]).startswith(f"gradtwin: mismatch in {printable(name)}, in the layer ")
+        assert unescaped(properties["title"]).startswith(f"gradtwin: mismatch in {make_printable(name)}, in the layer ")
         assert unescaped(message) in {v.explain(report.replay) for v in report.failures}
 
 

@@ -23,7 +23,7 @@ from keras_ref.inputs.model_files import load_model_file
 from keras_ref.inputs.tables import read_table
 from keras_ref.inputs.targets import load_data
 from keras_ref.lesson.live import read_questions
-from keras_ref.lesson.page import page
+from keras_ref.lesson.page import build_page
 from keras_ref.options import read_settings
 
 #: seconds after which a front is said to wait for ever
@@ -441,6 +441,6 @@ def test_the_text_of_a_question_is_shown_harmlessly():
     from test_hostile_lesson import lesson_of_names
 
     asked = [{**QUESTION, "set": {}, "because": name, "ask": name} for name in NAMES if name != "\ud800"]
-    text = page(lesson_of_names(), questions=asked)
+    text = build_page(lesson_of_names(), questions=asked)
     assert "alert(1)</script>" not in text
     assert has_only_visible_characters(text.replace("\t", ""))

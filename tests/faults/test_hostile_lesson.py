@@ -11,19 +11,19 @@ from hostile_names import NAMES, has_only_visible_characters
 
 from keras_ref.errors import BadInput
 from keras_ref.lesson import figures, make
-from keras_ref.lesson.lesson_model import label_of
-from keras_ref.lesson.notebook import notebook
-from keras_ref.lesson.page import page
-from keras_ref.lesson.tables import unit_sentences
+from keras_ref.lesson.lesson_model import make_label
+from keras_ref.lesson.notebook import build_notebook
+from keras_ref.lesson.page import build_page
+from keras_ref.lesson.tables import describe_units
 from keras_ref.lesson.walkthrough import Unit
 from keras_ref.lesson.words import phrase
-from keras_ref.reports.escaping import printable
+from keras_ref.reports.escaping import make_printable
 
 
 def lesson_of_names():
     """A lesson in which everything has a hostile name: its model, units, weights and landscapes."""
-    lesson, shown = make("recipe1", epochs=1), [*map(printable, NAMES)]
-    labels = [label_of(name, (0,), (2,)) for name in NAMES]
+    lesson, shown = make("recipe1", epochs=1), [*map(make_printable, NAMES)]
+    labels = [make_label(name, (0,), (2,)) for name in NAMES]
     scenes = [replace(lesson.landscapes[0], first=label, second=label) for label in labels]
     return replace(
         lesson,
@@ -38,23 +38,23 @@ def lesson_of_names():
 @pytest.mark.sampled
 def test_names_in_a_lesson():
     lesson = lesson_of_names()
-    text = page(lesson)
+    text = build_page(lesson)
     plain = re.sub("<(style|script)[^>]*>.*?</\\1>", "", text, flags=re.DOTALL)
     for shown in NAMES.values():
         assert html.escape(shown) in plain
     assert "<img" not in plain
     assert "alert(1)</script>" not in text
     assert has_only_visible_characters(text.replace("\t", ""))
-    assert all(one.isprintable() for one in unit_sentences(lesson.units, 1))
-    drawn = json.dumps([figures.loss_figure(lesson), figures.landscape_figure(lesson, epoch=1)])
+    assert all(one.isprintable() for one in describe_units(lesson.units, 1))
+    drawn = json.dumps([figures.plot_loss(lesson), figures.plot_landscape(lesson, epoch=1)])
     for scene in range(len(lesson.landscapes)):
-        drawn += json.dumps(figures.landscape_figure(replace(lesson, landscapes=lesson.landscapes[scene:]), epoch=1))
+        drawn += json.dumps(figures.plot_landscape(replace(lesson, landscapes=lesson.landscapes[scene:]), epoch=1))
     assert "<img" not in drawn
     assert "<script" not in drawn
 
 
 def test_a_target_in_a_notebook():
-    first, *_ = notebook("[x](javascript:y)<b>.keras", epochs=1).cells
+    first, *_ = build_notebook("[x](javascript:y)<b>.keras", epochs=1).cells
     assert "back-propagate: \\[x\\](javascript\\:y)\\<b\\>.keras" in first.source
 
 

@@ -17,15 +17,15 @@ from markdown_it import MarkdownIt
 from keras_ref.campaign import records
 from keras_ref.campaign.results import Accusation, Result
 from keras_ref.errors import CouldNotRun
-from keras_ref.homework.exercises import exercise_of
-from keras_ref.lesson.lesson_model import recipe_model
-from keras_ref.lesson.live import draw_layers, live_of
+from keras_ref.homework.exercises import find_exercise
+from keras_ref.lesson.lesson_model import make_recipe_model
+from keras_ref.lesson.live import build_live, draw_layers
 from keras_ref.minimisation.cases import CallCase
 from keras_ref.minimisation.expressions import Call, Imported, Inline, Item, Listing, Table, Values, is_dotted_name
-from keras_ref.minimisation.reading import express, reference
-from keras_ref.minimisation.showing import shown_by, write_script
+from keras_ref.minimisation.reading import express, find_reference
+from keras_ref.minimisation.showing import run_setup, write_script
 from keras_ref.minimisation.source import NotWritable
-from keras_ref.reports.escaping import printable
+from keras_ref.reports.escaping import make_printable
 
 #: texts that would end the text, the comment or the argument in which they stand, and then do something
 BREAKING = [
@@ -51,7 +51,7 @@ def script_of(case):
     """The script of a case that somebody has found to show something."""
     setup = case.setup()
     lines = [f"f = {setup.function}", f"points = {setup.points}"]
-    return write_script(shown_by(setup, lines, got=1.0, want=2.0, names=("got", "want")), case.what)
+    return write_script(run_setup(setup, lines, got=1.0, want=2.0, names=("got", "want")), case.what)
 
 
 def plain_case(text):
@@ -63,7 +63,7 @@ def plain_case(text):
     return CallCase(subject=subject, is_layer=True, arguments=arguments, keywords=Table(((text, text),)))
 
 
-@pytest.mark.parametrize("text", TEXTS, ids=printable)
+@pytest.mark.parametrize("text", TEXTS, ids=make_printable)
 def test_a_name_in_a_minimised_script(text):
     """The script is the one of a plain name, with the text in its places: as Python reads it, and as it is seen."""
     script = script_of(plain_case(text))
@@ -75,16 +75,16 @@ def test_a_name_in_a_minimised_script(text):
     assert has_only_visible_characters(script)
 
 
-@pytest.mark.parametrize("text", TEXTS, ids=printable)
+@pytest.mark.parametrize("text", TEXTS, ids=make_printable)
 def test_a_subject_whose_name_is_any_text(text):
     """In the comment that says what is wrong, which is one line."""
     case = CallCase(subject=text, is_layer=False, arguments=(POINT,))
     first, second, *_ = script_of(case).split("\n")
-    assert first.startswith(f"# gradtwin: {printable(text)}")
+    assert first.startswith(f"# gradtwin: {make_printable(text)}")
     assert second.startswith("import os, sys; ")
 
 
-@pytest.mark.parametrize("text", TEXTS, ids=printable)
+@pytest.mark.parametrize("text", TEXTS, ids=make_printable)
 def test_keywords_of_a_configuration(text):
     """What came from a configuration is given back as it is, by the text that is run."""
     script = script_of(CallCase(subject=express(Keyed(**{text: text})), is_layer=False, arguments=(POINT,)))
@@ -98,7 +98,7 @@ def function_of_the_test(x):
     return x
 
 
-@pytest.mark.parametrize("text", [text for text in TEXTS if not is_dotted_name(text)], ids=printable)
+@pytest.mark.parametrize("text", [text for text in TEXTS if not is_dotted_name(text)], ids=make_printable)
 def test_classes_functions_and_modules_of_any_name(text, monkeypatch):
     """A class or module that no statement can import by its name is not written; a function has that of its source."""
     made = types.ModuleType(text)
@@ -107,13 +107,13 @@ def test_classes_functions_and_modules_of_any_name(text, monkeypatch):
         named.__module__ = named.__qualname__ = text
         setattr(made, text, named)
         with pytest.raises(NotWritable):
-            reference(named)
+            find_reference(named)
     with pytest.raises(NotWritable):
         express(made)
     function = types.FunctionType(function_of_the_test.__code__, {})
     function.__module__ = function.__name__ = function.__qualname__ = text
     setattr(made, text, function)
-    assert reference(function) == Inline("function_of_the_test", "def function_of_the_test(x):\n    return x")
+    assert find_reference(function) == Inline("function_of_the_test", "def function_of_the_test(x):\n    return x")
 
 
 def test_names_of_a_real_model_do_not_reach_its_script():
@@ -129,7 +129,7 @@ def test_names_of_a_real_model_do_not_reach_its_script():
 
 
 @pytest.mark.sampled
-@pytest.mark.parametrize("text", [text for text in TEXTS if text != "\ud800"], ids=printable)
+@pytest.mark.parametrize("text", [text for text in TEXTS if text != "\ud800"], ids=make_printable)
 def test_a_name_in_settings(gradtwin, tmp_path, text):
     """As a key, a value, a choice, a pattern: one sentence in which everything is visible."""
     quoted = json.dumps(text)
@@ -163,7 +163,7 @@ def tokens(lines):
 
 
 @pytest.mark.sampled
-@pytest.mark.parametrize("name", TEXTS, ids=printable)
+@pytest.mark.parametrize("name", TEXTS, ids=make_printable)
 def test_a_name_in_the_record_of_a_campaign(gradtwin, tmp_path, name):
     """A record that came from somewhere: what it came to, its tables, and the commands that show them."""
     file = str(tmp_path / "c.jsonl")
@@ -184,10 +184,10 @@ def test_a_name_in_the_record_of_a_campaign(gradtwin, tmp_path, name):
 
 
 @pytest.mark.sampled
-@pytest.mark.parametrize("name", TEXTS, ids=printable)
+@pytest.mark.parametrize("name", TEXTS, ids=make_printable)
 def test_a_name_in_what_is_taken_home(name):
     """The page writes layers' names as a list of texts into programs, and a notebook, that a reader takes home."""
-    lesson_model = recipe_model("recipe2")
+    lesson_model = make_recipe_model("recipe2")
     model, ends = lesson_model.model, (" one", " two")
     called = dict(zip(model.layers, (name + end for end in ends), strict=True))
     renamed = replace(
@@ -197,8 +197,8 @@ def test_a_name_in_what_is_taken_home(name):
     )
     weights = {f"{called[key.split('/')[0]]}/{key.split('/')[1]}": value for key, value in lesson_model.weights.items()}
     given = replace(lesson_model, model=renamed, weights=weights)
-    shown = [printable(one) for one in called.values()]
-    live = live_of(given)
+    shown = [make_printable(one) for one in called.values()]
+    live = build_live(given)
     assert [live.names["hidden"], live.names["output"]] == shown
     assert [one.name for one in draw_layers(given)] == shown
     line = f"NAMES = {json.dumps(shown, ensure_ascii=False)}"  # as assets/programs.js writes them
@@ -222,7 +222,7 @@ def test_submissions_of_any_name(gradtwin, tmp_path):
     for name, said in pairs:
         Path(folder, f"{name} .py").write_bytes(f"EXERCISE = {said!r}\nraise SystemExit('ran')\n".encode())
     with pytest.raises(CouldNotRun):
-        exercise_of(str(folder / f"{pairs[0][0]} .py"))
+        find_exercise(str(folder / f"{pairs[0][0]} .py"))
     status, out, err = gradtwin("homework", "in", "--json", "h.json", "--junit", "h.xml")
     assert (status, err) == (2, "")
     assert has_only_visible_characters(out)

@@ -17,7 +17,7 @@ from command_line import run_gradtwin
 from keras_ref.errors import CouldNotRun
 from keras_ref.frontends import isolation
 from keras_ref.frontends.invocation import Invocation
-from keras_ref.frontends.isolation import isolated_names, limits_of, raise_refusal, report_crash, run_limited
+from keras_ref.frontends.isolation import choose_limits, raise_refusal, read_isolated_names, report_crash, run_limited
 from keras_ref.frontends.supervise import End, Limits
 
 LIMITS = Limits(seconds=30, bytes=2**28, output=2**22)
@@ -131,10 +131,10 @@ def test_what_a_child_says_of_itself():
 
 def test_the_limits_of_a_command():
     given = {"time-limit": "2m", "memory-limit": "1.5G"}
-    assert limits_of(Invocation("check", ("a:b",), "", given)) == Limits(
+    assert choose_limits(Invocation("check", ("a:b",), "", given)) == Limits(
         seconds=120, bytes=3 * 2**29, output=isolation.OUTPUT
     )
-    own = limits_of(Invocation("check", ("a:b",)))
+    own = choose_limits(Invocation("check", ("a:b",)))
     assert own.seconds == 3600
     assert 0 < own.bytes < isolation.memory_of_machine()
 
@@ -165,7 +165,7 @@ def test_limits_that_are_none(gradtwin, option, value, sentence):
 
 def test_loading_that_crashes_is_a_verdict(monkeypatch):
     monkeypatch.setattr(isolation, "run_limited", lambda *_: End(status=-6, limit="", stderr=""))
-    report = isolated_names(Invocation("check", ("shop:build",), "", {"isolate": True}), "shop:build")
+    report = read_isolated_names(Invocation("check", ("shop:build",), "", {"isolate": True}), "shop:build")
     assert report.summary() == "shop:build: killed by SIGABRT"
 
 

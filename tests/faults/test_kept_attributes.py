@@ -10,7 +10,7 @@ import pytest
 import tensorflow as tf
 
 from keras_ref import check_function, check_gradients, check_layer, check_updates, compare
-from keras_ref.errors import BadInput, CouldNotRun, short
+from keras_ref.errors import BadInput, CouldNotRun, shorten_error
 from keras_ref.evaluation.kept_contents import steps_to_undo
 
 ONE = np.ones((1, 1))
@@ -193,4 +193,4 @@ def test_an_error_of_any_text_is_one_line_in_which_everything_is_visible(error, 
     text = str(caught.value)
     assert text.startswith(f"A subject must run on the data it is checked on. Received: {said}")
     assert text.isprintable()
-    assert str(CouldNotRun(f"{type(error).__name__}: {short(error)}")).isprintable()
+    assert str(CouldNotRun(f"{type(error).__name__}: {shorten_error(error)}")).isprintable()

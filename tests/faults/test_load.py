@@ -8,14 +8,14 @@ import numpy as np
 from keras_ref import check_gradients
 from keras_ref.comparison import time_budget
 from keras_ref.comparison.entrywise import compare_entries
-from keras_ref.comparison.time_budget import first_entries
+from keras_ref.comparison.time_budget import draw_first_entries
 
 
 def test_fewer_entries_are_among_more():
-    drawn = [set(first_entries(1000, count=count, seed=3)) for count in (2, 10, 300, 1000)]
+    drawn = [set(draw_first_entries(1000, count=count, seed=3)) for count in (2, 10, 300, 1000)]
     assert [len(one) for one in drawn] == [2, 10, 300, 1000]
     assert all(few <= many for few, many in pairwise(drawn))
-    assert set(first_entries(1000, count=10, seed=4)) != drawn[1]
+    assert set(draw_first_entries(1000, count=10, seed=4)) != drawn[1]
 
 
 class Machine:

@@ -20,8 +20,7 @@ from keras_ref.frontends.invocation import Invocation
 from keras_ref.lesson import lesson
 from keras_ref.minimisation import operations, programs
 from keras_ref.reports import progress_lines
-from keras_ref.reports.terminal import show_progress
-from keras_ref.reports.terminal import ticking as ticking_bar
+from keras_ref.reports.terminal import make_ticker, show_progress
 from scratch import progress as progress_module
 from scratch.progress import ticking
 
@@ -188,7 +187,7 @@ def minimising_an_operation(phases, patch, **options):
 
 
 def making_a_lesson(phases, patch, **options):
-    patch.setattr(lesson, "lesson_model_of", sleeping(phases, "loading", CouldNotRun("it is over")))
+    patch.setattr(lesson, "load_lesson_model", sleeping(phases, "loading", CouldNotRun("it is over")))
     lesson.make("recipe1", **options)
 
 
@@ -229,7 +228,7 @@ def test_a_bar_shows_that_time_goes_on():
     """On a terminal, where whoever works reports nothing at all."""
     out = io.StringIO()
     with show_progress(Console(file=out, force_terminal=True, width=100)) as bar:
-        ticking_bar(bar, "nothing")
+        make_ticker(bar, "nothing")
         before = out.tell()
         time.sleep(0.4)
         assert out.tell() > before
@@ -240,7 +239,7 @@ def test_a_log_has_a_line_now_and_then(monkeypatch, capsys):
     """Where the output is no terminal, on the error stream: the part that was reported last, made harmless."""
     monkeypatch.setattr(progress_lines, "EVERY", 0.05)
     with show_progress(Console(file=io.StringIO(), force_terminal=False)) as shown:
-        report = ticking_bar(shown, "shop:build")
+        report = make_ticker(shown, "shop:build")
         time.sleep(0.2)
         report(3, 10, "dense\n::error::x\x1b[2J")
         time.sleep(0.2)

@@ -13,7 +13,7 @@ from everything import changes, everything
 
 from keras_ref import check_function, check_gradients, check_layer, check_updates
 from keras_ref.comparison.optimizer_step import steps_rows_alone
-from keras_ref.translation.from_keras import reflected
+from keras_ref.translation.from_keras import reflect_object
 from scratch.constraints import MaxNorm
 
 IDS, TARGETS = np.array([[7, 70_000, 3], [3, 50, 0]]), np.array([[1.0], [0.5]])
@@ -99,12 +99,12 @@ OPTIMIZERS = {
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_whose_steps_treat_rows_alone(name):
     make, expected = OPTIMIZERS[name]
-    assert steps_rows_alone(reflected(make(), "optimizer"), path="model/rows/embeddings") is expected
+    assert steps_rows_alone(reflect_object(make(), "optimizer"), path="model/rows/embeddings") is expected
 
 
 @pytest.mark.parametrize(("constraint", "expected"), [(MaxNorm(1.0, axis=1), True), (MaxNorm(1.0, axis=0), False)])
 def test_constraints_that_treat_rows_alone(constraint, expected):
-    law = reflected(keras.optimizers.SGD(1.0), "optimizer")
+    law = reflect_object(keras.optimizers.SGD(1.0), "optimizer")
     assert steps_rows_alone(law, path="rows", constraint=constraint) is expected
 
 

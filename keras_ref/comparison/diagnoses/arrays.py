@@ -13,7 +13,7 @@ from scratch.arrays import Array
 LARGEST = 4096
 
 
-def each(found: Gradients, change: Callable[[Array], Array]) -> dict[str, Array]:
+def change_each(found: Gradients, change: Callable[[Array], Array]) -> dict[str, Array]:
     """Every right gradient, changed in the same way."""
     return {name: change(value) for name, value in found.right.items()}
 
@@ -21,20 +21,20 @@ def each(found: Gradients, change: Callable[[Array], Array]) -> dict[str, Array]
 @diagnosis
 def no_gradient(found: Gradients) -> Iterator[Proposal]:
     """0: nothing flows back to the variable."""
-    yield "it is 0: no gradient flows back to the variable", each(found, np.zeros_like)
+    yield "it is 0: no gradient flows back to the variable", change_each(found, np.zeros_like)
 
 
 @diagnosis
 def negated(found: Gradients) -> Iterator[Proposal]:
     """-g: the difference of prediction and target the other way round, say."""
-    yield "it is the right gradient, negated", each(found, np.negative)
+    yield "it is the right gradient, negated", change_each(found, np.negative)
 
 
 @diagnosis
 def scaled(found: Gradients) -> Iterator[Proposal]:
     """c · g, where c has a name: the size of the batch, the number of outputs, the 2 of a square."""
     for factor, words in factors(found):
-        yield f"it is the right gradient × {words}", each(found, lambda g, c=factor: c * g)  # type: ignore[misc]
+        yield f"it is the right gradient × {words}", change_each(found, lambda g, c=factor: c * g)  # type: ignore[misc]
 
 
 def factors(found: Gradients) -> Iterator[tuple[float, str]]:
@@ -61,7 +61,7 @@ def loss_scale(found: Gradients) -> Iterator[Proposal]:
     for power in range(5, 25):
         yield (
             f"it is the right gradient × {2**power} = 2^{power}: scaled by the loss scale",
-            each(found, lambda g, c=2.0**power: c * g),  # type: ignore[misc]
+            change_each(found, lambda g, c=2.0**power: c * g),  # type: ignore[misc]
         )
 
 
@@ -78,15 +78,15 @@ def whole_factor(found: Gradients) -> Iterator[Proposal]:
         k = round(1 / ratio) if inverse else round(ratio)
         if abs(k) > 2:
             words = f"1/{k}" if inverse else f"{k}"
-            yield f"it is the right gradient × {words}", each(found, lambda g, c=1 / k if inverse else k: c * g)  # type: ignore[misc]
+            yield f"it is the right gradient × {words}", change_each(found, lambda g, c=1 / k if inverse else k: c * g)  # type: ignore[misc]
         return
 
 
 @diagnosis
 def transposed(found: Gradients) -> Iterator[Proposal]:
     """gᵀ of a matrix."""
-    yield "it is the right gradient, transposed", each(found, np.transpose)
-    yield "it is the right gradient, transposed and negated", each(found, lambda g: -g.T)
+    yield "it is the right gradient, transposed", change_each(found, np.transpose)
+    yield "it is the right gradient, transposed and negated", change_each(found, lambda g: -g.T)
 
 
 @diagnosis
@@ -110,8 +110,8 @@ def of_another_variable(found: Gradients) -> Iterator[Proposal]:
 @diagnosis
 def absolute_value(found: Gradients) -> Iterator[Proposal]:
     """|g|, or only its sign."""
-    yield "it is the right gradient without its signs", each(found, np.abs)
-    yield "it is only the sign of the right gradient", each(found, np.sign)
+    yield "it is the right gradient without its signs", change_each(found, np.abs)
+    yield "it is only the sign of the right gradient", change_each(found, np.sign)
 
 
 @diagnosis

@@ -56,7 +56,7 @@ class ChainPoint:
         for layer in self.layers:
             bias = self.weights[layer.bias] if layer.bias else 0.0
             z.append(a[-1] @ self.weights[layer.kernel] + bias)
-            a.append(activated(layer.activation, z[-1]))
+            a.append(activate(layer.activation, z[-1]))
         return z, a
 
 
@@ -79,7 +79,7 @@ class Slip:
     at_output: bool = False
 
 
-def activated(name: str, z: Array) -> Array:
+def activate(name: str, z: Array) -> Array:
     """The registered activation of z."""
     found: Array = registry.get("activation", name)(z)
     return found
@@ -88,17 +88,17 @@ def activated(name: str, z: Array) -> Array:
 def slope_of(name: str, z: Array) -> Array:
     """f'(z) of an elementwise activation, by a complex step."""
     with np.errstate(all="ignore"):
-        return np.imag(activated(name, z + 1j * STEP)) / STEP
+        return np.imag(activate(name, z + 1j * STEP)) / STEP
 
 
-def elementwise(name: str) -> bool:
+def is_elementwise(name: str) -> bool:
     """Whether an activation acts on each entry by itself, with no argument but its input."""
     function = registry.get("activation", name)
     _first, *more = inspect.signature(function).parameters.values()
     return bool(function.elementwise) and all(one.default is not one.empty for one in more)
 
 
-def backward(chain: ChainPoint, slip: Slip) -> dict[str, Array]:
+def propagate_backward(chain: ChainPoint, slip: Slip) -> dict[str, Array]:
     """The gradient of every weight by the textbook's backward pass, with one slip in it.
 
     Raises: ValueError where a slip makes shapes that do not fit.
@@ -111,7 +111,7 @@ def backward(chain: ChainPoint, slip: Slip) -> dict[str, Array]:
         is_last = i == len(chain.layers) - 1
         if not (is_last and chain.fused and not slip.at_output):
             own = slip if not is_last or slip.at_output or not chain.fused else Slip()
-            if elementwise(layer.activation):
+            if is_elementwise(layer.activation):
                 delta = delta * own.derivative(layer.activation, z[i], a[i + 1])
             elif slip.at_output:
                 delta = delta * a[i + 1] * (1 - a[i + 1])

@@ -22,7 +22,7 @@ NUMBERS: Mapping[str, tuple[float, ...]] = {
 }
 
 
-def definition(class_name: str, config: Mapping[str, Any]) -> Layer | None:
+def build_definition(class_name: str, config: Mapping[str, Any]) -> Layer | None:
     """The layer of scratch for a class of Keras and its configuration; None where there is none of them."""
     if class_name not in registry.names("layer"):
         return None
@@ -36,20 +36,20 @@ def definition(class_name: str, config: Mapping[str, Any]) -> Layer | None:
     return layer
 
 
-def variations(layer: Any) -> Iterator[tuple[str, Layer]]:
+def vary_layer(layer: Any) -> Iterator[tuple[str, Layer]]:
     """The layer with one setting changed, and the setting in words."""
     cls: Any = type(layer)
-    hints = registry.hints(cls)
+    hints = registry.read_hints(cls)
     for one in fields(layer):
         value, hint = getattr(layer, one.name), hints[one.name]
-        for other, words in _others(one.name, value, hint):
+        for other, words in _list_other_values(one.name, value, hint):
             try:
                 yield words, replace(layer, **{one.name: other})
             except (TypeError, ValueError):
                 continue
 
 
-def _others(name: str, value: Any, hint: Any) -> Iterator[tuple[Any, str]]:
+def _list_other_values(name: str, value: Any, hint: Any) -> Iterator[tuple[Any, str]]:
     """Other values of a setting, in words."""
     if isinstance(value, bool):
         yield not value, f"{name}={not value}"
@@ -64,7 +64,7 @@ def _others(name: str, value: Any, hint: Any) -> Iterator[tuple[Any, str]]:
         yield from ((other, f"{name}={other!r}") for other in options if other != value)
 
 
-def said(layer: Any, changed: Any) -> str:
+def describe_change(layer: Any, changed: Any) -> str:
     """The setting of the layer that is changed in the other, in words."""
     for one in fields(layer):
         if getattr(layer, one.name) != getattr(changed, one.name) or type(getattr(layer, one.name)) is not type(
@@ -78,7 +78,7 @@ def said(layer: Any, changed: Any) -> str:
     return "another setting"
 
 
-def output_of(layer: Layer, weights: Mapping[str, Array], inputs: Array, *, training: bool) -> Array | None:
+def compute_output(layer: Layer, weights: Mapping[str, Array], inputs: Array, *, training: bool) -> Array | None:
     """What a layer makes of an input; None where they do not fit."""
     try:
         shapes = layer.weight_shapes(inputs.shape)
@@ -91,6 +91,6 @@ def output_of(layer: Layer, weights: Mapping[str, Array], inputs: Array, *, trai
     return np.asarray(made[0] if isinstance(made, tuple) else made)
 
 
-def weights_under(weights: Mapping[str, Array], layer: str) -> dict[str, Array]:
+def pick_weights(weights: Mapping[str, Array], layer: str) -> dict[str, Array]:
     """The weights of a layer, by what stands behind its name."""
     return dict(weights_of(weights, layer))

@@ -8,19 +8,19 @@ from typing import Any
 import numpy as np
 
 from keras_ref.comparison.diagnoses.arrays import factors
-from keras_ref.comparison.diagnoses.chain import STEP, ChainLayer, ChainPoint, activated, elementwise
+from keras_ref.comparison.diagnoses.chain import STEP, ChainLayer, ChainPoint, activate, is_elementwise
 from keras_ref.comparison.diagnoses.layer_variations import (
-    definition,
-    output_of,
-    said,
-    variations,
-    weights_under,
+    build_definition,
+    compute_output,
+    describe_change,
+    pick_weights,
+    vary_layer,
 )
 from keras_ref.comparison.diagnoses.step_variations import StepOf, explain_step
 from keras_ref.comparison.diagnoses.table import Cause, Gradients, explain_gradients
 from keras_ref.comparison.program_comparison import Both, Side, to_a
 from keras_ref.own_modules import registry
-from keras_ref.programs.program import Definition, Facts, Point, Stage, flat_arrays
+from keras_ref.programs.program import Definition, Facts, Point, Stage, flatten_arrays
 from keras_ref.reports.comparison import Row
 from scratch.arrays import Array
 
@@ -50,38 +50,38 @@ def _explain_forward(both: Both, row: Row) -> str:
     for own, other, mine, yours in ((both.a, both.b, row.a, row.b), (both.b, both.a, row.b, row.a)):
         letters = ("A", "B") if own is both.a else ("B", "A")
         theirs = other.measured.trace.tensors[yours]
-        layer = _definition_of(own.facts, mine)
+        layer = _find_definition(own.facts, mine)
         if layer is None:
             continue
-        weights = weights_under(own.point.weights, mine.split(":")[0])
-        for inputs in _inputs_of(own, mine):
-            made = output_of(layer, weights, inputs, training=own.point.training)
+        weights = pick_weights(own.point.weights, mine.split(":")[0])
+        for inputs in _find_inputs(own, mine):
+            made = compute_output(layer, weights, inputs, training=own.point.training)
             target = own.measured.trace.tensors[mine]
-            if made is None or made.shape != target.shape or not _near(made, target, row):
+            if made is None or made.shape != target.shape or not _is_near(made, target, row):
                 continue
-            for words, changed in variations(layer):
-                value = output_of(changed, weights, inputs, training=own.point.training)
-                if value is not None and value.shape == theirs.shape and _near(value, theirs, row):
-                    return f"{letters[0]} uses {said(layer, changed)}, {letters[1]} {words}"
+            for words, changed in vary_layer(layer):
+                value = compute_output(changed, weights, inputs, training=own.point.training)
+                if value is not None and value.shape == theirs.shape and _is_near(value, theirs, row):
+                    return f"{letters[0]} uses {describe_change(layer, changed)}, {letters[1]} {words}"
     return ""
 
 
-def _near(value: Array, wanted: Array, row: Row) -> bool:
+def _is_near(value: Array, wanted: Array, row: Row) -> bool:
     """Whether a proposal gives an output: to rounding, or to float32 constants, far below the difference."""
     return bool(np.max(np.abs(value - wanted), initial=0.0) <= max(10 * row.allowed, 1e-3 * row.difference))
 
 
-def _definition_of(facts: Facts, name: str) -> Any:
+def _find_definition(facts: Facts, name: str) -> Any:
     found = next((one for one in facts.layers if one.name == name.split(":", maxsplit=1)[0]), None)
-    return None if found is None else definition(found.class_name, found.config)
+    return None if found is None else build_definition(found.class_name, found.config)
 
 
-def _inputs_of(side: Side, name: str) -> list[Array]:
+def _find_inputs(side: Side, name: str) -> list[Array]:
     """What may be the input of a layer: the tensors before it, the nearest first, and the inputs of the model."""
     names = list(side.measured.trace.tensors)
     before = names[: names.index(name)][::-1][:BACK]
     arrays = [side.measured.trace.tensors[n] for n in before]
-    return [*arrays, *(np.asarray(a) for a in flat_arrays(side.point.x))]
+    return [*arrays, *(np.asarray(a) for a in flatten_arrays(side.point.x))]
 
 
 # Loss -----------------------------------------------------------------------------------------------------------------
@@ -89,22 +89,24 @@ def _inputs_of(side: Side, name: str) -> list[Array]:
 
 def _explain_loss(both: Both, row: Row) -> str:
     a, b = row.value_a, row.value_b
-    found = Gradients(wrong={}, right={}, allowed={}, samples=samples_of(both.a.point), outputs=outputs_of(both.a))
+    found = Gradients(
+        wrong={}, right={}, allowed={}, samples=count_samples(both.a.point), outputs=count_outputs(both.a)
+    )
     for factor, words in factors(found):
         if abs(b - factor * a) <= row.allowed * max(1.0, abs(factor)):
             return f"B's is A's × {words}"
     return ""
 
 
-def samples_of(point: Point) -> int:
+def count_samples(point: Point) -> int:
     """The size of the batch."""
-    arrays = flat_arrays(point.x)
+    arrays = flatten_arrays(point.x)
     return len(arrays[0]) if arrays and arrays[0].ndim else 0
 
 
-def outputs_of(side: Side) -> int:
+def count_outputs(side: Side) -> int:
     """How many numbers a program puts out for a sample."""
-    output, samples = side.measured.trace.tensors.get("output"), samples_of(side.point)
+    output, samples = side.measured.trace.tensors.get("output"), count_samples(side.point)
     return 0 if output is None or not samples else output.size // samples
 
 
@@ -143,33 +145,33 @@ def explain_side(both: Both, letter: str) -> Cause | None:
             right=right,
             allowed=allowed,
             weights=both.a.point.weights,
-            samples=samples_of(both.a.point),
-            outputs=outputs_of(both.a),
-            chain=chain_of(both.a.facts, both.a.point),
-            indices=_indices(both.a.point),
+            samples=count_samples(both.a.point),
+            outputs=count_outputs(both.a),
+            chain=build_chain(both.a.facts, both.a.point),
+            indices=_find_indices(both.a.point),
         )
     )
 
 
-def _indices(point: Point) -> Array | None:
-    arrays = flat_arrays(point.x)
+def _find_indices(point: Point) -> Array | None:
+    arrays = flatten_arrays(point.x)
     return arrays[0] if arrays and arrays[0].dtype.kind in "iu" else None
 
 
-def chain_of(facts: Facts, point: Point) -> ChainPoint | None:
+def build_chain(facts: Facts, point: Point) -> ChainPoint | None:
     """The program as a chain of dense layers at the point; None where it is none, or its loss is not known."""
-    layers = chain_layers(facts.layers, facts)
-    arrays, targets = flat_arrays(point.x), flat_arrays(point.y)
+    layers = list_chain_layers(facts.layers, facts)
+    arrays, targets = flatten_arrays(point.x), flatten_arrays(point.y)
     if layers is None or len(arrays) != 1 or arrays[0].ndim != 2:
         return None
     x = np.asarray(arrays[0], dtype=float)
     weights = {name: np.asarray(value, dtype=float) for name, value in point.weights.items()}
     if point.cotangent is not None:
-        slope = np.asarray(flat_arrays(point.cotangent)[0])
-        if not elementwise(layers[-1].activation):
+        slope = np.asarray(flatten_arrays(point.cotangent)[0])
+        if not is_elementwise(layers[-1].activation):
             return None
         return ChainPoint(layers, weights, x, slope, slope, fused=False)
-    loss = loss_named(facts.loss)
+    loss = find_loss(facts.loss)
     if loss is None or len(targets) != 1:
         return None
     bare = ChainPoint(layers, weights, x, np.asarray(targets[0]), np.zeros(1), fused=False)
@@ -178,7 +180,7 @@ def chain_of(facts: Facts, point: Point) -> ChainPoint | None:
     fused = last in ("softmax", "sigmoid") and "rossentropy" in type(loss).__name__
 
     def value(output: Array) -> Any:
-        return loss(bare.y, activated(last, output) if fused else output)
+        return loss(bare.y, activate(last, output) if fused else output)
 
     return ChainPoint(layers, weights, x, bare.y, _slope(value, z[-1] if fused else a[-1]), fused=fused)
 
@@ -193,12 +195,12 @@ def _slope(function: Any, at: Array) -> Array:
     return found
 
 
-def chain_layers(layers: Sequence[Definition], facts: Facts) -> list[ChainLayer] | None:
+def list_chain_layers(layers: Sequence[Definition], facts: Facts) -> list[ChainLayer] | None:
     """Dense layers in a row, an activation of its own belonging to the layer before it; None for anything else."""
     names = {weight.name for weight in facts.weights}
     found: list[ChainLayer] = []
     for one in layers:
-        activation = _activation_of(one)
+        activation = _name_activation(one)
         if one.class_name == "Dense":
             bias = f"{one.name}/bias"
             found.append(ChainLayer(f"{one.name}/kernel", bias if bias in names else "", activation))
@@ -212,7 +214,7 @@ def chain_layers(layers: Sequence[Definition], facts: Facts) -> list[ChainLayer]
     return found if found and known else None
 
 
-def _activation_of(one: Definition) -> str:
+def _name_activation(one: Definition) -> str:
     """The activation of a layer, "" where it has none that is known by its name."""
     if one.class_name == "ReLU" and not one.config.get("negative_slope"):
         return "relu"
@@ -222,7 +224,7 @@ def _activation_of(one: Definition) -> str:
     return activation if isinstance(activation, str) else ""
 
 
-def loss_named(given: Definition | None) -> Any:
+def find_loss(given: Definition | None) -> Any:
     """The loss of scratch of a name of Keras ("mse", "mean_squared_error", "MeanSquaredError"); None without one."""
     if given is None:
         return None
@@ -251,9 +253,9 @@ def _explain_update(both: Both, row: Row) -> str:
             start=np.asarray(both.a.point.weights[pair.a.name], dtype=float),
             a=after_a,
             b=after_b,
-            gradient=_gradient_of_step(both, pair.a.name),
+            gradient=_compute_gradient_of_step(both, pair.a.name),
             optimizer=None if optimizer is None else (optimizer.class_name, optimizer.config),
-            samples=samples_of(both.a.point),
+            samples=count_samples(both.a.point),
             momentum=_momentum(both.a.facts, pair.a.name),
         ),
         step,
@@ -261,7 +263,7 @@ def _explain_update(both: Both, row: Row) -> str:
     )
 
 
-def _gradient_of_step(both: Both, name: str) -> Array | None:
+def _compute_gradient_of_step(both: Both, name: str) -> Array | None:
     """A's gradient at the start: that of the step, unless layers tell training from inference."""
     found = both.a.measured.trace.gradient.get(name)
     return None if found is None else np.asarray(found, dtype=float)

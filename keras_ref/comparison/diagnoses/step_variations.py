@@ -50,14 +50,14 @@ class StepOf:
 def explain_step(found: StepOf, step: int, allowed: float) -> str:
     """What B does otherwise in a step (from 0), if something of this file fits to rounding; else ""."""
     wanted = found.b[step]
-    for words, value in _proposals(found, step):
+    for words, value in _propose(found, step):
         scale = max(1.0, float(np.max(np.abs(value), initial=0.0)))
         if np.shape(value) == wanted.shape and np.max(np.abs(value - wanted), initial=0.0) <= allowed * scale:
             return words
     return ""
 
 
-def _proposals(found: StepOf, step: int) -> Iterator[tuple[str, Array]]:
+def _propose(found: StepOf, step: int) -> Iterator[tuple[str, Array]]:
     """(words, the weight after the step)."""
     _, b = found.called
     before = found.b[step - 1] if step else found.start
@@ -69,13 +69,13 @@ def _proposals(found: StepOf, step: int) -> Iterator[tuple[str, Array]]:
             2 * before - last,
         )
     if found.name.endswith(("moving_mean", "moving_variance")) and found.momentum not in (None, 1.0):
-        yield from _moving(found, step)
+        yield from _vary_moving_averages(found, step)
     if found.gradient is not None and step == 0:
-        yield from _laws(found)
-        yield from _plain_steps(found)
+        yield from _vary_laws(found)
+        yield from _vary_plain_steps(found)
 
 
-def _moving(found: StepOf, step: int) -> Iterator[tuple[str, Array]]:
+def _vary_moving_averages(found: StepOf, step: int) -> Iterator[tuple[str, Array]]:
     """Conventions of moving averages: momentum or 1 - momentum, the biased or the unbiased variance."""
     a, b = found.called
     own = float(found.momentum or 0.0)
@@ -97,15 +97,19 @@ def _moving(found: StepOf, step: int) -> Iterator[tuple[str, Array]]:
             yield words, own * old + (1 - own) * batch * (round(n) / (round(n) - 1))
 
 
-def _laws(found: StepOf) -> Iterator[tuple[str, Array]]:
+def _vary_laws(found: StepOf) -> Iterator[tuple[str, Array]]:
     """The optimizer of A with one setting changed, and other optimizers, one step from A's own gradient."""
-    optimizer = None if found.optimizer is None else _optimizer(*found.optimizer)
+    optimizer = None if found.optimizer is None else _build_optimizer(*found.optimizer)
     if optimizer is None or not hasattr(optimizer, "learning_rate"):  # one that holds others has no setting of its own
         return
     a, b = found.called
     own = type(optimizer).__name__
     changes = [
-        (f"{a} has {setting}={_shown(getattr(optimizer, setting))}, {b} {_shown(value)}", optimizer, {setting: value})
+        (
+            f"{a} has {setting}={_show_settings(getattr(optimizer, setting))}, {b} {_show_settings(value)}",
+            optimizer,
+            {setting: value},
+        )
         for setting, values in SETTINGS.items()
         for value in (values if hasattr(optimizer, setting) else ())
         if value != getattr(optimizer, setting)
@@ -121,12 +125,12 @@ def _laws(found: StepOf) -> Iterator[tuple[str, Array]]:
     ]
     for words, base, change in changes:
         try:
-            yield words, _after(replace(base, **change), found)
+            yield words, _run_steps(replace(base, **change), found)
         except (TypeError, ValueError):
             continue
 
 
-def _optimizer(class_name: str, config: Mapping[str, Any]) -> Any:
+def _build_optimizer(class_name: str, config: Mapping[str, Any]) -> Any:
     """The optimizer of scratch of a class of Keras and its configuration; None where there is none of them."""
     if class_name not in registry.names("optimizer"):
         return None
@@ -141,13 +145,13 @@ def _optimizer(class_name: str, config: Mapping[str, Any]) -> Any:
         return None
 
 
-def _after(optimizer: Any, found: StepOf) -> Array:
+def _run_steps(optimizer: Any, found: StepOf) -> Array:
     weights = {found.name: found.start}
     trained, _ = optimizer.step(weights, {found.name: found.gradient}, optimizer.init(weights), constraints={})
     return np.asarray(trained[found.name])
 
 
-def _plain_steps(found: StepOf) -> Iterator[tuple[str, Array]]:
+def _vary_plain_steps(found: StepOf) -> Iterator[tuple[str, Array]]:
     """w - c · g for the c that fits best."""
     gradient, (a, b) = found.gradient, found.called
     if gradient is None or not np.any(gradient):
@@ -161,5 +165,5 @@ def _plain_steps(found: StepOf) -> Iterator[tuple[str, Array]]:
     yield f"{b} steps by {factor:.6g} × the gradient, {a} by {own:.6g}", after
 
 
-def _shown(value: Any) -> str:
+def _show_settings(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else repr(value)

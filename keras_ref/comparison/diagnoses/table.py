@@ -57,12 +57,12 @@ def explain_gradients(found: Gradients) -> Cause | None:
 
     It has to fit the first of `found.wrong`, where the programs part.
     """
-    wrong = [name for name in found.wrong if not same(found.wrong[name], found.right[name], found.allowed[name])]
+    wrong = [name for name in found.wrong if not is_same(found.wrong[name], found.right[name], found.allowed[name])]
     if not wrong:
         return None
     best: Cause | None = None
     with np.errstate(all="ignore"):  # a proposal that is no number proves nothing
-        for name, propose in ordered().items():
+        for name, propose in order_diagnoses().items():
             for words, values in propose(found):
                 explained = frozenset(n for n in wrong if n in values and proves(found, n, values[n]))
                 if wrong[0] in explained and (best is None or len(explained) > len(best.explains)):
@@ -80,7 +80,7 @@ def explain_each(found: Gradients) -> dict[str, str]:
     return causes
 
 
-def ordered() -> dict[str, Diagnosis]:
+def order_diagnoses() -> dict[str, Diagnosis]:
     """The diagnoses by name, in the order of the files and of the lines in them."""
     known = registry.every("diagnosis")
     return dict(sorted(known.items(), key=lambda one: (one[1].__module__, one[1].__code__.co_firstlineno)))
@@ -91,10 +91,10 @@ def proves(found: Gradients, name: str, value: Array) -> bool:
     wrong, right = found.wrong[name], found.right[name]
     scale = ratio_of(value, right)
     allowed = found.allowed[name] * max(1.0, scale)
-    return same(value, wrong, allowed) and not same(value, right, allowed)
+    return is_same(value, wrong, allowed) and not is_same(value, right, allowed)
 
 
-def same(a: Array, b: Array, allowed: float) -> bool:
+def is_same(a: Array, b: Array, allowed: float) -> bool:
     """Whether two arrays are equal to what is allowed, and a unit in the last place of the largest entry."""
     if np.shape(a) != np.shape(b):
         return False

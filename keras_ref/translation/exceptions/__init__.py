@@ -21,7 +21,7 @@ _MIRRORS: dict[str, Callable[..., Any]] = {}
 _REFLECTIONS: dict[str, Callable[[Any], Any]] = {}
 
 
-def _recorder(table: dict[str, Callable[..., Any]], names: tuple[str, ...]) -> Callable[[Callable[..., Any]], Any]:
+def _make_recorder(table: dict[str, Callable[..., Any]], names: tuple[str, ...]) -> Callable[[Callable[..., Any]], Any]:
     def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
         for name in names:
             if name in table:
@@ -36,12 +36,12 @@ def _recorder(table: dict[str, Callable[..., Any]], names: tuple[str, ...]) -> C
 
 def mirrors(*names: str) -> Callable[[Callable[..., Any]], Any]:
     """Register how the scratch definitions of these names become Keras objects."""
-    return _recorder(_MIRRORS, names)
+    return _make_recorder(_MIRRORS, names)
 
 
 def reflects(*names: str) -> Callable[[Callable[..., Any]], Any]:
     """Register how the Keras classes of these names become scratch definitions."""
-    return _recorder(_REFLECTIONS, names)
+    return _make_recorder(_REFLECTIONS, names)
 
 
 @cache
@@ -50,13 +50,13 @@ def _discover() -> None:
         importlib.import_module(f"{__name__}.{found.name}")
 
 
-def mirror_of(name: str) -> Callable[..., Any] | None:
+def find_mirror(name: str) -> Callable[..., Any] | None:
     """The exception for a scratch definition, or None."""
     _discover()
     return _MIRRORS.get(name)
 
 
-def reflection_of(name: str) -> Callable[[Any], Any] | None:
+def find_reflection(name: str) -> Callable[[Any], Any] | None:
     """The exception for a Keras class, or None."""
     _discover()
     return _REFLECTIONS.get(name)

@@ -8,7 +8,7 @@ import keras
 
 from keras_ref.own_modules import registry
 from keras_ref.translation.exceptions import reflects
-from keras_ref.translation.specifications import NoTwin, reflected
+from keras_ref.translation.specifications import NoTwin, reflect_object
 from scratch.losses.base import Loss
 from scratch.losses.metric import CosineSimilarity
 from scratch.losses.probabilistic import SparseCategoricalCrossentropy
@@ -46,7 +46,7 @@ def of_function(keras_loss: Any) -> Loss:
             "Use a loss object."
         )
     made = getattr(keras.losses, name)(reduction=keras_loss.reduction, **keras_loss._fn_kwargs)
-    found: Loss = reflected(made, "loss")
+    found: Loss = reflect_object(made, "loss")
     return found
 
 

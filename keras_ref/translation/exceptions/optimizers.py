@@ -12,14 +12,14 @@ import keras
 import numpy as np
 
 from keras_ref.evaluation.float64 import keep_default_dtype
-from keras_ref.evaluation.keras_classes import KerasVariable, optimizer_class
+from keras_ref.evaluation.keras_classes import KerasVariable, find_optimizer_class
 from keras_ref.evaluation.restoration import Restoration
 from keras_ref.own_modules import registry
 from keras_ref.translation.exceptions import mirrors, reflects
 from keras_ref.translation.given_schedules import GivenSchedule
-from keras_ref.translation.specifications import NoTwin, plain, reflected
-from keras_ref.translation.to_keras import mirrored
-from scratch.fields import alternatives
+from keras_ref.translation.specifications import NoTwin, reflect_object, simplify
+from keras_ref.translation.to_keras import mirror_object
+from scratch.fields import list_alternatives
 from scratch.optimizers.adafactor import Adafactor
 from scratch.optimizers.adagrad import Ftrl
 from scratch.optimizers.adam import Lamb, Nadam
@@ -52,12 +52,12 @@ def optimizer(spec: Any, **options: Any) -> Any:
     Muon's rate stays in floatx: it is multiplied as it is with weights, which have to be of the same dtype.
     """
     cls: Any = type(spec)
-    hints, values, precise = registry.hints(cls), {}, cls.__name__ != "Muon"
+    hints, values, precise = registry.read_hints(cls), {}, cls.__name__ != "Muon"
     for name in (f.name for f in fields(spec)):
         value = getattr(spec, name)
         if isinstance(value, Schedule):
-            value = mirrored(value, precise=precise)
-        elif type(value) is int and any(kind is float for kind, _ in alternatives(hints[name])):
+            value = mirror_object(value, precise=precise)
+        elif type(value) is int and any(kind is float for kind, _ in list_alternatives(hints[name])):
             value = float(value)
         values[name] = list(value) if isinstance(value, tuple) else value
     with _float64_rate(wanted=precise):
@@ -68,23 +68,23 @@ def optimizer(spec: Any, **options: Any) -> Any:
 def loss_scale(spec: Any, **options: Any) -> Any:
     """The wrapper around the mirrored optimizer."""
     own = {name: getattr(spec, name) for name in ("initial_scale", "dynamic_growth_steps")}
-    return keras.optimizers.LossScaleOptimizer(mirrored(spec.inner_optimizer), **own, **options)
+    return keras.optimizers.LossScaleOptimizer(mirror_object(spec.inner_optimizer), **own, **options)
 
 
 @mirrors("MultiOptimizer")
 def multi(spec: Any, **options: Any) -> Any:
     """The Keras MultiOptimizer. Each optimizer is mirrored once, so that one object under two patterns stays one."""
-    made = {id(inner): mirrored(inner) for inner in spec.optimizers}
+    made = {id(inner): mirror_object(inner) for inner in spec.optimizers}
     routes = {pattern: made[id(inner)] for pattern, inner in spec.optimizer_map}
     table = keras.optimizers.OptimizerMap(made[id(spec.default_optimizer)], routes)
     return keras.optimizers.MultiOptimizer(table, loss_scale_factor=spec.loss_scale_factor, **options)
 
 
-def _rate_of(optimizer: Any) -> Any:
+def _read_rate(optimizer: Any) -> Any:
     rate = optimizer._learning_rate
     if isinstance(rate, keras.optimizers.schedules.LearningRateSchedule):
         is_own = getattr(keras.optimizers.schedules, type(rate).__name__, None) is not type(rate)
-        return GivenSchedule.of(rate) if is_own else reflected(rate, "schedule")
+        return GivenSchedule.of(rate) if is_own else reflect_object(rate, "schedule")
     if isinstance(rate, KerasVariable):
         return float(np.asarray(rate.numpy()))
     raise NoTwin(
@@ -97,9 +97,9 @@ def _rate_of(optimizer: Any) -> Any:
 def optimizer_back(thing: Any) -> Any:
     """The twin of a Keras optimizer, its learning rate as it is now. Raises: NoTwin."""
     cls = registry.get("optimizer", type(thing).__name__)
-    values = {"learning_rate": _rate_of(thing)}
+    values = {"learning_rate": _read_rate(thing)}
     for name in (f.name for f in fields(cls) if f.name != "learning_rate"):
-        value = plain(getattr(thing, name))
+        value = simplify(getattr(thing, name))
         value = value.numpy().item() if hasattr(value, "numpy") else value
         values[name] = (value or None) if name in _OFF else value
     try:
@@ -111,7 +111,7 @@ def optimizer_back(thing: Any) -> Any:
 @reflects("LossScaleOptimizer")
 def loss_scale_back(thing: Any) -> Any:
     """The twin of a Keras LossScaleOptimizer and of the optimizer that it wraps."""
-    inner = reflected(thing.inner_optimizer, "optimizer")
+    inner = reflect_object(thing.inner_optimizer, "optimizer")
     return LossScaleOptimizer(inner, float(thing.initial_scale), int(thing.dynamic_growth_steps))
 
 
@@ -135,7 +135,7 @@ def multi_back(thing: Any) -> Any:
             "function. Call build(model.trainable_variables)."
         )
     # the wrapper's loss_scale_factor has overwritten theirs
-    made = {id(o): replace(reflected(o, "optimizer"), loss_scale_factor=None) for o in (*routes.values(), default)}
+    made = {id(o): replace(reflect_object(o, "optimizer"), loss_scale_factor=None) for o in (*routes.values(), default)}
     return MultiOptimizer(
         made[id(default)],
         tuple((pattern, made[id(inner)]) for pattern, inner in routes.items()),
@@ -143,7 +143,7 @@ def multi_back(thing: Any) -> Any:
     )
 
 
-def state_of(optimizer: Any, names: Mapping[str, str]) -> State:
+def read_state(optimizer: Any, names: Mapping[str, str]) -> State:
     """The state of a live Keras optimizer for its twin; `names` maps the paths of its variables to the twin's names.
 
     ScheduleFreeAdamW keeps no sum of squared rates: it is computed from the present learning rate over the steps taken.
@@ -159,19 +159,19 @@ def state_of(optimizer: Any, names: Mapping[str, str]) -> State:
             "dynamic_scale": float(optimizer.dynamic_scale.numpy()),
             "step_counter": int(optimizer.step_counter.numpy()),
         }
-        inner = state_of(optimizer.inner_optimizer, names)
+        inner = read_state(optimizer.inner_optimizer, names)
         return replace(inner, shared={**inner.shared, **own})
-    if isinstance(optimizer, optimizer_class("MultiOptimizer")):
-        parts = [(i, state_of(inner, names)) for i, inner in enumerate(optimizer.optimizers) if inner.built]
+    if isinstance(optimizer, find_optimizer_class("MultiOptimizer")):
+        parts = [(i, read_state(inner, names)) for i, inner in enumerate(optimizer.optimizers) if inner.built]
         slots = {name: own for _, part in parts for name, own in part.slots.items()}
         shared = {f"{i}/{key}": value for i, part in parts for key, value in part.shared.items()}
         return State(int(optimizer._iterations.numpy()), slots, shared)
-    slots = {names[v.path]: _slots(optimizer, i, v) for i, v in enumerate(optimizer._trainable_variables)}
+    slots = {names[v.path]: _read_slots(optimizer, i, v) for i, v in enumerate(optimizer._trainable_variables)}
     iterations = int(optimizer._iterations.numpy())
-    return State(iterations, slots, _shared(optimizer, iterations))
+    return State(iterations, slots, _read_shared(optimizer, iterations))
 
 
-def _slots(optimizer: Any, i: int, variable: Any) -> dict[str, np.ndarray]:
+def _read_slots(optimizer: Any, i: int, variable: Any) -> dict[str, np.ndarray]:
     """The slots of the i-th variable in every list that the optimizer keeps, by the ends of their names."""
     count, prefix = len(optimizer._trainable_variables), variable.path.replace("/", "_") + "_"
     tables = {
@@ -189,32 +189,32 @@ def _slots(optimizer: Any, i: int, variable: Any) -> dict[str, np.ndarray]:
     return found
 
 
-def _shared(optimizer: Any, iterations: int) -> dict[str, float]:
+def _read_shared(optimizer: Any, iterations: int) -> dict[str, float]:
     """The parts of the state that belong to no single variable."""
     if isinstance(optimizer, keras.optimizers.Nadam):
         return {"u_product": float(optimizer._u_product.numpy())}
-    if isinstance(optimizer, optimizer_class("ScheduleFreeAdamW")):
-        spec = reflected(optimizer, "optimizer")
+    if isinstance(optimizer, find_optimizer_class("ScheduleFreeAdamW")):
+        spec = reflect_object(optimizer, "optimizer")
         every = spec.gradient_accumulation_steps or 1
         rates = (spec.warm(spec.rate(every * k + every - 1), k) for k in range(iterations // every))
         return {"weight_sum": float(sum(rate**2 for rate in rates))}
     return {}
 
 
-def excluded_from_weight_decay(optimizer: Any, names: Mapping[str, str]) -> frozenset[str]:
+def find_excluded_from_weight_decay(optimizer: Any, names: Mapping[str, str]) -> frozenset[str]:
     """The twin's names of the variables that a live Keras optimizer does not decay.
 
     On TensorFlow the patterns of exclude_from_weight_decay() are searched for in the path with ":0" behind it, by Muon
     in the variable's own name. Patterns given to a wrapper have no effect on the optimizers inside it.
     """
     if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
-        return excluded_from_weight_decay(optimizer.inner_optimizer, names)
-    if isinstance(optimizer, optimizer_class("MultiOptimizer")):
-        inside = (excluded_from_weight_decay(inner, names) for inner in optimizer.optimizers if inner.built)
+        return find_excluded_from_weight_decay(optimizer.inner_optimizer, names)
+    if isinstance(optimizer, find_optimizer_class("MultiOptimizer")):
+        inside = (find_excluded_from_weight_decay(inner, names) for inner in optimizer.optimizers if inner.built)
         return frozenset[str]().union(*inside)
     keys: set[Any] = getattr(optimizer, "_exclude_from_weight_decay", set())
     pattern = getattr(optimizer, "_exclude_from_weight_decay_pattern", None)
-    muon = isinstance(optimizer, optimizer_class("Muon"))
+    muon = isinstance(optimizer, find_optimizer_class("Muon"))
     found = set()
     for variable in optimizer._trainable_variables:
         searched = variable.name if muon else variable.value.name
@@ -223,7 +223,7 @@ def excluded_from_weight_decay(optimizer: Any, names: Mapping[str, str]) -> froz
     return frozenset(found)
 
 
-def paths_of(names: Mapping[str, str]) -> dict[str, str]:
+def map_to_paths(names: Mapping[str, str]) -> dict[str, str]:
     """{twin's name: path} of {path: twin's name}: patterns of init, step and finalize are matched with paths."""
     return {name: path for path, name in names.items()}
 
@@ -315,7 +315,7 @@ _LAWS_OF = {2: {**_LAWS, Nadam: _NadamOfKeras2}, 3: _LAWS}
 
 
 @cache
-def _class_of(cls: type, release: int) -> type:
+def _find_class(cls: type, release: int) -> type:
     law = _LAWS_OF[release].get(cls, cls)
     return type(cls.__name__, (_AsKeras, law), {}) if issubclass(cls, Optimizer) else law
 
@@ -334,4 +334,4 @@ def as_keras(spec: Any, release: int = 3) -> Any:
     if not isinstance(spec, (Optimizer, Schedule)):
         return spec
     cls: Any = type(spec)
-    return _class_of(cls, release)(**{f.name: as_keras(getattr(spec, f.name), release) for f in fields(spec)})
+    return _find_class(cls, release)(**{f.name: as_keras(getattr(spec, f.name), release) for f in fields(spec)})

@@ -8,8 +8,8 @@ import keras
 import numpy as np
 
 from keras_ref.translation.exceptions import mirrors, reflects
-from keras_ref.translation.specifications import reflected
-from keras_ref.translation.to_keras import mirrored
+from keras_ref.translation.specifications import reflect_object
+from keras_ref.translation.to_keras import mirror_object
 from scratch.layers.identity import Identity
 from scratch.layers.merging import Concatenate
 from scratch.layers.preprocessing import Normalization, Pipeline, Rescaling
@@ -20,13 +20,13 @@ def pipeline(spec: Pipeline, **options: Any) -> keras.layers.Layer:
     """A Keras Pipeline, which takes no dtype: its layers do."""
     dtype = {key: value for key, value in options.items() if key == "dtype"}
     names = {key: value for key, value in options.items() if key == "name"}
-    return keras.layers.Pipeline([mirrored(one, name=name, **dtype) for name, one in spec.named.items()], **names)
+    return keras.layers.Pipeline([mirror_object(one, name=name, **dtype) for name, one in spec.named.items()], **names)
 
 
 @reflects("Pipeline")
 def pipeline_back(keras_layer: Any) -> Pipeline:
     """The specification of a Keras Pipeline."""
-    return Pipeline(tuple(reflected(one, "layer") for one in keras_layer.layers))
+    return Pipeline(tuple(reflect_object(one, "layer") for one in keras_layer.layers))
 
 
 @reflects("Rescaling")

@@ -12,10 +12,10 @@ from keras_ref.own_modules import registry
 from keras_ref.translation.exceptions import mirrors
 
 
-def exact(value: Any, *, precise: bool) -> Any:
+def make_exact(value: Any, *, precise: bool) -> Any:
     """A float as one of which Keras keeps every digit, a tuple as a list."""
     if isinstance(value, tuple):
-        return [exact(item, precise=precise) for item in value]
+        return [make_exact(item, precise=precise) for item in value]
     return np.float64(value) if precise and isinstance(value, float) else value
 
 
@@ -28,5 +28,5 @@ def schedule(spec: Any, *, precise: bool = True, **options: Any) -> Any:
             values[name] = float(values[name])
     if "values" in values:
         values["values"] = tuple(map(float, values["values"]))
-    values = {name: exact(value, precise=precise) for name, value in values.items()}
+    values = {name: make_exact(value, precise=precise) for name, value in values.items()}
     return getattr(keras.optimizers.schedules, type(spec).__name__)(**values, **options)

@@ -8,7 +8,7 @@ from typing import Any
 import keras
 
 from keras_ref.translation.exceptions import mirrors
-from keras_ref.translation.to_keras import mirrored
+from keras_ref.translation.to_keras import mirror_object
 from scratch.layers.base import Layer
 
 
@@ -20,7 +20,7 @@ def holding(spec: Any, **options: Any) -> Any:
     def inner(value: Any) -> Any:
         if isinstance(value, tuple):
             return [inner(item) for item in value]
-        return mirrored(value, **shared) if isinstance(value, Layer) else value
+        return mirror_object(value, **shared) if isinstance(value, Layer) else value
 
     return getattr(keras.layers, type(spec).__name__)(
         **{field.name: inner(getattr(spec, field.name)) for field in fields(spec)}, **options

@@ -15,7 +15,7 @@ from scratch.losses.base import Loss, aligned
 from scratch.losses.focal import BinaryFocalCrossentropy, CategoricalFocalCrossentropy
 from scratch.losses.probabilistic import BinaryCrossentropy, CategoricalCrossentropy, SparseCategoricalCrossentropy
 from scratch.losses.segmentation import Tversky
-from scratch.objective import Objective, tagged
+from scratch.objective import Objective, find_tagged_activation
 
 
 @instead
@@ -107,7 +107,7 @@ def logits_of_another_activation(objective: Objective) -> Objective:
         last = layers[name]
         if isinstance(last, Softmax):
             layers[name] = Activation("linear")
-        elif tagged(last) is not None:
+        elif find_tagged_activation(last) is not None:
             layers[name] = cast("Any", replace)(last, activation="linear")
         else:
             continue
