@@ -11,7 +11,7 @@ import numpy as np
 from scratch.arrays import Array
 
 
-def parts_of(vectors: Array, shapes: Sequence[tuple[int, ...]]) -> list[Array]:
+def unflatten(vectors: Array, shapes: Sequence[tuple[int, ...]]) -> list[Array]:
     """The arrays (…, *shape) that flat vectors (…, n) hold one behind the other."""
     edges = itertools.accumulate((math.prod(shape) for shape in shapes), initial=0)
     return [
@@ -20,7 +20,7 @@ def parts_of(vectors: Array, shapes: Sequence[tuple[int, ...]]) -> list[Array]:
     ]
 
 
-def nudged_points(
+def nudge_points(
     flat: Array, *, entries: Array, targets: Array, steps: Array | None = None, direction: Array | None = None
 ) -> Array:
     """Vectors (m, n): flat (n,) + steps (m,) · direction (n,), or flat alone, with entries (m,) set to targets (m,)."""
