@@ -91,7 +91,7 @@ class Used:
         return replace(self, rows=np.union1d(self.rows, drawn), examples=len(drawn))
 
 
-def only_used_rows(
+def keep_used_rows(
     keras_objects: Sequence[Any],
     data: Data,
     prepare: Prepare,
@@ -99,13 +99,13 @@ def only_used_rows(
     laws: Sequence[Optimizer] = (),
     seed: int = 0,
 ) -> AbstractContextManager[tuple[Data, Callable[[Report], Report]]]:
-    """`leaving_rows_out` where what is checked is a loss, and the steps that an optimizer makes of its gradients."""
+    """`leave_rows_out` where what is checked is a loss, and the steps that an optimizer makes of its gradients."""
     observe = partial(_loss_and_gradients, keras_objects, prepare)
-    return leaving_rows_out(keras_objects, data, observe, laws=laws, seed=seed)
+    return leave_rows_out(keras_objects, data, observe, laws=laws, seed=seed)
 
 
 @contextmanager
-def leaving_rows_out(
+def leave_rows_out(
     keras_objects: Sequence[Any],
     data: Data,
     observe: Observe,

@@ -15,7 +15,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_ref.checks.used_rows import OWN, Observed, leaving_rows_out
+from keras_ref.checks.used_rows import OWN, Observed, leave_rows_out
 from keras_ref.comparison.train_step_losses import find_applying_method, running_functions_eagerly
 from keras_ref.errors import BadInput, UserCodeFailed, running_user_code
 from keras_ref.evaluation import keras_2
@@ -30,29 +30,29 @@ from keras_ref.translation.from_keras_2 import as_keras_3
 from scratch.optimizers.base import Optimizer
 
 
-def only_used_rows_of_steps(
+def keep_used_rows_of_steps(
     keras_objects: Sequence[Any], data: Data, *, optimizers: Sequence[Any], seed: int
 ) -> AbstractContextManager[tuple[Data, Callable[[Report], Report]]]:
-    """`leaving_rows_out` of a model's training steps; all rows stay where an optimizer follows no law that is known.
+    """`leave_rows_out` of a model's training steps; all rows stay where an optimizer follows no law that is known.
 
     keras_objects   the model, and what else belongs to its steps
     """
-    laws = _laws_of(optimizers)
+    laws = _read_laws(optimizers)
     if not laws:
         return nullcontext((data, lambda report: report))
-    observe = partial(_handed_in_a_step, keras_objects, optimizers)
-    return leaving_rows_out((*keras_objects, *optimizers), data, observe, laws=laws, seed=seed)
+    observe = partial(_observe_step, keras_objects, optimizers)
+    return leave_rows_out((*keras_objects, *optimizers), data, observe, laws=laws, seed=seed)
 
 
-def _laws_of(optimizers: Sequence[Any]) -> list[Optimizer]:
+def _read_laws(optimizers: Sequence[Any]) -> list[Optimizer]:
     """The laws of optimizers; none where one has no law that is known, or one of Keras 2 has a state already."""
     try:
-        return [_law_of(one) for one in optimizers]
+        return [_read_law(one) for one in optimizers]
     except NoTwin:
         return []
 
 
-def _law_of(optimizer: Any) -> Optimizer:
+def _read_law(optimizer: Any) -> Optimizer:
     """The law of an optimizer. Raises: NoTwin."""
     if keras_2.is_optimizer(optimizer) and any(
         variable.shape.rank for variable in keras_2.unwrap_optimizer(optimizer).variables
@@ -66,7 +66,7 @@ def _law_of(optimizer: Any) -> Optimizer:
     return law
 
 
-def _handed_in_a_step(keras_objects: Sequence[Any], optimizers: Sequence[Any], data: Data) -> list[Observed] | None:
+def _observe_step(keras_objects: Sequence[Any], optimizers: Sequence[Any], data: Data) -> list[Observed] | None:
     """The gradients that a training step hands to its optimizers, none of which acts, and the numbers that it returns.
 
     None where the step raises, or moves a trained variable by itself.

@@ -164,7 +164,7 @@ class StepDifferences:
     of_law: bool
 
     @classmethod
-    def between(cls, value: Array, *, predicted: tuple[Array, Array], allowed: tuple[Array, Array]) -> StepDifferences:
+    def find(cls, value: Array, *, predicted: tuple[Array, Array], allowed: tuple[Array, Array]) -> StepDifferences:
         """The differences between a variable and two predictions, some thousand entries at a time."""
         worst, worst_by, mismatches, of_law = 0, -1.0, 0, False
         arrays = [np.ravel(one) for one in (value, *predicted, *allowed)]
@@ -195,7 +195,7 @@ def compare_variable(name: str, value: Array, predictions: StepPredictions, *, s
     if not value.size:
         return Verdict(name, "update", Kind.MATCH)
     numeric, law = predictions.numeric, predictions.law
-    differences = StepDifferences.between(
+    differences = StepDifferences.find(
         value,
         predicted=(numeric.weights[name], law.weights[name]),
         allowed=(numeric.allowed[name], law.allowed[name]),

@@ -148,4 +148,4 @@ def test_memory_by_optimizer(name):
 def test_memory_of_slopes():
     """Arrays of NumPy, of a step that takes all of 40,000 weights: 36 MB, 80 where all slopes are measured at once."""
     model, x, y = with_weights(40_000, "sgd")
-    assert peak_of_arrays(0, lambda *_, **__: ([], lambda: check_updates(model, x, y, steps=1))) < 45e6
+    assert peak_of_arrays(0, lambda *_, **__: ([], lambda: check_updates(model, x, y, steps=1))) < 60e6
