@@ -71,7 +71,7 @@ def slopes(line: Line, at: Array, noise: float, *, base: float, exponents: Array
 
 
 @cache
-def _windows(rows: int, columns: int) -> tuple[Array, Array]:
+def _span_windows(rows: int, columns: int) -> tuple[Array, Array]:
     """Of window j that begins in row `outer`: the innermost row that it spans, and whether the tableau has it.
 
     It spans the rows outer … outer + j: a diagonal of the tableau.
@@ -86,7 +86,7 @@ def _widen_outward(
     """The most accurate window that no window further in contradicts, and the outermost row that was trusted."""
     table = Tableau.of(slopes_, rounding, power=power)
     rows, columns, n = table.value.shape
-    (inner, inside), column, entry = _windows(rows, columns), np.arange(columns), np.arange(n)
+    (inner, inside), column, entry = _span_windows(rows, columns), np.arange(columns), np.arange(n)
     error = SAFETY * table.truncation[inner, column] + table.rounding[inner, column]
     error[np.isnan(error) | ~inside] = np.inf
     pick, outermost = np.argmin(error, axis=1), np.arange(rows)[:, None]

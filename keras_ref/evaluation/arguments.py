@@ -114,14 +114,14 @@ def _is_too_deep(value: Any) -> bool:
     """Whether containers lie deeper in a value than Python's recursion goes, as those do that contain themselves."""
     level = [value]
     for _ in range(LEVELS):
-        inside = [part for one in level for part in _parts_of(one) if isinstance(part, CONTAINERS)]
+        inside = [part for one in level for part in _list_parts(one) if isinstance(part, CONTAINERS)]
         level = list({id(part): part for part in inside}.values())
         if not level:
             return False
     return True
 
 
-def _parts_of(value: Any) -> Iterable[Any]:
+def _list_parts(value: Any) -> Iterable[Any]:
     if isinstance(value, Mapping):
         return value.values()
     return value if isinstance(value, CONTAINERS) else ()

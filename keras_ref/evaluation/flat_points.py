@@ -10,14 +10,14 @@ import numpy as np
 from scratch.arrays import Array
 
 
-def parts_of(vectors: Array, shapes: Sequence[tuple[int, ...]]) -> list[Array]:
+def split_parts(vectors: Array, shapes: Sequence[tuple[int, ...]]) -> list[Array]:
     """The arrays (…, *shape) that flat vectors (…, n) hold one behind the other."""
     ends = np.cumsum([math.prod(shape) for shape in shapes])[:-1]
     parts = np.split(vectors, ends, axis=-1)
     return [part.reshape(*vectors.shape[:-1], *shape) for part, shape in zip(parts, shapes, strict=True)]
 
 
-def nudged_points(
+def nudge_points(
     flat: Array, *, entries: Array, targets: Array, steps: Array | None = None, direction: Array | None = None
 ) -> Array:
     """Vectors (m, n): flat (n,) + steps (m,) · direction (n,), or flat alone, with entries (m,) set to targets (m,)."""

@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from tensorflow.python.trackable.data_structures import ListWrapper
 
-from keras_ref.evaluation.nesting import ATOMS, everything_in
+from keras_ref.evaluation.nesting import ATOMS, walk_everything
 
 #: what puts something back; it can run twice
 Step: TypeAlias = Callable[[], Any]
@@ -41,7 +41,7 @@ class Reach:
 ATTRIBUTES = Reach(array=2**24, items=2**14)
 
 
-def kind_of(value: Any) -> Kind | None:
+def find_kind(value: Any) -> Kind | None:
     """The kind of a value, as Python and NumPy have them; None where it is of no such kind."""
     if type(value) in ATOMS or not isinstance(value, _CHANGING):
         return None
@@ -49,12 +49,12 @@ def kind_of(value: Any) -> Kind | None:
 
 
 def steps_to_undo(
-    *values: Any, reach: Reach = ATTRIBUTES, kind_of: Callable[[Any], Kind | None] = kind_of
+    *values: Any, reach: Reach = ATTRIBUTES, kind_of: Callable[[Any], Kind | None] = find_kind
 ) -> Iterator[Step]:
     """The steps that put values back which change in place, and what is in them."""
 
     def inside(value: Any) -> Collection[Any] | None:
-        plain = _plain(value)
+        plain = _unwrap_container(value)
         kind = kind_of(plain)
         if kind is None:
             return None
@@ -62,14 +62,14 @@ def steps_to_undo(
         return parts if len(parts) <= reach.items else ()
 
     values = tuple(value for value in values if type(value) not in ATOMS)
-    for value in everything_in(values, inside, levels=reach.levels):
-        plain = _plain(value)
+    for value in walk_everything(values, inside, levels=reach.levels):
+        plain = _unwrap_container(value)
         kind = kind_of(plain)
         if kind is not None and not (isinstance(plain, np.ndarray) and plain.nbytes > reach.array):
             yield from kind.steps(plain)
 
 
-def _plain(value: Any) -> Any:
+def _unwrap_container(value: Any) -> Any:
     """A container without what TensorFlow wraps those in that it tracks."""
     return getattr(value, "__wrapped__", value) if isinstance(value, (dict, list, tuple)) else value
 

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from keras_ref.errors import BadInput
 from keras_ref.evaluation.keras_classes import KerasVariable
-from keras_ref.evaluation.nesting import ATOMS, everything_in
+from keras_ref.evaluation.nesting import ATOMS, walk_everything
 from keras_ref.evaluation.real_parts import is_real_or_complex
 from scratch.arrays import Array
 
@@ -113,10 +113,10 @@ def list_tensorflow_variables(value: Any) -> list[tf.Variable]:
     """The TensorFlow variables in an attribute, those in lists and dictionaries included, however deep."""
     if type(value) in ATOMS:
         return []
-    return [one for one in everything_in(value, _items_of) if isinstance(one, tf.Variable)]
+    return [one for one in walk_everything(value, _list_items) if isinstance(one, tf.Variable)]
 
 
-def _items_of(value: Any) -> list[Any] | None:
+def _list_items(value: Any) -> list[Any] | None:
     if isinstance(value, Mapping):
         return list(value.values())
     return list(value) if isinstance(value, (list, tuple)) else None

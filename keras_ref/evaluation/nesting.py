@@ -10,7 +10,7 @@ from typing import Any
 ATOMS = frozenset((type(None), bool, int, float, complex, str, bytes))
 
 
-def everything_in(
+def walk_everything(
     value: Any, parts_of: Callable[[Any], Iterable[Any] | None], *, levels: float = math.inf
 ) -> Iterator[Any]:
     """A value and all that is in it, in the order in which it is written; what holds others, once.

@@ -25,7 +25,7 @@ def left_as_they_are(*objects: Any) -> Iterator[None]:
     The random state of PyTorch too, if it is loaded.
     """
     with ExitStack() as stack:
-        for step in [*steps_to_undo(*objects, reach=REACH, kind_of=_kind_of)]:
+        for step in [*steps_to_undo(*objects, reach=REACH, kind_of=_find_kind)]:
             stack.callback(step)
         if (torch := sys.modules.get("torch")) is not None:
             stack.callback(torch.random.set_rng_state, torch.random.get_rng_state())
@@ -62,5 +62,5 @@ def _own_values(owner: Any) -> list[Any]:
 _USERS = Kind(lambda owner: (partial(_restore_attributes, owner, dict(vars(owner))),), _own_values)
 
 
-def _kind_of(value: Any) -> Kind | None:
-    return kept_contents.kind_of(value) or (_USERS if _is_users(value) else None)
+def _find_kind(value: Any) -> Kind | None:
+    return kept_contents.find_kind(value) or (_USERS if _is_users(value) else None)
