@@ -52,14 +52,14 @@ def slopes(line: Line, at: Array, noise: float, *, base: float, exponents: Array
     steps = np.exp2(exponents)[:, None] * scale_of(at)
     ahead_step, behind_step = measure_step(at, steps), -measure_step(at, -steps)
     losses = line(np.concatenate([ahead_step, -behind_step]))
-    ahead, behind = np.split(losses, 2)
+    ahead, behind = losses[: len(steps)], losses[len(steps) :]
     level = noise + UNIT * np.maximum(np.abs(ahead), np.abs(behind))
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         one_sided = np.concatenate([(ahead - base) / ahead_step, (base - behind) / behind_step], axis=1)
         rounding = np.concatenate([2 * level / ahead_step, 2 * level / behind_step], axis=1)
         both, edges = _widen_outward(one_sided, rounding, power=1)
         right, left = both.part(slice(at.size)), both.part(slice(at.size, None))
-        edge = np.maximum(*np.split(edges, 2))
+        edge = np.maximum(edges[: at.size], edges[at.size :])
         width = ahead_step + behind_step
         central, _ = _widen_outward((ahead - behind) / width, 2 * level / width, power=2, limit=edge)
     smooth = np.abs(right.value - left.value) <= right.error + left.error
@@ -71,7 +71,7 @@ def slopes(line: Line, at: Array, noise: float, *, base: float, exponents: Array
 
 
 @cache
-def _span_windows(rows: int, columns: int) -> tuple[Array, Array]:
+def _place_windows(rows: int, columns: int) -> tuple[Array, Array]:
     """Of window j that begins in row `outer`: the innermost row that it spans, and whether the tableau has it.
 
     It spans the rows outer … outer + j: a diagonal of the tableau.
@@ -86,7 +86,7 @@ def _widen_outward(
     """The most accurate window that no window further in contradicts, and the outermost row that was trusted."""
     table = Tableau.of(slopes_, rounding, power=power)
     rows, columns, n = table.value.shape
-    (inner, inside), column, entry = _span_windows(rows, columns), np.arange(columns), np.arange(n)
+    (inner, inside), column, entry = _place_windows(rows, columns), np.arange(columns), np.arange(n)
     error = SAFETY * table.truncation[inner, column] + table.rounding[inner, column]
     error[np.isnan(error) | ~inside] = np.inf
     pick, outermost = np.argmin(error, axis=1), np.arange(rows)[:, None]

@@ -26,7 +26,7 @@ def carries(oracle: Oracle, probe: Any, name: str, error: Array) -> bool:
     floats, so that steepness and curvature are in both. `probe` is Keras's loss where the oracle is. A step shows the
     error where rounding moves the quotients of TRIES by less than it.
     """
-    exact, point = Graph(probe._traced()), [np.array(one) for one in probe._list_point(probe.values)]
+    exact, point = Graph(probe._traced()), [np.array(one) for one in probe._make_point(probe.values)]
     values, sizes = np.ravel(oracle.values[name]), scale_of(np.ravel(oracle.values[name]))
     place = list(probe.values).index(name)
 

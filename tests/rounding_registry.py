@@ -71,7 +71,7 @@ class LayerSubject:
 
 def _truth(probe: Any, exact: Graph, values: dict[str, Array]) -> Array:
     """The loss of a loss function at these values, in 50 digits."""
-    return np.ravel(exact(*map(np.asarray, probe._list_point(values)))[0])
+    return np.ravel(exact(*map(np.asarray, probe._make_point(values)))[0])
 
 
 def _beside(probe: Any, exact: Graph, generator: np.random.Generator) -> Iterator[Losses]:

@@ -110,7 +110,7 @@ def both_ways(loss, name, count=24):
     columns = ColumnLosses.of(loss._traced(), loss._find_tensors()[name])
     if columns is None:
         return None, whole
-    return columns(entries, targets - flat[entries + start], loss._list_point(loss.values)), whole
+    return columns(entries, targets - flat[entries + start], loss._make_point(loss.values)), whole
 
 
 @pytest.mark.sampled

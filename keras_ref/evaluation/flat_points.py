@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 
@@ -10,11 +11,13 @@ import numpy as np
 from scratch.arrays import Array
 
 
-def split_parts(vectors: Array, shapes: Sequence[tuple[int, ...]]) -> list[Array]:
+def unflatten(vectors: Array, shapes: Sequence[tuple[int, ...]]) -> list[Array]:
     """The arrays (…, *shape) that flat vectors (…, n) hold one behind the other."""
-    ends = np.cumsum([math.prod(shape) for shape in shapes])[:-1]
-    parts = np.split(vectors, ends, axis=-1)
-    return [part.reshape(*vectors.shape[:-1], *shape) for part, shape in zip(parts, shapes, strict=True)]
+    edges = itertools.accumulate((math.prod(shape) for shape in shapes), initial=0)
+    return [
+        vectors[..., start:end].reshape(*vectors.shape[:-1], *shape)
+        for (start, end), shape in zip(itertools.pairwise(edges), shapes, strict=True)
+    ]
 
 
 def nudge_points(

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from keras_ref.evaluation.flat_points import nudge_points, split_parts
+from keras_ref.evaluation.flat_points import nudge_points, unflatten
 from keras_ref.evaluation.rounded_nodes import BY_THEMSELVES
 from keras_ref.evaluation.rounding import ConversionFailed, Rounded
 from keras_ref.evaluation.stacked_losses import StackedLosses
@@ -41,7 +41,7 @@ class PerturbedLosses(StackedLosses):
         if self._rounded is None:
             self._rounded = Rounded(evaluate, compute=self._as_stack)
         try:
-            return self._noise_of(self._rounded, self._list_point(at or self.values))
+            return self._noise_of(self._rounded, self._make_point(at or self.values))
         finally:
             self._restore_written()
 
@@ -69,7 +69,7 @@ class PerturbedLosses(StackedLosses):
         if name not in self._rounded_along:
             place = list(self.values).index(name)
             self._rounded_along[name] = Rounded(self._traced(), moving=[place], compute=self._as_stack)
-        return self._noise_of(self._rounded_along[name], self._list_point(at or self.values))
+        return self._noise_of(self._rounded_along[name], self._make_point(at or self.values))
 
     def branch_losses(
         self, name: str, entries: Array, offsets: Array, *, at: Mapping[str, Array] | None = None
@@ -112,7 +112,7 @@ class PerturbedLosses(StackedLosses):
                 nudges = {"entries": entries[some], "targets": targets[some], "steps": steps[some]}
                 points = nudge_points(flat, **nudges, direction=direction)
                 rest = np.broadcast_to(flat, points.shape)
-                here, there = ([*map(tf.constant, split_parts(stack, shapes)), *held] for stack in (rest, points))
+                here, there = ([*map(tf.constant, unflatten(stack, shapes)), *held] for stack in (rest, points))
                 if self._branch is None:
                     self._branch = Rounded(self._stacked().in_order(*here), moves_point=True)
                 found.append(np.asarray(self._branch.roll(here, how=BY_THEMSELVES, copies=there).rolled[0]))

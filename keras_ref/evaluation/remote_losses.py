@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_ref.evaluation.flat_points import nudge_points, split_parts
+from keras_ref.evaluation.flat_points import nudge_points, unflatten
 from scratch.arrays import Array
 
 #: types of tensors that name something in the memory of one process
@@ -51,7 +51,7 @@ class GraphLosses:
     def of(
         cls, function: Any, flat: Array, held: list[Any], *, shapes: Sequence[tuple[int, ...]]
     ) -> GraphLosses | None:
-        """The losses of a traced `StackedLosses._evaluated` at a flat vector of values, with `held` behind them.
+        """The losses of a traced `StackedLosses._compute_loss` at a flat vector of values, with `held` behind them.
 
         None where it reads what is in the memory of this process alone: variables, tables.
         """
@@ -91,13 +91,13 @@ class GraphLosses:
         fixed = [*map(tf.constant, self.fixed)]
         if self.variable is not None:
             columns = _build_columns(self.graph, self.inputs, self.output, self.variable)
-            point = [*map(tf.constant, split_parts(self.flat, self.shapes)), *fixed]
+            point = [*map(tf.constant, unflatten(self.flat, self.shapes)), *fixed]
             return np.asarray(columns(entries - self.start, targets - self.flat[entries], point))
         stack = StackedCall(_import_function(self.graph, self.inputs, self.output), varying=len(self.shapes))
 
         def losses_of(some: Array) -> Array:
             points = nudge_points(self.flat, entries=entries[some], targets=targets[some])
-            return np.asarray(stack(*map(tf.constant, split_parts(points, self.shapes)), *fixed))
+            return np.asarray(stack(*map(tf.constant, unflatten(points, self.shapes)), *fixed))
 
         given, every = targets == self.flat[entries], np.arange(len(entries))
         blocks = (every[i : i + stack.most] for i in range(0, len(every), stack.most))

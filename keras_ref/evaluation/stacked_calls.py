@@ -43,7 +43,7 @@ class StackedCall:
         #: what one evaluation makes and is given, as far as shapes are known
         self.bytes = sum(map(_count_bytes, known)) + COPIES * sum(_count_bytes(t.op) for t in function.inputs[:varying])
         #: how many evaluations fit into MEMORY, if all of a call run at once
-        self.most = count_most(self.bytes)
+        self.most = count_fitting(self.bytes)
 
     def __call__(self, *arguments: Any) -> Any:
         """The results (m,) of stacks (m, …) of the first arguments; the others, flat, are the same for all."""
@@ -75,7 +75,7 @@ class StackedCall:
         return tf.map_fn(one, arguments[: self._varying], fn_output_signature=tf.float64, parallel_iterations=1)
 
 
-def count_most(size: int) -> int:
+def count_fitting(size: int) -> int:
     """How many evaluations of so many bytes fit into MEMORY; one does."""
     return max(1, MEMORY // max(1, size))
 

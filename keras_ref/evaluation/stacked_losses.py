@@ -13,12 +13,12 @@ import tensorflow as tf
 from keras_ref.errors import BadInput
 from keras_ref.evaluation.column_losses import ColumnLosses
 from keras_ref.evaluation.domain import losses_in_domain
-from keras_ref.evaluation.flat_points import nudge_points, split_parts
+from keras_ref.evaluation.flat_points import nudge_points, unflatten
 from keras_ref.evaluation.float64 import DTYPE
 from keras_ref.evaluation.graph import find_casts_down
 from keras_ref.evaluation.real_parts import is_real_or_complex
 from keras_ref.evaluation.remote_losses import GraphLosses
-from keras_ref.evaluation.stacked_calls import COPIES, StackedCall, count_most
+from keras_ref.evaluation.stacked_calls import COPIES, StackedCall, count_fitting
 from keras_ref.evaluation.traced_losses import TracedLosses, Way
 from scratch.arrays import Array
 from scratch.nudging.blocks import Remote, ask_workers
@@ -27,7 +27,7 @@ from scratch.progress import Progress
 #: nudged losses that one call of the traced function evaluates, fewer where memory does not suffice; and a worker
 BLOCK = 512
 #: bytes that forward passes have to make before columns pay for their trace, which costs as much as a thousand passes
-WORTH = 2**30
+WORTH = 2**29
 #: nudges of one call of columns
 CALL = 4096
 #: nudges whose losses are computed in both ways, before columns are relied on
@@ -128,11 +128,11 @@ class StackedLosses(TracedLosses):
         """The shapes of the values, in the order of the names."""
         return [value.shape for value in self.values.values()]
 
-    def _list_point(self, values: Mapping[str, Array]) -> list[Any]:
+    def _make_point(self, values: Mapping[str, Array]) -> list[Any]:
         """The arguments of the traced loss at a point."""
         return [*(tf.constant(values[name], DTYPE) for name in self.values), *self._pack_held()]
 
-    def _evaluate_point(self, *point: Any) -> Any:
+    def _compute_loss(self, *point: Any) -> Any:
         """The loss at a point: the values in the order of the names, then what is held fixed."""
         count = len(self.values)
         return tf.cast(self._evaluate_at_parts(list(point[:count]), list(point[count:])), DTYPE)
@@ -153,7 +153,7 @@ class StackedLosses(TracedLosses):
     def _trace(self) -> Any:
         specs = [tf.TensorSpec(shape, DTYPE) for shape in self._shapes]
         specs += [tf.TensorSpec(t.shape, t.dtype) for t in self._pack_held()]
-        return tf.function(self._evaluate_point, autograph=False).get_concrete_function(*specs)
+        return tf.function(self._compute_loss, autograph=False).get_concrete_function(*specs)
 
     def trace_flat(self) -> FlatTrace | None:
         """The loss at one point, traced; None where it runs only eagerly, or assigns to variables."""
@@ -174,7 +174,7 @@ class StackedLosses(TracedLosses):
         traced: Callable[..., Any] = self._traced()
         if self.way is not Way.EAGER:
             return self._stacked()
-        self.block = min(self.block, count_most(COPIES * sum(value.nbytes for value in self.values.values())))
+        self.block = min(self.block, count_fitting(COPIES * sum(value.nbytes for value in self.values.values())))
         return traced
 
     def _stacked(self) -> StackedCall:
@@ -201,7 +201,7 @@ class StackedLosses(TracedLosses):
         given = (steps == 0) & (targets == flat[entries]) if values is self.values else np.zeros(len(steps), bool)
 
         def losses_at(points: Array) -> Array:
-            return np.asarray(stack(*map(tf.constant, split_parts(points, self._shapes)), *held))
+            return np.asarray(stack(*map(tf.constant, unflatten(points, self._shapes)), *held))
 
         def losses_of(some: Array) -> Array:
             nudges = {"entries": entries[some], "targets": targets[some], "steps": steps[some]}
@@ -315,7 +315,7 @@ class StackedLosses(TracedLosses):
         if columns is None:
             return None
         flat, held, start = self._flatten(values), self._pack_held(), int(self._offsets[name])
-        point = [*map(tf.constant, split_parts(flat, self._shapes)), *held]
+        point = [*map(tf.constant, unflatten(flat, self._shapes)), *held]
 
         def here(entries: Array, targets: Array) -> Array:
             return columns(entries - start, targets - flat[entries], point)
