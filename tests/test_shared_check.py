@@ -57,7 +57,7 @@ def check(folder, happens, helpers):
 
 def ask(folder, happens, answers):
     """A process that asks for the check and sends its result."""
-    found = SharedChecks(folder).once("squares", partial(check, folder, happens))
+    found = SharedChecks(folder).check_once("squares", partial(check, folder, happens))
     answers.send(str(found) if isinstance(found, Exception) else found)
 
 
@@ -119,8 +119,8 @@ def test_alone_it_asks_nobody(tmp_path):
         return "made"
 
     shared = []
-    assert SharedChecks(tmp_path).once("it", lambda helpers: shared.append(helpers) or check(helpers)) == "made"
+    assert SharedChecks(tmp_path).check_once("it", lambda helpers: shared.append(helpers) or check(helpers)) == "made"
     with pytest.raises(BrokenExecutor):  # when it has ended
         shared[0].submit(pow, 2, 3)
-    assert SharedChecks(tmp_path).once("it", lambda _: "made again") == "made"
-    assert SharedChecks(tmp_path).once("another", lambda _: "made again") == "made again"
+    assert SharedChecks(tmp_path).check_once("it", lambda _: "made again") == "made"
+    assert SharedChecks(tmp_path).check_once("another", lambda _: "made again") == "made again"

@@ -20,7 +20,7 @@ from keras_ref.checks.culprits import name_culprit
 from keras_ref.checks.keras_2 import check_keras_2_model
 from keras_ref.checks.other_backends import BACKENDS, check_on_backend
 from keras_ref.checks.twins import build_twin
-from keras_ref.checks.used_rows import keep_used_rows
+from keras_ref.checks.used_rows import leave_unused_rows_out
 from keras_ref.comparison.settings import Approximation, Settings, require_one_of
 from keras_ref.errors import BadInput, errors_as_bad_input
 from keras_ref.evaluation.arguments import MODEL, takes
@@ -173,6 +173,6 @@ def check_gradients(
         )
 
     keras_objects = (model, *find_loss_objects(loss))
-    with keep_used_rows(keras_objects, data, prepare_on) as (used, on_all_rows):
+    with leave_unused_rows_out(keras_objects, data, prepare_on) as (used, on_all_rows):
         report = on_all_rows(check(keras_objects, partial(prepare_on, used), settings))
     return name_culprit(report, model, data, training=training, settings=settings)

@@ -9,7 +9,7 @@ from typing import Any
 from keras_ref.checks.check import check
 from keras_ref.checks.checked_loss import CheckedLoss, draw_cotangents, project_outputs
 from keras_ref.checks.twins import build_twin, called_in_model
-from keras_ref.checks.used_rows import keep_used_rows
+from keras_ref.checks.used_rows import leave_unused_rows_out
 from keras_ref.comparison.oracles import TwinOracle
 from keras_ref.comparison.settings import Settings
 from keras_ref.errors import BadInput, errors_as_bad_input, running_user_code
@@ -112,5 +112,5 @@ def _check(
         )
 
     keras_objects = (owner, *more)
-    with keep_used_rows(keras_objects, data, prepare_on) as (used, on_all_rows):
+    with leave_unused_rows_out(keras_objects, data, prepare_on) as (used, on_all_rows):
         return on_all_rows(check(keras_objects, partial(prepare_on, used), settings))

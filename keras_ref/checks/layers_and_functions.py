@@ -15,7 +15,7 @@ from keras_ref.checks.check import check
 from keras_ref.checks.checked_loss import CheckedLoss, draw_cotangents, list_untrained, project_outputs
 from keras_ref.checks.keras_2 import check_keras_2_layer
 from keras_ref.checks.twins import build_twin, called_in_model
-from keras_ref.checks.used_rows import keep_used_rows
+from keras_ref.checks.used_rows import leave_unused_rows_out
 from keras_ref.comparison.oracles import TwinOracle
 from keras_ref.comparison.settings import Approximation, Settings
 from keras_ref.errors import BadInput, errors_as_bad_input, running_user_code
@@ -131,7 +131,7 @@ def check_layer(
             executor=executor,
         )
 
-    with keep_used_rows((layer,), Data(arguments.x), prepare_on) as (used, on_all_rows):
+    with leave_unused_rows_out((layer,), Data(arguments.x), prepare_on) as (used, on_all_rows):
         return on_all_rows(check((layer,), partial(prepare_on, used), settings))
 
 
@@ -214,7 +214,7 @@ def check_function(
             own_dtype=lower,
         )
 
-    with keep_used_rows(keras_objects, Data(arguments.x), prepare_on) as (used, on_all_rows):
+    with leave_unused_rows_out(keras_objects, Data(arguments.x), prepare_on) as (used, on_all_rows):
         return on_all_rows(check(keras_objects, partial(prepare_on, used), settings))
 
 

@@ -27,8 +27,8 @@ from keras_ref.checks.checked_loss import (
 from keras_ref.checks.gather import NOTE_ON_EMPTY, build_oracles
 from keras_ref.checks.precision import is_about_precision
 from keras_ref.checks.twins import build_twin
-from keras_ref.checks.used_rows import keep_used_rows
-from keras_ref.checks.used_rows_of_steps import keep_used_rows_of_steps
+from keras_ref.checks.used_rows import leave_unused_rows_out
+from keras_ref.checks.used_rows_of_steps import leave_unused_rows_of_steps_out
 from keras_ref.comparison.evidence import Outcome
 from keras_ref.comparison.oracles import Oracles, TwinOracle
 from keras_ref.comparison.own_train_steps import compare_own_steps
@@ -136,7 +136,7 @@ def check_updates(
         objects = (model, *given, *find_loss_objects(loss))
         if has_own_train_step(model):
             as_compiled = own if optimizer is None and loss is None else ()
-            used = keep_used_rows_of_steps(objects, data, optimizers=as_compiled, seed=seed)
+            used = leave_unused_rows_of_steps_out(objects, data, optimizers=as_compiled, seed=seed)
         else:
             used = _select_used_rows(objects, data, optimizer=optimizer or compiled, loss=loss, seed=seed)
         data, on_all_rows = stack.enter_context(used)
@@ -169,7 +169,7 @@ def check_updates(
 def _select_used_rows(
     keras_objects: Sequence[Any], data: Data, *, optimizer: Any, loss: Any, seed: int
 ) -> AbstractContextManager[tuple[Data, Callable[[Report], Report]]]:
-    """keep_used_rows; with all rows where a step follows no law that is known."""
+    """leave_unused_rows_out; with all rows where a step follows no law that is known."""
     try:
         law = reflect_object(keras.optimizers.get(optimizer), "optimizer")
     except NoTwin:
@@ -178,7 +178,7 @@ def _select_used_rows(
     def prepare(data: Data, dtype: str | None) -> ModelLoss:
         return make_model_loss(keras_objects[0], data, loss=loss, training=True, seed=seed, dtype=dtype)
 
-    return keep_used_rows(keras_objects, data, prepare, laws=(law,), seed=seed)
+    return leave_unused_rows_out(keras_objects, data, prepare, laws=(law,), seed=seed)
 
 
 def _compare_updates(
@@ -237,11 +237,11 @@ def _compare_own_updates(model: Any, batches: Sequence[Data], *, seed: int, prog
         "compared with the slopes of the loss that it returns or of the losses that it differentiates, and the weights "
         "with the optimizers' laws on these gradients."
     )
-    untracked = note_untracked_variables([v for one in losses for v in _find_untracked_in(one)], [model])
+    untracked = note_untracked_variables([v for one in losses for v in _find_untracked(one)], [model])
     return replace(outcome, notes=(note, *outcome.notes, *untracked))
 
 
-def _find_untracked_in(loss: LossFunction) -> list[Any]:
+def _find_untracked(loss: LossFunction) -> list[Any]:
     """TensorFlow's own trainable variables that a loss of a train step reads; none of one that cannot be computed."""
     with suppress(NoStepLoss, UserCodeFailed):  # of which the verdicts say why
         return loss.untracked

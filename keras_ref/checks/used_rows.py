@@ -91,7 +91,7 @@ class Used:
         return replace(self, rows=np.union1d(self.rows, drawn), examples=len(drawn))
 
 
-def keep_used_rows(
+def leave_unused_rows_out(
     keras_objects: Sequence[Any],
     data: Data,
     prepare: Prepare,

@@ -30,29 +30,29 @@ from keras_ref.translation.from_keras_2 import as_keras_3
 from scratch.optimizers.base import Optimizer
 
 
-def keep_used_rows_of_steps(
+def leave_unused_rows_of_steps_out(
     keras_objects: Sequence[Any], data: Data, *, optimizers: Sequence[Any], seed: int
 ) -> AbstractContextManager[tuple[Data, Callable[[Report], Report]]]:
     """`leave_rows_out` of a model's training steps; all rows stay where an optimizer follows no law that is known.
 
     keras_objects   the model, and what else belongs to its steps
     """
-    laws = _read_laws(optimizers)
+    laws = _list_laws(optimizers)
     if not laws:
         return nullcontext((data, lambda report: report))
-    observe = partial(_observe_step, keras_objects, optimizers)
-    return leave_rows_out((*keras_objects, *optimizers), data, observe, laws=laws, seed=seed)
+    observe = partial(_record_handed, keras_objects, optimizers)
+    return leaving_rows_out((*keras_objects, *optimizers), data, observe, laws=laws, seed=seed)
 
 
-def _read_laws(optimizers: Sequence[Any]) -> list[Optimizer]:
+def _list_laws(optimizers: Sequence[Any]) -> list[Optimizer]:
     """The laws of optimizers; none where one has no law that is known, or one of Keras 2 has a state already."""
     try:
-        return [_read_law(one) for one in optimizers]
+        return [_find_law(one) for one in optimizers]
     except NoTwin:
         return []
 
 
-def _read_law(optimizer: Any) -> Optimizer:
+def _find_law(optimizer: Any) -> Optimizer:
     """The law of an optimizer. Raises: NoTwin."""
     if keras_2.is_optimizer(optimizer) and any(
         variable.shape.rank for variable in keras_2.unwrap_optimizer(optimizer).variables
@@ -66,7 +66,7 @@ def _read_law(optimizer: Any) -> Optimizer:
     return law
 
 
-def _observe_step(keras_objects: Sequence[Any], optimizers: Sequence[Any], data: Data) -> list[Observed] | None:
+def _record_handed(keras_objects: Sequence[Any], optimizers: Sequence[Any], data: Data) -> list[Observed] | None:
     """The gradients that a training step hands to its optimizers, none of which acts, and the numbers that it returns.
 
     None where the step raises, or moves a trained variable by itself.

@@ -49,13 +49,13 @@ def find_kind(value: Any) -> Kind | None:
 
 
 def steps_to_undo(
-    *values: Any, reach: Reach = ATTRIBUTES, find_kind: Callable[[Any], Kind | None] = find_kind
+    *values: Any, reach: Reach = ATTRIBUTES, kind_of: Callable[[Any], Kind | None] = find_kind
 ) -> Iterator[Step]:
     """The steps that put values back which change in place, and what is in them."""
 
     def inside(value: Any) -> Collection[Any] | None:
-        plain = _unwrap(value)
-        kind = find_kind(plain)
+        plain = _unwrap_container(value)
+        kind = kind_of(plain)
         if kind is None:
             return None
         parts = kind.inside(plain)
@@ -63,13 +63,13 @@ def steps_to_undo(
 
     values = tuple(value for value in values if type(value) not in ATOMS)
     for value in walk_everything(values, inside, levels=reach.levels):
-        plain = _unwrap(value)
-        kind = find_kind(plain)
+        plain = _unwrap_container(value)
+        kind = kind_of(plain)
         if kind is not None and not (isinstance(plain, np.ndarray) and plain.nbytes > reach.array):
             yield from kind.steps(plain)
 
 
-def _unwrap(value: Any) -> Any:
+def _unwrap_container(value: Any) -> Any:
     """A container without what TensorFlow wraps those in that it tracks."""
     return getattr(value, "__wrapped__", value) if isinstance(value, (dict, list, tuple)) else value
 

@@ -134,7 +134,7 @@ class Target(pytest.Collector):
             invocation, folder = self._make_invocation(variables), self.config.stash.get(FOLDER, "")
             check = partial(self._check_now, invocation)
             if variables == "*" and can_share(folder):  # else others have no tests of the same
-                self._found[variables] = SharedChecks(Path(folder)).once(invocation.replay(), check)
+                self._found[variables] = SharedChecks(Path(folder)).check_once(invocation.replay(), check)
             else:
                 self._found[variables] = check()
         found = self._found[variables]

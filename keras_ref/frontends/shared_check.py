@@ -49,7 +49,7 @@ class SharedChecks:
 
     folder: Path
 
-    def once(self, what: str, check: Callable[[Executor], Result]) -> Result:
+    def check_once(self, what: str, check: Callable[[Executor], Result]) -> Result:
         """The result of a check, which one of the processes makes that ask for it and have the same software.
 
         what    names the check
@@ -136,7 +136,7 @@ class Helpers(Executor):
                 self.connected.append(connection)
                 self._begin(self._hand_on, connection)
 
-    def _taken(self) -> Iterator[_Task]:
+    def _take_tasks(self) -> Iterator[_Task]:
         """The tasks that a thread takes, until the executor is shut down."""
         while (task := self._tasks.get()) is not None:
             yield task
@@ -145,7 +145,7 @@ class Helpers(Executor):
     def _hand_on(self, connection: Connection) -> None:
         """Have a process do one task after another, as long as it answers."""
         with connection:
-            for task in self._taken():
+            for task in self._take_tasks():
                 if not task.future.set_running_or_notify_cancel():
                     continue
                 try:
@@ -162,7 +162,7 @@ class Helpers(Executor):
 
     def _compute_here(self) -> None:
         """Do tasks in this process, beside those that help."""
-        for task in self._taken():
+        for task in self._take_tasks():
             if task.future.set_running_or_notify_cancel():
                 try:
                     task.future.set_result(task.function(*task.arguments))

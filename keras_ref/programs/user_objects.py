@@ -25,7 +25,7 @@ def left_as_they_are(*objects: Any) -> Iterator[None]:
     The random state of PyTorch too, if it is loaded.
     """
     with ExitStack() as stack:
-        for step in [*steps_to_undo(*objects, reach=REACH, find_kind=_find_kind)]:
+        for step in [*steps_to_undo(*objects, reach=REACH, kind_of=_find_kind)]:
             stack.callback(step)
         if (torch := sys.modules.get("torch")) is not None:
             stack.callback(torch.random.set_rng_state, torch.random.get_rng_state())

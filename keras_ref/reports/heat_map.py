@@ -12,7 +12,7 @@ from scratch.arrays import Array
 WINDOW = 24
 
 
-def _place_window(worst: int, shape: tuple[int, ...]) -> tuple[slice, slice, tuple[int, int]]:
+def _find_window(worst: int, shape: tuple[int, ...]) -> tuple[slice, slice, tuple[int, int]]:
     """Rows and columns of the window around a flat index, and its own row and column."""
     width = shape[-1] if shape else 1
     row, column = divmod(worst, width)
@@ -49,7 +49,7 @@ class ErrorWindow:
 
         `entries` are the flat indices that were compared; `numeric` and `autodiff` hold a value for each of them.
         """
-        tall, wide, worst_at = _place_window(worst, shape)
+        tall, wide, worst_at = _find_window(worst, shape)
         grids = np.full((2, tall.stop - tall.start, wide.stop - wide.start), np.nan)
         rows, columns = np.divmod(np.asarray(entries), shape[-1] if shape else 1)
         inside = (tall.start <= rows) & (rows < tall.stop) & (wide.start <= columns) & (columns < wide.stop)
@@ -59,7 +59,7 @@ class ErrorWindow:
     @classmethod
     def of_all(cls, worst: int, *, numeric: Array, autodiff: Array) -> ErrorWindow:
         """The same where all entries were compared: both are the whole variable."""
-        tall, wide, worst_at = _place_window(worst, numeric.shape)
+        tall, wide, worst_at = _find_window(worst, numeric.shape)
         width = numeric.shape[-1] if numeric.shape else 1
         first, second = (np.array(one.reshape(-1, width)[tall, wide]) for one in (numeric, autodiff))
         return cls(first, second, tall.start, wide.start, worst_at, numeric.size)
