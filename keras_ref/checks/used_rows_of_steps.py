@@ -41,7 +41,7 @@ def leave_unused_rows_of_steps_out(
     if not laws:
         return nullcontext((data, lambda report: report))
     observe = partial(_record_handed, keras_objects, optimizers)
-    return leaving_rows_out((*keras_objects, *optimizers), data, observe, laws=laws, seed=seed)
+    return leave_rows_out((*keras_objects, *optimizers), data, observe, laws=laws, seed=seed)
 
 
 def _list_laws(optimizers: Sequence[Any]) -> list[Optimizer]:
