@@ -151,17 +151,19 @@ def _run(
     out = console()
     with show_progress(out) as bar:
         found = run.run(ticking(bar, f"{run.a} and {run.b}"))
-    print_comparison(out, found)
-    if json:
-        write("--json", json, json_text({**written_by("compare"), **found.to_dict(), "run": run.to_dict()}) + "\n")
-    if html:
-        from keras_ref.reports.comparison import comparison_html
+    try:
+        if json:
+            write("--json", json, json_text({**written_by("compare"), **found.to_dict(), "run": run.to_dict()}) + "\n")
+        if html:
+            from keras_ref.reports.comparison import comparison_html
 
-        write("--html", html, comparison_html(found))
-    if junit:
-        from keras_ref.reports.junit import junit_xml, suite_of_comparison
+            write("--html", html, comparison_html(found))
+        if junit:
+            from keras_ref.reports.junit import junit_xml, suite_of_comparison
 
-        write("--junit", junit, junit_xml("compare", [suite_of_comparison(found)]))
+            write("--junit", junit, junit_xml("compare", [suite_of_comparison(found)]))
+    finally:  # whether a file could be written or not; and last, for nobody may read this
+        print_comparison(out, found)
     return found
 
 

@@ -17,7 +17,7 @@ import sys
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any
+from typing import Any, TextIO
 
 import typer
 
@@ -33,11 +33,27 @@ def status_of(command: Callable[..., Any]) -> int:
 
     An error that a user can mend is one line on stderr.
     """
+    _open_closed_streams()
     if isinstance(sys.stdout, io.TextIOWrapper):  # a name that the terminal's encoding lacks is shown as an escape
         sys.stdout.reconfigure(errors="backslashreplace")
     status = _run(command)
-    _let_go_of_stdout()
+    for stream in (sys.stdout, sys.stderr):
+        _let_go_of(stream)
     return status
+
+
+def _open_closed_streams() -> None:
+    """Put the null device where a standard stream is closed.
+
+    The next file that is opened would have the stream's number, and what C++ code logs would be written into it.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # which takes the lowest number that is free
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123 (for as long as the process lives)
 
 
 def _run(command: Callable[..., Any]) -> int:
@@ -81,7 +97,8 @@ def _failed_otherwise(error: Exception) -> int:
 
 def complain_of_own(error: Exception) -> int:
     """Print an error of gradtwin's own with its trace, and the request to report it. Returns its exit status."""
-    traceback.print_exception(error)
+    with suppress(OSError):
+        traceback.print_exception(error)
     return _failed(
         INTERNAL,
         f"This is an error of gradtwin's own. Received: {type(error).__name__}: {short(error)} Please report it with "
@@ -117,13 +134,13 @@ def _fault_of_stdout(error: Exception) -> str:
     return str(error.strerror) if error.filename is None and error.errno in (errno.ENOSPC, errno.EBADF) else ""
 
 
-def _let_go_of_stdout() -> None:
+def _let_go_of(stream: TextIO | None) -> None:
     """Keep the interpreter from failing, with a status of its own, at what could not be printed."""
     try:
-        if sys.stdout is not None:
-            sys.stdout.flush()
+        if stream is not None:
+            stream.flush()
     except OSError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def complain(sentence: Exception | str) -> None:
