@@ -28,6 +28,14 @@ from keras_ref.reports.escaping import printable
 FINDING, COULD_NOT, INTERNAL, INTERRUPTED, BROKEN_PIPE = 1, 2, 3, 130, 141
 
 
+class WatchedEnded(Exception):
+    """The process that did the work has ended with a status, and has said why."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__(status)
+        self.exit_code = status
+
+
 def status_of(command: Callable[..., Any]) -> int:
     """Run a Typer application. Returns the exit status of the process, all output flushed.
 
@@ -62,10 +70,10 @@ def _run(command: Callable[..., Any]) -> int:
     try:
         _require_stdout()
         quiet_tensorflow()
-        status = command(prog_name="gradtwin", standalone_mode=False) or 0
+        status = _called(command)
         sys.stdout.flush()
-    except typer.Exit as exit_:
-        return _flushed(exit_.exit_code)
+    except (typer.Exit, WatchedEnded) as ended:
+        return _flushed(ended.exit_code)
     except (CouldNotRun, BadInput) as error:
         return _failed(COULD_NOT, error)
     except (KeyboardInterrupt, typer.Abort):
@@ -74,7 +82,15 @@ def _run(command: Callable[..., Any]) -> int:
         return BROKEN_PIPE
     except Exception as error:  # noqa: BLE001 (each has its own exit status)
         return _failed_otherwise(error)
-    return int(status)
+    return status
+
+
+def _called(command: Callable[..., Any]) -> int:
+    """The exit status that a Typer application returns. Raises: KeyboardInterrupt, of which Typer makes a status."""
+    status = int(command(prog_name="gradtwin", standalone_mode=False) or 0)
+    if status == INTERRUPTED:
+        raise KeyboardInterrupt
+    return status
 
 
 def _failed_otherwise(error: Exception) -> int:

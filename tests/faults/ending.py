@@ -23,6 +23,8 @@ from pathlib import Path
 
 #: seconds after which a copy is killed
 PATIENCE = 20.0
+#: the call from which on a command is one: before it, main() calls what runs it
+FIRST = 5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,15 +101,15 @@ def redirect(number, kind, file):
         os.dup2(TERMINAL[1], number)
     else:
         os.dup2(file.fileno(), number)
-    lines = -1 if number == 1 else 1
-    return open(number, "w", encoding="utf-8", errors="backslashreplace", buffering=lines)  # noqa: PTH123 (a number)
+    options = {"encoding": "utf-8", "errors": "backslashreplace", "buffering": -1 if number == 1 else 1}
+    return open(number, "w", closefd=False, **options)
 
 
 def after_calls(part, act, counted):
     """Count calls of gradtwin's functions, in all processes of a command; act after a part of `counted`."""
     folder = str(Path(sys.modules["keras_ref"].__file__).parent)
     main, calls = os.getpid(), 0
-    when = None if counted is None else max(1, round(part * counted))
+    when = None if counted is None else max(FIRST, round(part * counted))
 
     def count(frame, event, _):
         nonlocal calls
@@ -138,7 +140,7 @@ def become(trial, streams, counted):
     if trial.limit:
         error = errno.ENOSPC if trial.out == "full" else errno.EPIPE
         os.dup2(streams[0].fileno(), 1)
-        sys.stdout = io.TextIOWrapper(Ending(limit=trial.limit, error=error), encoding="utf-8", write_through=True)
+        sys.stdout = io.TextIOWrapper(io.BufferedWriter(Ending(limit=trial.limit, error=error)), encoding="utf-8")
     sys.argv = ["gradtwin", *trial.arguments]
     return after_calls(trial.at, trial.act, counted) if trial.act else None
 

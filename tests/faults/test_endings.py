@@ -35,7 +35,6 @@ VERBS = {
     "a refusal": Verb(("check", "m:raises"), 2),
     "updates": Verb(("updates", "m:right", *THREE), files=FILES),
     "locate": Verb(("locate", "m:right", *THREE), files=FILES),
-    "replay": Verb(("replay", "recorded.json", *THREE), files=FILES),
     "compare": Verb(("compare", "a", "b", *THREE), files=FILES),
     "minimise": Verb(("minimise", "m:right", "--script", "s.txt"), 1, ("s.txt",)),
     "findings": Verb(("findings", "--json", "r.json", "--html", "r.html"), files=("r.html", "r.json")),
@@ -133,7 +132,6 @@ def test_outputs_of_any_kind(tried, verbs, record_property):
         for name in verbs
         for out in STREAMS
         for err in STREAMS
-        if name != "replay"
     }
     record_property("tries", len(trials))
     assert all_wrong(trials, tried(trials), wrong_outputs) == {}
@@ -147,7 +145,6 @@ def test_an_output_that_ends_in_the_middle(tried, verbs, record_property):
         for name in verbs
         for out in ("full", "gone")
         for limit in (1, 7)
-        if name != "replay"
     }
     record_property("tries", len(trials))
     assert all_wrong(trials, tried(trials), wrong_outputs) == {}
@@ -179,7 +176,6 @@ def acting(verbs, act, parts, **options):
         (name, act, part): Trial(arguments=VERBS[name].arguments, act=act, at=part, **options)
         for name in verbs
         for part in parts
-        if name != "replay"
     }
 
 
@@ -210,7 +206,6 @@ def test_no_color_in_any_verb(tried, verbs, record_property):
     plain = {
         (name, "NO_COLOR"): Trial(arguments=VERBS[name].arguments, out="tty", environment=(("NO_COLOR", "1"),))
         for name in verbs
-        if name != "replay"
     }
     record_property("tries", len(plain))
     colored = {("a finding", ""): Trial(arguments=VERBS["a finding"].arguments, out="tty")}
