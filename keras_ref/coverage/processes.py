@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -69,22 +71,35 @@ def run_in_turn(
             stderr=subprocess.DEVNULL,
             text=True,
             env={**os.environ, **(environment or {})},
+            process_group=0,
         ) as process:
-            for line in _read_lines(process, patience):
-                if line.startswith("{"):
-                    result = json.loads(line)
-                    left.remove(result["name"])
-                    yield Answer(result["name"], result)
+            try:
+                for line in _read_lines(process, patience):
+                    if line.startswith("{"):
+                        result = json.loads(line)
+                        left.remove(result["name"])
+                        yield Answer(result["name"], result)
+            except BaseException:  # Ctrl-C does not reach the group
+                kill_group(process)
+                raise
+            process.wait()
+            kill_group(process)
         status = process.returncode
         if left:
             ended = f"killed the process (signal {-status})" if status < 0 else f"ended the process (status {status})"
             yield Answer(left.pop(0), None, ended)
 
 
+def kill_group(process: subprocess.Popen[Any]) -> None:
+    """Kill a process that was started with a group of its own, and all that it has left in the group."""
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)
+
+
 def _read_lines(process: subprocess.Popen[str], patience: float) -> Iterator[str]:
     """The lines that a process writes; after `patience` seconds without one it is killed."""
     while process.stdout is not None:
-        watch = threading.Timer(patience, process.kill)
+        watch = threading.Timer(patience, kill_group, [process])
         watch.start()
         try:
             line = process.stdout.readline()

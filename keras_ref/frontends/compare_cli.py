@@ -161,21 +161,23 @@ def _run(
     out = make_console()
     with show_progress(out) as bar:
         found = run.run(make_ticker(bar, f"{run.a} and {run.b}"))
-    print_comparison(out, found)
-    if json:
-        write(
-            "--json",
-            json,
-            write_json_text({**describe_writer("compare"), **found.to_dict(), "run": run.to_dict()}) + "\n",
-        )
-    if html:
-        from keras_ref.reports.comparison import write_comparison_html
+    try:
+        if json:
+            write(
+                "--json",
+                json,
+                write_json_text({**describe_writer("compare"), **found.to_dict(), "run": run.to_dict()}) + "\n",
+            )
+        if html:
+            from keras_ref.reports.comparison import write_comparison_html
 
-        write("--html", html, write_comparison_html(found))
-    if junit:
-        from keras_ref.reports.junit import build_comparison_suite, write_junit
+            write("--html", html, write_comparison_html(found))
+        if junit:
+            from keras_ref.reports.junit import build_comparison_suite, write_junit
 
-        write("--junit", junit, write_junit("compare", [build_comparison_suite(found)]))
+            write("--junit", junit, write_junit("compare", [build_comparison_suite(found)]))
+    finally:  # whether a file could be written or not; and last, for nobody may read this
+        print_comparison(out, found)
     return found
 
 

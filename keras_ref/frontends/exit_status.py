@@ -17,7 +17,7 @@ import sys
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any
+from typing import Any, TextIO
 
 import typer
 
@@ -28,16 +28,40 @@ from keras_ref.reports.escaping import make_printable
 FINDING, COULD_NOT, INTERNAL, INTERRUPTED, BROKEN_PIPE = 1, 2, 3, 130, 141
 
 
+class WatchedEnded(Exception):
+    """The process that did the work has ended with a status, and has said why."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__(status)
+        self.exit_code = status
+
+
 def run_application(command: Callable[..., Any]) -> int:
     """Run a Typer application. Returns the exit status of the process, all output flushed.
 
     An error that a user can mend is one line on stderr.
     """
+    _open_closed_streams()
     if isinstance(sys.stdout, io.TextIOWrapper):  # a name that the terminal's encoding lacks is shown as an escape
         sys.stdout.reconfigure(errors="backslashreplace")
     status = _run(command)
-    _let_go_of_stdout()
+    for stream in (sys.stdout, sys.stderr):
+        _let_go_of(stream)
     return status
+
+
+def _open_closed_streams() -> None:
+    """Put the null device where a standard stream is closed.
+
+    The next file that is opened would have the stream's number, and what C++ code logs would be written into it.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # which takes the lowest number that is free
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123 (for as long as the process lives)
 
 
 def _run(command: Callable[..., Any]) -> int:
@@ -46,10 +70,10 @@ def _run(command: Callable[..., Any]) -> int:
     try:
         _require_stdout()
         quiet_tensorflow()
-        status = command(prog_name="gradtwin", standalone_mode=False) or 0
+        status = _call_application(command)
         sys.stdout.flush()
-    except typer.Exit as exit_:
-        return _flush(exit_.exit_code)
+    except (typer.Exit, WatchedEnded) as ended:
+        return _flush(ended.exit_code)
     except (CouldNotRun, BadInput) as error:
         return _report_failure(COULD_NOT, error)
     except (KeyboardInterrupt, typer.Abort):
@@ -58,7 +82,15 @@ def _run(command: Callable[..., Any]) -> int:
         return BROKEN_PIPE
     except Exception as error:  # noqa: BLE001 (each has its own exit status)
         return _report_unexpected(error)
-    return int(status)
+    return status
+
+
+def _call_application(command: Callable[..., Any]) -> int:
+    """The exit status that a Typer application returns. Raises: KeyboardInterrupt, of which Typer makes a status."""
+    status = int(command(prog_name="gradtwin", standalone_mode=False) or 0)
+    if status == INTERRUPTED:
+        raise KeyboardInterrupt
+    return status
 
 
 def _report_unexpected(error: Exception) -> int:
@@ -83,7 +115,8 @@ def _report_unexpected(error: Exception) -> int:
 
 def complain_of_own(error: Exception) -> int:
     """Print an error of gradtwin's own with its trace, and the request to report it. Returns its exit status."""
-    traceback.print_exception(error)
+    with suppress(OSError):
+        traceback.print_exception(error)
     return _report_failure(
         INTERNAL,
         f"This is an error of gradtwin's own. Received: {type(error).__name__}: {shorten_error(error)} Please report "
@@ -119,13 +152,14 @@ def _explain_stdout_fault(error: Exception) -> str:
     return str(error.strerror) if error.filename is None and error.errno in (errno.ENOSPC, errno.EBADF) else ""
 
 
-def _let_go_of_stdout() -> None:
+def _let_go_of(stream: TextIO | None) -> None:
     """Keep the interpreter from failing, with a status of its own, at what could not be printed."""
+    if stream is None:
+        return
     try:
-        if sys.stdout is not None:
-            sys.stdout.flush()
+        stream.flush()
     except OSError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def complain(sentence: Exception | str) -> None:

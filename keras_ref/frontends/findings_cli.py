@@ -48,24 +48,34 @@ def findings(
         for finding in chosen:
             _say(finding.script if script else f"{finding.id}  {finding.kind}: {finding.what}")
         return
-    from keras_ref.campaign.page import build_ledger_page, draft_report
+    from keras_ref.campaign.page import draft_report
     from keras_ref.campaign.standing import describe_installed
 
     found = _run(chosen)
-    for standing in found:
-        _say(draft_report(standing) if report else f"{standing.state:15}  {standing.finding.id}")
     wrong = [standing.finding.id for standing in found if standing.contradicts]
-    for name in wrong:
-        _say(f"{name} is still there, though the ledger calls it corrected in what is installed.")
-    counts = ", ".join(f"{count} {state}" for state, count in Counter(s.state for s in found).items())
-    _say(f"{describe_installed()}: {len(found)} findings: {counts}.")
+    try:
+        _write(found, wrong, json=json, html=html)
+    finally:  # whether a file could be written or not; and last, for nobody may read this
+        for standing in found:
+            _say(draft_report(standing) if report else f"{standing.state:15}  {standing.finding.id}")
+        for name in wrong:
+            _say(f"{name} is still there, though the ledger calls it corrected in what is installed.")
+        counts = ", ".join(f"{count} {state}" for state, count in Counter(s.state for s in found).items())
+        _say(f"{describe_installed()}: {len(found)} findings: {counts}.")
+    raise typer.Exit(1 if wrong else 0)
+
+
+def _write(found: list[Standing], wrong: list[str], *, json: str, html: str) -> None:
+    """Write the files that were asked for. Raises: CouldNotRun."""
+    from keras_ref.campaign.page import build_ledger_page
+    from keras_ref.campaign.standing import describe_installed
+
     rows = [{**s.finding.to_dict(), "state": s.state, "said": s.said} for s in found]
     if json:
         written = {"subject": "findings", "ok": not wrong, "versions": describe_installed(), "findings": rows}
         write("--json", json, write_json_text({**describe_writer("findings"), **written}) + "\n")
     if html:
         write("--html", html, build_ledger_page(found, describe_installed()))
-    raise typer.Exit(1 if wrong else 0)
 
 
 def _choose(ids: list[str]) -> tuple[Finding, ...]:

@@ -79,15 +79,17 @@ def homework(
                 grades.append(grade(path, find_exercise(path, exercise), seed=seed, time_limit=time_limit))
             except CouldNotRun as error:
                 grades.append(Grade(path, exercise, refused=str(error)))
-    if listed == paths and len(listed) == 1:
-        print_grade(out, grades[0], show=show)
-    else:
-        print_table(out, grades)
-    if json:
-        graded = {"ok": all(one.ok for one in grades), "submissions": [one.to_dict() for one in grades]}
-        write("--json", json, write_json_text({**describe_writer("homework"), **graded}) + "\n")
-    if junit_path:
-        write("--junit", junit_path, write_junit(grades))
+    try:
+        if json:
+            graded = {"ok": all(one.ok for one in grades), "submissions": [one.to_dict() for one in grades]}
+            write("--json", json, write_json_text({**describe_writer("homework"), **graded}) + "\n")
+        if junit_path:
+            write("--junit", junit_path, write_junit(grades))
+    finally:  # whether a file could be written or not; and last, for nobody may read this
+        if listed == paths and len(listed) == 1:
+            print_grade(out, grades[0], show=show)
+        else:
+            print_table(out, grades)
     raise typer.Exit(2 if any(one.refused for one in grades) else 0 if all(one.ok for one in grades) else 1)
 
 

@@ -66,7 +66,7 @@ def read_isolated_names(invocation: Invocation, target: str) -> list[str] | Repo
 
 def run_limited(command: list[str], limits: Limits) -> End:
     """Run a command under keras_ref/frontends/supervise.py, which leaves nothing of it behind, and with this process
-    ends it. Raises: RuntimeError where the supervisor says nothing.
+    ends it. A command that ends its supervisor was stopped.
     """
     with subprocess.Popen(
         [sys.executable, supervise.__file__, json.dumps(vars(limits)), *command],
@@ -83,7 +83,8 @@ def run_limited(command: list[str], limits: Limits) -> End:
             if process.stdin is not None:
                 process.stdin.close()
     if not said:
-        raise RuntimeError(f"The supervisor ended with status {process.returncode}")
+        how = f"stopped, for the process that supervises it {describe_end(process.returncode)}"
+        return End(status=process.returncode, limit=how.replace("killed", "was killed"), stderr="")
     return End(**json.loads(said))
 
 
@@ -93,11 +94,16 @@ def end_running() -> None:
         process.terminate()
 
 
+def default_memory() -> int:
+    """Bytes of memory that a target may take where no limit is given; 0 for any."""
+    return int(SHARE * memory_of_machine())
+
+
 def choose_limits(invocation: Invocation) -> Limits:
     """The limits that a command gives its isolated targets."""
     return Limits(
         seconds=parse_time_limit(invocation.value("time-limit")),
-        bytes=parse_memory_limit(invocation.value("memory-limit")) or int(SHARE * memory_of_machine()),
+        bytes=parse_memory_limit(invocation.value("memory-limit")) or default_memory(),
         output=OUTPUT,
     )
 

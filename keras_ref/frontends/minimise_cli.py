@@ -89,7 +89,7 @@ def run_isolated(target: str, script: str) -> int:
 
     Raises: CouldNotRun where the process ends otherwise than by itself, or with the sentence that it wrote.
     """
-    from keras_ref.frontends.isolation import raise_refusal, run_limited
+    from keras_ref.frontends.isolation import OUTPUT, default_memory, raise_refusal, run_limited
     from keras_ref.frontends.supervise import Limits, describe_end
     from keras_ref.own_modules import own_command
 
@@ -97,7 +97,7 @@ def run_isolated(target: str, script: str) -> int:
         file = Path(folder, "script.py")
         given = [word for word in sys.argv[1:] if word != "--isolate"]
         command = own_command("keras_ref", *given, "--script", str(file))
-        end = run_limited(command, Limits(seconds=ISOLATED, bytes=0, output=2**26))
+        end = run_limited(command, Limits(seconds=ISOLATED, bytes=default_memory(), output=OUTPUT))
         found = file.read_text(encoding="utf-8") if file.exists() else ""
     raise_refusal(end)
     if end.limit or end.status not in (0, FINDING):
@@ -105,9 +105,11 @@ def run_isolated(target: str, script: str) -> int:
             f"A target must leave the process running to be made small. Received: {target}, whose process "
             f"was {end.limit or describe_end(end.status)}. Take layers out by hand, with gradtwin check --isolate."
         )
-    say(found.rstrip("\n") or f"{target}: nothing fails, or not twice in the same way.")
-    if script and found:
-        write("--script", script, found)
+    try:
+        if script and found:
+            write("--script", script, found)
+    finally:  # whether a file could be written or not; and last, for nobody may read this
+        say(found.rstrip("\n") or f"{target}: nothing fails, or not twice in the same way.")
     return end.status
 
 
@@ -292,16 +294,18 @@ def with_progress(label: str, work: Callable[[Any], Minimised]) -> Minimised:
 
 
 def show_script(found: Minimised, path: str = "") -> None:
-    """Print a script, and write it."""
-    say(found.script.rstrip("\n"))
-    for note in found.notes:
-        say(f"# {note}")
-    say(
-        f"# {found.lines} lines, the same finding as of the whole ({found.finding}); {found.tried} candidates in "
-        f"{found.seconds:.0f} s"
-    )
-    if path:
-        write("--script", path, found.script)
+    """Write a script, and print it."""
+    try:
+        if path:
+            write("--script", path, found.script)
+    finally:  # whether a file could be written or not; and last, for nobody may read this
+        say(found.script.rstrip("\n"))
+        for note in found.notes:
+            say(f"# {note}")
+        say(
+            f"# {found.lines} lines, the same finding as of the whole ({found.finding}); {found.tried} candidates in "
+            f"{found.seconds:.0f} s"
+        )
 
 
 def say(text: str) -> None:

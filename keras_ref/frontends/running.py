@@ -14,7 +14,7 @@ import typer
 from rich.console import Console
 
 from keras_ref.errors import BadInput, CouldNotRun, NobodyReads, shorten_error
-from keras_ref.frontends.exit_status import COULD_NOT, FINDING, complain, complain_of_own
+from keras_ref.frontends.exit_status import COULD_NOT, FINDING, WatchedEnded, complain, complain_of_own
 from keras_ref.frontends.invocation import Invocation, make_document
 from keras_ref.frontends.isolation import end_running, run_isolated
 from keras_ref.frontends.minimise_cli import show_minimised
@@ -121,14 +121,14 @@ def run_command(
 def _run_targets(invocation: Invocation, journal: Journal, out: Printer) -> Findings:
     """Run a command for each of its targets, watched unless each has a process of its own, and print the reports.
 
-    Raises: typer.Exit with the exit status in the process that watches.
+    Raises: WatchedEnded in the process that watches.
     """
     if len(set(invocation.targets)) > 1 and (invocation.value("workers") or invocation.value("cluster")):
         return _run_at_once(invocation, out)
     if not invocation.value("isolate"):
         status = watch(journal) if can_watch() else None
         if status is not None:
-            raise typer.Exit(status)
+            raise WatchedEnded(status)
         start_tensorflow()
     before, found = journal.read(), Findings()
     for target in dict.fromkeys(invocation.targets):

@@ -17,6 +17,7 @@ from __future__ import annotations
 import ctypes
 import json
 import os
+import re
 import selectors
 import signal
 import subprocess
@@ -32,8 +33,10 @@ WATCHED = "GRADTWIN_WATCHED"
 INTERVAL = 0.1
 #: bytes of the last output that are kept
 KEPT = 2**16
-#: prctl(2): orphaned descendants become children of this process
-PR_SET_CHILD_SUBREAPER = 36
+#: the lines of /proc/PID/status on memory that is no file's
+RESIDENT = re.compile(r"^(RssAnon|RssShmem):\s+(\d+) kB$", re.MULTILINE)
+#: prctl(2): orphaned descendants become children of this process; the signal that a process gets when its parent ends
+PR_SET_CHILD_SUBREAPER, PR_SET_PDEATHSIG = 36, 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +61,12 @@ def supervise(limits: Limits, command: list[str]) -> End:
     """Run a command to its end, or to that of its limits; kill whatever is left of it."""
     _adopt_orphans()
     with subprocess.Popen(
-        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+        preexec_fn=_end_with_parent,  # noqa: PLW1509 (this process has one thread)
     ) as process:
         try:
             limit, stderr = _watch(process, limits)
@@ -136,6 +144,12 @@ def _adopt_orphans() -> None:
         ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
+def _end_with_parent() -> None:
+    """Let this process be killed when its parent is (Linux)."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+
+
 def find_descendants() -> list[int]:
     """All processes below this one; without /proc, none."""
     children: dict[int, list[int]] = {}
@@ -153,13 +167,17 @@ def find_descendants() -> list[int]:
 
 
 def measure_memory(process: int) -> int:
-    """Bytes of memory that a process and the descendants of this one have for themselves; 0 where nothing says so."""
-    total = 0
+    """Bytes of memory that a process and the descendants of this one have for themselves; 0 where nothing says so.
+
+    Shared memory counts: several processes that have the same have it once, which the kernel says only of the largest.
+    """
+    anonymous = shared = 0
     for one in {process, *find_descendants()}:
-        with suppress(OSError, ValueError, IndexError):
-            resident, shared = map(int, Path(f"/proc/{one}/statm").read_text().split()[1:3])
-            total += (resident - shared) * os.sysconf("SC_PAGE_SIZE")
-    return total
+        with suppress(OSError, ValueError):
+            found = dict(RESIDENT.findall(Path(f"/proc/{one}/status").read_text()))
+            anonymous += int(found.get("RssAnon", 0)) * 1024
+            shared = max(shared, int(found.get("RssShmem", 0)) * 1024)
+    return anonymous + shared
 
 
 def kill_tree(group: int) -> None:

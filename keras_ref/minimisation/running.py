@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from keras.src.backend.common import global_state
 
+from keras_ref.coverage.processes import kill_group
 from keras_ref.evaluation.float64 import POLICY, restore_process_state
 
 #: the name of the text where its source is asked for
@@ -63,11 +64,20 @@ def exit_status_of(text: str, *, seconds: float, onednn: bool = True) -> int | N
     environment = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "KERAS_BACKEND")}
     environment["TF_ENABLE_ONEDNN_OPTS"] = "1" if onednn else "0"
     environment["TF_CPP_MIN_LOG_LEVEL"] = "3"
-    with _file(text) as file:
+    with (
+        _file(text) as file,
+        subprocess.Popen(  # noqa: S603 (this interpreter, with a text that is made here)
+            [sys.executable, str(file)],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,  # a pipe would be waited for as long as a child of the script has it
+            stderr=subprocess.DEVNULL,
+            env=environment,
+            process_group=0,
+        ) as process,
+    ):
         try:
-            ended = subprocess.run(  # noqa: S603 (this interpreter, with a text that is made here)
-                [sys.executable, str(file)], capture_output=True, env=environment, timeout=seconds, check=False
-            )
+            return process.wait(seconds)
         except subprocess.TimeoutExpired:
             return None
-    return ended.returncode
+        finally:
+            kill_group(process)

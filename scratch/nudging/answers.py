@@ -2,9 +2,10 @@
 
 A worker of somebody else's executor may be broken in any way: memory that lies, old code, a queue that mixes up its
 results. An answer is taken only where it says what it was asked, has the shape and the dtype that were
-asked for, and has, bit for bit, some losses that the caller has computed itself and which it has put between the
-others. So a machine that rounds otherwise than this one is not taken either, and who computes a block changes no bit of
-a result. An answer that is wrong elsewhere alone is not found: for that every loss would have to be computed twice.
+asked for, has the checksum that its losses had when they were computed, and has, bit for bit, some losses that the
+caller has computed itself and which it has put between the others. So a machine that rounds otherwise than this one is
+not taken either, and who computes a block changes no bit of a result. A worker that computes finite losses wrongly
+elsewhere alone is not found: for that every loss would have to be computed twice.
 """
 
 from __future__ import annotations
@@ -37,11 +38,15 @@ class OtherSoftware(ValueError):
 
 @dataclass(frozen=True)
 class Answer:
-    """Losses, the digest of what was asked, and the software that they were computed with."""
+    """Losses, the digest of what was asked, the software that they were computed with, and their own digest.
+
+    checksum   made where they were computed: what changes them on their way does not change it
+    """
 
     asked: str
     losses: Array
     software: Mapping[str, str]
+    checksum: str
 
 
 @dataclass(frozen=True)
@@ -57,7 +62,7 @@ class Answering:
         known = self.job(entries[places], offsets[places])
         asked = self.job(np.delete(entries, places), np.delete(offsets, places))
         losses = np.insert(asked, places - np.arange(len(places)), known)
-        return Answer(hash_nudges(entries, offsets), losses, list_software())
+        return Answer(hash_nudges(entries, offsets), losses, list_software(), hash_nudges(losses))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,13 +109,17 @@ class Question:
         require_same_software(answer.software)
         losses = answer.losses
         if (
-            not isinstance(losses, np.ndarray)
+            type(losses) is not np.ndarray  # a masked one says of what it masks that it is right
             or losses.shape != self.entries.shape
             or losses.dtype != self.known.losses.dtype
         ):
             raise WrongAnswer(f"it has {_describe(losses)} for {_describe(self.offsets)}")
+        if answer.checksum != hash_nudges(losses):
+            raise WrongAnswer("its losses are not those that were computed")
         if not _has_same_bits(losses[self.places], self.known.losses):
             raise WrongAnswer("its losses are not, bit for bit, those that are known")
+        if np.isfinite(self.known.losses).all() and not np.isfinite(losses).all():
+            raise WrongAnswer("it has losses that are not finite, which only this process may find")
         return np.delete(losses, self.places)
 
 
@@ -140,9 +149,9 @@ def require_same_software(theirs: Mapping[str, str], worker: str = "a worker") -
             )
 
 
-def hash_nudges(entries: Array, offsets: Array) -> str:
-    """A digest of the nudges of a block."""
-    parts = (np.ascontiguousarray(array) for array in (entries, offsets))
+def hash_nudges(*arrays: Array) -> str:
+    """A digest of arrays: the nudges of a block, or its losses."""
+    parts = map(np.ascontiguousarray, arrays)
     return hashlib.sha256(b"".join(str(part.dtype).encode() + part.tobytes() for part in parts)).hexdigest()
 
 
@@ -154,4 +163,5 @@ def _describe(losses: object) -> str:
 
 def _has_same_bits(found: Array, known: Array) -> bool:
     """Whether losses are those that are known. NaN has many bit patterns, and is where it is known."""
-    return bool(((found == known) | (np.isnan(found) & np.isnan(known))).all())
+    unknown = np.isnan(found) & np.isnan(known)
+    return np.where(unknown, 0, found).tobytes() == np.where(unknown, 0, known).tobytes()

@@ -187,7 +187,7 @@ def _collect(sent: _Sent, *, wanted: list[int], results: list[Any], done: Callab
 def _has_arrived(sent: _Sent, i: int, future: Any, results: list[Any]) -> bool:
     """Fill in the result of block i, if the worker's answer is one."""
     try:
-        results[i] = sent.accept(i, future.result(0))
+        results[i] = sent.accept(i, _answer_of(sent, future))
     except OtherSoftware:
         raise
     except WrongAnswer as wrong:
@@ -198,6 +198,16 @@ def _has_arrived(sent: _Sent, i: int, future: Any, results: list[Any]) -> bool:
     else:
         return True
     return False
+
+
+def _answer_of(sent: _Sent, future: Any) -> Any:
+    """What a future holds. Raises: WrongAnswer for an end of the worker's own, such as a SystemExit, which must not end
+    this process; any other error that it holds.
+    """
+    error = future.exception(0) if sent.patience is not None and hasattr(future, "exception") else None
+    if error is not None and not isinstance(error, Exception):
+        raise WrongAnswer(f"it is a {type(error).__name__}")
+    return future.result(0)
 
 
 def _warn(sentence: str, about: object) -> None:

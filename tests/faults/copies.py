@@ -14,6 +14,7 @@ import threading
 import time
 import warnings
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass
 
 from interrupting import PLACES, count_lines, interrupted_at, join_all, line_of, place_of, tracing
@@ -76,6 +77,11 @@ class Copies:
                 out.write(text)
         finally:
             os._exit(0)
+
+    @property
+    def most(self):
+        """How many copies have told what was changed, or how many have not, if those are more."""
+        return max(len(self.found), len(self.stuck))
 
     def wait(self):
         """Hear what all copies have to tell."""
@@ -186,7 +192,8 @@ def interrupted_copies(call, changed, *, errors, choose):
 
 
 def signalled_copies(call, changed, *, count, draw):
-    """Run a call as often as it takes, and interrupt so many copies of it at any time, twice within 30 ms.
+    """Run a call as often as it takes, and interrupt copies of it at any time, twice within 30 ms, until so many have
+    told what was changed, or as many have not.
 
     draw   a random.Random for the times
     """
@@ -194,7 +201,7 @@ def signalled_copies(call, changed, *, count, draw):
 
     def copy(number, frame):
         """In a copy: be interrupted, and again soon. In this process: wait for the next time."""
-        if copies.told_to is not None or len(copies.found) + len(copies.stuck) >= count:
+        if copies.told_to is not None or copies.most >= count:
             return
         second = draw.uniform(0, 0.03)
         place = frame.f_code.co_filename, frame.f_lineno, second
@@ -205,21 +212,29 @@ def signalled_copies(call, changed, *, count, draw):
             signal.raise_signal(signal.SIGINT)
         signal.setitimer(signal.ITIMER_REAL, draw.uniform(0.001, 0.03))
 
-    ended, before = "", signal.signal(signal.SIGALRM, copy)
+    before = signal.signal(signal.SIGALRM, copy)
+
+    def settle():
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        join_all(timers)
+        signal.signal(signal.SIGALRM, before)
+
+    ended = ""
     try:
-        while copies.told_to is None and len(copies.found) + len(copies.stuck) < count:
+        while copies.told_to is None and copies.most < count:
             signal.setitimer(signal.ITIMER_REAL, draw.uniform(0.001, 0.03))
             call()
             signal.setitimer(signal.ITIMER_REAL, 0)
             copies.wait()
+        settle()
     except BaseException as error:
+        ended = type(error).__name__
+        # in a copy the second signal may come here, and there is no third
+        with suppress(KeyboardInterrupt):
+            settle()
+        settle()
         if copies.told_to is None:
             raise
-        ended = type(error).__name__
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        join_all(timers)
-        signal.signal(signal.SIGALRM, before)
     if copies.told_to is not None:
         copies.tell(ended, changed)
     return copies.found, copies.stuck

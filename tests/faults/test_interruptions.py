@@ -84,10 +84,9 @@ def test_signals_change_nothing(name):
     """A thousand in all, two each: at any time, and within 30 ms of one another."""
     call, changed = subject(name)
     wanted = 1000 // len(SUBJECTS) + 1
-    found, stuck = signalled_copies(call, changed, count=wanted, draw=DRAWN)
+    found, _ = signalled_copies(call, changed, count=wanted, draw=DRAWN)
     assert [one for one in found if one.changed] == []
-    assert len(found) + len(stuck) >= wanted
-    assert len(found) > 0.9 * wanted
+    assert len(found) >= wanted
     assert {one.ended for one in found} <= {"KeyboardInterrupt"}
 
 

@@ -1,11 +1,11 @@
-"""Workers that lie in ten ways, and ones that never answer: none is believed; the numbers are those of this process."""
+"""Workers that lie, fail, answer twice, late or never: none is believed; the numbers are those of this process."""
 
 import threading
 from concurrent.futures import Executor, Future
-from dataclasses import replace
 
 import numpy as np
 import pytest
+from lying import CHANGES, FAILURES, FORMS, LIES, Failing, Late, Lying, Pickling, Repeating, by_the_worker, on_the_way
 
 from scratch import gradient
 from scratch.gradient import Nudges
@@ -33,80 +33,68 @@ def nudges(executor, **options):
     return Nudges(Objective.of(model, "MeanSquaredError"), weights, *data, executor=executor, **options)
 
 
-class Lying(Executor):
-    """Computes at once, and changes each answer; `lie(answer, number, answers so far)`."""
-
-    _max_workers = 2
-
-    def __init__(self, lie):
-        self.lie, self.answers, self.asked = lie, [], 0
-
-    def submit(self, function, /, *arguments, **keywords):
-        future = Future()
-        answer = function(*arguments, **keywords)
-        self.answers.append(answer)
-        self.asked += 1
-        future.set_result(self.lie(answer, self.asked, self.answers))
-        return future
+def found_and_true(executor, offsets=OFFSETS):
+    """The losses that workers and this process find, and those that this process finds alone."""
+    found = nudges(executor).losses("dense/kernel", ENTRIES, offsets)
+    return found, nudges(None, plain=True).losses("dense/kernel", ENTRIES, offsets)
 
 
-def with_losses(change):
-    return lambda answer, number, answers: replace(answer, losses=change(answer.losses))
-
-
-def rolled(losses):
-    return np.roll(losses, 1)
-
-
-LIES = {
-    "NaN": with_losses(lambda losses: np.full_like(losses, np.nan)),
-    "zeros": with_losses(np.zeros_like),
-    "float32": with_losses(lambda losses: losses.astype(np.float32)),
-    "computed in float32": with_losses(lambda losses: losses.astype(np.float32).astype(np.float64)),
-    "too short": with_losses(lambda losses: losses[:-1]),
-    "too long": with_losses(lambda losses: np.append(losses, 1.0)),
-    "no array": with_losses(list),
-    "another shape": with_losses(lambda losses: losses[None]),
-    "off by a part in a million": with_losses(lambda losses: losses * (1 + 1e-6)),
-    "shifted by one": with_losses(rolled),
-    "reversed": with_losses(lambda losses: losses[::-1]),
-    "all the same": with_losses(lambda losses: np.full_like(losses, losses[0])),
-    "infinite": with_losses(lambda losses: losses / 0.0),
-    "the block before": lambda answer, number, answers: answers[max(0, len(answers) - 2)] if number > 1 else answers[0],
-    "the first block's": lambda answer, number, answers: answers[0],
-    "another question": lambda answer, number, answers: replace(answer, asked="0" * 64),
-    "nothing": lambda answer, number, answers: None,
-    "text": lambda answer, number, answers: "done",
-    "losses alone": lambda answer, number, answers: answer.losses,
-}
-
-
-@pytest.mark.filterwarnings("ignore:divide by zero")
 @pytest.mark.parametrize("name", LIES)
 def test_a_worker_that_lies_is_not_believed(name, caplog):
     executor = Lying(LIES[name])
-    found = nudges(executor).losses("dense/kernel", ENTRIES, OFFSETS)
-    true = nudges(None, plain=True).losses("dense/kernel", ENTRIES, OFFSETS)
+    found, true = found_and_true(executor)
     assert executor.asked > 4
     assert isinstance(executor.answers[0], Answer)
     assert (np.abs(found - true) <= 1e-12 * np.abs(true)).all()
     assert "A worker's answer was not taken" in caplog.text
 
 
-def test_a_worker_that_does_not_lie_is_believed(caplog):
-    executor = Lying(lambda answer, number, answers: answer)
-    found = nudges(executor).losses("dense/kernel", ENTRIES, OFFSETS)
-    true = nudges(None, plain=True).losses("dense/kernel", ENTRIES, OFFSETS)
+@pytest.mark.parametrize("name", FORMS)
+def test_a_worker_that_does_not_lie_is_believed(name, caplog):
+    found, true = found_and_true(Lying(on_the_way(FORMS[name])))
     assert (np.abs(found - true) <= 1e-12 * np.abs(true)).all()
     assert caplog.text == ""
 
 
+@pytest.mark.parametrize("name", FAILURES)
+def test_a_worker_that_fails_ends_nothing(name):
+    executor = Failing(FAILURES[name])
+    found, true = found_and_true(executor)
+    assert executor.asked > 4
+    assert (np.abs(found - true) <= 1e-12 * np.abs(true)).all()
+
+
+@pytest.mark.slow
+def test_processes_whose_errors_cannot_be_unpickled():
+    """A real pool breaks where it reads such an error."""
+    with Pickling() as executor:
+        found, true = found_and_true(executor)
+        assert executor.asked > 0
+    assert (np.abs(found - true) <= 1e-12 * np.abs(true)).all()
+
+
+def test_a_result_that_arrives_twice():
+    executor = Repeating()
+    found, true = found_and_true(executor)
+    assert executor.asked > 4
+    assert (np.abs(found - true) <= 1e-12 * np.abs(true)).all()
+
+
+def test_an_answer_after_the_time_limit(monkeypatch):
+    monkeypatch.setattr(blocks, "PATIENCE", 0.2)
+    executor = Late()
+    found, true = found_and_true(executor)
+    for timer in executor.timers:
+        timer.join()
+    assert len(executor.timers) > 4
+    assert (np.abs(found - true) <= 1e-12 * np.abs(true)).all()
+
+
+@pytest.mark.parametrize("way", [on_the_way, by_the_worker])
 @pytest.mark.parametrize("name", ["NaN", "zeros", "reversed", "off by a part in a million"])
-def test_complex_losses(name):
+def test_complex_losses(name, way):
     """The slope of a complex step is in its imaginary part."""
-    offsets = 1e-200j * (1 + np.arange(32) / 64)[None]
-    found = nudges(Lying(LIES[name])).losses("dense/kernel", ENTRIES, offsets)
-    true = nudges(None, plain=True).losses("dense/kernel", ENTRIES, offsets)
+    found, true = found_and_true(Lying(way(CHANGES[name])), offsets=1e-200j * (1 + np.arange(32) / 64)[None])
     assert (np.abs(found.imag - true.imag) <= 1e-12 * np.abs(true.imag)).all()
 
 
