@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from scratch.nudging.answers import Answer, WrongAnswer, digest
+from scratch.nudging.answers import Answer, WrongAnswer, hash_nudges
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +60,7 @@ def by_the_worker(change):
 
     def lie(answer, call):
         losses = change(answer.losses, call)
-        return replace(answer, losses=losses, checksum=digest(losses))
+        return replace(answer, losses=losses, checksum=hash_nudges(losses))
 
     return lie
 
