@@ -201,7 +201,9 @@ def stub():
     records.summarize = lambda results: ["nothing is accused"]
     module("keras_ref.coverage.printing", print_coverage=lambda out, run: out.print("covered") or True)
     module("keras_ref.frontends.overview", show_overview=lambda out, **options: out.print("an overview") or True)
-    module("keras_ref.homework.grading", grade=lambda path, *given, **options: graded(path), list_submissions=lambda p: p)
+    module(
+        "keras_ref.homework.grading", grade=lambda path, *given, **options: graded(path), list_submissions=lambda p: p
+    )
     module("keras_ref.lesson.lesson", make=lambda *given, **options: types.SimpleNamespace(note="n", verdict="v"))
     module("keras_ref.lesson.page", build_page=lambda made, **options: "<!doctype html><html><head></head></html>")
     module("keras_ref.lesson.words", read_words=lambda language: {})
