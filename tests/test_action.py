@@ -214,6 +214,7 @@ def test_no_target_is_no_success(runner):
 HOSTILE = "$(touch owned) `touch owned` ;touch owned &&touch owned |tee owned ${{github.token}} --unsafe '::error::x y'"
 
 
+@pytest.mark.sampled
 def test_inputs_are_never_run(runner):
     """What an input holds arrives as words; of a target none is an option."""
     runner.write_program("gradtwin", WRITES_DOWN)

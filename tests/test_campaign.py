@@ -94,6 +94,7 @@ def test_a_right_operation_is_not_accused(three_points):
     assert deep.counts["first order: match"] == deep.counts["compiled: match"] == 44
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     "name",
     [

@@ -190,6 +190,7 @@ def test_batches_and_what_gradients_are_by(run, tmp_path, command):
     assert {v["name"] for v in report["verdicts"]} == {"shop/encoder/kernel", "shop/encoder/bias"}
 
 
+@pytest.mark.sampled
 def test_a_file_with_a_lambda_needs_a_flag(run, tmp_path):
     model = keras.Sequential(
         [keras.Input((3,)), keras.layers.Lambda(lambda x: x * 2.0, output_shape=(3,)), keras.layers.Dense(1)]
@@ -209,6 +210,7 @@ def test_a_file_with_a_lambda_needs_a_flag(run, tmp_path):
     assert status == 0, (out, err)
 
 
+@pytest.mark.sampled
 def test_what_the_model_raises_is_said_in_one_sentence(run, tmp_path, monkeypatch):
     raising = SHOP.replace("tf.py_function(os.abort, [], [])", 'raise KeyError("table")')
     raising = raising.replace(

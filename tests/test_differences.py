@@ -120,6 +120,7 @@ def test_odd_central_order_is_refused():
     assert str(caught.value) == "`order` of Central must be even. Received: order=3. Pass 2, 4, 6, …."
 
 
+@pytest.mark.sampled
 def test_smooth_slopes_cover(record_property):
     """The adaptive slopes: every one of 10,000 smooth cases is called smooth and covers the truth."""
     at = np.random.default_rng(1).normal(size=2000)

@@ -286,6 +286,7 @@ def test_no_broken_worker_changes_a_bit(kind, way, alone, monkeypatch, caplog):
     assert ("A worker's answer was not taken" in caplog.text) == (kind != "out of memory")
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", ["Python", "numpy", "tensorflow", "keras", "gradtwin"])
 def test_other_software_ends_the_check(name, monkeypatch):
     def other(answer, number):

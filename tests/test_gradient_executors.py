@@ -83,11 +83,13 @@ def test_threads():
     check_executor(None, *deadly())
 
 
+@pytest.mark.sampled
 def test_processes(processes, tmp_path):
     (tmp_path / "dead").touch()
     check_executor(processes, *deadly(str(tmp_path / "dead")))
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("forever", [False, True])
 def test_a_worker_that_dies(forever, tmp_path):
     """Its block, and what the broken pool will not take any more, is done again here."""

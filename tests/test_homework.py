@@ -38,6 +38,7 @@ def update_weights(weights, gradients, learning_rate):
 """
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("mistake", ["error the other way round", "derivative left out", "last sample only", *MORE])
 def test_a_mistake_is_named(mistake):
     network = CLASSIFIER if mistake == "error the other way round" else RELU
@@ -60,6 +61,7 @@ def test_a_correct_solution_is_not_accused(style):
     assert found.ok or style == "the book's"
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", EXERCISES)
 def test_the_weights_of_an_exercise_are_those_of_its_model(name):
     exercise = EXERCISES[name]

@@ -127,6 +127,7 @@ SCHEDULES = {
 }
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     "name", [n if n == "ExponentialDecay" else pytest.param(n, marks=pytest.mark.slow) for n in sorted(SAME_SCHEDULES)]
 )

@@ -169,6 +169,7 @@ def with_layer(layer):
     return model, IMAGES.astype(np.float32), DRAW(size=(2, 2))
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     "layer", [keras.layers.Resizing(3, 3, antialias=True), Passing(backwards_in_float32)], ids=["resizing", "own"]
 )

@@ -57,6 +57,7 @@ def listed(table):
     return {one for line in WORDS[table].values() for one in line.split()}
 
 
+@pytest.mark.sampled
 def test_functions_are_verbs():
     """Or named by the quantity that they compute, or listed with a reason; no exception is left that nothing needs."""
     found = {

@@ -164,6 +164,7 @@ def test_gradients_of_one_network_handed_to_the_other(changed):
     )
 
 
+@pytest.mark.sampled
 def test_clipping_is_said():
     report = check_updates(
         made_by(Regression(take=lambda found: tf.clip_by_global_norm(found, 0.125)[0])), X, Y, steps=1
@@ -172,6 +173,7 @@ def test_clipping_is_said():
     assert all(v.reason.endswith("clipped to a norm of 0.125") for v in report.verdicts)
 
 
+@pytest.mark.sampled
 def test_an_average_with_its_decay():
     report = check_updates(made_by(Averaging(0.0, decay=0.75)), X, Y, steps=1)
     assert report.ok

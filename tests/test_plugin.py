@@ -126,6 +126,7 @@ def test_the_marker_checks_what_a_test_returns(pytester):
     assert "input" not in {name for name, _ in names["TestAll::test_method"]}
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     ("mark", "returns", "sentence"),
     [
@@ -179,6 +180,7 @@ def test_a_marked_test_that_cannot_be_checked_says_so_in_one_sentence(pytester, 
     assert lines[at + 2].startswith("=") and "Traceback" not in result.stdout.str()
 
 
+@pytest.mark.sampled
 def test_a_fixture_points_at_the_call_that_it_refuses(pytester):
     pytester.makepyfile(MODEL + "\ndef test_it(check_gradients):\n    check_gradients(model(), X[:, :2], Y)\n")
     result = pytester.runpytest_inprocess(*QUIET)

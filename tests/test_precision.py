@@ -122,6 +122,7 @@ def test_an_overflow_of_a_scaled_loss_is_a_note():
     ), report.notes
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("dead", ["batch normalization", "softmax", "difference"])
 def test_a_gradient_that_is_zero_costs_nothing(dead):
     """A variable whose exact gradient is zero but for rounding has no share to lose: it is left out."""

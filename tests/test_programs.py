@@ -248,6 +248,7 @@ def module(tmp_path, text):
     return RemoteProgram(f"numpy:{path}", time_limit=120)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
@@ -272,6 +273,7 @@ def test_a_parameter_without_a_known_name_is_named():
         NumpyModule(lambda: (Odd(), None, None))._run("forward", {})
 
 
+@pytest.mark.sampled
 def test_what_a_program_prints_is_caught(tmp_path, capfd):
     program = module(tmp_path, "print('hello')\ndef forward(x, weights):\n    print('again')\n    return x\n")
     trace = program.run(Point(weights={}, x=X))

@@ -53,6 +53,7 @@ def test_the_numbers_of_the_book(gradtwin):
     ]
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     ("epochs", "weight", "bias"),
     [(2, "1.62143975", "0.04777356"), (10, "1.87214395", "0.12887177"), (100, "1.95980346", "0.11804470")],

@@ -65,6 +65,7 @@ def test_every_room_has_a_floor():
     assert {room(m) for m in MODULES} == set(FLOOR)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("module", MODULES)
 def test_imports_go_down(module):
     here = room(module)

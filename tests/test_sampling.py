@@ -46,6 +46,7 @@ def run(pytester):
     return names
 
 
+@pytest.mark.sampled
 def test_the_rest_is_what_was_not_drawn(run):
     drawn, rest, everything = run(), run("--samples=rest"), run("--samples=all")
     assert (len(drawn), len(rest), len(everything)) == (23, 17, 40)

@@ -41,6 +41,7 @@ def test_what_the_loss_does_not_carry_is_found_at_another_scale(kind, seed, labe
     assert {one.outcome for one in judged} == {"passed", "found"}, "\n\n".join(one.explain() for one in judged)
 
 
+@pytest.mark.sampled
 def test_what_noise_hides_from_short_steps_is_found_with_longer_ones():
     judged = list(sensitivity.judge_case("near a kink", 69, errors=1, labels=("tensor 1e-05",)))
     assert {one.outcome for one in judged} == {"passed", "found"}, "\n\n".join(one.explain() for one in judged)

@@ -61,6 +61,7 @@ def ask(folder, happens, answers):
     answers.send(str(found) if isinstance(found, Exception) else found)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("happens", ["nothing", "it refuses", "it is killed", "a helper is killed"])
 def test_a_check_is_made_once_by_all_who_ask(happens, tmp_path):
     context = get_context("spawn")

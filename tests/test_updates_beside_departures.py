@@ -31,6 +31,7 @@ def built(name, optimizer="adam"):
     return model
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", DEPARTING)
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
 def test_right(name, optimizer):
@@ -39,6 +40,7 @@ def test_right(name, optimizer):
     assert not any("departs" in note and "slopes of Keras's own" not in note for note in report.notes)
 
 
+@pytest.mark.sampled
 def test_the_report_says_so():
     notes = " ".join(check_updates(built("gelu"), X, Y, steps=1).notes)
     assert "gelu-has-float32-constants" in notes and "slopes of Keras's own forward pass" in notes

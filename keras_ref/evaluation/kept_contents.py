@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+import sys
 import types
 from collections import OrderedDict, deque
 from collections.abc import Callable, Collection, Iterable, Iterator
@@ -12,7 +13,6 @@ from functools import partial
 from typing import Any, TypeAlias
 
 import numpy as np
-from tensorflow.python.trackable.data_structures import ListWrapper
 
 from keras_ref.evaluation.nesting import ATOMS, walk_everything
 
@@ -45,7 +45,15 @@ def find_kind(value: Any) -> Kind | None:
     """The kind of a value, as Python and NumPy have them; None where it is of no such kind."""
     if type(value) in ATOMS or not isinstance(value, _CHANGING):
         return None
+    if _is_tracked_list(value):
+        return _TRACKED_LIST
     return next(kind for cls, kind in _KINDS.items() if isinstance(value, cls))
+
+
+def _is_tracked_list(value: Any) -> bool:
+    """Whether TensorFlow has wrapped a list. It is not imported for that: programs in NumPy run without it."""
+    module = sys.modules.get("tensorflow.python.trackable.data_structures")
+    return module is not None and isinstance(value, module.ListWrapper)
 
 
 def steps_to_undo(
@@ -106,8 +114,6 @@ def _restore_array(array: Any, before: Any) -> None:
 
 
 _KINDS: dict[type, Kind] = {
-    # what TensorFlow has in the place of a list that it tracks: the list is an attribute of it
-    ListWrapper: Kind(lambda wrapper: _keep_items(vars(wrapper)), lambda wrapper: vars(wrapper).values()),
     list: Kind(_keep_items, lambda items: items),
     dict: Kind(_keep_items, lambda table: table.values()),
     set: Kind(_keep_items, lambda items: items),
@@ -122,3 +128,5 @@ _KINDS: dict[type, Kind] = {
     random.Random: Kind(lambda one: (partial(one.setstate, one.getstate()),)),
 }
 _CHANGING = tuple(_KINDS)
+#: what TensorFlow has in the place of a list that it tracks: the list is an attribute of it
+_TRACKED_LIST = Kind(lambda wrapper: _keep_items(vars(wrapper)), lambda wrapper: vars(wrapper).values())

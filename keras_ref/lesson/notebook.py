@@ -20,7 +20,7 @@ from IPython.display import HTML, Markdown
 
 from keras_ref.lesson import figures, make, tables
 from keras_ref.lesson.words import read_words
-from keras_ref.reports.escaping import markdown
+from keras_ref.reports.escaping import escape_markdown
 
 
 def show(specification):

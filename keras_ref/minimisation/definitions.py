@@ -16,7 +16,7 @@ from keras_ref.checks.layers_and_functions import check_layer
 from keras_ref.minimisation.cases import CLAIMS, CallCase
 from keras_ref.minimisation.finding import Finding
 from keras_ref.minimisation.running import running
-from keras_ref.minimisation.showing import Shown, draws_unseeded, find_worst, list_both, run_setup, write_text
+from keras_ref.minimisation.showing import Shown, draws_unseeded, find_worst, list_both, run_setup, write_whole_setup
 from keras_ref.reports.verdict import Report
 from keras_ref.translation.from_keras import reflect
 from keras_ref.translation.specifications import reflect_object
@@ -61,7 +61,12 @@ def _write_case(case: CallCase) -> str:
     given = ", ".join(map(writer.write, case.arguments))
     keywords = ", ".join(f"{name!r}: {writer.write(value)}" for name, value in case.keywords.items)
     subject = "layer" if case.is_layer else writer.write(case.subject)
-    lines = (write_text(case.setup()), f"subject = {subject}", f"given = [{given}]", f"keywords = {{{keywords}}}")
+    lines = (
+        write_whole_setup(case.setup()),
+        f"subject = {subject}",
+        f"given = [{given}]",
+        f"keywords = {{{keywords}}}",
+    )
     return "\n".join(lines)
 
 

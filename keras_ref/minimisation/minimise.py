@@ -29,7 +29,7 @@ from keras_ref.minimisation.reading import express, find_public_name
 from keras_ref.minimisation.reductions import shrink
 from keras_ref.minimisation.running import exit_status_of, running
 from keras_ref.minimisation.search import Search
-from keras_ref.minimisation.showing import Shown, show, write_script, write_text
+from keras_ref.minimisation.showing import Shown, show, write_script, write_whole_setup
 from keras_ref.minimisation.source import NotWritable, inline_source
 from keras_ref.minimisation.train_steps import has_own_step, has_same_train_step, show_train_step, train_steps_of
 from keras_ref.minimisation.updates import has_same_step, list_steps, show_step
@@ -229,7 +229,7 @@ def check_options(check: Callable[..., Report]) -> set[str]:
 def _has_same(case: CallCase, finding: Finding) -> bool:
     """Whether the check of what a case builds has the same finding."""
     try:
-        with running(write_text(case.setup())) as names:
+        with running(write_whole_setup(case.setup())) as names:
             report = check_function(names["f"], *names["points"], **CLAIMS[case.claim].options)
     except Exception:  # noqa: BLE001 (a candidate that makes no sense may raise anything)
         return False
@@ -248,7 +248,7 @@ def search_from(
     search = Search(
         shows=lambda one: trial.shows(one) is not None,
         has_same=trial.has_same,
-        text_of=lambda one: write_text(one.setup()),
+        text_of=lambda one: write_whole_setup(one.setup()),
         until=started + seconds,
         progress=progress,
     )

@@ -53,7 +53,7 @@ def show(case: CallCase) -> Shown | None:
     """What a case shows; None where it cannot be run, or where both values agree. Raises: nothing of the case's own."""
     try:
         setup = case.setup()
-        with running(write_text(setup)) as names:
+        with running(write_whole_setup(setup)) as names:
             shown = _find_shown(case, setup, names)
             return None if draws_unseeded(case, names) else shown
     except Exception:  # noqa: BLE001 (a candidate that makes no sense may raise anything)
@@ -72,7 +72,7 @@ def write_setup(setup: Setup) -> str:
     return "\n".join(lines)
 
 
-def write_text(setup: Setup) -> str:
+def write_whole_setup(setup: Setup) -> str:
     """The text that builds a case, and keeps its function and its points beside it."""
     return "\n".join((write_setup(setup), f"f = {setup.function}", f"points = {setup.points}"))
 

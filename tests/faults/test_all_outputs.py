@@ -26,7 +26,10 @@ OTHERWISE = {
     ("campaign/backend_worker.py", "main"): "the pipe to the parent",
     ("campaign/standing.py", "run_script"): "a folder of its own, which is deleted",
     ("checks/other_backends.py", "_subject_of"): "a folder of its own, which is deleted",
-    ("frontends/distribution.py", "share"): "a folder of its own, which is deleted",
+    ("frontends/distribution.py", "store"): "a folder of its own, which is deleted",
+    ("frontends/exit_status.py", "_open_closed_streams"): "the null device",
+    ("frontends/shared_check.py", "_write"): "a folder of its own, which is deleted",
+    ("frontends/shared_check.py", "check_once"): "a folder of its own, which is deleted",
     ("frontends/variable_names.py", "main"): "a file that the parent made for the answer",
     ("inputs/targets.py", "import_quietly"): "the error stream of the process",
     ("minimisation/running.py", "_file"): "a folder of its own, which is deleted",
@@ -127,6 +130,7 @@ class Disk:
         return opened
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", COMMANDS)
 def test_a_full_disk_at_every_write(gradtwin, tmp_path, monkeypatch, name):
     arguments, outputs = COMMANDS[name]

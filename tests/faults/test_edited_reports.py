@@ -130,6 +130,7 @@ def replay_edited(examples):
         replay()
 
 
+@pytest.mark.sampled
 def test_edited_reports(gradtwin):
     finished, ran = replayed(true_document())
     assert finished.out.endswith("The same 2 verdicts as recorded.\n")

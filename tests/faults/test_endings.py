@@ -84,6 +84,7 @@ def environment():
     return {**kept, "PYTHONPATH": str(ROOT), "KERAS_BACKEND": "tensorflow", "TERM": "xterm-256color"}
 
 
+pytestmark = pytest.mark.sampled
 every_verb = pytest.mark.parametrize(
     "verbs",
     [pytest.param(SAMPLE, id="sample"), pytest.param(tuple(VERBS), id="every", marks=pytest.mark.slow)],

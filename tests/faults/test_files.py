@@ -185,6 +185,7 @@ def test_what_is_read_is_not_written(folder, tmp_path, name):
     assert contents(tmp_path) == before
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("option", ["--json", "--html"])
 def test_what_gradtwin_did_not_write_is_overwritten_by_force_alone(folder, tmp_path, option):
     note = tmp_path / "notes.txt"
@@ -229,6 +230,7 @@ def test_what_the_command_prints_to_is_not_replaced(tmp_path, monkeypatch):
     )
 
 
+@pytest.mark.sampled
 def test_a_folder_that_vanishes_during_the_check(folder, tmp_path):
     (tmp_path / "gone").mkdir()
     vanishing = (

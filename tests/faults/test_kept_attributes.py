@@ -145,6 +145,7 @@ OBJECTS = {
 }
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("verb", ["gradients", "updates"])
 def test_attributes_without_end(verb):
     """Written past Keras's own tracking, which does not end at them either."""

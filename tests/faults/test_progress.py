@@ -235,6 +235,7 @@ def test_a_bar_shows_that_time_goes_on():
     assert "0:00:00" in out.getvalue()
 
 
+@pytest.mark.sampled
 def test_a_log_has_a_line_now_and_then(monkeypatch, capsys):
     """Where the output is no terminal, on the error stream: the part that was reported last, made harmless."""
     monkeypatch.setattr(progress_lines, "EVERY", 0.05)

@@ -151,6 +151,7 @@ class Moving(keras.optimizers.SGD):
 Moving.__module__, Moving.__name__ = keras.optimizers.SGD.__module__, "SGD"
 
 
+@pytest.mark.sampled
 def test_an_optimizer_that_moves_unused_rows_otherwise(monkeypatch):
     """The examples show it."""
     monkeypatch.setattr(keras.optimizers, "SGD", Moving)
@@ -256,6 +257,7 @@ HOLDERS = {
 }
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("holder", HOLDERS)
 def test_unused_rows_of_whatever_holds_them(holder):
     variables, check = HOLDERS[holder](80_000)
@@ -287,6 +289,7 @@ OTHER_USES = {
 }
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("use", OTHER_USES)
 def test_what_else_a_function_does_with_rows(use):
     """All rows stay; also where they are zeros, which a sum does not notice the loss of."""

@@ -52,6 +52,7 @@ def of_keras_2(rows=80_000, optimizer="adam"):
     return model
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("make", [Stepping, Twice, of_keras_2])
 def test_steps_leave_unused_rows_out(make):
     model = make()
@@ -97,6 +98,7 @@ OTHER_USES = {
 }
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("use", OTHER_USES)
 def test_what_else_a_step_does_with_rows(monkeypatch, use):
     """All rows stay."""
@@ -109,6 +111,7 @@ def test_what_else_a_step_does_with_rows(monkeypatch, use):
     assert (str(of_rows(report).verdict), of_rows(report).total) == (expected, 800)
 
 
+@pytest.mark.sampled
 def test_an_optimizer_of_keras_2_that_has_a_state(monkeypatch):
     """Its rows are not left out: which of its variables belong to them is not known."""
     monkeypatch.setattr("keras_ref.checks.used_rows.WORTHWHILE", 500)
@@ -145,6 +148,7 @@ def test_memory_by_optimizer(name):
         assert peak < FIXED + TIMES * weights
 
 
+@pytest.mark.sampled
 def test_memory_of_slopes():
     """Arrays of NumPy, of a step that takes all of 40,000 weights: 36 MB, 80 where all slopes are measured at once."""
     model, x, y = with_weights(40_000, "sgd")
