@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 from everything import changes, everything
 from memory import FIXED, OPTIMIZERS, TIMES, measure, with_weights
-from test_unused_rows import IDS, TARGETS, looking_up, of_rows, peak_of_arrays
+from test_unused_rows import IDS, TARGETS, Moving, looking_up, of_rows, peak_of_arrays
 
 from keras_ref import check_updates
 
@@ -64,19 +64,6 @@ def test_steps_leave_unused_rows_out(make):
     assert report.ok
     assert "79,995 of 80,000 rows are used by none of the data" in report.notes[0]
     assert (of_rows(report).compared, of_rows(report).total) == (13 * 8, 640_000)
-
-
-class Moving(keras.optimizers.SGD):
-    """Moves every row as it should, and those without a gradient by a millionth more."""
-
-    def update_step(self, gradient, variable, learning_rate):
-        super().update_step(gradient, variable, learning_rate)
-        if isinstance(gradient, tf.IndexedSlices):
-            unused = tf.reduce_all(tf.convert_to_tensor(gradient) == 0, axis=-1, keepdims=True)
-            variable.assign_add(tf.cast(unused, variable.dtype) * 1e-6 * variable)
-
-
-Moving.__module__, Moving.__name__ = keras.optimizers.SGD.__module__, "SGD"
 
 
 def test_an_optimizer_that_moves_unused_rows_otherwise(monkeypatch):
