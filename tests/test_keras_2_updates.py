@@ -1,5 +1,6 @@
 """check_updates of models of Keras 2 (tf_keras): the optimizers whose law Keras 3 has too, right and with errors."""
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -240,3 +241,53 @@ def test_optimizers_that_a_model_holds(optimizer):
     # the maker learns through the judge
     parts = ("maker_in", "maker_out", "judge_in")
     assert named == {f"{part}/{weight}" for part in parts for weight in ("kernel", "bias")}
+
+
+class Holding(Adversarial):
+    """The same, with its optimizers in a container."""
+
+    def __init__(self, hold):
+        super().__init__("Adam")
+        self.held = hold([self.makes, self.judges])
+        del self.makes, self.judges
+
+    def __getattr__(self, name):
+        if name in ("makes", "judges"):
+            return self.held[["makes", "judges"].index(name)]
+        raise AttributeError(name)
+
+
+@pytest.mark.sampled
+@pytest.mark.parametrize("hold", [list, tuple, lambda pair: dict(enumerate(pair))], ids=["list", "tuple", "dict"])
+def test_optimizers_in_containers(hold):
+    """One that is not found is computed in float32, and moves weights beside all that is known."""
+    tf_keras.utils.set_random_seed(3)
+    model = Holding(hold)
+    model.compile()
+    report = check_updates(model, X, steps=1)
+    assert {v.verdict for v in report.verdicts} == {"match"}, report.explain()
+
+
+def test_optimizers_of_keras_3_in_containers():
+    class Stepping(keras.Model):
+        def __init__(self):
+            super().__init__(name="mine")
+            self.dense, self.held = keras.layers.Dense(2), {"first": [keras.optimizers.Adam(0.0625)]}
+
+        def call(self, x):
+            return self.dense(x)
+
+        def train_step(self, data):
+            x, y = data
+            with tf.GradientTape() as tape:
+                loss = tf.reduce_mean((self(x) - y) ** 2)
+            gradients = tape.gradient(loss, self.trainable_variables)
+            self.held["first"][0].apply_gradients(zip(gradients, self.trainable_variables, strict=True))
+            return {"loss": loss}
+
+    keras.utils.set_random_seed(3)
+    model = Stepping()
+    model(X)
+    model.compile()
+    report = check_updates(model, X, Y, steps=1)
+    assert {v.verdict for v in report.verdicts} == {"match"}, report.explain()

@@ -16,6 +16,7 @@ from keras_ref.errors import BadInput
 from keras_ref.evaluation.keras_2 import is_optimizer
 from keras_ref.evaluation.keras_classes import KerasVariable
 from keras_ref.evaluation.loss_function import Data
+from keras_ref.evaluation.nesting import list_items, walk_everything
 from keras_ref.evaluation.restoration import Restoration
 
 #: the name under which a train step returns its loss
@@ -27,8 +28,8 @@ class NoStepLoss(BadInput):
 
 
 def own_optimizers(model: Any) -> list[Any]:
-    """The optimizers that a model trains with: the compiled one, and those that it keeps as attributes."""
-    found = [getattr(model, "optimizer", None), *vars(model).values()]
+    """The optimizers that a model trains with: the compiled one, and those that it keeps, in lists and the like too."""
+    found = walk_everything([getattr(model, "optimizer", None), *vars(model).values()], list_items)
     return list({id(o): o for o in found if isinstance(o, keras.optimizers.Optimizer) or is_optimizer(o)}.values())
 
 

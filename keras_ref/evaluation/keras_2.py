@@ -10,6 +10,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from keras_ref.evaluation.nesting import list_items, walk_everything
 from keras_ref.evaluation.restoration import Restoration
 
 
@@ -32,8 +33,8 @@ def is_optimizer(value: Any) -> bool:
 
 
 def list_optimizers(model: Any) -> list[Any]:
-    """The optimizers that a model of Keras 2 trains with: the compiled one, and those that it keeps as attributes."""
-    held = [getattr(model, "optimizer", None), *vars(model).values()]
+    """The optimizers that a model of Keras 2 trains with: the compiled one, and those that it keeps, in lists too."""
+    held = walk_everything([getattr(model, "optimizer", None), *vars(model).values()], list_items)
     return list({id(one): one for one in held if is_optimizer(one)}.values())
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import keras
@@ -10,7 +9,7 @@ import tensorflow as tf
 
 from keras_ref.errors import BadInput
 from keras_ref.evaluation.keras_classes import KerasVariable
-from keras_ref.evaluation.nesting import ATOMS, walk_everything
+from keras_ref.evaluation.nesting import ATOMS, list_items, walk_everything
 from keras_ref.evaluation.real_parts import is_real_or_complex
 from scratch.arrays import Array
 
@@ -113,10 +112,4 @@ def list_tensorflow_variables(value: Any) -> list[tf.Variable]:
     """The TensorFlow variables in an attribute, those in lists and dictionaries included, however deep."""
     if type(value) in ATOMS:
         return []
-    return [one for one in walk_everything(value, _list_items) if isinstance(one, tf.Variable)]
-
-
-def _list_items(value: Any) -> list[Any] | None:
-    if isinstance(value, Mapping):
-        return list(value.values())
-    return list(value) if isinstance(value, (list, tuple)) else None
+    return [one for one in walk_everything(value, list_items) if isinstance(one, tf.Variable)]

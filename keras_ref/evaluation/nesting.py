@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 #: types of values that hold nothing and do not change: most attributes are of one
@@ -31,3 +31,10 @@ def walk_everything(
         seen[id(one)] = one
         if left > 0:
             waiting += [(part, left - 1) for part in reversed([*parts])]
+
+
+def list_items(value: Any) -> list[Any] | None:
+    """The values of a mapping, the items of a list or tuple; None of anything else."""
+    if isinstance(value, Mapping):
+        return list(value.values())
+    return list(value) if isinstance(value, (list, tuple)) else None
