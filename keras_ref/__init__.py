@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from keras_ref.checks.layers_and_functions import check_function, check_layer
     from keras_ref.checks.surrogates import surrogate
     from keras_ref.checks.updates import check_updates
-    from keras_ref.comparison.settings import Approximation
+    from keras_ref.comparison.sources.settings import Approximation
     from keras_ref.frontends.callback import GradientCheck, GradientWarning
     from keras_ref.minimisation.minimise import Minimised, minimise
     from keras_ref.reports.comparison import Comparison, ProgramsDiffer
@@ -67,7 +67,7 @@ __all__ = [
 
 #: {public name: the module that defines it}
 _HOMES = {
-    "Approximation": "comparison.settings",
+    "Approximation": "comparison.sources.settings",
     "Comparison": "reports.comparison",
     "GradientCheck": "frontends.callback",
     "GradientMismatch": "reports.verdict",

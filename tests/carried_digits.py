@@ -7,8 +7,8 @@ from typing import Any
 import mpmath
 import numpy as np
 
-from keras_ref.comparison.oracles import Oracle
-from keras_ref.evaluation.exact_graph import DIGITS, Graph
+from keras_ref.comparison.sources.oracles import Oracle
+from keras_ref.evaluation.many_digits.exact_graph import DIGITS, Graph
 from scratch.arrays import Array
 from scratch.differences import scale_of
 from scratch.one_sided import LADDER

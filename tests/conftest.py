@@ -70,7 +70,7 @@ def pytest_runtest_setup():
 @pytest.fixture(autouse=True)
 def no_conversion_fails(request):
     """Whatever a test checks, no rounding is estimated because a function was converted wrongly."""
-    from keras_ref.evaluation.rounding import ConversionFailed
+    from keras_ref.evaluation.rounding_errors.rounding import ConversionFailed
 
     made = []
 

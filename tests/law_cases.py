@@ -25,10 +25,10 @@ from support_built import Built
 from keras_ref import check_updates
 from keras_ref import strategies as gt
 from keras_ref.checks.annotations import mark_departures
-from keras_ref.comparison.autodiff import Autodiff, run_autodiff
-from keras_ref.comparison.entrywise import compare_entries
-from keras_ref.comparison.evidence import Evidence, Outcome
-from keras_ref.comparison.settings import Settings
+from keras_ref.comparison.entries.entrywise import compare_entries
+from keras_ref.comparison.sources.autodiff import Autodiff, run_autodiff
+from keras_ref.comparison.sources.evidence import Evidence, Outcome
+from keras_ref.comparison.sources.settings import Settings
 from keras_ref.reports.verdict import Verdict
 from keras_ref.translation import departures
 from keras_ref.translation.to_keras import mirror_object

@@ -22,7 +22,7 @@ from hypothesis import settings as profile
 from hypothesis import strategies as st
 
 from keras_ref import strategies as gt
-from keras_ref.evaluation.float64 import in_float64
+from keras_ref.evaluation.changed_state.float64 import in_float64
 from keras_ref.translation import departures
 from keras_ref.translation.exceptions.optimizers import read_state
 from keras_ref.translation.to_keras import mirror_object

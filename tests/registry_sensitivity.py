@@ -29,9 +29,9 @@ from hypothesis.errors import NoSuchExample
 from support_sides import twin_sides
 
 from keras_ref import strategies as gt
-from keras_ref.comparison.autodiff import Autodiff
-from keras_ref.comparison.entrywise import compare_entries
-from keras_ref.comparison.oracles import Oracle
+from keras_ref.comparison.entries.entrywise import compare_entries
+from keras_ref.comparison.sources.autodiff import Autodiff
+from keras_ref.comparison.sources.oracles import Oracle
 from keras_ref.translation import departures
 from scratch import registry
 from scratch.arrays import Array

@@ -1,7 +1,7 @@
 """Losses on which the stated rounding error is compared with the true one: operations and their compositions.
 
 A `Subject` is a traced loss and points at which it is evaluated. The truth is the same graph in 50 digits
-(keras_ref/evaluation/exact_graph.py).
+(keras_ref/evaluation/many_digits/exact_graph.py).
 
 What is stated at a point is stated of every loss that a difference takes there, from the point out to its longest step
 (scratch/one_sided.py:slopes). So it is compared with the error at the point and with those at points beside it, within
@@ -20,8 +20,8 @@ import mpmath
 import numpy as np
 import tensorflow as tf
 
-from keras_ref.evaluation.exact_graph import DIGITS, Graph
-from keras_ref.evaluation.rounding import Rounded
+from keras_ref.evaluation.many_digits.exact_graph import DIGITS, Graph
+from keras_ref.evaluation.rounding_errors.rounding import Rounded
 from scratch.arrays import Array
 from scratch.differences import UNIT, scale_of
 from scratch.noise import ROLLS

@@ -19,7 +19,7 @@ import rounding_cases as rc
 import rounding_registry as rr
 
 from keras_ref.errors import UserCodeFailed
-from keras_ref.evaluation.exact_numbers import Missing
+from keras_ref.evaluation.many_digits.exact_numbers import Missing
 
 
 def main():

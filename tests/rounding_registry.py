@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from rounding_cases import BESIDE, Case, Losses, Subject, anywhere, compared, moved, summed, together, weighted
 
 from keras_ref import strategies as gt
-from keras_ref.evaluation.exact_graph import Graph
+from keras_ref.evaluation.many_digits.exact_graph import Graph
 from scratch import registry
 from scratch.arrays import Array
 

@@ -34,9 +34,9 @@ from carried_digits import carries
 from sensitivity_cases import CLASSES, FUNCTIONS, Case
 from support_built import Built
 
-from keras_ref.comparison.autodiff import Autodiff, run_autodiff
-from keras_ref.comparison.entrywise import compare_entries
-from keras_ref.comparison.oracles import ForwardOracle, Oracle
+from keras_ref.comparison.entries.entrywise import compare_entries
+from keras_ref.comparison.sources.autodiff import Autodiff, run_autodiff
+from keras_ref.comparison.sources.oracles import ForwardOracle, Oracle
 from keras_ref.evaluation.loss_function import Data, LossFunction
 from keras_ref.reports.verdict import Kind, Verdict
 from scratch.arrays import Array

@@ -27,11 +27,11 @@ from sensitivity import PLANTS as PLANTED_ERRORS
 from sensitivity import Judged, case, planted, plants_of, shown, sides
 from sensitivity_cases import CLASSES
 
-from keras_ref.comparison.autodiff import Autodiff
-from keras_ref.comparison.bisection import Search
-from keras_ref.comparison.directional_point import DirectionalPoint
-from keras_ref.comparison.evidence import Outcome
-from keras_ref.comparison.oracles import DirectionalOracle
+from keras_ref.comparison.directions.bisection import Search
+from keras_ref.comparison.directions.directional_point import DirectionalPoint
+from keras_ref.comparison.sources.autodiff import Autodiff
+from keras_ref.comparison.sources.evidence import Outcome
+from keras_ref.comparison.sources.oracles import DirectionalOracle
 
 
 def compare(oracle: DirectionalOracle, said: Autodiff, seed: int) -> Outcome:

@@ -24,14 +24,14 @@ import tensorflow as tf
 from keras_ref.checks.annotations import prove_departures
 from keras_ref.checks.checked_loss import list_untrained, make_model_loss
 from keras_ref.checks.twins import build_twin
-from keras_ref.comparison.autodiff import Autodiff, run_autodiff
-from keras_ref.comparison.entrywise import compare_entries
-from keras_ref.comparison.evidence import Outcome
-from keras_ref.comparison.oracles import ForwardOracle, TwinOracle
-from keras_ref.comparison.proven_departures import DepartingTwin
-from keras_ref.evaluation.float64 import DTYPE, objects_in_float64
+from keras_ref.comparison.entries.entrywise import compare_entries
+from keras_ref.comparison.entries.proven_departures import DepartingTwin
+from keras_ref.comparison.sources.autodiff import Autodiff, run_autodiff
+from keras_ref.comparison.sources.evidence import Outcome
+from keras_ref.comparison.sources.oracles import ForwardOracle, TwinOracle
+from keras_ref.evaluation.changed_state.float64 import DTYPE, objects_in_float64
+from keras_ref.evaluation.changed_state.restoration import apart
 from keras_ref.evaluation.loss_function import Data, LossFunction
-from keras_ref.evaluation.restoration import apart
 from keras_ref.reports.verdict import Reason, Verdict
 from keras_ref.translation import departures
 from keras_ref.translation import weights as weights_module

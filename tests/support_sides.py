@@ -12,12 +12,12 @@ from support_built import computing_in
 
 from keras_ref.checks.checked_loss import make_model_loss
 from keras_ref.checks.twins import build_twin
-from keras_ref.comparison.autodiff import Autodiff, run_autodiff
-from keras_ref.comparison.oracles import TwinOracle
-from keras_ref.evaluation.float64 import in_float64, objects_in_float64
-from keras_ref.evaluation.keras_parts import list_states
+from keras_ref.comparison.sources.autodiff import Autodiff, run_autodiff
+from keras_ref.comparison.sources.oracles import TwinOracle
+from keras_ref.evaluation.changed_state.float64 import in_float64, objects_in_float64
+from keras_ref.evaluation.changed_state.restoration import apart
+from keras_ref.evaluation.keras_objects.keras_parts import list_states
 from keras_ref.evaluation.loss_function import Data, LossFunction
-from keras_ref.evaluation.restoration import apart
 from keras_ref.translation.to_keras import mirror, mirror_loss
 from keras_ref.translation.weights import map_variables
 from scratch.arrays import Array

@@ -14,7 +14,7 @@ from keras_ref.campaign.points import draw_generic_arguments, make_points
 from keras_ref.campaign.results import Result
 from keras_ref.campaign.run import check_operation
 from keras_ref.campaign.subjects import CALLS, NotCalled, Subject, find_subject, list_names
-from keras_ref.evaluation.exact_numbers import Missing
+from keras_ref.evaluation.many_digits.exact_numbers import Missing
 
 NAMES = list_names()
 

@@ -67,7 +67,7 @@ def test_incomplete_gamma_on_the_other_side_of_zero():
     """1 - exp(-x) for a shape of 1, for a negative x too: the slope at 0 is taken from both sides."""
     import mpmath
 
-    from keras_ref.evaluation.exact_special import NUMBERS
+    from keras_ref.evaluation.many_digits.exact_special import NUMBERS
 
     with mpmath.workdps(60):
         for x in map(mpmath.mpf, ("-1e-15", "-0.5", "0", "0.5")):

@@ -9,11 +9,11 @@ import pytest
 
 from keras_ref import check_gradients
 from keras_ref.checks.checked_loss import list_untrained, make_model_loss
-from keras_ref.evaluation import column_losses, stacked_losses
-from keras_ref.evaluation.column_losses import Block, ColumnLosses
-from keras_ref.evaluation.float64 import in_float64
+from keras_ref.evaluation.changed_state.float64 import in_float64
 from keras_ref.evaluation.loss_function import Data, LossFunction
-from keras_ref.evaluation.remote_losses import GraphLosses
+from keras_ref.evaluation.nudged_losses import column_losses, stacked_losses
+from keras_ref.evaluation.nudged_losses.column_losses import Block, ColumnLosses
+from keras_ref.evaluation.nudged_losses.remote_losses import GraphLosses
 
 layers = keras.layers
 GENERATOR = np.random.default_rng(3)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from keras_ref import Comparison, ProgramsDiffer, compare, reflect
-from keras_ref.comparison.weight_matching import match_weights
+from keras_ref.comparison.two_programs.weight_matching import match_weights
 from keras_ref.errors import BadInput, CouldNotRun
 from keras_ref.frontends.compare_cli import ComparisonRun
 from keras_ref.programs.program import Weight

@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 
 from keras_ref import check_gradients
-from keras_ref.evaluation.python_numbers import DoubleFloat
+from keras_ref.evaluation.changed_state.python_numbers import DoubleFloat
 
 #: how code of a user compares a number of its own with a variable of Keras, or looks it up → what comes out
 COMPARED = {

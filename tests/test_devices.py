@@ -21,7 +21,7 @@ tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfigur
 import keras
 import numpy as np
 from keras_ref import check_gradients
-from keras_ref.evaluation import stacked_calls
+from keras_ref.evaluation.graphs import stacked_calls
 
 stacks = []
 class Watched(stacked_calls.StackedCall):
@@ -30,7 +30,7 @@ class Watched(stacked_calls.StackedCall):
         stacks.append((found.device[-5:], self.has_order))
         return found
 
-from keras_ref.evaluation import stacked_losses
+from keras_ref.evaluation.nudged_losses import stacked_losses
 stacked_losses.StackedCall = Watched
 
 @keras.saving.register_keras_serializable()

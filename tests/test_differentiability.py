@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from keras_ref.campaign.differentiability import has_meeting_kinks, is_differentiable
 from keras_ref.campaign.exact_check import ExactOperation
 from keras_ref.comparison.exact_slopes import ExactLoss
-from keras_ref.evaluation.exact_graph import Graph
+from keras_ref.evaluation.many_digits.exact_graph import Graph
 
 
 @pytest.mark.parametrize("power", [0.25, 0.5, 1.0, 1.25, 1.5, 2.0, 3.0, 4.0])

@@ -12,7 +12,7 @@ from keras_ref import check_function
 from keras_ref.comparison.digits import measure_digits
 from keras_ref.comparison.exact_slopes import ExactLoss, Standing
 from keras_ref.errors import BadInput
-from keras_ref.evaluation.exact_graph import Graph
+from keras_ref.evaluation.many_digits.exact_graph import Graph
 
 #: (function, point, its derivative there by a closed form): autodiff has nothing of it
 LOST = {

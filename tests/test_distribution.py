@@ -17,8 +17,8 @@ import pytest
 import tensorflow as tf
 
 from keras_ref.errors import CouldNotRun
-from keras_ref.evaluation import column_losses, stacked_losses
-from keras_ref.evaluation.remote_losses import GraphLosses
+from keras_ref.evaluation.nudged_losses import column_losses, stacked_losses
+from keras_ref.evaluation.nudged_losses.remote_losses import GraphLosses
 from keras_ref.frontends import distribution, invocation
 from keras_ref.frontends.distribution import Cluster, WorkerPool, open_executor
 from keras_ref.frontends.invocation import Invocation

@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from keras_ref import check_function, check_gradients
 from keras_ref.errors import BadInput
-from keras_ref.evaluation.domain import losses_in_domain
+from keras_ref.evaluation.nudged_losses.domain import losses_in_domain
 
 
 def positive(function, eagerly=False):

@@ -10,8 +10,8 @@ from keras_ref.campaign.points import draw_generic_arguments
 from keras_ref.campaign.subjects import NotCalled, find_subject, list_names
 from keras_ref.checks.gradients import check_gradients
 from keras_ref.checks.layers_and_functions import check_function, check_layer
-from keras_ref.evaluation.graph import find_casts_down, is_cast_down, lower_dtype, walk_operations
-from keras_ref.evaluation.operation_rounding import IN_FLOAT32
+from keras_ref.evaluation.graphs.graph import find_casts_down, is_cast_down, lower_dtype, walk_operations
+from keras_ref.evaluation.graphs.operation_rounding import IN_FLOAT32
 from keras_ref.reports.kinds import Kind
 from keras_ref.reports.reasons import Reason
 

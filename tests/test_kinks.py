@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_ref.comparison.autodiff import Autodiff
-from keras_ref.comparison.entrywise import compare_entries
-from keras_ref.comparison.oracles import Oracle
+from keras_ref.comparison.entries.entrywise import compare_entries
+from keras_ref.comparison.sources.autodiff import Autodiff
+from keras_ref.comparison.sources.oracles import Oracle
 from keras_ref.reports.reasons import Reason
 from scratch.differences import UNIT
 

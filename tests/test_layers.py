@@ -10,8 +10,8 @@ from hypothesis import given, note
 from hypothesis import strategies as st
 from support_built import Built
 
-from keras_ref.comparison.proven_departures import list_subsets
-from keras_ref.evaluation.float64 import find_policy
+from keras_ref.comparison.entries.proven_departures import list_subsets
+from keras_ref.evaluation.changed_state.float64 import find_policy
 from keras_ref.reports.verdict import Reason
 from keras_ref.translation import departures
 from keras_ref.translation.departures import Condition

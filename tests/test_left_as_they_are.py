@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from keras_ref import compare, reflect
-from keras_ref.evaluation.float64 import find_global_generator
+from keras_ref.evaluation.changed_state.float64 import find_global_generator
 from scratch.objective import Objective
 
 GENERATOR = np.random.default_rng(0)

@@ -11,9 +11,9 @@ import tensorflow as tf
 from support_sides import numeric_sides
 
 from keras_ref import check_gradients
-from keras_ref.comparison.bisection import Search
-from keras_ref.comparison.directional import DirectionalPoint
-from keras_ref.comparison.sums import dot
+from keras_ref.comparison.directions.bisection import Search
+from keras_ref.comparison.directions.directional import DirectionalPoint
+from keras_ref.comparison.sources.sums import dot
 from keras_ref.comparison.time_budget import LESS, shares
 from keras_ref.errors import BadInput
 from keras_ref.options import parse_budget

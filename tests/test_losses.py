@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from keras_ref import strategies as gt
 from keras_ref.checks.gradients import check_gradients
-from keras_ref.comparison.proven_departures import list_subsets
+from keras_ref.comparison.entries.proven_departures import list_subsets
 from keras_ref.translation import departures
 from keras_ref.translation.departures.laws import as_keras, states_law
 from keras_ref.translation.to_keras import mirror_loss

@@ -10,8 +10,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from keras_ref import check_layer
-from keras_ref.comparison.oracles import ForwardOracle
-from keras_ref.evaluation.float64 import in_float64
+from keras_ref.comparison.sources.oracles import ForwardOracle
+from keras_ref.evaluation.changed_state.float64 import in_float64
 from keras_ref.evaluation.loss_function import Data, LossFunction
 from keras_ref.reports.kinds import Kind
 

@@ -12,8 +12,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from keras_ref import check_function, check_gradients
-from keras_ref.comparison.oracles import ForwardOracle
-from keras_ref.evaluation.float64 import in_float64
+from keras_ref.comparison.sources.oracles import ForwardOracle
+from keras_ref.evaluation.changed_state.float64 import in_float64
 from keras_ref.evaluation.loss_function import Data, LossFunction
 from keras_ref.reports.verdict import Kind, Reason
 from scratch.differences import UNIT

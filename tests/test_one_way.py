@@ -19,13 +19,13 @@ from keras_ref.checks.disconnected import GradientPaths
 from keras_ref.checks.gather import gather
 from keras_ref.checks.twins import build_twin
 from keras_ref.comparison.efforts import BUDGET, LARGE, SAMPLED, Budgeted, Directional, Full, choose_effort
-from keras_ref.comparison.evidence import Outcome, annotate
+from keras_ref.comparison.entries.neighbourhood import Judgement, Tally, conclude, tally_neighbours
+from keras_ref.comparison.entries.proven_departures import DepartingTwin, Proof
 from keras_ref.comparison.higher_order import SingleVariableOracle, draw_direction
-from keras_ref.comparison.neighbourhood import Judgement, Tally, conclude, tally_neighbours
-from keras_ref.comparison.oracles import DirectionalOracle, ForwardOracle, Oracle
-from keras_ref.comparison.proven_departures import DepartingTwin, Proof
-from keras_ref.comparison.settings import Settings
-from keras_ref.evaluation.float64 import in_float64
+from keras_ref.comparison.sources.evidence import Outcome, annotate
+from keras_ref.comparison.sources.oracles import DirectionalOracle, ForwardOracle, Oracle
+from keras_ref.comparison.sources.settings import Settings
+from keras_ref.evaluation.changed_state.float64 import in_float64
 from keras_ref.evaluation.loss_function import Data
 from keras_ref.frontends.recorded import read_report
 from keras_ref.reports.kinds import FAILING, ORDER, find_worst

@@ -10,7 +10,7 @@ from kinds_as_targets import NAMES, made
 
 from keras_ref import check_gradients
 from keras_ref.checks.other_backends import check_on_backend
-from keras_ref.comparison.settings import Settings
+from keras_ref.comparison.sources.settings import Settings
 from keras_ref.errors import BadInput
 from keras_ref.evaluation.loss_function import Data
 from keras_ref.inputs.data import apply_class_weight

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from keras_ref.comparison import points
-from keras_ref.comparison.points import KEPT, remember_results
+from keras_ref.comparison.sources import points
+from keras_ref.comparison.sources.points import KEPT, remember_results
 
 
 def counted():

@@ -6,7 +6,7 @@ import pytest
 from keras import layers, ops
 
 from keras_ref.checks.gradients import check_gradients
-from keras_ref.evaluation.float64 import in_float64
+from keras_ref.evaluation.changed_state.float64 import in_float64
 from keras_ref.translation.from_keras import NoTwin, reflect, reflect_with_variables
 from keras_ref.translation.to_keras import mirror
 from scratch.calls import Call, Tensor

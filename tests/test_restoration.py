@@ -1,11 +1,11 @@
-"""evaluation/restoration.py: every change is undone, the last one first, whatever ends the block."""
+"""evaluation/changed_state/restoration.py: every change is undone, the last one first, whatever ends the block."""
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_ref.evaluation.restoration import Restoration, restore_attributes, restore_variables
+from keras_ref.evaluation.changed_state.restoration import Restoration, restore_attributes, restore_variables
 
 
 class Owner:

@@ -13,10 +13,10 @@ import rounding_cases as rc
 import rounding_registry as rr
 import tensorflow as tf
 
-from keras_ref.evaluation.exact_numbers import Missing
-from keras_ref.evaluation.exact_operations import BINARY, UNARY
-from keras_ref.evaluation.operation_rounding import COMPOSED, DECIDED, EXACT, UNITS
-from keras_ref.evaluation.rounding import Rounded
+from keras_ref.evaluation.graphs.operation_rounding import COMPOSED, DECIDED, EXACT, UNITS
+from keras_ref.evaluation.many_digits.exact_numbers import Missing
+from keras_ref.evaluation.many_digits.exact_operations import BINARY, UNARY
+from keras_ref.evaluation.rounding_errors.rounding import Rounded
 from scratch import registry
 from scratch.differences import UNIT
 from scratch.gradient import Nudges

@@ -11,9 +11,9 @@ import pytest
 import tensorflow as tf
 
 from keras_ref import check_function
-from keras_ref.evaluation import rounded_graph
-from keras_ref.evaluation.rounded_nodes import BY_THEMSELVES
-from keras_ref.evaluation.rounding import ConversionFailed, Rounded
+from keras_ref.evaluation.rounding_errors import rounded_graph
+from keras_ref.evaluation.rounding_errors.rounded_nodes import BY_THEMSELVES
+from keras_ref.evaluation.rounding_errors.rounding import ConversionFailed, Rounded
 from scratch.noise import ROLLS
 
 X = np.array([[0.5, -1.25, 0.75], [1.5, 0.25, -0.5]])
@@ -32,7 +32,7 @@ def misdirect(monkeypatch: Any, change: Any) -> None:
         change(library[name])
         return name, library
 
-    monkeypatch.setattr("keras_ref.evaluation.rounding.convert", convert)
+    monkeypatch.setattr("keras_ref.evaluation.rounding_errors.rounding.convert", convert)
 
 
 def lose_an_input(definition: Any) -> None:

@@ -13,7 +13,7 @@ from tensorflow.python.framework.function import Defun
 from tensorflow.python.ops import functional_ops
 
 from keras_ref import check_function
-from keras_ref.evaluation.rounding import Rounded
+from keras_ref.evaluation.rounding_errors.rounding import Rounded
 from scratch.noise import ROLLS
 
 SHAPE = (3, 4)

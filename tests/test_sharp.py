@@ -9,7 +9,7 @@ import tensorflow as tf
 from support_sides import numeric_sides
 
 from keras_ref import check_function
-from keras_ref.comparison.entrywise import compare_entries
+from keras_ref.comparison.entries.entrywise import compare_entries
 from scratch.layers.core import Dense
 from scratch.losses.regression import MeanAbsoluteError, MeanSquaredError
 from scratch.model import Model
@@ -169,7 +169,7 @@ def test_a_jump_of_the_backward_pass_is_no_rounding(function, zero):
 @pytest.mark.parametrize("function", ["cumprod", "a hand-made product"])
 def test_what_only_rounding_allows_is_undecided(function, monkeypatch):
     """Were that jump taken for rounding, it would allow a difference as large as the slope: that is no match."""
-    monkeypatch.setattr("keras_ref.evaluation.rounded_graph.DECIDING_ZERO", {})
+    monkeypatch.setattr("keras_ref.evaluation.rounding_errors.rounded_graph.DECIDING_ZERO", {})
     x = np.random.default_rng(3).normal(size=(2, 3))
     x[:, 1] = 0
     (verdict,) = check_function(lambda x: JUMPING[function](tf.exp(x) - 1), x).verdicts

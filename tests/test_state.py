@@ -10,7 +10,7 @@ import pytest
 import tensorflow as tf
 
 from keras_ref import check_function, check_gradients, check_layer, check_updates
-from keras_ref.evaluation.keras_parts import list_layers, list_states
+from keras_ref.evaluation.keras_objects.keras_parts import list_layers, list_states
 from keras_ref.evaluation.loss_function import LossFunction
 
 X, Y = np.random.default_rng(0).normal(size=(4, 3)), np.random.default_rng(1).normal(size=(4, 2))

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from keras_ref.comparison.taylor_remainder import remainder_order
+from keras_ref.comparison.entries.taylor_remainder import remainder_order
 from scratch.differences import UNIT
 
 W = np.array([0.5, -0.75, 1.25])

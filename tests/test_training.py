@@ -13,7 +13,7 @@ import tensorflow as tf
 from hypothesis import given, note
 from hypothesis import strategies as st
 
-from keras_ref.evaluation.float64 import in_float64
+from keras_ref.evaluation.changed_state.float64 import in_float64
 from keras_ref.translation import departures
 from keras_ref.translation.exceptions.optimizers import as_keras
 from keras_ref.translation.to_keras import mirror, mirror_object

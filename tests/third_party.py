@@ -37,7 +37,7 @@ from planting import _standing_in, scaled
 from third_party_subjects import SUBJECTS, Made, Subject
 
 import keras_ref
-from keras_ref.evaluation.keras_2 import is_layer as is_keras_2_layer
+from keras_ref.evaluation.changed_state.keras_2 import is_layer as is_keras_2_layer
 
 SIZES = (1e-2, 1e-3, 1e-4, 1e-6)
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from keras_ref.evaluation.real_parts import real_values
+from keras_ref.evaluation.keras_objects.real_parts import real_values
 from scratch.arrays import Array
 
 

@@ -12,9 +12,9 @@ import tensorflow as tf
 
 from keras_ref.campaign.cotangents import draw_cotangent
 from keras_ref.comparison.exact_slopes import ExactLoss
-from keras_ref.evaluation.exact_graph import DIGITS
-from keras_ref.evaluation.exact_numbers import exact
-from keras_ref.evaluation.real_parts import split_real_parts
+from keras_ref.evaluation.keras_objects.real_parts import split_real_parts
+from keras_ref.evaluation.many_digits.exact_graph import DIGITS
+from keras_ref.evaluation.many_digits.exact_numbers import exact
 from scratch.arrays import Array
 
 #: steps relative to the arguments' size: half and a quarter of the digits of float64

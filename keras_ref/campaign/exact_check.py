@@ -28,9 +28,9 @@ from keras_ref.comparison.exact_slopes import (
     allowed_digits,
     digits_of,
 )
-from keras_ref.evaluation.exact_graph import DIGITS, Graph
-from keras_ref.evaluation.exact_numbers import Missing, exact
-from keras_ref.evaluation.real_parts import from_real_parts, real_values, split_real_parts
+from keras_ref.evaluation.keras_objects.real_parts import from_real_parts, real_values, split_real_parts
+from keras_ref.evaluation.many_digits.exact_graph import DIGITS, Graph
+from keras_ref.evaluation.many_digits.exact_numbers import Missing, exact
 from scratch.arrays import Array
 
 #: the kinds of answer, beside those of a verdict

@@ -20,7 +20,7 @@ import tensorflow as tf
 from keras_ref.campaign.cotangents import draw_cotangent
 from keras_ref.campaign.points import make_points
 from keras_ref.campaign.subjects import Subject, find_function
-from keras_ref.evaluation.real_parts import real_values, split_real_parts
+from keras_ref.evaluation.keras_objects.real_parts import real_values, split_real_parts
 from scratch.arrays import Array
 
 #: the points at which functions with a domain have a value

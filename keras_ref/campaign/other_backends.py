@@ -32,7 +32,7 @@ from keras_ref.campaign.run import (
 )
 from keras_ref.campaign.subjects import NotCalled, find_subject
 from keras_ref.errors import CouldNotRun
-from keras_ref.evaluation.exact_numbers import Missing
+from keras_ref.evaluation.many_digits.exact_numbers import Missing
 from keras_ref.programs.remote import Worker
 from scratch.arrays import Array
 

@@ -9,7 +9,7 @@ import ml_dtypes
 import tensorflow as tf
 
 from keras_ref.comparison.exact_slopes import NORMAL
-from keras_ref.evaluation.exact_graph import Graph, needed
+from keras_ref.evaluation.many_digits.exact_graph import Graph, needed
 
 
 @dataclass(frozen=True, order=True)

@@ -37,7 +37,7 @@ from keras_ref.campaign.subjects import NotCalled, Subject, find_subject
 from keras_ref.checks.layers_and_functions import check_function
 from keras_ref.coverage.processes import Answer, run_in_turn
 from keras_ref.errors import BadInput
-from keras_ref.evaluation.exact_numbers import Missing
+from keras_ref.evaluation.many_digits.exact_numbers import Missing
 from keras_ref.own_modules import own_command
 from keras_ref.reports.kinds import Kind
 from keras_ref.reports.reasons import Reason

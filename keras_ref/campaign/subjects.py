@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from keras_ref.campaign.folders import read_folder
-from keras_ref.evaluation.real_parts import dtype_in
+from keras_ref.evaluation.keras_objects.real_parts import dtype_in
 
 #: the modules whose public functions are subjects
 MODULES = (

@@ -17,12 +17,12 @@ from keras_ref.checks.disconnected import GradientPaths, explain_none_and_nan
 from keras_ref.checks.held_layers import compare_beside_layers
 from keras_ref.checks.meant_to_differ import explain_meant
 from keras_ref.comparison.diagnoses.table import Gradients, explain_each
-from keras_ref.comparison.evidence import Annotator, Evidence, Outcome
-from keras_ref.comparison.oracles import ForwardOracle, Oracle, TwinOracle
-from keras_ref.comparison.proven_departures import DepartingTwin, Proof
-from keras_ref.comparison.settings import SURROGATE
-from keras_ref.comparison.triangular import mark_symmetrized
-from keras_ref.evaluation.keras_parts import find_untracked_variables, list_layers, unwrap_variable
+from keras_ref.comparison.entries.proven_departures import DepartingTwin, Proof
+from keras_ref.comparison.entries.triangular import mark_symmetrized
+from keras_ref.comparison.sources.evidence import Annotator, Evidence, Outcome
+from keras_ref.comparison.sources.oracles import ForwardOracle, Oracle, TwinOracle
+from keras_ref.comparison.sources.settings import SURROGATE
+from keras_ref.evaluation.keras_objects.keras_parts import find_untracked_variables, list_layers, unwrap_variable
 from keras_ref.reports.verdict import Kind, Reason, Verdict
 from keras_ref.translation.departures import get_departure
 

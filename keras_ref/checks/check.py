@@ -22,13 +22,13 @@ from keras_ref.checks.precision import (
 )
 from keras_ref.comparison.digits import compare_digits
 from keras_ref.comparison.efforts import choose_effort
-from keras_ref.comparison.evidence import Evidence, Outcome, annotate
 from keras_ref.comparison.higher_order import compare_higher_orders
 from keras_ref.comparison.modes import compare_modes
 from keras_ref.comparison.repeatability import compare_runs
-from keras_ref.comparison.settings import Settings
+from keras_ref.comparison.sources.evidence import Evidence, Outcome, annotate
+from keras_ref.comparison.sources.settings import Settings
 from keras_ref.errors import BadInput, UserCodeFailed, errors_as_bad_input
-from keras_ref.evaluation.float64 import DTYPE, in_precision, restore_process_state
+from keras_ref.evaluation.changed_state.float64 import DTYPE, in_precision, restore_process_state
 from keras_ref.evaluation.loss_function import LossFunction
 from keras_ref.reports.verdict import Report
 

@@ -10,12 +10,12 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_ref.comparison.oracles import TwinOracle
+from keras_ref.comparison.sources.oracles import TwinOracle
 from keras_ref.errors import BadInput, running_user_code
-from keras_ref.evaluation.float64 import DTYPE
-from keras_ref.evaluation.keras_parts import list_layers, list_states
+from keras_ref.evaluation.changed_state.float64 import DTYPE
+from keras_ref.evaluation.keras_objects.keras_parts import list_layers, list_states
+from keras_ref.evaluation.keras_objects.naming import values_of
 from keras_ref.evaluation.loss_function import Data, LossFunction
-from keras_ref.evaluation.naming import values_of
 from keras_ref.translation.to_keras import mirror_object
 from scratch.arrays import Array
 from scratch.losses.base import Loss

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from keras_ref.comparison.diagnoses.parting import explain_parting
-from keras_ref.comparison.program_comparison import (
+from keras_ref.comparison.two_programs.program_comparison import (
     Both,
     compare_at,
     find_first_parting,
@@ -19,11 +19,11 @@ from keras_ref.comparison.program_comparison import (
     match_weights_of,
     report_part,
 )
-from keras_ref.comparison.weight_matching import Matching, match_weights
+from keras_ref.comparison.two_programs.weight_matching import Matching, match_weights
 from keras_ref.errors import BadInput, errors_as_bad_input
 from keras_ref.evaluation.arguments import takes
-from keras_ref.evaluation.float64 import restore_process_state
-from keras_ref.evaluation.guard import leaves_no_trace
+from keras_ref.evaluation.changed_state.float64 import restore_process_state
+from keras_ref.evaluation.changed_state.guard import leaves_no_trace
 from keras_ref.programs.program import Facts, Point, Program, Stage
 from keras_ref.programs.remote import TIME_LIMIT, RemoteProgram
 from keras_ref.programs.targets import open_object

@@ -16,13 +16,13 @@ from typing import Any
 import keras
 
 from keras_ref.checks.layers_and_functions import check_layer
-from keras_ref.comparison.settings import Settings
+from keras_ref.comparison.sources.settings import Settings
 from keras_ref.errors import BadInput
-from keras_ref.evaluation.float64 import in_precision
-from keras_ref.evaluation.keras_parts import list_layers
+from keras_ref.evaluation.changed_state.float64 import in_precision
+from keras_ref.evaluation.changed_state.restoration import Restoration
+from keras_ref.evaluation.keras_objects.keras_parts import list_layers
+from keras_ref.evaluation.keras_objects.naming import find_path
 from keras_ref.evaluation.loss_function import Data
-from keras_ref.evaluation.naming import find_path
-from keras_ref.evaluation.restoration import Restoration
 from keras_ref.reports.culprit import Culprit
 from keras_ref.reports.verdict import Kind, Report
 

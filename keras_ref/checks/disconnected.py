@@ -12,10 +12,10 @@ from tensorflow.python.framework import ops
 
 from keras_ref.checks.checked_loss import CheckedLoss
 from keras_ref.checks.surrogates import Output, find_declared_layers, find_quantizing_layers, recorded
-from keras_ref.comparison.evidence import Evidence, Outcome
+from keras_ref.comparison.sources.evidence import Evidence, Outcome
 from keras_ref.evaluation.backward_errors import find_line
-from keras_ref.evaluation.graph import find_function_graph, is_cast_down, list_called_functions, walk_operations
-from keras_ref.evaluation.keras_parts import unwrap_variable
+from keras_ref.evaluation.graphs.graph import find_function_graph, is_cast_down, list_called_functions, walk_operations
+from keras_ref.evaluation.keras_objects.keras_parts import unwrap_variable
 from keras_ref.evaluation.loss_function import LossFunction
 from keras_ref.reports.verdict import Kind, Reason, Verdict
 

@@ -12,18 +12,18 @@ import tensorflow as tf
 
 from keras_ref.checks.checked_loss import CheckedLoss
 from keras_ref.checks.precision import judge_precision, unit_of
-from keras_ref.comparison.autodiff import Autodiff, run_autodiff
-from keras_ref.comparison.differenced_loss import DifferencedLoss
-from keras_ref.comparison.evidence import Evidence, Preparation
 from keras_ref.comparison.modes import refuse_mode
-from keras_ref.comparison.oracles import DirectionalOracle, ForwardOracle, Oracle, Oracles, TwinOracle
-from keras_ref.comparison.settings import Settings
+from keras_ref.comparison.sources.autodiff import Autodiff, run_autodiff
+from keras_ref.comparison.sources.differenced_loss import DifferencedLoss
+from keras_ref.comparison.sources.evidence import Evidence, Preparation
+from keras_ref.comparison.sources.oracles import DirectionalOracle, ForwardOracle, Oracle, Oracles, TwinOracle
+from keras_ref.comparison.sources.settings import Settings
 from keras_ref.errors import BackwardPassFailed, BadInput, UserCodeFailed
-from keras_ref.evaluation.gradient_modes import COMPILE_ERRORS
-from keras_ref.evaluation.leaves import name_leaves
+from keras_ref.evaluation.graphs.gradient_modes import COMPILE_ERRORS
+from keras_ref.evaluation.graphs.traced_losses import Way
+from keras_ref.evaluation.keras_objects.leaves import name_leaves
+from keras_ref.evaluation.keras_objects.real_parts import is_real_or_complex
 from keras_ref.evaluation.loss_function import LossFunction
-from keras_ref.evaluation.real_parts import is_real_or_complex
-from keras_ref.evaluation.traced_losses import Way
 from keras_ref.translation.from_keras import NoTwin
 from scratch.arrays import Array
 

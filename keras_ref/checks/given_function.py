@@ -7,11 +7,11 @@ import math
 import numpy as np
 
 from keras_ref.checks.precision import LowPrecision
-from keras_ref.comparison.evidence import Evidence
-from keras_ref.comparison.noise import measure_noise
 from keras_ref.comparison.repeatability import SLACK, size_of_terms
+from keras_ref.comparison.sources.evidence import Evidence
+from keras_ref.comparison.sources.noise import measure_noise
 from keras_ref.errors import BadInput, UserCodeFailed
-from keras_ref.evaluation.graph import random_draws
+from keras_ref.evaluation.graphs.graph import random_draws
 from keras_ref.reports.verdict import Reason
 from scratch.differences import UNIT
 

@@ -21,11 +21,11 @@ from keras_ref.checks.keras_2 import check_keras_2_model
 from keras_ref.checks.other_backends import BACKENDS, check_on_backend
 from keras_ref.checks.twins import build_twin
 from keras_ref.checks.used_rows import leave_unused_rows_out
-from keras_ref.comparison.settings import Approximation, Settings, require_one_of
+from keras_ref.comparison.sources.settings import Approximation, Settings, require_one_of
 from keras_ref.errors import BadInput, errors_as_bad_input
 from keras_ref.evaluation.arguments import MODEL, takes
-from keras_ref.evaluation.guard import leaves_no_trace
-from keras_ref.evaluation.keras_2 import is_model
+from keras_ref.evaluation.changed_state.guard import leaves_no_trace
+from keras_ref.evaluation.changed_state.keras_2 import is_model
 from keras_ref.evaluation.loss_function import Data
 from keras_ref.inputs import data as data_module
 from keras_ref.inputs.arrays import convert_data

@@ -24,15 +24,15 @@ import tensorflow as tf
 from keras_ref.checks.checked_loss import CheckedLoss
 from keras_ref.checks.disconnected import GradientPaths
 from keras_ref.checks.surrogates import calling_instead
-from keras_ref.comparison.autodiff import Autodiff, run_autodiff
 from keras_ref.comparison.efforts import choose_effort
-from keras_ref.comparison.evidence import Evidence
-from keras_ref.comparison.oracles import DirectionalOracle, ForwardOracle
+from keras_ref.comparison.sources.autodiff import Autodiff, run_autodiff
+from keras_ref.comparison.sources.evidence import Evidence
+from keras_ref.comparison.sources.oracles import DirectionalOracle, ForwardOracle
 from keras_ref.errors import BadInput, UserCodeFailed, running_user_code
 from keras_ref.evaluation.backward_errors import running_backward_pass
-from keras_ref.evaluation.keras_parts import unwrap_variable
+from keras_ref.evaluation.graphs.traced_losses import Way
+from keras_ref.evaluation.keras_objects.keras_parts import unwrap_variable
 from keras_ref.evaluation.loss_function import Data, LossFunction
-from keras_ref.evaluation.traced_losses import Way
 from keras_ref.reports.verdict import Kind, Verdict
 from scratch.arrays import Array
 

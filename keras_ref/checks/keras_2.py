@@ -10,12 +10,12 @@ from keras_ref.checks.check import check
 from keras_ref.checks.checked_loss import CheckedLoss, draw_cotangents, project_outputs
 from keras_ref.checks.twins import build_twin, called_in_model
 from keras_ref.checks.used_rows import leave_unused_rows_out
-from keras_ref.comparison.oracles import TwinOracle
-from keras_ref.comparison.settings import Settings
+from keras_ref.comparison.sources.oracles import TwinOracle
+from keras_ref.comparison.sources.settings import Settings
 from keras_ref.errors import BadInput, errors_as_bad_input, running_user_code
-from keras_ref.evaluation.keras_2 import as_losses, losses_in, losses_of, unwrap_variable
+from keras_ref.evaluation.changed_state.keras_2 import as_losses, losses_in, losses_of, unwrap_variable
+from keras_ref.evaluation.changed_state.restoration import restore_variables
 from keras_ref.evaluation.loss_function import Data, LossFunction
-from keras_ref.evaluation.restoration import restore_variables
 from keras_ref.inputs.call_arguments import CallArguments
 from keras_ref.reports.verdict import Report
 from keras_ref.translation.keras_2_models import Translation, convert_model

@@ -16,14 +16,14 @@ from keras_ref.checks.checked_loss import CheckedLoss, draw_cotangents, list_unt
 from keras_ref.checks.keras_2 import check_keras_2_layer
 from keras_ref.checks.twins import build_twin, called_in_model
 from keras_ref.checks.used_rows import leave_unused_rows_out
-from keras_ref.comparison.oracles import TwinOracle
-from keras_ref.comparison.settings import Approximation, Settings
+from keras_ref.comparison.sources.oracles import TwinOracle
+from keras_ref.comparison.sources.settings import Approximation, Settings
 from keras_ref.errors import BadInput, errors_as_bad_input, running_user_code
 from keras_ref.evaluation.arguments import Rule, takes
-from keras_ref.evaluation.guard import leaves_no_trace
-from keras_ref.evaluation.keras_2 import is_layer
+from keras_ref.evaluation.changed_state.guard import leaves_no_trace
+from keras_ref.evaluation.changed_state.keras_2 import is_layer
+from keras_ref.evaluation.changed_state.restoration import restore_variables
 from keras_ref.evaluation.loss_function import Data, LossFunction
-from keras_ref.evaluation.restoration import restore_variables
 from keras_ref.inputs import data as data_module
 from keras_ref.inputs.building import build_layer, is_built
 from keras_ref.inputs.call_arguments import CallArguments, find_keras_objects

@@ -11,12 +11,12 @@ from dataclasses import replace
 import numpy as np
 
 from keras_ref.checks.disconnected import GradientPaths
-from keras_ref.comparison.autodiff import Gradient
-from keras_ref.comparison.entry_comparison import EntryComparison, measure_rounding
-from keras_ref.comparison.evidence import Evidence, Outcome
-from keras_ref.comparison.jumps import BranchOracle
-from keras_ref.comparison.oracles import Oracle
-from keras_ref.comparison.settings import STOP_GRADIENT, Approximation
+from keras_ref.comparison.entries.entry_comparison import EntryComparison, measure_rounding
+from keras_ref.comparison.entries.jumps import BranchOracle
+from keras_ref.comparison.sources.autodiff import Gradient
+from keras_ref.comparison.sources.evidence import Evidence, Outcome
+from keras_ref.comparison.sources.oracles import Oracle
+from keras_ref.comparison.sources.settings import STOP_GRADIENT, Approximation
 from keras_ref.reports.verdict import Kind, Reason, Verdict
 
 #: entries of a variable that are compared with the values held: the accused ones, of many some drawn with the seed

@@ -19,13 +19,13 @@ from keras_ref.checks.checked_loss import NOTE_ON_COTANGENTS, note_on_added_loss
 from keras_ref.checks.gather import build_oracles
 from keras_ref.checks.precision import LowPrecision, measure_cost
 from keras_ref.checks.twins import build_twin
-from keras_ref.comparison.autodiff import run_autodiff
-from keras_ref.comparison.evidence import Evidence, Preparation, annotate
-from keras_ref.comparison.oracles import TwinOracle
-from keras_ref.comparison.program_loss import ProgramLoss
-from keras_ref.comparison.settings import STOP_GRADIENT, Settings
+from keras_ref.comparison.sources.autodiff import run_autodiff
+from keras_ref.comparison.sources.evidence import Evidence, Preparation, annotate
+from keras_ref.comparison.sources.oracles import TwinOracle
+from keras_ref.comparison.sources.settings import STOP_GRADIENT, Settings
+from keras_ref.comparison.two_programs.program_loss import ProgramLoss
 from keras_ref.errors import BadInput, CouldNotRun, shorten_error
-from keras_ref.evaluation.float64 import DTYPE, in_precision
+from keras_ref.evaluation.changed_state.float64 import DTYPE, in_precision
 from keras_ref.evaluation.loss_function import Data, LossFunction
 from keras_ref.inputs.data import require_finite_numbers, validate_data
 from keras_ref.inputs.targets import complete_data, load_target

@@ -13,26 +13,26 @@ import tensorflow as tf
 
 from keras_ref.checks.checked_loss import Prepare
 from keras_ref.checks.disconnected import GradientPaths
-from keras_ref.comparison.autodiff import Autodiff, Gradient, relative_differences
-from keras_ref.comparison.differenced_loss import DifferencedLoss
-from keras_ref.comparison.noise import SUSPICIOUS
-from keras_ref.comparison.oracles import ForwardOracle
+from keras_ref.comparison.sources.autodiff import Autodiff, Gradient, relative_differences
+from keras_ref.comparison.sources.differenced_loss import DifferencedLoss
+from keras_ref.comparison.sources.noise import SUSPICIOUS
+from keras_ref.comparison.sources.oracles import ForwardOracle
 from keras_ref.errors import UserCodeFailed, shorten_error
-from keras_ref.evaluation import keras_2
 from keras_ref.evaluation.backward_errors import find_line
-from keras_ref.evaluation.float64 import DTYPE, in_precision
-from keras_ref.evaluation.graph import (
+from keras_ref.evaluation.changed_state import keras_2
+from keras_ref.evaluation.changed_state.float64 import DTYPE, in_precision
+from keras_ref.evaluation.changed_state.traced_functions import PrecisionIsFixed
+from keras_ref.evaluation.graphs.graph import (
     find_casts_down,
     find_constants_in_float32,
     find_opaque_operations,
     lower_dtype,
     random_draws,
 )
-from keras_ref.evaluation.keras_classes import KerasVariable
-from keras_ref.evaluation.keras_parts import list_layers
+from keras_ref.evaluation.keras_objects.keras_classes import KerasVariable
+from keras_ref.evaluation.keras_objects.keras_parts import list_layers
+from keras_ref.evaluation.keras_objects.real_parts import is_real_or_complex
 from keras_ref.evaluation.loss_function import LossFunction
-from keras_ref.evaluation.real_parts import is_real_or_complex
-from keras_ref.evaluation.traced_functions import PrecisionIsFixed
 from keras_ref.reports.verdict import Kind, Reason, Verdict
 from scratch.differences import UNIT
 

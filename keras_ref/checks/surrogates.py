@@ -43,7 +43,7 @@ Instead = Callable[[Any, Callable[..., Any], tuple[Any, ...], dict[str, Any]], A
 @contextmanager
 def calling_instead(layers: list[Any], instead: Instead) -> Iterator[None]:
     """While the block runs, calls of these layers go through `instead`."""
-    from keras_ref.evaluation.restoration import Restoration
+    from keras_ref.evaluation.changed_state.restoration import Restoration
 
     def through(layer: Any, call: Callable[..., Any]) -> Callable[..., Any]:
         return lambda *arguments, **keywords: instead(layer, call, arguments, keywords)
@@ -74,7 +74,7 @@ def recorded(layers: list[Any]) -> Iterator[list[Output]]:
 
 def find_declared_layers(keras_objects: Any) -> list[Any]:
     """The layers among Keras objects, and inside them, whose class is under `surrogate`."""
-    from keras_ref.evaluation.keras_parts import list_layers
+    from keras_ref.evaluation.keras_objects.keras_parts import list_layers
 
     return [layer for one in keras_objects for layer in list_layers(one) if getattr(type(layer), FLAG, False)]
 
@@ -84,7 +84,7 @@ def find_quantizing_layers(keras_objects: Any) -> list[Any]:
 
     Their forward pass is a staircase, and Keras gives it the gradient of the line through it.
     """
-    from keras_ref.evaluation.keras_parts import list_layers
+    from keras_ref.evaluation.keras_objects.keras_parts import list_layers
 
     return [layer for one in keras_objects for layer in list_layers(one) if _quantizes(layer)]
 

@@ -10,13 +10,13 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_ref.comparison.differenced_loss import DifferencedLoss
-from keras_ref.comparison.oracles import TwinOracle
-from keras_ref.evaluation.keras_parts import list_states, loss_weights_of
-from keras_ref.evaluation.leaves import name_leaves
+from keras_ref.comparison.sources.differenced_loss import DifferencedLoss
+from keras_ref.comparison.sources.oracles import TwinOracle
+from keras_ref.evaluation.changed_state.restoration import restore_attributes
+from keras_ref.evaluation.keras_objects.keras_parts import list_states, loss_weights_of
+from keras_ref.evaluation.keras_objects.leaves import name_leaves
+from keras_ref.evaluation.keras_objects.naming import values_of
 from keras_ref.evaluation.loss_function import Data
-from keras_ref.evaluation.naming import values_of
-from keras_ref.evaluation.restoration import restore_attributes
 from keras_ref.inputs.call_arguments import CallArguments
 from keras_ref.translation.compiled_losses import build_twin_losses
 from keras_ref.translation.from_keras import NoTwin, reflect_with_variables

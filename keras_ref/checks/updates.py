@@ -1,7 +1,7 @@
 """The public verb check_updates: numeric gradient and optimizer twin against the weights after Keras's own train_step.
 
 Every step starts both sides from the same weights, so that an error is named at the step that makes it; the twin keeps
-a state of its own. How far a step may be off is derived in comparison/optimizer_step.py.
+a state of its own. How far a step may be off is derived in comparison/steps/optimizer_step.py.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ from keras_ref.checks.precision import is_about_precision
 from keras_ref.checks.twins import build_twin
 from keras_ref.checks.used_rows import leave_unused_rows_out
 from keras_ref.checks.used_rows_of_steps import leave_unused_rows_of_steps_out
-from keras_ref.comparison.evidence import Outcome
-from keras_ref.comparison.oracles import Oracles, TwinOracle
-from keras_ref.comparison.own_train_steps import compare_own_steps
-from keras_ref.comparison.train_step_losses import NoStepLoss, own_optimizers
-from keras_ref.comparison.training_steps import compare_steps
+from keras_ref.comparison.sources.evidence import Outcome
+from keras_ref.comparison.sources.oracles import Oracles, TwinOracle
+from keras_ref.comparison.steps.own_train_steps import compare_own_steps
+from keras_ref.comparison.steps.train_step_losses import NoStepLoss, own_optimizers
+from keras_ref.comparison.steps.training_steps import compare_steps
 from keras_ref.errors import (
     BackwardPassFailed,
     BadInput,
@@ -43,11 +43,11 @@ from keras_ref.errors import (
     errors_as_bad_input,
 )
 from keras_ref.evaluation.arguments import LOADED_MODEL, Rule, takes
-from keras_ref.evaluation.float64 import DTYPE, in_float64, restore_process_state
-from keras_ref.evaluation.guard import leaves_no_trace
-from keras_ref.evaluation.keras_2 import is_optimizer, trains_as_keras_2
+from keras_ref.evaluation.changed_state.float64 import DTYPE, in_float64, restore_process_state
+from keras_ref.evaluation.changed_state.guard import leaves_no_trace
+from keras_ref.evaluation.changed_state.keras_2 import is_optimizer, trains_as_keras_2
+from keras_ref.evaluation.changed_state.restoration import Restoration
 from keras_ref.evaluation.loss_function import Data, LossFunction
-from keras_ref.evaluation.restoration import Restoration
 from keras_ref.inputs import data as data_module
 from keras_ref.inputs.arrays import convert_data
 from keras_ref.inputs.building import build_model

@@ -22,16 +22,16 @@ import numpy as np
 import tensorflow as tf
 
 from keras_ref.checks.checked_loss import CheckedLoss, ModelLoss
-from keras_ref.comparison.optimizer_step import steps_rows_alone
+from keras_ref.comparison.steps.optimizer_step import steps_rows_alone
 from keras_ref.errors import BadInput, UserCodeFailed, running_user_code
-from keras_ref.evaluation import keras_2
 from keras_ref.evaluation.backward_errors import running_backward_pass
-from keras_ref.evaluation.float64 import in_precision, is_float, rekey, restore_process_state
-from keras_ref.evaluation.keras_classes import KerasVariable
-from keras_ref.evaluation.keras_parts import list_layers, list_optimizers, unwrap_variable
+from keras_ref.evaluation.changed_state import keras_2
+from keras_ref.evaluation.changed_state.float64 import in_precision, is_float, rekey, restore_process_state
+from keras_ref.evaluation.changed_state.restoration import Restoration, has_same_bits
+from keras_ref.evaluation.keras_objects.keras_classes import KerasVariable
+from keras_ref.evaluation.keras_objects.keras_parts import list_layers, list_optimizers, unwrap_variable
+from keras_ref.evaluation.keras_objects.naming import find_path
 from keras_ref.evaluation.loss_function import Data
-from keras_ref.evaluation.naming import find_path
-from keras_ref.evaluation.restoration import Restoration, has_same_bits
 from keras_ref.reports.verdict import Report, Verdict
 from keras_ref.translation.from_keras import NoTwin, reflect_object
 from scratch.arrays import Array

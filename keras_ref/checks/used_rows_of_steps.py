@@ -16,14 +16,14 @@ import numpy as np
 import tensorflow as tf
 
 from keras_ref.checks.used_rows import OWN, Observed, leave_rows_out
-from keras_ref.comparison.train_step_losses import find_applying_method, running_functions_eagerly
+from keras_ref.comparison.steps.train_step_losses import find_applying_method, running_functions_eagerly
 from keras_ref.errors import BadInput, UserCodeFailed, running_user_code
-from keras_ref.evaluation import keras_2
 from keras_ref.evaluation.backward_errors import running_backward_pass
-from keras_ref.evaluation.float64 import in_precision
-from keras_ref.evaluation.keras_parts import unwrap_variable
+from keras_ref.evaluation.changed_state import keras_2
+from keras_ref.evaluation.changed_state.float64 import in_precision
+from keras_ref.evaluation.changed_state.restoration import Restoration, has_same_bits
+from keras_ref.evaluation.keras_objects.keras_parts import unwrap_variable
 from keras_ref.evaluation.loss_function import Data
-from keras_ref.evaluation.restoration import Restoration, has_same_bits
 from keras_ref.reports.verdict import Report
 from keras_ref.translation.from_keras import NoTwin, reflect_object
 from keras_ref.translation.from_keras_2 import as_keras_3

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from keras_ref.comparison.autodiff import run_autodiff
-from keras_ref.comparison.evidence import Evidence, Outcome
 from keras_ref.comparison.higher_order import draw_direction
+from keras_ref.comparison.sources.autodiff import run_autodiff
+from keras_ref.comparison.sources.evidence import Evidence, Outcome
 from keras_ref.errors import BadInput
 from keras_ref.evaluation.loss_function import LossFunction
 from keras_ref.reports.verdict import Kind, Reason, Verdict
@@ -62,7 +62,7 @@ def compare_digits(evidence: Evidence) -> Outcome:
     """
     require_mpmath("`digits`")
     from keras_ref.comparison.exact_slopes import LADDER, ExactLoss
-    from keras_ref.evaluation.exact_graph import Graph
+    from keras_ref.evaluation.many_digits.exact_graph import Graph
 
     traced = cast("LossFunction", evidence.loss).trace_flat()
     if traced is None:
@@ -117,7 +117,7 @@ class Compared:
 
 
 def _compare(evidence: Evidence, slopes: Slopes) -> Compared:
-    from keras_ref.evaluation.exact_numbers import Missing
+    from keras_ref.evaluation.many_digits.exact_numbers import Missing
 
     generator = np.random.default_rng(evidence.settings.seed + 4)
     ends = time.perf_counter() + (evidence.settings.seconds or PATIENCE)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from keras_ref.comparison.bisection import compare_along_directions
-from keras_ref.comparison.entrywise import compare_entries
-from keras_ref.comparison.evidence import Evidence, Outcome
+from keras_ref.comparison.directions.bisection import compare_along_directions
+from keras_ref.comparison.entries.entrywise import compare_entries
+from keras_ref.comparison.sources.evidence import Evidence, Outcome
 from keras_ref.comparison.time_budget import compare_within_budget, sample_entries
 
 #: entries that effort "auto" compares of one variable, where there are more than LARGE in all and no budget is given

@@ -15,8 +15,8 @@ import mpmath
 import numpy as np
 from mpmath.libmp import NoConvergence
 
-from keras_ref.evaluation.exact_graph import Graph
-from keras_ref.evaluation.exact_numbers import each, exact
+from keras_ref.evaluation.many_digits.exact_graph import Graph
+from keras_ref.evaluation.many_digits.exact_numbers import each, exact
 from scratch.arrays import Array
 
 #: the digits in which quotients are taken, one after another, until two agree; the last tell 1e-310 from 1

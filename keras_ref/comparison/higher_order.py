@@ -9,16 +9,16 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from keras_ref.comparison.autodiff import Autodiff, run_autodiff, shift_point
 from keras_ref.comparison.efforts import choose_effort
-from keras_ref.comparison.entrywise import compare_entries
-from keras_ref.comparison.evidence import Evidence, Outcome
-from keras_ref.comparison.neighbourhood import DISTANCE
-from keras_ref.comparison.noise import measure_noise
-from keras_ref.comparison.oracles import ForwardOracle, Oracle
+from keras_ref.comparison.entries.entrywise import compare_entries
+from keras_ref.comparison.entries.neighbourhood import DISTANCE
+from keras_ref.comparison.sources.autodiff import Autodiff, run_autodiff, shift_point
+from keras_ref.comparison.sources.evidence import Evidence, Outcome
+from keras_ref.comparison.sources.noise import measure_noise
+from keras_ref.comparison.sources.oracles import ForwardOracle, Oracle
 from keras_ref.errors import BadInput, shorten_error
+from keras_ref.evaluation.keras_objects.real_parts import from_real_parts
 from keras_ref.evaluation.loss_function import LossFunction
-from keras_ref.evaluation.real_parts import from_real_parts
 from keras_ref.reports.verdict import Kind, Reason, Verdict
 from scratch.arrays import Array
 from scratch.random_offset import draw_offsets

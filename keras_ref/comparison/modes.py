@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from keras_ref.comparison.autodiff import Autodiff, run_autodiff
-from keras_ref.comparison.evidence import Evidence, Outcome
+from keras_ref.comparison.sources.autodiff import Autodiff, run_autodiff
+from keras_ref.comparison.sources.evidence import Evidence, Outcome
 from keras_ref.errors import BackwardPassFailed, BadInput, UserCodeFailed, shorten_error
-from keras_ref.evaluation.gradient_modes import COMPILE_ERRORS
+from keras_ref.evaluation.graphs.gradient_modes import COMPILE_ERRORS
 from keras_ref.reports.verdict import Kind, Reason, Verdict
 from scratch.arrays import Array
 from scratch.differences import UNIT

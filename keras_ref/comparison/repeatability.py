@@ -6,10 +6,10 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from keras_ref.comparison.autodiff import Gradient
-from keras_ref.comparison.evidence import Evidence, Outcome
-from keras_ref.comparison.noise import measure_noise
-from keras_ref.comparison.sums import absolute_dot
+from keras_ref.comparison.sources.autodiff import Gradient
+from keras_ref.comparison.sources.evidence import Evidence, Outcome
+from keras_ref.comparison.sources.noise import measure_noise
+from keras_ref.comparison.sources.sums import absolute_dot
 from keras_ref.reports.verdict import Kind, Reason, Verdict
 from scratch.arrays import Array
 

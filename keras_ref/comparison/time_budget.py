@@ -13,9 +13,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from keras_ref.comparison.bisection import compare_along_directions
-from keras_ref.comparison.entrywise import compare_entries
-from keras_ref.comparison.evidence import Evidence, Outcome
+from keras_ref.comparison.directions.bisection import compare_along_directions
+from keras_ref.comparison.entries.entrywise import compare_entries
+from keras_ref.comparison.sources.evidence import Evidence, Outcome
 from keras_ref.reports.verdict import Verdict
 from scratch.arrays import Array
 

@@ -18,7 +18,7 @@ import tensorflow as tf
 from keras_ref.checks.gradients import check_gradients
 from keras_ref.checks.updates import check_updates
 from keras_ref.errors import CouldNotRun
-from keras_ref.evaluation.float64 import find_policy
+from keras_ref.evaluation.changed_state.float64 import find_policy
 from keras_ref.own_modules import registry
 from keras_ref.reports.verdict import Report, Verdict
 from keras_ref.translation import departures

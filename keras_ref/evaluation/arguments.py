@@ -18,7 +18,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_ref.errors import BadInput
-from keras_ref.evaluation.keras_2 import is_model
+from keras_ref.evaluation.changed_state.keras_2 import is_model
 from keras_ref.reports.verdict import Report
 from scratch.model import Model
 

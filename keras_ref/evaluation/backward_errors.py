@@ -19,8 +19,8 @@ import tensorflow as tf
 from tensorflow.python.eager import record
 
 from keras_ref.errors import BackwardPassFailed, BadInput, UserCodeFailed, shorten_error
-from keras_ref.evaluation.float64 import DTYPE
-from keras_ref.evaluation.restoration import Restoration
+from keras_ref.evaluation.changed_state.float64 import DTYPE
+from keras_ref.evaluation.changed_state.restoration import Restoration
 from keras_ref.own_modules import PLACE
 from keras_ref.reports.kinds import Kind
 from keras_ref.reports.reasons import Reason

@@ -13,14 +13,14 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from keras_ref.evaluation.domain import losses_in_domain
-from keras_ref.evaluation.float64 import DTYPE
+from keras_ref.evaluation.changed_state.float64 import DTYPE
+from keras_ref.evaluation.changed_state.traced_functions import take_note_of_call
+from keras_ref.evaluation.graphs.operation_rounding import EXACT_SCOPE
+from keras_ref.evaluation.keras_objects.real_parts import from_real_parts
 from keras_ref.evaluation.loss_function import LossFunction
-from keras_ref.evaluation.operation_rounding import EXACT_SCOPE
-from keras_ref.evaluation.real_parts import from_real_parts
-from keras_ref.evaluation.rounded_nodes import BY_THEMSELVES
-from keras_ref.evaluation.rounding import ConversionFailed, Rounded
-from keras_ref.evaluation.traced_functions import take_note_of_call
+from keras_ref.evaluation.nudged_losses.domain import losses_in_domain
+from keras_ref.evaluation.rounding_errors.rounded_nodes import BY_THEMSELVES
+from keras_ref.evaluation.rounding_errors.rounding import ConversionFailed, Rounded
 from scratch.arrays import Array
 from scratch.noise import ROLLS
 
@@ -31,8 +31,8 @@ class DirectionalLoss:
     """Losses of a loss function at θ + step · direction, θ its point (or `at`), one evaluation after another.
 
     A direction holds arrays by name, of the shapes of the values; names that are left out stay where they are.
-    It has what an oracle asks of a loss (NudgedLoss in comparison/differenced_loss.py), and no gradient: that is the
-    loss function's.
+    It has what an oracle asks of a loss (NudgedLoss in comparison/sources/differenced_loss.py), and no gradient: that
+    is the loss function's.
     """
 
     def __init__(self, function: LossFunction) -> None:

@@ -31,17 +31,23 @@ from keras_ref.evaluation.backward_errors import (
     require_scalar,
     running_backward_pass,
 )
-from keras_ref.evaluation.float64 import DTYPE
-from keras_ref.evaluation.gradient_modes import MODES, convert_control_flow, is_indexed
-from keras_ref.evaluation.graph import opaque_unit
-from keras_ref.evaluation.keras_classes import KerasVariable
-from keras_ref.evaluation.keras_parts import unwrap_variable, value_of
-from keras_ref.evaluation.naming import find_float_inputs, find_path, make_unique, replace_inputs
+from keras_ref.evaluation.changed_state.float64 import DTYPE
+from keras_ref.evaluation.changed_state.restoration import has_same_bits
+from keras_ref.evaluation.graphs.gradient_modes import MODES, convert_control_flow, is_indexed
+from keras_ref.evaluation.graphs.graph import opaque_unit
+from keras_ref.evaluation.graphs.traced_losses import Way
+from keras_ref.evaluation.keras_objects.keras_classes import KerasVariable
+from keras_ref.evaluation.keras_objects.keras_parts import unwrap_variable, value_of
+from keras_ref.evaluation.keras_objects.naming import find_float_inputs, find_path, make_unique, replace_inputs
+from keras_ref.evaluation.keras_objects.real_parts import (
+    dtype_in,
+    from_real_parts,
+    is_real_or_complex,
+    real_values,
+    split_real_parts,
+)
 from keras_ref.evaluation.perturbed_losses import PerturbedLosses
-from keras_ref.evaluation.real_parts import dtype_in, from_real_parts, is_real_or_complex, real_values, split_real_parts
-from keras_ref.evaluation.restoration import has_same_bits
-from keras_ref.evaluation.rounding import ConversionFailed, Rounded
-from keras_ref.evaluation.traced_losses import Way
+from keras_ref.evaluation.rounding_errors.rounding import ConversionFailed, Rounded
 from keras_ref.reports.kinds import Kind
 from keras_ref.reports.reasons import Reason
 from scratch.arrays import Array
@@ -76,7 +82,7 @@ class LossFunction(PerturbedLosses):
     """The loss of a model (or of any `loss(data)` over variables) as a function of every float it depends on.
 
     Names are those of the variables (`variable.path`) and "input…" for float inputs. Values and gradients of complex
-    ones have a last axis of two, the real and the imaginary part (evaluation/real_parts.py).
+    ones have a last axis of two, the real and the imaginary part (evaluation/keras_objects/real_parts.py).
 
     loss         a scalar of Data, over Keras's or TensorFlow's variables
     variables    those that the loss is differenced and differentiated by

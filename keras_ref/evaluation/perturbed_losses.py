@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from keras_ref.evaluation.flat_points import nudge_points, unflatten
-from keras_ref.evaluation.rounded_nodes import BY_THEMSELVES
-from keras_ref.evaluation.rounding import ConversionFailed, Rounded
-from keras_ref.evaluation.stacked_losses import StackedLosses
-from keras_ref.evaluation.traced_losses import Way
+from keras_ref.evaluation.graphs.traced_losses import Way
+from keras_ref.evaluation.nudged_losses.flat_points import nudge_points, unflatten
+from keras_ref.evaluation.nudged_losses.stacked_losses import StackedLosses
+from keras_ref.evaluation.rounding_errors.rounded_nodes import BY_THEMSELVES
+from keras_ref.evaluation.rounding_errors.rounding import ConversionFailed, Rounded
 from scratch.arrays import Array
 from scratch.noise import ROLLS
 

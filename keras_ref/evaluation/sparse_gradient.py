@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_ref.evaluation.gradient_modes import is_indexed
+from keras_ref.evaluation.graphs.gradient_modes import is_indexed
 from keras_ref.evaluation.loss_function import LossFunction
 from scratch.arrays import Array
 

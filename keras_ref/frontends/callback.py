@@ -16,7 +16,7 @@ import numpy as np
 from keras_ref.checks import gradients
 from keras_ref.errors import find_user_stacklevel
 from keras_ref.evaluation.arguments import describe_value
-from keras_ref.evaluation.float64 import restore_process_state
+from keras_ref.evaluation.changed_state.float64 import restore_process_state
 from keras_ref.inputs.arrays import convert_data, take_first_batches
 from keras_ref.inputs.targets import complete_data
 from keras_ref.options import project_keywords, read_settings

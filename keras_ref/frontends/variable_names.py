@@ -14,7 +14,7 @@ def list_variable_names(model: Any, x: Any, seed: int) -> list[str]:
     Raises: BadInput.
     """
     from keras_ref.errors import errors_as_bad_input
-    from keras_ref.evaluation.naming import find_float_inputs, find_path, make_unique
+    from keras_ref.evaluation.keras_objects.naming import find_float_inputs, find_path, make_unique
     from keras_ref.inputs.arrays import convert_data
     from keras_ref.inputs.building import build_model
     from keras_ref.inputs.data import draw_inputs

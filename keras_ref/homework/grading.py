@@ -11,8 +11,8 @@ import numpy as np
 from keras_ref.comparison.diagnoses.arrays import factors
 from keras_ref.comparison.diagnoses.parting import build_chain, count_outputs, count_samples
 from keras_ref.comparison.diagnoses.table import Gradients, explain_gradients, is_same
-from keras_ref.comparison.program_comparison import Both, compare_at
-from keras_ref.comparison.weight_matching import Pair, match_weights
+from keras_ref.comparison.two_programs.program_comparison import Both, compare_at
+from keras_ref.comparison.two_programs.weight_matching import Pair, match_weights
 from keras_ref.errors import BadInput, CouldNotRun
 from keras_ref.homework.exercises import Exercise
 from keras_ref.homework.grades import Grade, StageResult

@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_ref.errors import BadInput
-from keras_ref.evaluation.keras_classes import KerasVariable
+from keras_ref.evaluation.keras_objects.keras_classes import KerasVariable
 from keras_ref.evaluation.loss_function import Data
 
 #: what is data as it is; variables are no data, and symbols hold none

@@ -8,10 +8,10 @@ import keras
 from keras.src.layers.layer import CallSpec
 
 from keras_ref.errors import running_user_code
-from keras_ref.evaluation.float64 import restore_process_state
-from keras_ref.evaluation.keras_parts import list_layers
+from keras_ref.evaluation.changed_state.float64 import restore_process_state
+from keras_ref.evaluation.changed_state.restoration import Restoration
+from keras_ref.evaluation.keras_objects.keras_parts import list_layers
 from keras_ref.evaluation.loss_function import Data
-from keras_ref.evaluation.restoration import Restoration
 from keras_ref.inputs.call_arguments import CallArguments
 
 

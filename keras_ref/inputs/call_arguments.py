@@ -13,10 +13,10 @@ import numpy as np
 import tensorflow as tf
 
 from keras_ref.errors import BadInput
-from keras_ref.evaluation.keras_parts import list_layers
+from keras_ref.evaluation.changed_state.restoration import Restoration
+from keras_ref.evaluation.changed_state.traced_functions import trace_anew
+from keras_ref.evaluation.keras_objects.keras_parts import list_layers
 from keras_ref.evaluation.loss_function import Data
-from keras_ref.evaluation.restoration import Restoration
-from keras_ref.evaluation.traced_functions import trace_anew
 from keras_ref.inputs.arrays import as_arrays
 
 

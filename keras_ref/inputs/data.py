@@ -9,13 +9,13 @@ import numpy as np
 import tensorflow as tf
 
 from keras_ref.errors import BadInput, join_names
-from keras_ref.evaluation import keras_2
 from keras_ref.evaluation.arguments import ARRAYS
-from keras_ref.evaluation.float64 import is_float
-from keras_ref.evaluation.keras_parts import compiled_losses_of, list_layers
-from keras_ref.evaluation.naming import values_of
-from keras_ref.evaluation.real_parts import is_real_or_complex
-from keras_ref.evaluation.restoration import restore_variables
+from keras_ref.evaluation.changed_state import keras_2
+from keras_ref.evaluation.changed_state.float64 import is_float
+from keras_ref.evaluation.changed_state.restoration import restore_variables
+from keras_ref.evaluation.keras_objects.keras_parts import compiled_losses_of, list_layers
+from keras_ref.evaluation.keras_objects.naming import values_of
+from keras_ref.evaluation.keras_objects.real_parts import is_real_or_complex
 from scratch.arrays import Array
 
 #: samples that are drawn

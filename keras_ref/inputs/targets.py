@@ -85,7 +85,7 @@ def complete_data(
     """
     if x is not None:
         return (model, x, y, sample_weight), ""
-    from keras_ref.evaluation.keras_2 import is_model
+    from keras_ref.evaluation.changed_state.keras_2 import is_model
     from keras_ref.inputs import data
 
     x = data.draw_inputs(model, seed=seed)
@@ -122,7 +122,7 @@ def _load_factory(target: str) -> tuple[Any, Any, Any, Any]:
     """(model, x, y, sample_weight) of package.module:factory. Raises: CouldNotRun."""
     import keras
 
-    from keras_ref.evaluation.keras_2 import is_model
+    from keras_ref.evaluation.changed_state.keras_2 import is_model
 
     module_name, _, factory_name = target.partition(":")
     module = import_module(module_name)

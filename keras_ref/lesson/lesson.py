@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from keras_ref.errors import CouldNotRun, errors_as_bad_input
-from keras_ref.evaluation.float64 import restore_process_state
-from keras_ref.evaluation.guard import leaves_no_trace
+from keras_ref.evaluation.changed_state.float64 import restore_process_state
+from keras_ref.evaluation.changed_state.guard import leaves_no_trace
 from keras_ref.lesson import keras_recipe
 from keras_ref.lesson import what_if as what_if_module
 from keras_ref.lesson.lesson_model import LessonModel, load_lesson_model

@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_ref.errors import CouldNotRun
-from keras_ref.evaluation.keras_parts import loss_weights_of
+from keras_ref.evaluation.keras_objects.keras_parts import loss_weights_of
 from keras_ref.inputs import data as data_module
 from keras_ref.inputs.targets import load_data, load_target
 from keras_ref.lesson.recipe_table import RECIPES

@@ -9,7 +9,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_ref.evaluation.float64 import in_float64
+from keras_ref.evaluation.changed_state.float64 import in_float64
 from keras_ref.own_modules import recipe
 from scratch.arrays import Array
 

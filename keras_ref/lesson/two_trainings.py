@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from keras_ref.comparison.autodiff import Autodiff, run_autodiff
-from keras_ref.evaluation.float64 import in_float64
+from keras_ref.comparison.sources.autodiff import Autodiff, run_autodiff
+from keras_ref.evaluation.changed_state.float64 import in_float64
 from keras_ref.evaluation.loss_function import Data, LossFunction
 from keras_ref.lesson.lesson_model import LessonModel, make_optimizer, take
 from scratch.arrays import Array

@@ -11,7 +11,7 @@ from keras_ref.campaign.points import draw_generic_arguments, make_points
 from keras_ref.campaign.subjects import NotCalled, find_subject
 from keras_ref.checks.layers_and_functions import check_function
 from keras_ref.errors import BadInput
-from keras_ref.evaluation.guard import leaves_no_trace
+from keras_ref.evaluation.changed_state.guard import leaves_no_trace
 from keras_ref.minimisation.finding import list_findings
 from keras_ref.minimisation.minimise import SECONDS, Minimised, NothingToMinimise, minimise
 from keras_ref.reports.reasons import Reason

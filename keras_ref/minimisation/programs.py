@@ -12,7 +12,7 @@ import numpy as np
 
 from keras_ref.checks.compare import compare
 from keras_ref.errors import BadInput
-from keras_ref.evaluation.guard import leaves_no_trace
+from keras_ref.evaluation.changed_state.guard import leaves_no_trace
 from keras_ref.inputs.targets import load_data, load_target
 from keras_ref.minimisation.cases import Setup, describe
 from keras_ref.minimisation.expressions import Call, Expression, Listing, Writer, replace_node, walk

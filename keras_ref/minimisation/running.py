@@ -18,7 +18,7 @@ import numpy as np
 from keras.src.backend.common import global_state
 
 from keras_ref.coverage.processes import kill_group
-from keras_ref.evaluation.float64 import POLICY, restore_process_state
+from keras_ref.evaluation.changed_state.float64 import POLICY, restore_process_state
 
 #: the name of the text where its source is asked for
 NAME = "<script>"

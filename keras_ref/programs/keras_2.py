@@ -29,7 +29,7 @@ class Keras2(KerasProgram):
 
     @contextmanager
     def model_in(self, precision: str, loss: Any = None) -> Iterator[Any]:
-        from keras_ref.evaluation.restoration import Restoration
+        from keras_ref.evaluation.changed_state.restoration import Restoration
 
         with super().model_in(precision, loss) as model, Restoration() as restoration:
             optimizers = [o for o in [getattr(model, "optimizer", None)] if o is not None]

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from keras_ref.errors import running_user_code
-from keras_ref.evaluation.leaves import name_leaves, replace_leaves
+from keras_ref.evaluation.keras_objects.leaves import name_leaves, replace_leaves
 from keras_ref.programs.keras_layers import is_random, leaves, observing
 from keras_ref.programs.program import (
     Definition,

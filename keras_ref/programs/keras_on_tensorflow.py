@@ -23,7 +23,7 @@ class KerasOnTensorFlow(KerasProgram):
 
     @contextmanager
     def model_in(self, precision: str, loss: Any = None) -> Iterator[Any]:
-        from keras_ref.evaluation.float64 import in_precision, restore_process_state
+        from keras_ref.evaluation.changed_state.float64 import in_precision, restore_process_state
 
         if not self._models:
             self._models[""] = self.load()[0]

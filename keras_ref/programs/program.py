@@ -18,7 +18,7 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 
-from keras_ref.evaluation.leaves import name_leaves, replace_leaves
+from keras_ref.evaluation.keras_objects.leaves import name_leaves, replace_leaves
 from keras_ref.own_modules import registry
 from scratch.arrays import Array
 

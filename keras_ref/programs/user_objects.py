@@ -9,8 +9,8 @@ from functools import partial
 from types import FunctionType, MethodType, ModuleType
 from typing import Any
 
-from keras_ref.evaluation import kept_contents
-from keras_ref.evaluation.kept_contents import Kind, Reach, steps_to_undo
+from keras_ref.evaluation.changed_state import kept_contents
+from keras_ref.evaluation.changed_state.kept_contents import Kind, Reach, steps_to_undo
 
 #: objects of these libraries are copied, or put back, by the programs that run them
 LIBRARIES = frozenset(("builtins", "keras", "tensorflow", "tf_keras", "torch", "jax", "jaxlib", "scratch", "keras_ref"))

@@ -58,7 +58,7 @@ class Verdict:
     `compared` of `total` entries; `worst` the index of the worst one, whose values follow; `visible`: the smallest
     error in one entry that this check would have seen, absolute, and `visible_relative` as a share of the entry.
     `reason_code` says why in a code (None where the numbers say it all), `reason` in words.
-    `order`, of a mismatch: how fast the Taylor remainder shrinks (comparison/taylor_remainder.py).
+    `order`, of a mismatch: how fast the Taylor remainder shrinks (comparison/entries/taylor_remainder.py).
     `together`: entries that were moved together along random directions (effort "fast"), where single ones were not.
     `jumps`: entries of an input at which the loss jumps, compared on the branch of the point; they count as kinks.
     `looks_like`: what explains a mismatch to rounding, in words ("it is the right gradient, negated").
@@ -180,7 +180,7 @@ class Verdict:
         return f"{build_variables_table([self])}{maps}<pre>{escape(self.explain())}</pre>"
 
     def _describe_second_opinion(self) -> str:
-        """What the Taylor remainder says (comparison/taylor_remainder.py), where it was asked."""
+        """What the Taylor remainder says (comparison/entries/taylor_remainder.py), where it was asked."""
         if math.isnan(self.order):
             return ""
         return f"; second opinion: the Taylor remainder shrinks as t^{self.order:.2f} (t^2 if right, t if wrong)"

@@ -9,8 +9,8 @@ import numpy as np
 from hypothesis import strategies as st
 from hypothesis.strategies import DrawFn
 
-from keras_ref.evaluation.float64 import is_float
-from keras_ref.evaluation.naming import make_unique
+from keras_ref.evaluation.changed_state.float64 import is_float
+from keras_ref.evaluation.keras_objects.naming import make_unique
 from keras_ref.inputs.data import draw_inputs
 from keras_ref.strategies.arrays import special_points
 from scratch.arrays import Array

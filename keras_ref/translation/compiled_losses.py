@@ -6,7 +6,7 @@ from typing import Any
 
 import keras
 
-from keras_ref.evaluation.keras_parts import compiled_losses_of
+from keras_ref.evaluation.keras_objects.keras_parts import compiled_losses_of
 from keras_ref.translation.exceptions.losses import find_loss_name
 from keras_ref.translation.specifications import NoTwin, reflect_object
 

@@ -10,8 +10,8 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_ref.evaluation.keras_2 import unwrap_optimizer
-from keras_ref.evaluation.restoration import Restoration
+from keras_ref.evaluation.changed_state.keras_2 import unwrap_optimizer
+from keras_ref.evaluation.changed_state.restoration import Restoration
 from keras_ref.translation.given_schedules import ScheduleOfKeras2
 from keras_ref.translation.specifications import NoTwin
 

@@ -9,7 +9,7 @@ import keras
 import tensorflow as tf
 
 from keras_ref.errors import running_user_code
-from keras_ref.evaluation.operation_rounding import FLOATS, unit_of
+from keras_ref.evaluation.graphs.operation_rounding import FLOATS, unit_of
 from scratch.differences import UNIT
 from scratch.schedules import Schedule
 

@@ -10,7 +10,7 @@ from typing import Any
 import keras
 
 from keras_ref.evaluation.arguments import Rule, takes
-from keras_ref.evaluation.float64 import DTYPE, find_policy
+from keras_ref.evaluation.changed_state.float64 import DTYPE, find_policy
 from keras_ref.own_modules import registry
 from keras_ref.translation import weights as weights_module
 from keras_ref.translation.exceptions import find_mirror, recurrent

@@ -12,7 +12,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_ref.evaluation.keras_classes import KerasVariable
+from keras_ref.evaluation.keras_objects.keras_classes import KerasVariable
 from scratch.arrays import Array
 from scratch.model import Model
 from scratch.naming import add_prefix, weights_of

@@ -26,7 +26,7 @@ import tensorflow as tf
 from earlier import COMMIT, ROOT, last_line, worktree
 
 from keras_ref import check_gradients
-from keras_ref.evaluation.float64 import in_float64
+from keras_ref.evaluation.changed_state.float64 import in_float64
 
 ARCHITECTURES, BATCH, REPEATS = ("ResNet50", "MobileNetV2", "DenseNet121", "EfficientNetB0", "VGG16"), 8, 5
 ORACLES = ("forward", "twin")

@@ -16,8 +16,8 @@ from tensorflow.python.eager import context, record
 from tensorflow.python.framework import ops
 from tensorflow.python.ops import stateful_random_ops
 
-from keras_ref.evaluation.keras_classes import KerasVariable
-from keras_ref.evaluation.keras_parts import list_layers, list_optimizers, list_states, losses_of
+from keras_ref.evaluation.keras_objects.keras_classes import KerasVariable
+from keras_ref.evaluation.keras_objects.keras_parts import list_layers, list_optimizers, list_states, losses_of
 
 #: the libraries that have threads of their own, as they are loaded by now: to find them takes longer than all else
 LIBRARIES = threadpoolctl.ThreadpoolController()

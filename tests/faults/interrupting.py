@@ -12,7 +12,10 @@ from keras_ref.errors import CouldNotRun
 
 PLACES = tuple(str(Path(package.__file__).parent) for package in (keras_ref, scratch))
 #: the functions that a verb consists of: a line inside each of them is another place
-PHASES = (str(Path(keras_ref.__file__).parent / "checks"), str(Path(keras_ref.__file__).parent / "evaluation/guard.py"))
+PHASES = (
+    str(Path(keras_ref.__file__).parent / "checks"),
+    str(Path(keras_ref.__file__).parent / "evaluation/changed_state/guard.py"),
+)
 
 
 def phase_of(frame):

@@ -22,9 +22,9 @@ from subjects import MORE, SUBJECTS, X, Y, plain_model
 
 from keras_ref import check_function, check_gradients
 from keras_ref.errors import BadInput
-from keras_ref.evaluation.guard import HeldSignals, leaves_no_trace
-from keras_ref.evaluation.python_numbers import DoubleFloat
-from keras_ref.evaluation.restoration import Restoration
+from keras_ref.evaluation.changed_state.guard import HeldSignals, leaves_no_trace
+from keras_ref.evaluation.changed_state.python_numbers import DoubleFloat
+from keras_ref.evaluation.changed_state.restoration import Restoration
 from keras_ref.minimisation.search import Search
 
 #: a generator of its own: the global one is part of what is compared

@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from keras_ref import check_function, check_gradients, check_layer, check_updates, compare
 from keras_ref.errors import BadInput, CouldNotRun, shorten_error
-from keras_ref.evaluation.kept_contents import steps_to_undo
+from keras_ref.evaluation.changed_state.kept_contents import steps_to_undo
 
 ONE = np.ones((1, 1))
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from keras_ref import check_gradients
 from keras_ref.comparison import time_budget
-from keras_ref.comparison.entrywise import compare_entries
+from keras_ref.comparison.entries.entrywise import compare_entries
 from keras_ref.comparison.time_budget import draw_first_entries
 
 

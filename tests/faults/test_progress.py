@@ -14,7 +14,7 @@ from rich.console import Console
 from silence import SILENCE, SUBJECTS, measure
 
 from keras_ref import check_function, check_gradients, check_layer, check_updates, compare, minimise
-from keras_ref.comparison.program_comparison import PARTS
+from keras_ref.comparison.two_programs.program_comparison import PARTS
 from keras_ref.errors import BadInput, CouldNotRun
 from keras_ref.frontends.invocation import Invocation
 from keras_ref.lesson import lesson

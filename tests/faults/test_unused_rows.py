@@ -12,7 +12,7 @@ import tensorflow as tf
 from everything import changes, everything
 
 from keras_ref import check_function, check_gradients, check_layer, check_updates
-from keras_ref.comparison.optimizer_step import steps_rows_alone
+from keras_ref.comparison.steps.optimizer_step import steps_rows_alone
 from keras_ref.translation.from_keras import reflect_object
 from scratch.constraints import MaxNorm
 

@@ -18,7 +18,7 @@ from keras_ref.comparison.diagnoses.layer_variations import (
 )
 from keras_ref.comparison.diagnoses.step_variations import StepOf, explain_step
 from keras_ref.comparison.diagnoses.table import Cause, Gradients, explain_gradients
-from keras_ref.comparison.program_comparison import Both, Side, to_a
+from keras_ref.comparison.two_programs.program_comparison import Both, Side, to_a
 from keras_ref.own_modules import registry
 from keras_ref.programs.program import Definition, Facts, Point, Stage, flatten_arrays
 from keras_ref.reports.comparison import Row

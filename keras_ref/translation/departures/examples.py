@@ -65,8 +65,8 @@ def run_example(departure: Departure) -> Answers:
 
 def run_here(function: Callable[[], Answers]) -> Answers:
     """Both answers of an example as plain numbers or text; Keras's floatx and dtype policy are put back."""
-    from keras_ref.evaluation.float64 import keep_default_dtype
-    from keras_ref.evaluation.restoration import Restoration
+    from keras_ref.evaluation.changed_state.float64 import keep_default_dtype
+    from keras_ref.evaluation.changed_state.restoration import Restoration
 
     with Restoration() as restoration, np.errstate(all="ignore"), warnings.catch_warnings():
         keep_default_dtype(restoration)

@@ -11,9 +11,9 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_ref.evaluation.float64 import keep_default_dtype
-from keras_ref.evaluation.keras_classes import KerasVariable, find_optimizer_class
-from keras_ref.evaluation.restoration import Restoration
+from keras_ref.evaluation.changed_state.float64 import keep_default_dtype
+from keras_ref.evaluation.changed_state.restoration import Restoration
+from keras_ref.evaluation.keras_objects.keras_classes import KerasVariable, find_optimizer_class
 from keras_ref.own_modules import registry
 from keras_ref.translation.exceptions import mirrors, reflects
 from keras_ref.translation.given_schedules import GivenSchedule

@@ -1,0 +1,1 @@
+"""All entries together, along random directions, and bisection for the entry that is wrong."""

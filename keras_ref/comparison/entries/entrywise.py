@@ -1,0 +1,106 @@
+"""Numeric slopes against autodiff, entry by entry: one verdict on a variable.
+
+An entry is measured with few steps first; where those leave doubt (too wide an error, sides that differ, a difference
+that is not allowed) with more, down to the last bits of the weight. The rounding of autodiff's values is measured where
+one of them differs without it. Before a value is called wrong, points close by are compared too.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from dataclasses import replace
+
+import numpy as np
+
+from keras_ref.comparison.entries.entry_comparison import EntryComparison, mark_none, measure_rounding
+from keras_ref.comparison.entries.jumps import judge_jumps
+from keras_ref.comparison.entries.neighbourhood import look_beside
+from keras_ref.comparison.entries.sharpness import require_sharp
+from keras_ref.comparison.entries.taylor_remainder import remainder_order
+from keras_ref.comparison.sources.autodiff import SHARP, Autodiff
+from keras_ref.comparison.sources.oracles import Oracle
+from keras_ref.reports.heat_map import ErrorWindow
+from keras_ref.reports.verdict import Kind, Reason, Verdict, find_worst
+from scratch.arrays import Array
+from scratch.differences import UNIT, Scheme
+
+
+def compare_entries(
+    oracle: Oracle,
+    name: str,
+    *,
+    autodiff: Autodiff,
+    entries: Array | None = None,
+    seed: int = 0,
+    scheme: Scheme | None = None,
+) -> Verdict:
+    """The verdict on one variable (all its entries, or the given flat ones) against one oracle.
+
+    `scheme` None lets every entry have as many steps as its own doubt asks for, and sees kinks.
+    """
+    value = oracle.values[name]
+    entries = np.arange(value.size) if entries is None else entries
+    found = EntryComparison.of(oracle, name, autodiff=autodiff, entries=entries, scheme=scheme)
+    if autodiff.gradient[name] is None:
+        found = judge_jumps(mark_none(found), autodiff)
+    elif scheme is None:
+        found = judge_jumps(measure_rounding(found, autodiff), autodiff)
+        found = look_beside(found, autodiff, seed=seed)
+        found = require_sharp(found, autodiff)
+    verdict = summarize(found, value.shape, autodiff.how)
+    if verdict.verdict is not Kind.MISMATCH:
+        return verdict
+    worst = int(np.ravel_multi_index(verdict.worst, value.shape)) if value.shape else 0
+    return replace(verdict, order=remainder_order(found.oracle, name, entry=worst, autodiff=verdict.autodiff))
+
+
+def summarize(found: EntryComparison, shape: tuple[int, ...], how: str) -> Verdict:
+    """One verdict on all entries compared: the worst kind, its worst entry, and what would have been seen."""
+    kinds, estimate, allowed = found.judgements.kinds, found.slopes.value, found.allowed
+    counts = dict(sorted(Counter(kinds.tolist()).items()))
+    kind = find_worst(counts) if counts else Kind.MATCH
+    verdict = Verdict(
+        found.name,
+        found.oracle.name,
+        kind,
+        len(found.entries),
+        math.prod(shape),
+        counts,
+        how=how,
+    )
+    among = found.judgements.among(kind)
+    if not len(among):
+        return verdict
+    with np.errstate(invalid="ignore", divide="ignore"):
+        excess = np.nan_to_num(np.abs(estimate.value - found.values) / allowed, nan=np.inf)
+        clean = ((kinds == Kind.MATCH.value) | (kinds == Kind.DISCONNECTED.value)) & np.isfinite(allowed)
+        # an error E shows itself where |E| - |numeric - true slope| > allowed; numeric is within allowed of the truth
+        visible = 2 * allowed[clean]
+        relative = visible / np.abs(estimate.value[clean])
+    # a slope that is nothing but the rounding of the loss is no size to compare an error with
+    base = found.oracle.base
+    meaningful = relative[np.abs(estimate.value[clean]) > 1 / SHARP * UNIT * max(abs(base), UNIT)]
+    i = int(among[np.argmax(excess[among])])
+    verdict = replace(
+        verdict,
+        worst=tuple(int(k) for k in np.unravel_index(found.entries[i], shape)) if shape else (),
+        autodiff=float(found.values[i]),
+        numeric=float(estimate.value[i]),
+        left=float(found.slopes.left.value[i]),
+        right=float(found.slopes.right.value[i]),
+        truncation=float(estimate.truncation[i]),
+        rounding=float(estimate.rounding[i] + found.rounding[i]),
+        visible=float(visible.max()) if visible.size else float("nan"),
+        visible_relative=float(meaningful.max()) if meaningful.size else float("nan"),
+        cells=ErrorWindow.around(
+            int(found.entries[i]), shape, entries=found.entries, numeric=estimate.value, autodiff=found.values
+        ),
+        accused=tuple(map(int, found.entries[found.judgements.among(Kind.MISMATCH, Kind.NAN)])),
+        slopes=tuple(map(float, estimate.value))
+        if kind is Kind.MISMATCH and len(found.entries) == verdict.total
+        else (),
+        jumps=len(found.judgements.because(Reason.ON_A_JUMP)),
+    )
+    reason = found.judgements.reasons.get(i)
+    return verdict if reason is None else verdict.because(reason)

@@ -1,0 +1,109 @@
+"""The slopes of a loss that the gradients of a training step are compared with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from keras_ref.comparison.entries.entry_comparison import EntryComparison, measure_rounding
+from keras_ref.comparison.entries.entry_slopes import measure_by_tiers
+from keras_ref.comparison.entries.entrywise import compare_entries
+from keras_ref.comparison.entries.neighbourhood import look_beside
+from keras_ref.comparison.entries.proven_departures import DepartingTwin
+from keras_ref.comparison.sources.autodiff import Autodiff
+from keras_ref.comparison.sources.oracles import ForwardOracle, Oracle, Oracles, TwinOracle
+from keras_ref.comparison.steps.optimizer_step import NumericGradient
+from keras_ref.errors import join_names
+from keras_ref.reports.verdict import Kind
+from keras_ref.translation.departures import get_departure
+from scratch.arrays import Array
+from scratch.one_sided import Slopes
+
+#: an entry of the numeric gradient gets more steps while truncation exceeds this share of it
+SHARP = 1e-9
+
+
+#: entries whose slopes are measured at a time: some 2 kB are known of each meanwhile
+AT_ONCE = 2**14
+
+
+def numeric_gradient(oracle: Oracle, name: str) -> NumericGradient:
+    """The slopes of a variable's entries, each with as many steps as it needs; some thousands at a time, so that
+    memory does not grow with all that is known of an entry.
+
+    At a kink any value between the sides is a convention: the middle, give or take half their distance.
+    """
+
+    def is_certain(known: Slopes) -> Array:
+        estimate = known.value
+        sharp = estimate.truncation <= np.maximum(SHARP * np.abs(estimate.value), estimate.rounding)
+        return np.asarray(known.smooth & sharp)
+
+    value = oracle.values[name]
+    slope, error = np.zeros(value.size), np.zeros(value.size)
+    for first in range(0, value.size, AT_ONCE):
+        entries = np.arange(first, min(first + AT_ONCE, value.size))
+        found = measure_by_tiers(oracle, name, entries=entries, is_certain=is_certain)
+        left, right = found.left, found.right
+        low, high = np.minimum(left.value, right.value), np.maximum(left.value, right.value)
+        slope[entries] = np.where(found.smooth, found.value.value, (low + high) / 2)
+        error[entries] = np.where(found.smooth, found.value.error, (high - low) / 2 + left.error + right.error)
+    return NumericGradient(slope.reshape(value.shape), error.reshape(value.shape))
+
+
+def allow_kinks(found: NumericGradient, oracle: Oracle, name: str, *, autodiff: Autodiff, seed: int) -> NumericGradient:
+    """The slopes, off by as much as autodiff is from them where several kinks meet and autodiff is right beside.
+
+    There even a value outside of the sides is a convention: of the zero biases of a new network, say.
+    """
+    outside = _find_outside(found, autodiff, name)
+    if not len(outside):
+        return found
+    compared = measure_rounding(EntryComparison.of(oracle, name, autodiff=autodiff, entries=outside), autodiff)
+    kinks = outside[look_beside(compared, autodiff, seed=seed).judgements.among(Kind.KINK)]
+    error = found.error.ravel().copy()
+    error[kinks] += np.abs(np.ravel(np.asarray(autodiff.gradient[name], float)) - found.slope.ravel())[kinks]
+    return replace(found, error=error.reshape(found.error.shape))
+
+
+def measure_slopes(
+    gathered: Oracles, names: Sequence[str], *, autodiff: Autodiff, seed: int
+) -> tuple[dict[str, NumericGradient], tuple[str, ...]]:
+    """The slopes by these names of the last oracle, and notes.
+
+    Where Keras is known to depart from the definition that this one follows, and that is shown to be the difference,
+    they are the slopes of Keras's own forward pass: a step minimises the loss that Keras computes.
+    """
+    forward, oracle = gathered.oracles[0], gathered.oracles[-1]
+
+    def measured(by: Oracle, name: str) -> NumericGradient:
+        return allow_kinks(numeric_gradient(by, name), by, name, autodiff=autodiff, seed=seed)
+
+    slopes = {name: measured(oracle, name) for name in names}
+    if not isinstance(oracle, TwinOracle) or not isinstance(forward, ForwardOracle):
+        return slopes, ()
+    departing = DepartingTwin(twin=oracle, autodiff=autodiff, forward=lambda: forward, seed=seed)
+    departed: dict[str, list[str]] = {}
+    for name in names:
+        if not len(_find_outside(slopes[name], autodiff, name)) or not departing.entries:
+            continue
+        verdict = compare_entries(oracle, name, autodiff=autodiff, seed=seed)
+        proof = departing.prove(verdict) if verdict.accused else None
+        if proof is not None:
+            slopes[name] = measured(forward, name)
+            for known in proof.ids:
+                departed.setdefault(known, []).append(name)
+    return slopes, tuple(
+        f"Keras departs from the definition here ({known}): {get_departure(known).reason} The steps of "
+        f"{join_names(where)} are compared with slopes of Keras's own forward pass."
+        for known, where in departed.items()
+    )
+
+
+def _find_outside(found: NumericGradient, autodiff: Autodiff, name: str) -> Array:
+    """The flat entries at which autodiff's value is none that the slopes allow."""
+    gradient = np.ravel(np.asarray(autodiff.gradient[name], float))
+    allowed = found.error.ravel() + np.ravel(autodiff.rounding[name])
+    return np.flatnonzero(~(np.abs(gradient - found.slope.ravel()) <= allowed))

@@ -1,0 +1,249 @@
+"""What one train_step of a model's own does: the gradients that it takes, those that it hands to optimizers, and what
+these make of the weights.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, field
+from functools import partial
+from types import FrameType
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from keras_ref.comparison.steps.optimizer_step import OptimizerTwin
+from keras_ref.comparison.steps.train_step_losses import (
+    find_applying_method,
+    is_variable,
+    running_functions_eagerly,
+    sum_target,
+)
+from keras_ref.comparison.steps.training_steps import pack_batch
+from keras_ref.errors import running_user_code
+from keras_ref.evaluation.backward_errors import running_backward_pass
+from keras_ref.evaluation.changed_state.keras_2 import is_optimizer
+from keras_ref.evaluation.changed_state.restoration import Restoration
+from keras_ref.evaluation.keras_objects.keras_parts import unwrap_variable
+from keras_ref.evaluation.keras_objects.naming import find_path
+from keras_ref.evaluation.loss_function import Data
+from keras_ref.evaluation.sparse_gradient import SparseGradient
+from keras_ref.translation.from_keras import NoTwin
+from scratch.arrays import Array
+
+#: methods by which a variable of TensorFlow is written
+WRITES = ("assign", "assign_add", "assign_sub")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TakenGradient:
+    """One gradient by variables that a train step takes from a tape.
+
+    number    its place among the gradients of the step, from 0
+    site      the line of code that takes it
+    value     the loss
+    sources   the names of the variables
+    weights   the trained weights at which it was taken, by name
+    results   the tensors that the tape gave and the names of their variables
+    """
+
+    number: int
+    site: tuple[str, int]
+    value: float
+    sources: tuple[str, ...]
+    weights: Mapping[str, Array]
+    results: tuple[tuple[Any, str], ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Handover:
+    """One call of an optimizer: its twin before it, gradients and weights by name, weights after it.
+
+    twin      the refusal where there is none
+    taken     how many gradients the step had taken by then
+    foreign   variables that were handed what a tape gave as the gradient by another one, whose name is given
+    """
+
+    twin: OptimizerTwin | NoTwin
+    optimizer: Any
+    gradients: Mapping[str, Any]
+    before: Mapping[str, Array]
+    after: Mapping[str, Array]
+    taken: int
+    foreign: Mapping[str, str]
+
+
+@dataclass(kw_only=True)
+class Recording:
+    """What one train step did: its gradients, its calls of optimizers, what it wrote by itself, and its logs.
+
+    before, after   all trained weights, by name
+    """
+
+    before: Mapping[str, Array] = field(default_factory=dict)
+    after: Mapping[str, Array] = field(default_factory=dict)
+    taken: list[TakenGradient] = field(default_factory=list)
+    calls: list[Handover] = field(default_factory=list)
+    written: set[str] = field(default_factory=set)
+    logs: Any = None
+
+
+def record_step(
+    model: Any,
+    data: Data,
+    *,
+    optimizers: Sequence[Any],
+    names: dict[int, str],
+    trained: Mapping[str, Any],
+    started: AbstractSet[int] = frozenset(),
+) -> Recording:
+    """Take one training step and record what it does.
+
+    names     those of variables, by the identity of Keras's and of TensorFlow's variable
+    trained   the trained variables by name
+    started   identities of optimizers of Keras 2 that had taken a step before all that are recorded
+    """
+    recorder = _Recorder(names, trained, started)
+    recording = recorder.recording
+    with Restoration() as restoration, running_functions_eagerly():
+        recorder.watch(restoration, optimizers)
+        model.reset_metrics()
+        recording.before = recorder.weights()
+        with running_user_code():
+            recording.logs = model.train_step(pack_batch(data))
+        recording.after = recorder.weights()
+    return recording
+
+
+@dataclass
+class _Recorder:
+    """Records a step: what stands in the place of a tape's, an optimizer's and a variable's methods meanwhile.
+
+    acting   the optimizers that are at work, the innermost last
+    """
+
+    names: dict[int, str]
+    trained: Mapping[str, Any]
+    started: AbstractSet[int]
+    recording: Recording = field(default_factory=Recording)
+    acting: list[Any] = field(default_factory=list)
+
+    def weights(self) -> dict[str, Array]:
+        """The present trained weights."""
+        return {name: v.numpy() for name, v in self.trained.items()}
+
+    def watch(self, restoration: Restoration, optimizers: Sequence[Any]) -> None:
+        """Stand in the place of the methods until the restoration."""
+        for optimizer in optimizers:
+            method = find_applying_method(optimizer)
+            applied = self._record_applied_pairs if is_optimizer(optimizer) else self._record_applied
+            restoration.set_attribute(optimizer, method, partial(applied, optimizer, getattr(optimizer, method)))
+        for name, variable in self.trained.items():
+            held = unwrap_variable(variable)
+            for method in WRITES:
+                restoration.set_attribute(held, method, partial(self._read_written, name, getattr(held, method)))
+        original = tf.GradientTape.gradient
+        restoration.undo_by(setattr, tf.GradientTape, "gradient", original)
+        # a function, not a partial: it has to become a method
+        tf.GradientTape.gradient = lambda *arguments, **options: self._take(original, *arguments, **options)
+
+    def _take(
+        self, original: Callable[..., Any], tape: Any, target: Any, sources: Any, *arguments: Any, **options: Any
+    ) -> Any:
+        with running_backward_pass():
+            found = original(tape, target, sources, *arguments, **options)
+        flat = tf.nest.flatten(sources)
+        if any(map(is_variable, flat)):
+            self._note(flat, tf.nest.flatten(found), float(sum_target(target, *arguments, **options)), sys._getframe(2))  # noqa: SLF001
+        return found
+
+    def _note(self, sources: Sequence[Any], found: Sequence[Any], value: float, caller: FrameType) -> None:
+        known = [
+            (g, self.names[id(s)])
+            for s, g in zip(sources, found, strict=True)
+            if is_variable(s) and id(s) in self.names
+        ]
+        self.recording.taken.append(
+            TakenGradient(
+                number=len(self.recording.taken),
+                site=(caller.f_code.co_filename, caller.f_lineno),
+                value=value,
+                sources=tuple(name for _, name in known),
+                weights=self.weights(),
+                results=tuple(known),
+            )
+        )
+
+    def _record_applied(self, optimizer: Any, original: Callable[..., Any], grads: Any, variables: Any = None) -> None:
+        grads, names = list(grads), self.names
+        known = list(optimizer._trainable_variables if variables is None else variables)  # noqa: SLF001 (as Keras)
+        for variable in known:
+            names.setdefault(id(variable), find_path(variable))
+        before = {names[id(v)]: v.numpy() for v in known}
+        gradients = {
+            names[id(v)]: _convert_to_array(g, tuple(v.shape))
+            for v, g in zip(known, grads, strict=True)
+            if g is not None
+        }
+        twin = self._find_twin(optimizer, known, before)
+        self.acting.append(optimizer)
+        try:
+            original(grads, known)
+        finally:
+            self.acting.pop()
+        self.recording.calls.append(
+            Handover(
+                twin=twin,
+                optimizer=optimizer,
+                gradients=gradients,
+                before=before,
+                after={names[id(v)]: v.numpy() for v in known},
+                taken=len(self.recording.taken),
+                foreign=self._find_foreign({names[id(v)]: g for v, g in zip(known, grads, strict=True)}),
+            )
+        )
+
+    def _record_applied_pairs(
+        self, optimizer: Any, original: Callable[..., Any], pairs: Any, *arguments: Any, **options: Any
+    ) -> None:
+        """The same of an optimizer of Keras 2, which is given (gradient, variable)."""
+        grads, known = zip(*pairs, strict=True)
+
+        def apply(grads: Sequence[Any], variables: Sequence[Any]) -> Any:
+            return original(zip(grads, variables, strict=True), *arguments, **options)
+
+        self._record_applied(optimizer, apply, grads, known)
+
+    def _find_twin(
+        self, optimizer: Any, variables: Sequence[Any], values: Mapping[str, Array]
+    ) -> OptimizerTwin | NoTwin:
+        try:
+            if not is_optimizer(optimizer):
+                return OptimizerTwin.of(optimizer, variables, self.names, values)
+            if id(optimizer) in self.started:
+                return NoTwin(
+                    "An optimizer of Keras 2 must not have taken a step to have a twin. Received: one that has."
+                )
+            return OptimizerTwin.of_keras_2(optimizer, variables, values)
+        except NoTwin as error:
+            return error
+
+    def _find_foreign(self, handed: Mapping[str, Any]) -> dict[str, str]:
+        """The variables that are handed what a tape gave as the gradient by another one, whose name is given."""
+        given = {id(g): name for one in self.recording.taken for g, name in one.results if g is not None}
+        return {name: given[id(g)] for name, g in handed.items() if given.get(id(g), name) != name}
+
+    def _read_written(self, name: str, original: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+        if not self.acting:
+            self.recording.written.add(name)
+        return original(*arguments, **options)
+
+
+def _convert_to_array(gradient: Any, shape: tuple[int, ...]) -> Any:
+    """A gradient as an array; a sparse one keeps its slices."""
+    if isinstance(gradient, tf.IndexedSlices):
+        return SparseGradient.of(gradient.values.numpy(), gradient.indices.numpy().astype(int), shape)
+    return np.asarray(gradient, dtype=float)

@@ -1,0 +1,229 @@
+"""Around each public verb: one check at a time, and everything is undone before a signal, or anything else, gets out.
+
+A check lets a model, Keras and TensorFlow be something else for a while. Therefore
+
+- a lock lets one check run in a process; a second one, of this model or another, waits;
+- a signal (Ctrl-C) interrupts a check as it would anything; those that follow at once, and those that come while
+  changes are undone, are held back, and delivered when everything is as it was;
+- a callback for progress is called at least once a second, whatever the verb does (scratch/progress.py);
+- the undo steps are run twice from nested `finally` blocks, so that an interruption of the first run is made up for.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from functools import partial, wraps
+from types import FrameType
+from typing import Any, ParamSpec, TypeVar, cast
+
+import numpy as np
+import tensorflow as tf
+from keras.src.backend.common import global_state
+from keras.src.backend.common.stateless_scope import in_stateless_scope
+from tensorflow.python.autograph.core import ag_ctx
+from tensorflow.python.autograph.impl.api import autograph_artifact
+from tensorflow.python.eager import context
+from tensorflow.python.framework import ops
+from tensorflow.python.ops.script_ops import FuncRegistry
+
+from keras_ref.errors import BadInput
+from keras_ref.evaluation.changed_state.restoration import Restoration
+from scratch.nudging.blocks import count_blas_contexts, end_blas_contexts
+from scratch.progress import Progress, ticking
+
+Parameters = ParamSpec("Parameters")
+Result = TypeVar("Result")
+
+#: what building a layer changes for good: names that are taken, and the generator that initializers draw from
+LASTING = ("object_name_uids", "global_seed_generator")
+#: what TensorFlow's eager context keeps for each thread, and a block that was cut off may leave changed
+EAGER = ("is_eager", "device_name", "device_spec", "scope_name")
+
+#: seconds that an interrupted check may take to get to where it holds signals back
+UNWINDING = 1.0
+
+#: held by the thread that checks
+_LOCK = threading.RLock()
+
+
+class HeldSignals:
+    """Signals of this process while a check runs: one is delivered, those that follow at once wait until the end."""
+
+    def __init__(self) -> None:
+        self._handlers: dict[int, Callable[..., Any]] = {}
+        self._waiting: list[int] = []
+        self._raised: BaseException | None = None
+        self._free_from = 0.0
+        self.held = False
+
+    def install(self) -> None:
+        """Stand before every handler that is written in Python. Only the main thread gets signals, and may do so."""
+        if threading.current_thread() is not threading.main_thread():
+            return
+        _INSTALLED.append(self)
+        for number in signal.valid_signals():
+            handler = signal.getsignal(number)
+            if callable(handler) and not isinstance(handler, signal.Handlers):
+                self._handlers[number] = handler
+                signal.signal(number, self._receive)
+
+    def _receive(self, number: int, frame: Any) -> None:
+        if self.held or time.monotonic() < self._free_from:
+            self._waiting.append(number)
+            return
+        self._free_from = time.monotonic() + UNWINDING
+        try:
+            self._handlers[number](number, frame)
+        except BaseException as error:
+            self._raised = error
+            raise
+        self._free_from = 0.0
+
+    def take_as_answered(self) -> None:
+        """Whoever has caught what a handler raised has done what it asked for: it is not raised again at the end."""
+        self._raised = None
+
+    def remove(self) -> None:
+        """Put the handlers back, those that the check itself has replaced excepted, and deliver what has waited.
+
+        Raises what a handler has raised and somebody has caught, such as a finalizer or a model's `except`.
+        """
+        while self._handlers:
+            number, handler = next(iter(self._handlers.items()))
+            if signal.getsignal(number) == self._receive:
+                signal.signal(number, handler)
+            self._handlers.pop(number, None)
+        if self in _INSTALLED:
+            _INSTALLED.remove(self)
+        waiting, self._waiting = dict.fromkeys(self._waiting), []
+        for number in waiting:
+            signal.raise_signal(number)
+        raised, self._raised = self._raised, None
+        if raised is not None and not _is_under_way(raised):
+            raise raised
+
+
+#: what stands before the handlers of signals now, that of the outermost verb first
+_INSTALLED: list[HeldSignals] = []
+
+
+def answer_interruption() -> None:
+    """Say inside of a verb that a KeyboardInterrupt which was caught is answered: the verb ends with a result."""
+    for one in _INSTALLED:
+        one.take_as_answered()
+
+
+def _is_under_way(error: BaseException) -> bool:
+    """Whether an error is the one that is being raised here, or a cause of that."""
+    present = sys.exception()
+    if isinstance(present, SystemError):  # C code complains that a function which it called was interrupted
+        return False
+    while present is not None and present is not error:
+        present = present.__cause__ or present.__context__
+    return present is error
+
+
+class Guard:
+    """What is taken when a verb begins, and given back when it ends."""
+
+    def __init__(self) -> None:
+        self._signals = HeldSignals()
+        self._restoration = Restoration()
+        self._is_outermost = not _LOCK._is_owned()  # type: ignore[attr-defined]
+
+    def begin(self) -> None:
+        """Hold signals and the lock, and remember what belongs to this thread. Raises: BadInput in a graph."""
+        self._signals.install()
+        _LOCK.acquire()
+        require_eager()
+        self._restoration.__enter__()
+        keep_thread(self._restoration)
+
+    def end(self) -> None:
+        """Undo everything, and let go. A second call does what an interrupted first one has left."""
+        self._signals.held = True
+        try:
+            self._restoration.undo()
+        finally:
+            self._restoration.leave()
+            # an interrupted acquire() does not say whether it has acquired
+            while self._is_outermost and _LOCK._is_owned():  # type: ignore[attr-defined]
+                _LOCK.release()
+            self._signals.remove()
+
+
+def leaves_no_trace(verb: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
+    """Decorator of a verb: whatever ends it, all that is the user's is afterwards what it was."""
+
+    @wraps(verb)
+    def guarded(*arguments: Parameters.args, **options: Parameters.kwargs) -> Result:
+        guard = Guard()
+        try:
+            try:
+                guard.begin()
+                with ticking(cast("Progress | None", options.get("progress")), "preparing") as progress:
+                    if progress is not None:
+                        options["progress"] = progress
+                    return verb(*arguments, **options)
+            finally:
+                guard.end()
+        finally:
+            guard.end()
+
+    # AutoGraph, which rewrites what a tf.function calls, leaves a verb and all that it calls as they are
+    return cast("Callable[Parameters, Result]", autograph_artifact(guarded))
+
+
+def require_eager() -> None:
+    """Raises: BadInput inside a tf.function or a scope in which variables are something else."""
+    if not tf.executing_eagerly():
+        raise BadInput(
+            "A check must run eagerly. Received: a call inside a tf.function or a graph. Call it outside of that."
+        )
+    if _find_outermost_frame().f_code is FuncRegistry.__call__.__code__:
+        raise BadInput(
+            "A check must not run in a thread that TensorFlow needs to run it. Received: a call inside a "
+            "tf.py_function or tf.numpy_function of a tf.function or data set. Call it outside of that."
+        )
+    if tf.distribute.has_strategy():
+        name = type(tf.distribute.get_strategy()).__name__
+        raise BadInput(
+            f"A check must run outside of a distribution scope. Received: a call inside that of {name}. Leave the "
+            "scope, or build the model without it."
+        )
+
+    if in_stateless_scope():
+        raise BadInput(
+            "A check must run where variables have values of their own. Received: a call inside a "
+            "keras.StatelessScope, which would keep what the check writes. Call it outside of that."
+        )
+
+
+def _find_outermost_frame() -> FrameType:
+    """The frame that this thread began with. A thread of TensorFlow's begins with what it calls."""
+    frame = sys._getframe()
+    while frame.f_back is not None:
+        frame = frame.f_back
+    return frame
+
+
+def keep_thread(restoration: Restoration) -> None:
+    """Remember what this thread has that a block which is cut off may leave changed."""
+    restoration.undo_by(np.seterrcall, np.geterrcall())
+    restoration.undo_by(partial(np.seterr, **np.geterr()))
+    restoration.undo_by(end_blas_contexts, count_blas_contexts())
+    restoration.keep_attributes(global_state.GLOBAL_STATE_TRACKER, without=LASTING)
+    # TensorFlow has no public access to these stacks, and none to end what was left open on them
+    restoration.keep_list(ops._default_graph_stack.stack)
+    restoration.keep_list(context.context().context_switches.stack)
+    restoration.keep_list(ag_ctx._control_ctx())
+    local = context.context()._thread_local_data
+    for name in EAGER:
+        restoration.undo_by(setattr, local, name, getattr(local, name))
+    local.scope_name = ""  # a copy of a variable has its name, whatever scope of names the check is called in
+    eagerly = tf.config.functions_run_eagerly()
+    restoration.undo_by(tf.config.run_functions_eagerly, eagerly)

@@ -1,0 +1,173 @@
+"""The one place of restoration: a stack of undo steps, which is run to its end whatever comes.
+
+Every change of what is the user's registers its undo step before it is made. A step can run twice without harm: one
+that is interrupted runs again. Blocks nest: what an interrupted inner block has left is undone by the one around it,
+and in the end by keras_ref/evaluation/changed_state/guard.py, which holds signals back meanwhile.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from functools import partial
+from typing import Any, Self
+
+import numpy as np
+import tensorflow as tf
+
+from keras_ref.evaluation.changed_state.kept_contents import restore_contents, steps_to_undo
+from keras_ref.evaluation.keras_objects.keras_classes import KerasVariable
+from keras_ref.evaluation.keras_objects.keras_parts import list_layers, unwrap_variable
+
+#: how often a step runs that raises: once more than the one interruption that it may be cut off by
+ATTEMPTS = 2
+
+
+class _Present(threading.local):
+    """The innermost block that is open in a thread."""
+
+    restoration: Restoration | None = None
+
+
+_PRESENT = _Present()
+
+
+@contextmanager
+def apart() -> Iterator[None]:
+    """What is opened inside belongs to no block around it, and stays open after them until it is ended itself."""
+    around, _PRESENT.restoration = _PRESENT.restoration, None
+    try:
+        yield
+    finally:
+        _PRESENT.restoration = around
+
+
+class Restoration:
+    """Changes attributes and variables; on leaving the `with` block undoes every change, the last one first."""
+
+    def __init__(self) -> None:
+        self._steps: list[Callable[[], Any]] = []
+        self._around: Restoration | None = None
+
+    def __enter__(self) -> Self:
+        self._around = _PRESENT.restoration
+        if self._around is not None:
+            self._around.undo_by(self.undo)
+        _PRESENT.restoration = self
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        try:
+            self.undo()
+        finally:
+            self.leave()
+
+    def leave(self) -> None:
+        """End the block: the one around it is the innermost again, and has nothing left to undo of this one."""
+        if (
+            _PRESENT.restoration is self
+        ):  # not so where a block that was cut off is ended late, by the garbage collector
+            _PRESENT.restoration = self._around
+        if self._around is not None and not self._steps:
+            with suppress(ValueError):
+                self._around._steps.remove(self.undo)
+
+    def undo_by(self, step: Callable[..., Any], *arguments: Any) -> None:
+        """Run step(*arguments) when the block ends. It must be harmless where the change was not made, or twice."""
+        self._steps.append(partial(step, *arguments) if arguments else step)
+
+    def undo(self) -> None:
+        """Run the steps, the last one first. Raises, after the last of them, what the first that failed raised."""
+        failed: BaseException | None = None
+        while self._steps:
+            for _ in range(ATTEMPTS):
+                try:
+                    self._steps[-1]()
+                    break
+                except BaseException as error:  # noqa: BLE001 (it is raised when everything is undone)
+                    failed = failed or error
+            self._steps.pop()
+        if failed is not None:
+            raise failed
+
+    def forget(self) -> None:
+        """Let the changes stay: nothing is undone."""
+        self._steps.clear()
+
+    def set_attribute(self, owner: Any, name: str, value: Any) -> None:
+        """Put `value` into the owner's own dictionary, past any tracking by Keras or TensorFlow."""
+        table = vars(owner)
+        if name in table:
+            self.undo_by(table.__setitem__, name, table[name])
+        else:
+            self.undo_by(table.pop, name, None)
+        table[name] = value
+
+    def keep_attributes(self, owner: Any, *, without: Sequence[str] = ()) -> None:
+        """Remember all attributes of the owner and what changes in place in them: whatever changes later is undone."""
+        table = {name: value for name, value in vars(owner).items() if name not in without}
+        for step in steps_to_undo(*table.values()):
+            self.undo_by(step)
+        self.undo_by(_restore_table, vars(owner), table, frozenset(without))
+
+    def keep_list(self, items: list[Any]) -> None:
+        """Remember what a list holds."""
+        self.undo_by(restore_contents, items, items.copy())
+
+    def keep_value(self, variable: tf.Variable) -> None:
+        """Remember the value of a TensorFlow variable: a function that was traced before may write it.
+
+        The value is shared with the variable until that is written, not copied.
+        """
+        with tf.init_scope():
+            self.undo_by(_restore_value, variable, variable.value())  # read_value() copies
+
+    def replace_variable(self, variable: tf.Variable, other: tf.Variable) -> None:
+        """Let a TensorFlow variable be another one, wherever it is held: its attributes are all that it is."""
+        self.keep_value(variable)
+        self.undo_by(restore_contents, vars(variable), dict(vars(variable)))
+        restore_contents(vars(variable), vars(other))
+
+
+def _restore_table(table: dict[str, Any], items: dict[str, Any], without: frozenset[str]) -> None:
+    """Give a dictionary of attributes its former items; those in `without` stay as they are."""
+    others = {name: value for name, value in table.items() if name in without}
+    restore_contents(table, items | others)
+
+
+def _restore_value(variable: tf.Variable, value: Any) -> None:
+    """Assign a value, unless the variable has it bit for bit."""
+    with tf.init_scope():
+        if not has_same_bits(variable.value()._numpy(), value._numpy()):  # numpy() copies
+            variable.assign(value)
+
+
+def has_same_bits(one: Any, other: Any) -> bool:
+    """Whether two arrays of one shape and dtype are the same, zeros of both signs and NaN told apart."""
+    one, other = np.asarray(one), np.asarray(other)
+    if one.dtype.kind in "OS":  # strings, of which one alone is bytes
+        return bool(np.array_equal(one, other))
+    # as unsigned integers, of eight bytes where possible: the comparison makes one number for each
+    word = np.uint8 if one.nbytes % 8 or other.nbytes % 8 else np.uint64
+    first, second = (np.ascontiguousarray(array).reshape(-1).view(word) for array in (one, other))
+    return bool(np.array_equal(first, second))
+
+
+@contextmanager
+def restore_attributes(layer: Any) -> Iterator[None]:
+    """Put all attributes of a layer, and of the layers inside it, back at the end of the block."""
+    with Restoration() as restoration:
+        for one in list_layers(layer):
+            restoration.keep_attributes(one)
+        yield
+
+
+@contextmanager
+def restore_variables(objects: Sequence[Any]) -> Iterator[None]:
+    """Put the values of the variables among some objects back at the end of the block."""
+    with Restoration() as restoration:
+        for one in objects:
+            if isinstance(one, (tf.Variable, KerasVariable)):
+                restoration.keep_value(unwrap_variable(one))
+        yield

@@ -1,0 +1,1 @@
+"""Traced computations: their operations, how these round, and how they are called."""

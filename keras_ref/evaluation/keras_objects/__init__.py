@@ -1,0 +1,1 @@
+"""What Keras objects consist of: layers, variables, nested inputs, and their names."""

@@ -1,0 +1,1 @@
+"""A traced computation in as many digits as are asked for."""

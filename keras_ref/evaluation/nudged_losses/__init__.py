@@ -1,0 +1,1 @@
+"""Losses at many nudged points at once."""

@@ -1,0 +1,1 @@
+"""The rounding error of a traced computation, by Monte Carlo arithmetic."""
