@@ -12,8 +12,9 @@ import keras
 from keras_ref.evaluation.arguments import Rule, takes
 from keras_ref.evaluation.changed_state.float64 import DTYPE, find_policy
 from keras_ref.own_modules import registry
+from keras_ref.translation import recurrent_states
 from keras_ref.translation import weights as weights_module
-from keras_ref.translation.exceptions import find_mirror, recurrent
+from keras_ref.translation.exceptions import find_mirror
 from keras_ref.translation.keras_homes import HOMES
 from scratch.arrays import Array
 from scratch.calls import fill_value
@@ -110,8 +111,8 @@ def _group_inputs(layer: keras.layers.Layer, inputs: list[Any]) -> tuple[list[An
     """
     if len(inputs) == 1:
         return inputs, {}
-    if recurrent.takes_states(layer):
-        return recurrent.split_arguments(layer, inputs)
+    if recurrent_states.takes_states(layer):
+        return recurrent_states.split_arguments(layer, inputs)
     parameters = inspect.signature(layer.call).parameters
     return ([inputs] if next(iter(parameters), "") == "inputs" else inputs), {}
 
