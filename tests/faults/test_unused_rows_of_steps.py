@@ -118,8 +118,8 @@ def test_steps_leave_unused_rows_out(make):
     assert report.ok
     assert report.notes[0] == (
         f"{of_rows(report).name}: 79,995 of 80,000 rows are used by none of the data. The loss does not depend on "
-        "them, and autodiff gives them no gradient: all take the same step, which was compared on 8 of them; the others "
-        "were left out."
+        "them, and autodiff gives them no gradient: all take the same step, which was compared on 8 of them; the "
+        "others were left out."
     )
     assert (of_rows(report).compared, of_rows(report).total) == (13 * 8, 640_000)
 
