@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import keras
@@ -25,9 +25,9 @@ from keras_ref.checks.checked_loss import (
     mirror_losses,
 )
 from keras_ref.checks.gather import NOTE_ON_EMPTY, build_oracles
-from keras_ref.checks.precision import is_about_precision
+from keras_ref.checks.precision import is_about_precision, note_refusal, unit_of
 from keras_ref.checks.twins import build_twin
-from keras_ref.checks.used_rows import leave_unused_rows_out
+from keras_ref.checks.used_rows import OWN, leave_unused_rows_out
 from keras_ref.checks.used_rows_of_steps import leave_unused_rows_of_steps_out
 from keras_ref.comparison.sources.evidence import Outcome
 from keras_ref.comparison.sources.oracles import Oracles, TwinOracle
@@ -43,7 +43,7 @@ from keras_ref.errors import (
     errors_as_bad_input,
 )
 from keras_ref.evaluation.arguments import LOADED_MODEL, Rule, takes
-from keras_ref.evaluation.changed_state.float64 import DTYPE, in_float64, restore_process_state
+from keras_ref.evaluation.changed_state.float64 import DTYPE, in_precision, restore_process_state
 from keras_ref.evaluation.changed_state.guard import leaves_no_trace
 from keras_ref.evaluation.changed_state.keras_2 import is_optimizer, trains_as_keras_2
 from keras_ref.evaluation.changed_state.restoration import Restoration
@@ -129,35 +129,70 @@ def check_updates(
             f"A model must have an optimizer for its updates to be checked. Received: {model.name!r}, not compiled. "
             "Compile it, or pass optimizer= and loss=."
         )
+    taken = _Steps(
+        model=model, data=data, optimizer=optimizer, loss=loss, own=own, steps=steps, batch_size=batch_size, seed=seed
+    )
+    with errors_as_bad_input(), restore_process_state():
+        try:
+            return _compare_in(DTYPE, taken, executor=executor, progress=progress, replay=replay)
+        except UserCodeFailed as failed:
+            if isinstance(failed, (BackwardPassFailed, TrainStepFailed)) or not is_about_precision(failed):
+                raise
+            if has_own_train_step(model):
+                raise FailedInFloat64 from failed.error
+            try:
+                found = _compare_in(None, taken, executor=executor, progress=progress, replay=replay)
+            except (UserCodeFailed, BadInput):
+                raise FailedInFloat64 from failed.error
+            return replace(found, notes=(note_refusal(failed.error), *found.notes))
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Steps:
+    """The training steps to compare.
+
+    own   the optimizers of a model that has a train_step of its own; the others are the options of check_updates
+    """
+
+    model: Any
+    data: Data
+    optimizer: Any
+    loss: Any
+    own: Sequence[Any]
+    steps: int
+    batch_size: int | None
+    seed: int
+
+
+def _compare_in(dtype: str | None, taken: _Steps, *, executor: Any, progress: Progress | None, replay: str) -> Report:
+    """Compare training steps while model and optimizer compute in `dtype` (None: in the precision that they have)."""
+    model, data, optimizer, loss, seed = taken.model, taken.data, taken.optimizer, taken.loss, taken.seed
+    compiled, is_own = getattr(model, "optimizer", None), has_own_train_step(model)
+    given = [optimizer] if isinstance(optimizer, keras.optimizers.Optimizer) else []
+    objects = (model, *given, *find_loss_objects(loss))
     with ExitStack() as stack:
-        stack.enter_context(errors_as_bad_input())
-        stack.enter_context(restore_process_state())
-        given = [optimizer] if isinstance(optimizer, keras.optimizers.Optimizer) else []
-        objects = (model, *given, *find_loss_objects(loss))
-        if has_own_train_step(model):
-            as_compiled = own if optimizer is None and loss is None else ()
+        if is_own:
+            as_compiled = taken.own if optimizer is None and loss is None else ()
             used = leave_unused_rows_of_steps_out(objects, data, optimizers=as_compiled, seed=seed)
         else:
             used = _select_used_rows(objects, data, optimizer=optimizer or compiled, loss=loss, seed=seed)
         data, on_all_rows = stack.enter_context(used)
-        stack.enter_context(in_float64(*own, *objects))
-        stack.enter_context(_naming_the_precision())
+        stack.enter_context(in_precision(dtype, *taken.own, *objects))
         if optimizer is not None or loss is not None:
             model.compile(
                 optimizer=optimizer or compiled, loss=loss if loss is not None else model.loss, run_eagerly=True
             )
-        batches = _make_batches(data, steps, batch_size)
-        if has_own_train_step(model):
+        batches = _make_batches(data, taken.steps, taken.batch_size)
+        if is_own:
             stack.enter_context(_metrics_in_float64(model))
             outcome = _compare_own_updates(model, batches, seed=seed, progress=progress)
         else:
-            outcome = _compare_updates(model, batches, seed=seed, executor=executor, progress=progress)
+            outcome = _compare_updates(model, batches, dtype=dtype, seed=seed, executor=executor, progress=progress)
         outcome = _without_empty(outcome, model.trainable_variables)
-    is_own = has_own_train_step(model) and not trains_as_keras_2(model)
-    name = "its own train_step" if is_own else _name_optimizer(optimizer or compiled)
+    name = "its own train_step" if is_own and not trains_as_keras_2(model) else _name_optimizer(optimizer or compiled)
     return on_all_rows(
         Report(
-            f"{model.name}, {steps} steps of {name}",
+            f"{model.name}, {taken.steps} steps of {name}",
             outcome.verdicts,
             tuple(dict.fromkeys(outcome.notes)),
             seed,
@@ -182,10 +217,17 @@ def _select_used_rows(
 
 
 def _compare_updates(
-    model: Any, batches: Sequence[Data], *, seed: int, executor: Any, progress: Progress | None
+    model: Any,
+    batches: Sequence[Data],
+    *,
+    dtype: str | None,
+    seed: int,
+    executor: Any,
+    progress: Progress | None,
 ) -> Outcome:
     """The verdicts on every trained variable; undecided where there is no twin of the optimizer."""
-    found = make_model_loss(model, batches[0], training=True, seed=seed)
+    floats = dtype or OWN
+    found = make_model_loss(model, batches[0], training=True, seed=seed, dtype=floats)
     if found.is_projection:
         state = "with" if getattr(model, "_compile_loss", None) is not None else "without"
         raise BadInput(
@@ -194,8 +236,16 @@ def _compare_updates(
         )
     trained = list(model.trainable_variables)
     loss = LossFunction(
-        found.loss, variables=trained, state=list_untrained(model, trained), data=batches[0], watch_inputs=False
+        found.loss,
+        variables=trained,
+        state=list_untrained(model, trained),
+        data=batches[0],
+        watch_inputs=False,
+        dtype=floats,
     )
+    if dtype is None:
+        loss.unit = unit_of([*trained, *tf.nest.flatten(loss.data.x)])
+    unit = loss.unit
     loss.executor, loss.progress = executor, progress
 
     def twin(at: LossFunction) -> TwinOracle:
@@ -205,7 +255,7 @@ def _compare_updates(
         return build_oracles(at, twin, subject=model.name, seed=seed)
 
     try:
-        outcome = compare_steps(model, loss, batches, oracles_at=oracles_at, seed=seed, progress=progress)
+        outcome = compare_steps(model, loss, batches, oracles_at=oracles_at, unit=unit, seed=seed, progress=progress)
         return replace(
             outcome, notes=(*found.notes, *outcome.notes, *note_untracked_variables(loss.untracked, [model]))
         )
@@ -258,19 +308,6 @@ def _without_empty(outcome: Outcome, trained: Sequence[Any]) -> Outcome:
 def _refuse_twin(_: LossFunction) -> TwinOracle:
     """Raises: NoTwin: what a train step computes has no other definition."""
     raise NoTwin("A loss that a train step computes has no definition in scratch.")
-
-
-@contextmanager
-def _naming_the_precision() -> Iterator[None]:
-    """Say of errors that come from computing in float64 that they do. Raises: FailedInFloat64."""
-    try:
-        yield
-    except (BackwardPassFailed, TrainStepFailed):
-        raise
-    except UserCodeFailed as failed:
-        if not is_about_precision(failed):
-            raise
-        raise FailedInFloat64 from failed.error
 
 
 @contextmanager
