@@ -33,11 +33,10 @@ from keras_ref.comparison.sources.evidence import Outcome
 from keras_ref.comparison.sources.oracles import Oracles, TwinOracle
 from keras_ref.comparison.steps.own_train_steps import compare_own_steps
 from keras_ref.comparison.steps.train_step_losses import NoStepLoss, own_optimizers
-from keras_ref.comparison.steps.training_steps import compare_steps
+from keras_ref.comparison.steps.training_steps import Precision, compare_steps
 from keras_ref.errors import (
     BackwardPassFailed,
     BadInput,
-    FailedInFloat64,
     TrainStepFailed,
     UserCodeFailed,
     errors_as_bad_input,
@@ -106,6 +105,8 @@ def check_updates(
     steps             training steps to compare, each from the weights that Keras has by then
     batch_size        samples that a step takes, in order, from the start again after the last; None for all
 
+    The steps are taken in float64. Where the model does not run in it, they are taken in the precision that it has, and
+    what rounding does to the law there is allowed: two to a few hundred units of it, which the report states.
     Model, optimizer and data are afterwards what they were. Raises: BadInput (a ValueError) for what cannot be checked.
     """
     if steps < 1:
@@ -138,12 +139,7 @@ def check_updates(
         except UserCodeFailed as failed:
             if isinstance(failed, (BackwardPassFailed, TrainStepFailed)) or not is_about_precision(failed):
                 raise
-            if has_own_train_step(model):
-                raise FailedInFloat64 from failed.error
-            try:
-                found = _compare_in(None, taken, executor=executor, progress=progress, replay=replay)
-            except (UserCodeFailed, BadInput):
-                raise FailedInFloat64 from failed.error
+            found = _compare_in(None, taken, executor=executor, progress=progress, replay=replay)
             return replace(found, notes=(note_refusal(failed.error), *found.notes))
 
 
@@ -183,11 +179,15 @@ def _compare_in(dtype: str | None, taken: _Steps, *, executor: Any, progress: Pr
                 optimizer=optimizer or compiled, loss=loss if loss is not None else model.loss, run_eagerly=True
             )
         batches = _make_batches(data, taken.steps, taken.batch_size)
+        precision = Precision() if dtype else Precision(OWN, _find_unit(model, batches[0].tensors(OWN)))
         if is_own:
-            stack.enter_context(_metrics_in_float64(model))
-            outcome = _compare_own_updates(model, batches, seed=seed, progress=progress)
+            if dtype is not None:
+                stack.enter_context(_metrics_in_float64(model))
+            outcome = _compare_own_updates(model, batches, precision=precision, seed=seed, progress=progress)
         else:
-            outcome = _compare_updates(model, batches, dtype=dtype, seed=seed, executor=executor, progress=progress)
+            outcome = _compare_updates(
+                model, batches, precision=precision, seed=seed, executor=executor, progress=progress
+            )
         outcome = _without_empty(outcome, model.trainable_variables)
     name = "its own train_step" if is_own and not trains_as_keras_2(model) else _name_optimizer(optimizer or compiled)
     return on_all_rows(
@@ -220,14 +220,13 @@ def _compare_updates(
     model: Any,
     batches: Sequence[Data],
     *,
-    dtype: str | None,
+    precision: Precision,
     seed: int,
     executor: Any,
     progress: Progress | None,
 ) -> Outcome:
     """The verdicts on every trained variable; undecided where there is no twin of the optimizer."""
-    floats = dtype or OWN
-    found = make_model_loss(model, batches[0], training=True, seed=seed, dtype=floats)
+    found = make_model_loss(model, batches[0], training=True, seed=seed, dtype=precision.dtype)
     if found.is_projection:
         state = "with" if getattr(model, "_compile_loss", None) is not None else "without"
         raise BadInput(
@@ -241,12 +240,9 @@ def _compare_updates(
         state=list_untrained(model, trained),
         data=batches[0],
         watch_inputs=False,
-        dtype=floats,
+        dtype=precision.dtype,
     )
-    if dtype is None:
-        loss.unit = unit_of([*trained, *tf.nest.flatten(loss.data.x)])
-    unit = loss.unit
-    loss.executor, loss.progress = executor, progress
+    loss.executor, loss.progress, loss.unit = executor, progress, precision.unit
 
     def twin(at: LossFunction) -> TwinOracle:
         return build_twin(model, at, data=at.data, projection=False, training=True, executor=executor)
@@ -255,7 +251,9 @@ def _compare_updates(
         return build_oracles(at, twin, subject=model.name, seed=seed)
 
     try:
-        outcome = compare_steps(model, loss, batches, oracles_at=oracles_at, unit=unit, seed=seed, progress=progress)
+        outcome = compare_steps(
+            model, loss, batches, oracles_at=oracles_at, precision=precision, seed=seed, progress=progress
+        )
         return replace(
             outcome, notes=(*found.notes, *outcome.notes, *note_untracked_variables(loss.untracked, [model]))
         )
@@ -264,7 +262,9 @@ def _compare_updates(
         return Outcome(tuple(v.because(Reason.NO_TWIN, error) for v in none), (f"No twin: {error}",))
 
 
-def _compare_own_updates(model: Any, batches: Sequence[Data], *, seed: int, progress: Progress | None) -> Outcome:
+def _compare_own_updates(
+    model: Any, batches: Sequence[Data], *, precision: Precision, seed: int, progress: Progress | None
+) -> Outcome:
     """The verdicts on every trained variable of a model that has a train_step of its own."""
     trained = list(model.trainable_variables)
     state = [*list_untrained(model, trained), *(v for o in own_optimizers(model) for v in o.variables)]
@@ -272,14 +272,25 @@ def _compare_own_updates(model: Any, batches: Sequence[Data], *, seed: int, prog
     losses: list[LossFunction] = []
 
     def make(loss: Callable[[Data], Any]) -> LossFunction:
-        losses.append(LossFunction(loss, variables=trained, state=state, data=batches[0], watch_inputs=False))
-        return losses[-1]
+        made = LossFunction(
+            loss, variables=trained, state=state, data=batches[0], watch_inputs=False, dtype=precision.dtype
+        )
+        made.unit = precision.unit
+        losses.append(made)
+        return made
 
     def oracles_at(at: LossFunction) -> Oracles:
         return build_oracles(at, _refuse_twin, subject=model.name, wanted=("forward",), seed=seed)
 
     outcome = compare_own_steps(
-        model, batches, trained=trained, make=make, oracles_at=oracles_at, seed=seed, progress=progress
+        model,
+        batches,
+        trained=trained,
+        make=make,
+        oracles_at=oracles_at,
+        precision=precision,
+        seed=seed,
+        progress=progress,
     )
     what = "trains as Keras 2 does" if trains_as_keras_2(model) else "has a train_step of its own"
     note = (
@@ -318,6 +329,11 @@ def _metrics_in_float64(model: Any) -> Iterator[None]:
             restoration.set_attribute(metric, "_dtype", DTYPE)
             restoration.set_attribute(metric, "_dtype_policy", keras.DTypePolicy(DTYPE))
         yield
+
+
+def _find_unit(model: Any, data: Data) -> float:
+    """The distance of 1 from the next number in the coarsest precision among trained variables and inputs."""
+    return unit_of([*model.trainable_variables, *(leaf for leaf in tf.nest.flatten(data.x) if leaf is not None)])
 
 
 def _name_optimizer(optimizer: Any) -> str:

@@ -76,7 +76,9 @@ class OptimizerTwin:
         )
 
     @classmethod
-    def of_keras_2(cls, optimizer: Any, variables: Sequence[Any], values: Mapping[str, Array]) -> OptimizerTwin:
+    def of_keras_2(
+        cls, optimizer: Any, variables: Sequence[Any], values: Mapping[str, Array], *, unit: float = UNIT
+    ) -> OptimizerTwin:
         """The twin of an optimizer of Keras 2 before its first step, by the law that Keras 3 has too.
 
         Raises: NoTwin.
@@ -87,7 +89,7 @@ class OptimizerTwin:
         paths = mirrors.map_to_paths({name: name for name in values})
         state = spec.init(values, paths=paths)
         excluded = frozenset(n for n, v in zip(values, variables, strict=True) if keeps_its_weight(optimizer, v))
-        return cls(optimizer=spec, state=state, constraints={}, paths=paths, excluded=excluded, release=2)
+        return cls(optimizer=spec, state=state, constraints={}, paths=paths, excluded=excluded, release=2, unit=unit)
 
     def step(self, weights: Mapping[str, Array], gradients: Gradients) -> tuple[dict[str, Array], State]:
         """Optimizer and constraints: the whole update of the trained weights, and the state after it."""

@@ -35,24 +35,35 @@ from scratch.differences import UNIT
 from scratch.progress import Progress
 
 
+@dataclass(frozen=True)
+class Precision:
+    """The precision in which steps are compared.
+
+    dtype   what floats of the data are cast to
+    unit    the distance of 1 from the next number in the precision in which a model and its optimizer compute
+    """
+
+    dtype: str | None = DTYPE
+    unit: float = UNIT
+
+
 def compare_steps(
     model: keras.Model,
     loss: LossFunction,
     batches: Sequence[Data],
     *,
     oracles_at: Callable[[LossFunction], Oracles],
-    unit: float = UNIT,
+    precision: Precision,
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Outcome:
-    """One verdict per trained variable, of its worst step. The model must be compiled.
+    """One verdict per trained variable, of its worst step. The model must be compiled, and compute in `precision`.
 
     oracles_at   the oracles of the loss at the point that it is moved to before each step; the last of them decides
-    unit         the distance of 1 from the next number in the precision in which the model and its optimizer compute
     """
     names = {id(v): name for name, v in loss.variables.items()}
     values = {name: loss.values[name] for name in loss.variables}
-    twin = OptimizerTwin.of(model.optimizer, model.trainable_variables, names, values, unit=unit)
+    twin = OptimizerTwin.of(model.optimizer, model.trainable_variables, names, values, unit=precision.unit)
     found: dict[str, list[Verdict]] = {name: [] for name in loss.variables}
     notes, departed = list[str](), False
     for step, data in enumerate(batches, start=1):
@@ -60,7 +71,7 @@ def compare_steps(
         predictions = predict_step(twin, loss, oracles_at(loss), seed=seed)
         notes += predictions.notes
         before = {name: loss.values[name] for name in loss.variables}
-        _train(model, data, dtype=loss.dtype)
+        _train(model, data, dtype=precision.dtype)
         after = {name: variable.numpy() for name, variable in loss.variables.items()}
         verdicts = {name: compare_variable(name, value, predictions, step=step) for name, value in after.items()}
         verdicts = name_causes(verdicts, predictions, before=before, after=after, data=data)
