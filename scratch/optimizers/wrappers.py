@@ -135,7 +135,7 @@ class MultiOptimizer(Optimizer):
         matches = exact or [inner for pattern, inner in self.optimizer_map if re.fullmatch(pattern, path)]
         if len(matches) > 1:
             raise ValueError(
-                f"One pattern may match a path. Received: {len(matches)} for {path!r}. Narrow the patterns."
+                f"At most one pattern may match a path. Received: {len(matches)} for {path!r}. Narrow the patterns."
             )
         chosen = matches[0] if matches else self.default_optimizer
         return next(i for i, inner in enumerate(self.optimizers) if inner is chosen)
