@@ -100,14 +100,17 @@ def check_updates(
 ) -> Report:
     """Compare the weights after each of Keras's own training steps with numeric gradient and optimizer twin.
 
-    model, x, y       as for check_gradients, and so are sample_weight, class_weight, weights and executor
+    model, x, y       as for check_gradients, and so are sample_weight, class_weight, weights, seed, executor, progress
+                      and replay
     optimizer, loss   those the model was compiled with, unless given
     steps             training steps to compare, each from the weights that Keras has by then
     batch_size        samples that a step takes, in order, from the start again after the last; None for all
 
     The steps are taken in float64. Where the model does not run in it, they are taken in the precision that it has, and
     what rounding does to the law there is allowed: two to a few hundred units of it, which the report states.
-    Model, optimizer and data are afterwards what they were. Raises: BadInput (a ValueError) for what cannot be checked.
+    Model, optimizer and data are afterwards what they were. Units in the report are those of the variables.
+    Raises: BadInput (a ValueError) for what cannot be checked; LookupError for a layer or optimizer of scratch that
+    Keras does not have; MemoryError where memory does not suffice.
     """
     if steps < 1:
         raise BadInput(
