@@ -33,9 +33,9 @@ AT_ONCE = 2**22
 class Nudges:
     """The losses of an objective around one point: with one entry nudged, or with all weights moved along a direction.
 
-    `weights`, `x` and `y` are as `Objective` takes them. `executor` runs the blocks: any concurrent.futures.Executor, or
-    None for one thread on each core. `progress(done, total, name)` is called as nudges are done. `plain` makes one whole
-    forward pass for each nudge: the reference that propagation is tested against. `point` are the options of
+    `weights`, `x` and `y` are as `Objective` takes them. `executor` runs the blocks: any concurrent.futures.Executor,
+    or None for one thread on each core. `progress(done, total, name)` is called as nudges are done. `plain` makes one
+    whole forward pass for each nudge: the reference that propagation is tested against. `point` are the options of
     `BasePoint`: sample_weight, training, draws, masks.
     """
 

@@ -60,7 +60,7 @@ def compute_or_name_refusal(compute: Callable[[], Any]) -> Any:
 def run_example(departure: Departure) -> Answers:
     """Both answers of a departure's example. Keras's settings are put back.
 
-    Raises: what the example raises; RuntimeError where it raises in a process of its own.
+    Raises: RuntimeError where the example raises in a process of its own; otherwise what it raises itself.
     """
     function = load_examples()[departure.id]
     return run_in_own_process(function) if departure.own_process else run_here(function)
