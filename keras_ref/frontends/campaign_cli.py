@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from keras_ref.errors import CouldNotRun
-from keras_ref.options import OPTIONS
+from keras_ref.options import FILE, OPTIONS
 from keras_ref.reports.files import refuse_unwritable
 from keras_ref.reports.terminal import make_console, make_ticker, show_progress
 
@@ -28,7 +28,10 @@ def campaign(
         typer.Argument(metavar="[PATTERN]…", help="Operations, such as 'keras.ops.*' or 'tensorflow.math.xlogy'."),
     ] = [],
     file: Annotated[
-        str, typer.Option("--file", help="Write results to this file; a campaign that was stopped goes on from it.")
+        str,
+        typer.Option(
+            "--file", metavar=FILE, help="Write results to this file; a campaign that was stopped goes on from it."
+        ),
     ] = "",
     deep: Annotated[
         bool, typer.Option("--deep", help="Second derivatives, forward mode and compiled execution too.")
@@ -39,7 +42,10 @@ def campaign(
     ] = "tensorflow",
     seed: Annotated[int, typer.Option("--seed", help=OPTIONS["seed"].help)] = 0,
     table: Annotated[
-        str, typer.Option("--table", help="Print the tables of a campaign from its file, in Markdown; check nothing.")
+        str,
+        typer.Option(
+            "--table", metavar=FILE, help="Print the tables of a campaign from its file, in Markdown; check nothing."
+        ),
     ] = "",
     show: Annotated[bool, typer.Option("--list", help="List the operations; check nothing.")] = False,
 ) -> None:

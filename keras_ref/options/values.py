@@ -60,6 +60,22 @@ def require_minimum(name: str, given: int) -> int:
     return given
 
 
+def require_path(name: str, given: str) -> str:
+    """Return what was given for an option, or an argument, that names a file or a folder. Raises: CouldNotRun.
+
+    An empty text is no path that was left out: a variable of a script that was not set would make a command write
+    nothing, and say nothing. What a shell or other commands read as something else is no name of a file either.
+    """
+    if given not in {"", "-", "~"} and not given.startswith("~/"):
+        return given
+    advice = {
+        "": "Pass a path, or leave it out",
+        "-": "Pass ./- for a file of that name; /dev/stdout is what the command prints to, and its input is not read",
+    }
+    what = advice.get(given, "Pass the path with $HOME: a shell replaces ~ only where a word begins with it")
+    raise CouldNotRun(f"{name} must name a file. Received: {given!r}. {what}.")
+
+
 def require_address(given: str) -> str:
     """Return what was given for --cluster: an address, or nothing. Raises: CouldNotRun for anything else."""
     if given and not re.fullmatch(r"[a-z]+://\S+", given):
