@@ -14,9 +14,11 @@ import errno
 import io
 import os
 import sys
+import tempfile
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 from typing import Any, TextIO
 
 import typer
@@ -114,6 +116,9 @@ def _report_unexpected(error: Exception) -> int:
         return _report_failure(
             COULD_NOT, f"{message}{'' if message.endswith(('.', '?')) else '.'} See {command} --help."
         )
+    missing = _find_missing_place() if isinstance(error, OSError) else ""
+    if missing:
+        return _report_failure(COULD_NOT, missing)
     reason = _explain_stdout_fault(error)
     if reason:
         return _report_failure(
@@ -122,6 +127,25 @@ def _report_unexpected(error: Exception) -> int:
             "file.",
         )
     return complain_of_own(error)
+
+
+def _find_missing_place() -> str:
+    """What is said where the working directory, or every folder for temporary files, is missing or full; else ""."""
+    try:
+        Path.cwd()
+    except OSError as error:
+        return (
+            f"The working directory must exist. Received: one that does not ({error.strerror}). Change to another "
+            "folder."
+        )
+    try:
+        tempfile.gettempdir()
+    except OSError:
+        return (
+            "There must be a folder for temporary files that has space and may be written. Received: none. Free some "
+            "space, or name one in TMPDIR."
+        )
+    return ""
 
 
 def complain_of_own(error: Exception) -> int:

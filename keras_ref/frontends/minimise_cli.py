@@ -75,7 +75,7 @@ def minimise(
         imports=tuple(imports),
         unsafe=unsafe,
     )
-    seconds = parse_time_limit(time)
+    seconds = parse_time_limit(time, "--time")
     from keras_ref.minimisation.minimise import NothingToMinimise
 
     try:

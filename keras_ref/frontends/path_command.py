@@ -19,7 +19,7 @@ class PathCommand(TyperCommand):
         """Read the command line. Raises: CouldNotRun for a path that names no file."""
         left = super().parse_args(ctx, args)
         for parameter in self.params:
-            if is_path(parameter) and _was_given(ctx, parameter):
+            if is_path(parameter) and _is_given(ctx, parameter):
                 given = ctx.params[str(parameter.name)]
                 for path in given if isinstance(given, list | tuple) else [given]:
                     require_path(name_path(parameter), path)
@@ -36,7 +36,7 @@ def name_path(parameter: Any) -> str:
     return max(parameter.opts, key=len) if parameter.param_type_name == "option" else str(parameter.metavar).rstrip("…")
 
 
-def _was_given(ctx: Any, parameter: Any) -> bool:
+def _is_given(ctx: Any, parameter: Any) -> bool:
     """Whether the command line gave a value: an empty default is a path that was left out."""
     source = ctx.get_parameter_source(parameter.name)
     return source is not None and source.name == "COMMANDLINE"

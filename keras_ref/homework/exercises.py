@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from keras_ref.errors import CouldNotRun
-from keras_ref.reports.files import NO_PATH, explain_no_path, read_text, write
+from keras_ref.reports.files import NO_PATH, explain_no_path, read_text, refuse_hidden_name, write
 from scratch.arrays import Array
 
 
@@ -182,6 +182,7 @@ EXERCISES: Mapping[str, Exercise] = {one.name: one for one in _ALL}
 
 def hand_out(folder: str) -> list[str]:
     """Write the six files into a new folder. Raises: CouldNotRun where it is not empty."""
+    refuse_hidden_name("--new", folder)
     place = Path(folder)
     try:
         if place.exists() and (not place.is_dir() or any(place.iterdir())):

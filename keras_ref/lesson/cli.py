@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from keras_ref.errors import CouldNotRun
+from keras_ref.errors import CouldNotRun, shorten_error
 from keras_ref.options import FILE, OPTIONS
 from keras_ref.reports.escaping import make_printable
 from keras_ref.reports.files import Output, find_sources, list_names, refuse_outputs, write, write_unused
@@ -218,10 +218,10 @@ def _parse_weights(text: str) -> list[Any] | None:
         return None
     try:
         given = json.loads(text)
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise CouldNotRun(
-            f"--weights must be JSON, [kernel, bias, kernel, bias, …]. Received: {text!r}: {error.msg}. "
-            "Pass '[[[1.5]], [0.0]]', say."
+            f"--weights must be JSON, [kernel, bias, kernel, bias, …]. Received: {shorten_error(repr(text))[:-1]}: "
+            f"{getattr(error, 'msg', 'it is nested too deeply')}. Pass '[[[1.5]], [0.0]]', say."
         ) from error
     return given if isinstance(given, list) else [given]
 

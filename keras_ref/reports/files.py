@@ -150,6 +150,14 @@ def is_plain_file(path: str) -> bool:
         return False
 
 
+def is_folder(path: str) -> bool:
+    """Whether there is a folder of a name, which may be none that a folder can have."""
+    try:
+        return Path(path).is_dir()
+    except NO_PATH:
+        return False
+
+
 _ENDS = (".py", f"{os.sep}__init__.py")
 
 
@@ -177,7 +185,7 @@ def write(option: str, path: str, text: str) -> None:
             with os.fdopen(_open_special(path), "w", encoding="utf-8") as file:
                 file.write(text)
     except NO_PATH as error:
-        raise _cannot_write(option, path, error) from error
+        raise make_write_refusal(option, path, error) from error
 
 
 def write_unused(option: str, path: str, text: str) -> str:
@@ -191,7 +199,7 @@ def write_unused(option: str, path: str, text: str) -> str:
         except FileExistsError:
             continue
         except NO_PATH as error:
-            raise _cannot_write(option, name, error) from error
+            raise make_write_refusal(option, name, error) from error
         with _removing(Path(name)):
             write(option, name, text)
         return name
@@ -235,7 +243,7 @@ def append(option: str, path: str, text: str) -> None:
         with Path(path).open("a", encoding="utf-8") as file:
             file.write(text)
     except NO_PATH as error:
-        raise _cannot_write(option, path, error) from error
+        raise make_write_refusal(option, path, error) from error
 
 
 def _replace(target: Path, text: str) -> None:
@@ -311,14 +319,19 @@ def _begins_as(path: str, kind: str, command: str = "") -> bool:
 
 def refuse_unwritable(option: str, path: str) -> None:
     """Refuse an output that cannot be written. Raises: CouldNotRun."""
-    if not Path(path).name.isprintable():
-        raise _make_refusal(option, "must have a name in which everything is visible", path)
+    refuse_hidden_name(option, path)
     try:
         number = _find_write_error(Path(path))
     except NO_PATH as error:
-        raise _cannot_write(option, path, error) from error
+        raise make_write_refusal(option, path, error) from error
     if number:
-        raise _cannot_write(option, path, OSError(number, os.strerror(number)))
+        raise make_write_refusal(option, path, OSError(number, os.strerror(number)))
+
+
+def refuse_hidden_name(option: str, path: str) -> None:
+    """Refuse a new name that is not seen as it is, such as one of several lines. Raises: CouldNotRun."""
+    if not Path(path).name.isprintable():
+        raise _make_refusal(option, "must have a name in which everything is visible", path)
 
 
 def _find_write_error(target: Path) -> int:
@@ -344,7 +357,8 @@ def explain_no_path(error: Exception) -> str:
     return (isinstance(error, OSError) and error.strerror) or shorten_error(error).rstrip(".")
 
 
-def _cannot_write(option: str, path: str, error: Exception) -> CouldNotRun:
+def make_write_refusal(option: str, path: str, error: Exception) -> CouldNotRun:
+    """The sentence on a file that cannot be written."""
     return CouldNotRun(
         f"{option} must name a file that can be written. Received: {path}: {explain_no_path(error)}. Choose another "
         "path."
