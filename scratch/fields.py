@@ -2,9 +2,9 @@
 
     units: Annotated[int, AtLeast(1)] = 1
 
-A domain has four parts: whether a value is legal (`holds`), the rule in words (`describe_rule`), the canonical form of
-a legal value (`normalise`), and the small values that examples draw (`small`, read by the Hypothesis strategies: legal
-is not the same as small).
+A domain has four parts: whether a value is legal (`holds`), the rule in words (`rule`), the canonical form of a legal
+value (`normalise`), and the small values that examples draw (`small`, read by the Hypothesis strategies: legal is not
+the same as small).
 """
 
 from __future__ import annotations
@@ -228,7 +228,7 @@ def _check_member(
 
 @cache
 def read_hints(definition: Any) -> Mapping[str, Any]:
-    """The annotations of a class or function, by field or parameter name, with their domains."""
+    """{field or parameter: annotation with its domains} of a `definition`, a class or function."""
     return get_type_hints(definition, include_extras=True)
 
 

@@ -109,7 +109,7 @@ class Routes(Domain):
 
 @optimizer
 class MultiOptimizer(Optimizer):
-    """Each weight is updated by the optimizer whose pattern equals its path, or else matches all of it, or by default.
+    """w ← the update of w by the optimizer whose pattern equals its path, or else matches all of it, or by default.
 
     One optimizer object with several patterns is one optimizer: its weights share a global norm.
     Keras   MultiOptimizer of an OptimizerMap (default_optimizer, optimizer_map); loss_scale_factor is that of all
