@@ -72,7 +72,7 @@ def _compare_by_examples(
 ) -> EntryComparison | None:
     """The same where many entries of a loss that takes a pass for each are wrong: some are compared in full for all.
 
-    An entry that differs takes some 160 passes more, down to the last bits and beside the point, to be told from a kink.
+    To tell an entry that differs from a kink takes some 160 passes more, down to the last bits and beside the point.
     Where those that differ most turn out to be plainly wrong the verdict is, and what is found of the others is what
     the first steps say. None where few entries differ in these, or an example is anything else than wrong.
     """

@@ -162,7 +162,7 @@ def _count_gain(a: Weight, b: Weight) -> int:
 
 
 def _count_gains(a: Sequence[Weight], b: Sequence[Weight]) -> Array:
-    """`_count_gain` of each of `a` with each of `b` (a, b); of weights that differ in the layer alone it is asked once."""
+    """`_count_gain` of each of `a` with each of `b` (a, b), asked once of weights that differ in the layer alone."""
     numbers: dict[str, int] = {}
     names, sides = [], []
     for weights in (a, b):
@@ -173,7 +173,8 @@ def _count_gains(a: Sequence[Weight], b: Sequence[Weight]) -> Array:
     (kinds_a, which_a), (kinds_b, which_b) = sides
     by_kind = np.array([_count_gain(one, other) for one in kinds_a for other in kinds_b], int)
     gains: Array = by_kind.reshape(len(kinds_a), len(kinds_b))[np.ix_(which_a, which_b)]
-    return gains - ((gains == BEST) & (names[0][:, None] != names[1]))
+    gains -= (gains == BEST) & (names[0][:, None] != names[1])
+    return gains
 
 
 def _with_layouts(found: Sequence[tuple[Weight, Weight]]) -> list[Pair]:
