@@ -28,6 +28,11 @@ class NudgedLoss(Protocol):
         """The loss as a graph of TensorFlow; None where there is none."""
         ...
 
+    @property
+    def passes_singly(self) -> bool:
+        """Whether each loss takes an eager pass of its own."""
+        ...
+
     def losses(self, name: str, entries: Array, offsets: Array, *, at: Mapping[str, Array] | None = None) -> Array:
         """Losses (m, e) with entry entries[j] of `name` moved by offsets[i, j]."""
         ...
