@@ -87,19 +87,6 @@ class TrainStepFailed(UserCodeFailed):
         )
 
 
-class FailedInFloat64(UserCodeFailed):
-    """Training steps are compared in float64, where the user's code does not run."""
-
-    def message(self) -> str:
-        """The three parts that a user reads."""
-        return (
-            f"A model must run in float64 for its updates to be compared. Received: {type(self.error).__name__} there: "
-            f"{shorten_error(self.error, find_place(self.error))} If it runs on these data by itself, let the code "
-            "there take the dtype of what it is given (x.dtype in place of float32, say), or use check_gradients, "
-            "which checks a model in the precision that it has."
-        )
-
-
 @contextmanager
 def running_user_code() -> Iterator[None]:
     """Around a call of the user's code: what it raises becomes UserCodeFailed, unlike what the check itself raises."""
@@ -119,7 +106,7 @@ def errors_as_bad_input() -> Iterator[None]:
     """
     try:
         yield
-    except (BackwardPassFailed, TrainStepFailed, FailedInFloat64) as failed:
+    except (BackwardPassFailed, TrainStepFailed) as failed:
         raise BadInput(failed.message()) from failed.error
     except UserCodeFailed as failed:
         if isinstance(failed.error, MemoryError):

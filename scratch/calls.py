@@ -13,9 +13,12 @@ from scratch.layers.base import Layer
 
 @dataclass(frozen=True)
 class Call:
-    """One call of a layer: the names of its input and output tensors, and its keyword arguments.
+    """One call of a layer.
 
-    A keyword whose value is a `Tensor` is taken from the graph; any other value is passed as it is.
+    layer             the name of the layer
+    inputs, outputs   the names of its input and output tensors, in order
+    keywords          its keyword arguments: a value that is a `Tensor` is taken from the graph, any other is passed as
+                      it is
     """
 
     layer: str

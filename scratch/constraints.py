@@ -1,8 +1,6 @@
 """Constraints: functions that map a weight to an allowed one after each update.
 
 ε, which prevents a division by 0, makes every length a little smaller too: by a factor 1 - ε/length.
-
-Source of each: keras.io/api/layers/constraints.
 """
 
 from __future__ import annotations
@@ -46,7 +44,10 @@ class Constraint:
     """Base of the constraints: a subclass decorated with `@constraint` defines `__call__`."""
 
     def __call__(self, weight: Array) -> Array:
-        """The weight that takes the place of `weight`, with its shape and dtype."""
+        """The weight that takes the place of `weight`, with its shape and dtype.
+
+        Raises: TypeError in a class that defines none.
+        """
         raise TypeError(f"{type(self).__name__} must define `__call__`: write it in scratch/constraints.py.")
 
 
@@ -58,7 +59,7 @@ def lengths(weight: Array, axis: Any) -> Array:
 
 @constraint
 class MaxNorm(Constraint):
-    """w · min(‖w‖, max_value) / (ε + ‖w‖), ‖w‖ along `axis`."""
+    """w · min(‖w‖, max_value) / (ε + ‖w‖), ‖w‖ along `axis`.    Source  keras.io/api/layers/constraints"""
 
     max_value: Length = 2
     axis: Axis = 0
@@ -70,7 +71,10 @@ class MaxNorm(Constraint):
 
 @constraint
 class MinMaxNorm(Constraint):
-    """w · (rate·clip(‖w‖, min_value, max_value) + (1 - rate)·‖w‖) / (ε + ‖w‖), ‖w‖ along `axis`."""
+    """w · (rate·clip(‖w‖, min_value, max_value) + (1 - rate)·‖w‖) / (ε + ‖w‖), ‖w‖ along `axis`.
+
+    Raises: ValueError for a `min_value` above `max_value`.    Source  keras.io/api/layers/constraints
+    """
 
     min_value: Length = 0.0
     max_value: Length = 1.0
@@ -93,7 +97,7 @@ class MinMaxNorm(Constraint):
 
 @constraint
 class NonNeg(Constraint):
-    """max(w, 0)."""
+    """max(w, 0).    Source  keras.io/api/layers/constraints"""
 
     def __call__(self, weight: Array) -> Array:
         return np.maximum(weight, 0)
@@ -101,7 +105,7 @@ class NonNeg(Constraint):
 
 @constraint
 class UnitNorm(Constraint):
-    """w / (ε + ‖w‖), ‖w‖ along `axis`."""
+    """w / (ε + ‖w‖), ‖w‖ along `axis`.    Source  keras.io/api/layers/constraints"""
 
     axis: Axis = 0
 

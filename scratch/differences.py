@@ -46,6 +46,8 @@ BLIND = 8.0
 class Estimate:
     """A slope and how far it may be off: by the step (truncation) and by the noise of the loss (rounding).
 
+    Shapes  `value`, `truncation`, `rounding` and `measured` alike: that of the weights, (n,)
+    Units   loss per unit of the weight, absolute
     `measured` is True where the truncation was measured at the entry itself, which is everywhere but for `Central` on
     tensors of many entries: where it is False, the truncation is extrapolated from a sample of the tensor's entries.
     """
@@ -61,7 +63,7 @@ class Estimate:
 
     @property
     def error(self) -> Array:
-        """truncation + rounding"""
+        """truncation + rounding, in the shape of the value."""
         return self.truncation + self.rounding
 
     def reshape(self, shape: tuple[int, ...]) -> Estimate:
@@ -73,7 +75,7 @@ class Estimate:
         return Estimate(*(array[at] for array in self._arrays))
 
     def where(self, condition: Array, other: Estimate) -> Estimate:
-        """This estimate where `condition` holds, `other` elsewhere."""
+        """This estimate where `condition` holds, `other` elsewhere: arrays that broadcast to one shape."""
         pairs = zip(self._arrays, other._arrays, strict=True)
         return Estimate(*(np.where(condition, mine, its) for mine, its in pairs))
 
@@ -83,9 +85,15 @@ class Estimate:
 
 
 class Scheme(Protocol):
-    """Anything that is called as described at the top of this file."""
+    """A way of differencing: anything that is called as described at the top of this file."""
 
-    def __call__(self, line: Line, at: Array, noise: float) -> Estimate: ...
+    def __call__(self, line: Line, at: Array, noise: float) -> Estimate:
+        """The slopes of n weights, moved one at a time, each with its errors.
+
+        Shapes  `line`: offsets (m, n) → losses (m, n);   `at` (n,), the weights   →   an Estimate of (n,)
+        Units   `noise` of one loss, absolute and in units of the loss; slopes and errors: loss per unit of the weight
+        """
+        ...
 
 
 def scale_of(at: Array) -> Array:
@@ -127,15 +135,15 @@ def _apply_stencil(
     grid = np.array(points, dtype=float)[:, None]
     c = np.array(coefficients(points))[:, None]
 
-    def look(factor: int, asked: Array) -> tuple[Array, Array]:
+    def slopes_at(factor: int, asked: Array) -> tuple[Array, Array]:
         """Slopes, and the second differences of three points, with step factor · h; 0 where not asked for."""
         unit = measure_step(at, factor * h)
         changes = line(np.where(asked, measure_step(at, grid * unit), 0.0)) - base
         return np.sum(c * changes, axis=0) / unit, np.abs(changes.sum(axis=0)) / factor**2
 
-    value, bend = look(1, np.ones(at.shape, bool))
+    value, bend = slopes_at(1, np.ones(at.shape, bool))
     measured = _sample(at.size, all_of_them=points != (-1, 0, 1) or step is not None or share > SHORT)
-    wide, wide_bend = look(2, measured)
+    wide, wide_bend = slopes_at(2, measured)
     change = np.abs(wide - value)
     if not measured.all():
         alike = np.abs(wide_bend - bend) <= ALIKE * wide_bend + BLIND * noise
@@ -148,7 +156,7 @@ def _apply_stencil(
         worst = np.max(change / h**2, where=measured & usual, initial=0.0)
         more = ~measured if few else ~measured & ~usual
         if more.any():
-            change = np.where(more, np.abs(look(2, more)[0] - value), change)
+            change = np.where(more, np.abs(slopes_at(2, more)[0] - value), change)
         measured |= more
         change = np.where(measured, change, BEYOND * worst * h**2)
     truncation = SAFETY * change / (2**order - 1)
@@ -165,8 +173,8 @@ def _sample(size: int, *, all_of_them: bool) -> Array:
 
 
 @dataclass(frozen=True)
-class _Fixed:
-    """A stencil of a given order; `step` None chooses one from the noise, scaled to each weight."""
+class _Fixed(Scheme):
+    """A stencil of a given order."""
 
     order: Annotated[int, AtLeast(1)] = 1
     step: float | None = None
@@ -177,7 +185,11 @@ class _Fixed:
 
 @dataclass(frozen=True)
 class Forward(_Fixed):
-    """(f(w + h) - f(w)) / h, the book's own; `order` uses that many points ahead. Error O(h^order)."""
+    """(f(w + h) - f(w)) / h, the book's own; `order` uses that many points ahead. Error O(h^order).
+
+    `step`: h, in units of the weight; None: chosen from the noise, scaled to each weight. Raises: ValueError for an
+    order below 1. Source  Neural Networks with Keras Cookbook, chapter 1; Fornberg 1988
+    """
 
     def __call__(self, line: Line, at: Array, noise: float) -> Estimate:
         return _apply_stencil(tuple(range(self.order + 1)), self.order, self.step, line, at, noise)
@@ -185,7 +197,11 @@ class Forward(_Fixed):
 
 @dataclass(frozen=True)
 class Backward(_Fixed):
-    """(f(w) - f(w - h)) / h; `order` uses that many points behind. Error O(h^order)."""
+    """(f(w) - f(w - h)) / h; `order` uses that many points behind. Error O(h^order).
+
+    `step`: h, in units of the weight; None: chosen from the noise, scaled to each weight. Raises: ValueError for an
+    order below 1. Source  Fornberg 1988
+    """
 
     def __call__(self, line: Line, at: Array, noise: float) -> Estimate:
         return _apply_stencil(tuple(range(-self.order, 1)), self.order, self.step, line, at, noise)
@@ -194,6 +210,9 @@ class Backward(_Fixed):
 @dataclass(frozen=True)
 class Central(_Fixed):
     """(f(w + h) - f(w - h)) / 2h; `order` (even) uses order/2 points on each side. Error O(h^order).
+
+    `step`: h, in units of the weight; None: chosen from the noise, scaled to each weight. Raises: ValueError for an
+    order that is odd or below 1. Source  Fornberg 1988
 
     Of a tensor with more than 64 entries, order 2 and no step of your own, the truncation is measured, with a second
     step, at one entry in 16 (at least 64), drawn with a fixed seed, and at each where the loss is steeper or bends more
@@ -216,7 +235,7 @@ class Central(_Fixed):
 
 
 @dataclass(frozen=True)
-class Richardson:
+class Richardson(Scheme):
     """Central differences at halved steps, extrapolated to step zero; each weight gets the step that errs least.
 
     `levels` steps, the first `start` in units of the weight's size. Truncation comes from the neighbouring entries of
@@ -235,11 +254,11 @@ class Richardson:
 
 
 @dataclass(frozen=True)
-class ComplexStep:
+class ComplexStep(Scheme):
     """Im f(w + ih) / h with h so small that no rounding and no truncation are left, where f is analytic.
 
     A branch chosen by the real part is kept, so a kink 1e-12 away does not disturb it; at a kink it gives the slope of
-    the branch that the forward pass takes. Source  Squire & Trapp 1998, equation 3
+    the branch that the forward pass takes. `step`: h, in units of the weight. Source  Squire & Trapp 1998, equation 3
     """
 
     step: float = 1e-100

@@ -33,9 +33,10 @@ AT_ONCE = 2**22
 class Nudges:
     """The losses of an objective around one point: with one entry nudged, or with all weights moved along a direction.
 
-    `executor` runs the blocks: any concurrent.futures.Executor, or None for one thread on each core. `progress(done,
-    total, name)` is called as nudges are done. `plain` makes one whole forward pass for each nudge: the reference that
-    propagation is tested against. The other arguments are those of `Objective.__call__`.
+    `weights`, `x` and `y` are as `Objective` takes them. `executor` runs the blocks: any concurrent.futures.Executor,
+    or None for one thread on each core. `progress(done, total, name)` is called as nudges are done. `plain` makes one
+    whole forward pass for each nudge: the reference that propagation is tested against. `point` are the options of
+    `BasePoint`: sample_weight, training, draws, masks.
     """
 
     def __init__(
@@ -45,17 +46,12 @@ class Nudges:
         x: Any,
         y: Any,
         *,
-        sample_weight: Any = None,
-        training: bool = False,
-        draws: Mapping[str, Mapping[str, Array]] | None = None,
-        masks: Mapping[str, Array] | None = None,
         executor: Executor | None = None,
         progress: Progress | None = None,
         plain: bool = False,
+        **point: Any,
     ) -> None:
-        self.point = BasePoint(
-            objective, weights, x, y, sample_weight=sample_weight, training=training, draws=draws, masks=masks
-        )
+        self.point = BasePoint(objective, weights, x, y, **point)
         self.executor, self.progress, self.plain = executor, progress, plain
 
     @property
@@ -170,12 +166,18 @@ def numeric_gradient(
 ) -> dict[str, Estimate]:
     """The gradient of the loss by nudging every entry of each array that `wrt` names: {"dense/kernel": Estimate, …}.
 
-    `wrt` holds "weights" (all trainable ones), "inputs" (those of floats, as "input:<name>") or names of either kind.
-    `scheme` is a scheme of scratch.differences (None: `Central`). `noise` is the absolute noise of the loss, in units
-    of the loss (None: it is measured). `point` takes the options of `Nudges`. An estimate has the shape of its array
-    and the unit loss per unit of the array.
+    weights   {"dense/kernel": array, …}, of the shapes in `model.weight_shapes`
+    x, y      inputs and targets, as `Objective` takes them: batch first
+    loss      a loss or its name, or a sequence of them, one for each output;   loss_weights  a factor of each
+    scheme    a scheme of scratch.differences (None: `Central`)
+    wrt       "weights" (all trainable ones), "inputs" (those of floats, as "input:<name>") or names of either kind
+    noise     the absolute noise of the loss, in units of the loss (None: it is measured)
+    point     the options of `Nudges`
+
+    An estimate has the shape of its array; value, truncation and rounding are loss per unit of the array's entries.
     Raises: ValueError for a name in `wrt` that names nothing, for inputs that the model does not take, or for a loss
     that is not a scalar.
+    Source  Neural Networks with Keras Cookbook, chapter 1; the errors: scratch/differences.py, scratch/noise.py
     """
     nudges = Nudges(Objective.of(model, loss, loss_weights), weights, x, y, **point)
     scheme = Central() if scheme is None else scheme

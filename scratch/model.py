@@ -54,7 +54,11 @@ class Model:
     def chain(
         cls, layers: Sequence[Layer] | Mapping[str, Layer], input_shape: Sequence[int | None], **more: Any
     ) -> Model:
-        """A chain of layers on one input of shape `input_shape` (without the batch), with Keras's default names."""
+        """A chain of layers on one input of shape `input_shape` (without the batch).
+
+        `layers` are a sequence, which gets Keras's default names, or {name: layer}; `more` are other fields of a model.
+        Raises: ValueError as the class.
+        """
         named = layers if isinstance(layers, Mapping) else dict(zip(make_default_names(layers), layers, strict=True))
         calls, tensor = [], "input"
         for name in named:
@@ -138,9 +142,12 @@ class Model:
     ) -> Run:
         """One forward pass, with every tensor kept.
 
-        `inputs` is an array, a sequence in order, or a mapping by name. `draws` is {first output of a call: {name:
-        random array}}, `masks` {input name: mask}. `point` is a run whose stopped values, and masks that depend on
-        values, are used in place of new ones.
+        weights    {"dense/kernel": array, …}, of the shapes in `weight_shapes`
+        inputs     an array, a sequence in order, or a mapping by name, of the model's input shapes, batch first
+        training   whether layers compute as in training (dropout, batch statistics)
+        draws      {first output of a call: {name: random array}};   masks  {input name: mask}
+        point      a run whose stopped values, and masks that depend on values, are used in place of new ones
+
         Raises: ValueError where the inputs are not those of the model.
         """
         tensors = dict(self.named_inputs(inputs))
@@ -172,7 +179,10 @@ class Model:
         return Run(tensors, known, updates, stopped)
 
     def forward(self, weights: Weights, inputs: Any, **options: Any) -> Any:
-        """The output array (a tuple of them for several outputs); `options` are those of `run`."""
+        """The output array (a tuple of them for several outputs), batch first, at these weights and inputs.
+
+        `options` are those of `run`. Raises: ValueError where the inputs are not those of the model.
+        """
         tensors = self.run(weights, inputs, **options).tensors
         outputs = tuple(tensors[name] for name in self.outputs)
         return outputs[0] if len(outputs) == 1 else outputs

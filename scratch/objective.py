@@ -38,7 +38,7 @@ class Objective:
 
     @classmethod
     def of(cls, model: Model, loss: Any, loss_weights: Sequence[float] = ()) -> Objective:
-        """The objective of one loss or a sequence of them, as objects or names.
+        """The objective of one `loss` or a sequence of them, as objects or names, each times its loss weight.
 
         Raises: ValueError if their number is not that of the outputs, or a name is not registered.
         """
@@ -67,13 +67,23 @@ class Objective:
         return Objective(model, tuple(losses), self.loss_weights)
 
     def __call__(self, weights: Weights, x: Any, y: Any, *, sample_weight: Any = None, **options: Any) -> Array:
-        """The loss, a scalar; `options` are those of `Model.run`."""
+        """The loss, a scalar.
+
+        weights, x      as `Model.run` takes them, whose `options` may follow (training, draws, masks)
+        y               targets, batch first: of one output an array, of several a sequence or mapping of arrays
+        sample_weight   the same, one weight for each sample
+
+        Raises: ValueError where the inputs are not those of the model, or sample weights do not fit the loss's values.
+        """
         objective = self.resolved
         run = objective.model.run(weights, x, **options)
         return objective.of_run(run, weights, y, sample_weight=sample_weight)
 
     def of_run(self, run: Run, weights: Weights, y: Any, *, sample_weight: Any = None) -> Array:
-        """The loss of a forward pass, a scalar; `weights` are those that it ran with."""
+        """The loss of a forward pass `run`, a scalar; `weights` are those that it ran with.
+
+        `y` and `sample_weight` are as for a call of the objective.
+        """
         targets, shares = list_per_output(y, len(self.losses)), list_per_output(sample_weight, len(self.losses))
         scales = self.loss_weights or (1.0,) * len(self.losses)
         total: Array = self.penalty(run, weights)
@@ -87,7 +97,10 @@ class Objective:
         return total
 
     def penalty(self, run: Run, weights: Weights) -> Any:
-        """The losses of the regularizers of weights and of activities, the latter divided by the batch size."""
+        """The losses of the regularizers of weights and of activities, a scalar.
+
+        Those of activities, which are outputs of the forward pass `run`, are divided by the batch size.
+        """
         total: Any = 0.0
         for name, regularizer in self.model.regularizers.items():
             total = total + regularizer(weights[name])

@@ -71,7 +71,10 @@ def _make_recorder(kind: str, prepare: Callable[[T], T]) -> Callable[[T], T]:
         _RECORDS[kind][name] = prepared = prepare(definition)
         return prepared
 
-    decorate.__doc__ = f"Register the decorated definition as a {kind}."
+    decorate.__doc__ = (
+        f"Register a definition of the kind {kind!r}: freeze the class, check its fields, record it under its name.\n\n"
+        "Raises: ValueError for a second definition of the same kind and name."
+    )
     return decorate
 
 
@@ -96,7 +99,8 @@ def activation(*, elementwise: bool = True) -> Callable[[F], F]: ...
 def activation(function: F | None = None, *, elementwise: bool = True) -> F | Callable[[F], F]:
     """Register a function of an array (and keyword arguments) as an activation.
 
-    `elementwise=False` says that an output entry depends on other input entries too (softmax).
+    `function` takes an array of any shape and returns one, in the same dtype. `elementwise=False` says that an output
+    entry depends on other input entries too (softmax). Raises: ValueError for a second activation of the same name.
     """
 
     def mark(function: F) -> F:
@@ -108,7 +112,10 @@ def activation(function: F | None = None, *, elementwise: bool = True) -> F | Ca
 
 
 def add_kind(kind: str, *, package: str) -> Callable[[T], T]:
-    """The decorator that registers definitions of a kind of its own, made in the modules of `package`."""
+    """The decorator that registers definitions of a new `kind`, which are in the modules of `package`.
+
+    Raises: ValueError, from the decorator, for a second definition of the same name.
+    """
     _PLACES[kind] = package
     _RECORDS.setdefault(kind, {})
     return _make_recorder(kind, lambda definition: definition)
@@ -181,4 +188,5 @@ class Registered(Domain):
         return f"must be a registered {self.kind}"
 
     def holds(self, value: Any) -> bool:
+        """Whether `value` is a registered name. Raises: ValueError for an unknown kind."""
         return isinstance(value, str) and value in names(self.kind)

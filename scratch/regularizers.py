@@ -19,7 +19,7 @@ class Regularizer:
     """Base of the regularizers: a subclass decorated with `@regularizer` defines `__call__`."""
 
     def __call__(self, x: Array) -> Any:
-        """The penalty, a scalar in the dtype of x."""
+        """The penalty, a scalar in the dtype of x, which has any shape. Raises: TypeError in a class without one."""
         raise TypeError(f"{type(self).__name__} must define `__call__`: write it in scratch/regularizers.py.")
 
 

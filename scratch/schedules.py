@@ -1,6 +1,6 @@
 """Learning-rate schedules: functions of the number of steps taken.
 
-Source of each: its page under keras.io/api/optimizers/learning_rate_schedules, and the paper in its docstring.
+In their formulas r is the initial learning rate, s the number of steps taken and n the number of steps of the decay.
 """
 
 from __future__ import annotations
@@ -46,7 +46,10 @@ class Schedule:
     """Base of the schedules: a subclass decorated with `@schedule` defines `__call__`."""
 
     def __call__(self, step: int) -> float:
-        """The learning rate of the step after `step` steps, steps that only accumulate gradients included."""
+        """The learning rate of the step after `step` steps, steps that only accumulate gradients included.
+
+        Raises: TypeError in a class that defines none.
+        """
         raise TypeError(f"{type(self).__name__} must define `__call__`: write it in scratch/schedules.py.")
 
 
@@ -67,7 +70,10 @@ class PeriodicDecay(Schedule):
 
 @schedule
 class ExponentialDecay(PeriodicDecay):
-    """r · d^(s/n);  staircase: s/n rounded down."""
+    """r · d^(s/n);  staircase: s/n rounded down.
+
+    Source  keras.io/api/optimizers/learning_rate_schedules/exponential_decay
+    """
 
     def __call__(self, step: int) -> float:
         return float(self.initial_learning_rate * self.decay_rate ** self.periods(step))
@@ -75,7 +81,10 @@ class ExponentialDecay(PeriodicDecay):
 
 @schedule
 class InverseTimeDecay(PeriodicDecay):
-    """r / (1 + d·s/n);  staircase: s/n rounded down."""
+    """r / (1 + d·s/n);  staircase: s/n rounded down.
+
+    Source  keras.io/api/optimizers/learning_rate_schedules/inverse_time_decay
+    """
 
     def __call__(self, step: int) -> float:
         return self.initial_learning_rate / (1 + self.decay_rate * self.periods(step))
@@ -83,7 +92,10 @@ class InverseTimeDecay(PeriodicDecay):
 
 @schedule
 class PiecewiseConstantDecay(Schedule):
-    """values[i] up to and including step boundaries[i]; the last value after the last boundary."""
+    """values[i] where boundaries[i - 1] < s ≤ boundaries[i]; values[0] up to the first boundary, the last after all.
+
+    Source  keras.io/api/optimizers/learning_rate_schedules/piecewise_constant_decay
+    """
 
     boundaries: Annotated[tuple[Any, ...], Numbers(increasing=True)]
     values: Annotated[tuple[Any, ...], Numbers()]
@@ -92,7 +104,7 @@ class PiecewiseConstantDecay(Schedule):
         """One value more than boundaries."""
         if len(self.values) != len(self.boundaries) + 1:
             raise ValueError(
-                f"`values` must be one more than `boundaries`. Received: {len(self.values)} values and "
+                f"`values` must have one element more than `boundaries`. Received: {len(self.values)} values and "
                 f"{len(self.boundaries)} boundaries. Add or drop values."
             )
 
@@ -107,7 +119,10 @@ class PiecewiseConstantDecay(Schedule):
 
 @schedule
 class PolynomialDecay(Schedule):
-    """(r - e)·(1 - min(s, n)/n)^power + e;  cycle: n ← n·ceil(s/n) (n at step 0) in place of the minimum."""
+    """(r - e)·(1 - min(s, n)/n)^power + e;  cycle: n ← n·ceil(s/n) (n at step 0) in place of the minimum.
+
+    Source  keras.io/api/optimizers/learning_rate_schedules/polynomial_decay
+    """
 
     initial_learning_rate: Rate
     decay_steps: Steps

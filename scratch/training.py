@@ -88,12 +88,21 @@ def fit(
 ) -> History:
     """Train a model by nudging its weights: numeric gradients, then the optimizer. Arguments are not changed.
 
-    x, y and sample_weight are arrays or sequences of arrays with the batch first. `shuffle` draws the order of each
-    epoch from `seed`. Constraints act after each step, moving averages of layers are updated with each batch, and the
-    final weights are those of the optimizer's `finalize` (averages in place of weights), as in Keras's own training.
-    `draws` are the random arrays of the layers, the same for every batch; `progress(epoch, epochs)` is called after
-    each epoch; `executor` is that of `Nudges`.
-    Raises: ValueError for illegal arguments.
+    weights              {"dense/kernel": array, …} to start from, of the shapes in `model.weight_shapes`
+    x, y, sample_weight  arrays or sequences of arrays, batch first
+    loss                 a loss or its name, or a sequence of them, one for each output
+    optimizer, state     an optimizer or its name, and its state (None: that before the first step)
+    epochs               passes through the data
+    batch_size           samples of a step (None: all);   shuffle  whether each epoch's order is drawn from `seed`
+    scheme               a scheme of scratch.differences (None: `Central`)
+    training             whether layers compute as in training;   draws  their random arrays, the same for every batch
+    executor             of `Nudges`;   progress  called with (epoch, epochs) after each epoch
+
+    Constraints act after each step, moving averages of layers are updated with each batch, and the final weights are
+    those of the optimizer's `finalize` (averages in place of weights), as in Keras's own training.
+    Raises: ValueError for a number of epochs below 0, a batch size below 1, a name that is not registered, inputs that
+    the model does not take, and losses that are not one for each output.
+    Source  Neural Networks with Keras Cookbook, chapter 1
     """
     if epochs < 0:
         raise ValueError(f"`epochs` must be at least 0. Received: epochs={epochs}. Pass a whole number of passes.")
@@ -137,28 +146,17 @@ def train_step(
     x: Any,
     y: Any,
     *,
-    loss: Any,
     optimizer: Optimizer,
     state: State,
-    scheme: Scheme | None = None,
-    sample_weight: Any = None,
     training: bool = True,
     draws: Any = None,
-    executor: Any = None,
+    **options: Any,
 ) -> tuple[dict[str, Array], State]:
-    """One step: numeric gradient, optimizer, constraints, moving averages. Returns the new weights and state."""
-    estimates = numeric_gradient(
-        model,
-        weights,
-        x,
-        y,
-        loss=loss,
-        scheme=scheme,
-        sample_weight=sample_weight,
-        training=training,
-        draws=draws,
-        executor=executor,
-    )
+    """One step: numeric gradient, optimizer, constraints, moving averages. Returns the new weights and state.
+
+    `options` are those of `numeric_gradient`: loss, scheme, sample_weight, executor, …
+    """
+    estimates = numeric_gradient(model, weights, x, y, training=training, draws=draws, **options)
     gradients = {name: estimates[name].value for name in model.trainable}
     return apply_step(model, weights, gradients, x, optimizer=optimizer, state=state, training=training, draws=draws)
 

@@ -50,13 +50,6 @@ class Trained(keras.Model):
         return {"loss": loss}
 
 
-class InFloat32(Trained):
-    """The same; what train_step draws is float32 whatever the model computes in."""
-
-    def loss_of(self, x):
-        return tf.reduce_mean(self.inner(x) * tf.random.stateless_uniform((4, 2), seed=(1, 2)))
-
-
 def trained(kind):
     model = kind(keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)]))
     model.compile(optimizer="sgd")
@@ -69,29 +62,6 @@ def test_a_model_without_call():
     assert "NotImplementedError" not in str(refused.value)
     report = check_updates(trained(Trained), X, steps=1)
     assert report.ok, report.explain()
-
-
-def test_updates_of_what_does_not_run_in_float64():
-    sentence = (
-        r"must run in float64 for its updates.*test_common_programs.py:\d+.*x\.dtype.*check_gradients, which checks"
-    )
-    with pytest.raises(BadInput, match=sentence):
-        check_updates(trained(InFloat32), X, steps=1)
-
-
-class Casting(keras.layers.Layer):
-    """A layer that refuses float64."""
-
-    def call(self, x):
-        return x * tf.ones((2,), tf.float32)
-
-
-def test_updates_of_a_layer_that_does_not_run_in_float64():
-    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2), Casting()])
-    model.compile(optimizer="adam", loss="mse")
-    assert check_gradients(model, X, Y).ok
-    with pytest.raises(BadInput, match=r"must run in float64 for its updates"):
-        check_updates(model, X, Y)
 
 
 # Kinks of a new network ----------------------------------------------------------------------------------------------

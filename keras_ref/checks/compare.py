@@ -61,10 +61,14 @@ def compare(
     precision   float64, where both compute in it; else float32
     weights     values by the names of a; its own unless given, constant ones moved at random, so that nothing hides
     map         {weight of a: weight of b} where names, order and shapes do not say it
+    seed        of what is drawn: data, constant weights, cotangents, roundings
+    time_limit  seconds that a process of a target may take for one request
     progress    called with (done, total, what)
+    replay      a command that repeats the comparison, for the report
 
-    What is allowed is measured of both programs. Objects are afterwards what they were. Raises: BadInput or
-    CouldNotRun, in one sentence, for what cannot be compared.
+    What is allowed is measured of both programs, and absolute, in units of the values compared. Objects are afterwards
+    what they were. Raises: BadInput (a ValueError) or CouldNotRun, in one sentence, for what cannot be compared;
+    MemoryError where memory does not suffice.
     """
     if steps < 0:
         raise BadInput(f"`steps` must be at least 0. Received: steps={steps}. Pass 0 to compare no updates.")

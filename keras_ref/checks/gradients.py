@@ -104,7 +104,14 @@ def check_gradients(
                    process opens ("package.module:factory", a .keras file), or a model that can be saved for it
 
     Two oracles: Keras's own forward pass differenced in float64, always; the NumPy twin where every layer has one.
-    Nothing of the model, the data or the seeds is changed. Raises: BadInput (a ValueError) for what cannot be checked.
+    Nothing of the model, the data or the seeds is changed.
+
+    Shapes  x, y and sample_weight with the batch first;   weights  {name: array}, of a scratch.Model
+    Units   in the report: slopes, errors and noise are absolute, loss per unit of the variable; shares are of the entry
+    Raises: BadInput (a ValueError) for what cannot be checked; NoTwin (a LookupError) where only the twin is wanted and
+    there is none; LookupError for a layer of a scratch.Model that Keras does not have; CouldNotRun where the process of
+    another backend cannot do its work; MemoryError where memory does not suffice.
+    Source  of the numbers: .github/docs/numbers.md; of a definition: its docstring in scratch/
     """
     settings = Settings(
         wrt=wrt,

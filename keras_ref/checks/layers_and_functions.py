@@ -65,8 +65,10 @@ def check_layer(
                      are
     call_arguments   whatever else `call` takes: training=, mask=, initial_state=, …; arrays among them are inputs too
 
-    The other options are those of check_gradients. Every float output meets a random cotangent, and losses that the
-    layer adds are added. Nothing but the building of an unbuilt layer is changed. Raises: BadInput (a ValueError).
+    The other options, and the units of the report, are those of check_gradients. Every float output meets a random
+    cotangent, and losses that the layer adds are added. Nothing but the building of an unbuilt layer is changed.
+    Raises: BadInput (a ValueError) for what cannot be checked; NoTwin (a LookupError) where only the twin is wanted and
+    there is none; MemoryError where memory does not suffice.
     """
     settings = Settings(
         wrt=wrt,
@@ -170,8 +172,9 @@ def check_function(
     only             a glob over inputs and variables
     call_arguments   keywords of the function; arrays among them are inputs too
 
-    The other options are those of check_gradients. Every float output meets a random cotangent. Where the function
-    casts to a lower precision the report says so. Nothing is changed. Raises: BadInput (a ValueError).
+    The other options, and the units of the report, are those of check_gradients. Every float output meets a random
+    cotangent. Where the function casts to a lower precision the report says so. Nothing is changed.
+    Raises: BadInput (a ValueError) for what cannot be checked; MemoryError where memory does not suffice.
     """
     settings = Settings(
         wrt=wrt,

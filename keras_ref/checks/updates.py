@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import keras
@@ -25,25 +25,24 @@ from keras_ref.checks.checked_loss import (
     mirror_losses,
 )
 from keras_ref.checks.gather import NOTE_ON_EMPTY, build_oracles
-from keras_ref.checks.precision import is_about_precision
+from keras_ref.checks.precision import is_about_precision, note_refusal, unit_of
 from keras_ref.checks.twins import build_twin
-from keras_ref.checks.used_rows import leave_unused_rows_out
+from keras_ref.checks.used_rows import OWN, leave_unused_rows_out
 from keras_ref.checks.used_rows_of_steps import leave_unused_rows_of_steps_out
 from keras_ref.comparison.sources.evidence import Outcome
 from keras_ref.comparison.sources.oracles import Oracles, TwinOracle
 from keras_ref.comparison.steps.own_train_steps import compare_own_steps
 from keras_ref.comparison.steps.train_step_losses import NoStepLoss, own_optimizers
-from keras_ref.comparison.steps.training_steps import compare_steps
+from keras_ref.comparison.steps.training_steps import Precision, compare_steps
 from keras_ref.errors import (
     BackwardPassFailed,
     BadInput,
-    FailedInFloat64,
     TrainStepFailed,
     UserCodeFailed,
     errors_as_bad_input,
 )
 from keras_ref.evaluation.arguments import LOADED_MODEL, Rule, takes
-from keras_ref.evaluation.changed_state.float64 import DTYPE, in_float64, restore_process_state
+from keras_ref.evaluation.changed_state.float64 import DTYPE, in_precision, restore_process_state
 from keras_ref.evaluation.changed_state.guard import leaves_no_trace
 from keras_ref.evaluation.changed_state.keras_2 import is_optimizer, trains_as_keras_2
 from keras_ref.evaluation.changed_state.restoration import Restoration
@@ -101,12 +100,17 @@ def check_updates(
 ) -> Report:
     """Compare the weights after each of Keras's own training steps with numeric gradient and optimizer twin.
 
-    model, x, y       as for check_gradients, and so are sample_weight, class_weight, weights and executor
+    model, x, y       as for check_gradients, and so are sample_weight, class_weight, weights, seed, executor, progress
+                      and replay
     optimizer, loss   those the model was compiled with, unless given
     steps             training steps to compare, each from the weights that Keras has by then
     batch_size        samples that a step takes, in order, from the start again after the last; None for all
 
-    Model, optimizer and data are afterwards what they were. Raises: BadInput (a ValueError) for what cannot be checked.
+    The steps are taken in float64. Where the model does not run in it, they are taken in the precision that it has, and
+    what rounding does to the law there is allowed: two to a few hundred units of it, which the report states.
+    Model, optimizer and data are afterwards what they were. Units in the report are those of the variables.
+    Raises: BadInput (a ValueError) for what cannot be checked; LookupError for a layer or optimizer of scratch that
+    Keras does not have; MemoryError where memory does not suffice.
     """
     if steps < 1:
         raise BadInput(
@@ -129,35 +133,69 @@ def check_updates(
             f"A model must have an optimizer for its updates to be checked. Received: {model.name!r}, not compiled. "
             "Compile it, or pass optimizer= and loss=."
         )
+    taken = _Steps(
+        model=model, data=data, optimizer=optimizer, loss=loss, own=own, steps=steps, batch_size=batch_size, seed=seed
+    )
+    with errors_as_bad_input(), restore_process_state():
+        try:
+            return _compare_in(DTYPE, taken, executor=executor, progress=progress, replay=replay)
+        except UserCodeFailed as failed:
+            if isinstance(failed, (BackwardPassFailed, TrainStepFailed)) or not is_about_precision(failed):
+                raise
+            found = _compare_in(None, taken, executor=executor, progress=progress, replay=replay)
+            return replace(found, notes=(note_refusal(failed.error), *found.notes))
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Steps:
+    """The training steps to compare.
+
+    own   the optimizers of a model that has a train_step of its own; the others are the options of check_updates
+    """
+
+    model: Any
+    data: Data
+    optimizer: Any
+    loss: Any
+    own: Sequence[Any]
+    steps: int
+    batch_size: int | None
+    seed: int
+
+
+def _compare_in(dtype: str | None, taken: _Steps, *, executor: Any, progress: Progress | None, replay: str) -> Report:
+    """Compare training steps while model and optimizer compute in `dtype` (None: in the precision that they have)."""
+    model, data, optimizer, loss, seed = taken.model, taken.data, taken.optimizer, taken.loss, taken.seed
+    compiled, is_own = getattr(model, "optimizer", None), has_own_train_step(model)
+    given = [optimizer] if isinstance(optimizer, keras.optimizers.Optimizer) else []
+    objects = (model, *given, *find_loss_objects(loss))
     with ExitStack() as stack:
-        stack.enter_context(errors_as_bad_input())
-        stack.enter_context(restore_process_state())
-        given = [optimizer] if isinstance(optimizer, keras.optimizers.Optimizer) else []
-        objects = (model, *given, *find_loss_objects(loss))
-        if has_own_train_step(model):
-            as_compiled = own if optimizer is None and loss is None else ()
+        if is_own:
+            as_compiled = taken.own if optimizer is None and loss is None else ()
             used = leave_unused_rows_of_steps_out(objects, data, optimizers=as_compiled, seed=seed)
         else:
             used = _select_used_rows(objects, data, optimizer=optimizer or compiled, loss=loss, seed=seed)
         data, on_all_rows = stack.enter_context(used)
-        stack.enter_context(in_float64(*own, *objects))
-        stack.enter_context(_naming_the_precision())
+        stack.enter_context(in_precision(dtype, *taken.own, *objects))
         if optimizer is not None or loss is not None:
             model.compile(
                 optimizer=optimizer or compiled, loss=loss if loss is not None else model.loss, run_eagerly=True
             )
-        batches = _make_batches(data, steps, batch_size)
-        if has_own_train_step(model):
-            stack.enter_context(_metrics_in_float64(model))
-            outcome = _compare_own_updates(model, batches, seed=seed, progress=progress)
+        batches = _make_batches(data, taken.steps, taken.batch_size)
+        precision = Precision() if dtype else Precision(OWN, _find_unit(model, batches[0].tensors(OWN)))
+        if is_own:
+            if dtype is not None:
+                stack.enter_context(_metrics_in_float64(model))
+            outcome = _compare_own_updates(model, batches, precision=precision, seed=seed, progress=progress)
         else:
-            outcome = _compare_updates(model, batches, seed=seed, executor=executor, progress=progress)
+            outcome = _compare_updates(
+                model, batches, precision=precision, seed=seed, executor=executor, progress=progress
+            )
         outcome = _without_empty(outcome, model.trainable_variables)
-    is_own = has_own_train_step(model) and not trains_as_keras_2(model)
-    name = "its own train_step" if is_own else _name_optimizer(optimizer or compiled)
+    name = "its own train_step" if is_own and not trains_as_keras_2(model) else _name_optimizer(optimizer or compiled)
     return on_all_rows(
         Report(
-            f"{model.name}, {steps} steps of {name}",
+            f"{model.name}, {taken.steps} steps of {name}",
             outcome.verdicts,
             tuple(dict.fromkeys(outcome.notes)),
             seed,
@@ -182,10 +220,16 @@ def _select_used_rows(
 
 
 def _compare_updates(
-    model: Any, batches: Sequence[Data], *, seed: int, executor: Any, progress: Progress | None
+    model: Any,
+    batches: Sequence[Data],
+    *,
+    precision: Precision,
+    seed: int,
+    executor: Any,
+    progress: Progress | None,
 ) -> Outcome:
     """The verdicts on every trained variable; undecided where there is no twin of the optimizer."""
-    found = make_model_loss(model, batches[0], training=True, seed=seed)
+    found = make_model_loss(model, batches[0], training=True, seed=seed, dtype=precision.dtype)
     if found.is_projection:
         state = "with" if getattr(model, "_compile_loss", None) is not None else "without"
         raise BadInput(
@@ -194,9 +238,14 @@ def _compare_updates(
         )
     trained = list(model.trainable_variables)
     loss = LossFunction(
-        found.loss, variables=trained, state=list_untrained(model, trained), data=batches[0], watch_inputs=False
+        found.loss,
+        variables=trained,
+        state=list_untrained(model, trained),
+        data=batches[0],
+        watch_inputs=False,
+        dtype=precision.dtype,
     )
-    loss.executor, loss.progress = executor, progress
+    loss.executor, loss.progress, loss.unit = executor, progress, precision.unit
 
     def twin(at: LossFunction) -> TwinOracle:
         return build_twin(model, at, data=at.data, projection=False, training=True, executor=executor)
@@ -205,7 +254,9 @@ def _compare_updates(
         return build_oracles(at, twin, subject=model.name, seed=seed)
 
     try:
-        outcome = compare_steps(model, loss, batches, oracles_at=oracles_at, seed=seed, progress=progress)
+        outcome = compare_steps(
+            model, loss, batches, oracles_at=oracles_at, precision=precision, seed=seed, progress=progress
+        )
         return replace(
             outcome, notes=(*found.notes, *outcome.notes, *note_untracked_variables(loss.untracked, [model]))
         )
@@ -214,7 +265,9 @@ def _compare_updates(
         return Outcome(tuple(v.because(Reason.NO_TWIN, error) for v in none), (f"No twin: {error}",))
 
 
-def _compare_own_updates(model: Any, batches: Sequence[Data], *, seed: int, progress: Progress | None) -> Outcome:
+def _compare_own_updates(
+    model: Any, batches: Sequence[Data], *, precision: Precision, seed: int, progress: Progress | None
+) -> Outcome:
     """The verdicts on every trained variable of a model that has a train_step of its own."""
     trained = list(model.trainable_variables)
     state = [*list_untrained(model, trained), *(v for o in own_optimizers(model) for v in o.variables)]
@@ -222,14 +275,25 @@ def _compare_own_updates(model: Any, batches: Sequence[Data], *, seed: int, prog
     losses: list[LossFunction] = []
 
     def make(loss: Callable[[Data], Any]) -> LossFunction:
-        losses.append(LossFunction(loss, variables=trained, state=state, data=batches[0], watch_inputs=False))
-        return losses[-1]
+        made = LossFunction(
+            loss, variables=trained, state=state, data=batches[0], watch_inputs=False, dtype=precision.dtype
+        )
+        made.unit = precision.unit
+        losses.append(made)
+        return made
 
     def oracles_at(at: LossFunction) -> Oracles:
         return build_oracles(at, _refuse_twin, subject=model.name, wanted=("forward",), seed=seed)
 
     outcome = compare_own_steps(
-        model, batches, trained=trained, make=make, oracles_at=oracles_at, seed=seed, progress=progress
+        model,
+        batches,
+        trained=trained,
+        make=make,
+        oracles_at=oracles_at,
+        precision=precision,
+        seed=seed,
+        progress=progress,
     )
     what = "trains as Keras 2 does" if trains_as_keras_2(model) else "has a train_step of its own"
     note = (
@@ -261,19 +325,6 @@ def _refuse_twin(_: LossFunction) -> TwinOracle:
 
 
 @contextmanager
-def _naming_the_precision() -> Iterator[None]:
-    """Say of errors that come from computing in float64 that they do. Raises: FailedInFloat64."""
-    try:
-        yield
-    except (BackwardPassFailed, TrainStepFailed):
-        raise
-    except UserCodeFailed as failed:
-        if not is_about_precision(failed):
-            raise
-        raise FailedInFloat64 from failed.error
-
-
-@contextmanager
 def _metrics_in_float64(model: Any) -> Iterator[None]:
     """Let the metrics of a model, by which a train step may return its loss, compute in float64."""
     with Restoration() as restoration:
@@ -281,6 +332,11 @@ def _metrics_in_float64(model: Any) -> Iterator[None]:
             restoration.set_attribute(metric, "_dtype", DTYPE)
             restoration.set_attribute(metric, "_dtype_policy", keras.DTypePolicy(DTYPE))
         yield
+
+
+def _find_unit(model: Any, data: Data) -> float:
+    """The distance of 1 from the next number in the coarsest precision among trained variables and inputs."""
+    return unit_of([*model.trainable_variables, *(leaf for leaf in tf.nest.flatten(data.x) if leaf is not None)])
 
 
 def _name_optimizer(optimizer: Any) -> str:

@@ -42,12 +42,15 @@ class GradientCheck(keras.callbacks.Callback):  # type: ignore[misc]
                  not given here; as for check_gradients, as are all other options (training=True, expect=…)
     on_failure   "warn": a GradientWarning, and training goes on; "stop": a warning, and training ends after this batch;
                  "raise": GradientMismatch; or a function that is called with the report
+    seed         of what is drawn; 0 unless given here or in pyproject.toml
+    options      the other options of check_gradients
 
     A check changes nothing: weights, optimizer, and the random states of Python, NumPy and Keras are bit for bit what
     they were, so that training goes on as it would have without. Between checks, a batch costs one integer comparison.
     `report` is the last report.
 
-    Raises: ValueError for illegal options; at the first check for data that do not fit the model.
+    Raises: ValueError for illegal options, and at the first check for data that do not fit the model; CouldNotRun for a
+    pyproject.toml that cannot be read or has an illegal option.
     """
 
     def __init__(

@@ -60,7 +60,12 @@ class Weight:
 
 @dataclass(frozen=True, kw_only=True)
 class Definition:
-    """What a program says of one of its layers, losses or optimizers: the class of Keras, and its configuration."""
+    """What a program says of one of its layers, losses or optimizers.
+
+    name         that the program gives it
+    class_name   the class of Keras that it corresponds to; "" where none does
+    config       the configuration of that class, as far as it is known
+    """
 
     name: str
     class_name: str = ""
@@ -112,7 +117,7 @@ class Facts:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
-        """The facts that `to_dict` wrote."""
+        """The facts of the `data` that `to_dict` wrote."""
 
         def one(given: Any) -> Definition | None:
             return None if given is None else Definition(**given)
@@ -166,7 +171,7 @@ class Point:
     inputs: bool = False
 
     def at(self, values: Mapping[str, Array]) -> Point:
-        """The same with other weights, and inputs (by the names of name_leaves)."""
+        """The same point with other `values` of some weights, and of inputs (by the names of name_leaves)."""
         inputs = {name: value for name, value in values.items() if name not in self.weights}
         weights = {name: value for name, value in values.items() if name in self.weights}
         x = replace_leaves(self.x, inputs) if inputs else self.x
@@ -211,6 +216,10 @@ class Program(ABC):
     backend   the KERAS_BACKEND of the process that it runs in; "" where any will do
     needs     the module that has to be installed, and the extra of gradtwin that installs it
     last      whether others are asked first whether an object is theirs
+
+    `load`, with which it is made, opens the target: it returns the object, and its inputs and targets or None.
+    Of the methods, `name` is that of a weight or input, and the point a `Point`.
+    Shapes  a weight and its gradient alike, data with the batch first; losses (m,) or (m, e), in the unit of the loss
     """
 
     prefix: ClassVar[str]
@@ -224,7 +233,7 @@ class Program(ABC):
     @classmethod
     @abstractmethod
     def accepts(cls, value: Any) -> bool:
-        """Whether this is the program for an object, by its class or what it holds; imports nothing."""
+        """Whether this is the program for an object (`value`), by its class or what it holds; imports nothing."""
 
     @abstractmethod
     def facts(self) -> Facts:
@@ -232,7 +241,7 @@ class Program(ABC):
 
     @abstractmethod
     def values(self) -> dict[str, Array]:
-        """The present value of every weight."""
+        """{weight: its present value}."""
 
     @abstractmethod
     def run(self, point: Point) -> Trace:
@@ -243,7 +252,10 @@ class Program(ABC):
         return self.load()[1:]
 
     def losses(self, point: Point, name: str, entries: Array, offsets: Array) -> Array:
-        """The losses with flat entry entries[j] of a weight or input moved by offsets[i, j]: (e,), (m, e) → (m, e)."""
+        """The losses with flat entry entries[j] of a weight or input moved by offsets[i, j]: (e,), (m, e) → (m, e).
+
+        Raises: UserCodeFailed or CouldNotRun where the program itself raises.
+        """
         own, shape = point.value_of(name), np.shape(offsets)
 
         def moved(entry: int, offset: float) -> Mapping[str, Array]:
@@ -256,17 +268,27 @@ class Program(ABC):
         return found.reshape(shape)
 
     def losses_along(self, point: Point, direction: Mapping[str, Array], steps: Array) -> Array:
-        """The losses (m,) at the point + step · direction, an array for each name of a weight or input that moves."""
+        """The losses (m,) at the point + step · direction for each of `steps`, (m,).
+
+        `direction` is {name: array} of the weights and inputs that move, in their shapes.
+        Raises: UserCodeFailed or CouldNotRun where the program itself raises.
+        """
         own = {name: np.asarray(point.value_of(name), dtype=float) for name in direction}
         return self.losses_at(point, ({n: own[n] + step * d for n, d in direction.items()} for step in steps))
 
     def losses_at(self, point: Point, moved: Iterable[Mapping[str, Array]]) -> Array:
-        """The losses (m,) with other values of some weights or inputs, by name."""
+        """The losses (m,) with other values of some weights or inputs: `moved` is m times {name: array}.
+
+        Raises: UserCodeFailed or CouldNotRun where the program itself raises.
+        """
         still = replace(point, gradient=False, steps=0)
         return np.array([self.run(still.at(values)).loss for values in moved])
 
     def differentiate(self, point: Point) -> Trace:
-        """The loss and its gradient alone, without the tensors of the forward pass and without steps."""
+        """The loss and its gradient alone, without the tensors of the forward pass and without steps.
+
+        Raises: UserCodeFailed or CouldNotRun where the program itself raises.
+        """
         return self.run(replace(point, steps=0))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from html import escape
 from typing import Any, TypeVar
 
@@ -79,6 +79,7 @@ class Comparison:
     cause         what explains it to rounding; "" where nothing does
     notes         what was not compared, and how
     errors        a sentence for each stage that raised
+    seed, replay  the seed of all that was drawn; a command that repeats the comparison
     """
 
     a: str
@@ -92,7 +93,6 @@ class Comparison:
     errors: tuple[str, ...] = ()
     seed: int = 0
     replay: str = ""
-    right_values: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         """Texts that come from models and files are made harmless once, for every form of the report."""
@@ -166,9 +166,7 @@ class Comparison:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data, for JSON."""
-        plain = asdict(self)
-        del plain["right_values"]
-        return {"ok": self.ok, "sentence": self.sentence, **plain}
+        return {"ok": self.ok, "sentence": self.sentence, **asdict(self)}
 
     def to_json(self) -> str:
         """to_dict as JSON text."""

@@ -54,9 +54,12 @@ class Verdict:
     (the forward pass in many digits; "hessian-digits": its second derivative), or "low-precision" (autodiff in float64,
     beside that in the precision of training); "process" where the subject killed the process that it was checked in,
     and `name` is the target.
-    `verdict`: a Kind, which may be given as its text.
-    `compared` of `total` entries; `worst` the index of the worst one, whose values follow; `visible`: the smallest
-    error in one entry that this check would have seen, absolute, and `visible_relative` as a share of the entry.
+    `verdict`: a Kind, which may be given as its text; `counts`: {kind: how many entries have it}.
+    `compared` of `total` entries; `worst` the index of the worst one, whose values follow: `autodiff`, `numeric`, the
+    slopes from the `left` and the `right`, and the errors of both sides by `truncation` and `rounding`; `how` autodiff
+    ran. `visible`: the smallest error in one entry that this check would have seen, and `visible_relative`: the same as
+    a share of the entry. All others are absolute, in loss per unit of the variable (of an update: in the variable's
+    unit); nan: not measured.
     `reason_code` says why in a code (None where the numbers say it all), `reason` in words.
     `order`, of a mismatch: how fast the Taylor remainder shrinks (comparison/entries/taylor_remainder.py).
     `together`: entries that were moved together along random directions (effort "fast"), where single ones were not.
@@ -194,7 +197,17 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Report:
-    """All verdicts of one check, its seed, notes for the reader, and the layer at fault where it is known."""
+    """All verdicts of one check.
+
+    subject          what was checked
+    verdicts         one for each variable (or input) and oracle
+    notes            sentences for the reader
+    seed, replay     the seed of all that was drawn; a command that repeats the check
+    noise            the rounding error of the loss that is differenced, absolute, in units of the loss
+    allowed          the kinds of verdict that do not fail the check
+    precision_loss   {variable: what the precision of training costs its gradient}: |low - float64| / |float64|, 2-norms
+    culprit          the layer at fault, where it is known
+    """
 
     subject: str
     verdicts: tuple[Verdict, ...]

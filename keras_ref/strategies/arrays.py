@@ -18,7 +18,12 @@ PATTERNS = ("generic", "eighths", "zeros", "equal", "repeated", "saturated")
 
 @st.composite
 def special_points(draw: DrawFn, shape: tuple[int, ...], patterns: tuple[str, ...] = PATTERNS) -> Array:
-    """Real arrays: normal numbers, k/8 (ties and exact zeros), zeros, one value, repeated rows, saturation."""
+    """Real arrays (float64) of this `shape`, made in one of the `patterns`.
+
+    generic     normal numbers;   eighths  k/8, |k| ≤ 16: ties and exact zeros;   zeros  zeros
+    equal       one number k/8 everywhere;   repeated  rows that are all the same
+    saturated   normal numbers times 40, at which sigmoid and tanh are flat
+    """
     pattern = draw(st.sampled_from(patterns))
     size = int(np.prod(shape))
     if pattern == "zeros":
@@ -51,7 +56,10 @@ _SAMPLERS: tuple[tuple[type, Callable[[Any, Shape, np.random.Generator], Array]]
 
 @st.composite
 def samples(draw: DrawFn, shape: Shape, domain: domains.Domain, patterns: tuple[str, ...] = PATTERNS) -> Array:
-    """An array whose entries belong to the domain of an input, a target or a weight."""
+    """An array of this `shape` whose entries belong to the `domain` of an input, a target or a weight.
+
+    Real numbers are those of `special_points`, in one of the `patterns`.
+    """
     generator = np.random.default_rng(draw(st.integers(0, 2**16)))
     for kind, sample in _SAMPLERS:
         if isinstance(domain, kind):

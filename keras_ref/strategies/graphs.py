@@ -20,7 +20,7 @@ from scratch.naming import convert_to_snake_case
 
 
 def departures_of(model: Model) -> tuple[str, ...]:
-    """Ids of the known departures that a model's layers may show."""
+    """Ids of the known departures that the layers of a scratch `model` may show."""
     return find_departures(model.layers.values())
 
 
@@ -30,7 +30,11 @@ def sizes(draw: DrawFn) -> domains.Size:
 
 
 def model_of(layer: Layer, shapes: tuple[tuple[int, ...], ...], **keywords: Any) -> Model:
-    """A model of one layer on inputs of these shapes, the batch first; `keywords` are those of the layer's call."""
+    """A model of one layer on inputs of these shapes, the batch first; `keywords` are those of the layer's call.
+
+    The batch may be of any size, but for layers that keep a state. Raises: ValueError where the layer does not take
+    such inputs.
+    """
     name = convert_to_snake_case(type(layer).__name__)
     # a layer that keeps a state from call to call has one for each sample, so the batch is fixed
     fixed = any(getattr(part, "stateful", False) for part in nested_specifications(layer))
@@ -55,14 +59,18 @@ def _list_input_domains(layer: Layer, count: int) -> tuple[domains.Domain, ...]:
 
 @st.composite
 def input_shapes_of(draw: DrawFn, layer: Layer) -> tuple[tuple[int, ...], ...]:
-    """Legal input shapes of a layer, the batch first, one batch size for all."""
+    """Legal input shapes of a `layer`, the batch first, one batch size for all."""
     shapes = layer.input_shapes(sizes(draw))
     return tuple(tuple(int(n) for n in shape if n is not None) for shape in shapes)
 
 
 @st.composite
 def models(draw: DrawFn, names: tuple[str, ...] = ("Dense", "Activation", "Flatten"), *, longest: int = 3) -> Model:
-    """Chains of up to `longest` of the named layers, the last one Dense, on a small input; with any activation."""
+    """Chains of up to `longest` layers, of the kinds in `names` and a last Dense one, on 1 to 4 features.
+
+    Fields are drawn by `specifications`, activations included. Raises: ValueError for a name that is not registered;
+    TypeError for a field that states no domain.
+    """
     chain = [
         draw(specifications("layer", draw(st.sampled_from(names)))) for _ in range(draw(st.integers(0, longest - 1)))
     ]
@@ -72,11 +80,12 @@ def models(draw: DrawFn, names: tuple[str, ...] = ("Dense", "Activation", "Flatt
 
 
 def weights_of(model: Any, patterns: tuple[str, ...] = PATTERNS) -> SearchStrategy[dict[str, Array]]:
-    """Weights for a model, special ones included.
+    """Weights for a model, special ones included: float64 arrays in the shapes of the weights, by `patterns`.
 
     Of a scratch.Model {"dense/kernel": array}, each from the domain its layer states. Of a built keras.Model or keras
     layer {variable path: array} in the order of `weights`, so that model.set_weights(list(drawn.values())) takes them;
-    what is not trained (moving averages) keeps its value.
+    what is not trained (moving averages) keeps its value. `patterns` are those of `special_points`.
+    Raises: ValueError, when it draws, for a Keras model or layer that is not built.
     """
     return _weights(model, patterns) if isinstance(model, Model) else of_keras().weights(model, patterns)
 
@@ -95,7 +104,8 @@ def inputs_of(model: Any, batch: int | None = None, patterns: tuple[str, ...] = 
     """Arrays for a model's inputs, special ones included; 1 to 4 samples, or `batch`.
 
     Of a scratch.Model {input name: array}. Of a keras.Model what it takes: one array, a list, a dictionary. Of a built
-    keras layer one array, or a list of those that it was built for.
+    keras layer one array, or a list of those that it was built for. `patterns` are those of `special_points`.
+    Raises: ValueError, when it draws, for a Keras model or layer that is not built or does not state its inputs.
     """
     return _inputs(model, batch, patterns) if isinstance(model, Model) else of_keras().inputs(model, batch, patterns)
 

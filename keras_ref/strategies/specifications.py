@@ -37,12 +37,15 @@ def _draw_numbers(plain: type, found: tuple[domains.Domain, ...]) -> SearchStrat
 
 
 def keeps_shape(thing: Any) -> bool:
-    """Whether an activation keeps the shape of its input: not glu, which halves an axis and needs an even size."""
+    """Whether an activation (`thing`) keeps the shape of its input: not glu, which halves an axis of an even size."""
     return getattr(thing, "__name__", "") != "glu"
 
 
 def needs_no_arguments(thing: Any) -> bool:
-    """Whether an activation may be called on an array alone: not `threshold`, whose arguments a field cannot hold."""
+    """Whether an activation (`thing`) may be called on an array alone: not `threshold`, whose arguments lack defaults.
+
+    A class, which is no activation, needs none.
+    """
     if isinstance(thing, type):
         return True
     return all(
@@ -62,7 +65,10 @@ def _list_registered_under(base: type) -> list[tuple[str, str]]:
 
 @st.composite
 def arguments(draw: DrawFn, name: str) -> dict[str, Any]:
-    """Keyword arguments of a registered activation, each from its domain; those with a default may be left out."""
+    """Keyword arguments of the activation `name`, each from its domain; those with a default may be left out.
+
+    Raises: ValueError for a name that is not registered; TypeError for an argument whose annotation states no domain.
+    """
     function = registry.get("activation", name)
     hints, chosen = registry.read_hints(function), {}
     for parameter in inspect.signature(function).parameters.values():
@@ -73,7 +79,10 @@ def arguments(draw: DrawFn, name: str) -> dict[str, Any]:
 
 
 def values(hint: Any) -> SearchStrategy[Any]:
-    """Legal values of a field annotation, small ones. Raises: TypeError for an annotation that states no domain."""
+    """Legal values of a field annotation `hint`, small ones.
+
+    Raises: TypeError for an annotation that states no domain; ValueError for a domain of a kind that is not registered.
+    """
     options: list[SearchStrategy[Any]] = []
     for plain, found in domains.list_alternatives(hint):
         registered = next((d for d in found if isinstance(d, registry.Registered)), None)
@@ -105,9 +114,11 @@ def values(hint: Any) -> SearchStrategy[Any]:
 
 @st.composite
 def specifications(draw: DrawFn, /, kind: str, name: str, **fixed: Any) -> Any:
-    """Legal specifications of one registered definition; `fixed` fields are taken as given.
+    """Legal specifications of the definition of this `kind` ("layer", "loss", …) and `name`, small ones.
 
-    A class may offer `examples()`, whole specifications to choose from, where fields hold other specifications.
+    Fields in `fixed` have the values that are given. A class may offer `examples()`, whole specifications to choose
+    from, where fields hold other specifications.
+    Raises: ValueError for a kind or name that is not registered; TypeError for a field that states no domain.
     """
     cls = registry.get(kind, name)
     offered = getattr(cls, "examples", None)
@@ -160,6 +171,9 @@ def _keep_compatible(draw: DrawFn, cls: type, chosen: dict[str, Any], fixed: dic
 
 @st.composite
 def layers(draw: DrawFn, names: tuple[str, ...] | None = None) -> Layer:
-    """Any registered layer (or one of the named ones), any legal specification."""
+    """Any legal specification of any registered layer, or of one of those in `names`.
+
+    Raises: ValueError for a name that is not registered; TypeError for a field that states no domain.
+    """
     found: Layer = draw(specifications("layer", draw(st.sampled_from(names or registry.names("layer")))))
     return found

@@ -38,7 +38,9 @@ __all__ = ["NoTwin", "as_taken", "find_functional", "reflect", "reflect_object",
 def reflect(model: keras.Model) -> tuple[Model, dict[str, Array]]:
     """The twin of a built Sequential or functional Keras model, and its weights under the twin's names.
 
-    Raises: NoTwin for a subclassed model or a layer without definition; ValueError for an unbuilt model.
+    Shapes  {"dense/kernel": array, …}, each of the shape that the twin gives it (`Model.weight_shapes`)
+    Raises: NoTwin (a LookupError) for a subclassed model or a layer without definition; BadInput (a ValueError) for
+    anything but a model; ValueError for an unbuilt one.
     """
     twin, variables = reflect_with_variables(model)
     return twin, read_values(variables)

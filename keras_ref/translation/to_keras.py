@@ -66,8 +66,10 @@ def mirror_object(spec: Any, **options: Any) -> Any:
 def mirror(model: Model, weights: Mapping[str, Array] | None = None, *, dtype: str = "float64") -> keras.Model:
     """The functional Keras model of a scratch model, with the same layer names and (if given) identical weights.
 
-    Shapes  as in `model.inputs`, the batch first; weights by name, of the shapes `model.weight_shapes`.
-    Raises: LookupError for a layer that Keras does not have; ValueError where weights do not fit.
+    Shapes  as in `model.inputs`, the batch first; `weights` by name, of the shapes `model.weight_shapes`.
+    `dtype` is the dtype of inputs and layers: "float64", "float32", "float16" or "bfloat16".
+    Raises: BadInput for arguments of the wrong type; LookupError for a layer that Keras does not have; ValueError where
+    weights do not fit.
     """
     tensors: dict[str, Any] = {
         name: keras.Input(shape[1:], batch_size=shape[0], dtype=dtype, name=name)

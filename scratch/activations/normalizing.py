@@ -16,7 +16,10 @@ AxisOrAxes = Axis | Annotated[tuple[int, ...], Axes()]
 
 @activation(elementwise=False)
 def softmax(x: Array, *, axis: AxisOrAxes = -1) -> Array:
-    """exp(x) / sum(exp(x)) along `axis`, shifted by the maximum, so that exp does not overflow"""
+    """exp(x) / sum(exp(x)) along `axis`, shifted by the maximum, so that exp does not overflow.
+
+    Source: keras.io/api/layers/activations
+    """
     exponential = np.exp(x - x.real.max(axis=axis, keepdims=True))
     y: Array = exponential / exponential.sum(axis=axis, keepdims=True)
     return y
@@ -24,7 +27,10 @@ def softmax(x: Array, *, axis: AxisOrAxes = -1) -> Array:
 
 @activation(elementwise=False)
 def log_softmax(x: Array, *, axis: AxisOrAxes = -1) -> Array:
-    """x - log(sum(exp(x))) along `axis`, shifted by the maximum, so that exp does not overflow"""
+    """x - log(sum(exp(x))) along `axis`, shifted by the maximum, so that exp does not overflow.
+
+    Source: keras.io/api/layers/activations
+    """
     shifted = x - x.real.max(axis=axis, keepdims=True)
     y: Array = shifted - np.log(np.exp(shifted).sum(axis=axis, keepdims=True))
     return y

@@ -31,7 +31,7 @@ def pieces(x: Array, *rules: tuple[Array, Array | float], otherwise: Array | flo
 
 @activation
 def linear(x: Array) -> Array:
-    """x"""
+    """y = x. Source: keras.io/api/layers/activations"""
     return x
 
 
@@ -45,7 +45,7 @@ def relu(
 ) -> Array:
     """x above the threshold, clipped to [0, max_value] if that is given; else negative_slope · (x - threshold).
 
-    By default max(x, 0).
+    By default max(x, 0). Source: keras.io/api/layers/activations
     """
     above = x.real > threshold
     if max_value is None:
@@ -57,25 +57,25 @@ def relu(
 
 @activation
 def relu6(x: Array) -> Array:
-    """min(max(x, 0), 6)"""
+    """min(max(x, 0), 6). Source: keras.io/api/layers/activations"""
     return relu(x, max_value=6.0)
 
 
 @activation
 def leaky_relu(x: Array, *, negative_slope: Slope = 0.2) -> Array:
-    """x above 0, negative_slope · x below"""
+    """x above 0, negative_slope · x below. Source: keras.io/api/layers/activations"""
     return pieces(x, (x.real > 0, x), otherwise=negative_slope * x)
 
 
 @activation
 def hard_tanh(x: Array) -> Array:
-    """min(max(x, -1), 1)"""
+    """min(max(x, -1), 1). Source: keras.io/api/layers/activations"""
     return pieces(x, (x.real < -1, -1.0), (x.real > 1, 1.0), otherwise=x)
 
 
 @activation
 def hard_sigmoid(x: Array) -> Array:
-    """min(max((x + 3) / 6, 0), 1)"""
+    """min(max((x + 3) / 6, 0), 1). Source: Howard et al. 2019"""
     return relu6(x + 3) / 6
 
 
@@ -87,31 +87,37 @@ def hard_silu(x: Array) -> Array:
 
 @activation
 def hard_swish(x: Array) -> Array:
-    """Another name of hard_silu."""
+    """x · hard_sigmoid(x): another name of hard_silu. Source: Howard et al. 2019"""
     return hard_silu(x)
 
 
 @activation
 def hard_shrink(x: Array, *, threshold: Threshold = 0.5) -> Array:
-    """x where |x| > threshold, else 0: a jump at ±threshold, where the value is 0"""
+    """x where |x| > threshold, else 0: a jump at ±threshold, where the value is 0.
+
+    Source: keras.io/api/layers/activations
+    """
     return pieces(x, (x.real > threshold, x), (x.real < -threshold, x), otherwise=0.0)
 
 
 @activation
 def soft_shrink(x: Array, *, threshold: Threshold = 0.5) -> Array:
-    """x - threshold above it, x + threshold below -threshold, 0 between"""
+    """x - threshold above it, x + threshold below -threshold, 0 between. Source: keras.io/api/layers/activations"""
     return pieces(x, (x.real > threshold, x - threshold), (x.real < -threshold, x + threshold), otherwise=0.0)
 
 
 @activation
 def threshold(x: Array, *, threshold: Annotated[float, Real()], default_value: Annotated[float, Real()]) -> Array:
-    """x where x > threshold, else default_value: a jump at the threshold, where the value is default_value"""
+    """x where x > threshold, else default_value: a jump at the threshold, where the value is default_value.
+
+    Source: keras.io/api/layers/activations
+    """
     return pieces(x, (x.real > threshold, x), otherwise=default_value)
 
 
 @activation
 def sparse_plus(x: Array) -> Array:
-    """0 up to -1, (x + 1)² / 4 between, x from 1 on"""
+    """0 up to -1, (x + 1)² / 4 between, x from 1 on. Source: keras.io/api/layers/activations"""
     return pieces(x, (x.real <= -1, 0.0), (x.real < 1, (x + 1) ** 2 / 4), otherwise=x)
 
 

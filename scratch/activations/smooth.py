@@ -23,38 +23,38 @@ def falling(x: Array) -> Array:
 
 @activation
 def sigmoid(x: Array) -> Array:
-    """1 / (1 + exp(-x))"""
+    """1 / (1 + exp(-x)). Source: keras.io/api/layers/activations"""
     decay = np.exp(falling(x))
     return np.where(x.real > 0, 1 / (1 + decay), decay / (1 + decay))
 
 
 @activation
 def tanh(x: Array) -> Array:
-    """(exp(x) - exp(-x)) / (exp(x) + exp(-x))"""
+    """(exp(x) - exp(-x)) / (exp(x) + exp(-x)). Source: keras.io/api/layers/activations"""
     return np.tanh(x)
 
 
 @activation
 def exponential(x: Array) -> Array:
-    """exp(x)"""
+    """exp(x). Source: keras.io/api/layers/activations"""
     return np.exp(x)
 
 
 @activation
 def softplus(x: Array) -> Array:
-    """log(1 + exp(x))"""
+    """log(1 + exp(x)). Source: keras.io/api/layers/activations"""
     return np.where(x.real > 0, x, 0) + np.log1p(np.exp(falling(x)))
 
 
 @activation
 def log_sigmoid(x: Array) -> Array:
-    """log(1 / (1 + exp(-x)))"""
+    """log(1 / (1 + exp(-x))). Source: keras.io/api/layers/activations"""
     return -softplus(-x)
 
 
 @activation
 def softsign(x: Array) -> Array:
-    """x / (1 + |x|)"""
+    """x / (1 + |x|). Source: keras.io/api/layers/activations"""
     y: Array = x / (1 - falling(x))
     return y
 
@@ -67,7 +67,7 @@ def silu(x: Array) -> Array:
 
 @activation
 def swish(x: Array) -> Array:
-    """Another name of silu."""
+    """x · sigmoid(x): another name of silu. Source: Ramachandran et al. 2017"""
     return silu(x)
 
 
@@ -79,7 +79,7 @@ def mish(x: Array) -> Array:
 
 @activation
 def tanh_shrink(x: Array) -> Array:
-    """x - tanh(x)"""
+    """x - tanh(x). Source: keras.io/api/layers/activations"""
     return x - np.tanh(x)
 
 
@@ -108,7 +108,7 @@ def elu(x: Array, *, alpha: Annotated[float, AtLeast(0.0, small=(0.25, 2.0))] = 
 
 @activation
 def selu(x: Array) -> Array:
-    """scale · elu(x, alpha), with the two constants of Klambauer et al. 2017"""
+    """scale · elu(x, alpha), with two constants. Source: Klambauer et al. 2017"""
     return SELU_SCALE * elu(x, alpha=SELU_ALPHA)
 
 

@@ -37,7 +37,8 @@ class Layer:
     """Base of the layers. A subclass decorated with `@layer` defines `forward` and, if it has weights, `weight_shapes`.
 
     Shapes are tuples with the batch first; `forward` computes in the dtype of its arguments (float32, float64,
-    complex128).
+    complex128). `inputs` are the arrays, or for methods that return shapes the shapes, that a call takes in order;
+    `call` the keyword arguments of `forward` for that call.
     """
 
     #: names of the parameters of `forward`: beside weights and inputs "training", "mask", "draw", "stopped", …
@@ -113,7 +114,7 @@ class Layer:
     # Linear structure: what the engine uses to nudge a weight without a whole forward pass ----------------------
 
     def responses(self, weights: Weights, name: str, *inputs: Array) -> Response | None:
-        """The response of the output *before* `self.activation` to the entries of one weight.
+        """The response of the output *before* `self.activation` to the entries of the weight `name`.
 
         Only for a weight in which that output is linear, and whose entries each move one channel (last axis): None
         for every other weight.

@@ -82,8 +82,8 @@ class Image(Layer):
 
 @layer
 class CenterCrop(Image):
-    """The centred height × width pixels of an image. Of an image that is smaller in either, the largest centred part
-    with these proportions, resized (bilinear).
+    """y[b, i, j, c] = x[b, i + ⌊(h - height)/2⌋, j + ⌊(w - width)/2⌋, c], the centred pixels of an image. Of an image
+    that is smaller in either, the largest centred part with these proportions, resized (bilinear).
 
     Shapes  x (batch, h, w, channels) or channels first   →   y (batch, height, width, channels)
     Keras   CenterCrop; of an odd number of pixels to drop, the odd one is dropped at the end
@@ -103,8 +103,8 @@ class CenterCrop(Image):
 
 @layer
 class Resizing(Image):
-    """Images resampled to height × width (`resampling`), if asked after cropping them to these proportions, or padding
-    them evenly to these with fill_value.
+    """y[b, i, j, c] = Σ over pixels p, q of a(i, p) · a(j, q) · x[b, p, q, c], with the weights a of `resampling`; if
+    asked, after cropping the images to these proportions, or padding them evenly to these with fill_value.
 
     Shapes  x (batch, h, w, channels) or channels first   →   y (batch, height, width, channels)
     Keras   Resizing; integers stay integers

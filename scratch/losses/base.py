@@ -99,7 +99,8 @@ class Loss:
     ) -> Array:
         """The reduced loss, a scalar (with reduction None or "none": the weighted values).
 
-        Raises: ValueError where the shape of weights or mask does not fit that of the values.
+        Raises: ValueError where the shape of weights or mask does not fit that of the values; TypeError of a class
+        without `per_sample`.
         """
         y_true, y_pred = np.asarray(y_true), np.asanyarray(y_pred)
         values = self.per_sample(y_true, y_pred)

@@ -40,9 +40,14 @@ class State:
 class Optimizer:
     """Base of the optimizers: a subclass decorated with `@optimizer` defines `slots` and `update`.
 
-    A step: drop missing gradients · divide by the loss scale · average n of them (the other n - 1 steps end here) ·
-    clip · w ← w - η·λ·w · update · constrain · a ← μ·a + (1 - μ)·w (at first μ = 0), at times w ← a · count.
-    Schedules take the number of steps, bias corrections the number of updates.
+    A step: drop missing gradients · divide by the loss scale (`loss_scale_factor`, or 1) · average n of them
+    (`gradient_accumulation_steps`; the other n - 1 steps end here) · clip (`clipnorm`, `clipvalue` or
+    `global_clipnorm`) · w ← w - η·λ·w (λ = `weight_decay`) · update · constrain · with `use_ema`
+    a ← μ·a + (1 - μ)·w (μ = `ema_momentum`, at first 0), every `ema_overwrite_frequency` updates w ← a · count.
+    Schedules take the number of steps, bias corrections the number of updates: `iterations`, counted from 0.
+
+    Shapes  a weight, its gradient and most slots alike; `rate`, the learning rate η, is a number
+    Raises  ValueError for more than one way of clipping
     Keras   arguments of every optimizer; there averages precede constraints, and both act in accumulating steps too
     Source  keras.io/api/optimizers ("weights … as the weight values change after each training batch", "will not be
             updated at every step"); constraints: keras.io/api/layers/constraints ("after each gradient update")
@@ -67,7 +72,7 @@ class Optimizer:
         cls.__repr__ = _shown  # type: ignore[method-assign]
 
     def check(self) -> None:
-        """At most one way of clipping."""
+        """At most one way of clipping. Raises: ValueError for several."""
         ways = [name for name in ("clipnorm", "clipvalue", "global_clipnorm") if getattr(self, name) is not None]
         if len(ways) > 1:
             raise ValueError(
@@ -78,11 +83,11 @@ class Optimizer:
     # What a subclass defines --------------------------------------------------------------------------------------
 
     def slots(self, weight: Array) -> dict[str, Array]:
-        """The slots of one weight before the first step."""
+        """{name: array}: the slots of one weight before the first step, most of them in its shape."""
         return {}
 
     def slots_of(self, path: str, weight: Array) -> dict[str, Array]:
-        """The same, where they depend on the path of the weight."""
+        """The slots of one weight before the first step, where they depend on its path."""
         return self.slots(weight)
 
     def shared(self) -> dict[str, float]:
@@ -90,7 +95,7 @@ class Optimizer:
         return {}
 
     def advance(self, shared: Mapping[str, float], *, rate: float, iterations: int) -> dict[str, float]:
-        """The shared state after this update, computed before the weights change."""
+        """The shared state after the update that follows `iterations` others, computed before the weights change."""
         return {}
 
     def update(
@@ -99,12 +104,12 @@ class Optimizer:
         """One update of one weight: its new value and its new slots.
 
         May also take `path=`, `shared=` and `weight_decay=` (that of the weight, 0 where it is excluded); an update
-        that takes the weight decay applies it itself.
+        that takes the weight decay applies it itself. Raises: TypeError in a class that defines none.
         """
         raise TypeError(f"{type(self).__name__} must define `update`: write it in scratch/optimizers/.")
 
     def decay_of(self, path: str, weight: Array) -> float:
-        """The weight decay of one weight."""
+        """The weight decay λ of one weight, by its path."""
         return self.weight_decay or 0.0
 
     # What all optimizers share ------------------------------------------------------------------------------------
@@ -115,7 +120,7 @@ class Optimizer:
         return float(rate(iterations) if isinstance(rate, Schedule) else rate)
 
     def loss_scale(self, state: State) -> float:
-        """The factor of the loss before gradients are computed; a step divides the gradients by it."""
+        """The factor of the loss before gradients are computed, in this state; a step divides the gradients by it."""
         return self.loss_scale_factor or 1.0
 
     def init(self, weights: Weights, *, paths: Mapping[str, str] | None = None) -> State:
@@ -141,8 +146,8 @@ class Optimizer:
     ) -> tuple[dict[str, Array], State]:
         """The new weights and the new state; weights without a gradient stay as they are.
 
-        `constraints` and `excluded_from_weight_decay` refer to the names of weights.
-        Raises: ValueError where no weight has a gradient.
+        `constraints` and `excluded_from_weight_decay` refer to the names of weights, `paths` is {weight name: path}.
+        Raises: ValueError where no weight has a gradient; TypeError of a class without `update`.
         """
         scale = self.loss_scale(state)
         present = {name: g / scale if scale != 1 else g for name, g in with_gradient(gradients, weights).items()}
@@ -218,7 +223,10 @@ class Optimizer:
                 weights[name] = own["average"]
 
     def finalize(self, weights: Weights, state: State, *, paths: Mapping[str, str] | None = None) -> dict[str, Array]:
-        """The weights at the end of training: with `use_ema` their moving averages."""
+        """The weights at the end of training, in this state: with `use_ema` their moving averages.
+
+        `paths` is {weight name: path}.
+        """
         averages = {name: own["average"] for name, own in state.slots.items()} if self.use_ema else {}
         return {**weights, **averages}
 

@@ -141,7 +141,9 @@ def signalled(call, changed, *, count, draw):
                 ended = type(error).__name__
             thread.join()
             if raised:
+                signal.signal(signal.SIGINT, before)
                 differing = tuple(map(str, changed()))
+                signal.signal(signal.SIGINT, interrupt)
                 found.append(Interruption(place=place, error="KeyboardInterrupt", ended=ended, changed=differing))
     finally:
         signal.signal(signal.SIGINT, before)

@@ -26,9 +26,10 @@ from scratch.schedules import Schedule
 ROLLS, UNIT_STEPS = 16, (1.0, -1.0)
 
 
-def make_noisy(value: Any, generator: np.random.Generator) -> Any:
-    """A number or array, to be computed with noisily."""
-    return scratch_rounding.make_noisy(np.array(value, float), Rounding(generator, sizes=UNIT_STEPS))
+def make_noisy(value: Any, generator: np.random.Generator, *, unit: float = UNIT) -> Any:
+    """A number or array, to be computed with noisily: off by `unit`, relative, in every operation."""
+    sizes = [step * unit / UNIT for step in UNIT_STEPS]
+    return scratch_rounding.make_noisy(np.array(value, float), Rounding(generator, sizes=sizes))
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class _Off(Schedule):
     """A schedule whose rates are off by rounding.
 
     That is a few units of their own, and of the initial rate that they are parts of (1 + cos π cancels); of the
-    precision that they are computed in, where that is known to be less (a GivenSchedule).
+    precision that they are computed in, where that is known to be less (a GivenSchedule, a step in float32).
     """
 
     inner: Schedule
@@ -57,9 +58,13 @@ def _drop_validation(cls: type) -> type:
     return type(cls.__name__, (cls,), {"__post_init__": lambda _: None})
 
 
-def make_noisy_law(spec: Any, generator: np.random.Generator, made: dict[int, Any] | None = None) -> Any:
-    """A specification whose numbers are exact themselves, while every operation on them is off by rounding.
+def make_noisy_law(
+    spec: Any, generator: np.random.Generator, *, unit: float = UNIT, made: dict[int, Any] | None = None
+) -> Any:
+    """A specification every operation on whose numbers is off by rounding. The numbers themselves are exact in float64,
+    and off by a unit in a lower precision, to which Keras rounds them (0.999 is no float32).
 
+    unit   the distance of 1 from the next number in the precision of the operations
     One object under two names stays one. The result is for running, not for comparing: its fields are not checked.
     """
     made = {} if made is None else made
@@ -70,13 +75,14 @@ def make_noisy_law(spec: Any, generator: np.random.Generator, made: dict[int, An
         for field in fields(spec):
             value = getattr(spec, field.name)
             if type(value) is float:
-                value = make_noisy(value, generator)
+                kept = value if unit == UNIT else value * (1 + unit * generator.choice(UNIT_STEPS))
+                value = make_noisy(kept, generator, unit=unit)
             elif isinstance(value, Schedule):
-                value = _Off(value, *(4 * getattr(value, "unit", UNIT) * generator.choice([-1.0, 1.0], 2)))
+                value = _Off(value, *(4 * max(getattr(value, "unit", UNIT), unit) * generator.choice([-1.0, 1.0], 2)))
             elif isinstance(value, tuple) and value and isinstance(value[0], tuple):
-                value = tuple((key, make_noisy_law(one, generator, made)) for key, one in value)
+                value = tuple((key, make_noisy_law(one, generator, unit=unit, made=made)) for key, one in value)
             elif is_dataclass(value):
-                value = make_noisy_law(value, generator, made)
+                value = make_noisy_law(value, generator, unit=unit, made=made)
             object.__setattr__(copy, field.name, value)
     return made[id(spec)]
 

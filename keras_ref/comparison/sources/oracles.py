@@ -33,6 +33,9 @@ class Passes:
 class Oracle(Protocol):
     """A loss that can be evaluated at a point and beside it, and what is known of it. Nothing about gradients.
 
+    Of the methods, `name` is that of a variable or input; `direction` is {name: array in the shape of its value}.
+    Losses and noise are absolute, in units of the loss; offsets and steps in units of the values.
+
     name               what a report calls it
     values             the point: arrays by name
     base, noise        the loss at the point, and the absolute noise of a loss near it
@@ -56,20 +59,25 @@ class Oracle(Protocol):
         """The whole forward passes so far that its loss does not count."""
         return 0
 
+    @property
+    def passes_singly(self) -> bool:
+        """Whether each loss takes an eager pass of its own, thousands of times as long as one of many in a graph."""
+        return False
+
     def covers(self, name: str) -> bool:
         """Whether the entries of a variable or input can be moved."""
         return name in self.values
 
     def losses(self, name: str, entries: Array, offsets: Array) -> Array:
-        """Losses (m, e) with entry entries[j] of `name` moved by offsets[i, j]."""
+        """Losses (m, e) with flat entry entries[j] of `name` moved by offsets[i, j]: (e,), (m, e) → (m, e)."""
         ...
 
     def directional(self, direction: Mapping[str, Array], steps: Array) -> Array:
-        """Losses (m,) at the point + step · direction; what is left out of `direction` rests."""
+        """Losses (m,) at the point + step · direction for each of `steps`, (m,); what is left out of it stays."""
         ...
 
     def moved(self, values: Mapping[str, Array]) -> Self:
-        """The same loss at another point, with its noise there."""
+        """The same loss at another point, `values` in the same shapes by name, with its noise there."""
         ...
 
     def with_noise(self, noise: float) -> Self:
@@ -86,19 +94,20 @@ class Oracle(Protocol):
         return self.noise
 
     def measured_noise(self, *, seed: int) -> float:
-        """The noise near the point, measured where `noise` is only assumed."""
+        """The noise near the point, measured where `noise` is only assumed; `seed` draws the places."""
         del seed
         return self.noise
 
     def branch_losses(self, name: str, entries: Array, offsets: Array) -> Array | None:
-        """`losses` with every decision (a comparison, an index) as it is at the point, off by rounding; None where
-        decisions cannot be held.
+        """`losses` with every decision (a comparison, an index) as it is at the point, off by rounding.
+
+        entries (e,), offsets (m, e) → (m, e); None where decisions cannot be held.
         """
         del name, entries, offsets
         return None
 
     def branch_directional(self, direction: Mapping[str, Array], steps: Array) -> Array | None:
-        """`directional` with every decision as it is at the point, as `branch_losses` has it."""
+        """`directional` with every decision as it is at the point: steps (m,) → (m,), or None, as `branch_losses`."""
         del direction, steps
         return None
 
@@ -217,6 +226,10 @@ class ForwardOracle(MovedOracle):
     def losses(self, name: str, entries: Array, offsets: Array) -> Array:
         return self.loss.losses(name, entries, offsets, at=self.values)
 
+    @property
+    def passes_singly(self) -> bool:
+        return self.loss.passes_singly
+
     def branch_losses(self, name: str, entries: Array, offsets: Array) -> Array | None:
         if self.loss.graph is None:
             return None
@@ -273,7 +286,11 @@ class DirectionalOracle(ForwardOracle):
         return UNIT * abs(base)
 
     def measured_noise(self, *, seed: int) -> float:
-        return measure_noise(self.loss, self.values, self.base, seed=seed)
+        return self._measured_noise(seed)
+
+    @cached_property
+    def _measured_noise(self) -> Callable[[int], float]:
+        return cache(lambda seed: measure_noise(self.loss, self.values, self.base, seed=seed))
 
 
 @dataclass(frozen=True)

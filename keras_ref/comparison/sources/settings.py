@@ -22,7 +22,8 @@ SURROGATE, STOP_GRADIENT = "surrogate", "stop_gradient"
 class Approximation:
     """A gradient that is declared to be exact up to a share of its largest entry, as a value of `expect`.
 
-    Such is an analytic gradient over a forward pass that is a series cut off. Raises: BadInput for no such share.
+    An analytic gradient of a forward pass that is a truncated series is an example. `relative` is the share, between 0
+    and 1, without a unit. Raises: BadInput (a ValueError) for a share outside of that.
     """
 
     relative: float

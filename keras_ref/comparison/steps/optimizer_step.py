@@ -15,6 +15,7 @@ from keras_ref.translation.exceptions import optimizers as mirrors
 from keras_ref.translation.from_keras import NoTwin, reflect_object
 from keras_ref.translation.from_keras_2 import as_keras_3, keeps_its_weight
 from scratch.arrays import Array
+from scratch.differences import UNIT
 from scratch.optimizers.base import Optimizer, State
 
 #: what a step takes by the name of a variable: a gradient, or rows of one
@@ -28,6 +29,7 @@ class OptimizerTwin:
     paths, excluded   where the optimizer finds each variable, and those without weight decay
     release           that of Keras: 2 or 3
     doubt             how far the state may be from Keras's, by the names of `_flatten`
+    unit              the distance of 1 from the next number in the precision in which Keras takes the step
     """
 
     optimizer: Optimizer
@@ -37,10 +39,17 @@ class OptimizerTwin:
     excluded: frozenset[str]
     release: int = 3
     doubt: Mapping[Any, Array] = field(default_factory=dict)
+    unit: float = UNIT
 
     @classmethod
     def of(
-        cls, optimizer: Any, variables: Sequence[Any], names: Mapping[int, str], values: Mapping[str, Array]
+        cls,
+        optimizer: Any,
+        variables: Sequence[Any],
+        names: Mapping[int, str],
+        values: Mapping[str, Array],
+        *,
+        unit: float = UNIT,
     ) -> OptimizerTwin:
         """The twin of an optimizer of these variables, in the state that it is in.
 
@@ -63,10 +72,13 @@ class OptimizerTwin:
             },
             paths=paths,
             excluded=mirrors.find_excluded_from_weight_decay(optimizer, by_path),
+            unit=unit,
         )
 
     @classmethod
-    def of_keras_2(cls, optimizer: Any, variables: Sequence[Any], values: Mapping[str, Array]) -> OptimizerTwin:
+    def of_keras_2(
+        cls, optimizer: Any, variables: Sequence[Any], values: Mapping[str, Array], *, unit: float = UNIT
+    ) -> OptimizerTwin:
         """The twin of an optimizer of Keras 2 before its first step, by the law that Keras 3 has too.
 
         Raises: NoTwin.
@@ -77,7 +89,7 @@ class OptimizerTwin:
         paths = mirrors.map_to_paths({name: name for name in values})
         state = spec.init(values, paths=paths)
         excluded = frozenset(n for n, v in zip(values, variables, strict=True) if keeps_its_weight(optimizer, v))
-        return cls(optimizer=spec, state=state, constraints={}, paths=paths, excluded=excluded, release=2)
+        return cls(optimizer=spec, state=state, constraints={}, paths=paths, excluded=excluded, release=2, unit=unit)
 
     def step(self, weights: Mapping[str, Array], gradients: Gradients) -> tuple[dict[str, Array], State]:
         """Optimizer and constraints: the whole update of the trained weights, and the state after it."""
@@ -99,9 +111,10 @@ class OptimizerTwin:
             if np.asarray(value).dtype.kind != "f":
                 return value
             doubt = self.doubt.get(name, np.zeros(np.shape(value)))
-            return make_noisy(value + doubt * generator.choice([-1.0, 1.0], np.shape(value)), generator)
+            moved = value + doubt * generator.choice([-1.0, 1.0], np.shape(value))
+            return make_noisy(moved, generator, unit=self.unit)
 
-        law = make_noisy_law(self.optimizer, generator)
+        law = make_noisy_law(self.optimizer, generator, unit=self.unit)
         slots = {
             name: {key: off(value, (name, key)) for key, value in own.items()} for name, own in self.state.slots.items()
         }
@@ -198,7 +211,7 @@ def predict(twin: OptimizerTwin, start: StepStart, *, seed: int) -> Prediction:
             n: g.moved(signs[n] * start.errors[n]) if isinstance(g, SparseGradient) else g + signs[n] * start.errors[n]
             for n, g in start.gradients.items()
         }
-        off = {n: make_noisy(w, generator) for n, w in start.weights.items()}
+        off = {n: make_noisy(w, generator, unit=twin.unit) for n, w in start.weights.items()}
         with np.errstate(all="ignore"):
             spread = update_worst(spread, _flatten(*twin.noisy(generator).step(off, moved)), centre)
     return Prediction(weights=weights, state=state, allowed={name: 2 * s for name, s in spread.items()})

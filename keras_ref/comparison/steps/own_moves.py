@@ -24,12 +24,16 @@ THREE_OPERATIONS = 2
 
 @dataclass(frozen=True, kw_only=True)
 class OwnMove:
-    """A weight before and after a step that moved it by itself; the slopes of the loss, where it took its gradient."""
+    """A weight before and after a step that moved it by itself; the slopes of the loss, where it took its gradient.
+
+    unit   the distance of 1 from the next number in the precision of the step
+    """
 
     name: str
     before: Array
     after: Array
     slopes: NumericGradient | None
+    unit: float = UNIT
 
 
 @dataclass(frozen=True)
@@ -38,11 +42,12 @@ class Beside:
 
     before: Array
     after: Array
+    unit: float = UNIT
 
     @property
     def is_move(self) -> bool:
         """Whether it is more than the rounding of a move there and back."""
-        allowed = THREE_OPERATIONS * UNIT * np.maximum(np.abs(self.before), np.abs(self.after))
+        allowed = THREE_OPERATIONS * self.unit * np.maximum(np.abs(self.before), np.abs(self.after))
         return not bool((np.abs(self.after - self.before) <= allowed).all())
 
     @property
@@ -116,7 +121,7 @@ def _scale_move(move: OwnMove, rate: float) -> Array:
 
 
 def _compute_allowed(move: OwnMove, rate: float) -> Array:
-    rounding = THREE_OPERATIONS * UNIT * np.maximum(np.abs(move.before), np.abs(move.after))
+    rounding = THREE_OPERATIONS * move.unit * np.maximum(np.abs(move.before), np.abs(move.after))
     return np.asarray(rounding + abs(rate) * _measure_slopes(move).error)
 
 
@@ -156,7 +161,7 @@ def _average(move: OwnMove, weights: Mapping[str, Array]) -> str:
         away = source - move.before
         square = float((away * away).sum())
         rate = float((moved * away).sum()) / square if square else 0.0
-        allowed = THREE_OPERATIONS * UNIT * np.maximum(np.abs(move.before), np.abs(source))
+        allowed = THREE_OPERATIONS * move.unit * np.maximum(np.abs(move.before), np.abs(source))
         # how far the rate may be off by rounding
         blur = float((allowed * np.abs(away)).sum()) / square if square else np.inf
         decay = next(

@@ -37,7 +37,7 @@ from keras_ref.comparison.steps.step_verdicts import (
 )
 from keras_ref.comparison.steps.train_step_losses import loss_in, own_optimizers, returned_loss
 from keras_ref.comparison.steps.train_step_recording import Handover, Recording, TakenGradient, record_step
-from keras_ref.comparison.steps.training_steps import choose_worst_step, compare_variable
+from keras_ref.comparison.steps.training_steps import Precision, choose_worst_step, compare_variable
 from keras_ref.evaluation.changed_state.keras_2 import is_optimizer
 from keras_ref.evaluation.keras_objects.keras_parts import unwrap_variable
 from keras_ref.evaluation.loss_function import Data, LossFunction
@@ -45,7 +45,6 @@ from keras_ref.evaluation.sparse_gradient import SparseGradient
 from keras_ref.reports.verdict import Kind, Reason, Verdict, find_worst
 from keras_ref.translation.from_keras import NoTwin
 from scratch.arrays import Array
-from scratch.differences import UNIT
 from scratch.progress import Progress
 
 
@@ -73,14 +72,15 @@ def compare_own_steps(
     trained: Sequence[Any],
     make: MakeLoss,
     oracles_at: Callable[[LossFunction], Oracles],
+    precision: Precision,
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Outcome:
     """One verdict per trained variable, of its worst step, where the model has a train_step of its own."""
     optimizers = own_optimizers(model)
-    returned = make(returned_loss(model, optimizers, trained))
+    returned = make(returned_loss(model, optimizers, trained, dtype=precision.dtype))
     variables = dict(returned.variables)
-    losses = StepLosses(model, variables, make, oracles_at)
+    losses = StepLosses(model, variables, make, oracles_at, precision)
     names = {id(held): name for name, v in variables.items() for held in (v, unwrap_variable(v))}
     started = {id(o) for o in optimizers if is_optimizer(o) and int(o.iterations.numpy())}
     comparison = OwnSteps(seed)
@@ -90,7 +90,15 @@ def compare_own_steps(
         known = losses.measure_returned(returned, data)
         notes += known.notes
         start = State.of([*variables.values(), *returned.state, *(v for o in optimizers for v in o.variables)])
-        recording = record_step(model, data, optimizers=optimizers, names=names, trained=variables, started=started)
+        recording = record_step(
+            model,
+            data,
+            optimizers=optimizers,
+            names=names,
+            trained=variables,
+            started=started,
+            precision=precision,
+        )
         if not known.why_not:
             known = known.repeated(float(loss_in(recording.logs)), "returns")
         end = State.of([v for v, _ in start.values])
@@ -149,7 +157,7 @@ class Step:
         handed = {name for before, _ in ends for name in before} & at.keys()
         for before, after in [*ends, ({name: self.recording.after[name] for name in handed}, {})]:
             for name in before.keys() & handed:
-                beside = Beside(at[name], before[name])
+                beside = Beside(at[name], before[name], self.recording.unit)
                 if beside.is_move:
                     found.setdefault(name, beside)
             at |= after
@@ -164,7 +172,7 @@ class Step:
 
         before, after = self.recording.before, self.recording.after
         moves = [
-            OwnMove(name=name, before=before[name], after=after[name], slopes=slopes_of(name))
+            OwnMove(name=name, before=before[name], after=after[name], slopes=slopes_of(name), unit=self.recording.unit)
             for name in sorted(self.moved())
         ]
         return judge_moves(moves, weights=after, step=self.number)
@@ -250,7 +258,7 @@ class OwnSteps:
         handed = {name: g / scale for name, g in call.gradients.items()}
         dense = as_dense(handed)
         start = StepStart(
-            weights=call.before, gradients=dense, errors={name: UNIT * np.abs(g) for name, g in dense.items()}
+            weights=call.before, gradients=dense, errors={name: call.unit * np.abs(g) for name, g in dense.items()}
         )
         rows = {name: g for name, g in handed.items() if isinstance(g, SparseGradient)}
         law = predict(twin, start, seed=self.seed)

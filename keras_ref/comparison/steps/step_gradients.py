@@ -16,6 +16,8 @@ from scratch.differences import UNIT
 
 #: how far, relative, a threshold may be from a decimal of three digits and still be one: a float32 of it is
 DECIMAL = 1e-7
+#: units in the last place that the norm of a clipped gradient is off: a sum of squares, its root, a product, a quotient
+NORM = 8
 #: units in the last place that a weight is off after it was moved there and back: two roundings, and those of its move
 PUT_BACK = 8
 
@@ -62,7 +64,7 @@ def judge_by_targets(name: str, handed: Mapping[str, Array], targets: Sequence[T
     for candidate in _list_candidates(losses, targets):
         if not differs(gradient, candidate.slopes).any():
             words, passes = candidate.words, candidate.passes
-        elif clipped := describe_clipping(name, handed, candidate.slopes):
+        elif clipped := describe_clipping(name, handed, candidate.slopes, unit=call.unit):
             words, passes = f"{candidate.words}, {clipped}", candidate.passes
         else:
             continue
@@ -104,7 +106,7 @@ def _list_candidates(losses: Sequence[NumericGradient], targets: Sequence[Target
 def _at_the_weights(targets: Sequence[Target], call: Handover) -> bool:
     """Whether gradients were taken at the weights that the call of the optimizer moves."""
     return all(
-        bool((np.abs(value - at) <= PUT_BACK * UNIT * np.maximum(np.abs(value), np.abs(at))).all())
+        bool((np.abs(value - at) <= PUT_BACK * call.unit * np.maximum(np.abs(value), np.abs(at))).all())
         for target in targets
         for name, value in call.before.items()
         if (at := target.taken.weights.get(name)) is not None
@@ -120,7 +122,7 @@ def find_foreign(name: str, gradient: Array, targets: Iterable[Target]) -> Judge
     return None
 
 
-def describe_clipping(name: str, handed: Mapping[str, Array], slopes: NumericGradient) -> str:
+def describe_clipping(name: str, handed: Mapping[str, Array], slopes: NumericGradient, *, unit: float = UNIT) -> str:
     """How slopes were clipped to give the gradient of a variable that is handed over with others; "" if not so.
 
     A threshold is a number that somebody wrote down: a decimal of three digits.
@@ -131,7 +133,7 @@ def describe_clipping(name: str, handed: Mapping[str, Array], slopes: NumericGra
     if 0 < share < 1 and not differs(gradient, NumericGradient(share * slope, slopes.error)).any():
         alone, together = np.linalg.norm(gradient), np.sqrt(sum(float((g * g).sum()) for g in handed.values()))
         for norm in (float(alone), float(together)):
-            if is_short_decimal(norm):
+            if is_short_decimal(norm, within=max(DECIMAL, NORM * unit)):
                 return f"clipped to a norm of {norm:.3g}"
     bound = float(np.abs(gradient).max(initial=0.0))
     if is_short_decimal(bound):
@@ -141,6 +143,6 @@ def describe_clipping(name: str, handed: Mapping[str, Array], slopes: NumericGra
     return ""
 
 
-def is_short_decimal(value: float) -> bool:
-    """Whether a positive number is a decimal of three digits."""
-    return value > 0 and abs(value - float(f"{value:.3g}")) <= DECIMAL * value
+def is_short_decimal(value: float, *, within: float = DECIMAL) -> bool:
+    """Whether a positive number is a decimal of three digits, within a share of itself."""
+    return value > 0 and abs(value - float(f"{value:.3g}")) <= within * value

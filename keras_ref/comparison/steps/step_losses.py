@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import keras
+import numpy as np
 
 from keras_ref.comparison.sources.autodiff import run_autodiff
 from keras_ref.comparison.sources.oracles import Oracles
@@ -14,10 +15,10 @@ from keras_ref.comparison.steps.optimizer_step import NumericGradient
 from keras_ref.comparison.steps.step_slopes import allow_kinks, numeric_gradient
 from keras_ref.comparison.steps.train_step_losses import NoStepLoss, differentiated_loss, own_optimizers
 from keras_ref.comparison.steps.train_step_recording import TakenGradient
+from keras_ref.comparison.steps.training_steps import Precision
 from keras_ref.errors import UserCodeFailed, shorten_error
 from keras_ref.evaluation.keras_objects.keras_parts import unwrap_variable
 from keras_ref.evaluation.loss_function import Data, LossFunction
-from scratch.differences import UNIT
 
 #: makes the loss function of a loss of data, over the trained variables
 MakeLoss = Callable[[Callable[[Data], Any]], LossFunction]
@@ -35,7 +36,7 @@ class LossSlopes:
 
     def repeated(self, value: float, what: str) -> LossSlopes:
         """The slopes, if the step itself computed the loss that was differenced."""
-        if self.why_not or abs(value - self.value) <= 2 * self.noise + 64 * UNIT * abs(self.value):
+        if self.why_not or abs(value - self.value) <= 2 * self.noise:
             return self
         return LossSlopes(
             why_not=f"the loss that it {what} is {value:.15g} and {self.value:.15g} with the same weights and data",
@@ -51,6 +52,7 @@ class StepLosses:
     trained: Mapping[str, Any]
     make: MakeLoss
     oracles_at: Callable[[LossFunction], Oracles]
+    precision: Precision
     functions: dict[int, LossFunction] = field(default_factory=dict)
 
     def measure_returned(self, loss: LossFunction, data: Data) -> LossSlopes:
@@ -68,7 +70,11 @@ class StepLosses:
         def made() -> LossFunction:
             if taken.number not in self.functions:
                 loss = differentiated_loss(
-                    self.model, own_optimizers(self.model), [*self.trained.values()], taken.number
+                    self.model,
+                    own_optimizers(self.model),
+                    [*self.trained.values()],
+                    taken.number,
+                    dtype=self.precision.dtype,
                 )
                 self.functions[taken.number] = self.make(loss)
             return self.functions[taken.number].refresh(data)
@@ -94,5 +100,7 @@ class StepLosses:
             if autodiff.gradient[name] is not None:
                 numeric = allow_kinks(numeric, oracle, name, autodiff=autodiff, seed=0)
             # the backward pass inside the step rounds like the one around it, in an order of its own
-            slopes[name] = replace(numeric, error=numeric.error + 2 * autodiff.rounding[name])
-        return LossSlopes(slopes, float(oracle.base), float(oracle.noise), notes=gathered.notes)
+            rounding = 2 * autodiff.rounding[name] + self.precision.unit * np.abs(numeric.slope)
+            slopes[name] = replace(numeric, error=numeric.error + rounding)
+        noise = float(oracle.noise) + 32 * self.precision.unit * abs(float(oracle.base))
+        return LossSlopes(slopes, float(oracle.base), noise, notes=gathered.notes)

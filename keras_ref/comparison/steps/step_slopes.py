@@ -8,10 +8,11 @@ from dataclasses import replace
 import numpy as np
 
 from keras_ref.comparison.entries.entry_comparison import EntryComparison, measure_rounding
-from keras_ref.comparison.entries.entry_slopes import measure_by_tiers
+from keras_ref.comparison.entries.entry_slopes import lengthen_steps, measure_by_tiers, take_entries, with_entries
 from keras_ref.comparison.entries.entrywise import compare_entries
 from keras_ref.comparison.entries.neighbourhood import look_beside
 from keras_ref.comparison.entries.proven_departures import DepartingTwin
+from keras_ref.comparison.entries.sharpness import DULL
 from keras_ref.comparison.sources.autodiff import Autodiff
 from keras_ref.comparison.sources.oracles import ForwardOracle, Oracle, Oracles, TwinOracle
 from keras_ref.comparison.steps.optimizer_step import NumericGradient
@@ -46,11 +47,25 @@ def numeric_gradient(oracle: Oracle, name: str) -> NumericGradient:
     for first in range(0, value.size, AT_ONCE):
         entries = np.arange(first, min(first + AT_ONCE, value.size))
         found = measure_by_tiers(oracle, name, entries=entries, is_certain=is_certain)
+        found = _lengthen_dull(found, oracle, name, entries)
         left, right = found.left, found.right
         low, high = np.minimum(left.value, right.value), np.maximum(left.value, right.value)
         slope[entries] = np.where(found.smooth, found.value.value, (low + high) / 2)
         error[entries] = np.where(found.smooth, found.value.error, (high - low) / 2 + left.error + right.error)
     return NumericGradient(slope.reshape(value.shape), error.reshape(value.shape))
+
+
+def _lengthen_dull(found: Slopes, oracle: Oracle, name: str, entries: Array) -> Slopes:
+    """The slopes with longer steps where noise leaves an entry off by DULL of the largest, and those are sharper.
+
+    Steps are shares of a weight: of a bias of 0.001 they are too short for a loss in float32.
+    """
+    largest = np.max(np.abs(found.value.value), initial=0.0, where=found.smooth)
+    dull = np.flatnonzero(found.smooth & (found.value.rounding > DULL * largest))
+    if not len(dull):
+        return found
+    longer = lengthen_steps(oracle, name, entries=entries[dull], known=take_entries(found, dull))
+    return with_entries(found, dull, longer)
 
 
 def allow_kinks(found: NumericGradient, oracle: Oracle, name: str, *, autodiff: Autodiff, seed: int) -> NumericGradient:

@@ -74,7 +74,7 @@ def _judge_beside_returned(name: str, judgement: Judgement, targets: Sequence[Ta
         return judgement
     if judgement.reason is Reason.OWN_STEP_GRADIENT:
         return replace(judgement, details=("returns",), against=own)
-    is_another = abs(value - known.value) > 2 * known.noise + 64 * UNIT * abs(known.value)
+    is_another = abs(value - known.value) > 2 * known.noise
     if judgement.kind is Kind.MATCH and is_another:
         details = (f"{value:.6g}", f"{known.value:.6g}")
         return replace(judgement, kind=Kind.UNDECIDED, reason=Reason.OWN_STEP_OTHER_LOSS, details=details)

@@ -77,20 +77,27 @@ def _without_optimizers(model: Any, optimizers: Sequence[Any], trained: Sequence
         yield
 
 
-def returned_loss(model: Any, optimizers: Sequence[Any], trained: Sequence[Any]) -> Callable[[Data], Any]:
-    """The loss that a model's train step returns, as a function of data. It raises NoStepLoss where there is none."""
+def returned_loss(
+    model: Any, optimizers: Sequence[Any], trained: Sequence[Any], *, dtype: str | None
+) -> Callable[[Data], Any]:
+    """The loss that a model's train step returns, as a function of data, whose floats it takes in `dtype`.
+
+    It raises NoStepLoss where there is none.
+    """
 
     def loss(data: Data) -> Any:
         with _without_optimizers(model, optimizers, trained, lambda _: None):
-            return loss_in(model.train_step(pack_batch(data)))
+            return loss_in(model.train_step(pack_batch(data, dtype)))
 
     return loss
 
 
 def differentiated_loss(
-    model: Any, optimizers: Sequence[Any], trained: Sequence[Any], number: int
+    model: Any, optimizers: Sequence[Any], trained: Sequence[Any], number: int, *, dtype: str | None
 ) -> Callable[[Data], Any]:
     """The loss of the train step's gradient of that number (from 0) by variables, as a function of data.
+
+    dtype   what floats of the data are cast to
 
     It raises NoStepLoss where the step takes fewer.
     """
@@ -98,7 +105,7 @@ def differentiated_loss(
     def loss(data: Data) -> Any:
         losses: list[Any] = []
         with _without_optimizers(model, optimizers, trained, losses.append):
-            model.train_step(pack_batch(data))
+            model.train_step(pack_batch(data, dtype))
         if number >= len(losses):
             raise NoStepLoss(f"it takes {len(losses)} gradients with the same weights and data, and took more")
         return losses[number]

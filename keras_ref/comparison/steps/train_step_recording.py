@@ -22,7 +22,7 @@ from keras_ref.comparison.steps.train_step_losses import (
     running_functions_eagerly,
     sum_target,
 )
-from keras_ref.comparison.steps.training_steps import pack_batch
+from keras_ref.comparison.steps.training_steps import Precision, pack_batch
 from keras_ref.errors import running_user_code
 from keras_ref.evaluation.backward_errors import running_backward_pass
 from keras_ref.evaluation.changed_state.keras_2 import is_optimizer
@@ -33,6 +33,7 @@ from keras_ref.evaluation.loss_function import Data
 from keras_ref.evaluation.sparse_gradient import SparseGradient
 from keras_ref.translation.from_keras import NoTwin
 from scratch.arrays import Array
+from scratch.differences import UNIT
 
 #: methods by which a variable of TensorFlow is written
 WRITES = ("assign", "assign_add", "assign_sub")
@@ -65,6 +66,7 @@ class Handover:
     twin      the refusal where there is none
     taken     how many gradients the step had taken by then
     foreign   variables that were handed what a tape gave as the gradient by another one, whose name is given
+    unit      the distance of 1 from the next number in the precision of the step
     """
 
     twin: OptimizerTwin | NoTwin
@@ -74,6 +76,7 @@ class Handover:
     after: Mapping[str, Array]
     taken: int
     foreign: Mapping[str, str]
+    unit: float = UNIT
 
 
 @dataclass(kw_only=True)
@@ -81,8 +84,10 @@ class Recording:
     """What one train step did: its gradients, its calls of optimizers, what it wrote by itself, and its logs.
 
     before, after   all trained weights, by name
+    unit            the distance of 1 from the next number in the precision of the step
     """
 
+    unit: float = UNIT
     before: Mapping[str, Array] = field(default_factory=dict)
     after: Mapping[str, Array] = field(default_factory=dict)
     taken: list[TakenGradient] = field(default_factory=list)
@@ -99,6 +104,7 @@ def record_step(
     names: dict[int, str],
     trained: Mapping[str, Any],
     started: AbstractSet[int] = frozenset(),
+    precision: Precision,
 ) -> Recording:
     """Take one training step and record what it does.
 
@@ -106,14 +112,14 @@ def record_step(
     trained   the trained variables by name
     started   identities of optimizers of Keras 2 that had taken a step before all that are recorded
     """
-    recorder = _Recorder(names, trained, started)
-    recording = recorder.recording
+    recording = Recording(unit=precision.unit)
+    recorder = _Recorder(names, trained, started, recording)
     with Restoration() as restoration, running_functions_eagerly():
         recorder.watch(restoration, optimizers)
         model.reset_metrics()
         recording.before = recorder.weights()
         with running_user_code():
-            recording.logs = model.train_step(pack_batch(data))
+            recording.logs = model.train_step(pack_batch(data, precision.dtype))
         recording.after = recorder.weights()
     return recording
 
@@ -128,7 +134,7 @@ class _Recorder:
     names: dict[int, str]
     trained: Mapping[str, Any]
     started: AbstractSet[int]
-    recording: Recording = field(default_factory=Recording)
+    recording: Recording
     acting: list[Any] = field(default_factory=list)
 
     def weights(self) -> dict[str, Array]:
@@ -203,6 +209,7 @@ class _Recorder:
                 after={names[id(v)]: v.numpy() for v in known},
                 taken=len(self.recording.taken),
                 foreign=self._find_foreign({names[id(v)]: g for v, g in zip(known, grads, strict=True)}),
+                unit=self.recording.unit,
             )
         )
 
@@ -222,12 +229,12 @@ class _Recorder:
     ) -> OptimizerTwin | NoTwin:
         try:
             if not is_optimizer(optimizer):
-                return OptimizerTwin.of(optimizer, variables, self.names, values)
+                return OptimizerTwin.of(optimizer, variables, self.names, values, unit=self.recording.unit)
             if id(optimizer) in self.started:
                 return NoTwin(
                     "An optimizer of Keras 2 must not have taken a step to have a twin. Received: one that has."
                 )
-            return OptimizerTwin.of_keras_2(optimizer, variables, values)
+            return OptimizerTwin.of_keras_2(optimizer, variables, values, unit=self.recording.unit)
         except NoTwin as error:
             return error
 

@@ -23,6 +23,7 @@ from keras_ref.comparison.steps.optimizer_step import (
 from keras_ref.comparison.steps.step_causes import name_causes
 from keras_ref.comparison.steps.step_slopes import AT_ONCE, measure_slopes
 from keras_ref.errors import BadInput, TrainStepFailed, UserCodeFailed, join_names, running_user_code
+from keras_ref.evaluation.changed_state.float64 import DTYPE
 from keras_ref.evaluation.changed_state.restoration import restore_variables
 from keras_ref.evaluation.loss_function import Data, LossFunction
 from keras_ref.evaluation.sparse_gradient import find_sparse_gradients
@@ -34,23 +35,35 @@ from scratch.differences import UNIT
 from scratch.progress import Progress
 
 
+@dataclass(frozen=True)
+class Precision:
+    """The precision in which steps are compared.
+
+    dtype   what floats of the data are cast to
+    unit    the distance of 1 from the next number in the precision in which a model and its optimizer compute
+    """
+
+    dtype: str | None = DTYPE
+    unit: float = UNIT
+
+
 def compare_steps(
     model: keras.Model,
     loss: LossFunction,
     batches: Sequence[Data],
     *,
     oracles_at: Callable[[LossFunction], Oracles],
+    precision: Precision,
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Outcome:
-    """One verdict per trained variable, of its worst step. The model must be compiled and computing in float64.
+    """One verdict per trained variable, of its worst step. The model must be compiled, and compute in `precision`.
 
     oracles_at   the oracles of the loss at the point that it is moved to before each step; the last of them decides
     """
     names = {id(v): name for name, v in loss.variables.items()}
-    twin = OptimizerTwin.of(
-        model.optimizer, model.trainable_variables, names, {name: loss.values[name] for name in loss.variables}
-    )
+    values = {name: loss.values[name] for name in loss.variables}
+    twin = OptimizerTwin.of(model.optimizer, model.trainable_variables, names, values, unit=precision.unit)
     found: dict[str, list[Verdict]] = {name: [] for name in loss.variables}
     notes, departed = list[str](), False
     for step, data in enumerate(batches, start=1):
@@ -58,12 +71,12 @@ def compare_steps(
         predictions = predict_step(twin, loss, oracles_at(loss), seed=seed)
         notes += predictions.notes
         before = {name: loss.values[name] for name in loss.variables}
-        _train(model, data)
+        _train(model, data, dtype=precision.dtype)
         after = {name: variable.numpy() for name, variable in loss.variables.items()}
         verdicts = {name: compare_variable(name, value, predictions, step=step) for name, value in after.items()}
         verdicts = name_causes(verdicts, predictions, before=before, after=after, data=data)
         off = [name for name, verdict in verdicts.items() if verdict.reason_code is Reason.LAW_DIFFERS]
-        written = find_written(model, {name: loss.variables[name] for name in off}, data, before=before)
+        written = find_written(model, {name: loss.variables[name] for name in off}, loss.data.x, before=before)
         verdicts |= {name: verdicts[name].because(Reason.FORWARD_WRITES, step) for name in written}
         for name, verdict in verdicts.items():
             departed |= verdict.verdict is Kind.DEPARTURE
@@ -110,30 +123,33 @@ def predict_step(twin: OptimizerTwin, loss: LossFunction, gathered: Oracles, *, 
     )
 
 
-def find_written(model: Any, variables: Mapping[str, Any], data: Data, *, before: Mapping[str, Array]) -> list[str]:
-    """The names of the variables that the forward pass of a training step writes by itself. Nothing stays written."""
+def find_written(model: Any, variables: Mapping[str, Any], x: Any, *, before: Mapping[str, Array]) -> list[str]:
+    """The names of the variables that the forward pass of a training step writes by itself. Nothing stays written.
+
+    x   the inputs of the step, as the model takes them
+    """
     if not variables:
         return []
     with restore_variables(model.variables), running_user_code():
         for name, value in before.items():
             if name in variables:
                 variables[name].assign(value)
-        model(data.tensors().x, training=True)
+        model(x, training=True)
         return [name for name, variable in variables.items() if not np.array_equal(variable.numpy(), before[name])]
 
 
-def _train(model: Any, data: Data) -> None:
-    """One training step of Keras's own, at a point where the loss has been computed before."""
+def _train(model: Any, data: Data, *, dtype: str | None) -> None:
+    """One training step of Keras's own, at a point where the loss has been computed before, on floats in `dtype`."""
     try:
         with running_user_code():
-            model.train_step(pack_batch(data))
+            model.train_step(pack_batch(data, dtype))
     except UserCodeFailed as failed:
         raise TrainStepFailed(str(failed)) from failed.error
 
 
-def pack_batch(data: Data) -> Any:
-    """A batch as fit hands it to a train step: inputs alone where there are no targets."""
-    tensors = data.tensors()
+def pack_batch(data: Data, dtype: str | None = DTYPE) -> Any:
+    """A batch as fit hands it to a train step, floats in `dtype`: inputs alone where there are no targets."""
+    tensors = data.tensors(dtype)
     return keras.utils.pack_x_y_sample_weight(tensors.x, tensors.y, tensors.sample_weight)
 
 

@@ -27,15 +27,15 @@ from keras_ref.evaluation.changed_state.restoration import Restoration
 from keras_ref.own_modules import PLACE
 
 
-def _folder(path: Path) -> str:
+def _make_prefix(path: Path) -> str:
     return f"{path}/"
 
 
 #: where gradtwin, TensorFlow, whatever is installed beside it and Python's own library are
-OWN = (_folder(PLACE), _folder(Path(__file__).parents[2]))
-TENSORFLOW = _folder(Path(tf.__file__).parent)
-INSTALLED = tuple({_folder(Path(package.__file__).parents[1]) for package in (tf, keras, np)})
-PYTHON = (_folder(Path(sysconfig.get_path("stdlib"))), "<frozen ")
+OWN = (_make_prefix(PLACE), _make_prefix(Path(__file__).parents[2]))
+TENSORFLOW = _make_prefix(Path(str(tf.__file__)).parent)
+INSTALLED = tuple({_make_prefix(Path(str(package.__file__)).parents[1]) for package in (tf, keras, np)})
+PYTHON = (_make_prefix(Path(sysconfig.get_path("stdlib"))), "<frozen ")
 
 #: functions inside which nothing is raised: what undoes, and what Python calls where it only prints what is raised
 UNINTERRUPTED = frozenset(function.__code__ for function in (Restoration.undo, weakref.finalize.__call__))
@@ -85,9 +85,9 @@ class HeldSignals:
         elif _is_receiver(self._handlers[number]):  # of a verb that calls this one
             self._handlers[number](number, frame)
         else:
-            self._handle(number, frame)
+            self._call_handler(number, frame)
 
-    def _handle(self, number: int, frame: FrameType | None) -> None:
+    def _call_handler(self, number: int, frame: FrameType | None) -> None:
         """Call the user's handler. What it raises is raised here, or soon."""
         self._free_from = time.monotonic() + UNWINDING
         self.handles = True

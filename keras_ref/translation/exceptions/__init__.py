@@ -22,6 +22,8 @@ _REFLECTIONS: dict[str, Callable[[Any], Any]] = {}
 
 
 def _make_recorder(table: dict[str, Callable[..., Any]], names: tuple[str, ...]) -> Callable[[Callable[..., Any]], Any]:
+    """The decorator that enters a function in a table under each name. Raises: ValueError for a name that is there."""
+
     def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
         for name in names:
             if name in table:
@@ -35,12 +37,20 @@ def _make_recorder(table: dict[str, Callable[..., Any]], names: tuple[str, ...])
 
 
 def mirrors(*names: str) -> Callable[[Callable[..., Any]], Any]:
-    """Register how the scratch definitions of these names become Keras objects."""
+    """Register how the scratch definitions of these `names` become Keras objects.
+
+    The decorated function takes (specification, **keras_options) and returns the Keras object.
+    Raises: ValueError, from the decorator, for a name that has an exception already.
+    """
     return _make_recorder(_MIRRORS, names)
 
 
 def reflects(*names: str) -> Callable[[Callable[..., Any]], Any]:
-    """Register how the Keras classes of these names become scratch definitions."""
+    """Register how the Keras classes of these `names` become scratch definitions.
+
+    The decorated function takes the Keras object and returns the specification.
+    Raises: ValueError, from the decorator, for a name that has an exception already.
+    """
     return _make_recorder(_REFLECTIONS, names)
 
 
