@@ -71,6 +71,7 @@ def run_in_turn(
     while left:
         process = Talk(command(left), limits, environment={**os.environ, **(environment or {})})
         try:
+            process.requests.close()  # it is asked nothing
             for result in _read_results(process, left, patience=patience):
                 left.remove(result["name"])
                 yield Answer(result["name"], result)

@@ -65,7 +65,7 @@ def ask(program, seconds):
     worker = remote.Worker("tensorflow")
     try:
         with pytest.raises(CouldNotRun) as refused:
-            worker.ask("shop:build", "facts", {"much": "x" * 2**17}, time_limit=min(seconds, 30))
+            worker.ask("shop:build", "facts", {"much": "x" * 2**17}, time_limit=min(seconds, 5))
     finally:
         worker.close()
     return str(refused.value)
@@ -77,10 +77,25 @@ def run_script(program, seconds):
     return f"shop:build {running.exit_status_of(code, seconds=min(seconds, 30))}"
 
 
+#: (front, subject) → how it ends there otherwise
+OTHERWISE = {
+    # it reads what it is asked, as far as the first line
+    ("ask", "asks"): "ended with exit status 0",
+    # it writes 64 MiB to nobody
+    ("take_turns", "complains at once"): "ended the process (status 0)",
+    # who reads these does not take the status of a shell for a signal
+    ("take_turns", "ends as a shell says of a signal"): "ended the process (status 134)",
+    ("run_script", "ends as a shell says of a signal"): "shop:build 134",
+    # it does not read what it is asked
+    **{
+        ("ask", f"prints {what}"): "must answer within 5 seconds"
+        for what in ("without end", "without a newline", "what is no text")
+    },
+}
 FRONTS = (load, check, minimise, take_turns, ask, run_script)
 
 
-def endings(front, how, limits):
+def endings(how):
     """How a front may say that a subject ended: in the words of test_isolation.py, or in its own."""
     if how is None or how.startswith("stopped"):
         by_time = (
@@ -131,7 +146,8 @@ def test_a_subject_in_every_front(front, name, monkeypatch, limited):
     # what prints without end, or ends nothing, is stopped by the time of a front that has no other limit for it
     assert time.monotonic() - begun < 45
     assert "shop:build" in said
-    assert any(ending in said for ending in endings(front, how, limits)), said
+    other = OTHERWISE.get((front.__name__, name))
+    assert any(ending in said for ending in (endings(how) if other is None else (other,))), said
     assert nothing_is_left()
 
 
@@ -139,3 +155,14 @@ def test_a_subject_in_every_front(front, name, monkeypatch, limited):
 def test_what_is_no_message(data):
     with pytest.raises(wire.NoMessage):
         wire.decode(data)
+
+
+def test_a_program_that_asks_its_user(tmp_path):
+    """It reads nothing, and not what gradtwin asks it."""
+    (tmp_path / "asking.py").write_text("weights = {}\nrate = float(input('rate? '))\n")
+    program = remote.RemoteProgram(f"numpy:{tmp_path / 'asking.py'}", time_limit=60)
+    try:
+        with pytest.raises(CouldNotRun, match="EOFError"):
+            program.facts()
+    finally:
+        program.close()
