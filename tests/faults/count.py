@@ -6,9 +6,11 @@ A case is what pytest counts as a test. Some try one thing, others hundreds: `py
 their tries as the property `tries`.
 """
 
+import io
 import re
 import sys
 from collections import Counter
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -64,8 +66,9 @@ def collect_cases(files):
                 key = item.path.name, getattr(item, "originalname", item.name)
                 cases.setdefault(key, Counter())[item.get_closest_marker("slow") is not None] += 1
 
-    options = ["--collect-only", "-qqq", "-n", "0", "-p", "no:cacheprovider", "-p", "no:terminal"]
-    status = pytest.main([*options, *map(str, files)], plugins=[Collector()])
+    options = ["--collect-only", "-qqq", "-n", "0", "-p", "no:cacheprovider", "--samples", "all"]
+    with redirect_stdout(io.StringIO()):
+        status = pytest.main([*options, *map(str, files)], plugins=[Collector()])
     if status not in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):
         raise SystemExit(f"The tests must be collected. Received: {status!r}. Run pytest --collect-only.")
     return cases

@@ -45,6 +45,7 @@ def test_there_are_many():
 def test_a_value_that_no_option_takes(gradtwin, tmp_path, monkeypatch, name):
     verb, option = OPTIONS[name]
     stub(monkeypatch)
+    monkeypatch.setattr("keras_ref.lesson.cli._show", lambda out, *given, **options: out.print("a recipe"))
     (tmp_path / "none.py").write_text("a submission of no exercise")
     (tmp_path / "report.json").write_text('{"run": {}}')
     # a process runs one command; here many share what Typer reads from the functions of all commands
