@@ -82,6 +82,19 @@ def recurrent():
     return chain((3, 2), layers.LSTM(3), layers.Dense(2)), drawn(2, 3, 2), drawn(2, 2)
 
 
+def scaled():
+    """A weight without axes beside the others."""
+
+    class Scale(layers.Layer):
+        def build(self, shape):
+            self.factor = self.add_weight(shape=(), initializer="ones", name="factor")
+
+        def call(self, x):
+            return self.factor * x
+
+    return chain((3,), layers.Dense(5, "tanh"), Scale(), layers.Dense(2)), drawn(4, 3), drawn(4, 2)
+
+
 #: models in which every variable is read in a way that is known
 KNOWN = (classifier, attention, residual, convolutions, volumes, words, normalized)
 #: models in which whole forward passes are taken for these variables: one is used twice, others in a loop
@@ -136,7 +149,7 @@ def test_unknown_routes(make):
 
 
 @pytest.mark.sampled
-@pytest.mark.parametrize("make", [residual, words])
+@pytest.mark.parametrize("make", [residual, words, scaled])
 def test_verdicts(make, monkeypatch):
     """A check finds the same by either way, and counts as many forward passes."""
     reports = []

@@ -1,13 +1,17 @@
 """compare: two programs with the same weights, the first place where they part, and which of the two is right."""
 
 import json
+from dataclasses import replace
 
 import keras
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from keras_ref import Comparison, ProgramsDiffer, compare, reflect
-from keras_ref.comparison.two_programs.weight_matching import match_weights
+from keras_ref.comparison.two_programs import weight_matching
+from keras_ref.comparison.two_programs.weight_matching import _align_weights, find_fitting_layouts, match_weights
 from keras_ref.errors import BadInput, CouldNotRun
 from keras_ref.frontends.compare_cli import ComparisonRun
 from keras_ref.programs.program import Weight
@@ -133,6 +137,50 @@ def test_what_cannot_be_matched_is_one_sentence():
 def test_a_map_decides():
     found = match_weights(weights((3, 3), (3, 3)), weights((3, 3), (3, 3)), {"w0": "w1", "w1": "w0"})
     assert [(p.a.name, p.b.name) for p in found.pairs] == [("w0", "w1"), ("w1", "w0")]
+
+
+@st.composite
+def named_weights(draw):
+    """A few weights of few names and shapes, some of which are equal."""
+    names = st.builds("{}/{}".format, st.sampled_from("abc"), st.sampled_from(("kernel", "bias")))
+    shapes = st.sampled_from(((2,), (2, 3), (3, 2), (1, 2), (2, 2)))
+    known = draw(st.booleans())
+    one = st.builds(Weight, name=names, shape=shapes, known=st.just(known) | st.booleans())
+    return draw(st.lists(one, max_size=6))
+
+
+def gain_of(a, b):
+    """A pair counts 1, a quarter more for the same part and for the same name; nothing where they do not fit."""
+    if not find_fitting_layouts(a, b) or (a.known and b.known and a.part != b.part):
+        return 0
+    return 1 + (a.part == b.part) / 4 + (a.name == b.name) / 4
+
+
+def align_slowly(a, b):
+    """(gain, pairs) of the best common order by its definition; of equal ones that which pairs, then skips one of a."""
+    if not a or not b:
+        return 0, []
+    gain = gain_of(a[0], b[0])
+    (ahead, others) = align_slowly(a[1:], b[1:])
+    ways = [(gain + ahead, [(a[0], b[0]), *others])] if gain else []
+    ways += [align_slowly(a[1:], b), align_slowly(a, b[1:])]
+    return max(ways, key=lambda way: way[0])
+
+
+@given(named_weights(), named_weights(), st.data())
+@settings(max_examples=50, deadline=None)
+def test_weights_are_aligned_by_the_largest_gain(a, b, data):
+    if data.draw(st.booleans()):
+        b = [*a[: data.draw(st.integers(0, 3))], *b[:3]]
+    assert _align_weights(a, b) == align_slowly(a, b)[1]
+
+
+def test_thousands_of_weights_of_the_same_names_are_matched_at_once(monkeypatch):
+    """Without a table of all pairs."""
+    monkeypatch.setattr(weight_matching, "_count_gains", lambda a, b: np.zeros((len(a), len(b)), int))
+    many = [Weight(name=f"dense_{i // 2}/{('kernel', 'bias')[i % 2]}", shape=(1,) * (2 - i % 2)) for i in range(4000)]
+    found = match_weights(many, [replace(one, path="elsewhere") for one in many])
+    assert [(p.a.name, p.b.name) for p in found.pairs] == [(one.name, one.name) for one in many]
 
 
 def test_what_is_no_program_is_refused():

@@ -7,7 +7,11 @@ import tensorflow as tf
 
 import keras_ref
 from keras_ref import check_function, check_gradients, check_layer, check_updates
+from keras_ref.comparison.entries import entrywise
 from keras_ref.errors import BadInput
+from keras_ref.evaluation.loss_function import Data, LossFunction
+from keras_ref.evaluation.nudged_losses import remembered_losses
+from keras_ref.evaluation.nudged_losses.remembered_losses import RememberedLosses
 
 X = np.abs(np.random.default_rng(0).normal(size=(2, 2))) + 0.1
 Y = np.random.default_rng(1).normal(size=(2, 1))
@@ -172,3 +176,83 @@ def test_what_runs_in_no_way():
 
 def _refuses(x):
     raise ValueError("no")
+
+
+@tf.custom_gradient
+def bent(x):
+    """Kinks at 0, several of which meet, and a wrong slope of 1.5 beyond 1."""
+    return 2 * tf.nn.relu(x) - tf.nn.relu(
+        -x
+    ), lambda upstream: upstream * tf.where(x > 1, 1.5, tf.where(x > 0, 2.0, 1.0))
+
+
+def check_bent():
+    return check_function(lambda x: bent(x) * len(x.numpy()), np.array([0.0, 0.0, 0.0, 0.5, 1.5, 2.0, 3.0, 4.0, -1.0]))
+
+
+@pytest.fixture
+def passes(monkeypatch):
+    """What nudged losses were asked for, and which of these were computed."""
+    asked, computed, remembering = [], [], RememberedLosses.compute
+
+    def counting(self, point, *, entries, targets, compute):
+        place = np.concatenate([np.ravel(part) for part in point]).tobytes()
+        keys = [(id(self), place, int(e), float(t)) for e, t in zip(entries, targets, strict=True)]
+        asked.extend(keys)
+
+        def counted(some):
+            computed.extend(keys[i] for i in some)
+            return compute(some)
+
+        return remembering(self, point, entries=entries, targets=targets, compute=counted)
+
+    monkeypatch.setattr(RememberedLosses, "compute", counting)
+    return asked, computed
+
+
+@pytest.mark.sampled
+def test_no_nudge_is_evaluated_twice(monkeypatch, passes):
+    """First steps are among the further ones of an entry in doubt. Not remembered, they give the same report."""
+    asked, computed = passes
+    report = check_bent()
+    assert len(computed) == len(set(computed)) < len(asked)
+    assert set(computed) == set(asked)
+    monkeypatch.setattr(
+        RememberedLosses, "compute", lambda *_, targets, compute, **__: compute(np.arange(len(targets)))
+    )
+    assert check_bent().to_dict() == report.to_dict()
+
+
+def test_other_data_are_another_loss():
+    """What is remembered belongs to the data and the state of the point."""
+    w = tf.Variable([1.0, 2.0], dtype="float64", name="w")
+    function = LossFunction(
+        lambda data: tf.reduce_sum(w * data.x) * len(data.x.numpy()), variables=[w], state=[], data=Data(np.ones(2))
+    )
+    name, entries, offsets = next(iter(function.values)), np.array([0]), np.array([[0.5]])
+    assert function.losses(name, entries, offsets) == function.losses(name, entries, offsets) == 7.0
+    function.refresh(Data(np.full(2, 10.0)))
+    assert function.losses(name, entries, offsets) == 70.0
+
+
+def test_what_was_computed_long_ago_is_forgotten(monkeypatch):
+    monkeypatch.setattr(remembered_losses, "KEPT", 3)
+    known = RememberedLosses()
+    for last in range(5):
+        targets = np.array([float(last), 0.5])
+        found = known.compute([np.zeros(2)], entries=np.array([0, 1]), targets=targets, compute=lambda some: some + 1.0)
+        assert found.shape == (2,)
+        assert len(known.known) <= 3
+
+
+@pytest.mark.sampled
+def test_some_wrong_entries_decide_for_all(monkeypatch, passes):
+    """The verdicts, what they count and whom they accuse are those of a comparison in full, at fewer passes."""
+    _, computed = passes
+    fewer, some = check_bent(), len(computed)
+    monkeypatch.setattr(entrywise, "EXAMPLES", 1000)
+    full, every = check_bent(), len(computed) - some
+    said = [[(v.name, v.verdict, v.counts, v.accused) for v in one.verdicts] for one in (full, fewer)]
+    assert said[0] == said[1]
+    assert max(v.counts.get("mismatch", 0) for v in full.verdicts) > 2
+    assert some < every

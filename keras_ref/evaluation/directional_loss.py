@@ -55,6 +55,11 @@ class DirectionalLoss:
         """The traced loss as a graph; None where it runs only eagerly."""
         return getattr(self._evaluate, "graph", None)
 
+    @property
+    def passes_singly(self) -> bool:
+        """Whether each loss takes a pass of its own, without a graph."""
+        return self.graph is None
+
     def _trace(self) -> Any:
         anything, number = tf.TensorSpec(None, DTYPE), tf.TensorSpec([], DTYPE)
         point = [tf.TensorSpec(value.shape, DTYPE) for value in self.function.values.values()]
@@ -165,7 +170,25 @@ class DirectionalLoss:
 
     def losses(self, name: str, entries: Array, offsets: Array, *, at: Mapping[str, Array] | None = None) -> Array:
         """Losses (m, e) with entry entries[j] of `name` moved by offsets[i, j]."""
-        return self._evaluate_one_by_one(self.directional, name, entries, offsets, at)
+        if not self.passes_singly:
+            return self._evaluate_one_by_one(self.directional, name, entries, offsets, at)
+        values = self.function.values if at is None else at
+        flat_entries, targets = self.function.find_targets(name, entries, offsets, values=values)
+
+        def compute(some: Array) -> Array:
+            steps, which = np.ravel(offsets), np.arange(offsets.size) % len(entries)
+            found = np.zeros(len(some))
+            for j in np.unique(which[some]):
+                mine = which[some] == j
+                found[mine] = self._evaluate_one_by_one(
+                    self.directional, name, entries[[j]], steps[some[mine]][:, None], at
+                )[:, 0]
+            return found
+
+        known = self.function.remembered.compute(
+            values.values(), entries=flat_entries, targets=targets, compute=compute
+        )
+        return known.reshape(offsets.shape)
 
     def _evaluate_one_by_one(
         self,

@@ -137,6 +137,7 @@ class LossFunction(PerturbedLosses):
         self.values: dict[str, Array] = {name: real_values(value) for name, value in held.items()}
         self._offsets = dict(zip(self.values, np.cumsum([0, *(v.size for v in self.values.values())]), strict=False))
         self._state_values = [value_of(v) for v in self._state]
+        self.remembered.forget()
         return self
 
     @property

@@ -39,7 +39,10 @@ def campaign(
     ] = False,
     workers: Annotated[int, typer.Option("--workers", help="How many processes check.")] = 2,
     backend: Annotated[
-        str, typer.Option("--backend", help="The backend of Keras whose gradients of keras.ops are checked: or jax.")
+        str,
+        typer.Option(
+            "--backend", help="The backend of Keras whose gradients of keras.ops are checked: tensorflow or jax."
+        ),
     ] = "tensorflow",
     seed: Annotated[int, typer.Option("--seed", help=OPTIONS["seed"].help)] = 0,
     table: Annotated[

@@ -286,7 +286,7 @@ def replay(
 ) -> None:
     """Run a recorded check again, and compare its verdicts with the recorded ones.
 
-    The report says what is run. What it may run beside the target, --import and --unsafe say, here and not there.
+    The report names the target and the check. --import and --unsafe are not taken from it: pass them here if needed.
     """
     if is_comparison(data := read_json(file)):
         start_tensorflow()

@@ -41,7 +41,9 @@ def homework(
     new: Annotated[
         str, typer.Option("--new", metavar=FOLDER, help="Write the six exercises into this new folder.")
     ] = "",
-    exercise: Annotated[str, typer.Option("--exercise", help="The exercise of files that do not say it.")] = "",
+    exercise: Annotated[
+        str, typer.Option("--exercise", help="The exercise that files belong to which do not name it themselves.")
+    ] = "",
     show: Annotated[bool, typer.Option("--show", help="Show the right numbers too.")] = False,
     time_limit: Annotated[float, typer.Option("--time-limit", help="Seconds that a submission may take.")] = 20.0,
     seed: Annotated[int, typer.Option("--seed", help="Seed of the weights.")] = 0,

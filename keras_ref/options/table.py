@@ -210,8 +210,8 @@ _ALL = (
         type=str,
         default="",
         setting=True,
-        help="Address of a running Dask scheduler, such as tcp://host:8786, whose workers do so in the place of "
-        "processes on this machine.",
+        help="Address of a running Dask scheduler, such as tcp://host:8786, whose workers compute these losses "
+        "instead of processes on this machine.",
     ),
     Option(
         name="force",

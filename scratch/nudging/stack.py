@@ -257,7 +257,7 @@ def _take_along_axis(x: Any, indices: Any, axis: int) -> Stack:
 def _tensordot(a: Any, b: Any, axes: int) -> Stack:
     """The last axes of a against the first of b, as a product of matrices."""
     kept, summed = a.shape[: a.ndim - axes], math.prod(b.shape[:axes])
-    return _matmul(a.reshape(math.prod(kept), summed), b.reshape(summed, -1)).reshape(*kept, *b.shape[axes:])
+    return _matmul(a.reshape(math.prod(kept), summed), b.reshape(summed, -1)).reshape((*kept, *b.shape[axes:]))
 
 
 def _einsum(equation: str, *operands: Any) -> Stack:

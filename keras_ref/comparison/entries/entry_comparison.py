@@ -7,7 +7,7 @@ each measured at the entry itself.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -25,7 +25,7 @@ from keras_ref.comparison.sources.oracles import Oracle
 from keras_ref.reports.verdict import Kind, Reason
 from scratch.arrays import Array
 from scratch.differences import Scheme
-from scratch.one_sided import Slopes
+from scratch.one_sided import TIERS, Slopes
 
 
 @dataclass(frozen=True)
@@ -64,13 +64,20 @@ class EntryComparison:
 
     @classmethod
     def of(
-        cls, oracle: Oracle, name: str, *, autodiff: Autodiff, entries: Array, scheme: Scheme | None = None
+        cls,
+        oracle: Oracle,
+        name: str,
+        *,
+        autodiff: Autodiff,
+        entries: Array,
+        scheme: Scheme | None = None,
+        tiers: Sequence[Array] = TIERS,
     ) -> EntryComparison:
         """The entries compared by their own numbers alone. A gradient that is None counts as zeros without error."""
         gradient = autodiff.gradient[name]
         values = np.zeros(len(entries)) if gradient is None else np.ravel(gradient)[entries].astype(float)
         if scheme is None:
-            slopes = measure(oracle, name, entries=entries, values=values, autodiff=autodiff)
+            slopes = measure(oracle, name, entries=entries, values=values, autodiff=autodiff, tiers=tiers)
         else:
             slopes = measure_with_scheme(oracle, name, entries=entries, scheme=scheme)
         rounding = autodiff.rounding_of(name, entries)
@@ -145,10 +152,18 @@ def lie_between(slopes: Slopes, values: Array, rounding: Array) -> Array:
     return np.asarray((low <= values) & (values <= high))
 
 
-def measure(oracle: Oracle, name: str, *, entries: Array, values: Array, autodiff: Autodiff) -> Slopes:
+def measure(
+    oracle: Oracle,
+    name: str,
+    *,
+    entries: Array,
+    values: Array,
+    autodiff: Autodiff,
+    tiers: Sequence[Array] = TIERS,
+) -> Slopes:
     """Slopes of the given flat entries beside autodiff's values: real steps, or complex ones where those are blunt."""
     finite = np.where(np.isfinite(values), values, np.inf)
-    known = measure_beside_autodiff(oracle, name, entries=entries, values=finite, autodiff=autodiff)
+    known = measure_beside_autodiff(oracle, name, entries=entries, values=finite, autodiff=autodiff, tiers=tiers)
     known = widen_steps(oracle, name, entries=entries, known=known, autodiff=finite)
     return refine_by_complex_step(oracle, name, entries=entries, known=known, autodiff=finite)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import fields, replace
 from itertools import count
 from typing import Any, TypeVar
@@ -53,15 +53,24 @@ def take_entries(known: Record, at: Array) -> Record:
     return type(known)(**taken)
 
 
-def measure_by_tiers(oracle: Oracle, name: str, *, entries: Array, is_certain: Callable[[Slopes], Array]) -> Slopes:
+def measure_by_tiers(
+    oracle: Oracle,
+    name: str,
+    *,
+    entries: Array,
+    is_certain: Callable[[Slopes], Array],
+    tiers: Sequence[Array] = TIERS,
+) -> Slopes:
     """Slopes of the given flat entries: with few steps first, and with more for those that are not certain yet.
 
     `is_certain` says of slopes of all entries (e,) which of them need no more steps. The last tier goes down to the
     last bits of the weight.
+
+    tiers   exponents of the steps of each, rising in number
     """
     at = np.ravel(oracle.values[name])[entries]
     known, pending = unknown_slopes(len(entries)), np.arange(len(entries))
-    for exponents in TIERS:
+    for exponents in tiers:
         if not len(pending):
             break
 
@@ -74,13 +83,21 @@ def measure_by_tiers(oracle: Oracle, name: str, *, entries: Array, is_certain: C
     return known
 
 
-def measure_beside_autodiff(oracle: Oracle, name: str, *, entries: Array, values: Array, autodiff: Autodiff) -> Slopes:
+def measure_beside_autodiff(
+    oracle: Oracle,
+    name: str,
+    *,
+    entries: Array,
+    values: Array,
+    autodiff: Autodiff,
+    tiers: Sequence[Array] = TIERS,
+) -> Slopes:
     """Slopes of the given flat entries, with more steps while one is too blunt or autodiff's value (e,) is not allowed.
 
     A few more steps cost less than to measure the rounding of a gradient, which costs less than all steps: it is
     measured where a value still differs after the second tier.
     """
-    tiers = count(1)
+    tier = count(1)
 
     def is_certain(known: Slopes) -> Array:
         estimate = known.value
@@ -89,11 +106,11 @@ def measure_beside_autodiff(oracle: Oracle, name: str, *, entries: Array, values
             difference = np.abs(estimate.value - values)
         agrees = difference <= estimate.error + autodiff.rounding_of(name, entries)
         differs = (known.smooth & ~agrees & np.isfinite(values)).any()
-        if next(tiers) > 1 and differs and autodiff.gradient[name] is not None:
+        if next(tier) > 1 and differs and autodiff.gradient[name] is not None:
             agrees = difference <= estimate.error + np.ravel(autodiff.rounding[name])[entries]
         return np.asarray(known.smooth & sharp & agrees)
 
-    return measure_by_tiers(oracle, name, entries=entries, is_certain=is_certain)
+    return measure_by_tiers(oracle, name, entries=entries, is_certain=is_certain, tiers=tiers)
 
 
 def widen_steps(oracle: Oracle, name: str, *, entries: Array, known: Slopes, autodiff: Array) -> Slopes:
@@ -149,7 +166,7 @@ def _with_sides_apart(found: Slopes) -> Slopes:
 
 
 def measure_with_scheme(oracle: Oracle, name: str, *, entries: Array, scheme: Scheme) -> Slopes:
-    """Slopes by one given scheme, taken at its word: it knows no sides, so every entry counts as smooth."""
+    """Slopes by one given scheme, with the errors that it states. It has no sides: every entry counts as smooth."""
     at = np.ravel(oracle.values[name])[entries]
 
     def line(offsets: Array) -> Array:

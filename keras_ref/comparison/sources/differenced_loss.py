@@ -28,6 +28,11 @@ class NudgedLoss(Protocol):
         """The loss as a graph of TensorFlow; None where there is none."""
         ...
 
+    @property
+    def passes_singly(self) -> bool:
+        """Whether each loss takes an eager pass of its own."""
+        ...
+
     def losses(self, name: str, entries: Array, offsets: Array, *, at: Mapping[str, Array] | None = None) -> Array:
         """Losses (m, e) with entry entries[j] of `name` moved by offsets[i, j]."""
         ...
@@ -89,7 +94,7 @@ class DifferencedLoss(NudgedLoss, Protocol):
 
     @property
     def untracked(self) -> list[Any]:
-        """TensorFlow's own trainable variables that the loss reads, of which Keras knows nothing."""
+        """TensorFlow's own trainable variables that the loss reads, which are no weights of a Keras object."""
         ...
 
     def gradient(self, mode: str = "eager", *, at: Mapping[str, Array] | None = None) -> dict[str, Array | None]:

@@ -59,6 +59,11 @@ class Oracle(Protocol):
         """The whole forward passes so far that its loss does not count."""
         return 0
 
+    @property
+    def passes_singly(self) -> bool:
+        """Whether each loss takes an eager pass of its own, thousands of times as long as one of many in a graph."""
+        return False
+
     def covers(self, name: str) -> bool:
         """Whether the entries of a variable or input can be moved."""
         return name in self.values
@@ -221,6 +226,10 @@ class ForwardOracle(MovedOracle):
     def losses(self, name: str, entries: Array, offsets: Array) -> Array:
         return self.loss.losses(name, entries, offsets, at=self.values)
 
+    @property
+    def passes_singly(self) -> bool:
+        return self.loss.passes_singly
+
     def branch_losses(self, name: str, entries: Array, offsets: Array) -> Array | None:
         if self.loss.graph is None:
             return None
@@ -277,7 +286,11 @@ class DirectionalOracle(ForwardOracle):
         return UNIT * abs(base)
 
     def measured_noise(self, *, seed: int) -> float:
-        return measure_noise(self.loss, self.values, self.base, seed=seed)
+        return self._measured_noise(seed)
+
+    @cached_property
+    def _measured_noise(self) -> Callable[[int], float]:
+        return cache(lambda seed: measure_noise(self.loss, self.values, self.base, seed=seed))
 
 
 @dataclass(frozen=True)

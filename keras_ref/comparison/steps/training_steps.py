@@ -113,7 +113,7 @@ def predict_step(twin: OptimizerTwin, loss: LossFunction, gathered: Oracles, *, 
     by_autodiff = StepStart(weights=weights, gradients=exact, errors=rounding)
     rows = find_sparse_gradients(loss) if loss.sparse else {}
     return StepPredictions(
-        numeric=predict(twin, by_numeric, seed=seed).of_weights(),
+        numeric=predict(twin, by_numeric.with_nearest(exact), seed=seed).of_weights(),
         law=predict(twin, by_autodiff, seed=seed),
         departing=cache(lambda: DepartingStep.of(twin, by_autodiff, rows=rows, seed=seed)),
         slopes=numeric,

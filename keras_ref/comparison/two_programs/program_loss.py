@@ -29,6 +29,7 @@ class ProgramLoss:
     """
 
     graph: Any = None
+    passes_singly = False
     untracked: list[Any] = []  # noqa: RUF012 (none, ever)
     opaque_unit = 0.0
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import takewhile
 
 import numpy as np
 
@@ -38,6 +39,8 @@ LAYOUTS = (
 
 #: filters of a convolution by group, (space…, 1, in·m), and by channel, (space…, in, m): the same entries in order
 GROUPED = WeightLayout("filters by group", lambda a: a, lambda a: a)
+#: what a pair of weights gains where part and name are the same, in quarters: sums of whole numbers are exact
+BEST = 6
 
 
 @dataclass(frozen=True)
@@ -72,8 +75,8 @@ def match_weights(a: Sequence[Weight], b: Sequence[Weight], given: Mapping[str, 
     if not a or not b:  # a program without weights of its own takes those of the other one
         return Matching(tuple(Pair(one, one, LAYOUTS[0]) for one in a or b))
     chosen = _read_given_pairs(a, b, given or {})
-    rest_a = [w for w in a if w not in {x for x, _ in chosen}]
-    rest_b = [w for w in b if w not in {y for _, y in chosen}]
+    chosen_a, chosen_b = {x for x, _ in chosen}, {y for _, y in chosen}
+    rest_a, rest_b = [w for w in a if w not in chosen_a], [w for w in b if w not in chosen_b]
     everywhere = not all(w.known for w in (*a, *b))  # a program that does not say what is trained trains all
     found = list(chosen)
     for kind in (None,) if everywhere else (True, False):
@@ -128,24 +131,19 @@ def _has_same_filters(a: tuple[int, ...], b: tuple[int, ...]) -> bool:
 
 
 def _align_weights(a: Sequence[Weight], b: Sequence[Weight]) -> list[tuple[Weight, Weight]]:
-    """The longest common order of weights that fit, parts of the same name preferred."""
-    rows, columns = len(a), len(b)
-    score = np.zeros((rows + 1, columns + 1))
-    gain = np.zeros((rows, columns))
-    shapes: dict[tuple[object, ...], bool] = {}
-    for i in range(rows):
-        for j in range(columns):
-            key = (a[i].shape, b[j].shape, a[i].known and b[j].known)
-            if key not in shapes:
-                shapes[key] = bool(find_fitting_layouts(a[i], b[j]))
-            parts = a[i].known and b[j].known and a[i].part != b[j].part
-            if shapes[key] and not parts:
-                gain[i, j] = 1 + 0.25 * (a[i].part == b[j].part) + 0.25 * (a[i].name == b[j].name)
-    for i in reversed(range(rows)):
-        for j in reversed(range(columns)):
-            score[i, j] = max(score[i + 1, j], score[i, j + 1], score[i + 1, j + 1] + gain[i, j] if gain[i, j] else 0.0)
+    """The longest common order of weights that fit, parts of the same name preferred; of several the earliest pairs.
+
+    Where both begin with weights of the same names and shapes these are pairs of it: no others of theirs gain more.
+    """
+    same = list(takewhile(lambda pair: _count_gain(*pair) == BEST, zip(a, b, strict=False)))
+    a, b = a[len(same) :], b[len(same) :]
+    gain = _count_gains(a, b)
+    score = np.zeros((len(a) + 1, len(b) + 1), np.int32)
+    for i in reversed(range(len(a))):
+        paired = np.where(gain[i] > 0, score[i + 1, 1:] + gain[i], 0)
+        score[i, :-1] = np.maximum.accumulate(np.maximum(score[i + 1, :-1], paired)[::-1])[::-1]
     pairs, i, j = [], 0, 0
-    while i < rows and j < columns:
+    while i < len(a) and j < len(b):
         if gain[i, j] and score[i, j] == score[i + 1, j + 1] + gain[i, j]:
             pairs.append((a[i], b[j]))
             i, j = i + 1, j + 1
@@ -153,7 +151,30 @@ def _align_weights(a: Sequence[Weight], b: Sequence[Weight]) -> list[tuple[Weigh
             i += 1
         else:
             j += 1
-    return pairs
+    return [*same, *pairs]
+
+
+def _count_gain(a: Weight, b: Weight) -> int:
+    """What two weights gain as a pair, in quarters: BEST of the same part and name, 0 where they do not fit."""
+    if (a.known and b.known and a.part != b.part) or not find_fitting_layouts(a, b):
+        return 0
+    return BEST - (a.part != b.part) - (a.name != b.name)
+
+
+def _count_gains(a: Sequence[Weight], b: Sequence[Weight]) -> Array:
+    """`_count_gain` of each of `a` with each of `b` (a, b), asked once of weights that differ in the layer alone."""
+    numbers: dict[str, int] = {}
+    names, sides = [], []
+    for weights in (a, b):
+        names.append(np.array([numbers.setdefault(w.name, len(numbers)) for w in weights], int))
+        kinds: dict[Weight, int] = {}
+        which = [kinds.setdefault(replace(w, name=w.part, path=""), len(kinds)) for w in weights]
+        sides.append((list(kinds), np.array(which, int)))
+    (kinds_a, which_a), (kinds_b, which_b) = sides
+    by_kind = np.array([_count_gain(one, other) for one in kinds_a for other in kinds_b], int)
+    gains: Array = by_kind.reshape(len(kinds_a), len(kinds_b))[np.ix_(which_a, which_b)]
+    gains -= (gains == BEST) & (names[0][:, None] != names[1])
+    return gains
 
 
 def _with_layouts(found: Sequence[tuple[Weight, Weight]]) -> list[Pair]:

@@ -102,7 +102,7 @@ def _each_matrix(function: Callable[..., Any], *arrays: Any) -> list[Any]:
     if not found:
         raise Missing("a stack of no matrices")
     return [
-        np.array([np.asarray(part, object) for part in parts], object).reshape(*leading, *np.shape(parts[0]))
+        np.array([np.asarray(part, object) for part in parts], object).reshape((*leading, *np.shape(parts[0])))
         for parts in zip(*found, strict=True)
     ]
 

@@ -15,7 +15,7 @@ def unflatten(vectors: Array, shapes: Sequence[tuple[int, ...]]) -> list[Array]:
     """The arrays (…, *shape) that flat vectors (…, n) hold one behind the other."""
     edges = itertools.accumulate((math.prod(shape) for shape in shapes), initial=0)
     return [
-        vectors[..., start:end].reshape(*vectors.shape[:-1], *shape)
+        vectors[..., start:end].reshape((*vectors.shape[:-1], *shape))
         for (start, end), shape in zip(itertools.pairwise(edges), shapes, strict=True)
     ]
 

@@ -19,6 +19,7 @@ from keras_ref.evaluation.keras_objects.real_parts import is_real_or_complex
 from keras_ref.evaluation.nudged_losses.column_losses import ColumnLosses
 from keras_ref.evaluation.nudged_losses.domain import losses_in_domain
 from keras_ref.evaluation.nudged_losses.flat_points import nudge_points, unflatten
+from keras_ref.evaluation.nudged_losses.remembered_losses import RememberedLosses
 from keras_ref.evaluation.nudged_losses.remote_losses import GraphLosses
 from scratch.arrays import Array
 from scratch.nudging.blocks import Remote, ask_workers
@@ -69,6 +70,8 @@ class StackedLosses(TracedLosses):
         self._noise_there: tuple[Any, float] = (None, 0.0)
         #: the traced loss for other processes; None where they cannot evaluate it, () where that is not known yet
         self._remote: GraphLosses | tuple[()] | None = ()
+        #: nudged losses of what runs only eagerly
+        self.remembered = RememberedLosses()
         #: a concurrent.futures.Executor whose workers evaluate blocks of nudges too, and what is told how many they did
         self.executor: Any = None
         self.progress: Progress | None = None
@@ -80,6 +83,7 @@ class StackedLosses(TracedLosses):
         self._evaluate = self._call = self.traced_along = None
         self._remote = ()
         self._columns.clear()
+        self.remembered.forget()
 
     @abstractmethod
     def _pack_held(self) -> list[Any]:
@@ -108,7 +112,7 @@ class StackedLosses(TracedLosses):
 
     @property
     def untracked(self) -> list[Any]:
-        """TensorFlow's own trainable variables that the loss reads, of which Keras knows nothing."""
+        """TensorFlow's own trainable variables that the loss reads, which are no weights of a Keras object."""
         if self.traced_along is None:
             self._traced()
         own = [v for v in self._state if isinstance(v, tf.Variable)]
@@ -118,6 +122,12 @@ class StackedLosses(TracedLosses):
     def graph(self) -> Any:
         """The traced losses as a graph; None where they run only eagerly."""
         return getattr(self.traced_along or self._traced(), "graph", None)
+
+    @property
+    def passes_singly(self) -> bool:
+        """Whether each loss takes a pass of its own, without a graph."""
+        self._traced()
+        return self.way is Way.EAGER
 
     def _flatten(self, values: Mapping[str, Array]) -> Array:
         """All values as one vector, in the order of the names."""
@@ -287,16 +297,23 @@ class StackedLosses(TracedLosses):
     def losses(self, name: str, entries: Array, offsets: Array, *, at: Mapping[str, Array] | None = None) -> Array:
         """Losses (m, e) with entry entries[j] of `name` moved by offsets[i, j]; all else as at the point (or `at`)."""
         values = at or self.values
-        flat_entries = (
-            np.broadcast_to(self._offsets[name] + np.asarray(entries), offsets.shape).ravel().astype(np.int64)
-        )
-        targets = (np.ravel(values[name])[entries] + offsets).ravel()
+        flat_entries, targets = self.find_targets(name, entries, offsets, values=values)
 
         def whole(some: Array) -> Array:
             return self._run(values, steps=np.zeros(len(some)), entries=flat_entries[some], targets=targets[some])
 
+        if self.passes_singly:
+            known = self.remembered.compute(values.values(), entries=flat_entries, targets=targets, compute=whole)
+            return known.reshape(offsets.shape)
         losses = self._evaluate_by_columns(name, flat_entries, targets, values=values, whole=whole)
         return (whole(np.arange(len(targets))) if losses is None else losses).reshape(offsets.shape)
+
+    def find_targets(
+        self, name: str, entries: Array, offsets: Array, *, values: Mapping[str, Array]
+    ) -> tuple[Array, Array]:
+        """For offsets (m, e) of the entries (e,) of a name: flat entries, and what they are set to."""
+        flat_entries = np.broadcast_to(self._offsets[name] + np.asarray(entries), offsets.shape)
+        return flat_entries.ravel().astype(np.int64), (np.ravel(values[name])[entries] + offsets).ravel()
 
     def _evaluate_by_columns(
         self,
