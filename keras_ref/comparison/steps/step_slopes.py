@@ -93,12 +93,11 @@ def allow_kinks(found: NumericGradient, oracle: Oracle, name: str, *, autodiff: 
 def note_unseen(slopes: Mapping[str, NumericGradient]) -> tuple[str, ...]:
     """A note on what the noise of a loss in low precision left undecided."""
     found = [f"{one.unseen} of {one.slope.size} entries of {name}" for name, one in slopes.items() if one.unseen]
-    if not found:
-        return ()
-    return (
+    note = (
         f"The noise of the loss hides whether the gradient is right at {join_names(found)}: their updates were compared "
-        "with the optimizer's law on autodiff's gradient.",
+        "with the optimizer's law on autodiff's gradient."
     )
+    return (note,) if found else ()
 
 
 def measure_slopes(
