@@ -94,8 +94,8 @@ def note_unseen(slopes: Mapping[str, NumericGradient]) -> tuple[str, ...]:
     """A note on what the noise of a loss in low precision left undecided."""
     found = [f"{one.unseen} of {one.slope.size} entries of {name}" for name, one in slopes.items() if one.unseen]
     note = (
-        f"The noise of the loss hides whether the gradient is right at {join_names(found)}: their updates were compared "
-        "with the optimizer's law on autodiff's gradient."
+        f"The noise of the loss hides whether the gradient is right at {join_names(found)}: their updates were "
+        "compared with the optimizer's law on autodiff's gradient."
     )
     return (note,) if found else ()
 
