@@ -152,7 +152,7 @@ class _Sharpened:
         differed = self.found.judgements.kinds[at] == Kind.MISMATCH
         wrong = (kinds == Kind.MISMATCH) & (trusted | differed)
         # what differs at two scales needs no more than to differ; what does at another scale alone has to be seen there
-        alone = _may_be_hidden(there, safety=SAFETY, terms=_is_coarse(there.oracle))
+        alone = _may_be_hidden(there, safety=SAFETY, terms=is_coarse(there.oracle))
         hidden = np.where(differed, there.between, alone)
         wrong &= ~hidden & (not _departs(self.found))
         found, new = self.found, self.passed.copy()
@@ -241,7 +241,7 @@ def _may_be_hidden(found: EntryComparison, *, safety: float = 1.0, terms: bool =
     return np.asarray(found.between | (difference <= safety * (found.allowed + unseen)))
 
 
-def _is_coarse(oracle: Oracle) -> bool:
+def is_coarse(oracle: Oracle) -> bool:
     """Whether more than the rounding of float64 is in the loss: a part of it that is computed in float32."""
     return oracle.noise > SUSPICIOUS * abs(oracle.base)
 

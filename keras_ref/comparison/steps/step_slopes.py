@@ -12,7 +12,7 @@ from keras_ref.comparison.entries.entry_slopes import lengthen_steps, measure_by
 from keras_ref.comparison.entries.entrywise import compare_entries
 from keras_ref.comparison.entries.neighbourhood import look_beside
 from keras_ref.comparison.entries.proven_departures import DepartingTwin
-from keras_ref.comparison.entries.sharpness import DULL
+from keras_ref.comparison.entries.sharpness import DULL, is_coarse
 from keras_ref.comparison.sources.autodiff import Autodiff
 from keras_ref.comparison.sources.oracles import ForwardOracle, Oracle, Oracles, TwinOracle
 from keras_ref.comparison.steps.optimizer_step import NumericGradient
@@ -58,8 +58,11 @@ def numeric_gradient(oracle: Oracle, name: str) -> NumericGradient:
 def _lengthen_dull(found: Slopes, oracle: Oracle, name: str, entries: Array) -> Slopes:
     """The slopes with longer steps where noise leaves an entry off by DULL of the largest, and those are sharper.
 
-    Steps are shares of a weight: of a bias of 0.001 they are too short for a loss in float32.
+    Steps are shares of a weight: of a bias of 0.001 they are too short for a loss in float32. The noise of one in
+    float64 is as much only of entries beside nothing, as of rows that no index names, which are not worth it.
     """
+    if not is_coarse(oracle):
+        return found
     largest = np.max(np.abs(found.value.value), initial=0.0, where=found.smooth)
     dull = np.flatnonzero(found.smooth & (found.value.rounding > DULL * largest))
     if not len(dull):

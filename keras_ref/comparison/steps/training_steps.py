@@ -105,15 +105,20 @@ def predict_step(twin: OptimizerTwin, loss: LossFunction, gathered: Oracles, *, 
         )
     numeric, notes = measure_slopes(gathered, list(exact), autodiff=autodiff, seed=seed)
     rounding = {name: autodiff.rounding[name] for name in exact}
-    by_numeric = StepStart(
-        weights=weights,
-        gradients={name: n.slope for name, n in numeric.items()},
-        errors={name: n.error + rounding[name] for name, n in numeric.items()},
+    by_numeric = predict(
+        twin,
+        StepStart(
+            weights=weights,
+            gradients={name: n.slope for name, n in numeric.items()},
+            errors={name: n.error + rounding[name] for name, n in numeric.items()},
+        ),
+        seed=seed,
+        of_state=False,
     )
     by_autodiff = StepStart(weights=weights, gradients=exact, errors=rounding)
     rows = find_sparse_gradients(loss) if loss.sparse else {}
     return StepPredictions(
-        numeric=predict(twin, by_numeric, seed=seed).of_weights(),
+        numeric=by_numeric,
         law=predict(twin, by_autodiff, seed=seed),
         departing=cache(lambda: DepartingStep.of(twin, by_autodiff, rows=rows, seed=seed)),
         slopes=numeric,
